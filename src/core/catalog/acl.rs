@@ -1,0 +1,188 @@
+//! Access control lists, as `src/include/utils/acl.h` defines them.
+
+use super::{Oid, PUBLIC};
+use std::fmt;
+use std::ops::{BitAnd, BitOr, BitOrAssign, Not};
+
+/// A set of privileges: the low half of `ai_privs`, with PostgreSQL's own bit numbers (parsenodes.h, `ACL_INSERT` ...).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
+pub struct Privileges(pub u32);
+
+/// Bit, SQL word and `aclitem` letter of each privilege.
+const WORDS: [(Privileges, &str); 15] = [
+    (Privileges::SELECT, "SELECT"),
+    (Privileges::INSERT, "INSERT"),
+    (Privileges::UPDATE, "UPDATE"),
+    (Privileges::DELETE, "DELETE"),
+    (Privileges::TRUNCATE, "TRUNCATE"),
+    (Privileges::REFERENCES, "REFERENCES"),
+    (Privileges::TRIGGER, "TRIGGER"),
+    (Privileges::MAINTAIN, "MAINTAIN"),
+    (Privileges::EXECUTE, "EXECUTE"),
+    (Privileges::USAGE, "USAGE"),
+    (Privileges::CREATE, "CREATE"),
+    (Privileges::TEMPORARY, "TEMPORARY"),
+    (Privileges::CONNECT, "CONNECT"),
+    (Privileges::SET, "SET"),
+    (Privileges::ALTER_SYSTEM, "ALTER SYSTEM"),
+];
+
+#[allow(missing_docs)]
+impl Privileges {
+    pub const NONE: Self = Self(0);
+    pub const INSERT: Self = Self(1 << 0);
+    pub const SELECT: Self = Self(1 << 1);
+    pub const UPDATE: Self = Self(1 << 2);
+    pub const DELETE: Self = Self(1 << 3);
+    pub const TRUNCATE: Self = Self(1 << 4);
+    pub const REFERENCES: Self = Self(1 << 5);
+    pub const TRIGGER: Self = Self(1 << 6);
+    pub const EXECUTE: Self = Self(1 << 7);
+    pub const USAGE: Self = Self(1 << 8);
+    pub const CREATE: Self = Self(1 << 9);
+    pub const TEMPORARY: Self = Self(1 << 10);
+    pub const CONNECT: Self = Self(1 << 11);
+    pub const SET: Self = Self(1 << 12);
+    pub const ALTER_SYSTEM: Self = Self(1 << 13);
+    /// PostgreSQL 17 and later.
+    pub const MAINTAIN: Self = Self(1 << 14);
+    /// The privileges with which rows are changed: the contract's "direct table writes".
+    pub const WRITES: Self = Self(1 << 0 | 1 << 2 | 1 << 3 | 1 << 4);
+    /// What `GRANT ALL` on a table gives in every release (MAINTAIN came with 17 and is not demanded).
+    pub const ALL_ON_TABLE: Self = Self(0x7f);
+    /// What `GRANT ALL` on a sequence gives.
+    pub const ALL_ON_SEQUENCE: Self = Self(1 << 8 | 1 << 1 | 1 << 2);
+
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    #[must_use]
+    pub fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The SQL words, in the order of the documentation.
+    #[must_use]
+    pub fn words(self) -> Vec<&'static str> {
+        WORDS.iter().filter(|(bit, _)| self.intersects(*bit)).map(|(_, word)| *word).collect()
+    }
+
+    /// The privilege of this name, any case.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        WORDS.iter().find(|(_, w)| w.eq_ignore_ascii_case(word)).map(|(bit, _)| *bit)
+    }
+}
+
+impl fmt::Debug for Privileges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words().join("|"))
+    }
+}
+
+/// `SELECT, INSERT`, as GRANT takes it.
+impl fmt::Display for Privileges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words().join(", "))
+    }
+}
+
+impl BitOr for Privileges {
+    type Output = Self;
+    fn bitor(self, rhs: Self) -> Self {
+        Self(self.0 | rhs.0)
+    }
+}
+
+impl BitOrAssign for Privileges {
+    fn bitor_assign(&mut self, rhs: Self) {
+        self.0 |= rhs.0;
+    }
+}
+
+impl BitAnd for Privileges {
+    type Output = Self;
+    fn bitand(self, rhs: Self) -> Self {
+        Self(self.0 & rhs.0)
+    }
+}
+
+impl Not for Privileges {
+    type Output = Self;
+    fn not(self) -> Self {
+        Self(!self.0)
+    }
+}
+
+/// One entry of an ACL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct AclItem {
+    /// [`PUBLIC`] stands for everybody.
+    pub grantee: Oid,
+    pub grantor: Oid,
+    pub privileges: Privileges,
+    /// Those held WITH GRANT OPTION.
+    pub grantable: Privileges,
+}
+
+/// An ACL, in stored order.
+pub type Acl = Vec<AclItem>;
+
+/// The kinds of object whose built-in default ACLs differ (acl.c, `acldefault`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ObjectKind {
+    Relation,
+    Sequence,
+    Column,
+    Routine,
+    Schema,
+    Database,
+}
+
+impl ObjectKind {
+    /// The ACL of an object whose catalog entry is null: what `acldefault` gives.
+    #[must_use]
+    pub fn default_acl(self, owner: Oid) -> Acl {
+        let (world, own) = match self {
+            Self::Relation => (Privileges::NONE, Privileges::ALL_ON_TABLE | Privileges::MAINTAIN),
+            Self::Sequence => (Privileges::NONE, Privileges::ALL_ON_SEQUENCE),
+            Self::Column => (Privileges::NONE, Privileges::NONE),
+            Self::Routine => (Privileges::EXECUTE, Privileges::EXECUTE),
+            Self::Schema => (Privileges::NONE, Privileges::USAGE | Privileges::CREATE),
+            Self::Database => {
+                (Privileges::TEMPORARY | Privileges::CONNECT, Privileges::CREATE | Privileges::TEMPORARY | Privileges::CONNECT)
+            }
+        };
+        let item = |grantee, privileges| AclItem { grantee, grantor: owner, privileges, grantable: Privileges::NONE };
+        [item(PUBLIC, world), item(owner, own)].into_iter().filter(|i| !i.privileges.is_empty()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_in_the_order_of_the_documentation() {
+        assert_eq!((Privileges::WRITES | Privileges::SELECT).to_string(), "SELECT, INSERT, UPDATE, DELETE, TRUNCATE");
+        assert_eq!(Privileges::from_word("select"), Some(Privileges::SELECT));
+        assert_eq!(Privileges::from_word("fly"), None);
+    }
+
+    #[test]
+    fn a_new_routine_is_executable_by_everybody() {
+        let acl = ObjectKind::Routine.default_acl(10);
+        assert_eq!(acl[0].grantee, PUBLIC);
+        assert_eq!(acl[0].privileges, Privileges::EXECUTE);
+        assert!(ObjectKind::Column.default_acl(10).is_empty());
+    }
+}

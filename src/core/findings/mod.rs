@@ -1,0 +1,109 @@
+//! Findings: what a rule has to say, the same shape for every face.
+
+use crate::contract::Severity;
+use crate::rules::Rule;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+
+/// The object that a finding is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// As `pg_identify_object` says it.
+    pub object_type: &'static str,
+    /// `None` for what is in no schema.
+    pub schema: Option<String>,
+    /// The identity, as `pg_identify_object` says it.
+    pub identity: String,
+    /// The platform owns it: a managed schema's name, or a declared extension's.
+    pub managed_by: Option<String>,
+}
+
+/// One way in which the database differs from the contract.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// The rule that found it.
+    pub rule: &'static Rule,
+    /// Never worse than the contract's severity of the rule.
+    pub severity: Severity,
+    /// What it is about.
+    pub object: Object,
+    /// The role concerned; `PUBLIC` for everybody.
+    pub role: Option<String>,
+    /// One sentence that a person understands; holds nothing unprintable.
+    pub detail: String,
+    /// What the sentence rests on.
+    pub evidence: Value,
+    /// SQL that mends it and runs as it stands; `None` where only a person can decide.
+    pub fix: Option<String>,
+    /// Stable across dump and restore: made of names, never of OIDs.
+    pub fingerprint: String,
+}
+
+/// A finding as a rule writes it down; [`Finding`] adds what follows from it.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What it is about.
+    pub object: Object,
+    /// The role concerned.
+    pub role: Option<String>,
+    /// How bad this one is, at the most; the contract may say that the rule is less.
+    pub severity: Severity,
+    /// What tells it from other findings of the rule about the same object and role.
+    pub key: String,
+    /// One sentence.
+    pub detail: String,
+    /// What the sentence rests on.
+    pub evidence: Value,
+    /// SQL that mends it.
+    pub fix: Option<String>,
+}
+
+impl Draft {
+    /// The finding of `rule`, which the contract takes as `worst` at the most.
+    #[must_use]
+    pub fn finish(mut self, rule: &'static Rule, worst: Severity) -> Finding {
+        let mut severity = self.severity.min(worst);
+        if let (Some(owner), Value::Object(evidence)) = (&self.object.managed_by, &mut self.evidence) {
+            evidence.insert("managed_by".into(), owner.clone().into());
+            severity = Severity::Info;
+        }
+        let parts =
+            [rule.id, self.object.object_type, &self.object.identity, self.role.as_deref().unwrap_or_default(), &self.key];
+        let fingerprint = fingerprint(&parts);
+        Finding {
+            rule,
+            severity,
+            object: self.object,
+            role: self.role,
+            detail: self.detail,
+            evidence: self.evidence,
+            fix: self.fix,
+            fingerprint,
+        }
+    }
+}
+
+/// 128 bits of SHA-256 over the parts, in hexadecimal; each part is preceded by its length, so that no two lists collide.
+fn fingerprint(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize()[..16].iter().fold(String::with_capacity(32), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_tell_lists_apart_and_never_change() {
+        assert_ne!(fingerprint(&["ab", "c"]), fingerprint(&["a", "bc"]));
+        assert_eq!(fingerprint(&["a"]), "3b196fd4907bedf51c3090e9835f2f7c");
+    }
+}

@@ -1,0 +1,58 @@
+//! Privileges on single columns.
+
+use super::{Area, Context, Rule};
+use crate::catalog::{ObjectKind, Privileges, Role};
+use crate::contract::{GuardAction, Severity};
+use crate::findings::Draft;
+use crate::sql::printable;
+
+pub(super) static RULE: Rule = Rule {
+    id: "column_privileges",
+    title: "A role has privileges on a column that the contract does not declare",
+    area: Area::Grants,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    section: "2",
+    why: "A grant on a column opens the table for it, and is easily overlooked: it does not show among the table's privileges.",
+    mend: "Revoke the privilege on the column.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let subjects = cx.subject_list();
+    for (relation, schema) in cx.relations() {
+        let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
+        for (column, acl) in &relation.columns {
+            let mut target = cx.relation_target(relation);
+            target.kind = ObjectKind::Column;
+            target.acl = Some(acl);
+            target.column = Some(column);
+            target.name = format!("column \"{}\" of {}", printable(column), target.name);
+            target.report_undeclared(cx, &subjects, &declared, Privileges(u32::MAX), Severity::Error, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+    use crate::catalog::{AclItem, Privileges};
+
+    #[test]
+    fn a_grant_on_a_column_counts() {
+        let mut world = World::conforming();
+        assert_eq!(world.found(&RULE), [""; 0]);
+        let anon = world.role("anon").oid;
+        let grantor = world.relation("public.plaintiffs").owner;
+        let item = AclItem { grantee: anon, grantor, privileges: Privileges::SELECT, grantable: Privileges::NONE };
+        world.relation("public.plaintiffs").columns.push(("Name".into(), vec![item]));
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error table public.plaintiffs anon: Role \"anon\" has SELECT on column \"Name\" of table public.plaintiffs, which the \
+              contract does not declare. => REVOKE SELECT (\"Name\") ON TABLE public.plaintiffs FROM anon;"
+            ]
+        );
+    }
+}

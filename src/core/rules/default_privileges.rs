@@ -1,0 +1,133 @@
+//! Default privileges that hand the next object somebody creates to a client.
+
+use super::{Area, Context, Rule};
+use crate::catalog::{PUBLIC, Privileges};
+use crate::contract::{GuardAction, SchemaDecl, Severity};
+use crate::findings::{Draft, Object};
+use crate::sql::{printable, quote_ident, safe_ident};
+use serde_json::json;
+
+pub(super) static RULE: Rule = Rule {
+    id: "default_privileges",
+    title: "Default privileges give new objects to a client role",
+    area: Area::Grants,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    section: "8",
+    why: "They undo the contract for the next table that somebody creates: it is open before anybody has looked at it.",
+    mend: "ALTER DEFAULT PRIVILEGES ... REVOKE, and grant object by object.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for default in &cx.snapshot.default_acls {
+        let governed = cx.governed(default.schema);
+        if default.schema != 0 && governed.is_none() {
+            continue;
+        }
+        let Some(word) = object_word(default.object_type) else { continue };
+        let creator = cx.snapshot.role_name(default.role);
+        let in_schema = governed.map(|s| format!(" in schema {}", safe_ident(&s.name))).unwrap_or_default();
+        for item in &default.acl {
+            if !(item.grantee == PUBLIC || cx.is_client(item.grantee)) {
+                continue;
+            }
+            let role = cx.snapshot.role_name(item.grantee);
+            let privileges = item.privileges & !expected(cx, default.object_type, governed, item.grantee);
+            if privileges.is_empty() {
+                continue;
+            }
+            out.push(Draft {
+                object: Object {
+                    object_type: "default acl",
+                    schema: governed.map(|s| s.name.clone()),
+                    identity: format!(
+                        "for role {}{} on {}",
+                        quote_ident(&creator),
+                        governed.map(|s| format!(" in schema {}", quote_ident(&s.name))).unwrap_or_default(),
+                        word.to_lowercase()
+                    ),
+                    managed_by: None,
+                },
+                role: Some(role.clone()),
+                severity: Severity::Error,
+                key: privileges.to_string(),
+                detail: format!(
+                    "New {}{in_schema} that role \"{}\" creates are given to {} with {privileges}.",
+                    word.to_lowercase(),
+                    printable(&creator),
+                    if item.grantee == PUBLIC {
+                        "PUBLIC (every role)".to_owned()
+                    } else {
+                        format!("role \"{}\"", printable(&role))
+                    },
+                ),
+                evidence: json!({"creator": creator, "privileges": privileges.words()}),
+                fix: Some(format!(
+                    "ALTER DEFAULT PRIVILEGES FOR ROLE {}{} REVOKE {privileges} ON {word} FROM {};",
+                    safe_ident(&creator),
+                    in_schema.replacen(" in schema", " IN SCHEMA", 1),
+                    cx.snapshot.grantee(item.grantee)
+                )),
+            });
+        }
+    }
+}
+
+/// What new objects of this type may give: the built-in defaults of PUBLIC where the entry is for every schema (it then stands in
+/// place of the built-in one), and EXECUTE where every routine of the schema is declared executable.
+fn expected(cx: &Context<'_>, object_type: u8, schema: Option<&SchemaDecl>, grantee: u32) -> Privileges {
+    match (object_type, schema) {
+        (b'f', None) if grantee == PUBLIC => Privileges::EXECUTE,
+        (b'T', None) if grantee == PUBLIC => Privileges::USAGE,
+        (b'f', Some(schema)) if schema.execute_on_routines.contains(&cx.snapshot.role_name(grantee)) => Privileges::EXECUTE,
+        _ => Privileges::NONE,
+    }
+}
+
+/// `pg_default_acl.defaclobjtype` as ALTER DEFAULT PRIVILEGES says it. Types hold no rows and run no code.
+fn object_word(object_type: u8) -> Option<&'static str> {
+    match object_type {
+        b'r' => Some("TABLES"),
+        b'S' => Some("SEQUENCES"),
+        b'f' => Some("ROUTINES"),
+        b'n' => Some("SCHEMAS"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+    use crate::catalog::{AclItem, DefaultAcl, PUBLIC, Privileges};
+
+    #[test]
+    fn nothing_new_is_open_to_clients() {
+        let mut world = World::conforming();
+        assert_eq!(world.found(&RULE), [""; 0]);
+        let anon = world.role("anon").oid;
+        let worker = world.role("service_role").oid;
+        let role = world.role("postgres").oid;
+        let (public, api) = (world.schema("public").oid, world.schema("api").oid);
+        let item = |grantee, privileges| AclItem { grantee, grantor: role, privileges, grantable: Privileges::NONE };
+        let all = Privileges::ALL_ON_TABLE;
+        world.snapshot.default_acls = vec![
+            DefaultAcl { role, schema: public, object_type: b'r', acl: vec![item(anon, all), item(worker, all)] },
+            DefaultAcl { role, schema: api, object_type: b'f', acl: vec![item(anon, Privileges::EXECUTE)] },
+            DefaultAcl { role, schema: 0, object_type: b'f', acl: vec![item(PUBLIC, Privileges::EXECUTE)] },
+            DefaultAcl { role, schema: 0, object_type: b'n', acl: vec![item(PUBLIC, Privileges::CREATE)] },
+        ];
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error default acl for role postgres in schema public on tables anon: New tables in schema public that role \"postgres\" \
+                 creates are given to role \"anon\" with SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER. \
+                 => ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE SELECT, INSERT, UPDATE, DELETE, TRUNCATE, \
+                 REFERENCES, TRIGGER ON TABLES FROM anon;",
+                "error default acl for role postgres on schemas PUBLIC: New schemas that role \"postgres\" creates are given to PUBLIC \
+                 (every role) with CREATE. => ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE CREATE ON SCHEMAS FROM PUBLIC;"
+            ]
+        );
+    }
+}

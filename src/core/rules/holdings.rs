@@ -1,0 +1,286 @@
+//! What roles hold on an object beside what is declared for them, and the GRANT and REVOKE that make the two equal. Every rule
+//! about privileges asks here.
+
+use super::Context;
+use crate::access::Access;
+use crate::catalog::{Acl, AclItem, ObjectKind, Oid, PUBLIC, Privileges, Role};
+use crate::contract::Severity;
+use crate::findings::{Draft, Object};
+use crate::sql::{printable, safe_ident};
+use serde_json::json;
+
+/// An object with an ACL.
+pub(super) struct Target<'a> {
+    pub owner: Oid,
+    pub acl: Option<&'a Acl>,
+    pub kind: ObjectKind,
+    /// After the word ON: `TABLE public.t`, `SCHEMA intake`.
+    pub sql: String,
+    /// As a sentence names it: `table public.t`.
+    pub name: String,
+    pub object: Object,
+    /// The column list of a column ACL.
+    pub column: Option<&'a str>,
+}
+
+/// One difference between what a role holds and what is declared for it.
+pub(super) struct Difference {
+    /// [`PUBLIC`] or a role.
+    pub role: Oid,
+    pub privileges: Privileges,
+}
+
+impl Target<'_> {
+    fn acl(&self) -> Acl {
+        self.acl.cloned().unwrap_or_else(|| self.kind.default_acl(self.owner))
+    }
+
+    /// Writes down what each of `roles`, and PUBLIC, holds beyond what `declared` gives it, as far as it is in `mask`. A share
+    /// that PUBLIC hands to everybody counts once, as PUBLIC's, and only where it is not declared for all of the roles.
+    pub(super) fn report_undeclared(
+        &self,
+        cx: &Context<'_>,
+        roles: &[&Role],
+        declared: &dyn Fn(&Role) -> Privileges,
+        mask: Privileges,
+        severity: Severity,
+        out: &mut Vec<Draft>,
+    ) {
+        let for_all = roles.iter().fold(mask, |all, role| all & declared(role));
+        self.report_public(cx, declared, mask & !for_all, severity, out);
+        self.report_roles(cx, roles, declared, mask, severity, out);
+    }
+
+    /// PUBLIC's share alone, as far as it is in `mask`.
+    pub(super) fn report_public(
+        &self,
+        cx: &Context<'_>,
+        declared: &dyn Fn(&Role) -> Privileges,
+        mask: Privileges,
+        severity: Severity,
+        out: &mut Vec<Draft>,
+    ) {
+        let privileges = Access::public(&self.acl()) & mask;
+        if !privileges.is_empty() {
+            let mut draft = self.undeclared_draft(cx, &Difference { role: PUBLIC, privileges }, severity);
+            draft.fix = draft.fix.map(|revoke| self.keeping_declared(cx, declared, privileges) + &revoke);
+            out.push(draft);
+        }
+    }
+
+    /// The shares of `roles` alone.
+    pub(super) fn report_roles(
+        &self,
+        cx: &Context<'_>,
+        roles: &[&Role],
+        declared: &dyn Fn(&Role) -> Privileges,
+        mask: Privileges,
+        severity: Severity,
+        out: &mut Vec<Draft>,
+    ) {
+        let acl = self.acl();
+        for role in roles {
+            let privileges = cx.access.granted(role.oid, &acl) & mask & !declared(role);
+            if !privileges.is_empty() {
+                out.push(self.undeclared_draft(cx, &Difference { role: role.oid, privileges }, severity));
+            }
+        }
+    }
+
+    /// The shares of workers on a relation, where MAINTAIN is part of ALL from 17 on.
+    pub(super) fn report_worker_excess(
+        &self,
+        cx: &Context<'_>,
+        workers: &[&Role],
+        declared: &dyn Fn(&Role) -> Privileges,
+        out: &mut Vec<Draft>,
+    ) {
+        let allowed = |role: &Role| match declared(role) {
+            all if all.contains(Privileges::ALL_ON_TABLE) => all | Privileges::MAINTAIN,
+            some => some,
+        };
+        self.report_roles(cx, workers, &allowed, Privileges(u32::MAX), Severity::Error, out);
+    }
+
+    /// The grants without which a REVOKE from PUBLIC would take from declared roles what the contract gives them.
+    pub(super) fn keeping_declared(
+        &self,
+        cx: &Context<'_>,
+        declared: &dyn Fn(&Role) -> Privileges,
+        from_public: Privileges,
+    ) -> String {
+        let acl = self.acl();
+        cx.subjects()
+            .filter_map(|role| {
+                let lost = declared(role) & from_public & !cx.access.granted(role.oid, &acl);
+                let privileges = self.words(lost);
+                (!lost.is_empty()).then(|| format!("GRANT {privileges} ON {} TO {};\n", self.sql, safe_ident(&role.name)))
+            })
+            .collect()
+    }
+
+    /// Writes down what is declared for each of `roles` and it does not have, neither itself nor by PUBLIC or membership.
+    pub(super) fn report_missing(
+        &self,
+        cx: &Context<'_>,
+        roles: &[&Role],
+        declared: &dyn Fn(&Role) -> Privileges,
+        severity: Severity,
+        out: &mut Vec<Draft>,
+    ) {
+        for role in roles {
+            let privileges = declared(role) & !cx.access.privileges(role.oid, self.owner, self.acl, self.kind);
+            if !privileges.is_empty() {
+                out.push(self.missing_draft(cx, &Difference { role: role.oid, privileges }, severity));
+            }
+        }
+    }
+
+    /// The finding about a privilege too many.
+    pub(super) fn undeclared_draft(&self, cx: &Context<'_>, difference: &Difference, severity: Severity) -> Draft {
+        let Difference { role, privileges } = *difference;
+        let name = cx.snapshot.role_name(role);
+        let (how, chain) = self.how_held(cx, difference);
+        Draft {
+            object: self.object.clone(),
+            role: Some(name.clone()),
+            severity,
+            key: format!("undeclared {privileges}{}", self.column.map(|c| format!(" ({c})")).unwrap_or_default()),
+            detail: format!(
+                "{} has {privileges} on {}{how}, which the contract does not declare.",
+                who(role, &name),
+                self.name
+            ),
+            evidence: json!({"problem": "undeclared", "privileges": privileges.words(), "through": chain, "column": self.column}),
+            fix: self.revoke(cx, difference),
+        }
+    }
+
+    /// The finding about a privilege that is lacking.
+    fn missing_draft(&self, cx: &Context<'_>, difference: &Difference, severity: Severity) -> Draft {
+        let Difference { role, privileges } = *difference;
+        let name = cx.snapshot.role_name(role);
+        let words = self.words(privileges);
+        Draft {
+            object: self.object.clone(),
+            role: Some(name.clone()),
+            severity,
+            key: format!("missing {privileges}"),
+            detail: format!("{} lacks {privileges} on {}, which the contract declares.", who(role, &name), self.name),
+            evidence: json!({"problem": "missing", "privileges": privileges.words()}),
+            fix: Some(format!("GRANT {words} ON {} TO {};", self.sql, safe_ident(&name))),
+        }
+    }
+
+    /// The privileges as GRANT takes them: ALL where, and only where, everything is meant.
+    fn words(&self, privileges: Privileges) -> String {
+        match (self.kind, privileges) {
+            (ObjectKind::Relation, Privileges::ALL_ON_TABLE) | (ObjectKind::Sequence, Privileges::ALL_ON_SEQUENCE) => {
+                "ALL".to_owned()
+            }
+            _ => privileges.to_string(),
+        }
+    }
+
+    /// In words and as role names, how the role came by it where that is not by its own name.
+    fn how_held(&self, cx: &Context<'_>, difference: &Difference) -> (String, Vec<String>) {
+        if difference.role == PUBLIC {
+            let how = if self.acl.is_none() { " by default" } else { "" };
+            return (how.to_owned(), vec![]);
+        }
+        if difference.role == self.owner {
+            return (" as its owner".to_owned(), vec![]);
+        }
+        let mut through: Vec<String> = self
+            .items(cx, difference)
+            .iter()
+            .filter(|i| i.grantee != difference.role)
+            .map(|i| cx.snapshot.role_name(i.grantee))
+            .collect();
+        through.sort();
+        through.dedup();
+        let how = if through.is_empty() {
+            String::new()
+        } else {
+            let names: Vec<String> = through.iter().map(|n| format!("\"{}\"", printable(n))).collect();
+            format!(" through membership in {}", crate::sql::listed(&names))
+        };
+        (how, through)
+    }
+
+    /// The ACL entries that give the role what it has too many.
+    fn items(&self, cx: &Context<'_>, difference: &Difference) -> Acl {
+        let closure = cx.access.closure(difference.role, crate::access::Follow::Privileges);
+        let mut items = self.acl();
+        items.retain(|item| {
+            // PUBLIC's share is a difference of its own; no closure but its own holds PUBLIC.
+            closure.contains(&item.grantee) && item.privileges.intersects(difference.privileges)
+        });
+        items
+    }
+
+    /// The statements that take it away: REVOKE where it was granted to the role, the end of the membership where it comes by
+    /// one. Nothing where the role owns the object: who should own it is for a person to say.
+    fn revoke(&self, cx: &Context<'_>, difference: &Difference) -> Option<String> {
+        if difference.role == self.owner {
+            return None;
+        }
+        let mut statements = Vec::new();
+        for item in self.items(cx, difference) {
+            let statement = if item.grantee == difference.role {
+                self.revoke_item(cx, &item, difference.privileges)
+            } else {
+                end_membership(cx, difference.role, cx.access.first_step(difference.role, item.grantee)?)?
+            };
+            if !statements.contains(&statement) {
+                statements.push(statement);
+            }
+        }
+        (!statements.is_empty()).then(|| statements.join("\n"))
+    }
+
+    /// REVOKE acts for the owner of the object; what another role granted, only that role can take back.
+    fn revoke_item(&self, cx: &Context<'_>, item: &AclItem, privileges: Privileges) -> String {
+        let words: Vec<String> = (item.privileges & privileges)
+            .words()
+            .iter()
+            .map(|word| match self.column {
+                Some(column) => format!("{word} ({})", safe_ident(column)),
+                None => (*word).to_owned(),
+            })
+            .collect();
+        let cascade = if item.grantable.intersects(privileges) { " CASCADE" } else { "" };
+        let revoke =
+            format!("REVOKE {} ON {} FROM {}{cascade};", words.join(", "), self.sql, cx.snapshot.grantee(item.grantee));
+        if item.grantor == self.owner {
+            revoke
+        } else {
+            format!("SET ROLE {};\n{revoke}\nRESET ROLE;", cx.snapshot.grantee(item.grantor))
+        }
+    }
+}
+
+/// `REVOKE role FROM member`, by the role that granted it where the server keeps track of that (16 and later). `None` where
+/// there is no such grant: the implicit membership of a database owner.
+pub(super) fn end_membership(cx: &Context<'_>, member: Oid, role: Oid) -> Option<String> {
+    let statements: Vec<String> = cx
+        .snapshot
+        .memberships
+        .iter()
+        .filter(|m| m.member == member && m.role == role)
+        .map(|m| {
+            let by = match cx.snapshot.version {
+                ..16 => String::new(),
+                _ => format!(" GRANTED BY {}", cx.snapshot.grantee(m.grantor)),
+            };
+            let cascade = if m.admin { " CASCADE" } else { "" };
+            format!("REVOKE {} FROM {}{by}{cascade};", cx.snapshot.grantee(role), cx.snapshot.grantee(member))
+        })
+        .collect();
+    (!statements.is_empty()).then(|| statements.join("\n"))
+}
+
+/// The subject of a sentence.
+pub(super) fn who(role: Oid, name: &str) -> String {
+    if role == PUBLIC { "PUBLIC (every role)".to_owned() } else { format!("Role \"{}\"", printable(name)) }
+}

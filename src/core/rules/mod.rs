@@ -1,0 +1,445 @@
+//! The rules: each one promise of the contract, one file, its cases beside it. A new rule is a new file and one line in
+//! [`RULES`].
+
+mod holdings;
+
+#[cfg(test)]
+mod cases;
+
+mod column_privileges;
+mod default_privileges;
+mod direct_write;
+pub mod guard_tampered;
+mod materialized_view_readable;
+mod policies;
+mod policy_without_rls;
+mod required_object_missing;
+mod rls_disabled;
+mod rls_not_forced;
+mod rls_policy_always_true;
+mod rls_policy_missing;
+mod rls_policy_undeclared;
+mod role_attributes;
+mod role_membership;
+mod role_missing;
+mod routine_executable_by_public;
+mod routine_privileges;
+mod schema_create;
+mod schema_usage;
+mod security_definer_executable_by_clients;
+pub mod security_definer_search_path;
+mod security_definer_settings;
+mod sequence_privileges;
+mod table_privileges;
+mod undeclared_view_readable;
+mod view_privileges;
+
+use crate::access::Access;
+use crate::catalog::{ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot};
+use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to};
+use crate::findings::{Draft, Finding, Object};
+use crate::search_path::Judge;
+use crate::sql::{quote_ident, safe_ident};
+use holdings::Target;
+use std::collections::HashMap;
+use std::fmt;
+
+/// Every rule, in the order of the contract's sections: what is declared must exist, then roles, schemas, objects, routines, rows, and
+/// at the end the guard itself.
+pub static RULES: [&Rule; 26] = [
+    &role_missing::RULE,
+    &role_attributes::RULE,
+    &role_membership::RULE,
+    &required_object_missing::RULE,
+    &schema_usage::RULE,
+    &schema_create::RULE,
+    &table_privileges::RULE,
+    &column_privileges::RULE,
+    &sequence_privileges::RULE,
+    &default_privileges::RULE,
+    &view_privileges::RULE,
+    &undeclared_view_readable::RULE,
+    &materialized_view_readable::RULE,
+    &direct_write::RULE,
+    &security_definer_search_path::RULE,
+    &security_definer_settings::RULE,
+    &security_definer_executable_by_clients::RULE,
+    &routine_executable_by_public::RULE,
+    &routine_privileges::RULE,
+    &rls_disabled::RULE,
+    &rls_not_forced::RULE,
+    &rls_policy_missing::RULE,
+    &rls_policy_undeclared::RULE,
+    &rls_policy_always_true::RULE,
+    &policy_without_rls::RULE,
+    &guard_tampered::RULE,
+];
+
+/// The rule with this id.
+#[must_use]
+pub fn find(id: &str) -> Option<&'static Rule> {
+    RULES.iter().copied().find(|rule| rule.id == id)
+}
+
+/// The part of an audit that a rule belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Area {
+    Roles,
+    Objects,
+    Grants,
+    Views,
+    Functions,
+    Rls,
+    Guard,
+}
+
+impl Area {
+    /// The word of the SQL face.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Roles => "roles",
+            Self::Objects => "objects",
+            Self::Grants => "grants",
+            Self::Views => "views",
+            Self::Functions => "functions",
+            Self::Rls => "rls",
+            Self::Guard => "guard",
+        }
+    }
+}
+
+/// A rule: what it is called, why it is there, and how it judges.
+pub struct Rule {
+    /// The name that the contract and every finding give it.
+    pub id: &'static str,
+    /// One line.
+    pub title: &'static str,
+    /// The audit it belongs to.
+    pub area: Area,
+    /// The worst severity that its findings have, unless the contract says another.
+    pub severity: Severity,
+    /// What the guard does, unless the contract says otherwise.
+    pub guard: GuardAction,
+    /// The section of the contract document.
+    pub section: &'static str,
+    /// What goes wrong where the promise is broken.
+    pub why: &'static str,
+    /// How it is mended.
+    pub mend: &'static str,
+    /// Writes down what it finds.
+    pub judge: fn(&Context<'_>, &mut Vec<Draft>),
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id)
+    }
+}
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+/// What a rule looks at: the contract, the catalog, access, and the declared roles and schemas as they are found there.
+pub struct Context<'a> {
+    /// The declared state.
+    pub contract: &'a Contract,
+    /// The actual state.
+    pub snapshot: &'a Snapshot,
+    /// Who can do what.
+    pub access: &'a Access<'a>,
+    /// The judge of search paths.
+    pub judge: Judge<'a>,
+    /// Declared client roles that exist.
+    pub clients: Vec<&'a Role>,
+    /// Declared worker roles that exist.
+    pub workers: Vec<&'a Role>,
+    governed: HashMap<Oid, &'a SchemaDecl>,
+    /// Called in every loop over user-sized data; may unwind when the user cancels.
+    interrupts: &'a dyn Fn(),
+}
+
+impl<'a> Context<'a> {
+    /// Brings contract and catalog together. `interrupts` is called again and again while rules run.
+    #[must_use]
+    pub fn new(contract: &'a Contract, snapshot: &'a Snapshot, access: &'a Access<'a>, interrupts: &'a dyn Fn()) -> Self {
+        let existing = |kind| contract.roles_of(kind).filter_map(|name| snapshot.role_named(name)).collect();
+        let trusted = contract.trusted_roles.iter().filter_map(|name| snapshot.role_named(name)).map(|r| r.oid).collect();
+        let governed = contract.schemas.iter().filter_map(|d| snapshot.schema_named(&d.name).map(|s| (s.oid, d))).collect();
+        Self {
+            contract,
+            snapshot,
+            access,
+            judge: Judge::new(snapshot, access, trusted),
+            clients: existing(RoleKind::Client),
+            workers: existing(RoleKind::Worker),
+            governed,
+            interrupts,
+        }
+    }
+
+    /// Runs one rule.
+    #[must_use]
+    pub fn run(&self, rule: &'static Rule) -> Vec<Finding> {
+        let mut drafts = Vec::new();
+        (rule.judge)(self, &mut drafts);
+        let worst = self.severity(rule);
+        drafts.into_iter().map(|draft| draft.finish(rule, worst)).collect()
+    }
+
+    /// The severity that the contract gives to a rule.
+    #[must_use]
+    pub fn severity(&self, rule: &Rule) -> Severity {
+        self.contract.rules.get(rule.id).and_then(|r| r.severity).unwrap_or(rule.severity)
+    }
+
+    /// What the contract wants the guard to do about a rule.
+    #[must_use]
+    pub fn guard_action(&self, rule: &Rule) -> GuardAction {
+        self.contract.rules.get(rule.id).and_then(|r| r.guard).unwrap_or(rule.guard)
+    }
+
+    /// The roles that privileges are declared for: clients, then workers.
+    fn subjects(&self) -> impl Iterator<Item = &'a Role> + '_ {
+        self.clients.iter().chain(&self.workers).copied()
+    }
+
+    /// [`Self::subjects`] as a list.
+    fn subject_list(&self) -> Vec<&'a Role> {
+        self.subjects().collect()
+    }
+
+    /// A relation as something that carries an ACL.
+    fn relation_target<'r>(&self, relation: &'r Relation) -> Target<'r> {
+        let sql = self.snapshot.relation_sql(relation);
+        let word = if relation.kind == RelationKind::Sequence { "SEQUENCE" } else { "TABLE" };
+        Target {
+            owner: relation.owner,
+            acl: relation.acl.as_ref(),
+            kind: relation.kind.acl_kind(),
+            sql: format!("{word} {sql}"),
+            name: format!("{} {sql}", relation.kind.object_type()),
+            object: self.relation_object(relation),
+            column: None,
+        }
+    }
+
+    /// A routine as something that carries an ACL.
+    fn routine_target<'r>(&self, routine: &'r Routine) -> Target<'r> {
+        Target {
+            owner: routine.owner,
+            acl: routine.acl.as_ref(),
+            kind: ObjectKind::Routine,
+            sql: format!("ROUTINE {}", self.snapshot.routine_sql(routine)),
+            name: format!("{} {}", routine.object_type(), self.snapshot.routine_message(routine)),
+            object: self.routine_object(routine),
+            column: None,
+        }
+    }
+
+    /// A schema as something that carries an ACL.
+    fn schema_target<'s>(&self, schema: &'s Schema) -> Target<'s> {
+        let sql = safe_ident(&schema.name);
+        Target {
+            owner: schema.owner,
+            acl: schema.acl.as_ref(),
+            kind: ObjectKind::Schema,
+            sql: format!("SCHEMA {sql}"),
+            name: format!("schema {sql}"),
+            object: Self::schema_object(&schema.name),
+            column: None,
+        }
+    }
+
+    /// Governed schemas that exist, with their declaration, in order of name.
+    fn schemas(&self) -> impl Iterator<Item = (&'a Schema, &'a SchemaDecl)> + '_ {
+        self.snapshot.schemas.iter().filter_map(|schema| self.governed(schema.oid).map(|declared| (schema, declared)))
+    }
+
+    /// Whether the contract gives a role EXECUTE on a routine, as a set of privileges.
+    fn execute_declared(&self, routine: &Routine, schema: &SchemaDecl, role: &Role) -> Privileges {
+        if self.declares_execute(routine, schema, role) { Privileges::EXECUTE } else { Privileges::NONE }
+    }
+
+    /// Writes down who reads views of one kind that the contract does not declare. A view that runs with its caller's rights
+    /// (security_invoker) shows nothing that the caller could not read without it, and is worth no more than a note.
+    fn report_undeclared_readers(&self, kind: RelationKind, out: &mut Vec<Draft>) {
+        for (view, schema) in self.relations().filter(|(r, _)| r.kind == kind) {
+            if self.contract.view(&schema.name, &view.name).is_some() {
+                continue;
+            }
+            let declared = |role: &Role| self.declared_on_relation(view, schema, role);
+            let severity = if view.security_invoker { Severity::Info } else { Severity::Error };
+            self.relation_target(view).report_undeclared(self, &self.clients, &declared, Privileges::SELECT, severity, out);
+        }
+    }
+
+    /// Whether a client can reach a relation by name and do something to its rows: USAGE on the schema, and a privilege on the
+    /// relation or on a column of it. The first such client.
+    fn reached_by(&self, relation: &Relation) -> Option<&'a Role> {
+        let rows = Privileges::SELECT | Privileges::WRITES;
+        let schema = self.snapshot.schema(relation.schema)?;
+        self.clients.iter().copied().find(|client| {
+            self.access
+                .privileges(client.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema)
+                .contains(Privileges::USAGE)
+                && (self.access.relation_privileges(client.oid, relation).intersects(rows)
+                    || relation.columns.iter().any(|(_, acl)| {
+                        self.access.privileges(client.oid, relation.owner, Some(acl), ObjectKind::Column).intersects(rows)
+                    }))
+        })
+    }
+
+    fn is_client(&self, role: Oid) -> bool {
+        self.clients.iter().any(|c| c.oid == role)
+    }
+
+    fn is_subject(&self, role: Oid) -> bool {
+        self.subjects().any(|s| s.oid == role)
+    }
+
+    /// The declaration of a schema, if it is governed.
+    #[must_use]
+    pub fn governed(&self, schema: Oid) -> Option<&'a SchemaDecl> {
+        self.governed.get(&schema).copied()
+    }
+
+    /// Relations of governed schemas, with the schema's declaration, in order of name.
+    fn relations(&self) -> impl Iterator<Item = (&'a Relation, &'a SchemaDecl)> + '_ {
+        self.snapshot.relations.iter().filter_map(|relation| {
+            (self.interrupts)();
+            self.governed(relation.schema).map(|schema| (relation, schema))
+        })
+    }
+
+    /// Routines of governed schemas, with the schema's declaration, in order of name. Aggregates cannot be called for
+    /// what they do, but carry an ACL like any other routine.
+    fn routines(&self) -> impl Iterator<Item = (&'a Routine, &'a SchemaDecl)> + '_ {
+        self.snapshot.routines.iter().filter_map(|routine| {
+            (self.interrupts)();
+            self.governed(routine.schema).map(|schema| (routine, schema))
+        })
+    }
+
+    /// The privileges that the contract declares for a role on a relation.
+    fn declared_on_relation(&self, relation: &Relation, schema: &SchemaDecl, role: &Role) -> Privileges {
+        let mut declared = Privileges::NONE;
+        if schema.all_on_objects.contains(&role.name) {
+            declared |= match relation.kind {
+                RelationKind::Sequence => Privileges::ALL_ON_SEQUENCE,
+                _ => Privileges::ALL_ON_TABLE,
+            };
+        }
+        if let Some(table) = self.contract.table(&schema.name, &relation.name) {
+            declared |= granted_to(&table.grants, &role.name);
+        }
+        if let Some(view) = self.contract.view(&schema.name, &relation.name) {
+            declared |= granted_to(&view.grants, &role.name);
+        }
+        declared
+    }
+
+    /// Whether the contract lets a role execute a routine.
+    fn declares_execute(&self, routine: &Routine, schema: &SchemaDecl, role: &Role) -> bool {
+        schema.all_on_objects.contains(&role.name)
+            || schema.execute_on_routines.contains(&role.name)
+            || self.contract.functions.iter().any(|f| {
+                f.schema == schema.name
+                    && f.name == routine.name
+                    && f.execute.contains(&role.name)
+                    && self.has_arguments(routine, f.arguments.as_deref())
+            })
+    }
+
+    /// Whether a routine has the declared argument types; spaces do not count.
+    fn has_arguments(&self, routine: &Routine, declared: Option<&str>) -> bool {
+        let Some(declared) = declared else { return true };
+        let squeeze = |text: &str| text.replace("pg_catalog.", "").replace(", ", ",").trim().to_owned();
+        let names: Vec<&str> =
+            routine.arguments.iter().map(|t| self.snapshot.types.get(t).map_or("-", String::as_str)).collect();
+        squeeze(&names.join(",")) == squeeze(declared)
+    }
+
+    /// A relation as the object of a finding.
+    fn relation_object(&self, relation: &Relation) -> Object {
+        Object {
+            object_type: relation.kind.object_type(),
+            schema: Some(self.snapshot.schema_name(relation.schema).to_owned()),
+            identity: self.snapshot.relation_identity(relation),
+            managed_by: self.managing_extension(self.snapshot.relation_extension.get(&relation.oid)),
+        }
+    }
+
+    /// A routine as the object of a finding.
+    #[must_use]
+    pub fn routine_object(&self, routine: &Routine) -> Object {
+        Object {
+            object_type: routine.object_type(),
+            schema: Some(self.snapshot.schema_name(routine.schema).to_owned()),
+            identity: self.snapshot.routine_identity(routine),
+            managed_by: self.routine_managed_by(routine),
+        }
+    }
+
+    /// What of the platform owns a routine: a managed schema, or an extension that the contract declares and a superuser owns.
+    #[must_use]
+    pub fn routine_managed_by(&self, routine: &Routine) -> Option<String> {
+        let schema = self.snapshot.schema_name(routine.schema);
+        if self.contract.manages_schema(schema) {
+            return Some(format!("schema {}", quote_ident(schema)));
+        }
+        self.managing_extension(self.snapshot.routine_extension.get(&routine.oid))
+    }
+
+    fn managing_extension(&self, extension: Option<&Oid>) -> Option<String> {
+        let (name, owner) = self.snapshot.extensions.get(extension?)?;
+        let declared = name == "dragonfly_guard" || self.contract.managed.extensions.contains(name);
+        (declared && self.access.is_superuser(*owner)).then(|| format!("extension {}", quote_ident(name)))
+    }
+
+    /// A schema as the object of a finding.
+    fn schema_object(name: &str) -> Object {
+        Object {
+            object_type: "schema",
+            schema: Some(name.to_owned()),
+            identity: quote_ident(name).into_owned(),
+            managed_by: None,
+        }
+    }
+
+    /// A role as the object of a finding.
+    fn role_object(name: &str) -> Object {
+        Object { object_type: "role", schema: None, identity: quote_ident(name).into_owned(), managed_by: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_rule_has_its_own_name_and_says_what_it_is_for() {
+        let ids: HashSet<_> = RULES.iter().map(|r| r.id).collect();
+        assert_eq!(ids.len(), RULES.len());
+        for rule in RULES {
+            assert!(rule.id.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", rule.id);
+            for text in [rule.title, rule.section, rule.why, rule.mend] {
+                assert!(!text.is_empty(), "{}", rule.id);
+            }
+        }
+    }
+
+    #[test]
+    fn the_shipped_contract_names_every_rule_with_the_rules_own_defaults() {
+        let contract = Contract::from_json(crate::contract::DEFAULT).unwrap();
+        for rule in RULES {
+            let declared = &contract.rules[rule.id];
+            assert_eq!((declared.severity, declared.guard), (Some(rule.severity), Some(rule.guard)), "{}", rule.id);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A schema, table, view or routine that the contract declares is not there, or is something else.
+
+use super::{Area, Context, Rule};
+use crate::catalog::{Relation, RelationKind, Routine, RoutineKind};
+use crate::contract::{FunctionDecl, GuardAction, Severity};
+use crate::findings::{Draft, Object};
+use crate::search_path::set_clause;
+use crate::sql::{quote_ident, safe_ident, safe_qualified};
+use serde_json::json;
+use std::collections::HashMap;
+
+pub(super) static RULE: Rule = Rule {
+    id: "required_object_missing",
+    title: "A declared schema, table, view or function is missing or of the wrong kind",
+    area: Area::Objects,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    section: "3",
+    why: "Clients and workers rely on what the contract declares, and what is declared about an object that is not there \
+          protects nothing: a table that was dropped and made anew has no row security.",
+    mend: "Restore the object from its migration. A schema, a view whose query the contract knows, and a routine that only lost \
+           SECURITY DEFINER are mended by SQL.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let mut named: HashMap<(&str, &str), &Relation> = HashMap::new();
+    for (relation, schema) in cx.relations() {
+        named.insert((&schema.name, &relation.name), relation);
+    }
+    for schema in &cx.contract.schemas {
+        if cx.snapshot.schema_named(&schema.name).is_none() {
+            let sql = safe_ident(&schema.name);
+            let object = Context::schema_object(&schema.name);
+            out.push(missing(object, &format!("Schema {sql}"), "does not exist", Some(format!("CREATE SCHEMA {sql};"))));
+        }
+    }
+    for table in &cx.contract.tables {
+        let kind = named.get(&(table.schema.as_str(), table.name.as_str())).map(|r| r.kind);
+        if !kind.is_some_and(RelationKind::is_table) {
+            let subject = format!("Table {}", safe_qualified(&table.schema, &table.name));
+            out.push(missing(relation("table", &table.schema, &table.name), &subject, &problem(kind), None));
+        }
+    }
+    for view in &cx.contract.views {
+        let kind = named.get(&(view.schema.as_str(), view.name.as_str())).map(|r| r.kind);
+        let (word, wanted) = match view.materialized {
+            true => ("materialized view", RelationKind::MaterializedView),
+            false => ("view", RelationKind::View),
+        };
+        if kind != Some(wanted) {
+            let sql = safe_qualified(&view.schema, &view.name);
+            let create = view.definition.as_ref().filter(|_| kind.is_none());
+            let fix = create.map(|query| format!("CREATE {} {sql} AS {query};", word.to_uppercase()));
+            let subject = format!("{}{} {sql}", word[..1].to_uppercase(), &word[1..]);
+            out.push(missing(relation(word, &view.schema, &view.name), &subject, &problem(kind), fix));
+        }
+    }
+    let mut routines: HashMap<(&str, &str), Vec<&Routine>> = HashMap::new();
+    for (routine, schema) in cx.routines() {
+        routines.entry((&schema.name, &routine.name)).or_default().push(routine);
+    }
+    for function in &cx.contract.functions {
+        let of_that_name = routines.get(&(function.schema.as_str(), function.name.as_str()));
+        self::function(cx, function, of_that_name.map_or(&[], Vec::as_slice), out);
+    }
+}
+
+fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine], out: &mut Vec<Draft>) {
+    let candidates: Vec<&&Routine> = of_that_name
+        .iter()
+        .filter(|r| r.kind != RoutineKind::Aggregate && cx.has_arguments(r, declared.arguments.as_deref()))
+        .collect();
+    if candidates.is_empty() {
+        let arguments = declared.arguments.as_deref().unwrap_or("...");
+        let identity = format!("{}.{}({arguments})", quote_ident(&declared.schema), quote_ident(&declared.name));
+        let subject = format!("Function {}({arguments})", safe_qualified(&declared.schema, &declared.name));
+        let object = Object { object_type: "function", schema: Some(declared.schema.clone()), identity, managed_by: None };
+        let problem = if of_that_name.is_empty() { "does not exist" } else { "does not exist with these arguments" };
+        out.push(missing(object, &subject, problem, None));
+        return;
+    }
+    let Some(wanted) = declared.security_definer else { return };
+    for routine in candidates.into_iter().filter(|r| r.security_definer != wanted) {
+        let sql = cx.snapshot.routine_sql(routine);
+        let path = set_clause(&cx.contract.security_definer.search_path);
+        let (is, clause) = match wanted {
+            true => ("is not SECURITY DEFINER", format!("SECURITY DEFINER SET search_path = {path}")),
+            false => ("is SECURITY DEFINER", "SECURITY INVOKER".to_owned()),
+        };
+        let subject = format!("Function {}", cx.snapshot.routine_message(routine));
+        let fix = Some(format!("ALTER ROUTINE {sql} {clause};"));
+        out.push(missing(cx.routine_object(routine), &subject, is, fix));
+    }
+}
+
+fn relation(object_type: &'static str, schema: &str, name: &str) -> Object {
+    let identity = format!("{}.{}", quote_ident(schema), quote_ident(name));
+    Object { object_type, schema: Some(schema.to_owned()), identity, managed_by: None }
+}
+
+fn problem(kind: Option<RelationKind>) -> String {
+    kind.map_or_else(|| "does not exist".to_owned(), |kind| format!("is a {}", kind.object_type()))
+}
+
+fn missing(object: Object, subject: &str, problem: &str, fix: Option<String>) -> Draft {
+    Draft {
+        object,
+        role: None,
+        severity: Severity::Error,
+        key: String::new(),
+        detail: format!("{subject}, which the contract declares, {problem}."),
+        evidence: json!({"problem": problem}),
+        fix,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+    use crate::catalog::RelationKind;
+
+    #[test]
+    fn what_is_declared_must_be_there_and_of_its_kind() {
+        let mut world = World::conforming();
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.relation("public.judgments").kind = RelationKind::View;
+        world.snapshot.relations.retain(|r| r.name != "v_rls_coverage");
+        world.snapshot.routines.retain(|r| r.name != "get_call_queue");
+        world.routine("get_ceo_metrics").security_definer = false;
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error function api.get_call_queue(): Function api.get_call_queue(), which the contract declares, does not exist.",
+                "error function api.get_ceo_metrics(): Function api.get_ceo_metrics(), which the contract declares, is not SECURITY \
+                 DEFINER. => ALTER ROUTINE api.get_ceo_metrics() SECURITY DEFINER SET search_path = public, pg_temp;",
+                "error view ops.v_rls_coverage: View ops.v_rls_coverage, which the contract declares, does not exist. \
+                 => CREATE VIEW ops.v_rls_coverage AS SELECT * FROM ops.rls_coverage();",
+                "error table public.judgments: Table public.judgments, which the contract declares, is a view."
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_schema_is_made() {
+        let mut world = World::conforming();
+        world.snapshot.schemas.retain(|s| s.name != "enforcement");
+        assert_eq!(
+            world.found(&RULE),
+            ["error schema enforcement: Schema enforcement, which the contract declares, does not exist. \
+              => CREATE SCHEMA enforcement;"]
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! Row level security is off.
+
+use super::{Area, Context, Rule};
+use crate::catalog::Relation;
+use crate::contract::{GuardAction, SchemaDecl, Severity};
+use crate::findings::Draft;
+use crate::sql::printable;
+use serde_json::json;
+
+pub(super) static RULE: Rule = Rule {
+    id: "rls_disabled",
+    title: "Row level security is off",
+    area: Area::Rls,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    section: "7",
+    why: "Without it every policy of the table is ignored, and a privilege on the table is a privilege on all of its rows.",
+    mend: "ALTER TABLE ... ENABLE ROW LEVEL SECURITY.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for (relation, schema) in cx.relations() {
+        let Some((severity, why)) = reason(cx, relation, schema) else { continue };
+        let sql = cx.snapshot.relation_sql(relation);
+        out.push(Draft {
+            object: cx.relation_object(relation),
+            role: None,
+            severity,
+            key: String::new(),
+            detail: format!("Row level security is off on table {sql}, {why}."),
+            evidence: json!({"row_security": false}),
+            fix: Some(format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;")),
+        });
+    }
+}
+
+/// Why it should be on, where it should and is not: the contract demands it, or a client can reach the table.
+pub(super) fn reason(cx: &Context<'_>, relation: &Relation, schema: &SchemaDecl) -> Option<(Severity, String)> {
+    if relation.row_security || !relation.kind.has_row_security() {
+        return None;
+    }
+    if cx.contract.table(&schema.name, &relation.name).is_some_and(|t| t.row_security) {
+        return Some((Severity::Error, "for which the contract demands it".to_owned()));
+    }
+    let client = cx.reached_by(relation)?;
+    Some((Severity::Warning, format!("which role \"{}\" can reach", printable(&client.name))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+    use crate::catalog::Privileges;
+
+    #[test]
+    fn declared_tables_and_those_that_clients_reach() {
+        let mut world = World::conforming();
+        assert_eq!(world.found(&RULE), [""; 0]);
+        let anon = world.role("anon").oid;
+        world.relation("public.judgments").row_security = false;
+        world.grant("public.plaintiff_tasks", anon, Privileges::SELECT);
+        world.grant("ops.outbox", anon, Privileges::SELECT);
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error table public.judgments: Row level security is off on table public.judgments, for which the contract demands it. \
+                 => ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;",
+                "warning table public.plaintiff_tasks: Row level security is off on table public.plaintiff_tasks, which role \"anon\" can \
+                 reach. => ALTER TABLE public.plaintiff_tasks ENABLE ROW LEVEL SECURITY;"
+            ]
+        );
+    }
+}

@@ -1,0 +1,56 @@
+//! A policy opens rows to a client that the contract does not declare.
+
+use super::{Area, Context, Rule, policies};
+use crate::contract::{GuardAction, Severity};
+use crate::findings::Draft;
+
+pub(super) static RULE: Rule = Rule {
+    id: "rls_policy_undeclared",
+    title: "A policy opens a table to a client beyond the contract",
+    area: Area::Rls,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    section: "7",
+    why: "Permissive policies add up: one of them too many opens the rows that all the others keep closed.",
+    mend: "Drop the policy, or take the client from its roles.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    policies::report_undeclared(cx, |policy| !policy.always_true, "", out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+    use crate::catalog::{Command, PUBLIC, Policy};
+
+    #[test]
+    fn one_policy_too_many() {
+        let mut world = World::conforming();
+        assert_eq!(world.found(&RULE), [""; 0]);
+        let anon = world.role("anon").oid;
+        let (judgments, queue) = (world.relation("public.judgments").oid, world.relation("public.job_queue").oid);
+        let policy = |name: &str, relation, command, roles| Policy {
+            name: name.into(),
+            relation,
+            command,
+            permissive: true,
+            roles,
+            always_true: false,
+        };
+        world.snapshot.policies.push(policy("mine", judgments, Some(Command::Select), vec![PUBLIC]));
+        world.snapshot.policies.push(policy("all", queue, None, vec![anon]));
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error policy all on public.job_queue anon: Policy \"all\" on table public.job_queue lets role \"anon\" SELECT, INSERT, \
+                 UPDATE, DELETE, which the contract does not declare. => DROP POLICY \"all\" ON public.job_queue;",
+                "error policy mine on public.judgments anon: Policy mine on table public.judgments lets role \"anon\" SELECT, which the \
+                 contract does not declare. => ALTER POLICY mine ON public.judgments TO authenticated, service_role;"
+            ]
+            .map(|s| s.replace("policy all on", "policy \"all\" on"))
+        );
+    }
+}

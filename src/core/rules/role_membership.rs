@@ -1,0 +1,101 @@
+//! A client or worker role can become something stronger by a membership.
+
+use super::holdings::end_membership;
+use super::{Area, Context, Rule};
+use crate::access::Follow;
+use crate::catalog::{PG_DATABASE_OWNER, Role};
+use crate::contract::{GuardAction, RoleKind, Severity};
+use crate::findings::Draft;
+use crate::sql::printable;
+use serde_json::json;
+
+pub(super) static RULE: Rule = Rule {
+    id: "role_membership",
+    title: "A client or worker role is a member of a stronger role",
+    area: Area::Roles,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    section: "2",
+    why: "A member can SET ROLE, or inherits: what a client role may be made is what a request may do. NOINHERIT does not help, \
+          and no event tells of GRANT role.",
+    mend: "Revoke the membership.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for member in cx.subjects() {
+        let mut reached: Vec<&Role> = cx
+            .access
+            .closure(member.oid, Follow::Members)
+            .iter()
+            .filter(|role| **role != member.oid)
+            .filter_map(|role| cx.snapshot.role(*role))
+            .collect();
+        reached.sort_by(|a, b| a.name.cmp(&b.name));
+        for role in reached {
+            let Some(strength) = strength(cx, member, role) else { continue };
+            let step = cx.access.first_step(member.oid, role.oid).unwrap_or(role.oid);
+            let by = match step == role.oid {
+                true => String::new(),
+                false => format!(" by way of \"{}\"", printable(&cx.snapshot.role_name(step))),
+            };
+            out.push(Draft {
+                object: Context::role_object(&role.name),
+                role: Some(member.name.clone()),
+                severity: Severity::Error,
+                key: String::new(),
+                detail: format!(
+                    "Role \"{}\" is a member of \"{}\"{by}, {strength}.",
+                    printable(&member.name),
+                    printable(&role.name)
+                ),
+                evidence: json!({"through": cx.snapshot.role_name(step)}),
+                fix: end_membership(cx, member.oid, step),
+            });
+        }
+    }
+}
+
+/// What makes a role stronger than the member, if anything does.
+fn strength(cx: &Context<'_>, member: &Role, role: &Role) -> Option<&'static str> {
+    let kind = |name: &str| cx.contract.roles.iter().find(|r| r.name == name).map(|r| r.kind);
+    match kind(&role.name) {
+        Some(RoleKind::Owner) => return Some("which owns the structure"),
+        Some(RoleKind::Worker) if kind(&member.name) == Some(RoleKind::Client) => return Some("a worker role"),
+        _ => {}
+    }
+    [
+        (role.superuser, "a superuser"),
+        (role.bypass_rls && !member.bypass_rls, "which bypasses row security"),
+        (role.create_role, "which may create roles"),
+        (role.create_db, "which may create databases"),
+        (role.replication, "which may read everything by replication"),
+        (role.oid == PG_DATABASE_OWNER, "for it owns the database"),
+        (role.name.starts_with("pg_"), "a predefined role with powers that no grant shows"),
+    ]
+    .into_iter()
+    .find(|(is, _)| *is)
+    .map(|(_, strength)| strength)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+
+    #[test]
+    fn a_client_must_not_reach_the_worker_even_in_two_steps() {
+        let mut world = World::conforming();
+        world.add_role("helpers");
+        world.grant_role("helpers", "anon");
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.grant_role("service_role", "helpers");
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error role service_role anon: Role \"anon\" is a member of \"service_role\" by way of \"helpers\", a worker role. \
+              => REVOKE helpers FROM anon;"
+            ]
+        );
+    }
+}

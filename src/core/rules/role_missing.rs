@@ -1,0 +1,70 @@
+//! A role that the contract declares does not exist.
+
+use super::{Area, Context, Rule};
+use crate::contract::{GuardAction, RoleDecl, Severity};
+use crate::findings::Draft;
+use crate::sql::{printable, safe_ident};
+use serde_json::json;
+
+pub(super) static RULE: Rule = Rule {
+    id: "role_missing",
+    title: "A declared role does not exist",
+    area: Area::Roles,
+    severity: Severity::Error,
+    guard: GuardAction::Audit,
+    section: "2",
+    why: "Grants and policies for a role that is not there protect and permit nothing; whoever creates a role of that name \
+          later gets whatever the application then gives it.",
+    mend: "Create the role with the attributes that the contract declares.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for declared in &cx.contract.roles {
+        if cx.snapshot.role_named(&declared.name).is_some() {
+            continue;
+        }
+        out.push(Draft {
+            object: Context::role_object(&declared.name),
+            role: Some(declared.name.clone()),
+            severity: Severity::Error,
+            key: String::new(),
+            detail: format!("Role \"{}\", which the contract declares, does not exist.", printable(&declared.name)),
+            evidence: json!({}),
+            fix: Some(format!("CREATE ROLE {} NOLOGIN{};", safe_ident(&declared.name), attributes(declared))),
+        });
+    }
+}
+
+/// The declared attributes that a new role does not have by itself.
+fn attributes(role: &RoleDecl) -> String {
+    [
+        (role.superuser, " SUPERUSER"),
+        (role.bypass_rls, " BYPASSRLS"),
+        (role.create_role, " CREATEROLE"),
+        (role.create_db, " CREATEDB"),
+        (role.replication, " REPLICATION"),
+    ]
+    .into_iter()
+    .filter(|(wanted, _)| *wanted == Some(true))
+    .map(|(_, word)| word)
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+
+    #[test]
+    fn a_missing_role_is_created_with_its_attributes() {
+        let mut world = World::conforming();
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.snapshot.roles.retain(|r| r.name != "service_role");
+        assert_eq!(
+            world.found(&RULE),
+            ["error role service_role service_role: Role \"service_role\", which the contract declares, does not exist. \
+              => CREATE ROLE service_role NOLOGIN BYPASSRLS;"]
+        );
+    }
+}

@@ -1,0 +1,60 @@
+//! EXECUTE by explicit grants: who lacks it, and which client has it on a routine that is not declared.
+
+use super::{Area, Context, Rule};
+use crate::catalog::{Privileges, Role};
+use crate::contract::{GuardAction, Severity};
+use crate::findings::Draft;
+
+pub(super) static RULE: Rule = Rule {
+    id: "routine_privileges",
+    title: "EXECUTE on a routine differs from the contract",
+    area: Area::Functions,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    section: "8",
+    why: "An RPC without its grant is an outage; a client that calls an undeclared routine reaches code that nobody meant for it.",
+    mend: "Grant or revoke so that it equals the contract.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for (routine, schema) in cx.routines() {
+        let declared = |role: &Role| cx.execute_declared(routine, schema, role);
+        let target = cx.routine_target(routine);
+        if !routine.security_definer {
+            // PUBLIC's share is the matter of routine_executable_by_public, a definer's of security_definer_executable_by_clients.
+            target.report_roles(cx, &cx.clients, &declared, Privileges::EXECUTE, Severity::Warning, out);
+        }
+        target.report_missing(cx, &cx.subject_list(), &declared, Severity::Error, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+    use crate::catalog::{AclItem, Privileges};
+
+    #[test]
+    fn rpcs_are_granted_and_helpers_are_not() {
+        let mut world = World::conforming();
+        assert_eq!(world.found(&RULE), [""; 0]);
+        let anon = world.role("anon").oid;
+        let helper = world.routine("complete_outbox_message");
+        helper.security_definer = false;
+        let grantor = helper.owner;
+        let item = AclItem { grantee: anon, grantor, privileges: Privileges::EXECUTE, grantable: Privileges::NONE };
+        helper.acl.as_mut().unwrap().push(item);
+        world.routine("get_ceo_metrics").acl.as_mut().unwrap().retain(|item| item.grantee != anon);
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error function api.get_ceo_metrics() anon: Role \"anon\" lacks EXECUTE on function api.get_ceo_metrics(), which the \
+                 contract declares. => GRANT EXECUTE ON ROUTINE api.get_ceo_metrics() TO anon;",
+                "warning function ops.complete_outbox_message(pg_catalog.uuid) anon: Role \"anon\" has EXECUTE on function \
+                 ops.complete_outbox_message(uuid), which the contract does not declare. \
+                 => REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM anon;"
+            ]
+        );
+    }
+}

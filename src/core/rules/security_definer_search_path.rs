@@ -1,0 +1,210 @@
+//! The rule behind the product: every SECURITY DEFINER routine has a search_path that is safe, now, in this catalog.
+
+use super::{Area, Context, Rule, schema_create};
+use crate::catalog::Routine;
+use crate::contract::{Accept, GuardAction, Severity};
+use crate::findings::Draft;
+use crate::search_path::{Judgment, ReasonCode, Verdict, set_clause};
+use serde_json::{Value, json};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "security_definer_search_path",
+    title: "A SECURITY DEFINER routine has no safe search_path",
+    area: Area::Functions,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    section: "6",
+    why: "Names in the body are looked up in the search_path: whoever can put an object in the way runs code as the owner.",
+    mend: "ALTER ROUTINE ... SET search_path to schemas in which only trusted roles can create, with pg_temp last.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for routine in &cx.snapshot.routines {
+        (cx.interrupts)();
+        out.extend(draft(cx, routine));
+    }
+}
+
+/// What is wrong with one routine's path, if anything is.
+fn draft(cx: &Context<'_>, routine: &Routine) -> Option<Draft> {
+    let judgment = judgment(cx, routine)?;
+    let policy = &cx.contract.security_definer;
+    let subject = format!("SECURITY DEFINER {} {}", routine.object_type(), cx.snapshot.routine_message(routine));
+    let (severity, detail) = if judgment.verdict == Verdict::Safe {
+        cx.governed(routine.schema)?;
+        if judgment.is_canonical(&policy.search_path) {
+            return None;
+        }
+        let severity = if policy.accept == Accept::Canonical { Severity::Error } else { Severity::Warning };
+        (severity, format!("{subject} has a safe search_path that is not the contract's: {}.", set_clause(&policy.search_path)))
+    } else if accepts_empty(cx, &judgment) {
+        (
+            Severity::Warning,
+            format!(
+                "{subject} has search_path = '', which the contract accepts and which is not safe: {}.",
+                judgment.in_words()
+            ),
+        )
+    } else if follows_from_schema(cx, &judgment) {
+        return None;
+    } else {
+        (Severity::Error, format!("{subject} is {}: {}.", judgment.verdict.word(), judgment.in_words()))
+    };
+    Some(Draft {
+        object: cx.routine_object(routine),
+        role: None,
+        severity,
+        key: String::new(),
+        detail,
+        evidence: evidence(cx, routine, &judgment),
+        fix: fix(cx, routine, &judgment),
+    })
+}
+
+/// The judgment of a routine's path; `None` where it needs none, being SECURITY INVOKER.
+#[must_use]
+pub fn judgment(cx: &Context<'_>, routine: &Routine) -> Option<Judgment> {
+    routine.security_definer.then(|| cx.judge.config(&routine.config, routine.owner))
+}
+
+/// Whether the contract takes this path although it is the empty one.
+#[must_use]
+pub fn accepts_empty(cx: &Context<'_>, judgment: &Judgment) -> bool {
+    cx.contract.security_definer.accept_empty && judgment.is_empty_path()
+}
+
+/// Everything that is wrong follows from CREATE on governed schemas, each a finding of its own with its one fix.
+fn follows_from_schema(cx: &Context<'_>, judgment: &Judgment) -> bool {
+    judgment.reasons.iter().all(|reason| match (reason.code, &reason.schema, &reason.role) {
+        (ReasonCode::Writable, Some(schema), Some(role)) => schema_create::reports(cx, schema, role),
+        _ => false,
+    })
+}
+
+/// Verdict, path and reasons as `evidence`.
+#[must_use]
+pub fn evidence(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Value {
+    let reasons: Vec<Value> = judgment
+        .reasons
+        .iter()
+        .map(|r| json!({"reason": r.code.word(), "verdict": r.verdict.word(), "schema": r.schema, "role": r.role}))
+        .collect();
+    json!({
+        "verdict": judgment.verdict.word(),
+        "reasons": reasons,
+        "search_path": judgment.value,
+        "owner": cx.snapshot.role_name(routine.owner),
+    })
+}
+
+/// The path that would do for this routine: the contract's own in a governed schema; elsewhere what the routine names already, without
+/// what makes it unsafe. `None` where no path helps, for a schema is the cause.
+#[must_use]
+pub fn safe_path(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<Vec<String>> {
+    let canonical = cx.contract.security_definer.search_path.clone();
+    let mut kept: Vec<String> = judgment.path.clone().unwrap_or_default();
+    kept.retain(|name| {
+        name != "pg_temp"
+            && name != "pg_catalog"
+            && name != "$user"
+            && cx.judge.path(&set_clause(&[name.clone(), "pg_temp".into()]), routine.owner).verdict == Verdict::Safe
+    });
+    let wanted_catalog = kept.is_empty() && judgment.path.as_ref().is_some_and(|p| p.iter().any(|n| n == "pg_catalog"));
+    if wanted_catalog {
+        kept.push("pg_catalog".into());
+    }
+    kept.dedup();
+    let own = (!kept.is_empty()).then(|| [kept, vec!["pg_temp".to_owned()]].concat());
+    let choices = if cx.governed(routine.schema).is_some() { [Some(canonical), own] } else { [own, Some(canonical)] };
+    let minimal = vec!["pg_catalog".to_owned(), "pg_temp".to_owned()];
+    choices
+        .into_iter()
+        .flatten()
+        .chain([minimal])
+        .find(|path| cx.judge.path(&set_clause(path), routine.owner).verdict == Verdict::Safe)
+}
+
+/// The statement that gives the routine that path. A setting that is there twice must go first; RESET ALL alone reaches a key in
+/// upper case.
+#[must_use]
+pub fn fix(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<String> {
+    if judgment.reasons.iter().any(|r| r.code == ReasonCode::ForeignObjects && judgment.reasons.len() == 1) {
+        return None;
+    }
+    let path = safe_path(cx, routine, judgment)?;
+    let reset = if judgment.reasons.iter().any(|r| r.code == ReasonCode::DuplicateSetting) {
+        let others = routine.config.iter().any(|c| !c.to_ascii_lowercase().starts_with("search_path="));
+        let odd = routine.config.iter().any(|c| !c.starts_with("search_path="));
+        match (odd, others) {
+            (false, _) => "RESET search_path ",
+            (true, false) => "RESET ALL ",
+            (true, true) => return None,
+        }
+    } else {
+        ""
+    };
+    Some(format!("ALTER ROUTINE {} {reset}SET search_path = {};", cx.snapshot.routine_sql(routine), set_clause(&path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+    use crate::catalog::{PUBLIC, Privileges};
+
+    fn with_config(config: &[&str]) -> World {
+        let mut world = World::conforming();
+        world.routine("get_call_queue").config = config.iter().map(|c| (*c).to_owned()).collect();
+        world
+    }
+
+    #[test]
+    fn a_path_must_be_set() {
+        assert_eq!(World::conforming().found(&RULE), [""; 0]);
+        assert_eq!(
+            with_config(&["work_mem=1MB"]).found(&RULE),
+            [
+                "error function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() is exploitable: no search_path is set, \
+              so names in its body are looked up in whatever path the caller chose. \
+              => ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_safe_path_other_than_the_contracts_is_a_deviation() {
+        assert_eq!(
+            with_config(&["search_path=pg_catalog, pg_temp"]).found(&RULE),
+            [
+                "warning function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() has a safe search_path that is not \
+              the contract's: public, pg_temp. => ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_empty_path_is_unsafe_unless_the_contract_takes_it() {
+        let mut world = with_config(&["search_path=\"\""]);
+        assert!(world.found(&RULE)[0].starts_with("error"), "{:?}", world.found(&RULE));
+        world.contract.security_definer.accept_empty = true;
+        assert!(world.found(&RULE)[0].starts_with("warning"), "{:?}", world.found(&RULE));
+    }
+
+    #[test]
+    fn an_open_schema_is_one_finding_and_not_one_for_each_routine() {
+        let mut world = World::conforming();
+        world.grant_schema("public", PUBLIC, Privileges::CREATE);
+        assert_eq!(world.found(&RULE), [""; 0]);
+        assert_eq!(world.found(&super::schema_create::RULE).len(), 1);
+    }
+
+    #[test]
+    fn a_setting_that_is_there_twice_goes_first() {
+        assert_eq!(
+            with_config(&["search_path=public, pg_temp", "search_path=pg_temp, public"]).fixes(&RULE),
+            ["ALTER ROUTINE api.get_call_queue() RESET search_path SET search_path = public, pg_temp;"]
+        );
+    }
+}

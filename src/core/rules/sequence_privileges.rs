@@ -1,0 +1,70 @@
+//! Privileges on sequences.
+
+use super::{Area, Context, Rule};
+use crate::catalog::{Privileges, RelationKind, Role};
+use crate::contract::{GuardAction, Severity};
+use crate::findings::Draft;
+
+pub(super) static RULE: Rule = Rule {
+    id: "sequence_privileges",
+    title: "Privileges on a sequence differ from the contract",
+    area: Area::Grants,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    section: "2",
+    why: "UPDATE on a sequence lets a client set it back, so that every later insert of others fails; a worker without USAGE \
+          cannot insert.",
+    mend: "Grant or revoke so that it equals the contract. USAGE is allowed, not demanded, on the sequence of a table into which \
+           the contract lets the role insert.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for (sequence, schema) in cx.relations().filter(|(r, _)| r.kind == RelationKind::Sequence) {
+        let declared = |role: &Role| cx.declared_on_relation(sequence, schema, role);
+        let table = sequence.owned_by.and_then(|table| cx.snapshot.relation(table));
+        let allowed = |role: &Role| {
+            let inserts = table.is_some_and(|table| {
+                cx.governed(table.schema)
+                    .is_some_and(|schema| cx.declared_on_relation(table, schema, role).contains(Privileges::INSERT))
+            });
+            declared(role) | if inserts { Privileges::USAGE } else { Privileges::NONE }
+        };
+        let target = cx.relation_target(sequence);
+        target.report_undeclared(cx, &cx.subject_list(), &allowed, Privileges(u32::MAX), Severity::Error, out);
+        target.report_missing(cx, &cx.subject_list(), &declared, Severity::Error, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+    use crate::catalog::{Privileges, Relation, RelationKind};
+
+    #[test]
+    fn usage_follows_from_a_declared_insert() {
+        let mut world = World::conforming();
+        let authenticated = world.role("authenticated").oid;
+        let table = world.relation("intake.simplicity_batches").clone();
+        let owned_by = Some(table.oid);
+        world.add_relation(Relation {
+            name: "seq".into(),
+            oid: 9001,
+            kind: RelationKind::Sequence,
+            owned_by,
+            acl: None,
+            ..table
+        });
+        world.grant("intake.seq", authenticated, Privileges::USAGE | Privileges::UPDATE);
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error sequence intake.seq authenticated: Role \"authenticated\" has UPDATE on sequence intake.seq, which the \
+                 contract does not declare. => REVOKE UPDATE ON SEQUENCE intake.seq FROM authenticated;",
+                "error sequence intake.seq service_role: Role \"service_role\" lacks SELECT, UPDATE, USAGE on sequence intake.seq, \
+                 which the contract declares. => GRANT ALL ON SEQUENCE intake.seq TO service_role;"
+            ]
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! Privileges on tables: what is declared, and no more. Writes by clients are the matter of `direct_write`.
+
+use super::{Area, Context, Rule};
+use crate::catalog::{Privileges, Role};
+use crate::contract::{GuardAction, Severity};
+use crate::findings::Draft;
+
+pub(super) static RULE: Rule = Rule {
+    id: "table_privileges",
+    title: "Privileges on a table differ from the contract",
+    area: Area::Grants,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    section: "2",
+    why: "Views are the authorized read surface; a client that reads a base table sees columns that no view shows, and a worker \
+          without its privileges fails at night.",
+    mend: "Grant or revoke so that it equals the contract.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let clients = &cx.clients;
+    let workers = &cx.workers;
+    for (relation, schema) in cx.relations().filter(|(r, _)| r.kind.is_table()) {
+        let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
+        let target = cx.relation_target(relation);
+        target.report_undeclared(cx, clients, &declared, !Privileges::WRITES, Severity::Error, out);
+        target.report_worker_excess(cx, workers, &declared, out);
+        target.report_missing(cx, &cx.subject_list(), &declared, Severity::Error, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+    use crate::catalog::{PUBLIC, Privileges};
+
+    #[test]
+    fn clients_read_what_is_declared_and_workers_have_all() {
+        let mut world = World::conforming();
+        assert_eq!(world.found(&RULE), [""; 0]);
+        let anon = world.role("anon").oid;
+        world.grant("public.judgments", anon, Privileges::SELECT | Privileges::INSERT);
+        world.grant("ops.outbox", PUBLIC, Privileges::SELECT);
+        world.relation("intake.simplicity_raw").acl = Some(vec![]);
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error table intake.simplicity_raw service_role: Role \"service_role\" lacks SELECT, INSERT, UPDATE, DELETE, \
+                 TRUNCATE, REFERENCES, TRIGGER on table intake.simplicity_raw, which the contract declares. \
+                 => GRANT ALL ON TABLE intake.simplicity_raw TO service_role;",
+                "error table ops.outbox PUBLIC: PUBLIC (every role) has SELECT on table ops.outbox, which the contract does not \
+                 declare. => REVOKE SELECT ON TABLE ops.outbox FROM PUBLIC;",
+                "error table public.judgments anon: Role \"anon\" has SELECT on table public.judgments, which the contract does not \
+                 declare. => REVOKE SELECT ON TABLE public.judgments FROM anon;"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_comes_by_a_membership_is_mended_where_it_comes_from() {
+        let mut world = World::conforming();
+        world.add_role("readers");
+        let readers = world.role("readers").oid;
+        world.grant_role("readers", "anon");
+        world.grant("public.job_queue", readers, Privileges::SELECT);
+        assert_eq!(
+            world.found(&RULE),
+            ["error table public.job_queue anon: Role \"anon\" has SELECT on table public.job_queue through membership in \
+              \"readers\", which the contract does not declare. => REVOKE readers FROM anon;"]
+        );
+    }
+
+    #[test]
+    fn revoking_from_public_keeps_what_is_declared() {
+        let mut world = World::conforming();
+        world.relation("public.job_queue").acl = None;
+        world.grant("public.job_queue", PUBLIC, Privileges::SELECT);
+        let fixes: Vec<_> = world.fixes(&RULE);
+        assert!(fixes[0].starts_with("GRANT SELECT ON TABLE public.job_queue TO service_role;\nREVOKE SELECT"), "{fixes:?}");
+    }
+}

@@ -1,0 +1,60 @@
+//! Privileges on views: the declared read surface, and workers' privileges on every view.
+
+use super::{Area, Context, Rule};
+use crate::catalog::{Privileges, RelationKind, Role};
+use crate::contract::{GuardAction, Severity};
+use crate::findings::Draft;
+
+pub(super) static RULE: Rule = Rule {
+    id: "view_privileges",
+    title: "Privileges on a view differ from the contract",
+    area: Area::Views,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    section: "4",
+    why: "All dashboard data flows through the declared views: a lacking grant is an outage, one too many a leak.",
+    mend: "Grant or revoke so that it equals the contract.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for (view, schema) in cx.relations().filter(|(r, _)| matches!(r.kind, RelationKind::View | RelationKind::MaterializedView))
+    {
+        let declared = |role: &Role| cx.declared_on_relation(view, schema, role);
+        let is_declared = cx.contract.view(&schema.name, &view.name).is_some();
+        // Clients that read an undeclared view are the matter of undeclared_view_readable and materialized_view_readable.
+        let reading = if is_declared { Privileges::NONE } else { Privileges::SELECT };
+        let target = cx.relation_target(view);
+        target.report_undeclared(cx, &cx.clients, &declared, !(Privileges::WRITES | reading), Severity::Error, out);
+        target.report_worker_excess(cx, &cx.workers, &declared, out);
+        target.report_missing(cx, &cx.subject_list(), &declared, Severity::Error, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+    use crate::catalog::Privileges;
+
+    #[test]
+    fn declared_views_are_readable_and_nothing_else() {
+        let mut world = World::conforming();
+        assert_eq!(world.found(&RULE), [""; 0]);
+        let anon = world.role("anon").oid;
+        world.grant("ops.v_reaper_status", anon, Privileges::SELECT);
+        world.grant("public.v_judgment_pipeline", anon, Privileges::TRIGGER);
+        world.relation("public.v_plaintiffs_overview").acl.as_mut().unwrap().retain(|item| item.grantee != anon);
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error view ops.v_reaper_status anon: Role \"anon\" has SELECT on view ops.v_reaper_status, which the contract does \
+                 not declare. => REVOKE SELECT ON TABLE ops.v_reaper_status FROM anon;",
+                "error view public.v_judgment_pipeline anon: Role \"anon\" has TRIGGER on view public.v_judgment_pipeline, which the \
+                 contract does not declare. => REVOKE TRIGGER ON TABLE public.v_judgment_pipeline FROM anon;",
+                "error view public.v_plaintiffs_overview anon: Role \"anon\" lacks SELECT on view public.v_plaintiffs_overview, \
+                 which the contract declares. => GRANT SELECT ON TABLE public.v_plaintiffs_overview TO anon;"
+            ]
+        );
+    }
+}

@@ -1,0 +1,29 @@
+//! The rule behind the product: is a `search_path` *safe*, now, in this catalog?
+
+mod judge;
+mod parse;
+
+pub use judge::{Judge, Judgment, Reason, ReasonCode, Verdict};
+pub use parse::{SyntaxError, split_identifiers};
+
+/// The values of `search_path` in a routine's `proconfig`, in order. Keys are compared as the server compares them, in any
+/// case; where there are several, the last one is in force.
+#[must_use]
+pub fn settings(config: &[String]) -> Vec<&str> {
+    config
+        .iter()
+        .filter_map(|item| item.split_once('='))
+        .filter(|(key, _)| key.eq_ignore_ascii_case("search_path"))
+        .map(|(_, value)| value)
+        .collect()
+}
+
+/// `path` as the list of a `SET search_path = ...` clause. An identifier folds as the server folds it, so that the
+/// statement stores what was meant.
+#[must_use]
+pub fn set_clause(path: &[String]) -> String {
+    if path.is_empty() {
+        return "''".to_owned();
+    }
+    path.iter().map(|name| crate::sql::safe_ident(name)).collect::<Vec<_>>().join(", ")
+}
