@@ -1,1 +1,36 @@
+//! dragonfly_guard: a security contract for PostgreSQL databases that enforces itself.
+//!
+//! This crate is the edge. It reads `pg_catalog` ([`scan`]) and the contract ([`contract`]), lets `dragonfly_core` judge the one
+//! against the other, and gives what it finds to people ([`audit`]) or refuses a statement ([`guard`]).
+#![warn(missing_docs)]
 
+mod audit;
+mod contract;
+mod guard;
+mod pg;
+mod scan;
+mod settings;
+
+use pgrx::prelude::*;
+
+::pgrx::pg_module_magic!(name = c"dragonfly_guard", version = c"1.0.0");
+
+extension_sql_file!("../sql/install.sql", name = "install", finalize);
+
+/// Called by the server when it loads the library: defines the settings and hangs the guard into the object access hook.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+    guard::install_hook();
+}
+
+#[cfg(test)]
+#[allow(missing_docs)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![]
+    }
+}

@@ -12,6 +12,7 @@ pub mod access;
 pub mod catalog;
 pub mod contract;
 pub mod findings;
+pub mod guard;
 pub mod rules;
 pub mod search_path;
 pub mod sql;

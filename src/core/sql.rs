@@ -213,6 +213,42 @@ pub fn safe_qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", safe_ident(schema), safe_ident(name))
 }
 
+/// SQL that the server made, such as the name of a type, with each quoted identifier that holds something unprintable written as
+/// [`safe_ident`] does.
+#[must_use]
+pub fn safe_sql(sql: &str) -> Cow<'_, str> {
+    if !sql.chars().any(is_unprintable) {
+        return Cow::Borrowed(sql);
+    }
+    let mut out = String::new();
+    let mut rest = sql;
+    while let Some(start) = rest.find('"') {
+        out.push_str(&rest[..start]);
+        let mut name = String::new();
+        rest = &rest[start + 1..];
+        while let Some(end) = rest.find('"') {
+            name.push_str(&rest[..end]);
+            rest = &rest[end + 1..];
+            match rest.strip_prefix('"') {
+                Some(after) => {
+                    name.push('"');
+                    rest = after;
+                }
+                None => break,
+            }
+        }
+        // A name that was quoted stays quoted, whether it needed it or not.
+        match safe_ident(&name) {
+            Cow::Borrowed(plain) => {
+                let _ = write!(out, "\"{plain}\"");
+            }
+            Cow::Owned(quoted) => out.push_str(&quoted),
+        }
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
 /// `text` as a string literal, in the `E''` form where it holds a backslash.
 #[must_use]
 pub fn quote_literal(text: &str) -> String {
@@ -290,6 +326,11 @@ mod tests {
         assert_eq!(safe_ident("a\nb\u{1b}\\\""), "U&\"a\\000Ab\\001B\\\\\"\"\"");
         assert_eq!(printable("a\nb"), "a\\u000Ab");
         assert!(printable(&"x".repeat(100_000)).len() < 400);
+    }
+
+    #[test]
+    fn neither_can_a_type_within_a_signature() {
+        assert_eq!(safe_sql("app.\"a\nb\",integer,\"Q\"\"x\"[]"), "app.U&\"a\\000Ab\",integer,\"Q\"\"x\"[]");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Look-ups over a snapshot, made once when it is complete, and the names of its objects.
 
 use super::{Oid, PUBLIC, Policy, Relation, Role, Routine, RoutineKind, Schema, Snapshot};
-use crate::sql::{printable, quote_ident, safe_ident, safe_qualified};
+use crate::sql::{printable, quote_ident, safe_ident, safe_qualified, safe_sql};
 
 impl Snapshot {
     /// Completes a snapshot whose lists have been filled: sorts them by name, so that findings come in a stable order
@@ -130,7 +130,8 @@ impl Snapshot {
     /// The routine as generated SQL names it, after the word ROUTINE (which does for functions and procedures).
     #[must_use]
     pub fn routine_sql(&self, routine: &Routine) -> String {
-        format!("{}({})", safe_qualified(self.schema_name(routine.schema), &routine.name), self.argument_list(routine))
+        let arguments = self.argument_list(routine);
+        format!("{}({})", safe_qualified(self.schema_name(routine.schema), &routine.name), safe_sql(&arguments))
     }
 
     /// The routine as a message names it: nothing unprintable, `pg_catalog.` left away.

@@ -298,6 +298,8 @@ pub struct Guard {
     pub triggers: Vec<GuardTrigger>,
     /// Routines that are members of the extension.
     pub functions: Vec<GuardFunction>,
+    /// Routines beside those, of the same name in the same schema, that are no members: a call may reach them instead.
+    pub impostors: Vec<String>,
     /// The private schema.
     pub schema: Option<Oid>,
     /// Tables of the private schema: name, owner, ACL.

@@ -48,6 +48,16 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             ));
         }
     }
+    for name in &guard.impostors {
+        let subject = format!("Function {}", printable(name));
+        out.push(finding(
+            "function",
+            name,
+            &subject,
+            "has the name of one of the extension's own and would be called in its place",
+            None,
+        ));
+    }
     private_schema(cx, out);
     settings(cx, out);
 }

@@ -5,6 +5,7 @@ use crate::catalog::Routine;
 use crate::contract::{Accept, GuardAction, Severity};
 use crate::findings::Draft;
 use crate::search_path::{Judgment, ReasonCode, Verdict, set_clause};
+use crate::sql::safe_ident;
 use serde_json::{Value, json};
 
 /// The rule.
@@ -33,8 +34,9 @@ fn draft(cx: &Context<'_>, routine: &Routine) -> Option<Draft> {
     let policy = &cx.contract.security_definer;
     let subject = format!("SECURITY DEFINER {} {}", routine.object_type(), cx.snapshot.routine_message(routine));
     let (severity, detail) = if judgment.verdict == Verdict::Safe {
+        // Elsewhere, and for what the platform or the extension itself brings, safe is good enough.
         cx.governed(routine.schema)?;
-        if judgment.is_canonical(&policy.search_path) {
+        if judgment.is_canonical(&policy.search_path) || cx.routine_managed_by(routine).is_some() {
             return None;
         }
         let severity = if policy.accept == Accept::Canonical { Severity::Error } else { Severity::Warning };
@@ -81,6 +83,36 @@ fn follows_from_schema(cx: &Context<'_>, judgment: &Judgment) -> bool {
         (ReasonCode::Writable, Some(schema), Some(role)) => schema_create::reports(cx, schema, role),
         _ => false,
     })
+}
+
+/// The statement that closes the governed schemas through which alone the path is unsafe; `None` where there is another reason too.
+#[must_use]
+pub fn schema_cause(cx: &Context<'_>, judgment: &Judgment) -> Option<String> {
+    if judgment.reasons.is_empty() || !follows_from_schema(cx, judgment) {
+        return None;
+    }
+    let mut statements: Vec<String> = judgment
+        .reasons
+        .iter()
+        .filter_map(|r| {
+            let role = r.role.as_deref()?;
+            let grantee = if role == "PUBLIC" { role.into() } else { safe_ident(role) };
+            Some(format!("REVOKE CREATE ON SCHEMA {} FROM {grantee};", safe_ident(r.schema.as_deref()?)))
+        })
+        .collect();
+    statements.dedup();
+    Some(statements.join(" "))
+}
+
+/// Whether the guard must take a safe path for a violation: it is not the contract's own, in a governed schema, and the contract
+/// accepts no other.
+#[must_use]
+pub fn must_be_canonical(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> bool {
+    let policy = &cx.contract.security_definer;
+    policy.accept == Accept::Canonical
+        && judgment.verdict == Verdict::Safe
+        && cx.governed(routine.schema).is_some()
+        && !judgment.is_canonical(&policy.search_path)
 }
 
 /// Verdict, path and reasons as `evidence`.

@@ -6,7 +6,8 @@ use crate::findings::Draft;
 use crate::sql::printable;
 use serde_json::json;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "security_definer_settings",
     title: "A SECURITY DEFINER routine sets a parameter that switches off protection",
     area: Area::Functions,
@@ -23,11 +24,17 @@ pub(super) static RULE: Rule = Rule {
 const SUSPECT: [&str; 6] =
     ["session_replication_role", "row_security", "role", "session_authorization", "event_triggers", "dragonfly_guard.mode"];
 
+/// The suspect settings of a `proconfig`: name and value.
+pub fn suspect(config: &[String]) -> impl Iterator<Item = (&'static str, &str)> {
+    config.iter().filter_map(|item| item.split_once('=')).filter_map(|(name, value)| {
+        SUSPECT.into_iter().find(|suspect| suspect.eq_ignore_ascii_case(name)).map(|name| (name, value))
+    })
+}
+
 fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for routine in cx.snapshot.routines.iter().filter(|r| r.security_definer) {
         (cx.interrupts)();
-        for (name, value) in routine.config.iter().filter_map(|item| item.split_once('=')) {
-            let Some(name) = SUSPECT.into_iter().find(|suspect| suspect.eq_ignore_ascii_case(name)) else { continue };
+        for (name, value) in suspect(&routine.config) {
             out.push(Draft {
                 object: cx.routine_object(routine),
                 role: None,

@@ -1,0 +1,299 @@
+-- What CREATE EXTENSION dragonfly_guard makes.
+--
+-- This runs as a superuser, in a database where schema "ops" may belong to somebody else. So: nothing is looked up in ops; every
+-- object is created, never replaced; operators and functions come from pg_catalog, by name; and the first statement makes sure
+-- that nobody else can put anything into the private schema.
+
+DO $check$
+DECLARE
+  intruder pg_catalog.text;
+BEGIN
+  SELECT CASE WHEN NOT owner.rolsuper THEN owner.rolname::pg_catalog.text ELSE holder.rolname::pg_catalog.text END
+    INTO intruder
+    FROM pg_catalog.pg_namespace AS n
+    JOIN pg_catalog.pg_authid AS owner ON owner.oid OPERATOR(pg_catalog.=) n.nspowner
+    LEFT JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS item
+      ON item.privilege_type OPERATOR(pg_catalog.=) 'CREATE'::pg_catalog.text
+     AND item.grantee OPERATOR(pg_catalog.<>) n.nspowner
+    LEFT JOIN pg_catalog.pg_authid AS holder ON holder.oid OPERATOR(pg_catalog.=) item.grantee
+   WHERE n.nspname OPERATOR(pg_catalog.=) 'dragonfly_guard'::pg_catalog.name
+     AND (NOT owner.rolsuper OR item.grantee IS NOT NULL)
+   LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'schema "dragonfly_guard" is open to others'
+      USING ERRCODE = 'insufficient_privilege',
+            DETAIL = pg_catalog.format('%s can create objects in it.', coalesce(intruder, 'PUBLIC')),
+            HINT = 'Drop that schema, or give it to a superuser, and try again.';
+  END IF;
+END
+$check$;
+
+COMMENT ON SCHEMA dragonfly_guard IS 'dragonfly_guard: contract and guard. Private; the functions for people are in schema ops.';
+
+-- The application's schema: made where it is missing, and then left to the application.
+DO $ops$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) 'ops'::pg_catalog.name) THEN
+    CREATE SCHEMA ops;
+    ALTER EXTENSION dragonfly_guard DROP SCHEMA ops;
+  END IF;
+END
+$ops$;
+
+---------------------------------------------------------------- the contract
+
+CREATE FUNCTION dragonfly_guard.default_contract() RETURNS pg_catalog.jsonb
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'guard_default_contract';
+COMMENT ON FUNCTION dragonfly_guard.default_contract() IS 'The contract 1.0.0 that ships with the extension.';
+
+CREATE FUNCTION dragonfly_guard.is_contract(document pg_catalog.jsonb) RETURNS pg_catalog.bool
+  LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'guard_is_contract';
+COMMENT ON FUNCTION dragonfly_guard.is_contract(pg_catalog.jsonb) IS
+  'True for a valid contract; otherwise an error that says where the document is wrong and what is allowed there.';
+
+CREATE TABLE dragonfly_guard.contract (
+  id        pg_catalog.int4 PRIMARY KEY,
+  document  pg_catalog.jsonb NOT NULL CONSTRAINT is_contract CHECK (dragonfly_guard.is_contract(document)),
+  shipped   pg_catalog.bool NOT NULL DEFAULT false,
+  loaded_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  loaded_by pg_catalog.name NOT NULL DEFAULT SESSION_USER
+);
+COMMENT ON TABLE dragonfly_guard.contract IS 'Contracts; the one with the highest id is in force.';
+COMMENT ON COLUMN dragonfly_guard.contract.id IS 'The order in which contracts came into force.';
+COMMENT ON COLUMN dragonfly_guard.contract.document IS 'The contract itself: see the comments of src/core/contract.';
+COMMENT ON COLUMN dragonfly_guard.contract.shipped IS 'Came with the extension, and so is no part of a dump.';
+COMMENT ON COLUMN dragonfly_guard.contract.loaded_at IS 'When.';
+COMMENT ON COLUMN dragonfly_guard.contract.loaded_by IS 'By which session user.';
+SELECT pg_catalog.pg_extension_config_dump('dragonfly_guard.contract'::pg_catalog.regclass, 'WHERE NOT shipped');
+INSERT INTO dragonfly_guard.contract (id, document, shipped) VALUES (1, dragonfly_guard.default_contract(), true);
+
+CREATE FUNCTION ops.contract() RETURNS pg_catalog.jsonb
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_contract';
+COMMENT ON FUNCTION ops.contract() IS 'The security contract in force.';
+
+---------------------------------------------------------------- the audits
+
+CREATE FUNCTION ops.audit_security(
+    rules pg_catalog.text[] DEFAULT NULL, schemas pg_catalog.name[] DEFAULT NULL, min_severity pg_catalog.text DEFAULT NULL)
+  RETURNS TABLE (
+    rule pg_catalog.text, severity pg_catalog.text, object_type pg_catalog.text, schema_name pg_catalog.name,
+    object pg_catalog.text, role_name pg_catalog.name, detail pg_catalog.text, evidence pg_catalog.jsonb,
+    fix pg_catalog.text, contract_section pg_catalog.text, fingerprint pg_catalog.text)
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_audit_security';
+COMMENT ON FUNCTION ops.audit_security(pg_catalog.text[], pg_catalog.name[], pg_catalog.text) IS
+  'Every way in which the database differs from its contract, the worst first. rules: ids of ops.security_rules(); schemas: names; '
+  'min_severity: error, warning or info; NULL for all. fix is SQL that runs as it stands, NULL where only a person can decide; '
+  'fingerprint stays the same across dump and restore.';
+
+-- One area each, the same columns.
+DO $areas$
+DECLARE
+  area pg_catalog.text[];
+BEGIN
+  FOREACH area SLICE 1 IN ARRAY ARRAY[
+    ['roles', 'the declared roles: missing, attributes, memberships'],
+    ['objects', 'the declared schemas, tables, views and functions: missing, of the wrong kind'],
+    ['grants', 'privileges on schemas, tables, columns and sequences; default privileges'],
+    ['views', 'the read surface'],
+    ['functions', 'SECURITY DEFINER routines and who may execute what'],
+    ['rls', 'row level security and policies'],
+    ['guard', 'the guard itself: is it whole, and can something silence it']]
+  LOOP
+    EXECUTE pg_catalog.format(
+      'CREATE FUNCTION ops.%I() RETURNS TABLE (
+         rule pg_catalog.text, severity pg_catalog.text, object_type pg_catalog.text, schema_name pg_catalog.name,
+         object pg_catalog.text, role_name pg_catalog.name, detail pg_catalog.text, evidence pg_catalog.jsonb,
+         fix pg_catalog.text, contract_section pg_catalog.text, fingerprint pg_catalog.text)
+       LANGUAGE c STABLE ROWS 100 AS %L, %L',
+      'audit_' OPERATOR(pg_catalog.||) area[1], '$libdir/dragonfly_guard', 'ops_audit_' OPERATOR(pg_catalog.||) area[1]);
+    EXECUTE pg_catalog.format('COMMENT ON FUNCTION ops.%I() IS %L', 'audit_' OPERATOR(pg_catalog.||) area[1],
+      'The part of ops.audit_security() about ' OPERATOR(pg_catalog.||) area[2] OPERATOR(pg_catalog.||) '.');
+  END LOOP;
+END
+$areas$;
+
+CREATE FUNCTION ops.assert_security(min_severity pg_catalog.text DEFAULT 'error') RETURNS pg_catalog.void
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_assert_security';
+COMMENT ON FUNCTION ops.assert_security(pg_catalog.text) IS
+  'Nothing where ops.audit_security() has no finding of that severity or worse; otherwise one error that lists them: the gate for CI.';
+
+CREATE FUNCTION ops.security_rules()
+  RETURNS TABLE (
+    rule pg_catalog.text, title pg_catalog.text, area pg_catalog.text, severity pg_catalog.text, guard pg_catalog.text,
+    contract_section pg_catalog.text, why pg_catalog.text, mend pg_catalog.text)
+  LANGUAGE c STABLE ROWS 26 AS 'MODULE_PATHNAME', 'ops_security_rules';
+COMMENT ON FUNCTION ops.security_rules() IS
+  'The catalogue of rules, with the severity and guard action (block, warn, audit) that the contract in force gives them.';
+
+CREATE FUNCTION ops.role_matrix()
+  RETURNS TABLE (
+    schema_name pg_catalog.name, role_name pg_catalog.name, declared pg_catalog.text, actual pg_catalog.text,
+    conforms pg_catalog.bool)
+  LANGUAGE c STABLE ROWS 15 AS 'MODULE_PATHNAME', 'ops_role_matrix';
+COMMENT ON FUNCTION ops.role_matrix() IS
+  'Section 2 of the contract: what each role may do in each governed schema, declared beside actual; actual is NULL where role or '
+  'schema is missing.';
+
+CREATE FUNCTION ops.rls_coverage()
+  RETURNS TABLE (
+    schema_name pg_catalog.name, table_name pg_catalog.name, declared pg_catalog.bool, row_security_declared pg_catalog.bool,
+    row_security pg_catalog.bool, force_row_security pg_catalog.bool, policies_declared pg_catalog.jsonb,
+    policies pg_catalog.jsonb, conforms pg_catalog.bool)
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_rls_coverage';
+COMMENT ON FUNCTION ops.rls_coverage() IS
+  'Section 7 of the contract: row level security of every governed table, and which commands policies open to whom, declared beside '
+  'actual; row_security is NULL where a declared table is missing.';
+
+CREATE FUNCTION ops.security_definer_functions()
+  RETURNS TABLE (
+    schema_name pg_catalog.name, routine_name pg_catalog.name, arguments pg_catalog.text, owner_name pg_catalog.name,
+    search_path pg_catalog.text, config pg_catalog.text, verdict pg_catalog.text, reasons pg_catalog.text[],
+    canonical pg_catalog.bool, managed_by pg_catalog.text)
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_security_definer_functions';
+COMMENT ON FUNCTION ops.security_definer_functions() IS
+  'Every SECURITY DEFINER routine of the database with the verdict on its search_path: safe, fragile or exploitable, and why.';
+
+CREATE FUNCTION ops.rls_policies()
+  RETURNS TABLE (
+    schema_name pg_catalog.name, table_name pg_catalog.name, policy_name pg_catalog.name, permissive pg_catalog.text,
+    roles pg_catalog.name[], command pg_catalog.text, using_expression pg_catalog.text, check_expression pg_catalog.text)
+  LANGUAGE sql STABLE ROWS 100
+BEGIN ATOMIC
+  SELECT p.schemaname, p.tablename, p.policyname, p.permissive, p.roles, p.cmd, p.qual, p.with_check
+    FROM pg_catalog.pg_policies AS p
+   WHERE p.schemaname OPERATOR(pg_catalog.=) ANY (
+           SELECT (s.value OPERATOR(pg_catalog.->>) 'name'::pg_catalog.text)::pg_catalog.name
+             FROM pg_catalog.jsonb_array_elements(ops.contract() OPERATOR(pg_catalog.->) 'schemas'::pg_catalog.text) AS s(value))
+   ORDER BY 1, 2, 3;
+END;
+COMMENT ON FUNCTION ops.rls_policies() IS 'The row security policies of the governed schemas.';
+
+CREATE FUNCTION ops.judge_search_path("function" pg_catalog.regprocedure)
+  RETURNS TABLE (verdict pg_catalog.text, reasons pg_catalog.text[], canonical pg_catalog.bool)
+  LANGUAGE c STABLE STRICT ROWS 1 AS 'MODULE_PATHNAME', 'ops_judge_search_path';
+COMMENT ON FUNCTION ops.judge_search_path(pg_catalog.regprocedure) IS
+  'The verdict on the search_path of a routine, as if it were SECURITY DEFINER: safe, fragile or exploitable. reasons are '
+  'CODE[:schema[:role]]; canonical: it is the contract''s own path.';
+
+CREATE FUNCTION ops.judge_search_path(path pg_catalog.text, owner pg_catalog.regrole)
+  RETURNS TABLE (verdict pg_catalog.text, reasons pg_catalog.text[], canonical pg_catalog.bool)
+  LANGUAGE c STABLE ROWS 1 AS 'MODULE_PATHNAME', 'ops_judge_search_path_of_owner';
+COMMENT ON FUNCTION ops.judge_search_path(pg_catalog.text, pg_catalog.regrole) IS
+  'The verdict on a value of search_path, as pg_proc.proconfig would hold it, for a SECURITY DEFINER routine of that owner; NULL for '
+  'no search_path at all.';
+
+-- With every argument given, so that no overload in ops can be called instead.
+CREATE VIEW ops.v_security_findings AS
+  SELECT * FROM ops.audit_security(NULL::pg_catalog.text[], NULL::pg_catalog.name[], NULL::pg_catalog.text);
+COMMENT ON VIEW ops.v_security_findings IS 'All findings of ops.audit_security(), for PostgREST, postgres_fdw and BI.';
+
+---------------------------------------------------------------- the guard
+
+CREATE FUNCTION dragonfly_guard.ddl_command_start() RETURNS pg_catalog.event_trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'guard_ddl_command_start';
+COMMENT ON FUNCTION dragonfly_guard.ddl_command_start() IS 'Loads the library before the first command, so that its hook sees what it does.';
+
+CREATE FUNCTION dragonfly_guard.ddl_command_end() RETURNS pg_catalog.event_trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'guard_ddl_command_end';
+COMMENT ON FUNCTION dragonfly_guard.ddl_command_end() IS 'Judges what the command touched, and refuses what breaks the contract.';
+
+-- No filter by tag: routines are also made inside REFRESH MATERIALIZED VIEW, CREATE EXTENSION and others. ENABLE ALWAYS: a session
+-- with session_replication_role = replica is judged like any other. The names come late in the order in which triggers fire.
+CREATE EVENT TRIGGER zz_dragonfly_guard_start ON ddl_command_start EXECUTE FUNCTION dragonfly_guard.ddl_command_start();
+ALTER EVENT TRIGGER zz_dragonfly_guard_start ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER zz_dragonfly_guard_start IS 'dragonfly_guard: loads the guard.';
+CREATE EVENT TRIGGER zz_dragonfly_guard_end ON ddl_command_end EXECUTE FUNCTION dragonfly_guard.ddl_command_end();
+ALTER EVENT TRIGGER zz_dragonfly_guard_end ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER zz_dragonfly_guard_end IS 'dragonfly_guard: judges what a command has done.';
+
+---------------------------------------------------------------- rights
+
+-- PUBLIC gets nothing, and nobody gets anything by default privileges that somebody set up for these schemas. Who watches may read.
+CREATE FUNCTION dragonfly_guard.announce() RETURNS pg_catalog.void LANGUAGE c AS 'MODULE_PATHNAME', 'guard_announce';
+COMMENT ON FUNCTION dragonfly_guard.announce() IS 'Called by the install script: says what CREATE EXTENSION found.';
+
+DO $rights$
+DECLARE
+  object record;
+  reader pg_catalog.name;
+BEGIN
+  FOR object IN
+    SELECT CASE WHEN p.oid IS NOT NULL THEN 'FUNCTION' WHEN n.oid IS NOT NULL THEN 'SCHEMA' ELSE 'TABLE' END AS kind,
+           CASE WHEN p.oid IS NOT NULL
+                  THEN pg_catalog.format('%I.%I(%s)', pn.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid))
+                WHEN n.oid IS NOT NULL THEN pg_catalog.quote_ident(n.nspname)
+                ELSE pg_catalog.format('%I.%I', cn.nspname, c.relname) END AS identity,
+           coalesce(pn.nspname, cn.nspname) OPERATOR(pg_catalog.=) 'ops'::pg_catalog.name AS for_readers,
+           coalesce(p.proowner, n.nspowner, c.relowner) AS owner,
+           coalesce(p.proacl, n.nspacl, c.relacl) AS acl
+      FROM (SELECT d.classid::pg_catalog.regclass AS class, d.objid AS oid
+              FROM pg_catalog.pg_depend AS d
+              JOIN pg_catalog.pg_extension AS e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+             WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass::pg_catalog.oid
+               AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char"
+               AND e.extname OPERATOR(pg_catalog.=) 'dragonfly_guard'::pg_catalog.name
+            UNION ALL
+            SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, x.oid
+              FROM pg_catalog.pg_namespace AS x
+             WHERE x.nspname OPERATOR(pg_catalog.=) 'dragonfly_guard'::pg_catalog.name) AS m
+      LEFT JOIN pg_catalog.pg_proc AS p
+        ON m.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid OPERATOR(pg_catalog.=) m.oid
+      LEFT JOIN pg_catalog.pg_namespace AS pn ON pn.oid OPERATOR(pg_catalog.=) p.pronamespace
+      LEFT JOIN pg_catalog.pg_class AS c
+        ON m.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid OPERATOR(pg_catalog.=) m.oid
+      LEFT JOIN pg_catalog.pg_namespace AS cn ON cn.oid OPERATOR(pg_catalog.=) c.relnamespace
+      LEFT JOIN pg_catalog.pg_namespace AS n
+        ON m.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND n.oid OPERATOR(pg_catalog.=) m.oid
+     WHERE p.oid IS NOT NULL OR n.oid IS NOT NULL OR c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v}'::pg_catalog."char"[])
+  LOOP
+    EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM PUBLIC', object.kind, object.identity);
+    FOR reader IN
+      SELECT DISTINCT r.rolname
+        FROM pg_catalog.aclexplode(object.acl) AS item
+        JOIN pg_catalog.pg_authid AS r ON r.oid OPERATOR(pg_catalog.=) item.grantee
+       WHERE item.grantee OPERATOR(pg_catalog.<>) object.owner
+    LOOP
+      EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %I', object.kind, object.identity, reader);
+    END LOOP;
+    IF object.for_readers THEN
+      FOR reader IN
+        SELECT r.rolname FROM pg_catalog.pg_authid AS r
+         WHERE r.rolname OPERATOR(pg_catalog.=) ANY ('{service_role,pg_monitor}'::pg_catalog.name[])
+      LOOP
+        EXECUTE pg_catalog.format('GRANT %s ON %s %s TO %I',
+          CASE object.kind WHEN 'FUNCTION' THEN 'EXECUTE' ELSE 'SELECT' END, object.kind, object.identity, reader);
+      END LOOP;
+    END IF;
+  END LOOP;
+END
+$rights$;
+
+-- A function in ops with the name of one of ours would be called instead of ours with fewer arguments: such a schema is no place for us.
+DO $impostors$
+DECLARE
+  impostor pg_catalog.text;
+BEGIN
+  SELECT pg_catalog.format('%I.%I(%s)', 'ops', p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid))
+    INTO impostor
+    FROM pg_catalog.pg_proc AS p
+    JOIN pg_catalog.pg_proc AS own
+      ON own.proname OPERATOR(pg_catalog.=) p.proname AND own.pronamespace OPERATOR(pg_catalog.=) p.pronamespace
+    JOIN pg_catalog.pg_depend AS d
+      ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid
+     AND d.objid OPERATOR(pg_catalog.=) own.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char"
+    JOIN pg_catalog.pg_extension AS e
+      ON e.oid OPERATOR(pg_catalog.=) d.refobjid AND e.extname OPERATOR(pg_catalog.=) 'dragonfly_guard'::pg_catalog.name
+   WHERE NOT EXISTS (
+           SELECT FROM pg_catalog.pg_depend AS m
+            WHERE m.classid OPERATOR(pg_catalog.=) d.classid AND m.objid OPERATOR(pg_catalog.=) p.oid
+              AND m.refclassid OPERATOR(pg_catalog.=) d.refclassid AND m.refobjid OPERATOR(pg_catalog.=) e.oid)
+   LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'function % stands in the way of one of the extension''s own', impostor
+      USING ERRCODE = 'duplicate_function',
+            HINT = 'Rename or drop it, and try again.';
+  END IF;
+END
+$impostors$;
+
+SELECT dragonfly_guard.announce();

@@ -1,0 +1,254 @@
+//! The audits: findings as rows, as one error, as a catalogue of rules.
+
+mod overview;
+mod paths;
+
+use crate::contract;
+use crate::pg::call::{Call, Value, sql_function};
+use crate::pg::heap::{Latest, interrupts};
+use crate::pg::report::{Report, unknown_argument};
+use crate::scan::{self, own::Own};
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::Snapshot;
+use dragonfly_core::contract::{Contract, Severity};
+use dragonfly_core::findings::Finding;
+use dragonfly_core::rules::{self, Area, Context, RULES, Rule};
+use dragonfly_core::sql::{listed, printable};
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// Reads contract and catalog, and gives both to `judge`.
+fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
+    let latest = Latest::take();
+    let own = Own::find(&latest);
+    let contract = contract::in_force(&latest, &own);
+    let snapshot = scan::whole(&latest, &contract, &own);
+    let access = Access::new(&snapshot);
+    judge(&Context::new(&contract, &snapshot, &access, &interrupts))
+}
+
+/// What of an audit is wanted.
+struct Filter {
+    rules: Vec<&'static Rule>,
+    schemas: Option<Vec<String>>,
+    min_severity: Severity,
+}
+
+impl Filter {
+    /// The arguments `rules`, `schemas`, `min_severity`, each NULL for all.
+    fn of(call: Call) -> Self {
+        let known = || RULES.iter().map(|r| r.id).collect::<Vec<_>>();
+        let rules = match call.texts(0) {
+            None => RULES.to_vec(),
+            Some(ids) => {
+                for id in &ids {
+                    if rules::find(id).is_none() {
+                        unknown_argument("rule", id, &known());
+                    }
+                }
+                RULES.iter().copied().filter(|r| ids.iter().any(|id| id == r.id)).collect()
+            }
+        };
+        Self { rules, schemas: call.names(1), min_severity: severity(call.text(2)).unwrap_or(Severity::Info) }
+    }
+
+    fn area(area: Area) -> Self {
+        let rules = RULES.iter().copied().filter(|r| r.area == area).collect();
+        Self { rules, schemas: None, min_severity: Severity::Info }
+    }
+
+    /// An error where a schema is neither there nor in the contract.
+    fn check_schemas(&self, contract: &Contract, snapshot: &Snapshot) {
+        for name in self.schemas.iter().flatten() {
+            if contract.schema(name).is_none() && snapshot.schema_named(name).is_none() {
+                let mut known: Vec<&str> = contract.schemas.iter().map(|s| s.name.as_str()).collect();
+                known.extend(snapshot.schemas.iter().map(|s| s.name.as_str()).filter(|s| !s.starts_with("pg_")));
+                known.sort_unstable();
+                known.dedup();
+                unknown_argument("schema", name, &known);
+            }
+        }
+    }
+
+    fn wants(&self, finding: &Finding) -> bool {
+        finding.severity >= self.min_severity
+            && self.schemas.as_ref().is_none_or(|s| finding.object.schema.as_ref().is_some_and(|schema| s.contains(schema)))
+    }
+}
+
+/// A severity by its word; an error lists the words.
+fn severity(word: Option<String>) -> Option<Severity> {
+    let known = Severity::ALL.map(Severity::word);
+    word.map(|word| Severity::from_word(&word).unwrap_or_else(|| unknown_argument("severity", &word, &known)))
+}
+
+/// The findings that the filter wants: the worst first, then by rule in the order of the contract's sections, then by object.
+fn findings(filter: &Filter) -> Vec<Finding> {
+    with_context(|cx| {
+        filter.check_schemas(cx.contract, cx.snapshot);
+        let mut found: Vec<Finding> = filter.rules.iter().flat_map(|rule| cx.run(rule)).filter(|f| filter.wants(f)).collect();
+        // Each rule gives its findings in order of name; the sort is stable.
+        found.sort_by_key(|f| std::cmp::Reverse(f.severity));
+        found
+    })
+}
+
+fn row(finding: Finding) -> Vec<Value> {
+    vec![
+        Value::Text(finding.rule.id.into()),
+        Value::Text(finding.severity.word().into()),
+        Value::Text(finding.object.object_type.into()),
+        Value::name(finding.object.schema),
+        Value::Text(finding.object.identity),
+        Value::name(finding.role),
+        Value::Text(finding.detail),
+        Value::Json(finding.evidence),
+        Value::text(finding.fix),
+        Value::Text(finding.rule.section.into()),
+        Value::Text(finding.fingerprint),
+    ]
+}
+
+fn rows(call: Call, filter: &Filter) -> pg_sys::Datum {
+    call.table(findings(filter).into_iter().map(row))
+}
+
+sql_function!(
+    /// `ops.audit_security(rules text[], schemas name[], min_severity text)`
+    ops_audit_security => audit_security
+);
+fn audit_security(call: Call) -> pg_sys::Datum {
+    rows(call, &Filter::of(call))
+}
+
+sql_function!(
+    /// `ops.audit_roles()`
+    ops_audit_roles => audit_roles
+);
+fn audit_roles(call: Call) -> pg_sys::Datum {
+    rows(call, &Filter::area(Area::Roles))
+}
+
+sql_function!(
+    /// `ops.audit_objects()`
+    ops_audit_objects => audit_objects
+);
+fn audit_objects(call: Call) -> pg_sys::Datum {
+    rows(call, &Filter::area(Area::Objects))
+}
+
+sql_function!(
+    /// `ops.audit_grants()`
+    ops_audit_grants => audit_grants
+);
+fn audit_grants(call: Call) -> pg_sys::Datum {
+    rows(call, &Filter::area(Area::Grants))
+}
+
+sql_function!(
+    /// `ops.audit_views()`
+    ops_audit_views => audit_views
+);
+fn audit_views(call: Call) -> pg_sys::Datum {
+    rows(call, &Filter::area(Area::Views))
+}
+
+sql_function!(
+    /// `ops.audit_functions()`
+    ops_audit_functions => audit_functions
+);
+fn audit_functions(call: Call) -> pg_sys::Datum {
+    rows(call, &Filter::area(Area::Functions))
+}
+
+sql_function!(
+    /// `ops.audit_rls()`
+    ops_audit_rls => audit_rls
+);
+fn audit_rls(call: Call) -> pg_sys::Datum {
+    rows(call, &Filter::area(Area::Rls))
+}
+
+sql_function!(
+    /// `ops.audit_guard()`
+    ops_audit_guard => audit_guard
+);
+fn audit_guard(call: Call) -> pg_sys::Datum {
+    rows(call, &Filter::area(Area::Guard))
+}
+
+/// How many findings an error repeats.
+const SHOWN: usize = 20;
+
+sql_function!(
+    /// `ops.assert_security(min_severity text)`
+    ops_assert_security => assert_security
+);
+fn assert_security(call: Call) -> pg_sys::Datum {
+    let min_severity = severity(call.text(0)).unwrap_or(Severity::Error);
+    let found = findings(&Filter { rules: RULES.to_vec(), schemas: None, min_severity });
+    if !found.is_empty() {
+        let mut lines: Vec<String> =
+            found.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.word(), f.rule.id, f.detail)).collect();
+        if found.len() > SHOWN {
+            lines.push(format!("... and {} more.", found.len() - SHOWN));
+        }
+        let (ways, severity) = (if found.len() == 1 { "way" } else { "ways" }, min_severity.word());
+        Report {
+            message: format!("the database differs from its security contract in {} {ways}", found.len()),
+            detail: lines.join("\n"),
+            hint: format!(
+                "SELECT * FROM ops.audit_security(min_severity => '{severity}') lists them with the SQL that mends them."
+            ),
+        }
+        .error(PgSqlErrorCode::ERRCODE_ASSERT_FAILURE);
+    }
+    pg_sys::Datum::null()
+}
+
+sql_function!(
+    /// `ops.security_rules()`
+    ops_security_rules => security_rules
+);
+fn security_rules(call: Call) -> pg_sys::Datum {
+    let latest = Latest::take();
+    let contract = contract::in_force(&latest, &Own::find(&latest));
+    call.table(RULES.iter().map(|rule| {
+        let declared = contract.rules.get(rule.id);
+        let severity = declared.and_then(|d| d.severity).unwrap_or(rule.severity);
+        let guard = declared.and_then(|d| d.guard).unwrap_or(rule.guard);
+        vec![
+            Value::Text(rule.id.into()),
+            Value::Text(rule.title.into()),
+            Value::Text(rule.area.word().into()),
+            Value::Text(severity.word().into()),
+            Value::Text(guard.word().into()),
+            Value::Text(rule.section.into()),
+            Value::Text(rule.why.into()),
+            Value::Text(rule.mend.into()),
+        ]
+    }))
+}
+
+sql_function!(
+    /// `dragonfly_guard.announce()`: what CREATE EXTENSION finds in a database that was there before it, as one WARNING.
+    guard_announce => announce
+);
+fn announce(_: Call) -> pg_sys::Datum {
+    let rule = &rules::security_definer_search_path::RULE;
+    let found = findings(&Filter { rules: vec![rule], schemas: None, min_severity: Severity::Error });
+    if !found.is_empty() {
+        let names: Vec<String> = found.iter().take(3).map(|f| printable(&f.object.identity).into_owned()).collect();
+        let message = match found.len() {
+            1 => "1 SECURITY DEFINER routine that is here already has no safe search_path".to_owned(),
+            n => format!("{n} SECURITY DEFINER routines that are here already have no safe search_path"),
+        };
+        let rest = if found.len() > names.len() { " and others" } else { "" };
+        Report {
+            message,
+            detail: format!("{}{rest}. They stay as they are; the guard refuses new ones.", listed(&names)),
+            hint: "SELECT * FROM ops.audit_security() lists everything, with the SQL that mends it.".into(),
+        }
+        .warning(PgSqlErrorCode::ERRCODE_WARNING);
+    }
+    pg_sys::Datum::null()
+}

@@ -1,0 +1,100 @@
+//! The contract in force, as the extension's own table holds it.
+
+use crate::pg::call::{Call, Value, json_text, sql_function};
+use crate::pg::heap::{Latest, Table};
+use crate::pg::report::Report;
+use crate::scan::own::Own;
+use dragonfly_core::contract::Contract;
+use pgrx::{PgSqlErrorCode, pg_sys};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+thread_local! {
+    /// The last contract that was read, with the bytes it was read from: reading the same again costs one comparison.
+    static LAST: RefCell<Option<(Vec<u8>, Rc<Contract>)>> = const { RefCell::new(None) };
+}
+
+/// The contract in force. An error where there is none, or what is there is no contract.
+pub fn in_force(snapshot: &Latest, own: &Own) -> Rc<Contract> {
+    stored(snapshot, own, |bytes, json| {
+        if let Some((known, contract)) = LAST.with_borrow(Clone::clone)
+            && known == bytes
+        {
+            return contract;
+        }
+        let contract = Rc::new(Contract::from_json(&json()).unwrap_or_else(|e| {
+            Report {
+                message: "the security contract in force is not valid".into(),
+                detail: format!("{e}."),
+                hint: "Correct it in dragonfly_guard.contract; until then a superuser can SET dragonfly_guard.mode = off."
+                    .into(),
+            }
+            .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+        }));
+        LAST.set(Some((bytes, Rc::clone(&contract))));
+        contract
+    })
+}
+
+/// Finds the row in force, the one with the highest id, and gives its bytes and a way to its JSON text to `use_it`.
+fn stored<T>(snapshot: &Latest, own: &Own, use_it: impl FnOnce(Vec<u8>, &dyn Fn() -> String) -> T) -> T {
+    let table = Table::open(own.contract_table);
+    let (id, document) = (table.column("id"), table.column("document"));
+    let mut newest = None;
+    table.scan(snapshot, |row| newest = newest.max(Some(row.int(id))));
+    let mut use_it = Some(use_it);
+    let mut result = None;
+    table.scan(snapshot, |row| {
+        if Some(row.int(id)) == newest
+            && let (Some(bytes), Some(datum), Some(use_it)) = (row.bytes(document), row.raw(document), use_it.take())
+        {
+            result = Some(use_it(bytes, &|| json_text(datum)));
+        }
+    });
+    result.unwrap_or_else(|| {
+        Report {
+            message: "there is no security contract in force".into(),
+            detail: "The table dragonfly_guard.contract is empty.".into(),
+            hint: "DROP EXTENSION dragonfly_guard and CREATE EXTENSION dragonfly_guard put the shipped contract back.".into(),
+        }
+        .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+    })
+}
+
+sql_function!(
+    /// `ops.contract() RETURNS jsonb`
+    ops_contract => contract
+);
+fn contract(call: Call) -> pg_sys::Datum {
+    let snapshot = Latest::take();
+    let own = Own::find(&snapshot);
+    let text = stored(&snapshot, &own, |_, json| json());
+    let json = serde_json::from_str(&text).unwrap_or_else(|e| pgrx::error!("jsonb_out gave no JSON: {e}"));
+    call.scalar(&Value::Json(json))
+}
+
+sql_function!(
+    /// `dragonfly_guard.default_contract() RETURNS jsonb`
+    guard_default_contract => default_contract
+);
+fn default_contract(call: Call) -> pg_sys::Datum {
+    let json = serde_json::from_str(dragonfly_core::contract::DEFAULT).expect("the shipped contract is JSON");
+    call.scalar(&Value::Json(json))
+}
+
+sql_function!(
+    /// `dragonfly_guard.is_contract(jsonb) RETURNS boolean`: true, or an error that says where the document is wrong.
+    guard_is_contract => is_contract
+);
+fn is_contract(call: Call) -> pg_sys::Datum {
+    let Some(text) = call.json_text(0) else { return call.scalar(&Value::Null) };
+    if let Err(e) = Contract::from_json(&text) {
+        Report {
+            message: "not a valid security contract".into(),
+            detail: format!("{e}."),
+            hint: "SELECT ops.contract() shows a valid one.".into(),
+        }
+        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE);
+    }
+    call.scalar(&Value::Bool(true))
+}

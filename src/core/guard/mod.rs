@@ -1,0 +1,7 @@
+//! What the guard makes of a command: is it worse than before, and how to say so.
+
+mod ratchet;
+mod refusal;
+
+pub use ratchet::is_worse;
+pub use refusal::Refusal;

@@ -1,0 +1,198 @@
+//! SQL functions: arguments in, rows out.
+
+use super::heap::{text_elements, text_of};
+use super::text::to_server;
+use dragonfly_core::catalog::Oid;
+use pgrx::{PgMemoryContexts, pg_sys};
+use serde_json::Value as Json;
+use std::ffi::CString;
+
+/// One value of a result.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub enum Value {
+    Null,
+    Text(String),
+    Name(String),
+    Bool(bool),
+    Json(Json),
+    Texts(Vec<String>),
+}
+
+impl Value {
+    /// `text`, NULL where there is none.
+    pub fn text(text: Option<impl Into<String>>) -> Self {
+        text.map_or(Self::Null, |t| Self::Text(t.into()))
+    }
+
+    /// `name`, NULL where there is none.
+    pub fn name(name: Option<impl Into<String>>) -> Self {
+        name.map_or(Self::Null, |n| Self::Name(n.into()))
+    }
+
+    fn datum(&self) -> Option<pg_sys::Datum> {
+        Some(match self {
+            Self::Null => return None,
+            Self::Text(text) => text_datum(text),
+            Self::Name(name) => name_datum(name),
+            Self::Bool(bool) => pg_sys::Datum::from(*bool),
+            Self::Json(json) => json_datum(json),
+            Self::Texts(texts) => texts_datum(texts),
+        })
+    }
+}
+
+fn text_datum(text: &str) -> pg_sys::Datum {
+    let bytes = to_server(text);
+    // SAFETY: pointer and length are those of the vector; the server copies.
+    unsafe { pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32)) }
+}
+
+fn name_datum(name: &str) -> pg_sys::Datum {
+    let bytes = to_server(name);
+    // SAFETY: the block has 64 bytes; at most 63 of them are written, the rest is zero.
+    unsafe {
+        let data = pg_sys::palloc0(pg_sys::NAMEDATALEN as usize).cast::<u8>();
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len().min(pg_sys::NAMEDATALEN as usize - 1));
+        pg_sys::Datum::from(data)
+    }
+}
+
+/// `jsonb`, by the server's own input function.
+pub fn json_datum(json: &Json) -> pg_sys::Datum {
+    let text = CString::new(to_server(&json.to_string())).expect("JSON text holds no zero byte");
+    // SAFETY: `jsonb_in` takes a C string.
+    unsafe {
+        pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))])
+            .expect("jsonb_in never returns null")
+    }
+}
+
+fn texts_datum(texts: &[String]) -> pg_sys::Datum {
+    let mut items: Vec<pg_sys::Datum> = texts.iter().map(|t| text_datum(t)).collect();
+    // SAFETY: the elements are text datums, as said; the server copies them.
+    unsafe {
+        let (count, align) = (items.len() as i32, b'i' as std::ffi::c_char);
+        pg_sys::Datum::from(pg_sys::construct_array(items.as_mut_ptr(), count, pg_sys::TEXTOID, -1, false, align))
+    }
+}
+
+/// One call of a SQL function. Argument types are those that the install script declares.
+#[derive(Debug, Clone, Copy)]
+pub struct Call(pg_sys::FunctionCallInfo);
+
+impl Call {
+    /// The call that the server makes.
+    ///
+    /// # Safety
+    /// `fcinfo` is what the server passed, and lives as long as this.
+    pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Self {
+        Self(fcinfo)
+    }
+
+    fn argument(&self, i: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: `fcinfo` is valid, and the caller asks for arguments that are declared.
+        unsafe { pgrx::pg_getarg_datum(self.0, i) }
+    }
+
+    /// An argument of type text.
+    pub fn text(&self, i: usize) -> Option<String> {
+        self.argument(i).map(text_of)
+    }
+
+    /// An argument of an oid type.
+    pub fn oid(&self, i: usize) -> Option<Oid> {
+        self.argument(i).map(|d| d.value() as u32)
+    }
+
+    /// An argument of type text[], nulls left out.
+    pub fn texts(&self, i: usize) -> Option<Vec<String>> {
+        self.argument(i).map(|d| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
+    }
+
+    /// An argument of type name[], nulls left out.
+    pub fn names(&self, i: usize) -> Option<Vec<String>> {
+        self.argument(i).map(|d| text_elements(d, pg_sys::NAMEOID, pg_sys::NAMEDATALEN as i32, b'c'))
+    }
+
+    /// An argument of type jsonb, as its JSON text.
+    pub fn json_text(&self, i: usize) -> Option<String> {
+        self.argument(i).map(json_text)
+    }
+
+    /// The command tag, where the server calls an event trigger.
+    pub fn event_trigger_tag(&self) -> Option<String> {
+        // SAFETY: `context` is null or a node; where its tag says so it is an EventTriggerData, and the server has the tag's name.
+        unsafe {
+            let context = (*self.0).context;
+            if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
+                return None;
+            }
+            let name = pg_sys::GetCommandTagName((*context.cast::<pg_sys::EventTriggerData>()).tag);
+            Some(std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned())
+        }
+    }
+
+    /// The result of a scalar function.
+    pub fn scalar(&self, value: &Value) -> pg_sys::Datum {
+        value.datum().unwrap_or_else(|| {
+            // SAFETY: `fcinfo` is valid.
+            unsafe { pgrx::pg_return_null(self.0) }
+        })
+    }
+
+    /// The result of a set-returning function: puts the rows into a tuplestore, freeing each row's memory before the next.
+    pub fn table(&self, rows: impl IntoIterator<Item = Vec<Value>>) -> pg_sys::Datum {
+        // SAFETY: `fcinfo` is that of a set-returning function; `InitMaterializedSRF` raises an error where it is not, and sets up
+        // store and descriptor. The arrays have as many elements as the descriptor has columns, which is checked.
+        unsafe {
+            pg_sys::InitMaterializedSRF(self.0, 0);
+            let info = (*self.0).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+            let columns = (*(*info).setDesc).natts as usize;
+            let mut row_memory = PgMemoryContexts::new("dragonfly_guard row");
+            for row in rows {
+                super::heap::interrupts();
+                assert_eq!(row.len(), columns, "the install script and the function differ in their columns");
+                row_memory.switch_to(|_| {
+                    let datums: Vec<Option<pg_sys::Datum>> = row.iter().map(Value::datum).collect();
+                    let mut values: Vec<pg_sys::Datum> = datums.iter().map(|d| d.unwrap_or(pg_sys::Datum::null())).collect();
+                    let mut nulls: Vec<bool> = datums.iter().map(Option::is_none).collect();
+                    pg_sys::tuplestore_putvalues((*info).setResult, (*info).setDesc, values.as_mut_ptr(), nulls.as_mut_ptr());
+                });
+                row_memory.reset();
+            }
+            pg_sys::Datum::null()
+        }
+    }
+}
+
+/// A jsonb value as JSON text.
+pub fn json_text(datum: pg_sys::Datum) -> String {
+    // SAFETY: `jsonb_out` takes a jsonb value and gives a C string.
+    unsafe {
+        let text =
+            pgrx::direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)]).expect("jsonb_out never returns null");
+        super::text::from_server(std::ffi::CStr::from_ptr(text.cast_mut_ptr()).to_bytes())
+    }
+}
+
+/// Declares a function for `LANGUAGE c`: its symbol, its `pg_finfo_` record, and its body, which takes the [`Call`] and gives a datum.
+macro_rules! sql_function {
+    ($(#[$meta:meta])* $name:ident => $body:path) => {
+        const _: () = {
+            #[unsafe(export_name = concat!("pg_finfo_", stringify!($name)))]
+            extern "C" fn finfo() -> &'static pgrx::pg_sys::Pg_finfo_record {
+                const V1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+                &V1
+            }
+        };
+        $(#[$meta])*
+        #[pgrx::pg_guard]
+        #[unsafe(no_mangle)]
+        pub extern "C-unwind" fn $name(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
+            // SAFETY: the server calls, with the arguments of this call.
+            $body(unsafe { $crate::pg::call::Call::new(fcinfo) })
+        }
+    };
+}
+pub(crate) use sql_function;

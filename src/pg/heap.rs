@@ -1,0 +1,276 @@
+//! Reading catalogs directly, as the server reads them itself: no SQL, so neither search_path, nor privileges, nor what
+//! somebody named like a catalog can come between; and with a snapshot taken now, so that a REPEATABLE READ transaction
+//! cannot judge by what was true when it began.
+
+use super::text::from_server;
+use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges};
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
+/// Lets the user cancel: every loop over what users made calls this.
+pub fn interrupts() {
+    pgrx::check_for_interrupts!();
+}
+
+/// The newest committed state, and what this transaction has done itself.
+#[derive(Debug)]
+pub struct Latest(pg_sys::Snapshot);
+
+impl Latest {
+    /// Takes the snapshot.
+    pub fn take() -> Self {
+        // SAFETY: inside a transaction; registered, so that it outlives what others do with the active snapshot.
+        Self(unsafe { pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()) })
+    }
+}
+
+impl Drop for Latest {
+    fn drop(&mut self) {
+        // After an error the resource owner releases it.
+        if !std::thread::panicking() {
+            // SAFETY: registered in `take`.
+            unsafe { pg_sys::UnregisterSnapshot(self.0) };
+        }
+    }
+}
+
+/// A catalog or table, open for reading.
+#[derive(Debug)]
+pub struct Table(pg_sys::Relation);
+
+/// A column of a [`Table`]: its attribute number.
+#[derive(Debug, Clone, Copy)]
+pub struct Column(i16);
+
+impl Table {
+    /// Opens a relation by OID with ACCESS SHARE.
+    pub fn open(relation: Oid) -> Self {
+        // SAFETY: raises an error where there is no such relation.
+        Self(unsafe { pg_sys::table_open(relation.into(), pg_sys::AccessShareLock as pg_sys::LOCKMODE) })
+    }
+
+    /// The column of this name: attribute numbers differ between releases, names do not.
+    pub fn column(&self, name: &str) -> Column {
+        self.find(name).unwrap_or_else(|| pgrx::error!("a catalog has no column \"{name}\""))
+    }
+
+    /// The column of this name, which older releases may not have.
+    pub fn find(&self, name: &str) -> Option<Column> {
+        let name = std::ffi::CString::new(name).ok()?;
+        // SAFETY: the relation is open; 0 where it has no such column.
+        let number = unsafe { pg_sys::get_attnum((*self.0).rd_id, name.as_ptr()) };
+        (number != 0).then_some(Column(number))
+    }
+
+    /// Calls `each` with every row that `snapshot` shows.
+    pub fn scan(&self, snapshot: &Latest, each: impl FnMut(Row<'_>)) {
+        self.run(snapshot, 0, &mut [], each);
+    }
+
+    /// Calls `each` with the rows whose leading index columns equal `keys`, all of type oid.
+    pub fn lookup(&self, snapshot: &Latest, index: Oid, keys: &[(Column, Oid)], each: impl FnMut(Row<'_>)) {
+        let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys
+            .iter()
+            .map(|(column, value)| {
+                let mut key = pg_sys::ScanKeyData::default();
+                // SAFETY: writes the key it is given; `oideq` is the operator of an oid column.
+                unsafe {
+                    pg_sys::ScanKeyInit(
+                        &mut key,
+                        column.0,
+                        pg_sys::BTEqualStrategyNumber as u16,
+                        pg_sys::F_OIDEQ.into(),
+                        pg_sys::Datum::from(*value),
+                    );
+                }
+                key
+            })
+            .collect();
+        self.run(snapshot, index, &mut scan_keys, each);
+    }
+
+    fn run(&self, snapshot: &Latest, index: Oid, keys: &mut [pg_sys::ScanKeyData], mut each: impl FnMut(Row<'_>)) {
+        // SAFETY: relation and snapshot are open for as long as the scan; each tuple is used before the next is fetched.
+        unsafe {
+            let count = keys.len() as i32;
+            let scan = pg_sys::systable_beginscan(self.0, index.into(), index != 0, snapshot.0, count, keys.as_mut_ptr());
+            loop {
+                interrupts();
+                let tuple = pg_sys::systable_getnext(scan);
+                if tuple.is_null() {
+                    break;
+                }
+                each(Row { tuple, table: self });
+            }
+            pg_sys::systable_endscan(scan);
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // After an error the resource owner closes it.
+        if !std::thread::panicking() {
+            // SAFETY: opened in `open`; the lock stays until the end of the transaction, as is usual for user tables.
+            unsafe { pg_sys::table_close(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
+        }
+    }
+}
+
+/// One row of a [`Table`].
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'t> {
+    tuple: pg_sys::HeapTuple,
+    table: &'t Table,
+}
+
+impl<'t> Row<'t> {
+    /// A tuple of `table` that somebody else fetched, the system cache for one.
+    ///
+    /// # Safety
+    /// `tuple` belongs to that table and stays valid as long as the row is used.
+    pub unsafe fn from_tuple(tuple: pg_sys::HeapTuple, table: &'t Table) -> Self {
+        Self { tuple, table }
+    }
+
+    /// Whether the column is null.
+    pub fn is_null(&self, column: Column) -> bool {
+        // SAFETY: the tuple is of the table, whose descriptor is valid.
+        unsafe { pg_sys::heap_attisnull(self.tuple, column.0.into(), (*self.table.0).rd_att) }
+    }
+
+    fn datum(&self, column: Column) -> Option<pg_sys::Datum> {
+        // SAFETY: as above, and the column is not null.
+        (!self.is_null(column)).then(|| unsafe { pg_sys::nocachegetattr(self.tuple, column.0.into(), (*self.table.0).rd_att) })
+    }
+
+    /// A column of type oid; 0 where null.
+    pub fn oid(&self, column: Column) -> Oid {
+        self.datum(column).map_or(0, |d| d.value() as u32)
+    }
+
+    /// A column of type int4; 0 where null.
+    pub fn int(&self, column: Column) -> i32 {
+        self.datum(column).map_or(0, |d| d.value() as i32)
+    }
+
+    /// A column of type bool; false where null.
+    pub fn bool(&self, column: Column) -> bool {
+        self.datum(column).is_some_and(|d| d.value() & 0xff != 0)
+    }
+
+    /// A column of type "char"; 0 where null.
+    pub fn char(&self, column: Column) -> u8 {
+        self.datum(column).map_or(0, |d| d.value() as u8)
+    }
+
+    /// A column of type name.
+    pub fn name(&self, column: Column) -> String {
+        // SAFETY: a name is 64 bytes with a zero among them.
+        self.datum(column).map_or_else(String::new, |d| from_server(unsafe { CStr::from_ptr(d.cast_mut_ptr()) }.to_bytes()))
+    }
+
+    /// A column of type text or the like.
+    pub fn text(&self, column: Column) -> Option<String> {
+        self.datum(column).map(text_of)
+    }
+
+    /// The raw bytes of a variable-length column.
+    pub fn bytes(&self, column: Column) -> Option<Vec<u8>> {
+        self.datum(column).map(|d| detoasted(d, <[u8]>::to_vec))
+    }
+
+    /// The value as the server passes it around, for the server's own functions.
+    pub fn raw(&self, column: Column) -> Option<pg_sys::Datum> {
+        self.datum(column)
+    }
+
+    /// A column of type aclitem[]; `None` where null.
+    pub fn acl(&self, column: Column) -> Option<Acl> {
+        self.datum(column).map(|d| elements::<pg_sys::AclItem, _>(d, acl_item))
+    }
+
+    /// A column of type oid[] or oidvector.
+    pub fn oids(&self, column: Column) -> Vec<Oid> {
+        self.datum(column).map_or_else(Vec::new, |d| elements::<pg_sys::Oid, _>(d, |oid| oid.to_u32()))
+    }
+
+    /// A column of type text[].
+    pub fn texts(&self, column: Column) -> Vec<String> {
+        self.datum(column).map_or_else(Vec::new, |d| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
+    }
+}
+
+/// A value of type text.
+pub fn text_of(datum: pg_sys::Datum) -> String {
+    detoasted(datum, from_server)
+}
+
+/// Calls `use_it` with the contents of a varlena, and frees what had to be made for it.
+fn detoasted<T>(datum: pg_sys::Datum, use_it: impl FnOnce(&[u8]) -> T) -> T {
+    // SAFETY: the datum is a varlena; the packed form is read through pgrx's own accessors.
+    unsafe {
+        let given = datum.cast_mut_ptr::<pg_sys::varlena>();
+        let plain = pg_sys::pg_detoast_datum_packed(given);
+        let bytes = std::slice::from_raw_parts(pgrx::vardata_any(plain).cast::<u8>(), pgrx::varsize_any_exhdr(plain));
+        let result = use_it(bytes);
+        if plain != given {
+            pg_sys::pfree(plain.cast());
+        }
+        result
+    }
+}
+
+/// The elements of an array of fixed-size elements without nulls.
+fn elements<T: Copy, U>(datum: pg_sys::Datum, map: impl Fn(T) -> U) -> Vec<U> {
+    // SAFETY: catalog columns of these types have one dimension and no nulls; the elements follow the header, unaligned reads
+    // ask nothing of their place.
+    unsafe {
+        let given = datum.cast_mut_ptr::<pg_sys::varlena>();
+        let array = pg_sys::pg_detoast_datum(given).cast::<pg_sys::ArrayType>();
+        let dimensions = (*array).ndim as usize;
+        let mut result = Vec::new();
+        if dimensions == 1 && (*array).dataoffset == 0 {
+            let header = size_of::<pg_sys::ArrayType>();
+            let count = array.byte_add(header).cast::<i32>().read_unaligned() as usize;
+            let data = array.byte_add((header + 2 * size_of::<i32>()).next_multiple_of(8)).cast::<T>();
+            result.extend((0..count).map(|i| map(data.add(i).read_unaligned())));
+        }
+        if array.cast() != given {
+            pg_sys::pfree(array.cast());
+        }
+        result
+    }
+}
+
+/// The elements of a text[] or name[] value, nulls left out.
+pub fn text_elements(datum: pg_sys::Datum, element: pg_sys::Oid, length: i32, align: u8) -> Vec<String> {
+    // SAFETY: the datum is an array of that element type; `deconstruct_array` gives `count` elements.
+    unsafe {
+        let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+        let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        pg_sys::deconstruct_array(array, element, length, false, align as _, &mut values, &mut nulls, &mut count);
+        (0..count as usize)
+            .filter(|i| !*nulls.add(*i))
+            .map(|i| match element {
+                pg_sys::NAMEOID => from_server(CStr::from_ptr((*values.add(i)).cast_mut_ptr()).to_bytes()),
+                _ => text_of(*values.add(i)),
+            })
+            .collect()
+    }
+}
+
+/// The low half of the mode holds privileges, the high half those held with grant option (acl.h); the mode has 32 bits in 15
+/// and 64 from 16 on.
+#[allow(clippy::unnecessary_cast)]
+fn acl_item(item: pg_sys::AclItem) -> AclItem {
+    const HALF: u32 = size_of::<pg_sys::AclMode>() as u32 * 4;
+    let mode = item.ai_privs as u64;
+    let low = (1u64 << HALF) - 1;
+    AclItem {
+        grantee: item.ai_grantee.to_u32(),
+        grantor: item.ai_grantor.to_u32(),
+        privileges: Privileges((mode & low) as u32),
+        grantable: Privileges((mode >> HALF) as u32),
+    }
+}

@@ -1,0 +1,6 @@
+//! The thin layer over the server's own interfaces; what `unsafe` there is in the project is here, in the catalog reader and in the guard.
+
+pub mod call;
+pub mod heap;
+pub mod report;
+pub mod text;

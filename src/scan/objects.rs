@@ -1,0 +1,260 @@
+//! Schemas, relations with their column ACLs, what schemas hold, extensions and their members, default ACLs.
+
+use super::oids;
+use crate::pg::heap::{Latest, Table};
+use dragonfly_core::catalog::{ContentKind, DefaultAcl, Oid, Relation, RelationKind, Schema, Snapshot};
+use pgrx::pg_sys;
+use std::collections::{HashMap, HashSet};
+
+/// `pg_depend.deptype` of an extension's member.
+const DEPENDENCY_EXTENSION: u8 = b'e';
+
+/// Reads `pg_namespace`.
+pub fn schemas(latest: &Latest, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_NAMESPACE);
+    let (oid, name, owner, acl) =
+        (table.column("oid"), table.column("nspname"), table.column("nspowner"), table.column("nspacl"));
+    table.scan(latest, |row| {
+        snapshot.schemas.push(Schema { oid: row.oid(oid), name: row.name(name), owner: row.oid(owner), acl: row.acl(acl) });
+    });
+}
+
+/// Reads the relations of governed schemas whole, and of all others, types and operators who owns something where.
+pub fn relations(latest: &Latest, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_CLASS);
+    let column = |name| table.column(name);
+    let (oid, name, schema, owner, kind) =
+        (column("oid"), column("relname"), column("relnamespace"), column("relowner"), column("relkind"));
+    let (acl, options) = (column("relacl"), column("reloptions"));
+    let (row_security, force) = (column("relrowsecurity"), column("relforcerowsecurity"));
+    let mut place = HashMap::new();
+    table.scan(latest, |row| {
+        let (schema, owner) = (row.oid(schema), row.oid(owner));
+        let Some(kind) = RelationKind::from_relkind(row.char(kind)) else {
+            if row.char(kind) == b'c' {
+                holds(snapshot, schema, owner, ContentKind::Type);
+            }
+            return;
+        };
+        holds(snapshot, schema, owner, ContentKind::Relation);
+        if !governed.contains(&schema) {
+            return;
+        }
+        place.insert(row.oid(oid), snapshot.relations.len());
+        snapshot.relations.push(Relation {
+            oid: row.oid(oid),
+            name: row.name(name),
+            schema,
+            owner,
+            kind,
+            acl: row.acl(acl),
+            row_security: row.bool(row_security),
+            force_row_security: row.bool(force),
+            security_invoker: kind == RelationKind::View && is_security_invoker(&row.texts(options)),
+            columns: Vec::new(),
+            owned_by: None,
+        });
+    });
+    if !place.is_empty() {
+        column_acls(latest, &place, snapshot);
+        sequence_owners(latest, snapshot);
+    }
+    types_and_operators(latest, snapshot);
+}
+
+/// `security_invoker` among a view's reloptions, read as the server reads a boolean option (`parse_bool`).
+fn is_security_invoker(options: &[String]) -> bool {
+    options.iter().rev().filter_map(|o| o.split_once('=')).find(|(key, _)| *key == "security_invoker").is_some_and(
+        |(_, value)| {
+            let value = value.to_ascii_lowercase();
+            value == "1" || value == "on" || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
+        },
+    )
+}
+
+fn holds(snapshot: &mut Snapshot, schema: Oid, owner: Oid, kind: ContentKind) {
+    snapshot.contents.entry(schema).or_default().insert((owner, kind));
+}
+
+/// One pass over `pg_attribute`, which looks at hardly anything but whether there is an ACL.
+fn column_acls(latest: &Latest, place: &HashMap<Oid, usize>, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_ATTRIBUTE);
+    let (relation, name, acl) = (table.column("attrelid"), table.column("attname"), table.column("attacl"));
+    let dropped = table.column("attisdropped");
+    table.scan(latest, |row| {
+        if row.is_null(acl) || row.bool(dropped) {
+            return;
+        }
+        if let (Some(&i), Some(acl)) = (place.get(&row.oid(relation)), row.acl(acl)) {
+            snapshot.relations[i].columns.push((row.name(name), acl));
+        }
+    });
+}
+
+/// The table that each sequence serves.
+fn sequence_owners(latest: &Latest, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_DEPEND);
+    let (class, object, to_class, to_object) =
+        (table.column("classid"), table.column("objid"), table.column("refclassid"), table.column("refobjid"));
+    let (to_column, kind) = (table.column("refobjsubid"), table.column("deptype"));
+    for sequence in snapshot.relations.iter_mut().filter(|r| r.kind == RelationKind::Sequence) {
+        let keys = [(class, oids::PG_CLASS), (object, sequence.oid)];
+        table.lookup(latest, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+            if row.oid(to_class) == oids::PG_CLASS && row.int(to_column) > 0 && matches!(row.char(kind), b'a' | b'i') {
+                sequence.owned_by = Some(row.oid(to_object));
+            }
+        });
+    }
+}
+
+/// Types that somebody made by themselves: the row type of a table and the array type of another type come with those.
+fn types_and_operators(latest: &Latest, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_TYPE);
+    let (schema, owner, relation) = (table.column("typnamespace"), table.column("typowner"), table.column("typrelid"));
+    let (kind, element, length) = (table.column("typtype"), table.column("typelem"), table.column("typlen"));
+    table.scan(latest, |row| {
+        let array = row.char(kind) == b'b' && row.oid(element) != 0 && row.int(length) as i16 == -1;
+        if row.oid(relation) == 0 && !array {
+            holds(snapshot, row.oid(schema), row.oid(owner), ContentKind::Type);
+        }
+    });
+    let table = Table::open(oids::PG_OPERATOR);
+    let (schema, owner) = (table.column("oprnamespace"), table.column("oprowner"));
+    table.scan(latest, |row| holds(snapshot, row.oid(schema), row.oid(owner), ContentKind::Operator));
+}
+
+/// What the schemas `wanted` hold that belongs to one of `owners`: by `pg_shdepend`, at a cost that grows with what those own and
+/// not with what there is. Objects that initdb made are not there; they belong to the bootstrap superuser, who is trusted.
+pub fn contents_owned_by(latest: &Latest, owners: &[Oid], wanted: &HashSet<Oid>, snapshot: &mut Snapshot) {
+    // SAFETY: reads a variable of the backend.
+    let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    let table = Table::open(oids::PG_SHDEPEND);
+    let (database, class, object) = (table.column("dbid"), table.column("classid"), table.column("objid"));
+    let (to_class, to_object, kind) = (table.column("refclassid"), table.column("refobjid"), table.column("deptype"));
+    for owner in owners {
+        let keys = [(to_class, oids::PG_AUTHID), (to_object, *owner)];
+        table.lookup(latest, oids::PG_SHDEPEND_REFERENCE_INDEX, &keys, |row| {
+            if row.char(kind) != b'o' || row.oid(database) != current {
+                return;
+            }
+            if let Some((schema, content)) = placed(row.oid(class), row.oid(object))
+                && wanted.contains(&schema)
+            {
+                holds(snapshot, schema, *owner, content);
+            }
+        });
+    }
+}
+
+/// The schema that an object is in, and what it is there.
+fn placed(class: Oid, object: Oid) -> Option<(Oid, ContentKind)> {
+    // SAFETY: look-ups in the system cache by OID; 0 where the object is gone.
+    let (schema, content) = unsafe {
+        match class {
+            oids::PG_PROC => (pg_sys::get_func_namespace(object.into()), ContentKind::Routine),
+            oids::PG_CLASS => {
+                let content = match pg_sys::get_rel_relkind(object.into()) as u8 {
+                    b'c' => ContentKind::Type,
+                    kind => RelationKind::from_relkind(kind).map(|_| ContentKind::Relation)?,
+                };
+                (pg_sys::get_rel_namespace(object.into()), content)
+            }
+            oids::PG_TYPE => {
+                (namespace_of(pg_sys::SysCacheIdentifier::TYPEOID as i32, object, "typnamespace", class), ContentKind::Type)
+            }
+            oids::PG_OPERATOR => {
+                (namespace_of(pg_sys::SysCacheIdentifier::OPEROID as i32, object, "oprnamespace", class), ContentKind::Operator)
+            }
+            _ => return None,
+        }
+    };
+    (schema.to_u32() != 0).then_some((schema.to_u32(), content))
+}
+
+/// A namespace column of a row in the system cache.
+fn namespace_of(cache: i32, object: Oid, column: &str, class: Oid) -> pg_sys::Oid {
+    let table = Table::open(class);
+    // SAFETY: the tuple is of that catalog, and released after its one use.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(object));
+        if tuple.is_null() {
+            return pg_sys::InvalidOid;
+        }
+        let namespace = crate::pg::heap::Row::from_tuple(tuple, &table).oid(table.column(column));
+        pg_sys::ReleaseSysCache(tuple);
+        namespace.into()
+    }
+}
+
+/// Reads `pg_extension`.
+pub fn extension_names(latest: &Latest, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_EXTENSION);
+    let (oid, name, owner) = (table.column("oid"), table.column("extname"), table.column("extowner"));
+    table.scan(latest, |row| {
+        snapshot.extensions.insert(row.oid(oid), (row.name(name), row.oid(owner)));
+    });
+}
+
+/// Reads `pg_extension`, and which routines and relations are members.
+pub fn extensions(latest: &Latest, snapshot: &mut Snapshot) {
+    extension_names(latest, snapshot);
+    let extensions: Vec<Oid> = snapshot.extensions.keys().copied().collect();
+    for extension in extensions {
+        members(latest, extension, &mut |class, object| match class {
+            oids::PG_PROC => {
+                snapshot.routine_extension.insert(object, extension);
+            }
+            oids::PG_CLASS => {
+                snapshot.relation_extension.insert(object, extension);
+            }
+            _ => {}
+        });
+    }
+}
+
+/// Calls `each` with class and OID of every member of an extension.
+pub fn members(latest: &Latest, extension: Oid, each: &mut dyn FnMut(Oid, Oid)) {
+    let table = Table::open(oids::PG_DEPEND);
+    let (class, object, kind) = (table.column("classid"), table.column("objid"), table.column("deptype"));
+    let keys = [(table.column("refclassid"), oids::PG_EXTENSION), (table.column("refobjid"), extension)];
+    table.lookup(latest, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+        if row.char(kind) == DEPENDENCY_EXTENSION {
+            each(row.oid(class), row.oid(object));
+        }
+    });
+}
+
+/// The extension that a routine is a member of.
+pub fn extension_of_routine(latest: &Latest, routine: Oid) -> Option<Oid> {
+    let table = Table::open(oids::PG_DEPEND);
+    let (to_class, to_object, kind) = (table.column("refclassid"), table.column("refobjid"), table.column("deptype"));
+    let keys = [(table.column("classid"), oids::PG_PROC), (table.column("objid"), routine)];
+    let mut found = None;
+    table.lookup(latest, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+        if row.char(kind) == DEPENDENCY_EXTENSION && row.oid(to_class) == oids::PG_EXTENSION {
+            found = Some(row.oid(to_object));
+        }
+    });
+    found
+}
+
+/// Reads `pg_default_acl`.
+pub fn default_acls(latest: &Latest, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_DEFAULT_ACL);
+    let (role, schema, kind, acl) =
+        (table.column("defaclrole"), table.column("defaclnamespace"), table.column("defaclobjtype"), table.column("defaclacl"));
+    table.scan(latest, |row| {
+        snapshot.default_acls.push(DefaultAcl {
+            role: row.oid(role),
+            schema: row.oid(schema),
+            object_type: row.char(kind),
+            acl: row.acl(acl).unwrap_or_default(),
+        });
+    });
+    // Snapshot::complete has no order for these: by creator, schema and type, whatever the OIDs.
+    let name = |s: &Snapshot, oid: Oid| s.schemas.iter().find(|x| x.oid == oid).map(|x| x.name.clone());
+    let creator = |s: &Snapshot, oid: Oid| s.roles.iter().find(|x| x.oid == oid).map(|x| x.name.clone());
+    let mut sorted = std::mem::take(&mut snapshot.default_acls);
+    sorted.sort_by_cached_key(|d| (creator(snapshot, d.role), name(snapshot, d.schema), d.object_type));
+    snapshot.default_acls = sorted;
+}

@@ -1,0 +1,56 @@
+//! The extension's own objects, found by what belongs to the extension and never by a name that somebody else could take.
+
+use super::oids;
+use crate::pg::heap::{Latest, Table};
+use crate::pg::report::Report;
+use dragonfly_core::catalog::Oid;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// Where the extension is.
+#[derive(Debug, Clone, Copy)]
+pub struct Own {
+    /// Its row of `pg_extension`.
+    pub extension: Oid,
+    /// The private schema.
+    pub schema: Oid,
+    /// The table of contracts.
+    pub contract_table: Oid,
+}
+
+impl Own {
+    /// Finds the extension. An error where it is not installed in this database, or its table is gone.
+    pub fn find(latest: &Latest) -> Self {
+        let missing = |what: &str| -> ! {
+            Report {
+                message: format!("{what} is missing"),
+                detail: String::new(),
+                hint: "DROP EXTENSION dragonfly_guard and CREATE EXTENSION dragonfly_guard install it anew.".into(),
+            }
+            .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+        };
+        // SAFETY: a C string; 0 where there is no such extension.
+        let extension = unsafe { pg_sys::get_extension_oid(c"dragonfly_guard".as_ptr(), true) }.to_u32();
+        if extension == 0 {
+            missing("extension dragonfly_guard");
+        }
+        let mut schema = 0;
+        let table = Table::open(oids::PG_EXTENSION);
+        let (oid, namespace) = (table.column("oid"), table.column("extnamespace"));
+        table.scan(latest, |row| {
+            if row.oid(oid) == extension {
+                schema = row.oid(namespace);
+            }
+        });
+        // SAFETY: a C string; 0 where there is no such table.
+        let contract_table = unsafe { pg_sys::get_relname_relid(c"contract".as_ptr(), schema.into()) }.to_u32();
+        if contract_table == 0 {
+            missing("table dragonfly_guard.contract");
+        }
+        Self { extension, schema, contract_table }
+    }
+
+    /// Calls `each` with class and OID of every member of the extension.
+    pub fn members(&self, latest: &Latest, mut each: impl FnMut(Oid, Oid)) {
+        super::objects::members(latest, self.extension, &mut each);
+    }
+}

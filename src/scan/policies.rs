@@ -1,0 +1,102 @@
+//! `pg_policy`.
+
+use super::oids;
+use crate::pg::heap::{Column, Latest, Row, Table};
+use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot};
+use pgrx::pg_sys;
+use std::collections::HashSet;
+
+/// Reads the policies of the relations in the snapshot.
+pub fn read(latest: &Latest, snapshot: &mut Snapshot) {
+    let wanted: HashSet<Oid> = snapshot.relations.iter().map(|r| r.oid).collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let table = Table::open(oids::PG_POLICY);
+    let column = |name| table.column(name);
+    let (name, relation, command, permissive) =
+        (column("polname"), column("polrelid"), column("polcmd"), column("polpermissive"));
+    let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
+    table.scan(latest, |row| {
+        if !wanted.contains(&row.oid(relation)) {
+            return;
+        }
+        let command = match row.char(command) {
+            b'r' => Some(Command::Select),
+            b'a' => Some(Command::Insert),
+            b'w' => Some(Command::Update),
+            b'd' => Some(Command::Delete),
+            _ => None,
+        };
+        let condition = if command == Some(Command::Insert) { check } else { using };
+        snapshot.policies.push(Policy {
+            name: row.name(name),
+            relation: row.oid(relation),
+            command,
+            permissive: row.bool(permissive),
+            roles: row.oids(roles),
+            always_true: is_always_true(&row, condition),
+        });
+    });
+}
+
+/// Whether a stored condition is true for every row, as far as that can be seen without running anything of somebody else's:
+/// constants, AND and OR of them, and built-in equality of two equal constants (`1 = 1`).
+fn is_always_true(row: &Row<'_>, condition: Column) -> bool {
+    let Some(text) = row.text(condition).and_then(|t| std::ffi::CString::new(t).ok()) else { return false };
+    // SAFETY: the column holds what the server wrote with nodeToString.
+    unsafe { is_true(pg_sys::stringToNode(text.as_ptr()).cast()) }
+}
+
+/// # Safety
+/// `node` is null or a valid expression tree.
+unsafe fn is_true(node: *mut pg_sys::Node) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: each cast follows the node's tag; lists hold expressions.
+    unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_Const => {
+                let constant = node.cast::<pg_sys::Const>();
+                (*constant).consttype == pg_sys::BOOLOID
+                    && !(*constant).constisnull
+                    && (*constant).constvalue.value() & 0xff != 0
+            }
+            pg_sys::NodeTag::T_BoolExpr => {
+                let expression = node.cast::<pg_sys::BoolExpr>();
+                let mut arguments = list((*expression).args);
+                match (*expression).boolop {
+                    pg_sys::BoolExprType::AND_EXPR => arguments.all(|a| is_true(a)),
+                    pg_sys::BoolExprType::OR_EXPR => arguments.any(|a| is_true(a)),
+                    _ => false,
+                }
+            }
+            pg_sys::NodeTag::T_OpExpr => {
+                let expression = node.cast::<pg_sys::OpExpr>();
+                let arguments: Vec<_> = list((*expression).args).collect();
+                is_built_in_equality((*expression).opno)
+                    && matches!(arguments[..], [a, b] if !a.is_null() && (*a).type_ == pg_sys::NodeTag::T_Const
+                        && !(*a.cast::<pg_sys::Const>()).constisnull
+                        && pg_sys::equal(a.cast(), b.cast()))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn is_built_in_equality(operator: pg_sys::Oid) -> bool {
+    // SAFETY: gives null where there is no such operator.
+    unsafe {
+        let name = pg_sys::get_opname(operator);
+        operator.to_u32() < pg_sys::FirstNormalObjectId && !name.is_null() && std::ffi::CStr::from_ptr(name) == c"="
+    }
+}
+
+/// # Safety
+/// `list` is null or a list of nodes.
+unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys::Node> {
+    // SAFETY: as the caller promises; cells are read within the length.
+    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
+    (0..length as usize).map(move |i| unsafe { (*(*list).elements.add(i)).ptr_value.cast() })
+}

@@ -1,0 +1,59 @@
+//! `pg_authid`, `pg_auth_members`, `pg_database`.
+
+use super::{VERSION, oids};
+use crate::pg::heap::{Latest, Table};
+use dragonfly_core::catalog::{Database, Membership, Role, Snapshot};
+use pgrx::pg_sys;
+use std::collections::HashMap;
+
+/// Reads roles, memberships and the current database.
+pub fn read(latest: &Latest, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_AUTHID);
+    let column = |name| table.column(name);
+    let (oid, name, superuser, inherit) = (column("oid"), column("rolname"), column("rolsuper"), column("rolinherit"));
+    let (create_role, create_db, can_login) = (column("rolcreaterole"), column("rolcreatedb"), column("rolcanlogin"));
+    let (replication, bypass_rls) = (column("rolreplication"), column("rolbypassrls"));
+    table.scan(latest, |row| {
+        snapshot.roles.push(Role {
+            oid: row.oid(oid),
+            name: row.name(name),
+            superuser: row.bool(superuser),
+            inherit: row.bool(inherit),
+            create_role: row.bool(create_role),
+            create_db: row.bool(create_db),
+            can_login: row.bool(can_login),
+            replication: row.bool(replication),
+            bypass_rls: row.bool(bypass_rls),
+        });
+    });
+    let inherits: HashMap<_, _> = snapshot.roles.iter().map(|r| (r.oid, r.inherit)).collect();
+
+    let table = Table::open(oids::PG_AUTH_MEMBERS);
+    let column = |name| table.column(name);
+    let (role, member, grantor, admin) = (column("roleid"), column("member"), column("grantor"), column("admin_option"));
+    // From 16 on; before, the member's own INHERIT decides, and every member can SET ROLE.
+    let (inherit, set) = (table.find("inherit_option"), table.find("set_option"));
+    table.scan(latest, |row| {
+        let member = row.oid(member);
+        snapshot.memberships.push(Membership {
+            role: row.oid(role),
+            member,
+            grantor: row.oid(grantor),
+            admin: row.bool(admin),
+            inherit: inherit.map_or_else(|| inherits.get(&member).is_some_and(|i| *i), |c| row.bool(c)),
+            set: set.is_none_or(|c| row.bool(c)),
+        });
+    });
+    debug_assert_eq!(inherit.is_some(), VERSION >= 16);
+
+    // SAFETY: reads a variable of the backend.
+    let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    let table = Table::open(oids::PG_DATABASE);
+    let (oid, name, owner, acl) =
+        (table.column("oid"), table.column("datname"), table.column("datdba"), table.column("datacl"));
+    table.scan(latest, |row| {
+        if row.oid(oid) == current {
+            snapshot.database = Database { name: row.name(name), owner: row.oid(owner), acl: row.acl(acl) };
+        }
+    });
+}
