@@ -1,0 +1,203 @@
+//! Throwaway PostgreSQL servers for tests: a private folder, a Unix socket, no TCP, gone when the test ends.
+//!
+//! `scripts/test` prepares what this needs and says where it is: `PG_BIN`, the programs of a PostgreSQL into which the extension is
+//! installed, and `GUARD_CLUSTERS`, a folder with a cluster named `template` that nobody has used.
+
+use postgres::{Client, NoTls};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The superuser of every cluster.
+pub const SUPERUSER: &str = "root_su";
+
+/// A running server.
+#[derive(Debug)]
+pub struct Cluster {
+    data: PathBuf,
+    server: Child,
+}
+
+fn setting(name: &str) -> PathBuf {
+    std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run the tests with `make test`")).into()
+}
+
+/// A program of the PostgreSQL under test.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    setting("PG_BIN").join(name)
+}
+
+/// The program as somebody who may run a server: PostgreSQL refuses root.
+fn as_postgres(program: &Path) -> Command {
+    // SAFETY: asks the system who runs this.
+    if unsafe { libc::geteuid() } == 0 {
+        let mut command = Command::new("runuser");
+        command.args(["-u", "postgres", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    }
+}
+
+impl Cluster {
+    /// A new cluster from the template.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings, `name=value` each.
+    #[must_use]
+    pub fn start_with(settings: &[&str]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let clusters = setting("GUARD_CLUSTERS");
+        let data = clusters.join(format!("t{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let copied = as_postgres(Path::new("cp")).arg("-a").arg(clusters.join("template")).arg(&data).status();
+        assert!(copied.expect("cp runs").success());
+        Self::run(data, settings)
+    }
+
+    /// A server on the data folder `data`, which is taken over.
+    #[must_use]
+    pub fn run(data: PathBuf, settings: &[&str]) -> Self {
+        let mut command = as_postgres(&program("postgres"));
+        command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-c", "listen_addresses=", "-c", "fsync=off"]);
+        for setting in ["max_prepared_transactions=5", "logging_collector=off", "log_line_prefix=%m [%p] "].iter().chain(settings) {
+            command.args(["-c", setting]);
+        }
+        let log = std::fs::File::create(data.join("server.log")).expect("a log file");
+        let server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the server starts");
+        let cluster = Self { data, server };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while cluster.try_connect("postgres", SUPERUSER).is_err() {
+            assert!(Instant::now() < deadline, "the server did not start:\n{}", cluster.log());
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        cluster
+    }
+
+    /// The folder of data and socket.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.data
+    }
+
+    /// What the server has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.data.join("server.log")).unwrap_or_default()).into_owned()
+    }
+
+    /// A connection, if there can be one.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn try_connect(&self, database: &str, user: &str) -> Result<Client, postgres::Error> {
+        postgres::Config::new().host_path(&self.data).dbname(database).user(user).application_name("test").connect(NoTls)
+    }
+
+    /// A connection.
+    #[must_use]
+    pub fn connect(&self, database: &str, user: &str) -> Client {
+        self.try_connect(database, user).unwrap_or_else(|e| panic!("{user} cannot connect to {database}: {e}"))
+    }
+
+    /// A database with the extension in it, and a superuser's connection to it.
+    #[must_use]
+    pub fn guarded(&self, database: &str) -> Client {
+        self.connect("postgres", SUPERUSER).batch_execute(&format!("CREATE DATABASE {database}")).expect("a new database");
+        let mut client = self.connect(database, SUPERUSER);
+        client.batch_execute("CREATE EXTENSION dragonfly_guard").expect("the extension");
+        client
+    }
+
+    /// Runs a client program (psql, pg_dump, ...) against this server.
+    #[must_use]
+    pub fn client_program(&self, name: &str, arguments: &[&str]) -> Output {
+        Command::new(program(name))
+            .args(arguments)
+            .env("PGHOST", &self.data)
+            .env("PGUSER", SUPERUSER)
+            .env_remove("PGOPTIONS")
+            .stdin(Stdio::null())
+            .output()
+            .expect("a client program of PostgreSQL")
+    }
+
+    /// Runs a file by psql, which must succeed.
+    pub fn psql_file(&self, database: &str, file: &str) {
+        let file = project().join("tests").join(file);
+        let file = file.to_str().expect("a path in UTF-8");
+        let output = self.client_program("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", file]);
+        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Ends the server, and gives its folder for another to run on.
+    #[must_use]
+    pub fn stop(mut self) -> PathBuf {
+        self.end("fast");
+        std::mem::take(&mut self.data)
+    }
+
+    fn end(&mut self, how: &str) {
+        let _ = as_postgres(&program("pg_ctl"))
+            .arg("stop")
+            .arg("-D")
+            .arg(&self.data)
+            .args(["-s", "-w", "-m", how])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        let _ = self.server.wait();
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !self.data.as_os_str().is_empty() {
+            self.end("immediate");
+            let _ = std::fs::remove_dir_all(&self.data);
+        }
+    }
+}
+
+/// The project's folder.
+#[must_use]
+pub fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the project")
+}
+
+/// What a refused statement tells: SQLSTATE, message, detail, hint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Refused {
+    pub code: String,
+    pub message: String,
+    pub detail: String,
+    pub hint: String,
+}
+
+/// Runs SQL that may be refused.
+///
+/// # Errors
+/// What the server said.
+pub fn attempt(client: &mut Client, sql: &str) -> Result<(), Refused> {
+    client.batch_execute(sql).map_err(|e| {
+        let e = e.as_db_error().unwrap_or_else(|| panic!("the connection is lost: {e}\n{sql}"));
+        Refused {
+            code: e.code().code().to_owned(),
+            message: e.message().to_owned(),
+            detail: e.detail().unwrap_or_default().to_owned(),
+            hint: e.hint().unwrap_or_default().to_owned(),
+        }
+    })
+}
+
+/// Rows of one text column.
+#[must_use]
+pub fn column(client: &mut Client, sql: &str) -> Vec<String> {
+    let rows = client.query(sql, &[]).unwrap_or_else(|e| panic!("{e:?}\n{sql}"));
+    rows.iter().map(|row| row.get::<_, Option<String>>(0).unwrap_or_default()).collect()
+}
