@@ -1,1 +1,317 @@
+//! Every route to an unsafe SECURITY DEFINER routine that fires an event: refused. Everything else: passes. The names of the
+//! routes are those of the threat catalogue in docs/threats.md.
 
+use dragonfly_tests::{Cluster, Refused, attempt, column, provide_extension};
+use postgres::Client;
+
+/// Roles and routines for the routes: `app_owner` makes things, `mallory` is nobody's friend. `api.good` is as it should be,
+/// `api.old` was unsafe before the guard came.
+const WORLD: &str = "
+    DO $$ BEGIN
+      IF to_regrole('app_owner') IS NULL THEN
+        CREATE ROLE app_owner CREATEROLE; CREATE ROLE mallory; CREATE ROLE anon; CREATE ROLE trigger_owner;
+      END IF;
+    END $$;
+    CREATE SCHEMA api AUTHORIZATION app_owner; CREATE SCHEMA hostile AUTHORIZATION mallory;
+    GRANT USAGE, CREATE ON SCHEMA hostile TO PUBLIC;
+    SELECT set_config('dragonfly_guard.mode', 'off', false);
+    SET ROLE app_owner;
+    CREATE FUNCTION api.good() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1';
+    CREATE PROCEDURE api.good_p() LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1';
+    CREATE FUNCTION api.old() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+    CREATE FUNCTION api.worse() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = missing, pg_temp AS 'SELECT 1';
+    CREATE FUNCTION api.plain(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+    CREATE PROCEDURE api.plain_p() LANGUAGE sql AS 'SELECT 1';
+    CREATE TABLE api.t (id int, body text);
+    RESET ROLE;
+    SET dragonfly_guard.mode = block;";
+
+fn world(cluster: &Cluster, database: &str) -> Client {
+    let mut client = cluster.guarded(database);
+    client.batch_execute(WORLD).unwrap();
+    client
+}
+
+/// The refusal of a statement, which must be the guard's.
+fn refusal(client: &mut Client, sql: &str) -> Refused {
+    match attempt(client, sql) {
+        Err(refused) if refused.code == "42P13" && refused.message.contains("SECURITY DEFINER") => refused,
+        other => panic!("{sql}\nshould be refused by the guard: {other:?}"),
+    }
+}
+
+fn refuses(cluster: &Cluster, database: &str, routes: &[(&str, &str)]) {
+    let mut client = world(cluster, database);
+    for (route, sql) in routes {
+        let before = unsafe_routines(&mut client);
+        let refused = refusal(&mut client, sql);
+        assert!(!refused.hint.is_empty() && refused.detail.contains("Rule security_definer_search_path"), "{route}: {refused:?}");
+        let _ = client.batch_execute("ROLLBACK");
+        client.batch_execute("RESET ALL; RESET SESSION AUTHORIZATION").unwrap();
+        assert_eq!(unsafe_routines(&mut client), before, "{route}: something unsafe is left");
+    }
+}
+
+fn unsafe_routines(client: &mut Client) -> Vec<String> {
+    column(client, "SELECT schema_name || '.' || routine_name FROM ops.security_definer_functions() WHERE verdict <> 'safe'")
+}
+
+fn passes(client: &mut Client, statements: &[&str]) {
+    for sql in statements {
+        attempt(client, sql).unwrap_or_else(|refused| panic!("{sql}\nshould pass: {refused:?}"));
+    }
+}
+
+#[test]
+fn statements_that_make_or_alter_a_routine() {
+    let cluster = Cluster::start();
+    let of = |rest: &str| format!("CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER {rest} AS 'SELECT 1'");
+    let created = [
+        ("A01 no path", ""),
+        ("A26 another setting", "SET work_mem = '1MB'"),
+        ("A27 one pair of quotes", "SET search_path = 'public, pg_temp'"),
+        ("A35 SET SCHEMA", "SET SCHEMA 'public'"),
+        ("the empty path", "SET search_path = ''"),
+        ("a schema anybody can create in", "SET search_path = hostile, pg_temp"),
+        ("... at any position", "SET search_path = pg_catalog, api, hostile, pg_temp"),
+        ("pg_temp first", "SET search_path = pg_temp, api"),
+        ("$user", "SET search_path = \"$user\", api, pg_temp"),
+        ("a missing schema", "SET search_path = nowhere, api, pg_temp"),
+        ("a numbered temporary schema", "SET search_path = api, pg_temp_3, pg_temp"),
+        ("pg_catalog last", "SET search_path = api, pg_catalog, pg_temp"),
+        ("A34 a key in mixed case", "SET \"Search_Path\" = api"),
+    ];
+    let created: Vec<(&str, String)> = created.iter().map(|(route, rest)| (*route, of(rest))).collect();
+    let created: Vec<(&str, &str)> = created.iter().map(|(route, sql)| (*route, sql.as_str())).collect();
+    refuses(&cluster, "created", &created);
+    refuses(
+        &cluster,
+        "altered",
+        &[
+            ("A02", "CREATE PROCEDURE api.p() LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"),
+            ("A03", "CREATE OR REPLACE FUNCTION api.good() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"),
+            ("A04", "ALTER FUNCTION api.plain(int) SECURITY DEFINER"),
+            ("A05", "ALTER PROCEDURE api.plain_p() EXTERNAL SECURITY DEFINER"),
+            ("A05", "ALTER ROUTINE api.plain(int) EXTERNAL SECURITY DEFINER"),
+            ("A06", "ALTER FUNCTION api.good() RESET search_path"),
+            ("A06 procedure", "ALTER ROUTINE api.good_p() RESET search_path"),
+            ("A07", "ALTER FUNCTION api.good() RESET ALL"),
+            ("A08", "ALTER FUNCTION api.good() SET search_path TO DEFAULT"),
+            ("A09", "SET search_path = hostile, public; ALTER FUNCTION api.good() SET search_path FROM CURRENT"),
+            ("A33", "SELECT set_config('search_path', E'api, pg_temp\\u00a0', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT"),
+            ("A33", "SELECT set_config('search_path', '$user, api, pg_temp', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT"),
+            ("A35", "ALTER FUNCTION api.good() SET SCHEMA 'public'"),
+            ("A10", "ALTER FUNCTION api.good() OWNER TO trigger_owner"),
+            ("A10 to a superuser", "ALTER FUNCTION api.good() OWNER TO root_su"),
+            ("A19", "CREATE FUNCTION api.c(text) RETURNS text LANGUAGE internal SECURITY DEFINER AS 'upper'"),
+            ("A25", "CREATE FUNCTION api.w() RETURNS bigint LANGUAGE internal WINDOW SECURITY DEFINER AS 'window_row_number'"),
+            ("A20", "CREATE FUNCTION api.a() RETURNS int SECURITY DEFINER BEGIN ATOMIC SELECT 1; END"),
+            ("E19", "ALTER FUNCTION pg_catalog.now() SECURITY DEFINER"),
+            ("SET ROLE", "SET ROLE app_owner; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"),
+        ],
+    );
+}
+
+#[test]
+fn ddl_that_hides_in_something_else() {
+    let cluster = Cluster::start();
+    let evil = "EXECUTE 'CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS ''SELECT 1'''";
+    let body = |name: &str, returns: &str, result: &str| {
+        format!("CREATE FUNCTION api.{name}() RETURNS {returns} LANGUAGE plpgsql AS $$ BEGIN {evil}; {result} END $$;")
+    };
+    let matview = body("evil", "int", "RETURN 1;");
+    let routes = [
+        ("A11 DO", format!("DO $$ BEGIN {evil}; END $$")),
+        ("A18 trigger", format!("{} CREATE TRIGGER x BEFORE INSERT ON api.t EXECUTE FUNCTION api.trg(); INSERT INTO api.t VALUES (1)", body("trg", "trigger", "RETURN NULL;"))),
+        ("C18 function body", format!("{} SELECT api.body()", body("body", "int", "RETURN 1;"))),
+        (
+            "D01 REFRESH MATERIALIZED VIEW",
+            format!("{matview} CREATE MATERIALIZED VIEW api.m AS SELECT api.evil() WITH NO DATA; REFRESH MATERIALIZED VIEW api.m"),
+        ),
+        (
+            "D01b the same by an ordinary role",
+            format!("SET ROLE app_owner; {matview} CREATE MATERIALIZED VIEW api.m AS SELECT api.evil() WITH NO DATA; REFRESH MATERIALIZED VIEW api.m"),
+        ),
+        (
+            "D05 another event trigger",
+            format!("{} CREATE EVENT TRIGGER zzz ON ddl_command_end WHEN TAG IN ('COMMENT') EXECUTE FUNCTION api.et(); COMMENT ON TABLE api.t IS 'x'", body("et", "event_trigger", "")),
+        ),
+        ("C20 open, make, close", "BEGIN; GRANT CREATE ON SCHEMA api TO mallory; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1'".into()),
+        ("C10 unsafe and mended later", "BEGIN; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'".into()),
+        ("C01 replica", "SET session_replication_role = replica; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'".into()),
+        ("A32 before PREPARE TRANSACTION", "BEGIN; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; PREPARE TRANSACTION 'x'".into()),
+    ];
+    let routes: Vec<(&str, &str)> = routes.iter().map(|(route, sql)| (*route, sql.as_str())).collect();
+    refuses(&cluster, "hidden", &routes);
+
+    // C17: CALL that commits between, which a batch cannot.
+    let mut client = world(&cluster, "committing");
+    client
+        .batch_execute(&format!("CREATE PROCEDURE api.step() LANGUAGE plpgsql AS $$ BEGIN PERFORM 1; COMMIT; {evil}; END $$"))
+        .unwrap();
+    refusal(&mut client, "CALL api.step()");
+
+    // A31: the refusal may be caught; the routine is gone all the same.
+    passes(&mut client, &[&format!("DO $$ BEGIN {evil}; EXCEPTION WHEN OTHERS THEN NULL; END $$")]);
+    assert_eq!(unsafe_routines(&mut client), ["api.old", "api.worse"]);
+    // ... and what the failed command left behind in memory does no harm to the next.
+    passes(&mut client, &["CREATE TABLE api.next (id int)", "ALTER FUNCTION api.good() COST 10"]);
+}
+
+#[test]
+fn extension_scripts() {
+    let cluster = Cluster::start();
+    let unsafe_sql = "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';";
+    let safe_sql = "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1';";
+    let control = "default_version = '1'\nrelocatable = true\n";
+    let trusted = "default_version = '1'\nrelocatable = true\nsuperuser = true\ntrusted = true\n";
+    provide_extension("guard_a12", control, "1", unsafe_sql);
+    provide_extension("guard_a36", trusted, "1", unsafe_sql);
+    provide_extension("guard_a13", control, "1", safe_sql);
+    provide_extension("guard_a13", control, "1--2", "ALTER FUNCTION x_f() RESET search_path;");
+    provide_extension("guard_a14", control, "1", "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS 'SELECT 1';");
+    provide_extension("pg_net", control, "1", unsafe_sql);
+    refuses(
+        &cluster,
+        "extensions",
+        &[
+            ("A12", "CREATE EXTENSION guard_a12 SCHEMA api"),
+            ("A36", "GRANT CREATE ON DATABASE extensions TO app_owner; SET ROLE app_owner; CREATE EXTENSION guard_a36 SCHEMA api"),
+            ("A13", "CREATE EXTENSION guard_a13 SCHEMA api; ALTER EXTENSION guard_a13 UPDATE TO '2'"),
+            ("A14 frozen hostile path", "CREATE EXTENSION guard_a14 SCHEMA hostile"),
+            (
+                "A15 laundering",
+                "CREATE EXTENSION guard_a13 SCHEMA api; CREATE FUNCTION api.l() RETURNS int LANGUAGE sql AS 'SELECT 1';
+                 ALTER EXTENSION guard_a13 ADD FUNCTION api.l(); ALTER FUNCTION api.l() SECURITY DEFINER",
+            ),
+        ],
+    );
+    let mut client = world(&cluster, "managed");
+    // What the platform brings is not blocked: a declared extension of a superuser, a managed schema.
+    passes(
+        &mut client,
+        &[
+            "CREATE SCHEMA net; CREATE EXTENSION pg_net SCHEMA net",
+            "CREATE SCHEMA auth; CREATE FUNCTION auth.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+            "ALTER FUNCTION net.x_f() SECURITY DEFINER; ALTER FUNCTION net.x_f() SET search_path = net",
+        ],
+    );
+    // The audit says so all the same.
+    let noted = "SELECT severity || ' ' || object FROM ops.audit_functions() WHERE rule = 'security_definer_search_path'
+                  AND evidence ? 'managed_by' ORDER BY object";
+    assert_eq!(column(&mut client, noted), ["info auth.f()", "info net.x_f()"]);
+    // Not so where the declared extension belongs to somebody else.
+    passes(&mut client, &["DROP EXTENSION pg_net; UPDATE pg_database SET datdba = datdba"]);
+    provide_extension("pgmq", trusted, "1", unsafe_sql);
+    passes(&mut client, &["GRANT CREATE ON DATABASE managed TO app_owner"]);
+    refusal(&mut client, "SET ROLE app_owner; CREATE EXTENSION pgmq SCHEMA api");
+}
+
+#[test]
+fn what_is_not_worse_passes() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, "ratchet");
+    assert_eq!(unsafe_routines(&mut client), ["api.old", "api.worse"]);
+    passes(
+        &mut client,
+        &[
+            // Unrelated DDL.
+            "CREATE TABLE api.u (id int PRIMARY KEY, body text); ALTER TABLE api.u ADD COLUMN n int; DROP TABLE api.u",
+            "CREATE FUNCTION api.invoker() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "CREATE FUNCTION api.safe() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'",
+            "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+            "CREATE AGGREGATE api.agg(int) (SFUNC = int4pl, STYPE = int)",
+            // What was wrong may stay wrong.
+            "ALTER FUNCTION api.old() COST 10; ALTER FUNCTION api.old() RENAME TO older; ALTER FUNCTION api.older() RENAME TO old",
+            "CREATE OR REPLACE FUNCTION api.old() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 2'",
+            "ALTER FUNCTION api.old() SET SCHEMA hostile; ALTER FUNCTION hostile.old() SET SCHEMA api",
+            // Mending one of two, in steps.
+            "ALTER FUNCTION api.old() SET search_path = hostile, api",
+            "ALTER FUNCTION api.old() SET search_path = hostile, api, pg_temp",
+            "ALTER FUNCTION api.old() SET search_path = api, pg_temp",
+            // Moving about what is safe.
+            "ALTER FUNCTION api.good() RENAME TO better; ALTER FUNCTION api.better() RENAME TO good",
+        ],
+    );
+    assert_eq!(unsafe_routines(&mut client), ["api.worse"]);
+    // Once mended, mended for good; and from fragile to exploitable is worse.
+    refusal(&mut client, "ALTER FUNCTION api.old() RESET ALL");
+    refusal(&mut client, "ALTER FUNCTION api.worse() SET search_path = hostile, pg_temp");
+    passes(&mut client, &["ALTER FUNCTION api.worse() SECURITY INVOKER", "DROP FUNCTION api.worse()", "DROP FUNCTION api.old()"]);
+    // Raw text that means the same.
+    passes(
+        &mut client,
+        &["SELECT set_config('search_path', E' API\\t,\\n \"pg_temp\" ', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT"],
+    );
+    assert_eq!(unsafe_routines(&mut client), [""; 0]);
+}
+
+#[test]
+fn the_mode_is_for_superusers() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, "modes");
+    let definer = "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+    passes(&mut client, &["SET dragonfly_guard.mode = warn", definer, "DROP FUNCTION api.f()", "SET dragonfly_guard.mode = off", definer]);
+    assert!(cluster.log().contains("WARNING:  SECURITY DEFINER function api.f() has no safe search_path"));
+    assert!(cluster.log().contains("dragonfly_guard.mode is off: CREATE FUNCTION has not been judged"));
+    assert_eq!(attempt(&mut client, "SET dragonfly_guard.mode = sometimes").unwrap_err().code, "22023");
+
+    // An ordinary role, who may set the placeholder before the library is there, gains nothing by it (E07).
+    client.batch_execute("DROP FUNCTION api.f(); ALTER ROLE app_owner LOGIN").unwrap();
+    let mut ordinary = cluster.connect("modes", "app_owner");
+    attempt(&mut ordinary, "SET dragonfly_guard.mode = off").unwrap();
+    refusal(&mut ordinary, definer);
+    assert_eq!(column(&mut ordinary, "SHOW dragonfly_guard.mode"), ["block"]);
+    assert_eq!(attempt(&mut ordinary, "SET dragonfly_guard.mode = off").unwrap_err().code, "42501");
+}
+
+#[test]
+fn refusals_say_what_why_and_how() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("words");
+    client.batch_execute("CREATE ROLE worker; CREATE FUNCTION public.g() RETURNS int LANGUAGE sql AS 'SELECT 1'").unwrap();
+    let create = |clause: &str| format!("CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER {clause} AS 'SELECT 1'");
+    let refused = refusal(&mut client, &create(""));
+    assert_eq!(refused.message, "SECURITY DEFINER function public.f() has no safe search_path");
+    assert!(refused.detail.starts_with("It would be exploitable: no search_path is set, so names in its body"), "{}", refused.detail);
+    assert_eq!(refused.hint, "Write SECURITY DEFINER SET search_path = public, pg_temp in the statement that makes it.");
+
+    let refused = refusal(&mut client, "ALTER FUNCTION public.g() SECURITY DEFINER");
+    assert_eq!(
+        refused.hint,
+        "Give it a safe path in the same statement or before: ALTER ROUTINE public.g() SET search_path = public, pg_temp;"
+    );
+    for (clause, explained) in [
+        ("SET search_path = ''", "search_path = '' looks strict, but pg_temp is then searched first for tables and types"),
+        ("SET search_path = 'public, pg_temp'", "Quotes around the whole list make it one schema named \"public, pg_temp\""),
+        ("SET SCHEMA 'public'", "does not move the function: it is another way to write SET search_path"),
+    ] {
+        let refused = refusal(&mut client, &create(clause));
+        assert!(refused.detail.contains(explained), "{}", refused.detail);
+    }
+
+    // Where the schema is the cause, the hint closes the schema.
+    client.batch_execute("GRANT CREATE ON SCHEMA public TO worker").unwrap();
+    let refused = refusal(&mut client, &create("SET search_path = public, pg_temp"));
+    assert!(refused.detail.contains("role \"worker\" can create objects in schema \"public\""), "{}", refused.detail);
+    assert_eq!(refused.hint, "The cause is the schema, not the routine. To close it: REVOKE CREATE ON SCHEMA public FROM worker;");
+
+    // A contract that accepts the empty path by name, and one that accepts its own path alone.
+    client
+        .batch_execute(
+            "REVOKE CREATE ON SCHEMA public FROM worker;
+             INSERT INTO dragonfly_guard.contract (id, document)
+             SELECT 2, jsonb_set(document, '{security_definer,accept_empty}', 'true') FROM dragonfly_guard.contract",
+        )
+        .unwrap();
+    passes(&mut client, &[&create("SET search_path = ''"), "DROP FUNCTION public.f()"]);
+    client
+        .batch_execute(
+            "INSERT INTO dragonfly_guard.contract (id, document)
+             SELECT 3, jsonb_set(document, '{security_definer,accept}', '\"canonical\"') FROM dragonfly_guard.contract WHERE id = 1",
+        )
+        .unwrap();
+    let refused = refusal(&mut client, &create("SET search_path = pg_catalog, pg_temp"));
+    assert_eq!(refused.message, "SECURITY DEFINER function public.f() does not have the contract's search_path");
+    passes(&mut client, &[&create("SET search_path = public, pg_temp"), &create("SET search_path = public, pg_temp").replace("CREATE", "CREATE OR REPLACE")]);
+}

@@ -201,3 +201,11 @@ pub fn column(client: &mut Client, sql: &str) -> Vec<String> {
     let rows = client.query(sql, &[]).unwrap_or_else(|e| panic!("{e:?}\n{sql}"));
     rows.iter().map(|row| row.get::<_, Option<String>>(0).unwrap_or_default()).collect()
 }
+
+/// Puts an extension's control file and one script into the PostgreSQL under test; `script` is the version, or `from--to`.
+pub fn provide_extension(name: &str, control: &str, script: &str, sql: &str) {
+    let output = Command::new(program("pg_config")).arg("--sharedir").output().expect("pg_config");
+    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).join("extension");
+    std::fs::write(folder.join(format!("{name}.control")), control).expect("a control file");
+    std::fs::write(folder.join(format!("{name}--{script}.sql")), sql).expect("a script");
+}
