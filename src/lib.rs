@@ -7,6 +7,8 @@
 mod audit;
 mod contract;
 mod guard;
+#[cfg(any(test, feature = "pg_test"))]
+mod in_server;
 mod pg;
 mod scan;
 mod settings;

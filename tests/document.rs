@@ -77,7 +77,10 @@ fn one_violation_of_every_rule_is_found_and_nothing_else() {
     assert_eq!(column(&mut client, never_violated), [""; 0], "a rule has no case");
 
     let refused = attempt(&mut client, "SELECT ops.assert_security()").unwrap_err();
-    assert_eq!((refused.code.as_str(), refused.message.as_str()), ("P0004", "the database differs from its security contract in 23 ways"));
+    assert_eq!(
+        (refused.code.as_str(), refused.message.as_str()),
+        ("P0004", "the database differs from its security contract in 23 ways")
+    );
     assert!(refused.detail.contains("error role_attributes: Role \"anon\" has the attribute BYPASSRLS"), "{}", refused.detail);
 }
 
@@ -150,7 +153,8 @@ fn a_malformed_contract_is_refused_with_the_place() {
         ("jsonb_set(ops.contract(), '{schemas,1,usage}', '[\"nobody\"]')", "$.schemas[1].usage"),
     ] {
         let refused =
-            attempt(&mut client, &format!("INSERT INTO dragonfly_guard.contract (id, document) VALUES (2, {document})")).unwrap_err();
+            attempt(&mut client, &format!("INSERT INTO dragonfly_guard.contract (id, document) VALUES (2, {document})"))
+                .unwrap_err();
         assert_eq!(refused.message, "not a valid security contract");
         assert!(refused.detail.starts_with(place), "{document}: {}", refused.detail);
     }

@@ -45,7 +45,10 @@ fn refuses(cluster: &Cluster, database: &str, routes: &[(&str, &str)]) {
     for (route, sql) in routes {
         let before = unsafe_routines(&mut client);
         let refused = refusal(&mut client, sql);
-        assert!(!refused.hint.is_empty() && refused.detail.contains("Rule security_definer_search_path"), "{route}: {refused:?}");
+        assert!(
+            !refused.hint.is_empty() && refused.detail.contains("Rule security_definer_search_path"),
+            "{route}: {refused:?}"
+        );
         let _ = client.batch_execute("ROLLBACK");
         client.batch_execute("RESET ALL; RESET SESSION AUTHORIZATION").unwrap();
         assert_eq!(unsafe_routines(&mut client), before, "{route}: something unsafe is left");
@@ -98,8 +101,14 @@ fn statements_that_make_or_alter_a_routine() {
             ("A07", "ALTER FUNCTION api.good() RESET ALL"),
             ("A08", "ALTER FUNCTION api.good() SET search_path TO DEFAULT"),
             ("A09", "SET search_path = hostile, public; ALTER FUNCTION api.good() SET search_path FROM CURRENT"),
-            ("A33", "SELECT set_config('search_path', E'api, pg_temp\\u00a0', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT"),
-            ("A33", "SELECT set_config('search_path', '$user, api, pg_temp', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT"),
+            (
+                "A33",
+                "SELECT set_config('search_path', E'api, pg_temp\\u00a0', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT",
+            ),
+            (
+                "A33",
+                "SELECT set_config('search_path', '$user, api, pg_temp', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT",
+            ),
             ("A35", "ALTER FUNCTION api.good() SET SCHEMA 'public'"),
             ("A10", "ALTER FUNCTION api.good() OWNER TO trigger_owner"),
             ("A10 to a superuser", "ALTER FUNCTION api.good() OWNER TO root_su"),
@@ -162,21 +171,30 @@ fn ddl_that_hides_in_something_else() {
 fn extension_scripts() {
     let cluster = Cluster::start();
     let unsafe_sql = "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';";
-    let safe_sql = "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1';";
+    let safe_sql =
+        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1';";
     let control = "default_version = '1'\nrelocatable = true\n";
     let trusted = "default_version = '1'\nrelocatable = true\nsuperuser = true\ntrusted = true\n";
     provide_extension("guard_a12", control, "1", unsafe_sql);
     provide_extension("guard_a36", trusted, "1", unsafe_sql);
     provide_extension("guard_a13", control, "1", safe_sql);
     provide_extension("guard_a13", control, "1--2", "ALTER FUNCTION x_f() RESET search_path;");
-    provide_extension("guard_a14", control, "1", "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS 'SELECT 1';");
+    provide_extension(
+        "guard_a14",
+        control,
+        "1",
+        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS 'SELECT 1';",
+    );
     provide_extension("pg_net", control, "1", unsafe_sql);
     refuses(
         &cluster,
         "extensions",
         &[
             ("A12", "CREATE EXTENSION guard_a12 SCHEMA api"),
-            ("A36", "GRANT CREATE ON DATABASE extensions TO app_owner; SET ROLE app_owner; CREATE EXTENSION guard_a36 SCHEMA api"),
+            (
+                "A36",
+                "GRANT CREATE ON DATABASE extensions TO app_owner; SET ROLE app_owner; CREATE EXTENSION guard_a36 SCHEMA api",
+            ),
             ("A13", "CREATE EXTENSION guard_a13 SCHEMA api; ALTER EXTENSION guard_a13 UPDATE TO '2'"),
             ("A14 frozen hostile path", "CREATE EXTENSION guard_a14 SCHEMA hostile"),
             (
@@ -200,8 +218,9 @@ fn extension_scripts() {
     let noted = "SELECT severity || ' ' || object FROM ops.audit_functions() WHERE rule = 'security_definer_search_path'
                   AND evidence ? 'managed_by' ORDER BY object";
     assert_eq!(column(&mut client, noted), ["info auth.f()", "info net.x_f()"]);
-    // Not so where the declared extension belongs to somebody else.
-    passes(&mut client, &["DROP EXTENSION pg_net; UPDATE pg_database SET datdba = datdba"]);
+    // Not so where a schema or extension of such a name belongs to somebody else.
+    passes(&mut client, &["CREATE SCHEMA graphql_x AUTHORIZATION app_owner"]);
+    refusal(&mut client, "CREATE FUNCTION graphql_x.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'");
     provide_extension("pgmq", trusted, "1", unsafe_sql);
     passes(&mut client, &["GRANT CREATE ON DATABASE managed TO app_owner"]);
     refusal(&mut client, "SET ROLE app_owner; CREATE EXTENSION pgmq SCHEMA api");
@@ -237,11 +256,16 @@ fn what_is_not_worse_passes() {
     // Once mended, mended for good; and from fragile to exploitable is worse.
     refusal(&mut client, "ALTER FUNCTION api.old() RESET ALL");
     refusal(&mut client, "ALTER FUNCTION api.worse() SET search_path = hostile, pg_temp");
-    passes(&mut client, &["ALTER FUNCTION api.worse() SECURITY INVOKER", "DROP FUNCTION api.worse()", "DROP FUNCTION api.old()"]);
+    passes(
+        &mut client,
+        &["ALTER FUNCTION api.worse() SECURITY INVOKER", "DROP FUNCTION api.worse()", "DROP FUNCTION api.old()"],
+    );
     // Raw text that means the same.
     passes(
         &mut client,
-        &["SELECT set_config('search_path', E' API\\t,\\n \"pg_temp\" ', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT"],
+        &[
+            "SELECT set_config('search_path', E' API\\t,\\n \"pg_temp\" ', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT",
+        ],
     );
     assert_eq!(unsafe_routines(&mut client), [""; 0]);
 }
@@ -251,7 +275,10 @@ fn the_mode_is_for_superusers() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "modes");
     let definer = "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
-    passes(&mut client, &["SET dragonfly_guard.mode = warn", definer, "DROP FUNCTION api.f()", "SET dragonfly_guard.mode = off", definer]);
+    passes(
+        &mut client,
+        &["SET dragonfly_guard.mode = warn", definer, "DROP FUNCTION api.f()", "SET dragonfly_guard.mode = off", definer],
+    );
     assert!(cluster.log().contains("WARNING:  SECURITY DEFINER function api.f() has no safe search_path"));
     assert!(cluster.log().contains("dragonfly_guard.mode is off: CREATE FUNCTION has not been judged"));
     assert_eq!(attempt(&mut client, "SET dragonfly_guard.mode = sometimes").unwrap_err().code, "22023");
@@ -270,10 +297,15 @@ fn refusals_say_what_why_and_how() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded("words");
     client.batch_execute("CREATE ROLE worker; CREATE FUNCTION public.g() RETURNS int LANGUAGE sql AS 'SELECT 1'").unwrap();
-    let create = |clause: &str| format!("CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER {clause} AS 'SELECT 1'");
+    let create =
+        |clause: &str| format!("CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER {clause} AS 'SELECT 1'");
     let refused = refusal(&mut client, &create(""));
     assert_eq!(refused.message, "SECURITY DEFINER function public.f() has no safe search_path");
-    assert!(refused.detail.starts_with("It would be exploitable: no search_path is set, so names in its body"), "{}", refused.detail);
+    assert!(
+        refused.detail.starts_with("It would be exploitable: no search_path is set, so names in its body"),
+        "{}",
+        refused.detail
+    );
     assert_eq!(refused.hint, "Write SECURITY DEFINER SET search_path = public, pg_temp in the statement that makes it.");
 
     let refused = refusal(&mut client, "ALTER FUNCTION public.g() SECURITY DEFINER");
@@ -294,7 +326,10 @@ fn refusals_say_what_why_and_how() {
     client.batch_execute("GRANT CREATE ON SCHEMA public TO worker").unwrap();
     let refused = refusal(&mut client, &create("SET search_path = public, pg_temp"));
     assert!(refused.detail.contains("role \"worker\" can create objects in schema \"public\""), "{}", refused.detail);
-    assert_eq!(refused.hint, "The cause is the schema, not the routine. To close it: REVOKE CREATE ON SCHEMA public FROM worker;");
+    assert_eq!(
+        refused.hint,
+        "The cause is the schema, not the routine. To close it: REVOKE CREATE ON SCHEMA public FROM worker;"
+    );
 
     // A contract that accepts the empty path by name, and one that accepts its own path alone.
     client
@@ -313,5 +348,11 @@ fn refusals_say_what_why_and_how() {
         .unwrap();
     let refused = refusal(&mut client, &create("SET search_path = pg_catalog, pg_temp"));
     assert_eq!(refused.message, "SECURITY DEFINER function public.f() does not have the contract's search_path");
-    passes(&mut client, &[&create("SET search_path = public, pg_temp"), &create("SET search_path = public, pg_temp").replace("CREATE", "CREATE OR REPLACE")]);
+    passes(
+        &mut client,
+        &[
+            &create("SET search_path = public, pg_temp"),
+            &create("SET search_path = public, pg_temp").replace("CREATE", "CREATE OR REPLACE"),
+        ],
+    );
 }

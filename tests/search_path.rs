@@ -69,7 +69,10 @@ fn the_corpus() {
             .unwrap();
         let judged_as = (row.get::<_, String>(0), row.get::<_, bool>(2));
         if judged_as != (verdict.clone(), canonical == "yes") {
-            wrong.push(format!("{id} {raw:?}: {judged_as:?} for {:?}, should be {verdict} {canonical}", row.get::<_, Vec<String>>(1)));
+            wrong.push(format!(
+                "{id} {raw:?}: {judged_as:?} for {:?}, should be {verdict} {canonical}",
+                row.get::<_, Vec<String>>(1)
+            ));
         }
         for code in reasons.split_whitespace().map(|r| r.split(':').next().unwrap()).filter(|c| known(c)) {
             if !row.get::<_, Vec<String>>(1).iter().any(|r| r.split(':').next() == Some(code)) {
@@ -77,9 +80,8 @@ fn the_corpus() {
             }
         }
         if !raw.starts_with('<') {
-            let by_path = client
-                .query_one(&format!("SELECT verdict FROM ops.judge_search_path($1, '{owner}')"), &[&raw])
-                .unwrap();
+            let by_path =
+                client.query_one(&format!("SELECT verdict FROM ops.judge_search_path($1, '{owner}')"), &[&raw]).unwrap();
             assert_eq!(by_path.get::<_, String>(0), judged_as.0, "{id}: path and routine differ");
         }
         // The audit says the same, and its mend is accepted by a guard that blocks.
@@ -104,10 +106,8 @@ fn the_corpus() {
             if let Err(refused) = attempt(&mut client, &fix) {
                 wrong.push(format!("{id} {raw:?}: {fix} is refused: {refused:?}"));
             }
-            let after: String = client
-                .query_one("SELECT verdict FROM ops.judge_search_path('subject.f()'::regprocedure)", &[])
-                .unwrap()
-                .get(0);
+            let after: String =
+                client.query_one("SELECT verdict FROM ops.judge_search_path('subject.f()'::regprocedure)", &[]).unwrap().get(0);
             assert_eq!(after, "safe", "{id}: {fix}");
         }
         judged += 1;
@@ -124,8 +124,17 @@ fn the_corpus() {
 
 fn known(code: &str) -> bool {
     [
-        "NO_PATH", "SYNTAX", "DUPLICATE_SETTING", "USER_VAR", "MISSING_SCHEMA", "WRITABLE", "FOREIGN_OBJECTS", "TEMP_NOT_LISTED",
-        "TEMP_NOT_LAST", "TEMP_BY_NUMBER", "CATALOG_NOT_FIRST",
+        "NO_PATH",
+        "SYNTAX",
+        "DUPLICATE_SETTING",
+        "USER_VAR",
+        "MISSING_SCHEMA",
+        "WRITABLE",
+        "FOREIGN_OBJECTS",
+        "TEMP_NOT_LISTED",
+        "TEMP_NOT_LAST",
+        "TEMP_BY_NUMBER",
+        "CATALOG_NOT_FIRST",
     ]
     .contains(&code)
 }

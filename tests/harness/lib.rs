@@ -64,7 +64,9 @@ impl Cluster {
     pub fn run(data: PathBuf, settings: &[&str]) -> Self {
         let mut command = as_postgres(&program("postgres"));
         command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-c", "listen_addresses=", "-c", "fsync=off"]);
-        for setting in ["max_prepared_transactions=5", "logging_collector=off", "log_line_prefix=%m [%p] "].iter().chain(settings) {
+        for setting in
+            ["max_prepared_transactions=5", "logging_collector=off", "log_line_prefix=%m [%p] "].iter().chain(settings)
+        {
             command.args(["-c", setting]);
         }
         let log = std::fs::File::create(data.join("server.log")).expect("a log file");

@@ -276,7 +276,7 @@ pub struct ManagedDecl {
     #[serde(default)]
     pub schemas: Vec<String>,
     /// Extension names. Being a member of some extension excuses nothing: only of one of these, and only where the extension
-    /// belongs to a superuser.
+    /// belongs to a superuser or a role that is trusted with the structure.
     #[serde(default)]
     pub extensions: Vec<String>,
 }

@@ -388,11 +388,13 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// What of the platform owns a routine: a managed schema, or an extension that the contract declares and a superuser owns.
+    /// What of the platform owns a routine: a managed schema or a declared extension. A schema or extension of that name that belongs
+    /// to somebody who is not trusted with the structure excuses nothing.
     #[must_use]
     pub fn routine_managed_by(&self, routine: &Routine) -> Option<String> {
         let schema = self.snapshot.schema_name(routine.schema);
-        if self.contract.manages_schema(schema) {
+        let owner = self.snapshot.schema(routine.schema).map(|s| s.owner);
+        if self.contract.manages_schema(schema) && owner.is_some_and(|owner| self.keeps_structure(owner)) {
             return Some(format!("schema {}", quote_ident(schema)));
         }
         self.managing_extension(self.snapshot.routine_extension.get(&routine.oid))
@@ -406,7 +408,15 @@ impl<'a> Context<'a> {
     fn managing_extension(&self, extension: Option<&Oid>) -> Option<String> {
         let (name, owner) = self.snapshot.extensions.get(extension?)?;
         let declared = name == "dragonfly_guard" || self.contract.managed.extensions.contains(name);
-        (declared && self.access.is_superuser(*owner)).then(|| format!("extension {}", quote_ident(name)))
+        (declared && self.keeps_structure(*owner)).then(|| format!("extension {}", quote_ident(name)))
+    }
+
+    /// Whether a role is trusted with the structure: superusers, and the roles that the contract makes owners or trusts.
+    fn keeps_structure(&self, role: Oid) -> bool {
+        let name = self.snapshot.role_name(role);
+        self.access.is_superuser(role)
+            || self.contract.trusted_roles.contains(&name)
+            || self.contract.roles_of(RoleKind::Owner).any(|owner| owner == name)
     }
 
     /// A schema as the object of a finding.

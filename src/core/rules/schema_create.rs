@@ -4,7 +4,7 @@
 use super::holdings::Difference;
 use super::{Area, Context, Rule};
 use crate::catalog::{ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema};
-use crate::contract::{GuardAction, RoleKind, Severity};
+use crate::contract::{GuardAction, Severity};
 use crate::findings::Draft;
 use crate::search_path::settings;
 use serde_json::json;
@@ -56,19 +56,11 @@ fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> {
         .filter(|item| item.privileges.contains(Privileges::CREATE))
         .map(|item| if item.grantee == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { item.grantee })
         .chain(subjects.filter(|role| creates(*role)))
-        .filter(|role| *role == PUBLIC || cx.is_subject(*role) || (*role != owner && !keeps_structure(cx, *role)))
+        .filter(|role| *role == PUBLIC || cx.is_subject(*role) || (*role != owner && !cx.keeps_structure(*role)))
         .collect();
     found.sort_by_cached_key(|role| cx.snapshot.role_name(*role));
     found.dedup();
     found
-}
-
-/// Superusers, and the roles that the contract makes owners or trusts.
-fn keeps_structure(cx: &Context<'_>, role: Oid) -> bool {
-    let name = cx.snapshot.role_name(role);
-    cx.access.is_superuser(role)
-        || cx.contract.trusted_roles.contains(&name)
-        || cx.contract.roles_of(RoleKind::Owner).any(|owner| owner == name)
 }
 
 /// Whether this rule says that `role` can create in `schema`: then what follows from it needs no finding of its own.
