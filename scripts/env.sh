@@ -28,14 +28,27 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 as_postgres() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
 
 install_packages() {
-  local wanted=("postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" libclang-dev gcc pkg-config libssl-dev sudo) missing=()
-  for package in "${wanted[@]}"; do
+  local missing=()
+  for package in "$@"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
   step "installing Debian packages: ${missing[*]}"
   as_root apt-get update -qq
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# What building takes.
+install_build_packages() { install_packages gcc libc6-dev make pkg-config libssl-dev libclang-dev; }
+
+# What a private copy of PostgreSQL is made of. Debian would start a server of its own with the package: the demo and the tests do
+# not use it, so it is not made.
+install_server_packages() {
+  if ! [ -d "/usr/lib/postgresql/$PG_MAJOR/bin" ] && ! [ -e /etc/postgresql-common/createcluster.conf ]; then
+    as_root mkdir -p /etc/postgresql-common
+    echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+  fi
+  install_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" sudo
 }
 
 install_cargo_pgrx() {
@@ -77,7 +90,8 @@ install_extension() {
 
 prepare() {
   mkdir -p "$GUARD_CACHE" 2>/dev/null || as_root mkdir -p "$GUARD_CACHE"
-  install_packages
+  install_build_packages
+  install_server_packages
   install_cargo_pgrx
   stage_postgres
 }

@@ -1,6 +1,6 @@
 //! The contract in force, as the extension's own table holds it.
 
-use crate::pg::call::{Call, Value, json_text, sql_function};
+use crate::pg::call::{Call, json_datum, json_text, sql_function};
 use crate::pg::heap::{Latest, Table};
 use crate::pg::report::Report;
 use crate::scan::own::Own;
@@ -65,21 +65,21 @@ sql_function!(
     /// `ops.contract() RETURNS jsonb`
     ops_contract => contract
 );
-fn contract(call: Call) -> pg_sys::Datum {
+fn contract(_: Call) -> pg_sys::Datum {
     let snapshot = Latest::take();
     let own = Own::find(&snapshot);
     let text = stored(&snapshot, &own, |_, json| json());
     let json = serde_json::from_str(&text).unwrap_or_else(|e| pgrx::error!("jsonb_out gave no JSON: {e}"));
-    call.scalar(&Value::Json(json))
+    json_datum(&json)
 }
 
 sql_function!(
     /// `dragonfly_guard.default_contract() RETURNS jsonb`
     guard_default_contract => default_contract
 );
-fn default_contract(call: Call) -> pg_sys::Datum {
+fn default_contract(_: Call) -> pg_sys::Datum {
     let json = serde_json::from_str(dragonfly_core::contract::DEFAULT).expect("the shipped contract is JSON");
-    call.scalar(&Value::Json(json))
+    json_datum(&json)
 }
 
 sql_function!(
@@ -87,7 +87,7 @@ sql_function!(
     guard_is_contract => is_contract
 );
 fn is_contract(call: Call) -> pg_sys::Datum {
-    let Some(text) = call.json_text(0) else { return call.scalar(&Value::Null) };
+    let Some(text) = call.json_text(0) else { return call.null() };
     if let Err(e) = Contract::from_json(&text) {
         Report {
             message: "not a valid security contract".into(),
@@ -96,5 +96,5 @@ fn is_contract(call: Call) -> pg_sys::Datum {
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE);
     }
-    call.scalar(&Value::Bool(true))
+    pg_sys::Datum::from(true)
 }

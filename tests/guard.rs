@@ -331,11 +331,24 @@ fn refusals_say_what_why_and_how() {
         "The cause is the schema, not the routine. To close it: REVOKE CREATE ON SCHEMA public FROM worker;"
     );
 
+    // A superuser's routine where the database belongs to somebody else: the hint names who should own it.
+    client
+        .batch_execute(
+            "REVOKE CREATE ON SCHEMA public FROM worker; CREATE ROLE postgres; ALTER DATABASE words OWNER TO postgres",
+        )
+        .unwrap();
+    let refused = refusal(&mut client, &create("SET search_path = public, pg_temp"));
+    assert_eq!(
+        refused.hint,
+        "A superuser's routine must not search schemas in which others create. Make it as role \"postgres\" with SET search_path = \
+         public, pg_temp, or write SET search_path = pg_catalog, pg_temp."
+    );
+    client.batch_execute("ALTER DATABASE words OWNER TO root_su").unwrap();
+
     // A contract that accepts the empty path by name, and one that accepts its own path alone.
     client
         .batch_execute(
-            "REVOKE CREATE ON SCHEMA public FROM worker;
-             INSERT INTO dragonfly_guard.contract (id, document)
+            "INSERT INTO dragonfly_guard.contract (id, document)
              SELECT 2, jsonb_set(document, '{security_definer,accept_empty}', 'true') FROM dragonfly_guard.contract",
         )
         .unwrap();

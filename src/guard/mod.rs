@@ -18,7 +18,7 @@ use dragonfly_core::catalog::{Oid, Routine, Snapshot};
 use dragonfly_core::contract::{Contract, GuardAction};
 use dragonfly_core::guard::{Refusal, is_worse};
 use dragonfly_core::rules::{Context, Rule, security_definer_search_path as search_path, security_definer_settings};
-use dragonfly_core::search_path::{Judgment, Verdict, settings, split_identifiers};
+use dragonfly_core::search_path::{Verdict, settings, split_identifiers};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::{HashMap, HashSet};
@@ -94,12 +94,12 @@ fn judge(touched: &HashMap<Oid, Option<Before>>, tag: &str) {
 /// The refusal of a routine's path, where the command made it worse.
 fn path_check(cx: &Context<'_>, routine: &Routine, before: Option<&Before>, tag: &str) -> Option<Refusal> {
     let after = search_path::judgment(cx, routine)?;
-    let before: Option<Judgment> = before.map(|b| cx.judge.config(&b.config, b.owner));
+    let before = before.map(|b| cx.judge.config(&b.config, b.owner));
     let worse = if after.verdict == Verdict::Safe {
         let was = before.as_ref().is_some_and(|b| search_path::must_be_canonical(cx, routine, b) || b.verdict != Verdict::Safe);
         search_path::must_be_canonical(cx, routine, &after) && !was
     } else {
-        !search_path::accepts_empty(cx, &after) && is_worse(before.as_ref(), &after)
+        !search_path::accepts_empty(cx, &after) && is_worse(before.as_deref(), &after)
     };
     worse.then(|| Refusal::of_routine(cx, routine, &after, tag))
 }

@@ -30,37 +30,60 @@ impl Value {
         name.map_or(Self::Null, |n| Self::Name(n.into()))
     }
 
-    fn datum(&self) -> Option<pg_sys::Datum> {
+    /// The value as the server passes it around. What it points to is in `buffer` or in the current memory context.
+    fn datum(&self, buffer: &mut Buffer) -> Option<pg_sys::Datum> {
         Some(match self {
             Self::Null => return None,
-            Self::Text(text) => text_datum(text),
-            Self::Name(name) => name_datum(name),
+            Self::Text(text) => buffer.text(text),
+            Self::Name(name) => buffer.name(name),
             Self::Bool(bool) => pg_sys::Datum::from(*bool),
             Self::Json(json) => json_datum(json),
-            Self::Texts(texts) => texts_datum(texts),
+            Self::Texts(texts) => texts_datum(texts, buffer),
         })
     }
 }
 
-fn text_datum(text: &str) -> pg_sys::Datum {
-    let bytes = to_server(text);
-    // SAFETY: pointer and length are those of the vector; the server copies.
-    unsafe { pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32)) }
-}
+/// Memory of ours that datums point into, as long as this lives: 8-byte aligned, as the server wants it.
+#[derive(Debug, Default)]
+struct Buffer(Vec<Vec<u64>>);
 
-fn name_datum(name: &str) -> pg_sys::Datum {
-    let bytes = to_server(name);
-    // SAFETY: the block has 64 bytes; at most 63 of them are written, the rest is zero.
-    unsafe {
-        let data = pg_sys::palloc0(pg_sys::NAMEDATALEN as usize).cast::<u8>();
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len().min(pg_sys::NAMEDATALEN as usize - 1));
-        pg_sys::Datum::from(data)
+impl Buffer {
+    /// A block of `length` zero bytes.
+    fn block(&mut self, length: usize) -> *mut u8 {
+        let mut block = vec![0u64; length.div_ceil(8)];
+        let start = block.as_mut_ptr().cast();
+        // The vector moves, what it holds does not.
+        self.0.push(block);
+        start
+    }
+
+    /// A varlena with the plain four-byte header.
+    fn text(&mut self, text: &str) -> pg_sys::Datum {
+        let bytes = to_server(text);
+        let length = bytes.len() + size_of::<i32>();
+        let start = self.block(length);
+        // SAFETY: the block is as long as header and text together.
+        unsafe {
+            pgrx::set_varsize_4b(start.cast(), length as i32);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), start.add(size_of::<i32>()), bytes.len());
+        }
+        pg_sys::Datum::from(start)
+    }
+
+    fn name(&mut self, name: &str) -> pg_sys::Datum {
+        let bytes = to_server(name);
+        let length = pg_sys::NAMEDATALEN as usize;
+        let start = self.block(length);
+        // SAFETY: the block has 64 bytes; at most 63 of them are written, the rest is zero.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len().min(length - 1)) };
+        pg_sys::Datum::from(start)
     }
 }
 
 /// `jsonb`, by the server's own input function.
 pub fn json_datum(json: &Json) -> pg_sys::Datum {
-    let text = CString::new(to_server(&json.to_string())).expect("JSON text holds no zero byte");
+    let text =
+        CString::new(to_server(&serde_json::to_string(json).expect("a JSON value"))).expect("JSON text holds no zero byte");
     // SAFETY: `jsonb_in` takes a C string.
     unsafe {
         pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))])
@@ -68,8 +91,8 @@ pub fn json_datum(json: &Json) -> pg_sys::Datum {
     }
 }
 
-fn texts_datum(texts: &[String]) -> pg_sys::Datum {
-    let mut items: Vec<pg_sys::Datum> = texts.iter().map(|t| text_datum(t)).collect();
+fn texts_datum(texts: &[String], buffer: &mut Buffer) -> pg_sys::Datum {
+    let mut items: Vec<pg_sys::Datum> = texts.iter().map(|t| buffer.text(t)).collect();
     // SAFETY: the elements are text datums, as said; the server copies them.
     unsafe {
         let (count, align) = (items.len() as i32, b'i' as std::ffi::c_char);
@@ -133,12 +156,10 @@ impl Call {
         }
     }
 
-    /// The result of a scalar function.
-    pub fn scalar(&self, value: &Value) -> pg_sys::Datum {
-        value.datum().unwrap_or_else(|| {
-            // SAFETY: `fcinfo` is valid.
-            unsafe { pgrx::pg_return_null(self.0) }
-        })
+    /// NULL as the result of a scalar function.
+    pub fn null(&self) -> pg_sys::Datum {
+        // SAFETY: `fcinfo` is valid.
+        unsafe { pgrx::pg_return_null(self.0) }
     }
 
     /// The result of a set-returning function: puts the rows into a tuplestore, freeing each row's memory before the next.
@@ -154,7 +175,8 @@ impl Call {
                 super::heap::interrupts();
                 assert_eq!(row.len(), columns, "the install script and the function differ in their columns");
                 row_memory.switch_to(|_| {
-                    let datums: Vec<Option<pg_sys::Datum>> = row.iter().map(Value::datum).collect();
+                    let mut buffer = Buffer::default();
+                    let datums: Vec<Option<pg_sys::Datum>> = row.iter().map(|value| value.datum(&mut buffer)).collect();
                     let mut values: Vec<pg_sys::Datum> = datums.iter().map(|d| d.unwrap_or(pg_sys::Datum::null())).collect();
                     let mut nulls: Vec<bool> = datums.iter().map(Option::is_none).collect();
                     pg_sys::tuplestore_putvalues((*info).setResult, (*info).setDesc, values.as_mut_ptr(), nulls.as_mut_ptr());

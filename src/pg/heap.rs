@@ -38,9 +38,12 @@ impl Drop for Latest {
 #[derive(Debug)]
 pub struct Table(pg_sys::Relation);
 
-/// A column of a [`Table`]: its attribute number.
+/// A column of a [`Table`]: its attribute number, and whether it can be null.
 #[derive(Debug, Clone, Copy)]
-pub struct Column(i16);
+pub struct Column {
+    number: i16,
+    not_null: bool,
+}
 
 impl Table {
     /// Opens a relation by OID with ACCESS SHARE.
@@ -57,9 +60,17 @@ impl Table {
     /// The column of this name, which older releases may not have.
     pub fn find(&self, name: &str) -> Option<Column> {
         let name = std::ffi::CString::new(name).ok()?;
-        // SAFETY: the relation is open; 0 where it has no such column.
-        let number = unsafe { pg_sys::get_attnum((*self.0).rd_id, name.as_ptr()) };
-        (number != 0).then_some(Column(number))
+        // SAFETY: the relation is open; null where it has no such column. The row is read before it is released.
+        unsafe {
+            let tuple = pg_sys::SearchSysCacheAttName((*self.0).rd_id, name.as_ptr());
+            if tuple.is_null() {
+                return None;
+            }
+            let attribute = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_attribute>();
+            let column = Column { number: (*attribute).attnum, not_null: (*attribute).attnotnull };
+            pg_sys::ReleaseSysCache(tuple);
+            Some(column)
+        }
     }
 
     /// Calls `each` with every row that `snapshot` shows.
@@ -77,7 +88,7 @@ impl Table {
                 unsafe {
                     pg_sys::ScanKeyInit(
                         &mut key,
-                        column.0,
+                        column.number,
                         pg_sys::BTEqualStrategyNumber as u16,
                         pg_sys::F_OIDEQ.into(),
                         pg_sys::Datum::from(*value),
@@ -136,12 +147,13 @@ impl<'t> Row<'t> {
     /// Whether the column is null.
     pub fn is_null(&self, column: Column) -> bool {
         // SAFETY: the tuple is of the table, whose descriptor is valid.
-        unsafe { pg_sys::heap_attisnull(self.tuple, column.0.into(), (*self.table.0).rd_att) }
+        !column.not_null && unsafe { pg_sys::heap_attisnull(self.tuple, column.number.into(), (*self.table.0).rd_att) }
     }
 
     fn datum(&self, column: Column) -> Option<pg_sys::Datum> {
         // SAFETY: as above, and the column is not null.
-        (!self.is_null(column)).then(|| unsafe { pg_sys::nocachegetattr(self.tuple, column.0.into(), (*self.table.0).rd_att) })
+        (!self.is_null(column))
+            .then(|| unsafe { pg_sys::nocachegetattr(self.tuple, column.number.into(), (*self.table.0).rd_att) })
     }
 
     /// A column of type oid; 0 where null.

@@ -18,6 +18,7 @@ mod oids {
     use dragonfly_core::catalog::Oid;
 
     pub const PG_ATTRIBUTE: Oid = 1249;
+    pub const PG_ATTRIBUTE_RELID_INDEX: Oid = 2659;
     pub const PG_AUTHID: Oid = 1260;
     pub const PG_AUTH_MEMBERS: Oid = 1261;
     pub const PG_CLASS: Oid = 1259;

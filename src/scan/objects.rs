@@ -1,7 +1,7 @@
 //! Schemas, relations with their column ACLs, what schemas hold, extensions and their members, default ACLs.
 
 use super::oids;
-use crate::pg::heap::{Latest, Table};
+use crate::pg::heap::{Latest, Row, Table};
 use dragonfly_core::catalog::{ContentKind, DefaultAcl, Oid, Relation, RelationKind, Schema, Snapshot};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -28,20 +28,22 @@ pub fn relations(latest: &Latest, governed: &HashSet<Oid>, snapshot: &mut Snapsh
     let (acl, options) = (column("relacl"), column("reloptions"));
     let (row_security, force) = (column("relrowsecurity"), column("relforcerowsecurity"));
     let mut place = HashMap::new();
+    let mut relations = Vec::new();
+    let mut contents = Contents::of(snapshot);
     table.scan(latest, |row| {
         let (schema, owner) = (row.oid(schema), row.oid(owner));
         let Some(kind) = RelationKind::from_relkind(row.char(kind)) else {
             if row.char(kind) == b'c' {
-                holds(snapshot, schema, owner, ContentKind::Type);
+                contents.hold(schema, owner, ContentKind::Type);
             }
             return;
         };
-        holds(snapshot, schema, owner, ContentKind::Relation);
+        contents.hold(schema, owner, ContentKind::Relation);
         if !governed.contains(&schema) {
             return;
         }
-        place.insert(row.oid(oid), snapshot.relations.len());
-        snapshot.relations.push(Relation {
+        place.insert(row.oid(oid), relations.len());
+        relations.push(Relation {
             oid: row.oid(oid),
             name: row.name(name),
             schema,
@@ -55,6 +57,7 @@ pub fn relations(latest: &Latest, governed: &HashSet<Oid>, snapshot: &mut Snapsh
             owned_by: None,
         });
     });
+    snapshot.relations = relations;
     if !place.is_empty() {
         column_acls(latest, &place, snapshot);
         sequence_owners(latest, snapshot);
@@ -72,23 +75,50 @@ fn is_security_invoker(options: &[String]) -> bool {
     )
 }
 
-fn holds(snapshot: &mut Snapshot, schema: Oid, owner: Oid, kind: ContentKind) {
-    snapshot.contents.entry(schema).or_default().insert((owner, kind));
+/// Notes who owns things where; thousands of rows in a row say the same.
+pub struct Contents<'s> {
+    snapshot: &'s mut Snapshot,
+    last: Option<(Oid, Oid, ContentKind)>,
 }
 
-/// One pass over `pg_attribute`, which looks at hardly anything but whether there is an ACL.
+impl<'s> Contents<'s> {
+    /// Into this snapshot.
+    pub fn of(snapshot: &'s mut Snapshot) -> Self {
+        Self { snapshot, last: None }
+    }
+
+    /// `owner` owns something of this kind in `schema`.
+    pub fn hold(&mut self, schema: Oid, owner: Oid, kind: ContentKind) {
+        if self.last != Some((schema, owner, kind)) {
+            self.snapshot.contents.entry(schema).or_default().insert((owner, kind));
+            self.last = Some((schema, owner, kind));
+        }
+    }
+}
+
+/// Up to so many relations are looked up one by one; for more, one pass over the catalog is faster.
+const FEW: usize = 300;
+
+/// `pg_attribute`, of which hardly anything is looked at but whether there is an ACL.
 fn column_acls(latest: &Latest, place: &HashMap<Oid, usize>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_ATTRIBUTE);
     let (relation, name, acl) = (table.column("attrelid"), table.column("attname"), table.column("attacl"));
     let dropped = table.column("attisdropped");
-    table.scan(latest, |row| {
+    let mut each = |row: Row<'_>| {
         if row.is_null(acl) || row.bool(dropped) {
             return;
         }
         if let (Some(&i), Some(acl)) = (place.get(&row.oid(relation)), row.acl(acl)) {
             snapshot.relations[i].columns.push((row.name(name), acl));
         }
-    });
+    };
+    if place.len() > FEW {
+        table.scan(latest, each);
+    } else {
+        for oid in place.keys() {
+            table.lookup(latest, oids::PG_ATTRIBUTE_RELID_INDEX, &[(relation, *oid)], &mut each);
+        }
+    }
 }
 
 /// The table that each sequence serves.
@@ -112,15 +142,17 @@ fn types_and_operators(latest: &Latest, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_TYPE);
     let (schema, owner, relation) = (table.column("typnamespace"), table.column("typowner"), table.column("typrelid"));
     let (kind, element, length) = (table.column("typtype"), table.column("typelem"), table.column("typlen"));
+    let mut contents = Contents::of(snapshot);
     table.scan(latest, |row| {
-        let array = row.char(kind) == b'b' && row.oid(element) != 0 && row.int(length) as i16 == -1;
-        if row.oid(relation) == 0 && !array {
-            holds(snapshot, row.oid(schema), row.oid(owner), ContentKind::Type);
+        // Most types are the row type of a table, or the array of one.
+        if row.oid(relation) != 0 || (row.oid(element) != 0 && row.char(kind) == b'b' && row.int(length) as i16 == -1) {
+            return;
         }
+        contents.hold(row.oid(schema), row.oid(owner), ContentKind::Type);
     });
     let table = Table::open(oids::PG_OPERATOR);
     let (schema, owner) = (table.column("oprnamespace"), table.column("oprowner"));
-    table.scan(latest, |row| holds(snapshot, row.oid(schema), row.oid(owner), ContentKind::Operator));
+    table.scan(latest, |row| contents.hold(row.oid(schema), row.oid(owner), ContentKind::Operator));
 }
 
 /// What the schemas `wanted` hold that belongs to one of `owners`: by `pg_shdepend`, at a cost that grows with what those own and
@@ -131,6 +163,7 @@ pub fn contents_owned_by(latest: &Latest, owners: &[Oid], wanted: &HashSet<Oid>,
     let table = Table::open(oids::PG_SHDEPEND);
     let (database, class, object) = (table.column("dbid"), table.column("classid"), table.column("objid"));
     let (to_class, to_object, kind) = (table.column("refclassid"), table.column("refobjid"), table.column("deptype"));
+    let mut contents = Contents::of(snapshot);
     for owner in owners {
         let keys = [(to_class, oids::PG_AUTHID), (to_object, *owner)];
         table.lookup(latest, oids::PG_SHDEPEND_REFERENCE_INDEX, &keys, |row| {
@@ -140,7 +173,7 @@ pub fn contents_owned_by(latest: &Latest, owners: &[Oid], wanted: &HashSet<Oid>,
             if let Some((schema, content)) = placed(row.oid(class), row.oid(object))
                 && wanted.contains(&schema)
             {
-                holds(snapshot, schema, *owner, content);
+                contents.hold(schema, *owner, content);
             }
         });
     }

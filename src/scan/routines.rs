@@ -1,6 +1,7 @@
 //! `pg_proc`.
 
-use super::{objects, oids};
+use super::objects::{self, Contents};
+use super::oids;
 use crate::pg::heap::{Column, Latest, Row, Table};
 use dragonfly_core::catalog::{ContentKind, Oid, Routine, RoutineKind, Snapshot};
 use pgrx::pg_sys;
@@ -58,18 +59,16 @@ impl Columns {
 pub fn all(latest: &Latest, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_PROC);
     let columns = Columns::of(&table);
-    // Hundreds of thousands of routines share a few owners in a few schemas.
-    let mut last = None;
+    let mut routines = Vec::new();
+    let mut contents = Contents::of(snapshot);
     table.scan(latest, |row| {
-        let place = (row.oid(columns.schema), row.oid(columns.owner));
-        if last != Some(place) {
-            snapshot.contents.entry(place.0).or_default().insert((place.1, ContentKind::Routine));
-            last = Some(place);
-        }
-        if (row.bool(columns.security_definer) || governed.contains(&place.0)) && !is_temporary(place.0) {
-            snapshot.routines.push(columns.routine(&row));
+        let schema = row.oid(columns.schema);
+        contents.hold(schema, row.oid(columns.owner), ContentKind::Routine);
+        if (row.bool(columns.security_definer) || governed.contains(&schema)) && !is_temporary(schema) {
+            routines.push(columns.routine(&row));
         }
     });
+    snapshot.routines = routines;
     name_types(snapshot);
 }
 

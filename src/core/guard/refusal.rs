@@ -1,9 +1,11 @@
 //! The words of a refusal: what, why, and the SQL that would pass.
 
 use crate::catalog::Routine;
+use crate::contract::RoleKind;
 use crate::rules::Context;
 use crate::rules::security_definer_search_path::{RULE, fix, safe_path, schema_cause};
 use crate::search_path::{Judgment, Verdict, set_clause};
+use crate::sql::printable;
 
 /// Message, detail and hint, in PostgreSQL's style.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,13 @@ fn hint(cx: &Context<'_>, routine: &Routine, judgment: &Judgment, tag: &str) -> 
             .to_owned();
     };
     let clause = format!("SET search_path = {}", set_clause(&path));
+    if let Some(owner) = better_owner(cx, routine) {
+        return format!(
+            "A superuser's routine must not search schemas in which others create. Make it as role \"{}\" with SET search_path = {}, or write {clause}.",
+            printable(&owner),
+            set_clause(&cx.contract.security_definer.search_path)
+        );
+    }
     if tag.starts_with("ALTER") && routine_statement(tag) {
         match fix(cx, routine, judgment) {
             Some(statement) => format!("Give it a safe path in the same statement or before: {statement}"),
@@ -57,6 +66,17 @@ fn hint(cx: &Context<'_>, routine: &Routine, judgment: &Judgment, tag: &str) -> 
     } else {
         format!("Write SECURITY DEFINER {clause} in the statement that makes it.")
     }
+}
+
+/// For a routine of a superuser who cannot have the contract's own path: the role that could, the one that keeps the structure.
+fn better_owner(cx: &Context<'_>, routine: &Routine) -> Option<String> {
+    let path = set_clause(&cx.contract.security_definer.search_path);
+    let is_safe = |owner| cx.judge.path(&path, owner).verdict == Verdict::Safe;
+    if !cx.access.is_superuser(routine.owner) || is_safe(routine.owner) {
+        return None;
+    }
+    let owners = cx.contract.roles_of(RoleKind::Owner).filter_map(|name| cx.snapshot.role_named(name));
+    owners.filter(|owner| !owner.superuser && is_safe(owner.oid)).map(|owner| owner.name.clone()).next()
 }
 
 /// ALTER FUNCTION, ALTER PROCEDURE, ALTER ROUTINE: the routine exists, and the statement could carry the clause.

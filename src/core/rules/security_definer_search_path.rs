@@ -7,6 +7,7 @@ use crate::findings::Draft;
 use crate::search_path::{Judgment, ReasonCode, Verdict, set_clause};
 use crate::sql::safe_ident;
 use serde_json::{Value, json};
+use std::rc::Rc;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -67,7 +68,7 @@ fn draft(cx: &Context<'_>, routine: &Routine) -> Option<Draft> {
 
 /// The judgment of a routine's path; `None` where it needs none, being SECURITY INVOKER.
 #[must_use]
-pub fn judgment(cx: &Context<'_>, routine: &Routine) -> Option<Judgment> {
+pub fn judgment(cx: &Context<'_>, routine: &Routine) -> Option<Rc<Judgment>> {
     routine.security_definer.then(|| cx.judge.config(&routine.config, routine.owner))
 }
 
@@ -131,31 +132,35 @@ pub fn evidence(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Val
     })
 }
 
+/// `pg_catalog` and nothing else: a body that qualifies every name needs no more.
+fn minimal() -> Vec<String> {
+    vec!["pg_catalog".to_owned(), "pg_temp".to_owned()]
+}
+
 /// The path that would do for this routine: the contract's own in a governed schema; elsewhere what the routine names already, without
 /// what makes it unsafe. `None` where no path helps, for a schema is the cause.
 #[must_use]
 pub fn safe_path(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<Vec<String>> {
-    let canonical = cx.contract.security_definer.search_path.clone();
+    let is_safe = |path: &Vec<String>| cx.judge.path(&set_clause(path), routine.owner).verdict == Verdict::Safe;
     let mut kept: Vec<String> = judgment.path.clone().unwrap_or_default();
     kept.retain(|name| {
-        name != "pg_temp"
-            && name != "pg_catalog"
-            && name != "$user"
-            && cx.judge.path(&set_clause(&[name.clone(), "pg_temp".into()]), routine.owner).verdict == Verdict::Safe
+        !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog" | "$user") && is_safe(&vec![name.clone(), "pg_temp".into()])
     });
-    let wanted_catalog = kept.is_empty() && judgment.path.as_ref().is_some_and(|p| p.iter().any(|n| n == "pg_catalog"));
-    if wanted_catalog {
-        kept.push("pg_catalog".into());
-    }
     kept.dedup();
     let own = (!kept.is_empty()).then(|| [kept, vec!["pg_temp".to_owned()]].concat());
-    let choices = if cx.governed(routine.schema).is_some() { [Some(canonical), own] } else { [own, Some(canonical)] };
-    let minimal = vec!["pg_catalog".to_owned(), "pg_temp".to_owned()];
-    choices
-        .into_iter()
-        .flatten()
-        .chain([minimal])
-        .find(|path| cx.judge.path(&set_clause(path), routine.owner).verdict == Verdict::Safe)
+    let canonical = Some(cx.contract.security_definer.search_path.clone());
+    let choices = if cx.governed(routine.schema).is_some() {
+        [canonical, own, None]
+    } else {
+        [own, judgment.is_empty_path().then(minimal), canonical]
+    };
+    choices.into_iter().flatten().chain([minimal()]).find(is_safe)
+}
+
+/// Whether the routine may rely on schemas that `path` leaves out altogether: then the path is for a person to say.
+fn loses_its_schemas(path: &[String], judgment: &Judgment) -> bool {
+    let named = |name: &String| !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog");
+    path == minimal() && judgment.path.as_ref().is_none_or(|names| names.iter().any(named))
 }
 
 /// The statement that gives the routine that path. A setting that is there twice must go first; RESET ALL alone reaches a key in
@@ -165,7 +170,7 @@ pub fn fix(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<S
     if judgment.reasons.iter().any(|r| r.code == ReasonCode::ForeignObjects && judgment.reasons.len() == 1) {
         return None;
     }
-    let path = safe_path(cx, routine, judgment)?;
+    let path = safe_path(cx, routine, judgment).filter(|path| !loses_its_schemas(path, judgment))?;
     let reset = if judgment.reasons.iter().any(|r| r.code == ReasonCode::DuplicateSetting) {
         let others = routine.config.iter().any(|c| !c.to_ascii_lowercase().starts_with("search_path="));
         let odd = routine.config.iter().any(|c| !c.starts_with("search_path="));

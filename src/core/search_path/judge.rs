@@ -4,8 +4,10 @@ use super::{settings, split_identifiers};
 use crate::access::Access;
 use crate::catalog::{ContentKind, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema, Snapshot};
 use crate::sql::printable;
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::rc::Rc;
 
 /// How good a path is, from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -202,13 +204,15 @@ pub struct Judge<'a> {
     access: &'a Access<'a>,
     /// Roles that the contract trusts.
     trusted: HashSet<Oid>,
+    /// Thousands of routines share a few owners and a few paths.
+    known: RefCell<HashMap<Oid, HashMap<String, Rc<Judgment>>>>,
 }
 
 impl<'a> Judge<'a> {
     /// `trusted` are the OIDs of the contract's trusted roles.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot, access: &'a Access<'a>, trusted: HashSet<Oid>) -> Self {
-        Self { snapshot, access, trusted }
+        Self { snapshot, access, trusted, known: RefCell::default() }
     }
 
     /// Whether `role` may put things in the way of a routine that belongs to `owner`: superusers, the owner, whoever can
@@ -224,23 +228,34 @@ impl<'a> Judge<'a> {
 
     /// Judges a routine's `proconfig` for its `owner`.
     #[must_use]
-    pub fn config(&self, config: &[String], owner: Oid) -> Judgment {
-        let settings = settings(config);
-        let Some(value) = settings.last() else {
-            let reason = plain(ReasonCode::NoPath, Verdict::Exploitable);
-            return Judgment { verdict: Verdict::Exploitable, reasons: vec![reason], value: None, path: None };
-        };
-        let mut judgment = self.path(value, owner);
-        if settings.len() > 1 {
-            judgment.reasons.insert(0, plain(ReasonCode::DuplicateSetting, Verdict::Fragile));
-            judgment.verdict = judgment.verdict.max(Verdict::Fragile);
+    pub fn config(&self, config: &[String], owner: Oid) -> Rc<Judgment> {
+        match settings(config)[..] {
+            [] => {
+                let reason = plain(ReasonCode::NoPath, Verdict::Exploitable);
+                Rc::new(Judgment { verdict: Verdict::Exploitable, reasons: vec![reason], value: None, path: None })
+            }
+            [value] => self.path(value, owner),
+            [.., last] => {
+                let mut judgment = (*self.path(last, owner)).clone();
+                judgment.reasons.insert(0, plain(ReasonCode::DuplicateSetting, Verdict::Fragile));
+                judgment.verdict = judgment.verdict.max(Verdict::Fragile);
+                Rc::new(judgment)
+            }
         }
-        judgment
     }
 
     /// Judges the value of a `search_path` setting for a routine that belongs to `owner`.
     #[must_use]
-    pub fn path(&self, value: &str, owner: Oid) -> Judgment {
+    pub fn path(&self, value: &str, owner: Oid) -> Rc<Judgment> {
+        if let Some(known) = self.known.borrow().get(&owner).and_then(|paths| paths.get(value)) {
+            return Rc::clone(known);
+        }
+        let judgment = Rc::new(self.judge(value, owner));
+        self.known.borrow_mut().entry(owner).or_default().insert(value.to_owned(), Rc::clone(&judgment));
+        judgment
+    }
+
+    fn judge(&self, value: &str, owner: Oid) -> Judgment {
         let Ok(path) = split_identifiers(value, self.snapshot.version) else {
             let reason = plain(ReasonCode::Syntax, Verdict::Fragile);
             return Judgment { verdict: Verdict::Fragile, reasons: vec![reason], value: Some(value.to_owned()), path: None };
