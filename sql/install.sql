@@ -1,32 +1,40 @@
 -- What CREATE EXTENSION dragonfly_guard makes.
 --
 -- This runs as a superuser, in a database where schema "ops" may belong to somebody else. So: nothing is looked up in ops; every
--- object is created, never replaced; operators and functions come from pg_catalog, by name; and the first statement makes sure
--- that nobody else can put anything into the private schema.
+-- object is created, never replaced; operators and functions come from pg_catalog, by name; and the first statements make sure
+-- that the private schema is empty, belongs to a superuser, and is closed to everybody else.
 
-DO $check$
+DO $close$
 DECLARE
-  intruder pg_catalog.text;
+  owner record;
+  grantee pg_catalog.text;
+  found pg_catalog.text;
 BEGIN
-  SELECT CASE WHEN NOT owner.rolsuper THEN owner.rolname::pg_catalog.text ELSE holder.rolname::pg_catalog.text END
-    INTO intruder
-    FROM pg_catalog.pg_namespace AS n
-    JOIN pg_catalog.pg_authid AS owner ON owner.oid OPERATOR(pg_catalog.=) n.nspowner
-    LEFT JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS item
-      ON item.privilege_type OPERATOR(pg_catalog.=) 'CREATE'::pg_catalog.text
-     AND item.grantee OPERATOR(pg_catalog.<>) n.nspowner
-    LEFT JOIN pg_catalog.pg_authid AS holder ON holder.oid OPERATOR(pg_catalog.=) item.grantee
-   WHERE n.nspname OPERATOR(pg_catalog.=) 'dragonfly_guard'::pg_catalog.name
-     AND (NOT owner.rolsuper OR item.grantee IS NOT NULL)
-   LIMIT 1;
-  IF FOUND THEN
-    RAISE EXCEPTION 'schema "dragonfly_guard" is open to others'
-      USING ERRCODE = 'insufficient_privilege',
-            DETAIL = pg_catalog.format('%s can create objects in it.', coalesce(intruder, 'PUBLIC')),
-            HINT = 'Drop that schema, or give it to a superuser, and try again.';
+  SELECT r.rolname, r.rolsuper, n.oid, n.nspowner, n.nspacl INTO STRICT owner
+    FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_authid AS r ON r.oid OPERATOR(pg_catalog.=) n.nspowner
+   WHERE n.nspname OPERATOR(pg_catalog.=) 'dragonfly_guard'::pg_catalog.name;
+  FOR grantee IN
+    SELECT DISTINCT CASE WHEN r.oid IS NULL THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END
+      FROM pg_catalog.aclexplode(owner.nspacl) AS item
+      LEFT JOIN pg_catalog.pg_authid AS r ON r.oid OPERATOR(pg_catalog.=) item.grantee
+     WHERE item.grantee OPERATOR(pg_catalog.<>) owner.nspowner
+  LOOP
+    EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA dragonfly_guard FROM %s CASCADE', grantee);
+  END LOOP;
+  SELECT object.name INTO found FROM (
+    SELECT p.proname FROM pg_catalog.pg_proc AS p WHERE p.pronamespace OPERATOR(pg_catalog.=) owner.oid
+    UNION ALL SELECT c.relname FROM pg_catalog.pg_class AS c WHERE c.relnamespace OPERATOR(pg_catalog.=) owner.oid
+    UNION ALL SELECT t.typname FROM pg_catalog.pg_type AS t WHERE t.typnamespace OPERATOR(pg_catalog.=) owner.oid
+    UNION ALL SELECT o.oprname FROM pg_catalog.pg_operator AS o WHERE o.oprnamespace OPERATOR(pg_catalog.=) owner.oid
+  ) AS object(name);
+  IF NOT owner.rolsuper OR found IS NOT NULL THEN
+    RAISE EXCEPTION 'schema "dragonfly_guard" is not free'
+      USING ERRCODE = 'duplicate_schema',
+            DETAIL = CASE WHEN owner.rolsuper THEN 'It holds objects of somebody else.' ELSE 'It belongs to a role that is no superuser.' END,
+            HINT = 'Drop or rename that schema, and try again.';
   END IF;
 END
-$check$;
+$close$;
 
 COMMENT ON SCHEMA dragonfly_guard IS 'dragonfly_guard: contract and guard. Private; the functions for people are in schema ops.';
 
@@ -218,33 +226,26 @@ DECLARE
   reader pg_catalog.name;
 BEGIN
   FOR object IN
-    SELECT CASE WHEN p.oid IS NOT NULL THEN 'FUNCTION' WHEN n.oid IS NOT NULL THEN 'SCHEMA' ELSE 'TABLE' END AS kind,
+    SELECT CASE WHEN p.oid IS NOT NULL THEN 'FUNCTION' ELSE 'TABLE' END AS kind,
            CASE WHEN p.oid IS NOT NULL
                   THEN pg_catalog.format('%I.%I(%s)', pn.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid))
-                WHEN n.oid IS NOT NULL THEN pg_catalog.quote_ident(n.nspname)
                 ELSE pg_catalog.format('%I.%I', cn.nspname, c.relname) END AS identity,
            coalesce(pn.nspname, cn.nspname) OPERATOR(pg_catalog.=) 'ops'::pg_catalog.name AS for_readers,
-           coalesce(p.proowner, n.nspowner, c.relowner) AS owner,
-           coalesce(p.proacl, n.nspacl, c.relacl) AS acl
+           coalesce(p.proowner, c.relowner) AS owner,
+           coalesce(p.proacl, c.relacl) AS acl
       FROM (SELECT d.classid::pg_catalog.regclass AS class, d.objid AS oid
               FROM pg_catalog.pg_depend AS d
               JOIN pg_catalog.pg_extension AS e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
              WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass::pg_catalog.oid
                AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char"
-               AND e.extname OPERATOR(pg_catalog.=) 'dragonfly_guard'::pg_catalog.name
-            UNION ALL
-            SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, x.oid
-              FROM pg_catalog.pg_namespace AS x
-             WHERE x.nspname OPERATOR(pg_catalog.=) 'dragonfly_guard'::pg_catalog.name) AS m
+               AND e.extname OPERATOR(pg_catalog.=) 'dragonfly_guard'::pg_catalog.name) AS m
       LEFT JOIN pg_catalog.pg_proc AS p
         ON m.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid OPERATOR(pg_catalog.=) m.oid
       LEFT JOIN pg_catalog.pg_namespace AS pn ON pn.oid OPERATOR(pg_catalog.=) p.pronamespace
       LEFT JOIN pg_catalog.pg_class AS c
         ON m.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid OPERATOR(pg_catalog.=) m.oid
       LEFT JOIN pg_catalog.pg_namespace AS cn ON cn.oid OPERATOR(pg_catalog.=) c.relnamespace
-      LEFT JOIN pg_catalog.pg_namespace AS n
-        ON m.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND n.oid OPERATOR(pg_catalog.=) m.oid
-     WHERE p.oid IS NOT NULL OR n.oid IS NOT NULL OR c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v}'::pg_catalog."char"[])
+     WHERE p.oid IS NOT NULL OR c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v}'::pg_catalog."char"[])
   LOOP
     EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM PUBLIC', object.kind, object.identity);
     FOR reader IN

@@ -1,1 +1,51 @@
+//! The pg_regress suites of tests/pg_regress: stories in SQL, with what each step shows.
 
+use dragonfly_tests::{Cluster, SUPERUSER, program, project};
+use std::process::Command;
+
+fn suite(name: &str) {
+    let cluster = Cluster::start();
+    let folder = project().join("tests/pg_regress");
+    let output = std::env::temp_dir().join(format!("dragonfly_regress_{}_{name}", std::process::id()));
+    // Up to 15 the expected results are looked for beside the actual ones, from 16 on beside the input.
+    std::fs::create_dir_all(output.join("expected")).unwrap();
+    let expected = format!("expected/{name}.out");
+    std::fs::copy(folder.join(&expected), output.join(&expected)).unwrap();
+    // Debian keeps pg_regress with the files for building extensions.
+    let pgxs = Command::new(program("pg_config")).arg("--pgxs").output().unwrap();
+    let pgxs = String::from_utf8(pgxs.stdout).unwrap();
+    let pg_regress = pgxs.trim().replace("src/makefiles/pgxs.mk", "src/test/regress/pg_regress");
+    let run = Command::new(pg_regress)
+        .arg(format!("--inputdir={}", folder.display()))
+        .arg(format!("--outputdir={}", output.display()))
+        .arg(format!("--bindir={}", program("").display()))
+        .arg(format!("--host={}", cluster.folder().display()))
+        .arg(format!("--user={SUPERUSER}"))
+        .args(["--port=5432", "--dbname=regression", name])
+        .env("PGDATABASE", "postgres")
+        .output()
+        .expect("pg_regress runs");
+    let diffs = std::fs::read_to_string(output.join("regression.diffs")).unwrap_or_default();
+    assert!(
+        run.status.success(),
+        "{}\n{}\n{diffs}",
+        String::from_utf8_lossy(&run.stdout),
+        String::from_utf8_lossy(&run.stderr)
+    );
+    let _ = std::fs::remove_dir_all(&output);
+}
+
+#[test]
+fn migration() {
+    suite("migration");
+}
+
+#[test]
+fn attack() {
+    suite("attack");
+}
+
+#[test]
+fn readers() {
+    suite("readers");
+}

@@ -1,1 +1,171 @@
+//! Dumps, restores, upgrades and standbys of a guarded database.
 
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, program};
+use postgres::Client;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const FINDINGS: &str = "SELECT fingerprint || ' ' || rule || ' ' || object FROM ops.audit_security() ORDER BY 1";
+
+/// The document's database with a contract of its own and a routine that was unsafe before the guard came.
+fn grandfathered(cluster: &Cluster) -> Client {
+    cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE app").unwrap();
+    cluster.psql_file("app", "fixtures/document.sql");
+    let mut client = cluster.connect("app", SUPERUSER);
+    client
+        .batch_execute(
+            "SET ROLE postgres; CREATE FUNCTION api.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; RESET ROLE;
+             CREATE EXTENSION dragonfly_guard;
+             INSERT INTO dragonfly_guard.contract (id, document)
+             SELECT 2, jsonb_set(ops.contract(), '{version}', '\"1.1.0\"')",
+        )
+        .unwrap();
+    client
+}
+
+fn is_whole_and_armed(cluster: &Cluster, database: &str, findings: &[String]) {
+    let mut client = cluster.connect(database, SUPERUSER);
+    assert_eq!(column(&mut client, FINDINGS), findings);
+    assert_eq!(column(&mut client, "SELECT ops.contract()->>'version'"), ["1.1.0"]);
+    assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_guard()"), ["0"]);
+    let refused =
+        attempt(&mut client, "CREATE FUNCTION api.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'").unwrap_err();
+    assert_eq!(refused.code, "42P13");
+}
+
+fn succeeded(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A client program with the guard told to warn, as docs/restore.md says.
+fn restoring(cluster: &Cluster, name: &str, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(program(name))
+        .args(arguments)
+        .env("PGHOST", cluster.folder())
+        .env("PGUSER", SUPERUSER)
+        .env("PGOPTIONS", "-c dragonfly_guard.mode=warn")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn dumped_and_restored() {
+    let cluster = Cluster::start();
+    let findings = column(&mut grandfathered(&cluster), FINDINGS);
+    let plain = cluster.client_program("pg_dump", &["-d", "app"]);
+    succeeded(&plain);
+
+    // In one transaction; a database cannot be given twice, so each restore has its own.
+    let mut admin = cluster.connect("postgres", SUPERUSER);
+    admin.batch_execute("CREATE DATABASE one OWNER postgres").unwrap();
+    succeeded(&restoring(&cluster, "psql", &["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", "one"], &plain.stdout));
+    is_whole_and_armed(&cluster, "one", &findings);
+
+    // Without the setting the guard refuses: a dump makes every routine as a superuser first, and gives it to its owner after.
+    admin.batch_execute("CREATE DATABASE refused OWNER postgres").unwrap();
+    let dump = cluster.folder().join("plain.sql");
+    std::fs::write(&dump, &plain.stdout).unwrap();
+    let output = cluster
+        .client_program("psql", &["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", "refused", "-f", dump.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("has no safe search_path"), "{said}");
+
+    let custom = cluster.client_program("pg_dump", &["-Fc", "-d", "app"]);
+    succeeded(&custom);
+    for (database, jobs) in [("two", "1"), ("three", "2")] {
+        admin.batch_execute(&format!("CREATE DATABASE {database} OWNER postgres")).unwrap();
+        let file = std::env::temp_dir().join(format!("dragonfly_{}_{database}.dump", std::process::id()));
+        std::fs::write(&file, &custom.stdout).unwrap();
+        succeeded(&restoring(&cluster, "pg_restore", &["-e", "-j", jobs, "-d", database, file.to_str().unwrap()], b""));
+        std::fs::remove_file(&file).unwrap();
+        is_whole_and_armed(&cluster, database, &findings);
+    }
+
+    // The whole cluster, roles and all, into another.
+    admin.batch_execute("DROP DATABASE one; DROP DATABASE two; DROP DATABASE three; DROP DATABASE refused").unwrap_err();
+    for database in ["one", "two", "three", "refused"] {
+        admin.batch_execute(&format!("DROP DATABASE {database}")).unwrap();
+    }
+    let all = cluster.client_program("pg_dumpall", &[]);
+    succeeded(&all);
+    let other = Cluster::start();
+    restoring(&other, "psql", &["-X", "-q", "-d", "postgres"], &all.stdout);
+    is_whole_and_armed(&other, "app", &findings);
+}
+
+#[test]
+fn upgraded_by_pg_upgrade() {
+    let cluster = Cluster::start();
+    let findings = column(&mut grandfathered(&cluster), FINDINGS);
+    let old = cluster.stop();
+    let new = old.with_file_name(format!("{}_new", old.file_name().unwrap().to_str().unwrap()));
+    let (old_text, new_text) = (old.to_str().unwrap(), new.to_str().unwrap());
+    as_postgres(
+        "initdb",
+        &["-D", new_text, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
+        Path::new("/"),
+    );
+    let bin = program("").to_str().unwrap().to_owned();
+    as_postgres("pg_upgrade", &["-b", &bin, "-B", &bin, "-d", old_text, "-D", new_text, "-U", SUPERUSER], &new);
+    let upgraded = Cluster::run(new, &[]);
+    is_whole_and_armed(&upgraded, "app", &findings);
+    std::fs::remove_dir_all(old).unwrap();
+}
+
+#[test]
+fn audited_on_a_hot_standby() {
+    let primary = Cluster::start_with(&["wal_level=replica", "max_wal_senders=4", "hot_standby=on"]);
+    let findings = column(&mut grandfathered(&primary), FINDINGS);
+    let standby = primary.folder().with_file_name(format!("{}_s", primary.folder().file_name().unwrap().to_str().unwrap()));
+    let host = primary.folder().to_str().unwrap();
+    as_postgres(
+        "pg_basebackup",
+        &["-D", standby.to_str().unwrap(), "-R", "-X", "stream", "-c", "fast", "-h", host, "-U", SUPERUSER],
+        Path::new("/"),
+    );
+    let standby = Cluster::run(standby, &[]);
+    let mut client = standby.connect("app", SUPERUSER);
+    assert_eq!(column(&mut client, "SELECT pg_is_in_recovery()::text"), ["true"]);
+    assert_eq!(column(&mut client, FINDINGS), findings);
+    assert_eq!(attempt(&mut client, "SELECT ops.assert_security()").unwrap_err().code, "P0004");
+    client.batch_execute("SELECT pg_promote()").unwrap();
+    is_whole_and_armed(&standby, "app", &findings);
+}
+
+#[test]
+fn taken_away_and_put_back() {
+    let cluster = Cluster::start();
+    let mut client = grandfathered(&cluster);
+    client.batch_execute("DROP EXTENSION dragonfly_guard").unwrap();
+    // Like every schema that CREATE EXTENSION makes, the private one stays, empty.
+    let left = "SELECT relname::text FROM pg_class WHERE relnamespace = 'dragonfly_guard'::regnamespace
+        UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'dragonfly_guard'::regnamespace
+        UNION ALL SELECT evtname FROM pg_event_trigger";
+    assert_eq!(column(&mut client, left), [""; 0]);
+    attempt(&mut client, "CREATE FUNCTION api.free() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'").unwrap();
+    client.batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
+    assert_eq!(column(&mut client, "SELECT ops.contract()->>'version'"), ["1.0.0"]);
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT object FROM ops.audit_functions() WHERE rule = 'security_definer_search_path' AND severity = 'error'"
+        ),
+        ["api.free()", "api.legacy()"]
+    );
+}
+
+/// Runs a server program in a folder, which must succeed.
+fn as_postgres(name: &str, arguments: &[&str], folder: &Path) {
+    let output = dragonfly_tests::as_postgres(&program(name)).args(arguments).current_dir(folder).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{name}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

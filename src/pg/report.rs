@@ -1,5 +1,6 @@
 //! Errors, warnings and log lines in PostgreSQL's style: primary message lower case without a period, DETAIL a sentence, HINT a way out.
 
+use super::text::for_message;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys::panic::ErrorReport};
 
 /// What is to be said.
@@ -15,12 +16,12 @@ pub struct Report {
 
 impl Report {
     fn at(self, level: PgLogLevel, code: PgSqlErrorCode) {
-        let mut report = ErrorReport::new(code, self.message, "dragonfly_guard");
+        let mut report = ErrorReport::new(code, for_message(self.message), "dragonfly_guard");
         if !self.detail.is_empty() {
-            report = report.set_detail(self.detail);
+            report = report.set_detail(for_message(self.detail));
         }
         if !self.hint.is_empty() {
-            report = report.set_hint(self.hint);
+            report = report.set_hint(for_message(self.hint));
         }
         report.report(level);
     }

@@ -40,6 +40,25 @@ pub fn to_server(text: &str) -> Vec<u8> {
     }
 }
 
+/// Text for a message of the server. pgrx passes messages on as UTF-8, whatever the encoding of the database: where that is another one,
+/// characters beyond ASCII are written as `\u00FC`, for else they would be broken.
+pub fn for_message(text: String) -> String {
+    use std::fmt::Write;
+    // SAFETY: reads a variable of the backend.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    if text.is_ascii() || encoding == UTF8 || encoding == pg_sys::pg_enc::PG_SQL_ASCII as i32 {
+        return text;
+    }
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            let _ = write!(out, "\\u{:04X}", u32::from(c));
+        }
+        out
+    })
+}
+
 fn is_utf8() -> bool {
     // SAFETY: reads a variable of the backend.
     unsafe { pg_sys::GetDatabaseEncoding() == UTF8 }

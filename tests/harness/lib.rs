@@ -30,7 +30,8 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// The program as somebody who may run a server: PostgreSQL refuses root.
-fn as_postgres(program: &Path) -> Command {
+#[must_use]
+pub fn as_postgres(program: &Path) -> Command {
     // SAFETY: asks the system who runs this.
     if unsafe { libc::geteuid() } == 0 {
         let mut command = Command::new("runuser");
@@ -62,6 +63,8 @@ impl Cluster {
     /// A server on the data folder `data`, which is taken over.
     #[must_use]
     pub fn run(data: PathBuf, settings: &[&str]) -> Self {
+        // A base backup brings the socket's lock file along.
+        let _ = std::fs::remove_file(data.join(".s.PGSQL.5432.lock"));
         let mut command = as_postgres(&program("postgres"));
         command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-c", "listen_addresses=", "-c", "fsync=off"]);
         for setting in

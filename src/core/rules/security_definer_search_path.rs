@@ -141,7 +141,8 @@ fn minimal() -> Vec<String> {
 /// what makes it unsafe. `None` where no path helps, for a schema is the cause.
 #[must_use]
 pub fn safe_path(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<Vec<String>> {
-    let is_safe = |path: &Vec<String>| cx.judge.path(&set_clause(path), routine.owner).verdict == Verdict::Safe;
+    // What an open schema spoils, closing that schema mends: a finding of its own.
+    let is_safe = |path: &Vec<String>| follows_from_schema(cx, &cx.judge.path(&set_clause(path), routine.owner));
     let mut kept: Vec<String> = judgment.path.clone().unwrap_or_default();
     kept.retain(|name| {
         !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog" | "$user") && is_safe(&vec![name.clone(), "pg_temp".into()])
