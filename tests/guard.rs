@@ -271,6 +271,47 @@ fn what_is_not_worse_passes() {
 }
 
 #[test]
+fn what_others_have_planted_counts_after_their_right_is_gone() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, "planted");
+    let create =
+        "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1'";
+    let plant = |what: &str| {
+        format!(
+            "GRANT CREATE ON SCHEMA api TO mallory; SET ROLE mallory; {what}; RESET ROLE; REVOKE CREATE ON SCHEMA api FROM mallory"
+        )
+    };
+    let many = "DO $$ BEGIN FOR i IN 1..1100 LOOP
+        EXECUTE format('CREATE FUNCTION api.many%s() RETURNS int LANGUAGE sql AS ''SELECT 1''', i); END LOOP; END $$";
+    for planted in [
+        "CREATE FUNCTION api.lower(varchar) RETURNS text LANGUAGE sql AS 'SELECT $1::text'",
+        "CREATE TYPE api.text AS (a int)",
+        "CREATE DOMAIN api.int AS pg_catalog.int4",
+        "CREATE OPERATOR api.+ (LEFTARG = text, RIGHTARG = int4, FUNCTION = pg_catalog.repeat)",
+    ] {
+        passes(&mut client, &[&plant(planted)]);
+        let found = "schema \"api\" holds objects that belong to role \"mallory\"";
+        let refused = refusal(&mut client, &format!("SET ROLE app_owner; {create}"));
+        assert!(refused.detail.contains(found), "{planted}: {refused:?}");
+        // The same where there is too much to look at one by one.
+        let refused = refusal(&mut client, &format!("RESET ROLE; BEGIN; {many}; SET ROLE app_owner; {create}"));
+        assert!(refused.detail.contains(found), "{planted}: {refused:?}");
+        passes(
+            &mut client,
+            &["ROLLBACK; RESET ROLE", "DROP OWNED BY mallory CASCADE; CREATE SCHEMA hostile AUTHORIZATION mallory"],
+        );
+    }
+    passes(&mut client, &[&format!("SET ROLE app_owner; {create}")]);
+    // Tables of others in a shared schema are common, and left to the audit.
+    let own_tables = plant("CREATE TABLE api.theirs (id int)");
+    passes(
+        &mut client,
+        &["DROP FUNCTION api.f(); RESET ROLE", &own_tables, &format!("SET ROLE app_owner; {create}; RESET ROLE")],
+    );
+    assert_eq!(unsafe_routines(&mut client), ["api.f", "api.good", "api.good_p", "api.old", "api.worse"]);
+}
+
+#[test]
 fn the_mode_is_for_superusers() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "modes");

@@ -30,7 +30,9 @@ fn catalog(cluster: &Cluster, database: &str, sizes: [&str; 4]) -> Client {
     let output = cluster.client_program("psql", &arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut client = cluster.connect(database, SUPERUSER);
-    client.batch_execute("SET client_min_messages = error; CREATE EXTENSION dragonfly_guard; RESET client_min_messages").unwrap();
+    client
+        .batch_execute("SET client_min_messages = error; CREATE EXTENSION dragonfly_guard; RESET client_min_messages")
+        .unwrap();
     client
 }
 

@@ -78,7 +78,7 @@ fn judge(touched: &HashMap<Oid, Option<Before>>, tag: &str) {
         return;
     }
     let (owners, schemas) = what_to_look_at(&contract, &snapshot, touched);
-    scan::contents(&latest, &owners, &schemas, &mut snapshot);
+    scan::planted(&latest, &owners, &schemas, &mut snapshot);
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
     let mut refusals = Vec::new();

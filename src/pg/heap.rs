@@ -75,11 +75,16 @@ impl Table {
 
     /// Calls `each` with every row that `snapshot` shows.
     pub fn scan(&self, snapshot: &Latest, each: impl FnMut(Row<'_>)) {
-        self.run(snapshot, 0, &mut [], each);
+        self.run(snapshot, 0, &mut [], always(each));
     }
 
     /// Calls `each` with the rows whose leading index columns equal `keys`, all of type oid.
     pub fn lookup(&self, snapshot: &Latest, index: Oid, keys: &[(Column, Oid)], each: impl FnMut(Row<'_>)) {
+        self.lookup_while(snapshot, index, keys, always(each));
+    }
+
+    /// The same for as long as `each` says so.
+    pub fn lookup_while(&self, snapshot: &Latest, index: Oid, keys: &[(Column, Oid)], each: impl FnMut(Row<'_>) -> bool) {
         let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys
             .iter()
             .map(|(column, value)| {
@@ -100,7 +105,7 @@ impl Table {
         self.run(snapshot, index, &mut scan_keys, each);
     }
 
-    fn run(&self, snapshot: &Latest, index: Oid, keys: &mut [pg_sys::ScanKeyData], mut each: impl FnMut(Row<'_>)) {
+    fn run(&self, snapshot: &Latest, index: Oid, keys: &mut [pg_sys::ScanKeyData], mut each: impl FnMut(Row<'_>) -> bool) {
         // SAFETY: relation and snapshot are open for as long as the scan; each tuple is used before the next is fetched.
         unsafe {
             let count = keys.len() as i32;
@@ -108,13 +113,19 @@ impl Table {
             loop {
                 interrupts();
                 let tuple = pg_sys::systable_getnext(scan);
-                if tuple.is_null() {
+                if tuple.is_null() || !each(Row { tuple, table: self }) {
                     break;
                 }
-                each(Row { tuple, table: self });
             }
             pg_sys::systable_endscan(scan);
         }
+    }
+}
+
+fn always(mut each: impl FnMut(Row<'_>)) -> impl FnMut(Row<'_>) -> bool {
+    move |row| {
+        each(row);
+        true
     }
 }
 

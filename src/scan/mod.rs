@@ -3,6 +3,7 @@
 mod guard;
 mod objects;
 pub mod own;
+mod planted;
 mod policies;
 mod roles;
 mod routines;
@@ -67,7 +68,7 @@ pub fn for_paths(latest: &Latest) -> Snapshot {
 }
 
 /// What judging a few routines takes, at a cost that does not grow with the number of routines or tables there are: `oids` are
-/// the routines; the contents of schemas are left to [`contents`].
+/// the routines; the contents of schemas are left to [`planted`].
 pub fn for_routines(latest: &Latest, oids: &[Oid]) -> Snapshot {
     let mut snapshot = base(latest);
     objects::extension_names(latest, &mut snapshot);
@@ -75,7 +76,7 @@ pub fn for_routines(latest: &Latest, oids: &[Oid]) -> Snapshot {
     snapshot.complete()
 }
 
-pub use objects::contents_owned_by as contents;
+pub use planted::read as planted;
 pub use routines::Before;
 
 /// Roles, memberships, the database, schemas.

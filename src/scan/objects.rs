@@ -3,7 +3,6 @@
 use super::oids;
 use crate::pg::heap::{Latest, Row, Table};
 use dragonfly_core::catalog::{ContentKind, DefaultAcl, Oid, Relation, RelationKind, Schema, Snapshot};
-use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 
 /// `pg_depend.deptype` of an extension's member.
@@ -153,70 +152,6 @@ fn types_and_operators(latest: &Latest, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_OPERATOR);
     let (schema, owner) = (table.column("oprnamespace"), table.column("oprowner"));
     table.scan(latest, |row| contents.hold(row.oid(schema), row.oid(owner), ContentKind::Operator));
-}
-
-/// What the schemas `wanted` hold that belongs to one of `owners`: by `pg_shdepend`, at a cost that grows with what those own and
-/// not with what there is. Objects that initdb made are not there; they belong to the bootstrap superuser, who is trusted.
-pub fn contents_owned_by(latest: &Latest, owners: &[Oid], wanted: &HashSet<Oid>, snapshot: &mut Snapshot) {
-    // SAFETY: reads a variable of the backend.
-    let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    let table = Table::open(oids::PG_SHDEPEND);
-    let (database, class, object) = (table.column("dbid"), table.column("classid"), table.column("objid"));
-    let (to_class, to_object, kind) = (table.column("refclassid"), table.column("refobjid"), table.column("deptype"));
-    let mut contents = Contents::of(snapshot);
-    for owner in owners {
-        let keys = [(to_class, oids::PG_AUTHID), (to_object, *owner)];
-        table.lookup(latest, oids::PG_SHDEPEND_REFERENCE_INDEX, &keys, |row| {
-            if row.char(kind) != b'o' || row.oid(database) != current {
-                return;
-            }
-            if let Some((schema, content)) = placed(row.oid(class), row.oid(object))
-                && wanted.contains(&schema)
-            {
-                contents.hold(schema, *owner, content);
-            }
-        });
-    }
-}
-
-/// The schema that an object is in, and what it is there.
-fn placed(class: Oid, object: Oid) -> Option<(Oid, ContentKind)> {
-    // SAFETY: look-ups in the system cache by OID; 0 where the object is gone.
-    let (schema, content) = unsafe {
-        match class {
-            oids::PG_PROC => (pg_sys::get_func_namespace(object.into()), ContentKind::Routine),
-            oids::PG_CLASS => {
-                let content = match pg_sys::get_rel_relkind(object.into()) as u8 {
-                    b'c' => ContentKind::Type,
-                    kind => RelationKind::from_relkind(kind).map(|_| ContentKind::Relation)?,
-                };
-                (pg_sys::get_rel_namespace(object.into()), content)
-            }
-            oids::PG_TYPE => {
-                (namespace_of(pg_sys::SysCacheIdentifier::TYPEOID as i32, object, "typnamespace", class), ContentKind::Type)
-            }
-            oids::PG_OPERATOR => {
-                (namespace_of(pg_sys::SysCacheIdentifier::OPEROID as i32, object, "oprnamespace", class), ContentKind::Operator)
-            }
-            _ => return None,
-        }
-    };
-    (schema.to_u32() != 0).then_some((schema.to_u32(), content))
-}
-
-/// A namespace column of a row in the system cache.
-fn namespace_of(cache: i32, object: Oid, column: &str, class: Oid) -> pg_sys::Oid {
-    let table = Table::open(class);
-    // SAFETY: the tuple is of that catalog, and released after its one use.
-    unsafe {
-        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(object));
-        if tuple.is_null() {
-            return pg_sys::InvalidOid;
-        }
-        let namespace = crate::pg::heap::Row::from_tuple(tuple, &table).oid(table.column(column));
-        pg_sys::ReleaseSysCache(tuple);
-        namespace.into()
-    }
 }
 
 /// Reads `pg_extension`.
