@@ -40,11 +40,30 @@ COMMENT ON SCHEMA dragonfly_guard IS 'dragonfly_guard: contract and guard. Priva
 
 -- The application's schema: made where it is missing, and then left to the application.
 DO $ops$
+DECLARE
+  reader pg_catalog.text;
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) 'ops'::pg_catalog.name) THEN
     CREATE SCHEMA ops;
     ALTER EXTENSION dragonfly_guard DROP SCHEMA ops;
+    COMMENT ON SCHEMA ops IS 'Operations: monitoring, audits.';
+    -- Nobody gets anything here by default privileges either.
+    FOR reader IN
+      SELECT DISTINCT CASE WHEN r.oid IS NULL THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END
+        FROM pg_catalog.pg_namespace AS n, LATERAL pg_catalog.aclexplode(n.nspacl) AS item
+        LEFT JOIN pg_catalog.pg_authid AS r ON r.oid OPERATOR(pg_catalog.=) item.grantee
+       WHERE n.nspname OPERATOR(pg_catalog.=) 'ops'::pg_catalog.name AND item.grantee OPERATOR(pg_catalog.<>) n.nspowner
+    LOOP
+      EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA ops FROM %s', reader);
+    END LOOP;
   END IF;
+  -- Who may read the audits must be able to reach them.
+  FOR reader IN
+    SELECT pg_catalog.quote_ident(r.rolname) FROM pg_catalog.pg_authid AS r
+     WHERE r.rolname OPERATOR(pg_catalog.=) ANY ('{service_role,pg_monitor}'::pg_catalog.name[])
+  LOOP
+    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA ops TO %s', reader);
+  END LOOP;
 END
 $ops$;
 
@@ -63,6 +82,9 @@ CREATE TABLE dragonfly_guard.contract (
   id        pg_catalog.int4 PRIMARY KEY,
   document  pg_catalog.jsonb NOT NULL CONSTRAINT is_contract CHECK (dragonfly_guard.is_contract(document)),
   shipped   pg_catalog.bool NOT NULL DEFAULT false,
+  -- What ships is put there by CREATE EXTENSION and is no part of a dump: a change to it would be lost.
+  CONSTRAINT shipped_is_the_first CHECK (shipped OPERATOR(pg_catalog.=) (id OPERATOR(pg_catalog.=) 1)),
+  CONSTRAINT shipped_stays_as_it_is CHECK (NOT shipped OR document OPERATOR(pg_catalog.=) dragonfly_guard.default_contract()),
   loaded_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
   loaded_by pg_catalog.name NOT NULL DEFAULT SESSION_USER
 );

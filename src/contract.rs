@@ -39,7 +39,17 @@ pub fn in_force(snapshot: &Latest, own: &Own) -> Rc<Contract> {
 /// Finds the row in force, the one with the highest id, and gives its bytes and a way to its JSON text to `use_it`.
 fn stored<T>(snapshot: &Latest, own: &Own, use_it: impl FnOnce(Vec<u8>, &dyn Fn() -> String) -> T) -> T {
     let table = Table::open(own.contract_table);
-    let (id, document) = (table.column("id"), table.column("document"));
+    let typed = |name: &str, type_oid: pg_sys::Oid| {
+        table.find(name).filter(|column| column.type_oid == type_oid).unwrap_or_else(|| {
+            Report {
+                message: "the table dragonfly_guard.contract has been changed".into(),
+                detail: format!("Its column \"{name}\" is missing or of another type."),
+                hint: "Put the column back; until then a superuser can SET dragonfly_guard.mode = off.".into(),
+            }
+            .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+        })
+    };
+    let (id, document) = (typed("id", pg_sys::INT4OID), typed("document", pg_sys::JSONBOID));
     let mut newest = None;
     table.scan(snapshot, |row| newest = newest.max(Some(row.int(id))));
     let mut use_it = Some(use_it);
@@ -54,8 +64,10 @@ fn stored<T>(snapshot: &Latest, own: &Own, use_it: impl FnOnce(Vec<u8>, &dyn Fn(
     result.unwrap_or_else(|| {
         Report {
             message: "there is no security contract in force".into(),
-            detail: "The table dragonfly_guard.contract is empty.".into(),
-            hint: "DROP EXTENSION dragonfly_guard and CREATE EXTENSION dragonfly_guard put the shipped contract back.".into(),
+            detail: "The table dragonfly_guard.contract has no row with a document.".into(),
+            hint: "INSERT INTO dragonfly_guard.contract (id, document, shipped) VALUES (1, dragonfly_guard.default_contract(), true) \
+                   puts the shipped contract back."
+                .into(),
         }
         .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
     })

@@ -22,6 +22,9 @@ extension_sql_file!("../sql/install.sql", name = "install", finalize);
 /// Called by the server when it loads the library: defines the settings and hangs the guard into the object access hook.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    // An environment with RUST_BACKTRACE would make a stack trace the DETAIL of every error that passes through here.
+    // SAFETY: a backend has one thread.
+    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     settings::define();
     guard::install_hook();
 }

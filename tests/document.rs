@@ -161,7 +161,7 @@ fn a_malformed_contract_is_refused_with_the_place() {
     // Past the check, the guard fails closed and says the way out.
     client
         .batch_execute(
-            "ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT is_contract; UPDATE dragonfly_guard.contract SET document = '{}'",
+            "ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT is_contract; INSERT INTO dragonfly_guard.contract (id, document) VALUES (2, '{}')",
         )
         .unwrap();
     let definer = "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";

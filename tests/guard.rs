@@ -271,6 +271,128 @@ fn what_is_not_worse_passes() {
 }
 
 #[test]
+fn nested_commands_do_not_hide_the_outer_one() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, "nested");
+    client.batch_execute("ALTER ROLE mallory LOGIN").unwrap();
+    let mut mallory = cluster.connect("nested", "mallory");
+    // The body of a SQL function is parsed when it is made, its literals are read, and a domain's check is anybody's code: it runs
+    // after the routine has been touched, and before the command ends.
+    let nested = |inner: &str| {
+        format!(
+            "DROP TYPE IF EXISTS hostile.c; DROP DOMAIN IF EXISTS hostile.d;
+             CREATE OR REPLACE FUNCTION hostile.evil(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+               BEGIN {inner}; EXCEPTION WHEN OTHERS THEN NULL; END; RETURN true; END $$;
+             CREATE DOMAIN hostile.d AS int CHECK (hostile.evil(VALUE)); CREATE TYPE hostile.c AS (x hostile.d)"
+        )
+    };
+    let create =
+        "CREATE FUNCTION hostile.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ SELECT '(1)'::hostile.c; SELECT 1 $$";
+    for inner in [
+        "EXECUTE 'COMMENT ON SCHEMA hostile IS NULL'",
+        "EXECUTE 'ALTER FUNCTION hostile.f() SET search_path = pg_catalog, pg_temp'; RAISE EXCEPTION 'undone'",
+        "BEGIN EXECUTE 'ALTER FUNCTION hostile.f() SET search_path = pg_catalog, pg_temp'; RAISE 'x'; EXCEPTION WHEN OTHERS THEN NULL; END",
+    ] {
+        passes(&mut mallory, &[&nested(inner)]);
+        refusal(&mut mallory, create);
+    }
+    // The same by accident: another event trigger that runs DDL and swallows what goes wrong.
+    passes(
+        &mut client,
+        &["CREATE FUNCTION api.et() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN IF tg_tag = 'CREATE FUNCTION' THEN
+             BEGIN EXECUTE 'COMMENT ON SCHEMA api IS NULL'; EXCEPTION WHEN OTHERS THEN NULL; END; END IF; END $$;
+           CREATE EVENT TRIGGER aaa ON ddl_command_end EXECUTE FUNCTION api.et()"],
+    );
+    refusal(&mut client, "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'");
+    passes(&mut client, &["DROP EVENT TRIGGER aaa"]);
+    // What a savepoint took back is no excuse for what comes after.
+    refusal(
+        &mut client,
+        "BEGIN; SAVEPOINT s; ALTER FUNCTION api.good() SET search_path = api, pg_temp; ROLLBACK TO s; ALTER FUNCTION api.good() RESET ALL",
+    );
+    passes(&mut client, &["ROLLBACK"]);
+    refusal(
+        &mut client,
+        "BEGIN; SAVEPOINT s; ALTER FUNCTION api.good() COST 7; RELEASE s; ALTER FUNCTION api.good() RESET ALL",
+    );
+    passes(&mut client, &["ROLLBACK"]);
+    // A migration of a thousand functions in one transaction takes no longer for each than a single one.
+    passes(
+        &mut client,
+        &["DO $$ BEGIN FOR i IN 1..2000 LOOP BEGIN EXECUTE format('CREATE FUNCTION api.m%s() RETURNS int LANGUAGE sql SECURITY DEFINER
+             SET search_path = pg_catalog, pg_temp AS ''SELECT 1''', i); EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$"],
+    );
+}
+
+#[test]
+fn an_excuse_ends_where_it_came_from() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, "excuses");
+    let definer = "RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+    // A managed schema excuses what is in it, and not what leaves it.
+    passes(&mut client, &[&format!("CREATE SCHEMA auth; CREATE FUNCTION auth.f() {definer}")]);
+    refusal(&mut client, "ALTER FUNCTION auth.f() SET SCHEMA api");
+    refusal(&mut client, "ALTER SCHEMA auth RENAME TO app");
+    // So does a managed extension.
+    provide_extension(
+        "pgjwt",
+        "default_version = '1'\nrelocatable = true\n",
+        "1",
+        "CREATE FUNCTION j() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+    );
+    passes(
+        &mut client,
+        &[
+            "CREATE EXTENSION pgjwt SCHEMA api",
+            "CREATE FUNCTION api.e() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'",
+            "ALTER EXTENSION pgjwt ADD FUNCTION api.e(); ALTER FUNCTION api.e() RESET ALL",
+        ],
+    );
+    refusal(&mut client, "ALTER EXTENSION pgjwt DROP FUNCTION api.e()");
+    passes(
+        &mut client,
+        &["ALTER FUNCTION api.e() SET search_path = pg_catalog, pg_temp; ALTER EXTENSION pgjwt DROP FUNCTION api.e()"],
+    );
+    // An old routine of one owner is no excuse for one of a stronger owner; handing it down is.
+    passes(
+        &mut client,
+        &["SET dragonfly_guard.mode = off; ALTER FUNCTION api.old() OWNER TO mallory; RESET dragonfly_guard.mode"],
+    );
+    refusal(&mut client, "ALTER FUNCTION api.old() OWNER TO root_su");
+    refusal(&mut client, "ALTER FUNCTION api.old() OWNER TO app_owner");
+    passes(
+        &mut client,
+        &[
+            "SET dragonfly_guard.mode = off; ALTER FUNCTION api.old() OWNER TO root_su;
+             ALTER FUNCTION api.old() SET search_path = nope, public; RESET dragonfly_guard.mode",
+            "ALTER FUNCTION api.old() OWNER TO app_owner",
+        ],
+    );
+    // A setting that switches off the guard from within.
+    let refused = attempt(
+        &mut client,
+        "CREATE FUNCTION api.off() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+           SET dragonfly_guard.mode = off AS 'SELECT 1'",
+    )
+    .unwrap_err();
+    assert_eq!(refused.message, "SECURITY DEFINER function api.off() sets dragonfly_guard.mode to \"off\"");
+    // A routine in the way of one of ours.
+    passes(
+        &mut client,
+        &["ALTER SCHEMA ops OWNER TO mallory; CREATE FUNCTION hostile.audit_security() RETURNS int LANGUAGE sql AS 'SELECT 1'"],
+    );
+    for sql in [
+        "SET ROLE mallory; CREATE FUNCTION ops.judge_search_path(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "ALTER FUNCTION hostile.audit_security() SET SCHEMA ops",
+        "CREATE PROCEDURE ops.assert_security() LANGUAGE sql AS 'SELECT 1'",
+    ] {
+        let refused = attempt(&mut client, &format!("RESET ROLE; {sql}")).unwrap_err();
+        assert!(refused.message.ends_with("would stand in the way of one of dragonfly_guard's own"), "{refused:?}");
+    }
+    passes(&mut client, &["RESET ROLE; CREATE FUNCTION ops.audit_everything() RETURNS int LANGUAGE sql AS 'SELECT 1'"]);
+}
+
+#[test]
 fn what_others_have_planted_counts_after_their_right_is_gone() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "planted");
@@ -382,7 +504,8 @@ fn refusals_say_what_why_and_how() {
     assert_eq!(
         refused.hint,
         "A superuser's routine must not search schemas in which others create. Make it as role \"postgres\" with SET search_path = \
-         public, pg_temp, or write SET search_path = pg_catalog, pg_temp."
+         public, pg_temp, or write SET search_path = pg_catalog, pg_temp. When restoring a dump, SET dragonfly_guard.mode = warn, and \
+         audit afterwards."
     );
     client.batch_execute("ALTER DATABASE words OWNER TO root_su").unwrap();
 

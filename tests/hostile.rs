@@ -173,15 +173,125 @@ fn a_hostile_ops_captures_nothing() {
         .unwrap();
     // Members are only ours; the schema stays hers, and its tables.
     assert_eq!(column(&mut client, "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'ops'"), ["mallory"]);
-    // What she adds later in the way of ours is found.
+    // What she adds later in the way of ours is refused; past the guard, it is found.
     client
-        .batch_execute("SET ROLE mallory; CREATE FUNCTION ops.audit_security() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; SET ROLE mallory;
+             CREATE FUNCTION ops.audit_security(int) RETURNS int LANGUAGE sql AS 'SELECT 1'; RESET ROLE; RESET dragonfly_guard.mode",
+        )
         .unwrap();
-    client.batch_execute("RESET ROLE").unwrap();
     assert_eq!(
-        column(&mut client, "SELECT detail FROM ops.audit_guard()"),
-        ["Function ops.audit_security has the name of one of the extension's own and would be called in its place."]
+        column(&mut client, "SELECT detail || ' => ' || fix FROM ops.audit_guard()"),
+        ["Function ops.audit_security(integer) has the name of one of the extension's own and can be called in its place. \
+          => DROP ROUTINE ops.audit_security(integer);"]
     );
+}
+
+#[test]
+fn tampering_is_found_and_mended() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("tampered");
+    client.batch_execute("CREATE ROLE mallory; CREATE ROLE anon; SET dragonfly_guard.mode = off").unwrap();
+    let found = "SELECT detail FROM ops.audit_guard()";
+    assert_eq!(column(&mut client, found), [""; 0]);
+    let end = "zz_dragonfly_guard_end";
+    let filtered = format!(
+        "ALTER EXTENSION dragonfly_guard DROP EVENT TRIGGER {end}; DROP EVENT TRIGGER {end};
+         CREATE EVENT TRIGGER {end} ON ddl_command_end WHEN TAG IN ('CREATE CAST') EXECUTE FUNCTION dragonfly_guard.ddl_command_end();
+         ALTER EVENT TRIGGER {end} ENABLE ALWAYS; ALTER EXTENSION dragonfly_guard ADD EVENT TRIGGER {end}"
+    );
+    for (tamper, detail) in [
+        (filtered.as_str(), "is called for some commands only"),
+        (
+            &filtered.replace(
+                "WHEN TAG IN ('CREATE CAST') EXECUTE FUNCTION dragonfly_guard.ddl_command_end",
+                "EXECUTE FUNCTION dragonfly_guard.ddl_command_start",
+            ),
+            "does not call the guard",
+        ),
+        ("ALTER EVENT TRIGGER zz_dragonfly_guard_start DISABLE", "is disabled"),
+        ("ALTER EXTENSION dragonfly_guard DROP EVENT TRIGGER zz_dragonfly_guard_end", "is no member of the extension"),
+        ("ALTER FUNCTION dragonfly_guard.ddl_command_end() SET dragonfly_guard.mode = off", "has been altered"),
+        ("ALTER FUNCTION ops.audit_security(text[], name[], text) STRICT", "has been altered"),
+        ("ALTER FUNCTION ops.audit_guard() OWNER TO mallory", "belongs to \"mallory\""),
+        ("GRANT EXECUTE ON FUNCTION ops.audit_security(text[], name[], text) TO PUBLIC", "may be called by PUBLIC"),
+        ("ALTER VIEW ops.v_security_findings OWNER TO mallory", "belongs to \"mallory\""),
+        ("ALTER TABLE dragonfly_guard.contract OWNER TO mallory", "belongs to \"mallory\""),
+        ("GRANT UPDATE (document) ON dragonfly_guard.contract TO mallory", "gives UPDATE (document) to mallory"),
+        ("GRANT USAGE ON SCHEMA dragonfly_guard TO anon", "gives USAGE to anon"),
+        ("ALTER SCHEMA dragonfly_guard RENAME TO elsewhere", "under another name"),
+        ("ALTER ROLE mallory SET session_replication_role = replica", "has the setting"),
+        ("GRANT SET ON PARAMETER session_replication_role TO mallory WITH GRANT OPTION", "may be set by mallory"),
+        (
+            "ALTER SYSTEM SET dragonfly_guard.mode = off; SELECT pg_reload_conf(); SELECT pg_sleep(0.3)",
+            "is 'off' for every session",
+        ),
+    ] {
+        client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+        for sql in tamper.split_inclusive(';') {
+            attempt(&mut client, sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        }
+        let details = column(&mut client, found);
+        assert!(details.iter().any(|d| d.contains(detail)), "{tamper}: {details:?}");
+        for _round in 0..2 {
+            for fix in column(&mut client, "SELECT fix FROM ops.audit_guard()") {
+                for sql in fix.lines() {
+                    attempt(&mut client, sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+                }
+            }
+            std::thread::sleep(std::time::Duration::from_millis(if tamper.contains("SYSTEM") { 300 } else { 0 }));
+        }
+        assert_eq!(column(&mut client, found), [""; 0], "{tamper}");
+    }
+    // What SQL cannot mend is found all the same.
+    for (tamper, detail) in [
+        (
+            "ALTER EXTENSION dragonfly_guard DROP FUNCTION ops.audit_rls(); DROP FUNCTION ops.audit_rls()",
+            "Function ops.audit_rls() is missing from the extension.",
+        ),
+        (
+            "CREATE TABLE public.leak (a int); ALTER EXTENSION dragonfly_guard ADD TABLE public.leak",
+            "Member public.leak of extension dragonfly_guard",
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION ops.audit_roles() RETURNS TABLE (rule text, severity text, object_type text, schema_name name, object text, role_name name, detail text, evidence jsonb, fix text, contract_section text, fingerprint text) LANGUAGE sql AS 'SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL::jsonb, NULL, NULL, NULL'",
+            "Function ops.audit_roles() has been replaced.",
+        ),
+        ("ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT is_contract", "has lost the constraint is_contract"),
+    ] {
+        attempt(&mut client, tamper).unwrap();
+        let details = column(&mut client, found);
+        assert!(details.iter().any(|d| d.contains(detail)), "{tamper}: {details:?}");
+    }
+}
+
+#[test]
+fn a_table_of_contracts_that_is_none_is_an_error_and_no_crash() {
+    let cluster = Cluster::start();
+    let definer = format!("CREATE FUNCTION public.f() RETURNS int {DEFINER}");
+    for (i, change) in [
+        "ALTER TABLE dragonfly_guard.contract RENAME TO c2; CREATE VIEW dragonfly_guard.contract AS SELECT * FROM dragonfly_guard.c2",
+        "ALTER TABLE dragonfly_guard.contract RENAME TO c2; CREATE TABLE dragonfly_guard.contract (id int, document jsonb) PARTITION BY RANGE (id)",
+        "ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT is_contract, DROP CONSTRAINT shipped_stays_as_it_is; ALTER TABLE dragonfly_guard.contract ALTER document TYPE int USING 3",
+        "ALTER TABLE dragonfly_guard.contract DROP COLUMN document CASCADE",
+        "ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT shipped_is_the_first; ALTER TABLE dragonfly_guard.contract ALTER id TYPE text",
+        "DELETE FROM dragonfly_guard.contract",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut client = cluster.guarded(&format!("shape{i}"));
+        for sql in change.split("; ") {
+            client.batch_execute(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        }
+        for sql in ["SELECT * FROM ops.audit_security()", "SELECT ops.contract()", definer.as_str()] {
+            let refused = attempt(&mut client, sql).unwrap_err();
+            assert_eq!(refused.code, "55000", "{change}: {sql}: {refused:?}");
+            assert!(!refused.hint.is_empty() && !refused.detail.contains("backtrace"), "{refused:?}");
+        }
+        attempt(&mut client, "CREATE TABLE public.unrelated (id int)").unwrap();
+        attempt(&mut client, &format!("SET dragonfly_guard.mode = off; {definer}")).unwrap();
+    }
 }
 
 #[test]
@@ -242,6 +352,56 @@ fn other_encodings() {
         assert_eq!(fix, ["ALTER ROUTINE public.\"grün\"() SET search_path = public, pg_temp;"], "{encoding}");
         attempt(&mut client, &fix[0]).unwrap();
         assert_eq!(column(&mut client, "SELECT verdict FROM ops.security_definer_functions()"), ["safe"]);
+    }
+}
+
+#[test]
+fn names_are_cut_as_the_database_cuts_them() {
+    let cluster = Cluster::start();
+    let mut admin = cluster.connect("postgres", SUPERUSER);
+    admin.batch_execute("CREATE ROLE app_owner; CREATE ROLE mallory").unwrap();
+    admin.batch_execute("CREATE DATABASE cut ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0").unwrap();
+    let mut client = cluster.connect("cut", SUPERUSER);
+    // 40 bytes in LATIN1, 80 in UTF-8: one name here, another one where somebody cuts it by UTF-8.
+    let (long, short) = ("é".repeat(40), "é".repeat(31));
+    client
+        .batch_execute(&format!(
+            "CREATE EXTENSION dragonfly_guard; CREATE SCHEMA \"{short}\" AUTHORIZATION app_owner; CREATE SCHEMA \"{long}\" AUTHORIZATION mallory"
+        ))
+        .unwrap();
+    let create = format!(
+        "SET ROLE app_owner; CREATE FUNCTION \"{short}\".t() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = \"{long}\", pg_temp AS 'SELECT 1'"
+    );
+    assert_eq!(attempt(&mut client, &create).unwrap_err().code, "42P13");
+    attempt(&mut client, &create.replace(&long, &short)).unwrap();
+    client.batch_execute("RESET ROLE").unwrap();
+    let verdict = format!("SELECT verdict FROM ops.judge_search_path('\"{long}\", pg_temp', 'app_owner')");
+    assert_eq!(column(&mut client, &verdict), ["exploitable"]);
+}
+
+#[test]
+fn a_name_is_never_an_error() {
+    let cluster = Cluster::start();
+    let mut admin = cluster.connect("postgres", SUPERUSER);
+    // Roles are shared by databases of all encodings.
+    admin.batch_execute("CREATE ROLE \"Á\"; CREATE ROLE anon").unwrap();
+    for (i, encoding) in ["WIN1252", "SQL_ASCII", "EUC_JP", "UTF8"].iter().enumerate() {
+        let database = format!("enc{i}");
+        admin
+            .batch_execute(&format!(
+                "CREATE DATABASE {database} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+            ))
+            .unwrap();
+        let mut client = cluster.connect(&database, SUPERUSER);
+        client
+            .batch_execute("SET client_encoding = 'SQL_ASCII'; CREATE EXTENSION dragonfly_guard")
+            .unwrap_or_else(|e| panic!("{encoding}: {e:?}"));
+        if *encoding == "SQL_ASCII" {
+            client.batch_execute("DO $$ BEGIN EXECUTE 'CREATE SCHEMA \"q' || chr(233) || '\"'; EXECUTE 'CREATE ROLE \"r' || chr(233) || '\"'; END $$").unwrap();
+        }
+        client.batch_execute("SELECT * FROM ops.audit_security()").unwrap_or_else(|e| panic!("{encoding}: {e:?}"));
+        attempt(&mut client, "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'")
+            .unwrap_or_else(|e| panic!("{encoding}: {e:?}"));
     }
 }
 

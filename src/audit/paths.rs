@@ -54,7 +54,7 @@ sql_function!(
 );
 fn of_path(call: Call) -> pg_sys::Datum {
     let Some(owner) = call.oid(1) else { return call.table([]) };
-    let path = call.text(0);
+    let path = call.text(0).map(|path| scan::quoted_path(&path));
     let row = with_context(|cx| {
         if cx.snapshot.role(owner).is_none() {
             Report { message: format!("there is no role with OID {owner}"), ..Report::default() }

@@ -1,6 +1,6 @@
 //! The guard: event triggers that judge what a command has touched, by the same rules as the audit.
 //!
-//! `ddl_command_start` does nothing but make the backend load the library before the first command does anything; from then on
+//! `ddl_command_start` makes the backend load the library before the first command does anything; from then on
 //! the hook of [`touched`] sees every routine that a command creates or alters, also where the list of
 //! `pg_event_trigger_ddl_commands()` is empty (inside REFRESH MATERIALIZED VIEW). `ddl_command_end` judges those against the catalog
 //! as the command left it. An error there takes the command back.
@@ -18,7 +18,7 @@ use dragonfly_core::catalog::{Oid, Routine, Snapshot};
 use dragonfly_core::contract::{Contract, GuardAction};
 use dragonfly_core::guard::{Refusal, is_worse};
 use dragonfly_core::rules::{Context, Rule, security_definer_search_path as search_path, security_definer_settings};
-use dragonfly_core::search_path::{Verdict, settings, split_identifiers};
+use dragonfly_core::search_path::{Verdict, settings};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::{HashMap, HashSet};
@@ -32,6 +32,9 @@ sql_function!(
 );
 fn command_start(call: Call) -> pg_sys::Datum {
     let _ = event(call);
+    if let Some(extension) = call.extension_whose_contents_change() {
+        touched::note_members(extension);
+    }
     pg_sys::Datum::null()
 }
 
@@ -41,10 +44,11 @@ sql_function!(
 );
 fn command_end(call: Call) -> pg_sys::Datum {
     let tag = event(call);
-    let touched = touched::take();
+    let touched = touched::unjudged();
     // SAFETY: reads a variable of the server.
     if !touched.is_empty() && !unsafe { pg_sys::IsBinaryUpgrade } {
         judge(&touched, &tag);
+        touched::judged(touched.into_keys());
     }
     pg_sys::Datum::null()
 }
@@ -68,27 +72,55 @@ fn judge(touched: &HashMap<Oid, Option<Before>>, tag: &str) {
         .log();
         return;
     }
+    refuse_impostors(touched);
+    let definers: Vec<Oid> = touched.keys().copied().filter(|oid| Before::is_definer(*oid)).collect();
+    if definers.is_empty() {
+        return;
+    }
     let latest = Latest::take();
     let own = Own::find(&latest);
     let contract = contract::in_force(&latest, &own);
-    let oids: Vec<Oid> = touched.keys().copied().collect();
-    let mut snapshot = scan::for_routines(&latest, &oids);
-    let definers = |r: &Routine| r.security_definer;
-    if !snapshot.routines.iter().any(definers) {
-        return;
-    }
+    let mut snapshot = scan::for_routines(&latest, &definers);
     let (owners, schemas) = what_to_look_at(&contract, &snapshot, touched);
     scan::planted(&latest, &owners, &schemas, &mut snapshot);
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
     let mut refusals = Vec::new();
     for routine in snapshot.routines.iter().filter(|r| r.security_definer && cx.routine_managed_by(r).is_none()) {
-        let before = touched.get(&routine.oid).and_then(Option::as_ref).filter(|b| b.security_definer);
+        let before = touched.get(&routine.oid).and_then(Option::as_ref).filter(|before| compares(&cx, before, routine));
         settings_check(&cx, routine, before);
         refusals.extend(path_check(&cx, routine, before, tag));
     }
     let Some(refusal) = one(refusals) else { return };
     act(&cx, &search_path::RULE, refusal, PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION);
+}
+
+/// Whether what a routine was can excuse what it is: it was SECURITY DEFINER, nothing of the platform excused it then, and its
+/// owner now can do no more than its owner could.
+fn compares(cx: &Context<'_>, before: &Before, routine: &Routine) -> bool {
+    before.security_definer
+        && cx.managed_by(&before.schema_name, before.schema, before.extension).is_none()
+        && cx.access.can_act_as(before.owner, routine.owner)
+}
+
+/// A routine beside one of the extension's own, under its name: who calls ours with fewer arguments would call that one, with all of
+/// the caller's rights.
+fn refuse_impostors(touched: &HashMap<Oid, Option<Before>>) {
+    for oid in touched.keys() {
+        let Some(identity) = scan::impostor(*oid) else { continue };
+        let report = Report {
+            message: format!("routine {} would stand in the way of one of dragonfly_guard's own", printable(&identity)),
+            detail: "Whoever calls the extension's function with other arguments could call this one instead, and run its code with their \
+                     own rights."
+                .into(),
+            hint: "Give it another name, or put it into another schema.".into(),
+        };
+        match mode() {
+            Mode::block => report.error(PgSqlErrorCode::ERRCODE_RESERVED_NAME),
+            Mode::warn => report.warning(PgSqlErrorCode::ERRCODE_RESERVED_NAME),
+            Mode::off => {}
+        }
+    }
 }
 
 /// The refusal of a routine's path, where the command made it worse.
@@ -119,15 +151,25 @@ fn settings_check(cx: &Context<'_>, routine: &Routine, before: Option<&Before>) 
             detail: format!("{} Rule {}.", security_definer_settings::RULE.why, security_definer_settings::RULE.id),
             hint: format!("Leave the SET {name} clause away."),
         };
-        act(cx, &security_definer_settings::RULE, refusal, PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION);
+        let code = PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION;
+        // Of a setting that switches off the guard itself, a warning would be the last word.
+        if name == "dragonfly_guard.mode" {
+            carry_out(GuardAction::Block, refusal, code);
+        } else {
+            act(cx, &security_definer_settings::RULE, refusal, code);
+        }
     }
 }
 
 /// Does what contract and mode say about a refusal.
 fn act(cx: &Context<'_>, rule: &Rule, refusal: Refusal, code: PgSqlErrorCode) {
+    carry_out(cx.guard_action(rule), refusal, code);
+}
+
+fn carry_out(action: GuardAction, refusal: Refusal, code: PgSqlErrorCode) {
     let Refusal { message, detail, hint } = refusal;
     let report = Report { message, detail, hint };
-    match (cx.guard_action(rule), mode()) {
+    match (action, mode()) {
         (GuardAction::Audit, _) | (_, Mode::off) => {}
         (GuardAction::Warn, _) | (_, Mode::warn) => report.warning(code),
         (GuardAction::Block, Mode::block) => report.error(code),
@@ -161,7 +203,7 @@ fn what_to_look_at(
     let configs = snapshot.routines.iter().map(|r| &r.config).chain(before.iter().map(|b| &b.config));
     let mut names: HashSet<String> = contract.security_definer.search_path.iter().cloned().collect();
     for config in configs {
-        let paths = settings(config).into_iter().filter_map(|value| split_identifiers(value, snapshot.version).ok());
+        let paths = settings(config).into_iter().filter_map(|value| snapshot.split_path(value).ok());
         names.extend(paths.flatten());
     }
     if names.contains("$user") {

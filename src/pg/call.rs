@@ -156,6 +156,19 @@ impl Call {
         }
     }
 
+    /// The extension of an `ALTER EXTENSION ... ADD | DROP`, where the server calls an event trigger for one.
+    pub fn extension_whose_contents_change(&self) -> Option<Oid> {
+        // SAFETY: called for an event trigger, whose parse tree is a node; the name in it is a C string.
+        unsafe {
+            let node = (*(*self.0).context.cast::<pg_sys::EventTriggerData>()).parsetree;
+            if node.is_null() || (*node).type_ != pg_sys::NodeTag::T_AlterExtensionContentsStmt {
+                return None;
+            }
+            let name = (*node.cast::<pg_sys::AlterExtensionContentsStmt>()).extname;
+            Some(pg_sys::get_extension_oid(name, true).to_u32()).filter(|oid| *oid != 0)
+        }
+    }
+
     /// NULL as the result of a scalar function.
     pub fn null(&self) -> pg_sys::Datum {
         // SAFETY: `fcinfo` is valid.

@@ -38,11 +38,13 @@ impl Drop for Latest {
 #[derive(Debug)]
 pub struct Table(pg_sys::Relation);
 
-/// A column of a [`Table`]: its attribute number, and whether it can be null.
+/// A column of a [`Table`]: its attribute number, its type, and whether it can be null.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
     number: i16,
     not_null: bool,
+    /// `pg_attribute.atttypid`.
+    pub type_oid: pg_sys::Oid,
 }
 
 impl Table {
@@ -67,10 +69,17 @@ impl Table {
                 return None;
             }
             let attribute = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_attribute>();
-            let column = Column { number: (*attribute).attnum, not_null: (*attribute).attnotnull };
+            let not_null = (*attribute).attnotnull && self.is_catalog();
+            let column = Column { number: (*attribute).attnum, not_null, type_oid: (*attribute).atttypid };
             pg_sys::ReleaseSysCache(tuple);
             Some(column)
         }
+    }
+
+    /// Only of a catalog is it certain that what is declared NOT NULL never was anything else.
+    fn is_catalog(&self) -> bool {
+        // SAFETY: the relation is open.
+        unsafe { (*self.0).rd_id.to_u32() < pg_sys::FirstNormalObjectId }
     }
 
     /// Calls `each` with every row that `snapshot` shows.

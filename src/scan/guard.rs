@@ -1,19 +1,28 @@
-//! The guard's own state: its triggers, functions and tables, and what could silence it.
+//! The guard's own state: its triggers, functions, tables and views, and what could silence it.
 
 use super::oids;
 use super::own::Own;
-use crate::pg::heap::{Latest, Table};
-use dragonfly_core::catalog::{Guard, GuardFunction, GuardTrigger, Oid, RoleSetting, Snapshot};
-use dragonfly_core::rules::guard_tampered::TRIGGERS;
+use super::routines::argument_types;
+use crate::pg::heap::{Latest, Row, Table};
+use crate::pg::text::from_server;
+use dragonfly_core::catalog::{Guard, GuardFunction, GuardRelation, GuardTrigger, Oid, RoleSetting, Snapshot};
+use dragonfly_core::rules::guard_tampered::{TRIGGERS, is_called_in_ops};
 use dragonfly_core::sql::safe_qualified;
 use pgrx::pg_sys;
 use std::collections::HashSet;
+use std::ffi::{CStr, CString};
 
 /// Settings that can silence the guard, or the triggers it lives by.
 const SILENCERS: [&str; 3] = ["session_replication_role", "event_triggers", "dragonfly_guard.mode"];
 
 /// What the install script gives to every function of the library.
 const LIBRARY: &str = "$libdir/dragonfly_guard";
+
+/// The constraints of the contract's table.
+const CONSTRAINTS: [&str; 4] = ["contract_pkey", "is_contract", "shipped_is_the_first", "shipped_stays_as_it_is"];
+
+/// `pg_language` OID of C (pg_language.dat).
+const C_LANGUAGE: Oid = 13;
 
 /// Reads everything that `guard_tampered` judges.
 pub fn read(latest: &Latest, own: &Own, snapshot: &mut Snapshot) {
@@ -23,80 +32,177 @@ pub fn read(latest: &Latest, own: &Own, snapshot: &mut Snapshot) {
     });
     snapshot.guard = Guard { installed: true, schema: Some(own.schema), ..Guard::default() };
     functions(latest, &members, snapshot);
-    triggers(latest, &members, snapshot);
-    tables(latest, own, &members, snapshot);
+    triggers(latest, own, &members, snapshot);
+    relations(latest, &members, snapshot);
     settings(latest, snapshot);
+}
+
+/// Name and arguments of a routine that stands in schema ops under the name of one of the extension's own, and is none of them.
+pub fn impostor(routine: Oid) -> Option<String> {
+    let latest = Latest::take();
+    let table = Table::open(oids::PG_PROC);
+    let (oid, name, schema, arguments) =
+        (table.column("oid"), table.column("proname"), table.column("pronamespace"), table.column("proargtypes"));
+    let mut found = None;
+    table.lookup(&latest, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| {
+        let name = row.name(name);
+        if is_called_in_ops(&name) && schema_name(row.oid(schema)) == "ops" {
+            found = Some(format!("ops.{name}({})", argument_types(&row.oids(arguments)).replace("pg_catalog.", "")));
+        }
+    });
+    // The extension's own script makes what becomes a member a moment later.
+    // SAFETY: reads variables of the backend.
+    let in_own_script = unsafe { pg_sys::creating_extension && is_own(pg_sys::CurrentExtensionObject.to_u32()) };
+    found.filter(|_| !in_own_script && super::objects::extension_of_routine(&latest, routine).is_none_or(|e| !is_own(e)))
+}
+
+/// Whether this is our extension.
+fn is_own(extension: Oid) -> bool {
+    // SAFETY: a C string; 0 where there is no such extension.
+    unsafe { pg_sys::get_extension_oid(c"dragonfly_guard".as_ptr(), true).to_u32() == extension }
+}
+
+fn schema_name(schema: Oid) -> String {
+    // SAFETY: null or a C string.
+    unsafe {
+        let name = pg_sys::get_namespace_name(schema.into());
+        if name.is_null() { String::new() } else { from_server(CStr::from_ptr(name).to_bytes()) }
+    }
 }
 
 fn functions(latest: &Latest, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_PROC);
     let column = |name| table.column(name);
     let (oid, name, schema, owner) = (column("oid"), column("proname"), column("pronamespace"), column("proowner"));
-    let (language, symbol, library, body) = (column("prolang"), column("prosrc"), column("probin"), column("prosqlbody"));
-    let mut own_names = HashSet::new();
+    let (language, symbol, library) = (column("prolang"), column("prosrc"), column("probin"));
+    let (arguments, strict, definer) = (column("proargtypes"), column("proisstrict"), column("prosecdef"));
+    let (config, acl, body) = (column("proconfig"), column("proacl"), column("prosqlbody"));
     for (_, object) in members.iter().filter(|(class, _)| *class == oids::PG_PROC) {
         table.lookup(latest, oids::PG_PROC_OID_INDEX, &[(oid, *object)], |row| {
-            let name = row.name(name);
-            // Every symbol is the function's name behind a prefix; the one exception is a query, which is parsed when it is made.
             let symbol = row.text(symbol).unwrap_or_default();
-            let in_library = row.oid(language) == C_LANGUAGE
-                && row.text(library).as_deref() == Some(LIBRARY)
-                && ["ops_", "guard_"].iter().any(|prefix| symbol.strip_prefix(prefix).is_some_and(|s| s.starts_with(&name)));
-            let genuine = in_library || (name == "rls_policies" && row.oid(language) == SQL_LANGUAGE && !row.is_null(body));
-            let schema_name = snapshot.schemas.iter().find(|s| s.oid == row.oid(schema)).map_or("", |s| s.name.as_str());
+            let in_library = row.oid(language) == C_LANGUAGE && row.text(library).as_deref() == Some(LIBRARY);
+            let symbol = match (in_library, row.is_null(body)) {
+                (true, _) => Some(symbol),
+                (false, false) => None,
+                // Neither ours nor a query that was parsed when it was made.
+                (false, true) => Some(format!("not in the library: {symbol}")),
+            };
             snapshot.guard.functions.push(GuardFunction {
-                identity: format!("{}()", safe_qualified(schema_name, &name)),
+                schema: schema_name(row.oid(schema)),
+                name: row.name(name),
+                arguments: argument_types(&row.oids(arguments)),
                 owner: row.oid(owner),
-                genuine,
+                symbol,
+                strict: row.bool(strict),
+                security_definer: row.bool(definer),
+                config: row.texts(config),
+                acl: row.acl(acl),
             });
-            own_names.insert((row.oid(schema), name));
         });
     }
-    // An overload beside one of ours is what a call with fewer arguments would reach.
-    for routine in snapshot.routines.iter().filter(|r| own_names.contains(&(r.schema, r.name.clone()))) {
-        if !members.contains(&(oids::PG_PROC, routine.oid)) {
-            let schema_name = snapshot.schemas.iter().find(|s| s.oid == routine.schema).map_or("", |s| s.name.as_str());
-            snapshot.guard.impostors.push(safe_qualified(schema_name, &routine.name));
-        }
-    }
-    snapshot.guard.functions.sort_by(|a, b| a.identity.cmp(&b.identity));
+    let named = |f: &GuardFunction| {
+        dragonfly_core::rules::guard_tampered::FUNCTIONS
+            .iter()
+            .any(|(s, n, a, ..)| f.schema == *s && f.name == *n && f.arguments == *a)
+    };
+    let strays = snapshot.guard.functions.iter().filter(|f| !named(f));
+    snapshot.guard.strays = strays.map(|f| format!("{}({})", safe_qualified(&f.schema, &f.name), f.arguments)).collect();
+    // An overload beside one of ours is what a call with other arguments could reach.
+    let beside = |r: &&dragonfly_core::catalog::Routine| {
+        is_called_in_ops(&r.name) && !members.contains(&(oids::PG_PROC, r.oid)) && schema_name(r.schema) == "ops"
+    };
+    let impostors = snapshot.routines.iter().filter(beside).map(|r| (r.name.clone(), argument_types(&r.arguments)));
+    snapshot.guard.impostors = impostors.collect();
     snapshot.guard.impostors.sort();
+    snapshot.guard.strays.sort();
 }
 
-/// `pg_language` OIDs (pg_language.dat).
-const C_LANGUAGE: Oid = 13;
-const SQL_LANGUAGE: Oid = 14;
-
-fn triggers(latest: &Latest, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
+fn triggers(latest: &Latest, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_EVENT_TRIGGER);
     let column = |name| table.column(name);
     let (oid, name, event, owner) = (column("oid"), column("evtname"), column("evtevent"), column("evtowner"));
-    let (function, enabled) = (column("evtfoid"), column("evtenabled"));
+    let (function, enabled, tags) = (column("evtfoid"), column("evtenabled"), column("evttags"));
     table.scan(latest, |row| {
         let name = row.name(name);
-        if TRIGGERS.iter().any(|(own, _)| *own == name) {
-            snapshot.guard.triggers.push(GuardTrigger {
-                name,
-                event: row.name(event),
-                enabled: row.char(enabled),
-                owner: row.oid(owner),
-                own_function: members.contains(&(oids::PG_PROC, row.oid(function))),
-                extension_member: members.contains(&(oids::PG_EVENT_TRIGGER, row.oid(oid))),
-            });
-        }
+        let Some((_, expected)) = TRIGGERS.iter().find(|(own, _)| *own == name) else { return };
+        let function = row.oid(function);
+        // SAFETY: look-ups in the system cache; null or a C string.
+        let called = unsafe {
+            let called = pg_sys::get_func_name(function.into());
+            !called.is_null()
+                && from_server(CStr::from_ptr(called).to_bytes()) == *expected
+                && pg_sys::get_func_namespace(function.into()).to_u32() == own.schema
+        };
+        snapshot.guard.triggers.push(GuardTrigger {
+            name,
+            event: row.name(event),
+            enabled: row.char(enabled),
+            owner: row.oid(owner),
+            calls_own_function: called && members.contains(&(oids::PG_PROC, function)),
+            filtered: !row.is_null(tags),
+            extension_member: members.contains(&(oids::PG_EVENT_TRIGGER, row.oid(oid))),
+        });
     });
 }
 
-fn tables(latest: &Latest, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
+/// The extension's tables and views; what else was added to it is a stray.
+fn relations(latest: &Latest, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
     let column = |name| table.column(name);
     let (oid, name, schema, owner, acl, kind) =
         (column("oid"), column("relname"), column("relnamespace"), column("relowner"), column("relacl"), column("relkind"));
-    table.scan(latest, |row| {
-        if row.oid(schema) == own.schema && row.char(kind) == b'r' && members.contains(&(oids::PG_CLASS, row.oid(oid))) {
-            snapshot.guard.tables.push((row.name(name), row.oid(owner), row.acl(acl)));
-        }
+    for (_, object) in members.iter().filter(|(class, _)| *class == oids::PG_CLASS) {
+        table.lookup(latest, oids::PG_CLASS_OID_INDEX, &[(oid, *object)], |row| {
+            let relation = GuardRelation {
+                schema: schema_name(row.oid(schema)),
+                name: row.name(name),
+                owner: row.oid(owner),
+                acl: row.acl(acl),
+                columns: column_acls(latest, *object),
+                ..GuardRelation::default()
+            };
+            match (row.char(kind), relation.schema.as_str(), relation.name.as_str()) {
+                (b'r', _, "contract") => {
+                    let (lacking, triggers) = (lacking_constraints(latest, *object), triggers_on(latest, *object));
+                    snapshot.guard.tables.push(GuardRelation { lacking, triggers, ..relation });
+                }
+                (b'v', "ops", "v_security_findings") => snapshot.guard.views.push(relation),
+                _ => snapshot.guard.strays.push(safe_qualified(&relation.schema, &relation.name)),
+            }
+        });
+    }
+    if snapshot.guard.views.is_empty() {
+        snapshot.guard.strays.push("(ops.v_security_findings, which is missing)".into());
+    }
+}
+
+fn column_acls(latest: &Latest, relation: Oid) -> Vec<(String, dragonfly_core::catalog::Acl)> {
+    let table = Table::open(oids::PG_ATTRIBUTE);
+    let (owner, name, acl) = (table.column("attrelid"), table.column("attname"), table.column("attacl"));
+    let mut found = Vec::new();
+    table.lookup(latest, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
+        found.extend(row.acl(acl).map(|acl| (row.name(name), acl)));
     });
+    found
+}
+
+fn lacking_constraints(latest: &Latest, relation: Oid) -> Vec<String> {
+    let names = names_on(latest, oids::PG_CONSTRAINT, oids::PG_CONSTRAINT_RELID_INDEX, "conrelid", "conname", relation);
+    CONSTRAINTS.iter().filter(|c| !names.iter().any(|n| n == *c)).map(|c| (*c).to_owned()).collect()
+}
+
+fn triggers_on(latest: &Latest, relation: Oid) -> Vec<String> {
+    names_on(latest, oids::PG_TRIGGER, oids::PG_TRIGGER_RELID_INDEX, "tgrelid", "tgname", relation)
+}
+
+/// The names of what hangs on a relation.
+fn names_on(latest: &Latest, catalog: Oid, index: Oid, relation: &str, name: &str, oid: Oid) -> Vec<String> {
+    let table = Table::open(catalog);
+    let (relation, name) = (table.column(relation), table.column(name));
+    let mut names = Vec::new();
+    table.lookup(latest, index, &[(relation, oid)], |row: Row<'_>| names.push(row.name(name)));
+    names.sort();
+    names
 }
 
 fn settings(latest: &Latest, snapshot: &mut Snapshot) {
@@ -127,4 +233,20 @@ fn settings(latest: &Latest, snapshot: &mut Snapshot) {
             snapshot.guard.parameters.push((name, row.acl(acl).unwrap_or_default()));
         }
     });
+    // What RESET would go back to: the configuration file, ALTER SYSTEM, the command line, and what the session's role and database
+    // bring along. What the session itself has set is its own affair.
+    for parameter in SILENCERS {
+        let c_name = CString::new(parameter).expect("no zero byte");
+        // SAFETY: a C string; the server answers null for a parameter it does not have only where it is told to be patient, so that is
+        // asked first.
+        unsafe {
+            if !pg_sys::GetConfigOption(c_name.as_ptr(), true, false).is_null() {
+                let value = pg_sys::GetConfigOptionResetString(c_name.as_ptr());
+                if !value.is_null() {
+                    let value = from_server(CStr::from_ptr(value).to_bytes());
+                    snapshot.guard.server_settings.push((parameter.to_owned(), value));
+                }
+            }
+        }
+    }
 }

@@ -23,6 +23,9 @@ mod oids {
     pub const PG_AUTHID: Oid = 1260;
     pub const PG_AUTH_MEMBERS: Oid = 1261;
     pub const PG_CLASS: Oid = 1259;
+    pub const PG_CONSTRAINT: Oid = 2606;
+    pub const PG_CONSTRAINT_RELID_INDEX: Oid = 2665;
+    pub const PG_CLASS_OID_INDEX: Oid = 2662;
     pub const PG_DATABASE: Oid = 1262;
     pub const PG_DB_ROLE_SETTING: Oid = 2964;
     pub const PG_DEFAULT_ACL: Oid = 826;
@@ -39,6 +42,8 @@ mod oids {
     pub const PG_PROC_OID_INDEX: Oid = 2690;
     pub const PG_SHDEPEND: Oid = 1214;
     pub const PG_SHDEPEND_REFERENCE_INDEX: Oid = 1233;
+    pub const PG_TRIGGER: Oid = 2620;
+    pub const PG_TRIGGER_RELID_INDEX: Oid = 2701;
     pub const PG_TYPE: Oid = 1247;
 }
 
@@ -76,12 +81,14 @@ pub fn for_routines(latest: &Latest, oids: &[Oid]) -> Snapshot {
     snapshot.complete()
 }
 
+pub use guard::impostor;
 pub use planted::read as planted;
-pub use routines::Before;
+pub use routines::{Before, of_extension as routines_of_extension, of_schema as routines_of_schema, quoted_path};
 
 /// Roles, memberships, the database, schemas.
 fn base(latest: &Latest) -> Snapshot {
-    let mut snapshot = Snapshot { version: VERSION, ..Snapshot::default() };
+    let cuts_names = crate::pg::text::is_utf8();
+    let mut snapshot = Snapshot { version: VERSION, cuts_names, ..Snapshot::default() };
     roles::read(latest, &mut snapshot);
     objects::schemas(latest, &mut snapshot);
     snapshot

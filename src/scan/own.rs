@@ -24,7 +24,7 @@ impl Own {
             Report {
                 message: format!("{what} is missing"),
                 detail: String::new(),
-                hint: "DROP EXTENSION dragonfly_guard and CREATE EXTENSION dragonfly_guard install it anew.".into(),
+                hint: "As a superuser, SET dragonfly_guard.mode = off to get on, and install the extension anew.".into(),
             }
             .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
         };
@@ -41,10 +41,21 @@ impl Own {
                 schema = row.oid(namespace);
             }
         });
-        // SAFETY: a C string; 0 where there is no such table.
-        let contract_table = unsafe { pg_sys::get_relname_relid(c"contract".as_ptr(), schema.into()) }.to_u32();
+        // The table that belongs to the extension, and not whatever else may have taken its name.
+        let class = Table::open(oids::PG_CLASS);
+        let (oid, name, kind) = (class.column("oid"), class.column("relname"), class.column("relkind"));
+        let mut contract_table = 0;
+        super::objects::members(latest, extension, &mut |member_class, object| {
+            if member_class == oids::PG_CLASS {
+                class.lookup(latest, oids::PG_CLASS_OID_INDEX, &[(oid, object)], |row| {
+                    if row.char(kind) == b'r' && row.name(name) == "contract" {
+                        contract_table = object;
+                    }
+                });
+            }
+        });
         if contract_table == 0 {
-            missing("table dragonfly_guard.contract");
+            missing("the table of contracts of extension dragonfly_guard");
         }
         Self { extension, schema, contract_table }
     }

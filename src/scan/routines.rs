@@ -3,10 +3,11 @@
 use super::objects::{self, Contents};
 use super::oids;
 use crate::pg::heap::{Column, Latest, Row, Table};
+use crate::pg::text::{self, from_server};
 use dragonfly_core::catalog::{ContentKind, Oid, Routine, RoutineKind, Snapshot};
 use pgrx::pg_sys;
 use std::collections::HashSet;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// The columns of `pg_proc` that the rules need.
 struct Columns {
@@ -48,7 +49,7 @@ impl Columns {
                 _ => RoutineKind::Function,
             },
             security_definer: row.bool(self.security_definer),
-            config: row.texts(self.config),
+            config: split_as_the_server_does(row.texts(self.config)),
             acl: row.acl(self.acl),
             arguments: row.oids(self.arguments),
         }
@@ -97,50 +98,134 @@ fn is_temporary(schema: Oid) -> bool {
 
 /// The names of all argument types, each once.
 fn name_types(snapshot: &mut Snapshot) {
-    for routine in &snapshot.routines {
-        for argument in &routine.arguments {
-            snapshot.types.entry(*argument).or_insert_with(|| {
-                let flags = pg_sys::FORMAT_TYPE_FORCE_QUALIFY | pg_sys::FORMAT_TYPE_ALLOW_INVALID;
-                // SAFETY: gives a C string, "???" where the type is gone.
-                unsafe {
-                    let name = pg_sys::format_type_extended((*argument).into(), -1, flags as pg_sys::bits16);
-                    crate::pg::text::from_server(CStr::from_ptr(name).to_bytes())
-                }
-            });
-        }
+    for argument in snapshot.routines.iter().flat_map(|r| &r.arguments) {
+        snapshot.types.entry(*argument).or_insert_with(|| type_name(*argument));
     }
 }
 
-/// What a routine was before the command that runs now: owner, SECURITY DEFINER, `proconfig`.
+/// Argument types as in an identity.
+pub fn argument_types(oids: &[Oid]) -> String {
+    oids.iter().map(|oid| type_name(*oid)).collect::<Vec<_>>().join(",")
+}
+
+/// A type's name with its schema, whatever the search_path; `???` where the type is gone.
+fn type_name(oid: Oid) -> String {
+    let flags = pg_sys::FORMAT_TYPE_FORCE_QUALIFY | pg_sys::FORMAT_TYPE_ALLOW_INVALID;
+    // SAFETY: gives a C string.
+    unsafe {
+        let name = pg_sys::format_type_extended(oid.into(), -1, flags as pg_sys::bits16);
+        from_server(CStr::from_ptr(name).to_bytes())
+    }
+}
+
+/// What a routine was before the transaction that runs now, as far as its path's verdict depends on it.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct Before {
     pub owner: Oid,
     pub security_definer: bool,
     pub config: Vec<String>,
+    pub schema: Oid,
+    /// The schema's name, which a command may change too.
+    pub schema_name: String,
+    /// The extension it was a member of.
+    pub extension: Option<Oid>,
 }
 
 impl Before {
     /// As the system cache still shows it: a command's own changes reach it only when the command is over. `None` where the
-    /// routine did not exist.
+    /// routine does not exist.
     pub fn now(routine: Oid) -> Option<Self> {
         let table = Table::open(oids::PG_PROC);
         let columns = Columns::of(&table);
-        // SAFETY: the tuple is of pg_proc, used while it is held, and released.
-        unsafe {
+        // SAFETY: the tuple is of pg_proc, used while it is held, and released; the name is null or a C string.
+        let mut before = unsafe {
             let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
             let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(routine));
             if tuple.is_null() {
                 return None;
             }
             let row = Row::from_tuple(tuple, &table);
+            let schema = row.oid(columns.schema);
+            let name = pg_sys::get_namespace_name(schema.into());
             let before = Self {
                 owner: row.oid(columns.owner),
                 security_definer: row.bool(columns.security_definer),
-                config: row.texts(columns.config),
+                config: split_as_the_server_does(row.texts(columns.config)),
+                schema,
+                schema_name: if name.is_null() { String::new() } else { from_server(CStr::from_ptr(name).to_bytes()) },
+                extension: None,
             };
             pg_sys::ReleaseSysCache(tuple);
-            Some(before)
+            before
+        };
+        // Only for a definer can it ever matter.
+        if before.security_definer {
+            before.extension = objects::extension_of_routine(&Latest::take(), routine);
         }
+        Some(before)
+    }
+
+    /// Whether a routine is SECURITY DEFINER, and in no temporary schema, as it is now.
+    pub fn is_definer(routine: Oid) -> bool {
+        Self::now(routine).is_some_and(|now| now.security_definer && !is_temporary(now.schema))
+    }
+}
+
+/// The routines that are members of an extension.
+pub fn of_extension(extension: Oid) -> Vec<Oid> {
+    let mut routines = Vec::new();
+    objects::members(&Latest::take(), extension, &mut |class, object| {
+        if class == oids::PG_PROC {
+            routines.push(object);
+        }
+    });
+    routines
+}
+
+/// The routines in a schema.
+pub fn of_schema(schema: Oid) -> Vec<Oid> {
+    let table = Table::open(oids::PG_DEPEND);
+    let (class, object) = (table.column("classid"), table.column("objid"));
+    let keys = [(table.column("refclassid"), oids::PG_NAMESPACE), (table.column("refobjid"), schema)];
+    let mut routines = Vec::new();
+    table.lookup(&Latest::take(), oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+        if row.oid(class) == oids::PG_PROC {
+            routines.push(row.oid(object));
+        }
+    });
+    routines
+}
+
+/// In a database whose encoding is not UTF-8 the server folds and cuts the names of a path by that encoding's rules, which the core does
+/// not know: there the server splits it, and the value is written again with every name in quotes.
+pub fn split_as_the_server_does(mut config: Vec<String>) -> Vec<String> {
+    if !text::is_utf8() {
+        for item in &mut config {
+            if let Some((key, value)) = item.split_once('=')
+                && key.eq_ignore_ascii_case("search_path")
+            {
+                *item = format!("{key}={}", quoted_path(value));
+            }
+        }
+    }
+    config
+}
+
+/// The same for one value; as it is where it is no list.
+pub fn quoted_path(value: &str) -> String {
+    if text::is_utf8() {
+        return value.to_owned();
+    }
+    let Ok(raw) = CString::new(text::to_server(value)) else { return value.to_owned() };
+    // SAFETY: the server cuts the copy to pieces, and its list points into it.
+    unsafe {
+        let mut list: *mut pg_sys::List = std::ptr::null_mut();
+        if !pg_sys::SplitIdentifierString(pg_sys::pstrdup(raw.as_ptr()), b',' as _, &mut list) {
+            return value.to_owned();
+        }
+        let length = if list.is_null() { 0 } else { (*list).length as usize };
+        let name = |i| from_server(CStr::from_ptr((*(*list).elements.add(i)).ptr_value.cast()).to_bytes());
+        (0..length).map(|i| format!("\"{}\"", name(i).replace('"', "\"\""))).collect::<Vec<_>>().join(", ")
     }
 }

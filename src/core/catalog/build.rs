@@ -1,6 +1,7 @@
 //! Look-ups over a snapshot, made once when it is complete, and the names of its objects.
 
 use super::{Oid, PUBLIC, Policy, Relation, Role, Routine, RoutineKind, Schema, Snapshot};
+use crate::search_path::{SyntaxError, split_identifiers, split_uncut};
 use crate::sql::{printable, quote_ident, safe_ident, safe_qualified, safe_sql};
 
 impl Snapshot {
@@ -33,6 +34,17 @@ impl Snapshot {
                 .then_with(|| a.arguments.iter().map(key).cmp(b.arguments.iter().map(key)))
         });
         self
+    }
+
+    /// The names in a value of search_path, as this server reads it.
+    ///
+    /// # Errors
+    /// Where it is no list of names.
+    pub fn split_path(&self, value: &str) -> Result<Vec<String>, SyntaxError> {
+        match self.cuts_names {
+            true => split_identifiers(value, self.version),
+            false => split_uncut(value, self.version),
+        }
     }
 
     /// The role with this OID.

@@ -274,19 +274,47 @@ pub struct GuardTrigger {
     /// `evtenabled`; `A` is ENABLE ALWAYS.
     pub enabled: u8,
     pub owner: Oid,
-    /// Calls the function that the extension installed for it.
-    pub own_function: bool,
+    /// Calls the function of the extension that is named like its event.
+    pub calls_own_function: bool,
+    /// Has a filter by tag.
+    pub filtered: bool,
     pub extension_member: bool,
 }
 
-/// One of the guard's own functions, as found.
+/// A routine that is a member of the extension, as found.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct GuardFunction {
-    pub identity: String,
+    pub schema: String,
+    pub name: String,
+    /// Argument types as in an identity.
+    pub arguments: String,
     pub owner: Oid,
-    /// Still what the extension installed: same language, library, symbol and body.
-    pub genuine: bool,
+    /// The symbol it calls in the extension's library; `None` for a query of its own.
+    pub symbol: Option<String>,
+    pub strict: bool,
+    pub security_definer: bool,
+    pub config: Vec<String>,
+    pub acl: Option<Acl>,
+}
+
+/// A table or view that is a member of the extension, as found.
+#[derive(Debug, Clone, Default)]
+pub struct GuardRelation {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Its owner.
+    pub owner: Oid,
+    /// Its ACL.
+    pub acl: Option<Acl>,
+    /// Column ACLs that are not null.
+    pub columns: Vec<(String, Acl)>,
+    /// Constraints that the extension made and that are gone.
+    pub lacking: Vec<String>,
+    /// Triggers; the extension makes none.
+    pub triggers: Vec<String>,
 }
 
 /// The guard's own state.
@@ -298,14 +326,20 @@ pub struct Guard {
     pub triggers: Vec<GuardTrigger>,
     /// Routines that are members of the extension.
     pub functions: Vec<GuardFunction>,
-    /// Routines beside those, of the same name in the same schema, that are no members: a call may reach them instead.
-    pub impostors: Vec<String>,
+    /// Name and arguments of routines in schema ops that carry the name of one of those and are no members: a call may reach them instead.
+    pub impostors: Vec<(String, String)>,
+    /// Members that the extension did not make.
+    pub strays: Vec<String>,
     /// The private schema.
     pub schema: Option<Oid>,
-    /// Tables of the private schema: name, owner, ACL.
-    pub tables: Vec<(String, Oid, Option<Acl>)>,
+    /// Tables of the private schema.
+    pub tables: Vec<GuardRelation>,
+    /// The extension's views.
+    pub views: Vec<GuardRelation>,
     /// Settings that can silence the guard, stored for a role or a database.
     pub settings: Vec<RoleSetting>,
+    /// The same as every session gets them from the server: name and value.
+    pub server_settings: Vec<(String, String)>,
     /// Parameter, ACL: who may SET what silences the guard (`pg_parameter_acl`).
     pub parameters: Vec<(String, Acl)>,
 }
@@ -316,6 +350,8 @@ pub struct Guard {
 pub struct Snapshot {
     /// The server's major version, 15 to 18.
     pub version: u32,
+    /// Names in a search_path are still to be cut to 63 bytes; false where the edge had the server split them already.
+    pub cuts_names: bool,
     pub database: Database,
     pub roles: Vec<Role>,
     pub memberships: Vec<Membership>,

@@ -368,7 +368,7 @@ impl Contract {
         let contract: Self = serde_path_to_error::deserialize(&mut json).map_err(|e| {
             let path = match e.path().to_string().as_str() {
                 "." => "$".to_owned(),
-                path => format!("$.{path}"),
+                path => format!("$.{}", crate::sql::printable(path)),
             };
             ContractError { path, message: crate::sql::printable(&e.inner().to_string()).into_owned() }
         })?;

@@ -30,15 +30,14 @@ fn verdict(reasons: &[&Reason]) -> Verdict {
     reasons.iter().map(|r| r.verdict).max().unwrap_or(Verdict::Safe)
 }
 
-/// Whoever could make use of `before` can do by it whatever `after` would let them do. Without a path, the caller chose the whole of
-/// it; and pg_temp first by default is pg_temp first by name.
+/// Whoever could make use of `after` could do the same by `before`. Without a path, the caller chose the whole of it; and pg_temp first by
+/// default is pg_temp first by name.
 fn covers(before: &Reason, after: &Reason) -> bool {
     let temp = |code| matches!(code, ReasonCode::TempNotListed | ReasonCode::TempNotLast);
+    let by_fewer = after.role.is_none() || before.role == after.role || before.role.as_deref() == Some("PUBLIC");
     before.code == ReasonCode::NoPath
-        || (temp(before.code) && temp(after.code))
-        || (before.code == after.code
-            && before.schema == after.schema
-            && (before.role == after.role || before.role.as_deref() == Some("PUBLIC")))
+        || (temp(before.code) && temp(after.code) && by_fewer)
+        || (before.code == after.code && before.schema == after.schema && by_fewer)
 }
 
 #[cfg(test)]

@@ -45,6 +45,14 @@ fn hint(cx: &Context<'_>, routine: &Routine, judgment: &Judgment, tag: &str) -> 
     if let Some(revoke) = schema_cause(cx, judgment) {
         return format!("The cause is the schema, not the routine. To close it: {revoke}");
     }
+    if let Some((extension, _)) =
+        cx.snapshot.routine_extension.get(&routine.oid).and_then(|oid| cx.snapshot.extensions.get(oid))
+    {
+        return format!(
+            "The script of extension \"{}\" makes it. If you trust that extension, name it in the contract under managed.extensions.",
+            printable(extension)
+        );
+    }
     let Some(path) = safe_path(cx, routine, judgment) else {
         return "No search_path makes it safe while others own objects in its schemas: drop those objects, or give the routine \
                 another owner."
@@ -53,7 +61,7 @@ fn hint(cx: &Context<'_>, routine: &Routine, judgment: &Judgment, tag: &str) -> 
     let clause = format!("SET search_path = {}", set_clause(&path));
     if let Some(owner) = better_owner(cx, routine) {
         return format!(
-            "A superuser's routine must not search schemas in which others create. Make it as role \"{}\" with SET search_path = {}, or write {clause}.",
+            "A superuser's routine must not search schemas in which others create. Make it as role \"{}\" with SET search_path = {}, or write {clause}. When restoring a dump, SET dragonfly_guard.mode = warn, and audit afterwards.",
             printable(&owner),
             set_clause(&cx.contract.security_definer.search_path)
         );

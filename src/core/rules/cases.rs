@@ -3,8 +3,8 @@
 use super::{Context, Rule};
 use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, Database, Guard, GuardTrigger, Membership, Oid, Policy, Privileges, Relation, RelationKind, Role, Routine,
-    Schema, Snapshot,
+    Acl, AclItem, Database, Guard, GuardFunction, GuardTrigger, Membership, Oid, Policy, Privileges, Relation, RelationKind,
+    Role, Routine, Schema, Snapshot,
 };
 use crate::contract::{Contract, DEFAULT, granted_to};
 use crate::findings::Finding;
@@ -20,7 +20,7 @@ impl World {
     /// Everything that the contract declares, and nothing else.
     pub fn conforming() -> Self {
         let contract = Contract::from_json(DEFAULT).unwrap();
-        let mut world = Self { contract, snapshot: Snapshot { version: 15, ..Snapshot::default() } };
+        let mut world = Self { contract, snapshot: Snapshot { version: 15, cuts_names: true, ..Snapshot::default() } };
         world.add_role("root");
         world.role("root").superuser = true;
         for declared in world.contract.roles.clone() {
@@ -84,10 +84,23 @@ impl World {
             event: event.into(),
             enabled: b'A',
             owner: root,
-            own_function: true,
+            calls_own_function: true,
+            filtered: false,
             extension_member: true,
         });
-        world.snapshot.guard = Guard { installed: true, triggers: triggers.into(), ..Guard::default() };
+        let functions = super::guard_tampered::FUNCTIONS.map(|(schema, name, arguments, symbol, strict)| GuardFunction {
+            schema: schema.into(),
+            name: name.into(),
+            arguments: arguments.into(),
+            owner: root,
+            symbol: symbol.map(str::to_owned),
+            strict,
+            security_definer: false,
+            config: vec![],
+            acl: Some(vec![]),
+        });
+        world.snapshot.guard =
+            Guard { installed: true, triggers: triggers.into(), functions: functions.into(), ..Guard::default() };
         world
     }
 

@@ -392,15 +392,22 @@ impl<'a> Context<'a> {
     /// to somebody who is not trusted with the structure excuses nothing.
     #[must_use]
     pub fn routine_managed_by(&self, routine: &Routine) -> Option<String> {
-        let schema = self.snapshot.schema_name(routine.schema);
-        let owner = self.snapshot.schema(routine.schema).map(|s| s.owner);
-        if self.contract.manages_schema(schema) && owner.is_some_and(|owner| self.keeps_structure(owner)) {
-            return Some(format!("schema {}", quote_ident(schema)));
-        }
-        self.managing_extension(self.snapshot.routine_extension.get(&routine.oid))
+        let extension = self.snapshot.routine_extension.get(&routine.oid).copied();
+        self.managed_by(self.snapshot.schema_name(routine.schema), routine.schema, extension)
     }
 
-    /// Whether this is the guard's own extension, whose members guard_tampered judges and no other rule.
+    /// The same of something in a schema, which a name that it had before may tell of too, and in an extension.
+    #[must_use]
+    pub fn managed_by(&self, schema_name: &str, schema: Oid, extension: Option<Oid>) -> Option<String> {
+        let owner = self.snapshot.schema(schema).map(|s| s.owner);
+        if self.contract.manages_schema(schema_name) && owner.is_some_and(|owner| self.keeps_structure(owner)) {
+            return Some(format!("schema {}", quote_ident(schema_name)));
+        }
+        self.managing_extension(extension.as_ref())
+    }
+
+    /// Whether this is the guard's own extension, whose members guard_tampered judges and no other rule: what the extension did not make
+    /// is a finding there.
     fn is_own(&self, extension: Option<&Oid>) -> bool {
         extension.is_some_and(|oid| self.snapshot.extensions.get(oid).is_some_and(|(name, _)| name == "dragonfly_guard"))
     }

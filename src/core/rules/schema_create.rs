@@ -77,8 +77,7 @@ fn exposed(cx: &Context<'_>, schema: &str) -> (usize, Vec<String>) {
     let mut count = 0;
     let mut first = Vec::new();
     for routine in cx.snapshot.routines.iter().filter(|r| r.security_definer) {
-        let path =
-            settings(&routine.config).last().and_then(|v| crate::search_path::split_identifiers(v, cx.snapshot.version).ok());
+        let path = settings(&routine.config).last().and_then(|v| cx.snapshot.split_path(v).ok());
         if path.is_some_and(|names| names.iter().any(|n| n == schema)) {
             count += 1;
             if first.len() < 3 {

@@ -1,6 +1,6 @@
 //! The decision procedure: who could put an object of theirs in the way of a SECURITY DEFINER routine?
 
-use super::{settings, split_identifiers};
+use super::settings;
 use crate::access::Access;
 use crate::catalog::{ContentKind, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema, Snapshot};
 use crate::sql::printable;
@@ -138,6 +138,9 @@ impl Reason {
     }
 }
 
+/// How many reasons a message tells: a path may name thousands of schemas.
+const MOST_IN_WORDS: usize = 6;
+
 /// What is to be said about one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgment {
@@ -167,7 +170,11 @@ impl Judgment {
     /// The reasons, in words, as one enumeration.
     #[must_use]
     pub fn in_words(&self) -> String {
-        self.reasons.iter().map(Reason::in_words).collect::<Vec<_>>().join("; ")
+        let mut words: Vec<String> = self.reasons.iter().take(MOST_IN_WORDS).map(Reason::in_words).collect();
+        if let Some(more) = self.reasons.len().checked_sub(MOST_IN_WORDS).filter(|more| *more > 0) {
+            words.push(format!("and {more} more reasons"));
+        }
+        words.join("; ")
     }
 
     /// What somebody who wrote this path most likely meant and did not get: the well-known traps, each explained.
@@ -256,7 +263,7 @@ impl<'a> Judge<'a> {
     }
 
     fn judge(&self, value: &str, owner: Oid) -> Judgment {
-        let Ok(path) = split_identifiers(value, self.snapshot.version) else {
+        let Ok(path) = self.snapshot.split_path(value) else {
             let reason = plain(ReasonCode::Syntax, Verdict::Fragile);
             return Judgment { verdict: Verdict::Fragile, reasons: vec![reason], value: Some(value.to_owned()), path: None };
         };
@@ -400,6 +407,7 @@ mod tests {
         let schema = |oid, name: &str, owner| Schema { oid, name: name.to_owned(), owner, acl: None };
         let mut snapshot = Snapshot {
             version: 15,
+            cuts_names: true,
             database: Database { name: "d".into(), owner: APP, acl: None },
             roles: vec![role(APP, "app_owner", false), role(MALLORY, "mallory", false), role(SUPER, "root", true)],
             schemas: vec![schema(11, "pg_catalog", SUPER), schema(12, "public", PG_DATABASE_OWNER), schema(13, "api", APP)],

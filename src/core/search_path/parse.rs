@@ -17,6 +17,16 @@ pub struct SyntaxError;
 /// # Errors
 /// [`SyntaxError`] where the server's function would return false.
 pub fn split_identifiers(value: &str, version: u32) -> Result<Vec<String>, SyntaxError> {
+    let mut names = split_uncut(value, version)?;
+    names.iter_mut().for_each(truncate);
+    Ok(names)
+}
+
+/// The same with names as long as they are.
+///
+/// # Errors
+/// As [`split_identifiers`].
+pub fn split_uncut(value: &str, version: u32) -> Result<Vec<String>, SyntaxError> {
     let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c') || (c == '\x0b' && version >= 17);
     // The server's string ends at the first zero byte; a catalog cannot hold one.
     let mut rest = value.trim_start_matches(is_space);
@@ -48,7 +58,6 @@ pub fn split_identifiers(value: &str, version: u32) -> Result<Vec<String>, Synta
             name = rest[..end].to_ascii_lowercase();
             rest = &rest[end..];
         }
-        truncate(&mut name);
         names.push(name);
         rest = rest.trim_start_matches(is_space);
         if rest.is_empty() {
