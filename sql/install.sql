@@ -151,7 +151,7 @@ CREATE FUNCTION ops.security_rules()
   RETURNS TABLE (
     rule pg_catalog.text, title pg_catalog.text, area pg_catalog.text, severity pg_catalog.text, guard pg_catalog.text,
     contract_section pg_catalog.text, why pg_catalog.text, mend pg_catalog.text)
-  LANGUAGE c STABLE ROWS 26 AS 'MODULE_PATHNAME', 'ops_security_rules';
+  LANGUAGE c STABLE ROWS 27 AS 'MODULE_PATHNAME', 'ops_security_rules';
 COMMENT ON FUNCTION ops.security_rules() IS
   'The catalogue of rules, with the severity and guard action (block, warn, audit) that the contract in force gives them.';
 

@@ -16,11 +16,12 @@ const WORSE_THAN_INFO: &str = "SELECT concat_ws(' | ', rule, object_type, object
     FROM ops.audit_security(min_severity => 'warning')";
 
 /// One for every rule; required_object_missing and others as violations.sql makes them.
-const VIOLATIONS: [&str; 27] = [
+const VIOLATIONS: [&str; 28] = [
     "role_missing | role | postgres | postgres",
     "role_attributes | role | anon | anon",
     "role_membership | role | helpers | authenticated",
     "required_object_missing | view | ops.v_event_log_recent",
+    "object_ownership | table | ops.reaper_log | service_role",
     "schema_usage | schema | enforcement | authenticated",
     "schema_create | schema | intake | service_role",
     "table_privileges | table | ops.outbox | service_role",
@@ -79,7 +80,7 @@ fn one_violation_of_every_rule_is_found_and_nothing_else() {
     let refused = attempt(&mut client, "SELECT ops.assert_security()").unwrap_err();
     assert_eq!(
         (refused.code.as_str(), refused.message.as_str()),
-        ("P0004", "the database differs from its security contract in 23 ways")
+        ("P0004", "the database differs from its security contract in 24 ways")
     );
     assert!(refused.detail.contains("error role_attributes: Role \"anon\" has the attribute BYPASSRLS"), "{}", refused.detail);
 }
@@ -90,10 +91,13 @@ fn every_fix_runs_and_leaves_only_what_a_person_decides() {
     let mut client = document(&cluster);
     cluster.psql_file("app", "fixtures/violations.sql");
     client.batch_execute("ALTER ROLE postgres_old RENAME TO postgres").unwrap();
-    let fixes = column(&mut client, "SELECT fix FROM ops.audit_security(min_severity => 'warning') WHERE fix IS NOT NULL");
-    assert_eq!(fixes.len(), 23);
-    for fix in fixes {
-        attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}\n{e:?}"));
+    let fixes = "SELECT fix FROM ops.audit_security(min_severity => 'warning') WHERE fix IS NOT NULL";
+    assert_eq!(column(&mut client, fixes).len(), 24);
+    // The worker that gave up a table gets back in the second round what it had as the owner.
+    for _round in 0..2 {
+        for fix in column(&mut client, fixes) {
+            attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}\n{e:?}"));
+        }
     }
     assert_eq!(
         column(&mut client, WORSE_THAN_INFO),

@@ -9,11 +9,12 @@ use crate::pg::heap::{Latest, interrupts};
 use crate::pg::report::{Report, unknown_argument};
 use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::Snapshot;
+use dragonfly_core::catalog::{Routine, Snapshot};
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::findings::Finding;
 use dragonfly_core::rules::{self, Area, Context, RULES, Rule};
-use dragonfly_core::sql::{listed, printable};
+use dragonfly_core::search_path::Verdict;
+use dragonfly_core::sql::listed;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Reads contract and catalog, and gives both to `judge`.
@@ -234,21 +235,29 @@ sql_function!(
     guard_announce => announce
 );
 fn announce(_: Call) -> pg_sys::Datum {
-    let rule = &rules::security_definer_search_path::RULE;
-    let found = findings(&Filter { rules: vec![rule], schemas: None, min_severity: Severity::Error });
-    if !found.is_empty() {
-        let names: Vec<String> = found.iter().take(3).map(|f| printable(&f.object.identity).into_owned()).collect();
-        let message = match found.len() {
-            1 => "1 SECURITY DEFINER routine that is here already has no safe search_path".to_owned(),
-            n => format!("{n} SECURITY DEFINER routines that are here already have no safe search_path"),
+    let names: Vec<String> = with_context(|cx| {
+        let unsafe_path = |r: &&Routine| {
+            cx.routine_managed_by(r).is_none()
+                && rules::security_definer_search_path::judgment(cx, r).is_some_and(|j| j.verdict != Verdict::Safe)
         };
-        let rest = if found.len() > names.len() { " and others" } else { "" };
-        Report {
-            message,
-            detail: format!("{}{rest}. They stay as they are; the guard refuses new ones.", listed(&names)),
-            hint: "SELECT * FROM ops.audit_security() lists everything, with the SQL that mends it.".into(),
-        }
-        .warning(PgSqlErrorCode::ERRCODE_WARNING);
+        cx.snapshot.routines.iter().filter(unsafe_path).map(|r| cx.snapshot.routine_message(r)).collect()
+    });
+    if names.is_empty() {
+        return pg_sys::Datum::null();
     }
+    let message = match names.len() {
+        1 => "1 SECURITY DEFINER routine that is here already has no safe search_path".to_owned(),
+        n => format!("{n} SECURITY DEFINER routines that are here already have no safe search_path"),
+    };
+    let mut shown: Vec<String> = names.iter().take(3).cloned().collect();
+    if names.len() > shown.len() {
+        shown.push(format!("{} others", names.len() - shown.len()));
+    }
+    Report {
+        message,
+        detail: format!("{}. What is here stays as it is; the guard refuses new ones.", listed(&shown)),
+        hint: "SELECT * FROM ops.audit_security() lists everything, with the SQL that mends it.".into(),
+    }
+    .warning(PgSqlErrorCode::ERRCODE_WARNING);
     pg_sys::Datum::null()
 }

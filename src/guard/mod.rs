@@ -99,7 +99,7 @@ fn judge(touched: &HashMap<Oid, Option<Before>>, tag: &str) {
 /// owner now can do no more than its owner could.
 fn compares(cx: &Context<'_>, before: &Before, routine: &Routine) -> bool {
     before.security_definer
-        && cx.managed_by(&before.schema_name, before.schema, before.extension).is_none()
+        && cx.managed_by(&before.schema_name, before.schema, before.extension, before.owner).is_none()
         && cx.access.can_act_as(before.owner, routine.owner)
 }
 

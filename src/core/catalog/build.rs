@@ -142,7 +142,13 @@ impl Snapshot {
     /// The routine as generated SQL names it, after the word ROUTINE (which does for functions and procedures).
     #[must_use]
     pub fn routine_sql(&self, routine: &Routine) -> String {
-        let arguments = self.argument_list(routine);
+        // A procedure's OUT arguments can be left away only where the others are marked (LookupFuncWithArgs).
+        let arguments = match routine.kind {
+            RoutineKind::Procedure if !routine.arguments.is_empty() => {
+                format!("IN {}", self.argument_names(routine).join(", IN "))
+            }
+            _ => self.argument_list(routine),
+        };
         format!("{}({})", safe_qualified(self.schema_name(routine.schema), &routine.name), safe_sql(&arguments))
     }
 
@@ -152,9 +158,12 @@ impl Snapshot {
         printable(&self.routine_identity(routine).replace("pg_catalog.", "")).into_owned()
     }
 
+    fn argument_names(&self, routine: &Routine) -> Vec<&str> {
+        routine.arguments.iter().map(|oid| self.types.get(oid).map_or("-", String::as_str)).collect()
+    }
+
     fn argument_list(&self, routine: &Routine) -> String {
-        let names: Vec<&str> = routine.arguments.iter().map(|oid| self.types.get(oid).map_or("-", String::as_str)).collect();
-        names.join(",")
+        self.argument_names(routine).join(",")
     }
 }
 

@@ -67,6 +67,8 @@ impl Draft {
         if let (Some(owner), Value::Object(evidence)) = (&self.object.managed_by, &mut self.evidence) {
             evidence.insert("managed_by".into(), owner.clone().into());
             severity = Severity::Info;
+            // What the platform brings is the platform's to change.
+            self.fix = None;
         }
         let parts =
             [rule.id, self.object.object_type, &self.object.identity, self.role.as_deref().unwrap_or_default(), &self.key];

@@ -265,7 +265,7 @@ fn views(cx: &Context<'_>, out: &mut Vec<Draft>) {
 }
 
 /// Whether a value of one of these parameters silences the guard, or the triggers it lives by.
-fn silences(parameter: &str, value: &str) -> bool {
+pub(super) fn silences(parameter: &str, value: &str) -> bool {
     let value = value.trim().to_ascii_lowercase();
     match parameter {
         // "local" fires ordinary triggers as "origin" does.

@@ -84,6 +84,35 @@ impl Target<'_> {
             if !privileges.is_empty() {
                 out.push(self.undeclared_draft(cx, &Difference { role: role.oid, privileges }, severity));
             }
+            let grantable = acl.iter().filter(|item| item.grantee == role.oid && role.oid != self.owner);
+            let grantable = grantable.fold(Privileges::NONE, |all, item| all | item.grantable) & mask & declared(role);
+            if !grantable.is_empty() {
+                out.push(self.grant_option_draft(cx, &Difference { role: role.oid, privileges: grantable }));
+            }
+        }
+    }
+
+    /// The finding about a declared privilege that the role may hand on.
+    fn grant_option_draft(&self, cx: &Context<'_>, difference: &Difference) -> Draft {
+        let Difference { role, privileges } = *difference;
+        let name = cx.snapshot.role_name(role);
+        Draft {
+            object: self.object.clone(),
+            role: Some(name.clone()),
+            severity: Severity::Error,
+            key: format!("grant option {privileges}"),
+            detail: format!(
+                "{} may grant {privileges} on {} to others, which the contract does not declare.",
+                who(role, &name),
+                self.name
+            ),
+            evidence: json!({"problem": "grant option", "privileges": privileges.words()}),
+            fix: Some(format!(
+                "REVOKE GRANT OPTION FOR {} ON {} FROM {} CASCADE;",
+                self.columned(privileges),
+                self.sql,
+                cx.snapshot.grantee(role)
+            )),
         }
     }
 
@@ -145,7 +174,12 @@ impl Target<'_> {
             object: self.object.clone(),
             role: Some(name.clone()),
             severity,
-            key: format!("undeclared {privileges}{}", self.column.map(|c| format!(" ({c})")).unwrap_or_default()),
+            // There may be a role whose name is "PUBLIC".
+            key: format!(
+                "undeclared {privileges}{}{}",
+                if role == PUBLIC { " to all" } else { "" },
+                self.column.map(|c| format!(" ({c})")).unwrap_or_default()
+            ),
             detail: format!(
                 "{} has {privileges} on {}{how}, which the contract does not declare.",
                 who(role, &name),
@@ -202,7 +236,10 @@ impl Target<'_> {
         let how = if through.is_empty() {
             String::new()
         } else {
-            let names: Vec<String> = through.iter().map(|n| format!("\"{}\"", printable(n))).collect();
+            let mut names: Vec<String> = through.iter().take(5).map(|n| format!("\"{}\"", printable(n))).collect();
+            if through.len() > names.len() {
+                names.push(format!("{} others", through.len() - names.len()));
+            }
             format!(" through membership in {}", crate::sql::listed(&names))
         };
         (how, through)
@@ -228,7 +265,7 @@ impl Target<'_> {
         let mut statements = Vec::new();
         for item in self.items(cx, difference) {
             let statement = if item.grantee == difference.role {
-                self.revoke_item(cx, &item, difference.privileges)
+                self.revoke_item(cx, &item, difference.privileges)?
             } else {
                 end_membership(cx, difference.role, cx.access.first_step(difference.role, item.grantee)?)?
             };
@@ -239,24 +276,34 @@ impl Target<'_> {
         (!statements.is_empty()).then(|| statements.join("\n"))
     }
 
-    /// REVOKE acts for the owner of the object; what another role granted, only that role can take back.
-    fn revoke_item(&self, cx: &Context<'_>, item: &AclItem, privileges: Privileges) -> String {
-        let words: Vec<String> = (item.privileges & privileges)
-            .words()
-            .iter()
-            .map(|word| match self.column {
-                Some(column) => format!("{word} ({})", safe_ident(column)),
-                None => (*word).to_owned(),
-            })
-            .collect();
-        let cascade = if item.grantable.intersects(privileges) { " CASCADE" } else { "" };
-        let revoke =
-            format!("REVOKE {} ON {} FROM {}{cascade};", words.join(", "), self.sql, cx.snapshot.grantee(item.grantee));
+    /// REVOKE acts for the owner of the object. What somebody else granted goes with the right to grant it, which that somebody got, in
+    /// one step or more, from the owner. `None` where no chain leads there: the catalog is not as GRANT would have made it.
+    fn revoke_item(&self, cx: &Context<'_>, item: &AclItem, privileges: Privileges) -> Option<String> {
+        let words = self.columned(item.privileges & privileges);
         if item.grantor == self.owner {
-            revoke
-        } else {
-            format!("SET ROLE {};\n{revoke}\nRESET ROLE;", cx.snapshot.grantee(item.grantor))
+            let cascade = if item.grantable.intersects(privileges) { " CASCADE" } else { "" };
+            return Some(format!("REVOKE {words} ON {} FROM {}{cascade};", self.sql, cx.snapshot.grantee(item.grantee)));
         }
+        let acl = self.acl();
+        let mut grantor = item.grantor;
+        for _ in 0..acl.len() {
+            let option = acl.iter().find(|i| i.grantee == grantor && i.grantable.intersects(item.privileges & privileges))?;
+            if option.grantor == self.owner {
+                let from = cx.snapshot.grantee(grantor);
+                return Some(format!("REVOKE GRANT OPTION FOR {words} ON {} FROM {from} CASCADE;", self.sql));
+            }
+            grantor = option.grantor;
+        }
+        None
+    }
+
+    /// `SELECT, UPDATE`, or `SELECT (a), UPDATE (a)` of a column.
+    fn columned(&self, privileges: Privileges) -> String {
+        let word = |word: &&str| match self.column {
+            Some(column) => format!("{word} ({})", safe_ident(column)),
+            None => (*word).to_owned(),
+        };
+        privileges.words().iter().map(word).collect::<Vec<_>>().join(", ")
     }
 }
 

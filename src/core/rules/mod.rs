@@ -11,6 +11,7 @@ mod default_privileges;
 mod direct_write;
 pub mod guard_tampered;
 mod materialized_view_readable;
+mod object_ownership;
 pub mod overview;
 mod policies;
 mod policy_without_rls;
@@ -47,11 +48,12 @@ use std::fmt;
 
 /// Every rule, in the order of the contract's sections: what is declared must exist, then roles, schemas, objects, routines, rows, and
 /// at the end the guard itself.
-pub static RULES: [&Rule; 26] = [
+pub static RULES: [&Rule; 27] = [
     &role_missing::RULE,
     &role_attributes::RULE,
     &role_membership::RULE,
     &required_object_missing::RULE,
+    &object_ownership::RULE,
     &schema_usage::RULE,
     &schema_create::RULE,
     &table_privileges::RULE,
@@ -256,6 +258,22 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// The database as something that carries an ACL.
+    fn database_target(&self) -> Target<'a> {
+        let database = &self.snapshot.database;
+        let sql = safe_ident(&database.name);
+        let identity = quote_ident(&database.name).into_owned();
+        Target {
+            owner: database.owner,
+            acl: database.acl.as_ref(),
+            kind: ObjectKind::Database,
+            sql: format!("DATABASE {sql}"),
+            name: format!("database {sql}"),
+            object: Object { object_type: "database", schema: None, identity, managed_by: None },
+            column: None,
+        }
+    }
+
     /// Governed schemas that exist, with their declaration, in order of name.
     fn schemas(&self) -> impl Iterator<Item = (&'a Schema, &'a SchemaDecl)> + '_ {
         self.snapshot.schemas.iter().filter_map(|schema| self.governed(schema.oid).map(|declared| (schema, declared)))
@@ -373,7 +391,7 @@ impl<'a> Context<'a> {
             object_type: relation.kind.object_type(),
             schema: Some(self.snapshot.schema_name(relation.schema).to_owned()),
             identity: self.snapshot.relation_identity(relation),
-            managed_by: self.managing_extension(self.snapshot.relation_extension.get(&relation.oid)),
+            managed_by: self.bringing_extension(self.snapshot.relation_extension.get(&relation.oid), relation.owner),
         }
     }
 
@@ -384,7 +402,10 @@ impl<'a> Context<'a> {
             object_type: routine.object_type(),
             schema: Some(self.snapshot.schema_name(routine.schema).to_owned()),
             identity: self.snapshot.routine_identity(routine),
-            managed_by: self.routine_managed_by(routine),
+            managed_by: self.routine_managed_by(routine).or_else(|| {
+                let extension = self.snapshot.routine_extension.get(&routine.oid);
+                self.bringing_extension(extension, routine.owner).filter(|_| !routine.security_definer)
+            }),
         }
     }
 
@@ -393,17 +414,19 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn routine_managed_by(&self, routine: &Routine) -> Option<String> {
         let extension = self.snapshot.routine_extension.get(&routine.oid).copied();
-        self.managed_by(self.snapshot.schema_name(routine.schema), routine.schema, extension)
+        self.managed_by(self.snapshot.schema_name(routine.schema), routine.schema, extension, routine.owner)
     }
 
     /// The same of something in a schema, which a name that it had before may tell of too, and in an extension.
     #[must_use]
-    pub fn managed_by(&self, schema_name: &str, schema: Oid, extension: Option<Oid>) -> Option<String> {
-        let owner = self.snapshot.schema(schema).map(|s| s.owner);
-        if self.contract.manages_schema(schema_name) && owner.is_some_and(|owner| self.keeps_structure(owner)) {
+    pub fn managed_by(&self, schema_name: &str, schema: Oid, extension: Option<Oid>, owner: Oid) -> Option<String> {
+        let schema_owner = self.snapshot.schema(schema).map(|s| s.owner);
+        if self.contract.manages_schema(schema_name) && schema_owner.is_some_and(|owner| self.keeps_structure(owner)) {
             return Some(format!("schema {}", quote_ident(schema_name)));
         }
-        self.managing_extension(extension.as_ref())
+        let declared = |name: &String| name == "dragonfly_guard" || self.contract.managed.extensions.contains(name);
+        let (name, _) = self.snapshot.extensions.get(&extension?).filter(|(name, _)| declared(name))?;
+        self.bringing_extension(extension.as_ref(), owner).map(|_| format!("extension {}", quote_ident(name)))
     }
 
     /// Whether this is the guard's own extension, whose members guard_tampered judges and no other rule: what the extension did not make
@@ -412,10 +435,12 @@ impl<'a> Context<'a> {
         extension.is_some_and(|oid| self.snapshot.extensions.get(oid).is_some_and(|(name, _)| name == "dragonfly_guard"))
     }
 
-    fn managing_extension(&self, extension: Option<&Oid>) -> Option<String> {
-        let (name, owner) = self.snapshot.extensions.get(extension?)?;
-        let declared = name == "dragonfly_guard" || self.contract.managed.extensions.contains(name);
-        (declared && self.keeps_structure(*owner)).then(|| format!("extension {}", quote_ident(name)))
+    /// The extension that has brought an object along, where extension and object both belong to roles that are trusted with the
+    /// structure: what somebody else owns was added to it.
+    fn bringing_extension(&self, extension: Option<&Oid>, owner: Oid) -> Option<String> {
+        let (name, extension_owner) = self.snapshot.extensions.get(extension?)?;
+        (self.keeps_structure(*extension_owner) && self.keeps_structure(owner))
+            .then(|| format!("extension {}", quote_ident(name)))
     }
 
     /// Whether a role is trusted with the structure: superusers, and the roles that the contract makes owners or trusts.

@@ -177,14 +177,12 @@ pub struct Coverage {
 #[must_use]
 pub fn rls_coverage(cx: &Context<'_>) -> Vec<Coverage> {
     let troubled = troubled(cx, &[Area::Rls]);
-    // A finding about a policy names the policy "on" its table.
-    let tables: HashSet<&str> = troubled
-        .iter()
-        .map(|f| match f.object.object_type {
-            "policy" => f.object.identity.rsplit(" on ").next().unwrap_or_default(),
-            _ => f.object.identity.as_str(),
-        })
-        .collect();
+    let objects: HashSet<&str> = troubled.iter().map(|f| f.object.identity.as_str()).collect();
+    let in_trouble = |relation: &Relation| {
+        let policies = cx.snapshot.policies_of(relation.oid).iter();
+        objects.contains(cx.snapshot.relation_identity(relation).as_str())
+            || policies.clone().any(|p| objects.contains(cx.snapshot.policy_identity(p, relation).as_str()))
+    };
     let mut rows: Vec<Coverage> = cx
         .relations()
         .filter(|(r, _)| r.kind.has_row_security())
@@ -199,7 +197,7 @@ pub fn rls_coverage(cx: &Context<'_>) -> Vec<Coverage> {
                 force_row_security: Some(relation.force_row_security),
                 policies_declared: json!(table.map(|t| &t.policies).cloned().unwrap_or_default()),
                 policies: policies(cx, relation),
-                conforms: !tables.contains(cx.snapshot.relation_identity(relation).as_str()),
+                conforms: !in_trouble(relation),
             }
         })
         .collect();

@@ -66,7 +66,7 @@ fn fix(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDe
     let others: Vec<String> = policy
         .roles
         .iter()
-        .filter(|r| **r != PUBLIC && !cx.clients.iter().any(|c| cx.access.has_privileges_of(c.oid, **r)))
+        .filter(|r| cx.snapshot.role(**r).is_some() && !cx.clients.iter().any(|c| cx.access.has_privileges_of(c.oid, **r)))
         .map(|r| cx.snapshot.grantee(*r))
         .collect();
     let workers = cx.workers.iter().filter(|_| serves_all).map(|w| safe_ident(&w.name).into_owned());

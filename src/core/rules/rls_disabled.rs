@@ -30,18 +30,22 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             key: String::new(),
             detail: format!("Row level security is off on table {sql}, {why}."),
             evidence: json!({"row_security": false}),
-            fix: Some(format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;")),
+            fix: relation.kind.has_row_security().then(|| format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;")),
         });
     }
 }
 
 /// Why it should be on, where it should and is not: the contract demands it, or a client can reach the table.
 pub(super) fn reason(cx: &Context<'_>, relation: &Relation, schema: &SchemaDecl) -> Option<(Severity, String)> {
-    if relation.row_security || !relation.kind.has_row_security() {
+    if relation.row_security {
         return None;
     }
     if cx.contract.table(&schema.name, &relation.name).is_some_and(|t| t.row_security) {
-        return Some((Severity::Error, "for which the contract demands it".to_owned()));
+        let never = if relation.kind.has_row_security() { "" } else { ", and which can have none" };
+        return Some((Severity::Error, format!("for which the contract demands it{never}")));
+    }
+    if !relation.kind.has_row_security() {
+        return None;
     }
     let client = cx.reached_by(relation)?;
     Some((Severity::Warning, format!("which role \"{}\" can reach", printable(&client.name))))

@@ -11,7 +11,7 @@ use serde_json::json;
 
 pub(super) static RULE: Rule = Rule {
     id: "role_membership",
-    title: "A client or worker role is a member of a stronger role",
+    title: "A client or worker role is a member of another role",
     area: Area::Roles,
     severity: Severity::Error,
     guard: GuardAction::Block,
@@ -33,8 +33,14 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             .collect();
         reached.sort_by(|a, b| a.name.cmp(&b.name));
         for role in reached {
-            let Some(strength) = strength(cx, member, role) else { continue };
             let step = cx.access.first_step(member.oid, role.oid).unwrap_or(role.oid);
+            let (severity, strength) = match strength(cx, member, role) {
+                Some(strength) => (Severity::Error, strength),
+                None if step == role.oid => {
+                    (Severity::Warning, "and may do what that role may, which the contract does not declare")
+                }
+                None => continue,
+            };
             let by = match step == role.oid {
                 true => String::new(),
                 false => format!(" by way of \"{}\"", printable(&cx.snapshot.role_name(step))),
@@ -42,7 +48,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             out.push(Draft {
                 object: Context::role_object(&role.name),
                 role: Some(member.name.clone()),
-                severity: Severity::Error,
+                severity,
                 key: String::new(),
                 detail: format!(
                     "Role \"{}\" is a member of \"{}\"{by}, {strength}.",
@@ -61,6 +67,7 @@ fn strength(cx: &Context<'_>, member: &Role, role: &Role) -> Option<&'static str
     let kind = |name: &str| cx.contract.roles.iter().find(|r| r.name == name).map(|r| r.kind);
     match kind(&role.name) {
         Some(RoleKind::Owner) => return Some("which owns the structure"),
+        Some(RoleKind::Client) => return Some("another client role"),
         Some(RoleKind::Worker) if kind(&member.name) == Some(RoleKind::Client) => return Some("a worker role"),
         _ => {}
     }
@@ -88,11 +95,14 @@ mod tests {
         let mut world = World::conforming();
         world.add_role("helpers");
         world.grant_role("helpers", "anon");
-        assert_eq!(world.found(&RULE), [""; 0]);
+        let helpers = "warning role helpers anon: Role \"anon\" is a member of \"helpers\", and may do what that role may, which the \
+                       contract does not declare. => REVOKE helpers FROM anon;";
+        assert_eq!(world.found(&RULE), [helpers]);
         world.grant_role("service_role", "helpers");
         assert_eq!(
             world.found(&RULE),
             [
+                helpers,
                 "error role service_role anon: Role \"anon\" is a member of \"service_role\" by way of \"helpers\", a worker role. \
               => REVOKE helpers FROM anon;"
             ]

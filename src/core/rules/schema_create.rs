@@ -11,7 +11,7 @@ use serde_json::json;
 
 pub(super) static RULE: Rule = Rule {
     id: "schema_create",
-    title: "Somebody who is not trusted can create objects in a governed schema",
+    title: "Somebody who is not trusted can create objects in a governed schema, or schemas",
     area: Area::Grants,
     severity: Severity::Error,
     guard: GuardAction::Block,
@@ -23,6 +23,9 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    // Whoever can make schemas can make the one that some path names and that is not there.
+    let none = |_: &crate::catalog::Role| Privileges::NONE;
+    cx.database_target().report_undeclared(cx, &cx.subject_list(), &none, Privileges::CREATE, Severity::Error, out);
     for (schema, _) in cx.schemas() {
         let target = cx.schema_target(schema);
         let mut drafts: Vec<Draft> = creators(cx, schema)
@@ -92,7 +95,7 @@ fn exposed(cx: &Context<'_>, schema: &str) -> (usize, Vec<String>) {
 mod tests {
     use super::super::cases::World;
     use super::RULE;
-    use crate::catalog::{PUBLIC, Privileges};
+    use crate::catalog::{AclItem, PUBLIC, Privileges};
 
     #[test]
     fn only_the_owners_of_the_structure_create() {
@@ -101,12 +104,17 @@ mod tests {
         world.add_role("tenant");
         let tenant = world.role("tenant").oid;
         let worker = world.role("service_role").oid;
+        let grantor = world.snapshot.database.owner;
+        let item = AclItem { grantee: worker, grantor, privileges: Privileges::CREATE, grantable: Privileges::NONE };
+        world.snapshot.database.acl = Some(vec![item]);
         world.grant_schema("public", PUBLIC, Privileges::CREATE);
         world.grant_schema("enforcement", tenant, Privileges::CREATE);
         world.grant_schema("enforcement", worker, Privileges::CREATE);
         assert_eq!(
             world.found(&RULE),
             [
+                "error database app service_role: Role \"service_role\" has CREATE on database app, which the contract does not \
+                 declare. => REVOKE CREATE ON DATABASE app FROM service_role;",
                 "error schema enforcement service_role: Role \"service_role\" has CREATE on schema enforcement, which the contract \
                  does not declare. => REVOKE CREATE ON SCHEMA enforcement FROM service_role;",
                 "error schema enforcement tenant: Role \"tenant\" has CREATE on schema enforcement, which the contract does not \

@@ -40,6 +40,12 @@ fn draft(cx: &Context<'_>, routine: &Routine) -> Option<Draft> {
         if judgment.is_canonical(&policy.search_path) || cx.routine_managed_by(routine).is_some() {
             return None;
         }
+        // Where the contract's path would be unsafe for this owner, another safe one is as good as it gets.
+        if policy.accept == Accept::Safe
+            && cx.judge.path(&set_clause(&policy.search_path), routine.owner).verdict != Verdict::Safe
+        {
+            return None;
+        }
         let severity = if policy.accept == Accept::Canonical { Severity::Error } else { Severity::Warning };
         (severity, format!("{subject} has a safe search_path that is not the contract's: {}.", set_clause(&policy.search_path)))
     } else if accepts_empty(cx, &judgment) {

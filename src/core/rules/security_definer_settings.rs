@@ -1,5 +1,6 @@
 //! A SECURITY DEFINER routine carries a setting that switches off protection while it runs.
 
+use super::guard_tampered::silences;
 use super::{Area, Context, Rule};
 use crate::contract::{GuardAction, Severity};
 use crate::findings::Draft;
@@ -27,7 +28,13 @@ const SUSPECT: [&str; 6] =
 /// The suspect settings of a `proconfig`: name and value.
 pub fn suspect(config: &[String]) -> impl Iterator<Item = (&'static str, &str)> {
     config.iter().filter_map(|item| item.split_once('=')).filter_map(|(name, value)| {
-        SUSPECT.into_iter().find(|suspect| suspect.eq_ignore_ascii_case(name)).map(|name| (name, value))
+        let name = SUSPECT.into_iter().find(|suspect| suspect.eq_ignore_ascii_case(name))?;
+        let harmless = match name {
+            "row_security" => matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1"),
+            "role" | "session_authorization" => false,
+            parameter => !silences(parameter, value),
+        };
+        (!harmless).then_some((name, value))
     })
 }
 

@@ -1,0 +1,86 @@
+//! A client or worker owns something in a governed schema, or somebody who is not trusted with the structure owns the schema.
+
+use super::holdings::Target;
+use super::{Area, Context, Rule};
+use crate::catalog::{Oid, PG_DATABASE_OWNER, RoutineKind};
+use crate::contract::{GuardAction, RoleKind, Severity};
+use crate::findings::Draft;
+use crate::sql::{printable, safe_ident};
+use serde_json::json;
+
+pub(super) static RULE: Rule = Rule {
+    id: "object_ownership",
+    title: "A governed object belongs to a role that should not own it",
+    area: Area::Objects,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    section: "2",
+    why: "An owner can do everything with its object, grant itself what was revoked, switch off row security, and replace a routine's \
+          body: no grant and no policy binds it.",
+    mend: "Give the object to the role that runs migrations.",
+    judge,
+};
+
+fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for (schema, _) in cx.schemas() {
+        let owner = if schema.owner == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { schema.owner };
+        let target = cx.schema_target(schema);
+        if cx.is_subject(owner) {
+            out.push(draft(cx, &target, owner, Severity::Error, "SCHEMA"));
+        } else if !cx.keeps_structure(owner) && owner != cx.snapshot.database.owner {
+            out.push(draft(cx, &target, owner, Severity::Warning, "SCHEMA"));
+        }
+    }
+    for (relation, _) in cx.relations().filter(|(r, _)| cx.is_subject(r.owner) && r.owned_by.is_none()) {
+        let kind = relation.kind.object_type().to_uppercase();
+        out.push(draft(cx, &cx.relation_target(relation), relation.owner, Severity::Error, &kind));
+    }
+    for (routine, _) in cx.routines().filter(|(r, _)| cx.is_subject(r.owner)) {
+        let kind = if routine.kind == RoutineKind::Aggregate { "AGGREGATE" } else { "ROUTINE" };
+        out.push(draft(cx, &cx.routine_target(routine), routine.owner, Severity::Error, kind));
+    }
+}
+
+fn draft(cx: &Context<'_>, target: &Target<'_>, owner: Oid, severity: Severity, kind: &str) -> Draft {
+    let name = cx.snapshot.role_name(owner);
+    // After the word that GRANT wants stands the object's name.
+    let object = target.sql.split_once(' ').map_or(target.sql.as_str(), |(_, object)| object);
+    let keeper = cx.contract.roles_of(RoleKind::Owner).find(|role| cx.snapshot.role_named(role).is_some());
+    Draft {
+        object: target.object.clone(),
+        role: Some(name.clone()),
+        severity,
+        key: String::new(),
+        detail: format!("{}{} belongs to role \"{}\".", target.name[..1].to_uppercase(), &target.name[1..], printable(&name)),
+        evidence: json!({"owner": name}),
+        fix: keeper.map(|keeper| format!("ALTER {kind} {object} OWNER TO {};", safe_ident(keeper))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::World;
+    use super::RULE;
+
+    #[test]
+    fn clients_and_workers_own_nothing() {
+        let mut world = World::conforming();
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.add_role("mallory");
+        let (anon, worker, mallory) = (world.role("anon").oid, world.role("service_role").oid, world.role("mallory").oid);
+        world.relation("public.judgments").owner = worker;
+        world.routine("get_ceo_metrics").owner = anon;
+        world.schema("enforcement").owner = mallory;
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error function api.get_ceo_metrics() anon: Function api.get_ceo_metrics() belongs to role \"anon\". \
+                 => ALTER ROUTINE api.get_ceo_metrics() OWNER TO postgres;",
+                "warning schema enforcement mallory: Schema enforcement belongs to role \"mallory\". \
+                 => ALTER SCHEMA enforcement OWNER TO postgres;",
+                "error table public.judgments service_role: Table public.judgments belongs to role \"service_role\". \
+                 => ALTER TABLE public.judgments OWNER TO postgres;"
+            ]
+        );
+    }
+}
