@@ -37,7 +37,7 @@ fn succeeded(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A client program with the guard told to warn, as docs/restore.md says.
+/// A client program with the guard told to warn, as docs/guard.md says.
 fn restoring(cluster: &Cluster, name: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(program(name))
         .args(arguments)

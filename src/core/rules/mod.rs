@@ -484,6 +484,33 @@ mod tests {
         }
     }
 
+    /// `docs/rules.md` is made from the rules: `UPDATE_DOCS=1 cargo test -p dragonfly_core` writes it anew.
+    #[test]
+    fn the_page_about_the_rules_is_made_from_them() {
+        let mut page = String::from(
+            "# The rules\n\nSeverity and guard action are those of the shipped contract. Today the guard acts on\n\
+             security_definer_search_path and security_definer_settings; the others are found by the audit.\n",
+        );
+        for rule in RULES {
+            page += &format!(
+                "\n## {}\n\n{}. Area {}, severity {}, guard {}, contract section {}.\n\n{}\n\n*Mend:* {}\n",
+                rule.id,
+                rule.title,
+                rule.area.word(),
+                rule.severity.word(),
+                rule.guard.word(),
+                rule.section,
+                rule.why,
+                rule.mend
+            );
+        }
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rules.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(file, &page).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(file).unwrap(), page, "run it with UPDATE_DOCS=1");
+    }
+
     #[test]
     fn the_shipped_contract_names_every_rule_with_the_rules_own_defaults() {
         let contract = Contract::from_json(crate::contract::DEFAULT).unwrap();
