@@ -94,9 +94,12 @@ fn is_built_in_equality(operator: pg_sys::Oid) -> bool {
 }
 
 /// # Safety
-/// `list` is null or a list of nodes.
+/// `list` is null or a list of nodes, and outlives the iterator.
 unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys::Node> {
-    // SAFETY: as the caller promises; cells are read within the length.
+    // SAFETY: as the caller promises.
     let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
-    (0..length as usize).map(move |i| unsafe { (*(*list).elements.add(i)).ptr_value.cast() })
+    (0..length as usize).map(move |i| {
+        // SAFETY: as the caller promises; the cell is within the length.
+        unsafe { (*(*list).elements.add(i)).ptr_value.cast() }
+    })
 }

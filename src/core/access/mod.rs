@@ -22,13 +22,16 @@ const PG_READ_ALL_DATA: &str = "pg_read_all_data";
 const PG_WRITE_ALL_DATA: &str = "pg_write_all_data";
 const PG_MAINTAIN: &str = "pg_maintain";
 
+/// The roles that a role reaches, itself included.
+type Closure = Rc<HashSet<Oid>>;
+
 /// Answers about access in one snapshot; remembers the membership closures it has worked out.
 #[derive(Debug)]
 pub struct Access<'a> {
     snapshot: &'a Snapshot,
     /// member -> indexes into the edges.
     edges_of: HashMap<Oid, Vec<Edge>>,
-    closures: RefCell<HashMap<(Oid, Follow), Rc<HashSet<Oid>>>>,
+    closures: RefCell<HashMap<(Oid, Follow), Closure>>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -40,7 +40,7 @@ impl World {
             let acl = world.acl(&table.schema, |role| granted_to(&table.grants, role));
             let mut relation = world.new_relation(&table.schema, &table.name, RelationKind::Table, acl);
             (relation.row_security, relation.force_row_security) = (table.row_security, true);
-            for (role, _) in &table.policies {
+            for role in table.policies.keys() {
                 for command in table.policy_commands(role) {
                     let roles = vec![world.role(role).oid];
                     world.snapshot.policies.push(Policy {
