@@ -319,9 +319,74 @@ fn nested_commands_do_not_hide_the_outer_one() {
     // A migration of a thousand functions in one transaction takes no longer for each than a single one.
     passes(
         &mut client,
-        &["DO $$ BEGIN FOR i IN 1..2000 LOOP BEGIN EXECUTE format('CREATE FUNCTION api.m%s() RETURNS int LANGUAGE sql SECURITY DEFINER
+        &["DO $$ BEGIN FOR i IN 1..5000 LOOP BEGIN EXECUTE format('CREATE FUNCTION api.m%s() RETURNS int LANGUAGE sql SECURITY DEFINER
              SET search_path = pg_catalog, pg_temp AS ''SELECT 1''', i); EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$"],
     );
+}
+
+#[test]
+fn a_grant_for_a_moment_excuses_nothing() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, "staged");
+    passes(&mut client, &["GRANT CREATE ON SCHEMA api TO PUBLIC"]);
+    refusal(&mut client, "ALTER FUNCTION api.good() SET search_path = nope, pg_temp");
+    passes(&mut client, &["REVOKE TEMP ON DATABASE staged FROM PUBLIC"]);
+    refusal(&mut client, "ALTER FUNCTION api.good() SET search_path = pg_catalog");
+    // A path of a hundred thousand names is judged, and judged again, in a moment.
+    let path: Vec<String> = (0..100_000).map(|i| format!("n{i}")).collect();
+    client.execute("SELECT set_config('search_path', $1, false)", &[&path.join(", ")]).unwrap();
+    passes(
+        &mut client,
+        &[
+            "SET dragonfly_guard.mode = off; ALTER FUNCTION api.good() SET search_path FROM CURRENT; RESET dragonfly_guard.mode",
+            "SET search_path = public; SET statement_timeout = '3s'; ALTER FUNCTION api.good() COST 7; RESET statement_timeout",
+        ],
+    );
+}
+
+#[test]
+fn two_sessions_do_not_pass_one_by_one() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, "turns");
+    provide_extension(
+        "pg_cron",
+        "default_version = '1'\nrelocatable = true\n",
+        "1",
+        "CREATE FUNCTION cron_f() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+    );
+    let safe = "RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'";
+    passes(
+        &mut client,
+        &[
+            &format!("CREATE SCHEMA auth; CREATE FUNCTION auth.s() {safe}; CREATE FUNCTION api.k() {safe}"),
+            "CREATE EXTENSION pg_cron SCHEMA api; ALTER EXTENSION pg_cron ADD FUNCTION api.k(); ALTER FUNCTION api.k() OWNER TO root_su",
+        ],
+    );
+    for (first, second) in [
+        ("ALTER EXTENSION pg_cron DROP FUNCTION api.k()", "ALTER FUNCTION api.k() RESET ALL"),
+        ("ALTER SCHEMA auth RENAME TO app", "ALTER FUNCTION auth.s() RESET ALL"),
+    ] {
+        let mut one = cluster.connect("turns", dragonfly_tests::SUPERUSER);
+        passes(&mut one, &["BEGIN", first]);
+        let mut other = cluster.connect("turns", dragonfly_tests::SUPERUSER);
+        let waiting = std::thread::spawn(move || attempt(&mut other, second));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(!waiting.is_finished(), "{second} does not wait");
+        passes(&mut one, &["COMMIT"]);
+        assert_eq!(waiting.join().unwrap().unwrap_err().code, "42P13", "{second}");
+    }
+    // What somebody mends while a transaction is open stays mended.
+    client.batch_execute("ALTER ROLE app_owner LOGIN").unwrap();
+    let mut owner = cluster.connect("turns", "app_owner");
+    passes(&mut owner, &["BEGIN", "ALTER SCHEMA api OWNER TO app_owner"]);
+    // The lock is the first one's until it ends; the guard's own mode lets an administrator past it.
+    passes(
+        &mut client,
+        &[
+            "SET dragonfly_guard.mode = off; ALTER FUNCTION api.old() SET search_path = pg_catalog, pg_temp; RESET dragonfly_guard.mode",
+        ],
+    );
+    refusal(&mut owner, "ALTER FUNCTION api.old() RESET ALL");
 }
 
 #[test]
@@ -333,6 +398,12 @@ fn an_excuse_ends_where_it_came_from() {
     passes(&mut client, &[&format!("CREATE SCHEMA auth; CREATE FUNCTION auth.f() {definer}")]);
     refusal(&mut client, "ALTER FUNCTION auth.f() SET SCHEMA api");
     refusal(&mut client, "ALTER SCHEMA auth RENAME TO app");
+    refusal(&mut client, "ALTER SCHEMA auth OWNER TO mallory");
+    // Nor does a temporary schema excuse what is in it under another name.
+    passes(&mut client, &[&format!("CREATE FUNCTION pg_temp.tf() {definer}")]);
+    let own: String =
+        client.query_one("SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()", &[]).unwrap().get(0);
+    refusal(&mut client, &format!("ALTER SCHEMA {own} RENAME TO laundered"));
     // So does a managed extension.
     provide_extension(
         "pgjwt",

@@ -400,6 +400,18 @@ fn a_name_is_never_an_error() {
             client.batch_execute("DO $$ BEGIN EXECUTE 'CREATE SCHEMA \"q' || chr(233) || '\"'; EXECUTE 'CREATE ROLE \"r' || chr(233) || '\"'; END $$").unwrap();
         }
         client.batch_execute("SELECT * FROM ops.audit_security()").unwrap_or_else(|e| panic!("{encoding}: {e:?}"));
+        if *encoding == "SQL_ASCII" {
+            // A byte that is no text, and four characters that look like a way to write it: two names.
+            client
+                .batch_execute(
+                    "CREATE ROLE tenant; CREATE ROLE mallory;
+                     DO $$ BEGIN EXECUTE 'CREATE SCHEMA \"' || chr(233) || '\" AUTHORIZATION tenant'; END $$;
+                     CREATE SCHEMA \"\\xE9\" AUTHORIZATION mallory",
+                )
+                .unwrap();
+            let verdict = "SELECT reasons[1] FROM ops.judge_search_path('\"' || chr(233) || '\", pg_temp', 'mallory')";
+            assert_eq!(column(&mut client, verdict), ["WRITABLE:\\u10FFE9:tenant"]);
+        }
         attempt(&mut client, "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'")
             .unwrap_or_else(|e| panic!("{encoding}: {e:?}"));
     }

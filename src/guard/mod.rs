@@ -77,8 +77,11 @@ fn judge(touched: &HashMap<Oid, Option<Before>>, tag: &str) {
     if definers.is_empty() {
         return;
     }
+    // One transaction at a time, and each with what the one before it has committed: else two could pass one by one and together
+    // leave what neither would have been allowed. The lock is on the extension, which nobody else can lock for longer than a moment.
+    let own = Own::find(&Latest::take());
+    own.lock();
     let latest = Latest::take();
-    let own = Own::find(&latest);
     let contract = contract::in_force(&latest, &own);
     let mut snapshot = scan::for_routines(&latest, &definers);
     let (owners, schemas) = what_to_look_at(&contract, &snapshot, touched);
@@ -98,8 +101,10 @@ fn judge(touched: &HashMap<Oid, Option<Before>>, tag: &str) {
 /// Whether what a routine was can excuse what it is: it was SECURITY DEFINER, nothing of the platform excused it then, and its
 /// owner now can do no more than its owner could.
 fn compares(cx: &Context<'_>, before: &Before, routine: &Routine) -> bool {
+    let extension = before.extension.as_ref().map(|(name, owner)| (name.as_str(), *owner));
     before.security_definer
-        && cx.managed_by(&before.schema_name, before.schema, before.extension, before.owner).is_none()
+        && !before.was_temporary()
+        && cx.managed_by((&before.schema_name, before.schema_owner), extension, before.owner).is_none()
         && cx.access.can_act_as(before.owner, routine.owner)
 }
 

@@ -12,7 +12,7 @@ use crate::scan::{self, Before};
 use dragonfly_core::catalog::Oid;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 
 /// A routine that has been touched in this transaction.
@@ -20,31 +20,42 @@ use std::ffi::c_void;
 struct Touched {
     /// `None`: it did not exist.
     before: Option<Before>,
-    /// Touched, or its judgment undone, since it was judged.
-    dirty: bool,
-    /// The subtransactions of the first touch, and of the last touch or judgment.
+    /// The subtransaction of the first touch.
     first: pg_sys::SubTransactionId,
-    last: pg_sys::SubTransactionId,
+    /// Noted by its schema or extension alone, which does not keep others from altering it.
+    from_afar: bool,
+}
+
+/// Everything touched in this transaction.
+#[derive(Debug, Default)]
+struct Log {
+    routines: HashMap<Oid, Touched>,
+    /// Touched, or their judgment undone, since they were judged.
+    dirty: HashSet<Oid>,
+    /// Which subtransaction touched or judged which routine, in that order: a subtransaction's own entries are always the last.
+    journal: Vec<(pg_sys::SubTransactionId, Oid)>,
 }
 
 thread_local! {
-    static TOUCHED: RefCell<HashMap<Oid, Touched>> = RefCell::default();
+    static LOG: RefCell<Log> = RefCell::default();
     static PREVIOUS: Cell<pg_sys::object_access_hook_type> = const { Cell::new(None) };
 }
 
 /// The routines that have yet to be judged, each with what it was before this transaction.
 pub fn unjudged() -> HashMap<Oid, Option<Before>> {
-    TOUCHED.with_borrow(|touched| touched.iter().filter(|(_, t)| t.dirty).map(|(oid, t)| (*oid, t.before.clone())).collect())
+    LOG.with_borrow(|log| {
+        let entry = |oid: &Oid| log.routines.get(oid).map(|touched| (*oid, touched.before.clone()));
+        log.dirty.iter().filter_map(entry).collect()
+    })
 }
 
 /// Notes that those have been judged, and may stay as they are.
 pub fn judged(routines: impl Iterator<Item = Oid>) {
     let now = subtransaction();
-    TOUCHED.with_borrow_mut(|touched| {
+    LOG.with_borrow_mut(|log| {
         for routine in routines {
-            if let Some(entry) = touched.get_mut(&routine) {
-                (entry.dirty, entry.last) = (false, now);
-            }
+            log.dirty.remove(&routine);
+            log.journal.push((now, routine));
         }
     });
 }
@@ -79,10 +90,10 @@ unsafe extern "C-unwind" fn object_access(
     }
     use pg_sys::ObjectAccessType::{OAT_POST_ALTER, OAT_POST_CREATE};
     match class {
-        pg_sys::ProcedureRelationId if access == OAT_POST_CREATE || access == OAT_POST_ALTER => note(object.to_u32()),
+        pg_sys::ProcedureRelationId if access == OAT_POST_CREATE || access == OAT_POST_ALTER => note(object.to_u32(), false),
         // A routine whose schema gets another name is no longer excused by the old one.
         pg_sys::NamespaceRelationId if access == OAT_POST_ALTER => {
-            scan::routines_of_schema(object.to_u32()).into_iter().for_each(note)
+            scan::routines_of_schema(object.to_u32()).into_iter().for_each(|routine| note(routine, true))
         }
         _ => {}
     }
@@ -90,26 +101,38 @@ unsafe extern "C-unwind" fn object_access(
 
 /// Notes the members of an extension before a command that may let one of them go: no hook tells which.
 pub fn note_members(extension: Oid) {
-    scan::routines_of_extension(extension).into_iter().for_each(note);
+    scan::routines_of_extension(extension).into_iter().for_each(|routine| note(routine, true));
 }
 
 /// Remembers a routine as it was when the transaction first touched it.
-fn note(routine: Oid) {
+fn note(routine: Oid, from_afar: bool) {
     let now = subtransaction();
-    let known = TOUCHED
-        .with_borrow_mut(|touched| touched.get_mut(&routine).map(|entry| (entry.dirty, entry.last) = (true, now)).is_some());
-    if !known {
-        let before = Before::now(routine);
-        let entry = Touched { before, dirty: true, first: now, last: now };
-        TOUCHED.with_borrow_mut(|touched| touched.insert(routine, entry));
-    }
+    // Reads the catalog, and so must not happen while the log is borrowed.
+    let read = LOG.with_borrow(|log| log.routines.get(&routine).is_none_or(|known| known.from_afar && !from_afar));
+    let current = if read { Before::now(routine) } else { None };
+    LOG.with_borrow_mut(|log| {
+        log.dirty.insert(routine);
+        log.journal.push((now, routine));
+        let Some(known) = log.routines.get_mut(&routine) else {
+            log.routines.insert(routine, Touched { before: current, first: now, from_afar });
+            return;
+        };
+        if read {
+            // Others may have altered it since; but what excused it then is no excuse now.
+            known.from_afar = false;
+            if let (Some(before), Some(current)) = (&mut known.before, current) {
+                (before.owner, before.security_definer, before.config) =
+                    (current.owner, current.security_definer, current.config);
+            }
+        }
+    });
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
     if matches!(event, XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE) {
-        TOUCHED.with_borrow_mut(HashMap::clear);
+        LOG.set(Log::default());
     }
 }
 
@@ -123,22 +146,28 @@ unsafe extern "C-unwind" fn subtransaction_ended(
     _argument: *mut c_void,
 ) {
     use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB};
-    TOUCHED.with_borrow_mut(|touched| match event {
-        SUBXACT_EVENT_ABORT_SUB => {
-            touched.retain(|_, entry| entry.first != own);
-            for entry in touched.values_mut().filter(|entry| entry.last == own) {
-                (entry.dirty, entry.last) = (true, parent);
-            }
-        }
-        SUBXACT_EVENT_COMMIT_SUB => {
-            for entry in touched.values_mut() {
-                for id in [&mut entry.first, &mut entry.last] {
-                    if *id == own {
-                        *id = parent;
+    LOG.with_borrow_mut(|log| {
+        let start = log.journal.iter().rposition(|(id, _)| *id != own).map_or(0, |last| last + 1);
+        match event {
+            SUBXACT_EVENT_ABORT_SUB => {
+                for (_, routine) in log.journal.split_off(start) {
+                    if log.routines.get(&routine).is_some_and(|touched| touched.first == own) {
+                        log.routines.remove(&routine);
+                        log.dirty.remove(&routine);
+                    } else if log.routines.contains_key(&routine) {
+                        log.dirty.insert(routine);
                     }
                 }
             }
+            SUBXACT_EVENT_COMMIT_SUB => {
+                for (id, routine) in &mut log.journal[start..] {
+                    *id = parent;
+                    if let Some(touched) = log.routines.get_mut(routine).filter(|touched| touched.first == own) {
+                        touched.first = parent;
+                    }
+                }
+            }
+            _ => {}
         }
-        _ => {}
     });
 }

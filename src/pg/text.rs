@@ -7,15 +7,26 @@ use std::fmt::Write;
 const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
 const SQL_ASCII: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
 
-/// Bytes in the encoding of the database, as a Rust string. Never an error: what has no equivalent, or is not valid to begin with (names of
-/// roles are shared by databases of all encodings), is written byte by byte as `\\x81`.
+/// Bytes that are no text stand for themselves as characters of a private plane: U+10FF80 for 0x80 to U+10FFFF for 0xFF.
+const RAW: std::ops::RangeInclusive<char> = '\u{10ff80}'..='\u{10ffff}';
+
+/// Bytes in the encoding of the database, as a Rust string. Never an error, and different bytes are always different strings: what has no
+/// equivalent, or is not valid to begin with (names of roles are shared by databases of all encodings), is kept byte by byte.
 pub fn from_server(bytes: &[u8]) -> String {
+    if bytes.is_ascii() {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
     // SAFETY: reads a variable of the backend.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
-    if bytes.is_ascii() || encoding == UTF8 || encoding == SQL_ASCII {
-        return std::str::from_utf8(bytes).map_or_else(|_| by_byte(bytes), str::to_owned);
-    }
-    converted(bytes, encoding).unwrap_or_else(|| by_byte(bytes))
+    let text = match encoding {
+        UTF8 | SQL_ASCII => std::str::from_utf8(bytes).ok().map(str::to_owned),
+        _ => converted(bytes, encoding),
+    };
+    text.filter(|text| !text.contains(|c| RAW.contains(&c))).unwrap_or_else(|| bytes.iter().map(|b| by_byte(*b)).collect())
+}
+
+fn by_byte(byte: u8) -> char {
+    if byte.is_ascii() { char::from(byte) } else { char::from_u32(0x10_ff00 + u32::from(byte)).expect("within the plane") }
 }
 
 /// The conversion that does not raise an error but stops; `None` where it did.
@@ -40,22 +51,31 @@ fn converted(bytes: &[u8], encoding: i32) -> Option<String> {
     String::from_utf8(buffer).ok()
 }
 
-fn by_byte(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii() {
-            out.push(char::from(*byte));
-        } else {
-            let _ = write!(out, "\\x{byte:02X}");
-        }
-        out
-    })
-}
-
 /// A Rust string as bytes in the encoding of the database. A character that it does not have is an error.
 pub fn to_server(text: &str) -> Vec<u8> {
     if text.is_ascii() || is_utf8() {
         return text.as_bytes().to_vec();
     }
+    // SAFETY: reads a variable of the backend.
+    if unsafe { pg_sys::GetDatabaseEncoding() } == SQL_ASCII {
+        return text.chars().fold(Vec::with_capacity(text.len()), |mut out, c| {
+            match RAW.contains(&c) {
+                true => out.push(u32::from(c) as u8),
+                false => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+            out
+        });
+    }
+    let shown = text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        match RAW.contains(&c) {
+            true => {
+                let _ = write!(out, "\\x{:02X}", u32::from(c) as u8);
+            }
+            false => out.push(c),
+        }
+        out
+    });
+    let text = shown.as_str();
     // SAFETY: as above.
     unsafe {
         let converted = pg_sys::pg_any_to_server(text.as_ptr().cast(), text.len() as i32, UTF8);

@@ -3,6 +3,7 @@
 use super::oids;
 use crate::pg::heap::{Latest, Row, Table};
 use dragonfly_core::catalog::{ContentKind, DefaultAcl, Oid, Relation, RelationKind, Schema, Snapshot};
+use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 
 /// `pg_depend.deptype` of an extension's member.
@@ -204,6 +205,29 @@ pub fn extension_of_routine(latest: &Latest, routine: Oid) -> Option<Oid> {
         }
     });
     found
+}
+
+/// Name and owner of an extension.
+pub fn extension_named(latest: &Latest, extension: Oid) -> Option<(String, Oid)> {
+    let mut names = Snapshot::default();
+    extension_names(latest, &mut names);
+    names.extensions.remove(&extension)
+}
+
+/// The owner of a schema as the system cache shows it; 0 where it is gone.
+pub fn schema_owner(schema: Oid) -> Oid {
+    let table = Table::open(oids::PG_NAMESPACE);
+    // SAFETY: the tuple is of pg_namespace, used while it is held, and released.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(schema));
+        if tuple.is_null() {
+            return 0;
+        }
+        let owner = Row::from_tuple(tuple, &table).oid(table.column("nspowner"));
+        pg_sys::ReleaseSysCache(tuple);
+        owner
+    }
 }
 
 /// Reads `pg_default_acl`.

@@ -60,6 +60,15 @@ impl Own {
         Self { extension, schema, contract_table }
     }
 
+    /// Waits for its turn, until the end of the transaction.
+    pub fn lock(&self) {
+        // SAFETY: locks by OID; an error where the extension has been dropped meanwhile ends the statement as any other.
+        unsafe {
+            let mode = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
+            pg_sys::LockDatabaseObject(oids::PG_EXTENSION.into(), self.extension.into(), 0, mode);
+        }
+    }
+
     /// Calls `each` with class and OID of every member of the extension.
     pub fn members(&self, latest: &Latest, mut each: impl FnMut(Oid, Oid)) {
         super::objects::members(latest, self.extension, &mut each);

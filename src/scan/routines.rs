@@ -126,10 +126,10 @@ pub struct Before {
     pub security_definer: bool,
     pub config: Vec<String>,
     pub schema: Oid,
-    /// The schema's name, which a command may change too.
+    /// What could excuse it: name and owner of its schema, and of the extension it was a member of. A command may change these too.
     pub schema_name: String,
-    /// The extension it was a member of.
-    pub extension: Option<Oid>,
+    pub schema_owner: Oid,
+    pub extension: Option<(String, Oid)>,
 }
 
 impl Before {
@@ -154,6 +154,7 @@ impl Before {
                 config: split_as_the_server_does(row.texts(columns.config)),
                 schema,
                 schema_name: if name.is_null() { String::new() } else { from_server(CStr::from_ptr(name).to_bytes()) },
+                schema_owner: 0,
                 extension: None,
             };
             pg_sys::ReleaseSysCache(tuple);
@@ -161,9 +162,17 @@ impl Before {
         };
         // Only for a definer can it ever matter.
         if before.security_definer {
-            before.extension = objects::extension_of_routine(&Latest::take(), routine);
+            let latest = Latest::take();
+            before.schema_owner = objects::schema_owner(before.schema);
+            before.extension =
+                objects::extension_of_routine(&latest, routine).and_then(|e| objects::extension_named(&latest, e));
         }
         Some(before)
+    }
+
+    /// Whether it was in a session's temporary schema, which excuses nothing once it is elsewhere.
+    pub fn was_temporary(&self) -> bool {
+        self.schema_name.starts_with("pg_temp_") || self.schema_name.starts_with("pg_toast_temp_")
     }
 
     /// Whether a routine is SECURITY DEFINER, and in no temporary schema, as it is now.

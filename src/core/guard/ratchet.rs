@@ -1,24 +1,20 @@
 //! The ratchet: only what a command made worse is refused. What was wrong before may stay wrong, and mending a part of it always
 //! passes.
 
-use crate::search_path::{Judgment, Reason, ReasonCode, Verdict};
+use crate::search_path::{Judgment, Reason, ReasonCode};
+use std::collections::HashSet;
 
 /// Whether the path of a routine is worse `after` the command than `before` it; `None` where the routine did not exist, or was
 /// SECURITY INVOKER.
+///
+/// What the past excuses is told by kind and schema of the reasons alone, not by the verdict: who can create where today was said by GRANT,
+/// which can be taken back tomorrow, while the path stays.
 #[must_use]
 pub fn is_worse(before: Option<&Judgment>, after: &Judgment) -> bool {
-    let after_reasons: Vec<&Reason> = after.reasons.iter().filter(|r| counts(r)).collect();
-    let after_verdict = verdict(&after_reasons);
-    if after_verdict == Verdict::Safe {
-        return false;
-    }
-    let Some(before) = before else { return true };
-    let before_reasons: Vec<&Reason> = before.reasons.iter().filter(|r| counts(r)).collect();
-    match after_verdict.cmp(&verdict(&before_reasons)) {
-        std::cmp::Ordering::Less => false,
-        std::cmp::Ordering::Greater => true,
-        std::cmp::Ordering::Equal => after_reasons.iter().any(|reason| !before_reasons.iter().any(|b| covers(b, reason))),
-    }
+    let Some(before) = before else { return after.reasons.iter().any(counts) };
+    let past: HashSet<(ReasonCode, Option<&str>)> = before.reasons.iter().filter(|r| counts(r)).map(kind).collect();
+    // Without a path, the caller chose the whole of it.
+    !past.contains(&(ReasonCode::NoPath, None)) && after.reasons.iter().any(|r| counts(r) && !past.contains(&kind(r)))
 }
 
 /// Tables and views of somebody else in a shared schema are the audit's matter; everything else is the guard's too.
@@ -26,23 +22,16 @@ fn counts(reason: &Reason) -> bool {
     reason.code != ReasonCode::ForeignObjects || reason.planted_code
 }
 
-fn verdict(reasons: &[&Reason]) -> Verdict {
-    reasons.iter().map(|r| r.verdict).max().unwrap_or(Verdict::Safe)
-}
-
-/// Whoever could make use of `after` could do the same by `before`. Without a path, the caller chose the whole of it; and pg_temp first by
-/// default is pg_temp first by name.
-fn covers(before: &Reason, after: &Reason) -> bool {
-    let temp = |code| matches!(code, ReasonCode::TempNotListed | ReasonCode::TempNotLast);
-    let by_fewer = after.role.is_none() || before.role == after.role || before.role.as_deref() == Some("PUBLIC");
-    before.code == ReasonCode::NoPath
-        || (temp(before.code) && temp(after.code) && by_fewer)
-        || (before.code == after.code && before.schema == after.schema && by_fewer)
+/// What a reason is about; pg_temp first by default is pg_temp first by name.
+fn kind(reason: &Reason) -> (ReasonCode, Option<&str>) {
+    let code = if reason.code == ReasonCode::TempNotLast { ReasonCode::TempNotListed } else { reason.code };
+    (code, reason.schema.as_deref())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::search_path::Verdict;
 
     fn judgment(reasons: &[(ReasonCode, Verdict, &str)]) -> Judgment {
         let reasons: Vec<Reason> = reasons
@@ -50,7 +39,7 @@ mod tests {
             .map(|(code, verdict, schema)| Reason {
                 code: *code,
                 verdict: *verdict,
-                schema: Some((*schema).to_owned()),
+                schema: (!schema.is_empty()).then(|| (*schema).to_owned()),
                 role: None,
                 planted_code: false,
             })
@@ -80,11 +69,20 @@ mod tests {
     }
 
     #[test]
-    fn a_step_towards_safe_passes_even_with_a_new_reason() {
+    fn no_path_let_the_caller_choose_any() {
         let old = judgment(&[(NoPath, Exploitable, "")]);
-        assert!(!is_worse(Some(&old), &judgment(&[(Writable, Exploitable, "s")])), "no path let the caller choose any");
+        assert!(!is_worse(Some(&old), &judgment(&[(Writable, Exploitable, "s")])));
         assert!(!is_worse(Some(&old), &judgment(&[(MissingSchema, Fragile, "s")])));
         assert!(is_worse(Some(&judgment(&[(MissingSchema, Fragile, "s")])), &old));
+    }
+
+    #[test]
+    fn a_verdict_that_a_grant_made_worse_for_a_moment_excuses_nothing() {
+        let opened = judgment(&[(Writable, Exploitable, "s")]);
+        assert!(is_worse(Some(&opened), &judgment(&[(MissingSchema, Fragile, "nope")])));
+        assert!(is_worse(Some(&opened), &judgment(&[(TempNotListed, Fragile, "")])));
+        // Nor does a path get worse by what others have done to the schema.
+        assert!(!is_worse(Some(&judgment(&[(MissingSchema, Fragile, "s")])), &judgment(&[(MissingSchema, Exploitable, "s")])));
     }
 
     #[test]

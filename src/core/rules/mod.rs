@@ -413,20 +413,23 @@ impl<'a> Context<'a> {
     /// to somebody who is not trusted with the structure excuses nothing.
     #[must_use]
     pub fn routine_managed_by(&self, routine: &Routine) -> Option<String> {
-        let extension = self.snapshot.routine_extension.get(&routine.oid).copied();
-        self.managed_by(self.snapshot.schema_name(routine.schema), routine.schema, extension, routine.owner)
+        let schema = self.snapshot.schema(routine.schema)?;
+        let extension = self.snapshot.routine_extension.get(&routine.oid).and_then(|oid| self.snapshot.extensions.get(oid));
+        self.managed_by((&schema.name, schema.owner), extension.map(|(name, owner)| (name.as_str(), *owner)), routine.owner)
     }
 
-    /// The same of something in a schema, which a name that it had before may tell of too, and in an extension.
+    /// The same of a routine of `owner` that is, or was, in a schema and perhaps in an extension, each with name and owner.
     #[must_use]
-    pub fn managed_by(&self, schema_name: &str, schema: Oid, extension: Option<Oid>, owner: Oid) -> Option<String> {
-        let schema_owner = self.snapshot.schema(schema).map(|s| s.owner);
-        if self.contract.manages_schema(schema_name) && schema_owner.is_some_and(|owner| self.keeps_structure(owner)) {
-            return Some(format!("schema {}", quote_ident(schema_name)));
+    pub fn managed_by(&self, schema: (&str, Oid), extension: Option<(&str, Oid)>, owner: Oid) -> Option<String> {
+        if self.contract.manages_schema(schema.0) && self.keeps_structure(schema.1) {
+            return Some(format!("schema {}", quote_ident(schema.0)));
         }
-        let declared = |name: &String| name == "dragonfly_guard" || self.contract.managed.extensions.contains(name);
-        let (name, _) = self.snapshot.extensions.get(&extension?).filter(|(name, _)| declared(name))?;
-        self.bringing_extension(extension.as_ref(), owner).map(|_| format!("extension {}", quote_ident(name)))
+        let (name, extension_owner) = extension?;
+        let declared = name == "dragonfly_guard" || self.contract.managed.extensions.iter().any(|e| e == name);
+        // What an extension's script makes belongs to whoever ran it. In a governed schema, what belongs to an ordinary role was more
+        // likely added later.
+        let brought = self.access.is_superuser(owner) || (owner == extension_owner && self.contract.schema(schema.0).is_none());
+        (declared && brought && self.keeps_structure(extension_owner)).then(|| format!("extension {}", quote_ident(name)))
     }
 
     /// Whether this is the guard's own extension, whose members guard_tampered judges and no other rule: what the extension did not make
