@@ -79,7 +79,10 @@ stage_postgres() {
   fi
   export GUARD_CLUSTERS=$stage/clusters
   mkdir -p "$PGRX_HOME"
-  printf '[configs]\npg%s = "%s"\n' "$PG_MAJOR" "$PG_CONFIG" > "$PGRX_HOME/config.toml"
+  local config
+  config=$(printf '[configs]\npg%s = "%s"' "$PG_MAJOR" "$PG_CONFIG")
+  # Written only where it changes: pgrx builds its bindings anew for a newer file.
+  [ "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" = "$config" ] || printf '%s\n' "$config" > "$PGRX_HOME/config.toml"
 }
 
 # Builds the extension and installs it into the private copy. Everything it prints goes to standard error.
