@@ -339,7 +339,7 @@ fn a_grant_for_a_moment_excuses_nothing() {
         &mut client,
         &[
             "SET dragonfly_guard.mode = off; ALTER FUNCTION api.good() SET search_path FROM CURRENT; RESET dragonfly_guard.mode",
-            "SET search_path = public; SET statement_timeout = '3s'; ALTER FUNCTION api.good() COST 7; RESET statement_timeout",
+            "SET search_path = public; SET statement_timeout = '8s'; ALTER FUNCTION api.good() COST 7; RESET statement_timeout",
         ],
     );
 }
