@@ -34,7 +34,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 mod tests {
     use super::super::cases::World;
     use super::RULE;
-    use crate::catalog::{PUBLIC, Privileges};
+    use crate::catalog::{AclItem, PUBLIC, Privileges};
 
     #[test]
     fn clients_read_what_is_declared_and_workers_have_all() {
@@ -70,6 +70,34 @@ mod tests {
             ["error table public.job_queue anon: Role \"anon\" has SELECT on table public.job_queue through membership in \
               \"readers\", which the contract does not declare. => REVOKE readers FROM anon;"]
         );
+    }
+
+    #[test]
+    fn what_is_declared_may_not_be_handed_on() {
+        let mut world = World::conforming();
+        let authenticated = world.role("authenticated").oid;
+        let acl = world.relation("public.judgments").acl.as_mut().unwrap();
+        acl.iter_mut().find(|item| item.grantee == authenticated).unwrap().grantable = Privileges::SELECT;
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error table public.judgments authenticated: Role \"authenticated\" may grant SELECT on table public.judgments to others, \
+              which the contract does not declare. => REVOKE GRANT OPTION FOR SELECT ON TABLE public.judgments FROM authenticated \
+              CASCADE;"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_somebody_else_granted_goes_with_the_right_to_grant_it() {
+        let mut world = World::conforming();
+        world.add_role("g");
+        let (g, anon) = (world.role("g").oid, world.role("anon").oid);
+        let owner = world.relation("public.judgments").owner;
+        let item = |grantee, grantor, grantable| AclItem { grantee, grantor, privileges: Privileges::SELECT, grantable };
+        let acl = world.relation("public.judgments").acl.as_mut().unwrap();
+        acl.extend([item(g, owner, Privileges::SELECT), item(anon, g, Privileges::NONE)]);
+        assert_eq!(world.fixes(&RULE), ["REVOKE GRANT OPTION FOR SELECT ON TABLE public.judgments FROM g CASCADE;"]);
     }
 
     #[test]
