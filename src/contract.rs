@@ -17,9 +17,8 @@ thread_local! {
 /// The contract in force. An error where there is none, or what is there is no contract.
 pub fn in_force(snapshot: &Latest, own: &Own) -> Rc<Contract> {
     stored(snapshot, own, |bytes, json| {
-        if let Some((known, contract)) = LAST.with_borrow(Clone::clone)
-            && known == bytes
-        {
+        let same = |(known, _): &&(Vec<u8>, Rc<Contract>)| *known == bytes;
+        if let Some(contract) = LAST.with_borrow(|last| last.as_ref().filter(same).map(|(_, contract)| Rc::clone(contract))) {
             return contract;
         }
         let contract = Rc::new(Contract::from_json(&json()).unwrap_or_else(|e| {

@@ -34,9 +34,7 @@ sql_function!(
 );
 fn of_routine(call: Call) -> pg_sys::Datum {
     let Some(oid) = call.oid(0) else { return call.table([]) };
-    let latest = Latest::take();
-    let mut one = scan::for_routines(&latest, &[oid]);
-    let Some(routine) = one.routines.pop() else {
+    let Some(routine) = scan::routine(&Latest::take(), oid) else {
         Report {
             message: format!("there is no routine with OID {oid}"),
             detail: "A routine in a temporary schema counts as none: only its own session can call it.".into(),
@@ -82,12 +80,11 @@ fn security_definer_functions(call: Call) -> pg_sys::Datum {
 }
 
 fn row(cx: &Context<'_>, routine: &Routine) -> Vec<Value> {
-    let arguments: Vec<&str> = routine.arguments.iter().map(|t| cx.snapshot.types.get(t).map_or("-", String::as_str)).collect();
     let [verdict, reasons, canonical] = verdict(cx, &cx.judge.config(&routine.config, routine.owner));
     vec![
         Value::Name(cx.snapshot.schema_name(routine.schema).into()),
         Value::Name(routine.name.clone()),
-        Value::Text(arguments.join(", ").replace("pg_catalog.", "")),
+        Value::Text(cx.snapshot.argument_names(routine).join(", ").replace("pg_catalog.", "")),
         Value::Name(cx.snapshot.role_name(routine.owner)),
         Value::text(settings(&routine.config).last().copied()),
         if routine.config.is_empty() { Value::Null } else { Value::Text(routine.config.join(", ")) },

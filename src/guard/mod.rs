@@ -84,8 +84,9 @@ fn judge(touched: &HashMap<Oid, Option<Before>>, tag: &str) {
     let latest = Latest::take();
     let contract = contract::in_force(&latest, &own);
     let mut snapshot = scan::for_routines(&latest, &definers);
-    let (owners, schemas) = what_to_look_at(&contract, &snapshot, touched);
-    scan::planted(&latest, &owners, &schemas, &mut snapshot);
+    for (schema, owner, kind) in planted(&latest, &contract, &snapshot, touched) {
+        snapshot.contents.entry(schema).or_default().insert((owner, kind));
+    }
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
     let mut refusals = Vec::new();
@@ -113,18 +114,14 @@ fn compares(cx: &Context<'_>, before: &Before, routine: &Routine) -> bool {
 fn refuse_impostors(touched: &HashMap<Oid, Option<Before>>) {
     for oid in touched.keys() {
         let Some(identity) = scan::impostor(*oid) else { continue };
-        let report = Report {
+        let refusal = Refusal {
             message: format!("routine {} would stand in the way of one of dragonfly_guard's own", printable(&identity)),
             detail: "Whoever calls the extension's function with other arguments could call this one instead, and run its code with their \
                      own rights."
                 .into(),
             hint: "Give it another name, or put it into another schema.".into(),
         };
-        match mode() {
-            Mode::block => report.error(PgSqlErrorCode::ERRCODE_RESERVED_NAME),
-            Mode::warn => report.warning(PgSqlErrorCode::ERRCODE_RESERVED_NAME),
-            Mode::off => {}
-        }
+        carry_out(GuardAction::Block, refusal, PgSqlErrorCode::ERRCODE_RESERVED_NAME);
     }
 }
 
@@ -194,15 +191,8 @@ fn one(refusals: Vec<Refusal>) -> Option<Refusal> {
     Some(first)
 }
 
-/// Whose objects could be in the way of the touched routines, and in which schemas: every role that some owner does not trust, and
-/// every schema of some path. What the contract's own path needs is looked at too, for the hint.
-fn what_to_look_at(
-    contract: &Contract,
-    snapshot: &Snapshot,
-    touched: &HashMap<Oid, Option<Before>>,
-) -> (Vec<Oid>, HashSet<Oid>) {
-    let access = Access::new(snapshot);
-    let cx = Context::new(contract, snapshot, &access, &interrupts);
+/// What others have put into the schemas of all paths of the touched routines; and of the contract's own path, for the hint.
+fn planted(latest: &Latest, contract: &Contract, snapshot: &Snapshot, touched: &HashMap<Oid, Option<Before>>) -> scan::Found {
     let before: Vec<&Before> = touched.values().flatten().collect();
     let owners: HashSet<Oid> = snapshot.routines.iter().map(|r| r.owner).chain(before.iter().map(|b| b.owner)).collect();
     let configs = snapshot.routines.iter().map(|r| &r.config).chain(before.iter().map(|b| &b.config));
@@ -215,8 +205,14 @@ fn what_to_look_at(
         names.extend(owners.iter().map(|owner| snapshot.role_name(*owner)));
     }
     let schemas = names.iter().filter_map(|name| snapshot.schema_named(name)).map(|s| s.oid).collect();
-    let untrusted = |role: Oid| owners.iter().any(|owner| !cx.judge.trusts(role, *owner));
-    (snapshot.roles.iter().map(|r| r.oid).filter(|r| untrusted(*r)).collect(), schemas)
+    // Who is not trusted by some owner takes a walk through all memberships, which most of the time nobody needs.
+    let untrusted = || {
+        let access = Access::new(snapshot);
+        let cx = Context::new(contract, snapshot, &access, &interrupts);
+        let by_some = |role: Oid| owners.iter().any(|owner| !cx.judge.trusts(role, *owner));
+        snapshot.roles.iter().map(|r| r.oid).filter(|r| by_some(*r)).collect()
+    };
+    scan::planted(latest, &schemas, untrusted)
 }
 
 /// Who is logged in, whatever roles have been set since.

@@ -9,7 +9,7 @@ mod roles;
 mod routines;
 
 use crate::pg::heap::Latest;
-use dragonfly_core::catalog::{Oid, Snapshot};
+use dragonfly_core::catalog::{Oid, Routine, Snapshot};
 use dragonfly_core::contract::Contract;
 use own::Own;
 use std::collections::HashSet;
@@ -81,8 +81,15 @@ pub fn for_routines(latest: &Latest, oids: &[Oid]) -> Snapshot {
     snapshot.complete()
 }
 
+/// One routine as it is; `None` where it is not there, or in a temporary schema.
+pub fn routine(latest: &Latest, oid: Oid) -> Option<Routine> {
+    let mut snapshot = Snapshot::default();
+    routines::some(latest, &[oid], &mut snapshot);
+    snapshot.routines.pop()
+}
+
 pub use guard::impostor;
-pub use planted::read as planted;
+pub use planted::{Found, find as planted};
 pub use routines::{Before, of_extension as routines_of_extension, of_schema as routines_of_schema, quoted_path};
 
 /// Roles, memberships, the database, schemas.

@@ -1,10 +1,9 @@
 //! What others have put into a few schemas, found at a cost that does not grow with the catalog: for the guard, which asks at every CREATE
 //! FUNCTION. Tables and views are left to the audit.
 
-use super::objects::Contents;
 use super::oids;
 use crate::pg::heap::{Column, Latest, Row, Table};
-use dragonfly_core::catalog::{ContentKind, Oid, Snapshot};
+use dragonfly_core::catalog::{ContentKind, Oid};
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
@@ -12,8 +11,8 @@ use std::collections::HashSet;
 /// is looked through instead.
 const FEW: usize = 1_000;
 
-/// Notes in the snapshot which of `owners` own routines, types or operators in the schemas `wanted`.
-pub fn read(latest: &Latest, owners: &[Oid], wanted: &HashSet<Oid>, snapshot: &mut Snapshot) {
+/// The routines, types and operators in the schemas `wanted`: all, or where that is too much, those of the `untrusted` roles.
+pub fn find(latest: &Latest, wanted: &HashSet<Oid>, untrusted: impl FnOnce() -> Vec<Oid>) -> Found {
     // A composite type is a relation too, and as such depends on its schema.
     let composite =
         Class::open(oids::PG_CLASS, ContentKind::Type, pg_sys::SysCacheIdentifier::RELOID as i32, ["relnamespace", "relowner"]);
@@ -33,14 +32,11 @@ pub fn read(latest: &Latest, owners: &[Oid], wanted: &HashSet<Oid>, snapshot: &m
             ["oprnamespace", "oprowner"],
         ),
     ];
-    let found = in_schemas(latest, &classes, wanted).unwrap_or_else(|| of_owners(latest, &classes, owners, wanted));
-    let mut contents = Contents::of(snapshot);
-    for (schema, owner, kind) in found {
-        contents.hold(schema, owner, kind);
-    }
+    in_schemas(latest, &classes, wanted).unwrap_or_else(|| of_owners(latest, &classes, &untrusted(), wanted))
 }
 
-type Found = Vec<(Oid, Oid, ContentKind)>;
+/// Schema, owner and kind of things.
+pub type Found = Vec<(Oid, Oid, ContentKind)>;
 
 /// By `pg_depend`: everything that is in a schema depends on it, but for what initdb made, whose owner is trusted. `None` where that
 /// is too much.

@@ -5,6 +5,7 @@ use super::oids;
 use crate::pg::heap::{Column, Latest, Row, Table};
 use crate::pg::text::{self, from_server};
 use dragonfly_core::catalog::{ContentKind, Oid, Routine, RoutineKind, Snapshot};
+use dragonfly_core::search_path::stored_value;
 use pgrx::pg_sys;
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
@@ -235,6 +236,6 @@ pub fn quoted_path(value: &str) -> String {
         }
         let length = if list.is_null() { 0 } else { (*list).length as usize };
         let name = |i| from_server(CStr::from_ptr((*(*list).elements.add(i)).ptr_value.cast()).to_bytes());
-        (0..length).map(|i| format!("\"{}\"", name(i).replace('"', "\"\""))).collect::<Vec<_>>().join(", ")
+        stored_value(&(0..length).map(name).collect::<Vec<_>>())
     }
 }

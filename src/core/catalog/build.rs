@@ -158,7 +158,9 @@ impl Snapshot {
         printable(&self.routine_identity(routine).replace("pg_catalog.", "")).into_owned()
     }
 
-    fn argument_names(&self, routine: &Routine) -> Vec<&str> {
+    /// The names of a routine's input argument types; `-` where one is gone.
+    #[must_use]
+    pub fn argument_names(&self, routine: &Routine) -> Vec<&str> {
         routine.arguments.iter().map(|oid| self.types.get(oid).map_or("-", String::as_str)).collect()
     }
 

@@ -78,8 +78,8 @@ fn hint(cx: &Context<'_>, routine: &Routine, judgment: &Judgment, tag: &str) -> 
 
 /// For a routine of a superuser who cannot have the contract's own path: the role that could, the one that keeps the structure.
 fn better_owner(cx: &Context<'_>, routine: &Routine) -> Option<String> {
-    let path = set_clause(&cx.contract.security_definer.search_path);
-    let is_safe = |owner| cx.judge.path(&path, owner).verdict == Verdict::Safe;
+    let path = &cx.contract.security_definer.search_path;
+    let is_safe = |owner| cx.judge.names(path, owner).verdict == Verdict::Safe;
     if !cx.access.is_superuser(routine.owner) || is_safe(routine.owner) {
         return None;
     }

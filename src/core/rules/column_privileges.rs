@@ -19,7 +19,6 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let subjects = cx.subject_list();
     for (relation, schema) in cx.relations() {
         let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
         for (column, acl) in &relation.columns {
@@ -28,7 +27,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             target.acl = Some(acl);
             target.column = Some(column);
             target.name = format!("column \"{}\" of {}", printable(column), target.name);
-            target.report_undeclared(cx, &subjects, &declared, Privileges(u32::MAX), Severity::Error, out);
+            target.report_undeclared(cx, &cx.subjects, &declared, Privileges(u32::MAX), Severity::Error, out);
         }
     }
 }

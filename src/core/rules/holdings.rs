@@ -139,7 +139,9 @@ impl Target<'_> {
         from_public: Privileges,
     ) -> String {
         let acl = self.acl();
-        cx.subjects()
+        cx.subjects
+            .iter()
+            .copied()
             .filter_map(|role| {
                 let lost = declared(role) & from_public & !cx.access.granted(role.oid, &acl);
                 let privileges = self.words(lost);

@@ -161,6 +161,8 @@ pub struct Context<'a> {
     pub clients: Vec<&'a Role>,
     /// Declared worker roles that exist.
     pub workers: Vec<&'a Role>,
+    /// The roles that privileges are declared for: clients, then workers.
+    subjects: Vec<&'a Role>,
     governed: HashMap<Oid, &'a SchemaDecl>,
     /// Called in every loop over user-sized data; may unwind when the user cancels.
     interrupts: &'a dyn Fn(),
@@ -173,13 +175,15 @@ impl<'a> Context<'a> {
         let existing = |kind| contract.roles_of(kind).filter_map(|name| snapshot.role_named(name)).collect();
         let trusted = contract.trusted_roles.iter().filter_map(|name| snapshot.role_named(name)).map(|r| r.oid).collect();
         let governed = contract.schemas.iter().filter_map(|d| snapshot.schema_named(&d.name).map(|s| (s.oid, d))).collect();
+        let (clients, workers): (Vec<&Role>, Vec<&Role>) = (existing(RoleKind::Client), existing(RoleKind::Worker));
         Self {
             contract,
             snapshot,
             access,
             judge: Judge::new(snapshot, access, trusted),
-            clients: existing(RoleKind::Client),
-            workers: existing(RoleKind::Worker),
+            subjects: clients.iter().chain(&workers).copied().collect(),
+            clients,
+            workers,
             governed,
             interrupts,
         }
@@ -204,16 +208,6 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn guard_action(&self, rule: &Rule) -> GuardAction {
         self.contract.rules.get(rule.id).and_then(|r| r.guard).unwrap_or(rule.guard)
-    }
-
-    /// The roles that privileges are declared for: clients, then workers.
-    fn subjects(&self) -> impl Iterator<Item = &'a Role> + '_ {
-        self.clients.iter().chain(&self.workers).copied()
-    }
-
-    /// [`Self::subjects`] as a list.
-    fn subject_list(&self) -> Vec<&'a Role> {
-        self.subjects().collect()
     }
 
     /// A relation as something that carries an ACL.
@@ -318,7 +312,7 @@ impl<'a> Context<'a> {
     }
 
     fn is_subject(&self, role: Oid) -> bool {
-        self.subjects().any(|s| s.oid == role)
+        self.subjects.iter().any(|s| s.oid == role)
     }
 
     /// The declaration of a schema, if it is governed.
@@ -380,9 +374,7 @@ impl<'a> Context<'a> {
     fn has_arguments(&self, routine: &Routine, declared: Option<&str>) -> bool {
         let Some(declared) = declared else { return true };
         let squeeze = |text: &str| text.replace("pg_catalog.", "").replace(", ", ",").trim().to_owned();
-        let names: Vec<&str> =
-            routine.arguments.iter().map(|t| self.snapshot.types.get(t).map_or("-", String::as_str)).collect();
-        squeeze(&names.join(",")) == squeeze(declared)
+        squeeze(&self.snapshot.argument_names(routine).join(",")) == squeeze(declared)
     }
 
     /// A relation as the object of a finding.

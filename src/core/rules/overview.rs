@@ -221,7 +221,7 @@ pub fn rls_coverage(cx: &Context<'_>) -> Vec<Coverage> {
 
 fn policies(cx: &Context<'_>, relation: &Relation) -> Value {
     let mut by_role = Map::new();
-    for role in cx.subjects() {
+    for role in cx.subjects.iter().copied() {
         if role.bypass_rls || role.superuser {
             by_role.insert(role.name.clone(), json!("bypasses row security"));
             continue;

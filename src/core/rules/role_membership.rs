@@ -23,7 +23,7 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    for member in cx.subjects() {
+    for member in cx.subjects.iter().copied() {
         let mut reached: Vec<&Role> = cx
             .access
             .closure(member.oid, Follow::Members)

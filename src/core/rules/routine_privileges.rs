@@ -25,7 +25,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             // PUBLIC's share is the matter of routine_executable_by_public, a definer's of security_definer_executable_by_clients.
             target.report_roles(cx, &cx.clients, &declared, Privileges::EXECUTE, Severity::Warning, out);
         }
-        target.report_missing(cx, &cx.subject_list(), &declared, Severity::Error, out);
+        target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) static RULE: Rule = Rule {
 fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
     // Whoever can make schemas can make the one that some path names and that is not there.
     let none = |_: &crate::catalog::Role| Privileges::NONE;
-    cx.database_target().report_undeclared(cx, &cx.subject_list(), &none, Privileges::CREATE, Severity::Error, out);
+    cx.database_target().report_undeclared(cx, &cx.subjects, &none, Privileges::CREATE, Severity::Error, out);
     for (schema, _) in cx.schemas() {
         let target = cx.schema_target(schema);
         let mut drafts: Vec<Draft> = creators(cx, schema)
@@ -52,7 +52,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> {
     let owner = if schema.owner == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { schema.owner };
     let acl = schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));
-    let subjects = cx.subjects().map(|r| r.oid);
+    let subjects = cx.subjects.iter().copied().map(|r| r.oid);
     let creates = |role: Oid| cx.access.granted(role, &acl).contains(Privileges::CREATE);
     let mut found: Vec<Oid> = acl
         .iter()

@@ -18,15 +18,14 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let subjects = cx.subject_list();
     for (schema, declared) in cx.schemas() {
         let usage = |role: &Role| match declared.usage.contains(&role.name) {
             true => Privileges::USAGE,
             false => Privileges::NONE,
         };
         let target = cx.schema_target(schema);
-        target.report_undeclared(cx, &subjects, &usage, Privileges::USAGE, Severity::Error, out);
-        target.report_missing(cx, &subjects, &usage, Severity::Error, out);
+        target.report_undeclared(cx, &cx.subjects, &usage, Privileges::USAGE, Severity::Error, out);
+        target.report_missing(cx, &cx.subjects, &usage, Severity::Error, out);
     }
 }
 

@@ -41,9 +41,7 @@ fn draft(cx: &Context<'_>, routine: &Routine) -> Option<Draft> {
             return None;
         }
         // Where the contract's path would be unsafe for this owner, another safe one is as good as it gets.
-        if policy.accept == Accept::Safe
-            && cx.judge.path(&set_clause(&policy.search_path), routine.owner).verdict != Verdict::Safe
-        {
+        if policy.accept == Accept::Safe && cx.judge.names(&policy.search_path, routine.owner).verdict != Verdict::Safe {
             return None;
         }
         let severity = if policy.accept == Accept::Canonical { Severity::Error } else { Severity::Warning };
@@ -123,8 +121,7 @@ pub fn must_be_canonical(cx: &Context<'_>, routine: &Routine, judgment: &Judgmen
 }
 
 /// Verdict, path and reasons as `evidence`.
-#[must_use]
-pub fn evidence(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Value {
+fn evidence(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Value {
     let reasons: Vec<Value> = judgment
         .reasons
         .iter()
@@ -148,7 +145,7 @@ fn minimal() -> Vec<String> {
 #[must_use]
 pub fn safe_path(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<Vec<String>> {
     // What an open schema spoils, closing that schema mends: a finding of its own.
-    let is_safe = |path: &Vec<String>| follows_from_schema(cx, &cx.judge.path(&set_clause(path), routine.owner));
+    let is_safe = |path: &Vec<String>| follows_from_schema(cx, &cx.judge.names(path, routine.owner));
     let mut kept: Vec<String> = judgment.path.clone().unwrap_or_default();
     kept.retain(|name| {
         !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog" | "$user") && is_safe(&vec![name.clone(), "pg_temp".into()])
@@ -174,7 +171,8 @@ fn loses_its_schemas(path: &[String], judgment: &Judgment) -> bool {
 /// upper case.
 #[must_use]
 pub fn fix(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<String> {
-    if judgment.reasons.iter().any(|r| r.code == ReasonCode::ForeignObjects && judgment.reasons.len() == 1) {
+    // No path mends what somebody planted.
+    if matches!(&judgment.reasons[..], [only] if only.code == ReasonCode::ForeignObjects) {
         return None;
     }
     let path = safe_path(cx, routine, judgment).filter(|path| !loses_its_schemas(path, judgment))?;
@@ -242,6 +240,18 @@ mod tests {
         world.grant_schema("public", PUBLIC, Privileges::CREATE);
         assert_eq!(world.found(&RULE), [""; 0]);
         assert_eq!(world.found(&super::schema_create::RULE).len(), 1);
+    }
+
+    #[test]
+    fn a_schema_is_kept_in_the_mend_whatever_its_name() {
+        let mut world = World::conforming();
+        let owner = world.role("postgres").oid;
+        for (oid, name) in [(7001, "app"), (7002, "a\nb")] {
+            world.snapshot.schemas.push(crate::catalog::Schema { oid, name: name.into(), owner, acl: None });
+        }
+        let routine = world.routine("get_call_queue");
+        (routine.schema, routine.config) = (7001, vec!["search_path=\"a\nb\"".into()]);
+        assert_eq!(world.fixes(&RULE), ["ALTER ROUTINE app.get_call_queue() SET search_path = U&\"a\\000Ab\", pg_temp;"]);
     }
 
     #[test]

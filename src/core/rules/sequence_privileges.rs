@@ -31,8 +31,8 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             declared(role) | if inserts { Privileges::USAGE } else { Privileges::NONE }
         };
         let target = cx.relation_target(sequence);
-        target.report_undeclared(cx, &cx.subject_list(), &allowed, Privileges(u32::MAX), Severity::Error, out);
-        target.report_missing(cx, &cx.subject_list(), &declared, Severity::Error, out);
+        target.report_undeclared(cx, &cx.subjects, &allowed, Privileges(u32::MAX), Severity::Error, out);
+        target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
 }
 

@@ -26,7 +26,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let target = cx.relation_target(relation);
         target.report_undeclared(cx, clients, &declared, !Privileges::WRITES, Severity::Error, out);
         target.report_worker_excess(cx, workers, &declared, out);
-        target.report_missing(cx, &cx.subject_list(), &declared, Severity::Error, out);
+        target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
 }
 

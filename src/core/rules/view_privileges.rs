@@ -27,7 +27,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let target = cx.relation_target(view);
         target.report_undeclared(cx, &cx.clients, &declared, !(Privileges::WRITES | reading), Severity::Error, out);
         target.report_worker_excess(cx, &cx.workers, &declared, out);
-        target.report_missing(cx, &cx.subject_list(), &declared, Severity::Error, out);
+        target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
 }
 

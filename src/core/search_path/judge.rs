@@ -1,6 +1,6 @@
 //! The decision procedure: who could put an object of theirs in the way of a SECURITY DEFINER routine?
 
-use super::settings;
+use super::{settings, stored_value};
 use crate::access::Access;
 use crate::catalog::{ContentKind, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema, Snapshot};
 use crate::sql::printable;
@@ -260,6 +260,12 @@ impl<'a> Judge<'a> {
         let judgment = Rc::new(self.judge(value, owner));
         self.known.borrow_mut().entry(owner).or_default().insert(value.to_owned(), Rc::clone(&judgment));
         judgment
+    }
+
+    /// Judges a list of names.
+    #[must_use]
+    pub fn names(&self, path: &[String], owner: Oid) -> Rc<Judgment> {
+        self.path(&stored_value(path), owner)
     }
 
     fn judge(&self, value: &str, owner: Oid) -> Judgment {

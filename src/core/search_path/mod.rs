@@ -18,6 +18,12 @@ pub fn settings(config: &[String]) -> Vec<&str> {
         .collect()
 }
 
+/// `path` as a value that the server stores and every reader of one gives back: each name in quotes.
+#[must_use]
+pub fn stored_value<S: AsRef<str>>(path: &[S]) -> String {
+    path.iter().map(|name| format!("\"{}\"", name.as_ref().replace('"', "\"\""))).collect::<Vec<_>>().join(", ")
+}
+
 /// `path` as the list of a `SET search_path = ...` clause. An identifier folds as the server folds it, so that the
 /// statement stores what was meant.
 #[must_use]
