@@ -14,8 +14,8 @@ pub fn read(latest: &Latest, snapshot: &mut Snapshot) {
     }
     let table = Table::open(oids::PG_POLICY);
     let column = |name| table.column(name);
-    let (name, relation, command, permissive) =
-        (column("polname"), column("polrelid"), column("polcmd"), column("polpermissive"));
+    let (oid, name, relation, command, permissive) =
+        (column("oid"), column("polname"), column("polrelid"), column("polcmd"), column("polpermissive"));
     let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
     table.scan(latest, |row| {
         if !wanted.contains(&row.oid(relation)) {
@@ -30,6 +30,7 @@ pub fn read(latest: &Latest, snapshot: &mut Snapshot) {
         };
         let condition = if command == Some(Command::Insert) { check } else { using };
         snapshot.policies.push(Policy {
+            oid: row.oid(oid),
             name: row.name(name),
             relation: row.oid(relation),
             command,

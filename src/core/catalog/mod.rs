@@ -23,7 +23,7 @@ pub const PG_DATABASE_OWNER: Oid = 6171;
 pub const BOOTSTRAP_SUPERUSER: Oid = 10;
 
 /// A row of `pg_authid`, without its password.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Role {
     pub oid: Oid,
@@ -41,7 +41,7 @@ pub struct Role {
 ///
 /// PostgreSQL 15 has no membership options; there the edge sets `inherit` from the member's own INHERIT attribute, and
 /// `set` to true, which is how that release behaves (acl.c, `roles_is_member_of`).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Membership {
     pub role: Oid,
@@ -53,7 +53,7 @@ pub struct Membership {
 }
 
 /// The current database's row of `pg_database`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Database {
     pub name: String,
@@ -62,7 +62,7 @@ pub struct Database {
 }
 
 /// A row of `pg_namespace`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Schema {
     pub oid: Oid,
@@ -131,7 +131,7 @@ impl RelationKind {
 }
 
 /// A row of `pg_class`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Relation {
     pub oid: Oid,
@@ -177,9 +177,10 @@ impl Command {
 }
 
 /// A row of `pg_policy`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Policy {
+    pub oid: Oid,
     pub name: String,
     pub relation: Oid,
     /// `None`: FOR ALL.
@@ -216,7 +217,7 @@ pub enum RoutineKind {
 }
 
 /// A row of `pg_proc`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Routine {
     pub oid: Oid,
@@ -233,7 +234,7 @@ pub struct Routine {
 }
 
 /// A row of `pg_default_acl`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct DefaultAcl {
     pub role: Oid,

@@ -312,16 +312,16 @@ impl Severity {
     }
 }
 
-/// What the guard does about a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What the guard does about a rule, from least to most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuardAction {
-    /// Refuse the statement.
-    Block,
-    /// Let it pass with a WARNING.
-    Warn,
     /// Leave it to the audit.
     Audit,
+    /// Let it pass with a WARNING.
+    Warn,
+    /// Refuse the statement.
+    Block,
 }
 
 impl GuardAction {

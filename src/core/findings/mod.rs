@@ -1,10 +1,24 @@
 //! Findings: what a rule has to say, the same shape for every face.
 
-use crate::contract::Severity;
+use crate::catalog::Oid;
+use crate::contract::{GuardAction, Severity};
 use crate::rules::Rule;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
+
+/// What an object remains whatever it is called: a renamed table is the same, another one under the old name is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[allow(missing_docs)]
+pub enum ObjectId {
+    Schema(Oid),
+    Relation(Oid),
+    Routine(Oid),
+    Policy(Oid),
+    /// Nothing but its name: roles, databases, default privileges, what is declared and missing.
+    #[default]
+    Named,
+}
 
 /// The object that a finding is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +31,41 @@ pub struct Object {
     pub identity: String,
     /// The platform owns it: a managed schema's name, or a declared extension's.
     pub managed_by: Option<String>,
+    /// What it remains when it is renamed; no part of a finding.
+    pub id: ObjectId,
+}
+
+/// How a finding compares with what was before a statement: what the guard asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measure {
+    /// What kind of thing is wrong, where the draft's key says how much of it too.
+    pub kind: Option<String>,
+    /// How much of it: privileges, commands. A part of what was wrong before is nothing new.
+    pub extent: Vec<&'static str>,
+    /// Something is not there that a later statement of the transaction may still put there.
+    pub lacks: bool,
+    /// The most that the guard does about it, whatever the rule says.
+    pub at_most: GuardAction,
+}
+
+impl Default for Measure {
+    fn default() -> Self {
+        Self { kind: None, extent: vec![], lacks: false, at_most: GuardAction::Block }
+    }
+}
+
+impl Measure {
+    /// So much too much of one kind of thing.
+    #[must_use]
+    pub fn surplus(kind: impl Into<String>, extent: Vec<&'static str>) -> Self {
+        Self { kind: Some(kind.into()), extent, ..Self::default() }
+    }
+
+    /// So much too little of one kind of thing.
+    #[must_use]
+    pub fn lack(kind: impl Into<String>, extent: Vec<&'static str>) -> Self {
+        Self { lacks: true, ..Self::surplus(kind, extent) }
+    }
 }
 
 /// One way in which the database differs from the contract.
@@ -57,9 +106,17 @@ pub struct Draft {
     pub evidence: Value,
     /// SQL that mends it.
     pub fix: Option<String>,
+    /// How it compares with what was before.
+    pub measure: Measure,
 }
 
 impl Draft {
+    /// How bad it is, before the contract has its say.
+    #[must_use]
+    pub fn weight(&self) -> Severity {
+        if self.object.managed_by.is_some() { Severity::Info } else { self.severity }
+    }
+
     /// The finding of `rule`, which the contract takes as `worst` at the most.
     #[must_use]
     pub fn finish(mut self, rule: &'static Rule, worst: Severity) -> Finding {

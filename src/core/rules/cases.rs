@@ -9,7 +9,7 @@ use crate::catalog::{
 use crate::contract::{Contract, DEFAULT, granted_to};
 use crate::findings::Finding;
 
-pub(super) struct World {
+pub(crate) struct World {
     pub contract: Contract,
     pub snapshot: Snapshot,
 }
@@ -42,8 +42,9 @@ impl World {
             (relation.row_security, relation.force_row_security) = (table.row_security, true);
             for role in table.policies.keys() {
                 for command in table.policy_commands(role) {
-                    let roles = vec![world.role(role).oid];
+                    let (oid, roles) = (world.next_oid(), vec![world.role(role).oid]);
                     world.snapshot.policies.push(Policy {
+                        oid,
                         name: format!("{role} {}", command.word()),
                         relation: relation.oid,
                         command: Some(command),
@@ -106,7 +107,8 @@ impl World {
 
     fn next_oid(&self) -> Oid {
         let snapshot = &self.snapshot;
-        1000 + (snapshot.roles.len() + snapshot.relations.len() + snapshot.routines.len()) as Oid
+        let policies = snapshot.policies.len();
+        1000 + (snapshot.roles.len() + snapshot.relations.len() + snapshot.routines.len() + policies) as Oid
     }
 
     fn item(&mut self, role: &str, privileges: Privileges) -> AclItem {

@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::{PUBLIC, Privileges};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
-use crate::findings::{Draft, Object};
+use crate::findings::{Draft, Measure, Object, ObjectId};
 use crate::sql::{printable, quote_ident, safe_ident};
 use serde_json::json;
 
@@ -48,10 +48,12 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                         word.to_lowercase()
                     ),
                     managed_by: None,
+                    id: ObjectId::Named,
                 },
                 role: Some(role.clone()),
                 severity: Severity::Error,
                 key: privileges.to_string(),
+                measure: Measure::surplus("", privileges.words()),
                 detail: format!(
                     "New {}{in_schema} that role \"{}\" creates are given to {} with {privileges}.",
                     word.to_lowercase(),

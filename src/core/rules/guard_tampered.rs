@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::{Acl, AclItem, GuardFunction, Oid, PUBLIC, Privileges, RoleSetting};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Object};
+use crate::findings::{Draft, Measure, Object, ObjectId};
 use crate::sql::{listed, printable, quote_ident, quote_literal, safe_ident};
 use serde_json::json;
 
@@ -334,10 +334,11 @@ fn place(cx: &Context<'_>, setting: &RoleSetting) -> (&'static str, String, Stri
 
 fn finding(object_type: &'static str, identity: &str, subject: &str, problem: &str, fix: Option<String>) -> Draft {
     Draft {
-        object: Object { object_type, schema: None, identity: identity.to_owned(), managed_by: None },
+        object: Object { object_type, schema: None, identity: identity.to_owned(), managed_by: None, id: ObjectId::Named },
         role: None,
         severity: Severity::Error,
         key: problem.to_owned(),
+        measure: Measure::default(),
         detail: format!("{subject} {problem}."),
         evidence: json!({"problem": problem}),
         fix,

@@ -4,8 +4,8 @@
 use super::Context;
 use crate::access::Access;
 use crate::catalog::{Acl, AclItem, ObjectKind, Oid, PUBLIC, Privileges, Role};
-use crate::contract::Severity;
-use crate::findings::{Draft, Object};
+use crate::contract::{GuardAction, Severity};
+use crate::findings::{Draft, Measure, Object};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
@@ -101,6 +101,7 @@ impl Target<'_> {
             role: Some(name.clone()),
             severity: Severity::Error,
             key: format!("grant option {privileges}"),
+            measure: Measure::surplus(self.kind("grant option"), privileges.words()),
             detail: format!(
                 "{} may grant {privileges} on {} to others, which the contract does not declare.",
                 who(role, &name),
@@ -172,6 +173,8 @@ impl Target<'_> {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
         let (how, chain) = self.how_held(cx, difference);
+        // What the server itself gives to everybody with a new routine cannot be left away in the statement that makes it.
+        let at_most = if role == PUBLIC && self.acl.is_none() { GuardAction::Warn } else { GuardAction::Block };
         Draft {
             object: self.object.clone(),
             role: Some(name.clone()),
@@ -182,6 +185,7 @@ impl Target<'_> {
                 if role == PUBLIC { " to all" } else { "" },
                 self.column.map(|c| format!(" ({c})")).unwrap_or_default()
             ),
+            measure: Measure { at_most, ..Measure::surplus(self.kind("undeclared"), privileges.words()) },
             detail: format!(
                 "{} has {privileges} on {}{how}, which the contract does not declare.",
                 who(role, &name),
@@ -202,10 +206,16 @@ impl Target<'_> {
             role: Some(name.clone()),
             severity,
             key: format!("missing {privileges}"),
+            measure: Measure::lack("missing", privileges.words()),
             detail: format!("{} lacks {privileges} on {}, which the contract declares.", who(role, &name), self.name),
             evidence: json!({"problem": "missing", "privileges": privileges.words()}),
             fix: Some(format!("GRANT {words} ON {} TO {};", self.sql, safe_ident(&name))),
         }
+    }
+
+    /// What is wrong, and on which column.
+    fn kind(&self, what: &str) -> String {
+        self.column.map_or_else(|| what.to_owned(), |column| format!("{what} ({column})"))
     }
 
     /// The privileges as GRANT takes them: ALL where, and only where, everything is meant.

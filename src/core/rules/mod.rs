@@ -4,7 +4,7 @@
 mod holdings;
 
 #[cfg(test)]
-mod cases;
+pub(crate) mod cases;
 
 mod column_privileges;
 mod default_privileges;
@@ -39,7 +39,7 @@ mod view_privileges;
 use crate::access::Access;
 use crate::catalog::{ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot};
 use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to};
-use crate::findings::{Draft, Finding, Object};
+use crate::findings::{Draft, Finding, Object, ObjectId};
 use crate::search_path::Judge;
 use crate::sql::{quote_ident, safe_ident};
 use holdings::Target;
@@ -192,10 +192,15 @@ impl<'a> Context<'a> {
     /// Runs one rule.
     #[must_use]
     pub fn run(&self, rule: &'static Rule) -> Vec<Finding> {
+        let worst = self.severity(rule);
+        self.drafts(rule).into_iter().map(|draft| draft.finish(rule, worst)).collect()
+    }
+
+    /// What one rule writes down.
+    pub(crate) fn drafts(&self, rule: &'static Rule) -> Vec<Draft> {
         let mut drafts = Vec::new();
         (rule.judge)(self, &mut drafts);
-        let worst = self.severity(rule);
-        drafts.into_iter().map(|draft| draft.finish(rule, worst)).collect()
+        drafts
     }
 
     /// The severity that the contract gives to a rule.
@@ -247,7 +252,7 @@ impl<'a> Context<'a> {
             kind: ObjectKind::Schema,
             sql: format!("SCHEMA {sql}"),
             name: format!("schema {sql}"),
-            object: Self::schema_object(&schema.name),
+            object: Object { id: ObjectId::Schema(schema.oid), ..Self::schema_object(&schema.name) },
             column: None,
         }
     }
@@ -263,7 +268,7 @@ impl<'a> Context<'a> {
             kind: ObjectKind::Database,
             sql: format!("DATABASE {sql}"),
             name: format!("database {sql}"),
-            object: Object { object_type: "database", schema: None, identity, managed_by: None },
+            object: Object { object_type: "database", schema: None, identity, managed_by: None, id: ObjectId::Named },
             column: None,
         }
     }
@@ -384,6 +389,7 @@ impl<'a> Context<'a> {
             schema: Some(self.snapshot.schema_name(relation.schema).to_owned()),
             identity: self.snapshot.relation_identity(relation),
             managed_by: self.bringing_extension(self.snapshot.relation_extension.get(&relation.oid), relation.owner),
+            id: ObjectId::Relation(relation.oid),
         }
     }
 
@@ -398,6 +404,7 @@ impl<'a> Context<'a> {
                 let extension = self.snapshot.routine_extension.get(&routine.oid);
                 self.bringing_extension(extension, routine.owner).filter(|_| !routine.security_definer)
             }),
+            id: ObjectId::Routine(routine.oid),
         }
     }
 
@@ -453,12 +460,19 @@ impl<'a> Context<'a> {
             schema: Some(name.to_owned()),
             identity: quote_ident(name).into_owned(),
             managed_by: None,
+            id: ObjectId::Named,
         }
     }
 
     /// A role as the object of a finding.
     fn role_object(name: &str) -> Object {
-        Object { object_type: "role", schema: None, identity: quote_ident(name).into_owned(), managed_by: None }
+        Object {
+            object_type: "role",
+            schema: None,
+            identity: quote_ident(name).into_owned(),
+            managed_by: None,
+            id: ObjectId::Named,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::holdings::Target;
 use super::{Area, Context, Rule};
 use crate::catalog::{Oid, PG_DATABASE_OWNER, RoutineKind};
 use crate::contract::{GuardAction, RoleKind, Severity};
-use crate::findings::Draft;
+use crate::findings::{Draft, Measure};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
@@ -51,6 +51,11 @@ fn draft(cx: &Context<'_>, target: &Target<'_>, owner: Oid, severity: Severity, 
         role: Some(name.clone()),
         severity,
         key: String::new(),
+        // Another owner of a schema than the contract knows may be meant so.
+        measure: Measure {
+            at_most: if severity == Severity::Error { GuardAction::Block } else { GuardAction::Warn },
+            ..Measure::default()
+        },
         detail: format!("{}{} belongs to role \"{}\".", target.name[..1].to_uppercase(), &target.name[1..], printable(&name)),
         evidence: json!({"owner": name}),
         fix: keeper.map(|keeper| format!("ALTER {kind} {object} OWNER TO {};", safe_ident(keeper))),

@@ -4,7 +4,7 @@ use super::Context;
 use super::rls_policy_missing::applies_to;
 use crate::catalog::{Command, PUBLIC, Policy, Relation, Role};
 use crate::contract::{SchemaDecl, Severity};
-use crate::findings::{Draft, Object};
+use crate::findings::{Draft, Measure, Object, ObjectId};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
@@ -24,11 +24,13 @@ pub(super) fn report_undeclared(cx: &Context<'_>, picks: impl Fn(&Policy) -> boo
                     object: Object {
                         object_type: "policy",
                         identity: cx.snapshot.policy_identity(policy, relation),
+                        id: ObjectId::Policy(policy.oid),
                         ..cx.relation_object(relation)
                     },
                     role: Some(client.name.clone()),
                     severity: Severity::Error,
                     key: words.join(", "),
+                    measure: Measure::surplus("", words.clone()),
                     detail: format!(
                         "Policy {sql} lets role \"{}\" {}{how}, which the contract does not declare.",
                         printable(&client.name),

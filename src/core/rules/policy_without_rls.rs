@@ -2,7 +2,7 @@
 
 use super::{Area, Context, Rule};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::findings::{Draft, Measure};
 use serde_json::json;
 
 pub(super) static RULE: Rule = Rule {
@@ -36,6 +36,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             role: None,
             severity: Severity::Warning,
             key: String::new(),
+            measure: Measure::default(),
             detail: format!("Table {sql} has {count} not in force, for row level security is off."),
             evidence: json!({"policies": names}),
             fix: Some(format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;")),

@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::{Relation, RelationKind, Routine, RoutineKind};
 use crate::contract::{FunctionDecl, GuardAction, Severity};
-use crate::findings::{Draft, Object};
+use crate::findings::{Draft, Measure, Object, ObjectId};
 use crate::search_path::set_clause;
 use crate::sql::{quote_ident, safe_ident, safe_qualified};
 use serde_json::json;
@@ -75,7 +75,13 @@ fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine]
         let arguments = declared.arguments.as_deref().unwrap_or("...");
         let identity = format!("{}.{}({arguments})", quote_ident(&declared.schema), quote_ident(&declared.name));
         let subject = format!("Function {}({arguments})", safe_qualified(&declared.schema, &declared.name));
-        let object = Object { object_type: "function", schema: Some(declared.schema.clone()), identity, managed_by: None };
+        let object = Object {
+            object_type: "function",
+            schema: Some(declared.schema.clone()),
+            identity,
+            managed_by: None,
+            id: ObjectId::Named,
+        };
         let problem = if of_that_name.is_empty() { "does not exist" } else { "does not exist with these arguments" };
         out.push(missing(object, &subject, problem, None));
         return;
@@ -96,7 +102,7 @@ fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine]
 
 fn relation(object_type: &'static str, schema: &str, name: &str) -> Object {
     let identity = format!("{}.{}", quote_ident(schema), quote_ident(name));
-    Object { object_type, schema: Some(schema.to_owned()), identity, managed_by: None }
+    Object { object_type, schema: Some(schema.to_owned()), identity, managed_by: None, id: ObjectId::Named }
 }
 
 fn problem(kind: Option<RelationKind>) -> String {
@@ -109,6 +115,7 @@ fn missing(object: Object, subject: &str, problem: &str, fix: Option<String>) ->
         role: None,
         severity: Severity::Error,
         key: String::new(),
+        measure: Measure::lack("", vec![]),
         detail: format!("{subject}, which the contract declares, {problem}."),
         evidence: json!({"problem": problem}),
         fix,

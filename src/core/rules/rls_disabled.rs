@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::Relation;
 use crate::contract::{GuardAction, SchemaDecl, Severity};
-use crate::findings::Draft;
+use crate::findings::{Draft, Measure};
 use crate::sql::printable;
 use serde_json::json;
 
@@ -28,6 +28,11 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             role: None,
             severity,
             key: String::new(),
+            // That nobody can reach it yet is a difference: it must not become reachable as it is.
+            measure: match cx.reached_by(relation) {
+                Some(_) => Measure::surplus("reached", vec![]),
+                None => Measure::lack("not reached", vec![]),
+            },
             detail: format!("Row level security is off on table {sql}, {why}."),
             evidence: json!({"row_security": false}),
             fix: relation.kind.has_row_security().then(|| format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;")),

@@ -2,7 +2,7 @@
 
 use super::{Area, Context, Rule};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::findings::{Draft, Measure};
 use serde_json::json;
 
 pub(super) static RULE: Rule = Rule {
@@ -10,7 +10,7 @@ pub(super) static RULE: Rule = Rule {
     title: "Row level security is not forced on the owner",
     area: Area::Rls,
     severity: Severity::Info,
-    guard: GuardAction::Audit,
+    guard: GuardAction::Block,
     section: "7",
     why: "The owner passes its own policies by, and so does every view and SECURITY DEFINER routine of the owner. Often that is \
           meant: the declared views live by it.",
@@ -31,6 +31,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             role: Some(cx.snapshot.role_name(relation.owner)),
             severity,
             key: String::new(),
+            measure: Measure::lack("", vec![]),
             detail: format!("Row level security of table {sql} is not forced on its owner{demanded}."),
             evidence: json!({"force_row_security": false, "declared": table.force_row_security}),
             fix: table.force_row_security.then(|| format!("ALTER TABLE {sql} FORCE ROW LEVEL SECURITY;")),

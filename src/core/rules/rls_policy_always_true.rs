@@ -32,6 +32,7 @@ mod tests {
         assert_eq!(world.found(&RULE), [""; 0], "on a table that is declared readable it is one");
         let (anon, relation) = (world.role("anon").oid, world.relation("public.plaintiff_contacts").oid);
         world.snapshot.policies.push(Policy {
+            oid: 0,
             name: "p".into(),
             relation,
             command: Some(Command::Select),

@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::{Command, PUBLIC, Policy, Relation, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::findings::{Draft, Measure};
 use crate::sql::printable;
 use serde_json::json;
 
@@ -45,6 +45,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 role: Some(role.name.clone()),
                 severity: Severity::Error,
                 key: missing.join(", "),
+                measure: Measure::lack("", missing.clone()),
                 detail: format!(
                     "No policy of table {sql} lets role \"{}\" {}, which the contract declares.",
                     printable(name),

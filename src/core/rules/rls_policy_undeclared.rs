@@ -33,6 +33,7 @@ mod tests {
         let anon = world.role("anon").oid;
         let (judgments, queue) = (world.relation("public.judgments").oid, world.relation("public.job_queue").oid);
         let policy = |name: &str, relation, command, roles| Policy {
+            oid: 0,
             name: name.into(),
             relation,
             command,

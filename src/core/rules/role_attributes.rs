@@ -2,7 +2,7 @@
 
 use super::{Area, Context, Rule};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::findings::{Draft, Measure};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
@@ -35,6 +35,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 role: Some(role.name.clone()),
                 severity: Severity::Error,
                 key: word.to_owned(),
+                measure: Measure { lacks: wanted, ..Measure::default() },
                 detail: format!(
                     "Role \"{}\" {verb} the attribute {word}, which the contract {}.",
                     printable(&role.name),

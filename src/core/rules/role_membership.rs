@@ -5,7 +5,7 @@ use super::{Area, Context, Rule};
 use crate::access::Follow;
 use crate::catalog::{PG_DATABASE_OWNER, Role};
 use crate::contract::{GuardAction, RoleKind, Severity};
-use crate::findings::Draft;
+use crate::findings::{Draft, Measure};
 use crate::sql::printable;
 use serde_json::json;
 
@@ -50,6 +50,10 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 role: Some(member.name.clone()),
                 severity,
                 key: String::new(),
+                measure: Measure {
+                    at_most: if severity == Severity::Error { GuardAction::Block } else { GuardAction::Warn },
+                    ..Measure::default()
+                },
                 detail: format!(
                     "Role \"{}\" is a member of \"{}\"{by}, {strength}.",
                     printable(&member.name),

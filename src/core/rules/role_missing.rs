@@ -2,7 +2,7 @@
 
 use super::{Area, Context, Rule};
 use crate::contract::{GuardAction, RoleDecl, Severity};
-use crate::findings::Draft;
+use crate::findings::{Draft, Measure};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
@@ -29,6 +29,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             role: Some(declared.name.clone()),
             severity: Severity::Error,
             key: String::new(),
+            measure: Measure::default(),
             detail: format!("Role \"{}\", which the contract declares, does not exist.", printable(&declared.name)),
             evidence: json!({}),
             fix: Some(format!("CREATE ROLE {} NOLOGIN{};", safe_ident(&declared.name), attributes(declared))),

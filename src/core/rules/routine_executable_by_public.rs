@@ -10,7 +10,7 @@ pub(super) static RULE: Rule = Rule {
     title: "PUBLIC can execute a routine in a governed schema",
     area: Area::Functions,
     severity: Severity::Warning,
-    guard: GuardAction::Warn,
+    guard: GuardAction::Audit,
     section: "2",
     why: "EXECUTE is given by explicit grants, so that the RPC surface is what somebody wrote down and not what somebody forgot.",
     mend: "Revoke EXECUTE from PUBLIC, and grant it to the roles that the contract names.",

@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule, schema_create};
 use crate::catalog::Routine;
 use crate::contract::{Accept, GuardAction, Severity};
-use crate::findings::Draft;
+use crate::findings::{Draft, Measure};
 use crate::search_path::{Judgment, ReasonCode, Verdict, set_clause};
 use crate::sql::safe_ident;
 use serde_json::{Value, json};
@@ -64,6 +64,7 @@ fn draft(cx: &Context<'_>, routine: &Routine) -> Option<Draft> {
         role: None,
         severity,
         key: String::new(),
+        measure: Measure::default(),
         detail,
         evidence: evidence(cx, routine, &judgment),
         fix: fix(cx, routine, &judgment),

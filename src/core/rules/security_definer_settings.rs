@@ -3,7 +3,7 @@
 use super::guard_tampered::silences;
 use super::{Area, Context, Rule};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::findings::{Draft, Measure};
 use crate::sql::printable;
 use serde_json::json;
 
@@ -47,6 +47,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 role: None,
                 severity: Severity::Warning,
                 key: name.to_owned(),
+                measure: Measure::default(),
                 detail: format!(
                     "SECURITY DEFINER {} {} sets {name} to \"{}\" while it runs.",
                     routine.object_type(),
