@@ -1,7 +1,7 @@
 //! The contract in force, as the extension's own table holds it.
 
 use crate::pg::call::{Call, json_datum, json_text, sql_function};
-use crate::pg::heap::{Latest, Table};
+use crate::pg::heap::{State, Table};
 use crate::pg::report::Report;
 use crate::scan::own::Own;
 use dragonfly_core::contract::Contract;
@@ -15,7 +15,7 @@ thread_local! {
 }
 
 /// The contract in force. An error where there is none, or what is there is no contract.
-pub fn in_force(snapshot: &Latest, own: &Own) -> Rc<Contract> {
+pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
     stored(snapshot, own, |bytes, json| {
         let same = |(known, _): &&(Vec<u8>, Rc<Contract>)| *known == bytes;
         if let Some(contract) = LAST.with_borrow(|last| last.as_ref().filter(same).map(|(_, contract)| Rc::clone(contract))) {
@@ -36,7 +36,7 @@ pub fn in_force(snapshot: &Latest, own: &Own) -> Rc<Contract> {
 }
 
 /// Finds the row in force, the one with the highest id, and gives its bytes and a way to its JSON text to `use_it`.
-fn stored<T>(snapshot: &Latest, own: &Own, use_it: impl FnOnce(Vec<u8>, &dyn Fn() -> String) -> T) -> T {
+fn stored<T>(snapshot: &State, own: &Own, use_it: impl FnOnce(Vec<u8>, &dyn Fn() -> String) -> T) -> T {
     let table = Table::open(own.contract_table);
     let typed = |name: &str, type_oid: pg_sys::Oid| {
         table.find(name).filter(|column| column.type_oid == type_oid).unwrap_or_else(|| {
@@ -77,7 +77,7 @@ sql_function!(
     ops_contract => contract
 );
 fn contract(_: Call) -> pg_sys::Datum {
-    let snapshot = Latest::take();
+    let snapshot = State::now();
     let own = Own::find(&snapshot);
     let text = stored(&snapshot, &own, |_, json| json());
     let json = serde_json::from_str(&text).unwrap_or_else(|e| pgrx::error!("jsonb_out gave no JSON: {e}"));

@@ -3,7 +3,7 @@
 #[pgrx::pg_schema]
 mod tests {
     use crate::contract;
-    use crate::pg::heap::Latest;
+    use crate::pg::heap::State;
     use crate::scan::{self, VERSION, own::Own};
     use dragonfly_core::access::Access;
     use dragonfly_core::catalog::{ObjectKind, Privileges, Snapshot};
@@ -117,11 +117,11 @@ mod tests {
     }
 
     fn snapshot() -> Snapshot {
-        let latest = Latest::take();
-        let own = Own::find(&latest);
-        let mut contract = (*contract::in_force(&latest, &own)).clone();
+        let state = State::now();
+        let own = Own::find(&state);
+        let mut contract = (*contract::in_force(&state, &own)).clone();
         contract.schemas[0].name = "t".into();
-        scan::whole(&latest, &contract, &own)
+        scan::whole(&state, &contract, &own)
     }
 
     fn servers_answer(question: &str) -> bool {

@@ -26,7 +26,7 @@ pub extern "C-unwind" fn _PG_init() {
     // SAFETY: a backend has one thread.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     settings::define();
-    guard::install_hook();
+    guard::install();
 }
 
 #[cfg(test)]

@@ -14,6 +14,18 @@ pub enum Mode {
     off,
 }
 
+/// `dragonfly_guard.check_at`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+#[allow(non_camel_case_types)]
+pub enum CheckAt {
+    /// At the end of each statement, but for what a later one of the same transaction may still put right.
+    statement,
+    /// Everything when the transaction commits.
+    commit,
+}
+
+static CHECK_AT: GucSetting<CheckAt> = GucSetting::<CheckAt>::new(CheckAt::statement);
+
 static MODE: GucSetting<Mode> = GucSetting::<Mode>::new(Mode::block);
 
 /// Defines the settings. Only a superuser, or whom one has granted SET on the parameter, can change them: a value that anybody
@@ -27,8 +39,40 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    // Anybody may wait: at commit everything is judged in either case.
+    GucRegistry::define_enum_guc(
+        c"dragonfly_guard.check_at",
+        c"When the guard judges what a transaction does.",
+        c"statement: at the end of each statement, but for what a later one may still put right; commit: everything at commit.",
+        &CHECK_AT,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     // SAFETY: a static C string; called once, when the library is loaded.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"dragonfly_guard".as_ptr()) };
+}
+
+/// When to judge.
+pub fn check_at() -> CheckAt {
+    CHECK_AT.get()
+}
+
+/// Whether this session is a superuser's that restores a dump. Every program that pg_dump writes begins with the same settings
+/// (pg_backup_archiver.c, `_doSetFixedOutputState`), which together nobody else has: an empty search_path, no check of function bodies, an
+/// error in place of row security, and no messages below WARNING. A dump makes every routine as the restoring superuser first and gives it
+/// to its owner later, brings privileges last, and holds what was there before the guard came: its statements cannot be judged one by one.
+pub fn is_restoring_a_dump() -> bool {
+    // SAFETY: reads variables of the backend, whose own process entry is there; the path is null or a C string.
+    // `roleId` is who logged in, whatever SET SESSION AUTHORIZATION has said since.
+    unsafe {
+        let path = pg_sys::namespace_search_path;
+        !path.is_null()
+            && *path == 0
+            && !pg_sys::check_function_bodies
+            && !pg_sys::row_security
+            && pg_sys::client_min_messages >= pg_sys::WARNING as i32
+            && pg_sys::superuser_arg((*pg_sys::MyProc).roleId)
+    }
 }
 
 /// The mode in force.

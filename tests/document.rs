@@ -165,13 +165,15 @@ fn a_malformed_contract_is_refused_with_the_place() {
     // Past the check, the guard fails closed and says the way out.
     client
         .batch_execute(
-            "ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT is_contract; INSERT INTO dragonfly_guard.contract (id, document) VALUES (2, '{}')",
+            "SET dragonfly_guard.mode = off; ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT is_contract;
+             RESET dragonfly_guard.mode; INSERT INTO dragonfly_guard.contract (id, document) VALUES (2, '{}')",
         )
         .unwrap();
     let definer = "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
     let refused = attempt(&mut client, definer).unwrap_err();
     assert_eq!(refused.message, "the security contract in force is not valid");
     assert!(refused.hint.contains("SET dragonfly_guard.mode = off"));
-    attempt(&mut client, "CREATE TABLE public.unrelated (id int)").unwrap();
+    assert_eq!(attempt(&mut client, "CREATE TABLE public.t (id int)").unwrap_err().message, refused.message);
+    attempt(&mut client, "CREATE TEMP TABLE unrelated (id int); COMMENT ON SCHEMA public IS NULL").unwrap();
     attempt(&mut client, &format!("SET dragonfly_guard.mode = off; {definer}")).unwrap();
 }

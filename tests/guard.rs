@@ -59,6 +59,11 @@ fn unsafe_routines(client: &mut Client) -> Vec<String> {
     column(client, "SELECT schema_name || '.' || routine_name FROM ops.security_definer_functions() WHERE verdict <> 'safe'")
 }
 
+/// What only a superuser can do, and only so.
+fn unguarded(client: &mut Client, sql: &str) {
+    client.batch_execute(&format!("SET dragonfly_guard.mode = off; {sql}; RESET dragonfly_guard.mode")).unwrap();
+}
+
 fn passes(client: &mut Client, statements: &[&str]) {
     for sql in statements {
         attempt(client, sql).unwrap_or_else(|refused| panic!("{sql}\nshould pass: {refused:?}"));
@@ -328,7 +333,7 @@ fn nested_commands_do_not_hide_the_outer_one() {
 fn a_grant_for_a_moment_excuses_nothing() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "staged");
-    passes(&mut client, &["GRANT CREATE ON SCHEMA api TO PUBLIC"]);
+    unguarded(&mut client, "GRANT CREATE ON SCHEMA api TO PUBLIC");
     refusal(&mut client, "ALTER FUNCTION api.good() SET search_path = nope, pg_temp");
     passes(&mut client, &["REVOKE TEMP ON DATABASE staged FROM PUBLIC"]);
     refusal(&mut client, "ALTER FUNCTION api.good() SET search_path = pg_catalog");
@@ -368,24 +373,15 @@ fn two_sessions_do_not_pass_one_by_one() {
     ] {
         let mut one = cluster.connect("turns", dragonfly_tests::SUPERUSER);
         passes(&mut one, &["BEGIN", first]);
-        let mut other = cluster.connect("turns", dragonfly_tests::SUPERUSER);
-        let waiting = std::thread::spawn(move || attempt(&mut other, second));
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        assert!(!waiting.is_finished(), "{second} does not wait");
-        passes(&mut one, &["COMMIT"]);
-        assert_eq!(waiting.join().unwrap().unwrap_err().code, "42P13", "{second}");
+        // Each is right by itself, and neither waits for the other: who commits last is told.
+        passes(&mut client, &[second]);
+        assert_eq!(attempt(&mut one, "COMMIT").unwrap_err().code, "42P13", "{second}");
     }
     // What somebody mends while a transaction is open stays mended.
     client.batch_execute("ALTER ROLE app_owner LOGIN").unwrap();
     let mut owner = cluster.connect("turns", "app_owner");
     passes(&mut owner, &["BEGIN", "ALTER SCHEMA api OWNER TO app_owner"]);
-    // The lock is the first one's until it ends; the guard's own mode lets an administrator past it.
-    passes(
-        &mut client,
-        &[
-            "SET dragonfly_guard.mode = off; ALTER FUNCTION api.old() SET search_path = pg_catalog, pg_temp; RESET dragonfly_guard.mode",
-        ],
-    );
+    passes(&mut client, &["ALTER FUNCTION api.old() SET search_path = pg_catalog, pg_temp"]);
     refusal(&mut owner, "ALTER FUNCTION api.old() RESET ALL");
 }
 
@@ -450,7 +446,9 @@ fn an_excuse_ends_where_it_came_from() {
     // A routine in the way of one of ours.
     passes(
         &mut client,
-        &["ALTER SCHEMA ops OWNER TO mallory; CREATE FUNCTION hostile.audit_security() RETURNS int LANGUAGE sql AS 'SELECT 1'"],
+        &[
+            "SET dragonfly_guard.mode = off; ALTER SCHEMA ops OWNER TO mallory; RESET dragonfly_guard.mode; CREATE FUNCTION hostile.audit_security() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        ],
     );
     for sql in [
         "SET ROLE mallory; CREATE FUNCTION ops.judge_search_path(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
@@ -482,7 +480,7 @@ fn what_others_have_planted_counts_after_their_right_is_gone() {
         "CREATE DOMAIN api.int AS pg_catalog.int4",
         "CREATE OPERATOR api.+ (LEFTARG = text, RIGHTARG = int4, FUNCTION = pg_catalog.repeat)",
     ] {
-        passes(&mut client, &[&plant(planted)]);
+        unguarded(&mut client, &plant(planted));
         let found = "schema \"api\" holds objects that belong to role \"mallory\"";
         let refused = refusal(&mut client, &format!("SET ROLE app_owner; {create}"));
         assert!(refused.detail.contains(found), "{planted}: {refused:?}");
@@ -499,7 +497,12 @@ fn what_others_have_planted_counts_after_their_right_is_gone() {
     let own_tables = plant("CREATE TABLE api.theirs (id int)");
     passes(
         &mut client,
-        &["DROP FUNCTION api.f(); RESET ROLE", &own_tables, &format!("SET ROLE app_owner; {create}; RESET ROLE")],
+        &[
+            "DROP FUNCTION api.f(); RESET ROLE; SET dragonfly_guard.mode = off",
+            &own_tables,
+            "RESET dragonfly_guard.mode",
+            &format!("SET ROLE app_owner; {create}; RESET ROLE"),
+        ],
     );
     assert_eq!(unsafe_routines(&mut client), ["api.f", "api.good", "api.good_p", "api.old", "api.worse"]);
 }
@@ -557,7 +560,7 @@ fn refusals_say_what_why_and_how() {
     }
 
     // Where the schema is the cause, the hint closes the schema.
-    client.batch_execute("GRANT CREATE ON SCHEMA public TO worker").unwrap();
+    unguarded(&mut client, "GRANT CREATE ON SCHEMA public TO worker");
     let refused = refusal(&mut client, &create("SET search_path = public, pg_temp"));
     assert!(refused.detail.contains("role \"worker\" can create objects in schema \"public\""), "{}", refused.detail);
     assert_eq!(

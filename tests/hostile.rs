@@ -46,7 +46,7 @@ fn no_name_changes_generated_sql_or_reaches_a_message_raw() {
     let raw = "SELECT detail FROM ops.audit_security() WHERE detail ~ E'[\\x01-\\x1f\\u202e]' OR fix ~ E'[\\x01-\\x09\\x0b-\\x1f\\u202e]'";
     assert_eq!(column(&mut client, raw), [""; 0]);
     client.batch_execute("SET dragonfly_guard.mode = block").unwrap();
-    for _round in 0..2 {
+    for _round in 0..3 {
         for fix in column(
             &mut client,
             "SELECT fix FROM ops.audit_security() WHERE fix IS NOT NULL AND rule <> 'required_object_missing'",
@@ -290,15 +290,18 @@ fn a_table_of_contracts_that_is_none_is_an_error_and_no_crash() {
     .enumerate()
     {
         let mut client = cluster.guarded(&format!("shape{i}"));
+        client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
         for sql in change.split("; ") {
             client.batch_execute(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         }
-        for sql in ["SELECT * FROM ops.audit_security()", "SELECT ops.contract()", definer.as_str()] {
+        client.batch_execute("SET dragonfly_guard.mode = block").unwrap();
+        let table = "CREATE TABLE public.t (id int)";
+        for sql in ["SELECT * FROM ops.audit_security()", "SELECT ops.contract()", definer.as_str(), table] {
             let refused = attempt(&mut client, sql).unwrap_err();
             assert_eq!(refused.code, "55000", "{change}: {sql}: {refused:?}");
             assert!(!refused.hint.is_empty() && !refused.detail.contains("backtrace"), "{refused:?}");
         }
-        attempt(&mut client, "CREATE TABLE public.unrelated (id int)").unwrap();
+        attempt(&mut client, "CREATE TEMP TABLE unrelated (id int); COMMENT ON SCHEMA public IS NULL").unwrap();
         attempt(&mut client, &format!("SET dragonfly_guard.mode = off; {definer}")).unwrap();
     }
 }
@@ -432,10 +435,10 @@ fn a_role_that_is_gone_is_named_by_its_number() {
     let mut client = cluster.guarded("dangling");
     client
         .batch_execute(
-            "CREATE ROLE gone; CREATE ROLE anon; CREATE SCHEMA api; GRANT CREATE ON SCHEMA api TO gone; GRANT anon TO gone;
+            "SET dragonfly_guard.mode = off; CREATE ROLE gone; CREATE ROLE anon; CREATE SCHEMA api; GRANT CREATE ON SCHEMA api TO gone; GRANT anon TO gone;
              CREATE TABLE public.t (id int); ALTER TABLE public.t OWNER TO gone; GRANT SELECT ON public.t TO anon;
              CREATE FUNCTION api.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION api.f() OWNER TO gone;
-             DELETE FROM pg_authid WHERE rolname = 'gone'",
+             DELETE FROM pg_authid WHERE rolname = 'gone'; RESET dragonfly_guard.mode",
         )
         .unwrap();
     client

@@ -5,7 +5,7 @@ mod paths;
 
 use crate::contract;
 use crate::pg::call::{Call, Value, sql_function};
-use crate::pg::heap::{Latest, interrupts};
+use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
 use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
@@ -19,10 +19,10 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Reads contract and catalog, and gives both to `judge`.
 fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
-    let latest = Latest::take();
-    let own = Own::find(&latest);
-    let contract = contract::in_force(&latest, &own);
-    let snapshot = scan::whole(&latest, &contract, &own);
+    let state = State::now();
+    let own = Own::find(&state);
+    let contract = contract::in_force(&state, &own);
+    let snapshot = scan::whole(&state, &contract, &own);
     let access = Access::new(&snapshot);
     judge(&Context::new(&contract, &snapshot, &access, &interrupts))
 }
@@ -211,8 +211,8 @@ sql_function!(
     ops_security_rules => security_rules
 );
 fn security_rules(call: Call) -> pg_sys::Datum {
-    let latest = Latest::take();
-    let contract = contract::in_force(&latest, &Own::find(&latest));
+    let state = State::now();
+    let contract = contract::in_force(&state, &Own::find(&state));
     call.table(RULES.iter().map(|rule| {
         let declared = contract.rules.get(rule.id);
         let severity = declared.and_then(|d| d.severity).unwrap_or(rule.severity);

@@ -2,7 +2,7 @@
 
 use crate::contract;
 use crate::pg::call::{Call, Value, sql_function};
-use crate::pg::heap::{Latest, interrupts};
+use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
 use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
@@ -13,9 +13,9 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Reads what judging paths takes, and gives it to `judge`.
 fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
-    let latest = Latest::take();
-    let contract = contract::in_force(&latest, &Own::find(&latest));
-    let snapshot = scan::for_paths(&latest);
+    let state = State::now();
+    let contract = contract::in_force(&state, &Own::find(&state));
+    let snapshot = scan::for_paths(&state);
     let access = Access::new(&snapshot);
     judge(&Context::new(&contract, &snapshot, &access, &interrupts))
 }
@@ -34,7 +34,7 @@ sql_function!(
 );
 fn of_routine(call: Call) -> pg_sys::Datum {
     let Some(oid) = call.oid(0) else { return call.table([]) };
-    let Some(routine) = scan::routine(&Latest::take(), oid) else {
+    let Some(routine) = scan::routine(&State::now(), oid) else {
         Report {
             message: format!("there is no routine with OID {oid}"),
             detail: "A routine in a temporary schema counts as none: only its own session can call it.".into(),

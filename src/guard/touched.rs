@@ -1,39 +1,48 @@
-//! Which routines a transaction has touched, what they were before it, and which of them have yet to be judged.
+//! What a transaction has touched, and which of it has yet to be judged.
 //!
-//! The server calls the object access hook for every routine that is created or altered, wherever the command came from. It does so after
-//! the catalog row is written and before the command's own changes become visible, so that the system cache still shows the routine as
-//! it was (objectaccess.h). A few commands change what a routine is without touching it: it is noted by what they do touch, its schema or its
-//! extension.
+//! Three things of the server tell, wherever a command came from: the object access hook (routines, extensions, event triggers; it is called
+//! after the catalog row is written, objectaccess.h), and the invalidations of the caches of relations and catalogs, which every change of a
+//! row sends to its own backend too, no later than the next command counter increment (inval.c): GRANT, policies and row security
+//! among them. Others' changes arrive the same way; what is noted for them is the same before and after, and judged to be no change.
 //!
-//! A routine stays noted until the transaction ends, with what it was before the first touch: commands nest, and a nested command's end
-//! must not let the outer one go unjudged. What a subtransaction did, touching or judging, is undone with it.
+//! What was touched stays noted until the transaction ends: commands nest, and a nested command's end must not let the outer one go
+//! unjudged. What a subtransaction did, touching or judging, is undone with it.
 
-use crate::scan::{self, Before};
+use crate::scan;
 use dragonfly_core::catalog::Oid;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 
-/// A routine that has been touched in this transaction.
-#[derive(Debug)]
-struct Touched {
-    /// `None`: it did not exist.
-    before: Option<Before>,
-    /// The subtransaction of the first touch.
-    first: pg_sys::SubTransactionId,
-    /// Noted by its schema or extension alone, which does not keep others from altering it.
-    from_afar: bool,
+/// Something that a transaction may have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Touch {
+    /// A routine.
+    Routine(Oid),
+    /// A table, view or sequence; or an index or what else has a row in `pg_class`.
+    Relation(Oid),
+    /// An extension: its members.
+    Extension(Oid),
+    /// An event trigger.
+    EventTriggers,
+    /// Some schema.
+    Schemas,
+    /// Some default privileges.
+    DefaultAcls,
+    /// Some role, membership or database.
+    Roles,
 }
 
 /// Everything touched in this transaction.
 #[derive(Debug, Default)]
 struct Log {
-    routines: HashMap<Oid, Touched>,
+    /// With the subtransaction of the first touch.
+    touched: HashMap<Touch, pg_sys::SubTransactionId>,
     /// Touched, or their judgment undone, since they were judged.
-    dirty: HashSet<Oid>,
-    /// Which subtransaction touched or judged which routine, in that order: a subtransaction's own entries are always the last.
-    journal: Vec<(pg_sys::SubTransactionId, Oid)>,
+    dirty: HashSet<Touch>,
+    /// Which subtransaction touched or judged what, in that order: a subtransaction's own entries are always the last.
+    journal: Vec<(pg_sys::SubTransactionId, Touch)>,
 }
 
 thread_local! {
@@ -41,21 +50,32 @@ thread_local! {
     static PREVIOUS: Cell<pg_sys::object_access_hook_type> = const { Cell::new(None) };
 }
 
-/// The routines that have yet to be judged, each with what it was before this transaction.
-pub fn unjudged() -> HashMap<Oid, Option<Before>> {
-    LOG.with_borrow(|log| {
-        let entry = |oid: &Oid| log.routines.get(oid).map(|touched| (*oid, touched.before.clone()));
-        log.dirty.iter().filter_map(entry).collect()
-    })
+/// What has yet to be judged.
+pub fn unjudged() -> Vec<Touch> {
+    LOG.with_borrow(|log| log.dirty.iter().copied().collect())
+}
+
+/// Everything that has been touched.
+pub fn all() -> Vec<Touch> {
+    LOG.with_borrow(|log| log.touched.keys().copied().collect())
 }
 
 /// Notes that those have been judged, and may stay as they are.
-pub fn judged(routines: impl Iterator<Item = Oid>) {
+pub fn judged(touched: &[Touch]) {
     let now = subtransaction();
     LOG.with_borrow_mut(|log| {
-        for routine in routines {
-            log.dirty.remove(&routine);
-            log.journal.push((now, routine));
+        for touch in touched {
+            log.dirty.remove(touch);
+            log.journal.push((now, *touch));
+        }
+    });
+}
+
+/// The transaction is over.
+pub fn forget() {
+    LOG.with_borrow_mut(|log| {
+        if !log.journal.is_empty() {
+            *log = Log::default();
         }
     });
 }
@@ -65,13 +85,18 @@ fn subtransaction() -> pg_sys::SubTransactionId {
     unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
 
-/// Hangs itself into the hook, in front of whoever is there already.
-pub fn install_hook() {
+/// Hangs itself into the hook, in front of whoever is there already, and asks to be told of changes.
+pub fn install() {
     // SAFETY: called once, when the library is loaded, by a backend's only thread.
     unsafe {
         PREVIOUS.set(pg_sys::object_access_hook);
         pg_sys::object_access_hook = Some(object_access);
-        pg_sys::RegisterXactCallback(Some(transaction_ended), std::ptr::null_mut());
+        let none = pg_sys::Datum::null();
+        pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
+        use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID};
+        for cache in [AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
+        }
         pg_sys::RegisterSubXactCallback(Some(subtransaction_ended), std::ptr::null_mut());
     }
 }
@@ -88,52 +113,62 @@ unsafe extern "C-unwind" fn object_access(
         // SAFETY: the hook that was there, with what the server gave.
         unsafe { previous(access, class, object, sub, argument) };
     }
-    use pg_sys::ObjectAccessType::{OAT_POST_ALTER, OAT_POST_CREATE};
-    match class {
-        pg_sys::ProcedureRelationId if access == OAT_POST_CREATE || access == OAT_POST_ALTER => note(object.to_u32(), false),
-        // A routine whose schema gets another name is no longer excused by the old one.
-        pg_sys::NamespaceRelationId if access == OAT_POST_ALTER => {
-            scan::routines_of_schema(object.to_u32()).into_iter().for_each(|routine| note(routine, true))
-        }
+    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
+    if !matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {
+        return;
+    }
+    match class.to_u32() {
+        scan::PG_PROC => note(Touch::Routine(object.to_u32())),
+        scan::PG_EXTENSION => note(Touch::Extension(object.to_u32())),
+        scan::PG_EVENT_TRIGGER => note(Touch::EventTriggers),
         _ => {}
     }
 }
 
-/// Notes the members of an extension before a command that may let one of them go: no hook tells which.
-pub fn note_members(extension: Oid) {
-    scan::routines_of_extension(extension).into_iter().for_each(|routine| note(routine, true));
-}
-
-/// Remembers a routine as it was when the transaction first touched it.
-fn note(routine: Oid, from_afar: bool) {
-    let now = subtransaction();
-    // Reads the catalog, and so must not happen while the log is borrowed.
-    let read = LOG.with_borrow(|log| log.routines.get(&routine).is_none_or(|known| known.from_afar && !from_afar));
-    let current = if read { Before::now(routine) } else { None };
-    LOG.with_borrow_mut(|log| {
-        log.dirty.insert(routine);
-        log.journal.push((now, routine));
-        let Some(known) = log.routines.get_mut(&routine) else {
-            log.routines.insert(routine, Touched { before: current, first: now, from_afar });
-            return;
-        };
-        if read {
-            // Others may have altered it since; but what excused it then is no excuse now.
-            known.from_afar = false;
-            if let (Some(before), Some(current)) = (&mut known.before, current) {
-                (before.owner, before.security_definer, before.config) =
-                    (current.owner, current.security_definer, current.config);
-            }
-        }
-    });
+#[pg_guard]
+unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    // What initdb made is no matter of the contract's; 0 is a reset of everything, and never the only word about a change of one's own.
+    if relation.to_u32() >= pg_sys::FirstNormalObjectId && may_change() {
+        note(Touch::Relation(relation.to_u32()));
+    }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
-    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
-    if matches!(event, XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE) {
-        LOG.set(Log::default());
+#[allow(clippy::unnecessary_cast)]
+unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, _hash: u32) {
+    use pg_sys::SysCacheIdentifier::{DEFACLROLENSPOBJ, NAMESPACEOID};
+    if may_change() {
+        note(match cache as pg_sys::SysCacheIdentifier::Type {
+            NAMESPACEOID => Touch::Schemas,
+            DEFACLROLENSPOBJ => Touch::DefaultAcls,
+            _ => Touch::Roles,
+        });
     }
+}
+
+/// Whether this transaction may have changed a catalog: it has a number of its own, and is not just being rolled back.
+fn may_change() -> bool {
+    // SAFETY: reads the state of the transaction.
+    unsafe { pg_sys::IsTransactionState() && pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
+/// Notes a routine that a statement names.
+pub fn note_routine(routine: Oid) {
+    if routine != 0 {
+        note(Touch::Routine(routine));
+    }
+}
+
+/// Notes that something has been touched.
+pub fn note(touch: Touch) {
+    let now = subtransaction();
+    LOG.with_borrow_mut(|log| {
+        let first = *log.touched.entry(touch).or_insert(now);
+        // Dirty since this very subtransaction touched it first: the journal says so already.
+        if log.dirty.insert(touch) || first != now {
+            log.journal.push((now, touch));
+        }
+    });
 }
 
 /// What a subtransaction touched first goes with it when it aborts; what it touched or judged again must be judged again. When it
@@ -150,20 +185,20 @@ unsafe extern "C-unwind" fn subtransaction_ended(
         let start = log.journal.iter().rposition(|(id, _)| *id != own).map_or(0, |last| last + 1);
         match event {
             SUBXACT_EVENT_ABORT_SUB => {
-                for (_, routine) in log.journal.split_off(start) {
-                    if log.routines.get(&routine).is_some_and(|touched| touched.first == own) {
-                        log.routines.remove(&routine);
-                        log.dirty.remove(&routine);
-                    } else if log.routines.contains_key(&routine) {
-                        log.dirty.insert(routine);
+                for (_, touch) in log.journal.split_off(start) {
+                    if log.touched.get(&touch) == Some(&own) {
+                        log.touched.remove(&touch);
+                        log.dirty.remove(&touch);
+                    } else if log.touched.contains_key(&touch) {
+                        log.dirty.insert(touch);
                     }
                 }
             }
             SUBXACT_EVENT_COMMIT_SUB => {
-                for (id, routine) in &mut log.journal[start..] {
+                for (id, touch) in &mut log.journal[start..] {
                     *id = parent;
-                    if let Some(touched) = log.routines.get_mut(routine).filter(|touched| touched.first == own) {
-                        touched.first = parent;
+                    if let Some(first) = log.touched.get_mut(touch).filter(|first| **first == own) {
+                        *first = parent;
                     }
                 }
             }

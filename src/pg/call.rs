@@ -156,17 +156,11 @@ impl Call {
         }
     }
 
-    /// The extension of an `ALTER EXTENSION ... ADD | DROP`, where the server calls an event trigger for one.
-    pub fn extension_whose_contents_change(&self) -> Option<Oid> {
-        // SAFETY: called for an event trigger, whose parse tree is a node; the name in it is a C string.
-        unsafe {
-            let node = (*(*self.0).context.cast::<pg_sys::EventTriggerData>()).parsetree;
-            if node.is_null() || (*node).type_ != pg_sys::NodeTag::T_AlterExtensionContentsStmt {
-                return None;
-            }
-            let name = (*node.cast::<pg_sys::AlterExtensionContentsStmt>()).extname;
-            Some(pg_sys::get_extension_oid(name, true).to_u32()).filter(|oid| *oid != 0)
-        }
+    /// The statement that has been carried out, where the server calls an event trigger.
+    pub fn event_trigger_parse_tree(&self) -> Option<*mut pg_sys::Node> {
+        // SAFETY: called for an event trigger, whose parse tree is null or a node.
+        let node = unsafe { (*(*self.0).context.cast::<pg_sys::EventTriggerData>()).parsetree };
+        (!node.is_null()).then_some(node)
     }
 
     /// NULL as the result of a scalar function.

@@ -12,19 +12,48 @@ pub fn interrupts() {
     pgrx::check_for_interrupts!();
 }
 
-/// The newest committed state, and what this transaction has done itself.
+/// A state of the catalogs.
 #[derive(Debug)]
-pub struct Latest(pg_sys::Snapshot);
+pub struct State(pg_sys::Snapshot);
 
-impl Latest {
-    /// Takes the snapshot.
-    pub fn take() -> Self {
+impl State {
+    /// What is committed now, and what this transaction has done itself.
+    pub fn now() -> Self {
         // SAFETY: inside a transaction; registered, so that it outlives what others do with the active snapshot.
         Self(unsafe { pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()) })
     }
+
+    /// What is committed now, without what this transaction has done from a command on (0: the first): rows that those commands made are
+    /// not there yet, and rows that they changed or deleted are as they were (`HeapTupleSatisfiesMVCC`).
+    pub fn before(command: pg_sys::CommandId) -> Self {
+        let state = Self::now();
+        // SAFETY: registering has made a copy, which is ours.
+        unsafe { (*state.0).curcid = command };
+        state
+    }
+
+    /// Which transactions count as committed: two states that agree in this differ by nothing but what this transaction has done.
+    pub fn committed(&self) -> Committed {
+        // SAFETY: the snapshot is valid while it is registered; `xip` has `xcnt` elements.
+        unsafe {
+            let running = match (*self.0).xcnt as usize {
+                0 => vec![],
+                count => std::slice::from_raw_parts((*self.0).xip, count).to_vec(),
+            };
+            Committed { from: (*self.0).xmin, to: (*self.0).xmax, running }
+        }
+    }
 }
 
-impl Drop for Latest {
+/// See [`State::committed`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    from: pg_sys::TransactionId,
+    to: pg_sys::TransactionId,
+    running: Vec<pg_sys::TransactionId>,
+}
+
+impl Drop for State {
     fn drop(&mut self) {
         // After an error the resource owner releases it.
         if !std::thread::panicking() {
@@ -83,17 +112,17 @@ impl Table {
     }
 
     /// Calls `each` with every row that `snapshot` shows.
-    pub fn scan(&self, snapshot: &Latest, each: impl FnMut(Row<'_>)) {
+    pub fn scan(&self, snapshot: &State, each: impl FnMut(Row<'_>)) {
         self.run(snapshot, 0, &mut [], always(each));
     }
 
     /// Calls `each` with the rows whose leading index columns equal `keys`, all of type oid.
-    pub fn lookup(&self, snapshot: &Latest, index: Oid, keys: &[(Column, Oid)], each: impl FnMut(Row<'_>)) {
+    pub fn lookup(&self, snapshot: &State, index: Oid, keys: &[(Column, Oid)], each: impl FnMut(Row<'_>)) {
         self.lookup_while(snapshot, index, keys, always(each));
     }
 
     /// The same for as long as `each` says so.
-    pub fn lookup_while(&self, snapshot: &Latest, index: Oid, keys: &[(Column, Oid)], each: impl FnMut(Row<'_>) -> bool) {
+    pub fn lookup_while(&self, snapshot: &State, index: Oid, keys: &[(Column, Oid)], each: impl FnMut(Row<'_>) -> bool) {
         let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys
             .iter()
             .map(|(column, value)| {
@@ -114,7 +143,7 @@ impl Table {
         self.run(snapshot, index, &mut scan_keys, each);
     }
 
-    fn run(&self, snapshot: &Latest, index: Oid, keys: &mut [pg_sys::ScanKeyData], mut each: impl FnMut(Row<'_>) -> bool) {
+    fn run(&self, snapshot: &State, index: Oid, keys: &mut [pg_sys::ScanKeyData], mut each: impl FnMut(Row<'_>) -> bool) {
         // SAFETY: relation and snapshot are open for as long as the scan; each tuple is used before the next is fetched.
         unsafe {
             let count = keys.len() as i32;

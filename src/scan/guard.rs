@@ -3,7 +3,7 @@
 use super::oids;
 use super::own::Own;
 use super::routines::argument_types;
-use crate::pg::heap::{Latest, Row, Table};
+use crate::pg::heap::{Row, State, Table};
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::{Guard, GuardFunction, GuardRelation, GuardTrigger, Oid, RoleSetting, Snapshot};
 use dragonfly_core::rules::guard_tampered::{TRIGGERS, is_called_in_ops};
@@ -25,35 +25,38 @@ const CONSTRAINTS: [&str; 4] = ["contract_pkey", "is_contract", "shipped_is_the_
 const C_LANGUAGE: Oid = 13;
 
 /// Reads everything that `guard_tampered` judges.
-pub fn read(latest: &Latest, own: &Own, snapshot: &mut Snapshot) {
+pub fn read(state: &State, own: &Own, snapshot: &mut Snapshot) {
     let mut members: HashSet<(Oid, Oid)> = HashSet::new();
-    own.members(latest, |class, object| {
+    own.members(state, |class, object| {
         members.insert((class, object));
     });
     snapshot.guard = Guard { installed: true, schema: Some(own.schema), ..Guard::default() };
-    functions(latest, &members, snapshot);
-    triggers(latest, own, &members, snapshot);
-    relations(latest, &members, snapshot);
-    settings(latest, snapshot);
+    functions(state, &members, snapshot);
+    triggers(state, own, &members, snapshot);
+    relations(state, &members, snapshot);
+    settings(state, snapshot);
 }
 
 /// Name and arguments of a routine that stands in schema ops under the name of one of the extension's own, and is none of them.
 pub fn impostor(routine: Oid) -> Option<String> {
-    let latest = Latest::take();
+    let state = State::now();
     let table = Table::open(oids::PG_PROC);
     let (oid, name, schema, arguments) =
         (table.column("oid"), table.column("proname"), table.column("pronamespace"), table.column("proargtypes"));
     let mut found = None;
-    table.lookup(&latest, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| {
+    table.lookup(&state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| {
         let name = row.name(name);
         if is_called_in_ops(&name) && schema_name(row.oid(schema)) == "ops" {
             found = Some(format!("ops.{name}({})", argument_types(&row.oids(arguments)).replace("pg_catalog.", "")));
         }
     });
-    // The extension's own script makes what becomes a member a moment later.
+    found.filter(|_| super::objects::extension_of(&state, oids::PG_PROC, routine).is_none_or(|e| !is_own(e)))
+}
+
+/// Whether a script of our own extension is running: what it makes becomes a member a moment later.
+pub fn in_own_script() -> bool {
     // SAFETY: reads variables of the backend.
-    let in_own_script = unsafe { pg_sys::creating_extension && is_own(pg_sys::CurrentExtensionObject.to_u32()) };
-    found.filter(|_| !in_own_script && super::objects::extension_of_routine(&latest, routine).is_none_or(|e| !is_own(e)))
+    unsafe { pg_sys::creating_extension && is_own(pg_sys::CurrentExtensionObject.to_u32()) }
 }
 
 /// Whether this is our extension.
@@ -70,7 +73,7 @@ fn schema_name(schema: Oid) -> String {
     }
 }
 
-fn functions(latest: &Latest, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
+fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_PROC);
     let column = |name| table.column(name);
     let (oid, name, schema, owner) = (column("oid"), column("proname"), column("pronamespace"), column("proowner"));
@@ -78,7 +81,7 @@ fn functions(latest: &Latest, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snap
     let (arguments, strict, definer) = (column("proargtypes"), column("proisstrict"), column("prosecdef"));
     let (config, acl, body) = (column("proconfig"), column("proacl"), column("prosqlbody"));
     for (_, object) in members.iter().filter(|(class, _)| *class == oids::PG_PROC) {
-        table.lookup(latest, oids::PG_PROC_OID_INDEX, &[(oid, *object)], |row| {
+        table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, *object)], |row| {
             let symbol = row.text(symbol).unwrap_or_default();
             let in_library = row.oid(language) == C_LANGUAGE && row.text(library).as_deref() == Some(LIBRARY);
             let symbol = match (in_library, row.is_null(body)) {
@@ -117,12 +120,12 @@ fn functions(latest: &Latest, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snap
     snapshot.guard.strays.sort();
 }
 
-fn triggers(latest: &Latest, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
+fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_EVENT_TRIGGER);
     let column = |name| table.column(name);
     let (oid, name, event, owner) = (column("oid"), column("evtname"), column("evtevent"), column("evtowner"));
     let (function, enabled, tags) = (column("evtfoid"), column("evtenabled"), column("evttags"));
-    table.scan(latest, |row| {
+    table.scan(state, |row| {
         let name = row.name(name);
         let Some((_, expected)) = TRIGGERS.iter().find(|(own, _)| *own == name) else { return };
         let function = row.oid(function);
@@ -146,24 +149,24 @@ fn triggers(latest: &Latest, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot:
 }
 
 /// The extension's tables and views; what else was added to it is a stray.
-fn relations(latest: &Latest, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
+fn relations(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
     let column = |name| table.column(name);
     let (oid, name, schema, owner, acl, kind) =
         (column("oid"), column("relname"), column("relnamespace"), column("relowner"), column("relacl"), column("relkind"));
     for (_, object) in members.iter().filter(|(class, _)| *class == oids::PG_CLASS) {
-        table.lookup(latest, oids::PG_CLASS_OID_INDEX, &[(oid, *object)], |row| {
+        table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, *object)], |row| {
             let relation = GuardRelation {
                 schema: schema_name(row.oid(schema)),
                 name: row.name(name),
                 owner: row.oid(owner),
                 acl: row.acl(acl),
-                columns: column_acls(latest, *object),
+                columns: column_acls(state, *object),
                 ..GuardRelation::default()
             };
             match (row.char(kind), relation.schema.as_str(), relation.name.as_str()) {
                 (b'r', _, "contract") => {
-                    let (lacking, triggers) = (lacking_constraints(latest, *object), triggers_on(latest, *object));
+                    let (lacking, triggers) = (lacking_constraints(state, *object), triggers_on(state, *object));
                     snapshot.guard.tables.push(GuardRelation { lacking, triggers, ..relation });
                 }
                 (b'v', "ops", "v_security_findings") => snapshot.guard.views.push(relation),
@@ -176,41 +179,41 @@ fn relations(latest: &Latest, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snap
     }
 }
 
-fn column_acls(latest: &Latest, relation: Oid) -> Vec<(String, dragonfly_core::catalog::Acl)> {
+fn column_acls(state: &State, relation: Oid) -> Vec<(String, dragonfly_core::catalog::Acl)> {
     let table = Table::open(oids::PG_ATTRIBUTE);
     let (owner, name, acl) = (table.column("attrelid"), table.column("attname"), table.column("attacl"));
     let mut found = Vec::new();
-    table.lookup(latest, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
+    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
         found.extend(row.acl(acl).map(|acl| (row.name(name), acl)));
     });
     found
 }
 
-fn lacking_constraints(latest: &Latest, relation: Oid) -> Vec<String> {
-    let names = names_on(latest, oids::PG_CONSTRAINT, oids::PG_CONSTRAINT_RELID_INDEX, "conrelid", "conname", relation);
+fn lacking_constraints(state: &State, relation: Oid) -> Vec<String> {
+    let names = names_on(state, oids::PG_CONSTRAINT, oids::PG_CONSTRAINT_RELID_INDEX, "conrelid", "conname", relation);
     CONSTRAINTS.iter().filter(|c| !names.iter().any(|n| n == *c)).map(|c| (*c).to_owned()).collect()
 }
 
-fn triggers_on(latest: &Latest, relation: Oid) -> Vec<String> {
-    names_on(latest, oids::PG_TRIGGER, oids::PG_TRIGGER_RELID_INDEX, "tgrelid", "tgname", relation)
+fn triggers_on(state: &State, relation: Oid) -> Vec<String> {
+    names_on(state, oids::PG_TRIGGER, oids::PG_TRIGGER_RELID_INDEX, "tgrelid", "tgname", relation)
 }
 
 /// The names of what hangs on a relation.
-fn names_on(latest: &Latest, catalog: Oid, index: Oid, relation: &str, name: &str, oid: Oid) -> Vec<String> {
+fn names_on(state: &State, catalog: Oid, index: Oid, relation: &str, name: &str, oid: Oid) -> Vec<String> {
     let table = Table::open(catalog);
     let (relation, name) = (table.column(relation), table.column(name));
     let mut names = Vec::new();
-    table.lookup(latest, index, &[(relation, oid)], |row: Row<'_>| names.push(row.name(name)));
+    table.lookup(state, index, &[(relation, oid)], |row: Row<'_>| names.push(row.name(name)));
     names.sort();
     names
 }
 
-fn settings(latest: &Latest, snapshot: &mut Snapshot) {
+fn settings(state: &State, snapshot: &mut Snapshot) {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_DB_ROLE_SETTING);
     let (database, role, config) = (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
-    table.scan(latest, |row| {
+    table.scan(state, |row| {
         if row.oid(database) != 0 && row.oid(database) != current {
             return;
         }
@@ -227,7 +230,7 @@ fn settings(latest: &Latest, snapshot: &mut Snapshot) {
     });
     let table = Table::open(oids::PG_PARAMETER_ACL);
     let (name, acl) = (table.column("parname"), table.column("paracl"));
-    table.scan(latest, |row| {
+    table.scan(state, |row| {
         let name = row.text(name).unwrap_or_default();
         if SILENCERS.contains(&name.as_str()) {
             snapshot.guard.parameters.push((name, row.acl(acl).unwrap_or_default()));

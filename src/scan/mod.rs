@@ -8,7 +8,7 @@ mod policies;
 mod roles;
 mod routines;
 
-use crate::pg::heap::Latest;
+use crate::pg::heap::State;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
 use dragonfly_core::contract::Contract;
 use own::Own;
@@ -38,6 +38,7 @@ mod oids {
     pub const PG_OPERATOR: Oid = 2617;
     pub const PG_PARAMETER_ACL: Oid = 6243;
     pub const PG_POLICY: Oid = 3256;
+    pub const PG_POLICY_RELID_INDEX: Oid = 3258;
     pub const PG_PROC: Oid = 1255;
     pub const PG_PROC_OID_INDEX: Oid = 2690;
     pub const PG_SHDEPEND: Oid = 1214;
@@ -51,53 +52,71 @@ mod oids {
 pub const VERSION: u32 = pgrx::pg_sys::PG_VERSION_NUM / 10_000;
 
 /// Everything that the rules look at.
-pub fn whole(latest: &Latest, contract: &Contract, own: &Own) -> Snapshot {
-    let mut snapshot = base(latest);
+pub fn whole(state: &State, contract: &Contract, own: &Own) -> Snapshot {
+    let mut snapshot = base(state);
     let governed = governed(&snapshot, contract);
-    objects::relations(latest, &governed, &mut snapshot);
-    objects::extensions(latest, &mut snapshot);
-    objects::default_acls(latest, &mut snapshot);
-    policies::read(latest, &mut snapshot);
-    routines::all(latest, &governed, &mut snapshot);
-    guard::read(latest, own, &mut snapshot);
+    objects::relations(state, &governed, &mut snapshot);
+    objects::extensions(state, &mut snapshot);
+    objects::default_acls(state, &mut snapshot);
+    policies::read(state, &mut snapshot);
+    routines::all(state, &governed, &mut snapshot);
+    guard::read(state, own, &mut snapshot);
     snapshot.complete()
 }
 
 /// What judging search paths takes, with everything that schemas hold.
-pub fn for_paths(latest: &Latest) -> Snapshot {
-    let mut snapshot = base(latest);
-    objects::relations(latest, &HashSet::new(), &mut snapshot);
-    objects::extensions(latest, &mut snapshot);
-    routines::all(latest, &HashSet::new(), &mut snapshot);
+pub fn for_paths(state: &State) -> Snapshot {
+    let mut snapshot = base(state);
+    objects::relations(state, &HashSet::new(), &mut snapshot);
+    objects::extensions(state, &mut snapshot);
+    routines::all(state, &HashSet::new(), &mut snapshot);
     snapshot.complete()
 }
 
-/// What judging a few routines takes, at a cost that does not grow with the number of routines or tables there are: `oids` are
-/// the routines; the contents of schemas are left to [`planted`].
-pub fn for_routines(latest: &Latest, oids: &[Oid]) -> Snapshot {
-    let mut snapshot = base(latest);
-    objects::extension_names(latest, &mut snapshot);
-    routines::some(latest, oids, &mut snapshot);
+/// A few relations and routines, with their policies and extensions, at a cost that does not grow with the number of routines or tables
+/// there are. Nothing else: [`around`] adds that.
+pub fn part(state: &State, relations: &[Oid], routines: &[Oid]) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    objects::some_relations(state, relations, &mut snapshot);
+    policies::read(state, &mut snapshot);
+    routines::some(state, routines, &mut snapshot);
+    snapshot
+}
+
+/// What judging a part takes, added to it: roles and schemas, which `base` has read, extensions and default privileges. The contents of
+/// schemas are left to [`planted`].
+pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
+    let Snapshot { relations, policies, mut routines, routine_extension, relation_extension, types, .. } = part;
+    // Only the session itself can call what is in its temporary schema. (A schema that was one may be renamed.)
+    let temporary: HashSet<Oid> = base.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
+    routines.retain(|r| !temporary.contains(&r.schema));
+    let mut snapshot = Snapshot { relations, policies, routines, routine_extension, relation_extension, types, ..base };
+    objects::extension_names(state, &mut snapshot);
+    objects::default_acls(state, &mut snapshot);
     snapshot.complete()
 }
 
 /// One routine as it is; `None` where it is not there, or in a temporary schema.
-pub fn routine(latest: &Latest, oid: Oid) -> Option<Routine> {
+pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     let mut snapshot = Snapshot::default();
-    routines::some(latest, &[oid], &mut snapshot);
-    snapshot.routines.pop()
+    objects::schemas(state, &mut snapshot);
+    around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
-pub use guard::impostor;
+pub use guard::{impostor, in_own_script, read as guard};
+pub use objects::{members, schema_named};
 pub use planted::{Found, find as planted};
-pub use routines::{Before, of_extension as routines_of_extension, of_schema as routines_of_schema, quoted_path};
+pub use routines::{of_schema as routines_of_schema, quoted_path};
+
+/// The catalog of an object, by OID.
+pub use oids::{PG_CLASS, PG_EVENT_TRIGGER, PG_EXTENSION, PG_PROC};
 
 /// Roles, memberships, the database, schemas.
-fn base(latest: &Latest) -> Snapshot {
+pub fn base(state: &State) -> Snapshot {
     let cuts_names = crate::pg::text::is_utf8();
     let mut snapshot = Snapshot { version: VERSION, cuts_names, ..Snapshot::default() };
-    roles::read(latest, &mut snapshot);
-    objects::schemas(latest, &mut snapshot);
+    roles::read(state, &mut snapshot);
+    objects::schemas(state, &mut snapshot);
     snapshot
 }
 

@@ -1,7 +1,7 @@
 //! Schemas, relations with their column ACLs, what schemas hold, extensions and their members, default ACLs.
 
 use super::oids;
-use crate::pg::heap::{Latest, Row, Table};
+use crate::pg::heap::{Column, Row, State, Table};
 use dragonfly_core::catalog::{ContentKind, DefaultAcl, Oid, Relation, RelationKind, Schema, Snapshot};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -10,59 +10,114 @@ use std::collections::{HashMap, HashSet};
 const DEPENDENCY_EXTENSION: u8 = b'e';
 
 /// Reads `pg_namespace`.
-pub fn schemas(latest: &Latest, snapshot: &mut Snapshot) {
+pub fn schemas(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_NAMESPACE);
     let (oid, name, owner, acl) =
         (table.column("oid"), table.column("nspname"), table.column("nspowner"), table.column("nspacl"));
-    table.scan(latest, |row| {
+    table.scan(state, |row| {
         snapshot.schemas.push(Schema { oid: row.oid(oid), name: row.name(name), owner: row.oid(owner), acl: row.acl(acl) });
     });
 }
 
+/// The columns of `pg_class` that the rules need.
+struct Columns {
+    oid: Column,
+    name: Column,
+    schema: Column,
+    owner: Column,
+    kind: Column,
+    acl: Column,
+    options: Column,
+    row_security: Column,
+    force_row_security: Column,
+    persistence: Column,
+}
+
+impl Columns {
+    fn of(table: &Table) -> Self {
+        Self {
+            oid: table.column("oid"),
+            name: table.column("relname"),
+            schema: table.column("relnamespace"),
+            owner: table.column("relowner"),
+            kind: table.column("relkind"),
+            acl: table.column("relacl"),
+            options: table.column("reloptions"),
+            row_security: table.column("relrowsecurity"),
+            force_row_security: table.column("relforcerowsecurity"),
+            persistence: table.column("relpersistence"),
+        }
+    }
+
+    fn relation(&self, row: &Row<'_>, kind: RelationKind) -> Relation {
+        Relation {
+            oid: row.oid(self.oid),
+            name: row.name(self.name),
+            schema: row.oid(self.schema),
+            owner: row.oid(self.owner),
+            kind,
+            acl: row.acl(self.acl),
+            row_security: row.bool(self.row_security),
+            force_row_security: row.bool(self.force_row_security),
+            security_invoker: kind == RelationKind::View && is_security_invoker(&row.texts(self.options)),
+            columns: Vec::new(),
+            owned_by: None,
+        }
+    }
+}
+
 /// Reads the relations of governed schemas whole, and of all others, types and operators who owns something where.
-pub fn relations(latest: &Latest, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
+pub fn relations(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
-    let column = |name| table.column(name);
-    let (oid, name, schema, owner, kind) =
-        (column("oid"), column("relname"), column("relnamespace"), column("relowner"), column("relkind"));
-    let (acl, options) = (column("relacl"), column("reloptions"));
-    let (row_security, force) = (column("relrowsecurity"), column("relforcerowsecurity"));
-    let mut place = HashMap::new();
+    let columns = Columns::of(&table);
     let mut relations = Vec::new();
     let mut contents = Contents::of(snapshot);
-    table.scan(latest, |row| {
-        let (schema, owner) = (row.oid(schema), row.oid(owner));
-        let Some(kind) = RelationKind::from_relkind(row.char(kind)) else {
-            if row.char(kind) == b'c' {
+    table.scan(state, |row| {
+        let (schema, owner) = (row.oid(columns.schema), row.oid(columns.owner));
+        let Some(kind) = RelationKind::from_relkind(row.char(columns.kind)) else {
+            if row.char(columns.kind) == b'c' {
                 contents.hold(schema, owner, ContentKind::Type);
             }
             return;
         };
         contents.hold(schema, owner, ContentKind::Relation);
-        if !governed.contains(&schema) {
-            return;
+        if governed.contains(&schema) {
+            relations.push(columns.relation(&row, kind));
         }
-        place.insert(row.oid(oid), relations.len());
-        relations.push(Relation {
-            oid: row.oid(oid),
-            name: row.name(name),
-            schema,
-            owner,
-            kind,
-            acl: row.acl(acl),
-            row_security: row.bool(row_security),
-            force_row_security: row.bool(force),
-            security_invoker: kind == RelationKind::View && is_security_invoker(&row.texts(options)),
-            columns: Vec::new(),
-            owned_by: None,
-        });
     });
     snapshot.relations = relations;
-    if !place.is_empty() {
-        column_acls(latest, &place, snapshot);
-        sequence_owners(latest, snapshot);
+    complete_relations(state, snapshot);
+    types_and_operators(state, snapshot);
+}
+
+/// Reads the relations `oids` alone, those that are there, are no session's temporary ones, and are of a kind that the contract says
+/// something about; and the extension each is a member of.
+pub fn some_relations(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_CLASS);
+    let columns = Columns::of(&table);
+    for oid in oids {
+        let mut found = false;
+        table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(columns.oid, *oid)], |row| {
+            let kind = RelationKind::from_relkind(row.char(columns.kind));
+            if let Some(kind) = kind.filter(|_| row.char(columns.persistence) != b't') {
+                snapshot.relations.push(columns.relation(&row, kind));
+                found = true;
+            }
+        });
+        if let Some(extension) = found.then(|| extension_of(state, oids::PG_CLASS, *oid)).flatten() {
+            snapshot.relation_extension.insert(*oid, extension);
+        }
     }
-    types_and_operators(latest, snapshot);
+    complete_relations(state, snapshot);
+}
+
+/// What other catalogs say about the relations of the snapshot.
+fn complete_relations(state: &State, snapshot: &mut Snapshot) {
+    let place: HashMap<Oid, usize> = snapshot.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
+    if !place.is_empty() {
+        column_acls(state, &place, snapshot);
+        sequence_owners(state, snapshot);
+    }
 }
 
 /// `security_invoker` among a view's reloptions, read as the server reads a boolean option (`parse_bool`).
@@ -100,7 +155,7 @@ impl<'s> Contents<'s> {
 const FEW: usize = 300;
 
 /// `pg_attribute`, of which hardly anything is looked at but whether there is an ACL.
-fn column_acls(latest: &Latest, place: &HashMap<Oid, usize>, snapshot: &mut Snapshot) {
+fn column_acls(state: &State, place: &HashMap<Oid, usize>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_ATTRIBUTE);
     let (relation, name, acl) = (table.column("attrelid"), table.column("attname"), table.column("attacl"));
     let dropped = table.column("attisdropped");
@@ -113,23 +168,23 @@ fn column_acls(latest: &Latest, place: &HashMap<Oid, usize>, snapshot: &mut Snap
         }
     };
     if place.len() > FEW {
-        table.scan(latest, each);
+        table.scan(state, each);
     } else {
         for oid in place.keys() {
-            table.lookup(latest, oids::PG_ATTRIBUTE_RELID_INDEX, &[(relation, *oid)], &mut each);
+            table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(relation, *oid)], &mut each);
         }
     }
 }
 
 /// The table that each sequence serves.
-fn sequence_owners(latest: &Latest, snapshot: &mut Snapshot) {
+fn sequence_owners(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object, to_class, to_object) =
         (table.column("classid"), table.column("objid"), table.column("refclassid"), table.column("refobjid"));
     let (to_column, kind) = (table.column("refobjsubid"), table.column("deptype"));
     for sequence in snapshot.relations.iter_mut().filter(|r| r.kind == RelationKind::Sequence) {
         let keys = [(class, oids::PG_CLASS), (object, sequence.oid)];
-        table.lookup(latest, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+        table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
             if row.oid(to_class) == oids::PG_CLASS && row.int(to_column) > 0 && matches!(row.char(kind), b'a' | b'i') {
                 sequence.owned_by = Some(row.oid(to_object));
             }
@@ -138,12 +193,12 @@ fn sequence_owners(latest: &Latest, snapshot: &mut Snapshot) {
 }
 
 /// Types that somebody made by themselves: the row type of a table and the array type of another type come with those.
-fn types_and_operators(latest: &Latest, snapshot: &mut Snapshot) {
+fn types_and_operators(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_TYPE);
     let (schema, owner, relation) = (table.column("typnamespace"), table.column("typowner"), table.column("typrelid"));
     let (kind, element, length) = (table.column("typtype"), table.column("typelem"), table.column("typlen"));
     let mut contents = Contents::of(snapshot);
-    table.scan(latest, |row| {
+    table.scan(state, |row| {
         // Most types are the row type of a table, or the array of one.
         if row.oid(relation) != 0 || (row.oid(element) != 0 && row.char(kind) == b'b' && row.int(length) as i16 == -1) {
             return;
@@ -152,24 +207,24 @@ fn types_and_operators(latest: &Latest, snapshot: &mut Snapshot) {
     });
     let table = Table::open(oids::PG_OPERATOR);
     let (schema, owner) = (table.column("oprnamespace"), table.column("oprowner"));
-    table.scan(latest, |row| contents.hold(row.oid(schema), row.oid(owner), ContentKind::Operator));
+    table.scan(state, |row| contents.hold(row.oid(schema), row.oid(owner), ContentKind::Operator));
 }
 
 /// Reads `pg_extension`.
-pub fn extension_names(latest: &Latest, snapshot: &mut Snapshot) {
+pub fn extension_names(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_EXTENSION);
     let (oid, name, owner) = (table.column("oid"), table.column("extname"), table.column("extowner"));
-    table.scan(latest, |row| {
+    table.scan(state, |row| {
         snapshot.extensions.insert(row.oid(oid), (row.name(name), row.oid(owner)));
     });
 }
 
 /// Reads `pg_extension`, and which routines and relations are members.
-pub fn extensions(latest: &Latest, snapshot: &mut Snapshot) {
-    extension_names(latest, snapshot);
+pub fn extensions(state: &State, snapshot: &mut Snapshot) {
+    extension_names(state, snapshot);
     let extensions: Vec<Oid> = snapshot.extensions.keys().copied().collect();
     for extension in extensions {
-        members(latest, extension, &mut |class, object| match class {
+        members(state, extension, &mut |class, object| match class {
             oids::PG_PROC => {
                 snapshot.routine_extension.insert(object, extension);
             }
@@ -182,24 +237,24 @@ pub fn extensions(latest: &Latest, snapshot: &mut Snapshot) {
 }
 
 /// Calls `each` with class and OID of every member of an extension.
-pub fn members(latest: &Latest, extension: Oid, each: &mut dyn FnMut(Oid, Oid)) {
+pub fn members(state: &State, extension: Oid, each: &mut dyn FnMut(Oid, Oid)) {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object, kind) = (table.column("classid"), table.column("objid"), table.column("deptype"));
     let keys = [(table.column("refclassid"), oids::PG_EXTENSION), (table.column("refobjid"), extension)];
-    table.lookup(latest, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+    table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
         if row.char(kind) == DEPENDENCY_EXTENSION {
             each(row.oid(class), row.oid(object));
         }
     });
 }
 
-/// The extension that a routine is a member of.
-pub fn extension_of_routine(latest: &Latest, routine: Oid) -> Option<Oid> {
+/// The extension that an object of a catalog is a member of.
+pub fn extension_of(state: &State, catalog: Oid, object: Oid) -> Option<Oid> {
     let table = Table::open(oids::PG_DEPEND);
     let (to_class, to_object, kind) = (table.column("refclassid"), table.column("refobjid"), table.column("deptype"));
-    let keys = [(table.column("classid"), oids::PG_PROC), (table.column("objid"), routine)];
+    let keys = [(table.column("classid"), catalog), (table.column("objid"), object)];
     let mut found = None;
-    table.lookup(latest, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+    table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
         if row.char(kind) == DEPENDENCY_EXTENSION && row.oid(to_class) == oids::PG_EXTENSION {
             found = Some(row.oid(to_object));
         }
@@ -207,35 +262,18 @@ pub fn extension_of_routine(latest: &Latest, routine: Oid) -> Option<Oid> {
     found
 }
 
-/// Name and owner of an extension.
-pub fn extension_named(latest: &Latest, extension: Oid) -> Option<(String, Oid)> {
-    let mut names = Snapshot::default();
-    extension_names(latest, &mut names);
-    names.extensions.remove(&extension)
-}
-
-/// The owner of a schema as the system cache shows it; 0 where it is gone.
-pub fn schema_owner(schema: Oid) -> Oid {
-    let table = Table::open(oids::PG_NAMESPACE);
-    // SAFETY: the tuple is of pg_namespace, used while it is held, and released.
-    unsafe {
-        let cache = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;
-        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(schema));
-        if tuple.is_null() {
-            return 0;
-        }
-        let owner = Row::from_tuple(tuple, &table).oid(table.column("nspowner"));
-        pg_sys::ReleaseSysCache(tuple);
-        owner
-    }
+/// The schema of this name, as the system cache shows it.
+pub fn schema_named(name: &std::ffi::CStr) -> Option<Oid> {
+    // SAFETY: a look-up; 0 where there is none.
+    Some(unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) }.to_u32()).filter(|oid| *oid != 0)
 }
 
 /// Reads `pg_default_acl`.
-pub fn default_acls(latest: &Latest, snapshot: &mut Snapshot) {
+pub fn default_acls(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_DEFAULT_ACL);
     let (role, schema, kind, acl) =
         (table.column("defaclrole"), table.column("defaclnamespace"), table.column("defaclobjtype"), table.column("defaclacl"));
-    table.scan(latest, |row| {
+    table.scan(state, |row| {
         snapshot.default_acls.push(DefaultAcl {
             role: row.oid(role),
             schema: row.oid(schema),

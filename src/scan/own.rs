@@ -1,10 +1,13 @@
 //! The extension's own objects, found by what belongs to the extension and never by a name that somebody else could take.
 
 use super::oids;
-use crate::pg::heap::{Latest, Table};
+use crate::pg::heap::{State, Table};
 use crate::pg::report::Report;
 use dragonfly_core::catalog::Oid;
 use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// The extension's name.
+const NAME: &str = "dragonfly_guard";
 
 /// Where the extension is.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +22,7 @@ pub struct Own {
 
 impl Own {
     /// Finds the extension. An error where it is not installed in this database, or its table is gone.
-    pub fn find(latest: &Latest) -> Self {
+    pub fn find(state: &State) -> Self {
         let missing = |what: &str| -> ! {
             Report {
                 message: format!("{what} is missing"),
@@ -28,26 +31,14 @@ impl Own {
             }
             .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
         };
-        // SAFETY: a C string; 0 where there is no such extension.
-        let extension = unsafe { pg_sys::get_extension_oid(c"dragonfly_guard".as_ptr(), true) }.to_u32();
-        if extension == 0 {
-            missing("extension dragonfly_guard");
-        }
-        let mut schema = 0;
-        let table = Table::open(oids::PG_EXTENSION);
-        let (oid, namespace) = (table.column("oid"), table.column("extnamespace"));
-        table.scan(latest, |row| {
-            if row.oid(oid) == extension {
-                schema = row.oid(namespace);
-            }
-        });
+        let Some((extension, schema)) = Self::row(state) else { missing("extension dragonfly_guard") };
         // The table that belongs to the extension, and not whatever else may have taken its name.
         let class = Table::open(oids::PG_CLASS);
         let (oid, name, kind) = (class.column("oid"), class.column("relname"), class.column("relkind"));
         let mut contract_table = 0;
-        super::objects::members(latest, extension, &mut |member_class, object| {
+        super::objects::members(state, extension, &mut |member_class, object| {
             if member_class == oids::PG_CLASS {
-                class.lookup(latest, oids::PG_CLASS_OID_INDEX, &[(oid, object)], |row| {
+                class.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, object)], |row| {
                     if row.char(kind) == b'r' && row.name(name) == "contract" {
                         contract_table = object;
                     }
@@ -60,6 +51,29 @@ impl Own {
         Self { extension, schema, contract_table }
     }
 
+    /// Whether it is installed in this database, as that state shows it.
+    pub fn is_there(state: &State) -> bool {
+        Self::row(state).is_some()
+    }
+
+    /// OID and schema of the extension.
+    fn row(state: &State) -> Option<(Oid, Oid)> {
+        let table = Table::open(oids::PG_EXTENSION);
+        let (oid, name, schema) = (table.column("oid"), table.column("extname"), table.column("extnamespace"));
+        let mut found = None;
+        table.scan(state, |row| {
+            if row.name(name) == NAME {
+                found = Some((row.oid(oid), row.oid(schema)));
+            }
+        });
+        found
+    }
+
+    /// Whether this is the extension, as one of those states shows it.
+    pub fn is(extension: Oid, states: [&State; 2]) -> bool {
+        states.iter().any(|state| Self::row(state).is_some_and(|(oid, _)| oid == extension))
+    }
+
     /// Waits for its turn, until the end of the transaction.
     pub fn lock(&self) {
         // SAFETY: locks by OID; an error where the extension has been dropped meanwhile ends the statement as any other.
@@ -70,7 +84,7 @@ impl Own {
     }
 
     /// Calls `each` with class and OID of every member of the extension.
-    pub fn members(&self, latest: &Latest, mut each: impl FnMut(Oid, Oid)) {
-        super::objects::members(latest, self.extension, &mut each);
+    pub fn members(&self, state: &State, mut each: impl FnMut(Oid, Oid)) {
+        super::objects::members(state, self.extension, &mut each);
     }
 }

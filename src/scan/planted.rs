@@ -2,7 +2,7 @@
 //! FUNCTION. Tables and views are left to the audit.
 
 use super::oids;
-use crate::pg::heap::{Column, Latest, Row, Table};
+use crate::pg::heap::{Column, Row, State, Table};
 use dragonfly_core::catalog::{ContentKind, Oid};
 use pgrx::pg_sys;
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use std::collections::HashSet;
 const FEW: usize = 1_000;
 
 /// The routines, types and operators in the schemas `wanted`: all, or where that is too much, those of the `untrusted` roles.
-pub fn find(latest: &Latest, wanted: &HashSet<Oid>, untrusted: impl FnOnce() -> Vec<Oid>) -> Found {
+pub fn find(state: &State, wanted: &HashSet<Oid>, untrusted: impl FnOnce() -> Vec<Oid>) -> Found {
     // A composite type is a relation too, and as such depends on its schema.
     let composite =
         Class::open(oids::PG_CLASS, ContentKind::Type, pg_sys::SysCacheIdentifier::RELOID as i32, ["relnamespace", "relowner"]);
@@ -32,7 +32,7 @@ pub fn find(latest: &Latest, wanted: &HashSet<Oid>, untrusted: impl FnOnce() -> 
             ["oprnamespace", "oprowner"],
         ),
     ];
-    in_schemas(latest, &classes, wanted).unwrap_or_else(|| of_owners(latest, &classes, &untrusted(), wanted))
+    in_schemas(state, &classes, wanted).unwrap_or_else(|| of_owners(state, &classes, &untrusted(), wanted))
 }
 
 /// Schema, owner and kind of things.
@@ -40,14 +40,14 @@ pub type Found = Vec<(Oid, Oid, ContentKind)>;
 
 /// By `pg_depend`: everything that is in a schema depends on it, but for what initdb made, whose owner is trusted. `None` where that
 /// is too much.
-fn in_schemas(latest: &Latest, classes: &[Class], wanted: &HashSet<Oid>) -> Option<Found> {
+fn in_schemas(state: &State, classes: &[Class], wanted: &HashSet<Oid>) -> Option<Found> {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
     let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
     let mut members = Vec::new();
     for schema in wanted {
         let keys = [(to_class, oids::PG_NAMESPACE), (to_object, *schema)];
-        table.lookup_while(latest, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+        table.lookup_while(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
             members.extend(classes.iter().find(|c| c.oid == row.oid(class)).map(|c| (c, row.oid(object))));
             members.len() <= FEW
         });
@@ -56,7 +56,7 @@ fn in_schemas(latest: &Latest, classes: &[Class], wanted: &HashSet<Oid>) -> Opti
 }
 
 /// By `pg_shdepend`: what a role owns or has been granted refers to the role.
-fn of_owners(latest: &Latest, classes: &[Class], owners: &[Oid], wanted: &HashSet<Oid>) -> Found {
+fn of_owners(state: &State, classes: &[Class], owners: &[Oid], wanted: &HashSet<Oid>) -> Found {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_SHDEPEND);
@@ -65,7 +65,7 @@ fn of_owners(latest: &Latest, classes: &[Class], owners: &[Oid], wanted: &HashSe
     let mut found = Vec::new();
     for owner in owners {
         let keys = [(to_class, oids::PG_AUTHID), (to_object, *owner)];
-        table.lookup(latest, oids::PG_SHDEPEND_REFERENCE_INDEX, &keys, |row| {
+        table.lookup(state, oids::PG_SHDEPEND_REFERENCE_INDEX, &keys, |row| {
             if row.char(kind) != b'o' || row.oid(database) != current {
                 return;
             }

@@ -1,23 +1,24 @@
 //! `pg_policy`.
 
 use super::oids;
-use crate::pg::heap::{Column, Latest, Row, Table};
+use crate::pg::heap::{Column, Row, State, Table};
 use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot};
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
+/// The policies of up to so many relations are looked up one by one; for more, one pass over the catalog is faster.
+const FEW: usize = 100;
+
 /// Reads the policies of the relations in the snapshot.
-pub fn read(latest: &Latest, snapshot: &mut Snapshot) {
+pub fn read(state: &State, snapshot: &mut Snapshot) {
     let wanted: HashSet<Oid> = snapshot.relations.iter().map(|r| r.oid).collect();
-    if wanted.is_empty() {
-        return;
-    }
     let table = Table::open(oids::PG_POLICY);
     let column = |name| table.column(name);
     let (oid, name, relation, command, permissive) =
         (column("oid"), column("polname"), column("polrelid"), column("polcmd"), column("polpermissive"));
     let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
-    table.scan(latest, |row| {
+    let mut policies = Vec::new();
+    let mut each = |row: Row<'_>| {
         if !wanted.contains(&row.oid(relation)) {
             return;
         }
@@ -29,7 +30,7 @@ pub fn read(latest: &Latest, snapshot: &mut Snapshot) {
             _ => None,
         };
         let condition = if command == Some(Command::Insert) { check } else { using };
-        snapshot.policies.push(Policy {
+        policies.push(Policy {
             oid: row.oid(oid),
             name: row.name(name),
             relation: row.oid(relation),
@@ -38,7 +39,15 @@ pub fn read(latest: &Latest, snapshot: &mut Snapshot) {
             roles: row.oids(roles),
             always_true: is_always_true(&row, condition),
         });
-    });
+    };
+    if wanted.len() > FEW {
+        table.scan(state, each);
+    } else {
+        for oid in &wanted {
+            table.lookup(state, oids::PG_POLICY_RELID_INDEX, &[(relation, *oid)], &mut each);
+        }
+    }
+    snapshot.policies = policies;
 }
 
 /// Whether a stored condition is true for every row, as far as that can be seen without running anything of somebody else's:

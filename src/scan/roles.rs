@@ -1,19 +1,19 @@
 //! `pg_authid`, `pg_auth_members`, `pg_database`.
 
 use super::{VERSION, oids};
-use crate::pg::heap::{Latest, Table};
+use crate::pg::heap::{State, Table};
 use dragonfly_core::catalog::{Database, Membership, Role, Snapshot};
 use pgrx::pg_sys;
 use std::collections::HashMap;
 
 /// Reads roles, memberships and the current database.
-pub fn read(latest: &Latest, snapshot: &mut Snapshot) {
+pub fn read(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_AUTHID);
     let column = |name| table.column(name);
     let (oid, name, superuser, inherit) = (column("oid"), column("rolname"), column("rolsuper"), column("rolinherit"));
     let (create_role, create_db, can_login) = (column("rolcreaterole"), column("rolcreatedb"), column("rolcanlogin"));
     let (replication, bypass_rls) = (column("rolreplication"), column("rolbypassrls"));
-    table.scan(latest, |row| {
+    table.scan(state, |row| {
         snapshot.roles.push(Role {
             oid: row.oid(oid),
             name: row.name(name),
@@ -33,7 +33,7 @@ pub fn read(latest: &Latest, snapshot: &mut Snapshot) {
     let (role, member, grantor, admin) = (column("roleid"), column("member"), column("grantor"), column("admin_option"));
     // From 16 on; before, the member's own INHERIT decides, and every member can SET ROLE.
     let (inherit, set) = (table.find("inherit_option"), table.find("set_option"));
-    table.scan(latest, |row| {
+    table.scan(state, |row| {
         let member = row.oid(member);
         snapshot.memberships.push(Membership {
             role: row.oid(role),
@@ -51,7 +51,7 @@ pub fn read(latest: &Latest, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_DATABASE);
     let (oid, name, owner, acl) =
         (table.column("oid"), table.column("datname"), table.column("datdba"), table.column("datacl"));
-    table.scan(latest, |row| {
+    table.scan(state, |row| {
         if row.oid(oid) == current {
             snapshot.database = Database { name: row.name(name), owner: row.oid(owner), acl: row.acl(acl) };
         }

@@ -2,7 +2,7 @@
 
 use super::objects::{self, Contents};
 use super::oids;
-use crate::pg::heap::{Column, Latest, Row, Table};
+use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::text::{self, from_server};
 use dragonfly_core::catalog::{ContentKind, Oid, Routine, RoutineKind, Snapshot};
 use dragonfly_core::search_path::stored_value;
@@ -58,15 +58,17 @@ impl Columns {
 }
 
 /// Reads every SECURITY DEFINER routine and every routine of a governed schema; of all others, who owns some where.
-pub fn all(latest: &Latest, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
+pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_PROC);
     let columns = Columns::of(&table);
     let mut routines = Vec::new();
+    // Only the session itself can call what is in its temporary schema.
+    let temporary: HashSet<Oid> = snapshot.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
     let mut contents = Contents::of(snapshot);
-    table.scan(latest, |row| {
+    table.scan(state, |row| {
         let schema = row.oid(columns.schema);
         contents.hold(schema, row.oid(columns.owner), ContentKind::Routine);
-        if (row.bool(columns.security_definer) || governed.contains(&schema)) && !is_temporary(schema) {
+        if (row.bool(columns.security_definer) || governed.contains(&schema)) && !temporary.contains(&schema) {
             routines.push(columns.routine(&row));
         }
     });
@@ -74,27 +76,19 @@ pub fn all(latest: &Latest, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     name_types(snapshot);
 }
 
-/// Reads the routines `oids`, those that are there and in no temporary schema, and the extension each is a member of.
-pub fn some(latest: &Latest, oids: &[Oid], snapshot: &mut Snapshot) {
+/// Reads the routines `oids`, those that are there, and the extension each is a member of.
+pub fn some(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_PROC);
     let columns = Columns::of(&table);
     for oid in oids {
-        table.lookup(latest, oids::PG_PROC_OID_INDEX, &[(columns.oid, *oid)], |row| {
-            if !is_temporary(row.oid(columns.schema)) {
-                snapshot.routines.push(columns.routine(&row));
-            }
+        table.lookup(state, oids::PG_PROC_OID_INDEX, &[(columns.oid, *oid)], |row| {
+            snapshot.routines.push(columns.routine(&row))
         });
-        if let Some(extension) = objects::extension_of_routine(latest, *oid) {
+        if let Some(extension) = objects::extension_of(state, oids::PG_PROC, *oid) {
             snapshot.routine_extension.insert(*oid, extension);
         }
     }
     name_types(snapshot);
-}
-
-/// Only the session itself can call what is in its temporary schema.
-fn is_temporary(schema: Oid) -> bool {
-    // SAFETY: a look-up in the system cache.
-    unsafe { pg_sys::isAnyTempNamespace(schema.into()) }
 }
 
 /// The names of all argument types, each once.
@@ -119,87 +113,13 @@ fn type_name(oid: Oid) -> String {
     }
 }
 
-/// What a routine was before the transaction that runs now, as far as its path's verdict depends on it.
-#[derive(Debug, Clone)]
-#[allow(missing_docs)]
-pub struct Before {
-    pub owner: Oid,
-    pub security_definer: bool,
-    pub config: Vec<String>,
-    pub schema: Oid,
-    /// What could excuse it: name and owner of its schema, and of the extension it was a member of. A command may change these too.
-    pub schema_name: String,
-    pub schema_owner: Oid,
-    pub extension: Option<(String, Oid)>,
-}
-
-impl Before {
-    /// As the system cache still shows it: a command's own changes reach it only when the command is over. `None` where the
-    /// routine does not exist.
-    pub fn now(routine: Oid) -> Option<Self> {
-        let table = Table::open(oids::PG_PROC);
-        let columns = Columns::of(&table);
-        // SAFETY: the tuple is of pg_proc, used while it is held, and released; the name is null or a C string.
-        let mut before = unsafe {
-            let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
-            let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(routine));
-            if tuple.is_null() {
-                return None;
-            }
-            let row = Row::from_tuple(tuple, &table);
-            let schema = row.oid(columns.schema);
-            let name = pg_sys::get_namespace_name(schema.into());
-            let before = Self {
-                owner: row.oid(columns.owner),
-                security_definer: row.bool(columns.security_definer),
-                config: split_as_the_server_does(row.texts(columns.config)),
-                schema,
-                schema_name: if name.is_null() { String::new() } else { from_server(CStr::from_ptr(name).to_bytes()) },
-                schema_owner: 0,
-                extension: None,
-            };
-            pg_sys::ReleaseSysCache(tuple);
-            before
-        };
-        // Only for a definer can it ever matter.
-        if before.security_definer {
-            let latest = Latest::take();
-            before.schema_owner = objects::schema_owner(before.schema);
-            before.extension =
-                objects::extension_of_routine(&latest, routine).and_then(|e| objects::extension_named(&latest, e));
-        }
-        Some(before)
-    }
-
-    /// Whether it was in a session's temporary schema, which excuses nothing once it is elsewhere.
-    pub fn was_temporary(&self) -> bool {
-        self.schema_name.starts_with("pg_temp_") || self.schema_name.starts_with("pg_toast_temp_")
-    }
-
-    /// Whether a routine is SECURITY DEFINER, and in no temporary schema, as it is now.
-    pub fn is_definer(routine: Oid) -> bool {
-        Self::now(routine).is_some_and(|now| now.security_definer && !is_temporary(now.schema))
-    }
-}
-
-/// The routines that are members of an extension.
-pub fn of_extension(extension: Oid) -> Vec<Oid> {
-    let mut routines = Vec::new();
-    objects::members(&Latest::take(), extension, &mut |class, object| {
-        if class == oids::PG_PROC {
-            routines.push(object);
-        }
-    });
-    routines
-}
-
 /// The routines in a schema.
 pub fn of_schema(schema: Oid) -> Vec<Oid> {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
     let keys = [(table.column("refclassid"), oids::PG_NAMESPACE), (table.column("refobjid"), schema)];
     let mut routines = Vec::new();
-    table.lookup(&Latest::take(), oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+    table.lookup(&State::now(), oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
         if row.oid(class) == oids::PG_PROC {
             routines.push(row.oid(object));
         }

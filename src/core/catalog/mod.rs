@@ -71,6 +71,14 @@ pub struct Schema {
     pub acl: Option<Acl>,
 }
 
+impl Schema {
+    /// Whether it is where some session keeps its temporary objects (namespace.c, `isAnyTempNamespace`).
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.name.starts_with("pg_temp_") || self.name.starts_with("pg_toast_temp_")
+    }
+}
+
 /// What a row of `pg_class` is, where the contract can say something about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs)]

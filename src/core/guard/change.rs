@@ -15,6 +15,7 @@ pub struct Change<'a> {
     after: &'a Context<'a>,
     /// What was there before, with the name it had.
     existed: HashMap<ObjectId, String>,
+    names: HashSet<String>,
     /// What is there now.
     exists: HashSet<ObjectId>,
 }
@@ -36,7 +37,9 @@ impl<'a> Change<'a> {
     /// From one state to the other.
     #[must_use]
     pub fn new(before: &'a Context<'a>, after: &'a Context<'a>) -> Self {
-        Self { before, after, existed: objects(before.snapshot), exists: objects(after.snapshot).into_keys().collect() }
+        let existed = objects(before.snapshot);
+        let names = existed.values().cloned().collect();
+        Self { before, after, existed, names, exists: objects(after.snapshot).into_keys().collect() }
     }
 
     /// What has become worse, as far as the contract wants the guard to do something about it.
@@ -87,7 +90,7 @@ impl<'a> Change<'a> {
         draft.measure.lacks
             && draft.object.id != ObjectId::Named
             && !self.existed.contains_key(&draft.object.id)
-            && !self.existed.values().any(|name| *name == draft.object.identity)
+            && !self.names.contains(&draft.object.identity)
     }
 
     /// What is called the same now as before, and has too much rather than too little.

@@ -18,7 +18,7 @@ pub fn is_worse(before: Option<&Judgment>, after: &Judgment) -> bool {
 }
 
 /// Tables and views of somebody else in a shared schema are the audit's matter; everything else is the guard's too.
-fn counts(reason: &Reason) -> bool {
+pub(super) fn counts(reason: &Reason) -> bool {
     reason.code != ReasonCode::ForeignObjects || reason.planted_code
 }
 

@@ -2,19 +2,32 @@
 
 use crate::catalog::Routine;
 use crate::contract::RoleKind;
-use crate::rules::Context;
+use crate::findings::Finding;
+use crate::guard::exposed::Exposed;
 use crate::rules::security_definer_search_path::{RULE, fix, safe_path, schema_cause};
-use crate::search_path::{Judgment, Verdict, set_clause};
-use crate::sql::printable;
+use crate::rules::{Context, Rule, guard_tampered, security_definer_settings};
+use crate::search_path::{Judgment, ReasonCode, Verdict, set_clause};
+use crate::sql::{listed, printable};
 
-/// Message, detail and hint, in PostgreSQL's style.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
+/// What is refused and why, in PostgreSQL's style.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
+    /// The rule that says so.
+    pub rule: &'static Rule,
+    /// The object, as findings name it.
+    pub object: String,
+    /// The verdict on a search_path.
+    pub verdict: Option<Verdict>,
+    /// Primary message.
     pub message: String,
+    /// A sentence or more.
     pub detail: String,
+    /// The way out.
     pub hint: String,
 }
+
+/// How many of many are named.
+const SHOWN: usize = 3;
 
 impl Refusal {
     /// About one routine; `tag` is the command that ran.
@@ -22,10 +35,14 @@ impl Refusal {
     pub fn of_routine(cx: &Context<'_>, routine: &Routine, judgment: &Judgment, tag: &str) -> Self {
         let name = cx.snapshot.routine_message(routine);
         let kind = routine.object_type();
-        let rule = format!("Rule {}, contract section {}.", RULE.id, RULE.section);
+        let rule = source(&RULE);
+        let object = cx.snapshot.routine_identity(routine);
         if judgment.verdict == Verdict::Safe {
             let canonical = set_clause(&cx.contract.security_definer.search_path);
             return Self {
+                rule: &RULE,
+                object,
+                verdict: Some(judgment.verdict),
                 message: format!("SECURITY DEFINER {kind} {name} does not have the contract's search_path"),
                 detail: format!("Its path is safe, but the contract accepts {canonical} alone. {rule}"),
                 hint: hint(cx, routine, judgment, tag),
@@ -33,11 +50,114 @@ impl Refusal {
         }
         let trap = judgment.trap().map(|t| format!(" {t}")).unwrap_or_default();
         Self {
+            rule: &RULE,
+            object,
+            verdict: Some(judgment.verdict),
             message: format!("SECURITY DEFINER {kind} {name} has no safe search_path"),
             detail: format!("It would be {}: {}.{trap} {rule}", judgment.verdict.word(), judgment.in_words()),
             hint: hint(cx, routine, judgment, tag),
         }
     }
+
+    /// About a setting of a routine that switches off protection.
+    #[must_use]
+    pub fn of_setting(cx: &Context<'_>, routine: &Routine, name: &str, value: &str) -> Self {
+        let rule = &security_definer_settings::RULE;
+        Self {
+            rule,
+            object: cx.snapshot.routine_identity(routine),
+            verdict: None,
+            message: format!(
+                "SECURITY DEFINER {} {} sets {name} to \"{}\"",
+                routine.object_type(),
+                cx.snapshot.routine_message(routine),
+                printable(value)
+            ),
+            detail: format!("{} {}", rule.why, source(rule)),
+            hint: format!("Leave the SET {name} clause away."),
+        }
+    }
+
+    /// About a routine, by its identity, that a call of one of the extension's own could reach in its place.
+    #[must_use]
+    pub fn of_impostor(identity: &str) -> Self {
+        Self {
+            rule: &guard_tampered::RULE,
+            object: identity.to_owned(),
+            verdict: None,
+            message: format!("routine {} would stand in the way of one of dragonfly_guard's own", printable(identity)),
+            detail: "Whoever calls the extension's function with other arguments could call this one instead, and run its code with \
+                     their own rights."
+                .into(),
+            hint: "Give it another name, or put it into another schema.".into(),
+        }
+    }
+
+    /// About routines that were safe and would be so no longer, though nobody touched them. There is at least one.
+    #[must_use]
+    pub fn of_exposed(cx: &Context<'_>, exposed: &[Exposed<'_>], tag: &str) -> Option<Self> {
+        let first = exposed.first()?;
+        let mut names: Vec<String> = exposed.iter().take(SHOWN).map(|e| cx.snapshot.routine_message(e.routine)).collect();
+        if exposed.len() > names.len() {
+            names.push(format!("{} others", exposed.len() - names.len()));
+        }
+        let (count, noun) = (exposed.len(), if exposed.len() == 1 { "routine" } else { "routines" });
+        let verdict = exposed.iter().map(|e| e.judgment.verdict).max().unwrap_or(first.judgment.verdict);
+        let reason = first.judgment.reasons.first();
+        let hint = match reason.map(|r| (r.code, r.schema.as_deref(), r.role.as_deref())) {
+            Some((ReasonCode::Writable | ReasonCode::ForeignObjects, Some(schema), Some(role))) => format!(
+                "Give {} another schema to create in, or take schema \"{}\" out of the search_path of these routines first.",
+                if role == "PUBLIC" { "everybody".to_owned() } else { format!("\"{}\"", printable(role)) },
+                printable(schema)
+            ),
+            _ => "Take the schema out of the search_path of these routines first, or leave it as it is.".to_owned(),
+        };
+        Some(Self {
+            rule: &RULE,
+            object: cx.snapshot.routine_identity(first.routine),
+            verdict: Some(verdict),
+            message: format!("{tag} would make {count} SECURITY DEFINER {noun} unsafe: {}", listed(&names)),
+            detail: format!(
+                "{} would be {}: {}. {}",
+                cx.snapshot.routine_message(first.routine),
+                first.judgment.verdict.word(),
+                first.judgment.in_words(),
+                source(&RULE)
+            ),
+            hint,
+        })
+    }
+
+    /// About anything else that a rule finds and that was not so before. `at_commit`: the transaction has ended with it.
+    #[must_use]
+    pub fn of_finding(finding: &Finding, tag: &str, at_commit: bool) -> Self {
+        let sentence = finding.detail.trim_end_matches('.');
+        let mut characters = sentence.chars();
+        let first = characters.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
+        // PUBLIC stays what it is.
+        let what = match sentence.get(1..2).is_some_and(|c| c.chars().all(char::is_uppercase)) {
+            true => sentence.to_owned(),
+            false => first + characters.as_str(),
+        };
+        let hint = match (&finding.fix, at_commit) {
+            (Some(fix), true) => format!("In the same transaction, before it ends: {}", fix.replace('\n', " ")),
+            (None, true) => finding.rule.mend.to_owned(),
+            (_, false) => "If it is meant so, declare it in the contract first; otherwise leave it away.".to_owned(),
+        };
+        Self {
+            rule: finding.rule,
+            object: finding.object.identity.clone(),
+            verdict: None,
+            message: format!("{tag} breaks the security contract: {what}"),
+            detail: format!("{} {}", finding.rule.why, source(finding.rule)),
+            hint,
+        }
+    }
+}
+
+/// Where it is written.
+fn source(rule: &Rule) -> String {
+    format!("Rule {}, contract section {}.", rule.id, rule.section)
 }
 
 fn hint(cx: &Context<'_>, routine: &Routine, judgment: &Judgment, tag: &str) -> String {

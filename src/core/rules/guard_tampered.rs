@@ -7,7 +7,8 @@ use crate::findings::{Draft, Measure, Object, ObjectId};
 use crate::sql::{listed, printable, quote_ident, quote_literal, safe_ident};
 use serde_json::json;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "guard_tampered",
     title: "The guard is not whole, or something can silence it",
     area: Area::Guard,

@@ -206,7 +206,11 @@ impl Target<'_> {
             role: Some(name.clone()),
             severity,
             key: format!("missing {privileges}"),
-            measure: Measure::lack("missing", privileges.words()),
+            // An outage, perhaps, and no danger. A routine loses what PUBLIC had and gets what is declared in two statements.
+            measure: Measure {
+                at_most: if self.kind == ObjectKind::Routine { GuardAction::Audit } else { GuardAction::Warn },
+                ..Measure::lack("missing", privileges.words())
+            },
             detail: format!("{} lacks {privileges} on {}, which the contract declares.", who(role, &name), self.name),
             evidence: json!({"problem": "missing", "privileges": privileges.words()}),
             fix: Some(format!("GRANT {words} ON {} TO {};", self.sql, safe_ident(&name))),

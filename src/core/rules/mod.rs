@@ -196,6 +196,11 @@ impl<'a> Context<'a> {
         self.drafts(rule).into_iter().map(|draft| draft.finish(rule, worst)).collect()
     }
 
+    /// Lets the user cancel.
+    pub(crate) fn check_interrupts(&self) {
+        (self.interrupts)();
+    }
+
     /// What one rule writes down.
     pub(crate) fn drafts(&self, rule: &'static Rule) -> Vec<Draft> {
         let mut drafts = Vec::new();

@@ -47,8 +47,15 @@ SELECT routine_name, verdict, reasons, canonical FROM ops.security_definer_funct
 SET ROLE postgres;
 ALTER FUNCTION api.get_dashboard_stats() RESET ALL;
 
--- A schema that is open to others is one finding, and named as the cause.
+-- Nor does what is safe become unsafe by what happens around it.
 GRANT CREATE ON SCHEMA public TO authenticated;
+RESET ROLE;
+ALTER SCHEMA public RENAME TO elsewhere;
+-- A schema that was opened all the same is one finding, and named as the cause.
+SET dragonfly_guard.mode = off;
+GRANT CREATE ON SCHEMA public TO authenticated;
+RESET dragonfly_guard.mode;
+SET ROLE postgres;
 CREATE FUNCTION api.queue_job() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS 'SELECT 1';
 RESET ROLE;
 SELECT rule, object, detail, fix FROM ops.audit_security(rules => '{schema_create,security_definer_search_path}');

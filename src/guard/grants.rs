@@ -1,0 +1,64 @@
+//! The routines that a GRANT or REVOKE is about. No hook and no cache tells: the statement does. It says only which; what became of them
+//! is read from the catalog.
+
+use crate::scan;
+use dragonfly_core::catalog::Oid;
+use pgrx::pg_sys;
+
+/// The routines that a statement grants something on, or takes something from, by itself or as an element of CREATE SCHEMA.
+pub fn routines_of(statement: *mut pg_sys::Node) -> Vec<Oid> {
+    // SAFETY: the parse tree of the command that has just ended; each cast follows the node's tag.
+    unsafe {
+        match (*statement).type_ {
+            pg_sys::NodeTag::T_GrantStmt => of_grant(statement.cast()),
+            pg_sys::NodeTag::T_CreateSchemaStmt => {
+                let elements = nodes((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaElts);
+                let grants = elements.filter(|node| (**node).type_ == pg_sys::NodeTag::T_GrantStmt);
+                grants.flat_map(|node| of_grant(node.cast())).collect()
+            }
+            _ => vec![],
+        }
+    }
+}
+
+/// # Safety
+/// `grant` is a valid statement that has been carried out.
+unsafe fn of_grant(grant: *mut pg_sys::GrantStmt) -> Vec<Oid> {
+    use pg_sys::ObjectType::{OBJECT_FUNCTION, OBJECT_PROCEDURE, OBJECT_ROUTINE};
+    // SAFETY: `objects` holds names of schemas or routines with their arguments, as `targtype` says.
+    unsafe {
+        let kind = (*grant).objtype;
+        if !matches!(kind, OBJECT_FUNCTION | OBJECT_PROCEDURE | OBJECT_ROUTINE) {
+            return vec![];
+        }
+        let objects = nodes((*grant).objects);
+        match (*grant).targtype {
+            pg_sys::GrantTargetType::ACL_TARGET_OBJECT => {
+                objects.map(|routine| pg_sys::LookupFuncWithArgs(kind, routine.cast(), true).to_u32()).collect()
+            }
+            pg_sys::GrantTargetType::ACL_TARGET_ALL_IN_SCHEMA => objects
+                .filter_map(|name| scan::schema_named(std::ffi::CStr::from_ptr(string(name))))
+                .flat_map(scan::routines_of_schema)
+                .collect(),
+            _ => vec![],
+        }
+    }
+}
+
+/// # Safety
+/// `node` is a String node.
+unsafe fn string(node: *mut pg_sys::Node) -> *const std::ffi::c_char {
+    // SAFETY: as the caller promises.
+    unsafe { (*node.cast::<pg_sys::String>()).sval }
+}
+
+/// # Safety
+/// `list` is null or a list of nodes, and outlives the iterator.
+unsafe fn nodes(list: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys::Node> {
+    // SAFETY: as the caller promises.
+    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
+    (0..length as usize).map(move |i| {
+        // SAFETY: as the caller promises; the cell is within the length.
+        unsafe { (*(*list).elements.add(i)).ptr_value.cast() }
+    })
+}

@@ -1,0 +1,111 @@
+//! What the guard remembers of a transaction, beside what it has touched.
+
+use super::touched;
+use crate::pg::heap::{Committed, State};
+use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+/// The memory. What a subtransaction that is rolled back leaves here does no harm: it makes the guard look once more.
+#[derive(Debug, Default)]
+struct Transaction {
+    /// Commands with an event that have ended.
+    ended: usize,
+    /// The tag of the last command that started, and of the last that ended.
+    started_tag: String,
+    ended_tag: String,
+    /// Something must be judged at commit.
+    pending: bool,
+    /// Something that the contract is about has changed.
+    relevant: bool,
+    /// What was committed when the first statement was judged.
+    first: Option<Committed>,
+    /// The command from which on it is judged: everything, or what came after a superuser had switched the guard off.
+    from: pg_sys::CommandId,
+    /// Messages that the client has seen already, as warnings.
+    reported: HashSet<String>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Transaction> = RefCell::default();
+}
+
+/// A command with an event starts.
+pub fn command_starts(tag: String) {
+    CURRENT.with_borrow_mut(|t| t.started_tag = tag);
+}
+
+/// A command with an event has ended.
+pub fn command_ends(tag: &str) {
+    CURRENT.with_borrow_mut(|t| {
+        t.ended += 1;
+        t.ended_tag = tag.to_owned();
+    });
+}
+
+/// Whether there was a command with an event, at least its start: one that takes the guard along never ends for it.
+pub fn had_event() -> bool {
+    CURRENT.with_borrow(|t| t.ended > 0 || !t.started_tag.is_empty())
+}
+
+/// The tag of the last command that started.
+pub fn last_started() -> String {
+    CURRENT.with_borrow(|t| t.started_tag.clone())
+}
+
+/// What a message about the whole transaction names as its subject: the one command it consists of, or COMMIT.
+pub fn subject() -> String {
+    CURRENT.with_borrow(|t| if t.ended == 1 { t.ended_tag.clone() } else { "COMMIT".to_owned() })
+}
+
+/// What the transaction has done so far is not to be judged: a superuser has said so.
+pub fn waive() {
+    touched::forget();
+    // SAFETY: a command has just ended; what it did is visible to the next, whose number this is.
+    let next = unsafe { pg_sys::GetCurrentCommandId(false) };
+    CURRENT.with_borrow_mut(|t| (t.from, t.pending, t.relevant, t.first) = (next, false, false, None));
+}
+
+/// The catalogs without what is to be judged.
+pub fn before() -> State {
+    State::before(CURRENT.with_borrow(|t| t.from))
+}
+
+/// A statement has been judged: whether it changed anything that matters, whether something is left for the commit, and what was committed
+/// when it was judged.
+pub fn statement_judged(relevant: bool, pending: bool, committed: Committed) {
+    CURRENT.with_borrow_mut(|t| {
+        t.relevant |= relevant;
+        t.pending |= pending;
+        t.first.get_or_insert(committed);
+    });
+}
+
+/// Whether anything that matters has changed so far.
+pub fn is_relevant() -> bool {
+    CURRENT.with_borrow(|t| t.relevant)
+}
+
+/// Whether every statement has been judged for good, for nothing has been committed meanwhile and nothing was left.
+pub fn is_settled(committed: &Committed) -> bool {
+    CURRENT.with_borrow(|t| !t.pending && t.first.as_ref() == Some(committed)) && touched::unjudged().is_empty()
+}
+
+/// Notes a warning; false where the client has seen it already.
+pub fn report_once(message: &str) -> bool {
+    CURRENT.with_borrow_mut(|t| t.reported.insert(message.to_owned()))
+}
+
+/// Whether the client has seen this as a warning.
+pub fn is_reported(message: &str) -> bool {
+    CURRENT.with_borrow(|t| t.reported.contains(message))
+}
+
+/// The transaction is over.
+pub fn forget() {
+    CURRENT.with_borrow_mut(|t| {
+        if t.ended > 0 || !t.started_tag.is_empty() {
+            *t = Transaction::default();
+        }
+    });
+}
