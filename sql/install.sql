@@ -57,10 +57,10 @@ BEGIN
       EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA ops FROM %s', reader);
     END LOOP;
   END IF;
-  -- Who may read the audits must be able to reach them.
+  -- Who may read the audits must be able to reach them: workers, monitoring, and the role of the migrations.
   FOR reader IN
     SELECT pg_catalog.quote_ident(r.rolname) FROM pg_catalog.pg_authid AS r
-     WHERE r.rolname OPERATOR(pg_catalog.=) ANY ('{service_role,pg_monitor}'::pg_catalog.name[])
+     WHERE r.rolname OPERATOR(pg_catalog.=) ANY ('{service_role,pg_monitor,postgres}'::pg_catalog.name[])
   LOOP
     EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA ops TO %s', reader);
   END LOOP;
@@ -238,7 +238,8 @@ COMMENT ON EVENT TRIGGER zz_dragonfly_guard_end IS 'dragonfly_guard: judges what
 
 ---------------------------------------------------------------- rights
 
--- PUBLIC gets nothing, and nobody gets anything by default privileges that somebody set up for these schemas. Who watches may read.
+-- PUBLIC gets nothing, and nobody gets anything by default privileges that somebody set up for these schemas. Who watches, and who migrates,
+-- may read.
 CREATE FUNCTION dragonfly_guard.announce() RETURNS pg_catalog.void LANGUAGE c AS 'MODULE_PATHNAME', 'guard_announce';
 COMMENT ON FUNCTION dragonfly_guard.announce() IS 'Called by the install script: says what CREATE EXTENSION found.';
 
@@ -281,7 +282,7 @@ BEGIN
     IF object.for_readers THEN
       FOR reader IN
         SELECT r.rolname FROM pg_catalog.pg_authid AS r
-         WHERE r.rolname OPERATOR(pg_catalog.=) ANY ('{service_role,pg_monitor}'::pg_catalog.name[])
+         WHERE r.rolname OPERATOR(pg_catalog.=) ANY ('{service_role,pg_monitor,postgres}'::pg_catalog.name[])
       LOOP
         EXECUTE pg_catalog.format('GRANT %s ON %s %s TO %I',
           CASE object.kind WHEN 'FUNCTION' THEN 'EXECUTE' ELSE 'SELECT' END, object.kind, object.identity, reader);

@@ -14,14 +14,14 @@ use std::ffi::CStr;
 pub fn carry_out(found: Vec<(Refusal, GuardAction)>) {
     let (refused, warned): (Vec<_>, Vec<_>) = found
         .into_iter()
-        .filter(|(refusal, action)| *action > GuardAction::Audit && !transaction::is_reported(&refusal.message))
+        .filter(|(refusal, action)| *action > GuardAction::Audit && !transaction::is_reported(&refusal.key))
         .partition(|(_, action)| *action == GuardAction::Block && mode() == Mode::block);
     if let Some(refusal) = one(refused.into_iter().map(|(refusal, _)| refusal).collect()) {
         let code = sqlstate(refusal.rule);
         report(refusal).error(code);
     }
     for (refusal, _) in warned {
-        if mode() != Mode::off && transaction::report_once(&refusal.message) {
+        if mode() != Mode::off && transaction::report_once(&refusal.key) {
             let code = sqlstate(refusal.rule);
             report(refusal).warning(code);
         }

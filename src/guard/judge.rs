@@ -234,10 +234,11 @@ fn applies(rule: &Rule, whole: bool, moved: bool, own: bool) -> bool {
     }
 }
 
-/// What is where under which name.
-fn names(snapshot: &Snapshot) -> HashSet<(Oid, &str, &str)> {
-    let relations = snapshot.relations.iter().map(|r| (r.schema, r.name.as_str(), r.kind.object_type()));
-    relations.chain(snapshot.routines.iter().map(|r| (r.schema, r.name.as_str(), r.object_type()))).collect()
+/// What is where under which name, and of what kind.
+fn names(snapshot: &Snapshot) -> HashSet<(Oid, &str, &str, bool)> {
+    let relations = snapshot.relations.iter().map(|r| (r.schema, r.name.as_str(), r.kind.object_type(), false));
+    let routines = snapshot.routines.iter().map(|r| (r.schema, r.name.as_str(), r.object_type(), r.security_definer));
+    relations.chain(routines).collect()
 }
 
 /// Whether what a routine was can excuse what it is: it was SECURITY DEFINER, nothing of the platform excused it then, and its

@@ -22,7 +22,7 @@ struct Transaction {
     first: Option<Committed>,
     /// The command from which on it is judged: everything, or what came after a superuser had switched the guard off.
     from: pg_sys::CommandId,
-    /// Messages that the client has seen already, as warnings.
+    /// What the client has been warned of already.
     reported: HashSet<String>,
 }
 
@@ -92,13 +92,13 @@ pub fn is_settled(committed: &Committed) -> bool {
 }
 
 /// Notes a warning; false where the client has seen it already.
-pub fn report_once(message: &str) -> bool {
-    CURRENT.with_borrow_mut(|t| t.reported.insert(message.to_owned()))
+pub fn report_once(key: &str) -> bool {
+    CURRENT.with_borrow_mut(|t| t.reported.insert(key.to_owned()))
 }
 
 /// Whether the client has seen this as a warning.
-pub fn is_reported(message: &str) -> bool {
-    CURRENT.with_borrow(|t| t.reported.contains(message))
+pub fn is_reported(key: &str) -> bool {
+    CURRENT.with_borrow(|t| t.reported.contains(key))
 }
 
 /// The transaction is over.

@@ -16,6 +16,8 @@ pub struct Refusal {
     pub rule: &'static Rule,
     /// The object, as findings name it.
     pub object: String,
+    /// What it is about, whichever command brings it up: said once, it need not be said again.
+    pub key: String,
     /// The verdict on a search_path.
     pub verdict: Option<Verdict>,
     /// Primary message.
@@ -41,6 +43,7 @@ impl Refusal {
             let canonical = set_clause(&cx.contract.security_definer.search_path);
             return Self {
                 rule: &RULE,
+                key: object.clone(),
                 object,
                 verdict: Some(judgment.verdict),
                 message: format!("SECURITY DEFINER {kind} {name} does not have the contract's search_path"),
@@ -51,6 +54,7 @@ impl Refusal {
         let trap = judgment.trap().map(|t| format!(" {t}")).unwrap_or_default();
         Self {
             rule: &RULE,
+            key: object.clone(),
             object,
             verdict: Some(judgment.verdict),
             message: format!("SECURITY DEFINER {kind} {name} has no safe search_path"),
@@ -66,6 +70,7 @@ impl Refusal {
         Self {
             rule,
             object: cx.snapshot.routine_identity(routine),
+            key: format!("{} {name}", cx.snapshot.routine_identity(routine)),
             verdict: None,
             message: format!(
                 "SECURITY DEFINER {} {} sets {name} to \"{}\"",
@@ -84,6 +89,7 @@ impl Refusal {
         Self {
             rule: &guard_tampered::RULE,
             object: identity.to_owned(),
+            key: identity.to_owned(),
             verdict: None,
             message: format!("routine {} would stand in the way of one of dragonfly_guard's own", printable(identity)),
             detail: "Whoever calls the extension's function with other arguments could call this one instead, and run its code with \
@@ -115,6 +121,7 @@ impl Refusal {
         Some(Self {
             rule: &RULE,
             object: cx.snapshot.routine_identity(first.routine),
+            key: format!("exposed {}", listed(&names)),
             verdict: Some(verdict),
             message: format!("{tag} would make {count} SECURITY DEFINER {noun} unsafe: {}", listed(&names)),
             detail: format!(
@@ -147,6 +154,7 @@ impl Refusal {
         Self {
             rule: finding.rule,
             object: finding.object.identity.clone(),
+            key: finding.fingerprint.clone(),
             verdict: None,
             message: format!("{tag} breaks the security contract: {what}"),
             detail: format!("{} {}", finding.rule.why, source(finding.rule)),
