@@ -219,6 +219,43 @@ COMMENT ON VIEW ops.v_security_findings IS 'All findings of ops.audit_security()
 
 ---------------------------------------------------------------- the guard
 
+-- No index and no key: the writer adds rows past everything. Nothing for a dump.
+CREATE TABLE dragonfly_guard.log (
+  at    pg_catalog.timestamptz NOT NULL,
+  entry pg_catalog.jsonb NOT NULL
+);
+COMMENT ON TABLE dragonfly_guard.log IS 'What the guard refused, warned of and let pass; ops.v_guard_log shows it.';
+COMMENT ON COLUMN dragonfly_guard.log.at IS 'When.';
+COMMENT ON COLUMN dragonfly_guard.log.entry IS 'The same as the line in the server log.';
+
+CREATE FUNCTION ops.guard_status()
+  RETURNS TABLE (
+    part pg_catalog.text, active pg_catalog.bool, detail pg_catalog.text, leaves_open pg_catalog.text,
+    how_to_close pg_catalog.text)
+  LANGUAGE c STABLE ROWS 7 AS 'MODULE_PATHNAME', 'ops_guard_status';
+COMMENT ON FUNCTION ops.guard_status() IS
+  'What of the guard is really on in this session, what is not, what that leaves open, and how to close it.';
+
+CREATE VIEW ops.v_guard_log AS
+  SELECT l.at,
+         l.entry OPERATOR(pg_catalog.->>) 'dragonfly_guard'::pg_catalog.text AS event,
+         (l.entry OPERATOR(pg_catalog.->>) 'session_user'::pg_catalog.text)::pg_catalog.name AS session_user_name,
+         (l.entry OPERATOR(pg_catalog.->>) 'role'::pg_catalog.text)::pg_catalog.name AS role_name,
+         (l.entry OPERATOR(pg_catalog.->>) 'database'::pg_catalog.text)::pg_catalog.name AS database_name,
+         (l.entry OPERATOR(pg_catalog.->>) 'pid'::pg_catalog.text)::pg_catalog.int4 AS pid,
+         l.entry OPERATOR(pg_catalog.->>) 'command'::pg_catalog.text AS command,
+         l.entry OPERATOR(pg_catalog.->>) 'rule'::pg_catalog.text AS rule,
+         l.entry OPERATOR(pg_catalog.->>) 'object'::pg_catalog.text AS object,
+         l.entry OPERATOR(pg_catalog.->>) 'verdict'::pg_catalog.text AS verdict,
+         l.entry OPERATOR(pg_catalog.->>) 'message'::pg_catalog.text AS message,
+         l.entry OPERATOR(pg_catalog.->>) 'statement'::pg_catalog.text AS statement
+    FROM dragonfly_guard.log AS l
+   ORDER BY l.at;
+COMMENT ON VIEW ops.v_guard_log IS
+  'What the guard did, the newest last: event is refused, warned, unjudged (its mode was off) or restoring (a dump). What was refused is '
+  'here where the library is in shared_preload_libraries, the rest always; the server log has everything. statement is NULL where '
+  'it may hold a password.';
+
 CREATE FUNCTION dragonfly_guard.ddl_command_start() RETURNS pg_catalog.event_trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'guard_ddl_command_start';
 COMMENT ON FUNCTION dragonfly_guard.ddl_command_start() IS 'Loads the library before the first command, so that its hook sees what it does.';

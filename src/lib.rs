@@ -9,6 +9,7 @@ mod contract;
 mod guard;
 #[cfg(any(test, feature = "pg_test"))]
 mod in_server;
+mod journal;
 mod pg;
 mod scan;
 mod settings;
@@ -26,6 +27,9 @@ pub extern "C-unwind" fn _PG_init() {
     // SAFETY: a backend has one thread.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     settings::define();
+    if settings::preload() == settings::Preload::Shared {
+        journal::queue::request();
+    }
     guard::install();
 }
 

@@ -1,6 +1,8 @@
 //! Settings (GUCs).
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
+use std::ffi::{CStr, CString};
+use std::sync::OnceLock;
 
 /// `dragonfly_guard.mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -50,6 +52,55 @@ pub fn define() {
     );
     // SAFETY: a static C string; called once, when the library is loaded.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"dragonfly_guard".as_ptr()) };
+}
+
+/// How the library came into the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preload {
+    /// By the first thing that needed it.
+    No,
+    /// By `session_preload_libraries`, before the first statement.
+    Session,
+    /// By `shared_preload_libraries`, before there was a session.
+    Shared,
+}
+
+static PRELOAD: OnceLock<Preload> = OnceLock::new();
+
+/// How the library came into the session; first asked in `_PG_init`.
+pub fn preload() -> Preload {
+    *PRELOAD.get_or_init(|| {
+        // SAFETY: reads variables of the process. Between connecting and its first statement a session runs nothing but these.
+        unsafe {
+            if pg_sys::process_shared_preload_libraries_in_progress {
+                Preload::Shared
+            } else if pg_sys::debug_query_string.is_null() && !pg_sys::MyProc.is_null() {
+                Preload::Session
+            } else {
+                Preload::No
+            }
+        }
+    })
+}
+
+/// Whether the library was there before the session's first statement: then no statement escapes.
+pub fn is_hardened() -> bool {
+    preload() != Preload::No
+}
+
+/// Whether this list of libraries, as it is in force, names ours.
+pub fn loads_library(parameter: &str) -> bool {
+    value(parameter).is_some_and(|list| list.contains("dragonfly_guard"))
+}
+
+/// The value of a parameter in this session; `None` where the server has no such parameter.
+pub fn value(parameter: &str) -> Option<String> {
+    let name = CString::new(parameter).ok()?;
+    // SAFETY: C strings; null where there is no such parameter.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        (!value.is_null()).then(|| crate::pg::text::from_server(CStr::from_ptr(value).to_bytes()))
+    }
 }
 
 /// When to judge.

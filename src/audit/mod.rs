@@ -18,7 +18,7 @@ use dragonfly_core::sql::listed;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Reads contract and catalog, and gives both to `judge`.
-fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
+pub fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
     let state = State::now();
     let own = Own::find(&state);
     let contract = contract::in_force(&state, &own);

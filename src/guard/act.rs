@@ -1,32 +1,40 @@
 //! What the guard does about what it has found: an error, a warning, a line in the server log.
 
 use super::transaction;
+use crate::journal::{self, Event};
 use crate::pg::report::Report;
 use crate::settings::{Mode, mode};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::guard::Refusal;
 use dragonfly_core::rules::{Area, Rule};
 use dragonfly_core::sql::printable;
-use pgrx::{PgSqlErrorCode, pg_sys};
-use std::ffi::CStr;
+use pgrx::PgSqlErrorCode;
+use std::cell::Cell;
 
-/// Carries out what the contract wants, as far as the mode lets it: an error for all that is refused, a warning for each of the rest.
-pub fn carry_out(found: Vec<(Refusal, GuardAction)>) {
+/// Carries out what the contract wants, as far as the mode lets it: an error for all that is refused, a warning for each of the rest. `tag` is
+/// the command.
+pub fn carry_out(found: Vec<(Refusal, GuardAction)>, tag: &str) {
     let (refused, warned): (Vec<_>, Vec<_>) = found
         .into_iter()
         .filter(|(refusal, action)| *action > GuardAction::Audit && !transaction::is_reported(&refusal.key))
         .partition(|(_, action)| *action == GuardAction::Block && mode() == Mode::block);
-    if let Some(refusal) = one(refused.into_iter().map(|(refusal, _)| refusal).collect()) {
+    let refused: Vec<Refusal> = refused.into_iter().map(|(refusal, _)| refusal).collect();
+    refused.iter().take(WRITTEN).for_each(|refusal| journal::write(Event::Refused, tag, Some(refusal)));
+    if let Some(refusal) = one(refused) {
         let code = sqlstate(refusal.rule);
         report(refusal).error(code);
     }
     for (refusal, _) in warned {
-        if mode() != Mode::off && transaction::report_once(&refusal.key) {
+        if transaction::report_once(&refusal.key) {
+            journal::write(Event::Warned, tag, Some(&refusal));
             let code = sqlstate(refusal.rule);
             report(refusal).warning(code);
         }
     }
 }
+
+/// So many refusals of one command are written down one by one.
+const WRITTEN: usize = 20;
 
 fn report(refusal: Refusal) -> Report {
     Report { message: refusal.message, detail: refusal.detail, hint: refusal.hint }
@@ -60,32 +68,42 @@ fn one(refusals: Vec<Refusal>) -> Option<Refusal> {
 
 /// A command that passes because the mode is off.
 pub fn unjudged(tag: &str) {
-    Report {
-        message: format!("dragonfly_guard.mode is off: {tag} has not been judged"),
-        detail: format!("Session user \"{}\".", printable(&session_user())),
-        ..Report::default()
-    }
-    .log();
+    journal::write(Event::Unjudged, tag, None);
 }
 
-/// A session that restores a dump.
-pub fn restoring() {}
+/// A session that restores a dump: said once to whoever does it, and written down.
+pub fn restoring(tag: &str) {
+    thread_local! {
+        static SAID: Cell<bool> = const { Cell::new(false) };
+    }
+    if !SAID.replace(true) {
+        journal::write(Event::Restoring, tag, None);
+        Report {
+            message: "a dump is being restored: the security guard does not judge this session".into(),
+            detail: "Its settings are those that pg_dump begins with, and it is a superuser's.".into(),
+            hint: "Afterwards, SELECT * FROM ops.audit_security() tells what has come with the dump.".into(),
+        }
+        .warning(PgSqlErrorCode::ERRCODE_WARNING);
+    }
+}
+
+/// A statement that would leave sessions without the guard, and that nothing could take back.
+pub fn silenced(statement: &str, parameter: &str) -> ! {
+    Report {
+        message: format!("{statement} would silence the security guard"),
+        detail: format!("Sessions to come would run without it, or with it switched off, by \"{}\".", printable(parameter)),
+        hint: "A superuser who means it says SET dragonfly_guard.mode = off first, which leaves a line in the server log."
+            .into(),
+    }
+    .error(PgSqlErrorCode::ERRCODE_RESERVED_NAME)
+}
 
 /// The guard has been taken away by something other than DROP EXTENSION.
 pub fn taken_along(tag: &str) -> ! {
     Report {
         message: format!("{tag} would take the security guard along"),
         detail: "Extension dragonfly_guard has objects in what is dropped.".into(),
-        hint: "A superuser who means it says DROP EXTENSION dragonfly_guard first.".into(),
+        hint: "A superuser who means it says SET dragonfly_guard.mode = off first, and DROP EXTENSION dragonfly_guard.".into(),
     }
     .error(PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
-}
-
-/// Who is logged in, whatever roles have been set since.
-fn session_user() -> String {
-    // SAFETY: the session user exists for as long as the session; null would mean that the role is gone.
-    unsafe {
-        let name = pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), true);
-        if name.is_null() { String::new() } else { crate::pg::text::from_server(CStr::from_ptr(name).to_bytes()) }
-    }
 }

@@ -5,6 +5,7 @@ use super::{act, transaction};
 use crate::contract;
 use crate::pg::heap::{State, interrupts};
 use crate::scan::{self, own::Own};
+use crate::settings;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Oid, Routine, Schema, Snapshot};
 use dragonfly_core::contract::{Contract, GuardAction};
@@ -12,7 +13,7 @@ use dragonfly_core::guard::{Change, Refusal, exposed, is_worse};
 use dragonfly_core::rules::{
     Context, RULES, Rule, guard_tampered, security_definer_search_path as search_path, security_definer_settings,
 };
-use dragonfly_core::search_path::{Verdict, settings};
+use dragonfly_core::search_path::{Verdict, settings as path_settings};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -27,7 +28,7 @@ pub enum Moment {
 
 /// Judges what a command has touched; an error where it is refused.
 pub fn run(touched: &[Touch], moment: Moment, tag: &str) {
-    refuse_impostors(touched);
+    refuse_impostors(touched, tag);
     let now = State::now();
     if !Own::is_there(&now) {
         return;
@@ -42,7 +43,7 @@ pub fn run(touched: &[Touch], moment: Moment, tag: &str) {
         .into_iter()
         .partition(|(_, action, settled)| moment == Moment::Commit || (*settled && *action == GuardAction::Block));
     transaction::statement_judged(true, !later.is_empty(), committed);
-    act::carry_out(at_once.into_iter().map(|(refusal, action, _)| (refusal, action)).collect());
+    act::carry_out(at_once.into_iter().map(|(refusal, action, _)| (refusal, action)).collect(), tag);
 }
 
 /// Judges the whole transaction, in turn with others: two could otherwise pass one by one and together leave what neither would have been
@@ -68,7 +69,7 @@ pub fn before_commit() {
 /// The extension is gone. It may be dropped by its name; nothing else may take it along.
 fn refuse_disappearance() {
     let tag = transaction::last_started();
-    if Own::is_there(&transaction::before()) && tag != "DROP EXTENSION" {
+    if Own::is_there(&transaction::before()) && (tag != "DROP EXTENSION" || settings::is_hardened()) {
         act::taken_along(&tag);
     }
 }
@@ -88,6 +89,7 @@ struct Scope {
 impl Scope {
     fn of(touched: &[Touch], now: &State) -> Self {
         let then = transaction::before();
+        let mut rows: HashSet<u32> = HashSet::new();
         let mut scope =
             Self { relations: vec![], routines: vec![], schemas: false, roles: false, default_acls: false, own: false };
         for touch in touched {
@@ -105,11 +107,19 @@ impl Scope {
                     }
                     scope.own |= Own::is(oid, [now, &then]);
                 }
-                Touch::EventTriggers => scope.own = true,
+                Touch::RoutineRow(hash) => drop(rows.insert(hash)),
+                Touch::Own => scope.own = true,
                 Touch::Schemas => scope.schemas = true,
                 Touch::Roles => scope.roles = true,
                 Touch::DefaultAcls => scope.default_acls = true,
             }
+        }
+        // Rows that no command of ours has told about: somebody else's, or written directly.
+        for routine in &scope.routines {
+            rows.remove(&scan::routine_hash(*routine));
+        }
+        if !rows.is_empty() {
+            scope.routines.extend(scan::routines_written_here(now));
         }
         for list in [&mut scope.relations, &mut scope.routines] {
             list.sort_unstable();
@@ -127,12 +137,18 @@ impl Scope {
             || before.routines != after.routines
             || before.relation_extension != after.relation_extension
             || before.routine_extension != after.routine_extension;
-        if !(differ || self.schemas || self.default_acls || self.own) {
+        if !(differ || self.schemas || self.default_acls || self.own || (self.roles && settings::is_hardened())) {
             return None;
         }
         let base_after = scan::base(now);
         let base_before = if self.schemas || self.roles { scan::base(then) } else { base_after.clone() };
-        let whole = self.schemas && lasting(&base_before.schemas) != lasting(&base_after.schemas);
+        // Roles and the database change by statements without an event alone, which not every session would see judged.
+        let roles = self.roles
+            && settings::is_hardened()
+            && (base_before.roles != base_after.roles
+                || base_before.memberships != base_after.memberships
+                || base_before.database != base_after.database);
+        let whole = roles || (self.schemas && lasting(&base_before.schemas) != lasting(&base_after.schemas));
         if !(whole || differ || self.default_acls || self.own) {
             return None;
         }
@@ -142,7 +158,7 @@ impl Scope {
         if whole {
             let contract = contract::in_force(now, own);
             let (before, after) = (scan::whole(then, &contract, own), scan::whole(now, &contract, own));
-            return Some(States { before, after, whole: true, own: existed, contract });
+            return Some(States { before, after, whole: true, own: existed, roles, contract });
         }
         let (mut before, mut after) = (scan::around(before, base_before, then), scan::around(after, base_after, now));
         let belongs = |snapshot: &Snapshot| {
@@ -155,7 +171,14 @@ impl Scope {
             scan::guard(now, own, &mut after);
         }
         let differ = differ || own_touched || before.default_acls != after.default_acls;
-        differ.then(|| States { before, after, whole: false, own: own_touched, contract: contract::in_force(now, own) })
+        differ.then(|| States {
+            before,
+            after,
+            whole: false,
+            own: own_touched,
+            roles: false,
+            contract: contract::in_force(now, own),
+        })
     }
 }
 
@@ -174,6 +197,8 @@ struct States {
     whole: bool,
     /// With the guard's own objects, which were there before.
     own: bool,
+    /// Roles have changed, and that is to be judged.
+    roles: bool,
     contract: Rc<Contract>,
 }
 
@@ -214,7 +239,7 @@ fn judge(states: &States, now: &State, touched: &[Touch], moment: Moment, tag: &
     let change = Change::new(&old, &new);
     let moved = names(before) != names(after);
     let at_commit = moment == Moment::Commit;
-    for rule in RULES.iter().copied().filter(|rule| applies(rule, whole, moved, states.own)) {
+    for rule in RULES.iter().copied().filter(|rule| applies(rule, states, moved)) {
         for worse in change.worse(rule) {
             found.push((Refusal::of_finding(&worse.finding, tag, at_commit), worse.action, worse.settled));
         }
@@ -223,13 +248,13 @@ fn judge(states: &States, now: &State, touched: &[Touch], moment: Moment, tag: &
 }
 
 /// Whether a rule has something to say. Those about search_path and settings have words of their own for what a command does.
-fn applies(rule: &Rule, whole: bool, moved: bool, own: bool) -> bool {
+fn applies(rule: &Rule, states: &States, moved: bool) -> bool {
     match rule.id {
         "security_definer_search_path" | "security_definer_settings" => false,
-        "role_missing" | "role_attributes" | "role_membership" => false,
-        "schema_usage" | "schema_create" => whole,
-        "required_object_missing" => whole || moved,
-        id if id == guard_tampered::RULE.id => own,
+        "role_missing" | "role_attributes" | "role_membership" => states.roles,
+        "schema_usage" | "schema_create" => states.whole,
+        "required_object_missing" => states.whole || moved,
+        id if id == guard_tampered::RULE.id => states.own,
         _ => true,
     }
 }
@@ -249,11 +274,11 @@ fn compares(old: &Context<'_>, new: &Context<'_>, past: &Routine, routine: &Rout
 
 /// A routine beside one of the extension's own, under its name: who calls ours with fewer arguments would call that one, with all of
 /// the caller's rights.
-fn refuse_impostors(touched: &[Touch]) {
+fn refuse_impostors(touched: &[Touch], tag: &str) {
     for touch in touched {
         let Touch::Routine(oid) = touch else { continue };
         if let Some(identity) = scan::impostor(*oid) {
-            act::carry_out(vec![(Refusal::of_impostor(&identity), GuardAction::Block)]);
+            act::carry_out(vec![(Refusal::of_impostor(&identity), GuardAction::Block)], tag);
         }
     }
 }
@@ -294,7 +319,7 @@ fn planted(state: &State, contract: &Contract, before: &Snapshot, after: &Snapsh
     let owners: HashSet<Oid> = routines().map(|r| r.owner).collect();
     let mut names: HashSet<String> = contract.security_definer.search_path.iter().cloned().collect();
     for routine in routines() {
-        let paths = settings(&routine.config).into_iter().filter_map(|value| after.split_path(value).ok());
+        let paths = path_settings(&routine.config).into_iter().filter_map(|value| after.split_path(value).ok());
         names.extend(paths.flatten());
     }
     if names.contains("$user") {

@@ -9,8 +9,10 @@
 mod act;
 mod grants;
 mod judge;
+mod status;
 mod touched;
 mod transaction;
+mod utility;
 
 use crate::pg::call::{Call, sql_function};
 use crate::pg::report::Report;
@@ -25,6 +27,9 @@ pub fn install() {
     touched::install();
     // SAFETY: called once, by a backend's only thread.
     unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut()) };
+    if settings::is_hardened() {
+        utility::install();
+    }
 }
 
 sql_function!(
@@ -42,35 +47,35 @@ sql_function!(
 );
 fn command_end(call: Call) -> pg_sys::Datum {
     let tag = event(call);
-    // What the extension's own script makes is judged when it is whole.
-    if is_binary_upgrade() || scan::in_own_script() {
-        return pg_sys::Datum::null();
-    }
-    transaction::command_ends(&tag);
     call.event_trigger_parse_tree().into_iter().flat_map(grants::routines_of).for_each(touched::note_routine);
-    let touched = touched::unjudged();
-    if touched.is_empty() {
-        return pg_sys::Datum::null();
-    }
-    match settings::mode() {
-        Mode::off => {
-            act::unjudged(&tag);
-            return waive();
-        }
-        _ if settings::is_restoring_a_dump() => {
-            act::restoring();
-            return waive();
-        }
-        _ if settings::check_at() == CheckAt::commit => {}
-        _ => judge::run(&touched, Moment::Statement, &tag),
-    }
-    touched::judged(&touched);
+    command_ended(&tag);
     pg_sys::Datum::null()
 }
 
-fn waive() -> pg_sys::Datum {
-    transaction::waive();
-    pg_sys::Datum::null()
+/// Judges what a command has touched.
+fn command_ended(tag: &str) {
+    // What the extension's own script makes is judged when it is whole.
+    if is_binary_upgrade() || scan::in_own_script() {
+        return;
+    }
+    transaction::command_ends(tag);
+    let touched = touched::unjudged();
+    if touched.is_empty() {
+        return;
+    }
+    match settings::mode() {
+        Mode::off => {
+            act::unjudged(tag);
+            return transaction::waive();
+        }
+        _ if settings::is_restoring_a_dump() => {
+            act::restoring(tag);
+            return transaction::waive();
+        }
+        _ if settings::check_at() == CheckAt::commit => {}
+        _ => judge::run(&touched, Moment::Statement, tag),
+    }
+    touched::judged(&touched);
 }
 
 /// The tag of the command for which the server calls an event trigger; an error where somebody else calls.
@@ -102,10 +107,14 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
     }
 }
 
-/// The last word, where commands with an event had a part in it. (What fires no event is not judged in a backend that happens to have the
-/// library loaded: it would pass in another.)
+/// The last word, where commands with an event had a part in it, or the guard is hardened. (Otherwise what fires no event is not judged: in
+/// a backend that does not happen to have the library loaded it would pass.)
 fn before_commit() {
-    if !transaction::had_event() || is_binary_upgrade() || settings::mode() == Mode::off || settings::is_restoring_a_dump() {
+    if !(transaction::had_event() || settings::is_hardened())
+        || is_binary_upgrade()
+        || settings::mode() == Mode::off
+        || settings::is_restoring_a_dump()
+    {
         return;
     }
     judge::before_commit();

@@ -9,6 +9,7 @@
 //! unjudged. What a subtransaction did, touching or judging, is undone with it.
 
 use crate::scan;
+use crate::settings;
 use dragonfly_core::catalog::Oid;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -24,8 +25,11 @@ pub enum Touch {
     Relation(Oid),
     /// An extension: its members.
     Extension(Oid),
-    /// An event trigger.
-    EventTriggers,
+    /// An event trigger, or something else that the guard lives by and no cache tells of.
+    Own,
+    /// A row of `pg_proc`, by the hash of its OID: noted where the guard is hardened. Beside the routines of commands it tells of rows that
+    /// were written directly.
+    RoutineRow(u32),
     /// Some schema.
     Schemas,
     /// Some default privileges.
@@ -93,9 +97,12 @@ pub fn install() {
         pg_sys::object_access_hook = Some(object_access);
         let none = pg_sys::Datum::null();
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
-        use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID};
+        use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID, PROCOID};
         for cache in [AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID] {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
+        }
+        if settings::is_hardened() {
+            pg_sys::CacheRegisterSyscacheCallback(PROCOID as i32, Some(catalog_changed), none);
         }
         pg_sys::RegisterSubXactCallback(Some(subtransaction_ended), std::ptr::null_mut());
     }
@@ -110,8 +117,8 @@ unsafe extern "C-unwind" fn object_access(
     argument: *mut c_void,
 ) {
     if let Some(previous) = PREVIOUS.get() {
-        // SAFETY: the hook that was there, with what the server gave.
-        unsafe { previous(access, class, object, sub, argument) };
+        // SAFETY: the hook that was there, with what the server gave; an error of its passes through as one of the server's own.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous(access, class, object, sub, argument)) };
     }
     use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
     if !matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {
@@ -120,7 +127,7 @@ unsafe extern "C-unwind" fn object_access(
     match class.to_u32() {
         scan::PG_PROC => note(Touch::Routine(object.to_u32())),
         scan::PG_EXTENSION => note(Touch::Extension(object.to_u32())),
-        scan::PG_EVENT_TRIGGER => note(Touch::EventTriggers),
+        scan::PG_EVENT_TRIGGER => note(Touch::Own),
         _ => {}
     }
 }
@@ -135,12 +142,13 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
 
 #[pg_guard]
 #[allow(clippy::unnecessary_cast)]
-unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, _hash: u32) {
-    use pg_sys::SysCacheIdentifier::{DEFACLROLENSPOBJ, NAMESPACEOID};
+unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, hash: u32) {
+    use pg_sys::SysCacheIdentifier::{DEFACLROLENSPOBJ, NAMESPACEOID, PROCOID};
     if may_change() {
         note(match cache as pg_sys::SysCacheIdentifier::Type {
             NAMESPACEOID => Touch::Schemas,
             DEFACLROLENSPOBJ => Touch::DefaultAcls,
+            PROCOID => Touch::RoutineRow(hash),
             _ => Touch::Roles,
         });
     }

@@ -193,6 +193,12 @@ impl<'t> Row<'t> {
         Self { tuple, table }
     }
 
+    /// Whether this transaction has written it.
+    pub fn is_written_here(&self) -> bool {
+        // SAFETY: the tuple has a header with the number of the transaction that wrote it (in a catalog, never a combined command alone).
+        unsafe { pg_sys::TransactionIdIsCurrentTransactionId((*(*self.tuple).t_data).t_choice.t_heap.t_xmin) }
+    }
+
     /// Whether the column is null.
     pub fn is_null(&self, column: Column) -> bool {
         // SAFETY: the tuple is of the table, whose descriptor is valid.
@@ -333,5 +339,41 @@ fn acl_item(item: pg_sys::AclItem) -> AclItem {
         grantor: item.ai_grantor.to_u32(),
         privileges: Privileges((mode & low) as u32),
         grantable: Privileges((mode >> HALF) as u32),
+    }
+}
+
+/// Adds a row to a table of the extension's own, past everything that could be hung on it (triggers, row security); the table has no
+/// index. Nothing happens where the columns are not of those types: somebody has changed the table, and the audit says so.
+pub fn append(table: Oid, columns: &[(pg_sys::Oid, pg_sys::Datum)]) {
+    // SAFETY: an error where there is no such table; the tuple is formed by the table's own descriptor, whose columns have been compared.
+    unsafe {
+        let relation = pg_sys::table_open(table.into(), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        let descriptor = (*relation).rd_att;
+        let same = (*descriptor).natts as usize == columns.len()
+            && columns.iter().zip(1..).all(|((type_oid, _), number)| pg_sys::SPI_gettypeid(descriptor, number) == *type_oid);
+        if same {
+            let mut values: Vec<pg_sys::Datum> = columns.iter().map(|(_, value)| *value).collect();
+            let mut nulls = vec![false; columns.len()];
+            let tuple = pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::simple_heap_insert(relation, tuple);
+        }
+        pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+    }
+}
+
+/// Deletes the first rows of a table of the extension's own, until `count` are left.
+pub fn keep_newest(table: Oid, count: usize, state: &State) {
+    let mut rows = Vec::new();
+    let opened = Table::open(table);
+    // SAFETY: each row is valid while it is looked at; its place is copied.
+    opened.scan(state, |row| rows.push(unsafe { (*row.tuple).t_self }));
+    let spare = rows.len().saturating_sub(count);
+    // SAFETY: an error where there is no such table; the rows are of that table and have been seen by this state.
+    unsafe {
+        let relation = pg_sys::table_open(table.into(), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        for row in rows.iter_mut().take(spare) {
+            pg_sys::simple_heap_delete(relation, row);
+        }
+        pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
     }
 }

@@ -1,7 +1,8 @@
 //! Errors, warnings and log lines in PostgreSQL's style: primary message lower case without a period, DETAIL a sentence, HINT a way out.
 
 use super::text::for_message;
-use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys::panic::ErrorReport};
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys, pg_sys::panic::ErrorReport};
+use std::ffi::{CString, c_char, c_int};
 
 /// What is to be said.
 #[derive(Debug, Default)]
@@ -36,10 +37,23 @@ impl Report {
     pub fn warning(self, code: PgSqlErrorCode) {
         self.at(PgLogLevel::WARNING, code);
     }
+}
 
-    /// Tells the server log alone.
-    pub fn log(self) {
-        self.at(PgLogLevel::LOG, PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION);
+/// One line in the server log and nowhere else, without the statement that the server would add: it may hold a password.
+pub fn to_server_log(line: &str) {
+    unsafe extern "C-unwind" {
+        fn errstart(level: c_int, domain: *const c_char) -> bool;
+        fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
+    }
+    let Ok(text) = CString::new(super::text::to_server(&for_message(line.to_owned()))) else { return };
+    // SAFETY: what `ereport(LOG_SERVER_ONLY, ...)` does (elog.h). The two functions that are not pgrx's are called in its setting for errors.
+    unsafe {
+        if pg_sys::ffi::pg_guard_ffi_boundary(|| errstart(pg_sys::LOG_SERVER_ONLY as c_int, std::ptr::null())) {
+            pg_sys::errmsg_internal(c"%s".as_ptr(), text.as_ptr());
+            pg_sys::errhidestmt(true);
+            pg_sys::errhidecontext(true);
+            pg_sys::ffi::pg_guard_ffi_boundary(|| errfinish(c"dragonfly_guard".as_ptr(), 0, c"journal".as_ptr()));
+        }
     }
 }
 

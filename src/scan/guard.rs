@@ -21,6 +21,9 @@ const LIBRARY: &str = "$libdir/dragonfly_guard";
 /// The constraints of the contract's table.
 const CONSTRAINTS: [&str; 4] = ["contract_pkey", "is_contract", "shipped_is_the_first", "shipped_stays_as_it_is"];
 
+/// The extension's views, all in schema ops.
+const VIEWS: [&str; 2] = ["v_guard_log", "v_security_findings"];
+
 /// `pg_language` OID of C (pg_language.dat).
 const C_LANGUAGE: Oid = 13;
 
@@ -165,17 +168,18 @@ fn relations(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
                 ..GuardRelation::default()
             };
             match (row.char(kind), relation.schema.as_str(), relation.name.as_str()) {
-                (b'r', _, "contract") => {
-                    let (lacking, triggers) = (lacking_constraints(state, *object), triggers_on(state, *object));
+                (b'r', _, name @ ("contract" | "log")) => {
+                    let lacking = if name == "contract" { lacking_constraints(state, *object) } else { vec![] };
+                    let triggers = triggers_on(state, *object);
                     snapshot.guard.tables.push(GuardRelation { lacking, triggers, ..relation });
                 }
-                (b'v', "ops", "v_security_findings") => snapshot.guard.views.push(relation),
+                (b'v', "ops", name) if VIEWS.contains(&name) => snapshot.guard.views.push(relation),
                 _ => snapshot.guard.strays.push(safe_qualified(&relation.schema, &relation.name)),
             }
         });
     }
-    if snapshot.guard.views.is_empty() {
-        snapshot.guard.strays.push("(ops.v_security_findings, which is missing)".into());
+    for view in VIEWS.iter().filter(|view| !snapshot.guard.views.iter().any(|found| found.name == **view)) {
+        snapshot.guard.strays.push(format!("(ops.{view}, which is missing)"));
     }
 }
 

@@ -106,7 +106,7 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
 pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{members, schema_named};
 pub use planted::{Found, find as planted};
-pub use routines::{of_schema as routines_of_schema, quoted_path};
+pub use routines::{hash as routine_hash, of_schema as routines_of_schema, quoted_path, written_here as routines_written_here};
 
 /// The catalog of an object, by OID.
 pub use oids::{PG_CLASS, PG_EVENT_TRIGGER, PG_EXTENSION, PG_PROC};

@@ -18,6 +18,8 @@ pub struct Own {
     pub schema: Oid,
     /// The table of contracts.
     pub contract_table: Oid,
+    /// The table of the log, where somebody has not taken it away.
+    pub log_table: Option<Oid>,
 }
 
 impl Own {
@@ -35,12 +37,14 @@ impl Own {
         // The table that belongs to the extension, and not whatever else may have taken its name.
         let class = Table::open(oids::PG_CLASS);
         let (oid, name, kind) = (class.column("oid"), class.column("relname"), class.column("relkind"));
-        let mut contract_table = 0;
+        let (mut contract_table, mut log_table) = (0, None);
         super::objects::members(state, extension, &mut |member_class, object| {
             if member_class == oids::PG_CLASS {
                 class.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, object)], |row| {
-                    if row.char(kind) == b'r' && row.name(name) == "contract" {
-                        contract_table = object;
+                    match (row.char(kind), row.name(name).as_str()) {
+                        (b'r', "contract") => contract_table = object,
+                        (b'r', "log") => log_table = Some(object),
+                        _ => {}
                     }
                 });
             }
@@ -48,7 +52,7 @@ impl Own {
         if contract_table == 0 {
             missing("the table of contracts of extension dragonfly_guard");
         }
-        Self { extension, schema, contract_table }
+        Self { extension, schema, contract_table, log_table }
     }
 
     /// Whether it is installed in this database, as that state shows it.

@@ -127,6 +127,26 @@ pub fn of_schema(schema: Oid) -> Vec<Oid> {
     routines
 }
 
+/// What the cache of routines tells a routine by.
+pub fn hash(routine: Oid) -> u32 {
+    let none = pg_sys::Datum::null();
+    // SAFETY: hashes a number.
+    unsafe { pg_sys::GetSysCacheHashValue(pg_sys::SysCacheIdentifier::PROCOID as i32, routine.into(), none, none, none) }
+}
+
+/// The routines whose rows this transaction has written, in whatever way.
+pub fn written_here(state: &State) -> Vec<Oid> {
+    let table = Table::open(oids::PG_PROC);
+    let oid = table.column("oid");
+    let mut found = Vec::new();
+    table.scan(state, |row| {
+        if row.is_written_here() {
+            found.push(row.oid(oid));
+        }
+    });
+    found
+}
+
 /// In a database whose encoding is not UTF-8 the server folds and cuts the names of a path by that encoding's rules, which the core does
 /// not know: there the server splits it, and the value is written again with every name in quotes.
 pub fn split_as_the_server_does(mut config: Vec<String>) -> Vec<String> {

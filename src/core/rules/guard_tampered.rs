@@ -30,7 +30,7 @@ pub const TRIGGERS: [(&str, &str); 2] =
 
 /// The functions that the extension installs: schema, name, argument types, symbol in the library, and whether it is STRICT. The one
 /// without a symbol is a query that was parsed when it was made.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 22] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 23] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -46,6 +46,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 22] = [
     ("ops", "audit_security", "pg_catalog.text[],pg_catalog.name[],pg_catalog.text", Some("ops_audit_security"), false),
     ("ops", "audit_views", "", Some("ops_audit_views"), false),
     ("ops", "contract", "", Some("ops_contract"), false),
+    ("ops", "guard_status", "", Some("ops_guard_status"), false),
     ("ops", "judge_search_path", "pg_catalog.regprocedure", Some("ops_judge_search_path"), true),
     ("ops", "judge_search_path", "pg_catalog.text,pg_catalog.regrole", Some("ops_judge_search_path_of_owner"), false),
     ("ops", "rls_coverage", "", Some("ops_rls_coverage"), false),
@@ -266,7 +267,8 @@ fn views(cx: &Context<'_>, out: &mut Vec<Draft>) {
 }
 
 /// Whether a value of one of these parameters silences the guard, or the triggers it lives by.
-pub(super) fn silences(parameter: &str, value: &str) -> bool {
+#[must_use]
+pub fn silences(parameter: &str, value: &str) -> bool {
     let value = value.trim().to_ascii_lowercase();
     match parameter {
         // "local" fires ordinary triggers as "origin" does.

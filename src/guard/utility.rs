@@ -1,0 +1,136 @@
+//! The hardened guard: where the library is loaded before a session's first statement, a hook also sees the statements that fire no
+//! event: ALTER ROLE, GRANT role, GRANT ON DATABASE, ALTER DATABASE, REASSIGN OWNED, ALTER and DROP EVENT TRIGGER, and everything else while
+//! event triggers are off. They are judged like any other: by what they have left in the catalog.
+
+use super::touched::{self, Touch};
+use super::{act, command_ended};
+use crate::settings::{self, Mode};
+use dragonfly_core::rules::guard_tampered::silences;
+use pgrx::{pg_guard, pg_sys};
+use std::cell::Cell;
+use std::ffi::{CStr, c_char};
+
+thread_local! {
+    static PREVIOUS: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
+}
+
+/// Hangs itself into the hook, in front of whoever is there already.
+pub fn install() {
+    // SAFETY: called once, when the library is loaded, by a process with one thread.
+    unsafe {
+        PREVIOUS.set(pg_sys::ProcessUtility_hook);
+        pg_sys::ProcessUtility_hook = Some(process_utility);
+    }
+}
+
+#[pg_guard]
+#[allow(clippy::too_many_arguments)]
+unsafe extern "C-unwind" fn process_utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    read_only: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    parameters: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: what the server gave is passed on as it is, in its own setting for errors; the parse tree is a valid node, looked at before it
+    // is carried out, for a statement that ends its transaction may leave nothing of it.
+    unsafe {
+        let node = (*statement).utilityStmt;
+        let is_ddl = pg_sys::GetCommandLogLevel(node) == pg_sys::LogStmtLevel::LOGSTMT_DDL
+            && context != pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
+        let tag = pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(node));
+        let stores_settings = stores_settings(node);
+        if is_ddl {
+            refuse_what_cannot_be_undone(node);
+        }
+        match PREVIOUS.get() {
+            // The server's own function is called in that setting already.
+            None => pg_sys::standard_ProcessUtility(
+                statement,
+                text,
+                read_only,
+                context,
+                parameters,
+                environment,
+                destination,
+                completion,
+            ),
+            Some(hook) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                hook(statement, text, read_only, context, parameters, environment, destination, completion)
+            }),
+        }
+        if is_ddl && pg_sys::IsTransactionState() {
+            has_ended(stores_settings, &CStr::from_ptr(tag).to_string_lossy());
+        }
+    }
+}
+
+/// Judges what nobody has judged yet: nothing, where the statement fired its events.
+fn has_ended(stores_settings: bool, tag: &str) {
+    if stores_settings {
+        touched::note(Touch::Own);
+    }
+    // SAFETY: between commands; makes the statement's changes visible, which tells the caches, which tell us.
+    unsafe { pg_sys::CommandCounterIncrement() };
+    if !touched::unjudged().is_empty() {
+        command_ended(tag);
+    }
+}
+
+/// Whether a statement changes stored settings, or privileges on parameters: no cache tells of those.
+///
+/// # Safety
+/// `node` is a valid statement.
+unsafe fn stores_settings(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the cast follows the node's tag.
+    unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_AlterDatabaseSetStmt | pg_sys::NodeTag::T_AlterRoleSetStmt => true,
+            pg_sys::NodeTag::T_GrantStmt => {
+                (*node.cast::<pg_sys::GrantStmt>()).objtype == pg_sys::ObjectType::OBJECT_PARAMETER_ACL
+            }
+            _ => false,
+        }
+    }
+}
+
+/// ALTER SYSTEM writes a file, which no error takes back; and without the library in the session nobody judges.
+///
+/// # Safety
+/// `node` is a valid statement.
+unsafe fn refuse_what_cannot_be_undone(node: *mut pg_sys::Node) {
+    // SAFETY: each cast follows the node's tag.
+    let (set, place) = unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_AlterSystemStmt => ((*node.cast::<pg_sys::AlterSystemStmt>()).setstmt, "ALTER SYSTEM"),
+            pg_sys::NodeTag::T_AlterDatabaseSetStmt => {
+                ((*node.cast::<pg_sys::AlterDatabaseSetStmt>()).setstmt, "ALTER DATABASE")
+            }
+            pg_sys::NodeTag::T_AlterRoleSetStmt => ((*node.cast::<pg_sys::AlterRoleSetStmt>()).setstmt, "ALTER ROLE"),
+            _ => return,
+        }
+    };
+    if settings::mode() != Mode::block {
+        return;
+    }
+    // SAFETY: `set` is a valid statement; the value is null or a C string.
+    let (name, value, all) = unsafe {
+        let name = (*set).name;
+        let name = if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().to_ascii_lowercase() };
+        let sets = (*set).kind == pg_sys::VariableSetKind::VAR_SET_VALUE;
+        let value = if sets { pg_sys::ExtractSetVariableArgs(set) } else { std::ptr::null_mut() };
+        let value = if value.is_null() { String::new() } else { CStr::from_ptr(value).to_string_lossy().into_owned() };
+        (name, value, (*set).kind == pg_sys::VariableSetKind::VAR_RESET_ALL)
+    };
+    // What the statement would leave without the library.
+    let unloads = |parameter: &str| {
+        (all || name == parameter) && !value.contains("dragonfly_guard") && settings::loads_library(parameter)
+    };
+    let silenced = place == "ALTER SYSTEM" && silences(&name, &value);
+    if silenced || unloads("shared_preload_libraries") || unloads("session_preload_libraries") {
+        act::silenced(place, &name);
+    }
+}

@@ -1,0 +1,162 @@
+//! What the guard did and let pass: a line of JSON in the server log for each event, and a row of `dragonfly_guard.log`.
+//!
+//! The line is always written. The row is written by a process of its own where the library is preloaded ([`writer`]), for what is refused is
+//! rolled back, and its row would be too; elsewhere only what was not refused gets one, in its own transaction.
+
+pub mod queue;
+mod writer;
+
+use crate::pg::{heap, report, text::from_server};
+use crate::scan::own::Own;
+use dragonfly_core::guard::Refusal;
+use pgrx::pg_sys;
+use serde::Serialize;
+use std::ffi::CStr;
+
+/// What has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Event {
+    Refused,
+    Warned,
+    /// Passed without being judged, for the mode is off.
+    Unjudged,
+    /// A session restores a dump, and is not judged.
+    Restoring,
+}
+
+/// One entry, the fields in the order in which the line has them.
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    dragonfly_guard: Event,
+    database: String,
+    session_user: String,
+    role: String,
+    pid: i32,
+    command: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    statement: Option<String>,
+}
+
+/// No text in an entry has more bytes.
+const LONGEST: usize = 1_000;
+
+/// Writes down an event; `command` is its tag.
+pub fn write(event: Event, command: &str, refusal: Option<&Refusal>) {
+    let entry = Entry {
+        dragonfly_guard: event,
+        database: database(),
+        session_user: role_name(session_user()),
+        role: role_name(outer_user()),
+        pid: my_pid(),
+        command,
+        rule: refusal.map(|r| r.rule.id),
+        object: refusal.map(|r| shortened(&r.object)),
+        verdict: refusal.and_then(|r| r.verdict).map(|v| v.word()),
+        message: refusal.map(|r| shortened(&r.message)),
+        statement: statement(),
+    };
+    let json = serde_json::to_string(&entry).expect("an entry is JSON");
+    report::to_server_log(&json);
+    if queue::is_there() {
+        queue::push(&json);
+    } else if event != Event::Refused {
+        append(now(), &json);
+    }
+}
+
+/// Adds a row to the table, where it is as the extension made it.
+fn append(at: i64, json: &str) {
+    let state = heap::State::now();
+    if !Own::is_there(&state) {
+        return;
+    }
+    if let Some(table) = Own::find(&state).log_table
+        && let Ok(value) = serde_json::from_str(json)
+    {
+        let columns =
+            [(pg_sys::TIMESTAMPTZOID, pg_sys::Datum::from(at)), (pg_sys::JSONBOID, crate::pg::call::json_datum(&value))];
+        heap::append(table, &columns);
+    }
+}
+
+/// The statement that the client sent, shortened; `None` where it may hold a password.
+fn statement() -> Option<String> {
+    // SAFETY: null or a C string that lives as long as the statement runs.
+    let text = unsafe {
+        let text = pg_sys::debug_query_string;
+        if text.is_null() { String::new() } else { from_server(CStr::from_ptr(text).to_bytes()) }
+    };
+    let lower = text.to_ascii_lowercase();
+    // ALTER ROLE ... PASSWORD, CREATE USER MAPPING, CREATE SUBSCRIPTION: the whole text is withheld, for who knows what else is in it.
+    let secret = ["password", "passwd", "user mapping", "subscription", "options", "secret"];
+    (!secret.iter().any(|word| lower.contains(word))).then(|| shortened(&text))
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= LONGEST).last() {
+        Some(end) if end < text.len() => format!("{}...", &text[..end]),
+        _ => text.to_owned(),
+    }
+}
+
+fn database() -> String {
+    // SAFETY: null or a C string; the session is connected to a database.
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        if name.is_null() { String::new() } else { from_server(CStr::from_ptr(name).to_bytes()) }
+    }
+}
+
+/// A role's name; empty where it is gone.
+fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: null where there is no such role, or a C string.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        if name.is_null() { String::new() } else { from_server(CStr::from_ptr(name).to_bytes()) }
+    }
+}
+
+/// Who is logged in, whatever roles have been set since.
+fn session_user() -> pg_sys::Oid {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::GetSessionUserId() }
+}
+
+/// The role that the session has set, whatever SECURITY DEFINER routines are running.
+fn outer_user() -> pg_sys::Oid {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::GetOuterUserId() }
+}
+
+fn my_pid() -> i32 {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::MyProcPid }
+}
+
+/// The time, as a timestamptz: microseconds since 2000.
+fn now() -> i64 {
+    // SAFETY: asks the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(shortened("short"), "short");
+        assert_eq!(shortened(&"x".repeat(LONGEST)).len(), LONGEST);
+        let cut = shortened(&"é".repeat(LONGEST));
+        assert!(cut.len() <= LONGEST + 3 && cut.ends_with("é..."));
+    }
+}

@@ -1,0 +1,233 @@
+//! The hardened guard: with the library preloaded, what fires no event is refused too. Without, it passes, and is found and said.
+
+use dragonfly_tests::{Cluster, Refused, SUPERUSER, attempt, column};
+use postgres::Client;
+
+/// A superuser's connection to the document's database, guarded; made by a session of its own, for a session that has seen DDL is not like
+/// a new one.
+fn document(cluster: &Cluster, database: &str) -> Client {
+    cluster.connect("postgres", SUPERUSER).batch_execute(&format!("CREATE DATABASE {database}")).unwrap();
+    cluster.psql_file(database, "fixtures/document.sql");
+    cluster.connect(database, SUPERUSER).batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
+    cluster.connect(database, SUPERUSER)
+}
+
+fn refusal(client: &mut Client, sql: &str) -> Refused {
+    match attempt(client, sql) {
+        Err(refused) if refused.message.contains("security") || refused.message.contains("SECURITY") => {
+            client.batch_execute("ROLLBACK; RESET ROLE").unwrap();
+            refused
+        }
+        other => panic!("{sql}\nshould be refused by the guard: {other:?}"),
+    }
+}
+
+fn findings(client: &mut Client) -> Vec<String> {
+    column(
+        client,
+        "SELECT rule || ' ' || object || ' ' || detail FROM ops.audit_security(min_severity => 'warning') ORDER BY 1",
+    )
+}
+
+/// What fires no event, and the rule that refuses it. `@DB@` is the database.
+const SILENT: [(&str, &str); 26] = [
+    ("ALTER ROLE anon BYPASSRLS", "role_attributes"),
+    ("ALTER ROLE authenticated SUPERUSER", "role_attributes"),
+    ("ALTER ROLE service_role CREATEROLE", "role_attributes"),
+    ("ALTER USER authenticated CREATEDB", "role_attributes"),
+    ("REVOKE anon FROM postgres; GRANT postgres TO anon", "role_membership"),
+    ("GRANT service_role TO authenticated", "role_membership"),
+    ("GRANT pg_read_all_data TO anon", "role_membership"),
+    (
+        "CREATE ROLE reader; GRANT SELECT ON public.judgments TO reader; ALTER ROLE anon INHERIT; GRANT reader TO anon",
+        "table_privileges",
+    ),
+    ("CREATE ROLE helper BYPASSRLS ROLE anon", "role_membership"),
+    ("GRANT CREATE ON DATABASE @DB@ TO authenticated", "schema_create"),
+    ("CREATE ROLE mallory; ALTER DATABASE @DB@ OWNER TO mallory", "security_definer_search_path"),
+    ("REASSIGN OWNED BY postgres TO service_role", "role_membership"),
+    (
+        "CREATE ROLE weak; GRANT CREATE ON SCHEMA extra TO weak; REASSIGN OWNED BY keeper TO weak",
+        "security_definer_search_path",
+    ),
+    ("ALTER EVENT TRIGGER zz_dragonfly_guard_end DISABLE", "guard_tampered"),
+    ("ALTER EVENT TRIGGER zz_dragonfly_guard_start ENABLE REPLICA", "guard_tampered"),
+    ("ALTER EVENT TRIGGER zz_dragonfly_guard_end RENAME TO harmless", "guard_tampered"),
+    (
+        "CREATE ROLE boss SUPERUSER; ALTER EVENT TRIGGER zz_dragonfly_guard_end OWNER TO boss; ALTER ROLE boss NOSUPERUSER",
+        "guard_tampered",
+    ),
+    ("ALTER EXTENSION dragonfly_guard DROP EVENT TRIGGER zz_dragonfly_guard_end", "guard_tampered"),
+    ("ALTER DATABASE @DB@ SET session_replication_role = replica", "guard_tampered"),
+    ("ALTER ROLE postgres SET dragonfly_guard.mode = off", "guard_tampered"),
+    ("ALTER ROLE ALL IN DATABASE @DB@ SET session_replication_role = 'replica'", "guard_tampered"),
+    ("GRANT SET ON PARAMETER session_replication_role TO postgres", "guard_tampered"),
+    ("DO $$ BEGIN EXECUTE 'ALTER ROLE anon BYPASSRLS'; END $$", "role_attributes"),
+    ("UPDATE pg_class SET relrowsecurity = false WHERE relname = 'judgments'", "rls_disabled"),
+    ("UPDATE pg_proc SET proconfig = NULL WHERE proname = 'get_ceo_metrics'", "security_definer_search_path"),
+    ("UPDATE pg_namespace SET nspacl = nspacl || '=C/postgres'::aclitem WHERE nspname = 'api'", "schema_create"),
+];
+
+/// Something for REASSIGN OWNED to expose.
+const KEEPER: &str = "SET dragonfly_guard.mode = off; CREATE ROLE keeper; CREATE SCHEMA extra AUTHORIZATION keeper;
+    GRANT CREATE ON SCHEMA extra TO postgres; SET ROLE postgres;
+    CREATE FUNCTION ops.exposed() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = extra, pg_temp AS 'SELECT 1';
+    REVOKE EXECUTE ON FUNCTION ops.exposed() FROM PUBLIC; RESET ROLE; GRANT keeper TO postgres; RESET dragonfly_guard.mode";
+
+fn refuses_what_is_silent(cluster: &Cluster, database: &str) {
+    document(cluster, database).batch_execute(KEEPER).unwrap();
+    let mut client = cluster.connect(database, SUPERUSER);
+    let before = findings(&mut client);
+    for (sql, rule) in SILENT {
+        // In one transaction, so that what comes first goes with it.
+        let sql = format!("BEGIN; {}; COMMIT", sql.replace("@DB@", database));
+        let refused = refusal(&mut client, &sql);
+        let said = format!("{} {}", refused.message, refused.detail);
+        assert!(said.contains(rule), "{sql}: {refused:?}");
+        assert_eq!(findings(&mut client), before, "{sql}: something is left");
+    }
+    // What takes the guard along, and what no ROLLBACK brings back.
+    for sql in [
+        "DROP EXTENSION dragonfly_guard",
+        "DROP EXTENSION dragonfly_guard CASCADE",
+        "DROP SCHEMA ops CASCADE",
+        "DROP SCHEMA dragonfly_guard CASCADE",
+        "ALTER SYSTEM SET session_replication_role = replica",
+        "ALTER SYSTEM SET dragonfly_guard.mode = 'warn'",
+    ] {
+        refusal(&mut client, sql);
+        assert_eq!(column(&mut client, "SELECT count(*)::text FROM pg_extension WHERE extname = 'dragonfly_guard'"), ["1"]);
+    }
+    // What is harmless passes.
+    for sql in [
+        "CREATE ROLE newcomer LOGIN PASSWORD 'x'; ALTER ROLE newcomer CONNECTION LIMIT 5; GRANT pg_monitor TO newcomer; DROP ROLE newcomer",
+        "ALTER ROLE anon NOBYPASSRLS; ALTER ROLE anon SET statement_timeout = '3s'; COMMENT ON ROLE anon IS 'x'",
+        "GRANT CONNECT ON DATABASE @DB@ TO anon; ALTER DATABASE @DB@ SET work_mem = '5MB'; ALTER DATABASE @DB@ RESET work_mem",
+        "VACUUM",
+        "ALTER SYSTEM SET work_mem = '4MB'",
+        "ALTER SYSTEM RESET work_mem",
+        "CREATE TABLE ops.scratch (id int)",
+        "CREATE INDEX CONCURRENTLY ON ops.scratch (id)",
+        "DROP TABLE ops.scratch; ANALYZE",
+    ] {
+        attempt(&mut client, &sql.replace("@DB@", database)).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    }
+    assert_eq!(findings(&mut client), before);
+    // Old sins may stay, and be mended one by one.
+    client
+        .batch_execute("SET dragonfly_guard.mode = off; ALTER ROLE anon BYPASSRLS CREATEDB; REVOKE anon FROM postgres; GRANT postgres TO anon; RESET dragonfly_guard.mode")
+        .unwrap();
+    for sql in ["ALTER ROLE anon NOCREATEDB", "CREATE ROLE other", "REVOKE postgres FROM anon", "ALTER ROLE anon NOBYPASSRLS"] {
+        attempt(&mut client, sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    }
+    refusal(&mut client, "ALTER ROLE anon BYPASSRLS");
+    // The way out.
+    attempt(&mut client, "SET dragonfly_guard.mode = off; DROP EXTENSION dragonfly_guard").unwrap();
+}
+
+#[test]
+fn preloaded_for_the_server() {
+    let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
+    refuses_what_is_silent(&cluster, "shared");
+    let mut other = cluster.guarded("other");
+    refusal(&mut other, "ALTER SYSTEM SET shared_preload_libraries = ''");
+    refusal(&mut other, "ALTER SYSTEM RESET ALL");
+    // A database without the extension is nobody's business.
+    let mut free = cluster.connect("postgres", SUPERUSER);
+    free.batch_execute(
+        "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; CREATE ROLE anyone BYPASSRLS",
+    )
+    .unwrap();
+}
+
+#[test]
+fn preloaded_for_the_sessions_of_a_database() {
+    let cluster = Cluster::start();
+    let mut admin = cluster.connect("postgres", SUPERUSER);
+    admin.batch_execute("CREATE DATABASE held").unwrap();
+    admin.batch_execute("ALTER DATABASE held SET session_preload_libraries = 'dragonfly_guard'").unwrap();
+    cluster.psql_file("held", "fixtures/document.sql");
+    cluster.connect("held", SUPERUSER).batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
+    let mut client = cluster.connect("held", SUPERUSER);
+    let refused = refusal(&mut client, "ALTER ROLE anon BYPASSRLS");
+    assert_eq!(refused.code, "0LP01");
+    refusal(&mut client, "ALTER DATABASE held RESET session_preload_libraries");
+    refusal(&mut client, "ALTER DATABASE held RESET ALL");
+    refusal(&mut client, "ALTER DATABASE held SET session_preload_libraries = 'auto_explain'");
+    let status = column(&mut client, "SELECT detail FROM ops.guard_status() WHERE part = 'statements without an event'");
+    assert_eq!(status, ["The library was loaded by session_preload_libraries, before this session's first statement."]);
+    // 17 and later can switch event triggers off; the hook does not need them.
+    if column(&mut client, "SELECT count(*)::text FROM pg_settings WHERE name = 'event_triggers'") == ["1"] {
+        refusal(
+            &mut client,
+            "SET event_triggers = off; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+        );
+    }
+}
+
+#[test]
+fn what_passes_without_preloading_is_found_and_said() {
+    let cluster = Cluster::start();
+    document(&cluster, "plain").batch_execute(KEEPER).unwrap();
+    let mut client = cluster.connect("plain", SUPERUSER);
+    let before = findings(&mut client);
+    for (sql, rule) in SILENT {
+        let mut fresh = cluster.connect("plain", SUPERUSER);
+        // What leads to a statement with an event is refused in any case.
+        let sql = sql.replace("@DB@", "plain");
+        if attempt(&mut fresh, &format!("BEGIN; {sql}")).is_err() || sql.starts_with("ALTER EXTENSION") {
+            continue;
+        }
+        let after: Vec<String> = findings(&mut fresh).into_iter().filter(|f| !before.contains(f)).collect();
+        assert!(
+            after
+                .iter()
+                .any(|f| f.starts_with(rule) || (rule == "security_definer_search_path" && f.contains("SECURITY DEFINER"))),
+            "{sql}: {after:?}"
+        );
+    }
+    let open = column(
+        &mut client,
+        "SELECT part || ': ' || leaves_open FROM ops.guard_status() WHERE NOT active AND part <> 'superusers' ORDER BY 1",
+    );
+    assert_eq!(open.len(), 2, "{open:?}");
+    assert!(
+        open[0].starts_with("log: What is refused") && open[1].starts_with("statements without an event: ALTER ROLE"),
+        "{open:?}"
+    );
+    // The status tells the truth when somebody has laid hands on the guard.
+    client.batch_execute("ALTER EVENT TRIGGER zz_dragonfly_guard_end DISABLE").unwrap();
+    let broken = "SELECT part || ': ' || coalesce(how_to_close, '') FROM ops.guard_status() WHERE NOT active AND part IN ('event triggers', 'integrity') ORDER BY 1";
+    let mend = "ALTER EVENT TRIGGER zz_dragonfly_guard_end ENABLE ALWAYS;";
+    assert_eq!(column(&mut client, broken), [format!("event triggers: {mend}"), format!("integrity: {mend}")]);
+    client.batch_execute(mend).unwrap();
+    assert_eq!(column(&mut client, broken), [""; 0]);
+    client.batch_execute("SET dragonfly_guard.mode = warn").unwrap();
+    assert_eq!(
+        column(&mut client, "SELECT detail || ' ' || how_to_close FROM ops.guard_status() WHERE part = 'mode'"),
+        ["warn: what breaks the contract passes with a WARNING. RESET dragonfly_guard.mode;"]
+    );
+}
+
+#[test]
+fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
+    let cluster = Cluster::start();
+    let mut client = document(&cluster, "kept");
+    client.batch_execute("CREATE ROLE mallory LOGIN; SET dragonfly_guard.mode = off; ALTER SCHEMA ops OWNER TO mallory; CREATE TABLE ops.unrelated (id int)").unwrap();
+    let mut mallory = cluster.connect("kept", "mallory");
+    // E01: the owner of ops may drop ops, and with it what is in it.
+    let refused = refusal(&mut mallory, "DROP SCHEMA ops CASCADE");
+    assert_eq!(refused.message, "DROP SCHEMA would take the security guard along");
+    refusal(&mut mallory, "DROP OWNED BY mallory CASCADE");
+    refusal(&mut mallory, "DO $$ BEGIN EXECUTE 'DROP SCHEMA ops CASCADE'; END $$");
+    let mut admin = cluster.connect("kept", SUPERUSER);
+    refusal(&mut admin, "DROP SCHEMA dragonfly_guard CASCADE");
+    refusal(&mut admin, "BEGIN; DROP SCHEMA ops CASCADE; COMMIT");
+    assert_eq!(column(&mut admin, "SELECT count(*)::text FROM pg_event_trigger WHERE evtname LIKE 'zz_dragonfly%'"), ["2"]);
+    // E03: one object of the extension alone is refused by the server; so is what the extension made.
+    assert_eq!(attempt(&mut mallory, "DROP FUNCTION ops.audit_security CASCADE").unwrap_err().code, "2BP01");
+    assert_eq!(attempt(&mut admin, "DROP EVENT TRIGGER zz_dragonfly_guard_end").unwrap_err().code, "2BP01");
+    // A superuser says so by name.
+    admin.batch_execute("DROP EXTENSION dragonfly_guard").unwrap();
+    admin.batch_execute("DROP SCHEMA ops CASCADE").unwrap();
+}

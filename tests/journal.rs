@@ -1,0 +1,139 @@
+//! The log: a line of JSON for every event, and rows that outlive the transaction that was refused.
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use postgres::Client;
+use std::time::{Duration, Instant};
+
+const UNSAFE: &str = "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+
+/// The lines of JSON in the server log.
+fn lines(cluster: &Cluster) -> Vec<serde_json::Value> {
+    cluster
+        .log()
+        .lines()
+        .filter_map(|line| {
+            line.split_once("LOG:  {\"dragonfly_guard\"").map(|(_, rest)| format!("{{\"dragonfly_guard\"{rest}"))
+        })
+        .map(|json| serde_json::from_str(&json).unwrap_or_else(|e| panic!("{json}: {e}")))
+        .collect()
+}
+
+/// Rows of a query, once there are so many of them.
+fn eventually(client: &mut Client, sql: &str, count: usize) -> Vec<String> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let rows = column(client, sql);
+        if rows.len() >= count || Instant::now() > deadline {
+            return rows;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn every_event_is_one_line() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("lines");
+    client.batch_execute("CREATE ROLE anon; CREATE ROLE mallory LOGIN; CREATE SCHEMA hers AUTHORIZATION mallory").unwrap();
+    let mut mallory = cluster.connect("lines", "mallory");
+    mallory.batch_execute("SET client_min_messages = fatal; SET log_min_messages = fatal").unwrap_err();
+    attempt(
+        &mut mallory,
+        "/* a \"quoted\"\nstatement */ CREATE FUNCTION hers.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    )
+    .unwrap_err();
+    attempt(
+        &mut mallory,
+        &format!("CREATE FUNCTION hers.g() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1 /* {} */'", "é".repeat(5000)),
+    )
+    .unwrap_err();
+    attempt(&mut client, &format!("SELECT 'PASSWORD hunter2'; {UNSAFE}")).unwrap_err();
+    client.batch_execute(&format!("SET dragonfly_guard.mode = warn; {UNSAFE}")).unwrap();
+    client
+        .batch_execute("SET dragonfly_guard.mode = off; ALTER FUNCTION public.f() COST 5; SET dragonfly_guard.mode = block")
+        .unwrap();
+    let lines = lines(&cluster);
+    let text = |i: usize, key: &str| lines[i][key].as_str().unwrap_or_default().to_owned();
+    let events: Vec<String> = (0..lines.len()).map(|i| text(i, "dragonfly_guard")).collect();
+    assert_eq!(events, ["refused", "refused", "refused", "warned", "warned", "unjudged"]);
+    assert_eq!(text(0, "session_user"), "mallory");
+    assert_eq!(text(0, "role"), "mallory");
+    assert_eq!(text(0, "database"), "lines");
+    assert_eq!(text(0, "command"), "CREATE FUNCTION");
+    assert_eq!(text(0, "rule"), "security_definer_search_path");
+    assert_eq!(text(0, "object"), "hers.f()");
+    assert_eq!(text(0, "verdict"), "exploitable");
+    assert!(text(0, "statement").starts_with("/* a \"quoted\"\nstatement */ CREATE FUNCTION"));
+    assert!(text(1, "statement").len() < 1100 && text(1, "statement").ends_with("é..."));
+    assert!(lines[2]["statement"].is_null(), "a statement that may hold a password");
+    assert_eq!(text(5, "command"), "ALTER FUNCTION");
+    // Without preloading, what was not refused is in the table too.
+    // The function has no path, and PUBLIC may call it.
+    assert_eq!(
+        column(&mut client, "SELECT event || ' ' || command || coalesce(' ' || rule, '') FROM ops.v_guard_log"),
+        [
+            "warned CREATE FUNCTION security_definer_search_path",
+            "warned CREATE FUNCTION security_definer_executable_by_clients",
+            "unjudged ALTER FUNCTION"
+        ]
+    );
+    assert_eq!(attempt(&mut mallory, "SELECT * FROM ops.v_guard_log").unwrap_err().code, "42501");
+    // What is rolled back takes its row along; the line stays.
+    client
+        .batch_execute(&format!("SET dragonfly_guard.mode = off; BEGIN; {}; ROLLBACK", UNSAFE.replace("public.f", "public.g")))
+        .unwrap();
+    assert_eq!(column(&mut client, "SELECT event FROM ops.v_guard_log").len(), 3);
+    assert_eq!(self::lines(&cluster).len(), 7);
+}
+
+#[test]
+fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
+    let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
+    let mut one = cluster.guarded("one");
+    let mut two = cluster.guarded("two");
+    attempt(&mut one, UNSAFE).unwrap_err();
+    attempt(&mut one, &format!("BEGIN; CREATE TABLE public.t (id int); {UNSAFE}")).unwrap_err();
+    one.batch_execute("ROLLBACK").unwrap();
+    one.batch_execute(&format!("DO $$ BEGIN EXECUTE $q${UNSAFE}$q$; EXCEPTION WHEN OTHERS THEN NULL; END $$")).unwrap();
+    attempt(&mut two, UNSAFE).unwrap_err();
+    two.batch_execute(&format!("SET dragonfly_guard.mode = warn; BEGIN; {UNSAFE}; ROLLBACK")).unwrap();
+    let rows = "SELECT event || ' ' || command || ' ' || rule || ' ' || object || ' ' || verdict || ' ' || session_user_name || ' ' || database_name FROM ops.v_guard_log";
+    let line = |event: &str, database: &str| {
+        format!("{event} CREATE FUNCTION security_definer_search_path public.f() exploitable root_su {database}")
+    };
+    assert_eq!(eventually(&mut one, rows, 3), vec![line("refused", "one"); 3]);
+    assert_eq!(eventually(&mut two, rows, 2), [line("refused", "two"), line("warned", "two")]);
+    let age = "SELECT (max(now() - at) < '60 seconds')::text FROM ops.v_guard_log";
+    assert_eq!(column(&mut one, age), ["true"]);
+    let status = column(&mut one, "SELECT active::text || ' ' || detail FROM ops.guard_status() WHERE part = 'log'");
+    assert_eq!(status, ["true Since the server started: 5 entries written, 0 waiting, 0 dropped."]);
+
+    // Many at once: nobody waits, and what does not fit is counted.
+    let start = Instant::now();
+    one.batch_execute(&format!(
+        "DO $$ BEGIN FOR i IN 1..1000 LOOP BEGIN EXECUTE $q${UNSAFE}$q$; EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$"
+    ))
+    .unwrap();
+    assert!(start.elapsed() < Duration::from_secs(20));
+    let counts = "SELECT detail FROM ops.guard_status() WHERE part = 'log' AND detail LIKE '% 0 waiting%'";
+    let detail = eventually(&mut one, counts, 1).remove(0);
+    let numbers: Vec<usize> = detail.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+    assert_eq!(numbers[0] + numbers[2], 1005, "{detail}");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(
+        column(&mut one, "SELECT count(*)::text FROM ops.v_guard_log")[0].parse::<usize>().unwrap() + 2,
+        numbers[0],
+        "{detail}"
+    );
+
+    // The writer goes, so that the database can.
+    drop((one, two));
+    let mut admin = cluster.connect("postgres", SUPERUSER);
+    admin.batch_execute("DROP DATABASE one").unwrap();
+    // A database whose extension is gone, or whose log is.
+    let mut three = cluster.guarded("three");
+    three.batch_execute("SET dragonfly_guard.mode = off; ALTER EXTENSION dragonfly_guard DROP TABLE dragonfly_guard.log; SET dragonfly_guard.mode = block").unwrap();
+    attempt(&mut three, UNSAFE).unwrap_err();
+    assert_eq!(eventually(&mut three, counts, 1).len(), 1);
+    assert!(!cluster.log().contains("PANIC") && !cluster.log().contains("terminated by signal"), "{}", cluster.log());
+}
