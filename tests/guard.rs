@@ -517,7 +517,7 @@ fn the_mode_is_for_superusers() {
         &["SET dragonfly_guard.mode = warn", definer, "DROP FUNCTION api.f()", "SET dragonfly_guard.mode = off", definer],
     );
     assert!(cluster.log().contains("WARNING:  SECURITY DEFINER function api.f() has no safe search_path"));
-    assert!(cluster.log().contains("dragonfly_guard.mode is off: CREATE FUNCTION has not been judged"));
+    assert!(cluster.log().contains("LOG:  {\"dragonfly_guard\":\"unjudged\""));
     assert_eq!(attempt(&mut client, "SET dragonfly_guard.mode = sometimes").unwrap_err().code, "22023");
 
     // An ordinary role, who may set the placeholder before the library is there, gains nothing by it (E07).

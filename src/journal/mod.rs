@@ -75,11 +75,7 @@ pub fn write(event: Event, command: &str, refusal: Option<&Refusal>) {
 
 /// Adds a row to the table, where it is as the extension made it.
 fn append(at: i64, json: &str) {
-    let state = heap::State::now();
-    if !Own::is_there(&state) {
-        return;
-    }
-    if let Some(table) = Own::find(&state).log_table
+    if let Some(table) = Own::log_table(&heap::State::now())
         && let Ok(value) = serde_json::from_str(json)
     {
         let columns =

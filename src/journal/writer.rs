@@ -62,9 +62,7 @@ pub extern "C-unwind" fn guard_log_writer(argument: pg_sys::Datum) {
 /// Lets go of the oldest rows.
 fn trim() {
     let state = heap::State::now();
-    if Own::is_there(&state)
-        && let Some(table) = Own::find(&state).log_table
-    {
+    if let Some(table) = Own::log_table(&state) {
         heap::keep_newest(table, KEPT, &state);
     }
 }

@@ -18,8 +18,6 @@ pub struct Own {
     pub schema: Oid,
     /// The table of contracts.
     pub contract_table: Oid,
-    /// The table of the log, where somebody has not taken it away.
-    pub log_table: Option<Oid>,
 }
 
 impl Own {
@@ -34,25 +32,32 @@ impl Own {
             .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
         };
         let Some((extension, schema)) = Self::row(state) else { missing("extension dragonfly_guard") };
-        // The table that belongs to the extension, and not whatever else may have taken its name.
+        let Some(contract_table) = Self::table(state, extension, "contract") else {
+            missing("the table of contracts of extension dragonfly_guard")
+        };
+        Self { extension, schema, contract_table }
+    }
+
+    /// The table of the log; `None` where it, or the extension, is missing. Never an error: it is asked where everything else may be broken.
+    pub fn log_table(state: &State) -> Option<Oid> {
+        Self::row(state).and_then(|(extension, _)| Self::table(state, extension, "log"))
+    }
+
+    /// The table of this name that belongs to the extension, and not whatever else may have taken its name.
+    fn table(state: &State, extension: Oid, wanted: &str) -> Option<Oid> {
         let class = Table::open(oids::PG_CLASS);
         let (oid, name, kind) = (class.column("oid"), class.column("relname"), class.column("relkind"));
-        let (mut contract_table, mut log_table) = (0, None);
+        let mut found = None;
         super::objects::members(state, extension, &mut |member_class, object| {
             if member_class == oids::PG_CLASS {
                 class.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, object)], |row| {
-                    match (row.char(kind), row.name(name).as_str()) {
-                        (b'r', "contract") => contract_table = object,
-                        (b'r', "log") => log_table = Some(object),
-                        _ => {}
+                    if row.char(kind) == b'r' && row.name(name) == wanted {
+                        found = Some(object);
                     }
                 });
             }
         });
-        if contract_table == 0 {
-            missing("the table of contracts of extension dragonfly_guard");
-        }
-        Self { extension, schema, contract_table, log_table }
+        found
     }
 
     /// Whether it is installed in this database, as that state shows it.
