@@ -74,7 +74,7 @@ CREATE FUNCTION dragonfly_guard.default_contract() RETURNS pg_catalog.jsonb
 COMMENT ON FUNCTION dragonfly_guard.default_contract() IS 'The contract 1.0.0 that ships with the extension.';
 
 CREATE FUNCTION dragonfly_guard.is_contract(document pg_catalog.jsonb) RETURNS pg_catalog.bool
-  LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'guard_is_contract';
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'guard_is_contract';
 COMMENT ON FUNCTION dragonfly_guard.is_contract(pg_catalog.jsonb) IS
   'True for a valid contract; otherwise an error that says where the document is wrong and what is allowed there.';
 

@@ -47,8 +47,9 @@ pub fn run(touched: &[Touch], moment: Moment, tag: &str) {
 }
 
 /// Judges the whole transaction, in turn with others: two could otherwise pass one by one and together leave what neither would have been
-/// allowed. The turn comes when everything else has been done, so that nobody waits for a lock while it is somebody's turn.
-pub fn before_commit() {
+/// allowed. The turn comes when everything else has been done, so that nobody waits for a lock while it is somebody's turn. A transaction that
+/// is prepared gives its turn back: it may stay for days, and nobody could change anything meanwhile.
+pub fn before_commit(is_prepared: bool) {
     let touched = touched::all();
     if touched.is_empty() {
         return;
@@ -60,9 +61,13 @@ pub fn before_commit() {
     if !transaction::is_relevant() && Scope::of(&touched, &now).read(&transaction::before(), &now).is_none() {
         return;
     }
-    Own::find(&now).lock();
+    let own = Own::find(&now);
+    own.lock();
     if !transaction::is_settled(&State::now().committed()) {
         run(&touched::all(), Moment::Commit, &transaction::subject());
+    }
+    if is_prepared {
+        own.unlock();
     }
 }
 

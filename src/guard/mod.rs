@@ -98,7 +98,7 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
         XACT_EVENT_PRE_PREPARE, XACT_EVENT_PREPARE,
     };
     match event {
-        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => before_commit(),
+        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => before_commit(event == XACT_EVENT_PRE_PREPARE),
         XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE | XACT_EVENT_PARALLEL_ABORT | XACT_EVENT_PARALLEL_COMMIT => {
             touched::forget();
             transaction::forget();
@@ -109,7 +109,7 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
 
 /// The last word, where commands with an event had a part in it, or the guard is hardened. (Otherwise what fires no event is not judged: in
 /// a backend that does not happen to have the library loaded it would pass.)
-fn before_commit() {
+fn before_commit(is_prepared: bool) {
     if !(transaction::had_event() || settings::is_hardened())
         || is_binary_upgrade()
         || settings::mode() == Mode::off
@@ -117,5 +117,5 @@ fn before_commit() {
     {
         return;
     }
-    judge::before_commit();
+    judge::before_commit(is_prepared);
 }

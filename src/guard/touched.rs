@@ -108,7 +108,7 @@ pub fn install() {
     }
 }
 
-#[pg_guard]
+/// This frame holds nothing that would have to be dropped, so that an error of the other hook may leave it by the server's own way.
 unsafe extern "C-unwind" fn object_access(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -117,13 +117,18 @@ unsafe extern "C-unwind" fn object_access(
     argument: *mut c_void,
 ) {
     if let Some(previous) = PREVIOUS.get() {
-        // SAFETY: the hook that was there, with what the server gave; an error of its passes through as one of the server's own.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous(access, class, object, sub, argument)) };
+        // SAFETY: the hook that was there, with what the server gave.
+        unsafe { previous(access, class, object, sub, argument) };
     }
     use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
-    if !matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {
-        return;
+    if matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {
+        // SAFETY: asks nothing of its arguments.
+        unsafe { object_changed(class, object) };
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::Oid) {
     match class.to_u32() {
         scan::PG_PROC => note(Touch::Routine(object.to_u32())),
         scan::PG_EXTENSION => note(Touch::Extension(object.to_u32())),

@@ -23,7 +23,30 @@ pub fn install() {
     }
 }
 
-#[pg_guard]
+unsafe extern "C-unwind" {
+    /// The server's own, without anything between: an error of the statement passes as it is, with its position and its context.
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const c_char,
+        read_only: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        parameters: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        destination: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// What is known of a statement before it is carried out: after one that ends its transaction there may be nothing left of the tree.
+#[derive(Clone, Copy)]
+struct Statement {
+    is_ddl: bool,
+    stores_settings: bool,
+    /// A string of the server's own.
+    tag: *const c_char,
+}
+
+/// This frame holds nothing that would have to be dropped, so that an error may leave it by the server's own way (a long jump).
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -35,35 +58,41 @@ unsafe extern "C-unwind" fn process_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: what the server gave is passed on as it is, in its own setting for errors; the parse tree is a valid node, looked at before it
-    // is carried out, for a statement that ends its transaction may leave nothing of it.
+    // SAFETY: what the server gave is passed on as it is.
+    unsafe {
+        let known = before(statement, context);
+        let next = PREVIOUS.get().unwrap_or(standard_ProcessUtility);
+        next(statement, text, read_only, context, parameters, environment, destination, completion);
+        if known.is_ddl {
+            after(known);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn before(
+    statement: *mut pg_sys::PlannedStmt,
+    context: pg_sys::ProcessUtilityContext::Type,
+) -> Statement {
+    // SAFETY: the parse tree is a valid node.
     unsafe {
         let node = (*statement).utilityStmt;
         let is_ddl = pg_sys::GetCommandLogLevel(node) == pg_sys::LogStmtLevel::LOGSTMT_DDL
             && context != pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
-        let tag = pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(node));
-        let stores_settings = stores_settings(node);
         if is_ddl {
             refuse_what_cannot_be_undone(node);
         }
-        match PREVIOUS.get() {
-            // The server's own function is called in that setting already.
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                text,
-                read_only,
-                context,
-                parameters,
-                environment,
-                destination,
-                completion,
-            ),
-            Some(hook) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                hook(statement, text, read_only, context, parameters, environment, destination, completion)
-            }),
-        }
-        if is_ddl && pg_sys::IsTransactionState() {
-            has_ended(stores_settings, &CStr::from_ptr(tag).to_string_lossy());
+        let tag = pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(node));
+        Statement { is_ddl, stores_settings: stores_settings(node), tag }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn after(known: Statement) {
+    // SAFETY: reads the state of the transaction; the tag is a C string.
+    unsafe {
+        if pg_sys::IsTransactionState() {
+            has_ended(known.stores_settings, &CStr::from_ptr(known.tag).to_string_lossy());
         }
     }
 }

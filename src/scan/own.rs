@@ -92,6 +92,15 @@ impl Own {
         }
     }
 
+    /// Gives the turn back before the transaction ends.
+    pub fn unlock(&self) {
+        // SAFETY: undoes what `lock` did in this transaction.
+        unsafe {
+            let mode = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
+            pg_sys::UnlockDatabaseObject(oids::PG_EXTENSION.into(), self.extension.into(), 0, mode);
+        }
+    }
+
     /// Calls `each` with class and OID of every member of the extension.
     pub fn members(&self, state: &State, mut each: impl FnMut(Oid, Oid)) {
         super::objects::members(state, self.extension, &mut each);

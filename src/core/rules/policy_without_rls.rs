@@ -10,7 +10,7 @@ pub(super) static RULE: Rule = Rule {
     title: "A table has policies that are not in force",
     area: Area::Rls,
     severity: Severity::Warning,
-    guard: GuardAction::Warn,
+    guard: GuardAction::Audit,
     section: "7",
     why: "Somebody wrote the policies and believes in them; without ENABLE ROW LEVEL SECURITY they do nothing.",
     mend: "ALTER TABLE ... ENABLE ROW LEVEL SECURITY, or drop the policies.",
