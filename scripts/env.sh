@@ -48,7 +48,8 @@ install_server_packages() {
     as_root mkdir -p /etc/postgresql-common
     echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
   fi
-  install_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" sudo
+  # pgaudit is a neighbour that the tests live beside.
+  install_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" "postgresql-$PG_MAJOR-pgaudit" sudo
 }
 
 install_cargo_pgrx() {
@@ -65,7 +66,7 @@ stage_postgres() {
   PG_BIN=$stage/usr/lib/postgresql/$PG_MAJOR/bin
   PG_CONFIG=$PG_BIN/pg_config
   export PG_BIN PG_CONFIG
-  if [ "$(cat "$stage/version" 2>/dev/null)" != "$version" ]; then
+  if [ "$(cat "$stage/version" 2>/dev/null)" != "$version" ] || ! [ -e "$stage/usr/lib/postgresql/$PG_MAJOR/lib/pgaudit.so" ]; then
     step "laying out a private copy of $version in $stage"
     rm -rf "$stage"
     mkdir -p "$stage/usr/lib/postgresql" "$stage/usr/share/postgresql" "$stage/usr/include" "$stage/clusters"

@@ -123,7 +123,23 @@ pub fn is_restoring_a_dump() -> bool {
             && !pg_sys::row_security
             && pg_sys::client_min_messages >= pg_sys::WARNING as i32
             && pg_sys::superuser_arg((*pg_sys::MyProc).roleId)
+            && !is_in_somebodys_code()
     }
+}
+
+/// Whether the server itself is at work: autovacuum, or a session that ends and drops its temporary objects.
+pub fn is_the_servers_own_work() -> bool {
+    // SAFETY: reads variables of the process.
+    unsafe { pg_sys::proc_exit_inprogress || pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER }
+}
+
+/// Whether code of another role runs, as in ANALYZE of that role's table, or in a SECURITY DEFINER routine: what is set there is not the
+/// session's own.
+fn is_in_somebodys_code() -> bool {
+    let (mut role, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: writes both.
+    unsafe { pg_sys::GetUserIdAndSecContext(&mut role, &mut context) };
+    context != 0
 }
 
 /// The mode in force.

@@ -172,6 +172,131 @@ fn ddl_that_hides_in_something_else() {
     passes(&mut client, &["CREATE TABLE api.next (id int)", "ALTER FUNCTION api.good() COST 10"]);
 }
 
+/// Section 1b of the routes: nobody touches the routine, and it is unsafe all the same.
+#[test]
+fn safe_made_unsafe_from_around() {
+    let cluster = Cluster::start();
+    provide_extension(
+        "guard_a14b",
+        "default_version = '1'\nrelocatable = true\n",
+        "1",
+        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1';",
+    );
+    let lib = "CREATE SCHEMA lib AUTHORIZATION app_owner; SET ROLE app_owner; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER
+         SET search_path = lib, pg_temp AS 'SELECT 1'; RESET ROLE; COMMIT";
+    let drop_lib = format!("BEGIN; {lib}; DROP SCHEMA lib");
+    refuses(
+        &cluster,
+        "around",
+        &[
+            ("B01", "GRANT CREATE ON SCHEMA api TO mallory"),
+            ("B01 ALL", "GRANT ALL ON SCHEMA api TO PUBLIC"),
+            ("B01 by the owner", "SET ROLE app_owner; GRANT CREATE ON SCHEMA api TO mallory WITH GRANT OPTION"),
+            ("B02 OWNER", "ALTER SCHEMA api OWNER TO mallory"),
+            ("B02 RENAME", "ALTER SCHEMA api RENAME TO api_v2"),
+            ("B02 another of that name", "BEGIN; ALTER SCHEMA api RENAME TO api_v2; CREATE SCHEMA api AUTHORIZATION mallory; COMMIT"),
+            ("B02 into the platform's names", "ALTER SCHEMA api RENAME TO realtime_api"),
+            ("B03 DROP and CREATE", &drop_lib),
+            (
+                "B07 a schema that is open by default privileges",
+                "ALTER DEFAULT PRIVILEGES GRANT CREATE ON SCHEMAS TO mallory; CREATE SCHEMA opened;
+                 CREATE FUNCTION opened.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = opened, pg_temp AS 'SELECT 1'",
+            ),
+            ("A14 the extension moves, the path stays", "CREATE EXTENSION guard_a14b SCHEMA api; ALTER SCHEMA api RENAME TO api_v2"),
+            ("C20 opened and closed", "BEGIN; GRANT CREATE ON SCHEMA api TO mallory; REVOKE CREATE ON SCHEMA api FROM mallory; COMMIT"),
+            (
+                "D01 hidden",
+                "CREATE FUNCTION api.g() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'GRANT CREATE ON SCHEMA api TO mallory'; RETURN 1; END $$;
+                 CREATE MATERIALIZED VIEW api.m AS SELECT api.g() WITH NO DATA; REFRESH MATERIALIZED VIEW api.m",
+            ),
+            (
+                "touched before",
+                "BEGIN; ALTER FUNCTION api.good() COST 99; SAVEPOINT a; ALTER FUNCTION api.good() COST 98; ROLLBACK TO a;
+                 GRANT CREATE ON SCHEMA api TO PUBLIC; COMMIT",
+            ),
+            (
+                "touched before, judged at commit",
+                "SET dragonfly_guard.check_at = commit; BEGIN; ALTER FUNCTION api.good() COST 99; GRANT CREATE ON SCHEMA api TO PUBLIC; COMMIT",
+            ),
+            // A schema that some path names and that was not there, made by somebody else, who names the routine to touch it.
+            ("the missing schema is made", "SET dragonfly_guard.mode = off; GRANT CREATE ON DATABASE around TO mallory; GRANT USAGE ON SCHEMA api TO mallory;
+                 SET dragonfly_guard.mode = block;
+                 SET ROLE mallory; CREATE SCHEMA missing GRANT EXECUTE ON FUNCTION api.worse() TO mallory"),
+            // SP090: planted, by moving what somebody else has made.
+            (
+                "SP090 a function moves in",
+                "SET ROLE mallory; CREATE FUNCTION hostile.lower(name) RETURNS text LANGUAGE sql AS 'SELECT $1::text'; RESET ROLE;
+                 ALTER FUNCTION hostile.lower(name) SET SCHEMA api",
+            ),
+            ("SP090 a domain moves in", "SET ROLE mallory; CREATE DOMAIN hostile.d AS int; RESET ROLE; ALTER DOMAIN hostile.d SET SCHEMA api"),
+            ("SP090 a type moves in", "SET ROLE mallory; CREATE TYPE hostile.ty AS (a int); RESET ROLE; ALTER TYPE hostile.ty SET SCHEMA api"),
+            (
+                "SP090 an operator moves in",
+                "SET ROLE mallory; CREATE OPERATOR hostile.+ (LEFTARG = text, RIGHTARG = int4, FUNCTION = pg_catalog.repeat); RESET ROLE;
+                 ALTER OPERATOR hostile.+ (text, int4) SET SCHEMA api",
+            ),
+            (
+                "SP091 planted while it was open",
+                "SET dragonfly_guard.check_at = commit; BEGIN; GRANT CREATE ON SCHEMA api TO mallory; SET ROLE mallory;
+                 CREATE FUNCTION api.lower(name) RETURNS text LANGUAGE sql AS 'SELECT $1::text'; RESET ROLE;
+                 REVOKE CREATE ON SCHEMA api FROM mallory; COMMIT",
+            ),
+            // What a session has in its temporary schema, and what others call by way of a trigger of a table that lasts.
+            (
+                "A21 a temporary function in a trigger",
+                "CREATE FUNCTION pg_temp.tf() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'begin return new; end';
+                 CREATE TRIGGER t BEFORE INSERT ON api.t FOR EACH ROW EXECUTE FUNCTION pg_temp.tf()",
+            ),
+        ],
+    );
+    let mut client = world(&cluster, "aftermath");
+    let refused = refusal(&mut client, "GRANT CREATE ON SCHEMA api TO mallory");
+    assert_eq!(refused.message, "GRANT would make 2 SECURITY DEFINER routines unsafe: api.good() and api.good_p()");
+    passes(
+        &mut client,
+        &[
+            // What nobody's path names may be given to anybody, and taken away.
+            "CREATE SCHEMA free; GRANT ALL ON SCHEMA free TO PUBLIC; ALTER SCHEMA free OWNER TO mallory; ALTER SCHEMA free RENAME TO freed; DROP SCHEMA freed",
+            "GRANT USAGE ON SCHEMA api TO mallory; ALTER SCHEMA api OWNER TO app_owner; COMMENT ON SCHEMA api IS 'x'",
+            // A temporary function that nobody else can reach, with a trigger of a temporary table.
+            "CREATE FUNCTION pg_temp.own() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'begin return new; end';
+             CREATE TEMP TABLE mine (id int); CREATE TRIGGER t BEFORE INSERT ON mine FOR EACH ROW EXECUTE FUNCTION pg_temp.own()",
+            // A schema that is renamed, and the paths follow; one that is dropped and made anew.
+            "CREATE SCHEMA lib AUTHORIZATION app_owner; SET ROLE app_owner; CREATE FUNCTION lib.f() RETURNS int LANGUAGE sql SECURITY DEFINER
+               SET search_path = lib, pg_temp AS 'SELECT 1'; RESET ROLE",
+            "BEGIN; ALTER SCHEMA lib RENAME TO lib_v2; ALTER FUNCTION lib_v2.f() SET search_path = lib_v2, pg_temp; COMMIT",
+            "BEGIN; ALTER FUNCTION lib_v2.f() SET SCHEMA api; DROP SCHEMA lib_v2; CREATE SCHEMA lib_v2 AUTHORIZATION app_owner; COMMIT; DROP FUNCTION api.f()",
+            // In two steps within one transaction, where somebody has asked for that.
+            "SET dragonfly_guard.check_at = commit; BEGIN; GRANT CREATE ON SCHEMA api TO mallory; REVOKE CREATE ON SCHEMA api FROM mallory; COMMIT",
+            "RESET dragonfly_guard.check_at",
+        ],
+    );
+    // The moment of judgment may change within a transaction; what is judged does not.
+    let definer = "CREATE FUNCTION api.mixed() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+    for mixed in [
+        format!("BEGIN; CREATE TABLE api.t1 (id int); SET LOCAL dragonfly_guard.check_at = commit; {definer}; COMMIT"),
+        format!(
+            "BEGIN; SET LOCAL dragonfly_guard.check_at = commit; {definer}; SET LOCAL dragonfly_guard.check_at = statement; CREATE TABLE api.t1 (id int); COMMIT"
+        ),
+    ] {
+        refusal(&mut client, &mixed);
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+    // With hundreds of routines the first few are named, and how many.
+    passes(
+        &mut client,
+        &["DO $$ BEGIN SET LOCAL ROLE app_owner; FOR i IN 1..300 LOOP
+             EXECUTE format('CREATE FUNCTION api.m%s() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS ''SELECT 1''', i);
+           END LOOP; END $$"],
+    );
+    let refused = refusal(&mut client, "GRANT CREATE ON SCHEMA api TO mallory");
+    assert_eq!(
+        refused.message,
+        "GRANT would make 302 SECURITY DEFINER routines unsafe: api.good(), api.good_p(), api.m1() and 299 others"
+    );
+    assert!(refused.hint.starts_with("Give \"mallory\" another schema to create in"), "{refused:?}");
+}
+
 #[test]
 fn extension_scripts() {
     let cluster = Cluster::start();
@@ -229,6 +354,23 @@ fn extension_scripts() {
     provide_extension("pgmq", trusted, "1", unsafe_sql);
     passes(&mut client, &["GRANT CREATE ON DATABASE managed TO app_owner"]);
     refusal(&mut client, "SET ROLE app_owner; CREATE EXTENSION pgmq SCHEMA api");
+    // Nor for what the owner of a managed extension adds to it, or for a schema that the migration role names like the platform's.
+    passes(
+        &mut client,
+        &[
+            "RESET ROLE; CREATE ROLE postgres; GRANT CREATE ON DATABASE managed TO postgres; CREATE SCHEMA lib AUTHORIZATION postgres",
+        ],
+    );
+    passes(
+        &mut client,
+        &[
+            "SET ROLE postgres; CREATE EXTENSION pgcrypto SCHEMA lib; CREATE FUNCTION lib.g() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        ],
+    );
+    passes(&mut client, &["ALTER EXTENSION pgcrypto ADD FUNCTION lib.g()"]);
+    refusal(&mut client, "ALTER FUNCTION lib.g() SECURITY DEFINER");
+    passes(&mut client, &["CREATE SCHEMA supabase_mine"]);
+    refusal(&mut client, "CREATE FUNCTION supabase_mine.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'");
 }
 
 #[test]

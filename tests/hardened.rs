@@ -30,7 +30,7 @@ fn findings(client: &mut Client) -> Vec<String> {
 }
 
 /// What fires no event, and the rule that refuses it. `@DB@` is the database.
-const SILENT: [(&str, &str); 26] = [
+const SILENT: [(&str, &str); 33] = [
     ("ALTER ROLE anon BYPASSRLS", "role_attributes"),
     ("ALTER ROLE authenticated SUPERUSER", "role_attributes"),
     ("ALTER ROLE service_role CREATEROLE", "role_attributes"),
@@ -65,6 +65,19 @@ const SILENT: [(&str, &str); 26] = [
     ("DO $$ BEGIN EXECUTE 'ALTER ROLE anon BYPASSRLS'; END $$", "role_attributes"),
     ("UPDATE pg_class SET relrowsecurity = false WHERE relname = 'judgments'", "rls_disabled"),
     ("UPDATE pg_proc SET proconfig = NULL WHERE proname = 'get_ceo_metrics'", "security_definer_search_path"),
+    ("UPDATE pg_policy SET polroles = '{0}' WHERE polname = 'judgments_worker'", "rls_policy_always_true"),
+    ("DELETE FROM pg_policy WHERE polname = 'judgments_read'", "rls_policy_missing"),
+    ("UPDATE pg_event_trigger SET evtenabled = 'D' WHERE evtname LIKE 'zz_dragonfly%'", "guard_tampered"),
+    ("INSERT INTO pg_db_role_setting VALUES (0, 0, '{session_replication_role=replica}')", "guard_tampered"),
+    (
+        "INSERT INTO pg_auth_members SELECT r.oid, m.oid, 10, false FROM pg_roles r, pg_roles m WHERE r.rolname = 'service_role' AND m.rolname = 'anon'",
+        "role_membership",
+    ),
+    ("UPDATE pg_authid SET rolsuper = true WHERE rolname = 'authenticated'", "role_attributes"),
+    (
+        "CREATE OR REPLACE FUNCTION dragonfly_guard.ddl_command_end() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
+        "guard_tampered",
+    ),
     ("UPDATE pg_namespace SET nspacl = nspacl || '=C/postgres'::aclitem WHERE nspname = 'api'", "schema_create"),
 ];
 
@@ -85,6 +98,11 @@ fn refuses_what_is_silent(cluster: &Cluster, database: &str) {
         let said = format!("{} {}", refused.message, refused.detail);
         assert!(said.contains(rule), "{sql}: {refused:?}");
         assert_eq!(findings(&mut client), before, "{sql}: something is left");
+        // The same where the statement is the transaction.
+        if !sql.trim_start_matches("BEGIN; ").trim_end_matches("; COMMIT").contains(';') {
+            refusal(&mut client, sql.trim_start_matches("BEGIN; ").trim_end_matches("; COMMIT"));
+            assert_eq!(findings(&mut client), before, "{sql}: something is left");
+        }
     }
     // What takes the guard along, and what no ROLLBACK brings back.
     for sql in [
@@ -224,6 +242,21 @@ fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
     refusal(&mut admin, "DROP SCHEMA dragonfly_guard CASCADE");
     refusal(&mut admin, "BEGIN; DROP SCHEMA ops CASCADE; COMMIT");
     assert_eq!(column(&mut admin, "SELECT count(*)::text FROM pg_event_trigger WHERE evtname LIKE 'zz_dragonfly%'"), ["2"]);
+    // By way of another extension, or of a temporary table that goes at commit.
+    admin.batch_execute("GRANT CREATE ON DATABASE kept TO mallory; CREATE SCHEMA m AUTHORIZATION mallory").unwrap();
+    mallory.batch_execute("CREATE EXTENSION citext SCHEMA m; ALTER EXTENSION citext ADD SCHEMA ops").unwrap();
+    refusal(&mut mallory, "DROP EXTENSION citext CASCADE");
+    refusal(
+        &mut mallory,
+        "BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP; CREATE FUNCTION m.dummy(t) RETURNS int LANGUAGE sql AS 'select 1';
+         ALTER EXTENSION citext ADD FUNCTION m.dummy(t); COMMIT",
+    );
+    // A superuser's attempt that fails does not open the way for somebody else's.
+    refusal(
+        &mut mallory,
+        "BEGIN; DO $$ BEGIN DROP EXTENSION dragonfly_guard CASCADE; EXCEPTION WHEN OTHERS THEN NULL; END $$; DROP EXTENSION citext CASCADE; COMMIT",
+    );
+    mallory.batch_execute("ALTER EXTENSION citext DROP SCHEMA ops").unwrap();
     // E03: one object of the extension alone is refused by the server; so is what the extension made.
     assert_eq!(attempt(&mut mallory, "DROP FUNCTION ops.audit_security CASCADE").unwrap_err().code, "2BP01");
     assert_eq!(attempt(&mut admin, "DROP EVENT TRIGGER zz_dragonfly_guard_end").unwrap_err().code, "2BP01");

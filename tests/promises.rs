@@ -69,6 +69,40 @@ fn clients_gain_nothing() {
             ("GRANT ALL ON ALL ROUTINES IN SCHEMA enforcement TO anon", "open_actions", "routine_privileges"),
             ("GRANT USAGE ON SCHEMA ops TO authenticated", "role \"authenticated\" has USAGE on schema ops", "schema_usage"),
             ("GRANT CREATE ON SCHEMA intake TO service_role", "has CREATE on schema intake", "schema_create"),
+            ("GRANT EXECUTE ON FUNCTION api.get_ceo_metrics() TO anon WITH GRANT OPTION", "may grant EXECUTE", "security_definer_executable_by_clients"),
+            ("ALTER DEFAULT PRIVILEGES IN SCHEMA api GRANT EXECUTE ON FUNCTIONS TO anon WITH GRANT OPTION", "new routines", "default_privileges"),
+            // What was closed is not opened by making it anew, with what the server gives to everybody.
+            (
+                "BEGIN; DROP FUNCTION ops.complete_outbox_message(uuid);
+                 CREATE FUNCTION ops.complete_outbox_message(message uuid) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS '';
+                 COMMIT",
+                "PUBLIC (every role) has EXECUTE",
+                "security_definer_executable_by_clients",
+            ),
+            // What an extension of the migration role's is given does not become the extension's.
+            (
+                "CREATE EXTENSION citext SCHEMA ops; ALTER EXTENSION citext ADD TABLE public.job_queue; GRANT SELECT ON public.job_queue TO anon",
+                "role \"anon\" has SELECT on table public.job_queue",
+                "table_privileges",
+            ),
+            (
+                "CREATE TABLE ops.own (id int); CREATE EXTENSION citext SCHEMA ops; ALTER EXTENSION citext ADD TABLE ops.own; GRANT SELECT ON ops.own TO anon",
+                "role \"anon\" has SELECT on table ops.own",
+                "table_privileges",
+            ),
+            // A sequence that is no longer its table's.
+            (
+                "ALTER TABLE intake.simplicity_batches ADD n bigserial; GRANT USAGE ON SEQUENCE intake.simplicity_batches_n_seq TO authenticated;
+                 ALTER SEQUENCE intake.simplicity_batches_n_seq OWNED BY NONE",
+                "has USAGE on sequence",
+                "sequence_privileges",
+            ),
+            (
+                "CREATE FUNCTION ops.z() RETURNS int LANGUAGE sql AS 'select 1'; SET LOCAL dragonfly_guard.check_at = commit;
+                 GRANT SELECT ON public.judgments TO anon",
+                "has SELECT",
+                "table_privileges",
+            ),
             ("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon", "new tables in schema public", "default_privileges"),
             ("ALTER DEFAULT PRIVILEGES GRANT CREATE ON SCHEMAS TO authenticated", "schemas", "default_privileges"),
             // What holds in a statement holds in whatever it hides in.
@@ -181,6 +215,61 @@ fn rows_stay_behind_their_policies() {
             ),
         ],
     );
+}
+
+#[test]
+fn nothing_is_built_on_sand() {
+    let cluster = Cluster::start();
+    let mut client = document(&cluster, "sand");
+    let view =
+        "CREATE OR REPLACE VIEW public.v_plaintiffs_overview AS SELECT id, name, status, tier, ops.tf() FROM public.plaintiffs";
+    for sql in [
+        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION ops.tf() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM tt; END",
+        "CREATE TEMP TABLE tt (a int); ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK (rows_total IS NULL AND exists (SELECT FROM tt))",
+        "BEGIN; CREATE TEMP TABLE tt (a int) ON COMMIT DROP; ALTER POLICY judgments_read ON public.judgments USING (exists (SELECT FROM tt)); COMMIT",
+        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION ops.takes(tt) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    ] {
+        let refused = attempt(&mut client, sql).expect_err(sql);
+        assert!(refused.message.ends_with("depends on something temporary"), "{sql}: {refused:?}");
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+    // By way of a schema that the contract does not govern.
+    cluster.connect("sand", SUPERUSER).batch_execute("CREATE SCHEMA elsewhere AUTHORIZATION postgres").unwrap();
+    passes(
+        &mut client,
+        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION elsewhere.tf() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM tt; END",
+    );
+    let refused = attempt(&mut client, &view.replace("ops.tf", "elsewhere.tf")).unwrap_err();
+    assert_eq!(refused.message, "view public.v_plaintiffs_overview depends on something temporary");
+    // Temporary things among themselves, and a session that goes.
+    passes(
+        &mut client,
+        "CREATE TEMP VIEW tv AS SELECT * FROM tt, public.plaintiffs; DROP VIEW tv; CREATE TABLE ops.kept AS SELECT * FROM tt; DISCARD TEMP",
+    );
+    passes(&mut client, "CREATE TEMP TABLE gone (a int) ON COMMIT DROP; DROP TABLE ops.kept");
+}
+
+/// Overloads, and the table that a sequence serves, are looked at too.
+#[test]
+fn what_stands_beside_it_counts() {
+    let cluster = Cluster::start();
+    let mut client = document(&cluster, "beside");
+    passes(
+        &mut client,
+        "CREATE FUNCTION api.queue_job(kind text, payload jsonb, prio int) RETURNS bigint LANGUAGE sql
+           SECURITY DEFINER SET search_path = public, pg_temp AS 'SELECT 1::bigint'",
+    );
+    passes(&mut client, "DROP FUNCTION api.queue_job(text, jsonb)");
+    refusal(&mut client, "DROP FUNCTION api.queue_job(text, jsonb, int)");
+    refusal(&mut client, "CREATE FUNCTION api.queue_job(i int) RETURNS int LANGUAGE sql AS 'SELECT 1'");
+    // That PUBLIC may call a new one is only warned of, and no excuse for granting it to somebody.
+    passes(
+        &mut client,
+        "CREATE FUNCTION ops.new_one() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS 'SELECT 1'",
+    );
+    refusal(&mut client, "GRANT EXECUTE ON FUNCTION ops.new_one() TO anon");
+    passes(&mut client, "ALTER TABLE intake.simplicity_batches ADD n bigserial");
+    passes(&mut client, "GRANT USAGE ON SEQUENCE intake.simplicity_batches_n_seq TO authenticated");
 }
 
 #[test]

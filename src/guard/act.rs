@@ -102,7 +102,7 @@ pub fn silenced(statement: &str, parameter: &str) -> ! {
 pub fn taken_along(tag: &str) -> ! {
     Report {
         message: format!("{tag} would take the security guard along"),
-        detail: "Extension dragonfly_guard has objects in what is dropped.".into(),
+        detail: "Something that the guard is made of, or that it watches over, depends on what is dropped.".into(),
         hint: "A superuser who means it says SET dragonfly_guard.mode = off first, and DROP EXTENSION dragonfly_guard.".into(),
     }
     .error(PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)

@@ -47,14 +47,14 @@ unsafe fn of_grant(grant: *mut pg_sys::GrantStmt) -> Vec<Oid> {
 
 /// # Safety
 /// `node` is a String node.
-unsafe fn string(node: *mut pg_sys::Node) -> *const std::ffi::c_char {
+pub unsafe fn string(node: *mut pg_sys::Node) -> *const std::ffi::c_char {
     // SAFETY: as the caller promises.
     unsafe { (*node.cast::<pg_sys::String>()).sval }
 }
 
 /// # Safety
 /// `list` is null or a list of nodes, and outlives the iterator.
-unsafe fn nodes(list: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys::Node> {
+pub unsafe fn nodes(list: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys::Node> {
     // SAFETY: as the caller promises.
     let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
     (0..length as usize).map(move |i| {

@@ -7,13 +7,13 @@ use crate::pg::heap::{State, interrupts};
 use crate::scan::{self, own::Own};
 use crate::settings;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{Oid, Routine, Schema, Snapshot};
+use dragonfly_core::catalog::{ObjectKind, Oid, Privileges, Routine, Schema, Snapshot};
 use dragonfly_core::contract::{Contract, GuardAction};
-use dragonfly_core::guard::{Change, Refusal, exposed, is_worse};
+use dragonfly_core::guard::{Change, Refusal, exposed, is_excused, is_worse};
 use dragonfly_core::rules::{
     Context, RULES, Rule, guard_tampered, security_definer_search_path as search_path, security_definer_settings,
 };
-use dragonfly_core::search_path::{Verdict, settings as path_settings};
+use dragonfly_core::search_path::{ReasonCode, Verdict, settings as path_settings};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -38,7 +38,7 @@ pub fn run(touched: &[Touch], moment: Moment, tag: &str) {
         transaction::statement_judged(false, false, committed);
         return;
     };
-    let found = judge(&states, &now, touched, moment, tag);
+    let found = judge(&states, &now, touched, tag);
     let (at_once, later): (Vec<_>, Vec<_>) = found
         .into_iter()
         .partition(|(_, action, settled)| moment == Moment::Commit || (*settled && *action == GuardAction::Block));
@@ -51,13 +51,16 @@ pub fn run(touched: &[Touch], moment: Moment, tag: &str) {
 /// is prepared gives its turn back: it may stay for days, and nobody could change anything meanwhile.
 pub fn before_commit(is_prepared: bool) {
     let touched = touched::all();
-    if touched.is_empty() {
+    // Some catalogs have no cache that tells of them; only a superuser can write them directly.
+    let may_have_written = settings::is_hardened() && touched::may_change() && scan::is_superuser();
+    if touched.is_empty() && !may_have_written {
         return;
     }
     let now = State::now();
     if !Own::is_there(&now) {
         return refuse_disappearance();
     }
+    transaction::commits();
     if !transaction::is_relevant() && Scope::of(&touched, &now).read(&transaction::before(), &now).is_none() {
         return;
     }
@@ -71,11 +74,10 @@ pub fn before_commit(is_prepared: bool) {
     }
 }
 
-/// The extension is gone. It may be dropped by its name; nothing else may take it along.
+/// The extension is gone. A superuser may drop it by its name, unless the guard is hardened; nothing else may take it along.
 fn refuse_disappearance() {
-    let tag = transaction::last_started();
-    if Own::is_there(&transaction::before()) && (tag != "DROP EXTENSION" || settings::is_hardened()) {
-        act::taken_along(&tag);
+    if Own::is_there(&transaction::before()) && (settings::is_hardened() || !transaction::drops_guard()) {
+        act::taken_along(&transaction::last_started());
     }
 }
 
@@ -83,6 +85,8 @@ fn refuse_disappearance() {
 struct Scope {
     relations: Vec<Oid>,
     routines: Vec<Oid>,
+    /// Schema and owner of the types and operators that have come to stand where they are.
+    placed: Vec<(Oid, Oid)>,
     /// Schemas, roles or the database: whatever depends on them, which may be everything.
     schemas: bool,
     roles: bool,
@@ -95,8 +99,15 @@ impl Scope {
     fn of(touched: &[Touch], now: &State) -> Self {
         let then = transaction::before();
         let mut rows: HashSet<u32> = HashSet::new();
-        let mut scope =
-            Self { relations: vec![], routines: vec![], schemas: false, roles: false, default_acls: false, own: false };
+        let mut scope = Self {
+            relations: vec![],
+            routines: vec![],
+            placed: vec![],
+            schemas: false,
+            roles: false,
+            default_acls: false,
+            own: false,
+        };
         for touch in touched {
             match *touch {
                 Touch::Relation(oid) => scope.relations.push(oid),
@@ -113,11 +124,19 @@ impl Scope {
                     scope.own |= Own::is(oid, [now, &then]);
                 }
                 Touch::RoutineRow(hash) => drop(rows.insert(hash)),
+                Touch::Other(catalog, oid) => {
+                    let place = scan::place(now, catalog, oid);
+                    scope.placed.extend(place.filter(|_| place != scan::place(&then, catalog, oid)));
+                }
                 Touch::Own => scope.own = true,
                 Touch::Schemas => scope.schemas = true,
                 Touch::Roles => scope.roles = true,
                 Touch::DefaultAcls => scope.default_acls = true,
             }
+        }
+        if settings::is_hardened() && scan::is_superuser() {
+            scope.relations.extend(scan::policies_written_here(now, &then));
+            scope.own |= scan::settings_written_here(now, &then);
         }
         // Rows that no command of ours has told about: somebody else's, or written directly.
         for routine in &scope.routines {
@@ -126,6 +145,8 @@ impl Scope {
         if !rows.is_empty() {
             scope.routines.extend(scan::routines_written_here(now));
         }
+        // What this session has in its temporary schema can be called by others as soon as something of theirs refers to it.
+        scope.routines.extend(touched::temporary_definers(&scope.routines));
         for list in [&mut scope.relations, &mut scope.routines] {
             list.sort_unstable();
             list.dedup();
@@ -133,16 +154,42 @@ impl Scope {
         scope
     }
 
+    /// What was touched, with what has to be looked at beside it: the table that a sequence serves, and the other routines of a name.
+    fn parts(&self, then: &State, now: &State) -> (Snapshot, Snapshot) {
+        let read =
+            |relations: &[Oid], routines: &[Oid]| (scan::part(then, relations, routines), scan::part(now, relations, routines));
+        let (before, after) = read(&self.relations, &self.routines);
+        let both = || [&before, &after].into_iter();
+        let served = both().flat_map(|s| &s.relations).filter_map(|r| r.owned_by);
+        let relations = with(&self.relations, served.collect());
+        let names: HashSet<&str> = both().flat_map(|s| &s.routines).map(|r| r.name.as_str()).collect();
+        let schemas: HashSet<Oid> = both().flat_map(|s| &s.routines).map(|r| r.schema).collect();
+        let routines = with(&self.routines, scan::routines_named(now, &names, &schemas));
+        match relations.len() == self.relations.len() && routines.len() == self.routines.len() {
+            true => (before, after),
+            false => read(&relations, &routines),
+        }
+    }
+
     /// Reads both states; `None` where they do not differ in anything that rules look at.
     fn read(&self, then: &State, now: &State) -> Option<States> {
-        let (before, after) =
-            (scan::part(then, &self.relations, &self.routines), scan::part(now, &self.relations, &self.routines));
+        let (before, after) = self.parts(then, now);
+        let extensions = [&before, &after].map(|s| s.routine_extension.values().chain(s.relation_extension.values()));
+        let own_touched = self.own || extensions.into_iter().flatten().any(|extension| Own::is(*extension, [now, then]));
         let differ = before.relations != after.relations
             || before.policies != after.policies
             || before.routines != after.routines
             || before.relation_extension != after.relation_extension
             || before.routine_extension != after.routine_extension;
-        if !(differ || self.schemas || self.default_acls || self.own || (self.roles && settings::is_hardened())) {
+        // What a view or a policy rests on is in no row that is compared.
+        let differ = differ || (scan::temporary::has_schema() && !(after.relations.is_empty() && after.routines.is_empty()));
+        if !(differ
+            || self.schemas
+            || self.default_acls
+            || own_touched
+            || !self.placed.is_empty()
+            || (self.roles && settings::is_hardened()))
+        {
             return None;
         }
         let base_after = scan::base(now);
@@ -154,7 +201,7 @@ impl Scope {
                 || base_before.memberships != base_after.memberships
                 || base_before.database != base_after.database);
         let whole = roles || (self.schemas && lasting(&base_before.schemas) != lasting(&base_after.schemas));
-        if !(whole || differ || self.default_acls || self.own) {
+        if !(whole || differ || self.default_acls || own_touched || !self.placed.is_empty()) {
             return None;
         }
         // An extension that is being made has no past to compare with.
@@ -166,11 +213,12 @@ impl Scope {
             return Some(States { before, after, whole: true, own: existed, roles, contract });
         }
         let (mut before, mut after) = (scan::around(before, base_before, then), scan::around(after, base_after, now));
-        let belongs = |snapshot: &Snapshot| {
-            let mut extensions = snapshot.routine_extension.values().chain(snapshot.relation_extension.values());
-            extensions.any(|extension| *extension == own.extension)
-        };
-        let own_touched = existed && (self.own || belongs(&before) || belongs(&after));
+        if self.plants(&before, &after) {
+            let contract = contract::in_force(now, own);
+            let (before, after) = (scan::whole(then, &contract, own), scan::whole(now, &contract, own));
+            return Some(States { before, after, whole: true, own: existed, roles: false, contract });
+        }
+        let own_touched = existed && own_touched;
         if own_touched {
             scan::guard(then, own, &mut before);
             scan::guard(now, own, &mut after);
@@ -185,6 +233,38 @@ impl Scope {
             contract: contract::in_force(now, own),
         })
     }
+}
+
+impl Scope {
+    /// Whether something has come to stand in a schema whose owner could not have made it there: somebody else has moved it, or the right has
+    /// been taken back since. Whoever searches that schema finds it.
+    fn plants(&self, before: &Snapshot, after: &Snapshot) -> bool {
+        let mut placed = self.placed.clone();
+        for routine in &after.routines {
+            let same = |past: &Routine| past.oid == routine.oid && past.schema == routine.schema && past.owner == routine.owner;
+            if !before.routines.iter().any(same) {
+                placed.push((routine.schema, routine.owner));
+            }
+        }
+        if placed.is_empty() {
+            return false;
+        }
+        let access = Access::new(after);
+        placed.iter().any(|(schema, owner)| {
+            after.schema(*schema).is_some_and(|s| {
+                let held = access.privileges(*owner, s.owner, s.acl.as_ref(), ObjectKind::Schema);
+                !s.is_temporary() && !held.contains(Privileges::CREATE)
+            })
+        })
+    }
+}
+
+/// The two lists as one, in order and without duplicates.
+fn with(list: &[Oid], more: Vec<Oid>) -> Vec<Oid> {
+    let mut all = [list.to_vec(), more].concat();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// Schemas without those of sessions, in order of OID.
@@ -210,7 +290,7 @@ struct States {
 /// What is refused, what the contract wants done about it, and whether no later statement is expected to put it right.
 type Found = Vec<(Refusal, GuardAction, bool)>;
 
-fn judge(states: &States, now: &State, touched: &[Touch], moment: Moment, tag: &str) -> Found {
+fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
     let States { before, after, contract, .. } = states;
     let whole = states.whole;
     let with_contents = (!whole && after.routines.iter().any(|r| r.security_definer)).then(|| {
@@ -230,24 +310,55 @@ fn judge(states: &States, now: &State, touched: &[Touch], moment: Moment, tag: &
     // In both states whole, what no command touched is judged for what has changed around it.
     let is_touched = |r: &Routine| !whole || routines.contains(&r.oid);
     let mut found = Found::new();
-    for routine in after.routines.iter().filter(|r| r.security_definer && is_touched(r) && new.routine_managed_by(r).is_none())
-    {
+    for routine in after.routines.iter().filter(|r| r.security_definer && is_touched(r) && !is_excused(&old, &new, r)) {
         let past =
             before.routines.iter().find(|past| past.oid == routine.oid).filter(|past| compares(&old, &new, past, routine));
         found.extend(setting_checks(&new, routine, past));
         found.extend(path_check(&new, routine, past, tag));
     }
     if whole {
-        let refusal = Refusal::of_exposed(&new, &exposed(&old, &new, &routines), tag);
-        found.extend(refusal.map(|refusal| (refusal, new.guard_action(&search_path::RULE), true)));
+        let exposed = exposed(&old, &new, &routines);
+        // A schema that is renamed or dropped may have a successor, or the paths that name it may follow.
+        let settled = exposed.iter().any(|e| e.judgment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
+        let refusal = Refusal::of_exposed(&new, &exposed, tag);
+        found.extend(refusal.map(|refusal| (refusal, new.guard_action(&search_path::RULE), settled)));
+    }
+    if scan::temporary::has_schema() {
+        found.extend(on_sand(&new, touched, now));
     }
     let change = Change::new(&old, &new);
     let moved = names(before) != names(after);
-    let at_commit = moment == Moment::Commit;
     for rule in RULES.iter().copied().filter(|rule| applies(rule, states, moved)) {
         for worse in change.worse(rule) {
-            found.push((Refusal::of_finding(&worse.finding, tag, at_commit), worse.action, worse.settled));
+            found.push((Refusal::of_worse(&worse, tag), worse.action, worse.settled));
         }
+    }
+    found
+}
+
+/// What the contract is about and what would go with something temporary.
+fn on_sand(cx: &Context<'_>, touched: &[Touch], now: &State) -> Found {
+    let then = transaction::before();
+    let new = |catalog, oid| scan::temporary::is_under(now, catalog, oid) && !scan::temporary::is_under(&then, catalog, oid);
+    let mut found = Found::new();
+    for touch in touched {
+        let name = match *touch {
+            Touch::Relation(oid) => cx
+                .snapshot
+                .relation(oid)
+                .filter(|r| cx.governed(r.schema).is_some() && new(scan::PG_CLASS, oid))
+                .map(|r| (r.kind.object_type(), cx.snapshot.relation_identity(r))),
+            Touch::Routine(oid) => cx
+                .snapshot
+                .routines
+                .iter()
+                .find(|r| r.oid == oid)
+                .filter(|r| cx.governed(r.schema).is_some() && new(scan::PG_PROC, oid))
+                .map(|r| (r.object_type(), cx.snapshot.routine_identity(r))),
+            _ => None,
+        };
+        let refusal = name.map(|(kind, identity)| Refusal::of_object_on_sand(kind, &identity));
+        found.extend(refusal.map(|refusal| (refusal, GuardAction::Block, true)));
     }
     found
 }

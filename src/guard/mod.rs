@@ -20,7 +20,7 @@ use crate::scan;
 use crate::settings::{self, CheckAt, Mode};
 use judge::Moment;
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 
 /// Hangs the guard into the server; called when the library is loaded.
 pub fn install() {
@@ -37,7 +37,7 @@ sql_function!(
     guard_ddl_command_start => command_start
 );
 fn command_start(call: Call) -> pg_sys::Datum {
-    transaction::command_starts(event(call));
+    transaction::command_starts(event(call), call.event_trigger_parse_tree().is_some_and(names_the_guard));
     pg_sys::Datum::null()
 }
 
@@ -72,10 +72,23 @@ fn command_ended(tag: &str) {
             act::restoring(tag);
             return transaction::waive();
         }
-        _ if settings::check_at() == CheckAt::commit => {}
+        _ if settings::check_at() == CheckAt::commit => transaction::leave_for_commit(),
         _ => judge::run(&touched, Moment::Statement, tag),
     }
     touched::judged(&touched);
+}
+
+/// Whether the statement is a superuser's DROP EXTENSION that names the guard, so that it is meant.
+fn names_the_guard(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: the parse tree of a statement; the cast follows the node's tag, and an extension's name is a string.
+    unsafe {
+        if (*statement).type_ != pg_sys::NodeTag::T_DropStmt || !pg_sys::superuser() {
+            return false;
+        }
+        let drop = statement.cast::<pg_sys::DropStmt>();
+        (*drop).removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+            && grants::nodes((*drop).objects).any(|name| CStr::from_ptr(grants::string(name)) == c"dragonfly_guard")
+    }
 }
 
 /// The tag of the command for which the server calls an event trigger; an error where somebody else calls.
@@ -110,12 +123,21 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
 /// The last word, where commands with an event had a part in it, or the guard is hardened. (Otherwise what fires no event is not judged: in
 /// a backend that does not happen to have the library loaded it would pass.)
 fn before_commit(is_prepared: bool) {
+    // The server's own work, when it tidies up after a session that is gone, must not fail.
+    if settings::is_the_servers_own_work() {
+        return;
+    }
     if !(transaction::had_event() || settings::is_hardened())
         || is_binary_upgrade()
         || settings::mode() == Mode::off
         || settings::is_restoring_a_dump()
     {
         return;
+    }
+    // What the last statement has written may have been written directly: nobody has told the caches yet, which tell us.
+    if settings::is_hardened() && touched::may_change() {
+        // SAFETY: the transaction is still in progress.
+        unsafe { pg_sys::CommandCounterIncrement() };
     }
     judge::before_commit(is_prepared);
 }

@@ -8,6 +8,7 @@
 //! What was touched stays noted until the transaction ends: commands nest, and a nested command's end must not let the outer one go
 //! unjudged. What a subtransaction did, touching or judging, is undone with it.
 
+use super::{act, transaction};
 use crate::scan;
 use crate::settings;
 use dragonfly_core::catalog::Oid;
@@ -23,6 +24,8 @@ pub enum Touch {
     Routine(Oid),
     /// A table, view or sequence; or an index or what else has a row in `pg_class`.
     Relation(Oid),
+    /// A type or an operator, by its catalog.
+    Other(Oid, Oid),
     /// An extension: its members.
     Extension(Oid),
     /// An event trigger, or something else that the guard lives by and no cache tells of.
@@ -98,11 +101,14 @@ pub fn install() {
         let none = pg_sys::Datum::null();
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
         use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID, PROCOID};
+        use pg_sys::SysCacheIdentifier::{EVENTTRIGGEROID, PARAMETERACLOID};
         for cache in [AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID] {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
         }
         if settings::is_hardened() {
-            pg_sys::CacheRegisterSyscacheCallback(PROCOID as i32, Some(catalog_changed), none);
+            for cache in [PROCOID, EVENTTRIGGEROID, PARAMETERACLOID] {
+                pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
+            }
         }
         pg_sys::RegisterSubXactCallback(Some(subtransaction_ended), std::ptr::null_mut());
     }
@@ -123,13 +129,21 @@ unsafe extern "C-unwind" fn object_access(
     use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
     if matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {
         // SAFETY: asks nothing of its arguments.
-        unsafe { object_changed(class, object) };
+        unsafe { object_changed(class, object, access == OAT_DROP) };
     }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::Oid) {
+unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::Oid, dropped: bool) {
+    // ON COMMIT DROP, after everything has been judged, takes along what depends on the table.
+    let is_more_than_a_table = matches!(class.to_u32(), scan::PG_EXTENSION | scan::PG_NAMESPACE | scan::PG_POLICY);
+    if dropped && is_more_than_a_table && transaction::is_committing() && settings::mode() == settings::Mode::block {
+        act::taken_along("ON COMMIT DROP");
+    }
     match class.to_u32() {
+        // A sequence that is given to a column, or taken from it, changes nothing in any cache.
+        scan::PG_CLASS if !dropped => note(Touch::Relation(object.to_u32())),
+        scan::PG_TYPE | scan::PG_OPERATOR if !dropped => note(Touch::Other(class.to_u32(), object.to_u32())),
         scan::PG_PROC => note(Touch::Routine(object.to_u32())),
         scan::PG_EXTENSION => note(Touch::Extension(object.to_u32())),
         scan::PG_EVENT_TRIGGER => note(Touch::Own),
@@ -148,21 +162,38 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
 #[pg_guard]
 #[allow(clippy::unnecessary_cast)]
 unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, hash: u32) {
-    use pg_sys::SysCacheIdentifier::{DEFACLROLENSPOBJ, NAMESPACEOID, PROCOID};
+    use pg_sys::SysCacheIdentifier::{DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID, PARAMETERACLOID, PROCOID};
     if may_change() {
         note(match cache as pg_sys::SysCacheIdentifier::Type {
             NAMESPACEOID => Touch::Schemas,
             DEFACLROLENSPOBJ => Touch::DefaultAcls,
             PROCOID => Touch::RoutineRow(hash),
+            EVENTTRIGGEROID | PARAMETERACLOID => Touch::Own,
             _ => Touch::Roles,
         });
     }
 }
 
 /// Whether this transaction may have changed a catalog: it has a number of its own, and is not just being rolled back.
-fn may_change() -> bool {
+pub fn may_change() -> bool {
     // SAFETY: reads the state of the transaction.
     unsafe { pg_sys::IsTransactionState() && pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
+thread_local! {
+    /// The SECURITY DEFINER routines that this session has made in its temporary schema.
+    static TEMPORARY: RefCell<Vec<Oid>> = const { RefCell::new(vec![]) };
+}
+
+/// Notes which of the `routines` are SECURITY DEFINER and in a temporary schema, and gives all that have ever been noted.
+pub fn temporary_definers(routines: &[Oid]) -> Vec<Oid> {
+    let new: Vec<Oid> = routines.iter().copied().filter(|oid| scan::is_temporary_definer(*oid)).collect();
+    TEMPORARY.with_borrow_mut(|known| {
+        known.extend(new);
+        known.sort_unstable();
+        known.dedup();
+        known.clone()
+    })
 }
 
 /// Notes a routine that a statement names.

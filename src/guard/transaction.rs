@@ -14,6 +14,10 @@ struct Transaction {
     /// The tag of the last command that started, and of the last that ended.
     started_tag: String,
     ended_tag: String,
+    /// A superuser has dropped the guard by its name.
+    drops_guard: bool,
+    /// Everything has been judged, and the transaction commits.
+    commits: bool,
     /// Something must be judged at commit.
     pending: bool,
     /// Something that the contract is about has changed.
@@ -30,9 +34,32 @@ thread_local! {
     static CURRENT: RefCell<Transaction> = RefCell::default();
 }
 
-/// A command with an event starts.
-pub fn command_starts(tag: String) {
-    CURRENT.with_borrow_mut(|t| t.started_tag = tag);
+/// A command with an event starts; whether it is one that drops the guard by its name.
+pub fn command_starts(tag: String, drops_guard: bool) {
+    CURRENT.with_borrow_mut(|t| {
+        t.started_tag = tag;
+        t.drops_guard |= drops_guard;
+    });
+}
+
+/// Whether the guard has been dropped by its name.
+pub fn drops_guard() -> bool {
+    CURRENT.with_borrow(|t| t.drops_guard)
+}
+
+/// A statement is judged when the transaction commits, and not before.
+pub fn leave_for_commit() {
+    CURRENT.with_borrow_mut(|t| t.pending = true);
+}
+
+/// Everything has been judged. What the server still does on its own, dropping temporary tables, must not undo it.
+pub fn commits() {
+    CURRENT.with_borrow_mut(|t| t.commits = true);
+}
+
+/// Whether the transaction is just committing.
+pub fn is_committing() -> bool {
+    CURRENT.with_borrow(|t| t.commits)
 }
 
 /// A command with an event has ended.
@@ -104,7 +131,7 @@ pub fn is_reported(key: &str) -> bool {
 /// The transaction is over.
 pub fn forget() {
     CURRENT.with_borrow_mut(|t| {
-        if t.ended > 0 || !t.started_tag.is_empty() {
+        if t.ended > 0 || !t.started_tag.is_empty() || t.commits {
             *t = Transaction::default();
         }
     });

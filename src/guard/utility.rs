@@ -38,6 +38,7 @@ unsafe extern "C-unwind" {
 }
 
 /// What is known of a statement before it is carried out: after one that ends its transaction there may be nothing left of the tree.
+#[repr(C)]
 #[derive(Clone, Copy)]
 struct Statement {
     is_ddl: bool,

@@ -121,6 +121,26 @@ impl Table {
         self.lookup_while(snapshot, index, keys, always(each));
     }
 
+    /// Calls `each` with the rows whose leading index column, of type name, equals `value`.
+    pub fn lookup_name(&self, snapshot: &State, index: Oid, column: Column, value: &str, each: impl FnMut(Row<'_>)) {
+        let mut name = [0u8; pg_sys::NAMEDATALEN as usize];
+        let bytes = super::text::to_server(value);
+        let length = bytes.len().min(name.len() - 1);
+        name[..length].copy_from_slice(&bytes[..length]);
+        let mut key = pg_sys::ScanKeyData::default();
+        // SAFETY: writes the key it is given, which points to `name` for as long as the scan; `nameeq` is the operator of a name column.
+        unsafe {
+            pg_sys::ScanKeyInit(
+                &mut key,
+                column.number,
+                pg_sys::BTEqualStrategyNumber as u16,
+                pg_sys::F_NAMEEQ.into(),
+                pg_sys::Datum::from(name.as_ptr()),
+            );
+        }
+        self.run(snapshot, index, &mut [key], always(each));
+    }
+
     /// The same for as long as `each` says so.
     pub fn lookup_while(&self, snapshot: &State, index: Oid, keys: &[(Column, Oid)], each: impl FnMut(Row<'_>) -> bool) {
         let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys
@@ -197,6 +217,15 @@ impl<'t> Row<'t> {
     pub fn is_written_here(&self) -> bool {
         // SAFETY: the tuple has a header with the number of the transaction that wrote it (in a catalog, never a combined command alone).
         unsafe { pg_sys::TransactionIdIsCurrentTransactionId((*(*self.tuple).t_data).t_choice.t_heap.t_xmin) }
+    }
+
+    /// Whether this transaction has changed or deleted it.
+    pub fn is_replaced_here(&self) -> bool {
+        // SAFETY: as above; a row that nobody has touched has no such number.
+        unsafe {
+            let replaced = (*(*self.tuple).t_data).t_choice.t_heap.t_xmax;
+            replaced != pg_sys::InvalidTransactionId && pg_sys::TransactionIdIsCurrentTransactionId(replaced)
+        }
     }
 
     /// Whether the column is null.

@@ -76,6 +76,15 @@ fn schema_name(schema: Oid) -> String {
     }
 }
 
+/// Whether this transaction has written stored settings, in whatever way.
+pub fn settings_written_here(now: &State, then: &State) -> bool {
+    let table = Table::open(oids::PG_DB_ROLE_SETTING);
+    let mut written = false;
+    table.scan(now, |row| written |= row.is_written_here());
+    table.scan(then, |row| written |= row.is_replaced_here());
+    written
+}
+
 fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_PROC);
     let column = |name| table.column(name);

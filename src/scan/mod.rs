@@ -7,6 +7,7 @@ mod planted;
 mod policies;
 mod roles;
 mod routines;
+pub mod temporary;
 
 use crate::pg::heap::State;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
@@ -41,11 +42,14 @@ mod oids {
     pub const PG_POLICY_RELID_INDEX: Oid = 3258;
     pub const PG_PROC: Oid = 1255;
     pub const PG_PROC_OID_INDEX: Oid = 2690;
+    pub const PG_PROC_NAME_INDEX: Oid = 2691;
     pub const PG_SHDEPEND: Oid = 1214;
     pub const PG_SHDEPEND_REFERENCE_INDEX: Oid = 1233;
     pub const PG_TRIGGER: Oid = 2620;
     pub const PG_TRIGGER_RELID_INDEX: Oid = 2701;
+    pub const PG_OPERATOR_OID_INDEX: Oid = 2688;
     pub const PG_TYPE: Oid = 1247;
+    pub const PG_TYPE_OID_INDEX: Oid = 2703;
 }
 
 /// The server's major version.
@@ -87,9 +91,10 @@ pub fn part(state: &State, relations: &[Oid], routines: &[Oid]) -> Snapshot {
 /// schemas are left to [`planted`].
 pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
     let Snapshot { relations, policies, mut routines, routine_extension, relation_extension, types, .. } = part;
-    // Only the session itself can call what is in its temporary schema. (A schema that was one may be renamed.)
+    // Only the session itself can call what is in its temporary schema, as long as nothing that lasts refers to it. (A schema that was
+    // temporary may be renamed.)
     let temporary: HashSet<Oid> = base.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
-    routines.retain(|r| !temporary.contains(&r.schema));
+    routines.retain(|r| !temporary.contains(&r.schema) || objects::is_used_by_what_lasts(state, r.oid));
     let mut snapshot = Snapshot { relations, policies, routines, routine_extension, relation_extension, types, ..base };
     objects::extension_names(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
@@ -103,13 +108,17 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
-pub use guard::{impostor, in_own_script, read as guard};
+pub use guard::{impostor, in_own_script, read as guard, settings_written_here};
 pub use objects::{members, schema_named};
-pub use planted::{Found, find as planted};
-pub use routines::{hash as routine_hash, of_schema as routines_of_schema, quoted_path, written_here as routines_written_here};
+pub use planted::{Found, find as planted, place};
+pub use policies::written_here as policies_written_here;
+pub use routines::{
+    hash as routine_hash, is_temporary_definer, named as routines_named, of_schema as routines_of_schema, quoted_path,
+    written_here as routines_written_here,
+};
 
 /// The catalog of an object, by OID.
-pub use oids::{PG_CLASS, PG_EVENT_TRIGGER, PG_EXTENSION, PG_PROC};
+pub use oids::{PG_CLASS, PG_EVENT_TRIGGER, PG_EXTENSION, PG_NAMESPACE, PG_OPERATOR, PG_POLICY, PG_PROC, PG_TYPE};
 
 /// Roles, memberships, the database, schemas.
 pub fn base(state: &State) -> Snapshot {
@@ -118,6 +127,12 @@ pub fn base(state: &State) -> Snapshot {
     roles::read(state, &mut snapshot);
     objects::schemas(state, &mut snapshot);
     snapshot
+}
+
+/// Whether whoever runs this may write into catalogs.
+pub fn is_superuser() -> bool {
+    // SAFETY: looks up the current role, and who is logged in.
+    unsafe { pgrx::pg_sys::superuser() || pgrx::pg_sys::superuser_arg(pgrx::pg_sys::GetSessionUserId()) }
 }
 
 /// The governed schemas that exist.

@@ -262,6 +262,36 @@ pub fn extension_of(state: &State, catalog: Oid, object: Oid) -> Option<Oid> {
     found
 }
 
+/// Whether something that lasts longer than a session depends on a routine: a trigger of a permanent table, a view, a default, a policy.
+pub fn is_used_by_what_lasts(state: &State, routine: Oid) -> bool {
+    let table = Table::open(oids::PG_DEPEND);
+    let (class, object, kind) = (table.column("classid"), table.column("objid"), table.column("deptype"));
+    let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
+    let mut users = Vec::new();
+    table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &[(to_class, oids::PG_PROC), (to_object, routine)], |row| {
+        users.push((row.oid(class), row.oid(object)));
+    });
+    users.into_iter().any(|(user_class, user)| {
+        // Each of those is a part of a relation.
+        let mut whole = None;
+        table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &[(class, user_class), (object, user)], |row| {
+            if row.oid(to_class) == oids::PG_CLASS && matches!(row.char(kind), b'a' | b'i') {
+                whole = Some(row.oid(to_object));
+            }
+        });
+        whole.is_some_and(|relation| is_permanent(state, relation))
+    })
+}
+
+/// Whether a relation outlives the session.
+pub fn is_permanent(state: &State, relation: Oid) -> bool {
+    let table = Table::open(oids::PG_CLASS);
+    let (oid, persistence) = (table.column("oid"), table.column("relpersistence"));
+    let mut permanent = false;
+    table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, relation)], |row| permanent = row.char(persistence) != b't');
+    permanent
+}
+
 /// The schema of this name, as the system cache shows it.
 pub fn schema_named(name: &std::ffi::CStr) -> Option<Oid> {
     // SAFETY: a look-up; 0 where there is none.

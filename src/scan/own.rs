@@ -9,6 +9,10 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 /// The extension's name.
 const NAME: &str = "dragonfly_guard";
 
+/// The turn is a lock on a part of the extension. An extension has no parts, so no statement locks one, whoever issues it; the extension
+/// itself is locked by ALTER FUNCTION ... DEPENDS ON EXTENSION, of anybody's own function.
+const TURN: u16 = 1;
+
 /// Where the extension is.
 #[derive(Debug, Clone, Copy)]
 pub struct Own {
@@ -85,10 +89,10 @@ impl Own {
 
     /// Waits for its turn, until the end of the transaction.
     pub fn lock(&self) {
-        // SAFETY: locks by OID; an error where the extension has been dropped meanwhile ends the statement as any other.
+        // SAFETY: locks by OID.
         unsafe {
             let mode = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
-            pg_sys::LockDatabaseObject(oids::PG_EXTENSION.into(), self.extension.into(), 0, mode);
+            pg_sys::LockDatabaseObject(oids::PG_EXTENSION.into(), self.extension.into(), TURN, mode);
         }
     }
 
@@ -97,7 +101,7 @@ impl Own {
         // SAFETY: undoes what `lock` did in this transaction.
         unsafe {
             let mode = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
-            pg_sys::UnlockDatabaseObject(oids::PG_EXTENSION.into(), self.extension.into(), 0, mode);
+            pg_sys::UnlockDatabaseObject(oids::PG_EXTENSION.into(), self.extension.into(), TURN, mode);
         }
     }
 

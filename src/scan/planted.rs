@@ -35,6 +35,32 @@ pub fn find(state: &State, wanted: &HashSet<Oid>, untrusted: impl FnOnce() -> Ve
     in_schemas(state, &classes, wanted).unwrap_or_else(|| of_owners(state, &classes, &untrusted(), wanted))
 }
 
+/// Schema and owner of a type or an operator, in that state; `None` where it is not there, or comes with a table or another type.
+pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<(Oid, Oid)> {
+    let table = Table::open(catalog);
+    let (index, [schema, owner]) = match catalog {
+        oids::PG_TYPE => (oids::PG_TYPE_OID_INDEX, ["typnamespace", "typowner"]),
+        _ => (oids::PG_OPERATOR_OID_INDEX, ["oprnamespace", "oprowner"]),
+    };
+    let (oid, schema, owner) = (table.column("oid"), table.column(schema), table.column(owner));
+    let (category, relation) = (table.find("typcategory"), table.find("typrelid"));
+    let mut found = None;
+    table.lookup(state, index, &[(oid, object)], |row| {
+        let is_array = category.is_some_and(|category| row.char(category) == b'A');
+        let relation = relation.map_or(0, |relation| row.oid(relation));
+        let schema = row.oid(schema);
+        // SAFETY: look-ups in the system cache; a relation that is gone is of no kind.
+        let (of_table, temporary) = unsafe {
+            let kind = if relation == 0 { b'c' } else { pg_sys::get_rel_relkind(relation.into()) as u8 };
+            (kind != b'c', pg_sys::isAnyTempNamespace(schema.into()))
+        };
+        if !is_array && !of_table && !temporary {
+            found = Some((schema, row.oid(owner)));
+        }
+    });
+    found
+}
+
 /// Schema, owner and kind of things.
 pub type Found = Vec<(Oid, Oid, ContentKind)>;
 

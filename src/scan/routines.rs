@@ -127,6 +127,37 @@ pub fn of_schema(schema: Oid) -> Vec<Oid> {
     routines
 }
 
+/// Whether a routine is SECURITY DEFINER and in some session's temporary schema, as the system cache shows it.
+pub fn is_temporary_definer(routine: Oid) -> bool {
+    // SAFETY: look-ups in the system cache; a routine that is gone has no schema.
+    unsafe {
+        let schema = pg_sys::get_func_namespace(routine.into());
+        if schema == pg_sys::InvalidOid || !pg_sys::isAnyTempNamespace(schema) {
+            return false;
+        }
+    }
+    let mut definer = false;
+    let table = Table::open(oids::PG_PROC);
+    let (oid, column) = (table.column("oid"), table.column("prosecdef"));
+    table.lookup(&State::now(), oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| definer = row.bool(column));
+    definer
+}
+
+/// The routines that have one of the `names`, in one of the `schemas`.
+pub fn named(state: &State, names: &HashSet<&str>, schemas: &HashSet<Oid>) -> Vec<Oid> {
+    let table = Table::open(oids::PG_PROC);
+    let (oid, name, schema) = (table.column("oid"), table.column("proname"), table.column("pronamespace"));
+    let mut found = Vec::new();
+    for wanted in names {
+        table.lookup_name(state, oids::PG_PROC_NAME_INDEX, name, wanted, |row| {
+            if schemas.contains(&row.oid(schema)) {
+                found.push(row.oid(oid));
+            }
+        });
+    }
+    found
+}
+
 /// What the cache of routines tells a routine by.
 pub fn hash(routine: Oid) -> u32 {
     let none = pg_sys::Datum::null();

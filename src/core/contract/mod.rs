@@ -400,12 +400,13 @@ impl Contract {
         self.schemas.iter().find(|s| s.name == name)
     }
 
-    /// Whether the platform manages this schema. A governed schema is never managed.
+    /// Whether the platform manages this schema. A governed schema is never managed. A pattern stands for what the platform itself has
+    /// made, not for every name that somebody thinks of: it counts where `of_superuser`.
     #[must_use]
-    pub fn manages_schema(&self, name: &str) -> bool {
+    pub fn manages_schema(&self, name: &str, of_superuser: bool) -> bool {
         self.schema(name).is_none()
             && self.managed.schemas.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(prefix) => name.starts_with(prefix),
+                Some(prefix) => of_superuser && name.starts_with(prefix),
                 None => name == pattern,
             })
     }
@@ -452,10 +453,11 @@ mod tests {
     #[test]
     fn managed_schemas_end_where_the_contract_begins() {
         let contract = Contract::from_json(DEFAULT).unwrap();
-        assert!(contract.manages_schema("auth"));
-        assert!(contract.manages_schema("graphql_public"));
-        assert!(!contract.manages_schema("public"));
-        assert!(!contract.manages_schema("app"));
+        assert!(contract.manages_schema("auth", false));
+        assert!(contract.manages_schema("graphql_public", true));
+        assert!(!contract.manages_schema("graphql_mine", false));
+        assert!(!contract.manages_schema("public", true));
+        assert!(!contract.manages_schema("app", true));
     }
 
     proptest::proptest! {

@@ -31,6 +31,8 @@ pub struct Worse {
     /// name, and has been given too much. Everything else is judged when the transaction commits, for only then can it be whole: a view
     /// that is dropped and made anew, a table that gets its row security in the next statement.
     pub settled: bool,
+    /// Another statement of the same transaction can put it right, rather than leaving this one away.
+    pub completes: bool,
 }
 
 impl<'a> Change<'a> {
@@ -61,8 +63,10 @@ impl<'a> Change<'a> {
         now.into_iter()
             .filter(new)
             .map(|draft| Worse {
-                action: by_contract.min(draft.measure.at_most),
+                action: by_contract.min(self.at_most(&draft)),
                 settled: self.is_settled(&draft),
+                completes: draft.measure.lacks
+                    || (!self.existed.contains_key(&draft.object.id) && !matches!(draft.object.id, ObjectId::Policy(_))),
                 finding: draft.finish(rule, Severity::Error),
             })
             .collect()
@@ -78,11 +82,20 @@ impl<'a> Change<'a> {
     /// The same was so before, or worse; or everybody had what now a role has by itself.
     fn is_excused(&self, draft: &Draft, past: &HashMap<Key, Vec<Draft>>) -> bool {
         let covers = |earlier: &Draft| {
-            earlier.weight() >= draft.weight() && draft.measure.extent.iter().all(|part| earlier.measure.extent.contains(part))
+            earlier.weight() >= draft.weight()
+                && earlier.measure.at_most >= draft.measure.at_most
+                && draft.measure.extent.iter().all(|part| earlier.measure.extent.contains(part))
         };
         let key = Key::of(self.subject(draft), draft);
         let public = Key { role: Some("PUBLIC".into()), ..key.clone() };
         [key, public].iter().filter_map(|key| past.get(key)).flatten().any(covers)
+    }
+
+    /// What the server gives to everybody with a new routine is only warned of; but where one of that name was closed, closing its successor
+    /// is a part of making it.
+    fn at_most(&self, draft: &Draft) -> GuardAction {
+        let succeeds = !self.existed.contains_key(&draft.object.id) && self.names.contains(&draft.object.identity);
+        if succeeds && matches!(draft.object.id, ObjectId::Routine(_)) { GuardAction::Block } else { draft.measure.at_most }
     }
 
     /// Something is lacking on an object that was not there at all before.

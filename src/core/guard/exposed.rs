@@ -2,7 +2,7 @@
 //! belongs to somebody else.
 
 use super::ratchet::counts;
-use crate::catalog::{Oid, Routine};
+use crate::catalog::{Oid, Routine, Snapshot};
 use crate::rules::{Context, security_definer_search_path as search_path};
 use crate::search_path::{Judgment, Reason};
 use std::collections::{HashMap, HashSet};
@@ -15,32 +15,62 @@ pub struct Exposed<'a> {
     pub judgment: Judgment,
 }
 
-/// The SECURITY DEFINER routines of `after`, without the `touched`, that have a reason to be unsafe which they did not have `before`.
+/// The SECURITY DEFINER routines of `after` that have a reason to be unsafe which they did not have `before`.
+///
 /// Other than for a routine that is altered, another role is another reason: the path is the same, and somebody more can make use of it.
+/// An altered one is judged here only for the schemas that have changed around it; the rest, and all that is new (`touched`, and not there
+/// before), is judged for itself.
 #[must_use]
 pub fn exposed<'a>(before: &Context<'_>, after: &Context<'a>, touched: &HashSet<Oid>) -> Vec<Exposed<'a>> {
     let past: HashMap<Oid, &Routine> = before.snapshot.routines.iter().map(|r| (r.oid, r)).collect();
+    let changed = changed_schemas(before.snapshot, after.snapshot);
     let mut found = Vec::new();
-    for routine in after.snapshot.routines.iter().filter(|r| r.security_definer && !touched.contains(&r.oid)) {
+    for routine in after.snapshot.routines.iter().filter(|r| r.security_definer) {
         after.check_interrupts();
         let Some(judgment) = search_path::judgment(after, routine) else { continue };
+        let earlier = past.get(&routine.oid).copied();
         if judgment.reasons.is_empty()
-            || after.routine_managed_by(routine).is_some()
+            || (earlier.is_none() && touched.contains(&routine.oid))
+            || is_excused(before, after, routine)
             || search_path::accepts_empty(after, &judgment)
         {
             continue;
         }
+        let altered = earlier.is_some_and(|e| e.config != routine.config || e.owner != routine.owner || !e.security_definer);
         // What the platform excused then is no excuse now; nor is it that it was in a session's temporary schema, where no one looks.
-        let earlier = past.get(&routine.oid).filter(|r| r.security_definer && before.routine_managed_by(r).is_none());
+        let earlier = earlier.filter(|r| r.security_definer && before.routine_managed_by(r).is_none());
         let was = earlier.map(|earlier| before.judge.config(&earlier.config, earlier.owner));
         let reasons = was.as_ref().map_or(&[][..], |was| &was.reasons);
         let known: HashSet<_> = reasons.iter().map(by_whom).collect();
-        let new: Vec<Reason> = judgment.reasons.iter().filter(|r| counts(r) && !known.contains(&by_whom(r))).cloned().collect();
+        let is_about_a_change = |r: &Reason| r.schema.as_deref().is_some_and(|schema| changed.contains(schema));
+        let is_new = |r: &&Reason| counts(r) && !known.contains(&by_whom(r)) && (!altered || is_about_a_change(r));
+        let new: Vec<Reason> = judgment.reasons.iter().filter(is_new).cloned().collect();
         if let Some(verdict) = new.iter().map(|r| r.verdict).max() {
             found.push(Exposed { routine, judgment: Judgment { verdict, reasons: new, ..(*judgment).clone() } });
         }
     }
     found
+}
+
+/// Whether the platform excuses a routine: a managed schema or extension does, but for a schema that has only just been given such a name.
+#[must_use]
+pub fn is_excused(before: &Context<'_>, after: &Context<'_>, routine: &Routine) -> bool {
+    let renamed = match (before.snapshot.schema(routine.schema), after.snapshot.schema(routine.schema)) {
+        (Some(then), Some(now)) => then.name != now.name,
+        _ => false,
+    };
+    !renamed && after.routine_managed_by(routine).is_some()
+}
+
+/// The names of schemas that are not what they were: made, dropped, renamed, given away, opened or closed, or with things of somebody
+/// else's in them.
+fn changed_schemas<'s>(before: &'s Snapshot, after: &'s Snapshot) -> HashSet<&'s str> {
+    let facts = |snapshot: &'s Snapshot| -> HashMap<&'s str, _> {
+        let contents = |oid: &Oid| snapshot.contents.get(oid);
+        snapshot.schemas.iter().map(|s| (s.name.as_str(), (s.oid, s.owner, &s.acl, contents(&s.oid)))).collect()
+    };
+    let (then, now) = (facts(before), facts(after));
+    then.keys().chain(now.keys()).copied().filter(|name| then.get(name) != now.get(name)).collect()
 }
 
 fn by_whom(reason: &Reason) -> (crate::search_path::ReasonCode, Option<&str>, Option<&str>) {
@@ -72,8 +102,10 @@ mod tests {
         after.grant_schema("public", PUBLIC, Privileges::CREATE);
         let all = before.snapshot.routines.len();
         assert_eq!(names(&before, &after, &[]).len(), all);
+        // That it has been touched, or altered, is no excuse for what happens around it.
         let one = after.snapshot.routines[0].oid;
-        assert_eq!(names(&before, &after, &[one]).len(), all - 1, "what was touched is judged by itself");
+        after.snapshot.routines[0].config = vec!["search_path=public".into()];
+        assert_eq!(names(&before, &after, &[one]).len(), all);
         // One more role that may is one more reason; the same role is none.
         let mut more = World::conforming();
         more.grant_schema("public", PUBLIC, Privileges::CREATE);

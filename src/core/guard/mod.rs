@@ -6,6 +6,6 @@ mod ratchet;
 mod refusal;
 
 pub use change::{Change, Worse};
-pub use exposed::{Exposed, exposed};
+pub use exposed::{Exposed, exposed, is_excused};
 pub use ratchet::is_worse;
 pub use refusal::Refusal;

@@ -2,10 +2,9 @@
 
 use crate::catalog::Routine;
 use crate::contract::RoleKind;
-use crate::findings::Finding;
-use crate::guard::exposed::Exposed;
+use crate::guard::{Exposed, Worse};
 use crate::rules::security_definer_search_path::{RULE, fix, safe_path, schema_cause};
-use crate::rules::{Context, Rule, guard_tampered, security_definer_settings};
+use crate::rules::{Context, Rule, guard_tampered, required_object_missing, security_definer_settings};
 use crate::search_path::{Judgment, ReasonCode, Verdict, set_clause};
 use crate::sql::{listed, printable};
 
@@ -99,6 +98,25 @@ impl Refusal {
         }
     }
 
+    /// About an object of a governed schema that rests on something temporary.
+    #[must_use]
+    pub fn of_object_on_sand(object_type: &str, identity: &str) -> Self {
+        let rule = &required_object_missing::RULE;
+        let name = identity.replace("pg_catalog.", "");
+        Self {
+            rule,
+            object: identity.to_owned(),
+            key: format!("on sand {identity}"),
+            verdict: None,
+            message: format!("{object_type} {} depends on something temporary", printable(&name)),
+            detail: format!(
+                "When the session ends, or the transaction, it would be dropped with it, or lose a policy, and nobody would be told. {}",
+                source(rule)
+            ),
+            hint: "Make it without the temporary table, type or function.".to_owned(),
+        }
+    }
+
     /// About routines that were safe and would be so no longer, though nobody touched them. There is at least one.
     #[must_use]
     pub fn of_exposed(cx: &Context<'_>, exposed: &[Exposed<'_>], tag: &str) -> Option<Self> {
@@ -135,9 +153,10 @@ impl Refusal {
         })
     }
 
-    /// About anything else that a rule finds and that was not so before. `at_commit`: the transaction has ended with it.
+    /// About anything else that has become worse.
     #[must_use]
-    pub fn of_finding(finding: &Finding, tag: &str, at_commit: bool) -> Self {
+    pub fn of_worse(worse: &Worse, tag: &str) -> Self {
+        let finding = &worse.finding;
         let sentence = finding.detail.trim_end_matches('.');
         let mut characters = sentence.chars();
         let first = characters.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
@@ -146,9 +165,14 @@ impl Refusal {
             true => sentence.to_owned(),
             false => first + characters.as_str(),
         };
-        let hint = match (&finding.fix, at_commit) {
-            (Some(fix), true) => format!("In the same transaction, before it ends: {}", fix.replace('\n', " ")),
+        let hint = match (&finding.fix, worse.completes) {
+            (Some(fix), true) => format!("In the same transaction: {}", fix.replace('\n', " ")),
             (None, true) => finding.rule.mend.to_owned(),
+            (_, false) if worse.settled => {
+                "If it is meant so, declare it in the contract first. Where a later statement takes it back, SET LOCAL \
+                 dragonfly_guard.check_at = commit before."
+                    .to_owned()
+            }
             (_, false) => "If it is meant so, declare it in the contract first; otherwise leave it away.".to_owned(),
         };
         Self {

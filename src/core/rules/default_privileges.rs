@@ -33,7 +33,8 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 continue;
             }
             let role = cx.snapshot.role_name(item.grantee);
-            let privileges = item.privileges & !expected(cx, default.object_type, governed, item.grantee);
+            let expected = expected(cx, default.object_type, governed, item.grantee);
+            let privileges = (item.privileges & !expected) | item.grantable;
             if privileges.is_empty() {
                 continue;
             }

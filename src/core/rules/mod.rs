@@ -15,7 +15,7 @@ mod object_ownership;
 pub mod overview;
 mod policies;
 mod policy_without_rls;
-mod required_object_missing;
+pub mod required_object_missing;
 mod rls_disabled;
 mod rls_not_forced;
 mod rls_policy_always_true;
@@ -393,9 +393,19 @@ impl<'a> Context<'a> {
             object_type: relation.kind.object_type(),
             schema: Some(self.snapshot.schema_name(relation.schema).to_owned()),
             identity: self.snapshot.relation_identity(relation),
-            managed_by: self.bringing_extension(self.snapshot.relation_extension.get(&relation.oid), relation.owner),
+            managed_by: self.bringing_extension(
+                self.snapshot.relation_extension.get(&relation.oid),
+                relation.owner,
+                self.declares_relation(relation),
+            ),
             id: ObjectId::Relation(relation.oid),
         }
+    }
+
+    /// Whether the contract names a relation.
+    fn declares_relation(&self, relation: &Relation) -> bool {
+        let schema = self.snapshot.schema_name(relation.schema);
+        self.contract.table(schema, &relation.name).is_some() || self.contract.view(schema, &relation.name).is_some()
     }
 
     /// A routine as the object of a finding.
@@ -407,7 +417,9 @@ impl<'a> Context<'a> {
             identity: self.snapshot.routine_identity(routine),
             managed_by: self.routine_managed_by(routine).or_else(|| {
                 let extension = self.snapshot.routine_extension.get(&routine.oid);
-                self.bringing_extension(extension, routine.owner).filter(|_| !routine.security_definer)
+                let schema = self.snapshot.schema_name(routine.schema);
+                let declared = self.contract.functions.iter().any(|f| f.schema == schema && f.name == routine.name);
+                self.bringing_extension(extension, routine.owner, declared).filter(|_| !routine.security_definer)
             }),
             id: ObjectId::Routine(routine.oid),
         }
@@ -425,15 +437,15 @@ impl<'a> Context<'a> {
     /// The same of a routine of `owner` that is, or was, in a schema and perhaps in an extension, each with name and owner.
     #[must_use]
     pub fn managed_by(&self, schema: (&str, Oid), extension: Option<(&str, Oid)>, owner: Oid) -> Option<String> {
-        if self.contract.manages_schema(schema.0) && self.keeps_structure(schema.1) {
+        if self.contract.manages_schema(schema.0, self.access.is_superuser(schema.1)) && self.keeps_structure(schema.1) {
             return Some(format!("schema {}", quote_ident(schema.0)));
         }
         let (name, extension_owner) = extension?;
         let declared = name == "dragonfly_guard" || self.contract.managed.extensions.iter().any(|e| e == name);
-        // What an extension's script makes belongs to whoever ran it. In a governed schema, what belongs to an ordinary role was more
-        // likely added later.
-        let brought = self.access.is_superuser(owner) || (owner == extension_owner && self.contract.schema(schema.0).is_none());
-        (declared && brought && self.keeps_structure(extension_owner)).then(|| format!("extension {}", quote_ident(name)))
+        // The script of an extension that takes a superuser makes everything as one, whoever runs it; what belongs to an ordinary role may
+        // as well have been added later, by anybody who owns both.
+        (declared && self.access.is_superuser(owner) && self.keeps_structure(extension_owner))
+            .then(|| format!("extension {}", quote_ident(name)))
     }
 
     /// Whether this is the guard's own extension, whose members guard_tampered judges and no other rule: what the extension did not make
@@ -442,11 +454,12 @@ impl<'a> Context<'a> {
         extension.is_some_and(|oid| self.snapshot.extensions.get(oid).is_some_and(|(name, _)| name == "dragonfly_guard"))
     }
 
-    /// The extension that has brought an object along, where extension and object both belong to roles that are trusted with the
-    /// structure: what somebody else owns was added to it.
-    fn bringing_extension(&self, extension: Option<&Oid>, owner: Oid) -> Option<String> {
+    /// The extension that has brought an object along, where it is a superuser's, as everything is that the script of an extension which
+    /// takes a superuser makes, and the extension belongs to somebody who is trusted with the structure. What somebody else owns was more
+    /// likely added to it, and what the contract declares is the application's.
+    fn bringing_extension(&self, extension: Option<&Oid>, owner: Oid, declared: bool) -> Option<String> {
         let (name, extension_owner) = self.snapshot.extensions.get(extension?)?;
-        (self.keeps_structure(*extension_owner) && self.keeps_structure(owner))
+        (self.keeps_structure(*extension_owner) && self.access.is_superuser(owner) && !declared)
             .then(|| format!("extension {}", quote_ident(name)))
     }
 

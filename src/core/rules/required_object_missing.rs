@@ -9,7 +9,8 @@ use crate::sql::{quote_ident, safe_ident, safe_qualified};
 use serde_json::json;
 use std::collections::HashMap;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "required_object_missing",
     title: "A declared schema, table, view or function is missing or of the wrong kind",
     area: Area::Objects,
@@ -17,7 +18,7 @@ pub(super) static RULE: Rule = Rule {
     guard: GuardAction::Block,
     section: "3",
     why: "Clients and workers rely on what the contract declares, and what is declared about an object that is not there \
-          protects nothing: a table that was dropped and made anew has no row security.",
+          protects nothing.",
     mend: "Restore the object from its migration. A schema, a view whose query the contract knows, and a routine that only lost \
            SECURITY DEFINER are mended by SQL.",
     judge,
@@ -96,7 +97,8 @@ fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine]
         };
         let subject = format!("Function {}", cx.snapshot.routine_message(routine));
         let fix = Some(format!("ALTER ROUTINE {sql} {clause};"));
-        out.push(missing(cx.routine_object(routine), &subject, is, fix));
+        let draft = missing(cx.routine_object(routine), &subject, is, fix);
+        out.push(Draft { measure: Measure::default(), ..draft });
     }
 }
 

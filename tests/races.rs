@@ -1,0 +1,109 @@
+//! Two sessions at the same time: each does what is right by itself, and together they would break the contract. One of them is told.
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+/// Runs two scripts at the same time, each in a session of its own; what is between `|` are steps, begun together.
+fn together(cluster: &Cluster, database: &str, scripts: [&str; 2]) -> [bool; 2] {
+    let barrier = Arc::new(Barrier::new(2));
+    let sessions = scripts.map(|script| {
+        let (mut client, barrier) = (cluster.connect(database, SUPERUSER), barrier.clone());
+        let steps: Vec<String> = script.split('|').map(str::to_owned).collect();
+        thread::spawn(move || {
+            let mut passed = true;
+            for step in steps {
+                barrier.wait();
+                passed =
+                    passed && attempt(&mut client, &step).inspect_err(|e| assert_eq!(e.code, "42P13", "{step}: {e:?}")).is_ok();
+            }
+            passed
+        })
+    });
+    sessions.map(|session| session.join().expect("no panic"))
+}
+
+#[test]
+fn a_schema_is_opened_while_a_function_is_made_that_searches_it() {
+    let cluster = Cluster::start();
+    let mut admin = cluster.guarded("races");
+    admin.batch_execute("CREATE ROLE app_owner; CREATE ROLE mallory; CREATE SCHEMA app AUTHORIZATION app_owner").unwrap();
+    let mut refused = 0;
+    for i in 0..60 {
+        admin.batch_execute(&format!("CREATE SCHEMA s{i} AUTHORIZATION app_owner")).unwrap();
+        let level = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"][i % 3];
+        let open = [
+            format!("GRANT CREATE ON SCHEMA s{i} TO mallory"),
+            format!("ALTER SCHEMA s{i} OWNER TO mallory"),
+            format!("ALTER SCHEMA s{i} RENAME TO gone{i}"),
+        ];
+        let open = &open[i / 3 % 3];
+        let make = format!(
+            "SET ROLE app_owner; CREATE FUNCTION app.f{i}() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = s{i}, pg_temp AS 'SELECT 1'"
+        );
+        let scripts = if i < 30 {
+            // Statement against statement; and each in a transaction that has looked about before.
+            [open.clone(), make.clone()]
+        } else {
+            let begin = format!("BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM pg_class");
+            [format!("{begin}|{open}|COMMIT"), format!("{begin}|{make}|COMMIT")]
+        };
+        let passed = together(&cluster, "races", [&scripts[0], &scripts[1]]);
+        let unsafe_now = column(
+            &mut admin,
+            &format!(
+                "SELECT routine_name::text FROM ops.security_definer_functions() WHERE routine_name = 'f{i}' AND verdict <> 'safe'"
+            ),
+        );
+        assert_eq!(unsafe_now, [""; 0], "round {i}, {level}: {open}: {passed:?}");
+        assert!(passed[0] || passed[1], "round {i}: somebody passes");
+        refused += usize::from(!passed[0]) + usize::from(!passed[1]);
+    }
+    assert!(refused >= 30, "{refused}");
+}
+
+#[test]
+fn nobody_waits_for_a_migration_that_is_not_finished() {
+    let cluster = Cluster::start();
+    let mut admin = cluster.guarded("waits");
+    admin.batch_execute("CREATE TABLE public.one (id int); CREATE TABLE public.two (id int)").unwrap();
+    let safe = |name: &str| {
+        format!(
+            "CREATE FUNCTION public.{name}() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'"
+        )
+    };
+    let mut long = cluster.connect("waits", SUPERUSER);
+    long.batch_execute(&format!("BEGIN; ALTER TABLE public.one ADD COLUMN a int; {}; CREATE SCHEMA later", safe("a"))).unwrap();
+    // Another one begins later and ends sooner; the locks of tables are all there is between them.
+    let mut short = cluster.connect("waits", SUPERUSER);
+    short
+        .batch_execute(&format!(
+            "SET lock_timeout = '2s'; BEGIN; ALTER TABLE public.two ADD COLUMN a int; {}; CREATE SCHEMA sooner; COMMIT",
+            safe("b")
+        ))
+        .unwrap();
+    long.batch_execute("ALTER TABLE public.two ADD COLUMN b int; COMMIT").unwrap();
+    // Nor does a transaction that was prepared and forgotten keep anybody from anything.
+    short.batch_execute(&format!("BEGIN; {}; CREATE SCHEMA forgotten; PREPARE TRANSACTION 'forgotten'", safe("c"))).unwrap();
+    long.batch_execute(&format!("SET lock_timeout = '2s'; {}; CREATE SCHEMA anyway; DROP TABLE public.one", safe("d")))
+        .unwrap();
+    short.batch_execute("COMMIT PREPARED 'forgotten'").unwrap();
+    // What an ordinary user may lock is not what the guard waits for.
+    admin.batch_execute("CREATE ROLE mallory LOGIN").unwrap();
+    let mut mallory = cluster.connect("waits", "mallory");
+    mallory.batch_execute("BEGIN").unwrap();
+    for key in [0_i64, 1, i64::MAX] {
+        mallory.batch_execute(&format!("SELECT pg_advisory_lock({key}); SELECT pg_advisory_lock_shared({key})")).unwrap();
+    }
+    mallory
+        .batch_execute(
+            "CREATE FUNCTION pg_temp.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION pg_temp.mine() DEPENDS ON EXTENSION dragonfly_guard",
+        )
+        .unwrap();
+    for catalog in ["pg_extension", "pg_proc", "pg_event_trigger", "dragonfly_guard.contract"] {
+        mallory.batch_execute("SAVEPOINT s").unwrap();
+        attempt(&mut mallory, &format!("LOCK TABLE {catalog} IN SHARE ROW EXCLUSIVE MODE")).unwrap_err();
+        mallory.batch_execute("ROLLBACK TO s").unwrap();
+    }
+    admin.batch_execute(&format!("SET lock_timeout = '2s'; {}", safe("e"))).unwrap();
+}
