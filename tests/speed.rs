@@ -79,3 +79,51 @@ fn ten_thousand_routines() {
     println!("CREATE FUNCTION: {in_small:?} with 500 routines, {in_medium:?} with 10k, {unguarded:?} without the guard");
     assert!(in_medium < in_small * 2, "{in_medium:?} with 10k routines, {in_small:?} with 500");
 }
+
+/// What each kind of statement costs with the guard and without, in a database of a hundred routines and in one of a hundred thousand. Takes
+/// minutes: `scripts/test --test speed -- --ignored --nocapture`. The figures in docs/guard.md are its.
+#[test]
+#[ignore = "takes minutes"]
+fn a_hundred_thousand_routines() {
+    let cluster = Cluster::start_with(&["max_locks_per_transaction=1024", "shared_buffers=512MB"]);
+    let mut databases = [
+        ("100 routines", catalog(&cluster, "small", ["5", "100", "100", "10"])),
+        ("100,000 routines", catalog(&cluster, "large", ["20", "5000", "100000", "100"])),
+        ("100 routines, unguarded", catalog(&cluster, "free", ["5", "100", "100", "10"])),
+    ];
+    databases[2].1.batch_execute("DROP EXTENSION dragonfly_guard").unwrap();
+    for (_, client) in &mut databases {
+        client
+            .batch_execute(
+                "CREATE SCHEMA bench; CREATE TABLE bench.t (id int); CREATE TABLE public.governed (id int); CREATE ROLE nobody",
+            )
+            .unwrap_or(());
+        client.batch_execute("CREATE SCHEMA IF NOT EXISTS bench; CREATE TABLE IF NOT EXISTS bench.t (id int); CREATE TABLE IF NOT EXISTS public.governed (id int)").unwrap();
+    }
+    for (what, sql) in [
+        ("COMMENT", "COMMENT ON TABLE bench.t IS 'x'"),
+        ("CREATE TEMP TABLE, DROP", "CREATE TEMP TABLE tt (id int); DROP TABLE tt"),
+        ("CREATE INDEX, DROP", "CREATE INDEX i ON bench.t (id); DROP INDEX bench.i"),
+        ("CREATE TABLE, DROP", "CREATE TABLE public.made (id int); DROP TABLE public.made"),
+        ("CREATE FUNCTION, invoker", "CREATE OR REPLACE FUNCTION bench.f() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+        (
+            "CREATE FUNCTION, definer",
+            "CREATE OR REPLACE FUNCTION bench.g() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS 'SELECT 1'",
+        ),
+        ("GRANT on a table, REVOKE", "GRANT SELECT ON public.governed TO nobody; REVOKE SELECT ON public.governed FROM nobody"),
+        ("GRANT on a schema, REVOKE", "GRANT USAGE ON SCHEMA bench TO nobody; REVOKE USAGE ON SCHEMA bench FROM nobody"),
+    ] {
+        let mut times = [vec![], vec![], vec![]];
+        for _ in 0..40 {
+            for (times, (_, client)) in times.iter_mut().zip(&mut databases) {
+                times.push(timed(client, sql));
+            }
+        }
+        let figures: Vec<String> = times
+            .into_iter()
+            .zip(&databases)
+            .map(|(times, (name, _))| format!("{:.2} ms ({name})", median(times).as_secs_f64() * 1e3))
+            .collect();
+        println!("{what}: {}", figures.join(", "));
+    }
+}

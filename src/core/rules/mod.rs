@@ -515,8 +515,8 @@ mod tests {
     #[test]
     fn the_page_about_the_rules_is_made_from_them() {
         let mut page = String::from(
-            "# The rules\n\nSeverity and guard action are those of the shipped contract. Today the guard acts on\n\
-             security_definer_search_path and security_definer_settings; the others are found by the audit.\n",
+            "# The rules\n\nSeverity and guard action are those of the shipped contract: block refuses what makes it worse, warn lets it\n\
+             pass with a WARNING, audit leaves it to the audit. See guard.md for when.\n",
         );
         for rule in RULES {
             page += &format!(
