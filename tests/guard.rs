@@ -352,6 +352,7 @@ fn extension_scripts() {
     passes(&mut client, &["CREATE SCHEMA graphql_x AUTHORIZATION app_owner"]);
     refusal(&mut client, "CREATE FUNCTION graphql_x.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'");
     provide_extension("pgmq", trusted, "1", unsafe_sql);
+    provide_extension("pgsodium", trusted, "1", "CREATE FUNCTION x_s() RETURNS int LANGUAGE sql AS 'SELECT 1';");
     passes(&mut client, &["GRANT CREATE ON DATABASE managed TO app_owner"]);
     refusal(&mut client, "SET ROLE app_owner; CREATE EXTENSION pgmq SCHEMA api");
     // Nor for what the owner of a managed extension adds to it, or for a schema that the migration role names like the platform's.
@@ -364,10 +365,10 @@ fn extension_scripts() {
     passes(
         &mut client,
         &[
-            "SET ROLE postgres; CREATE EXTENSION pgcrypto SCHEMA lib; CREATE FUNCTION lib.g() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "SET ROLE postgres; CREATE EXTENSION pgsodium SCHEMA lib; CREATE FUNCTION lib.g() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         ],
     );
-    passes(&mut client, &["ALTER EXTENSION pgcrypto ADD FUNCTION lib.g()"]);
+    passes(&mut client, &["ALTER EXTENSION pgsodium ADD FUNCTION lib.g()"]);
     refusal(&mut client, "ALTER FUNCTION lib.g() SECURITY DEFINER");
     passes(&mut client, &["CREATE SCHEMA supabase_mine"]);
     refusal(&mut client, "CREATE FUNCTION supabase_mine.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'");

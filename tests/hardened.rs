@@ -70,7 +70,7 @@ const SILENT: [(&str, &str); 33] = [
     ("UPDATE pg_event_trigger SET evtenabled = 'D' WHERE evtname LIKE 'zz_dragonfly%'", "guard_tampered"),
     ("INSERT INTO pg_db_role_setting VALUES (0, 0, '{session_replication_role=replica}')", "guard_tampered"),
     (
-        "INSERT INTO pg_auth_members SELECT r.oid, m.oid, 10, false FROM pg_roles r, pg_roles m WHERE r.rolname = 'service_role' AND m.rolname = 'anon'",
+        "UPDATE pg_auth_members SET member = 'anon'::regrole WHERE member = 'postgres'::regrole AND roleid = 'service_role'::regrole",
         "role_membership",
     ),
     ("UPDATE pg_authid SET rolsuper = true WHERE rolname = 'authenticated'", "role_attributes"),
