@@ -14,7 +14,7 @@ use dragonfly_core::rules::{
     Context, RULES, Rule, guard_tampered, security_definer_search_path as search_path, security_definer_settings,
 };
 use dragonfly_core::search_path::{ReasonCode, Verdict, settings as path_settings};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// When something is judged.
@@ -200,45 +200,63 @@ impl Scope {
             && (base_before.roles != base_after.roles
                 || base_before.memberships != base_after.memberships
                 || base_before.database != base_after.database);
-        let whole = roles || (self.schemas && lasting(&base_before.schemas) != lasting(&base_after.schemas));
-        if !(whole || differ || self.default_acls || own_touched || !self.placed.is_empty()) {
+        let schemas = self.schemas && !changed_schemas(&base_before.schemas, &base_after.schemas).is_empty();
+        if !(roles || schemas || differ || self.default_acls || own_touched || !self.placed.is_empty()) {
             return None;
         }
         // An extension that is being made has no past to compare with.
         let existed = Own::is_there(then);
         let own = &Own::find(now);
-        if whole {
-            let contract = contract::in_force(now, own);
+        let contract = contract::in_force(now, own);
+        if roles {
             let (before, after) = (scan::whole(then, &contract, own), scan::whole(now, &contract, own));
-            return Some(States { before, after, whole: true, own: existed, roles, contract });
+            return Some(States { before, after, scale: Scale::Everything, own: existed, contract });
         }
-        let (mut before, mut after) = (scan::around(before, base_before, then), scan::around(after, base_after, now));
-        if self.plants(&before, &after) {
-            let contract = contract::in_force(now, own);
-            let (before, after) = (scan::whole(then, &contract, own), scan::whole(now, &contract, own));
-            return Some(States { before, after, whole: true, own: existed, roles: false, contract });
+        let mut schemas = changed_schemas(&base_before.schemas, &base_after.schemas);
+        let around = schemas.is_empty().then(|| {
+            (scan::around(before.clone(), base_before.clone(), then), scan::around(after.clone(), base_after.clone(), now))
+        });
+        if let Some((before, after)) = &around {
+            schemas = self.planted(before, after);
         }
+        if !schemas.is_empty() {
+            let names = [&base_before, &base_after]
+                .map(|s| s.schemas.iter().filter(|s| schemas.contains(&s.oid)).map(|s| s.name.clone()));
+            let names: HashSet<String> = names.into_iter().flatten().collect();
+            let of = |part: &Snapshot| -> (HashSet<Oid>, HashSet<Oid>) {
+                (part.relations.iter().map(|r| r.oid).collect(), part.routines.iter().map(|r| r.oid).collect())
+            };
+            let read = |state: &State, base: Snapshot, part: &Snapshot| {
+                let (relations, routines) = of(part);
+                scan::concerning(state, base, &contract, own, (&schemas, &names), (&relations, &routines))
+            };
+            let (mut before, mut after) = (read(then, base_before, &before), read(now, base_after, &after));
+            let touched: HashSet<Oid> = self.routines.iter().copied().collect();
+            let wanted =
+                searched(&contract, &before, &after, &|r| touched.contains(&r.oid)).into_iter().chain(schemas).collect();
+            fill(&mut before, then, &contract, &wanted);
+            fill(&mut after, now, &contract, &wanted);
+            return Some(States { before, after, scale: Scale::Schemas, own: existed, contract });
+        }
+        let (mut before, mut after) = around?;
         let own_touched = existed && own_touched;
         if own_touched {
             scan::guard(then, own, &mut before);
             scan::guard(now, own, &mut after);
         }
         let differ = differ || own_touched || before.default_acls != after.default_acls;
-        differ.then(|| States {
-            before,
-            after,
-            whole: false,
-            own: own_touched,
-            roles: false,
-            contract: contract::in_force(now, own),
-        })
+        if after.routines.iter().any(|r| r.security_definer) {
+            let wanted = searched(&contract, &before, &after, &|_| true);
+            fill(&mut after, now, &contract, &wanted);
+        }
+        differ.then_some(States { before, after, scale: Scale::Touched, own: own_touched, contract })
     }
 }
 
 impl Scope {
-    /// Whether something has come to stand in a schema whose owner could not have made it there: somebody else has moved it, or the right has
-    /// been taken back since. Whoever searches that schema finds it.
-    fn plants(&self, before: &Snapshot, after: &Snapshot) -> bool {
+    /// The schemas in which something has come to stand whose owner could not have made it there: somebody else has moved it, or the right
+    /// has been taken back since. Whoever searches that schema finds it.
+    fn planted(&self, before: &Snapshot, after: &Snapshot) -> HashSet<Oid> {
         let mut placed = self.placed.clone();
         for routine in &after.routines {
             let same = |past: &Routine| past.oid == routine.oid && past.schema == routine.schema && past.owner == routine.owner;
@@ -247,15 +265,16 @@ impl Scope {
             }
         }
         if placed.is_empty() {
-            return false;
+            return HashSet::new();
         }
         let access = Access::new(after);
-        placed.iter().any(|(schema, owner)| {
+        let strange = |(schema, owner): &(Oid, Oid)| {
             after.schema(*schema).is_some_and(|s| {
                 let held = access.privileges(*owner, s.owner, s.acl.as_ref(), ObjectKind::Schema);
                 !s.is_temporary() && !held.contains(Privileges::CREATE)
             })
-        })
+        };
+        placed.into_iter().filter(strange).map(|(schema, _)| schema).collect()
     }
 }
 
@@ -267,23 +286,33 @@ fn with(list: &[Oid], more: Vec<Oid>) -> Vec<Oid> {
     all
 }
 
-/// Schemas without those of sessions, in order of OID.
-fn lasting(schemas: &[Schema]) -> Vec<&Schema> {
-    let mut lasting: Vec<&Schema> = schemas.iter().filter(|s| !s.is_temporary()).collect();
-    lasting.sort_unstable_by_key(|s| s.oid);
-    lasting
+/// The schemas that are not what they were, but for those of sessions.
+fn changed_schemas(before: &[Schema], after: &[Schema]) -> HashSet<Oid> {
+    let lasting = |schemas: &'_ [Schema]| -> HashMap<Oid, Schema> {
+        schemas.iter().filter(|s| !s.is_temporary()).map(|s| (s.oid, s.clone())).collect()
+    };
+    let (before, after) = (lasting(before), lasting(after));
+    before.keys().chain(after.keys()).copied().filter(|oid| before.get(oid) != after.get(oid)).collect()
+}
+
+/// How much of the catalog two states show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scale {
+    /// What was touched.
+    Touched,
+    /// That, and what has to do with some schemas.
+    Schemas,
+    /// All of it, for roles have changed.
+    Everything,
 }
 
 /// The catalog without what the transaction has done, and with it.
 struct States {
     before: Snapshot,
     after: Snapshot,
-    /// All of it; otherwise what was touched.
-    whole: bool,
+    scale: Scale,
     /// With the guard's own objects, which were there before.
     own: bool,
-    /// Roles have changed, and that is to be judged.
-    roles: bool,
     contract: Rc<Contract>,
 }
 
@@ -292,23 +321,15 @@ type Found = Vec<(Refusal, GuardAction, bool)>;
 
 fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
     let States { before, after, contract, .. } = states;
-    let whole = states.whole;
-    let with_contents = (!whole && after.routines.iter().any(|r| r.security_definer)).then(|| {
-        let mut after = after.clone();
-        for (schema, owner, kind) in planted(now, contract, before, &after) {
-            after.contents.entry(schema).or_default().insert((owner, kind));
-        }
-        after
-    });
-    let after = with_contents.as_ref().unwrap_or(after);
+    let wide = states.scale != Scale::Touched;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
     let old = Context::new(contract, before, &access_before, &interrupts);
     let new = Context::new(contract, after, &access_after, &interrupts);
 
     let routines: HashSet<Oid> =
         touched.iter().filter_map(|t| if let Touch::Routine(oid) = t { Some(*oid) } else { None }).collect();
-    // In both states whole, what no command touched is judged for what has changed around it.
-    let is_touched = |r: &Routine| !whole || routines.contains(&r.oid);
+    // In states that show more, what no command touched is judged for what has changed around it.
+    let is_touched = |r: &Routine| !wide || routines.contains(&r.oid);
     let mut found = Found::new();
     for routine in after.routines.iter().filter(|r| r.security_definer && is_touched(r) && !is_excused(&old, &new, r)) {
         let past =
@@ -316,7 +337,7 @@ fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
         found.extend(setting_checks(&new, routine, past));
         found.extend(path_check(&new, routine, past, tag));
     }
-    if whole {
+    if wide {
         let exposed = exposed(&old, &new, &routines);
         // A schema that is renamed or dropped may have a successor, or the paths that name it may follow.
         let settled = exposed.iter().any(|e| e.judgment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
@@ -367,9 +388,9 @@ fn on_sand(cx: &Context<'_>, touched: &[Touch], now: &State) -> Found {
 fn applies(rule: &Rule, states: &States, moved: bool) -> bool {
     match rule.id {
         "security_definer_search_path" | "security_definer_settings" => false,
-        "role_missing" | "role_attributes" | "role_membership" => states.roles,
-        "schema_usage" | "schema_create" => states.whole,
-        "required_object_missing" => states.whole || moved,
+        "role_missing" | "role_attributes" | "role_membership" => states.scale == Scale::Everything,
+        "schema_usage" | "schema_create" => states.scale != Scale::Touched,
+        "required_object_missing" => states.scale != Scale::Touched || moved,
         id if id == guard_tampered::RULE.id => states.own,
         _ => true,
     }
@@ -429,25 +450,27 @@ fn setting_checks(cx: &Context<'_>, routine: &Routine, past: Option<&Routine>) -
         .collect()
 }
 
-/// What others have put into the schemas of all paths of the touched routines; and of the contract's own path, for the hint.
-fn planted(state: &State, contract: &Contract, before: &Snapshot, after: &Snapshot) -> scan::Found {
-    let routines = || after.routines.iter().chain(&before.routines).filter(|r| r.security_definer);
-    let owners: HashSet<Oid> = routines().map(|r| r.owner).collect();
+/// The schemas that the paths of SECURITY DEFINER routines name, of those that `counts`; and of the contract's own path, for the hint.
+fn searched(contract: &Contract, before: &Snapshot, after: &Snapshot, counts: &dyn Fn(&Routine) -> bool) -> HashSet<Oid> {
     let mut names: HashSet<String> = contract.security_definer.search_path.iter().cloned().collect();
-    for routine in routines() {
+    for routine in before.routines.iter().chain(&after.routines).filter(|r| r.security_definer && counts(r)) {
         let paths = path_settings(&routine.config).into_iter().filter_map(|value| after.split_path(value).ok());
-        names.extend(paths.flatten());
+        names.extend(paths.flatten().map(|name| if name == "$user" { after.role_name(routine.owner) } else { name }));
     }
-    if names.contains("$user") {
-        names.extend(owners.iter().map(|owner| after.role_name(*owner)));
-    }
-    let schemas = names.iter().filter_map(|name| after.schema_named(name)).map(|s| s.oid).collect();
+    names.iter().filter_map(|name| after.schema_named(name)).map(|s| s.oid).collect()
+}
+
+/// Adds to a snapshot what others have put into those schemas.
+fn fill(snapshot: &mut Snapshot, state: &State, contract: &Contract, schemas: &HashSet<Oid>) {
+    let owners: HashSet<Oid> = snapshot.routines.iter().filter(|r| r.security_definer).map(|r| r.owner).collect();
     // Who is not trusted by some owner takes a walk through all memberships, which most of the time nobody needs.
     let untrusted = || {
-        let access = Access::new(after);
-        let cx = Context::new(contract, after, &access, &interrupts);
+        let access = Access::new(snapshot);
+        let cx = Context::new(contract, snapshot, &access, &interrupts);
         let by_some = |role: Oid| owners.iter().any(|owner| !cx.judge.trusts(role, *owner));
-        after.roles.iter().map(|r| r.oid).filter(|r| by_some(*r)).collect()
+        snapshot.roles.iter().map(|r| r.oid).filter(|r| by_some(*r)).collect()
     };
-    scan::planted(state, &schemas, untrusted)
+    for (schema, owner, kind) in scan::planted(state, schemas, untrusted) {
+        snapshot.contents.entry(schema).or_default().insert((owner, kind));
+    }
 }

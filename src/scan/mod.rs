@@ -101,6 +101,31 @@ pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
     snapshot.complete()
 }
 
+/// What has to do with some schemas, which `base` has read with all others: what is in them as far as the contract governs them, what is
+/// SECURITY DEFINER in them or searches them, by OID or by name; and the relations and routines of `also`. The contents of schemas are left
+/// to [`planted`].
+pub fn concerning(
+    state: &State,
+    base: Snapshot,
+    contract: &Contract,
+    own: &Own,
+    schemas: (&HashSet<Oid>, &HashSet<String>),
+    also: (&HashSet<Oid>, &HashSet<Oid>),
+) -> Snapshot {
+    let mut snapshot = base;
+    let (oids, names) = schemas;
+    let governed: HashSet<Oid> = governed(&snapshot, contract).intersection(oids).copied().collect();
+    objects::relations_in(state, &governed, also.0, &mut snapshot);
+    policies::read(state, &mut snapshot);
+    routines::searching(state, names, oids, also.1, &mut snapshot);
+    let temporary: HashSet<Oid> = snapshot.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
+    snapshot.routines.retain(|r| !temporary.contains(&r.schema) || objects::is_used_by_what_lasts(state, r.oid));
+    objects::extensions(state, &mut snapshot);
+    objects::default_acls(state, &mut snapshot);
+    guard::read(state, own, &mut snapshot);
+    snapshot.complete()
+}
+
 /// One routine as it is; `None` where it is not there, or in a temporary schema.
 pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     let mut snapshot = Snapshot::default();
@@ -110,7 +135,7 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
 
 pub use guard::{impostor, in_own_script, read as guard, settings_written_here};
 pub use objects::{members, schema_named};
-pub use planted::{Found, find as planted, place};
+pub use planted::{find as planted, place};
 pub use policies::written_here as policies_written_here;
 pub use routines::{
     hash as routine_hash, is_temporary_definer, named as routines_named, of_schema as routines_of_schema, quoted_path,

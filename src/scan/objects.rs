@@ -111,6 +111,22 @@ pub fn some_relations(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
     complete_relations(state, snapshot);
 }
 
+/// Reads the relations of some schemas, and those of `also`; none that are temporary.
+pub fn relations_in(state: &State, schemas: &HashSet<Oid>, also: &HashSet<Oid>, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_CLASS);
+    let columns = Columns::of(&table);
+    let mut relations = Vec::new();
+    table.scan(state, |row| {
+        if !(schemas.contains(&row.oid(columns.schema)) || also.contains(&row.oid(columns.oid))) {
+            return;
+        }
+        let kind = RelationKind::from_relkind(row.char(columns.kind));
+        relations.extend(kind.filter(|_| row.char(columns.persistence) != b't').map(|kind| columns.relation(&row, kind)));
+    });
+    snapshot.relations = relations;
+    complete_relations(state, snapshot);
+}
+
 /// What other catalogs say about the relations of the snapshot.
 fn complete_relations(state: &State, snapshot: &mut Snapshot) {
     let place: HashMap<Oid, usize> = snapshot.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();

@@ -5,9 +5,9 @@ use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::text::{self, from_server};
 use dragonfly_core::catalog::{ContentKind, Oid, Routine, RoutineKind, Snapshot};
-use dragonfly_core::search_path::stored_value;
+use dragonfly_core::search_path::{settings, stored_value};
 use pgrx::pg_sys;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 
 /// The columns of `pg_proc` that the rules need.
@@ -69,6 +69,31 @@ pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
         let schema = row.oid(columns.schema);
         contents.hold(schema, row.oid(columns.owner), ContentKind::Routine);
         if (row.bool(columns.security_definer) || governed.contains(&schema)) && !temporary.contains(&schema) {
+            routines.push(columns.routine(&row));
+        }
+    });
+    snapshot.routines = routines;
+    name_types(snapshot);
+}
+
+/// Reads the SECURITY DEFINER routines whose path names one of the schemas `names`, the routines of `schemas`, and those of `also`.
+pub fn searching(state: &State, names: &HashSet<String>, schemas: &HashSet<Oid>, also: &HashSet<Oid>, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_PROC);
+    let columns = Columns::of(&table);
+    let mut routines = Vec::new();
+    // Thousands of routines share a few paths.
+    let mut known: HashMap<Vec<String>, bool> = HashMap::new();
+    table.scan(state, |row| {
+        let wanted = schemas.contains(&row.oid(columns.schema))
+            || also.contains(&row.oid(columns.oid))
+            || (row.bool(columns.security_definer) && {
+                let config = split_as_the_server_does(row.texts(columns.config));
+                *known.entry(config).or_insert_with_key(|config| {
+                    let paths = settings(config).into_iter().filter_map(|value| snapshot.split_path(value).ok());
+                    paths.flatten().any(|name| name == "$user" || names.contains(&name))
+                })
+            });
+        if wanted {
             routines.push(columns.routine(&row));
         }
     });
