@@ -9,6 +9,7 @@
 mod act;
 mod grants;
 mod judge;
+mod states;
 mod status;
 mod touched;
 mod transaction;

@@ -1,0 +1,277 @@
+//! Both states of what was touched: the catalog without what the transaction has done, and with it; as much of it as judging takes.
+
+use super::touched::{self, Touch};
+use super::transaction;
+use crate::contract;
+use crate::pg::heap::{State, interrupts};
+use crate::scan::{self, own::Own};
+use crate::settings;
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::{ObjectKind, Oid, Privileges, Routine, Schema, Snapshot};
+use dragonfly_core::contract::Contract;
+use dragonfly_core::rules::Context;
+use dragonfly_core::search_path::settings as path_settings;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+/// What is to be looked at.
+pub struct Scope {
+    relations: Vec<Oid>,
+    routines: Vec<Oid>,
+    /// Schema and owner of the types and operators that have come to stand where they are.
+    placed: Vec<(Oid, Oid)>,
+    /// Schemas, roles or the database: whatever depends on them, which may be everything.
+    schemas: bool,
+    roles: bool,
+    default_acls: bool,
+    /// Something of the guard's own.
+    own: bool,
+}
+
+impl Scope {
+    /// What the touched things are, and what belongs to them.
+    pub fn of(touched: &[Touch], now: &State) -> Self {
+        let then = transaction::before();
+        let mut rows: HashSet<u32> = HashSet::new();
+        let mut scope = Self {
+            relations: vec![],
+            routines: vec![],
+            placed: vec![],
+            schemas: false,
+            roles: false,
+            default_acls: false,
+            own: false,
+        };
+        for touch in touched {
+            match *touch {
+                Touch::Relation(oid) => scope.relations.push(oid),
+                Touch::Routine(oid) => scope.routines.push(oid),
+                // What left it was excused perhaps while it was a member, and what came is now.
+                Touch::Extension(oid) => {
+                    for state in [now, &then] {
+                        scan::members(state, oid, &mut |class, member| match class {
+                            scan::PG_PROC => scope.routines.push(member),
+                            scan::PG_CLASS => scope.relations.push(member),
+                            _ => {}
+                        });
+                    }
+                    scope.own |= Own::is(oid, [now, &then]);
+                }
+                Touch::RoutineRow(hash) => drop(rows.insert(hash)),
+                Touch::Other(catalog, oid) => {
+                    let place = scan::place(now, catalog, oid);
+                    scope.placed.extend(place.filter(|_| place != scan::place(&then, catalog, oid)));
+                }
+                Touch::Own => scope.own = true,
+                Touch::Schemas => scope.schemas = true,
+                Touch::Roles => scope.roles = true,
+                Touch::DefaultAcls => scope.default_acls = true,
+            }
+        }
+        if settings::is_hardened() && scan::is_superuser() {
+            scope.relations.extend(scan::policies_written_here(now, &then));
+            scope.own |= scan::settings_written_here(now, &then);
+        }
+        // Rows that no command of ours has told about: somebody else's, or written directly.
+        for routine in &scope.routines {
+            rows.remove(&scan::routine_hash(*routine));
+        }
+        if !rows.is_empty() {
+            scope.routines.extend(scan::routines_written_here(now));
+        }
+        // What this session has in its temporary schema can be called by others as soon as something of theirs refers to it.
+        scope.routines.extend(touched::temporary_definers(&scope.routines));
+        for list in [&mut scope.relations, &mut scope.routines] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        scope
+    }
+
+    /// What was touched, with what has to be looked at beside it: the table that a sequence serves, and the other routines of a name.
+    fn parts(&self, then: &State, now: &State) -> (Snapshot, Snapshot) {
+        let read =
+            |relations: &[Oid], routines: &[Oid]| (scan::part(then, relations, routines), scan::part(now, relations, routines));
+        let (before, after) = read(&self.relations, &self.routines);
+        let both = || [&before, &after].into_iter();
+        let served = both().flat_map(|s| &s.relations).filter_map(|r| r.owned_by);
+        let relations = with(&self.relations, served.collect());
+        let names: HashSet<&str> = both().flat_map(|s| &s.routines).map(|r| r.name.as_str()).collect();
+        let schemas: HashSet<Oid> = both().flat_map(|s| &s.routines).map(|r| r.schema).collect();
+        let routines = with(&self.routines, scan::routines_named(now, &names, &schemas));
+        match relations.len() == self.relations.len() && routines.len() == self.routines.len() {
+            true => (before, after),
+            false => read(&relations, &routines),
+        }
+    }
+
+    /// Reads both states; `None` where they do not differ in anything that rules look at.
+    pub fn read(&self, then: &State, now: &State) -> Option<States> {
+        let (before, after) = self.parts(then, now);
+        let extensions = [&before, &after].map(|s| s.routine_extension.values().chain(s.relation_extension.values()));
+        let own_touched = self.own || extensions.into_iter().flatten().any(|extension| Own::is(*extension, [now, then]));
+        let differ = before.relations != after.relations
+            || before.policies != after.policies
+            || before.routines != after.routines
+            || before.relation_extension != after.relation_extension
+            || before.routine_extension != after.routine_extension;
+        // What a view or a policy rests on is in no row that is compared.
+        let differ = differ || (scan::temporary::has_schema() && !(after.relations.is_empty() && after.routines.is_empty()));
+        if !(differ
+            || self.schemas
+            || self.default_acls
+            || own_touched
+            || !self.placed.is_empty()
+            || (self.roles && settings::is_hardened()))
+        {
+            return None;
+        }
+        let base_after = scan::base(now);
+        let base_before = if self.schemas || self.roles { scan::base(then) } else { base_after.clone() };
+        // Roles and the database change by statements without an event alone, which not every session would see judged.
+        let roles = self.roles
+            && settings::is_hardened()
+            && (base_before.roles != base_after.roles
+                || base_before.memberships != base_after.memberships
+                || base_before.database != base_after.database);
+        let schemas = self.schemas && !changed_schemas(&base_before.schemas, &base_after.schemas).is_empty();
+        if !(roles || schemas || differ || self.default_acls || own_touched || !self.placed.is_empty()) {
+            return None;
+        }
+        // An extension that is being made has no past to compare with.
+        let existed = Own::is_there(then);
+        let own = &Own::find(now);
+        let contract = contract::in_force(now, own);
+        if roles {
+            let (before, after) = (scan::whole(then, &contract, own), scan::whole(now, &contract, own));
+            return Some(States { before, after, scale: Scale::Everything, own: existed, contract });
+        }
+        let mut schemas = changed_schemas(&base_before.schemas, &base_after.schemas);
+        let around = schemas.is_empty().then(|| {
+            (scan::around(before.clone(), base_before.clone(), then), scan::around(after.clone(), base_after.clone(), now))
+        });
+        if let Some((before, after)) = &around {
+            schemas = self.planted(before, after);
+        }
+        if !schemas.is_empty() {
+            let names = [&base_before, &base_after]
+                .map(|s| s.schemas.iter().filter(|s| schemas.contains(&s.oid)).map(|s| s.name.clone()));
+            let names: HashSet<String> = names.into_iter().flatten().collect();
+            let of = |part: &Snapshot| -> (HashSet<Oid>, HashSet<Oid>) {
+                (part.relations.iter().map(|r| r.oid).collect(), part.routines.iter().map(|r| r.oid).collect())
+            };
+            let read = |state: &State, base: Snapshot, part: &Snapshot| {
+                let (relations, routines) = of(part);
+                scan::concerning(state, base, &contract, own, (&schemas, &names), (&relations, &routines))
+            };
+            let (mut before, mut after) = (read(then, base_before, &before), read(now, base_after, &after));
+            let touched: HashSet<Oid> = self.routines.iter().copied().collect();
+            let wanted =
+                searched(&contract, &before, &after, &|r| touched.contains(&r.oid)).into_iter().chain(schemas).collect();
+            fill(&mut before, then, &contract, &wanted);
+            fill(&mut after, now, &contract, &wanted);
+            return Some(States { before, after, scale: Scale::Schemas, own: existed, contract });
+        }
+        let (mut before, mut after) = around?;
+        let own_touched = existed && own_touched;
+        if own_touched {
+            scan::guard(then, own, &mut before);
+            scan::guard(now, own, &mut after);
+        }
+        let differ = differ || own_touched || before.default_acls != after.default_acls;
+        if after.routines.iter().any(|r| r.security_definer) {
+            let wanted = searched(&contract, &before, &after, &|_| true);
+            fill(&mut after, now, &contract, &wanted);
+        }
+        differ.then_some(States { before, after, scale: Scale::Touched, own: own_touched, contract })
+    }
+}
+
+impl Scope {
+    /// The schemas in which something has come to stand whose owner could not have made it there: somebody else has moved it, or the right
+    /// has been taken back since. Whoever searches that schema finds it.
+    fn planted(&self, before: &Snapshot, after: &Snapshot) -> HashSet<Oid> {
+        let mut placed = self.placed.clone();
+        let pasts: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
+        for routine in &after.routines {
+            let same = |past: &&Routine| past.schema == routine.schema && past.owner == routine.owner;
+            if !pasts.get(&routine.oid).is_some_and(same) {
+                placed.push((routine.schema, routine.owner));
+            }
+        }
+        if placed.is_empty() {
+            return HashSet::new();
+        }
+        let access = Access::new(after);
+        let strange = |(schema, owner): &(Oid, Oid)| {
+            after.schema(*schema).is_some_and(|s| {
+                let held = access.privileges(*owner, s.owner, s.acl.as_ref(), ObjectKind::Schema);
+                !s.is_temporary() && !held.contains(Privileges::CREATE)
+            })
+        };
+        placed.into_iter().filter(strange).map(|(schema, _)| schema).collect()
+    }
+}
+
+/// The two lists as one, in order and without duplicates.
+fn with(list: &[Oid], more: Vec<Oid>) -> Vec<Oid> {
+    let mut all = [list.to_vec(), more].concat();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// The schemas that are not what they were, but for those of sessions.
+fn changed_schemas(before: &[Schema], after: &[Schema]) -> HashSet<Oid> {
+    let lasting = |schemas: &'_ [Schema]| -> HashMap<Oid, Schema> {
+        schemas.iter().filter(|s| !s.is_temporary()).map(|s| (s.oid, s.clone())).collect()
+    };
+    let (before, after) = (lasting(before), lasting(after));
+    before.keys().chain(after.keys()).copied().filter(|oid| before.get(oid) != after.get(oid)).collect()
+}
+
+/// How much of the catalog two states show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// What was touched.
+    Touched,
+    /// That, and what has to do with some schemas.
+    Schemas,
+    /// All of it, for roles have changed.
+    Everything,
+}
+
+/// The catalog without what the transaction has done, and with it.
+pub struct States {
+    pub before: Snapshot,
+    pub after: Snapshot,
+    pub scale: Scale,
+    /// With the guard's own objects, which were there before.
+    pub own: bool,
+    pub contract: Rc<Contract>,
+}
+
+/// The schemas that the paths of SECURITY DEFINER routines name, of those that `counts`; and of the contract's own path, for the hint.
+fn searched(contract: &Contract, before: &Snapshot, after: &Snapshot, counts: &dyn Fn(&Routine) -> bool) -> HashSet<Oid> {
+    let mut names: HashSet<String> = contract.security_definer.search_path.iter().cloned().collect();
+    for routine in before.routines.iter().chain(&after.routines).filter(|r| r.security_definer && counts(r)) {
+        let paths = path_settings(&routine.config).into_iter().filter_map(|value| after.split_path(value).ok());
+        names.extend(paths.flatten().map(|name| if name == "$user" { after.role_name(routine.owner) } else { name }));
+    }
+    names.iter().filter_map(|name| after.schema_named(name)).map(|s| s.oid).collect()
+}
+
+/// Adds to a snapshot what others have put into those schemas.
+fn fill(snapshot: &mut Snapshot, state: &State, contract: &Contract, schemas: &HashSet<Oid>) {
+    let owners: HashSet<Oid> = snapshot.routines.iter().filter(|r| r.security_definer).map(|r| r.owner).collect();
+    // Who is not trusted by some owner takes a walk through all memberships, which most of the time nobody needs.
+    let untrusted = || {
+        let access = Access::new(snapshot);
+        let cx = Context::new(contract, snapshot, &access, &interrupts);
+        let by_some = |role: Oid| owners.iter().any(|owner| !cx.judge.trusts(role, *owner));
+        snapshot.roles.iter().map(|r| r.oid).filter(|r| by_some(*r)).collect()
+    };
+    for (schema, owner, kind) in scan::planted(state, schemas, untrusted) {
+        snapshot.contents.entry(schema).or_default().insert((owner, kind));
+    }
+}
