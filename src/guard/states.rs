@@ -126,7 +126,7 @@ impl Scope {
         {
             return None;
         }
-        let base_after = scan::base(now);
+        let base_after = scan::current_base(now);
         let base_before = if self.schemas || self.roles { scan::base(then) } else { base_after.clone() };
         // Roles and the database change by statements without an event alone, which not every session would see judged.
         let roles = self.roles
@@ -203,8 +203,9 @@ impl Scope {
             return HashSet::new();
         }
         let access = Access::new(after);
+        // What belongs to the schema's owner, or to a superuser, needs no look at memberships.
         let strange = |(schema, owner): &(Oid, Oid)| {
-            after.schema(*schema).is_some_and(|s| {
+            after.schema(*schema).filter(|s| s.owner != *owner && !access.is_superuser(*owner)).is_some_and(|s| {
                 let held = access.privileges(*owner, s.owner, s.acl.as_ref(), ObjectKind::Schema);
                 !s.is_temporary() && !held.contains(Privileges::CREATE)
             })

@@ -162,7 +162,12 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
 #[pg_guard]
 #[allow(clippy::unnecessary_cast)]
 unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, hash: u32) {
-    use pg_sys::SysCacheIdentifier::{DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID, PARAMETERACLOID, PROCOID};
+    use pg_sys::SysCacheIdentifier::{
+        AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID, PARAMETERACLOID, PROCOID,
+    };
+    if matches!(cache as pg_sys::SysCacheIdentifier::Type, AUTHMEMROLEMEM | AUTHOID | DATABASEOID | NAMESPACEOID) {
+        scan::forget_base();
+    }
     if may_change() {
         note(match cache as pg_sys::SysCacheIdentifier::Type {
             NAMESPACEOID => Touch::Schemas,

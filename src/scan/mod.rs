@@ -13,7 +13,9 @@ use crate::pg::heap::State;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
 use dragonfly_core::contract::Contract;
 use own::Own;
+use std::cell::RefCell;
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// OIDs of catalogs and their indexes, which are the same in every release (the headers in `src/include/catalog`).
 mod oids {
@@ -145,6 +147,11 @@ pub use routines::{
 /// The catalog of an object, by OID.
 pub use oids::{PG_CLASS, PG_EVENT_TRIGGER, PG_EXTENSION, PG_NAMESPACE, PG_OPERATOR, PG_POLICY, PG_PROC, PG_TYPE};
 
+thread_local! {
+    /// What [`current_base`] has read last, until something of it changes.
+    static BASE: RefCell<Option<Rc<Snapshot>>> = const { RefCell::new(None) };
+}
+
 /// Roles, memberships, the database, schemas.
 pub fn base(state: &State) -> Snapshot {
     let cuts_names = crate::pg::text::is_utf8();
@@ -152,6 +159,26 @@ pub fn base(state: &State) -> Snapshot {
     roles::read(state, &mut snapshot);
     objects::schemas(state, &mut snapshot);
     snapshot
+}
+
+/// The same as it is now, read again only where something of it has changed since: a server can have thousands of roles.
+///
+/// Whoever commits a change tells the others before it lets go of its locks. So nothing that has been committed in an earlier turn of the
+/// guard's is missing here.
+pub fn current_base(now: &State) -> Snapshot {
+    // SAFETY: takes in what others have told since.
+    unsafe { pgrx::pg_sys::AcceptInvalidationMessages() };
+    let known = BASE.with_borrow(Option::clone).unwrap_or_else(|| {
+        let base = Rc::new(base(now));
+        BASE.set(Some(Rc::clone(&base)));
+        base
+    });
+    (*known).clone()
+}
+
+/// Something has changed of what [`current_base`] reads.
+pub fn forget_base() {
+    BASE.set(None);
 }
 
 /// Whether whoever runs this may write into catalogs.

@@ -2,7 +2,7 @@
 //! `src/backend/catalog/aclchk.c`).
 
 use crate::catalog::{Acl, AclItem, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Relation, RelationKind, Snapshot};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -29,8 +29,8 @@ type Closure = Rc<HashSet<Oid>>;
 #[derive(Debug)]
 pub struct Access<'a> {
     snapshot: &'a Snapshot,
-    /// member -> indexes into the edges.
-    edges_of: HashMap<Oid, Vec<Edge>>,
+    /// By member; made when somebody asks for the first time, which few do where all belongs to one owner.
+    edges: OnceCell<HashMap<Oid, Vec<Edge>>>,
     closures: RefCell<HashMap<(Oid, Follow), Closure>>,
 }
 
@@ -46,6 +46,15 @@ impl<'a> Access<'a> {
     /// Prepares answers about `snapshot`.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot) -> Self {
+        Self { snapshot, edges: OnceCell::new(), closures: RefCell::default() }
+    }
+
+    /// What `member` is a member of.
+    fn edges_of(&self, member: Oid) -> &[Edge] {
+        self.edges.get_or_init(|| Self::edges(self.snapshot)).get(&member).map_or(&[], Vec::as_slice)
+    }
+
+    fn edges(snapshot: &Snapshot) -> HashMap<Oid, Vec<Edge>> {
         let mut edges_of: HashMap<Oid, Vec<Edge>> = HashMap::new();
         for m in &snapshot.memberships {
             let edge = Edge { role: m.role, admin: m.admin, inherit: m.inherit, set: m.set };
@@ -59,7 +68,7 @@ impl<'a> Access<'a> {
             let edge = Edge { role: PG_DATABASE_OWNER, admin: false, inherit, set: true };
             edges_of.entry(owner).or_default().push(edge);
         }
-        Self { snapshot, edges_of, closures: RefCell::default() }
+        edges_of
     }
 
     /// All roles that `member` reaches by such memberships, itself included.
@@ -71,7 +80,7 @@ impl<'a> Access<'a> {
         let mut reached = HashSet::from([member]);
         let mut queue = vec![member];
         while let Some(role) = queue.pop() {
-            for edge in self.edges_of.get(&role).into_iter().flatten() {
+            for edge in self.edges_of(role) {
                 let followed = match follow {
                     Follow::Members => true,
                     Follow::Privileges => edge.inherit,
@@ -112,7 +121,7 @@ impl<'a> Access<'a> {
             || self
                 .closure(member, Follow::Members)
                 .iter()
-                .any(|m| self.edges_of.get(m).into_iter().flatten().any(|edge| edge.role == role && edge.admin))
+                .any(|m| self.edges_of(*m).iter().any(|edge| edge.role == role && edge.admin))
     }
 
     /// `member` can already do whatever `role` can: taking `role` over would win it nothing.
@@ -138,7 +147,7 @@ impl<'a> Access<'a> {
             if at == role {
                 return first;
             }
-            for edge in self.edges_of.get(&at).into_iter().flatten() {
+            for edge in self.edges_of(at) {
                 if seen.insert(edge.role) {
                     queue.push_back((edge.role, first.or(Some(edge.role))));
                 }

@@ -12,9 +12,7 @@ impl Snapshot {
         self.roles.sort_by(|a, b| a.name.cmp(&b.name));
         self.schemas.sort_by(|a, b| a.name.cmp(&b.name));
         self.index.role_by_oid = self.roles.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
-        self.index.role_by_name = self.roles.iter().enumerate().map(|(i, r)| (r.name.clone(), i)).collect();
         self.index.schema_by_oid = self.schemas.iter().enumerate().map(|(i, s)| (s.oid, i)).collect();
-        self.index.schema_by_name = self.schemas.iter().enumerate().map(|(i, s)| (s.name.clone(), i)).collect();
         let rank = |oid: Oid| self.index.schema_by_oid.get(&oid).copied().unwrap_or(usize::MAX);
         self.relations.sort_by(|a, b| rank(a.schema).cmp(&rank(b.schema)).then_with(|| a.name.cmp(&b.name)));
         self.index.relation_by_oid = self.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
@@ -56,7 +54,7 @@ impl Snapshot {
     /// The role with this name.
     #[must_use]
     pub fn role_named(&self, name: &str) -> Option<&Role> {
-        self.index.role_by_name.get(name).map(|&i| &self.roles[i])
+        self.roles.binary_search_by(|r| r.name.as_str().cmp(name)).ok().map(|i| &self.roles[i])
     }
 
     /// The schema with this OID.
@@ -68,7 +66,7 @@ impl Snapshot {
     /// The schema with this name.
     #[must_use]
     pub fn schema_named(&self, name: &str) -> Option<&Schema> {
-        self.index.schema_by_name.get(name).map(|&i| &self.schemas[i])
+        self.schemas.binary_search_by(|s| s.name.as_str().cmp(name)).ok().map(|i| &self.schemas[i])
     }
 
     /// The relation with this OID.

@@ -388,9 +388,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Default)]
 pub struct Index {
     role_by_oid: HashMap<Oid, usize>,
-    role_by_name: HashMap<String, usize>,
     schema_by_oid: HashMap<Oid, usize>,
-    schema_by_name: HashMap<String, usize>,
     relation_by_oid: HashMap<Oid, usize>,
     relation_by_name: HashMap<(Oid, String), usize>,
     policies_by_relation: HashMap<Oid, std::ops::Range<usize>>,
