@@ -29,6 +29,7 @@ pub extern "C-unwind" fn _PG_init() {
     settings::define();
     if settings::preload() == settings::Preload::Shared {
         journal::queue::request();
+        journal::register_launcher();
     }
     guard::install();
 }

@@ -88,9 +88,18 @@ pub fn is_hardened() -> bool {
     preload() != Preload::No
 }
 
-/// Whether this list of libraries, as it is in force, names ours.
+/// Whether this list of libraries names ours, as every session like this one gets it.
 pub fn loads_library(parameter: &str) -> bool {
-    value(parameter).is_some_and(|list| list.contains("dragonfly_guard"))
+    let Ok(name) = CString::new(parameter) else { return false };
+    // SAFETY: a C string; every server has these parameters, and lets a superuser see them.
+    unsafe {
+        if !pg_sys::superuser() {
+            // Nor may anybody else set them.
+            return false;
+        }
+        let list = pg_sys::GetConfigOptionResetString(name.as_ptr());
+        !list.is_null() && CStr::from_ptr(list).to_string_lossy().contains("dragonfly_guard")
+    }
 }
 
 /// The value of a parameter in this session; `None` where the server has no such parameter.
@@ -109,22 +118,35 @@ pub fn check_at() -> CheckAt {
 }
 
 /// Whether this session is a superuser's that restores a dump. Every program that pg_dump writes begins with the same settings
-/// (pg_backup_archiver.c, `_doSetFixedOutputState`), which together nobody else has: an empty search_path, no check of function bodies, an
-/// error in place of row security, and no messages below WARNING. A dump makes every routine as the restoring superuser first and gives it
-/// to its owner later, brings privileges last, and holds what was there before the guard came: its statements cannot be judged one by one.
+/// (pg_backup_archiver.c, `_doSetFixedOutputState`), which together nobody else has: an empty search_path, no check of function bodies, and no
+/// messages below WARNING; the first two set by the session itself, and not what a database or a role brings along. A dump makes every routine as the
+/// restoring superuser first and gives it to its owner later, brings privileges last, and holds what was there before the guard came: its
+/// statements cannot be judged one by one.
 pub fn is_restoring_a_dump() -> bool {
     // SAFETY: reads variables of the backend, whose own process entry is there; the path is null or a C string.
     // `roleId` is who logged in, whatever SET SESSION AUTHORIZATION has said since.
-    unsafe {
+    let looks_like_it = unsafe {
         let path = pg_sys::namespace_search_path;
         !path.is_null()
             && *path == 0
             && !pg_sys::check_function_bodies
-            && !pg_sys::row_security
             && pg_sys::client_min_messages >= pg_sys::WARNING as i32
             && pg_sys::superuser_arg((*pg_sys::MyProc).roleId)
-            && !is_in_somebodys_code()
-    }
+    };
+    looks_like_it
+        && !is_in_somebodys_code()
+        && ["search_path", "check_function_bodies"].iter().all(|name| is_set_by_the_session(name))
+}
+
+/// Whether RESET would change a parameter.
+fn is_set_by_the_session(name: &str) -> bool {
+    let Ok(c_name) = CString::new(name) else { return false };
+    // SAFETY: a C string; every server has these parameters.
+    let reset = unsafe {
+        let reset = pg_sys::GetConfigOptionResetString(c_name.as_ptr());
+        if reset.is_null() { String::new() } else { crate::pg::text::from_server(CStr::from_ptr(reset).to_bytes()) }
+    };
+    value(name).is_some_and(|value| value != reset)
 }
 
 /// Whether the server itself is at work: autovacuum, or a session that ends and drops its temporary objects.

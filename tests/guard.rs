@@ -229,6 +229,7 @@ fn safe_made_unsafe_from_around() {
                  ALTER FUNCTION hostile.lower(name) SET SCHEMA api",
             ),
             ("SP090 a domain moves in", "SET ROLE mallory; CREATE DOMAIN hostile.d AS int; RESET ROLE; ALTER DOMAIN hostile.d SET SCHEMA api"),
+            ("SP090 a domain over an array moves in", "SET ROLE mallory; CREATE DOMAIN hostile.da AS int[]; RESET ROLE; ALTER DOMAIN hostile.da SET SCHEMA api"),
             ("SP090 a type moves in", "SET ROLE mallory; CREATE TYPE hostile.ty AS (a int); RESET ROLE; ALTER TYPE hostile.ty SET SCHEMA api"),
             (
                 "SP090 an operator moves in",
@@ -240,12 +241,6 @@ fn safe_made_unsafe_from_around() {
                 "SET dragonfly_guard.check_at = commit; BEGIN; GRANT CREATE ON SCHEMA api TO mallory; SET ROLE mallory;
                  CREATE FUNCTION api.lower(name) RETURNS text LANGUAGE sql AS 'SELECT $1::text'; RESET ROLE;
                  REVOKE CREATE ON SCHEMA api FROM mallory; COMMIT",
-            ),
-            // What a session has in its temporary schema, and what others call by way of a trigger of a table that lasts.
-            (
-                "A21 a temporary function in a trigger",
-                "CREATE FUNCTION pg_temp.tf() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'begin return new; end';
-                 CREATE TRIGGER t BEFORE INSERT ON api.t FOR EACH ROW EXECUTE FUNCTION pg_temp.tf()",
             ),
         ],
     );

@@ -137,3 +137,59 @@ fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
     assert_eq!(eventually(&mut three, counts, 1).len(), 1);
     assert!(!cluster.log().contains("PANIC") && !cluster.log().contains("terminated by signal"), "{}", cluster.log());
 }
+
+/// What makes an entry long, or its bytes no text, or its statement a secret.
+#[test]
+fn strange_statements() {
+    let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
+    let mut admin = cluster.connect("postgres", SUPERUSER);
+    admin.batch_execute("CREATE DATABASE legacy ENCODING 'WIN1252' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0").unwrap();
+    let mut legacy = cluster.connect("legacy", SUPERUSER);
+    legacy.batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
+    let mut client = cluster.guarded("strange");
+    let statements = [
+        format!("/* {} */ {UNSAFE}", "\u{1}".repeat(900)),
+        format!("/* \u{2028}\u{2029}\u{85} \r\n */ {UNSAFE}"),
+        format!("SELECT set_config('app.jwt_token', 'eyJhbGciOi', false); {UNSAFE}"),
+        format!("{UNSAFE} /* {} */", "x".repeat(1_000_000)),
+    ];
+    for statement in &statements {
+        attempt(&mut client, statement).unwrap_err();
+    }
+    attempt(&mut legacy, UNSAFE).unwrap_err();
+    legacy.batch_execute("SET client_encoding = 'WIN1252'").unwrap();
+    attempt(&mut legacy, UNSAFE).unwrap_err();
+    let rows = "SELECT coalesce(length(statement), 0)::text FROM ops.v_guard_log";
+    let lengths = eventually(&mut client, rows, 4);
+    assert_eq!((lengths.len(), lengths[2].as_str()), (4, "0"), "{lengths:?}");
+    assert!(lengths.iter().all(|length| length.parse::<usize>().unwrap() <= 1_003), "{lengths:?}");
+    assert_eq!(eventually(&mut legacy, rows, 2).len(), 2);
+    // One line each, for whoever reads lines.
+    assert_eq!(lines(&cluster).len(), 6);
+    // A table that is no longer plain is found.
+    client.batch_execute("SET dragonfly_guard.mode = off; ALTER TABLE dragonfly_guard.log ADD COLUMN note text").unwrap();
+    let found = "SELECT count(*)::text FROM ops.audit_guard() WHERE object LIKE '%log%'";
+    assert_eq!(column(&mut client, found), ["1"]);
+}
+
+/// Databases that nobody writes for, for there is no process to spare, or they are gone.
+#[test]
+fn no_database_keeps_the_others_from_the_log() {
+    let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard", "max_worker_processes=3"]);
+    let names: Vec<String> = (0..8).map(|i| format!("many{i}")).collect();
+    let mut clients: Vec<Client> = names.iter().map(|name| cluster.guarded(name)).collect();
+    for client in &mut clients {
+        attempt(client, UNSAFE).unwrap_err();
+    }
+    for client in &mut clients {
+        assert_eq!(eventually(client, "SELECT event FROM ops.v_guard_log", 1), ["refused"]);
+    }
+    // A database that lets nobody in, with more entries than there is room for.
+    let mut admin = cluster.connect("postgres", SUPERUSER);
+    admin.batch_execute("ALTER DATABASE many0 ALLOW_CONNECTIONS false").unwrap();
+    for _ in 0..150 {
+        attempt(&mut clients[0], UNSAFE).unwrap_err();
+    }
+    attempt(&mut clients[1], UNSAFE).unwrap_err();
+    assert_eq!(eventually(&mut clients[1], "SELECT event FROM ops.v_guard_log", 2).len(), 2);
+}

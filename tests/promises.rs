@@ -217,36 +217,60 @@ fn rows_stay_behind_their_policies() {
     );
 }
 
+/// What lasts and rests on something temporary goes with it, when a session or a transaction ends, and no command says so. In any schema:
+/// something declared may rest on it in turn.
 #[test]
 fn nothing_is_built_on_sand() {
     let cluster = Cluster::start();
     let mut client = document(&cluster, "sand");
-    let view =
-        "CREATE OR REPLACE VIEW public.v_plaintiffs_overview AS SELECT id, name, status, tier, ops.tf() FROM public.plaintiffs";
-    for sql in [
-        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION ops.tf() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM tt; END",
-        "CREATE TEMP TABLE tt (a int); ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK (rows_total IS NULL AND exists (SELECT FROM tt))",
-        "BEGIN; CREATE TEMP TABLE tt (a int) ON COMMIT DROP; ALTER POLICY judgments_read ON public.judgments USING (exists (SELECT FROM tt)); COMMIT",
-        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION ops.takes(tt) RETURNS int LANGUAGE sql AS 'SELECT 1'",
-    ] {
-        let refused = attempt(&mut client, sql).expect_err(sql);
-        assert!(refused.message.ends_with("depends on something temporary"), "{sql}: {refused:?}");
-        client.batch_execute("ROLLBACK").unwrap();
-    }
-    // By way of a schema that the contract does not govern.
     cluster.connect("sand", SUPERUSER).batch_execute("CREATE SCHEMA elsewhere AUTHORIZATION postgres").unwrap();
     passes(
         &mut client,
-        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION elsewhere.tf() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM tt; END",
+        "CREATE FUNCTION elsewhere.ok() RETURNS bool LANGUAGE sql STABLE BEGIN ATOMIC SELECT true; END;
+         ALTER POLICY judgments_read ON public.judgments USING (elsewhere.ok())",
     );
-    let refused = attempt(&mut client, &view.replace("ops.tf", "elsewhere.tf")).unwrap_err();
-    assert_eq!(refused.message, "view public.v_plaintiffs_overview depends on something temporary");
+    let definer = "CREATE FUNCTION pg_temp.d(text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN $1; END'";
+    for sql in [
+        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION ops.tf() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM tt; END",
+        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION elsewhere.tf() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM tt; END",
+        "CREATE TEMP TABLE tt (a int); CREATE OR REPLACE FUNCTION elsewhere.ok() RETURNS bool LANGUAGE sql STABLE BEGIN ATOMIC SELECT NOT EXISTS (SELECT FROM tt); END",
+        "CREATE TEMP TABLE tt (a int); ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK (rows_total IS NULL AND exists (SELECT FROM tt))",
+        "BEGIN; CREATE TEMP TABLE tt (a int) ON COMMIT DROP; ALTER POLICY judgments_read ON public.judgments USING (exists (SELECT FROM tt)); COMMIT",
+        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION ops.takes(tt) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE TYPE pg_temp.ty AS (a int); CREATE TABLE elsewhere.t (c pg_temp.ty)",
+        "CREATE TABLE elsewhere.typed (kind text); CREATE TYPE pg_temp.ty AS (kind text); ALTER TABLE elsewhere.typed OF pg_temp.ty",
+        // A21: a routine in the session's temporary schema that others would call by way of something that lasts.
+        "CREATE FUNCTION pg_temp.tf() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'begin return new; end';
+         CREATE TRIGGER t BEFORE INSERT ON public.job_queue FOR EACH ROW EXECUTE FUNCTION pg_temp.tf()",
+        &format!("{definer}; CREATE FUNCTION elsewhere.w() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT pg_temp.d('x'); END"),
+        &format!(
+            "{definer}; CREATE FUNCTION elsewhere.w(text DEFAULT pg_temp.d('a')) RETURNS text LANGUAGE sql AS 'SELECT $1'"
+        ),
+        &format!("{definer}; CREATE DOMAIN public.dom AS text CHECK (pg_temp.d(VALUE) = VALUE)"),
+        &format!("CREATE DOMAIN public.dom AS text; {definer}; ALTER DOMAIN public.dom ADD CHECK (pg_temp.d(VALUE) = VALUE)"),
+        &format!("{definer}; CREATE OPERATOR elsewhere.## (RIGHTARG = text, FUNCTION = pg_temp.d)"),
+        &format!(
+            "SET dragonfly_guard.check_at = commit; BEGIN; CREATE SCHEMA zzz; {definer}; CREATE VIEW elsewhere.v AS SELECT pg_temp.d('x'); COMMIT"
+        ),
+    ] {
+        let mut client = cluster.connect("sand", if sql.contains("zzz") { SUPERUSER } else { "postgres" });
+        let refused = attempt(&mut client, sql).expect_err(sql);
+        assert!(refused.message.ends_with("depends on something temporary"), "{sql}: {refused:?}");
+    }
     // Temporary things among themselves, and a session that goes.
     passes(
         &mut client,
-        "CREATE TEMP VIEW tv AS SELECT * FROM tt, public.plaintiffs; DROP VIEW tv; CREATE TABLE ops.kept AS SELECT * FROM tt; DISCARD TEMP",
+        "CREATE TEMP TABLE tt (a int); CREATE TEMP VIEW tv AS SELECT * FROM tt, public.plaintiffs; DROP VIEW tv; CREATE TABLE ops.kept AS SELECT * FROM tt",
     );
-    passes(&mut client, "CREATE TEMP TABLE gone (a int) ON COMMIT DROP; DROP TABLE ops.kept");
+    passes(
+        &mut client,
+        &format!("{definer}; CREATE DOMAIN pg_temp.dom AS text CHECK (pg_temp.d(VALUE) = VALUE); DISCARD TEMP"),
+    );
+    passes(
+        &mut client,
+        "BEGIN; CREATE TEMP TABLE pt (a int PRIMARY KEY, b text DEFAULT 'x' CHECK (b <> '')) ON COMMIT DROP; ALTER TABLE pt ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON pt USING (true); CREATE INDEX ON pt (b); CREATE TEMP SEQUENCE sq OWNED BY pt.a; COMMIT; DROP TABLE ops.kept",
+    );
 }
 
 /// Overloads, and the table that a sequence serves, are looked at too.

@@ -84,10 +84,16 @@ fn nobody_waits_for_a_migration_that_is_not_finished() {
         .unwrap();
     long.batch_execute("ALTER TABLE public.two ADD COLUMN b int; COMMIT").unwrap();
     // Nor does a transaction that was prepared and forgotten keep anybody from anything.
-    short.batch_execute(&format!("BEGIN; {}; CREATE SCHEMA forgotten; PREPARE TRANSACTION 'forgotten'", safe("c"))).unwrap();
+    short.batch_execute("BEGIN; CREATE TABLE public.forgotten (id int); PREPARE TRANSACTION 'forgotten'").unwrap();
     long.batch_execute(&format!("SET lock_timeout = '2s'; {}; CREATE SCHEMA anyway; DROP TABLE public.one", safe("d")))
         .unwrap();
     short.batch_execute("COMMIT PREPARED 'forgotten'").unwrap();
+    // What others could not judge themselves against while it is prepared cannot be.
+    for change in [safe("c").as_str(), "CREATE SCHEMA prepared", "GRANT CREATE ON SCHEMA anyway TO PUBLIC"] {
+        let refused = attempt(&mut short, &format!("BEGIN; {change}; PREPARE TRANSACTION 'p'")).unwrap_err();
+        assert_eq!(refused.code, "0A000", "{change}: {refused:?}");
+        short.batch_execute("ROLLBACK").unwrap();
+    }
     // What an ordinary user may lock is not what the guard waits for.
     admin.batch_execute("CREATE ROLE mallory LOGIN").unwrap();
     let mut mallory = cluster.connect("waits", "mallory");

@@ -98,6 +98,27 @@ pub fn silenced(statement: &str, parameter: &str) -> ! {
     .error(PgSqlErrorCode::ERRCODE_RESERVED_NAME)
 }
 
+/// A temporary table that goes at commit would take something lasting along, after everything has been judged.
+pub fn dropped_at_commit(what: &str) -> ! {
+    Report {
+        message: format!("ON COMMIT DROP would drop {} too", printable(what)),
+        detail: "It depends on a temporary table of this transaction.".into(),
+        hint: "Make it without the temporary table.".into(),
+    }
+    .error(PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
+}
+
+/// A transaction that cannot be prepared.
+pub fn cannot_prepare() -> ! {
+    Report {
+        message: "cannot PREPARE a transaction that has changed a schema or a SECURITY DEFINER routine".into(),
+        detail: "Nobody can see what it has done until it is committed, and so nobody could judge what others do meanwhile."
+            .into(),
+        hint: "COMMIT it, or SET dragonfly_guard.mode = off as a superuser.".into(),
+    }
+    .error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
+}
+
 /// The guard has been taken away by something other than DROP EXTENSION.
 pub fn taken_along(tag: &str) -> ! {
     Report {

@@ -3,6 +3,7 @@
 use super::states::{Scale, Scope, States};
 use super::touched::{self, Touch};
 use super::{act, transaction};
+use crate::contract;
 use crate::pg::heap::{State, interrupts};
 use crate::scan::{self, own::Own};
 use crate::settings;
@@ -34,14 +35,14 @@ pub fn run(touched: &[Touch], moment: Moment, tag: &str) {
     }
     let committed = now.committed();
     let Some(states) = Scope::of(touched, &now).read(&transaction::before(), &now) else {
-        transaction::statement_judged(false, false, committed);
+        transaction::statement_judged(false, committed, None);
         return;
     };
     let found = judge(&states, &now, touched, tag);
     let (at_once, later): (Vec<_>, Vec<_>) = found
         .into_iter()
         .partition(|(_, action, settled)| moment == Moment::Commit || (*settled && *action == GuardAction::Block));
-    transaction::statement_judged(true, !later.is_empty(), committed);
+    transaction::statement_judged(!later.is_empty(), committed, Some(&states.contract));
     act::carry_out(at_once.into_iter().map(|(refusal, action, _)| (refusal, action)).collect(), tag);
 }
 
@@ -50,9 +51,7 @@ pub fn run(touched: &[Touch], moment: Moment, tag: &str) {
 /// is prepared gives its turn back: it may stay for days, and nobody could change anything meanwhile.
 pub fn before_commit(is_prepared: bool) {
     let touched = touched::all();
-    // Some catalogs have no cache that tells of them; only a superuser can write them directly.
-    let may_have_written = settings::is_hardened() && touched::may_change() && scan::is_superuser();
-    if touched.is_empty() && !may_have_written {
+    if touched.is_empty() {
         return;
     }
     let now = State::now();
@@ -65,12 +64,24 @@ pub fn before_commit(is_prepared: bool) {
     }
     let own = Own::find(&now);
     own.lock();
-    if !transaction::is_settled(&State::now().committed()) {
+    let fresh = State::now();
+    if !transaction::is_settled(&fresh.committed(), &contract::in_force(&fresh, &own)) {
         run(&touched::all(), Moment::Commit, &transaction::subject());
     }
     if is_prepared {
+        if matters_to_others(&touched) {
+            act::cannot_prepare();
+        }
         own.unlock();
     }
+}
+
+/// Whether what another transaction does could depend on it: schemas, SECURITY DEFINER routines, what stands in schemas.
+fn matters_to_others(touched: &[Touch]) -> bool {
+    let now = State::now();
+    let scope = Scope::of(touched, &now);
+    let Some(states) = scope.read(&transaction::before(), &now) else { return false };
+    states.scale != Scale::Touched || scope.places_anything() || states.after.routines.iter().any(|r| r.security_definer)
 }
 
 /// The extension is gone. A superuser may drop it by its name, unless the guard is hardened; nothing else may take it along.
@@ -90,11 +101,13 @@ fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
     let old = Context::new(contract, before, &access_before, &interrupts);
     let new = Context::new(contract, after, &access_after, &interrupts);
 
-    let routines: HashSet<Oid> =
-        touched.iter().filter_map(|t| if let Touch::Routine(oid) = t { Some(*oid) } else { None }).collect();
+    let pasts: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
+    let noted = touched.iter().filter_map(|t| if let Touch::Routine(oid) = t { Some(*oid) } else { None });
+    // Written directly, or by a way that nobody knows: another row is another routine.
+    let written = after.routines.iter().filter(|r| pasts.get(&r.oid).is_none_or(|past| *past != *r)).map(|r| r.oid);
+    let routines: HashSet<Oid> = noted.chain(written).collect();
     // In states that show more, what no command touched is judged for what has changed around it.
     let is_touched = |r: &Routine| !wide || routines.contains(&r.oid);
-    let pasts: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
     let mut found = Found::new();
     for routine in after.routines.iter().filter(|r| r.security_definer && is_touched(r) && !is_excused(&old, &new, r)) {
         let past = pasts.get(&routine.oid).copied().filter(|past| compares(&old, &new, past, routine));
@@ -109,7 +122,7 @@ fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
         found.extend(refusal.map(|refusal| (refusal, new.guard_action(&search_path::RULE), settled)));
     }
     if scan::temporary::has_schema() {
-        found.extend(on_sand(&new, touched, now));
+        found.extend(on_sand(touched, now));
     }
     let change = Change::new(&old, &new);
     let moved = names(before) != names(after);
@@ -121,31 +134,22 @@ fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
     found
 }
 
-/// What the contract is about and what would go with something temporary.
-fn on_sand(cx: &Context<'_>, touched: &[Touch], now: &State) -> Found {
+/// What lasts and would go with something temporary.
+fn on_sand(touched: &[Touch], now: &State) -> Found {
     let then = transaction::before();
-    let new = |catalog, oid| scan::temporary::is_under(now, catalog, oid) && !scan::temporary::is_under(&then, catalog, oid);
-    let mut found = Found::new();
-    for touch in touched {
-        let name = match *touch {
-            Touch::Relation(oid) => cx
-                .snapshot
-                .relation(oid)
-                .filter(|r| cx.governed(r.schema).is_some() && new(scan::PG_CLASS, oid))
-                .map(|r| (r.kind.object_type(), cx.snapshot.relation_identity(r))),
-            Touch::Routine(oid) => cx
-                .snapshot
-                .routines
-                .iter()
-                .find(|r| r.oid == oid)
-                .filter(|r| cx.governed(r.schema).is_some() && new(scan::PG_PROC, oid))
-                .map(|r| (r.object_type(), cx.snapshot.routine_identity(r))),
-            _ => None,
-        };
-        let refusal = name.map(|(kind, identity)| Refusal::of_object_on_sand(kind, &identity));
-        found.extend(refusal.map(|refusal| (refusal, GuardAction::Block, true)));
-    }
-    found
+    let object = |touch: &Touch| match *touch {
+        Touch::Relation(oid) => Some((scan::PG_CLASS, oid)),
+        Touch::Routine(oid) => Some((scan::PG_PROC, oid)),
+        Touch::Other(catalog, oid) | Touch::Object(catalog, oid) => Some((catalog, oid)),
+        _ => None,
+    };
+    let is_new = |(catalog, oid): &(Oid, Oid)| {
+        scan::temporary::outlives((*catalog).into(), (*oid).into())
+            && scan::temporary::is_under(now, *catalog, *oid)
+            && !scan::temporary::is_under(&then, *catalog, *oid)
+    };
+    let refusal = |(catalog, oid): (Oid, Oid)| Refusal::of_object_on_sand(&scan::description(catalog.into(), oid.into()));
+    touched.iter().filter_map(object).filter(is_new).map(|object| (refusal(object), GuardAction::Block, true)).collect()
 }
 
 /// Whether a rule has something to say. Those about search_path and settings have words of their own for what a command does.

@@ -124,15 +124,15 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
 /// The last word, where commands with an event had a part in it, or the guard is hardened. (Otherwise what fires no event is not judged: in
 /// a backend that does not happen to have the library loaded it would pass.)
 fn before_commit(is_prepared: bool) {
-    // The server's own work, when it tidies up after a session that is gone, must not fail.
-    if settings::is_the_servers_own_work() {
+    // The server's own work, when it tidies up after a session that is gone, must not fail. What others' code does in it is no such work.
+    if is_binary_upgrade() || !transaction::had_event() && (!settings::is_hardened() || settings::is_the_servers_own_work()) {
         return;
     }
-    if !(transaction::had_event() || settings::is_hardened())
-        || is_binary_upgrade()
-        || settings::mode() == Mode::off
-        || settings::is_restoring_a_dump()
-    {
+    if settings::mode() == Mode::off || settings::is_restoring_a_dump() {
+        // What was touched while nobody switched it off, and not judged.
+        if transaction::is_pending() || !touched::unjudged().is_empty() {
+            act::unjudged("COMMIT");
+        }
         return;
     }
     // What the last statement has written may have been written directly: nobody has told the caches yet, which tell us.

@@ -1,6 +1,6 @@
 //! Both states of what was touched: the catalog without what the transaction has done, and with it; as much of it as judging takes.
 
-use super::touched::{self, Touch};
+use super::touched::Touch;
 use super::transaction;
 use crate::contract;
 use crate::pg::heap::{State, interrupts};
@@ -23,6 +23,10 @@ pub struct Scope {
     /// Schemas, roles or the database: whatever depends on them, which may be everything.
     schemas: bool,
     roles: bool,
+    /// Something of which only matters what it rests on.
+    objects: bool,
+    /// A catalog has been written directly: who knows what.
+    everything: bool,
     default_acls: bool,
     /// Something of the guard's own.
     own: bool,
@@ -32,13 +36,14 @@ impl Scope {
     /// What the touched things are, and what belongs to them.
     pub fn of(touched: &[Touch], now: &State) -> Self {
         let then = transaction::before();
-        let mut rows: HashSet<u32> = HashSet::new();
         let mut scope = Self {
             relations: vec![],
             routines: vec![],
             placed: vec![],
             schemas: false,
             roles: false,
+            objects: false,
+            everything: false,
             default_acls: false,
             own: false,
         };
@@ -57,7 +62,8 @@ impl Scope {
                     }
                     scope.own |= Own::is(oid, [now, &then]);
                 }
-                Touch::RoutineRow(hash) => drop(rows.insert(hash)),
+                Touch::Catalogs => scope.everything = true,
+                Touch::Object(..) => scope.objects = true,
                 Touch::Other(catalog, oid) => {
                     let place = scan::place(now, catalog, oid);
                     scope.placed.extend(place.filter(|_| place != scan::place(&then, catalog, oid)));
@@ -68,19 +74,6 @@ impl Scope {
                 Touch::DefaultAcls => scope.default_acls = true,
             }
         }
-        if settings::is_hardened() && scan::is_superuser() {
-            scope.relations.extend(scan::policies_written_here(now, &then));
-            scope.own |= scan::settings_written_here(now, &then);
-        }
-        // Rows that no command of ours has told about: somebody else's, or written directly.
-        for routine in &scope.routines {
-            rows.remove(&scan::routine_hash(*routine));
-        }
-        if !rows.is_empty() {
-            scope.routines.extend(scan::routines_written_here(now));
-        }
-        // What this session has in its temporary schema can be called by others as soon as something of theirs refers to it.
-        scope.routines.extend(touched::temporary_definers(&scope.routines));
         for list in [&mut scope.relations, &mut scope.routines] {
             list.sort_unstable();
             list.dedup();
@@ -116,24 +109,27 @@ impl Scope {
             || before.relation_extension != after.relation_extension
             || before.routine_extension != after.routine_extension;
         // What a view or a policy rests on is in no row that is compared.
-        let differ = differ || (scan::temporary::has_schema() && !(after.relations.is_empty() && after.routines.is_empty()));
+        let rests = self.objects || !after.relations.is_empty() || !after.routines.is_empty() || !self.placed.is_empty();
+        let differ = differ || (rests && scan::temporary::has_schema());
         if !(differ
             || self.schemas
             || self.default_acls
             || own_touched
             || !self.placed.is_empty()
+            || self.everything
             || (self.roles && settings::is_hardened()))
         {
             return None;
         }
-        let base_after = scan::current_base(now);
-        let base_before = if self.schemas || self.roles { scan::base(then) } else { base_after.clone() };
+        let base_after = scan::current_base();
+        let base_before = if self.schemas || self.roles || self.everything { scan::base(then) } else { base_after.clone() };
         // Roles and the database change by statements without an event alone, which not every session would see judged.
-        let roles = self.roles
-            && settings::is_hardened()
-            && (base_before.roles != base_after.roles
-                || base_before.memberships != base_after.memberships
-                || base_before.database != base_after.database);
+        let roles = self.everything
+            || self.roles
+                && settings::is_hardened()
+                && (base_before.roles != base_after.roles
+                    || base_before.memberships != base_after.memberships
+                    || base_before.database != base_after.database);
         let schemas = self.schemas && !changed_schemas(&base_before.schemas, &base_after.schemas).is_empty();
         if !(roles || schemas || differ || self.default_acls || own_touched || !self.placed.is_empty()) {
             return None;
@@ -178,7 +174,8 @@ impl Scope {
             scan::guard(then, own, &mut before);
             scan::guard(now, own, &mut after);
         }
-        let differ = differ || own_touched || before.default_acls != after.default_acls;
+        // Others may be about to name the schema in which something has come to stand.
+        let differ = differ || own_touched || !self.placed.is_empty() || before.default_acls != after.default_acls;
         if after.routines.iter().any(|r| r.security_definer) {
             let wanted = searched(&contract, &before, &after, &|_| true);
             fill(&mut after, now, &contract, &wanted);
@@ -188,6 +185,11 @@ impl Scope {
 }
 
 impl Scope {
+    /// Whether a type or an operator has come to stand somewhere.
+    pub fn places_anything(&self) -> bool {
+        !self.placed.is_empty()
+    }
+
     /// The schemas in which something has come to stand whose owner could not have made it there: somebody else has moved it, or the right
     /// has been taken back since. Whoever searches that schema finds it.
     fn planted(&self, before: &Snapshot, after: &Snapshot) -> HashSet<Oid> {
@@ -272,7 +274,7 @@ fn fill(snapshot: &mut Snapshot, state: &State, contract: &Contract, schemas: &H
         let by_some = |role: Oid| owners.iter().any(|owner| !cx.judge.trusts(role, *owner));
         snapshot.roles.iter().map(|r| r.oid).filter(|r| by_some(*r)).collect()
     };
-    for (schema, owner, kind) in scan::planted(state, schemas, untrusted) {
+    for (schema, owner, kind) in scan::planted(state, schemas, snapshot.roles.len(), untrusted) {
         snapshot.contents.entry(schema).or_default().insert((owner, kind));
     }
 }

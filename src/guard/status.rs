@@ -65,6 +65,9 @@ fn event_triggers(damage: &[Finding]) -> Part {
 fn mode(damage: &[Finding]) -> Part {
     let stored = || damage.iter().filter(|f| f.detail.contains("dragonfly_guard.mode"));
     let (active, detail) = match settings::mode() {
+        _ if settings::is_restoring_a_dump() => {
+            (false, "A dump is being restored, to go by the settings of this session: it is not judged.")
+        }
         Mode::block => (true, "block: what breaks the contract is refused."),
         Mode::warn => (false, "warn: what breaks the contract passes with a WARNING."),
         Mode::off => (false, "off: everything passes."),
@@ -103,10 +106,11 @@ fn silent_statements() -> Part {
             Some(by) => format!("The library was loaded by {by}, before this session's first statement."),
             None => "The library was loaded by the session's first DDL.".into(),
         },
-        leaves_open: by.is_none().then_some(
-            "ALTER ROLE, GRANT role, GRANT ON DATABASE, ALTER DATABASE, REASSIGN OWNED, ALTER and DROP EVENT TRIGGER, DROP EXTENSION \
+        leaves_open: Some(match by {
+            Some(_) => "Sessions in other databases, which have no contract or another one, can change roles and memberships.",
+            None => "ALTER ROLE, GRANT role, GRANT ON DATABASE, ALTER DATABASE, REASSIGN OWNED, ALTER and DROP EVENT TRIGGER, DROP EXTENSION \
              of the guard, and UPDATE of a catalog pass; the audit finds what they lead to.",
-        ),
+        }),
         how_to_close: by.is_none().then(|| {
             "Add dragonfly_guard to shared_preload_libraries and restart; or, for new sessions of one database, ALTER DATABASE ... SET \
              session_preload_libraries = 'dragonfly_guard'."
@@ -119,13 +123,15 @@ fn log() -> Part {
     match queue::count() {
         Some(count) => Part {
             name: "log",
-            active: count.dropped == 0,
+            active: count.dropped == 0 && !count.stuck,
             detail: format!(
                 "Since the server started: {} entries written, {} waiting, {} dropped.",
                 count.written, count.waiting, count.dropped
             ),
-            leaves_open: (count.dropped > 0).then_some("What was dropped is in the server log only."),
-            how_to_close: (count.dropped > 0).then(|| "Raise max_worker_processes, if the log writer finds no place.".into()),
+            leaves_open: (count.dropped > 0 || count.stuck).then_some("What was dropped, or waits, is in the server log only."),
+            how_to_close: count.stuck.then(|| {
+                "Raise max_worker_processes: the log writer finds no place. (Or a database with entries is gone, or lets nobody in.)".into()
+            }),
         },
         None => Part {
             name: "log",

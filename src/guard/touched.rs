@@ -30,9 +30,10 @@ pub enum Touch {
     Extension(Oid),
     /// An event trigger, or something else that the guard lives by and no cache tells of.
     Own,
-    /// A row of `pg_proc`, by the hash of its OID: noted where the guard is hardened. Beside the routines of commands it tells of rows that
-    /// were written directly.
-    RoutineRow(u32),
+    /// Anything else that may come to rest on something temporary, by its catalog.
+    Object(Oid, Oid),
+    /// Rows of a catalog, written directly.
+    Catalogs,
     /// Some schema.
     Schemas,
     /// Some default privileges.
@@ -100,13 +101,13 @@ pub fn install() {
         pg_sys::object_access_hook = Some(object_access);
         let none = pg_sys::Datum::null();
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
-        use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID, PROCOID};
+        use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID};
         use pg_sys::SysCacheIdentifier::{EVENTTRIGGEROID, PARAMETERACLOID};
         for cache in [AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID] {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
         }
         if settings::is_hardened() {
-            for cache in [PROCOID, EVENTTRIGGEROID, PARAMETERACLOID] {
+            for cache in [EVENTTRIGGEROID, PARAMETERACLOID] {
                 pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
             }
         }
@@ -136,9 +137,12 @@ unsafe extern "C-unwind" fn object_access(
 #[pg_guard]
 unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::Oid, dropped: bool) {
     // ON COMMIT DROP, after everything has been judged, takes along what depends on the table.
-    let is_more_than_a_table = matches!(class.to_u32(), scan::PG_EXTENSION | scan::PG_NAMESPACE | scan::PG_POLICY);
-    if dropped && is_more_than_a_table && transaction::is_committing() && settings::mode() == settings::Mode::block {
-        act::taken_along("ON COMMIT DROP");
+    if dropped
+        && transaction::is_committing()
+        && settings::mode() == settings::Mode::block
+        && scan::temporary::outlives(class, object)
+    {
+        act::dropped_at_commit(&scan::description(class, object));
     }
     match class.to_u32() {
         // A sequence that is given to a column, or taken from it, changes nothing in any cache.
@@ -147,6 +151,7 @@ unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::O
         scan::PG_PROC => note(Touch::Routine(object.to_u32())),
         scan::PG_EXTENSION => note(Touch::Extension(object.to_u32())),
         scan::PG_EVENT_TRIGGER => note(Touch::Own),
+        scan::PG_CAST | scan::PG_CONSTRAINT if !dropped => note(Touch::Object(class.to_u32(), object.to_u32())),
         _ => {}
     }
 }
@@ -161,9 +166,9 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
 
 #[pg_guard]
 #[allow(clippy::unnecessary_cast)]
-unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, hash: u32) {
+unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, _hash: u32) {
     use pg_sys::SysCacheIdentifier::{
-        AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID, PARAMETERACLOID, PROCOID,
+        AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID, PARAMETERACLOID,
     };
     if matches!(cache as pg_sys::SysCacheIdentifier::Type, AUTHMEMROLEMEM | AUTHOID | DATABASEOID | NAMESPACEOID) {
         scan::forget_base();
@@ -172,7 +177,6 @@ unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32
         note(match cache as pg_sys::SysCacheIdentifier::Type {
             NAMESPACEOID => Touch::Schemas,
             DEFACLROLENSPOBJ => Touch::DefaultAcls,
-            PROCOID => Touch::RoutineRow(hash),
             EVENTTRIGGEROID | PARAMETERACLOID => Touch::Own,
             _ => Touch::Roles,
         });
@@ -183,22 +187,6 @@ unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32
 pub fn may_change() -> bool {
     // SAFETY: reads the state of the transaction.
     unsafe { pg_sys::IsTransactionState() && pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
-}
-
-thread_local! {
-    /// The SECURITY DEFINER routines that this session has made in its temporary schema.
-    static TEMPORARY: RefCell<Vec<Oid>> = const { RefCell::new(vec![]) };
-}
-
-/// Notes which of the `routines` are SECURITY DEFINER and in a temporary schema, and gives all that have ever been noted.
-pub fn temporary_definers(routines: &[Oid]) -> Vec<Oid> {
-    let new: Vec<Oid> = routines.iter().copied().filter(|oid| scan::is_temporary_definer(*oid)).collect();
-    TEMPORARY.with_borrow_mut(|known| {
-        known.extend(new);
-        known.sort_unstable();
-        known.dedup();
-        known.clone()
-    })
 }
 
 /// Notes a routine that a statement names.

@@ -2,9 +2,11 @@
 
 use super::touched;
 use crate::pg::heap::{Committed, State};
+use dragonfly_core::contract::Contract;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// The memory. What a subtransaction that is rolled back leaves here does no harm: it makes the guard look once more.
 #[derive(Debug, Default)]
@@ -22,8 +24,8 @@ struct Transaction {
     pending: bool,
     /// Something that the contract is about has changed.
     relevant: bool,
-    /// What was committed when the first statement was judged.
-    first: Option<Committed>,
+    /// What was committed when the first statement was judged, and the contract by which it was.
+    first: Option<(Committed, Option<Rc<Contract>>)>,
     /// The command from which on it is judged: everything, or what came after a superuser had switched the guard off.
     from: pg_sys::CommandId,
     /// What the client has been warned of already.
@@ -85,6 +87,11 @@ pub fn subject() -> String {
     CURRENT.with_borrow(|t| if t.ended == 1 { t.ended_tag.clone() } else { "COMMIT".to_owned() })
 }
 
+/// Whether something is left for the commit.
+pub fn is_pending() -> bool {
+    CURRENT.with_borrow(|t| t.pending)
+}
+
 /// What the transaction has done so far is not to be judged: a superuser has said so.
 pub fn waive() {
     touched::forget();
@@ -98,13 +105,18 @@ pub fn before() -> State {
     State::before(CURRENT.with_borrow(|t| t.from))
 }
 
-/// A statement has been judged: whether it changed anything that matters, whether something is left for the commit, and what was committed
-/// when it was judged.
-pub fn statement_judged(relevant: bool, pending: bool, committed: Committed) {
+/// A statement has been judged: whether something is left for the commit, what was committed when it was judged, and, where it changed anything
+/// that matters, by which contract.
+pub fn statement_judged(pending: bool, committed: Committed, contract: Option<&Rc<Contract>>) {
     CURRENT.with_borrow_mut(|t| {
-        t.relevant |= relevant;
-        t.pending |= pending;
-        t.first.get_or_insert(committed);
+        t.relevant |= contract.is_some();
+        // One contract for one statement and another for the next: both must do.
+        let known = t.first.as_ref().and_then(|(_, known)| known.clone());
+        t.pending |= pending || contract.is_some_and(|new| known.is_some_and(|known| !Rc::ptr_eq(&known, new)));
+        let (_, known) = t.first.get_or_insert((committed, None));
+        if known.is_none() {
+            *known = contract.cloned();
+        }
     });
 }
 
@@ -114,8 +126,11 @@ pub fn is_relevant() -> bool {
 }
 
 /// Whether every statement has been judged for good, for nothing has been committed meanwhile and nothing was left.
-pub fn is_settled(committed: &Committed) -> bool {
-    CURRENT.with_borrow(|t| !t.pending && t.first.as_ref() == Some(committed)) && touched::unjudged().is_empty()
+pub fn is_settled(committed: &Committed, contract: &Rc<Contract>) -> bool {
+    let same = |(first, by): &(Committed, Option<Rc<Contract>>)| {
+        first == committed && by.as_ref().is_none_or(|by| Rc::ptr_eq(by, contract))
+    };
+    CURRENT.with_borrow(|t| !t.pending && t.first.as_ref().is_some_and(same)) && touched::unjudged().is_empty()
 }
 
 /// Notes a warning; false where the client has seen it already.

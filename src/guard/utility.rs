@@ -1,6 +1,7 @@
 //! The hardened guard: where the library is loaded before a session's first statement, a hook also sees the statements that fire no
 //! event: ALTER ROLE, GRANT role, GRANT ON DATABASE, ALTER DATABASE, REASSIGN OWNED, ALTER and DROP EVENT TRIGGER, and everything else while
-//! event triggers are off. They are judged like any other: by what they have left in the catalog.
+//! event triggers are off. They are judged like any other: by what they have left in the catalog. Another hook notes who writes into catalogs
+//! directly, after which everything is looked at.
 
 use super::touched::{self, Touch};
 use super::{act, command_ended};
@@ -8,10 +9,11 @@ use crate::settings::{self, Mode};
 use dragonfly_core::rules::guard_tampered::silences;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
 
 thread_local! {
     static PREVIOUS: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
+    static PREVIOUS_START: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
 }
 
 /// Hangs itself into the hook, in front of whoever is there already.
@@ -20,6 +22,8 @@ pub fn install() {
     unsafe {
         PREVIOUS.set(pg_sys::ProcessUtility_hook);
         pg_sys::ProcessUtility_hook = Some(process_utility);
+        PREVIOUS_START.set(pg_sys::ExecutorStart_hook);
+        pg_sys::ExecutorStart_hook = Some(executor_start);
     }
 }
 
@@ -35,6 +39,57 @@ unsafe extern "C-unwind" {
         destination: *mut pg_sys::DestReceiver,
         completion: *mut pg_sys::QueryCompletion,
     );
+    fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
+}
+
+/// As with the other hook, nothing in this frame would have to be dropped.
+unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
+    // SAFETY: what the server gave is passed on as it is.
+    unsafe {
+        note_writing(query);
+        PREVIOUS_START.get().unwrap_or(standard_ExecutorStart)(query, flags);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn note_writing(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: a query that is about to run has a plan; `resultRelations` holds numbers of entries of `rtable`, which start at 1.
+    unsafe {
+        let plan = (*query).plannedstmt;
+        let written = (*plan).resultRelations;
+        let count = if written.is_null() { 0 } else { (*written).length as usize };
+        for i in 0..count {
+            let entry = (*(*written).elements.add(i)).int_value as usize - 1;
+            let entry = (*(*(*plan).rtable).elements.add(entry)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+            note_written((*entry).relid);
+        }
+    }
+}
+
+/// What initdb made are the catalogs.
+fn note_written(relation: pg_sys::Oid) {
+    if relation != pg_sys::InvalidOid && relation.to_u32() < pg_sys::FirstNormalObjectId {
+        touched::note(Touch::Catalogs);
+    }
+}
+
+/// COPY ... FROM writes without a plan.
+///
+/// # Safety
+/// `node` is a valid statement.
+unsafe fn note_copying(node: *mut pg_sys::Node) {
+    // SAFETY: the cast follows the node's tag; a relation that is not there is none.
+    unsafe {
+        if (*node).type_ == pg_sys::NodeTag::T_CopyStmt {
+            let copy = node.cast::<pg_sys::CopyStmt>();
+            if (*copy).is_from && !(*copy).relation.is_null() {
+                let flags = pg_sys::RVROption::RVR_MISSING_OK;
+                let lock = pg_sys::NoLock as pg_sys::LOCKMODE;
+                let none = std::ptr::null_mut();
+                note_written(pg_sys::RangeVarGetRelidExtended((*copy).relation, lock, flags, None, none));
+            }
+        }
+    }
 }
 
 /// What is known of a statement before it is carried out: after one that ends its transaction there may be nothing left of the tree.
@@ -83,6 +138,7 @@ unsafe extern "C-unwind" fn before(
         if is_ddl {
             refuse_what_cannot_be_undone(node);
         }
+        note_copying(node);
         let tag = pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(node));
         Statement { is_ddl, stores_settings: stores_settings(node), tag }
     }
@@ -127,7 +183,8 @@ unsafe fn stores_settings(node: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// ALTER SYSTEM writes a file, which no error takes back; and without the library in the session nobody judges.
+/// ALTER SYSTEM writes a file, which no error takes back; without the library in the session nobody judges; and what is stored for another
+/// database, or from one that has no contract, is judged nowhere.
 ///
 /// # Safety
 /// `node` is a valid statement.
@@ -143,9 +200,6 @@ unsafe fn refuse_what_cannot_be_undone(node: *mut pg_sys::Node) {
             _ => return,
         }
     };
-    if settings::mode() != Mode::block {
-        return;
-    }
     // SAFETY: `set` is a valid statement; the value is null or a C string.
     let (name, value, all) = unsafe {
         let name = (*set).name;
@@ -159,8 +213,12 @@ unsafe fn refuse_what_cannot_be_undone(node: *mut pg_sys::Node) {
     let unloads = |parameter: &str| {
         (all || name == parameter) && !value.contains("dragonfly_guard") && settings::loads_library(parameter)
     };
-    let silenced = place == "ALTER SYSTEM" && silences(&name, &value);
-    if silenced || unloads("shared_preload_libraries") || unloads("session_preload_libraries") {
-        act::silenced(place, &name);
+    let sets = !value.is_empty() && !all;
+    let silenced = sets && silences(&name, &value);
+    let matters = silenced || unloads("shared_preload_libraries") || unloads("session_preload_libraries");
+    if matters && settings::mode() == Mode::block {
+        act::silenced(place, if all { "RESET ALL" } else { &name });
+    } else if matters {
+        act::unjudged(place);
     }
 }

@@ -6,12 +6,15 @@
 pub mod queue;
 mod writer;
 
+pub use writer::register_launcher;
+
 use crate::pg::{heap, report, text::from_server};
 use crate::scan::own::Own;
 use dragonfly_core::guard::Refusal;
 use pgrx::pg_sys;
 use serde::Serialize;
 use std::ffi::CStr;
+use std::fmt::Write;
 
 /// What has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -51,50 +54,103 @@ const LONGEST: usize = 1_000;
 
 /// Writes down an event; `command` is its tag.
 pub fn write(event: Event, command: &str, refusal: Option<&Refusal>) {
-    let entry = Entry {
+    let mut entry = Entry {
         dragonfly_guard: event,
-        database: database(),
-        session_user: role_name(session_user()),
-        role: role_name(outer_user()),
+        database: clean(&database()),
+        session_user: clean(&role_name(login())),
+        role: clean(&role_name(outer_user())),
         pid: my_pid(),
         command,
         rule: refusal.map(|r| r.rule.id),
-        object: refusal.map(|r| shortened(&r.object)),
+        object: refusal.map(|r| shortened(&clean(&r.object))),
         verdict: refusal.and_then(|r| r.verdict).map(|v| v.word()),
-        message: refusal.map(|r| shortened(&r.message)),
+        message: refusal.map(|r| shortened(&clean(&r.message))),
         statement: statement(),
     };
-    let json = serde_json::to_string(&entry).expect("an entry is JSON");
-    report::to_server_log(&json);
+    let line = entry.line();
+    report::to_server_log(&line);
     if queue::is_there() {
-        queue::push(&json);
+        // What is mostly escapes may be longer than there is room for: better without its texts than not at all.
+        let texts: [fn(&mut Entry<'_>); 3] =
+            [|_| {}, |entry| entry.statement = None, |entry| (entry.message, entry.object) = (None, None)];
+        for shorten in texts {
+            shorten(&mut entry);
+            let line = entry.line();
+            if line.len() <= queue::ENTRY {
+                return queue::push(&line);
+            }
+        }
+        queue::drop_one();
     } else if event != Event::Refused {
-        append(now(), &json);
+        append(now(), &line);
     }
 }
 
-/// Adds a row to the table, where it is as the extension made it.
-fn append(at: i64, json: &str) {
-    if let Some(table) = Own::log_table(&heap::State::now())
-        && let Ok(value) = serde_json::from_str(json)
-    {
-        let columns =
-            [(pg_sys::TIMESTAMPTZOID, pg_sys::Datum::from(at)), (pg_sys::JSONBOID, crate::pg::call::json_datum(&value))];
-        heap::append(table, &columns);
+impl Entry<'_> {
+    /// One line, whatever its reader takes for the end of a line.
+    fn line(&self) -> String {
+        let json = serde_json::to_string(self).expect("an entry is JSON");
+        json.replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
     }
 }
 
-/// The statement that the client sent, shortened; `None` where it may hold a password.
+/// Bytes that are no text, which a Rust string here holds as characters of a private plane, as people write them.
+fn clean(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        match u32::from(c) {
+            raw @ 0x10_ff80..=0x10_ffff => {
+                let _ = write!(out, "\\x{:02x}", raw & 0xff);
+            }
+            _ => out.push(c),
+        }
+        out
+    })
+}
+
+/// Adds a row to the table, where it is as the extension made it, and nobody has locked it; whether it did.
+fn append(at: i64, json: &str) -> bool {
+    let Some(table) = Own::log_table(&heap::State::now()) else { return false };
+    let Ok(value) = serde_json::from_str(json) else { return false };
+    let columns = [(pg_sys::TIMESTAMPTZOID, pg_sys::Datum::from(at)), (pg_sys::JSONBOID, crate::pg::call::json_datum(&value))];
+    heap::append(table, &columns)
+}
+
+/// The statement that the client sent, shortened; `None` where what is left of it may hold a secret.
 fn statement() -> Option<String> {
-    // SAFETY: null or a C string that lives as long as the statement runs.
+    // SAFETY: null or a C string that lives as long as the statement runs, of which the beginning is looked at.
     let text = unsafe {
         let text = pg_sys::debug_query_string;
-        if text.is_null() { String::new() } else { from_server(CStr::from_ptr(text).to_bytes()) }
+        if text.is_null() { String::new() } else { from_server(beginning(CStr::from_ptr(text).to_bytes())) }
     };
+    let text = shortened(&clean(&text));
     let lower = text.to_ascii_lowercase();
-    // ALTER ROLE ... PASSWORD, CREATE USER MAPPING, CREATE SUBSCRIPTION: the whole text is withheld, for who knows what else is in it.
-    let secret = ["password", "passwd", "user mapping", "subscription", "options", "secret"];
-    (!secret.iter().any(|word| lower.contains(word))).then(|| shortened(&text))
+    (!SECRETS.iter().any(|word| lower.contains(word))).then_some(text)
+}
+
+/// ALTER ROLE ... PASSWORD, CREATE USER MAPPING, CREATE SUBSCRIPTION, set_config('app.jwt_secret', ...): the whole text is withheld, for who
+/// knows what else is in it.
+const SECRETS: [&str; 12] = [
+    "password",
+    "passwd",
+    "user mapping",
+    "subscription",
+    "options",
+    "secret",
+    "token",
+    "jwt",
+    "api_key",
+    "apikey",
+    "private",
+    "credential",
+];
+
+/// No more of a text than can be needed, cut where UTF-8 can be cut.
+fn beginning(bytes: &[u8]) -> &[u8] {
+    let mut end = bytes.len().min(LONGEST + 8);
+    while end < bytes.len() && end > 0 && bytes[end] & 0xc0 == 0x80 {
+        end -= 1;
+    }
+    &bytes[..end]
 }
 
 fn shortened(text: &str) -> String {
@@ -121,10 +177,10 @@ fn role_name(role: pg_sys::Oid) -> String {
     }
 }
 
-/// Who is logged in, whatever roles have been set since.
-fn session_user() -> pg_sys::Oid {
-    // SAFETY: reads a variable of the backend.
-    unsafe { pg_sys::GetSessionUserId() }
+/// Who is logged in, whatever SET SESSION AUTHORIZATION and SET ROLE have said since.
+fn login() -> pg_sys::Oid {
+    // SAFETY: a session has its entry among the processes.
+    unsafe { (*pg_sys::MyProc).roleId }
 }
 
 /// The role that the session has set, whatever SECURITY DEFINER routines are running.

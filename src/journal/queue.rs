@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// So many entries wait at the most, in all databases.
 const CAPACITY: usize = 128;
 
-/// So many bytes an entry has at the most. (Six texts of a thousand bytes are the exception; what is longer loses its texts.)
-const ENTRY: usize = 4_000;
+/// So many bytes an entry has at the most.
+pub const ENTRY: usize = 4_000;
+
+/// An entry that has waited for so long, in microseconds, waits for a writer that does not come.
+const PATIENCE: i64 = 10_000_000;
 
 /// So many databases have a writer at the same time.
 const WRITERS: usize = 32;
@@ -63,6 +66,8 @@ pub struct Count {
     pub waiting: usize,
     pub written: u64,
     pub dropped: u64,
+    /// Something waits for a writer that does not come.
+    pub stuck: bool,
 }
 
 /// Asks for the memory: in `_PG_init`, where the postmaster loads the library.
@@ -81,30 +86,52 @@ pub fn is_there() -> bool {
 pub fn count() -> Option<Count> {
     is_there().then(|| {
         let queue = QUEUE.share();
-        Count { waiting: queue.count, written: queue.written, dropped: queue.dropped }
+        let (waiting, now) = (queue.count, super::now());
+        let stuck = queue.entries[..waiting].iter().any(|entry| now - entry.at > PATIENCE);
+        Count { waiting, written: queue.written, dropped: queue.dropped, stuck }
     })
 }
 
-/// Puts an entry of this database into the queue, and sees to it that somebody writes it.
+/// Puts an entry of this database into the queue, and sees to it that somebody writes it, and whatever else waits for a writer. Where there
+/// is no room the oldest goes: a database that is gone, or lets nobody in, keeps nobody else's entries out.
 pub fn push(json: &str) {
     let (database, now) = (my_database(), super::now());
     let text = json.as_bytes();
-    let wanted = {
+    {
         let mut queue = QUEUE.exclusive();
-        if queue.count == CAPACITY || text.len() > ENTRY {
+        if queue.count == CAPACITY {
+            queue.entries.copy_within(1.., 0);
+            queue.count -= 1;
             queue.dropped += 1;
-        } else {
-            let place = queue.count;
-            let entry = &mut queue.entries[place];
-            (entry.database, entry.at, entry.length) = (database, now, text.len());
-            entry.text[..text.len()].copy_from_slice(text);
-            queue.count += 1;
         }
-        queue.needs_writer(database, now)
-    };
-    // Not with the lock held: this takes one of the server's own, and may fail.
-    if wanted && !super::writer::start(database) {
-        QUEUE.exclusive().forget_writer(database);
+        let place = queue.count;
+        let entry = &mut queue.entries[place];
+        (entry.database, entry.at, entry.length) = (database, now, text.len().min(ENTRY));
+        entry.text[..text.len().min(ENTRY)].copy_from_slice(&text[..text.len().min(ENTRY)]);
+        queue.count += 1;
+    }
+    start_writers();
+}
+
+/// An entry that nobody can make fit.
+pub fn drop_one() {
+    QUEUE.exclusive().dropped += 1;
+}
+
+/// Starts a writer for each database whose entries wait for one, as far as the server has processes to spare.
+pub fn start_writers() {
+    let now = super::now();
+    loop {
+        let next = {
+            let mut queue = QUEUE.exclusive();
+            let waiting: Vec<u32> = queue.entries[..queue.count].iter().map(|e| e.database).collect();
+            waiting.into_iter().find(|database| queue.needs_writer(*database, now))
+        };
+        // Not with the lock held: this takes one of the server's own, and may fail.
+        let Some(database) = next else { return };
+        if !super::writer::start(database) {
+            return QUEUE.exclusive().forget_writer(database);
+        }
     }
 }
 
@@ -123,8 +150,12 @@ pub fn take(database: u32) -> Vec<(i64, String)> {
         }
     }
     queue.count = kept;
-    queue.written += taken.len() as u64;
     taken
+}
+
+/// So many entries have been written.
+pub fn written(count: usize) {
+    QUEUE.exclusive().written += count as u64;
 }
 
 /// A writer has begun.
@@ -145,15 +176,17 @@ pub fn writer_may_end(database: u32) -> bool {
     !left
 }
 
-/// A writer has ended, whatever is left.
+/// A writer has ended, whatever is left. One that could not even connect is not asked again at once, or it would take the place of others.
 pub fn writer_has_ended(database: u32) {
-    QUEUE.exclusive().forget_writer(database);
+    let mut queue = QUEUE.exclusive();
+    if queue.writers.iter().any(|w| w.database == database && w.runs) {
+        queue.forget_writer(database);
+    }
 }
 
 impl Queue {
     /// Whether somebody has to be started for the database; notes that somebody is.
     fn needs_writer(&mut self, database: u32, now: i64) -> bool {
-        const PATIENCE: i64 = 10_000_000;
         let current = self.writers.iter_mut().find(|w| w.database == database);
         match current {
             // One that was asked for and never came.

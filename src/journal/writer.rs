@@ -1,10 +1,10 @@
 //! The writer: a background worker, one a database, started when there is something to write and gone a moment after. (It does not stay:
-//! a database with a session in it cannot be dropped.)
+//! a database with a session in it cannot be dropped.) Sessions start it; where the server had no process to spare, the launcher does later.
 
 use super::{append, queue};
 use crate::pg::heap;
 use crate::scan::own::Own;
-use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, SignalWakeFlags};
+use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
 use pgrx::{pg_guard, pg_sys};
 use std::time::Duration;
 
@@ -26,6 +26,27 @@ pub fn start(database: u32) -> bool {
         .is_ok()
 }
 
+/// Registers the launcher: in `_PG_init`, where the postmaster loads the library.
+pub fn register_launcher() {
+    BackgroundWorkerBuilder::new("dragonfly_guard log launcher")
+        .set_library("dragonfly_guard")
+        .set_function("guard_log_launcher")
+        .enable_shmem_access(None)
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(Duration::from_secs(10)))
+        .load();
+}
+
+/// What the launcher does.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn guard_log_launcher(_argument: pg_sys::Datum) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    while BackgroundWorker::wait_latch(Some(Duration::from_secs(1))) {
+        queue::start_writers();
+    }
+}
+
 /// What the worker does.
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -33,9 +54,9 @@ pub extern "C-unwind" fn guard_log_writer(argument: pg_sys::Datum) {
     let database = argument.value() as u32;
     // SAFETY: called when the process ends, in whatever way, while shared memory is still there.
     unsafe { pg_sys::before_shmem_exit(Some(ended), argument) };
-    queue::writer_runs(database);
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(database.into()), None);
+    queue::writer_runs(database);
     let mut idle = 0;
     loop {
         let entries = queue::take(database);
@@ -46,12 +67,12 @@ pub extern "C-unwind" fn guard_log_writer(argument: pg_sys::Datum) {
             }
         } else {
             idle = 0;
-            BackgroundWorker::transaction(|| {
-                for (at, json) in &entries {
-                    append(*at, json);
-                }
+            let written = BackgroundWorker::transaction(|| {
+                let written = entries.iter().filter(|(at, json)| append(*at, json)).count();
                 trim();
+                written
             });
+            queue::written(written);
         }
         if !BackgroundWorker::wait_latch(Some(INTERVAL)) {
             return;
@@ -63,7 +84,7 @@ pub extern "C-unwind" fn guard_log_writer(argument: pg_sys::Datum) {
 fn trim() {
     let state = heap::State::now();
     if let Some(table) = Own::log_table(&state) {
-        heap::keep_newest(table, KEPT, &state);
+        heap::keep_newest(table, "at", KEPT, &state);
     }
 }
 

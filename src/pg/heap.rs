@@ -213,21 +213,6 @@ impl<'t> Row<'t> {
         Self { tuple, table }
     }
 
-    /// Whether this transaction has written it.
-    pub fn is_written_here(&self) -> bool {
-        // SAFETY: the tuple has a header with the number of the transaction that wrote it (in a catalog, never a combined command alone).
-        unsafe { pg_sys::TransactionIdIsCurrentTransactionId((*(*self.tuple).t_data).t_choice.t_heap.t_xmin) }
-    }
-
-    /// Whether this transaction has changed or deleted it.
-    pub fn is_replaced_here(&self) -> bool {
-        // SAFETY: as above; a row that nobody has touched has no such number.
-        unsafe {
-            let replaced = (*(*self.tuple).t_data).t_choice.t_heap.t_xmax;
-            replaced != pg_sys::InvalidTransactionId && pg_sys::TransactionIdIsCurrentTransactionId(replaced)
-        }
-    }
-
     /// Whether the column is null.
     pub fn is_null(&self, column: Column) -> bool {
         // SAFETY: the tuple is of the table, whose descriptor is valid.
@@ -371,12 +356,16 @@ fn acl_item(item: pg_sys::AclItem) -> AclItem {
     }
 }
 
-/// Adds a row to a table of the extension's own, past everything that could be hung on it (triggers, row security); the table has no
-/// index. Nothing happens where the columns are not of those types: somebody has changed the table, and the audit says so.
-pub fn append(table: Oid, columns: &[(pg_sys::Oid, pg_sys::Datum)]) {
+/// Adds a row to a table of the extension's own, past everything that could be hung on it (triggers, rules, row security); the table has no
+/// index. Nothing happens, and false is given, where the columns are not of those types (somebody has changed the table, and the audit says so),
+/// or somebody has locked it.
+pub fn append(table: Oid, columns: &[(pg_sys::Oid, pg_sys::Datum)]) -> bool {
     // SAFETY: an error where there is no such table; the tuple is formed by the table's own descriptor, whose columns have been compared.
     unsafe {
-        let relation = pg_sys::table_open(table.into(), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        if !pg_sys::ConditionalLockRelationOid(table.into(), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) {
+            return false;
+        }
+        let relation = pg_sys::table_open(table.into(), pg_sys::NoLock as pg_sys::LOCKMODE);
         let descriptor = (*relation).rd_att;
         let same = (*descriptor).natts as usize == columns.len()
             && columns.iter().zip(1..).all(|((type_oid, _), number)| pg_sys::SPI_gettypeid(descriptor, number) == *type_oid);
@@ -387,20 +376,26 @@ pub fn append(table: Oid, columns: &[(pg_sys::Oid, pg_sys::Datum)]) {
             pg_sys::simple_heap_insert(relation, tuple);
         }
         pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        same
     }
 }
 
-/// Deletes the first rows of a table of the extension's own, until `count` are left.
-pub fn keep_newest(table: Oid, count: usize, state: &State) {
-    let mut rows = Vec::new();
+/// Deletes the rows of a table of the extension's own with the smallest `column`, of type timestamptz, until `count` are left.
+pub fn keep_newest(table: Oid, column: &str, count: usize, state: &State) {
+    let mut rows: Vec<(i64, pg_sys::ItemPointerData)> = Vec::new();
     let opened = Table::open(table);
-    // SAFETY: each row is valid while it is looked at; its place is copied.
-    opened.scan(state, |row| rows.push(unsafe { (*row.tuple).t_self }));
+    let Some(at) = opened.find(column).filter(|c| c.type_oid == pg_sys::TIMESTAMPTZOID) else { return };
+    opened.scan(state, |row| {
+        let time = row.datum(at).map_or(i64::MIN, |d| d.value() as i64);
+        // SAFETY: each row is valid while it is looked at; its place is copied.
+        rows.push((time, unsafe { (*row.tuple).t_self }));
+    });
     let spare = rows.len().saturating_sub(count);
+    rows.sort_by_key(|(time, _)| *time);
     // SAFETY: an error where there is no such table; the rows are of that table and have been seen by this state.
     unsafe {
         let relation = pg_sys::table_open(table.into(), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
-        for row in rows.iter_mut().take(spare) {
+        for (_, row) in rows.iter_mut().take(spare) {
             pg_sys::simple_heap_delete(relation, row);
         }
         pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);

@@ -15,6 +15,9 @@ use std::ffi::{CStr, CString};
 /// Settings that can silence the guard, or the triggers it lives by.
 const SILENCERS: [&str; 3] = ["session_replication_role", "event_triggers", "dragonfly_guard.mode"];
 
+/// Settings that bring the library into a session: whoever may set them may leave it out.
+const LOADERS: [&str; 2] = ["session_preload_libraries", "shared_preload_libraries"];
+
 /// What the install script gives to every function of the library.
 const LIBRARY: &str = "$libdir/dragonfly_guard";
 
@@ -36,7 +39,7 @@ pub fn read(state: &State, own: &Own, snapshot: &mut Snapshot) {
     snapshot.guard = Guard { installed: true, schema: Some(own.schema), ..Guard::default() };
     functions(state, &members, snapshot);
     triggers(state, own, &members, snapshot);
-    relations(state, &members, snapshot);
+    relations(state, own, &members, snapshot);
     settings(state, snapshot);
 }
 
@@ -74,15 +77,6 @@ fn schema_name(schema: Oid) -> String {
         let name = pg_sys::get_namespace_name(schema.into());
         if name.is_null() { String::new() } else { from_server(CStr::from_ptr(name).to_bytes()) }
     }
-}
-
-/// Whether this transaction has written stored settings, in whatever way.
-pub fn settings_written_here(now: &State, then: &State) -> bool {
-    let table = Table::open(oids::PG_DB_ROLE_SETTING);
-    let mut written = false;
-    table.scan(now, |row| written |= row.is_written_here());
-    table.scan(then, |row| written |= row.is_replaced_here());
-    written
 }
 
 fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
@@ -161,11 +155,13 @@ fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &
 }
 
 /// The extension's tables and views; what else was added to it is a stray.
-fn relations(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
+fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
     let column = |name| table.column(name);
     let (oid, name, schema, owner, acl, kind) =
         (column("oid"), column("relname"), column("relnamespace"), column("relowner"), column("relacl"), column("relkind"));
+    let (columns, indexed, ruled, secured) =
+        (column("relnatts"), column("relhasindex"), column("relhasrules"), column("relrowsecurity"));
     for (_, object) in members.iter().filter(|(class, _)| *class == oids::PG_CLASS) {
         table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, *object)], |row| {
             let relation = GuardRelation {
@@ -178,7 +174,13 @@ fn relations(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
             };
             match (row.char(kind), relation.schema.as_str(), relation.name.as_str()) {
                 (b'r', _, name @ ("contract" | "log")) => {
-                    let lacking = if name == "contract" { lacking_constraints(state, *object) } else { vec![] };
+                    let is_log = name == "log";
+                    let mut lacking = if is_log { vec![] } else { lacking_constraints(state, *object) };
+                    // Rows are read and written past everything: nothing may be there to be gone past.
+                    let plain = !row.bool(ruled) && !row.bool(secured) && row.oid(schema) == own.schema;
+                    if !plain || (is_log && (row.bool(indexed) || row.int(columns) as i16 != 2)) {
+                        lacking.push("of its plain form".to_owned());
+                    }
                     let triggers = triggers_on(state, *object);
                     snapshot.guard.tables.push(GuardRelation { lacking, triggers, ..relation });
                 }
@@ -245,7 +247,7 @@ fn settings(state: &State, snapshot: &mut Snapshot) {
     let (name, acl) = (table.column("parname"), table.column("paracl"));
     table.scan(state, |row| {
         let name = row.text(name).unwrap_or_default();
-        if SILENCERS.contains(&name.as_str()) {
+        if SILENCERS.contains(&name.as_str()) || LOADERS.contains(&name.as_str()) {
             snapshot.guard.parameters.push((name, row.acl(acl).unwrap_or_default()));
         }
     });

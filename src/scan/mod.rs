@@ -13,7 +13,7 @@ use crate::pg::heap::State;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
 use dragonfly_core::contract::Contract;
 use own::Own;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -25,6 +25,7 @@ mod oids {
     pub const PG_ATTRIBUTE_RELID_INDEX: Oid = 2659;
     pub const PG_AUTHID: Oid = 1260;
     pub const PG_AUTH_MEMBERS: Oid = 1261;
+    pub const PG_CAST: Oid = 2605;
     pub const PG_CLASS: Oid = 1259;
     pub const PG_CONSTRAINT: Oid = 2606;
     pub const PG_CONSTRAINT_RELID_INDEX: Oid = 2665;
@@ -93,10 +94,10 @@ pub fn part(state: &State, relations: &[Oid], routines: &[Oid]) -> Snapshot {
 /// schemas are left to [`planted`].
 pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
     let Snapshot { relations, policies, mut routines, routine_extension, relation_extension, types, .. } = part;
-    // Only the session itself can call what is in its temporary schema, as long as nothing that lasts refers to it. (A schema that was
-    // temporary may be renamed.)
+    // Only the session itself can call what is in its temporary schema, for nothing that lasts may refer to it. (A schema that was temporary
+    // may be renamed.)
     let temporary: HashSet<Oid> = base.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
-    routines.retain(|r| !temporary.contains(&r.schema) || objects::is_used_by_what_lasts(state, r.oid));
+    routines.retain(|r| !temporary.contains(&r.schema));
     let mut snapshot = Snapshot { relations, policies, routines, routine_extension, relation_extension, types, ..base };
     objects::extension_names(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
@@ -121,7 +122,7 @@ pub fn concerning(
     policies::read(state, &mut snapshot);
     routines::searching(state, names, oids, also.1, &mut snapshot);
     let temporary: HashSet<Oid> = snapshot.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
-    snapshot.routines.retain(|r| !temporary.contains(&r.schema) || objects::is_used_by_what_lasts(state, r.oid));
+    snapshot.routines.retain(|r| !temporary.contains(&r.schema));
     objects::extensions(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
     guard::read(state, own, &mut snapshot);
@@ -135,21 +136,18 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
-pub use guard::{impostor, in_own_script, read as guard, settings_written_here};
+pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{members, schema_named};
 pub use planted::{find as planted, place};
-pub use policies::written_here as policies_written_here;
-pub use routines::{
-    hash as routine_hash, is_temporary_definer, named as routines_named, of_schema as routines_of_schema, quoted_path,
-    written_here as routines_written_here,
-};
+pub use routines::{named as routines_named, of_schema as routines_of_schema, quoted_path};
 
 /// The catalog of an object, by OID.
-pub use oids::{PG_CLASS, PG_EVENT_TRIGGER, PG_EXTENSION, PG_NAMESPACE, PG_OPERATOR, PG_POLICY, PG_PROC, PG_TYPE};
+pub use oids::{PG_CAST, PG_CLASS, PG_CONSTRAINT, PG_EVENT_TRIGGER, PG_EXTENSION, PG_OPERATOR, PG_PROC, PG_TYPE};
 
 thread_local! {
     /// What [`current_base`] has read last, until something of it changes.
     static BASE: RefCell<Option<Rc<Snapshot>>> = const { RefCell::new(None) };
+    static BASE_CHANGED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Roles, memberships, the database, schemas.
@@ -165,12 +163,17 @@ pub fn base(state: &State) -> Snapshot {
 ///
 /// Whoever commits a change tells the others before it lets go of its locks. So nothing that has been committed in an earlier turn of the
 /// guard's is missing here.
-pub fn current_base(now: &State) -> Snapshot {
+pub fn current_base() -> Snapshot {
     // SAFETY: takes in what others have told since.
     unsafe { pgrx::pg_sys::AcceptInvalidationMessages() };
     let known = BASE.with_borrow(Option::clone).unwrap_or_else(|| {
-        let base = Rc::new(base(now));
-        BASE.set(Some(Rc::clone(&base)));
+        // What others told us of was committed before we look: the state must be no older than what we know. What they tell us while we
+        // read may be in it or not, and so it is not kept.
+        BASE_CHANGED.set(false);
+        let base = Rc::new(base(&State::now()));
+        if !BASE_CHANGED.get() {
+            BASE.set(Some(Rc::clone(&base)));
+        }
         base
     });
     (*known).clone()
@@ -179,12 +182,20 @@ pub fn current_base(now: &State) -> Snapshot {
 /// Something has changed of what [`current_base`] reads.
 pub fn forget_base() {
     BASE.set(None);
+    BASE_CHANGED.set(true);
 }
 
-/// Whether whoever runs this may write into catalogs.
-pub fn is_superuser() -> bool {
-    // SAFETY: looks up the current role, and who is logged in.
-    unsafe { pgrx::pg_sys::superuser() || pgrx::pg_sys::superuser_arg(pgrx::pg_sys::GetSessionUserId()) }
+/// An object as the server describes it: `view public.v`.
+pub fn description(class: pgrx::pg_sys::Oid, object: pgrx::pg_sys::Oid) -> String {
+    let address = pgrx::pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
+    // SAFETY: gives null for what is not there, or a C string.
+    unsafe {
+        let text = pgrx::pg_sys::getObjectDescription(&address, true);
+        match text.is_null() {
+            true => "an object".to_owned(),
+            false => crate::pg::text::from_server(std::ffi::CStr::from_ptr(text).to_bytes()),
+        }
+    }
 }
 
 /// The governed schemas that exist.

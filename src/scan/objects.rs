@@ -278,27 +278,6 @@ pub fn extension_of(state: &State, catalog: Oid, object: Oid) -> Option<Oid> {
     found
 }
 
-/// Whether something that lasts longer than a session depends on a routine: a trigger of a permanent table, a view, a default, a policy.
-pub fn is_used_by_what_lasts(state: &State, routine: Oid) -> bool {
-    let table = Table::open(oids::PG_DEPEND);
-    let (class, object, kind) = (table.column("classid"), table.column("objid"), table.column("deptype"));
-    let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
-    let mut users = Vec::new();
-    table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &[(to_class, oids::PG_PROC), (to_object, routine)], |row| {
-        users.push((row.oid(class), row.oid(object)));
-    });
-    users.into_iter().any(|(user_class, user)| {
-        // Each of those is a part of a relation.
-        let mut whole = None;
-        table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &[(class, user_class), (object, user)], |row| {
-            if row.oid(to_class) == oids::PG_CLASS && matches!(row.char(kind), b'a' | b'i') {
-                whole = Some(row.oid(to_object));
-            }
-        });
-        whole.is_some_and(|relation| is_permanent(state, relation))
-    })
-}
-
 /// Whether a relation outlives the session.
 pub fn is_permanent(state: &State, relation: Oid) -> bool {
     let table = Table::open(oids::PG_CLASS);

@@ -7,12 +7,12 @@ use dragonfly_core::catalog::{ContentKind, Oid};
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
-/// So many routines, types and operators of the schemas are looked at one by one. Where there are more, what the untrusted roles own
-/// is looked through instead.
-const FEW: usize = 1_000;
+/// So many routines, types and operators of the schemas are looked at one by one, or one for each role, if that is more. Where there are
+/// more, what the untrusted roles own is looked through instead, which takes a look for each of those.
+const FEW: usize = 200;
 
 /// The routines, types and operators in the schemas `wanted`: all, or where that is too much, those of the `untrusted` roles.
-pub fn find(state: &State, wanted: &HashSet<Oid>, untrusted: impl FnOnce() -> Vec<Oid>) -> Found {
+pub fn find(state: &State, wanted: &HashSet<Oid>, roles: usize, untrusted: impl FnOnce() -> Vec<Oid>) -> Found {
     // A composite type is a relation too, and as such depends on its schema.
     let composite =
         Class::open(oids::PG_CLASS, ContentKind::Type, pg_sys::SysCacheIdentifier::RELOID as i32, ["relnamespace", "relowner"]);
@@ -32,7 +32,7 @@ pub fn find(state: &State, wanted: &HashSet<Oid>, untrusted: impl FnOnce() -> Ve
             ["oprnamespace", "oprowner"],
         ),
     ];
-    in_schemas(state, &classes, wanted).unwrap_or_else(|| of_owners(state, &classes, &untrusted(), wanted))
+    in_schemas(state, &classes, wanted, FEW.max(roles)).unwrap_or_else(|| of_owners(state, &classes, &untrusted(), wanted))
 }
 
 /// Schema and owner of a type or an operator, in that state; `None` where it is not there, or comes with a table or another type.
@@ -43,10 +43,17 @@ pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<(Oid, Oid)> {
         _ => (oids::PG_OPERATOR_OID_INDEX, ["oprnamespace", "oprowner"]),
     };
     let (oid, schema, owner) = (table.column("oid"), table.column(schema), table.column(owner));
-    let (category, relation) = (table.find("typcategory"), table.find("typrelid"));
+    let (kind, element, length) = (table.find("typtype"), table.find("typelem"), table.find("typlen"));
+    let relation = table.find("typrelid");
     let mut found = None;
     table.lookup(state, index, &[(oid, object)], |row| {
-        let is_array = category.is_some_and(|category| row.char(category) == b'A');
+        // A domain over an array is somebody's own.
+        let is_array = match (kind, element, length) {
+            (Some(kind), Some(element), Some(length)) => {
+                row.char(kind) == b'b' && row.oid(element) != 0 && row.int(length) as i16 == -1
+            }
+            _ => false,
+        };
         let relation = relation.map_or(0, |relation| row.oid(relation));
         let schema = row.oid(schema);
         // SAFETY: look-ups in the system cache; a relation that is gone is of no kind.
@@ -66,7 +73,7 @@ pub type Found = Vec<(Oid, Oid, ContentKind)>;
 
 /// By `pg_depend`: everything that is in a schema depends on it, but for what initdb made, whose owner is trusted. `None` where that
 /// is too much.
-fn in_schemas(state: &State, classes: &[Class], wanted: &HashSet<Oid>) -> Option<Found> {
+fn in_schemas(state: &State, classes: &[Class], wanted: &HashSet<Oid>, few: usize) -> Option<Found> {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
     let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
@@ -75,10 +82,10 @@ fn in_schemas(state: &State, classes: &[Class], wanted: &HashSet<Oid>) -> Option
         let keys = [(to_class, oids::PG_NAMESPACE), (to_object, *schema)];
         table.lookup_while(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
             members.extend(classes.iter().find(|c| c.oid == row.oid(class)).map(|c| (c, row.oid(object))));
-            members.len() <= FEW
+            members.len() <= few
         });
     }
-    (members.len() <= FEW).then(|| members.into_iter().filter_map(|(class, object)| class.place(object)).collect())
+    (members.len() <= few).then(|| members.into_iter().filter_map(|(class, object)| class.place(object)).collect())
 }
 
 /// By `pg_shdepend`: what a role owns or has been granted refers to the role.

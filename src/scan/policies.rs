@@ -50,16 +50,6 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     snapshot.policies = policies;
 }
 
-/// The relations of policies that this transaction has written, in whatever way.
-pub fn written_here(now: &State, then: &State) -> Vec<Oid> {
-    let table = Table::open(oids::PG_POLICY);
-    let relation = table.column("polrelid");
-    let mut found = Vec::new();
-    table.scan(now, |row| found.extend(row.is_written_here().then(|| row.oid(relation))));
-    table.scan(then, |row| found.extend(row.is_replaced_here().then(|| row.oid(relation))));
-    found
-}
-
 /// Whether a stored condition is true for every row, as far as that can be seen without running anything of somebody else's:
 /// constants, AND and OR of them, and built-in equality of two equal constants (`1 = 1`).
 fn is_always_true(row: &Row<'_>, condition: Column) -> bool {

@@ -152,22 +152,6 @@ pub fn of_schema(schema: Oid) -> Vec<Oid> {
     routines
 }
 
-/// Whether a routine is SECURITY DEFINER and in some session's temporary schema, as the system cache shows it.
-pub fn is_temporary_definer(routine: Oid) -> bool {
-    // SAFETY: look-ups in the system cache; a routine that is gone has no schema.
-    unsafe {
-        let schema = pg_sys::get_func_namespace(routine.into());
-        if schema == pg_sys::InvalidOid || !pg_sys::isAnyTempNamespace(schema) {
-            return false;
-        }
-    }
-    let mut definer = false;
-    let table = Table::open(oids::PG_PROC);
-    let (oid, column) = (table.column("oid"), table.column("prosecdef"));
-    table.lookup(&State::now(), oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| definer = row.bool(column));
-    definer
-}
-
 /// The routines that have one of the `names`, in one of the `schemas`.
 pub fn named(state: &State, names: &HashSet<&str>, schemas: &HashSet<Oid>) -> Vec<Oid> {
     let table = Table::open(oids::PG_PROC);
@@ -180,26 +164,6 @@ pub fn named(state: &State, names: &HashSet<&str>, schemas: &HashSet<Oid>) -> Ve
             }
         });
     }
-    found
-}
-
-/// What the cache of routines tells a routine by.
-pub fn hash(routine: Oid) -> u32 {
-    let none = pg_sys::Datum::null();
-    // SAFETY: hashes a number.
-    unsafe { pg_sys::GetSysCacheHashValue(pg_sys::SysCacheIdentifier::PROCOID as i32, routine.into(), none, none, none) }
-}
-
-/// The routines whose rows this transaction has written, in whatever way.
-pub fn written_here(state: &State) -> Vec<Oid> {
-    let table = Table::open(oids::PG_PROC);
-    let oid = table.column("oid");
-    let mut found = Vec::new();
-    table.scan(state, |row| {
-        if row.is_written_here() {
-            found.push(row.oid(oid));
-        }
-    });
     found
 }
 

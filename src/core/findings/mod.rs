@@ -15,7 +15,8 @@ pub enum ObjectId {
     Relation(Oid),
     Routine(Oid),
     Policy(Oid),
-    /// Nothing but its name: roles, databases, default privileges, what is declared and missing.
+    Role(Oid),
+    /// Nothing but its name: databases, default privileges, what is declared and missing.
     #[default]
     Named,
 }

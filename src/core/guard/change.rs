@@ -132,6 +132,9 @@ impl<'a> Change<'a> {
 /// The objects of a snapshot that have an identity of their own, with their names.
 fn objects(snapshot: &Snapshot) -> HashMap<ObjectId, String> {
     let mut objects = HashMap::new();
+    for role in &snapshot.roles {
+        objects.insert(ObjectId::Role(role.oid), crate::sql::quote_ident(&role.name).into_owned());
+    }
     for schema in &snapshot.schemas {
         objects.insert(ObjectId::Schema(schema.oid), crate::sql::quote_ident(&schema.name).into_owned());
     }

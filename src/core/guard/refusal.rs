@@ -98,17 +98,16 @@ impl Refusal {
         }
     }
 
-    /// About an object of a governed schema that rests on something temporary.
+    /// About an object that lasts, by its description, and rests on something temporary.
     #[must_use]
-    pub fn of_object_on_sand(object_type: &str, identity: &str) -> Self {
+    pub fn of_object_on_sand(description: &str) -> Self {
         let rule = &required_object_missing::RULE;
-        let name = identity.replace("pg_catalog.", "");
         Self {
             rule,
-            object: identity.to_owned(),
-            key: format!("on sand {identity}"),
+            object: description.to_owned(),
+            key: format!("on sand {description}"),
             verdict: None,
-            message: format!("{object_type} {} depends on something temporary", printable(&name)),
+            message: format!("{} depends on something temporary", printable(description)),
             detail: format!(
                 "When the session ends, or the transaction, it would be dropped with it, or lose a policy, and nobody would be told. {}",
                 source(rule)

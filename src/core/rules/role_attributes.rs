@@ -2,7 +2,7 @@
 
 use super::{Area, Context, Rule};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure};
+use crate::findings::{Draft, Measure, Object, ObjectId};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
@@ -31,7 +31,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             let Some(wanted) = wanted.filter(|w| *w != actual) else { continue };
             let (no, verb) = if wanted { ("", "lacks") } else { ("NO", "has") };
             out.push(Draft {
-                object: Context::role_object(&role.name),
+                object: Object { id: ObjectId::Role(role.oid), ..Context::role_object(&role.name) },
                 role: Some(role.name.clone()),
                 severity: Severity::Error,
                 key: word.to_owned(),

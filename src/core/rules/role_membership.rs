@@ -5,7 +5,7 @@ use super::{Area, Context, Rule};
 use crate::access::Follow;
 use crate::catalog::{PG_DATABASE_OWNER, Role};
 use crate::contract::{GuardAction, RoleKind, Severity};
-use crate::findings::{Draft, Measure};
+use crate::findings::{Draft, Measure, Object, ObjectId};
 use crate::sql::printable;
 use serde_json::json;
 
@@ -46,7 +46,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 false => format!(" by way of \"{}\"", printable(&cx.snapshot.role_name(step))),
             };
             out.push(Draft {
-                object: Context::role_object(&role.name),
+                object: Object { id: ObjectId::Role(role.oid), ..Context::role_object(&role.name) },
                 role: Some(member.name.clone()),
                 severity,
                 key: String::new(),
