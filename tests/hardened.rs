@@ -14,7 +14,11 @@ fn document(cluster: &Cluster, database: &str) -> Client {
 
 fn refusal(client: &mut Client, sql: &str) -> Refused {
     match attempt(client, sql) {
-        Err(refused) if refused.detail.contains("Rule ") || refused.message.contains("security") => {
+        Err(refused)
+            if refused.detail.contains("Rule ")
+                || refused.message.contains("security")
+                || refused.message.contains("ON COMMIT DROP") =>
+        {
             client.batch_execute("ROLLBACK; RESET ROLE").unwrap();
             refused
         }

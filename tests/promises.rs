@@ -231,14 +231,16 @@ fn nothing_is_built_on_sand() {
     );
     let definer = "CREATE FUNCTION pg_temp.d(text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN $1; END'";
     for sql in [
-        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION ops.tf() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM tt; END",
-        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION elsewhere.tf() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM tt; END",
+        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION elsewhere.tf() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM tt; END;
+         CREATE OR REPLACE VIEW public.v_plaintiffs_overview AS SELECT id, name, status, tier, elsewhere.tf() FROM public.plaintiffs",
+        "CREATE VIEW elsewhere.base AS SELECT * FROM public.plaintiffs; CREATE OR REPLACE VIEW public.v_plaintiffs_overview AS SELECT id, name, status, tier FROM elsewhere.base;
+         CREATE FUNCTION pg_temp.one() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE OR REPLACE VIEW elsewhere.base AS SELECT * FROM public.plaintiffs WHERE pg_temp.one() = 1",
         "CREATE TEMP TABLE tt (a int); CREATE OR REPLACE FUNCTION elsewhere.ok() RETURNS bool LANGUAGE sql STABLE BEGIN ATOMIC SELECT NOT EXISTS (SELECT FROM tt); END",
         "CREATE TEMP TABLE tt (a int); ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK (rows_total IS NULL AND exists (SELECT FROM tt))",
         "BEGIN; CREATE TEMP TABLE tt (a int) ON COMMIT DROP; ALTER POLICY judgments_read ON public.judgments USING (exists (SELECT FROM tt)); COMMIT",
-        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION ops.takes(tt) RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        "CREATE TYPE pg_temp.ty AS (a int); CREATE TABLE elsewhere.t (c pg_temp.ty)",
-        "CREATE TABLE elsewhere.typed (kind text); CREATE TYPE pg_temp.ty AS (kind text); ALTER TABLE elsewhere.typed OF pg_temp.ty",
+        "CREATE TEMP TABLE tt (a int); CREATE FUNCTION api.queue_job(tt) RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS 'SELECT 1'",
+        "CREATE TYPE pg_temp.ty AS (a int); CREATE TABLE elsewhere.t (c pg_temp.ty, d int);
+         ALTER POLICY judgments_read ON public.judgments USING (NOT EXISTS (SELECT c FROM elsewhere.t))",
         // A21: a routine in the session's temporary schema that others would call by way of something that lasts.
         "CREATE FUNCTION pg_temp.tf() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'begin return new; end';
          CREATE TRIGGER t BEFORE INSERT ON public.job_queue FOR EACH ROW EXECUTE FUNCTION pg_temp.tf()",
@@ -257,6 +259,15 @@ fn nothing_is_built_on_sand() {
         let refused = attempt(&mut client, sql).expect_err(sql);
         assert!(refused.message.ends_with("depends on something temporary"), "{sql}: {refused:?}");
     }
+    // What nobody was promised may be built on it, as people do when they try things out.
+    passes(
+        &mut client,
+        "CREATE TEMP TABLE t1 (a int); CREATE FUNCTION elsewhere.takes(t1) RETURNS SETOF t1 LANGUAGE sql AS 'SELECT * FROM t1'",
+    );
+    passes(
+        &mut client,
+        "CREATE FUNCTION ops.count_them() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM t1; END; DROP TABLE t1 CASCADE",
+    );
     // Temporary things among themselves, and a session that goes.
     passes(
         &mut client,

@@ -94,6 +94,27 @@ fn nobody_waits_for_a_migration_that_is_not_finished() {
         assert_eq!(refused.code, "0A000", "{change}: {refused:?}");
         short.batch_execute("ROLLBACK").unwrap();
     }
+    // Nor somebody whose temporary table takes a view along at commit that others are just looking at.
+    admin.batch_execute("CREATE ROLE eve LOGIN; CREATE SCHEMA m AUTHORIZATION eve").unwrap();
+    let mut eve = cluster.connect("waits", "eve");
+    eve.batch_execute(
+        "CREATE FUNCTION m.f() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT 1::bigint; END; CREATE VIEW m.v AS SELECT m.f() AS a",
+    )
+    .unwrap();
+    let mut looking = cluster.connect("waits", "eve");
+    looking.batch_execute("BEGIN; SELECT * FROM m.v").unwrap();
+    let hanging = thread::spawn(move || {
+        eve.batch_execute(
+            "BEGIN; CREATE TEMP TABLE tt (a int) ON COMMIT DROP;
+             CREATE OR REPLACE FUNCTION m.f() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT count(*) FROM tt; END;
+             CREATE TABLE m.x (a int); COMMIT",
+        )
+    });
+    thread::sleep(std::time::Duration::from_millis(500));
+    assert!(!hanging.is_finished(), "the drop waits for who is looking");
+    admin.batch_execute("SET lock_timeout = '2s'; CREATE TABLE public.innocent (id int)").unwrap();
+    looking.batch_execute("COMMIT").unwrap();
+    hanging.join().unwrap().unwrap();
     // What an ordinary user may lock is not what the guard waits for.
     admin.batch_execute("CREATE ROLE mallory LOGIN").unwrap();
     let mut mallory = cluster.connect("waits", "mallory");

@@ -108,15 +108,22 @@ pub fn dropped_at_commit(what: &str) -> ! {
     .error(PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
 }
 
-/// A transaction that cannot be prepared.
-pub fn cannot_prepare() -> ! {
-    Report {
-        message: "cannot PREPARE a transaction that has changed a schema or a SECURITY DEFINER routine".into(),
-        detail: "Nobody can see what it has done until it is committed, and so nobody could judge what others do meanwhile."
-            .into(),
-        hint: "COMMIT it, or SET dragonfly_guard.mode = off as a superuser.".into(),
-    }
-    .error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
+/// A transaction that others would have to wait for, or could not judge themselves against.
+pub fn cannot_give_turn_back(is_prepared: bool) -> ! {
+    let what = "a transaction that has changed a schema, or a SECURITY DEFINER routine";
+    let (message, detail, hint) = match is_prepared {
+        true => (
+            format!("cannot PREPARE {what}"),
+            "Nobody can see what it has done until it is committed, and so nobody could judge what others do meanwhile.",
+            "COMMIT it, or SET dragonfly_guard.mode = off as a superuser.",
+        ),
+        false => (
+            format!("cannot commit {what}, together with something lasting that depends on a temporary table of its own"),
+            "Dropping the one with the other may have to wait for others, while others wait for this transaction.",
+            "Do it in two transactions.",
+        ),
+    };
+    Report { message, detail: detail.into(), hint: hint.into() }.error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
 }
 
 /// The guard has been taken away by something other than DROP EXTENSION.

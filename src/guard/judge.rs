@@ -5,6 +5,7 @@ use super::touched::{self, Touch};
 use super::{act, transaction};
 use crate::contract;
 use crate::pg::heap::{State, interrupts};
+use crate::scan::temporary::{self, Ground};
 use crate::scan::{self, own::Own};
 use crate::settings;
 use dragonfly_core::access::Access;
@@ -68,9 +69,15 @@ pub fn before_commit(is_prepared: bool) {
     if !transaction::is_settled(&fresh.committed(), &contract::in_force(&fresh, &own)) {
         run(&touched::all(), Moment::Commit, &transaction::subject());
     }
-    if is_prepared {
+    // A temporary table that goes now takes along what lasts and depends on it, and may have to wait for that: nobody else should.
+    let builds_on_sand = temporary::has_schema()
+        && touched.iter().any(|t| {
+            matches!(t, Touch::Relation(oid) if !temporary::outlives(scan::PG_CLASS.into(), (*oid).into())
+                && temporary::carries_what_lasts(&now, *oid))
+        });
+    if is_prepared || builds_on_sand {
         if matters_to_others(&touched) {
-            act::cannot_prepare();
+            act::cannot_give_turn_back(is_prepared);
         }
         own.unlock();
     }
@@ -121,8 +128,8 @@ fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
         let refusal = Refusal::of_exposed(&new, &exposed, tag);
         found.extend(refusal.map(|refusal| (refusal, new.guard_action(&search_path::RULE), settled)));
     }
-    if scan::temporary::has_schema() {
-        found.extend(on_sand(touched, now));
+    if temporary::has_schema() {
+        found.extend(on_sand(&new, touched, now));
     }
     let change = Change::new(&old, &new);
     let moved = names(before) != names(after);
@@ -134,22 +141,46 @@ fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
     found
 }
 
-/// What lasts and would go with something temporary.
-fn on_sand(touched: &[Touch], now: &State) -> Found {
+/// What lasts, rests on something temporary, and takes along what the contract is about when that goes; or lets others call what only this
+/// session should.
+fn on_sand(cx: &Context<'_>, touched: &[Touch], now: &State) -> Found {
     let then = transaction::before();
-    let object = |touch: &Touch| match *touch {
-        Touch::Relation(oid) => Some((scan::PG_CLASS, oid)),
-        Touch::Routine(oid) => Some((scan::PG_PROC, oid)),
-        Touch::Other(catalog, oid) | Touch::Object(catalog, oid) => Some((catalog, oid)),
-        _ => None,
-    };
-    let is_new = |(catalog, oid): &(Oid, Oid)| {
-        scan::temporary::outlives((*catalog).into(), (*oid).into())
-            && scan::temporary::is_under(now, *catalog, *oid)
-            && !scan::temporary::is_under(&then, *catalog, *oid)
-    };
-    let refusal = |(catalog, oid): (Oid, Oid)| Refusal::of_object_on_sand(&scan::description(catalog.into(), oid.into()));
-    touched.iter().filter_map(object).filter(is_new).map(|object| (refusal(object), GuardAction::Block, true)).collect()
+    let mut found = Found::new();
+    for touch in touched {
+        let object = match *touch {
+            Touch::Relation(oid) => (scan::PG_CLASS, oid),
+            Touch::Routine(oid) => (scan::PG_PROC, oid),
+            Touch::Other(catalog, oid) | Touch::Object(catalog, oid) => (catalog, oid),
+            _ => continue,
+        };
+        if !temporary::outlives(object.0.into(), object.1.into()) {
+            continue;
+        }
+        let ground = temporary::ground(now, object);
+        if ground == Ground::Firm || ground == temporary::ground(&then, object) {
+            continue;
+        }
+        if ground == Ground::TemporaryDefiner || temporary::fall(now, object).into_iter().any(|object| is_promised(cx, object))
+        {
+            let refusal = Refusal::of_object_on_sand(&scan::description(object.0.into(), object.1.into()));
+            found.push((refusal, GuardAction::Block, true));
+        }
+    }
+    found
+}
+
+/// Whether the contract relies on an object: it names it, or it is a policy of a governed table, or the guard itself.
+fn is_promised(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
+    if catalog == scan::PG_EXTENSION {
+        return cx.snapshot.extensions.get(&oid).is_some_and(|(name, _)| name == "dragonfly_guard");
+    }
+    if catalog == scan::PG_POLICY {
+        return true;
+    }
+    let Some((schema, name)) = scan::name(catalog, oid) else { return false };
+    cx.contract.table(&schema, &name).is_some()
+        || cx.contract.view(&schema, &name).is_some()
+        || cx.contract.functions.iter().any(|f| f.schema == schema && f.name == name)
 }
 
 /// Whether a rule has something to say. Those about search_path and settings have words of their own for what a command does.

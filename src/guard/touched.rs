@@ -137,9 +137,11 @@ unsafe extern "C-unwind" fn object_access(
 #[pg_guard]
 unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::Oid, dropped: bool) {
     // ON COMMIT DROP, after everything has been judged, takes along what depends on the table.
+    // (What else lasts and depends on the table is the affair of whoever made it so.)
     if dropped
         && transaction::is_committing()
         && settings::mode() == settings::Mode::block
+        && matches!(class.to_u32(), scan::PG_EXTENSION | scan::PG_NAMESPACE | scan::PG_POLICY)
         && scan::temporary::outlives(class, object)
     {
         act::dropped_at_commit(&scan::description(class, object));

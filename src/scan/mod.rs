@@ -142,7 +142,9 @@ pub use planted::{find as planted, place};
 pub use routines::{named as routines_named, of_schema as routines_of_schema, quoted_path};
 
 /// The catalog of an object, by OID.
-pub use oids::{PG_CAST, PG_CLASS, PG_CONSTRAINT, PG_EVENT_TRIGGER, PG_EXTENSION, PG_OPERATOR, PG_PROC, PG_TYPE};
+pub use oids::{
+    PG_CAST, PG_CLASS, PG_CONSTRAINT, PG_EVENT_TRIGGER, PG_EXTENSION, PG_NAMESPACE, PG_OPERATOR, PG_POLICY, PG_PROC, PG_TYPE,
+};
 
 thread_local! {
     /// What [`current_base`] has read last, until something of it changes.
@@ -183,6 +185,24 @@ pub fn current_base() -> Snapshot {
 pub fn forget_base() {
     BASE.set(None);
     BASE_CHANGED.set(true);
+}
+
+/// Schema and name of a relation or a routine, as the system cache shows it; `None` for anything else.
+pub fn name(class: Oid, object: Oid) -> Option<(String, String)> {
+    use pgrx::pg_sys;
+    // SAFETY: look-ups in the system cache; null or C strings.
+    unsafe {
+        let (schema, name) = match class {
+            oids::PG_CLASS => (pg_sys::get_rel_namespace(object.into()), pg_sys::get_rel_name(object.into())),
+            oids::PG_PROC => (pg_sys::get_func_namespace(object.into()), pg_sys::get_func_name(object.into())),
+            _ => return None,
+        };
+        let schema = pg_sys::get_namespace_name(schema);
+        let text = |name: *mut std::ffi::c_char| {
+            (!name.is_null()).then(|| crate::pg::text::from_server(std::ffi::CStr::from_ptr(name).to_bytes()))
+        };
+        Some((text(schema)?, text(name)?))
+    }
 }
 
 /// An object as the server describes it: `view public.v`.

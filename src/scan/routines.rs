@@ -152,6 +152,15 @@ pub fn of_schema(schema: Oid) -> Vec<Oid> {
     routines
 }
 
+/// Whether a routine is SECURITY DEFINER.
+pub fn is_definer(state: &State, routine: Oid) -> bool {
+    let table = Table::open(oids::PG_PROC);
+    let (oid, column) = (table.column("oid"), table.column("prosecdef"));
+    let mut definer = false;
+    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| definer = row.bool(column));
+    definer
+}
+
 /// The routines that have one of the `names`, in one of the `schemas`.
 pub fn named(state: &State, names: &HashSet<&str>, schemas: &HashSet<Oid>) -> Vec<Oid> {
     let table = Table::open(oids::PG_PROC);
