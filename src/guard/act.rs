@@ -130,7 +130,7 @@ pub fn cannot_give_turn_back(is_prepared: bool) -> ! {
 pub fn taken_along(tag: &str) -> ! {
     Report {
         message: format!("{tag} would take the security guard along"),
-        detail: "Something that the guard is made of, or that it watches over, depends on what is dropped.".into(),
+        detail: "Extension dragonfly_guard, or something that it is made of, depends on what is dropped.".into(),
         hint: "A superuser who means it says SET dragonfly_guard.mode = off first, and DROP EXTENSION dragonfly_guard.".into(),
     }
     .error(PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)

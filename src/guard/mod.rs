@@ -16,8 +16,9 @@ mod transaction;
 mod utility;
 
 use crate::pg::call::{Call, sql_function};
+use crate::pg::heap::State;
 use crate::pg::report::Report;
-use crate::scan;
+use crate::scan::{self, own::Own};
 use crate::settings::{self, CheckAt, Mode};
 use judge::Moment;
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
@@ -130,7 +131,7 @@ fn before_commit(is_prepared: bool) {
     }
     if settings::mode() == Mode::off || settings::is_restoring_a_dump() {
         // What was touched while nobody switched it off, and not judged.
-        if transaction::is_pending() || !touched::unjudged().is_empty() {
+        if (transaction::is_pending() || !touched::unjudged().is_empty()) && Own::is_there(&State::now()) {
             act::unjudged("COMMIT");
         }
         return;

@@ -102,7 +102,8 @@ impl Scope {
     pub fn read(&self, then: &State, now: &State) -> Option<States> {
         let (before, after) = self.parts(then, now);
         let extensions = [&before, &after].map(|s| s.routine_extension.values().chain(s.relation_extension.values()));
-        let own_touched = self.own || extensions.into_iter().flatten().any(|extension| Own::is(*extension, [now, then]));
+        let extensions: HashSet<Oid> = extensions.into_iter().flatten().copied().collect();
+        let own_touched = self.own || extensions.iter().any(|extension| Own::is(*extension, [now, then]));
         let differ = before.relations != after.relations
             || before.policies != after.policies
             || before.routines != after.routines
@@ -142,33 +143,18 @@ impl Scope {
             let (before, after) = (scan::whole(then, &contract, own), scan::whole(now, &contract, own));
             return Some(States { before, after, scale: Scale::Everything, own: existed, contract });
         }
-        let mut schemas = changed_schemas(&base_before.schemas, &base_after.schemas);
-        let around = schemas.is_empty().then(|| {
-            (scan::around(before.clone(), base_before.clone(), then), scan::around(after.clone(), base_after.clone(), now))
-        });
-        if let Some((before, after)) = &around {
-            schemas = self.planted(before, after);
-        }
+        let schemas = changed_schemas(&base_before.schemas, &base_after.schemas);
         if !schemas.is_empty() {
-            let names = [&base_before, &base_after]
-                .map(|s| s.schemas.iter().filter(|s| schemas.contains(&s.oid)).map(|s| s.name.clone()));
-            let names: HashSet<String> = names.into_iter().flatten().collect();
-            let of = |part: &Snapshot| -> (HashSet<Oid>, HashSet<Oid>) {
-                (part.relations.iter().map(|r| r.oid).collect(), part.routines.iter().map(|r| r.oid).collect())
-            };
-            let read = |state: &State, base: Snapshot, part: &Snapshot| {
-                let (relations, routines) = of(part);
-                scan::concerning(state, base, &contract, own, (&schemas, &names), (&relations, &routines))
-            };
-            let (mut before, mut after) = (read(then, base_before, &before), read(now, base_after, &after));
-            let touched: HashSet<Oid> = self.routines.iter().copied().collect();
-            let wanted =
-                searched(&contract, &before, &after, &|r| touched.contains(&r.oid)).into_iter().chain(schemas).collect();
-            fill(&mut before, then, &contract, &wanted);
-            fill(&mut after, now, &contract, &wanted);
+            let (before, after) = self.around_schemas(schemas, [then, now], [base_before, base_after], &contract, own);
             return Some(States { before, after, scale: Scale::Schemas, own: existed, contract });
         }
-        let (mut before, mut after) = around?;
+        let (mut before, mut after) = (scan::around(before, base_before, then), scan::around(after, base_after, now));
+        let schemas = self.planted(&before, &after);
+        if !schemas.is_empty() {
+            let bases = [scan::base(then), scan::base(now)];
+            let (before, after) = self.around_schemas(schemas, [then, now], bases, &contract, own);
+            return Some(States { before, after, scale: Scale::Schemas, own: existed, contract });
+        }
         let own_touched = existed && own_touched;
         if own_touched {
             scan::guard(then, own, &mut before);
@@ -181,6 +167,34 @@ impl Scope {
             fill(&mut after, now, &contract, &wanted);
         }
         differ.then_some(States { before, after, scale: Scale::Touched, own: own_touched, contract })
+    }
+
+    /// What was touched, and what has to do with some schemas.
+    fn around_schemas(
+        &self,
+        schemas: HashSet<Oid>,
+        [then, now]: [&State; 2],
+        [base_before, base_after]: [Snapshot; 2],
+        contract: &Contract,
+        own: &Own,
+    ) -> (Snapshot, Snapshot) {
+        let named = |base: &Snapshot| -> Vec<String> {
+            base.schemas.iter().filter(|s| schemas.contains(&s.oid)).map(|s| s.name.clone()).collect()
+        };
+        let names: HashSet<String> = [named(&base_before), named(&base_after)].concat().into_iter().collect();
+        let (part_before, part_after) = self.parts(then, now);
+        let read = |state: &State, base: Snapshot, part: &Snapshot| {
+            let relations = part.relations.iter().map(|r| r.oid).collect();
+            let routines = part.routines.iter().map(|r| r.oid).collect();
+            scan::concerning(state, base, contract, own, (&schemas, &names), (&relations, &routines))
+        };
+        let (mut before, mut after) = (read(then, base_before, &part_before), read(now, base_after, &part_after));
+        let touched: HashSet<Oid> = self.routines.iter().copied().collect();
+        let searched = searched(contract, &before, &after, &|r| touched.contains(&r.oid));
+        let wanted = searched.union(&schemas).copied().collect();
+        fill(&mut before, then, contract, &wanted);
+        fill(&mut after, now, contract, &wanted);
+        (before, after)
     }
 }
 

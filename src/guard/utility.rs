@@ -5,6 +5,8 @@
 
 use super::touched::{self, Touch};
 use super::{act, command_ended};
+use crate::pg::heap::State;
+use crate::scan::own::Own;
 use crate::settings::{self, Mode};
 use dragonfly_core::rules::guard_tampered::silences;
 use pgrx::{pg_guard, pg_sys};
@@ -161,7 +163,8 @@ fn has_ended(stores_settings: bool, tag: &str) {
     }
     // SAFETY: between commands; makes the statement's changes visible, which tells the caches, which tell us.
     unsafe { pg_sys::CommandCounterIncrement() };
-    if !touched::unjudged().is_empty() {
+    // In a database without the extension there is nothing to judge by; and where it has just gone, the commit has its say.
+    if !touched::unjudged().is_empty() && Own::is_there(&State::now()) {
         command_ended(tag);
     }
 }
