@@ -1,6 +1,6 @@
 //! The hardened guard: with the library preloaded, what fires no event is refused too. Without, it passes, and is found and said.
 
-use dragonfly_tests::{Cluster, Refused, SUPERUSER, attempt, column};
+use dragonfly_tests::{Cluster, Refused, SUPERUSER, attempt, column, provide_extension};
 use postgres::Client;
 
 /// A superuser's connection to the document's database, guarded; made by a session of its own, for a session that has seen DDL is not like
@@ -235,6 +235,12 @@ fn what_passes_without_preloading_is_found_and_said() {
 #[test]
 fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
     let cluster = Cluster::start();
+    provide_extension(
+        "guard_plain",
+        "default_version = '1'\nrelocatable = true\nsuperuser = true\ntrusted = true\n",
+        "1",
+        "CREATE FUNCTION x_plain() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+    );
     let mut client = document(&cluster, "kept");
     client.batch_execute("CREATE ROLE mallory LOGIN; SET dragonfly_guard.mode = off; ALTER SCHEMA ops OWNER TO mallory; CREATE TABLE ops.unrelated (id int)").unwrap();
     let mut mallory = cluster.connect("kept", "mallory");
@@ -249,19 +255,19 @@ fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
     assert_eq!(column(&mut admin, "SELECT count(*)::text FROM pg_event_trigger WHERE evtname LIKE 'zz_dragonfly%'"), ["2"]);
     // By way of another extension, or of a temporary table that goes at commit.
     admin.batch_execute("GRANT CREATE ON DATABASE kept TO mallory; CREATE SCHEMA m AUTHORIZATION mallory").unwrap();
-    mallory.batch_execute("CREATE EXTENSION citext SCHEMA m; ALTER EXTENSION citext ADD SCHEMA ops").unwrap();
-    refusal(&mut mallory, "DROP EXTENSION citext CASCADE");
+    mallory.batch_execute("CREATE EXTENSION guard_plain SCHEMA m; ALTER EXTENSION guard_plain ADD SCHEMA ops").unwrap();
+    refusal(&mut mallory, "DROP EXTENSION guard_plain CASCADE");
     refusal(
         &mut mallory,
         "BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP; CREATE FUNCTION m.dummy(t) RETURNS int LANGUAGE sql AS 'select 1';
-         ALTER EXTENSION citext ADD FUNCTION m.dummy(t); COMMIT",
+         ALTER EXTENSION guard_plain ADD FUNCTION m.dummy(t); COMMIT",
     );
     // A superuser's attempt that fails does not open the way for somebody else's.
     refusal(
         &mut mallory,
-        "BEGIN; DO $$ BEGIN DROP EXTENSION dragonfly_guard CASCADE; EXCEPTION WHEN OTHERS THEN NULL; END $$; DROP EXTENSION citext CASCADE; COMMIT",
+        "BEGIN; DO $$ BEGIN DROP EXTENSION dragonfly_guard CASCADE; EXCEPTION WHEN OTHERS THEN NULL; END $$; DROP EXTENSION guard_plain CASCADE; COMMIT",
     );
-    mallory.batch_execute("ALTER EXTENSION citext DROP SCHEMA ops").unwrap();
+    mallory.batch_execute("ALTER EXTENSION guard_plain DROP SCHEMA ops").unwrap();
     // E03: one object of the extension alone is refused by the server; so is what the extension made.
     assert_eq!(attempt(&mut mallory, "DROP FUNCTION ops.audit_security CASCADE").unwrap_err().code, "2BP01");
     assert_eq!(attempt(&mut admin, "DROP EVENT TRIGGER zz_dragonfly_guard_end").unwrap_err().code, "2BP01");

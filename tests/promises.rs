@@ -1,6 +1,6 @@
 //! The other promises of the contract, kept at DDL time: what is refused when, in the document's own database, and what passes.
 
-use dragonfly_tests::{Cluster, Refused, SUPERUSER, attempt, column, project};
+use dragonfly_tests::{Cluster, Refused, SUPERUSER, attempt, column, project, provide_extension};
 use postgres::Client;
 
 /// The document's database, guarded, and a connection of its migration role.
@@ -53,6 +53,12 @@ fn refuses_to(mut client: Client, cluster: &Cluster, database: &str, routes: &[(
 #[test]
 fn clients_gain_nothing() {
     let cluster = Cluster::start();
+    provide_extension(
+        "guard_plain",
+        "default_version = '1'\nrelocatable = true\nsuperuser = true\ntrusted = true\n",
+        "1",
+        "CREATE FUNCTION x_plain() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+    );
     refuses(
         &cluster,
         "gains",
@@ -81,12 +87,12 @@ fn clients_gain_nothing() {
             ),
             // What an extension of the migration role's is given does not become the extension's.
             (
-                "CREATE EXTENSION citext SCHEMA ops; ALTER EXTENSION citext ADD TABLE public.job_queue; GRANT SELECT ON public.job_queue TO anon",
+                "CREATE EXTENSION guard_plain SCHEMA ops; ALTER EXTENSION guard_plain ADD TABLE public.job_queue; GRANT SELECT ON public.job_queue TO anon",
                 "role \"anon\" has SELECT on table public.job_queue",
                 "table_privileges",
             ),
             (
-                "CREATE TABLE ops.own (id int); CREATE EXTENSION citext SCHEMA ops; ALTER EXTENSION citext ADD TABLE ops.own; GRANT SELECT ON ops.own TO anon",
+                "CREATE TABLE ops.own (id int); CREATE EXTENSION guard_plain SCHEMA ops; ALTER EXTENSION guard_plain ADD TABLE ops.own; GRANT SELECT ON ops.own TO anon",
                 "role \"anon\" has SELECT on table ops.own",
                 "table_privileges",
             ),
