@@ -166,6 +166,9 @@ impl Refusal {
         };
         let hint = match (&finding.fix, worse.completes) {
             (Some(fix), true) => format!("In the same transaction: {}", fix.replace('\n', " ")),
+            (None, true) if finding.rule == &required_object_missing::RULE => {
+                "Make it anew in the same transaction, or take it out of the contract first.".to_owned()
+            }
             (None, true) => finding.rule.mend.to_owned(),
             (_, false) if worse.settled => {
                 "If it is meant so, declare it in the contract first. Where a later statement takes it back, SET LOCAL \
