@@ -239,6 +239,7 @@ COMMENT ON FUNCTION ops.guard_status() IS
 CREATE VIEW ops.v_guard_log AS
   SELECT l.at,
          l.entry OPERATOR(pg_catalog.->>) 'dragonfly_guard'::pg_catalog.text AS event,
+         l.entry OPERATOR(pg_catalog.->>) 'mode'::pg_catalog.text AS mode,
          (l.entry OPERATOR(pg_catalog.->>) 'session_user'::pg_catalog.text)::pg_catalog.name AS session_user_name,
          (l.entry OPERATOR(pg_catalog.->>) 'role'::pg_catalog.text)::pg_catalog.name AS role_name,
          (l.entry OPERATOR(pg_catalog.->>) 'database'::pg_catalog.text)::pg_catalog.name AS database_name,

@@ -59,6 +59,8 @@ fn every_event_is_one_line() {
     assert_eq!(text(0, "session_user"), "mallory");
     assert_eq!(text(0, "role"), "mallory");
     assert_eq!(text(0, "database"), "lines");
+    assert_eq!((text(0, "mode"), text(3, "mode"), text(5, "mode")), ("block".into(), "warn".into(), "off".into()));
+    assert!(text(0, "at").starts_with("20"));
     assert_eq!(text(0, "command"), "CREATE FUNCTION");
     assert_eq!(text(0, "rule"), "security_definer_search_path");
     assert_eq!(text(0, "object"), "hers.f()");

@@ -10,6 +10,7 @@ pub use writer::register_launcher;
 
 use crate::pg::{heap, report, text::from_server};
 use crate::scan::own::Own;
+use crate::settings::{self, Mode};
 use dragonfly_core::guard::Refusal;
 use pgrx::pg_sys;
 use serde::Serialize;
@@ -33,6 +34,8 @@ pub enum Event {
 #[derive(Debug, Serialize)]
 struct Entry<'a> {
     dragonfly_guard: Event,
+    at: String,
+    mode: &'static str,
     database: String,
     session_user: String,
     role: String,
@@ -56,6 +59,12 @@ const LONGEST: usize = 1_000;
 pub fn write(event: Event, command: &str, refusal: Option<&Refusal>) {
     let mut entry = Entry {
         dragonfly_guard: event,
+        at: time(now()),
+        mode: match settings::mode() {
+            Mode::block => "block",
+            Mode::warn => "warn",
+            Mode::off => "off",
+        },
         database: clean(&database()),
         session_user: clean(&role_name(login())),
         role: clean(&role_name(outer_user())),
@@ -192,6 +201,12 @@ fn outer_user() -> pg_sys::Oid {
 fn my_pid() -> i32 {
     // SAFETY: reads a variable of the backend.
     unsafe { pg_sys::MyProcPid }
+}
+
+/// A time as the server log writes it.
+fn time(at: i64) -> String {
+    // SAFETY: gives a C string of the server's own.
+    unsafe { from_server(CStr::from_ptr(pg_sys::timestamptz_to_str(at)).to_bytes()) }
 }
 
 /// The time, as a timestamptz: microseconds since 2000.
