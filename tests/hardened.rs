@@ -379,3 +379,34 @@ fn roles_restored_by_pg_dumpall() {
     refusal(&mut client, "ALTER ROLE service_role NOBYPASSRLS");
     refusal(&mut client, "CREATE ROLE anon BYPASSRLS");
 }
+
+/// The hook stands between the server and every statement, and changes nothing about those that have nothing to do with it.
+#[test]
+fn errors_keep_their_position_and_context() {
+    let told = |settings: &[&str]| {
+        let cluster = Cluster::start_with(settings);
+        let mut client = cluster.guarded("told");
+        client
+            .batch_execute("CREATE FUNCTION public.boom() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'CREATE TABLE t (a nothing)'; END $$")
+            .unwrap();
+        [
+            "CREATE TABLE t (id int DEFAULT (bar.id))",
+            "ALTER TABLE nowhere ADD a int",
+            "DO $$ BEGIN PERFORM public.boom(); END $$",
+            "COMMENT ON TABLE x IS y",
+        ]
+        .map(|sql| {
+            let error = client.batch_execute(sql).unwrap_err();
+            let error = error.as_db_error().expect("the server's").clone();
+            (
+                error.code().code().to_owned(),
+                error.message().to_owned(),
+                error.position().cloned(),
+                error.where_().map(str::to_owned),
+            )
+        })
+    };
+    let hardened = told(&["shared_preload_libraries=dragonfly_guard"]);
+    assert_eq!(hardened, told(&[]));
+    assert!(hardened[0].2.is_some() && hardened[2].3.as_ref().is_some_and(|context| context.contains("boom")), "{hardened:?}");
+}
