@@ -1,6 +1,7 @@
 //! The routines that a GRANT or REVOKE is about. No hook and no cache tells: the statement does. It says only which; what became of them
 //! is read from the catalog.
 
+use crate::pg::list::nodes;
 use crate::scan;
 use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys;
@@ -50,15 +51,4 @@ unsafe fn of_grant(grant: *mut pg_sys::GrantStmt) -> Vec<Oid> {
 pub unsafe fn string(node: *mut pg_sys::Node) -> *const std::ffi::c_char {
     // SAFETY: as the caller promises.
     unsafe { (*node.cast::<pg_sys::String>()).sval }
-}
-
-/// # Safety
-/// `list` is null or a list of nodes, and outlives the iterator.
-pub unsafe fn nodes(list: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys::Node> {
-    // SAFETY: as the caller promises.
-    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
-    (0..length as usize).map(move |i| {
-        // SAFETY: as the caller promises; the cell is within the length.
-        unsafe { (*(*list).elements.add(i)).ptr_value.cast() }
-    })
 }

@@ -17,6 +17,7 @@ mod utility;
 
 use crate::pg::call::{Call, sql_function};
 use crate::pg::heap::State;
+use crate::pg::list::nodes;
 use crate::pg::report::Report;
 use crate::scan::{self, own::Own};
 use crate::settings::{self, CheckAt, Mode};
@@ -89,7 +90,7 @@ fn names_the_guard(statement: *mut pg_sys::Node) -> bool {
         }
         let drop = statement.cast::<pg_sys::DropStmt>();
         (*drop).removeType == pg_sys::ObjectType::OBJECT_EXTENSION
-            && grants::nodes((*drop).objects).any(|name| CStr::from_ptr(grants::string(name)) == c"dragonfly_guard")
+            && nodes((*drop).objects).any(|name| CStr::from_ptr(grants::string(name)) == c"dragonfly_guard")
     }
 }
 

@@ -127,39 +127,15 @@ impl Table {
         let bytes = super::text::to_server(value);
         let length = bytes.len().min(name.len() - 1);
         name[..length].copy_from_slice(&bytes[..length]);
-        let mut key = pg_sys::ScanKeyData::default();
-        // SAFETY: writes the key it is given, which points to `name` for as long as the scan; `nameeq` is the operator of a name column.
-        unsafe {
-            pg_sys::ScanKeyInit(
-                &mut key,
-                column.number,
-                pg_sys::BTEqualStrategyNumber as u16,
-                pg_sys::F_NAMEEQ.into(),
-                pg_sys::Datum::from(name.as_ptr()),
-            );
-        }
+        // `name` stays where it is for as long as the scan.
+        let key = equals(column, pg_sys::F_NAMEEQ, pg_sys::Datum::from(name.as_ptr()));
         self.run(snapshot, index, &mut [key], always(each));
     }
 
-    /// The same for as long as `each` says so.
+    /// As [`Table::lookup`], for as long as `each` says so.
     pub fn lookup_while(&self, snapshot: &State, index: Oid, keys: &[(Column, Oid)], each: impl FnMut(Row<'_>) -> bool) {
-        let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys
-            .iter()
-            .map(|(column, value)| {
-                let mut key = pg_sys::ScanKeyData::default();
-                // SAFETY: writes the key it is given; `oideq` is the operator of an oid column.
-                unsafe {
-                    pg_sys::ScanKeyInit(
-                        &mut key,
-                        column.number,
-                        pg_sys::BTEqualStrategyNumber as u16,
-                        pg_sys::F_OIDEQ.into(),
-                        pg_sys::Datum::from(*value),
-                    );
-                }
-                key
-            })
-            .collect();
+        let mut scan_keys: Vec<pg_sys::ScanKeyData> =
+            keys.iter().map(|(column, value)| equals(*column, pg_sys::F_OIDEQ, pg_sys::Datum::from(*value))).collect();
         self.run(snapshot, index, &mut scan_keys, each);
     }
 
@@ -178,6 +154,15 @@ impl Table {
             pg_sys::systable_endscan(scan);
         }
     }
+}
+
+/// The key of a scan for rows whose `column` equals `value`, by the operator function of the column's type.
+fn equals(column: Column, operator: u32, value: pg_sys::Datum) -> pg_sys::ScanKeyData {
+    let mut key = pg_sys::ScanKeyData::default();
+    let strategy = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
+    // SAFETY: writes the key it is given.
+    unsafe { pg_sys::ScanKeyInit(&mut key, column.number, strategy, operator.into(), value) };
+    key
 }
 
 fn always(mut each: impl FnMut(Row<'_>)) -> impl FnMut(Row<'_>) -> bool {

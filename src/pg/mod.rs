@@ -2,5 +2,6 @@
 
 pub mod call;
 pub mod heap;
+pub mod list;
 pub mod report;
 pub mod text;

@@ -2,6 +2,7 @@
 
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::list::nodes;
 use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot};
 use pgrx::pg_sys;
 use std::collections::HashSet;
@@ -75,7 +76,7 @@ unsafe fn is_true(node: *mut pg_sys::Node) -> bool {
             }
             pg_sys::NodeTag::T_BoolExpr => {
                 let expression = node.cast::<pg_sys::BoolExpr>();
-                let mut arguments = list((*expression).args);
+                let mut arguments = nodes((*expression).args);
                 match (*expression).boolop {
                     pg_sys::BoolExprType::AND_EXPR => arguments.all(|a| is_true(a)),
                     pg_sys::BoolExprType::OR_EXPR => arguments.any(|a| is_true(a)),
@@ -84,7 +85,7 @@ unsafe fn is_true(node: *mut pg_sys::Node) -> bool {
             }
             pg_sys::NodeTag::T_OpExpr => {
                 let expression = node.cast::<pg_sys::OpExpr>();
-                let arguments: Vec<_> = list((*expression).args).collect();
+                let arguments: Vec<_> = nodes((*expression).args).collect();
                 is_built_in_equality((*expression).opno)
                     && matches!(arguments[..], [a, b] if !a.is_null() && (*a).type_ == pg_sys::NodeTag::T_Const
                         && !(*a.cast::<pg_sys::Const>()).constisnull
@@ -101,15 +102,4 @@ fn is_built_in_equality(operator: pg_sys::Oid) -> bool {
         let name = pg_sys::get_opname(operator);
         operator.to_u32() < pg_sys::FirstNormalObjectId && !name.is_null() && std::ffi::CStr::from_ptr(name) == c"="
     }
-}
-
-/// # Safety
-/// `list` is null or a list of nodes, and outlives the iterator.
-unsafe fn list(list: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys::Node> {
-    // SAFETY: as the caller promises.
-    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
-    (0..length as usize).map(move |i| {
-        // SAFETY: as the caller promises; the cell is within the length.
-        unsafe { (*(*list).elements.add(i)).ptr_value.cast() }
-    })
 }

@@ -163,7 +163,7 @@ pub fn outlives(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
         oids::PG_TYPE => in_lasting_schema("typnamespace"),
         oids::PG_OPERATOR => in_lasting_schema("oprnamespace"),
         // A schema, an extension, a cast; or a part of a relation or a domain.
-        other => !is_part_of_temporary(&state, other, object.to_u32()),
+        other => !is_part_of_temporary(&state, (other, object.to_u32())),
     }
 }
 
@@ -175,14 +175,11 @@ fn oid_index(catalog: Oid) -> Oid {
     }
 }
 
-fn is_part_of_temporary(state: &State, catalog: Oid, object: Oid) -> bool {
-    let table = Table::open(oids::PG_DEPEND);
-    let (class, oid, kind) = (table.column("classid"), table.column("objid"), table.column("deptype"));
-    let (to_class, to_oid) = (table.column("refclassid"), table.column("refobjid"));
+fn is_part_of_temporary(state: &State, object: Address) -> bool {
     let mut whole = None;
-    table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &[(class, catalog), (oid, object)], |row| {
-        if matches!(row.char(kind), b'a' | b'i') && matches!(row.oid(to_class), oids::PG_CLASS | oids::PG_TYPE) {
-            whole = Some((row.oid(to_class), row.oid(to_oid)));
+    Dependencies::open().needs(state, object, |needed, kind| {
+        if matches!(kind, b'a' | b'i') && matches!(needed.0, oids::PG_CLASS | oids::PG_TYPE) {
+            whole = Some(needed);
         }
     });
     whole.is_some_and(|(class, oid)| !outlives(class.into(), oid.into()))
