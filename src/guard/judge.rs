@@ -178,9 +178,7 @@ fn is_promised(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
         return true;
     }
     let Some((schema, name)) = scan::name(catalog, oid) else { return false };
-    cx.contract.table(&schema, &name).is_some()
-        || cx.contract.view(&schema, &name).is_some()
-        || cx.contract.functions.iter().any(|f| f.schema == schema && f.name == name)
+    cx.contract.declares_relation(&schema, &name) || cx.contract.functions_named(&schema, &name).next().is_some()
 }
 
 /// Whether a rule has something to say. Those about search_path and settings have words of their own for what a command does.

@@ -183,7 +183,9 @@ impl World {
     fn findings(&self, rule: &'static Rule) -> Vec<Finding> {
         let snapshot = self.snapshot.clone().complete();
         let access = Access::new(&snapshot);
-        let mut found = Context::new(&self.contract, &snapshot, &access, &|| {}).run(rule);
+        // Cases change the contract as they go: a clone looks names up anew.
+        let contract = self.contract.clone();
+        let mut found = Context::new(&contract, &snapshot, &access, &|| {}).run(rule);
         found.sort_by(|a, b| (&a.object.identity, &a.role).cmp(&(&b.object.identity, &b.role)));
         found
     }

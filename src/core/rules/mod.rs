@@ -365,6 +365,9 @@ impl<'a> Context<'a> {
         if let Some(view) = self.contract.view(&schema.name, &relation.name) {
             declared |= granted_to(&view.grants, &role.name);
         }
+        if let Some(sequence) = self.contract.sequence(&schema.name, &relation.name) {
+            declared |= granted_to(&sequence.grants, &role.name);
+        }
         declared
     }
 
@@ -372,12 +375,10 @@ impl<'a> Context<'a> {
     fn declares_execute(&self, routine: &Routine, schema: &SchemaDecl, role: &Role) -> bool {
         schema.all_on_objects.contains(&role.name)
             || schema.execute_on_routines.contains(&role.name)
-            || self.contract.functions.iter().any(|f| {
-                f.schema == schema.name
-                    && f.name == routine.name
-                    && f.execute.contains(&role.name)
-                    && self.has_arguments(routine, f.arguments.as_deref())
-            })
+            || self
+                .contract
+                .functions_named(&schema.name, &routine.name)
+                .any(|f| f.execute.contains(&role.name) && self.has_arguments(routine, f.arguments.as_deref()))
     }
 
     /// Whether a routine has the declared argument types; spaces do not count.
@@ -405,7 +406,7 @@ impl<'a> Context<'a> {
     /// Whether the contract names a relation.
     fn declares_relation(&self, relation: &Relation) -> bool {
         let schema = self.snapshot.schema_name(relation.schema);
-        self.contract.table(schema, &relation.name).is_some() || self.contract.view(schema, &relation.name).is_some()
+        self.contract.declares_relation(schema, &relation.name)
     }
 
     /// A routine as the object of a finding.
@@ -418,7 +419,7 @@ impl<'a> Context<'a> {
             managed_by: self.routine_managed_by(routine).or_else(|| {
                 let extension = self.snapshot.routine_extension.get(&routine.oid);
                 let schema = self.snapshot.schema_name(routine.schema);
-                let declared = self.contract.functions.iter().any(|f| f.schema == schema && f.name == routine.name);
+                let declared = self.contract.functions_named(schema, &routine.name).next().is_some();
                 self.bringing_extension(extension, routine.owner, declared).filter(|_| !routine.security_definer)
             }),
             id: ObjectId::Routine(routine.oid),

@@ -57,6 +57,15 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             out.push(missing(relation(word, &view.schema, &view.name), &subject, &problem(kind), fix));
         }
     }
+    for sequence in &cx.contract.sequences {
+        let kind = named.get(&(sequence.schema.as_str(), sequence.name.as_str())).map(|r| r.kind);
+        if kind != Some(RelationKind::Sequence) {
+            let sql = safe_qualified(&sequence.schema, &sequence.name);
+            let fix = kind.is_none().then(|| format!("CREATE SEQUENCE {sql};"));
+            let object = relation("sequence", &sequence.schema, &sequence.name);
+            out.push(missing(object, &format!("Sequence {sql}"), &problem(kind), fix));
+        }
+    }
     let mut routines: HashMap<(&str, &str), Vec<&Routine>> = HashMap::new();
     for (routine, schema) in cx.routines() {
         routines.entry((&schema.name, &routine.name)).or_default().push(routine);

@@ -1,0 +1,139 @@
+//! JSON text into a value, with every place where an object names a field twice: JSON readers take the last and say nothing, while the person
+//! who reviewed the document may have read the first.
+
+use super::problem::{Path, Problems};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use std::cell::RefCell;
+use std::fmt;
+
+/// Reads JSON text.
+///
+/// # Errors
+/// Where it is no JSON: what serde_json says, with line and column.
+pub fn read(text: &str, problems: &mut Problems) -> Result<Value, serde_json::Error> {
+    let found = RefCell::new(std::mem::take(problems));
+    let mut json = serde_json::Deserializer::from_str(text);
+    let value =
+        Reader { path: &Path::Root, problems: &found }.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
+    *problems = found.into_inner();
+    value
+}
+
+struct Reader<'r> {
+    path: &'r Path<'r>,
+    problems: &'r RefCell<Problems>,
+}
+
+impl Reader<'_> {
+    /// PostgreSQL's jsonb holds any character but this.
+    fn text(&self, text: &str) {
+        if text.contains('\0') {
+            self.problems.borrow_mut().error(self.path, "text with \\u0000 in it", "text without it".to_owned());
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Value, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, bool: bool) -> Result<Value, E> {
+        Ok(bool.into())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(number).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        self.text(text);
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(value) =
+            items.next_element_seed(Reader { path: &self.path.item(list.len()), problems: self.problems })?
+        {
+            list.push(value);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            let path = self.path.field(&name);
+            let reader = Reader { path: &path, problems: self.problems };
+            reader.text(&name);
+            let value = fields.next_value_seed(reader)?;
+            if object.contains_key(&name) {
+                let allowed = "each field once; of two, the last would count".to_owned();
+                self.problems.borrow_mut().error(&path, "this field is there twice", allowed);
+            }
+            object.insert(name, value);
+        }
+        Ok(object.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let mut problems = Problems::default();
+        match read(text, &mut problems) {
+            Ok(_) => problems.into_vec().iter().map(ToString::to_string).collect(),
+            Err(e) => vec![e.to_string()],
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_there_twice_is_found_wherever_it_is() {
+        let twice =
+            |path: &str| format!("{path}: this field is there twice; allowed: each field once; of two, the last would count");
+        assert_eq!(problems(r#"{"a": [1, {"b c": 1, "b c": -2.5}], "a": null}"#), [twice("$.a[1].\"b c\""), twice("$.a")]);
+        assert_eq!(problems(r#"{"a": {"b": true}, "c": {"b": 1}}"#), [""; 0]);
+        assert_eq!(problems(r#"{"a": "\u0000"}"#), ["$.a: text with \\u0000 in it; allowed: text without it"]);
+    }
+
+    #[test]
+    fn what_is_no_json_is_said_with_its_place() {
+        assert_eq!(problems(r#"{"a": "\ud800"}"#), ["unexpected end of hex escape at line 1 column 14"]);
+        assert_eq!(problems(&"[".repeat(100_000)), ["recursion limit exceeded at line 1 column 128"]);
+        assert_eq!(problems("{}\n{}"), ["trailing characters at line 2 column 1"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_read_is_what_serde_json_reads(text in r#"([\[\]{},:"a0-9. ]|"a"|null|true|\\u[0-9a-f]{4}|[^\x00]){0,30}"#) {
+            let expected = serde_json::from_str::<Value>(&text).map_err(|e| e.to_string());
+            proptest::prop_assert_eq!(read(&text, &mut Problems::default()).map_err(|e| e.to_string()), expected);
+        }
+    }
+}
