@@ -86,7 +86,8 @@ CREATE TABLE dragonfly_guard.contract (
   CONSTRAINT shipped_is_the_first CHECK (shipped OPERATOR(pg_catalog.=) (id OPERATOR(pg_catalog.=) 1)),
   CONSTRAINT shipped_stays_as_it_is CHECK (NOT shipped OR document OPERATOR(pg_catalog.=) dragonfly_guard.default_contract()),
   loaded_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
-  loaded_by pg_catalog.name NOT NULL DEFAULT SESSION_USER
+  loaded_by pg_catalog.name NOT NULL DEFAULT SESSION_USER,
+  note      pg_catalog.text
 );
 COMMENT ON TABLE dragonfly_guard.contract IS 'Contracts; the one with the highest id is in force.';
 COMMENT ON COLUMN dragonfly_guard.contract.id IS 'The order in which contracts came into force.';
@@ -94,12 +95,78 @@ COMMENT ON COLUMN dragonfly_guard.contract.document IS 'The contract itself: see
 COMMENT ON COLUMN dragonfly_guard.contract.shipped IS 'Came with the extension, and so is no part of a dump.';
 COMMENT ON COLUMN dragonfly_guard.contract.loaded_at IS 'When.';
 COMMENT ON COLUMN dragonfly_guard.contract.loaded_by IS 'By which session user.';
+COMMENT ON COLUMN dragonfly_guard.contract.note IS 'Why.';
 SELECT pg_catalog.pg_extension_config_dump('dragonfly_guard.contract'::pg_catalog.regclass, 'WHERE NOT shipped');
-INSERT INTO dragonfly_guard.contract (id, document, shipped) VALUES (1, dragonfly_guard.default_contract(), true);
+INSERT INTO dragonfly_guard.contract (id, document, shipped, note)
+  VALUES (1, dragonfly_guard.default_contract(), true, 'Initial security contract');
 
 CREATE FUNCTION ops.contract() RETURNS pg_catalog.jsonb
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_contract';
-COMMENT ON FUNCTION ops.contract() IS 'The security contract in force.';
+COMMENT ON FUNCTION ops.contract() IS 'The security contract in force; ops.contract_history has all of them.';
+
+-- Twice each: jsonb keeps one of two fields with the same name, and a person who reviewed the text may have read the other.
+CREATE FUNCTION ops.validate_contract(contract pg_catalog.jsonb)
+  RETURNS TABLE (severity pg_catalog.text, path pg_catalog.text, problem pg_catalog.text, allowed pg_catalog.text)
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'ops_validate_contract';
+COMMENT ON FUNCTION ops.validate_contract(pg_catalog.jsonb) IS
+  'Everything that is wrong with a contract: errors, with which it cannot be loaded, and warnings where it contradicts itself. path is '
+  'jsonpath; allowed says what would be right there.';
+
+CREATE FUNCTION ops.validate_contract(contract pg_catalog.text)
+  RETURNS TABLE (severity pg_catalog.text, path pg_catalog.text, problem pg_catalog.text, allowed pg_catalog.text)
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'ops_validate_contract_text';
+COMMENT ON FUNCTION ops.validate_contract(pg_catalog.text) IS
+  'The same of a contract as it stands in a file: what is no JSON is said with line and column, and a field that is there twice is an error.';
+
+CREATE FUNCTION ops.contract_schema() RETURNS pg_catalog.jsonb
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_schema';
+COMMENT ON FUNCTION ops.contract_schema() IS
+  'The JSON Schema (draft 2020-12) of a contract, for editors and validators; it ships as docs/contract.schema.json too.';
+
+CREATE FUNCTION ops.contract_changes(earlier pg_catalog.jsonb, later pg_catalog.jsonb) RETURNS pg_catalog.text[]
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_changes';
+COMMENT ON FUNCTION ops.contract_changes(pg_catalog.jsonb, pg_catalog.jsonb) IS
+  'How one contract differs from another, a line a change: + added, - taken away, ~ changed.';
+
+CREATE VIEW ops.contract_history AS
+  SELECT c.id,
+         c.document OPERATOR(pg_catalog.->>) 'version'::pg_catalog.text AS version,
+         c.id OPERATOR(pg_catalog.=) pg_catalog.max(c.id) OVER () AS in_force,
+         c.loaded_at,
+         c.loaded_by,
+         c.note,
+         ops.contract_changes(pg_catalog.lag(c.document) OVER (ORDER BY c.id), c.document) AS changes,
+         c.document AS contract
+    FROM dragonfly_guard.contract AS c
+   ORDER BY c.id;
+COMMENT ON VIEW ops.contract_history IS
+  'Every contract that has come into force, the newest last: who, when, why, and what it changed.';
+
+CREATE FUNCTION ops.load_contract(contract pg_catalog.jsonb, note pg_catalog.text DEFAULT NULL)
+  RETURNS TABLE (
+    version pg_catalog.text, replaces pg_catalog.text, findings pg_catalog.int8, added pg_catalog.int8, removed pg_catalog.int8,
+    changes pg_catalog.text[])
+  LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'ops_load_contract';
+COMMENT ON FUNCTION ops.load_contract(pg_catalog.jsonb, pg_catalog.text) IS
+  'Puts a contract into force, whole or not at all; its version must be higher than every one before. Says how many findings it adds and '
+  'takes away. Superusers, and whom one grants EXECUTE.';
+
+CREATE FUNCTION ops.load_contract(contract pg_catalog.text, note pg_catalog.text DEFAULT NULL)
+  RETURNS TABLE (
+    version pg_catalog.text, replaces pg_catalog.text, findings pg_catalog.int8, added pg_catalog.int8, removed pg_catalog.int8,
+    changes pg_catalog.text[])
+  LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'ops_load_contract_text';
+COMMENT ON FUNCTION ops.load_contract(pg_catalog.text, pg_catalog.text) IS
+  'The same of a contract as it stands in a file: a field that is there twice is an error.';
+
+CREATE FUNCTION ops.rollback_contract(to_version pg_catalog.text DEFAULT NULL, note pg_catalog.text DEFAULT NULL)
+  RETURNS TABLE (
+    version pg_catalog.text, replaces pg_catalog.text, findings pg_catalog.int8, added pg_catalog.int8, removed pg_catalog.int8,
+    changes pg_catalog.text[])
+  LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'ops_rollback_contract';
+COMMENT ON FUNCTION ops.rollback_contract(pg_catalog.text, pg_catalog.text) IS
+  'Puts an earlier contract into force again: that version, or (NULL) the one before the one in force. Superusers, and whom one grants '
+  'EXECUTE.';
 
 ---------------------------------------------------------------- the audits
 
@@ -141,6 +208,15 @@ BEGIN
   END LOOP;
 END
 $areas$;
+
+CREATE FUNCTION ops.audit_contract(contract pg_catalog.jsonb)
+  RETURNS TABLE (
+    rule pg_catalog.text, severity pg_catalog.text, object_type pg_catalog.text, schema_name pg_catalog.name,
+    object pg_catalog.text, role_name pg_catalog.name, detail pg_catalog.text, evidence pg_catalog.jsonb,
+    fix pg_catalog.text, contract_section pg_catalog.text, fingerprint pg_catalog.text)
+  LANGUAGE c STABLE STRICT ROWS 100 AS 'MODULE_PATHNAME', 'ops_audit_contract';
+COMMENT ON FUNCTION ops.audit_contract(pg_catalog.jsonb) IS
+  'What ops.audit_security() would find if that contract were in force.';
 
 CREATE FUNCTION ops.assert_security(min_severity pg_catalog.text DEFAULT 'error') RETURNS pg_catalog.void
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_assert_security';
@@ -285,13 +361,16 @@ DO $rights$
 DECLARE
   object record;
   reader pg_catalog.name;
+  -- Who drafts contracts and puts them into force: superusers, and whom one lets.
+  authors CONSTANT pg_catalog.name[] := '{validate_contract,contract_schema,audit_contract,infer_contract,load_contract,rollback_contract}';
 BEGIN
   FOR object IN
     SELECT CASE WHEN p.oid IS NOT NULL THEN 'FUNCTION' ELSE 'TABLE' END AS kind,
            CASE WHEN p.oid IS NOT NULL
                   THEN pg_catalog.format('%I.%I(%s)', pn.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid))
                 ELSE pg_catalog.format('%I.%I', cn.nspname, c.relname) END AS identity,
-           coalesce(pn.nspname, cn.nspname) OPERATOR(pg_catalog.=) 'ops'::pg_catalog.name AS for_readers,
+           coalesce(pn.nspname, cn.nspname) OPERATOR(pg_catalog.=) 'ops'::pg_catalog.name
+             AND coalesce(p.proname OPERATOR(pg_catalog.<>) ALL (authors), true) AS for_readers,
            coalesce(p.proowner, c.relowner) AS owner,
            coalesce(p.proacl, c.relacl) AS acl
       FROM (SELECT d.classid::pg_catalog.regclass AS class, d.objid AS oid

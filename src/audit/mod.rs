@@ -21,10 +21,19 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 pub fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
     let state = State::now();
     let own = Own::find(&state);
-    let contract = contract::in_force(&state, &own);
-    let snapshot = scan::whole(&state, &contract, &own);
+    under(&contract::in_force(&state, &own), &state, &own, judge)
+}
+
+/// The same under another contract.
+fn under<T>(contract: &Contract, state: &State, own: &Own, judge: impl FnOnce(&Context<'_>) -> T) -> T {
+    let snapshot = scan::whole(state, contract, own);
     let access = Access::new(&snapshot);
-    judge(&Context::new(&contract, &snapshot, &access, &interrupts))
+    judge(&Context::new(contract, &snapshot, &access, &interrupts))
+}
+
+/// Everything that differs from a contract, whether it is in force or not.
+pub fn findings_under(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
+    under(contract, state, own, |cx| all(cx, &RULES))
 }
 
 /// What of an audit is wanted.
@@ -86,14 +95,21 @@ fn severity(word: Option<String>) -> Option<Severity> {
 fn findings(filter: &Filter) -> Vec<Finding> {
     with_context(|cx| {
         filter.check_schemas(cx.contract, cx.snapshot);
-        let mut found: Vec<Finding> = filter.rules.iter().flat_map(|rule| cx.run(rule)).filter(|f| filter.wants(f)).collect();
-        // Each rule gives its findings in order of name; the sort is stable.
-        found.sort_by_key(|f| std::cmp::Reverse(f.severity));
+        let mut found = all(cx, &filter.rules);
+        found.retain(|f| filter.wants(f));
         found
     })
 }
 
-fn row(finding: Finding) -> Vec<Value> {
+fn all(cx: &Context<'_>, rules: &[&'static Rule]) -> Vec<Finding> {
+    let mut found: Vec<Finding> = rules.iter().flat_map(|rule| cx.run(rule)).collect();
+    // Each rule gives its findings in order of name; the sort is stable.
+    found.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    found
+}
+
+/// A finding as the audits show it.
+pub fn row(finding: Finding) -> Vec<Value> {
     vec![
         Value::Text(finding.rule.id.into()),
         Value::Text(finding.severity.word().into()),

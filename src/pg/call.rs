@@ -15,6 +15,7 @@ pub enum Value {
     Text(String),
     Name(String),
     Bool(bool),
+    Int(i64),
     Json(Json),
     Texts(Vec<String>),
 }
@@ -37,6 +38,7 @@ impl Value {
             Self::Text(text) => buffer.text(text),
             Self::Name(name) => buffer.name(name),
             Self::Bool(bool) => pg_sys::Datum::from(*bool),
+            Self::Int(number) => pg_sys::Datum::from(*number),
             Self::Json(json) => json_datum(json),
             Self::Texts(texts) => texts_datum(texts, buffer),
         })
@@ -89,6 +91,11 @@ pub fn json_datum(json: &Json) -> pg_sys::Datum {
         pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))])
             .expect("jsonb_in never returns null")
     }
+}
+
+/// `text[]`, in memory of the server's.
+pub fn texts(texts: &[String]) -> pg_sys::Datum {
+    texts_datum(texts, &mut Buffer::default())
 }
 
 fn texts_datum(texts: &[String], buffer: &mut Buffer) -> pg_sys::Datum {

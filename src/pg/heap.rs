@@ -23,6 +23,12 @@ impl State {
         Self(unsafe { pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()) })
     }
 
+    /// What the transaction sees: under REPEATABLE READ what was committed when it began.
+    pub fn of_transaction() -> Self {
+        // SAFETY: as above.
+        Self(unsafe { pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot()) })
+    }
+
     /// What is committed now, without what this transaction has done from a command on (0: the first): rows that those commands made are
     /// not there yet, and rows that they changed or deleted are as they were (`HeapTupleSatisfiesMVCC`).
     pub fn before(command: pg_sys::CommandId) -> Self {

@@ -5,3 +5,4 @@ pub mod heap;
 pub mod list;
 pub mod report;
 pub mod text;
+pub mod write;

@@ -33,6 +33,11 @@ impl Report {
         unreachable!("an error has been raised")
     }
 
+    /// Tells the client something that is as it should be.
+    pub fn notice(self) {
+        self.at(PgLogLevel::NOTICE, PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION);
+    }
+
     /// Tells the client.
     pub fn warning(self, code: PgSqlErrorCode) {
         self.at(PgLogLevel::WARNING, code);

@@ -25,7 +25,7 @@ const LIBRARY: &str = "$libdir/dragonfly_guard";
 const CONSTRAINTS: [&str; 4] = ["contract_pkey", "is_contract", "shipped_is_the_first", "shipped_stays_as_it_is"];
 
 /// The extension's views, all in schema ops.
-const VIEWS: [&str; 2] = ["v_guard_log", "v_security_findings"];
+const VIEWS: [&str; 3] = ["contract_history", "v_guard_log", "v_security_findings"];
 
 /// `pg_language` OID of C (pg_language.dat).
 const C_LANGUAGE: Oid = 13;

@@ -13,6 +13,9 @@ const NAME: &str = "dragonfly_guard";
 /// itself is locked by ALTER FUNCTION ... DEPENDS ON EXTENSION, of anybody's own function.
 const TURN: u16 = 1;
 
+/// Who changes the contract, or the exemptions, does so alone: a lock on another part.
+const CHANGES: u16 = 2;
+
 /// Where the extension is.
 #[derive(Debug, Clone, Copy)]
 pub struct Own {
@@ -93,6 +96,35 @@ impl Own {
         unsafe {
             let mode = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
             pg_sys::LockDatabaseObject(oids::PG_EXTENSION.into(), self.extension.into(), TURN, mode);
+        }
+    }
+
+    /// Makes this session the only one that changes contract or exemptions, until its transaction ends. An error where another is just doing so:
+    /// whoever waited would change what it has not seen.
+    pub fn change(&self, what: &str) {
+        if !self.try_lock_changes() {
+            Report {
+                message: format!("another session is just changing {what}"),
+                detail: "Contract and exemptions are changed by one transaction at a time.".into(),
+                hint: "Look at what it has done, and try again.".into(),
+            }
+            .error(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE);
+        }
+    }
+
+    fn try_lock_changes(&self) -> bool {
+        // SAFETY: reads a variable of the backend; the tag is what SET_LOCKTAG_OBJECT makes (lock.h).
+        unsafe {
+            let tag = pg_sys::LOCKTAG {
+                locktag_field1: pg_sys::MyDatabaseId.to_u32(),
+                locktag_field2: oids::PG_EXTENSION,
+                locktag_field3: self.extension,
+                locktag_field4: CHANGES,
+                locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+                locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+            };
+            let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
+            pg_sys::LockAcquire(&tag, mode, false, true) != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
         }
     }
 

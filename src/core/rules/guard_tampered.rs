@@ -30,13 +30,14 @@ pub const TRIGGERS: [(&str, &str); 2] =
 
 /// The functions that the extension installs: schema, name, argument types, symbol in the library, and whether it is STRICT. The one
 /// without a symbol is a query that was parsed when it was made.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 23] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 31] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
     (SCHEMA, "default_contract", "", Some("guard_default_contract"), true),
     (SCHEMA, "is_contract", "pg_catalog.jsonb", Some("guard_is_contract"), true),
     ("ops", "assert_security", "pg_catalog.text", Some("ops_assert_security"), false),
+    ("ops", "audit_contract", "pg_catalog.jsonb", Some("ops_audit_contract"), true),
     ("ops", "audit_functions", "", Some("ops_audit_functions"), false),
     ("ops", "audit_grants", "", Some("ops_audit_grants"), false),
     ("ops", "audit_guard", "", Some("ops_audit_guard"), false),
@@ -46,15 +47,25 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 23] = [
     ("ops", "audit_security", "pg_catalog.text[],pg_catalog.name[],pg_catalog.text", Some("ops_audit_security"), false),
     ("ops", "audit_views", "", Some("ops_audit_views"), false),
     ("ops", "contract", "", Some("ops_contract"), false),
+    ("ops", "contract_changes", "pg_catalog.jsonb,pg_catalog.jsonb", Some("ops_contract_changes"), true),
+    ("ops", "contract_schema", "", Some("ops_contract_schema"), true),
     ("ops", "guard_status", "", Some("ops_guard_status"), false),
     ("ops", "judge_search_path", "pg_catalog.regprocedure", Some("ops_judge_search_path"), true),
     ("ops", "judge_search_path", "pg_catalog.text,pg_catalog.regrole", Some("ops_judge_search_path_of_owner"), false),
+    ("ops", "load_contract", "pg_catalog.jsonb,pg_catalog.text", Some("ops_load_contract"), false),
+    ("ops", "load_contract", "pg_catalog.text,pg_catalog.text", Some("ops_load_contract_text"), false),
     ("ops", "rls_coverage", "", Some("ops_rls_coverage"), false),
     ("ops", "rls_policies", "", None, false),
     ("ops", "role_matrix", "", Some("ops_role_matrix"), false),
+    ("ops", "rollback_contract", "pg_catalog.text,pg_catalog.text", Some("ops_rollback_contract"), false),
     ("ops", "security_definer_functions", "", Some("ops_security_definer_functions"), false),
     ("ops", "security_rules", "", Some("ops_security_rules"), false),
+    ("ops", "validate_contract", "pg_catalog.jsonb", Some("ops_validate_contract"), true),
+    ("ops", "validate_contract", "pg_catalog.text", Some("ops_validate_contract_text"), true),
 ];
+
+/// The functions of schema `ops` that change what the guard goes by. A worker that may call one of them is no longer bound by the contract.
+const WRITERS: [&str; 2] = ["load_contract", "rollback_contract"];
 
 /// Whether people call a function of the extension by this name in schema `ops`.
 #[must_use]
@@ -173,10 +184,13 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// PUBLIC and clients have no business with the guard's functions. (Whom else a superuser lets in is the superuser's to say.)
+/// PUBLIC and clients have no business with the guard's functions, nor have workers with those that change what it goes by: GRANT ... ON ALL
+/// FUNCTIONS IN SCHEMA ops is easily said. (Whom else a superuser lets in is the superuser's to say.)
 fn callers(cx: &Context<'_>, function: &GuardFunction, identity: &str, report: &mut impl FnMut(&str, Option<String>)) {
     let default = || crate::catalog::ObjectKind::Routine.default_acl(function.owner);
-    for item in function.acl.clone().unwrap_or_else(default).iter().filter(|i| i.grantee == PUBLIC || cx.is_client(i.grantee)) {
+    let writes = WRITERS.contains(&function.name.as_str());
+    let is_stranger = |role: Oid| role == PUBLIC || cx.is_client(role) || (writes && cx.is_subject(role));
+    for item in function.acl.clone().unwrap_or_else(default).iter().filter(|i| is_stranger(i.grantee)) {
         let fix = format!("REVOKE ALL ON FUNCTION {identity} FROM {} CASCADE;", cx.snapshot.grantee(item.grantee));
         report(&format!("may be called by {}", printable(&cx.snapshot.role_name(item.grantee))), Some(fix));
     }

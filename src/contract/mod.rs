@@ -1,10 +1,13 @@
-//! The contract in force, as the extension's own table holds it.
+//! The contract in force, as the extension's own table holds it; and what people do with contracts ([`load`], [`review`]).
+
+mod load;
+mod review;
 
 use crate::pg::call::{Call, json_datum, json_text, sql_function};
-use crate::pg::heap::{State, Table};
+use crate::pg::heap::{Column, State, Table};
 use crate::pg::report::Report;
 use crate::scan::own::Own;
-use dragonfly_core::contract::Contract;
+use dragonfly_core::contract::{Contract, Examined, Severity, examine};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -25,8 +28,7 @@ pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
             Report {
                 message: "the security contract in force is not valid".into(),
                 detail: format!("{e}."),
-                hint: "Correct it in dragonfly_guard.contract; until then a superuser can SET dragonfly_guard.mode = off."
-                    .into(),
+                hint: "Load another with ops.load_contract(), or ops.rollback_contract().".into(),
             }
             .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
         }));
@@ -37,25 +39,14 @@ pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
 
 /// Finds the row in force, the one with the highest id, and gives its bytes and a way to its JSON text to `use_it`.
 fn stored<T>(snapshot: &State, own: &Own, use_it: impl FnOnce(Vec<u8>, &dyn Fn() -> String) -> T) -> T {
-    let table = Table::open(own.contract_table);
-    let typed = |name: &str, type_oid: pg_sys::Oid| {
-        table.find(name).filter(|column| column.type_oid == type_oid).unwrap_or_else(|| {
-            Report {
-                message: "the table dragonfly_guard.contract has been changed".into(),
-                detail: format!("Its column \"{name}\" is missing or of another type."),
-                hint: "Put the column back; until then a superuser can SET dragonfly_guard.mode = off.".into(),
-            }
-            .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-        })
-    };
-    let (id, document) = (typed("id", pg_sys::INT4OID), typed("document", pg_sys::JSONBOID));
-    let mut newest = None;
-    table.scan(snapshot, |row| newest = newest.max(Some(row.int(id))));
+    let contracts = Contracts::open(own);
+    let newest = contracts.newest(snapshot);
     let mut use_it = Some(use_it);
     let mut result = None;
-    table.scan(snapshot, |row| {
-        if Some(row.int(id)) == newest
-            && let (Some(bytes), Some(datum), Some(use_it)) = (row.bytes(document), row.raw(document), use_it.take())
+    contracts.table.scan(snapshot, |row| {
+        if Some(row.int(contracts.id)) == newest
+            && let (Some(bytes), Some(datum), Some(use_it)) =
+                (row.bytes(contracts.document), row.raw(contracts.document), use_it.take())
         {
             result = Some(use_it(bytes, &|| json_text(datum)));
         }
@@ -64,12 +55,43 @@ fn stored<T>(snapshot: &State, own: &Own, use_it: impl FnOnce(Vec<u8>, &dyn Fn()
         Report {
             message: "there is no security contract in force".into(),
             detail: "The table dragonfly_guard.contract has no row with a document.".into(),
-            hint: "INSERT INTO dragonfly_guard.contract (id, document, shipped) VALUES (1, dragonfly_guard.default_contract(), true) \
-                   puts the shipped contract back."
-                .into(),
+            hint: "Load one with ops.load_contract(); dragonfly_guard.default_contract() is the one that ships.".into(),
         }
         .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
     })
+}
+
+/// The table of contracts, open for reading.
+struct Contracts {
+    table: Table,
+    id: Column,
+    document: Column,
+}
+
+impl Contracts {
+    /// An error where somebody has changed the columns that are read.
+    fn open(own: &Own) -> Self {
+        let table = Table::open(own.contract_table);
+        let typed = |name: &str, type_oid: pg_sys::Oid| {
+            table.find(name).filter(|column| column.type_oid == type_oid).unwrap_or_else(|| {
+                Report {
+                    message: "the table dragonfly_guard.contract has been changed".into(),
+                    detail: format!("Its column \"{name}\" is missing or of another type."),
+                    hint: "Put the column back; until then a superuser can SET dragonfly_guard.mode = off.".into(),
+                }
+                .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+            })
+        };
+        let (id, document) = (typed("id", pg_sys::INT4OID), typed("document", pg_sys::JSONBOID));
+        Self { table, id, document }
+    }
+
+    /// The highest id.
+    fn newest(&self, snapshot: &State) -> Option<i32> {
+        let mut newest = None;
+        self.table.scan(snapshot, |row| newest = newest.max(Some(row.int(self.id))));
+        newest
+    }
 }
 
 sql_function!(
@@ -99,13 +121,26 @@ sql_function!(
 );
 fn is_contract(call: Call) -> pg_sys::Datum {
     let Some(text) = call.json_text(0) else { return call.null() };
-    if let Err(e) = Contract::from_json(&text) {
-        Report {
-            message: "not a valid security contract".into(),
-            detail: format!("{e}."),
-            hint: "SELECT ops.contract() shows a valid one.".into(),
-        }
-        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE);
-    }
+    valid(&text);
     pg_sys::Datum::from(true)
 }
+
+/// The contract in a document; an error where it is none.
+fn valid(text: &str) -> Contract {
+    let Examined { contract, problems } = examine(text);
+    contract.unwrap_or_else(|| {
+        let errors: Vec<String> =
+            problems.iter().filter(|p| p.severity == Severity::Error).map(ToString::to_string).collect();
+        let shown = errors.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
+        let more = errors.len().saturating_sub(SHOWN);
+        Report {
+            message: "not a valid security contract".into(),
+            detail: if more > 0 { format!("{shown}\n... and {more} more.") } else { format!("{shown}.") },
+            hint: "SELECT * FROM ops.validate_contract(...) lists everything that is wrong with it; ops.contract() is a valid one.".into(),
+        }
+        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+    })
+}
+
+/// How much of what is wrong an error repeats.
+const SHOWN: usize = 10;
