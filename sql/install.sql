@@ -171,16 +171,17 @@ COMMENT ON FUNCTION ops.rollback_contract(pg_catalog.text, pg_catalog.text) IS
 ---------------------------------------------------------------- the audits
 
 CREATE FUNCTION ops.audit_security(
-    rules pg_catalog.text[] DEFAULT NULL, schemas pg_catalog.name[] DEFAULT NULL, min_severity pg_catalog.text DEFAULT NULL)
+    rules pg_catalog.text[] DEFAULT NULL, schemas pg_catalog.name[] DEFAULT NULL, min_severity pg_catalog.text DEFAULT NULL,
+    exempted pg_catalog.bool DEFAULT false)
   RETURNS TABLE (
     rule pg_catalog.text, severity pg_catalog.text, object_type pg_catalog.text, schema_name pg_catalog.name,
     object pg_catalog.text, role_name pg_catalog.name, detail pg_catalog.text, evidence pg_catalog.jsonb,
     fix pg_catalog.text, contract_section pg_catalog.text, fingerprint pg_catalog.text)
   LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_audit_security';
-COMMENT ON FUNCTION ops.audit_security(pg_catalog.text[], pg_catalog.name[], pg_catalog.text) IS
+COMMENT ON FUNCTION ops.audit_security(pg_catalog.text[], pg_catalog.name[], pg_catalog.text, pg_catalog.bool) IS
   'Every way in which the database differs from its contract, the worst first. rules: ids of ops.security_rules(); schemas: names; '
-  'min_severity: error, warning or info; NULL for all. fix is SQL that runs as it stands, NULL where only a person can decide; '
-  'fingerprint stays the same across dump and restore.';
+  'min_severity: error, warning or info; NULL for all; exempted: with what somebody has accepted (ops.exempt), which else is left out. '
+  'fix is SQL that runs as it stands, NULL where only a person can decide; fingerprint stays the same across dump and restore.';
 
 -- One area each, the same columns.
 DO $areas$
@@ -290,8 +291,64 @@ COMMENT ON FUNCTION ops.judge_search_path(pg_catalog.text, pg_catalog.regrole) I
 
 -- With every argument given, so that no overload in ops can be called instead.
 CREATE VIEW ops.v_security_findings AS
-  SELECT * FROM ops.audit_security(NULL::pg_catalog.text[], NULL::pg_catalog.name[], NULL::pg_catalog.text);
+  SELECT * FROM ops.audit_security(NULL::pg_catalog.text[], NULL::pg_catalog.name[], NULL::pg_catalog.text, false);
 COMMENT ON VIEW ops.v_security_findings IS 'All findings of ops.audit_security(), for PostgREST, postgres_fdw and BI.';
+
+---------------------------------------------------------------- exemptions
+
+CREATE TABLE dragonfly_guard.exemption (
+  id           pg_catalog.int4 PRIMARY KEY,
+  fingerprint  pg_catalog.text,
+  rule         pg_catalog.text NOT NULL,
+  object       pg_catalog.text NOT NULL,
+  reason       pg_catalog.text NOT NULL CONSTRAINT has_a_reason CHECK (pg_catalog.btrim(reason) OPERATOR(pg_catalog.<>) ''),
+  exempted_at  pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  exempted_by  pg_catalog.name NOT NULL DEFAULT SESSION_USER,
+  expires_at   pg_catalog.timestamptz,
+  basis        pg_catalog.jsonb NOT NULL,
+  withdrawn_at pg_catalog.timestamptz,
+  withdrawn_by pg_catalog.name
+);
+COMMENT ON TABLE dragonfly_guard.exemption IS 'Findings that somebody has accepted; ops.v_exemptions shows them.';
+COMMENT ON COLUMN dragonfly_guard.exemption.id IS 'In the order in which they were made.';
+COMMENT ON COLUMN dragonfly_guard.exemption.fingerprint IS 'The one finding; NULL: every finding of the rule about objects that match.';
+COMMENT ON COLUMN dragonfly_guard.exemption.rule IS 'The rule.';
+COMMENT ON COLUMN dragonfly_guard.exemption.object IS 'The identity of the object, or a pattern with * and ?.';
+COMMENT ON COLUMN dragonfly_guard.exemption.reason IS 'Why.';
+COMMENT ON COLUMN dragonfly_guard.exemption.exempted_at IS 'When.';
+COMMENT ON COLUMN dragonfly_guard.exemption.exempted_by IS 'By which session user.';
+COMMENT ON COLUMN dragonfly_guard.exemption.expires_at IS 'Until when; NULL: for good.';
+COMMENT ON COLUMN dragonfly_guard.exemption.basis IS 'What the objects were made of then, a hash each: another body, owner or path ends the exemption.';
+COMMENT ON COLUMN dragonfly_guard.exemption.withdrawn_at IS 'When it was taken back.';
+COMMENT ON COLUMN dragonfly_guard.exemption.withdrawn_by IS 'By which session user.';
+SELECT pg_catalog.pg_extension_config_dump('dragonfly_guard.exemption'::pg_catalog.regclass, '');
+
+CREATE FUNCTION ops.exempt(
+    fingerprint pg_catalog.text DEFAULT NULL, reason pg_catalog.text DEFAULT NULL, expires_at pg_catalog.timestamptz DEFAULT NULL,
+    rule pg_catalog.text DEFAULT NULL, object pg_catalog.text DEFAULT NULL)
+  RETURNS pg_catalog.int4 LANGUAGE c AS 'MODULE_PATHNAME', 'ops_exempt';
+COMMENT ON FUNCTION ops.exempt(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.text, pg_catalog.text) IS
+  'Accepts a finding, by its fingerprint, or every finding of a rule about objects that match (* and ? as in a shell); gives the number of '
+  'the exemption. It ends when it expires, and when the body, owner or path of a routine, or what a view selects, changes. Superusers, and whom one '
+  'grants EXECUTE.';
+
+CREATE FUNCTION ops.unexempt(fingerprint pg_catalog.text DEFAULT NULL, id pg_catalog.int4 DEFAULT NULL)
+  RETURNS pg_catalog.int4 LANGUAGE c AS 'MODULE_PATHNAME', 'ops_unexempt';
+COMMENT ON FUNCTION ops.unexempt(pg_catalog.text, pg_catalog.int4) IS
+  'Takes exemptions back, by the fingerprint of the finding or by number; gives how many. Superusers, and whom one grants EXECUTE.';
+
+CREATE FUNCTION ops.exemptions()
+  RETURNS TABLE (
+    id pg_catalog.int4, status pg_catalog.text, rule pg_catalog.text, object pg_catalog.text, fingerprint pg_catalog.text,
+    reason pg_catalog.text, exempted_by pg_catalog.name, exempted_at pg_catalog.timestamptz, expires_at pg_catalog.timestamptz,
+    hides pg_catalog.int8, hidden pg_catalog.jsonb, withdrawn_at pg_catalog.timestamptz, withdrawn_by pg_catalog.name)
+  LANGUAGE c STABLE ROWS 10 AS 'MODULE_PATHNAME', 'ops_exemptions';
+COMMENT ON FUNCTION ops.exemptions() IS 'What ops.v_exemptions shows.';
+
+CREATE VIEW ops.v_exemptions AS SELECT * FROM ops.exemptions();
+COMMENT ON VIEW ops.v_exemptions IS
+  'Every exemption with what it hides today. status is active, expired, changed (what it was about is no longer what was accepted) or '
+  'withdrawn.';
 
 ---------------------------------------------------------------- the guard
 
@@ -362,7 +419,7 @@ DECLARE
   object record;
   reader pg_catalog.name;
   -- Who drafts contracts and puts them into force: superusers, and whom one lets.
-  authors CONSTANT pg_catalog.name[] := '{validate_contract,contract_schema,audit_contract,infer_contract,load_contract,rollback_contract}';
+  authors CONSTANT pg_catalog.name[] := '{validate_contract,contract_schema,audit_contract,infer_contract,load_contract,rollback_contract,exempt,unexempt}';
 BEGIN
   FOR object IN
     SELECT CASE WHEN p.oid IS NOT NULL THEN 'FUNCTION' ELSE 'TABLE' END AS kind,

@@ -4,6 +4,7 @@ mod overview;
 mod paths;
 
 use crate::contract;
+use crate::exemptions::Accepted;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
@@ -31,8 +32,13 @@ fn under<T>(contract: &Contract, state: &State, own: &Own, judge: impl FnOnce(&C
     judge(&Context::new(contract, &snapshot, &access, &interrupts))
 }
 
-/// Everything that differs from a contract, whether it is in force or not.
+/// Everything that differs from a contract, whether it is in force or not, but for what is exempt.
 pub fn findings_under(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
+    Accepted::read(state, own).apply(findings_with_accepted(contract, state, own), false)
+}
+
+/// The same with what is exempt.
+pub fn findings_with_accepted(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
     under(contract, state, own, |cx| all(cx, &RULES))
 }
 
@@ -41,10 +47,12 @@ struct Filter {
     rules: Vec<&'static Rule>,
     schemas: Option<Vec<String>>,
     min_severity: Severity,
+    /// With what is exempt.
+    exempted: bool,
 }
 
 impl Filter {
-    /// The arguments `rules`, `schemas`, `min_severity`, each NULL for all.
+    /// The arguments `rules`, `schemas`, `min_severity`, each NULL for all, and `exempted`.
     fn of(call: Call) -> Self {
         let known = || RULES.iter().map(|r| r.id).collect::<Vec<_>>();
         let rules = match call.texts(0) {
@@ -58,12 +66,16 @@ impl Filter {
                 RULES.iter().copied().filter(|r| ids.iter().any(|id| id == r.id)).collect()
             }
         };
-        Self { rules, schemas: call.names(1), min_severity: severity(call.text(2)).unwrap_or(Severity::Info) }
+        let min_severity = severity(call.text(2)).unwrap_or(Severity::Info);
+        Self { schemas: call.names(1), exempted: call.bool(3).unwrap_or(false), ..Self::new(rules, min_severity) }
+    }
+
+    fn new(rules: Vec<&'static Rule>, min_severity: Severity) -> Self {
+        Self { rules, schemas: None, min_severity, exempted: false }
     }
 
     fn area(area: Area) -> Self {
-        let rules = RULES.iter().copied().filter(|r| r.area == area).collect();
-        Self { rules, schemas: None, min_severity: Severity::Info }
+        Self::new(RULES.iter().copied().filter(|r| r.area == area).collect(), Severity::Info)
     }
 
     /// An error where a schema is neither there nor in the contract.
@@ -93,12 +105,15 @@ fn severity(word: Option<String>) -> Option<Severity> {
 
 /// The findings that the filter wants: the worst first, then by rule in the order of the contract's sections, then by object.
 fn findings(filter: &Filter) -> Vec<Finding> {
-    with_context(|cx| {
+    let state = State::now();
+    let own = Own::find(&state);
+    let found = under(&contract::in_force(&state, &own), &state, &own, |cx| {
         filter.check_schemas(cx.contract, cx.snapshot);
         let mut found = all(cx, &filter.rules);
         found.retain(|f| filter.wants(f));
         found
-    })
+    });
+    Accepted::read(&state, &own).apply(found, filter.exempted)
 }
 
 fn all(cx: &Context<'_>, rules: &[&'static Rule]) -> Vec<Finding> {
@@ -130,7 +145,7 @@ fn rows(call: Call, filter: &Filter) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.audit_security(rules text[], schemas name[], min_severity text)`
+    /// `ops.audit_security(rules text[], schemas name[], min_severity text, exempted boolean)`
     ops_audit_security => audit_security
 );
 fn audit_security(call: Call) -> pg_sys::Datum {
@@ -202,7 +217,7 @@ sql_function!(
 );
 fn assert_security(call: Call) -> pg_sys::Datum {
     let min_severity = severity(call.text(0)).unwrap_or(Severity::Error);
-    let found = findings(&Filter { rules: RULES.to_vec(), schemas: None, min_severity });
+    let found = findings(&Filter::new(RULES.to_vec(), min_severity));
     if !found.is_empty() {
         let mut lines: Vec<String> =
             found.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.word(), f.rule.id, f.detail)).collect();

@@ -4,6 +4,7 @@ use super::states::{Scale, Scope, States};
 use super::touched::{self, Touch};
 use super::{act, transaction};
 use crate::contract;
+use crate::exemptions::Accepted;
 use crate::pg::heap::{State, interrupts};
 use crate::scan::temporary::{self, Ground};
 use crate::scan::{self, own::Own};
@@ -11,11 +12,13 @@ use crate::settings;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
+use dragonfly_core::findings::Finding;
 use dragonfly_core::guard::{Change, Refusal, exposed, is_excused, is_worse};
 use dragonfly_core::rules::{
     Context, RULES, Rule, guard_tampered, security_definer_search_path as search_path, security_definer_settings,
 };
 use dragonfly_core::search_path::{ReasonCode, Verdict};
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
 /// When something is judged.
@@ -115,14 +118,16 @@ fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
     let routines: HashSet<Oid> = noted.chain(written).collect();
     // In states that show more, what no command touched is judged for what has changed around it.
     let is_touched = |r: &Routine| !wide || routines.contains(&r.oid);
+    let exempt = Exempt { now, accepted: OnceCell::new() };
     let mut found = Found::new();
     for routine in after.routines.iter().filter(|r| r.security_definer && is_touched(r) && !is_excused(&old, &new, r)) {
         let past = pasts.get(&routine.oid).copied().filter(|past| compares(&old, &new, past, routine));
-        found.extend(setting_checks(&new, routine, past));
-        found.extend(path_check(&new, routine, past, tag));
+        found.extend(setting_checks(&new, routine, past, &exempt));
+        found.extend(path_check(&new, routine, past, tag).filter(|_| !exempt.path(&new, routine)));
     }
     if wide {
-        let exposed = exposed(&old, &new, &routines);
+        let mut exposed = exposed(&old, &new, &routines);
+        exposed.retain(|e| !exempt.path(&new, e.routine));
         // A schema that is renamed or dropped may have a successor, or the paths that name it may follow.
         let settled = exposed.iter().any(|e| e.judgment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
         let refusal = Refusal::of_exposed(&new, &exposed, tag);
@@ -134,11 +139,33 @@ fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
     let change = Change::new(&old, &new);
     let moved = names(before) != names(after);
     for rule in RULES.iter().copied().filter(|rule| applies(rule, states, moved)) {
-        for worse in change.worse(rule) {
+        for worse in change.worse(rule).into_iter().filter(|worse| !exempt.finding(&worse.finding)) {
             found.push((Refusal::of_worse(&worse, tag), worse.action, worse.settled));
         }
     }
     found
+}
+
+/// What somebody has accepted; read when something is about to be refused, which is seldom.
+struct Exempt<'s> {
+    now: &'s State,
+    accepted: OnceCell<Accepted<'s>>,
+}
+
+impl Exempt<'_> {
+    /// Whether a finding is accepted. Then the transaction is judged once more when it commits, for by then it may be no longer.
+    fn finding(&self, finding: &Finding) -> bool {
+        let accepted = self.accepted.get_or_init(|| Accepted::read(self.now, &Own::find(self.now))).accept(finding);
+        if accepted {
+            transaction::leave_for_commit();
+        }
+        accepted
+    }
+
+    /// Whether what the audit says about a routine's path is accepted.
+    fn path(&self, cx: &Context<'_>, routine: &Routine) -> bool {
+        search_path::finding(cx, routine).is_some_and(|finding| self.finding(&finding))
+    }
 }
 
 /// What lasts, rests on something temporary, and takes along what the contract is about when that goes; or lets others call what only this
@@ -231,11 +258,12 @@ fn path_check(cx: &Context<'_>, routine: &Routine, past: Option<&Routine>, tag: 
 }
 
 /// Settings that switch off protection, where the transaction added them.
-fn setting_checks(cx: &Context<'_>, routine: &Routine, past: Option<&Routine>) -> Found {
+fn setting_checks(cx: &Context<'_>, routine: &Routine, past: Option<&Routine>, exempt: &Exempt<'_>) -> Found {
     let known: Vec<&str> =
         past.map(|past| security_definer_settings::suspect(&past.config).map(|(n, _)| n).collect()).unwrap_or_default();
     security_definer_settings::suspect(&routine.config)
         .filter(|(name, _)| !known.contains(name))
+        .filter(|(name, value)| !exempt.finding(&security_definer_settings::finding(cx, routine, name, value)))
         .map(|(name, value)| {
             // Of a setting that switches off the guard itself, a warning would be the last word.
             let action = match name {

@@ -8,7 +8,10 @@ mod writer;
 
 pub use writer::register_launcher;
 
-use crate::pg::{heap, report, text::from_server};
+use crate::pg::{
+    heap, report,
+    text::{from_server, timestamp},
+};
 use crate::scan::own::Own;
 use crate::settings::{self, Mode};
 use dragonfly_core::guard::Refusal;
@@ -59,7 +62,7 @@ const LONGEST: usize = 1_000;
 pub fn write(event: Event, command: &str, refusal: Option<&Refusal>) {
     let mut entry = Entry {
         dragonfly_guard: event,
-        at: time(now()),
+        at: timestamp(now()),
         mode: match settings::mode() {
             Mode::block => "block",
             Mode::warn => "warn",
@@ -201,12 +204,6 @@ fn outer_user() -> pg_sys::Oid {
 fn my_pid() -> i32 {
     // SAFETY: reads a variable of the backend.
     unsafe { pg_sys::MyProcPid }
-}
-
-/// A time as the server log writes it.
-fn time(at: i64) -> String {
-    // SAFETY: gives a C string of the server's own.
-    unsafe { from_server(CStr::from_ptr(pg_sys::timestamptz_to_str(at)).to_bytes()) }
 }
 
 /// The time, as a timestamptz: microseconds since 2000.

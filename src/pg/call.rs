@@ -15,7 +15,10 @@ pub enum Value {
     Text(String),
     Name(String),
     Bool(bool),
+    Int4(i32),
     Int(i64),
+    /// Microseconds since 2000.
+    Timestamp(i64),
     Json(Json),
     Texts(Vec<String>),
 }
@@ -38,7 +41,8 @@ impl Value {
             Self::Text(text) => buffer.text(text),
             Self::Name(name) => buffer.name(name),
             Self::Bool(bool) => pg_sys::Datum::from(*bool),
-            Self::Int(number) => pg_sys::Datum::from(*number),
+            Self::Int4(number) => pg_sys::Datum::from(*number),
+            Self::Int(number) | Self::Timestamp(number) => pg_sys::Datum::from(*number),
             Self::Json(json) => json_datum(json),
             Self::Texts(texts) => texts_datum(texts, buffer),
         })
@@ -133,6 +137,21 @@ impl Call {
     /// An argument of an oid type.
     pub fn oid(&self, i: usize) -> Option<Oid> {
         self.argument(i).map(|d| d.value() as u32)
+    }
+
+    /// An argument of type integer.
+    pub fn int(&self, i: usize) -> Option<i32> {
+        self.argument(i).map(|d| d.value() as i32)
+    }
+
+    /// An argument of type boolean.
+    pub fn bool(&self, i: usize) -> Option<bool> {
+        self.argument(i).map(|d| d.value() & 0xff != 0)
+    }
+
+    /// An argument of type timestamptz: microseconds since 2000.
+    pub fn timestamp(&self, i: usize) -> Option<i64> {
+        self.argument(i).map(|d| d.value() as i64)
     }
 
     /// An argument of type text[], nulls left out.

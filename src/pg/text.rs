@@ -105,6 +105,12 @@ pub fn for_message(text: String) -> String {
     })
 }
 
+/// A time, in microseconds since 2000, as the server log writes it.
+pub fn timestamp(at: i64) -> String {
+    // SAFETY: gives a C string of the server's own.
+    unsafe { from_server(CStr::from_ptr(pg_sys::timestamptz_to_str(at)).to_bytes()) }
+}
+
 /// Whether the database's encoding is UTF-8.
 pub fn is_utf8() -> bool {
     // SAFETY: reads a variable of the backend.

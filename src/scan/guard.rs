@@ -21,11 +21,15 @@ const LOADERS: [&str; 2] = ["session_preload_libraries", "shared_preload_librari
 /// What the install script gives to every function of the library.
 const LIBRARY: &str = "$libdir/dragonfly_guard";
 
-/// The constraints of the contract's table.
-const CONSTRAINTS: [&str; 4] = ["contract_pkey", "is_contract", "shipped_is_the_first", "shipped_stays_as_it_is"];
+/// The tables of the private schema with their constraints.
+const TABLES: [(&str, &[&str]); 3] = [
+    ("contract", &["contract_pkey", "is_contract", "shipped_is_the_first", "shipped_stays_as_it_is"]),
+    ("exemption", &["exemption_pkey", "has_a_reason"]),
+    ("log", &[]),
+];
 
 /// The extension's views, all in schema ops.
-const VIEWS: [&str; 3] = ["contract_history", "v_guard_log", "v_security_findings"];
+const VIEWS: [&str; 4] = ["contract_history", "v_exemptions", "v_guard_log", "v_security_findings"];
 
 /// `pg_language` OID of C (pg_language.dat).
 const C_LANGUAGE: Oid = 13;
@@ -172,10 +176,11 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
                 columns: column_acls(state, *object),
                 ..GuardRelation::default()
             };
-            match (row.char(kind), relation.schema.as_str(), relation.name.as_str()) {
-                (b'r', _, name @ ("contract" | "log")) => {
-                    let is_log = name == "log";
-                    let mut lacking = if is_log { vec![] } else { lacking_constraints(state, *object) };
+            let own_table = TABLES.iter().find(|(name, _)| row.char(kind) == b'r' && *name == relation.name);
+            match (own_table, row.char(kind), relation.schema.as_str(), relation.name.as_str()) {
+                (Some((name, constraints)), ..) => {
+                    let is_log = *name == "log";
+                    let mut lacking = lacking_constraints(state, *object, constraints);
                     // Rows are read and written past everything: nothing may be there to be gone past.
                     let plain = !row.bool(ruled) && !row.bool(secured) && row.oid(schema) == own.schema;
                     if !plain || (is_log && (row.bool(indexed) || row.int(columns) as i16 != 2)) {
@@ -184,7 +189,7 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
                     let triggers = triggers_on(state, *object);
                     snapshot.guard.tables.push(GuardRelation { lacking, triggers, ..relation });
                 }
-                (b'v', "ops", name) if VIEWS.contains(&name) => snapshot.guard.views.push(relation),
+                (_, b'v', "ops", name) if VIEWS.contains(&name) => snapshot.guard.views.push(relation),
                 _ => snapshot.guard.strays.push(safe_qualified(&relation.schema, &relation.name)),
             }
         });
@@ -204,9 +209,9 @@ fn column_acls(state: &State, relation: Oid) -> Vec<(String, dragonfly_core::cat
     found
 }
 
-fn lacking_constraints(state: &State, relation: Oid) -> Vec<String> {
+fn lacking_constraints(state: &State, relation: Oid, constraints: &[&str]) -> Vec<String> {
     let names = names_on(state, oids::PG_CONSTRAINT, oids::PG_CONSTRAINT_RELID_INDEX, "conrelid", "conname", relation);
-    CONSTRAINTS.iter().filter(|c| !names.iter().any(|n| n == *c)).map(|c| (*c).to_owned()).collect()
+    constraints.iter().filter(|c| !names.iter().any(|n| n == *c)).map(|c| (*c).to_owned()).collect()
 }
 
 fn triggers_on(state: &State, relation: Oid) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! `pg_catalog` into a [`Snapshot`]: a few passes over the catalogs, each read once.
 
+mod basis;
 mod guard;
 mod objects;
 pub mod own;
@@ -136,6 +137,7 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
+pub use basis::basis;
 pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{members, schema_named};
 pub use planted::{find as planted, place};

@@ -45,6 +45,11 @@ impl Own {
         Self { extension, schema, contract_table }
     }
 
+    /// The table of exemptions; `None` where it is missing.
+    pub fn exemption_table(&self, state: &State) -> Option<Oid> {
+        Self::table(state, self.extension, "exemption")
+    }
+
     /// The table of the log; `None` where it, or the extension, is missing. Never an error: it is asked where everything else may be broken.
     pub fn log_table(state: &State) -> Option<Oid> {
         Self::row(state).and_then(|(extension, _)| Self::table(state, extension, "log"))

@@ -98,10 +98,13 @@ impl Problems {
         }
     }
 
-    /// Adds what others have found, but for places that are known to be wrong already.
+    /// Adds what others have found, but for places that are known to be wrong already, and what is in them.
     pub fn extend(&mut self, others: Self) {
         let known: std::collections::HashSet<String> = self.0.iter().map(|p| p.path.clone()).collect();
-        self.0.extend(others.0.into_iter().filter(|p| !known.contains(&p.path)));
+        // What is in a place that is wrong was put there to be able to go on.
+        let places = |path: &str| path.match_indices(['.', '[']).map(|(end, _)| path[..end].to_owned()).collect::<Vec<_>>();
+        let is_new = |p: &Problem| !known.contains(&p.path) && !places(&p.path).iter().any(|place| known.contains(place));
+        self.0.extend(others.0.into_iter().filter(is_new));
         self.0.truncate(Self::MOST);
     }
 

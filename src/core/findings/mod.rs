@@ -145,7 +145,8 @@ impl Draft {
 }
 
 /// 128 bits of SHA-256 over the parts, in hexadecimal; each part is preceded by its length, so that no two lists collide.
-fn fingerprint(parts: &[&str]) -> String {
+#[must_use]
+pub fn fingerprint(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());

@@ -180,7 +180,7 @@ impl World {
         relation.acl.get_or_insert_default().push(item);
     }
 
-    fn findings(&self, rule: &'static Rule) -> Vec<Finding> {
+    pub fn findings(&self, rule: &'static Rule) -> Vec<Finding> {
         let snapshot = self.snapshot.clone().complete();
         let access = Access::new(&snapshot);
         // Cases change the contract as they go: a clone looks names up anew.

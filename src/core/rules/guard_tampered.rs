@@ -30,7 +30,7 @@ pub const TRIGGERS: [(&str, &str); 2] =
 
 /// The functions that the extension installs: schema, name, argument types, symbol in the library, and whether it is STRICT. The one
 /// without a symbol is a query that was parsed when it was made.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 31] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 34] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -44,11 +44,19 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 31] = [
     ("ops", "audit_objects", "", Some("ops_audit_objects"), false),
     ("ops", "audit_rls", "", Some("ops_audit_rls"), false),
     ("ops", "audit_roles", "", Some("ops_audit_roles"), false),
-    ("ops", "audit_security", "pg_catalog.text[],pg_catalog.name[],pg_catalog.text", Some("ops_audit_security"), false),
+    ("ops", "audit_security", "pg_catalog.text[],pg_catalog.name[],pg_catalog.text,boolean", Some("ops_audit_security"), false),
     ("ops", "audit_views", "", Some("ops_audit_views"), false),
     ("ops", "contract", "", Some("ops_contract"), false),
     ("ops", "contract_changes", "pg_catalog.jsonb,pg_catalog.jsonb", Some("ops_contract_changes"), true),
     ("ops", "contract_schema", "", Some("ops_contract_schema"), true),
+    (
+        "ops",
+        "exempt",
+        "pg_catalog.text,pg_catalog.text,timestamp with time zone,pg_catalog.text,pg_catalog.text",
+        Some("ops_exempt"),
+        false,
+    ),
+    ("ops", "exemptions", "", Some("ops_exemptions"), false),
     ("ops", "guard_status", "", Some("ops_guard_status"), false),
     ("ops", "judge_search_path", "pg_catalog.regprocedure", Some("ops_judge_search_path"), true),
     ("ops", "judge_search_path", "pg_catalog.text,pg_catalog.regrole", Some("ops_judge_search_path_of_owner"), false),
@@ -60,12 +68,13 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 31] = [
     ("ops", "rollback_contract", "pg_catalog.text,pg_catalog.text", Some("ops_rollback_contract"), false),
     ("ops", "security_definer_functions", "", Some("ops_security_definer_functions"), false),
     ("ops", "security_rules", "", Some("ops_security_rules"), false),
+    ("ops", "unexempt", "pg_catalog.text,integer", Some("ops_unexempt"), false),
     ("ops", "validate_contract", "pg_catalog.jsonb", Some("ops_validate_contract"), true),
     ("ops", "validate_contract", "pg_catalog.text", Some("ops_validate_contract_text"), true),
 ];
 
 /// The functions of schema `ops` that change what the guard goes by. A worker that may call one of them is no longer bound by the contract.
-const WRITERS: [&str; 2] = ["load_contract", "rollback_contract"];
+const WRITERS: [&str; 4] = ["exempt", "load_contract", "rollback_contract", "unexempt"];
 
 /// Whether people call a function of the extension by this name in schema `ops`.
 #[must_use]
@@ -174,7 +183,7 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
             let (clause, and) = (if strict { "STRICT" } else { "CALLED ON NULL INPUT" }, "SECURITY INVOKER RESET ALL");
             report("has been altered", Some(format!("ALTER FUNCTION {identity} {clause} {and};")));
         }
-        callers(cx, function, &identity, &mut report);
+        callers(cx, function, &identity, &subject, out);
     }
     for (name, arguments) in &cx.snapshot.guard.impostors {
         let identity = format!("ops.{}({arguments})", quote_ident(name));
@@ -185,14 +194,20 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
 }
 
 /// PUBLIC and clients have no business with the guard's functions, nor have workers with those that change what it goes by: GRANT ... ON ALL
-/// FUNCTIONS IN SCHEMA ops is easily said. (Whom else a superuser lets in is the superuser's to say.)
-fn callers(cx: &Context<'_>, function: &GuardFunction, identity: &str, report: &mut impl FnMut(&str, Option<String>)) {
-    let default = || crate::catalog::ObjectKind::Routine.default_acl(function.owner);
+/// FUNCTIONS IN SCHEMA ops is easily said, and so the REVOKE may follow in the same transaction. (Whom else a superuser lets in is the
+/// superuser's to say.)
+fn callers(cx: &Context<'_>, function: &GuardFunction, identity: &str, subject: &str, out: &mut Vec<Draft>) {
     let writes = WRITERS.contains(&function.name.as_str());
-    let is_stranger = |role: Oid| role == PUBLIC || cx.is_client(role) || (writes && cx.is_subject(role));
-    for item in function.acl.clone().unwrap_or_else(default).iter().filter(|i| is_stranger(i.grantee)) {
+    let default = || crate::catalog::ObjectKind::Routine.default_acl(function.owner);
+    for item in function.acl.clone().unwrap_or_else(default) {
+        let is_stranger = item.grantee == PUBLIC || cx.is_client(item.grantee);
+        if !is_stranger && !(writes && cx.is_subject(item.grantee)) {
+            continue;
+        }
+        let problem = format!("may be called by {}", printable(&cx.snapshot.role_name(item.grantee)));
         let fix = format!("REVOKE ALL ON FUNCTION {identity} FROM {} CASCADE;", cx.snapshot.grantee(item.grantee));
-        report(&format!("may be called by {}", printable(&cx.snapshot.role_name(item.grantee))), Some(fix));
+        let draft = finding("function", identity, subject, &problem, Some(fix));
+        out.push(Draft { measure: Measure { lacks: !is_stranger, ..Measure::default() }, ..draft });
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule, schema_create};
 use crate::catalog::Routine;
 use crate::contract::{Accept, GuardAction, Severity};
-use crate::findings::{Draft, Measure};
+use crate::findings::{Draft, Finding, Measure};
 use crate::search_path::{Judgment, ReasonCode, Verdict, set_clause};
 use crate::sql::safe_ident;
 use serde_json::{Value, json};
@@ -27,6 +27,12 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
         (cx.interrupts)();
         out.extend(draft(cx, routine));
     }
+}
+
+/// What the audit says about one routine's path, if anything.
+#[must_use]
+pub fn finding(cx: &Context<'_>, routine: &Routine) -> Option<Finding> {
+    draft(cx, routine).map(|draft| draft.finish(&RULE, cx.severity(&RULE)))
 }
 
 /// What is wrong with one routine's path, if anything is.

@@ -2,8 +2,9 @@
 
 use super::guard_tampered::silences;
 use super::{Area, Context, Rule};
+use crate::catalog::Routine;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure};
+use crate::findings::{Draft, Finding, Measure};
 use crate::sql::printable;
 use serde_json::json;
 
@@ -41,23 +42,31 @@ pub fn suspect(config: &[String]) -> impl Iterator<Item = (&'static str, &str)> 
 fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for routine in cx.snapshot.routines.iter().filter(|r| r.security_definer) {
         (cx.interrupts)();
-        for (name, value) in suspect(&routine.config) {
-            out.push(Draft {
-                object: cx.routine_object(routine),
-                role: None,
-                severity: Severity::Warning,
-                key: name.to_owned(),
-                measure: Measure::default(),
-                detail: format!(
-                    "SECURITY DEFINER {} {} sets {name} to \"{}\" while it runs.",
-                    routine.object_type(),
-                    cx.snapshot.routine_message(routine),
-                    printable(value)
-                ),
-                evidence: json!({"setting": name, "value": value}),
-                fix: Some(format!("ALTER ROUTINE {} RESET {name};", cx.snapshot.routine_sql(routine))),
-            });
-        }
+        out.extend(suspect(&routine.config).map(|(name, value)| draft(cx, routine, name, value)));
+    }
+}
+
+/// What the audit says about one setting of a routine.
+#[must_use]
+pub fn finding(cx: &Context<'_>, routine: &Routine, name: &str, value: &str) -> Finding {
+    draft(cx, routine, name, value).finish(&RULE, cx.severity(&RULE))
+}
+
+fn draft(cx: &Context<'_>, routine: &Routine, name: &str, value: &str) -> Draft {
+    Draft {
+        object: cx.routine_object(routine),
+        role: None,
+        severity: Severity::Warning,
+        key: name.to_owned(),
+        measure: Measure::default(),
+        detail: format!(
+            "SECURITY DEFINER {} {} sets {name} to \"{}\" while it runs.",
+            routine.object_type(),
+            cx.snapshot.routine_message(routine),
+            printable(value)
+        ),
+        evidence: json!({"setting": name, "value": value}),
+        fix: Some(format!("ALTER ROUTINE {} RESET {name};", cx.snapshot.routine_sql(routine))),
     }
 }
 

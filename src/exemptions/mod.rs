@@ -1,0 +1,112 @@
+//! Exemptions, as the extension's own table holds them: read for audit and guard ([`Accepted`]), changed and shown by SQL functions.
+
+mod change;
+mod show;
+
+use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::text::timestamp;
+use crate::scan::{self, own::Own};
+use dragonfly_core::exemptions::{Exemption, Exemptions};
+use dragonfly_core::findings::Finding;
+use pgrx::pg_sys;
+
+/// What is accepted, with a look at the catalog for what the objects are made of now.
+pub struct Accepted<'s> {
+    exemptions: Exemptions,
+    state: &'s State,
+}
+
+impl<'s> Accepted<'s> {
+    /// As that state shows it. Nothing is accepted where somebody has changed the table.
+    pub fn read(state: &'s State, own: &Own) -> Self {
+        let rows = Records::open(state, own).map(|records| records.read(state)).unwrap_or_default();
+        let list = rows.into_iter().filter(|r| r.withdrawn.is_none()).map(|r| r.exemption).collect();
+        Self { exemptions: Exemptions::new(list), state }
+    }
+
+    /// The findings without those that are accepted, unless they are asked for.
+    pub fn apply(&self, findings: Vec<Finding>, with_accepted: bool) -> Vec<Finding> {
+        self.exemptions.apply(findings, &|object| scan::basis(self.state, object), with_accepted)
+    }
+
+    /// Whether a finding is accepted.
+    pub fn accept(&self, finding: &Finding) -> bool {
+        self.exemptions.accept(finding, &|object| scan::basis(self.state, object))
+    }
+}
+
+/// The table, open for reading.
+struct Records {
+    table: Table,
+    columns: [Column; 11],
+}
+
+/// One row of it.
+struct Record {
+    exemption: Exemption,
+    exempted_at: i64,
+    expires_at: Option<i64>,
+    /// When it was taken back, and by whom.
+    withdrawn: Option<(i64, String)>,
+}
+
+/// Its columns with their types.
+const COLUMNS: [(&str, pg_sys::Oid); 11] = [
+    ("id", pg_sys::INT4OID),
+    ("fingerprint", pg_sys::TEXTOID),
+    ("rule", pg_sys::TEXTOID),
+    ("object", pg_sys::TEXTOID),
+    ("reason", pg_sys::TEXTOID),
+    ("exempted_at", pg_sys::TIMESTAMPTZOID),
+    ("exempted_by", pg_sys::NAMEOID),
+    ("expires_at", pg_sys::TIMESTAMPTZOID),
+    ("basis", pg_sys::JSONBOID),
+    ("withdrawn_at", pg_sys::TIMESTAMPTZOID),
+    ("withdrawn_by", pg_sys::NAMEOID),
+];
+
+impl Records {
+    /// `None` where it is not there, or not as the extension made it.
+    fn open(state: &State, own: &Own) -> Option<Self> {
+        let table = Table::open(own.exemption_table(state)?);
+        let found: Vec<Column> =
+            COLUMNS.iter().filter_map(|(name, type_oid)| table.find(name).filter(|c| c.type_oid == *type_oid)).collect();
+        let columns = found.try_into().ok()?;
+        Some(Self { table, columns })
+    }
+
+    fn read(&self, state: &State) -> Vec<Record> {
+        let mut records = Vec::new();
+        self.table.scan(state, |row| records.push(self.record(&row)));
+        records.sort_by_key(|r| r.exemption.id);
+        records
+    }
+
+    fn record(&self, row: &Row<'_>) -> Record {
+        let [id, fingerprint, rule, object, reason, exempted_at, exempted_by, expires_at, basis, withdrawn_at, withdrawn_by] =
+            self.columns;
+        let expires_at = row.timestamp(expires_at);
+        let exempted_at = row.timestamp(exempted_at).unwrap_or_default();
+        // SAFETY: asks the clock.
+        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        let basis = row.raw(basis).map(crate::pg::call::json_text).and_then(|json| serde_json::from_str(&json).ok());
+        let text = |column| row.text(column).unwrap_or_default();
+        Record {
+            exemption: Exemption {
+                id: row.int(id),
+                fingerprint: row.text(fingerprint),
+                rule: text(rule),
+                object: text(object),
+                reason: text(reason),
+                exempted_by: row.name(exempted_by),
+                exempted_at: timestamp(exempted_at),
+                expires_at: expires_at.map(timestamp),
+                is_expired: expires_at.is_some_and(|at| at <= now),
+                basis: basis.unwrap_or_default(),
+            },
+            exempted_at,
+            expires_at,
+            withdrawn: row.timestamp(withdrawn_at).map(|at| (at, row.name(withdrawn_by))),
+        }
+    }
+}
