@@ -219,6 +219,12 @@ CREATE FUNCTION ops.audit_contract(contract pg_catalog.jsonb)
 COMMENT ON FUNCTION ops.audit_contract(pg_catalog.jsonb) IS
   'What ops.audit_security() would find if that contract were in force.';
 
+CREATE FUNCTION ops.infer_contract(schemas pg_catalog.name[] DEFAULT NULL) RETURNS pg_catalog.jsonb
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_infer_contract';
+COMMENT ON FUNCTION ops.infer_contract(pg_catalog.name[]) IS
+  'A first contract from what is there, least privilege first, of those schemas or (NULL) of all that are neither the server''s nor the '
+  'platform''s. What a contract should not bless is left out and named in a notice; ops.audit_contract() on the result lists it.';
+
 CREATE FUNCTION ops.assert_security(min_severity pg_catalog.text DEFAULT 'error') RETURNS pg_catalog.void
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_assert_security';
 COMMENT ON FUNCTION ops.assert_security(pg_catalog.text) IS
@@ -418,7 +424,9 @@ DO $rights$
 DECLARE
   object record;
   reader pg_catalog.name;
-  -- Who drafts contracts and puts them into force: superusers, and whom one lets.
+  -- Who drafts contracts, puts them into force and makes exemptions: superusers, and whom one lets. The role of the migrations may execute
+  -- every function here all the same, for else its own GRANT and REVOKE ... ON ALL FUNCTIONS IN SCHEMA ops would fail; those that change
+  -- something refuse it.
   authors CONSTANT pg_catalog.name[] := '{validate_contract,contract_schema,audit_contract,infer_contract,load_contract,rollback_contract,exempt,unexempt}';
 BEGIN
   FOR object IN
@@ -426,8 +434,8 @@ BEGIN
            CASE WHEN p.oid IS NOT NULL
                   THEN pg_catalog.format('%I.%I(%s)', pn.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid))
                 ELSE pg_catalog.format('%I.%I', cn.nspname, c.relname) END AS identity,
-           coalesce(pn.nspname, cn.nspname) OPERATOR(pg_catalog.=) 'ops'::pg_catalog.name
-             AND coalesce(p.proname OPERATOR(pg_catalog.<>) ALL (authors), true) AS for_readers,
+           coalesce(pn.nspname, cn.nspname) OPERATOR(pg_catalog.=) 'ops'::pg_catalog.name AS for_readers,
+           coalesce(p.proname OPERATOR(pg_catalog.=) ANY (authors), false) AS for_authors,
            coalesce(p.proowner, c.relowner) AS owner,
            coalesce(p.proacl, c.relacl) AS acl
       FROM (SELECT d.classid::pg_catalog.regclass AS class, d.objid AS oid
@@ -457,6 +465,7 @@ BEGIN
       FOR reader IN
         SELECT r.rolname FROM pg_catalog.pg_authid AS r
          WHERE r.rolname OPERATOR(pg_catalog.=) ANY ('{service_role,pg_monitor,postgres}'::pg_catalog.name[])
+           AND (NOT object.for_authors OR r.rolname OPERATOR(pg_catalog.=) 'postgres'::pg_catalog.name)
       LOOP
         EXECUTE pg_catalog.format('GRANT %s ON %s %s TO %I',
           CASE object.kind WHEN 'FUNCTION' THEN 'EXECUTE' ELSE 'SELECT' END, object.kind, object.identity, reader);

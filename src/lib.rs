@@ -12,6 +12,7 @@ mod guard;
 mod in_server;
 mod journal;
 mod pg;
+mod rights;
 mod scan;
 mod settings;
 

@@ -224,7 +224,7 @@ fn tampering_is_found_and_mended() {
         ("ALTER EVENT TRIGGER zz_dragonfly_guard_start DISABLE", "is disabled"),
         ("ALTER EXTENSION dragonfly_guard DROP EVENT TRIGGER zz_dragonfly_guard_end", "is no member of the extension"),
         ("ALTER FUNCTION dragonfly_guard.ddl_command_end() SET dragonfly_guard.mode = off", "has been altered"),
-        ("ALTER FUNCTION ops.audit_security(text[], name[], text) STRICT", "has been altered"),
+        ("ALTER FUNCTION ops.audit_security(text[], name[], text, boolean) STRICT", "has been altered"),
         ("ALTER FUNCTION ops.audit_guard() OWNER TO mallory", "belongs to \"mallory\""),
         ("GRANT EXECUTE ON FUNCTION ops.audit_security(text[], name[], text) TO PUBLIC", "may be called by PUBLIC"),
         ("ALTER VIEW ops.v_security_findings OWNER TO mallory", "belongs to \"mallory\""),

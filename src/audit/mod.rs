@@ -27,9 +27,17 @@ pub fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
 
 /// The same under another contract.
 fn under<T>(contract: &Contract, state: &State, own: &Own, judge: impl FnOnce(&Context<'_>) -> T) -> T {
-    let snapshot = scan::whole(state, contract, own);
-    let access = Access::new(&snapshot);
-    judge(&Context::new(contract, &snapshot, &access, &interrupts))
+    judging(contract, &scan::whole(state, contract, own), judge)
+}
+
+fn judging<T>(contract: &Contract, snapshot: &Snapshot, judge: impl FnOnce(&Context<'_>) -> T) -> T {
+    let access = Access::new(snapshot);
+    judge(&Context::new(contract, snapshot, &access, &interrupts))
+}
+
+/// Everything in a snapshot that differs from a contract which governs the same schemas.
+pub fn findings_in(contract: &Contract, snapshot: &Snapshot) -> Vec<Finding> {
+    judging(contract, snapshot, |cx| all(cx, &RULES))
 }
 
 /// Everything that differs from a contract, whether it is in force or not, but for what is exempt.

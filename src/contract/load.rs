@@ -6,6 +6,7 @@ use crate::pg::call::{Call, Value, json_datum, json_text, sql_function};
 use crate::pg::heap::State;
 use crate::pg::report::Report;
 use crate::pg::write::{as_owner, text_datum};
+use crate::rights;
 use crate::scan::own::Own;
 use dragonfly_core::contract::{Contract, changes};
 use dragonfly_core::sql::printable;
@@ -34,10 +35,10 @@ fn load(call: Call, document: Option<String>) -> pg_sys::Datum {
         Report { message: "contract must not be null".into(), ..Report::default() }
             .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED)
     });
+    rights::check(call);
     let contract = valid(&document);
     let history = History::open();
-    let highest = history.past.iter().max_by(|a, b| a.version.cmp_precedence(&b.version));
-    if let Some(highest) = highest
+    if let Some(highest) = highest(&history.past)
         && version(&contract).cmp_precedence(&highest.version).is_le()
     {
         let same = contract.version == highest.version.to_string() && highest.contract.as_ref() == Some(&contract);
@@ -62,6 +63,7 @@ sql_function!(
     ops_rollback_contract => rollback
 );
 fn rollback(call: Call) -> pg_sys::Datum {
+    rights::check(call);
     let history = History::open();
     let current = history.past.last().map(|p| p.version.to_string());
     let earlier = history.past.iter().rev().skip(1);
@@ -89,6 +91,29 @@ fn rollback(call: Call) -> pg_sys::Datum {
     };
     let note = call.text(1).unwrap_or_else(|| format!("Rolled back from {}", current.unwrap_or_default()));
     history.put_into_force(call, contract, Some(note))
+}
+
+fn highest(past: &[Past]) -> Option<&Past> {
+    past.iter().max_by(|a, b| a.version.cmp_precedence(&b.version))
+}
+
+/// The highest version that a contract has had so far.
+pub fn highest_version(state: &State, own: &Own) -> Version {
+    let past = past(&Contracts::open(own), state);
+    highest(&past).map_or(Version::new(0, 0, 0), |p| p.version.clone())
+}
+
+/// Every contract so far, the one in force last.
+fn past(contracts: &Contracts, state: &State) -> Vec<Past> {
+    let mut past = Vec::new();
+    contracts.table.scan(state, |row| {
+        let contract = row.raw(contracts.document).map(|document| Contract::from_json(&json_text(document)));
+        let contract = contract.and_then(Result::ok);
+        let version = contract.as_ref().map_or(Version::new(0, 0, 0), version);
+        past.push(Past { id: row.int(contracts.id), version, contract });
+    });
+    past.sort_by_key(|p| p.id);
+    past
 }
 
 /// The version of a contract that has been checked.
@@ -126,14 +151,7 @@ impl History {
             }
             .error(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE);
         }
-        let mut past = Vec::new();
-        contracts.table.scan(&state, |row| {
-            let contract = row.raw(contracts.document).map(|document| Contract::from_json(&json_text(document)));
-            let contract = contract.and_then(Result::ok);
-            let version = contract.as_ref().map_or(Version::new(0, 0, 0), version);
-            past.push(Past { id: row.int(contracts.id), version, contract });
-        });
-        past.sort_by_key(|p| p.id);
+        let past = past(&contracts, &state);
         Self { own, state, past }
     }
 

@@ -1,5 +1,6 @@
 //! The contract in force, as the extension's own table holds it; and what people do with contracts ([`load`], [`review`]).
 
+mod infer;
 mod load;
 mod review;
 
@@ -28,13 +29,27 @@ pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
             Report {
                 message: "the security contract in force is not valid".into(),
                 detail: format!("{e}."),
-                hint: "Load another with ops.load_contract(), or ops.rollback_contract().".into(),
+                hint: "Load another with ops.load_contract(); until then a superuser can SET dragonfly_guard.mode = off."
+                    .into(),
             }
             .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
         }));
         LAST.set(Some((bytes, Rc::clone(&contract))));
         contract
     })
+}
+
+/// The contract in force; `None` where there is none that can be read.
+pub fn readable(snapshot: &State, own: &Own) -> Option<Contract> {
+    let contracts = Contracts::open(own);
+    let newest = contracts.newest(snapshot);
+    let mut found = None;
+    contracts.table.scan(snapshot, |row| {
+        if Some(row.int(contracts.id)) == newest {
+            found = row.raw(contracts.document).and_then(|document| Contract::from_json(&json_text(document)).ok());
+        }
+    });
+    found
 }
 
 /// Finds the row in force, the one with the highest id, and gives its bytes and a way to its JSON text to `use_it`.

@@ -14,6 +14,7 @@ pub mod contract;
 pub mod exemptions;
 pub mod findings;
 pub mod guard;
+pub mod infer;
 pub mod rules;
 pub mod search_path;
 pub mod sql;

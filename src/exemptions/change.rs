@@ -8,6 +8,7 @@ use crate::pg::heap::State;
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::text::timestamp;
 use crate::pg::write::{as_owner, text_datum};
+use crate::rights;
 use crate::scan::{self, own::Own};
 use dragonfly_core::exemptions::{Exemption, Standing};
 use dragonfly_core::findings::Finding;
@@ -21,6 +22,7 @@ sql_function!(
     ops_exempt => exempt
 );
 fn exempt(call: Call) -> pg_sys::Datum {
+    rights::check(call);
     let reason = call.text(1).filter(|reason| !reason.trim().is_empty());
     let Some(reason) = reason else {
         refuse(
@@ -131,6 +133,7 @@ sql_function!(
     ops_unexempt => unexempt
 );
 fn unexempt(call: Call) -> pg_sys::Datum {
+    rights::check(call);
     let own = Own::find(&State::now());
     own.change("the exemptions");
     let state = State::now();

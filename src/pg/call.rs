@@ -189,6 +189,12 @@ impl Call {
         (!node.is_null()).then_some(node)
     }
 
+    /// The function that is called.
+    pub fn function(&self) -> Oid {
+        // SAFETY: the server calls by way of the function's own entry.
+        unsafe { (*(*self.0).flinfo).fn_oid }.to_u32()
+    }
+
     /// NULL as the result of a scalar function.
     pub fn null(&self) -> pg_sys::Datum {
         // SAFETY: `fcinfo` is valid.

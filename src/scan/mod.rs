@@ -141,7 +141,7 @@ pub use basis::basis;
 pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{members, schema_named};
 pub use planted::{find as planted, place};
-pub use routines::{named as routines_named, of_schema as routines_of_schema, quoted_path};
+pub use routines::{acl as routine_acl, named as routines_named, of_schema as routines_of_schema, quoted_path};
 
 /// The catalog of an object, by OID.
 pub use oids::{

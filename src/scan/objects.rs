@@ -31,6 +31,7 @@ struct Columns {
     row_security: Column,
     force_row_security: Column,
     persistence: Column,
+    partition: Column,
 }
 
 impl Columns {
@@ -46,6 +47,7 @@ impl Columns {
             row_security: table.column("relrowsecurity"),
             force_row_security: table.column("relforcerowsecurity"),
             persistence: table.column("relpersistence"),
+            partition: table.column("relispartition"),
         }
     }
 
@@ -59,6 +61,7 @@ impl Columns {
             acl: row.acl(self.acl),
             row_security: row.bool(self.row_security),
             force_row_security: row.bool(self.force_row_security),
+            is_partition: row.bool(self.partition),
             security_invoker: kind == RelationKind::View && is_security_invoker(&row.texts(self.options)),
             columns: Vec::new(),
             owned_by: None,

@@ -4,7 +4,7 @@ use super::objects::{self, Contents};
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::text::{self, from_server};
-use dragonfly_core::catalog::{ContentKind, Oid, Routine, RoutineKind, Snapshot};
+use dragonfly_core::catalog::{Acl, ContentKind, Oid, Routine, RoutineKind, Snapshot};
 use dragonfly_core::search_path::{settings, stored_value};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -150,6 +150,15 @@ pub fn of_schema(schema: Oid) -> Vec<Oid> {
         }
     });
     routines
+}
+
+/// Who may execute a routine.
+pub fn acl(state: &State, routine: Oid) -> Acl {
+    let table = Table::open(oids::PG_PROC);
+    let (oid, acl) = (table.column("oid"), table.column("proacl"));
+    let mut found = None;
+    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| found = row.acl(acl));
+    found.unwrap_or_default()
 }
 
 /// Whether a routine is SECURITY DEFINER.

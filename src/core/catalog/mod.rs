@@ -150,6 +150,8 @@ pub struct Relation {
     pub acl: Option<Acl>,
     pub row_security: bool,
     pub force_row_security: bool,
+    /// A part of a partitioned table.
+    pub is_partition: bool,
     /// `security_invoker` among a view's reloptions.
     pub security_invoker: bool,
     /// Column ACLs that are not null, by column name.
@@ -159,7 +161,7 @@ pub struct Relation {
 }
 
 /// The command of a policy, `pg_policy.polcmd`, or of an access to a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub enum Command {
     Select,

@@ -91,7 +91,7 @@ fn contract_in(text: &str, problems: &mut Problems) -> Option<Contract> {
 }
 
 /// Whether a name of the platform's is this one; a `*` at the end stands for any ending.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(name == pattern, |prefix| name.starts_with(prefix))
 }
 

@@ -30,7 +30,7 @@ pub const TRIGGERS: [(&str, &str); 2] =
 
 /// The functions that the extension installs: schema, name, argument types, symbol in the library, and whether it is STRICT. The one
 /// without a symbol is a query that was parsed when it was made.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 34] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 35] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -60,6 +60,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 34] = [
     ("ops", "guard_status", "", Some("ops_guard_status"), false),
     ("ops", "judge_search_path", "pg_catalog.regprocedure", Some("ops_judge_search_path"), true),
     ("ops", "judge_search_path", "pg_catalog.text,pg_catalog.regrole", Some("ops_judge_search_path_of_owner"), false),
+    ("ops", "infer_contract", "pg_catalog.name[]", Some("ops_infer_contract"), false),
     ("ops", "load_contract", "pg_catalog.jsonb,pg_catalog.text", Some("ops_load_contract"), false),
     ("ops", "load_contract", "pg_catalog.text,pg_catalog.text", Some("ops_load_contract_text"), false),
     ("ops", "rls_coverage", "", Some("ops_rls_coverage"), false),
@@ -72,9 +73,6 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 34] = [
     ("ops", "validate_contract", "pg_catalog.jsonb", Some("ops_validate_contract"), true),
     ("ops", "validate_contract", "pg_catalog.text", Some("ops_validate_contract_text"), true),
 ];
-
-/// The functions of schema `ops` that change what the guard goes by. A worker that may call one of them is no longer bound by the contract.
-const WRITERS: [&str; 4] = ["exempt", "load_contract", "rollback_contract", "unexempt"];
 
 /// Whether people call a function of the extension by this name in schema `ops`.
 #[must_use]
@@ -183,7 +181,7 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
             let (clause, and) = (if strict { "STRICT" } else { "CALLED ON NULL INPUT" }, "SECURITY INVOKER RESET ALL");
             report("has been altered", Some(format!("ALTER FUNCTION {identity} {clause} {and};")));
         }
-        callers(cx, function, &identity, &subject, out);
+        callers(cx, function, &identity, &mut report);
     }
     for (name, arguments) in &cx.snapshot.guard.impostors {
         let identity = format!("ops.{}({arguments})", quote_ident(name));
@@ -193,21 +191,13 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// PUBLIC and clients have no business with the guard's functions, nor have workers with those that change what it goes by: GRANT ... ON ALL
-/// FUNCTIONS IN SCHEMA ops is easily said, and so the REVOKE may follow in the same transaction. (Whom else a superuser lets in is the
-/// superuser's to say.)
-fn callers(cx: &Context<'_>, function: &GuardFunction, identity: &str, subject: &str, out: &mut Vec<Draft>) {
-    let writes = WRITERS.contains(&function.name.as_str());
+/// PUBLIC and clients have no business with the guard's functions. (Whom else a superuser lets in is the superuser's to say; those that
+/// change something ask for more than EXECUTE from workers.)
+fn callers(cx: &Context<'_>, function: &GuardFunction, identity: &str, report: &mut impl FnMut(&str, Option<String>)) {
     let default = || crate::catalog::ObjectKind::Routine.default_acl(function.owner);
-    for item in function.acl.clone().unwrap_or_else(default) {
-        let is_stranger = item.grantee == PUBLIC || cx.is_client(item.grantee);
-        if !is_stranger && !(writes && cx.is_subject(item.grantee)) {
-            continue;
-        }
-        let problem = format!("may be called by {}", printable(&cx.snapshot.role_name(item.grantee)));
+    for item in function.acl.clone().unwrap_or_else(default).iter().filter(|i| i.grantee == PUBLIC || cx.is_client(i.grantee)) {
         let fix = format!("REVOKE ALL ON FUNCTION {identity} FROM {} CASCADE;", cx.snapshot.grantee(item.grantee));
-        let draft = finding("function", identity, subject, &problem, Some(fix));
-        out.push(Draft { measure: Measure { lacks: !is_stranger, ..Measure::default() }, ..draft });
+        report(&format!("may be called by {}", printable(&cx.snapshot.role_name(item.grantee))), Some(fix));
     }
 }
 

@@ -279,7 +279,7 @@ impl<'a> Context<'a> {
     }
 
     /// Governed schemas that exist, with their declaration, in order of name.
-    fn schemas(&self) -> impl Iterator<Item = (&'a Schema, &'a SchemaDecl)> + '_ {
+    pub(crate) fn schemas(&self) -> impl Iterator<Item = (&'a Schema, &'a SchemaDecl)> + '_ {
         self.snapshot.schemas.iter().filter_map(|schema| self.governed(schema.oid).map(|declared| (schema, declared)))
     }
 
@@ -332,7 +332,7 @@ impl<'a> Context<'a> {
     }
 
     /// Relations of governed schemas, with the schema's declaration, in order of name.
-    fn relations(&self) -> impl Iterator<Item = (&'a Relation, &'a SchemaDecl)> + '_ {
+    pub(crate) fn relations(&self) -> impl Iterator<Item = (&'a Relation, &'a SchemaDecl)> + '_ {
         self.snapshot.relations.iter().filter_map(|relation| {
             (self.interrupts)();
             let own = self.is_own(self.snapshot.relation_extension.get(&relation.oid));
@@ -342,7 +342,7 @@ impl<'a> Context<'a> {
 
     /// Routines of governed schemas, with the schema's declaration, in order of name. Aggregates cannot be called for
     /// what they do, but carry an ACL like any other routine.
-    fn routines(&self) -> impl Iterator<Item = (&'a Routine, &'a SchemaDecl)> + '_ {
+    pub(crate) fn routines(&self) -> impl Iterator<Item = (&'a Routine, &'a SchemaDecl)> + '_ {
         self.snapshot.routines.iter().filter_map(|routine| {
             (self.interrupts)();
             let own = self.is_own(self.snapshot.routine_extension.get(&routine.oid));
@@ -389,7 +389,7 @@ impl<'a> Context<'a> {
     }
 
     /// A relation as the object of a finding.
-    fn relation_object(&self, relation: &Relation) -> Object {
+    pub(crate) fn relation_object(&self, relation: &Relation) -> Object {
         Object {
             object_type: relation.kind.object_type(),
             schema: Some(self.snapshot.schema_name(relation.schema).to_owned()),

@@ -1,0 +1,87 @@
+//! `ops.infer_contract()`: a first contract from what is there.
+
+use super::load::highest_version;
+use crate::audit;
+use crate::contract;
+use crate::exemptions::Accepted;
+use crate::pg::call::{Call, json_datum, sql_function};
+use crate::pg::heap::{State, interrupts};
+use crate::pg::report::{Report, unknown_argument};
+use crate::scan::{self, own::Own};
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::Snapshot;
+use dragonfly_core::contract::{Contract, Severity};
+use dragonfly_core::findings::Finding;
+use dragonfly_core::infer::{infer, seed};
+use dragonfly_core::rules::Context;
+use pgrx::pg_sys;
+
+sql_function!(
+    /// `ops.infer_contract(schemas name[]) RETURNS jsonb`
+    ops_infer_contract => infer_contract
+);
+fn infer_contract(call: Call) -> pg_sys::Datum {
+    let state = State::now();
+    let own = Own::find(&state);
+    let base = contract::in_force(&state, &own);
+    let there = scan::base(&state).complete();
+    let schemas = call.names(0).map_or_else(|| schemas_of_people(&base, &there), |wanted| existing(wanted, &there));
+    let seed = seed(&base, &schemas);
+    let snapshot = scan::whole(&state, &seed, &own);
+    let access = Access::new(&snapshot);
+    let mut next = highest_version(&state, &own);
+    (next.minor, next.patch) = (next.minor + 1, 0);
+    (next.pre, next.build) = Default::default();
+    let contract = infer(&Context::new(&seed, &snapshot, &access, &interrupts), &next.to_string());
+    let left_out = audit::findings_in(&contract, &snapshot);
+    say(&Accepted::read(&state, &own).apply(left_out, false));
+    json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
+}
+
+/// Every schema that is neither the server's nor the platform's nor ours.
+fn schemas_of_people(base: &Contract, there: &Snapshot) -> Vec<String> {
+    let access = Access::new(there);
+    let is_ours = |name: &str| {
+        !(name.starts_with("pg_") || matches!(name, "information_schema" | dragonfly_core::rules::guard_tampered::SCHEMA))
+    };
+    let is_managed = |s: &dragonfly_core::catalog::Schema| base.manages_schema(&s.name, access.is_superuser(s.owner));
+    there.schemas.iter().filter(|s| is_ours(&s.name) && !is_managed(s)).map(|s| s.name.clone()).collect()
+}
+
+/// Those schemas; an error where one is not there.
+fn existing(mut wanted: Vec<String>, there: &Snapshot) -> Vec<String> {
+    for name in &wanted {
+        if there.schema_named(name).is_none() {
+            let known: Vec<&str> = there.schemas.iter().map(|s| s.name.as_str()).filter(|s| !s.starts_with("pg_")).collect();
+            unknown_argument("schema", name, &known);
+        }
+    }
+    wanted.sort();
+    wanted.dedup();
+    wanted
+}
+
+/// What a notice names of what was left out.
+const SHOWN: usize = 10;
+
+/// What the contract does not bless.
+fn say(left_out: &[Finding]) {
+    let matters: Vec<&Finding> = left_out.iter().filter(|f| f.severity > Severity::Info).collect();
+    if matters.is_empty() {
+        return;
+    }
+    let mut lines: Vec<String> =
+        matters.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.word(), f.rule.id, f.detail)).collect();
+    if matters.len() > SHOWN {
+        lines.push(format!("... and {} more.", matters.len() - SHOWN));
+    }
+    let things = if matters.len() == 1 { "1 thing is there".to_owned() } else { format!("{} things are there", matters.len()) };
+    Report {
+        message: format!("{things} that a contract should not bless: left out"),
+        detail: lines.join("\n"),
+        hint: "SELECT * FROM ops.audit_contract(ops.infer_contract(...)) lists them with the SQL that mends them; what is meant so, \
+               declare by hand."
+            .into(),
+    }
+    .notice();
+}

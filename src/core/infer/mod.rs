@@ -1,0 +1,133 @@
+//! A first contract from a living database: what is there becomes what is declared, as far as a contract should bless it.
+//!
+//! Nothing is blessed that a person would not have decided: tables that a client reaches without row security, policies that are always true
+//! for a client, routines with an unsafe search_path, what PUBLIC has, what came along with GRANT ALL, what comes by membership in another
+//! role. All of that is left out, and so is found by the first audit under the contract.
+
+mod objects;
+mod roles;
+
+use crate::access::Access;
+use crate::catalog::{Oid, PUBLIC, Privileges};
+use crate::contract::{Accept, ByRole, Contract, PrivilegeWord, SchemaDecl, SecurityDefinerDecl};
+use crate::rules::Context;
+use crate::search_path::{Verdict, settings};
+use roles::Roles;
+use std::collections::{BTreeMap, HashMap};
+
+/// What a database is looked at by, to infer a contract for some of its schemas: `base` with those schemas governed and nothing declared in
+/// them. What `base` says about roles is kept: which are clients, nobody can see.
+#[must_use]
+pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
+    let governed = |name: &String| SchemaDecl {
+        name: name.clone(),
+        purpose: String::new(),
+        usage: vec![],
+        all_on_objects: vec![],
+        execute_on_routines: vec![],
+    };
+    let mut seed = base.clone();
+    seed.schemas = schemas.iter().map(governed).collect();
+    (seed.tables, seed.views, seed.sequences, seed.functions) = (vec![], vec![], vec![], vec![]);
+    seed
+}
+
+/// The contract that the schemas of a [`seed`] keep as they are.
+#[must_use]
+pub fn infer(cx: &Context<'_>, version: &str) -> Contract {
+    let seed = cx.contract;
+    let roles = Roles::of(cx);
+    let mut contract = seed.clone();
+    contract.json_schema = None;
+    contract.name.clone_from(&cx.snapshot.database.name);
+    version.clone_into(&mut contract.version);
+    contract.description = format!("Inferred from database {}: what was there, least privilege first.", contract.name);
+    contract.roles = roles.declarations(cx);
+    contract.trusted_roles.retain(|name| cx.snapshot.role_named(name).is_some());
+    contract.security_definer = SecurityDefinerDecl {
+        search_path: usual_path(cx).unwrap_or_else(|| seed.security_definer.search_path.clone()),
+        accept: Accept::Safe,
+        accept_empty: false,
+    };
+    contract.rules.clear();
+    let names: Vec<String> = contract.schemas.iter().map(|s| s.name.clone()).collect();
+    contract.managed.schemas.retain(|pattern| !names.iter().any(|name| crate::contract::matches(pattern, name)));
+    objects::declare(cx, &roles, &mut contract);
+    usage(cx, &roles, &mut contract);
+    contract
+}
+
+/// The safe path that most SECURITY DEFINER routines of the schemas have; of several, the first in order of name.
+fn usual_path(cx: &Context<'_>) -> Option<Vec<String>> {
+    let mut counts: BTreeMap<Vec<String>, usize> = BTreeMap::new();
+    for (routine, _) in cx.routines().filter(|(r, _)| r.security_definer) {
+        if cx.judge.config(&routine.config, routine.owner).verdict == Verdict::Safe
+            && let Some(path) = settings(&routine.config).last().and_then(|value| cx.snapshot.split_path(value).ok())
+        {
+            *counts.entry(path).or_default() += 1;
+        }
+    }
+    let most = counts.values().copied().max()?;
+    counts.into_iter().find(|(_, count)| *count == most).map(|(path, _)| path)
+}
+
+/// USAGE where a role has it by itself, or where everybody has and the role needs it.
+fn usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
+    let mut needed: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut need = |schema: &'_ str, names: Vec<String>| {
+        let schema = cx.snapshot.schema_named(schema).map(|s| s.name.as_str());
+        let names = names.iter().filter_map(|name| cx.snapshot.role_named(name)).map(|r| r.name.as_str());
+        needed.entry(schema.unwrap_or_default()).or_default().extend(names);
+    };
+    contract.tables.iter().for_each(|t| need(&t.schema, t.grants.keys().chain(t.policies.keys()).cloned().collect()));
+    contract.views.iter().for_each(|v| need(&v.schema, v.grants.keys().cloned().collect()));
+    contract.sequences.iter().for_each(|s| need(&s.schema, s.grants.keys().cloned().collect()));
+    contract.functions.iter().for_each(|f| need(&f.schema, f.execute.clone()));
+    contract.schemas.iter().for_each(|s| need(&s.name, s.all_on_objects.clone()));
+    for declared in &mut contract.schemas {
+        let Some(schema) = cx.snapshot.schema_named(&declared.name) else { continue };
+        let acl = schema.acl.clone().unwrap_or_default();
+        let everybody = Access::public(&acl).contains(Privileges::USAGE);
+        let held = roles.held(&acl);
+        declared.usage = roles
+            .subjects()
+            .filter(|role| {
+                let own = held.get(&role.oid).is_some_and(|p| p.contains(Privileges::USAGE));
+                own || (everybody
+                    && needed.get(declared.name.as_str()).is_some_and(|names| names.contains(&role.name.as_str())))
+            })
+            .map(|role| role.name.clone())
+            .collect();
+    }
+}
+
+/// Privileges as GRANT names them: ALL where everything is meant.
+fn table_words(privileges: Privileges) -> Vec<PrivilegeWord> {
+    use PrivilegeWord as Word;
+    if privileges.contains(Privileges::ALL_ON_TABLE) {
+        return vec![Word::All];
+    }
+    let words = [
+        (Privileges::SELECT, Word::Select),
+        (Privileges::INSERT, Word::Insert),
+        (Privileges::UPDATE, Word::Update),
+        (Privileges::DELETE, Word::Delete),
+        (Privileges::TRUNCATE, Word::Truncate),
+        (Privileges::REFERENCES, Word::References),
+        (Privileges::TRIGGER, Word::Trigger),
+        (Privileges::MAINTAIN, Word::Maintain),
+    ];
+    words.into_iter().filter(|(bit, _)| privileges.contains(*bit)).map(|(_, word)| word).collect()
+}
+
+/// What each role is given, by name, in the words of GRANT; roles without anything are left out.
+fn by_name<W>(cx: &Context<'_>, held: &HashMap<Oid, Privileges>, words: impl Fn(Privileges) -> Vec<W>) -> ByRole<W> {
+    held.iter()
+        .filter(|(role, _)| **role != PUBLIC)
+        .map(|(role, privileges)| (cx.snapshot.role_name(*role), words(*privileges)))
+        .filter(|(_, words)| !words.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

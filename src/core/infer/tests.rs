@@ -1,0 +1,249 @@
+//! The law: an audit under the inferred contract finds what was left out, and nothing else; and nothing was blessed that should not be.
+
+use super::*;
+use crate::catalog::{DefaultAcl, Policy, Relation};
+use crate::contract::{Severity, granted_to};
+use crate::findings::Finding;
+use crate::rules::RULES;
+use crate::rules::cases::World;
+use proptest::prelude::*;
+
+/// The contract for a world, and what an audit under it finds above a note.
+fn inferred(world: &World) -> (Contract, Vec<Finding>) {
+    let snapshot = world.snapshot.clone().complete();
+    let access = Access::new(&snapshot);
+    let names: Vec<String> = world.contract.schemas.iter().map(|s| s.name.clone()).collect();
+    let seed = seed(&world.contract, &names);
+    let contract = infer(&Context::new(&seed, &snapshot, &access, &|| {}), "1.1.0");
+    let cx = Context::new(&contract, &snapshot, &access, &|| {});
+    let found = RULES.iter().flat_map(|rule| cx.run(rule)).filter(|f| f.severity > Severity::Info).collect();
+    (contract, found)
+}
+
+fn lines(found: &[Finding]) -> Vec<String> {
+    found.iter().map(|f| format!("{} {} {}", f.rule.id, f.object.identity, f.role.as_deref().unwrap_or("-"))).collect()
+}
+
+/// A world in which no policy is always true for a client.
+fn careful() -> World {
+    let mut world = World::conforming();
+    let worker = world.role("service_role").oid;
+    world.snapshot.policies.iter_mut().filter(|p| !p.roles.contains(&worker)).for_each(|p| p.always_true = false);
+    world
+}
+
+#[test]
+fn what_conforms_to_a_contract_conforms_to_the_one_that_is_inferred() {
+    let world = careful();
+    let (contract, found) = inferred(&world);
+    assert_eq!(lines(&found), [""; 0]);
+    assert!(Contract::from_json(&serde_json::to_string(&contract).unwrap()).is_ok());
+    let judgments = contract.table("public", "judgments").unwrap();
+    assert!(judgments.row_security);
+    assert_eq!(granted_to(&judgments.grants, "authenticated"), Privileges::SELECT);
+    assert_eq!(granted_to(&judgments.grants, "anon"), Privileges::NONE);
+    assert_eq!(judgments.policies["authenticated"], [crate::contract::PolicyCommand::Select]);
+    assert_eq!(contract.schema("public").unwrap().all_on_objects, ["service_role"]);
+    assert_eq!(contract.schema("enforcement").unwrap().usage, ["service_role"]);
+    assert_eq!(granted_to(&contract.view("public", "v_judgment_pipeline").unwrap().grants, "anon"), Privileges::SELECT);
+    assert_eq!(contract.functions.len(), world.contract.functions.len());
+    assert_eq!(contract.security_definer.search_path, ["public", "pg_temp"]);
+}
+
+#[test]
+fn what_nobody_would_have_decided_is_left_out() {
+    let mut world = careful();
+    let (anon, worker) = (world.role("anon").oid, world.role("service_role").oid);
+    // A table open to anon; one that policies open entirely; TRUNCATE by the way; a view given away with everything.
+    world.grant("public.plaintiff_tasks", anon, Privileges::SELECT);
+    world.grant("public.plaintiffs", anon, Privileges::ALL_ON_TABLE);
+    let plaintiffs = world.relation("public.plaintiffs").oid;
+    let policy = |name: &str, roles, always_true| Policy {
+        oid: 9_000,
+        name: name.into(),
+        relation: plaintiffs,
+        command: Some(crate::catalog::Command::Update),
+        permissive: true,
+        roles,
+        always_true,
+    };
+    world.snapshot.policies.push(policy("everybody", vec![anon], true));
+    world.grant("ops.v_reaper_status", anon, Privileges::ALL_ON_TABLE);
+    world.routine("queue_job").config = vec!["search_path=".into()];
+    world.routine("get_ceo_metrics").acl = None;
+    world.grant_schema("intake", worker, Privileges::CREATE);
+    let (contract, found) = inferred(&world);
+    assert_eq!(contract.table("public", "plaintiff_tasks").unwrap().grants.get("anon"), None);
+    let kept = granted_to(&contract.table("public", "plaintiffs").unwrap().grants, "anon");
+    assert_eq!(kept, Privileges::SELECT | Privileges::INSERT | Privileges::DELETE);
+    assert_eq!(contract.view("ops", "v_reaper_status").unwrap().grants.get("anon"), None);
+    assert_eq!(contract.functions_named("api", "queue_job").count(), 0);
+    assert!(contract.functions_named("api", "get_ceo_metrics").all(|f| f.execute.is_empty()));
+    assert_eq!(
+        lines(&found),
+        [
+            "schema_create intake service_role",
+            "table_privileges public.plaintiff_tasks anon",
+            "table_privileges public.plaintiffs anon",
+            "view_privileges ops.v_reaper_status anon",
+            "direct_write ops.v_reaper_status anon",
+            "direct_write public.plaintiffs anon",
+            "security_definer_search_path api.queue_job() -",
+            "security_definer_executable_by_clients api.get_ceo_metrics() PUBLIC",
+            "security_definer_executable_by_clients api.queue_job() anon",
+            "security_definer_executable_by_clients api.queue_job() authenticated",
+            "rls_disabled public.plaintiff_tasks -",
+            "rls_policy_always_true everybody on public.plaintiffs anon",
+        ]
+    );
+}
+
+#[test]
+fn roles_that_no_contract_knows_are_told_by_what_they_are() {
+    let mut world = careful();
+    world.contract.roles.clear();
+    world.contract.trusted_roles.clear();
+    for name in ["api_user", "app_rw", "web_login", "authenticator", "owner_of_most"] {
+        world.add_role(name);
+    }
+    for login in ["web_login", "authenticator"] {
+        world.role(login).can_login = true;
+    }
+    world.grant_role("app_rw", "web_login");
+    world.grant_role("api_user", "authenticator");
+    world.snapshot.memberships.last_mut().unwrap().inherit = false;
+    let owner = world.role("owner_of_most").oid;
+    world.snapshot.relations.iter_mut().for_each(|r| r.owner = owner);
+    for name in ["api_user", "app_rw"] {
+        let role = world.role(name).oid;
+        world.grant("public.judgments", role, Privileges::SELECT);
+    }
+    let (contract, _) = inferred(&world);
+    let kind = |name: &str| contract.roles.iter().find(|r| r.name == name).map(|r| format!("{:?}", r.kind));
+    assert_eq!(kind("api_user").as_deref(), Some("Client"), "authenticator becomes it, and does not inherit from it");
+    assert_eq!(kind("app_rw").as_deref(), Some("Worker"), "somebody who logs in inherits from it");
+    assert_eq!(kind("service_role").as_deref(), Some("Worker"), "row security is not for it");
+    assert_eq!(kind("anon").as_deref(), Some("Client"));
+    assert_eq!(kind("owner_of_most").as_deref(), Some("Owner"));
+    assert_eq!(kind("postgres").as_deref(), Some("Owner"), "the database's owner");
+    assert_eq!(kind("web_login"), None, "nothing was granted to it");
+    assert_eq!(kind("root"), None, "a superuser");
+    assert_eq!(contract.trusted_roles, [""; 0], "whom to trust, a person says");
+}
+
+/// One thing done to a database.
+fn edit() -> impl Strategy<Value = (usize, usize, usize, u32)> {
+    (0usize..10, 0usize..64, 0usize..6, any::<u32>())
+}
+
+fn apply(world: &mut World, (what, object, role, bits): (usize, usize, usize, u32)) {
+    let roles = ["anon", "authenticated", "service_role", "postgres", "mallory"].map(|name| world.role(name).oid);
+    let grantee = roles.get(role).copied().unwrap_or(PUBLIC);
+    let relation = object % world.snapshot.relations.len();
+    let routine = object % world.snapshot.routines.len();
+    let schema = object % world.snapshot.schemas.len();
+    let item = |privileges| crate::catalog::AclItem { grantee, grantor: roles[3], privileges, grantable: Privileges::NONE };
+    match what {
+        0 | 1 => {
+            let all = match world.snapshot.relations[relation].kind {
+                crate::catalog::RelationKind::Sequence => Privileges::ALL_ON_SEQUENCE,
+                _ => Privileges::ALL_ON_TABLE,
+            };
+            let privileges = Privileges(bits) & all;
+            world.snapshot.relations[relation].acl.get_or_insert_default().push(item(privileges));
+        }
+        2 => world.snapshot.relations[relation].row_security = bits % 2 == 0,
+        3 => world.snapshot.policies.push(Policy {
+            oid: 20_000 + bits % 1000,
+            name: format!("p{bits}"),
+            relation: world.snapshot.relations[relation].oid,
+            command: crate::catalog::Command::ALL.get((bits % 5) as usize).copied(),
+            permissive: bits % 7 != 0,
+            roles: vec![grantee],
+            always_true: bits % 3 == 0,
+        }),
+        4 => world.snapshot.routines[routine].acl.get_or_insert_default().push(item(Privileges::EXECUTE)),
+        5 => {
+            let config = ["search_path=pg_catalog, pg_temp", "search_path=public", "work_mem=1MB"][(bits % 3) as usize];
+            world.snapshot.routines[routine].config = vec![config.into()];
+            world.snapshot.routines[routine].security_definer = bits % 2 == 0;
+        }
+        6 => {
+            let privileges = Privileges(bits) & (Privileges::USAGE | Privileges::CREATE);
+            world.snapshot.schemas[schema].acl.get_or_insert_default().push(item(privileges));
+        }
+        7 if grantee != PUBLIC => world.snapshot.relations[relation].owner = grantee,
+        8 => {
+            let (schema, acl) = (world.snapshot.schemas[schema].oid, vec![item(Privileges(bits) & Privileges::ALL_ON_TABLE)]);
+            world.snapshot.default_acls.push(DefaultAcl { role: roles[3], schema, object_type: b'r', acl });
+        }
+        9 => {
+            let (schema, owner) = (world.snapshot.schemas[schema].oid, roles[3]);
+            world.add_relation(Relation {
+                oid: 30_000 + world.snapshot.relations.len() as Oid,
+                name: format!("s{}", world.snapshot.relations.len()),
+                schema,
+                owner,
+                kind: crate::catalog::RelationKind::Sequence,
+                acl: Some(vec![item(Privileges(bits) & Privileges::ALL_ON_SEQUENCE)]),
+                ..Relation::default()
+            });
+        }
+        _ => {}
+    }
+}
+
+/// Rules that find what no contract can declare, or should.
+const NEVER_BLESSED: [&str; 10] = [
+    "role_membership",
+    "object_ownership",
+    "schema_create",
+    "column_privileges",
+    "default_privileges",
+    "security_definer_search_path",
+    "security_definer_settings",
+    "security_definer_executable_by_clients",
+    "routine_executable_by_public",
+    "policy_without_rls",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn an_audit_finds_what_was_left_out_and_nothing_else(edits in proptest::collection::vec(edit(), 0..12)) {
+        let mut world = careful();
+        world.add_role("mallory");
+        edits.into_iter().for_each(|edit| apply(&mut world, edit));
+        let (contract, found) = inferred(&world);
+        prop_assert!(Contract::from_json(&serde_json::to_string(&contract).unwrap()).is_ok());
+        let clients: Vec<&str> = contract.roles_of(crate::contract::RoleKind::Client).collect();
+
+        // Nothing is blessed that should not be.
+        let snapshot = world.snapshot.clone().complete();
+        for table in &contract.tables {
+            for client in &clients {
+                let blessed = granted_to(&table.grants, client);
+                prop_assert!(table.row_security || blessed.is_empty(), "{}.{} {client}", table.schema, table.name);
+                prop_assert!(!blessed.intersects(Privileges::TRUNCATE | Privileges::TRIGGER | Privileges::REFERENCES));
+            }
+            let schema = snapshot.schema_named(&table.schema).unwrap();
+            let relation = snapshot.relation_named(schema.oid, &table.name).unwrap();
+            for policy in snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive && p.always_true) {
+                for client in clients.iter().filter(|c| policy.roles.iter().any(|r| *r == PUBLIC || snapshot.role_name(*r) == **c)) {
+                    let declared = table.policy_commands(client);
+                    prop_assert!(!policy.commands().iter().any(|c| declared.contains(c)), "{} {client}", policy.name);
+                }
+            }
+        }
+
+        // What is found is what was left out: of clients and of PUBLIC, or what no contract blesses.
+        for finding in &found {
+            let role = finding.role.as_deref().unwrap_or_default();
+            let left_out = NEVER_BLESSED.contains(&finding.rule.id)
+                || role == "PUBLIC"
+                || (clients.contains(&role) && !finding.rule.id.starts_with("schema_usage") && finding.evidence["problem"] != "missing")
+                || (finding.rule.id == "rls_disabled" && !contract.tables.iter().any(|t| finding.object.identity == format!("{}.{}", t.schema, t.name) && t.row_security));
+            prop_assert!(left_out, "{} {} {role}: {}", finding.rule.id, finding.object.identity, finding.detail);
+        }
+    }
+}
