@@ -3,15 +3,6 @@
 use dragonfly_tests::{Cluster, Refused, SUPERUSER, attempt, column, provide_extension};
 use postgres::Client;
 
-/// A superuser's connection to the document's database, guarded; made by a session of its own, for a session that has seen DDL is not like
-/// a new one.
-fn document(cluster: &Cluster, database: &str) -> Client {
-    cluster.connect("postgres", SUPERUSER).batch_execute(&format!("CREATE DATABASE {database}")).unwrap();
-    cluster.psql_file(database, "fixtures/document.sql");
-    cluster.connect(database, SUPERUSER).batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
-    cluster.connect(database, SUPERUSER)
-}
-
 fn refusal(client: &mut Client, sql: &str) -> Refused {
     match attempt(client, sql) {
         Err(refused)
@@ -92,7 +83,7 @@ const KEEPER: &str = "SET dragonfly_guard.mode = off; CREATE ROLE keeper; CREATE
     REVOKE EXECUTE ON FUNCTION ops.exposed() FROM PUBLIC; RESET ROLE; GRANT keeper TO postgres; RESET dragonfly_guard.mode";
 
 fn refuses_what_is_silent(cluster: &Cluster, database: &str) {
-    document(cluster, database).batch_execute(KEEPER).unwrap();
+    cluster.guarded_document(database).batch_execute(KEEPER).unwrap();
     let mut client = cluster.connect(database, SUPERUSER);
     let before = findings(&mut client);
     for (sql, rule) in SILENT {
@@ -191,7 +182,7 @@ fn preloaded_for_the_sessions_of_a_database() {
 #[test]
 fn what_passes_without_preloading_is_found_and_said() {
     let cluster = Cluster::start();
-    document(&cluster, "plain").batch_execute(KEEPER).unwrap();
+    cluster.guarded_document("plain").batch_execute(KEEPER).unwrap();
     let mut client = cluster.connect("plain", SUPERUSER);
     let before = findings(&mut client);
     for (sql, rule) in SILENT {
@@ -241,7 +232,7 @@ fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
         "1",
         "CREATE FUNCTION x_plain() RETURNS int LANGUAGE sql AS 'SELECT 1';",
     );
-    let mut client = document(&cluster, "kept");
+    let mut client = cluster.guarded_document("kept");
     client.batch_execute("CREATE ROLE mallory LOGIN; SET dragonfly_guard.mode = off; ALTER SCHEMA ops OWNER TO mallory; CREATE TABLE ops.unrelated (id int)").unwrap();
     let mut mallory = cluster.connect("kept", "mallory");
     // E01: the owner of ops may drop ops, and with it what is in it.
@@ -279,7 +270,7 @@ fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
 #[test]
 fn no_way_round_by_somebody_elses_session() {
     let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard", "autovacuum_naptime=1s"]);
-    let mut admin = document(&cluster, "round");
+    let mut admin = cluster.guarded_document("round");
     let mut owner = cluster.connect("round", "postgres");
     let breach = "SELECT rule || ' ' || object FROM ops.audit_security(min_severity => 'error') WHERE object NOT LIKE '%bait%'";
     // Code of a table's owner runs in autovacuum: what it does is judged there too.

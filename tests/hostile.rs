@@ -226,7 +226,7 @@ fn tampering_is_found_and_mended() {
         ("ALTER FUNCTION dragonfly_guard.ddl_command_end() SET dragonfly_guard.mode = off", "has been altered"),
         ("ALTER FUNCTION ops.audit_security(text[], name[], text, boolean) STRICT", "has been altered"),
         ("ALTER FUNCTION ops.audit_guard() OWNER TO mallory", "belongs to \"mallory\""),
-        ("GRANT EXECUTE ON FUNCTION ops.audit_security(text[], name[], text) TO PUBLIC", "may be called by PUBLIC"),
+        ("GRANT EXECUTE ON FUNCTION ops.audit_security(text[], name[], text, boolean) TO PUBLIC", "may be called by PUBLIC"),
         ("ALTER VIEW ops.v_security_findings OWNER TO mallory", "belongs to \"mallory\""),
         ("ALTER TABLE dragonfly_guard.contract OWNER TO mallory", "belongs to \"mallory\""),
         ("GRANT UPDATE (document) ON dragonfly_guard.contract TO mallory", "gives UPDATE (document) to mallory"),
@@ -281,9 +281,9 @@ fn a_table_of_contracts_that_is_none_is_an_error_and_no_crash() {
     for (i, change) in [
         "ALTER TABLE dragonfly_guard.contract RENAME TO c2; CREATE VIEW dragonfly_guard.contract AS SELECT * FROM dragonfly_guard.c2",
         "ALTER TABLE dragonfly_guard.contract RENAME TO c2; CREATE TABLE dragonfly_guard.contract (id int, document jsonb) PARTITION BY RANGE (id)",
-        "ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT is_contract, DROP CONSTRAINT shipped_stays_as_it_is; ALTER TABLE dragonfly_guard.contract ALTER document TYPE int USING 3",
-        "ALTER TABLE dragonfly_guard.contract DROP COLUMN document CASCADE",
-        "ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT shipped_is_the_first; ALTER TABLE dragonfly_guard.contract ALTER id TYPE text",
+        "ALTER EXTENSION dragonfly_guard DROP VIEW ops.contract_history; DROP VIEW ops.contract_history; ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT is_contract, DROP CONSTRAINT shipped_stays_as_it_is; ALTER TABLE dragonfly_guard.contract ALTER document TYPE int USING 3",
+        "ALTER EXTENSION dragonfly_guard DROP VIEW ops.contract_history; ALTER TABLE dragonfly_guard.contract DROP COLUMN document CASCADE",
+        "ALTER EXTENSION dragonfly_guard DROP VIEW ops.contract_history; DROP VIEW ops.contract_history; ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT shipped_is_the_first; ALTER TABLE dragonfly_guard.contract ALTER id TYPE text",
         "DELETE FROM dragonfly_guard.contract",
     ]
     .iter()

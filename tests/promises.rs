@@ -5,9 +5,7 @@ use postgres::Client;
 
 /// The document's database, guarded, and a connection of its migration role.
 fn document(cluster: &Cluster, database: &str) -> Client {
-    cluster.connect("postgres", SUPERUSER).batch_execute(&format!("CREATE DATABASE {database}")).unwrap();
-    cluster.psql_file(database, "fixtures/document.sql");
-    cluster.connect(database, SUPERUSER).batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
+    drop(cluster.guarded_document(database));
     cluster.connect(database, "postgres")
 }
 

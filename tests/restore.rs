@@ -16,8 +16,12 @@ fn grandfathered(cluster: &Cluster) -> Client {
         .batch_execute(
             "SET ROLE postgres; CREATE FUNCTION api.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; RESET ROLE;
              CREATE EXTENSION dragonfly_guard;
-             INSERT INTO dragonfly_guard.contract (id, document)
-             SELECT 2, jsonb_set(ops.contract(), '{version}', '\"1.1.0\"')",
+             SELECT ops.load_contract(jsonb_set(ops.contract(), '{version}', '\"1.1.0\"'), 'Ours');
+             SET ROLE postgres; CREATE VIEW public.v_extra AS SELECT id FROM public.plaintiffs;
+             GRANT ALL ON public.v_extra TO service_role; GRANT SELECT ON public.v_extra TO anon; RESET ROLE;
+             SELECT ops.exempt(fingerprint, 'Until it is rewritten', now() + interval '1 day') FROM ops.audit_security()
+              WHERE rule = 'security_definer_search_path' AND object = 'api.legacy()';
+             SELECT ops.exempt(reason => 'Ids only', rule => 'undeclared_view_readable', object => 'public.v_ex*')",
         )
         .unwrap();
     client
@@ -27,6 +31,11 @@ fn is_whole_and_armed(cluster: &Cluster, database: &str, findings: &[String]) {
     let mut client = cluster.connect(database, SUPERUSER);
     assert_eq!(column(&mut client, FINDINGS), findings);
     assert_eq!(column(&mut client, "SELECT ops.contract()->>'version'"), ["1.1.0"]);
+    let history = "SELECT version || ' ' || note || coalesce(' ' || changes::text, '') FROM ops.contract_history";
+    assert_eq!(column(&mut client, history), ["1.0.0 Initial security contract", "1.1.0 Ours {\"~ version: 1.0.0 -> 1.1.0\"}"]);
+    // What was accepted still is, for it is made of what it was made of.
+    let exemptions = "SELECT object || ' ' || status || ' ' || hides || ' ' || exempted_by FROM ops.v_exemptions ORDER BY id";
+    assert_eq!(column(&mut client, exemptions), ["api.legacy() active 1 root_su", "public.v_ex* active 1 root_su"]);
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_guard()"), ["0"]);
     let refused =
         attempt(&mut client, "CREATE FUNCTION api.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'").unwrap_err();
@@ -122,7 +131,7 @@ fn audited_on_a_hot_standby() {
     let mut client = standby.connect("app", SUPERUSER);
     assert_eq!(column(&mut client, "SELECT pg_is_in_recovery()::text"), ["true"]);
     assert_eq!(column(&mut client, FINDINGS), findings);
-    assert_eq!(attempt(&mut client, "SELECT ops.assert_security()").unwrap_err().code, "P0004");
+    assert_eq!(attempt(&mut client, "SELECT ops.assert_security('info')").unwrap_err().code, "P0004");
     client.batch_execute("SELECT pg_promote()").unwrap();
     is_whole_and_armed(&standby, "app", &findings);
 }

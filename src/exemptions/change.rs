@@ -134,20 +134,18 @@ sql_function!(
 );
 fn unexempt(call: Call) -> pg_sys::Datum {
     rights::check(call);
+    let (fingerprint, id) = (call.text(0), call.int(1));
+    if fingerprint.is_some() == id.is_some() {
+        let hint = "SELECT * FROM ops.v_exemptions shows them.";
+        refuse("an exemption is taken back by its fingerprint or by its id", "", hint)
+    }
     let own = Own::find(&State::now());
     own.change("the exemptions");
     let state = State::now();
     let Some(records) = Records::open(&state, &own).map(|records| records.read(&state)) else { damaged() };
-    let fingerprint = call.text(0);
-    let id = call.int(1);
-    let meant = |r: &&Record| match (&fingerprint, id) {
-        (Some(fingerprint), None) => r.exemption.fingerprint.as_ref() == Some(fingerprint),
-        (None, Some(id)) => r.exemption.id == id,
-        _ => refuse(
-            "an exemption is taken back by its fingerprint or by its id",
-            "",
-            "SELECT * FROM ops.v_exemptions shows them.",
-        ),
+    let meant = |r: &&Record| match id {
+        Some(id) => r.exemption.id == id,
+        None => r.exemption.fingerprint == fingerprint,
     };
     let ids: Vec<i32> = records.iter().filter(|r| r.withdrawn.is_none()).filter(meant).map(|r| r.exemption.id).collect();
     if ids.is_empty() {

@@ -118,6 +118,16 @@ impl Cluster {
         client
     }
 
+    /// The document's database, guarded, and a superuser's connection to it; made by sessions of their own, for a session that has seen DDL is not
+    /// like a new one.
+    #[must_use]
+    pub fn guarded_document(&self, database: &str) -> Client {
+        self.connect("postgres", SUPERUSER).batch_execute(&format!("CREATE DATABASE {database}")).expect("a new database");
+        self.psql_file(database, "fixtures/document.sql");
+        self.connect(database, SUPERUSER).batch_execute("CREATE EXTENSION dragonfly_guard").expect("the extension");
+        self.connect(database, SUPERUSER)
+    }
+
     /// Runs a client program (psql, pg_dump, ...) against this server.
     #[must_use]
     pub fn client_program(&self, name: &str, arguments: &[&str]) -> Output {

@@ -1,0 +1,233 @@
+//! Exemptions: what somebody has accepted is out of sight as long as it is what was accepted, and the guard lets it be.
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use postgres::Client;
+
+/// The document's database with a routine that was unsafe before the guard came.
+fn with_legacy(cluster: &Cluster) -> Client {
+    cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE app").unwrap();
+    cluster.psql_file("app", "fixtures/document.sql");
+    let mut client = cluster.connect("app", SUPERUSER);
+    client.batch_execute(&format!("SET ROLE postgres; {LEGACY}; RESET ROLE")).unwrap();
+    cluster.connect("app", SUPERUSER).batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
+    cluster.connect("app", SUPERUSER)
+}
+
+const LEGACY: &str = "CREATE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+    REVOKE EXECUTE ON FUNCTION enforcement.legacy() FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION enforcement.legacy() TO service_role";
+
+const FOUND: &str = "SELECT object FROM ops.audit_security(rules => '{security_definer_search_path}')";
+
+const ACCEPT: &str = "SELECT ops.exempt(fingerprint, 'Ticket 7: rewritten in May') FROM ops.audit_security()
+    WHERE object = 'enforcement.legacy()' AND rule = 'security_definer_search_path'";
+
+const STATUS: &str = "SELECT status || ' ' || hides FROM ops.v_exemptions ORDER BY id";
+
+#[test]
+fn an_accepted_finding_is_out_of_sight_and_not_forgotten() {
+    let cluster = Cluster::start();
+    let mut client = with_legacy(&cluster);
+    assert_eq!(column(&mut client, FOUND), ["enforcement.legacy()"]);
+    assert_eq!(attempt(&mut client, "SELECT ops.assert_security()").unwrap_err().code, "P0004");
+    assert_eq!(client.query_one(ACCEPT, &[]).unwrap().get::<_, i32>(0), 1);
+    assert_eq!(column(&mut client, FOUND), [""; 0]);
+    attempt(&mut client, "SELECT ops.assert_security()").unwrap();
+    let everywhere = "SELECT count(*)::text FROM (SELECT object FROM ops.audit_functions() UNION ALL SELECT object FROM ops.v_security_findings
+        UNION ALL SELECT object FROM ops.audit_contract(ops.contract())) AS f WHERE object = 'enforcement.legacy()'";
+    assert_eq!(column(&mut client, everywhere), ["0"]);
+    // Who asks sees it, with who, why and until when.
+    let asked = "SELECT evidence #>> '{exemption,reason}' || ' - ' || (evidence #>> '{exemption,exempted_by}')
+        FROM ops.audit_security(exempted => true) WHERE evidence ? 'exemption'";
+    assert_eq!(column(&mut client, asked), ["Ticket 7: rewritten in May - root_su"]);
+    let shown = "SELECT rule || ' ' || object || ' ' || hides || ' ' || (hidden->0->>'object') FROM ops.v_exemptions";
+    assert_eq!(column(&mut client, shown), ["security_definer_search_path enforcement.legacy() 1 enforcement.legacy()"]);
+    let refused = attempt(&mut client, "SELECT ops.exempt(fingerprint, 'again') FROM ops.audit_security(exempted => true) WHERE object = 'enforcement.legacy()'").unwrap_err();
+    assert_eq!(refused.message, "it is exempt already, by exemption 1");
+    // Taken back, it is there again; that it was is on record.
+    assert_eq!(client.query_one("SELECT ops.unexempt(id => 1)", &[]).unwrap().get::<_, i32>(0), 1);
+    assert_eq!(column(&mut client, FOUND), ["enforcement.legacy()"]);
+    let record = "SELECT status || ' ' || withdrawn_by || ' ' || (withdrawn_at >= exempted_at) FROM ops.v_exemptions";
+    assert_eq!(column(&mut client, record), ["withdrawn root_su true"]);
+}
+
+#[test]
+fn another_body_owner_or_path_is_not_what_was_accepted() {
+    let cluster = Cluster::start();
+    let mut client = with_legacy(&cluster);
+    client.batch_execute("CREATE ROLE other_owner; GRANT CREATE, USAGE ON SCHEMA enforcement TO other_owner").unwrap_err();
+    client.batch_execute("CREATE ROLE other_owner; SET dragonfly_guard.mode = off").unwrap();
+    client.batch_execute(ACCEPT).unwrap();
+    let as_it_was = "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+    for change in [
+        "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 2'",
+        "ALTER FUNCTION enforcement.legacy() OWNER TO other_owner",
+        "ALTER FUNCTION enforcement.legacy() SET search_path = public",
+        "ALTER FUNCTION enforcement.legacy() SET work_mem = '1MB'",
+        "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN 1; END'",
+        "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC SELECT 1; END",
+    ] {
+        assert_eq!(column(&mut client, FOUND), [""; 0], "before {change}");
+        client.batch_execute(change).unwrap();
+        let said = "SELECT substring(detail from ' It was exempt.*') FROM ops.audit_security(rules => '{security_definer_search_path}')";
+        assert_eq!(
+            column(&mut client, said),
+            [" It was exempt, and has changed since: Ticket 7: rewritten in May"],
+            "{change}"
+        );
+        assert_eq!(column(&mut client, STATUS), ["changed 0"], "{change}");
+        client.batch_execute(&format!("{as_it_was}; ALTER FUNCTION enforcement.legacy() OWNER TO postgres")).unwrap();
+    }
+    // What a parsed body refers to counts, and how it is written down does not depend on who looks.
+    client
+        .batch_execute(
+            "CREATE TABLE public.jobs (id int); CREATE SCHEMA aside; CREATE TABLE aside.jobs (id int);
+             CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC SELECT id FROM public.jobs; END;
+             SELECT ops.unexempt(id => 1)",
+        )
+        .unwrap();
+    client.batch_execute(ACCEPT).unwrap();
+    for path in ["public", "aside", "''", "pg_temp, aside, public"] {
+        client.batch_execute(&format!("SET search_path = {path}")).unwrap();
+        assert_eq!(column(&mut client, FOUND), [""; 0], "{path}");
+    }
+    client
+        .batch_execute(
+            "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC SELECT id FROM aside.jobs; END",
+        )
+        .unwrap();
+    assert_eq!(column(&mut client, FOUND), ["enforcement.legacy()"]);
+}
+
+#[test]
+fn time_runs_out() {
+    let cluster = Cluster::start();
+    let mut client = with_legacy(&cluster);
+    client
+        .batch_execute(
+            "SELECT ops.exempt(fingerprint, 'For a moment', now() + interval '300 milliseconds')
+               FROM ops.audit_security() WHERE object = 'enforcement.legacy()' AND rule = 'security_definer_search_path'",
+        )
+        .unwrap();
+    assert_eq!(column(&mut client, FOUND), [""; 0]);
+    // Even within one transaction, which began when it was in force.
+    client.batch_execute("BEGIN; SELECT pg_sleep(0.5)").unwrap();
+    let said = "SELECT detail FROM ops.audit_security(rules => '{security_definer_search_path}')";
+    let detail = column(&mut client, said).remove(0);
+    assert!(detail.contains(" It was exempt until 20") && detail.ends_with(": For a moment"), "{detail}");
+    client.batch_execute("COMMIT").unwrap();
+    assert_eq!(column(&mut client, STATUS), ["expired 0"]);
+    // Renewed by another.
+    client.batch_execute(ACCEPT).unwrap();
+    assert_eq!(column(&mut client, FOUND), [""; 0]);
+    assert_eq!(column(&mut client, STATUS), ["expired 0", "active 1"]);
+}
+
+#[test]
+fn the_guard_lets_be_what_was_accepted() {
+    let cluster = Cluster::start();
+    let mut client = with_legacy(&cluster);
+    let mut migrations = cluster.connect("app", "postgres");
+    client.batch_execute(ACCEPT).unwrap();
+    // Dropped and made anew, in transactions of their own.
+    attempt(&mut migrations, "DROP FUNCTION enforcement.legacy()").unwrap();
+    let another = LEGACY.replace("SELECT 1", "SELECT 2");
+    let refused = attempt(&mut migrations, &another).unwrap_err();
+    assert!(refused.message.contains("has no safe search_path"), "{refused:?}");
+    attempt(&mut migrations, LEGACY).unwrap();
+    // A pattern is for what it names, and for no routine that nobody has seen.
+    for rule in ["security_definer_search_path", "table_privileges", "direct_write"] {
+        let pattern = format!("SELECT ops.exempt(rule => '{rule}', object => 'public.*', reason => 'Pilot')");
+        client.batch_execute(&pattern).unwrap();
+    }
+    attempt(&mut migrations, "GRANT SELECT, UPDATE ON public.plaintiffs TO anon").unwrap();
+    let refused = attempt(&mut migrations, "GRANT SELECT ON intake.simplicity_raw TO anon").unwrap_err();
+    assert!(refused.message.contains("breaks the security contract"), "{refused:?}");
+    let new = "CREATE FUNCTION public.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+    assert!(attempt(&mut migrations, new).unwrap_err().message.contains("has no safe search_path"));
+    let hidden = "SELECT string_agg(h->>'detail', '|' ORDER BY h->>'detail') FROM ops.v_exemptions, jsonb_array_elements(hidden) AS h WHERE object = 'public.*'";
+    assert_eq!(
+        column(&mut client, hidden),
+        ["Role \"anon\" has SELECT on table public.plaintiffs, which the contract does not declare.|\
+          Role \"anon\" has UPDATE on table public.plaintiffs, which the contract does not declare."]
+    );
+    // An exemption for one statement is none: what is refused without it is refused at commit.
+    attempt(&mut migrations, "REVOKE ALL ON public.plaintiffs FROM anon").unwrap();
+    client.batch_execute("SELECT ops.unexempt(id => i) FROM generate_series(2, 4) AS i").unwrap();
+    let swap = "BEGIN; SELECT ops.exempt(rule => 'table_privileges', object => '*', reason => 'x');
+        GRANT SELECT ON public.plaintiffs TO anon; SELECT ops.unexempt(id => 5); COMMIT";
+    let refused = attempt(&mut client, swap).unwrap_err();
+    assert!(refused.message.contains("breaks the security contract"), "{refused:?}");
+    client.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(column(&mut client, "SELECT has_table_privilege('anon', 'public.plaintiffs', 'SELECT')::text"), ["false"]);
+}
+
+#[test]
+fn views_end_theirs_with_what_they_select() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET client_min_messages = error;
+             CREATE VIEW public.v_new AS SELECT id FROM public.plaintiffs; ALTER VIEW public.v_new OWNER TO postgres;
+             GRANT ALL ON public.v_new TO service_role; GRANT SELECT ON public.v_new TO anon;
+             SELECT ops.exempt(fingerprint, 'Only ids') FROM ops.audit_security(rules => '{undeclared_view_readable}')",
+        )
+        .unwrap();
+    let found = "SELECT object FROM ops.audit_security(rules => '{undeclared_view_readable}')";
+    assert_eq!(column(&mut client, found), [""; 0]);
+    client.batch_execute("CREATE OR REPLACE VIEW public.v_new AS SELECT id, name FROM public.plaintiffs").unwrap();
+    assert_eq!(column(&mut client, found), ["public.v_new"]);
+}
+
+#[test]
+fn what_is_no_exemption_is_an_error() {
+    let cluster = Cluster::start();
+    let mut client = with_legacy(&cluster);
+    for (call, message) in [
+        ("ops.exempt()", "an exemption needs a reason"),
+        ("ops.exempt('x', '  ')", "an exemption needs a reason"),
+        ("ops.exempt(NULL, 'why')", "an exemption is about one finding, or about a rule and objects"),
+        (
+            "ops.exempt('x', 'why', rule => 'direct_write', object => '*')",
+            "an exemption is about one finding, or about a rule and objects",
+        ),
+        (
+            "ops.exempt(reason => 'why', rule => 'direct_write')",
+            "an exemption is about one finding, or about a rule and objects",
+        ),
+        ("ops.exempt('x', 'why')", "there is no finding with the fingerprint \"x\""),
+        ("ops.exempt(E'x\\u202E\\n', 'why')", "there is no finding with the fingerprint \"x\\u202E\\u000A\""),
+        ("ops.exempt('x', 'why', '2001-01-01')", "an exemption cannot have expired already"),
+        ("ops.exempt('x', 'why', '-infinity')", "an exemption cannot have expired already"),
+        ("ops.exempt(reason => 'why', rule => 'none', object => '*')", "there is no rule \"none\""),
+        ("ops.exempt(reason => 'why', rule => 'direct_write', object => '')", "a pattern has 1 to 1000 bytes"),
+        ("ops.exempt(reason => 'why', rule => 'direct_write', object => repeat('*a', 501))", "a pattern has 1 to 1000 bytes"),
+        (
+            "ops.exempt(reason => 'why', rule => 'guard_tampered', object => '*')",
+            "what touches the guard itself is exempt one by one",
+        ),
+        ("ops.unexempt()", "an exemption is taken back by its fingerprint or by its id"),
+        ("ops.unexempt('x')", "there is no such exemption"),
+        ("ops.unexempt(id => 7)", "there is no such exemption"),
+    ] {
+        let refused = attempt(&mut client, &format!("SELECT {call}")).unwrap_err();
+        assert_eq!((refused.code.as_str(), refused.message.as_str()), ("22023", message), "{call}");
+    }
+    assert_eq!(column(&mut client, "SELECT count(*)::text FROM dragonfly_guard.exemption"), ["0"]);
+    // For good, and for ever.
+    client
+        .batch_execute("SELECT ops.exempt(reason => 'why', rule => 'direct_write', object => '*', expires_at => 'infinity')")
+        .unwrap();
+    assert_eq!(column(&mut client, STATUS), ["active 0"]);
+    // Somebody else is just at it.
+    let mut other = cluster.connect("app", SUPERUSER);
+    client.batch_execute(&format!("BEGIN; {ACCEPT}")).unwrap();
+    assert_eq!(attempt(&mut other, ACCEPT).unwrap_err().code, "55P03");
+    client.batch_execute("ROLLBACK").unwrap();
+    attempt(&mut other, ACCEPT).unwrap();
+    // A table that has been changed accepts nothing, and says so to whoever writes.
+    other.batch_execute("SET dragonfly_guard.mode = off; ALTER TABLE dragonfly_guard.exemption ALTER basis TYPE text").unwrap();
+    assert_eq!(column(&mut client, FOUND), ["enforcement.legacy()"]);
+    assert_eq!(attempt(&mut client, "SELECT ops.unexempt(id => 1)").unwrap_err().code, "55000");
+}
