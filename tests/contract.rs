@@ -392,9 +392,8 @@ fn the_worked_example_is_a_database_that_keeps_its_contract() {
 }
 
 /// What a person has decided in the worked example, and no database shows.
-const EXAMPLE_DECISIONS: [&str; 4] = [
+const EXAMPLE_DECISIONS: [&str; 3] = [
     "- $schema: ../contract.schema.json",
-    "- rules.rls_not_forced.guard: audit",
-    "- rules.rls_not_forced.severity: info",
+    "~ rules.rls_not_forced.guard: audit -> block",
     "~ security_definer.accept: canonical -> safe",
 ];

@@ -49,3 +49,8 @@ fn attack() {
 fn readers() {
     suite("readers");
 }
+
+#[test]
+fn contract() {
+    suite("contract");
+}

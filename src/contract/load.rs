@@ -55,7 +55,7 @@ fn load(call: Call, document: Option<String>) -> pg_sys::Datum {
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE);
     }
-    history.put_into_force(call, &contract, call.text(1))
+    history.put_into_force(call, &contract, &document, call.text(1))
 }
 
 sql_function!(
@@ -76,7 +76,7 @@ fn rollback(call: Call) -> pg_sys::Datum {
         Some(version) => earlier.clone().find(|p| p.version.to_string() == *version),
         None => earlier.clone().next(),
     };
-    let Some(contract) = found.and_then(|p| p.contract.as_ref()) else {
+    let Some((contract, document)) = found.and_then(|p| Some((p.contract.as_ref()?, &p.document))) else {
         let mut known: Vec<String> = earlier.filter(|p| p.contract.is_some()).map(|p| p.version.to_string()).collect();
         known.dedup();
         Report {
@@ -90,7 +90,7 @@ fn rollback(call: Call) -> pg_sys::Datum {
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     };
     let note = call.text(1).unwrap_or_else(|| format!("Rolled back from {}", current.unwrap_or_default()));
-    history.put_into_force(call, contract, Some(note))
+    history.put_into_force(call, contract, document, Some(note))
 }
 
 fn highest(past: &[Past]) -> Option<&Past> {
@@ -107,10 +107,10 @@ pub fn highest_version(state: &State, own: &Own) -> Version {
 fn past(contracts: &Contracts, state: &State) -> Vec<Past> {
     let mut past = Vec::new();
     contracts.table.scan(state, |row| {
-        let contract = row.raw(contracts.document).map(|document| Contract::from_json(&json_text(document)));
-        let contract = contract.and_then(Result::ok);
+        let document = row.raw(contracts.document).map(json_text).unwrap_or_default();
+        let contract = Contract::from_json(&document).ok();
         let version = contract.as_ref().map_or(Version::new(0, 0, 0), version);
-        past.push(Past { id: row.int(contracts.id), version, contract });
+        past.push(Past { id: row.int(contracts.id), version, contract, document });
     });
     past.sort_by_key(|p| p.id);
     past
@@ -127,6 +127,8 @@ struct Past {
     version: Version,
     /// `None` where what is there is none (any more).
     contract: Option<Contract>,
+    /// As it was loaded.
+    document: String,
 }
 
 /// Every contract so far, the one in force last; nobody else adds to it before the transaction ends.
@@ -156,10 +158,11 @@ impl History {
     }
 
     /// Writes the contract down and says what follows from it.
-    fn put_into_force(&self, call: Call, contract: &Contract, note: Option<String>) -> pg_sys::Datum {
+    fn put_into_force(&self, call: Call, contract: &Contract, document: &str, note: Option<String>) -> pg_sys::Datum {
         let earlier = self.past.last().and_then(|p| p.contract.as_ref());
         let next = self.past.last().map_or(1, |p| p.id + 1).max(2);
-        let document = json_datum(&serde_json::to_value(contract).expect("a contract is JSON"));
+        // As it was given, and not as it was understood.
+        let document = json_datum(&serde_json::from_str(document).expect("a contract is JSON"));
         as_owner(
             self.own.contract_table,
             |table| format!("INSERT INTO {table} (id, document, note) VALUES ($1, $2, $3)"),

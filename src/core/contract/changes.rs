@@ -1,6 +1,7 @@
 //! How one contract differs from another, as people review it: a line a change, objects by their names and not by their places in a list.
 
 use super::Contract;
+use crate::rules::RULES;
 use crate::sql::{printable, safe_ident, safe_qualified};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -9,7 +10,15 @@ use std::collections::BTreeSet;
 /// same.
 #[must_use]
 pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
-    let document = |contract: &Contract| serde_json::to_value(contract).expect("a contract is JSON");
+    let document = |contract: &Contract| {
+        let mut contract = contract.clone();
+        for rule in RULES {
+            let declared = contract.rules.entry(rule.id.into()).or_default();
+            declared.severity.get_or_insert(rule.severity);
+            declared.guard.get_or_insert(rule.guard);
+        }
+        serde_json::to_value(&contract).expect("a contract is JSON")
+    };
     let mut lines = Vec::new();
     compare("", &document(earlier), &document(later), &mut lines);
     lines
@@ -120,6 +129,7 @@ mod tests {
     #[test]
     fn a_change_reads_like_a_change_log() {
         assert_eq!(after(|_| {}), [""; 0]);
+        assert_eq!(after(|j| j["rules"] = json!({})), [""; 0], "they were the rules' own");
         assert_eq!(
             after(|j| {
                 j["version"] = json!("1.1.0");
@@ -136,7 +146,6 @@ mod tests {
             [
                 "- functions[ops.complete_outbox_message(uuid)]",
                 "- roles[anon].bypass_rls: false",
-                "- rules.rls_not_forced.guard: block",
                 "~ rules.rls_not_forced.severity: info -> warning",
                 "~ schemas[intake].usage: +anon -authenticated",
                 "~ security_definer.search_path: public, pg_temp -> pg_catalog, public, pg_temp",

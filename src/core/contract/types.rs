@@ -25,26 +25,26 @@ pub struct Contract {
     #[schemars(regex(pattern = super::schema::VERSION_PATTERN))]
     pub version: String,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// Section 2: the roles and their attributes.
     pub roles: Vec<RoleDecl>,
     /// Roles that may create what SECURITY DEFINER routines of ordinary roles look up: the migration role.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_roles: Vec<String>,
     /// Sections 2 and 3: the governed schemas, with the role x schema matrix.
     pub schemas: Vec<SchemaDecl>,
     /// Sections 3, 5 and 7: tables, their row level security, policies and privileges.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableDecl>,
     /// Sections 3 and 4: the authorized read surface.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub views: Vec<ViewDecl>,
     /// Sequences that somebody uses by themselves. One that serves a column needs no mention: who may INSERT into its table may use it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sequences: Vec<SequenceDecl>,
     /// Sections 3 and 5: the routines.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub functions: Vec<FunctionDecl>,
     /// Section 6.
     pub security_definer: SecurityDefinerDecl,
@@ -52,7 +52,7 @@ pub struct Contract {
     #[serde(default)]
     pub managed: ManagedDecl,
     /// Severity and guard action of each rule; a rule that is not named keeps its own defaults.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<String, RuleDecl>,
     /// Look-ups by name; no part of the document.
     #[serde(skip)]
@@ -82,7 +82,7 @@ pub struct RoleDecl {
     /// What it is for.
     pub kind: RoleKind,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// SUPERUSER: it must have it, must not, or (left away) either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,16 +109,16 @@ pub struct SchemaDecl {
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
     /// Roles with USAGE, and no others.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub usage: Vec<String>,
     /// Roles with every privilege on every object in it (not CREATE on the schema itself).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub all_on_objects: Vec<String>,
     /// Roles with EXECUTE on every routine in it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub execute_on_routines: Vec<String>,
 }
 
@@ -201,7 +201,7 @@ pub struct TableDecl {
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
     /// Row level security must be on.
     #[serde(default)]
@@ -210,10 +210,10 @@ pub struct TableDecl {
     #[serde(default)]
     pub force_row_security: bool,
     /// Privileges by role, beyond what the schema's own row gives.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: ByRole<PrivilegeWord>,
     /// Commands by role for which a permissive policy must exist, and may.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: ByRole<PolicyCommand>,
 }
 
@@ -238,7 +238,7 @@ pub struct ViewDecl {
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
     /// It must be a materialized view, or must be none.
     #[serde(default)]
@@ -247,7 +247,7 @@ pub struct ViewDecl {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
     /// Privileges by role, beyond what the schema's own row gives.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: ByRole<PrivilegeWord>,
 }
 
@@ -284,10 +284,10 @@ pub struct SequenceDecl {
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
     /// Privileges by role, beyond what the schema's own row gives.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: ByRole<SequencePrivilege>,
 }
 
@@ -302,7 +302,7 @@ pub struct FunctionDecl {
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// For people.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
     /// The input argument types, as `pg_identify_object` says them without `pg_catalog.`; absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -311,7 +311,7 @@ pub struct FunctionDecl {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_definer: Option<bool>,
     /// Roles with EXECUTE, beyond what the schema's own row gives.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub execute: Vec<String>,
 }
 
@@ -346,11 +346,11 @@ pub struct SecurityDefinerDecl {
 #[serde(deny_unknown_fields)]
 pub struct ManagedDecl {
     /// Schema names; a `*` at the end stands for any ending.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schemas: Vec<String>,
     /// Extension names. Being a member of some extension excuses nothing: only of one of these, and only where the extension
     /// belongs to a superuser or a role that is trusted with the structure.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extensions: Vec<String>,
 }
 
@@ -410,7 +410,7 @@ impl GuardAction {
 }
 
 /// Severity and guard action of one rule.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleDecl {
     /// The worst severity that its findings have.

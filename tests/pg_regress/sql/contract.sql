@@ -1,0 +1,55 @@
+-- A team brings its own contract, grows it by a migration, accepts what it cannot mend yet, and goes back.
+CREATE ROLE web LOGIN NOINHERIT;
+CREATE ROLE visitor NOLOGIN;
+GRANT visitor TO web;
+CREATE SCHEMA shop;
+CREATE TABLE shop.goods (id int PRIMARY KEY, name text);
+GRANT USAGE ON SCHEMA shop TO visitor;
+GRANT SELECT ON shop.goods TO visitor;
+CREATE FUNCTION shop.total() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM shop.goods';
+REVOKE EXECUTE ON FUNCTION shop.total() FROM PUBLIC;
+SET client_min_messages = error;
+CREATE EXTENSION dragonfly_guard;
+RESET client_min_messages;
+
+-- A draft, with some mistakes.
+\set draft '{"name": "shop", "version": "2.0", "roles": [{"name": "visitor", "kind": "guest"}], "schemas": [{"name": "shop", "usage": ["visitor", "nobody"]}], "tables": [{"schema": "shop", "name": "goods", "grants": {"visitor": ["READ"]}}], "security_definer": {"search_path": ["shop"]}, "tables": []}'
+SELECT severity, path, problem, allowed FROM ops.validate_contract(:'draft');
+
+-- Without them it is a contract, which contradicts itself in one place.
+\set contract '{"name": "shop", "version": "2.0.0", "roles": [{"name": "visitor", "kind": "client"}], "schemas": [{"name": "shop", "usage": ["visitor"]}], "tables": [{"schema": "shop", "name": "goods", "grants": {"visitor": ["SELECT"]}}], "security_definer": {"search_path": ["shop", "pg_temp"]}}'
+SELECT severity, path, problem, allowed FROM ops.validate_contract(:'contract');
+SELECT version, replaces, findings > 0 AS has_findings FROM ops.load_contract(:'contract', 'Ours');
+SELECT rule, object, detail FROM ops.audit_security(schemas => '{shop}', min_severity => 'warning');
+
+-- A migration brings its contract along.
+BEGIN;
+SELECT version, changes FROM ops.load_contract(jsonb_set(jsonb_set(ops.contract(), '{version}', '"2.1.0"'),
+  '{tables,0,row_security}', 'true'), 'Row security');
+ALTER TABLE shop.goods ENABLE ROW LEVEL SECURITY;
+COMMIT;
+SELECT version, in_force, note FROM ops.contract_history;
+SELECT changes FROM ops.contract_history WHERE in_force;
+SELECT severity, path, problem FROM ops.validate_contract(ops.contract());
+
+-- What cannot be mended yet is accepted, and the rest is clean.
+SELECT ops.exempt(fingerprint, 'Ticket 7: rewritten in May')
+  FROM ops.audit_security(rules => '{security_definer_search_path}');
+SELECT ops.assert_security();
+SELECT id, status, rule, object, reason, hides FROM ops.v_exemptions;
+
+-- As long as it is what was accepted.
+CREATE OR REPLACE FUNCTION shop.total() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM shop.goods AS g';
+SELECT detail FROM ops.audit_security(rules => '{security_definer_search_path}');
+SELECT id, status, hides FROM ops.v_exemptions;
+
+-- And back.
+SELECT version, changes FROM ops.rollback_contract('2.0.0', 'Too slow');
+SELECT ops.load_contract(jsonb_set(ops.contract(), '{version}', '"2.0.5"'));
+
+-- What a contract could be made of, from what is there.
+SELECT ops.infer_contract('{shop}') - 'roles' - 'managed' AS inferred;
+
+SET ROLE web;
+SELECT ops.load_contract('{}');
+RESET ROLE;
