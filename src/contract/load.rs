@@ -2,7 +2,7 @@
 
 use super::{Contracts, valid};
 use crate::audit;
-use crate::pg::call::{Call, Value, json_datum, json_text, sql_function};
+use crate::pg::call::{Call, Value, json_datum, sql_function};
 use crate::pg::heap::State;
 use crate::pg::report::Report;
 use crate::pg::write::{as_owner, text_datum};
@@ -107,8 +107,8 @@ pub fn highest_version(state: &State, own: &Own) -> Version {
 fn past(contracts: &Contracts, state: &State) -> Vec<Past> {
     let mut past = Vec::new();
     contracts.table.scan(state, |row| {
-        let document = row.raw(contracts.document).map(json_text).unwrap_or_default();
-        let contract = Contract::from_json(&document).ok();
+        let document = contracts.text(&row).unwrap_or_default();
+        let contract = Contract::from_stored(&document).ok();
         let version = contract.as_ref().map_or(Version::new(0, 0, 0), version);
         past.push(Past { id: row.int(contracts.id), version, contract, document });
     });

@@ -5,7 +5,7 @@ mod load;
 mod review;
 
 use crate::pg::call::{Call, json_datum, json_text, sql_function};
-use crate::pg::heap::{Column, State, Table};
+use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::report::Report;
 use crate::scan::own::Own;
 use dragonfly_core::contract::{Contract, Examined, Severity, examine};
@@ -20,12 +20,15 @@ thread_local! {
 
 /// The contract in force. An error where there is none, or what is there is no contract.
 pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
-    stored(snapshot, own, |bytes, json| {
+    let contracts = Contracts::open(own);
+    let found = contracts.newest_row(snapshot, |row| {
+        let bytes = row.bytes(contracts.document)?;
         let same = |(known, _): &&(Vec<u8>, Rc<Contract>)| *known == bytes;
-        if let Some(contract) = LAST.with_borrow(|last| last.as_ref().filter(same).map(|(_, contract)| Rc::clone(contract))) {
-            return contract;
+        let known = LAST.with_borrow(|last| last.as_ref().filter(same).map(|(_, contract)| Rc::clone(contract)));
+        if known.is_some() {
+            return known;
         }
-        let contract = Rc::new(Contract::from_json(&json()).unwrap_or_else(|e| {
+        let contract = Rc::new(Contract::from_stored(&contracts.text(row)?).unwrap_or_else(|e| {
             Report {
                 message: "the security contract in force is not valid".into(),
                 detail: format!("{e}."),
@@ -35,45 +38,24 @@ pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
             .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
         }));
         LAST.set(Some((bytes, Rc::clone(&contract))));
-        contract
-    })
+        Some(contract)
+    });
+    found.unwrap_or_else(|| none_in_force())
 }
 
 /// The contract in force; `None` where there is none that can be read.
 pub fn readable(snapshot: &State, own: &Own) -> Option<Contract> {
     let contracts = Contracts::open(own);
-    let newest = contracts.newest(snapshot);
-    let mut found = None;
-    contracts.table.scan(snapshot, |row| {
-        if Some(row.int(contracts.id)) == newest {
-            found = row.raw(contracts.document).and_then(|document| Contract::from_json(&json_text(document)).ok());
-        }
-    });
-    found
+    contracts.newest_row(snapshot, |row| Contract::from_stored(&contracts.text(row)?).ok())
 }
 
-/// Finds the row in force, the one with the highest id, and gives its bytes and a way to its JSON text to `use_it`.
-fn stored<T>(snapshot: &State, own: &Own, use_it: impl FnOnce(Vec<u8>, &dyn Fn() -> String) -> T) -> T {
-    let contracts = Contracts::open(own);
-    let newest = contracts.newest(snapshot);
-    let mut use_it = Some(use_it);
-    let mut result = None;
-    contracts.table.scan(snapshot, |row| {
-        if Some(row.int(contracts.id)) == newest
-            && let (Some(bytes), Some(datum), Some(use_it)) =
-                (row.bytes(contracts.document), row.raw(contracts.document), use_it.take())
-        {
-            result = Some(use_it(bytes, &|| json_text(datum)));
-        }
-    });
-    result.unwrap_or_else(|| {
-        Report {
-            message: "there is no security contract in force".into(),
-            detail: "The table dragonfly_guard.contract has no row with a document.".into(),
-            hint: "Load one with ops.load_contract(); dragonfly_guard.default_contract() is the one that ships.".into(),
-        }
-        .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-    })
+fn none_in_force() -> ! {
+    Report {
+        message: "there is no security contract in force".into(),
+        detail: "The table dragonfly_guard.contract has no row with a document.".into(),
+        hint: "Load one with ops.load_contract(); dragonfly_guard.default_contract() is the one that ships.".into(),
+    }
+    .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 }
 
 /// The table of contracts, open for reading.
@@ -101,6 +83,25 @@ impl Contracts {
         Self { table, id, document }
     }
 
+    /// The document of a row, as text.
+    fn text(&self, row: &Row<'_>) -> Option<String> {
+        row.raw(self.document).map(json_text)
+    }
+
+    /// Shows the row in force, the one with the highest id, to `look`.
+    fn newest_row<T>(&self, snapshot: &State, look: impl FnOnce(&Row<'_>) -> Option<T>) -> Option<T> {
+        let newest = self.newest(snapshot)?;
+        let (mut look, mut result) = (Some(look), None);
+        self.table.scan(snapshot, |row| {
+            if row.int(self.id) == newest
+                && let Some(look) = look.take()
+            {
+                result = look(&row);
+            }
+        });
+        result
+    }
+
     /// The highest id.
     fn newest(&self, snapshot: &State) -> Option<i32> {
         let mut newest = None;
@@ -116,7 +117,8 @@ sql_function!(
 fn contract(_: Call) -> pg_sys::Datum {
     let snapshot = State::now();
     let own = Own::find(&snapshot);
-    let text = stored(&snapshot, &own, |_, json| json());
+    let contracts = Contracts::open(&own);
+    let text = contracts.newest_row(&snapshot, |row| contracts.text(row)).unwrap_or_else(|| none_in_force());
     let json = serde_json::from_str(&text).unwrap_or_else(|e| pgrx::error!("jsonb_out gave no JSON: {e}"));
     json_datum(&json)
 }

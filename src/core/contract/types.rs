@@ -139,12 +139,37 @@ pub enum PrivilegeWord {
 }
 
 /// Words of GRANT, as the privileges they stand for.
-pub trait PrivilegeSet: Copy {
+pub trait PrivilegeSet: Copy + 'static {
+    /// ALL, which stands for every privilege there is.
+    const ALL: Self;
+    /// Each of the others.
+    const EACH: &'static [Self];
+
     /// The privileges.
     fn bits(self) -> Privileges;
+
+    /// The words for some privileges: ALL where everything is meant.
+    fn words_of(privileges: Privileges) -> Vec<Self> {
+        if privileges.contains(Self::ALL.bits()) {
+            return vec![Self::ALL];
+        }
+        Self::EACH.iter().copied().filter(|word| privileges.contains(word.bits())).collect()
+    }
 }
 
 impl PrivilegeSet for PrivilegeWord {
+    const ALL: Self = Self::All;
+    const EACH: &'static [Self] = &[
+        Self::Select,
+        Self::Insert,
+        Self::Update,
+        Self::Delete,
+        Self::Truncate,
+        Self::References,
+        Self::Trigger,
+        Self::Maintain,
+    ];
+
     fn bits(self) -> Privileges {
         match self {
             Self::All => Privileges::ALL_ON_TABLE,
@@ -263,6 +288,9 @@ pub enum SequencePrivilege {
 }
 
 impl PrivilegeSet for SequencePrivilege {
+    const ALL: Self = Self::All;
+    const EACH: &'static [Self] = &[Self::Usage, Self::Select, Self::Update];
+
     fn bits(self) -> Privileges {
         match self {
             Self::All => Privileges::ALL_ON_SEQUENCE,

@@ -8,8 +8,8 @@ mod objects;
 mod roles;
 
 use crate::access::Access;
-use crate::catalog::{Oid, PUBLIC, Privileges};
-use crate::contract::{Accept, ByRole, Contract, PrivilegeWord, SchemaDecl, SecurityDefinerDecl};
+use crate::catalog::{Oid, Privileges};
+use crate::contract::{Accept, ByRole, Contract, PrivilegeSet, SchemaDecl, SecurityDefinerDecl};
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
 use roles::Roles;
@@ -101,30 +101,10 @@ fn usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
     }
 }
 
-/// Privileges as GRANT names them: ALL where everything is meant.
-fn table_words(privileges: Privileges) -> Vec<PrivilegeWord> {
-    use PrivilegeWord as Word;
-    if privileges.contains(Privileges::ALL_ON_TABLE) {
-        return vec![Word::All];
-    }
-    let words = [
-        (Privileges::SELECT, Word::Select),
-        (Privileges::INSERT, Word::Insert),
-        (Privileges::UPDATE, Word::Update),
-        (Privileges::DELETE, Word::Delete),
-        (Privileges::TRUNCATE, Word::Truncate),
-        (Privileges::REFERENCES, Word::References),
-        (Privileges::TRIGGER, Word::Trigger),
-        (Privileges::MAINTAIN, Word::Maintain),
-    ];
-    words.into_iter().filter(|(bit, _)| privileges.contains(*bit)).map(|(_, word)| word).collect()
-}
-
 /// What each role is given, by name, in the words of GRANT; roles without anything are left out.
-fn by_name<W>(cx: &Context<'_>, held: &HashMap<Oid, Privileges>, words: impl Fn(Privileges) -> Vec<W>) -> ByRole<W> {
+fn by_name<W: PrivilegeSet>(cx: &Context<'_>, held: &HashMap<Oid, Privileges>) -> ByRole<W> {
     held.iter()
-        .filter(|(role, _)| **role != PUBLIC)
-        .map(|(role, privileges)| (cx.snapshot.role_name(*role), words(*privileges)))
+        .map(|(role, privileges)| (cx.snapshot.role_name(*role), W::words_of(*privileges)))
         .filter(|(_, words)| !words.is_empty())
         .collect()
 }

@@ -1,9 +1,9 @@
 //! Tables, views, sequences and functions as they are.
 
+use super::by_name;
 use super::roles::Roles;
-use super::{by_name, table_words};
 use crate::catalog::{Command, Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role, Routine, RoutineKind};
-use crate::contract::{ByRole, Contract, FunctionDecl, PolicyCommand, SequenceDecl, SequencePrivilege, TableDecl, ViewDecl};
+use crate::contract::{ByRole, Contract, FunctionDecl, PolicyCommand, SequenceDecl, TableDecl, ViewDecl};
 use crate::rules::Context;
 use crate::search_path::Verdict;
 use std::collections::{HashMap, HashSet};
@@ -89,7 +89,7 @@ impl Objects<'_, '_> {
             purpose: String::new(),
             row_security: relation.row_security,
             force_row_security: relation.row_security && relation.force_row_security,
-            grants: by_name(self.cx, &held, table_words),
+            grants: by_name(self.cx, &held),
             policies,
         };
         let says_nothing = !table.row_security && table.grants.is_empty();
@@ -155,7 +155,7 @@ impl Objects<'_, '_> {
             purpose: String::new(),
             materialized: relation.kind == RelationKind::MaterializedView,
             definition: None,
-            grants: by_name(self.cx, &held, table_words),
+            grants: by_name(self.cx, &held),
         }
     }
 
@@ -171,7 +171,7 @@ impl Objects<'_, '_> {
                 *privileges = Privileges::NONE;
             }
         }
-        let grants = by_name(self.cx, &held, sequence_words);
+        let grants = by_name(self.cx, &held);
         (!grants.is_empty()).then(|| SequenceDecl {
             schema: schema.to_owned(),
             name: relation.name.clone(),
@@ -222,16 +222,4 @@ fn policy_words(commands: &[Command]) -> Vec<PolicyCommand> {
         Command::Delete => PolicyCommand::Delete,
     };
     commands.iter().map(word).collect()
-}
-
-fn sequence_words(privileges: Privileges) -> Vec<SequencePrivilege> {
-    if privileges.contains(Privileges::ALL_ON_SEQUENCE) {
-        return vec![SequencePrivilege::All];
-    }
-    let words = [
-        (Privileges::USAGE, SequencePrivilege::Usage),
-        (Privileges::SELECT, SequencePrivilege::Select),
-        (Privileges::UPDATE, SequencePrivilege::Update),
-    ];
-    words.into_iter().filter(|(bit, _)| privileges.contains(*bit)).map(|(_, word)| word).collect()
 }
