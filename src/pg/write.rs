@@ -42,18 +42,15 @@ pub fn as_owner(table: Oid, statement: impl FnOnce(&str) -> String, arguments: &
 
 /// The table as SQL names it.
 fn name(table: Oid) -> String {
-    // SAFETY: null or C strings; the table is there and locked.
     let text = |name: *mut std::ffi::c_char| {
         assert!(!name.is_null(), "the table is there");
+        // SAFETY: a C string, as has been seen.
         from_server(unsafe { CStr::from_ptr(name) }.to_bytes())
     };
-    // SAFETY: look-ups in the system cache.
-    unsafe {
-        safe_qualified(
-            &text(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(table.into()))),
-            &text(pg_sys::get_rel_name(table.into())),
-        )
-    }
+    // SAFETY: look-ups in the system cache; null or C strings.
+    let (schema, name) =
+        unsafe { (pg_sys::get_namespace_name(pg_sys::get_rel_namespace(table.into())), pg_sys::get_rel_name(table.into())) };
+    safe_qualified(&text(schema), &text(name))
 }
 
 /// The owner of a table.
