@@ -256,6 +256,32 @@ pub fn quote_literal(text: &str) -> String {
     if doubled.contains('\\') { format!("E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
 }
 
+/// The types in a list of arguments, without `pg_catalog.`: `text, app."a,b"[]`. Spaces around them do not count.
+#[must_use]
+pub fn argument_types(list: &str) -> Vec<String> {
+    let (mut types, mut current, mut quoted, mut depth) = (Vec::new(), String::new(), false, 0);
+    for c in list.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => depth -= 1,
+            ',' if !quoted && depth == 0 => {
+                types.push(std::mem::take(&mut current));
+                continue;
+            }
+            _ => {}
+        }
+        current.push(c);
+    }
+    types.push(current);
+    let mut types: Vec<String> =
+        types.iter().map(|t| t.trim()).map(|t| t.strip_prefix("pg_catalog.").unwrap_or(t).to_owned()).collect();
+    if types == [""] {
+        types.clear();
+    }
+    types
+}
+
 /// The most characters of one name that a message repeats: a search_path may be 128 kB long.
 const LONGEST_IN_MESSAGE: usize = 300;
 
@@ -344,5 +370,13 @@ mod tests {
     fn lists_read_as_people_write_them() {
         assert_eq!(listed(&["a"]), "a");
         assert_eq!(listed(&["a", "b", "c"]), "a, b and c");
+    }
+
+    #[test]
+    fn argument_lists_are_told_apart_by_their_types_alone() {
+        assert_eq!(argument_types(""), [""; 0]);
+        assert_eq!(argument_types("pg_catalog.text,jsonb"), argument_types(" text,  pg_catalog.jsonb "));
+        assert_eq!(argument_types("app.\"a,b\"[], numeric(10,2)"), ["app.\"a,b\"[]", "numeric(10,2)"]);
+        assert_eq!(argument_types("app.\"pg_catalog.A\", my_pg_catalog.t"), ["app.\"pg_catalog.A\"", "my_pg_catalog.t"]);
     }
 }

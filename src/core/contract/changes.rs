@@ -1,8 +1,9 @@
 //! How one contract differs from another, as people review it: a line a change, objects by their names and not by their places in a list.
 
-use super::Contract;
+use super::{ByRole, Contract, PrivilegeSet};
+use crate::catalog::Privileges;
 use crate::rules::RULES;
-use crate::sql::{printable, safe_ident, safe_qualified};
+use crate::sql::{argument_types, printable, safe_ident, safe_qualified};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
@@ -17,11 +18,22 @@ pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
             declared.severity.get_or_insert(rule.severity);
             declared.guard.get_or_insert(rule.guard);
         }
+        // ALL, and everything that it stands for, are the same.
+        let tables = contract.tables.iter_mut().map(|t| &mut t.grants);
+        tables.chain(contract.views.iter_mut().map(|v| &mut v.grants)).for_each(in_full_words);
+        contract.sequences.iter_mut().map(|s| &mut s.grants).for_each(in_full_words);
         serde_json::to_value(&contract).expect("a contract is JSON")
     };
     let mut lines = Vec::new();
     compare("", &document(earlier), &document(later), &mut lines);
     lines
+}
+
+/// Every privilege once, in one order.
+fn in_full_words<W: PrivilegeSet>(grants: &mut ByRole<W>) {
+    for words in grants.values_mut() {
+        *words = W::words_of(words.iter().fold(Privileges::NONE, |all, word| all | word.bits()));
+    }
 }
 
 fn compare(at: &str, earlier: &Value, later: &Value, lines: &mut Vec<String>) {
@@ -39,13 +51,19 @@ fn compare(at: &str, earlier: &Value, later: &Value, lines: &mut Vec<String>) {
         }
         // The order of a path matters.
         (Value::Array(earlier), Value::Array(later)) if !at.ends_with("search_path") => {
+            let words = |values: &[Value]| values.iter().map(word).collect::<BTreeSet<String>>();
             let missing = |from: &[Value], of: &[Value], sign: char| -> Vec<String> {
-                of.iter().filter(|value| !from.contains(value)).map(|value| format!("{sign}{}", word(value))).collect()
+                words(of).difference(&words(from)).map(|word| format!("{sign}{word}")).collect()
             };
             let words = [missing(earlier, later, '+'), missing(later, earlier, '-')].concat();
             if !words.is_empty() {
                 lines.push(format!("~ {at}: {}", words.join(" ")));
             }
+        }
+        // Names in a path are written as SQL writes them.
+        (Value::Array(earlier), Value::Array(later)) => {
+            let path = |names: &[Value]| names.iter().filter_map(Value::as_str).map(safe_ident).collect::<Vec<_>>().join(", ");
+            lines.push(format!("~ {at}: {} -> {}", path(earlier), path(later)));
         }
         _ => lines.push(format!("~ {at}: {} -> {}", word(earlier), word(later))),
     }
@@ -70,7 +88,20 @@ fn fields(at: &str, earlier: &Map<String, Value>, later: &Map<String, Value>, li
 fn entry(at: &str, earlier: Option<&Value>, later: Option<&Value>, lines: &mut Vec<String>) {
     match (earlier, later) {
         (Some(earlier), Some(later)) => compare(at, earlier, later, lines),
-        (None, Some(Value::Object(_))) => lines.push(format!("+ {at}")),
+        // What comes with a new object matters as much as that it comes.
+        (None, Some(Value::Object(new))) => {
+            lines.push(format!("+ {at}"));
+            let about = |name: &String| !matches!(name.as_str(), "schema" | "name");
+            for (name, value) in
+                new.iter().filter(|(name, value)| about(name) && !is_empty(value) && **value != Value::Bool(false))
+            {
+                let step = format!("{at}.{}", safe_ident(name));
+                match value {
+                    Value::Object(of) => fields(&step, &Map::new(), of, lines),
+                    plain => lines.push(format!("+ {step}: {}", word(plain))),
+                }
+            }
+        }
         (Some(Value::Object(_)), None) => lines.push(format!("- {at}")),
         (None, Some(later)) => lines.push(format!("+ {at}: {}", word(later))),
         (Some(earlier), None) => lines.push(format!("- {at}: {}", word(earlier))),
@@ -97,7 +128,7 @@ fn by_name(declarations: &[Value]) -> std::collections::BTreeMap<String, &Value>
             None => safe_ident(text("name")).into_owned(),
         };
         match declaration["arguments"].as_str() {
-            Some(arguments) => format!("{name}({})", printable(arguments)),
+            Some(arguments) => format!("{name}({})", printable(&argument_types(arguments).join(", "))),
             None => name,
         }
     };
@@ -150,6 +181,7 @@ mod tests {
                 "~ schemas[intake].usage: +anon -authenticated",
                 "~ security_definer.search_path: public, pg_temp -> pg_catalog, public, pg_temp",
                 "+ tables[public.\"Invoices\"]",
+                "+ tables[public.\"Invoices\"].row_security: true",
                 "~ tables[public.judgments].grants.anon: +SELECT",
                 "~ tables[public.judgments].grants.authenticated: +UPDATE",
                 "~ version: 1.0.0 -> 1.1.0",

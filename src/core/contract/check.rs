@@ -3,15 +3,26 @@
 use super::problem::{Path, Problems};
 use super::{ByRole, Contract};
 use crate::rules;
-use crate::sql::printable;
+use crate::sql::{argument_types, printable};
 use std::collections::HashSet;
+
+/// What is not known for certain, because something is wrong there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Doubt {
+    /// The roles that are declared.
+    pub roles: bool,
+    /// The schemas that are declared.
+    pub schemas: bool,
+}
 
 impl Contract {
     /// Notes everything that makes the document no contract although it has the shape of one.
-    pub(super) fn check(&self, problems: &mut Problems) {
-        let mut check = Check { problems, roles: HashSet::new(), schemas: HashSet::new() };
+    pub(super) fn check(&self, doubt: Doubt, problems: &mut Problems<'_>) {
+        let mut check = Check { problems, doubt, roles: Known::default(), schemas: Known::default() };
         let root = Path::Root;
-        if semver::Version::parse(&self.version).is_err() {
+        let version = semver::Version::parse(&self.version);
+        let small = |v: &semver::Version| [v.major, v.minor, v.patch].iter().all(|n| u32::try_from(*n).is_ok());
+        if !version.as_ref().is_ok_and(small) {
             check.problems.error(&root.field("version"), "this is no semantic version", "1.0.0 and the like".to_owned());
         }
         check.roles(self);
@@ -26,16 +37,35 @@ impl Contract {
     }
 }
 
-struct Check<'c> {
-    problems: &'c mut Problems,
-    roles: HashSet<&'c str>,
-    schemas: HashSet<&'c str>,
+/// Declared names, and the first of them as an error lists them.
+#[derive(Debug, Default)]
+struct Known<'c> {
+    names: HashSet<&'c str>,
+    listed: Option<String>,
 }
 
-impl<'c> Check<'c> {
+impl Known<'_> {
+    fn list(&mut self) {
+        let mut names: Vec<_> = self.names.iter().filter(|name| !name.is_empty()).map(|name| printable(name)).collect();
+        names.sort_unstable();
+        names.truncate(20);
+        self.listed = (!names.is_empty()).then(|| names.join(", "));
+    }
+}
+
+struct Check<'c, 'p, 'i> {
+    problems: &'p mut Problems<'i>,
+    doubt: Doubt,
+    roles: Known<'c>,
+    schemas: Known<'c>,
+}
+
+impl<'c> Check<'c, '_, '_> {
+    /// As long as a name can be. (In UTF-8 that is 63 bytes, in other encodings of a database as many characters.)
     fn name(&mut self, path: &Path<'_>, name: &str) {
-        if name.is_empty() || name.len() > 63 || name.contains('\0') {
-            self.problems.error(path, "this is no name", "a name of 1 to 63 bytes".to_owned());
+        self.problems.check_interrupts();
+        if name.is_empty() || name.chars().count() > 63 || name.contains('\0') {
+            self.problems.error(path, "this is no name", "a name of 1 to 63 characters".to_owned());
         }
     }
 
@@ -44,25 +74,18 @@ impl<'c> Check<'c> {
     }
 
     fn role(&mut self, path: &Path<'_>, role: &str) {
-        if !self.roles.contains(role) {
+        self.problems.check_interrupts();
+        if !self.roles.names.contains(role) && !self.doubt.roles {
             let problem = format!("role \"{}\" is not declared in $.roles", printable(role));
-            self.problems.error(path, problem, self.names(&self.roles));
+            self.problems.error(path, problem, self.roles.listed.clone());
         }
     }
 
     fn schema(&mut self, path: &Path<'_>, schema: &str) {
-        if !self.schemas.contains(schema) {
+        if !self.schemas.names.contains(schema) && !self.doubt.schemas {
             let problem = format!("schema \"{}\" is not declared in $.schemas", printable(schema));
-            self.problems.error(path, problem, self.names(&self.schemas));
+            self.problems.error(path, problem, self.schemas.listed.clone());
         }
-    }
-
-    /// The first few of the declared names.
-    fn names(&self, names: &HashSet<&str>) -> Option<String> {
-        let mut names: Vec<_> = names.iter().map(|name| printable(name)).collect();
-        names.sort_unstable();
-        names.truncate(20);
-        (!names.is_empty()).then(|| names.join(", "))
     }
 
     fn grants<W>(&mut self, path: &Path<'_>, grants: &ByRole<W>) {
@@ -76,10 +99,15 @@ impl<'c> Check<'c> {
         for (i, role) in contract.roles.iter().enumerate() {
             let at = list.item(i);
             self.name(&at.field("name"), &role.name);
-            if !self.roles.insert(&role.name) {
+            if matches!(role.name.as_str(), "public" | "none") {
+                let problem = "this word stands for something else where a role is named";
+                self.problems.error(&at.field("name"), problem, "another name".to_owned());
+            }
+            if !self.roles.names.insert(&role.name) {
                 self.twice(&at.field("name"), "role", &role.name);
             }
         }
+        self.roles.list();
         let list = Path::Root.field("trusted_roles");
         for (i, role) in contract.trusted_roles.iter().enumerate() {
             self.name(&list.item(i), role);
@@ -91,7 +119,7 @@ impl<'c> Check<'c> {
         for (i, schema) in contract.schemas.iter().enumerate() {
             let at = list.item(i);
             self.name(&at.field("name"), &schema.name);
-            if !self.schemas.insert(&schema.name) {
+            if !self.schemas.names.insert(&schema.name) {
                 self.twice(&at.field("name"), "schema", &schema.name);
             }
             for (field, roles) in [
@@ -104,6 +132,7 @@ impl<'c> Check<'c> {
                 }
             }
         }
+        self.schemas.list();
     }
 
     /// Tables, views and sequences share the names of a schema.
@@ -145,7 +174,8 @@ impl<'c> Check<'c> {
             let at = list.item(i);
             self.name(&at.field("name"), &function.name);
             self.schema(&at.field("schema"), &function.schema);
-            if !known.insert((&function.schema, &function.name, &function.arguments)) {
+            let arguments = function.arguments.as_deref().map(argument_types);
+            if !known.insert((&function.schema, &function.name, arguments)) {
                 self.twice(&at.field("name"), "function", &function.name);
             }
             for (j, role) in function.execute.iter().enumerate() {
@@ -165,9 +195,22 @@ impl<'c> Check<'c> {
             let allowed = "a path with pg_temp at its end, or none that follows it is safe".to_owned();
             self.problems.error(&at, "the last name is not pg_temp", allowed);
         }
-        if let Some(i) = path.iter().position(|name| name == "$user") {
-            let allowed = "schemas by their names: who is called what changes without an event".to_owned();
-            self.problems.error(&at.item(i), "\"$user\" is safe for nobody", allowed);
+        for (i, name) in path.iter().enumerate() {
+            let wrong = match name.as_str() {
+                "$user" => Some((
+                    "\"$user\" is safe for nobody",
+                    "schemas by their names: who is called what changes without an event",
+                )),
+                "pg_temp" if i + 1 < path.len() => Some(("pg_temp stands before others", "pg_temp at the end alone")),
+                "pg_catalog" if i > 0 => Some(("pg_catalog does not come first", "pg_catalog at the beginning, or nowhere")),
+                name if name.starts_with("pg_temp_") || name.starts_with("pg_toast_temp_") => {
+                    Some(("this is a session's temporary schema", "schemas that last"))
+                }
+                _ => None,
+            };
+            if let Some((problem, allowed)) = wrong {
+                self.problems.error(&at.item(i), problem, allowed.to_owned());
+            }
         }
     }
 }

@@ -4,19 +4,20 @@
 //! SECURITY DEFINER routines look up, which leaves nothing of the rule behind the product.
 
 use super::problem::{Path, Problems};
-use super::{Accept, ByRole, Contract, PrivilegeSet, RoleDecl, RoleKind, TableDecl, granted_to};
+use super::{Accept, ByRole, Contract, PrivilegeSet, RoleDecl, RoleKind, SchemaDecl, TableDecl, granted_to};
 use crate::catalog::{Command, Privileges};
 use crate::sql::{listed, printable, safe_ident, safe_qualified};
 use std::collections::{HashMap, HashSet};
 
 impl Contract {
     /// Notes every contradiction.
-    pub(super) fn contradictions(&self, problems: &mut Problems) {
+    pub(super) fn contradictions(&self, problems: &mut Problems<'_>) {
         let roles = self.roles.iter().map(|role| (role.name.as_str(), role)).collect();
         let usage = self.schemas.iter().flat_map(|s| s.usage.iter().map(|role| (s.name.as_str(), role.as_str()))).collect();
         let all =
             self.schemas.iter().flat_map(|s| s.all_on_objects.iter().map(|role| (s.name.as_str(), role.as_str()))).collect();
-        let reading = Reading { contract: self, roles, usage, all };
+        let schemas = self.schemas.iter().map(|s| (s.name.as_str(), s)).collect();
+        let reading = Reading { contract: self, roles, schemas, usage, all };
         reading.of_roles(problems);
         reading.of_schemas(problems);
         reading.of_tables(problems);
@@ -28,6 +29,7 @@ impl Contract {
 struct Reading<'c> {
     contract: &'c Contract,
     roles: HashMap<&'c str, &'c RoleDecl>,
+    schemas: HashMap<&'c str, &'c SchemaDecl>,
     /// Schema and role.
     usage: HashSet<(&'c str, &'c str)>,
     all: HashSet<(&'c str, &'c str)>,
@@ -49,7 +51,7 @@ impl Reading<'_> {
         self.roles.get(role).is_some_and(|declared| declared.kind != RoleKind::Owner && bound(declared))
     }
 
-    fn of_roles(&self, problems: &mut Problems) {
+    fn of_roles(&self, problems: &mut Problems<'_>) {
         let list = Path::Root.field("trusted_roles");
         for (i, name) in self.contract.trusted_roles.iter().enumerate() {
             let harm = "SECURITY DEFINER routines would count as safe in schemas where it can put objects in their way";
@@ -68,7 +70,11 @@ impl Reading<'_> {
                         "roles that own the structure".to_owned(),
                     );
                 }
-                _ => {}
+                Some(RoleKind::Owner) => {}
+                None => {
+                    let problem = format!("{} is trusted and not declared: nobody watches what it is", role(name));
+                    problems.warning(&list.item(i), problem, "roles of $.roles that own the structure".to_owned());
+                }
             }
         }
         let list = Path::Root.field("roles");
@@ -76,6 +82,7 @@ impl Reading<'_> {
             let attributes = [
                 ("superuser", declared.superuser, "passes everything by", true),
                 ("bypass_rls", declared.bypass_rls, "passes row security by", declared.kind == RoleKind::Client),
+                ("replication", declared.replication, "can copy everything", true),
                 ("create_role", declared.create_role, "can make itself a member of other roles", true),
             ];
             for (field, value, harm, matters) in attributes {
@@ -91,7 +98,7 @@ impl Reading<'_> {
         }
     }
 
-    fn of_schemas(&self, problems: &mut Problems) {
+    fn of_schemas(&self, problems: &mut Problems<'_>) {
         let list = Path::Root.field("schemas");
         for (i, schema) in self.contract.schemas.iter().enumerate() {
             let at = list.item(i);
@@ -117,16 +124,23 @@ impl Reading<'_> {
         let of = Path::Root.field("managed");
         let list = of.field("schemas");
         for (i, pattern) in self.contract.managed.schemas.iter().enumerate() {
-            if let Some(governed) = self.contract.schemas.iter().find(|schema| super::matches(pattern, &schema.name)) {
-                let problem = format!("schema {} is governed, and so it is not managed", safe_ident(&governed.name));
+            problems.check_interrupts();
+            let governed = match pattern.contains('*') {
+                false => self.schemas.get(pattern.as_str()).map(|schema| &schema.name),
+                true => self.contract.schemas.iter().map(|schema| &schema.name).find(|name| super::matches(pattern, name)),
+            };
+            if let Some(governed) = governed {
+                let problem = format!("schema {} is governed, and so it is not managed", safe_ident(governed));
                 problems.warning(&list.item(i), problem, "schemas of the platform".to_owned());
             }
         }
     }
 
     /// Without USAGE on the schema, nothing that is granted in it can be reached by name.
-    fn needs_usage(&self, at: &Path<'_>, schema: &str, name: &str, what: &str, problems: &mut Problems) {
-        if !self.usage.contains(&(schema, name)) {
+    fn needs_usage(&self, at: &Path<'_>, schema: &str, name: &str, what: &str, problems: &mut Problems<'_>) {
+        // The owner needs none, nor who passes everything by.
+        let needs = |declared: &&RoleDecl| declared.kind != RoleKind::Owner && declared.superuser != Some(true);
+        if !self.usage.contains(&(schema, name)) && self.roles.get(name).is_some_and(needs) {
             let schema = safe_ident(schema);
             let problem = format!("{} is granted {what}, and has no USAGE on schema {schema}: it cannot reach it", role(name));
             problems.warning(at, problem, format!("USAGE on schema {schema} for it, or no grant"));
@@ -138,7 +152,7 @@ impl Reading<'_> {
         at: &Path<'_>,
         (schema, object): (&str, &str),
         grants: &ByRole<W>,
-        problems: &mut Problems,
+        problems: &mut Problems<'_>,
     ) {
         let field = at.field("grants");
         for name in grants.keys().filter(|name| !granted_to(grants, name).is_empty()) {
@@ -153,7 +167,7 @@ impl Reading<'_> {
         granted_to(&table.grants, name) | if all { Privileges::ALL_ON_TABLE } else { Privileges::NONE }
     }
 
-    fn of_tables(&self, problems: &mut Problems) {
+    fn of_tables(&self, problems: &mut Problems<'_>) {
         let list = Path::Root.field("tables");
         for (i, table) in self.contract.tables.iter().enumerate() {
             let at = list.item(i);
@@ -173,7 +187,9 @@ impl Reading<'_> {
             }
             let rows = Privileges::SELECT | Privileges::WRITES;
             let reaches = |name: &str| self.usage.contains(&(&table.schema, name)) && self.held(table, name).intersects(rows);
-            if !self.roles.keys().any(|name| self.is_bound(name) && reaches(name)) {
+            let all = self.schemas.get(table.schema.as_str()).map(|schema| &schema.all_on_objects);
+            let mut candidates = table.grants.keys().chain(all.into_iter().flatten());
+            if !table.force_row_security && !candidates.any(|name| self.is_bound(name) && reaches(name)) {
                 let problem = format!("row security is demanded of {sql}, which no client can reach: it binds nobody");
                 let allowed = "that, as a second line of defence; or the grants that clients need".to_owned();
                 problems.warning(&at.field("row_security"), problem, allowed);
@@ -183,7 +199,7 @@ impl Reading<'_> {
     }
 
     /// A table that clients can reach, without row security.
-    fn open_table(&self, at: &Path<'_>, table: &TableDecl, problems: &mut Problems) {
+    fn open_table(&self, at: &Path<'_>, table: &TableDecl, problems: &mut Problems<'_>) {
         let field = at.field("grants");
         for name in table.grants.keys().filter(|name| self.kind(name) == Some(RoleKind::Client)) {
             let problem = format!(
@@ -197,7 +213,7 @@ impl Reading<'_> {
     }
 
     /// Privileges that no policy opens, and policies for what the role has no privilege to do.
-    fn policies(&self, at: &Path<'_>, table: &TableDecl, problems: &mut Problems) {
+    fn policies(&self, at: &Path<'_>, table: &TableDecl, problems: &mut Problems<'_>) {
         let sql = safe_qualified(&table.schema, &table.name);
         let grants = at.field("grants");
         let policies = at.field("policies");
@@ -231,7 +247,7 @@ impl Reading<'_> {
         }
     }
 
-    fn of_other_objects(&self, problems: &mut Problems) {
+    fn of_other_objects(&self, problems: &mut Problems<'_>) {
         let list = Path::Root.field("views");
         let mut schema_of: HashMap<&str, &str> = HashMap::new();
         for (i, view) in self.contract.views.iter().enumerate() {
@@ -266,13 +282,14 @@ impl Reading<'_> {
         }
     }
 
-    fn of_paths(&self, problems: &mut Problems) {
+    fn of_paths(&self, problems: &mut Problems<'_>) {
         let policy = &self.contract.security_definer;
         let of = Path::Root.field("security_definer");
         let list = of.field("search_path");
         for (i, name) in policy.search_path.iter().enumerate() {
+            problems.check_interrupts();
             let known = matches!(name.as_str(), "pg_catalog" | "pg_temp")
-                || self.contract.schema(name).is_some()
+                || self.schemas.contains_key(name.as_str())
                 || self.contract.managed.schemas.iter().any(|pattern| super::matches(pattern, name));
             if !known {
                 let problem = format!("schema {} is not governed: nobody watches who creates in it", safe_ident(name));
@@ -337,6 +354,7 @@ mod tests {
             [
                 format!("error $.trusted_roles[1]: role \"anon\" is trusted and a client: {harm}"),
                 format!("warning $.trusted_roles[2]: role \"service_role\" is trusted and a worker: {harm}"),
+                "warning $.trusted_roles[3]: role \"a_dba\" is trusted and not declared: nobody watches what it is".to_owned(),
             ]
         );
     }

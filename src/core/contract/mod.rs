@@ -58,7 +58,13 @@ impl Examined {
 /// Looks at JSON text and finds everything that is wrong with it.
 #[must_use]
 pub fn examine(text: &str) -> Examined {
-    let mut problems = Problems::default();
+    examine_interruptibly(text, &|| {})
+}
+
+/// The same; `interrupts` is called again and again meanwhile, and may unwind.
+#[must_use]
+pub fn examine_interruptibly(text: &str, interrupts: &dyn Fn()) -> Examined {
+    let mut problems = Problems::new(interrupts);
     let contract = contract_in(text, &mut problems);
     let problems = problems.into_vec();
     let is_one = problems.iter().all(|p| p.severity != Severity::Error);
@@ -66,7 +72,7 @@ pub fn examine(text: &str) -> Examined {
 }
 
 /// What can be read of a contract in the text.
-fn contract_in(text: &str, problems: &mut Problems) -> Option<Contract> {
+fn contract_in(text: &str, problems: &mut Problems<'_>) -> Option<Contract> {
     if text.len() > LONGEST {
         problems.error(&Path::Root, format!("the document is {} MB long", text.len() >> 20), format!("{} MB", LONGEST >> 20));
         return None;
@@ -82,11 +88,22 @@ fn contract_in(text: &str, problems: &mut Problems) -> Option<Contract> {
             return None;
         }
     };
-    let contract: Contract = serde_json::from_value(shape::examine(&document, problems)?).ok()?;
-    let mut others = Problems::default();
-    contract.check(&mut others);
-    contract.contradictions(&mut others);
-    problems.extend(others);
+    let mut of_shape = problems.apart();
+    let rest = shape::examine(&document, &mut of_shape);
+    let Some(contract) = rest.and_then(|rest| serde_json::from_value::<Contract>(rest).ok()) else {
+        problems.append(of_shape);
+        return None;
+    };
+    let mut others = problems.apart();
+    let doubt = check::Doubt { roles: of_shape.is_about("$.roles"), schemas: of_shape.is_about("$.schemas") };
+    contract.check(doubt, &mut others);
+    // What contradicts what cannot be said where a part is not there.
+    if !of_shape.has_errors() {
+        contract.contradictions(&mut others);
+    }
+    others.forget_places_of(&of_shape);
+    problems.append(of_shape);
+    problems.append(others);
     Some(contract)
 }
 
@@ -111,9 +128,9 @@ impl Contract {
     /// The place and the reason of the first thing that is wrong.
     pub fn from_stored(text: &str) -> Result<Self, ContractError> {
         if let Ok(contract) = serde_json::from_str::<Self>(text) {
-            let mut problems = Problems::default();
-            contract.check(&mut problems);
-            if problems.into_vec().is_empty() {
+            let mut problems = Problems::new(&|| {});
+            contract.check(check::Doubt::default(), &mut problems);
+            if !problems.has_errors() {
                 return Ok(contract);
             }
         }
@@ -184,7 +201,7 @@ mod tests {
                 "$.tables[1].schema: schema \"nowhere\" is not declared in $.schemas; allowed: api, enforcement, intake, ops, public",
                 "$.tables[2].name: the name \"judgments\" is declared twice; allowed: each once",
                 "$.functions[1].name: function \"get_dashboard_stats\" is declared twice; allowed: each once",
-                "$.security_definer.search_path[1]: this is no name; allowed: a name of 1 to 63 bytes",
+                "$.security_definer.search_path[1]: this is no name; allowed: a name of 1 to 63 characters",
                 "$.security_definer.search_path: the last name is not pg_temp; allowed: a path with pg_temp at its end, or none that follows it \
                  is safe",
                 "$.security_definer.search_path[0]: \"$user\" is safe for nobody; allowed: schemas by their names: who is called what changes \
@@ -201,7 +218,9 @@ mod tests {
             assert!(Contract::from_json(text).is_err());
         }
         let many = format!("{{\"tables\": [{}1]}}", "1,".repeat(1_000_000));
-        assert_eq!(examine(&many).problems.len(), 1000, "enough is enough");
+        let problems = examine(&many).problems;
+        assert_eq!(problems.len(), 1001, "enough is enough");
+        assert_eq!(problems[1000].problem, "and perhaps more, which are not listed");
     }
 
     #[test]

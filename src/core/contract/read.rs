@@ -11,21 +11,21 @@ use std::fmt;
 ///
 /// # Errors
 /// Where it is no JSON: what serde_json says, with line and column.
-pub fn read(text: &str, problems: &mut Problems) -> Result<Value, serde_json::Error> {
-    let found = RefCell::new(std::mem::take(problems));
-    let mut json = serde_json::Deserializer::from_str(text);
-    let value =
-        Reader { path: &Path::Root, problems: &found }.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
-    *problems = found.into_inner();
-    value
+pub fn read(text: &str, problems: &mut Problems<'_>) -> Result<Value, serde_json::Error> {
+    // Some editors begin a file with a mark of its encoding.
+    let mut json = serde_json::Deserializer::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let problems = RefCell::new(problems);
+    let value = Reader { path: &Path::Root, problems: &problems }.deserialize(&mut json)?;
+    json.end()?;
+    Ok(value)
 }
 
-struct Reader<'r> {
+struct Reader<'r, 'p, 'i> {
     path: &'r Path<'r>,
-    problems: &'r RefCell<Problems>,
+    problems: &'r RefCell<&'p mut Problems<'i>>,
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_, '_> {
     /// PostgreSQL's jsonb holds any character but this.
     fn text(&self, text: &str) {
         if text.contains('\0') {
@@ -34,7 +34,7 @@ impl Reader<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Reader<'_> {
+impl<'de> DeserializeSeed<'de> for Reader<'_, '_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Value, D::Error> {
@@ -42,7 +42,7 @@ impl<'de> DeserializeSeed<'de> for Reader<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Reader<'_> {
+impl<'de> Visitor<'de> for Reader<'_, '_, '_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn problems(text: &str) -> Vec<String> {
-        let mut problems = Problems::default();
+        let mut problems = Problems::new(&|| {});
         match read(text, &mut problems) {
             Ok(_) => problems.into_vec().iter().map(ToString::to_string).collect(),
             Err(e) => vec![e.to_string()],
@@ -132,8 +132,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_is_read_is_what_serde_json_reads(text in r#"([\[\]{},:"a0-9. ]|"a"|null|true|\\u[0-9a-f]{4}|[^\x00]){0,30}"#) {
-            let expected = serde_json::from_str::<Value>(&text).map_err(|e| e.to_string());
-            proptest::prop_assert_eq!(read(&text, &mut Problems::default()).map_err(|e| e.to_string()), expected);
+            let expected = serde_json::from_str::<Value>(text.strip_prefix('\u{feff}').unwrap_or(&text)).map_err(|e| e.to_string());
+            proptest::prop_assert_eq!(read(&text, &mut Problems::new(&|| {})).map_err(|e| e.to_string()), expected);
         }
     }
 }

@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 /// whatever else is wrong can be found as well; `None` where it is no object.
 ///
 /// What comes back can be read as a contract; where nothing was noted, it is the document itself.
-pub fn examine(document: &Value, problems: &mut Problems) -> Option<Value> {
+pub fn examine(document: &Value, problems: &mut Problems<'_>) -> Option<Value> {
     walk(schema(), document, &Path::Root, problems)
 }
 
-fn walk(at: &'static Value, value: &Value, path: &Path<'_>, problems: &mut Problems) -> Option<Value> {
+fn walk(at: &'static Value, value: &Value, path: &Path<'_>, problems: &mut Problems<'_>) -> Option<Value> {
     let (schema, optional) = resolve(at);
     if value.is_null() && optional {
         return Some(Value::Null);
@@ -43,7 +43,9 @@ fn walk(at: &'static Value, value: &Value, path: &Path<'_>, problems: &mut Probl
                 if problems.is_full() {
                     break;
                 }
-                kept.extend(walk(&schema["items"], item, &path.item(i), problems));
+                // Something stands in every place, or what comes after would seem to be elsewhere.
+                let each = &schema["items"];
+                kept.push(walk(each, item, &path.item(i), problems).unwrap_or_else(|| least(each)));
             }
             Some(kept.into())
         }
@@ -52,7 +54,12 @@ fn walk(at: &'static Value, value: &Value, path: &Path<'_>, problems: &mut Probl
     }
 }
 
-fn object(schema: &'static Value, fields: &Map<String, Value>, path: &Path<'_>, problems: &mut Problems) -> Map<String, Value> {
+fn object(
+    schema: &'static Value,
+    fields: &Map<String, Value>,
+    path: &Path<'_>,
+    problems: &mut Problems<'_>,
+) -> Map<String, Value> {
     let mut kept = Map::new();
     for (name, value) in fields {
         if problems.is_full() {
@@ -165,7 +172,7 @@ mod tests {
     fn found(edit: impl Fn(&mut Value)) -> Vec<String> {
         let mut document = shipped();
         edit(&mut document);
-        let mut problems = Problems::default();
+        let mut problems = Problems::new(&|| {});
         let _ = examine(&document, &mut problems);
         problems.into_vec().iter().map(ToString::to_string).collect()
     }
@@ -200,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_said_once() {
-        let mut problems = Problems::default();
+        let mut problems = Problems::new(&|| {});
         assert_eq!(examine(&serde_json::json!([1, 2]), &mut problems), None);
         let problems = problems.into_vec();
         assert_eq!(problems.len(), 1);
@@ -264,7 +271,7 @@ mod tests {
                     (_, at) => *at = value,
                 }
             }
-            let mut problems = Problems::default();
+            let mut problems = Problems::new(&|| {});
             let rest = examine(&document, &mut problems);
             let problems = problems.into_vec();
             if let Some(rest) = rest {

@@ -41,7 +41,7 @@ use crate::catalog::{ObjectKind, Oid, Privileges, Relation, RelationKind, Role, 
 use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to};
 use crate::findings::{Draft, Finding, Object, ObjectId};
 use crate::search_path::Judge;
-use crate::sql::{quote_ident, safe_ident};
+use crate::sql::{argument_types, quote_ident, safe_ident};
 use holdings::Target;
 use std::collections::HashMap;
 use std::fmt;
@@ -368,7 +368,8 @@ impl<'a> Context<'a> {
         if let Some(sequence) = self.contract.sequence(&schema.name, &relation.name) {
             declared |= granted_to(&sequence.grants, &role.name);
         }
-        declared
+        // Before 17 there was no such privilege to have.
+        if self.snapshot.version < 17 { declared & !Privileges::MAINTAIN } else { declared }
     }
 
     /// Whether the contract lets a role execute a routine.
@@ -381,11 +382,12 @@ impl<'a> Context<'a> {
                 .any(|f| f.execute.contains(&role.name) && self.has_arguments(routine, f.arguments.as_deref()))
     }
 
-    /// Whether a routine has the declared argument types; spaces do not count.
+    /// Whether a routine has the declared argument types.
     fn has_arguments(&self, routine: &Routine, declared: Option<&str>) -> bool {
         let Some(declared) = declared else { return true };
-        let squeeze = |text: &str| text.replace("pg_catalog.", "").replace(", ", ",").trim().to_owned();
-        squeeze(&self.snapshot.argument_names(routine).join(",")) == squeeze(declared)
+        let actual = self.snapshot.argument_names(routine);
+        let own = |name: &str| name.strip_prefix("pg_catalog.").unwrap_or(name).to_owned();
+        actual.into_iter().map(own).eq(argument_types(declared))
     }
 
     /// A relation as the object of a finding.

@@ -79,7 +79,8 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine], out: &mut Vec<Draft>) {
     let candidates: Vec<&&Routine> = of_that_name
         .iter()
-        .filter(|r| r.kind != RoutineKind::Aggregate && cx.has_arguments(r, declared.arguments.as_deref()))
+        .filter(|r| r.kind != RoutineKind::Aggregate || declared.security_definer != Some(true))
+        .filter(|r| cx.has_arguments(r, declared.arguments.as_deref()))
         .collect();
     if candidates.is_empty() {
         let arguments = declared.arguments.as_deref().unwrap_or("...");
