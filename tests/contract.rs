@@ -26,7 +26,7 @@ fn a_contract_grows_by_migrations_and_can_be_rolled_back() {
     assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), ("1.1.0", "1.0.0"));
     // It asks for a table that is not there yet, and says so.
     assert_eq!((row.get::<_, i64>(2), row.get::<_, i64>(3)), (1, 0));
-    let changes = ["+ tables[public.invoices]", "~ version: 1.0.0 -> 1.1.0"];
+    let changes = ["+ tables[public.invoices]", "+ tables[public.invoices].row_security: true", "~ version: 1.0.0 -> 1.1.0"];
     assert_eq!(row.get::<_, Vec<String>>(4), changes);
     let missing = "SELECT object FROM ops.audit_objects()";
     assert_eq!(column(&mut client, missing), ["public.invoices"]);
@@ -37,7 +37,8 @@ fn a_contract_grows_by_migrations_and_can_be_rolled_back() {
         column(&mut client, history),
         [
             "1.0.0 false root_su Initial security contract",
-            "1.1.0 true root_su Invoices {\"+ tables[public.invoices]\",\"~ version: 1.0.0 -> 1.1.0\"}"
+            "1.1.0 true root_su Invoices {\"+ tables[public.invoices]\",\"+ tables[public.invoices].row_security: true\",\"~ version: 1.0.0 -> \
+             1.1.0\"}"
         ]
     );
 
@@ -66,6 +67,10 @@ fn a_contract_grows_by_migrations_and_can_be_rolled_back() {
     assert_eq!(column(&mut client, "SELECT note FROM ops.contract_history WHERE in_force"), ["Too early"]);
     assert!(attempt(&mut client, &format!("SELECT ops.load_contract({})", changed("1.0.1", ""))).is_err());
     assert_eq!(column(&mut client, &format!("SELECT version FROM ops.load_contract({})", changed("1.1.1", ""))), ["1.1.1"]);
+    // Going back twice leads two steps back.
+    assert_eq!(column(&mut client, "SELECT version FROM ops.rollback_contract()"), ["1.0.0"]);
+    let refused = attempt(&mut client, "SELECT ops.rollback_contract()").unwrap_err();
+    assert_eq!(refused.message, "there was no contract before the one in force");
     assert_eq!(column(&mut client, "SELECT version FROM ops.rollback_contract('1.1.0')"), ["1.1.0"]);
     let refused = attempt(&mut client, "SELECT ops.rollback_contract('1.1.0')").unwrap_err();
     assert_eq!(refused.message, "contract 1.1.0 is in force already");
@@ -392,8 +397,4 @@ fn the_worked_example_is_a_database_that_keeps_its_contract() {
 }
 
 /// What a person has decided in the worked example, and no database shows.
-const EXAMPLE_DECISIONS: [&str; 3] = [
-    "- $schema: ../contract.schema.json",
-    "~ rules.rls_not_forced.guard: audit -> block",
-    "~ security_definer.accept: canonical -> safe",
-];
+const EXAMPLE_DECISIONS: [&str; 1] = ["- $schema: ../contract.schema.json"];

@@ -12,9 +12,11 @@ use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::findings::Finding;
-use dragonfly_core::infer::{infer, seed};
+use dragonfly_core::infer::{infer, seed, taken_for_workers};
 use dragonfly_core::rules::Context;
+use dragonfly_core::sql::printable;
 use pgrx::pg_sys;
+use semver::Version;
 
 sql_function!(
     /// `ops.infer_contract(schemas name[]) RETURNS jsonb`
@@ -29,11 +31,15 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
     let seed = seed(&base, &schemas);
     let snapshot = scan::whole(&state, &seed, &own);
     let access = Access::new(&snapshot);
-    let mut next = highest_version(&state, &own);
-    (next.minor, next.patch) = (next.minor + 1, 0);
-    (next.pre, next.build) = Default::default();
-    let contract = infer(&Context::new(&seed, &snapshot, &access, &interrupts), &next.to_string());
+    let highest = highest_version(&state, &own);
+    let next = match highest.minor < u64::from(u32::MAX) {
+        true => Version::new(highest.major, highest.minor + 1, 0),
+        false => Version::new(highest.major + 1, 0, 0),
+    };
+    let cx = Context::new(&seed, &snapshot, &access, &interrupts);
+    let contract = infer(&cx, &next.to_string());
     let left_out = audit::findings_in(&contract, &snapshot);
+    say_who_works(&taken_for_workers(&cx));
     say(&Accepted::read(&state, &own).apply(left_out, false));
     json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
 }
@@ -59,6 +65,23 @@ fn existing(mut wanted: Vec<String>, there: &Snapshot) -> Vec<String> {
     wanted.sort();
     wanted.dedup();
     wanted
+}
+
+/// Which roles are taken for workers, for a worker is held to less than a client.
+fn say_who_works(roles: &[(String, &'static str)]) {
+    if roles.is_empty() {
+        return;
+    }
+    let lines: Vec<String> = roles.iter().map(|(role, why)| format!("\"{}\" {why}.", printable(role))).collect();
+    Report {
+        message: match roles.len() {
+            1 => "1 role is taken for a worker, of which no contract speaks".to_owned(),
+            n => format!("{n} roles are taken for workers, of which no contract speaks"),
+        },
+        detail: lines.join("\n"),
+        hint: "Where requests from outside become such a role, make its kind \"client\", and look again.".into(),
+    }
+    .notice();
 }
 
 /// What a notice names of what was left out.

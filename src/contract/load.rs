@@ -67,6 +67,8 @@ fn rollback(call: Call) -> pg_sys::Datum {
     let history = History::open();
     let current = history.past.last().map(|p| p.version.to_string());
     let earlier = history.past.iter().rev().skip(1);
+    // What was in force before this version came; going back twice leads two steps back.
+    let came = history.past.iter().position(|p| current.as_ref().is_some_and(|version| p.version.to_string() == *version));
     let wanted = call.text(0);
     let found = match &wanted {
         Some(version) if current.as_ref() == Some(version) => {
@@ -74,7 +76,7 @@ fn rollback(call: Call) -> pg_sys::Datum {
                 .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
         }
         Some(version) => earlier.clone().find(|p| p.version.to_string() == *version),
-        None => earlier.clone().next(),
+        None => came.and_then(|came| came.checked_sub(1)).map(|before| &history.past[before]),
     };
     let Some((contract, document)) = found.and_then(|p| Some((p.contract.as_ref()?, &p.document))) else {
         let mut known: Vec<String> = earlier.filter(|p| p.contract.is_some()).map(|p| p.version.to_string()).collect();

@@ -5,10 +5,10 @@ mod load;
 mod review;
 
 use crate::pg::call::{Call, json_datum, json_text, sql_function};
-use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::report::Report;
 use crate::scan::own::Own;
-use dragonfly_core::contract::{Contract, Examined, Severity, examine};
+use dragonfly_core::contract::{Contract, Examined, Severity, examine_interruptibly};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -144,7 +144,7 @@ fn is_contract(call: Call) -> pg_sys::Datum {
 
 /// The contract in a document; an error where it is none.
 fn valid(text: &str) -> Contract {
-    let Examined { contract, problems } = examine(text);
+    let Examined { contract, problems } = examine_interruptibly(text, &interrupts);
     contract.unwrap_or_else(|| {
         let errors: Vec<String> =
             problems.iter().filter(|p| p.severity == Severity::Error).map(ToString::to_string).collect();

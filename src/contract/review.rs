@@ -3,9 +3,9 @@
 use super::valid;
 use crate::audit;
 use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
-use crate::pg::heap::State;
+use crate::pg::heap::{State, interrupts};
 use crate::scan::own::Own;
-use dragonfly_core::contract::{self, Problem, examine};
+use dragonfly_core::contract::{self, Problem, examine_interruptibly};
 use pgrx::pg_sys;
 
 sql_function!(
@@ -25,7 +25,7 @@ fn of_text(call: Call) -> pg_sys::Datum {
 }
 
 fn rows(call: Call, document: Option<String>) -> pg_sys::Datum {
-    let problems = document.map(|text| examine(&text).problems).unwrap_or_default();
+    let problems = document.map(|text| examine_interruptibly(&text, &interrupts).problems).unwrap_or_default();
     call.table(problems.into_iter().map(|Problem { severity, path, problem, allowed }| {
         vec![Value::Text(severity.word().into()), Value::Text(path), Value::Text(problem), Value::text(allowed)]
     }))

@@ -39,6 +39,7 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             permissive: row.bool(permissive),
             roles: row.oids(roles),
             always_true: is_always_true(&row, condition),
+            unchecked: is_always_true(&row, check),
         });
     };
     if wanted.len() > FEW {

@@ -200,6 +200,8 @@ pub struct Policy {
     pub roles: Vec<Oid>,
     /// The condition that counts (USING, or WITH CHECK of an INSERT policy) is constantly true.
     pub always_true: bool,
+    /// There is a WITH CHECK of its own for what is written, and it is constantly true.
+    pub unchecked: bool,
 }
 
 impl Policy {

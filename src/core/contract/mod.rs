@@ -89,8 +89,8 @@ fn contract_in(text: &str, problems: &mut Problems<'_>) -> Option<Contract> {
         }
     };
     let mut of_shape = problems.apart();
-    let rest = shape::examine(&document, &mut of_shape);
-    let Some(contract) = rest.and_then(|rest| serde_json::from_value::<Contract>(rest).ok()) else {
+    let read = |rest: shape::Rest| Some((serde_json::from_value::<Contract>(rest.document).ok()?, rest.is_all_there));
+    let Some((contract, is_all_there)) = shape::examine(&document, &mut of_shape).and_then(read) else {
         problems.append(of_shape);
         return None;
     };
@@ -98,7 +98,7 @@ fn contract_in(text: &str, problems: &mut Problems<'_>) -> Option<Contract> {
     let doubt = check::Doubt { roles: of_shape.is_about("$.roles"), schemas: of_shape.is_about("$.schemas") };
     contract.check(doubt, &mut others);
     // What contradicts what cannot be said where a part is not there.
-    if !of_shape.has_errors() {
+    if is_all_there {
         contract.contradictions(&mut others);
     }
     others.forget_places_of(&of_shape);

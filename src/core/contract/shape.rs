@@ -6,84 +6,94 @@ use super::schema::schema;
 use crate::sql::printable;
 use serde_json::{Map, Value};
 
+/// What is left of a document.
+#[derive(Debug)]
+pub struct Rest {
+    /// Can be read as a contract; where nothing was noted, it is the document itself.
+    pub document: Value,
+    /// Nothing had to be put in the place of something that was wrong or missing: at most, fields that do not exist have been left away.
+    pub is_all_there: bool,
+}
+
 /// Notes everything that is wrong with the shape of `document`. Gives the rest, with the least that does wherever something is lacking, so that
 /// whatever else is wrong can be found as well; `None` where it is no object.
-///
-/// What comes back can be read as a contract; where nothing was noted, it is the document itself.
-pub fn examine(document: &Value, problems: &mut Problems<'_>) -> Option<Value> {
-    walk(schema(), document, &Path::Root, problems)
+pub fn examine(document: &Value, problems: &mut Problems<'_>) -> Option<Rest> {
+    let mut walk = Walk { problems, is_all_there: true };
+    let document = walk.value(schema(), document, &Path::Root)?;
+    Some(Rest { document, is_all_there: walk.is_all_there })
 }
 
-fn walk(at: &'static Value, value: &Value, path: &Path<'_>, problems: &mut Problems<'_>) -> Option<Value> {
-    let (schema, optional) = resolve(at);
-    if value.is_null() && optional {
-        return Some(Value::Null);
-    }
-    let words = words(schema);
-    let as_expected = match kind(schema) {
-        "string" => value.as_str().is_some_and(|text| words.is_empty() || words.contains(&text)),
-        "boolean" => value.is_boolean(),
-        "array" => value.is_array(),
-        _ => value.is_object(),
-    };
-    if !as_expected {
-        let given = match value {
-            Value::String(word) if !words.is_empty() => {
-                format!("\"{}\" is none of the words that are allowed", printable(word))
-            }
-            other => format!("{} stands where {} belongs", describe_value(other), describe(schema)),
+struct Walk<'p, 'i> {
+    problems: &'p mut Problems<'i>,
+    is_all_there: bool,
+}
+
+impl Walk<'_, '_> {
+    /// The value, or what is left of it; `None` where it is of no use.
+    fn value(&mut self, at: &'static Value, value: &Value, path: &Path<'_>) -> Option<Value> {
+        let (schema, optional) = resolve(at);
+        if value.is_null() && optional {
+            return Some(Value::Null);
+        }
+        let words = words(schema);
+        let as_expected = match kind(schema) {
+            "string" => value.as_str().is_some_and(|text| words.is_empty() || words.contains(&text)),
+            "boolean" => value.is_boolean(),
+            "array" => value.is_array(),
+            _ => value.is_object(),
         };
-        problems.error(path, given, describe(schema));
-        return None;
-    }
-    match value {
-        Value::Array(items) => {
-            let mut kept = Vec::new();
-            for (i, item) in items.iter().enumerate() {
-                if problems.is_full() {
-                    break;
+        if !as_expected {
+            let given = match value {
+                Value::String(word) if !words.is_empty() => {
+                    format!("\"{}\" is none of the words that are allowed", printable(word))
                 }
-                // Something stands in every place, or what comes after would seem to be elsewhere.
+                other => format!("{} stands where {} belongs", describe_value(other), describe(schema)),
+            };
+            self.problems.error(path, given, describe(schema));
+            self.is_all_there = false;
+            return None;
+        }
+        match value {
+            Value::Array(items) => {
+                let mut kept = Vec::new();
                 let each = &schema["items"];
-                kept.push(walk(each, item, &path.item(i), problems).unwrap_or_else(|| least(each)));
+                for (i, item) in items.iter().enumerate() {
+                    if self.problems.is_full() {
+                        break;
+                    }
+                    // Something stands in every place, or what comes after would seem to be elsewhere.
+                    kept.push(self.value(each, item, &path.item(i)).unwrap_or_else(|| least(each)));
+                }
+                Some(kept.into())
             }
-            Some(kept.into())
+            Value::Object(fields) => Some(self.object(schema, fields, path).into()),
+            plain => Some(plain.clone()),
         }
-        Value::Object(fields) => Some(object(schema, fields, path, problems).into()),
-        plain => Some(plain.clone()),
     }
-}
 
-fn object(
-    schema: &'static Value,
-    fields: &Map<String, Value>,
-    path: &Path<'_>,
-    problems: &mut Problems<'_>,
-) -> Map<String, Value> {
-    let mut kept = Map::new();
-    for (name, value) in fields {
-        if problems.is_full() {
-            break;
-        }
-        let place = path.field(name);
-        let declared = schema["properties"].get(name).or(Some(&schema["additionalProperties"]).filter(|any| any.is_object()));
-        match declared {
-            Some(declared) => {
-                kept.extend(walk(declared, value, &place, problems).map(|value| (name.clone(), value)));
+    fn object(&mut self, schema: &'static Value, fields: &Map<String, Value>, path: &Path<'_>) -> Map<String, Value> {
+        let mut kept = Map::new();
+        for (name, value) in fields {
+            if self.problems.is_full() {
+                break;
             }
-            None => {
-                problems.error(&place, "there is no such field", fields_of(schema).join(", "));
+            let place = path.field(name);
+            let any = Some(&schema["additionalProperties"]).filter(|any| any.is_object());
+            match schema["properties"].get(name).or(any) {
+                Some(declared) => kept.extend(self.value(declared, value, &place).map(|value| (name.clone(), value))),
+                None => self.problems.error(&place, "there is no such field", fields_of(schema).join(", ")),
             }
         }
-    }
-    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        let declared = &schema["properties"][name];
-        if !fields.contains_key(name) {
-            problems.error(&path.field(name), "this field is missing", describe(resolve(declared).0));
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let declared = &schema["properties"][name];
+            if !fields.contains_key(name) {
+                self.problems.error(&path.field(name), "this field is missing", describe(resolve(declared).0));
+                self.is_all_there = false;
+            }
+            kept.entry(name).or_insert_with(|| least(declared));
         }
-        kept.entry(name).or_insert_with(|| least(declared));
+        kept
     }
-    kept
 }
 
 /// What a value is held against, with references followed; and whether there may as well be none.
@@ -208,7 +218,7 @@ mod tests {
     #[test]
     fn what_is_no_object_is_said_once() {
         let mut problems = Problems::new(&|| {});
-        assert_eq!(examine(&serde_json::json!([1, 2]), &mut problems), None);
+        assert!(examine(&serde_json::json!([1, 2]), &mut problems).is_none());
         let problems = problems.into_vec();
         assert_eq!(problems.len(), 1);
         assert!(problems[0].to_string().starts_with("$: a list stands where an object with "), "{}", problems[0]);
@@ -275,8 +285,8 @@ mod tests {
             let rest = examine(&document, &mut problems);
             let problems = problems.into_vec();
             if let Some(rest) = rest {
-                prop_assert!(serde_json::from_value::<Contract>(rest.clone()).is_ok(), "{rest}");
-                prop_assert!(!problems.is_empty() || rest == document);
+                prop_assert!(serde_json::from_value::<Contract>(rest.document.clone()).is_ok(), "{rest:?}");
+                prop_assert!(!problems.is_empty() || (rest.document == document && rest.is_all_there));
             }
             // An independent validator, held to shape alone.
             let validator = jsonschema::draft202012::new(&shape_alone(schema())).unwrap();

@@ -1,8 +1,8 @@
 //! A first contract from a living database: what is there becomes what is declared, as far as a contract should bless it.
 //!
 //! Nothing is blessed that a person would not have decided: tables that a client reaches without row security, policies that are always true
-//! for a client, routines with an unsafe search_path, what PUBLIC has, what came along with GRANT ALL, what comes by membership in another
-//! role. All of that is left out, and so is found by the first audit under the contract.
+//! for a client, routines with an unsafe search_path, what PUBLIC has, what came along with GRANT ALL or by default privileges, what a client has
+//! by membership in another role. All of that is left out, and so is found by the first audit under the contract.
 
 mod objects;
 mod roles;
@@ -44,17 +44,39 @@ pub fn infer(cx: &Context<'_>, version: &str) -> Contract {
     contract.description = format!("Inferred from database {}: what was there, least privilege first.", contract.name);
     contract.roles = roles.declarations(cx);
     contract.trusted_roles.retain(|name| cx.snapshot.role_named(name).is_some());
-    contract.security_definer = SecurityDefinerDecl {
-        search_path: usual_path(cx).unwrap_or_else(|| seed.security_definer.search_path.clone()),
-        accept: Accept::Safe,
-        accept_empty: false,
-    };
-    contract.rules.clear();
+    let known = &seed.security_definer;
+    let search_path = usual_path(cx).unwrap_or_else(|| minimal_path(cx));
+    // That no other path will do was said about another one.
+    let accept = if search_path == known.search_path { known.accept } else { Accept::Safe };
+    contract.security_definer = SecurityDefinerDecl { search_path, accept, accept_empty: false };
+    // What a person has decided about rules stays; what only repeats the rules' own is left away.
+    for (id, declared) in &mut contract.rules {
+        let own = crate::rules::find(id);
+        declared.severity = declared.severity.filter(|severity| own.is_none_or(|rule| rule.severity != *severity));
+        declared.guard = declared.guard.filter(|guard| own.is_none_or(|rule| rule.guard != *guard));
+    }
+    contract.rules.retain(|_, declared| declared.severity.is_some() || declared.guard.is_some());
     let names: Vec<String> = contract.schemas.iter().map(|s| s.name.clone()).collect();
     contract.managed.schemas.retain(|pattern| !names.iter().any(|name| crate::contract::matches(pattern, name)));
     objects::declare(cx, &roles, &mut contract);
     usage(cx, &roles, &mut contract);
     contract
+}
+
+/// The path that the seed has, where all of it is governed; or the one that looks nowhere but in the server's own schema.
+fn minimal_path(cx: &Context<'_>) -> Vec<String> {
+    let known = &cx.contract.security_definer.search_path;
+    let governed = |name: &String| matches!(name.as_str(), "pg_catalog" | "pg_temp") || cx.contract.schema(name).is_some();
+    match known.iter().all(governed) {
+        true => known.clone(),
+        false => vec!["pg_catalog".into(), "pg_temp".into()],
+    }
+}
+
+/// The roles that an inferred contract takes for workers although nobody has said so, and why.
+#[must_use]
+pub fn taken_for_workers(cx: &Context<'_>) -> Vec<(String, &'static str)> {
+    Roles::of(cx).taken_for_workers(cx)
 }
 
 /// The safe path that most SECURITY DEFINER routines of the schemas have; of several, the first in order of name.

@@ -2,10 +2,11 @@
 
 use super::by_name;
 use super::roles::Roles;
-use crate::catalog::{Command, Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role, Routine, RoutineKind};
+use crate::catalog::{Command, DefaultAcl, Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role, Routine};
 use crate::contract::{ByRole, Contract, FunctionDecl, PolicyCommand, SequenceDecl, TableDecl, ViewDecl};
 use crate::rules::Context;
 use crate::search_path::Verdict;
+use crate::sql::argument_types;
 use std::collections::{HashMap, HashSet};
 
 /// Declares what the governed schemas hold, but for what the platform brings along.
@@ -78,6 +79,7 @@ impl Objects<'_, '_> {
     /// A table. A client keeps what row security governs: reading and changing rows, where no policy opens all of them. A partition is
     /// its table's matter unless somebody has been let at it by itself.
     fn table(&self, relation: &Relation, schema: &str) -> Option<TableDecl> {
+        self.cx.check_interrupts();
         let mut held = self.grants(relation);
         for (role, privileges) in held.iter_mut().filter(|(role, _)| self.is_client(**role)) {
             *privileges = self.governed_by_policies(relation, *role, *privileges);
@@ -101,12 +103,25 @@ impl Objects<'_, '_> {
             return Privileges::NONE;
         }
         let open = self.open_to(relation, client);
+        let by_default = self.given_by_default(client, relation.owner, relation.schema, b'r');
         let governed = |command: Command| {
             let privilege = Privileges::from_word(command.word()).unwrap_or(Privileges::NONE);
-            let safe = relation.row_security && open.get(&command) != Some(&Opening::Everything);
-            if safe { privileges & privilege } else { Privileges::NONE }
+            // What comes by default privileges was decided by whoever wrote the policy for it, if anybody.
+            let meant = match open.get(&command) {
+                Some(Opening::Everything) => false,
+                Some(Opening::Some) => true,
+                None => !by_default.contains(privilege),
+            };
+            if meant && relation.row_security { privileges & privilege } else { Privileges::NONE }
         };
         Command::ALL.into_iter().map(governed).fold(Privileges::NONE, |all, one| all | one)
+    }
+
+    /// What default privileges give to a client on new objects like this one: nobody has decided it for this one.
+    fn given_by_default(&self, client: Oid, owner: Oid, schema: Oid, object_type: u8) -> Privileges {
+        let covers = |d: &&DefaultAcl| d.object_type == object_type && d.role == owner && (d.schema == 0 || d.schema == schema);
+        let items = self.cx.snapshot.default_acls.iter().filter(covers).flat_map(|d| &d.acl);
+        items.filter(|item| item.grantee == client).fold(Privileges::NONE, |all, item| all | item.privileges)
     }
 
     /// Which commands policies open to a role, and whether one of them opens every row.
@@ -119,7 +134,8 @@ impl Objects<'_, '_> {
         for policy in self.cx.snapshot.policies_of(relation.oid).iter().filter(applies) {
             for command in policy.commands() {
                 let opening = open.entry(command).or_insert(Opening::Some);
-                if policy.always_true {
+                let writes = matches!(command, Command::Insert | Command::Update);
+                if policy.always_true || (policy.unchecked && writes) {
                     *opening = Opening::Everything;
                 }
             }
@@ -148,7 +164,10 @@ impl Objects<'_, '_> {
     /// A view. A client that was given more than SELECT on it was given it by the way, with GRANT ALL or default privileges.
     fn view(&self, relation: &Relation, schema: &str) -> ViewDecl {
         let mut held = self.grants(relation);
-        held.retain(|role, privileges| !self.is_client(*role) || *privileges == Privileges::SELECT);
+        held.retain(|role, privileges| {
+            let by_default = || self.given_by_default(*role, relation.owner, relation.schema, b'r');
+            !self.is_client(*role) || (*privileges == Privileges::SELECT && by_default().is_empty())
+        });
         ViewDecl {
             schema: schema.to_owned(),
             name: relation.name.clone(),
@@ -159,12 +178,15 @@ impl Objects<'_, '_> {
         }
     }
 
-    /// A sequence that somebody may use beyond what INSERT into its table allows. No client sets one back.
+    /// A sequence that somebody may use beyond what INSERT into its table allows. No client sets one back, and one that could was given too much
+    /// by the way.
     fn sequence(&self, relation: &Relation, schema: &str) -> Option<SequenceDecl> {
         let mut held = self.grants(relation);
         for (role, privileges) in &mut held {
-            if self.is_client(*role) {
-                *privileges = *privileges & (Privileges::USAGE | Privileges::SELECT);
+            let allowed = Privileges::USAGE | Privileges::SELECT;
+            let by_default = || self.given_by_default(*role, relation.owner, relation.schema, b'S');
+            if self.is_client(*role) && !(allowed.contains(*privileges) && by_default().is_empty()) {
+                *privileges = Privileges::NONE;
             }
             // What follows from the table needs no mention.
             if relation.owned_by.is_some() && *privileges == Privileges::USAGE {
@@ -184,20 +206,23 @@ impl Objects<'_, '_> {
     fn function(&self, routine: &Routine, schema: &str) -> Option<FunctionDecl> {
         let is_unsafe =
             routine.security_definer && self.cx.judge.config(&routine.config, routine.owner).verdict != Verdict::Safe;
-        if routine.kind == RoutineKind::Aggregate || is_unsafe {
+        self.cx.check_interrupts();
+        if is_unsafe {
             return None;
         }
         let held = self.roles.held(routine.acl.as_ref().unwrap_or(&vec![]));
         let executes = |role: &&Role| {
             held.get(&role.oid).is_some_and(|p| p.contains(Privileges::EXECUTE))
                 && !self.all.contains(&(routine.schema, role.oid))
+                && !(self.is_client(role.oid)
+                    && self.given_by_default(role.oid, routine.owner, routine.schema, b'f').contains(Privileges::EXECUTE))
         };
         let execute: Vec<String> = self.roles.subjects().filter(executes).map(|role| role.name.clone()).collect();
         (routine.security_definer || !execute.is_empty()).then(|| FunctionDecl {
             schema: schema.to_owned(),
             name: routine.name.clone(),
             purpose: String::new(),
-            arguments: Some(self.cx.snapshot.argument_names(routine).join(", ").replace("pg_catalog.", "")),
+            arguments: Some(argument_types(&self.cx.snapshot.argument_names(routine).join(",")).join(", ")),
             security_definer: Some(routine.security_definer),
             execute,
         })

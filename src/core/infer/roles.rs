@@ -20,7 +20,9 @@ impl<'a> Roles<'a> {
     /// The roles that hold or own something in the governed schemas, and those of which the seed speaks.
     pub fn of(cx: &Context<'a>) -> Self {
         let (grantees, owned) = in_schemas(cx);
-        let declared = |role: &Role| cx.contract.roles.iter().find(|d| d.name == role.name).map(|d| d.kind);
+        let trusted = |role: &Role| cx.contract.trusted_roles.contains(&role.name).then_some(RoleKind::Owner);
+        let declared =
+            |role: &Role| cx.contract.roles.iter().find(|d| d.name == role.name).map(|d| d.kind).or_else(|| trusted(role));
         let keepers = keepers(cx, &owned);
         let mut kinds = BTreeMap::new();
         for role in &cx.snapshot.roles {
@@ -30,7 +32,7 @@ impl<'a> Roles<'a> {
                 None if role.superuser || (role.oid < FIRST_NORMAL && role.name.starts_with("pg_")) => continue,
                 None if keepers.contains(&role.oid) => RoleKind::Owner,
                 None if !grantees.contains(&role.oid) => continue,
-                None if serves_backends(cx, role, &keepers) => RoleKind::Worker,
+                None if why_a_worker(role).is_some() => RoleKind::Worker,
                 None => RoleKind::Client,
             };
             kinds.insert(role.name.as_str(), (role, kind));
@@ -48,6 +50,12 @@ impl<'a> Roles<'a> {
             }
         }
         Self { kinds, reaches }
+    }
+
+    /// The roles that are taken for workers though nobody has said so, and why.
+    pub fn taken_for_workers(&self, cx: &Context<'_>) -> Vec<(String, &'static str)> {
+        let known = |role: &Role| cx.contract.roles.iter().any(|d| d.name == role.name);
+        self.workers().filter(|role| !known(role)).filter_map(|role| Some((role.name.clone(), why_a_worker(role)?))).collect()
     }
 
     /// Clients and workers, in order of name.
@@ -81,7 +89,8 @@ impl<'a> Roles<'a> {
     pub fn declarations(&self, cx: &Context<'_>) -> Vec<RoleDecl> {
         let description = |role: &Role| {
             let known = cx.contract.roles.iter().find(|d| d.name == role.name).map(|d| d.description.clone());
-            known.unwrap_or_default()
+            let why = || why_a_worker(role).map(|why| format!("Inferred: taken for a worker, for it {why}."));
+            known.or_else(why).unwrap_or_default()
         };
         let bound = |role: &Role, kind| RoleDecl {
             name: role.name.clone(),
@@ -142,11 +151,11 @@ fn keepers(cx: &Context<'_>, owned: &HashMap<Oid, usize>) -> HashSet<Oid> {
     most.chain([cx.snapshot.database.owner]).collect()
 }
 
-/// Whether a role is a backend's and not a request's: it logs in itself, or somebody who does inherits from it, or row security is not for
-/// it. (What requests become, authenticator gets by SET ROLE alone.)
-fn serves_backends(cx: &Context<'_>, role: &Role, keepers: &HashSet<Oid>) -> bool {
-    let mut members =
-        cx.snapshot.memberships.iter().filter(|m| m.role == role.oid && m.inherit && !keepers.contains(&m.member));
-    let logs_in = |member: Oid| cx.snapshot.role(member).is_some_and(|r| r.can_login && !r.superuser);
-    role.bypass_rls || role.can_login || members.any(|m| logs_in(m.member))
+/// Why a role that no contract knows is taken for a worker: requests become roles that do not log in, and row security is for them.
+fn why_a_worker(role: &Role) -> Option<&'static str> {
+    match (role.bypass_rls, role.can_login) {
+        (true, _) => Some("bypasses row security"),
+        (false, true) => Some("logs in itself"),
+        (false, false) => None,
+    }
 }

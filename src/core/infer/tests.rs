@@ -67,6 +67,7 @@ fn what_nobody_would_have_decided_is_left_out() {
         permissive: true,
         roles,
         always_true,
+        unchecked: false,
     };
     world.snapshot.policies.push(policy("everybody", vec![anon], true));
     world.grant("ops.v_reaper_status", anon, Privileges::ALL_ON_TABLE);
@@ -100,6 +101,49 @@ fn what_nobody_would_have_decided_is_left_out() {
 }
 
 #[test]
+fn what_came_by_default_privileges_was_decided_by_nobody() {
+    let mut world = careful();
+    let (anon, owner) = (world.role("anon").oid, world.role("postgres").oid);
+    let api = world.schema("api").oid;
+    let acl = vec![crate::catalog::AclItem {
+        grantee: anon,
+        grantor: owner,
+        privileges: Privileges::EXECUTE,
+        grantable: Privileges::NONE,
+    }];
+    world.snapshot.default_acls.push(DefaultAcl { role: owner, schema: api, object_type: b'f', acl });
+    let (contract, found) = inferred(&world);
+    assert!(contract.functions.iter().all(|f| !f.execute.iter().any(|role| role == "anon")));
+    assert!(contract.functions_named("api", "queue_job").all(|f| f.execute.iter().any(|role| role == "authenticated")));
+    assert!(lines(&found).contains(&"security_definer_executable_by_clients api.queue_job() anon".to_owned()));
+}
+
+#[test]
+fn a_policy_that_checks_nothing_that_is_written_is_none() {
+    let mut world = careful();
+    let authenticated = world.role("authenticated").oid;
+    let relation = world.relation("public.judgments").oid;
+    world.grant("public.judgments", authenticated, Privileges::INSERT | Privileges::UPDATE | Privileges::DELETE);
+    world.snapshot.policies.push(Policy {
+        oid: 9_001,
+        name: "mine".into(),
+        relation,
+        command: None,
+        permissive: true,
+        roles: vec![authenticated],
+        always_true: false,
+        unchecked: true,
+    });
+    let (contract, found) = inferred(&world);
+    let judgments = contract.table("public", "judgments").unwrap();
+    assert_eq!(granted_to(&judgments.grants, "authenticated"), Privileges::SELECT | Privileges::DELETE);
+    assert_eq!(
+        lines(&found),
+        ["direct_write public.judgments authenticated", "rls_policy_undeclared mine on public.judgments authenticated"]
+    );
+}
+
+#[test]
 fn roles_that_no_contract_knows_are_told_by_what_they_are() {
     let mut world = careful();
     world.contract.roles.clear();
@@ -115,19 +159,22 @@ fn roles_that_no_contract_knows_are_told_by_what_they_are() {
     world.snapshot.memberships.last_mut().unwrap().inherit = false;
     let owner = world.role("owner_of_most").oid;
     world.snapshot.relations.iter_mut().for_each(|r| r.owner = owner);
-    for name in ["api_user", "app_rw"] {
+    for name in ["api_user", "app_rw", "web_login"] {
         let role = world.role(name).oid;
         world.grant("public.judgments", role, Privileges::SELECT);
     }
     let (contract, _) = inferred(&world);
     let kind = |name: &str| contract.roles.iter().find(|r| r.name == name).map(|r| format!("{:?}", r.kind));
     assert_eq!(kind("api_user").as_deref(), Some("Client"), "authenticator becomes it, and does not inherit from it");
-    assert_eq!(kind("app_rw").as_deref(), Some("Worker"), "somebody who logs in inherits from it");
+    assert_eq!(kind("app_rw").as_deref(), Some("Client"), "nobody knows, and so the stricter kind");
+    assert_eq!(kind("web_login").as_deref(), Some("Worker"), "it logs in itself");
     assert_eq!(kind("service_role").as_deref(), Some("Worker"), "row security is not for it");
     assert_eq!(kind("anon").as_deref(), Some("Client"));
     assert_eq!(kind("owner_of_most").as_deref(), Some("Owner"));
     assert_eq!(kind("postgres").as_deref(), Some("Owner"), "the database's owner");
-    assert_eq!(kind("web_login"), None, "nothing was granted to it");
+    assert_eq!(kind("authenticator"), None, "nothing was granted to it");
+    let said = |name: &str| contract.roles.iter().find(|r| r.name == name).map(|r| r.description.as_str());
+    assert_eq!(said("web_login"), Some("Inferred: taken for a worker, for it logs in itself."));
     assert_eq!(kind("root"), None, "a superuser");
     assert_eq!(contract.trusted_roles, [""; 0], "whom to trust, a person says");
 }
@@ -162,6 +209,7 @@ fn apply(world: &mut World, (what, object, role, bits): (usize, usize, usize, u3
             permissive: bits % 7 != 0,
             roles: vec![grantee],
             always_true: bits % 3 == 0,
+            unchecked: bits % 11 == 0,
         }),
         4 => world.snapshot.routines[routine].acl.get_or_insert_default().push(item(Privileges::EXECUTE)),
         5 => {
@@ -175,8 +223,13 @@ fn apply(world: &mut World, (what, object, role, bits): (usize, usize, usize, u3
         }
         7 if grantee != PUBLIC => world.snapshot.relations[relation].owner = grantee,
         8 => {
-            let (schema, acl) = (world.snapshot.schemas[schema].oid, vec![item(Privileges(bits) & Privileges::ALL_ON_TABLE)]);
-            world.snapshot.default_acls.push(DefaultAcl { role: roles[3], schema, object_type: b'r', acl });
+            let schema = world.snapshot.schemas[schema].oid;
+            let (object_type, privileges) = match bits % 3 {
+                0 => (b'f', Privileges::EXECUTE),
+                _ => (b'r', Privileges(bits) & Privileges::ALL_ON_TABLE),
+            };
+            let default = DefaultAcl { role: roles[3], schema, object_type, acl: vec![item(privileges)] };
+            world.snapshot.default_acls.push(default);
         }
         9 => {
             let (schema, owner) = (world.snapshot.schemas[schema].oid, roles[3]);
@@ -234,6 +287,18 @@ proptest! {
                     let declared = table.policy_commands(client);
                     prop_assert!(!policy.commands().iter().any(|c| declared.contains(c)), "{} {client}", policy.name);
                 }
+            }
+        }
+
+        for function in &contract.functions {
+            let schema = snapshot.schema_named(&function.schema).unwrap().oid;
+            let defaults = snapshot.default_acls.iter().filter(|d| d.object_type == b'f' && d.schema == schema);
+            for item in defaults.flat_map(|d| &d.acl) {
+                let grantee = snapshot.role_name(item.grantee);
+                let owned_by_another = snapshot.routines.iter().any(|r| {
+                    r.name == function.name && r.schema == schema && snapshot.role_name(r.owner) != "postgres"
+                });
+                prop_assert!(!clients.contains(&grantee.as_str()) || owned_by_another || !function.execute.contains(&grantee));
             }
         }
 

@@ -51,6 +51,7 @@ impl World {
                         permissive: true,
                         roles,
                         always_true: true,
+                        unchecked: false,
                     });
                 }
             }

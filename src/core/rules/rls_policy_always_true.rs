@@ -39,6 +39,7 @@ mod tests {
             permissive: true,
             roles: vec![anon],
             always_true: true,
+            unchecked: false,
         });
         assert_eq!(
             world.found(&RULE),

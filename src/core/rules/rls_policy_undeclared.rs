@@ -40,6 +40,7 @@ mod tests {
             permissive: true,
             roles,
             always_true: false,
+            unchecked: false,
         };
         world.snapshot.policies.push(policy("mine", judgments, Some(Command::Select), vec![PUBLIC]));
         world.snapshot.policies.push(policy("all", queue, None, vec![anon]));
