@@ -300,6 +300,12 @@ CREATE VIEW ops.v_security_findings AS
   SELECT * FROM ops.audit_security(NULL::pg_catalog.text[], NULL::pg_catalog.name[], NULL::pg_catalog.text, false);
 COMMENT ON VIEW ops.v_security_findings IS 'All findings of ops.audit_security(), for PostgREST, postgres_fdw and BI.';
 
+CREATE FUNCTION ops.every_function() RETURNS pg_catalog.void
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_every_function';
+COMMENT ON FUNCTION ops.every_function() IS
+  'Does nothing. Who may execute it was given EXECUTE on all functions of this schema at once, and so, without anybody meaning it, on those that '
+  'change contract and exemptions; of such a role they ask for the grant option.';
+
 ---------------------------------------------------------------- exemptions
 
 CREATE TABLE dragonfly_guard.exemption (
@@ -427,7 +433,7 @@ DECLARE
   -- Who drafts contracts, puts them into force and makes exemptions: superusers, and whom one lets. The role of the migrations may execute
   -- every function here all the same, for else its own GRANT and REVOKE ... ON ALL FUNCTIONS IN SCHEMA ops would fail; those that change
   -- something refuse it.
-  authors CONSTANT pg_catalog.name[] := '{validate_contract,contract_schema,audit_contract,infer_contract,load_contract,rollback_contract,exempt,unexempt}';
+  authors CONSTANT pg_catalog.name[] := '{validate_contract,contract_schema,audit_contract,infer_contract,load_contract,rollback_contract,exempt,unexempt,every_function}';
 BEGIN
   FOR object IN
     SELECT CASE WHEN p.oid IS NOT NULL THEN 'FUNCTION' ELSE 'TABLE' END AS kind,

@@ -1,22 +1,31 @@
-//! Who may change what the guard goes by: superusers, and whom one has let. EXECUTE alone does not say that for every role.
+//! Who may change what the guard goes by: superusers, and whom one has let. EXECUTE alone does not say that of every role.
+//!
+//! GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ops is easily said, and the role that runs migrations has to hold EXECUTE on all of them, or its own
+//! GRANT and REVOKE on all functions would fail. Such roles hold EXECUTE on `ops.every_function()` too, for which there is no other reason. Told so,
+//! and not by their names: whoever creates roles can rename one.
 
-use crate::contract;
-use crate::pg::call::Call;
+use crate::pg::call::{Call, sql_function};
 use crate::pg::heap::State;
 use crate::pg::report::Report;
 use crate::pg::text::from_server;
 use crate::scan::{self, own::Own};
 use dragonfly_core::access::{Access, Follow};
-use dragonfly_core::catalog::{Privileges, Snapshot};
+use dragonfly_core::catalog::{AclItem, Oid, Privileges};
 use dragonfly_core::sql::{printable, safe_ident};
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::collections::HashSet;
 
-/// The role of the migrations. It may execute every function of schema ops, or its own GRANT ... ON ALL FUNCTIONS IN SCHEMA ops would fail.
-const MIGRATIONS: &str = "postgres";
+/// The function that nobody is given but with all others.
+const MARKER: &str = "every_function";
 
-/// An error where the caller of a function that changes something is neither a superuser nor somebody whom one has let. The roles that the contract
-/// is there to bind, and the one that runs migrations, come by EXECUTE without anybody meaning it: of them, the grant option is asked for.
+sql_function!(
+    /// `ops.every_function()`
+    ops_every_function => every_function
+);
+fn every_function(_: Call) -> pg_sys::Datum {
+    pg_sys::Datum::null()
+}
+
+/// An error where the caller of a function that changes something is neither a superuser nor somebody whom one has let.
 pub fn check(call: Call) {
     // SAFETY: reads a variable of the backend.
     let caller = unsafe { pg_sys::GetUserId() }.to_u32();
@@ -26,30 +35,29 @@ pub fn check(call: Call) {
     }
     let state = State::now();
     let snapshot = scan::base(&state).complete();
-    let bound = bound(&state, &snapshot);
     let access = Access::new(&snapshot);
     let reached = access.closure(caller, Follow::Privileges);
-    let is_meant = scan::routine_acl(&state, call.function()).iter().any(|item| {
-        reached.contains(&item.grantee)
-            && item.privileges.contains(Privileges::EXECUTE)
-            && (item.grantable.contains(Privileges::EXECUTE) || !bound.contains(&snapshot.role_name(item.grantee)))
+    let executes = |item: &&AclItem| item.privileges.contains(Privileges::EXECUTE);
+    let marked = marker(&state).map(|marker| scan::routine_acl(&state, marker));
+    // Without the marker, nobody knows.
+    let by_the_way = |role: Oid| marked.as_ref().is_none_or(|acl| acl.iter().filter(executes).any(|item| item.grantee == role));
+    let is_meant = scan::routine_acl(&state, call.function()).iter().filter(executes).any(|item| {
+        reached.contains(&item.grantee) && (item.grantable.contains(Privileges::EXECUTE) || !by_the_way(item.grantee))
     });
     if !is_meant {
         refuse(&snapshot.role_name(caller), call);
     }
 }
 
-/// The names of roles for which EXECUTE is not enough. Where there is no contract that could name them, all.
-fn bound(state: &State, snapshot: &Snapshot) -> HashSet<String> {
-    let own = Own::find(state);
-    match contract::readable(state, &own) {
-        Some(contract) => {
-            use dragonfly_core::contract::RoleKind::{Client, Worker};
-            let names = contract.roles_of(Client).chain(contract.roles_of(Worker)).chain([MIGRATIONS]);
-            names.map(str::to_owned).collect()
+/// The marker, among the extension's own functions.
+fn marker(state: &State) -> Option<Oid> {
+    let mut found = None;
+    Own::find(state).members(state, |class, object| {
+        if class == scan::PG_PROC && scan::name(class, object).is_some_and(|(_, name)| name == MARKER) {
+            found = Some(object);
         }
-        None => snapshot.roles.iter().map(|r| r.name.clone()).collect(),
-    }
+    });
+    found
 }
 
 fn refuse(caller: &str, call: Call) -> ! {
@@ -59,8 +67,7 @@ fn refuse(caller: &str, call: Call) -> ! {
     Report {
         message: "permission denied to change what the security guard goes by".into(),
         detail: format!(
-            "Role \"{}\" may execute the function by a grant on all functions of the schema; for a role that the contract binds, or that runs \
-             migrations, that is not enough.",
+            "Role \"{}\" may execute the function because it may execute every function of the schema; nobody has meant this one.",
             printable(caller)
         ),
         hint: format!(

@@ -4,16 +4,16 @@ mod overview;
 mod paths;
 
 use crate::contract;
-use crate::exemptions::Accepted;
+use crate::exemptions::Current;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
-use crate::scan::{self, own::Own};
+use crate::scan::{self, Look, own::Own};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Routine, Snapshot};
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::findings::Finding;
-use dragonfly_core::rules::{self, Area, Context, RULES, Rule};
+use dragonfly_core::rules::{self, Area, Context, RULES, Rule, schema_create, security_definer_search_path as search_path};
 use dragonfly_core::search_path::Verdict;
 use dragonfly_core::sql::listed;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -42,7 +42,21 @@ pub fn findings_in(contract: &Contract, snapshot: &Snapshot) -> Vec<Finding> {
 
 /// Everything that differs from a contract, whether it is in force or not, but for what is exempt.
 pub fn findings_under(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
-    Accepted::read(state, own).apply(findings_with_accepted(contract, state, own), false)
+    let current = Current::read(state, own, Look::Afresh);
+    under(contract, state, own, |cx| visible(cx, &RULES, &current, false))
+}
+
+/// What some rules find, without what is exempt unless that is asked for.
+fn visible(cx: &Context<'_>, rules: &[&'static Rule], current: &Current<'_>, with_accepted: bool) -> Vec<Finding> {
+    let mut found = all(cx, rules);
+    // What follows from an open schema is said about the schema; where nobody is to hear of that, it is said about each routine.
+    if rules.contains(&&search_path::RULE) && current.mention(&schema_create::RULE) {
+        let accepted = cx.run(&schema_create::RULE).into_iter().filter(|finding| current.accept(finding));
+        let causes = accepted.filter_map(|finding| Some((finding.object.schema?, finding.role?))).collect();
+        found.extend(search_path::following_from(cx, &causes));
+        found.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    }
+    current.apply(found, with_accepted)
 }
 
 /// The same with what is exempt.
@@ -117,11 +131,9 @@ fn findings(filter: &Filter) -> Vec<Finding> {
     let own = Own::find(&state);
     let found = under(&contract::in_force(&state, &own), &state, &own, |cx| {
         filter.check_schemas(cx.contract, cx.snapshot);
-        let mut found = all(cx, &filter.rules);
-        found.retain(|f| filter.wants(f));
-        found
+        visible(cx, &filter.rules, &Current::read(&state, &own, Look::Afresh), filter.exempted)
     });
-    Accepted::read(&state, &own).apply(found, filter.exempted)
+    found.into_iter().filter(|f| filter.wants(f)).collect()
 }
 
 fn all(cx: &Context<'_>, rules: &[&'static Rule]) -> Vec<Finding> {
@@ -276,8 +288,7 @@ sql_function!(
 fn announce(_: Call) -> pg_sys::Datum {
     let names: Vec<String> = with_context(|cx| {
         let unsafe_path = |r: &&Routine| {
-            cx.routine_managed_by(r).is_none()
-                && rules::security_definer_search_path::judgment(cx, r).is_some_and(|j| j.verdict != Verdict::Safe)
+            cx.routine_managed_by(r).is_none() && search_path::judgment(cx, r).is_some_and(|j| j.verdict != Verdict::Safe)
         };
         cx.snapshot.routines.iter().filter(unsafe_path).map(|r| cx.snapshot.routine_message(r)).collect()
     });

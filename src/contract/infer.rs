@@ -3,11 +3,11 @@
 use super::load::highest_version;
 use crate::audit;
 use crate::contract;
-use crate::exemptions::Accepted;
+use crate::exemptions::Current;
 use crate::pg::call::{Call, json_datum, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
-use crate::scan::{self, own::Own};
+use crate::scan::{self, Look, own::Own};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
@@ -40,7 +40,7 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
     let contract = infer(&cx, &next.to_string());
     let left_out = audit::findings_in(&contract, &snapshot);
     say_who_works(&taken_for_workers(&cx));
-    say(&Accepted::read(&state, &own).apply(left_out, false));
+    say(&Current::read(&state, &own, Look::Afresh).apply(left_out, false));
     json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
 }
 

@@ -5,7 +5,7 @@ use crate::audit;
 use crate::pg::call::{Call, Value, json_datum, sql_function};
 use crate::pg::heap::State;
 use crate::pg::report::Report;
-use crate::pg::write::{as_owner, text_datum};
+use crate::pg::write::{as_owner, next_id, text_datum};
 use crate::rights;
 use crate::scan::own::Own;
 use dragonfly_core::contract::{Contract, changes};
@@ -162,7 +162,7 @@ impl History {
     /// Writes the contract down and says what follows from it.
     fn put_into_force(&self, call: Call, contract: &Contract, document: &str, note: Option<String>) -> pg_sys::Datum {
         let earlier = self.past.last().and_then(|p| p.contract.as_ref());
-        let next = self.past.last().map_or(1, |p| p.id + 1).max(2);
+        let next = next_id(self.past.last().map(|p| p.id)).max(2);
         // As it was given, and not as it was understood.
         let document = json_datum(&serde_json::from_str(document).expect("a contract is JSON"));
         as_owner(

@@ -43,12 +43,6 @@ pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
     found.unwrap_or_else(|| none_in_force())
 }
 
-/// The contract in force; `None` where there is none that can be read.
-pub fn readable(snapshot: &State, own: &Own) -> Option<Contract> {
-    let contracts = Contracts::open(own);
-    contracts.newest_row(snapshot, |row| Contract::from_stored(&contracts.text(row)?).ok())
-}
-
 fn none_in_force() -> ! {
     Report {
         message: "there is no security contract in force".into(),

@@ -1,16 +1,16 @@
 //! `ops.exempt()` and `ops.unexempt()`.
 
-use super::{Record, Records};
+use super::{Current, Record, Records};
 use crate::audit;
 use crate::contract;
 use crate::pg::call::{Call, json_datum, sql_function};
 use crate::pg::heap::State;
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::text::timestamp;
-use crate::pg::write::{as_owner, text_datum};
+use crate::pg::write::{as_owner, next_id, text_datum};
 use crate::rights;
-use crate::scan::{self, own::Own};
-use dragonfly_core::exemptions::{Exemption, Standing};
+use crate::scan::{Look, own::Own};
+use dragonfly_core::exemptions::{Accepted, Exemption, Exemptions, Standing};
 use dragonfly_core::findings::Finding;
 use dragonfly_core::rules::{self, RULES, guard_tampered};
 use dragonfly_core::sql::printable;
@@ -39,27 +39,24 @@ fn exempt(call: Call) -> pg_sys::Datum {
         refuse("an exemption cannot have expired already", &format!("It would end at {}.", timestamp(at)), "")
     }
     let wanted = Wanted::of(call);
-    let own = Own::find(&State::now());
-    own.change("the exemptions");
-    let state = State::now();
-    let Some(records) = Records::open(&state, &own).map(|records| records.read(&state)) else { damaged() };
+    let (own, state, records) = changing();
     let findings = audit::findings_with_accepted(&contract::in_force(&state, &own), &state, &own);
     let (rule, object, found) = wanted.look_for(&findings);
-    let basis_now = |object| scan::basis(&state, object);
+    let looking = Current::of(Exemptions::default(), &state, Look::Afresh);
+    let basis = |object| looking.basis(object);
     let says_so = |r: &&Record| {
         r.withdrawn.is_none()
             && !r.exemption.is_expired
             && r.exemption.fingerprint == wanted.fingerprint
             && (&r.exemption.rule, &r.exemption.object) == (&rule, &object)
-            && found.iter().all(|f| r.exemption.standing(f, &basis_now) == Standing::Active)
+            && found.iter().all(|f| r.exemption.standing(f, &basis) == Standing::Active)
     };
-    let basis: BTreeMap<&str, String> =
-        found.iter().filter_map(|f| Some((f.object.identity.as_str(), basis_now(f.object.id)?))).collect();
     if let Some(same) = records.iter().find(says_so) {
         let hint = format!("To say something else, SELECT ops.unexempt(id => {}) first.", same.exemption.id);
         refuse(&format!("it is exempt already, by exemption {}", same.exemption.id), "", &hint)
     }
-    let id = records.last().map_or(1, |r| r.exemption.id + 1);
+    let accepted: BTreeMap<&str, Accepted> = found.iter().map(|f| (f.fingerprint.as_str(), Accepted::now(f, &basis))).collect();
+    let id = next_id(records.last().map(|r| r.exemption.id));
     let Some(table) = own.exemption_table(&state) else { damaged() };
     as_owner(
         table,
@@ -75,7 +72,7 @@ fn exempt(call: Call) -> pg_sys::Datum {
             (pg_sys::TEXTOID, Some(text_datum(&object))),
             (pg_sys::TEXTOID, Some(text_datum(&reason))),
             (pg_sys::TIMESTAMPTZOID, expires_at.map(pg_sys::Datum::from)),
-            (pg_sys::JSONBOID, Some(json_datum(&serde_json::to_value(&basis).expect("texts are JSON")))),
+            (pg_sys::JSONBOID, Some(json_datum(&serde_json::to_value(&accepted).expect("texts are JSON")))),
         ],
     );
     let until = expires_at.map(|at| format!(" until {}", timestamp(at))).unwrap_or_default();
@@ -139,10 +136,7 @@ fn unexempt(call: Call) -> pg_sys::Datum {
         let hint = "SELECT * FROM ops.v_exemptions shows them.";
         refuse("an exemption is taken back by its fingerprint or by its id", "", hint)
     }
-    let own = Own::find(&State::now());
-    own.change("the exemptions");
-    let state = State::now();
-    let Some(records) = Records::open(&state, &own).map(|records| records.read(&state)) else { damaged() };
+    let (own, state, records) = changing();
     let meant = |r: &&Record| match id {
         Some(id) => r.exemption.id == id,
         None => r.exemption.fingerprint == fingerprint,
@@ -165,6 +159,27 @@ fn unexempt(call: Call) -> pg_sys::Datum {
         );
     }
     pg_sys::Datum::from(ids.len() as i32)
+}
+
+/// Every exemption so far; nobody else changes one before this transaction ends. An error where somebody has since it began to see a state of its
+/// own.
+fn changing() -> (Own, State, Vec<Record>) {
+    let own = Own::find(&State::now());
+    own.change("the exemptions");
+    let state = State::now();
+    let Some(table) = Records::open(&state, &own) else { damaged() };
+    let records = table.read(&state);
+    let withdrawn = |records: &[Record]| records.iter().filter(|r| r.withdrawn.is_some()).count();
+    let seen = table.read(&State::of_transaction());
+    if (seen.len(), withdrawn(&seen)) != (records.len(), withdrawn(&records)) {
+        Report {
+            message: "could not serialize access: the exemptions have changed since this transaction began".into(),
+            detail: String::new(),
+            hint: "SELECT * FROM ops.v_exemptions shows how; try again in a new transaction.".into(),
+        }
+        .error(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE);
+    }
+    (own, state, records)
 }
 
 fn refuse(message: &str, detail: &str, hint: &str) -> ! {

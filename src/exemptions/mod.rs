@@ -1,37 +1,68 @@
-//! Exemptions, as the extension's own table holds them: read for audit and guard ([`Accepted`]), changed and shown by SQL functions.
+//! Exemptions, as the extension's own table holds them: read for audit and guard ([`Current`]), changed and shown by SQL functions.
 
 mod change;
 mod show;
 
-use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::text::timestamp;
-use crate::scan::{self, own::Own};
+use crate::scan::{self, Look, own::Own};
 use dragonfly_core::exemptions::{Exemption, Exemptions};
-use dragonfly_core::findings::Finding;
+use dragonfly_core::findings::{Finding, ObjectId};
+use dragonfly_core::rules::Rule;
 use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::HashMap;
 
-/// What is accepted, with a look at the catalog for what the objects are made of now.
-pub struct Accepted<'s> {
+/// The exemptions in force, with a look at the catalog for what the objects are made of now.
+pub struct Current<'s> {
     exemptions: Exemptions,
     state: &'s State,
+    look: Look,
+    /// What has been looked at.
+    known: RefCell<HashMap<ObjectId, Option<String>>>,
 }
 
-impl<'s> Accepted<'s> {
-    /// As that state shows it. Nothing is accepted where somebody has changed the table.
-    pub fn read(state: &'s State, own: &Own) -> Self {
+impl<'s> Current<'s> {
+    /// As that state shows them. There are none where somebody has changed the table.
+    pub fn read(state: &'s State, own: &Own, look: Look) -> Self {
         let rows = Records::open(state, own).map(|records| records.read(state)).unwrap_or_default();
         let list = rows.into_iter().filter(|r| r.withdrawn.is_none()).map(|r| r.exemption).collect();
-        Self { exemptions: Exemptions::new(list), state }
+        Self::of(Exemptions::new(list), state, look)
+    }
+
+    fn of(exemptions: Exemptions, state: &'s State, look: Look) -> Self {
+        Self { exemptions, state, look, known: RefCell::default() }
+    }
+
+    /// What an object is made of.
+    fn basis(&self, object: ObjectId) -> Option<String> {
+        if let Some(known) = self.known.borrow().get(&object) {
+            return known.clone();
+        }
+        interrupts();
+        let basis = scan::basis(self.state, object, self.look);
+        self.known.borrow_mut().insert(object, basis.clone());
+        basis
+    }
+
+    /// Whether there is any.
+    pub fn is_empty(&self) -> bool {
+        self.exemptions.list().is_empty()
+    }
+
+    /// Whether any of them could be about a rule.
+    pub fn mention(&self, rule: &Rule) -> bool {
+        self.exemptions.mention(rule.id)
     }
 
     /// The findings without those that are accepted, unless they are asked for.
     pub fn apply(&self, findings: Vec<Finding>, with_accepted: bool) -> Vec<Finding> {
-        self.exemptions.apply(findings, &|object| scan::basis(self.state, object), with_accepted)
+        self.exemptions.apply(findings, &|object| self.basis(object), with_accepted)
     }
 
     /// Whether a finding is accepted.
     pub fn accept(&self, finding: &Finding) -> bool {
-        self.exemptions.accept(finding, &|object| scan::basis(self.state, object))
+        self.exemptions.accept(finding, &|object| self.basis(object))
     }
 }
 
@@ -102,7 +133,7 @@ impl Records {
                 exempted_at: timestamp(exempted_at),
                 expires_at: expires_at.map(timestamp),
                 is_expired: expires_at.is_some_and(|at| at <= now),
-                basis: basis.unwrap_or_default(),
+                accepted: basis.unwrap_or_default(),
             },
             exempted_at,
             expires_at,

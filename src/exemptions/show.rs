@@ -1,12 +1,12 @@
 //! `ops.exemptions()`, behind `ops.v_exemptions`: each with what it hides today.
 
-use super::{Record, Records};
+use super::{Current, Record, Records};
 use crate::audit;
 use crate::contract;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::State;
-use crate::scan::{self, own::Own};
-use dragonfly_core::exemptions::Standing;
+use crate::scan::{Look, own::Own};
+use dragonfly_core::exemptions::{Exemptions, Standing};
 use dragonfly_core::findings::Finding;
 use pgrx::pg_sys;
 use serde_json::json;
@@ -23,16 +23,17 @@ fn exemptions(call: Call) -> pg_sys::Datum {
         true => vec![],
         false => audit::findings_with_accepted(&contract::in_force(&state, &own), &state, &own),
     };
-    call.table(records.iter().map(|record| row(&state, record, &findings)))
+    let looking = Current::of(Exemptions::default(), &state, Look::Afresh);
+    call.table(records.iter().map(|record| row(&looking, record, &findings)))
 }
 
-fn row(state: &State, record: &Record, findings: &[Finding]) -> Vec<Value> {
+fn row(looking: &Current<'_>, record: &Record, findings: &[Finding]) -> Vec<Value> {
     crate::pg::heap::interrupts();
     let Record { exemption, exempted_at, expires_at, withdrawn } = record;
     let about: Vec<(&Finding, Standing)> = findings
         .iter()
         .filter(|f| exemption.is_about(f))
-        .map(|f| (f, exemption.standing(f, &|object| scan::basis(state, object))))
+        .map(|f| (f, exemption.standing(f, &|object| looking.basis(object))))
         .collect();
     let hidden: Vec<serde_json::Value> = about
         .iter()

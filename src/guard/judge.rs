@@ -4,15 +4,15 @@ use super::states::{Scale, Scope, States};
 use super::touched::{self, Touch};
 use super::{act, transaction};
 use crate::contract;
-use crate::exemptions::Accepted;
+use crate::exemptions::Current;
 use crate::pg::heap::{State, interrupts};
 use crate::scan::temporary::{self, Ground};
-use crate::scan::{self, own::Own};
+use crate::scan::{self, Look, own::Own};
 use crate::settings;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
-use dragonfly_core::findings::Finding;
+use dragonfly_core::findings::{Finding, ObjectId};
 use dragonfly_core::guard::{Change, Refusal, exposed, is_excused, is_worse};
 use dragonfly_core::rules::{
     Context, RULES, Rule, guard_tampered, security_definer_search_path as search_path, security_definer_settings,
@@ -42,7 +42,9 @@ pub fn run(touched: &[Touch], moment: Moment, tag: &str) {
         transaction::statement_judged(false, committed, None);
         return;
     };
-    let found = judge(&states, &now, touched, tag);
+    // Whoever has the turn must not wait for locks of others.
+    let look = if moment == Moment::Commit { Look::Remembered } else { Look::Afresh };
+    let found = judge(&states, &now, touched, (tag, look));
     let (at_once, later): (Vec<_>, Vec<_>) = found
         .into_iter()
         .partition(|(_, action, settled)| moment == Moment::Commit || (*settled && *action == GuardAction::Block));
@@ -67,6 +69,17 @@ pub fn before_commit(is_prepared: bool) {
         return;
     }
     let own = Own::find(&now);
+    // Looking at what is exempt may have to wait for locks: before the turn comes, and not while others wait for it.
+    if !Current::read(&now, &own, Look::Remembered).is_empty() {
+        scan::remember(
+            &now,
+            touched.iter().filter_map(|touch| match touch {
+                Touch::Relation(oid) => Some(ObjectId::Relation(*oid)),
+                Touch::Routine(oid) => Some(ObjectId::Routine(*oid)),
+                _ => None,
+            }),
+        );
+    }
     own.lock();
     let fresh = State::now();
     if !transaction::is_settled(&fresh.committed(), &contract::in_force(&fresh, &own)) {
@@ -104,7 +117,7 @@ fn refuse_disappearance() {
 /// What is refused, what the contract wants done about it, and whether no later statement is expected to put it right.
 type Found = Vec<(Refusal, GuardAction, bool)>;
 
-fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
+fn judge(states: &States, now: &State, touched: &[Touch], (tag, look): (&str, Look)) -> Found {
     let States { before, after, contract, .. } = states;
     let wide = states.scale != Scale::Touched;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
@@ -118,7 +131,7 @@ fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
     let routines: HashSet<Oid> = noted.chain(written).collect();
     // In states that show more, what no command touched is judged for what has changed around it.
     let is_touched = |r: &Routine| !wide || routines.contains(&r.oid);
-    let exempt = Exempt { now, accepted: OnceCell::new() };
+    let exempt = Exempt { now, look, current: OnceCell::new() };
     let mut found = Found::new();
     for routine in after.routines.iter().filter(|r| r.security_definer && is_touched(r) && !is_excused(&old, &new, r)) {
         let past = pasts.get(&routine.oid).copied().filter(|past| compares(&old, &new, past, routine));
@@ -139,7 +152,7 @@ fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
     let change = Change::new(&old, &new);
     let moved = names(before) != names(after);
     for rule in RULES.iter().copied().filter(|rule| applies(rule, states, moved)) {
-        for worse in change.worse(rule).into_iter().filter(|worse| !exempt.finding(&worse.finding)) {
+        for worse in change.worse(rule).into_iter().filter(|worse| !exempt.finding(&new, &worse.finding)) {
             found.push((Refusal::of_worse(&worse, tag), worse.action, worse.settled));
         }
     }
@@ -149,13 +162,17 @@ fn judge(states: &States, now: &State, touched: &[Touch], tag: &str) -> Found {
 /// What somebody has accepted; read when something is about to be refused, which is seldom.
 struct Exempt<'s> {
     now: &'s State,
-    accepted: OnceCell<Accepted<'s>>,
+    look: Look,
+    current: OnceCell<Current<'s>>,
 }
 
 impl Exempt<'_> {
     /// Whether a finding is accepted. Then the transaction is judged once more when it commits, for by then it may be no longer.
-    fn finding(&self, finding: &Finding) -> bool {
-        let accepted = self.accepted.get_or_init(|| Accepted::read(self.now, &Own::find(self.now))).accept(finding);
+    fn finding(&self, cx: &Context<'_>, finding: &Finding) -> bool {
+        let current = self.current.get_or_init(|| Current::read(self.now, &Own::find(self.now), self.look));
+        // As bad as the audit calls it.
+        let severity = finding.severity.min(cx.severity(finding.rule));
+        let accepted = !current.is_empty() && current.accept(&Finding { severity, ..finding.clone() });
         if accepted {
             transaction::leave_for_commit();
         }
@@ -164,7 +181,7 @@ impl Exempt<'_> {
 
     /// Whether what the audit says about a routine's path is accepted.
     fn path(&self, cx: &Context<'_>, routine: &Routine) -> bool {
-        search_path::finding(cx, routine).is_some_and(|finding| self.finding(&finding))
+        search_path::finding(cx, routine).is_some_and(|finding| self.finding(cx, &finding))
     }
 }
 
@@ -263,7 +280,7 @@ fn setting_checks(cx: &Context<'_>, routine: &Routine, past: Option<&Routine>, e
         past.map(|past| security_definer_settings::suspect(&past.config).map(|(n, _)| n).collect()).unwrap_or_default();
     security_definer_settings::suspect(&routine.config)
         .filter(|(name, _)| !known.contains(name))
-        .filter(|(name, value)| !exempt.finding(&security_definer_settings::finding(cx, routine, name, value)))
+        .filter(|(name, value)| !exempt.finding(cx, &security_definer_settings::finding(cx, routine, name, value)))
         .map(|(name, value)| {
             // Of a setting that switches off the guard itself, a warning would be the last word.
             let action = match name {

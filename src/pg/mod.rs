@@ -4,5 +4,6 @@ pub mod call;
 pub mod heap;
 pub mod list;
 pub mod report;
+pub mod subtransaction;
 pub mod text;
 pub mod write;

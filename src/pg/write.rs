@@ -1,9 +1,10 @@
 //! Writing to the extension's own tables, for people who may call the functions that do it and may do nothing with the tables themselves.
 
+use super::report::Report;
 use super::text::{from_server, to_server};
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::sql::safe_qualified;
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use std::ffi::{CStr, CString};
 
 /// A value of a statement: its type, and NULL where there is none.
@@ -33,11 +34,21 @@ pub fn as_owner(table: Oid, statement: impl FnOnce(&str) -> String, arguments: &
         if done < 0 {
             pgrx::error!("{}", CStr::from_ptr(pg_sys::SPI_result_code_string(done)).to_string_lossy());
         }
+        let rows = pg_sys::SPI_processed;
+        assert_eq!(rows, 1, "one row");
         pg_sys::SPI_finish();
         pg_sys::SetUserIdAndSecContext(role, context);
         // What follows sees it.
         pg_sys::CommandCounterIncrement();
     }
+}
+
+/// The number after the last of a table's rows. (Who has written the highest there is by hand has to number them anew.)
+pub fn next_id(last: Option<i32>) -> i32 {
+    last.unwrap_or(0).checked_add(1).unwrap_or_else(|| {
+        Report { message: "there are no numbers left".into(), ..Report::default() }
+            .error(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+    })
 }
 
 /// The table as SQL names it.

@@ -43,10 +43,13 @@ mod oids {
     pub const PG_OPERATOR: Oid = 2617;
     pub const PG_PARAMETER_ACL: Oid = 6243;
     pub const PG_POLICY: Oid = 3256;
+    pub const PG_POLICY_OID_INDEX: Oid = 3257;
     pub const PG_POLICY_RELID_INDEX: Oid = 3258;
     pub const PG_PROC: Oid = 1255;
     pub const PG_PROC_OID_INDEX: Oid = 2690;
     pub const PG_PROC_NAME_INDEX: Oid = 2691;
+    pub const PG_REWRITE: Oid = 2618;
+    pub const PG_REWRITE_RELATION_INDEX: Oid = 2693;
     pub const PG_SHDEPEND: Oid = 1214;
     pub const PG_SHDEPEND_REFERENCE_INDEX: Oid = 1233;
     pub const PG_TRIGGER: Oid = 2620;
@@ -137,7 +140,7 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
-pub use basis::basis;
+pub use basis::{Look, basis, remember};
 pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{members, schema_named};
 pub use planted::{find as planted, place};

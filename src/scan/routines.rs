@@ -131,10 +131,28 @@ pub fn argument_types(oids: &[Oid]) -> String {
 /// A type's name with its schema, whatever the search_path; `???` where the type is gone.
 fn type_name(oid: Oid) -> String {
     let flags = pg_sys::FORMAT_TYPE_FORCE_QUALIFY | pg_sys::FORMAT_TYPE_ALLOW_INVALID;
+    let _plain = PlainIdentifiers::begin();
     // SAFETY: gives a C string.
     unsafe {
         let name = pg_sys::format_type_extended(oid.into(), -1, flags as pg_sys::bits16);
         from_server(CStr::from_ptr(name).to_bytes())
+    }
+}
+
+/// While it lives, identifiers are quoted where they need it and nowhere else, whatever `quote_all_identifiers` says: contracts name types so.
+struct PlainIdentifiers(bool);
+
+impl PlainIdentifiers {
+    fn begin() -> Self {
+        // SAFETY: a variable of the backend, which has one thread.
+        unsafe { Self(std::mem::replace(&mut *&raw mut pg_sys::quote_all_identifiers, false)) }
+    }
+}
+
+impl Drop for PlainIdentifiers {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { pg_sys::quote_all_identifiers = self.0 };
     }
 }
 

@@ -26,7 +26,7 @@ mod role_membership;
 mod role_missing;
 mod routine_executable_by_public;
 mod routine_privileges;
-mod schema_create;
+pub mod schema_create;
 mod schema_usage;
 mod security_definer_executable_by_clients;
 pub mod security_definer_search_path;

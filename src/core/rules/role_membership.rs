@@ -59,7 +59,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     printable(&member.name),
                     printable(&role.name)
                 ),
-                evidence: json!({"through": cx.snapshot.role_name(step)}),
+                evidence: json!({"through": cx.snapshot.role_name(step), "strength": strength}),
                 fix: end_membership(cx, member.oid, step),
             });
         }

@@ -9,7 +9,8 @@ use crate::findings::Draft;
 use crate::search_path::settings;
 use serde_json::json;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "schema_create",
     title: "Somebody who is not trusted can create objects in a governed schema, or schemas",
     area: Area::Grants,

@@ -4,9 +4,10 @@ use super::{Area, Context, Rule, schema_create};
 use crate::catalog::Routine;
 use crate::contract::{Accept, GuardAction, Severity};
 use crate::findings::{Draft, Finding, Measure};
-use crate::search_path::{Judgment, ReasonCode, Verdict, set_clause};
+use crate::search_path::{Judgment, Reason, ReasonCode, Verdict, set_clause};
 use crate::sql::safe_ident;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 /// The rule.
@@ -25,18 +26,34 @@ pub static RULE: Rule = Rule {
 fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for routine in &cx.snapshot.routines {
         (cx.interrupts)();
-        out.extend(draft(cx, routine));
+        out.extend(draft(cx, routine, false));
     }
 }
 
 /// What the audit says about one routine's path, if anything.
 #[must_use]
 pub fn finding(cx: &Context<'_>, routine: &Routine) -> Option<Finding> {
-    draft(cx, routine).map(|draft| draft.finish(&RULE, cx.severity(&RULE)))
+    draft(cx, routine, false).map(|draft| draft.finish(&RULE, cx.severity(&RULE)))
+}
+
+/// What follows for routines from findings of `schema_create`, which is said there and not here: as long as it is said. `causes` are the schemas and
+/// roles of findings that somebody has accepted.
+#[must_use]
+pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> Vec<Finding> {
+    let is_cause = |reason: &Reason| match (reason.code, &reason.schema, &reason.role) {
+        (ReasonCode::Writable, Some(schema), Some(role)) => causes.contains(&(schema.clone(), role.clone())),
+        _ => false,
+    };
+    let follows = |routine: &&Routine| {
+        judgment(cx, routine)
+            .is_some_and(|j| !j.reasons.is_empty() && follows_from_schema(cx, &j) && j.reasons.iter().any(is_cause))
+    };
+    let drafts = cx.snapshot.routines.iter().filter(follows).filter_map(|routine| draft(cx, routine, true));
+    drafts.map(|draft| draft.finish(&RULE, cx.severity(&RULE))).collect()
 }
 
 /// What is wrong with one routine's path, if anything is.
-fn draft(cx: &Context<'_>, routine: &Routine) -> Option<Draft> {
+fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option<Draft> {
     let judgment = judgment(cx, routine)?;
     let policy = &cx.contract.security_definer;
     let subject = format!("SECURITY DEFINER {} {}", routine.object_type(), cx.snapshot.routine_message(routine));
@@ -60,7 +77,7 @@ fn draft(cx: &Context<'_>, routine: &Routine) -> Option<Draft> {
                 judgment.in_words()
             ),
         )
-    } else if follows_from_schema(cx, &judgment) {
+    } else if !with_consequences && follows_from_schema(cx, &judgment) {
         return None;
     } else {
         (Severity::Error, format!("{subject} is {}: {}.", judgment.verdict.word(), judgment.in_words()))
