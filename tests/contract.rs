@@ -322,6 +322,21 @@ fn only_a_superuser_and_whom_it_lets() {
         attempt(&mut client, &load).unwrap();
         assert_eq!(column(&mut client, IN_FORCE), [version]);
     }
+    // Whoever creates roles can rename one, and is not let by that.
+    client
+        .batch_execute(
+            "GRANT EXECUTE ON FUNCTION ops.rollback_contract TO postgres; SET ROLE postgres; CREATE ROLE helper CREATEROLE; RESET ROLE;
+             SET ROLE helper",
+        )
+        .unwrap();
+    if attempt(&mut client, "ALTER ROLE postgres RENAME TO somebody").is_ok() {
+        client.batch_execute("SET ROLE somebody").unwrap();
+        for call in
+            ["SELECT ops.rollback_contract()", "SELECT ops.exempt(rule => 'direct_write', object => '*', reason => 'x')"]
+        {
+            assert_eq!(attempt(&mut client, call).unwrap_err().code, "42501", "{call}");
+        }
+    }
     client.batch_execute("SET ROLE deployer").unwrap();
     assert_eq!(attempt(&mut client, "SELECT ops.rollback_contract()").unwrap_err().code, "42501");
     assert_eq!(attempt(&mut client, "UPDATE dragonfly_guard.contract SET note = 'mine'").unwrap_err().code, "42501");

@@ -231,3 +231,153 @@ fn what_is_no_exemption_is_an_error() {
     assert_eq!(column(&mut client, FOUND), ["enforcement.legacy()"]);
     assert_eq!(attempt(&mut client, "SELECT ops.unexempt(id => 1)").unwrap_err().code, "55000");
 }
+
+#[test]
+fn whatever_it_rests_on_counts() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET client_min_messages = error; SET dragonfly_guard.mode = warn;
+             CREATE VIEW enforcement.v_inner AS SELECT id, status FROM public.plaintiffs;
+             CREATE VIEW public.v_outer AS SELECT * FROM enforcement.v_inner;
+             CREATE FUNCTION enforcement.whoami(bigint) RETURNS text LANGUAGE sql STRICT SECURITY DEFINER AS 'SELECT name FROM public.plaintiffs';
+             CREATE TABLE public.lookup (code int); ALTER TABLE public.lookup ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY own ON public.lookup FOR SELECT TO anon USING (code = 7);
+             GRANT SELECT ON public.lookup, public.v_outer TO anon;
+             GRANT CREATE ON SCHEMA intake TO service_role;
+             SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security(min_severity => 'warning')",
+        )
+        .unwrap();
+    let found = "SELECT rule || ' ' || object FROM ops.audit_security(min_severity => 'warning') ORDER BY 1";
+    assert_eq!(column(&mut client, found), [""; 0]);
+    for (change, back, shown) in [
+        (
+            "ALTER POLICY own ON public.lookup USING (code IS NOT NULL)",
+            "ALTER POLICY own ON public.lookup USING (code = 7)",
+            "rls_policy_undeclared own on public.lookup",
+        ),
+        (
+            "ALTER POLICY own ON public.lookup TO anon, authenticated",
+            "ALTER POLICY own ON public.lookup TO anon",
+            "rls_policy_undeclared own on public.lookup",
+        ),
+        (
+            "CREATE OR REPLACE VIEW enforcement.v_inner AS SELECT id, name AS status FROM public.plaintiffs",
+            "CREATE OR REPLACE VIEW enforcement.v_inner AS SELECT id, status FROM public.plaintiffs",
+            "undeclared_view_readable public.v_outer",
+        ),
+        (
+            "CREATE RULE r AS ON INSERT TO public.v_outer DO INSTEAD INSERT INTO public.job_queue (kind) VALUES ('x')",
+            "DROP RULE r ON public.v_outer",
+            "undeclared_view_readable public.v_outer",
+        ),
+        (
+            "DROP FUNCTION enforcement.whoami(bigint); CREATE FUNCTION enforcement.whoami(bigint) RETURNS SETOF text LANGUAGE sql STRICT
+             SECURITY DEFINER AS 'SELECT name FROM public.plaintiffs'",
+            "DROP FUNCTION enforcement.whoami(bigint); CREATE FUNCTION enforcement.whoami(bigint) RETURNS text LANGUAGE sql STRICT
+             SECURITY DEFINER AS 'SELECT name FROM public.plaintiffs'",
+            "security_definer_search_path enforcement.whoami(bigint)",
+        ),
+        (
+            "ALTER FUNCTION enforcement.whoami(bigint) CALLED ON NULL INPUT",
+            "ALTER FUNCTION enforcement.whoami(bigint) STRICT",
+            "security_definer_search_path enforcement.whoami(bigint)",
+        ),
+        (
+            "ALTER TABLE public.lookup RENAME TO lookup_old; CREATE TABLE public.lookup (ssn text);
+             ALTER TABLE public.lookup ENABLE ROW LEVEL SECURITY; GRANT SELECT ON public.lookup TO anon",
+            "DROP TABLE public.lookup; ALTER TABLE public.lookup_old RENAME TO lookup",
+            "table_privileges public.lookup",
+        ),
+    ] {
+        client.batch_execute(change).unwrap();
+        let now = column(&mut client, found);
+        assert!(now.iter().any(|line| line == shown), "{change}: {now:?}");
+        client.batch_execute(back).unwrap();
+        assert_eq!(column(&mut client, found), [""; 0], "{back}");
+    }
+    // What the session has set changes nothing.
+    for setting in
+        ["quote_all_identifiers = on", "extra_float_digits = -13", "datestyle = 'German'", "search_path = enforcement, public"]
+    {
+        client.batch_execute(&format!("SET {setting}")).unwrap();
+        assert_eq!(column(&mut client, found), [""; 0], "{setting}");
+    }
+    client.batch_execute("RESET ALL; SET client_min_messages = error").unwrap();
+    // That somebody may create in a schema was accepted; what follows for routines was not.
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; GRANT CREATE ON SCHEMA public TO authenticated;
+             SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security('{schema_create}')",
+        )
+        .unwrap();
+    let exposed = column(&mut client, found);
+    assert!(
+        exposed.contains(&"security_definer_search_path api.queue_job(pg_catalog.text,pg_catalog.jsonb)".to_owned()),
+        "{exposed:?}"
+    );
+    assert!(!exposed.iter().any(|line| line.starts_with("schema_create")), "{exposed:?}");
+    assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_functions() WHERE object LIKE 'api.%'"), ["5"]);
+    client.batch_execute("REVOKE CREATE ON SCHEMA public FROM authenticated").unwrap();
+    assert_eq!(column(&mut client, found), [""; 0]);
+    // A view that nobody can write down is not the one that was accepted, and ends no audit.
+    client
+        .batch_execute(
+            "DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW enforcement.v_inner AS SELECT id, ' || repeat('lower(', 3000) || 'status' ||
+             repeat(')', 3000) || ' AS status FROM public.plaintiffs'; END $$",
+        )
+        .unwrap();
+    client.batch_execute("SET max_stack_depth = '150kB'").unwrap();
+    assert_eq!(
+        column(&mut client, found),
+        ["undeclared_view_readable public.v_outer", "view_privileges enforcement.v_inner", "view_privileges public.v_outer"]
+    );
+    assert_eq!(column(&mut client, "SELECT current_user || current_setting('search_path')"), ["root_su\"$user\", public"]);
+}
+
+#[test]
+fn an_old_view_of_the_exemptions_changes_none() {
+    let cluster = Cluster::start();
+    let mut client = with_legacy(&cluster);
+    let mut old = cluster.connect("app", SUPERUSER);
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
+    client.batch_execute(ACCEPT).unwrap();
+    assert_eq!(attempt(&mut old, "SELECT ops.unexempt(id => 1)").unwrap_err().code, "40001");
+    old.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(column(&mut client, STATUS), ["active 1"]);
+    // In one transaction, one sees what one has done.
+    old.batch_execute(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT ops.unexempt(id => 1); {ACCEPT}; COMMIT"))
+        .unwrap();
+    assert_eq!(column(&mut client, STATUS), ["withdrawn 0", "active 1"]);
+}
+
+/// What is exempt is looked at before the turn comes: who waits for a lock does not let others wait.
+#[test]
+fn nobody_waits_while_it_is_somebodys_turn() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET client_min_messages = error; SET dragonfly_guard.mode = warn;
+             CREATE VIEW public.v_new AS SELECT id FROM public.plaintiffs; GRANT INSERT ON public.v_new TO anon;
+             SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security('{direct_write}'); REVOKE INSERT ON public.v_new FROM anon",
+        )
+        .unwrap();
+    let mut holder = cluster.connect("app", SUPERUSER);
+    holder.batch_execute("BEGIN; LOCK TABLE public.plaintiffs IN ACCESS EXCLUSIVE MODE").unwrap();
+    let mut waiting = cluster.connect("app", SUPERUSER);
+    let waiter = std::thread::spawn(move || {
+        attempt(&mut waiting, "SET dragonfly_guard.check_at = commit; GRANT INSERT ON public.v_new TO anon")
+    });
+    let stuck = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = 'app'";
+    while column(&mut client, stuck) != ["1"] {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let mut other = cluster.connect("app", SUPERUSER);
+    attempt(&mut other, "SET statement_timeout = '10s'; CREATE TABLE enforcement.unrelated (id int); ALTER TABLE enforcement.unrelated ADD x int")
+        .unwrap();
+    holder.batch_execute("ROLLBACK").unwrap();
+    waiter.join().unwrap().unwrap();
+    assert_eq!(column(&mut client, "SELECT has_table_privilege('anon', 'public.v_new', 'INSERT')::text"), ["true"]);
+}

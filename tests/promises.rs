@@ -548,3 +548,15 @@ fn the_documents_database_can_be_built_under_the_guard() {
     client.batch_execute("GRANT USAGE ON SCHEMA ops TO service_role").unwrap();
     assert_eq!(findings(&cluster, "built"), [""; 0]);
 }
+
+#[test]
+fn how_identifiers_are_quoted_changes_nothing() {
+    let cluster = Cluster::start();
+    let mut client = document(&cluster, "quoted");
+    client.batch_execute("SET quote_all_identifiers = on").unwrap();
+    let refused = refusal(&mut client, "DROP FUNCTION ops.complete_outbox_message(uuid)");
+    assert!(refused.message.contains("ops.complete_outbox_message"), "{refused:?}");
+    let mut admin = cluster.connect("quoted", SUPERUSER);
+    admin.batch_execute("SET quote_all_identifiers = on").unwrap();
+    assert_eq!(column(&mut admin, "SELECT detail FROM ops.audit_security(min_severity => 'warning')"), [""; 0]);
+}
