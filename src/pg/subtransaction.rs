@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 ///
 /// # Errors
 /// What the work raised; everything it did is rolled back. That somebody cancels it is no such error, and goes on.
-pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, CaughtError> {
+pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
     // SAFETY: reads variables of the backend, and begins a subtransaction, which one of the two arms below ends.
     let (context, owner) = unsafe {
         let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
@@ -34,7 +34,7 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, CaughtError> {
         end(pg_sys::RollbackAndReleaseCurrentSubTransaction);
         match is_cancelled(&error) {
             true => error.rethrow(),
-            false => Err(error),
+            false => Err(Box::new(error)),
         }
     })
     .execute()

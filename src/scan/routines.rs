@@ -145,7 +145,11 @@ struct PlainIdentifiers(bool);
 impl PlainIdentifiers {
     fn begin() -> Self {
         // SAFETY: a variable of the backend, which has one thread.
-        unsafe { Self(std::mem::replace(&mut *&raw mut pg_sys::quote_all_identifiers, false)) }
+        unsafe {
+            let before = Self(pg_sys::quote_all_identifiers);
+            pg_sys::quote_all_identifiers = false;
+            before
+        }
     }
 }
 

@@ -95,7 +95,7 @@ fn contract_in(text: &str, problems: &mut Problems<'_>) -> Option<Contract> {
         return None;
     };
     let mut others = problems.apart();
-    let doubt = check::Doubt { roles: of_shape.is_about("$.roles"), schemas: of_shape.is_about("$.schemas") };
+    let doubt = check::Doubt { roles: of_shape.lacks_names("$.roles"), schemas: of_shape.lacks_names("$.schemas") };
     contract.check(doubt, &mut others);
     // What contradicts what cannot be said where a part is not there.
     if is_all_there {
@@ -210,6 +210,39 @@ mod tests {
         );
         let rule = problems(|j| j["rules"]["no_such_rule"] = serde_json::json!({}));
         assert!(rule[0].starts_with("$.rules.no_such_rule: there is no such rule; allowed: role_missing, "), "{rule:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_in_one_place_is_not_said_in_others() {
+        assert_eq!(
+            problems(|j| {
+                j.as_object_mut().unwrap().remove("roles");
+            })
+            .len(),
+            1
+        );
+        assert_eq!(
+            problems(|j| {
+                j.as_object_mut().unwrap().remove("schemas");
+            })
+            .len(),
+            1
+        );
+        assert_eq!(problems(|j| j["roles"][3]["kind"] = "onwer".into()).len(), 1);
+        assert_eq!(
+            problems(|j| {
+                j["roles"][0].as_object_mut().unwrap().remove("name");
+            })
+            .len(),
+            1
+        );
+        // Places keep their numbers, whatever stands before them.
+        let found = problems(|j| {
+            j["tables"][0] = "oops".into();
+            j["tables"][1]["policies"]["ghost"] = serde_json::json!(["SELECT"]);
+        });
+        assert!(found[1].starts_with("$.tables[1].policies.ghost: role \"ghost\" is not declared"), "{found:?}");
+        assert_eq!(found.len(), 2);
     }
 
     #[test]

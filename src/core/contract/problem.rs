@@ -126,11 +126,15 @@ impl<'i> Problems<'i> {
         !self.errors.is_empty()
     }
 
-    /// Whether this place, or something in it, is wrong.
+    /// Whether a list of declarations lacks a name: it is no list, or something in it is no declaration, or has no name.
     #[must_use]
-    pub fn is_about(&self, place: &str) -> bool {
-        let within = |path: &str| path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-        self.errors.iter().any(|p| within(&p.path))
+    pub fn lacks_names(&self, list: &str) -> bool {
+        let of_names = |path: &str| match path.strip_prefix(list) {
+            Some("") => true,
+            Some(rest) => rest.starts_with('[') && (rest.ends_with("].name") || rest.ends_with(']') && !rest.contains('.')),
+            None => false,
+        };
+        self.errors.iter().any(|p| of_names(&p.path))
     }
 
     /// Something that makes it no contract.
