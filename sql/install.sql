@@ -219,6 +219,16 @@ CREATE FUNCTION ops.audit_contract(contract pg_catalog.jsonb)
 COMMENT ON FUNCTION ops.audit_contract(pg_catalog.jsonb) IS
   'What ops.audit_security() would find if that contract were in force.';
 
+CREATE FUNCTION ops.try_migration(sql pg_catalog.text)
+  RETURNS TABLE (
+    outcome pg_catalog.text, rule pg_catalog.text, severity pg_catalog.text, object_type pg_catalog.text, schema_name pg_catalog.name,
+    object pg_catalog.text, role_name pg_catalog.name, detail pg_catalog.text, evidence pg_catalog.jsonb,
+    fix pg_catalog.text, contract_section pg_catalog.text, fingerprint pg_catalog.text)
+  LANGUAGE c STRICT ROWS 10 AS 'MODULE_PATHNAME', 'ops_try_migration';
+COMMENT ON FUNCTION ops.try_migration(pg_catalog.text) IS
+  'Runs a migration as the caller, and rolls it back: the findings that it would add and remove; or one row where the guard would refuse it '
+  '(outcome refused), it fails by itself (failed), or it cannot be tried in a transaction (not tried). No row: it changes no finding.';
+
 CREATE FUNCTION ops.infer_contract(schemas pg_catalog.name[] DEFAULT NULL) RETURNS pg_catalog.jsonb
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_infer_contract';
 COMMENT ON FUNCTION ops.infer_contract(pg_catalog.name[]) IS
@@ -294,6 +304,13 @@ CREATE FUNCTION ops.judge_search_path(path pg_catalog.text, owner pg_catalog.reg
 COMMENT ON FUNCTION ops.judge_search_path(pg_catalog.text, pg_catalog.regrole) IS
   'The verdict on a value of search_path, as pg_proc.proconfig would hold it, for a SECURITY DEFINER routine of that owner; NULL for '
   'no search_path at all.';
+
+CREATE FUNCTION ops.fix_schema_cache(authenticator pg_catalog.name DEFAULT NULL)
+  RETURNS TABLE (step pg_catalog.text, ok pg_catalog.bool, detail pg_catalog.text, fix pg_catalog.text)
+  LANGUAGE c ROWS 10 AS 'MODULE_PATHNAME', 'ops_fix_schema_cache';
+COMMENT ON FUNCTION ops.fix_schema_cache(pg_catalog.name) IS
+  'For PGRST002: looks at what PostgREST needs (the role it logs in as, authenticator by default, the roles that requests become, the schemas they '
+  'reach), and has it read schema cache and configuration anew (NOTIFY pgrst).';
 
 -- With every argument given, so that no overload in ops can be called instead.
 CREATE VIEW ops.v_security_findings AS
@@ -433,7 +450,7 @@ DECLARE
   -- Who drafts contracts, puts them into force and makes exemptions: superusers, and whom one lets. The role of the migrations may execute
   -- every function here all the same, for else its own GRANT and REVOKE ... ON ALL FUNCTIONS IN SCHEMA ops would fail; those that change
   -- something refuse it.
-  authors CONSTANT pg_catalog.name[] := '{validate_contract,contract_schema,audit_contract,infer_contract,load_contract,rollback_contract,exempt,unexempt,every_function}';
+  authors CONSTANT pg_catalog.name[] := '{validate_contract,contract_schema,audit_contract,infer_contract,try_migration,load_contract,rollback_contract,exempt,unexempt,every_function}';
 BEGIN
   FOR object IN
     SELECT CASE WHEN p.oid IS NOT NULL THEN 'FUNCTION' ELSE 'TABLE' END AS kind,

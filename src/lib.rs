@@ -15,6 +15,7 @@ mod pg;
 mod rights;
 mod scan;
 mod settings;
+mod trial;
 
 use pgrx::prelude::*;
 

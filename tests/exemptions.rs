@@ -244,6 +244,10 @@ fn whatever_it_rests_on_counts() {
              CREATE FUNCTION enforcement.whoami(bigint) RETURNS text LANGUAGE sql STRICT SECURITY DEFINER AS 'SELECT name FROM public.plaintiffs';
              CREATE TABLE public.lookup (code int); ALTER TABLE public.lookup ENABLE ROW LEVEL SECURITY;
              CREATE POLICY own ON public.lookup FOR SELECT TO anon USING (code = 7);
+             CREATE POLICY not_eight ON public.lookup AS RESTRICTIVE USING (code <> 8);
+             CREATE FUNCTION enforcement.watch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+             REVOKE EXECUTE ON FUNCTION enforcement.watch() FROM PUBLIC; GRANT EXECUTE ON FUNCTION enforcement.watch() TO service_role;
+             CREATE TRIGGER watch BEFORE INSERT ON public.lookup FOR EACH ROW EXECUTE FUNCTION enforcement.watch();
              GRANT SELECT ON public.lookup, public.v_outer TO anon;
              GRANT CREATE ON SCHEMA intake TO service_role;
              SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security(min_severity => 'warning')",
@@ -266,6 +270,26 @@ fn whatever_it_rests_on_counts() {
             "CREATE OR REPLACE VIEW enforcement.v_inner AS SELECT id, name AS status FROM public.plaintiffs",
             "CREATE OR REPLACE VIEW enforcement.v_inner AS SELECT id, status FROM public.plaintiffs",
             "undeclared_view_readable public.v_outer",
+        ),
+        (
+            "ALTER VIEW enforcement.v_inner SET (security_invoker = true)",
+            "ALTER VIEW enforcement.v_inner RESET (security_invoker)",
+            "undeclared_view_readable public.v_outer",
+        ),
+        (
+            "ALTER TABLE public.lookup DISABLE TRIGGER watch",
+            "ALTER TABLE public.lookup ENABLE TRIGGER watch",
+            "table_privileges public.lookup",
+        ),
+        (
+            "CREATE TABLE enforcement.part (code int); ALTER TABLE enforcement.part INHERIT public.lookup",
+            "DROP TABLE enforcement.part",
+            "table_privileges public.lookup",
+        ),
+        (
+            "DROP POLICY not_eight ON public.lookup",
+            "CREATE POLICY not_eight ON public.lookup AS RESTRICTIVE USING (code <> 8)",
+            "rls_policy_undeclared own on public.lookup",
         ),
         (
             "CREATE RULE r AS ON INSERT TO public.v_outer DO INSTEAD INSERT INTO public.job_queue (kind) VALUES ('x')",
@@ -380,4 +404,31 @@ fn nobody_waits_while_it_is_somebodys_turn() {
     holder.batch_execute("ROLLBACK").unwrap();
     waiter.join().unwrap().unwrap();
     assert_eq!(column(&mut client, "SELECT has_table_privilege('anon', 'public.v_new', 'INSERT')::text"), ["true"]);
+}
+
+/// What was remembered of names in a part of the transaction that is rolled back excuses nothing at its end.
+#[test]
+fn what_was_seen_in_a_savepoint_is_forgotten() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET client_min_messages = error; SET dragonfly_guard.mode = off;
+             SELECT ops.load_contract(jsonb_set(jsonb_set(ops.contract(), '{version}', '\"1.1.0\"'),
+               '{rules,undeclared_view_readable,guard}', '\"block\"'));
+             CREATE TABLE enforcement.ok (id int); CREATE TABLE enforcement.bad (id int);
+             CREATE VIEW public.pv AS SELECT id FROM enforcement.ok; GRANT SELECT ON public.pv TO anon;
+             SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security('{undeclared_view_readable}'); DROP VIEW public.pv;
+             CREATE SCHEMA aside; CREATE VIEW aside.pv AS SELECT id FROM enforcement.bad; GRANT SELECT ON aside.pv TO anon;
+             SET dragonfly_guard.mode = block",
+        )
+        .unwrap();
+    let plain = "ALTER VIEW aside.pv SET SCHEMA public";
+    let refused = attempt(&mut client, plain).unwrap_err();
+    assert!(refused.message.contains("role \"anon\" has SELECT on view public.pv"), "{refused:?}");
+    let swap = "BEGIN; SAVEPOINT s; SET LOCAL dragonfly_guard.check_at = commit;
+        ALTER TABLE enforcement.ok RENAME TO ok_; ALTER TABLE enforcement.bad RENAME TO ok; ALTER VIEW aside.pv SET SCHEMA public;
+        SELECT rule, object FROM ops.audit_security(); ROLLBACK TO s; ALTER VIEW aside.pv SET SCHEMA public; COMMIT";
+    let refused = attempt(&mut client, swap).unwrap_err();
+    assert!(refused.message.contains("role \"anon\" has SELECT on view public.pv"), "{refused:?}");
 }

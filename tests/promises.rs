@@ -560,3 +560,23 @@ fn how_identifiers_are_quoted_changes_nothing() {
     admin.batch_execute("SET quote_all_identifiers = on").unwrap();
     assert_eq!(column(&mut admin, "SELECT detail FROM ops.audit_security(min_severity => 'warning')"), [""; 0]);
 }
+
+/// A schema that takes the name of a governed one brings what is wrong in it: what was wrong in the other excuses nothing, for that is still there.
+#[test]
+fn schemas_that_swap_their_names_excuse_nothing() {
+    let cluster = Cluster::start();
+    drop(document(&cluster, "swapped"));
+    let mut admin = cluster.connect("swapped", SUPERUSER);
+    admin
+        .batch_execute(
+            "SET client_min_messages = error; SET dragonfly_guard.mode = off; SET ROLE postgres;
+             CREATE TABLE enforcement.t (id int); GRANT SELECT ON enforcement.t TO anon;
+             CREATE SCHEMA aside; GRANT USAGE ON SCHEMA aside TO service_role;
+             CREATE TABLE aside.t (id int); GRANT SELECT ON aside.t TO anon;
+             RESET ROLE; SET dragonfly_guard.mode = block",
+        )
+        .unwrap();
+    let swap = "BEGIN; ALTER SCHEMA enforcement RENAME TO enforcement_old; ALTER SCHEMA aside RENAME TO enforcement; COMMIT";
+    let refused = refusal(&mut admin, swap);
+    assert!(refused.message.contains("role \"anon\" has SELECT on table enforcement.t"), "{refused:?}");
+}

@@ -2,6 +2,7 @@
 
 mod overview;
 mod paths;
+mod schema_cache;
 
 use crate::contract;
 use crate::exemptions::Current;

@@ -69,17 +69,7 @@ pub fn before_commit(is_prepared: bool) {
         return;
     }
     let own = Own::find(&now);
-    // Looking at what is exempt may have to wait for locks: before the turn comes, and not while others wait for it.
-    if !Current::read(&now, &own, Look::Remembered).is_empty() {
-        scan::remember(
-            &now,
-            touched.iter().filter_map(|touch| match touch {
-                Touch::Relation(oid) => Some(ObjectId::Relation(*oid)),
-                Touch::Routine(oid) => Some(ObjectId::Routine(*oid)),
-                _ => None,
-            }),
-        );
-    }
+    remember_exempt(&touched, &now, &own);
     own.lock();
     let fresh = State::now();
     if !transaction::is_settled(&fresh.committed(), &contract::in_force(&fresh, &own)) {
@@ -96,6 +86,27 @@ pub fn before_commit(is_prepared: bool) {
             act::cannot_give_turn_back(is_prepared);
         }
         own.unlock();
+    }
+}
+
+/// Looking at what is exempt may have to wait for locks: before the turn comes, and not while others wait for it.
+fn remember_exempt(touched: &[Touch], now: &State, own: &Own) {
+    if !Current::read(now, own, Look::Remembered).is_empty() {
+        let objects = touched.iter().filter_map(|touch| match touch {
+            Touch::Relation(oid) => Some(ObjectId::Relation(*oid)),
+            Touch::Routine(oid) => Some(ObjectId::Routine(*oid)),
+            _ => None,
+        });
+        scan::remember(now, objects);
+    }
+}
+
+/// What a commit would judge, judged now; an error where it would be refused.
+pub fn as_if_committing() {
+    let (touched, now) = (touched::all(), State::now());
+    if !touched.is_empty() && Own::is_there(&now) {
+        remember_exempt(&touched, &now, &Own::find(&now));
+        run(&touched, Moment::Commit, &transaction::subject());
     }
 }
 

@@ -102,6 +102,14 @@ fn event(call: Call) -> String {
     })
 }
 
+/// Judges now what would be judged if the transaction committed now; an error where it would be refused.
+pub fn judge_as_if_committing() {
+    let judges = transaction::had_event() || settings::is_hardened();
+    if judges && settings::mode() != Mode::off && !settings::is_restoring_a_dump() {
+        judge::as_if_committing();
+    }
+}
+
 fn is_binary_upgrade() -> bool {
     // SAFETY: reads a variable of the server.
     unsafe { pg_sys::IsBinaryUpgrade }

@@ -183,12 +183,17 @@ impl Scope {
         };
         let names: HashSet<String> = [named(&base_before), named(&base_after)].concat().into_iter().collect();
         let (part_before, part_after) = self.parts(then, now);
-        let read = |state: &State, base: Snapshot, part: &Snapshot| {
-            let relations = part.relations.iter().map(|r| r.oid).collect();
-            let routines = part.routines.iter().map(|r| r.oid).collect();
+        let read = |state: &State, base: Snapshot, parts: [&Snapshot; 2]| {
+            let relations = parts.iter().flat_map(|part| &part.relations).map(|r| r.oid).collect();
+            let routines = parts.iter().flat_map(|part| &part.routines).map(|r| r.oid).collect();
             scan::concerning(state, base, contract, own, (&schemas, &names), (&relations, &routines))
         };
-        let (mut before, mut after) = (read(then, base_before, &part_before), read(now, base_after, &part_after));
+        // What was in a schema that is governed no longer, for it has another name, is still there; and so was what is in one that is now.
+        let mut before = read(then, base_before.clone(), [&part_before, &part_before]);
+        let mut after = read(now, base_after, [&part_after, &before]);
+        if is_elsewhere(&before, &after) {
+            before = read(then, base_before, [&part_before, &after]);
+        }
         let touched: HashSet<Oid> = self.routines.iter().copied().collect();
         let searched = searched(contract, &before, &after, &|r| touched.contains(&r.oid));
         let wanted = searched.union(&schemas).copied().collect();
@@ -196,6 +201,13 @@ impl Scope {
         fill(&mut after, now, contract, &wanted);
         (before, after)
     }
+}
+
+/// Whether the second shows something that the first does not.
+fn is_elsewhere(first: &Snapshot, second: &Snapshot) -> bool {
+    let relations: HashSet<Oid> = first.relations.iter().map(|r| r.oid).collect();
+    let routines: HashSet<Oid> = first.routines.iter().map(|r| r.oid).collect();
+    second.relations.iter().any(|r| !relations.contains(&r.oid)) || second.routines.iter().any(|r| !routines.contains(&r.oid))
 }
 
 impl Scope {

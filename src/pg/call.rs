@@ -1,7 +1,7 @@
 //! SQL functions: arguments in, rows out.
 
 use super::heap::{text_elements, text_of};
-use super::text::to_server;
+use super::text::{from_server, to_server};
 use dragonfly_core::catalog::Oid;
 use pgrx::{PgMemoryContexts, pg_sys};
 use serde_json::Value as Json;
@@ -134,6 +134,12 @@ impl Call {
         self.argument(i).map(text_of)
     }
 
+    /// An argument of type name.
+    pub fn name(&self, i: usize) -> Option<String> {
+        // SAFETY: a name is 64 bytes with a zero among them.
+        self.argument(i).map(|d| from_server(unsafe { std::ffi::CStr::from_ptr(d.cast_mut_ptr()) }.to_bytes()))
+    }
+
     /// An argument of an oid type.
     pub fn oid(&self, i: usize) -> Option<Oid> {
         self.argument(i).map(|d| d.value() as u32)
@@ -233,7 +239,7 @@ pub fn json_text(datum: pg_sys::Datum) -> String {
     unsafe {
         let text =
             pgrx::direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)]).expect("jsonb_out never returns null");
-        super::text::from_server(std::ffi::CStr::from_ptr(text.cast_mut_ptr()).to_bytes())
+        from_server(std::ffi::CStr::from_ptr(text.cast_mut_ptr()).to_bytes())
     }
 }
 

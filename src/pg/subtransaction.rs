@@ -1,6 +1,6 @@
 //! Work that may fail without taking the transaction along.
 
-use pgrx::pg_sys::panic::CaughtError;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
 use std::panic::AssertUnwindSafe;
 
@@ -9,6 +9,18 @@ use std::panic::AssertUnwindSafe;
 /// # Errors
 /// What the work raised; everything it did is rolled back. That somebody cancels it is no such error, and goes on.
 pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
+    run(work, pg_sys::ReleaseCurrentSubTransaction)
+}
+
+/// The same, and everything that the work did is rolled back in any case.
+///
+/// # Errors
+/// What the work raised.
+pub fn rolled_back<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
+    run(work, pg_sys::RollbackAndReleaseCurrentSubTransaction)
+}
+
+fn run<T>(work: impl FnOnce() -> T, when_done: unsafe fn()) -> Result<T, Box<CaughtError>> {
     // SAFETY: reads variables of the backend, and begins a subtransaction, which one of the two arms below ends.
     let (context, owner) = unsafe {
         let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
@@ -27,7 +39,7 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
     };
     PgTryBuilder::new(AssertUnwindSafe(|| {
         let result = work();
-        end(pg_sys::ReleaseCurrentSubTransaction);
+        end(when_done);
         Ok(result)
     }))
     .catch_others(|error| {
@@ -40,12 +52,17 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
     .execute()
 }
 
-fn is_cancelled(error: &CaughtError) -> bool {
+/// What an error says.
+pub fn report(error: &CaughtError) -> &ErrorReportWithLevel {
     let (CaughtError::PostgresError(report)
     | CaughtError::ErrorReport(report)
     | CaughtError::RustPanic { ereport: report, .. }) = error;
+    report
+}
+
+fn is_cancelled(error: &CaughtError) -> bool {
     matches!(
-        report.sql_error_code(),
+        report(error).sql_error_code(),
         PgSqlErrorCode::ERRCODE_QUERY_CANCELED
             | PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN
             | PgSqlErrorCode::ERRCODE_CRASH_SHUTDOWN

@@ -4,12 +4,14 @@
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table, text_of};
 use crate::pg::subtransaction;
-use crate::pg::text::from_server;
+use crate::pg::text::{from_server, to_server};
 use dragonfly_core::findings::{ObjectId, fingerprint};
-use pgrx::pg_sys;
+use dragonfly_core::search_path::{split_identifiers, stored_value};
+use dragonfly_core::sql::safe_qualified;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// How a query is written down. The server locks the relations that it names, and may wait for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +22,9 @@ pub enum Look {
     Remembered,
 }
 
-/// The basis of a routine: what it is declared as, body and settings; of a relation: owner, columns, triggers, rules, and what the views behind
-/// it select; of a policy: its roles and conditions. `None` for everything else, and for what is not there.
+/// The basis of a routine: what it is declared as, body and settings; of a relation: owner, columns, triggers, rules, restrictive policies, where its
+/// rows come from, and what the views behind it select; of a policy: its roles and conditions, and what they rest on. `None` for everything else,
+/// and for what is not there.
 pub fn basis(state: &State, object: ObjectId, look: Look) -> Option<String> {
     let parts = match object {
         ObjectId::Routine(oid) => routine(state, oid, look),
@@ -33,8 +36,10 @@ pub fn basis(state: &State, object: ObjectId, look: Look) -> Option<String> {
     Some(fingerprint(&parts))
 }
 
-/// Looks afresh at everything that hangs on some relations and routines, for a later look that must not wait.
+/// Looks afresh at everything that hangs on some relations and routines, for a later look in the same breath that must not wait. What was
+/// remembered before is forgotten: names may have changed that the stored form does not show.
 pub fn remember(state: &State, objects: impl Iterator<Item = ObjectId>) {
+    WRITTEN.with_borrow_mut(HashMap::clear);
     for object in objects {
         if let ObjectId::Relation(relation) = object {
             for policy in policies_of(state, relation) {
@@ -53,6 +58,7 @@ fn routine(state: &State, routine: u32, look: Look) -> Option<Vec<String>> {
     let letters = [column("prokind"), column("provolatile")];
     let flags = [column("prosecdef"), column("proisstrict"), column("proretset"), column("proleakproof")];
     let mut parts = None;
+    let mut is_parsed = false;
     table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row: Row<'_>| {
         let mut all = vec![role_name(row.oid(owner)), language_name(row.oid(language))];
         all.extend(letters.map(|column| char::from(row.char(column)).to_string()));
@@ -64,37 +70,122 @@ fn routine(state: &State, routine: u32, look: Look) -> Option<Vec<String>> {
         if let Some(stored) = row.text(body) {
             let write = || call(pg_sys::pg_get_function_sqlbody, &[pg_sys::Datum::from(routine)]);
             all.push(written(look, (oids::PG_PROC, routine), &stored, write));
+            is_parsed = true;
         }
         all.extend([row.text(source), row.text(library)].map(Option::unwrap_or_default));
-        all.extend(row.texts(config));
+        all.extend(row.texts(config).into_iter().map(|item| setting(&item)));
         parts = Some(all);
     });
+    if let Some(parts) = parts.as_mut().filter(|_| is_parsed) {
+        behind(state, relations_of(state, oids::PG_PROC, routine), look, parts);
+    }
     parts
 }
 
+/// A path as a dump would write it: FROM CURRENT stores what the session had, as it was typed.
+fn setting(item: &str) -> String {
+    match item.split_once('=') {
+        Some((key, value)) if key.eq_ignore_ascii_case("search_path") => match split_identifiers(value, super::VERSION) {
+            Ok(names) => format!("search_path={}", stored_value(&names)),
+            Err(_) => item.to_owned(),
+        },
+        _ => item.to_owned(),
+    }
+}
+
 fn relation(state: &State, relation: u32, look: Look) -> Option<Vec<String>> {
+    let mut parts = vec![];
+    if !head(state, relation, &mut parts) {
+        return None;
+    }
+    columns(state, relation, &mut parts);
+    triggers(state, relation, &mut parts);
+    foreign(state, relation, &mut parts);
+    children(state, relation, &mut parts);
+    restrictive(state, relation, look, &mut parts);
+    behind(state, vec![relation], look, &mut parts);
+    Some(parts)
+}
+
+/// Owner, kind and what of its options has to do with security; false where it is not there.
+fn head(state: &State, relation: u32, parts: &mut Vec<String>) -> bool {
     let table = Table::open(oids::PG_CLASS);
     let column = |name| table.column(name);
     let (oid, owner, kind, options) = (column("oid"), column("relowner"), column("relkind"), column("reloptions"));
-    let mut parts = None;
+    let mut found = false;
     table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, relation)], |row: Row<'_>| {
-        let mut all = vec![role_name(row.oid(owner)), char::from(row.char(kind)).to_string()];
-        all.extend(row.texts(options).into_iter().filter(|option| option.starts_with("security_")));
-        parts = Some(all);
+        parts.extend([role_name(row.oid(owner)), char::from(row.char(kind)).to_string()]);
+        parts.extend(row.texts(options).into_iter().filter(|option| option.starts_with("security_")));
+        found = true;
     });
-    let parts = parts.as_mut()?;
-    columns(state, relation, parts);
-    triggers(state, relation, parts);
-    // What the views behind it select is what it selects.
-    let (mut queue, mut seen) = (vec![relation], HashSet::from([relation]));
-    while let Some(next) = queue.pop() {
-        for rule in rules(state, next) {
-            let write = || call(pg_sys::pg_get_ruledef, &[pg_sys::Datum::from(rule.oid)]);
+    found
+}
+
+/// What some relations show by their rules (a view's query is one), and what the views behind them select, with whose rights.
+fn behind(state: &State, relations: Vec<u32>, look: Look, parts: &mut Vec<String>) {
+    let mut seen: HashSet<u32> = relations.iter().copied().collect();
+    let mut queue = relations;
+    while let Some(relation) = queue.pop() {
+        let rules = rules(state, relation);
+        if !rules.is_empty() {
+            head(state, relation, parts);
+        }
+        for rule in rules {
+            parts.push(char::from(rule.enabled).to_string());
+            let write = || match rule.is_view {
+                true => canonical(&call(pg_sys::pg_get_viewdef, &[pg_sys::Datum::from(relation)])),
+                false => call(pg_sys::pg_get_ruledef, &[pg_sys::Datum::from(rule.oid)]),
+            };
             parts.push(written(look, (oids::PG_REWRITE, rule.oid), &rule.stored, write));
-            queue.extend(rule.relations.into_iter().filter(|oid| seen.insert(*oid)));
+            queue.extend(relations_of(state, oids::PG_REWRITE, rule.oid).into_iter().filter(|oid| seen.insert(*oid)));
         }
     }
-    Some(std::mem::take(parts))
+}
+
+/// What of `pg_class` an object names.
+fn relations_of(state: &State, catalog: u32, object: u32) -> Vec<u32> {
+    let table = Table::open(oids::PG_DEPEND);
+    let (class, of, to_class, to_object) =
+        (table.column("classid"), table.column("objid"), table.column("refclassid"), table.column("refobjid"));
+    let mut found = Vec::new();
+    table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &[(class, catalog), (of, object)], |row| {
+        if row.oid(to_class) == oids::PG_CLASS {
+            found.push(row.oid(to_object));
+        }
+    });
+    // In an order that does not depend on OIDs.
+    found.sort_by_cached_key(|oid| super::name(oids::PG_CLASS, *oid));
+    found.dedup();
+    found
+}
+
+/// Where a foreign table's rows come from.
+fn foreign(state: &State, relation: u32, parts: &mut Vec<String>) {
+    let table = Table::open(oids::PG_FOREIGN_TABLE);
+    let (on, server, options) = (table.column("ftrelid"), table.column("ftserver"), table.column("ftoptions"));
+    table.lookup(state, oids::PG_FOREIGN_TABLE_RELATION_INDEX, &[(on, relation)], |row| {
+        // SAFETY: the table depends on its server, which is there; a C string.
+        let server = unsafe {
+            let server = pg_sys::GetForeignServer(row.oid(server).into());
+            from_server(CStr::from_ptr((*server).servername).to_bytes())
+        };
+        parts.push(server);
+        parts.extend(row.texts(options));
+    });
+}
+
+/// The tables that inherit from it, whose rows are read by its name. Partitions come and go.
+fn children(state: &State, relation: u32, parts: &mut Vec<String>) {
+    let table = Table::open(oids::PG_INHERITS);
+    let (child, parent) = (table.column("inhrelid"), table.column("inhparent"));
+    let mut found = Vec::new();
+    table.lookup(state, oids::PG_INHERITS_PARENT_INDEX, &[(parent, relation)], |row| found.push(row.oid(child)));
+    // SAFETY: a look-up in the system cache.
+    found.retain(|child| !unsafe { pg_sys::get_rel_relispartition((*child).into()) });
+    let mut names: Vec<String> =
+        found.into_iter().filter_map(|oid| super::name(oids::PG_CLASS, oid)).map(|(s, n)| safe_qualified(&s, &n)).collect();
+    names.sort();
+    parts.append(&mut names);
 }
 
 fn columns(state: &State, relation: u32, parts: &mut Vec<String>) {
@@ -116,27 +207,29 @@ fn columns(state: &State, relation: u32, parts: &mut Vec<String>) {
 fn triggers(state: &State, relation: u32, parts: &mut Vec<String>) {
     let table = Table::open(oids::PG_TRIGGER);
     let (oid, on, internal) = (table.column("oid"), table.column("tgrelid"), table.column("tgisinternal"));
+    let enabled = table.column("tgenabled");
     let mut found = Vec::new();
     table.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &[(on, relation)], |row| {
         if !row.bool(internal) {
-            found.push(row.oid(oid));
+            found.push((row.oid(oid), char::from(row.char(enabled))));
         }
     });
-    let mut found: Vec<String> = found
-        .into_iter()
-        .map(|trigger| attempted(|| call(pg_sys::pg_get_triggerdef, &[pg_sys::Datum::from(trigger)])))
-        .collect();
+    let written = |(trigger, enabled): (u32, char)| {
+        format!("{enabled} {}", attempted(|| call(pg_sys::pg_get_triggerdef, &[pg_sys::Datum::from(trigger)])))
+    };
+    let mut found: Vec<String> = found.into_iter().map(written).collect();
     found.sort();
     parts.append(&mut found);
 }
 
-/// A rule of a relation: a view's query is one.
+/// A rule of a relation.
 struct Rule {
     oid: u32,
     /// As the server stores it.
     stored: String,
-    /// What it names that has rules itself, perhaps.
-    relations: Vec<u32>,
+    enabled: u8,
+    /// The query of a view.
+    is_view: bool,
 }
 
 /// In order of their names.
@@ -144,22 +237,16 @@ fn rules(state: &State, relation: u32) -> Vec<Rule> {
     let table = Table::open(oids::PG_REWRITE);
     let column = |name| table.column(name);
     let (oid, on, action, condition) = (column("oid"), column("ev_class"), column("ev_action"), column("ev_qual"));
+    let (name, enabled) = (column("rulename"), column("ev_enabled"));
     let mut found = Vec::new();
     table.lookup(state, oids::PG_REWRITE_RELATION_INDEX, &[(on, relation)], |row| {
-        let stored = row.text(action).unwrap_or_default() + &row.text(condition).unwrap_or_default();
-        found.push(Rule { oid: row.oid(oid), stored, relations: vec![] });
-    });
-    let table = Table::open(oids::PG_DEPEND);
-    let (class, object, to_class, to_object) =
-        (table.column("classid"), table.column("objid"), table.column("refclassid"), table.column("refobjid"));
-    for rule in &mut found {
-        table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &[(class, oids::PG_REWRITE), (object, rule.oid)], |row| {
-            if row.oid(to_class) == oids::PG_CLASS {
-                rule.relations.push(row.oid(to_object));
-            }
+        found.push(Rule {
+            oid: row.oid(oid),
+            stored: row.text(action).unwrap_or_default() + &row.text(condition).unwrap_or_default(),
+            enabled: row.char(enabled),
+            is_view: row.name(name) == "_RETURN",
         });
-        rule.relations.sort_unstable();
-    }
+    });
     found
 }
 
@@ -171,28 +258,77 @@ fn policies_of(state: &State, relation: u32) -> Vec<u32> {
     found
 }
 
+/// A policy, what it rests on, and the restrictive policies that hold beside it.
 fn policy(state: &State, policy: u32, look: Look) -> Option<Vec<String>> {
+    let mut parts = vec![];
+    let relation = one_policy(state, policy, look, &mut parts)?;
+    restrictive(state, relation, look, &mut parts);
+    let behind_it = relations_of(state, oids::PG_POLICY, policy).into_iter().filter(|oid| *oid != relation).collect();
+    behind(state, behind_it, look, &mut parts);
+    Some(parts)
+}
+
+fn restrictive(state: &State, relation: u32, look: Look, parts: &mut Vec<String>) {
+    let table = Table::open(oids::PG_POLICY);
+    let (oid, on, name, permissive) =
+        (table.column("oid"), table.column("polrelid"), table.column("polname"), table.column("polpermissive"));
+    let mut found = Vec::new();
+    table.lookup(state, oids::PG_POLICY_RELID_INDEX, &[(on, relation)], |row| {
+        if !row.bool(permissive) {
+            found.push((row.name(name), row.oid(oid)));
+        }
+    });
+    found.sort();
+    for (_, policy) in found {
+        one_policy(state, policy, look, parts);
+    }
+}
+
+/// Roles and conditions; gives the table.
+fn one_policy(state: &State, policy: u32, look: Look, parts: &mut Vec<String>) -> Option<u32> {
     let table = Table::open(oids::PG_POLICY);
     let column = |name| table.column(name);
     let (oid, on, command, permissive) = (column("oid"), column("polrelid"), column("polcmd"), column("polpermissive"));
     let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
-    let mut parts = None;
+    let mut found = None;
     table.lookup(state, oids::PG_POLICY_OID_INDEX, &[(oid, policy)], |row: Row<'_>| {
         let mut names: Vec<String> =
             row.oids(roles).into_iter().map(|role| if role == 0 { "PUBLIC".into() } else { role_name(role) }).collect();
         names.sort();
-        let mut all = vec![char::from(row.char(command)).to_string(), row.bool(permissive).to_string(), names.join("\0")];
-        let relation = pg_sys::Datum::from(row.oid(on));
+        parts.extend([char::from(row.char(command)).to_string(), row.bool(permissive).to_string(), names.join("\0")]);
+        let relation = row.oid(on);
         let mut condition = |part: u32, column: Column| {
             let stored = row.text(column).unwrap_or_default();
-            let write = || row.raw(column).map_or_else(String::new, |tree| call(pg_sys::pg_get_expr, &[tree, relation]));
-            all.push(written(look, (oids::PG_POLICY + part, policy), &stored, write));
+            let write = || {
+                let text = row.raw(column).map(|tree| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]));
+                match (text, super::name(oids::PG_CLASS, relation)) {
+                    (Some(text), Some((schema, name))) => {
+                        canonical(&format!("SELECT ({text}) FROM {}", safe_qualified(&schema, &name)))
+                    }
+                    (text, _) => text.unwrap_or_default(),
+                }
+            };
+            parts.push(written(look, (oids::PG_POLICY + part, policy), &stored, write));
         };
         condition(0, using);
         condition(1, check);
-        parts = Some(all);
+        found = Some(relation);
     });
-    parts
+    found
+}
+
+/// A query as the server writes it down after it has read what it wrote down: what a dump and its restore make of it (casts in a list, as in
+/// `IN ('a', 'b')` on varchar, are not stored as they were).
+fn canonical(query: &str) -> String {
+    let Ok(text) = CString::new(to_server(query)) else { return query.to_owned() };
+    // SAFETY: C strings; the parser raises an error or gives a list of statements, of which there is one.
+    unsafe {
+        let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        let Some(statement) = crate::pg::list::nodes(statements).next() else { return query.to_owned() };
+        let (none, no_environment) = (std::ptr::null(), std::ptr::null_mut());
+        let parsed = pg_sys::parse_analyze_fixedparams(statement.cast(), text.as_ptr(), none, 0, no_environment);
+        from_server(CStr::from_ptr(pg_sys::pg_get_querydef(parsed, false)).to_bytes())
+    }
 }
 
 type Deparse = unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum;
@@ -228,7 +364,12 @@ fn attempted(write: impl FnOnce() -> String) -> String {
     thread_local! {
         static FAILED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
     }
-    subtransaction::attempt(|| plainly(write)).unwrap_or_else(|_| {
+    subtransaction::attempt(|| plainly(write)).unwrap_or_else(|error| {
+        // Nobody knows what it is while somebody else has locked it.
+        let code = subtransaction::report(&error).sql_error_code();
+        if matches!(code, PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED) {
+            error.rethrow();
+        }
         FAILED.set(FAILED.get() + 1);
         // SAFETY: reads a variable of the process, and asks the clock.
         let (pid, now) = unsafe { (pg_sys::MyProcPid, pg_sys::GetCurrentTimestamp()) };

@@ -39,6 +39,10 @@ mod oids {
     pub const PG_DEPEND_REFERENCE_INDEX: Oid = 2674;
     pub const PG_EVENT_TRIGGER: Oid = 3466;
     pub const PG_EXTENSION: Oid = 3079;
+    pub const PG_FOREIGN_TABLE: Oid = 3118;
+    pub const PG_FOREIGN_TABLE_RELATION_INDEX: Oid = 3119;
+    pub const PG_INHERITS: Oid = 2611;
+    pub const PG_INHERITS_PARENT_INDEX: Oid = 2187;
     pub const PG_NAMESPACE: Oid = 2615;
     pub const PG_OPERATOR: Oid = 2617;
     pub const PG_PARAMETER_ACL: Oid = 6243;

@@ -53,7 +53,8 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
 }
 
 /// Whether a stored condition is true for every row, as far as that can be seen without running anything of somebody else's:
-/// constants, AND and OR of them, and built-in equality of two equal constants (`1 = 1`).
+/// constants, AND and OR of them, built-in equality of a constant or a column with itself (`1 = 1`, `id = id`), and a query that selects such a thing
+/// from nowhere.
 fn is_always_true(row: &Row<'_>, condition: Column) -> bool {
     let Some(text) = row.text(condition).and_then(|t| std::ffi::CString::new(t).ok()) else { return false };
     // SAFETY: the column holds what the server wrote with nodeToString.
@@ -88,11 +89,35 @@ unsafe fn is_true(node: *mut pg_sys::Node) -> bool {
                 let expression = node.cast::<pg_sys::OpExpr>();
                 let arguments: Vec<_> = nodes((*expression).args).collect();
                 is_built_in_equality((*expression).opno)
-                    && matches!(arguments[..], [a, b] if !a.is_null() && (*a).type_ == pg_sys::NodeTag::T_Const
-                        && !(*a.cast::<pg_sys::Const>()).constisnull
-                        && pg_sys::equal(a.cast(), b.cast()))
+                    && matches!(arguments[..], [a, b] if !a.is_null() && is_plain(a) && pg_sys::equal(a.cast(), b.cast()))
+            }
+            pg_sys::NodeTag::T_SubLink => {
+                let link = node.cast::<pg_sys::SubLink>();
+                let query = (*link).subselect.cast::<pg_sys::Query>();
+                (*link).subLinkType == pg_sys::SubLinkType::EXPR_SUBLINK
+                    && (*query).commandType == pg_sys::CmdType::CMD_SELECT
+                    && !(*query).jointree.is_null()
+                    && (*(*query).jointree).fromlist.is_null()
+                    && (*(*query).jointree).quals.is_null()
+                    && nodes((*query).targetList)
+                        .next()
+                        .is_some_and(|t| is_true((*t.cast::<pg_sys::TargetEntry>()).expr.cast()))
             }
             _ => false,
+        }
+    }
+}
+
+/// A constant that is not null, or a column.
+///
+/// # Safety
+/// `node` is a valid expression tree.
+unsafe fn is_plain(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: each cast follows the node's tag.
+    unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_Const => !(*node.cast::<pg_sys::Const>()).constisnull,
+            tag => tag == pg_sys::NodeTag::T_Var,
         }
     }
 }

@@ -103,7 +103,7 @@ impl Objects<'_, '_> {
             return Privileges::NONE;
         }
         let open = self.open_to(relation, client);
-        let by_default = self.given_by_default(client, relation.owner, relation.schema, b'r');
+        let by_default = self.given_by_default(client, relation.schema, b'r');
         let governed = |command: Command| {
             let privilege = Privileges::from_word(command.word()).unwrap_or(Privileges::NONE);
             // What comes by default privileges was decided by whoever wrote the policy for it, if anybody.
@@ -117,9 +117,10 @@ impl Objects<'_, '_> {
         Command::ALL.into_iter().map(governed).fold(Privileges::NONE, |all, one| all | one)
     }
 
-    /// What default privileges give to a client on new objects like this one: nobody has decided it for this one.
-    fn given_by_default(&self, client: Oid, owner: Oid, schema: Oid, object_type: u8) -> Privileges {
-        let covers = |d: &&DefaultAcl| d.object_type == object_type && d.role == owner && (d.schema == 0 || d.schema == schema);
+    /// What default privileges give to a client on new objects like this one, whoever makes them (owners change): nobody has decided it for this
+    /// one.
+    fn given_by_default(&self, client: Oid, schema: Oid, object_type: u8) -> Privileges {
+        let covers = |d: &&DefaultAcl| d.object_type == object_type && (d.schema == 0 || d.schema == schema);
         let items = self.cx.snapshot.default_acls.iter().filter(covers).flat_map(|d| &d.acl);
         items.filter(|item| item.grantee == client).fold(Privileges::NONE, |all, item| all | item.privileges)
     }
@@ -165,7 +166,7 @@ impl Objects<'_, '_> {
     fn view(&self, relation: &Relation, schema: &str) -> ViewDecl {
         let mut held = self.grants(relation);
         held.retain(|role, privileges| {
-            let by_default = || self.given_by_default(*role, relation.owner, relation.schema, b'r');
+            let by_default = || self.given_by_default(*role, relation.schema, b'r');
             !self.is_client(*role) || (*privileges == Privileges::SELECT && by_default().is_empty())
         });
         ViewDecl {
@@ -184,7 +185,7 @@ impl Objects<'_, '_> {
         let mut held = self.grants(relation);
         for (role, privileges) in &mut held {
             let allowed = Privileges::USAGE | Privileges::SELECT;
-            let by_default = || self.given_by_default(*role, relation.owner, relation.schema, b'S');
+            let by_default = || self.given_by_default(*role, relation.schema, b'S');
             if self.is_client(*role) && !(allowed.contains(*privileges) && by_default().is_empty()) {
                 *privileges = Privileges::NONE;
             }
@@ -215,7 +216,7 @@ impl Objects<'_, '_> {
             held.get(&role.oid).is_some_and(|p| p.contains(Privileges::EXECUTE))
                 && !self.all.contains(&(routine.schema, role.oid))
                 && !(self.is_client(role.oid)
-                    && self.given_by_default(role.oid, routine.owner, routine.schema, b'f').contains(Privileges::EXECUTE))
+                    && self.given_by_default(role.oid, routine.schema, b'f').contains(Privileges::EXECUTE))
         };
         let execute: Vec<String> = self.roles.subjects().filter(executes).map(|role| role.name.clone()).collect();
         (routine.security_definer || !execute.is_empty()).then(|| FunctionDecl {

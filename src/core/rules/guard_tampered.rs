@@ -30,7 +30,7 @@ pub const TRIGGERS: [(&str, &str); 2] =
 
 /// The functions that the extension installs: schema, name, argument types, symbol in the library, and whether it is STRICT. The one
 /// without a symbol is a query that was parsed when it was made.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 36] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 38] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -58,6 +58,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 36] = [
         false,
     ),
     ("ops", "exemptions", "", Some("ops_exemptions"), false),
+    ("ops", "fix_schema_cache", "pg_catalog.name", Some("ops_fix_schema_cache"), false),
     ("ops", "guard_status", "", Some("ops_guard_status"), false),
     ("ops", "judge_search_path", "pg_catalog.regprocedure", Some("ops_judge_search_path"), true),
     ("ops", "judge_search_path", "pg_catalog.text,pg_catalog.regrole", Some("ops_judge_search_path_of_owner"), false),
@@ -70,6 +71,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 36] = [
     ("ops", "rollback_contract", "pg_catalog.text,pg_catalog.text", Some("ops_rollback_contract"), false),
     ("ops", "security_definer_functions", "", Some("ops_security_definer_functions"), false),
     ("ops", "security_rules", "", Some("ops_security_rules"), false),
+    ("ops", "try_migration", "pg_catalog.text", Some("ops_try_migration"), true),
     ("ops", "unexempt", "pg_catalog.text,integer", Some("ops_unexempt"), false),
     ("ops", "validate_contract", "pg_catalog.jsonb", Some("ops_validate_contract"), true),
     ("ops", "validate_contract", "pg_catalog.text", Some("ops_validate_contract_text"), true),

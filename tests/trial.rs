@@ -1,0 +1,142 @@
+//! Migrations that are tried: what they would break, and nothing of them stays.
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use postgres::Client;
+
+/// What trying it says, a line each: `outcome rule object role: detail`.
+fn tried(client: &mut Client, sql: &str) -> Vec<String> {
+    let rows = client
+        .query(
+            "SELECT concat_ws(' ', outcome, rule, object, role_name) || ': ' || detail FROM ops.try_migration($1) WHERE severity <> 'info'",
+            &[&sql],
+        )
+        .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+const STATE: &str = "SELECT (SELECT string_agg(fingerprint, ',' ORDER BY fingerprint) FROM ops.audit_security()) || ' '
+    || (SELECT count(*) FROM pg_class) || ' ' || (SELECT count(*) FROM pg_proc) || ' ' || (SELECT count(*) FROM pg_policy) || ' '
+    || current_user || ' ' || current_setting('search_path') || ' ' || current_setting('work_mem')";
+
+#[test]
+fn a_migration_is_tried_and_nothing_of_it_stays() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client.batch_execute("SET client_min_messages = error").unwrap();
+    let before = column(&mut client, STATE);
+    // What it would add.
+    assert_eq!(
+        tried(&mut client, "CREATE TABLE public.notes (id int); GRANT ALL ON public.notes TO authenticated"),
+        [
+            "refused table_privileges: COMMIT breaks the security contract: role \"authenticated\" has SELECT, REFERENCES, TRIGGER on table \
+          public.notes, which the contract does not declare"
+        ]
+    );
+    assert_eq!(
+        tried(&mut client, "CREATE FUNCTION public.helper() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+        [
+            "added routine_executable_by_public public.helper() PUBLIC: PUBLIC (every role) has EXECUTE on function public.helper() by default, \
+          which the contract does not declare."
+        ]
+    );
+    // What it would mend.
+    let mut admin = cluster.connect("app", SUPERUSER);
+    admin.batch_execute("SET dragonfly_guard.mode = off; ALTER TABLE public.job_queue DISABLE ROW LEVEL SECURITY").unwrap();
+    assert_eq!(
+        tried(&mut client, "ALTER TABLE public.job_queue ENABLE ROW LEVEL SECURITY"),
+        [
+            "removed rls_disabled public.job_queue: Row level security is off on table public.job_queue, for which the contract demands it."
+        ]
+    );
+    admin.batch_execute("ALTER TABLE public.job_queue ENABLE ROW LEVEL SECURITY").unwrap();
+    // Neither.
+    assert_eq!(
+        tried(&mut client, "COMMENT ON TABLE public.judgments IS 'x'; SELECT 1; SET work_mem = '7MB'; SET ROLE postgres"),
+        [""; 0]
+    );
+    // Refused at commit, and refused at once.
+    assert_eq!(
+        tried(&mut client, "DROP VIEW public.v_judgment_pipeline"),
+        [
+            "refused required_object_missing: DROP VIEW breaks the security contract: view public.v_judgment_pipeline, which the contract \
+          declares, does not exist"
+        ]
+    );
+    let definer = tried(&mut client, "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'");
+    assert_eq!(definer, ["refused security_definer_search_path: SECURITY DEFINER function api.f() has no safe search_path"]);
+    let evidence = "SELECT (evidence->>'sqlstate') || ' ' || (evidence->>'hint') FROM ops.try_migration(
+        'SET ROLE postgres; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS ''SELECT 1''')";
+    assert_eq!(
+        column(&mut client, evidence),
+        ["42P13 Write SECURITY DEFINER SET search_path = public, pg_temp in the statement that makes it."]
+    );
+    // What fails by itself, and what waits for the commit to fail.
+    assert_eq!(tried(&mut client, "SELECT 1/0"), ["failed: division by zero"]);
+    assert_eq!(tried(&mut client, "CREATE TABEL x ()"), ["failed: syntax error at or near \"TABEL\""]);
+    let deferred = "CREATE TABLE enforcement.a (id int PRIMARY KEY);
+        CREATE TABLE enforcement.b (a int REFERENCES enforcement.a DEFERRABLE INITIALLY DEFERRED); INSERT INTO enforcement.b VALUES (1)";
+    assert!(
+        tried(&mut client, deferred)[0].starts_with("failed: insert or update on table \"b\" violates foreign key"),
+        "deferred"
+    );
+    // What cannot be tried.
+    for (sql, message) in [
+        ("BEGIN", "a statement that begins or ends a transaction cannot be tried"),
+        ("COMMENT ON SCHEMA public IS 'x'; COMMIT", "a statement that begins or ends a transaction cannot be tried"),
+        ("ROLLBACK", "a statement that begins or ends a transaction cannot be tried"),
+        ("SAVEPOINT s", "a statement that begins or ends a transaction cannot be tried"),
+        ("COPY public.judgments FROM STDIN", "COPY from or to the client cannot be tried"),
+        (
+            "CREATE INDEX CONCURRENTLY i ON public.judgments (stage)",
+            "CREATE INDEX CONCURRENTLY cannot run inside a transaction block",
+        ),
+        ("VACUUM public.judgments", "VACUUM cannot run inside a transaction block"),
+        ("DO $$ BEGIN COMMIT; END $$", "invalid transaction termination"),
+    ] {
+        assert_eq!(tried(&mut client, sql), [format!("not tried: {message}")], "{sql}");
+    }
+    assert_eq!(tried(&mut client, "DROP EXTENSION dragonfly_guard").len(), 1);
+    assert_eq!(column(&mut client, "SELECT outcome FROM ops.try_migration(NULL)"), [""; 0]);
+    assert_eq!(column(&mut client, STATE), before);
+}
+
+#[test]
+fn within_a_transaction_it_leaves_no_trace_either() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client.batch_execute("SET client_min_messages = error; BEGIN; CREATE TABLE enforcement.mine (id int)").unwrap();
+    for sql in [
+        "CREATE TABLE enforcement.other (id int)",
+        "DROP VIEW public.v_judgment_pipeline",
+        "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+        "SELECT 1/0",
+        "SELECT ops.load_contract(jsonb_set(ops.contract(), '{version}', '\"9.0.0\"'))",
+        "SELECT ops.exempt(rule => 'direct_write', object => '*', reason => 'x')",
+    ] {
+        tried(&mut client, sql);
+    }
+    client.batch_execute("ALTER TABLE enforcement.mine ADD name text; COMMIT").unwrap();
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT to_regclass('enforcement.mine')::text || ' ' || (to_regclass('enforcement.other') IS NULL)"
+        ),
+        ["enforcement.mine true"]
+    );
+    assert_eq!(column(&mut client, "SELECT ops.contract()->>'version' || ' ' || count(*) FROM ops.v_exemptions"), ["1.0.0 0"]);
+    // Its caller's rights are all it has, and the guard judges what comes after it.
+    client.batch_execute("SET ROLE postgres").unwrap();
+    assert_eq!(tried(&mut client, "ALTER ROLE postgres SUPERUSER").len(), 1);
+    assert!(attempt(&mut client, "DROP VIEW public.v_judgment_pipeline").is_err());
+    client.batch_execute("RESET ROLE; SET ROLE service_role").unwrap();
+    assert_eq!(attempt(&mut client, "SELECT ops.try_migration('SELECT 1')").unwrap_err().code, "42501");
+    client.batch_execute("RESET ROLE; SET statement_timeout = '300ms'").unwrap();
+    assert_eq!(attempt(&mut client, "SELECT ops.try_migration('SELECT pg_sleep(60)')").unwrap_err().code, "57014");
+    assert!(!cluster.log().contains("leaked"), "{}", cluster.log());
+    // Notices are not lost.
+    let said = cluster.client_program(
+        "psql",
+        &["-X", "-d", "app", "-c", "SELECT * FROM ops.try_migration($$ DO 'BEGIN RAISE NOTICE ''seen''; END' $$)"],
+    );
+    assert!(String::from_utf8_lossy(&said.stderr).contains("NOTICE:  seen"), "{said:?}");
+}
