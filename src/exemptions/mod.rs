@@ -9,6 +9,7 @@ use crate::scan::{self, Look, own::Own};
 use dragonfly_core::exemptions::{Exemption, Exemptions};
 use dragonfly_core::findings::{Finding, ObjectId};
 use dragonfly_core::rules::Rule;
+use dragonfly_core::sql::quote_ident;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -48,6 +49,12 @@ impl<'s> Current<'s> {
     /// Whether there is any.
     pub fn is_empty(&self) -> bool {
         self.exemptions.list().is_empty()
+    }
+
+    /// Whether any of them could be about an object of this name, or about a policy of it.
+    pub fn concern(&self, schema: &str, name: &str) -> bool {
+        let identity = format!("{}.{}", quote_ident(schema), quote_ident(name));
+        self.exemptions.list().iter().any(|e| e.fingerprint.is_none() || e.object.contains(&identity))
     }
 
     /// Whether any of them could be about a rule.

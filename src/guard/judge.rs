@@ -91,14 +91,18 @@ pub fn before_commit(is_prepared: bool) {
 
 /// Looking at what is exempt may have to wait for locks: before the turn comes, and not while others wait for it.
 fn remember_exempt(touched: &[Touch], now: &State, own: &Own) {
-    if !Current::read(now, own, Look::Remembered).is_empty() {
-        let objects = touched.iter().filter_map(|touch| match touch {
-            Touch::Relation(oid) => Some(ObjectId::Relation(*oid)),
-            Touch::Routine(oid) => Some(ObjectId::Routine(*oid)),
-            _ => None,
-        });
-        scan::remember(now, objects);
+    let current = Current::read(now, own, Look::Remembered);
+    if current.is_empty() {
+        return;
     }
+    let concerned =
+        |catalog: Oid, oid: Oid| scan::name(catalog, oid).is_some_and(|(schema, name)| current.concern(&schema, &name));
+    let objects = touched.iter().filter_map(|touch| match *touch {
+        Touch::Relation(oid) => concerned(scan::PG_CLASS, oid).then_some(ObjectId::Relation(oid)),
+        Touch::Routine(oid) => concerned(scan::PG_PROC, oid).then_some(ObjectId::Routine(oid)),
+        _ => None,
+    });
+    scan::remember(now, objects);
 }
 
 /// What a commit would judge, judged now; an error where it would be refused.
