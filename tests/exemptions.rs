@@ -343,6 +343,15 @@ fn whatever_it_rests_on_counts() {
     );
     assert!(!exposed.iter().any(|line| line.starts_with("schema_create")), "{exposed:?}");
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_functions() WHERE object LIKE 'api.%'"), ["5"]);
+    // What is shown can be accepted.
+    client
+        .batch_execute(
+            "SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security('{security_definer_search_path}')
+              WHERE object = 'api.get_call_queue()'",
+        )
+        .unwrap();
+    assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_functions() WHERE object LIKE 'api.%'"), ["4"]);
+    assert_eq!(column(&mut client, "SELECT hides::text FROM ops.v_exemptions WHERE object = 'api.get_call_queue()'"), ["1"]);
     client.batch_execute("REVOKE CREATE ON SCHEMA public FROM authenticated").unwrap();
     assert_eq!(column(&mut client, found), [""; 0]);
     // A view that nobody can write down is not the one that was accepted, and ends no audit.

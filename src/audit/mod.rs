@@ -49,6 +49,11 @@ pub fn findings_under(contract: &Contract, state: &State, own: &Own) -> Vec<Find
 
 /// What some rules find, without what is exempt unless that is asked for.
 fn visible(cx: &Context<'_>, rules: &[&'static Rule], current: &Current<'_>, with_accepted: bool) -> Vec<Finding> {
+    current.apply(with_consequences(cx, rules, current), with_accepted)
+}
+
+/// What some rules find, whether it is exempt or not, and what follows from what is.
+fn with_consequences(cx: &Context<'_>, rules: &[&'static Rule], current: &Current<'_>) -> Vec<Finding> {
     let mut found = all(cx, rules);
     // What follows from an open schema is said about the schema; where nobody is to hear of that, it is said about each routine.
     if rules.contains(&&search_path::RULE) && current.mention(&schema_create::RULE) {
@@ -57,12 +62,13 @@ fn visible(cx: &Context<'_>, rules: &[&'static Rule], current: &Current<'_>, wit
         found.extend(search_path::following_from(cx, &causes));
         found.sort_by_key(|f| std::cmp::Reverse(f.severity));
     }
-    current.apply(found, with_accepted)
+    found
 }
 
-/// The same with what is exempt.
+/// Everything that differs from a contract as it is found, whether it is exempt or not: what can be accepted.
 pub fn findings_with_accepted(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
-    under(contract, state, own, |cx| all(cx, &RULES))
+    let current = Current::read(state, own, Look::Afresh);
+    under(contract, state, own, |cx| with_consequences(cx, &RULES, &current))
 }
 
 /// What of an audit is wanted.

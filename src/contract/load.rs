@@ -59,7 +59,7 @@ fn load(call: Call, document: Option<String>) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.rollback_contract(version text, note text)`
+    /// `ops.rollback_contract(to_version text, note text)`
     ops_rollback_contract => rollback
 );
 fn rollback(call: Call) -> pg_sys::Datum {
