@@ -15,6 +15,7 @@ pub mod exemptions;
 pub mod findings;
 pub mod guard;
 pub mod infer;
+pub mod mend;
 pub mod postgrest;
 pub mod rules;
 pub mod search_path;

@@ -137,7 +137,7 @@ pub struct AclItem {
 pub type Acl = Vec<AclItem>;
 
 /// The kinds of object whose built-in default ACLs differ (acl.c, `acldefault`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum ObjectKind {
     Relation,

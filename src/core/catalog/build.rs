@@ -9,6 +9,7 @@ impl Snapshot {
     /// whatever the OIDs, and builds the look-ups.
     #[must_use]
     pub fn complete(mut self) -> Self {
+        self.index = super::Index::default();
         self.roles.sort_by(|a, b| a.name.cmp(&b.name));
         self.schemas.sort_by(|a, b| a.name.cmp(&b.name));
         self.index.role_by_oid = self.roles.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();

@@ -37,6 +37,57 @@ pub struct Role {
     pub bypass_rls: bool,
 }
 
+/// An attribute of a role that the contract can speak of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Attribute {
+    Superuser,
+    BypassRls,
+    CreateRole,
+    CreateDb,
+    Replication,
+}
+
+impl Attribute {
+    /// The SQL word that gives it; with NO before it, it is taken.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Superuser => "SUPERUSER",
+            Self::BypassRls => "BYPASSRLS",
+            Self::CreateRole => "CREATEROLE",
+            Self::CreateDb => "CREATEDB",
+            Self::Replication => "REPLICATION",
+        }
+    }
+}
+
+impl Role {
+    /// Whether the role has an attribute.
+    #[must_use]
+    pub fn has(&self, attribute: Attribute) -> bool {
+        match attribute {
+            Attribute::Superuser => self.superuser,
+            Attribute::BypassRls => self.bypass_rls,
+            Attribute::CreateRole => self.create_role,
+            Attribute::CreateDb => self.create_db,
+            Attribute::Replication => self.replication,
+        }
+    }
+
+    /// Gives or takes an attribute.
+    pub fn set(&mut self, attribute: Attribute, on: bool) {
+        let place = match attribute {
+            Attribute::Superuser => &mut self.superuser,
+            Attribute::BypassRls => &mut self.bypass_rls,
+            Attribute::CreateRole => &mut self.create_role,
+            Attribute::CreateDb => &mut self.create_db,
+            Attribute::Replication => &mut self.replication,
+        };
+        *place = on;
+    }
+}
+
 /// A row of `pg_auth_members`: `member` is a member of `role`.
 ///
 /// PostgreSQL 15 has no membership options; there the edge sets `inherit` from the member's own INHERIT attribute, and

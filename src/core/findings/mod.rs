@@ -2,6 +2,7 @@
 
 use crate::catalog::Oid;
 use crate::contract::{GuardAction, Severity};
+use crate::mend::Mend;
 use crate::rules::Rule;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -86,6 +87,8 @@ pub struct Finding {
     pub evidence: Value,
     /// SQL that mends it and runs as it stands; `None` where only a person can decide.
     pub fix: Option<String>,
+    /// The same as statements whose effect is known, or as a proposal.
+    pub mend: Mend,
     /// Stable across dump and restore: made of names, never of OIDs.
     pub fingerprint: String,
 }
@@ -105,8 +108,8 @@ pub struct Draft {
     pub detail: String,
     /// What the sentence rests on.
     pub evidence: Value,
-    /// SQL that mends it.
-    pub fix: Option<String>,
+    /// How it is mended.
+    pub mend: Mend,
     /// How it compares with what was before.
     pub measure: Measure,
 }
@@ -126,7 +129,7 @@ impl Draft {
             evidence.insert("managed_by".into(), owner.clone().into());
             severity = Severity::Info;
             // What the platform brings is the platform's to change.
-            self.fix = None;
+            self.mend = Mend::Unknown;
         }
         let parts =
             [rule.id, self.object.object_type, &self.object.identity, self.role.as_deref().unwrap_or_default(), &self.key];
@@ -138,7 +141,8 @@ impl Draft {
             role: self.role,
             detail: self.detail,
             evidence: self.evidence,
-            fix: self.fix,
+            fix: self.mend.sql(),
+            mend: self.mend,
             fingerprint,
         }
     }

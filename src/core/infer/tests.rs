@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::catalog::PUBLIC;
-use crate::catalog::{DefaultAcl, Policy, Relation};
+use crate::catalog::{DefaultAcl, Policy};
 use crate::contract::{Severity, granted_to};
 use crate::findings::Finding;
 use crate::rules::RULES;
-use crate::rules::cases::World;
+use crate::rules::cases::{World, edit};
 use proptest::prelude::*;
 
 /// The contract for a world, and what an audit under it finds above a note.
@@ -179,74 +179,6 @@ fn roles_that_no_contract_knows_are_told_by_what_they_are() {
     assert_eq!(contract.trusted_roles, [""; 0], "whom to trust, a person says");
 }
 
-/// One thing done to a database.
-fn edit() -> impl Strategy<Value = (usize, usize, usize, u32)> {
-    (0usize..10, 0usize..64, 0usize..6, any::<u32>())
-}
-
-fn apply(world: &mut World, (what, object, role, bits): (usize, usize, usize, u32)) {
-    let roles = ["anon", "authenticated", "service_role", "postgres", "mallory"].map(|name| world.role(name).oid);
-    let grantee = roles.get(role).copied().unwrap_or(PUBLIC);
-    let relation = object % world.snapshot.relations.len();
-    let routine = object % world.snapshot.routines.len();
-    let schema = object % world.snapshot.schemas.len();
-    let item = |privileges| crate::catalog::AclItem { grantee, grantor: roles[3], privileges, grantable: Privileges::NONE };
-    match what {
-        0 | 1 => {
-            let all = match world.snapshot.relations[relation].kind {
-                crate::catalog::RelationKind::Sequence => Privileges::ALL_ON_SEQUENCE,
-                _ => Privileges::ALL_ON_TABLE,
-            };
-            let privileges = Privileges(bits) & all;
-            world.snapshot.relations[relation].acl.get_or_insert_default().push(item(privileges));
-        }
-        2 => world.snapshot.relations[relation].row_security = bits % 2 == 0,
-        3 => world.snapshot.policies.push(Policy {
-            oid: 20_000 + bits % 1000,
-            name: format!("p{bits}"),
-            relation: world.snapshot.relations[relation].oid,
-            command: crate::catalog::Command::ALL.get((bits % 5) as usize).copied(),
-            permissive: bits % 7 != 0,
-            roles: vec![grantee],
-            always_true: bits % 3 == 0,
-            unchecked: bits % 11 == 0,
-        }),
-        4 => world.snapshot.routines[routine].acl.get_or_insert_default().push(item(Privileges::EXECUTE)),
-        5 => {
-            let config = ["search_path=pg_catalog, pg_temp", "search_path=public", "work_mem=1MB"][(bits % 3) as usize];
-            world.snapshot.routines[routine].config = vec![config.into()];
-            world.snapshot.routines[routine].security_definer = bits % 2 == 0;
-        }
-        6 => {
-            let privileges = Privileges(bits) & (Privileges::USAGE | Privileges::CREATE);
-            world.snapshot.schemas[schema].acl.get_or_insert_default().push(item(privileges));
-        }
-        7 if grantee != PUBLIC => world.snapshot.relations[relation].owner = grantee,
-        8 => {
-            let schema = world.snapshot.schemas[schema].oid;
-            let (object_type, privileges) = match bits % 3 {
-                0 => (b'f', Privileges::EXECUTE),
-                _ => (b'r', Privileges(bits) & Privileges::ALL_ON_TABLE),
-            };
-            let default = DefaultAcl { role: roles[3], schema, object_type, acl: vec![item(privileges)] };
-            world.snapshot.default_acls.push(default);
-        }
-        9 => {
-            let (schema, owner) = (world.snapshot.schemas[schema].oid, roles[3]);
-            world.add_relation(Relation {
-                oid: 30_000 + world.snapshot.relations.len() as Oid,
-                name: format!("s{}", world.snapshot.relations.len()),
-                schema,
-                owner,
-                kind: crate::catalog::RelationKind::Sequence,
-                acl: Some(vec![item(Privileges(bits) & Privileges::ALL_ON_SEQUENCE)]),
-                ..Relation::default()
-            });
-        }
-        _ => {}
-    }
-}
-
 /// Rules that find what no contract can declare, or should.
 const NEVER_BLESSED: [&str; 10] = [
     "role_membership",
@@ -267,7 +199,7 @@ proptest! {
     fn an_audit_finds_what_was_left_out_and_nothing_else(edits in proptest::collection::vec(edit(), 0..12)) {
         let mut world = careful();
         world.add_role("mallory");
-        edits.into_iter().for_each(|edit| apply(&mut world, edit));
+        edits.into_iter().for_each(|edit| world.edit(edit));
         let (contract, found) = inferred(&world);
         prop_assert!(Contract::from_json(&serde_json::to_string(&contract).unwrap()).is_ok());
         let clients: Vec<&str> = contract.roles_of(crate::contract::RoleKind::Client).collect();

@@ -3,11 +3,12 @@
 use super::{Context, Rule};
 use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, Database, Guard, GuardFunction, GuardTrigger, Membership, Oid, Policy, Privileges, Relation, RelationKind,
-    Role, Routine, Schema, Snapshot,
+    Acl, AclItem, Command, Database, DefaultAcl, Guard, GuardFunction, GuardTrigger, Membership, Oid, PUBLIC, Policy,
+    Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot,
 };
 use crate::contract::{Contract, DEFAULT, granted_to};
 use crate::findings::Finding;
+use proptest::prelude::*;
 
 pub(crate) struct World {
     pub contract: Contract,
@@ -204,4 +205,74 @@ impl World {
     pub fn fixes(&self, rule: &'static Rule) -> Vec<String> {
         self.findings(rule).into_iter().filter_map(|f| f.fix).collect()
     }
+
+    /// Does it.
+    pub fn edit(&mut self, (what, object, role, bits): (usize, usize, usize, u32)) {
+        let world = self;
+        let roles = ["anon", "authenticated", "service_role", "postgres", "mallory"].map(|name| world.role(name).oid);
+        let grantee = roles.get(role).copied().unwrap_or(PUBLIC);
+        let relation = object % world.snapshot.relations.len();
+        let routine = object % world.snapshot.routines.len();
+        let schema = object % world.snapshot.schemas.len();
+        let item = |privileges| AclItem { grantee, grantor: roles[3], privileges, grantable: Privileges::NONE };
+        match what {
+            0 | 1 => {
+                let all = match world.snapshot.relations[relation].kind {
+                    RelationKind::Sequence => Privileges::ALL_ON_SEQUENCE,
+                    _ => Privileges::ALL_ON_TABLE,
+                };
+                let privileges = Privileges(bits) & all;
+                world.snapshot.relations[relation].acl.get_or_insert_default().push(item(privileges));
+            }
+            2 => world.snapshot.relations[relation].row_security = bits % 2 == 0,
+            3 => world.snapshot.policies.push(Policy {
+                oid: 20_000 + bits % 1000,
+                name: format!("p{bits}"),
+                relation: world.snapshot.relations[relation].oid,
+                command: Command::ALL.get((bits % 5) as usize).copied(),
+                permissive: bits % 7 != 0,
+                roles: vec![grantee],
+                always_true: bits % 3 == 0,
+                unchecked: bits % 11 == 0,
+            }),
+            4 => world.snapshot.routines[routine].acl.get_or_insert_default().push(item(Privileges::EXECUTE)),
+            5 => {
+                let config = ["search_path=pg_catalog, pg_temp", "search_path=public", "work_mem=1MB"][(bits % 3) as usize];
+                world.snapshot.routines[routine].config = vec![config.into()];
+                world.snapshot.routines[routine].security_definer = bits % 2 == 0;
+            }
+            6 => {
+                let privileges = Privileges(bits) & (Privileges::USAGE | Privileges::CREATE);
+                world.snapshot.schemas[schema].acl.get_or_insert_default().push(item(privileges));
+            }
+            7 if grantee != PUBLIC => world.snapshot.relations[relation].owner = grantee,
+            8 => {
+                let schema = world.snapshot.schemas[schema].oid;
+                let (object_type, privileges) = match bits % 3 {
+                    0 => (b'f', Privileges::EXECUTE),
+                    _ => (b'r', Privileges(bits) & Privileges::ALL_ON_TABLE),
+                };
+                let default = DefaultAcl { role: roles[3], schema, object_type, acl: vec![item(privileges)] };
+                world.snapshot.default_acls.push(default);
+            }
+            9 => {
+                let (schema, owner) = (world.snapshot.schemas[schema].oid, roles[3]);
+                world.add_relation(Relation {
+                    oid: 30_000 + world.snapshot.relations.len() as Oid,
+                    name: format!("s{}", world.snapshot.relations.len()),
+                    schema,
+                    owner,
+                    kind: RelationKind::Sequence,
+                    acl: Some(vec![item(Privileges(bits) & Privileges::ALL_ON_SEQUENCE)]),
+                    ..Relation::default()
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One thing that somebody does to a database: what, to which object, for which role, and how much.
+pub(crate) fn edit() -> impl Strategy<Value = (usize, usize, usize, u32)> {
+    (0usize..10, 0usize..64, 0usize..6, any::<u32>())
 }

@@ -1,9 +1,10 @@
 //! Default privileges that hand the next object somebody creates to a client.
 
 use super::{Area, Context, Rule};
-use crate::catalog::{PUBLIC, Privileges};
+use crate::catalog::{Oid, PUBLIC, Privileges, Snapshot};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
 use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, quote_ident, safe_ident};
 use serde_json::json;
 
@@ -66,11 +67,19 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     },
                 ),
                 evidence: json!({"creator": creator, "privileges": privileges.words()}),
-                fix: Some(format!(
-                    "ALTER DEFAULT PRIVILEGES FOR ROLE {}{} REVOKE {privileges} ON {word} FROM {};",
-                    safe_ident(&creator),
-                    in_schema.replacen(" in schema", " IN SCHEMA", 1),
-                    cx.snapshot.grantee(item.grantee)
+                mend: Mend::by(Statement::new(
+                    Change::RevokeDefault {
+                        role: default.role,
+                        schema: default.schema,
+                        object_type: default.object_type,
+                        grantee: item.grantee,
+                        privileges,
+                    },
+                    format!(
+                        "{} REVOKE {privileges} ON {word} FROM {};",
+                        statement_for(cx.snapshot, default.role, default.schema),
+                        cx.snapshot.grantee(item.grantee)
+                    ),
                 )),
             });
         }
@@ -88,8 +97,17 @@ fn expected(cx: &Context<'_>, object_type: u8, schema: Option<&SchemaDecl>, gran
     }
 }
 
+/// `ALTER DEFAULT PRIVILEGES FOR ROLE ... IN SCHEMA ...`; schema 0 is every schema.
+pub(crate) fn statement_for(snapshot: &Snapshot, creator: Oid, schema: Oid) -> String {
+    let in_schema = match schema {
+        0 => String::new(),
+        schema => format!(" IN SCHEMA {}", safe_ident(snapshot.schema_name(schema))),
+    };
+    format!("ALTER DEFAULT PRIVILEGES FOR ROLE {}{in_schema}", snapshot.grantee(creator))
+}
+
 /// `pg_default_acl.defaclobjtype` as ALTER DEFAULT PRIVILEGES says it. Types hold no rows and run no code.
-fn object_word(object_type: u8) -> Option<&'static str> {
+pub(crate) fn object_word(object_type: u8) -> Option<&'static str> {
     match object_type {
         b'r' => Some("TABLES"),
         b'S' => Some("SEQUENCES"),

@@ -4,6 +4,7 @@ use super::{Area, Context, Rule};
 use crate::catalog::{Acl, AclItem, GuardFunction, Oid, PUBLIC, Privileges, RoleSetting};
 use crate::contract::{GuardAction, Severity};
 use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::mend::{Change, Mend, Statement, unless};
 use crate::sql::{listed, printable, quote_ident, quote_literal, safe_ident};
 use serde_json::json;
 
@@ -190,7 +191,10 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let identity = format!("ops.{}({arguments})", quote_ident(name));
         let problem = "has the name of one of the extension's own and can be called in its place";
         let fix = format!("DROP ROUTINE ops.{}({});", safe_ident(name), crate::sql::safe_sql(arguments));
-        out.push(finding("function", &identity, &format!("Function {}", printable(&identity)), problem, Some(fix)));
+        let mut draft = finding("function", &identity, &format!("Function {}", printable(&identity)), problem, None);
+        let change = Change::DropRoutine("ops".to_owned(), name.clone(), arguments.clone());
+        draft.mend = Mend::by(Statement::new(change, fix));
+        out.push(draft);
     }
 }
 
@@ -326,7 +330,9 @@ fn settings(cx: &Context<'_>, out: &mut Vec<Draft>) {
         }
         let problem = format!("is {} for every session", printable(&quote_literal(value)));
         let fix = format!("ALTER SYSTEM RESET {parameter};\nSELECT pg_catalog.pg_reload_conf();");
-        out.push(finding("parameter", parameter, &format!("Parameter {parameter}"), &problem, Some(fix)));
+        let mut draft = finding("parameter", parameter, &format!("Parameter {parameter}"), &problem, None);
+        draft.mend = Mend::Alone(fix);
+        out.push(draft);
     }
     for (parameter, acl) in &guard.parameters {
         for item in acl.iter().filter(|i| !cx.access.is_superuser(i.grantee)) {
@@ -357,6 +363,26 @@ fn place(cx: &Context<'_>, setting: &RoleSetting) -> (&'static str, String, Stri
     }
 }
 
+/// The statements of a mend, one a line, so that they can be run again; `None` where they can as they are.
+fn again(sql: &str) -> Option<String> {
+    let lines = sql.lines().map(|line| {
+        let is = |start: &str| line.starts_with(start);
+        if is("CREATE EVENT TRIGGER ") {
+            unless(line, "duplicate_object")
+        } else if is("ALTER EXTENSION ") {
+            unless(line, "object_not_in_prerequisite_state")
+        } else if is("ALTER SCHEMA ") && line.contains(" RENAME TO ") {
+            unless(line, "invalid_schema_name")
+        } else if is("DROP EVENT TRIGGER ") || is("DROP TRIGGER ") {
+            line.replacen("TRIGGER", "TRIGGER IF EXISTS", 1)
+        } else {
+            line.to_owned()
+        }
+    });
+    let again = lines.collect::<Vec<_>>().join("\n");
+    (again != sql).then_some(again)
+}
+
 fn finding(object_type: &'static str, identity: &str, subject: &str, problem: &str, fix: Option<String>) -> Draft {
     Draft {
         object: Object { object_type, schema: None, identity: identity.to_owned(), managed_by: None, id: ObjectId::Named },
@@ -366,7 +392,7 @@ fn finding(object_type: &'static str, identity: &str, subject: &str, problem: &s
         measure: Measure::default(),
         detail: format!("{subject} {problem}."),
         evidence: json!({"problem": problem}),
-        fix,
+        mend: fix.map_or(Mend::Unknown, |sql| Mend::by(Statement::new(Change::Guard(again(&sql)), sql))),
     }
 }
 

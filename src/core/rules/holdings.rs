@@ -6,7 +6,8 @@ use crate::access::Access;
 use crate::catalog::{Acl, AclItem, ObjectKind, Oid, PUBLIC, Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::findings::{Draft, Measure, Object};
-use crate::sql::{printable, safe_ident};
+use crate::mend::{AclStatement, Change, Grantee, Mend, Securable, Statement, Verb};
+use crate::sql::printable;
 use serde_json::json;
 
 /// An object with an ACL.
@@ -21,6 +22,8 @@ pub(super) struct Target<'a> {
     pub object: Object,
     /// The column list of a column ACL.
     pub column: Option<&'a str>,
+    /// The server's: ALL means more from 17 on.
+    pub version: u32,
 }
 
 /// One difference between what a role holds and what is declared for it.
@@ -63,7 +66,9 @@ impl Target<'_> {
         let privileges = Access::public(&self.acl()) & mask;
         if !privileges.is_empty() {
             let mut draft = self.undeclared_draft(cx, &Difference { role: PUBLIC, privileges }, severity);
-            draft.fix = draft.fix.map(|revoke| self.keeping_declared(cx, declared, privileges) + &revoke);
+            if let Mend::Statements(revoke) = draft.mend {
+                draft.mend = Mend::Statements([self.keeping_declared(cx, declared, privileges), revoke].concat());
+            }
             out.push(draft);
         }
     }
@@ -108,12 +113,7 @@ impl Target<'_> {
                 self.name
             ),
             evidence: json!({"problem": "grant option", "privileges": privileges.words()}),
-            fix: Some(format!(
-                "REVOKE GRANT OPTION FOR {} ON {} FROM {} CASCADE;",
-                self.columned(privileges),
-                self.sql,
-                cx.snapshot.grantee(role)
-            )),
+            mend: Mend::by(self.statement(cx, Verb::RevokeGrantOption, privileges, role, true)),
         }
     }
 
@@ -138,15 +138,14 @@ impl Target<'_> {
         cx: &Context<'_>,
         declared: &dyn Fn(&Role) -> Privileges,
         from_public: Privileges,
-    ) -> String {
+    ) -> Vec<Statement> {
         let acl = self.acl();
         cx.subjects
             .iter()
             .copied()
             .filter_map(|role| {
                 let lost = declared(role) & from_public & !cx.access.granted(role.oid, &acl);
-                let privileges = self.words(lost);
-                (!lost.is_empty()).then(|| format!("GRANT {privileges} ON {} TO {};\n", self.sql, safe_ident(&role.name)))
+                (!lost.is_empty()).then(|| self.statement(cx, Verb::Keep, lost, role.oid, false))
             })
             .collect()
     }
@@ -192,7 +191,9 @@ impl Target<'_> {
                 self.name
             ),
             evidence: json!({"problem": "undeclared", "privileges": privileges.words(), "through": chain, "column": self.column}),
-            fix: self.revoke(cx, difference),
+            mend: Mend::or_proposal(self.revoke(cx, difference), || {
+                format!("Its owner has it: give {} to somebody else.", self.name)
+            }),
         }
     }
 
@@ -200,7 +201,6 @@ impl Target<'_> {
     fn missing_draft(&self, cx: &Context<'_>, difference: &Difference, severity: Severity) -> Draft {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
-        let words = self.words(privileges);
         Draft {
             object: self.object.clone(),
             role: Some(name.clone()),
@@ -213,7 +213,7 @@ impl Target<'_> {
             },
             detail: format!("{} lacks {privileges} on {}, which the contract declares.", who(role, &name), self.name),
             evidence: json!({"problem": "missing", "privileges": privileges.words()}),
-            fix: Some(format!("GRANT {words} ON {} TO {};", self.sql, safe_ident(&name))),
+            mend: Mend::by(self.statement(cx, Verb::Grant, privileges, role, false)),
         }
     }
 
@@ -222,14 +222,20 @@ impl Target<'_> {
         self.column.map_or_else(|| what.to_owned(), |column| format!("{what} ({column})"))
     }
 
-    /// The privileges as GRANT takes them: ALL where, and only where, everything is meant.
-    fn words(&self, privileges: Privileges) -> String {
-        match (self.kind, privileges) {
-            (ObjectKind::Relation, Privileges::ALL_ON_TABLE) | (ObjectKind::Sequence, Privileges::ALL_ON_SEQUENCE) => {
-                "ALL".to_owned()
-            }
-            _ => privileges.to_string(),
-        }
+    /// GRANT or REVOKE, by the owner.
+    fn statement(&self, cx: &Context<'_>, verb: Verb, privileges: Privileges, role: Oid, cascade: bool) -> Statement {
+        let grantee = Grantee { oid: role, sql: cx.snapshot.grantee(role) };
+        Statement::Acl(AclStatement { verb, privileges, on: self.securable(), grantees: vec![grantee], cascade })
+    }
+
+    fn securable(&self) -> Securable {
+        let all = match self.kind {
+            ObjectKind::Relation if self.version >= 17 => Privileges::ALL_ON_TABLE | Privileges::MAINTAIN,
+            ObjectKind::Relation => Privileges::ALL_ON_TABLE,
+            ObjectKind::Sequence => Privileges::ALL_ON_SEQUENCE,
+            _ => Privileges::NONE,
+        };
+        Securable { id: self.object.id, kind: self.kind, sql: self.sql.clone(), column: self.column.map(str::to_owned), all }
     }
 
     /// In words and as role names, how the role came by it where that is not by its own name.
@@ -274,59 +280,50 @@ impl Target<'_> {
 
     /// The statements that take it away: REVOKE where it was granted to the role, the end of the membership where it comes by
     /// one. Nothing where the role owns the object: who should own it is for a person to say.
-    fn revoke(&self, cx: &Context<'_>, difference: &Difference) -> Option<String> {
+    fn revoke(&self, cx: &Context<'_>, difference: &Difference) -> Option<Vec<Statement>> {
         if difference.role == self.owner {
             return None;
         }
-        let mut statements = Vec::new();
+        let mut statements: Vec<Statement> = Vec::new();
         for item in self.items(cx, difference) {
-            let statement = if item.grantee == difference.role {
-                self.revoke_item(cx, &item, difference.privileges)?
+            let more = if item.grantee == difference.role {
+                vec![self.revoke_item(cx, &item, difference.privileges)?]
             } else {
                 end_membership(cx, difference.role, cx.access.first_step(difference.role, item.grantee)?)?
             };
-            if !statements.contains(&statement) {
-                statements.push(statement);
+            for statement in more {
+                if !statements.contains(&statement) {
+                    statements.push(statement);
+                }
             }
         }
-        (!statements.is_empty()).then(|| statements.join("\n"))
+        Some(statements)
     }
 
     /// REVOKE acts for the owner of the object. What somebody else granted goes with the right to grant it, which that somebody got, in
     /// one step or more, from the owner. `None` where no chain leads there: the catalog is not as GRANT would have made it.
-    fn revoke_item(&self, cx: &Context<'_>, item: &AclItem, privileges: Privileges) -> Option<String> {
-        let words = self.columned(item.privileges & privileges);
+    fn revoke_item(&self, cx: &Context<'_>, item: &AclItem, privileges: Privileges) -> Option<Statement> {
+        let held = item.privileges & privileges;
         if item.grantor == self.owner {
-            let cascade = if item.grantable.intersects(privileges) { " CASCADE" } else { "" };
-            return Some(format!("REVOKE {words} ON {} FROM {}{cascade};", self.sql, cx.snapshot.grantee(item.grantee)));
+            return Some(self.statement(cx, Verb::Revoke, held, item.grantee, item.grantable.intersects(privileges)));
         }
         let acl = self.acl();
         let mut grantor = item.grantor;
         for _ in 0..acl.len() {
             let option = acl.iter().find(|i| i.grantee == grantor && i.grantable.intersects(item.privileges & privileges))?;
             if option.grantor == self.owner {
-                let from = cx.snapshot.grantee(grantor);
-                return Some(format!("REVOKE GRANT OPTION FOR {words} ON {} FROM {from} CASCADE;", self.sql));
+                return Some(self.statement(cx, Verb::RevokeGrantOption, held, grantor, true));
             }
             grantor = option.grantor;
         }
         None
     }
-
-    /// `SELECT, UPDATE`, or `SELECT (a), UPDATE (a)` of a column.
-    fn columned(&self, privileges: Privileges) -> String {
-        let word = |word: &&str| match self.column {
-            Some(column) => format!("{word} ({})", safe_ident(column)),
-            None => (*word).to_owned(),
-        };
-        privileges.words().iter().map(word).collect::<Vec<_>>().join(", ")
-    }
 }
 
 /// `REVOKE role FROM member`, by the role that granted it where the server keeps track of that (16 and later). `None` where
 /// there is no such grant: the implicit membership of a database owner.
-pub(super) fn end_membership(cx: &Context<'_>, member: Oid, role: Oid) -> Option<String> {
-    let statements: Vec<String> = cx
+pub(super) fn end_membership(cx: &Context<'_>, member: Oid, role: Oid) -> Option<Vec<Statement>> {
+    let statements: Vec<Statement> = cx
         .snapshot
         .memberships
         .iter()
@@ -337,10 +334,11 @@ pub(super) fn end_membership(cx: &Context<'_>, member: Oid, role: Oid) -> Option
                 _ => format!(" GRANTED BY {}", cx.snapshot.grantee(m.grantor)),
             };
             let cascade = if m.admin { " CASCADE" } else { "" };
-            format!("REVOKE {} FROM {}{by}{cascade};", cx.snapshot.grantee(role), cx.snapshot.grantee(member))
+            let (role, member) = (cx.snapshot.grantee(role), cx.snapshot.grantee(member));
+            Statement::new(Change::EndMembership(m.clone()), format!("REVOKE {role} FROM {member}{by}{cascade};"))
         })
         .collect();
-    (!statements.is_empty()).then(|| statements.join("\n"))
+    (!statements.is_empty()).then_some(statements)
 }
 
 /// The subject of a sentence.

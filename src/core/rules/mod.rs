@@ -7,7 +7,7 @@ mod holdings;
 pub(crate) mod cases;
 
 mod column_privileges;
-mod default_privileges;
+pub(crate) mod default_privileges;
 mod direct_write;
 pub mod guard_tampered;
 mod materialized_view_readable;
@@ -232,6 +232,7 @@ impl<'a> Context<'a> {
             name: format!("{} {sql}", relation.kind.object_type()),
             object: self.relation_object(relation),
             column: None,
+            version: self.snapshot.version,
         }
     }
 
@@ -245,6 +246,7 @@ impl<'a> Context<'a> {
             name: format!("{} {}", routine.object_type(), self.snapshot.routine_message(routine)),
             object: self.routine_object(routine),
             column: None,
+            version: self.snapshot.version,
         }
     }
 
@@ -259,6 +261,7 @@ impl<'a> Context<'a> {
             name: format!("schema {sql}"),
             object: Object { id: ObjectId::Schema(schema.oid), ..Self::schema_object(&schema.name) },
             column: None,
+            version: self.snapshot.version,
         }
     }
 
@@ -275,6 +278,7 @@ impl<'a> Context<'a> {
             name: format!("database {sql}"),
             object: Object { object_type: "database", schema: None, identity, managed_by: None, id: ObjectId::Named },
             column: None,
+            version: self.snapshot.version,
         }
     }
 

@@ -5,6 +5,7 @@ use super::{Area, Context, Rule};
 use crate::catalog::{Oid, PG_DATABASE_OWNER, RoutineKind};
 use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::findings::{Draft, Measure};
+use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
@@ -45,7 +46,7 @@ fn draft(cx: &Context<'_>, target: &Target<'_>, owner: Oid, severity: Severity, 
     let name = cx.snapshot.role_name(owner);
     // After the word that GRANT wants stands the object's name.
     let object = target.sql.split_once(' ').map_or(target.sql.as_str(), |(_, object)| object);
-    let keeper = cx.contract.roles_of(RoleKind::Owner).find(|role| cx.snapshot.role_named(role).is_some());
+    let keeper = cx.contract.roles_of(RoleKind::Owner).find_map(|role| cx.snapshot.role_named(role));
     Draft {
         object: target.object.clone(),
         role: Some(name.clone()),
@@ -58,7 +59,13 @@ fn draft(cx: &Context<'_>, target: &Target<'_>, owner: Oid, severity: Severity, 
         },
         detail: format!("{}{} belongs to role \"{}\".", target.name[..1].to_uppercase(), &target.name[1..], printable(&name)),
         evidence: json!({"owner": name}),
-        fix: keeper.map(|keeper| format!("ALTER {kind} {object} OWNER TO {};", safe_ident(keeper))),
+        mend: match keeper {
+            Some(keeper) => Mend::by(Statement::new(
+                Change::Own(target.object.id, keeper.oid),
+                format!("ALTER {kind} {object} OWNER TO {};", safe_ident(&keeper.name)),
+            )),
+            None => Mend::Proposal(format!("ALTER {kind} {object} OWNER TO ...;")),
+        },
     }
 }
 

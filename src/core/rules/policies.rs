@@ -2,9 +2,10 @@
 
 use super::Context;
 use super::rls_policy_missing::applies_to;
-use crate::catalog::{Command, PUBLIC, Policy, Relation, Role};
+use crate::catalog::{Command, Oid, PUBLIC, Policy, Relation, Role};
 use crate::contract::{SchemaDecl, Severity};
 use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
@@ -37,7 +38,7 @@ pub(super) fn report_undeclared(cx: &Context<'_>, picks: impl Fn(&Policy) -> boo
                         words.join(", ")
                     ),
                     evidence: json!({"commands": words, "always_true": policy.always_true}),
-                    fix: fix(cx, policy, relation, schema),
+                    mend: mend(cx, policy, relation, schema),
                 });
             }
         }
@@ -52,31 +53,35 @@ fn undeclared(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &S
 
 /// The policy without the clients that it should not serve; its end where nobody is left. Nothing where a client is meant to have a part
 /// of what the policy covers: then its split is for a person.
-fn fix(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDecl) -> Option<String> {
-    let mut keep: Vec<String> = Vec::new();
+fn mend(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDecl) -> Mend {
+    let table = cx.snapshot.relation_sql(relation);
+    let name = safe_ident(&policy.name);
+    let mut keep: Vec<Oid> = Vec::new();
     for client in cx.clients.iter().filter(|c| applies_to(cx, policy, c)) {
         let lost = undeclared(cx, policy, relation, schema, client).len();
         if lost == 0 {
-            keep.push(safe_ident(&client.name).into_owned());
+            keep.push(client.oid);
         } else if lost < policy.commands().len() {
-            return None;
+            return Mend::Proposal(format!(
+                "One policy for what each role is meant to do, in place of this one:\nDROP POLICY {name} ON {table};\n\
+                 CREATE POLICY ... ON {table} FOR ... TO ... USING (...);"
+            ));
         }
     }
-    let table = cx.snapshot.relation_sql(relation);
-    let name = safe_ident(&policy.name);
     let serves_all = policy.roles.contains(&PUBLIC);
-    let others: Vec<String> = policy
+    let others = policy
         .roles
         .iter()
-        .filter(|r| cx.snapshot.role(**r).is_some() && !cx.clients.iter().any(|c| cx.access.has_privileges_of(c.oid, **r)))
-        .map(|r| cx.snapshot.grantee(*r))
-        .collect();
-    let workers = cx.workers.iter().filter(|_| serves_all).map(|w| safe_ident(&w.name).into_owned());
+        .filter(|r| cx.snapshot.role(**r).is_some() && !cx.clients.iter().any(|c| cx.access.has_privileges_of(c.oid, **r)));
     keep.extend(others);
-    keep.extend(workers);
+    keep.extend(cx.workers.iter().filter(|_| serves_all).map(|w| w.oid));
     keep.dedup();
-    match keep.is_empty() {
-        true => Some(format!("DROP POLICY {name} ON {table};")),
-        false => Some(format!("ALTER POLICY {name} ON {table} TO {};", keep.join(", "))),
-    }
+    let roles: Vec<String> = keep.iter().map(|r| cx.snapshot.grantee(*r)).collect();
+    Mend::by(match keep.is_empty() {
+        true => Statement::new(Change::DropPolicy(policy.oid), format!("DROP POLICY {name} ON {table};")),
+        false => Statement::new(
+            Change::PolicyRoles(policy.oid, keep),
+            format!("ALTER POLICY {name} ON {table} TO {};", roles.join(", ")),
+        ),
+    })
 }

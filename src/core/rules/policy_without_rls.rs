@@ -3,6 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::contract::{GuardAction, Severity};
 use crate::findings::{Draft, Measure};
+use crate::mend::{Change, Mend, Statement};
 use serde_json::json;
 
 pub(super) static RULE: Rule = Rule {
@@ -39,7 +40,10 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             measure: Measure::default(),
             detail: format!("Table {sql} has {count} not in force, for row level security is off."),
             evidence: json!({"policies": names}),
-            fix: Some(format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;")),
+            mend: Mend::by(Statement::new(
+                Change::EnableRowSecurity(relation.oid),
+                format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;"),
+            )),
         });
     }
 }

@@ -4,8 +4,9 @@ use super::{Area, Context, Rule};
 use crate::catalog::{Relation, RelationKind, Routine, RoutineKind};
 use crate::contract::{FunctionDecl, GuardAction, Severity};
 use crate::findings::{Draft, Measure, Object, ObjectId};
-use crate::search_path::set_clause;
-use crate::sql::{quote_ident, safe_ident, safe_qualified};
+use crate::mend::{Change, Mend, RoutineChange, Statement};
+use crate::search_path::{set_clause, stored_value};
+use crate::sql::{quote_ident, safe_ident, safe_qualified, safe_sql};
 use serde_json::json;
 use std::collections::HashMap;
 
@@ -33,14 +34,17 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
         if cx.snapshot.schema_named(&schema.name).is_none() {
             let sql = safe_ident(&schema.name);
             let object = Context::schema_object(&schema.name);
-            out.push(missing(object, &format!("Schema {sql}"), "does not exist", Some(format!("CREATE SCHEMA {sql};"))));
+            let create = Statement::new(Change::AddSchema(schema.name.clone()), format!("CREATE SCHEMA {sql};"));
+            out.push(missing(object, &format!("Schema {sql}"), "does not exist", Mend::by(create)));
         }
     }
     for table in &cx.contract.tables {
         let kind = named.get(&(table.schema.as_str(), table.name.as_str())).map(|r| r.kind);
         if !kind.is_some_and(RelationKind::is_table) {
-            let subject = format!("Table {}", safe_qualified(&table.schema, &table.name));
-            out.push(missing(relation("table", &table.schema, &table.name), &subject, &problem(kind), None));
+            let sql = safe_qualified(&table.schema, &table.name);
+            let object = relation("table", &table.schema, &table.name);
+            let mend = from_migration(kind, &format!("CREATE TABLE {sql} (...);"));
+            out.push(missing(object, &format!("Table {sql}"), &problem(kind), mend));
         }
     }
     for view in &cx.contract.views {
@@ -52,18 +56,31 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
         if kind != Some(wanted) {
             let sql = safe_qualified(&view.schema, &view.name);
             let create = view.definition.as_ref().filter(|_| kind.is_none());
-            let fix = create.map(|query| format!("CREATE {} {sql} AS {query};", word.to_uppercase()));
+            let mend = match create {
+                Some(query) => Mend::by(Statement::new(
+                    Change::AddRelation(wanted, view.schema.clone(), view.name.clone()),
+                    format!("CREATE {} {sql} AS {};", word.to_uppercase(), query.trim_end().trim_end_matches(';')),
+                )),
+                None => from_migration(kind, &format!("CREATE {} {sql} AS SELECT ...;", word.to_uppercase())),
+            };
             let subject = format!("{}{} {sql}", word[..1].to_uppercase(), &word[1..]);
-            out.push(missing(relation(word, &view.schema, &view.name), &subject, &problem(kind), fix));
+            out.push(missing(relation(word, &view.schema, &view.name), &subject, &problem(kind), mend));
         }
     }
     for sequence in &cx.contract.sequences {
         let kind = named.get(&(sequence.schema.as_str(), sequence.name.as_str())).map(|r| r.kind);
         if kind != Some(RelationKind::Sequence) {
             let sql = safe_qualified(&sequence.schema, &sequence.name);
-            let fix = kind.is_none().then(|| format!("CREATE SEQUENCE {sql};"));
+            let create = format!("CREATE SEQUENCE {sql};");
+            let mend = match kind {
+                Some(_) => from_migration(kind, &create),
+                None => Mend::by(Statement::new(
+                    Change::AddRelation(RelationKind::Sequence, sequence.schema.clone(), sequence.name.clone()),
+                    create,
+                )),
+            };
             let object = relation("sequence", &sequence.schema, &sequence.name);
-            out.push(missing(object, &format!("Sequence {sql}"), &problem(kind), fix));
+            out.push(missing(object, &format!("Sequence {sql}"), &problem(kind), mend));
         }
     }
     let mut routines: HashMap<(&str, &str), Vec<&Routine>> = HashMap::new();
@@ -94,20 +111,34 @@ fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine]
             id: ObjectId::Named,
         };
         let problem = if of_that_name.is_empty() { "does not exist" } else { "does not exist with these arguments" };
-        out.push(missing(object, &subject, problem, None));
+        let definer = match declared.security_definer {
+            Some(true) => {
+                format!(" SECURITY DEFINER SET search_path = {}", set_clause(&cx.contract.security_definer.search_path))
+            }
+            _ => String::new(),
+        };
+        let name = safe_qualified(&declared.schema, &declared.name);
+        let mend =
+            from_migration(None, &format!("CREATE FUNCTION {name}({}) RETURNS ...{definer} AS ...;", safe_sql(arguments)));
+        out.push(missing(object, &subject, problem, mend));
         return;
     }
     let Some(wanted) = declared.security_definer else { return };
     for routine in candidates.into_iter().filter(|r| r.security_definer != wanted) {
         let sql = cx.snapshot.routine_sql(routine);
         let path = set_clause(&cx.contract.security_definer.search_path);
+        let mut actions = vec![RoutineChange::SecurityDefiner(wanted)];
         let (is, clause) = match wanted {
-            true => ("is not SECURITY DEFINER", format!("SECURITY DEFINER SET search_path = {path}")),
+            true => {
+                actions.push(RoutineChange::SearchPath(stored_value(&cx.contract.security_definer.search_path)));
+                ("is not SECURITY DEFINER", format!("SECURITY DEFINER SET search_path = {path}"))
+            }
             false => ("is SECURITY DEFINER", "SECURITY INVOKER".to_owned()),
         };
         let subject = format!("Function {}", cx.snapshot.routine_message(routine));
-        let fix = Some(format!("ALTER ROUTINE {sql} {clause};"));
-        let draft = missing(cx.routine_object(routine), &subject, is, fix);
+        let change = Change::AlterRoutine(routine.oid, actions);
+        let mend = Mend::by(Statement::new(change, format!("ALTER ROUTINE {sql} {clause};")));
+        let draft = missing(cx.routine_object(routine), &subject, is, mend);
         out.push(Draft { measure: Measure::default(), ..draft });
     }
 }
@@ -121,7 +152,13 @@ fn problem(kind: Option<RelationKind>) -> String {
     kind.map_or_else(|| "does not exist".to_owned(), |kind| format!("is a {}", kind.object_type()))
 }
 
-fn missing(object: Object, subject: &str, problem: &str, fix: Option<String>) -> Draft {
+/// What only its migration can bring back; what stands in its place goes first.
+fn from_migration(in_its_place: Option<RelationKind>, create: &str) -> Mend {
+    let first = in_its_place.map(|kind| format!("The {} of that name has to go or to be renamed. ", kind.object_type()));
+    Mend::Proposal(format!("{}From its migration:\n{create}", first.unwrap_or_default()))
+}
+
+fn missing(object: Object, subject: &str, problem: &str, mend: Mend) -> Draft {
     Draft {
         object,
         role: None,
@@ -130,7 +167,7 @@ fn missing(object: Object, subject: &str, problem: &str, fix: Option<String>) ->
         measure: Measure::lack("", vec![]),
         detail: format!("{subject}, which the contract declares, {problem}."),
         evidence: json!({"problem": problem}),
-        fix,
+        mend,
     }
 }
 

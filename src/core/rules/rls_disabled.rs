@@ -4,6 +4,7 @@ use super::{Area, Context, Rule};
 use crate::catalog::Relation;
 use crate::contract::{GuardAction, SchemaDecl, Severity};
 use crate::findings::{Draft, Measure};
+use crate::mend::{Change, Mend, Statement};
 use crate::sql::printable;
 use serde_json::json;
 
@@ -35,7 +36,15 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             },
             detail: format!("Row level security is off on table {sql}, {why}."),
             evidence: json!({"row_security": false}),
-            fix: relation.kind.has_row_security().then(|| format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;")),
+            mend: match relation.kind.has_row_security() {
+                true => Mend::by(Statement::new(
+                    Change::EnableRowSecurity(relation.oid),
+                    format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;"),
+                )),
+                false => Mend::Proposal(format!(
+                    "REVOKE ALL ON TABLE {sql} FROM ...; what has no row security is no table for clients"
+                )),
+            },
         });
     }
 }

@@ -3,6 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::contract::{GuardAction, Severity};
 use crate::findings::{Draft, Measure};
+use crate::mend::{Change, Mend, Statement};
 use serde_json::json;
 
 pub(super) static RULE: Rule = Rule {
@@ -34,7 +35,13 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             measure: Measure::lack("", vec![]),
             detail: format!("Row level security of table {sql} is not forced on its owner{demanded}."),
             evidence: json!({"force_row_security": false, "declared": table.force_row_security}),
-            fix: table.force_row_security.then(|| format!("ALTER TABLE {sql} FORCE ROW LEVEL SECURITY;")),
+            mend: match table.force_row_security {
+                true => Mend::by(Statement::new(
+                    Change::ForceRowSecurity(relation.oid),
+                    format!("ALTER TABLE {sql} FORCE ROW LEVEL SECURITY;"),
+                )),
+                false => Mend::Unknown,
+            },
         });
     }
 }

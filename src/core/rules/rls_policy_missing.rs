@@ -4,7 +4,8 @@ use super::{Area, Context, Rule};
 use crate::catalog::{Command, PUBLIC, Policy, Relation, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::findings::{Draft, Measure};
-use crate::sql::printable;
+use crate::mend::Mend;
+use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
 pub(super) static RULE: Rule = Rule {
@@ -52,10 +53,24 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     missing.join(", ")
                 ),
                 evidence: json!({"commands": missing}),
-                fix: None,
+                mend: Mend::Proposal(proposal(&sql, role, &missing)),
             });
         }
     }
+}
+
+/// A policy for each command, its condition left open.
+fn proposal(table: &str, role: &Role, commands: &[&str]) -> String {
+    let policy = |command: &&str| {
+        let name = safe_ident(&format!("{} {}", role.name, command.to_lowercase())).into_owned();
+        let condition = match *command {
+            "INSERT" => "WITH CHECK (...)",
+            "UPDATE" => "USING (...) WITH CHECK (...)",
+            _ => "USING (...)",
+        };
+        format!("CREATE POLICY {name} ON {table} FOR {command} TO {} {condition};", safe_ident(&role.name))
+    };
+    commands.iter().map(policy).collect::<Vec<_>>().join("\n")
 }
 
 /// Some permissive policy opens the command to the role.

@@ -1,8 +1,10 @@
 //! A role has attributes that the contract does not give it, or lacks one.
 
 use super::{Area, Context, Rule};
+use crate::catalog::Attribute;
 use crate::contract::{GuardAction, Severity};
 use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
@@ -21,13 +23,14 @@ pub(super) static RULE: Rule = Rule {
 fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for declared in &cx.contract.roles {
         let Some(role) = cx.snapshot.role_named(&declared.name) else { continue };
-        for (wanted, actual, word) in [
-            (declared.superuser, role.superuser, "SUPERUSER"),
-            (declared.bypass_rls, role.bypass_rls, "BYPASSRLS"),
-            (declared.create_role, role.create_role, "CREATEROLE"),
-            (declared.create_db, role.create_db, "CREATEDB"),
-            (declared.replication, role.replication, "REPLICATION"),
+        for (wanted, attribute) in [
+            (declared.superuser, Attribute::Superuser),
+            (declared.bypass_rls, Attribute::BypassRls),
+            (declared.create_role, Attribute::CreateRole),
+            (declared.create_db, Attribute::CreateDb),
+            (declared.replication, Attribute::Replication),
         ] {
+            let (actual, word) = (role.has(attribute), attribute.word());
             let Some(wanted) = wanted.filter(|w| *w != actual) else { continue };
             let (no, verb) = if wanted { ("", "lacks") } else { ("NO", "has") };
             out.push(Draft {
@@ -42,7 +45,10 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     if wanted { "demands" } else { "forbids" }
                 ),
                 evidence: json!({"attribute": word, "declared": wanted, "actual": actual}),
-                fix: Some(format!("ALTER ROLE {} {no}{word};", safe_ident(&role.name))),
+                mend: Mend::by(Statement::new(
+                    Change::AlterRole { role: role.oid, attribute, on: wanted },
+                    format!("ALTER ROLE {} {no}{word};", safe_ident(&role.name)),
+                )),
             });
         }
     }

@@ -6,7 +6,8 @@ use crate::access::Follow;
 use crate::catalog::{PG_DATABASE_OWNER, Role};
 use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::findings::{Draft, Measure, Object, ObjectId};
-use crate::sql::printable;
+use crate::mend::Mend;
+use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
 pub(super) static RULE: Rule = Rule {
@@ -60,7 +61,9 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     printable(&role.name)
                 ),
                 evidence: json!({"through": cx.snapshot.role_name(step), "strength": strength}),
-                fix: end_membership(cx, member.oid, step),
+                mend: Mend::or_proposal(end_membership(cx, member.oid, step), || {
+                    format!("ALTER DATABASE {} OWNER TO ...;", safe_ident(&cx.snapshot.database.name))
+                }),
             });
         }
     }

@@ -1,8 +1,10 @@
 //! A role that the contract declares does not exist.
 
 use super::{Area, Context, Rule};
+use crate::catalog::Role;
 use crate::contract::{GuardAction, RoleDecl, Severity};
 use crate::findings::{Draft, Measure};
+use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
@@ -32,8 +34,25 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             measure: Measure::default(),
             detail: format!("Role \"{}\", which the contract declares, does not exist.", printable(&declared.name)),
             evidence: json!({}),
-            fix: Some(format!("CREATE ROLE {} NOLOGIN{};", safe_ident(&declared.name), attributes(declared))),
+            mend: Mend::by(Statement::new(
+                Change::AddRole(new_role(declared)),
+                format!("CREATE ROLE {} NOLOGIN{};", safe_ident(&declared.name), attributes(declared)),
+            )),
         });
+    }
+}
+
+/// The role as it will be.
+fn new_role(declared: &RoleDecl) -> Role {
+    Role {
+        name: declared.name.clone(),
+        inherit: true,
+        superuser: declared.superuser == Some(true),
+        bypass_rls: declared.bypass_rls == Some(true),
+        create_role: declared.create_role == Some(true),
+        create_db: declared.create_db == Some(true),
+        replication: declared.replication == Some(true),
+        ..Role::default()
     }
 }
 

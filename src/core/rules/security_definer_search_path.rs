@@ -4,7 +4,8 @@ use super::{Area, Context, Rule, schema_create};
 use crate::catalog::Routine;
 use crate::contract::{Accept, GuardAction, Severity};
 use crate::findings::{Draft, Finding, Measure};
-use crate::search_path::{Judgment, Reason, ReasonCode, Verdict, set_clause};
+use crate::mend::{Change, Mend, RoutineChange, Statement};
+use crate::search_path::{Judgment, Reason, ReasonCode, Verdict, set_clause, stored_value};
 use crate::sql::safe_ident;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -90,7 +91,7 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
         measure: Measure::default(),
         detail,
         evidence: evidence(cx, routine, &judgment),
-        fix: fix(cx, routine, &judgment),
+        mend: mend(cx, routine, &judgment),
     })
 }
 
@@ -195,10 +196,27 @@ fn loses_its_schemas(path: &[String], judgment: &Judgment) -> bool {
 /// upper case.
 #[must_use]
 pub fn fix(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<String> {
+    mend(cx, routine, judgment).sql()
+}
+
+fn mend(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Mend {
     // No path mends what somebody planted.
-    if matches!(&judgment.reasons[..], [only] if only.code == ReasonCode::ForeignObjects) {
-        return None;
+    if let [only] = &judgment.reasons[..]
+        && only.code == ReasonCode::ForeignObjects
+    {
+        let (schema, role) = (only.schema.as_deref().unwrap_or_default(), only.role.as_deref().unwrap_or_default());
+        return Mend::Proposal(format!(
+            "Drop what {} owns in schema {}, or give it to somebody who is trusted.",
+            safe_ident(role),
+            safe_ident(schema)
+        ));
     }
+    Mend::or_proposal(alter(cx, routine, judgment).map(|statement| vec![statement]), || {
+        format!("ALTER ROUTINE {} SET search_path = ..., pg_temp;", cx.snapshot.routine_sql(routine))
+    })
+}
+
+fn alter(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<Statement> {
     let path = safe_path(cx, routine, judgment).filter(|path| !loses_its_schemas(path, judgment))?;
     let reset = if judgment.reasons.iter().any(|r| r.code == ReasonCode::DuplicateSetting) {
         let others = routine.config.iter().any(|c| !c.to_ascii_lowercase().starts_with("search_path="));
@@ -211,7 +229,10 @@ pub fn fix(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<S
     } else {
         ""
     };
-    Some(format!("ALTER ROUTINE {} {reset}SET search_path = {};", cx.snapshot.routine_sql(routine), set_clause(&path)))
+    Some(Statement::new(
+        Change::AlterRoutine(routine.oid, vec![RoutineChange::SearchPath(stored_value(&path))]),
+        format!("ALTER ROUTINE {} {reset}SET search_path = {};", cx.snapshot.routine_sql(routine), set_clause(&path)),
+    ))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::{Area, Context, Rule};
 use crate::catalog::Routine;
 use crate::contract::{GuardAction, Severity};
 use crate::findings::{Draft, Finding, Measure};
+use crate::mend::{Change, Mend, RoutineChange, Statement};
 use crate::sql::printable;
 use serde_json::json;
 
@@ -48,11 +49,11 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 /// What the audit says about one setting of a routine.
 #[must_use]
-pub fn finding(cx: &Context<'_>, routine: &Routine, name: &str, value: &str) -> Finding {
+pub fn finding(cx: &Context<'_>, routine: &Routine, name: &'static str, value: &str) -> Finding {
     draft(cx, routine, name, value).finish(&RULE, cx.severity(&RULE))
 }
 
-fn draft(cx: &Context<'_>, routine: &Routine, name: &str, value: &str) -> Draft {
+fn draft(cx: &Context<'_>, routine: &Routine, name: &'static str, value: &str) -> Draft {
     Draft {
         object: cx.routine_object(routine),
         role: None,
@@ -66,7 +67,10 @@ fn draft(cx: &Context<'_>, routine: &Routine, name: &str, value: &str) -> Draft 
             printable(value)
         ),
         evidence: json!({"setting": name, "value": value}),
-        fix: Some(format!("ALTER ROUTINE {} RESET {name};", cx.snapshot.routine_sql(routine))),
+        mend: Mend::by(Statement::new(
+            Change::AlterRoutine(routine.oid, vec![RoutineChange::Reset(name)]),
+            format!("ALTER ROUTINE {} RESET {name};", cx.snapshot.routine_sql(routine)),
+        )),
     }
 }
 
