@@ -312,6 +312,27 @@ COMMENT ON FUNCTION ops.fix_schema_cache(pg_catalog.name) IS
   'For PGRST002: looks at what PostgREST needs (the role it logs in as, authenticator by default, the roles that requests become, the schemas they '
   'reach), and has it read schema cache and configuration anew (NOTIFY pgrst).';
 
+---------------------------------------------------------------- mending
+
+CREATE FUNCTION ops.golden_sql(schemas pg_catalog.name[] DEFAULT NULL, rules pg_catalog.text[] DEFAULT NULL)
+  RETURNS TABLE (
+    step pg_catalog.int4, rule pg_catalog.text, object pg_catalog.text, why pg_catalog.text, statement pg_catalog.text,
+    reversible pg_catalog.bool, risk pg_catalog.text, undo pg_catalog.text)
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_golden_sql';
+COMMENT ON FUNCTION ops.golden_sql(pg_catalog.name[], pg_catalog.text[]) IS
+  'The statements that bring the database into its contract, in their order, each safe to run twice; of those schemas and rules, NULL for all. '
+  'What only a person can decide comes last, as a comment. undo takes a step back (in reverse order; the guard may have to be asked).';
+
+CREATE FUNCTION ops.apply_golden_sql(
+    dry_run pg_catalog.bool DEFAULT true, schemas pg_catalog.name[] DEFAULT NULL, rules pg_catalog.text[] DEFAULT NULL)
+  RETURNS TABLE (
+    step pg_catalog.int4, outcome pg_catalog.text, rule pg_catalog.text, object pg_catalog.text, why pg_catalog.text,
+    statement pg_catalog.text, reversible pg_catalog.bool, risk pg_catalog.text, undo pg_catalog.text)
+  LANGUAGE c ROWS 100 AS 'MODULE_PATHNAME', 'ops_apply_golden_sql';
+COMMENT ON FUNCTION ops.apply_golden_sql(pg_catalog.bool, pg_catalog.name[], pg_catalog.text[]) IS
+  'Carries the plan of ops.golden_sql() out as the caller, audits the result, and is an error that takes everything back where an error is left '
+  'that the plan said it would mend, or a new one is there. By default it is only tried (outcome tried) and rolled back.';
+
 -- With every argument given, so that no overload in ops can be called instead.
 CREATE VIEW ops.v_security_findings AS
   SELECT * FROM ops.audit_security(NULL::pg_catalog.text[], NULL::pg_catalog.name[], NULL::pg_catalog.text, false);
@@ -450,7 +471,7 @@ DECLARE
   -- Who drafts contracts, puts them into force and makes exemptions: superusers, and whom one lets. The role of the migrations may execute
   -- every function here all the same, for else its own GRANT and REVOKE ... ON ALL FUNCTIONS IN SCHEMA ops would fail; those that change
   -- something refuse it.
-  authors CONSTANT pg_catalog.name[] := '{validate_contract,contract_schema,audit_contract,infer_contract,try_migration,load_contract,rollback_contract,exempt,unexempt,every_function}';
+  authors CONSTANT pg_catalog.name[] := '{validate_contract,contract_schema,audit_contract,infer_contract,try_migration,apply_golden_sql,load_contract,rollback_contract,exempt,unexempt,every_function}';
 BEGIN
   FOR object IN
     SELECT CASE WHEN p.oid IS NOT NULL THEN 'FUNCTION' ELSE 'TABLE' END AS kind,

@@ -11,6 +11,7 @@ mod guard;
 #[cfg(any(test, feature = "pg_test"))]
 mod in_server;
 mod journal;
+mod mend;
 mod pg;
 mod rights;
 mod scan;

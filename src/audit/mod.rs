@@ -47,6 +47,11 @@ pub fn findings_under(contract: &Contract, state: &State, own: &Own) -> Vec<Find
     under(contract, state, own, |cx| visible(cx, &RULES, &current, false))
 }
 
+/// Everything in a snapshot that differs from a contract which governs the same schemas, but for what is exempt.
+pub fn visible_in(contract: &Contract, snapshot: &Snapshot, current: &Current<'_>) -> Vec<Finding> {
+    judging(contract, snapshot, |cx| visible(cx, &RULES, current, false))
+}
+
 /// What some rules find, without what is exempt unless that is asked for.
 fn visible(cx: &Context<'_>, rules: &[&'static Rule], current: &Current<'_>, with_accepted: bool) -> Vec<Finding> {
     current.apply(with_consequences(cx, rules, current), with_accepted)
@@ -72,7 +77,7 @@ pub fn findings_with_accepted(contract: &Contract, state: &State, own: &Own) -> 
 }
 
 /// What of an audit is wanted.
-struct Filter {
+pub struct Filter {
     rules: Vec<&'static Rule>,
     schemas: Option<Vec<String>>,
     min_severity: Severity,
@@ -83,8 +88,15 @@ struct Filter {
 impl Filter {
     /// The arguments `rules`, `schemas`, `min_severity`, each NULL for all, and `exempted`.
     fn of(call: Call) -> Self {
+        let min_severity = severity(call.text(2)).unwrap_or(Severity::Info);
+        let exempted = call.bool(3).unwrap_or(false);
+        Self { exempted, min_severity, ..Self::about(call.texts(0), call.names(1)) }
+    }
+
+    /// What some rules find about some schemas; `None` for all.
+    pub fn about(rules: Option<Vec<String>>, schemas: Option<Vec<String>>) -> Self {
         let known = || RULES.iter().map(|r| r.id).collect::<Vec<_>>();
-        let rules = match call.texts(0) {
+        let rules = match rules {
             None => RULES.to_vec(),
             Some(ids) => {
                 for id in &ids {
@@ -95,8 +107,7 @@ impl Filter {
                 RULES.iter().copied().filter(|r| ids.iter().any(|id| id == r.id)).collect()
             }
         };
-        let min_severity = severity(call.text(2)).unwrap_or(Severity::Info);
-        Self { schemas: call.names(1), exempted: call.bool(3).unwrap_or(false), ..Self::new(rules, min_severity) }
+        Self { schemas, ..Self::new(rules, Severity::Info) }
     }
 
     fn new(rules: Vec<&'static Rule>, min_severity: Severity) -> Self {
@@ -108,7 +119,7 @@ impl Filter {
     }
 
     /// An error where a schema is neither there nor in the contract.
-    fn check_schemas(&self, contract: &Contract, snapshot: &Snapshot) {
+    pub fn check_schemas(&self, contract: &Contract, snapshot: &Snapshot) {
         for name in self.schemas.iter().flatten() {
             if contract.schema(name).is_none() && snapshot.schema_named(name).is_none() {
                 let mut known: Vec<&str> = contract.schemas.iter().map(|s| s.name.as_str()).collect();
@@ -120,8 +131,9 @@ impl Filter {
         }
     }
 
-    fn wants(&self, finding: &Finding) -> bool {
+    pub fn wants(&self, finding: &Finding) -> bool {
         finding.severity >= self.min_severity
+            && self.rules.contains(&finding.rule)
             && self.schemas.as_ref().is_none_or(|s| finding.object.schema.as_ref().is_some_and(|schema| s.contains(schema)))
     }
 }

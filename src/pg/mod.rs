@@ -4,6 +4,8 @@ pub mod call;
 pub mod heap;
 pub mod list;
 pub mod report;
+pub mod setting;
+pub mod statement;
 pub mod subtransaction;
 pub mod text;
 pub mod write;

@@ -3,6 +3,7 @@
 
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table, text_of};
+use crate::pg::setting;
 use crate::pg::subtransaction;
 use crate::pg::text::{from_server, to_server};
 use dragonfly_core::findings::{ObjectId, fingerprint};
@@ -331,7 +332,7 @@ fn canonical(query: &str) -> String {
     }
 }
 
-type Deparse = unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+pub(super) type Deparse = unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum;
 
 thread_local! {
     /// How objects were written down when somebody looked, by catalog and OID: as they were stored, and the text.
@@ -379,7 +380,7 @@ fn attempted(write: impl FnOnce() -> String) -> String {
 
 /// What changes the text that the server writes.
 const SETTINGS: [(&CStr, &CStr); 10] = [
-    (c"search_path", c"pg_catalog, pg_temp"),
+    setting::SAFE_PATH,
     (c"quote_all_identifiers", c"off"),
     (c"extra_float_digits", c"1"),
     (c"datestyle", c"ISO, YMD"),
@@ -392,32 +393,24 @@ const SETTINGS: [(&CStr, &CStr); 10] = [
 ];
 
 /// Calls `write` with settings that leave nothing to the session.
-fn plainly(write: impl FnOnce() -> String) -> String {
-    // SAFETY: the settings are undone as a function's own are, and the snapshot is taken away again, by an error too: this runs in a
-    // subtransaction (guc.c, `AtEOXact_GUC`).
-    unsafe {
-        let level = pg_sys::NewGUCNestLevel();
-        let (user, session) = (pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION);
-        let save = pg_sys::GucAction::GUC_ACTION_SAVE;
-        for (name, value) in SETTINGS {
-            pg_sys::set_config_option(name.as_ptr(), value.as_ptr(), user, session, save, true, 0, false);
-        }
+pub(super) fn plainly(write: impl FnOnce() -> String) -> String {
+    // SAFETY: the snapshot is taken away again, by an error too: this runs in a subtransaction.
+    setting::under(&SETTINGS, || unsafe {
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
         let text = write();
         pg_sys::PopActiveSnapshot();
-        pg_sys::AtEOXact_GUC(true, level);
         text
-    }
+    })
 }
 
 /// One of the server's functions that write an object down; the empty text where there is nothing to write.
-fn call(deparse: Deparse, arguments: &[pg_sys::Datum]) -> String {
+pub(super) fn call(deparse: Deparse, arguments: &[pg_sys::Datum]) -> String {
     let arguments: Vec<Option<pg_sys::Datum>> = arguments.iter().copied().map(Some).collect();
     // SAFETY: the functions take an OID, or an expression tree and an OID, and give text or null.
     unsafe { pgrx::direct_function_call_as_datum(deparse, &arguments) }.map(text_of).unwrap_or_default()
 }
 
-fn role_name(role: u32) -> String {
+pub(super) fn role_name(role: u32) -> String {
     // SAFETY: null where there is no such role, or a C string.
     unsafe {
         let name = pg_sys::GetUserNameFromId(role.into(), true);

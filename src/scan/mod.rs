@@ -1,6 +1,7 @@
 //! `pg_catalog` into a [`Snapshot`]: a few passes over the catalogs, each read once.
 
 mod basis;
+mod definition;
 mod guard;
 mod objects;
 pub mod own;
@@ -145,6 +146,7 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
 }
 
 pub use basis::{Look, basis, remember};
+pub use definition::definition;
 pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{members, schema_named};
 pub use planted::{find as planted, place};

@@ -6,8 +6,8 @@ use crate::guard;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::State;
 use crate::pg::report::Report;
+use crate::pg::statement::{self, Refused};
 use crate::pg::subtransaction;
-use crate::pg::text::to_server;
 use crate::scan::own::Own;
 use dragonfly_core::findings::Finding;
 use dragonfly_core::rules::RULES;
@@ -15,7 +15,7 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use serde_json::json;
 use std::collections::HashSet;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 sql_function!(
     /// `ops.try_migration(sql text)`
@@ -53,32 +53,16 @@ fn run(sql: &str) -> Vec<Finding> {
 }
 
 fn execute(sql: &str) {
-    let Ok(text) = CString::new(to_server(sql)) else { return };
-    // SAFETY: a C string; after an error the end of the subtransaction disconnects from SPI.
-    unsafe {
-        pg_sys::SPI_connect();
-        let done = pg_sys::SPI_execute(text.as_ptr(), false, 0);
-        if done < 0 {
-            let (what, detail) = match done {
-                pg_sys::SPI_ERROR_TRANSACTION => {
-                    ("a statement that begins or ends a transaction", "The migration runs within this one.")
-                }
-                pg_sys::SPI_ERROR_COPY => {
-                    ("COPY from or to the client", "There is no client that would send or take the data.")
-                }
-                _ => ("this migration", ""),
-            };
-            let code = CStr::from_ptr(pg_sys::SPI_result_code_string(done)).to_string_lossy();
-            Report {
-                message: format!("{what} cannot be tried"),
-                detail: if detail.is_empty() { format!("{code}.") } else { detail.to_owned() },
-                hint: "Try the other statements without it.".into(),
-            }
-            .error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED);
+    let Err(refused) = statement::run(sql) else { return };
+    let (what, detail) = match refused {
+        Refused::Transaction => {
+            ("a statement that begins or ends a transaction", "The migration runs within this one.".to_owned())
         }
-        pg_sys::SPI_finish();
-        pg_sys::CommandCounterIncrement();
-    }
+        Refused::Copy => ("COPY from or to the client", "There is no client that would send or take the data.".to_owned()),
+        Refused::Other(_) => ("this migration", format!("{}.", refused.code())),
+    };
+    Report { message: format!("{what} cannot be tried"), detail, hint: "Try the other statements without it.".into() }
+        .error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED);
 }
 
 fn row(outcome: &str, finding: Finding) -> Vec<Value> {

@@ -31,12 +31,13 @@ pub const TRIGGERS: [(&str, &str); 2] =
 
 /// The functions that the extension installs: schema, name, argument types, symbol in the library, and whether it is STRICT. The one
 /// without a symbol is a query that was parsed when it was made.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 38] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 40] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
     (SCHEMA, "default_contract", "", Some("guard_default_contract"), true),
     (SCHEMA, "is_contract", "pg_catalog.jsonb", Some("guard_is_contract"), true),
+    ("ops", "apply_golden_sql", "boolean,pg_catalog.name[],pg_catalog.text[]", Some("ops_apply_golden_sql"), false),
     ("ops", "assert_security", "pg_catalog.text", Some("ops_assert_security"), false),
     ("ops", "audit_contract", "pg_catalog.jsonb", Some("ops_audit_contract"), true),
     ("ops", "audit_functions", "", Some("ops_audit_functions"), false),
@@ -60,6 +61,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 38] = [
     ),
     ("ops", "exemptions", "", Some("ops_exemptions"), false),
     ("ops", "fix_schema_cache", "pg_catalog.name", Some("ops_fix_schema_cache"), false),
+    ("ops", "golden_sql", "pg_catalog.name[],pg_catalog.text[]", Some("ops_golden_sql"), false),
     ("ops", "guard_status", "", Some("ops_guard_status"), false),
     ("ops", "judge_search_path", "pg_catalog.regprocedure", Some("ops_judge_search_path"), true),
     ("ops", "judge_search_path", "pg_catalog.text,pg_catalog.regrole", Some("ops_judge_search_path_of_owner"), false),

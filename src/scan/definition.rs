@@ -1,0 +1,60 @@
+//! The SQL that makes an object anew, as the server writes it down.
+
+use super::basis::{call, plainly, role_name};
+use super::oids;
+use crate::pg::heap::{Row, State, Table};
+use crate::pg::subtransaction;
+use dragonfly_core::findings::ObjectId;
+use dragonfly_core::sql::{safe_ident, safe_qualified};
+use pgrx::pg_sys;
+
+/// `CREATE OR REPLACE FUNCTION ...` of a routine, `CREATE POLICY ...` of a policy; `None` for everything else, and where the server cannot
+/// write it down.
+pub fn definition(state: &State, object: ObjectId) -> Option<String> {
+    let text = subtransaction::attempt(|| {
+        plainly(|| match object {
+            ObjectId::Routine(oid) => call(pg_sys::pg_get_functiondef, &[pg_sys::Datum::from(oid)]),
+            ObjectId::Policy(oid) => policy(state, oid).unwrap_or_default(),
+            _ => String::new(),
+        })
+    });
+    text.ok().map(|text| text.trim_end().to_owned()).filter(|text| !text.is_empty()).map(|text| match text.ends_with(';') {
+        true => text,
+        false => text + ";",
+    })
+}
+
+fn policy(state: &State, policy: u32) -> Option<String> {
+    let table = Table::open(oids::PG_POLICY);
+    let column = |name| table.column(name);
+    let (oid, name, on, command) = (column("oid"), column("polname"), column("polrelid"), column("polcmd"));
+    let (permissive, roles) = (column("polpermissive"), column("polroles"));
+    let (using, check) = (column("polqual"), column("polwithcheck"));
+    let mut sql = None;
+    table.lookup(state, oids::PG_POLICY_OID_INDEX, &[(oid, policy)], |row: Row<'_>| {
+        let Some((schema, relation)) = super::name(oids::PG_CLASS, row.oid(on)) else { return };
+        let grantee = |role: u32| if role == 0 { "PUBLIC".to_owned() } else { safe_ident(&role_name(role)).into_owned() };
+        let to: Vec<String> = row.oids(roles).into_iter().map(grantee).collect();
+        let condition = |word: &str, column| {
+            let tree = row.raw(column)?;
+            Some(format!(" {word} ({})", call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(row.oid(on))])))
+        };
+        let word = match row.char(command) {
+            b'r' => "SELECT",
+            b'a' => "INSERT",
+            b'w' => "UPDATE",
+            b'd' => "DELETE",
+            _ => "ALL",
+        };
+        sql = Some(format!(
+            "CREATE POLICY {} ON {} AS {} FOR {word} TO {}{}{};",
+            safe_ident(&row.name(name)),
+            safe_qualified(&schema, &relation),
+            if row.bool(permissive) { "PERMISSIVE" } else { "RESTRICTIVE" },
+            to.join(", "),
+            condition("USING", using).unwrap_or_default(),
+            condition("WITH CHECK", check).unwrap_or_default()
+        ));
+    });
+    sql
+}
