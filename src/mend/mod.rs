@@ -118,11 +118,10 @@ fn prove(plan: &Plan, before: &[Finding]) {
     let state = State::now();
     let own = Own::find(&state);
     let after = audit::findings_under(&contract::in_force(&state, &own), &state, &own);
-    let about = |f: &Finding| (f.rule.id, f.object.identity.clone(), f.role.clone());
-    let known: HashSet<_> = before.iter().map(about).collect();
+    let known: HashSet<_> = before.iter().map(Finding::about).collect();
     let errors = after.iter().filter(|f| f.severity == Severity::Error);
     let wrong: Vec<String> = errors
-        .filter_map(|f| match (plan.mends.contains(&f.fingerprint), known.contains(&about(f))) {
+        .filter_map(|f| match (plan.mends.contains(&f.fingerprint), known.contains(&f.about())) {
             (true, _) => Some(format!("left: {}: {}", f.rule.id, f.detail)),
             (false, false) => Some(format!("new: {}: {}", f.rule.id, f.detail)),
             (false, true) => None,

@@ -3,6 +3,8 @@
 //! `scripts/test` prepares what this needs and says where it is: `PG_BIN`, the programs of a PostgreSQL into which the extension is
 //! installed, and `GUARD_CLUSTERS`, a folder with a cluster named `template` that nobody has used.
 
+pub mod damage;
+
 use postgres::{Client, NoTls};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

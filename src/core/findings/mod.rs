@@ -93,6 +93,15 @@ pub struct Finding {
     pub fingerprint: String,
 }
 
+impl Finding {
+    /// What tells a new wrong from one that has become more or less: rule, object and role; and the owner, where a wrong is worse the more
+    /// its owner may do.
+    #[must_use]
+    pub fn about(&self) -> (&'static str, &str, Option<&str>, Option<&str>) {
+        (self.rule.id, &self.object.identity, self.role.as_deref(), self.evidence["owner"].as_str())
+    }
+}
+
 /// A finding as a rule writes it down; [`Finding`] adds what follows from it.
 #[derive(Debug, Clone)]
 pub struct Draft {

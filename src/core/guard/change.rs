@@ -79,11 +79,12 @@ impl<'a> Change<'a> {
             && !(draft.role.as_deref() == Some("PUBLIC") && self.after.clients.is_empty())
     }
 
-    /// The same was so before, or worse; or everybody had what now a role has by itself.
+    /// The same was so before, or worse; or everybody had what now a role has by itself. What everybody had by default, and has still, is the
+    /// same: a grant to anybody makes an entry of it.
     fn is_excused(&self, draft: &Draft, past: &HashMap<Key, Vec<Draft>>) -> bool {
         let covers = |earlier: &Draft| {
             earlier.weight() >= draft.weight()
-                && earlier.measure.at_most >= draft.measure.at_most
+                && (earlier.measure.at_most >= draft.measure.at_most || draft.role.as_deref() == Some("PUBLIC"))
                 && draft.measure.extent.iter().all(|part| earlier.measure.extent.contains(part))
         };
         let key = Key::of(self.subject(draft), draft);

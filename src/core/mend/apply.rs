@@ -2,7 +2,7 @@
 
 use super::statement::{AclStatement, Change, Statement, Verb};
 use crate::catalog::{
-    Acl, AclItem, DefaultAcl, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot,
+    Acl, AclItem, ContentKind, DefaultAcl, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot,
 };
 use crate::findings::{ObjectId, fingerprint};
 use std::collections::HashMap;
@@ -110,6 +110,7 @@ impl Imagined {
         let object_type = if kind.acl_kind() == ObjectKind::Sequence { b'S' } else { b'r' };
         let acl = self.born_with(schema, object_type, kind.acl_kind());
         let (owner, name) = (self.runner, name.to_owned());
+        self.hold(schema, (owner, owner), ContentKind::Relation, true);
         self.relations.insert(oid, self.snapshot.relations.len());
         self.snapshot.relations.push(Relation { oid, name, schema, owner, kind, acl, ..Relation::default() });
         true
@@ -136,7 +137,11 @@ impl Imagined {
 
     fn drop_routine(&mut self, schema: &str, name: &str, arguments: &str) -> bool {
         let Some(place) = self.routine_place(schema, name, arguments) else { return false };
-        self.snapshot.routines.remove(place);
+        let gone = self.snapshot.routines.remove(place);
+        let others = self.snapshot.routines.iter().any(|r| (r.schema, r.owner) == (gone.schema, gone.owner));
+        if !others && let Some(contents) = self.snapshot.contents.get_mut(&gone.schema) {
+            contents.remove(&(gone.owner, ContentKind::Routine));
+        }
         self.snapshot.guard.impostors.retain(|(n, a)| (n.as_str(), a.as_str()) != (name, arguments));
         self.routines = self.snapshot.routines.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
         true
@@ -157,25 +162,41 @@ impl Imagined {
                 replace(&mut schema.owner, owner)
             }),
             ObjectId::Routine(oid) => {
-                let routine = self.routines.get(&oid).map(|i| &mut self.snapshot.routines[*i]);
-                routine.is_some_and(|routine| {
-                    new_owner(routine.acl.as_mut(), routine.owner, owner);
-                    replace(&mut routine.owner, owner)
-                })
+                let Some(routine) = self.routines.get(&oid).map(|i| &mut self.snapshot.routines[*i]) else { return false };
+                new_owner(routine.acl.as_mut(), routine.owner, owner);
+                let (schema, from) = (routine.schema, std::mem::replace(&mut routine.owner, owner));
+                let others = self.snapshot.routines.iter().any(|r| (r.schema, r.owner) == (schema, from));
+                self.hold(schema, (from, owner), ContentKind::Routine, others);
+                from != owner
             }
             // The sequences of its columns go with a table.
             ObjectId::Relation(oid) => {
-                let mut changed = false;
+                let mut moved = Vec::new();
                 for relation in self.snapshot.relations.iter_mut().filter(|r| r.oid == oid || r.owned_by == Some(oid)) {
-                    let from = relation.owner;
+                    let from = std::mem::replace(&mut relation.owner, owner);
                     new_owner(relation.acl.as_mut(), from, owner);
                     relation.columns.iter_mut().for_each(|(_, acl)| new_owner(Some(acl), from, owner));
-                    changed |= replace(&mut relation.owner, owner);
+                    if from != owner {
+                        moved.push((relation.schema, from));
+                    }
                 }
-                changed
+                for &(schema, from) in &moved {
+                    let others = self.snapshot.relations.iter().any(|r| (r.schema, r.owner) == (schema, from));
+                    self.hold(schema, (from, owner), ContentKind::Relation, others);
+                }
+                !moved.is_empty()
             }
             ObjectId::Policy(_) | ObjectId::Role(_) | ObjectId::Named => false,
         }
+    }
+
+    /// Something of a schema has gone from one owner to another; `others` of that kind are still the former one's.
+    fn hold(&mut self, schema: Oid, (from, to): (Oid, Oid), kind: ContentKind, others: bool) {
+        let contents = self.snapshot.contents.entry(schema).or_default();
+        if !others {
+            contents.remove(&(from, kind));
+        }
+        contents.insert((to, kind));
     }
 
     /// The ACL that something new of the runner's gets by default privileges (aclchk.c, `get_user_default_acl`).

@@ -149,10 +149,9 @@ impl Planner<'_> {
 
     /// The first statement after which there is an error that was not there before and that nothing mends.
     fn culprit(&self, snapshot: &Snapshot, before: &[Finding], found: &[Finding], order: &[Wanted]) -> Option<Statement> {
-        let about = |f: &Finding| (f.rule.id, f.object.identity.clone(), f.role.clone());
-        let known: HashSet<_> = before.iter().map(about).collect();
-        let new = found.iter().find(|f| f.severity == Severity::Error && !known.contains(&about(f)))?;
-        let is_there = |first: usize| self.after(snapshot, &order[..first]).iter().any(|f| about(f) == about(new));
+        let known: HashSet<_> = before.iter().map(Finding::about).collect();
+        let new = found.iter().find(|f| f.severity == Severity::Error && !known.contains(&f.about()))?;
+        let is_there = |first: usize| self.after(snapshot, &order[..first]).iter().any(|f| f.about() == new.about());
         let (mut without, mut with) = (0, order.len());
         while with - without > 1 {
             let middle = without.midpoint(with);

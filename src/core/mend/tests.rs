@@ -282,7 +282,7 @@ proptest! {
         let found: Vec<Finding> = findings(&contract, &after).into_iter().filter(|f| f.severity > Severity::Info).collect();
         for finding in &found {
             prop_assert!(!plan.mends.contains(&finding.fingerprint), "left: {} {}", finding.rule.id, finding.detail);
-            let was_there = |f: &Finding| (f.rule.id, &f.object.identity, &f.role) == (finding.rule.id, &finding.object.identity, &finding.role);
+            let was_there = |f: &Finding| f.about() == finding.about();
             prop_assert!(
                 finding.severity < Severity::Error || findings(&contract, &before).iter().any(was_there),
                 "new: {} {}\n{:#?}", finding.rule.id, finding.detail, statements(&plan)

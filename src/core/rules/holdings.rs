@@ -35,7 +35,12 @@ pub(super) struct Difference {
 
 impl Target<'_> {
     fn acl(&self) -> Acl {
-        self.acl.cloned().unwrap_or_else(|| self.kind.default_acl(self.owner))
+        self.acl.cloned().unwrap_or_else(|| {
+            let mut acl = self.kind.default_acl(self.owner);
+            // Before 17 there was no such privilege to have.
+            acl.iter_mut().filter(|_| self.version < 17).for_each(|i| i.privileges = i.privileges & !Privileges::MAINTAIN);
+            acl
+        })
     }
 
     /// Writes down what each of `roles`, and PUBLIC, holds beyond what `declared` gives it, as far as it is in `mask`. A share

@@ -31,5 +31,7 @@ pub fn set_clause(path: &[String]) -> String {
     if path.is_empty() {
         return "''".to_owned();
     }
-    path.iter().map(|name| crate::sql::safe_ident(name)).collect::<Vec<_>>().join(", ")
+    // An identifier cannot be empty, a literal can.
+    let items = path.iter().map(|name| if name.is_empty() { "''".into() } else { crate::sql::safe_ident(name) });
+    items.collect::<Vec<_>>().join(", ")
 }

@@ -1,0 +1,138 @@
+//! Things that somebody does to the document's database and should not have: at random, but the same for the same seed.
+
+/// SplitMix64: enough to choose by.
+#[derive(Debug, Clone)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// The same seed, the same numbers.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `sides`.
+    pub fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % sides as u64) as usize
+    }
+
+    /// One of them.
+    pub fn pick<'a>(&mut self, choices: &[&'a str]) -> &'a str {
+        choices[self.roll(choices.len())]
+    }
+}
+
+/// Roles of the document, and some that nobody knows.
+pub const ROLES: [&str; 7] = ["anon", "authenticated", "service_role", "postgres", "mallory", "helpers", "PUBLIC"];
+
+const TABLES: [&str; 12] = [
+    "public.judgments",
+    "public.plaintiffs",
+    "public.plaintiff_contacts",
+    "public.plaintiff_tasks",
+    "public.job_queue",
+    "intake.simplicity_batches",
+    "intake.simplicity_raw",
+    "ops.event_log",
+    "ops.outbox",
+    "enforcement.actions",
+    "public.\"Odd $mend$ \"\" name\"",
+    "public.inbox",
+];
+const VIEWS: [&str; 6] = [
+    "public.v_plaintiffs_overview",
+    "public.v_judgment_pipeline",
+    "ops.v_batch_performance",
+    "ops.v_reaper_status",
+    "public.v_leak",
+    "public.m_leak",
+];
+const SEQUENCES: [&str; 3] = ["public.job_queue_id_seq", "public.judgments_id_seq", "public.counter"];
+const ROUTINES: [&str; 6] = [
+    "api.get_dashboard_stats()",
+    "api.get_call_queue()",
+    "api.queue_job(text, jsonb)",
+    "ops.complete_outbox_message(uuid)",
+    "enforcement.open_actions(bigint)",
+    "public.helper(text)",
+];
+const SCHEMAS: [&str; 5] = ["public", "api", "intake", "ops", "enforcement"];
+
+/// What the statements of [`damage`] also speak of: roles that nobody knows, and things that the contract does not declare. Run by a
+/// superuser with the guard off.
+pub const PREPARATION: &str = r#"
+    CREATE ROLE mallory LOGIN;
+    CREATE ROLE helpers;
+    CREATE TABLE public."Odd $mend$ "" name" (id int);
+    CREATE TABLE public.inbox (id int, body text);
+    CREATE VIEW public.v_leak AS SELECT * FROM public.plaintiff_contacts;
+    CREATE MATERIALIZED VIEW public.m_leak AS SELECT * FROM public.plaintiff_contacts;
+    CREATE SEQUENCE public.counter;
+    CREATE FUNCTION public.helper(text) RETURNS text LANGUAGE sql AS 'SELECT upper($1)';
+"#;
+
+/// One statement; the server may refuse it.
+pub fn damage(dice: &mut Dice) -> String {
+    let role = dice.pick(&ROLES);
+    let other = dice.pick(&ROLES[..6]);
+    let table = dice.pick(&TABLES);
+    let relation = if dice.roll(3) == 0 { dice.pick(&VIEWS) } else { table };
+    let routine = dice.pick(&ROUTINES);
+    let schema = dice.pick(&SCHEMAS);
+    let option = if role != "PUBLIC" && dice.roll(4) == 0 { " WITH GRANT OPTION" } else { "" };
+    let privilege = dice.pick(&["ALL", "SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "SELECT, UPDATE", "REFERENCES"]);
+    match dice.roll(26) {
+        0..=3 => format!("GRANT {privilege} ON {relation} TO {role}{option}"),
+        4 => format!("REVOKE {privilege} ON {relation} FROM {role} CASCADE"),
+        5 => format!("GRANT {} ON SCHEMA {schema} TO {role}{option}", dice.pick(&["USAGE", "CREATE", "ALL"])),
+        6 => format!("REVOKE ALL ON SCHEMA {schema} FROM {role} CASCADE"),
+        7 => format!("GRANT EXECUTE ON FUNCTION {routine} TO {role}{option}"),
+        8 => format!("REVOKE EXECUTE ON FUNCTION {routine} FROM {role} CASCADE"),
+        9 => {
+            let sequence = dice.pick(&SEQUENCES);
+            format!("GRANT {} ON SEQUENCE {sequence} TO {role}{option}", dice.pick(&["ALL", "USAGE", "UPDATE", "SELECT"]))
+        }
+        10 => format!("GRANT SELECT (id), UPDATE (id) ON public.judgments TO {role}"),
+        11 => format!("GRANT {other} TO {role}"),
+        12 => format!("ALTER ROLE {other} {}", dice.pick(&["BYPASSRLS", "CREATEROLE", "CREATEDB", "SUPERUSER", "NOBYPASSRLS"])),
+        13 => format!("ALTER TABLE {table} OWNER TO {other}"),
+        14 => format!("ALTER FUNCTION {routine} OWNER TO {other}"),
+        15 => format!("ALTER TABLE {table} {} ROW LEVEL SECURITY", dice.pick(&["DISABLE", "ENABLE", "FORCE"])),
+        16 => format!(
+            "CREATE POLICY p{} ON {table} FOR {} TO {role} {}",
+            dice.roll(1_000),
+            dice.pick(&["SELECT", "ALL", "DELETE"]),
+            dice.pick(&["USING (true)", "USING (false)", "USING (current_user = 'x')"])
+        ),
+        17 => format!("ALTER FUNCTION {routine} {}", dice.pick(&["SECURITY DEFINER", "SECURITY INVOKER", "RESET ALL"])),
+        18 => {
+            let path = dice.pick(&[
+                "''",
+                "public",
+                "api, public, pg_temp",
+                "\"$user\", public",
+                "nowhere, pg_temp",
+                "pg_catalog, pg_temp",
+            ]);
+            format!("ALTER FUNCTION {routine} SET search_path = {path}")
+        }
+        19 => {
+            format!("ALTER FUNCTION {routine} SET {}", dice.pick(&["row_security = off", "session_replication_role = replica"]))
+        }
+        20 => format!("ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA {schema} GRANT ALL ON TABLES TO {role}{option}"),
+        21 => format!("ALTER SCHEMA {schema} OWNER TO {other}"),
+        22 => format!(
+            "DROP POLICY {} ON public.{}",
+            dice.pick(&["judgments_read", "plaintiffs_read"]),
+            dice.pick(&["judgments", "plaintiffs"])
+        ),
+        23 => format!("ALTER VIEW {} OWNER TO {other}", dice.pick(&VIEWS[..5])),
+        // Somebody who may grant grants on.
+        24 => format!("SET ROLE {other}; GRANT {privilege} ON {relation} TO {}; RESET ROLE", dice.pick(&ROLES)),
+        _ => format!("ALTER ROLE {other} IN DATABASE app SET session_replication_role = replica"),
+    }
+}
