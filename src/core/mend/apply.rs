@@ -60,7 +60,7 @@ impl Imagined {
             }
             Change::AddSchema(name) => self.add_schema(name),
             Change::AddRelation(kind, schema, name) => self.add_relation(*kind, schema, name),
-            Change::Own(object, owner) => self.own(*object, *owner),
+            Change::Own { object, owner, .. } => self.own(*object, *owner),
             Change::RevokeDefault { role, schema, object_type, grantee, privileges } => {
                 let is_it = |d: &&mut DefaultAcl| (d.role, d.schema, d.object_type) == (*role, *schema, *object_type);
                 self.snapshot.default_acls.iter_mut().find(is_it).is_some_and(|default| {

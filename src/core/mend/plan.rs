@@ -216,15 +216,17 @@ fn phase(statement: &Statement) -> u8 {
             Change::Guard(_) | Change::DropRoutine(..) => 0,
             Change::AddRole(_) | Change::AlterRole { .. } => 1,
             Change::EndMembership(_) => 2,
-            Change::AddSchema(_) | Change::Own(ObjectId::Schema(_), _) => 3,
+            Change::AddSchema(_) | Change::Own { object: ObjectId::Schema(_), .. } => 3,
             Change::RevokeDefault { .. } => 4,
             Change::AddRelation(..) => 5,
-            // A routine's path is judged for its owner: the path that is safe for the next one comes first.
-            Change::AlterRoutine(..) => 7,
-            Change::Own(..) => 8,
-            Change::EnableRowSecurity(_) | Change::ForceRowSecurity(_) | Change::DropPolicy(_) | Change::PolicyRoles(..) => 9,
+            // What a client owns in a schema spoils every path through it.
+            Change::Own { definer: false, .. } => 7,
+            // A path is judged for the owner of the routine: the one that is safe for the next owner comes first.
+            Change::AlterRoutine(..) => 8,
+            Change::Own { definer: true, .. } => 9,
+            Change::EnableRowSecurity(_) | Change::ForceRowSecurity(_) | Change::DropPolicy(_) | Change::PolicyRoles(..) => 10,
         },
-        Statement::Acl(AclStatement { verb: Verb::Grant | Verb::GrantWithOption, .. }) => 10,
+        Statement::Acl(AclStatement { verb: Verb::Grant | Verb::GrantWithOption, .. }) => 11,
         Statement::Acl(_) => 6,
     }
 }
@@ -352,7 +354,7 @@ fn risk(statement: &Statement) -> &'static str {
             }
             Change::AlterRoutine(..) => "medium: the body runs under other settings or rights",
             Change::DropRoutine(..) => "medium: whoever calls the routine is refused",
-            Change::Own(..) => "medium: the former owner loses what only an owner can do",
+            Change::Own { .. } => "medium: the former owner loses what only an owner can do",
             Change::EnableRowSecurity(_) => "high: a role without a policy sees no rows, and no error says so",
             Change::ForceRowSecurity(_) => "high: the owner's views and routines obey the policies too",
             Change::DropPolicy(_) | Change::PolicyRoles(..) => "medium: rows that the policy opened are closed",

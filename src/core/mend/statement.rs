@@ -95,8 +95,12 @@ pub enum Change {
     AddSchema(String),
     /// CREATE VIEW, MATERIALIZED VIEW or SEQUENCE: schema, name.
     AddRelation(RelationKind, String, String),
-    /// OWNER TO.
-    Own(ObjectId, Oid),
+    /// OWNER TO; of a SECURITY DEFINER routine or of anything else.
+    Own {
+        object: ObjectId,
+        owner: Oid,
+        definer: bool,
+    },
     /// ALTER DEFAULT PRIVILEGES ... REVOKE, by creator, schema (0: every schema) and `defaclobjtype`.
     RevokeDefault {
         role: Oid,

@@ -33,7 +33,7 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
             };
             format!("DROP {word} IF EXISTS {};", safe_qualified(schema, name))
         }
-        Change::Own(object, owner) => self::owner(*object, *owner, sql, before)?,
+        Change::Own { object, owner, .. } => self::owner(*object, *owner, sql, before)?,
         Change::RevokeDefault { role, schema, object_type, grantee, privileges } => {
             let acl = &snapshot
                 .default_acls

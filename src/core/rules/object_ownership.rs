@@ -27,22 +27,22 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let owner = if schema.owner == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { schema.owner };
         let target = cx.schema_target(schema);
         if cx.is_subject(owner) {
-            out.push(draft(cx, &target, owner, Severity::Error, "SCHEMA"));
+            out.push(draft(cx, &target, owner, Severity::Error, ("SCHEMA", false)));
         } else if !cx.keeps_structure(owner) && owner != cx.snapshot.database.owner {
-            out.push(draft(cx, &target, owner, Severity::Warning, "SCHEMA"));
+            out.push(draft(cx, &target, owner, Severity::Warning, ("SCHEMA", false)));
         }
     }
     for (relation, _) in cx.relations().filter(|(r, _)| cx.is_subject(r.owner) && r.owned_by.is_none()) {
         let kind = relation.kind.object_type().to_uppercase();
-        out.push(draft(cx, &cx.relation_target(relation), relation.owner, Severity::Error, &kind));
+        out.push(draft(cx, &cx.relation_target(relation), relation.owner, Severity::Error, (&kind, false)));
     }
     for (routine, _) in cx.routines().filter(|(r, _)| cx.is_subject(r.owner)) {
         let kind = if routine.kind == RoutineKind::Aggregate { "AGGREGATE" } else { "ROUTINE" };
-        out.push(draft(cx, &cx.routine_target(routine), routine.owner, Severity::Error, kind));
+        out.push(draft(cx, &cx.routine_target(routine), routine.owner, Severity::Error, (kind, routine.security_definer)));
     }
 }
 
-fn draft(cx: &Context<'_>, target: &Target<'_>, owner: Oid, severity: Severity, kind: &str) -> Draft {
+fn draft(cx: &Context<'_>, target: &Target<'_>, owner: Oid, severity: Severity, (kind, definer): (&str, bool)) -> Draft {
     let name = cx.snapshot.role_name(owner);
     // After the word that GRANT wants stands the object's name.
     let object = target.sql.split_once(' ').map_or(target.sql.as_str(), |(_, object)| object);
@@ -61,7 +61,7 @@ fn draft(cx: &Context<'_>, target: &Target<'_>, owner: Oid, severity: Severity, 
         evidence: json!({"owner": name}),
         mend: match keeper {
             Some(keeper) => Mend::by(Statement::new(
-                Change::Own(target.object.id, keeper.oid),
+                Change::Own { object: target.object.id, owner: keeper.oid, definer },
                 format!("ALTER {kind} {object} OWNER TO {};", safe_ident(&keeper.name)),
             )),
             None => Mend::Proposal(format!("ALTER {kind} {object} OWNER TO ...;")),
