@@ -333,6 +333,14 @@ COMMENT ON FUNCTION ops.apply_golden_sql(pg_catalog.bool, pg_catalog.name[], pg_
   'Carries the plan of ops.golden_sql() out as the caller, audits the result, and is an error that takes everything back where an error is left '
   'that the plan said it would mend, or a new one is there. By default it is only tried (outcome tried) and rolled back.';
 
+CREATE FUNCTION ops.doctor(authenticator pg_catalog.name DEFAULT NULL)
+  RETURNS TABLE (
+    area pg_catalog.text, object pg_catalog.text, ok pg_catalog.bool, detail pg_catalog.text, fix pg_catalog.text)
+  LANGUAGE c ROWS 50 AS 'MODULE_PATHNAME', 'ops_doctor';
+COMMENT ON FUNCTION ops.doctor(pg_catalog.name) IS
+  'The daily check: everything that the contract declares is there, of the right kind, and within reach of those it is for; views can still be planned, '
+  'bodies of functions read; the guard is whole; PostgREST finds what it needs (authenticator: the role it logs in as). What is well is said too.';
+
 -- With every argument given, so that no overload in ops can be called instead.
 CREATE VIEW ops.v_security_findings AS
   SELECT * FROM ops.audit_security(NULL::pg_catalog.text[], NULL::pg_catalog.name[], NULL::pg_catalog.text, false);

@@ -1,5 +1,6 @@
 //! The audits: findings as rows, as one error, as a catalogue of rules.
 
+mod doctor;
 mod overview;
 mod paths;
 mod schema_cache;
@@ -34,6 +35,16 @@ fn under<T>(contract: &Contract, state: &State, own: &Own, judge: impl FnOnce(&C
 fn judging<T>(contract: &Contract, snapshot: &Snapshot, judge: impl FnOnce(&Context<'_>) -> T) -> T {
     let access = Access::new(snapshot);
     judge(&Context::new(contract, snapshot, &access, &interrupts))
+}
+
+/// Everything that differs from the contract in force but for what is exempt, with what was looked at.
+fn with_findings<T>(judge: impl FnOnce(&Context<'_>, &[Finding], &State) -> T) -> T {
+    let state = State::now();
+    let own = Own::find(&state);
+    under(&contract::in_force(&state, &own), &state, &own, |cx| {
+        let found = visible(cx, &RULES, &Current::read(&state, &own, Look::Afresh), false);
+        judge(cx, &found, &state)
+    })
 }
 
 /// Everything in a snapshot that differs from a contract which governs the same schemas.

@@ -4,6 +4,7 @@ pub mod call;
 pub mod heap;
 pub mod list;
 pub mod report;
+pub mod restricted;
 pub mod setting;
 pub mod statement;
 pub mod subtransaction;

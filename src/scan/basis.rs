@@ -143,17 +143,39 @@ fn behind(state: &State, relations: Vec<u32>, look: Look, parts: &mut Vec<String
     }
 }
 
-/// What of `pg_class` an object names.
-fn relations_of(state: &State, catalog: u32, object: u32) -> Vec<u32> {
+/// The functions that a view calls, by name or as operators, itself or by the views behind it.
+pub fn called_by(state: &State, view: u32) -> HashSet<u32> {
+    let (mut seen, mut queue, mut called) = (HashSet::from([view]), vec![view], HashSet::new());
+    while let Some(relation) = queue.pop() {
+        for rule in rules(state, relation) {
+            called.extend(named_by(state, oids::PG_REWRITE, rule.oid, oids::PG_PROC));
+            for operator in named_by(state, oids::PG_REWRITE, rule.oid, oids::PG_OPERATOR) {
+                // SAFETY: a look-up in the system cache; 0 where there is no such operator.
+                called.insert(unsafe { pg_sys::get_opcode(operator.into()) }.to_u32());
+            }
+            queue.extend(relations_of(state, oids::PG_REWRITE, rule.oid).into_iter().filter(|oid| seen.insert(*oid)));
+        }
+    }
+    called
+}
+
+/// What of a catalog an object names.
+fn named_by(state: &State, catalog: u32, object: u32, of: u32) -> Vec<u32> {
     let table = Table::open(oids::PG_DEPEND);
-    let (class, of, to_class, to_object) =
+    let (class, on, to_class, to_object) =
         (table.column("classid"), table.column("objid"), table.column("refclassid"), table.column("refobjid"));
     let mut found = Vec::new();
-    table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &[(class, catalog), (of, object)], |row| {
-        if row.oid(to_class) == oids::PG_CLASS {
+    table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &[(class, catalog), (on, object)], |row| {
+        if row.oid(to_class) == of {
             found.push(row.oid(to_object));
         }
     });
+    found
+}
+
+/// What of `pg_class` an object names.
+fn relations_of(state: &State, catalog: u32, object: u32) -> Vec<u32> {
+    let mut found = named_by(state, catalog, object, oids::PG_CLASS);
     // In an order that does not depend on OIDs.
     found.sort_by_cached_key(|oid| super::name(oids::PG_CLASS, *oid));
     found.dedup();

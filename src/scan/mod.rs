@@ -44,6 +44,8 @@ mod oids {
     pub const PG_FOREIGN_TABLE_RELATION_INDEX: Oid = 3119;
     pub const PG_INHERITS: Oid = 2611;
     pub const PG_INHERITS_PARENT_INDEX: Oid = 2187;
+    pub const PG_LANGUAGE: Oid = 2612;
+    pub const PG_LANGUAGE_OID_INDEX: Oid = 2682;
     pub const PG_NAMESPACE: Oid = 2615;
     pub const PG_OPERATOR: Oid = 2617;
     pub const PG_PARAMETER_ACL: Oid = 6243;
@@ -145,12 +147,16 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
-pub use basis::{Look, basis, remember};
+pub use basis::{Look, basis, called_by, remember};
 pub use definition::definition;
 pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{members, schema_named};
 pub use planted::{find as planted, place};
-pub use routines::{acl as routine_acl, named as routines_named, of_schema as routines_of_schema, quoted_path};
+pub use roles::setting_of;
+pub use routines::{
+    acl as routine_acl, named as routines_named, of_schema as routines_of_schema, owner as routine_owner, quoted_path,
+    validator,
+};
 
 /// The catalog of an object, by OID.
 pub use oids::{

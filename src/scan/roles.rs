@@ -2,7 +2,7 @@
 
 use super::{VERSION, oids};
 use crate::pg::heap::{State, Table};
-use dragonfly_core::catalog::{Database, Membership, Role, Snapshot};
+use dragonfly_core::catalog::{Database, Membership, Oid, Role, Snapshot};
 use pgrx::pg_sys;
 use std::collections::HashMap;
 
@@ -56,4 +56,26 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             snapshot.database = Database { name: row.name(name), owner: row.oid(owner), acl: row.acl(acl) };
         }
     });
+}
+
+/// What a role's sessions in this database get for a parameter by ALTER ROLE or ALTER DATABASE (guc.c, `process_settings`: the role's own setting for
+/// the database comes first, then the role's, then the database's).
+pub fn setting_of(state: &State, role: Oid, parameter: &str) -> Option<String> {
+    // SAFETY: reads a variable of the backend.
+    let current = unsafe { pgrx::pg_sys::MyDatabaseId }.to_u32();
+    let table = Table::open(oids::PG_DB_ROLE_SETTING);
+    let (database, of_role, config) = (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
+    let mut found: [Option<String>; 3] = Default::default();
+    table.scan(state, |row| {
+        let place = match (row.oid(of_role), row.oid(database)) {
+            (r, d) if r == role && d == current => 0,
+            (r, 0) if r == role => 1,
+            (0, d) if d == current => 2,
+            _ => return,
+        };
+        let config = row.texts(config);
+        let items = config.iter().filter_map(|item| item.split_once('='));
+        found[place] = items.filter(|(name, _)| name.eq_ignore_ascii_case(parameter)).last().map(|(_, value)| value.to_owned());
+    });
+    found.into_iter().flatten().next()
 }

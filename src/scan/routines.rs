@@ -183,6 +183,28 @@ pub fn acl(state: &State, routine: Oid) -> Acl {
     found.unwrap_or_default()
 }
 
+/// Who owns a routine; `None` where it is not there.
+pub fn owner(state: &State, routine: Oid) -> Option<Oid> {
+    let table = Table::open(oids::PG_PROC);
+    let (oid, owner) = (table.column("oid"), table.column("proowner"));
+    let mut found = None;
+    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| found = Some(row.oid(owner)));
+    found
+}
+
+/// The function with which a routine's language looks at a body, where it has one.
+pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
+    let table = Table::open(oids::PG_PROC);
+    let (oid, language) = (table.column("oid"), table.column("prolang"));
+    let mut language_oid = 0;
+    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| language_oid = row.oid(language));
+    let table = Table::open(oids::PG_LANGUAGE);
+    let (oid, validator) = (table.column("oid"), table.column("lanvalidator"));
+    let mut found = None;
+    table.lookup(state, oids::PG_LANGUAGE_OID_INDEX, &[(oid, language_oid)], |row| found = Some(row.oid(validator)));
+    found.filter(|validator| *validator != 0)
+}
+
 /// Whether a routine is SECURITY DEFINER.
 pub fn is_definer(state: &State, routine: Oid) -> bool {
     let table = Table::open(oids::PG_PROC);

@@ -31,7 +31,7 @@ pub const TRIGGERS: [(&str, &str); 2] =
 
 /// The functions that the extension installs: schema, name, argument types, symbol in the library, and whether it is STRICT. The one
 /// without a symbol is a query that was parsed when it was made.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 40] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 41] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -51,6 +51,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 40] = [
     ("ops", "contract", "", Some("ops_contract"), false),
     ("ops", "contract_changes", "pg_catalog.jsonb,pg_catalog.jsonb", Some("ops_contract_changes"), true),
     ("ops", "contract_schema", "", Some("ops_contract_schema"), true),
+    ("ops", "doctor", "pg_catalog.name", Some("ops_doctor"), false),
     ("ops", "every_function", "", Some("ops_every_function"), false),
     (
         "ops",

@@ -387,7 +387,7 @@ impl<'a> Context<'a> {
     }
 
     /// Whether a routine has the declared argument types.
-    fn has_arguments(&self, routine: &Routine, declared: Option<&str>) -> bool {
+    pub(crate) fn has_arguments(&self, routine: &Routine, declared: Option<&str>) -> bool {
         let Some(declared) = declared else { return true };
         let actual = self.snapshot.argument_names(routine);
         let own = |name: &str| name.strip_prefix("pg_catalog.").unwrap_or(name).to_owned();
@@ -471,7 +471,8 @@ impl<'a> Context<'a> {
     }
 
     /// Whether a role is trusted with the structure: superusers, and the roles that the contract makes owners or trusts.
-    fn keeps_structure(&self, role: Oid) -> bool {
+    #[must_use]
+    pub fn keeps_structure(&self, role: Oid) -> bool {
         let name = self.snapshot.role_name(role);
         self.access.is_superuser(role)
             || self.contract.trusted_roles.contains(&name)

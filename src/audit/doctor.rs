@@ -1,0 +1,87 @@
+//! `ops.doctor()`: the daily check.
+
+use super::{schema_cache::AUTHENTICATOR, with_findings};
+use crate::pg::call::{Call, Value, sql_function};
+use crate::pg::heap::{State, interrupts};
+use crate::pg::text::to_server;
+use crate::pg::{restricted, setting, statement, subtransaction};
+use crate::scan;
+use dragonfly_core::catalog::{Relation, Routine};
+use dragonfly_core::doctor::{Check, Trials, examine};
+use dragonfly_core::rules::Context;
+use dragonfly_core::search_path::settings;
+use dragonfly_core::sql::{safe_ident, safe_qualified};
+use pgrx::pg_sys;
+use std::ffi::CString;
+
+sql_function!(
+    /// `ops.doctor(authenticator name)`
+    ops_doctor => doctor
+);
+fn doctor(call: Call) -> pg_sys::Datum {
+    let authenticator = call.name(0).unwrap_or_else(|| AUTHENTICATOR.to_owned());
+    let checks: Vec<Check> = with_findings(|cx, findings, state| {
+        let role = cx.snapshot.role_named(&authenticator);
+        let trials = Trials {
+            view: &|oid| view(cx, state, cx.snapshot.relation(oid)?),
+            routine: &|oid| body(cx, state, cx.snapshot.routines.iter().find(|r| r.oid == oid)?),
+            exposed_schemas: role.and_then(|role| scan::setting_of(state, role.oid, "pgrst.db_schemas")),
+            interrupts: &interrupts,
+        };
+        examine(cx, findings, &authenticator, &trials)
+    });
+    call.table(checks.into_iter().map(|check| {
+        vec![
+            Value::Text(check.area.into()),
+            Value::Text(check.object),
+            Value::Bool(check.ok),
+            Value::Text(check.detail),
+            Value::text(check.fix),
+        ]
+    }))
+}
+
+/// Plans a query on a view as its owner; what is wrong, if it cannot be planned. A planner runs functions whose arguments are constant: those
+/// of somebody whom nobody trusts are not run as somebody else.
+fn view(cx: &Context<'_>, state: &State, view: &Relation) -> Option<String> {
+    let owners = scan::called_by(state, view.oid).into_iter().filter_map(|routine| scan::routine_owner(state, routine));
+    let strangers = owners.filter(|owner| *owner != view.owner && !cx.keeps_structure(*owner));
+    if let Some(name) = strangers.map(|owner| cx.snapshot.role_name(owner)).min() {
+        return Some(format!(
+            "it calls a function of role \"{name}\", which is not to be run as \"{}\"",
+            cx.snapshot.role_name(view.owner)
+        ));
+    }
+    let sql = format!("EXPLAIN SELECT * FROM {}", safe_qualified(cx.snapshot.schema_name(view.schema), &view.name));
+    tried(|| {
+        restricted::as_role(view.owner, || setting::under(&[setting::SAFE_PATH], || statement::run(&sql).map_err(|r| r.code())))
+    })
+}
+
+/// Has the validator of its language read the body of a routine, as its owner and along its own path.
+fn body(cx: &Context<'_>, state: &State, routine: &Routine) -> Option<String> {
+    let validator = scan::validator(state, routine.oid)?;
+    let path = match settings(&routine.config).last() {
+        Some(path) => (*path).to_owned(),
+        None => format!("{}, public, pg_temp", safe_ident(cx.snapshot.schema_name(routine.schema))),
+    };
+    let path = CString::new(to_server(&path)).ok()?;
+    let along = [(c"search_path", path.as_c_str()), (c"check_function_bodies", c"on")];
+    tried(|| {
+        restricted::as_role(routine.owner, || {
+            setting::under(&along, || {
+                // SAFETY: a validator takes the OID of the routine, which is there, and raises an error or returns nothing.
+                unsafe { pg_sys::OidFunctionCall1Coll(validator.into(), pg_sys::InvalidOid, pg_sys::Datum::from(routine.oid)) };
+                Ok(())
+            })
+        })
+    })
+}
+
+/// What is wrong, where `work` fails; whatever it did is rolled back.
+fn tried(work: impl FnOnce() -> Result<(), String>) -> Option<String> {
+    match subtransaction::rolled_back(work) {
+        Ok(done) => done.err(),
+        Err(error) => Some(subtransaction::report(&error).message().to_owned()),
+    }
+}

@@ -1,0 +1,134 @@
+//! What the contract declares, thing by thing.
+
+use super::{Check, Illness, Trials};
+use crate::catalog::{Relation, RelationKind, Routine};
+use crate::contract::SchemaDecl;
+use crate::rules::Context;
+use crate::sql::{listed, printable, quote_ident, safe_ident};
+use std::collections::HashMap;
+
+pub(super) fn schemas(cx: &Context<'_>, illness: &Illness<'_>) -> Vec<Check> {
+    let check = |declared: &SchemaDecl| {
+        let identity = quote_ident(&declared.name);
+        illness.check("schema", ("schema", &identity), format!("Is there, {}.", for_whom(&declared.usage)))
+    };
+    cx.contract.schemas.iter().map(check).collect()
+}
+
+pub(super) fn tables(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for declared in &cx.contract.tables {
+        (trials.interrupts)();
+        let rows = if declared.row_security { ", with row level security" } else { "" };
+        let roles = reaching(cx, &declared.schema, declared.grants.keys());
+        let relation = relation(cx, &declared.schema, &declared.name);
+        let object_type = relation.filter(|r| r.kind.is_table()).map_or("table", |r| r.kind.object_type());
+        let identity = identity(&declared.schema, &declared.name);
+        checks.push(illness.check("table", (object_type, &identity), format!("Is there{rows}, {roles}.")));
+    }
+    checks
+}
+
+pub(super) fn sequences(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for declared in &cx.contract.sequences {
+        (trials.interrupts)();
+        let roles = reaching(cx, &declared.schema, declared.grants.keys());
+        let identity = identity(&declared.schema, &declared.name);
+        checks.push(illness.check("sequence", ("sequence", &identity), format!("Is there, {roles}.")));
+    }
+    checks
+}
+
+/// The declared views, and any other of the governed schemas that does not work.
+pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for declared in &cx.contract.views {
+        (trials.interrupts)();
+        let object_type = if declared.materialized { "materialized view" } else { "view" };
+        let roles = reaching(cx, &declared.schema, declared.grants.keys());
+        let identity = identity(&declared.schema, &declared.name);
+        let check = illness.check("view", (object_type, &identity), format!("Is there and can be planned, {roles}."));
+        let view = relation(cx, &declared.schema, &declared.name);
+        checks.push(check.and(view.and_then(|view| broken(view, trials))));
+    }
+    for (view, schema) in cx.relations() {
+        if cx.contract.view(&schema.name, &view.name).is_none()
+            && let Some(problem) = broken(view, trials)
+        {
+            let object = printable(&cx.snapshot.relation_identity(view)).into_owned();
+            checks.push(Check { area: "view", object, ok: false, detail: problem, fix: None });
+        }
+    }
+    checks
+}
+
+/// Why a view is of no use any more.
+fn broken(view: &Relation, trials: &Trials<'_>) -> Option<String> {
+    if !matches!(view.kind, RelationKind::View | RelationKind::MaterializedView) {
+        return None;
+    }
+    (trials.view)(view.oid).map(|error| format!("Cannot be planned: {}.", printable(&error)))
+}
+
+pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut named: HashMap<(&str, &str), Vec<(&Routine, &SchemaDecl)>> = HashMap::new();
+    for (routine, schema) in cx.routines() {
+        named.entry((&schema.name, &routine.name)).or_default().push((routine, schema));
+    }
+    for declared in &cx.contract.functions {
+        (trials.interrupts)();
+        let of_that_name = named.get(&(declared.schema.as_str(), declared.name.as_str())).map_or(&[][..], Vec::as_slice);
+        let candidates: Vec<_> =
+            of_that_name.iter().filter(|(r, _)| cx.has_arguments(r, declared.arguments.as_deref())).copied().collect();
+        if candidates.is_empty() {
+            let arguments = declared.arguments.as_deref().unwrap_or("...");
+            let identity = format!("{}({arguments})", identity(&declared.schema, &declared.name));
+            checks.push(illness.check("function", ("function", &identity), "Is there.".into()));
+        }
+        for (routine, schema) in candidates {
+            let callers = declared.execute.iter().chain(&schema.execute_on_routines);
+            let roles = reaching(cx, &schema.name, callers);
+            let rights = if routine.security_definer { ", SECURITY DEFINER with a safe search_path" } else { "" };
+            let identity = cx.snapshot.routine_identity(routine);
+            let well = format!("Is there and its body can be read{rights}, {roles}.");
+            let unreadable = (trials.routine)(routine.oid).map(|e| format!("Its body cannot be read: {}.", printable(&e)));
+            checks.push(illness.check("function", (routine.object_type(), &identity), well).and(unreadable));
+        }
+    }
+    checks
+}
+
+fn relation<'a>(cx: &'a Context<'_>, schema: &str, name: &str) -> Option<&'a Relation> {
+    cx.snapshot.relation_named(cx.snapshot.schema_named(schema)?.oid, name)
+}
+
+fn identity(schema: &str, name: &str) -> String {
+    format!("{}.{}", quote_ident(schema), quote_ident(name))
+}
+
+/// For which roles something is, workers with everything included; and which of them cannot use its schema, as declared.
+fn reaching<'a>(cx: &'a Context<'_>, schema: &str, roles: impl Iterator<Item = &'a String>) -> String {
+    let Some(declared) = cx.contract.schema(schema) else { return for_whom::<String>(&[]) };
+    let mut all: Vec<&str> = roles.chain(&declared.all_on_objects).map(String::as_str).collect();
+    all.sort_unstable();
+    all.dedup();
+    let outside: Vec<String> = all
+        .iter()
+        .filter(|role| !declared.usage.iter().any(|u| u == *role))
+        .map(|role| safe_ident(role).into_owned())
+        .collect();
+    let but = match outside.as_slice() {
+        [] => String::new(),
+        roles => format!("; {} cannot use schema {}, which the contract means so", listed(roles), safe_ident(schema)),
+    };
+    format!("{}{but}", for_whom(&all))
+}
+
+fn for_whom<S: AsRef<str>>(roles: &[S]) -> String {
+    match roles {
+        [] => "for nobody in particular".to_owned(),
+        roles => format!("for {}", listed(&roles.iter().map(|r| safe_ident(r.as_ref()).into_owned()).collect::<Vec<_>>())),
+    }
+}

@@ -1,0 +1,92 @@
+use super::*;
+use crate::access::Access;
+use crate::rules::RULES;
+use crate::rules::cases::World;
+
+fn examined(world: &World, trials: &Trials<'_>) -> Vec<String> {
+    let snapshot = world.snapshot.clone().complete();
+    let access = Access::new(&snapshot);
+    let contract = world.contract.clone();
+    let cx = Context::new(&contract, &snapshot, &access, &|| {});
+    let findings: Vec<Finding> = RULES.iter().flat_map(|rule| cx.run(rule)).collect();
+    let line = |c: Check| {
+        let fix = c.fix.map(|f| format!(" => {f}")).unwrap_or_default();
+        format!("{} {} {}: {}{fix}", if c.ok { "ok" } else { "NO" }, c.area, c.object, c.detail)
+    };
+    examine(&cx, &findings, "authenticator", trials).into_iter().map(line).collect()
+}
+
+fn well() -> Trials<'static> {
+    Trials { view: &|_| None, routine: &|_| None, exposed_schemas: None, interrupts: &|| {} }
+}
+
+fn conforming() -> World {
+    let mut world = World::conforming();
+    world.add_role("authenticator");
+    world.role("authenticator").can_login = true;
+    for role in ["anon", "authenticated", "service_role"] {
+        world.grant_role(role, "authenticator");
+    }
+    world
+}
+
+#[test]
+fn a_doctor_says_also_what_is_well() {
+    let lines = examined(&conforming(), &well());
+    assert!(lines.iter().all(|l| l.starts_with("ok ")), "{lines:#?}");
+    for line in [
+        "ok role anon: Is there, with the attributes that the contract declares.",
+        "ok schema intake: Is there, for authenticated and service_role.",
+        "ok table public.judgments: Is there, with row level security, for authenticated and service_role.",
+        "ok view ops.v_batch_performance: Is there and can be planned, for anon, authenticated and service_role; anon and authenticated cannot \
+         use schema ops, which the contract means so.",
+        "ok function api.get_call_queue(): Is there and its body can be read, SECURITY DEFINER with a safe search_path, for anon, \
+         authenticated and service_role.",
+        "ok guard dragonfly_guard: Its event triggers are on, and nothing that is stored silences them. ops.guard_status() says more.",
+        "ok postgrest SET ROLE anon: Role \"authenticator\" can become \"anon\".",
+        "ok postgrest pgrst.db_schemas: Not set in the database: PostgREST takes db-schemas from its own configuration.",
+        "ok audit ops.audit_security(): The database does not differ from its contract.",
+    ] {
+        assert!(lines.iter().any(|l| l == line), "{line}\n{lines:#?}");
+    }
+}
+
+#[test]
+fn and_what_is_not() {
+    let mut world = conforming();
+    let judgments = world.relation("public.judgments").oid;
+    world.snapshot.relations.retain(|r| r.oid != judgments);
+    world.snapshot.policies.retain(|p| p.relation != judgments);
+    world.relation("public.v_judgment_pipeline").acl = Some(vec![]);
+    world.relation("intake.simplicity_raw").row_security = false;
+    world.routine("get_call_queue").config.clear();
+    world.role("anon").bypass_rls = true;
+    let view = world.relation("ops.v_reaper_status").oid;
+    let fails = |oid| (oid == view).then(|| "relation \"ops.reaper_log\" does not exist".to_owned());
+    let lines = examined(
+        &world,
+        &Trials { view: &fails, routine: &|_| None, exposed_schemas: Some("public, api, nowhere".into()), interrupts: &|| {} },
+    );
+    let wrong: Vec<&String> = lines.iter().filter(|l| l.starts_with("NO ")).collect();
+    assert_eq!(
+        wrong,
+        [
+            "NO role anon: Role \"anon\" has the attribute BYPASSRLS, which the contract forbids. => ALTER ROLE anon NOBYPASSRLS;",
+            "NO table public.judgments: Table public.judgments, which the contract declares, does not exist.",
+            "NO table intake.simplicity_raw: Row level security is off on table intake.simplicity_raw, for which the contract demands it. => \
+             ALTER TABLE intake.simplicity_raw ENABLE ROW LEVEL SECURITY;",
+            "NO view public.v_judgment_pipeline: Role \"anon\" lacks SELECT on view public.v_judgment_pipeline, which the contract declares. \
+             Role \"authenticated\" lacks SELECT on view public.v_judgment_pipeline, which the contract declares. Role \"service_role\" lacks \
+             SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER on view public.v_judgment_pipeline, which the contract declares. => \
+             GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;\nGRANT SELECT ON TABLE public.v_judgment_pipeline TO authenticated;\n\
+             GRANT ALL ON TABLE public.v_judgment_pipeline TO service_role;",
+            "NO view ops.v_reaper_status: Cannot be planned: relation \"ops.reaper_log\" does not exist.",
+            "NO function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() is exploitable: no search_path is set, so names in \
+             its body are looked up in whatever path the caller chose. => ALTER ROUTINE api.get_call_queue() SET search_path = public, \
+             pg_temp;",
+            "NO postgrest pgrst.db_schemas: Exposes nowhere, which is not there. => ALTER ROLE authenticator SET pgrst.db_schemas = 'public, \
+             api';\nNOTIFY pgrst, 'reload config';",
+            "NO audit ops.audit_security(): 7 errors and 0 warnings: ops.audit_security() lists them. => SELECT * FROM ops.apply_golden_sql();",
+        ]
+    );
+}

@@ -1,0 +1,90 @@
+//! The daily check, section 9 of the document: the doctor says what is well, and what is not.
+
+use dragonfly_tests::{Cluster, attempt, column};
+
+const ILL: &str = "SELECT concat_ws(' | ', area, object, detail) FROM ops.doctor() WHERE NOT ok";
+
+#[test]
+fn a_healthy_database() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    assert_eq!(column(&mut client, ILL), [""; 0]);
+    let counts = "SELECT area || ' ' || count(*) FROM ops.doctor() GROUP BY area ORDER BY min(detail), area";
+    let mut counted = column(&mut client, counts);
+    counted.sort();
+    assert_eq!(counted, ["audit 1", "function 6", "guard 1", "postgrest 9", "role 4", "schema 5", "table 12", "view 9"]);
+    // In a read-only transaction, and by whom it is for.
+    client.batch_execute("BEGIN READ ONLY; SELECT * FROM ops.doctor(); ROLLBACK; SET ROLE service_role").unwrap();
+    assert_eq!(column(&mut client, ILL), [""; 0], "a worker sees the same");
+    client.batch_execute("SET ROLE anon").unwrap();
+    assert_eq!(attempt(&mut client, "SELECT * FROM ops.doctor()").unwrap_err().code, "42501");
+}
+
+#[test]
+fn what_is_broken_is_named_with_what_mends_it() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             DROP VIEW ops.v_reaper_status;
+             REVOKE SELECT ON public.v_judgment_pipeline FROM anon;
+             DROP POLICY judgments_read ON public.judgments;
+             CREATE TABLE public.sums (id int);
+             CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER
+               SET search_path = public, pg_temp AS $$ SELECT jsonb_build_object('amount', sum(id)) FROM sums $$;
+             DROP TABLE public.sums;
+             ALTER ROLE authenticator SET pgrst.db_schemas = 'public, api, reports';
+             ALTER EVENT TRIGGER zz_dragonfly_guard_end DISABLE",
+        )
+        .unwrap();
+    assert_eq!(
+        column(&mut client, ILL),
+        [
+            "table | public.judgments | No policy of table public.judgments lets role \"authenticated\" SELECT, which the contract declares.",
+            "view | public.v_judgment_pipeline | Role \"anon\" lacks SELECT on view public.v_judgment_pipeline, which the contract declares.",
+            "view | ops.v_reaper_status | View ops.v_reaper_status, which the contract declares, does not exist.",
+            "function | api.get_ceo_metrics() | Its body cannot be read: relation \"sums\" does not exist.",
+            "guard | dragonfly_guard | Event trigger zz_dragonfly_guard_end is disabled.",
+            "postgrest | pgrst.db_schemas | Exposes reports, which is not there.",
+            "audit | ops.audit_security() | 4 errors and 0 warnings: ops.audit_security() lists them.",
+        ]
+    );
+    for fix in column(&mut client, "SELECT fix FROM ops.doctor() WHERE fix IS NOT NULL AND area <> 'audit'") {
+        attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}: {e:?}"));
+    }
+    let ill = column(&mut client, "SELECT object FROM ops.doctor() WHERE NOT ok");
+    assert_eq!(ill, ["public.judgments", "ops.v_reaper_status", "api.get_ceo_metrics()", "ops.audit_security()"]);
+}
+
+/// Planning a query runs functions whose arguments are constant. A view with such a function in it, somebody else's, must not make the doctor
+/// run it as the view's owner, or as whoever calls the doctor.
+#[test]
+fn the_doctor_runs_nobodys_code() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE ROLE mallory; CREATE TABLE public.stolen (by name);
+             GRANT CREATE ON SCHEMA public TO mallory; GRANT INSERT ON public.stolen TO PUBLIC; SET ROLE mallory;
+             CREATE FUNCTION public.evil(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+               $$ BEGIN RAISE EXCEPTION 'it runs as %', current_user; END $$;
+             CREATE VIEW public.v_own AS SELECT 1 AS one WHERE public.evil(1) = 1;
+             RESET ROLE;
+             CREATE VIEW public.v_super AS SELECT * FROM public.judgments WHERE id = public.evil(1);
+             CREATE VIEW public.v_nested AS SELECT * FROM public.v_super;
+             CREATE VIEW public.v_migration AS SELECT * FROM public.judgments WHERE id = public.evil(1);
+             ALTER VIEW public.v_migration OWNER TO postgres;
+             CREATE VIEW public.v_broken AS SELECT * FROM public.judgments WHERE id = 1 / (id - id)",
+        )
+        .unwrap();
+    assert_eq!(
+        column(&mut client, "SELECT object || ': ' || detail FROM ops.doctor() WHERE area = 'view' AND NOT ok ORDER BY 1"),
+        [
+            "public.v_migration: Cannot be planned: it calls a function of role \"mallory\", which is not to be run as \"postgres\".",
+            "public.v_nested: Cannot be planned: it calls a function of role \"mallory\", which is not to be run as \"root_su\".",
+            "public.v_own: Cannot be planned: it runs as mallory.",
+            "public.v_super: Cannot be planned: it calls a function of role \"mallory\", which is not to be run as \"root_su\".",
+        ]
+    );
+}
