@@ -43,7 +43,7 @@ fn apply_golden_sql(call: Call) -> pg_sys::Datum {
     let changes = plan.steps.iter().filter(|step| !step.is_proposal).count();
     if dry_run && changes > 0 {
         Report {
-            message: format!("{changes} statements ran, the audit was clean, and everything was rolled back"),
+            message: format!("{changes} statements ran and the audit says what the plan said; everything was rolled back"),
             detail: String::new(),
             hint: "SELECT * FROM ops.apply_golden_sql(dry_run => false) carries the plan out.".into(),
         }
@@ -78,7 +78,9 @@ fn plan(filter: &Filter) -> (Vec<Finding>, Plan) {
         runner,
         interrupts: &interrupts,
     };
-    (audit::visible_in(&contract, &snapshot, &current), planner.plan(&snapshot))
+    let before = (planner.judge)(&snapshot);
+    let plan = planner.plan(&snapshot, &before);
+    (before, plan)
 }
 
 fn row(step: Step, number: i32) -> Vec<Value> {

@@ -1,13 +1,13 @@
 //! The plan: which statements, in which order.
 
 use super::apply::Imagined;
-use super::statement::{AclStatement, Change, Mend, RoutineChange, Statement, Verb, repeatable};
+use super::statement::{AclStatement, Change, Mend, RoutineChange, Securable, Statement, Verb, repeatable};
 use super::undo::{Written, undo};
 use crate::catalog::{Oid, Snapshot};
 use crate::contract::Severity;
 use crate::findings::{Finding, Object, ObjectId};
 use crate::rules::Rule;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// One step of a plan.
 #[derive(Debug, Clone)]
@@ -66,13 +66,12 @@ struct Wanted {
 }
 
 impl Planner<'_> {
-    /// What brings the catalog into the contract.
+    /// What brings the catalog into the contract; `before` is what is found in it.
     #[must_use]
-    pub fn plan(&self, snapshot: &Snapshot) -> Plan {
-        let before = (self.judge)(snapshot);
+    pub fn plan(&self, snapshot: &Snapshot, before: &[Finding]) -> Plan {
         let mut chosen: Vec<Wanted> = Vec::new();
         let mut rejected: Vec<Statement> = Vec::new();
-        let mut found = before.clone();
+        let mut found = before.to_vec();
         loop {
             for _ in 0..ROUNDS {
                 let fresh = self.fresh(&found, &chosen, &rejected);
@@ -86,7 +85,7 @@ impl Planner<'_> {
                 break;
             }
             // What would only bring another error is not done.
-            let Some(culprit) = self.culprit(snapshot, &before, &found, &in_order(&chosen)) else { break };
+            let Some(culprit) = self.culprit(snapshot, before, &found, &in_order(&chosen)) else { break };
             let parts: Vec<Statement> =
                 chosen.iter().filter(|w| culprit.covers(&w.statement)).map(|w| w.statement.clone()).collect();
             if parts.is_empty() {
@@ -97,7 +96,7 @@ impl Planner<'_> {
             found = self.after(snapshot, &in_order(&chosen));
         }
         self.without_the_useless(snapshot, &mut chosen, &mut found);
-        self.written_down(snapshot, &before, &chosen, &found)
+        self.written_down(snapshot, before, &chosen, &found)
     }
 
     /// The statements of findings that nobody has chosen yet, of the first phase that has any: they may make those of later phases needless.
@@ -234,7 +233,7 @@ fn phase(statement: &Statement) -> u8 {
 /// The statements in the order of a plan, those for many roles or privileges as one.
 fn in_order(chosen: &[Wanted]) -> Vec<Wanted> {
     let mut ordered: Vec<Wanted> = Vec::new();
-    let mut places: std::collections::HashMap<(super::statement::Securable, Verb), Vec<usize>> = Default::default();
+    let mut places: HashMap<(Securable, Verb), Vec<usize>> = HashMap::new();
     // The privileges of one role on one object first.
     for wanted in chosen {
         let Statement::Acl(statement) = &wanted.statement else {
@@ -262,7 +261,7 @@ fn in_order(chosen: &[Wanted]) -> Vec<Wanted> {
     }
     // Then the roles that get or lose the same.
     let mut merged: Vec<Wanted> = Vec::new();
-    let mut places: std::collections::HashMap<AclStatement, usize> = Default::default();
+    let mut places: HashMap<AclStatement, usize> = HashMap::new();
     for wanted in ordered {
         if let Statement::Acl(statement) = &wanted.statement {
             let key = AclStatement { grantees: vec![], ..statement.clone() };
@@ -279,7 +278,7 @@ fn in_order(chosen: &[Wanted]) -> Vec<Wanted> {
         merged.push(wanted);
     }
     // What is done to one object's ACL stands together, and roles keep what is declared before PUBLIC loses it.
-    let mut objects: std::collections::HashMap<ObjectId, usize> = Default::default();
+    let mut objects: HashMap<ObjectId, usize> = HashMap::new();
     merged.sort_by_cached_key(|wanted| {
         let (place, after) = match &wanted.statement {
             Statement::Acl(s) if s.verb != Verb::Grant => {

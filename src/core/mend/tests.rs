@@ -21,7 +21,8 @@ fn findings(contract: &Contract, snapshot: &Snapshot) -> Vec<Finding> {
 fn plan_for(contract: &Contract, snapshot: &Snapshot) -> Plan {
     let runner = snapshot.role_named("root").unwrap().oid;
     let judge = |snapshot: &Snapshot| findings(contract, snapshot);
-    Planner { judge: &judge, wants: &|_| true, written: &|_| None, runner, interrupts: &|| {} }.plan(snapshot)
+    let before = judge(snapshot);
+    Planner { judge: &judge, wants: &|_| true, written: &|_| None, runner, interrupts: &|| {} }.plan(snapshot, &before)
 }
 
 fn plan(world: &World) -> Plan {
