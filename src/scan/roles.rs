@@ -74,9 +74,8 @@ pub fn setting_of(state: &State, role: Oid, parameter: &str) -> Option<String> {
             _ => return,
         };
         let config = row.texts(config);
-        let items = config.iter().filter_map(|item| item.split_once('='));
-        found[place] =
-            items.filter(|(name, _)| name.eq_ignore_ascii_case(parameter)).next_back().map(|(_, value)| value.to_owned());
+        let mut items = config.iter().filter_map(|item| item.split_once('='));
+        found[place] = items.rfind(|(name, _)| name.eq_ignore_ascii_case(parameter)).map(|(_, value)| value.to_owned());
     });
     found.into_iter().flatten().next()
 }
