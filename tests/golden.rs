@@ -2,7 +2,6 @@
 
 use dragonfly_tests::damage::{Dice, PREPARATION, damage};
 use dragonfly_tests::{Cluster, attempt, column};
-use postgres::Client;
 
 // "By default" or not: a REVOKE leaves an ACL where there was none.
 const WORSE_THAN_INFO: &str =
