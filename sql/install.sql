@@ -333,6 +333,17 @@ COMMENT ON FUNCTION ops.apply_golden_sql(pg_catalog.bool, pg_catalog.name[], pg_
   'Carries the plan of ops.golden_sql() out as the caller, audits the result, and is an error that takes everything back where an error is left '
   'that the plan said it would mend, or a new one is there. By default it is only tried (outcome tried) and rolled back.';
 
+CREATE FUNCTION ops.explain_access(
+    role pg_catalog.name, object pg_catalog.text, privilege pg_catalog.text DEFAULT NULL, authenticator pg_catalog.name DEFAULT NULL)
+  RETURNS TABLE (
+    link pg_catalog.int4, step pg_catalog.text, ok pg_catalog.bool, detail pg_catalog.text, fix pg_catalog.text)
+  LANGUAGE c ROWS 10 AS 'MODULE_PATHNAME', 'ops_explain_access';
+COMMENT ON FUNCTION ops.explain_access(pg_catalog.name, pg_catalog.text, pg_catalog.text, pg_catalog.name) IS
+  'Why a role can do something or cannot, link by link: the role, USAGE on the schema, the privilege and how it came by it, the tables behind a view, '
+  'policies; then the verdict, with the smallest statements that would open it, and what the contract says. object: schema, schema.name, '
+  'schema.table.column, schema.table(columns), schema.function(types); privilege NULL: SELECT, USAGE or EXECUTE. On a relation it stands for SELECT *, '
+  'INSERT of defaults, UPDATE of every column, DELETE of every row.';
+
 CREATE FUNCTION ops.doctor(authenticator pg_catalog.name DEFAULT NULL)
   RETURNS TABLE (
     area pg_catalog.text, object pg_catalog.text, ok pg_catalog.bool, detail pg_catalog.text, fix pg_catalog.text)

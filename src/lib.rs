@@ -7,6 +7,7 @@
 mod audit;
 mod contract;
 mod exemptions;
+mod explain;
 mod guard;
 #[cfg(any(test, feature = "pg_test"))]
 mod in_server;

@@ -1,6 +1,6 @@
 //! `ops.doctor()`: the daily check.
 
-use super::{schema_cache::AUTHENTICATOR, with_findings};
+use super::{AUTHENTICATOR, with_findings};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::text::to_server;

@@ -5,6 +5,8 @@ mod overview;
 mod paths;
 mod schema_cache;
 
+pub use schema_cache::AUTHENTICATOR;
+
 use crate::contract;
 use crate::exemptions::Current;
 use crate::pg::call::{Call, Value, sql_function};

@@ -7,7 +7,7 @@ use dragonfly_core::postgrest::{self, Check};
 use pgrx::pg_sys;
 
 /// The role that PostgREST logs in as, unless somebody says another.
-pub(super) const AUTHENTICATOR: &str = "authenticator";
+pub const AUTHENTICATOR: &str = "authenticator";
 
 /// What PostgREST listens to, and what it does then ("Schema Cache Reloading" in its documentation).
 const CHANNEL: &str = "pgrst";

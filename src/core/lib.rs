@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod contract;
 pub mod doctor;
 pub mod exemptions;
+pub mod explain;
 pub mod findings;
 pub mod guard;
 pub mod infer;

@@ -150,12 +150,12 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
 pub use basis::{Look, basis, called_by, remember};
 pub use definition::definition;
 pub use guard::{impostor, in_own_script, read as guard};
-pub use objects::{members, schema_named};
+pub use objects::{columns, is_populated, members, relation_kind, relation_named, schema_named};
 pub use planted::{find as planted, place};
 pub use roles::setting_of;
 pub use routines::{
-    acl as routine_acl, named as routines_named, of_schema as routines_of_schema, owner as routine_owner, quoted_path,
-    validator,
+    acl as routine_acl, argument_types_of, named as routines_named, of_schema as routines_of_schema, owner as routine_owner,
+    quoted_path, validator,
 };
 
 /// The catalog of an object, by OID.

@@ -2,9 +2,11 @@
 
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::text::to_server;
 use dragonfly_core::catalog::{ContentKind, DefaultAcl, Oid, Relation, RelationKind, Schema, Snapshot};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
 
 /// `pg_depend.deptype` of an extension's member.
 const DEPENDENCY_EXTENSION: u8 = b'e';
@@ -147,6 +149,47 @@ fn is_security_invoker(options: &[String]) -> bool {
             value == "1" || value == "on" || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
         },
     )
+}
+
+/// The relation of this name in a schema, whatever it is.
+pub fn relation_named(schema: Oid, name: &str) -> Option<Oid> {
+    let name = CString::new(to_server(name)).ok()?;
+    // SAFETY: a look-up in the system cache; 0 where there is none.
+    Some(unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema.into()) }.to_u32()).filter(|oid| *oid != 0)
+}
+
+/// What a relation is, where the contract can say something about it.
+pub fn relation_kind(state: &State, relation: Oid) -> Option<RelationKind> {
+    let table = Table::open(oids::PG_CLASS);
+    let (oid, kind) = (table.column("oid"), table.column("relkind"));
+    let mut found = None;
+    table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, relation)], |row| found = RelationKind::from_relkind(row.char(kind)));
+    found
+}
+
+/// Whether a materialized view holds anything yet.
+pub fn is_populated(state: &State, relation: Oid) -> bool {
+    let table = Table::open(oids::PG_CLASS);
+    let (oid, populated) = (table.column("oid"), table.column("relispopulated"));
+    let mut found = false;
+    table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, relation)], |row| found = row.bool(populated));
+    found
+}
+
+/// The columns of a relation, in their order.
+pub fn columns(state: &State, relation: Oid) -> Vec<String> {
+    let table = Table::open(oids::PG_ATTRIBUTE);
+    let (owner, name) = (table.column("attrelid"), table.column("attname"));
+    let (number, dropped) = (table.column("attnum"), table.column("attisdropped"));
+    let mut found = Vec::new();
+    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
+        let number = row.int(number) as i16;
+        if number > 0 && !row.bool(dropped) {
+            found.push((number, row.name(name)));
+        }
+    });
+    found.sort();
+    found.into_iter().map(|(_, name)| name).collect()
 }
 
 /// Notes who owns things where; thousands of rows in a row say the same.

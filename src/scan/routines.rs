@@ -183,6 +183,15 @@ pub fn acl(state: &State, routine: Oid) -> Acl {
     found.unwrap_or_default()
 }
 
+/// The input argument types of a routine, as in an identity; the empty text where it is not there.
+pub fn argument_types_of(state: &State, routine: Oid) -> String {
+    let table = Table::open(oids::PG_PROC);
+    let (oid, arguments) = (table.column("oid"), table.column("proargtypes"));
+    let mut found = String::new();
+    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| found = argument_types(&row.oids(arguments)));
+    found
+}
+
 /// Who owns a routine; `None` where it is not there.
 pub fn owner(state: &State, routine: Oid) -> Option<Oid> {
     let table = Table::open(oids::PG_PROC);

@@ -42,6 +42,16 @@ struct Edge {
     set: bool,
 }
 
+impl Edge {
+    fn is_followed(self, follow: Follow) -> bool {
+        match follow {
+            Follow::Members => true,
+            Follow::Privileges => self.inherit,
+            Follow::Set => self.set,
+        }
+    }
+}
+
 impl<'a> Access<'a> {
     /// Prepares answers about `snapshot`.
     #[must_use]
@@ -81,12 +91,7 @@ impl<'a> Access<'a> {
         let mut queue = vec![member];
         while let Some(role) = queue.pop() {
             for edge in self.edges_of(role) {
-                let followed = match follow {
-                    Follow::Members => true,
-                    Follow::Privileges => edge.inherit,
-                    Follow::Set => edge.set,
-                };
-                if followed && reached.insert(edge.role) {
+                if edge.is_followed(follow) && reached.insert(edge.role) {
                     queue.push(edge.role);
                 }
             }
@@ -154,6 +159,32 @@ impl<'a> Access<'a> {
             }
         }
         None
+    }
+
+    /// The roles of the shortest chain of such memberships from `member` to `role`, without the member; none where there is no chain.
+    #[must_use]
+    pub fn path(&self, member: Oid, role: Oid, follow: Follow) -> Vec<Oid> {
+        let mut came_from: HashMap<Oid, Oid> = HashMap::from([(member, member)]);
+        let mut queue = std::collections::VecDeque::from([member]);
+        while let Some(at) = queue.pop_front() {
+            if at == role {
+                let mut path = Vec::new();
+                let mut at = role;
+                while at != member {
+                    path.push(at);
+                    at = came_from[&at];
+                }
+                path.reverse();
+                return path;
+            }
+            for edge in self.edges_of(at).iter().filter(|edge| edge.is_followed(follow)) {
+                if let std::collections::hash_map::Entry::Vacant(entry) = came_from.entry(edge.role) {
+                    entry.insert(at);
+                    queue.push_back(edge.role);
+                }
+            }
+        }
+        Vec::new()
     }
 
     /// The privileges that an ACL gives to `role` itself or by inheritance, PUBLIC's share left out.

@@ -31,7 +31,7 @@ pub const TRIGGERS: [(&str, &str); 2] =
 
 /// The functions that the extension installs: schema, name, argument types, symbol in the library, and whether it is STRICT. The one
 /// without a symbol is a query that was parsed when it was made.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 41] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 42] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -61,6 +61,13 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 41] = [
         false,
     ),
     ("ops", "exemptions", "", Some("ops_exemptions"), false),
+    (
+        "ops",
+        "explain_access",
+        "pg_catalog.name,pg_catalog.text,pg_catalog.text,pg_catalog.name",
+        Some("ops_explain_access"),
+        false,
+    ),
     ("ops", "fix_schema_cache", "pg_catalog.name", Some("ops_fix_schema_cache"), false),
     ("ops", "golden_sql", "pg_catalog.name[],pg_catalog.text[]", Some("ops_golden_sql"), false),
     ("ops", "guard_status", "", Some("ops_guard_status"), false),

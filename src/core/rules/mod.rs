@@ -355,7 +355,7 @@ impl<'a> Context<'a> {
     }
 
     /// The privileges that the contract declares for a role on a relation.
-    fn declared_on_relation(&self, relation: &Relation, schema: &SchemaDecl, role: &Role) -> Privileges {
+    pub(crate) fn declared_on_relation(&self, relation: &Relation, schema: &SchemaDecl, role: &Role) -> Privileges {
         let mut declared = Privileges::NONE;
         if schema.all_on_objects.contains(&role.name) {
             declared |= match relation.kind {
@@ -377,7 +377,7 @@ impl<'a> Context<'a> {
     }
 
     /// Whether the contract lets a role execute a routine.
-    fn declares_execute(&self, routine: &Routine, schema: &SchemaDecl, role: &Role) -> bool {
+    pub(crate) fn declares_execute(&self, routine: &Routine, schema: &SchemaDecl, role: &Role) -> bool {
         schema.all_on_objects.contains(&role.name)
             || schema.execute_on_routines.contains(&role.name)
             || self

@@ -1,0 +1,67 @@
+//! How a role came by a privilege.
+
+use crate::access::{Access, Follow};
+use crate::catalog::{Acl, ObjectKind, Oid, PUBLIC, Privileges, Role};
+use crate::rules::Context;
+use crate::sql::{listed, printable};
+
+/// Roles whose members have privileges that no ACL shows (pg_authid.dat).
+const PREDEFINED: [(&str, Privileges); 3] = [
+    ("pg_read_all_data", Privileges(Privileges::SELECT.0 | Privileges::USAGE.0)),
+    ("pg_write_all_data", Privileges(Privileges::INSERT.0 | Privileges::UPDATE.0 | Privileges::DELETE.0 | Privileges::USAGE.0)),
+    ("pg_maintain", Privileges::MAINTAIN),
+];
+
+/// `, granted to it`, `, granted to PUBLIC`, `, by way of a and b`, ...: by which ways a role has some of what is wanted on an object; nothing where
+/// it has none of it.
+pub(super) fn how(
+    cx: &Context<'_>,
+    role: &Role,
+    (owner, acl, kind): (Oid, Option<&Acl>, ObjectKind),
+    wanted: Privileges,
+) -> String {
+    if role.superuser {
+        return ", for it is a superuser".into();
+    }
+    let default = acl.is_none();
+    let acl = acl.cloned().unwrap_or_else(|| kind.default_acl(owner));
+    let mut ways: Vec<String> = Vec::new();
+    let closure = cx.access.closure(role.oid, Follow::Privileges);
+    for item in acl.iter().filter(|item| item.privileges.intersects(wanted)) {
+        ways.extend(match item.grantee {
+            PUBLIC if default => Some("by default, as every role has".to_owned()),
+            PUBLIC => Some("granted to PUBLIC (every role)".to_owned()),
+            grantee if grantee == role.oid && grantee == owner => Some("as its owner".to_owned()),
+            grantee if grantee == role.oid => Some("granted to it".to_owned()),
+            grantee if closure.contains(&grantee) => Some(inherited(cx, role.oid, grantee, owner)),
+            _ => None,
+        });
+    }
+    if kind != ObjectKind::Routine {
+        let holds = |name: &str| cx.snapshot.role_named(name).is_some_and(|r| closure.contains(&r.oid));
+        let predefined = PREDEFINED.iter().filter(|(name, gives)| gives.intersects(wanted) && holds(name));
+        ways.extend(predefined.map(|(name, _)| format!("as a member of {name}")));
+    }
+    ways.dedup();
+    if ways.is_empty() { String::new() } else { format!(", {}", listed(&ways)) }
+}
+
+/// By way of memberships, the one that was granted first.
+fn inherited(cx: &Context<'_>, role: Oid, grantee: Oid, owner: Oid) -> String {
+    let names: Vec<String> =
+        cx.access.path(role, grantee, Follow::Privileges).iter().map(|r| quoted(&cx.snapshot.role_name(*r))).collect();
+    let end = if grantee == owner { ", which owns it" } else { "" };
+    format!("inherited from {}{end}", names.join(", a member of "))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", printable(name))
+}
+
+/// What `role` may do with a column, or with a whole relation where no column is named.
+pub(super) fn held(access: &Access<'_>, role: Oid, relation: &crate::catalog::Relation, column: Option<&str>) -> Privileges {
+    match column {
+        Some(column) => access.column_privileges(role, relation, column),
+        None => access.relation_privileges(role, relation),
+    }
+}

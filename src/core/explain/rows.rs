@@ -1,0 +1,122 @@
+//! Row level security: which rows a role that has the privileges reaches (rowsecurity.c, `get_row_security_policies`; rls.c, `check_enable_rls`).
+
+use super::{Attempt, Link, Outcome, checked_as};
+use crate::catalog::{Command, PUBLIC, Policy, Privileges, Relation, Role};
+use crate::rules::Context;
+use crate::sql::{listed, printable, safe_ident};
+
+/// A link for each table of the statement that has row level security.
+pub(super) fn links(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, outcome: &mut Outcome) -> Vec<Link> {
+    let mut links = Vec::new();
+    for need in &attempt.needs {
+        let (Some(table), Some(who)) = (cx.snapshot.relation(need.relation), checked_as(cx, role, need.check_as)) else {
+            continue;
+        };
+        let Some(command) = command(need.privileges).filter(|_| table.row_security) else { continue };
+        // Of a view's own tables some may be without rows, and the view not.
+        let is_asked = table.oid == attempt.relation.oid;
+        links.push(link(cx, who, table, command, is_asked, outcome));
+    }
+    links
+}
+
+/// The command whose policies count: for an UPDATE that reads, too, those for SELECT count as well, which opens nothing more.
+fn command(privileges: Privileges) -> Option<Command> {
+    [
+        (Privileges::INSERT, Command::Insert),
+        (Privileges::UPDATE, Command::Update),
+        (Privileges::DELETE, Command::Delete),
+        (Privileges::SELECT, Command::Select),
+    ]
+    .into_iter()
+    .find(|(privilege, _)| privileges.contains(*privilege))
+    .map(|(_, command)| command)
+}
+
+fn link(cx: &Context<'_>, who: &Role, table: &Relation, command: Command, is_asked: bool, outcome: &mut Outcome) -> Link {
+    let (sql, name) = (cx.snapshot.relation_sql(table), printable(&who.name));
+    let step = format!("row level security of table {sql}");
+    let forced = if table.force_row_security { "on and forced on its owner" } else { "on" };
+    if let Some(why) = bypass(cx, who, table) {
+        return Link {
+            step,
+            ok: Some(true),
+            detail: format!("It is {forced}, and passed by: role \"{name}\" {why}."),
+            fix: None,
+        };
+    }
+    let applying: Vec<&Policy> = cx
+        .snapshot
+        .policies_of(table.oid)
+        .iter()
+        .filter(|p| p.covers(command) && p.roles.iter().any(|r| *r == PUBLIC || cx.access.has_privileges_of(who.oid, *r)))
+        .collect();
+    let names = |permissive: bool| -> Vec<String> {
+        applying.iter().filter(|p| p.permissive == permissive).map(|p| safe_ident(&p.name).into_owned()).collect()
+    };
+    let (permissive, restrictive) = (names(true), names(false));
+    if permissive.is_empty() {
+        let condition = match command {
+            Command::Insert => "WITH CHECK (...)",
+            Command::Update => "USING (...) WITH CHECK (...)",
+            Command::Select | Command::Delete => "USING (...)",
+        };
+        let policy = format!("{} {}", who.name, command.word().to_lowercase());
+        let fix = format!(
+            "-- CREATE POLICY {} ON {sql} FOR {} TO {} {condition};",
+            safe_ident(&policy),
+            command.word(),
+            safe_ident(&who.name)
+        );
+        let none = format!("no policy lets role \"{name}\" {}", command.word());
+        let detail = match command {
+            Command::Insert => {
+                let error = format!("new row violates row-level security policy for table \"{}\"", printable(&table.name));
+                if is_asked {
+                    outcome.deny(error);
+                }
+                format!("It is {forced}, and {none}: every row is refused.")
+            }
+            _ => {
+                if is_asked {
+                    outcome.no_rows.get_or_insert(format!("table {sql}"));
+                } else {
+                    outcome.note.get_or_insert(format!("Of table {sql} it sees no row: no error says so."));
+                }
+                format!("It is {forced}, and {none}: there are no rows, and no error.")
+            }
+        };
+        return Link { step, ok: Some(false), detail, fix: Some(fix) };
+    }
+    let open = applying.iter().any(|p| p.permissive && p.always_true) && restrictive.is_empty();
+    let restricted = match restrictive.as_slice() {
+        [] => String::new(),
+        names => format!("; {} must let them pass too", listed(names)),
+    };
+    let detail = match open {
+        true => format!("It is {forced}; for role \"{name}\" {} opens every row.", listed(&permissive)),
+        false => {
+            format!("It is {forced}; for role \"{name}\" the rows count that {} lets pass{restricted}.", either(&permissive))
+        }
+    };
+    if is_asked && !open {
+        outcome.note.get_or_insert(format!("Which rows, policies decide: {}.", listed(&[permissive, restrictive].concat())));
+    }
+    Link { step, ok: Some(true), detail, fix: None }
+}
+
+fn bypass(cx: &Context<'_>, who: &Role, table: &Relation) -> Option<&'static str> {
+    match () {
+        () if who.superuser => Some("is a superuser"),
+        () if who.bypass_rls => Some("bypasses it"),
+        () if !table.force_row_security && cx.access.has_privileges_of(who.oid, table.owner) => {
+            Some("has the rights of its owner")
+        }
+        () => None,
+    }
+}
+
+/// `a`, `a or b`.
+fn either(names: &[String]) -> String {
+    listed(names).replace(" and ", " or ")
+}

@@ -1,0 +1,293 @@
+//! `ops.explain_access()`: why a role can or cannot.
+
+mod needs;
+
+use crate::audit::AUTHENTICATOR;
+use crate::contract;
+use crate::pg::call::{Call, Value, sql_function};
+use crate::pg::heap::{State, interrupts};
+use crate::pg::report::{Report, unknown_argument};
+use crate::scan::{self, own::Own};
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::{Oid, Privileges, Relation, RelationKind, Snapshot};
+use dragonfly_core::explain::{Attempt, Link, Named, Need, Noun, Question, Subject, explain, natural, parse, possible};
+use dragonfly_core::rules::Context;
+use dragonfly_core::sql::{listed, printable, safe_ident};
+use needs::Needs;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+sql_function!(
+    /// `ops.explain_access(role name, object text, privilege text, authenticator name)`
+    ops_explain_access => explain_access
+);
+fn explain_access(call: Call) -> pg_sys::Datum {
+    let (Some(role), Some(object)) = (call.name(0), call.text(1)) else { return call.table([]) };
+    let authenticator = call.name(3).unwrap_or_else(|| AUTHENTICATOR.to_owned());
+    let named = parse(&object).unwrap_or_else(|| no_name(&object));
+    let links = answer(&role, &named, call.text(2), &authenticator);
+    call.table(links.into_iter().zip(1..).map(|(link, number)| {
+        vec![
+            Value::Int4(number),
+            Value::Text(link.step),
+            link.ok.map_or(Value::Null, Value::Bool),
+            Value::Text(link.detail),
+            Value::text(link.fix),
+        ]
+    }))
+}
+
+/// What a name stands for.
+enum Found {
+    Schema(Oid),
+    /// With the columns that were named.
+    Relation(Oid, Vec<String>),
+    Routine(Oid),
+    /// Nothing; the schema, where there is that.
+    Nothing(Option<Oid>),
+}
+
+fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &str) -> Vec<Link> {
+    let state = State::now();
+    let own = Own::find(&state);
+    let contract = contract::in_force(&state, &own);
+    let base = scan::base(&state).complete();
+    let found = find(&state, &base, named);
+    // What the statement would need is asked for each privilege in turn, for nobody knows yet which.
+    let role_oid = base.role_named(role).map(|r| r.oid);
+    let (relation, columns) = match &found {
+        Found::Relation(oid, columns) => (Some(*oid), columns.clone()),
+        _ => (None, vec![]),
+    };
+    let kind = relation.and_then(|oid| scan::relation_kind(&state, oid));
+    let wanted = wanted(&found, kind, privilege.as_deref());
+    let needs = relation.zip(role_oid).map(|(oid, role)| needs(oid, kind, wanted, &columns, role));
+    let (needs, impossible) = match needs {
+        Some(Ok(needs)) => (needs, None),
+        Some(Err(why)) => (Needs::default(), Some(why)),
+        None => (Needs::default(), None),
+    };
+    let mut relations: Vec<Oid> = relation.into_iter().chain(needs.needs.iter().map(|n| n.relation)).collect();
+    relations.sort_unstable();
+    relations.dedup();
+    let mut routines: Vec<Oid> = needs.calls.iter().copied().collect();
+    if let Found::Routine(oid) = found {
+        routines.push(oid);
+    }
+    let mut part = scan::part(&state, &relations, &routines);
+    with_owned_by(&state, &mut part);
+    let snapshot = scan::around(part, scan::base(&state), &state);
+    let access = Access::new(&snapshot);
+    let cx = Context::new(&contract, &snapshot, &access, &interrupts);
+    let routine = |oid: Oid| snapshot.routines.iter().find(|r| r.oid == oid);
+    let name = named.parts.iter().map(|part| safe_ident(part).into_owned()).collect::<Vec<_>>().join(".");
+    let subject = match found {
+        Found::Schema(oid) => snapshot.schema(oid).map(Subject::Schema),
+        Found::Routine(oid) => routine(oid).map(Subject::Routine),
+        Found::Relation(oid, columns) => snapshot.relation(oid).map(|relation| {
+            let calls = needs.calls.iter().filter_map(|oid| routine(*oid)).collect();
+            let futile = futile(&state, relation);
+            Subject::Relation(Attempt { relation, columns, needs: asked_first(needs.needs, oid), calls, impossible, futile })
+        }),
+        Found::Nothing(schema) => {
+            Some(Subject::Missing { schema: schema.and_then(|s| snapshot.schema(s)), name: name.clone() })
+        }
+    };
+    // What is some session's temporary thing is not there for others.
+    let subject = subject.unwrap_or(Subject::Missing { schema: None, name });
+    let question = Question { role, authenticator, privilege: wanted.unwrap_or_else(|| natural(&subject)), subject };
+    explain(&cx, &question)
+}
+
+/// The privilege that is asked about; an error where there is no such privilege on such a thing.
+fn wanted(found: &Found, kind: Option<RelationKind>, word: Option<&str>) -> Option<Privileges> {
+    let word = word?;
+    let relation = Relation { kind: kind.unwrap_or_default(), ..Relation::default() };
+    let possible = match found {
+        Found::Schema(_) => Privileges::USAGE | Privileges::CREATE,
+        Found::Routine(_) => Privileges::EXECUTE,
+        Found::Relation(..) => {
+            let (needs, calls) = (vec![], vec![]);
+            let attempt = Attempt { relation: &relation, columns: vec![], needs, calls, impossible: None, futile: None };
+            possible(&Subject::Relation(attempt), scan::VERSION)
+        }
+        Found::Nothing(_) => Privileges(u32::MAX),
+    };
+    let wanted = Privileges::from_word(word.trim()).filter(|p| possible.contains(*p));
+    Some(wanted.unwrap_or_else(|| unknown_argument("privilege", word, &possible.words())))
+}
+
+/// The statement that stands for a privilege, asked of the server; and what no statement shows.
+fn needs(
+    oid: Oid,
+    kind: Option<RelationKind>,
+    wanted: Option<Privileges>,
+    columns: &[String],
+    role: Oid,
+) -> Result<Needs, String> {
+    let is_sequence = kind == Some(RelationKind::Sequence);
+    let wanted = wanted.unwrap_or(if is_sequence { Privileges::USAGE } else { Privileges::SELECT });
+    let Some((schema, name)) = scan::name(scan::PG_CLASS, oid) else { return Ok(Needs::default()) };
+    let plain = |or: Privileges| Needs {
+        needs: vec![Need { relation: oid, privileges: wanted, or, ..Need::default() }],
+        ..Needs::default()
+    };
+    if is_sequence {
+        // nextval takes one of the two (sequence.c).
+        return Ok(plain(if wanted == Privileges::USAGE { Privileges::UPDATE } else { Privileges::NONE }));
+    }
+    let sql = dragonfly_core::sql::safe_qualified(&schema, &name);
+    let all = || match columns {
+        [] => needs::all_columns(oid),
+        columns => columns.to_vec(),
+    };
+    let list = |columns: &[String], end: &str| {
+        columns.iter().map(|c| format!("{}{end}", safe_ident(c))).collect::<Vec<_>>().join(", ")
+    };
+    let statement = match wanted {
+        Privileges::SELECT if columns.is_empty() => format!("SELECT * FROM {sql}"),
+        Privileges::SELECT => format!("SELECT {} FROM {sql}", list(columns, "")),
+        Privileges::INSERT if columns.is_empty() => format!("INSERT INTO {sql} DEFAULT VALUES"),
+        Privileges::INSERT => {
+            let values = vec!["DEFAULT"; columns.len()].join(", ");
+            format!("INSERT INTO {sql} ({}) VALUES ({values})", list(columns, ""))
+        }
+        Privileges::UPDATE if all().is_empty() => return Err(format!("{sql} has no columns to change")),
+        Privileges::UPDATE => format!("UPDATE {sql} SET {}", list(&all(), " = DEFAULT")),
+        Privileges::DELETE => format!("DELETE FROM {sql}"),
+        Privileges::TRUNCATE if kind.is_some_and(|k| !k.is_table()) => {
+            return Err(format!("\"{}\" is not a table", printable(&name)));
+        }
+        _ => return Ok(plain(Privileges::NONE)),
+    };
+    let mut needs = needs::of(&statement, role)?;
+    // The whole of it was meant, where no column was named.
+    for need in needs.needs.iter_mut().filter(|n| n.relation == oid && n.check_as.is_none()) {
+        need.is_partial = !columns.is_empty();
+    }
+    Ok(needs)
+}
+
+/// Why reading a relation is of no use.
+fn futile(state: &State, relation: &Relation) -> Option<String> {
+    let is_empty = relation.kind == RelationKind::MaterializedView && !scan::is_populated(state, relation.oid);
+    is_empty.then(|| format!("materialized view \"{}\" has not been populated", printable(&relation.name)))
+}
+
+/// The server asks for the privileges on the relation that the statement names first.
+fn asked_first(mut needs: Vec<Need>, asked: Oid) -> Vec<Need> {
+    needs.sort_by_key(|need| !(need.relation == asked && need.check_as.is_none()));
+    needs
+}
+
+/// The tables that the sequences serve: the contract speaks of those.
+fn with_owned_by(state: &State, part: &mut Snapshot) {
+    let missing: Vec<Oid> = part
+        .relations
+        .iter()
+        .filter_map(|r| r.owned_by)
+        .filter(|table| part.relations.iter().all(|r| r.oid != *table))
+        .collect();
+    if !missing.is_empty() {
+        part.relations.extend(scan::part(state, &missing, &[]).relations);
+    }
+}
+
+fn find(state: &State, base: &Snapshot, named: &Named) -> Found {
+    let schema_named = |name: &str| base.schema_named(name).map(|s| s.oid);
+    match (&named.parts[..], named.noun) {
+        ([schema], None | Some(Noun::Schema)) if named.list.is_none() => match schema_named(schema) {
+            Some(oid) => Found::Schema(oid),
+            None if named.noun.is_some() => Found::Nothing(None),
+            None => unqualified(schema),
+        },
+        ([name], _) => unqualified(name),
+        ([schema, name], noun) if noun != Some(Noun::Schema) => match schema_named(schema) {
+            Some(schema) => in_schema(state, schema, name, named),
+            None => Found::Nothing(None),
+        },
+        ([schema, table, column], None | Some(Noun::Relation)) if named.list.is_none() => {
+            let relation = schema_named(schema).and_then(|schema| scan::relation_named(schema, table));
+            relation.map_or_else(|| Found::Nothing(schema_named(schema)), |oid| columns(oid, vec![column.clone()]))
+        }
+        _ => no_name(&named.parts.join(".")),
+    }
+}
+
+fn in_schema(state: &State, schema: Oid, name: &str, named: &Named) -> Found {
+    let relation = scan::relation_named(schema, name).filter(|_| named.noun != Some(Noun::Routine));
+    if let Some(oid) = relation {
+        return columns(oid, named.columns().unwrap_or_else(|| no_name(name)));
+    }
+    if named.noun == Some(Noun::Relation) {
+        return Found::Nothing(Some(schema));
+    }
+    let found = scan::routines_named(state, &[name].into(), &[schema].into());
+    let shown: Vec<(Oid, String)> = found.into_iter().map(|oid| (oid, scan::argument_types_of(state, oid))).collect();
+    let types = |list: &str| dragonfly_core::sql::argument_types(list);
+    match &named.list {
+        Some(list) => {
+            let same = |(_, arguments): &&(Oid, String)| types(arguments) == aliased(types(list));
+            shown.iter().find(same).map_or(Found::Nothing(Some(schema)), |(oid, _)| Found::Routine(*oid))
+        }
+        None => match shown.as_slice() {
+            [] => Found::Nothing(Some(schema)),
+            [(oid, _)] => Found::Routine(*oid),
+            several => Report {
+                message: format!("there are {} routines of the name {}", several.len(), printable(name)),
+                detail: String::new(),
+                hint: format!(
+                    "Say which: {}.",
+                    listed(
+                        &several.iter().map(|(_, arguments)| format!("{}({arguments})", printable(name))).collect::<Vec<_>>()
+                    )
+                ),
+            }
+            .error(PgSqlErrorCode::ERRCODE_AMBIGUOUS_FUNCTION),
+        },
+    }
+}
+
+/// Types by the names that the server gives them, where people use others.
+fn aliased(types: Vec<String>) -> Vec<String> {
+    let alias = |name: String| match name.to_ascii_lowercase().as_str() {
+        "int" | "int4" => "integer".to_owned(),
+        "int8" => "bigint".to_owned(),
+        "int2" => "smallint".to_owned(),
+        "bool" => "boolean".to_owned(),
+        "float8" => "double precision".to_owned(),
+        "float4" => "real".to_owned(),
+        "timestamptz" => "timestamp with time zone".to_owned(),
+        "timestamp" => "timestamp without time zone".to_owned(),
+        "varchar" => "character varying".to_owned(),
+        _ => name,
+    };
+    types.into_iter().map(alias).collect()
+}
+
+fn columns(relation: Oid, columns: Vec<String>) -> Found {
+    let known = needs::all_columns(relation);
+    for column in &columns {
+        if !known.contains(column) {
+            unknown_argument("column", column, &known.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+    Found::Relation(relation, columns)
+}
+
+fn unqualified(name: &str) -> ! {
+    Report {
+        message: format!("there is no schema \"{}\"", printable(name)),
+        detail: "Only a schema is named by one name: what else there is depends on who looks for it.".into(),
+        hint: "Write schema.name, schema.table.column, or schema.function(types).".into(),
+    }
+    .error(PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME)
+}
+
+fn no_name(text: &str) -> ! {
+    Report {
+        message: format!("\"{}\" is not the name of anything", printable(text)),
+        detail: String::new(),
+        hint: "Write schema, schema.name, schema.table.column, schema.table(column, ...), or schema.function(types).".into(),
+    }
+    .error(PgSqlErrorCode::ERRCODE_INVALID_NAME)
+}

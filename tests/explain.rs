@@ -1,0 +1,285 @@
+//! Permission denied, section 10 of the document: `ops.explain_access()` says which link is broken, and its verdict is what really happens.
+
+use dragonfly_tests::damage::{Dice, PREPARATION, damage};
+use dragonfly_tests::{Cluster, attempt, column};
+use postgres::Client;
+
+fn links(client: &mut Client, arguments: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT CASE WHEN ok THEN 'ok' WHEN NOT ok THEN 'NO' ELSE '--' END || ' ' || step || ': ' || detail || coalesce(' => ' || fix, '')
+           FROM ops.explain_access({arguments}) ORDER BY link"
+    );
+    column(client, &sql)
+}
+
+/// The two questions of the document, and their answers.
+#[test]
+fn the_broken_link_is_named() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client.batch_execute("SET dragonfly_guard.mode = off; REVOKE USAGE ON SCHEMA public FROM PUBLIC, anon").unwrap();
+    assert_eq!(
+        links(&mut client, "'anon', 'public.v_plaintiffs_overview'"),
+        [
+            "ok role anon: Role \"anon\" exists.",
+            "ok SET ROLE anon: Role \"authenticator\" can become \"anon\".",
+            "NO USAGE on schema public: Role \"anon\" lacks USAGE: no name in schema public can be used. => GRANT USAGE ON SCHEMA public TO anon;",
+            "ok SELECT on view public.v_plaintiffs_overview: Role \"anon\" has SELECT, granted to it.",
+            "ok SELECT on table public.plaintiffs, as \"postgres\", the owner of the view: Role \"postgres\" has SELECT, as its owner, inherited \
+             from \"authenticated\" and inherited from \"service_role\".",
+            "ok row level security of table public.plaintiffs: It is on, and passed by: role \"postgres\" bypasses it.",
+            "NO verdict: Denied: permission denied for schema public. => GRANT USAGE ON SCHEMA public TO anon;",
+            "NO contract: It should be open: SELECT is declared for role \"anon\". => SELECT * FROM ops.golden_sql(schemas => ARRAY['public']::name[]);",
+        ]
+    );
+    client.batch_execute("GRANT USAGE ON SCHEMA public TO anon").unwrap();
+    let verdict = |client: &mut Client, arguments: &str| {
+        links(client, arguments).into_iter().find(|l| l.contains(" verdict: ")).unwrap_or_default()
+    };
+    assert_eq!(verdict(&mut client, "'anon', 'public.v_plaintiffs_overview'"), "ok verdict: Allowed.");
+    // A column, a function, a sequence, a schema; one that the worker lacks.
+    assert_eq!(
+        verdict(&mut client, "'anon', 'public.judgments(amount)'"),
+        "NO verdict: Denied: permission denied for table judgments. => GRANT SELECT (amount) ON TABLE public.judgments TO anon;\n\
+         -- CREATE POLICY \"anon select\" ON public.judgments FOR SELECT TO anon USING (...);"
+    );
+    assert_eq!(verdict(&mut client, "'anon', 'api.queue_job'"), "ok verdict: Allowed.");
+    assert_eq!(verdict(&mut client, "'anon', 'api.queue_job(text, jsonb)'"), "ok verdict: Allowed.");
+    assert_eq!(
+        verdict(&mut client, "'anon', 'function ops.complete_outbox_message(uuid)'"),
+        "NO verdict: Denied: permission denied for schema ops. => GRANT USAGE ON SCHEMA ops TO anon;\n\
+         GRANT EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) TO anon;"
+    );
+    assert_eq!(verdict(&mut client, "'service_role', 'public.job_queue_id_seq'"), "ok verdict: Allowed.");
+    assert_eq!(
+        verdict(&mut client, "'anon', 'enforcement', 'USAGE'"),
+        "NO verdict: Denied: permission denied for schema enforcement. => GRANT USAGE ON SCHEMA enforcement TO anon;"
+    );
+    client.batch_execute("REVOKE USAGE ON SEQUENCE public.job_queue_id_seq FROM service_role; REVOKE UPDATE ON SEQUENCE public.job_queue_id_seq FROM service_role").unwrap();
+    assert_eq!(
+        verdict(&mut client, "'service_role', 'public.job_queue', 'INSERT'"),
+        "NO verdict: Denied: permission denied for sequence job_queue_id_seq. => GRANT USAGE ON SEQUENCE public.job_queue_id_seq TO service_role;"
+    );
+}
+
+/// Row level security answers with no rows and no error; the worker that lost BYPASSRLS, and a view that asks for the caller's own rights.
+#[test]
+fn rows_that_nobody_sees() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; ALTER ROLE service_role NOBYPASSRLS; DROP POLICY queue_worker ON public.job_queue;
+             ALTER VIEW public.v_plaintiffs_overview SET (security_invoker = true)",
+        )
+        .unwrap();
+    assert_eq!(
+        links(&mut client, "'service_role', 'public.job_queue'")[4..],
+        [
+            "NO row level security of table public.job_queue: It is on, and no policy lets role \"service_role\" SELECT: there are no rows, and no \
+             error. => -- CREATE POLICY \"service_role select\" ON public.job_queue FOR SELECT TO service_role USING (...);",
+            "NO verdict: Allowed, and it reaches no row of table public.job_queue: no error says so. => -- CREATE POLICY \"service_role select\" ON \
+             public.job_queue FOR SELECT TO service_role USING (...);",
+            "NO contract: It should be open: SELECT is declared for role \"service_role\". => SELECT * FROM ops.golden_sql(schemas => \
+             ARRAY['public']::name[]);",
+        ]
+    );
+    assert_eq!(
+        links(&mut client, "'anon', 'public.v_plaintiffs_overview'")[3..6],
+        [
+            "ok SELECT on view public.v_plaintiffs_overview: Role \"anon\" has SELECT, granted to it.",
+            "NO SELECT on table public.plaintiffs: Role \"anon\" lacks SELECT on columns id, name, status and tier. => GRANT SELECT (id, name, status, \
+             tier) ON TABLE public.plaintiffs TO anon;",
+            "NO row level security of table public.plaintiffs: It is on, and no policy lets role \"anon\" SELECT: there are no rows, and no error. => \
+             -- CREATE POLICY \"anon select\" ON public.plaintiffs FOR SELECT TO anon USING (...);",
+        ]
+    );
+}
+
+/// What is no question is an error that says what one looks like; who may ask; and nothing that is asked about runs.
+#[test]
+fn questions() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    for (arguments, code, message) in [
+        ("'anon', 'nowhere'", "3F000", "there is no schema \"nowhere\""),
+        ("'anon', 'public.'", "42602", "\"public.\" is not the name of anything"),
+        ("'anon', 'public.judgments', 'USAGE'", "22023", "there is no privilege \"USAGE\""),
+        ("'anon', 'public.judgments.nope'", "22023", "there is no column \"nope\""),
+    ] {
+        let refused = attempt(&mut client, &format!("SELECT * FROM ops.explain_access({arguments})")).unwrap_err();
+        assert_eq!((refused.code.as_str(), refused.message.as_str()), (code, message));
+        assert!(!refused.hint.is_empty());
+    }
+    assert_eq!(links(&mut client, "NULL, 'public.judgments'"), [""; 0]);
+    assert_eq!(links(&mut client, "'anon', 'public.nope'")[3], "NO object: There is no public.nope.");
+    assert_eq!(
+        links(&mut client, "'nobody', 'api'")[1],
+        "NO verdict: Denied: role \"nobody\" does not exist. => CREATE ROLE nobody NOLOGIN;"
+    );
+    client.batch_execute("BEGIN READ ONLY; SELECT * FROM ops.explain_access('anon', 'public.judgments'); ROLLBACK").unwrap();
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE ROLE mallory; GRANT CREATE ON SCHEMA public TO mallory; SET ROLE mallory;
+             CREATE FUNCTION public.evil() RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE 'it runs as %', current_user; END $$;
+             CREATE TABLE public.trap (id int DEFAULT CASE WHEN public.evil() THEN 1 END);
+             CREATE POLICY trap ON public.trap USING (public.evil());
+             ALTER TABLE public.trap ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+             GRANT ALL ON public.trap TO PUBLIC; CREATE VIEW public.v_trap AS SELECT * FROM public.trap WHERE public.evil(); RESET ROLE",
+        )
+        .unwrap();
+    for privilege in ["SELECT", "INSERT", "UPDATE", "DELETE"] {
+        for object in ["public.trap", "public.v_trap"] {
+            assert!(!links(&mut client, &format!("'anon', '{object}', '{privilege}'")).is_empty());
+        }
+    }
+    let as_worker =
+        "SET ROLE service_role; SELECT * FROM ops.explain_access('anon', 'public.judgments'); RESET ROLE; SET ROLE anon";
+    client.batch_execute(as_worker).unwrap();
+    assert_eq!(attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'api')").unwrap_err().code, "42501");
+}
+
+/// Views of every kind over each other, a policy that asks another table, rows to see.
+const MORE: &str = r#"
+    INSERT INTO public.judgments (case_number, amount) VALUES ('1', 1);
+    INSERT INTO public.plaintiffs (name) VALUES ('a');
+    INSERT INTO public.plaintiff_contacts (phone) VALUES ('1');
+    INSERT INTO public.plaintiff_tasks (kind) VALUES ('call');
+    INSERT INTO public.job_queue (kind) VALUES ('a');
+    INSERT INTO intake.simplicity_batches (file_name) VALUES ('a');
+    INSERT INTO public.inbox VALUES (1, 'a');
+    CREATE TABLE public.silent AS SELECT 1 AS one;
+    ALTER TABLE public.silent ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+    GRANT SELECT, UPDATE, DELETE ON public.silent TO PUBLIC;
+    CREATE VIEW public.v_invoker WITH (security_invoker = true) AS SELECT id, case_number FROM public.judgments;
+    CREATE VIEW public.v_over_invoker AS SELECT * FROM public.v_invoker;
+    CREATE VIEW public.v_invoker_over WITH (security_invoker) AS SELECT * FROM public.v_plaintiffs_overview;
+    CREATE VIEW public.v_calls AS SELECT public.helper(name) AS name, (SELECT count(*) FROM public.inbox) AS inbox FROM public.plaintiffs;
+    CREATE VIEW public.v_simple AS SELECT id, body FROM public.inbox WHERE id > 0;
+    CREATE MATERIALIZED VIEW public.m_empty AS SELECT 1 AS one WITH NO DATA;
+    CREATE POLICY by_inbox ON public.plaintiff_tasks TO authenticated USING (EXISTS (SELECT FROM public.inbox WHERE body = 'a'));
+    ALTER TABLE public.plaintiff_tasks ENABLE ROW LEVEL SECURITY;
+    GRANT SELECT ON public.v_invoker, public.v_over_invoker, public.v_invoker_over, public.v_calls TO anon, mallory;
+    GRANT ALL ON public.v_simple, public.plaintiff_tasks TO authenticated;
+"#;
+
+/// The law: whatever has been done to the database, what the verdict says of a role, a relation and a privilege is what the role meets when it tries.
+#[test]
+fn the_verdict_is_what_happens() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client.batch_execute(&format!("SET dragonfly_guard.mode = off; {PREPARATION} {MORE}")).unwrap();
+    let relations = client
+        .query(
+            "SELECT format('%I.%I', nspname, relname), relkind::text,
+                    (SELECT string_agg(format('%I = DEFAULT', attname), ', ' ORDER BY attnum) FROM pg_attribute
+                      WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
+               FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+              WHERE nspname IN ('public', 'intake', 'ops', 'enforcement') AND relkind IN ('r', 'v', 'm', 'S') ORDER BY 1",
+            &[],
+        )
+        .unwrap();
+    let relations: Vec<(String, String, Option<String>)> = relations.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect();
+    let routines = column(
+        &mut client,
+        "SELECT format('%I.%I(%s)', nspname, proname, oidvectortypes(proargtypes)) FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+          WHERE nspname IN ('public', 'api', 'enforcement')",
+    );
+    let seeds = std::env::var("DRAGONFLY_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
+    let (mut compared, mut denied, mut unseen) = (0, 0, 0);
+    for seed in 0..seeds {
+        let mut dice = Dice::new(seed + 1_000);
+        client.batch_execute("BEGIN; SET LOCAL dragonfly_guard.mode = off").unwrap();
+        let mut done = Vec::new();
+        for _ in 0..dice.roll(25) {
+            let statement = damage(&mut dice);
+            client.batch_execute("SAVEPOINT s").unwrap();
+            match client.batch_execute(&statement) {
+                Ok(()) => done.push(statement),
+                Err(_) => client.batch_execute("ROLLBACK TO s").unwrap(),
+            }
+        }
+        for role in ["anon", "authenticated", "service_role", "postgres", "mallory", "helpers"] {
+            let mut questions: Vec<(String, &str, String)> = Vec::new();
+            for (relation, kind, columns) in &relations {
+                if kind == "S" {
+                    questions.push((relation.clone(), "USAGE", format!("SELECT nextval('{}')", relation.replace('\'', "''"))));
+                    continue;
+                }
+                let set = columns.as_deref().unwrap_or("x = DEFAULT");
+                questions.push((relation.clone(), "SELECT", format!("SELECT * FROM {relation}")));
+                questions.push((relation.clone(), "INSERT", format!("INSERT INTO {relation} DEFAULT VALUES")));
+                questions.push((relation.clone(), "UPDATE", format!("UPDATE {relation} SET {set}")));
+                questions.push((relation.clone(), "DELETE", format!("DELETE FROM {relation}")));
+                questions.push((relation.clone(), "TRUNCATE", format!("TRUNCATE {relation}")));
+            }
+            for routine in &routines {
+                let (name, arguments) = routine.split_once('(').unwrap();
+                let types: Vec<String> = arguments
+                    .trim_end_matches(')')
+                    .split(", ")
+                    .filter(|t| !t.is_empty())
+                    .map(|t| format!("NULL::{t}"))
+                    .collect();
+                questions.push((routine.clone(), "EXECUTE", format!("SELECT {name}({})", types.join(", "))));
+            }
+            for (object, privilege, statement) in questions {
+                let row = client
+                    .query_one(
+                        "SELECT ok, detail FROM ops.explain_access($1::text::name, $2, $3) WHERE step = 'verdict'",
+                        &[&role, &object, &privilege],
+                    )
+                    .unwrap_or_else(|e| panic!("{role} {privilege} {object}: {:?}", e.as_db_error()));
+                let (ok, said): (bool, String) = (row.get(0), row.get(1));
+                client.batch_execute(&format!("SAVEPOINT s; SET LOCAL ROLE {role}")).unwrap();
+                let met = client
+                    .simple_query(&statement)
+                    .map(|messages| messages.iter().filter(|m| matches!(m, postgres::SimpleQueryMessage::Row(_))).count());
+                client.batch_execute("ROLLBACK TO s").unwrap();
+                let told = |what: &str| {
+                    format!(
+                        "seed {seed}: {role} {privilege} {object}: {what}\nsaid: {said}\nmet: {met:?}\n{};",
+                        done.join(";\n")
+                    )
+                };
+                compared += 1;
+                match &met {
+                    Ok(rows) => {
+                        assert!(ok || said.starts_with("Allowed, and it reaches no row"), "{}", told("it is allowed"));
+                        if !ok {
+                            unseen += 1;
+                            assert!(privilege != "SELECT" || *rows == 0, "{}", told("there are rows"));
+                        }
+                    }
+                    Err(e) => {
+                        let e = e.as_db_error().expect("an error of the server's");
+                        let is_privilege = e.code().code() == "42501";
+                        let message = format!("Denied: {}.", e.message());
+                        match is_privilege {
+                            // What a policy thinks of a row, and what a body may do, only trying tells.
+                            true if e.message().starts_with("new row violates") => {
+                                assert!(said == message || said.contains("policies decide"), "{}", told("a policy refuses"));
+                            }
+                            true if privilege == "EXECUTE" && ok => {
+                                assert!(
+                                    e.message() != format!("permission denied for function {}", object),
+                                    "{}",
+                                    told("refused")
+                                );
+                            }
+                            true => {
+                                denied += 1;
+                                assert_eq!(said, message, "{}", told("it is refused"));
+                            }
+                            // A statement that nobody can run, or one that fails for what is in the table.
+                            false => assert!(ok || said == message || said.contains("reaches no row"), "{}", told("it fails")),
+                        }
+                    }
+                }
+            }
+        }
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+    println!("{compared} attempts compared, {denied} denied, {unseen} without rows");
+    assert!(denied > 500 && unseen > 5);
+}
