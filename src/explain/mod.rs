@@ -85,7 +85,7 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
         Found::Routine(oid) => routine(oid).map(Subject::Routine),
         Found::Relation(oid, columns) => snapshot.relation(oid).map(|relation| {
             let calls = needs.calls.iter().filter_map(|oid| routine(*oid)).collect();
-            let futile = futile(&state, relation);
+            let futile = futile(&state, relation, wanted.unwrap_or(Privileges::SELECT));
             Subject::Relation(Attempt { relation, columns, needs: asked_first(needs.needs, oid), calls, impossible, futile })
         }),
         Found::Nothing(schema) => {
@@ -167,10 +167,19 @@ fn needs(
     Ok(needs)
 }
 
-/// Why reading a relation is of no use.
-fn futile(state: &State, relation: &Relation) -> Option<String> {
-    let is_empty = relation.kind == RelationKind::MaterializedView && !scan::is_populated(state, relation.oid);
-    is_empty.then(|| format!("materialized view \"{}\" has not been populated", printable(&relation.name)))
+/// What a materialized view answers to whom it does not refuse.
+fn futile(state: &State, relation: &Relation, wanted: Privileges) -> Option<String> {
+    let name = printable(&relation.name);
+    match wanted {
+        _ if relation.kind != RelationKind::MaterializedView => None,
+        Privileges::INSERT | Privileges::UPDATE | Privileges::DELETE => {
+            Some(format!("cannot change materialized view \"{name}\""))
+        }
+        Privileges::SELECT if !scan::is_populated(state, relation.oid) => {
+            Some(format!("materialized view \"{name}\" has not been populated"))
+        }
+        _ => None,
+    }
 }
 
 /// The server asks for the privileges on the relation that the statement names first.
