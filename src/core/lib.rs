@@ -11,6 +11,7 @@
 pub mod access;
 pub mod catalog;
 pub mod contract;
+pub mod drift;
 pub mod exemptions;
 pub mod findings;
 pub mod guard;
