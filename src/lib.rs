@@ -6,6 +6,7 @@
 
 mod audit;
 mod contract;
+mod drift;
 mod exemptions;
 mod guard;
 #[cfg(any(test, feature = "pg_test"))]

@@ -1,0 +1,4 @@
+//! Drift.
+
+#[test]
+fn nothing() {}
