@@ -96,7 +96,9 @@ fn everything(privileges: Privileges, kind: AclKind, version: u32) -> Privileges
 /// `SELECT, INSERT WITH GRANT OPTION`; `ALL` where it is all there is in this release.
 fn words(privileges: Privileges, grantable: Privileges, kind: AclKind, version: u32) -> String {
     let all = everything(kind.all(), kind, version);
-    let list = |some: Privileges| if some == all { "ALL".to_owned() } else { some.to_string() };
+    // One word says as much as ALL where there is but one privilege.
+    let is_all = |some: Privileges| some == all && all.0.count_ones() > 1;
+    let list = |some: Privileges| if is_all(some) { "ALL".to_owned() } else { some.to_string() };
     let plain = Privileges(privileges.0 & !grantable.0);
     match (plain.is_empty(), grantable.is_empty()) {
         (true, true) => "nothing".to_owned(),
@@ -123,7 +125,7 @@ mod tests {
     #[test]
     fn none_is_what_the_server_takes_it_for() {
         assert_eq!(written(AclKind::Relation, 1, None, 15), [""; 0]);
-        assert_eq!(written(AclKind::Routine, 1, None, 15), ["grants to PUBLIC: ALL"]);
+        assert_eq!(written(AclKind::Routine, 1, None, 15), ["grants to PUBLIC: EXECUTE"]);
         let stored = [item(0, Privileges::EXECUTE, Privileges::NONE), item(1, Privileges::EXECUTE, Privileges::NONE)];
         assert_eq!(written(AclKind::Routine, 1, Some(&stored), 15), written(AclKind::Routine, 1, None, 15));
     }

@@ -136,8 +136,11 @@ impl Reader<'_> {
             let acl_kind = if kind == b'S' { AclKind::Sequence } else { AclKind::Relation };
             self.grants(&mut object, acl_kind, owner, row.acl(acl).as_ref());
             object.set_if("unlogged", row.char(persistence) == b'u');
-            object.set_if("row security", row.bool(secured));
-            object.set_if("force row security", row.bool(forced));
+            if matches!(kind, b'r' | b'p') {
+                let word = |so| if so { "enabled" } else { "disabled" };
+                object.set("row security", word(row.bool(secured)));
+                object.set("force row security", word(row.bool(forced)));
+            }
             match row.char(identity) {
                 b'f' => object.set("replica identity", "full"),
                 // That of an index is noted with the index.
