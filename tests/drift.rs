@@ -43,85 +43,312 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     ),
     // Tables.
     ("CREATE TABLE app.n (id serial PRIMARY KEY, x int CHECK (x > 0))", "DROP TABLE app.n", &["added table app.n"]),
-    ("DROP TABLE app.to_days", "CREATE TABLE app.to_days (n int); CREATE RULE quiet AS ON DELETE TO app.to_days DO INSTEAD NOTHING", &["removed table app.to_days"]),
-    ("ALTER TABLE app.to_days RENAME TO other", "ALTER TABLE app.other RENAME TO to_days", &["added table app.other", "removed table app.to_days"]),
-    ("ALTER TABLE app.t OWNER TO postgres", "ALTER TABLE app.t OWNER TO root_su", &["changed table app.t owner", "changed sequence app.t_id_seq owner"]),
+    (
+        "DROP TABLE app.to_days",
+        "CREATE TABLE app.to_days (n int); CREATE RULE quiet AS ON DELETE TO app.to_days DO INSTEAD NOTHING",
+        &["removed table app.to_days"],
+    ),
+    (
+        "ALTER TABLE app.to_days RENAME TO other",
+        "ALTER TABLE app.other RENAME TO to_days",
+        &["added table app.other", "removed table app.to_days"],
+    ),
+    (
+        "ALTER TABLE app.t OWNER TO postgres",
+        "ALTER TABLE app.t OWNER TO root_su",
+        &["changed table app.t owner", "changed sequence app.t_id_seq owner"],
+    ),
     ("GRANT DELETE ON app.t TO anon", "REVOKE DELETE ON app.t FROM anon", &["changed table app.t grants to anon"]),
-    ("GRANT SELECT ON app.t TO anon WITH GRANT OPTION", "REVOKE GRANT OPTION FOR SELECT ON app.t FROM anon", &["changed table app.t grants to anon"]),
+    (
+        "GRANT SELECT ON app.t TO anon WITH GRANT OPTION",
+        "REVOKE GRANT OPTION FOR SELECT ON app.t FROM anon",
+        &["changed table app.t grants to anon"],
+    ),
     ("GRANT SELECT ON app.t TO PUBLIC", "REVOKE SELECT ON app.t FROM PUBLIC", &["changed table app.t grants to PUBLIC"]),
     ("REVOKE DELETE ON app.t FROM root_su", "GRANT DELETE ON app.t TO root_su", &["changed table app.t grants to its owner"]),
-    ("REVOKE SELECT ON app.t FROM anon, service_role", "GRANT SELECT ON app.t TO service_role, anon", &["changed table app.t grants to anon", "changed table app.t grants to service_role"]),
-    ("ALTER TABLE app.t DISABLE ROW LEVEL SECURITY", "ALTER TABLE app.t ENABLE ROW LEVEL SECURITY", &["changed table app.t row security"]),
-    ("ALTER TABLE app.t FORCE ROW LEVEL SECURITY", "ALTER TABLE app.t NO FORCE ROW LEVEL SECURITY", &["changed table app.t force row security"]),
+    (
+        "REVOKE SELECT ON app.t FROM anon, service_role",
+        "GRANT SELECT ON app.t TO service_role, anon",
+        &["changed table app.t grants to anon", "changed table app.t grants to service_role"],
+    ),
+    (
+        "ALTER TABLE app.t DISABLE ROW LEVEL SECURITY",
+        "ALTER TABLE app.t ENABLE ROW LEVEL SECURITY",
+        &["changed table app.t row security"],
+    ),
+    (
+        "ALTER TABLE app.t FORCE ROW LEVEL SECURITY",
+        "ALTER TABLE app.t NO FORCE ROW LEVEL SECURITY",
+        &["changed table app.t force row security"],
+    ),
     ("ALTER TABLE app.kid SET UNLOGGED", "ALTER TABLE app.kid SET LOGGED", &["changed table app.kid unlogged"]),
     ("ALTER TABLE app.kid SET (fillfactor = 70)", "ALTER TABLE app.kid RESET (fillfactor)", &["changed table app.kid options"]),
-    ("ALTER TABLE app.kid NO INHERIT app.base", "ALTER TABLE app.kid INHERIT app.base", &["changed table app.kid column order", "changed table app.kid inherits"]),
-    ("ALTER TABLE app.t REPLICA IDENTITY FULL", "ALTER TABLE app.t REPLICA IDENTITY DEFAULT", &["changed table app.t replica identity"]),
-    ("ALTER TABLE app.days DETACH PARTITION app.days_2027", "ALTER TABLE app.days ATTACH PARTITION app.days_2027 FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')", &["changed table app.days_2027 partition bound", "changed table app.days_2027 partition of"]),
-    ("ALTER TABLE app.t DISABLE TRIGGER ALL", "ALTER TABLE app.t ENABLE TRIGGER ALL", &["changed table app.t foreign key triggers", "changed trigger touched on app.t enabled"]),
+    (
+        "ALTER TABLE app.kid NO INHERIT app.base",
+        "ALTER TABLE app.kid INHERIT app.base",
+        &["changed table app.kid column order", "changed table app.kid inherits"],
+    ),
+    (
+        "ALTER TABLE app.t REPLICA IDENTITY FULL",
+        "ALTER TABLE app.t REPLICA IDENTITY DEFAULT",
+        &["changed table app.t replica identity"],
+    ),
+    (
+        "ALTER TABLE app.days DETACH PARTITION app.days_2027",
+        "ALTER TABLE app.days ATTACH PARTITION app.days_2027 FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')",
+        &["changed table app.days_2027 partition bound", "changed table app.days_2027 partition of"],
+    ),
+    (
+        "ALTER TABLE app.t DISABLE TRIGGER ALL",
+        "ALTER TABLE app.t ENABLE TRIGGER ALL",
+        &["changed table app.t foreign key triggers", "changed trigger touched on app.t enabled"],
+    ),
     // Columns.
     ("ALTER TABLE app.t ADD COLUMN extra int", "ALTER TABLE app.t DROP COLUMN extra", &["added table column app.t.extra"]),
-    ("ALTER TABLE app.t DROP COLUMN note", "ALTER TABLE app.t ADD COLUMN note text COLLATE \"C\"; GRANT UPDATE (note) ON app.t TO authenticated", &["removed table column app.t.note"]),
-    ("ALTER TABLE app.t RENAME note TO remark", "ALTER TABLE app.t RENAME remark TO note", &["removed table column app.t.note", "added table column app.t.remark"]),
-    ("ALTER TABLE app.t ALTER note TYPE varchar(20) COLLATE \"C\"", "ALTER TABLE app.t ALTER note TYPE text COLLATE \"C\"", &["changed table column app.t.note type"]),
-    ("ALTER TABLE app.t ALTER note TYPE text COLLATE \"POSIX\"", "ALTER TABLE app.t ALTER note TYPE text COLLATE \"C\"", &["changed table column app.t.note collation"]),
-    ("ALTER TABLE app.t ALTER mood SET NOT NULL", "ALTER TABLE app.t ALTER mood DROP NOT NULL", &["changed table column app.t.mood not null"]),
-    ("ALTER TABLE app.t ALTER word SET DEFAULT 'y'", "ALTER TABLE app.t ALTER word SET DEFAULT 'x'", &["changed table column app.t.word default"]),
-    ("ALTER TABLE app.t ALTER id SET GENERATED BY DEFAULT", "ALTER TABLE app.t ALTER id SET GENERATED ALWAYS", &["changed table column app.t.id identity"]),
-    ("ALTER TABLE app.t ALTER doubled DROP EXPRESSION", "ALTER TABLE app.t DROP COLUMN doubled, DROP COLUMN note; ALTER TABLE app.t ADD doubled numeric GENERATED ALWAYS AS (amount * 2) STORED, ADD note text COLLATE \"C\"; GRANT UPDATE (note) ON app.t TO authenticated", &["changed table column app.t.doubled default", "changed table column app.t.doubled generated"]),
-    ("GRANT SELECT (note) ON app.t TO anon", "REVOKE SELECT (note) ON app.t FROM anon", &["changed table column app.t.note grants to anon"]),
+    (
+        "ALTER TABLE app.t DROP COLUMN note",
+        "ALTER TABLE app.t ADD COLUMN note text COLLATE \"C\"; GRANT UPDATE (note) ON app.t TO authenticated",
+        &["removed table column app.t.note"],
+    ),
+    (
+        "ALTER TABLE app.t RENAME note TO remark",
+        "ALTER TABLE app.t RENAME remark TO note",
+        &["removed table column app.t.note", "added table column app.t.remark"],
+    ),
+    (
+        "ALTER TABLE app.t ALTER note TYPE varchar(20) COLLATE \"C\"",
+        "ALTER TABLE app.t ALTER note TYPE text COLLATE \"C\"",
+        &["changed table column app.t.note type"],
+    ),
+    (
+        "ALTER TABLE app.t ALTER note TYPE text COLLATE \"POSIX\"",
+        "ALTER TABLE app.t ALTER note TYPE text COLLATE \"C\"",
+        &["changed table column app.t.note collation"],
+    ),
+    (
+        "ALTER TABLE app.t ALTER mood SET NOT NULL",
+        "ALTER TABLE app.t ALTER mood DROP NOT NULL",
+        &["changed table column app.t.mood not null"],
+    ),
+    (
+        "ALTER TABLE app.t ALTER word SET DEFAULT 'y'",
+        "ALTER TABLE app.t ALTER word SET DEFAULT 'x'",
+        &["changed table column app.t.word default"],
+    ),
+    (
+        "ALTER TABLE app.t ALTER id SET GENERATED BY DEFAULT",
+        "ALTER TABLE app.t ALTER id SET GENERATED ALWAYS",
+        &["changed table column app.t.id identity"],
+    ),
+    (
+        "ALTER TABLE app.t ALTER doubled DROP EXPRESSION",
+        "ALTER TABLE app.t DROP COLUMN doubled, DROP COLUMN note; ALTER TABLE app.t ADD doubled numeric GENERATED ALWAYS AS (amount * 2) STORED, ADD note text COLLATE \"C\"; GRANT UPDATE (note) ON app.t TO authenticated",
+        &["changed table column app.t.doubled default", "changed table column app.t.doubled generated"],
+    ),
+    (
+        "GRANT SELECT (note) ON app.t TO anon",
+        "REVOKE SELECT (note) ON app.t FROM anon",
+        &["changed table column app.t.note grants to anon"],
+    ),
     ("GRANT SELECT (word) ON app.v TO anon", "REVOKE SELECT (word) ON app.v FROM anon", &["added view column app.v.word"]),
-    ("ALTER TABLE app.t DROP COLUMN amount CASCADE; ALTER TABLE app.t ADD COLUMN amount numeric(9, 2)", "", &[]),
     // Constraints, indexes.
-    ("ALTER TABLE app.part_of_t DROP CONSTRAINT to_t", "ALTER TABLE app.part_of_t ADD CONSTRAINT to_t FOREIGN KEY (t) REFERENCES app.t ON DELETE CASCADE", &["removed table constraint to_t on app.part_of_t"]),
-    ("ALTER TABLE app.part_of_t ALTER CONSTRAINT to_t DEFERRABLE", "ALTER TABLE app.part_of_t ALTER CONSTRAINT to_t NOT DEFERRABLE", &["changed table constraint to_t on app.part_of_t definition"]),
-    ("ALTER TABLE app.t DROP CONSTRAINT words, ADD CONSTRAINT words CHECK (word IN ('a', 'b', 'y'))", "ALTER TABLE app.t DROP CONSTRAINT words, ADD CONSTRAINT words CHECK (word IN ('a', 'b', 'x'))", &["changed table constraint words on app.t definition"]),
-    ("ALTER TABLE app.t DROP CONSTRAINT words, ADD CONSTRAINT words CHECK (word IN ('a', 'b', 'x')) NOT VALID", "ALTER TABLE app.t VALIDATE CONSTRAINT words", &["changed table constraint words on app.t definition"]),
-    ("DROP INDEX app.t_word", "CREATE INDEX t_word ON app.t (lower(word), (word IN ('a', 'b'))) WHERE word IN ('a', 'b')", &["removed index app.t_word"]),
+    (
+        "ALTER TABLE app.part_of_t DROP CONSTRAINT to_t",
+        "ALTER TABLE app.part_of_t ADD CONSTRAINT to_t FOREIGN KEY (t) REFERENCES app.t ON DELETE CASCADE",
+        &["removed table constraint to_t on app.part_of_t"],
+    ),
+    (
+        "ALTER TABLE app.part_of_t ALTER CONSTRAINT to_t DEFERRABLE",
+        "ALTER TABLE app.part_of_t ALTER CONSTRAINT to_t NOT DEFERRABLE",
+        &["changed table constraint to_t on app.part_of_t definition"],
+    ),
+    (
+        "ALTER TABLE app.t DROP CONSTRAINT words, ADD CONSTRAINT words CHECK (word IN ('a', 'b', 'y'))",
+        "ALTER TABLE app.t DROP CONSTRAINT words, ADD CONSTRAINT words CHECK (word IN ('a', 'b', 'x'))",
+        &["changed table constraint words on app.t definition"],
+    ),
+    (
+        "ALTER TABLE app.t DROP CONSTRAINT words, ADD CONSTRAINT words CHECK (word IN ('a', 'b', 'x')) NOT VALID",
+        "ALTER TABLE app.t VALIDATE CONSTRAINT words",
+        &["changed table constraint words on app.t definition"],
+    ),
+    (
+        "DROP INDEX app.t_word",
+        "CREATE INDEX t_word ON app.t (lower(word), (word IN ('a', 'b'))) WHERE word IN ('a', 'b')",
+        &["removed index app.t_word"],
+    ),
     ("CREATE UNIQUE INDEX one_note ON app.t (note)", "DROP INDEX app.one_note", &["added index app.one_note"]),
     // Views.
-    ("CREATE OR REPLACE VIEW app.v WITH (security_barrier = on) AS SELECT id, word, amount > 1.5 AS rich FROM app.t WHERE word IN ('a', 'c')", "CREATE OR REPLACE VIEW app.v WITH (security_barrier = true) AS SELECT id, word, amount > 1.5 AS rich FROM app.t WHERE word IN ('a', 'b')", &["changed view app.v definition"]),
-    ("ALTER VIEW app.v SET (security_invoker = on)", "ALTER VIEW app.v RESET (security_invoker)", &["changed view app.v security_invoker"]),
+    (
+        "CREATE OR REPLACE VIEW app.v WITH (security_barrier = on) AS SELECT id, word, amount > 1.5 AS rich FROM app.t WHERE word IN ('a', 'c')",
+        "CREATE OR REPLACE VIEW app.v WITH (security_barrier = true) AS SELECT id, word, amount > 1.5 AS rich FROM app.t WHERE word IN ('a', 'b')",
+        &["changed view app.v definition"],
+    ),
+    (
+        "ALTER VIEW app.v SET (security_invoker = on)",
+        "ALTER VIEW app.v RESET (security_invoker)",
+        &["changed view app.v security_invoker"],
+    ),
     ("ALTER VIEW app.v SET (check_option = local)", "ALTER VIEW app.v RESET (check_option)", &["changed view app.v options"]),
-    ("DROP MATERIALIZED VIEW app.m", "CREATE MATERIALIZED VIEW app.m AS SELECT count(*) AS n FROM app.t; CREATE INDEX m_n ON app.m (n)", &["removed materialized view app.m"]),
+    (
+        "DROP MATERIALIZED VIEW app.m",
+        "CREATE MATERIALIZED VIEW app.m AS SELECT count(*) AS n FROM app.t; CREATE INDEX m_n ON app.m (n)",
+        &["removed materialized view app.m"],
+    ),
     // Types.
     ("CREATE TYPE app.other AS ENUM ()", "DROP TYPE app.other", &["added type app.other"]),
-    ("ALTER TYPE app.mood RENAME VALUE 'ok' TO 'fine'", "ALTER TYPE app.mood RENAME VALUE 'fine' TO 'ok'", &["changed type app.mood labels"]),
+    (
+        "ALTER TYPE app.mood RENAME VALUE 'ok' TO 'fine'",
+        "ALTER TYPE app.mood RENAME VALUE 'fine' TO 'ok'",
+        &["changed type app.mood labels"],
+    ),
     ("ALTER DOMAIN app.code SET DEFAULT 'b'", "ALTER DOMAIN app.code SET DEFAULT 'a'", &["changed type app.code default"]),
-    ("ALTER DOMAIN app.code DROP CONSTRAINT known", "ALTER DOMAIN app.code ADD CONSTRAINT known CHECK (VALUE IN ('a', 'b'))", &["changed type app.code constraint known"]),
+    (
+        "ALTER DOMAIN app.code DROP CONSTRAINT known",
+        "ALTER DOMAIN app.code ADD CONSTRAINT known CHECK (VALUE IN ('a', 'b'))",
+        &["changed type app.code constraint known"],
+    ),
     ("ALTER TYPE app.pair ADD ATTRIBUTE c int", "ALTER TYPE app.pair DROP ATTRIBUTE c", &["changed type app.pair attributes"]),
-    ("REVOKE USAGE ON TYPE app.mood FROM PUBLIC", "GRANT USAGE ON TYPE app.mood TO PUBLIC", &["changed type app.mood grants to PUBLIC"]),
+    (
+        "REVOKE USAGE ON TYPE app.mood FROM PUBLIC",
+        "GRANT USAGE ON TYPE app.mood TO PUBLIC",
+        &["changed type app.mood grants to PUBLIC"],
+    ),
     ("ALTER TYPE app.span OWNER TO postgres", "ALTER TYPE app.span OWNER TO root_su", &["changed type app.span owner"]),
     // Routines.
-    ("CREATE OR REPLACE FUNCTION app.f(a int DEFAULT 1, b text DEFAULT 'x') RETURNS int LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT a + 1'", "CREATE OR REPLACE FUNCTION app.f(a int DEFAULT 1, b text DEFAULT 'x') RETURNS int LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT a'", &["changed function app.f(integer,pg_catalog.text) body"]),
-    ("CREATE OR REPLACE FUNCTION app.f(a int DEFAULT 2, b text DEFAULT 'x') RETURNS int LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT a'", "CREATE OR REPLACE FUNCTION app.f(a int DEFAULT 1, b text DEFAULT 'x') RETURNS int LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT a'", &["changed function app.f(integer,pg_catalog.text) arguments"]),
-    ("ALTER FUNCTION app.f SECURITY DEFINER", "ALTER FUNCTION app.f SECURITY INVOKER", &["changed function app.f(integer,pg_catalog.text) security"]),
-    ("ALTER FUNCTION app.f SET search_path = app", "ALTER FUNCTION app.f SET search_path = pg_catalog, pg_temp", &["changed function app.f(integer,pg_catalog.text) search_path"]),
-    ("ALTER FUNCTION app.f SET work_mem = '1MB'", "ALTER FUNCTION app.f RESET work_mem", &["changed function app.f(integer,pg_catalog.text) setting work_mem"]),
-    ("ALTER FUNCTION app.f VOLATILE", "ALTER FUNCTION app.f STABLE", &["changed function app.f(integer,pg_catalog.text) volatility"]),
-    ("ALTER FUNCTION app.f STRICT", "ALTER FUNCTION app.f CALLED ON NULL INPUT", &["changed function app.f(integer,pg_catalog.text) strict"]),
-    ("ALTER FUNCTION app.f LEAKPROOF", "ALTER FUNCTION app.f NOT LEAKPROOF", &["changed function app.f(integer,pg_catalog.text) leakproof"]),
-    ("ALTER FUNCTION app.f PARALLEL SAFE", "ALTER FUNCTION app.f PARALLEL UNSAFE", &["changed function app.f(integer,pg_catalog.text) parallel"]),
-    ("ALTER FUNCTION app.f OWNER TO postgres", "ALTER FUNCTION app.f OWNER TO root_su", &["changed function app.f(integer,pg_catalog.text) owner"]),
-    ("GRANT EXECUTE ON FUNCTION app.f TO PUBLIC", "REVOKE EXECUTE ON FUNCTION app.f FROM PUBLIC", &["changed function app.f(integer,pg_catalog.text) grants to PUBLIC"]),
-    ("CREATE OR REPLACE FUNCTION app.parsed() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM app.base; END", "CREATE OR REPLACE FUNCTION app.parsed() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM app.t; END", &["changed function app.parsed() body"]),
-    ("CREATE FUNCTION app.f(a int) RETURNS int LANGUAGE sql AS 'SELECT 1'", "DROP FUNCTION app.f(int)", &["added function app.f(integer)"]),
-    ("DROP PROCEDURE app.p", "CREATE PROCEDURE app.p(INOUT a int) LANGUAGE sql AS 'SELECT a'", &["removed procedure app.p(integer)"]),
-    ("CREATE OR REPLACE AGGREGATE app.total(int) (SFUNC = int4pl, STYPE = int, INITCOND = '1')", "CREATE OR REPLACE AGGREGATE app.total(int) (SFUNC = int4pl, STYPE = int, INITCOND = '0')", &["changed aggregate app.total(integer) initial value"]),
+    (
+        "CREATE OR REPLACE FUNCTION app.f(a int DEFAULT 1, b text DEFAULT 'x') RETURNS int LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT a + 1'",
+        "CREATE OR REPLACE FUNCTION app.f(a int DEFAULT 1, b text DEFAULT 'x') RETURNS int LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT a'",
+        &["changed function app.f(integer,pg_catalog.text) body"],
+    ),
+    (
+        "CREATE OR REPLACE FUNCTION app.f(a int DEFAULT 2, b text DEFAULT 'x') RETURNS int LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT a'",
+        "CREATE OR REPLACE FUNCTION app.f(a int DEFAULT 1, b text DEFAULT 'x') RETURNS int LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT a'",
+        &["changed function app.f(integer,pg_catalog.text) arguments"],
+    ),
+    (
+        "ALTER FUNCTION app.f SECURITY DEFINER",
+        "ALTER FUNCTION app.f SECURITY INVOKER",
+        &["changed function app.f(integer,pg_catalog.text) security"],
+    ),
+    (
+        "ALTER FUNCTION app.f SET search_path = app",
+        "ALTER FUNCTION app.f SET search_path = pg_catalog, pg_temp",
+        &["changed function app.f(integer,pg_catalog.text) search_path"],
+    ),
+    (
+        "ALTER FUNCTION app.f SET work_mem = '1MB'",
+        "ALTER FUNCTION app.f RESET work_mem",
+        &["changed function app.f(integer,pg_catalog.text) setting work_mem"],
+    ),
+    (
+        "ALTER FUNCTION app.f VOLATILE",
+        "ALTER FUNCTION app.f STABLE",
+        &["changed function app.f(integer,pg_catalog.text) volatility"],
+    ),
+    (
+        "ALTER FUNCTION app.f STRICT",
+        "ALTER FUNCTION app.f CALLED ON NULL INPUT",
+        &["changed function app.f(integer,pg_catalog.text) strict"],
+    ),
+    (
+        "ALTER FUNCTION app.f LEAKPROOF",
+        "ALTER FUNCTION app.f NOT LEAKPROOF",
+        &["changed function app.f(integer,pg_catalog.text) leakproof"],
+    ),
+    (
+        "ALTER FUNCTION app.f PARALLEL SAFE",
+        "ALTER FUNCTION app.f PARALLEL UNSAFE",
+        &["changed function app.f(integer,pg_catalog.text) parallel"],
+    ),
+    (
+        "ALTER FUNCTION app.f OWNER TO postgres",
+        "ALTER FUNCTION app.f OWNER TO root_su",
+        &["changed function app.f(integer,pg_catalog.text) owner"],
+    ),
+    (
+        "GRANT EXECUTE ON FUNCTION app.f TO PUBLIC",
+        "REVOKE EXECUTE ON FUNCTION app.f FROM PUBLIC",
+        &["changed function app.f(integer,pg_catalog.text) grants to PUBLIC"],
+    ),
+    (
+        "CREATE OR REPLACE FUNCTION app.parsed() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM app.base; END",
+        "CREATE OR REPLACE FUNCTION app.parsed() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM app.t; END",
+        &["changed function app.parsed() body"],
+    ),
+    (
+        "CREATE FUNCTION app.f(a int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "DROP FUNCTION app.f(int)",
+        &["added function app.f(integer)"],
+    ),
+    (
+        "DROP PROCEDURE app.p",
+        "CREATE PROCEDURE app.p(INOUT a int) LANGUAGE sql AS 'SELECT a'",
+        &["removed procedure app.p(integer)"],
+    ),
+    (
+        "CREATE OR REPLACE AGGREGATE app.total(int) (SFUNC = int4pl, STYPE = int, INITCOND = '1')",
+        "CREATE OR REPLACE AGGREGATE app.total(int) (SFUNC = int4pl, STYPE = int, INITCOND = '0')",
+        &["changed aggregate app.total(integer) initial value"],
+    ),
     // Policies.
-    ("ALTER POLICY mine ON app.t USING (true)", "ALTER POLICY mine ON app.t USING (word IN ('a', 'b') AND id IN (SELECT t FROM app.part_of_t))", &["changed policy mine on app.t using"]),
-    ("ALTER POLICY mine ON app.t TO PUBLIC", "ALTER POLICY mine ON app.t TO authenticated, anon", &["changed policy mine on app.t roles"]),
-    ("ALTER POLICY never ON app.t WITH CHECK (true)", "ALTER POLICY never ON app.t WITH CHECK (false)", &["changed policy never on app.t with check"]),
-    ("DROP POLICY never ON app.t; CREATE POLICY never ON app.t FOR INSERT WITH CHECK (false)", "DROP POLICY never ON app.t; CREATE POLICY never ON app.t AS RESTRICTIVE FOR UPDATE WITH CHECK (false)", &["changed policy never on app.t command", "changed policy never on app.t kind"]),
+    (
+        "ALTER POLICY mine ON app.t USING (true)",
+        "ALTER POLICY mine ON app.t USING (word IN ('a', 'b') AND id IN (SELECT t FROM app.part_of_t))",
+        &["changed policy mine on app.t using"],
+    ),
+    (
+        "ALTER POLICY mine ON app.t TO PUBLIC",
+        "ALTER POLICY mine ON app.t TO authenticated, anon",
+        &["changed policy mine on app.t roles"],
+    ),
+    (
+        "ALTER POLICY never ON app.t WITH CHECK (true)",
+        "ALTER POLICY never ON app.t WITH CHECK (false)",
+        &["changed policy never on app.t with check"],
+    ),
+    (
+        "DROP POLICY never ON app.t; CREATE POLICY never ON app.t FOR INSERT WITH CHECK (false)",
+        "DROP POLICY never ON app.t; CREATE POLICY never ON app.t AS RESTRICTIVE FOR UPDATE WITH CHECK (false)",
+        &["changed policy never on app.t command", "changed policy never on app.t kind"],
+    ),
     ("CREATE POLICY more ON app.t USING (true)", "DROP POLICY more ON app.t", &["added policy more on app.t"]),
     // Triggers, rules, sequences.
-    ("DROP TRIGGER touched ON app.t", "CREATE TRIGGER touched BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN ('a', 'b') AND old.word <> 'x') EXECUTE FUNCTION app.touch()", &["removed trigger touched on app.t"]),
-    ("CREATE OR REPLACE TRIGGER touched BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN ('a', 'c') AND old.word <> 'x') EXECUTE FUNCTION app.touch()", "CREATE OR REPLACE TRIGGER touched BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN ('a', 'b') AND old.word <> 'x') EXECUTE FUNCTION app.touch()", &["changed trigger touched on app.t definition"]),
-    ("ALTER TABLE app.t DISABLE TRIGGER touched", "ALTER TABLE app.t ENABLE TRIGGER touched", &["changed trigger touched on app.t enabled"]),
-    ("CREATE OR REPLACE RULE quiet AS ON DELETE TO app.to_days DO ALSO NOTHING", "CREATE OR REPLACE RULE quiet AS ON DELETE TO app.to_days DO INSTEAD NOTHING", &["changed rule quiet on app.to_days definition"]),
-    ("ALTER SEQUENCE app.counter INCREMENT 7", "ALTER SEQUENCE app.counter INCREMENT 5", &["changed sequence app.counter increment"]),
-    ("ALTER SEQUENCE app.counter OWNED BY app.t.id", "ALTER SEQUENCE app.counter OWNED BY NONE", &["changed sequence app.counter owned by"]),
-    ("GRANT USAGE ON SEQUENCE app.counter TO anon", "REVOKE USAGE ON SEQUENCE app.counter FROM anon", &["changed sequence app.counter grants to anon"]),
+    (
+        "DROP TRIGGER touched ON app.t",
+        "CREATE TRIGGER touched BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN ('a', 'b') AND old.word <> 'x') EXECUTE FUNCTION app.touch()",
+        &["removed trigger touched on app.t"],
+    ),
+    (
+        "CREATE OR REPLACE TRIGGER touched BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN ('a', 'c') AND old.word <> 'x') EXECUTE FUNCTION app.touch()",
+        "CREATE OR REPLACE TRIGGER touched BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN ('a', 'b') AND old.word <> 'x') EXECUTE FUNCTION app.touch()",
+        &["changed trigger touched on app.t definition"],
+    ),
+    (
+        "ALTER TABLE app.t DISABLE TRIGGER touched",
+        "ALTER TABLE app.t ENABLE TRIGGER touched",
+        &["changed trigger touched on app.t enabled"],
+    ),
+    (
+        "CREATE OR REPLACE RULE quiet AS ON DELETE TO app.to_days DO ALSO NOTHING",
+        "CREATE OR REPLACE RULE quiet AS ON DELETE TO app.to_days DO INSTEAD NOTHING",
+        &["changed rule quiet on app.to_days definition"],
+    ),
+    (
+        "ALTER SEQUENCE app.counter INCREMENT 7",
+        "ALTER SEQUENCE app.counter INCREMENT 5",
+        &["changed sequence app.counter increment"],
+    ),
+    (
+        "ALTER SEQUENCE app.counter OWNED BY app.t.id",
+        "ALTER SEQUENCE app.counter OWNED BY NONE",
+        &["changed sequence app.counter owned by"],
+    ),
+    (
+        "GRANT USAGE ON SEQUENCE app.counter TO anon",
+        "REVOKE USAGE ON SEQUENCE app.counter FROM anon",
+        &["changed sequence app.counter grants to anon"],
+    ),
 ];
 
 #[test]
@@ -132,7 +359,7 @@ fn each_change_is_named_and_its_undoing_is_equality() {
     let before = fingerprint(&mut client);
     let frozen = "ops.check_schema_consistency('before') WHERE source = 'frozen before'";
     let mut wrong = Vec::new();
-    for (change, undo, expected) in CHANGES.iter().filter(|(_, undo, _)| !undo.is_empty()) {
+    for (change, undo, expected) in CHANGES {
         client.batch_execute(change).unwrap_or_else(|e| panic!("{change}: {e:?}"));
         let (mut found, mut expected) = (drift(&mut client, frozen), expected.to_vec());
         found.sort();
@@ -211,7 +438,9 @@ fn a_restored_database_is_the_same() {
     let cluster = Cluster::start();
     let mut client = database(&cluster);
     client.batch_execute("SELECT ops.freeze_schema('all'); SELECT ops.freeze_schema('app', '{app}')").unwrap();
-    client.batch_execute("CREATE ROLE other_su LOGIN SUPERUSER; CREATE DATABASE two; CREATE DATABASE three").unwrap();
+    for statement in ["CREATE ROLE other_su LOGIN SUPERUSER", "CREATE DATABASE two", "CREATE DATABASE three"] {
+        client.batch_execute(statement).unwrap();
+    }
     let frozen = "SELECT label || ' ' || frozen_by || ' ' || fingerprint || ' ' || schemas::text FROM ops.v_frozen_schemas";
     let (whole, kept) = (column(&mut client, "SELECT ops.schema_fingerprint()"), column(&mut client, frozen));
     let before = fingerprint(&mut client);
@@ -224,7 +453,10 @@ fn a_restored_database_is_the_same() {
         let nothing = [""; 0];
         assert_eq!(drift(&mut there, "ops.check_schema_consistency('app') WHERE source = 'frozen app'"), nothing, "{database}");
         assert_eq!(drift(&mut there, "ops.check_schema_consistency('all') WHERE source = 'frozen all'"), nothing, "{database}");
-        assert_eq!((column(&mut there, "SELECT ops.schema_fingerprint()"), column(&mut there, frozen)), (whole.clone(), kept.clone()));
+        assert_eq!(
+            (column(&mut there, "SELECT ops.schema_fingerprint()"), column(&mut there, frozen)),
+            (whole.clone(), kept.clone())
+        );
         assert_eq!(fingerprint(&mut there), before);
         // Restored once more, from the restored.
         assert_eq!(column(&mut there, "SELECT count(*)::text FROM ops.audit_guard()"), ["0"]);
@@ -261,7 +493,12 @@ fn the_order_in_which_things_were_made_does_not_count() {
         "CREATE FUNCTION app.g() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "CREATE VIEW app.v AS SELECT 1 AS a",
     ];
-    let granted = ["GRANT SELECT ON app.a TO anon", "GRANT INSERT ON app.a TO authenticated", "CREATE INDEX i ON app.a (m)", "CREATE INDEX j ON app.a (m)"];
+    let granted = [
+        "GRANT SELECT ON app.a TO anon",
+        "GRANT INSERT ON app.a TO authenticated",
+        "CREATE INDEX i ON app.a (m)",
+        "CREATE INDEX j ON app.a (m)",
+    ];
     let mut found = Vec::new();
     for database in ["one", "two"] {
         let mut client = cluster.guarded(database);
@@ -295,7 +532,8 @@ fn the_contract_is_what_must_be_there() {
              DROP TABLE public.plaintiff_contacts; CREATE VIEW public.plaintiff_contacts AS SELECT 1 AS id",
         )
         .unwrap();
-    let lines = "SELECT concat_ws(' ', source, change, object_type, object, what, expected, actual) FROM ops.check_schema_consistency";
+    let lines =
+        "SELECT concat_ws(' ', source, change, object_type, object, what, expected, actual) FROM ops.check_schema_consistency";
     assert_eq!(
         column(&mut client, &format!("{lines}() WHERE source = 'contract' ORDER BY object")),
         [
@@ -364,6 +602,31 @@ fn labels_are_kept_and_never_mistaken() {
 }
 
 #[test]
+fn looking_runs_nobodys_code() {
+    let cluster = Cluster::start();
+    let mut client = database(&cluster);
+    // Read again, the literal would be checked by what the domain's owner likes to run, in the name of whoever looks.
+    client
+        .batch_execute(
+            "CREATE ROLE mallory; GRANT CREATE, USAGE ON SCHEMA app TO mallory; SET ROLE mallory;
+             CREATE FUNCTION app.trap(int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
+             CREATE DOMAIN app.bait AS int CHECK (app.trap(VALUE));
+             CREATE VIEW app.lure AS SELECT '{1}'::app.bait[] AS a, 'ok'::app.mood AS m, 'x' IN ('a', 'b') AS b;
+             CREATE TYPE app.row_of_bait AS (a app.bait);
+             CREATE TABLE app.lures (a app.row_of_bait DEFAULT '(1)', b app.bait[] CHECK (b <> '{2}'));
+             CREATE OR REPLACE FUNCTION app.trap(int) RETURNS boolean LANGUAGE plpgsql AS $$
+               BEGIN RAISE WARNING 'caught %', current_user; PERFORM 1 / 0; RETURN true; END $$;
+             RESET ROLE",
+        )
+        .unwrap();
+    assert_eq!(attempt(&mut client, "SELECT '{1}'::app.bait[]").unwrap_err().code, "22012");
+    client.batch_execute("SELECT ops.freeze_schema('a', '{app}'); SELECT ops.schema_snapshot('{app}')").unwrap();
+    assert_eq!(drift(&mut client, "ops.check_schema_consistency('a') WHERE source = 'frozen a'"), [""; 0]);
+    // Once, by the statement above that asked for it.
+    assert_eq!(cluster.log().matches("WARNING:  caught").count(), 1, "{}", cluster.log());
+}
+
+#[test]
 fn readers_read_and_authors_write() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("one");
@@ -382,7 +645,9 @@ fn readers_read_and_authors_write() {
             let expected = if matches!(role, "anon" | "authenticated") { Err("42501".to_owned()) } else { Ok(()) };
             assert_eq!(outcome, expected, "{role}: {call}");
         }
-        for call in ["SELECT ops.freeze_schema('b')", "SELECT ops.unfreeze_schema('a')", "SELECT * FROM dragonfly_guard.frozen_schema"] {
+        for call in
+            ["SELECT ops.freeze_schema('b')", "SELECT ops.unfreeze_schema('a')", "SELECT * FROM dragonfly_guard.frozen_schema"]
+        {
             assert_eq!(attempt(&mut client, call).unwrap_err().code, "42501", "{role}: {call}");
         }
         client.batch_execute("RESET ROLE").unwrap();
@@ -398,6 +663,7 @@ fn readers_read_and_authors_write() {
     client.batch_execute("ROLLBACK").unwrap();
     // Nothing that was looked at stays locked.
     client.batch_execute("BEGIN; SELECT ops.schema_fingerprint()").unwrap();
-    let locked = "SELECT count(*)::text FROM pg_locks WHERE relation >= 16384 AND pid = pg_backend_pid() AND mode <> 'AccessShareLock'";
+    let locked =
+        "SELECT count(*)::text FROM pg_locks WHERE relation >= 16384 AND pid = pg_backend_pid() AND mode <> 'AccessShareLock'";
     assert_eq!(column(&mut client, locked), ["0"]);
 }

@@ -43,7 +43,7 @@ impl Reader<'_> {
             let definition = match row.char(kind) {
                 b'c' => {
                     let Some(tree) = row.raw(tree) else { return };
-                    let mut text = format!("CHECK ({})", self.pen.expression(tree, relation_oid, &relation.identity));
+                    let mut text = format!("CHECK ({})", self.pen.expression(tree, relation.of(relation_oid)));
                     let is_enforced = enforced.is_none_or(|enforced| row.bool(enforced));
                     for (so, word) in [
                         (row.bool(no_inherit), " NO INHERIT"),
@@ -92,7 +92,7 @@ impl Reader<'_> {
             let mut object = Object::new("index", Some(&schema), qualified(&schema, &name)).of(&relation.identity);
             let mut definition = self.pen.call(pg_sys::pg_get_indexdef, row.oid(oid));
             for trees in [trees, predicate] {
-                definition = self.pen.with_expressions(definition, row.text(trees), relation_oid, &relation.identity);
+                definition = self.pen.with_expressions(definition, row.text(trees), relation.of(relation_oid));
             }
             object.set("definition", definition);
             object.set_if("invalid", !row.bool(valid));
@@ -144,7 +144,7 @@ impl Reader<'_> {
         let Some((from, to)) = found else { return definition };
         let condition = definition[from + start.len()..to].to_owned();
         let rows = format!(" FROM {0} AS old, {0} AS new", relation.identity);
-        let condition = self.pen.within(condition, "SELECT ", " AS x\n", &rows);
+        let condition = self.pen.within(condition, relation.owner, &rows);
         format!("{}{condition}{}", &definition[..from + start.len()], &definition[to..])
     }
 
@@ -196,7 +196,7 @@ impl Reader<'_> {
             object.set("roles", names.join(", "));
             for (property, tree) in [("using", using), ("with check", check)] {
                 let tree = row.raw(tree);
-                object.set_some(property, tree.map(|tree| self.pen.expression(tree, relation_oid, &relation.identity)));
+                object.set_some(property, tree.map(|tree| self.pen.expression(tree, relation.of(relation_oid))));
             }
             found.push(object);
         });

@@ -1,13 +1,21 @@
 //! Writing things down without leaving anything behind: neither memory nor locks.
 
 use crate::pg::subtransaction;
-use crate::scan::deparse::{self, Deparse, call, canonical, canonical_expression, expression_text};
+use crate::scan::deparse::{self, Deparse, as_owner, call, canonical, canonical_expression, expression_text};
 use dragonfly_core::catalog::Oid;
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::mem::ManuallyDrop;
+
+/// What an expression is about: the relation, its name as SQL says it, and its owner.
+#[derive(Debug, Clone, Copy)]
+pub struct Of<'r> {
+    pub relation: Oid,
+    pub name: &'r str,
+    pub owner: Oid,
+}
 
 /// The server's functions, with memory that is emptied after each.
 pub struct Pen {
@@ -43,29 +51,31 @@ impl Pen {
     }
 
     /// The same as a dump and its restore make it.
-    pub fn expression(&self, tree: pg_sys::Datum, relation: Oid, name: &str) -> String {
-        let text = self.tree(tree, relation);
-        self.again(text, |text| canonical_expression(text, name, relation))
+    pub fn expression(&self, tree: pg_sys::Datum, of: Of<'_>) -> String {
+        let text = self.tree(tree, of.relation);
+        self.again(text, of.owner, |text| canonical_expression(text, of.name, of.relation))
     }
 
     /// The query of a view.
-    pub fn view(&self, view: Oid) -> String {
-        self.again(self.call(pg_sys::pg_get_viewdef, view), canonical).trim().to_owned()
+    pub fn view(&self, view: Of<'_>) -> String {
+        self.again(self.call(pg_sys::pg_get_viewdef, view.relation), view.owner, canonical).trim().to_owned()
     }
 
-    /// An expression that is written within `query`, between `head` and `tail`, which the server writes as they are.
-    pub fn within(&self, expression: String, head: &str, tail: &str, from: &str) -> String {
+    /// An expression over what `from` says, such as two rows of one table.
+    pub fn within(&self, expression: String, owner: Oid, from: &str) -> String {
+        let (head, tail) = ("SELECT ", " AS x\n");
         let read = |text: &str| {
             let query = canonical(&format!("SELECT ({text}) AS x{from}"));
             let inner = query.trim().strip_prefix(head).and_then(|rest| rest.rsplit_once(tail)).map(|(inner, _)| inner);
             inner.map_or_else(|| text.to_owned(), |inner| inner.trim().to_owned())
         };
-        self.again(expression, read)
+        self.again(expression, owner, read)
     }
 
     /// A definition of the server's in which expressions stand as they are stored: each as a dump and its restore make it. `trees` is a list of
     /// them, or one.
-    pub fn with_expressions(&self, definition: String, trees: Option<String>, relation: Oid, name: &str) -> String {
+    pub fn with_expressions(&self, definition: String, trees: Option<String>, of: Of<'_>) -> String {
+        let Of { relation, name, owner } = of;
         let Some(trees) = trees.and_then(|trees| CString::new(crate::pg::text::to_server(&trees)).ok()) else {
             return definition;
         };
@@ -82,7 +92,7 @@ impl Pen {
             }
         });
         stored.into_iter().fold(definition, |definition, stored| {
-            let again = self.again(stored.clone(), |text| canonical_expression(text, name, relation));
+            let again = self.again(stored.clone(), owner, |text| canonical_expression(text, name, relation));
             if again == stored { definition } else { definition.replace(&stored, &again) }
         })
     }
@@ -100,12 +110,12 @@ impl Pen {
 
     /// A text that the server wrote, read by it and written once more. In a subtransaction that is rolled back, for reading locks what is named,
     /// and thousands of tables would be more than the server has locks for.
-    fn again(&self, text: String, read: impl FnOnce(&str) -> String) -> String {
+    fn again(&self, text: String, owner: Oid, read: impl FnOnce(&str) -> String) -> String {
         // A name, a number, a word: nothing that could be read in two ways.
         if text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return text;
         }
-        let outcome = self.scratch(|| subtransaction::rolled_back(|| read(&text)));
+        let outcome = self.scratch(|| subtransaction::rolled_back(|| as_owner(owner, || read(&text))));
         outcome.unwrap_or_else(|error| {
             // Nobody knows what it is while somebody else has locked it.
             let code = subtransaction::report(&error).sql_error_code();

@@ -1,5 +1,6 @@
 //! Tables, views and sequences, with their columns.
 
+use super::pen::Of;
 use super::{Reader, options, qualified};
 use crate::pg::heap::{Row, Table, interrupts};
 use crate::pg::text::from_server;
@@ -24,7 +25,8 @@ pub struct Relation {
     pub kind: u8,
     /// Its columns by number, dropped ones left out.
     pub columns: BTreeMap<i16, Column>,
-    owner: Oid,
+    /// Its owner.
+    pub owner: Oid,
     is_partition: bool,
     object: Object,
 }
@@ -54,6 +56,11 @@ impl Relation {
         matches!(self.kind, b'v' | b'm')
     }
 
+    /// What expressions over it are about.
+    pub fn of(&self, oid: Oid) -> Of<'_> {
+        Of { relation: oid, name: &self.identity, owner: self.owner }
+    }
+
     /// `id integer, name text`
     pub fn attributes(&self) -> String {
         let attribute = |column: &Column| format!("{} {}", quote_ident(&column.name), column.type_name);
@@ -79,7 +86,7 @@ impl Reader<'_> {
         for (oid, relation) in &mut relations {
             interrupts();
             if relation.is_view() {
-                relation.object.set("definition", self.pen.view(*oid));
+                relation.object.set("definition", self.pen.view(relation.of(*oid)));
                 let columns = relation.attributes();
                 relation.object.set("columns", columns);
             } else if relation.kind != b'S' && (relation.is_partition || !relation.object.properties.contains_key("inherits")) {
@@ -219,7 +226,10 @@ impl Reader<'_> {
             let Some(relation) = relations.get_mut(&oid) else { return };
             let Some(column) = relation.columns.get_mut(&(row.int(number) as i16)) else { return };
             if let Some(tree) = row.raw(tree) {
-                column.object.set("default", self.pen.expression(tree, oid, &relation.identity));
+                column.object.set(
+                    "default",
+                    self.pen.expression(tree, Of { relation: oid, name: &relation.identity, owner: relation.owner }),
+                );
             }
         });
     }
@@ -264,7 +274,7 @@ impl Reader<'_> {
             let oid = row.oid(on);
             let Some(relation) = relations.get_mut(&oid) else { return };
             let key = self.pen.call(pg_sys::pg_get_partkeydef, oid);
-            let key = self.pen.with_expressions(key, row.text(trees), oid, &relation.identity);
+            let key = self.pen.with_expressions(key, row.text(trees), relation.of(oid));
             relation.object.set("partition key", key);
         });
     }

@@ -42,7 +42,8 @@ impl Reader<'_> {
                     let default = row.raw(default).map(|tree| self.pen.tree(tree, 0)).or_else(|| row.text(default_text));
                     object.set_some("default", default);
                     for (name, definition) in constraints.get(&row.oid(oid)).into_iter().flatten() {
-                        object.set(format!("constraint {}", quote_ident(name)), &**definition);
+                        let check = self.domain_check(row.oid(oid), row.oid(owner), definition);
+                        object.set(format!("constraint {}", quote_ident(name)), check);
                     }
                 }
                 b'c' => {
@@ -116,7 +117,7 @@ impl Reader<'_> {
         let mut found: HashMap<Oid, Vec<(String, String)>> = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
             if row.oid(of) != 0 && row.char(kind) == b'c' {
-                let definition = self.domain_check(row.oid(of), self.pen.call(pg_sys::pg_get_constraintdef, row.oid(oid)));
+                let definition = self.pen.call(pg_sys::pg_get_constraintdef, row.oid(oid));
                 found.entry(row.oid(of)).or_default().push((row.name(name), definition));
             }
         });
@@ -124,13 +125,13 @@ impl Reader<'_> {
     }
 
     /// `CHECK (...)` over VALUE, which is a column of this name to whoever reads it.
-    fn domain_check(&self, domain: Oid, definition: String) -> String {
-        let Some(rest) = definition.strip_prefix("CHECK (") else { return definition };
-        let Some((condition, flags)) = rest.rsplit_once(')') else { return definition };
+    fn domain_check(&self, domain: Oid, owner: Oid, definition: &str) -> String {
+        let parts = definition.strip_prefix("CHECK (").and_then(|rest| rest.rsplit_once(')'));
+        let Some((condition, flags)) = parts else { return definition.to_owned() };
         // SAFETY: a look-up in the system cache.
         let base = unsafe { pg_sys::getBaseType(domain.into()) }.to_u32();
         let values = format!(" FROM (SELECT NULL::{} AS value) AS v", self.pen.type_name(base, -1));
-        let condition = self.pen.within(condition.to_owned(), "SELECT ", " AS x\n", &values);
+        let condition = self.pen.within(condition.to_owned(), owner, &values);
         format!("CHECK ({condition}){flags}")
     }
 }
