@@ -136,9 +136,14 @@ impl Snapshot {
 /// A hash of a text, for what is too long to be shown: the body of a routine.
 #[must_use]
 pub fn hash_of(text: &str) -> String {
-    let mut hash = Hash(Sha256::new());
-    hash.text(text);
-    format!("sha256 {}", hash.hex())
+    format!("sha256 {}", hex(&Sha256::digest(text.as_bytes())))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 struct Hash(Sha256);
@@ -154,10 +159,7 @@ impl Hash {
     }
 
     fn hex(self) -> String {
-        self.0.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex(&self.0.finalize())
     }
 }
 
