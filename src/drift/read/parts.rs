@@ -161,7 +161,7 @@ impl Reader<'_> {
                 return;
             }
             let mut object = Self::part("rule", &name, relation);
-            object.set("definition", self.pen.call(pg_sys::pg_get_ruledef, row.oid(oid)));
+            object.set("definition", self.pen.call_and_release(pg_sys::pg_get_ruledef, row.oid(oid)));
             object.set_some("enabled", firing(row.char(enabled)));
             found.push(object);
         });

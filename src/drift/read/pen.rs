@@ -45,6 +45,12 @@ impl Pen {
         self.scratch(|| call(deparse, &[pg_sys::Datum::from(object)]))
     }
 
+    /// One of those that lock what they write about; the locks are given back.
+    pub fn call_and_release(&self, deparse: Deparse, object: Oid) -> String {
+        let write = || subtransaction::rolled_back(|| call(deparse, &[pg_sys::Datum::from(object)]));
+        self.scratch(write).unwrap_or_else(|error| error.rethrow())
+    }
+
     /// An expression tree of a catalog, over the columns of a relation (0: of none), as it is stored.
     pub fn tree(&self, tree: pg_sys::Datum, relation: Oid) -> String {
         self.scratch(|| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]))
@@ -58,7 +64,8 @@ impl Pen {
 
     /// The query of a view.
     pub fn view(&self, view: Of<'_>) -> String {
-        self.again(self.call(pg_sys::pg_get_viewdef, view.relation), view.owner, canonical).trim().to_owned()
+        let text = self.call_and_release(pg_sys::pg_get_viewdef, view.relation);
+        self.again(text, view.owner, canonical).trim().to_owned()
     }
 
     /// An expression over what `from` says, such as two rows of one table.

@@ -76,7 +76,7 @@ impl Reader<'_> {
                     object.set("library", row.text(library).unwrap_or_default());
                 }
                 _ if !row.is_null(body) => {
-                    object.set("body", hash_of(&self.pen.call(pg_sys::pg_get_function_sqlbody, routine)));
+                    object.set("body", hash_of(&self.pen.call_and_release(pg_sys::pg_get_function_sqlbody, routine)));
                 }
                 _ => object.set("body", hash_of(&row.text(source).unwrap_or_default())),
             }
