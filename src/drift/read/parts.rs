@@ -3,6 +3,7 @@
 use super::relations::Relation;
 use super::{Reader, qualified};
 use crate::pg::heap::{Row, Table};
+use crate::scan::deparse::find_unquoted;
 use crate::scan::{self, oids};
 use dragonfly_core::catalog::{Oid, PUBLIC};
 use dragonfly_core::drift::Object;
@@ -140,8 +141,9 @@ impl Reader<'_> {
     /// The WHEN of a trigger, over its old and its new row.
     fn with_condition(&self, definition: String, relation: &Relation) -> String {
         let (start, end) = (" WHEN (", ") EXECUTE FUNCTION ");
-        let found = definition.find(start).zip(definition.rfind(end)).filter(|(from, to)| from + start.len() < *to);
-        let Some((from, to)) = found else { return definition };
+        let Some(from) = find_unquoted(&definition, start) else { return definition };
+        let Some(length) = find_unquoted(&definition[from + start.len()..], end) else { return definition };
+        let to = from + start.len() + length;
         let condition = definition[from + start.len()..to].to_owned();
         let rows = format!(" FROM {0} AS old, {0} AS new", relation.identity);
         let condition = self.pen.within(condition, relation.owner, &rows);
