@@ -4,6 +4,7 @@ use crate::pg::heap::text_of;
 use crate::pg::subtransaction;
 use crate::pg::text::{from_server, to_server};
 use dragonfly_core::search_path::{split_identifiers, stored_value};
+use dragonfly_core::sql::literal_types;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::ffi::{CStr, CString};
 
@@ -50,58 +51,7 @@ pub fn as_owner<T>(owner: u32, read: impl FnOnce() -> T) -> T {
 /// of an array or a row over a domain runs the domain's checks. Enums run nothing. With the settings here, the server writes types that are not its
 /// own with their schema: `'{1}'::app.positive[]`.
 fn runs_code(text: &str) -> bool {
-    let mut rest = text;
-    // Past identifiers in quotes, which may look like anything, from literal to literal; both double the quote that they hold.
-    while let Some(at) = rest.find(['"', '\'']) {
-        let mark = rest.as_bytes()[at];
-        let Some(end) = quoted(&rest[at..], char::from(mark)) else { return true };
-        rest = &rest[at + end..];
-        if mark == b'"' {
-            continue;
-        }
-        let Some(name) = rest.strip_prefix("::") else { continue };
-        let Some(schema) = identifier(name).filter(|end| name[*end..].starts_with('.')) else { continue };
-        let is_enum = |end| is_enum(&name[..schema + 1 + end]);
-        if !identifier(&name[schema + 1..]).is_some_and(is_enum) {
-            return true;
-        }
-    }
-    false
-}
-
-/// Where a text is found in SQL outside everything that is in quotes.
-pub fn find_unquoted(sql: &str, wanted: &str) -> Option<usize> {
-    let mut from = 0;
-    loop {
-        let rest = &sql[from..];
-        let mark = rest.find(['"', '\'']).unwrap_or(rest.len());
-        if let Some(at) = rest[..mark].find(wanted) {
-            return Some(from + at);
-        }
-        let quote = rest[mark..].chars().next()?;
-        from += mark + quoted(&rest[mark..], quote)?;
-    }
-}
-
-/// Where the quoted thing ends that a text begins with.
-fn quoted(text: &str, quote: char) -> Option<usize> {
-    let mut rest = 1;
-    loop {
-        rest += text[rest..].find(quote)? + 1;
-        if !text[rest..].starts_with(quote) {
-            return Some(rest);
-        }
-        rest += 1;
-    }
-}
-
-/// Where the identifier ends that a text begins with.
-fn identifier(text: &str) -> Option<usize> {
-    if !text.starts_with('"') {
-        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
-        return Some(text.find(|c| !is_part(c)).unwrap_or(text.len())).filter(|end| *end > 0);
-    }
-    quoted(text, '"')
+    literal_types(text).is_none_or(|types| !types.into_iter().all(is_enum))
 }
 
 fn is_enum(name: &str) -> bool {

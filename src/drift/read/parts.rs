@@ -3,11 +3,10 @@
 use super::relations::Relation;
 use super::{Reader, qualified};
 use crate::pg::heap::{Row, Table};
-use crate::scan::deparse::find_unquoted;
 use crate::scan::{self, oids};
 use dragonfly_core::catalog::{Oid, PUBLIC};
 use dragonfly_core::drift::Object;
-use dragonfly_core::sql::quote_ident;
+use dragonfly_core::sql::{find_unquoted, quote_ident};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 
