@@ -419,6 +419,70 @@ COMMENT ON VIEW ops.v_exemptions IS
   'Every exemption with what it hides today. status is active, expired, changed (what it was about is no longer what was accepted) or '
   'withdrawn.';
 
+---------------------------------------------------------------- drift
+
+CREATE TABLE dragonfly_guard.frozen_schema (
+  label       pg_catalog.text PRIMARY KEY,
+  frozen_at   pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  frozen_by   pg_catalog.name NOT NULL DEFAULT SESSION_USER,
+  fingerprint pg_catalog.text NOT NULL,
+  snapshot    pg_catalog.jsonb NOT NULL
+);
+COMMENT ON TABLE dragonfly_guard.frozen_schema IS 'Snapshots of schemas that somebody has kept; ops.v_frozen_schemas shows them.';
+COMMENT ON COLUMN dragonfly_guard.frozen_schema.label IS 'What it is called.';
+COMMENT ON COLUMN dragonfly_guard.frozen_schema.frozen_at IS 'When; the latest is what is compared with unless a label is given.';
+COMMENT ON COLUMN dragonfly_guard.frozen_schema.frozen_by IS 'By which session user.';
+COMMENT ON COLUMN dragonfly_guard.frozen_schema.fingerprint IS 'What ops.schema_fingerprint() gave then.';
+COMMENT ON COLUMN dragonfly_guard.frozen_schema.snapshot IS 'What ops.schema_snapshot() gave then.';
+SELECT pg_catalog.pg_extension_config_dump('dragonfly_guard.frozen_schema'::pg_catalog.regclass, '');
+
+CREATE FUNCTION ops.schema_snapshot(schemas pg_catalog.name[] DEFAULT NULL) RETURNS pg_catalog.jsonb
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_schema_snapshot';
+COMMENT ON FUNCTION ops.schema_snapshot(pg_catalog.name[]) IS
+  'Everything that counts in those schemas or (NULL) the governed ones, by names alone: tables, columns, types, views, routines, policies, grants, '
+  'triggers. To be kept, or compared with in another database.';
+
+CREATE FUNCTION ops.schema_fingerprint(schemas pg_catalog.name[] DEFAULT NULL) RETURNS pg_catalog.text
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_schema_fingerprint';
+COMMENT ON FUNCTION ops.schema_fingerprint(pg_catalog.name[]) IS
+  'One hash of ops.schema_snapshot(): equal in two databases exactly when ops.compare_schema() finds no difference between them.';
+
+CREATE FUNCTION ops.compare_schema(snapshot pg_catalog.jsonb)
+  RETURNS TABLE (
+    source pg_catalog.text, change pg_catalog.text, object_type pg_catalog.text, schema_name pg_catalog.name, object pg_catalog.text,
+    what pg_catalog.text, expected pg_catalog.text, actual pg_catalog.text)
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_compare_schema';
+COMMENT ON FUNCTION ops.compare_schema(pg_catalog.jsonb) IS
+  'How this database differs from another, of which that is ops.schema_snapshot(): expected is there, actual is here.';
+
+CREATE FUNCTION ops.freeze_schema(
+    label pg_catalog.text, schemas pg_catalog.name[] DEFAULT NULL, replace pg_catalog.bool DEFAULT false)
+  RETURNS pg_catalog.text LANGUAGE c AS 'MODULE_PATHNAME', 'ops_freeze_schema';
+COMMENT ON FUNCTION ops.freeze_schema(pg_catalog.text, pg_catalog.name[], pg_catalog.bool) IS
+  'Keeps ops.schema_snapshot() under a label, for ops.check_schema_consistency(); gives its fingerprint. Superusers, and whom one grants EXECUTE.';
+
+CREATE FUNCTION ops.unfreeze_schema(label pg_catalog.text) RETURNS pg_catalog.void
+  LANGUAGE c AS 'MODULE_PATHNAME', 'ops_unfreeze_schema';
+COMMENT ON FUNCTION ops.unfreeze_schema(pg_catalog.text) IS
+  'Forgets what was frozen under a label. Superusers, and whom one grants EXECUTE.';
+
+CREATE FUNCTION ops.check_schema_consistency(label pg_catalog.text DEFAULT NULL, schemas pg_catalog.name[] DEFAULT NULL)
+  RETURNS TABLE (
+    source pg_catalog.text, change pg_catalog.text, object_type pg_catalog.text, schema_name pg_catalog.name, object pg_catalog.text,
+    what pg_catalog.text, expected pg_catalog.text, actual pg_catalog.text)
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_check_schema_consistency';
+COMMENT ON FUNCTION ops.check_schema_consistency(pg_catalog.text, pg_catalog.name[]) IS
+  'Drift: what the contract declares and is missing or something else, and how the database differs from what was frozen under that label or '
+  '(NULL) last. change is added, removed or changed; what is the property that changed. No row: no drift.';
+
+CREATE VIEW ops.v_frozen_schemas AS
+  SELECT f.label, f.frozen_at, f.frozen_by, f.fingerprint,
+         ARRAY(SELECT s.name::pg_catalog.name
+                 FROM pg_catalog.jsonb_array_elements_text(f.snapshot OPERATOR(pg_catalog.->) 'schemas'::pg_catalog.text) AS s(name)) AS schemas
+    FROM dragonfly_guard.frozen_schema AS f
+   ORDER BY f.frozen_at, f.label;
+COMMENT ON VIEW ops.v_frozen_schemas IS 'What ops.freeze_schema() has kept, the latest last.';
+
 ---------------------------------------------------------------- the guard
 
 -- No index and no key: the writer adds rows past everything. Nothing for a dump.
@@ -490,7 +554,7 @@ DECLARE
   -- Who drafts contracts, puts them into force and makes exemptions: superusers, and whom one lets. The role of the migrations may execute
   -- every function here all the same, for else its own GRANT and REVOKE ... ON ALL FUNCTIONS IN SCHEMA ops would fail; those that change
   -- something refuse it.
-  authors CONSTANT pg_catalog.name[] := '{validate_contract,contract_schema,audit_contract,infer_contract,try_migration,apply_golden_sql,load_contract,rollback_contract,exempt,unexempt,every_function}';
+  authors CONSTANT pg_catalog.name[] := '{validate_contract,contract_schema,audit_contract,infer_contract,try_migration,apply_golden_sql,load_contract,rollback_contract,exempt,unexempt,freeze_schema,unfreeze_schema,every_function}';
 BEGIN
   FOR object IN
     SELECT CASE WHEN p.oid IS NOT NULL THEN 'FUNCTION' ELSE 'TABLE' END AS kind,

@@ -6,6 +6,7 @@
 
 mod audit;
 mod contract;
+mod drift;
 mod exemptions;
 mod explain;
 mod guard;

@@ -441,3 +441,35 @@ fn what_was_seen_in_a_savepoint_is_forgotten() {
     let refused = attempt(&mut client, swap).unwrap_err();
     assert!(refused.message.contains("role \"anon\" has SELECT on view public.pv"), "{refused:?}");
 }
+
+/// What is accepted is the same for whoever looks: a watcher who may use none of the schemas that a view names. And looking at a view runs nothing that
+/// its author wrote.
+#[test]
+fn who_looks_does_not_count() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE ROLE watcher; GRANT pg_monitor TO watcher; CREATE ROLE mallory;
+             CREATE SCHEMA apart AUTHORIZATION mallory; SET ROLE mallory;
+             CREATE TABLE apart.seen (by name); CREATE TABLE apart.rows (id int, kind varchar);
+             CREATE FUNCTION apart.look(int) RETURNS boolean LANGUAGE plpgsql AS
+               $$ BEGIN INSERT INTO apart.seen VALUES (current_user); RETURN true; END $$;
+             CREATE DOMAIN apart.bait AS int CHECK (apart.look(VALUE));
+             GRANT USAGE ON SCHEMA apart TO postgres; GRANT SELECT ON apart.rows TO postgres; RESET ROLE;
+             CREATE VIEW public.v_apart AS SELECT id FROM apart.rows WHERE kind IN ('a', 'b');
+             CREATE VIEW public.v_bait AS SELECT '{1}'::apart.bait[] AS bait;
+             GRANT SELECT ON public.v_apart, public.v_bait TO anon; DELETE FROM apart.seen;
+             SELECT ops.exempt(fingerprint, 'known') FROM ops.audit_security() WHERE rule = 'undeclared_view_readable';
+             SELECT count(*) FROM ops.audit_security()",
+        )
+        .unwrap();
+    let hidden = "SELECT string_agg(DISTINCT object, ' ') FROM ops.audit_security(exempted => true)
+        WHERE rule = 'undeclared_view_readable' AND evidence ? 'exemption'";
+    for role in ["root_su", "postgres", "service_role", "watcher"] {
+        client.batch_execute(&format!("SET ROLE {role}")).unwrap();
+        assert_eq!(column(&mut client, hidden), ["public.v_apart public.v_bait"], "{role}");
+        client.batch_execute("RESET ROLE").unwrap();
+    }
+    assert_eq!(column(&mut client, "SELECT by::text FROM apart.seen"), [""; 0], "somebody's code ran");
+}

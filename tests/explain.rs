@@ -244,6 +244,8 @@ fn the_verdict_is_what_happens() {
                 };
                 compared += 1;
                 match &met {
+                    // A default is worked out for each row, and a policy may leave none.
+                    Ok(_) if privilege == "UPDATE" && said.starts_with("Denied: permission denied for sequence") => unseen += 1,
                     Ok(rows) => {
                         assert!(ok || said.starts_with("Allowed, and it reaches no row"), "{}", told("it is allowed"));
                         if !ok {
@@ -268,7 +270,9 @@ fn the_verdict_is_what_happens() {
                                 );
                             }
                             // A function's own settings are set when it is called: a part of what it does.
-                            true if e.message().starts_with("permission denied to set parameter") => assert!(ok, "{}", told("a setting")),
+                            true if e.message().starts_with("permission denied to set parameter") => {
+                                assert!(ok, "{}", told("a setting"))
+                            }
                             true => {
                                 denied += 1;
                                 assert_eq!(said, message, "{}", told("it is refused"));

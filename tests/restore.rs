@@ -27,7 +27,8 @@ fn grandfathered(cluster: &Cluster) -> Client {
              SELECT ops.exempt(fingerprint, 'Words') FROM ops.audit_security() WHERE object LIKE '%words%' AND severity = 'error';
              SELECT ops.exempt(fingerprint, 'Until it is rewritten', now() + interval '1 day') FROM ops.audit_security()
               WHERE rule = 'security_definer_search_path' AND object = 'api.legacy()';
-             SELECT ops.exempt(reason => 'Ids only', rule => 'undeclared_view_readable', object => 'public.v_ex*')",
+             SELECT ops.exempt(reason => 'Ids only', rule => 'undeclared_view_readable', object => 'public.v_ex*');
+             SELECT ops.freeze_schema('before')",
         )
         .unwrap();
     client
@@ -51,6 +52,9 @@ fn is_whole_and_armed(cluster: &Cluster, database: &str, findings: &[String]) {
             "public.v_ex* active 1 root_su"
         ]
     );
+    let drift =
+        "SELECT concat_ws(' ', change, object, what) FROM ops.check_schema_consistency() WHERE source = 'frozen before'";
+    assert_eq!(column(&mut client, drift), [""; 0]);
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_guard()"), ["0"]);
     let refused =
         attempt(&mut client, "CREATE FUNCTION api.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'").unwrap_err();
@@ -145,6 +149,10 @@ fn audited_on_a_hot_standby() {
     let standby = Cluster::run(standby, &[]);
     let mut client = standby.connect("app", SUPERUSER);
     assert_eq!(column(&mut client, "SELECT pg_is_in_recovery()::text"), ["true"]);
+    assert_eq!(
+        column(&mut client, "SELECT count(*)::text FROM ops.check_schema_consistency() WHERE source = 'frozen before'"),
+        ["0"]
+    );
     assert_eq!(column(&mut client, FINDINGS), findings);
     assert_eq!(attempt(&mut client, "SELECT ops.assert_security('info')").unwrap_err().code, "P0004");
     client.batch_execute("SELECT pg_promote()").unwrap();

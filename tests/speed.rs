@@ -63,6 +63,11 @@ fn ten_thousand_routines() {
     println!("audit of 10k routines and 5k tables: {audit:?}, floor {floor:?}, ratio {ratio:.1}");
     assert!(ratio < 5.0, "the audit takes {ratio:.1} times the floor");
 
+    let hash = "SELECT ops.schema_fingerprint(ARRAY(SELECT nspname FROM pg_namespace WHERE nspname LIKE 'app%'))";
+    let hashing = median((0..5).map(|_| timed(&mut medium, hash)).collect());
+    println!("fingerprint of the same: {hashing:?}");
+    assert!(hashing < audit * 10, "a fingerprint takes {hashing:?}, an audit {audit:?}");
+
     // CREATE FUNCTION costs the same, whatever the size of the catalog.
     let create = "CREATE OR REPLACE FUNCTION app_0.f_0(a int, b text) RETURNS int LANGUAGE sql SECURITY DEFINER
         SET search_path = public, pg_temp AS 'SELECT 1'";

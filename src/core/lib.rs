@@ -12,6 +12,7 @@ pub mod access;
 pub mod catalog;
 pub mod contract;
 pub mod doctor;
+pub mod drift;
 pub mod exemptions;
 pub mod explain;
 pub mod findings;

@@ -282,6 +282,56 @@ pub fn argument_types(list: &str) -> Vec<String> {
     types
 }
 
+/// Where `wanted` is found in SQL of the server's outside everything that is in quotes.
+#[must_use]
+pub fn find_unquoted(sql: &str, wanted: &str) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let rest = &sql[from..];
+        let mark = rest.find(['"', '\'']).unwrap_or(rest.len());
+        if let Some(at) = rest[..mark].find(wanted) {
+            return Some(from + at);
+        }
+        let quote = rest[mark..].chars().next()?;
+        from += mark + quoted(&rest[mark..], quote)?;
+    }
+}
+
+/// The types with a schema that literals are of, in SQL of the server's: `app.positive` of `'{1}'::app.positive[]`. `None` where it is no such SQL.
+#[must_use]
+pub fn literal_types(sql: &str) -> Option<Vec<&str>> {
+    let (mut types, mut rest) = (Vec::new(), sql);
+    while let Some(at) = rest.find(['"', '\'']) {
+        let is_literal = rest[at..].starts_with('\'');
+        rest = &rest[at + quoted(&rest[at..], if is_literal { '\'' } else { '"' })?..];
+        let Some(name) = rest.strip_prefix("::").filter(|_| is_literal) else { continue };
+        let Some(schema) = identifier(name).filter(|end| name[*end..].starts_with('.')) else { continue };
+        types.push(&name[..schema + 1 + identifier(&name[schema + 1..])?]);
+    }
+    Some(types)
+}
+
+/// Where the quoted thing ends that a text begins with; it doubles the quotes that it holds.
+fn quoted(text: &str, quote: char) -> Option<usize> {
+    let mut rest = 1;
+    loop {
+        rest += text[rest..].find(quote)? + 1;
+        if !text[rest..].starts_with(quote) {
+            return Some(rest);
+        }
+        rest += 1;
+    }
+}
+
+/// Where the identifier ends that a text begins with.
+fn identifier(text: &str) -> Option<usize> {
+    if text.starts_with('"') {
+        return quoted(text, '"');
+    }
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    Some(text.find(|c| !is_part(c)).unwrap_or(text.len())).filter(|end| *end > 0)
+}
+
 /// The most characters of one name that a message repeats: a search_path may be 128 kB long.
 const LONGEST_IN_MESSAGE: usize = 300;
 
@@ -364,6 +414,34 @@ mod tests {
     fn literals_keep_quotes_and_backslashes() {
         assert_eq!(quote_literal("it's"), "'it''s'");
         assert_eq!(quote_literal("a\\b"), "E'a\\\\b'");
+    }
+
+    #[test]
+    fn types_of_literals_are_those_with_a_schema() {
+        let types = |sql| literal_types(sql).unwrap();
+        assert_eq!(
+            types(r#"SELECT 'a'::text, '{1}'::app.bait[], E'\\'''::"A.""b"."c.d"(3), 1"#),
+            ["app.bait", r#""A.""b"."c.d""#]
+        );
+        assert_eq!(types(r#""'" = ''::text AND 'it''::app.x' <> "a'::b.c" AND (a)::app.y"#), [""; 0]);
+        assert_eq!(literal_types("'a"), None);
+        assert_eq!(literal_types("'a'::app.[]"), None);
+    }
+
+    #[test]
+    fn what_is_in_quotes_is_not_found() {
+        assert_eq!(find_unquoted(r#"" WHEN (" 'WHEN (' x WHEN (a)"#, "WHEN ("), Some(21));
+        assert_eq!(find_unquoted(r#""WHEN"#, "WHEN"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_can_be_looked_through(text in r#"(['".:a-c]|::|é){0,20}"#, wanted in "[a:']{1,2}") {
+            let _ = literal_types(&text);
+            if let Some(at) = find_unquoted(&text, &wanted) {
+                proptest::prop_assert!(text[at..].starts_with(&wanted));
+            }
+        }
     }
 
     #[test]

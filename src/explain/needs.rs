@@ -107,6 +107,7 @@ unsafe fn sequence(argument: *mut pg_sys::Node) -> Option<Need> {
             relation: (*constant).constvalue.value() as u32,
             privileges: Privileges::USAGE,
             or: Privileges::UPDATE,
+            by_row: true,
             ..Need::default()
         })
     }
@@ -160,10 +161,13 @@ unsafe fn note(
     }
     // SAFETY: as the caller promises.
     let [selected, inserted, updated] = columns.map(|set| unsafe { names(relation, set) });
+    // 32 bits of them before 16.
+    #[allow(clippy::unnecessary_cast)]
+    let privileges = Privileges(required as u32);
     let need = Need {
         relation: relation.to_u32(),
         check_as: Some(check_as.to_u32()).filter(|oid| *oid != 0),
-        privileges: Privileges(required as u32),
+        privileges,
         selected,
         inserted,
         updated,

@@ -226,6 +226,11 @@ impl<'t> Row<'t> {
         self.datum(column).map_or(0, |d| d.value() as i32)
     }
 
+    /// A column of type int8; 0 where null.
+    pub fn bigint(&self, column: Column) -> i64 {
+        self.datum(column).map_or(0, |d| d.value() as i64)
+    }
+
     /// A column of type timestamptz: microseconds since 2000.
     pub fn timestamp(&self, column: Column) -> Option<i64> {
         self.datum(column).map(|d| d.value() as i64)

@@ -1,18 +1,18 @@
 //! What an object is made of, as one hash: what an exemption is about, and ends with. Made of names and texts, so that it is the same after
 //! dump and restore, and whatever the session has set.
 
+use super::deparse::{Deparse, attempted, call, canonical, language_name, role_name, setting};
 use super::oids;
-use crate::pg::heap::{Column, Row, State, Table, text_of};
-use crate::pg::setting;
-use crate::pg::subtransaction;
-use crate::pg::text::{from_server, to_server};
+use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::restricted;
+use crate::pg::text::from_server;
+use dragonfly_core::catalog::BOOTSTRAP_SUPERUSER;
 use dragonfly_core::findings::{ObjectId, fingerprint};
-use dragonfly_core::search_path::{split_identifiers, stored_value};
 use dragonfly_core::sql::safe_qualified;
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 /// How a query is written down. The server locks the relations that it names, and may wait for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,17 +83,6 @@ fn routine(state: &State, routine: u32, look: Look) -> Option<Vec<String>> {
     parts
 }
 
-/// A path as a dump would write it: FROM CURRENT stores what the session had, as it was typed.
-fn setting(item: &str) -> String {
-    match item.split_once('=') {
-        Some((key, value)) if key.eq_ignore_ascii_case("search_path") => match split_identifiers(value, super::VERSION) {
-            Ok(names) => format!("search_path={}", stored_value(&names)),
-            Err(_) => item.to_owned(),
-        },
-        _ => item.to_owned(),
-    }
-}
-
 fn relation(state: &State, relation: u32, look: Look) -> Option<Vec<String>> {
     let mut parts = vec![];
     if !head(state, relation, &mut parts) {
@@ -134,7 +123,7 @@ fn behind(state: &State, relations: Vec<u32>, look: Look, parts: &mut Vec<String
         for rule in rules {
             parts.push(char::from(rule.enabled).to_string());
             let write = || match rule.is_view {
-                true => canonical(&call(pg_sys::pg_get_viewdef, &[pg_sys::Datum::from(relation)])),
+                true => read_again(&call(pg_sys::pg_get_viewdef, &[pg_sys::Datum::from(relation)])),
                 false => call(pg_sys::pg_get_ruledef, &[pg_sys::Datum::from(rule.oid)]),
             };
             parts.push(written(look, (oids::PG_REWRITE, rule.oid), &rule.stored, write));
@@ -326,7 +315,7 @@ fn one_policy(state: &State, policy: u32, look: Look, parts: &mut Vec<String>) -
                 let text = row.raw(column).map(|tree| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]));
                 match (text, super::name(oids::PG_CLASS, relation)) {
                     (Some(text), Some((schema, name))) => {
-                        canonical(&format!("SELECT ({text}) FROM {}", safe_qualified(&schema, &name)))
+                        read_again(&format!("SELECT ({text}) FROM {}", safe_qualified(&schema, &name)))
                     }
                     (text, _) => text.unwrap_or_default(),
                 }
@@ -340,21 +329,10 @@ fn one_policy(state: &State, policy: u32, look: Look, parts: &mut Vec<String>) -
     found
 }
 
-/// A query as the server writes it down after it has read what it wrote down: what a dump and its restore make of it (casts in a list, as in
-/// `IN ('a', 'b')` on varchar, are not stored as they were).
-fn canonical(query: &str) -> String {
-    let Ok(text) = CString::new(to_server(query)) else { return query.to_owned() };
-    // SAFETY: C strings; the parser raises an error or gives a list of statements, of which there is one.
-    unsafe {
-        let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-        let Some(statement) = crate::pg::list::nodes(statements).next() else { return query.to_owned() };
-        let (none, no_environment) = (std::ptr::null(), std::ptr::null_mut());
-        let parsed = pg_sys::parse_analyze_fixedparams(statement.cast(), text.as_ptr(), none, 0, no_environment);
-        from_server(CStr::from_ptr(pg_sys::pg_get_querydef(parsed, false)).to_bytes())
-    }
+/// The same whoever looks: the parser looks names up only in schemas that the user may use. Nothing that somebody wrote runs meanwhile.
+fn read_again(query: &str) -> String {
+    restricted::as_role(BOOTSTRAP_SUPERUSER, || canonical(query))
 }
-
-pub(super) type Deparse = unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum;
 
 thread_local! {
     /// How objects were written down when somebody looked, by catalog and OID: as they were stored, and the text.
@@ -380,70 +358,4 @@ fn written(look: Look, key: (u32, u32), stored: &str, write: impl FnOnce() -> St
         written.insert(key, (stored, text.clone()));
     });
     text
-}
-
-/// What cannot be written down is like nothing else that somebody could have accepted; it must not end the audit.
-fn attempted(write: impl FnOnce() -> String) -> String {
-    thread_local! {
-        static FAILED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
-    }
-    subtransaction::attempt(|| plainly(write)).unwrap_or_else(|error| {
-        // Nobody knows what it is while somebody else has locked it.
-        let code = subtransaction::report(&error).sql_error_code();
-        if matches!(code, PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED) {
-            error.rethrow();
-        }
-        FAILED.set(FAILED.get() + 1);
-        // SAFETY: reads a variable of the process, and asks the clock.
-        let (pid, now) = unsafe { (pg_sys::MyProcPid, pg_sys::GetCurrentTimestamp()) };
-        format!("cannot be written down: {pid} {now} {}", FAILED.get())
-    })
-}
-
-/// What changes the text that the server writes.
-const SETTINGS: [(&CStr, &CStr); 10] = [
-    setting::SAFE_PATH,
-    (c"quote_all_identifiers", c"off"),
-    (c"extra_float_digits", c"1"),
-    (c"datestyle", c"ISO, YMD"),
-    (c"intervalstyle", c"postgres"),
-    (c"timezone", c"UTC"),
-    (c"bytea_output", c"hex"),
-    (c"xmlbinary", c"base64"),
-    (c"lc_monetary", c"C"),
-    (c"standard_conforming_strings", c"on"),
-];
-
-/// Calls `write` with settings that leave nothing to the session.
-pub(super) fn plainly(write: impl FnOnce() -> String) -> String {
-    // SAFETY: the snapshot is taken away again, by an error too: this runs in a subtransaction.
-    setting::under(&SETTINGS, || unsafe {
-        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-        let text = write();
-        pg_sys::PopActiveSnapshot();
-        text
-    })
-}
-
-/// One of the server's functions that write an object down; the empty text where there is nothing to write.
-pub(super) fn call(deparse: Deparse, arguments: &[pg_sys::Datum]) -> String {
-    let arguments: Vec<Option<pg_sys::Datum>> = arguments.iter().copied().map(Some).collect();
-    // SAFETY: the functions take an OID, or an expression tree and an OID, and give text or null.
-    unsafe { pgrx::direct_function_call_as_datum(deparse, &arguments) }.map(text_of).unwrap_or_default()
-}
-
-pub(super) fn role_name(role: u32) -> String {
-    // SAFETY: null where there is no such role, or a C string.
-    unsafe {
-        let name = pg_sys::GetUserNameFromId(role.into(), true);
-        if name.is_null() { role.to_string() } else { from_server(CStr::from_ptr(name).to_bytes()) }
-    }
-}
-
-fn language_name(language: u32) -> String {
-    // SAFETY: null where there is no such language, or a C string.
-    unsafe {
-        let name = pg_sys::get_language_name(language.into(), true);
-        if name.is_null() { language.to_string() } else { from_server(CStr::from_ptr(name).to_bytes()) }
-    }
 }

@@ -1,6 +1,6 @@
 //! The SQL that makes an object anew, as the server writes it down.
 
-use super::basis::{call, plainly, role_name};
+use super::deparse::{call, plainly, role_name};
 use super::oids;
 use crate::pg::heap::{Row, State, Table};
 use crate::pg::subtransaction;

@@ -22,14 +22,15 @@ const LOADERS: [&str; 2] = ["session_preload_libraries", "shared_preload_librari
 const LIBRARY: &str = "$libdir/dragonfly_guard";
 
 /// The tables of the private schema with their constraints.
-const TABLES: [(&str, &[&str]); 3] = [
+const TABLES: [(&str, &[&str]); 4] = [
     ("contract", &["contract_pkey", "is_contract", "shipped_is_the_first", "shipped_stays_as_it_is"]),
     ("exemption", &["exemption_pkey", "has_a_reason"]),
+    ("frozen_schema", &["frozen_schema_pkey"]),
     ("log", &[]),
 ];
 
 /// The extension's views, all in schema ops.
-const VIEWS: [&str; 4] = ["contract_history", "v_exemptions", "v_guard_log", "v_security_findings"];
+const VIEWS: [&str; 5] = ["contract_history", "v_exemptions", "v_frozen_schemas", "v_guard_log", "v_security_findings"];
 
 /// `pg_language` OID of C (pg_language.dat).
 const C_LANGUAGE: Oid = 13;

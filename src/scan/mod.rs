@@ -2,6 +2,7 @@
 
 mod basis;
 mod definition;
+pub mod deparse;
 mod guard;
 mod objects;
 pub mod own;
@@ -20,9 +21,12 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 /// OIDs of catalogs and their indexes, which are the same in every release (the headers in `src/include/catalog`).
-mod oids {
+pub mod oids {
     use dragonfly_core::catalog::Oid;
 
+    pub const PG_AGGREGATE: Oid = 2600;
+    pub const PG_AGGREGATE_FNOID_INDEX: Oid = 2650;
+    pub const PG_ATTRDEF: Oid = 2604;
     pub const PG_ATTRIBUTE: Oid = 1249;
     pub const PG_ATTRIBUTE_RELID_INDEX: Oid = 2659;
     pub const PG_AUTHID: Oid = 1260;
@@ -38,10 +42,12 @@ mod oids {
     pub const PG_DEPEND: Oid = 2608;
     pub const PG_DEPEND_DEPENDER_INDEX: Oid = 2673;
     pub const PG_DEPEND_REFERENCE_INDEX: Oid = 2674;
+    pub const PG_ENUM: Oid = 3501;
     pub const PG_EVENT_TRIGGER: Oid = 3466;
     pub const PG_EXTENSION: Oid = 3079;
     pub const PG_FOREIGN_TABLE: Oid = 3118;
     pub const PG_FOREIGN_TABLE_RELATION_INDEX: Oid = 3119;
+    pub const PG_INDEX: Oid = 2610;
     pub const PG_INHERITS: Oid = 2611;
     pub const PG_INHERITS_PARENT_INDEX: Oid = 2187;
     pub const PG_LANGUAGE: Oid = 2612;
@@ -52,11 +58,14 @@ mod oids {
     pub const PG_POLICY: Oid = 3256;
     pub const PG_POLICY_OID_INDEX: Oid = 3257;
     pub const PG_POLICY_RELID_INDEX: Oid = 3258;
+    pub const PG_PARTITIONED_TABLE: Oid = 3350;
     pub const PG_PROC: Oid = 1255;
     pub const PG_PROC_OID_INDEX: Oid = 2690;
     pub const PG_PROC_NAME_INDEX: Oid = 2691;
+    pub const PG_RANGE: Oid = 3541;
     pub const PG_REWRITE: Oid = 2618;
     pub const PG_REWRITE_RELATION_INDEX: Oid = 2693;
+    pub const PG_SEQUENCE: Oid = 2224;
     pub const PG_SHDEPEND: Oid = 1214;
     pub const PG_SHDEPEND_REFERENCE_INDEX: Oid = 1233;
     pub const PG_TRIGGER: Oid = 2620;
@@ -150,12 +159,12 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
 pub use basis::{Look, basis, called_by, remember};
 pub use definition::definition;
 pub use guard::{impostor, in_own_script, read as guard};
-pub use objects::{columns, is_populated, members, relation_kind, relation_named, schema_named};
+pub use objects::{columns, is_populated, members, members_of_extensions, relation_kind, relation_named, schema_named};
 pub use planted::{find as planted, place};
 pub use roles::setting_of;
 pub use routines::{
-    acl as routine_acl, argument_types_of, named as routines_named, of_schema as routines_of_schema, owner as routine_owner,
-    quoted_path, validator,
+    acl as routine_acl, argument_types, argument_types_of, named as routines_named, of_schema as routines_of_schema,
+    owner as routine_owner, quoted_path, validator,
 };
 
 /// The catalog of an object, by OID.

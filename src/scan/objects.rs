@@ -298,6 +298,19 @@ pub fn extensions(state: &State, snapshot: &mut Snapshot) {
     }
 }
 
+/// Class and OID of everything that belongs to any extension.
+pub fn members_of_extensions(state: &State) -> HashSet<(Oid, Oid)> {
+    let mut snapshot = Snapshot::default();
+    extension_names(state, &mut snapshot);
+    let mut found = HashSet::new();
+    for extension in snapshot.extensions.keys() {
+        members(state, *extension, &mut |class, object| {
+            found.insert((class, object));
+        });
+    }
+    found
+}
+
 /// Calls `each` with class and OID of every member of an extension.
 pub fn members(state: &State, extension: Oid, each: &mut dyn FnMut(Oid, Oid)) {
     let table = Table::open(oids::PG_DEPEND);

@@ -13,7 +13,7 @@ const NAME: &str = "dragonfly_guard";
 /// itself is locked by ALTER FUNCTION ... DEPENDS ON EXTENSION, of anybody's own function.
 const TURN: u16 = 1;
 
-/// Who changes the contract, or the exemptions, does so alone: a lock on another part.
+/// Who changes the contract, the exemptions or what is frozen does so alone: a lock on another part.
 const CHANGES: u16 = 2;
 
 /// Where the extension is.
@@ -48,6 +48,11 @@ impl Own {
     /// The table of exemptions; `None` where it is missing.
     pub fn exemption_table(&self, state: &State) -> Option<Oid> {
         Self::table(state, self.extension, "exemption")
+    }
+
+    /// The table of frozen schemas; `None` where it is missing.
+    pub fn frozen_table(&self, state: &State) -> Option<Oid> {
+        Self::table(state, self.extension, "frozen_schema")
     }
 
     /// The table of the log; `None` where it, or the extension, is missing. Never an error: it is asked where everything else may be broken.
@@ -104,13 +109,13 @@ impl Own {
         }
     }
 
-    /// Makes this session the only one that changes contract or exemptions, until its transaction ends. An error where another is just doing so:
+    /// Makes this session the only one that changes contract, exemptions or frozen schemas, until its transaction ends. An error where another is just doing so:
     /// whoever waited would change what it has not seen.
     pub fn change(&self, what: &str) {
         if !self.try_lock_changes() {
             Report {
                 message: format!("another session is just changing {what}"),
-                detail: "Contract and exemptions are changed by one transaction at a time.".into(),
+                detail: "Contract, exemptions and frozen schemas are changed by one transaction at a time.".into(),
                 hint: "Look at what it has done, and try again.".into(),
             }
             .error(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE);

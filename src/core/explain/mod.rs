@@ -124,7 +124,7 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
                     outcome.deny(why.clone());
                     links.push(Link { step: "statement".into(), ok: Some(false), detail: sentence(why), fix: None });
                 }
-                links.extend(needs::links(cx, role, attempt, &mut outcome));
+                links.extend(needs::links(cx, role, attempt, false, &mut outcome));
                 let denied = |routine: &&&Routine| !may_execute(cx, role, routine);
                 links.extend(attempt.calls.iter().filter(denied).map(|routine| execute(cx, role, routine, &mut outcome)));
                 if let Some(why) = &attempt.futile {
@@ -132,6 +132,7 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
                     links.push(Link { step: "contents".into(), ok: Some(false), detail: sentence(why), fix: None });
                 }
                 links.extend(rows::links(cx, role, attempt, &mut outcome));
+                links.extend(needs::links(cx, role, attempt, true, &mut outcome));
             }
             Subject::Missing { schema, name } => {
                 links.extend(schema.map(|schema| usage(cx, role, Some(schema), &mut outcome)));

@@ -23,6 +23,8 @@ pub struct Need {
     pub inserted: Vec<String>,
     /// The columns that are changed by UPDATE.
     pub updated: Vec<String>,
+    /// It is asked when a row is made, and not before.
+    pub by_row: bool,
     /// A person has asked about these columns and no others, or a view reads no others.
     pub is_partial: bool,
 }
@@ -37,10 +39,10 @@ impl Need {
     }
 }
 
-/// A link for each privilege that is needed, in the order in which the server asks.
-pub(super) fn links(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, outcome: &mut Outcome) -> Vec<Link> {
+/// A link for each privilege that is needed, in the order in which the server asks; before it begins, or for each row.
+pub(super) fn links(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, by_row: bool, outcome: &mut Outcome) -> Vec<Link> {
     let mut links = Vec::new();
-    for need in &attempt.needs {
+    for need in attempt.needs.iter().filter(|need| need.by_row == by_row) {
         cx.check_interrupts();
         let (Some(relation), Some(who)) = (cx.snapshot.relation(need.relation), checked_as(cx, role, need.check_as)) else {
             continue;
@@ -77,7 +79,10 @@ fn link(cx: &Context<'_>, who: &Role, relation: &Relation, need: &Need, privileg
         };
         return Link { step, ok: Some(true), detail, fix: None };
     };
-    outcome.deny(format!("permission denied for {} {}", refused_kind(relation), printable(&relation.name)));
+    // Where there are no rows, nobody asks.
+    if !need.by_row || outcome.no_rows.is_none() {
+        outcome.deny(format!("permission denied for {} {}", refused_kind(relation), printable(&relation.name)));
+    }
     let grantee = safe_ident(&who.name);
     let word = if relation.kind == RelationKind::Sequence { "SEQUENCE" } else { "TABLE" };
     let columns: Vec<String> = lacking.iter().map(|c| safe_ident(c).into_owned()).collect();

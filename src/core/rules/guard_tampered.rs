@@ -31,7 +31,7 @@ pub const TRIGGERS: [(&str, &str); 2] =
 
 /// The functions that the extension installs: schema, name, argument types, symbol in the library, and whether it is STRICT. The one
 /// without a symbol is a query that was parsed when it was made.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 42] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 48] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -48,6 +48,8 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 42] = [
     ("ops", "audit_roles", "", Some("ops_audit_roles"), false),
     ("ops", "audit_security", "pg_catalog.text[],pg_catalog.name[],pg_catalog.text,boolean", Some("ops_audit_security"), false),
     ("ops", "audit_views", "", Some("ops_audit_views"), false),
+    ("ops", "check_schema_consistency", "pg_catalog.text,pg_catalog.name[]", Some("ops_check_schema_consistency"), false),
+    ("ops", "compare_schema", "pg_catalog.jsonb", Some("ops_compare_schema"), false),
     ("ops", "contract", "", Some("ops_contract"), false),
     ("ops", "contract_changes", "pg_catalog.jsonb,pg_catalog.jsonb", Some("ops_contract_changes"), true),
     ("ops", "contract_schema", "", Some("ops_contract_schema"), true),
@@ -69,6 +71,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 42] = [
         false,
     ),
     ("ops", "fix_schema_cache", "pg_catalog.name", Some("ops_fix_schema_cache"), false),
+    ("ops", "freeze_schema", "pg_catalog.text,pg_catalog.name[],boolean", Some("ops_freeze_schema"), false),
     ("ops", "golden_sql", "pg_catalog.name[],pg_catalog.text[]", Some("ops_golden_sql"), false),
     ("ops", "guard_status", "", Some("ops_guard_status"), false),
     ("ops", "judge_search_path", "pg_catalog.regprocedure", Some("ops_judge_search_path"), true),
@@ -80,10 +83,13 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 42] = [
     ("ops", "rls_policies", "", None, false),
     ("ops", "role_matrix", "", Some("ops_role_matrix"), false),
     ("ops", "rollback_contract", "pg_catalog.text,pg_catalog.text", Some("ops_rollback_contract"), false),
+    ("ops", "schema_fingerprint", "pg_catalog.name[]", Some("ops_schema_fingerprint"), false),
+    ("ops", "schema_snapshot", "pg_catalog.name[]", Some("ops_schema_snapshot"), false),
     ("ops", "security_definer_functions", "", Some("ops_security_definer_functions"), false),
     ("ops", "security_rules", "", Some("ops_security_rules"), false),
     ("ops", "try_migration", "pg_catalog.text", Some("ops_try_migration"), true),
     ("ops", "unexempt", "pg_catalog.text,integer", Some("ops_unexempt"), false),
+    ("ops", "unfreeze_schema", "pg_catalog.text", Some("ops_unfreeze_schema"), false),
     ("ops", "validate_contract", "pg_catalog.jsonb", Some("ops_validate_contract"), true),
     ("ops", "validate_contract", "pg_catalog.text", Some("ops_validate_contract_text"), true),
 ];

@@ -23,7 +23,7 @@ mod rls_policy_missing;
 mod rls_policy_undeclared;
 mod role_attributes;
 mod role_membership;
-mod role_missing;
+pub mod role_missing;
 mod routine_executable_by_public;
 mod routine_privileges;
 pub mod schema_create;

@@ -8,7 +8,8 @@ use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "role_missing",
     title: "A declared role does not exist",
     area: Area::Roles,

@@ -1,0 +1,64 @@
+//! Drift from the contract: what it declares, and is missing or something else.
+
+use super::compare::{Change, Difference};
+use crate::findings::Finding;
+
+/// Findings of the rules `required_object_missing` and `role_missing` as differences.
+#[must_use]
+pub fn from_findings(findings: &[Finding]) -> Vec<Difference> {
+    findings.iter().map(difference).collect()
+}
+
+fn difference(finding: &Finding) -> Difference {
+    let problem = finding.evidence.get("problem").and_then(|problem| problem.as_str()).unwrap_or_default();
+    let object_type = finding.object.object_type;
+    let (what, expected, actual) = match problem {
+        "is not SECURITY DEFINER" => ("security", "DEFINER", "INVOKER"),
+        "is SECURITY DEFINER" => ("security", "INVOKER", "DEFINER"),
+        _ => problem.strip_prefix("is a ").map_or(("", "", ""), |kind| ("kind", object_type, kind)),
+    };
+    let is_there = !what.is_empty();
+    let text = |text: &str| is_there.then(|| text.to_owned());
+    Difference {
+        change: if is_there { Change::Changed } else { Change::Removed },
+        object_type: object_type.to_owned(),
+        schema: finding.object.schema.clone(),
+        identity: finding.object.identity.clone(),
+        what: text(what),
+        expected: text(expected),
+        actual: text(actual),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::RelationKind;
+    use crate::rules::cases::World;
+    use crate::rules::{required_object_missing, role_missing};
+
+    #[test]
+    fn what_is_declared_is_missing_or_something_else() {
+        let mut world = World::conforming();
+        world.relation("public.judgments").kind = RelationKind::View;
+        world.routine("get_ceo_metrics").security_definer = false;
+        world.snapshot.relations.retain(|r| r.name != "v_rls_coverage");
+        world.snapshot.roles.retain(|r| r.name != "service_role");
+        let findings = [&required_object_missing::RULE, &role_missing::RULE].map(|rule| world.findings(rule)).concat();
+        let found: Vec<String> = from_findings(&findings)
+            .into_iter()
+            .map(|d| {
+                format!("{} {} {} {:?} {:?} {:?}", d.change.word(), d.object_type, d.identity, d.what, d.expected, d.actual)
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                r#"changed function api.get_ceo_metrics() Some("security") Some("DEFINER") Some("INVOKER")"#,
+                "removed view ops.v_rls_coverage None None None",
+                r#"changed table public.judgments Some("kind") Some("table") Some("view")"#,
+                "removed role service_role None None None",
+            ]
+        );
+    }
+}

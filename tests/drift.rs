@@ -1,0 +1,671 @@
+//! Drift: what changed since somebody froze it, what differs from another database, and one hash that says whether anything does.
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, program};
+use postgres::Client;
+use std::process::{Command, Stdio};
+
+const FINGERPRINT: &str = "SELECT ops.schema_fingerprint('{app}')";
+
+/// The document's database with one of everything in schema `app`, and a superuser's connection to it on which the guard is silent.
+fn database(cluster: &Cluster) -> Client {
+    cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE one").unwrap();
+    cluster.psql_file("one", "fixtures/document.sql");
+    cluster.psql_file("one", "fixtures/drift.sql");
+    cluster.connect("one", SUPERUSER).batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
+    let mut client = cluster.connect("one", SUPERUSER);
+    client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    client
+}
+
+fn fingerprint(client: &mut Client) -> String {
+    column(client, FINGERPRINT).remove(0)
+}
+
+/// Drift as lines: `change type object what`.
+fn drift(client: &mut Client, from: &str) -> Vec<String> {
+    column(client, &format!("SELECT concat_ws(' ', change, object_type, object, what) FROM {from}"))
+}
+
+/// One change of each kind, what undoes it, and what is said of it.
+const CHANGES: &[(&str, &str, &[&str])] = &[
+    // Schemas.
+    ("GRANT CREATE ON SCHEMA app TO anon", "REVOKE CREATE ON SCHEMA app FROM anon", &["changed schema app grants to anon"]),
+    ("ALTER SCHEMA app OWNER TO postgres", "ALTER SCHEMA app OWNER TO root_su", &["changed schema app owner"]),
+    (
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO anon",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA app REVOKE SELECT ON TABLES FROM anon",
+        &["changed default acl for role root_su in schema app on tables grants to anon"],
+    ),
+    (
+        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO anon",
+        "ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM anon",
+        &["added default acl for role root_su on tables"],
+    ),
+    // Tables.
+    ("CREATE TABLE app.n (id serial PRIMARY KEY, x int CHECK (x > 0))", "DROP TABLE app.n", &["added table app.n"]),
+    (
+        "DROP TABLE app.to_days",
+        "CREATE TABLE app.to_days (n int); CREATE RULE quiet AS ON DELETE TO app.to_days DO INSTEAD NOTHING",
+        &["removed table app.to_days"],
+    ),
+    (
+        "ALTER TABLE app.to_days RENAME TO other",
+        "ALTER TABLE app.other RENAME TO to_days",
+        &["added table app.other", "removed table app.to_days"],
+    ),
+    (
+        "ALTER TABLE app.t OWNER TO postgres",
+        "ALTER TABLE app.t OWNER TO root_su",
+        &["changed table app.t owner", "changed sequence app.t_id_seq owner"],
+    ),
+    ("GRANT DELETE ON app.t TO anon", "REVOKE DELETE ON app.t FROM anon", &["changed table app.t grants to anon"]),
+    (
+        "GRANT SELECT ON app.t TO anon WITH GRANT OPTION",
+        "REVOKE GRANT OPTION FOR SELECT ON app.t FROM anon",
+        &["changed table app.t grants to anon"],
+    ),
+    ("GRANT SELECT ON app.t TO PUBLIC", "REVOKE SELECT ON app.t FROM PUBLIC", &["changed table app.t grants to PUBLIC"]),
+    ("REVOKE DELETE ON app.t FROM root_su", "GRANT DELETE ON app.t TO root_su", &["changed table app.t grants to its owner"]),
+    (
+        "REVOKE SELECT ON app.t FROM anon, service_role",
+        "GRANT SELECT ON app.t TO service_role, anon",
+        &["changed table app.t grants to anon", "changed table app.t grants to service_role"],
+    ),
+    (
+        "ALTER TABLE app.t DISABLE ROW LEVEL SECURITY",
+        "ALTER TABLE app.t ENABLE ROW LEVEL SECURITY",
+        &["changed table app.t row security"],
+    ),
+    (
+        "ALTER TABLE app.t FORCE ROW LEVEL SECURITY",
+        "ALTER TABLE app.t NO FORCE ROW LEVEL SECURITY",
+        &["changed table app.t force row security"],
+    ),
+    ("ALTER TABLE app.kid SET UNLOGGED", "ALTER TABLE app.kid SET LOGGED", &["changed table app.kid unlogged"]),
+    ("ALTER TABLE app.kid SET (fillfactor = 70)", "ALTER TABLE app.kid RESET (fillfactor)", &["changed table app.kid options"]),
+    (
+        "ALTER TABLE app.kid NO INHERIT app.base",
+        "ALTER TABLE app.kid INHERIT app.base",
+        &["changed table app.kid column order", "changed table app.kid inherits"],
+    ),
+    (
+        "ALTER TABLE app.t REPLICA IDENTITY FULL",
+        "ALTER TABLE app.t REPLICA IDENTITY DEFAULT",
+        &["changed table app.t replica identity"],
+    ),
+    (
+        "ALTER TABLE app.days DETACH PARTITION app.days_2027",
+        "ALTER TABLE app.days ATTACH PARTITION app.days_2027 FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')",
+        &["changed table app.days_2027 partition bound", "changed table app.days_2027 partition of"],
+    ),
+    (
+        "ALTER TABLE app.t DISABLE TRIGGER ALL",
+        "ALTER TABLE app.t ENABLE TRIGGER ALL",
+        &["changed table app.t foreign key triggers", "changed trigger touched on app.t enabled"],
+    ),
+    // Columns.
+    ("ALTER TABLE app.t ADD COLUMN extra int", "ALTER TABLE app.t DROP COLUMN extra", &["added table column app.t.extra"]),
+    (
+        "ALTER TABLE app.t DROP COLUMN note",
+        "ALTER TABLE app.t ADD COLUMN note text COLLATE \"C\"; GRANT UPDATE (note) ON app.t TO authenticated",
+        &["removed table column app.t.note"],
+    ),
+    (
+        "ALTER TABLE app.t RENAME note TO remark",
+        "ALTER TABLE app.t RENAME remark TO note",
+        &["removed table column app.t.note", "added table column app.t.remark"],
+    ),
+    (
+        "ALTER TABLE app.t ALTER note TYPE varchar(20) COLLATE \"C\"",
+        "ALTER TABLE app.t ALTER note TYPE text COLLATE \"C\"",
+        &["changed table column app.t.note type"],
+    ),
+    (
+        "ALTER TABLE app.t ALTER note TYPE text COLLATE \"POSIX\"",
+        "ALTER TABLE app.t ALTER note TYPE text COLLATE \"C\"",
+        &["changed table column app.t.note collation"],
+    ),
+    (
+        "ALTER TABLE app.t ALTER mood SET NOT NULL",
+        "ALTER TABLE app.t ALTER mood DROP NOT NULL",
+        &["changed table column app.t.mood not null"],
+    ),
+    (
+        "ALTER TABLE app.t ALTER word SET DEFAULT 'y'",
+        "ALTER TABLE app.t ALTER word SET DEFAULT 'x'",
+        &["changed table column app.t.word default"],
+    ),
+    (
+        "ALTER TABLE app.t ALTER id SET GENERATED BY DEFAULT",
+        "ALTER TABLE app.t ALTER id SET GENERATED ALWAYS",
+        &["changed table column app.t.id identity"],
+    ),
+    (
+        "ALTER TABLE app.t ALTER doubled DROP EXPRESSION",
+        "ALTER TABLE app.t DROP COLUMN doubled, DROP COLUMN note; ALTER TABLE app.t ADD doubled numeric GENERATED ALWAYS AS (amount * 2) STORED, ADD note text COLLATE \"C\"; GRANT UPDATE (note) ON app.t TO authenticated",
+        &["changed table column app.t.doubled default", "changed table column app.t.doubled generated"],
+    ),
+    (
+        "GRANT SELECT (note) ON app.t TO anon",
+        "REVOKE SELECT (note) ON app.t FROM anon",
+        &["changed table column app.t.note grants to anon"],
+    ),
+    ("GRANT SELECT (word) ON app.v TO anon", "REVOKE SELECT (word) ON app.v FROM anon", &["added view column app.v.word"]),
+    // Constraints, indexes.
+    (
+        "ALTER TABLE app.part_of_t DROP CONSTRAINT to_t",
+        "ALTER TABLE app.part_of_t ADD CONSTRAINT to_t FOREIGN KEY (t) REFERENCES app.t ON DELETE CASCADE",
+        &["removed table constraint to_t on app.part_of_t"],
+    ),
+    (
+        "ALTER TABLE app.part_of_t ALTER CONSTRAINT to_t DEFERRABLE",
+        "ALTER TABLE app.part_of_t ALTER CONSTRAINT to_t NOT DEFERRABLE",
+        &["changed table constraint to_t on app.part_of_t definition"],
+    ),
+    (
+        "ALTER TABLE app.t DROP CONSTRAINT words, ADD CONSTRAINT words CHECK (word IN ('a', 'b', 'y'))",
+        "ALTER TABLE app.t DROP CONSTRAINT words, ADD CONSTRAINT words CHECK (word IN ('a', 'b', 'x'))",
+        &["changed table constraint words on app.t definition"],
+    ),
+    (
+        "ALTER TABLE app.t DROP CONSTRAINT words, ADD CONSTRAINT words CHECK (word IN ('a', 'b', 'x')) NOT VALID",
+        "ALTER TABLE app.t VALIDATE CONSTRAINT words",
+        &["changed table constraint words on app.t definition"],
+    ),
+    (
+        "DROP INDEX app.t_word",
+        "CREATE INDEX t_word ON app.t (lower(word), (word IN ('a', 'b'))) WHERE word IN ('a', 'b')",
+        &["removed index app.t_word"],
+    ),
+    ("CREATE UNIQUE INDEX one_note ON app.t (note)", "DROP INDEX app.one_note", &["added index app.one_note"]),
+    // Views.
+    (
+        "CREATE OR REPLACE VIEW app.v WITH (security_barrier = on) AS SELECT id, word, amount > 1.5 AS rich FROM app.t WHERE word IN ('a', 'c')",
+        "CREATE OR REPLACE VIEW app.v WITH (security_barrier = true) AS SELECT id, word, amount > 1.5 AS rich FROM app.t WHERE word IN ('a', 'b')",
+        &["changed view app.v definition"],
+    ),
+    (
+        "ALTER VIEW app.v SET (security_invoker = on)",
+        "ALTER VIEW app.v RESET (security_invoker)",
+        &["changed view app.v security_invoker"],
+    ),
+    ("ALTER VIEW app.v SET (check_option = local)", "ALTER VIEW app.v RESET (check_option)", &["changed view app.v options"]),
+    (
+        "DROP MATERIALIZED VIEW app.m",
+        "CREATE MATERIALIZED VIEW app.m AS SELECT count(*) AS n FROM app.t; CREATE INDEX m_n ON app.m (n)",
+        &["removed materialized view app.m"],
+    ),
+    // Types.
+    ("CREATE TYPE app.other AS ENUM ()", "DROP TYPE app.other", &["added type app.other"]),
+    (
+        "ALTER TYPE app.size RENAME VALUE 'm' TO 'l'",
+        "ALTER TYPE app.size RENAME VALUE 'l' TO 'm'",
+        &["changed type app.size labels"],
+    ),
+    ("ALTER DOMAIN app.code SET DEFAULT 'b'", "ALTER DOMAIN app.code SET DEFAULT 'a'", &["changed type app.code default"]),
+    (
+        "ALTER DOMAIN app.code DROP CONSTRAINT known",
+        "ALTER DOMAIN app.code ADD CONSTRAINT known CHECK (VALUE IN ('a', 'b'))",
+        &["changed type app.code constraint known"],
+    ),
+    ("ALTER TYPE app.pair ADD ATTRIBUTE c int", "ALTER TYPE app.pair DROP ATTRIBUTE c", &["changed type app.pair attributes"]),
+    (
+        "REVOKE USAGE ON TYPE app.mood FROM PUBLIC",
+        "GRANT USAGE ON TYPE app.mood TO PUBLIC",
+        &["changed type app.mood grants to PUBLIC"],
+    ),
+    ("ALTER TYPE app.span OWNER TO postgres", "ALTER TYPE app.span OWNER TO root_su", &["changed type app.span owner"]),
+    // Routines.
+    (
+        "CREATE OR REPLACE FUNCTION app.f(a int DEFAULT 1, b text DEFAULT 'x') RETURNS int LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT a + 1'",
+        "CREATE OR REPLACE FUNCTION app.f(a int DEFAULT 1, b text DEFAULT 'x') RETURNS int LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT a'",
+        &["changed function app.f(integer,pg_catalog.text) body"],
+    ),
+    (
+        "CREATE OR REPLACE FUNCTION app.f(a int DEFAULT 2, b text DEFAULT 'x') RETURNS int LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT a'",
+        "CREATE OR REPLACE FUNCTION app.f(a int DEFAULT 1, b text DEFAULT 'x') RETURNS int LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT a'",
+        &["changed function app.f(integer,pg_catalog.text) arguments"],
+    ),
+    (
+        "ALTER FUNCTION app.f SECURITY DEFINER",
+        "ALTER FUNCTION app.f SECURITY INVOKER",
+        &["changed function app.f(integer,pg_catalog.text) security"],
+    ),
+    (
+        "ALTER FUNCTION app.f SET search_path = app",
+        "ALTER FUNCTION app.f SET search_path = pg_catalog, pg_temp",
+        &["changed function app.f(integer,pg_catalog.text) search_path"],
+    ),
+    (
+        "ALTER FUNCTION app.f SET work_mem = '1MB'",
+        "ALTER FUNCTION app.f RESET work_mem",
+        &["changed function app.f(integer,pg_catalog.text) setting work_mem"],
+    ),
+    (
+        "ALTER FUNCTION app.f VOLATILE",
+        "ALTER FUNCTION app.f STABLE",
+        &["changed function app.f(integer,pg_catalog.text) volatility"],
+    ),
+    (
+        "ALTER FUNCTION app.f STRICT",
+        "ALTER FUNCTION app.f CALLED ON NULL INPUT",
+        &["changed function app.f(integer,pg_catalog.text) strict"],
+    ),
+    (
+        "ALTER FUNCTION app.f LEAKPROOF",
+        "ALTER FUNCTION app.f NOT LEAKPROOF",
+        &["changed function app.f(integer,pg_catalog.text) leakproof"],
+    ),
+    (
+        "ALTER FUNCTION app.f PARALLEL SAFE",
+        "ALTER FUNCTION app.f PARALLEL UNSAFE",
+        &["changed function app.f(integer,pg_catalog.text) parallel"],
+    ),
+    (
+        "ALTER FUNCTION app.f OWNER TO postgres",
+        "ALTER FUNCTION app.f OWNER TO root_su",
+        &["changed function app.f(integer,pg_catalog.text) owner"],
+    ),
+    (
+        "GRANT EXECUTE ON FUNCTION app.f TO PUBLIC",
+        "REVOKE EXECUTE ON FUNCTION app.f FROM PUBLIC",
+        &["changed function app.f(integer,pg_catalog.text) grants to PUBLIC"],
+    ),
+    (
+        "CREATE OR REPLACE FUNCTION app.parsed() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM app.base; END",
+        "CREATE OR REPLACE FUNCTION app.parsed() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM app.t; END",
+        &["changed function app.parsed() body"],
+    ),
+    (
+        "CREATE FUNCTION app.f(a int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "DROP FUNCTION app.f(int)",
+        &["added function app.f(integer)"],
+    ),
+    (
+        "DROP PROCEDURE app.p",
+        "CREATE PROCEDURE app.p(INOUT a int) LANGUAGE sql AS 'SELECT a'",
+        &["removed procedure app.p(integer)"],
+    ),
+    (
+        "CREATE OR REPLACE AGGREGATE app.total(int) (SFUNC = int4pl, STYPE = int, INITCOND = '1')",
+        "CREATE OR REPLACE AGGREGATE app.total(int) (SFUNC = int4pl, STYPE = int, INITCOND = '0')",
+        &["changed aggregate app.total(integer) initial value"],
+    ),
+    // Policies.
+    (
+        "ALTER POLICY mine ON app.t USING (true)",
+        "ALTER POLICY mine ON app.t USING (word IN ('a', 'b') AND id IN (SELECT t FROM app.part_of_t))",
+        &["changed policy mine on app.t using"],
+    ),
+    (
+        "ALTER POLICY mine ON app.t TO PUBLIC",
+        "ALTER POLICY mine ON app.t TO authenticated, anon",
+        &["changed policy mine on app.t roles"],
+    ),
+    (
+        "ALTER POLICY never ON app.t WITH CHECK (true)",
+        "ALTER POLICY never ON app.t WITH CHECK (false)",
+        &["changed policy never on app.t with check"],
+    ),
+    (
+        "DROP POLICY never ON app.t; CREATE POLICY never ON app.t FOR INSERT WITH CHECK (false)",
+        "DROP POLICY never ON app.t; CREATE POLICY never ON app.t AS RESTRICTIVE FOR UPDATE WITH CHECK (false)",
+        &["changed policy never on app.t command", "changed policy never on app.t kind"],
+    ),
+    ("CREATE POLICY more ON app.t USING (true)", "DROP POLICY more ON app.t", &["added policy more on app.t"]),
+    // Triggers, rules, sequences.
+    (
+        "DROP TRIGGER touched ON app.t",
+        "CREATE TRIGGER touched BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN ('a', 'b') AND old.word <> 'x') EXECUTE FUNCTION app.touch()",
+        &["removed trigger touched on app.t"],
+    ),
+    (
+        "CREATE OR REPLACE TRIGGER touched BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN ('a', 'c') AND old.word <> 'x') EXECUTE FUNCTION app.touch()",
+        "CREATE OR REPLACE TRIGGER touched BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN ('a', 'b') AND old.word <> 'x') EXECUTE FUNCTION app.touch()",
+        &["changed trigger touched on app.t definition"],
+    ),
+    (
+        "ALTER TABLE app.t DISABLE TRIGGER touched",
+        "ALTER TABLE app.t ENABLE TRIGGER touched",
+        &["changed trigger touched on app.t enabled"],
+    ),
+    (
+        "CREATE OR REPLACE RULE quiet AS ON DELETE TO app.to_days DO ALSO NOTHING",
+        "CREATE OR REPLACE RULE quiet AS ON DELETE TO app.to_days DO INSTEAD NOTHING",
+        &["changed rule quiet on app.to_days definition"],
+    ),
+    (
+        "ALTER SEQUENCE app.counter INCREMENT 7",
+        "ALTER SEQUENCE app.counter INCREMENT 5",
+        &["changed sequence app.counter increment"],
+    ),
+    (
+        "ALTER SEQUENCE app.counter OWNED BY app.t.id",
+        "ALTER SEQUENCE app.counter OWNED BY NONE",
+        &["changed sequence app.counter owned by"],
+    ),
+    (
+        "GRANT USAGE ON SEQUENCE app.counter TO anon",
+        "REVOKE USAGE ON SEQUENCE app.counter FROM anon",
+        &["changed sequence app.counter grants to anon"],
+    ),
+];
+
+#[test]
+fn each_change_is_named_and_its_undoing_is_equality() {
+    let cluster = Cluster::start();
+    let mut client = database(&cluster);
+    client.batch_execute("SELECT ops.freeze_schema('before', '{app}')").unwrap();
+    let before = fingerprint(&mut client);
+    client.batch_execute("SELECT ops.freeze_schema('more', '{app, public}')").unwrap();
+    let of_app = "ops.check_schema_consistency('more', '{app}') WHERE source = 'frozen more'";
+    assert_eq!(drift(&mut client, of_app), [""; 0]);
+    let frozen = "ops.check_schema_consistency('before') WHERE source = 'frozen before'";
+    let mut wrong = Vec::new();
+    for (change, undo, expected) in CHANGES {
+        client.batch_execute(change).unwrap_or_else(|e| panic!("{change}: {e:?}"));
+        let (mut found, mut expected) = (drift(&mut client, frozen), expected.to_vec());
+        found.sort();
+        expected.sort();
+        if found != expected {
+            wrong.push(format!("{change}\n  found {found:?}\n  expected {expected:?}"));
+        }
+        if fingerprint(&mut client) == before {
+            wrong.push(format!("{change}\n  has the same fingerprint"));
+        }
+        client.batch_execute(undo).unwrap_or_else(|e| panic!("{undo}: {e:?}"));
+        let left = drift(&mut client, frozen);
+        if !left.is_empty() || fingerprint(&mut client) != before {
+            wrong.push(format!("{undo}\n  leaves {left:?}"));
+            client.batch_execute("SELECT ops.freeze_schema('before', '{app}', replace => true)").unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn who_looks_and_how_does_not_count() {
+    let cluster = Cluster::start();
+    let mut client = database(&cluster);
+    let before = fingerprint(&mut client);
+    for setting in [
+        "search_path = app, public",
+        "search_path = ''",
+        "quote_all_identifiers = on",
+        "datestyle = 'German'",
+        "intervalstyle = 'iso_8601'",
+        "extra_float_digits = -15",
+        "timezone = 'Asia/Tokyo'",
+        "bytea_output = 'escape'",
+        "standard_conforming_strings = off",
+        "transform_null_equals = on",
+        "role = service_role",
+        "role = pg_monitor",
+        "default_transaction_read_only = on",
+        "default_transaction_isolation = 'repeatable read'",
+    ] {
+        let mut client = cluster.connect("one", SUPERUSER);
+        client.batch_execute(&format!("SET {setting}")).unwrap();
+        assert_eq!(fingerprint(&mut client), before, "{setting}");
+    }
+    // Neither what happens to the rows, nor how often something was made anew.
+    client
+        .batch_execute(
+            "INSERT INTO app.t (word) VALUES ('a'); SELECT nextval('app.counter'); ANALYZE; REFRESH MATERIALIZED VIEW app.m;
+             CREATE TEMP TABLE mine (a int); COMMENT ON TABLE app.t IS 'x'",
+        )
+        .unwrap();
+    client.batch_execute("VACUUM FULL app.t").unwrap();
+    assert_eq!(fingerprint(&mut client), before);
+}
+
+/// Runs a dump of one database into another as `user`, whose every statement must succeed.
+fn restore(cluster: &Cluster, database: &str, user: &str, dump: &[u8]) {
+    use std::io::Write;
+    let mut child = Command::new(program("psql"))
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-1", "-d", database, "-U", user])
+        .env("PGHOST", cluster.folder())
+        .env_remove("PGOPTIONS")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(dump).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_restored_database_is_the_same() {
+    let cluster = Cluster::start();
+    let mut client = database(&cluster);
+    client.batch_execute("SELECT ops.freeze_schema('all'); SELECT ops.freeze_schema('app', '{app}')").unwrap();
+    for statement in ["CREATE ROLE other_su LOGIN SUPERUSER", "CREATE DATABASE two", "CREATE DATABASE three"] {
+        client.batch_execute(statement).unwrap();
+    }
+    let frozen = "SELECT label || ' ' || frozen_by || ' ' || fingerprint || ' ' || schemas::text FROM ops.v_frozen_schemas";
+    let (whole, kept) = (column(&mut client, "SELECT ops.schema_fingerprint()"), column(&mut client, frozen));
+    let before = fingerprint(&mut client);
+    // By another superuser than the one who owns everything, into databases with other OIDs.
+    for (database, dumper, user) in [("two", SUPERUSER, "other_su"), ("three", "other_su", SUPERUSER)] {
+        let dump = cluster.client_program("pg_dump", &["-d", "one", "-U", dumper]);
+        assert!(dump.status.success());
+        restore(&cluster, database, user, &dump.stdout);
+        let mut there = cluster.connect(database, SUPERUSER);
+        let nothing = [""; 0];
+        assert_eq!(drift(&mut there, "ops.check_schema_consistency('app') WHERE source = 'frozen app'"), nothing, "{database}");
+        assert_eq!(drift(&mut there, "ops.check_schema_consistency('all') WHERE source = 'frozen all'"), nothing, "{database}");
+        assert_eq!(
+            (column(&mut there, "SELECT ops.schema_fingerprint()"), column(&mut there, frozen)),
+            (whole.clone(), kept.clone())
+        );
+        assert_eq!(fingerprint(&mut there), before);
+        assert_eq!(column(&mut there, "SELECT count(*)::text FROM ops.audit_guard()"), ["0"]);
+    }
+    // The snapshot of one, compared with in another; and the other way round.
+    let snapshot = column(&mut client, "SELECT ops.schema_snapshot('{app}')::text").remove(0);
+    let mut there = cluster.connect("two", SUPERUSER);
+    there.batch_execute("SET dragonfly_guard.mode = off; ALTER TABLE app.t DISABLE ROW LEVEL SECURITY; DROP VIEW app.v; CREATE TABLE app.new (id int)").unwrap();
+    let rows = there
+        .query(
+            "SELECT concat_ws(' ', source, change, object_type, object, what, expected, actual) FROM ops.compare_schema($1::text::jsonb)",
+            &[&snapshot],
+        )
+        .unwrap();
+    let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(
+        lines,
+        [
+            "snapshot added table app.new",
+            "snapshot changed table app.t row security enabled disabled",
+            "snapshot removed view app.v"
+        ]
+    );
+}
+
+#[test]
+fn the_order_in_which_things_were_made_does_not_count() {
+    let cluster = Cluster::start();
+    let statements = [
+        "CREATE TYPE app.mood AS ENUM ('a')",
+        "CREATE TABLE app.a (id int PRIMARY KEY, m text, CONSTRAINT x CHECK (id > 0), CONSTRAINT y CHECK (id > 1))",
+        "CREATE TABLE app.b (id int)",
+        "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE FUNCTION app.g() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE VIEW app.v AS SELECT 1 AS a",
+    ];
+    let granted = [
+        "GRANT SELECT ON app.a TO anon",
+        "GRANT INSERT ON app.a TO authenticated",
+        "CREATE INDEX i ON app.a (m)",
+        "CREATE INDEX j ON app.a (m)",
+    ];
+    let mut found = Vec::new();
+    for database in ["one", "two"] {
+        let mut client = cluster.guarded(database);
+        client.batch_execute("SET dragonfly_guard.mode = off; CREATE SCHEMA app").unwrap();
+        if database == "one" {
+            client.batch_execute("CREATE ROLE anon; CREATE ROLE authenticated").unwrap();
+        }
+        for list in [&statements[..], &granted[..]] {
+            let mut list = list.to_vec();
+            if database == "two" {
+                list.reverse();
+            }
+            client.batch_execute(&list.join(";")).unwrap();
+        }
+        found.push(fingerprint(&mut client));
+    }
+    assert_eq!(found[0], found[1]);
+}
+
+#[test]
+fn the_contract_is_what_must_be_there() {
+    let cluster = Cluster::start();
+    drop(cluster.guarded_document("one"));
+    let mut client = cluster.connect("one", SUPERUSER);
+    assert_eq!(drift(&mut client, "ops.check_schema_consistency()"), [""; 0]);
+    client.batch_execute("SELECT ops.freeze_schema('release 1')").unwrap();
+    assert_eq!(drift(&mut client, "ops.check_schema_consistency()"), [""; 0]);
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; DROP VIEW ops.v_reaper_status; ALTER FUNCTION api.get_ceo_metrics() SECURITY INVOKER;
+             DROP TABLE public.plaintiff_contacts; CREATE VIEW public.plaintiff_contacts AS SELECT 1 AS id",
+        )
+        .unwrap();
+    let lines =
+        "SELECT concat_ws(' ', source, change, object_type, object, what, expected, actual) FROM ops.check_schema_consistency";
+    assert_eq!(
+        column(&mut client, &format!("{lines}() WHERE source = 'contract' ORDER BY object")),
+        [
+            "contract changed function api.get_ceo_metrics() security DEFINER INVOKER",
+            "contract removed view ops.v_reaper_status",
+            "contract changed table public.plaintiff_contacts kind table view",
+        ]
+    );
+    assert_eq!(
+        column(&mut client, &format!("{lines}(schemas => '{{public, api}}') WHERE source <> 'contract'")),
+        [
+            "frozen release 1 changed function api.get_ceo_metrics() security DEFINER INVOKER",
+            "frozen release 1 removed table public.plaintiff_contacts",
+            "frozen release 1 added view public.plaintiff_contacts",
+        ]
+    );
+}
+
+#[test]
+fn labels_are_kept_and_never_mistaken() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("one");
+    client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    let mut refused = |sql: &str| {
+        let refused = attempt(&mut client, sql).unwrap_err();
+        (refused.code, refused.message)
+    };
+    let wrong = |message: &str| ("22023".to_owned(), message.to_owned());
+    assert_eq!(refused("SELECT * FROM ops.check_schema_consistency('a')"), wrong("there is no frozen schema \"a\""));
+    assert_eq!(refused("SELECT ops.freeze_schema(NULL)"), wrong("a frozen schema has a label of 1 to 200 characters"));
+    assert_eq!(refused("SELECT ops.freeze_schema('a', '{nowhere}')"), wrong("there is no schema \"nowhere\""));
+    assert_eq!(refused("SELECT ops.schema_fingerprint('{pg_catalog}')"), wrong("there is no schema \"pg_catalog\""));
+    assert_eq!(refused("SELECT ops.unfreeze_schema('a')"), wrong("there is no frozen schema \"a\""));
+    refused("SELECT ops.freeze_schema('a', '{api}'); SELECT 1/0");
+    client.batch_execute("SELECT ops.freeze_schema('a', '{api}')").unwrap();
+    let mut refused = |sql: &str| {
+        let refused = attempt(&mut client, sql).unwrap_err();
+        (refused.code, refused.message)
+    };
+    assert_eq!(refused("SELECT ops.freeze_schema('a')"), wrong("there is a frozen schema \"a\" already"));
+    assert_eq!(
+        refused("SELECT * FROM ops.check_schema_consistency('a', '{public}')"),
+        wrong("\"a\" does not cover schema \"public\"")
+    );
+    for (snapshot, detail) in [
+        ("null", "$: null, where an object is expected."),
+        ("{\"format\": 7}", "$.format: 7, which this version of dragonfly_guard does not know; it reads format 1."),
+        (
+            "{\"format\": 1, \"server\": 15, \"schemas\": [], \"objects\": [{\"type\": 1}]}",
+            "$.objects[0]: invalid type: integer `1`, expected a string.",
+        ),
+    ] {
+        let refused = attempt(&mut client, &format!("SELECT * FROM ops.compare_schema('{snapshot}')")).unwrap_err();
+        assert_eq!((&*refused.code, &*refused.message, &*refused.detail), ("22023", "not a schema snapshot", detail));
+    }
+    assert_eq!(attempt(&mut client, "SELECT * FROM ops.compare_schema(NULL)").unwrap_err().code, "22004");
+    // The latest counts, unless a label is given.
+    client.batch_execute("CREATE TABLE public.later (id int); SELECT ops.freeze_schema('b')").unwrap();
+    assert_eq!(drift(&mut client, "ops.check_schema_consistency() WHERE source LIKE 'frozen%'"), [""; 0]);
+    client.batch_execute("DROP TABLE public.later").unwrap();
+    assert_eq!(drift(&mut client, "ops.check_schema_consistency() WHERE source = 'frozen b'"), ["removed table public.later"]);
+    assert_eq!(drift(&mut client, "ops.check_schema_consistency('a') WHERE source = 'frozen a'"), [""; 0]);
+    client.batch_execute("SELECT ops.freeze_schema('b', replace => true); SELECT ops.unfreeze_schema('a')").unwrap();
+    assert_eq!(column(&mut client, "SELECT label FROM ops.v_frozen_schemas"), ["b"]);
+    assert_eq!(drift(&mut client, "ops.check_schema_consistency()"), [""; 0]);
+}
+
+#[test]
+fn looking_runs_nobodys_code() {
+    let cluster = Cluster::start();
+    let mut client = database(&cluster);
+    // Read again, the literal would be checked by what the domain's owner likes to run, in the name of whoever looks.
+    client
+        .batch_execute(
+            "CREATE ROLE mallory; GRANT CREATE, USAGE ON SCHEMA app TO mallory; SET ROLE mallory;
+             CREATE FUNCTION app.trap(int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
+             CREATE DOMAIN app.bait AS int CHECK (app.trap(VALUE));
+             CREATE VIEW app.lure AS SELECT '{1}'::app.bait[] AS a, 'ok'::app.mood AS m, 'x' IN ('a', 'b') AS b;
+             CREATE TYPE app.row_of_bait AS (a app.bait);
+             CREATE TABLE app.lures (a app.row_of_bait DEFAULT '(1)', b app.bait[] CHECK (b <> '{2}'));
+             CREATE OR REPLACE FUNCTION app.trap(int) RETURNS boolean LANGUAGE plpgsql AS $$
+               BEGIN RAISE WARNING 'caught %', current_user; PERFORM 1 / 0; RETURN true; END $$;
+             RESET ROLE",
+        )
+        .unwrap();
+    assert_eq!(attempt(&mut client, "SELECT '{1}'::app.bait[]").unwrap_err().code, "22012");
+    client.batch_execute("SELECT ops.freeze_schema('a', '{app}'); SELECT ops.schema_snapshot('{app}')").unwrap();
+    assert_eq!(drift(&mut client, "ops.check_schema_consistency('a') WHERE source = 'frozen a'"), [""; 0]);
+    // Once, by the statement above that asked for it.
+    assert_eq!(cluster.log().matches("WARNING:  caught").count(), 1, "{}", cluster.log());
+}
+
+#[test]
+fn readers_read_and_authors_write() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("one");
+    client.batch_execute("SELECT ops.freeze_schema('a')").unwrap();
+    let reading = [
+        "SELECT ops.schema_fingerprint()",
+        "SELECT ops.schema_snapshot()",
+        "SELECT * FROM ops.check_schema_consistency()",
+        "SELECT * FROM ops.compare_schema(ops.schema_snapshot())",
+        "SELECT * FROM ops.v_frozen_schemas",
+    ];
+    for role in ["anon", "authenticated", "service_role", "pg_monitor", "postgres"] {
+        client.batch_execute(&format!("SET ROLE {role}")).unwrap();
+        for call in reading {
+            let outcome = attempt(&mut client, call).map_err(|refused| refused.code);
+            let expected = if matches!(role, "anon" | "authenticated") { Err("42501".to_owned()) } else { Ok(()) };
+            assert_eq!(outcome, expected, "{role}: {call}");
+        }
+        for call in
+            ["SELECT ops.freeze_schema('b')", "SELECT ops.unfreeze_schema('a')", "SELECT * FROM dragonfly_guard.frozen_schema"]
+        {
+            assert_eq!(attempt(&mut client, call).unwrap_err().code, "42501", "{role}: {call}");
+        }
+        client.batch_execute("RESET ROLE").unwrap();
+    }
+    client.batch_execute("GRANT EXECUTE ON FUNCTION ops.freeze_schema(text, name[], boolean) TO service_role; SET ROLE service_role; SELECT ops.freeze_schema('b'); RESET ROLE").unwrap();
+    assert_eq!(column(&mut client, "SELECT label || ' ' || frozen_by FROM ops.v_frozen_schemas"), ["a root_su", "b root_su"]);
+    // In a read-only transaction everything can be read and nothing written.
+    client.batch_execute("BEGIN READ ONLY").unwrap();
+    for call in reading {
+        attempt(&mut client, call).unwrap();
+    }
+    assert_eq!(attempt(&mut client, "SELECT ops.freeze_schema('c')").unwrap_err().code, "25006");
+    client.batch_execute("ROLLBACK").unwrap();
+    // Nothing that was looked at stays locked.
+    let mut client = cluster.connect("one", SUPERUSER);
+    client.batch_execute("BEGIN; SELECT ops.schema_fingerprint()").unwrap();
+    let locked = "SELECT count(*)::text FROM pg_locks WHERE relation >= 16384 AND pid = pg_backend_pid()";
+    assert_eq!(column(&mut client, locked), ["0"]);
+}
