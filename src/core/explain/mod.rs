@@ -131,8 +131,15 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
                     outcome.deny(why.clone());
                     links.push(Link { step: "contents".into(), ok: Some(false), detail: sentence(why), fix: None });
                 }
+                // Defaults are worked out before a policy looks at the new row, and after policies have chosen the old ones.
+                let defaults = |outcome: &mut Outcome, now: bool| match now {
+                    true => needs::links(cx, role, attempt, true, outcome),
+                    false => vec![],
+                };
+                let inserts = question.privilege == Privileges::INSERT;
+                links.extend(defaults(&mut outcome, inserts));
                 links.extend(rows::links(cx, role, attempt, &mut outcome));
-                links.extend(needs::links(cx, role, attempt, true, &mut outcome));
+                links.extend(defaults(&mut outcome, !inserts));
             }
             Subject::Missing { schema, name } => {
                 links.extend(schema.map(|schema| usage(cx, role, Some(schema), &mut outcome)));
