@@ -1,1 +1,229 @@
+use super::*;
+use crate::access::Access;
+use crate::catalog::{Command, PUBLIC, Policy, RelationKind};
+use crate::rules::cases::World;
 
+/// What an answer says, a line a link.
+fn lines(world: &World, ask: impl Fn(&crate::catalog::Snapshot) -> (String, Privileges, Option<Vec<Need>>)) -> Vec<String> {
+    let snapshot = world.snapshot.clone().complete();
+    let access = Access::new(&snapshot);
+    let contract = world.contract.clone();
+    let cx = Context::new(&contract, &snapshot, &access, &|| {});
+    let (name, privilege, needs) = ask(&snapshot);
+    let (role, object) = name.split_once(' ').unwrap();
+    let (schema, object) = object.split_once('.').unwrap_or((object, ""));
+    let found = snapshot.schema_named(schema);
+    let relation = found.and_then(|s| snapshot.relation_named(s.oid, object));
+    let routine = snapshot.routines.iter().find(|r| r.name == object && snapshot.schema_name(r.schema) == schema);
+    let subject = match (relation, routine, found) {
+        (Some(relation), ..) => {
+            let plain = vec![Need { relation: relation.oid, privileges: privilege, ..Need::default() }];
+            let (columns, calls) = (vec![], vec![]);
+            let needs = needs.unwrap_or(plain);
+            Subject::Relation(Attempt { relation, columns, needs, calls, impossible: None, futile: None })
+        }
+        (None, Some(routine), _) => Subject::Routine(routine),
+        (None, None, Some(schema)) if object.is_empty() => Subject::Schema(schema),
+        (None, None, schema) => Subject::Missing { schema, name: name.clone() },
+    };
+    let line = |link: Link| {
+        let ok = link.ok.map_or("--", |ok| if ok { "ok" } else { "NO" });
+        format!("{ok} {}: {}{}", link.step, link.detail, link.fix.map(|f| format!(" => {f}")).unwrap_or_default())
+    };
+    explain(&cx, &Question { role, authenticator: "authenticator", privilege, subject }).into_iter().map(line).collect()
+}
+
+fn asked(world: &World, role: &str, object: &str, privilege: Privileges) -> Vec<String> {
+    lines(world, |_| (format!("{role} {object}"), privilege, None))
+}
+
+fn with_login() -> World {
+    let mut world = World::conforming();
+    world.add_role("authenticator");
+    world.grant_role("anon", "authenticator");
+    world
+}
+
+#[test]
+fn a_whole_chain() {
+    assert_eq!(
+        asked(&with_login(), "anon", "public.v_judgment_pipeline", Privileges::SELECT),
+        [
+            "ok role anon: Role \"anon\" exists.",
+            "ok SET ROLE anon: Role \"authenticator\" can become \"anon\".",
+            "ok USAGE on schema public: Role \"anon\" has USAGE, granted to it.",
+            "ok SELECT on view public.v_judgment_pipeline: Role \"anon\" has SELECT, granted to it.",
+            "ok verdict: Allowed.",
+            "ok contract: It should be open: SELECT is declared for role \"anon\".",
+        ]
+    );
+}
+
+#[test]
+fn a_privilege_that_comes_by_many_ways() {
+    let mut world = with_login();
+    world.add_role("mallory");
+    world.add_role("staff");
+    world.add_role("readers");
+    world.grant_role("staff", "mallory");
+    world.grant_role("readers", "staff");
+    let readers = world.role("readers").oid;
+    world.grant("public.plaintiff_tasks", readers, Privileges::SELECT);
+    world.grant("public.plaintiff_tasks", PUBLIC, Privileges::SELECT);
+    let found = asked(&world, "mallory", "public.plaintiff_tasks", Privileges::SELECT);
+    assert_eq!(
+        found[3],
+        "ok SELECT on table public.plaintiff_tasks: Role \"mallory\" has SELECT, inherited from \"staff\", a member of \"readers\" and granted to \
+         PUBLIC (every role)."
+    );
+    // Without INHERIT nothing is inherited.
+    world.snapshot.memberships.iter_mut().for_each(|m| m.inherit = false);
+    world.relation("public.plaintiff_tasks").acl.as_mut().unwrap().retain(|i| i.grantee != PUBLIC);
+    let found = asked(&world, "mallory", "public.plaintiff_tasks", Privileges::SELECT);
+    assert_eq!(
+        found[3],
+        "NO SELECT on table public.plaintiff_tasks: Role \"mallory\" lacks SELECT. => GRANT SELECT ON TABLE public.plaintiff_tasks TO mallory;"
+    );
+    assert_eq!(found.last().unwrap(), "-- contract: The contract says nothing of role \"mallory\".");
+}
+
+#[test]
+fn columns_that_are_granted_one_by_one() {
+    let mut world = with_login();
+    let (anon, owner) = (world.role("anon").oid, world.role("postgres").oid);
+    let item =
+        crate::catalog::AclItem { grantee: anon, grantor: owner, privileges: Privileges::SELECT, grantable: Privileges::NONE };
+    world.relation("public.plaintiff_tasks").columns = vec![("id".into(), vec![item])];
+    let need = |selected: &[&str]| {
+        let selected: Vec<String> = selected.iter().map(|c| (*c).to_owned()).collect();
+        let relation = world.snapshot.relations.iter().find(|r| r.name == "plaintiff_tasks").unwrap().oid;
+        vec![Need { relation, privileges: Privileges::SELECT, selected, is_partial: true, ..Need::default() }]
+    };
+    let ask = |selected: &[&str]| {
+        let needs = need(selected);
+        lines(&world, |_| ("anon public.plaintiff_tasks".into(), Privileges::SELECT, Some(needs.clone())))[3].clone()
+    };
+    let step = "SELECT on table public.plaintiff_tasks";
+    assert_eq!(ask(&["id"]), format!("ok {step}: Role \"anon\" has SELECT on column id."));
+    assert_eq!(ask(&[]), format!("ok {step}: Role \"anon\" has SELECT on some column."));
+    assert_eq!(
+        ask(&["id", "E mail"]),
+        format!(
+            "NO {step}: Role \"anon\" lacks SELECT on column \"E mail\". => GRANT SELECT (\"E mail\") ON TABLE public.plaintiff_tasks TO anon;"
+        )
+    );
+}
+
+#[test]
+fn policies_by_role_and_command() {
+    let mut world = with_login();
+    let (relation, anon) = (world.relation("public.job_queue").oid, world.role("anon").oid);
+    world.relation("public.job_queue").force_row_security = false;
+    world.grant("public.job_queue", anon, Privileges::SELECT | Privileges::INSERT);
+    let policy = |name: &str, permissive, always_true| Policy {
+        oid: 9_000,
+        name: name.into(),
+        relation,
+        command: Some(Command::Select),
+        permissive,
+        roles: vec![PUBLIC],
+        always_true,
+        unchecked: false,
+    };
+    let row = |world: &World, role: &str, privilege| {
+        let found = asked(world, role, "public.job_queue", privilege);
+        [found[4].clone(), found[5].clone()]
+    };
+    let step = "row level security of table public.job_queue";
+    let fix = "-- CREATE POLICY \"anon select\" ON public.job_queue FOR SELECT TO anon USING (...);";
+    assert_eq!(
+        row(&world, "anon", Privileges::SELECT),
+        [
+            format!("NO {step}: It is on, and no policy lets role \"anon\" SELECT: there are no rows, and no error. => {fix}"),
+            format!("NO verdict: Allowed, and it reaches no row of table public.job_queue: no error says so. => {fix}"),
+        ]
+    );
+    assert_eq!(
+        row(&world, "anon", Privileges::INSERT)[1].split(" => ").next(),
+        Some("NO verdict: Denied: new row violates row-level security policy for table \"job_queue\".")
+    );
+    // Restrictive policies alone open nothing.
+    world.snapshot.policies.push(policy("office hours", false, false));
+    assert!(row(&world, "anon", Privileges::SELECT)[0].contains("no policy lets"));
+    world.snapshot.policies.push(policy("mine", true, false));
+    assert_eq!(
+        row(&world, "anon", Privileges::SELECT),
+        [
+            format!(
+                "ok {step}: It is on; for role \"anon\" the rows count that mine lets pass; \"office hours\" must let them pass too."
+            ),
+            "ok verdict: Allowed. Which rows, policies decide: mine and \"office hours\".".to_owned(),
+        ]
+    );
+    // Who bypasses it.
+    let worker = &row(&world, "service_role", Privileges::SELECT)[0];
+    assert_eq!(*worker, format!("ok {step}: It is on, and passed by: role \"service_role\" bypasses it."));
+    let owner = &row(&world, "postgres", Privileges::SELECT);
+    assert!(owner[0].ends_with("It is on, and passed by: role \"postgres\" has the rights of its owner."), "{owner:?}");
+}
+
+#[test]
+fn what_is_not_there_and_what_has_no_privileges_on_rows() {
+    let world = with_login();
+    let verdict = |role: &str, object: &str, privilege| {
+        let found = asked(&world, role, object, privilege);
+        [found[found.len() - 2].clone(), found[found.len() - 1].clone()]
+    };
+    assert_eq!(
+        verdict("nobody", "public.judgments", Privileges::SELECT),
+        [
+            "NO verdict: Denied: role \"nobody\" does not exist. => CREATE ROLE nobody NOLOGIN;",
+            "-- contract: The contract says nothing of role \"nobody\"."
+        ]
+    );
+    assert!(verdict("anon", "public.nothing", Privileges::SELECT)[0].starts_with("NO verdict: Denied: there is no "));
+    assert_eq!(
+        verdict("anon", "intake", Privileges::USAGE),
+        [
+            "NO verdict: Denied: permission denied for schema intake. => GRANT USAGE ON SCHEMA intake TO anon;",
+            "ok contract: It should not be open: USAGE is not declared for role \"anon\"."
+        ]
+    );
+    assert_eq!(verdict("anon", "api.get_call_queue", Privileges::EXECUTE)[0], "ok verdict: Allowed.");
+    assert_eq!(
+        verdict("anon", "ops.v_batch_performance", Privileges::SELECT),
+        [
+            "NO verdict: Denied: permission denied for schema ops. => GRANT USAGE ON SCHEMA ops TO anon;",
+            "ok contract: It should not be open: SELECT is declared for role \"anon\", who has no USAGE on schema ops, and is meant to have none."
+        ]
+    );
+    assert_eq!(world.snapshot.relations.iter().filter(|r| r.kind == RelationKind::Sequence).count(), 0);
+}
+
+#[test]
+fn the_owner_of_a_view_reads_its_tables() {
+    let mut world = with_login();
+    let (table, owner) = (world.relation("public.plaintiff_tasks").oid, world.role("postgres").oid);
+    world.relation("public.plaintiff_tasks").acl = Some(vec![]);
+    let view = world.relation("public.v_plaintiff_call_queue").oid;
+    let needs = vec![
+        Need { relation: view, privileges: Privileges::SELECT, ..Need::default() },
+        Need {
+            relation: table,
+            check_as: Some(owner),
+            privileges: Privileges::SELECT,
+            selected: vec!["due".into()],
+            is_partial: false,
+            ..Need::default()
+        },
+    ];
+    let found = lines(&world, |_| ("anon public.v_plaintiff_call_queue".into(), Privileges::SELECT, Some(needs.clone())));
+    assert_eq!(
+        found[4..6],
+        [
+            "NO SELECT on table public.plaintiff_tasks, as \"postgres\", the owner of the view: Role \"postgres\" lacks SELECT. => GRANT SELECT ON TABLE \
+             public.plaintiff_tasks TO postgres;",
+            "NO verdict: Denied: permission denied for table plaintiff_tasks. => GRANT SELECT ON TABLE public.plaintiff_tasks TO postgres;",
+        ]
+    );
+}
