@@ -10,7 +10,7 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Oid, Privileges, Relation, RelationKind, Snapshot};
-use dragonfly_core::explain::{Attempt, Link, Named, Need, Noun, Question, Subject, explain, natural, parse, possible};
+use dragonfly_core::explain::{Attempt, Link, Named, Need, Noun, Question, Subject, Thing, explain, parse};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident};
 use needs::Needs;
@@ -52,14 +52,13 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     let contract = contract::in_force(&state, &own);
     let base = scan::base(&state).complete();
     let found = find(&state, &base, named);
-    // What the statement would need is asked for each privilege in turn, for nobody knows yet which.
     let role_oid = base.role_named(role).map(|r| r.oid);
     let (relation, columns) = match &found {
         Found::Relation(oid, columns) => (Some(*oid), columns.clone()),
         _ => (None, vec![]),
     };
     let kind = relation.and_then(|oid| scan::relation_kind(&state, oid));
-    let wanted = wanted(&found, kind, privilege.as_deref());
+    let wanted = wanted(thing(&found, kind), privilege.as_deref());
     let needs = relation.zip(role_oid).map(|(oid, role)| needs(oid, kind, wanted, &columns, role));
     let (needs, impossible) = match needs {
         Some(Ok(needs)) => (needs, None),
@@ -85,7 +84,7 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
         Found::Routine(oid) => routine(oid).map(Subject::Routine),
         Found::Relation(oid, columns) => snapshot.relation(oid).map(|relation| {
             let calls = needs.calls.iter().filter_map(|oid| routine(*oid)).collect();
-            let futile = futile(&state, relation, wanted.unwrap_or(Privileges::SELECT));
+            let futile = futile(&state, relation, wanted);
             Subject::Relation(Attempt { relation, columns, needs: asked_first(needs.needs, oid), calls, impossible, futile })
         }),
         Found::Nothing(schema) => {
@@ -94,44 +93,35 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     };
     // What is some session's temporary thing is not there for others.
     let subject = subject.unwrap_or(Subject::Missing { schema: None, name });
-    let question = Question { role, authenticator, privilege: wanted.unwrap_or_else(|| natural(&subject)), subject };
-    explain(&cx, &question)
+    explain(&cx, &Question { role, authenticator, privilege: wanted, subject })
 }
 
 /// The privilege that is asked about; an error where there is no such privilege on such a thing.
-fn wanted(found: &Found, kind: Option<RelationKind>, word: Option<&str>) -> Option<Privileges> {
-    let word = word?;
-    let relation = Relation { kind: kind.unwrap_or_default(), ..Relation::default() };
-    let possible = match found {
-        Found::Schema(_) => Privileges::USAGE | Privileges::CREATE,
-        Found::Routine(_) => Privileges::EXECUTE,
-        Found::Relation(..) => {
-            let (needs, calls) = (vec![], vec![]);
-            let attempt = Attempt { relation: &relation, columns: vec![], needs, calls, impossible: None, futile: None };
-            possible(&Subject::Relation(attempt), scan::VERSION)
-        }
-        Found::Nothing(_) => Privileges(u32::MAX),
-    };
+fn wanted(thing: Thing, word: Option<&str>) -> Privileges {
+    let Some(word) = word else { return thing.natural() };
+    let possible = thing.possible(scan::VERSION);
     let wanted = Privileges::from_word(word.trim()).filter(|p| possible.contains(*p));
-    Some(wanted.unwrap_or_else(|| unknown_argument("privilege", word, &possible.words())))
+    wanted.unwrap_or_else(|| unknown_argument("privilege", word, &possible.words()))
+}
+
+fn thing(found: &Found, kind: Option<RelationKind>) -> Thing {
+    match found {
+        Found::Schema(_) => Thing::Schema,
+        Found::Routine(_) => Thing::Routine,
+        Found::Relation(..) if kind == Some(RelationKind::Sequence) => Thing::Sequence,
+        Found::Relation(..) => Thing::Relation,
+        Found::Nothing(_) => Thing::Missing,
+    }
 }
 
 /// The statement that stands for a privilege, asked of the server; and what no statement shows.
-fn needs(
-    oid: Oid,
-    kind: Option<RelationKind>,
-    wanted: Option<Privileges>,
-    columns: &[String],
-    role: Oid,
-) -> Result<Needs, String> {
-    let is_sequence = kind == Some(RelationKind::Sequence);
-    let wanted = wanted.unwrap_or(if is_sequence { Privileges::USAGE } else { Privileges::SELECT });
+fn needs(oid: Oid, kind: Option<RelationKind>, wanted: Privileges, columns: &[String], role: Oid) -> Result<Needs, String> {
     let Some((schema, name)) = scan::name(scan::PG_CLASS, oid) else { return Ok(Needs::default()) };
     let plain = |or: Privileges| Needs {
         needs: vec![Need { relation: oid, privileges: wanted, or, ..Need::default() }],
         ..Needs::default()
     };
-    if is_sequence {
+    if kind == Some(RelationKind::Sequence) {
         // nextval takes one of the two (sequence.c).
         return Ok(plain(if wanted == Privileges::USAGE { Privileges::UPDATE } else { Privileges::NONE }));
     }

@@ -17,7 +17,7 @@ mod tests;
 pub use name::{Named, Noun, parse};
 pub use needs::Need;
 
-use crate::catalog::{ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema};
+use crate::catalog::{ObjectKind, Oid, Privileges, Relation, Role, Routine, Schema};
 use crate::rules::Context;
 use crate::sql::{printable, safe_ident};
 
@@ -78,27 +78,41 @@ pub struct Question<'a> {
     pub subject: Subject<'a>,
 }
 
-/// The privilege that a person means who names none.
-#[must_use]
-pub fn natural(subject: &Subject<'_>) -> Privileges {
-    match subject {
-        Subject::Schema(_) => Privileges::USAGE,
-        Subject::Routine(_) => Privileges::EXECUTE,
-        Subject::Relation(attempt) if attempt.relation.kind == RelationKind::Sequence => Privileges::USAGE,
-        Subject::Relation(_) | Subject::Missing { .. } => Privileges::SELECT,
-    }
+/// What kind of thing it is, as far as privileges differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Thing {
+    Schema,
+    Routine,
+    Sequence,
+    /// Tables and views of any make.
+    Relation,
+    /// Nobody knows.
+    Missing,
 }
 
-/// The privileges that one can have on it.
-#[must_use]
-pub fn possible(subject: &Subject<'_>, version: u32) -> Privileges {
-    match subject {
-        Subject::Schema(_) => Privileges::USAGE | Privileges::CREATE,
-        Subject::Routine(_) => Privileges::EXECUTE,
-        Subject::Relation(attempt) if attempt.relation.kind == RelationKind::Sequence => Privileges::ALL_ON_SEQUENCE,
-        Subject::Relation(_) if version >= 17 => Privileges::ALL_ON_TABLE | Privileges::MAINTAIN,
-        Subject::Relation(_) => Privileges::ALL_ON_TABLE,
-        Subject::Missing { .. } => Privileges(u32::MAX),
+impl Thing {
+    /// The privilege that a person means who names none.
+    #[must_use]
+    pub fn natural(self) -> Privileges {
+        match self {
+            Self::Schema | Self::Sequence => Privileges::USAGE,
+            Self::Routine => Privileges::EXECUTE,
+            Self::Relation | Self::Missing => Privileges::SELECT,
+        }
+    }
+
+    /// The privileges that one can have on it.
+    #[must_use]
+    pub fn possible(self, version: u32) -> Privileges {
+        match self {
+            Self::Schema => Privileges::USAGE | Privileges::CREATE,
+            Self::Routine => Privileges::EXECUTE,
+            Self::Sequence => Privileges::ALL_ON_SEQUENCE,
+            Self::Relation if version >= 17 => Privileges::ALL_ON_TABLE | Privileges::MAINTAIN,
+            Self::Relation => Privileges::ALL_ON_TABLE,
+            Self::Missing => Privileges(u32::MAX),
+        }
     }
 }
 
