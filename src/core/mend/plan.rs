@@ -317,7 +317,10 @@ fn step(wanted: &Wanted, undo: Option<String>) -> Step {
 fn proposal(finding: &Finding) -> Step {
     let text = match &finding.mend {
         Mend::Proposal(text) | Mend::Alone(text) => text.clone(),
-        Mend::Statements(_) => finding.mend.sql().unwrap_or_default(),
+        // Tried on the copy, and left out of the plan.
+        Mend::Statements(_) => {
+            format!("Does not mend it by itself, or would bring something else:\n{}", finding.mend.sql().unwrap_or_default())
+        }
         Mend::Unknown => finding.rule.mend.to_owned(),
     };
     let Object { identity, .. } = &finding.object;
