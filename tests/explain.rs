@@ -157,6 +157,9 @@ const MORE: &str = r#"
     CREATE VIEW public.v_calls AS SELECT public.helper(name) AS name, (SELECT count(*) FROM public.inbox) AS inbox FROM public.plaintiffs;
     CREATE VIEW public.v_simple AS SELECT id, body FROM public.inbox WHERE id > 0;
     CREATE MATERIALIZED VIEW public.m_empty AS SELECT 1 AS one WITH NO DATA;
+    CREATE VIEW public.v_silent WITH (security_invoker) AS SELECT * FROM public.silent;
+    GRANT SELECT, UPDATE, DELETE, INSERT ON public.v_silent TO PUBLIC;
+    GRANT INSERT ON public.silent TO PUBLIC;
     CREATE POLICY by_inbox ON public.plaintiff_tasks TO authenticated USING (EXISTS (SELECT FROM public.inbox WHERE body = 'a'));
     ALTER TABLE public.plaintiff_tasks ENABLE ROW LEVEL SECURITY;
     GRANT SELECT ON public.v_invoker, public.v_over_invoker, public.v_invoker_over, public.v_calls TO anon, mallory;

@@ -143,7 +143,9 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
                 links.extend(attempt.calls.iter().filter(denied).map(|routine| execute(cx, role, routine, &mut outcome)));
                 if let Some(why) = &attempt.futile {
                     outcome.deny(why.clone());
-                    links.push(Link { step: "contents".into(), ok: Some(false), detail: sentence(why), fix: None });
+                    let fix = (question.privilege == Privileges::SELECT)
+                        .then(|| format!("REFRESH MATERIALIZED VIEW {};", cx.snapshot.relation_sql(attempt.relation)));
+                    links.push(Link { step: "contents".into(), ok: Some(false), detail: sentence(why), fix });
                 }
                 // Defaults are worked out before a policy looks at the new row, and after policies have chosen the old ones.
                 let defaults = |outcome: &mut Outcome, now: bool| match now {
@@ -163,7 +165,11 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
             }
         },
     }
-    let fixes: Vec<String> = links.iter().filter(|l| l.ok == Some(false)).filter_map(|l| l.fix.clone()).collect();
+    // What fails for everybody, no statement opens.
+    let is_closed = |link: &Link| link.ok == Some(false) && link.fix.is_none();
+    let is_hopeless = links.iter().any(is_closed);
+    let fixes: Vec<String> =
+        links.iter().filter(|_| !is_hopeless).filter(|l| l.ok == Some(false)).filter_map(|l| l.fix.clone()).collect();
     let is_open = outcome.error.is_none() && outcome.no_rows.is_none();
     links.push(outcome.link(fixes));
     links.push(contract::link(cx, question, is_open));

@@ -13,8 +13,8 @@ pub(super) fn links(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, outcom
             continue;
         };
         let Some(command) = command(need.privileges).filter(|_| table.row_security) else { continue };
-        // Of a view's own tables some may be without rows, and the view not.
-        let is_asked = table.oid == attempt.relation.oid;
+        // Of the tables that a view reads some may be without rows, and the view not; the one that it writes to decides.
+        let is_asked = table.oid == attempt.relation.oid || command != Command::Select;
         links.push(link(cx, who, table, command, is_asked, outcome));
     }
     links
