@@ -157,6 +157,10 @@ const MORE: &str = r#"
     CREATE VIEW public.v_calls AS SELECT public.helper(name) AS name, (SELECT count(*) FROM public.inbox) AS inbox FROM public.plaintiffs;
     CREATE VIEW public.v_simple AS SELECT id, body FROM public.inbox WHERE id > 0;
     CREATE MATERIALIZED VIEW public.m_empty AS SELECT 1 AS one WITH NO DATA;
+    CREATE FUNCTION public.is_fine(int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
+    CREATE TABLE public.checked (id int CHECK (public.is_fine(id)));
+    INSERT INTO public.checked VALUES (1);
+    REVOKE EXECUTE ON FUNCTION public.is_fine(int) FROM PUBLIC; GRANT INSERT, UPDATE, SELECT ON public.checked TO PUBLIC;
     CREATE VIEW public.v_silent WITH (security_invoker) AS SELECT * FROM public.silent;
     GRANT SELECT, UPDATE, DELETE, INSERT ON public.v_silent TO PUBLIC;
     GRANT INSERT ON public.silent TO PUBLIC;
@@ -164,6 +168,7 @@ const MORE: &str = r#"
     ALTER TABLE public.plaintiff_tasks ENABLE ROW LEVEL SECURITY;
     GRANT SELECT ON public.v_invoker, public.v_over_invoker, public.v_invoker_over, public.v_calls TO anon, mallory;
     GRANT ALL ON public.v_simple, public.plaintiff_tasks TO authenticated;
+    GRANT pg_write_all_data TO helpers;
 "#;
 
 /// The law: whatever has been done to the database, what the verdict says of a role, a relation and a privilege is what the role meets when it tries.
@@ -178,7 +183,8 @@ fn the_verdict_is_what_happens() {
                     (SELECT string_agg(format('%I = DEFAULT', attname), ', ' ORDER BY attnum) FROM pg_attribute
                       WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
                FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-              WHERE nspname IN ('public', 'intake', 'ops', 'enforcement') AND relkind IN ('r', 'v', 'm', 'S') ORDER BY 1",
+              WHERE (nspname IN ('public', 'intake', 'ops', 'enforcement') OR relname IN ('pg_class', 'pg_authid', 'pg_roles', 'tables'))
+                AND nspname <> 'pg_toast' AND relkind IN ('r', 'v', 'm', 'S') ORDER BY 1",
             &[],
         )
         .unwrap();

@@ -9,7 +9,7 @@ use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
 use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{Oid, Privileges, Relation, RelationKind, Snapshot};
+use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Snapshot};
 use dragonfly_core::explain::{Attempt, Link, Named, Need, Noun, Question, Subject, Thing, explain, parse};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident};
@@ -68,7 +68,12 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     let mut relations: Vec<Oid> = relation.into_iter().chain(needs.needs.iter().map(|n| n.relation)).collect();
     relations.sort_unstable();
     relations.dedup();
-    let mut routines: Vec<Oid> = needs.calls.iter().copied().collect();
+    let writes = |need: &&Need| need.privileges.intersects(Privileges::INSERT | Privileges::UPDATE);
+    let written = needs.needs.iter().filter(writes).map(|need| need.relation);
+    let checks: Vec<Oid> = written.flat_map(|table| scan::called_by_checks(&state, table)).collect();
+    let mut routines: Vec<Oid> = needs.calls.iter().chain(&checks).copied().collect();
+    routines.sort_unstable();
+    routines.dedup();
     if let Found::Routine(oid) = found {
         routines.push(oid);
     }
@@ -84,8 +89,17 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
         Found::Routine(oid) => routine(oid).map(Subject::Routine),
         Found::Relation(oid, columns) => snapshot.relation(oid).map(|relation| {
             let calls = needs.calls.iter().filter_map(|oid| routine(*oid)).collect();
+            let checks = checks.iter().filter_map(|oid| routine(*oid)).collect();
             let futile = futile(&state, relation, wanted);
-            Subject::Relation(Attempt { relation, columns, needs: asked_first(needs.needs, oid), calls, impossible, futile })
+            Subject::Relation(Attempt {
+                relation,
+                columns,
+                needs: asked_first(needs.needs, oid),
+                calls,
+                checks,
+                impossible,
+                futile,
+            })
         }),
         Found::Nothing(schema) => {
             Some(Subject::Missing { schema: schema.and_then(|s| snapshot.schema(s)), name: name.clone() })
@@ -144,6 +158,9 @@ fn needs(oid: Oid, kind: Option<RelationKind>, wanted: Privileges, columns: &[St
         Privileges::UPDATE if all().is_empty() => return Err(format!("{sql} has no columns to change")),
         Privileges::UPDATE => format!("UPDATE {sql} SET {}", list(&all(), " = DEFAULT")),
         Privileges::DELETE => format!("DELETE FROM {sql}"),
+        Privileges::TRUNCATE if oid < FIRST_UNPINNED && kind == Some(RelationKind::Table) => {
+            return Err(format!("permission denied: \"{}\" is a system catalog", printable(&name)));
+        }
         Privileges::TRUNCATE if kind.is_some_and(|k| !k.is_table()) => {
             return Err(format!("\"{}\" is not a table", printable(&name)));
         }

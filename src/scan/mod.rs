@@ -156,7 +156,7 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
-pub use basis::{Look, basis, called_by, remember};
+pub use basis::{Look, basis, called_by, called_by_checks, remember};
 pub use definition::definition;
 pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{columns, is_populated, members, members_of_extensions, relation_kind, relation_named, schema_named};

@@ -1,7 +1,9 @@
 //! Who can do what: role membership, ownership and ACLs, worked out as the server does (`src/backend/utils/adt/acl.c`,
 //! `src/backend/catalog/aclchk.c`).
 
-use crate::catalog::{Acl, AclItem, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Relation, RelationKind, Snapshot};
+use crate::catalog::{
+    Acl, AclItem, FIRST_UNPINNED, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Relation, RelationKind, Snapshot,
+};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -237,7 +239,9 @@ impl<'a> Access<'a> {
         if relation.kind != RelationKind::Sequence && self.holds(role, PG_MAINTAIN) {
             held |= Privileges::MAINTAIN;
         }
-        held
+        // Nobody but a superuser writes to a system catalog, whatever its ACL says (aclchk.c, `pg_class_aclmask_ext`).
+        let is_catalog = relation.oid < FIRST_UNPINNED && relation.kind != RelationKind::View && relation.oid != 0;
+        if is_catalog && !self.is_superuser(role) { held & !Privileges::WRITES } else { held }
     }
 
     /// What `role` may do with a column by its own ACL or the table's.

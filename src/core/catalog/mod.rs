@@ -22,6 +22,9 @@ pub const PG_DATABASE_OWNER: Oid = 6171;
 /// The bootstrap superuser: the owner of everything that initdb makes.
 pub const BOOTSTRAP_SUPERUSER: Oid = 10;
 
+/// Everything that initdb makes and pins has a smaller OID (transam.h, `FirstUnpinnedObjectId`): the system catalogs among it.
+pub const FIRST_UNPINNED: Oid = 12_000;
+
 /// A row of `pg_authid`, without its password.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs)]

@@ -59,6 +59,8 @@ pub struct Attempt<'a> {
     pub needs: Vec<Need>,
     /// The functions that it would call as the role.
     pub calls: Vec<&'a Routine>,
+    /// The functions that the CHECK constraints of a new row call.
+    pub checks: Vec<&'a Routine>,
     /// Why the statement is refused whoever runs it: a view into which nothing can be inserted.
     pub impossible: Option<String>,
     /// Why it fails though nobody refuses it: a materialized view that holds nothing yet.
@@ -156,6 +158,10 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
                 links.extend(defaults(&mut outcome, inserts));
                 links.extend(rows::links(cx, role, attempt, &mut outcome));
                 links.extend(defaults(&mut outcome, !inserts));
+                // Where there are no rows, nothing is checked.
+                let mut unheard = Outcome::default();
+                let by_row = if outcome.no_rows.is_some() { &mut unheard } else { &mut outcome };
+                links.extend(attempt.checks.iter().filter(denied).map(|routine| execute(cx, role, routine, by_row)));
             }
             Subject::Missing { schema, name } => {
                 links.extend(schema.map(|schema| usage(cx, role, Some(schema), &mut outcome)));
