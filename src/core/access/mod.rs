@@ -2,7 +2,8 @@
 //! `src/backend/catalog/aclchk.c`).
 
 use crate::catalog::{
-    Acl, AclItem, FIRST_UNPINNED, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Relation, RelationKind, Snapshot,
+    Acl, AclItem, FIRST_UNPINNED, ObjectKind, Oid, PG_CATALOG, PG_DATABASE_OWNER, PUBLIC, Privileges, Relation, RelationKind,
+    Snapshot,
 };
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -240,7 +241,8 @@ impl<'a> Access<'a> {
             held |= Privileges::MAINTAIN;
         }
         // Nobody but a superuser writes to a system catalog, whatever its ACL says (aclchk.c, `pg_class_aclmask_ext`).
-        let is_catalog = relation.oid < FIRST_UNPINNED && relation.kind != RelationKind::View && relation.oid != 0;
+        let is_pinned = relation.schema == PG_CATALOG && relation.oid < FIRST_UNPINNED;
+        let is_catalog = is_pinned && relation.kind != RelationKind::View;
         if is_catalog && !self.is_superuser(role) { held & !Privileges::WRITES } else { held }
     }
 

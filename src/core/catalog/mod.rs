@@ -25,6 +25,9 @@ pub const BOOTSTRAP_SUPERUSER: Oid = 10;
 /// Everything that initdb makes and pins has a smaller OID (transam.h, `FirstUnpinnedObjectId`): the system catalogs among it.
 pub const FIRST_UNPINNED: Oid = 12_000;
 
+/// Schema `pg_catalog` (pg_namespace.dat).
+pub const PG_CATALOG: Oid = 11;
+
 /// A row of `pg_authid`, without its password.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
