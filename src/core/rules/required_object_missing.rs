@@ -59,7 +59,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             let mend = match create {
                 Some(query) => Mend::by(Statement::new(
                     Change::AddRelation(wanted, view.schema.clone(), view.name.clone()),
-                    format!("CREATE {} {sql} AS {};", word.to_uppercase(), query.trim_end().trim_end_matches(';')),
+                    format!("CREATE {} {sql} AS {}", word.to_uppercase(), ended(query)),
                 )),
                 None => from_migration(kind, &format!("CREATE {} {sql} AS SELECT ...;", word.to_uppercase())),
             };
@@ -146,6 +146,13 @@ fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine]
 fn relation(object_type: &'static str, schema: &str, name: &str) -> Object {
     let identity = format!("{}.{}", quote_ident(schema), quote_ident(name));
     Object { object_type, schema: Some(schema.to_owned()), identity, managed_by: None, id: ObjectId::Named }
+}
+
+/// A query with its end, which a comment in its last line must not swallow.
+fn ended(query: &str) -> String {
+    let query = query.trim_end().trim_end_matches(';');
+    let end = if query.lines().last().is_some_and(|line| line.contains("--")) { "\n;" } else { ";" };
+    format!("{query}{end}")
 }
 
 fn problem(kind: Option<RelationKind>) -> String {
