@@ -15,6 +15,7 @@ use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident};
 use needs::Needs;
 use pgrx::{PgSqlErrorCode, pg_sys};
+use std::collections::BTreeSet;
 
 sql_function!(
     /// `ops.explain_access(role name, object text, privilege text, authenticator name)`
@@ -65,40 +66,29 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
         Some(Err(why)) => (Needs::default(), Some(why)),
         None => (Needs::default(), None),
     };
-    let mut relations: Vec<Oid> = relation.into_iter().chain(needs.needs.iter().map(|n| n.relation)).collect();
-    relations.sort_unstable();
-    relations.dedup();
     let writes = |need: &&Need| need.privileges.intersects(Privileges::INSERT | Privileges::UPDATE);
     let written = needs.needs.iter().filter(writes).map(|need| need.relation);
     let checks: Vec<Oid> = written.flat_map(|table| scan::called_by_checks(&state, table)).collect();
-    let mut routines: Vec<Oid> = needs.calls.iter().chain(&checks).copied().collect();
-    routines.sort_unstable();
-    routines.dedup();
-    if let Found::Routine(oid) = found {
-        routines.push(oid);
-    }
-    let mut part = scan::part(&state, &relations, &routines);
-    with_owned_by(&state, &mut part);
-    let snapshot = scan::around(part, scan::base(&state), &state);
+    let asked = if let Found::Routine(oid) = found { Some(oid) } else { None };
+    let relations: BTreeSet<Oid> = relation.into_iter().chain(needs.needs.iter().map(|n| n.relation)).collect();
+    let routines: BTreeSet<Oid> = needs.calls.iter().chain(&checks).copied().chain(asked).collect();
+    let snapshot = around(&state, relations, routines);
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
-    let routine = |oid: Oid| snapshot.routines.iter().find(|r| r.oid == oid);
+    let routine = |oid: &Oid| snapshot.routines.iter().find(|r| r.oid == *oid);
     let name = named.parts.iter().map(|part| safe_ident(part).into_owned()).collect::<Vec<_>>().join(".");
     let subject = match found {
         Found::Schema(oid) => snapshot.schema(oid).map(Subject::Schema),
-        Found::Routine(oid) => routine(oid).map(Subject::Routine),
+        Found::Routine(oid) => routine(&oid).map(Subject::Routine),
         Found::Relation(oid, columns) => snapshot.relation(oid).map(|relation| {
-            let calls = needs.calls.iter().filter_map(|oid| routine(*oid)).collect();
-            let checks = checks.iter().filter_map(|oid| routine(*oid)).collect();
-            let futile = futile(&state, relation, wanted);
             Subject::Relation(Attempt {
                 relation,
                 columns,
                 needs: asked_first(needs.needs, oid),
-                calls,
-                checks,
+                calls: needs.calls.iter().filter_map(routine).collect(),
+                checks: checks.iter().filter_map(routine).collect(),
                 impossible,
-                futile,
+                futile: futile(&state, relation, wanted),
             })
         }),
         Found::Nothing(schema) => {
@@ -108,6 +98,16 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     // What is some session's temporary thing is not there for others.
     let subject = subject.unwrap_or(Subject::Missing { schema: None, name });
     explain(&cx, &Question { role, authenticator, privilege: wanted, subject })
+}
+
+/// Some relations and routines with what judging them takes; and the tables that the sequences among them serve, for the contract speaks of those.
+fn around(state: &State, relations: BTreeSet<Oid>, routines: BTreeSet<Oid>) -> Snapshot {
+    let relations: Vec<Oid> = relations.into_iter().collect();
+    let mut part = scan::part(state, &relations, &routines.into_iter().collect::<Vec<_>>());
+    let served = part.relations.iter().filter_map(|r| r.owned_by).filter(|table| !relations.contains(table));
+    let served: Vec<Oid> = served.collect();
+    part.relations.extend(scan::part(state, &served, &[]).relations);
+    scan::around(part, scan::base(state), state)
 }
 
 /// The privilege that is asked about; an error where there is no such privilege on such a thing.
@@ -193,19 +193,6 @@ fn futile(state: &State, relation: &Relation, wanted: Privileges) -> Option<Stri
 fn asked_first(mut needs: Vec<Need>, asked: Oid) -> Vec<Need> {
     needs.sort_by_key(|need| !(need.relation == asked && need.check_as.is_none()));
     needs
-}
-
-/// The tables that the sequences serve: the contract speaks of those.
-fn with_owned_by(state: &State, part: &mut Snapshot) {
-    let missing: Vec<Oid> = part
-        .relations
-        .iter()
-        .filter_map(|r| r.owned_by)
-        .filter(|table| part.relations.iter().all(|r| r.oid != *table))
-        .collect();
-    if !missing.is_empty() {
-        part.relations.extend(scan::part(state, &missing, &[]).relations);
-    }
 }
 
 fn find(state: &State, base: &Snapshot, named: &Named) -> Found {

@@ -134,35 +134,7 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
                 links.push(execute(cx, role, routine, &mut outcome));
                 links.push(rights_of_body(cx, routine));
             }
-            Subject::Relation(attempt) => {
-                links.push(usage(cx, role, cx.snapshot.schema(attempt.relation.schema), &mut outcome));
-                if let Some(why) = &attempt.impossible {
-                    outcome.deny(why.clone());
-                    links.push(Link { step: "statement".into(), ok: Some(false), detail: sentence(why), fix: None });
-                }
-                links.extend(needs::links(cx, role, attempt, false, &mut outcome));
-                let denied = |routine: &&&Routine| !may_execute(cx, role, routine);
-                links.extend(attempt.calls.iter().filter(denied).map(|routine| execute(cx, role, routine, &mut outcome)));
-                if let Some(why) = &attempt.futile {
-                    outcome.deny(why.clone());
-                    let fix = (question.privilege == Privileges::SELECT)
-                        .then(|| format!("REFRESH MATERIALIZED VIEW {};", cx.snapshot.relation_sql(attempt.relation)));
-                    links.push(Link { step: "contents".into(), ok: Some(false), detail: sentence(why), fix });
-                }
-                // Defaults are worked out before a policy looks at the new row, and after policies have chosen the old ones.
-                let defaults = |outcome: &mut Outcome, now: bool| match now {
-                    true => needs::links(cx, role, attempt, true, outcome),
-                    false => vec![],
-                };
-                let inserts = question.privilege == Privileges::INSERT;
-                links.extend(defaults(&mut outcome, inserts));
-                links.extend(rows::links(cx, role, attempt, &mut outcome));
-                links.extend(defaults(&mut outcome, !inserts));
-                // Where there are no rows, nothing is checked.
-                let mut unheard = Outcome::default();
-                let by_row = if outcome.no_rows.is_some() { &mut unheard } else { &mut outcome };
-                links.extend(attempt.checks.iter().filter(denied).map(|routine| execute(cx, role, routine, by_row)));
-            }
+            Subject::Relation(attempt) => links.extend(statement(cx, role, attempt, question.privilege, &mut outcome)),
             Subject::Missing { schema, name } => {
                 links.extend(schema.map(|schema| usage(cx, role, Some(schema), &mut outcome)));
                 let why = format!("there is no {}", printable(name));
@@ -179,6 +151,38 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
     let is_open = outcome.error.is_none() && outcome.no_rows.is_none();
     links.push(outcome.link(fixes));
     links.push(contract::link(cx, question, is_open));
+    links
+}
+
+/// A statement on a relation, in the order in which the server refuses it.
+fn statement(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, privilege: Privileges, outcome: &mut Outcome) -> Vec<Link> {
+    let relation = attempt.relation;
+    let failing = |step: &str, why: &String, fix: Option<String>, outcome: &mut Outcome| {
+        outcome.deny(why.clone());
+        Link { step: step.into(), ok: Some(false), detail: sentence(why), fix }
+    };
+    let mut links = vec![usage(cx, role, cx.snapshot.schema(relation.schema), outcome)];
+    links.extend(attempt.impossible.as_ref().map(|why| failing("statement", why, None, outcome)));
+    links.extend(needs::links(cx, role, attempt, false, outcome));
+    let denied = |routine: &&&Routine| !may_execute(cx, role, routine);
+    links.extend(attempt.calls.iter().filter(denied).map(|routine| execute(cx, role, routine, outcome)));
+    links.extend(attempt.futile.as_ref().map(|why| {
+        let refresh = format!("REFRESH MATERIALIZED VIEW {};", cx.snapshot.relation_sql(relation));
+        failing("contents", why, (privilege == Privileges::SELECT).then_some(refresh), outcome)
+    }));
+    // Defaults are worked out before a policy looks at the new row, and after policies have chosen the old ones.
+    let inserts = privilege == Privileges::INSERT;
+    if inserts {
+        links.extend(needs::links(cx, role, attempt, true, outcome));
+    }
+    links.extend(rows::links(cx, role, attempt, outcome));
+    if !inserts {
+        links.extend(needs::links(cx, role, attempt, true, outcome));
+    }
+    // Where there are no rows, nothing is checked.
+    let mut unheard = Outcome::default();
+    let by_row = if outcome.no_rows.is_some() { &mut unheard } else { outcome };
+    links.extend(attempt.checks.iter().filter(denied).map(|routine| execute(cx, role, routine, by_row)));
     links
 }
 
