@@ -235,6 +235,40 @@ fn a_plan_that_does_not_hold_fails_whole() {
     assert_eq!(column(&mut client, WORSE_THAN_INFO), [""; 0]);
 }
 
+/// To take a step back, a person runs what somebody else once wrote. Where reading it would run that somebody's code, there is no such statement.
+#[test]
+fn no_undo_is_a_trap() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE ROLE mallory; CREATE SCHEMA apart AUTHORIZATION mallory; SET ROLE mallory;
+             CREATE FUNCTION apart.look(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'it runs as %', current_user; END $$;
+             CREATE DOMAIN apart.bait AS int; RESET ROLE;
+             ALTER TABLE public.job_queue OWNER TO mallory;
+             SET ROLE mallory; CREATE POLICY plain ON public.job_queue FOR SELECT TO anon USING (kind = 'it''s');
+             RESET ROLE",
+        )
+        .unwrap();
+    let undo = "SELECT coalesce(undo, 'none') FROM ops.golden_sql(rules => '{rls_policy_undeclared}')";
+    assert_eq!(
+        column(&mut client, undo),
+        ["CREATE POLICY plain ON public.job_queue AS PERMISSIVE FOR SELECT TO anon USING ((kind = 'it''s'::text));"]
+    );
+    client
+        .batch_execute(
+            "DROP POLICY plain ON public.job_queue;
+             CREATE POLICY trap ON public.job_queue FOR SELECT TO anon USING (id = ANY ('{1}'::apart.bait[]));
+             ALTER DOMAIN apart.bait ADD CHECK (apart.look(VALUE)) NOT VALID",
+        )
+        .unwrap();
+    assert_eq!(column(&mut client, undo), ["none"]);
+    assert_eq!(
+        column(&mut client, "SELECT outcome FROM ops.apply_golden_sql(false, rules => '{rls_policy_undeclared}')"),
+        ["done"]
+    );
+}
+
 /// A plan for a part; who may have one; and who carries it out does it with their own rights.
 #[test]
 fn for_whom_and_for_what() {

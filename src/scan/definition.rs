@@ -1,6 +1,6 @@
 //! The SQL that makes an object anew, as the server writes it down.
 
-use super::deparse::{call, plainly, role_name};
+use super::deparse::{call, plainly, role_name, runs_code};
 use super::oids;
 use crate::pg::heap::{Row, State, Table};
 use crate::pg::subtransaction;
@@ -8,20 +8,11 @@ use dragonfly_core::findings::ObjectId;
 use dragonfly_core::sql::{safe_ident, safe_qualified};
 use pgrx::pg_sys;
 
-/// `CREATE OR REPLACE FUNCTION ...` of a routine, `CREATE POLICY ...` of a policy; `None` for everything else, and where the server cannot
-/// write it down.
+/// `CREATE POLICY ...` of a policy; `None` for everything else, where the server cannot write it down, and where reading it would run somebody's code as
+/// whoever makes the policy again.
 pub fn definition(state: &State, object: ObjectId) -> Option<String> {
-    let text = subtransaction::attempt(|| {
-        plainly(|| match object {
-            ObjectId::Routine(oid) => call(pg_sys::pg_get_functiondef, &[pg_sys::Datum::from(oid)]),
-            ObjectId::Policy(oid) => policy(state, oid).unwrap_or_default(),
-            _ => String::new(),
-        })
-    });
-    text.ok().map(|text| text.trim_end().to_owned()).filter(|text| !text.is_empty()).map(|text| match text.ends_with(';') {
-        true => text,
-        false => text + ";",
-    })
+    let ObjectId::Policy(oid) = object else { return None };
+    subtransaction::attempt(|| plainly(|| policy(state, oid).filter(|sql| !runs_code(sql)))).ok().flatten()
 }
 
 fn policy(state: &State, policy: u32) -> Option<String> {

@@ -36,7 +36,7 @@ pub fn canonical(query: &str) -> String {
 /// Whether reading an expression would run somebody's code: a literal of a type that somebody made is read by the type's input function, and that
 /// of an array or a row over a domain runs the domain's checks. Enums run nothing. With the settings here, the server writes types that are not its
 /// own with their schema: `'{1}'::app.positive[]`.
-fn runs_code(text: &str) -> bool {
+pub fn runs_code(text: &str) -> bool {
     literal_types(text).is_none_or(|types| !types.into_iter().all(is_enum))
 }
 

@@ -8,7 +8,7 @@ use crate::rules::default_privileges;
 use crate::search_path::set_clause;
 use crate::sql::{quote_literal, safe_ident, safe_qualified};
 
-/// What a definition is made again from: `CREATE POLICY ...`, `CREATE FUNCTION ...`; `None` where nobody knows.
+/// What a policy is made again from: `CREATE POLICY ...`; `None` where nobody knows.
 pub(super) type Written<'a> = &'a dyn Fn(ObjectId) -> Option<String>;
 
 /// SQL that brings back what is there before `statement` runs; `None` where no statement does.
@@ -56,10 +56,6 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
             actions.iter().for_each(|action| action.apply(&mut altered));
             self::routine(routine, &altered, snapshot)?
         }
-        Change::DropRoutine(schema, name, arguments) => {
-            let routine = &snapshot.routines[before.routine_place(schema, name, arguments)?];
-            written(ObjectId::Routine(routine.oid))?
-        }
         Change::EnableRowSecurity(_) => {
             format!("{} DISABLE ROW LEVEL SECURITY;", sql.strip_suffix(" ENABLE ROW LEVEL SECURITY;")?)
         }
@@ -73,7 +69,8 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
             let roles: Vec<String> = policy.roles.iter().map(|r| snapshot.grantee(*r)).collect();
             format!("ALTER POLICY {} ON {table} TO {};", safe_ident(&policy.name), roles.join(", "))
         }
-        Change::Guard(_) => return None,
+        // What stood in the way of the guard's own is not to come back.
+        Change::DropRoutine(..) | Change::Guard(_) => return None,
     })
 }
 
