@@ -87,4 +87,19 @@ fn the_doctor_runs_nobodys_code() {
             "public.v_super: Cannot be planned: it calls a function of role \"mallory\", which is not to be run as \"root_su\".",
         ]
     );
+    // A literal of a domain is read by the domain's own checks.
+    client
+        .batch_execute(
+            "SET ROLE mallory; CREATE FUNCTION public.look(int) RETURNS boolean LANGUAGE plpgsql AS
+               $$ BEGIN RAISE EXCEPTION 'it runs as %', current_user; END $$;
+             CREATE DOMAIN public.bait AS int; RESET ROLE;
+             CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql SECURITY DEFINER
+               SET search_path = public, pg_temp AS $$ SELECT to_jsonb('{1}'::public.bait[]) $$;
+             ALTER DOMAIN public.bait ADD CHECK (public.look(VALUE)) NOT VALID",
+        )
+        .unwrap();
+    let said = "SELECT DISTINCT detail LIKE '%it runs as%' AS ran, detail LIKE '%its body was not read%' OR NOT ok
+        FROM ops.doctor() WHERE area = 'function'";
+    let rows = client.query(said, &[]).unwrap();
+    assert!(rows.iter().all(|row| !row.get::<_, bool>(0)), "somebody's code ran");
 }

@@ -6,8 +6,8 @@ use crate::pg::heap::{State, interrupts};
 use crate::pg::text::to_server;
 use crate::pg::{restricted, setting, statement, subtransaction};
 use crate::scan;
-use dragonfly_core::catalog::{Relation, Routine};
-use dragonfly_core::doctor::{Check, Trials, examine};
+use dragonfly_core::catalog::{ContentKind, Oid, Relation, Routine};
+use dragonfly_core::doctor::{Body, Check, Trials, examine};
 use dragonfly_core::rules::Context;
 use dragonfly_core::search_path::settings;
 use dragonfly_core::sql::{safe_ident, safe_qualified};
@@ -24,7 +24,10 @@ fn doctor(call: Call) -> pg_sys::Datum {
         let role = cx.snapshot.role_named(&authenticator);
         let trials = Trials {
             view: &|oid| view(cx, state, cx.snapshot.relation(oid)?),
-            routine: &|oid| body(cx, state, cx.snapshot.routines.iter().find(|r| r.oid == oid)?),
+            routine: &|oid| {
+                let routine = cx.snapshot.routines.iter().find(|r| r.oid == oid);
+                routine.map_or(Body::Fine, |routine| body(cx, state, routine))
+            },
             exposed_schemas: role.and_then(|role| scan::setting_of(state, role.oid, "pgrst.db_schemas")),
             interrupts: &interrupts,
         };
@@ -58,16 +61,23 @@ fn view(cx: &Context<'_>, state: &State, view: &Relation) -> Option<String> {
     })
 }
 
-/// Has the validator of its language read the body of a routine, as its owner and along its own path.
-fn body(cx: &Context<'_>, state: &State, routine: &Routine) -> Option<String> {
-    let validator = scan::validator(state, routine.oid)?;
+/// Has the validator of its language read the body of a routine, as its owner and along its own path. Reading a literal can run the checks of a domain:
+/// not those of somebody whom nobody trusts, as somebody else.
+fn body(cx: &Context<'_>, state: &State, routine: &Routine) -> Body {
+    let Some(validator) = scan::validator(state, routine.oid) else { return Body::Fine };
+    let is_strange = |(owner, kind): &(Oid, ContentKind)| {
+        *kind == ContentKind::Type && *owner != routine.owner && !cx.keeps_structure(*owner)
+    };
+    if cx.snapshot.contents.values().flatten().any(is_strange) {
+        return Body::Unread;
+    }
     let path = match settings(&routine.config).last() {
         Some(path) => (*path).to_owned(),
         None => format!("{}, public, pg_temp", safe_ident(cx.snapshot.schema_name(routine.schema))),
     };
-    let path = CString::new(to_server(&path)).ok()?;
+    let path = CString::new(to_server(&path)).unwrap_or_default();
     let along = [(c"search_path", path.as_c_str()), (c"check_function_bodies", c"on")];
-    tried(|| {
+    let problem = tried(|| {
         restricted::as_role(routine.owner, || {
             setting::under(&along, || {
                 // SAFETY: a validator takes the OID of the routine, which is there, and raises an error or returns nothing.
@@ -75,7 +85,8 @@ fn body(cx: &Context<'_>, state: &State, routine: &Routine) -> Option<String> {
                 Ok(())
             })
         })
-    })
+    });
+    problem.map_or(Body::Fine, Body::Broken)
 }
 
 /// What is wrong, where `work` fails; whatever it did is rolled back.

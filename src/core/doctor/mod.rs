@@ -32,12 +32,23 @@ pub struct Check {
 pub struct Trials<'a> {
     /// Why a view cannot be planned any more.
     pub view: &'a dyn Fn(Oid) -> Option<String>,
-    /// Why the body of a routine cannot be read any more.
-    pub routine: &'a dyn Fn(Oid) -> Option<String>,
+    /// Whether the body of a routine can be read.
+    pub routine: &'a dyn Fn(Oid) -> Body,
     /// What `pgrst.db_schemas` is for the role that PostgREST logs in as, where the database says.
     pub exposed_schemas: Option<String>,
     /// Called again and again; may unwind when the user cancels.
     pub interrupts: &'a dyn Fn(),
+}
+
+/// What came of reading the body of a routine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// It can be read, or its language has nobody who reads it.
+    Fine,
+    /// Reading it could run somebody's code as its owner: it was left alone.
+    Unread,
+    /// It cannot, for this reason.
+    Broken(String),
 }
 
 /// Looks at everything. `findings` is what all rules find, without what is exempt.

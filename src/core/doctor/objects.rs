@@ -1,6 +1,6 @@
 //! What the contract declares, thing by thing.
 
-use super::{Check, Illness, Trials};
+use super::{Body, Check, Illness, Trials};
 use crate::catalog::{Relation, RelationKind, Routine};
 use crate::contract::SchemaDecl;
 use crate::rules::Context;
@@ -92,8 +92,12 @@ pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials
             let roles = reaching(cx, &schema.name, callers);
             let rights = if routine.security_definer { ", SECURITY DEFINER with a safe search_path" } else { "" };
             let identity = cx.snapshot.routine_identity(routine);
-            let well = format!("Is there and its body can be read{rights}, {roles}.");
-            let unreadable = (trials.routine)(routine.oid).map(|e| format!("Its body cannot be read: {}.", printable(&e)));
+            let (body, unreadable) = match (trials.routine)(routine.oid) {
+                Body::Fine => (" and its body can be read", None),
+                Body::Unread => (" (its body was not read: types of roles that are not trusted are about)", None),
+                Body::Broken(why) => ("", Some(format!("Its body cannot be read: {}.", printable(&why)))),
+            };
+            let well = format!("Is there{body}{rights}, {roles}.");
             checks.push(illness.check("function", (routine.object_type(), &identity), well).and(unreadable));
         }
     }

@@ -17,7 +17,7 @@ fn examined(world: &World, trials: &Trials<'_>) -> Vec<String> {
 }
 
 fn well() -> Trials<'static> {
-    Trials { view: &|_| None, routine: &|_| None, exposed_schemas: None, interrupts: &|| {} }
+    Trials { view: &|_| None, routine: &|_| Body::Fine, exposed_schemas: None, interrupts: &|| {} }
 }
 
 fn conforming() -> World {
@@ -65,7 +65,12 @@ fn and_what_is_not() {
     let fails = |oid| (oid == view).then(|| "relation \"ops.reaper_log\" does not exist".to_owned());
     let lines = examined(
         &world,
-        &Trials { view: &fails, routine: &|_| None, exposed_schemas: Some("public, api, nowhere".into()), interrupts: &|| {} },
+        &Trials {
+            view: &fails,
+            routine: &|_| Body::Fine,
+            exposed_schemas: Some("public, api, nowhere".into()),
+            interrupts: &|| {},
+        },
     );
     let wrong: Vec<&String> = lines.iter().filter(|l| l.starts_with("NO ")).collect();
     assert_eq!(
