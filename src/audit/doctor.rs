@@ -6,7 +6,7 @@ use crate::pg::heap::{State, interrupts};
 use crate::pg::text::to_server;
 use crate::pg::{restricted, setting, statement, subtransaction};
 use crate::scan;
-use dragonfly_core::catalog::{ContentKind, Oid, Relation, Routine};
+use dragonfly_core::catalog::{ContentKind, Oid, Relation, Routine, RoutineKind};
 use dragonfly_core::doctor::{Body, Check, Trials, examine};
 use dragonfly_core::rules::Context;
 use dragonfly_core::search_path::settings;
@@ -64,6 +64,10 @@ fn view(cx: &Context<'_>, state: &State, view: &Relation) -> Option<String> {
 /// Has the validator of its language read the body of a routine, as its owner and along its own path. Reading a literal can run the checks of a domain:
 /// not those of somebody whom nobody trusts, as somebody else.
 fn body(cx: &Context<'_>, state: &State, routine: &Routine) -> Body {
+    // An aggregate has none; what it calls has.
+    if routine.kind == RoutineKind::Aggregate {
+        return Body::Fine;
+    }
     let Some(validator) = scan::validator(state, routine.oid) else { return Body::Fine };
     let is_strange = |(owner, kind): &(Oid, ContentKind)| {
         *kind == ContentKind::Type && *owner != routine.owner && !cx.keeps_structure(*owner)

@@ -101,14 +101,15 @@ impl Planner<'_> {
 
     /// The statements of findings that nobody has chosen yet, of the first phase that has any: they may make those of later phases needless.
     fn fresh(&self, found: &[Finding], chosen: &[Wanted], rejected: &[Statement]) -> Vec<Wanted> {
-        let mut known: HashSet<String> = chosen.iter().map(|w| w.statement.to_string()).collect();
-        known.extend(rejected.iter().map(ToString::to_string));
+        // The same text may be needed again in a later phase: a GRANT to whom the object belonged when it was first said.
+        let key = |statement: &Statement| (phase(statement), statement.to_string());
+        let mut known: HashSet<(u8, String)> = chosen.iter().map(|w| key(&w.statement)).collect();
+        known.extend(rejected.iter().map(key));
         let mut fresh: Vec<Wanted> = Vec::new();
         for finding in found.iter().filter(|f| self.mends(f)) {
             (self.interrupts)();
             for statement in finding.mend.statements() {
-                let text = statement.to_string();
-                if known.insert(text) {
+                if known.insert(key(statement)) {
                     fresh.push(Wanted { statement: statement.clone(), findings: vec![finding.clone()] });
                 } else if let Some(same) = fresh.iter_mut().find(|w| w.statement == *statement) {
                     same.findings.push(finding.clone());

@@ -149,6 +149,19 @@ fn what_cascade_takes_no_statement_brings_back() {
     assert!(plan.steps.iter().any(|s| s.undo.is_none()));
 }
 
+#[test]
+fn a_worker_keeps_as_a_role_what_it_had_as_the_owner() {
+    let mut world = World::conforming();
+    let worker = world.role("service_role").oid;
+    let routine = world.routine("complete_outbox_message");
+    (routine.owner, routine.acl, routine.security_definer) = (worker, None, false);
+    world.contract.functions.retain(|f| f.name != "complete_outbox_message");
+    let plan = plan(&world);
+    let said = statements(&plan);
+    assert!(said.iter().any(|s| s.ends_with(" OWNER TO postgres;")), "{said:#?}");
+    assert!(said.last().is_some_and(|s| s.starts_with("GRANT EXECUTE") && s.ends_with(" TO service_role;")), "{said:#?}");
+}
+
 /// What the edits of other laws leave out.
 fn mischief() -> impl Strategy<Value = (usize, usize, usize, u32)> {
     (0usize..7, 0usize..64, 0usize..6, any::<u32>())

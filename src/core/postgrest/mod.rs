@@ -67,7 +67,9 @@ fn connect_check(cx: &Context<'_>, authenticator: &Role) -> Check {
 
 /// Clients and workers: what requests become.
 fn become_checks(cx: &Context<'_>, authenticator: &Role) -> Vec<Check> {
-    let names = cx.contract.roles_of(RoleKind::Client).chain(cx.contract.roles_of(RoleKind::Worker));
+    // Who logs in itself need not be what a request becomes.
+    let logs_in = |name: &&str| cx.snapshot.role_named(name).is_some_and(|role| role.can_login);
+    let names = cx.contract.roles_of(RoleKind::Client).chain(cx.contract.roles_of(RoleKind::Worker).filter(|n| !logs_in(n)));
     names
         .map(|name| {
             let sql = safe_ident(name);

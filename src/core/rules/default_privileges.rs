@@ -30,7 +30,8 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let creator = cx.snapshot.role_name(default.role);
         let in_schema = governed.map(|s| format!(" in schema {}", safe_ident(&s.name))).unwrap_or_default();
         for item in &default.acl {
-            if !(item.grantee == PUBLIC || cx.is_client(item.grantee)) {
+            // What belongs to somebody is theirs anyway.
+            if item.grantee == default.role || !(item.grantee == PUBLIC || cx.is_client(item.grantee)) {
                 continue;
             }
             let role = cx.snapshot.role_name(item.grantee);
