@@ -349,7 +349,7 @@ CREATE FUNCTION ops.doctor(authenticator pg_catalog.name DEFAULT NULL)
     area pg_catalog.text, object pg_catalog.text, ok pg_catalog.bool, detail pg_catalog.text, fix pg_catalog.text)
   LANGUAGE c ROWS 50 AS 'MODULE_PATHNAME', 'ops_doctor';
 COMMENT ON FUNCTION ops.doctor(pg_catalog.name) IS
-  'The daily check: everything that the contract declares is there, of the right kind, and within reach of those it is for; views can still be planned, '
+  'The daily check: everything that the contract declares is there, of the right kind, and within reach of those it is for; views can still be read, '
   'bodies of functions read; the guard is whole; PostgREST finds what it needs (authenticator: the role it logs in as). What is well is said too.';
 
 -- With every argument given, so that no overload in ops can be called instead.

@@ -473,3 +473,35 @@ fn who_looks_does_not_count() {
     }
     assert_eq!(column(&mut client, "SELECT by::text FROM apart.seen"), [""; 0], "somebody's code ran");
 }
+
+/// A type of the session's own temporary schema is written without a schema. An audit must not take it for one of the server's, read a literal of it,
+/// and run its checks: not as a superuser, not as anybody.
+#[test]
+fn a_temporary_type_is_no_way_up() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE ROLE mallory LOGIN; CREATE SCHEMA mal AUTHORIZATION mallory;
+             CREATE VIEW public.mvw AS SELECT 1 AS a; ALTER VIEW public.mvw OWNER TO mallory; GRANT SELECT ON public.mvw TO anon;
+             GRANT CREATE ON SCHEMA public TO mallory; GRANT TEMP ON DATABASE app TO mallory;
+             SELECT ops.exempt(fingerprint, 'legacy') FROM ops.audit_security() WHERE object = 'public.mvw' AND severity <> 'info'",
+        )
+        .unwrap();
+    let mut mallory = cluster.connect("app", "mallory");
+    mallory
+        .batch_execute(
+            "CREATE TABLE mal.seen (by name); GRANT ALL ON mal.seen TO PUBLIC; GRANT USAGE ON SCHEMA mal TO PUBLIC;
+             CREATE FUNCTION mal.evil(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+               IF current_user <> 'mallory' THEN INSERT INTO mal.seen VALUES (current_user); RAISE WARNING 'it runs as %', current_user; END IF;
+               IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN EXECUTE 'ALTER ROLE mallory SUPERUSER'; END IF;
+               RETURN true; END $$;
+             CREATE DOMAIN pg_temp.ed AS int CHECK (mal.evil(value));
+             CREATE OR REPLACE VIEW public.mvw AS SELECT 1 AS a WHERE '{1}'::pg_temp.ed[] IS NOT NULL",
+        )
+        .ok();
+    assert_eq!(column(&mut client, "SELECT rolsuper::text FROM pg_roles WHERE rolname = 'mallory'"), ["false"]);
+    assert_eq!(column(&mut client, "SELECT by::text FROM mal.seen"), [""; 0]);
+    client.batch_execute("SELECT count(*) FROM ops.audit_security()").unwrap();
+    assert_eq!(column(&mut client, "SELECT by::text FROM mal.seen"), [""; 0]);
+}

@@ -297,7 +297,8 @@ pub fn find_unquoted(sql: &str, wanted: &str) -> Option<usize> {
     }
 }
 
-/// The types with a schema that literals are of, in SQL of the server's: `app.positive` of `'{1}'::app.positive[]`. `None` where it is no such SQL.
+/// The types that literals are of, in SQL of the server's: `app.positive` of `'{1}'::app.positive[]`, `text` of `'a'::text`; of a type whose name
+/// is several words the first. `None` where it is no such SQL.
 #[must_use]
 pub fn literal_types(sql: &str) -> Option<Vec<&str>> {
     let (mut types, mut rest) = (Vec::new(), sql);
@@ -305,8 +306,12 @@ pub fn literal_types(sql: &str) -> Option<Vec<&str>> {
         let is_literal = rest[at..].starts_with('\'');
         rest = &rest[at + quoted(&rest[at..], if is_literal { '\'' } else { '"' })?..];
         let Some(name) = rest.strip_prefix("::").filter(|_| is_literal) else { continue };
-        let Some(schema) = identifier(name).filter(|end| name[*end..].starts_with('.')) else { continue };
-        types.push(&name[..schema + 1 + identifier(&name[schema + 1..])?]);
+        let first = identifier(name)?;
+        let end = match name[first..].starts_with('.') {
+            true => first + 1 + identifier(&name[first + 1..])?,
+            false => first,
+        };
+        types.push(&name[..end]);
     }
     Some(types)
 }
@@ -417,13 +422,14 @@ mod tests {
     }
 
     #[test]
-    fn types_of_literals_are_those_with_a_schema() {
+    fn types_of_literals() {
         let types = |sql| literal_types(sql).unwrap();
         assert_eq!(
             types(r#"SELECT 'a'::text, '{1}'::app.bait[], E'\\'''::"A.""b"."c.d"(3), 1"#),
-            ["app.bait", r#""A.""b"."c.d""#]
+            ["text", "app.bait", r#""A.""b"."c.d""#]
         );
-        assert_eq!(types(r#""'" = ''::text AND 'it''::app.x' <> "a'::b.c" AND (a)::app.y"#), [""; 0]);
+        assert_eq!(types(r#""'" = ''::text AND 'it''::app.x' <> "a'::b.c" AND (a)::app.y"#), ["text"]);
+        assert_eq!(types(r#"'{1}'::ed[], 'a'::character varying, 'b'::"My type""#), ["ed", "character", r#""My type""#]);
         assert_eq!(literal_types("'a"), None);
         assert_eq!(literal_types("'a'::app.[]"), None);
     }

@@ -37,6 +37,14 @@ fn explain_access(call: Call) -> pg_sys::Datum {
     }))
 }
 
+/// Whether the server can put the queries of views in their place in a statement of `role`'s.
+///
+/// # Errors
+/// The server's message where it cannot.
+pub fn rewritten(sql: &str, role: Oid) -> Result<(), String> {
+    needs::of(sql, role).map(|_| ())
+}
+
 /// What a name stands for.
 enum Found {
     Schema(Oid),

@@ -35,18 +35,31 @@ pub fn canonical(query: &str) -> String {
 
 /// Whether reading an expression would run somebody's code: a literal of a type that somebody made is read by the type's input function, and that
 /// of an array or a row over a domain runs the domain's checks. Enums run nothing. With the settings here, the server writes types that are not its
-/// own with their schema: `'{1}'::app.positive[]`.
+/// own with their schema, `'{1}'::app.positive[]`, but for the session's own temporary ones.
 pub fn runs_code(text: &str) -> bool {
-    literal_types(text).is_none_or(|types| !types.into_iter().all(is_enum))
+    literal_types(text).is_none_or(|types| !types.into_iter().all(is_harmless))
+}
+
+fn is_harmless(name: &str) -> bool {
+    let is_qualified = !name.starts_with('"') && name.contains('.') || name.contains("\".");
+    match is_qualified {
+        true => is_enum(name),
+        false => !super::temporary::has_schema() || type_named(&format!("pg_temp.{name}")).is_none(),
+    }
 }
 
 fn is_enum(name: &str) -> bool {
+    // SAFETY: a look-up in the system cache.
+    type_named(name).is_some_and(|oid| unsafe { pg_sys::get_typtype(oid.into()) } as u8 == b'e')
+}
+
+fn type_named(name: &str) -> Option<u32> {
     let bytes = to_server(name);
     // SAFETY: takes a text, gives a type or null; a look-up in the system cache.
     unsafe {
         let name = pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32);
         let found = pgrx::direct_function_call_as_datum(pg_sys::to_regtype, &[Some(pg_sys::Datum::from(name))]);
-        found.is_some_and(|found| pg_sys::get_typtype((found.value() as u32).into()) as u8 == b'e')
+        found.map(|found| found.value() as u32)
     }
 }
 

@@ -156,7 +156,7 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
-pub use basis::{Look, basis, called_by, called_by_checks, remember};
+pub use basis::{Look, basis, called_by_checks, remember};
 pub use definition::definition;
 pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{columns, is_populated, members, members_of_extensions, relation_kind, relation_named, schema_named};
@@ -164,7 +164,7 @@ pub use planted::{find as planted, place};
 pub use roles::setting_of;
 pub use routines::{
     acl as routine_acl, argument_types, argument_types_of, named as routines_named, of_schema as routines_of_schema,
-    owner as routine_owner, quoted_path, validator,
+    quoted_path, validator,
 };
 
 /// The catalog of an object, by OID.

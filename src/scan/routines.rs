@@ -192,15 +192,6 @@ pub fn argument_types_of(state: &State, routine: Oid) -> String {
     found
 }
 
-/// Who owns a routine; `None` where it is not there.
-pub fn owner(state: &State, routine: Oid) -> Option<Oid> {
-    let table = Table::open(oids::PG_PROC);
-    let (oid, owner) = (table.column("oid"), table.column("proowner"));
-    let mut found = None;
-    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| found = Some(row.oid(owner)));
-    found
-}
-
 /// The function with which a routine's language looks at a body, where it has one.
 pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
     let table = Table::open(oids::PG_PROC);

@@ -30,7 +30,7 @@ pub struct Check {
 
 /// What only the server can try.
 pub struct Trials<'a> {
-    /// Why a view cannot be planned any more.
+    /// Why a view cannot be read any more.
     pub view: &'a dyn Fn(Oid) -> Option<String>,
     /// Whether the body of a routine can be read.
     pub routine: &'a dyn Fn(Oid) -> Body,

@@ -48,7 +48,7 @@ pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>
         let object_type = if declared.materialized { "materialized view" } else { "view" };
         let roles = reaching(cx, &declared.schema, declared.grants.keys());
         let identity = identity(&declared.schema, &declared.name);
-        let check = illness.check("view", (object_type, &identity), format!("Is there and can be planned, {roles}."));
+        let check = illness.check("view", (object_type, &identity), format!("Is there and can be read, {roles}."));
         let view = relation(cx, &declared.schema, &declared.name);
         checks.push(check.and(view.and_then(|view| broken(view, trials))));
     }
@@ -68,11 +68,11 @@ fn broken(view: &Relation, trials: &Trials<'_>) -> Option<String> {
     if !matches!(view.kind, RelationKind::View | RelationKind::MaterializedView) {
         return None;
     }
-    (trials.view)(view.oid).map(|error| format!("Cannot be planned: {}.", printable(&error)))
+    (trials.view)(view.oid).map(|error| format!("Cannot be read: {}.", printable(&error)))
 }
 
 pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>) -> Vec<Check> {
-    let mut checks = Vec::new();
+    let (mut checks, mut unread) = (Vec::new(), 0);
     let mut named: HashMap<(&str, &str), Vec<(&Routine, &SchemaDecl)>> = HashMap::new();
     for (routine, schema) in cx.routines() {
         named.entry((&schema.name, &routine.name)).or_default().push((routine, schema));
@@ -94,12 +94,27 @@ pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials
             let identity = cx.snapshot.routine_identity(routine);
             let (body, unreadable) = match (trials.routine)(routine.oid) {
                 Body::Fine => (" and its body can be read", None),
-                Body::Unread => (" (its body was not read: types of roles that are not trusted are about)", None),
+                Body::Unread => {
+                    unread += 1;
+                    (" (its body was not read)", None)
+                }
                 Body::Broken(why) => ("", Some(format!("Its body cannot be read: {}.", printable(&why)))),
             };
             let well = format!("Is there{body}{rights}, {roles}.");
             checks.push(illness.check("function", (routine.object_type(), &identity), well).and(unreadable));
         }
+    }
+    if unread > 0 {
+        checks.push(Check {
+            area: "function",
+            object: "bodies".into(),
+            ok: false,
+            detail: format!(
+                "{unread} bodies were not read: a literal in them could be of a type that belongs neither to the routine's owner nor to a \
+                 superuser, and run that type's checks."
+            ),
+            fix: None,
+        });
     }
     checks
 }

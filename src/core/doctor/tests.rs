@@ -38,7 +38,7 @@ fn a_doctor_says_also_what_is_well() {
         "ok role anon: Is there, with the attributes that the contract declares.",
         "ok schema intake: Is there, for authenticated and service_role.",
         "ok table public.judgments: Is there, with row level security, for authenticated and service_role.",
-        "ok view ops.v_batch_performance: Is there and can be planned, for anon, authenticated and service_role; anon and authenticated cannot \
+        "ok view ops.v_batch_performance: Is there and can be read, for anon, authenticated and service_role; anon and authenticated cannot \
          use schema ops, which the contract means so.",
         "ok function api.get_call_queue(): Is there and its body can be read, SECURITY DEFINER with a safe search_path, for anon, \
          authenticated and service_role.",
@@ -85,7 +85,7 @@ fn and_what_is_not() {
              SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER on view public.v_judgment_pipeline, which the contract declares. => \
              GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;\nGRANT SELECT ON TABLE public.v_judgment_pipeline TO authenticated;\n\
              GRANT ALL ON TABLE public.v_judgment_pipeline TO service_role;",
-            "NO view ops.v_reaper_status: Cannot be planned: relation \"ops.reaper_log\" does not exist.",
+            "NO view ops.v_reaper_status: Cannot be read: relation \"ops.reaper_log\" does not exist.",
             "NO function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() is exploitable: no search_path is set, so names in \
              its body are looked up in whatever path the caller chose. => ALTER ROUTINE api.get_call_queue() SET search_path = public, \
              pg_temp;",
