@@ -215,6 +215,20 @@ fn a_plan_that_does_not_hold_fails_whole() {
         let usage = "SELECT has_schema_privilege('anon', 'enforcement', 'USAGE')::text";
         assert_eq!(column(&mut client, usage), ["true"], "all or nothing");
     }
+    // What is mended in one place is broken in another.
+    client
+        .batch_execute(
+            "CREATE OR REPLACE FUNCTION public.helpful() RETURNS event_trigger LANGUAGE plpgsql AS
+               $$ BEGIN IF NOT has_table_privilege('anon', 'public.judgments', 'DELETE')
+                        THEN GRANT DELETE ON public.judgments TO anon; END IF; END $$",
+        )
+        .unwrap();
+    assert_eq!(
+        attempt(&mut client, apply).unwrap_err().detail,
+        "new: direct_write: Role \"anon\" has DELETE on table public.judgments, which the contract does not declare."
+    );
+    let grants = "SELECT has_table_privilege('anon', 'public.judgments', 'DELETE')::text";
+    assert_eq!(column(&mut client, grants), ["false"], "all or nothing");
     client
         .batch_execute(
             "DROP EVENT TRIGGER helpful; DROP FUNCTION public.helpful(); ALTER DATABASE app RESET dragonfly_guard.mode",

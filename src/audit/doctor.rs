@@ -23,11 +23,8 @@ fn doctor(call: Call) -> pg_sys::Datum {
     let checks: Vec<Check> = with_findings(|cx, findings, state| {
         let role = cx.snapshot.role_named(&authenticator);
         let trials = Trials {
-            view: &|oid| view(cx, cx.snapshot.relation(oid)?),
-            routine: &|oid| {
-                let routine = cx.snapshot.routines.iter().find(|r| r.oid == oid);
-                routine.map_or(Body::Fine, |routine| body(cx, state, routine))
-            },
+            view: &|relation| view(cx, relation),
+            routine: &|routine| body(cx, state, routine),
             exposed_schemas: role.and_then(|role| scan::setting_of(state, role.oid, "pgrst.db_schemas")),
             interrupts: &interrupts,
         };

@@ -63,12 +63,12 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     let found = find(&state, &base, named);
     let role_oid = base.role_named(role).map(|r| r.oid);
     let (relation, columns) = match &found {
-        Found::Relation(oid, columns) => (Some(*oid), columns.clone()),
-        _ => (None, vec![]),
+        Found::Relation(oid, columns) => (Some(*oid), columns.as_slice()),
+        _ => (None, &[][..]),
     };
     let kind = relation.and_then(|oid| scan::relation_kind(&state, oid));
     let wanted = wanted(thing(&found, kind), privilege.as_deref());
-    let needs = relation.zip(role_oid).map(|(oid, role)| needs(oid, kind, wanted, &columns, role));
+    let needs = relation.zip(role_oid).map(|(oid, role)| needs(oid, kind, wanted, columns, role));
     let (needs, impossible) = match needs {
         Some(Ok(needs)) => (needs, None),
         Some(Err(why)) => (Needs::default(), Some(why)),
@@ -80,7 +80,7 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     let asked = if let Found::Routine(oid) = found { Some(oid) } else { None };
     let relations: BTreeSet<Oid> = relation.into_iter().chain(needs.needs.iter().map(|n| n.relation)).collect();
     let routines: BTreeSet<Oid> = needs.calls.iter().chain(&checks).copied().chain(asked).collect();
-    let snapshot = around(&state, relations, routines);
+    let snapshot = around(&state, base, relations, routines);
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
     let routine = |oid: &Oid| snapshot.routines.iter().find(|r| r.oid == *oid);
@@ -88,10 +88,9 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     let subject = match found {
         Found::Schema(oid) => snapshot.schema(oid).map(Subject::Schema),
         Found::Routine(oid) => routine(&oid).map(Subject::Routine),
-        Found::Relation(oid, columns) => snapshot.relation(oid).map(|relation| {
+        Found::Relation(oid, _) => snapshot.relation(oid).map(|relation| {
             Subject::Relation(Attempt {
                 relation,
-                columns,
                 needs: asked_first(needs.needs, oid),
                 calls: needs.calls.iter().filter_map(routine).collect(),
                 checks: checks.iter().filter_map(routine).collect(),
@@ -109,13 +108,13 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
 }
 
 /// Some relations and routines with what judging them takes; and the tables that the sequences among them serve, for the contract speaks of those.
-fn around(state: &State, relations: BTreeSet<Oid>, routines: BTreeSet<Oid>) -> Snapshot {
+fn around(state: &State, base: Snapshot, relations: BTreeSet<Oid>, routines: BTreeSet<Oid>) -> Snapshot {
     let relations: Vec<Oid> = relations.into_iter().collect();
     let mut part = scan::part(state, &relations, &routines.into_iter().collect::<Vec<_>>());
     let served = part.relations.iter().filter_map(|r| r.owned_by).filter(|table| !relations.contains(table));
     let served: Vec<Oid> = served.collect();
     part.relations.extend(scan::part(state, &served, &[]).relations);
-    scan::around(part, scan::base(state), state)
+    scan::around(part, base, state)
 }
 
 /// The privilege that is asked about; an error where there is no such privilege on such a thing.

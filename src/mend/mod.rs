@@ -74,7 +74,7 @@ fn plan(filter: &Filter) -> (Vec<Finding>, Plan) {
     let planner = Planner {
         judge: &|snapshot| audit::visible_in(&contract, snapshot, &current),
         wants: &|finding| filter.wants(finding),
-        written: &|object| scan::definition(&state, object),
+        written: &|policy| scan::policy_definition(&state, policy),
         runner,
         interrupts: &interrupts,
     };

@@ -5,10 +5,9 @@ use super::deparse::{Deparse, attempted, call, canonical, language_name, role_na
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::text::from_server;
-use crate::pg::{restricted, subtransaction};
 use dragonfly_core::findings::{ObjectId, fingerprint};
 use dragonfly_core::sql::safe_qualified;
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
@@ -122,7 +121,7 @@ fn behind(state: &State, relations: Vec<u32>, look: Look, parts: &mut Vec<String
         for rule in rules {
             parts.push(char::from(rule.enabled).to_string());
             let write = || match rule.is_view {
-                true => read_again(state, relation, &call(pg_sys::pg_get_viewdef, &[pg_sys::Datum::from(relation)])),
+                true => read_again(state, relation, call(pg_sys::pg_get_viewdef, &[pg_sys::Datum::from(relation)])),
                 false => call(pg_sys::pg_get_ruledef, &[pg_sys::Datum::from(rule.oid)]),
             };
             parts.push(written(look, (oids::PG_REWRITE, rule.oid), &rule.stored, write));
@@ -319,7 +318,7 @@ fn one_policy(state: &State, policy: u32, look: Look, parts: &mut Vec<String>) -
                 let text = row.raw(column).map(|tree| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]));
                 match (text, super::name(oids::PG_CLASS, relation)) {
                     (Some(text), Some((schema, name))) => {
-                        read_again(state, relation, &format!("SELECT ({text}) FROM {}", safe_qualified(&schema, &name)))
+                        read_again(state, relation, format!("SELECT ({text}) FROM {}", safe_qualified(&schema, &name)))
                     }
                     (text, _) => text.unwrap_or_default(),
                 }
@@ -333,22 +332,16 @@ fn one_policy(state: &State, policy: u32, look: Look, parts: &mut Vec<String>) -
     found
 }
 
-/// A query on a relation, read again as the relation's owner, so that it is the same whoever looks; as it is where the owner cannot. Whatever
-/// reading it did is rolled back.
-fn read_again(state: &State, relation: u32, query: &str) -> String {
+/// A query on a relation, read again as the relation's owner.
+fn read_again(state: &State, relation: u32, query: String) -> String {
     let table = Table::open(oids::PG_CLASS);
     let (oid, owner) = (table.column("oid"), table.column("relowner"));
     let mut reader = None;
     table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, relation)], |row| reader = Some(row.oid(owner)));
-    let Some(reader) = reader else { return query.to_owned() };
-    subtransaction::rolled_back(|| restricted::as_role(reader, || canonical(query))).unwrap_or_else(|error| {
-        // Nobody knows what it is while somebody else has locked it.
-        let code = subtransaction::report(&error).sql_error_code();
-        if matches!(code, PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED) {
-            error.rethrow();
-        }
-        query.to_owned()
-    })
+    match reader {
+        Some(reader) => super::deparse::read_again(query, reader, canonical),
+        None => query,
+    }
 }
 
 thread_local! {

@@ -4,18 +4,17 @@ use super::deparse::{call, plainly, role_name, runs_code};
 use super::oids;
 use crate::pg::heap::{Row, State, Table};
 use crate::pg::subtransaction;
-use dragonfly_core::findings::ObjectId;
+use dragonfly_core::catalog::Oid;
 use dragonfly_core::sql::{safe_ident, safe_qualified};
 use pgrx::pg_sys;
 
-/// `CREATE POLICY ...` of a policy; `None` for everything else, where the server cannot write it down, and where reading it would run somebody's code as
-/// whoever makes the policy again.
-pub fn definition(state: &State, object: ObjectId) -> Option<String> {
-    let ObjectId::Policy(oid) = object else { return None };
-    subtransaction::attempt(|| plainly(|| policy(state, oid).filter(|sql| !runs_code(sql)))).ok().flatten()
+/// `CREATE POLICY ...` of a policy; `None` where it is not there, where the server cannot write it down, and where reading it would run somebody's code
+/// as whoever makes the policy again.
+pub fn policy(state: &State, policy: Oid) -> Option<String> {
+    subtransaction::attempt(|| plainly(|| written(state, policy).filter(|sql| !runs_code(sql)))).ok().flatten()
 }
 
-fn policy(state: &State, policy: u32) -> Option<String> {
+fn written(state: &State, policy: Oid) -> Option<String> {
     let table = Table::open(oids::PG_POLICY);
     let column = |name| table.column(name);
     let (oid, name, on, command) = (column("oid"), column("polname"), column("polrelid"), column("polcmd"));

@@ -2,10 +2,12 @@
 
 use crate::pg::heap::text_of;
 use crate::pg::setting as session;
-use crate::pg::subtransaction;
 use crate::pg::text::{from_server, to_server};
+use crate::pg::{restricted, subtransaction};
+use dragonfly_core::catalog::Oid;
 use dragonfly_core::search_path::{split_identifiers, stored_value};
 use dragonfly_core::sql::literal_types;
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::ffi::{CStr, CString};
 
@@ -129,15 +131,29 @@ pub fn attempted(write: impl FnOnce() -> String) -> String {
         static FAILED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
     }
     subtransaction::attempt(|| plainly(write)).unwrap_or_else(|error| {
-        // Nobody knows what it is while somebody else has locked it.
-        let code = subtransaction::report(&error).sql_error_code();
-        if matches!(code, PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED) {
-            error.rethrow();
-        }
+        rethrow_if_locked(*error);
         FAILED.set(FAILED.get() + 1);
         // SAFETY: reads a variable of the process, and asks the clock.
         let (pid, now) = unsafe { (pg_sys::MyProcPid, pg_sys::GetCurrentTimestamp()) };
         format!("cannot be written down: {pid} {now} {}", FAILED.get())
+    })
+}
+
+/// Nobody knows what something is while somebody else has locked it.
+fn rethrow_if_locked(error: CaughtError) {
+    let code = subtransaction::report(&error).sql_error_code();
+    if matches!(code, PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED) {
+        error.rethrow();
+    }
+}
+
+/// A text that the server wrote, read by it as `owner` and written once more, so that it is the same whoever looks; as it is where the owner cannot.
+/// In a subtransaction that is rolled back, for reading locks what is named, and thousands of tables would be more than the server has locks for.
+pub fn read_again(text: String, owner: Oid, read: impl FnOnce(&str) -> String) -> String {
+    let outcome = subtransaction::rolled_back(|| restricted::as_role(owner, || read(&text)));
+    outcome.unwrap_or_else(|error| {
+        rethrow_if_locked(*error);
+        text
     })
 }
 

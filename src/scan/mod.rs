@@ -157,7 +157,7 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
 }
 
 pub use basis::{Look, basis, called_by_checks, remember};
-pub use definition::definition;
+pub use definition::policy as policy_definition;
 pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{columns, is_populated, members, members_of_extensions, relation_kind, relation_named, schema_named};
 pub use planted::{find as planted, place};

@@ -55,6 +55,9 @@ pub enum Attribute {
 }
 
 impl Attribute {
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Superuser, Self::BypassRls, Self::CreateRole, Self::CreateDb, Self::Replication];
+
     /// The SQL word that gives it; with NO before it, it is taken.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -4,7 +4,7 @@
 //! the contract document that version 1.0.0 writes down.
 
 use super::index::Index;
-use crate::catalog::{Command, Privileges};
+use crate::catalog::{Attribute, Command, Privileges};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -99,6 +99,20 @@ pub struct RoleDecl {
     /// REPLICATION: it must have it, must not, or (left away) either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<bool>,
+}
+
+impl RoleDecl {
+    /// Whether the role must have an attribute, must not, or (`None`) either.
+    #[must_use]
+    pub fn attribute(&self, attribute: Attribute) -> Option<bool> {
+        match attribute {
+            Attribute::Superuser => self.superuser,
+            Attribute::BypassRls => self.bypass_rls,
+            Attribute::CreateRole => self.create_role,
+            Attribute::CreateDb => self.create_db,
+            Attribute::Replication => self.replication,
+        }
+    }
 }
 
 /// A governed schema: one row of the matrix.

@@ -5,7 +5,7 @@
 
 mod objects;
 
-use crate::catalog::Oid;
+use crate::catalog::{Relation, Routine};
 use crate::contract::Severity;
 use crate::findings::Finding;
 use crate::postgrest;
@@ -31,9 +31,9 @@ pub struct Check {
 /// What only the server can try.
 pub struct Trials<'a> {
     /// Why a view cannot be read any more.
-    pub view: &'a dyn Fn(Oid) -> Option<String>,
+    pub view: &'a dyn Fn(&Relation) -> Option<String>,
     /// Whether the body of a routine can be read.
-    pub routine: &'a dyn Fn(Oid) -> Body,
+    pub routine: &'a dyn Fn(&Routine) -> Body,
     /// What `pgrst.db_schemas` is for the role that PostgREST logs in as, where the database says.
     pub exposed_schemas: Option<String>,
     /// Called again and again; may unwind when the user cancels.

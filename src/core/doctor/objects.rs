@@ -68,7 +68,7 @@ fn broken(view: &Relation, trials: &Trials<'_>) -> Option<String> {
     if !matches!(view.kind, RelationKind::View | RelationKind::MaterializedView) {
         return None;
     }
-    (trials.view)(view.oid).map(|error| format!("Cannot be read: {}.", printable(&error)))
+    (trials.view)(view).map(|error| format!("Cannot be read: {}.", printable(&error)))
 }
 
 pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>) -> Vec<Check> {
@@ -92,7 +92,7 @@ pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials
             let roles = reaching(cx, &schema.name, callers);
             let rights = if routine.security_definer { ", SECURITY DEFINER with a safe search_path" } else { "" };
             let identity = cx.snapshot.routine_identity(routine);
-            let (body, unreadable) = match (trials.routine)(routine.oid) {
+            let (body, unreadable) = match (trials.routine)(routine) {
                 Body::Fine => (" and its body can be read", None),
                 Body::Unread => {
                     unread += 1;

@@ -62,7 +62,9 @@ fn and_what_is_not() {
     world.routine("get_call_queue").config.clear();
     world.role("anon").bypass_rls = true;
     let view = world.relation("ops.v_reaper_status").oid;
-    let fails = |oid| (oid == view).then(|| "relation \"ops.reaper_log\" does not exist".to_owned());
+    let fails = |relation: &crate::catalog::Relation| {
+        (relation.oid == view).then(|| "relation \"ops.reaper_log\" does not exist".to_owned())
+    };
     let lines = examined(
         &world,
         &Trials {

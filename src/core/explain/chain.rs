@@ -1,6 +1,6 @@
 //! How a role came by a privilege.
 
-use crate::access::{Access, Follow};
+use crate::access::Follow;
 use crate::catalog::{Acl, ObjectKind, Oid, PUBLIC, Privileges, Role};
 use crate::rules::Context;
 use crate::sql::{listed, printable};
@@ -56,12 +56,4 @@ fn inherited(cx: &Context<'_>, role: Oid, grantee: Oid, owner: Oid) -> String {
 
 fn quoted(name: &str) -> String {
     format!("\"{}\"", printable(name))
-}
-
-/// What `role` may do with a column, or with a whole relation where no column is named.
-pub(super) fn held(access: &Access<'_>, role: Oid, relation: &crate::catalog::Relation, column: Option<&str>) -> Privileges {
-    match column {
-        Some(column) => access.column_privileges(role, relation, column),
-        None => access.relation_privileges(role, relation),
-    }
 }

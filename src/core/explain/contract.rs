@@ -64,10 +64,7 @@ fn says(cx: &Context<'_>, question: &Question<'_>) -> Says {
             // A sequence of a table into which the role inserts, and a privilege that comes with ALL from 17 on.
             let serves = attempt.relation.kind == RelationKind::Sequence
                 && wanted == Privileges::USAGE
-                && attempt.relation.owned_by.and_then(|table| cx.snapshot.relation(table)).is_some_and(|table| {
-                    cx.governed(table.schema)
-                        .is_some_and(|row| cx.declared_on_relation(table, row, role).contains(Privileges::INSERT))
-                });
+                && cx.declares_insert_by(attempt.relation, role);
             declared.contains(wanted)
                 || serves
                 || (wanted == Privileges::MAINTAIN && declared.contains(Privileges::ALL_ON_TABLE))

@@ -53,8 +53,6 @@ pub enum Subject<'a> {
 pub struct Attempt<'a> {
     /// The relation.
     pub relation: &'a Relation,
-    /// The columns that were asked about; none: all of them.
-    pub columns: Vec<String>,
     /// What the server would ask for, the relation itself first.
     pub needs: Vec<Need>,
     /// The functions that it would call as the role.

@@ -1,6 +1,6 @@
 //! Which privileges a statement needs, and who has them.
 
-use super::chain::{held, how};
+use super::chain::how;
 use super::{Attempt, Link, Outcome, checked_as};
 use crate::catalog::{Oid, Privileges, Relation, RelationKind, Role};
 use crate::rules::Context;
@@ -58,7 +58,7 @@ pub(super) fn links(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, by_row
 fn link(cx: &Context<'_>, who: &Role, relation: &Relation, need: &Need, privilege: Privileges, outcome: &mut Outcome) -> Link {
     let (kind, sql) = (relation.kind.object_type(), cx.snapshot.relation_sql(relation));
     let name = printable(&who.name);
-    let whole = held(cx.access, who.oid, relation, None);
+    let whole = cx.access.relation_privileges(who.oid, relation);
     let lacking = lacking(cx, who, relation, need, privilege);
     let as_owner = match need.check_as {
         Some(_) => format!(", as \"{name}\", the owner of the view"),
@@ -99,14 +99,14 @@ fn link(cx: &Context<'_>, who: &Role, relation: &Relation, need: &Need, privileg
 /// `None` where the role has it. The columns on which it is lacking, where it is there on others or on these alone was asked for; none where it is
 /// lacking altogether (execMain.c, `ExecCheckOneRelPerms`).
 fn lacking(cx: &Context<'_>, who: &Role, relation: &Relation, need: &Need, privilege: Privileges) -> Option<Vec<String>> {
-    if held(cx.access, who.oid, relation, None).intersects(privilege | need.or) {
+    if cx.access.relation_privileges(who.oid, relation).intersects(privilege | need.or) {
         return None;
     }
     let by_column = Privileges::SELECT | Privileges::INSERT | Privileges::UPDATE;
     if !by_column.contains(privilege) {
         return Some(vec![]);
     }
-    let has = |column: &str| held(cx.access, who.oid, relation, Some(column)).contains(privilege);
+    let has = |column: &str| cx.access.column_privileges(who.oid, relation, column).contains(privilege);
     let columns = need.columns(privilege);
     if columns.is_empty() {
         return if relation.columns.iter().any(|(name, _)| has(name)) { None } else { Some(vec![]) };

@@ -1,8 +1,9 @@
 //! Row level security: which rows a role that has the privileges reaches (rowsecurity.c, `get_row_security_policies`; rls.c, `check_enable_rls`).
 
 use super::{Attempt, Link, Outcome, checked_as};
-use crate::catalog::{Command, PUBLIC, Policy, Privileges, Relation, Role};
+use crate::catalog::{Command, Policy, Privileges, Relation, Role};
 use crate::rules::Context;
+use crate::rules::rls_policy_missing::{applies_to, create_policy};
 use crate::sql::{listed, printable, safe_ident};
 
 /// A link for each table of the statement that has row level security.
@@ -45,29 +46,14 @@ fn link(cx: &Context<'_>, who: &Role, table: &Relation, command: Command, is_ask
             fix: None,
         };
     }
-    let applying: Vec<&Policy> = cx
-        .snapshot
-        .policies_of(table.oid)
-        .iter()
-        .filter(|p| p.covers(command) && p.roles.iter().any(|r| *r == PUBLIC || cx.access.has_privileges_of(who.oid, *r)))
-        .collect();
+    let applying: Vec<&Policy> =
+        cx.snapshot.policies_of(table.oid).iter().filter(|p| p.covers(command) && applies_to(cx, p, who)).collect();
     let names = |permissive: bool| -> Vec<String> {
         applying.iter().filter(|p| p.permissive == permissive).map(|p| safe_ident(&p.name).into_owned()).collect()
     };
     let (permissive, restrictive) = (names(true), names(false));
     if permissive.is_empty() {
-        let condition = match command {
-            Command::Insert => "WITH CHECK (...)",
-            Command::Update => "USING (...) WITH CHECK (...)",
-            Command::Select | Command::Delete => "USING (...)",
-        };
-        let policy = format!("{} {}", who.name, command.word().to_lowercase());
-        let fix = format!(
-            "-- CREATE POLICY {} ON {sql} FOR {} TO {} {condition};",
-            safe_ident(&policy),
-            command.word(),
-            safe_ident(&who.name)
-        );
+        let fix = format!("-- {}", create_policy(&sql, who, command));
         let none = format!("no policy lets role \"{name}\" {}", command.word());
         let detail = match command {
             Command::Insert => {

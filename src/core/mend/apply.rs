@@ -1,6 +1,6 @@
 //! What a statement does to the catalog, done to a copy of it (aclchk.c, user.c, `aclnewowner` and `recursive_revoke` in acl.c).
 
-use super::statement::{AclStatement, Change, Statement, Verb};
+use super::statement::{AclStatement, Change, RoutineChange, Statement, Verb};
 use crate::catalog::{
     Acl, AclItem, ContentKind, DefaultAcl, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot,
 };
@@ -69,14 +69,10 @@ impl Imagined {
                     replace(&mut default.acl, acl)
                 })
             }
-            Change::AlterRoutine(routine, actions) => {
-                let routine = self.routines.get(routine).map(|i| &mut self.snapshot.routines[*i]);
-                routine.is_some_and(|routine| {
-                    let mut altered = routine.clone();
-                    actions.iter().for_each(|action| action.apply(&mut altered));
-                    replace(routine, altered)
-                })
-            }
+            Change::AlterRoutine(routine, actions) => self.routine(*routine).is_some_and(|routine| {
+                let altered = RoutineChange::all(actions, routine);
+                replace(routine, altered)
+            }),
             Change::DropRoutine(schema, name, arguments) => self.drop_routine(schema, name, arguments),
             Change::EnableRowSecurity(table) => self.relation(*table).is_some_and(|t| replace(&mut t.row_security, true)),
             Change::ForceRowSecurity(table) => self.relation(*table).is_some_and(|t| replace(&mut t.force_row_security, true)),
@@ -120,6 +116,14 @@ impl Imagined {
         self.relations.get(&oid).map(|i| &mut self.snapshot.relations[*i])
     }
 
+    fn routine(&mut self, oid: Oid) -> Option<&mut Routine> {
+        self.routines.get(&oid).map(|i| &mut self.snapshot.routines[*i])
+    }
+
+    fn schema(&mut self, oid: Oid) -> Option<&mut Schema> {
+        self.snapshot.schemas.iter_mut().find(|s| s.oid == oid)
+    }
+
     /// From 16 on a grant of membership hangs on the grantor's right to give it (user.c, `plan_recursive_revoke`).
     fn end_memberships(&mut self, role: Oid, member: Oid, grantor: Oid) {
         let by_grantor = self.snapshot.version >= 16;
@@ -157,12 +161,12 @@ impl Imagined {
 
     fn own(&mut self, object: ObjectId, owner: Oid) -> bool {
         match object {
-            ObjectId::Schema(oid) => self.snapshot.schemas.iter_mut().find(|s| s.oid == oid).is_some_and(|schema| {
+            ObjectId::Schema(oid) => self.schema(oid).is_some_and(|schema| {
                 new_owner(schema.acl.as_mut(), schema.owner, owner);
                 replace(&mut schema.owner, owner)
             }),
             ObjectId::Routine(oid) => {
-                let Some(routine) = self.routines.get(&oid).map(|i| &mut self.snapshot.routines[*i]) else { return false };
+                let Some(routine) = self.routine(oid) else { return false };
                 new_owner(routine.acl.as_mut(), routine.owner, owner);
                 let (schema, from) = (routine.schema, std::mem::replace(&mut routine.owner, owner));
                 let others = self.snapshot.routines.iter().any(|r| (r.schema, r.owner) == (schema, from));
@@ -220,21 +224,14 @@ impl Imagined {
         if after == before {
             return false;
         }
-        let snapshot = &mut self.snapshot;
         match statement.on.id {
             ObjectId::Relation(oid) => {
-                let relation = self.relations.get(&oid).map(|i| &mut snapshot.relations[*i]);
+                let relation = self.relation(oid);
                 relation.into_iter().for_each(|r| (r.acl, r.columns) = (Some(after.acl.clone()), after.columns.clone()));
             }
-            ObjectId::Routine(oid) => {
-                let routine = self.routines.get(&oid).map(|i| &mut snapshot.routines[*i]);
-                routine.into_iter().for_each(|r| r.acl = Some(after.acl.clone()));
-            }
-            ObjectId::Schema(oid) => {
-                let schema = snapshot.schemas.iter_mut().find(|s| s.oid == oid);
-                schema.into_iter().for_each(|s| s.acl = Some(after.acl.clone()));
-            }
-            ObjectId::Named => snapshot.database.acl = Some(after.acl),
+            ObjectId::Routine(oid) => self.routine(oid).into_iter().for_each(|r| r.acl = Some(after.acl.clone())),
+            ObjectId::Schema(oid) => self.schema(oid).into_iter().for_each(|s| s.acl = Some(after.acl.clone())),
+            ObjectId::Named => self.snapshot.database.acl = Some(after.acl),
             ObjectId::Policy(_) | ObjectId::Role(_) => {}
         }
         true

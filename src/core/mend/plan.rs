@@ -45,7 +45,7 @@ pub struct Planner<'a> {
     pub judge: &'a dyn Fn(&Snapshot) -> Vec<Finding>,
     /// Which of it is to be mended.
     pub wants: &'a dyn Fn(&Finding) -> bool,
-    /// The SQL that makes something anew.
+    /// The SQL that makes a policy anew.
     pub written: Written<'a>,
     /// Who carries the plan out.
     pub runner: Oid,

@@ -26,6 +26,13 @@ impl Mend {
         Self::Statements(vec![statement])
     }
 
+    /// By row level security; `table` is the relation's name as SQL writes it.
+    #[must_use]
+    pub fn row_security(relation: Oid, table: &str) -> Self {
+        let sql = format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;");
+        Self::by(Statement::new(Change::EnableRowSecurity(relation), sql))
+    }
+
     /// The statements, or what to propose where there are none.
     #[must_use]
     pub fn or_proposal(statements: Option<Vec<Statement>>, proposal: impl FnOnce() -> String) -> Self {
@@ -134,8 +141,14 @@ pub enum RoutineChange {
 }
 
 impl RoutineChange {
-    /// Does it to a routine.
-    pub(super) fn apply(&self, routine: &mut Routine) {
+    /// The routine after some actions.
+    pub(super) fn all(actions: &[Self], routine: &Routine) -> Routine {
+        let mut altered = routine.clone();
+        actions.iter().for_each(|action| action.apply(&mut altered));
+        altered
+    }
+
+    fn apply(&self, routine: &mut Routine) {
         let sets = |item: &String, name: &str| item.split_once('=').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name));
         match self {
             Self::SecurityDefiner(on) => routine.security_definer = *on,

@@ -1,7 +1,7 @@
 //! The statement that takes a statement back.
 
 use super::apply::Imagined;
-use super::statement::{AclStatement, Change, Grantee, Statement, Verb};
+use super::statement::{AclStatement, Change, Grantee, RoutineChange, Statement, Verb};
 use crate::catalog::{Membership, Oid, Privileges, RelationKind, Routine, Snapshot};
 use crate::findings::ObjectId;
 use crate::rules::default_privileges;
@@ -9,7 +9,7 @@ use crate::search_path::set_clause;
 use crate::sql::{quote_literal, safe_ident, safe_qualified};
 
 /// What a policy is made again from: `CREATE POLICY ...`; `None` where nobody knows.
-pub(super) type Written<'a> = &'a dyn Fn(ObjectId) -> Option<String>;
+pub(super) type Written<'a> = &'a dyn Fn(Oid) -> Option<String>;
 
 /// SQL that brings back what is there before `statement` runs; `None` where no statement does.
 pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_>) -> Option<String> {
@@ -52,9 +52,7 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
         }
         Change::AlterRoutine(routine, actions) => {
             let routine = snapshot.routines.iter().find(|r| r.oid == *routine)?;
-            let mut altered = routine.clone();
-            actions.iter().for_each(|action| action.apply(&mut altered));
-            self::routine(routine, &altered, snapshot)?
+            self::routine(routine, &RoutineChange::all(actions, routine), snapshot)?
         }
         Change::EnableRowSecurity(_) => {
             format!("{} DISABLE ROW LEVEL SECURITY;", sql.strip_suffix(" ENABLE ROW LEVEL SECURITY;")?)
@@ -62,7 +60,7 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
         Change::ForceRowSecurity(_) => {
             format!("{} NO FORCE ROW LEVEL SECURITY;", sql.strip_suffix(" FORCE ROW LEVEL SECURITY;")?)
         }
-        Change::DropPolicy(policy) => written(ObjectId::Policy(*policy))?,
+        Change::DropPolicy(policy) => written(*policy)?,
         Change::PolicyRoles(policy, _) => {
             let policy = snapshot.policies.iter().find(|p| p.oid == *policy)?;
             let table = snapshot.relation_sql(snapshot.relation(policy.relation)?);

@@ -19,7 +19,7 @@ pub mod required_object_missing;
 mod rls_disabled;
 mod rls_not_forced;
 mod rls_policy_always_true;
-mod rls_policy_missing;
+pub(crate) mod rls_policy_missing;
 mod rls_policy_undeclared;
 mod role_attributes;
 mod role_membership;
@@ -374,6 +374,15 @@ impl<'a> Context<'a> {
         }
         // Before 17 there was no such privilege to have.
         if self.snapshot.version < 17 { declared & !Privileges::MAINTAIN } else { declared }
+    }
+
+    /// Whether the contract lets a role insert into the table that a sequence serves.
+    pub(crate) fn declares_insert_by(&self, sequence: &Relation, role: &Role) -> bool {
+        let table = sequence.owned_by.and_then(|table| self.snapshot.relation(table));
+        table.is_some_and(|table| {
+            let schema = self.governed(table.schema);
+            schema.is_some_and(|schema| self.declared_on_relation(table, schema, role).contains(Privileges::INSERT))
+        })
     }
 
     /// Whether the contract lets a role execute a routine.

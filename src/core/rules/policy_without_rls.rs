@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::contract::{GuardAction, Severity};
 use crate::findings::{Draft, Measure};
-use crate::mend::{Change, Mend, Statement};
+use crate::mend::Mend;
 use serde_json::json;
 
 pub(super) static RULE: Rule = Rule {
@@ -40,10 +40,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             measure: Measure::default(),
             detail: format!("Table {sql} has {count} not in force, for row level security is off."),
             evidence: json!({"policies": names}),
-            mend: Mend::by(Statement::new(
-                Change::EnableRowSecurity(relation.oid),
-                format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;"),
-            )),
+            mend: Mend::row_security(relation.oid, &sql),
         });
     }
 }

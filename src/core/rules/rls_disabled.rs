@@ -4,7 +4,7 @@ use super::{Area, Context, Rule};
 use crate::catalog::Relation;
 use crate::contract::{GuardAction, SchemaDecl, Severity};
 use crate::findings::{Draft, Measure};
-use crate::mend::{Change, Mend, Statement};
+use crate::mend::Mend;
 use crate::sql::printable;
 use serde_json::json;
 
@@ -37,10 +37,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             detail: format!("Row level security is off on table {sql}, {why}."),
             evidence: json!({"row_security": false}),
             mend: match relation.kind.has_row_security() {
-                true => Mend::by(Statement::new(
-                    Change::EnableRowSecurity(relation.oid),
-                    format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;"),
-                )),
+                true => Mend::row_security(relation.oid, &sql),
                 false => Mend::Proposal(format!(
                     "REVOKE ALL ON TABLE {sql} FROM ...; what has no row security is no table for clients"
                 )),

@@ -31,16 +31,14 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             if role.bypass_rls || role.superuser || declared.is_some_and(|r| r.bypass_rls == Some(true)) {
                 continue;
             }
-            let missing: Vec<&str> = table
-                .policy_commands(name)
-                .into_iter()
-                .filter(|c| !is_open(cx, relation, role, *c))
-                .map(Command::word)
-                .collect();
-            if missing.is_empty() {
+            let commands: Vec<Command> =
+                table.policy_commands(name).into_iter().filter(|c| !is_open(cx, relation, role, *c)).collect();
+            if commands.is_empty() {
                 continue;
             }
+            let missing: Vec<&str> = commands.iter().map(|c| c.word()).collect();
             let sql = cx.snapshot.relation_sql(relation);
+            let proposal = commands.iter().map(|c| create_policy(&sql, role, *c)).collect::<Vec<_>>().join("\n");
             out.push(Draft {
                 object: cx.relation_object(relation),
                 role: Some(role.name.clone()),
@@ -53,24 +51,22 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     missing.join(", ")
                 ),
                 evidence: json!({"commands": missing}),
-                mend: Mend::Proposal(proposal(&sql, role, &missing)),
+                mend: Mend::Proposal(proposal),
             });
         }
     }
 }
 
-/// A policy for each command, its condition left open.
-fn proposal(table: &str, role: &Role, commands: &[&str]) -> String {
-    let policy = |command: &&str| {
-        let name = safe_ident(&format!("{} {}", role.name, command.to_lowercase())).into_owned();
-        let condition = match *command {
-            "INSERT" => "WITH CHECK (...)",
-            "UPDATE" => "USING (...) WITH CHECK (...)",
-            _ => "USING (...)",
-        };
-        format!("CREATE POLICY {name} ON {table} FOR {command} TO {} {condition};", safe_ident(&role.name))
+/// A policy that would let a role do something with the rows of a table, its condition left open.
+pub(crate) fn create_policy(table: &str, role: &Role, command: Command) -> String {
+    let word = command.word();
+    let condition = match command {
+        Command::Insert => "WITH CHECK (...)",
+        Command::Update => "USING (...) WITH CHECK (...)",
+        Command::Select | Command::Delete => "USING (...)",
     };
-    commands.iter().map(policy).collect::<Vec<_>>().join("\n")
+    let name = format!("{} {}", role.name, word.to_lowercase());
+    format!("CREATE POLICY {} ON {table} FOR {word} TO {} {condition};", safe_ident(&name), safe_ident(&role.name))
 }
 
 /// Some permissive policy opens the command to the role.
@@ -80,7 +76,7 @@ fn is_open(cx: &Context<'_>, relation: &Relation, role: &Role, command: Command)
 }
 
 /// Whether a policy applies to a role (rowsecurity.c, `check_role_for_policy`).
-pub(super) fn applies_to(cx: &Context<'_>, policy: &Policy, role: &Role) -> bool {
+pub(crate) fn applies_to(cx: &Context<'_>, policy: &Policy, role: &Role) -> bool {
     policy.roles.iter().any(|named| *named == PUBLIC || cx.access.has_privileges_of(role.oid, *named))
 }
 

@@ -23,15 +23,9 @@ pub(super) static RULE: Rule = Rule {
 fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for declared in &cx.contract.roles {
         let Some(role) = cx.snapshot.role_named(&declared.name) else { continue };
-        for (wanted, attribute) in [
-            (declared.superuser, Attribute::Superuser),
-            (declared.bypass_rls, Attribute::BypassRls),
-            (declared.create_role, Attribute::CreateRole),
-            (declared.create_db, Attribute::CreateDb),
-            (declared.replication, Attribute::Replication),
-        ] {
+        for attribute in Attribute::ALL {
             let (actual, word) = (role.has(attribute), attribute.word());
-            let Some(wanted) = wanted.filter(|w| *w != actual) else { continue };
+            let Some(wanted) = declared.attribute(attribute).filter(|w| *w != actual) else { continue };
             let (no, verb) = if wanted { ("", "lacks") } else { ("NO", "has") };
             out.push(Draft {
                 object: Object { id: ObjectId::Role(role.oid), ..Context::role_object(&role.name) },

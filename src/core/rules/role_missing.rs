@@ -1,7 +1,7 @@
 //! A role that the contract declares does not exist.
 
 use super::{Area, Context, Rule};
-use crate::catalog::Role;
+use crate::catalog::{Attribute, Role};
 use crate::contract::{GuardAction, RoleDecl, Severity};
 use crate::findings::{Draft, Measure};
 use crate::mend::{Change, Mend, Statement};
@@ -27,6 +27,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
         if cx.snapshot.role_named(&declared.name).is_some() {
             continue;
         }
+        let attributes: String = wanted(declared).map(|attribute| format!(" {}", attribute.word())).collect();
         out.push(Draft {
             object: Context::role_object(&declared.name),
             role: Some(declared.name.clone()),
@@ -37,7 +38,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             evidence: json!({}),
             mend: Mend::by(Statement::new(
                 Change::AddRole(new_role(declared)),
-                format!("CREATE ROLE {} NOLOGIN{};", safe_ident(&declared.name), attributes(declared)),
+                format!("CREATE ROLE {} NOLOGIN{attributes};", safe_ident(&declared.name)),
             )),
         });
     }
@@ -45,31 +46,14 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 /// The role as it will be.
 fn new_role(declared: &RoleDecl) -> Role {
-    Role {
-        name: declared.name.clone(),
-        inherit: true,
-        superuser: declared.superuser == Some(true),
-        bypass_rls: declared.bypass_rls == Some(true),
-        create_role: declared.create_role == Some(true),
-        create_db: declared.create_db == Some(true),
-        replication: declared.replication == Some(true),
-        ..Role::default()
-    }
+    let mut role = Role { name: declared.name.clone(), inherit: true, ..Role::default() };
+    wanted(declared).for_each(|attribute| role.set(attribute, true));
+    role
 }
 
 /// The declared attributes that a new role does not have by itself.
-fn attributes(role: &RoleDecl) -> String {
-    [
-        (role.superuser, " SUPERUSER"),
-        (role.bypass_rls, " BYPASSRLS"),
-        (role.create_role, " CREATEROLE"),
-        (role.create_db, " CREATEDB"),
-        (role.replication, " REPLICATION"),
-    ]
-    .into_iter()
-    .filter(|(wanted, _)| *wanted == Some(true))
-    .map(|(_, word)| word)
-    .collect()
+fn wanted(declared: &RoleDecl) -> impl Iterator<Item = Attribute> {
+    Attribute::ALL.into_iter().filter(|attribute| declared.attribute(*attribute) == Some(true))
 }
 
 #[cfg(test)]

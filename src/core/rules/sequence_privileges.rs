@@ -22,13 +22,8 @@ pub(super) static RULE: Rule = Rule {
 fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (sequence, schema) in cx.relations().filter(|(r, _)| r.kind == RelationKind::Sequence) {
         let declared = |role: &Role| cx.declared_on_relation(sequence, schema, role);
-        let table = sequence.owned_by.and_then(|table| cx.snapshot.relation(table));
         let allowed = |role: &Role| {
-            let inserts = table.is_some_and(|table| {
-                cx.governed(table.schema)
-                    .is_some_and(|schema| cx.declared_on_relation(table, schema, role).contains(Privileges::INSERT))
-            });
-            declared(role) | if inserts { Privileges::USAGE } else { Privileges::NONE }
+            declared(role) | if cx.declares_insert_by(sequence, role) { Privileges::USAGE } else { Privileges::NONE }
         };
         let target = cx.relation_target(sequence);
         target.report_undeclared(cx, &cx.subjects, &allowed, Privileges(u32::MAX), Severity::Error, out);

@@ -1,9 +1,9 @@
 //! Writing things down without leaving anything behind: neither memory nor locks.
 
-use crate::pg::{restricted, subtransaction};
+use crate::pg::subtransaction;
 use crate::scan::deparse::{self, Deparse, call, canonical, canonical_expression, expression_text};
 use dragonfly_core::catalog::Oid;
-use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
+use pgrx::{PgMemoryContexts, pg_sys};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -115,22 +115,13 @@ impl Pen {
         self.scratch(|| deparse::named(output, oid))
     }
 
-    /// A text that the server wrote, read by it and written once more. In a subtransaction that is rolled back, for reading locks what is named,
-    /// and thousands of tables would be more than the server has locks for.
+    /// A text that the server wrote, as a dump and its restore make it.
     fn again(&self, text: String, owner: Oid, read: impl FnOnce(&str) -> String) -> String {
         // A name, a number, a word: nothing that could be read in two ways.
         if text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return text;
         }
-        let outcome = self.scratch(|| subtransaction::rolled_back(|| restricted::as_role(owner, || read(&text))));
-        outcome.unwrap_or_else(|error| {
-            // Nobody knows what it is while somebody else has locked it.
-            let code = subtransaction::report(&error).sql_error_code();
-            if matches!(code, PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED) {
-                error.rethrow();
-            }
-            text
-        })
+        self.scratch(|| deparse::read_again(text, owner, read))
     }
 }
 
