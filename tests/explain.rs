@@ -171,12 +171,60 @@ const MORE: &str = r#"
     GRANT pg_write_all_data TO helpers;
 "#;
 
+/// What is evaluated for a row beside the statement: domains, generated columns, conditions of triggers, indexes, partitions, sequences by name; and what
+/// compares and aggregates. Each takes a function that some may not call.
+const BY_ROW: &str = r#"
+    CREATE FUNCTION public.either(int, int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN coalesce($1, $2); END';
+    CREATE FUNCTION public.told(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+    CREATE FUNCTION public.is_so(int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1 IS NULL OR $1 >= 0; END';
+    CREATE FUNCTION public.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN coalesce(NEW, OLD); END';
+    CREATE DOMAIN public.base AS int CHECK (public.is_so(VALUE)); CREATE DOMAIN public.over AS public.base;
+    CREATE TABLE public.a_domain (id int, one public.over);
+    CREATE TABLE public.a_generated (id int, other int, one int GENERATED ALWAYS AS (public.told(id)) STORED);
+    CREATE TABLE public.a_condition (id int); CREATE TABLE public.a_condition_before (id int, other int);
+    CREATE TABLE public.a_statement (id int); CREATE TABLE public.a_truncated (id int);
+    CREATE TRIGGER t AFTER INSERT OR DELETE ON public.a_condition FOR EACH ROW WHEN (public.told(1) = 1) EXECUTE FUNCTION public.nothing();
+    CREATE TRIGGER t BEFORE UPDATE OF other ON public.a_condition_before FOR EACH ROW WHEN (public.told(NEW.id) = 1) EXECUTE FUNCTION public.nothing();
+    CREATE TRIGGER t BEFORE UPDATE ON public.a_statement WHEN (public.is_so(1)) EXECUTE FUNCTION public.nothing();
+    CREATE TRIGGER t AFTER TRUNCATE ON public.a_truncated WHEN (public.is_so(1)) EXECUTE FUNCTION public.nothing();
+    CREATE TRIGGER disabled BEFORE INSERT ON public.a_truncated FOR EACH ROW WHEN (public.is_so(1)) EXECUTE FUNCTION public.nothing();
+    ALTER TABLE public.a_truncated DISABLE TRIGGER USER; ALTER TABLE public.a_truncated ENABLE TRIGGER t;
+    CREATE TABLE public.an_index (id int); CREATE INDEX ON public.an_index (public.told(id));
+    CREATE TABLE public.a_predicate (id int); CREATE INDEX ON public.a_predicate (id) WHERE public.is_so(id);
+    CREATE TABLE public.a_part (id int) PARTITION BY LIST (public.told(id));
+    CREATE TABLE public.a_part_1 PARTITION OF public.a_part DEFAULT; CREATE TABLE public.a_part_2 PARTITION OF public.a_part FOR VALUES IN (2);
+    CREATE SEQUENCE public.a_seq; CREATE TABLE public.by_text (id int DEFAULT nextval('public.a_seq'::text));
+    CREATE SCHEMA hidden; CREATE SEQUENCE hidden.a_seq; GRANT USAGE ON SEQUENCE hidden.a_seq TO authenticated, mallory;
+    GRANT USAGE ON SCHEMA hidden TO authenticated, service_role;
+    CREATE TABLE public.by_text_hidden (id int DEFAULT nextval('hidden.a_seq'::text));
+    CREATE TABLE public.by_setval (id int DEFAULT setval('public.a_seq', 5));
+    CREATE AGGREGATE public.last_of(int) (SFUNC = public.either, STYPE = int);
+    CREATE VIEW public.v_aggregate AS SELECT public.last_of(id) FROM public.inbox;
+    CREATE TABLE public.machines (address macaddr8); INSERT INTO public.machines VALUES ('08:00:2b:01:02:03:04:05');
+    CREATE VIEW public.v_distinct AS SELECT DISTINCT address FROM public.machines;
+    CREATE VIEW public.v_grouped AS SELECT address, count(*) FROM public.machines GROUP BY address;
+    CREATE VIEW public.v_union AS SELECT address FROM public.machines UNION SELECT NULL;
+    INSERT INTO public.a_domain VALUES (1, 1); INSERT INTO public.a_generated VALUES (1, 1); INSERT INTO public.a_condition VALUES (1);
+    INSERT INTO public.a_condition_before VALUES (1, 1); INSERT INTO public.a_statement VALUES (1); INSERT INTO public.a_truncated VALUES (1);
+    INSERT INTO public.an_index VALUES (1); INSERT INTO public.a_predicate VALUES (1); INSERT INTO public.a_part VALUES (1), (2);
+    INSERT INTO public.by_text VALUES (1); INSERT INTO public.by_text_hidden VALUES (1); INSERT INTO public.by_setval VALUES (1);
+    REVOKE EXECUTE ON FUNCTION public.told(int), public.is_so(int), public.either(int, int) FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION public.told(int) TO authenticated; GRANT EXECUTE ON FUNCTION public.is_so(int) TO service_role;
+    GRANT EXECUTE ON FUNCTION public.either(int, int) TO anon; REVOKE EXECUTE ON FUNCTION public.either(int, int) FROM postgres;
+    REVOKE EXECUTE ON FUNCTION pg_catalog.macaddr8_eq(macaddr8, macaddr8) FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION pg_catalog.macaddr8_eq(macaddr8, macaddr8) TO anon, postgres;
+    GRANT ALL ON public.a_domain, public.a_generated, public.a_condition, public.a_condition_before, public.a_statement, public.a_truncated,
+      public.an_index, public.a_predicate, public.a_part, public.a_part_1, public.a_part_2, public.by_text, public.by_text_hidden, public.by_setval,
+      public.v_aggregate, public.v_distinct, public.v_grouped, public.v_union TO PUBLIC;
+    GRANT USAGE ON SEQUENCE public.a_seq TO authenticated; GRANT UPDATE ON SEQUENCE public.a_seq TO service_role;
+"#;
+
 /// The law: whatever has been done to the database, what the verdict says of a role, a relation and a privilege is what the role meets when it tries.
 #[test]
 fn the_verdict_is_what_happens() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    client.batch_execute(&format!("SET dragonfly_guard.mode = off; {PREPARATION} {MORE}")).unwrap();
+    client.batch_execute(&format!("SET dragonfly_guard.mode = off; {PREPARATION} {MORE} {BY_ROW}")).unwrap();
     let relations = client
         .query(
             "SELECT format('%I.%I', nspname, relname), relkind::text,
@@ -184,7 +232,7 @@ fn the_verdict_is_what_happens() {
                       WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
                FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
               WHERE (nspname IN ('public', 'intake', 'ops', 'enforcement') OR relname IN ('pg_class', 'pg_authid', 'pg_roles', 'tables'))
-                AND nspname <> 'pg_toast' AND relkind IN ('r', 'v', 'm', 'S') ORDER BY 1",
+                AND nspname <> 'pg_toast' AND relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY 1",
             &[],
         )
         .unwrap();

@@ -10,7 +10,7 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Snapshot};
-use dragonfly_core::explain::{Attempt, Link, Named, Need, Noun, Question, Subject, Thing, explain, parse};
+use dragonfly_core::explain::{Attempt, Called, Link, Named, Need, Noun, Question, Subject, Thing, explain, parse};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident};
 use needs::Needs;
@@ -74,26 +74,27 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
         Some(Err(why)) => (Needs::default(), Some(why)),
         None => (Needs::default(), None),
     };
-    let writes = |need: &&Need| need.privileges.intersects(Privileges::INSERT | Privileges::UPDATE);
-    let written = needs.needs.iter().filter(writes).map(|need| need.relation);
-    let checks: Vec<Oid> = written.flat_map(|table| scan::called_by_checks(&state, table)).collect();
     let asked = if let Found::Routine(oid) = found { Some(oid) } else { None };
     let relations: BTreeSet<Oid> = relation.into_iter().chain(needs.needs.iter().map(|n| n.relation)).collect();
-    let routines: BTreeSet<Oid> = needs.calls.iter().chain(&checks).copied().chain(asked).collect();
+    let routines: BTreeSet<Oid> = needs.calls.iter().map(|call| call.routine).chain(asked).collect();
     let snapshot = around(&state, base, relations, routines);
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
-    let routine = |oid: &Oid| snapshot.routines.iter().find(|r| r.oid == *oid);
+    let routine = |oid: Oid| snapshot.routines.iter().find(|r| r.oid == oid);
+    let called = |call: &needs::Call| {
+        let needs::Call { routine: oid, check_as, moment } = *call;
+        routine(oid).map(|routine| Called { routine, check_as, moment })
+    };
     let name = named.parts.iter().map(|part| safe_ident(part).into_owned()).collect::<Vec<_>>().join(".");
     let subject = match found {
         Found::Schema(oid) => snapshot.schema(oid).map(Subject::Schema),
-        Found::Routine(oid) => routine(&oid).map(Subject::Routine),
+        Found::Routine(oid) => routine(oid).map(Subject::Routine),
         Found::Relation(oid, _) => snapshot.relation(oid).map(|relation| {
             Subject::Relation(Attempt {
                 relation,
                 needs: asked_first(needs.needs, oid),
-                calls: needs.calls.iter().filter_map(routine).collect(),
-                checks: checks.iter().filter_map(routine).collect(),
+                calls: needs.calls.iter().filter_map(called).collect(),
+                unresolved: needs.unresolved,
                 impossible,
                 futile: futile(&state, relation, wanted),
             })
@@ -171,6 +172,7 @@ fn needs(oid: Oid, kind: Option<RelationKind>, wanted: Privileges, columns: &[St
         Privileges::TRUNCATE if kind.is_some_and(|k| !k.is_table()) => {
             return Err(format!("\"{}\" is not a table", printable(&name)));
         }
+        Privileges::TRUNCATE => return needs::of_truncate(oid),
         _ => return Ok(plain(Privileges::NONE)),
     };
     let mut needs = needs::of(&statement, role)?;

@@ -1,22 +1,37 @@
 //! What the server would ask for before it runs a statement: read from the statement as the server itself rewrites it, with its views replaced by
 //! their queries and the policies added. Nothing is planned and nothing runs.
 
+mod written;
+
+use crate::pg::heap::{State, Table, interrupts};
 use crate::pg::list::nodes;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
+use crate::scan::{self, oids};
 use dragonfly_core::catalog::{BOOTSTRAP_SUPERUSER, Oid, Privileges};
-use dragonfly_core::explain::Need;
+use dragonfly_core::explain::{Moment, Need, parse};
 use pgrx::{pg_guard, pg_sys};
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_void};
+use written::Command;
 
 /// What a statement needs.
 #[derive(Debug, Default)]
 pub struct Needs {
     /// On relations, the one that the statement names first.
     pub needs: Vec<Need>,
-    /// The functions that it would call.
-    pub calls: BTreeSet<Oid>,
+    /// The functions that it would call, in the order in which they stand there.
+    pub calls: Vec<Call>,
+    /// The sequences that it names by a text without a schema.
+    pub unresolved: Vec<String>,
+}
+
+/// A function that would be called: as whom, where not as whoever runs the statement, and when that is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    pub routine: Oid,
+    pub check_as: Option<Oid>,
+    pub moment: Moment,
 }
 
 /// What a statement that `role` runs needs. Names in it are looked up as by a superuser: whether the role may use them is not asked here.
@@ -24,30 +39,128 @@ pub struct Needs {
 /// # Errors
 /// The server's message where the statement cannot be run by anybody.
 pub fn of(sql: &str, role: Oid) -> Result<Needs, String> {
+    reading(|reader| {
+        let text = CString::new(to_server(sql)).expect("names hold no zero byte");
+        // SAFETY: a C string with one statement; the parser raises an error or gives a list of one. Reading a statement runs no code of anybody's but the
+        // input functions of types, and there is nothing but names in it.
+        let query = restricted::as_role(BOOTSTRAP_SUPERUSER, || unsafe {
+            let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+            let statement = nodes(statements).next().expect("one statement");
+            pg_sys::parse_analyze_fixedparams(statement.cast(), text.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut())
+        });
+        // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the ones that count.
+        let queries = restricted::as_role(role, || unsafe { pg_sys::QueryRewrite(query) });
+        // SAFETY: a list of queries.
+        unsafe { nodes(queries).for_each(|query| reader.expression(query)) };
+        for (table, command) in std::mem::take(&mut reader.written) {
+            reader.written(table, command);
+        }
+    })
+}
+
+/// What TRUNCATE needs.
+///
+/// # Errors
+/// As [`of`].
+pub fn of_truncate(table: Oid) -> Result<Needs, String> {
+    reading(|reader| {
+        reader.needs.needs.push(Need { relation: table, privileges: Privileges::TRUNCATE, ..Need::default() });
+        reader.written(table, Command::Truncate);
+    })
+}
+
+fn reading(read: impl FnOnce(&mut Reader)) -> Result<Needs, String> {
     let settings = [setting::SAFE_PATH, (c"row_security", c"on")];
-    let work = || setting::under(&settings, || rewritten(sql, role));
+    let work = || {
+        setting::under(&settings, || {
+            let mut reader = Reader::new();
+            read(&mut reader);
+            reader.needs
+        })
+    };
     subtransaction::rolled_back(work).map_err(|error| subtransaction::report(&error).message().to_owned())
 }
 
-fn rewritten(sql: &str, role: Oid) -> Needs {
-    let text = CString::new(to_server(sql)).expect("names hold no zero byte");
-    // SAFETY: a C string with one statement; the parser raises an error or gives a list of one. Reading a statement runs no code of anybody's but the
-    // input functions of types, and there is nothing but names in it.
-    let query = restricted::as_role(BOOTSTRAP_SUPERUSER, || unsafe {
-        let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-        let statement = nodes(statements).next().expect("one statement");
-        pg_sys::parse_analyze_fixedparams(statement.cast(), text.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut())
-    });
-    let mut needs = Needs::default();
-    // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the ones that count.
-    let queries = restricted::as_role(role, || unsafe { pg_sys::QueryRewrite(query) });
-    // SAFETY: a list of queries; the walker takes what it is given.
-    unsafe {
-        for query in nodes(queries) {
-            walk(query, (&raw mut needs).cast());
+/// Reads expressions, and notes what they need.
+struct Reader {
+    state: State,
+    needs: Needs,
+    /// When what is being read is evaluated.
+    moment: Moment,
+    /// The domains whose constraints have been read, for which moment.
+    domains: BTreeSet<(Moment, Oid)>,
+    /// The relations that are written to.
+    written: Vec<(Oid, Command)>,
+}
+
+impl Reader {
+    fn new() -> Self {
+        let (needs, moment) = (Needs::default(), Moment::Start);
+        Self { state: State::now(), needs, moment, domains: BTreeSet::new(), written: Vec::new() }
+    }
+
+    /// # Safety
+    /// A valid tree, or null.
+    unsafe fn expression(&mut self, node: *mut pg_sys::Node) {
+        // SAFETY: as the caller promises; the walker takes what it is given.
+        unsafe { walk(node, std::ptr::from_mut(self).cast()) };
+    }
+
+    fn call(&mut self, routine: pg_sys::Oid, check_as: Option<Oid>) {
+        let call = Call { routine: routine.to_u32(), check_as, moment: self.moment };
+        if !self.needs.calls.contains(&call) {
+            self.needs.calls.push(call);
         }
     }
-    needs
+
+    fn operator(&mut self, operator: pg_sys::Oid) {
+        // SAFETY: a look-up in the system cache; 0 where there is no such operator.
+        self.call(unsafe { pg_sys::get_opcode(operator) }, None);
+    }
+
+    /// The functions that compare for GROUP BY, DISTINCT and UNION (execExpr.c, `ExecBuildGroupingEqual`).
+    ///
+    /// # Safety
+    /// A list of `SortGroupClause`.
+    unsafe fn grouping(&mut self, clauses: *mut pg_sys::List) {
+        // SAFETY: as the caller promises.
+        let operators: Vec<_> = unsafe { nodes(clauses).map(|c| (*c.cast::<pg_sys::SortGroupClause>()).eqop).collect() };
+        operators.into_iter().for_each(|operator| self.operator(operator));
+    }
+
+    /// An aggregate, and the functions that it is made of, which its owner must be allowed to call (nodeAgg.c, `ExecInitAgg`).
+    fn aggregate(&mut self, aggregate: pg_sys::Oid) {
+        self.call(aggregate, None);
+        let table = Table::open(oids::PG_AGGREGATE);
+        let (oid, step, end) = (table.column("aggfnoid"), table.column("aggtransfn"), table.column("aggfinalfn"));
+        let mut parts = Vec::new();
+        let key = [(oid, aggregate.to_u32())];
+        table.lookup(&self.state, oids::PG_AGGREGATE_FNOID_INDEX, &key, |row| parts.extend([row.oid(step), row.oid(end)]));
+        let owner = scan::routine_owner(&self.state, aggregate.to_u32());
+        parts.into_iter().filter(|part| *part != 0).for_each(|part| self.call(part.into(), owner));
+    }
+
+    /// The constraints of a domain and of those below it.
+    fn domain(&mut self, domain: Oid) {
+        let catalog = Table::open(oids::PG_TYPE);
+        let (oid, kind, base) = (catalog.column("oid"), catalog.column("typtype"), catalog.column("typbasetype"));
+        let mut next = Some(domain);
+        while let Some(domain) = next.take() {
+            catalog.lookup(&self.state, oids::PG_TYPE_OID_INDEX, &[(oid, domain)], |row| {
+                next = (row.char(kind) == b'd').then(|| row.oid(base));
+            });
+            if next.is_some() && self.domains.insert((self.moment, domain)) {
+                let checks = written::checks(&self.state, "contypid", oids::PG_CONSTRAINT_TYPE_INDEX, domain);
+                checks.iter().for_each(|check| self.stored(check));
+            }
+        }
+    }
+
+    /// An expression as a catalog holds it.
+    fn stored(&mut self, text: &CStr) {
+        // SAFETY: the server has written it with nodeToString.
+        unsafe { self.expression(pg_sys::stringToNode(text.as_ptr()).cast()) };
+    }
 }
 
 /// Visits a node and everything below it.
@@ -56,60 +169,114 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
     if node.is_null() {
         return false;
     }
-    crate::pg::heap::interrupts();
+    interrupts();
     // SAFETY: the server hands its own nodes, and what it was given as the context; a node is what its tag says.
     unsafe {
-        let needs = &mut *context.cast::<Needs>();
+        let reader = &mut *context.cast::<Reader>();
         match (*node).type_ {
             pg_sys::NodeTag::T_Query => {
                 let query = node.cast::<pg_sys::Query>();
-                relations(query, needs);
+                relations(query, &mut reader.needs);
+                reader.written.extend(Command::of(query));
+                reader.grouping((*query).groupClause);
+                reader.grouping((*query).distinctClause);
                 return pg_sys::query_tree_walker(query, Some(walk), context, 0);
+            }
+            pg_sys::NodeTag::T_SetOperationStmt => {
+                reader.grouping((*node.cast::<pg_sys::SetOperationStmt>()).groupClauses);
             }
             pg_sys::NodeTag::T_FuncExpr => {
                 let call = node.cast::<pg_sys::FuncExpr>();
-                needs.calls.insert((*call).funcid.to_u32());
-                if (*call).funcid.to_u32() == NEXTVAL {
-                    needs.needs.extend(nodes((*call).args).find_map(|argument| sequence(argument)));
-                }
+                reader.call((*call).funcid, None);
+                sequence(reader, (*call).funcid.to_u32(), (*call).args);
             }
-            pg_sys::NodeTag::T_Aggref => {
-                needs.calls.insert((*node.cast::<pg_sys::Aggref>()).aggfnoid.to_u32());
-            }
-            pg_sys::NodeTag::T_WindowFunc => {
-                needs.calls.insert((*node.cast::<pg_sys::WindowFunc>()).winfnoid.to_u32());
-            }
+            pg_sys::NodeTag::T_Aggref => reader.aggregate((*node.cast::<pg_sys::Aggref>()).aggfnoid),
+            pg_sys::NodeTag::T_WindowFunc => reader.aggregate((*node.cast::<pg_sys::WindowFunc>()).winfnoid),
             // The three are one struct.
             pg_sys::NodeTag::T_OpExpr | pg_sys::NodeTag::T_DistinctExpr | pg_sys::NodeTag::T_NullIfExpr => {
-                needs.calls.insert(pg_sys::get_opcode((*node.cast::<pg_sys::OpExpr>()).opno).to_u32());
+                reader.operator((*node.cast::<pg_sys::OpExpr>()).opno);
             }
-            pg_sys::NodeTag::T_ScalarArrayOpExpr => {
-                needs.calls.insert(pg_sys::get_opcode((*node.cast::<pg_sys::ScalarArrayOpExpr>()).opno).to_u32());
-            }
+            pg_sys::NodeTag::T_ScalarArrayOpExpr => reader.operator((*node.cast::<pg_sys::ScalarArrayOpExpr>()).opno),
+            pg_sys::NodeTag::T_CoerceToDomain => reader.domain((*node.cast::<pg_sys::CoerceToDomain>()).resulttype.to_u32()),
             _ => {}
         }
         pg_sys::expression_tree_walker(node, Some(walk), context)
     }
 }
 
-/// `nextval(regclass)` (pg_proc.dat).
-const NEXTVAL: Oid = 1574;
+/// What the server's functions that take a sequence ask for on it: all of the first, or one of the second (sequence.c; the numbers from pg_proc.dat).
+fn wanted_of_sequence(function: Oid) -> Option<(Privileges, Privileges)> {
+    match function {
+        // nextval
+        1574 => Some((Privileges::USAGE, Privileges::UPDATE)),
+        // currval
+        1575 => Some((Privileges::USAGE, Privileges::SELECT)),
+        // setval, with two arguments and with three
+        1576 | 1765 => Some((Privileges::UPDATE, Privileges::NONE)),
+        _ => None,
+    }
+}
 
-/// The sequence behind a column's default: who inserts must be able to use it.
-unsafe fn sequence(argument: *mut pg_sys::Node) -> Option<Need> {
-    // SAFETY: a node is what its tag says; a constant of type regclass holds an OID.
-    unsafe {
-        if (*argument).type_ != pg_sys::NodeTag::T_Const {
-            return None;
+/// Notes the sequence that a column's default, or whatever else, takes a number from.
+///
+/// # Safety
+/// The arguments of a call of that function.
+unsafe fn sequence(reader: &mut Reader, function: Oid, arguments: *mut pg_sys::List) {
+    let Some((privileges, or)) = wanted_of_sequence(function) else { return };
+    // SAFETY: as the caller promises.
+    let argument = unsafe { nodes(arguments).next().map(|argument| named_relation(argument)) };
+    let mut note = |relation: Oid, by_name: bool| {
+        let need = Need { relation, privileges, or, by_name, moment: reader.moment.max(Moment::Row), ..Need::default() };
+        if !reader.needs.needs.contains(&need) {
+            reader.needs.needs.push(need);
         }
-        let constant = argument.cast::<pg_sys::Const>();
-        (!(*constant).constisnull).then(|| Need {
-            relation: (*constant).constvalue.value() as u32,
-            privileges: Privileges::USAGE,
-            or: Privileges::UPDATE,
-            by_row: true,
-            ..Need::default()
-        })
+    };
+    match argument {
+        Some(NamedRelation::Known(oid)) => note(oid, false),
+        Some(NamedRelation::ByText(text)) => match parse(&text).map(|named| named.parts).as_deref() {
+            Some([schema, name]) => {
+                let schema = CString::new(to_server(schema)).ok().and_then(|schema| scan::schema_named(&schema));
+                if let Some(oid) = schema.and_then(|schema| scan::relation_named(schema, name)) {
+                    note(oid, true);
+                }
+            }
+            _ if reader.needs.unresolved.contains(&text) => {}
+            _ => reader.needs.unresolved.push(text),
+        },
+        Some(NamedRelation::Unknown) | None => {}
+    }
+}
+
+/// What an argument of type regclass says.
+enum NamedRelation {
+    Known(Oid),
+    /// It is looked up when the call is made.
+    ByText(String),
+    Unknown,
+}
+
+/// # Safety
+/// A valid expression of type regclass.
+unsafe fn named_relation(argument: *mut pg_sys::Node) -> NamedRelation {
+    // `regclass(text)` (pg_proc.dat).
+    const REGCLASS: u32 = 1079;
+    // SAFETY: a node is what its tag says; a constant of type regclass holds an OID, one of type text a text.
+    unsafe {
+        match (*argument).type_ {
+            pg_sys::NodeTag::T_Const if !(*argument.cast::<pg_sys::Const>()).constisnull => {
+                NamedRelation::Known((*argument.cast::<pg_sys::Const>()).constvalue.value() as u32)
+            }
+            pg_sys::NodeTag::T_FuncExpr if (*argument.cast::<pg_sys::FuncExpr>()).funcid.to_u32() == REGCLASS => {
+                let text = nodes((*argument.cast::<pg_sys::FuncExpr>()).args).next();
+                let constant =
+                    text.filter(|text| (**text).type_ == pg_sys::NodeTag::T_Const).map(|text| text.cast::<pg_sys::Const>());
+                match constant.filter(|c| (**c).consttype == pg_sys::TEXTOID && !(**c).constisnull) {
+                    Some(constant) => NamedRelation::ByText(crate::pg::heap::text_of((*constant).constvalue)),
+                    None => NamedRelation::Unknown,
+                }
+            }
+            _ => NamedRelation::Unknown,
+        }
     }
 }
 
@@ -196,17 +363,20 @@ unsafe fn names(relation: pg_sys::Oid, set: *mut pg_sys::Bitmapset) -> Vec<Strin
         if number == 0 {
             return all_columns(relation.to_u32());
         }
-        // SAFETY: a look-up in the system cache; null where there is no such column.
-        unsafe {
-            let name = pg_sys::get_attname(relation, number as pg_sys::AttrNumber, true);
-            if !name.is_null() {
-                names.push(from_server(CStr::from_ptr(name).to_bytes()));
-            }
-        }
+        names.extend(column_name(relation, number as pg_sys::AttrNumber));
+    }
+}
+
+/// `None` where there is no such column.
+fn column_name(relation: pg_sys::Oid, number: pg_sys::AttrNumber) -> Option<String> {
+    // SAFETY: a look-up in the system cache; null or a C string.
+    unsafe {
+        let name = pg_sys::get_attname(relation, number, true);
+        (!name.is_null()).then(|| from_server(CStr::from_ptr(name).to_bytes()))
     }
 }
 
 /// The columns of a relation, in their order.
 pub fn all_columns(relation: Oid) -> Vec<String> {
-    crate::scan::columns(&crate::pg::heap::State::now(), relation)
+    scan::columns(&State::now(), relation)
 }

@@ -277,6 +277,11 @@ impl<'t> Row<'t> {
         self.datum(column).map_or_else(Vec::new, |d| elements::<pg_sys::Oid, _>(d, |oid| oid.to_u32()))
     }
 
+    /// A column of type int2vector.
+    pub fn numbers(&self, column: Column) -> Vec<i16> {
+        self.datum(column).map_or_else(Vec::new, |d| elements::<i16, _>(d, |number| number))
+    }
+
     /// A column of type text[].
     pub fn texts(&self, column: Column) -> Vec<String> {
         self.datum(column).map_or_else(Vec::new, |d| text_elements(d, pg_sys::TEXTOID, -1, b'i'))

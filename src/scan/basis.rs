@@ -130,27 +130,6 @@ fn behind(state: &State, relations: Vec<u32>, look: Look, parts: &mut Vec<String
     }
 }
 
-/// The functions that the CHECK constraints of a table call, by name or as operators.
-pub fn called_by_checks(state: &State, table: u32) -> HashSet<u32> {
-    let constraints = Table::open(oids::PG_CONSTRAINT);
-    let (oid, on, kind) = (constraints.column("oid"), constraints.column("conrelid"), constraints.column("contype"));
-    let mut checks = Vec::new();
-    constraints.lookup(state, oids::PG_CONSTRAINT_RELID_INDEX, &[(on, table)], |row| {
-        if row.char(kind) == b'c' {
-            checks.push(row.oid(oid));
-        }
-    });
-    let mut called = HashSet::new();
-    for check in checks {
-        called.extend(named_by(state, oids::PG_CONSTRAINT, check, oids::PG_PROC));
-        for operator in named_by(state, oids::PG_CONSTRAINT, check, oids::PG_OPERATOR) {
-            // SAFETY: a look-up in the system cache; 0 where there is no such operator.
-            called.insert(unsafe { pg_sys::get_opcode(operator.into()) }.to_u32());
-        }
-    }
-    called
-}
-
 /// What of a catalog an object names.
 fn named_by(state: &State, catalog: u32, object: u32, of: u32) -> Vec<u32> {
     let table = Table::open(oids::PG_DEPEND);

@@ -27,6 +27,7 @@ pub mod oids {
     pub const PG_AGGREGATE: Oid = 2600;
     pub const PG_AGGREGATE_FNOID_INDEX: Oid = 2650;
     pub const PG_ATTRDEF: Oid = 2604;
+    pub const PG_ATTRDEF_RELID_INDEX: Oid = 2656;
     pub const PG_ATTRIBUTE: Oid = 1249;
     pub const PG_ATTRIBUTE_RELID_INDEX: Oid = 2659;
     pub const PG_AUTHID: Oid = 1260;
@@ -35,6 +36,7 @@ pub mod oids {
     pub const PG_CLASS: Oid = 1259;
     pub const PG_CONSTRAINT: Oid = 2606;
     pub const PG_CONSTRAINT_RELID_INDEX: Oid = 2665;
+    pub const PG_CONSTRAINT_TYPE_INDEX: Oid = 2666;
     pub const PG_CLASS_OID_INDEX: Oid = 2662;
     pub const PG_DATABASE: Oid = 1262;
     pub const PG_DB_ROLE_SETTING: Oid = 2964;
@@ -48,6 +50,7 @@ pub mod oids {
     pub const PG_FOREIGN_TABLE: Oid = 3118;
     pub const PG_FOREIGN_TABLE_RELATION_INDEX: Oid = 3119;
     pub const PG_INDEX: Oid = 2610;
+    pub const PG_INDEX_RELID_INDEX: Oid = 2678;
     pub const PG_INHERITS: Oid = 2611;
     pub const PG_INHERITS_PARENT_INDEX: Oid = 2187;
     pub const PG_LANGUAGE: Oid = 2612;
@@ -59,6 +62,7 @@ pub mod oids {
     pub const PG_POLICY_OID_INDEX: Oid = 3257;
     pub const PG_POLICY_RELID_INDEX: Oid = 3258;
     pub const PG_PARTITIONED_TABLE: Oid = 3350;
+    pub const PG_PARTITIONED_TABLE_RELID_INDEX: Oid = 3351;
     pub const PG_PROC: Oid = 1255;
     pub const PG_PROC_OID_INDEX: Oid = 2690;
     pub const PG_PROC_NAME_INDEX: Oid = 2691;
@@ -156,7 +160,7 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
-pub use basis::{Look, basis, called_by_checks, remember};
+pub use basis::{Look, basis, remember};
 pub use definition::policy as policy_definition;
 pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{columns, is_populated, members, members_of_extensions, relation_kind, relation_named, schema_named};
@@ -164,7 +168,7 @@ pub use planted::{find as planted, place};
 pub use roles::setting_of;
 pub use routines::{
     acl as routine_acl, argument_types, argument_types_of, named as routines_named, of_schema as routines_of_schema,
-    quoted_path, validator,
+    owner as routine_owner, quoted_path, validator,
 };
 
 /// The catalog of an object, by OID.

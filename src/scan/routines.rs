@@ -205,6 +205,15 @@ pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
     found.filter(|validator| *validator != 0)
 }
 
+/// Who owns a routine.
+pub fn owner(state: &State, routine: Oid) -> Option<Oid> {
+    let table = Table::open(oids::PG_PROC);
+    let (oid, owner) = (table.column("oid"), table.column("proowner"));
+    let mut found = None;
+    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| found = Some(row.oid(owner)));
+    found
+}
+
 /// Whether a routine is SECURITY DEFINER.
 pub fn is_definer(state: &State, routine: Oid) -> bool {
     let table = Table::open(oids::PG_PROC);

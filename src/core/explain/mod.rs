@@ -55,14 +55,41 @@ pub struct Attempt<'a> {
     pub relation: &'a Relation,
     /// What the server would ask for, the relation itself first.
     pub needs: Vec<Need>,
-    /// The functions that it would call as the role.
-    pub calls: Vec<&'a Routine>,
-    /// The functions that the CHECK constraints of a new row call.
-    pub checks: Vec<&'a Routine>,
+    /// The functions that it would call.
+    pub calls: Vec<Called<'a>>,
+    /// Sequences that are looked up by a name without a schema when it runs: what they are, depends on who runs it.
+    pub unresolved: Vec<String>,
     /// Why the statement is refused whoever runs it: a view into which nothing can be inserted.
     pub impossible: Option<String>,
     /// Why it fails though nobody refuses it: a materialized view that holds nothing yet.
     pub futile: Option<String>,
+}
+
+/// A function that a statement would call.
+#[derive(Debug)]
+pub struct Called<'a> {
+    /// The function.
+    pub routine: &'a Routine,
+    /// Who must be allowed to, where not the role itself: the owner of an aggregate (nodeAgg.c).
+    pub check_as: Option<Oid>,
+    /// When it is asked.
+    pub moment: Moment,
+}
+
+/// When, in the course of a statement, the server asks for a privilege. In this order; the policies come before or after [`Moment::Row`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// Before it begins: on relations, then on functions (execMain.c, `InitPlan`).
+    #[default]
+    Start,
+    /// Once, whether or not there is a row: the conditions of triggers before the statement.
+    Statement,
+    /// As the values of a row are worked out: sequences, the partition that it belongs to, the conditions of triggers before the row, generated columns.
+    Row,
+    /// When the row has passed the policies: constraints, indexes, the conditions of triggers after the row.
+    Kept,
+    /// Once, at the end: the conditions of triggers after the statement.
+    End,
 }
 
 /// Who wants to do what.
@@ -161,26 +188,49 @@ fn statement(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, privilege: Pr
     };
     let mut links = vec![usage(cx, role, cx.snapshot.schema(relation.schema), outcome)];
     links.extend(attempt.impossible.as_ref().map(|why| failing("statement", why, None, outcome)));
-    links.extend(needs::links(cx, role, attempt, false, outcome));
-    let denied = |routine: &&&Routine| !may_execute(cx, role, routine);
-    links.extend(attempt.calls.iter().filter(denied).map(|routine| execute(cx, role, routine, outcome)));
+    links.extend(asked(cx, role, attempt, Moment::Start, outcome));
     links.extend(attempt.futile.as_ref().map(|why| {
         let refresh = format!("REFRESH MATERIALIZED VIEW {};", cx.snapshot.relation_sql(relation));
         failing("contents", why, (privilege == Privileges::SELECT).then_some(refresh), outcome)
     }));
-    // Defaults are worked out before a policy looks at the new row, and after policies have chosen the old ones.
+    links.extend(asked(cx, role, attempt, Moment::Statement, outcome));
+    // The values of a new row are worked out before a policy looks at it; those of an old one after policies have chosen it.
     let inserts = privilege == Privileges::INSERT;
     if inserts {
-        links.extend(needs::links(cx, role, attempt, true, outcome));
+        links.extend(asked(cx, role, attempt, Moment::Row, outcome));
     }
     links.extend(rows::links(cx, role, attempt, outcome));
     if !inserts {
-        links.extend(needs::links(cx, role, attempt, true, outcome));
+        links.extend(asked(cx, role, attempt, Moment::Row, outcome));
     }
-    // Where there are no rows, nothing is checked.
+    links.extend([Moment::Kept, Moment::End].into_iter().flat_map(|moment| asked(cx, role, attempt, moment, outcome)));
+    links.extend(attempt.unresolved.iter().map(|name| Link {
+        step: format!("sequence {}", printable(name)),
+        ok: None,
+        detail: "It is looked up by this name when a row is made, along the search_path of whoever makes it.".into(),
+        fix: None,
+    }));
+    links
+}
+
+/// What is asked for at one moment: a link for every privilege on a relation, and for every function that may not be called.
+fn asked(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, moment: Moment, outcome: &mut Outcome) -> Vec<Link> {
+    // Where there are no rows, nobody asks.
     let mut unheard = Outcome::default();
-    let by_row = if outcome.no_rows.is_some() { &mut unheard } else { outcome };
-    links.extend(attempt.checks.iter().filter(denied).map(|routine| execute(cx, role, routine, by_row)));
+    let by_row = matches!(moment, Moment::Row | Moment::Kept);
+    let outcome = if by_row && outcome.no_rows.is_some() { &mut unheard } else { outcome };
+    let mut links = needs::links(cx, role, attempt, moment, outcome);
+    for called in attempt.calls.iter().filter(|called| called.moment == moment) {
+        cx.check_interrupts();
+        let denied = checked_as(cx, role, called.check_as).filter(|who| !may_execute(cx, who, called.routine));
+        links.extend(denied.map(|who| {
+            let mut link = execute(cx, who, called.routine, outcome);
+            if called.check_as.is_some() {
+                link.step += &format!(", as \"{}\", the owner of the aggregate", printable(&who.name));
+            }
+            link
+        }));
+    }
     links
 }
 

@@ -1,7 +1,7 @@
 //! Which privileges a statement needs, and who has them.
 
 use super::chain::how;
-use super::{Attempt, Link, Outcome, checked_as};
+use super::{Attempt, Link, Moment, Outcome, checked_as, usage};
 use crate::catalog::{Oid, Privileges, Relation, RelationKind, Role};
 use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};
@@ -23,8 +23,10 @@ pub struct Need {
     pub inserted: Vec<String>,
     /// The columns that are changed by UPDATE.
     pub updated: Vec<String>,
-    /// It is asked when a row is made, and not before.
-    pub by_row: bool,
+    /// When it is asked.
+    pub moment: Moment,
+    /// The relation is looked up by its name then, which takes USAGE on its schema.
+    pub by_name: bool,
     /// A person has asked about these columns and no others, or a view reads no others.
     pub is_partial: bool,
 }
@@ -39,14 +41,18 @@ impl Need {
     }
 }
 
-/// A link for each privilege that is needed, in the order in which the server asks; before it begins, or for each row.
-pub(super) fn links(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, by_row: bool, outcome: &mut Outcome) -> Vec<Link> {
+/// A link for each privilege that is needed, in the order in which the server asks at that moment.
+pub(super) fn links(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, moment: Moment, outcome: &mut Outcome) -> Vec<Link> {
     let mut links = Vec::new();
-    for need in attempt.needs.iter().filter(|need| need.by_row == by_row) {
+    for need in attempt.needs.iter().filter(|need| need.moment == moment) {
         cx.check_interrupts();
         let (Some(relation), Some(who)) = (cx.snapshot.relation(need.relation), checked_as(cx, role, need.check_as)) else {
             continue;
         };
+        if need.by_name {
+            let usage = usage(cx, who, cx.snapshot.schema(relation.schema), outcome);
+            links.extend(Some(usage).filter(|link| link.ok == Some(false)));
+        }
         for word in need.privileges.words() {
             let privilege = Privileges::from_word(word).unwrap_or_default();
             links.push(link(cx, who, relation, need, privilege, outcome));
@@ -79,10 +85,7 @@ fn link(cx: &Context<'_>, who: &Role, relation: &Relation, need: &Need, privileg
         };
         return Link { step, ok: Some(true), detail, fix: None };
     };
-    // Where there are no rows, nobody asks.
-    if !need.by_row || outcome.no_rows.is_none() {
-        outcome.deny(format!("permission denied for {} {}", refused_kind(relation), printable(&relation.name)));
-    }
+    outcome.deny(format!("permission denied for {} {}", refused_kind(relation), printable(&relation.name)));
     let grantee = safe_ident(&who.name);
     let word = if relation.kind == RelationKind::Sequence { "SEQUENCE" } else { "TABLE" };
     let columns: Vec<String> = lacking.iter().map(|c| safe_ident(c).into_owned()).collect();

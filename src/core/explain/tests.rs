@@ -18,9 +18,9 @@ fn lines(world: &World, ask: impl Fn(&crate::catalog::Snapshot) -> (String, Priv
     let subject = match (relation, routine, found) {
         (Some(relation), ..) => {
             let plain = vec![Need { relation: relation.oid, privileges: privilege, ..Need::default() }];
-            let (calls, checks) = (vec![], vec![]);
+            let (calls, unresolved) = (vec![], vec![]);
             let needs = needs.unwrap_or(plain);
-            Subject::Relation(Attempt { relation, needs, calls, checks, impossible: None, futile: None })
+            Subject::Relation(Attempt { relation, needs, calls, unresolved, impossible: None, futile: None })
         }
         (None, Some(routine), _) => Subject::Routine(routine),
         (None, None, Some(schema)) if object.is_empty() => Subject::Schema(schema),

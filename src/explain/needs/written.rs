@@ -1,0 +1,258 @@
+//! What the server evaluates for the rows that a statement writes, beside what the statement says itself: the constraints of the table and of the
+//! domains of its columns, generated columns, the expressions of indexes and of a partition's key, and the conditions of triggers (nodeModifyTable.c,
+//! execMain.c, execIndexing.c, execPartition.c, trigger.c). What the triggers do is not seen.
+
+use super::{Reader, column_name, names};
+use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::list::nodes;
+use crate::scan::oids;
+use dragonfly_core::catalog::{Oid, Privileges};
+use dragonfly_core::explain::Moment;
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString};
+
+/// How a table is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Command {
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+}
+
+impl Command {
+    /// What a query writes to, and how; nothing where it only reads.
+    ///
+    /// # Safety
+    /// `query` is a query.
+    pub(super) unsafe fn of(query: *mut pg_sys::Query) -> Option<(Oid, Self)> {
+        // SAFETY: as the caller promises; the result relation is an entry of the range table.
+        unsafe {
+            let command = match (*query).commandType {
+                pg_sys::CmdType::CMD_INSERT => Self::Insert,
+                pg_sys::CmdType::CMD_UPDATE => Self::Update,
+                pg_sys::CmdType::CMD_DELETE => Self::Delete,
+                _ => return None,
+            };
+            let place = usize::try_from((*query).resultRelation - 1).ok()?;
+            let entry = nodes((*query).rtable).nth(place)?.cast::<pg_sys::RangeTblEntry>();
+            Some(((*entry).relid.to_u32(), command))
+        }
+    }
+
+    /// Its letter in `pg_trigger.tgtype` (pg_trigger.h).
+    fn event(self) -> u32 {
+        match self {
+            Self::Insert => pg_sys::TRIGGER_TYPE_INSERT,
+            Self::Update => pg_sys::TRIGGER_TYPE_UPDATE,
+            Self::Delete => pg_sys::TRIGGER_TYPE_DELETE,
+            Self::Truncate => pg_sys::TRIGGER_TYPE_TRUNCATE,
+        }
+    }
+
+    /// Whether it makes rows.
+    fn makes_rows(self) -> bool {
+        matches!(self, Self::Insert | Self::Update)
+    }
+}
+
+impl Reader {
+    /// Notes what writing to a table needs.
+    pub(super) fn written(&mut self, table: Oid, command: Command) {
+        let writes =
+            |need: &&dragonfly_core::explain::Need| need.relation == table && need.privileges.contains(Privileges::UPDATE);
+        let changed = match command {
+            Command::Update => self.needs.needs.iter().find(writes).map(|need| need.updated.clone()).unwrap_or_default(),
+            _ => vec![],
+        };
+        if command == Command::Insert {
+            // A column without a default is given a null of its domain (preptlist.c).
+            self.moment = Moment::Start;
+            types(&self.state, table).into_iter().for_each(|of| self.domain(of));
+        }
+        let triggers = triggers(&self.state, table, command, &changed);
+        self.conditions(&triggers, Moment::Statement);
+        self.moment = Moment::Row;
+        if command == Command::Insert {
+            self.all(&partition_key(&self.state, table));
+        }
+        self.conditions(&triggers, Moment::Row);
+        if command.makes_rows() {
+            self.moment = Moment::Row;
+            // After a trigger nobody knows which columns have changed (nodeModifyTable.c, `ExecInitGenerated`).
+            let every = command == Command::Insert || triggers.iter().any(|t| t.moment == Moment::Row);
+            for generated in generated(&self.state, table) {
+                if every || depends_on(&generated, table, &changed) {
+                    self.stored(&generated);
+                }
+            }
+            self.moment = Moment::Kept;
+            self.all(&checks(&self.state, "conrelid", oids::PG_CONSTRAINT_RELID_INDEX, table));
+            self.partition(table, command);
+            self.all(&indexes(&self.state, table, command, &changed));
+        }
+        self.conditions(&triggers, Moment::Kept);
+        self.conditions(&triggers, Moment::End);
+        self.moment = Moment::Start;
+    }
+
+    fn all(&mut self, expressions: &[CString]) {
+        expressions.iter().for_each(|expression| self.stored(expression));
+    }
+
+    fn conditions(&mut self, triggers: &[Trigger], moment: Moment) {
+        self.moment = moment;
+        for condition in triggers.iter().filter(|t| t.moment == moment).filter_map(|t| t.condition.as_ref()) {
+            self.stored(condition);
+        }
+    }
+
+    /// Whether a row may be in the partition that it is written to. INSERT into the partitioned table itself asks no more than where it belongs.
+    fn partition(&mut self, table: Oid, command: Command) {
+        unsafe extern "C-unwind" {
+            fn get_partition_qual_relid(relid: pg_sys::Oid) -> *mut pg_sys::Node;
+        }
+        // SAFETY: a look-up in the system cache; the condition of a partition, or null (partcache.c).
+        unsafe {
+            if pg_sys::get_rel_relispartition(table.into()) {
+                let condition = pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_qual_relid(table.into()));
+                self.expression(condition);
+            }
+        }
+        if command == Command::Update {
+            self.all(&partition_key(&self.state, table));
+        }
+    }
+}
+
+/// A trigger that fires.
+struct Trigger {
+    moment: Moment,
+    condition: Option<CString>,
+}
+
+/// The triggers of a table that a command on some columns fires, in the order of their names.
+fn triggers(state: &State, table: Oid, command: Command, changed: &[String]) -> Vec<Trigger> {
+    let catalog = Table::open(oids::PG_TRIGGER);
+    let column = |name| catalog.column(name);
+    let (on, name, kind, enabled) = (column("tgrelid"), column("tgname"), column("tgtype"), column("tgenabled"));
+    let (columns, condition) = (column("tgattr"), column("tgqual"));
+    let mut found = Vec::new();
+    catalog.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &[(on, table)], |row| {
+        let kind = row.int(kind) as u32;
+        let numbers = row.numbers(columns);
+        let is_touched = command != Command::Update
+            || numbers.is_empty()
+            || numbers.iter().any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)));
+        let fires = kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_touched;
+        let (is_row, is_before) = (kind & pg_sys::TRIGGER_TYPE_ROW != 0, kind & pg_sys::TRIGGER_TYPE_BEFORE != 0);
+        let moment = match (is_row, is_before) {
+            (false, true) => Moment::Statement,
+            (true, true) => Moment::Row,
+            (true, false) => Moment::Kept,
+            (false, false) => Moment::End,
+        };
+        if fires {
+            found.push((row.name(name), Trigger { moment, condition: stored(&row, condition) }));
+        }
+    });
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.into_iter().map(|(_, trigger)| trigger).collect()
+}
+
+/// The types of a table's columns.
+fn types(state: &State, table: Oid) -> Vec<Oid> {
+    let catalog = Table::open(oids::PG_ATTRIBUTE);
+    let column = |name| catalog.column(name);
+    let (on, number, of, dropped) = (column("attrelid"), column("attnum"), column("atttypid"), column("attisdropped"));
+    let mut found = Vec::new();
+    catalog.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(on, table)], |row| {
+        if row.int(number) as i16 > 0 && !row.bool(dropped) {
+            found.push(row.oid(of));
+        }
+    });
+    found
+}
+
+/// The expressions of the columns that are stored and generated.
+fn generated(state: &State, table: Oid) -> Vec<CString> {
+    let attributes = Table::open(oids::PG_ATTRIBUTE);
+    let (on, number, kind) = (attributes.column("attrelid"), attributes.column("attnum"), attributes.column("attgenerated"));
+    let mut numbers = Vec::new();
+    attributes.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(on, table)], |row| {
+        if row.char(kind) == b's' {
+            numbers.push(row.int(number) as i16);
+        }
+    });
+    let catalog = Table::open(oids::PG_ATTRDEF);
+    let (on, number, expression) = (catalog.column("adrelid"), catalog.column("adnum"), catalog.column("adbin"));
+    let mut found = Vec::new();
+    catalog.lookup(state, oids::PG_ATTRDEF_RELID_INDEX, &[(on, table)], |row| {
+        if numbers.contains(&(row.int(number) as i16)) {
+            found.extend(stored(&row, expression));
+        }
+    });
+    found
+}
+
+/// The CHECK constraints of a table or of a domain, by the column and the index of `pg_constraint` that say so.
+pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CString> {
+    let catalog = Table::open(oids::PG_CONSTRAINT);
+    let column = |name| catalog.column(name);
+    let (of, name, kind, expression) = (column(of), column("conname"), column("contype"), column("conbin"));
+    let mut found = Vec::new();
+    catalog.lookup(state, index, &[(of, object)], |row| {
+        if row.char(kind) == b'c' {
+            found.push((row.name(name), stored(&row, expression)));
+        }
+    });
+    // The server asks in the order of their names (relcache.c, `CheckConstraintFetch`; typcache.c).
+    found.sort();
+    found.into_iter().filter_map(|(_, expression)| expression).collect()
+}
+
+/// The expressions of the indexes into which a row is written. An UPDATE that changes no column of any index may leave them alone.
+fn indexes(state: &State, table: Oid, command: Command, changed: &[String]) -> Vec<CString> {
+    let catalog = Table::open(oids::PG_INDEX);
+    let column = |name| catalog.column(name);
+    let (on, is_ready, keys) = (column("indrelid"), column("indisready"), column("indkey"));
+    let (expressions, predicate) = (column("indexprs"), column("indpred"));
+    let (mut found, mut is_touched) = (Vec::new(), command == Command::Insert);
+    catalog.lookup(state, oids::PG_INDEX_RELID_INDEX, &[(on, table)], |row| {
+        if !row.bool(is_ready) {
+            return;
+        }
+        let parts: Vec<CString> = [predicate, expressions].into_iter().filter_map(|column| stored(&row, column)).collect();
+        is_touched |=
+            row.numbers(keys).iter().any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)))
+                || parts.iter().any(|part| depends_on(part, table, changed));
+        found.extend(parts);
+    });
+    if is_touched { found } else { vec![] }
+}
+
+/// The expressions by which a row is given to a partition.
+fn partition_key(state: &State, table: Oid) -> Vec<CString> {
+    let catalog = Table::open(oids::PG_PARTITIONED_TABLE);
+    let (on, expressions) = (catalog.column("partrelid"), catalog.column("partexprs"));
+    let mut found = Vec::new();
+    catalog
+        .lookup(state, oids::PG_PARTITIONED_TABLE_RELID_INDEX, &[(on, table)], |row| found.extend(stored(&row, expressions)));
+    found
+}
+
+/// Whether an expression over a table's columns reads one of those.
+fn depends_on(expression: &CStr, table: Oid, columns: &[String]) -> bool {
+    // SAFETY: the server has written it with nodeToString; in a catalog, the table is the first and only one.
+    let read = unsafe {
+        let mut set = std::ptr::null_mut();
+        pg_sys::pull_varattnos(pg_sys::stringToNode(expression.as_ptr()).cast(), 1, &mut set);
+        names(table.into(), set)
+    };
+    read.iter().any(|name| columns.contains(name))
+}
+
+/// An expression as the server stores it.
+fn stored(row: &Row<'_>, column: Column) -> Option<CString> {
+    row.bytes(column).and_then(|text| CString::new(text).ok())
+}
