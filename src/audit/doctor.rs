@@ -4,13 +4,14 @@ use super::{AUTHENTICATOR, with_findings};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::text::to_server;
-use crate::pg::{restricted, setting, subtransaction};
+use crate::pg::{restricted, setting, strangers, subtransaction};
 use crate::scan;
-use dragonfly_core::catalog::{ContentKind, Oid, Relation, Routine, RoutineKind};
-use dragonfly_core::doctor::{Body, Check, Trials, examine};
+use dragonfly_core::catalog::{Oid, Relation, RelationKind, Role, Routine, RoutineKind};
+use dragonfly_core::contract::RoleKind;
+use dragonfly_core::doctor::{Check, Trial, Trials, examine};
 use dragonfly_core::rules::Context;
 use dragonfly_core::search_path::settings;
-use dragonfly_core::sql::{safe_ident, safe_qualified};
+use dragonfly_core::sql::{printable, safe_ident, safe_qualified};
 use pgrx::pg_sys;
 use std::ffi::CString;
 
@@ -23,7 +24,7 @@ fn doctor(call: Call) -> pg_sys::Datum {
     let checks: Vec<Check> = with_findings(|cx, findings, state| {
         let role = cx.snapshot.role_named(&authenticator);
         let trials = Trials {
-            view: &|relation| view(cx, relation),
+            view: &|relation| view(cx, state, relation),
             routine: &|routine| body(cx, state, routine),
             exposed_schemas: role.and_then(|role| scan::setting_of(state, role.oid, "pgrst.db_schemas")),
             interrupts: &interrupts,
@@ -41,50 +42,70 @@ fn doctor(call: Call) -> pg_sys::Datum {
     }))
 }
 
-/// Has the server put the queries of a view and of the views behind it in its place, as for its owner; what is wrong, if it cannot. Nothing is planned: a
-/// planner runs the functions of index expressions, statistics, partition keys, policies and operators, whoever made them.
-fn view(cx: &Context<'_>, view: &Relation) -> Option<String> {
-    let name = safe_qualified(cx.snapshot.schema_name(view.schema), &view.name);
-    crate::explain::rewritten(&format!("SELECT * FROM {name}"), view.owner).err()
+/// Has the server plan the query of a view as its owner. A planner runs functions whose arguments are constant, those of index expressions, policies and
+/// operators among them: of nobody but superusers and an owner whom the contract trusts with the structure. It also asks the wrappers of foreign tables,
+/// which may ask their servers.
+fn view(cx: &Context<'_>, state: &State, view: &Relation) -> Trial {
+    let select = format!("SELECT * FROM {}", safe_qualified(cx.snapshot.schema_name(view.schema), &view.name));
+    let read = match crate::explain::rewritten(&select, view.owner) {
+        Ok(read) => read,
+        Err(problem) => return Trial::Broken(problem),
+    };
+    if read.iter().any(|oid| scan::relation_kind(state, *oid) == Some(RelationKind::ForeignTable)) {
+        return Trial::Untried("that would ask the server of a foreign table".into());
+    }
+    let path = default_path(cx, view.schema);
+    tried(cx, state, view.owner, || crate::explain::planned(&select, view.owner, &path))
 }
 
-/// Has the validator of its language read the body of a routine, as its owner and along its own path. Reading a literal can run the checks of a domain:
-/// not those of anybody but its owner and superusers.
-fn body(cx: &Context<'_>, state: &State, routine: &Routine) -> Body {
+/// Has the validator of its language read the body of a routine, as its owner and along its own path. Reading a literal can run the checks of a domain.
+fn body(cx: &Context<'_>, state: &State, routine: &Routine) -> Trial {
     // An aggregate has none; what it calls has.
     if routine.kind == RoutineKind::Aggregate {
-        return Body::Fine;
+        return Trial::Fine;
     }
-    let Some(validator) = scan::validator(state, routine.oid) else { return Body::Fine };
-    let is_strange = |(owner, kind): &(Oid, ContentKind)| {
-        *kind == ContentKind::Type && *owner != routine.owner && !cx.access.is_superuser(*owner)
-    };
-    // The session's own temporary types may come first in the routine's path.
-    if scan::temporary::has_schema() || cx.snapshot.contents.values().flatten().any(is_strange) {
-        return Body::Unread;
-    }
+    let Some(validator) = scan::validator(state, routine.oid) else { return Trial::Fine };
     let path = match settings(&routine.config).last() {
-        Some(path) => (*path).to_owned(),
-        None => format!("{}, public, pg_temp", safe_ident(cx.snapshot.schema_name(routine.schema))),
+        Some(path) => CString::new(to_server(path)).unwrap_or_default(),
+        None => default_path(cx, routine.schema),
     };
-    let path = CString::new(to_server(&path)).unwrap_or_default();
     let along = [(c"search_path", path.as_c_str()), (c"check_function_bodies", c"on")];
-    let problem = tried(|| {
+    let read = || {
         restricted::as_role(routine.owner, || {
             setting::under(&along, || {
                 // SAFETY: a validator takes the OID of the routine, which is there, and raises an error or returns nothing.
                 unsafe { pg_sys::OidFunctionCall1Coll(validator.into(), pg_sys::InvalidOid, pg_sys::Datum::from(routine.oid)) };
-                Ok(())
-            })
-        })
-    });
-    problem.map_or(Body::Fine, Body::Broken)
+            });
+        });
+    };
+    tried(cx, state, routine.owner, || {
+        subtransaction::rolled_back(read).map_err(|error| subtransaction::report(&error).message().to_owned())
+    })
 }
 
-/// What is wrong, where `work` fails; whatever it did is rolled back.
-fn tried(work: impl FnOnce() -> Result<(), String>) -> Option<String> {
-    match subtransaction::rolled_back(work) {
-        Ok(done) => done.err(),
-        Err(error) => Some(subtransaction::report(&error).message().to_owned()),
+/// The path of whoever uses something without setting one: PostgREST puts the schema first.
+fn default_path(cx: &Context<'_>, schema: Oid) -> CString {
+    CString::new(to_server(&format!("{}, public, pg_temp", safe_ident(cx.snapshot.schema_name(schema))))).unwrap_or_default()
+}
+
+/// What comes of `work` that the server does for something of `owner`'s, while nobody else's code runs.
+fn tried(cx: &Context<'_>, state: &State, owner: Oid, work: impl FnOnce() -> Result<(), String>) -> Trial {
+    let is_trusted = |role: &Role| {
+        role.superuser || role.oid == owner && cx.contract.roles_of(RoleKind::Owner).any(|name| name == role.name)
+    };
+    let trusted = cx.snapshot.roles.iter().filter(|role| is_trusted(role)).map(|role| role.oid).collect();
+    match strangers::refused(trusted, work) {
+        (_, Some(function)) => Trial::Untried(format!("that would run {}", of_whom(cx, state, function))),
+        (Ok(()), None) => Trial::Fine,
+        (Err(problem), None) => Trial::Broken(problem),
     }
+}
+
+fn of_whom(cx: &Context<'_>, state: &State, function: Oid) -> String {
+    let name = scan::name(scan::PG_PROC, function).map_or_else(
+        || "a function".into(),
+        |(schema, name)| format!("function {}({})", safe_qualified(&schema, &name), scan::argument_types_of(state, function)),
+    );
+    let owner = scan::routine_owner(state, function).map(|owner| cx.snapshot.role_name(owner)).unwrap_or_default();
+    format!("{}, which belongs to \"{}\"", printable(&name), printable(&owner))
 }

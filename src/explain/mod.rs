@@ -37,13 +37,15 @@ fn explain_access(call: Call) -> pg_sys::Datum {
     }))
 }
 
-/// Whether the server can put the queries of views in their place in a statement of `role`'s.
+/// The relations that a statement of `role`'s reads, once the server has put the queries of views in their place.
 ///
 /// # Errors
 /// The server's message where it cannot.
-pub fn rewritten(sql: &str, role: Oid) -> Result<(), String> {
-    needs::of(sql, role).map(|_| ())
+pub fn rewritten(sql: &str, role: Oid) -> Result<Vec<Oid>, String> {
+    needs::of(sql, role).map(|found| found.needs.into_iter().map(|need| need.relation).collect())
 }
+
+pub use needs::planned;
 
 /// What a name stands for.
 enum Found {

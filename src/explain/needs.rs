@@ -39,23 +39,46 @@ pub struct Call {
 /// # Errors
 /// The server's message where the statement cannot be run by anybody.
 pub fn of(sql: &str, role: Oid) -> Result<Needs, String> {
-    reading(|reader| {
-        let text = CString::new(to_server(sql)).expect("names hold no zero byte");
-        // SAFETY: a C string with one statement; the parser raises an error or gives a list of one. Reading a statement runs no code of anybody's but the
-        // input functions of types, and there is nothing but names in it.
-        let query = restricted::as_role(BOOTSTRAP_SUPERUSER, || unsafe {
-            let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-            let statement = nodes(statements).next().expect("one statement");
-            pg_sys::parse_analyze_fixedparams(statement.cast(), text.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut())
-        });
-        // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the ones that count.
-        let queries = restricted::as_role(role, || unsafe { pg_sys::QueryRewrite(query) });
+    reading(setting::SAFE_PATH.1, |reader| {
         // SAFETY: a list of queries.
-        unsafe { nodes(queries).for_each(|query| reader.expression(query)) };
+        unsafe { nodes(rewritten(sql, role)).for_each(|query| reader.expression(query)) };
         for (table, command) in std::mem::take(&mut reader.written) {
             reader.written(table, command);
         }
     })
+}
+
+/// Has the server plan a statement as `role`, along a path: functions are put in place, and called where their arguments are constant.
+///
+/// # Errors
+/// The server's message where it cannot.
+pub fn planned(sql: &str, role: Oid, path: &CStr) -> Result<(), String> {
+    reading(path, |_| {
+        let queries = rewritten(sql, role);
+        // SAFETY: a list of queries, which the planner may scribble on; the snapshot is taken away again, by an error too.
+        restricted::as_role(role, || unsafe {
+            pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+            for query in nodes(queries) {
+                pg_sys::pg_plan_query(query.cast(), c"".as_ptr(), 0, std::ptr::null_mut());
+            }
+            pg_sys::PopActiveSnapshot();
+        });
+    })
+    .map(|_| ())
+}
+
+/// A statement as the server rewrites it for `role`.
+fn rewritten(sql: &str, role: Oid) -> *mut pg_sys::List {
+    let text = CString::new(to_server(sql)).expect("names hold no zero byte");
+    // SAFETY: a C string with one statement; the parser raises an error or gives a list of one. Reading a statement runs no code of anybody's but the
+    // input functions of types, and there is nothing but names in it.
+    let query = restricted::as_role(BOOTSTRAP_SUPERUSER, || unsafe {
+        let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        let statement = nodes(statements).next().expect("one statement");
+        pg_sys::parse_analyze_fixedparams(statement.cast(), text.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut())
+    });
+    // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the ones that count.
+    restricted::as_role(role, || unsafe { pg_sys::QueryRewrite(query) })
 }
 
 /// What TRUNCATE needs.
@@ -63,14 +86,14 @@ pub fn of(sql: &str, role: Oid) -> Result<Needs, String> {
 /// # Errors
 /// As [`of`].
 pub fn of_truncate(table: Oid) -> Result<Needs, String> {
-    reading(|reader| {
+    reading(setting::SAFE_PATH.1, |reader| {
         reader.needs.needs.push(Need { relation: table, privileges: Privileges::TRUNCATE, ..Need::default() });
         reader.written(table, Command::Truncate);
     })
 }
 
-fn reading(read: impl FnOnce(&mut Reader)) -> Result<Needs, String> {
-    let settings = [setting::SAFE_PATH, (c"row_security", c"on")];
+fn reading(path: &CStr, read: impl FnOnce(&mut Reader)) -> Result<Needs, String> {
+    let settings = [(c"search_path", path), (c"row_security", c"on")];
     let work = || {
         setting::under(&settings, || {
             let mut reader = Reader::new();

@@ -7,6 +7,7 @@ pub mod report;
 pub mod restricted;
 pub mod setting;
 pub mod statement;
+pub mod strangers;
 pub mod subtransaction;
 pub mod text;
 pub mod write;

@@ -30,24 +30,24 @@ pub struct Check {
 
 /// What only the server can try.
 pub struct Trials<'a> {
-    /// Why a view cannot be read any more.
-    pub view: &'a dyn Fn(&Relation) -> Option<String>,
+    /// Whether the server can still plan a view's query.
+    pub view: &'a dyn Fn(&Relation) -> Trial,
     /// Whether the body of a routine can be read.
-    pub routine: &'a dyn Fn(&Routine) -> Body,
+    pub routine: &'a dyn Fn(&Routine) -> Trial,
     /// What `pgrst.db_schemas` is for the role that PostgREST logs in as, where the database says.
     pub exposed_schemas: Option<String>,
     /// Called again and again; may unwind when the user cancels.
     pub interrupts: &'a dyn Fn(),
 }
 
-/// What came of reading the body of a routine.
+/// What came of trying something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Body {
-    /// It can be read, or its language has nobody who reads it.
+pub enum Trial {
+    /// It works, or there is nothing to try.
     Fine,
-    /// Reading it could run somebody's code as its owner: it was left alone.
-    Unread,
-    /// It cannot, for this reason.
+    /// It was left alone, for this reason: it would have run somebody's code, or asked another server.
+    Untried(String),
+    /// It does not, for this reason.
     Broken(String),
 }
 

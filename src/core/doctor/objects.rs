@@ -1,6 +1,6 @@
 //! What the contract declares, thing by thing.
 
-use super::{Body, Check, Illness, Trials};
+use super::{Check, Illness, Trial, Trials};
 use crate::catalog::{Relation, RelationKind, Routine};
 use crate::contract::SchemaDecl;
 use crate::rules::Context;
@@ -48,13 +48,18 @@ pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>
         let object_type = if declared.materialized { "materialized view" } else { "view" };
         let roles = reaching(cx, &declared.schema, declared.grants.keys());
         let identity = identity(&declared.schema, &declared.name);
-        let check = illness.check("view", (object_type, &identity), format!("Is there and can be read, {roles}."));
         let view = relation(cx, &declared.schema, &declared.name);
-        checks.push(check.and(view.and_then(|view| broken(view, trials))));
+        let trial = view.map_or(Trial::Fine, |view| tried(view, trials));
+        let unplanned = match &trial {
+            Trial::Untried(why) => format!(" (not planned: {})", printable(why)),
+            _ => String::new(),
+        };
+        let check = illness.check("view", (object_type, &identity), format!("Is there and can be read{unplanned}, {roles}."));
+        checks.push(check.and(broken(trial)));
     }
     for (view, schema) in cx.relations() {
         if cx.contract.view(&schema.name, &view.name).is_none()
-            && let Some(problem) = broken(view, trials)
+            && let Some(problem) = broken(tried(view, trials))
         {
             let object = printable(&cx.snapshot.relation_identity(view)).into_owned();
             checks.push(Check { area: "view", object, ok: false, detail: problem, fix: None });
@@ -63,16 +68,23 @@ pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>
     checks
 }
 
-/// Why a view is of no use any more.
-fn broken(view: &Relation, trials: &Trials<'_>) -> Option<String> {
-    if !matches!(view.kind, RelationKind::View | RelationKind::MaterializedView) {
-        return None;
+fn tried(view: &Relation, trials: &Trials<'_>) -> Trial {
+    match view.kind {
+        RelationKind::View | RelationKind::MaterializedView => (trials.view)(view),
+        _ => Trial::Fine,
     }
-    (trials.view)(view).map(|error| format!("Cannot be read: {}.", printable(&error)))
+}
+
+/// Why a view is of no use any more.
+fn broken(trial: Trial) -> Option<String> {
+    match trial {
+        Trial::Broken(error) => Some(format!("Cannot be read: {}.", printable(&error))),
+        Trial::Fine | Trial::Untried(_) => None,
+    }
 }
 
 pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>) -> Vec<Check> {
-    let (mut checks, mut unread) = (Vec::new(), 0);
+    let mut checks = Vec::new();
     let mut named: HashMap<(&str, &str), Vec<(&Routine, &SchemaDecl)>> = HashMap::new();
     for (routine, schema) in cx.routines() {
         named.entry((&schema.name, &routine.name)).or_default().push((routine, schema));
@@ -93,28 +105,13 @@ pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials
             let rights = if routine.security_definer { ", SECURITY DEFINER with a safe search_path" } else { "" };
             let identity = cx.snapshot.routine_identity(routine);
             let (body, unreadable) = match (trials.routine)(routine) {
-                Body::Fine => (" and its body can be read", None),
-                Body::Unread => {
-                    unread += 1;
-                    (" (its body was not read)", None)
-                }
-                Body::Broken(why) => ("", Some(format!("Its body cannot be read: {}.", printable(&why)))),
+                Trial::Fine => (" and its body can be read", None),
+                Trial::Untried(why) => ("", Some(format!("Its body was not read: {}.", printable(&why)))),
+                Trial::Broken(why) => ("", Some(format!("Its body cannot be read: {}.", printable(&why)))),
             };
             let well = format!("Is there{body}{rights}, {roles}.");
             checks.push(illness.check("function", (routine.object_type(), &identity), well).and(unreadable));
         }
-    }
-    if unread > 0 {
-        checks.push(Check {
-            area: "function",
-            object: "bodies".into(),
-            ok: false,
-            detail: format!(
-                "{unread} bodies were not read: a literal in them could be of a type that belongs neither to the routine's owner nor to a \
-                 superuser, and run that type's checks."
-            ),
-            fix: None,
-        });
     }
     checks
 }

@@ -17,7 +17,7 @@ fn examined(world: &World, trials: &Trials<'_>) -> Vec<String> {
 }
 
 fn well() -> Trials<'static> {
-    Trials { view: &|_| None, routine: &|_| Body::Fine, exposed_schemas: None, interrupts: &|| {} }
+    Trials { view: &|_| Trial::Fine, routine: &|_| Trial::Fine, exposed_schemas: None, interrupts: &|| {} }
 }
 
 fn conforming() -> World {
@@ -62,14 +62,15 @@ fn and_what_is_not() {
     world.routine("get_call_queue").config.clear();
     world.role("anon").bypass_rls = true;
     let view = world.relation("ops.v_reaper_status").oid;
-    let fails = |relation: &crate::catalog::Relation| {
-        (relation.oid == view).then(|| "relation \"ops.reaper_log\" does not exist".to_owned())
+    let fails = |relation: &crate::catalog::Relation| match relation.oid == view {
+        true => Trial::Broken("relation \"ops.reaper_log\" does not exist".to_owned()),
+        false => Trial::Fine,
     };
     let lines = examined(
         &world,
         &Trials {
             view: &fails,
-            routine: &|_| Body::Fine,
+            routine: &|_| Trial::Fine,
             exposed_schemas: Some("public, api, nowhere".into()),
             interrupts: &|| {},
         },
@@ -95,5 +96,21 @@ fn and_what_is_not() {
              api';\nNOTIFY pgrst, 'reload config';",
             "NO audit ops.audit_security(): 7 errors and 0 warnings: ops.audit_security() lists them. => SELECT * FROM ops.apply_golden_sql();",
         ]
+    );
+}
+
+#[test]
+fn what_was_not_tried_is_said() {
+    let why = || Trial::Untried("that would run function public.evil(), which belongs to \"mallory\"".into());
+    let lines = examined(&conforming(), &Trials { view: &|_| why(), routine: &|_| why(), ..well() });
+    let said = |start: &str| lines.iter().find(|l| l.starts_with(start)).unwrap().clone();
+    assert_eq!(
+        said("ok view public.v_judgment_pipeline"),
+        "ok view public.v_judgment_pipeline: Is there and can be read (not planned: that would run function public.evil(), which belongs to \
+         \"mallory\"), for anon, authenticated and service_role."
+    );
+    assert_eq!(
+        said("NO function api.get_call_queue()"),
+        "NO function api.get_call_queue(): Its body was not read: that would run function public.evil(), which belongs to \"mallory\"."
     );
 }
