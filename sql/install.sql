@@ -331,7 +331,8 @@ CREATE FUNCTION ops.apply_golden_sql(
   LANGUAGE c ROWS 100 AS 'MODULE_PATHNAME', 'ops_apply_golden_sql';
 COMMENT ON FUNCTION ops.apply_golden_sql(pg_catalog.bool, pg_catalog.name[], pg_catalog.text[]) IS
   'Carries the plan of ops.golden_sql() out as the caller, audits the result, and is an error that takes everything back where an error is left '
-  'that the plan said it would mend, or a new one is there. By default it is only tried (outcome tried) and rolled back.';
+  'that the plan said it would mend, or a new one is there. By default it is only tried (outcome tried) and rolled back. Outcome incomplete: '
+  'a warning that the statement is about is left, as where the server lets it pass because the caller may not change what belongs to somebody else.';
 
 CREATE FUNCTION ops.explain_access(
     role pg_catalog.name, object pg_catalog.text, privilege pg_catalog.text DEFAULT NULL, authenticator pg_catalog.name DEFAULT NULL)

@@ -81,6 +81,12 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
         "ALTER TABLE app.t NO FORCE ROW LEVEL SECURITY",
         &["changed table app.t force row security"],
     ),
+    ("ALTER TABLE app.of_duo NOT OF", "ALTER TABLE app.of_duo OF app.duo", &["changed table app.of_duo of type"]),
+    (
+        "GRANT SELECT (ctid) ON app.kid TO anon",
+        "REVOKE SELECT (ctid) ON app.kid FROM anon",
+        &["changed table app.kid grants to anon of ctid"],
+    ),
     ("ALTER TABLE app.kid SET UNLOGGED", "ALTER TABLE app.kid SET LOGGED", &["changed table app.kid unlogged"]),
     ("ALTER TABLE app.kid SET (fillfactor = 70)", "ALTER TABLE app.kid RESET (fillfactor)", &["changed table app.kid options"]),
     (
@@ -399,6 +405,8 @@ fn who_looks_and_how_does_not_count() {
         "bytea_output = 'escape'",
         "standard_conforming_strings = off",
         "transform_null_equals = on",
+        "array_nulls = off",
+        "xmloption = document",
         "role = service_role",
         "role = pg_monitor",
         "default_transaction_read_only = on",
@@ -568,6 +576,22 @@ fn labels_are_kept_and_never_mistaken() {
     assert_eq!(refused("SELECT ops.freeze_schema(NULL)"), wrong("a frozen schema has a label of 1 to 200 characters"));
     assert_eq!(refused("SELECT ops.freeze_schema('a', '{nowhere}')"), wrong("there is no schema \"nowhere\""));
     assert_eq!(refused("SELECT ops.schema_fingerprint('{pg_catalog}')"), wrong("there is no schema \"pg_catalog\""));
+    // Nothing to look at would look like no drift, for ever after.
+    for call in ["ops.freeze_schema('a', '{}')", "ops.schema_fingerprint('{}')", "ops.schema_snapshot('{}')"] {
+        assert_eq!(refused(&format!("SELECT {call}")), wrong("schemas must not be empty"), "{call}");
+    }
+    assert_eq!(refused("SELECT * FROM ops.check_schema_consistency(NULL, '{}')"), wrong("schemas must not be empty"));
+    for call in ["ops.freeze_schema('a', '{NULL}')", "ops.golden_sql('{api,NULL}')", "ops.audit_security(schemas => '{NULL}')"]
+    {
+        let null = ("22004".to_owned(), "array must not contain nulls".to_owned());
+        assert_eq!(refused(&format!("SELECT * FROM {call}")), null, "{call}");
+    }
+    let read_only = refused("BEGIN READ ONLY; SELECT ops.freeze_schema('a')");
+    assert_eq!(
+        read_only,
+        ("25006".to_owned(), "cannot execute a change of what is frozen in a read-only transaction".to_owned())
+    );
+    refused("ROLLBACK; SELECT 1/0");
     assert_eq!(refused("SELECT ops.unfreeze_schema('a')"), wrong("there is no frozen schema \"a\""));
     refused("SELECT ops.freeze_schema('a', '{api}'); SELECT 1/0");
     client.batch_execute("SELECT ops.freeze_schema('a', '{api}')").unwrap();

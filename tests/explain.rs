@@ -62,6 +62,38 @@ fn the_broken_link_is_named() {
     );
 }
 
+/// What people type: a routine beside a table of its name, types by whatever name they have, names of arguments.
+#[test]
+fn as_people_name_things() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE TYPE api.\"Kind (1)\" AS ENUM ('a'); CREATE TABLE api.total (id int, amount numeric);
+             CREATE FUNCTION api.total(api.\"Kind (1)\", amount numeric, at timestamptz[]) RETURNS int LANGUAGE sql AS 'SELECT 1';
+             CREATE FUNCTION api.sums(int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION api.sums(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        )
+        .unwrap();
+    let mut looked_at =
+        |object: &str| links(&mut client, &format!("'anon', '{object}'"))[3].split(": ").next().unwrap()[3..].to_owned();
+    let total = "EXECUTE on function api.total(api.\"Kind (1)\",numeric,timestamp with time zone[])";
+    for (object, found) in [
+        ("api.total", "SELECT on table api.total"),
+        ("table api.total", "SELECT on table api.total"),
+        ("api.total(id, amount)", "SELECT on table api.total"),
+        ("api.total(\"Kind (1)\", numeric, timestamptz[])", total),
+        ("api.total(k api.\"Kind (1)\", amount numeric(12,2), at timestamp(3) with time zone[])", total),
+        ("function api.sums(int4)", "EXECUTE on function api.sums(integer)"),
+        ("api.sums(a varchar)", "object"),
+    ] {
+        assert!(looked_at(object).starts_with(found), "{object}: {}", looked_at(object));
+    }
+    let refused = attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'api.sums')").unwrap_err();
+    assert_eq!((refused.code.as_str(), refused.hint.as_str()), ("42725", "Say which: sums(integer) and sums(text)."));
+    let refused = attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.judgments(nope)')").unwrap_err();
+    assert_eq!(refused.message, "there is no column \"nope\"");
+}
+
 /// Row level security answers with no rows and no error; the worker that lost BYPASSRLS, and a view that asks for the caller's own rights.
 #[test]
 fn rows_that_nobody_sees() {

@@ -316,6 +316,33 @@ fn for_whom_and_for_what() {
     let mut migration = cluster.connect("app", "postgres");
     migration.batch_execute("SELECT * FROM ops.apply_golden_sql(false)").unwrap();
     assert_eq!(column(&mut client, WORSE_THAN_INFO), [""; 0]);
+    // What belongs to somebody else the server leaves as it is, with a warning of its own. So says the step; and where an error is left, nothing is done.
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE ROLE other; CREATE FUNCTION public.others() RETURNS int LANGUAGE sql AS 'SELECT 1';
+             ALTER FUNCTION public.others() OWNER TO other; REVOKE SELECT ON public.v_judgment_pipeline FROM anon",
+        )
+        .unwrap();
+    let apply = "SELECT outcome || ' ' || statement FROM ops.apply_golden_sql(false) WHERE outcome <> 'proposed'";
+    assert_eq!(
+        column(&mut migration, apply),
+        [
+            "incomplete GRANT EXECUTE ON ROUTINE public.others() TO service_role;",
+            "incomplete REVOKE EXECUTE ON ROUTINE public.others() FROM PUBLIC;",
+            "done GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;"
+        ]
+    );
+    client.batch_execute("GRANT SELECT ON public.judgments TO anon; ALTER TABLE public.judgments OWNER TO other").unwrap();
+    let refused =
+        attempt(&mut migration, "SELECT * FROM ops.apply_golden_sql(false, rules => '{table_privileges}')").unwrap_err();
+    assert_eq!(
+        (refused.code.as_str(), refused.detail.as_str()),
+        (
+            "P0004",
+            "left: table_privileges: Role \"anon\" has SELECT on table public.judgments, which the contract does not declare."
+        )
+    );
+    assert!(refused.hint.contains("You are no superuser"), "{refused:?}");
     client.batch_execute("SET dragonfly_guard.mode = off; ALTER ROLE anon SUPERUSER").unwrap();
     let refused = attempt(&mut migration, "SELECT * FROM ops.apply_golden_sql(false)").unwrap_err();
     assert_eq!(refused.code, "42501");

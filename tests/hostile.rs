@@ -367,6 +367,43 @@ fn other_encodings() {
     }
 }
 
+/// Letters that stand for bytes elsewhere, letters that turn the direction of a line, and bytes that are no letters: what is written down runs.
+#[test]
+fn plans_for_whatever_names() {
+    let cluster = Cluster::start();
+    let mut admin = cluster.connect("postgres", SUPERUSER);
+    admin.batch_execute("CREATE ROLE anon").unwrap();
+    for encoding in ["UTF8", "SQL_ASCII"] {
+        admin
+            .batch_execute(&format!(
+                "CREATE DATABASE d{encoding} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+            ))
+            .unwrap();
+        let mut client = cluster.connect(&format!("d{encoding}").to_lowercase(), SUPERUSER);
+        client.batch_execute("CREATE EXTENSION dragonfly_guard; SET dragonfly_guard.mode = off").unwrap();
+        for name in ["a\u{10ffe9}", "\u{10ff80}\u{10ffff}é", "\u{202e}x", "é\n", "\u{85}"] {
+            client
+                .batch_execute(&format!(
+                    "CREATE TABLE public.\"{name}\" (\"{name}\" int); GRANT UPDATE (\"{name}\") ON public.\"{name}\" TO anon"
+                ))
+                .unwrap();
+        }
+        if encoding == "SQL_ASCII" {
+            client
+                .batch_execute("DO $$ BEGIN EXECUTE format('CREATE TABLE public.\"%1$s\" (); GRANT DELETE ON public.\"%1$s\" TO anon', chr(233) || chr(10)); END $$")
+                .unwrap();
+        }
+        let applied = "SELECT count(*)::text FROM ops.apply_golden_sql(false) WHERE outcome = 'done' AND statement ~ '^REVOKE (UPDATE|DELETE)'";
+        let expected = if encoding == "SQL_ASCII" { "6" } else { "5" };
+        assert_eq!(column(&mut client, applied), [expected], "{encoding}");
+        assert_eq!(
+            column(&mut client, "SELECT count(*)::text FROM ops.audit_security() WHERE role_name = 'anon'"),
+            ["0"],
+            "{encoding}"
+        );
+    }
+}
+
 #[test]
 fn names_are_cut_as_the_database_cuts_them() {
     let cluster = Cluster::start();

@@ -155,6 +155,17 @@ fn audited_on_a_hot_standby() {
     );
     assert_eq!(column(&mut client, FINDINGS), findings);
     assert_eq!(attempt(&mut client, "SELECT ops.assert_security('info')").unwrap_err().code, "P0004");
+    client
+        .batch_execute("SELECT * FROM ops.doctor(); SELECT * FROM ops.golden_sql(); SELECT ops.schema_fingerprint()")
+        .unwrap();
+    for privilege in ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"] {
+        client
+            .batch_execute(&format!("SELECT * FROM ops.explain_access('postgres', 'dragonfly_guard.exemption', '{privilege}')"))
+            .unwrap();
+    }
+    for call in ["ops.freeze_schema('a')", "ops.load_contract(ops.contract())", "ops.unexempt('a')"] {
+        assert_eq!(attempt(&mut client, &format!("SELECT {call}")).unwrap_err().code, "25006", "{call}");
+    }
     client.batch_execute("SELECT pg_promote()").unwrap();
     is_whole_and_armed(&standby, "app", &findings);
 }

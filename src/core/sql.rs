@@ -182,10 +182,14 @@ pub fn quote_ident(name: &str) -> Cow<'_, str> {
     if plain { Cow::Borrowed(name) } else { Cow::Owned(format!("\"{}\"", name.replace('"', "\"\""))) }
 }
 
+/// Bytes that are no text stand for themselves as characters of a private plane: U+10FF80 for 0x80 to U+10FFFF for 0xFF.
+pub const RAW_BYTES: std::ops::RangeInclusive<char> = '\u{10ff80}'..='\u{10ffff}';
+
 /// `name` as an identifier in SQL that is shown to people as well as run: control and direction characters are written
-/// as `U&"\000A"`, so that a name can change neither the statement nor the terminal it is read in.
+/// as `U&"\000A"`, so that a name can change neither the statement nor the terminal it is read in. (Not so [`RAW_BYTES`]: nothing else names them.)
 #[must_use]
 pub fn safe_ident(name: &str) -> Cow<'_, str> {
+    let is_unprintable = |c| is_unprintable(c) && !RAW_BYTES.contains(&c);
     if !name.chars().any(is_unprintable) {
         return quote_ident(name);
     }
@@ -282,6 +286,21 @@ pub fn argument_types(list: &str) -> Vec<String> {
     types
 }
 
+/// The name of a type without what stands in parentheses: `numeric[]` of `numeric(12,2)[]`.
+#[must_use]
+pub fn without_modifiers(name: &str) -> String {
+    let (mut quoted, mut depth) = (false, 0);
+    name.chars()
+        .filter(|c| {
+            quoted ^= *c == '"';
+            depth += i32::from(!quoted && *c == '(');
+            let is_kept = depth == 0;
+            depth -= i32::from(!quoted && *c == ')');
+            is_kept
+        })
+        .collect()
+}
+
 /// Where `wanted` is found in SQL of the server's outside everything that is in quotes.
 #[must_use]
 pub fn find_unquoted(sql: &str, wanted: &str) -> Option<usize> {
@@ -374,9 +393,12 @@ pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
     }
 }
 
-fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' | '\u{10ff80}'..)
+/// What does something to a terminal, or to the order in which it shows letters; and what is no text at all.
+#[must_use]
+pub fn is_unprintable(c: char) -> bool {
+    RAW_BYTES.contains(&c)
+        || c.is_control()
+        || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -407,6 +429,10 @@ mod tests {
     fn a_name_cannot_reach_the_terminal_raw() {
         assert_eq!(safe_ident("a\nb\u{1b}\\\""), "U&\"a\\000Ab\\001B\\\\\"\"\"");
         assert_eq!(printable("a\nb"), "a\\u000Ab");
+        // What is no text is shown by its number, and named as it is.
+        assert_eq!(printable("a\u{10ffe9}"), "a\\u10FFE9");
+        assert_eq!(safe_ident("a\u{10ffe9}"), "\"a\u{10ffe9}\"");
+        assert_eq!(safe_ident("\n\u{10ffe9}"), "U&\"\\000A\u{10ffe9}\"");
         assert!(printable(&"x".repeat(100_000)).len() < 400);
     }
 
@@ -454,6 +480,18 @@ mod tests {
     fn lists_read_as_people_write_them() {
         assert_eq!(listed(&["a"]), "a");
         assert_eq!(listed(&["a", "b", "c"]), "a, b and c");
+    }
+
+    #[test]
+    fn types_have_modifiers() {
+        for (name, plain) in [
+            ("numeric(12,2)[]", "numeric[]"),
+            ("timestamp(3) with time zone", "timestamp with time zone"),
+            ("app.\"odd(1)\"(2)", "app.\"odd(1)\""),
+            ("text", "text"),
+        ] {
+            assert_eq!(without_modifiers(name), plain);
+        }
     }
 
     #[test]

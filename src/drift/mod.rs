@@ -123,6 +123,14 @@ fn snapshot_of(state: &State, contract: &Contract, schemas: Option<Vec<String>>)
 
 /// Those schemas; an error where one is neither there nor declared, or is the server's own.
 fn known(names: Vec<String>, contract: &Contract, state: &State) -> Vec<String> {
+    if names.is_empty() {
+        Report {
+            message: "schemas must not be empty".into(),
+            detail: "Where nothing is looked at, no row would look like no drift.".into(),
+            hint: "NULL stands for all schemas that the contract governs.".into(),
+        }
+        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+    }
     let there = scan::base(state);
     let is_ours = |name: &str| !name.starts_with("pg_") && name != "information_schema";
     let mut valid: Vec<&str> = there.schemas.iter().map(|s| s.name.as_str()).filter(|name| is_ours(name)).collect();

@@ -7,6 +7,8 @@ use crate::contract;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
+use crate::pg::text::to_server;
+use crate::pg::{setting, subtransaction};
 use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Snapshot};
@@ -16,6 +18,7 @@ use dragonfly_core::sql::{listed, printable, safe_ident};
 use needs::Needs;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::BTreeSet;
+use std::ffi::CString;
 
 sql_function!(
     /// `ops.explain_access(role name, object text, privilege text, authenticator name)`
@@ -216,7 +219,7 @@ fn find(state: &State, base: &Snapshot, named: &Named) -> Found {
         },
         ([name], _) => unqualified(name),
         ([schema, name], noun) if noun != Some(Noun::Schema) => match schema_named(schema) {
-            Some(schema) => in_schema(state, schema, name, named),
+            Some(oid) => in_schema(state, (oid, schema), name, named),
             None => Found::Nothing(None),
         },
         ([schema, table, column], None | Some(Noun::Relation)) if named.list.is_none() => {
@@ -227,55 +230,64 @@ fn find(state: &State, base: &Snapshot, named: &Named) -> Found {
     }
 }
 
-fn in_schema(state: &State, schema: Oid, name: &str, named: &Named) -> Found {
+fn in_schema(state: &State, (schema, schema_name): (Oid, &str), name: &str, named: &Named) -> Found {
     let relation = scan::relation_named(schema, name).filter(|_| named.noun != Some(Noun::Routine));
-    if let Some(oid) = relation {
-        return columns(oid, named.columns().unwrap_or_else(|| no_name(name)));
-    }
-    if named.noun == Some(Noun::Relation) {
+    if named.noun == Some(Noun::Relation) && relation.is_none() {
         return Found::Nothing(Some(schema));
     }
-    let found = scan::routines_named(state, &[name].into(), &[schema].into());
-    let shown: Vec<(Oid, String)> = found.into_iter().map(|oid| (oid, scan::argument_types_of(state, oid))).collect();
-    let types = |list: &str| dragonfly_core::sql::argument_types(list);
-    match &named.list {
-        Some(list) => {
-            let same = |(_, arguments): &&(Oid, String)| types(arguments) == aliased(types(list));
-            shown.iter().find(same).map_or(Found::Nothing(Some(schema)), |(oid, _)| Found::Routine(*oid))
+    // A list is one of columns where a relation has them, or where there is no routine of the name.
+    let is_of_columns = |relation: Oid| {
+        let known = needs::all_columns(relation);
+        named.columns().is_some_and(|columns| columns.iter().all(|column| known.contains(column)))
+    };
+    let routines = scan::routines_named(state, &[name].into(), &[schema].into());
+    match relation {
+        Some(oid) if named.noun.is_some() || routines.is_empty() || is_of_columns(oid) => {
+            columns(oid, named.columns().unwrap_or_else(|| no_name(name)))
         }
-        None => match shown.as_slice() {
-            [] => Found::Nothing(Some(schema)),
-            [(oid, _)] => Found::Routine(*oid),
-            several => Report {
-                message: format!("there are {} routines of the name {}", several.len(), printable(name)),
-                detail: String::new(),
-                hint: format!(
-                    "Say which: {}.",
-                    listed(
-                        &several.iter().map(|(_, arguments)| format!("{}({arguments})", printable(name))).collect::<Vec<_>>()
-                    )
-                ),
-            }
-            .error(PgSqlErrorCode::ERRCODE_AMBIGUOUS_FUNCTION),
-        },
+        _ => routine(state, (schema, schema_name), name, routines, named.list.as_deref()),
     }
 }
 
-/// Types by the names that the server gives them, where people use others.
-fn aliased(types: Vec<String>) -> Vec<String> {
-    let alias = |name: String| match name.to_ascii_lowercase().as_str() {
-        "int" | "int4" => "integer".to_owned(),
-        "int8" => "bigint".to_owned(),
-        "int2" => "smallint".to_owned(),
-        "bool" => "boolean".to_owned(),
-        "float8" => "double precision".to_owned(),
-        "float4" => "real".to_owned(),
-        "timestamptz" => "timestamp with time zone".to_owned(),
-        "timestamp" => "timestamp without time zone".to_owned(),
-        "varchar" => "character varying".to_owned(),
-        _ => name,
+/// Which of the routines of a name it is.
+fn routine(state: &State, (schema, schema_name): (Oid, &str), name: &str, found: Vec<Oid>, list: Option<&str>) -> Found {
+    let is_it = |wanted: &[Option<Oid>]| {
+        let same = |oid: &&Oid| scan::argument_type_oids(state, **oid).into_iter().map(Some).eq(wanted.iter().copied());
+        found.iter().find(same)
     };
-    types.into_iter().map(alias).collect()
+    match (list, found.as_slice()) {
+        (Some(list), _) => {
+            let wanted = types_named(schema_name, &dragonfly_core::sql::argument_types(list));
+            is_it(&wanted).map_or(Found::Nothing(Some(schema)), |oid| Found::Routine(*oid))
+        }
+        (None, []) => Found::Nothing(Some(schema)),
+        (None, [oid]) => Found::Routine(*oid),
+        (None, several) => {
+            let shown = |oid: &Oid| {
+                let types = scan::argument_types_of(state, *oid).replace("pg_catalog.", "");
+                format!("{}({})", printable(name), printable(&types))
+            };
+            Report {
+                message: format!("there are {} routines of the name {}", several.len(), printable(name)),
+                detail: String::new(),
+                hint: format!("Say which: {}.", listed(&several.iter().map(shown).collect::<Vec<_>>())),
+            }
+            .error(PgSqlErrorCode::ERRCODE_AMBIGUOUS_FUNCTION)
+        }
+    }
+}
+
+/// Types as people name them: `int`, `numeric(12,2)`, a type of the routine's own schema, with the argument's name before it.
+fn types_named(schema: &str, names: &[String]) -> Vec<Option<Oid>> {
+    let path = CString::new(to_server(&format!("pg_catalog, {}, public, pg_temp", safe_ident(schema)))).unwrap_or_default();
+    let work = |name: &str| setting::under(&[(c"search_path", path.as_c_str())], || scan::deparse::type_named(name));
+    // What is no type's name at all is an error of the parser's.
+    let found = |name: &str| subtransaction::rolled_back(|| work(name)).ok().flatten();
+    let either = |name: &String| {
+        let plain = dragonfly_core::sql::without_modifiers(name);
+        found(&plain).or_else(|| plain.split_once(' ').and_then(|(_, rest)| found(rest.trim_start())))
+    };
+    names.iter().map(either).collect()
 }
 
 fn columns(relation: Oid, columns: Vec<String>) -> Found {

@@ -37,9 +37,7 @@ fn apply_golden_sql(call: Call) -> pg_sys::Datum {
     let at = Cell::new(0);
     let work = || carry_out(&plan, &before, &at);
     let done = if dry_run { subtransaction::rolled_back(work) } else { subtransaction::attempt(work) };
-    if let Err(error) = done {
-        failed(&plan, at.get(), *error);
-    }
+    let left = done.unwrap_or_else(|error| failed(&plan, at.get(), *error));
     let changes = plan.steps.iter().filter(|step| !step.is_proposal).count();
     if dry_run && changes > 0 {
         Report {
@@ -52,6 +50,7 @@ fn apply_golden_sql(call: Call) -> pg_sys::Datum {
     call.table(plan.steps.into_iter().zip(1..).map(|(step, number)| {
         let outcome = match (step.is_proposal, dry_run) {
             (true, _) => "proposed",
+            (false, _) if step.findings.iter().any(|finding| left.contains(finding)) => "incomplete",
             (false, true) => "tried",
             (false, false) => "done",
         };
@@ -96,8 +95,9 @@ fn row(step: Step, number: i32) -> Vec<Value> {
     ]
 }
 
-/// Runs the statements, and judges what they leave; an error where that is not what the plan said. `at` counts the steps.
-fn carry_out(plan: &Plan, before: &[Finding], at: &Cell<usize>) {
+/// Runs the statements, and judges what they leave; an error where that is not what the plan said. Gives what is left of the warnings that the plan
+/// said it would mend: the server lets statements pass that do nothing, with a warning. `at` counts the steps.
+fn carry_out(plan: &Plan, before: &[Finding], at: &Cell<usize>) -> HashSet<String> {
     // Only what the whole plan leaves counts: a step may rest on one that comes after it.
     setting::under(&[setting::SAFE_PATH, (c"dragonfly_guard.check_at", c"commit")], || {
         for (i, step) in plan.steps.iter().enumerate().filter(|(_, step)| !step.is_proposal) {
@@ -111,11 +111,11 @@ fn carry_out(plan: &Plan, before: &[Finding], at: &Cell<usize>) {
     });
     at.set(0);
     guard::judge_as_if_committing();
-    prove(plan, before);
+    prove(plan, before)
 }
 
-/// No error that the plan said it would mend is left, and none is there that was not.
-fn prove(plan: &Plan, before: &[Finding]) {
+/// No error that the plan said it would mend is left, and none is there that was not. The fingerprints of what else is left.
+fn prove(plan: &Plan, before: &[Finding]) -> HashSet<String> {
     let state = State::now();
     let own = Own::find(&state);
     let after = audit::findings_under(&contract::in_force(&state, &own), &state, &own);
@@ -132,9 +132,25 @@ fn prove(plan: &Plan, before: &[Finding]) {
         Report {
             message: "the plan was carried out and does not bring the database into its contract".into(),
             detail: wrong.join("\n"),
-            hint: "Everything was rolled back. SELECT * FROM ops.golden_sql() shows the statements.".into(),
+            hint: format!(
+                "Everything was rolled back. SELECT * FROM ops.golden_sql() shows the statements.{}",
+                in_whose_name()
+            ),
         }
         .error(PgSqlErrorCode::ERRCODE_ASSERT_FAILURE);
+    }
+    after.into_iter().map(|f| f.fingerprint).filter(|left| plan.mends.contains(left)).collect()
+}
+
+/// Why a GRANT or REVOKE may have done nothing: the server picks a grantor that the caller can act for (acl.c, `select_best_grantor`).
+fn in_whose_name() -> &'static str {
+    // SAFETY: a look-up in the system cache.
+    match unsafe { pg_sys::superuser() } {
+        true => "",
+        false => {
+            " You are no superuser: what you grant and revoke on objects of other roles is done in the name of whichever role lets you, or not at \
+             all. Apply the plan as their owner or as a superuser."
+        }
     }
 }
 

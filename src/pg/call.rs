@@ -1,9 +1,10 @@
 //! SQL functions: arguments in, rows out.
 
 use super::heap::{text_elements, text_of};
+use super::report::Report;
 use super::text::{from_server, to_server};
 use dragonfly_core::catalog::Oid;
-use pgrx::{PgMemoryContexts, pg_sys};
+use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
 use serde_json::Value as Json;
 use std::ffi::CString;
 
@@ -160,14 +161,24 @@ impl Call {
         self.argument(i).map(|d| d.value() as i64)
     }
 
-    /// An argument of type text[], nulls left out.
+    /// An argument of type text[]. A null in it is an error: it would be taken for an empty list.
     pub fn texts(&self, i: usize) -> Option<Vec<String>> {
-        self.argument(i).map(|d| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
+        self.array(i).map(|d| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
     }
 
-    /// An argument of type name[], nulls left out.
+    /// An argument of type name[]. As [`Self::texts`].
     pub fn names(&self, i: usize) -> Option<Vec<String>> {
-        self.argument(i).map(|d| text_elements(d, pg_sys::NAMEOID, pg_sys::NAMEDATALEN as i32, b'c'))
+        self.array(i).map(|d| text_elements(d, pg_sys::NAMEOID, pg_sys::NAMEDATALEN as i32, b'c'))
+    }
+
+    fn array(&self, i: usize) -> Option<pg_sys::Datum> {
+        let array = self.argument(i)?;
+        // SAFETY: the argument is an array, as declared.
+        if unsafe { pg_sys::array_contains_nulls(pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast()) } {
+            let message = "array must not contain nulls".to_owned();
+            Report { message, ..Report::default() }.error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED);
+        }
+        Some(array)
     }
 
     /// An argument of type jsonb, as its JSON text.

@@ -1,14 +1,12 @@
 //! Text between the server's encoding and Rust's.
 
+use dragonfly_core::sql::{RAW_BYTES, is_unprintable};
 use pgrx::pg_sys;
 use std::ffi::CStr;
 use std::fmt::Write;
 
 const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
 const SQL_ASCII: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
-
-/// Bytes that are no text stand for themselves as characters of a private plane: U+10FF80 for 0x80 to U+10FFFF for 0xFF.
-const RAW: std::ops::RangeInclusive<char> = '\u{10ff80}'..='\u{10ffff}';
 
 /// Bytes in the encoding of the database, as a Rust string. Never an error, and different bytes are always different strings: what has no
 /// equivalent, or is not valid to begin with (names of roles are shared by databases of all encodings), is kept byte by byte.
@@ -18,11 +16,17 @@ pub fn from_server(bytes: &[u8]) -> String {
     }
     // SAFETY: reads a variable of the backend.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    // Where there is no encoding, there is no other way to write down a letter that must not reach a terminal raw.
     let text = match encoding {
-        UTF8 | SQL_ASCII => std::str::from_utf8(bytes).ok().map(str::to_owned),
+        UTF8 => std::str::from_utf8(bytes).ok().map(str::to_owned),
+        SQL_ASCII => std::str::from_utf8(bytes)
+            .ok()
+            .filter(|t| !t.contains(|c: char| !c.is_ascii() && is_unprintable(c)))
+            .map(str::to_owned),
         _ => converted(bytes, encoding),
     };
-    text.filter(|text| !text.contains(|c| RAW.contains(&c))).unwrap_or_else(|| bytes.iter().map(|b| by_byte(*b)).collect())
+    text.filter(|text| !text.contains(|c| RAW_BYTES.contains(&c)))
+        .unwrap_or_else(|| bytes.iter().map(|b| by_byte(*b)).collect())
 }
 
 fn by_byte(byte: u8) -> char {
@@ -51,23 +55,19 @@ fn converted(bytes: &[u8], encoding: i32) -> Option<String> {
     String::from_utf8(buffer).ok()
 }
 
-/// A Rust string as bytes in the encoding of the database. A character that it does not have is an error.
+/// A Rust string as bytes in the encoding of the database. A character that it does not have is an error. In UTF-8, bytes that are no text stay what
+/// they stand as.
 pub fn to_server(text: &str) -> Vec<u8> {
-    if text.is_ascii() || is_utf8() {
+    if text.is_ascii() {
         return text.as_bytes().to_vec();
     }
     // SAFETY: reads a variable of the backend.
-    if unsafe { pg_sys::GetDatabaseEncoding() } == SQL_ASCII {
-        return text.chars().fold(Vec::with_capacity(text.len()), |mut out, c| {
-            match RAW.contains(&c) {
-                true => out.push(u32::from(c) as u8),
-                false => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-            }
-            out
-        });
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    if encoding == SQL_ASCII || encoding == UTF8 {
+        return with_bytes(text, encoding == UTF8);
     }
     let shown = text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        match RAW.contains(&c) {
+        match RAW_BYTES.contains(&c) {
             true => {
                 let _ = write!(out, "\\x{:02X}", u32::from(c) as u8);
             }
@@ -85,6 +85,24 @@ pub fn to_server(text: &str) -> Vec<u8> {
             CStr::from_ptr(converted).to_bytes().to_vec()
         }
     }
+}
+
+/// A text with the bytes that some of its characters stand for.
+fn with_bytes(text: &str, is_utf8: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(|c| RAW_BYTES.contains(&c)) {
+        let (plain, from) = rest.split_at(start);
+        let (raw, after) = from.split_at(from.find(|c| !RAW_BYTES.contains(&c)).unwrap_or(from.len()));
+        let bytes: Vec<u8> = raw.chars().map(|c| u32::from(c) as u8).collect();
+        out.extend_from_slice(plain.as_bytes());
+        // What is text after all had one of these characters in it.
+        let is_text = !is_utf8 || std::str::from_utf8(&bytes).is_ok();
+        out.extend_from_slice(if is_text { &bytes } else { raw.as_bytes() });
+        rest = after;
+    }
+    out.extend_from_slice(rest.as_bytes());
+    out
 }
 
 /// Text for a message of the server. pgrx passes messages on as UTF-8, whatever the encoding of the database: where that is another one,

@@ -55,7 +55,8 @@ fn is_enum(name: &str) -> bool {
     type_named(name).is_some_and(|oid| unsafe { pg_sys::get_typtype(oid.into()) } as u8 == b'e')
 }
 
-fn type_named(name: &str) -> Option<u32> {
+/// The type of a name, along the path in force. The parser raises an error where it is no name at all.
+pub fn type_named(name: &str) -> Option<u32> {
     let bytes = to_server(name);
     // SAFETY: takes a text, gives a type or null; a look-up in the system cache.
     unsafe {
@@ -158,7 +159,7 @@ pub fn read_again(text: String, owner: Oid, read: impl FnOnce(&str) -> String) -
 }
 
 /// What changes the text that the server writes.
-const SETTINGS: [(&CStr, &CStr); 10] = [
+const SETTINGS: [(&CStr, &CStr); 12] = [
     session::SAFE_PATH,
     (c"quote_all_identifiers", c"off"),
     (c"extra_float_digits", c"1"),
@@ -169,6 +170,8 @@ const SETTINGS: [(&CStr, &CStr); 10] = [
     (c"xmlbinary", c"base64"),
     (c"lc_monetary", c"C"),
     (c"standard_conforming_strings", c"on"),
+    (c"array_nulls", c"on"),
+    (c"xmloption", c"content"),
 ];
 
 /// Calls `write` with settings that leave nothing to the session.

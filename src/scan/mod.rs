@@ -167,8 +167,8 @@ pub use objects::{columns, is_populated, members, members_of_extensions, relatio
 pub use planted::{find as planted, place};
 pub use roles::setting_of;
 pub use routines::{
-    acl as routine_acl, argument_types, argument_types_of, named as routines_named, of_schema as routines_of_schema,
-    owner as routine_owner, quoted_path, validator,
+    acl as routine_acl, argument_type_oids, argument_types, argument_types_of, named as routines_named,
+    of_schema as routines_of_schema, owner as routine_owner, quoted_path, validator,
 };
 
 /// The catalog of an object, by OID.

@@ -112,6 +112,9 @@ impl Own {
     /// Makes this session the only one that changes contract, exemptions or frozen schemas, until its transaction ends. An error where another is just doing so:
     /// whoever waited would change what it has not seen.
     pub fn change(&self, what: &str) {
+        let command = std::ffi::CString::new(format!("a change of {what}")).unwrap_or_default();
+        // SAFETY: an error where the transaction is read-only, as on a standby.
+        unsafe { pg_sys::PreventCommandIfReadOnly(command.as_ptr()) };
         if !self.try_lock_changes() {
             Report {
                 message: format!("another session is just changing {what}"),

@@ -183,13 +183,18 @@ pub fn acl(state: &State, routine: Oid) -> Acl {
     found.unwrap_or_default()
 }
 
-/// The input argument types of a routine, as in an identity; the empty text where it is not there.
-pub fn argument_types_of(state: &State, routine: Oid) -> String {
+/// The input argument types of a routine; none where it is not there.
+pub fn argument_type_oids(state: &State, routine: Oid) -> Vec<Oid> {
     let table = Table::open(oids::PG_PROC);
     let (oid, arguments) = (table.column("oid"), table.column("proargtypes"));
-    let mut found = String::new();
-    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| found = argument_types(&row.oids(arguments)));
+    let mut found = vec![];
+    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| found = row.oids(arguments));
     found
+}
+
+/// The same, as in an identity.
+pub fn argument_types_of(state: &State, routine: Oid) -> String {
+    argument_types(&argument_type_oids(state, routine))
 }
 
 /// The function with which a routine's language looks at a body, where it has one.

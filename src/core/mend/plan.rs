@@ -18,6 +18,8 @@ pub struct Step {
     pub object: String,
     /// The findings, a sentence each.
     pub why: Vec<String>,
+    /// Their fingerprints.
+    pub findings: Vec<String>,
     /// A statement that can be run twice; for what a person decides a comment.
     pub statement: String,
     /// The statement that takes it back; `None` where there is none.
@@ -307,6 +309,7 @@ fn step(wanted: &Wanted, undo: Option<String>) -> Step {
         rules,
         object: first.object.identity.clone(),
         why,
+        findings: wanted.findings.iter().map(|f| f.fingerprint.clone()).collect(),
         statement: repeatable(&wanted.statement),
         undo,
         risk: risk(&wanted.statement),
@@ -329,6 +332,7 @@ fn proposal(finding: &Finding) -> Step {
         rules: vec![finding.rule],
         object: identity.clone(),
         why: vec![finding.detail.clone()],
+        findings: vec![finding.fingerprint.clone()],
         statement: text.lines().map(|line| format!("-- {line}")).collect::<Vec<_>>().join("\n"),
         undo: None,
         risk: "a person decides",

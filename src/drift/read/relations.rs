@@ -132,6 +132,7 @@ impl Reader<'_> {
         let (kind, acl, persistence, method) = (column("relkind"), column("relacl"), column("relpersistence"), column("relam"));
         let (secured, forced, identity) = (column("relrowsecurity"), column("relforcerowsecurity"), column("relreplident"));
         let (reloptions, partition, bound) = (column("reloptions"), column("relispartition"), column("relpartbound"));
+        let of_type = column("reloftype");
         let mut relations = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
             let Some(object_type) = object_type(row.char(kind)).filter(|_| row.char(persistence) != b't') else { return };
@@ -153,6 +154,9 @@ impl Reader<'_> {
                 // That of an index is noted with the index.
                 b'n' if matches!(kind, b'r' | b'p') => object.set("replica identity", "nothing"),
                 _ => {}
+            }
+            if row.oid(of_type) != 0 {
+                object.set("of type", self.pen.type_name(row.oid(of_type), -1));
             }
             if row.oid(method) != HEAP && row.oid(method) != 0 {
                 object.set("access method", self.access_method(row.oid(method)));
@@ -189,10 +193,19 @@ impl Reader<'_> {
         table.scan(self.state, |row: Row<'_>| {
             let Some(relation) = relations.get_mut(&row.oid(relation)) else { return };
             let number = row.int(number) as i16;
-            if number < 0 || row.bool(dropped) {
+            let mut object = Object::default();
+            if number < 0 {
+                // Of a system column nothing can differ but who may read it.
+                if let Some(acl) = row.acl(acl) {
+                    self.grants(&mut object, AclKind::Column, relation.owner, Some(&acl));
+                    let told = |(property, value): (String, String)| (format!("{} of {}", property, row.name(name)), value);
+                    relation.object.properties.extend(std::mem::take(&mut object.properties).into_iter().map(told));
+                }
                 return;
             }
-            let mut object = Object::default();
+            if row.bool(dropped) {
+                return;
+            }
             let mut type_name = self.pen.type_name(row.oid(type_oid), row.int(modifier));
             object.set("type", &*type_name);
             // SAFETY: a look-up in the system cache.
