@@ -1,6 +1,7 @@
 //! Settings (GUCs).
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString};
 use std::sync::OnceLock;
 
@@ -128,7 +129,7 @@ pub fn is_restoring_a_dump() -> bool {
     let looks_like_it = unsafe {
         let path = pg_sys::namespace_search_path;
         !path.is_null()
-            && *path == 0
+            && (*path == 0 || LEFT_BY_AN_EXTENSION.with_borrow(|left| left.as_deref() == Some(CStr::from_ptr(path))))
             && !pg_sys::check_function_bodies
             && pg_sys::client_min_messages >= pg_sys::WARNING as i32
             && pg_sys::superuser_arg((*pg_sys::MyProc).roleId)
@@ -136,6 +137,26 @@ pub fn is_restoring_a_dump() -> bool {
     looks_like_it
         && !is_in_somebodys_code()
         && ["search_path", "check_function_bodies"].iter().all(|name| is_set_by_the_session(name))
+}
+
+thread_local! {
+    /// The path that the script of an extension has left to a session that restores a dump.
+    static LEFT_BY_AN_EXTENSION: RefCell<Option<CString>> = const { RefCell::new(None) };
+    static BEFORE_AN_EXTENSION: Cell<bool> = const { Cell::new(false) };
+}
+
+/// CREATE EXTENSION begins. Some scripts set a search_path for the whole session (that of postgis_topology does), which then is no longer the dump's.
+pub fn extension_begins() {
+    BEFORE_AN_EXTENSION.set(is_restoring_a_dump());
+}
+
+/// CREATE EXTENSION is done: what its script has left does not end the restore.
+pub fn extension_ends() {
+    // SAFETY: reads a variable of the backend, a C string.
+    let path = unsafe { CStr::from_ptr(pg_sys::namespace_search_path) };
+    if BEFORE_AN_EXTENSION.replace(false) && !path.is_empty() {
+        LEFT_BY_AN_EXTENSION.set(Some(path.to_owned()));
+    }
 }
 
 /// Whether RESET would change a parameter.

@@ -116,6 +116,33 @@ fn dumped_and_restored() {
     is_whole_and_armed(&other, "app", &findings);
 }
 
+/// The script of an extension sets a search_path for the session that installs it, and so for the rest of the dump.
+#[test]
+fn restored_beside_an_extension_that_sets_a_path() {
+    dragonfly_tests::provide_extension(
+        "zz_with_a_path",
+        "default_version = '1'\nrelocatable = false\nschema = public\n",
+        "1",
+        "SET search_path TO public; CREATE FUNCTION public.zz() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+    );
+    let cluster = Cluster::start();
+    let mut client = grandfathered(&cluster);
+    client.batch_execute("CREATE EXTENSION zz_with_a_path").unwrap();
+    assert_eq!(column(&mut client, "SELECT current_setting('search_path')"), ["public"], "it stays");
+    let findings = column(&mut client, FINDINGS);
+    let plain = cluster.client_program("pg_dump", &["-d", "app"]);
+    cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE one OWNER postgres").unwrap();
+    succeeded(&restoring(&cluster, "psql", &["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", "one"], &plain.stdout));
+    is_whole_and_armed(&cluster, "one", &findings);
+    // The path alone is not what makes a restore.
+    let mut client = cluster.connect("one", SUPERUSER);
+    client
+        .batch_execute("DROP EXTENSION zz_with_a_path; CREATE EXTENSION zz_with_a_path; SET check_function_bodies = off")
+        .unwrap();
+    let unsafe_one = "CREATE FUNCTION api.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+    assert_eq!(attempt(&mut client, unsafe_one).unwrap_err().code, "42P13");
+}
+
 #[test]
 fn upgraded_by_pg_upgrade() {
     let cluster = Cluster::start();

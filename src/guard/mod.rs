@@ -40,7 +40,11 @@ sql_function!(
     guard_ddl_command_start => command_start
 );
 fn command_start(call: Call) -> pg_sys::Datum {
-    transaction::command_starts(event(call), call.event_trigger_parse_tree().is_some_and(names_the_guard));
+    let tag = event(call);
+    if tag == CREATE_EXTENSION {
+        settings::extension_begins();
+    }
+    transaction::command_starts(tag, call.event_trigger_parse_tree().is_some_and(names_the_guard));
     pg_sys::Datum::null()
 }
 
@@ -51,9 +55,14 @@ sql_function!(
 fn command_end(call: Call) -> pg_sys::Datum {
     let tag = event(call);
     call.event_trigger_parse_tree().into_iter().flat_map(grants::routines_of).for_each(touched::note_routine);
+    if tag == CREATE_EXTENSION {
+        settings::extension_ends();
+    }
     command_ended(&tag);
     pg_sys::Datum::null()
 }
+
+const CREATE_EXTENSION: &str = "CREATE EXTENSION";
 
 /// Judges what a command has touched.
 fn command_ended(tag: &str) {
