@@ -94,6 +94,44 @@ fn as_people_name_things() {
     assert_eq!(refused.message, "there is no column \"nope\"");
 }
 
+/// What a statement does not ask a view for, the server never works out.
+#[test]
+fn columns_that_nobody_asks_for() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE TABLE public.inbox AS SELECT 1 AS id;
+             CREATE FUNCTION public.secret(int) RETURNS int STABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+             CREATE FUNCTION public.chance(int) RETURNS int VOLATILE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+             REVOKE EXECUTE ON FUNCTION public.secret(int), public.chance(int) FROM PUBLIC; GRANT USAGE ON SCHEMA public TO anon;
+             CREATE VIEW public.v_plain AS SELECT id, public.secret(id) AS s, id + 1 AS n FROM public.inbox;
+             CREATE VIEW public.v_over AS SELECT id, s + 1 AS s, n FROM public.v_plain WHERE n > 0;
+             CREATE VIEW public.v_using AS SELECT id, s FROM public.v_plain FULL JOIN public.v_over USING (s, id);
+             CREATE VIEW public.v_counts AS SELECT id, max(public.secret(id)) AS s FROM public.inbox GROUP BY id;
+             CREATE VIEW public.v_distinct AS SELECT DISTINCT id, public.secret(id) AS s FROM public.inbox;
+             CREATE VIEW public.v_sorted AS SELECT id, public.secret(id) AS s FROM public.inbox ORDER BY s;
+             CREATE VIEW public.v_chance AS SELECT id, public.chance(id) AS s FROM public.inbox;
+             CREATE VIEW public.v_lateral AS SELECT v.id, l.s FROM public.v_plain v, LATERAL (SELECT v.s) l;
+             CREATE VIEW public.v_row AS SELECT id, to_jsonb(v) AS s FROM public.v_plain v;
+             GRANT SELECT ON public.v_plain, public.v_over, public.v_using, public.v_counts, public.v_distinct, public.v_sorted, public.v_chance,
+               public.v_lateral, public.v_row TO anon",
+        )
+        .unwrap();
+    let views = ["v_plain", "v_over", "v_using", "v_counts", "v_distinct", "v_sorted", "v_chance", "v_lateral", "v_row"];
+    let mut open = Vec::new();
+    for (view, name) in views.iter().flat_map(|view| [(view, "id"), (view, "s")]) {
+        let sql = format!("SELECT ok::text FROM ops.explain_access('anon', 'public.{view}.{name}') WHERE step = 'verdict'");
+        let said = column(&mut client, &sql) == ["true"];
+        client.batch_execute("SET ROLE anon").unwrap();
+        let met = client.simple_query(&format!("SELECT {name} FROM public.{view}"));
+        client.batch_execute("RESET ROLE").unwrap();
+        assert_eq!(said, met.is_ok(), "{view}.{name}: {met:?}");
+        open.extend(said.then(|| format!("{view}.{name}")));
+    }
+    assert_eq!(open, ["v_plain.id", "v_over.id", "v_counts.id", "v_lateral.id", "v_row.id"]);
+}
+
 /// Row level security answers with no rows and no error; the worker that lost BYPASSRLS, and a view that asks for the caller's own rights.
 #[test]
 fn rows_that_nobody_sees() {
