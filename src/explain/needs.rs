@@ -4,7 +4,7 @@
 mod unused;
 mod written;
 
-use crate::pg::heap::{State, Table, interrupts};
+use crate::pg::heap::{State, Table, interrupts, of_row};
 use crate::pg::list::nodes;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
@@ -171,17 +171,17 @@ impl Reader {
 
     /// The constraints of a domain and of those below it.
     fn domain(&mut self, domain: Oid) {
-        let catalog = Table::open(oids::PG_TYPE);
-        let (oid, kind, base) = (catalog.column("oid"), catalog.column("typtype"), catalog.column("typbasetype"));
-        let mut next = Some(domain);
-        while let Some(domain) = next.take() {
-            catalog.lookup(&self.state, oids::PG_TYPE_OID_INDEX, &[(oid, domain)], |row| {
-                next = (row.char(kind) == b'd').then(|| row.oid(base));
-            });
-            if next.is_some() && self.domains.insert((self.moment, domain)) {
+        let base = |state: &State, domain| {
+            of_row(state, oids::TYPE_BY_OID, domain, "typbasetype", |row, base| row.oid(base)).filter(|base| *base != 0)
+        };
+        let mut next = (domain, base(&self.state, domain));
+        // What is no domain has no type below it.
+        while let (domain, Some(below)) = next {
+            if self.domains.insert((self.moment, domain)) {
                 let checks = written::checks(&self.state, "contypid", oids::PG_CONSTRAINT_TYPE_INDEX, domain);
                 checks.iter().for_each(|check| self.stored(check));
             }
+            next = (below, base(&self.state, below));
         }
     }
 

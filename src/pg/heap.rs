@@ -188,6 +188,21 @@ impl Drop for Table {
     }
 }
 
+/// What one row of a catalog says, found by its OID by way of an index: one of its columns, by name. `None` where there is no such row.
+pub fn of_row<T>(
+    state: &State,
+    (catalog, index): (Oid, Oid),
+    oid: Oid,
+    column: &str,
+    read: impl FnOnce(Row<'_>, Column) -> T,
+) -> Option<T> {
+    let table = Table::open(catalog);
+    let (key, column) = (table.column("oid"), table.column(column));
+    let (mut read, mut found) = (Some(read), None);
+    table.lookup(state, index, &[(key, oid)], |row| found = read.take().map(|read| read(row, column)));
+    found
+}
+
 /// One row of a [`Table`].
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'t> {

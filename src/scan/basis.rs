@@ -313,11 +313,7 @@ fn one_policy(state: &State, policy: u32, look: Look, parts: &mut Vec<String>) -
 
 /// A query on a relation, read again as the relation's owner.
 fn read_again(state: &State, relation: u32, query: String) -> String {
-    let table = Table::open(oids::PG_CLASS);
-    let (oid, owner) = (table.column("oid"), table.column("relowner"));
-    let mut reader = None;
-    table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, relation)], |row| reader = Some(row.oid(owner)));
-    match reader {
+    match super::objects::owner(state, relation) {
         Some(reader) => super::deparse::read_again(query, reader, canonical),
         None => query,
     }

@@ -77,6 +77,12 @@ pub mod oids {
     pub const PG_OPERATOR_OID_INDEX: Oid = 2688;
     pub const PG_TYPE: Oid = 1247;
     pub const PG_TYPE_OID_INDEX: Oid = 2703;
+
+    /// Catalogs with their indexes by OID.
+    pub const CLASS_BY_OID: (Oid, Oid) = (PG_CLASS, PG_CLASS_OID_INDEX);
+    pub const LANGUAGE_BY_OID: (Oid, Oid) = (PG_LANGUAGE, PG_LANGUAGE_OID_INDEX);
+    pub const PROC_BY_OID: (Oid, Oid) = (PG_PROC, PG_PROC_OID_INDEX);
+    pub const TYPE_BY_OID: (Oid, Oid) = (PG_TYPE, PG_TYPE_OID_INDEX);
 }
 
 /// The server's major version.

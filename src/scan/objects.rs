@@ -1,7 +1,7 @@
 //! Schemas, relations with their column ACLs, what schemas hold, extensions and their members, default ACLs.
 
 use super::oids;
-use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{ContentKind, DefaultAcl, Oid, Relation, RelationKind, Schema, Snapshot};
 use pgrx::pg_sys;
@@ -160,20 +160,12 @@ pub fn relation_named(schema: Oid, name: &str) -> Option<Oid> {
 
 /// What a relation is, where the contract can say something about it.
 pub fn relation_kind(state: &State, relation: Oid) -> Option<RelationKind> {
-    let table = Table::open(oids::PG_CLASS);
-    let (oid, kind) = (table.column("oid"), table.column("relkind"));
-    let mut found = None;
-    table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, relation)], |row| found = RelationKind::from_relkind(row.char(kind)));
-    found
+    of_row(state, oids::CLASS_BY_OID, relation, "relkind", |row, kind| RelationKind::from_relkind(row.char(kind))).flatten()
 }
 
 /// Whether a materialized view holds anything yet.
 pub fn is_populated(state: &State, relation: Oid) -> bool {
-    let table = Table::open(oids::PG_CLASS);
-    let (oid, populated) = (table.column("oid"), table.column("relispopulated"));
-    let mut found = false;
-    table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, relation)], |row| found = row.bool(populated));
-    found
+    of_row(state, oids::CLASS_BY_OID, relation, "relispopulated", |row, is| row.bool(is)).unwrap_or_default()
 }
 
 /// The columns of a relation, in their order.
@@ -337,13 +329,14 @@ pub fn extension_of(state: &State, catalog: Oid, object: Oid) -> Option<Oid> {
     found
 }
 
+/// Who owns a relation.
+pub fn owner(state: &State, relation: Oid) -> Option<Oid> {
+    of_row(state, oids::CLASS_BY_OID, relation, "relowner", |row, owner| row.oid(owner))
+}
+
 /// Whether a relation outlives the session.
 pub fn is_permanent(state: &State, relation: Oid) -> bool {
-    let table = Table::open(oids::PG_CLASS);
-    let (oid, persistence) = (table.column("oid"), table.column("relpersistence"));
-    let mut permanent = false;
-    table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, relation)], |row| permanent = row.char(persistence) != b't');
-    permanent
+    of_row(state, oids::CLASS_BY_OID, relation, "relpersistence", |row, is| row.char(is) != b't').unwrap_or_default()
 }
 
 /// The schema of this name, as the system cache shows it.

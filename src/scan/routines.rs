@@ -2,7 +2,7 @@
 
 use super::objects::{self, Contents};
 use super::oids;
-use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::{self, from_server};
 use dragonfly_core::catalog::{Acl, ContentKind, Oid, Routine, RoutineKind, Snapshot};
 use dragonfly_core::search_path::{settings, stored_value};
@@ -176,20 +176,12 @@ pub fn of_schema(schema: Oid) -> Vec<Oid> {
 
 /// Who may execute a routine.
 pub fn acl(state: &State, routine: Oid) -> Acl {
-    let table = Table::open(oids::PG_PROC);
-    let (oid, acl) = (table.column("oid"), table.column("proacl"));
-    let mut found = None;
-    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| found = row.acl(acl));
-    found.unwrap_or_default()
+    of_row(state, oids::PROC_BY_OID, routine, "proacl", |row, acl| row.acl(acl)).flatten().unwrap_or_default()
 }
 
 /// The input argument types of a routine; none where it is not there.
 pub fn argument_type_oids(state: &State, routine: Oid) -> Vec<Oid> {
-    let table = Table::open(oids::PG_PROC);
-    let (oid, arguments) = (table.column("oid"), table.column("proargtypes"));
-    let mut found = vec![];
-    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| found = row.oids(arguments));
-    found
+    of_row(state, oids::PROC_BY_OID, routine, "proargtypes", |row, types| row.oids(types)).unwrap_or_default()
 }
 
 /// The same, as in an identity.
@@ -199,33 +191,18 @@ pub fn argument_types_of(state: &State, routine: Oid) -> String {
 
 /// The function with which a routine's language looks at a body, where it has one.
 pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
-    let table = Table::open(oids::PG_PROC);
-    let (oid, language) = (table.column("oid"), table.column("prolang"));
-    let mut language_oid = 0;
-    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| language_oid = row.oid(language));
-    let table = Table::open(oids::PG_LANGUAGE);
-    let (oid, validator) = (table.column("oid"), table.column("lanvalidator"));
-    let mut found = None;
-    table.lookup(state, oids::PG_LANGUAGE_OID_INDEX, &[(oid, language_oid)], |row| found = Some(row.oid(validator)));
-    found.filter(|validator| *validator != 0)
+    let language = of_row(state, oids::PROC_BY_OID, routine, "prolang", |row, language| row.oid(language))?;
+    of_row(state, oids::LANGUAGE_BY_OID, language, "lanvalidator", |row, validator| row.oid(validator)).filter(|oid| *oid != 0)
 }
 
 /// Who owns a routine.
 pub fn owner(state: &State, routine: Oid) -> Option<Oid> {
-    let table = Table::open(oids::PG_PROC);
-    let (oid, owner) = (table.column("oid"), table.column("proowner"));
-    let mut found = None;
-    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| found = Some(row.oid(owner)));
-    found
+    of_row(state, oids::PROC_BY_OID, routine, "proowner", |row, owner| row.oid(owner))
 }
 
 /// Whether a routine is SECURITY DEFINER.
 pub fn is_definer(state: &State, routine: Oid) -> bool {
-    let table = Table::open(oids::PG_PROC);
-    let (oid, column) = (table.column("oid"), table.column("prosecdef"));
-    let mut definer = false;
-    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| definer = row.bool(column));
-    definer
+    of_row(state, oids::PROC_BY_OID, routine, "prosecdef", |row, is| row.bool(is)).unwrap_or_default()
 }
 
 /// The routines that have one of the `names`, in one of the `schemas`.

@@ -51,6 +51,13 @@ impl Pen {
         self.scratch(write).unwrap_or_else(|error| error.rethrow())
     }
 
+    /// A collation that is not the type's own.
+    pub fn collation(&self, type_oid: Oid, collation: Oid) -> Option<String> {
+        // SAFETY: a look-up in the system cache.
+        let own = unsafe { pg_sys::get_typcollation(type_oid.into()) }.to_u32();
+        (collation != own && collation != 0).then(|| self.named(pg_sys::regcollationout, collation))
+    }
+
     /// An expression tree of a catalog, over the columns of a relation (0: of none), as it is stored.
     pub fn tree(&self, tree: pg_sys::Datum, relation: Oid) -> String {
         self.scratch(|| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]))

@@ -208,10 +208,7 @@ impl Reader<'_> {
             }
             let mut type_name = self.pen.type_name(row.oid(type_oid), row.int(modifier));
             object.set("type", &*type_name);
-            // SAFETY: a look-up in the system cache.
-            let own = unsafe { pg_sys::get_typcollation(row.oid(type_oid).into()) }.to_u32();
-            if row.oid(collation) != own && row.oid(collation) != 0 {
-                let collation = self.pen.named(pg_sys::regcollationout, row.oid(collation));
+            if let Some(collation) = self.pen.collation(row.oid(type_oid), row.oid(collation)) {
                 type_name = format!("{type_name} COLLATE {collation}");
                 object.set("collation", collation);
             }

@@ -33,11 +33,7 @@ impl Reader<'_> {
                 b'd' => {
                     object.set("kind", "domain");
                     object.set("type", self.pen.type_name(row.oid(base), row.int(modifier)));
-                    // SAFETY: a look-up in the system cache.
-                    let own = unsafe { pg_sys::get_typcollation(row.oid(base).into()) }.to_u32();
-                    if row.oid(collation) != own {
-                        object.set("collation", self.pen.named(pg_sys::regcollationout, row.oid(collation)));
-                    }
+                    object.set_some("collation", self.pen.collation(row.oid(base), row.oid(collation)));
                     object.set_if("not null", row.bool(not_null));
                     let default = row.raw(default).map(|tree| self.pen.tree(tree, 0)).or_else(|| row.text(default_text));
                     object.set_some("default", default);
@@ -94,10 +90,8 @@ impl Reader<'_> {
         let mut found = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
             let mut text = self.pen.type_name(row.oid(subtype), -1);
-            // SAFETY: a look-up in the system cache.
-            let own = unsafe { pg_sys::get_typcollation(row.oid(subtype).into()) }.to_u32();
-            if row.oid(collation) != own {
-                text = format!("{text} COLLATE {}", self.pen.named(pg_sys::regcollationout, row.oid(collation)));
+            if let Some(collation) = self.pen.collation(row.oid(subtype), row.oid(collation)) {
+                text = format!("{text} COLLATE {collation}");
             }
             for (word, function) in [("canonical", row.oid(canonical)), ("difference", row.oid(difference))] {
                 if function != 0 {
