@@ -161,13 +161,18 @@ pub fn extension_ends() {
 
 /// Whether RESET would change a parameter.
 fn is_set_by_the_session(name: &str) -> bool {
-    let Ok(c_name) = CString::new(name) else { return false };
-    // SAFETY: a C string; every server has these parameters.
-    let reset = unsafe {
-        let reset = pg_sys::GetConfigOptionResetString(c_name.as_ptr());
-        if reset.is_null() { String::new() } else { crate::pg::text::from_server(CStr::from_ptr(reset).to_bytes()) }
-    };
+    let reset = of_new_sessions(name).unwrap_or_default();
     value(name).is_some_and(|value| value != reset)
+}
+
+/// What RESET makes of a parameter that every server has, and everybody may see.
+pub fn of_new_sessions(parameter: &str) -> Option<String> {
+    let name = CString::new(parameter).ok()?;
+    // SAFETY: a C string; null where there is no value.
+    unsafe {
+        let reset = pg_sys::GetConfigOptionResetString(name.as_ptr());
+        (!reset.is_null()).then(|| crate::pg::text::from_server(CStr::from_ptr(reset).to_bytes()))
+    }
 }
 
 /// Whether the server itself is at work: autovacuum, or a session that ends and drops its temporary objects.

@@ -68,9 +68,8 @@ fn views_that_cannot_be_planned_any_more() {
              CREATE TABLE public.sums (id int);
              CREATE FUNCTION public.all_sums() RETURNS SETOF int STABLE LANGUAGE sql AS 'SELECT id FROM sums';
              CREATE VIEW public.v_sums AS SELECT * FROM public.all_sums();
-             CREATE FUNCTION public.share(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 100 / $1; END';
              ALTER VIEW ops.v_reaper_status RENAME TO v_old;
-             CREATE VIEW ops.v_reaper_status AS SELECT public.share(0) FROM ops.v_old; GRANT ALL ON ops.v_reaper_status TO service_role;
+             CREATE VIEW ops.v_reaper_status AS SELECT 100 / 0 AS share FROM ops.v_old; GRANT ALL ON ops.v_reaper_status TO service_role;
              RESET ROLE",
         )
         .unwrap_or_else(|e| panic!("{e:?}"));
@@ -119,17 +118,27 @@ fn the_doctor_runs_nobodys_code() {
     client
         .batch_execute(
             "ALTER VIEW ops.v_reaper_status RENAME TO v_old; CREATE VIEW ops.v_reaper_status AS SELECT public.evil(1) FROM ops.v_old;
-             GRANT ALL ON ops.v_reaper_status TO service_role;
-             CREATE FOREIGN DATA WRAPPER nobody; CREATE SERVER elsewhere FOREIGN DATA WRAPPER nobody;
-             CREATE FOREIGN TABLE public.far (id int) SERVER elsewhere; CREATE VIEW public.v_far AS SELECT * FROM public.far",
+             GRANT ALL ON ops.v_reaper_status TO service_role;",
         )
         .unwrap();
     assert_eq!(column(&mut client, "SELECT object || detail FROM ops.doctor() WHERE area = 'view' AND NOT ok"), [""; 0]);
+    // Nor does it ask another server.
+    if column(&mut client, "SELECT name::text FROM pg_available_extensions WHERE name = 'postgres_fdw'") == ["postgres_fdw"] {
+        client
+            .batch_execute(
+                "CREATE EXTENSION postgres_fdw; CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'nowhere.invalid');
+                 CREATE USER MAPPING FOR PUBLIC SERVER elsewhere; CREATE TABLE public.near (id int) PARTITION BY LIST (id);
+                 CREATE FOREIGN TABLE public.far PARTITION OF public.near DEFAULT SERVER elsewhere OPTIONS (use_remote_estimate 'true');
+                 CREATE VIEW public.v_far AS SELECT * FROM public.near; CREATE VIEW public.v_farther AS SELECT * FROM public.far",
+            )
+            .unwrap();
+        assert_eq!(column(&mut client, "SELECT object || detail FROM ops.doctor() WHERE area = 'view' AND NOT ok"), [""; 0]);
+    }
     let said = "SELECT detail FROM ops.doctor() WHERE object = 'ops.v_reaper_status'";
     assert_eq!(
         column(&mut client, said),
         [
-            "Is there and can be read (not planned: that would run function public.evil(integer), which belongs to \"mallory\"), for \
+            "Is there (its query was not planned: that would run function public.evil(integer), which belongs to \"mallory\"), for \
              service_role."
         ]
     );
@@ -140,15 +149,122 @@ fn the_doctor_runs_nobodys_code() {
                $$ BEGIN RAISE EXCEPTION 'it runs as %', current_user; END $$;
              CREATE DOMAIN public.bait AS int; RESET ROLE;
              CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql SECURITY DEFINER
-               SET search_path = public, pg_temp AS $$ SELECT to_jsonb('{1}'::public.bait[]) $$;
+               SET search_path = pg_catalog, pg_temp AS $$ SELECT to_jsonb('{1}'::public.bait[]) $$;
              ALTER DOMAIN public.bait ADD CHECK (public.look(VALUE)) NOT VALID",
         )
         .unwrap();
     assert_eq!(
         column(
             &mut client,
-            "SELECT substring(detail FROM 'Its body.*') FROM ops.doctor() WHERE object = 'api.get_ceo_metrics()'"
+            "SELECT substring(detail FROM '[(].*was not read[^)]*') FROM ops.doctor() WHERE object = 'api.get_ceo_metrics()'"
         ),
-        ["Its body was not read: that would run function public.look(integer), which belongs to \"mallory\"."]
+        ["(its body was not read: reading type public.bait of somebody else's could run its checks"]
     );
+}
+
+/// The server's own functions run whole queries, keep locks, write files: domains and views that call nothing else are somebody's code too.
+#[test]
+fn built_in_functions_do_not_run_either() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; SET ROLE postgres; CREATE TABLE ops.secrets AS SELECT 'hunter2' AS secret; REVOKE ALL ON ops.secrets FROM PUBLIC;
+             CREATE FUNCTION api.stages() RETURNS text[] IMMUTABLE LANGUAGE sql SET search_path = '' AS $$ SELECT '{call,mail}'::text[] $$;
+             CREATE VIEW public.v_stages WITH (security_invoker) AS SELECT * FROM public.judgments WHERE stage = ANY (api.stages());
+             RESET ROLE; REVOKE ALL ON ops.secrets FROM service_role;
+             CREATE ROLE mallory; GRANT CREATE ON SCHEMA public TO mallory; GRANT USAGE ON SCHEMA ops TO mallory; SET ROLE mallory;
+             CREATE SEQUENCE public.told; GRANT ALL ON public.told TO PUBLIC;
+             CREATE VIEW public.v_run AS SELECT setval('public.told', 99), pg_advisory_lock(4242)::text; GRANT SELECT ON public.v_run TO PUBLIC;
+             CREATE VIEW public.v_asks AS SELECT oid FROM pg_class WHERE relname <= table_to_xml('public.v_run', false, false, '')::text;
+             GRANT SELECT ON public.v_asks TO PUBLIC; RESET ROLE; SET ROLE postgres; CREATE VIEW public.v_over AS SELECT * FROM public.v_asks; RESET ROLE",
+        )
+        .unwrap();
+    let untried =
+        "SELECT count(*)::pg_catalog.text FROM ops.doctor() WHERE detail LIKE '%hunter2%' OR NOT ok AND area = 'view'";
+    assert_eq!(column(&mut client, untried), ["0"]);
+    let left = "SELECT last_value || ' ' || (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242) FROM public.told";
+    assert_eq!(column(&mut client, left), ["1 0"]);
+    // A worker's own type takes the place of the server's.
+    let mut worker = cluster.connect("app", dragonfly_tests::SUPERUSER);
+    for check in [
+        "query_to_xml('SELECT current_user || '':'' || (SELECT secret FROM ops.secrets)', false, false, '')::pg_catalog.text::int > 0",
+        "query_to_xml('SELECT * FROM ops.doctor()', false, false, '') IS NOT NULL",
+        "pg_advisory_lock(4242) IS NOT NULL",
+    ] {
+        worker
+            .batch_execute(&format!(
+                "SET ROLE service_role; CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK ({check}); SELECT * FROM ops.doctor()"
+            ))
+            .unwrap();
+        assert_eq!(column(&mut worker, untried), ["0"], "{check}");
+        worker.batch_execute("DROP DOMAIN pg_temp.text").unwrap();
+    }
+    assert_eq!(column(&mut client, left), ["1 0"]);
+}
+
+/// A doctor who is a part of what the doctor looks at.
+#[test]
+fn the_doctor_does_not_look_at_the_doctor() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; SET ROLE postgres;
+             CREATE FUNCTION public.health() RETURNS bigint IMMUTABLE LANGUAGE sql AS 'SELECT count(*) FROM ops.doctor()';
+             CREATE FUNCTION public.loud() RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM ops.doctor()); END';
+             CREATE VIEW public.v_health AS SELECT public.health(), public.loud(); RESET ROLE",
+        )
+        .unwrap();
+    assert_eq!(column(&mut client, "SELECT object FROM ops.doctor() WHERE area = 'view' AND NOT ok"), [""; 0]);
+    // And everything is as it was: functions run.
+    assert_eq!(column(&mut client, "SELECT (public.loud() > 40)::text"), ["true"]);
+}
+
+/// What comes and goes is no illness: locks, settings that a request brings along, settings of a function's own, the session's.
+#[test]
+fn no_false_alarms() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            r"SET dragonfly_guard.mode = off; SET ROLE postgres;
+              CREATE FUNCTION public.uid() RETURNS text STABLE LANGUAGE plpgsql AS $$ BEGIN RAISE 'not logged in'; END $$;
+              CREATE VIEW public.v_request AS SELECT * FROM public.judgments WHERE stage = current_setting('app.stage');
+              CREATE VIEW public.v_user AS SELECT * FROM public.judgments WHERE stage = public.uid();
+              CREATE MATERIALIZED VIEW public.m_empty AS SELECT 1 AS one WITH NO DATA;
+              CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER
+                SET search_path = public, pg_temp SET datestyle = 'ISO, DMY' AS $$ SELECT to_jsonb('31/12/2020'::date) || to_jsonb('C:'::text) $$;
+              RESET ROLE; SET standard_conforming_strings = off",
+        )
+        .unwrap();
+    let ill = "SELECT object || ': ' || detail FROM ops.doctor() WHERE area IN ('view', 'function') AND NOT ok";
+    let empty = "public.m_empty: Cannot be read: materialized view public.m_empty has not been populated.";
+    assert_eq!(column(&mut client, ill), [empty]);
+    let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
+    other.batch_execute("BEGIN; LOCK TABLE public.plaintiffs").unwrap();
+    client.batch_execute("SET lock_timeout = '50ms'").unwrap();
+    assert_eq!(column(&mut client, ill), [empty]);
+    let said = column(&mut client, "SELECT detail FROM ops.doctor() WHERE object = 'public.v_plaintiffs_overview'");
+    assert!(said[0].starts_with("Is there (its query was not planned: somebody has locked what it names)"), "{said:?}");
+}
+
+/// Two hundred views over each other are no matter of minutes or gigabytes.
+#[test]
+fn a_tower_of_views() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let views: String = (1..=150).map(|i| format!("CREATE VIEW public.v{i} AS SELECT * FROM public.v{};", i - 1)).collect();
+    client
+        .batch_execute(&format!(
+            "SET dragonfly_guard.mode = off; SET ROLE postgres; CREATE VIEW public.v0 AS SELECT * FROM public.judgments; {views} RESET ROLE"
+        ))
+        .unwrap();
+    let started = std::time::Instant::now();
+    client.batch_execute("SELECT * FROM ops.doctor()").unwrap();
+    let pid = column(&mut client, "SELECT pg_backend_pid()::text")[0].clone();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    println!("{:?}, {peak:?} kB", started.elapsed());
+    assert!(peak.unwrap() < 400_000, "{peak:?} kB");
 }

@@ -1,7 +1,7 @@
 //! Permission denied, section 10 of the document: `ops.explain_access()` says which link is broken, and its verdict is what really happens.
 
 use dragonfly_tests::damage::{Dice, PREPARATION, damage};
-use dragonfly_tests::{Cluster, attempt, column};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
 
 fn links(client: &mut Client, arguments: &str) -> Vec<String> {
@@ -195,12 +195,18 @@ fn questions() {
              CREATE TABLE public.trap (id int DEFAULT CASE WHEN public.evil() THEN 1 END);
              CREATE POLICY trap ON public.trap USING (public.evil());
              ALTER TABLE public.trap ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+             CREATE FUNCTION public.sly(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN $1; END $$;
+             CREATE TABLE public.parts (a int) PARTITION BY RANGE ((a + public.sly(12)));
+             CREATE TABLE public.part PARTITION OF public.parts FOR VALUES FROM (1) TO (10);
+             CREATE OR REPLACE FUNCTION public.sly(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE 'it runs as %', current_user; END $$;
              GRANT ALL ON public.trap TO PUBLIC; CREATE VIEW public.v_trap AS SELECT * FROM public.trap WHERE public.evil(); RESET ROLE",
         )
         .unwrap();
+    let mut client = cluster.connect("app", SUPERUSER);
     for privilege in ["SELECT", "INSERT", "UPDATE", "DELETE"] {
-        for object in ["public.trap", "public.v_trap"] {
-            assert!(!links(&mut client, &format!("'anon', '{object}', '{privilege}'")).is_empty());
+        for object in ["public.trap", "public.v_trap", "public.parts", "public.part"] {
+            let said = links(&mut client, &format!("'anon', '{object}', '{privilege}'"));
+            assert!(!said.is_empty() && said.iter().all(|link| !link.contains("it runs as")), "{said:?}");
         }
     }
     let as_worker =

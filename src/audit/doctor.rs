@@ -1,19 +1,24 @@
 //! `ops.doctor()`: the daily check.
 
 use super::{AUTHENTICATOR, with_findings};
+use crate::explain;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
+use crate::pg::inert::{Refused, Trust, inert};
+use crate::pg::scratch::Scratch;
 use crate::pg::text::to_server;
-use crate::pg::{restricted, setting, strangers, subtransaction};
-use crate::scan;
-use dragonfly_core::catalog::{Oid, Relation, RelationKind, Role, Routine, RoutineKind};
+use crate::pg::{restricted, setting, subtransaction};
+use crate::{scan, settings};
+use dragonfly_core::catalog::{Oid, Relation, RelationKind, Routine, RoutineKind};
 use dragonfly_core::contract::RoleKind;
 use dragonfly_core::doctor::{Check, Trial, Trials, examine};
 use dragonfly_core::rules::Context;
-use dragonfly_core::search_path::settings;
 use dragonfly_core::sql::{printable, safe_ident, safe_qualified};
-use pgrx::pg_sys;
-use std::ffi::CString;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, pg_sys};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{CStr, CString};
 
 sql_function!(
     /// `ops.doctor(authenticator name)`
@@ -23,9 +28,10 @@ fn doctor(call: Call) -> pg_sys::Datum {
     let authenticator = call.name(0).unwrap_or_else(|| AUTHENTICATOR.to_owned());
     let checks: Vec<Check> = with_findings(|cx, findings, state| {
         let role = cx.snapshot.role_named(&authenticator);
+        let bench = Bench::new(cx, state);
         let trials = Trials {
-            view: &|relation| view(cx, state, relation),
-            routine: &|routine| body(cx, state, routine),
+            view: &|view| bench.view(view),
+            routine: &|routine| bench.body(routine),
             exposed_schemas: role.and_then(|role| scan::setting_of(state, role.oid, "pgrst.db_schemas")),
             interrupts: &interrupts,
         };
@@ -42,70 +48,182 @@ fn doctor(call: Call) -> pg_sys::Datum {
     }))
 }
 
-/// Has the server plan the query of a view as its owner. A planner runs functions whose arguments are constant, those of index expressions, policies and
-/// operators among them: of nobody but superusers and an owner whom the contract trusts with the structure. It also asks the wrappers of foreign tables,
-/// which may ask their servers.
-fn view(cx: &Context<'_>, state: &State, view: &Relation) -> Trial {
-    let select = format!("SELECT * FROM {}", safe_qualified(cx.snapshot.schema_name(view.schema), &view.name));
-    let read = match crate::explain::rewritten(&select, view.owner) {
-        Ok(read) => read,
-        Err(problem) => return Trial::Broken(problem),
-    };
-    if read.iter().any(|oid| scan::relation_kind(state, *oid) == Some(RelationKind::ForeignTable)) {
-        return Trial::Untried("that would ask the server of a foreign table".into());
-    }
-    let path = default_path(cx, view.schema);
-    tried(cx, state, view.owner, || crate::explain::planned(&select, view.owner, &path))
+/// Why something cannot be tried, or how far others are trusted while it is.
+type Trusted = Result<Trust, String>;
+
+/// What trying takes.
+struct Bench<'a> {
+    cx: &'a Context<'a>,
+    state: &'a State,
+    memory: Scratch,
+    /// By owner: reading what is theirs.
+    trusted: RefCell<HashMap<Oid, Trusted>>,
 }
 
-/// Has the validator of its language read the body of a routine, as its owner and along its own path. Reading a literal can run the checks of a domain.
-fn body(cx: &Context<'_>, state: &State, routine: &Routine) -> Trial {
-    // An aggregate has none; what it calls has.
-    if routine.kind == RoutineKind::Aggregate {
-        return Trial::Fine;
+impl<'a> Bench<'a> {
+    fn new(cx: &'a Context<'a>, state: &'a State) -> Self {
+        Self { cx, state, memory: Scratch::new(), trusted: RefCell::default() }
     }
-    let Some(validator) = scan::validator(state, routine.oid) else { return Trial::Fine };
-    let path = match settings(&routine.config).last() {
-        Some(path) => CString::new(to_server(path)).unwrap_or_default(),
-        None => default_path(cx, routine.schema),
-    };
-    let along = [(c"search_path", path.as_c_str()), (c"check_function_bodies", c"on")];
-    let read = || {
-        restricted::as_role(routine.owner, || {
-            setting::under(&along, || {
-                // SAFETY: a validator takes the OID of the routine, which is there, and raises an error or returns nothing.
+
+    /// Has the server put the queries of the views behind a view in its place, and plan the result as its owner and along the path of whoever uses it.
+    fn view(&self, view: &Relation) -> Trial {
+        let name = safe_qualified(self.cx.snapshot.schema_name(view.schema), &view.name);
+        if view.kind == RelationKind::MaterializedView && !scan::is_populated(self.state, view.oid) {
+            return Trial::Broken(format!("materialized view {name} has not been populated"));
+        }
+        let settings = self.settings(view.schema, &[]);
+        let is_it = || scan::relation_owner(&State::now(), view.oid) == Some(view.owner);
+        let read = |plans| explain::view_is_read(view.oid, &name, view.owner, plans);
+        match self.trust(view.owner) {
+            Ok(trust) => self.tried(&trust, &settings, is_it, || read(true)),
+            Err(why) => match self.tried(&Trust::default(), &settings, is_it, || read(false)) {
+                Trial::Fine => Trial::Untried(why),
+                other => other,
+            },
+        }
+    }
+
+    /// Has the validator of its language read the body of a routine, as its owner and under its own settings.
+    fn body(&self, routine: &Routine) -> Trial {
+        // An aggregate has none; what it calls has.
+        if routine.kind == RoutineKind::Aggregate {
+            return Trial::Fine;
+        }
+        let Some(validator) = scan::validator(self.state, routine.oid) else { return Trial::Fine };
+        let trust = match self.trust(routine.owner) {
+            Ok(trust) => trust,
+            Err(why) => return Trial::Untried(why),
+        };
+        let is_it = || scan::routine_owner(&State::now(), routine.oid) == Some(routine.owner);
+        let read = || {
+            restricted::as_role(routine.owner, || {
+                // SAFETY: a validator takes the OID of the routine, and raises an error or returns nothing.
                 unsafe { pg_sys::OidFunctionCall1Coll(validator.into(), pg_sys::InvalidOid, pg_sys::Datum::from(routine.oid)) };
             });
+            is_it()
+        };
+        self.tried(&trust, &self.settings(routine.schema, &routine.config), is_it, read)
+    }
+
+    /// What comes of `work`, while nobody's code runs; it gives false where it has found something else than was looked for, and `is_it` says whether that is
+    /// still there.
+    fn tried(
+        &self,
+        trust: &Trust,
+        settings: &[(CString, CString)],
+        is_it: impl Fn() -> bool,
+        work: impl FnOnce() -> bool,
+    ) -> Trial {
+        let settings: Vec<(&CStr, &CStr)> = settings.iter().map(|(name, value)| (name.as_c_str(), value.as_c_str())).collect();
+        let attempt = || subtransaction::rolled_back(|| setting::under(&settings, work));
+        let (outcome, refused) = self.memory.with(|| {
+            let (outcome, refused) = inert(trust, attempt);
+            let told = |error: Box<CaughtError>| {
+                let report = subtransaction::report(&error);
+                (report.sql_error_code(), report.message().to_owned())
+            };
+            (outcome.map_err(told), refused)
         });
-    };
-    tried(cx, state, routine.owner, || {
-        subtransaction::rolled_back(read).map_err(|error| subtransaction::report(&error).message().to_owned())
-    })
-}
+        let changed = || Trial::Untried("somebody is just changing it".into());
+        match (refused, outcome) {
+            (Some(refused), _) => Trial::Untried(self.said(refused)),
+            (None, Ok(true)) => Trial::Fine,
+            (None, Ok(false)) => changed(),
+            (None, Err(_)) if !is_it() => changed(),
+            (None, Err((code, message))) => match code {
+                PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED => {
+                    Trial::Untried("somebody has locked what it names".into())
+                }
+                // A setting that only a request brings along: the planner has asked for it to guess how many rows there are.
+                PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT if message.starts_with("unrecognized configuration parameter") => {
+                    Trial::Untried(format!("that takes a setting: {message}"))
+                }
+                _ => Trial::Broken(message),
+            },
+        }
+    }
 
-/// The path of whoever uses something without setting one: PostgREST puts the schema first.
-fn default_path(cx: &Context<'_>, schema: Oid) -> CString {
-    CString::new(to_server(&format!("{}, public, pg_temp", safe_ident(cx.snapshot.schema_name(schema))))).unwrap_or_default()
-}
+    fn said(&self, refused: Refused) -> String {
+        let relation = |oid| {
+            let name = scan::name(scan::PG_CLASS, oid);
+            let name = name.map_or_else(|| "a table".into(), |(schema, name)| safe_qualified(&schema, &name));
+            (printable(&name).into_owned(), scan::relation_owner(self.state, oid))
+        };
+        let role =
+            |oid: Option<Oid>| printable(&oid.map(|oid| self.cx.snapshot.role_name(oid)).unwrap_or_default()).into_owned();
+        match refused {
+            Refused::Query => "that would run a query".into(),
+            Refused::Function(oid) => {
+                let name = scan::name(scan::PG_PROC, oid).map_or_else(
+                    || "a function".into(),
+                    |(schema, name)| {
+                        format!("{}({})", safe_qualified(&schema, &name), scan::argument_types_of(self.state, oid))
+                    },
+                );
+                format!(
+                    "that would run function {}, which belongs to \"{}\"",
+                    printable(&name),
+                    role(scan::routine_owner(self.state, oid))
+                )
+            }
+            Refused::Relation(oid) => {
+                let (name, owner) = relation(oid);
+                format!("it reads {name}, which belongs to \"{}\"", role(owner))
+            }
+            Refused::ForeignTable(oid) => format!("that would ask the server of foreign table {}", relation(oid).0),
+        }
+    }
 
-/// What comes of `work` that the server does for something of `owner`'s, while nobody else's code runs.
-fn tried(cx: &Context<'_>, state: &State, owner: Oid, work: impl FnOnce() -> Result<(), String>) -> Trial {
-    let is_trusted = |role: &Role| {
-        role.superuser || role.oid == owner && cx.contract.roles_of(RoleKind::Owner).any(|name| name == role.name)
-    };
-    let trusted = cx.snapshot.roles.iter().filter(|role| is_trusted(role)).map(|role| role.oid).collect();
-    match strangers::refused(trusted, work) {
-        (_, Some(function)) => Trial::Untried(format!("that would run {}", of_whom(cx, state, function))),
-        (Ok(()), None) => Trial::Fine,
-        (Err(problem), None) => Trial::Broken(problem),
+    /// How far others are trusted while something of `owner`'s is read: superusers, and the owner, whom the contract must trust with the structure. What
+    /// runs by itself and is seen by no hook must belong to those alone: the checks of domains, the functions of ranges.
+    fn trust(&self, owner: Oid) -> Trusted {
+        let known = self.trusted.borrow().get(&owner).cloned();
+        known.unwrap_or_else(|| {
+            let trust = self.trust_anew(owner);
+            self.trusted.borrow_mut().insert(owner, trust.clone());
+            trust
+        })
+    }
+
+    fn trust_anew(&self, owner: Oid) -> Trusted {
+        let role = self.cx.snapshot.role(owner);
+        let name = role.map(|role| role.name.as_str()).unwrap_or_default();
+        if !role.is_some_and(|role| role.superuser) && !self.cx.contract.roles_of(RoleKind::Owner).any(|known| known == name) {
+            return Err(format!("it belongs to \"{}\", whom the contract does not trust with the structure", printable(name)));
+        }
+        let superusers: HashSet<Oid> =
+            self.cx.snapshot.roles.iter().filter(|role| role.superuser).map(|role| role.oid).collect();
+        let mut owners = superusers.clone();
+        owners.insert(owner);
+        match scan::strange_type(self.state, &owners) {
+            None => Ok(Trust { superusers, owners }),
+            Some(oid) => {
+                let name = scan::description(scan::PG_TYPE.into(), oid.into());
+                Err(format!("reading {} of somebody else's could run its checks", printable(&name)))
+            }
+        }
+    }
+
+    /// What a session has that comes to use something in `schema` with settings of its own, or none: PostgREST puts the schema first in the path.
+    fn settings(&self, schema: Oid, own: &[String]) -> Vec<(CString, CString)> {
+        let own = |name: &str| {
+            let set = own.iter().filter_map(|item| item.split_once('=')).rfind(|(key, _)| key.eq_ignore_ascii_case(name));
+            set.map(|(_, value)| value.to_owned())
+        };
+        let path = || format!("{}, public, pg_temp", safe_ident(self.cx.snapshot.schema_name(schema)));
+        let mut found = vec![
+            ("search_path", own("search_path").unwrap_or_else(path)),
+            ("row_security", "on".to_owned()),
+            ("check_function_bodies", "on".to_owned()),
+        ];
+        found.extend(
+            OF_LITERALS.iter().filter_map(|name| Some((*name, own(name).or_else(|| settings::of_new_sessions(name))?))),
+        );
+        let text = |text: &str| CString::new(to_server(text)).unwrap_or_default();
+        found.into_iter().map(|(name, value)| (text(name), text(&value))).collect()
     }
 }
 
-fn of_whom(cx: &Context<'_>, state: &State, function: Oid) -> String {
-    let name = scan::name(scan::PG_PROC, function).map_or_else(
-        || "a function".into(),
-        |(schema, name)| format!("function {}({})", safe_qualified(&schema, &name), scan::argument_types_of(state, function)),
-    );
-    let owner = scan::routine_owner(state, function).map(|owner| cx.snapshot.role_name(owner)).unwrap_or_default();
-    format!("{}, which belongs to \"{}\"", printable(&name), printable(&owner))
-}
+/// The settings by which literals are read.
+const OF_LITERALS: [&str; 7] =
+    ["standard_conforming_strings", "backslash_quote", "datestyle", "intervalstyle", "timezone", "array_nulls", "xmloption"];

@@ -40,15 +40,7 @@ fn explain_access(call: Call) -> pg_sys::Datum {
     }))
 }
 
-/// The relations that a statement of `role`'s reads, once the server has put the queries of views in their place.
-///
-/// # Errors
-/// The server's message where it cannot.
-pub fn rewritten(sql: &str, role: Oid) -> Result<Vec<Oid>, String> {
-    needs::of(sql, role).map(|found| found.needs.into_iter().map(|need| need.relation).collect())
-}
-
-pub use needs::planned;
+pub use needs::view_is_read;
 
 /// What a name stands for.
 enum Found {

@@ -40,7 +40,7 @@ pub struct Call {
 /// # Errors
 /// The server's message where the statement cannot be run by anybody.
 pub fn of(sql: &str, role: Oid) -> Result<Needs, String> {
-    reading(setting::SAFE_PATH.1, |reader| {
+    reading(|reader| {
         // SAFETY: a list of queries, which are ours.
         unsafe {
             for query in nodes(rewritten(sql, role)) {
@@ -54,37 +54,44 @@ pub fn of(sql: &str, role: Oid) -> Result<Needs, String> {
     })
 }
 
-/// Has the server plan a statement as `role`, along a path: functions are put in place, and called where their arguments are constant.
-///
-/// # Errors
-/// The server's message where it cannot.
-pub fn planned(sql: &str, role: Oid, path: &CStr) -> Result<(), String> {
-    reading(path, |_| {
-        let queries = rewritten(sql, role);
-        // SAFETY: a list of queries, which the planner may scribble on; the snapshot is taken away again, by an error too.
-        restricted::as_role(role, || unsafe {
-            pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-            for query in nodes(queries) {
-                pg_sys::pg_plan_query(query.cast(), c"".as_ptr(), 0, std::ptr::null_mut());
-            }
-            pg_sys::PopActiveSnapshot();
-        });
-    })
-    .map(|_| ())
+/// Has the server put the queries behind a view of `owner`'s in its place, and plan the result, as `owner` and under the settings in force. False where the
+/// name is another view's by now, or the view somebody else's. An error where the server cannot: there must be a subtransaction.
+pub fn view_is_read(view: Oid, name: &str, owner: Oid, plans: bool) -> bool {
+    let query = analyzed(&format!("SELECT * FROM {name}"));
+    // SAFETY: the query names one relation, which it has locked.
+    let found = unsafe { nodes((*query).rtable).next().map(|entry| (*entry.cast::<pg_sys::RangeTblEntry>()).relid.to_u32()) };
+    if found != Some(view) || scan::relation_owner(&State::now(), view) != Some(owner) {
+        return false;
+    }
+    // SAFETY: a query as the analysis gave it, and what the server has made of it; the snapshot is taken away again, by an error too.
+    restricted::as_role(owner, || unsafe {
+        let queries = pg_sys::QueryRewrite(query);
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        for query in nodes(queries).filter(|_| plans) {
+            pg_sys::pg_plan_query(query.cast(), c"".as_ptr(), 0, std::ptr::null_mut());
+        }
+        pg_sys::PopActiveSnapshot();
+    });
+    true
 }
 
 /// A statement as the server rewrites it for `role`.
 fn rewritten(sql: &str, role: Oid) -> *mut pg_sys::List {
+    let query = analyzed(sql);
+    // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the ones that count.
+    restricted::as_role(role, || unsafe { pg_sys::QueryRewrite(query) })
+}
+
+/// A statement as the parser understands it.
+fn analyzed(sql: &str) -> *mut pg_sys::Query {
     let text = CString::new(to_server(sql)).expect("names hold no zero byte");
     // SAFETY: a C string with one statement; the parser raises an error or gives a list of one. Reading a statement runs no code of anybody's but the
     // input functions of types, and there is nothing but names in it.
-    let query = restricted::as_role(BOOTSTRAP_SUPERUSER, || unsafe {
+    restricted::as_role(BOOTSTRAP_SUPERUSER, || unsafe {
         let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         let statement = nodes(statements).next().expect("one statement");
         pg_sys::parse_analyze_fixedparams(statement.cast(), text.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut())
-    });
-    // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the ones that count.
-    restricted::as_role(role, || unsafe { pg_sys::QueryRewrite(query) })
+    })
 }
 
 /// What TRUNCATE needs.
@@ -92,14 +99,14 @@ fn rewritten(sql: &str, role: Oid) -> *mut pg_sys::List {
 /// # Errors
 /// As [`of`].
 pub fn of_truncate(table: Oid) -> Result<Needs, String> {
-    reading(setting::SAFE_PATH.1, |reader| {
+    reading(|reader| {
         reader.needs.needs.push(Need { relation: table, privileges: Privileges::TRUNCATE, ..Need::default() });
         reader.written(table, Command::Truncate);
     })
 }
 
-fn reading(path: &CStr, read: impl FnOnce(&mut Reader)) -> Result<Needs, String> {
-    let settings = [(c"search_path", path), (c"row_security", c"on")];
+fn reading(read: impl FnOnce(&mut Reader)) -> Result<Needs, String> {
+    let settings = [setting::SAFE_PATH, (c"row_security", c"on")];
     let work = || {
         setting::under(&settings, || {
             let mut reader = Reader::new();

@@ -52,6 +52,7 @@ pub mod oids {
     pub const PG_INDEX: Oid = 2610;
     pub const PG_INDEX_RELID_INDEX: Oid = 2678;
     pub const PG_INHERITS: Oid = 2611;
+    pub const PG_INHERITS_CHILD_INDEX: Oid = 2680;
     pub const PG_INHERITS_PARENT_INDEX: Oid = 2187;
     pub const PG_LANGUAGE: Oid = 2612;
     pub const PG_LANGUAGE_OID_INDEX: Oid = 2682;
@@ -169,7 +170,10 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
 pub use basis::{Look, basis, remember};
 pub use definition::policy as policy_definition;
 pub use guard::{impostor, in_own_script, read as guard};
-pub use objects::{columns, is_populated, members, members_of_extensions, relation_kind, relation_named, schema_named};
+pub use objects::{
+    columns, is_populated, members, members_of_extensions, owner as relation_owner, relation_kind, relation_named,
+    schema_named, strange_type,
+};
 pub use planted::{find as planted, place};
 pub use roles::setting_of;
 pub use routines::{

@@ -50,11 +50,11 @@ pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>
         let identity = identity(&declared.schema, &declared.name);
         let view = relation(cx, &declared.schema, &declared.name);
         let trial = view.map_or(Trial::Fine, |view| tried(view, trials));
-        let unplanned = match &trial {
-            Trial::Untried(why) => format!(" (not planned: {})", printable(why)),
-            _ => String::new(),
+        let read = match &trial {
+            Trial::Untried(why) => format!(" (its query was not planned: {})", printable(why)),
+            _ => " and can be read".to_owned(),
         };
-        let check = illness.check("view", (object_type, &identity), format!("Is there and can be read{unplanned}, {roles}."));
+        let check = illness.check("view", (object_type, &identity), format!("Is there{read}, {roles}."));
         checks.push(check.and(broken(trial)));
     }
     for (view, schema) in cx.relations() {
@@ -105,9 +105,9 @@ pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials
             let rights = if routine.security_definer { ", SECURITY DEFINER with a safe search_path" } else { "" };
             let identity = cx.snapshot.routine_identity(routine);
             let (body, unreadable) = match (trials.routine)(routine) {
-                Trial::Fine => (" and its body can be read", None),
-                Trial::Untried(why) => ("", Some(format!("Its body was not read: {}.", printable(&why)))),
-                Trial::Broken(why) => ("", Some(format!("Its body cannot be read: {}.", printable(&why)))),
+                Trial::Fine => (" and its body can be read".to_owned(), None),
+                Trial::Untried(why) => (format!(" (its body was not read: {})", printable(&why)), None),
+                Trial::Broken(why) => (String::new(), Some(format!("Its body cannot be read: {}.", printable(&why)))),
             };
             let well = format!("Is there{body}{rights}, {roles}.");
             checks.push(illness.check("function", (routine.object_type(), &identity), well).and(unreadable));

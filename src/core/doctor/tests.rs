@@ -106,11 +106,12 @@ fn what_was_not_tried_is_said() {
     let said = |start: &str| lines.iter().find(|l| l.starts_with(start)).unwrap().clone();
     assert_eq!(
         said("ok view public.v_judgment_pipeline"),
-        "ok view public.v_judgment_pipeline: Is there and can be read (not planned: that would run function public.evil(), which belongs to \
+        "ok view public.v_judgment_pipeline: Is there (its query was not planned: that would run function public.evil(), which belongs to \
          \"mallory\"), for anon, authenticated and service_role."
     );
     assert_eq!(
-        said("NO function api.get_call_queue()"),
-        "NO function api.get_call_queue(): Its body was not read: that would run function public.evil(), which belongs to \"mallory\"."
+        said("ok function api.get_call_queue()"),
+        "ok function api.get_call_queue(): Is there (its body was not read: that would run function public.evil(), which belongs to \
+         \"mallory\"), SECURITY DEFINER with a safe search_path, for anon, authenticated and service_role."
     );
 }

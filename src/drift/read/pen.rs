@@ -1,13 +1,13 @@
 //! Writing things down without leaving anything behind: neither memory nor locks.
 
+use crate::pg::scratch::Scratch;
 use crate::pg::subtransaction;
 use crate::scan::deparse::{self, Deparse, call, canonical, canonical_expression, expression_text};
 use dragonfly_core::catalog::Oid;
-use pgrx::{PgMemoryContexts, pg_sys};
+use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::mem::ManuallyDrop;
 
 /// What an expression is about: the relation, its name as SQL says it, and its owner.
 #[derive(Debug, Clone, Copy)]
@@ -19,36 +19,24 @@ pub struct Of<'r> {
 
 /// The server's functions, with memory that is emptied after each.
 pub struct Pen {
-    memory: RefCell<ManuallyDrop<PgMemoryContexts>>,
+    memory: Scratch,
     types: RefCell<HashMap<(Oid, i32), String>>,
 }
 
 impl Pen {
     pub fn new() -> Self {
-        let memory = PgMemoryContexts::new("dragonfly_guard texts");
-        Self { memory: RefCell::new(ManuallyDrop::new(memory)), types: RefCell::default() }
-    }
-
-    /// Calls `write` in memory that is emptied afterwards. Not to be nested.
-    fn scratch<T>(&self, write: impl FnOnce() -> T) -> T {
-        let mut memory = self.memory.borrow_mut();
-        // SAFETY: what `write` gives is Rust's own.
-        unsafe {
-            let result = memory.switch_to(|_| write());
-            memory.reset();
-            result
-        }
+        Self { memory: Scratch::new(), types: RefCell::default() }
     }
 
     /// One of the functions that write an object down.
     pub fn call(&self, deparse: Deparse, object: Oid) -> String {
-        self.scratch(|| call(deparse, &[pg_sys::Datum::from(object)]))
+        self.memory.with(|| call(deparse, &[pg_sys::Datum::from(object)]))
     }
 
     /// One of those that lock what they write about; the locks are given back.
     pub fn call_and_release(&self, deparse: Deparse, object: Oid) -> String {
         let write = || subtransaction::rolled_back(|| call(deparse, &[pg_sys::Datum::from(object)]));
-        self.scratch(write).unwrap_or_else(|error| error.rethrow())
+        self.memory.with(write).unwrap_or_else(|error| error.rethrow())
     }
 
     /// A collation that is not the type's own.
@@ -60,7 +48,7 @@ impl Pen {
 
     /// An expression tree of a catalog, over the columns of a relation (0: of none), as it is stored.
     pub fn tree(&self, tree: pg_sys::Datum, relation: Oid) -> String {
-        self.scratch(|| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]))
+        self.memory.with(|| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]))
     }
 
     /// The same as a dump and its restore make it.
@@ -93,7 +81,7 @@ impl Pen {
         let Some(trees) = trees.and_then(|trees| CString::new(crate::pg::text::to_server(&trees)).ok()) else {
             return definition;
         };
-        let stored: Vec<String> = self.scratch(|| {
+        let stored: Vec<String> = self.memory.with(|| {
             // SAFETY: the catalog holds what nodeToString wrote: a list of expressions, or one.
             unsafe {
                 let node = pg_sys::stringToNode(trees.as_ptr()).cast::<pg_sys::Node>();
@@ -113,13 +101,13 @@ impl Pen {
 
     /// A type as SQL names it.
     pub fn type_name(&self, type_oid: Oid, modifier: i32) -> String {
-        let write = || self.scratch(|| deparse::type_name(type_oid, modifier));
+        let write = || self.memory.with(|| deparse::type_name(type_oid, modifier));
         self.types.borrow_mut().entry((type_oid, modifier)).or_insert_with(write).clone()
     }
 
     /// What an output function such as `regprocout` gives.
     pub fn named(&self, output: Deparse, oid: Oid) -> String {
-        self.scratch(|| deparse::named(output, oid))
+        self.memory.with(|| deparse::named(output, oid))
     }
 
     /// A text that the server wrote, as a dump and its restore make it.
@@ -128,16 +116,6 @@ impl Pen {
         if text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return text;
         }
-        self.scratch(|| deparse::read_again(text, owner, read))
-    }
-}
-
-impl Drop for Pen {
-    fn drop(&mut self) {
-        // After an error the server frees it, with the memory that it is a part of.
-        if !std::thread::panicking() {
-            // SAFETY: dropped once, and not used afterwards.
-            unsafe { ManuallyDrop::drop(self.memory.get_mut()) };
-        }
+        self.memory.with(|| deparse::read_again(text, owner, read))
     }
 }

@@ -3,7 +3,7 @@
 //! execMain.c, execIndexing.c, execPartition.c, trigger.c). What the triggers do is not seen.
 
 use super::{Reader, column_name, names};
-use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::list::nodes;
 use crate::scan::oids;
 use dragonfly_core::catalog::{Oid, Privileges};
@@ -107,22 +107,30 @@ impl Reader {
         }
     }
 
-    /// Whether a row may be in the partition that it is written to. INSERT into the partitioned table itself asks no more than where it belongs.
+    /// Whether a row may be in the partition that it is written to: by the keys of what it is a part of. INSERT into the partitioned table itself asks no
+    /// more than where it belongs. (The server's own way to that condition evaluates what is constant in it, somebody's functions among that.)
     fn partition(&mut self, table: Oid, command: Command) {
-        unsafe extern "C-unwind" {
-            fn get_partition_qual_relid(relid: pg_sys::Oid) -> *mut pg_sys::Node;
-        }
-        // SAFETY: a look-up in the system cache; the condition of a partition, or null (partcache.c).
-        unsafe {
-            if pg_sys::get_rel_relispartition(table.into()) {
-                let condition = pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_qual_relid(table.into()));
-                self.expression(condition);
-            }
-        }
         if command == Command::Update {
             self.all(&partition_key(&self.state, table));
         }
+        let mut part = table;
+        // SAFETY: a look-up in the system cache.
+        while unsafe { pg_sys::get_rel_relispartition(part.into()) } {
+            interrupts();
+            let Some(whole) = parent(&self.state, part) else { break };
+            self.all(&partition_key(&self.state, whole));
+            part = whole;
+        }
     }
+}
+
+/// What a partition is a part of.
+fn parent(state: &State, partition: Oid) -> Option<Oid> {
+    let catalog = Table::open(oids::PG_INHERITS);
+    let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
+    let mut found = None;
+    catalog.lookup(state, oids::PG_INHERITS_CHILD_INDEX, &[(child, partition)], |row| found = Some(row.oid(parent)));
+    found
 }
 
 /// A trigger that fires.
