@@ -57,6 +57,31 @@ fn what_is_broken_is_named_with_what_mends_it() {
     assert_eq!(ill, ["public.judgments", "ops.v_reaper_status", "api.get_ceo_metrics()", "ops.audit_security()"]);
 }
 
+/// What is granted and still cannot be done: a view whose owner has lost its tables, a policy that asks itself, a sequence.
+#[test]
+fn what_is_declared_and_does_not_work() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE ROLE other; ALTER VIEW public.v_judgment_pipeline OWNER TO other;
+             REVOKE ALL ON SEQUENCE public.job_queue_id_seq FROM service_role;
+             CREATE POLICY again ON public.judgments FOR SELECT TO authenticated USING (EXISTS (SELECT FROM public.judgments))",
+        )
+        .unwrap();
+    let ill = "SELECT object || ': ' || detail FROM ops.doctor() WHERE area IN ('table', 'view') AND NOT ok";
+    let found = column(&mut client, ill);
+    for line in [
+        "public.job_queue: Role \"service_role\" cannot INSERT, which the contract declares: permission denied for sequence job_queue_id_seq.",
+        "public.judgments: Role \"authenticated\" cannot SELECT, which the contract declares: infinite recursion detected in policy for \
+         relation \"judgments\".",
+    ] {
+        assert!(found.iter().any(|f| f.contains(line)), "{line}\n{found:#?}");
+    }
+    let view = found.iter().find(|f| f.starts_with("public.v_judgment_pipeline")).unwrap();
+    assert!(view.contains("permission denied for table judgments"), "{view}");
+}
+
 /// A view depends on tables and functions, which cannot go while it is there; but not on what the bodies of functions name, nor on what comes out.
 #[test]
 fn views_that_cannot_be_planned_any_more() {

@@ -11,7 +11,7 @@ use crate::pg::{restricted, setting, subtransaction};
 use crate::{scan, settings};
 use dragonfly_core::catalog::{Oid, Relation, RelationKind, Routine, RoutineKind};
 use dragonfly_core::contract::RoleKind;
-use dragonfly_core::doctor::{Check, Trial, Trials, examine};
+use dragonfly_core::doctor::{Check, Trial, Trials, examine, reach};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{printable, safe_ident, safe_qualified};
 use pgrx::pg_sys::panic::CaughtError;
@@ -29,9 +29,11 @@ fn doctor(call: Call) -> pg_sys::Datum {
     let checks: Vec<Check> = with_findings(|cx, findings, state| {
         let role = cx.snapshot.role_named(&authenticator);
         let bench = Bench::new(cx, state);
+        let denied = explain::denied(cx.contract, state, &reach(cx));
         let trials = Trials {
             view: &|view| bench.view(view),
             routine: &|routine| bench.body(routine),
+            denied: &|reach| denied.get(reach).cloned(),
             exposed_schemas: role.and_then(|role| scan::setting_of(state, role.oid, "pgrst.db_schemas")),
             interrupts: &interrupts,
         };
@@ -198,8 +200,8 @@ impl<'a> Bench<'a> {
         match scan::strange_type(self.state, &owners) {
             None => Ok(Trust { superusers, owners }),
             Some(oid) => {
-                let name = scan::description(scan::PG_TYPE.into(), oid.into());
-                Err(format!("reading {} of somebody else's could run its checks", printable(&name)))
+                let name = scan::deparse::attempted(|| scan::deparse::type_name(oid, -1));
+                Err(format!("reading type {} of somebody else's could run its checks", printable(&name)))
             }
         }
     }

@@ -7,17 +7,20 @@ use crate::contract;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
+use crate::pg::scratch::Scratch;
 use crate::pg::text::to_server;
 use crate::pg::{setting, subtransaction};
 use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Snapshot};
-use dragonfly_core::explain::{Attempt, Called, Link, Named, Need, Noun, Question, Subject, Thing, explain, parse};
+use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Routine, Snapshot};
+use dragonfly_core::contract::Contract;
+use dragonfly_core::doctor::Reach;
+use dragonfly_core::explain::{Attempt, Called, Link, Moment, Named, Need, Noun, Question, Subject, Thing, explain, parse};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident};
-use needs::Needs;
+use needs::{Needs, Unreadable};
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
 
 sql_function!(
@@ -41,6 +44,62 @@ fn explain_access(call: Call) -> pg_sys::Datum {
 }
 
 pub use needs::view_is_read;
+
+/// What the server would answer to those who do what they are meant to, where it would refuse it.
+pub fn denied(contract: &Contract, state: &State, reach: &[Reach]) -> HashMap<Reach, String> {
+    let memory = Scratch::new();
+    let read = |reach: &Reach| {
+        let kind = scan::relation_kind(state, reach.relation);
+        match memory.with(|| needs(reach.relation, kind, reach.privilege, &[], reach.role)) {
+            Ok(mut needs) => {
+                // Whoever changes a row leaves its number as it is.
+                let is_asked = |need: &Need| reach.privilege != Privileges::UPDATE || need.moment == Moment::Start;
+                needs.needs.retain(is_asked);
+                Some((*reach, needs, None))
+            }
+            Err(Unreadable::Never(why)) => Some((*reach, Needs::default(), Some(why))),
+            Err(Unreadable::Now(_)) => None,
+        }
+    };
+    let all: Vec<(Reach, Needs, Option<String>)> = reach.iter().filter_map(read).collect();
+    let relations: BTreeSet<Oid> =
+        all.iter().flat_map(|(reach, needs, _)| needs.needs.iter().map(|n| n.relation).chain([reach.relation])).collect();
+    let routines: BTreeSet<Oid> = all.iter().flat_map(|(_, needs, _)| needs.calls.iter().map(|call| call.routine)).collect();
+    let snapshot = around(state, scan::base(state).complete(), relations, routines);
+    let access = Access::new(&snapshot);
+    let cx = Context::new(contract, &snapshot, &access, &interrupts);
+    let called = Callable::of(&snapshot);
+    let refused = |(reach, needs, impossible): (Reach, Needs, Option<String>)| {
+        let (relation, role) = (snapshot.relation(reach.relation)?, snapshot.role(reach.role)?);
+        let attempt = called.attempt(relation, needs, impossible, None);
+        Some((reach, dragonfly_core::explain::denied(&cx, role, &attempt, reach.privilege)?))
+    };
+    all.into_iter().filter_map(refused).collect()
+}
+
+/// The routines of a snapshot, by OID.
+struct Callable<'s>(HashMap<Oid, &'s Routine>);
+
+impl<'s> Callable<'s> {
+    fn of(snapshot: &'s Snapshot) -> Self {
+        Self(snapshot.routines.iter().map(|routine| (routine.oid, routine)).collect())
+    }
+
+    fn attempt(&self, relation: &'s Relation, needs: Needs, impossible: Option<String>, futile: Option<String>) -> Attempt<'s> {
+        let called = |call: &needs::Call| {
+            let needs::Call { routine, check_as, moment } = *call;
+            self.0.get(&routine).map(|routine| Called { routine, check_as, moment })
+        };
+        Attempt {
+            relation,
+            calls: needs.calls.iter().filter_map(called).collect(),
+            unresolved: needs.unresolved,
+            needs: asked_first(needs.needs, relation.oid),
+            impossible,
+            futile,
+        }
+    }
+}
 
 /// What a name stands for.
 enum Found {
@@ -68,7 +127,8 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     let needs = relation.zip(role_oid).map(|(oid, role)| needs(oid, kind, wanted, columns, role));
     let (needs, impossible) = match needs {
         Some(Ok(needs)) => (needs, None),
-        Some(Err(why)) => (Needs::default(), Some(why)),
+        Some(Err(Unreadable::Never(why))) => (Needs::default(), Some(why)),
+        Some(Err(Unreadable::Now(error))) => error.rethrow(),
         None => (Needs::default(), None),
     };
     let asked = if let Found::Routine(oid) = found { Some(oid) } else { None };
@@ -77,25 +137,14 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     let snapshot = around(&state, base, relations, routines);
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
-    let routine = |oid: Oid| snapshot.routines.iter().find(|r| r.oid == oid);
-    let called = |call: &needs::Call| {
-        let needs::Call { routine: oid, check_as, moment } = *call;
-        routine(oid).map(|routine| Called { routine, check_as, moment })
-    };
+    let called = Callable::of(&snapshot);
     let name = named.parts.iter().map(|part| safe_ident(part).into_owned()).collect::<Vec<_>>().join(".");
     let subject = match found {
         Found::Schema(oid) => snapshot.schema(oid).map(Subject::Schema),
-        Found::Routine(oid) => routine(oid).map(Subject::Routine),
-        Found::Relation(oid, _) => snapshot.relation(oid).map(|relation| {
-            Subject::Relation(Attempt {
-                relation,
-                needs: asked_first(needs.needs, oid),
-                calls: needs.calls.iter().filter_map(called).collect(),
-                unresolved: needs.unresolved,
-                impossible,
-                futile: futile(&state, relation, wanted),
-            })
-        }),
+        Found::Routine(oid) => called.0.get(&oid).copied().map(Subject::Routine),
+        Found::Relation(oid, _) => snapshot
+            .relation(oid)
+            .map(|relation| Subject::Relation(called.attempt(relation, needs, impossible, futile(&state, relation, wanted)))),
         Found::Nothing(schema) => {
             Some(Subject::Missing { schema: schema.and_then(|s| snapshot.schema(s)), name: name.clone() })
         }
@@ -134,7 +183,7 @@ fn thing(found: &Found, kind: Option<RelationKind>) -> Thing {
 }
 
 /// The statement that stands for a privilege, asked of the server; and what no statement shows.
-fn needs(oid: Oid, kind: Option<RelationKind>, wanted: Privileges, columns: &[String], role: Oid) -> Result<Needs, String> {
+fn needs(oid: Oid, kind: Option<RelationKind>, wanted: Privileges, columns: &[String], role: Oid) -> Result<Needs, Unreadable> {
     let Some((schema, name)) = scan::name(scan::PG_CLASS, oid) else { return Ok(Needs::default()) };
     let plain = |or: Privileges| Needs {
         needs: vec![Need { relation: oid, privileges: wanted, or, ..Need::default() }],
@@ -160,14 +209,14 @@ fn needs(oid: Oid, kind: Option<RelationKind>, wanted: Privileges, columns: &[St
             let values = vec!["DEFAULT"; columns.len()].join(", ");
             format!("INSERT INTO {sql} ({}) VALUES ({values})", list(columns, ""))
         }
-        Privileges::UPDATE if all().is_empty() => return Err(format!("{sql} has no columns to change")),
+        Privileges::UPDATE if all().is_empty() => return Err(Unreadable::Never(format!("{sql} has no columns to change"))),
         Privileges::UPDATE => format!("UPDATE {sql} SET {}", list(&all(), " = DEFAULT")),
         Privileges::DELETE => format!("DELETE FROM {sql}"),
         Privileges::TRUNCATE if oid < FIRST_UNPINNED && kind == Some(RelationKind::Table) => {
-            return Err(format!("permission denied: \"{}\" is a system catalog", printable(&name)));
+            return Err(Unreadable::Never(format!("permission denied: \"{}\" is a system catalog", printable(&name))));
         }
         Privileges::TRUNCATE if kind.is_some_and(|k| !k.is_table()) => {
-            return Err(format!("\"{}\" is not a table", printable(&name)));
+            return Err(Unreadable::Never(format!("\"{}\" is not a table", printable(&name))));
         }
         Privileges::TRUNCATE => return needs::of_truncate(oid),
         _ => return Ok(plain(Privileges::NONE)),

@@ -11,7 +11,8 @@ use crate::pg::{restricted, setting, subtransaction};
 use crate::scan::{self, oids};
 use dragonfly_core::catalog::{BOOTSTRAP_SUPERUSER, Oid, Privileges};
 use dragonfly_core::explain::{Moment, Need, parse};
-use pgrx::{pg_guard, pg_sys};
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_void};
 use written::Command;
@@ -35,11 +36,19 @@ pub struct Call {
     pub moment: Moment,
 }
 
+/// Why a statement cannot be read.
+pub enum Unreadable {
+    /// Nobody can run it: the server's message.
+    Never(String),
+    /// Not just now: somebody has locked what it names, or it takes more of the server than there is.
+    Now(Box<CaughtError>),
+}
+
 /// What a statement that `role` runs needs. Names in it are looked up as by a superuser: whether the role may use them is not asked here.
 ///
 /// # Errors
-/// The server's message where the statement cannot be run by anybody.
-pub fn of(sql: &str, role: Oid) -> Result<Needs, String> {
+/// Where the server cannot read it.
+pub fn of(sql: &str, role: Oid) -> Result<Needs, Unreadable> {
     reading(|reader| {
         // SAFETY: a list of queries, which are ours.
         unsafe {
@@ -98,14 +107,14 @@ fn analyzed(sql: &str) -> *mut pg_sys::Query {
 ///
 /// # Errors
 /// As [`of`].
-pub fn of_truncate(table: Oid) -> Result<Needs, String> {
+pub fn of_truncate(table: Oid) -> Result<Needs, Unreadable> {
     reading(|reader| {
         reader.needs.needs.push(Need { relation: table, privileges: Privileges::TRUNCATE, ..Need::default() });
         reader.written(table, Command::Truncate);
     })
 }
 
-fn reading(read: impl FnOnce(&mut Reader)) -> Result<Needs, String> {
+fn reading(read: impl FnOnce(&mut Reader)) -> Result<Needs, Unreadable> {
     let settings = [setting::SAFE_PATH, (c"row_security", c"on")];
     let work = || {
         setting::under(&settings, || {
@@ -114,7 +123,12 @@ fn reading(read: impl FnOnce(&mut Reader)) -> Result<Needs, String> {
             reader.needs
         })
     };
-    subtransaction::rolled_back(work).map_err(|error| subtransaction::report(&error).message().to_owned())
+    subtransaction::rolled_back(work).map_err(|error| match subtransaction::report(&error).sql_error_code() {
+        PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+        | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+        | PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX => Unreadable::Now(error),
+        _ => Unreadable::Never(subtransaction::report(&error).message().to_owned()),
+    })
 }
 
 /// Reads expressions, and notes what they need.

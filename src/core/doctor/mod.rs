@@ -5,7 +5,9 @@
 
 mod objects;
 
-use crate::catalog::{Relation, Routine};
+pub use objects::reach;
+
+use crate::catalog::{Oid, Privileges, Relation, Routine};
 use crate::contract::Severity;
 use crate::findings::Finding;
 use crate::postgrest;
@@ -34,10 +36,23 @@ pub struct Trials<'a> {
     pub view: &'a dyn Fn(&Relation) -> Trial,
     /// Whether the body of a routine can be read.
     pub routine: &'a dyn Fn(&Routine) -> Trial,
+    /// What the server would answer to what the contract means to be open, where it would refuse it.
+    pub denied: &'a dyn Fn(&Reach) -> Option<String>,
     /// What `pgrst.db_schemas` is for the role that PostgREST logs in as, where the database says.
     pub exposed_schemas: Option<String>,
     /// Called again and again; may unwind when the user cancels.
     pub interrupts: &'a dyn Fn(),
+}
+
+/// What a role is meant to do with a relation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Reach {
+    /// The relation.
+    pub relation: Oid,
+    /// The role.
+    pub role: Oid,
+    /// SELECT, INSERT, UPDATE or DELETE.
+    pub privilege: Privileges,
 }
 
 /// What came of trying something.

@@ -1,7 +1,7 @@
 //! What the contract declares, thing by thing.
 
-use super::{Check, Illness, Trial, Trials};
-use crate::catalog::{Relation, RelationKind, Routine};
+use super::{Check, Illness, Reach, Trial, Trials};
+use crate::catalog::{Privileges, Relation, RelationKind, Routine};
 use crate::contract::SchemaDecl;
 use crate::rules::Context;
 use crate::sql::{listed, printable, quote_ident, safe_ident};
@@ -24,7 +24,8 @@ pub(super) fn tables(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_
         let relation = relation(cx, &declared.schema, &declared.name);
         let object_type = relation.filter(|r| r.kind.is_table()).map_or("table", |r| r.kind.object_type());
         let identity = identity(&declared.schema, &declared.name);
-        checks.push(illness.check("table", (object_type, &identity), format!("Is there{rows}, {roles}.")));
+        let check = illness.check("table", (object_type, &identity), format!("Is there{rows}, {roles}."));
+        checks.push(within_reach(cx, check, relation, trials));
     }
     checks
 }
@@ -55,7 +56,7 @@ pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>
             _ => " and can be read".to_owned(),
         };
         let check = illness.check("view", (object_type, &identity), format!("Is there{read}, {roles}."));
-        checks.push(check.and(broken(trial)));
+        checks.push(within_reach(cx, check.and(broken(trial)), view, trials));
     }
     for (view, schema) in cx.relations() {
         if cx.contract.view(&schema.name, &view.name).is_none()
@@ -66,6 +67,45 @@ pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>
         }
     }
     checks
+}
+
+/// What the contract opens of the declared tables and views to roles that are there; of views, reading alone.
+#[must_use]
+pub fn reach(cx: &Context<'_>) -> Vec<Reach> {
+    let tables = cx.contract.tables.iter().filter_map(|t| relation(cx, &t.schema, &t.name));
+    let views = cx.contract.views.iter().filter_map(|v| relation(cx, &v.schema, &v.name));
+    tables.chain(views).flat_map(|relation| reach_of(cx, relation)).collect()
+}
+
+fn reach_of(cx: &Context<'_>, relation: &Relation) -> Vec<Reach> {
+    let Some(schema) = cx.governed(relation.schema) else { return vec![] };
+    let mut found = Vec::new();
+    for role in schema.usage.iter().filter_map(|name| cx.snapshot.role_named(name)) {
+        let declared = cx.declared_on_relation(relation, schema, role);
+        for privilege in [Privileges::SELECT, Privileges::INSERT, Privileges::UPDATE, Privileges::DELETE] {
+            let is_tried = privilege == Privileges::SELECT || relation.kind.is_table();
+            if is_tried && declared.contains(privilege) {
+                found.push(Reach { relation: relation.oid, role: role.oid, privilege });
+            }
+        }
+    }
+    found
+}
+
+/// Whether those can do it who are meant to. That they lack the privilege on it, or on its schema, has been found already.
+fn within_reach(cx: &Context<'_>, check: Check, relation: Option<&Relation>, trials: &Trials<'_>) -> Check {
+    let is_lacking = |reach: &Reach| {
+        let lacking = relation.is_some_and(|r| !cx.access.relation_privileges(reach.role, r).contains(reach.privilege));
+        !check.ok && lacking
+    };
+    let denied = |reach: &Reach| {
+        let why =
+            (trials.denied)(reach).filter(|why| !is_lacking(reach) && !why.starts_with("permission denied for schema "))?;
+        let role = cx.snapshot.role_name(reach.role);
+        Some(format!("Role \"{}\" cannot {}, which the contract declares: {why}.", printable(&role), reach.privilege))
+    };
+    let problems: Vec<String> = relation.into_iter().flat_map(|r| reach_of(cx, r)).filter_map(|reach| denied(&reach)).collect();
+    check.and((!problems.is_empty()).then(|| problems.join(" ")))
 }
 
 fn tried(view: &Relation, trials: &Trials<'_>) -> Trial {

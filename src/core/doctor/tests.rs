@@ -17,7 +17,7 @@ fn examined(world: &World, trials: &Trials<'_>) -> Vec<String> {
 }
 
 fn well() -> Trials<'static> {
-    Trials { view: &|_| Trial::Fine, routine: &|_| Trial::Fine, exposed_schemas: None, interrupts: &|| {} }
+    Trials { view: &|_| Trial::Fine, routine: &|_| Trial::Fine, denied: &|_| None, exposed_schemas: None, interrupts: &|| {} }
 }
 
 fn conforming() -> World {
@@ -71,6 +71,7 @@ fn and_what_is_not() {
         &Trials {
             view: &fails,
             routine: &|_| Trial::Fine,
+            denied: &|_| None,
             exposed_schemas: Some("public, api, nowhere".into()),
             interrupts: &|| {},
         },
@@ -113,5 +114,25 @@ fn what_was_not_tried_is_said() {
         said("ok function api.get_call_queue()"),
         "ok function api.get_call_queue(): Is there (its body was not read: that would run function public.evil(), which belongs to \
          \"mallory\"), SECURITY DEFINER with a safe search_path, for anon, authenticated and service_role."
+    );
+}
+
+#[test]
+fn what_is_declared_and_cannot_be_done() {
+    let world = conforming();
+    let snapshot = world.snapshot.clone().complete();
+    let (anon, view) =
+        (snapshot.role_named("anon").unwrap().oid, |r: Oid| snapshot.relation(r).unwrap().name == "v_judgment_pipeline");
+    let denied = |reach: &Reach| {
+        let is_it = reach.role == anon && view(reach.relation) && reach.privilege == Privileges::SELECT;
+        is_it.then(|| "permission denied for table judgments".to_owned())
+    };
+    let lines = examined(&world, &Trials { denied: &denied, ..well() });
+    let wrong: Vec<&String> = lines.iter().filter(|l| l.starts_with("NO ")).collect();
+    assert_eq!(
+        wrong,
+        [
+            "NO view public.v_judgment_pipeline: Role \"anon\" cannot SELECT, which the contract declares: permission denied for table judgments."
+        ]
     );
 }

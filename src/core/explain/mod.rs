@@ -179,6 +179,14 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
     links
 }
 
+/// What the server would say to a role that tries; `None` where it would let it.
+#[must_use]
+pub fn denied(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, privilege: Privileges) -> Option<String> {
+    let mut outcome = Outcome::default();
+    statement(cx, role, attempt, privilege, &mut outcome);
+    outcome.error
+}
+
 /// A statement on a relation, in the order in which the server refuses it.
 fn statement(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, privilege: Privileges, outcome: &mut Outcome) -> Vec<Link> {
     let relation = attempt.relation;
