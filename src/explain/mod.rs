@@ -15,7 +15,9 @@ use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Routine, Snapshot};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::doctor::Reach;
-use dragonfly_core::explain::{Attempt, Called, Link, Moment, Named, Need, Noun, Question, Subject, Thing, explain, parse};
+use dragonfly_core::explain::{
+    Attempt, Called, Link, Moment, Named, Need, Noun, Question, Subject, Thing, explain, parse, types_of_argument,
+};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident};
 use needs::{Needs, Unreadable};
@@ -85,14 +87,18 @@ impl<'s> Callable<'s> {
         Self(snapshot.routines.iter().map(|routine| (routine.oid, routine)).collect())
     }
 
-    fn attempt(&self, relation: &'s Relation, needs: Needs, impossible: Option<String>, futile: Option<String>) -> Attempt<'s> {
+    fn calls(&self, needs: &Needs) -> Vec<Called<'s>> {
         let called = |call: &needs::Call| {
             let needs::Call { routine, check_as, moment } = *call;
             self.0.get(&routine).map(|routine| Called { routine, check_as, moment })
         };
+        needs.calls.iter().filter_map(called).collect()
+    }
+
+    fn attempt(&self, relation: &'s Relation, needs: Needs, impossible: Option<String>, futile: Option<String>) -> Attempt<'s> {
         Attempt {
             relation,
-            calls: needs.calls.iter().filter_map(called).collect(),
+            calls: self.calls(&needs),
             unresolved: needs.unresolved,
             needs: asked_first(needs.needs, relation.oid),
             impossible,
@@ -124,7 +130,10 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     };
     let kind = relation.and_then(|oid| scan::relation_kind(&state, oid));
     let wanted = wanted(thing(&found, kind), privilege.as_deref());
-    let needs = relation.zip(role_oid).map(|(oid, role)| needs(oid, kind, wanted, columns, role));
+    let needs = match (&found, role_oid) {
+        (Found::Routine(oid), Some(_)) => Some(needs::of_call(*oid)),
+        _ => relation.zip(role_oid).map(|(oid, role)| needs(oid, kind, wanted, columns, role)),
+    };
     let (needs, impossible) = match needs {
         Some(Ok(needs)) => (needs, None),
         Some(Err(Unreadable::Never(why))) => (Needs::default(), Some(why)),
@@ -141,7 +150,7 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     let name = named.parts.iter().map(|part| safe_ident(part).into_owned()).collect::<Vec<_>>().join(".");
     let subject = match found {
         Found::Schema(oid) => snapshot.schema(oid).map(Subject::Schema),
-        Found::Routine(oid) => called.0.get(&oid).copied().map(Subject::Routine),
+        Found::Routine(oid) => called.0.get(&oid).map(|routine| Subject::Routine(routine, called.calls(&needs))),
         Found::Relation(oid, _) => snapshot
             .relation(oid)
             .map(|relation| Subject::Relation(called.attempt(relation, needs, impossible, futile(&state, relation, wanted)))),
@@ -324,11 +333,7 @@ fn types_named(schema: &str, names: &[String]) -> Vec<Option<Oid>> {
     let work = |name: &str| setting::under(&[(c"search_path", path.as_c_str())], || scan::deparse::type_named(name));
     // What is no type's name at all is an error of the parser's.
     let found = |name: &str| subtransaction::rolled_back(|| work(name)).ok().flatten();
-    let either = |name: &String| {
-        let plain = dragonfly_core::sql::without_modifiers(name);
-        found(&plain).or_else(|| plain.split_once(' ').and_then(|(_, rest)| found(rest.trim_start())))
-    };
-    names.iter().map(either).collect()
+    names.iter().filter_map(|name| types_of_argument(name)).map(|types| types.iter().find_map(|name| found(name))).collect()
 }
 
 fn columns(relation: Oid, columns: Vec<String>) -> Found {

@@ -1,6 +1,7 @@
 //! What the server would ask for before it runs a statement: read from the statement as the server itself rewrites it, with its views replaced by
 //! their queries and the policies added. Nothing is planned and nothing runs.
 
+mod constant;
 mod unused;
 mod written;
 
@@ -50,13 +51,8 @@ pub enum Unreadable {
 /// Where the server cannot read it.
 pub fn of(sql: &str, role: Oid) -> Result<Needs, Unreadable> {
     reading(|reader| {
-        // SAFETY: a list of queries, which are ours.
-        unsafe {
-            for query in nodes(rewritten(sql, role)) {
-                unused::leave_out(query.cast());
-                reader.expression(query);
-            }
-        }
+        // SAFETY: a list of queries, which are ours to change.
+        unsafe { nodes(rewritten(sql, role)).for_each(|query| reader.expression(query)) };
         for (table, command) in std::mem::take(&mut reader.written) {
             reader.written(table, command);
         }
@@ -114,6 +110,18 @@ pub fn of_truncate(table: Oid) -> Result<Needs, Unreadable> {
     })
 }
 
+/// What calling a routine needs beside EXECUTE on it: of an aggregate, what its owner needs; the checks of arguments that are domains.
+///
+/// # Errors
+/// As [`of`].
+pub fn of_call(routine: Oid) -> Result<Needs, Unreadable> {
+    reading(|reader| {
+        reader.aggregate(routine.into());
+        reader.needs.calls.retain(|call| call.routine != routine);
+        scan::argument_type_oids(&State::now(), routine).into_iter().for_each(|of| reader.domain(of));
+    })
+}
+
 fn reading(read: impl FnOnce(&mut Reader)) -> Result<Needs, Unreadable> {
     let settings = [setting::SAFE_PATH, (c"row_security", c"on")];
     let work = || {
@@ -141,12 +149,14 @@ struct Reader {
     domains: BTreeSet<(Moment, Oid)>,
     /// The relations that are written to.
     written: Vec<(Oid, Command)>,
+    /// How many queries there are around what is being read.
+    depth: u32,
 }
 
 impl Reader {
     fn new() -> Self {
         let (needs, moment) = (Needs::default(), Moment::Start);
-        Self { state: State::now(), needs, moment, domains: BTreeSet::new(), written: Vec::new() }
+        Self { state: State::now(), needs, moment, domains: BTreeSet::new(), written: Vec::new(), depth: 0 }
     }
 
     /// # Safety
@@ -226,11 +236,34 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
         match (*node).type_ {
             pg_sys::NodeTag::T_Query => {
                 let query = node.cast::<pg_sys::Query>();
-                relations(query, &mut reader.needs);
+                if (*query).commandType == pg_sys::CmdType::CMD_UTILITY {
+                    return false;
+                }
+                unused::leave_out(query);
+                relations(query, reader.depth, &mut reader.needs);
                 reader.written.extend(Command::of(query));
                 reader.grouping((*query).groupClause);
                 reader.grouping((*query).distinctClause);
-                return pg_sys::query_tree_walker(query, Some(walk), context, 0);
+                for window in nodes((*query).windowClause).map(|window| window.cast::<pg_sys::WindowClause>()) {
+                    reader.grouping((*window).partitionClause);
+                    reader.grouping((*window).orderClause);
+                }
+                reader.depth += 1;
+                let stop = pg_sys::query_tree_walker(query, Some(walk), context, 0);
+                reader.depth -= 1;
+                return stop;
+            }
+            pg_sys::NodeTag::T_SubLink => {
+                let link = node.cast::<pg_sys::SubLink>();
+                if (*link).subLinkType == pg_sys::SubLinkType::EXISTS_SUBLINK {
+                    unused::leave_out_all((*link).subselect.cast());
+                }
+            }
+            pg_sys::NodeTag::T_BoolExpr if constant::truth(node).is_some() => return false,
+            pg_sys::NodeTag::T_CaseExpr | pg_sys::NodeTag::T_CoalesceExpr => {
+                if let Some(parts) = constant::reached(node) {
+                    return parts.into_iter().any(|part| walk(part, context));
+                }
             }
             pg_sys::NodeTag::T_SetOperationStmt => {
                 reader.grouping((*node.cast::<pg_sys::SetOperationStmt>()).groupClauses);
@@ -240,13 +273,24 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
                 reader.call((*call).funcid, None);
                 sequence(reader, (*call).funcid.to_u32(), (*call).args);
             }
-            pg_sys::NodeTag::T_Aggref => reader.aggregate((*node.cast::<pg_sys::Aggref>()).aggfnoid),
+            pg_sys::NodeTag::T_Aggref => {
+                let call = node.cast::<pg_sys::Aggref>();
+                reader.aggregate((*call).aggfnoid);
+                // One argument is compared without asking (nodeAgg.c, `build_pertrans_for_aggref`).
+                if nodes((*call).aggdistinct).count() > 1 {
+                    reader.grouping((*call).aggdistinct);
+                }
+            }
             pg_sys::NodeTag::T_WindowFunc => reader.aggregate((*node.cast::<pg_sys::WindowFunc>()).winfnoid),
             // The three are one struct.
             pg_sys::NodeTag::T_OpExpr | pg_sys::NodeTag::T_DistinctExpr | pg_sys::NodeTag::T_NullIfExpr => {
                 reader.operator((*node.cast::<pg_sys::OpExpr>()).opno);
             }
             pg_sys::NodeTag::T_ScalarArrayOpExpr => reader.operator((*node.cast::<pg_sys::ScalarArrayOpExpr>()).opno),
+            // The input function of an array reads its elements.
+            pg_sys::NodeTag::T_CoerceViaIO => {
+                reader.domain(pg_sys::get_base_element_type((*node.cast::<pg_sys::CoerceViaIO>()).resulttype).to_u32());
+            }
             pg_sys::NodeTag::T_CoerceToDomain => reader.domain((*node.cast::<pg_sys::CoerceToDomain>()).resulttype.to_u32()),
             _ => {}
         }
@@ -284,7 +328,8 @@ unsafe fn sequence(reader: &mut Reader, function: Oid, arguments: *mut pg_sys::L
     match argument {
         Some(NamedRelation::Known(oid)) => note(oid, false),
         Some(NamedRelation::ByText(text)) => match parse(&text).map(|named| named.parts).as_deref() {
-            Some([schema, name]) => {
+            // Before them the database may be named.
+            Some([.., schema, name]) => {
                 let schema = CString::new(to_server(schema)).ok().and_then(|schema| scan::schema_named(&schema));
                 if let Some(oid) = schema.and_then(|schema| scan::relation_named(schema, name)) {
                     note(oid, true);
@@ -312,15 +357,22 @@ unsafe fn named_relation(argument: *mut pg_sys::Node) -> NamedRelation {
     const REGCLASS: u32 = 1079;
     // SAFETY: a node is what its tag says; a constant of type regclass holds an OID, one of type text a text.
     unsafe {
+        let bare = |mut node: *mut pg_sys::Node| {
+            while (*node).type_ == pg_sys::NodeTag::T_RelabelType {
+                node = (*node.cast::<pg_sys::RelabelType>()).arg.cast();
+            }
+            node
+        };
         match (*argument).type_ {
             pg_sys::NodeTag::T_Const if !(*argument.cast::<pg_sys::Const>()).constisnull => {
                 NamedRelation::Known((*argument.cast::<pg_sys::Const>()).constvalue.value() as u32)
             }
             pg_sys::NodeTag::T_FuncExpr if (*argument.cast::<pg_sys::FuncExpr>()).funcid.to_u32() == REGCLASS => {
-                let text = nodes((*argument.cast::<pg_sys::FuncExpr>()).args).next();
+                let text = nodes((*argument.cast::<pg_sys::FuncExpr>()).args).next().map(bare);
                 let constant =
                     text.filter(|text| (**text).type_ == pg_sys::NodeTag::T_Const).map(|text| text.cast::<pg_sys::Const>());
-                match constant.filter(|c| (**c).consttype == pg_sys::TEXTOID && !(**c).constisnull) {
+                match constant.filter(|c| matches!((**c).consttype, pg_sys::TEXTOID | pg_sys::VARCHAROID) && !(**c).constisnull)
+                {
                     Some(constant) => NamedRelation::ByText(crate::pg::heap::text_of((*constant).constvalue)),
                     None => NamedRelation::Unknown,
                 }
@@ -335,14 +387,15 @@ unsafe fn named_relation(argument: *mut pg_sys::Node) -> NamedRelation {
 /// # Safety
 /// `query` is a query.
 #[cfg(feature = "pg15")]
-unsafe fn relations(query: *mut pg_sys::Query, needs: &mut Needs) {
+unsafe fn relations(query: *mut pg_sys::Query, depth: u32, needs: &mut Needs) {
     // SAFETY: as the caller promises; a range table holds entries.
     unsafe {
-        for entry in nodes((*query).rtable) {
+        for (entry, number) in nodes((*query).rtable).zip(1..) {
             let entry = entry.cast::<pg_sys::RangeTblEntry>();
             if (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION {
                 let columns = [(*entry).selectedCols, (*entry).insertedCols, (*entry).updatedCols];
-                note(needs, (*entry).relid, (*entry).requiredPerms, (*entry).checkAsUser, columns);
+                let is_target = is_target(query, depth, number);
+                note(needs, ((*entry).relid, is_target), (*entry).requiredPerms, (*entry).checkAsUser, columns);
             }
         }
     }
@@ -353,22 +406,34 @@ unsafe fn relations(query: *mut pg_sys::Query, needs: &mut Needs) {
 /// # Safety
 /// `query` is a query.
 #[cfg(not(feature = "pg15"))]
-unsafe fn relations(query: *mut pg_sys::Query, needs: &mut Needs) {
-    // SAFETY: as the caller promises; the list holds what its name says.
+unsafe fn relations(query: *mut pg_sys::Query, depth: u32, needs: &mut Needs) {
+    // SAFETY: as the caller promises; the lists hold what their names say.
     unsafe {
-        for info in nodes((*query).rteperminfos) {
+        for (info, place) in nodes((*query).rteperminfos).zip(1..) {
             let info = info.cast::<pg_sys::RTEPermissionInfo>();
             let columns = [(*info).selectedCols, (*info).insertedCols, (*info).updatedCols];
-            note(needs, (*info).relid, (*info).requiredPerms, (*info).checkAsUser, columns);
+            let entry = |entry: *mut pg_sys::Node| (*entry.cast::<pg_sys::RangeTblEntry>()).perminfoindex == place;
+            let number = nodes((*query).rtable).position(entry).map_or(0, |at| at as i32 + 1);
+            note(needs, ((*info).relid, is_target(query, depth, number)), (*info).requiredPerms, (*info).checkAsUser, columns);
         }
     }
+}
+
+/// Whether an entry of the range table is what the statement is about, for its result: what it reads, or changes, itself.
+///
+/// # Safety
+/// `query` is a query.
+unsafe fn is_target(query: *mut pg_sys::Query, depth: u32, number: i32) -> bool {
+    // SAFETY: as the caller promises.
+    let (counts, changed) = unsafe { ((*query).canSetTag, (*query).resultRelation) };
+    depth == 0 && counts && (changed == 0 || changed == number)
 }
 
 /// # Safety
 /// The columns are sets of the relation's columns, as the server makes them.
 unsafe fn note(
     needs: &mut Needs,
-    relation: pg_sys::Oid,
+    (relation, is_target): (pg_sys::Oid, bool),
     required: pg_sys::AclMode,
     check_as: pg_sys::Oid,
     columns: [*mut pg_sys::Bitmapset; 3],
@@ -388,6 +453,7 @@ unsafe fn note(
         selected,
         inserted,
         updated,
+        is_target,
         is_partial: true,
         ..Need::default()
     };

@@ -58,24 +58,24 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     });
 }
 
-/// What a role's sessions in this database get for a parameter by ALTER ROLE or ALTER DATABASE (guc.c, `process_settings`: the role's own setting for
-/// the database comes first, then the role's, then the database's).
-pub fn setting_of(state: &State, role: Oid, parameter: &str) -> Option<String> {
+/// What ALTER ROLE has set for a role, in this database or (false) in all; what is set in this one comes first. That is what PostgREST reads of its own
+/// role ("In-Database Configuration" in its documentation).
+pub fn setting_of(state: &State, role: Oid, parameter: &str) -> Option<(String, bool)> {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pgrx::pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_DB_ROLE_SETTING);
     let (database, of_role, config) = (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
-    let mut found: [Option<String>; 3] = Default::default();
+    let (mut here, mut everywhere) = (None, None);
     table.scan(state, |row| {
-        let place = match (row.oid(of_role), row.oid(database)) {
-            (r, d) if r == role && d == current => 0,
-            (r, 0) if r == role => 1,
-            (0, d) if d == current => 2,
+        let place = match row.oid(database) {
+            _ if row.oid(of_role) != role => return,
+            0 => &mut everywhere,
+            database if database == current => &mut here,
             _ => return,
         };
         let config = row.texts(config);
         let mut items = config.iter().filter_map(|item| item.split_once('='));
-        found[place] = items.rfind(|(name, _)| name.eq_ignore_ascii_case(parameter)).map(|(_, value)| value.to_owned());
+        *place = items.rfind(|(name, _)| name.eq_ignore_ascii_case(parameter)).map(|(_, value)| value.to_owned());
     });
-    found.into_iter().flatten().next()
+    here.map(|value| (value, true)).or(everywhere.map(|value| (value, false)))
 }

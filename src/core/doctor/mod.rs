@@ -38,8 +38,8 @@ pub struct Trials<'a> {
     pub routine: &'a dyn Fn(&Routine) -> Trial,
     /// What the server would answer to what the contract means to be open, where it would refuse it.
     pub denied: &'a dyn Fn(&Reach) -> Option<String>,
-    /// What `pgrst.db_schemas` is for the role that PostgREST logs in as, where the database says.
-    pub exposed_schemas: Option<String>,
+    /// What `pgrst.db_schemas` is for the role that PostgREST logs in as, where the database says; and whether that is for this database alone.
+    pub exposed_schemas: Option<(String, bool)>,
     /// Called again and again; may unwind when the user cancels.
     pub interrupts: &'a dyn Fn(),
 }
@@ -164,25 +164,35 @@ fn postgrest(cx: &Context<'_>, authenticator: &str, trials: &Trials<'_>) -> Vec<
     let mut checks: Vec<Check> = needs
         .map(|need| Check { area: "postgrest", object: need.step, ok: need.ok, detail: need.detail, fix: need.fix })
         .collect();
-    checks.push(exposed_schemas(cx, authenticator, trials.exposed_schemas.as_deref()));
+    checks.push(exposed_schemas(cx, authenticator, trials.exposed_schemas.as_ref()));
     checks
 }
 
 /// `pgrst.db_schemas`, where it is kept in the database ("In-Database Configuration" in PostgREST's documentation).
-fn exposed_schemas(cx: &Context<'_>, authenticator: &str, value: Option<&str>) -> Check {
+fn exposed_schemas(cx: &Context<'_>, authenticator: &str, value: Option<&(String, bool)>) -> Check {
     let for_clients = |name: &str| {
         let clients: Vec<&str> = cx.contract.roles_of(crate::contract::RoleKind::Client).collect();
         cx.contract.schema(name).is_some_and(|s| s.usage.iter().any(|role| clients.contains(&role.as_str())))
     };
-    let names: Vec<&str> = value.into_iter().flat_map(|v| v.split(',')).map(str::trim).filter(|n| !n.is_empty()).collect();
+    let names: Vec<&str> = value.into_iter().flat_map(|(v, _)| v.split(',')).map(str::trim).filter(|n| !n.is_empty()).collect();
     let missing: Vec<&str> = names.iter().copied().filter(|n| cx.snapshot.schema_named(n).is_none()).collect();
     let closed: Vec<&str> = names.iter().copied().filter(|n| !for_clients(n)).collect();
     let said = |names: &[&str]| listed(&names.iter().map(|n| safe_ident(n).into_owned()).collect::<Vec<_>>());
     let kept: Vec<String> =
         names.iter().filter(|n| !missing.contains(n) && !closed.contains(n)).map(|n| (*n).to_owned()).collect();
+    let of_database = match value {
+        Some((_, true)) => format!(" IN DATABASE {}", safe_ident(&cx.snapshot.database.name)),
+        _ => String::new(),
+    };
+    // Where nothing of it is left, all that the contract opens.
+    let kept = match kept.is_empty() {
+        true => cx.schemas().map(|(_, s)| s.name.clone()).filter(|n| for_clients(n)).collect(),
+        false => kept,
+    };
     let mend = || {
         let (role, list) = (safe_ident(authenticator), crate::sql::quote_literal(&kept.join(", ")));
-        (!kept.is_empty()).then(|| format!("ALTER ROLE {role} SET pgrst.db_schemas = {list};\nNOTIFY pgrst, 'reload config';"))
+        (!kept.is_empty())
+            .then(|| format!("ALTER ROLE {role}{of_database} SET pgrst.db_schemas = {list};\nNOTIFY pgrst, 'reload config';"))
     };
     let (ok, detail, fix) = match () {
         () if names.is_empty() => {

@@ -72,7 +72,7 @@ fn and_what_is_not() {
             view: &fails,
             routine: &|_| Trial::Fine,
             denied: &|_| None,
-            exposed_schemas: Some("public, api, nowhere".into()),
+            exposed_schemas: Some(("public, api, nowhere".into(), false)),
             interrupts: &|| {},
         },
     );
@@ -134,5 +134,22 @@ fn what_is_declared_and_cannot_be_done() {
         [
             "NO view public.v_judgment_pipeline: Role \"anon\" cannot SELECT, which the contract declares: permission denied for table judgments."
         ]
+    );
+}
+
+#[test]
+fn where_the_exposed_schemas_are_set() {
+    let fix = |value: &str, here| {
+        let lines = examined(&conforming(), &Trials { exposed_schemas: Some((value.into(), here)), ..well() });
+        lines.iter().find(|l| l.contains("pgrst.db_schemas")).unwrap().split(" => ").nth(1).map(str::to_owned)
+    };
+    assert_eq!(fix("public, api", true), None);
+    assert_eq!(
+        fix("public, nope", true).unwrap(),
+        "ALTER ROLE authenticator IN DATABASE app SET pgrst.db_schemas = 'public';\nNOTIFY pgrst, 'reload config';"
+    );
+    assert_eq!(
+        fix("nope", false).unwrap(),
+        "ALTER ROLE authenticator SET pgrst.db_schemas = 'api, intake, public';\nNOTIFY pgrst, 'reload config';"
     );
 }

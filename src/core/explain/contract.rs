@@ -30,7 +30,7 @@ enum Says {
 fn schema<'a>(cx: &Context<'a>, subject: &Subject<'a>) -> Option<&'a Schema> {
     match subject {
         Subject::Schema(schema) => Some(schema),
-        Subject::Routine(routine) => cx.snapshot.schema(routine.schema),
+        Subject::Routine(routine, _) => cx.snapshot.schema(routine.schema),
         Subject::Relation(attempt) => cx.snapshot.schema(attempt.relation.schema),
         Subject::Missing { schema, .. } => *schema,
     }
@@ -58,7 +58,7 @@ fn says(cx: &Context<'_>, question: &Question<'_>) -> Says {
     let given = match &question.subject {
         Subject::Schema(_) if wanted == Privileges::USAGE => usage,
         Subject::Schema(_) => false,
-        Subject::Routine(routine) => cx.declares_execute(routine, row, role),
+        Subject::Routine(routine, _) => cx.declares_execute(routine, row, role),
         Subject::Relation(attempt) => {
             let declared = cx.declared_on_relation(attempt.relation, row, role);
             // A sequence of a table into which the role inserts, and a privilege that comes with ALL from 17 on.

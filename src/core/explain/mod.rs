@@ -14,7 +14,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use name::{Named, Noun, parse};
+pub use name::{Named, Noun, parse, types_of_argument};
 pub use needs::Need;
 
 use crate::catalog::{ObjectKind, Oid, Privileges, Relation, Role, Routine, Schema};
@@ -39,7 +39,8 @@ pub struct Link {
 #[allow(missing_docs)]
 pub enum Subject<'a> {
     Schema(&'a Schema),
-    Routine(&'a Routine),
+    /// With what calling it takes beside EXECUTE on it.
+    Routine(&'a Routine, Vec<Called<'a>>),
     Relation(Attempt<'a>),
     /// It is not there: its schema, where that is, and how a person would call it.
     Missing {
@@ -154,9 +155,10 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
         None => outcome.deny(format!("role \"{}\" does not exist", printable(question.role))),
         Some(role) => match &question.subject {
             Subject::Schema(schema) => links.push(privilege_on_schema(cx, role, schema, question.privilege, &mut outcome)),
-            Subject::Routine(routine) => {
+            Subject::Routine(routine, calls) => {
                 links.push(usage(cx, role, cx.snapshot.schema(routine.schema), &mut outcome));
                 links.push(execute(cx, role, routine, &mut outcome));
+                links.extend(calls.iter().filter_map(|called| refused(cx, role, called, &mut outcome)));
                 links.push(rights_of_body(cx, routine));
             }
             Subject::Relation(attempt) => links.extend(statement(cx, role, attempt, question.privilege, &mut outcome)),
@@ -169,10 +171,11 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
         },
     }
     // What fails for everybody, no statement opens.
-    let is_closed = |link: &Link| link.ok == Some(false) && link.fix.is_none();
+    let is_closed = |link: &Link| link.ok == Some(false) && link.fix.is_none() && !link.step.starts_with(LOGIN);
     let is_hopeless = links.iter().any(is_closed);
-    let fixes: Vec<String> =
-        links.iter().filter(|_| !is_hopeless).filter(|l| l.ok == Some(false)).filter_map(|l| l.fix.clone()).collect();
+    // Whether requests can become the role is no part of it.
+    let counts = |link: &&Link| !is_hopeless && link.ok == Some(false) && !link.step.starts_with(LOGIN);
+    let fixes: Vec<String> = links.iter().filter(counts).filter_map(|l| l.fix.clone()).collect();
     let is_open = outcome.error.is_none() && outcome.no_rows.is_none();
     links.push(outcome.link(fixes));
     links.push(contract::link(cx, question, is_open));
@@ -228,18 +231,20 @@ fn asked(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, moment: Moment, o
     let by_row = matches!(moment, Moment::Row | Moment::Kept);
     let outcome = if by_row && outcome.no_rows.is_some() { &mut unheard } else { outcome };
     let mut links = needs::links(cx, role, attempt, moment, outcome);
-    for called in attempt.calls.iter().filter(|called| called.moment == moment) {
-        cx.check_interrupts();
-        let denied = checked_as(cx, role, called.check_as).filter(|who| !may_execute(cx, who, called.routine));
-        links.extend(denied.map(|who| {
-            let mut link = execute(cx, who, called.routine, outcome);
-            if called.check_as.is_some() {
-                link.step += &format!(", as \"{}\", the owner of the aggregate", printable(&who.name));
-            }
-            link
-        }));
-    }
+    let calls = attempt.calls.iter().filter(|called| called.moment == moment);
+    links.extend(calls.filter_map(|called| refused(cx, role, called, outcome)));
     links
+}
+
+/// A link for a function that may not be called.
+fn refused(cx: &Context<'_>, role: &Role, called: &Called<'_>, outcome: &mut Outcome) -> Option<Link> {
+    cx.check_interrupts();
+    let who = checked_as(cx, role, called.check_as).filter(|who| !may_execute(cx, who, called.routine))?;
+    let mut link = execute(cx, who, called.routine, outcome);
+    if called.check_as.is_some() {
+        link.step += &format!(", as \"{}\", the owner of the aggregate", printable(&who.name));
+    }
+    Some(link)
 }
 
 /// What comes of it.
@@ -289,10 +294,13 @@ fn exists(name: &str, role: Option<&Role>) -> Link {
     }
 }
 
+/// The step that is about that.
+const LOGIN: &str = "SET ROLE ";
+
 /// Whether requests can come to be this role. That is no part of the verdict: it says what happens once they are.
 fn login(cx: &Context<'_>, role: &Role, authenticator: &str) -> Link {
     let (name, login) = (printable(&role.name), printable(authenticator));
-    let step = format!("SET ROLE {}", safe_ident(&role.name));
+    let step = format!("{LOGIN}{}", safe_ident(&role.name));
     let found = cx.snapshot.role_named(authenticator);
     let (ok, detail) = match found {
         _ if role.can_login => (None, format!("Role \"{name}\" logs in itself.")),
@@ -322,7 +330,7 @@ fn privilege_on_schema(cx: &Context<'_>, role: &Role, schema: &Schema, wanted: P
     let ok = held.contains(wanted);
     let how = chain::how(cx, role, (schema.owner, schema.acl.as_ref(), ObjectKind::Schema), wanted);
     if !ok {
-        outcome.deny(format!("permission denied for schema {sql}"));
+        outcome.deny(format!("permission denied for schema {}", printable(&schema.name)));
     }
     Link {
         step: format!("{wanted} on schema {sql}"),

@@ -1,6 +1,6 @@
 //! What a person types to name something: `public.v_x`, `schema api`, `api.f(uuid)`, `public.t(email, phone)`.
 
-use crate::sql::argument_types;
+use crate::sql::{argument_types, without_modifiers};
 
 /// The kind of thing, where a person says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,42 @@ impl Named {
             .map(|item| identifiers(item).filter(|parts| parts.len() == 1).map(|mut p| p.remove(0)))
             .collect()
     }
+}
+
+/// What an argument of a routine may be of, as people write arguments: `uuid`, `job_id uuid`, `INOUT "my arg" numeric(12,2) DEFAULT 5`. The names of types to be
+/// tried, one after the other; `None` for an argument that only comes out and is no part of the signature.
+#[must_use]
+pub fn types_of_argument(text: &str) -> Option<Vec<String>> {
+    let plain = without_modifiers(text);
+    let mut words = words(&plain);
+    let ends = |word: &str| word.eq_ignore_ascii_case("DEFAULT") || word.starts_with('=');
+    words.truncate(words.iter().position(|word| ends(word)).unwrap_or(words.len()));
+    let is = |word: Option<&&str>, mode: &str| word.is_some_and(|word| word.eq_ignore_ascii_case(mode));
+    if words.len() > 1 && is(words.first(), "OUT") {
+        return None;
+    }
+    if words.len() > 1 && ["IN", "INOUT", "VARIADIC"].iter().any(|mode| is(words.first(), mode)) {
+        words.remove(0);
+    }
+    Some((0..words.len().min(2)).map(|from| words[from..].join(" ")).collect())
+}
+
+/// What stands between spaces that are in no quotes.
+fn words(text: &str) -> Vec<&str> {
+    let (mut words, mut start, mut quoted) = (Vec::new(), None, false);
+    for (at, c) in text.char_indices() {
+        quoted ^= c == '"';
+        match (c.is_whitespace() && !quoted, start) {
+            (true, Some(from)) => {
+                words.push(&text[from..at]);
+                start = None;
+            }
+            (false, None) => start = Some(at),
+            _ => {}
+        }
+    }
+    words.extend(start.map(|from| &text[from..]));
+    words
 }
 
 const NOUNS: [(&str, Noun); 11] = [
@@ -81,7 +117,8 @@ fn identifiers(text: &str) -> Option<Vec<String>> {
     let (mut parts, mut rest) = (Vec::new(), text.trim());
     loop {
         let mut part = String::new();
-        if let Some(quoted) = rest.strip_prefix('"') {
+        let is_escaped = rest.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("U&\""));
+        if let Some(quoted) = rest.strip_prefix('"').or_else(|| rest.get(2..)?.strip_prefix('"').filter(|_| is_escaped)) {
             let mut chars = quoted.char_indices().peekable();
             let mut end = None;
             while let Some((at, c)) = chars.next() {
@@ -98,6 +135,9 @@ fn identifiers(text: &str) -> Option<Vec<String>> {
                 }
             }
             rest = quoted[end?..].trim_start();
+            if is_escaped {
+                part = unescaped(&part)?;
+            }
         } else {
             let end =
                 rest.find(|c: char| c == '.' || c == '"' || c.is_whitespace() || c == '(' || c == ')').unwrap_or(rest.len());
@@ -113,6 +153,29 @@ fn identifiers(text: &str) -> Option<Vec<String>> {
             None => return rest.is_empty().then_some(parts),
         }
     }
+}
+
+/// What `U&"..."` stands for: `\000A`, `\+01F600`, `\\`.
+fn unescaped(text: &str) -> Option<String> {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let escape = &rest[at + 1..];
+        let (start, length) = match escape.chars().next()? {
+            '\\' => {
+                out.push('\\');
+                rest = &escape[1..];
+                continue;
+            }
+            '+' => (1, 6),
+            _ => (0, 4),
+        };
+        let digits = escape.get(start..start + length)?;
+        out.push(char::from_u32(u32::from_str_radix(digits, 16).ok()?)?);
+        rest = &escape[start + length..];
+    }
+    out.push_str(rest);
+    Some(out)
 }
 
 #[cfg(test)]
@@ -133,9 +196,27 @@ mod tests {
         assert_eq!(read("api.f( uuid, text )"), Some((None, "api|f".into(), Some(" uuid, text ".into()))));
         assert_eq!(read("a.\"b(\"\"\".c"), Some((None, "a|b(\"|c".into(), None)));
         assert_eq!(parse("public.t(id, \"E mail\")").unwrap().columns(), Some(vec!["id".into(), "E mail".into()]));
-        for nonsense in ["", ".", "a.", "a..b", "a b", "\"a", "a.f(", "f)", "a.\"\"", "a;b c"] {
+        assert_eq!(read("public.U&\"a\\000A\\+01F600\\\\\"\"b\""), Some((None, "public|a\n\u{1f600}\\\"b".into(), None)));
+        for nonsense in ["", "U&\"\\00\"", "U&\"\\D800\"", ".", "a.", "a..b", "a b", "\"a", "a.f(", "f)", "a.\"\"", "a;b c"] {
             assert_eq!(read(nonsense), None, "{nonsense}");
         }
+    }
+
+    #[test]
+    fn arguments_are_read_as_people_write_them() {
+        let types = |text: &str| types_of_argument(text).map(|types| types.join(" | "));
+        for (text, found) in [
+            ("uuid", "uuid"),
+            ("job_id uuid", "job_id uuid | uuid"),
+            ("job_id\tuuid", "job_id uuid | uuid"),
+            ("VARIADIC a integer[]", "a integer[] | integer[]"),
+            ("INOUT \"my arg\" numeric(12,2) DEFAULT 5", "\"my arg\" numeric | numeric"),
+            ("in int = 5", "int"),
+            ("at timestamp with time zone", "at timestamp with time zone | timestamp with time zone"),
+        ] {
+            assert_eq!(types(text).as_deref(), Some(found), "{text}");
+        }
+        assert_eq!(types("OUT b int"), None);
     }
 
     proptest::proptest! {

@@ -2,7 +2,7 @@
 
 use super::chain::how;
 use super::{Attempt, Link, Moment, Outcome, checked_as, usage};
-use crate::catalog::{Oid, Privileges, Relation, RelationKind, Role};
+use crate::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Role};
 use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};
 
@@ -27,6 +27,8 @@ pub struct Need {
     pub moment: Moment,
     /// The relation is looked up by its name then, which takes USAGE on its schema.
     pub by_name: bool,
+    /// It is what the statement reads, or changes, itself: what its result comes from.
+    pub is_target: bool,
     /// A person has asked about these columns and no others, or a view reads no others.
     pub is_partial: bool,
 }
@@ -90,13 +92,18 @@ fn link(cx: &Context<'_>, who: &Role, relation: &Relation, need: &Need, privileg
     let word = if relation.kind == RelationKind::Sequence { "SEQUENCE" } else { "TABLE" };
     let columns: Vec<String> = lacking.iter().map(|c| safe_ident(c).into_owned()).collect();
     let (detail, what) = match columns.as_slice() {
+        // Of a sequence there are no privileges on columns.
+        _ if relation.kind == RelationKind::Sequence => (format!("Role \"{name}\" lacks {privilege}."), privilege.to_string()),
         [] => (format!("Role \"{name}\" lacks {privilege}."), privilege.to_string()),
         columns => (
             format!("Role \"{name}\" lacks {privilege} on {}.", column_list(&lacking)),
             format!("{privilege} ({})", columns.join(", ")),
         ),
     };
-    Link { step, ok: Some(false), detail, fix: Some(format!("GRANT {what} ON {word} {sql} TO {grantee};")) }
+    // Nobody but a superuser changes catalogs (aclchk.c, `pg_class_aclmask_ext`).
+    let is_catalog = relation.oid < FIRST_UNPINNED && relation.kind == RelationKind::Table && privilege != Privileges::SELECT;
+    let fix = (!is_catalog).then(|| format!("GRANT {what} ON {word} {sql} TO {grantee};"));
+    Link { step, ok: Some(false), detail, fix }
 }
 
 /// `None` where the role has it. The columns on which it is lacking, where it is there on others or on these alone was asked for; none where it is

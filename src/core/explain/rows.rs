@@ -14,14 +14,17 @@ pub(super) fn links(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, outcom
             continue;
         };
         let Some(command) = command(need.privileges).filter(|_| table.row_security) else { continue };
-        // Of the tables that a view reads some may be without rows, and the view not; the one that it writes to decides.
-        let is_asked = table.oid == attempt.relation.oid || command != Command::Select;
-        links.push(link(cx, who, table, command, is_asked, outcome));
+        // Of the tables that a view or a policy reads some may be without rows, and the statement not.
+        links.push(link(cx, who, table, command, need.is_target, outcome));
+        // Whoever changes rows that it also reads reaches those alone that it sees.
+        if matches!(command, Command::Update | Command::Delete) && need.privileges.contains(Privileges::SELECT) {
+            links.push(link(cx, who, table, Command::Select, need.is_target, outcome));
+        }
     }
     links
 }
 
-/// The command whose policies count: for an UPDATE that reads, too, those for SELECT count as well, which opens nothing more.
+/// The command whose policies count.
 fn command(privileges: Privileges) -> Option<Command> {
     [
         (Privileges::INSERT, Command::Insert),

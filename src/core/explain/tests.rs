@@ -17,12 +17,12 @@ fn lines(world: &World, ask: impl Fn(&crate::catalog::Snapshot) -> (String, Priv
     let routine = snapshot.routines.iter().find(|r| r.name == object && snapshot.schema_name(r.schema) == schema);
     let subject = match (relation, routine, found) {
         (Some(relation), ..) => {
-            let plain = vec![Need { relation: relation.oid, privileges: privilege, ..Need::default() }];
+            let plain = vec![Need { relation: relation.oid, privileges: privilege, is_target: true, ..Need::default() }];
             let (calls, unresolved) = (vec![], vec![]);
             let needs = needs.unwrap_or(plain);
             Subject::Relation(Attempt { relation, needs, calls, unresolved, impossible: None, futile: None })
         }
-        (None, Some(routine), _) => Subject::Routine(routine),
+        (None, Some(routine), _) => Subject::Routine(routine, vec![]),
         (None, None, Some(schema)) if object.is_empty() => Subject::Schema(schema),
         (None, None, schema) => Subject::Missing { schema, name: name.clone() },
     };

@@ -6,15 +6,22 @@ use pgrx::{pg_guard, pg_sys};
 use std::collections::HashSet;
 use std::ffi::c_void;
 
-/// Puts a null in the place of each column of the subqueries in FROM, and of those in them, that nothing reads. Not where rows are changed by way of a
-/// view: its triggers are given the whole row.
+/// Puts a null in the place of each column of the subqueries in FROM that nothing reads, and takes WITH queries away that nothing reads. Not where rows are
+/// changed by way of a view: its triggers are given the whole row. What is in the subqueries themselves is looked at when they are visited.
 ///
 /// # Safety
 /// A query that is the caller's to change.
 pub(super) unsafe fn leave_out(query: *mut pg_sys::Query) {
-    // SAFETY: as the caller promises; the range table holds entries, and a target list target entries.
+    // SAFETY: as the caller promises; the lists hold what their names say, and a target list target entries.
     unsafe {
-        if (*query).commandType != pg_sys::CmdType::CMD_SELECT {
+        for with in nodes((*query).cteList).map(|with| with.cast::<pg_sys::CommonTableExpr>()) {
+            let is_read_only = (*(*with).ctequery.cast::<pg_sys::Query>()).commandType == pg_sys::CmdType::CMD_SELECT;
+            if (*with).cterefcount == 0 && is_read_only {
+                (*with).ctequery = std::ptr::null_mut();
+            }
+        }
+        // Of a UNION, the query itself names the columns of the first part alone.
+        if (*query).commandType != pg_sys::CmdType::CMD_SELECT || !(*query).setOperations.is_null() {
             return;
         }
         // The last first: LATERAL reads what comes before it.
@@ -27,19 +34,45 @@ pub(super) unsafe fn leave_out(query: *mut pg_sys::Query) {
             }
             let is_kept_whole =
                 !(*subquery).setOperations.is_null() || !(*subquery).distinctClause.is_null() || (*subquery).hasTargetSRFs;
-            if !is_kept_whole {
-                let read = Read::of(query, number);
-                for column in nodes((*subquery).targetList) {
-                    let column = column.cast::<pg_sys::TargetEntry>();
-                    let is_for_order = (*column).resjunk || (*column).ressortgroupref != 0;
-                    let expression = (*column).expr.cast::<pg_sys::Node>();
-                    if !is_for_order && !read.has((*column).resno) && !pg_sys::contain_volatile_functions(expression) {
-                        let (kind, modifier) = (pg_sys::exprType(expression), pg_sys::exprTypmod(expression));
-                        (*column).expr = pg_sys::makeNullConst(kind, modifier, pg_sys::exprCollation(expression)).cast();
-                    }
+            if is_kept_whole {
+                continue;
+            }
+            let read = Read::of(query, number);
+            for column in nodes((*subquery).targetList) {
+                let column = column.cast::<pg_sys::TargetEntry>();
+                let is_for_order = (*column).resjunk || (*column).ressortgroupref != 0;
+                let expression = (*column).expr.cast::<pg_sys::Node>();
+                if !is_for_order && !read.has((*column).resno) && !pg_sys::contain_volatile_functions(expression) {
+                    let (kind, modifier) = (pg_sys::exprType(expression), pg_sys::exprTypmod(expression));
+                    (*column).expr = pg_sys::makeNullConst(kind, modifier, pg_sys::exprCollation(expression)).cast();
                 }
             }
-            leave_out(subquery);
+        }
+    }
+}
+
+/// Takes away what a query selects that is only asked whether it has a row (subselect.c, `simplify_EXISTS_query`).
+///
+/// # Safety
+/// The query of an EXISTS, which is the caller's to change.
+pub(super) unsafe fn leave_out_all(query: *mut pg_sys::Query) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let is_kept = (*query).commandType != pg_sys::CmdType::CMD_SELECT
+            || !(*query).setOperations.is_null()
+            || (*query).hasAggs
+            || !(*query).groupingSets.is_null()
+            || (*query).hasWindowFuncs
+            || (*query).hasTargetSRFs
+            || (*query).hasModifyingCTE
+            || !(*query).havingQual.is_null()
+            || !(*query).limitOffset.is_null()
+            || !(*query).limitCount.is_null()
+            || !(*query).rowMarks.is_null();
+        if !is_kept {
+            let nothing = std::ptr::null_mut();
+            ((*query).targetList, (*query).groupClause, (*query).distinctClause) = (nothing, nothing, nothing);
+            (*query).sortClause = nothing;
         }
     }
 }

@@ -21,22 +21,27 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// What a query writes to, and how; nothing where it only reads.
+    /// What a query writes to, and in which ways; nothing where it only reads.
     ///
     /// # Safety
     /// `query` is a query.
-    pub(super) unsafe fn of(query: *mut pg_sys::Query) -> Option<(Oid, Self)> {
+    pub(super) unsafe fn of(query: *mut pg_sys::Query) -> Vec<(Oid, Self)> {
         // SAFETY: as the caller promises; the result relation is an entry of the range table.
         unsafe {
             let command = match (*query).commandType {
                 pg_sys::CmdType::CMD_INSERT => Self::Insert,
                 pg_sys::CmdType::CMD_UPDATE => Self::Update,
                 pg_sys::CmdType::CMD_DELETE => Self::Delete,
-                _ => return None,
+                _ => return vec![],
             };
-            let place = usize::try_from((*query).resultRelation - 1).ok()?;
-            let entry = nodes((*query).rtable).nth(place)?.cast::<pg_sys::RangeTblEntry>();
-            Some(((*entry).relid.to_u32(), command))
+            let place = usize::try_from((*query).resultRelation - 1).unwrap_or(usize::MAX);
+            let Some(entry) = nodes((*query).rtable).nth(place) else { return vec![] };
+            let relation = (*entry.cast::<pg_sys::RangeTblEntry>()).relid.to_u32();
+            let conflict = (*query).onConflict;
+            let updates = !conflict.is_null() && (*conflict).action == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
+            let mut found = vec![(relation, command)];
+            found.extend(updates.then_some((relation, Self::Update)));
+            found
         }
     }
 
@@ -57,43 +62,64 @@ impl Command {
 }
 
 impl Reader {
-    /// Notes what writing to a table needs.
+    /// Notes what writing to a table needs, and to those that inherit from it. Which partition a new row is for, nobody knows.
     pub(super) fn written(&mut self, table: Oid, command: Command) {
         let writes =
             |need: &&dragonfly_core::explain::Need| need.relation == table && need.privileges.contains(Privileges::UPDATE);
-        let changed = match command {
+        let mut changed = match command {
             Command::Update => self.needs.needs.iter().find(writes).map(|need| need.updated.clone()).unwrap_or_default(),
             _ => vec![],
         };
+        // What is generated from a column changes with it (execUtils.c, `ExecGetExtraUpdatedCols`).
+        let derived = generated(&self.state, table).into_iter().filter(|(_, text)| depends_on(text, table, &changed));
+        let derived: Vec<String> = derived.map(|(name, _)| name).collect();
+        changed.extend(derived);
+        self.written_to_one(table, command, &changed, true);
+        let mut parents = vec![table];
+        while let Some(parent) = parents.pop().filter(|_| command != Command::Insert) {
+            interrupts();
+            for child in children(&self.state, parent) {
+                // TRUNCATE is carried out on each.
+                self.written_to_one(child, command, &changed, command == Command::Truncate);
+                parents.push(child);
+            }
+        }
+        self.moment = Moment::Start;
+    }
+
+    fn written_to_one(&mut self, table: Oid, command: Command, changed: &[String], fires_once: bool) {
+        self.moment = Moment::Start;
         if command == Command::Insert {
             // A column without a default is given a null of its domain (preptlist.c).
-            self.moment = Moment::Start;
             types(&self.state, table).into_iter().for_each(|of| self.domain(of));
         }
-        let triggers = triggers(&self.state, table, command, &changed);
-        self.conditions(&triggers, Moment::Statement);
+        let (triggers, changes_rows) = triggers(&self.state, table, command, changed);
+        if command.makes_rows() {
+            for (_, generated) in generated(&self.state, table) {
+                // After a trigger nobody knows which columns have changed (nodeModifyTable.c, `ExecInitGenerated`).
+                if command == Command::Insert || changes_rows || depends_on(&generated, table, changed) {
+                    self.stored(&generated);
+                }
+            }
+        }
+        if fires_once {
+            self.conditions(&triggers, Moment::Statement);
+        }
         self.moment = Moment::Row;
         if command == Command::Insert {
             self.all(&partition_key(&self.state, table));
         }
         self.conditions(&triggers, Moment::Row);
         if command.makes_rows() {
-            self.moment = Moment::Row;
-            // After a trigger nobody knows which columns have changed (nodeModifyTable.c, `ExecInitGenerated`).
-            let every = command == Command::Insert || triggers.iter().any(|t| t.moment == Moment::Row);
-            for generated in generated(&self.state, table) {
-                if every || depends_on(&generated, table, &changed) {
-                    self.stored(&generated);
-                }
-            }
             self.moment = Moment::Kept;
             self.all(&checks(&self.state, "conrelid", oids::PG_CONSTRAINT_RELID_INDEX, table));
             self.partition(table, command);
-            self.all(&indexes(&self.state, table, command, &changed));
+            self.all(&indexes(&self.state, table, command, changed));
         }
         self.conditions(&triggers, Moment::Kept);
-        self.conditions(&triggers, Moment::End);
-        self.moment = Moment::Start;
+        if fires_once {
+            self.conditions(&triggers, Moment::End);
+        }
     }
 
     fn all(&mut self, expressions: &[CString]) {
@@ -139,21 +165,23 @@ struct Trigger {
     condition: Option<CString>,
 }
 
-/// The triggers of a table that a command on some columns fires, in the order of their names.
-fn triggers(state: &State, table: Oid, command: Command, changed: &[String]) -> Vec<Trigger> {
+/// The triggers of a table that a command on some columns fires, in the order of their names; and whether there is any, if only disabled, that could
+/// change a row before it is stored.
+fn triggers(state: &State, table: Oid, command: Command, changed: &[String]) -> (Vec<Trigger>, bool) {
     let catalog = Table::open(oids::PG_TRIGGER);
     let column = |name| catalog.column(name);
     let (on, name, kind, enabled) = (column("tgrelid"), column("tgname"), column("tgtype"), column("tgenabled"));
     let (columns, condition) = (column("tgattr"), column("tgqual"));
-    let mut found = Vec::new();
+    let (mut found, mut changes_rows) = (Vec::new(), false);
     catalog.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &[(on, table)], |row| {
         let kind = row.int(kind) as u32;
         let numbers = row.numbers(columns);
         let is_touched = command != Command::Update
             || numbers.is_empty()
             || numbers.iter().any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)));
-        let fires = kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_touched;
         let (is_row, is_before) = (kind & pg_sys::TRIGGER_TYPE_ROW != 0, kind & pg_sys::TRIGGER_TYPE_BEFORE != 0);
+        changes_rows |= is_row && is_before && kind & command.event() != 0;
+        let fires = kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_touched;
         let moment = match (is_row, is_before) {
             (false, true) => Moment::Statement,
             (true, true) => Moment::Row,
@@ -165,7 +193,16 @@ fn triggers(state: &State, table: Oid, command: Command, changed: &[String]) -> 
         }
     });
     found.sort_by(|a, b| a.0.cmp(&b.0));
-    found.into_iter().map(|(_, trigger)| trigger).collect()
+    (found.into_iter().map(|(_, trigger)| trigger).collect(), changes_rows)
+}
+
+/// The tables that inherit from a table, partitions among them.
+fn children(state: &State, table: Oid) -> Vec<Oid> {
+    let catalog = Table::open(oids::PG_INHERITS);
+    let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
+    let mut found = Vec::new();
+    catalog.lookup(state, oids::PG_INHERITS_PARENT_INDEX, &[(parent, table)], |row| found.push(row.oid(child)));
+    found
 }
 
 /// The types of a table's columns.
@@ -182,8 +219,8 @@ fn types(state: &State, table: Oid) -> Vec<Oid> {
     found
 }
 
-/// The expressions of the columns that are stored and generated.
-fn generated(state: &State, table: Oid) -> Vec<CString> {
+/// The columns that are stored and generated, and their expressions.
+fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
     let attributes = Table::open(oids::PG_ATTRIBUTE);
     let (on, number, kind) = (attributes.column("attrelid"), attributes.column("attnum"), attributes.column("attgenerated"));
     let mut numbers = Vec::new();
@@ -196,9 +233,9 @@ fn generated(state: &State, table: Oid) -> Vec<CString> {
     let (on, number, expression) = (catalog.column("adrelid"), catalog.column("adnum"), catalog.column("adbin"));
     let mut found = Vec::new();
     catalog.lookup(state, oids::PG_ATTRDEF_RELID_INDEX, &[(on, table)], |row| {
-        if numbers.contains(&(row.int(number) as i16)) {
-            found.extend(stored(&row, expression));
-        }
+        let number = row.int(number) as i16;
+        let named = column_name(table.into(), number).filter(|_| numbers.contains(&number));
+        found.extend(named.zip(stored(&row, expression)));
     });
     found
 }
