@@ -249,6 +249,85 @@ fn a_plan_that_does_not_hold_fails_whole() {
     assert_eq!(column(&mut client, WORSE_THAN_INFO), [""; 0]);
 }
 
+/// Grants that hang on others', on the owner's own, on memberships: a setup, and the statements that mend it.
+const HANGING: [(&str, &[&str]); 8] = [
+    // The owner never loses the right to grant.
+    (
+        "GRANT UPDATE ON public.v_judgment_pipeline TO anon WITH GRANT OPTION; SET ROLE anon; GRANT UPDATE ON public.v_judgment_pipeline TO postgres;
+         RESET ROLE; GRANT UPDATE ON public.v_judgment_pipeline TO authenticated",
+        &[
+            "REVOKE UPDATE ON TABLE public.v_judgment_pipeline FROM anon CASCADE;",
+            "REVOKE UPDATE ON TABLE public.v_judgment_pipeline FROM authenticated;",
+        ],
+    ),
+    (
+        "GRANT EXECUTE ON FUNCTION api.queue_job(text, jsonb) TO anon WITH GRANT OPTION; SET ROLE anon;
+         GRANT EXECUTE ON FUNCTION api.queue_job(text, jsonb) TO postgres; RESET ROLE; GRANT EXECUTE ON FUNCTION api.queue_job(text, jsonb) TO PUBLIC",
+        &[
+            "REVOKE GRANT OPTION FOR EXECUTE ON ROUTINE api.queue_job(pg_catalog.text,pg_catalog.jsonb) FROM anon CASCADE;",
+            "REVOKE EXECUTE ON ROUTINE api.queue_job(pg_catalog.text,pg_catalog.jsonb) FROM PUBLIC;",
+        ],
+    ),
+    // A member of the owner's never does either: what it has granted is its own to take back.
+    (
+        "CREATE ROLE dev IN ROLE postgres; GRANT SELECT ON public.plaintiffs TO dev WITH GRANT OPTION; SET ROLE dev; GRANT SELECT ON public.plaintiffs TO anon;
+         RESET ROLE; REVOKE postgres FROM dev; GRANT postgres TO dev",
+        &[
+            "-- The grant is dev's, who can take it back: SET ROLE dev; REVOKE SELECT ON TABLE public.plaintiffs FROM anon CASCADE; RESET ROLE;",
+        ],
+    ),
+    // What a role has granted to itself goes with the rest.
+    (
+        "GRANT UPDATE ON public.plaintiffs TO authenticated WITH GRANT OPTION; SET ROLE authenticated; GRANT UPDATE ON public.plaintiffs TO authenticated",
+        &["REVOKE UPDATE ON TABLE public.plaintiffs FROM authenticated CASCADE;"],
+    ),
+    // The right to grant that somebody else gave goes with that somebody's.
+    (
+        "CREATE ROLE dd; GRANT SELECT ON SEQUENCE public.job_queue_id_seq TO dd WITH GRANT OPTION; SET ROLE dd;
+         GRANT SELECT ON SEQUENCE public.job_queue_id_seq TO service_role WITH GRANT OPTION",
+        &["REVOKE GRANT OPTION FOR SELECT ON SEQUENCE public.job_queue_id_seq FROM dd CASCADE;"],
+    ),
+    // A policy that is gone needs no row security; who has a table needs none of its columns.
+    (
+        "CREATE POLICY x ON enforcement.actions FOR UPDATE TO authenticated USING (true)",
+        &["DROP POLICY IF EXISTS x ON enforcement.actions;"],
+    ),
+    (
+        "GRANT SELECT (kind) ON enforcement.actions TO PUBLIC",
+        &["REVOKE SELECT (kind) ON TABLE enforcement.actions FROM PUBLIC;"],
+    ),
+    (
+        "GRANT UPDATE ON public.plaintiff_tasks TO authenticated WITH GRANT OPTION; SET ROLE authenticated; GRANT UPDATE ON public.plaintiff_tasks TO anon",
+        &["REVOKE UPDATE ON TABLE public.plaintiff_tasks FROM authenticated CASCADE;"],
+    ),
+];
+
+/// No statement too many and none too few, and each does what the plan said.
+#[test]
+fn what_hangs_on_others() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    for (setup, expected) in HANGING {
+        client
+            .batch_execute(&format!("BEGIN; SET LOCAL dragonfly_guard.mode = off; {setup}; RESET ROLE"))
+            .unwrap_or_else(|e| panic!("{setup}: {e:?}"));
+        let plan = "SELECT statement FROM ops.golden_sql()";
+        assert_eq!(column(&mut client, plan), expected, "{setup}");
+        client.batch_execute("SELECT * FROM ops.apply_golden_sql(false)").unwrap_or_else(|e| panic!("{setup}: {e:?}"));
+        let left = "SELECT statement FROM ops.golden_sql() WHERE NOT starts_with(statement, '--')";
+        assert_eq!(column(&mut client, left), [""; 0], "{setup}");
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+    // Somebody who grants in their own name gives less than the plan says: that is no success.
+    client
+        .batch_execute("SET dragonfly_guard.mode = off; CREATE TABLE public.notes (id int); GRANT SELECT ON public.notes TO postgres WITH GRANT OPTION")
+        .unwrap();
+    let mut migration = cluster.connect("app", "postgres");
+    let refused = attempt(&mut migration, "SELECT * FROM ops.apply_golden_sql(false)").unwrap_err();
+    assert_eq!(refused.code, "P0004");
+    assert!(refused.detail.starts_with("left: table_privileges: Role \"service_role\" lacks INSERT"), "{refused:?}");
+}
+
 /// To take a step back, a person runs what somebody else once wrote. Where reading it would run that somebody's code, there is no such statement.
 #[test]
 fn no_undo_is_a_trap() {

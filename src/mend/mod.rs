@@ -120,9 +120,18 @@ fn prove(plan: &Plan, before: &[Finding]) -> HashSet<String> {
     let own = Own::find(&state);
     let after = audit::findings_under(&contract::in_force(&state, &own), &state, &own);
     let known: HashSet<_> = before.iter().map(Finding::about).collect();
+    let there: HashSet<&str> = before.iter().map(|f| f.fingerprint.as_str()).collect();
+    // What the plan said it would mend: the finding itself, or one about the same that has become another, as where a part was left.
+    let claimed = |f: &Finding| -> Vec<String> {
+        match plan.mends.contains(&f.fingerprint) {
+            true => vec![f.fingerprint.clone()],
+            false if there.contains(f.fingerprint.as_str()) => vec![],
+            false => plan.about.get(&f.subject()).cloned().unwrap_or_default(),
+        }
+    };
     let errors = after.iter().filter(|f| f.severity == Severity::Error);
     let wrong: Vec<String> = errors
-        .filter_map(|f| match (plan.mends.contains(&f.fingerprint), known.contains(&f.about())) {
+        .filter_map(|f| match (!claimed(f).is_empty(), known.contains(&f.about())) {
             (true, _) => Some(format!("left: {}: {}", f.rule.id, f.detail)),
             (false, false) => Some(format!("new: {}: {}", f.rule.id, f.detail)),
             (false, true) => None,
@@ -139,7 +148,7 @@ fn prove(plan: &Plan, before: &[Finding]) -> HashSet<String> {
         }
         .error(PgSqlErrorCode::ERRCODE_ASSERT_FAILURE);
     }
-    after.into_iter().map(|f| f.fingerprint).filter(|left| plan.mends.contains(left)).collect()
+    after.iter().flat_map(claimed).collect()
 }
 
 /// Why a GRANT or REVOKE may have done nothing: the server picks a grantor that the caller can act for (acl.c, `select_best_grantor`).

@@ -100,7 +100,17 @@ impl Finding {
     pub fn about(&self) -> (&'static str, &str, Option<&str>, Option<&str>) {
         (self.rule.id, &self.object.identity, self.role.as_deref(), self.evidence["owner"].as_str())
     }
+
+    /// The same, to keep.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        let (rule, identity, role, owner) = self.about();
+        (rule, identity.to_owned(), role.map(str::to_owned), owner.map(str::to_owned))
+    }
 }
+
+/// What a finding is about: rule, object, role, owner.
+pub type Subject = (&'static str, String, Option<String>, Option<String>);
 
 /// A finding as a rule writes it down; [`Finding`] adds what follows from it.
 #[derive(Debug, Clone)]

@@ -1,8 +1,10 @@
 //! What a statement does to the catalog, done to a copy of it (aclchk.c, user.c, `aclnewowner` and `recursive_revoke` in acl.c).
 
 use super::statement::{AclStatement, Change, RoutineChange, Statement, Verb};
+use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, ContentKind, DefaultAcl, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot,
+    Acl, AclItem, ContentKind, DefaultAcl, ObjectKind, Oid, PUBLIC, Privileges, Relation, RelationKind, Role, Routine, Schema,
+    Snapshot,
 };
 use crate::findings::{ObjectId, fingerprint};
 use std::collections::HashMap;
@@ -65,7 +67,7 @@ impl Imagined {
                 let is_it = |d: &&mut DefaultAcl| (d.role, d.schema, d.object_type) == (*role, *schema, *object_type);
                 self.snapshot.default_acls.iter_mut().find(is_it).is_some_and(|default| {
                     let mut acl = default.acl.clone();
-                    revoke(&mut acl, *role, *grantee, *privileges, *privileges);
+                    revoke(&mut acl, *role, (*role, *grantee), (*privileges, *privileges), &|_, _| false);
                     replace(&mut default.acl, acl)
                 })
             }
@@ -218,9 +220,15 @@ impl Imagined {
         Some(merged(acl))
     }
 
+    /// With who has whose privileges as things stand.
+    pub(super) fn with_members<T>(&self, work: impl FnOnce(Inherits<'_>) -> T) -> T {
+        let access = Access::new(&self.snapshot);
+        work(&|member, role| access.has_privileges_of(member, role))
+    }
+
     fn acl(&mut self, statement: &AclStatement) -> bool {
         let Some(before) = self.acls(&statement.on.id) else { return false };
-        let after = before.clone().with(statement);
+        let after = self.with_members(|inherits| before.clone().with(statement, inherits));
         if after == before {
             return false;
         }
@@ -269,7 +277,7 @@ pub(super) struct Acls {
 
 impl Acls {
     /// The same after a statement.
-    pub(super) fn with(mut self, statement: &AclStatement) -> Self {
+    pub(super) fn with(mut self, statement: &AclStatement, inherits: Inherits<'_>) -> Self {
         let owner = self.owner;
         let revokes = matches!(statement.verb, Verb::Revoke | Verb::RevokeGrantOption);
         match &statement.on.column {
@@ -279,12 +287,12 @@ impl Acls {
                     self.columns.push((column.clone(), vec![]));
                     self.columns.len() - 1
                 });
-                change(&mut self.columns[place].1, owner, statement);
+                change(&mut self.columns[place].1, owner, statement, inherits);
             }
             None => {
-                change(&mut self.acl, owner, statement);
+                change(&mut self.acl, owner, statement, inherits);
                 // What is revoked on a table is revoked on its columns (aclchk.c, `expand_all_col_privileges`).
-                self.columns.iter_mut().filter(|_| revokes).for_each(|(_, acl)| change(acl, owner, statement));
+                self.columns.iter_mut().filter(|_| revokes).for_each(|(_, acl)| change(acl, owner, statement, inherits));
             }
         }
         self
@@ -325,8 +333,9 @@ fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
 }
 
 /// GRANT and REVOKE act for the owner.
-fn change(acl: &mut Acl, owner: Oid, statement: &AclStatement) {
+fn change(acl: &mut Acl, owner: Oid, statement: &AclStatement, inherits: Inherits<'_>) {
     for grantee in &statement.grantees {
+        let of = (owner, grantee.oid);
         match statement.verb {
             Verb::Grant | Verb::Keep | Verb::GrantWithOption => {
                 let (privileges, grantor) = (statement.privileges, owner);
@@ -335,32 +344,42 @@ fn change(acl: &mut Acl, owner: Oid, statement: &AclStatement) {
                 acl.push(AclItem { grantee: grantee.oid, grantor, privileges, grantable });
                 *acl = merged(std::mem::take(acl));
             }
-            Verb::Revoke => revoke(acl, owner, grantee.oid, statement.privileges, statement.privileges),
-            Verb::RevokeGrantOption => revoke(acl, owner, grantee.oid, Privileges::NONE, statement.privileges),
+            Verb::Revoke => revoke(acl, owner, of, (statement.privileges, statement.privileges), inherits),
+            Verb::RevokeGrantOption => revoke(acl, owner, of, (Privileges::NONE, statement.privileges), inherits),
         }
     }
 }
 
-/// Takes from `grantee` what `grantor` granted, and from others what hung on it.
-fn revoke(acl: &mut Acl, grantor: Oid, grantee: Oid, privileges: Privileges, options: Privileges) {
+/// Whether the first role has the privileges of the second (acl.c, `has_privs_of_role`).
+pub(super) type Inherits<'a> = &'a dyn Fn(Oid, Oid) -> bool;
+
+/// Takes from `grantee` what `grantor` granted, and from others what hung on it (acl.c, `aclupdate` and `recursive_revoke`).
+fn revoke(
+    acl: &mut Acl,
+    owner: Oid,
+    (grantor, grantee): (Oid, Oid),
+    (privileges, options): (Privileges, Privileges),
+    inherits: Inherits<'_>,
+) {
+    let mut lost = Privileges::NONE;
     for item in acl.iter_mut().filter(|i| (i.grantee, i.grantor) == (grantee, grantor)) {
+        lost |= item.grantable & options;
         item.privileges = item.privileges & !privileges;
         item.grantable = item.grantable & !options;
     }
     acl.retain(|i| !i.privileges.is_empty());
-    // A grantor with the right to grant from somebody else keeps what it granted; so does one that grants to itself, the owner.
-    let still = acl.iter().filter(|i| i.grantee == grantee).fold(Privileges::NONE, |all, i| all | i.grantable);
-    let lost = options & !still;
-    if grantee == grantor || lost.is_empty() {
+    // The owner has every right to grant, and whoever has the owner's; others may have it from somebody else, or by a membership.
+    if lost.is_empty() || grantee == PUBLIC || grantee == owner {
         return;
     }
-    let hanging: Vec<(Oid, Privileges)> = acl
-        .iter()
-        .filter(|i| i.grantor == grantee && i.grantee != grantee && i.privileges.intersects(lost))
-        .map(|i| (i.grantee, i.privileges & lost))
-        .collect();
-    for (next, privileges) in hanging {
-        revoke(acl, grantee, next, privileges, privileges);
+    let hangs = |item: &AclItem, lost: Privileges| item.grantor == grantee && item.privileges.intersects(lost);
+    if !acl.iter().any(|item| hangs(item, lost)) || inherits(grantee, owner) {
+        return;
+    }
+    let still = acl.iter().filter(|i| i.grantee != PUBLIC && (i.grantee == grantee || inherits(grantee, i.grantee)));
+    let lost = lost & !still.fold(Privileges::NONE, |all, i| all | i.grantable);
+    while let Some(next) = acl.iter().find(|item| hangs(item, lost)).map(|item| item.grantee) {
+        revoke(acl, owner, (grantee, next), (lost, lost), inherits);
     }
 }
 

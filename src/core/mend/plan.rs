@@ -5,7 +5,7 @@ use super::statement::{AclStatement, Change, Mend, RoutineChange, Securable, Sta
 use super::undo::{Written, undo};
 use crate::catalog::{Oid, Snapshot};
 use crate::contract::Severity;
-use crate::findings::{Finding, Object, ObjectId};
+use crate::findings::{Finding, Object, ObjectId, Subject};
 use crate::rules::Rule;
 use std::collections::{HashMap, HashSet};
 
@@ -37,6 +37,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The fingerprints of the findings that are gone when it has been carried out.
     pub mends: HashSet<String>,
+    /// The same, by what they are about.
+    pub about: HashMap<Subject, Vec<String>>,
     /// What the steps do, without the proposals.
     pub(super) chosen: Vec<Statement>,
 }
@@ -59,6 +61,9 @@ pub struct Planner<'a> {
 const ROUNDS: usize = 32;
 /// How many statements are given up because of what they would bring.
 const REJECTED: usize = 16;
+
+/// So many objects are judged to see whether each statement is needed.
+const TRIED: usize = 50_000;
 
 /// A statement with the findings that ask for it.
 #[derive(Debug, Clone)]
@@ -98,6 +103,7 @@ impl Planner<'_> {
             found = self.after(snapshot, &in_order(&chosen));
         }
         self.without_the_useless(snapshot, &mut chosen, &mut found);
+        self.without_the_needless(snapshot, &mut chosen, &found);
         self.written_down(snapshot, before, &chosen, &found)
     }
 
@@ -176,6 +182,23 @@ impl Planner<'_> {
         }
     }
 
+    /// Leaves out what nothing is lost without, where trying each is no matter of minutes.
+    fn without_the_needless(&self, snapshot: &Snapshot, chosen: &mut Vec<Wanted>, found: &[Finding]) {
+        let size = snapshot.relations.len() + snapshot.routines.len();
+        if chosen.len() * size > TRIED {
+            return;
+        }
+        let left: HashSet<String> = found.iter().map(|f| f.fingerprint.clone()).collect();
+        for place in (0..chosen.len()).rev() {
+            (self.interrupts)();
+            let mut without = chosen.clone();
+            without.remove(place);
+            if self.after(snapshot, &in_order(&without)).iter().all(|f| left.contains(&f.fingerprint)) {
+                *chosen = without;
+            }
+        }
+    }
+
     fn written_down(&self, snapshot: &Snapshot, before: &[Finding], chosen: &[Wanted], found: &[Finding]) -> Plan {
         let mut plan = Plan::default();
         let mut imagined = Imagined::new(snapshot.clone(), self.runner);
@@ -189,8 +212,11 @@ impl Planner<'_> {
             }
         }
         let left: HashSet<&str> = found.iter().map(|f| f.fingerprint.as_str()).collect();
-        let gone = before.iter().filter(|f| self.mends(f) && !left.contains(f.fingerprint.as_str()));
-        plan.mends = gone.map(|f| f.fingerprint.clone()).collect();
+        let gone: Vec<&Finding> = before.iter().filter(|f| self.mends(f) && !left.contains(f.fingerprint.as_str())).collect();
+        plan.mends = gone.iter().map(|f| f.fingerprint.clone()).collect();
+        for finding in gone {
+            plan.about.entry(finding.subject()).or_default().push(finding.fingerprint.clone());
+        }
         plan.steps.extend(found.iter().filter(|f| self.mends(f)).map(proposal));
         plan
     }
@@ -226,9 +252,11 @@ fn phase(statement: &Statement) -> u8 {
             // A path is judged for the owner of the routine: the one that is safe for the next owner comes first.
             Change::AlterRoutine(..) => 8,
             Change::Own { definer: true, .. } => 9,
-            Change::EnableRowSecurity(_) | Change::ForceRowSecurity(_) | Change::DropPolicy(_) | Change::PolicyRoles(..) => 10,
+            Change::DropPolicy(_) | Change::PolicyRoles(..) => 10,
+            // A policy that is gone needs no row security.
+            Change::EnableRowSecurity(_) | Change::ForceRowSecurity(_) => 11,
         },
-        Statement::Acl(AclStatement { verb: Verb::Grant | Verb::GrantWithOption, .. }) => 11,
+        Statement::Acl(AclStatement { verb: Verb::Grant | Verb::GrantWithOption, .. }) => 12,
         Statement::Acl(_) => 6,
     }
 }

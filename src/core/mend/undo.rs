@@ -76,7 +76,9 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
 /// others.
 fn acl(statement: &AclStatement, before: &Imagined) -> Option<String> {
     let acls = before.acls(&statement.on.id)?;
-    let after = acls.clone().with(statement);
+    let with =
+        |acls: super::apply::Acls, statement: &AclStatement| before.with_members(|inherits| acls.with(statement, inherits));
+    let after = with(acls.clone(), statement);
     let mut back: Vec<AclStatement> = Vec::new();
     for grantee in &statement.grantees {
         let on_table = std::iter::once(statement.on.column.clone());
@@ -100,7 +102,7 @@ fn acl(statement: &AclStatement, before: &Imagined) -> Option<String> {
             }
         }
     }
-    let restored = back.iter().fold(after, |acls, statement| acls.with(statement));
+    let restored = back.iter().fold(after, with);
     (restored == acls && !back.is_empty()).then(|| back.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 

@@ -5,7 +5,7 @@ use super::Context;
 use crate::access::Access;
 use crate::catalog::{Acl, AclItem, ObjectKind, Oid, PUBLIC, Privileges, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure, Object};
+use crate::findings::{Draft, Measure, Object, ObjectId};
 use crate::mend::{AclStatement, Change, Grantee, Mend, Securable, Statement, Verb};
 use crate::sql::printable;
 use serde_json::json;
@@ -118,7 +118,7 @@ impl Target<'_> {
                 self.name
             ),
             evidence: json!({"problem": "grant option", "privileges": privileges.words()}),
-            mend: Mend::by(self.statement(cx, Verb::RevokeGrantOption, privileges, role, true)),
+            mend: Mend::or_proposal(self.revoke_options(cx, role, privileges), || self.no_chain(cx, difference)),
         }
     }
 
@@ -149,7 +149,7 @@ impl Target<'_> {
             .iter()
             .copied()
             .filter_map(|role| {
-                let lost = declared(role) & from_public & !cx.access.granted(role.oid, &acl);
+                let lost = declared(role) & from_public & !cx.access.granted(role.oid, &acl) & !self.on_table(cx, role);
                 (!lost.is_empty()).then(|| self.statement(cx, Verb::Keep, lost, role.oid, false))
             })
             .collect()
@@ -196,9 +196,21 @@ impl Target<'_> {
                 self.name
             ),
             evidence: json!({"problem": "undeclared", "privileges": privileges.words(), "through": chain, "column": self.column}),
-            mend: Mend::or_proposal(self.revoke(cx, difference), || {
-                format!("Its owner has it: give {} to somebody else.", self.name)
+            mend: Mend::or_proposal(self.revoke(cx, difference), || match role == self.owner {
+                true => format!("Its owner has it: give {} to somebody else.", self.name),
+                false => self.no_chain(cx, difference),
             }),
+        }
+    }
+
+    /// What a role has on the table, where this is a column.
+    fn on_table(&self, cx: &Context<'_>, role: &Role) -> Privileges {
+        match (self.column, self.object.id) {
+            (Some(_), ObjectId::Relation(oid)) => {
+                let acl = cx.snapshot.relation(oid).and_then(|table| table.acl.as_ref());
+                acl.map_or(Privileges::NONE, |acl| cx.access.granted(role.oid, acl))
+            }
+            _ => Privileges::NONE,
         }
     }
 
@@ -312,16 +324,56 @@ impl Target<'_> {
         if item.grantor == self.owner {
             return Some(self.statement(cx, Verb::Revoke, held, item.grantee, item.grantable.intersects(privileges)));
         }
+        let root = self.root_of(cx, item.grantor, held)?;
+        Some(self.statement(cx, Verb::RevokeGrantOption, held, root, true))
+    }
+
+    /// The same of the right to grant alone, in which nothing but what `role` itself was given counts.
+    fn revoke_options(&self, cx: &Context<'_>, role: Oid, privileges: Privileges) -> Option<Vec<Statement>> {
+        let mut statements: Vec<Statement> = Vec::new();
+        for item in self.acl().iter().filter(|item| item.grantee == role && item.grantable.intersects(privileges)) {
+            let options = item.grantable & privileges;
+            let from = if item.grantor == self.owner { role } else { self.root_of(cx, item.grantor, options)? };
+            let statement = self.statement(cx, Verb::RevokeGrantOption, options, from, true);
+            if !statements.contains(&statement) {
+                statements.push(statement);
+            }
+        }
+        Some(statements)
+    }
+
+    /// The role at the beginning of the chain by which a grantor came to its right to grant: it has it from the owner, and with it all that hangs on it
+    /// goes. `None` where no such chain leads to the owner, and where one who is in it has the right in any case, as a member of the owner's (acl.c,
+    /// `recursive_revoke`).
+    fn root_of(&self, cx: &Context<'_>, mut grantor: Oid, privileges: Privileges) -> Option<Oid> {
         let acl = self.acl();
-        let mut grantor = item.grantor;
         for _ in 0..acl.len() {
-            let option = acl.iter().find(|i| i.grantee == grantor && i.grantable.intersects(item.privileges & privileges))?;
+            if cx.access.has_privileges_of(grantor, self.owner) {
+                return None;
+            }
+            let option = acl.iter().find(|i| i.grantee == grantor && i.grantable.intersects(privileges))?;
             if option.grantor == self.owner {
-                return Some(self.statement(cx, Verb::RevokeGrantOption, held, grantor, true));
+                return Some(grantor);
             }
             grantor = option.grantor;
         }
         None
+    }
+
+    /// What to do about a grant that only its grantor can take back.
+    fn no_chain(&self, cx: &Context<'_>, difference: &Difference) -> String {
+        let holds = |i: &&AclItem| i.privileges.intersects(difference.privileges) && i.grantor != self.owner;
+        let of_role = |i: &AclItem| i.grantee == difference.role;
+        let items = self.items(cx, difference);
+        let item = items.iter().filter(holds).find(|i| of_role(i)).or(items.iter().find(holds));
+        match item {
+            Some(item) => format!(
+                "The grant is {grantor}'s, who can take it back: SET ROLE {grantor}; {} RESET ROLE;",
+                self.statement(cx, Verb::Revoke, item.privileges & difference.privileges, item.grantee, true),
+                grantor = cx.snapshot.grantee(item.grantor)
+            ),
+            None => format!("See where the privilege on {} comes from.", self.name),
+        }
     }
 }
 
