@@ -90,10 +90,17 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
         ),
         ("VACUUM public.judgments", "VACUUM cannot run inside a transaction block"),
         ("DO $$ BEGIN COMMIT; END $$", "invalid transaction termination"),
+        ("SELECT 1; PREPARE p AS SELECT 1", "a statement that changes the session for good cannot be tried"),
+        ("DEALLOCATE ALL", "a statement that changes the session for good cannot be tried"),
+        ("DISCARD SEQUENCES", "a statement that changes the session for good cannot be tried"),
+        ("CLOSE ALL", "a statement that changes the session for good cannot be tried"),
+        ("DROP EXTENSION dragonfly_guard", "a migration that takes the security guard away cannot be tried"),
     ] {
         assert_eq!(tried(&mut client, sql), [format!("not tried: {message}")], "{sql}");
     }
-    assert_eq!(tried(&mut client, "DROP EXTENSION dragonfly_guard").len(), 1);
+    // What the guard keeps for itself.
+    let impostor = tried(&mut client, "CREATE FUNCTION ops.golden_sql(int) RETURNS int LANGUAGE sql AS 'SELECT 1'");
+    assert!(impostor[0].starts_with("refused"), "{impostor:?}");
     assert_eq!(column(&mut client, "SELECT outcome FROM ops.try_migration(NULL)"), [""; 0]);
     assert_eq!(column(&mut client, STATE), before);
 }

@@ -49,6 +49,7 @@ fn compare_schema(call: Call) -> pg_sys::Datum {
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     });
+    not_empty(&other.schemas);
     mention_release(&other, "the snapshot");
     let here = read::read(&State::now(), other.schemas.clone());
     call.table(compare(&other, &here).into_iter().map(|difference| row("snapshot", difference)))
@@ -62,12 +63,15 @@ fn check_schema_consistency(call: Call) -> pg_sys::Datum {
     let state = State::now();
     let own = Own::find(&state);
     let contract = contract::in_force(&state, &own);
-    let wanted = call.names(1).map(|names| known(names, &contract, &state));
+    let frozen = store::find(&state, &own, call.text(0));
+    // A schema that was frozen may be gone by now.
+    let covered = frozen.as_ref().map_or(&[][..], |frozen| &frozen.snapshot.schemas);
+    let wanted = call.names(1).map(|names| known(names, &contract, &state, covered));
     let mut rows: Vec<Vec<Value>> = Vec::new();
     let findings = audit::findings_of(&[&required_object_missing::RULE, &role_missing::RULE]);
     let is_wanted = |d: &Difference| wanted.as_ref().is_none_or(|names| d.schema.as_ref().is_some_and(|s| names.contains(s)));
     rows.extend(from_findings(&findings).into_iter().filter(is_wanted).map(|difference| row("contract", difference)));
-    match store::find(&state, &own, call.text(0)) {
+    match frozen {
         Some(frozen) => {
             let store::Frozen { label, snapshot } = frozen;
             mention_release(&snapshot, &format!("\"{}\"", printable(&label)));
@@ -115,15 +119,15 @@ fn current(schemas: Option<Vec<String>>) -> Snapshot {
 
 fn snapshot_of(state: &State, contract: &Contract, schemas: Option<Vec<String>>) -> Snapshot {
     let schemas = match schemas {
-        Some(names) => known(names, contract, state),
+        Some(names) => known(names, contract, state, &[]),
         None => contract.schemas.iter().map(|schema| schema.name.clone()).collect(),
     };
     read::read(state, schemas)
 }
 
-/// Those schemas; an error where one is neither there nor declared, or is the server's own.
-fn known(names: Vec<String>, contract: &Contract, state: &State) -> Vec<String> {
-    if names.is_empty() {
+/// An error where there is nothing to look at.
+fn not_empty(schemas: &[String]) {
+    if schemas.is_empty() {
         Report {
             message: "schemas must not be empty".into(),
             detail: "Where nothing is looked at, no row would look like no drift.".into(),
@@ -131,10 +135,16 @@ fn known(names: Vec<String>, contract: &Contract, state: &State) -> Vec<String> 
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     }
+}
+
+/// Those schemas; an error where one is neither there nor declared, or is the server's own.
+fn known(names: Vec<String>, contract: &Contract, state: &State, covered: &[String]) -> Vec<String> {
+    not_empty(&names);
     let there = scan::base(state);
     let is_ours = |name: &str| !name.starts_with("pg_") && name != "information_schema";
     let mut valid: Vec<&str> = there.schemas.iter().map(|s| s.name.as_str()).filter(|name| is_ours(name)).collect();
     valid.extend(contract.schemas.iter().map(|schema| schema.name.as_str()));
+    valid.extend(covered.iter().map(String::as_str));
     valid.sort_unstable();
     valid.dedup();
     for name in &names {

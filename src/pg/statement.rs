@@ -1,5 +1,6 @@
 //! SQL that is run as the caller.
 
+use super::list::nodes;
 use super::text::to_server;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
@@ -25,6 +26,26 @@ impl Refused {
         };
         // SAFETY: gives a C string of the server's own.
         unsafe { CStr::from_ptr(pg_sys::SPI_result_code_string(code)) }.to_string_lossy().into_owned()
+    }
+}
+
+/// Whether one of some statements leaves something in the session, or takes something from it, that the end of no transaction takes back. An error where the
+/// parser does not understand them.
+pub fn outlasts_the_transaction(sql: &str) -> bool {
+    let Ok(text) = CString::new(to_server(sql)) else { return false };
+    // SAFETY: a C string; the parser gives a list of statements, each in a node of its own.
+    unsafe {
+        let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        nodes(statements).any(|raw| {
+            matches!(
+                (*(*raw.cast::<pg_sys::RawStmt>()).stmt).type_,
+                pg_sys::NodeTag::T_PrepareStmt
+                    | pg_sys::NodeTag::T_DeallocateStmt
+                    | pg_sys::NodeTag::T_DiscardStmt
+                    | pg_sys::NodeTag::T_ClosePortalStmt
+                    | pg_sys::NodeTag::T_LoadStmt
+            )
+        })
     }
 }
 

@@ -16,17 +16,28 @@ pub fn from_server(bytes: &[u8]) -> String {
     }
     // SAFETY: reads a variable of the backend.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
-    // Where there is no encoding, there is no other way to write down a letter that must not reach a terminal raw.
     let text = match encoding {
-        UTF8 => std::str::from_utf8(bytes).ok().map(str::to_owned),
-        SQL_ASCII => std::str::from_utf8(bytes)
-            .ok()
-            .filter(|t| !t.contains(|c: char| !c.is_ascii() && is_unprintable(c)))
-            .map(str::to_owned),
+        UTF8 | SQL_ASCII => std::str::from_utf8(bytes).ok().map(str::to_owned),
         _ => converted(bytes, encoding),
     };
-    text.filter(|text| !text.contains(|c| RAW_BYTES.contains(&c)))
-        .unwrap_or_else(|| bytes.iter().map(|b| by_byte(*b)).collect())
+    let Some(text) = text else { return bytes.iter().map(|b| by_byte(*b)).collect() };
+    // A letter that would be taken for a byte stands as its bytes; and where there is no encoding, one that must not reach a terminal raw, for there is no
+    // other way to write it down.
+    let is_hidden = |c: char| RAW_BYTES.contains(&c) || encoding == SQL_ASCII && !c.is_ascii() && is_unprintable(c);
+    match encoding {
+        UTF8 | SQL_ASCII if text.contains(is_hidden) => {
+            let mut out = String::with_capacity(text.len() * 2);
+            for c in text.chars() {
+                match is_hidden(c) {
+                    true => out.extend(c.encode_utf8(&mut [0; 4]).bytes().map(by_byte)),
+                    false => out.push(c),
+                }
+            }
+            out
+        }
+        _ if text.contains(|c| RAW_BYTES.contains(&c)) => bytes.iter().map(|b| by_byte(*b)).collect(),
+        _ => text,
+    }
 }
 
 fn by_byte(byte: u8) -> char {

@@ -57,6 +57,7 @@ pub mod oids {
     pub const PG_LANGUAGE: Oid = 2612;
     pub const PG_LANGUAGE_OID_INDEX: Oid = 2682;
     pub const PG_NAMESPACE: Oid = 2615;
+    pub const PG_OPCLASS: Oid = 2616;
     pub const PG_OPERATOR: Oid = 2617;
     pub const PG_PARAMETER_ACL: Oid = 6243;
     pub const PG_POLICY: Oid = 3256;

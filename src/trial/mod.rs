@@ -45,7 +45,16 @@ fn findings() -> Vec<Finding> {
 
 /// Runs the migration as the caller, with everything that would wait for the commit, and gives what an audit finds then.
 fn run(sql: &str) -> Vec<Finding> {
+    if statement::outlasts_the_transaction(sql) {
+        cannot(
+            "a statement that changes the session for good",
+            "PREPARE, DEALLOCATE, DISCARD, CLOSE and LOAD are taken back by no transaction.".to_owned(),
+        );
+    }
     execute(sql);
+    if !Own::is_there(&State::now()) {
+        cannot("a migration that takes the security guard away", "There is nothing left to judge by.".to_owned());
+    }
     // Deferred constraints are checked when a transaction commits.
     execute("SET CONSTRAINTS ALL IMMEDIATE");
     guard::judge_as_if_committing();
@@ -61,8 +70,17 @@ fn execute(sql: &str) {
         Refused::Copy => ("COPY from or to the client", "There is no client that would send or take the data.".to_owned()),
         Refused::Other(_) => ("this migration", format!("{}.", refused.code())),
     };
+    cannot(what, detail)
+}
+
+fn cannot(what: &str, detail: String) -> ! {
     Report { message: format!("{what} cannot be tried"), detail, hint: "Try the other statements without it.".into() }
-        .error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED);
+        .error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
+}
+
+/// Whether a refusal that names no rule is the guard's.
+fn is_the_guards(message: &str) -> bool {
+    ["the security guard", "stand in the way"].iter().any(|words| message.contains(words))
 }
 
 fn row(outcome: &str, finding: Finding) -> Vec<Value> {
@@ -78,6 +96,8 @@ fn failure(error: &CaughtError) -> Vec<Value> {
     let rule = RULES.iter().find(|rule| detail.contains(&format!("Rule {}, contract section", rule.id)));
     let outcome = match (rule, report.sql_error_code()) {
         (Some(_), _) => "refused",
+        // The guard guards itself.
+        (None, PgSqlErrorCode::ERRCODE_RESERVED_NAME) if is_the_guards(report.message()) => "refused",
         // What cannot run within a transaction, or wants to end it (tcop/utility.c, `PreventInTransactionBlock`; spi.c).
         (None, PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION | PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_TERMINATION) => {
             "not tried"

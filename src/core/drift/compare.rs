@@ -110,7 +110,9 @@ fn tops<'o>(objects: &[&'o Object]) -> Vec<&'o Object> {
 
 /// The columns are in another order. That columns came or went is said of them, where `parts_are_listed`, and no change of the order of the others.
 fn column_order(was: &Object, is: &Object, parts_are_listed: bool) -> Option<Difference> {
-    if was.columns == is.columns {
+    // Of a table that inherits, the order does not count.
+    let inherits = |object: &Object| object.properties.contains_key("inherits");
+    if was.columns == is.columns || inherits(was) != inherits(is) {
         return None;
     }
     let common = |mine: &[String], other: &[String]| -> Vec<String> {

@@ -15,7 +15,7 @@ use crate::scan::deparse::{plainly, role_name};
 use crate::scan::{self, oids};
 use dragonfly_core::catalog::{self, Acl, Oid, PUBLIC};
 use dragonfly_core::drift::{AclKind, FORMAT, Object, Snapshot, grants};
-use dragonfly_core::sql::quote_ident;
+use dragonfly_core::sql::{quote_ident, quote_literal};
 use pen::Pen;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -136,8 +136,13 @@ fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(name))
 }
 
-/// Options in the order of their names, `a=1, b=2`; `None` where there are none.
+/// Options in the order of their names, `a=1, b='x, y'`; `None` where there are none.
 fn options(mut options: Vec<String>) -> Option<String> {
     options.sort();
-    Some(options.join(", ")).filter(|text| !text.is_empty())
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let shown = |option: &String| match option.split_once('=') {
+        Some((name, value)) if !value.chars().all(is_word) => format!("{name}={}", quote_literal(value)),
+        _ => option.clone(),
+    };
+    Some(options.iter().map(shown).collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
 }

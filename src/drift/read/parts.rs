@@ -8,7 +8,7 @@ use dragonfly_core::catalog::{Oid, PUBLIC};
 use dragonfly_core::drift::Object;
 use dragonfly_core::sql::{find_unquoted, quote_ident};
 use pgrx::pg_sys;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 type Relations = HashMap<Oid, Relation>;
 
@@ -115,12 +115,12 @@ impl Reader<'_> {
         let (oid, name, on, internal) = (column("oid"), column("tgname"), column("tgrelid"), column("tgisinternal"));
         let (enabled, condition) = (column("tgenabled"), column("tgqual"));
         let mut found = Vec::new();
-        let mut unkept = HashSet::new();
+        let mut unkept: HashMap<String, BTreeSet<&str>> = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
             let Some(relation) = relations.get(&row.oid(on)) else { return };
             if row.bool(internal) {
-                if row.char(enabled) != b'O' {
-                    unkept.insert(relation.identity.clone());
+                if let Some(how) = firing(row.char(enabled)) {
+                    unkept.entry(relation.identity.clone()).or_default().insert(how);
                 }
                 return;
             }
@@ -131,8 +131,10 @@ impl Reader<'_> {
             object.set_some("enabled", firing(row.char(enabled)));
             found.push(object);
         });
-        for object in self.objects.iter_mut().filter(|o| o.object_type == "table" && unkept.contains(&o.identity)) {
-            object.set("foreign key triggers", "disabled");
+        for object in self.objects.iter_mut().filter(|o| o.object_type == "table") {
+            if let Some(how) = unkept.get(&object.identity) {
+                object.set("foreign key triggers", how.iter().copied().collect::<Vec<_>>().join(", "));
+            }
         }
         self.objects.append(&mut found);
     }

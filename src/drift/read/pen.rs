@@ -2,6 +2,7 @@
 
 use crate::pg::scratch::Scratch;
 use crate::pg::subtransaction;
+use crate::scan;
 use crate::scan::deparse::{self, Deparse, call, canonical, canonical_expression, expression_text};
 use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys;
@@ -108,6 +109,11 @@ impl Pen {
     /// What an output function such as `regprocout` gives.
     pub fn named(&self, output: Deparse, oid: Oid) -> String {
         self.memory.with(|| deparse::named(output, oid))
+    }
+
+    /// An object as the server describes it: `operator class text_ops for access method btree`.
+    pub fn described(&self, class: Oid, object: Oid) -> String {
+        self.memory.with(|| scan::description(class.into(), object.into()))
     }
 
     /// A text that the server wrote, as a dump and its restore make it.

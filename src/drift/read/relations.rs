@@ -133,8 +133,13 @@ impl Reader<'_> {
         let (secured, forced, identity) = (column("relrowsecurity"), column("relforcerowsecurity"), column("relreplident"));
         let (reloptions, partition, bound) = (column("reloptions"), column("relispartition"), column("relpartbound"));
         let of_type = column("reloftype");
-        let mut relations = HashMap::new();
+        let toast = column("reltoastrelid");
+        let (mut relations, mut toasted, mut toast_options) = (HashMap::new(), HashMap::new(), HashMap::new());
         table.scan(self.state, |row: Row<'_>| {
+            if row.char(kind) == b't' {
+                toast_options.extend(options(row.texts(reloptions)).map(|options| (row.oid(oid), options)));
+                return;
+            }
             let Some(object_type) = object_type(row.char(kind)).filter(|_| row.char(persistence) != b't') else { return };
             let Some(schema) = self.place(oids::PG_CLASS, row.oid(oid), row.oid(schema)) else { return };
             let (owner, kind) = (row.oid(owner), row.char(kind));
@@ -166,11 +171,16 @@ impl Reader<'_> {
             if let Some(bound) = row.raw(bound) {
                 object.set("partition bound", self.pen.tree(bound, row.oid(oid)));
             }
+            toasted.insert(row.oid(toast), row.oid(oid));
             let is_partition = row.bool(partition);
             let columns = BTreeMap::new();
             relations
                 .insert(row.oid(oid), Relation { schema, identity: identity_text, kind, columns, owner, is_partition, object });
         });
+        for (toast, options) in toast_options {
+            let relation: Option<&mut Relation> = toasted.get(&toast).and_then(|oid| relations.get_mut(oid));
+            relation.into_iter().for_each(|relation| relation.object.set("toast options", &*options));
+        }
         relations
     }
 

@@ -8,6 +8,7 @@ use dragonfly_core::catalog::Oid;
 use dragonfly_core::drift::{AclKind, Object, hash_of};
 use dragonfly_core::sql::quote_ident;
 use pgrx::pg_sys;
+use std::collections::HashSet;
 
 /// `pg_language` OIDs of languages whose body is a symbol (pg_language.dat).
 const INTERNAL: Oid = 12;
@@ -24,9 +25,13 @@ impl Reader<'_> {
             (column("prosecdef"), column("proconfig"), column("provolatile"), column("proparallel"));
         let flags = [("strict", column("proisstrict")), ("leakproof", column("proleakproof"))];
         let (source, library, body) = (column("prosrc"), column("probin"), column("prosqlbody"));
+        let made_with_a_type = self.made_with_a_type();
         let mut found = Vec::new();
         table.scan(self.state, |row: Row<'_>| {
             let routine = row.oid(oid);
+            if made_with_a_type.contains(&routine) {
+                return;
+            }
             let Some(schema) = self.place(oids::PG_PROC, routine, row.oid(schema)) else { return };
             let object_type = match row.char(kind) {
                 b'p' => "procedure",
@@ -87,22 +92,56 @@ impl Reader<'_> {
         }
     }
 
+    /// The functions that the server makes with a range, to make its values: no dump has them.
+    fn made_with_a_type(&self) -> HashSet<Oid> {
+        let table = Table::open(oids::PG_DEPEND);
+        let column = |name| table.column(name);
+        let (class, object, to_class, kind) = (column("classid"), column("objid"), column("refclassid"), column("deptype"));
+        let mut found = HashSet::new();
+        table.scan(self.state, |row: Row<'_>| {
+            if row.oid(class) == oids::PG_PROC && row.oid(to_class) == oids::PG_TYPE && row.char(kind) == b'i' {
+                found.insert(row.oid(object));
+            }
+        });
+        found
+    }
+
     /// What an aggregate is made of.
     fn aggregate(&self, aggregate: Oid, object: &mut Object) {
         let table = Table::open(oids::PG_AGGREGATE);
         let column = |name| table.column(name);
-        let (of, state, start) = (column("aggfnoid"), column("aggtranstype"), column("agginitval"));
-        let functions =
-            ["aggtransfn", "aggfinalfn", "aggcombinefn", "aggserialfn", "aggdeserialfn", "aggmtransfn", "aggminvtransfn"];
+        let (of, sort) = (column("aggfnoid"), column("aggsortop"));
+        let states = [("state type", column("aggtranstype")), ("moving state type", column("aggmtranstype"))];
+        let starts = [("initial value", column("agginitval")), ("moving initial value", column("aggminitval"))];
+        let functions = [
+            "aggtransfn",
+            "aggfinalfn",
+            "aggcombinefn",
+            "aggserialfn",
+            "aggdeserialfn",
+            "aggmtransfn",
+            "aggminvtransfn",
+            "aggmfinalfn",
+        ];
         let functions = functions.map(|name| (name, column(name)));
+        let flags = ["aggfinalextra", "aggmfinalextra"].map(|name| (name, column(name)));
+        // What the final functions do to the state: read it, share it, or change it.
+        let letters = ["aggfinalmodify", "aggmfinalmodify", "aggkind"].map(|name| (name, column(name)));
         table.lookup(self.state, oids::PG_AGGREGATE_FNOID_INDEX, &[(of, aggregate)], |row: Row<'_>| {
             for (name, column) in functions {
                 if row.oid(column) != 0 {
                     object.set(&name[3..], self.pen.named(pg_sys::regprocout, row.oid(column)));
                 }
             }
-            object.set("state type", self.pen.type_name(row.oid(state), -1));
-            object.set_some("initial value", row.text(start));
+            for (property, column) in states.into_iter().filter(|(_, column)| row.oid(*column) != 0) {
+                object.set(property, self.pen.type_name(row.oid(column), -1));
+            }
+            starts.into_iter().for_each(|(property, column)| object.set_some(property, row.text(column)));
+            flags.into_iter().for_each(|(name, column)| object.set_if(&name[3..], row.bool(column)));
+            letters.into_iter().for_each(|(name, column)| object.set(&name[3..], char::from(row.char(column)).to_string()));
+            if row.oid(sort) != 0 {
+                object.set("sort operator", self.pen.named(pg_sys::regoperatorout, row.oid(sort)));
+            }
         });
     }
 }

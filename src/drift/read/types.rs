@@ -87,12 +87,14 @@ impl Reader<'_> {
         let column = |name| table.column(name);
         let (of, subtype, collation) = (column("rngtypid"), column("rngsubtype"), column("rngcollation"));
         let (canonical, difference) = (column("rngcanonical"), column("rngsubdiff"));
+        let operators = column("rngsubopc");
         let mut found = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
             let mut text = self.pen.type_name(row.oid(subtype), -1);
             if let Some(collation) = self.pen.collation(row.oid(subtype), row.oid(collation)) {
                 text = format!("{text} COLLATE {collation}");
             }
+            text = format!("{text} by {}", self.pen.described(oids::PG_OPCLASS, row.oid(operators)));
             for (word, function) in [("canonical", row.oid(canonical)), ("difference", row.oid(difference))] {
                 if function != 0 {
                     text = format!("{text} {word} {}", self.pen.named(pg_sys::regprocout, function));
