@@ -17,7 +17,7 @@ use dragonfly_core::sql::{printable, safe_ident, safe_qualified};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 
 sql_function!(
@@ -193,12 +193,9 @@ impl<'a> Bench<'a> {
         if !role.is_some_and(|role| role.superuser) && !self.cx.contract.roles_of(RoleKind::Owner).any(|known| known == name) {
             return Err(format!("it belongs to \"{}\", whom the contract does not trust with the structure", printable(name)));
         }
-        let superusers: HashSet<Oid> =
-            self.cx.snapshot.roles.iter().filter(|role| role.superuser).map(|role| role.oid).collect();
-        let mut owners = superusers.clone();
-        owners.insert(owner);
-        match scan::strange_type(self.state, &owners) {
-            None => Ok(Trust { superusers, owners }),
+        let trust = Trust::of_superusers(self.cx.snapshot).and(owner);
+        match scan::strange_type(self.state, &trust.owners) {
+            None => Ok(trust),
             Some(oid) => {
                 let name = scan::deparse::attempted(|| scan::deparse::type_name(oid, -1));
                 Err(format!("reading type {} of somebody else's could run its checks", printable(&name)))

@@ -6,6 +6,7 @@ use crate::audit::AUTHENTICATOR;
 use crate::contract;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
+use crate::pg::inert::Trust;
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::scratch::Scratch;
 use crate::pg::text::to_server;
@@ -50,9 +51,11 @@ pub use needs::view_is_read;
 /// What the server would answer to those who do what they are meant to, where it would refuse it.
 pub fn denied(contract: &Contract, state: &State, reach: &[Reach]) -> HashMap<Reach, String> {
     let memory = Scratch::new();
+    let base = scan::base(state).complete();
+    let trust = Trust::of_superusers(&base);
     let read = |reach: &Reach| {
         let kind = scan::relation_kind(state, reach.relation);
-        match memory.with(|| needs(reach.relation, kind, reach.privilege, &[], reach.role)) {
+        match memory.with(|| needs(reach.relation, kind, reach.privilege, &[], reach.role, &trust)) {
             Ok(mut needs) => {
                 // Whoever changes a row leaves its number as it is.
                 let is_asked = |need: &Need| reach.privilege != Privileges::UPDATE || need.moment == Moment::Start;
@@ -67,7 +70,7 @@ pub fn denied(contract: &Contract, state: &State, reach: &[Reach]) -> HashMap<Re
     let relations: BTreeSet<Oid> =
         all.iter().flat_map(|(reach, needs, _)| needs.needs.iter().map(|n| n.relation).chain([reach.relation])).collect();
     let routines: BTreeSet<Oid> = all.iter().flat_map(|(_, needs, _)| needs.calls.iter().map(|call| call.routine)).collect();
-    let snapshot = around(state, scan::base(state).complete(), relations, routines);
+    let snapshot = around(state, base, relations, routines);
     let access = Access::new(&snapshot);
     let cx = Context::new(contract, &snapshot, &access, &interrupts);
     let called = Callable::of(&snapshot);
@@ -122,6 +125,7 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     let own = Own::find(&state);
     let contract = contract::in_force(&state, &own);
     let base = scan::base(&state).complete();
+    let trust = Trust::of_superusers(&base);
     let found = find(&state, &base, named);
     let role_oid = base.role_named(role).map(|r| r.oid);
     let (relation, columns) = match &found {
@@ -131,8 +135,8 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     let kind = relation.and_then(|oid| scan::relation_kind(&state, oid));
     let wanted = wanted(thing(&found, kind), privilege.as_deref());
     let needs = match (&found, role_oid) {
-        (Found::Routine(oid), Some(_)) => Some(needs::of_call(*oid)),
-        _ => relation.zip(role_oid).map(|(oid, role)| needs(oid, kind, wanted, columns, role)),
+        (Found::Routine(oid), Some(_)) => Some(needs::of_call(*oid, &trust)),
+        _ => relation.zip(role_oid).map(|(oid, role)| needs(oid, kind, wanted, columns, role, &trust)),
     };
     let (needs, impossible) = match needs {
         Some(Ok(needs)) => (needs, None),
@@ -192,7 +196,14 @@ fn thing(found: &Found, kind: Option<RelationKind>) -> Thing {
 }
 
 /// The statement that stands for a privilege, asked of the server; and what no statement shows.
-fn needs(oid: Oid, kind: Option<RelationKind>, wanted: Privileges, columns: &[String], role: Oid) -> Result<Needs, Unreadable> {
+fn needs(
+    oid: Oid,
+    kind: Option<RelationKind>,
+    wanted: Privileges,
+    columns: &[String],
+    role: Oid,
+    trust: &Trust,
+) -> Result<Needs, Unreadable> {
     let Some((schema, name)) = scan::name(scan::PG_CLASS, oid) else { return Ok(Needs::default()) };
     let plain = |or: Privileges| Needs {
         needs: vec![Need { relation: oid, privileges: wanted, or, ..Need::default() }],
@@ -227,10 +238,10 @@ fn needs(oid: Oid, kind: Option<RelationKind>, wanted: Privileges, columns: &[St
         Privileges::TRUNCATE if kind.is_some_and(|k| !k.is_table()) => {
             return Err(Unreadable::Never(format!("\"{}\" is not a table", printable(&name))));
         }
-        Privileges::TRUNCATE => return needs::of_truncate(oid),
+        Privileges::TRUNCATE => return needs::of_truncate(oid, trust),
         _ => return Ok(plain(Privileges::NONE)),
     };
-    let mut needs = needs::of(&statement, role)?;
+    let mut needs = needs::of(&statement, role, trust)?;
     // The whole of it was meant, where no column was named.
     for need in needs.needs.iter_mut().filter(|n| n.relation == oid && n.check_as.is_none()) {
         need.is_partial = !columns.is_empty();

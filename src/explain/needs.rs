@@ -6,6 +6,7 @@ mod unused;
 mod written;
 
 use crate::pg::heap::{State, Table, interrupts, of_row};
+use crate::pg::inert::{Trust, inert};
 use crate::pg::list::nodes;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
@@ -45,12 +46,13 @@ pub enum Unreadable {
     Now(Box<CaughtError>),
 }
 
-/// What a statement that `role` runs needs. Names in it are looked up as by a superuser: whether the role may use them is not asked here.
+/// What a statement that `role` runs needs. Names in it are looked up as by a superuser: whether the role may use them is not asked here. Reading it runs
+/// nothing; `trust` says whose functions in C the server may call on the way, the input functions of types.
 ///
 /// # Errors
 /// Where the server cannot read it.
-pub fn of(sql: &str, role: Oid) -> Result<Needs, Unreadable> {
-    reading(|reader| {
+pub fn of(sql: &str, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
+    reading(trust, |reader| {
         // SAFETY: a list of queries, which are ours to change.
         unsafe { nodes(rewritten(sql, role)).for_each(|query| reader.expression(query)) };
         for (table, command) in std::mem::take(&mut reader.written) {
@@ -103,8 +105,8 @@ fn analyzed(sql: &str) -> *mut pg_sys::Query {
 ///
 /// # Errors
 /// As [`of`].
-pub fn of_truncate(table: Oid) -> Result<Needs, Unreadable> {
-    reading(|reader| {
+pub fn of_truncate(table: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
+    reading(trust, |reader| {
         reader.needs.needs.push(Need { relation: table, privileges: Privileges::TRUNCATE, ..Need::default() });
         reader.written(table, Command::Truncate);
     })
@@ -114,15 +116,15 @@ pub fn of_truncate(table: Oid) -> Result<Needs, Unreadable> {
 ///
 /// # Errors
 /// As [`of`].
-pub fn of_call(routine: Oid) -> Result<Needs, Unreadable> {
-    reading(|reader| {
+pub fn of_call(routine: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
+    reading(trust, |reader| {
         reader.aggregate(routine.into());
         reader.needs.calls.retain(|call| call.routine != routine);
         scan::argument_type_oids(&State::now(), routine).into_iter().for_each(|of| reader.domain(of));
     })
 }
 
-fn reading(read: impl FnOnce(&mut Reader)) -> Result<Needs, Unreadable> {
+fn reading(trust: &Trust, read: impl FnOnce(&mut Reader)) -> Result<Needs, Unreadable> {
     let settings = [setting::SAFE_PATH, (c"row_security", c"on")];
     let work = || {
         setting::under(&settings, || {
@@ -131,10 +133,13 @@ fn reading(read: impl FnOnce(&mut Reader)) -> Result<Needs, Unreadable> {
             reader.needs
         })
     };
-    subtransaction::rolled_back(work).map_err(|error| match subtransaction::report(&error).sql_error_code() {
+    let (outcome, refused) = inert(trust, || subtransaction::rolled_back(work));
+    outcome.map_err(|error| match subtransaction::report(&error).sql_error_code() {
         PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
         | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
         | PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX => Unreadable::Now(error),
+        // Not what the statement is refused for.
+        _ if refused.is_some() => Unreadable::Now(error),
         _ => Unreadable::Never(subtransaction::report(&error).message().to_owned()),
     })
 }

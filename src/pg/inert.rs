@@ -7,7 +7,7 @@
 //! What no hook sees must not be there to begin with, and that is the caller's to know: checks of domains that call nothing but built-in functions, and
 //! the functions of range types, which the server may have at hand since before.
 
-use dragonfly_core::catalog::Oid;
+use dragonfly_core::catalog::{Oid, Snapshot};
 use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -37,6 +37,20 @@ pub struct Trust {
     pub superusers: HashSet<Oid>,
     /// Whose tables are planned, and whose functions in SQL are put in the place of their calls.
     pub owners: HashSet<Oid>,
+}
+
+impl Trust {
+    /// Superusers, and nobody else.
+    pub fn of_superusers(snapshot: &Snapshot) -> Self {
+        let superusers: HashSet<Oid> = snapshot.roles.iter().filter(|role| role.superuser).map(|role| role.oid).collect();
+        Self { owners: superusers.clone(), superusers }
+    }
+
+    /// Somebody else too, but for functions in C.
+    pub fn and(mut self, owner: Oid) -> Self {
+        self.owners.insert(owner);
+        self
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -85,7 +85,7 @@ pub fn damage(dice: &mut Dice) -> String {
     let schema = dice.pick(&SCHEMAS);
     let option = if role != "PUBLIC" && dice.roll(4) == 0 { " WITH GRANT OPTION" } else { "" };
     let privilege = dice.pick(&["ALL", "SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "SELECT, UPDATE", "REFERENCES"]);
-    match dice.roll(26) {
+    match dice.roll(28) {
         0..=3 => format!("GRANT {privilege} ON {relation} TO {role}{option}"),
         4 => format!("REVOKE {privilege} ON {relation} FROM {role} CASCADE"),
         5 => format!("GRANT {} ON SCHEMA {schema} TO {role}{option}", dice.pick(&["USAGE", "CREATE", "ALL"])),
@@ -133,6 +133,16 @@ pub fn damage(dice: &mut Dice) -> String {
         23 => format!("ALTER VIEW {} OWNER TO {other}", dice.pick(&VIEWS[..5])),
         // Somebody who may grant grants on.
         24 => format!("SET ROLE {other}; GRANT {privilege} ON {relation} TO {}; RESET ROLE", dice.pick(&ROLES)),
+        // A chain of them; to the owner, to oneself, in a circle.
+        25 | 26 => {
+            let on = if dice.roll(3) == 0 { format!("SCHEMA {schema}") } else { relation.to_owned() };
+            let privilege = if on.starts_with("SCHEMA") { "USAGE" } else { privilege };
+            let next = dice.pick(&ROLES);
+            let with = if next != "PUBLIC" && dice.roll(2) == 0 { " WITH GRANT OPTION" } else { "" };
+            format!(
+                "GRANT {privilege} ON {on} TO {other} WITH GRANT OPTION; SET ROLE {other}; GRANT {privilege} ON {on} TO {next}{with}; RESET ROLE"
+            )
+        }
         _ => format!("ALTER ROLE {other} IN DATABASE app SET session_replication_role = replica"),
     }
 }
