@@ -205,9 +205,10 @@ fn built_in_functions_do_not_run_either() {
              GRANT SELECT ON public.v_asks TO PUBLIC; RESET ROLE; SET ROLE postgres; CREATE VIEW public.v_over AS SELECT * FROM public.v_asks; RESET ROLE",
         )
         .unwrap();
-    let untried =
-        "SELECT count(*)::pg_catalog.text FROM ops.doctor() WHERE detail LIKE '%hunter2%' OR NOT ok AND area = 'view'";
-    assert_eq!(column(&mut client, untried), ["0"]);
+    // (A server may have been built without XML, and then says so.)
+    let wrong = "SELECT concat(object, ': ', detail) FROM ops.doctor()
+        WHERE detail LIKE '%hunter2%' OR NOT ok AND area = 'view' AND detail NOT LIKE '%XML%'";
+    assert_eq!(column(&mut client, wrong), [""; 0]);
     let left = "SELECT last_value || ' ' || (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242) FROM public.told";
     assert_eq!(column(&mut client, left), ["1 0"]);
     // A worker's own type takes the place of the server's.
@@ -222,7 +223,7 @@ fn built_in_functions_do_not_run_either() {
                 "SET ROLE service_role; CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK ({check}); SELECT * FROM ops.doctor()"
             ))
             .unwrap();
-        assert_eq!(column(&mut worker, untried), ["0"], "{check}");
+        assert_eq!(column(&mut worker, wrong), [""; 0], "{check}");
         worker.batch_execute("DROP DOMAIN pg_temp.text").unwrap();
     }
     assert_eq!(column(&mut client, left), ["1 0"]);

@@ -5,7 +5,7 @@
 use super::{Reader, column_name, names};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::list::nodes;
-use crate::scan::oids;
+use crate::scan::{self, oids};
 use dragonfly_core::catalog::{Oid, Privileges};
 use dragonfly_core::explain::Moment;
 use pgrx::pg_sys;
@@ -95,6 +95,8 @@ impl Reader {
         }
         let (triggers, changes_rows) = triggers(&self.state, table, command, changed);
         if command.makes_rows() {
+            // Before 18 they are made ready before the statement begins (nodeModifyTable.c, `ExecInitModifyTable`).
+            self.moment = if scan::VERSION < 18 { Moment::Start } else { Moment::Row };
             for (_, generated) in generated(&self.state, table) {
                 // After a trigger nobody knows which columns have changed (nodeModifyTable.c, `ExecInitGenerated`).
                 if command == Command::Insert || changes_rows || depends_on(&generated, table, changed) {
