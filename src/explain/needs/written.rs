@@ -95,8 +95,8 @@ impl Reader {
         }
         let (triggers, changes_rows) = triggers(&self.state, table, command, changed);
         if command.makes_rows() {
-            // Before 18 they are made ready before the statement begins (nodeModifyTable.c, `ExecInitModifyTable`).
-            self.moment = if scan::VERSION < 18 { Moment::Start } else { Moment::Row };
+            // Before 16 they are made ready before the statement begins (nodeModifyTable.c, `ExecInitModifyTable`).
+            self.moment = if scan::VERSION < 16 { Moment::Start } else { Moment::Row };
             for (_, generated) in generated(&self.state, table) {
                 // After a trigger nobody knows which columns have changed (nodeModifyTable.c, `ExecInitGenerated`).
                 if command == Command::Insert || changes_rows || depends_on(&generated, table, changed) {
