@@ -162,10 +162,7 @@ fn the_doctor_runs_nobodys_code() {
     let said = "SELECT detail FROM ops.doctor() WHERE object = 'ops.v_reaper_status'";
     assert_eq!(
         column(&mut client, said),
-        [
-            "Is there (its query was not planned: that would run function public.evil(integer), which belongs to \"mallory\"), for \
-             service_role."
-        ]
+        ["Is there (its query was not planned: others can put things into its search_path), for service_role."]
     );
     // A literal of a domain is read by the domain's own checks.
     client
@@ -183,7 +180,7 @@ fn the_doctor_runs_nobodys_code() {
             &mut client,
             "SELECT substring(detail FROM '[(].*was not read[^)]*') FROM ops.doctor() WHERE object = 'api.get_ceo_metrics()'"
         ),
-        ["(its body was not read: reading type public.bait of somebody else's could run its checks"]
+        ["(its body was not read: reading a value of type public.bait could run something"]
     );
 }
 
@@ -239,9 +236,17 @@ fn the_doctor_does_not_look_at_the_doctor() {
             "SET dragonfly_guard.mode = off; SET ROLE postgres;
              CREATE FUNCTION public.health() RETURNS bigint IMMUTABLE LANGUAGE sql AS 'SELECT count(*) FROM ops.doctor()';
              CREATE FUNCTION public.loud() RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM ops.doctor()); END';
-             CREATE VIEW public.v_health AS SELECT public.health(), public.loud(); RESET ROLE",
+             CREATE VIEW public.v_health AS SELECT public.health(), public.loud();
+             ALTER VIEW ops.v_reaper_status RENAME TO v_old; CREATE VIEW ops.v_reaper_status AS SELECT public.loud() FROM ops.v_old;
+             GRANT ALL ON ops.v_reaper_status TO service_role; RESET ROLE",
         )
         .unwrap();
+    assert_eq!(
+        column(&mut client, "SELECT detail FROM ops.doctor() WHERE object = 'ops.v_reaper_status'"),
+        [
+            "Is there (its query was not planned: that would run function public.loud(), which belongs to \"postgres\"), for service_role."
+        ]
+    );
     assert_eq!(column(&mut client, "SELECT object FROM ops.doctor() WHERE area = 'view' AND NOT ok"), [""; 0]);
     // And everything is as it was: functions run.
     assert_eq!(column(&mut client, "SELECT (public.loud() > 40)::text"), ["true"]);
@@ -273,6 +278,70 @@ fn no_false_alarms() {
     assert_eq!(column(&mut client, ill), [empty]);
     let said = column(&mut client, "SELECT detail FROM ops.doctor() WHERE object = 'public.v_plaintiffs_overview'");
     assert!(said[0].starts_with("Is there (its query was not planned: somebody has locked what it names)"), "{said:?}");
+}
+
+/// An error in the middle of reading a view leaves the session as it was: this one is too deep for us, and not for the server.
+#[test]
+fn an_error_in_the_depth_is_an_error_and_no_more() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let deep = (0..3_000).fold("id".to_owned(), |inner, _| format!("coalesce({inner}, 1)"));
+    client
+        .batch_execute(&format!(
+            "SET dragonfly_guard.mode = off; SET ROLE postgres; CREATE TABLE public.deep_table AS SELECT 1 AS id;
+             CREATE VIEW public.deep AS SELECT {deep} AS id FROM public.deep_table; GRANT SELECT ON public.deep TO service_role;
+             ALTER VIEW ops.v_reaper_status RENAME TO v_old; CREATE VIEW ops.v_reaper_status AS SELECT o.* FROM ops.v_old o, public.deep;
+             GRANT ALL ON ops.v_reaper_status TO service_role; RESET ROLE; SET statement_timeout = '20s'"
+        ))
+        .unwrap();
+    let ask = "SELECT * FROM ops.explain_access('service_role', 'public.deep', 'SELECT')";
+    for around in ["{}", "BEGIN; SAVEPOINT a; {}", "DO $$ BEGIN PERFORM * FROM ({}) x; EXCEPTION WHEN others THEN NULL; END $$"]
+    {
+        let _ = client.simple_query(&around.replace("{}", ask));
+        let _ = client.simple_query("ROLLBACK TO a");
+        let _ = client.simple_query("COMMIT");
+        assert_eq!(column(&mut client, "SELECT (5 + 1)::text"), ["6"], "{around}");
+        client.batch_execute("BEGIN; SELECT * FROM ops.doctor(); ROLLBACK").unwrap();
+        assert_eq!(column(&mut client, "SELECT (5 + 1)::text"), ["6"], "{around}");
+    }
+    // And one that is cancelled in the middle.
+    client.batch_execute("SET statement_timeout = '3ms'").unwrap();
+    for _ in 0..30 {
+        let _ = client.simple_query("SELECT * FROM ops.doctor()");
+    }
+    client.batch_execute("SET statement_timeout = 0").unwrap();
+    assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.doctor() WHERE area = 'guard'"), ["1"]);
+}
+
+/// What nothing of ours refuses must not be there: ranges and domains that do more than compute, in a cache or not; other sessions' cannot be named.
+#[test]
+fn types_that_are_alive() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let body = |client: &mut postgres::Client| {
+        column(client, "SELECT detail FROM ops.doctor() WHERE object = 'api.get_ceo_metrics()'")[0].clone()
+    };
+    let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
+    other.batch_execute("CREATE DOMAIN pg_temp.x AS int CHECK (pg_advisory_lock(VALUE) IS NOT NULL)").unwrap();
+    client.batch_execute("CREATE DOMAIN public.plain AS text CHECK (VALUE ~ '^[a-z]+$' AND length(VALUE) < 9)").unwrap();
+    assert!(body(&mut client).starts_with("Is there and its body can be read"), "{}", body(&mut client));
+    for (made, gone) in [
+        ("CREATE DOMAIN ops.lock AS int CHECK (pg_advisory_lock(VALUE) IS NOT NULL)", "DROP DOMAIN ops.lock"),
+        (
+            "SET ROLE postgres; CREATE FUNCTION ops.ok(int) RETURNS boolean LANGUAGE sql AS 'SELECT $1 > 0'; CREATE DOMAIN ops.d AS int CHECK (ops.ok(VALUE))",
+            "DROP DOMAIN ops.d",
+        ),
+        (
+            "CREATE FUNCTION ops.far(int, int) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1 - $2; END';
+             CREATE TYPE ops.r AS RANGE (subtype = int, subtype_diff = ops.far)",
+            "DROP TYPE ops.r",
+        ),
+    ] {
+        client.batch_execute(&format!("SET dragonfly_guard.mode = off; {made}; RESET ROLE")).unwrap();
+        assert!(body(&mut client).contains("could run something"), "{made}: {}", body(&mut client));
+        client.batch_execute(gone).unwrap();
+        assert!(body(&mut client).starts_with("Is there and its body can be read"), "{gone}: {}", body(&mut client));
+    }
 }
 
 /// Two hundred views over each other are no matter of minutes or gigabytes.

@@ -318,6 +318,16 @@ fn what_hangs_on_others() {
         assert_eq!(column(&mut client, left), [""; 0], "{setup}");
         client.batch_execute("ROLLBACK").unwrap();
     }
+    // What the guard would refuse is not planned: the new owner of a schema is nobody for a superuser's routine to trust.
+    client
+        .batch_execute(
+            "BEGIN; SET LOCAL dragonfly_guard.mode = off; CREATE ROLE su2 SUPERUSER; CREATE ROLE x1; GRANT SELECT ON public.plaintiffs TO anon;
+             ALTER FUNCTION ops.complete_outbox_message(uuid) OWNER TO su2; ALTER SCHEMA public OWNER TO x1; SET LOCAL dragonfly_guard.mode = block",
+        )
+        .unwrap();
+    let applied = column(&mut client, "SELECT statement FROM ops.apply_golden_sql(false) WHERE outcome = 'done'");
+    assert_eq!(applied, ["REVOKE SELECT ON TABLE public.plaintiffs FROM anon;"]);
+    client.batch_execute("ROLLBACK").unwrap();
     // Somebody who grants in their own name gives less than the plan says: that is no success.
     client
         .batch_execute("SET dragonfly_guard.mode = off; CREATE TABLE public.notes (id int); GRANT SELECT ON public.notes TO postgres WITH GRANT OPTION")

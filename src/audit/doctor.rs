@@ -6,18 +6,18 @@ use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::{Refused, Trust, inert};
 use crate::pg::scratch::Scratch;
-use crate::pg::text::to_server;
+use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
 use crate::{scan, settings};
 use dragonfly_core::catalog::{Oid, Relation, RelationKind, Routine, RoutineKind};
 use dragonfly_core::contract::RoleKind;
 use dragonfly_core::doctor::{Check, Trial, Trials, examine, reach};
 use dragonfly_core::rules::Context;
+use dragonfly_core::search_path::ReasonCode;
 use dragonfly_core::sql::{printable, safe_ident, safe_qualified};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, OnceCell};
 use std::ffi::{CStr, CString};
 
 sql_function!(
@@ -29,7 +29,9 @@ fn doctor(call: Call) -> pg_sys::Datum {
     let checks: Vec<Check> = with_findings(|cx, findings, state| {
         let role = cx.snapshot.role_named(&authenticator);
         let bench = Bench::new(cx, state);
-        let denied = explain::denied(cx.contract, state, &reach(cx));
+        let patience = CString::new(patience()).unwrap_or_default();
+        let denied =
+            setting::under(&[(c"lock_timeout", patience.as_c_str())], || explain::denied(cx.contract, state, &reach(cx)));
         let trials = Trials {
             view: &|view| bench.view(view),
             routine: &|routine| bench.body(routine),
@@ -50,21 +52,18 @@ fn doctor(call: Call) -> pg_sys::Datum {
     }))
 }
 
-/// Why something cannot be tried, or how far others are trusted while it is.
-type Trusted = Result<Trust, String>;
-
 /// What trying takes.
 struct Bench<'a> {
     cx: &'a Context<'a>,
     state: &'a State,
     memory: Scratch,
-    /// By owner: reading what is theirs.
-    trusted: RefCell<HashMap<Oid, Trusted>>,
+    /// Who is trusted; and why nothing is tried all the same.
+    trusted: OnceCell<(Trust, Option<String>)>,
 }
 
 impl<'a> Bench<'a> {
     fn new(cx: &'a Context<'a>, state: &'a State) -> Self {
-        Self { cx, state, memory: Scratch::new(), trusted: RefCell::default() }
+        Self { cx, state, memory: Scratch::new(), trusted: OnceCell::new() }
     }
 
     /// Has the server put the queries of the views behind a view in its place, and plan the result as its owner and along the path of whoever uses it.
@@ -73,16 +72,22 @@ impl<'a> Bench<'a> {
         if view.kind == RelationKind::MaterializedView && !scan::is_populated(self.state, view.oid) {
             return Trial::Broken(format!("materialized view {name} has not been populated"));
         }
-        let settings = self.settings(view.schema, &[]);
-        let is_it = || scan::relation_owner(&State::now(), view.oid) == Some(view.owner);
-        let read = |plans| explain::view_is_read(view.oid, &name, view.owner, plans);
-        match self.trust(view.owner) {
-            Ok(trust) => self.tried(&trust, &settings, is_it, || read(true)),
-            Err(why) => match self.tried(&Trust::default(), &settings, is_it, || read(false)) {
-                Trial::Fine => Trial::Untried(why),
-                other => other,
-            },
+        let trust = match self.trust(view.owner) {
+            Ok(trust) => trust,
+            Err(why) => return Trial::Untried(why),
+        };
+        // Even to put them in place takes as much as their owners like.
+        let is_strange = |oid: &Oid| scan::relation_owner(self.state, *oid).is_some_and(|owner| !trust.owners.contains(&owner));
+        if let Some(strange) = scan::behind_view(self.state, view.oid).into_iter().filter(is_strange).min() {
+            return Trial::Untried(self.said(Refused::Relation(strange)));
         }
+        let settings = self.settings(view.schema, &[]);
+        if let Some(why) = self.spoilt(&settings, view.owner) {
+            return Trial::Untried(why);
+        }
+        let is_it = || scan::relation_owner(&State::now(), view.oid) == Some(view.owner);
+        let depends = Cell::new(false);
+        self.tried(trust, &settings, (is_it, &depends), || explain::view_is_read(view.oid, &name, view.owner, &depends))
     }
 
     /// Has the validator of its language read the body of a routine, as its owner and under its own settings.
@@ -96,6 +101,10 @@ impl<'a> Bench<'a> {
             Ok(trust) => trust,
             Err(why) => return Trial::Untried(why),
         };
+        let settings = self.settings(routine.schema, &routine.config);
+        if let Some(why) = self.spoilt(&settings, routine.owner) {
+            return Trial::Untried(why);
+        }
         let is_it = || scan::routine_owner(&State::now(), routine.oid) == Some(routine.owner);
         let read = || {
             restricted::as_role(routine.owner, || {
@@ -104,16 +113,29 @@ impl<'a> Bench<'a> {
             });
             is_it()
         };
-        self.tried(&trust, &self.settings(routine.schema, &routine.config), is_it, read)
+        self.tried(trust, &settings, (is_it, &Cell::new(false)), read)
+    }
+
+    /// Why names would not be looked up as whoever uses the thing looks them up: this session's temporary objects come first, or others can put things into the
+    /// path meanwhile.
+    fn spoilt(&self, settings: &[(CString, CString)], owner: Oid) -> Option<String> {
+        if scan::temporary::has_schema() {
+            return Some("this session has temporary objects, which come first".into());
+        }
+        let path = settings.iter().find(|(name, _)| name.as_c_str() == c"search_path")?;
+        let judgment = self.cx.judge.path(&from_server(path.1.to_bytes()), owner);
+        let is_open = judgment.reasons.iter().any(|r| matches!(r.code, ReasonCode::Writable | ReasonCode::ForeignObjects));
+        is_open.then(|| "others can put things into its search_path".into())
     }
 
     /// What comes of `work`, while nobody's code runs; it gives false where it has found something else than was looked for, and `is_it` says whether that is
-    /// still there.
+    /// still there; and
+    /// `depends`, whether it asks functions what they say just now.
     fn tried(
         &self,
         trust: &Trust,
         settings: &[(CString, CString)],
-        is_it: impl Fn() -> bool,
+        (is_it, depends): (impl Fn() -> bool, &Cell<bool>),
         work: impl FnOnce() -> bool,
     ) -> Trial {
         let settings: Vec<(&CStr, &CStr)> = settings.iter().map(|(name, value)| (name.as_c_str(), value.as_c_str())).collect();
@@ -136,10 +158,11 @@ impl<'a> Bench<'a> {
                 PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED => {
                     Trial::Untried("somebody has locked what it names".into())
                 }
-                // A setting that only a request brings along: the planner has asked for it to guess how many rows there are.
+                // The planner asks functions what they say now, to guess how many rows there are: without a request's settings some say nothing.
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT if message.starts_with("unrecognized configuration parameter") => {
-                    Trial::Untried(format!("that takes a setting: {message}"))
+                    Trial::Untried(format!("that takes a request: {message}"))
                 }
+                code if depends.get() && is_about_data(code) => Trial::Untried(format!("that takes a request: {message}")),
                 _ => Trial::Broken(message),
             },
         }
@@ -176,30 +199,25 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// How far others are trusted while something of `owner`'s is read: superusers, and the owner, whom the contract must trust with the structure. What
-    /// runs by itself and is seen by no hook must belong to those alone: the checks of domains, the functions of ranges.
-    fn trust(&self, owner: Oid) -> Trusted {
-        let known = self.trusted.borrow().get(&owner).cloned();
-        known.unwrap_or_else(|| {
-            let trust = self.trust_anew(owner);
-            self.trusted.borrow_mut().insert(owner, trust.clone());
-            trust
-        })
-    }
-
-    fn trust_anew(&self, owner: Oid) -> Trusted {
-        let role = self.cx.snapshot.role(owner);
-        let name = role.map(|role| role.name.as_str()).unwrap_or_default();
-        if !role.is_some_and(|role| role.superuser) && !self.cx.contract.roles_of(RoleKind::Owner).any(|known| known == name) {
-            return Err(format!("it belongs to \"{}\", whom the contract does not trust with the structure", printable(name)));
-        }
-        let trust = Trust::of_superusers(self.cx.snapshot).and(owner);
-        match scan::strange_type(self.state, &trust.owners) {
-            None => Ok(trust),
-            Some(oid) => {
+    /// How far others are trusted while something of `owner`'s is read: superusers, and whom the contract trusts with the structure, of whom `owner` must be
+    /// one. What runs by itself and is seen by no hook must not be there: checks of domains and functions of ranges that do more than compute.
+    fn trust(&self, owner: Oid) -> Result<&Trust, String> {
+        let trusted = self.trusted.get_or_init(|| {
+            let keepers = self.cx.contract.roles_of(RoleKind::Owner).filter_map(|name| self.cx.snapshot.role_named(name));
+            let trust = Trust::of_superusers(self.cx.snapshot).and(keepers.map(|role| role.oid));
+            let live = scan::live_type(self.state).map(|oid| {
                 let name = scan::deparse::attempted(|| scan::deparse::type_name(oid, -1));
-                Err(format!("reading type {} of somebody else's could run its checks", printable(&name)))
+                format!("reading a value of type {} could run something", printable(&name))
+            });
+            (trust, live)
+        });
+        match trusted {
+            (trust, _) if !trust.owners.contains(&owner) => {
+                let name = self.cx.snapshot.role_name(owner);
+                Err(format!("it belongs to \"{}\", whom the contract does not trust with the structure", printable(&name)))
             }
+            (_, Some(live)) => Err(live.clone()),
+            (trust, None) => Ok(trust),
         }
     }
 
@@ -209,11 +227,16 @@ impl<'a> Bench<'a> {
             let set = own.iter().filter_map(|item| item.split_once('=')).rfind(|(key, _)| key.eq_ignore_ascii_case(name));
             set.map(|(_, value)| value.to_owned())
         };
-        let path = || format!("{}, public, pg_temp", safe_ident(self.cx.snapshot.schema_name(schema)));
+        let everywhere = settings::of_new_sessions("search_path").filter(|path| !path.trim().is_empty());
+        let path = || {
+            let rest = everywhere.unwrap_or_else(|| "public".into()).replace("\"$user\"", "public");
+            format!("{}, {rest}, pg_temp", safe_ident(self.cx.snapshot.schema_name(schema)))
+        };
         let mut found = vec![
             ("search_path", own("search_path").unwrap_or_else(path)),
             ("row_security", "on".to_owned()),
             ("check_function_bodies", "on".to_owned()),
+            ("lock_timeout", patience()),
         ];
         found.extend(
             OF_LITERALS.iter().filter_map(|name| Some((*name, own(name).or_else(|| settings::of_new_sessions(name))?))),
@@ -222,6 +245,20 @@ impl<'a> Bench<'a> {
         found.into_iter().map(|(name, value)| (text(name), text(&value))).collect()
     }
 }
+
+/// What the session says, or [`PATIENCE`].
+fn patience() -> String {
+    settings::value("lock_timeout").filter(|value| value != "0").unwrap_or_else(|| PATIENCE.into())
+}
+
+/// Class 22 of the SQLSTATEs: data exceptions.
+fn is_about_data(code: PgSqlErrorCode) -> bool {
+    // As `ERRCODE_TO_CATEGORY` does it (elog.h).
+    (code as i32) & 0xfff == PgSqlErrorCode::ERRCODE_DATA_EXCEPTION as i32
+}
+
+/// How long a lock is waited for, unless the session says so itself.
+const PATIENCE: &str = "1s";
 
 /// The settings by which literals are read.
 const OF_LITERALS: [&str; 7] =

@@ -13,8 +13,8 @@ use crate::pg::text::to_server;
 use crate::pg::{setting, subtransaction};
 use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Routine, Snapshot};
-use dragonfly_core::contract::Contract;
+use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Role, Routine, Snapshot};
+use dragonfly_core::contract::{Contract, RoleKind};
 use dragonfly_core::doctor::Reach;
 use dragonfly_core::explain::{
     Attempt, Called, Link, Moment, Named, Need, Noun, Question, Subject, Thing, explain, parse, types_of_argument,
@@ -23,7 +23,7 @@ use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident};
 use needs::{Needs, Unreadable};
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CString;
 
 sql_function!(
@@ -53,17 +53,30 @@ pub fn denied(contract: &Contract, state: &State, reach: &[Reach]) -> HashMap<Re
     let memory = Scratch::new();
     let base = scan::base(state).complete();
     let trust = Trust::of_superusers(&base);
+    let is_trusted = |role: &Role| role.superuser || contract.roles_of(RoleKind::Owner).any(|name| name == role.name);
+    let trusted: HashSet<Oid> = base.roles.iter().filter(|role| is_trusted(role)).map(|role| role.oid).collect();
     let read = |reach: &Reach| {
         let kind = scan::relation_kind(state, reach.relation);
+        // To put strangers' views over each other in their place takes as much as those like.
+        let is_strange = |oid: &Oid| {
+            scan::relation_kind(state, *oid) == Some(RelationKind::View)
+                && scan::relation_owner(state, *oid).is_some_and(|owner| !trusted.contains(&owner))
+        };
+        if scan::behind_view(state, reach.relation).iter().filter(|oid| is_strange(oid)).count() > 1 {
+            return None;
+        }
+        let is_table = kind.is_some_and(RelationKind::is_table);
+        let looks = matches!(reach.privilege, Privileges::SELECT | Privileges::DELETE);
         match memory.with(|| needs(reach.relation, kind, reach.privilege, &[], reach.role, &trust)) {
             Ok(mut needs) => {
-                // Whoever changes a row leaves its number as it is.
-                let is_asked = |need: &Need| reach.privilege != Privileges::UPDATE || need.moment == Moment::Start;
-                needs.needs.retain(is_asked);
+                // What is certain: whoever changes a row leaves its number as it is, and gives the values that a default cannot; and not every column of
+                // a view is asked for.
+                needs.needs.retain(|need| reach.privilege != Privileges::UPDATE || need.moment == Moment::Start);
+                needs.calls.retain(|call| is_table && looks && call.moment == Moment::Start);
                 Some((*reach, needs, None))
             }
-            Err(Unreadable::Never(why)) => Some((*reach, Needs::default(), Some(why))),
-            Err(Unreadable::Now(_)) => None,
+            Err(Unreadable::Never(why)) if looks => Some((*reach, Needs::default(), Some(why))),
+            Err(_) => None,
         }
     };
     let all: Vec<(Reach, Needs, Option<String>)> = reach.iter().filter_map(read).collect();

@@ -15,9 +15,10 @@ use dragonfly_core::catalog::{BOOTSTRAP_SUPERUSER, Oid, Privileges};
 use dragonfly_core::explain::{Moment, Need, parse};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_void};
-use written::Command;
+use written::{Command, Written};
 
 /// What a statement needs.
 #[derive(Debug, Default)]
@@ -55,15 +56,16 @@ pub fn of(sql: &str, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     reading(trust, |reader| {
         // SAFETY: a list of queries, which are ours to change.
         unsafe { nodes(rewritten(sql, role)).for_each(|query| reader.expression(query)) };
-        for (table, command) in std::mem::take(&mut reader.written) {
-            reader.written(table, command);
+        for written in std::mem::take(&mut reader.written) {
+            reader.written(written);
         }
     })
 }
 
 /// Has the server put the queries behind a view of `owner`'s in its place, and plan the result, as `owner` and under the settings in force. False where the
-/// name is another view's by now, or the view somebody else's. An error where the server cannot: there must be a subtransaction.
-pub fn view_is_read(view: Oid, name: &str, owner: Oid, plans: bool) -> bool {
+/// name is another view's by now, or the view somebody else's. `depends` is told whether a function in it may say something else another time. An error
+/// where the server cannot: there must be a subtransaction.
+pub fn view_is_read(view: Oid, name: &str, owner: Oid, depends: &Cell<bool>) -> bool {
     let query = analyzed(&format!("SELECT * FROM {name}"));
     // SAFETY: the query names one relation, which it has locked.
     let found = unsafe { nodes((*query).rtable).next().map(|entry| (*entry.cast::<pg_sys::RangeTblEntry>()).relid.to_u32()) };
@@ -74,7 +76,8 @@ pub fn view_is_read(view: Oid, name: &str, owner: Oid, plans: bool) -> bool {
     restricted::as_role(owner, || unsafe {
         let queries = pg_sys::QueryRewrite(query);
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-        for query in nodes(queries).filter(|_| plans) {
+        for query in nodes(queries) {
+            depends.set(depends.get() || pg_sys::contain_mutable_functions(query));
             pg_sys::pg_plan_query(query.cast(), c"".as_ptr(), 0, std::ptr::null_mut());
         }
         pg_sys::PopActiveSnapshot();
@@ -108,7 +111,7 @@ fn analyzed(sql: &str) -> *mut pg_sys::Query {
 pub fn of_truncate(table: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     reading(trust, |reader| {
         reader.needs.needs.push(Need { relation: table, privileges: Privileges::TRUNCATE, ..Need::default() });
-        reader.written(table, Command::Truncate);
+        reader.written(Written { table, command: Command::Truncate, changed: vec![] });
     })
 }
 
@@ -153,25 +156,45 @@ struct Reader {
     /// The domains whose constraints have been read, for which moment.
     domains: BTreeSet<(Moment, Oid)>,
     /// The relations that are written to.
-    written: Vec<(Oid, Command)>,
+    written: Vec<Written>,
     /// How many queries there are around what is being read.
     depth: u32,
+    /// Whether one of those changes or locks rows.
+    marks_rows: bool,
+    /// Whether functions do not count.
+    is_silent: bool,
+    /// As whom functions are called, where not as whoever runs the statement.
+    acting: Option<Oid>,
 }
 
 impl Reader {
     fn new() -> Self {
         let (needs, moment) = (Needs::default(), Moment::Start);
-        Self { state: State::now(), needs, moment, domains: BTreeSet::new(), written: Vec::new(), depth: 0 }
+        Self {
+            state: State::now(),
+            needs,
+            moment,
+            domains: BTreeSet::new(),
+            written: Vec::new(),
+            depth: 0,
+            marks_rows: false,
+            is_silent: false,
+            acting: None,
+        }
     }
 
     /// # Safety
     /// A valid tree, or null.
     unsafe fn expression(&mut self, node: *mut pg_sys::Node) {
-        // SAFETY: as the caller promises; the walker takes what it is given.
-        unsafe { walk(node, std::ptr::from_mut(self).cast()) };
+        // SAFETY: as the caller promises.
+        unsafe { visit(node, std::ptr::from_mut(self).cast()) };
     }
 
     fn call(&mut self, routine: pg_sys::Oid, check_as: Option<Oid>) {
+        if self.is_silent {
+            return;
+        }
+        let check_as = check_as.or(self.acting);
         let call = Call { routine: routine.to_u32(), check_as, moment: self.moment };
         if !self.needs.calls.contains(&call) {
             self.needs.calls.push(call);
@@ -228,14 +251,23 @@ impl Reader {
     }
 }
 
-/// Visits a node and everything below it.
+/// For the server to call, whose errors are not Rust's: nobody else does.
 #[pg_guard]
 unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+    // SAFETY: the server hands its own nodes, and what it was given as the context.
+    unsafe { visit(node, context) }
+}
+
+/// Visits a node and everything below it.
+///
+/// # Safety
+/// A valid tree or null, and a [`Reader`].
+unsafe fn visit(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
     if node.is_null() {
         return false;
     }
     interrupts();
-    // SAFETY: the server hands its own nodes, and what it was given as the context; a node is what its tag says.
+    // SAFETY: as the caller promises; a node is what its tag says.
     unsafe {
         let reader = &mut *context.cast::<Reader>();
         match (*node).type_ {
@@ -244,9 +276,11 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
                 if (*query).commandType == pg_sys::CmdType::CMD_UTILITY {
                     return false;
                 }
-                unused::leave_out(query);
+                let marked = reader.marks_rows;
+                reader.marks_rows |= (*query).commandType != pg_sys::CmdType::CMD_SELECT || !(*query).rowMarks.is_null();
+                unused::leave_out(query, reader.marks_rows);
                 relations(query, reader.depth, &mut reader.needs);
-                reader.written.extend(Command::of(query));
+                reader.written.extend(Written::of(query));
                 reader.grouping((*query).groupClause);
                 reader.grouping((*query).distinctClause);
                 for window in nodes((*query).windowClause).map(|window| window.cast::<pg_sys::WindowClause>()) {
@@ -256,6 +290,7 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
                 reader.depth += 1;
                 let stop = pg_sys::query_tree_walker(query, Some(walk), context, 0);
                 reader.depth -= 1;
+                reader.marks_rows = marked;
                 return stop;
             }
             pg_sys::NodeTag::T_SubLink => {
@@ -264,10 +299,20 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
                     unused::leave_out_all((*link).subselect.cast());
                 }
             }
-            pg_sys::NodeTag::T_BoolExpr if constant::truth(node).is_some() => return false,
+            pg_sys::NodeTag::T_BoolExpr if constant::truth(node).is_some() => {
+                // What is joined to the query before that is seen stays there (prepjointree.c, `pull_up_sublinks`): its tables, and not its functions.
+                let is_or = (*node.cast::<pg_sys::BoolExpr>()).boolop == pg_sys::BoolExprType::OR_EXPR;
+                if is_or {
+                    return false;
+                }
+                let silent = std::mem::replace(&mut reader.is_silent, true);
+                let stop = pg_sys::expression_tree_walker(node, Some(walk), context);
+                reader.is_silent = silent;
+                return stop;
+            }
             pg_sys::NodeTag::T_CaseExpr | pg_sys::NodeTag::T_CoalesceExpr => {
                 if let Some(parts) = constant::reached(node) {
-                    return parts.into_iter().any(|part| walk(part, context));
+                    return parts.into_iter().any(|part| visit(part, context));
                 }
             }
             pg_sys::NodeTag::T_SetOperationStmt => {
@@ -424,14 +469,39 @@ unsafe fn relations(query: *mut pg_sys::Query, depth: u32, needs: &mut Needs) {
     }
 }
 
+/// The columns that a query changes.
+///
+/// # Safety
+/// `query` is a query, and the entry is of its range table.
+unsafe fn changed_columns(_query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> Vec<String> {
+    // SAFETY: as the caller promises.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let columns = (*entry).updatedCols;
+        #[cfg(not(feature = "pg15"))]
+        let columns = match nodes((*_query).rteperminfos).nth((*entry).perminfoindex.wrapping_sub(1) as usize) {
+            Some(info) => (*info.cast::<pg_sys::RTEPermissionInfo>()).updatedCols,
+            None => std::ptr::null_mut(),
+        };
+        names((*entry).relid, columns)
+    }
+}
+
 /// Whether an entry of the range table is what the statement is about, for its result: what it reads, or changes, itself.
 ///
 /// # Safety
 /// `query` is a query.
 unsafe fn is_target(query: *mut pg_sys::Query, depth: u32, number: i32) -> bool {
     // SAFETY: as the caller promises.
-    let (counts, changed) = unsafe { ((*query).canSetTag, (*query).resultRelation) };
-    depth == 0 && counts && (changed == 0 || changed == number)
+    unsafe {
+        let (counts, changed) = ((*query).canSetTag, (*query).resultRelation);
+        // A row that is made of values alone is there in any case.
+        let inserts = (*query).commandType == pg_sys::CmdType::CMD_INSERT
+            && !(*query).jointree.is_null()
+            && (*(*query).jointree).fromlist.is_null()
+            && (*(*query).jointree).quals.is_null();
+        depth == 0 && (counts || inserts) && (changed == 0 || changed == number)
+    }
 }
 
 /// # Safety

@@ -4,13 +4,14 @@
 //! constant, among them some of the server's own that run whole queries; it reads what belongs to each table; and it asks the wrappers of foreign tables,
 //! which ask other servers. The server has a hook for each of that, by which it is refused here.
 //!
-//! What no hook sees must not be there to begin with, and that is the caller's to know: checks of domains that call nothing but built-in functions, and
-//! the functions of range types, which the server may have at hand since before.
+//! What no hook sees must not be there to begin with, and that is the caller's to know: the checks of domains, which may call built-in functions that do
+//! something, or hold a function that was put in its place before; and the functions of range types, which the server may have at hand since before.
 
 use dragonfly_core::catalog::{Oid, Snapshot};
 use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::ffi::c_char;
 
 /// Languages of the server's own (pg_language.dat).
 const INTERNAL: u32 = 12;
@@ -46,9 +47,9 @@ impl Trust {
         Self { owners: superusers.clone(), superusers }
     }
 
-    /// Somebody else too, but for functions in C.
-    pub fn and(mut self, owner: Oid) -> Self {
-        self.owners.insert(owner);
+    /// Others too, but for functions in C.
+    pub fn and(mut self, owners: impl Iterator<Item = Oid>) -> Self {
+        self.owners.extend(owners);
         self
     }
 }
@@ -58,6 +59,7 @@ struct Hooks {
     is_asked: pg_sys::needs_fmgr_hook_type,
     called: pg_sys::fmgr_hook_type,
     started: pg_sys::ExecutorStart_hook_type,
+    utility: pg_sys::ProcessUtility_hook_type,
     planned: pg_sys::get_relation_info_hook_type,
 }
 
@@ -70,11 +72,13 @@ impl Hooks {
                 is_asked: pg_sys::needs_fmgr_hook,
                 called: pg_sys::fmgr_hook,
                 started: pg_sys::ExecutorStart_hook,
+                utility: pg_sys::ProcessUtility_hook,
                 planned: pg_sys::get_relation_info_hook,
             };
             pg_sys::needs_fmgr_hook = self.is_asked;
             pg_sys::fmgr_hook = self.called;
             pg_sys::ExecutorStart_hook = self.started;
+            pg_sys::ProcessUtility_hook = self.utility;
             pg_sys::get_relation_info_hook = self.planned;
             before
         }
@@ -107,7 +111,13 @@ pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>)
     }
     TRUST.set(trust.clone());
     REFUSED.set(None);
-    let ours = Hooks { is_asked: Some(is_asked), called: Some(called), started: Some(started), planned: Some(planned) };
+    let ours = Hooks {
+        is_asked: Some(is_asked),
+        called: Some(called),
+        started: Some(started),
+        utility: Some(utility),
+        planned: Some(planned),
+    };
     OTHERS.set(Some(ours.swap()));
     let installed = Installed;
     let result = work();
@@ -147,7 +157,7 @@ fn is_refused(function: pg_sys::Oid) -> bool {
 unsafe extern "C-unwind" fn is_asked(function: pg_sys::Oid) -> bool {
     let next = OTHERS.get().and_then(|others| others.is_asked);
     // SAFETY: handed on as it came.
-    is_refused(function) || next.is_some_and(|next| unsafe { next(function) })
+    is_refused(function) || next.is_some_and(|next| unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| next(function)) })
 }
 
 /// A call is announced (fmgr.c, `fmgr_security_definer`).
@@ -164,7 +174,7 @@ unsafe extern "C-unwind" fn called(
             refuse(Refused::Function(function.to_u32()));
         }
         if let Some(next) = OTHERS.get().and_then(|others| others.called) {
-            next(event, call, private);
+            pg_sys::ffi::pg_guard_ffi_boundary(|| next(event, call, private));
         }
     }
 }
@@ -172,6 +182,22 @@ unsafe extern "C-unwind" fn called(
 /// A query is to be run (execMain.c, `ExecutorStart`).
 #[pg_guard]
 unsafe extern "C-unwind" fn started(_query: *mut pg_sys::QueryDesc, _flags: std::ffi::c_int) {
+    refuse(Refused::Query);
+}
+
+/// A command is to be carried out (utility.c, `ProcessUtility`), by a function in SQL for one.
+#[allow(clippy::too_many_arguments)]
+#[pg_guard]
+unsafe extern "C-unwind" fn utility(
+    _statement: *mut pg_sys::PlannedStmt,
+    _text: *const c_char,
+    _read_only: bool,
+    _context: pg_sys::ProcessUtilityContext::Type,
+    _parameters: pg_sys::ParamListInfo,
+    _environment: *mut pg_sys::QueryEnvironment,
+    _destination: *mut pg_sys::DestReceiver,
+    _completion: *mut pg_sys::QueryCompletion,
+) {
     refuse(Refused::Query);
 }
 
@@ -203,6 +229,6 @@ unsafe extern "C-unwind" fn planned(
     }
     if let Some(next) = OTHERS.get().and_then(|others| others.planned) {
         // SAFETY: handed on as it came.
-        unsafe { next(root, relation, is_parent, info) };
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| next(root, relation, is_parent, info)) };
     }
 }

@@ -130,6 +130,20 @@ fn behind(state: &State, relations: Vec<u32>, look: Look, parts: &mut Vec<String
     }
 }
 
+/// The relations that a view reads, and that the views among them read, in whatever depth.
+pub fn behind_view(state: &State, view: u32) -> HashSet<u32> {
+    let (mut seen, mut queue) = (HashSet::from([view]), vec![view]);
+    while let Some(relation) = queue.pop() {
+        crate::pg::heap::interrupts();
+        for rule in rules(state, relation) {
+            queue.extend(
+                named_by(state, oids::PG_REWRITE, rule.oid, oids::PG_CLASS).into_iter().filter(|oid| seen.insert(*oid)),
+            );
+        }
+    }
+    seen
+}
+
 /// What of a catalog an object names.
 fn named_by(state: &State, catalog: u32, object: u32, of: u32) -> Vec<u32> {
     let table = Table::open(oids::PG_DEPEND);

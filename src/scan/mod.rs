@@ -11,6 +11,7 @@ mod policies;
 mod roles;
 mod routines;
 pub mod temporary;
+mod types;
 
 use crate::pg::heap::State;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
@@ -168,12 +169,11 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
-pub use basis::{Look, basis, remember};
+pub use basis::{Look, basis, behind_view, remember};
 pub use definition::policy as policy_definition;
 pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{
-    columns, is_populated, members, members_of_extensions, owner as relation_owner, relation_kind, relation_named,
-    schema_named, strange_type,
+    columns, is_populated, members, members_of_extensions, owner as relation_owner, relation_kind, relation_named, schema_named,
 };
 pub use planted::{find as planted, place};
 pub use roles::setting_of;
@@ -181,6 +181,7 @@ pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, named as routines_named,
     of_schema as routines_of_schema, owner as routine_owner, quoted_path, validator,
 };
+pub use types::live_type;
 
 /// The catalog of an object, by OID.
 pub use oids::{

@@ -339,20 +339,6 @@ pub fn is_permanent(state: &State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relpersistence", |row, is| row.char(is) != b't').unwrap_or_default()
 }
 
-/// A domain or range type that belongs to none of the `trusted`: reading a value of it runs what they have written.
-pub fn strange_type(state: &State, trusted: &HashSet<Oid>) -> Option<Oid> {
-    let table = Table::open(oids::PG_TYPE);
-    let (oid, kind, owner) = (table.column("oid"), table.column("typtype"), table.column("typowner"));
-    let mut found: Option<Oid> = None;
-    table.scan(state, |row| {
-        if matches!(row.char(kind), b'd' | b'r') && !trusted.contains(&row.oid(owner)) {
-            // The same one each time.
-            found = Some(found.map_or(row.oid(oid), |known| known.min(row.oid(oid))));
-        }
-    });
-    found
-}
-
 /// The schema of this name, as the system cache shows it.
 pub fn schema_named(name: &std::ffi::CStr) -> Option<Oid> {
     // SAFETY: a look-up; 0 where there is none.

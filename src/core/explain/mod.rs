@@ -71,7 +71,7 @@ pub struct Attempt<'a> {
 pub struct Called<'a> {
     /// The function.
     pub routine: &'a Routine,
-    /// Who must be allowed to, where not the role itself: the owner of an aggregate (nodeAgg.c).
+    /// Who must be allowed to, where not the role itself: the owner of an aggregate (nodeAgg.c), or of a table whose indexes are made anew.
     pub check_as: Option<Oid>,
     /// When it is asked.
     pub moment: Moment,
@@ -242,7 +242,7 @@ fn refused(cx: &Context<'_>, role: &Role, called: &Called<'_>, outcome: &mut Out
     let who = checked_as(cx, role, called.check_as).filter(|who| !may_execute(cx, who, called.routine))?;
     let mut link = execute(cx, who, called.routine, outcome);
     if called.check_as.is_some() {
-        link.step += &format!(", as \"{}\", the owner of the aggregate", printable(&who.name));
+        link.step += &format!(", as \"{}\", the owner", printable(&who.name));
     }
     Some(link)
 }

@@ -38,16 +38,21 @@ impl Named {
 /// tried, one after the other; `None` for an argument that only comes out and is no part of the signature.
 #[must_use]
 pub fn types_of_argument(text: &str) -> Option<Vec<String>> {
-    let plain = without_modifiers(text);
+    let plain = without_modifiers(&text[..crate::sql::find_unquoted(text, "=").unwrap_or(text.len())]);
     let mut words = words(&plain);
-    let ends = |word: &str| word.eq_ignore_ascii_case("DEFAULT") || word.starts_with('=');
+    let ends = |word: &str| word.eq_ignore_ascii_case("DEFAULT");
     words.truncate(words.iter().position(|word| ends(word)).unwrap_or(words.len()));
     let is = |word: Option<&&str>, mode: &str| word.is_some_and(|word| word.eq_ignore_ascii_case(mode));
-    if words.len() > 1 && is(words.first(), "OUT") {
-        return None;
-    }
-    if words.len() > 1 && ["IN", "INOUT", "VARIADIC"].iter().any(|mode| is(words.first(), mode)) {
-        words.remove(0);
+    // Before the name, or after it.
+    for place in [0, 1] {
+        let word = words.get(place).filter(|_| words.len() > place + 1);
+        if is(word, "OUT") {
+            return None;
+        }
+        if ["IN", "INOUT", "VARIADIC"].iter().any(|mode| is(word, mode)) {
+            words.remove(place);
+            break;
+        }
     }
     Some((0..words.len().min(2)).map(|from| words[from..].join(" ")).collect())
 }
@@ -212,6 +217,7 @@ mod tests {
             ("VARIADIC a integer[]", "a integer[] | integer[]"),
             ("INOUT \"my arg\" numeric(12,2) DEFAULT 5", "\"my arg\" numeric | numeric"),
             ("in int = 5", "int"),
+            ("a INOUT int=5", "a int | int"),
             ("at timestamp with time zone", "at timestamp with time zone | timestamp with time zone"),
         ] {
             assert_eq!(types(text).as_deref(), Some(found), "{text}");

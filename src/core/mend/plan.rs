@@ -158,8 +158,9 @@ impl Planner<'_> {
     /// The first statement after which there is an error that was not there before and that nothing mends.
     fn culprit(&self, snapshot: &Snapshot, before: &[Finding], found: &[Finding], order: &[Wanted]) -> Option<Statement> {
         let known: HashSet<_> = before.iter().map(Finding::about).collect();
-        let new = found.iter().find(|f| f.severity == Severity::Error && !known.contains(&f.about()))?;
-        let is_there = |first: usize| self.after(snapshot, &order[..first]).iter().any(|f| f.about() == new.about());
+        let is_new = |f: &Finding| f.severity == Severity::Error && !known.contains(&f.about());
+        let new = found.iter().find(|f| is_new(f) || spoils_a_path(before, f))?;
+        let is_there = |first: usize| self.after(snapshot, &order[..first]).iter().any(|f| f.fingerprint == new.fingerprint);
         let (mut without, mut with) = (0, order.len());
         while with - without > 1 {
             let middle = without.midpoint(with);
@@ -235,6 +236,16 @@ impl Statement {
             _ => self == part,
         }
     }
+}
+
+/// Whether a routine's path has become unsafe for one more reason, which the guard would refuse.
+fn spoils_a_path(before: &[Finding], after: &Finding) -> bool {
+    let reasons = |finding: &Finding| -> HashSet<String> {
+        let all = finding.evidence["reasons"].as_array().into_iter().flatten();
+        all.map(|reason| format!("{} {} {}", reason["reason"], reason["schema"], reason["role"])).collect()
+    };
+    let was = before.iter().find(|f| f.about() == after.about());
+    after.rule.id == "security_definer_search_path" && was.is_some_and(|was| !reasons(after).is_subset(&reasons(was)))
 }
 
 /// Where a statement stands in a plan: what there must be first, then what closes something, then what opens.

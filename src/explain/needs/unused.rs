@@ -7,11 +7,12 @@ use std::collections::HashSet;
 use std::ffi::c_void;
 
 /// Puts a null in the place of each column of the subqueries in FROM that nothing reads, and takes WITH queries away that nothing reads. Not where rows are
-/// changed by way of a view: its triggers are given the whole row. What is in the subqueries themselves is looked at when they are visited.
+/// changed or locked (`marks_rows`): of everything else that is read then, the whole row is kept (planner.c, `preprocess_rowmarks`), and a view's triggers are
+/// given it. What is in the subqueries themselves is looked at when they are visited.
 ///
 /// # Safety
 /// A query that is the caller's to change.
-pub(super) unsafe fn leave_out(query: *mut pg_sys::Query) {
+pub(super) unsafe fn leave_out(query: *mut pg_sys::Query, marks_rows: bool) {
     // SAFETY: as the caller promises; the lists hold what their names say, and a target list target entries.
     unsafe {
         for with in nodes((*query).cteList).map(|with| with.cast::<pg_sys::CommonTableExpr>()) {
@@ -21,7 +22,7 @@ pub(super) unsafe fn leave_out(query: *mut pg_sys::Query) {
             }
         }
         // Of a UNION, the query itself names the columns of the first part alone.
-        if (*query).commandType != pg_sys::CmdType::CMD_SELECT || !(*query).setOperations.is_null() {
+        if marks_rows || !(*query).setOperations.is_null() {
             return;
         }
         // The last first: LATERAL reads what comes before it.
@@ -32,8 +33,8 @@ pub(super) unsafe fn leave_out(query: *mut pg_sys::Query) {
             if (*entry).rtekind != pg_sys::RTEKind::RTE_SUBQUERY || subquery.is_null() {
                 continue;
             }
-            let is_kept_whole =
-                !(*subquery).setOperations.is_null() || !(*subquery).distinctClause.is_null() || (*subquery).hasTargetSRFs;
+            let is_distinct = !(*subquery).distinctClause.is_null() && !(*subquery).hasDistinctOn;
+            let is_kept_whole = !(*subquery).setOperations.is_null() || is_distinct || (*subquery).hasTargetSRFs;
             if is_kept_whole {
                 continue;
             }
@@ -104,12 +105,20 @@ impl Read {
 
 const FLAGS: i32 = pg_sys::QTW_IGNORE_JOINALIASES as i32;
 
+/// For the server to call, whose errors are not Rust's: nobody else does.
 #[pg_guard]
 unsafe extern "C-unwind" fn look(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+    // SAFETY: the server hands its own nodes, and what it was given as the context.
+    unsafe { look_at(node, context) }
+}
+
+/// # Safety
+/// A valid tree or null, and a [`Read`].
+unsafe fn look_at(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
     if node.is_null() {
         return false;
     }
-    // SAFETY: the server hands its own nodes, and what it was given as the context; a node is what its tag says.
+    // SAFETY: as the caller promises; a node is what its tag says.
     unsafe {
         let read = &mut *context.cast::<Read>();
         match (*node).type_ {
@@ -150,7 +159,7 @@ unsafe fn of_join(read: &mut Read, names: *mut pg_sys::List, column: i16) -> boo
     unsafe {
         for (name, number) in nodes(names).zip(1..) {
             if column == 0 || column == number {
-                look(name, std::ptr::from_mut(read).cast());
+                look_at(name, std::ptr::from_mut(read).cast());
             }
         }
     }

@@ -2,11 +2,11 @@
 //! domains of its columns, generated columns, the expressions of indexes and of a partition's key, and the conditions of triggers (nodeModifyTable.c,
 //! execMain.c, execIndexing.c, execPartition.c, trigger.c). What the triggers do is not seen.
 
-use super::{Reader, column_name, names};
+use super::{Reader, changed_columns, column_name, names};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::list::nodes;
 use crate::scan::{self, oids};
-use dragonfly_core::catalog::{Oid, Privileges};
+use dragonfly_core::catalog::Oid;
 use dragonfly_core::explain::Moment;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
@@ -20,31 +20,45 @@ pub(super) enum Command {
     Truncate,
 }
 
-impl Command {
+/// A table that is written to.
+#[derive(Debug, Clone)]
+pub(super) struct Written {
+    pub table: Oid,
+    pub command: Command,
+    /// The columns that UPDATE names.
+    pub changed: Vec<String>,
+}
+
+impl Written {
     /// What a query writes to, and in which ways; nothing where it only reads.
     ///
     /// # Safety
     /// `query` is a query.
-    pub(super) unsafe fn of(query: *mut pg_sys::Query) -> Vec<(Oid, Self)> {
+    pub(super) unsafe fn of(query: *mut pg_sys::Query) -> Vec<Self> {
         // SAFETY: as the caller promises; the result relation is an entry of the range table.
         unsafe {
             let command = match (*query).commandType {
-                pg_sys::CmdType::CMD_INSERT => Self::Insert,
-                pg_sys::CmdType::CMD_UPDATE => Self::Update,
-                pg_sys::CmdType::CMD_DELETE => Self::Delete,
+                pg_sys::CmdType::CMD_INSERT => Command::Insert,
+                pg_sys::CmdType::CMD_UPDATE => Command::Update,
+                pg_sys::CmdType::CMD_DELETE => Command::Delete,
                 _ => return vec![],
             };
             let place = usize::try_from((*query).resultRelation - 1).unwrap_or(usize::MAX);
-            let Some(entry) = nodes((*query).rtable).nth(place) else { return vec![] };
-            let relation = (*entry.cast::<pg_sys::RangeTblEntry>()).relid.to_u32();
+            let Some(entry) = nodes((*query).rtable).nth(place).map(|entry| entry.cast::<pg_sys::RangeTblEntry>()) else {
+                return vec![];
+            };
+            let (table, changed) = ((*entry).relid.to_u32(), changed_columns(query, entry));
             let conflict = (*query).onConflict;
             let updates = !conflict.is_null() && (*conflict).action == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
-            let mut found = vec![(relation, command)];
-            found.extend(updates.then_some((relation, Self::Update)));
+            let update = updates.then(|| Self { table, command: Command::Update, changed: changed.clone() });
+            let mut found = vec![Self { table, command, changed }];
+            found.extend(update);
             found
         }
     }
+}
 
+impl Command {
     /// Its letter in `pg_trigger.tgtype` (pg_trigger.h).
     fn event(self) -> u32 {
         match self {
@@ -63,17 +77,8 @@ impl Command {
 
 impl Reader {
     /// Notes what writing to a table needs, and to those that inherit from it. Which partition a new row is for, nobody knows.
-    pub(super) fn written(&mut self, table: Oid, command: Command) {
-        let writes =
-            |need: &&dragonfly_core::explain::Need| need.relation == table && need.privileges.contains(Privileges::UPDATE);
-        let mut changed = match command {
-            Command::Update => self.needs.needs.iter().find(writes).map(|need| need.updated.clone()).unwrap_or_default(),
-            _ => vec![],
-        };
-        // What is generated from a column changes with it (execUtils.c, `ExecGetExtraUpdatedCols`).
-        let derived = generated(&self.state, table).into_iter().filter(|(_, text)| depends_on(text, table, &changed));
-        let derived: Vec<String> = derived.map(|(name, _)| name).collect();
-        changed.extend(derived);
+    pub(super) fn written(&mut self, written: Written) {
+        let Written { table, command, changed } = written;
         self.written_to_one(table, command, &changed, true);
         let mut parents = vec![table];
         while let Some(parent) = parents.pop().filter(|_| command != Command::Insert) {
@@ -87,7 +92,16 @@ impl Reader {
         self.moment = Moment::Start;
     }
 
-    fn written_to_one(&mut self, table: Oid, command: Command, changed: &[String], fires_once: bool) {
+    fn written_to_one(&mut self, table: Oid, command: Command, named: &[String], fires_once: bool) {
+        let (_, changes_rows) = triggers(&self.state, table, command, named);
+        // What is generated from a column changes with it (execUtils.c, `ExecGetExtraUpdatedCols`); and all of that, where a trigger may change any.
+        let mut changed = named.to_vec();
+        for (name, expression) in generated(&self.state, table) {
+            if changes_rows || depends_on(&expression, table, named) {
+                changed.push(name);
+            }
+        }
+        let changed = changed.as_slice();
         self.moment = Moment::Start;
         if command == Command::Insert {
             // A column without a default is given a null of its domain (preptlist.c).
@@ -118,6 +132,13 @@ impl Reader {
             self.partition(table, command);
             self.all(&indexes(&self.state, table, command, changed));
         }
+        if command == Command::Truncate {
+            // Its indexes are made anew as the owner (index.c, `reindex_index`).
+            self.moment = Moment::Row;
+            self.acting = scan::relation_owner(&self.state, table);
+            self.all(&predicates(&self.state, table));
+            self.acting = None;
+        }
         self.conditions(&triggers, Moment::Kept);
         if fires_once {
             self.conditions(&triggers, Moment::End);
@@ -131,7 +152,12 @@ impl Reader {
     fn conditions(&mut self, triggers: &[Trigger], moment: Moment) {
         self.moment = moment;
         for condition in triggers.iter().filter(|t| t.moment == moment).filter_map(|t| t.condition.as_ref()) {
-            self.stored(condition);
+            // Each part of it is made ready by itself (trigger.c, `TriggerEnabled`).
+            // SAFETY: the server has written it with nodeToString.
+            unsafe {
+                let node = pg_sys::stringToNode(condition.as_ptr()).cast();
+                nodes(pg_sys::make_ands_implicit(node).cast()).for_each(|part| self.expression(part));
+            }
         }
     }
 
@@ -276,6 +302,15 @@ fn indexes(state: &State, table: Oid, command: Command, changed: &[String]) -> V
         found.extend(parts);
     });
     if is_touched { found } else { vec![] }
+}
+
+/// The conditions of partial indexes.
+fn predicates(state: &State, table: Oid) -> Vec<CString> {
+    let catalog = Table::open(oids::PG_INDEX);
+    let (on, predicate) = (catalog.column("indrelid"), catalog.column("indpred"));
+    let mut found = Vec::new();
+    catalog.lookup(state, oids::PG_INDEX_RELID_INDEX, &[(on, table)], |row| found.extend(stored(&row, predicate)));
+    found
 }
 
 /// The expressions by which a row is given to a partition.
