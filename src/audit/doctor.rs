@@ -128,9 +128,8 @@ impl<'a> Bench<'a> {
         is_open.then(|| "others can put things into its search_path".into())
     }
 
-    /// What comes of `work`, while nobody's code runs; it gives false where it has found something else than was looked for, and `is_it` says whether that is
-    /// still there; and
-    /// `depends`, whether it asks functions what they say just now.
+    /// What comes of `work`, while nobody's code runs; it gives false where it has found something else than was looked for. `is_it` says whether that is
+    /// still there, and `depends` whether functions are asked what they say just now.
     fn tried(
         &self,
         trust: &Trust,

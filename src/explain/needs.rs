@@ -236,7 +236,7 @@ impl Reader {
         let mut next = (domain, base(&self.state, domain));
         // What is no domain has no type below it.
         while let (domain, Some(below)) = next {
-            if self.domains.insert((self.moment, domain)) {
+            if !self.is_silent && self.domains.insert((self.moment, domain)) {
                 let checks = written::checks(&self.state, "contypid", oids::PG_CONSTRAINT_TYPE_INDEX, domain);
                 checks.iter().for_each(|check| self.stored(check));
             }
@@ -366,7 +366,7 @@ fn wanted_of_sequence(function: Oid) -> Option<(Privileges, Privileges)> {
 /// # Safety
 /// The arguments of a call of that function.
 unsafe fn sequence(reader: &mut Reader, function: Oid, arguments: *mut pg_sys::List) {
-    let Some((privileges, or)) = wanted_of_sequence(function) else { return };
+    let Some((privileges, or)) = wanted_of_sequence(function).filter(|_| !reader.is_silent) else { return };
     // SAFETY: as the caller promises.
     let argument = unsafe { nodes(arguments).next().map(|argument| named_relation(argument)) };
     let mut note = |relation: Oid, by_name: bool| {
