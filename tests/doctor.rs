@@ -262,11 +262,15 @@ fn no_false_alarms() {
             r"SET dragonfly_guard.mode = off; SET ROLE postgres;
               CREATE FUNCTION public.uid() RETURNS text STABLE LANGUAGE plpgsql AS $$ BEGIN RAISE 'not logged in'; END $$;
               CREATE VIEW public.v_request AS SELECT * FROM public.judgments WHERE stage = current_setting('app.stage');
+              CREATE FUNCTION public.as_anon(int) RETURNS int IMMUTABLE LANGUAGE plpgsql SET role = 'anon' AS 'BEGIN RETURN 1; END';
+              CREATE VIEW public.v_role AS SELECT * FROM public.judgments WHERE id = public.as_anon(1);
+              CREATE VIEW public.v_class AS SELECT * FROM public.judgments WHERE id = ((current_user || '_t')::regclass)::oid::bigint;
+              CREATE VIEW public.v_empty AS SELECT * FROM public.judgments WHERE id = current_setting('app.id', true)::bigint;
               CREATE VIEW public.v_user AS SELECT * FROM public.judgments WHERE stage = public.uid();
               CREATE MATERIALIZED VIEW public.m_empty AS SELECT 1 AS one WITH NO DATA;
               CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER
                 SET search_path = public, pg_temp SET datestyle = 'ISO, DMY' AS $$ SELECT to_jsonb('31/12/2020'::date) || to_jsonb('C:'::text) $$;
-              RESET ROLE; SET standard_conforming_strings = off",
+              RESET ROLE; SET app.id = ''; SET standard_conforming_strings = off",
         )
         .unwrap();
     let ill = "SELECT object || ': ' || detail FROM ops.doctor() WHERE area IN ('view', 'function') AND NOT ok";
@@ -278,6 +282,14 @@ fn no_false_alarms() {
     assert_eq!(column(&mut client, ill), [empty]);
     let said = column(&mut client, "SELECT detail FROM ops.doctor() WHERE object = 'public.v_plaintiffs_overview'");
     assert!(said[0].starts_with("Is there (its query was not planned: somebody has locked what it names)"), "{said:?}");
+    assert!(said[0].ends_with("Whether those can use it was not tried: canceling statement due to lock timeout."), "{said:?}");
+    // All that is locked is not waited for one by one.
+    other
+        .batch_execute(
+            "LOCK TABLE public.judgments, public.job_queue, ops.event_log, intake.simplicity_raw, public.plaintiff_tasks",
+        )
+        .unwrap();
+    client.batch_execute("SET lock_timeout = 0; SET statement_timeout = '8s'; SELECT * FROM ops.doctor()").unwrap();
 }
 
 /// An error in the middle of reading a view leaves the session as it was: this one is too deep for us, and not for the server.
@@ -304,6 +316,39 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
         client.batch_execute("BEGIN; SELECT * FROM ops.doctor(); ROLLBACK").unwrap();
         assert_eq!(column(&mut client, "SELECT (5 + 1)::text"), ["6"], "{around}");
     }
+    // Rules that write to each other, each as deep; a domain that nobody can look through; tables that inherit from each other in every way there is.
+    let nested = |n: usize, inner: &str| (0..n).fold(inner.to_owned(), |inner, _| format!("coalesce({inner}, 1)"));
+    let rules: String = (1..=12)
+        .map(|i| {
+            let value = nested(1_600, "NEW.x");
+            format!(
+                "CREATE TABLE public.r{i} (x int); CREATE RULE u AS ON UPDATE TO public.r{i} DO INSTEAD UPDATE public.r{} SET x = {value};",
+                i - 1
+            )
+        })
+        .collect();
+    let family: String = (1..=24)
+        .map(|i| {
+            let j = i - 1;
+            format!(
+                "CREATE TABLE public.a{i} () INHERITS (public.a{j}, public.b{j}); CREATE TABLE public.b{i} () INHERITS (public.a{j}, public.b{j});"
+            )
+        })
+        .collect();
+    client
+        .batch_execute(&format!(
+            "SET dragonfly_guard.mode = off; CREATE TABLE public.r0 (x int); {rules}
+             CREATE DOMAIN public.deep_domain AS int CHECK ({} > 0);
+             CREATE TABLE public.a0 (); CREATE TABLE public.b0 (); {family}",
+            nested(1_500, "VALUE")
+        ))
+        .unwrap();
+    let refused = attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.r12', 'UPDATE')").unwrap_err();
+    assert_eq!(refused.code, "54001");
+    client
+        .batch_execute("SELECT * FROM ops.explain_access('anon', 'public.a0', 'DELETE'); SELECT * FROM ops.doctor()")
+        .unwrap();
+    client.batch_execute("DROP DOMAIN public.deep_domain").unwrap();
     // And one that is cancelled in the middle.
     client.batch_execute("SET statement_timeout = '3ms'").unwrap();
     for _ in 0..30 {

@@ -29,13 +29,18 @@ fn doctor(call: Call) -> pg_sys::Datum {
     let checks: Vec<Check> = with_findings(|cx, findings, state| {
         let role = cx.snapshot.role_named(&authenticator);
         let bench = Bench::new(cx, state);
-        let patience = CString::new(patience()).unwrap_or_default();
-        let denied =
-            setting::under(&[(c"lock_timeout", patience.as_c_str())], || explain::denied(cx.contract, state, &reach(cx)));
+        let reached = explain::denied(cx.contract, state, &reach(cx), |read| {
+            let timeout = CString::new(bench.patience()).unwrap_or_default();
+            let outcome = setting::under(&[(c"lock_timeout", timeout.as_c_str())], read);
+            if let Err(explain::Unreadable::Now(_)) = &outcome {
+                bench.is_impatient.set(true);
+            }
+            outcome
+        });
         let trials = Trials {
             view: &|view| bench.view(view),
             routine: &|routine| bench.body(routine),
-            denied: &|reach| denied.get(reach).cloned(),
+            reached: &|reach| reached.get(reach).cloned().unwrap_or(Trial::Fine),
             exposed_schemas: role.and_then(|role| scan::setting_of(state, role.oid, "pgrst.db_schemas")),
             interrupts: &interrupts,
         };
@@ -59,11 +64,13 @@ struct Bench<'a> {
     memory: Scratch,
     /// Who is trusted; and why nothing is tried all the same.
     trusted: OnceCell<(Trust, Option<String>)>,
+    /// A lock has been waited for in vain: the next are not waited for.
+    is_impatient: Cell<bool>,
 }
 
 impl<'a> Bench<'a> {
     fn new(cx: &'a Context<'a>, state: &'a State) -> Self {
-        Self { cx, state, memory: Scratch::new(), trusted: OnceCell::new() }
+        Self { cx, state, memory: Scratch::new(), trusted: OnceCell::new(), is_impatient: Cell::new(false) }
     }
 
     /// Has the server put the queries of the views behind a view in its place, and plan the result as its owner and along the path of whoever uses it.
@@ -143,7 +150,7 @@ impl<'a> Bench<'a> {
             let (outcome, refused) = inert(trust, attempt);
             let told = |error: Box<CaughtError>| {
                 let report = subtransaction::report(&error);
-                (report.sql_error_code(), report.message().to_owned())
+                (report.sql_error_code(), report.message().to_owned(), is_about_sql(report.file()))
             };
             (outcome.map_err(told), refused)
         });
@@ -153,15 +160,20 @@ impl<'a> Bench<'a> {
             (None, Ok(true)) => Trial::Fine,
             (None, Ok(false)) => changed(),
             (None, Err(_)) if !is_it() => changed(),
-            (None, Err((code, message))) => match code {
+            (None, Err((code, message, is_about_sql))) => match code {
                 PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED => {
+                    self.is_impatient.set(true);
                     Trial::Untried("somebody has locked what it names".into())
                 }
                 // The planner asks functions what they say now, to guess how many rows there are: without a request's settings some say nothing.
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT if message.starts_with("unrecognized configuration parameter") => {
                     Trial::Untried(format!("that takes a request: {message}"))
                 }
-                code if depends.get() && is_about_data(code) => Trial::Untried(format!("that takes a request: {message}")),
+                // A function's own settings are set before it is asked whether it may run.
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE if message.starts_with("cannot set parameter") => {
+                    Trial::Untried(format!("that would run a function: {message}"))
+                }
+                _ if depends.get() && !is_about_sql => Trial::Untried(format!("that takes a request: {message}")),
                 _ => Trial::Broken(message),
             },
         }
@@ -220,6 +232,12 @@ impl<'a> Bench<'a> {
         }
     }
 
+    /// How long to wait for a lock.
+    fn patience(&self) -> String {
+        let said = settings::value("lock_timeout").filter(|value| value != "0");
+        said.unwrap_or_else(|| PATIENCE[usize::from(self.is_impatient.get())].into())
+    }
+
     /// What a session has that comes to use something in `schema` with settings of its own, or none: PostgREST puts the schema first in the path.
     fn settings(&self, schema: Oid, own: &[String]) -> Vec<(CString, CString)> {
         let own = |name: &str| {
@@ -235,7 +253,7 @@ impl<'a> Bench<'a> {
             ("search_path", own("search_path").unwrap_or_else(path)),
             ("row_security", "on".to_owned()),
             ("check_function_bodies", "on".to_owned()),
-            ("lock_timeout", patience()),
+            ("lock_timeout", self.patience()),
         ];
         found.extend(
             OF_LITERALS.iter().filter_map(|name| Some((*name, own(name).or_else(|| settings::of_new_sessions(name))?))),
@@ -245,19 +263,15 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// What the session says, or [`PATIENCE`].
-fn patience() -> String {
-    settings::value("lock_timeout").filter(|value| value != "0").unwrap_or_else(|| PATIENCE.into())
+/// Whether an error comes from the parser or the rewriter, by the server's file that raises it: what a query or a function's body says is wrong, and not
+/// what a function makes of its arguments just now.
+fn is_about_sql(file: &str) -> bool {
+    let file = file.rsplit('/').next().unwrap_or_default();
+    file.starts_with("parse") || file.starts_with("rewrite") || matches!(file, "analyze.c" | "scan.l" | "gram.y")
 }
 
-/// Class 22 of the SQLSTATEs: data exceptions.
-fn is_about_data(code: PgSqlErrorCode) -> bool {
-    // As `ERRCODE_TO_CATEGORY` does it (elog.h).
-    (code as i32) & 0xfff == PgSqlErrorCode::ERRCODE_DATA_EXCEPTION as i32
-}
-
-/// How long a lock is waited for, unless the session says so itself.
-const PATIENCE: &str = "1s";
+/// How long a lock is waited for, unless the session says so itself; and once one has been waited for in vain.
+const PATIENCE: [&str; 2] = ["1s", "10ms"];
 
 /// The settings by which literals are read.
 const OF_LITERALS: [&str; 7] =

@@ -15,13 +15,13 @@ use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Role, Routine, Snapshot};
 use dragonfly_core::contract::{Contract, RoleKind};
-use dragonfly_core::doctor::Reach;
+use dragonfly_core::doctor::{Reach, Trial};
 use dragonfly_core::explain::{
     Attempt, Called, Link, Moment, Named, Need, Noun, Question, Subject, Thing, explain, parse, types_of_argument,
 };
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident};
-use needs::{Needs, Unreadable};
+pub use needs::{Needs, Unreadable};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CString;
@@ -48,14 +48,20 @@ fn explain_access(call: Call) -> pg_sys::Datum {
 
 pub use needs::view_is_read;
 
-/// What the server would answer to those who do what they are meant to, where it would refuse it.
-pub fn denied(contract: &Contract, state: &State, reach: &[Reach]) -> HashMap<Reach, String> {
+/// What comes of it when those who are meant to do something try, where it does not work or was not tried. `patiently` waits for locks as long as it may.
+pub fn denied(
+    contract: &Contract,
+    state: &State,
+    reach: &[Reach],
+    patiently: impl Fn(&dyn Fn() -> Result<Needs, Unreadable>) -> Result<Needs, Unreadable>,
+) -> HashMap<Reach, Trial> {
     let memory = Scratch::new();
     let base = scan::base(state).complete();
     let trust = Trust::of_superusers(&base);
     let is_trusted = |role: &Role| role.superuser || contract.roles_of(RoleKind::Owner).any(|name| name == role.name);
     let trusted: HashSet<Oid> = base.roles.iter().filter(|role| is_trusted(role)).map(|role| role.oid).collect();
-    let read = |reach: &Reach| {
+    let (mut readable, mut found) = (Vec::new(), HashMap::new());
+    for reach in reach {
         let kind = scan::relation_kind(state, reach.relation);
         // To put strangers' views over each other in their place takes as much as those like.
         let is_strange = |oid: &Oid| {
@@ -63,26 +69,33 @@ pub fn denied(contract: &Contract, state: &State, reach: &[Reach]) -> HashMap<Re
                 && scan::relation_owner(state, *oid).is_some_and(|owner| !trusted.contains(&owner))
         };
         if scan::behind_view(state, reach.relation).iter().filter(|oid| is_strange(oid)).count() > 1 {
-            return None;
+            let why = "it reads views over each other that belong to roles whom the contract does not trust with the structure";
+            found.insert(*reach, Trial::Untried(why.into()));
+            continue;
         }
         let is_table = kind.is_some_and(RelationKind::is_table);
         let looks = matches!(reach.privilege, Privileges::SELECT | Privileges::DELETE);
-        match memory.with(|| needs(reach.relation, kind, reach.privilege, &[], reach.role, &trust)) {
+        let read = || memory.with(|| needs(reach.relation, kind, reach.privilege, &[], reach.role, &trust));
+        match patiently(&read) {
             Ok(mut needs) => {
                 // What is certain: whoever changes a row leaves its number as it is, and gives the values that a default cannot; and not every column of
                 // a view is asked for.
                 needs.needs.retain(|need| reach.privilege != Privileges::UPDATE || need.moment == Moment::Start);
                 needs.calls.retain(|call| is_table && looks && call.moment == Moment::Start);
-                Some((*reach, needs, None))
+                readable.push((*reach, needs, None));
             }
-            Err(Unreadable::Never(why)) if looks => Some((*reach, Needs::default(), Some(why))),
-            Err(_) => None,
+            Err(Unreadable::Never(why)) if looks => readable.push((*reach, Needs::default(), Some(why))),
+            // As a table without columns, in which there is nothing to change.
+            Err(Unreadable::Never(_)) => {}
+            Err(Unreadable::Now(error)) => {
+                found.insert(*reach, Trial::Untried(subtransaction::report(&error).message().to_owned()));
+            }
         }
-    };
-    let all: Vec<(Reach, Needs, Option<String>)> = reach.iter().filter_map(read).collect();
+    }
     let relations: BTreeSet<Oid> =
-        all.iter().flat_map(|(reach, needs, _)| needs.needs.iter().map(|n| n.relation).chain([reach.relation])).collect();
-    let routines: BTreeSet<Oid> = all.iter().flat_map(|(_, needs, _)| needs.calls.iter().map(|call| call.routine)).collect();
+        readable.iter().flat_map(|(reach, needs, _)| needs.needs.iter().map(|n| n.relation).chain([reach.relation])).collect();
+    let routines: BTreeSet<Oid> =
+        readable.iter().flat_map(|(_, needs, _)| needs.calls.iter().map(|call| call.routine)).collect();
     let snapshot = around(state, base, relations, routines);
     let access = Access::new(&snapshot);
     let cx = Context::new(contract, &snapshot, &access, &interrupts);
@@ -90,9 +103,11 @@ pub fn denied(contract: &Contract, state: &State, reach: &[Reach]) -> HashMap<Re
     let refused = |(reach, needs, impossible): (Reach, Needs, Option<String>)| {
         let (relation, role) = (snapshot.relation(reach.relation)?, snapshot.role(reach.role)?);
         let attempt = called.attempt(relation, needs, impossible, None);
-        Some((reach, dragonfly_core::explain::denied(&cx, role, &attempt, reach.privilege)?))
+        let why = dragonfly_core::explain::denied(&cx, role, &attempt, reach.privilege)?;
+        Some((reach, Trial::Broken(why)))
     };
-    all.into_iter().filter_map(refused).collect()
+    found.extend(readable.into_iter().filter_map(refused));
+    found
 }
 
 /// The routines of a snapshot, by OID.

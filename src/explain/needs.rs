@@ -267,8 +267,9 @@ unsafe fn visit(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
         return false;
     }
     interrupts();
-    // SAFETY: as the caller promises; a node is what its tag says.
+    // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is too deep.
     unsafe {
+        pg_sys::check_stack_depth();
         let reader = &mut *context.cast::<Reader>();
         match (*node).type_ {
             pg_sys::NodeTag::T_Query => {

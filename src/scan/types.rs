@@ -2,6 +2,7 @@
 
 use super::oids;
 use crate::pg::heap::{State, Table};
+use crate::pg::subtransaction;
 use dragonfly_core::catalog::Oid;
 use pgrx::{pg_guard, pg_sys};
 use std::collections::{HashMap, HashSet};
@@ -57,10 +58,12 @@ fn ranges(state: &State) -> HashSet<Oid> {
 /// Whether an expression calls nothing but the server's own functions, none of which does or knows anything but its arguments.
 fn is_pure(text: &CString) -> bool {
     // SAFETY: the server has written it with nodeToString.
-    unsafe {
+    let look = || unsafe {
         let node = pg_sys::stringToNode(text.as_ptr()).cast();
         !pg_sys::contain_mutable_functions(node) && !impure(node, std::ptr::null_mut())
-    }
+    };
+    // What is too deep to be looked through is not known to be.
+    subtransaction::rolled_back(look).unwrap_or(false)
 }
 
 /// For the server to call.
@@ -82,8 +85,9 @@ unsafe fn impure(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
     if node.is_null() {
         return false;
     }
-    // SAFETY: as the caller promises.
+    // SAFETY: as the caller promises. An error where the stack is too deep.
     unsafe {
+        pg_sys::check_stack_depth();
         let is_more = matches!(
             (*node).type_,
             pg_sys::NodeTag::T_SubLink

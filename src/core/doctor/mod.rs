@@ -36,8 +36,8 @@ pub struct Trials<'a> {
     pub view: &'a dyn Fn(&Relation) -> Trial,
     /// Whether the body of a routine can be read.
     pub routine: &'a dyn Fn(&Routine) -> Trial,
-    /// What the server would answer to what the contract means to be open, where it would refuse it.
-    pub denied: &'a dyn Fn(&Reach) -> Option<String>,
+    /// What the server would answer to what the contract means to be open.
+    pub reached: &'a dyn Fn(&Reach) -> Trial,
     /// What `pgrst.db_schemas` is for the role that PostgREST logs in as, where the database says; and whether that is for this database alone.
     pub exposed_schemas: Option<(String, bool)>,
     /// Called again and again; may unwind when the user cancels.

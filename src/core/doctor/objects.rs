@@ -98,14 +98,23 @@ fn within_reach(cx: &Context<'_>, check: Check, relation: Option<&Relation>, tri
         let lacking = relation.is_some_and(|r| !cx.access.relation_privileges(reach.role, r).contains(reach.privilege));
         !check.ok && lacking
     };
-    let denied = |reach: &Reach| {
-        let why =
-            (trials.denied)(reach).filter(|why| !is_lacking(reach) && !why.starts_with("permission denied for schema "))?;
-        let role = cx.snapshot.role_name(reach.role);
-        Some(format!("Role \"{}\" cannot {}, which the contract declares: {why}.", printable(&role), reach.privilege))
-    };
-    let problems: Vec<String> = relation.into_iter().flat_map(|r| reach_of(cx, r)).filter_map(|reach| denied(&reach)).collect();
-    check.and((!problems.is_empty()).then(|| problems.join(" ")))
+    let (mut problems, mut untried) = (Vec::new(), None);
+    for reach in relation.into_iter().flat_map(|r| reach_of(cx, r)) {
+        match (trials.reached)(&reach) {
+            Trial::Fine => {}
+            Trial::Untried(why) => untried = untried.or(Some(why)),
+            Trial::Broken(why) if is_lacking(&reach) || why.starts_with("permission denied for schema ") => {}
+            Trial::Broken(why) => {
+                let (role, privilege) = (cx.snapshot.role_name(reach.role), reach.privilege);
+                problems.push(format!("Role \"{}\" cannot {privilege}, which the contract declares: {why}.", printable(&role)));
+            }
+        }
+    }
+    let mut check = check.and((!problems.is_empty()).then(|| problems.join(" ")));
+    if let Some(why) = untried {
+        check.detail += &format!(" Whether those can use it was not tried: {}.", printable(&why));
+    }
+    check
 }
 
 fn tried(view: &Relation, trials: &Trials<'_>) -> Trial {

@@ -17,7 +17,13 @@ fn examined(world: &World, trials: &Trials<'_>) -> Vec<String> {
 }
 
 fn well() -> Trials<'static> {
-    Trials { view: &|_| Trial::Fine, routine: &|_| Trial::Fine, denied: &|_| None, exposed_schemas: None, interrupts: &|| {} }
+    Trials {
+        view: &|_| Trial::Fine,
+        routine: &|_| Trial::Fine,
+        reached: &|_| Trial::Fine,
+        exposed_schemas: None,
+        interrupts: &|| {},
+    }
 }
 
 fn conforming() -> World {
@@ -71,7 +77,7 @@ fn and_what_is_not() {
         &Trials {
             view: &fails,
             routine: &|_| Trial::Fine,
-            denied: &|_| None,
+            reached: &|_| Trial::Fine,
             exposed_schemas: Some(("public, api, nowhere".into(), false)),
             interrupts: &|| {},
         },
@@ -125,9 +131,12 @@ fn what_is_declared_and_cannot_be_done() {
         (snapshot.role_named("anon").unwrap().oid, |r: Oid| snapshot.relation(r).unwrap().name == "v_judgment_pipeline");
     let denied = |reach: &Reach| {
         let is_it = reach.role == anon && view(reach.relation) && reach.privilege == Privileges::SELECT;
-        is_it.then(|| "permission denied for table judgments".to_owned())
+        match is_it {
+            true => Trial::Broken("permission denied for table judgments".to_owned()),
+            false => Trial::Fine,
+        }
     };
-    let lines = examined(&world, &Trials { denied: &denied, ..well() });
+    let lines = examined(&world, &Trials { reached: &denied, ..well() });
     let wrong: Vec<&String> = lines.iter().filter(|l| l.starts_with("NO ")).collect();
     assert_eq!(
         wrong,

@@ -1,6 +1,7 @@
 //! The columns of a view that a statement does not ask for: the planner leaves them out, and the functions in them are never called (allpaths.c,
 //! `remove_unused_subquery_outputs`; prepjointree.c).
 
+use crate::pg::heap::interrupts;
 use crate::pg::list::nodes;
 use pgrx::{pg_guard, pg_sys};
 use std::collections::HashSet;
@@ -118,8 +119,10 @@ unsafe fn look_at(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
     if node.is_null() {
         return false;
     }
-    // SAFETY: as the caller promises; a node is what its tag says.
+    interrupts();
+    // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is too deep.
     unsafe {
+        pg_sys::check_stack_depth();
         let read = &mut *context.cast::<Read>();
         match (*node).type_ {
             pg_sys::NodeTag::T_Query => {

@@ -9,6 +9,7 @@ use crate::scan::{self, oids};
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::explain::Moment;
 use pgrx::pg_sys;
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 
 /// How a table is written to.
@@ -80,10 +81,10 @@ impl Reader {
     pub(super) fn written(&mut self, written: Written) {
         let Written { table, command, changed } = written;
         self.written_to_one(table, command, &changed, true);
-        let mut parents = vec![table];
+        let (mut parents, mut seen) = (vec![table], HashSet::from([table]));
         while let Some(parent) = parents.pop().filter(|_| command != Command::Insert) {
             interrupts();
-            for child in children(&self.state, parent) {
+            for child in children(&self.state, parent).into_iter().filter(|child| seen.insert(*child)).collect::<Vec<_>>() {
                 // TRUNCATE is carried out on each.
                 self.written_to_one(child, command, &changed, command == Command::Truncate);
                 parents.push(child);
