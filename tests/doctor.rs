@@ -273,6 +273,10 @@ fn no_false_alarms() {
               RESET ROLE; SET app.id = ''; SET standard_conforming_strings = off",
         )
         .unwrap();
+    // A path that is one name with quotes in it, by mistake.
+    client.batch_execute(r#"ALTER DATABASE app SET search_path = '"$user", public'"#).unwrap();
+    let mut client = cluster.connect("app", dragonfly_tests::SUPERUSER);
+    client.batch_execute("SET app.id = ''; SET standard_conforming_strings = off").unwrap();
     let ill = "SELECT object || ': ' || detail FROM ops.doctor() WHERE area IN ('view', 'function') AND NOT ok";
     let empty = "public.m_empty: Cannot be read: materialized view public.m_empty has not been populated.";
     assert_eq!(column(&mut client, ill), [empty]);
@@ -345,6 +349,20 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
         .unwrap();
     let refused = attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.r12', 'UPDATE')").unwrap_err();
     assert_eq!(refused.code, "54001");
+    // Rules that double with each table: the server cannot be interrupted while it follows them.
+    let doubling: String = (1..=18)
+        .map(|i| {
+            let j = i - 1;
+            format!(
+                "CREATE TABLE public.d{i} (a int); CREATE RULE r1 AS ON INSERT TO public.d{i} DO ALSO INSERT INTO public.d{j} VALUES (new.a);
+                 CREATE RULE r2 AS ON INSERT TO public.d{i} DO ALSO INSERT INTO public.d{j} VALUES (new.a + 1);"
+            )
+        })
+        .collect();
+    client.batch_execute(&format!("SET dragonfly_guard.mode = off; CREATE TABLE public.d0 (a int); {doubling}")).unwrap();
+    let refused = attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.d18', 'INSERT')").unwrap_err();
+    assert_eq!((refused.code.as_str(), refused.message.as_str()), ("54001", "too many views or rules stand behind public.d18"));
+    client.batch_execute("SELECT * FROM ops.explain_access('anon', 'public.d5', 'INSERT')").unwrap();
     client
         .batch_execute("SELECT * FROM ops.explain_access('anon', 'public.a0', 'DELETE'); SELECT * FROM ops.doctor()")
         .unwrap();

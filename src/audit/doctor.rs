@@ -13,8 +13,8 @@ use dragonfly_core::catalog::{Oid, Relation, RelationKind, Routine, RoutineKind}
 use dragonfly_core::contract::RoleKind;
 use dragonfly_core::doctor::{Check, Trial, Trials, examine, reach};
 use dragonfly_core::rules::Context;
-use dragonfly_core::search_path::ReasonCode;
-use dragonfly_core::sql::{printable, safe_ident, safe_qualified};
+use dragonfly_core::search_path::{ReasonCode, split_identifiers, stored_value};
+use dragonfly_core::sql::{printable, safe_qualified};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::{Cell, OnceCell};
@@ -244,10 +244,15 @@ impl<'a> Bench<'a> {
             let set = own.iter().filter_map(|item| item.split_once('=')).rfind(|(key, _)| key.eq_ignore_ascii_case(name));
             set.map(|(_, value)| value.to_owned())
         };
-        let everywhere = settings::of_new_sessions("search_path").filter(|path| !path.trim().is_empty());
         let path = || {
-            let rest = everywhere.unwrap_or_else(|| "public".into()).replace("\"$user\"", "public");
-            format!("{}, {rest}, pg_temp", safe_ident(self.cx.snapshot.schema_name(schema)))
+            let everywhere =
+                settings::of_new_sessions("search_path").and_then(|path| split_identifiers(&path, scan::VERSION).ok());
+            let rest = everywhere
+                .unwrap_or_else(|| vec!["public".into()])
+                .into_iter()
+                .filter(|name| name != "$user" && !name.is_empty());
+            let first = self.cx.snapshot.schema_name(schema).to_owned();
+            stored_value(&[first].into_iter().chain(rest).chain(["pg_temp".into()]).collect::<Vec<String>>())
         };
         let mut found = vec![
             ("search_path", own("search_path").unwrap_or_else(path)),

@@ -20,7 +20,7 @@ use dragonfly_core::explain::{
     Attempt, Called, Link, Moment, Named, Need, Noun, Question, Subject, Thing, explain, parse, types_of_argument,
 };
 use dragonfly_core::rules::Context;
-use dragonfly_core::sql::{listed, printable, safe_ident};
+use dragonfly_core::sql::{listed, printable, safe_ident, safe_qualified};
 pub use needs::{Needs, Unreadable};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -65,11 +65,11 @@ pub fn denied(
         let kind = scan::relation_kind(state, reach.relation);
         // To put strangers' views over each other in their place takes as much as those like.
         let is_strange = |oid: &Oid| {
-            scan::relation_kind(state, *oid) == Some(RelationKind::View)
-                && scan::relation_owner(state, *oid).is_some_and(|owner| !trusted.contains(&owner))
+            scan::has_rules(state, *oid) && scan::relation_owner(state, *oid).is_some_and(|owner| !trusted.contains(&owner))
         };
-        if scan::behind_view(state, reach.relation).iter().filter(|oid| is_strange(oid)).count() > 1 {
-            let why = "it reads views over each other that belong to roles whom the contract does not trust with the structure";
+        let strange = scan::behind_view(state, reach.relation).iter().filter(|oid| is_strange(oid)).count();
+        if strange > 1 || is_too_much(state, reach.relation) {
+            let why = "it rests on views or rules over each other that belong to roles whom the contract does not trust with the structure";
             found.insert(*reach, Trial::Untried(why.into()));
             continue;
         }
@@ -108,6 +108,12 @@ pub fn denied(
     };
     found.extend(readable.into_iter().filter_map(refused));
     found
+}
+
+/// Whether the rules of a relation make so much of a statement that the server itself, which cannot be interrupted meanwhile, may not live through it.
+fn is_too_much(state: &State, relation: Oid) -> bool {
+    const MOST: u64 = 50_000;
+    scan::products(state, relation, MOST) >= MOST
 }
 
 /// The routines of a snapshot, by OID.
@@ -162,6 +168,14 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     };
     let kind = relation.and_then(|oid| scan::relation_kind(&state, oid));
     let wanted = wanted(thing(&found, kind), privilege.as_deref());
+    if let Some(name) = relation.filter(|oid| is_too_much(&state, *oid)).and_then(|oid| scan::name(scan::PG_CLASS, oid)) {
+        Report {
+            message: format!("too many views or rules stand behind {}", printable(&safe_qualified(&name.0, &name.1))),
+            detail: "What the server makes of a statement on it may be more than it can hold.".into(),
+            hint: "Ask about what they lead to.".into(),
+        }
+        .error(PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX)
+    }
     let needs = match (&found, role_oid) {
         (Found::Routine(oid), Some(_)) => Some(needs::of_call(*oid, &trust)),
         _ => relation.zip(role_oid).map(|(oid, role)| needs(oid, kind, wanted, columns, role, &trust)),

@@ -144,6 +144,29 @@ pub fn behind_view(state: &State, view: u32) -> HashSet<u32> {
     seen
 }
 
+/// How many statements the rules of a relation may make of one, and the views behind it, as far as can be seen without making them; no more than `most`.
+pub fn products(state: &State, relation: u32, most: u64) -> u64 {
+    fn count(state: &State, relation: u32, most: u64, known: &mut HashMap<u32, u64>) -> u64 {
+        if let Some(known) = known.get(&relation) {
+            return *known;
+        }
+        crate::pg::heap::interrupts();
+        // What leads back to itself the server refuses.
+        known.insert(relation, 1);
+        let mut found = 1;
+        for rule in rules(state, relation) {
+            for named in named_by(state, oids::PG_REWRITE, rule.oid, oids::PG_CLASS) {
+                if named != relation && found < most {
+                    found = (found + count(state, named, most, known)).min(most);
+                }
+            }
+        }
+        known.insert(relation, found);
+        found
+    }
+    count(state, relation, most, &mut HashMap::new())
+}
+
 /// What of a catalog an object names.
 fn named_by(state: &State, catalog: u32, object: u32, of: u32) -> Vec<u32> {
     let table = Table::open(oids::PG_DEPEND);

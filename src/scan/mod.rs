@@ -169,11 +169,12 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
-pub use basis::{Look, basis, behind_view, remember};
+pub use basis::{Look, basis, behind_view, products, remember};
 pub use definition::policy as policy_definition;
 pub use guard::{impostor, in_own_script, read as guard};
 pub use objects::{
-    columns, is_populated, members, members_of_extensions, owner as relation_owner, relation_kind, relation_named, schema_named,
+    columns, has_rules, is_populated, members, members_of_extensions, owner as relation_owner, relation_kind, relation_named,
+    schema_named,
 };
 pub use planted::{find as planted, place};
 pub use roles::setting_of;

@@ -334,6 +334,11 @@ pub fn owner(state: &State, relation: Oid) -> Option<Oid> {
     of_row(state, oids::CLASS_BY_OID, relation, "relowner", |row, owner| row.oid(owner))
 }
 
+/// Whether a relation has rules, as views have.
+pub fn has_rules(state: &State, relation: Oid) -> bool {
+    of_row(state, oids::CLASS_BY_OID, relation, "relhasrules", |row, has| row.bool(has)).unwrap_or_default()
+}
+
 /// Whether a relation outlives the session.
 pub fn is_permanent(state: &State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relpersistence", |row, is| row.char(is) != b't').unwrap_or_default()
