@@ -10,7 +10,6 @@ use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
 use crate::{scan, settings};
 use dragonfly_core::catalog::{Oid, Relation, RelationKind, Routine, RoutineKind};
-use dragonfly_core::contract::RoleKind;
 use dragonfly_core::doctor::{Check, Trial, Trials, examine, reach};
 use dragonfly_core::rules::Context;
 use dragonfly_core::search_path::{ReasonCode, split_identifiers, stored_value};
@@ -214,8 +213,7 @@ impl<'a> Bench<'a> {
     /// one. What runs by itself and is seen by no hook must not be there: checks of domains and functions of ranges that do more than compute.
     fn trust(&self, owner: Oid) -> Result<&Trust, String> {
         let trusted = self.trusted.get_or_init(|| {
-            let keepers = self.cx.contract.roles_of(RoleKind::Owner).filter_map(|name| self.cx.snapshot.role_named(name));
-            let trust = Trust::of_superusers(self.cx.snapshot).and(keepers.map(|role| role.oid));
+            let trust = Trust::under(self.cx.contract, self.cx.snapshot);
             let live = scan::live_type(self.state).map(|oid| {
                 let name = scan::deparse::attempted(|| scan::deparse::type_name(oid, -1));
                 format!("reading a value of type {} could run something", printable(&name))

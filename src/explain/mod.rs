@@ -13,8 +13,8 @@ use crate::pg::text::to_server;
 use crate::pg::{setting, subtransaction};
 use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Role, Routine, Snapshot};
-use dragonfly_core::contract::{Contract, RoleKind};
+use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Routine, Snapshot};
+use dragonfly_core::contract::Contract;
 use dragonfly_core::doctor::{Reach, Trial};
 use dragonfly_core::explain::{
     Attempt, Called, Link, Moment, Named, Need, Noun, Question, Subject, Thing, explain, parse, types_of_argument,
@@ -23,7 +23,7 @@ use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident, safe_qualified};
 pub use needs::{Needs, Unreadable};
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
 
 sql_function!(
@@ -58,8 +58,7 @@ pub fn denied(
     let memory = Scratch::new();
     let base = scan::base(state).complete();
     let trust = Trust::of_superusers(&base);
-    let is_trusted = |role: &Role| role.superuser || contract.roles_of(RoleKind::Owner).any(|name| name == role.name);
-    let trusted: HashSet<Oid> = base.roles.iter().filter(|role| is_trusted(role)).map(|role| role.oid).collect();
+    let trusted = Trust::under(contract, &base).owners;
     let (mut readable, mut found) = (Vec::new(), HashMap::new());
     for reach in reach {
         let kind = scan::relation_kind(state, reach.relation);
@@ -68,8 +67,13 @@ pub fn denied(
             scan::has_rules(state, *oid) && scan::relation_owner(state, *oid).is_some_and(|owner| !trusted.contains(&owner))
         };
         let strange = scan::behind_view(state, reach.relation).iter().filter(|oid| is_strange(oid)).count();
-        if strange > 1 || is_too_much(state, reach.relation) {
-            let why = "it rests on views or rules over each other that belong to roles whom the contract does not trust with the structure";
+        let why = match strange {
+            2.. => Some(
+                "it rests on views or rules over each other that belong to roles whom the contract does not trust with the structure",
+            ),
+            _ => is_too_much(state, reach.relation).then_some("too many views or rules stand behind it"),
+        };
+        if let Some(why) = why {
             found.insert(*reach, Trial::Untried(why.into()));
             continue;
         }
@@ -354,14 +358,11 @@ fn in_schema(state: &State, (schema, schema_name): (Oid, &str), name: &str, name
 
 /// Which of the routines of a name it is.
 fn routine(state: &State, (schema, schema_name): (Oid, &str), name: &str, found: Vec<Oid>, list: Option<&str>) -> Found {
-    let is_it = |wanted: &[Option<Oid>]| {
-        let same = |oid: &&Oid| scan::argument_type_oids(state, **oid).into_iter().map(Some).eq(wanted.iter().copied());
-        found.iter().find(same)
-    };
     match (list, found.as_slice()) {
         (Some(list), _) => {
             let wanted = types_named(schema_name, &dragonfly_core::sql::argument_types(list));
-            is_it(&wanted).map_or(Found::Nothing(Some(schema)), |oid| Found::Routine(*oid))
+            let same = |oid: &&Oid| scan::argument_type_oids(state, **oid).into_iter().map(Some).eq(wanted.iter().copied());
+            found.iter().find(same).map_or(Found::Nothing(Some(schema)), |oid| Found::Routine(*oid))
         }
         (None, []) => Found::Nothing(Some(schema)),
         (None, [oid]) => Found::Routine(*oid),

@@ -7,16 +7,13 @@
 //! What no hook sees must not be there to begin with, and that is the caller's to know: the checks of domains, which may call built-in functions that do
 //! something, or hold a function that was put in its place before; and the functions of range types, which the server may have at hand since before.
 
+use super::language::{C, INTERNAL, SQL};
 use dragonfly_core::catalog::{Oid, Snapshot};
+use dragonfly_core::contract::{Contract, RoleKind};
 use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::c_char;
-
-/// Languages of the server's own (pg_language.dat).
-const INTERNAL: u32 = 12;
-const C: u32 = 13;
-const SQL: u32 = 14;
 
 /// What was to run, and was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,16 +38,18 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// Superusers, and whom a contract trusts with the structure.
+    pub fn under(contract: &Contract, snapshot: &Snapshot) -> Self {
+        let keepers = contract.roles_of(RoleKind::Owner).filter_map(|name| snapshot.role_named(name));
+        let mut trust = Self::of_superusers(snapshot);
+        trust.owners.extend(keepers.map(|role| role.oid));
+        trust
+    }
+
     /// Superusers, and nobody else.
     pub fn of_superusers(snapshot: &Snapshot) -> Self {
         let superusers: HashSet<Oid> = snapshot.roles.iter().filter(|role| role.superuser).map(|role| role.oid).collect();
         Self { owners: superusers.clone(), superusers }
-    }
-
-    /// Others too, but for functions in C.
-    pub fn and(mut self, owners: impl Iterator<Item = Oid>) -> Self {
-        self.owners.extend(owners);
-        self
     }
 }
 
@@ -127,7 +126,7 @@ pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>)
 
 fn refuse(what: Refused) -> ! {
     REFUSED.set(REFUSED.get().or(Some(what)));
-    ereport!(ERROR, PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, "nothing is run here");
+    ereport!(ERROR, PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, "reading this would run somebody's code");
 }
 
 /// Whether calls of a function are refused: of all but those of superusers in C. Those in SQL run queries, which are refused on their own; their calls are

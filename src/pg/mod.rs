@@ -3,13 +3,13 @@
 pub mod call;
 pub mod heap;
 pub mod inert;
+pub mod language;
 pub mod list;
 pub mod report;
 pub mod restricted;
 pub mod scratch;
 pub mod setting;
 pub mod statement;
-
 pub mod subtransaction;
 pub mod text;
 pub mod write;

@@ -2,6 +2,7 @@
 
 use super::Reader;
 use crate::pg::heap::{Row, Table};
+use crate::pg::language::{C, INTERNAL};
 use crate::scan::deparse::{language_name, setting};
 use crate::scan::{self, oids};
 use dragonfly_core::catalog::Oid;
@@ -9,10 +10,6 @@ use dragonfly_core::drift::{AclKind, Object, hash_of};
 use dragonfly_core::sql::quote_ident;
 use pgrx::pg_sys;
 use std::collections::HashSet;
-
-/// `pg_language` OIDs of languages whose body is a symbol (pg_language.dat).
-const INTERNAL: Oid = 12;
-const C: Oid = 13;
 
 impl Reader<'_> {
     /// Notes the routines.

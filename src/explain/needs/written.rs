@@ -94,31 +94,25 @@ impl Reader {
     }
 
     fn written_to_one(&mut self, table: Oid, command: Command, named: &[String], fires_once: bool) {
-        let (_, changes_rows) = triggers(&self.state, table, command, named);
-        // What is generated from a column changes with it (execUtils.c, `ExecGetExtraUpdatedCols`); and all of that, where a trigger may change any.
-        let mut changed = named.to_vec();
-        for (name, expression) in generated(&self.state, table) {
-            if changes_rows || depends_on(&expression, table, named) {
-                changed.push(name);
-            }
+        // What is generated from a column changes with it (execUtils.c, `ExecGetExtraUpdatedCols`); and all of that, where a trigger may change any
+        // (nodeModifyTable.c, `ExecInitGenerated`).
+        let mut computed = Vec::new();
+        if command.makes_rows() {
+            let (_, changes_rows) = triggers(&self.state, table, command, named);
+            computed = generated(&self.state, table);
+            computed
+                .retain(|(_, expression)| command == Command::Insert || changes_rows || depends_on(expression, table, named));
         }
-        let changed = changed.as_slice();
+        let changed = &[named, &computed.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()].concat();
         self.moment = Moment::Start;
         if command == Command::Insert {
             // A column without a default is given a null of its domain (preptlist.c).
             types(&self.state, table).into_iter().for_each(|of| self.domain(of));
         }
-        let (triggers, changes_rows) = triggers(&self.state, table, command, changed);
-        if command.makes_rows() {
-            // Before 16 they are made ready before the statement begins (nodeModifyTable.c, `ExecInitModifyTable`).
-            self.moment = if scan::VERSION < 16 { Moment::Start } else { Moment::Row };
-            for (_, generated) in generated(&self.state, table) {
-                // After a trigger nobody knows which columns have changed (nodeModifyTable.c, `ExecInitGenerated`).
-                if command == Command::Insert || changes_rows || depends_on(&generated, table, changed) {
-                    self.stored(&generated);
-                }
-            }
-        }
+        let (triggers, _) = triggers(&self.state, table, command, changed);
+        // Before 16 they are made ready before the statement begins (nodeModifyTable.c, `ExecInitModifyTable`).
+        self.moment = if scan::VERSION < 16 { Moment::Start } else { Moment::Row };
+        computed.iter().for_each(|(_, expression)| self.stored(expression));
         if fires_once {
             self.conditions(&triggers, Moment::Statement);
         }
