@@ -5,7 +5,7 @@
 
 use crate::catalog::Snapshot;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Finding, ObjectId};
+use crate::finding::{Draft, Finding, ObjectId};
 use crate::rules::{Context, Rule};
 use std::collections::{HashMap, HashSet};
 

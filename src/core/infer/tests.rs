@@ -4,7 +4,7 @@ use super::*;
 use crate::catalog::PUBLIC;
 use crate::catalog::{DefaultAcl, Policy};
 use crate::contract::{Severity, granted_to};
-use crate::findings::Finding;
+use crate::finding::Finding;
 use crate::rules::RULES;
 use crate::rules::cases::{World, edit};
 use proptest::prelude::*;

@@ -6,7 +6,7 @@ use crate::catalog::{
     Acl, AclItem, ContentKind, DefaultAcl, ObjectKind, Oid, PUBLIC, Privileges, Relation, RelationKind, Role, Routine, Schema,
     Snapshot,
 };
-use crate::findings::{ObjectId, fingerprint};
+use crate::finding::{ObjectId, fingerprint};
 use std::collections::HashMap;
 
 /// A snapshot that statements are carried out on.

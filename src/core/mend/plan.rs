@@ -5,7 +5,7 @@ use super::statement::{AclStatement, Change, Mend, RoutineChange, Securable, Sta
 use super::undo::{Written, undo};
 use crate::catalog::{Oid, Snapshot};
 use crate::contract::Severity;
-use crate::findings::{Finding, Object, ObjectId, Subject};
+use crate::finding::{Finding, Object, ObjectId, Subject};
 use crate::rules::Rule;
 use std::collections::{HashMap, HashSet};
 

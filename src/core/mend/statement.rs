@@ -1,7 +1,7 @@
 //! Statements whose effect is known.
 
 use crate::catalog::{Attribute, Membership, ObjectKind, Oid, Privileges, RelationKind, Role, Routine};
-use crate::findings::ObjectId;
+use crate::finding::ObjectId;
 use crate::sql::safe_ident;
 use std::fmt;
 

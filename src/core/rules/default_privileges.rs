@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::{Oid, PUBLIC, Privileges, Snapshot};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::finding::{Draft, Measure, Object, ObjectId};
 use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, quote_ident, safe_ident};
 use serde_json::json;

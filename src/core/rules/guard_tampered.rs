@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::{Acl, AclItem, GuardFunction, Oid, PUBLIC, Privileges, RoleSetting};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::finding::{Draft, Measure, Object, ObjectId};
 use crate::mend::{Change, Mend, Statement, unless};
 use crate::sql::{listed, printable, quote_ident, quote_literal, safe_ident};
 use serde_json::json;

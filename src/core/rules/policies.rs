@@ -4,7 +4,7 @@ use super::Context;
 use super::rls_policy_missing::applies_to;
 use crate::catalog::{Command, Oid, PUBLIC, Policy, Relation, Role};
 use crate::contract::{SchemaDecl, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::finding::{Draft, Measure, Object, ObjectId};
 use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;

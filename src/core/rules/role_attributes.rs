@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::Attribute;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::finding::{Draft, Measure, Object, ObjectId};
 use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;

@@ -5,7 +5,7 @@ use super::{Area, Context, Rule};
 use crate::access::Follow;
 use crate::catalog::{PG_DATABASE_OWNER, Role};
 use crate::contract::{GuardAction, RoleKind, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::finding::{Draft, Measure, Object, ObjectId};
 use crate::mend::Mend;
 use crate::sql::{printable, safe_ident};
 use serde_json::json;

@@ -4,7 +4,7 @@
 //! *basis*. When that changes, the exemption has ended, for nobody has accepted what is there now.
 
 use crate::contract::Severity;
-use crate::findings::{Finding, ObjectId, fingerprint};
+use crate::finding::{Finding, ObjectId, fingerprint};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
