@@ -16,8 +16,10 @@ use crate::scan::{self, Look, own::Own};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Routine, Snapshot};
 use dragonfly_core::contract::{Contract, Severity};
-use dragonfly_core::findings::Finding;
-use dragonfly_core::rules::{self, Area, Context, RULES, Rule, schema_create, security_definer_search_path as search_path};
+use dragonfly_core::finding::Finding;
+use dragonfly_core::rule::{Area, Rule};
+use dragonfly_core::rules::shared::definer_path;
+use dragonfly_core::rules::{self, Context, RULES, schema_create, security_definer_search_path as search_path};
 use dragonfly_core::search_path::Verdict;
 use dragonfly_core::sql::listed;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -191,7 +193,7 @@ pub fn row(finding: Finding) -> Vec<Value> {
         Value::name(finding.role),
         Value::Text(finding.detail),
         Value::Json(finding.evidence),
-        Value::text(finding.fix),
+        Value::text(finding.fix.sql()),
         Value::Text(finding.rule.section.into()),
         Value::Text(finding.fingerprint),
     ]
@@ -308,12 +310,12 @@ fn security_rules(call: Call) -> pg_sys::Datum {
         vec![
             Value::Text(rule.id.into()),
             Value::Text(rule.title.into()),
-            Value::Text(rule.area.word().into()),
+            Value::Text(rule.area.as_str().into()),
             Value::Text(severity.word().into()),
             Value::Text(guard.word().into()),
             Value::Text(rule.section.into()),
             Value::Text(rule.why.into()),
-            Value::Text(rule.mend.into()),
+            Value::Text(rule.fix.into()),
         ]
     }))
 }
@@ -325,7 +327,7 @@ sql_function!(
 fn announce(_: Call) -> pg_sys::Datum {
     let names: Vec<String> = with_context(|cx| {
         let unsafe_path = |r: &&Routine| {
-            cx.routine_managed_by(r).is_none() && search_path::judgment(cx, r).is_some_and(|j| j.verdict != Verdict::Safe)
+            cx.routine_managed_by(r).is_none() && definer_path::judgment(cx, r).is_some_and(|j| j.verdict != Verdict::Safe)
         };
         cx.snapshot.routines.iter().filter(unsafe_path).map(|r| cx.snapshot.routine_message(r)).collect()
     });

@@ -262,8 +262,8 @@ pub fn matches(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::cases::World;
     use crate::rules::find;
+    use crate::rules::testing::World;
 
     fn findings(world: &World, rule: &str) -> Vec<Finding> {
         world.findings(find(rule).unwrap())

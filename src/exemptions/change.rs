@@ -11,8 +11,8 @@ use crate::pg::write::{as_owner, next_id, text_datum};
 use crate::rights;
 use crate::scan::{Look, own::Own};
 use dragonfly_core::exemptions::{Accepted, Exemption, Exemptions, Standing};
-use dragonfly_core::findings::Finding;
-use dragonfly_core::rules::{self, RULES, guard_tampered};
+use dragonfly_core::finding::Finding;
+use dragonfly_core::rules::{self, RULES};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::BTreeMap;
@@ -94,10 +94,8 @@ impl Wanted {
         match (call.text(0), call.text(3), call.text(4)) {
             (Some(fingerprint), None, None) => Self { fingerprint: Some(fingerprint), pattern: None },
             (None, Some(rule), Some(object)) => {
-                if rules::find(&rule).is_none() {
-                    unknown_argument("rule", &rule, &RULES.map(|r| r.id));
-                }
-                if rule == guard_tampered::RULE.id {
+                let Some(known) = rules::find(&rule) else { unknown_argument("rule", &rule, &RULES.map(|r| r.id)) };
+                if !known.exempt_by_pattern {
                     refuse("what touches the guard itself is exempt one by one", "", "Give the fingerprint of the finding.")
                 }
                 if object.is_empty() || object.len() > 1000 {

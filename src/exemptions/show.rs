@@ -7,7 +7,7 @@ use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::State;
 use crate::scan::{Look, own::Own};
 use dragonfly_core::exemptions::{Exemptions, Standing};
-use dragonfly_core::findings::Finding;
+use dragonfly_core::finding::Finding;
 use pgrx::pg_sys;
 use serde_json::json;
 

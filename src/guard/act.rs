@@ -6,7 +6,7 @@ use crate::pg::report::Report;
 use crate::settings::{Mode, mode};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::guard::Refusal;
-use dragonfly_core::rules::{Area, Rule};
+use dragonfly_core::rule::{Rule, SqlState};
 use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
@@ -40,16 +40,14 @@ fn report(refusal: Refusal) -> Report {
     Report { message: refusal.message, detail: refusal.detail, hint: refusal.hint }
 }
 
-/// The class of error by what the rule is about.
+/// The SQLSTATE of a rule as the server's error code.
 fn sqlstate(rule: &Rule) -> PgSqlErrorCode {
-    match (rule.area, rule.id) {
-        (_, "security_definer_search_path" | "security_definer_settings") => {
-            PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION
-        }
-        (_, "required_object_missing" | "role_missing") => PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-        (Area::Guard, _) => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
-        (Area::Grants | Area::Roles | Area::Functions, _) => PgSqlErrorCode::ERRCODE_INVALID_GRANT_OPERATION,
-        (Area::Objects | Area::Views | Area::Rls, _) => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+    match rule.sqlstate {
+        SqlState::InvalidGrantOperation => PgSqlErrorCode::ERRCODE_INVALID_GRANT_OPERATION,
+        SqlState::DependentObjectsStillExist => PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+        SqlState::InvalidFunctionDefinition => PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION,
+        SqlState::InvalidObjectDefinition => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+        SqlState::ReservedName => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
     }
 }
 

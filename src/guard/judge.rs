@@ -10,13 +10,14 @@ use crate::scan::temporary::{self, Ground};
 use crate::scan::{self, Look, own::Own};
 use crate::settings;
 use dragonfly_core::access::Access;
+use dragonfly_core::catalog::ObjectId;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
-use dragonfly_core::findings::{Finding, ObjectId};
+use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{Change, Refusal, exposed, is_excused, is_worse};
-use dragonfly_core::rules::{
-    Context, RULES, Rule, guard_tampered, security_definer_search_path as search_path, security_definer_settings,
-};
+use dragonfly_core::rule::{Recheck, Rule};
+use dragonfly_core::rules::shared::definer_path;
+use dragonfly_core::rules::{Context, RULES, security_definer_search_path as search_path, security_definer_settings};
 use dragonfly_core::search_path::{ReasonCode, Verdict};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -240,15 +241,15 @@ fn is_promised(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
     cx.contract.declares_relation(&schema, &name) || cx.contract.functions_named(&schema, &name).next().is_some()
 }
 
-/// Whether a rule has something to say. Those about search_path and settings have words of their own for what a command does.
+/// Whether a rule is checked after these changes. Those about routines are checked routine by routine.
 fn applies(rule: &Rule, states: &States, moved: bool) -> bool {
-    match rule.id {
-        "security_definer_search_path" | "security_definer_settings" => false,
-        "role_missing" | "role_attributes" | "role_membership" => states.scale == Scale::Everything,
-        "schema_usage" | "schema_create" => states.scale != Scale::Touched,
-        "required_object_missing" => states.scale != Scale::Touched || moved,
-        id if id == guard_tampered::RULE.id => states.own,
-        _ => true,
+    match rule.recheck {
+        Recheck::Routines => false,
+        Recheck::Roles => states.scale == Scale::Everything,
+        Recheck::Schemas => states.scale != Scale::Touched,
+        Recheck::Names => states.scale != Scale::Touched || moved,
+        Recheck::OwnObjects => states.own,
+        Recheck::ChangedObjects => true,
     }
 }
 
@@ -278,13 +279,14 @@ fn refuse_impostors(touched: &[Touch], tag: &str) {
 
 /// The refusal of a routine's path, where the transaction made it worse.
 fn path_check(cx: &Context<'_>, routine: &Routine, past: Option<&Routine>, tag: &str) -> Option<(Refusal, GuardAction, bool)> {
-    let after = search_path::judgment(cx, routine)?;
+    let after = definer_path::judgment(cx, routine)?;
     let before = past.map(|past| cx.judge.config(&past.config, past.owner));
     let worse = if after.verdict == Verdict::Safe {
-        let was = before.as_ref().is_some_and(|b| search_path::must_be_canonical(cx, routine, b) || b.verdict != Verdict::Safe);
-        search_path::must_be_canonical(cx, routine, &after) && !was
+        let was =
+            before.as_ref().is_some_and(|b| definer_path::must_be_canonical(cx, routine, b) || b.verdict != Verdict::Safe);
+        definer_path::must_be_canonical(cx, routine, &after) && !was
     } else {
-        !search_path::accepts_empty(cx, &after) && is_worse(before.as_deref(), &after)
+        !definer_path::accepts_empty(cx, &after) && is_worse(before.as_deref(), &after)
     };
     worse.then(|| (Refusal::of_routine(cx, routine, &after, tag), cx.guard_action(&search_path::RULE), true))
 }

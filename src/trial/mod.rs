@@ -9,7 +9,7 @@ use crate::pg::report::Report;
 use crate::pg::statement::{self, Refused};
 use crate::pg::subtransaction;
 use crate::scan::own::Own;
-use dragonfly_core::findings::Finding;
+use dragonfly_core::finding::Finding;
 use dragonfly_core::rules::RULES;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};

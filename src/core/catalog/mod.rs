@@ -5,6 +5,7 @@
 
 mod acl;
 mod build;
+pub mod extension;
 mod object;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};

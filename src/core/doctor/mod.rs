@@ -113,7 +113,7 @@ impl<'a> Illness<'a> {
     fn check(&self, area: &'static str, (object_type, identity): (&str, &str), well: String) -> Check {
         let found = self.0.get(&(object_type, identity)).map_or(&[][..], Vec::as_slice);
         let details: Vec<&str> = found.iter().map(|f| f.detail.as_str()).collect();
-        let fixes: Vec<&str> = found.iter().filter_map(|f| f.fix.as_deref()).collect();
+        let fixes: Vec<String> = found.iter().filter_map(|f| f.fix.sql()).collect();
         Check {
             area,
             object: printable(identity).into_owned(),
@@ -145,7 +145,7 @@ fn roles(cx: &Context<'_>, illness: &Illness<'_>) -> Vec<Check> {
 
 fn guard(findings: &[Finding]) -> Check {
     let damage: Vec<&Finding> = findings.iter().filter(|f| f.rule.id == "guard_tampered").collect();
-    let fixes: Vec<&str> = damage.iter().filter_map(|f| f.fix.as_deref()).collect();
+    let fixes: Vec<String> = damage.iter().filter_map(|f| f.fix.sql()).collect();
     Check {
         area: "guard",
         object: "dragonfly_guard".into(),

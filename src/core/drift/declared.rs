@@ -34,7 +34,7 @@ fn difference(finding: &Finding) -> Difference {
 mod tests {
     use super::*;
     use crate::catalog::RelationKind;
-    use crate::rules::cases::World;
+    use crate::rules::testing::World;
     use crate::rules::{required_object_missing, role_missing};
 
     #[test]

@@ -6,7 +6,8 @@
 use crate::catalog::{ObjectId, Snapshot};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Finding};
-use crate::rules::{Context, Rule};
+use crate::rule::Rule;
+use crate::rules::Context;
 use std::collections::{HashMap, HashSet};
 
 /// The catalog without what the transaction has done, and with it.
@@ -177,8 +178,8 @@ mod tests {
     use super::*;
     use crate::access::Access;
     use crate::catalog::{PUBLIC, Privileges, Relation};
-    use crate::rules::cases::World;
     use crate::rules::find;
+    use crate::rules::testing::World;
 
     /// What is worse in `after`, a line each.
     fn worse(before: &World, after: &World, rule: &str) -> Vec<String> {

@@ -1,20 +1,19 @@
 //! What policies open to clients beyond what is declared: both rules about such policies ask here.
 
-use super::Context;
-use super::rls_policy_missing::applies_to;
 use crate::catalog::{Command, Object, ObjectId, Oid, PUBLIC, Policy, Relation, Role};
 use crate::contract::{SchemaDecl, Severity};
 use crate::finding::{Draft, Measure};
-use crate::mend::{Change, Mend, Statement};
+use crate::fix::{Change, Fix, Statement};
+use crate::rules::context::Context;
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
 /// Writes down each permissive policy of a governed table that opens a command to a client which the contract does not declare, as
 /// far as `picks` wants it; `how` says what kind of policy that is.
-pub(super) fn report_undeclared(cx: &Context<'_>, picks: impl Fn(&Policy) -> bool, how: &str, out: &mut Vec<Draft>) {
+pub(in crate::rules) fn report_undeclared(cx: &Context<'_>, picks: impl Fn(&Policy) -> bool, how: &str, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations() {
         for policy in cx.snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive && picks(p)) {
-            for client in cx.clients.iter().copied().filter(|c| applies_to(cx, policy, c)) {
+            for client in cx.clients.iter().copied().filter(|c| cx.access.policy_applies(policy, c.oid)) {
                 let undeclared = undeclared(cx, policy, relation, schema, client);
                 if undeclared.is_empty() {
                     continue;
@@ -38,7 +37,7 @@ pub(super) fn report_undeclared(cx: &Context<'_>, picks: impl Fn(&Policy) -> boo
                         words.join(", ")
                     ),
                     evidence: json!({"commands": words, "always_true": policy.always_true}),
-                    mend: mend(cx, policy, relation, schema),
+                    fix: fix(cx, policy, relation, schema),
                 });
             }
         }
@@ -53,16 +52,16 @@ fn undeclared(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &S
 
 /// The policy without the clients that it should not serve; its end where nobody is left. Nothing where a client is meant to have a part
 /// of what the policy covers: then its split is for a person.
-fn mend(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDecl) -> Mend {
+fn fix(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDecl) -> Fix {
     let table = cx.snapshot.relation_sql(relation);
     let name = safe_ident(&policy.name);
     let mut keep: Vec<Oid> = Vec::new();
-    for client in cx.clients.iter().filter(|c| applies_to(cx, policy, c)) {
+    for client in cx.clients.iter().filter(|c| cx.access.policy_applies(policy, c.oid)) {
         let lost = undeclared(cx, policy, relation, schema, client).len();
         if lost == 0 {
             keep.push(client.oid);
         } else if lost < policy.commands().len() {
-            return Mend::Proposal(format!(
+            return Fix::Proposal(format!(
                 "One policy for what each role is meant to do, in place of this one:\nDROP POLICY {name} ON {table};\n\
                  CREATE POLICY ... ON {table} FOR ... TO ... USING (...);"
             ));
@@ -77,8 +76,12 @@ fn mend(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaD
     keep.extend(cx.workers.iter().filter(|_| serves_all).map(|w| w.oid));
     keep.dedup();
     let roles: Vec<String> = keep.iter().map(|r| cx.snapshot.grantee(*r)).collect();
-    Mend::by(match keep.is_empty() {
-        true => Statement::new(Change::DropPolicy(policy.oid), format!("DROP POLICY {name} ON {table};")),
+    Fix::by(match keep.is_empty() {
+        true => Statement::with_repeatable(
+            Change::DropPolicy(policy.oid),
+            format!("DROP POLICY {name} ON {table};"),
+            format!("DROP POLICY IF EXISTS {name} ON {table};"),
+        ),
         false => Statement::new(
             Change::PolicyRoles(policy.oid, keep),
             format!("ALTER POLICY {name} ON {table} TO {};", roles.join(", ")),

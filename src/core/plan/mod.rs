@@ -1,13 +1,19 @@
 //! The plan: which statements, in which order.
 
-use super::apply::Imagined;
-use super::statement::{AclStatement, Change, Mend, RoutineChange, Securable, Statement, Verb, repeatable};
-use super::undo::{Written, undo};
+mod simulate;
+mod undo;
+
+#[cfg(test)]
+mod tests;
+
 use crate::catalog::{Object, ObjectId, Oid, Snapshot};
 use crate::contract::Severity;
 use crate::finding::{Finding, Subject};
-use crate::rules::Rule;
+use crate::fix::{AclStatement, Change, Fix, RoutineChange, Securable, Statement, Verb};
+use crate::rule::Rule;
+use simulate::Imagined;
 use std::collections::{HashMap, HashSet};
+use undo::{Written, undo};
 
 /// One step of a plan.
 #[derive(Debug, Clone)]
@@ -40,7 +46,7 @@ pub struct Plan {
     /// The same, by what they are about.
     pub about: HashMap<Subject, Vec<String>>,
     /// What the steps do, without the proposals.
-    pub(super) chosen: Vec<Statement>,
+    chosen: Vec<Statement>,
 }
 
 /// What making a plan takes.
@@ -116,7 +122,7 @@ impl Planner<'_> {
         let mut fresh: Vec<Wanted> = Vec::new();
         for finding in found.iter().filter(|f| self.mends(f)) {
             (self.interrupts)();
-            for statement in finding.mend.statements() {
+            for statement in finding.fix.statements() {
                 if known.insert(key(statement)) {
                     fresh.push(Wanted { statement: statement.clone(), findings: vec![finding.clone()] });
                 } else if let Some(same) = fresh.iter_mut().find(|w| w.statement == *statement) {
@@ -147,7 +153,7 @@ impl Planner<'_> {
     fn after(&self, snapshot: &Snapshot, statements: &[Wanted]) -> Vec<Finding> {
         let mended: HashSet<&str> = statements
             .iter()
-            .filter(|w| matches!(w.statement, Statement::Other(Change::Guard(_), _)))
+            .filter(|w| matches!(&w.statement, Statement::Ddl(ddl) if ddl.change == Change::Guard))
             .flat_map(|w| w.findings.iter().map(|f| f.fingerprint.as_str()))
             .collect();
         let mut found = (self.judge)(&self.imagined(snapshot, statements));
@@ -245,24 +251,24 @@ fn spoils_a_path(before: &[Finding], after: &Finding) -> bool {
         all.map(|reason| format!("{} {} {}", reason["reason"], reason["schema"], reason["role"])).collect()
     };
     let was = before.iter().find(|f| f.about() == after.about());
-    after.rule.id == "security_definer_search_path" && was.is_some_and(|was| !reasons(after).is_subset(&reasons(was)))
+    was.is_some_and(|was| !reasons(after).is_subset(&reasons(was)))
 }
 
 /// Where a statement stands in a plan: what there must be first, then what closes something, then what opens.
 fn phase(statement: &Statement) -> u8 {
     match statement {
-        Statement::Other(change, _) => match change {
-            Change::Guard(_) | Change::DropRoutine(..) => 0,
+        Statement::Ddl(ddl) => match &ddl.change {
+            Change::Guard | Change::DropRoutine(..) => 0,
             Change::AddRole(_) | Change::AlterRole { .. } => 1,
-            Change::EndMembership(_) => 2,
-            Change::AddSchema(_) | Change::Own { object: ObjectId::Schema(_), .. } => 3,
+            Change::RevokeMembership(_) => 2,
+            Change::AddSchema(_) | Change::ChangeOwner { object: ObjectId::Schema(_), .. } => 3,
             Change::RevokeDefault { .. } => 4,
             Change::AddRelation(..) => 5,
             // What a client owns in a schema spoils every path through it.
-            Change::Own { definer: false, .. } => 7,
+            Change::ChangeOwner { definer: false, .. } => 7,
             // A path is judged for the owner of the routine: the one that is safe for the next owner comes first.
             Change::AlterRoutine(..) => 8,
-            Change::Own { definer: true, .. } => 9,
+            Change::ChangeOwner { definer: true, .. } => 9,
             Change::DropPolicy(_) | Change::PolicyRoles(..) => 10,
             // A policy that is gone needs no row security.
             Change::EnableRowSecurity(_) | Change::ForceRowSecurity(_) => 11,
@@ -285,7 +291,7 @@ fn in_order(chosen: &[Wanted]) -> Vec<Wanted> {
         let same = places.entry((statement.on.clone(), statement.verb)).or_default();
         let of_role = same.iter().find(|i| match &ordered[**i].statement {
             Statement::Acl(known) => known.grantees == statement.grantees,
-            Statement::Other(..) => false,
+            Statement::Ddl(_) => false,
         });
         match of_role.copied() {
             Some(i) => {
@@ -349,7 +355,7 @@ fn step(wanted: &Wanted, undo: Option<String>) -> Step {
         object: first.object.identity.clone(),
         why,
         findings: wanted.findings.iter().map(|f| f.fingerprint.clone()).collect(),
-        statement: repeatable(&wanted.statement),
+        statement: wanted.statement.repeatable(),
         undo,
         risk: risk(&wanted.statement),
         is_proposal: false,
@@ -358,13 +364,13 @@ fn step(wanted: &Wanted, undo: Option<String>) -> Step {
 
 /// What only a person can decide, as a comment.
 fn proposal(finding: &Finding) -> Step {
-    let text = match &finding.mend {
-        Mend::Proposal(text) | Mend::Alone(text) => text.clone(),
+    let text = match &finding.fix {
+        Fix::Proposal(text) | Fix::OutsideTransaction(text) => text.clone(),
         // Tried on the copy, and left out of the plan.
-        Mend::Statements(_) => {
-            format!("Does not mend it by itself, or would bring something else:\n{}", finding.mend.sql().unwrap_or_default())
+        Fix::Statements(_) => {
+            format!("Does not mend it by itself, or would bring something else:\n{}", finding.fix.sql().unwrap_or_default())
         }
-        Mend::Unknown => finding.rule.mend.to_owned(),
+        Fix::Unknown => finding.rule.fix.to_owned(),
     };
     let Object { identity, .. } = &finding.object;
     Step {
@@ -387,12 +393,12 @@ fn risk(statement: &Statement) -> &'static str {
             Verb::Revoke => "medium: whoever lives by this privilege without the contract is refused",
             Verb::RevokeGrantOption => "medium: what others were granted by it is gone too",
         },
-        Statement::Other(change, _) => match change {
-            Change::Guard(_) => "low: the guard watches again",
+        Statement::Ddl(ddl) => match &ddl.change {
+            Change::Guard => "low: the guard watches again",
             Change::AddRole(_) => "low: a role that nobody logs in as",
             Change::AlterRole { on: true, .. } => "medium: the role can do what the attribute allows",
             Change::AlterRole { on: false, .. } => "medium: the role can no longer do what the attribute allows",
-            Change::EndMembership(_) => "medium: whoever lives by the membership is refused",
+            Change::RevokeMembership(_) => "medium: whoever lives by the membership is refused",
             Change::AddSchema(_) | Change::AddRelation(..) => "low: adds what is not there",
             Change::RevokeDefault { .. } => "low: what there is already stays as it is",
             Change::AlterRoutine(_, actions) if matches!(actions[..], [RoutineChange::SearchPath(_)]) => {
@@ -400,7 +406,7 @@ fn risk(statement: &Statement) -> &'static str {
             }
             Change::AlterRoutine(..) => "medium: the body runs under other settings or rights",
             Change::DropRoutine(..) => "medium: whoever calls the routine is refused",
-            Change::Own { .. } => "medium: the former owner loses what only an owner can do",
+            Change::ChangeOwner { .. } => "medium: the former owner loses what only an owner can do",
             Change::EnableRowSecurity(_) => "high: a role without a policy sees no rows, and no error says so",
             Change::ForceRowSecurity(_) => "high: the owner's views and routines obey the policies too",
             Change::DropPolicy(_) | Change::PolicyRoles(..) => "medium: rows that the policy opened are closed",

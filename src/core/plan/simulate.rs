@@ -1,12 +1,12 @@
 //! What a statement does to the catalog, done to a copy of it (aclchk.c, user.c, `aclnewowner` and `recursive_revoke` in acl.c).
 
-use super::statement::{AclStatement, Change, RoutineChange, Statement, Verb};
 use crate::access::Access;
 use crate::catalog::{
     Acl, AclItem, ContentKind, DefaultAcl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Relation, RelationKind, Role,
     Routine, Schema, Snapshot,
 };
 use crate::finding::fingerprint;
+use crate::fix::{AclStatement, Change, RoutineChange, Statement, Verb};
 use std::collections::HashMap;
 
 /// A snapshot that statements are carried out on.
@@ -35,11 +35,16 @@ impl Imagined {
         &self.snapshot
     }
 
+    /// The name of a relation as SQL text; `None` where it is not there.
+    pub(super) fn relation_sql(&self, relation: Oid) -> Option<String> {
+        self.relations.get(&relation).map(|i| self.snapshot.relation_sql(&self.snapshot.relations[*i]))
+    }
+
     /// Whether it changes anything.
     pub(super) fn carry_out(&mut self, statement: &Statement) -> bool {
         match statement {
             Statement::Acl(statement) => self.acl(statement),
-            Statement::Other(change, _) => self.other(change),
+            Statement::Ddl(ddl) => self.other(&ddl.change),
         }
     }
 
@@ -55,14 +60,14 @@ impl Imagined {
                 let role = self.snapshot.roles.iter_mut().find(|r| r.oid == *role && r.has(*attribute) != *on);
                 role.map(|r| r.set(*attribute, *on)).is_some()
             }
-            Change::EndMembership(membership) => {
+            Change::RevokeMembership(membership) => {
                 let before = self.snapshot.memberships.len();
                 self.end_memberships(membership.role, membership.member, membership.grantor);
                 self.snapshot.memberships.len() != before
             }
             Change::AddSchema(name) => self.add_schema(name),
             Change::AddRelation(kind, schema, name) => self.add_relation(*kind, schema, name),
-            Change::Own { object, owner, .. } => self.own(*object, *owner),
+            Change::ChangeOwner { object, owner, .. } => self.own(*object, *owner),
             Change::RevokeDefault { role, schema, object_type, grantee, privileges } => {
                 let is_it = |d: &&mut DefaultAcl| (d.role, d.schema, d.object_type) == (*role, *schema, *object_type);
                 self.snapshot.default_acls.iter_mut().find(is_it).is_some_and(|default| {
@@ -72,7 +77,7 @@ impl Imagined {
                 })
             }
             Change::AlterRoutine(routine, actions) => self.routine(*routine).is_some_and(|routine| {
-                let altered = RoutineChange::all(actions, routine);
+                let altered = RoutineChange::apply_all(actions, routine);
                 replace(routine, altered)
             }),
             Change::DropRoutine(schema, name, arguments) => self.drop_routine(schema, name, arguments),
@@ -88,7 +93,7 @@ impl Imagined {
                 policy.is_some_and(|p| replace(&mut p.roles, roles.clone()))
             }
             // The guard's own state is not imagined: what is said about it is mended by what mends it.
-            Change::Guard(_) => true,
+            Change::Guard => true,
         }
     }
 

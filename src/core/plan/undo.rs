@@ -1,9 +1,10 @@
 //! The statement that takes a statement back.
 
-use super::apply::Imagined;
-use super::statement::{AclStatement, Change, Grantee, RoutineChange, Statement, Verb};
+use super::simulate::Imagined;
 use crate::catalog::{Membership, ObjectId, Oid, Privileges, RelationKind, Routine, Snapshot};
-use crate::rules::default_privileges;
+use crate::fix::{
+    AclStatement, Change, Grantee, RoutineChange, Statement, Verb, alter_default_privileges, default_acl_objects,
+};
 use crate::search_path::set_clause;
 use crate::sql::{quote_literal, safe_ident, safe_qualified};
 
@@ -13,16 +14,16 @@ pub(super) type Written<'a> = &'a dyn Fn(Oid) -> Option<String>;
 /// SQL that brings back what is there before `statement` runs; `None` where no statement does.
 pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_>) -> Option<String> {
     let snapshot = before.snapshot();
-    let (change, sql) = match statement {
+    let change = match statement {
         Statement::Acl(statement) => return acl(statement, before),
-        Statement::Other(change, sql) => (change, sql),
+        Statement::Ddl(ddl) => &ddl.change,
     };
     Some(match change {
         Change::AddRole(role) => format!("DROP ROLE IF EXISTS {};", safe_ident(&role.name)),
         Change::AlterRole { role, attribute, on } => {
             format!("ALTER ROLE {} {}{};", snapshot.grantee(*role), if *on { "NO" } else { "" }, attribute.word())
         }
-        Change::EndMembership(membership) => self::membership(membership, snapshot)?,
+        Change::RevokeMembership(membership) => self::membership(membership, snapshot)?,
         Change::AddSchema(name) => format!("DROP SCHEMA IF EXISTS {};", safe_ident(name)),
         Change::AddRelation(kind, schema, name) => {
             let word = match kind {
@@ -32,7 +33,7 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
             };
             format!("DROP {word} IF EXISTS {};", safe_qualified(schema, name))
         }
-        Change::Own { object, owner, .. } => self::owner(*object, *owner, sql, before)?,
+        Change::ChangeOwner { object, owner, target, .. } => self::owner(*object, *owner, target, before)?,
         Change::RevokeDefault { role, schema, object_type, grantee, privileges } => {
             let acl = &snapshot
                 .default_acls
@@ -45,19 +46,19 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
                 return None;
             }
             let option = if held.grantable.intersects(*privileges) { " WITH GRANT OPTION" } else { "" };
-            let start = default_privileges::statement_for(snapshot, *role, *schema);
+            let start = alter_default_privileges(snapshot, *role, *schema);
             let (words, to) = (*privileges & held.privileges, snapshot.grantee(*grantee));
-            format!("{start} GRANT {words} ON {} TO {to}{option};", default_privileges::object_word(*object_type)?)
+            format!("{start} GRANT {words} ON {} TO {to}{option};", default_acl_objects(*object_type)?)
         }
         Change::AlterRoutine(routine, actions) => {
             let routine = snapshot.routines.iter().find(|r| r.oid == *routine)?;
-            self::routine(routine, &RoutineChange::all(actions, routine), snapshot)?
+            self::routine(routine, &RoutineChange::apply_all(actions, routine), snapshot)?
         }
-        Change::EnableRowSecurity(_) => {
-            format!("{} DISABLE ROW LEVEL SECURITY;", sql.strip_suffix(" ENABLE ROW LEVEL SECURITY;")?)
+        Change::EnableRowSecurity(table) => {
+            format!("ALTER TABLE {} DISABLE ROW LEVEL SECURITY;", before.relation_sql(*table)?)
         }
-        Change::ForceRowSecurity(_) => {
-            format!("{} NO FORCE ROW LEVEL SECURITY;", sql.strip_suffix(" FORCE ROW LEVEL SECURITY;")?)
+        Change::ForceRowSecurity(table) => {
+            format!("ALTER TABLE {} NO FORCE ROW LEVEL SECURITY;", before.relation_sql(*table)?)
         }
         Change::DropPolicy(policy) => written(*policy)?,
         Change::PolicyRoles(policy, _) => {
@@ -67,7 +68,7 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
             format!("ALTER POLICY {} ON {table} TO {};", safe_ident(&policy.name), roles.join(", "))
         }
         // What stood in the way of the guard's own is not to come back.
-        Change::DropRoutine(..) | Change::Guard(_) => return None,
+        Change::DropRoutine(..) | Change::Guard => return None,
     })
 }
 
@@ -76,14 +77,14 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
 fn acl(statement: &AclStatement, before: &Imagined) -> Option<String> {
     let acls = before.acls(&statement.on.id)?;
     let with =
-        |acls: super::apply::Acls, statement: &AclStatement| before.with_members(|inherits| acls.with(statement, inherits));
+        |acls: super::simulate::Acls, statement: &AclStatement| before.with_members(|inherits| acls.with(statement, inherits));
     let after = with(acls.clone(), statement);
     let mut back: Vec<AclStatement> = Vec::new();
     for grantee in &statement.grantees {
         let on_table = std::iter::once(statement.on.column.clone());
         let on_columns = acls.columns.iter().filter(|_| statement.on.column.is_none()).map(|(name, _)| Some(name.clone()));
         for column in on_table.chain(on_columns) {
-            let held = |acls: &super::apply::Acls| {
+            let held = |acls: &super::simulate::Acls| {
                 let acl = match &column {
                     None => Some(&acls.acl),
                     Some(name) => acls.columns.iter().find(|(n, _)| n == name).map(|(_, acl)| acl),
@@ -149,14 +150,13 @@ fn membership(ended: &Membership, before: &Snapshot) -> Option<String> {
 }
 
 /// The former owner gets the object back, where its ACL is then what it was: entries of both may have become one.
-fn owner(object: ObjectId, owner: Oid, sql: &str, before: &Imagined) -> Option<String> {
+fn owner(object: ObjectId, owner: Oid, target: &str, before: &Imagined) -> Option<String> {
     let acls = before.acls(&object)?;
     let from = acls.owner;
     if acls.clone().owned_by(owner).owned_by(from) != acls {
         return None;
     }
-    let (start, _) = sql.rsplit_once(" OWNER TO ")?;
-    Some(format!("{start} OWNER TO {};", before.snapshot().grantee(from)))
+    Some(format!("ALTER {target} OWNER TO {};", before.snapshot().grantee(from)))
 }
 
 fn routine(before: &Routine, after: &Routine, snapshot: &Snapshot) -> Option<String> {

@@ -1,17 +1,17 @@
 //! What roles hold on an object beside what is declared for them, and the GRANT and REVOKE that make the two equal. Every rule
 //! about privileges asks here.
 
-use super::Context;
 use crate::access::Access;
 use crate::catalog::{Acl, AclItem, Object, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Measure};
-use crate::mend::{AclStatement, Change, Grantee, Mend, Securable, Statement, Verb};
+use crate::fix::{AclStatement, Change, Fix, Grantee, Securable, Statement, Verb};
+use crate::rules::context::Context;
 use crate::sql::printable;
 use serde_json::json;
 
 /// An object with an ACL.
-pub(super) struct Target<'a> {
+pub(crate) struct Target<'a> {
     pub owner: Oid,
     pub acl: Option<&'a Acl>,
     pub kind: ObjectKind,
@@ -27,7 +27,7 @@ pub(super) struct Target<'a> {
 }
 
 /// One difference between what a role holds and what is declared for it.
-pub(super) struct Difference {
+pub(crate) struct Difference {
     /// [`PUBLIC`] or a role.
     pub role: Oid,
     pub privileges: Privileges,
@@ -45,7 +45,7 @@ impl Target<'_> {
 
     /// Writes down what each of `roles`, and PUBLIC, holds beyond what `declared` gives it, as far as it is in `mask`. A share
     /// that PUBLIC hands to everybody counts once, as PUBLIC's, and only where it is not declared for all of the roles.
-    pub(super) fn report_undeclared(
+    pub(crate) fn report_undeclared(
         &self,
         cx: &Context<'_>,
         roles: &[&Role],
@@ -60,7 +60,7 @@ impl Target<'_> {
     }
 
     /// PUBLIC's share alone, as far as it is in `mask`.
-    pub(super) fn report_public(
+    pub(crate) fn report_public(
         &self,
         cx: &Context<'_>,
         declared: &dyn Fn(&Role) -> Privileges,
@@ -71,15 +71,15 @@ impl Target<'_> {
         let privileges = Access::public(&self.acl()) & mask;
         if !privileges.is_empty() {
             let mut draft = self.undeclared_draft(cx, &Difference { role: PUBLIC, privileges }, severity);
-            if let Mend::Statements(revoke) = draft.mend {
-                draft.mend = Mend::Statements([self.keeping_declared(cx, declared, privileges), revoke].concat());
+            if let Fix::Statements(revoke) = draft.fix {
+                draft.fix = Fix::Statements([self.keeping_declared(cx, declared, privileges), revoke].concat());
             }
             out.push(draft);
         }
     }
 
     /// The shares of `roles` alone.
-    pub(super) fn report_roles(
+    pub(crate) fn report_roles(
         &self,
         cx: &Context<'_>,
         roles: &[&Role],
@@ -118,12 +118,12 @@ impl Target<'_> {
                 self.name
             ),
             evidence: json!({"problem": "grant option", "privileges": privileges.words()}),
-            mend: Mend::or_proposal(self.revoke_options(cx, role, privileges), || self.no_chain(cx, difference)),
+            fix: Fix::or_proposal(self.revoke_options(cx, role, privileges), || self.no_chain(cx, difference)),
         }
     }
 
     /// The shares of workers on a relation, where MAINTAIN is part of ALL from 17 on.
-    pub(super) fn report_worker_excess(
+    pub(crate) fn report_worker_excess(
         &self,
         cx: &Context<'_>,
         workers: &[&Role],
@@ -138,7 +138,7 @@ impl Target<'_> {
     }
 
     /// The grants without which a REVOKE from PUBLIC would take from declared roles what the contract gives them.
-    pub(super) fn keeping_declared(
+    pub(crate) fn keeping_declared(
         &self,
         cx: &Context<'_>,
         declared: &dyn Fn(&Role) -> Privileges,
@@ -156,7 +156,7 @@ impl Target<'_> {
     }
 
     /// Writes down what is declared for each of `roles` and it does not have, neither itself nor by PUBLIC or membership.
-    pub(super) fn report_missing(
+    pub(crate) fn report_missing(
         &self,
         cx: &Context<'_>,
         roles: &[&Role],
@@ -173,7 +173,7 @@ impl Target<'_> {
     }
 
     /// The finding about a privilege too many.
-    pub(super) fn undeclared_draft(&self, cx: &Context<'_>, difference: &Difference, severity: Severity) -> Draft {
+    pub(crate) fn undeclared_draft(&self, cx: &Context<'_>, difference: &Difference, severity: Severity) -> Draft {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
         let (how, chain) = self.how_held(cx, difference);
@@ -196,7 +196,7 @@ impl Target<'_> {
                 self.name
             ),
             evidence: json!({"problem": "undeclared", "privileges": privileges.words(), "through": chain, "column": self.column}),
-            mend: Mend::or_proposal(self.revoke(cx, difference), || match role == self.owner {
+            fix: Fix::or_proposal(self.revoke(cx, difference), || match role == self.owner {
                 true => format!("Its owner has it: give {} to somebody else.", self.name),
                 false => self.no_chain(cx, difference),
             }),
@@ -230,7 +230,7 @@ impl Target<'_> {
             },
             detail: format!("{} lacks {privileges} on {}, which the contract declares.", who(role, &name), self.name),
             evidence: json!({"problem": "missing", "privileges": privileges.words()}),
-            mend: Mend::by(self.statement(cx, Verb::Grant, privileges, role, false)),
+            fix: Fix::by(self.statement(cx, Verb::Grant, privileges, role, false)),
         }
     }
 
@@ -379,7 +379,7 @@ impl Target<'_> {
 
 /// `REVOKE role FROM member`, by the role that granted it where the server keeps track of that (16 and later). `None` where
 /// there is no such grant: the implicit membership of a database owner.
-pub(super) fn end_membership(cx: &Context<'_>, member: Oid, role: Oid) -> Option<Vec<Statement>> {
+pub(crate) fn end_membership(cx: &Context<'_>, member: Oid, role: Oid) -> Option<Vec<Statement>> {
     let statements: Vec<Statement> = cx
         .snapshot
         .memberships
@@ -392,13 +392,13 @@ pub(super) fn end_membership(cx: &Context<'_>, member: Oid, role: Oid) -> Option
             };
             let cascade = if m.admin { " CASCADE" } else { "" };
             let (role, member) = (cx.snapshot.grantee(role), cx.snapshot.grantee(member));
-            Statement::new(Change::EndMembership(m.clone()), format!("REVOKE {role} FROM {member}{by}{cascade};"))
+            Statement::new(Change::RevokeMembership(m.clone()), format!("REVOKE {role} FROM {member}{by}{cascade};"))
         })
         .collect();
     (!statements.is_empty()).then_some(statements)
 }
 
 /// The subject of a sentence.
-pub(super) fn who(role: Oid, name: &str) -> String {
+pub(crate) fn who(role: Oid, name: &str) -> String {
     if role == PUBLIC { "PUBLIC (every role)".to_owned() } else { format!("Role \"{}\"", printable(name)) }
 }

@@ -1,6 +1,6 @@
 //! A small catalog that keeps the shipped contract whole, to break one promise at a time in.
 
-use super::{Context, Rule};
+use super::context::Context;
 use crate::access::Access;
 use crate::catalog::{
     Acl, AclItem, Command, Database, DefaultAcl, Guard, GuardFunction, GuardTrigger, Membership, Oid, PUBLIC, Policy,
@@ -8,6 +8,7 @@ use crate::catalog::{
 };
 use crate::contract::{Contract, DEFAULT, granted_to};
 use crate::finding::Finding;
+use crate::rule::Rule;
 use proptest::prelude::*;
 
 pub(crate) struct World {
@@ -82,7 +83,7 @@ impl World {
             };
             world.snapshot.routines.push(routine);
         }
-        let triggers = super::guard_tampered::TRIGGERS.map(|(name, event)| GuardTrigger {
+        let triggers = crate::catalog::extension::TRIGGERS.map(|(name, event)| GuardTrigger {
             name: name.into(),
             event: event.into(),
             enabled: b'A',
@@ -91,7 +92,7 @@ impl World {
             filtered: false,
             extension_member: true,
         });
-        let functions = super::guard_tampered::FUNCTIONS.map(|(schema, name, arguments, symbol, strict)| GuardFunction {
+        let functions = crate::catalog::extension::FUNCTIONS.map(|(schema, name, arguments, symbol, strict)| GuardFunction {
             schema: schema.into(),
             name: name.into(),
             arguments: arguments.into(),
@@ -196,14 +197,14 @@ impl World {
     pub fn found(&self, rule: &'static Rule) -> Vec<String> {
         let line = |f: &Finding| {
             let role = f.role.as_ref().map(|r| format!(" {r}")).unwrap_or_default();
-            let fix = f.fix.as_ref().map(|fix| format!(" => {fix}")).unwrap_or_default();
+            let fix = f.fix.sql().map(|fix| format!(" => {fix}")).unwrap_or_default();
             format!("{} {} {}{role}: {}{fix}", f.severity.word(), f.object.object_type, f.object.identity, f.detail)
         };
         self.findings(rule).iter().map(line).collect()
     }
 
     pub fn fixes(&self, rule: &'static Rule) -> Vec<String> {
-        self.findings(rule).into_iter().filter_map(|f| f.fix).collect()
+        self.findings(rule).into_iter().filter_map(|f| f.fix.sql()).collect()
     }
 
     /// Does it.

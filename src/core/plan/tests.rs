@@ -1,12 +1,12 @@
 //! The laws: a plan carried out leaves nothing that it could mend, another plan is empty, and nothing in it is needless.
 
-use super::apply::Imagined;
+use super::simulate::Imagined;
 use super::*;
 use crate::access::Access;
 use crate::catalog::{Acl, AclItem, Membership, Oid, PUBLIC, Privileges, Snapshot};
 use crate::contract::{Contract, Severity};
 use crate::finding::Finding;
-use crate::rules::cases::{World, edit};
+use crate::rules::testing::{World, edit};
 use crate::rules::{Context, RULES};
 use proptest::prelude::*;
 

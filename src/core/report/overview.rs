@@ -1,10 +1,10 @@
 //! The contract's own tables with what there is beside them: sections 2 (role x schema) and 7 (row security).
 
-use super::rls_policy_missing::applies_to;
-use super::{Area, Context, RULES};
 use crate::catalog::{Command, ObjectKind, Privileges, Relation, RelationKind, Role, Schema};
 use crate::contract::{SchemaDecl, Severity};
 use crate::finding::Finding;
+use crate::rule::Area;
+use crate::rules::{Context, RULES};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};
 
@@ -230,7 +230,7 @@ fn policies(cx: &Context<'_>, relation: &Relation) -> Value {
             .into_iter()
             .filter(|command| {
                 let policies = cx.snapshot.policies_of(relation.oid).iter();
-                policies.clone().any(|p| p.permissive && p.covers(*command) && applies_to(cx, p, role))
+                policies.clone().any(|p| p.permissive && p.covers(*command) && cx.access.policy_applies(p, role.oid))
             })
             .map(Command::word)
             .collect();
@@ -243,9 +243,9 @@ fn policies(cx: &Context<'_>, relation: &Relation) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
     use super::*;
     use crate::access::Access;
+    use crate::rules::testing::World;
 
     fn with<T>(world: &World, look: impl FnOnce(&Context<'_>) -> T) -> T {
         let snapshot = world.snapshot.clone().complete();
