@@ -1,40 +1,23 @@
 //! The plan: which statements, in which order.
 
+mod order;
 mod simulate;
+mod step;
 mod undo;
+
+pub use step::Step;
 
 #[cfg(test)]
 mod tests;
 
-use crate::catalog::{Object, ObjectId, Oid, Snapshot};
+use crate::catalog::{Oid, Snapshot};
 use crate::contract::Severity;
 use crate::finding::{Finding, Subject};
-use crate::fix::{AclStatement, Change, Fix, RoutineChange, Securable, Statement, Verb};
-use crate::rule::Rule;
+use crate::fix::{Change, Statement};
+use order::{Wanted, in_order, phase};
 use simulate::Imagined;
 use std::collections::{HashMap, HashSet};
 use undo::{Written, undo};
-
-/// One step of a plan.
-#[derive(Debug, Clone)]
-pub struct Step {
-    /// The rules whose findings it mends, in the order of the contract's sections.
-    pub rules: Vec<&'static Rule>,
-    /// What it is about, by its identity.
-    pub object: String,
-    /// The findings, a sentence each.
-    pub why: Vec<String>,
-    /// Their fingerprints.
-    pub findings: Vec<String>,
-    /// A statement that can be run twice; for what a person decides a comment.
-    pub statement: String,
-    /// The statement that takes it back; `None` where there is none.
-    pub undo: Option<String>,
-    /// What may go wrong: `low`, `medium` or `high`, and a few words.
-    pub risk: &'static str,
-    /// What a person decides.
-    pub is_proposal: bool,
-}
 
 /// Steps in their order.
 #[derive(Debug, Clone, Default)]
@@ -70,13 +53,6 @@ const REJECTED: usize = 16;
 
 /// So many objects are judged to see whether each statement is needed.
 const TRIED: usize = 50_000;
-
-/// A statement with the findings that ask for it.
-#[derive(Debug, Clone)]
-struct Wanted {
-    statement: Statement,
-    findings: Vec<Finding>,
-}
 
 impl Planner<'_> {
     /// What brings the catalog into the contract; `before` is what is found in it.
@@ -214,7 +190,7 @@ impl Planner<'_> {
             let back = undo(&wanted.statement, &imagined, self.written);
             // What an earlier statement has made needless is left out.
             if imagined.carry_out(&wanted.statement) {
-                plan.steps.push(step(&wanted, back));
+                plan.steps.push(Step::statement(&wanted, back));
                 plan.chosen.push(wanted.statement);
             }
         }
@@ -224,7 +200,7 @@ impl Planner<'_> {
         for finding in gone {
             plan.about.entry(finding.subject()).or_default().push(finding.fingerprint.clone());
         }
-        plan.steps.extend(found.iter().filter(|f| self.mends(f)).map(proposal));
+        plan.steps.extend(found.iter().filter(|f| self.mends(f)).map(Step::proposal));
         plan
     }
 }
@@ -252,164 +228,4 @@ fn spoils_a_path(before: &[Finding], after: &Finding) -> bool {
     };
     let was = before.iter().find(|f| f.about() == after.about());
     was.is_some_and(|was| !reasons(after).is_subset(&reasons(was)))
-}
-
-/// Where a statement stands in a plan: what there must be first, then what closes something, then what opens.
-fn phase(statement: &Statement) -> u8 {
-    match statement {
-        Statement::Ddl(ddl) => match &ddl.change {
-            Change::Guard | Change::DropRoutine(..) => 0,
-            Change::AddRole(_) | Change::AlterRole { .. } => 1,
-            Change::RevokeMembership(_) => 2,
-            Change::AddSchema(_) | Change::ChangeOwner { object: ObjectId::Schema(_), .. } => 3,
-            Change::RevokeDefault { .. } => 4,
-            Change::AddRelation(..) => 5,
-            // What a client owns in a schema spoils every path through it.
-            Change::ChangeOwner { definer: false, .. } => 7,
-            // A path is judged for the owner of the routine: the one that is safe for the next owner comes first.
-            Change::AlterRoutine(..) => 8,
-            Change::ChangeOwner { definer: true, .. } => 9,
-            Change::DropPolicy(_) | Change::PolicyRoles(..) => 10,
-            // A policy that is gone needs no row security.
-            Change::EnableRowSecurity(_) | Change::ForceRowSecurity(_) => 11,
-        },
-        Statement::Acl(AclStatement { verb: Verb::Grant | Verb::GrantWithOption, .. }) => 12,
-        Statement::Acl(_) => 6,
-    }
-}
-
-/// The statements in the order of a plan, those for many roles or privileges as one.
-fn in_order(chosen: &[Wanted]) -> Vec<Wanted> {
-    let mut ordered: Vec<Wanted> = Vec::new();
-    let mut places: HashMap<(Securable, Verb), Vec<usize>> = HashMap::new();
-    // The privileges of one role on one object first.
-    for wanted in chosen {
-        let Statement::Acl(statement) = &wanted.statement else {
-            ordered.push(wanted.clone());
-            continue;
-        };
-        let same = places.entry((statement.on.clone(), statement.verb)).or_default();
-        let of_role = same.iter().find(|i| match &ordered[**i].statement {
-            Statement::Acl(known) => known.grantees == statement.grantees,
-            Statement::Ddl(_) => false,
-        });
-        match of_role.copied() {
-            Some(i) => {
-                if let Statement::Acl(known) = &mut ordered[i].statement {
-                    known.privileges |= statement.privileges;
-                    known.cascade |= statement.cascade;
-                }
-                ordered[i].findings.extend(wanted.findings.iter().cloned());
-            }
-            None => {
-                same.push(ordered.len());
-                ordered.push(wanted.clone());
-            }
-        }
-    }
-    // Then the roles that get or lose the same.
-    let mut merged: Vec<Wanted> = Vec::new();
-    let mut places: HashMap<AclStatement, usize> = HashMap::new();
-    for wanted in ordered {
-        if let Statement::Acl(statement) = &wanted.statement {
-            let key = AclStatement { grantees: vec![], ..statement.clone() };
-            if let Some(i) = places.get(&key) {
-                let known = &mut merged[*i];
-                if let Statement::Acl(known) = &mut known.statement {
-                    known.grantees.extend(statement.grantees.iter().cloned());
-                }
-                known.findings.extend(wanted.findings);
-                continue;
-            }
-            places.insert(key, merged.len());
-        }
-        merged.push(wanted);
-    }
-    // What is done to one object's ACL stands together, and roles keep what is declared before PUBLIC loses it.
-    let mut objects: HashMap<ObjectId, usize> = HashMap::new();
-    merged.sort_by_cached_key(|wanted| {
-        let (place, after) = match &wanted.statement {
-            Statement::Acl(s) if s.verb != Verb::Grant => {
-                let next = objects.len();
-                (*objects.entry(s.on.id).or_insert(next), s.verb != Verb::Keep)
-            }
-            _ => (0, false),
-        };
-        (phase(&wanted.statement), place, after)
-    });
-    merged
-}
-
-fn step(wanted: &Wanted, undo: Option<String>) -> Step {
-    let first: &Finding = &wanted.findings[0];
-    let mut rules: Vec<&'static Rule> = Vec::new();
-    for finding in &wanted.findings {
-        if !rules.contains(&finding.rule) {
-            rules.push(finding.rule);
-        }
-    }
-    let mut why: Vec<String> = wanted.findings.iter().map(|f| f.detail.clone()).collect();
-    why.dedup();
-    Step {
-        rules,
-        object: first.object.identity.clone(),
-        why,
-        findings: wanted.findings.iter().map(|f| f.fingerprint.clone()).collect(),
-        statement: wanted.statement.repeatable(),
-        undo,
-        risk: risk(&wanted.statement),
-        is_proposal: false,
-    }
-}
-
-/// What only a person can decide, as a comment.
-fn proposal(finding: &Finding) -> Step {
-    let text = match &finding.fix {
-        Fix::Proposal(text) | Fix::OutsideTransaction(text) => text.clone(),
-        // Tried on the copy, and left out of the plan.
-        Fix::Statements(_) => {
-            format!("Does not mend it by itself, or would bring something else:\n{}", finding.fix.sql().unwrap_or_default())
-        }
-        Fix::Unknown => finding.rule.fix.to_owned(),
-    };
-    let Object { identity, .. } = &finding.object;
-    Step {
-        rules: vec![finding.rule],
-        object: identity.clone(),
-        why: vec![finding.detail.clone()],
-        findings: vec![finding.fingerprint.clone()],
-        statement: text.lines().map(|line| format!("-- {line}")).collect::<Vec<_>>().join("\n"),
-        undo: None,
-        risk: "a person decides",
-        is_proposal: true,
-    }
-}
-
-/// What may go wrong.
-fn risk(statement: &Statement) -> &'static str {
-    match statement {
-        Statement::Acl(s) => match s.verb {
-            Verb::Grant | Verb::Keep | Verb::GrantWithOption => "low: opens what the contract declares, and nothing else",
-            Verb::Revoke => "medium: whoever lives by this privilege without the contract is refused",
-            Verb::RevokeGrantOption => "medium: what others were granted by it is gone too",
-        },
-        Statement::Ddl(ddl) => match &ddl.change {
-            Change::Guard => "low: the guard watches again",
-            Change::AddRole(_) => "low: a role that nobody logs in as",
-            Change::AlterRole { on: true, .. } => "medium: the role can do what the attribute allows",
-            Change::AlterRole { on: false, .. } => "medium: the role can no longer do what the attribute allows",
-            Change::RevokeMembership(_) => "medium: whoever lives by the membership is refused",
-            Change::AddSchema(_) | Change::AddRelation(..) => "low: adds what is not there",
-            Change::RevokeDefault { .. } => "low: what there is already stays as it is",
-            Change::AlterRoutine(_, actions) if matches!(actions[..], [RoutineChange::SearchPath(_)]) => {
-                "medium: names in the body are looked up along this path"
-            }
-            Change::AlterRoutine(..) => "medium: the body runs under other settings or rights",
-            Change::DropRoutine(..) => "medium: whoever calls the routine is refused",
-            Change::ChangeOwner { .. } => "medium: the former owner loses what only an owner can do",
-            Change::EnableRowSecurity(_) => "high: a role without a policy sees no rows, and no error says so",
-            Change::ForceRowSecurity(_) => "high: the owner's views and routines obey the policies too",
-            Change::DropPolicy(_) | Change::PolicyRoles(..) => "medium: rows that the policy opened are closed",
-        },
-    }
 }
