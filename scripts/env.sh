@@ -29,6 +29,20 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 # Runs a program as a user who may run PostgreSQL.
 as_postgres() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
 
+# rust-toolchain.toml names one version. Where rustup does not have it by that name and may not
+# download it, rustup's default toolchain is used, if it is of the same version.
+choose_toolchain() {
+  local version default
+  (cd "$PROJECT" && ! cargo --version) >/dev/null 2>&1 || return 0
+  version=$(sed -n 's/^channel = "\(.*\)"$/\1/p' "$PROJECT/rust-toolchain.toml")
+  default=$(rustup default | cut -d ' ' -f 1)
+  case $(RUSTUP_TOOLCHAIN=$default rustc --version) in
+    "rustc $version "*) export RUSTUP_TOOLCHAIN=$default ;;
+    *) echo "Rust $version is required: rustup toolchain install $version" >&2 && exit 1 ;;
+  esac
+}
+choose_toolchain
+
 install_packages() {
   local missing=()
   for package in "$@"; do
