@@ -1,10 +1,11 @@
 //! dragonfly_guard: a security contract for PostgreSQL databases that enforces itself.
 //!
-//! This crate is the edge. It reads `pg_catalog` ([`scan`]) and the contract ([`contract`]), lets `dragonfly_core` judge the one
+//! This crate is the edge. It reads `pg_catalog` ([`catalog`]) and the contract ([`contract`]), lets `dragonfly_core` judge the one
 //! against the other, and gives what it finds to people ([`audit`]) or refuses a statement ([`guard`]).
 #![warn(missing_docs)]
 
 mod audit;
+mod catalog;
 mod contract;
 mod drift;
 mod exemptions;
@@ -16,7 +17,6 @@ mod journal;
 mod mend;
 mod pg;
 mod rights;
-mod scan;
 mod settings;
 mod trial;
 

@@ -4,11 +4,11 @@
 //! GRANT and REVOKE on all functions would fail. Such roles hold EXECUTE on `ops.every_function()` too, for which there is no other reason. Told so,
 //! and not by their names: whoever creates roles can rename one.
 
+use crate::catalog::{self, Own};
 use crate::pg::call::{Call, sql_function};
 use crate::pg::heap::State;
 use crate::pg::report::Report;
 use crate::pg::text::from_server;
-use crate::scan::{self, own::Own};
 use dragonfly_core::access::{Access, Follow};
 use dragonfly_core::catalog::{AclItem, Oid, Privileges};
 use dragonfly_core::sql::{printable, safe_ident};
@@ -34,14 +34,14 @@ pub fn check(call: Call) {
         return;
     }
     let state = State::now();
-    let snapshot = scan::base(&state).complete();
+    let snapshot = catalog::base(&state).complete();
     let access = Access::new(&snapshot);
     let reached = access.closure(caller, Follow::Privileges);
     let executes = |item: &&AclItem| item.privileges.contains(Privileges::EXECUTE);
-    let marked = marker(&state).map(|marker| scan::routine_acl(&state, marker));
+    let marked = marker(&state).map(|marker| catalog::routine_acl(&state, marker));
     // Without the marker, nobody knows.
     let by_the_way = |role: Oid| marked.as_ref().is_none_or(|acl| acl.iter().filter(executes).any(|item| item.grantee == role));
-    let is_meant = scan::routine_acl(&state, call.function()).iter().filter(executes).any(|item| {
+    let is_meant = catalog::routine_acl(&state, call.function()).iter().filter(executes).any(|item| {
         reached.contains(&item.grantee) && (item.grantable.contains(Privileges::EXECUTE) || !by_the_way(item.grantee))
     });
     if !is_meant {
@@ -53,7 +53,7 @@ pub fn check(call: Call) {
 fn marker(state: &State) -> Option<Oid> {
     let mut found = None;
     Own::find(state).members(state, |class, object| {
-        if class == scan::PG_PROC && scan::name(class, object).is_some_and(|(_, name)| name == MARKER) {
+        if class == catalog::PG_PROC && catalog::name(class, object).is_some_and(|(_, name)| name == MARKER) {
             found = Some(object);
         }
     });

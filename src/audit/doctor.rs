@@ -8,7 +8,7 @@ use crate::pg::inert::{Refused, Trust, inert};
 use crate::pg::scratch::Scratch;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
-use crate::{scan, settings};
+use crate::{catalog as scan, settings};
 use dragonfly_core::catalog::{Oid, Relation, RelationKind, Routine, RoutineKind};
 use dragonfly_core::doctor::{Check, Trial, Trials, examine, reach};
 use dragonfly_core::rules::Context;

@@ -7,12 +7,12 @@ mod schema_cache;
 
 pub use schema_cache::AUTHENTICATOR;
 
+use crate::catalog::{self, Look, Own};
 use crate::contract;
 use crate::exemptions::Current;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
-use crate::scan::{self, Look, own::Own};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Routine, Snapshot};
 use dragonfly_core::contract::{Contract, Severity};
@@ -31,7 +31,7 @@ pub fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
 
 /// The same under another contract.
 fn under<T>(contract: &Contract, state: &State, own: &Own, judge: impl FnOnce(&Context<'_>) -> T) -> T {
-    judging(contract, &scan::whole(state, contract, own), judge)
+    judging(contract, &catalog::whole(state, contract, own), judge)
 }
 
 fn judging<T>(contract: &Contract, snapshot: &Snapshot, judge: impl FnOnce(&Context<'_>) -> T) -> T {

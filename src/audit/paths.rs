@@ -1,10 +1,10 @@
 //! Verdicts on search paths: of one routine, of one path, of every SECURITY DEFINER routine there is.
 
+use crate::catalog::{self, Own};
 use crate::contract;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
-use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Routine;
 use dragonfly_core::rules::Context;
@@ -15,7 +15,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
     let state = State::now();
     let contract = contract::in_force(&state, &Own::find(&state));
-    let snapshot = scan::for_paths(&state);
+    let snapshot = catalog::for_paths(&state);
     let access = Access::new(&snapshot);
     judge(&Context::new(&contract, &snapshot, &access, &interrupts))
 }
@@ -34,7 +34,7 @@ sql_function!(
 );
 fn of_routine(call: Call) -> pg_sys::Datum {
     let Some(oid) = call.oid(0) else { return call.table([]) };
-    let Some(routine) = scan::routine(&State::now(), oid) else {
+    let Some(routine) = catalog::routine(&State::now(), oid) else {
         Report {
             message: format!("there is no routine with OID {oid}"),
             detail: "A routine in a temporary schema counts as none: only its own session can call it.".into(),
@@ -52,7 +52,7 @@ sql_function!(
 );
 fn of_path(call: Call) -> pg_sys::Datum {
     let Some(owner) = call.oid(1) else { return call.table([]) };
-    let path = call.text(0).map(|path| scan::quoted_path(&path));
+    let path = call.text(0).map(|path| catalog::quoted_path(&path));
     let row = with_context(|cx| {
         if cx.snapshot.role(owner).is_none() {
             Report { message: format!("there is no role with OID {owner}"), ..Report::default() }

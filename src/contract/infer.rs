@@ -2,12 +2,12 @@
 
 use super::load::highest_version;
 use crate::audit;
+use crate::catalog::{self, Look, Own};
 use crate::contract;
 use crate::exemptions::Current;
 use crate::pg::call::{Call, json_datum, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
-use crate::scan::{self, Look, own::Own};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
@@ -26,10 +26,10 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
     let state = State::now();
     let own = Own::find(&state);
     let base = contract::in_force(&state, &own);
-    let there = scan::base(&state).complete();
+    let there = catalog::base(&state).complete();
     let schemas = call.names(0).map_or_else(|| schemas_of_people(&base, &there), |wanted| existing(wanted, &there));
     let seed = seed(&base, &schemas);
-    let snapshot = scan::whole(&state, &seed, &own);
+    let snapshot = catalog::whole(&state, &seed, &own);
     let access = Access::new(&snapshot);
     let highest = highest_version(&state, &own);
     let next = match highest.minor < u64::from(u32::MAX) {

@@ -2,12 +2,12 @@
 
 use super::{Contracts, valid};
 use crate::audit;
+use crate::catalog::Own;
 use crate::pg::call::{Call, Value, json_datum, sql_function};
 use crate::pg::heap::State;
 use crate::pg::report::Report;
 use crate::pg::write::{as_owner, next_id, text_datum};
 use crate::rights;
-use crate::scan::own::Own;
 use dragonfly_core::contract::{Contract, changes};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};

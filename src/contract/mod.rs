@@ -4,10 +4,10 @@ mod infer;
 mod load;
 mod review;
 
+use crate::catalog::Own;
 use crate::pg::call::{Call, json_datum, json_text, sql_function};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::report::Report;
-use crate::scan::own::Own;
 use dragonfly_core::contract::{Contract, Examined, Severity, examine_interruptibly};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::RefCell;

@@ -2,9 +2,9 @@
 
 use super::valid;
 use crate::audit;
+use crate::catalog::Own;
 use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
 use crate::pg::heap::{State, interrupts};
-use crate::scan::own::Own;
 use dragonfly_core::contract::{self, Problem, examine_interruptibly};
 use pgrx::pg_sys;
 

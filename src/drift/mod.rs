@@ -4,12 +4,12 @@ mod read;
 mod store;
 
 use crate::audit;
+use crate::catalog::{self, Own};
 use crate::contract;
 use crate::pg::call::{Call, Value, json_datum, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::write::text_datum;
-use crate::scan::{self, own::Own};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::drift::{self, Difference, Snapshot, compare, from_findings};
 use dragonfly_core::rules::{required_object_missing, role_missing};
@@ -140,7 +140,7 @@ fn not_empty(schemas: &[String]) {
 /// Those schemas; an error where one is neither there nor declared, or is the server's own.
 fn known(names: Vec<String>, contract: &Contract, state: &State, covered: &[String]) -> Vec<String> {
     not_empty(&names);
-    let there = scan::base(state);
+    let there = catalog::base(state);
     let is_ours = |name: &str| !name.starts_with("pg_") && name != "information_schema";
     let mut valid: Vec<&str> = there.schemas.iter().map(|s| s.name.as_str()).filter(|name| is_ours(name)).collect();
     valid.extend(contract.schemas.iter().map(|schema| schema.name.as_str()));
@@ -171,9 +171,9 @@ fn check_coverage(label: &str, snapshot: &Snapshot, wanted: &[String]) {
 
 /// Says that another release wrote the snapshot down: it may say the same thing in other words.
 fn mention_release(snapshot: &Snapshot, name: &str) {
-    if snapshot.server != scan::VERSION {
+    if snapshot.server != catalog::VERSION {
         Report {
-            message: format!("{name} was taken on PostgreSQL {}, and this is {}", snapshot.server, scan::VERSION),
+            message: format!("{name} was taken on PostgreSQL {}, and this is {}", snapshot.server, catalog::VERSION),
             detail: "A major release may write a definition in other words, which then counts as a change.".into(),
             hint: String::new(),
         }

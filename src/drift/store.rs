@@ -1,13 +1,13 @@
 //! Frozen schemas: snapshots that the extension's own table keeps, each under a label.
 
 use super::snapshot_of;
+use crate::catalog::Own;
 use crate::contract;
 use crate::pg::call::{Call, json_datum, sql_function};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::write::{as_owner, text_datum};
 use crate::rights;
-use crate::scan::own::Own;
 use dragonfly_core::drift::{self, Snapshot};
 use dragonfly_core::sql::{listed, printable};
 use pgrx::{PgSqlErrorCode, pg_sys};

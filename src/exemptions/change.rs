@@ -2,6 +2,7 @@
 
 use super::{Current, Record, Records};
 use crate::audit;
+use crate::catalog::{Look, Own};
 use crate::contract;
 use crate::pg::call::{Call, json_datum, sql_function};
 use crate::pg::heap::State;
@@ -9,7 +10,6 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::pg::text::timestamp;
 use crate::pg::write::{as_owner, next_id, text_datum};
 use crate::rights;
-use crate::scan::{Look, own::Own};
 use dragonfly_core::exemptions::{Accepted, Exemption, Exemptions, Standing};
 use dragonfly_core::findings::Finding;
 use dragonfly_core::rules::{self, RULES, guard_tampered};

@@ -3,9 +3,9 @@
 mod change;
 mod show;
 
+use crate::catalog::{self, Look, Own};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::text::timestamp;
-use crate::scan::{self, Look, own::Own};
 use dragonfly_core::exemptions::{Exemption, Exemptions};
 use dragonfly_core::findings::{Finding, ObjectId};
 use dragonfly_core::rules::Rule;
@@ -41,7 +41,7 @@ impl<'s> Current<'s> {
             return known.clone();
         }
         interrupts();
-        let basis = scan::basis(self.state, object, self.look);
+        let basis = catalog::basis(self.state, object, self.look);
         self.known.borrow_mut().insert(object, basis.clone());
         basis
     }

@@ -2,10 +2,10 @@
 
 use super::{Current, Record, Records};
 use crate::audit;
+use crate::catalog::{Look, Own};
 use crate::contract;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::State;
-use crate::scan::{Look, own::Own};
 use dragonfly_core::exemptions::{Exemptions, Standing};
 use dragonfly_core::findings::Finding;
 use pgrx::pg_sys;

@@ -3,6 +3,7 @@
 mod needs;
 
 use crate::audit::AUTHENTICATOR;
+use crate::catalog::{self as scan, Own};
 use crate::contract;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
@@ -11,7 +12,6 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::pg::scratch::Scratch;
 use crate::pg::text::to_server;
 use crate::pg::{setting, subtransaction};
-use crate::scan::{self, own::Own};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Routine, Snapshot};
 use dragonfly_core::contract::Contract;

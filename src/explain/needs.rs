@@ -5,12 +5,12 @@ mod constant;
 mod unused;
 mod written;
 
+use crate::catalog::{self as scan, oids};
 use crate::pg::heap::{State, Table, interrupts, of_row};
 use crate::pg::inert::{Trust, inert};
 use crate::pg::list::nodes;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
-use crate::scan::{self, oids};
 use dragonfly_core::catalog::{BOOTSTRAP_SUPERUSER, Oid, Privileges};
 use dragonfly_core::explain::{Moment, Need, parse};
 use pgrx::pg_sys::panic::CaughtError;

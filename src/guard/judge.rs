@@ -3,11 +3,11 @@
 use super::states::{Scale, Scope, States};
 use super::touched::{self, Touch};
 use super::{act, transaction};
+use crate::catalog::temporary::{self, Ground};
+use crate::catalog::{self, Look, Own};
 use crate::contract;
 use crate::exemptions::Current;
 use crate::pg::heap::{State, interrupts};
-use crate::scan::temporary::{self, Ground};
-use crate::scan::{self, Look, own::Own};
 use crate::settings;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
@@ -78,7 +78,7 @@ pub fn before_commit(is_prepared: bool) {
     // A temporary table that goes now takes along what lasts and depends on it, and may have to wait for that: nobody else should.
     let builds_on_sand = temporary::has_schema()
         && touched.iter().any(|t| {
-            matches!(t, Touch::Relation(oid) if !temporary::outlives(scan::PG_CLASS.into(), (*oid).into())
+            matches!(t, Touch::Relation(oid) if !temporary::outlives(catalog::PG_CLASS.into(), (*oid).into())
                 && temporary::carries_what_lasts(&now, *oid))
         });
     if is_prepared || builds_on_sand {
@@ -96,13 +96,13 @@ fn remember_exempt(touched: &[Touch], now: &State, own: &Own) {
         return;
     }
     let concerned =
-        |catalog: Oid, oid: Oid| scan::name(catalog, oid).is_some_and(|(schema, name)| current.concern(&schema, &name));
+        |catalog: Oid, oid: Oid| catalog::name(catalog, oid).is_some_and(|(schema, name)| current.concern(&schema, &name));
     let objects = touched.iter().filter_map(|touch| match *touch {
-        Touch::Relation(oid) => concerned(scan::PG_CLASS, oid).then_some(ObjectId::Relation(oid)),
-        Touch::Routine(oid) => concerned(scan::PG_PROC, oid).then_some(ObjectId::Routine(oid)),
+        Touch::Relation(oid) => concerned(catalog::PG_CLASS, oid).then_some(ObjectId::Relation(oid)),
+        Touch::Routine(oid) => concerned(catalog::PG_PROC, oid).then_some(ObjectId::Routine(oid)),
         _ => None,
     });
-    scan::remember(now, objects);
+    catalog::remember(now, objects);
 }
 
 /// What a commit would judge, judged now; an error where it would be refused.
@@ -207,8 +207,8 @@ fn on_sand(cx: &Context<'_>, touched: &[Touch], now: &State) -> Found {
     let mut found = Found::new();
     for touch in touched {
         let object = match *touch {
-            Touch::Relation(oid) => (scan::PG_CLASS, oid),
-            Touch::Routine(oid) => (scan::PG_PROC, oid),
+            Touch::Relation(oid) => (catalog::PG_CLASS, oid),
+            Touch::Routine(oid) => (catalog::PG_PROC, oid),
             Touch::Other(catalog, oid) | Touch::Object(catalog, oid) => (catalog, oid),
             _ => continue,
         };
@@ -221,7 +221,7 @@ fn on_sand(cx: &Context<'_>, touched: &[Touch], now: &State) -> Found {
         }
         if ground == Ground::TemporaryDefiner || temporary::fall(now, object).into_iter().any(|object| is_promised(cx, object))
         {
-            let refusal = Refusal::of_object_on_sand(&scan::description(object.0.into(), object.1.into()));
+            let refusal = Refusal::of_object_on_sand(&catalog::description(object.0.into(), object.1.into()));
             found.push((refusal, GuardAction::Block, true));
         }
     }
@@ -230,13 +230,13 @@ fn on_sand(cx: &Context<'_>, touched: &[Touch], now: &State) -> Found {
 
 /// Whether the contract relies on an object: it names it, or it is a policy of a governed table, or the guard itself.
 fn is_promised(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
-    if catalog == scan::PG_EXTENSION {
+    if catalog == catalog::PG_EXTENSION {
         return cx.snapshot.extensions.get(&oid).is_some_and(|(name, _)| name == "dragonfly_guard");
     }
-    if catalog == scan::PG_POLICY {
+    if catalog == catalog::PG_POLICY {
         return true;
     }
-    let Some((schema, name)) = scan::name(catalog, oid) else { return false };
+    let Some((schema, name)) = catalog::name(catalog, oid) else { return false };
     cx.contract.declares_relation(&schema, &name) || cx.contract.functions_named(&schema, &name).next().is_some()
 }
 
@@ -270,7 +270,7 @@ fn compares(old: &Context<'_>, new: &Context<'_>, past: &Routine, routine: &Rout
 fn refuse_impostors(touched: &[Touch], tag: &str) {
     for touch in touched {
         let Touch::Routine(oid) = touch else { continue };
-        if let Some(identity) = scan::impostor(*oid) {
+        if let Some(identity) = catalog::impostor(*oid) {
             act::carry_out(vec![(Refusal::of_impostor(&identity), GuardAction::Block)], tag);
         }
     }

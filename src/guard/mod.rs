@@ -15,11 +15,11 @@ mod touched;
 mod transaction;
 mod utility;
 
+use crate::catalog::{self, Own};
 use crate::pg::call::{Call, sql_function};
 use crate::pg::heap::State;
 use crate::pg::list::nodes;
 use crate::pg::report::Report;
-use crate::scan::{self, own::Own};
 use crate::settings::{self, CheckAt, Mode};
 use judge::Moment;
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
@@ -67,7 +67,7 @@ const CREATE_EXTENSION: &str = "CREATE EXTENSION";
 /// Judges what a command has touched.
 fn command_ended(tag: &str) {
     // What the extension's own script makes is judged when it is whole.
-    if is_binary_upgrade() || scan::in_own_script() {
+    if is_binary_upgrade() || catalog::in_own_script() {
         return;
     }
     transaction::command_ends(tag);

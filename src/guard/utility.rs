@@ -5,8 +5,8 @@
 
 use super::touched::{self, Touch};
 use super::{act, command_ended};
+use crate::catalog::Own;
 use crate::pg::heap::State;
-use crate::scan::own::Own;
 use crate::settings::{self, Mode};
 use dragonfly_core::rules::guard_tampered::silences;
 use pgrx::{pg_guard, pg_sys};

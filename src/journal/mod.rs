@@ -8,11 +8,11 @@ mod writer;
 
 pub use writer::register_launcher;
 
+use crate::catalog::Own;
 use crate::pg::{
     heap, report,
     text::{from_server, timestamp},
 };
-use crate::scan::own::Own;
 use crate::settings::{self, Mode};
 use dragonfly_core::guard::Refusal;
 use pgrx::pg_sys;

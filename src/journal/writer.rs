@@ -2,8 +2,8 @@
 //! a database with a session in it cannot be dropped.) Sessions start it; where the server had no process to spare, the launcher does later.
 
 use super::{append, queue};
+use crate::catalog::Own;
 use crate::pg::heap;
-use crate::scan::own::Own;
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
 use pgrx::{pg_guard, pg_sys};
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! `ops.golden_sql()`: the plan that brings the database into its contract; `ops.apply_golden_sql()`: carries it out and proves it.
 
 use crate::audit::{self, Filter};
+use crate::catalog::{self, Look, Own};
 use crate::contract;
 use crate::exemptions::Current;
 use crate::guard;
@@ -8,7 +9,6 @@ use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
 use crate::pg::{setting, statement, subtransaction};
-use crate::scan::{self, Look, own::Own};
 use dragonfly_core::contract::Severity;
 use dragonfly_core::findings::Finding;
 use dragonfly_core::mend::{Plan, Planner, Step};
@@ -66,14 +66,14 @@ fn plan(filter: &Filter) -> (Vec<Finding>, Plan) {
     let own = Own::find(&state);
     let contract = contract::in_force(&state, &own);
     let current = Current::read(&state, &own, Look::Afresh);
-    let snapshot = scan::whole(&state, &contract, &own);
+    let snapshot = catalog::whole(&state, &contract, &own);
     filter.check_schemas(&contract, &snapshot);
     // SAFETY: reads a variable of the backend.
     let runner = unsafe { pg_sys::GetUserId() }.to_u32();
     let planner = Planner {
         judge: &|snapshot| audit::visible_in(&contract, snapshot, &current),
         wants: &|finding| filter.wants(finding),
-        written: &|policy| scan::policy_definition(&state, policy),
+        written: &|policy| catalog::policy_definition(&state, policy),
         runner,
         interrupts: &interrupts,
     };

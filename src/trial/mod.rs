@@ -1,6 +1,7 @@
 //! `ops.try_migration()`: what a migration would break, without keeping anything of it.
 
 use crate::audit;
+use crate::catalog::Own;
 use crate::contract;
 use crate::guard;
 use crate::pg::call::{Call, Value, sql_function};
@@ -8,7 +9,6 @@ use crate::pg::heap::State;
 use crate::pg::report::Report;
 use crate::pg::statement::{self, Refused};
 use crate::pg::subtransaction;
-use crate::scan::own::Own;
 use dragonfly_core::findings::Finding;
 use dragonfly_core::rules::RULES;
 use pgrx::pg_sys::panic::CaughtError;

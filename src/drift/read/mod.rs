@@ -10,10 +10,10 @@ mod relations;
 mod routines;
 mod types;
 
+use crate::catalog::deparse::{plainly, role_name};
+use crate::catalog::{self, oids};
 use crate::pg::heap::{Row, State, Table, interrupts};
-use crate::scan::deparse::{plainly, role_name};
-use crate::scan::{self, oids};
-use dragonfly_core::catalog::{self, Acl, Oid, PUBLIC};
+use dragonfly_core::catalog::{Acl, Oid, PUBLIC, Schema};
 use dragonfly_core::drift::{AclKind, FORMAT, Object, Snapshot, grants};
 use dragonfly_core::sql::{quote_ident, quote_literal};
 use pen::Pen;
@@ -32,7 +32,7 @@ pub fn read(state: &State, schemas: Vec<String>) -> Snapshot {
         reader.routines();
         reader.objects
     });
-    let mut snapshot = Snapshot { format: FORMAT, server: scan::VERSION, schemas, objects };
+    let mut snapshot = Snapshot { format: FORMAT, server: catalog::VERSION, schemas, objects };
     snapshot.sort();
     snapshot
 }
@@ -41,7 +41,7 @@ pub fn read(state: &State, schemas: Vec<String>) -> Snapshot {
 struct Reader<'s> {
     state: &'s State,
     /// The schemas that are looked at.
-    schemas: HashMap<Oid, catalog::Schema>,
+    schemas: HashMap<Oid, Schema>,
     /// What belongs to an extension, by catalog.
     members: HashSet<(Oid, Oid)>,
     roles: RefCell<HashMap<Oid, String>>,
@@ -51,11 +51,11 @@ struct Reader<'s> {
 
 impl<'s> Reader<'s> {
     fn new(state: &'s State, names: &[String]) -> Self {
-        let base = scan::base(state);
+        let base = catalog::base(state);
         let wanted: HashSet<&String> = names.iter().collect();
         let schemas = base.schemas.into_iter().filter(|s| wanted.contains(&s.name)).map(|s| (s.oid, s)).collect();
         let roles = base.roles.into_iter().map(|role| (role.oid, role.name)).collect();
-        let members = scan::members_of_extensions(state);
+        let members = catalog::members_of_extensions(state);
         Self { state, schemas, members, roles: RefCell::new(roles), pen: Pen::new(), objects: vec![] }
     }
 
@@ -75,7 +75,7 @@ impl<'s> Reader<'s> {
 
     /// Notes who holds what.
     fn grants(&self, object: &mut Object, kind: AclKind, owner: Oid, acl: Option<&Acl>) {
-        grants(object, kind, owner, acl.map(Vec::as_slice), scan::VERSION, &|role| self.role_name(role));
+        grants(object, kind, owner, acl.map(Vec::as_slice), catalog::VERSION, &|role| self.role_name(role));
     }
 
     fn schemas(&mut self) {

@@ -2,8 +2,8 @@
 
 use super::relations::Relation;
 use super::{Reader, qualified};
+use crate::catalog::{self, oids};
 use crate::pg::heap::{Row, Table};
-use crate::scan::{self, oids};
 use dragonfly_core::catalog::{Oid, PUBLIC};
 use dragonfly_core::drift::Object;
 use dragonfly_core::sql::{find_unquoted, quote_ident};
@@ -82,7 +82,7 @@ impl Reader<'_> {
         table.scan(self.state, |row: Row<'_>| {
             let relation_oid = row.oid(on);
             let Some(relation) = relations.get(&relation_oid) else { return };
-            let Some((schema, name)) = scan::name(oids::PG_CLASS, row.oid(oid)) else { return };
+            let Some((schema, name)) = catalog::name(oids::PG_CLASS, row.oid(oid)) else { return };
             if row.bool(identity) {
                 identities.insert(relation.identity.clone(), format!("index {}", quote_ident(&name)));
             }

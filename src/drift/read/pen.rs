@@ -1,9 +1,9 @@
 //! Writing things down without leaving anything behind: neither memory nor locks.
 
+use crate::catalog;
+use crate::catalog::deparse::{self, Deparse, call, canonical, canonical_expression, expression_text};
 use crate::pg::scratch::Scratch;
 use crate::pg::subtransaction;
-use crate::scan;
-use crate::scan::deparse::{self, Deparse, call, canonical, canonical_expression, expression_text};
 use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -113,7 +113,7 @@ impl Pen {
 
     /// An object as the server describes it: `operator class text_ops for access method btree`.
     pub fn described(&self, class: Oid, object: Oid) -> String {
-        self.memory.with(|| scan::description(class.into(), object.into()))
+        self.memory.with(|| catalog::description(class.into(), object.into()))
     }
 
     /// A text that the server wrote, as a dump and its restore make it.

@@ -2,9 +2,9 @@
 
 use super::pen::Of;
 use super::{Reader, options, qualified};
+use crate::catalog::{self, oids};
 use crate::pg::heap::{Row, Table, interrupts};
 use crate::pg::text::from_server;
-use crate::scan::{self, oids};
 use dragonfly_core::catalog::{Acl, Oid};
 use dragonfly_core::drift::{AclKind, Object};
 use dragonfly_core::sql::quote_ident;
@@ -261,7 +261,7 @@ impl Reader<'_> {
         let mut parents: HashMap<Oid, BTreeMap<i32, String>> = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
             if relations.contains_key(&row.oid(child)) {
-                let name = scan::name(oids::PG_CLASS, row.oid(parent)).map(|(schema, name)| qualified(&schema, &name));
+                let name = catalog::name(oids::PG_CLASS, row.oid(parent)).map(|(schema, name)| qualified(&schema, &name));
                 parents.entry(row.oid(child)).or_default().insert(row.int(place), name.unwrap_or_default());
             }
         });

@@ -1,10 +1,10 @@
 //! Functions, procedures and aggregates.
 
 use super::Reader;
+use crate::catalog::deparse::{language_name, setting};
+use crate::catalog::{self, oids};
 use crate::pg::heap::{Row, Table};
 use crate::pg::language::{C, INTERNAL};
-use crate::scan::deparse::{language_name, setting};
-use crate::scan::{self, oids};
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::drift::{AclKind, Object, hash_of};
 use dragonfly_core::sql::quote_ident;
@@ -35,7 +35,7 @@ impl Reader<'_> {
                 b'a' => "aggregate",
                 _ => "function",
             };
-            let types = scan::argument_types(&row.oids(arguments));
+            let types = catalog::argument_types(&row.oids(arguments));
             let identity = format!("{}.{}({types})", quote_ident(&schema), quote_ident(&row.name(name)));
             let mut object = Object::new(object_type, Some(&schema), identity);
             object.set("owner", self.role(row.oid(owner)));

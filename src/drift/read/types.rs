@@ -2,8 +2,8 @@
 
 use super::relations::Relation;
 use super::{Reader, qualified};
+use crate::catalog::oids;
 use crate::pg::heap::{Row, Table};
-use crate::scan::oids;
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::drift::{AclKind, Object};
 use dragonfly_core::sql::{quote_ident, quote_literal};

@@ -3,9 +3,9 @@
 //! execMain.c, execIndexing.c, execPartition.c, trigger.c). What the triggers do is not seen.
 
 use super::{Reader, changed_columns, column_name, names};
+use crate::catalog::{self as scan, oids};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::list::nodes;
-use crate::scan::{self, oids};
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::explain::Moment;
 use pgrx::pg_sys;

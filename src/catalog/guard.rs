@@ -1,7 +1,7 @@
 //! The guard's own state: its triggers, functions, tables and views, and what could silence it.
 
+use super::Own;
 use super::oids;
-use super::own::Own;
 use super::routines::argument_types;
 use crate::pg::heap::{Row, State, Table};
 use crate::pg::text::from_server;
