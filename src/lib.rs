@@ -13,7 +13,7 @@ mod explain;
 mod guard;
 #[cfg(any(test, feature = "pg_test"))]
 mod in_server;
-mod journal;
+mod log;
 mod mend;
 mod pg;
 mod rights;
@@ -34,8 +34,8 @@ pub extern "C-unwind" fn _PG_init() {
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     settings::define();
     if settings::preload() == settings::Preload::Shared {
-        journal::queue::request();
-        journal::register_launcher();
+        log::queue::request();
+        log::register_launcher();
     }
     guard::install();
 }

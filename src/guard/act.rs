@@ -1,7 +1,7 @@
 //! What the guard does about what it has found: an error, a warning, a line in the server log.
 
 use super::transaction;
-use crate::journal::{self, Event};
+use crate::log::{self, Event};
 use crate::pg::report::Report;
 use crate::settings::{Mode, mode};
 use dragonfly_core::contract::GuardAction;
@@ -19,14 +19,14 @@ pub fn carry_out(found: Vec<(Refusal, GuardAction)>, tag: &str) {
         .filter(|(refusal, action)| *action > GuardAction::Audit && !transaction::is_reported(&refusal.key))
         .partition(|(_, action)| *action == GuardAction::Block && mode() == Mode::block);
     let refused: Vec<Refusal> = refused.into_iter().map(|(refusal, _)| refusal).collect();
-    refused.iter().take(WRITTEN).for_each(|refusal| journal::write(Event::Refused, tag, Some(refusal)));
+    refused.iter().take(WRITTEN).for_each(|refusal| log::write(Event::Refused, tag, Some(refusal)));
     if let Some(refusal) = one(refused) {
         let code = sqlstate(refusal.rule);
         report(refusal).error(code);
     }
     for (refusal, _) in warned {
         if transaction::report_once(&refusal.key) {
-            journal::write(Event::Warned, tag, Some(&refusal));
+            log::write(Event::Warned, tag, Some(&refusal));
             let code = sqlstate(refusal.rule);
             report(refusal).warning(code);
         }
@@ -68,7 +68,7 @@ fn one(refusals: Vec<Refusal>) -> Option<Refusal> {
 
 /// A command that passes because the mode is off.
 pub fn unjudged(tag: &str) {
-    journal::write(Event::Unjudged, tag, None);
+    log::write(Event::Unjudged, tag, None);
 }
 
 /// A session that restores a dump: said once to whoever does it, and written down.
@@ -77,7 +77,7 @@ pub fn restoring(tag: &str) {
         static SAID: Cell<bool> = const { Cell::new(false) };
     }
     if !SAID.replace(true) {
-        journal::write(Event::Restoring, tag, None);
+        log::write(Event::Restoring, tag, None);
         Report {
             message: "a dump is being restored: the security guard does not judge this session".into(),
             detail: "Its settings are those that pg_dump begins with, and it is a superuser's.".into(),

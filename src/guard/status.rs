@@ -1,7 +1,7 @@
 //! `ops.guard_status()`: what of the guard is on, what is not, what that leaves open, and how to close it.
 
 use crate::audit::with_context;
-use crate::journal::queue;
+use crate::log::queue;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::settings::{self, Mode, Preload};
 use dragonfly_core::findings::Finding;

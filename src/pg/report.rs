@@ -57,7 +57,7 @@ pub fn to_server_log(line: &str) {
             pg_sys::errmsg_internal(c"%s".as_ptr(), text.as_ptr());
             pg_sys::errhidestmt(true);
             pg_sys::errhidecontext(true);
-            pg_sys::ffi::pg_guard_ffi_boundary(|| errfinish(c"dragonfly_guard".as_ptr(), 0, c"journal".as_ptr()));
+            pg_sys::ffi::pg_guard_ffi_boundary(|| errfinish(c"dragonfly_guard".as_ptr(), 0, c"log".as_ptr()));
         }
     }
 }
