@@ -3,6 +3,7 @@
 mod content_owners;
 mod definition;
 pub mod deparse;
+pub mod drift;
 mod extension;
 mod guard;
 mod object_hash;

@@ -1,6 +1,5 @@
 //! Drift: what the governed schemas hold, as a snapshot that can be kept ([`store`]), hashed, carried elsewhere and compared.
 
-mod read;
 mod store;
 
 use crate::audit;
@@ -51,7 +50,7 @@ fn compare_schema(call: Call) -> pg_sys::Datum {
     });
     not_empty(&other.schemas);
     mention_release(&other, "the snapshot");
-    let here = read::read(&State::now(), other.schemas.clone());
+    let here = catalog::drift::read(&State::now(), other.schemas.clone());
     call.table(compare(&other, &here).into_iter().map(|difference| row("snapshot", difference)))
 }
 
@@ -82,7 +81,7 @@ fn check_schema_consistency(call: Call) -> pg_sys::Datum {
                 }
                 None => snapshot,
             };
-            let actual = read::read(&state, expected.schemas.clone());
+            let actual = catalog::drift::read(&state, expected.schemas.clone());
             let source = format!("frozen {label}");
             rows.extend(compare(&expected, &actual).into_iter().map(|difference| row(&source, difference)));
         }
@@ -122,7 +121,7 @@ fn snapshot_of(state: &State, contract: &Contract, schemas: Option<Vec<String>>)
         Some(names) => known(names, contract, state, &[]),
         None => contract.schemas.iter().map(|schema| schema.name.clone()).collect(),
     };
-    read::read(state, schemas)
+    catalog::drift::read(state, schemas)
 }
 
 /// An error where there is nothing to look at.

@@ -4,8 +4,8 @@
 //! What an extension owns is left out, our own objects with it: it belongs to a version of the extension. So is what is temporary, and what only
 //! says how rows are stored (tablespaces, statistics targets, storage and compression of columns).
 
+mod deparser;
 mod parts;
-mod pen;
 mod relations;
 mod routines;
 mod types;
@@ -13,10 +13,10 @@ mod types;
 use crate::catalog::deparse::{plainly, role_name};
 use crate::catalog::{self, oids};
 use crate::pg::heap::{Row, State, Table, interrupts};
+use deparser::Deparser;
 use dragonfly_core::catalog::{Acl, Oid, PUBLIC, Schema};
 use dragonfly_core::drift::{AclKind, FORMAT, Object, Snapshot, grants};
 use dragonfly_core::sql::{quote_ident, quote_literal};
-use pen::Pen;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
@@ -45,7 +45,7 @@ struct Reader<'s> {
     /// What belongs to an extension, by catalog.
     members: HashSet<(Oid, Oid)>,
     roles: RefCell<HashMap<Oid, String>>,
-    pen: Pen,
+    deparser: Deparser,
     objects: Vec<Object>,
 }
 
@@ -56,7 +56,7 @@ impl<'s> Reader<'s> {
         let schemas = base.schemas.into_iter().filter(|s| wanted.contains(&s.name)).map(|s| (s.oid, s)).collect();
         let roles = base.roles.into_iter().map(|role| (role.oid, role.name)).collect();
         let members = catalog::members_of_extensions(state);
-        Self { state, schemas, members, roles: RefCell::new(roles), pen: Pen::new(), objects: vec![] }
+        Self { state, schemas, members, roles: RefCell::new(roles), deparser: Deparser::new(), objects: vec![] }
     }
 
     /// The name of a schema that is looked at, where the object is to be looked at too.

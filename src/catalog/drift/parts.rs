@@ -43,7 +43,7 @@ impl Reader<'_> {
             let definition = match row.char(kind) {
                 b'c' => {
                     let Some(tree) = row.raw(tree) else { return };
-                    let mut text = format!("CHECK ({})", self.pen.expression(tree, relation.of(relation_oid)));
+                    let mut text = format!("CHECK ({})", self.deparser.expression(tree, relation.of(relation_oid)));
                     let is_enforced = enforced.is_none_or(|enforced| row.bool(enforced));
                     for (so, word) in [
                         (row.bool(no_inherit), " NO INHERIT"),
@@ -60,7 +60,7 @@ impl Reader<'_> {
                     if row.char(kind) != b'f' {
                         indexes.insert(row.oid(index));
                     }
-                    self.pen.call(pg_sys::pg_get_constraintdef, row.oid(oid))
+                    self.deparser.call(pg_sys::pg_get_constraintdef, row.oid(oid))
                 }
                 _ => return,
             };
@@ -90,9 +90,9 @@ impl Reader<'_> {
                 return;
             }
             let mut object = Object::new("index", Some(&schema), qualified(&schema, &name)).of(&relation.identity);
-            let mut definition = self.pen.call(pg_sys::pg_get_indexdef, row.oid(oid));
+            let mut definition = self.deparser.call(pg_sys::pg_get_indexdef, row.oid(oid));
             for trees in [trees, predicate] {
-                definition = self.pen.with_expressions(definition, row.text(trees), relation.of(relation_oid));
+                definition = self.deparser.with_expressions(definition, row.text(trees), relation.of(relation_oid));
             }
             object.set("definition", definition);
             object.set_if("invalid", !row.bool(valid));
@@ -125,7 +125,7 @@ impl Reader<'_> {
                 return;
             }
             let mut object = Self::part("trigger", &row.name(name), relation);
-            let definition = self.pen.call(pg_sys::pg_get_triggerdef, row.oid(oid));
+            let definition = self.deparser.call(pg_sys::pg_get_triggerdef, row.oid(oid));
             object
                 .set("definition", if row.is_null(condition) { definition } else { self.with_condition(definition, relation) });
             object.set_some("enabled", firing(row.char(enabled)));
@@ -147,7 +147,7 @@ impl Reader<'_> {
         let to = from + start.len() + length;
         let condition = definition[from + start.len()..to].to_owned();
         let rows = format!(" FROM {0} AS old, {0} AS new", relation.identity);
-        let condition = self.pen.within(condition, relation.owner, &rows);
+        let condition = self.deparser.within(condition, relation.owner, &rows);
         format!("{}{condition}{}", &definition[..from + start.len()], &definition[to..])
     }
 
@@ -164,7 +164,7 @@ impl Reader<'_> {
                 return;
             }
             let mut object = Self::part("rule", &name, relation);
-            object.set("definition", self.pen.call_and_release(pg_sys::pg_get_ruledef, row.oid(oid)));
+            object.set("definition", self.deparser.call_and_release(pg_sys::pg_get_ruledef, row.oid(oid)));
             object.set_some("enabled", firing(row.char(enabled)));
             found.push(object);
         });
@@ -199,7 +199,7 @@ impl Reader<'_> {
             object.set("roles", names.join(", "));
             for (property, tree) in [("using", using), ("with check", check)] {
                 let tree = row.raw(tree);
-                object.set_some(property, tree.map(|tree| self.pen.expression(tree, relation.of(relation_oid))));
+                object.set_some(property, tree.map(|tree| self.deparser.expression(tree, relation.of(relation_oid))));
             }
             found.push(object);
         });

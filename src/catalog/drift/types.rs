@@ -32,10 +32,10 @@ impl Reader<'_> {
                 }
                 b'd' => {
                     object.set("kind", "domain");
-                    object.set("type", self.pen.type_name(row.oid(base), row.int(modifier)));
-                    object.set_some("collation", self.pen.collation(row.oid(base), row.oid(collation)));
+                    object.set("type", self.deparser.type_name(row.oid(base), row.int(modifier)));
+                    object.set_some("collation", self.deparser.collation(row.oid(base), row.oid(collation)));
                     object.set_if("not null", row.bool(not_null));
-                    let default = row.raw(default).map(|tree| self.pen.tree(tree, 0)).or_else(|| row.text(default_text));
+                    let default = row.raw(default).map(|tree| self.deparser.tree(tree, 0)).or_else(|| row.text(default_text));
                     object.set_some("default", default);
                     for (name, definition) in constraints.get(&row.oid(oid)).into_iter().flatten() {
                         let check = self.domain_check(row.oid(oid), row.oid(owner), definition);
@@ -53,8 +53,8 @@ impl Reader<'_> {
                 }
                 b'b' if row.char(category) != b'A' => {
                     object.set("kind", "base");
-                    object.set("input", self.pen.named(pg_sys::regprocout, row.oid(input)));
-                    object.set("output", self.pen.named(pg_sys::regprocout, row.oid(output)));
+                    object.set("input", self.deparser.named(pg_sys::regprocout, row.oid(input)));
+                    object.set("output", self.deparser.named(pg_sys::regprocout, row.oid(output)));
                 }
                 _ => return,
             }
@@ -90,14 +90,14 @@ impl Reader<'_> {
         let operators = column("rngsubopc");
         let mut found = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
-            let mut text = self.pen.type_name(row.oid(subtype), -1);
-            if let Some(collation) = self.pen.collation(row.oid(subtype), row.oid(collation)) {
+            let mut text = self.deparser.type_name(row.oid(subtype), -1);
+            if let Some(collation) = self.deparser.collation(row.oid(subtype), row.oid(collation)) {
                 text = format!("{text} COLLATE {collation}");
             }
-            text = format!("{text} by {}", self.pen.described(oids::PG_OPCLASS, row.oid(operators)));
+            text = format!("{text} by {}", self.deparser.described(oids::PG_OPCLASS, row.oid(operators)));
             for (word, function) in [("canonical", row.oid(canonical)), ("difference", row.oid(difference))] {
                 if function != 0 {
-                    text = format!("{text} {word} {}", self.pen.named(pg_sys::regprocout, function));
+                    text = format!("{text} {word} {}", self.deparser.named(pg_sys::regprocout, function));
                 }
             }
             found.insert(row.oid(of), text);
@@ -113,7 +113,7 @@ impl Reader<'_> {
         let mut found: HashMap<Oid, Vec<(String, String)>> = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
             if row.oid(of) != 0 && row.char(kind) == b'c' {
-                let definition = self.pen.call(pg_sys::pg_get_constraintdef, row.oid(oid));
+                let definition = self.deparser.call(pg_sys::pg_get_constraintdef, row.oid(oid));
                 found.entry(row.oid(of)).or_default().push((row.name(name), definition));
             }
         });
@@ -126,8 +126,8 @@ impl Reader<'_> {
         let Some((condition, flags)) = parts else { return definition.to_owned() };
         // SAFETY: a look-up in the system cache.
         let base = unsafe { pg_sys::getBaseType(domain.into()) }.to_u32();
-        let values = format!(" FROM (SELECT NULL::{} AS value) AS v", self.pen.type_name(base, -1));
-        let condition = self.pen.within(condition.to_owned(), owner, &values);
+        let values = format!(" FROM (SELECT NULL::{} AS value) AS v", self.deparser.type_name(base, -1));
+        let condition = self.deparser.within(condition.to_owned(), owner, &values);
         format!("CHECK ({condition}){flags}")
     }
 }

@@ -40,8 +40,8 @@ impl Reader<'_> {
             let mut object = Object::new(object_type, Some(&schema), identity);
             object.set("owner", self.role(row.oid(owner)));
             self.grants(&mut object, AclKind::Routine, row.oid(owner), row.acl(acl).as_ref());
-            object.set("arguments", self.pen.call(pg_sys::pg_get_function_arguments, routine));
-            object.set("result", self.pen.call(pg_sys::pg_get_function_result, routine));
+            object.set("arguments", self.deparser.call(pg_sys::pg_get_function_arguments, routine));
+            object.set("result", self.deparser.call(pg_sys::pg_get_function_result, routine));
             object.set("language", quote_ident(&language_name(row.oid(language))));
             object.set_if("window", row.char(kind) == b'w');
             object.set(
@@ -78,7 +78,7 @@ impl Reader<'_> {
                     object.set("library", row.text(library).unwrap_or_default());
                 }
                 _ if !row.is_null(body) => {
-                    object.set("body", hash_of(&self.pen.call_and_release(pg_sys::pg_get_function_sqlbody, routine)));
+                    object.set("body", hash_of(&self.deparser.call_and_release(pg_sys::pg_get_function_sqlbody, routine)));
                 }
                 _ => object.set("body", hash_of(&row.text(source).unwrap_or_default())),
             }
@@ -127,17 +127,17 @@ impl Reader<'_> {
         table.lookup(self.state, oids::PG_AGGREGATE_FNOID_INDEX, &[(of, aggregate)], |row: Row<'_>| {
             for (name, column) in functions {
                 if row.oid(column) != 0 {
-                    object.set(&name[3..], self.pen.named(pg_sys::regprocout, row.oid(column)));
+                    object.set(&name[3..], self.deparser.named(pg_sys::regprocout, row.oid(column)));
                 }
             }
             for (property, column) in states.into_iter().filter(|(_, column)| row.oid(*column) != 0) {
-                object.set(property, self.pen.type_name(row.oid(column), -1));
+                object.set(property, self.deparser.type_name(row.oid(column), -1));
             }
             starts.into_iter().for_each(|(property, column)| object.set_some(property, row.text(column)));
             flags.into_iter().for_each(|(name, column)| object.set_if(&name[3..], row.bool(column)));
             letters.into_iter().for_each(|(name, column)| object.set(&name[3..], char::from(row.char(column)).to_string()));
             if row.oid(sort) != 0 {
-                object.set("sort operator", self.pen.named(pg_sys::regoperatorout, row.oid(sort)));
+                object.set("sort operator", self.deparser.named(pg_sys::regoperatorout, row.oid(sort)));
             }
         });
     }

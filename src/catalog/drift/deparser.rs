@@ -19,12 +19,12 @@ pub struct Of<'r> {
 }
 
 /// The server's functions, with memory that is emptied after each.
-pub struct Pen {
+pub struct Deparser {
     memory: Scratch,
     types: RefCell<HashMap<(Oid, i32), String>>,
 }
 
-impl Pen {
+impl Deparser {
     pub fn new() -> Self {
         Self { memory: Scratch::new(), types: RefCell::default() }
     }

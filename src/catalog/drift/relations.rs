@@ -1,6 +1,6 @@
 //! Tables, views and sequences, with their columns.
 
-use super::pen::Of;
+use super::deparser::Of;
 use super::{Reader, options, qualified};
 use crate::catalog::{self, oids};
 use crate::pg::heap::{Row, Table, interrupts};
@@ -86,7 +86,7 @@ impl Reader<'_> {
         for (oid, relation) in &mut relations {
             interrupts();
             if relation.is_view() {
-                relation.object.set("definition", self.pen.view(relation.of(*oid)));
+                relation.object.set("definition", self.deparser.view(relation.of(*oid)));
                 let columns = relation.attributes();
                 relation.object.set("columns", columns);
             } else if relation.kind != b'S' && (relation.is_partition || !relation.object.properties.contains_key("inherits")) {
@@ -161,7 +161,7 @@ impl Reader<'_> {
                 _ => {}
             }
             if row.oid(of_type) != 0 {
-                object.set("of type", self.pen.type_name(row.oid(of_type), -1));
+                object.set("of type", self.deparser.type_name(row.oid(of_type), -1));
             }
             if row.oid(method) != HEAP && row.oid(method) != 0 {
                 object.set("access method", self.access_method(row.oid(method)));
@@ -169,7 +169,7 @@ impl Reader<'_> {
             let rest = security_options(&mut object, row.texts(reloptions));
             object.set_some("options", options(rest));
             if let Some(bound) = row.raw(bound) {
-                object.set("partition bound", self.pen.tree(bound, row.oid(oid)));
+                object.set("partition bound", self.deparser.tree(bound, row.oid(oid)));
             }
             toasted.insert(row.oid(toast), row.oid(oid));
             let is_partition = row.bool(partition);
@@ -216,9 +216,9 @@ impl Reader<'_> {
             if row.bool(dropped) {
                 return;
             }
-            let mut type_name = self.pen.type_name(row.oid(type_oid), row.int(modifier));
+            let mut type_name = self.deparser.type_name(row.oid(type_oid), row.int(modifier));
             object.set("type", &*type_name);
-            if let Some(collation) = self.pen.collation(row.oid(type_oid), row.oid(collation)) {
+            if let Some(collation) = self.deparser.collation(row.oid(type_oid), row.oid(collation)) {
                 type_name = format!("{type_name} COLLATE {collation}");
                 object.set("collation", collation);
             }
@@ -248,7 +248,7 @@ impl Reader<'_> {
             if let Some(tree) = row.raw(tree) {
                 column.object.set(
                     "default",
-                    self.pen.expression(tree, Of { relation: oid, name: &relation.identity, owner: relation.owner }),
+                    self.deparser.expression(tree, Of { relation: oid, name: &relation.identity, owner: relation.owner }),
                 );
             }
         });
@@ -293,8 +293,8 @@ impl Reader<'_> {
         table.scan(self.state, |row: Row<'_>| {
             let oid = row.oid(on);
             let Some(relation) = relations.get_mut(&oid) else { return };
-            let key = self.pen.call(pg_sys::pg_get_partkeydef, oid);
-            let key = self.pen.with_expressions(key, row.text(trees), relation.of(oid));
+            let key = self.deparser.call(pg_sys::pg_get_partkeydef, oid);
+            let key = self.deparser.with_expressions(key, row.text(trees), relation.of(oid));
             relation.object.set("partition key", key);
         });
     }
@@ -313,7 +313,7 @@ impl Reader<'_> {
         ];
         table.scan(self.state, |row: Row<'_>| {
             let Some(sequence) = relations.get_mut(&row.oid(oid)) else { return };
-            sequence.object.set("type", self.pen.type_name(row.oid(type_oid), -1));
+            sequence.object.set("type", self.deparser.type_name(row.oid(type_oid), -1));
             for (property, column) in &numbers {
                 sequence.object.set(*property, row.bigint(*column).to_string());
             }
