@@ -3,8 +3,8 @@
 #[pgrx::pg_schema]
 mod tests {
     use crate::catalog::{self, Own, VERSION};
-    use crate::contract;
     use crate::pg::heap::State;
+    use crate::store::contract;
     use dragonfly_core::access::Access;
     use dragonfly_core::catalog::{ObjectKind, Privileges, Snapshot};
     use dragonfly_core::search_path::split_identifiers;

@@ -4,21 +4,17 @@
 //! against the other, and gives what it finds to people ([`audit`]) or refuses a statement ([`guard`]).
 #![warn(missing_docs)]
 
+mod api;
 mod audit;
 mod catalog;
-mod contract;
-mod drift;
-mod exemptions;
-mod explain;
 mod guard;
 #[cfg(any(test, feature = "pg_test"))]
 mod in_server;
 mod log;
-mod mend;
 mod pg;
-mod rights;
+mod query;
 mod settings;
-mod trial;
+mod store;
 
 use pgrx::prelude::*;
 

@@ -10,7 +10,6 @@ mod act;
 mod grants;
 mod judge;
 mod states;
-mod status;
 mod touched;
 mod transaction;
 mod utility;

@@ -3,9 +3,9 @@
 use super::touched::Touch;
 use super::transaction;
 use crate::catalog::{self, Own};
-use crate::contract;
 use crate::pg::heap::{State, interrupts};
 use crate::settings;
+use crate::store::contract;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectKind, Oid, Privileges, Routine, Schema, Snapshot};
 use dragonfly_core::contract::Contract;

@@ -1,8 +1,5 @@
 //! Exemptions, as the extension's own table holds them: read for audit and guard ([`Current`]), changed and shown by SQL functions.
 
-mod change;
-mod show;
-
 use crate::catalog::{self, Look, Own};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::text::timestamp;
@@ -31,12 +28,12 @@ impl<'s> Current<'s> {
         Self::of(Exemptions::new(list), state, look)
     }
 
-    fn of(exemptions: Exemptions, state: &'s State, look: Look) -> Self {
+    pub fn of(exemptions: Exemptions, state: &'s State, look: Look) -> Self {
         Self { exemptions, state, look, known: RefCell::default() }
     }
 
     /// What an object is made of.
-    fn basis(&self, object: ObjectId) -> Option<String> {
+    pub fn basis(&self, object: ObjectId) -> Option<String> {
         if let Some(known) = self.known.borrow().get(&object) {
             return known.clone();
         }
@@ -74,18 +71,18 @@ impl<'s> Current<'s> {
 }
 
 /// The table, open for reading.
-struct Records {
+pub struct Records {
     table: Table,
     columns: [Column; 11],
 }
 
 /// One row of it.
-struct Record {
-    exemption: Exemption,
-    exempted_at: i64,
-    expires_at: Option<i64>,
+pub struct Record {
+    pub exemption: Exemption,
+    pub exempted_at: i64,
+    pub expires_at: Option<i64>,
     /// When it was taken back, and by whom.
-    withdrawn: Option<(i64, String)>,
+    pub withdrawn: Option<(i64, String)>,
 }
 
 /// Its columns with their types.
@@ -105,7 +102,7 @@ const COLUMNS: [(&str, pg_sys::Oid); 11] = [
 
 impl Records {
     /// `None` where it is not there, or not as the extension made it.
-    fn open(state: &State, own: &Own) -> Option<Self> {
+    pub fn open(state: &State, own: &Own) -> Option<Self> {
         let table = Table::open(own.exemption_table(state)?);
         let found: Vec<Column> =
             COLUMNS.iter().filter_map(|(name, type_oid)| table.find(name).filter(|c| c.type_oid == *type_oid)).collect();
@@ -113,7 +110,7 @@ impl Records {
         Some(Self { table, columns })
     }
 
-    fn read(&self, state: &State) -> Vec<Record> {
+    pub fn read(&self, state: &State) -> Vec<Record> {
         let mut records = Vec::new();
         self.table.scan(state, |row| records.push(self.record(&row)));
         records.sort_by_key(|r| r.exemption.id);

@@ -1,13 +1,13 @@
 //! `ops.load_contract()` and `ops.rollback_contract()`: another contract comes into force, whole or not at all.
 
-use super::{Contracts, valid};
+use super::permission;
 use crate::audit;
 use crate::catalog::Own;
 use crate::pg::call::{Call, Value, json_datum, sql_function};
 use crate::pg::heap::State;
 use crate::pg::report::Report;
 use crate::pg::write::{as_owner, next_id, text_datum};
-use crate::rights;
+use crate::store::contract::{Contracts, valid};
 use dragonfly_core::contract::{Contract, changes};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -35,7 +35,7 @@ fn load(call: Call, document: Option<String>) -> pg_sys::Datum {
         Report { message: "contract must not be null".into(), ..Report::default() }
             .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED)
     });
-    rights::check(call);
+    permission::check(call);
     let contract = valid(&document);
     let history = History::open();
     if let Some(highest) = highest(&history.past)
@@ -63,7 +63,7 @@ sql_function!(
     ops_rollback_contract => rollback
 );
 fn rollback(call: Call) -> pg_sys::Datum {
-    rights::check(call);
+    permission::check(call);
     let history = History::open();
     let current = history.past.last().map(|p| p.version.to_string());
     let earlier = history.past.iter().rev().skip(1);

@@ -1,10 +1,10 @@
 //! What people do with a contract before it comes into force: check it, complete it in an editor, compare it, try it on the database.
 
-use super::valid;
 use crate::audit;
 use crate::catalog::Own;
 use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
 use crate::pg::heap::{State, interrupts};
+use crate::store::contract::valid;
 use dragonfly_core::contract::{self, Problem, examine_interruptibly};
 use pgrx::pg_sys;
 

@@ -1,14 +1,13 @@
-//! Drift: what the governed schemas hold, as a snapshot that can be kept ([`store`]), hashed, carried elsewhere and compared.
-
-mod store;
+//! Drift: what the governed schemas hold, as a snapshot that can be kept ([`frozen`]), hashed, carried elsewhere and compared.
 
 use crate::audit;
 use crate::catalog::{self, Own};
-use crate::contract;
 use crate::pg::call::{Call, Value, json_datum, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::write::text_datum;
+use crate::store::contract;
+use crate::store::frozen::{self, Frozen};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::drift::{self, Difference, Snapshot, compare, from_findings};
 use dragonfly_core::rules::{required_object_missing, role_missing};
@@ -62,17 +61,16 @@ fn check_schema_consistency(call: Call) -> pg_sys::Datum {
     let state = State::now();
     let own = Own::find(&state);
     let contract = contract::in_force(&state, &own);
-    let frozen = store::find(&state, &own, call.text(0));
+    let kept = frozen::find(&state, &own, call.text(0));
     // A schema that was frozen may be gone by now.
-    let covered = frozen.as_ref().map_or(&[][..], |frozen| &frozen.snapshot.schemas);
+    let covered = kept.as_ref().map_or(&[][..], |kept| &kept.snapshot.schemas);
     let wanted = call.names(1).map(|names| known(names, &contract, &state, covered));
     let mut rows: Vec<Vec<Value>> = Vec::new();
     let findings = audit::findings_of(&[&required_object_missing::RULE, &role_missing::RULE]);
     let is_wanted = |d: &Difference| wanted.as_ref().is_none_or(|names| d.schema.as_ref().is_some_and(|s| names.contains(s)));
     rows.extend(from_findings(&findings).into_iter().filter(is_wanted).map(|difference| row("contract", difference)));
-    match frozen {
-        Some(frozen) => {
-            let store::Frozen { label, snapshot } = frozen;
+    match kept {
+        Some(Frozen { label, snapshot }) => {
             mention_release(&snapshot, &format!("\"{}\"", printable(&label)));
             let expected = match wanted {
                 Some(wanted) => {
@@ -116,7 +114,7 @@ fn current(schemas: Option<Vec<String>>) -> Snapshot {
     snapshot_of(&state, &contract, schemas)
 }
 
-fn snapshot_of(state: &State, contract: &Contract, schemas: Option<Vec<String>>) -> Snapshot {
+pub fn snapshot_of(state: &State, contract: &Contract, schemas: Option<Vec<String>>) -> Snapshot {
     let schemas = match schemas {
         Some(names) => known(names, contract, state, &[]),
         None => contract.schemas.iter().map(|schema| schema.name.clone()).collect(),

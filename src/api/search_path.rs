@@ -1,10 +1,10 @@
 //! Verdicts on search paths: of one routine, of one path, of every SECURITY DEFINER routine there is.
 
 use crate::catalog::{self, Own};
-use crate::contract;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
+use crate::store::contract;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Routine;
 use dragonfly_core::rules::Context;

@@ -1,15 +1,15 @@
 //! `ops.exempt()` and `ops.unexempt()`.
 
-use super::{Current, Record, Records};
+use super::permission;
 use crate::audit;
 use crate::catalog::{Look, Own};
-use crate::contract;
 use crate::pg::call::{Call, json_datum, sql_function};
 use crate::pg::heap::State;
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::text::timestamp;
 use crate::pg::write::{as_owner, next_id, text_datum};
-use crate::rights;
+use crate::store::contract;
+use crate::store::exemptions::{Current, Record, Records};
 use dragonfly_core::exemptions::{Accepted, Exemption, Exemptions, Standing};
 use dragonfly_core::findings::Finding;
 use dragonfly_core::rules::{self, RULES, guard_tampered};
@@ -22,7 +22,7 @@ sql_function!(
     ops_exempt => exempt
 );
 fn exempt(call: Call) -> pg_sys::Datum {
-    rights::check(call);
+    permission::check(call);
     let reason = call.text(1).filter(|reason| !reason.trim().is_empty());
     let Some(reason) = reason else {
         refuse(
@@ -130,7 +130,7 @@ sql_function!(
     ops_unexempt => unexempt
 );
 fn unexempt(call: Call) -> pg_sys::Datum {
-    rights::check(call);
+    permission::check(call);
     let (fingerprint, id) = (call.text(0), call.int(1));
     if fingerprint.is_some() == id.is_some() {
         let hint = "SELECT * FROM ops.v_exemptions shows them.";

@@ -1,6 +1,6 @@
 //! The contract's own tables, declared beside actual: the role x schema matrix and the row security reference.
 
-use super::with_context;
+use crate::audit::with_context;
 use crate::pg::call::{Call, Value, sql_function};
 use dragonfly_core::rules::overview;
 use pgrx::pg_sys;

@@ -1,6 +1,6 @@
 //! `ops.fix_schema_cache()`: PostgREST reads its schema cache anew, and says before why it may have had none (PGRST002).
 
-use super::with_context;
+use crate::audit::with_context;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::write::text_datum;
 use dragonfly_core::postgrest::{self, Check};

@@ -1,8 +1,4 @@
-//! The contract in force, as the extension's own table holds it; and what people do with contracts ([`load`], [`review`]).
-
-mod infer;
-mod load;
-mod review;
+//! The contract in force, as the extension's own table holds it.
 
 use crate::catalog::Own;
 use crate::pg::call::{Call, json_datum, json_text, sql_function};
@@ -53,15 +49,15 @@ fn none_in_force() -> ! {
 }
 
 /// The table of contracts, open for reading.
-struct Contracts {
-    table: Table,
-    id: Column,
+pub struct Contracts {
+    pub table: Table,
+    pub id: Column,
     document: Column,
 }
 
 impl Contracts {
     /// An error where somebody has changed the columns that are read.
-    fn open(own: &Own) -> Self {
+    pub fn open(own: &Own) -> Self {
         let table = Table::open(own.contract_table);
         let typed = |name: &str, type_oid: pg_sys::Oid| {
             table.find(name).filter(|column| column.type_oid == type_oid).unwrap_or_else(|| {
@@ -78,7 +74,7 @@ impl Contracts {
     }
 
     /// The document of a row, as text.
-    fn text(&self, row: &Row<'_>) -> Option<String> {
+    pub fn text(&self, row: &Row<'_>) -> Option<String> {
         row.raw(self.document).map(json_text)
     }
 
@@ -97,7 +93,7 @@ impl Contracts {
     }
 
     /// The highest id.
-    fn newest(&self, snapshot: &State) -> Option<i32> {
+    pub fn newest(&self, snapshot: &State) -> Option<i32> {
         let mut newest = None;
         self.table.scan(snapshot, |row| newest = newest.max(Some(row.int(self.id))));
         newest
@@ -137,7 +133,7 @@ fn is_contract(call: Call) -> pg_sys::Datum {
 }
 
 /// The contract in a document; an error where it is none.
-fn valid(text: &str) -> Contract {
+pub fn valid(text: &str) -> Contract {
     let Examined { contract, problems } = examine_interruptibly(text, &interrupts);
     contract.unwrap_or_else(|| {
         let errors: Vec<String> =

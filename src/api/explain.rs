@@ -1,10 +1,7 @@
 //! `ops.explain_access()`: why a role can or cannot.
 
-mod needs;
-
-use crate::audit::AUTHENTICATOR;
+use super::postgrest::AUTHENTICATOR;
 use crate::catalog::{self as scan, Own};
-use crate::contract;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
@@ -12,6 +9,9 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::pg::scratch::Scratch;
 use crate::pg::text::to_server;
 use crate::pg::{setting, subtransaction};
+use crate::query as needs;
+pub use crate::query::{Needs, Unreadable, view_is_read};
+use crate::store::contract;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Routine, Snapshot};
 use dragonfly_core::contract::Contract;
@@ -21,7 +21,6 @@ use dragonfly_core::explain::{
 };
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident, safe_qualified};
-pub use needs::{Needs, Unreadable};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
@@ -45,8 +44,6 @@ fn explain_access(call: Call) -> pg_sys::Datum {
         ]
     }))
 }
-
-pub use needs::view_is_read;
 
 /// What comes of it when those who are meant to do something try, where it does not work or was not tried. `patiently` waits for locks as long as it may.
 pub fn denied(

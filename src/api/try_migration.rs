@@ -2,13 +2,13 @@
 
 use crate::audit;
 use crate::catalog::Own;
-use crate::contract;
 use crate::guard;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::State;
 use crate::pg::report::Report;
 use crate::pg::statement::{self, Refused};
 use crate::pg::subtransaction;
+use crate::store::contract;
 use dragonfly_core::findings::Finding;
 use dragonfly_core::rules::RULES;
 use pgrx::pg_sys::panic::CaughtError;

@@ -1,13 +1,13 @@
 //! `ops.infer_contract()`: a first contract from what is there.
 
-use super::load::highest_version;
+use super::contract::highest_version;
 use crate::audit;
 use crate::catalog::{self, Look, Own};
-use crate::contract;
-use crate::exemptions::Current;
 use crate::pg::call::{Call, json_datum, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
+use crate::store::contract;
+use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};

@@ -1,13 +1,13 @@
 //! Frozen schemas: snapshots that the extension's own table keeps, each under a label.
 
-use super::snapshot_of;
+use super::contract;
+use crate::api::drift::snapshot_of;
+use crate::api::permission;
 use crate::catalog::Own;
-use crate::contract;
 use crate::pg::call::{Call, json_datum, sql_function};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::write::{as_owner, text_datum};
-use crate::rights;
 use dragonfly_core::drift::{self, Snapshot};
 use dragonfly_core::sql::{listed, printable};
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -64,7 +64,7 @@ sql_function!(
     ops_freeze_schema => freeze_schema
 );
 fn freeze_schema(call: Call) -> pg_sys::Datum {
-    rights::check(call);
+    permission::check(call);
     let label = call.text(0).filter(|label| !label.trim().is_empty() && label.chars().count() <= LONGEST);
     let Some(label) = label else {
         let hint = "For example the name of a release: ops.freeze_schema('2027.1').";
@@ -116,7 +116,7 @@ sql_function!(
     ops_unfreeze_schema => unfreeze_schema
 );
 fn unfreeze_schema(call: Call) -> pg_sys::Datum {
-    rights::check(call);
+    permission::check(call);
     let label = call.text(0).unwrap_or_else(|| {
         Report { message: "label must not be null".into(), ..Report::default() }
             .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED)

@@ -1,7 +1,8 @@
 //! `ops.doctor()`: the daily check.
 
-use super::{AUTHENTICATOR, with_findings};
-use crate::explain;
+use super::explain;
+use super::postgrest::AUTHENTICATOR;
+use crate::audit::with_findings;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::{Refused, Trust, inert};

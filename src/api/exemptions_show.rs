@@ -1,11 +1,11 @@
 //! `ops.exemptions()`, behind `ops.v_exemptions`: each with what it hides today.
 
-use super::{Current, Record, Records};
 use crate::audit;
 use crate::catalog::{Look, Own};
-use crate::contract;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::State;
+use crate::store::contract;
+use crate::store::exemptions::{Current, Record, Records};
 use dragonfly_core::exemptions::{Exemptions, Standing};
 use dragonfly_core::findings::Finding;
 use pgrx::pg_sys;

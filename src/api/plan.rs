@@ -2,13 +2,13 @@
 
 use crate::audit::{self, Filter};
 use crate::catalog::{self, Look, Own};
-use crate::contract;
-use crate::exemptions::Current;
 use crate::guard;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
 use crate::pg::{setting, statement, subtransaction};
+use crate::store::contract;
+use crate::store::exemptions::Current;
 use dragonfly_core::contract::Severity;
 use dragonfly_core::findings::Finding;
 use dragonfly_core::mend::{Plan, Planner, Step};

@@ -1,18 +1,11 @@
 //! The audits: findings as rows, as one error, as a catalogue of rules.
 
-mod doctor;
-mod overview;
-mod paths;
-mod schema_cache;
-
-pub use schema_cache::AUTHENTICATOR;
-
 use crate::catalog::{self, Look, Own};
-use crate::contract;
-use crate::exemptions::Current;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
+use crate::store::contract;
+use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Routine, Snapshot};
 use dragonfly_core::contract::{Contract, Severity};
@@ -40,7 +33,7 @@ fn judging<T>(contract: &Contract, snapshot: &Snapshot, judge: impl FnOnce(&Cont
 }
 
 /// Everything that differs from the contract in force but for what is exempt, with what was looked at.
-fn with_findings<T>(judge: impl FnOnce(&Context<'_>, &[Finding], &State) -> T) -> T {
+pub fn with_findings<T>(judge: impl FnOnce(&Context<'_>, &[Finding], &State) -> T) -> T {
     let state = State::now();
     let own = Own::find(&state);
     under(&contract::in_force(&state, &own), &state, &own, |cx| {
