@@ -1,20 +1,30 @@
 //! dragonfly_guard: a security contract for PostgreSQL databases that enforces itself.
 //!
-//! This crate is the edge. It reads `pg_catalog` ([`catalog`]) and the contract ([`contract`]), lets `dragonfly_core` judge the one
-//! against the other, and gives what it finds to people ([`audit`]) or refuses a statement ([`guard`]).
+//! This crate is the edge. It reads `pg_catalog` ([`catalog`]) and the contract ([`store`]), lets `dragonfly_core` check the one
+//! against the other ([`audit`]), and gives what it finds to people ([`api`]) or rejects a statement ([`guard`]).
 #![warn(missing_docs)]
 
-mod api;
-mod audit;
+// In the order of the layers: each imports only from those above it (`src/core/tests/layering.rs`).
+mod pg;
+
+mod settings;
+
 mod catalog;
+
+mod store;
+
+mod audit;
+
+mod query;
+
+mod log;
+
 mod guard;
+
+mod api;
+
 #[cfg(any(test, feature = "pg_test"))]
 mod in_server;
-mod log;
-mod pg;
-mod query;
-mod settings;
-mod store;
 
 use pgrx::prelude::*;
 

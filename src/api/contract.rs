@@ -1,32 +1,82 @@
-//! `ops.load_contract()` and `ops.rollback_contract()`: another contract comes into force, whole or not at all.
+//! The SQL functions of the contract: what is in force, another one comes into force, and what people do with one before: check it, complete it in an
+//! editor, compare it, try it on the database.
 
+use super::audit::row;
 use super::permission;
 use crate::audit;
 use crate::catalog::Own;
-use crate::pg::call::{Call, Value, json_datum, sql_function};
-use crate::pg::heap::State;
+use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
+use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
-use crate::pg::write::{as_owner, next_id, text_datum};
-use crate::store::contract::{Contracts, valid};
-use dragonfly_core::contract::{Contract, changes};
+use crate::store::contract::{History, document_in_force, version};
+use dragonfly_core::contract::{self, Contract, Examined, Problem, Severity, examine_interruptibly};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
-use semver::Version;
 use std::collections::HashSet;
 
 sql_function!(
-    /// `ops.load_contract(contract jsonb, note text)`
-    ops_load_contract => of_jsonb
+    /// `ops.contract() RETURNS jsonb`
+    ops_contract => contract_in_force
 );
-fn of_jsonb(call: Call) -> pg_sys::Datum {
+fn contract_in_force(_: Call) -> pg_sys::Datum {
+    let state = State::now();
+    let text = document_in_force(&state, &Own::find(&state));
+    let json = serde_json::from_str(&text).unwrap_or_else(|e| pgrx::error!("jsonb_out gave no JSON: {e}"));
+    json_datum(&json)
+}
+
+sql_function!(
+    /// `dragonfly_guard.default_contract() RETURNS jsonb`
+    guard_default_contract => default_contract
+);
+fn default_contract(_: Call) -> pg_sys::Datum {
+    let json = serde_json::from_str(contract::DEFAULT).expect("the shipped contract is JSON");
+    json_datum(&json)
+}
+
+sql_function!(
+    /// `dragonfly_guard.is_contract(jsonb) RETURNS boolean`: true, or an error that says where the document is wrong.
+    guard_is_contract => is_contract
+);
+fn is_contract(call: Call) -> pg_sys::Datum {
+    let Some(text) = call.json_text(0) else { return call.null() };
+    valid(&text);
+    pg_sys::Datum::from(true)
+}
+
+/// The contract in a document; an error where it is none.
+fn valid(text: &str) -> Contract {
+    let Examined { contract, problems } = examine_interruptibly(text, &interrupts);
+    contract.unwrap_or_else(|| {
+        let errors: Vec<String> =
+            problems.iter().filter(|p| p.severity == Severity::Error).map(ToString::to_string).collect();
+        let shown = errors.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
+        let more = errors.len().saturating_sub(SHOWN);
+        Report {
+            message: "not a valid security contract".into(),
+            detail: if more > 0 { format!("{shown}\n... and {more} more.") } else { format!("{shown}.") },
+            hint: "SELECT * FROM ops.validate_contract(...) lists everything that is wrong with it; ops.contract() is a valid one.".into(),
+        }
+        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+    })
+}
+
+/// How much of what is wrong an error repeats.
+const SHOWN: usize = 10;
+
+sql_function!(
+    /// `ops.load_contract(contract jsonb, note text)`
+    ops_load_contract => load_jsonb
+);
+fn load_jsonb(call: Call) -> pg_sys::Datum {
     load(call, call.json_text(0))
 }
 
 sql_function!(
     /// `ops.load_contract(contract text, note text)`
-    ops_load_contract_text => of_text
+    ops_load_contract_text => load_text
 );
-fn of_text(call: Call) -> pg_sys::Datum {
+fn load_text(call: Call) -> pg_sys::Datum {
     load(call, call.text(0))
 }
 
@@ -38,24 +88,23 @@ fn load(call: Call, document: Option<String>) -> pg_sys::Datum {
     permission::check(call);
     let contract = valid(&document);
     let history = History::open();
-    if let Some(highest) = highest(&history.past)
+    if let Some(highest) = history.highest()
         && version(&contract).cmp_precedence(&highest.version).is_le()
     {
         let same = contract.version == highest.version.to_string() && highest.contract.as_ref() == Some(&contract);
         Report {
             message: format!("contract {} is not higher than {}", contract.version, highest.version),
-            detail: match same {
-                true => "The same contract has been loaded already.".into(),
-                false => {
-                    "Each contract has a higher version than all that were loaded before it, so that a version says what it is."
-                        .into()
-                }
+            detail: if same {
+                "The same contract has been loaded already.".into()
+            } else {
+                "Each contract has a higher version than all that were loaded before it, so that a version says what it is."
+                    .into()
             },
             hint: "Raise its version; to go back to an earlier one, SELECT * FROM ops.rollback_contract('...').".into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE);
     }
-    history.put_into_force(call, &contract, &document, call.text(1))
+    put_into_force(call, &history, &contract, &document, call.text(1))
 }
 
 sql_function!(
@@ -92,104 +141,28 @@ fn rollback(call: Call) -> pg_sys::Datum {
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     };
     let note = call.text(1).unwrap_or_else(|| format!("Rolled back from {}", current.unwrap_or_default()));
-    history.put_into_force(call, contract, document, Some(note))
+    put_into_force(call, &history, contract, document, Some(note))
 }
 
-fn highest(past: &[Past]) -> Option<&Past> {
-    past.iter().max_by(|a, b| a.version.cmp_precedence(&b.version))
-}
-
-/// The highest version that a contract has had so far.
-pub fn highest_version(state: &State, own: &Own) -> Version {
-    let past = past(&Contracts::open(own), state);
-    highest(&past).map_or(Version::new(0, 0, 0), |p| p.version.clone())
-}
-
-/// Every contract so far, the one in force last.
-fn past(contracts: &Contracts, state: &State) -> Vec<Past> {
-    let mut past = Vec::new();
-    contracts.table.scan(state, |row| {
-        let document = contracts.text(&row).unwrap_or_default();
-        let contract = Contract::from_stored(&document).ok();
-        let version = contract.as_ref().map_or(Version::new(0, 0, 0), version);
-        past.push(Past { id: row.int(contracts.id), version, contract, document });
-    });
-    past.sort_by_key(|p| p.id);
-    past
-}
-
-/// The version of a contract that has been checked.
-fn version(contract: &Contract) -> Version {
-    Version::parse(&contract.version).expect("a semantic version")
-}
-
-/// One contract that has been in force.
-struct Past {
-    id: i32,
-    version: Version,
-    /// `None` where what is there is none (any more).
-    contract: Option<Contract>,
-    /// As it was loaded.
-    document: String,
-}
-
-/// Every contract so far, the one in force last; nobody else adds to it before the transaction ends.
-struct History {
-    own: Own,
-    state: State,
-    past: Vec<Past>,
-}
-
-impl History {
-    /// An error where somebody else is just changing it, or has since this transaction began to see a state of its own.
-    fn open() -> Self {
-        let own = Own::find(&State::now());
-        own.change("the security contract");
-        let state = State::now();
-        let contracts = Contracts::open(&own);
-        if contracts.newest(&State::of_transaction()) < contracts.newest(&state) {
-            Report {
-                message: "could not serialize access: the security contract has changed since this transaction began".into(),
-                detail: String::new(),
-                hint: "SELECT * FROM ops.contract_history shows how; try again in a new transaction.".into(),
-            }
-            .error(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE);
-        }
-        let past = past(&contracts, &state);
-        Self { own, state, past }
-    }
-
-    /// Writes the contract down and says what follows from it.
-    fn put_into_force(&self, call: Call, contract: &Contract, document: &str, note: Option<String>) -> pg_sys::Datum {
-        let earlier = self.past.last().and_then(|p| p.contract.as_ref());
-        let next = next_id(self.past.last().map(|p| p.id)).max(2);
-        // As it was given, and not as it was understood.
-        let document = json_datum(&serde_json::from_str(document).expect("a contract is JSON"));
-        as_owner(
-            self.own.contract_table,
-            |table| format!("INSERT INTO {table} (id, document, note) VALUES ($1, $2, $3)"),
-            &[
-                (pg_sys::INT4OID, Some(pg_sys::Datum::from(next))),
-                (pg_sys::JSONBOID, Some(document)),
-                (pg_sys::TEXTOID, note.as_deref().map(text_datum)),
-            ],
-        );
-        let found = |contract: &Contract| -> HashSet<String> {
-            audit::findings_under(contract, &self.state, &self.own).into_iter().map(|f| f.fingerprint).collect()
-        };
-        let (before, after) = (earlier.map(found).unwrap_or_default(), found(contract));
-        let (added, removed) = (after.difference(&before).count(), before.difference(&after).count());
-        let changes = earlier.map(|earlier| changes(earlier, contract)).unwrap_or_default();
-        say(contract, after.len(), added, removed);
-        call.table([vec![
-            Value::Text(contract.version.clone()),
-            Value::text(earlier.map(|c| c.version.clone())),
-            Value::Int(after.len() as i64),
-            Value::Int(added as i64),
-            Value::Int(removed as i64),
-            Value::Texts(changes),
-        ]])
-    }
+/// Stores the contract and reports what follows from it.
+fn put_into_force(call: Call, history: &History, contract: &Contract, document: &str, note: Option<String>) -> pg_sys::Datum {
+    let earlier = history.past.last().and_then(|p| p.contract.as_ref());
+    history.add(document, note.as_deref());
+    let found = |contract: &Contract| -> HashSet<String> {
+        audit::findings_under(contract, &history.state, &history.own).into_iter().map(|f| f.fingerprint).collect()
+    };
+    let (before, after) = (earlier.map(found).unwrap_or_default(), found(contract));
+    let (added, removed) = (after.difference(&before).count(), before.difference(&after).count());
+    let changes = earlier.map(|earlier| contract::changes(earlier, contract)).unwrap_or_default();
+    say(contract, after.len(), added, removed);
+    call.table([vec![
+        Value::Text(contract.version.clone()),
+        Value::text(earlier.map(|c| c.version.clone())),
+        Value::Int(after.len() as i64),
+        Value::Int(added as i64),
+        Value::Int(removed as i64),
+        Value::Texts(changes),
+    ]])
 }
 
 fn say(contract: &Contract, findings: usize, added: usize, removed: usize) {
@@ -207,4 +180,58 @@ fn say(contract: &Contract, findings: usize, added: usize, removed: usize) {
         },
     }
     .notice();
+}
+
+sql_function!(
+    /// `ops.validate_contract(contract jsonb)`
+    ops_validate_contract => validate_jsonb
+);
+fn validate_jsonb(call: Call) -> pg_sys::Datum {
+    problems(call, call.json_text(0))
+}
+
+sql_function!(
+    /// `ops.validate_contract(contract text)`
+    ops_validate_contract_text => validate_text
+);
+fn validate_text(call: Call) -> pg_sys::Datum {
+    problems(call, call.text(0))
+}
+
+fn problems(call: Call, document: Option<String>) -> pg_sys::Datum {
+    let problems = document.map(|text| examine_interruptibly(&text, &interrupts).problems).unwrap_or_default();
+    call.table(problems.into_iter().map(|Problem { severity, path, problem, allowed }| {
+        vec![Value::Text(severity.word().into()), Value::Text(path), Value::Text(problem), Value::text(allowed)]
+    }))
+}
+
+sql_function!(
+    /// `ops.contract_schema() RETURNS jsonb`
+    ops_contract_schema => schema
+);
+fn schema(_: Call) -> pg_sys::Datum {
+    json_datum(contract::schema())
+}
+
+sql_function!(
+    /// `ops.contract_changes(earlier jsonb, later jsonb) RETURNS text[]`
+    ops_contract_changes => changes
+);
+fn changes(call: Call) -> pg_sys::Datum {
+    match (call.json_text(0), call.json_text(1)) {
+        (Some(earlier), Some(later)) => texts(&contract::changes(&valid(&earlier), &valid(&later))),
+        _ => call.null(),
+    }
+}
+
+sql_function!(
+    /// `ops.audit_contract(contract jsonb)`
+    ops_audit_contract => audit_contract
+);
+fn audit_contract(call: Call) -> pg_sys::Datum {
+    let Some(document) = call.json_text(0) else { return call.table([]) };
+    let contract = valid(&document);
+    let state = State::now();
+    let findings = audit::findings_under(&contract, &state, &Own::find(&state));
+    call.table(findings.into_iter().map(row))
 }

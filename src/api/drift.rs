@@ -1,17 +1,18 @@
-//! Drift: what the governed schemas hold, as a snapshot that can be kept ([`frozen`]), hashed, carried elsewhere and compared.
+//! The SQL functions of drift: what the governed schemas hold, as a snapshot that can be frozen, hashed, carried elsewhere and compared.
 
+use super::permission;
 use crate::audit;
-use crate::catalog::{self, Own};
+use crate::catalog;
 use crate::pg::call::{Call, Value, json_datum, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::write::text_datum;
-use crate::store::contract;
-use crate::store::frozen::{self, Frozen};
+use crate::store::frozen::{self, Change, Frozen};
+use crate::store::{Installation, contract};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::drift::{self, Difference, Snapshot, compare, from_findings};
 use dragonfly_core::rules::{required_object_missing, role_missing};
-use dragonfly_core::sql::printable;
+use dragonfly_core::sql::{listed, printable};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 sql_function!(
@@ -58,9 +59,7 @@ sql_function!(
     ops_check_schema_consistency => check_schema_consistency
 );
 fn check_schema_consistency(call: Call) -> pg_sys::Datum {
-    let state = State::now();
-    let own = Own::find(&state);
-    let contract = contract::in_force(&state, &own);
+    let Installation { state, own, contract } = Installation::now();
     let kept = frozen::find(&state, &own, call.text(0));
     // A schema that was frozen may be gone by now.
     let covered = kept.as_ref().map_or(&[][..], |kept| &kept.snapshot.schemas);
@@ -109,12 +108,11 @@ fn row(source: &str, difference: Difference) -> Vec<Value> {
 
 /// What is there now, in those schemas or (`None`) the governed ones.
 fn current(schemas: Option<Vec<String>>) -> Snapshot {
-    let state = State::now();
-    let contract = contract::in_force(&state, &Own::find(&state));
+    let Installation { state, contract, .. } = Installation::now();
     snapshot_of(&state, &contract, schemas)
 }
 
-pub fn snapshot_of(state: &State, contract: &Contract, schemas: Option<Vec<String>>) -> Snapshot {
+fn snapshot_of(state: &State, contract: &Contract, schemas: Option<Vec<String>>) -> Snapshot {
     let schemas = match schemas {
         Some(names) => known(names, contract, state, &[]),
         None => contract.schemas.iter().map(|schema| schema.name.clone()).collect(),
@@ -176,4 +174,63 @@ fn mention_release(snapshot: &Snapshot, name: &str) {
         }
         .notice();
     }
+}
+
+/// The longest label, in characters.
+const LONGEST: usize = 200;
+
+sql_function!(
+    /// `ops.freeze_schema(label text, schemas name[], replace boolean) RETURNS text`
+    ops_freeze_schema => freeze_schema
+);
+fn freeze_schema(call: Call) -> pg_sys::Datum {
+    permission::check(call);
+    let label = call.text(0).filter(|label| !label.trim().is_empty() && label.chars().count() <= LONGEST);
+    let Some(label) = label else {
+        let hint = "For example the name of a release: ops.freeze_schema('2027.1').";
+        refuse(format!("a frozen schema has a label of 1 to {LONGEST} characters"), "", hint)
+    };
+    let change = Change::open();
+    if change.contains(&label) && call.bool(2) != Some(true) {
+        refuse(
+            format!("there is a frozen schema \"{}\" already", printable(&label)),
+            "What was frozen is kept as it was.",
+            "Choose another label; or take this one away with ops.unfreeze_schema(), or say replace => true.",
+        )
+    }
+    let (own, state) = (&change.own, &change.state);
+    let snapshot = snapshot_of(state, &contract::in_force(state, own), call.names(1));
+    let fingerprint = change.put(&label, &snapshot);
+    say(&label, &snapshot);
+    text_datum(&fingerprint)
+}
+
+fn say(label: &str, snapshot: &Snapshot) {
+    let names: Vec<_> = snapshot.schemas.iter().map(|name| printable(name)).collect();
+    let schemas = if names.len() == 1 { "schema" } else { "schemas" };
+    let objects =
+        if snapshot.objects.len() == 1 { "1 object".to_owned() } else { format!("{} objects", snapshot.objects.len()) };
+    Report {
+        message: format!("\"{}\" keeps {objects} of {schemas} {}", printable(label), listed(&names)),
+        ..Report::default()
+    }
+    .notice();
+}
+
+sql_function!(
+    /// `ops.unfreeze_schema(label text) RETURNS void`
+    ops_unfreeze_schema => unfreeze_schema
+);
+fn unfreeze_schema(call: Call) -> pg_sys::Datum {
+    permission::check(call);
+    let label = call.text(0).unwrap_or_else(|| {
+        Report { message: "label must not be null".into(), ..Report::default() }
+            .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED)
+    });
+    Change::open().remove(&label);
+    call.null()
+}
+
+fn refuse(message: String, detail: &str, hint: &str) -> ! {
+    Report { message, detail: detail.into(), hint: hint.into() }.error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
 }

@@ -1,20 +1,21 @@
-//! `ops.exempt()` and `ops.unexempt()`.
+//! `ops.exempt()`, `ops.unexempt()`, and `ops.exemptions()`, behind `ops.v_exemptions`: each with what it hides today.
 
 use super::permission;
 use crate::audit;
-use crate::catalog::{Look, Own};
-use crate::pg::call::{Call, json_datum, sql_function};
-use crate::pg::heap::State;
+use crate::catalog::Own;
+use crate::pg::call::{Call, Value, sql_function};
+use crate::pg::clock;
+use crate::pg::heap::{State, interrupts};
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::text::timestamp;
-use crate::pg::write::{as_owner, next_id, text_datum};
 use crate::store::contract;
-use crate::store::exemptions::{Current, Record, Records};
-use dragonfly_core::exemptions::{Accepted, Exemption, Exemptions, Standing};
+use crate::store::exemptions::{self, Change, Current, New, Record};
+use dragonfly_core::exemptions::{Accepted, Exemption, Standing};
 use dragonfly_core::findings::Finding;
 use dragonfly_core::rules::{self, RULES, guard_tampered};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 sql_function!(
@@ -33,48 +34,37 @@ fn exempt(call: Call) -> pg_sys::Datum {
     };
     let expires_at = call.timestamp(2);
     if let Some(at) = expires_at
-        // SAFETY: asks the clock.
-        && at <= unsafe { pg_sys::GetCurrentTimestamp() }
+        && at <= clock::now()
     {
         refuse("an exemption cannot have expired already", &format!("It would end at {}.", timestamp(at)), "")
     }
     let wanted = Wanted::of(call);
-    let (own, state, records) = changing();
-    let findings = audit::findings_with_accepted(&contract::in_force(&state, &own), &state, &own);
+    let change = Change::open();
+    let (own, state) = (&change.own, &change.state);
+    let findings = audit::findings_with_accepted(&contract::in_force(state, own), state, own);
     let (rule, object, found) = wanted.look_for(&findings);
-    let looking = Current::of(Exemptions::default(), &state, Look::Afresh);
-    let basis = |object| looking.basis(object);
+    let hashes = Current::none(state);
+    let hash = |object| hashes.object_hash(object);
     let says_so = |r: &&Record| {
         r.withdrawn.is_none()
             && !r.exemption.is_expired
             && r.exemption.fingerprint == wanted.fingerprint
             && (&r.exemption.rule, &r.exemption.object) == (&rule, &object)
-            && found.iter().all(|f| r.exemption.standing(f, &basis) == Standing::Active)
+            && found.iter().all(|f| r.exemption.standing(f, &hash) == Standing::Active)
     };
-    if let Some(same) = records.iter().find(says_so) {
+    if let Some(same) = change.records.iter().find(says_so) {
         let hint = format!("To say something else, SELECT ops.unexempt(id => {}) first.", same.exemption.id);
         refuse(&format!("it is exempt already, by exemption {}", same.exemption.id), "", &hint)
     }
-    let accepted: BTreeMap<&str, Accepted> = found.iter().map(|f| (f.fingerprint.as_str(), Accepted::now(f, &basis))).collect();
-    let id = next_id(records.last().map(|r| r.exemption.id));
-    let Some(table) = own.exemption_table(&state) else { damaged() };
-    as_owner(
-        table,
-        |table| {
-            format!(
-                "INSERT INTO {table} (id, fingerprint, rule, object, reason, expires_at, basis) VALUES ($1, $2, $3, $4, $5, $6, $7)"
-            )
-        },
-        &[
-            (pg_sys::INT4OID, Some(pg_sys::Datum::from(id))),
-            (pg_sys::TEXTOID, wanted.fingerprint.as_deref().map(text_datum)),
-            (pg_sys::TEXTOID, Some(text_datum(&rule))),
-            (pg_sys::TEXTOID, Some(text_datum(&object))),
-            (pg_sys::TEXTOID, Some(text_datum(&reason))),
-            (pg_sys::TIMESTAMPTZOID, expires_at.map(pg_sys::Datum::from)),
-            (pg_sys::JSONBOID, Some(json_datum(&serde_json::to_value(&accepted).expect("texts are JSON")))),
-        ],
-    );
+    let accepted: BTreeMap<&str, Accepted> = found.iter().map(|f| (f.fingerprint.as_str(), Accepted::now(f, &hash))).collect();
+    let id = change.add(&New {
+        fingerprint: wanted.fingerprint.as_deref(),
+        rule: &rule,
+        object: &object,
+        reason: &reason,
+        expires_at,
+        accepted: &accepted,
+    });
     let until = expires_at.map(|at| format!(" until {}", timestamp(at))).unwrap_or_default();
     let count = if found.len() == 1 { "1 finding".to_owned() } else { format!("{} findings", found.len()) };
     Report { message: format!("exemption {id} hides {count}{until}"), ..Report::default() }.notice();
@@ -136,50 +126,17 @@ fn unexempt(call: Call) -> pg_sys::Datum {
         let hint = "SELECT * FROM ops.v_exemptions shows them.";
         refuse("an exemption is taken back by its fingerprint or by its id", "", hint)
     }
-    let (own, state, records) = changing();
+    let change = Change::open();
     let meant = |r: &&Record| match id {
         Some(id) => r.exemption.id == id,
         None => r.exemption.fingerprint == fingerprint,
     };
-    let ids: Vec<i32> = records.iter().filter(|r| r.withdrawn.is_none()).filter(meant).map(|r| r.exemption.id).collect();
+    let ids: Vec<i32> = change.records.iter().filter(|r| r.withdrawn.is_none()).filter(meant).map(|r| r.exemption.id).collect();
     if ids.is_empty() {
         refuse("there is no such exemption", "", "SELECT * FROM ops.v_exemptions shows them.")
     }
-    let Some(table) = own.exemption_table(&state) else { damaged() };
-    for id in &ids {
-        as_owner(
-            table,
-            |table| {
-                format!(
-                    "UPDATE {table} SET withdrawn_at = pg_catalog.now(), withdrawn_by = SESSION_USER \
-                     WHERE id OPERATOR(pg_catalog.=) $1"
-                )
-            },
-            &[(pg_sys::INT4OID, Some(pg_sys::Datum::from(*id)))],
-        );
-    }
+    ids.iter().for_each(|id| change.withdraw(*id));
     pg_sys::Datum::from(ids.len() as i32)
-}
-
-/// Every exemption so far; nobody else changes one before this transaction ends. An error where somebody has since it began to see a state of its
-/// own.
-fn changing() -> (Own, State, Vec<Record>) {
-    let own = Own::find(&State::now());
-    own.change("the exemptions");
-    let state = State::now();
-    let Some(table) = Records::open(&state, &own) else { damaged() };
-    let records = table.read(&state);
-    let withdrawn = |records: &[Record]| records.iter().filter(|r| r.withdrawn.is_some()).count();
-    let seen = table.read(&State::of_transaction());
-    if (seen.len(), withdrawn(&seen)) != (records.len(), withdrawn(&records)) {
-        Report {
-            message: "could not serialize access: the exemptions have changed since this transaction began".into(),
-            detail: String::new(),
-            hint: "SELECT * FROM ops.v_exemptions shows how; try again in a new transaction.".into(),
-        }
-        .error(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE);
-    }
-    (own, state, records)
 }
 
 fn refuse(message: &str, detail: &str, hint: &str) -> ! {
@@ -187,11 +144,57 @@ fn refuse(message: &str, detail: &str, hint: &str) -> ! {
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
 }
 
-fn damaged() -> ! {
-    Report {
-        message: "the table dragonfly_guard.exemption has been changed".into(),
-        detail: "Nothing is exempt until it is as the extension made it.".into(),
-        hint: "SELECT * FROM ops.audit_guard() says what is wrong.".into(),
-    }
-    .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+sql_function!(
+    /// `ops.exemptions()`
+    ops_exemptions => all
+);
+fn all(call: Call) -> pg_sys::Datum {
+    let state = State::now();
+    let own = Own::find(&state);
+    let records = exemptions::all(&state, &own);
+    let findings = if records.is_empty() {
+        vec![]
+    } else {
+        audit::findings_with_accepted(&contract::in_force(&state, &own), &state, &own)
+    };
+    let hashes = Current::none(&state);
+    call.table(records.iter().map(|record| row(&hashes, record, &findings)))
+}
+
+fn row(hashes: &Current<'_>, record: &Record, findings: &[Finding]) -> Vec<Value> {
+    interrupts();
+    let Record { exemption, exempted_at, expires_at, withdrawn } = record;
+    let about: Vec<(&Finding, Standing)> = findings
+        .iter()
+        .filter(|f| exemption.is_about(f))
+        .map(|f| (f, exemption.standing(f, &|object| hashes.object_hash(object))))
+        .collect();
+    let hidden: Vec<serde_json::Value> = about
+        .iter()
+        .filter(|(_, standing)| *standing == Standing::Active && withdrawn.is_none())
+        .map(|(f, _)| {
+            json!({"severity": f.severity.word(), "object": f.object.identity, "role": f.role, "detail": f.detail, "fingerprint": f.fingerprint})
+        })
+        .collect();
+    let status = match withdrawn {
+        Some(_) => "withdrawn",
+        None if exemption.is_expired => Standing::Expired.word(),
+        None if hidden.is_empty() && !about.is_empty() => Standing::Changed.word(),
+        None => Standing::Active.word(),
+    };
+    vec![
+        Value::Int4(exemption.id),
+        Value::Text(status.into()),
+        Value::Text(exemption.rule.clone()),
+        Value::Text(exemption.object.clone()),
+        Value::text(exemption.fingerprint.clone()),
+        Value::Text(exemption.reason.clone()),
+        Value::Name(exemption.exempted_by.clone()),
+        Value::Timestamp(*exempted_at),
+        expires_at.map_or(Value::Null, Value::Timestamp),
+        Value::Int(hidden.len() as i64),
+        Value::Json(hidden.into()),
+        withdrawn.as_ref().map_or(Value::Null, |(at, _)| Value::Timestamp(*at)),
+        Value::name(withdrawn.as_ref().map(|(_, by)| by.clone())),
+    ]
 }

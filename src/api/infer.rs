@@ -1,12 +1,12 @@
 //! `ops.infer_contract()`: a first contract from what is there.
 
-use super::contract::highest_version;
 use crate::audit;
-use crate::catalog::{self, Look, Own};
+use crate::catalog::{self, Freshness};
 use crate::pg::call::{Call, json_datum, sql_function};
-use crate::pg::heap::{State, interrupts};
+use crate::pg::heap::interrupts;
 use crate::pg::report::{Report, unknown_argument};
-use crate::store::contract;
+use crate::store::Installation;
+use crate::store::contract::highest_version;
 use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
@@ -23,24 +23,23 @@ sql_function!(
     ops_infer_contract => infer_contract
 );
 fn infer_contract(call: Call) -> pg_sys::Datum {
-    let state = State::now();
-    let own = Own::find(&state);
-    let base = contract::in_force(&state, &own);
+    let Installation { state, own, contract: base } = Installation::now();
     let there = catalog::base(&state).complete();
     let schemas = call.names(0).map_or_else(|| schemas_of_people(&base, &there), |wanted| existing(wanted, &there));
     let seed = seed(&base, &schemas);
     let snapshot = catalog::whole(&state, &seed, &own);
     let access = Access::new(&snapshot);
     let highest = highest_version(&state, &own);
-    let next = match highest.minor < u64::from(u32::MAX) {
-        true => Version::new(highest.major, highest.minor + 1, 0),
-        false => Version::new(highest.major + 1, 0, 0),
+    let next = if highest.minor < u64::from(u32::MAX) {
+        Version::new(highest.major, highest.minor + 1, 0)
+    } else {
+        Version::new(highest.major + 1, 0, 0)
     };
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);
     let contract = infer(&cx, &next.to_string());
     let left_out = audit::findings_in(&contract, &snapshot);
     say_who_works(&taken_for_workers(&cx));
-    say(&Current::read(&state, &own, Look::Afresh).apply(left_out, false));
+    say(&Current::read(&state, &own, Freshness::Fresh).apply(left_out, false));
     json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
 }
 

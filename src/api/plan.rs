@@ -1,13 +1,13 @@
 //! `ops.golden_sql()`: the plan that brings the database into its contract; `ops.apply_golden_sql()`: carries it out and proves it.
 
 use crate::audit::{self, Filter};
-use crate::catalog::{self, Look, Own};
+use crate::catalog::{self, Freshness};
 use crate::guard;
 use crate::pg::call::{Call, Value, sql_function};
-use crate::pg::heap::{State, interrupts};
+use crate::pg::heap::interrupts;
 use crate::pg::report::Report;
 use crate::pg::{setting, statement, subtransaction};
-use crate::store::contract;
+use crate::store::Installation;
 use crate::store::exemptions::Current;
 use dragonfly_core::contract::Severity;
 use dragonfly_core::findings::Finding;
@@ -62,10 +62,8 @@ fn apply_golden_sql(call: Call) -> pg_sys::Datum {
 
 /// What is found now, and the plan for it.
 fn plan(filter: &Filter) -> (Vec<Finding>, Plan) {
-    let state = State::now();
-    let own = Own::find(&state);
-    let contract = contract::in_force(&state, &own);
-    let current = Current::read(&state, &own, Look::Afresh);
+    let Installation { state, own, contract } = Installation::now();
+    let current = Current::read(&state, &own, Freshness::Fresh);
     let snapshot = catalog::whole(&state, &contract, &own);
     filter.check_schemas(&contract, &snapshot);
     // SAFETY: reads a variable of the backend.
@@ -116,9 +114,7 @@ fn carry_out(plan: &Plan, before: &[Finding], at: &Cell<usize>) -> HashSet<Strin
 
 /// No error that the plan said it would mend is left, and none is there that was not. The fingerprints of what else is left.
 fn prove(plan: &Plan, before: &[Finding]) -> HashSet<String> {
-    let state = State::now();
-    let own = Own::find(&state);
-    let after = audit::findings_under(&contract::in_force(&state, &own), &state, &own);
+    let after = audit::findings_now();
     let known: HashSet<_> = before.iter().map(Finding::about).collect();
     let there: HashSet<&str> = before.iter().map(|f| f.fingerprint.as_str()).collect();
     // What the plan said it would mend: the finding itself, or one about the same that has become another, as where a part was left.

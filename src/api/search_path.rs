@@ -1,10 +1,10 @@
 //! Verdicts on search paths: of one routine, of one path, of every SECURITY DEFINER routine there is.
 
-use crate::catalog::{self, Own};
+use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
-use crate::store::contract;
+use crate::store::Installation;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Routine;
 use dragonfly_core::rules::Context;
@@ -13,8 +13,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Reads what judging paths takes, and gives it to `judge`.
 fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
-    let state = State::now();
-    let contract = contract::in_force(&state, &Own::find(&state));
+    let Installation { state, contract, .. } = Installation::now();
     let snapshot = catalog::for_paths(&state);
     let access = Access::new(&snapshot);
     judge(&Context::new(&contract, &snapshot, &access, &interrupts))

@@ -8,7 +8,6 @@ use crate::pg::heap::State;
 use crate::pg::report::Report;
 use crate::pg::statement::{self, Refused};
 use crate::pg::subtransaction;
-use crate::store::contract;
 use dragonfly_core::findings::Finding;
 use dragonfly_core::rules::RULES;
 use pgrx::pg_sys::panic::CaughtError;
@@ -23,7 +22,7 @@ sql_function!(
 );
 fn try_migration(call: Call) -> pg_sys::Datum {
     let Some(sql) = call.text(0) else { return call.table([]) };
-    let before = findings();
+    let before = audit::findings_now();
     let rows: Vec<Vec<Value>> = match subtransaction::rolled_back(|| run(&sql)) {
         Ok(after) => {
             let known = |findings: &[Finding]| findings.iter().map(|f| f.fingerprint.clone()).collect::<HashSet<_>>();
@@ -35,12 +34,6 @@ fn try_migration(call: Call) -> pg_sys::Datum {
         Err(error) => vec![failure(&error)],
     };
     call.table(rows)
-}
-
-fn findings() -> Vec<Finding> {
-    let state = State::now();
-    let own = Own::find(&state);
-    audit::findings_under(&contract::in_force(&state, &own), &state, &own)
 }
 
 /// Runs the migration as the caller, with everything that would wait for the commit, and gives what an audit finds then.
@@ -58,7 +51,7 @@ fn run(sql: &str) -> Vec<Finding> {
     // Deferred constraints are checked when a transaction commits.
     execute("SET CONSTRAINTS ALL IMMEDIATE");
     guard::judge_as_if_committing();
-    findings()
+    audit::findings_now()
 }
 
 fn execute(sql: &str) {
@@ -84,7 +77,7 @@ fn is_the_guards(message: &str) -> bool {
 }
 
 fn row(outcome: &str, finding: Finding) -> Vec<Value> {
-    let mut row = audit::row(finding);
+    let mut row = super::audit::row(finding);
     row.insert(0, Value::Text(outcome.to_owned()));
     row
 }

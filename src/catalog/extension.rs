@@ -4,17 +4,10 @@ use super::oids;
 use crate::pg::heap::{State, Table};
 use crate::pg::report::Report;
 use dragonfly_core::catalog::Oid;
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::PgSqlErrorCode;
 
 /// The extension's name.
 const NAME: &str = "dragonfly_guard";
-
-/// The turn is a lock on a part of the extension. An extension has no parts, so no statement locks one, whoever issues it; the extension
-/// itself is locked by ALTER FUNCTION ... DEPENDS ON EXTENSION, of anybody's own function.
-const TURN: u16 = 1;
-
-/// Who changes the contract, the exemptions or what is frozen does so alone: a lock on another part.
-const CHANGES: u16 = 2;
 
 /// Where the extension is.
 #[derive(Debug, Clone, Copy)]
@@ -98,56 +91,6 @@ impl Own {
     /// Whether this is the extension, as one of those states shows it.
     pub fn is(extension: Oid, states: [&State; 2]) -> bool {
         states.iter().any(|state| Self::row(state).is_some_and(|(oid, _)| oid == extension))
-    }
-
-    /// Waits for its turn, until the end of the transaction.
-    pub fn lock(&self) {
-        // SAFETY: locks by OID.
-        unsafe {
-            let mode = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
-            pg_sys::LockDatabaseObject(oids::PG_EXTENSION.into(), self.extension.into(), TURN, mode);
-        }
-    }
-
-    /// Makes this session the only one that changes contract, exemptions or frozen schemas, until its transaction ends. An error where another is just doing so:
-    /// whoever waited would change what it has not seen.
-    pub fn change(&self, what: &str) {
-        let command = std::ffi::CString::new(format!("a change of {what}")).unwrap_or_default();
-        // SAFETY: an error where the transaction is read-only, as on a standby.
-        unsafe { pg_sys::PreventCommandIfReadOnly(command.as_ptr()) };
-        if !self.try_lock_changes() {
-            Report {
-                message: format!("another session is just changing {what}"),
-                detail: "Contract, exemptions and frozen schemas are changed by one transaction at a time.".into(),
-                hint: "Look at what it has done, and try again.".into(),
-            }
-            .error(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE);
-        }
-    }
-
-    fn try_lock_changes(&self) -> bool {
-        // SAFETY: reads a variable of the backend; the tag is what SET_LOCKTAG_OBJECT makes (lock.h).
-        unsafe {
-            let tag = pg_sys::LOCKTAG {
-                locktag_field1: pg_sys::MyDatabaseId.to_u32(),
-                locktag_field2: oids::PG_EXTENSION,
-                locktag_field3: self.extension,
-                locktag_field4: CHANGES,
-                locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
-                locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
-            };
-            let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
-            pg_sys::LockAcquire(&tag, mode, false, true) != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
-        }
-    }
-
-    /// Gives the turn back before the transaction ends.
-    pub fn unlock(&self) {
-        // SAFETY: undoes what `lock` did in this transaction.
-        unsafe {
-            let mode = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
-            pg_sys::UnlockDatabaseObject(oids::PG_EXTENSION.into(), self.extension.into(), TURN, mode);
-        }
     }
 
     /// Calls `each` with class and OID of every member of the extension.

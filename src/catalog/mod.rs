@@ -107,7 +107,7 @@ pub use content_owners::{find as planted, place};
 pub use definition::policy as policy_definition;
 pub use extension::Own;
 pub use guard::{impostor, in_own_script, read as guard};
-pub use object_hash::{Look, basis, behind_view, products, remember};
+pub use object_hash::{Freshness, behind_view, cache as cache_hashes, object_hash, products};
 pub use objects::{
     columns, has_rules, is_populated, members, members_of_extensions, owner as relation_owner, relation_kind, relation_named,
     schema_named,

@@ -12,44 +12,44 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 
-/// How a query is written down. The server locks the relations that it names, and may wait for them.
+/// When a query is deparsed. The server locks the relations that it names, and may wait for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum Freshness {
     /// Now.
-    Afresh,
-    /// As it was when somebody last looked afresh, unless it has been stored anew since: for whoever must not wait.
-    Remembered,
+    Fresh,
+    /// As it was when it was last deparsed in this session, unless it has been stored again since: for who must not wait.
+    Cached,
 }
 
-/// The basis of a routine: what it is declared as, body and settings; of a relation: owner, columns, triggers, rules, restrictive policies, where its
+/// The hash of a routine: what it is declared as, body and settings; of a relation: owner, columns, triggers, rules, restrictive policies, where its
 /// rows come from, and what the views behind it select; of a policy: its roles and conditions, and what they rest on. `None` for everything else,
 /// and for what is not there.
-pub fn basis(state: &State, object: ObjectId, look: Look) -> Option<String> {
+pub fn object_hash(state: &State, object: ObjectId, freshness: Freshness) -> Option<String> {
     let parts = match object {
-        ObjectId::Routine(oid) => routine(state, oid, look),
-        ObjectId::Relation(oid) => relation(state, oid, look),
-        ObjectId::Policy(oid) => policy(state, oid, look),
+        ObjectId::Routine(oid) => routine(state, oid, freshness),
+        ObjectId::Relation(oid) => relation(state, oid, freshness),
+        ObjectId::Policy(oid) => policy(state, oid, freshness),
         _ => None,
     }?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     Some(fingerprint(&parts))
 }
 
-/// Looks afresh at everything that hangs on some relations and routines, for a later look in the same breath that must not wait. What was
-/// remembered before is forgotten: names may have changed that the stored form does not show.
-pub fn remember(state: &State, objects: impl Iterator<Item = ObjectId>) {
+/// Deparses everything that belongs to some relations and routines, for cached hashes that must not wait. What was cached before is forgotten:
+/// names may have changed that the stored form does not show.
+pub fn cache(state: &State, objects: impl Iterator<Item = ObjectId>) {
     WRITTEN.with_borrow_mut(HashMap::clear);
     for object in objects {
         if let ObjectId::Relation(relation) = object {
             for policy in policies_of(state, relation) {
-                basis(state, ObjectId::Policy(policy), Look::Afresh);
+                object_hash(state, ObjectId::Policy(policy), Freshness::Fresh);
             }
         }
-        basis(state, object, Look::Afresh);
+        object_hash(state, object, Freshness::Fresh);
     }
 }
 
-fn routine(state: &State, routine: u32, look: Look) -> Option<Vec<String>> {
+fn routine(state: &State, routine: u32, freshness: Freshness) -> Option<Vec<String>> {
     let table = Table::open(oids::PG_PROC);
     let column = |name| table.column(name);
     let (oid, owner, language, config) = (column("oid"), column("proowner"), column("prolang"), column("proconfig"));
@@ -68,7 +68,7 @@ fn routine(state: &State, routine: u32, look: Look) -> Option<Vec<String>> {
         }
         if let Some(stored) = row.text(body) {
             let write = || call(pg_sys::pg_get_function_sqlbody, &[pg_sys::Datum::from(routine)]);
-            all.push(written(look, (oids::PG_PROC, routine), &stored, write));
+            all.push(written(freshness, (oids::PG_PROC, routine), &stored, write));
             is_parsed = true;
         }
         all.extend([row.text(source), row.text(library)].map(Option::unwrap_or_default));
@@ -76,12 +76,12 @@ fn routine(state: &State, routine: u32, look: Look) -> Option<Vec<String>> {
         parts = Some(all);
     });
     if let Some(parts) = parts.as_mut().filter(|_| is_parsed) {
-        behind(state, relations_of(state, oids::PG_PROC, routine), look, parts);
+        behind(state, relations_of(state, oids::PG_PROC, routine), freshness, parts);
     }
     parts
 }
 
-fn relation(state: &State, relation: u32, look: Look) -> Option<Vec<String>> {
+fn relation(state: &State, relation: u32, freshness: Freshness) -> Option<Vec<String>> {
     let mut parts = vec![];
     if !head(state, relation, &mut parts) {
         return None;
@@ -90,8 +90,8 @@ fn relation(state: &State, relation: u32, look: Look) -> Option<Vec<String>> {
     triggers(state, relation, &mut parts);
     foreign(state, relation, &mut parts);
     children(state, relation, &mut parts);
-    restrictive(state, relation, look, &mut parts);
-    behind(state, vec![relation], look, &mut parts);
+    restrictive(state, relation, freshness, &mut parts);
+    behind(state, vec![relation], freshness, &mut parts);
     Some(parts)
 }
 
@@ -110,7 +110,7 @@ fn head(state: &State, relation: u32, parts: &mut Vec<String>) -> bool {
 }
 
 /// What some relations show by their rules (a view's query is one), and what the views behind them select, with whose rights.
-fn behind(state: &State, relations: Vec<u32>, look: Look, parts: &mut Vec<String>) {
+fn behind(state: &State, relations: Vec<u32>, freshness: Freshness, parts: &mut Vec<String>) {
     let mut seen: HashSet<u32> = relations.iter().copied().collect();
     let mut queue = relations;
     while let Some(relation) = queue.pop() {
@@ -124,7 +124,7 @@ fn behind(state: &State, relations: Vec<u32>, look: Look, parts: &mut Vec<String
                 true => read_again(state, relation, call(pg_sys::pg_get_viewdef, &[pg_sys::Datum::from(relation)])),
                 false => call(pg_sys::pg_get_ruledef, &[pg_sys::Datum::from(rule.oid)]),
             };
-            parts.push(written(look, (oids::PG_REWRITE, rule.oid), &rule.stored, write));
+            parts.push(written(freshness, (oids::PG_REWRITE, rule.oid), &rule.stored, write));
             queue.extend(relations_of(state, oids::PG_REWRITE, rule.oid).into_iter().filter(|oid| seen.insert(*oid)));
         }
     }
@@ -290,16 +290,16 @@ fn policies_of(state: &State, relation: u32) -> Vec<u32> {
 }
 
 /// A policy, what it rests on, and the restrictive policies that hold beside it.
-fn policy(state: &State, policy: u32, look: Look) -> Option<Vec<String>> {
+fn policy(state: &State, policy: u32, freshness: Freshness) -> Option<Vec<String>> {
     let mut parts = vec![];
-    let relation = one_policy(state, policy, look, &mut parts)?;
-    restrictive(state, relation, look, &mut parts);
+    let relation = one_policy(state, policy, freshness, &mut parts)?;
+    restrictive(state, relation, freshness, &mut parts);
     let behind_it = relations_of(state, oids::PG_POLICY, policy).into_iter().filter(|oid| *oid != relation).collect();
-    behind(state, behind_it, look, &mut parts);
+    behind(state, behind_it, freshness, &mut parts);
     Some(parts)
 }
 
-fn restrictive(state: &State, relation: u32, look: Look, parts: &mut Vec<String>) {
+fn restrictive(state: &State, relation: u32, freshness: Freshness, parts: &mut Vec<String>) {
     let table = Table::open(oids::PG_POLICY);
     let (oid, on, name, permissive) =
         (table.column("oid"), table.column("polrelid"), table.column("polname"), table.column("polpermissive"));
@@ -311,12 +311,12 @@ fn restrictive(state: &State, relation: u32, look: Look, parts: &mut Vec<String>
     });
     found.sort();
     for (_, policy) in found {
-        one_policy(state, policy, look, parts);
+        one_policy(state, policy, freshness, parts);
     }
 }
 
 /// Roles and conditions; gives the table.
-fn one_policy(state: &State, policy: u32, look: Look, parts: &mut Vec<String>) -> Option<u32> {
+fn one_policy(state: &State, policy: u32, freshness: Freshness, parts: &mut Vec<String>) -> Option<u32> {
     let table = Table::open(oids::PG_POLICY);
     let column = |name| table.column(name);
     let (oid, on, command, permissive) = (column("oid"), column("polrelid"), column("polcmd"), column("polpermissive"));
@@ -339,7 +339,7 @@ fn one_policy(state: &State, policy: u32, look: Look, parts: &mut Vec<String>) -
                     (text, _) => text.unwrap_or_default(),
                 }
             };
-            parts.push(written(look, (oids::PG_POLICY + part, policy), &stored, write));
+            parts.push(written(freshness, (oids::PG_POLICY + part, policy), &stored, write));
         };
         condition(0, using);
         condition(1, check);
@@ -365,9 +365,9 @@ thread_local! {
 const MOST: usize = 10_000;
 
 /// An object written down by `write`; `stored` is how the server stores it.
-fn written(look: Look, key: (u32, u32), stored: &str, write: impl FnOnce() -> String) -> String {
+fn written(freshness: Freshness, key: (u32, u32), stored: &str, write: impl FnOnce() -> String) -> String {
     let stored = fingerprint(&[stored]);
-    if look == Look::Remembered {
+    if freshness == Freshness::Cached {
         let known =
             WRITTEN.with_borrow(|written| written.get(&key).filter(|(then, _)| *then == stored).map(|(_, text)| text.clone()));
         return known.unwrap_or_else(|| "not looked at".to_owned());

@@ -4,11 +4,11 @@ use super::states::{Scale, Scope, States};
 use super::touched::{self, Touch};
 use super::{act, transaction};
 use crate::catalog::temporary::{self, Ground};
-use crate::catalog::{self, Look, Own};
+use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
 use crate::settings;
-use crate::store::contract;
 use crate::store::exemptions::Current;
+use crate::store::{contract, lock};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
@@ -43,8 +43,8 @@ pub fn run(touched: &[Touch], moment: Moment, tag: &str) {
         return;
     };
     // Whoever has the turn must not wait for locks of others.
-    let look = if moment == Moment::Commit { Look::Remembered } else { Look::Afresh };
-    let found = judge(&states, &now, touched, (tag, look));
+    let freshness = if moment == Moment::Commit { Freshness::Cached } else { Freshness::Fresh };
+    let found = judge(&states, &now, touched, (tag, freshness));
     let (at_once, later): (Vec<_>, Vec<_>) = found
         .into_iter()
         .partition(|(_, action, settled)| moment == Moment::Commit || (*settled && *action == GuardAction::Block));
@@ -69,8 +69,8 @@ pub fn before_commit(is_prepared: bool) {
         return;
     }
     let own = Own::find(&now);
-    remember_exempt(&touched, &now, &own);
-    own.lock();
+    cache_exempt(&touched, &now, &own);
+    lock::acquire_commit_lock(&own);
     let fresh = State::now();
     if !transaction::is_settled(&fresh.committed(), &contract::in_force(&fresh, &own)) {
         run(&touched::all(), Moment::Commit, &transaction::subject());
@@ -85,13 +85,13 @@ pub fn before_commit(is_prepared: bool) {
         if matters_to_others(&touched) {
             act::cannot_give_turn_back(is_prepared);
         }
-        own.unlock();
+        lock::release_commit_lock(&own);
     }
 }
 
 /// Looking at what is exempt may have to wait for locks: before the turn comes, and not while others wait for it.
-fn remember_exempt(touched: &[Touch], now: &State, own: &Own) {
-    let current = Current::read(now, own, Look::Remembered);
+fn cache_exempt(touched: &[Touch], now: &State, own: &Own) {
+    let current = Current::read(now, own, Freshness::Cached);
     if current.is_empty() {
         return;
     }
@@ -102,14 +102,14 @@ fn remember_exempt(touched: &[Touch], now: &State, own: &Own) {
         Touch::Routine(oid) => concerned(catalog::PG_PROC, oid).then_some(ObjectId::Routine(oid)),
         _ => None,
     });
-    catalog::remember(now, objects);
+    catalog::cache_hashes(now, objects);
 }
 
 /// What a commit would judge, judged now; an error where it would be refused.
 pub fn as_if_committing() {
     let (touched, now) = (touched::all(), State::now());
     if !touched.is_empty() && Own::is_there(&now) {
-        remember_exempt(&touched, &now, &Own::find(&now));
+        cache_exempt(&touched, &now, &Own::find(&now));
         run(&touched, Moment::Commit, &transaction::subject());
     }
 }
@@ -132,7 +132,7 @@ fn refuse_disappearance() {
 /// What is refused, what the contract wants done about it, and whether no later statement is expected to put it right.
 type Found = Vec<(Refusal, GuardAction, bool)>;
 
-fn judge(states: &States, now: &State, touched: &[Touch], (tag, look): (&str, Look)) -> Found {
+fn judge(states: &States, now: &State, touched: &[Touch], (tag, freshness): (&str, Freshness)) -> Found {
     let States { before, after, contract, .. } = states;
     let wide = states.scale != Scale::Touched;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
@@ -146,7 +146,7 @@ fn judge(states: &States, now: &State, touched: &[Touch], (tag, look): (&str, Lo
     let routines: HashSet<Oid> = noted.chain(written).collect();
     // In states that show more, what no command touched is judged for what has changed around it.
     let is_touched = |r: &Routine| !wide || routines.contains(&r.oid);
-    let exempt = Exempt { now, look, current: OnceCell::new() };
+    let exempt = Exempt { now, freshness, current: OnceCell::new() };
     let mut found = Found::new();
     for routine in after.routines.iter().filter(|r| r.security_definer && is_touched(r) && !is_excused(&old, &new, r)) {
         let past = pasts.get(&routine.oid).copied().filter(|past| compares(&old, &new, past, routine));
@@ -177,14 +177,14 @@ fn judge(states: &States, now: &State, touched: &[Touch], (tag, look): (&str, Lo
 /// What somebody has accepted; read when something is about to be refused, which is seldom.
 struct Exempt<'s> {
     now: &'s State,
-    look: Look,
+    freshness: Freshness,
     current: OnceCell<Current<'s>>,
 }
 
 impl Exempt<'_> {
     /// Whether a finding is accepted. Then the transaction is judged once more when it commits, for by then it may be no longer.
     fn finding(&self, cx: &Context<'_>, finding: &Finding) -> bool {
-        let current = self.current.get_or_init(|| Current::read(self.now, &Own::find(self.now), self.look));
+        let current = self.current.get_or_init(|| Current::read(self.now, &Own::find(self.now), self.freshness));
         // As bad as the audit calls it.
         let severity = finding.severity.min(cx.severity(finding.rule));
         let accepted = !current.is_empty() && current.accept(&Finding { severity, ..finding.clone() });

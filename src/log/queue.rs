@@ -1,6 +1,7 @@
 //! The way from a session to the writer: a queue in shared memory, there where the library is in `shared_preload_libraries`. It has a
 //! fixed size and never makes anybody wait: what does not fit is counted and dropped.
 
+use crate::pg::clock;
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -86,31 +87,28 @@ pub fn is_there() -> bool {
 pub fn count() -> Option<Count> {
     is_there().then(|| {
         let queue = QUEUE.share();
-        let (waiting, now) = (queue.count, super::now());
+        let (waiting, now) = (queue.count, clock::now());
         let stuck = queue.entries[..waiting].iter().any(|entry| now - entry.at > PATIENCE);
         Count { waiting, written: queue.written, dropped: queue.dropped, stuck }
     })
 }
 
-/// Puts an entry of this database into the queue, and sees to it that somebody writes it, and whatever else waits for a writer. Where there
-/// is no room the oldest goes: a database that is gone, or lets nobody in, keeps nobody else's entries out.
+/// Puts an entry of this database into the queue. Where there is no room the oldest goes: a database that is gone, or lets nobody in, keeps nobody
+/// else's entries out.
 pub fn push(json: &str) {
-    let (database, now) = (my_database(), super::now());
+    let (database, now) = (my_database(), clock::now());
     let text = json.as_bytes();
-    {
-        let mut queue = QUEUE.exclusive();
-        if queue.count == CAPACITY {
-            queue.entries.copy_within(1.., 0);
-            queue.count -= 1;
-            queue.dropped += 1;
-        }
-        let place = queue.count;
-        let entry = &mut queue.entries[place];
-        (entry.database, entry.at, entry.length) = (database, now, text.len().min(ENTRY));
-        entry.text[..text.len().min(ENTRY)].copy_from_slice(&text[..text.len().min(ENTRY)]);
-        queue.count += 1;
+    let mut queue = QUEUE.exclusive();
+    if queue.count == CAPACITY {
+        queue.entries.copy_within(1.., 0);
+        queue.count -= 1;
+        queue.dropped += 1;
     }
-    start_writers();
+    let place = queue.count;
+    let entry = &mut queue.entries[place];
+    (entry.database, entry.at, entry.length) = (database, now, text.len().min(ENTRY));
+    entry.text[..text.len().min(ENTRY)].copy_from_slice(&text[..text.len().min(ENTRY)]);
+    queue.count += 1;
 }
 
 /// An entry that nobody can make fit.
@@ -118,21 +116,17 @@ pub fn drop_one() {
     QUEUE.exclusive().dropped += 1;
 }
 
-/// Starts a writer for each database whose entries wait for one, as far as the server has processes to spare.
-pub fn start_writers() {
-    let now = super::now();
-    loop {
-        let next = {
-            let mut queue = QUEUE.exclusive();
-            let waiting: Vec<u32> = queue.entries[..queue.count].iter().map(|e| e.database).collect();
-            waiting.into_iter().find(|database| queue.needs_writer(*database, now))
-        };
-        // Not with the lock held: this takes one of the server's own, and may fail.
-        let Some(database) = next else { return };
-        if !super::writer::start(database) {
-            return QUEUE.exclusive().forget_writer(database);
-        }
-    }
+/// A database whose entries wait for a writer, if there is one; notes that it gets one, and so gives no database twice.
+pub fn claim_writer() -> Option<u32> {
+    let now = clock::now();
+    let mut queue = QUEUE.exclusive();
+    let waiting: Vec<u32> = queue.entries[..queue.count].iter().map(|e| e.database).collect();
+    waiting.into_iter().find(|database| queue.needs_writer(*database, now))
+}
+
+/// Takes back that a database gets a writer: it could not be started.
+pub fn forget_writer(database: u32) {
+    QUEUE.exclusive().forget_writer(database);
 }
 
 /// The entries of a database, taken out of the queue: time and text of each.

@@ -1,19 +1,15 @@
 //! The writer: a background worker, one a database, started when there is something to write and gone a moment after. (It does not stay:
-//! a database with a session in it cannot be dropped.) Sessions start it; where the server had no process to spare, the launcher does later.
+//! a database with a session in it cannot be dropped.)
 
-use super::{append, queue};
-use crate::catalog::Own;
-use crate::pg::heap;
-use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
+use super::queue;
+use crate::store::log::{append, trim};
+use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, SignalWakeFlags};
 use pgrx::{pg_guard, pg_sys};
 use std::time::Duration;
 
 /// It looks again after this time, and ends when it has found nothing so many times.
 const INTERVAL: Duration = Duration::from_millis(100);
 const IDLE: u32 = 10;
-
-/// So many of the newest rows are kept.
-const KEPT: usize = 10_000;
 
 /// Starts a writer for a database; false where the server has no process to spare (`max_worker_processes`).
 pub fn start(database: u32) -> bool {
@@ -24,27 +20,6 @@ pub fn start(database: u32) -> bool {
         .enable_spi_access()
         .load_dynamic()
         .is_ok()
-}
-
-/// Registers the launcher: in `_PG_init`, where the postmaster loads the library.
-pub fn register_launcher() {
-    BackgroundWorkerBuilder::new("dragonfly_guard log launcher")
-        .set_library("dragonfly_guard")
-        .set_function("guard_log_launcher")
-        .enable_shmem_access(None)
-        .set_start_time(BgWorkerStartTime::RecoveryFinished)
-        .set_restart_time(Some(Duration::from_secs(10)))
-        .load();
-}
-
-/// What the launcher does.
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub extern "C-unwind" fn guard_log_launcher(_argument: pg_sys::Datum) {
-    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
-    while BackgroundWorker::wait_latch(Some(Duration::from_secs(1))) {
-        queue::start_writers();
-    }
 }
 
 /// What the worker does.
@@ -77,14 +52,6 @@ pub extern "C-unwind" fn guard_log_writer(argument: pg_sys::Datum) {
         if !BackgroundWorker::wait_latch(Some(INTERVAL)) {
             return;
         }
-    }
-}
-
-/// Lets go of the oldest rows.
-fn trim() {
-    let state = heap::State::now();
-    if let Some(table) = Own::log_table(&state) {
-        heap::keep_newest(table, "at", KEPT, &state);
     }
 }
 

@@ -1,11 +1,15 @@
-//! The contract in force, as the extension's own table holds it.
+//! The table of contracts: the contract in force, and every one before it.
 
+use super::error::{Subject, changed_since, table_changed};
+use super::lock;
 use crate::catalog::Own;
-use crate::pg::call::{Call, json_datum, json_text, sql_function};
-use crate::pg::heap::{Column, Row, State, Table, interrupts};
+use crate::pg::call::{json_datum, json_text};
+use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::report::Report;
-use dragonfly_core::contract::{Contract, Examined, Severity, examine_interruptibly};
+use crate::pg::write::{as_owner, next_id, text_datum};
+use dragonfly_core::contract::Contract;
 use pgrx::{PgSqlErrorCode, pg_sys};
+use semver::Version;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -39,6 +43,18 @@ pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
     found.unwrap_or_else(|| none_in_force())
 }
 
+/// The document in force, as it was loaded, as JSON text. An error where there is none.
+pub fn document_in_force(state: &State, own: &Own) -> String {
+    let contracts = Contracts::open(own);
+    contracts.newest_row(state, |row| contracts.text(row)).unwrap_or_else(|| none_in_force())
+}
+
+/// The highest version that a contract has had so far.
+pub fn highest_version(state: &State, own: &Own) -> Version {
+    let past = past(&Contracts::open(own), state);
+    highest(&past).map_or(Version::new(0, 0, 0), |p| p.version.clone())
+}
+
 fn none_in_force() -> ! {
     Report {
         message: "there is no security contract in force".into(),
@@ -49,24 +65,23 @@ fn none_in_force() -> ! {
 }
 
 /// The table of contracts, open for reading.
-pub struct Contracts {
-    pub table: Table,
-    pub id: Column,
+struct Contracts {
+    table: Table,
+    id: Column,
     document: Column,
 }
 
 impl Contracts {
     /// An error where somebody has changed the columns that are read.
-    pub fn open(own: &Own) -> Self {
+    fn open(own: &Own) -> Self {
         let table = Table::open(own.contract_table);
         let typed = |name: &str, type_oid: pg_sys::Oid| {
             table.find(name).filter(|column| column.type_oid == type_oid).unwrap_or_else(|| {
-                Report {
-                    message: "the table dragonfly_guard.contract has been changed".into(),
-                    detail: format!("Its column \"{name}\" is missing or of another type."),
-                    hint: "Put the column back; until then a superuser can SET dragonfly_guard.mode = off.".into(),
-                }
-                .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                table_changed(
+                    "contract",
+                    format!("Its column \"{name}\" is missing or of another type."),
+                    "Put the column back; until then a superuser can SET dragonfly_guard.mode = off.",
+                )
             })
         };
         let (id, document) = (typed("id", pg_sys::INT4OID), typed("document", pg_sys::JSONBOID));
@@ -74,7 +89,7 @@ impl Contracts {
     }
 
     /// The document of a row, as text.
-    pub fn text(&self, row: &Row<'_>) -> Option<String> {
+    fn text(&self, row: &Row<'_>) -> Option<String> {
         row.raw(self.document).map(json_text)
     }
 
@@ -93,61 +108,87 @@ impl Contracts {
     }
 
     /// The highest id.
-    pub fn newest(&self, snapshot: &State) -> Option<i32> {
+    fn newest(&self, snapshot: &State) -> Option<i32> {
         let mut newest = None;
         self.table.scan(snapshot, |row| newest = newest.max(Some(row.int(self.id))));
         newest
     }
 }
 
-sql_function!(
-    /// `ops.contract() RETURNS jsonb`
-    ops_contract => contract
-);
-fn contract(_: Call) -> pg_sys::Datum {
-    let snapshot = State::now();
-    let own = Own::find(&snapshot);
-    let contracts = Contracts::open(&own);
-    let text = contracts.newest_row(&snapshot, |row| contracts.text(row)).unwrap_or_else(|| none_in_force());
-    let json = serde_json::from_str(&text).unwrap_or_else(|e| pgrx::error!("jsonb_out gave no JSON: {e}"));
-    json_datum(&json)
+/// One contract that has been in force.
+pub struct Past {
+    id: i32,
+    /// Its version.
+    pub version: Version,
+    /// `None` where what is there is none (any more).
+    pub contract: Option<Contract>,
+    /// As it was loaded.
+    pub document: String,
 }
 
-sql_function!(
-    /// `dragonfly_guard.default_contract() RETURNS jsonb`
-    guard_default_contract => default_contract
-);
-fn default_contract(_: Call) -> pg_sys::Datum {
-    let json = serde_json::from_str(dragonfly_core::contract::DEFAULT).expect("the shipped contract is JSON");
-    json_datum(&json)
+/// Every contract so far, the one in force last.
+fn past(contracts: &Contracts, state: &State) -> Vec<Past> {
+    let mut past = Vec::new();
+    contracts.table.scan(state, |row| {
+        let document = contracts.text(&row).unwrap_or_default();
+        let contract = Contract::from_stored(&document).ok();
+        let version = contract.as_ref().map_or(Version::new(0, 0, 0), version);
+        past.push(Past { id: row.int(contracts.id), version, contract, document });
+    });
+    past.sort_by_key(|p| p.id);
+    past
 }
 
-sql_function!(
-    /// `dragonfly_guard.is_contract(jsonb) RETURNS boolean`: true, or an error that says where the document is wrong.
-    guard_is_contract => is_contract
-);
-fn is_contract(call: Call) -> pg_sys::Datum {
-    let Some(text) = call.json_text(0) else { return call.null() };
-    valid(&text);
-    pg_sys::Datum::from(true)
+fn highest(past: &[Past]) -> Option<&Past> {
+    past.iter().max_by(|a, b| a.version.cmp_precedence(&b.version))
 }
 
-/// The contract in a document; an error where it is none.
-pub fn valid(text: &str) -> Contract {
-    let Examined { contract, problems } = examine_interruptibly(text, &interrupts);
-    contract.unwrap_or_else(|| {
-        let errors: Vec<String> =
-            problems.iter().filter(|p| p.severity == Severity::Error).map(ToString::to_string).collect();
-        let shown = errors.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
-        let more = errors.len().saturating_sub(SHOWN);
-        Report {
-            message: "not a valid security contract".into(),
-            detail: if more > 0 { format!("{shown}\n... and {more} more.") } else { format!("{shown}.") },
-            hint: "SELECT * FROM ops.validate_contract(...) lists everything that is wrong with it; ops.contract() is a valid one.".into(),
+/// The version of a contract that has been checked.
+pub fn version(contract: &Contract) -> Version {
+    Version::parse(&contract.version).expect("a semantic version")
+}
+
+/// Every contract so far, the one in force last; no other session adds to it before the transaction ends.
+pub struct History {
+    /// The extension's own objects.
+    pub own: Own,
+    /// The state in which it was read.
+    pub state: State,
+    /// The contracts.
+    pub past: Vec<Past>,
+}
+
+impl History {
+    /// Locks and reads it. An error where another session is just changing it, or has since this transaction began to see a state of its own.
+    pub fn open() -> Self {
+        let own = Own::find(&State::now());
+        lock::acquire_for_change(&own, "the security contract");
+        let state = State::now();
+        let contracts = Contracts::open(&own);
+        if contracts.newest(&State::of_transaction()) < contracts.newest(&state) {
+            changed_since(&Subject { has: "the security contract has", view: "ops.contract_history" });
         }
-        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
-    })
-}
+        let past = past(&contracts, &state);
+        Self { own, state, past }
+    }
 
-/// How much of what is wrong an error repeats.
-const SHOWN: usize = 10;
+    /// The contract of the highest version.
+    pub fn highest(&self) -> Option<&Past> {
+        highest(&self.past)
+    }
+
+    /// Adds a contract, which is in force from now on. The document is stored as it was given, and not as it was understood.
+    pub fn add(&self, document: &str, note: Option<&str>) {
+        let id = next_id(self.past.last().map(|p| p.id)).max(2);
+        let document = json_datum(&serde_json::from_str(document).expect("a contract is JSON"));
+        as_owner(
+            self.own.contract_table,
+            |table| format!("INSERT INTO {table} (id, document, note) VALUES ($1, $2, $3)"),
+            &[
+                (pg_sys::INT4OID, Some(pg_sys::Datum::from(id))),
+                (pg_sys::JSONBOID, Some(document)),
+                (pg_sys::TEXTOID, note.map(text_datum)),
+            ],
+        );
+    }
+}
