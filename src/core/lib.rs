@@ -15,7 +15,7 @@ pub mod doctor;
 pub mod drift;
 pub mod exemptions;
 pub mod explain;
-pub mod findings;
+pub mod finding;
 pub mod guard;
 pub mod infer;
 pub mod mend;
@@ -23,3 +23,7 @@ pub mod postgrest;
 pub mod rules;
 pub mod search_path;
 pub mod sql;
+
+// The edge still uses the former name.
+#[doc(hidden)]
+pub use finding as findings;

@@ -5,8 +5,10 @@
 
 mod acl;
 mod build;
+mod object;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
+pub use object::{Object, ObjectId};
 
 use std::collections::{HashMap, HashSet};
 

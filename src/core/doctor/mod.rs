@@ -9,7 +9,7 @@ pub use objects::reach;
 
 use crate::catalog::{Oid, Privileges, Relation, Routine};
 use crate::contract::Severity;
-use crate::findings::Finding;
+use crate::finding::Finding;
 use crate::postgrest;
 use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};

@@ -1,7 +1,7 @@
 //! Drift from the contract: what it declares, and is missing or something else.
 
 use super::compare::{Change, Difference};
-use crate::findings::Finding;
+use crate::finding::Finding;
 
 /// Findings of the rules `required_object_missing` and `role_missing` as differences.
 #[must_use]

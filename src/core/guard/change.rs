@@ -3,9 +3,9 @@
 //! Rules say nothing about before and after. Both states are judged by the same rules, and what the second has more of than the first is
 //! new. Both may show a part of the catalog only, as long as it is the same part.
 
-use crate::catalog::Snapshot;
+use crate::catalog::{ObjectId, Snapshot};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Finding, ObjectId};
+use crate::finding::{Draft, Finding};
 use crate::rules::{Context, Rule};
 use std::collections::{HashMap, HashSet};
 

@@ -3,10 +3,10 @@
 use super::statement::{AclStatement, Change, RoutineChange, Statement, Verb};
 use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, ContentKind, DefaultAcl, ObjectKind, Oid, PUBLIC, Privileges, Relation, RelationKind, Role, Routine, Schema,
-    Snapshot,
+    Acl, AclItem, ContentKind, DefaultAcl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Relation, RelationKind, Role,
+    Routine, Schema, Snapshot,
 };
-use crate::findings::{ObjectId, fingerprint};
+use crate::finding::fingerprint;
 use std::collections::HashMap;
 
 /// A snapshot that statements are carried out on.

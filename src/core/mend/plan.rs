@@ -3,9 +3,9 @@
 use super::apply::Imagined;
 use super::statement::{AclStatement, Change, Mend, RoutineChange, Securable, Statement, Verb, repeatable};
 use super::undo::{Written, undo};
-use crate::catalog::{Oid, Snapshot};
+use crate::catalog::{Object, ObjectId, Oid, Snapshot};
 use crate::contract::Severity;
-use crate::findings::{Finding, Object, ObjectId, Subject};
+use crate::finding::{Finding, Subject};
 use crate::rules::Rule;
 use std::collections::{HashMap, HashSet};
 

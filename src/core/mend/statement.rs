@@ -1,7 +1,6 @@
 //! Statements whose effect is known.
 
-use crate::catalog::{Attribute, Membership, ObjectKind, Oid, Privileges, RelationKind, Role, Routine};
-use crate::findings::ObjectId;
+use crate::catalog::{Attribute, Membership, ObjectId, ObjectKind, Oid, Privileges, RelationKind, Role, Routine};
 use crate::sql::safe_ident;
 use std::fmt;
 

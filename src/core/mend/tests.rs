@@ -5,7 +5,7 @@ use super::*;
 use crate::access::Access;
 use crate::catalog::{Acl, AclItem, Membership, Oid, PUBLIC, Privileges, Snapshot};
 use crate::contract::{Contract, Severity};
-use crate::findings::Finding;
+use crate::finding::Finding;
 use crate::rules::cases::{World, edit};
 use crate::rules::{Context, RULES};
 use proptest::prelude::*;

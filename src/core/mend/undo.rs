@@ -2,8 +2,7 @@
 
 use super::apply::Imagined;
 use super::statement::{AclStatement, Change, Grantee, RoutineChange, Statement, Verb};
-use crate::catalog::{Membership, Oid, Privileges, RelationKind, Routine, Snapshot};
-use crate::findings::ObjectId;
+use crate::catalog::{Membership, ObjectId, Oid, Privileges, RelationKind, Routine, Snapshot};
 use crate::rules::default_privileges;
 use crate::search_path::set_clause;
 use crate::sql::{quote_literal, safe_ident, safe_qualified};

@@ -7,7 +7,7 @@ use crate::catalog::{
     Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot,
 };
 use crate::contract::{Contract, DEFAULT, granted_to};
-use crate::findings::Finding;
+use crate::finding::Finding;
 use proptest::prelude::*;
 
 pub(crate) struct World {

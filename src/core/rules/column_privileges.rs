@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::{ObjectKind, Privileges, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
 use crate::sql::printable;
 
 pub(super) static RULE: Rule = Rule {

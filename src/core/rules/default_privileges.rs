@@ -1,9 +1,9 @@
 //! Default privileges that hand the next object somebody creates to a client.
 
 use super::{Area, Context, Rule};
-use crate::catalog::{Oid, PUBLIC, Privileges, Snapshot};
+use crate::catalog::{Object, ObjectId, Oid, PUBLIC, Privileges, Snapshot};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::finding::{Draft, Measure};
 use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, quote_ident, safe_ident};
 use serde_json::json;

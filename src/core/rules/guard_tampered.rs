@@ -1,9 +1,9 @@
 //! Somebody has laid hands on the guard itself, or on what can silence it.
 
 use super::{Area, Context, Rule};
-use crate::catalog::{Acl, AclItem, GuardFunction, Oid, PUBLIC, Privileges, RoleSetting};
+use crate::catalog::{Acl, AclItem, GuardFunction, Object, ObjectId, Oid, PUBLIC, Privileges, RoleSetting};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::finding::{Draft, Measure};
 use crate::mend::{Change, Mend, Statement, unless};
 use crate::sql::{listed, printable, quote_ident, quote_literal, safe_ident};
 use serde_json::json;

@@ -3,9 +3,9 @@
 
 use super::Context;
 use crate::access::Access;
-use crate::catalog::{Acl, AclItem, ObjectKind, Oid, PUBLIC, Privileges, Role};
+use crate::catalog::{Acl, AclItem, Object, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::finding::{Draft, Measure};
 use crate::mend::{AclStatement, Change, Grantee, Mend, Securable, Statement, Verb};
 use crate::sql::printable;
 use serde_json::json;

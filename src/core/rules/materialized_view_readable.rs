@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::RelationKind;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
 
 pub(super) static RULE: Rule = Rule {
     id: "materialized_view_readable",

@@ -37,9 +37,9 @@ mod undeclared_view_readable;
 mod view_privileges;
 
 use crate::access::Access;
-use crate::catalog::{ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot};
+use crate::catalog::{Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot};
 use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to};
-use crate::findings::{Draft, Finding, Object, ObjectId};
+use crate::finding::{Draft, Finding};
 use crate::search_path::Judge;
 use crate::sql::{argument_types, quote_ident, safe_ident};
 use holdings::Target;

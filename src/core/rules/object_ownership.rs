@@ -4,7 +4,7 @@ use super::holdings::Target;
 use super::{Area, Context, Rule};
 use crate::catalog::{Oid, PG_DATABASE_OWNER, RoutineKind};
 use crate::contract::{GuardAction, RoleKind, Severity};
-use crate::findings::{Draft, Measure};
+use crate::finding::{Draft, Measure};
 use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;

@@ -4,7 +4,7 @@ use super::rls_policy_missing::applies_to;
 use super::{Area, Context, RULES};
 use crate::catalog::{Command, ObjectKind, Privileges, Relation, RelationKind, Role, Schema};
 use crate::contract::{SchemaDecl, Severity};
-use crate::findings::Finding;
+use crate::finding::Finding;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};
 

@@ -2,9 +2,9 @@
 
 use super::Context;
 use super::rls_policy_missing::applies_to;
-use crate::catalog::{Command, Oid, PUBLIC, Policy, Relation, Role};
+use crate::catalog::{Command, Object, ObjectId, Oid, PUBLIC, Policy, Relation, Role};
 use crate::contract::{SchemaDecl, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::finding::{Draft, Measure};
 use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;

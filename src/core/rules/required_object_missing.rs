@@ -1,9 +1,9 @@
 //! A schema, table, view or routine that the contract declares is not there, or is something else.
 
 use super::{Area, Context, Rule};
-use crate::catalog::{Relation, RelationKind, Routine, RoutineKind};
+use crate::catalog::{Object, ObjectId, Relation, RelationKind, Routine, RoutineKind};
 use crate::contract::{FunctionDecl, GuardAction, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::finding::{Draft, Measure};
 use crate::mend::{Change, Mend, RoutineChange, Statement};
 use crate::search_path::{set_clause, stored_value};
 use crate::sql::{quote_ident, safe_ident, safe_qualified, safe_sql};

@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::Relation;
 use crate::contract::{GuardAction, SchemaDecl, Severity};
-use crate::findings::{Draft, Measure};
+use crate::finding::{Draft, Measure};
 use crate::mend::Mend;
 use crate::sql::printable;
 use serde_json::json;

@@ -2,7 +2,7 @@
 
 use super::{Area, Context, Rule};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure};
+use crate::finding::{Draft, Measure};
 use crate::mend::{Change, Mend, Statement};
 use serde_json::json;
 

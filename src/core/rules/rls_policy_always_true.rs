@@ -2,7 +2,7 @@
 
 use super::{Area, Context, Rule, policies};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
 
 pub(super) static RULE: Rule = Rule {
     id: "rls_policy_always_true",

@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::{Command, PUBLIC, Policy, Relation, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure};
+use crate::finding::{Draft, Measure};
 use crate::mend::Mend;
 use crate::sql::{printable, safe_ident};
 use serde_json::json;

@@ -1,9 +1,9 @@
 //! A role has attributes that the contract does not give it, or lacks one.
 
 use super::{Area, Context, Rule};
-use crate::catalog::Attribute;
+use crate::catalog::{Attribute, Object, ObjectId};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
+use crate::finding::{Draft, Measure};
 use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;

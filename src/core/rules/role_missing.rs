@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::{Attribute, Role};
 use crate::contract::{GuardAction, RoleDecl, Severity};
-use crate::findings::{Draft, Measure};
+use crate::finding::{Draft, Measure};
 use crate::mend::{Change, Mend, Statement};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;

@@ -5,7 +5,7 @@ use super::holdings::Difference;
 use super::{Area, Context, Rule};
 use crate::catalog::{ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
 use crate::search_path::settings;
 use serde_json::json;
 

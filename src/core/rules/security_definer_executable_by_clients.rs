@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule};
 use crate::catalog::{Privileges, Role, Routine};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
 
 pub(super) static RULE: Rule = Rule {
     id: "security_definer_executable_by_clients",

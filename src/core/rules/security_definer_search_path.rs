@@ -3,7 +3,7 @@
 use super::{Area, Context, Rule, schema_create};
 use crate::catalog::Routine;
 use crate::contract::{Accept, GuardAction, Severity};
-use crate::findings::{Draft, Finding, Measure};
+use crate::finding::{Draft, Finding, Measure};
 use crate::mend::{Change, Mend, RoutineChange, Statement};
 use crate::search_path::{Judgment, Reason, ReasonCode, Verdict, set_clause, stored_value};
 use crate::sql::safe_ident;

@@ -4,7 +4,7 @@ use super::guard_tampered::silences;
 use super::{Area, Context, Rule};
 use crate::catalog::Routine;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Finding, Measure};
+use crate::finding::{Draft, Finding, Measure};
 use crate::mend::{Change, Mend, RoutineChange, Statement};
 use crate::sql::printable;
 use serde_json::json;

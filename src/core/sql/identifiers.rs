@@ -1,4 +1,4 @@
-//! The value of a `search_path` setting, split as the server splits it.
+//! Quoted identifiers and lists of identifiers, read as the server reads them.
 
 /// The longest name the server keeps, in bytes (`NAMEDATALEN - 1`).
 const LONGEST_NAME: usize = 63;
@@ -35,21 +35,9 @@ pub fn split_uncut(value: &str, version: u32) -> Result<Vec<String>, SyntaxError
         return Ok(names);
     }
     loop {
-        let mut name = String::new();
-        if let Some(mut quoted) = rest.strip_prefix('"') {
-            loop {
-                let end = quoted.find('"').ok_or(SyntaxError)?;
-                name.push_str(&quoted[..end]);
-                quoted = &quoted[end + 1..];
-                match quoted.strip_prefix('"') {
-                    Some(after) => {
-                        name.push('"');
-                        quoted = after;
-                    }
-                    None => break,
-                }
-            }
-            rest = quoted;
+        let name;
+        if rest.starts_with('"') {
+            (name, rest) = unquote(rest).ok_or(SyntaxError)?;
         } else {
             let end = rest.find(|c| c == ',' || is_space(c)).unwrap_or(rest.len());
             if end == 0 {
@@ -65,6 +53,26 @@ pub fn split_uncut(value: &str, version: u32) -> Result<Vec<String>, SyntaxError
         }
         rest = rest.strip_prefix(',').ok_or(SyntaxError)?.trim_start_matches(is_space);
     }
+}
+
+/// Returns the byte position just after the quoted token that `text` begins with. The token ends at
+/// the first `quote` that is not doubled; `None` where there is none. `text` must begin with `quote`.
+pub(super) fn quoted_end(text: &str, quote: char) -> Option<usize> {
+    let mut rest = quote.len_utf8();
+    loop {
+        rest += text[rest..].find(quote)? + quote.len_utf8();
+        if !text[rest..].starts_with(quote) {
+            return Some(rest);
+        }
+        rest += quote.len_utf8();
+    }
+}
+
+/// Returns the name in the double-quoted identifier that `text` begins with, its doubled quotes
+/// undone, and the text after it; `None` where the closing quote is missing.
+pub(crate) fn unquote(text: &str) -> Option<(String, &str)> {
+    let end = quoted_end(text, '"')?;
+    Some((text[1..end - 1].replace("\"\"", "\""), &text[end..]))
 }
 
 /// `truncate_identifier` (scansup.c) with `pg_mbcliplen`: never inside a character.

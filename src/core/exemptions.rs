@@ -3,8 +3,9 @@
 //! An exemption is about something as it was when it was accepted: it keeps what each finding rested on, and what the object was made of, its
 //! *basis*. When that changes, the exemption has ended, for nobody has accepted what is there now.
 
+use crate::catalog::ObjectId;
 use crate::contract::Severity;
-use crate::findings::{Finding, ObjectId, fingerprint};
+use crate::finding::{Finding, fingerprint};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};

@@ -1,6 +1,9 @@
 //! SQL text that no name can change: identifiers and literals as PostgreSQL's own `quote_ident` and `quote_literal` write
 //! them, and names made fit for a message.
 
+pub mod identifiers;
+
+use identifiers::{quoted_end, unquote};
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -228,19 +231,8 @@ pub fn safe_sql(sql: &str) -> Cow<'_, str> {
     let mut rest = sql;
     while let Some(start) = rest.find('"') {
         out.push_str(&rest[..start]);
-        let mut name = String::new();
-        rest = &rest[start + 1..];
-        while let Some(end) = rest.find('"') {
-            name.push_str(&rest[..end]);
-            rest = &rest[end + 1..];
-            match rest.strip_prefix('"') {
-                Some(after) => {
-                    name.push('"');
-                    rest = after;
-                }
-                None => break,
-            }
-        }
+        let name;
+        (name, rest) = unquote(&rest[start..]).unwrap_or_else(|| (rest[start + 1..].to_owned(), ""));
         // A name that was quoted stays quoted, whether it needed it or not.
         match safe_ident(&name) {
             Cow::Borrowed(plain) => {
@@ -312,7 +304,7 @@ pub fn find_unquoted(sql: &str, wanted: &str) -> Option<usize> {
             return Some(from + at);
         }
         let quote = rest[mark..].chars().next()?;
-        from += mark + quoted(&rest[mark..], quote)?;
+        from += mark + quoted_end(&rest[mark..], quote)?;
     }
 }
 
@@ -323,7 +315,7 @@ pub fn literal_types(sql: &str) -> Option<Vec<&str>> {
     let (mut types, mut rest) = (Vec::new(), sql);
     while let Some(at) = rest.find(['"', '\'']) {
         let is_literal = rest[at..].starts_with('\'');
-        rest = &rest[at + quoted(&rest[at..], if is_literal { '\'' } else { '"' })?..];
+        rest = &rest[at + quoted_end(&rest[at..], if is_literal { '\'' } else { '"' })?..];
         let Some(name) = rest.strip_prefix("::").filter(|_| is_literal) else { continue };
         let first = identifier(name)?;
         let end = match name[first..].starts_with('.') {
@@ -335,22 +327,10 @@ pub fn literal_types(sql: &str) -> Option<Vec<&str>> {
     Some(types)
 }
 
-/// Where the quoted thing ends that a text begins with; it doubles the quotes that it holds.
-fn quoted(text: &str, quote: char) -> Option<usize> {
-    let mut rest = 1;
-    loop {
-        rest += text[rest..].find(quote)? + 1;
-        if !text[rest..].starts_with(quote) {
-            return Some(rest);
-        }
-        rest += 1;
-    }
-}
-
 /// Where the identifier ends that a text begins with.
 fn identifier(text: &str) -> Option<usize> {
     if text.starts_with('"') {
-        return quoted(text, '"');
+        return quoted_end(text, '"');
     }
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
     Some(text.find(|c| !is_part(c)).unwrap_or(text.len())).filter(|end| *end > 0)

@@ -1,41 +1,12 @@
 //! Findings: what a rule has to say, the same shape for every face.
 
-use crate::catalog::Oid;
+use crate::catalog::Object;
 use crate::contract::{GuardAction, Severity};
 use crate::mend::Mend;
 use crate::rules::Rule;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
-
-/// What an object remains whatever it is called: a renamed table is the same, another one under the old name is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[allow(missing_docs)]
-pub enum ObjectId {
-    Schema(Oid),
-    Relation(Oid),
-    Routine(Oid),
-    Policy(Oid),
-    Role(Oid),
-    /// Nothing but its name: databases, default privileges, what is declared and missing.
-    #[default]
-    Named,
-}
-
-/// The object that a finding is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
-    /// As `pg_identify_object` says it.
-    pub object_type: &'static str,
-    /// `None` for what is in no schema.
-    pub schema: Option<String>,
-    /// The identity, as `pg_identify_object` says it.
-    pub identity: String,
-    /// The platform owns it: a managed schema's name, or a declared extension's.
-    pub managed_by: Option<String>,
-    /// What it remains when it is renamed; no part of a finding.
-    pub id: ObjectId,
-}
 
 /// How a finding compares with what was before a statement: what the guard asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
