@@ -164,10 +164,14 @@ fn failed(plan: &Plan, at: usize, error: CaughtError) -> ! {
     let Some(step) = at.checked_sub(1).map(|i| &plan.steps[i]) else { error.rethrow() };
     let report = subtransaction::report(&error);
     let said = [report.detail(), report.hint()].into_iter().flatten().collect::<Vec<_>>().join("\n");
-    Report {
+    let failure = Report {
         message: format!("step {at} of the plan failed: {}", report.message()),
         detail: format!("{}\n{said}", printable(&step.statement.replace('\n', " "))).trim_end().to_owned(),
         hint: "Everything was rolled back. ops.golden_sql(schemas, rules) makes a plan for a part.".into(),
+    };
+    // A rejection by the guard stays one.
+    match guard::Rejection::of(&error) {
+        Some(rejection) => failure.error_from(rejection.origin(), report.sql_error_code()),
+        None => failure.error(report.sql_error_code()),
     }
-    .error(report.sql_error_code());
 }

@@ -5,7 +5,8 @@ use super::deparse::{Deparse, attempted, call, canonical, language_name, role_na
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::text::from_server;
-use dragonfly_core::findings::{ObjectId, fingerprint};
+use dragonfly_core::catalog::ObjectId;
+use dragonfly_core::findings::fingerprint;
 use dragonfly_core::sql::safe_qualified;
 use pgrx::pg_sys;
 use std::cell::RefCell;

@@ -1,5 +1,6 @@
 //! What the guard does about what it has found: an error, a warning, a line in the server log.
 
+use super::rejection::GUARD;
 use super::transaction;
 use crate::log::{self, Event};
 use crate::pg::report::Report;
@@ -21,8 +22,8 @@ pub fn carry_out(found: Vec<(Refusal, GuardAction)>, tag: &str) {
     let refused: Vec<Refusal> = refused.into_iter().map(|(refusal, _)| refusal).collect();
     refused.iter().take(WRITTEN).for_each(|refusal| log::write(Event::Refused, tag, Some(refusal)));
     if let Some(refusal) = one(refused) {
-        let code = sqlstate(refusal.rule);
-        report(refusal).error(code);
+        let (rule, code) = (refusal.rule.id, sqlstate(refusal.rule));
+        report(refusal).error_from(rule, code);
     }
     for (refusal, _) in warned {
         if transaction::report_once(&refusal.key) {
@@ -95,7 +96,7 @@ pub fn silenced(statement: &str, parameter: &str) -> ! {
         hint: "A superuser who means it says SET dragonfly_guard.mode = off first, which leaves a line in the server log."
             .into(),
     }
-    .error(PgSqlErrorCode::ERRCODE_RESERVED_NAME)
+    .error_from(GUARD, PgSqlErrorCode::ERRCODE_RESERVED_NAME)
 }
 
 /// A temporary table that goes at commit would take something lasting along, after everything has been judged.
@@ -105,7 +106,7 @@ pub fn dropped_at_commit(what: &str) -> ! {
         detail: "It depends on a temporary table of this transaction.".into(),
         hint: "Make it without the temporary table.".into(),
     }
-    .error(PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
+    .error_from(GUARD, PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
 }
 
 /// A transaction that others would have to wait for, or could not judge themselves against.
@@ -123,7 +124,8 @@ pub fn cannot_give_turn_back(is_prepared: bool) -> ! {
             "Do it in two transactions.",
         ),
     };
-    Report { message, detail: detail.into(), hint: hint.into() }.error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
+    Report { message, detail: detail.into(), hint: hint.into() }
+        .error_from(GUARD, PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
 }
 
 /// The guard has been taken away by something other than DROP EXTENSION.
@@ -133,5 +135,5 @@ pub fn taken_along(tag: &str) -> ! {
         detail: "Extension dragonfly_guard, or something that it is made of, depends on what is dropped.".into(),
         hint: "A superuser who means it says SET dragonfly_guard.mode = off first, and DROP EXTENSION dragonfly_guard.".into(),
     }
-    .error(PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
+    .error_from(GUARD, PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
 }

@@ -10,9 +10,9 @@ use crate::settings;
 use crate::store::exemptions::Current;
 use crate::store::{contract, lock};
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{Oid, Routine, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
-use dragonfly_core::findings::{Finding, ObjectId};
+use dragonfly_core::findings::Finding;
 use dragonfly_core::guard::{Change, Refusal, exposed, is_excused, is_worse};
 use dragonfly_core::rules::{
     Context, RULES, Rule, guard_tampered, security_definer_search_path as search_path, security_definer_settings,

@@ -9,6 +9,7 @@
 mod act;
 mod grants;
 mod judge;
+mod rejection;
 mod states;
 mod touched;
 mod transaction;
@@ -22,6 +23,7 @@ use crate::pg::report::Report;
 use crate::settings::{self, CheckAt, Mode};
 use judge::Moment;
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
+pub use rejection::Rejection;
 use std::ffi::{CStr, c_void};
 
 /// Hangs the guard into the server; called when the library is loaded.

@@ -2,22 +2,23 @@
 //! their queries and the policies added. Nothing is planned and nothing runs.
 
 mod constant;
+mod nodes;
 mod unused;
 mod written;
 
-use crate::catalog::{self as scan, oids};
-use crate::pg::heap::{State, Table, interrupts, of_row};
+use crate::catalog::{self, oids};
+use crate::pg::heap::{State, Table, of_row};
 use crate::pg::inert::{Trust, inert};
 use crate::pg::list::nodes;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
 use dragonfly_core::catalog::{BOOTSTRAP_SUPERUSER, Oid, Privileges};
-use dragonfly_core::explain::{Moment, Need, parse};
+use dragonfly_core::explain::{Moment, Need};
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
-use std::cell::Cell;
+use pgrx::{PgSqlErrorCode, pg_sys};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString};
 use written::{Command, Written};
 
 /// What a statement needs.
@@ -41,9 +42,9 @@ pub struct Call {
 
 /// Why a statement cannot be read.
 pub enum Unreadable {
-    /// Nobody can run it: the server's message.
+    /// No role can run it: the server's message.
     Never(String),
-    /// Not just now: somebody has locked what it names, or it takes more of the server than there is.
+    /// Not at present: a relation is locked, or the statement is too complex for the server's limits.
     Now(Box<CaughtError>),
 }
 
@@ -56,20 +57,20 @@ pub fn of(sql: &str, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     reading(trust, |reader| {
         // SAFETY: a list of queries, which are ours to change.
         unsafe { nodes(rewritten(sql, role)).for_each(|query| reader.expression(query)) };
-        for written in std::mem::take(&mut reader.written) {
+        for written in reader.written.take() {
             reader.written(written);
         }
     })
 }
 
-/// Has the server put the queries behind a view of `owner`'s in its place, and plan the result, as `owner` and under the settings in force. False where the
-/// name is another view's by now, or the view somebody else's. `depends` is told whether a function in it may say something else another time. An error
-/// where the server cannot: there must be a subtransaction.
-pub fn view_is_read(view: Oid, name: &str, owner: Oid, depends: &Cell<bool>) -> bool {
+/// Has the server rewrite and plan the query of a view, as its owner and under the settings in force. Returns false
+/// where the name now is another view's, or the view another owner's. `has_mutable_functions` is set where a function in
+/// it may return something else another time. An error where the server cannot: there must be a subtransaction.
+pub fn view_is_read(view: Oid, name: &str, owner: Oid, has_mutable_functions: &Cell<bool>) -> bool {
     let query = analyzed(&format!("SELECT * FROM {name}"));
     // SAFETY: the query names one relation, which it has locked.
     let found = unsafe { nodes((*query).rtable).next().map(|entry| (*entry.cast::<pg_sys::RangeTblEntry>()).relid.to_u32()) };
-    if found != Some(view) || scan::relation_owner(&State::now(), view) != Some(owner) {
+    if found != Some(view) || catalog::relation_owner(&State::now(), view) != Some(owner) {
         return false;
     }
     // SAFETY: a query as the analysis gave it, and what the server has made of it; the snapshot is taken away again, by an error too.
@@ -77,7 +78,7 @@ pub fn view_is_read(view: Oid, name: &str, owner: Oid, depends: &Cell<bool>) -> 
         let queries = pg_sys::QueryRewrite(query);
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
         for query in nodes(queries) {
-            depends.set(depends.get() || pg_sys::contain_mutable_functions(query));
+            has_mutable_functions.set(has_mutable_functions.get() || pg_sys::contain_mutable_functions(query));
             pg_sys::pg_plan_query(query.cast(), c"".as_ptr(), 0, std::ptr::null_mut());
         }
         pg_sys::PopActiveSnapshot();
@@ -110,7 +111,7 @@ fn analyzed(sql: &str) -> *mut pg_sys::Query {
 /// As [`of`].
 pub fn of_truncate(table: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     reading(trust, |reader| {
-        reader.needs.needs.push(Need { relation: table, privileges: Privileges::TRUNCATE, ..Need::default() });
+        reader.need(Need { relation: table, privileges: Privileges::TRUNCATE, ..Need::default() });
         reader.written(Written { table, command: Command::Truncate, changed: vec![] });
     })
 }
@@ -122,18 +123,18 @@ pub fn of_truncate(table: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
 pub fn of_call(routine: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     reading(trust, |reader| {
         reader.aggregate(routine.into());
-        reader.needs.calls.retain(|call| call.routine != routine);
-        scan::argument_type_oids(&State::now(), routine).into_iter().for_each(|of| reader.domain(of));
+        reader.needs.borrow_mut().calls.retain(|call| call.routine != routine);
+        catalog::argument_type_oids(&State::now(), routine).into_iter().for_each(|of| reader.domain(of));
     })
 }
 
-fn reading(trust: &Trust, read: impl FnOnce(&mut Reader)) -> Result<Needs, Unreadable> {
+fn reading(trust: &Trust, read: impl FnOnce(&Reader)) -> Result<Needs, Unreadable> {
     let settings = [setting::SAFE_PATH, (c"row_security", c"on")];
     let work = || {
         setting::under(&settings, || {
-            let mut reader = Reader::new();
-            read(&mut reader);
-            reader.needs
+            let reader = Reader::new();
+            read(&reader);
+            reader.needs.into_inner()
         })
     };
     let (outcome, refused) = inert(trust, || subtransaction::rolled_back(work));
@@ -141,67 +142,71 @@ fn reading(trust: &Trust, read: impl FnOnce(&mut Reader)) -> Result<Needs, Unrea
         PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
         | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
         | PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX => Unreadable::Now(error),
-        // Not what the statement is refused for.
+        // Reading it was blocked here; executing it would not be.
         _ if refused.is_some() => Unreadable::Now(error),
         _ => Unreadable::Never(subtransaction::report(&error).message().to_owned()),
     })
 }
 
-/// Reads expressions, and notes what they need.
+/// Reads expressions and queries, and records what they need.
+///
+/// The server's tree walkers call back with an untyped pointer to it, while the methods that started the walk are still
+/// running. So all of them share it: there are references only, never an exclusive one, and what changes is in cells.
+/// No cell is borrowed while a walker runs.
 struct Reader {
     state: State,
-    needs: Needs,
+    needs: RefCell<Needs>,
     /// When what is being read is evaluated.
-    moment: Moment,
+    moment: Cell<Moment>,
     /// The domains whose constraints have been read, for which moment.
-    domains: BTreeSet<(Moment, Oid)>,
+    domains: RefCell<BTreeSet<(Moment, Oid)>>,
     /// The relations that are written to.
-    written: Vec<Written>,
+    written: RefCell<Vec<Written>>,
     /// How many queries there are around what is being read.
-    depth: u32,
+    depth: Cell<u32>,
     /// Whether one of those changes or locks rows.
-    marks_rows: bool,
+    marks_rows: Cell<bool>,
     /// Whether functions do not count.
-    is_silent: bool,
-    /// As whom functions are called, where not as whoever runs the statement.
-    acting: Option<Oid>,
+    is_silent: Cell<bool>,
+    /// The role that functions are called as, where that is not the role that runs the statement.
+    acting: Cell<Option<Oid>>,
 }
 
 impl Reader {
     fn new() -> Self {
-        let (needs, moment) = (Needs::default(), Moment::Start);
         Self {
             state: State::now(),
-            needs,
-            moment,
-            domains: BTreeSet::new(),
-            written: Vec::new(),
-            depth: 0,
-            marks_rows: false,
-            is_silent: false,
-            acting: None,
+            needs: RefCell::default(),
+            moment: Cell::new(Moment::Start),
+            domains: RefCell::default(),
+            written: RefCell::default(),
+            depth: Cell::new(0),
+            marks_rows: Cell::new(false),
+            is_silent: Cell::new(false),
+            acting: Cell::new(None),
         }
     }
 
-    /// # Safety
-    /// A valid tree, or null.
-    unsafe fn expression(&mut self, node: *mut pg_sys::Node) {
-        // SAFETY: as the caller promises.
-        unsafe { visit(node, std::ptr::from_mut(self).cast()) };
+    fn need(&self, need: Need) {
+        let mut needs = self.needs.borrow_mut();
+        if !needs.needs.contains(&need) {
+            needs.needs.push(need);
+        }
     }
 
-    fn call(&mut self, routine: pg_sys::Oid, check_as: Option<Oid>) {
-        if self.is_silent {
+    fn call(&self, routine: pg_sys::Oid, check_as: Option<Oid>) {
+        if self.is_silent.get() {
             return;
         }
-        let check_as = check_as.or(self.acting);
-        let call = Call { routine: routine.to_u32(), check_as, moment: self.moment };
-        if !self.needs.calls.contains(&call) {
-            self.needs.calls.push(call);
+        let check_as = check_as.or(self.acting.get());
+        let call = Call { routine: routine.to_u32(), check_as, moment: self.moment.get() };
+        let mut needs = self.needs.borrow_mut();
+        if !needs.calls.contains(&call) {
+            needs.calls.push(call);
         }
     }
 
-    fn operator(&mut self, operator: pg_sys::Oid) {
+    fn operator(&self, operator: pg_sys::Oid) {
         // SAFETY: a look-up in the system cache; 0 where there is no such operator.
         self.call(unsafe { pg_sys::get_opcode(operator) }, None);
     }
@@ -210,264 +215,100 @@ impl Reader {
     ///
     /// # Safety
     /// A list of `SortGroupClause`.
-    unsafe fn grouping(&mut self, clauses: *mut pg_sys::List) {
+    unsafe fn grouping(&self, clauses: *mut pg_sys::List) {
         // SAFETY: as the caller promises.
-        let operators: Vec<_> = unsafe { nodes(clauses).map(|c| (*c.cast::<pg_sys::SortGroupClause>()).eqop).collect() };
-        operators.into_iter().for_each(|operator| self.operator(operator));
+        let operators = unsafe { nodes(clauses).map(|c| (*c.cast::<pg_sys::SortGroupClause>()).eqop) };
+        operators.for_each(|operator| self.operator(operator));
     }
 
-    /// An aggregate, and the functions that it is made of, which its owner must be allowed to call (nodeAgg.c, `ExecInitAgg`).
-    fn aggregate(&mut self, aggregate: pg_sys::Oid) {
+    /// An aggregate, and the functions that it consists of, on which its owner needs EXECUTE (nodeAgg.c, `ExecInitAgg`).
+    fn aggregate(&self, aggregate: pg_sys::Oid) {
         self.call(aggregate, None);
         let table = Table::open(oids::PG_AGGREGATE);
         let (oid, step, end) = (table.column("aggfnoid"), table.column("aggtransfn"), table.column("aggfinalfn"));
         let mut parts = Vec::new();
         let key = [(oid, aggregate.to_u32())];
         table.lookup(&self.state, oids::PG_AGGREGATE_FNOID_INDEX, &key, |row| parts.extend([row.oid(step), row.oid(end)]));
-        let owner = scan::routine_owner(&self.state, aggregate.to_u32());
+        let owner = catalog::routine_owner(&self.state, aggregate.to_u32());
         parts.into_iter().filter(|part| *part != 0).for_each(|part| self.call(part.into(), owner));
     }
 
-    /// The constraints of a domain and of those below it.
-    fn domain(&mut self, domain: Oid) {
-        let base = |state: &State, domain| {
-            of_row(state, oids::TYPE_BY_OID, domain, "typbasetype", |row, base| row.oid(base)).filter(|base| *base != 0)
+    /// The constraints of a domain and of the domains that it is based on.
+    fn domain(&self, domain: Oid) {
+        let base = |domain| {
+            let base = of_row(&self.state, oids::TYPE_BY_OID, domain, "typbasetype", |row, base| row.oid(base));
+            base.filter(|base| *base != 0)
         };
-        let mut next = (domain, base(&self.state, domain));
-        // What is no domain has no type below it.
+        let mut next = (domain, base(domain));
+        // Only a domain has a base type.
         while let (domain, Some(below)) = next {
-            if !self.is_silent && self.domains.insert((self.moment, domain)) {
+            if !self.is_silent.get() && self.domains.borrow_mut().insert((self.moment.get(), domain)) {
                 let checks = written::checks(&self.state, "contypid", oids::PG_CONSTRAINT_TYPE_INDEX, domain);
                 checks.iter().for_each(|check| self.stored(check));
             }
-            next = (below, base(&self.state, below));
+            next = (below, base(below));
         }
     }
 
-    /// An expression as a catalog holds it.
-    fn stored(&mut self, text: &CStr) {
+    /// An expression as a catalog stores it.
+    fn stored(&self, text: &CStr) {
         // SAFETY: the server has written it with nodeToString.
         unsafe { self.expression(pg_sys::stringToNode(text.as_ptr()).cast()) };
     }
 }
 
-/// For the server to call, whose errors are not Rust's: nobody else does.
-#[pg_guard]
-unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    // SAFETY: the server hands its own nodes, and what it was given as the context.
-    unsafe { visit(node, context) }
-}
-
-/// Visits a node and everything below it.
-///
-/// # Safety
-/// A valid tree or null, and a [`Reader`].
-unsafe fn visit(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    if node.is_null() {
-        return false;
-    }
-    interrupts();
-    // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is too deep.
-    unsafe {
-        pg_sys::check_stack_depth();
-        let reader = &mut *context.cast::<Reader>();
-        match (*node).type_ {
-            pg_sys::NodeTag::T_Query => {
-                let query = node.cast::<pg_sys::Query>();
-                if (*query).commandType == pg_sys::CmdType::CMD_UTILITY {
-                    return false;
-                }
-                let marked = reader.marks_rows;
-                reader.marks_rows |= (*query).commandType != pg_sys::CmdType::CMD_SELECT || !(*query).rowMarks.is_null();
-                unused::leave_out(query, reader.marks_rows);
-                relations(query, reader.depth, &mut reader.needs);
-                reader.written.extend(Written::of(query));
-                reader.grouping((*query).groupClause);
-                reader.grouping((*query).distinctClause);
-                for window in nodes((*query).windowClause).map(|window| window.cast::<pg_sys::WindowClause>()) {
-                    reader.grouping((*window).partitionClause);
-                    reader.grouping((*window).orderClause);
-                }
-                reader.depth += 1;
-                let stop = pg_sys::query_tree_walker(query, Some(walk), context, 0);
-                reader.depth -= 1;
-                reader.marks_rows = marked;
-                return stop;
-            }
-            pg_sys::NodeTag::T_SubLink => {
-                let link = node.cast::<pg_sys::SubLink>();
-                if (*link).subLinkType == pg_sys::SubLinkType::EXISTS_SUBLINK {
-                    unused::leave_out_all((*link).subselect.cast());
-                }
-            }
-            pg_sys::NodeTag::T_BoolExpr if constant::truth(node).is_some() => {
-                // What is joined to the query before that is seen stays there (prepjointree.c, `pull_up_sublinks`): its tables, and not its functions.
-                let is_or = (*node.cast::<pg_sys::BoolExpr>()).boolop == pg_sys::BoolExprType::OR_EXPR;
-                if is_or {
-                    return false;
-                }
-                let silent = std::mem::replace(&mut reader.is_silent, true);
-                let stop = pg_sys::expression_tree_walker(node, Some(walk), context);
-                reader.is_silent = silent;
-                return stop;
-            }
-            pg_sys::NodeTag::T_CaseExpr | pg_sys::NodeTag::T_CoalesceExpr => {
-                if let Some(parts) = constant::reached(node) {
-                    return parts.into_iter().any(|part| visit(part, context));
-                }
-            }
-            pg_sys::NodeTag::T_SetOperationStmt => {
-                reader.grouping((*node.cast::<pg_sys::SetOperationStmt>()).groupClauses);
-            }
-            pg_sys::NodeTag::T_FuncExpr => {
-                let call = node.cast::<pg_sys::FuncExpr>();
-                reader.call((*call).funcid, None);
-                sequence(reader, (*call).funcid.to_u32(), (*call).args);
-            }
-            pg_sys::NodeTag::T_Aggref => {
-                let call = node.cast::<pg_sys::Aggref>();
-                reader.aggregate((*call).aggfnoid);
-                // One argument is compared without asking (nodeAgg.c, `build_pertrans_for_aggref`).
-                if nodes((*call).aggdistinct).count() > 1 {
-                    reader.grouping((*call).aggdistinct);
-                }
-            }
-            pg_sys::NodeTag::T_WindowFunc => reader.aggregate((*node.cast::<pg_sys::WindowFunc>()).winfnoid),
-            // The three are one struct.
-            pg_sys::NodeTag::T_OpExpr | pg_sys::NodeTag::T_DistinctExpr | pg_sys::NodeTag::T_NullIfExpr => {
-                reader.operator((*node.cast::<pg_sys::OpExpr>()).opno);
-            }
-            pg_sys::NodeTag::T_ScalarArrayOpExpr => reader.operator((*node.cast::<pg_sys::ScalarArrayOpExpr>()).opno),
-            // The input function of an array reads its elements.
-            pg_sys::NodeTag::T_CoerceViaIO => {
-                reader.domain(pg_sys::get_base_element_type((*node.cast::<pg_sys::CoerceViaIO>()).resulttype).to_u32());
-            }
-            pg_sys::NodeTag::T_CoerceToDomain => reader.domain((*node.cast::<pg_sys::CoerceToDomain>()).resulttype.to_u32()),
-            _ => {}
-        }
-        pg_sys::expression_tree_walker(node, Some(walk), context)
-    }
-}
-
-/// What the server's functions that take a sequence ask for on it: all of the first, or one of the second (sequence.c; the numbers from pg_proc.dat).
-fn wanted_of_sequence(function: Oid) -> Option<(Privileges, Privileges)> {
-    match function {
-        // nextval
-        1574 => Some((Privileges::USAGE, Privileges::UPDATE)),
-        // currval
-        1575 => Some((Privileges::USAGE, Privileges::SELECT)),
-        // setval, with two arguments and with three
-        1576 | 1765 => Some((Privileges::UPDATE, Privileges::NONE)),
-        _ => None,
-    }
-}
-
-/// Notes the sequence that a column's default, or whatever else, takes a number from.
-///
-/// # Safety
-/// The arguments of a call of that function.
-unsafe fn sequence(reader: &mut Reader, function: Oid, arguments: *mut pg_sys::List) {
-    let Some((privileges, or)) = wanted_of_sequence(function).filter(|_| !reader.is_silent) else { return };
-    // SAFETY: as the caller promises.
-    let argument = unsafe { nodes(arguments).next().map(|argument| named_relation(argument)) };
-    let mut note = |relation: Oid, by_name: bool| {
-        let need = Need { relation, privileges, or, by_name, moment: reader.moment.max(Moment::Row), ..Need::default() };
-        if !reader.needs.needs.contains(&need) {
-            reader.needs.needs.push(need);
-        }
-    };
-    match argument {
-        Some(NamedRelation::Known(oid)) => note(oid, false),
-        Some(NamedRelation::ByText(text)) => match parse(&text).map(|named| named.parts).as_deref() {
-            // Before them the database may be named.
-            Some([.., schema, name]) => {
-                let schema = CString::new(to_server(schema)).ok().and_then(|schema| scan::schema_named(&schema));
-                if let Some(oid) = schema.and_then(|schema| scan::relation_named(schema, name)) {
-                    note(oid, true);
-                }
-            }
-            _ if reader.needs.unresolved.contains(&text) => {}
-            _ => reader.needs.unresolved.push(text),
-        },
-        Some(NamedRelation::Unknown) | None => {}
-    }
-}
-
-/// What an argument of type regclass says.
-enum NamedRelation {
-    Known(Oid),
-    /// It is looked up when the call is made.
-    ByText(String),
-    Unknown,
-}
-
-/// # Safety
-/// A valid expression of type regclass.
-unsafe fn named_relation(argument: *mut pg_sys::Node) -> NamedRelation {
-    // `regclass(text)` (pg_proc.dat).
-    const REGCLASS: u32 = 1079;
-    // SAFETY: a node is what its tag says; a constant of type regclass holds an OID, one of type text a text.
-    unsafe {
-        let bare = |mut node: *mut pg_sys::Node| {
-            while (*node).type_ == pg_sys::NodeTag::T_RelabelType {
-                node = (*node.cast::<pg_sys::RelabelType>()).arg.cast();
-            }
-            node
-        };
-        match (*argument).type_ {
-            pg_sys::NodeTag::T_Const if !(*argument.cast::<pg_sys::Const>()).constisnull => {
-                NamedRelation::Known((*argument.cast::<pg_sys::Const>()).constvalue.value() as u32)
-            }
-            pg_sys::NodeTag::T_FuncExpr if (*argument.cast::<pg_sys::FuncExpr>()).funcid.to_u32() == REGCLASS => {
-                let text = nodes((*argument.cast::<pg_sys::FuncExpr>()).args).next().map(bare);
-                let constant =
-                    text.filter(|text| (**text).type_ == pg_sys::NodeTag::T_Const).map(|text| text.cast::<pg_sys::Const>());
-                match constant.filter(|c| matches!((**c).consttype, pg_sys::TEXTOID | pg_sys::VARCHAROID) && !(**c).constisnull)
-                {
-                    Some(constant) => NamedRelation::ByText(crate::pg::heap::text_of((*constant).constvalue)),
-                    None => NamedRelation::Unknown,
-                }
-            }
-            _ => NamedRelation::Unknown,
-        }
-    }
-}
-
-/// Notes what one level of a query needs.
+/// The permissions that one level of a query needs on relations.
 ///
 /// # Safety
 /// `query` is a query.
 #[cfg(feature = "pg15")]
-unsafe fn relations(query: *mut pg_sys::Query, depth: u32, needs: &mut Needs) {
+unsafe fn relations(query: *mut pg_sys::Query, depth: u32) -> Vec<Permissions> {
+    let mut found = Vec::new();
     // SAFETY: as the caller promises; a range table holds entries.
     unsafe {
         for (entry, number) in nodes((*query).rtable).zip(1..) {
             let entry = entry.cast::<pg_sys::RangeTblEntry>();
             if (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION {
-                let columns = [(*entry).selectedCols, (*entry).insertedCols, (*entry).updatedCols];
-                let is_target = is_target(query, depth, number);
-                note(needs, ((*entry).relid, is_target), (*entry).requiredPerms, (*entry).checkAsUser, columns);
+                found.push(Permissions {
+                    relation: (*entry).relid,
+                    is_target: is_target(query, depth, number),
+                    required: (*entry).requiredPerms,
+                    check_as: (*entry).checkAsUser,
+                    selected: (*entry).selectedCols,
+                    inserted: (*entry).insertedCols,
+                    updated: (*entry).updatedCols,
+                });
             }
         }
     }
+    found
 }
 
-/// Notes what one level of a query needs.
+/// The permissions that one level of a query needs on relations.
 ///
 /// # Safety
 /// `query` is a query.
 #[cfg(not(feature = "pg15"))]
-unsafe fn relations(query: *mut pg_sys::Query, depth: u32, needs: &mut Needs) {
+unsafe fn relations(query: *mut pg_sys::Query, depth: u32) -> Vec<Permissions> {
+    let mut found = Vec::new();
     // SAFETY: as the caller promises; the lists hold what their names say.
     unsafe {
         for (info, place) in nodes((*query).rteperminfos).zip(1..) {
             let info = info.cast::<pg_sys::RTEPermissionInfo>();
-            let columns = [(*info).selectedCols, (*info).insertedCols, (*info).updatedCols];
             let entry = |entry: *mut pg_sys::Node| (*entry.cast::<pg_sys::RangeTblEntry>()).perminfoindex == place;
             let number = nodes((*query).rtable).position(entry).map_or(0, |at| at as i32 + 1);
-            note(needs, ((*info).relid, is_target(query, depth, number)), (*info).requiredPerms, (*info).checkAsUser, columns);
+            found.push(Permissions {
+                relation: (*info).relid,
+                is_target: is_target(query, depth, number),
+                required: (*info).requiredPerms,
+                check_as: (*info).checkAsUser,
+                selected: (*info).selectedCols,
+                inserted: (*info).insertedCols,
+                updated: (*info).updatedCols,
+            });
         }
     }
+    found
 }
 
 /// The columns that a query changes.
@@ -505,36 +346,42 @@ unsafe fn is_target(query: *mut pg_sys::Query, depth: u32, number: i32) -> bool 
     }
 }
 
-/// # Safety
-/// The columns are sets of the relation's columns, as the server makes them.
-unsafe fn note(
-    needs: &mut Needs,
-    (relation, is_target): (pg_sys::Oid, bool),
+/// The permissions that a query needs on one relation, as the server lists them.
+struct Permissions {
+    relation: pg_sys::Oid,
+    is_target: bool,
     required: pg_sys::AclMode,
     check_as: pg_sys::Oid,
-    columns: [*mut pg_sys::Bitmapset; 3],
-) {
-    if required == 0 {
-        return;
-    }
-    // SAFETY: as the caller promises.
-    let [selected, inserted, updated] = columns.map(|set| unsafe { names(relation, set) });
-    // 32 bits of them before 16.
-    #[allow(clippy::unnecessary_cast)]
-    let privileges = Privileges(required as u32);
-    let need = Need {
-        relation: relation.to_u32(),
-        check_as: Some(check_as.to_u32()).filter(|oid| *oid != 0),
-        privileges,
-        selected,
-        inserted,
-        updated,
-        is_target,
-        is_partial: true,
-        ..Need::default()
-    };
-    if !needs.needs.contains(&need) {
-        needs.needs.push(need);
+    selected: *mut pg_sys::Bitmapset,
+    inserted: *mut pg_sys::Bitmapset,
+    updated: *mut pg_sys::Bitmapset,
+}
+
+impl Permissions {
+    /// `None` where there are none.
+    ///
+    /// # Safety
+    /// The columns are sets of the relation's columns, as the server makes them.
+    unsafe fn need(&self) -> Option<Need> {
+        if self.required == 0 {
+            return None;
+        }
+        // SAFETY: as the caller promises.
+        let columns = |set| unsafe { names(self.relation, set) };
+        // 32 bits of them before 16.
+        #[allow(clippy::unnecessary_cast)]
+        let privileges = Privileges(self.required as u32);
+        Some(Need {
+            relation: self.relation.to_u32(),
+            check_as: Some(self.check_as.to_u32()).filter(|oid| *oid != 0),
+            privileges,
+            selected: columns(self.selected),
+            inserted: columns(self.inserted),
+            updated: columns(self.updated),
+            is_target: self.is_target,
+            is_partial: true,
+            ..Need::default()
+        })
     }
 }
 
@@ -570,5 +417,5 @@ fn column_name(relation: pg_sys::Oid, number: pg_sys::AttrNumber) -> Option<Stri
 
 /// The columns of a relation, in their order.
 pub fn all_columns(relation: Oid) -> Vec<String> {
-    scan::columns(&State::now(), relation)
+    catalog::columns(&State::now(), relation)
 }

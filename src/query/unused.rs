@@ -4,6 +4,7 @@
 use crate::pg::heap::interrupts;
 use crate::pg::list::nodes;
 use pgrx::{pg_guard, pg_sys};
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::c_void;
 
@@ -80,92 +81,109 @@ pub(super) unsafe fn leave_out_all(query: *mut pg_sys::Query) {
 }
 
 /// Which columns of one entry of a range table a query reads.
+///
+/// The server's tree walkers call back with an untyped pointer to it while the function that started the walk still uses
+/// it: as with the reader of needs, it is only ever shared, and what changes is in cells.
 struct Read {
     query: *mut pg_sys::Query,
     entry: i32,
     /// How many queries lie between the one and what is being looked at.
-    depth: u32,
+    depth: Cell<u32>,
     /// 0: the whole row.
-    columns: HashSet<i16>,
+    columns: RefCell<HashSet<i16>>,
 }
 
 impl Read {
     /// # Safety
     /// A query, and the number of an entry.
     unsafe fn of(query: *mut pg_sys::Query, entry: i32) -> Self {
-        let mut read = Self { query, entry, depth: 0, columns: HashSet::new() };
-        // SAFETY: as the caller promises. What a join calls its columns is looked up where one is read.
-        unsafe { pg_sys::query_tree_walker(query, Some(look), (&raw mut read).cast(), FLAGS) };
+        let read = Self { query, entry, depth: Cell::new(0), columns: RefCell::default() };
+        // SAFETY: as the caller promises. The name of a join's column is looked up where the column is read.
+        unsafe { pg_sys::query_tree_walker(query, Some(look), read.context(), FLAGS) };
         read
     }
 
     fn has(&self, column: i16) -> bool {
-        self.columns.contains(&0) || self.columns.contains(&column)
+        let columns = self.columns.borrow();
+        columns.contains(&0) || columns.contains(&column)
+    }
+
+    /// What a tree walker hands to [`look`].
+    fn context(&self) -> *mut c_void {
+        std::ptr::from_ref(self).cast_mut().cast()
+    }
+
+    /// Visits a node and everything below it.
+    ///
+    /// # Safety
+    /// A valid tree, or null.
+    unsafe fn visit(&self, node: *mut pg_sys::Node) -> bool {
+        if node.is_null() {
+            return false;
+        }
+        interrupts();
+        // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is too deep.
+        unsafe {
+            pg_sys::check_stack_depth();
+            match (*node).type_ {
+                pg_sys::NodeTag::T_Query => {
+                    self.depth.set(self.depth.get() + 1);
+                    let stop = pg_sys::query_tree_walker(node.cast(), Some(look), self.context(), FLAGS);
+                    self.depth.set(self.depth.get() - 1);
+                    stop
+                }
+                pg_sys::NodeTag::T_Var => self.var(node.cast()),
+                _ => pg_sys::expression_tree_walker(node, Some(look), self.context()),
+            }
+        }
+    }
+
+    /// A column: of the entry itself, or of a join that may take it from the entry.
+    ///
+    /// # Safety
+    /// A valid node.
+    unsafe fn var(&self, var: *mut pg_sys::Var) -> bool {
+        // SAFETY: as the caller promises; the range table holds entries.
+        unsafe {
+            if (*var).varlevelsup != self.depth.get() {
+                return false;
+            }
+            if (*var).varno == self.entry {
+                self.columns.borrow_mut().insert((*var).varattno);
+                return false;
+            }
+            let place = ((*var).varno as usize).wrapping_sub(1);
+            let entry = nodes((*self.query).rtable).nth(place).map(|entry| entry.cast::<pg_sys::RangeTblEntry>());
+            if let Some(join) = entry.filter(|entry| (**entry).rtekind == pg_sys::RTEKind::RTE_JOIN) {
+                self.column_of_join((*join).joinaliasvars, (*var).varattno);
+            }
+            false
+        }
+    }
+
+    /// A column of a join is a column of one of its sides, or an expression over both.
+    ///
+    /// # Safety
+    /// The names of that join, and the number of one of them, or 0 for all.
+    unsafe fn column_of_join(&self, names: *mut pg_sys::List, column: i16) {
+        let depth = self.depth.replace(0);
+        // SAFETY: as the caller promises.
+        unsafe {
+            for (name, number) in nodes(names).zip(1..) {
+                if column == 0 || column == number {
+                    self.visit(name);
+                }
+            }
+        }
+        self.depth.set(depth);
     }
 }
 
 const FLAGS: i32 = pg_sys::QTW_IGNORE_JOINALIASES as i32;
 
-/// For the server to call, whose errors are not Rust's: nobody else does.
+/// The callback of the server's tree walkers, whose errors are not Rust's: no Rust code calls it.
 #[pg_guard]
 unsafe extern "C-unwind" fn look(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    // SAFETY: the server hands its own nodes, and what it was given as the context.
-    unsafe { look_at(node, context) }
-}
-
-/// # Safety
-/// A valid tree or null, and a [`Read`].
-unsafe fn look_at(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    if node.is_null() {
-        return false;
-    }
-    interrupts();
-    // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is too deep.
-    unsafe {
-        pg_sys::check_stack_depth();
-        let read = &mut *context.cast::<Read>();
-        match (*node).type_ {
-            pg_sys::NodeTag::T_Query => {
-                read.depth += 1;
-                let stop = pg_sys::query_tree_walker(node.cast(), Some(look), context, FLAGS);
-                read.depth -= 1;
-                stop
-            }
-            pg_sys::NodeTag::T_Var => {
-                let var = node.cast::<pg_sys::Var>();
-                if (*var).varlevelsup != read.depth {
-                    return false;
-                }
-                if (*var).varno == read.entry {
-                    read.columns.insert((*var).varattno);
-                    return false;
-                }
-                let place = ((*var).varno as usize).wrapping_sub(1);
-                let entry = nodes((*read.query).rtable).nth(place).map(|entry| entry.cast::<pg_sys::RangeTblEntry>());
-                match entry.filter(|entry| (**entry).rtekind == pg_sys::RTEKind::RTE_JOIN) {
-                    Some(join) => of_join(read, (*join).joinaliasvars, (*var).varattno),
-                    None => false,
-                }
-            }
-            _ => pg_sys::expression_tree_walker(node, Some(look), context),
-        }
-    }
-}
-
-/// A column of a join is a column of one of its sides, or an expression over both.
-///
-/// # Safety
-/// The names of that join, and the number of one of them or 0.
-unsafe fn of_join(read: &mut Read, names: *mut pg_sys::List, column: i16) -> bool {
-    let depth = std::mem::replace(&mut read.depth, 0);
-    // SAFETY: as the caller promises.
-    unsafe {
-        for (name, number) in nodes(names).zip(1..) {
-            if column == 0 || column == number {
-                look_at(name, std::ptr::from_mut(read).cast());
-            }
-        }
-    }
-    read.depth = depth;
-    false
+    // SAFETY: the server hands on its own nodes, and the context that `Read::context` gave it.
+    unsafe { (*context.cast::<Read>()).visit(node) }
 }

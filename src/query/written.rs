@@ -3,7 +3,7 @@
 //! execMain.c, execIndexing.c, execPartition.c, trigger.c). What the triggers do is not seen.
 
 use super::{Reader, changed_columns, column_name, names};
-use crate::catalog::{self as scan, oids};
+use crate::catalog::{self, oids};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::list::nodes;
 use dragonfly_core::catalog::Oid;
@@ -78,7 +78,7 @@ impl Command {
 
 impl Reader {
     /// Notes what writing to a table needs, and to those that inherit from it. Which partition a new row is for, nobody knows.
-    pub(super) fn written(&mut self, written: Written) {
+    pub(super) fn written(&self, written: Written) {
         let Written { table, command, changed } = written;
         self.written_to_one(table, command, &changed, true);
         let (mut parents, mut seen) = (vec![table], HashSet::from([table]));
@@ -90,10 +90,10 @@ impl Reader {
                 parents.push(child);
             }
         }
-        self.moment = Moment::Start;
+        self.moment.set(Moment::Start);
     }
 
-    fn written_to_one(&mut self, table: Oid, command: Command, named: &[String], fires_once: bool) {
+    fn written_to_one(&self, table: Oid, command: Command, named: &[String], fires_once: bool) {
         // What is generated from a column changes with it (execUtils.c, `ExecGetExtraUpdatedCols`); and all of that, where a trigger may change any
         // (nodeModifyTable.c, `ExecInitGenerated`).
         let mut computed = Vec::new();
@@ -104,35 +104,35 @@ impl Reader {
                 .retain(|(_, expression)| command == Command::Insert || changes_rows || depends_on(expression, table, named));
         }
         let changed = &[named, &computed.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()].concat();
-        self.moment = Moment::Start;
+        self.moment.set(Moment::Start);
         if command == Command::Insert {
             // A column without a default is given a null of its domain (preptlist.c).
             types(&self.state, table).into_iter().for_each(|of| self.domain(of));
         }
         let (triggers, _) = triggers(&self.state, table, command, changed);
         // Before 16 they are made ready before the statement begins (nodeModifyTable.c, `ExecInitModifyTable`).
-        self.moment = if scan::VERSION < 16 { Moment::Start } else { Moment::Row };
+        self.moment.set(if catalog::VERSION < 16 { Moment::Start } else { Moment::Row });
         computed.iter().for_each(|(_, expression)| self.stored(expression));
         if fires_once {
             self.conditions(&triggers, Moment::Statement);
         }
-        self.moment = Moment::Row;
+        self.moment.set(Moment::Row);
         if command == Command::Insert {
             self.all(&partition_key(&self.state, table));
         }
         self.conditions(&triggers, Moment::Row);
         if command.makes_rows() {
-            self.moment = Moment::Kept;
+            self.moment.set(Moment::Kept);
             self.all(&checks(&self.state, "conrelid", oids::PG_CONSTRAINT_RELID_INDEX, table));
             self.partition(table, command);
             self.all(&indexes(&self.state, table, command, changed));
         }
         if command == Command::Truncate {
             // Its indexes are made anew as the owner (index.c, `reindex_index`).
-            self.moment = Moment::Row;
-            self.acting = scan::relation_owner(&self.state, table);
+            self.moment.set(Moment::Row);
+            self.acting.set(catalog::relation_owner(&self.state, table));
             self.all(&predicates(&self.state, table));
-            self.acting = None;
+            self.acting.set(None);
         }
         self.conditions(&triggers, Moment::Kept);
         if fires_once {
@@ -140,12 +140,12 @@ impl Reader {
         }
     }
 
-    fn all(&mut self, expressions: &[CString]) {
+    fn all(&self, expressions: &[CString]) {
         expressions.iter().for_each(|expression| self.stored(expression));
     }
 
-    fn conditions(&mut self, triggers: &[Trigger], moment: Moment) {
-        self.moment = moment;
+    fn conditions(&self, triggers: &[Trigger], moment: Moment) {
+        self.moment.set(moment);
         for condition in triggers.iter().filter(|t| t.moment == moment).filter_map(|t| t.condition.as_ref()) {
             // Each part of it is made ready by itself (trigger.c, `TriggerEnabled`).
             // SAFETY: the server has written it with nodeToString.
@@ -158,7 +158,7 @@ impl Reader {
 
     /// Whether a row may be in the partition that it is written to: by the keys of what it is a part of. INSERT into the partitioned table itself asks no
     /// more than where it belongs. (The server's own way to that condition evaluates what is constant in it, somebody's functions among that.)
-    fn partition(&mut self, table: Oid, command: Command) {
+    fn partition(&self, table: Oid, command: Command) {
         if command == Command::Update {
             self.all(&partition_key(&self.state, table));
         }
