@@ -5,8 +5,8 @@
 
 use super::touched::{self, Touch};
 use super::{act, command_ended};
+use crate::catalog::Own;
 use crate::pg::heap::State;
-use crate::scan::own::Own;
 use crate::settings::{self, Mode};
 use dragonfly_core::rules::shared::guard_settings::disables_guard;
 use pgrx::{pg_guard, pg_sys};
