@@ -1,0 +1,175 @@
+//! `docs/reference/functions.md` is generated from the catalog: functions and views of the
+//! extension in schema ops, with their comments. `UPDATE_DOCS=1` writes it.
+
+use dragonfly_tests::Cluster;
+use dragonfly_tests::pages::Page;
+use postgres::Client;
+use std::fmt::Write;
+use std::path::Path;
+
+#[test]
+fn the_function_reference_matches_the_catalog() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let page = reference(&functions(&mut client), &views(&mut client));
+    Page::compare(Path::new("docs/reference/functions.md"), &page).unwrap();
+}
+
+/// A function or view.
+struct Object {
+    name: String,
+    /// As it is called; empty for a view.
+    signature: String,
+    /// What it returns, other than a table; empty for a view.
+    result: String,
+    comment: String,
+    /// Names and types of the result's columns.
+    columns: Vec<(String, String)>,
+    /// Roles that have EXECUTE or SELECT after CREATE EXTENSION, without the owner.
+    grantees: Vec<String>,
+}
+
+const MEMBER: &str = "EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+    WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+      AND e.extname = 'dragonfly_guard' AND d.classid = o.tableoid AND d.objid = o.oid)";
+
+fn functions(client: &mut Client) -> Vec<Object> {
+    let sql = format!(
+        "SELECT proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid),
+                coalesce(obj_description(oid, 'pg_proc'), ''),
+                coalesce(ARRAY(SELECT proargnames[i] FROM generate_subscripts(proargmodes, 1) AS i
+                                WHERE proargmodes[i] = 't' ORDER BY i), '{{}}'),
+                coalesce(ARRAY(SELECT format_type(proallargtypes[i], NULL)
+                                 FROM generate_subscripts(proargmodes, 1) AS i
+                                WHERE proargmodes[i] = 't' ORDER BY i), '{{}}'),
+                ARRAY(SELECT grantee::regrole::text FROM aclexplode(proacl)
+                       WHERE grantee <> proowner ORDER BY 1)
+           FROM pg_proc AS o
+          WHERE pronamespace = 'ops'::regnamespace AND {MEMBER}
+          ORDER BY proname, pg_get_function_arguments(oid)"
+    );
+    let rows = client.query(&sql, &[]).unwrap();
+    rows.iter()
+        .map(|row| {
+            let (names, types): (Vec<String>, Vec<String>) = (row.get(4), row.get(5));
+            let name: String = row.get(0);
+            let result: String = row.get(2);
+            Object {
+                signature: signature(&name, &row.get::<_, String>(1)),
+                name,
+                result: if names.is_empty() { result } else { String::new() },
+                comment: row.get(3),
+                columns: names.into_iter().zip(types).collect(),
+                grantees: row.get(6),
+            }
+        })
+        .collect()
+}
+
+fn views(client: &mut Client) -> Vec<Object> {
+    let sql = format!(
+        "SELECT relname::text, coalesce(obj_description(oid, 'pg_class'), ''),
+                ARRAY(SELECT attname::text FROM pg_attribute
+                       WHERE attrelid = o.oid AND attnum > 0 ORDER BY attnum),
+                ARRAY(SELECT format_type(atttypid, atttypmod) FROM pg_attribute
+                       WHERE attrelid = o.oid AND attnum > 0 ORDER BY attnum),
+                ARRAY(SELECT grantee::regrole::text FROM aclexplode(relacl)
+                       WHERE grantee <> relowner ORDER BY 1)
+           FROM pg_class AS o
+          WHERE relnamespace = 'ops'::regnamespace AND relkind = 'v' AND {MEMBER}
+          ORDER BY relname"
+    );
+    let rows = client.query(&sql, &[]).unwrap();
+    rows.iter()
+        .map(|row| {
+            let (names, types): (Vec<String>, Vec<String>) = (row.get(2), row.get(3));
+            Object {
+                name: row.get(0),
+                signature: String::new(),
+                result: String::new(),
+                comment: row.get(1),
+                columns: names.into_iter().zip(types).collect(),
+                grantees: row.get(4),
+            }
+        })
+        .collect()
+}
+
+/// Columns of a line.
+const WIDTH: usize = 100;
+
+/// The function as it is called; one argument per line where one line is too short.
+fn signature(name: &str, arguments: &str) -> String {
+    let line = format!("ops.{name}({arguments})");
+    if line.len() <= WIDTH { line } else { line.replace(", ", ",\n    ").replacen('(', "(\n    ", 1) }
+}
+
+fn reference(functions: &[Object], views: &[Object]) -> String {
+    let mut page = String::from(INTRODUCTION);
+    page += "\n## Functions\n";
+    let mut previous = "";
+    for function in functions {
+        if function.name != previous {
+            write!(page, "\n### ops.{}\n", function.name).unwrap();
+            previous = &function.name;
+        }
+        let result = match function.result.as_str() {
+            "" => String::new(),
+            result => format!(" RETURNS {result}"),
+        };
+        write!(page, "\n```sql\n{}{result}\n```\n", function.signature).unwrap();
+        describe(&mut page, function, "EXECUTE");
+    }
+    page += "\n## Views\n";
+    for view in views {
+        write!(page, "\n### ops.{}\n", view.name).unwrap();
+        describe(&mut page, view, "SELECT");
+    }
+    page
+}
+
+fn describe(page: &mut String, object: &Object, privilege: &str) {
+    write!(page, "\n{}\n", wrapped(&object.comment)).unwrap();
+    if !object.columns.is_empty() {
+        *page += "\n| column | type |\n|---|---|\n";
+        for (name, data_type) in &object.columns {
+            writeln!(page, "| `{name}` | `{data_type}` |").unwrap();
+        }
+    }
+    let grantees: Vec<String> = object.grantees.iter().map(|role| format!("`{role}`")).collect();
+    let grantees = if grantees.is_empty() { "no role".into() } else { grantees.join(", ") };
+    write!(page, "\n{privilege} after installation: superusers, {grantees}.\n").unwrap();
+}
+
+/// The text as lines of Markdown.
+fn wrapped(text: &str) -> String {
+    let mut out = String::new();
+    let mut length = 0;
+    for word in text.replace('*', "\\*").replace('<', "\\<").split_whitespace() {
+        let separator = match length {
+            0 => "",
+            n if n + 1 + word.len() > WIDTH => "\n",
+            _ => " ",
+        };
+        length = if separator == " " { length + 1 + word.len() } else { word.len() };
+        out += separator;
+        out += word;
+    }
+    out
+}
+
+const INTRODUCTION: &str = "# Functions and views
+
+This page is generated from the catalog comments of the extension (`\\df+ ops.*`, `\\dv+ ops.*`).
+
+- Arguments with a default can be omitted and can be passed by name:
+  `ops.audit_security(min_severity => 'warning')`.
+- `rules` takes ids of [rules](../rules/index.md); `min_severity` is `error`, `warning` or `info`.
+  NULL does not restrict.
+- PUBLIC has no privilege on any of these objects. CREATE EXTENSION grants them to the roles
+  `postgres`, `pg_monitor` and `service_role` where these roles exist; each entry lists them.
+- Functions that change the contract, exemptions or frozen schemas are for superusers and for roles
+  with EXECUTE on exactly that function: see
+  [Who can change it](../how-to/change-the-contract.md#who-can-change-it).
+- The columns of findings are described in [Findings](findings.md).
+";
