@@ -105,7 +105,7 @@ fn signature(name: &str, arguments: &str) -> String {
 }
 
 fn reference(functions: &[Object], views: &[Object]) -> String {
-    let mut page = String::from(INTRODUCTION);
+    let mut page = format!("{INTRODUCTION}{}", tasks());
     page += "\n## Functions\n";
     let mut previous = "";
     for function in functions {
@@ -173,3 +173,89 @@ This page is generated from the catalog comments of the extension (`\\df+ ops.*`
   [Who can change it](../how-to/change-the-contract.md#who-can-change-it).
 - The columns of findings are described in [Findings](findings.md).
 ";
+
+/// What the functions are for; each name is a link to its entry.
+const TASKS: [(&str, &[&str]); 9] = [
+    (
+        "Audit",
+        &[
+            "audit_security",
+            "audit_roles",
+            "audit_objects",
+            "audit_grants",
+            "audit_views",
+            "audit_functions",
+            "audit_rls",
+            "audit_guard",
+            "assert_security",
+            "v_security_findings",
+            "security_rules",
+        ],
+    ),
+    (
+        "Overviews",
+        &["role_matrix", "rls_coverage", "rls_policies", "security_definer_functions"],
+    ),
+    ("SECURITY DEFINER", &["judge_search_path"]),
+    ("Fix", &["golden_sql", "apply_golden_sql", "try_migration"]),
+    ("Explain", &["explain_access", "doctor", "fix_schema_cache"]),
+    (
+        "Contract",
+        &[
+            "contract",
+            "contract_history",
+            "validate_contract",
+            "contract_schema",
+            "contract_changes",
+            "load_contract",
+            "rollback_contract",
+            "infer_contract",
+            "audit_contract",
+        ],
+    ),
+    ("Exemptions", &["exempt", "unexempt", "v_exemptions"]),
+    (
+        "Drift",
+        &[
+            "check_schema_consistency",
+            "freeze_schema",
+            "unfreeze_schema",
+            "v_frozen_schemas",
+            "schema_fingerprint",
+            "schema_snapshot",
+            "compare_schema",
+        ],
+    ),
+    ("Guard", &["guard_status", "v_guard_log"]),
+];
+
+/// The list of tasks, wrapped.
+fn tasks() -> String {
+    let mut out = String::from("\n## By task\n\n");
+    for (task, names) in TASKS {
+        writeln!(out, "- {task}:").unwrap();
+        let links: Vec<String> =
+            names.iter().map(|name| format!("[`{name}`](#ops{name})")).collect();
+        for line in wrapped(&links.join(", ")).lines() {
+            writeln!(out, "  {line}").unwrap();
+        }
+    }
+    out
+}
+
+#[test]
+fn every_function_and_view_has_a_task() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let mut real: Vec<String> = functions(&mut client)
+        .into_iter()
+        .chain(views(&mut client))
+        .map(|object| object.name)
+        .collect();
+    let mut listed: Vec<String> =
+        TASKS.iter().flat_map(|(_, names)| *names).map(|name| (*name).to_owned()).collect();
+    real.sort();
+    real.dedup();
+    listed.sort();
+    assert_eq!(listed, real);
+}
