@@ -57,9 +57,7 @@ pub fn pages() -> Vec<Page> {
         paths.extend(markdown_files(&folder));
         let entries = std::fs::read_dir(project().join(&folder)).expect("a folder");
         let entries = entries.map(|entry| entry.expect("an entry of a folder"));
-        folders.extend(
-            entries.filter(|entry| entry.path().is_dir()).map(|entry| folder.join(entry.file_name())),
-        );
+        folders.extend(entries.filter(|entry| entry.path().is_dir()).map(|entry| folder.join(entry.file_name())));
     }
     paths.sort();
     paths.iter().map(|path| Page::read(path)).collect()

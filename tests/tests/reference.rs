@@ -55,7 +55,7 @@ fn functions(client: &mut Client) -> Vec<Object> {
             let name: String = row.get(0);
             let result: String = row.get(2);
             Object {
-                signature: signature(&name, &row.get::<_, String>(1)),
+                signature: signature(&name, &without_casts(&row.get::<_, String>(1))),
                 name,
                 result: if names.is_empty() { result } else { String::new() },
                 comment: row.get(3),
@@ -98,6 +98,18 @@ fn views(client: &mut Client) -> Vec<Object> {
 /// Columns of a line.
 const WIDTH: usize = 100;
 
+/// The arguments with defaults as people write them: `NULL`, not `NULL::name[]`.
+fn without_casts(arguments: &str) -> String {
+    let parts = arguments.split(", ").map(|argument| match argument.split_once(" DEFAULT ") {
+        Some((declared, default)) => {
+            let default = default.split("::").next().unwrap_or_default();
+            format!("{declared} DEFAULT {default}")
+        }
+        None => argument.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
 /// The function as it is called; one argument per line where one line is too short.
 fn signature(name: &str, arguments: &str) -> String {
     let line = format!("ops.{name}({arguments})");
@@ -106,6 +118,8 @@ fn signature(name: &str, arguments: &str) -> String {
 
 fn reference(functions: &[Object], views: &[Object]) -> String {
     let mut page = format!("{INTRODUCTION}{}", tasks());
+    let findings = functions.iter().find(|function| function.name == "audit_security");
+    let findings = findings.map_or(&[][..], |function| &function.columns);
     page += "\n## Functions\n";
     let mut previous = "";
     for function in functions {
@@ -118,19 +132,22 @@ fn reference(functions: &[Object], views: &[Object]) -> String {
             result => format!(" RETURNS {result}"),
         };
         write!(page, "\n```sql\n{}{result}\n```\n", function.signature).unwrap();
-        describe(&mut page, function, "EXECUTE");
+        describe(&mut page, function, "EXECUTE", findings);
     }
     page += "\n## Views\n";
     for view in views {
         write!(page, "\n### ops.{}\n", view.name).unwrap();
-        describe(&mut page, view, "SELECT");
+        describe(&mut page, view, "SELECT", findings);
     }
     page
 }
 
-fn describe(page: &mut String, object: &Object, privilege: &str) {
+/// Comment, columns and privileges. `findings` are the columns of findings, which have a page.
+fn describe(page: &mut String, object: &Object, privilege: &str, findings: &[(String, String)]) {
     write!(page, "\n{}\n", wrapped(&object.comment)).unwrap();
-    if !object.columns.is_empty() {
+    if object.columns == findings {
+        *page += "\nThe columns are those of [findings](findings.md).\n";
+    } else if !object.columns.is_empty() {
         *page += "\n| column | type |\n|---|---|\n";
         for (name, data_type) in &object.columns {
             writeln!(page, "| `{name}` | `{data_type}` |").unwrap();
@@ -192,10 +209,7 @@ const TASKS: [(&str, &[&str]); 9] = [
             "security_rules",
         ],
     ),
-    (
-        "Overviews",
-        &["role_matrix", "rls_coverage", "rls_policies", "security_definer_functions"],
-    ),
+    ("Overviews", &["role_matrix", "rls_coverage", "rls_policies", "security_definer_functions"]),
     ("SECURITY DEFINER", &["judge_search_path"]),
     ("Fix", &["golden_sql", "apply_golden_sql", "try_migration"]),
     ("Explain", &["explain_access", "doctor", "fix_schema_cache"]),
@@ -234,8 +248,7 @@ fn tasks() -> String {
     let mut out = String::from("\n## By task\n\n");
     for (task, names) in TASKS {
         writeln!(out, "- {task}:").unwrap();
-        let links: Vec<String> =
-            names.iter().map(|name| format!("[`{name}`](#ops{name})")).collect();
+        let links: Vec<String> = names.iter().map(|name| format!("[`{name}`](#ops{name})")).collect();
         for line in wrapped(&links.join(", ")).lines() {
             writeln!(out, "  {line}").unwrap();
         }
@@ -247,13 +260,9 @@ fn tasks() -> String {
 fn every_function_and_view_has_a_task() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    let mut real: Vec<String> = functions(&mut client)
-        .into_iter()
-        .chain(views(&mut client))
-        .map(|object| object.name)
-        .collect();
-    let mut listed: Vec<String> =
-        TASKS.iter().flat_map(|(_, names)| *names).map(|name| (*name).to_owned()).collect();
+    let mut real: Vec<String> =
+        functions(&mut client).into_iter().chain(views(&mut client)).map(|object| object.name).collect();
+    let mut listed: Vec<String> = TASKS.iter().flat_map(|(_, names)| *names).map(|name| (*name).to_owned()).collect();
     real.sort();
     real.dedup();
     listed.sort();
