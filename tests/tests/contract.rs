@@ -412,4 +412,4 @@ fn the_worked_example_is_a_database_that_keeps_its_contract() {
 }
 
 /// What a person has decided in the worked example, and no database shows.
-const EXAMPLE_DECISIONS: [&str; 1] = ["- $schema: ../contract.schema.json"];
+const EXAMPLE_DECISIONS: [&str; 1] = ["- $schema: ../reference/contract.schema.json"];
