@@ -18,7 +18,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 pub fn row(finding: Finding) -> Vec<Value> {
     vec![
         Value::Text(finding.rule.id.into()),
-        Value::Text(finding.severity.word().into()),
+        Value::Text(finding.severity.as_str().into()),
         Value::Text(finding.object.object_type.into()),
         Value::name(finding.object.schema),
         Value::Text(finding.object.identity),
@@ -40,7 +40,7 @@ fn filter(call: Call) -> Filter {
 
 /// A severity by its word; an error lists the words.
 fn severity(word: Option<String>) -> Option<Severity> {
-    let known = Severity::ALL.map(Severity::word);
+    let known = Severity::ALL.map(Severity::as_str);
     word.map(|word| Severity::from_word(&word).unwrap_or_else(|| unknown_argument("severity", &word, &known)))
 }
 
@@ -95,11 +95,11 @@ fn assert_security(call: Call) -> pg_sys::Datum {
     let found = audit::findings(&Filter::new(RULES.to_vec(), min_severity));
     if !found.is_empty() {
         let mut lines: Vec<String> =
-            found.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.word(), f.rule.id, f.detail)).collect();
+            found.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.as_str(), f.rule.id, f.detail)).collect();
         if found.len() > SHOWN {
             lines.push(format!("... and {} more.", found.len() - SHOWN));
         }
-        let (ways, severity) = (if found.len() == 1 { "way" } else { "ways" }, min_severity.word());
+        let (ways, severity) = (if found.len() == 1 { "way" } else { "ways" }, min_severity.as_str());
         Report {
             message: format!("the database differs from its security contract in {} {ways}", found.len()),
             detail: lines.join("\n"),
@@ -126,8 +126,8 @@ fn security_rules(call: Call) -> pg_sys::Datum {
             Value::Text(rule.id.into()),
             Value::Text(rule.title.into()),
             Value::Text(rule.area.as_str().into()),
-            Value::Text(severity.word().into()),
-            Value::Text(guard.word().into()),
+            Value::Text(severity.as_str().into()),
+            Value::Text(guard.as_str().into()),
             Value::Text(rule.section.into()),
             Value::Text(rule.why.into()),
             Value::Text(rule.fix.into()),
@@ -142,7 +142,7 @@ sql_function!(
 fn announce(_: Call) -> pg_sys::Datum {
     let names: Vec<String> = with_context(|cx| {
         let unsafe_path = |r: &&Routine| {
-            cx.routine_managed_by(r).is_none() && definer_path::judgment(cx, r).is_some_and(|j| j.verdict != Verdict::Safe)
+            cx.routine_managed_by(r).is_none() && definer_path::assess(cx, r).is_some_and(|j| j.verdict != Verdict::Safe)
         };
         cx.snapshot.routines.iter().filter(unsafe_path).map(|r| cx.snapshot.routine_message(r)).collect()
     });

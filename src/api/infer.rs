@@ -93,7 +93,7 @@ fn say(left_out: &[Finding]) {
         return;
     }
     let mut lines: Vec<String> =
-        matters.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.word(), f.rule.id, f.detail)).collect();
+        matters.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.as_str(), f.rule.id, f.detail)).collect();
     if matters.len() > SHOWN {
         lines.push(format!("... and {} more.", matters.len() - SHOWN));
     }

@@ -13,7 +13,7 @@ use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectId, Oid, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
-use dragonfly_core::guard::{Change, Refusal, exposed, is_excused, is_worse};
+use dragonfly_core::guard::{Change, Rejection, exposed, is_excused, is_regression};
 use dragonfly_core::rule::{Recheck, Rule};
 use dragonfly_core::rules::shared::definer_path;
 use dragonfly_core::rules::{Context, RULES, security_definer_search_path as search_path, security_definer_settings};
@@ -49,7 +49,7 @@ pub fn run(touched: &[Touch], moment: Moment, tag: &str) {
         .into_iter()
         .partition(|(_, action, settled)| moment == Moment::Commit || (*settled && *action == GuardAction::Block));
     transaction::statement_judged(!later.is_empty(), committed, Some(&states.contract));
-    act::carry_out(at_once.into_iter().map(|(refusal, action, _)| (refusal, action)).collect(), tag);
+    act::carry_out(at_once.into_iter().map(|(rejection, action, _)| (rejection, action)).collect(), tag);
 }
 
 /// Judges the whole transaction, in turn with others: two could otherwise pass one by one and together leave what neither would have been
@@ -130,7 +130,7 @@ fn refuse_disappearance() {
 }
 
 /// What is refused, what the contract wants done about it, and whether no later statement is expected to put it right.
-type Found = Vec<(Refusal, GuardAction, bool)>;
+type Found = Vec<(Rejection, GuardAction, bool)>;
 
 fn judge(states: &States, now: &State, touched: &[Touch], (tag, freshness): (&str, Freshness)) -> Found {
     let States { before, after, contract, .. } = states;
@@ -157,9 +157,9 @@ fn judge(states: &States, now: &State, touched: &[Touch], (tag, freshness): (&st
         let mut exposed = exposed(&old, &new, &routines);
         exposed.retain(|e| !exempt.path(&new, e.routine));
         // A schema that is renamed or dropped may have a successor, or the paths that name it may follow.
-        let settled = exposed.iter().any(|e| e.judgment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
-        let refusal = Refusal::of_exposed(&new, &exposed, tag);
-        found.extend(refusal.map(|refusal| (refusal, new.guard_action(&search_path::RULE), settled)));
+        let settled = exposed.iter().any(|e| e.assessment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
+        let rejection = Rejection::of_exposed(&new, &exposed, tag);
+        found.extend(rejection.map(|rejection| (rejection, new.guard_action(&search_path::RULE), settled)));
     }
     if temporary::has_schema() {
         found.extend(on_sand(&new, touched, now));
@@ -168,7 +168,7 @@ fn judge(states: &States, now: &State, touched: &[Touch], (tag, freshness): (&st
     let moved = names(before) != names(after);
     for rule in RULES.iter().copied().filter(|rule| applies(rule, states, moved)) {
         for worse in change.worse(rule).into_iter().filter(|worse| !exempt.finding(&new, &worse.finding)) {
-            found.push((Refusal::of_worse(&worse, tag), worse.action, worse.settled));
+            found.push((Rejection::of_regression(&worse, tag), worse.action, worse.settled));
         }
     }
     found
@@ -221,8 +221,8 @@ fn on_sand(cx: &Context<'_>, touched: &[Touch], now: &State) -> Found {
         }
         if ground == Ground::TemporaryDefiner || temporary::fall(now, object).into_iter().any(|object| is_promised(cx, object))
         {
-            let refusal = Refusal::of_object_on_sand(&catalog::description(object.0.into(), object.1.into()));
-            found.push((refusal, GuardAction::Block, true));
+            let rejection = Rejection::of_temporary_dependency(&catalog::description(object.0.into(), object.1.into()));
+            found.push((rejection, GuardAction::Block, true));
         }
     }
     found
@@ -271,23 +271,28 @@ fn refuse_impostors(touched: &[Touch], tag: &str) {
     for touch in touched {
         let Touch::Routine(oid) = touch else { continue };
         if let Some(identity) = catalog::impostor(*oid) {
-            act::carry_out(vec![(Refusal::of_impostor(&identity), GuardAction::Block)], tag);
+            act::carry_out(vec![(Rejection::of_impostor(&identity), GuardAction::Block)], tag);
         }
     }
 }
 
-/// The refusal of a routine's path, where the transaction made it worse.
-fn path_check(cx: &Context<'_>, routine: &Routine, past: Option<&Routine>, tag: &str) -> Option<(Refusal, GuardAction, bool)> {
-    let after = definer_path::judgment(cx, routine)?;
-    let before = past.map(|past| cx.judge.config(&past.config, past.owner));
+/// The rejection of a routine's path, where the transaction made it worse.
+fn path_check(
+    cx: &Context<'_>,
+    routine: &Routine,
+    past: Option<&Routine>,
+    tag: &str,
+) -> Option<(Rejection, GuardAction, bool)> {
+    let after = definer_path::assess(cx, routine)?;
+    let before = past.map(|past| cx.paths.config(&past.config, past.owner));
     let worse = if after.verdict == Verdict::Safe {
         let was =
             before.as_ref().is_some_and(|b| definer_path::must_be_canonical(cx, routine, b) || b.verdict != Verdict::Safe);
         definer_path::must_be_canonical(cx, routine, &after) && !was
     } else {
-        !definer_path::accepts_empty(cx, &after) && is_worse(before.as_deref(), &after)
+        !definer_path::accepts_empty(cx, &after) && is_regression(before.as_deref(), &after)
     };
-    worse.then(|| (Refusal::of_routine(cx, routine, &after, tag), cx.guard_action(&search_path::RULE), true))
+    worse.then(|| (Rejection::of_routine(cx, routine, &after, tag), cx.guard_action(&search_path::RULE), true))
 }
 
 /// Settings that switch off protection, where the transaction added them.
@@ -303,7 +308,7 @@ fn setting_checks(cx: &Context<'_>, routine: &Routine, past: Option<&Routine>, e
                 "dragonfly_guard.mode" => GuardAction::Block,
                 _ => cx.guard_action(&security_definer_settings::RULE),
             };
-            (Refusal::of_setting(cx, routine, name, value), action, true)
+            (Rejection::of_setting(cx, routine, name, value), action, true)
         })
         .collect()
 }

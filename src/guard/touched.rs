@@ -47,7 +47,7 @@ pub enum Touch {
 struct Log {
     /// With the subtransaction of the first touch.
     touched: HashMap<Touch, pg_sys::SubTransactionId>,
-    /// Touched, or their judgment undone, since they were judged.
+    /// Touched, or their assessment undone, since they were judged.
     dirty: HashSet<Touch>,
     /// Which subtransaction touched or judged what, in that order: a subtransaction's own entries are always the last.
     journal: Vec<(pg_sys::SubTransactionId, Touch)>,

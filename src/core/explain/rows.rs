@@ -61,7 +61,7 @@ fn link(cx: &Context<'_>, who: &Role, table: &Relation, command: Command, is_ask
     let (permissive, restrictive) = (names(true), names(false));
     if permissive.is_empty() {
         let fix = format!("-- {}", create_policy(&sql, who, command));
-        let none = format!("no policy lets role \"{name}\" {}", command.word());
+        let none = format!("no policy lets role \"{name}\" {}", command.as_str());
         let detail = match command {
             Command::Insert => {
                 let error = format!("new row violates row-level security policy for table \"{}\"", printable(&table.name));

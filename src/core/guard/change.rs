@@ -23,7 +23,7 @@ pub struct Change<'a> {
 
 /// Something that the transaction has made worse.
 #[derive(Debug)]
-pub struct Worse {
+pub struct Regression {
     /// What is wrong now.
     pub finding: Finding,
     /// What the contract says about it: [`GuardAction::Warn`] or [`GuardAction::Block`].
@@ -47,7 +47,7 @@ impl<'a> Change<'a> {
 
     /// What has become worse, as far as the contract wants the guard to do something about it.
     #[must_use]
-    pub fn worse(&self, rule: &'static Rule) -> Vec<Worse> {
+    pub fn worse(&self, rule: &'static Rule) -> Vec<Regression> {
         let by_contract = self.after.guard_action(rule);
         let mut now: Vec<Draft> = self.after.drafts(rule);
         now.retain(|draft| self.is_matter_of_the_guard(draft));
@@ -63,7 +63,7 @@ impl<'a> Change<'a> {
         let new = |draft: &Draft| !self.is_excused(draft, &past) && !self.is_progress(draft);
         now.into_iter()
             .filter(new)
-            .map(|draft| Worse {
+            .map(|draft| Regression {
                 action: by_contract.min(self.at_most(&draft)),
                 settled: self.is_settled(&draft),
                 completes: draft.measure.lacks
@@ -187,8 +187,9 @@ mod tests {
         let (old_access, new_access) = (Access::new(&old), Access::new(&new));
         let old = Context::new(&before.contract, &old, &old_access, &|| {});
         let new = Context::new(&after.contract, &new, &new_access, &|| {});
-        let line =
-            |w: Worse| format!("{} {}: {}", w.action.word(), if w.settled { "now" } else { "at commit" }, w.finding.detail);
+        let line = |w: Regression| {
+            format!("{} {}: {}", w.action.as_str(), if w.settled { "now" } else { "at commit" }, w.finding.detail)
+        };
         Change::new(&old, &new).worse(find(rule).unwrap()).into_iter().map(line).collect()
     }
 

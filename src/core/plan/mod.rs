@@ -15,7 +15,7 @@ use crate::contract::Severity;
 use crate::finding::{Finding, Subject};
 use crate::fix::{Change, Statement};
 use order::{Wanted, in_order, phase};
-use simulate::Imagined;
+use simulate::Simulation;
 use std::collections::{HashMap, HashSet};
 use undo::{Written, undo};
 
@@ -117,7 +117,7 @@ impl Planner<'_> {
     }
 
     fn imagined(&self, snapshot: &Snapshot, statements: &[Wanted]) -> Snapshot {
-        let mut imagined = Imagined::new(snapshot.clone(), self.runner);
+        let mut imagined = Simulation::new(snapshot.clone(), self.runner);
         for wanted in statements {
             (self.interrupts)();
             imagined.carry_out(&wanted.statement);
@@ -184,7 +184,7 @@ impl Planner<'_> {
 
     fn written_down(&self, snapshot: &Snapshot, before: &[Finding], chosen: &[Wanted], found: &[Finding]) -> Plan {
         let mut plan = Plan::default();
-        let mut imagined = Imagined::new(snapshot.clone(), self.runner);
+        let mut imagined = Simulation::new(snapshot.clone(), self.runner);
         for wanted in in_order(chosen) {
             (self.interrupts)();
             let back = undo(&wanted.statement, &imagined, self.written);

@@ -10,7 +10,7 @@ use crate::fix::{AclStatement, Change, RoutineChange, Statement, Verb};
 use std::collections::HashMap;
 
 /// A snapshot that statements are carried out on.
-pub(super) struct Imagined {
+pub(super) struct Simulation {
     snapshot: Snapshot,
     /// Who carries them out, and so owns what is new.
     runner: Oid,
@@ -18,7 +18,7 @@ pub(super) struct Imagined {
     routines: HashMap<Oid, usize>,
 }
 
-impl Imagined {
+impl Simulation {
     pub(super) fn new(snapshot: Snapshot, runner: Oid) -> Self {
         let relations = snapshot.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
         let routines = snapshot.routines.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
@@ -52,7 +52,7 @@ impl Imagined {
         match change {
             Change::AddRole(role) => {
                 let is_new = self.snapshot.roles.iter().all(|r| r.name != role.name);
-                let oid = imagined_oid("role", &role.name);
+                let oid = simulated_oid("role", &role.name);
                 self.snapshot.roles.extend(is_new.then(|| Role { oid, ..role.clone() }));
                 is_new
             }
@@ -102,13 +102,13 @@ impl Imagined {
             return false;
         }
         let acl = self.born_with(0, b'n', ObjectKind::Schema);
-        let (oid, owner) = (imagined_oid("schema", name), self.runner);
+        let (oid, owner) = (simulated_oid("schema", name), self.runner);
         self.snapshot.schemas.push(Schema { oid, name: name.to_owned(), owner, acl });
         true
     }
 
     fn add_relation(&mut self, kind: RelationKind, schema: &str, name: &str) -> bool {
-        let oid = imagined_oid("relation", &format!("{schema}.{name}"));
+        let oid = simulated_oid("relation", &format!("{schema}.{name}"));
         let Some(schema) = self.snapshot.schemas.iter().find(|s| s.name == schema).map(|s| s.oid) else { return false };
         let object_type = if kind.acl_kind() == ObjectKind::Sequence { b'S' } else { b'r' };
         let acl = self.born_with(schema, object_type, kind.acl_kind());
@@ -416,7 +416,7 @@ fn new_owner(acl: Option<&mut Acl>, from: Oid, to: Oid) {
 }
 
 /// An OID for something that is not there yet, the same whenever it is made: beyond what a server counts up to for long.
-fn imagined_oid(kind: &str, name: &str) -> Oid {
+fn simulated_oid(kind: &str, name: &str) -> Oid {
     let hash = fingerprint(&[kind, name]);
     0xe000_0000 | u32::from_str_radix(&hash[..7], 16).unwrap_or_default()
 }

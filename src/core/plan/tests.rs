@@ -1,6 +1,6 @@
 //! The laws: a plan carried out leaves nothing that it could mend, another plan is empty, and nothing in it is needless.
 
-use super::simulate::Imagined;
+use super::simulate::Simulation;
 use super::*;
 use crate::access::Access;
 use crate::catalog::{Acl, AclItem, Membership, Oid, PUBLIC, Privileges, Snapshot};
@@ -289,7 +289,7 @@ proptest! {
 
         // The same by statements, for what is written down can be no more than what was chosen.
         let runner = before.role_named("root").unwrap().oid;
-        let after = plan.chosen.iter().fold(Imagined::new(before.clone(), runner), |mut world, statement| {
+        let after = plan.chosen.iter().fold(Simulation::new(before.clone(), runner), |mut world, statement| {
             world.carry_out(statement);
             world
         }).complete();

@@ -1,6 +1,6 @@
 //! The statement that takes a statement back.
 
-use super::simulate::Imagined;
+use super::simulate::Simulation;
 use crate::catalog::{Membership, ObjectId, Oid, Privileges, RelationKind, Routine, Snapshot};
 use crate::fix::{
     AclStatement, Change, Grantee, RoutineChange, Statement, Verb, alter_default_privileges, default_acl_objects,
@@ -12,7 +12,7 @@ use crate::sql::{quote_literal, safe_ident, safe_qualified};
 pub(super) type Written<'a> = &'a dyn Fn(Oid) -> Option<String>;
 
 /// SQL that brings back what is there before `statement` runs; `None` where no statement does.
-pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_>) -> Option<String> {
+pub(super) fn undo(statement: &Statement, before: &Simulation, written: Written<'_>) -> Option<String> {
     let snapshot = before.snapshot();
     let change = match statement {
         Statement::Acl(statement) => return acl(statement, before),
@@ -21,7 +21,7 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
     Some(match change {
         Change::AddRole(role) => format!("DROP ROLE IF EXISTS {};", safe_ident(&role.name)),
         Change::AlterRole { role, attribute, on } => {
-            format!("ALTER ROLE {} {}{};", snapshot.grantee(*role), if *on { "NO" } else { "" }, attribute.word())
+            format!("ALTER ROLE {} {}{};", snapshot.grantee(*role), if *on { "NO" } else { "" }, attribute.as_str())
         }
         Change::RevokeMembership(membership) => self::membership(membership, snapshot)?,
         Change::AddSchema(name) => format!("DROP SCHEMA IF EXISTS {};", safe_ident(name)),
@@ -74,7 +74,7 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
 
 /// Grants what a REVOKE took, and revokes what a GRANT gave. `None` where that does not bring everything back, as what CASCADE took from
 /// others.
-fn acl(statement: &AclStatement, before: &Imagined) -> Option<String> {
+fn acl(statement: &AclStatement, before: &Simulation) -> Option<String> {
     let acls = before.acls(&statement.on.id)?;
     let with =
         |acls: super::simulate::Acls, statement: &AclStatement| before.with_members(|inherits| acls.with(statement, inherits));
@@ -150,7 +150,7 @@ fn membership(ended: &Membership, before: &Snapshot) -> Option<String> {
 }
 
 /// The former owner gets the object back, where its ACL is then what it was: entries of both may have become one.
-fn owner(object: ObjectId, owner: Oid, target: &str, before: &Imagined) -> Option<String> {
+fn owner(object: ObjectId, owner: Oid, target: &str, before: &Simulation) -> Option<String> {
     let acls = before.acls(&object)?;
     let from = acls.owner;
     if acls.clone().owned_by(owner).owned_by(from) != acls {

@@ -232,7 +232,7 @@ fn policies(cx: &Context<'_>, relation: &Relation) -> Value {
                 let policies = cx.snapshot.policies_of(relation.oid).iter();
                 policies.clone().any(|p| p.permissive && p.covers(*command) && cx.access.policy_applies(p, role.oid))
             })
-            .map(Command::word)
+            .map(Command::as_str)
             .collect();
         if !open.is_empty() {
             by_role.insert(role.name.clone(), json!(open));

@@ -26,8 +26,8 @@ pub fn rule_page(rule: &Rule) -> String {
         id = rule.id,
         title = rule.title,
         area = rule.area.as_str(),
-        severity = rule.severity.word(),
-        guard = rule.guard.word(),
+        severity = rule.severity.as_str(),
+        guard = rule.guard.as_str(),
         code = rule.sqlstate.code(),
         condition = rule.sqlstate.condition(),
         section = rule.section,
@@ -58,7 +58,7 @@ pub fn rule_index() -> String {
          | rule | what is wrong | area | severity | guard action |\n|---|---|---|---|---|\n",
     );
     for rule in RULES {
-        let (area, severity, guard) = (rule.area.as_str(), rule.severity.word(), rule.guard.word());
+        let (area, severity, guard) = (rule.area.as_str(), rule.severity.as_str(), rule.guard.as_str());
         let _ = writeln!(page, "| [{id}]({id}.md) | {} | {area} | {severity} | {guard} |", rule.title, id = rule.id);
     }
     page

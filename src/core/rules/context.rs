@@ -6,7 +6,7 @@ use crate::catalog::{Object, ObjectId, ObjectKind, Oid, Privileges, Relation, Re
 use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to};
 use crate::finding::Draft;
 use crate::rule::Rule;
-use crate::search_path::Judge;
+use crate::search_path::SearchPaths;
 use crate::sql::{argument_types, quote_ident, safe_ident};
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ pub struct Context<'a> {
     /// Who can do what.
     pub access: &'a Access<'a>,
     /// The judge of search paths.
-    pub judge: Judge<'a>,
+    pub paths: SearchPaths<'a>,
     /// Declared client roles that exist.
     pub clients: Vec<&'a Role>,
     /// Declared worker roles that exist.
@@ -43,7 +43,7 @@ impl<'a> Context<'a> {
             contract,
             snapshot,
             access,
-            judge: Judge::new(snapshot, access, trusted),
+            paths: SearchPaths::new(snapshot, access, trusted),
             subjects: clients.iter().chain(&workers).copied().collect(),
             clients,
             workers,
@@ -308,14 +308,14 @@ impl<'a> Context<'a> {
     /// The same of a routine of `owner` that is, or was, in a schema and perhaps in an extension, each with name and owner.
     #[must_use]
     pub fn managed_by(&self, schema: (&str, Oid), extension: Option<(&str, Oid)>, owner: Oid) -> Option<String> {
-        if self.contract.manages_schema(schema.0, self.access.is_superuser(schema.1)) && self.keeps_structure(schema.1) {
+        if self.contract.manages_schema(schema.0, self.access.is_superuser(schema.1)) && self.is_trusted_owner(schema.1) {
             return Some(format!("schema {}", quote_ident(schema.0)));
         }
         let (name, extension_owner) = extension?;
         let declared = name == "dragonfly_guard" || self.contract.managed.extensions.iter().any(|e| e == name);
         // The script of an extension that takes a superuser makes everything as one, whoever runs it; what belongs to an ordinary role may
         // as well have been added later, by anybody who owns both.
-        (declared && self.access.is_superuser(owner) && self.keeps_structure(extension_owner))
+        (declared && self.access.is_superuser(owner) && self.is_trusted_owner(extension_owner))
             .then(|| format!("extension {}", quote_ident(name)))
     }
 
@@ -330,13 +330,13 @@ impl<'a> Context<'a> {
     /// likely added to it, and what the contract declares is the application's.
     pub(crate) fn bringing_extension(&self, extension: Option<&Oid>, owner: Oid, declared: bool) -> Option<String> {
         let (name, extension_owner) = self.snapshot.extensions.get(extension?)?;
-        (self.keeps_structure(*extension_owner) && self.access.is_superuser(owner) && !declared)
+        (self.is_trusted_owner(*extension_owner) && self.access.is_superuser(owner) && !declared)
             .then(|| format!("extension {}", quote_ident(name)))
     }
 
     /// Whether a role is trusted with the structure: superusers, and the roles that the contract makes owners or trusts.
     #[must_use]
-    pub fn keeps_structure(&self, role: Oid) -> bool {
+    pub fn is_trusted_owner(&self, role: Oid) -> bool {
         let name = self.snapshot.role_name(role);
         self.access.is_superuser(role)
             || self.contract.trusted_roles.contains(&name)

@@ -42,7 +42,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let target = cx.schema_target(schema);
         if cx.is_subject(owner) {
             out.push(draft(cx, &target, owner, Severity::Error, ("SCHEMA", false)));
-        } else if !cx.keeps_structure(owner) && owner != cx.snapshot.database.owner {
+        } else if !cx.is_trusted_owner(owner) && owner != cx.snapshot.database.owner {
             out.push(draft(cx, &target, owner, Severity::Warning, ("SCHEMA", false)));
         }
     }

@@ -51,7 +51,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             if commands.is_empty() {
                 continue;
             }
-            let missing: Vec<&str> = commands.iter().map(|c| c.word()).collect();
+            let missing: Vec<&str> = commands.iter().map(|c| c.as_str()).collect();
             let sql = cx.snapshot.relation_sql(relation);
             let proposal = commands.iter().map(|c| create_policy(&sql, role, *c)).collect::<Vec<_>>().join("\n");
             out.push(Draft {

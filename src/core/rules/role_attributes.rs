@@ -36,7 +36,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for declared in &cx.contract.roles {
         let Some(role) = cx.snapshot.role_named(&declared.name) else { continue };
         for attribute in Attribute::ALL {
-            let (actual, word) = (role.has(attribute), attribute.word());
+            let (actual, word) = (role.has(attribute), attribute.as_str());
             let Some(wanted) = declared.attribute(attribute).filter(|w| *w != actual) else { continue };
             let (no, verb) = if wanted { ("", "lacks") } else { ("NO", "has") };
             out.push(Draft {

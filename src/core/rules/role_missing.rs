@@ -36,7 +36,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         if cx.snapshot.role_named(&declared.name).is_some() {
             continue;
         }
-        let attributes: String = wanted(declared).map(|attribute| format!(" {}", attribute.word())).collect();
+        let attributes: String = wanted(declared).map(|attribute| format!(" {}", attribute.as_str())).collect();
         let create = format!("CREATE ROLE {} NOLOGIN{attributes};", safe_ident(&declared.name));
         out.push(Draft {
             object: Context::role_object(&declared.name),

@@ -47,7 +47,7 @@ impl World {
                     let (oid, roles) = (world.next_oid(), vec![world.role(role).oid]);
                     world.snapshot.policies.push(Policy {
                         oid,
-                        name: format!("{role} {}", command.word()),
+                        name: format!("{role} {}", command.as_str()),
                         relation: relation.oid,
                         command: Some(command),
                         permissive: true,
@@ -198,7 +198,7 @@ impl World {
         let line = |f: &Finding| {
             let role = f.role.as_ref().map(|r| format!(" {r}")).unwrap_or_default();
             let fix = f.fix.sql().map(|fix| format!(" => {fix}")).unwrap_or_default();
-            format!("{} {} {}{role}: {}{fix}", f.severity.word(), f.object.object_type, f.object.identity, f.detail)
+            format!("{} {} {}{role}: {}{fix}", f.severity.as_str(), f.object.object_type, f.object.identity, f.detail)
         };
         self.findings(rule).iter().map(line).collect()
     }

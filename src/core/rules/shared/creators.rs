@@ -14,7 +14,7 @@ pub(in crate::rules) fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> 
         .filter(|item| item.privileges.contains(Privileges::CREATE))
         .map(|item| if item.grantee == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { item.grantee })
         .chain(subjects.filter(|role| creates(*role)))
-        .filter(|role| *role == PUBLIC || cx.is_subject(*role) || (*role != owner && !cx.keeps_structure(*role)))
+        .filter(|role| *role == PUBLIC || cx.is_subject(*role) || (*role != owner && !cx.is_trusted_owner(*role)))
         .collect();
     found.sort_by_cached_key(|role| cx.snapshot.role_name(*role));
     found.dedup();

@@ -18,7 +18,7 @@ pub(in crate::rules) fn report_undeclared(cx: &Context<'_>, picks: impl Fn(&Poli
                 if undeclared.is_empty() {
                     continue;
                 }
-                let words: Vec<&str> = undeclared.iter().map(|c| c.word()).collect();
+                let words: Vec<&str> = undeclared.iter().map(|c| c.as_str()).collect();
                 let sql = format!("{} on table {}", safe_ident(&policy.name), cx.snapshot.relation_sql(relation));
                 out.push(Draft {
                     object: Object {

@@ -1,7 +1,7 @@
 //! The ratchet: only what a command made worse is refused. What was wrong before may stay wrong, and mending a part of it always
 //! passes.
 
-use crate::search_path::{Judgment, Reason, ReasonCode};
+use crate::search_path::{Assessment, Reason, ReasonCode};
 use std::collections::HashSet;
 
 /// Whether the path of a routine is worse `after` the command than `before` it; `None` where the routine did not exist, or was
@@ -10,7 +10,7 @@ use std::collections::HashSet;
 /// What the past excuses is told by kind and schema of the reasons alone, not by the verdict: who can create where today was said by GRANT,
 /// which can be taken back tomorrow, while the path stays.
 #[must_use]
-pub fn is_worse(before: Option<&Judgment>, after: &Judgment) -> bool {
+pub fn is_regression(before: Option<&Assessment>, after: &Assessment) -> bool {
     let Some(before) = before else { return after.reasons.iter().any(counts) };
     let past: HashSet<(ReasonCode, Option<&str>)> = before.reasons.iter().filter(|r| counts(r)).map(kind).collect();
     // Without a path, the caller chose the whole of it.
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
     use crate::search_path::Verdict;
 
-    fn judgment(reasons: &[(ReasonCode, Verdict, &str)]) -> Judgment {
+    fn assess(reasons: &[(ReasonCode, Verdict, &str)]) -> Assessment {
         let reasons: Vec<Reason> = reasons
             .iter()
             .map(|(code, verdict, schema)| Reason {
@@ -45,7 +45,7 @@ mod tests {
             })
             .collect();
         let verdict = reasons.iter().map(|r| r.verdict).max().unwrap_or(Verdict::Safe);
-        Judgment { verdict, reasons, value: None, path: None }
+        Assessment { verdict, reasons, value: None, path: None }
     }
 
     use ReasonCode::{ForeignObjects, MissingSchema, NoPath, TempNotLast, TempNotListed, Writable};
@@ -53,40 +53,40 @@ mod tests {
 
     #[test]
     fn new_and_unsafe_is_worse_and_safe_never_is() {
-        assert!(is_worse(None, &judgment(&[(MissingSchema, Fragile, "s")])));
-        assert!(!is_worse(None, &judgment(&[])));
-        assert!(!is_worse(Some(&judgment(&[(NoPath, Exploitable, "")])), &judgment(&[])));
-        assert!(is_worse(Some(&judgment(&[])), &judgment(&[(NoPath, Exploitable, "")])));
+        assert!(is_regression(None, &assess(&[(MissingSchema, Fragile, "s")])));
+        assert!(!is_regression(None, &assess(&[])));
+        assert!(!is_regression(Some(&assess(&[(NoPath, Exploitable, "")])), &assess(&[])));
+        assert!(is_regression(Some(&assess(&[])), &assess(&[(NoPath, Exploitable, "")])));
     }
 
     #[test]
     fn what_was_wrong_may_stay_wrong() {
-        let old = judgment(&[(Writable, Exploitable, "s"), (TempNotListed, Exploitable, "")]);
-        assert!(!is_worse(Some(&old), &old));
-        assert!(!is_worse(Some(&old), &judgment(&[(Writable, Exploitable, "s")])), "one of two mended");
-        assert!(!is_worse(Some(&old), &judgment(&[(TempNotLast, Exploitable, "")])));
-        assert!(is_worse(Some(&old), &judgment(&[(Writable, Exploitable, "other")])));
+        let old = assess(&[(Writable, Exploitable, "s"), (TempNotListed, Exploitable, "")]);
+        assert!(!is_regression(Some(&old), &old));
+        assert!(!is_regression(Some(&old), &assess(&[(Writable, Exploitable, "s")])), "one of two mended");
+        assert!(!is_regression(Some(&old), &assess(&[(TempNotLast, Exploitable, "")])));
+        assert!(is_regression(Some(&old), &assess(&[(Writable, Exploitable, "other")])));
     }
 
     #[test]
     fn no_path_let_the_caller_choose_any() {
-        let old = judgment(&[(NoPath, Exploitable, "")]);
-        assert!(!is_worse(Some(&old), &judgment(&[(Writable, Exploitable, "s")])));
-        assert!(!is_worse(Some(&old), &judgment(&[(MissingSchema, Fragile, "s")])));
-        assert!(is_worse(Some(&judgment(&[(MissingSchema, Fragile, "s")])), &old));
+        let old = assess(&[(NoPath, Exploitable, "")]);
+        assert!(!is_regression(Some(&old), &assess(&[(Writable, Exploitable, "s")])));
+        assert!(!is_regression(Some(&old), &assess(&[(MissingSchema, Fragile, "s")])));
+        assert!(is_regression(Some(&assess(&[(MissingSchema, Fragile, "s")])), &old));
     }
 
     #[test]
     fn a_verdict_that_a_grant_made_worse_for_a_moment_excuses_nothing() {
-        let opened = judgment(&[(Writable, Exploitable, "s")]);
-        assert!(is_worse(Some(&opened), &judgment(&[(MissingSchema, Fragile, "nope")])));
-        assert!(is_worse(Some(&opened), &judgment(&[(TempNotListed, Fragile, "")])));
+        let opened = assess(&[(Writable, Exploitable, "s")]);
+        assert!(is_regression(Some(&opened), &assess(&[(MissingSchema, Fragile, "nope")])));
+        assert!(is_regression(Some(&opened), &assess(&[(TempNotListed, Fragile, "")])));
         // Nor does a path get worse by what others have done to the schema.
-        assert!(!is_worse(Some(&judgment(&[(MissingSchema, Fragile, "s")])), &judgment(&[(MissingSchema, Exploitable, "s")])));
+        assert!(!is_regression(Some(&assess(&[(MissingSchema, Fragile, "s")])), &assess(&[(MissingSchema, Exploitable, "s")])));
     }
 
     #[test]
     fn an_applications_own_tables_are_left_to_the_audit() {
-        assert!(!is_worse(None, &judgment(&[(ForeignObjects, Exploitable, "public")])));
+        assert!(!is_regression(None, &assess(&[(ForeignObjects, Exploitable, "public")])));
     }
 }

@@ -23,7 +23,7 @@ pub enum Verdict {
 impl Verdict {
     /// The word of the SQL face.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Safe => "safe",
             Self::Fragile => "fragile",
@@ -52,7 +52,7 @@ pub enum ReasonCode {
 impl ReasonCode {
     /// The code of the SQL face.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::NoPath => "NO_PATH",
             Self::Syntax => "SYNTAX",
@@ -88,7 +88,7 @@ pub struct Reason {
 /// `CODE[:schema[:role]]`.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code.word())?;
+        f.write_str(self.code.as_str())?;
         for part in [&self.schema, &self.role].into_iter().flatten() {
             write!(f, ":{}", printable(part))?;
         }
@@ -99,7 +99,7 @@ impl fmt::Display for Reason {
 impl Reason {
     /// The reason in words, for somebody who has never heard of it: a clause without a period.
     #[must_use]
-    pub fn in_words(&self) -> String {
+    pub fn describe(&self) -> String {
         let schema = printable(self.schema.as_deref().unwrap_or_default());
         let role = self.role.as_deref().map(printable).unwrap_or_default();
         let who = if role == "PUBLIC" { "every role".to_owned() } else { format!("role \"{role}\"") };
@@ -139,11 +139,11 @@ impl Reason {
 }
 
 /// How many reasons a message tells: a path may name thousands of schemas.
-const MOST_IN_WORDS: usize = 6;
+const MOST_REASONS: usize = 6;
 
 /// What is to be said about one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgment {
+pub struct Assessment {
     /// The worst of the reasons.
     pub verdict: Verdict,
     /// In the order of the path; none for a safe one.
@@ -154,7 +154,7 @@ pub struct Judgment {
     pub path: Option<Vec<String>>,
 }
 
-impl Judgment {
+impl Assessment {
     /// The path is exactly the contract's.
     #[must_use]
     pub fn is_canonical(&self, canonical: &[String]) -> bool {
@@ -169,9 +169,9 @@ impl Judgment {
 
     /// The reasons, in words, as one enumeration.
     #[must_use]
-    pub fn in_words(&self) -> String {
-        let mut words: Vec<String> = self.reasons.iter().take(MOST_IN_WORDS).map(Reason::in_words).collect();
-        if let Some(more) = self.reasons.len().checked_sub(MOST_IN_WORDS).filter(|more| *more > 0) {
+    pub fn describe(&self) -> String {
+        let mut words: Vec<String> = self.reasons.iter().take(MOST_REASONS).map(Reason::describe).collect();
+        if let Some(more) = self.reasons.len().checked_sub(MOST_REASONS).filter(|more| *more > 0) {
             words.push(format!("and {more} more reasons"));
         }
         words.join("; ")
@@ -206,16 +206,16 @@ impl Judgment {
 
 /// Judges paths against one snapshot.
 #[derive(Debug)]
-pub struct Judge<'a> {
+pub struct SearchPaths<'a> {
     snapshot: &'a Snapshot,
     access: &'a Access<'a>,
     /// Roles that the contract trusts.
     trusted: HashSet<Oid>,
     /// Thousands of routines share a few owners and a few paths.
-    known: RefCell<HashMap<Oid, HashMap<String, Rc<Judgment>>>>,
+    known: RefCell<HashMap<Oid, HashMap<String, Rc<Assessment>>>>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> SearchPaths<'a> {
     /// `trusted` are the OIDs of the contract's trusted roles.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot, access: &'a Access<'a>, trusted: HashSet<Oid>) -> Self {
@@ -235,43 +235,43 @@ impl<'a> Judge<'a> {
 
     /// Judges a routine's `proconfig` for its `owner`.
     #[must_use]
-    pub fn config(&self, config: &[String], owner: Oid) -> Rc<Judgment> {
+    pub fn config(&self, config: &[String], owner: Oid) -> Rc<Assessment> {
         match settings(config)[..] {
             [] => {
                 let reason = plain(ReasonCode::NoPath, Verdict::Exploitable);
-                Rc::new(Judgment { verdict: Verdict::Exploitable, reasons: vec![reason], value: None, path: None })
+                Rc::new(Assessment { verdict: Verdict::Exploitable, reasons: vec![reason], value: None, path: None })
             }
             [value] => self.path(value, owner),
             [.., last] => {
-                let mut judgment = (*self.path(last, owner)).clone();
-                judgment.reasons.insert(0, plain(ReasonCode::DuplicateSetting, Verdict::Fragile));
-                judgment.verdict = judgment.verdict.max(Verdict::Fragile);
-                Rc::new(judgment)
+                let mut assessment = (*self.path(last, owner)).clone();
+                assessment.reasons.insert(0, plain(ReasonCode::DuplicateSetting, Verdict::Fragile));
+                assessment.verdict = assessment.verdict.max(Verdict::Fragile);
+                Rc::new(assessment)
             }
         }
     }
 
     /// Judges the value of a `search_path` setting for a routine that belongs to `owner`.
     #[must_use]
-    pub fn path(&self, value: &str, owner: Oid) -> Rc<Judgment> {
+    pub fn path(&self, value: &str, owner: Oid) -> Rc<Assessment> {
         if let Some(known) = self.known.borrow().get(&owner).and_then(|paths| paths.get(value)) {
             return Rc::clone(known);
         }
-        let judgment = Rc::new(self.judge(value, owner));
-        self.known.borrow_mut().entry(owner).or_default().insert(value.to_owned(), Rc::clone(&judgment));
-        judgment
+        let assessment = Rc::new(self.assess(value, owner));
+        self.known.borrow_mut().entry(owner).or_default().insert(value.to_owned(), Rc::clone(&assessment));
+        assessment
     }
 
     /// Judges a list of names.
     #[must_use]
-    pub fn names(&self, path: &[String], owner: Oid) -> Rc<Judgment> {
+    pub fn names(&self, path: &[String], owner: Oid) -> Rc<Assessment> {
         self.path(&stored_value(path), owner)
     }
 
-    fn judge(&self, value: &str, owner: Oid) -> Judgment {
+    fn assess(&self, value: &str, owner: Oid) -> Assessment {
         let Ok(path) = self.snapshot.split_path(value) else {
             let reason = plain(ReasonCode::Syntax, Verdict::Fragile);
-            return Judgment { verdict: Verdict::Fragile, reasons: vec![reason], value: Some(value.to_owned()), path: None };
+            return Assessment { verdict: Verdict::Fragile, reasons: vec![reason], value: Some(value.to_owned()), path: None };
         };
         let mut reasons = Vec::new();
         let mut seen = HashSet::new();
@@ -297,7 +297,7 @@ impl<'a> Judge<'a> {
             reasons.push(plain(ReasonCode::CatalogNotFirst, Verdict::Fragile));
         }
         let verdict = reasons.iter().map(|r| r.verdict).max().unwrap_or(Verdict::Safe);
-        Judgment { verdict, reasons, value: Some(value.to_owned()), path: Some(path) }
+        Assessment { verdict, reasons, value: Some(value.to_owned()), path: Some(path) }
     }
 
     /// One named schema of the path.
@@ -425,8 +425,8 @@ mod tests {
 
     fn reasons(snapshot: &Snapshot, value: &str, owner: Oid) -> (Verdict, Vec<String>) {
         let access = Access::new(snapshot);
-        let judgment = Judge::new(snapshot, &access, HashSet::new()).path(value, owner);
-        (judgment.verdict, judgment.reasons.iter().map(ToString::to_string).collect())
+        let assessment = SearchPaths::new(snapshot, &access, HashSet::new()).path(value, owner);
+        (assessment.verdict, assessment.reasons.iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -474,7 +474,7 @@ mod tests {
     fn the_last_of_several_settings_is_in_force() {
         let s = world(|_| {});
         let access = Access::new(&s);
-        let judge = Judge::new(&s, &access, HashSet::new());
+        let judge = SearchPaths::new(&s, &access, HashSet::new());
         let config = ["SEARCH_PATH=public, pg_temp".to_owned(), "search_path=pg_temp, public".to_owned()];
         let codes: Vec<_> = judge.config(&config, APP).reasons.iter().map(|r| r.code).collect();
         assert_eq!(codes, [ReasonCode::DuplicateSetting, ReasonCode::TempNotLast]);
