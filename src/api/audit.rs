@@ -42,7 +42,7 @@ fn filter(call: Call) -> Filter {
 fn severity(word: Option<String>) -> Option<Severity> {
     let known = Severity::ALL.map(Severity::as_str);
     word.map(|word| {
-        Severity::from_word(&word).unwrap_or_else(|| unknown_argument("severity", &word, &known))
+        word.parse().unwrap_or_else(|_| unknown_argument("severity", &word, &known))
     })
 }
 

@@ -239,10 +239,21 @@ pub enum Command {
 }
 
 impl Command {
-    /// Each of the four, in the order of the documentation.
+    /// Every command, in the order of the documentation.
     pub const ALL: [Self; 4] = [Self::Select, Self::Insert, Self::Update, Self::Delete];
 
-    /// The SQL word.
+    /// Returns the privilege that the command needs on a table.
+    #[must_use]
+    pub fn privilege(self) -> Privileges {
+        match self {
+            Self::Select => Privileges::SELECT,
+            Self::Insert => Privileges::INSERT,
+            Self::Update => Privileges::UPDATE,
+            Self::Delete => Privileges::DELETE,
+        }
+    }
+
+    /// Returns the SQL name of the command.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

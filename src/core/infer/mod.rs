@@ -12,7 +12,7 @@ mod roles;
 
 use crate::access::Access;
 use crate::catalog::{Oid, Privileges};
-use crate::contract::{Accept, ByRole, Contract, PrivilegeSet, SchemaDecl, SecurityDefinerDecl};
+use crate::contract::{Accept, ByRole, Contract, GrantPrivilege, SchemaDecl, SecurityDefinerDecl};
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
 use roles::Roles;
@@ -145,9 +145,9 @@ fn usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
 }
 
 /// What each role is given, by name, in the words of GRANT; roles without anything are left out.
-fn by_name<W: PrivilegeSet>(cx: &Context<'_>, held: &HashMap<Oid, Privileges>) -> ByRole<W> {
+fn by_name<W: GrantPrivilege>(cx: &Context<'_>, held: &HashMap<Oid, Privileges>) -> ByRole<W> {
     held.iter()
-        .map(|(role, privileges)| (cx.snapshot.role_name(*role), W::words_of(*privileges)))
+        .map(|(role, privileges)| (cx.snapshot.role_name(*role), W::names_of(*privileges)))
         .filter(|(_, words)| !words.is_empty())
         .collect()
 }

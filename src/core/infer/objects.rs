@@ -133,7 +133,7 @@ impl Objects<'_, '_> {
         let open = self.open_to(relation, client);
         let by_default = self.given_by_default(client, relation.schema, b'r');
         let governed = |command: Command| {
-            let privilege = Privileges::from_word(command.as_str()).unwrap_or(Privileges::NONE);
+            let privilege = command.privilege();
             // What comes by default privileges was decided by whoever wrote the policy for it, if
             // anybody.
             let meant = match open.get(&command) {
