@@ -50,8 +50,8 @@ impl Privileges {
     pub const MAINTAIN: Self = Self(1 << 14);
     /// The privileges to change rows: the contract's "direct table writes".
     pub const WRITES: Self = Self(1 << 0 | 1 << 2 | 1 << 3 | 1 << 4);
-    /// The privileges that `GRANT ALL` on a table gives in every release. MAINTAIN, which PostgreSQL
-    /// 17 introduced, is not required.
+    /// The privileges that `GRANT ALL` on a table gives in every release. MAINTAIN, which
+    /// PostgreSQL 17 introduced, is not required.
     pub const ALL_ON_TABLE: Self = Self(0x7f);
     /// The privileges that `GRANT ALL` on a sequence gives.
     pub const ALL_ON_SEQUENCE: Self = Self(1 << 8 | 1 << 1 | 1 << 2);

@@ -185,8 +185,8 @@ mod tests {
                  characters",
                 "$.security_definer.search_path: last schema is not pg_temp; allowed: a path that \
                  ends with pg_temp",
-                "$.security_definer.search_path[0]: \"$user\" names a different schema for each role; \
-                 allowed: names of schemas",
+                "$.security_definer.search_path[0]: \"$user\" names a different schema for each \
+                 role; allowed: names of schemas",
             ]
         );
         let rule = problems(|j| j["rules"]["no_such_rule"] = serde_json::json!({}));

@@ -1,5 +1,5 @@
-//! The index of declared names. A contract inferred from a large database declares tens of thousands
-//! of objects.
+//! The index of declared names. A contract inferred from a large database declares tens of
+//! thousands of objects.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;

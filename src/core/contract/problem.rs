@@ -96,8 +96,8 @@ impl<'i> Problems<'i> {
     /// The maximum number of errors, and of warnings.
     const LIMIT: usize = 1000;
 
-    /// Returns an empty list. `interrupts` is called repeatedly while a document is checked, and may
-    /// unwind.
+    /// Returns an empty list. `interrupts` is called repeatedly while a document is checked, and
+    /// may unwind.
     #[must_use]
     pub fn new(interrupts: &'i dyn Fn()) -> Self {
         Self {

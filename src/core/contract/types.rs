@@ -1,7 +1,8 @@
 //! The JSON document of a contract as typed structs. Unknown fields are rejected.
 //!
-//! [`super::schema`] generates the JSON Schema from these types, so editors show the doc comments of
-//! types and fields. Section numbers are those of the contract document that `default.json` encodes.
+//! [`super::schema`] generates the JSON Schema from these types, so editors show the doc comments
+//! of types and fields. Section numbers are those of the contract document that `default.json`
+//! encodes.
 
 use super::index::Index;
 use crate::catalog::{Attribute, Command, Privileges};
@@ -11,7 +12,12 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// A semantic version, as semver.org defines it.
-const VERSION_PATTERN: &str = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-((0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?(\+([0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*))?$";
+const VERSION_PATTERN: &str = concat!(
+    r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)",
+    r"(-((0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)",
+    r"(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?",
+    r"(\+([0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*))?$",
+);
 
 /// A list of privileges or commands for each role name.
 pub type ByRole<T> = BTreeMap<String, Vec<T>>;
@@ -401,8 +407,8 @@ pub struct SecurityDefinerDecl {
     /// The safe paths that are accepted.
     #[serde(default)]
     pub accept: Accept,
-    /// Whether `search_path = ''` is accepted although it is not safe: it is a warning instead of an
-    /// error, and the guard allows it.
+    /// Whether `search_path = ''` is accepted although it is not safe: it is a warning instead of
+    /// an error, and the guard allows it.
     #[serde(default)]
     pub accept_empty: bool,
 }

@@ -5,8 +5,8 @@ use crate::catalog::{AclItem, Oid, PUBLIC, Privileges};
 use crate::sql::quote_ident;
 use std::collections::BTreeMap;
 
-/// The kind of an object with an ACL. It determines the privileges of the owner and of PUBLIC without
-/// a stored ACL (acl.c, `acldefault`), and the meaning of `ALL`.
+/// The kind of an object with an ACL. It determines the privileges of the owner and of PUBLIC
+/// without a stored ACL (acl.c, `acldefault`), and the meaning of `ALL`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum AclKind {

@@ -119,8 +119,9 @@ fn without_covered_parts<'o>(objects: &[&'o Object]) -> Vec<&'o Object> {
     objects.iter().filter(|object| !is_covered(object)).copied().collect()
 }
 
-/// Returns the difference between the orders of the columns. If `parts_are_listed`, added and removed
-/// columns are differences of their own, and only the order of the other columns is compared.
+/// Returns the difference between the orders of the columns. If `parts_are_listed`, added and
+/// removed columns are differences of their own, and only the order of the other columns is
+/// compared.
 fn column_order(was: &Object, is: &Object, parts_are_listed: bool) -> Option<Difference> {
     // The order of inherited columns does not matter.
     let inherits = |object: &Object| object.properties.contains_key("inherits");

@@ -65,7 +65,8 @@ mod tests {
         assert_eq!(
             found,
             [
-                r#"changed function api.get_ceo_metrics() Some("security") Some("DEFINER") Some("INVOKER")"#,
+                "changed function api.get_ceo_metrics() Some(\"security\") Some(\"DEFINER\") \
+                 Some(\"INVOKER\")",
                 "removed view ops.v_rls_coverage None None None",
                 r#"changed table public.judgments Some("kind") Some("table") Some("view")"#,
                 "removed role service_role None None None",

@@ -15,7 +15,8 @@ pub const MAX_LENGTH: usize = 256 << 20;
 /// Reads a snapshot. Calls `interrupts` between objects.
 ///
 /// # Errors
-/// If the text is not a snapshot: the path of the first error, as jsonpath, and what is wrong there.
+/// If the text is not a snapshot: the path of the first error, as jsonpath, and what is wrong
+/// there.
 pub fn read(text: &str, interrupts: &dyn Fn()) -> Result<Snapshot, String> {
     if text.len() > MAX_LENGTH {
         return Err(format!(

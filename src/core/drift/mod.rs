@@ -1,5 +1,5 @@
-//! Drift: a snapshot of some schemas in names and texts, its fingerprint, and the differences between
-//! two snapshots.
+//! Drift: a snapshot of some schemas in names and texts, its fingerprint, and the differences
+//! between two snapshots.
 //!
 //! The edge reads `pg_catalog` into a [`Snapshot`]; everything here works the same on every server.
 //! A snapshot holds no OIDs and no grantors, and the order in which objects were created does not

@@ -32,8 +32,8 @@ pub struct Object {
     /// The identity, as `pg_identify_object` returns it.
     #[serde(rename = "object")]
     pub identity: String,
-    /// The identity of the object that it is a part of, for example the table of a column. A part is
-    /// created and dropped with the whole.
+    /// The identity of the object that it is a part of, for example the table of a column. A part
+    /// is created and dropped with the whole.
     #[serde(default, rename = "of", skip_serializing_if = "Option::is_none")]
     pub part_of: Option<String>,
     /// The names of the columns, in order.

@@ -18,9 +18,9 @@ use crate::search_path::{Verdict, settings};
 use roles::Roles;
 use std::collections::{BTreeMap, HashMap};
 
-/// Returns the contract from which [`infer`] starts: `base`, with `schemas` as the governed schemas and
-/// without declared objects. The declared roles of `base` remain, because the catalog does not show
-/// which roles are clients.
+/// Returns the contract from which [`infer`] starts: `base`, with `schemas` as the governed schemas
+/// and without declared objects. The declared roles of `base` remain, because the catalog does not
+/// show which roles are clients.
 #[must_use]
 pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
     let empty = |name: &String| SchemaDecl {

@@ -49,8 +49,8 @@ struct Objects<'o, 'a> {
     all: HashSet<(Oid, Oid)>,
 }
 
-/// Returns the schemas with relations, each with the workers that have all privileges on every object
-/// in it.
+/// Returns the schemas with relations, each with the workers that have all privileges on every
+/// object in it.
 fn workers_with_all(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> {
     let mut missing: HashSet<(Oid, Oid)> = HashSet::new();
     let mut schemas = HashSet::new();
@@ -86,8 +86,8 @@ fn workers_with_all(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> 
 }
 
 impl Objects<'_, '_> {
-    /// Returns the privileges of each role on a relation, without workers that have all privileges in
-    /// the schema.
+    /// Returns the privileges of each role on a relation, without workers that have all privileges
+    /// in the schema.
     fn grants(&self, relation: &Relation) -> HashMap<Oid, Privileges> {
         let mut held = self.roles.privileges_in(relation.acl.as_ref().unwrap_or(&vec![]));
         held.retain(|role, _| !self.all.contains(&(relation.schema, *role)));
@@ -98,9 +98,9 @@ impl Objects<'_, '_> {
         self.roles.clients().any(|client| client.oid == role)
     }
 
-    /// Returns the declaration of a table. A client keeps the privileges that row security restricts:
-    /// to read and change rows, unless a policy allows all rows. A partition without row security and
-    /// grants is not declared.
+    /// Returns the declaration of a table. A client keeps the privileges that row security
+    /// restricts: to read and change rows, unless a policy allows all rows. A partition without row
+    /// security and grants is not declared.
     fn table(&self, relation: &Relation, schema: &str) -> Option<TableDecl> {
         self.cx.check_interrupts();
         let mut held = self.grants(relation);
@@ -149,8 +149,8 @@ impl Objects<'_, '_> {
         Command::ALL.into_iter().map(restricted).fold(Privileges::NONE, |all, one| all | one)
     }
 
-    /// Returns the default privileges of a client on new objects of this type in the schema. Those of
-    /// all creating roles count, because owners change.
+    /// Returns the default privileges of a client on new objects of this type in the schema. Those
+    /// of all creating roles count, because owners change.
     fn default_privileges(&self, client: Oid, schema: Oid, object_type: u8) -> Privileges {
         let covers =
             |d: &&DefaultAcl| d.object_type == object_type && (d.schema == 0 || d.schema == schema);
@@ -182,8 +182,8 @@ impl Objects<'_, '_> {
         allowed
     }
 
-    /// Returns the commands that policies allow to each role. For clients, policies for all rows are
-    /// omitted.
+    /// Returns the commands that policies allow to each role. For clients, policies for all rows
+    /// are omitted.
     fn policies(&self, relation: &Relation) -> ByRole<PolicyCommand> {
         let mut policies = ByRole::new();
         for role in self.roles.subjects() {
@@ -201,8 +201,8 @@ impl Objects<'_, '_> {
         policies
     }
 
-    /// Returns the declaration of a view. A client keeps SELECT only: more privileges come from GRANT
-    /// ALL or default privileges.
+    /// Returns the declaration of a view. A client keeps SELECT only: more privileges come from
+    /// GRANT ALL or default privileges.
     fn view(&self, relation: &Relation, schema: &str) -> ViewDecl {
         let mut held = self.grants(relation);
         held.retain(|role, privileges| {
@@ -219,8 +219,8 @@ impl Objects<'_, '_> {
         }
     }
 
-    /// Returns the declaration of a sequence on which a role has more than INSERT on its table needs.
-    /// UPDATE, which resets a sequence, is not declared for a client.
+    /// Returns the declaration of a sequence on which a role has more than INSERT on its table
+    /// needs. UPDATE, which resets a sequence, is not declared for a client.
     fn sequence(&self, relation: &Relation, schema: &str) -> Option<SequenceDecl> {
         let mut held = self.grants(relation);
         for (role, privileges) in &mut held {
@@ -244,8 +244,8 @@ impl Objects<'_, '_> {
         })
     }
 
-    /// Returns the declaration of a routine that is SECURITY DEFINER with a safe path, or that a role
-    /// was granted EXECUTE on. EXECUTE of PUBLIC does not count.
+    /// Returns the declaration of a routine that is SECURITY DEFINER with a safe path, or that a
+    /// role was granted EXECUTE on. EXECUTE of PUBLIC does not count.
     fn function(&self, routine: &Routine, schema: &str) -> Option<FunctionDecl> {
         let is_unsafe = routine.security_definer
             && self.cx.paths.config(&routine.config, routine.owner).verdict != Verdict::Safe;

@@ -100,9 +100,9 @@ impl<'a> Roles<'a> {
         privileges
     }
 
-    /// Returns the declarations of the roles. Clients and workers are declared without the attributes
-    /// that bypass the contract, whether they have them or not, except that a worker keeps
-    /// BYPASSRLS.
+    /// Returns the declarations of the roles. Clients and workers are declared without the
+    /// attributes that bypass the contract, whether they have them or not, except that a worker
+    /// keeps BYPASSRLS.
     pub fn declarations(&self, cx: &Context<'_>) -> Vec<RoleDecl> {
         let description = |role: &Role| {
             let known = cx
@@ -183,8 +183,8 @@ fn structure_owners(cx: &Context<'_>, owned: &HashMap<Oid, usize>) -> HashSet<Oi
     most.chain([cx.snapshot.database.owner]).collect()
 }
 
-/// Returns why an undeclared role is a worker. Roles of requests from outside cannot log in, because
-/// requests switch to them, and are subject to row security.
+/// Returns why an undeclared role is a worker. Roles of requests from outside cannot log in,
+/// because requests switch to them, and are subject to row security.
 fn worker_reason(role: &Role) -> Option<&'static str> {
     match (role.bypass_rls, role.can_login) {
         (true, _) => Some("bypasses row security"),
