@@ -188,7 +188,8 @@ fn validation_lists_every_problem_with_its_path() {
         ]
     );
     let broken = r#"ops.contract()
-        || '{"version": "1", "colour": 1, "rules": {"no_such_rule": {}}, "trusted_roles": ["anon"]}'"#;
+        || '{"version": "1", "colour": 1, "rules": {"no_such_rule": {}},
+             "trusted_roles": ["anon"]}'"#;
     let errors = format!(
         "SELECT path || ': ' || problem FROM ops.validate_contract({broken}) WHERE severity = \
          'error' AND allowed <> ''"
@@ -263,9 +264,11 @@ fn invalid_document_is_an_error_without_effect() {
     }
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.contract_history"), ["1"]);
     // A contract may require objects that do not exist, with names of any characters.
-    let odd = r#"|| jsonb_build_object('roles', ops.contract()->'roles' || jsonb_build_array(jsonb_build_object(
-        'name', E'Ünï "code"; DROP TABLE x; --\u202E', 'kind', 'client')), 'schemas', ops.contract()->'schemas' ||
-        '[{"name": "not yet", "usage": ["anon"]}]', 'sequences', '[{"schema": "not yet", "name": "s"}]'::jsonb)"#;
+    let odd = r#"|| jsonb_build_object(
+        'roles', ops.contract()->'roles' || jsonb_build_array(jsonb_build_object(
+            'name', E'Ünï "code"; DROP TABLE x; --\u202E', 'kind', 'client')),
+        'schemas', ops.contract()->'schemas' || '[{"name": "not yet", "usage": ["anon"]}]',
+        'sequences', '[{"schema": "not yet", "name": "s"}]'::jsonb)"#;
     let row = client
         .query_one(&format!("SELECT added FROM ops.load_contract({})", changed("1.1.0", odd)), &[])
         .unwrap();
