@@ -19,7 +19,7 @@ pub fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
 
 /// The same under another contract.
 fn under<T>(contract: &Contract, state: &State, own: &Own, judge: impl FnOnce(&Context<'_>) -> T) -> T {
-    judging(contract, &catalog::whole(state, contract, own), judge)
+    judging(contract, &catalog::full(state, contract, own), judge)
 }
 
 fn judging<T>(contract: &Contract, snapshot: &Snapshot, judge: impl FnOnce(&Context<'_>) -> T) -> T {

@@ -1,25 +1,16 @@
-//! What a transaction has touched, and which of it has yet to be judged.
+//! Records what a transaction has changed, and which of it has yet to be checked. The hooks tell it; it calls nobody.
 //!
-//! Three things of the server tell, wherever a command came from: the object access hook (routines, extensions, event triggers; it is called
-//! after the catalog row is written, objectaccess.h), and the invalidations of the caches of relations and catalogs, which every change of a
-//! row sends to its own backend too, no later than the next command counter increment (inval.c): GRANT, policies and row security
-//! among them. Others' changes arrive the same way; what is noted for them is the same before and after, and judged to be no change.
-//!
-//! What was touched stays noted until the transaction ends: commands nest, and a nested command's end must not let the outer one go
-//! unjudged. What a subtransaction did, touching or judging, is undone with it.
+//! What was changed stays recorded until the transaction ends: commands nest, and a nested command's end must not let the outer one go
+//! unchecked. What a subtransaction did, changing or checking, is undone with it.
 
-use super::{act, transaction};
-use crate::catalog;
-use crate::settings;
 use dragonfly_core::catalog::Oid;
-use pgrx::{pg_guard, pg_sys};
-use std::cell::{Cell, RefCell};
+use pgrx::pg_sys;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::ffi::c_void;
 
 /// Something that a transaction may have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Touch {
+pub enum Changed {
     /// A routine.
     Routine(Oid),
     /// A table, view or sequence; or an index or what else has a row in `pg_class`.
@@ -28,9 +19,9 @@ pub enum Touch {
     Other(Oid, Oid),
     /// An extension: its members.
     Extension(Oid),
-    /// An event trigger, or something else that the guard lives by and no cache tells of.
+    /// An event trigger, or something else that the guard depends on and no cache tells of.
     Own,
-    /// Anything else that may come to rest on something temporary, by its catalog.
+    /// Anything else that may come to depend on a temporary object, by its catalog.
     Object(Oid, Oid),
     /// Rows of a catalog, written directly.
     Catalogs,
@@ -42,206 +33,189 @@ pub enum Touch {
     Roles,
 }
 
-/// Everything touched in this transaction.
+/// The number of a subtransaction.
+type Subtransaction = pg_sys::SubTransactionId;
+
+/// Everything changed in one transaction.
 #[derive(Debug, Default)]
-struct Log {
-    /// With the subtransaction of the first touch.
-    touched: HashMap<Touch, pg_sys::SubTransactionId>,
-    /// Touched, or their judgment undone, since they were judged.
-    dirty: HashSet<Touch>,
-    /// Which subtransaction touched or judged what, in that order: a subtransaction's own entries are always the last.
-    journal: Vec<(pg_sys::SubTransactionId, Touch)>,
+struct Changes {
+    /// With the subtransaction of the first change.
+    first: HashMap<Changed, Subtransaction>,
+    /// Changed, or their check undone, since they were checked.
+    unchecked: HashSet<Changed>,
+    /// Which subtransaction changed or checked what, in that order: a subtransaction's own entries are always the last.
+    history: Vec<(Subtransaction, Changed)>,
+}
+
+impl Changes {
+    fn note(&mut self, changed: Changed, now: Subtransaction) {
+        let first = *self.first.entry(changed).or_insert(now);
+        // Unchecked since this very subtransaction changed it first: the history says so already.
+        if self.unchecked.insert(changed) || first != now {
+            self.history.push((now, changed));
+        }
+    }
+
+    fn checked(&mut self, all: &[Changed], now: Subtransaction) {
+        for changed in all {
+            self.unchecked.remove(changed);
+            self.history.push((now, *changed));
+        }
+    }
+
+    /// The first entry of the last subtransaction, if that is `own`.
+    fn start_of(&self, own: Subtransaction) -> usize {
+        self.history.iter().rposition(|(id, _)| *id != own).map_or(0, |last| last + 1)
+    }
+
+    /// What the subtransaction changed first goes with it; what it changed or checked again must be checked again.
+    fn roll_back(&mut self, own: Subtransaction) {
+        let start = self.start_of(own);
+        for (_, changed) in self.history.split_off(start) {
+            if self.first.get(&changed) == Some(&own) {
+                self.first.remove(&changed);
+                self.unchecked.remove(&changed);
+            } else if self.first.contains_key(&changed) {
+                self.unchecked.insert(changed);
+            }
+        }
+    }
+
+    /// What the subtransaction did, its parent did.
+    fn release(&mut self, own: Subtransaction, parent: Subtransaction) {
+        let start = self.start_of(own);
+        for (id, changed) in &mut self.history[start..] {
+            *id = parent;
+            if let Some(first) = self.first.get_mut(changed).filter(|first| **first == own) {
+                *first = parent;
+            }
+        }
+    }
 }
 
 thread_local! {
-    static LOG: RefCell<Log> = RefCell::default();
-    static PREVIOUS: Cell<pg_sys::object_access_hook_type> = const { Cell::new(None) };
+    static CHANGES: RefCell<Changes> = RefCell::default();
 }
 
-/// What has yet to be judged.
-pub fn unjudged() -> Vec<Touch> {
-    LOG.with_borrow(|log| log.dirty.iter().copied().collect())
+/// Returns what has yet to be checked.
+pub fn unchecked() -> Vec<Changed> {
+    CHANGES.with_borrow(|changes| changes.unchecked.iter().copied().collect())
 }
 
-/// Everything that has been touched.
-pub fn all() -> Vec<Touch> {
-    LOG.with_borrow(|log| log.touched.keys().copied().collect())
+/// Returns everything that has been changed.
+pub fn all() -> Vec<Changed> {
+    CHANGES.with_borrow(|changes| changes.first.keys().copied().collect())
 }
 
-/// Notes that those have been judged, and may stay as they are.
-pub fn judged(touched: &[Touch]) {
+/// Records that something has been changed.
+pub fn note(changed: Changed) {
     let now = subtransaction();
-    LOG.with_borrow_mut(|log| {
-        for touch in touched {
-            log.dirty.remove(touch);
-            log.journal.push((now, *touch));
-        }
-    });
+    CHANGES.with_borrow_mut(|changes| changes.note(changed, now));
 }
 
-/// The transaction is over.
+/// Records that those have been checked, and may stay as they are.
+pub fn checked(all: &[Changed]) {
+    let now = subtransaction();
+    CHANGES.with_borrow_mut(|changes| changes.checked(all, now));
+}
+
+/// Records that a subtransaction has been rolled back.
+pub fn subtransaction_aborted(own: Subtransaction) {
+    CHANGES.with_borrow_mut(|changes| changes.roll_back(own));
+}
+
+/// Records that a subtransaction has been released into its parent.
+pub fn subtransaction_committed(own: Subtransaction, parent: Subtransaction) {
+    CHANGES.with_borrow_mut(|changes| changes.release(own, parent));
+}
+
+/// Forgets everything: the transaction is over, or what it has done is not to be checked.
 pub fn forget() {
-    LOG.with_borrow_mut(|log| {
-        if !log.journal.is_empty() {
-            *log = Log::default();
+    CHANGES.with_borrow_mut(|changes| {
+        if !changes.history.is_empty() {
+            *changes = Changes::default();
         }
     });
 }
 
-fn subtransaction() -> pg_sys::SubTransactionId {
+fn subtransaction() -> Subtransaction {
     // SAFETY: reads the state of the current transaction.
     unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
 
-/// Hangs itself into the hook, in front of whoever is there already, and asks to be told of changes.
-pub fn install() {
-    // SAFETY: called once, when the library is loaded, by a backend's only thread.
-    unsafe {
-        PREVIOUS.set(pg_sys::object_access_hook);
-        pg_sys::object_access_hook = Some(object_access);
-        let none = pg_sys::Datum::null();
-        pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
-        use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID};
-        use pg_sys::SysCacheIdentifier::{EVENTTRIGGEROID, PARAMETERACLOID};
-        for cache in [AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID] {
-            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
-        }
-        if settings::is_hardened() {
-            for cache in [EVENTTRIGGEROID, PARAMETERACLOID] {
-                pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
-            }
-        }
-        pg_sys::RegisterSubXactCallback(Some(subtransaction_ended), std::ptr::null_mut());
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// This frame holds nothing that would have to be dropped, so that an error of the other hook may leave it by the server's own way.
-unsafe extern "C-unwind" fn object_access(
-    access: pg_sys::ObjectAccessType::Type,
-    class: pg_sys::Oid,
-    object: pg_sys::Oid,
-    sub: i32,
-    argument: *mut c_void,
-) {
-    if let Some(previous) = PREVIOUS.get() {
-        // SAFETY: the hook that was there, with what the server gave.
-        unsafe { previous(access, class, object, sub, argument) };
-    }
-    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
-    if matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {
-        // SAFETY: asks nothing of its arguments.
-        unsafe { object_changed(class, object, access == OAT_DROP) };
-    }
-}
+    const TABLE: Changed = Changed::Relation(16_384);
+    const ROUTINE: Changed = Changed::Routine(16_385);
 
-#[pg_guard]
-unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::Oid, dropped: bool) {
-    // ON COMMIT DROP, after everything has been judged, takes along what depends on the table.
-    // (What else lasts and depends on the table is the affair of whoever made it so.)
-    if dropped
-        && transaction::is_committing()
-        && settings::mode() == settings::Mode::block
-        && matches!(class.to_u32(), catalog::PG_EXTENSION | catalog::PG_NAMESPACE | catalog::PG_POLICY)
-        && catalog::temporary::outlives(class, object)
-    {
-        act::dropped_at_commit(&catalog::description(class, object));
+    fn unchecked(changes: &Changes) -> Vec<Changed> {
+        let mut found: Vec<_> = changes.unchecked.iter().copied().collect();
+        found.sort_by_key(|changed| format!("{changed:?}"));
+        found
     }
-    match class.to_u32() {
-        // A sequence that is given to a column, or taken from it, changes nothing in any cache.
-        catalog::PG_CLASS if !dropped => note(Touch::Relation(object.to_u32())),
-        catalog::PG_TYPE | catalog::PG_OPERATOR if !dropped => note(Touch::Other(class.to_u32(), object.to_u32())),
-        catalog::PG_PROC => note(Touch::Routine(object.to_u32())),
-        catalog::PG_EXTENSION => note(Touch::Extension(object.to_u32())),
-        catalog::PG_EVENT_TRIGGER => note(Touch::Own),
-        catalog::PG_CAST | catalog::PG_CONSTRAINT if !dropped => note(Touch::Object(class.to_u32(), object.to_u32())),
-        _ => {}
+
+    #[test]
+    fn change_is_unchecked_until_checked() {
+        let mut changes = Changes::default();
+        changes.note(TABLE, 1);
+        assert_eq!(unchecked(&changes), [TABLE]);
+        changes.checked(&[TABLE], 1);
+        assert_eq!(unchecked(&changes), []);
+        assert!(changes.first.contains_key(&TABLE), "it stays recorded until the transaction ends");
+        changes.note(TABLE, 1);
+        assert_eq!(unchecked(&changes), [TABLE], "it has been changed again");
     }
-}
 
-#[pg_guard]
-unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    // What initdb made is no matter of the contract's; 0 is a reset of everything, and never the only word about a change of one's own.
-    if relation.to_u32() >= pg_sys::FirstNormalObjectId && may_change() {
-        note(Touch::Relation(relation.to_u32()));
+    #[test]
+    fn rolled_back_change_is_forgotten() {
+        let mut changes = Changes::default();
+        changes.note(TABLE, 1);
+        changes.note(ROUTINE, 2);
+        changes.roll_back(2);
+        assert_eq!(unchecked(&changes), [TABLE]);
+        assert!(!changes.first.contains_key(&ROUTINE));
     }
-}
 
-#[pg_guard]
-#[allow(clippy::unnecessary_cast)]
-unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, _hash: u32) {
-    use pg_sys::SysCacheIdentifier::{
-        AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID, PARAMETERACLOID,
-    };
-    if matches!(cache as pg_sys::SysCacheIdentifier::Type, AUTHMEMROLEMEM | AUTHOID | DATABASEOID | NAMESPACEOID) {
-        catalog::forget_base();
+    #[test]
+    fn rolled_back_check_is_undone() {
+        let mut changes = Changes::default();
+        changes.note(TABLE, 1);
+        changes.checked(&[TABLE], 2);
+        changes.roll_back(2);
+        assert_eq!(unchecked(&changes), [TABLE]);
     }
-    if may_change() {
-        note(match cache as pg_sys::SysCacheIdentifier::Type {
-            NAMESPACEOID => Touch::Schemas,
-            DEFACLROLENSPOBJ => Touch::DefaultAcls,
-            EVENTTRIGGEROID | PARAMETERACLOID => Touch::Own,
-            _ => Touch::Roles,
-        });
+
+    #[test]
+    fn rolled_back_second_change_is_checked_again() {
+        let mut changes = Changes::default();
+        changes.note(TABLE, 1);
+        changes.checked(&[TABLE], 1);
+        changes.note(TABLE, 2);
+        changes.checked(&[TABLE], 2);
+        changes.roll_back(2);
+        assert_eq!(unchecked(&changes), [TABLE], "the state that was checked is gone");
     }
-}
 
-/// Whether this transaction may have changed a catalog: it has a number of its own, and is not just being rolled back.
-pub fn may_change() -> bool {
-    // SAFETY: reads the state of the transaction.
-    unsafe { pg_sys::IsTransactionState() && pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
-}
-
-/// Notes a routine that a statement names.
-pub fn note_routine(routine: Oid) {
-    if routine != 0 {
-        note(Touch::Routine(routine));
+    #[test]
+    fn released_change_is_the_parents() {
+        let mut changes = Changes::default();
+        changes.note(TABLE, 1);
+        changes.note(ROUTINE, 3);
+        changes.release(3, 2);
+        assert_eq!(changes.first[&ROUTINE], 2);
+        changes.roll_back(2);
+        assert_eq!(unchecked(&changes), [TABLE]);
+        assert!(!changes.first.contains_key(&ROUTINE));
     }
-}
 
-/// Notes that something has been touched.
-pub fn note(touch: Touch) {
-    let now = subtransaction();
-    LOG.with_borrow_mut(|log| {
-        let first = *log.touched.entry(touch).or_insert(now);
-        // Dirty since this very subtransaction touched it first: the journal says so already.
-        if log.dirty.insert(touch) || first != now {
-            log.journal.push((now, touch));
-        }
-    });
-}
-
-/// What a subtransaction touched first goes with it when it aborts; what it touched or judged again must be judged again. When it
-/// commits, it was its parent.
-#[pg_guard]
-unsafe extern "C-unwind" fn subtransaction_ended(
-    event: pg_sys::SubXactEvent::Type,
-    own: pg_sys::SubTransactionId,
-    parent: pg_sys::SubTransactionId,
-    _argument: *mut c_void,
-) {
-    use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB};
-    LOG.with_borrow_mut(|log| {
-        let start = log.journal.iter().rposition(|(id, _)| *id != own).map_or(0, |last| last + 1);
-        match event {
-            SUBXACT_EVENT_ABORT_SUB => {
-                for (_, touch) in log.journal.split_off(start) {
-                    if log.touched.get(&touch) == Some(&own) {
-                        log.touched.remove(&touch);
-                        log.dirty.remove(&touch);
-                    } else if log.touched.contains_key(&touch) {
-                        log.dirty.insert(touch);
-                    }
-                }
-            }
-            SUBXACT_EVENT_COMMIT_SUB => {
-                for (id, touch) in &mut log.journal[start..] {
-                    *id = parent;
-                    if let Some(first) = log.touched.get_mut(touch).filter(|first| **first == own) {
-                        *first = parent;
-                    }
-                }
-            }
-            _ => {}
-        }
-    });
+    #[test]
+    fn repeated_change_is_recorded_once_per_subtransaction() {
+        let mut changes = Changes::default();
+        (0..3).for_each(|_| changes.note(TABLE, 1));
+        assert_eq!(changes.history.len(), 1);
+        changes.note(TABLE, 2);
+        assert_eq!(changes.history, [(1, TABLE), (2, TABLE)]);
+    }
 }
