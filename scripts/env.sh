@@ -1,7 +1,9 @@
-# Sourced by the other scripts: what is missing on this machine is installed, and a private copy of PostgreSQL is laid out.
+# Sourced by the other scripts. Installs what is missing on this machine and lays out a private copy
+# of PostgreSQL.
 #
-# The copy is a folder of ours with the server's programs and its extension folder in it. PostgreSQL finds its files relative to
-# its own programs, so the extension is installed there and nowhere else, and no server of the machine is touched.
+# The copy is a folder with the server's programs and its extension folder in it. PostgreSQL finds
+# its files relative to its own programs, so the extension is installed there and nowhere else, and
+# no server of the machine is affected.
 #
 #   PG_MAJOR      which PostgreSQL (15)
 #   PG_CONFIG     set to the copy's pg_config
@@ -18,84 +20,139 @@ else
   GUARD_CACHE=${GUARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dragonfly_guard}
 fi
 export PG_MAJOR GUARD_CACHE PGRX_HOME="$GUARD_CACHE/pgrx"
-PGRX_VERSION=0.18.1
 
 step() { printf '\n==> %s\n' "$*" >&2; }
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-# Runs a program as somebody who may run PostgreSQL.
+# Runs a program as a user who may run PostgreSQL.
 as_postgres() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
+
+# rust-toolchain.toml names one version. Where rustup does not have it by that name and may not
+# download it, rustup's default toolchain is used, if it is of the same version.
+choose_toolchain() {
+  local version default
+  (cd "$PROJECT" && ! cargo --version) >/dev/null 2>&1 || return 0
+  version=$(sed -n 's/^channel = "\(.*\)"$/\1/p' "$PROJECT/rust-toolchain.toml")
+  default=$(rustup default | cut -d ' ' -f 1)
+  case $(RUSTUP_TOOLCHAIN=$default rustc --version) in
+    "rustc $version "*) export RUSTUP_TOOLCHAIN=$default ;;
+    *) echo "Rust $version is required: rustup toolchain install $version" >&2 && exit 1 ;;
+  esac
+}
+choose_toolchain
 
 install_packages() {
   local missing=()
   for package in "$@"; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+      missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
   step "installing Debian packages: ${missing[*]}"
   as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# What building takes.
-install_build_packages() { install_packages gcc libc6-dev make pkg-config libssl-dev libclang-dev; }
+# What building takes: a C compiler and linker, and libclang for the bindings to the server.
+install_build_packages() { install_packages gcc libc6-dev make libclang-dev; }
 
-# What a private copy of PostgreSQL is made of. Debian would start a server of its own with the package: the demo and the tests do
-# not use it, so it is not made.
+# What the private copy of PostgreSQL is made of. Debian would create and start a cluster with the
+# package; the demo and the tests do not use it, so it is not created.
 install_server_packages() {
-  if ! [ -d "/usr/lib/postgresql/$PG_MAJOR/bin" ] && ! [ -e /etc/postgresql-common/createcluster.conf ]; then
+  local settings=/etc/postgresql-common/createcluster.conf
+  if ! [ -d "/usr/lib/postgresql/$PG_MAJOR/bin" ] && ! [ -e "$settings" ]; then
     as_root mkdir -p /etc/postgresql-common
-    echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+    echo 'create_main_cluster = false' | as_root tee "$settings" >/dev/null
   fi
-  # pgaudit is a neighbour that the tests live beside.
-  install_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" "postgresql-$PG_MAJOR-pgaudit" sudo
+  # The tests run the guard beside pgaudit.
+  install_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" \
+    "postgresql-$PG_MAJOR-pgaudit" sudo
 }
 
-install_cargo_pgrx() {
-  if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $PGRX_VERSION" ]; then
-    step "installing cargo-pgrx $PGRX_VERSION (once, about three minutes)"
-    cargo install --quiet --locked cargo-pgrx --version "=$PGRX_VERSION"
-  fi
-}
-
-# The private copy; made again when the machine's PostgreSQL has been updated.
+# Lays out the private copy, again when the machine's PostgreSQL has been updated.
 stage_postgres() {
-  local from=/usr/lib/postgresql/$PG_MAJOR stage=$GUARD_CACHE/pg$PG_MAJOR version
+  local from=/usr/lib/postgresql/$PG_MAJOR stage=$GUARD_CACHE/pg$PG_MAJOR version pgaudit
+  pgaudit=$stage/usr/lib/postgresql/$PG_MAJOR/lib/pgaudit.so
   version=$("$from/bin/postgres" --version)
   PG_BIN=$stage/usr/lib/postgresql/$PG_MAJOR/bin
   PG_CONFIG=$PG_BIN/pg_config
   export PG_BIN PG_CONFIG
-  if [ "$(cat "$stage/version" 2>/dev/null)" != "$version" ] || ! [ -e "$stage/usr/lib/postgresql/$PG_MAJOR/lib/pgaudit.so" ]; then
+  if [ "$(cat "$stage/version" 2>/dev/null)" != "$version" ] || ! [ -e "$pgaudit" ]; then
     step "laying out a private copy of $version in $stage"
     rm -rf "$stage"
-    mkdir -p "$stage/usr/lib/postgresql" "$stage/usr/share/postgresql" "$stage/usr/include" "$stage/clusters"
+    mkdir -p "$stage/usr/lib/postgresql" "$stage/usr/share/postgresql" "$stage/usr/include" \
+      "$stage/clusters"
     cp -a "$from" "$stage/usr/lib/postgresql/"
     cp -aL "/usr/share/postgresql/$PG_MAJOR" "$stage/usr/share/postgresql/"
     ln -s /usr/include/postgresql "$stage/usr/include/postgresql"
-    # A cluster that nobody has used, to start others from: a copy takes a fraction of the time of initdb.
+    # An unused cluster to start others from: a copy takes a fraction of the time of initdb.
     [ "$(id -u)" != 0 ] || chown postgres: "$stage/clusters"
-    as_postgres "$PG_BIN/initdb" -D "$stage/clusters/template" -U root_su -A trust -E UTF8 --locale=C.UTF-8 --no-sync >/dev/null
+    as_postgres "$PG_BIN/initdb" -D "$stage/clusters/template" -U root_su -A trust -E UTF8 \
+      --locale=C.UTF-8 --no-sync >/dev/null
     printf '%s' "$version" > "$stage/version"
   fi
   export GUARD_CLUSTERS=$stage/clusters
   mkdir -p "$PGRX_HOME"
   local config
   config=$(printf '[configs]\npg%s = "%s"' "$PG_MAJOR" "$PG_CONFIG")
-  # Written only where it changes: pgrx builds its bindings anew for a newer file.
-  [ "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" = "$config" ] || printf '%s\n' "$config" > "$PGRX_HOME/config.toml"
+  # pgrx finds the copy here. Written only when it changes, because pgrx builds its bindings again
+  # when the file is newer.
+  [ "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" = "$config" ] ||
+    printf '%s\n' "$config" >"$PGRX_HOME/config.toml"
 }
 
-# Builds the extension and installs it into the private copy. Everything it prints goes to standard error.
+# The library with ending $1 among the messages of a cargo build, read from standard input.
+built() { grep -o "\"[^\"]*/libdragonfly_guard\.$1\"" | tail -n 1 | tr -d '"'; }
+
+extension_version() {
+  local id
+  id=$(cargo pkgid --package dragonfly_guard)
+  printf '%s' "${id##*[#@]}"
+}
+
+# Installs library $2 and installation script $3 into the PostgreSQL whose pg_config is $1, with the
+# control file and the scripts that update from earlier versions: the files that
+# `cargo pgrx install` installs.
+install_files() {
+  local libdir extdir version staged file run=()
+  libdir=$("$1" --pkglibdir)
+  extdir=$("$1" --sharedir)/extension
+  version=$(extension_version)
+  { [ -w "$libdir" ] && [ -w "$extdir" ]; } || run=(as_root)
+  staged=$(mktemp -d)
+  cp "$3" "$staged/dragonfly_guard--$version.sql"
+  for file in dragonfly_guard.control sql/dragonfly_guard--*--*.sql; do
+    [ ! -e "$file" ] || sed "s/@CARGO_VERSION@/$version/g" "$file" >"$staged/${file#sql/}"
+  done
+  # install(1) replaces a file by a new one, so that a server that has the library open keeps it.
+  ${run[@]+"${run[@]}"} install -m 755 "$2" "$libdir/dragonfly_guard.so"
+  ${run[@]+"${run[@]}"} install -m 644 "$staged"/* "$extdir/"
+  rm -rf "$staged"
+}
+
+# Builds the extension and installs it into the PostgreSQL whose pg_config is $1; the other
+# arguments go to cargo. The installation script is one plain file, so that cargo-pgrx is not
+# needed; tests/in_server proves it. Everything that this prints goes to standard error.
+install_into() {
+  local pg_config=$1 messages
+  shift
+  cd "$PROJECT"
+  messages=$(cargo build --lib --package dragonfly_guard --no-default-features \
+    --features "pg$PG_MAJOR" --message-format json-render-diagnostics "$@")
+  install_files "$pg_config" "$(built so <<<"$messages")" sql/install.sql
+} >&2
+
+# Builds the extension and installs it into the private copy.
 install_extension() {
   step "building the extension for PostgreSQL $PG_MAJOR and installing it into the private copy"
-  (cd "$PROJECT" && cargo pgrx install --pg-config "$PG_CONFIG" --no-default-features --features "pg$PG_MAJOR" "$@") >&2
+  install_into "$PG_CONFIG" "$@"
 }
 
 prepare() {
   mkdir -p "$GUARD_CACHE" 2>/dev/null || as_root mkdir -p "$GUARD_CACHE"
   install_build_packages
   install_server_packages
-  install_cargo_pgrx
   stage_postgres
 }

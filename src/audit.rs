@@ -8,8 +8,9 @@ use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
-use dragonfly_core::findings::Finding;
-use dragonfly_core::rules::{self, Area, Context, RULES, Rule, schema_create, security_definer_search_path as search_path};
+use dragonfly_core::finding::Finding;
+use dragonfly_core::rule::{Area, Rule};
+use dragonfly_core::rules::{self, Context, RULES, schema_create, security_definer_search_path as search_path};
 
 /// Reads contract and catalog, and gives both to `judge`.
 pub fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {

@@ -37,7 +37,7 @@ pub fn define() {
     GucRegistry::define_enum_guc(
         c"dragonfly_guard.mode",
         c"What the guard does about a statement that breaks the security contract.",
-        c"block: refuse it; warn: a WARNING in place of the refusal; off: let it pass, with a line in the server log.",
+        c"block: refuse it; warn: a WARNING in place of the rejection; off: let it pass, with a line in the server log.",
         &MODE,
         GucContext::Suset,
         GucFlags::default(),

@@ -6,8 +6,10 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::store::Installation;
 use dragonfly_core::catalog::Routine;
 use dragonfly_core::contract::Severity;
-use dragonfly_core::findings::Finding;
-use dragonfly_core::rules::{Area, RULES, security_definer_search_path as search_path};
+use dragonfly_core::finding::Finding;
+use dragonfly_core::rule::Area;
+use dragonfly_core::rules::RULES;
+use dragonfly_core::rules::shared::definer_path;
 use dragonfly_core::search_path::Verdict;
 use dragonfly_core::sql::listed;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -16,14 +18,14 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 pub fn row(finding: Finding) -> Vec<Value> {
     vec![
         Value::Text(finding.rule.id.into()),
-        Value::Text(finding.severity.word().into()),
+        Value::Text(finding.severity.as_str().into()),
         Value::Text(finding.object.object_type.into()),
         Value::name(finding.object.schema),
         Value::Text(finding.object.identity),
         Value::name(finding.role),
         Value::Text(finding.detail),
         Value::Json(finding.evidence),
-        Value::text(finding.fix),
+        Value::text(finding.fix.sql()),
         Value::Text(finding.rule.section.into()),
         Value::Text(finding.fingerprint),
     ]
@@ -38,7 +40,7 @@ fn filter(call: Call) -> Filter {
 
 /// A severity by its word; an error lists the words.
 fn severity(word: Option<String>) -> Option<Severity> {
-    let known = Severity::ALL.map(Severity::word);
+    let known = Severity::ALL.map(Severity::as_str);
     word.map(|word| Severity::from_word(&word).unwrap_or_else(|| unknown_argument("severity", &word, &known)))
 }
 
@@ -93,11 +95,11 @@ fn assert_security(call: Call) -> pg_sys::Datum {
     let found = audit::findings(&Filter::new(RULES.to_vec(), min_severity));
     if !found.is_empty() {
         let mut lines: Vec<String> =
-            found.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.word(), f.rule.id, f.detail)).collect();
+            found.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.as_str(), f.rule.id, f.detail)).collect();
         if found.len() > SHOWN {
             lines.push(format!("... and {} more.", found.len() - SHOWN));
         }
-        let (ways, severity) = (if found.len() == 1 { "way" } else { "ways" }, min_severity.word());
+        let (ways, severity) = (if found.len() == 1 { "way" } else { "ways" }, min_severity.as_str());
         Report {
             message: format!("the database differs from its security contract in {} {ways}", found.len()),
             detail: lines.join("\n"),
@@ -123,12 +125,12 @@ fn security_rules(call: Call) -> pg_sys::Datum {
         vec![
             Value::Text(rule.id.into()),
             Value::Text(rule.title.into()),
-            Value::Text(rule.area.word().into()),
-            Value::Text(severity.word().into()),
-            Value::Text(guard.word().into()),
+            Value::Text(rule.area.as_str().into()),
+            Value::Text(severity.as_str().into()),
+            Value::Text(guard.as_str().into()),
             Value::Text(rule.section.into()),
             Value::Text(rule.why.into()),
-            Value::Text(rule.mend.into()),
+            Value::Text(rule.fix.into()),
         ]
     }))
 }
@@ -140,7 +142,7 @@ sql_function!(
 fn announce(_: Call) -> pg_sys::Datum {
     let names: Vec<String> = with_context(|cx| {
         let unsafe_path = |r: &&Routine| {
-            cx.routine_managed_by(r).is_none() && search_path::judgment(cx, r).is_some_and(|j| j.verdict != Verdict::Safe)
+            cx.routine_managed_by(r).is_none() && definer_path::assess(cx, r).is_some_and(|j| j.verdict != Verdict::Safe)
         };
         cx.snapshot.routines.iter().filter(unsafe_path).map(|r| cx.snapshot.routine_message(r)).collect()
     });

@@ -201,7 +201,7 @@ fn validate_text(call: Call) -> pg_sys::Datum {
 fn problems(call: Call, document: Option<String>) -> pg_sys::Datum {
     let problems = document.map(|text| examine_interruptibly(&text, &interrupts).problems).unwrap_or_default();
     call.table(problems.into_iter().map(|Problem { severity, path, problem, allowed }| {
-        vec![Value::Text(severity.word().into()), Value::Text(path), Value::Text(problem), Value::text(allowed)]
+        vec![Value::Text(severity.as_str().into()), Value::Text(path), Value::Text(problem), Value::text(allowed)]
     }))
 }
 

@@ -152,9 +152,9 @@ impl<'a> Probe<'a> {
             return Some("this session has temporary objects, which take precedence".into());
         }
         let (_, path) = settings.iter().find(|(name, _)| name.as_c_str() == c"search_path")?;
-        let judgment = self.cx.judge.path(&from_server(path.to_bytes()), owner);
+        let assessment = self.cx.paths.path(&from_server(path.to_bytes()), owner);
         let is_open = |code| matches!(code, ReasonCode::Writable | ReasonCode::ForeignObjects);
-        let is_open = judgment.reasons.iter().any(|reason| is_open(reason.code));
+        let is_open = assessment.reasons.iter().any(|reason| is_open(reason.code));
         is_open.then(|| "untrusted roles can put objects into its search_path".into())
     }
 

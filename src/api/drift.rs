@@ -96,7 +96,7 @@ fn check_schema_consistency(call: Call) -> pg_sys::Datum {
 fn row(source: &str, difference: Difference) -> Vec<Value> {
     vec![
         Value::Text(source.into()),
-        Value::Text(difference.change.word().into()),
+        Value::Text(difference.change.as_str().into()),
         Value::Text(difference.object_type),
         Value::name(difference.schema),
         Value::Text(difference.identity),

@@ -10,9 +10,9 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::pg::text::timestamp;
 use crate::store::contract;
 use crate::store::exemptions::{self, Change, Current, New, Record};
-use dragonfly_core::exemptions::{Accepted, Exemption, Standing};
-use dragonfly_core::findings::Finding;
-use dragonfly_core::rules::{self, RULES, guard_tampered};
+use dragonfly_core::exemptions::{Accepted, Exemption, Status};
+use dragonfly_core::finding::Finding;
+use dragonfly_core::rules::{self, RULES};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use serde_json::json;
@@ -50,7 +50,7 @@ fn exempt(call: Call) -> pg_sys::Datum {
             && !r.exemption.is_expired
             && r.exemption.fingerprint == wanted.fingerprint
             && (&r.exemption.rule, &r.exemption.object) == (&rule, &object)
-            && found.iter().all(|f| r.exemption.standing(f, &hash) == Standing::Active)
+            && found.iter().all(|f| r.exemption.standing(f, &hash) == Status::Active)
     };
     if let Some(same) = change.records.iter().find(says_so) {
         let hint = format!("To say something else, SELECT ops.unexempt(id => {}) first.", same.exemption.id);
@@ -84,10 +84,8 @@ impl Wanted {
         match (call.text(0), call.text(3), call.text(4)) {
             (Some(fingerprint), None, None) => Self { fingerprint: Some(fingerprint), pattern: None },
             (None, Some(rule), Some(object)) => {
-                if rules::find(&rule).is_none() {
-                    unknown_argument("rule", &rule, &RULES.map(|r| r.id));
-                }
-                if rule == guard_tampered::RULE.id {
+                let Some(known) = rules::find(&rule) else { unknown_argument("rule", &rule, &RULES.map(|r| r.id)) };
+                if !known.exempt_by_pattern {
                     refuse("what touches the guard itself is exempt one by one", "", "Give the fingerprint of the finding.")
                 }
                 if object.is_empty() || object.len() > 1000 {
@@ -164,23 +162,23 @@ fn all(call: Call) -> pg_sys::Datum {
 fn row(hashes: &Current<'_>, record: &Record, findings: &[Finding]) -> Vec<Value> {
     interrupts();
     let Record { exemption, exempted_at, expires_at, withdrawn } = record;
-    let about: Vec<(&Finding, Standing)> = findings
+    let about: Vec<(&Finding, Status)> = findings
         .iter()
         .filter(|f| exemption.is_about(f))
         .map(|f| (f, exemption.standing(f, &|object| hashes.object_hash(object))))
         .collect();
     let hidden: Vec<serde_json::Value> = about
         .iter()
-        .filter(|(_, standing)| *standing == Standing::Active && withdrawn.is_none())
+        .filter(|(_, standing)| *standing == Status::Active && withdrawn.is_none())
         .map(|(f, _)| {
-            json!({"severity": f.severity.word(), "object": f.object.identity, "role": f.role, "detail": f.detail, "fingerprint": f.fingerprint})
+            json!({"severity": f.severity.as_str(), "object": f.object.identity, "role": f.role, "detail": f.detail, "fingerprint": f.fingerprint})
         })
         .collect();
     let status = match withdrawn {
         Some(_) => "withdrawn",
-        None if exemption.is_expired => Standing::Expired.word(),
-        None if hidden.is_empty() && !about.is_empty() => Standing::Changed.word(),
-        None => Standing::Active.word(),
+        None if exemption.is_expired => Status::Expired.as_str(),
+        None if hidden.is_empty() && !about.is_empty() => Status::Changed.as_str(),
+        None => Status::Active.as_str(),
     };
     vec![
         Value::Int4(exemption.id),

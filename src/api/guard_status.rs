@@ -4,7 +4,7 @@ use crate::audit::with_context;
 use crate::log::queue;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::settings::{self, Mode, Preload};
-use dragonfly_core::findings::Finding;
+use dragonfly_core::finding::Finding;
 use dragonfly_core::rules::{Context, guard_tampered};
 use pgrx::pg_sys;
 
@@ -39,7 +39,7 @@ fn guard_status(call: Call) -> pg_sys::Datum {
 
 /// The statements that mend those findings.
 fn fixes<'f>(damage: impl Iterator<Item = &'f Finding>) -> Option<String> {
-    let fixes: Vec<&str> = damage.filter_map(|f| f.fix.as_deref()).collect();
+    let fixes: Vec<String> = damage.filter_map(|f| f.fix.sql()).collect();
     (!fixes.is_empty()).then(|| fixes.join("\n"))
 }
 
@@ -63,7 +63,7 @@ fn event_triggers(damage: &[Finding]) -> Part {
 }
 
 fn mode(damage: &[Finding]) -> Part {
-    let stored = || damage.iter().filter(|f| f.detail.contains("dragonfly_guard.mode"));
+    let stored = || damage.iter().filter(|f| f.evidence["parameter"] == "dragonfly_guard.mode");
     let (active, detail) = match settings::mode() {
         _ if settings::is_restoring_a_dump() => {
             (false, "A dump is being restored, to go by the settings of this session: it is not judged.")

@@ -11,7 +11,7 @@ use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
-use dragonfly_core::findings::Finding;
+use dragonfly_core::finding::Finding;
 use dragonfly_core::infer::{infer, seed, taken_for_workers};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::printable;
@@ -47,7 +47,7 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
 fn schemas_of_people(base: &Contract, there: &Snapshot) -> Vec<String> {
     let access = Access::new(there);
     let is_ours = |name: &str| {
-        !(name.starts_with("pg_") || matches!(name, "information_schema" | dragonfly_core::rules::guard_tampered::SCHEMA))
+        !(name.starts_with("pg_") || matches!(name, "information_schema" | dragonfly_core::catalog::extension::SCHEMA))
     };
     let is_managed = |s: &dragonfly_core::catalog::Schema| base.manages_schema(&s.name, access.is_superuser(s.owner));
     there.schemas.iter().filter(|s| is_ours(&s.name) && !is_managed(s)).map(|s| s.name.clone()).collect()
@@ -93,7 +93,7 @@ fn say(left_out: &[Finding]) {
         return;
     }
     let mut lines: Vec<String> =
-        matters.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.word(), f.rule.id, f.detail)).collect();
+        matters.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.as_str(), f.rule.id, f.detail)).collect();
     if matters.len() > SHOWN {
         lines.push(format!("... and {} more.", matters.len() - SHOWN));
     }

@@ -2,7 +2,7 @@
 
 use crate::audit::with_context;
 use crate::pg::call::{Call, Value, sql_function};
-use dragonfly_core::rules::overview;
+use dragonfly_core::report::overview;
 use pgrx::pg_sys;
 
 sql_function!(

@@ -7,7 +7,7 @@ use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::State;
 use crate::pg::statement::{self, Refused};
 use crate::pg::subtransaction;
-use dragonfly_core::findings::Finding;
+use dragonfly_core::finding::Finding;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use serde_json::json;

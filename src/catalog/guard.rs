@@ -5,8 +5,8 @@ use super::oids;
 use super::routines::argument_types;
 use crate::pg::heap::{Row, State, Table};
 use crate::pg::text::from_server;
+use dragonfly_core::catalog::extension::{FUNCTIONS, TRIGGERS, is_called_in_ops};
 use dragonfly_core::catalog::{Guard, GuardFunction, GuardRelation, GuardTrigger, Oid, RoleSetting, Snapshot};
-use dragonfly_core::rules::guard_tampered::{TRIGGERS, is_called_in_ops};
 use dragonfly_core::sql::safe_qualified;
 use pgrx::pg_sys;
 use std::collections::HashSet;
@@ -114,11 +114,7 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
             });
         });
     }
-    let named = |f: &GuardFunction| {
-        dragonfly_core::rules::guard_tampered::FUNCTIONS
-            .iter()
-            .any(|(s, n, a, ..)| f.schema == *s && f.name == *n && f.arguments == *a)
-    };
+    let named = |f: &GuardFunction| FUNCTIONS.iter().any(|(s, n, a, ..)| f.schema == *s && f.name == *n && f.arguments == *a);
     let strays = snapshot.guard.functions.iter().filter(|f| !named(f));
     snapshot.guard.strays = strays.map(|f| format!("{}({})", safe_qualified(&f.schema, &f.name), f.arguments)).collect();
     // An overload beside one of ours is what a call with other arguments could reach.

@@ -6,7 +6,7 @@ use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::ObjectId;
-use dragonfly_core::findings::fingerprint;
+use dragonfly_core::finding::fingerprint;
 use dragonfly_core::sql::safe_qualified;
 use pgrx::pg_sys;
 use std::cell::RefCell;

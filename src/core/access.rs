@@ -2,8 +2,8 @@
 //! `src/backend/catalog/aclchk.c`).
 
 use crate::catalog::{
-    Acl, AclItem, FIRST_UNPINNED, ObjectKind, Oid, PG_CATALOG, PG_DATABASE_OWNER, PUBLIC, Privileges, Relation, RelationKind,
-    Snapshot,
+    Acl, AclItem, FIRST_UNPINNED, ObjectKind, Oid, PG_CATALOG, PG_DATABASE_OWNER, PUBLIC, Policy, Privileges, Relation,
+    RelationKind, Snapshot,
 };
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -114,6 +114,12 @@ impl<'a> Access<'a> {
     #[must_use]
     pub fn has_privileges_of(&self, member: Oid, role: Oid) -> bool {
         member == role || self.is_superuser(member) || self.closure(member, Follow::Privileges).contains(&role)
+    }
+
+    /// Whether a policy applies to a role (rowsecurity.c, `check_role_for_policy`).
+    #[must_use]
+    pub fn policy_applies(&self, policy: &Policy, role: Oid) -> bool {
+        policy.roles.iter().any(|named| *named == PUBLIC || self.has_privileges_of(role, *named))
     }
 
     /// `member_can_set_role`: `member` may SET ROLE to `role`.

@@ -60,7 +60,7 @@ impl Accepted {
 
 /// How an exemption stands to a finding that it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum Status {
     /// What it is about is not what was accepted.
     Changed,
     /// Its time is over.
@@ -69,10 +69,10 @@ pub enum Standing {
     Active,
 }
 
-impl Standing {
+impl Status {
     /// The word of the SQL face.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Expired => "expired",
@@ -96,27 +96,27 @@ impl Exemption {
 
     /// How it stands to a finding that it is about.
     #[must_use]
-    pub fn standing(&self, finding: &Finding, basis: Basis<'_>) -> Standing {
+    pub fn standing(&self, finding: &Finding, basis: Basis<'_>) -> Status {
         if self.is_expired {
-            return Standing::Expired;
+            return Status::Expired;
         }
         // A pattern is for what it names, now and later; but a routine that came after it has been accepted by nobody.
         if self.fingerprint.is_none() && !matches!(finding.object.id, ObjectId::Routine(_)) {
-            return Standing::Active;
+            return Status::Active;
         }
         let then = self.accepted.get(&finding.fingerprint);
         let now = then.map(|_| Accepted::now(finding, basis));
         match (then, now) {
-            (Some(then), Some(now)) if now.state == then.state && now.severity <= then.severity => Standing::Active,
-            _ => Standing::Changed,
+            (Some(then), Some(now)) if now.state == then.state && now.severity <= then.severity => Status::Active,
+            _ => Status::Changed,
         }
     }
 
     /// What a finding says about it.
-    fn evidence(&self, standing: Standing) -> Value {
+    fn evidence(&self, standing: Status) -> Value {
         json!({
             "id": self.id,
-            "status": standing.word(),
+            "status": standing.as_str(),
             "reason": self.reason,
             "exempted_by": self.exempted_by,
             "exempted_at": self.exempted_at,
@@ -125,10 +125,10 @@ impl Exemption {
     }
 
     /// What a person should know who sees a finding that was exempt.
-    fn epitaph(&self, standing: Standing) -> String {
+    fn epitaph(&self, standing: Status) -> String {
         let reason = crate::sql::printable(&self.reason);
         match (standing, &self.expires_at) {
-            (Standing::Expired, Some(at)) => format!(" It was exempt until {at}: {reason}"),
+            (Status::Expired, Some(at)) => format!(" It was exempt until {at}: {reason}"),
             _ => format!(" It was exempt, and has changed since: {reason}"),
         }
     }
@@ -164,7 +164,7 @@ impl Exemptions {
 
     /// The exemption of a finding that stands best, the latest of several.
     #[must_use]
-    pub fn of(&self, finding: &Finding, basis: Basis<'_>) -> Option<(&Exemption, Standing)> {
+    pub fn of(&self, finding: &Finding, basis: Basis<'_>) -> Option<(&Exemption, Status)> {
         let own = self.by_fingerprint.get(&finding.fingerprint).into_iter().flatten();
         own.chain(&self.patterns)
             .map(|&i| &self.list[i])
@@ -182,7 +182,7 @@ impl Exemptions {
     /// Whether a finding is accepted.
     #[must_use]
     pub fn accept(&self, finding: &Finding, basis: Basis<'_>) -> bool {
-        self.of(finding, basis).is_some_and(|(_, standing)| standing == Standing::Active)
+        self.of(finding, basis).is_some_and(|(_, standing)| standing == Status::Active)
     }
 
     /// The findings without those that are accepted, unless they are asked for. What was accepted once, or is and is asked for, says so.
@@ -193,12 +193,12 @@ impl Exemptions {
         }
         let said = |mut finding: Finding| match self.of(&finding, basis) {
             None => Some(finding),
-            Some((_, Standing::Active)) if !with_accepted => None,
+            Some((_, Status::Active)) if !with_accepted => None,
             Some((exemption, standing)) => {
                 if let Value::Object(evidence) = &mut finding.evidence {
                     evidence.insert("exemption".into(), exemption.evidence(standing));
                 }
-                if standing != Standing::Active {
+                if standing != Status::Active {
                     finding.detail += &exemption.epitaph(standing);
                 }
                 Some(finding)
@@ -262,8 +262,8 @@ pub fn matches(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::cases::World;
     use crate::rules::find;
+    use crate::rules::testing::World;
 
     fn findings(world: &World, rule: &str) -> Vec<Finding> {
         world.findings(find(rule).unwrap())

@@ -2,8 +2,8 @@
 
 use crate::catalog::Object;
 use crate::contract::{GuardAction, Severity};
-use crate::mend::Mend;
-use crate::rules::Rule;
+use crate::fix::Fix;
+use crate::rule::Rule;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -56,10 +56,8 @@ pub struct Finding {
     pub detail: String,
     /// What the sentence rests on.
     pub evidence: Value,
-    /// SQL that mends it and runs as it stands; `None` where only a person can decide.
-    pub fix: Option<String>,
-    /// The same as statements whose effect is known, or as a proposal.
-    pub mend: Mend,
+    /// How it is fixed: statements, or a proposal.
+    pub fix: Fix,
     /// Stable across dump and restore: made of names, never of OIDs.
     pub fingerprint: String,
 }
@@ -99,7 +97,7 @@ pub struct Draft {
     /// What the sentence rests on.
     pub evidence: Value,
     /// How it is mended.
-    pub mend: Mend,
+    pub fix: Fix,
     /// How it compares with what was before.
     pub measure: Measure,
 }
@@ -119,7 +117,7 @@ impl Draft {
             evidence.insert("managed_by".into(), owner.clone().into());
             severity = Severity::Info;
             // What the platform brings is the platform's to change.
-            self.mend = Mend::Unknown;
+            self.fix = Fix::Unknown;
         }
         let parts =
             [rule.id, self.object.object_type, &self.object.identity, self.role.as_deref().unwrap_or_default(), &self.key];
@@ -131,8 +129,7 @@ impl Draft {
             role: self.role,
             detail: self.detail,
             evidence: self.evidence,
-            fix: self.mend.sql(),
-            mend: self.mend,
+            fix: self.fix,
             fingerprint,
         }
     }

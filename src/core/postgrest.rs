@@ -128,7 +128,7 @@ fn schema_checks(cx: &Context<'_>) -> Vec<Check> {
 mod tests {
     use super::*;
     use crate::access::Access;
-    use crate::rules::cases::World;
+    use crate::rules::testing::World;
 
     fn lines(world: &World) -> Vec<String> {
         let snapshot = world.snapshot.clone().complete();

@@ -14,11 +14,11 @@ use crate::store::{contract, lock};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectId, Oid, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
-use dragonfly_core::findings::Finding;
-use dragonfly_core::guard::{Change, Refusal, exposed, is_excused, is_worse};
-use dragonfly_core::rules::{
-    Context, RULES, Rule, guard_tampered, security_definer_search_path as search_path, security_definer_settings,
-};
+use dragonfly_core::finding::Finding;
+use dragonfly_core::guard::{Change, Rejection, exposed, is_excused, is_regression};
+use dragonfly_core::rule::{Recheck, Rule};
+use dragonfly_core::rules::shared::definer_path;
+use dragonfly_core::rules::{Context, RULES, security_definer_search_path as search_path, security_definer_settings};
 use dragonfly_core::search_path::{ReasonCode, Verdict};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -51,7 +51,7 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
         .into_iter()
         .partition(|found| moment == Moment::Commit || (found.is_settled && found.action == GuardAction::Block));
     transaction::statement_checked(!later.is_empty(), committed, Some(&states.contract));
-    enforce::act(at_once.into_iter().map(|found| (found.refusal, found.action)).collect(), tag);
+    enforce::act(at_once.into_iter().map(|found| (found.rejection, found.action)).collect(), tag);
 }
 
 /// Both states of what was changed; `None` where they do not differ in anything that rules look at.
@@ -141,7 +141,7 @@ fn reject_disappearance() {
 
 /// What is rejected, if the contract wants that.
 struct Found {
-    refusal: Refusal,
+    rejection: Rejection,
     /// What the contract wants done about it.
     action: GuardAction,
     /// Whether no later statement is expected to put it right.
@@ -185,10 +185,10 @@ fn check(input: Input<'_>) -> Vec<Found> {
         let mut exposed = exposed(&old, &new, &routines);
         exposed.retain(|e| !exempt.path(&new, e.routine));
         // A schema that is renamed or dropped may have a successor, or the paths that name it may follow.
-        let settled = exposed.iter().any(|e| e.judgment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
-        let refusal = Refusal::of_exposed(&new, &exposed, tag);
-        found.extend(refusal.map(|refusal| Found {
-            refusal,
+        let settled = exposed.iter().any(|e| e.assessment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
+        let rejection = Rejection::of_exposed(&new, &exposed, tag);
+        found.extend(rejection.map(|rejection| Found {
+            rejection,
             action: new.guard_action(&search_path::RULE),
             is_settled: settled,
         }));
@@ -200,8 +200,8 @@ fn check(input: Input<'_>) -> Vec<Found> {
     let moved = names(before) != names(after);
     for rule in RULES.iter().copied().filter(|rule| applies(rule, states, moved)) {
         for worse in change.worse(rule).into_iter().filter(|worse| !exempt.finding(&new, &worse.finding)) {
-            let refusal = Refusal::of_worse(&worse, tag);
-            found.push(Found { refusal, action: worse.action, is_settled: worse.settled });
+            let rejection = Rejection::of_regression(&worse, tag);
+            found.push(Found { rejection, action: worse.action, is_settled: worse.settled });
         }
     }
     found
@@ -255,8 +255,8 @@ fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) ->
         if dependency == TemporaryDependency::TemporaryDefiner
             || temporary::dropped_with(now, object).into_iter().any(|object| is_promised(cx, object))
         {
-            let refusal = Refusal::of_object_on_sand(&catalog::description(object.0.into(), object.1.into()));
-            found.push(Found { refusal, action: GuardAction::Block, is_settled: true });
+            let rejection = Rejection::of_temporary_dependency(&catalog::description(object.0.into(), object.1.into()));
+            found.push(Found { rejection, action: GuardAction::Block, is_settled: true });
         }
     }
     found
@@ -274,15 +274,15 @@ fn is_promised(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
     cx.contract.declares_relation(&schema, &name) || cx.contract.functions_named(&schema, &name).next().is_some()
 }
 
-/// Whether a rule has something to say. Those about search_path and settings have words of their own for what a command does.
+/// Whether a rule is checked after these changes. Those about routines are checked routine by routine.
 fn applies(rule: &Rule, states: &Snapshots, moved: bool) -> bool {
-    match rule.id {
-        "security_definer_search_path" | "security_definer_settings" => false,
-        "role_missing" | "role_attributes" | "role_membership" => states.plan == Plan::Everything,
-        "schema_usage" | "schema_create" => states.plan != Plan::Changed,
-        "required_object_missing" => states.plan != Plan::Changed || moved,
-        id if id == guard_tampered::RULE.id => states.own,
-        _ => true,
+    match rule.recheck {
+        Recheck::Routines => false,
+        Recheck::Roles => states.plan == Plan::Everything,
+        Recheck::Schemas => states.plan != Plan::Changed,
+        Recheck::Names => states.plan != Plan::Changed || moved,
+        Recheck::OwnObjects => states.own,
+        Recheck::ChangedObjects => true,
     }
 }
 
@@ -305,23 +305,24 @@ fn reject_impostors(changed: &[Changed], tag: &str) {
     for one in changed {
         let Changed::Routine(oid) = one else { continue };
         if let Some(identity) = catalog::impostor(*oid) {
-            enforce::act(vec![(Refusal::of_impostor(&identity), GuardAction::Block)], tag);
+            enforce::act(vec![(Rejection::of_impostor(&identity), GuardAction::Block)], tag);
         }
     }
 }
 
-/// The refusal of a routine's path, where the transaction made it worse.
+/// The rejection of a routine's path, where the transaction made it worse.
 fn path_check(cx: &Context<'_>, routine: &Routine, past: Option<&Routine>, tag: &str) -> Option<Found> {
-    let after = search_path::judgment(cx, routine)?;
-    let before = past.map(|past| cx.judge.config(&past.config, past.owner));
+    let after = definer_path::assess(cx, routine)?;
+    let before = past.map(|past| cx.paths.config(&past.config, past.owner));
     let worse = if after.verdict == Verdict::Safe {
-        let was = before.as_ref().is_some_and(|b| search_path::must_be_canonical(cx, routine, b) || b.verdict != Verdict::Safe);
-        search_path::must_be_canonical(cx, routine, &after) && !was
+        let was =
+            before.as_ref().is_some_and(|b| definer_path::must_be_canonical(cx, routine, b) || b.verdict != Verdict::Safe);
+        definer_path::must_be_canonical(cx, routine, &after) && !was
     } else {
-        !search_path::accepts_empty(cx, &after) && is_worse(before.as_deref(), &after)
+        !definer_path::accepts_empty(cx, &after) && is_regression(before.as_deref(), &after)
     };
     worse.then(|| Found {
-        refusal: Refusal::of_routine(cx, routine, &after, tag),
+        rejection: Rejection::of_routine(cx, routine, &after, tag),
         action: cx.guard_action(&search_path::RULE),
         is_settled: true,
     })
@@ -340,7 +341,7 @@ fn setting_checks(cx: &Context<'_>, routine: &Routine, past: Option<&Routine>, e
                 "dragonfly_guard.mode" => GuardAction::Block,
                 _ => cx.guard_action(&security_definer_settings::RULE),
             };
-            Found { refusal: Refusal::of_setting(cx, routine, name, value), action, is_settled: true }
+            Found { rejection: Rejection::of_setting(cx, routine, name, value), action, is_settled: true }
         })
         .collect()
 }

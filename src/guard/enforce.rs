@@ -6,58 +6,56 @@ use crate::log::{self, Event};
 use crate::pg::report::Report;
 use crate::settings::{Mode, mode};
 use dragonfly_core::contract::GuardAction;
-use dragonfly_core::guard::Refusal;
-use dragonfly_core::rules::{Area, Rule};
+use dragonfly_core::guard::Rejection;
+use dragonfly_core::rule::{Rule, SqlState};
 use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
 
 /// Does what the contract wants, as far as the mode lets it: an error for all that is refused, a warning for each of the rest. `tag` is
 /// the command.
-pub fn act(found: Vec<(Refusal, GuardAction)>, tag: &str) {
+pub fn act(found: Vec<(Rejection, GuardAction)>, tag: &str) {
     let (refused, warned): (Vec<_>, Vec<_>) = found
         .into_iter()
-        .filter(|(refusal, action)| *action > GuardAction::Audit && !transaction::is_reported(&refusal.key))
+        .filter(|(rejection, action)| *action > GuardAction::Audit && !transaction::is_reported(&rejection.key))
         .partition(|(_, action)| *action == GuardAction::Block && mode() == Mode::block);
-    let refused: Vec<Refusal> = refused.into_iter().map(|(refusal, _)| refusal).collect();
-    refused.iter().take(WRITTEN).for_each(|refusal| log::write(Event::Refused, tag, Some(refusal)));
-    if let Some(refusal) = one(refused) {
-        let (rule, code) = (refusal.rule.id, sqlstate(refusal.rule));
-        report(refusal).error_from(rule, code);
+    let refused: Vec<Rejection> = refused.into_iter().map(|(rejection, _)| rejection).collect();
+    refused.iter().take(WRITTEN).for_each(|rejection| log::write(Event::Refused, tag, Some(rejection)));
+    if let Some(rejection) = one(refused) {
+        let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
+        report(rejection).error_from(rule, code);
     }
-    for (refusal, _) in warned {
-        if transaction::report_once(&refusal.key) {
-            log::write(Event::Warned, tag, Some(&refusal));
-            let code = sqlstate(refusal.rule);
-            report(refusal).warning(code);
+    for (rejection, _) in warned {
+        if transaction::report_once(&rejection.key) {
+            log::write(Event::Warned, tag, Some(&rejection));
+            let code = sqlstate(rejection.rule);
+            report(rejection).warning(code);
         }
     }
 }
 
-/// So many refusals of one command are written down one by one.
+/// So many rejections of one command are written down one by one.
 const WRITTEN: usize = 20;
 
-fn report(refusal: Refusal) -> Report {
-    Report { message: refusal.message, detail: refusal.detail, hint: refusal.hint }
+fn report(rejection: Rejection) -> Report {
+    Report { message: rejection.message, detail: rejection.detail, hint: rejection.hint }
 }
 
-/// The class of error by what the rule is about.
+/// The SQLSTATE of a rule as the server's error code.
 fn sqlstate(rule: &Rule) -> PgSqlErrorCode {
-    match (rule.area, rule.id) {
-        (_, "security_definer_search_path" | "security_definer_settings") => {
-            PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION
-        }
-        (_, "required_object_missing" | "role_missing") => PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-        (Area::Guard, _) => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
-        (Area::Grants | Area::Roles | Area::Functions, _) => PgSqlErrorCode::ERRCODE_INVALID_GRANT_OPERATION,
-        (Area::Objects | Area::Views | Area::Rls, _) => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+    match rule.sqlstate {
+        SqlState::InvalidGrantOperation => PgSqlErrorCode::ERRCODE_INVALID_GRANT_OPERATION,
+        SqlState::DependentObjectsStillExist => PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+        SqlState::InvalidFunctionDefinition => PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION,
+        SqlState::InvalidObjectDefinition => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+        SqlState::ReservedName => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
     }
 }
 
-/// Several refusals of one command (an extension's script) as one: the first, and how many more.
-fn one(refusals: Vec<Refusal>) -> Option<Refusal> {
-    let more: Vec<String> = refusals.iter().skip(1).map(|r| r.message.clone()).collect();
-    let mut first = refusals.into_iter().next()?;
+/// Several rejections of one command (an extension's script) as one: the first, and how many more.
+fn one(rejections: Vec<Rejection>) -> Option<Rejection> {
+    let more: Vec<String> = rejections.iter().skip(1).map(|r| r.message.clone()).collect();
+    let mut first = rejections.into_iter().next()?;
     if !more.is_empty() {
         first.detail = format!("{} Also: {}.", first.detail, more.iter().take(5).cloned().collect::<Vec<_>>().join("; "));
         if more.len() > 5 {

@@ -1,7 +1,8 @@
 //! Rejections as data: whether an error is the guard's, and by which rule.
 
 use crate::pg::{report, subtransaction};
-use dragonfly_core::rules::{RULES, Rule};
+use dragonfly_core::rule::Rule;
+use dragonfly_core::rules::RULES;
 use pgrx::pg_sys::panic::CaughtError;
 
 /// The origin of errors by which the guard protects itself, and not a rule.

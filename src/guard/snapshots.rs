@@ -211,7 +211,7 @@ fn add_contents(snapshot: &mut Snapshot, state: &State, contract: &Contract, sch
     let untrusted = || {
         let access = Access::new(snapshot);
         let cx = Context::new(contract, snapshot, &access, &interrupts);
-        let by_some = |role: Oid| owners.iter().any(|owner| !cx.judge.trusts(role, *owner));
+        let by_some = |role: Oid| owners.iter().any(|owner| !cx.paths.trusts(role, *owner));
         snapshot.roles.iter().map(|r| r.oid).filter(|r| by_some(*r)).collect()
     };
     for content in catalog::contents(state, schemas, snapshot.roles.len(), untrusted) {

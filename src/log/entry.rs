@@ -3,7 +3,7 @@
 use crate::pg::clock;
 use crate::pg::text::{from_server, timestamp};
 use crate::settings::{self, Mode};
-use dragonfly_core::guard::Refusal;
+use dragonfly_core::guard::Rejection;
 use pgrx::pg_sys;
 use serde::Serialize;
 use std::ffi::CStr;
@@ -49,7 +49,7 @@ const LONGEST: usize = 1_000;
 
 impl<'a> Entry<'a> {
     /// The entry for an event as it happens now; `command` is its tag.
-    pub fn now(event: Event, command: &'a str, refusal: Option<&Refusal>) -> Self {
+    pub fn now(event: Event, command: &'a str, rejection: Option<&Rejection>) -> Self {
         Self {
             dragonfly_guard: event,
             at: timestamp(clock::now()),
@@ -63,10 +63,10 @@ impl<'a> Entry<'a> {
             role: clean(&role_name(outer_user())),
             pid: my_pid(),
             command,
-            rule: refusal.map(|r| r.rule.id),
-            object: refusal.map(|r| shortened(&clean(&r.object))),
-            verdict: refusal.and_then(|r| r.verdict).map(|v| v.word()),
-            message: refusal.map(|r| shortened(&clean(&r.message))),
+            rule: rejection.map(|r| r.rule.id),
+            object: rejection.map(|r| shortened(&clean(&r.object))),
+            verdict: rejection.and_then(|r| r.verdict).map(|v| v.as_str()),
+            message: rejection.map(|r| shortened(&clean(&r.message))),
             statement: statement(),
         }
     }

@@ -10,14 +10,14 @@ mod writer;
 
 use crate::pg::{clock, report};
 use crate::store::log::append;
-use dragonfly_core::guard::Refusal;
+use dragonfly_core::guard::Rejection;
 use entry::Entry;
 pub use entry::Event;
 pub use launcher::register as register_launcher;
 
 /// Writes an event to the server log and to the table; `command` is its tag.
-pub fn write(event: Event, command: &str, refusal: Option<&Refusal>) {
-    let entry = Entry::now(event, command, refusal);
+pub fn write(event: Event, command: &str, rejection: Option<&Rejection>) {
+    let entry = Entry::now(event, command, rejection);
     let line = entry.line();
     report::to_server_log(&line);
     if queue::is_there() {

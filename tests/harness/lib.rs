@@ -4,6 +4,7 @@
 //! installed, and `GUARD_CLUSTERS`, a folder with a cluster named `template` that nobody has used.
 
 pub mod damage;
+pub mod pages;
 
 use postgres::{Client, NoTls};
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@
 
 mod acl;
 mod build;
+pub mod extension;
 mod object;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
@@ -62,7 +63,7 @@ impl Attribute {
 
     /// The SQL word that gives it; with NO before it, it is taken.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Superuser => "SUPERUSER",
             Self::BypassRls => "BYPASSRLS",
@@ -238,7 +239,7 @@ impl Command {
 
     /// The SQL word.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Select => "SELECT",
             Self::Insert => "INSERT",

@@ -223,9 +223,9 @@ impl Reading<'_> {
         for name in names {
             let held = self.held(table, name);
             let open = table.policy_commands(name);
-            let may = |command: Command| held.contains(Privileges::from_word(command.word()).unwrap_or(Privileges::NONE));
+            let may = |command: Command| held.contains(Privileges::from_word(command.as_str()).unwrap_or(Privileges::NONE));
             let words = |wanted: &dyn Fn(Command) -> bool| -> Vec<String> {
-                Command::ALL.into_iter().filter(|c| wanted(*c)).map(|c| c.word().to_owned()).collect()
+                Command::ALL.into_iter().filter(|c| wanted(*c)).map(|c| c.as_str().to_owned()).collect()
             };
             let closed = words(&|command| may(command) && !open.contains(&command));
             if !closed.is_empty() {
@@ -312,7 +312,7 @@ mod tests {
         let mut document: Value = serde_json::from_str(DEFAULT).unwrap();
         edit(&mut document);
         let Examined { problems, .. } = examine(&document.to_string());
-        problems.iter().map(|p| format!("{} {}: {}", p.severity.word(), p.path, p.problem)).collect()
+        problems.iter().map(|p| format!("{} {}: {}", p.severity.as_str(), p.path, p.problem)).collect()
     }
 
     /// What is new against the shipped contract.

@@ -412,7 +412,7 @@ impl Severity {
 
     /// The word of the SQL face.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
@@ -423,7 +423,7 @@ impl Severity {
     /// The severity of that word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|s| s.word() == word)
+        Self::ALL.into_iter().find(|s| s.as_str() == word)
     }
 }
 
@@ -442,7 +442,7 @@ pub enum GuardAction {
 impl GuardAction {
     /// The word of the SQL face.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Block => "block",
             Self::Warn => "warn",

@@ -18,7 +18,7 @@ pub enum Change {
 impl Change {
     /// `added`, `removed`, `changed`.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Added => "added",
             Self::Removed => "removed",
@@ -169,7 +169,7 @@ mod tests {
         let snapshot = |objects| Snapshot { objects, ..Snapshot::default() };
         let text = |d: Difference| {
             let what = d.what.map(|w| format!(" {w}: {:?} -> {:?}", d.expected, d.actual)).unwrap_or_default();
-            format!("{} {} {}{what}", d.change.word(), d.object_type, d.identity)
+            format!("{} {} {}{what}", d.change.as_str(), d.object_type, d.identity)
         };
         compare(&snapshot(before), &snapshot(after)).into_iter().map(text).collect()
     }

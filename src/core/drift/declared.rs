@@ -34,7 +34,7 @@ fn difference(finding: &Finding) -> Difference {
 mod tests {
     use super::*;
     use crate::catalog::RelationKind;
-    use crate::rules::cases::World;
+    use crate::rules::testing::World;
     use crate::rules::{required_object_missing, role_missing};
 
     #[test]
@@ -48,7 +48,7 @@ mod tests {
         let found: Vec<String> = from_findings(&findings)
             .into_iter()
             .map(|d| {
-                format!("{} {} {} {:?} {:?} {:?}", d.change.word(), d.object_type, d.identity, d.what, d.expected, d.actual)
+                format!("{} {} {} {:?} {:?} {:?}", d.change.as_str(), d.object_type, d.identity, d.what, d.expected, d.actual)
             })
             .collect();
         assert_eq!(

@@ -6,7 +6,8 @@
 use crate::catalog::{ObjectId, Snapshot};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Finding};
-use crate::rules::{Context, Rule};
+use crate::rule::Rule;
+use crate::rules::Context;
 use std::collections::{HashMap, HashSet};
 
 /// The catalog without what the transaction has done, and with it.
@@ -22,7 +23,7 @@ pub struct Change<'a> {
 
 /// Something that the transaction has made worse.
 #[derive(Debug)]
-pub struct Worse {
+pub struct Regression {
     /// What is wrong now.
     pub finding: Finding,
     /// What the contract says about it: [`GuardAction::Warn`] or [`GuardAction::Block`].
@@ -46,7 +47,7 @@ impl<'a> Change<'a> {
 
     /// What has become worse, as far as the contract wants the guard to do something about it.
     #[must_use]
-    pub fn worse(&self, rule: &'static Rule) -> Vec<Worse> {
+    pub fn worse(&self, rule: &'static Rule) -> Vec<Regression> {
         let by_contract = self.after.guard_action(rule);
         let mut now: Vec<Draft> = self.after.drafts(rule);
         now.retain(|draft| self.is_matter_of_the_guard(draft));
@@ -62,7 +63,7 @@ impl<'a> Change<'a> {
         let new = |draft: &Draft| !self.is_excused(draft, &past) && !self.is_progress(draft);
         now.into_iter()
             .filter(new)
-            .map(|draft| Worse {
+            .map(|draft| Regression {
                 action: by_contract.min(self.at_most(&draft)),
                 settled: self.is_settled(&draft),
                 completes: draft.measure.lacks
@@ -177,8 +178,8 @@ mod tests {
     use super::*;
     use crate::access::Access;
     use crate::catalog::{PUBLIC, Privileges, Relation};
-    use crate::rules::cases::World;
     use crate::rules::find;
+    use crate::rules::testing::World;
 
     /// What is worse in `after`, a line each.
     fn worse(before: &World, after: &World, rule: &str) -> Vec<String> {
@@ -186,8 +187,9 @@ mod tests {
         let (old_access, new_access) = (Access::new(&old), Access::new(&new));
         let old = Context::new(&before.contract, &old, &old_access, &|| {});
         let new = Context::new(&after.contract, &new, &new_access, &|| {});
-        let line =
-            |w: Worse| format!("{} {}: {}", w.action.word(), if w.settled { "now" } else { "at commit" }, w.finding.detail);
+        let line = |w: Regression| {
+            format!("{} {}: {}", w.action.as_str(), if w.settled { "now" } else { "at commit" }, w.finding.detail)
+        };
         Change::new(&old, &new).worse(find(rule).unwrap()).into_iter().map(line).collect()
     }
 

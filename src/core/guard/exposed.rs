@@ -1,10 +1,11 @@
 //! Routines that nobody touched and that are unsafe all the same now: somebody may create in a schema of theirs, or it is gone, or
 //! belongs to somebody else.
 
-use super::ratchet::counts;
+use super::regression::counts;
 use crate::catalog::{Oid, Routine, Snapshot};
-use crate::rules::{Context, security_definer_search_path as search_path};
-use crate::search_path::{Judgment, Reason};
+use crate::rules::Context;
+use crate::rules::shared::definer_path;
+use crate::search_path::{Assessment, Reason};
 use std::collections::{HashMap, HashSet};
 
 /// A routine, and what is wrong with its path that was not so before.
@@ -12,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 #[allow(missing_docs)]
 pub struct Exposed<'a> {
     pub routine: &'a Routine,
-    pub judgment: Judgment,
+    pub assessment: Assessment,
 }
 
 /// The SECURITY DEFINER routines of `after` that have a reason to be unsafe which they did not have `before`.
@@ -27,26 +28,26 @@ pub fn exposed<'a>(before: &Context<'_>, after: &Context<'a>, touched: &HashSet<
     let mut found = Vec::new();
     for routine in after.snapshot.routines.iter().filter(|r| r.security_definer) {
         after.check_interrupts();
-        let Some(judgment) = search_path::judgment(after, routine) else { continue };
+        let Some(assessment) = definer_path::assess(after, routine) else { continue };
         let earlier = past.get(&routine.oid).copied();
-        if judgment.reasons.is_empty()
+        if assessment.reasons.is_empty()
             || (earlier.is_none() && touched.contains(&routine.oid))
             || is_excused(before, after, routine)
-            || search_path::accepts_empty(after, &judgment)
+            || definer_path::accepts_empty(after, &assessment)
         {
             continue;
         }
         let altered = earlier.is_some_and(|e| e.config != routine.config || e.owner != routine.owner || !e.security_definer);
         // What the platform excused then is no excuse now; nor is it that it was in a session's temporary schema, where no one looks.
         let earlier = earlier.filter(|r| r.security_definer && before.routine_managed_by(r).is_none());
-        let was = earlier.map(|earlier| before.judge.config(&earlier.config, earlier.owner));
+        let was = earlier.map(|earlier| before.paths.config(&earlier.config, earlier.owner));
         let reasons = was.as_ref().map_or(&[][..], |was| &was.reasons);
         let known: HashSet<_> = reasons.iter().map(by_whom).collect();
         let is_about_a_change = |r: &Reason| r.schema.as_deref().is_some_and(|schema| changed.contains(schema));
         let is_new = |r: &&Reason| counts(r) && !known.contains(&by_whom(r)) && (!altered || is_about_a_change(r));
-        let new: Vec<Reason> = judgment.reasons.iter().filter(is_new).cloned().collect();
+        let new: Vec<Reason> = assessment.reasons.iter().filter(is_new).cloned().collect();
         if let Some(verdict) = new.iter().map(|r| r.verdict).max() {
-            found.push(Exposed { routine, judgment: Judgment { verdict, reasons: new, ..(*judgment).clone() } });
+            found.push(Exposed { routine, assessment: Assessment { verdict, reasons: new, ..(*assessment).clone() } });
         }
     }
     found
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
     use crate::access::Access;
     use crate::catalog::{PUBLIC, Privileges};
-    use crate::rules::cases::World;
+    use crate::rules::testing::World;
 
     fn names(before: &World, after: &World, touched: &[Oid]) -> Vec<String> {
         let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());

@@ -83,7 +83,7 @@ pub fn taken_for_workers(cx: &Context<'_>) -> Vec<(String, &'static str)> {
 fn usual_path(cx: &Context<'_>) -> Option<Vec<String>> {
     let mut counts: BTreeMap<Vec<String>, usize> = BTreeMap::new();
     for (routine, _) in cx.routines().filter(|(r, _)| r.security_definer) {
-        if cx.judge.config(&routine.config, routine.owner).verdict == Verdict::Safe
+        if cx.paths.config(&routine.config, routine.owner).verdict == Verdict::Safe
             && let Some(path) = settings(&routine.config).last().and_then(|value| cx.snapshot.split_path(value).ok())
         {
             *counts.entry(path).or_default() += 1;

@@ -105,7 +105,7 @@ impl Objects<'_, '_> {
         let open = self.open_to(relation, client);
         let by_default = self.given_by_default(client, relation.schema, b'r');
         let governed = |command: Command| {
-            let privilege = Privileges::from_word(command.word()).unwrap_or(Privileges::NONE);
+            let privilege = Privileges::from_word(command.as_str()).unwrap_or(Privileges::NONE);
             // What comes by default privileges was decided by whoever wrote the policy for it, if anybody.
             let meant = match open.get(&command) {
                 Some(Opening::Everything) => false,
@@ -206,7 +206,7 @@ impl Objects<'_, '_> {
     /// A routine that is SECURITY DEFINER, with a safe path, or that somebody was let execute. What PUBLIC may do was decided by nobody.
     fn function(&self, routine: &Routine, schema: &str) -> Option<FunctionDecl> {
         let is_unsafe =
-            routine.security_definer && self.cx.judge.config(&routine.config, routine.owner).verdict != Verdict::Safe;
+            routine.security_definer && self.cx.paths.config(&routine.config, routine.owner).verdict != Verdict::Safe;
         self.cx.check_interrupts();
         if is_unsafe {
             return None;

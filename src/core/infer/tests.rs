@@ -5,7 +5,7 @@ use crate::catalog::{DefaultAcl, PUBLIC, Policy};
 use crate::contract::{Severity, granted_to};
 use crate::finding::Finding;
 use crate::rules::RULES;
-use crate::rules::cases::{World, edit};
+use crate::rules::testing::{World, edit};
 use proptest::prelude::*;
 
 /// The contract for a world, and what an audit under it finds above a note.

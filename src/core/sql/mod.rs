@@ -373,6 +373,16 @@ pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
     }
 }
 
+/// `text` with its first letter, which is ASCII, in upper case.
+#[must_use]
+pub fn capitalized(text: &str) -> String {
+    let mut capitalized = text.to_owned();
+    if let Some(first) = capitalized.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    capitalized
+}
+
 /// What does something to a terminal, or to the order in which it shows letters; and what is no text at all.
 #[must_use]
 pub fn is_unprintable(c: char) -> bool {

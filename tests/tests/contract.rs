@@ -1,0 +1,415 @@
+//! Contracts as living data: loaded, grown by migrations, looked back at, inferred from what is there; and everything that is no contract.
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, project};
+use postgres::Client;
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+/// The contract in force with another version and a change.
+fn changed(version: &str, change: &str) -> String {
+    format!("jsonb_set(ops.contract(), '{{version}}', '\"{version}\"') {change}")
+}
+
+const IN_FORCE: &str = "SELECT ops.contract()->>'version'";
+
+#[test]
+fn a_contract_grows_by_migrations_and_can_be_rolled_back() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let invoices = r#"|| jsonb_build_object('tables', ops.contract()->'tables' ||
+        '[{"schema": "public", "name": "invoices", "row_security": true}]')"#;
+    let load = format!(
+        "SELECT version, replaces, added, removed, changes FROM ops.load_contract({}, 'Invoices')",
+        changed("1.1.0", invoices)
+    );
+    let row = client.query_one(&load, &[]).unwrap();
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), ("1.1.0", "1.0.0"));
+    // It asks for a table that is not there yet, and says so.
+    assert_eq!((row.get::<_, i64>(2), row.get::<_, i64>(3)), (1, 0));
+    let changes = ["+ tables[public.invoices]", "+ tables[public.invoices].row_security: true", "~ version: 1.0.0 -> 1.1.0"];
+    assert_eq!(row.get::<_, Vec<String>>(4), changes);
+    let missing = "SELECT object FROM ops.audit_objects()";
+    assert_eq!(column(&mut client, missing), ["public.invoices"]);
+
+    let history = "SELECT version || ' ' || in_force || ' ' || loaded_by || ' ' || note || coalesce(' ' || changes::text, '')
+        FROM ops.contract_history";
+    assert_eq!(
+        column(&mut client, history),
+        [
+            "1.0.0 false root_su Initial security contract",
+            "1.1.0 true root_su Invoices {\"+ tables[public.invoices]\",\"+ tables[public.invoices].row_security: true\",\"~ version: 1.0.0 -> \
+             1.1.0\"}"
+        ]
+    );
+
+    // The same, a lower one, and an earlier one under a name of its own: refused, and nothing has changed.
+    for (version, detail) in [
+        ("1.1.0", "The same contract has been loaded already."),
+        ("1.0.9", "Each contract has a higher version"),
+        ("1.1.0-rc.1", "Each contract has a higher version"),
+        ("1.1.0+build.7", "Each contract has a higher version"),
+    ] {
+        let refused = attempt(&mut client, &format!("SELECT ops.load_contract({})", changed(version, ""))).unwrap_err();
+        assert_eq!(refused.code, "22023", "{version}");
+        assert!(refused.message.starts_with(&format!("contract {version} is not higher than 1.1.0")), "{}", refused.message);
+        assert!(refused.detail.starts_with(detail) && !refused.hint.is_empty(), "{version}: {refused:?}");
+    }
+    let invalid = format!("SELECT ops.load_contract({})", changed("1.2.0", "|| '{\"colour\": \"red\"}'"));
+    let refused = attempt(&mut client, &invalid).unwrap_err();
+    assert_eq!((refused.code.as_str(), refused.message.as_str()), ("22023", "not a valid security contract"));
+    assert!(refused.detail.starts_with("$.colour: there is no such field"), "{}", refused.detail);
+    assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.contract_history"), ["2"]);
+
+    // One call back; what came between keeps its version.
+    let back = "SELECT version FROM ops.rollback_contract(note => 'Too early')";
+    assert_eq!(column(&mut client, back), ["1.0.0"]);
+    assert_eq!(column(&mut client, missing), [""; 0]);
+    assert_eq!(column(&mut client, "SELECT note FROM ops.contract_history WHERE in_force"), ["Too early"]);
+    assert!(attempt(&mut client, &format!("SELECT ops.load_contract({})", changed("1.0.1", ""))).is_err());
+    assert_eq!(column(&mut client, &format!("SELECT version FROM ops.load_contract({})", changed("1.1.1", ""))), ["1.1.1"]);
+    // Going back twice leads two steps back.
+    assert_eq!(column(&mut client, "SELECT version FROM ops.rollback_contract()"), ["1.0.0"]);
+    let refused = attempt(&mut client, "SELECT ops.rollback_contract()").unwrap_err();
+    assert_eq!(refused.message, "there was no contract before the one in force");
+    assert_eq!(column(&mut client, "SELECT version FROM ops.rollback_contract('1.1.0')"), ["1.1.0"]);
+    let refused = attempt(&mut client, "SELECT ops.rollback_contract('1.1.0')").unwrap_err();
+    assert_eq!(refused.message, "contract 1.1.0 is in force already");
+    let refused = attempt(&mut client, "SELECT ops.rollback_contract('3.0.0')").unwrap_err();
+    assert_eq!(refused.message, "there was no contract 3.0.0");
+    assert!(refused.detail.contains("1.1.1") && refused.detail.contains("1.0.0"), "{}", refused.detail);
+}
+
+#[test]
+fn one_that_would_refuse_the_state_of_today_loads_and_the_guard_goes_by_it() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    // Nobody may read judgments any more, from a client's side.
+    let strict = changed("2.0.0", "#- '{tables,0,grants}' #- '{tables,0,policies,authenticated}'");
+    let row = client.query_one(&format!("SELECT added, findings FROM ops.load_contract({strict})"), &[]).unwrap();
+    assert_eq!(row.get::<_, i64>(0), 2, "the grant and the policy that are there");
+    let found = "SELECT rule FROM ops.audit_security(min_severity => 'error') ORDER BY 1";
+    assert_eq!(column(&mut client, found), ["rls_policy_always_true", "table_privileges"]);
+    // What is there may stay and may be mended; what is taken away does not come back.
+    let mut migrations = cluster.connect("app", "postgres");
+    attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap();
+    attempt(&mut migrations, "REVOKE SELECT ON public.judgments FROM authenticated").unwrap();
+    let refused = attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap_err();
+    assert!(refused.message.contains("breaks the security contract"), "{refused:?}");
+    // Back to the first, it may.
+    client.batch_execute("SELECT ops.rollback_contract()").unwrap();
+    attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap();
+}
+
+#[test]
+fn a_change_that_is_rolled_back_was_none() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client.batch_execute(&format!("BEGIN; SELECT ops.load_contract({}); ROLLBACK", changed("1.1.0", ""))).unwrap();
+    assert_eq!(column(&mut client, IN_FORCE), ["1.0.0"]);
+    assert_eq!(column(&mut client, &format!("SELECT version FROM ops.load_contract({})", changed("1.1.0", ""))), ["1.1.0"]);
+    let refused = attempt(&mut client, "BEGIN READ ONLY; SELECT ops.rollback_contract()").unwrap_err();
+    assert_eq!(refused.code, "25006");
+    client.batch_execute("ROLLBACK").unwrap();
+    // The contract of one statement is not the contract of the next: at commit, the one that stays is asked.
+    let open = changed("1.2.0", r#"|| '{"rules": {"security_definer_search_path": {"guard": "audit"}}}'"#);
+    let swap = format!(
+        "BEGIN; SELECT ops.load_contract({open});
+         CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+         SELECT ops.rollback_contract(); COMMIT"
+    );
+    let refused = attempt(&mut client, &swap).unwrap_err();
+    assert!(refused.message.contains("has no safe search_path"), "{refused:?}");
+}
+
+#[test]
+fn everything_that_is_wrong_is_listed_with_its_place() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    // The shipped one is a contract, and names its own contradictions. Every place can be looked at with the path as it stands.
+    let shipped = "SELECT severity || ' ' || path FROM ops.validate_contract(ops.contract())
+        WHERE jsonb_path_exists(ops.contract(), path::jsonpath)";
+    assert_eq!(
+        column(&mut client, shipped),
+        [
+            "warning $.tables[5].row_security",
+            "warning $.tables[7].row_security",
+            "warning $.tables[8].row_security",
+            "warning $.views[5].grants.anon",
+            "warning $.views[5].grants.authenticated"
+        ]
+    );
+    let broken = r#"ops.contract()
+        || '{"version": "1", "colour": 1, "rules": {"no_such_rule": {}}, "trusted_roles": ["anon"]}'"#;
+    let errors = format!(
+        "SELECT path || ': ' || problem FROM ops.validate_contract({broken}) WHERE severity = 'error' AND allowed <> ''"
+    );
+    assert_eq!(
+        column(&mut client, &errors),
+        [
+            "$.colour: there is no such field",
+            "$.version: this is no semantic version",
+            "$.rules.no_such_rule: there is no such rule",
+            "$.trusted_roles[0]: role \"anon\" is trusted and a client: SECURITY DEFINER routines would count as safe in schemas where it can put \
+             objects in their way"
+        ]
+    );
+    // As it stands in a file.
+    let lines = |client: &mut Client, text: &str| {
+        let rows = client.query("SELECT path || ': ' || problem FROM ops.validate_contract($1::text)", &[&text]).unwrap();
+        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        lines(&mut client, "{\"name\": \"x\",\n \"name\": 2,}"),
+        ["$.name: this field is there twice", "$: this is no JSON that can be read: trailing comma at line 2 column 12"]
+    );
+    let twice = lines(&mut client, r#"{"tables": [], "rules": {"rls_disabled": {}, "rls_disabled": {}}, "tables": []}"#);
+    assert_eq!(twice[..2], ["$.rules.rls_disabled: this field is there twice", "$.tables: this field is there twice"]);
+    assert_eq!(column(&mut client, "SELECT problem FROM ops.validate_contract(NULL::jsonb)"), [""; 0]);
+}
+
+#[test]
+fn bad_input_is_an_error_and_nothing_else() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    for (document, code) in [
+        ("NULL::jsonb", "22004"),
+        ("NULL::text", "22004"),
+        ("'[]'::jsonb", "22023"),
+        ("'null'::jsonb", "22023"),
+        ("'17'", "22023"),
+        ("''", "22023"),
+        ("repeat('[', 100000)", "22023"),
+        ("repeat('[', 3000) || repeat(']', 3000)", "22023"),
+        ("(repeat('[', 3000) || repeat(']', 3000))::jsonb", "22023"),
+        ("'{\"name\": \"\\ud800\"}'", "22023"),
+        ("'{\"name\": \"\\ud800\"}'::jsonb", "22P02"),
+        ("'{\"name\": \"\\u0000\"}'", "22023"),
+        ("'{\"name\": \"a\", \"name\": \"b\"}'", "22023"),
+        // 50 MB of JSON.
+        ("'{\"name\": \"' || repeat('x', 50000000) || '\"}'", "22023"),
+        ("jsonb_build_object('name', repeat('x', 50000000))", "22023"),
+        ("'{\"tables\": [' || repeat('0,', 25000000) || '0]}'", "22023"),
+        ("('{\"tables\": [' || repeat('0,', 7000000) || '0]}')::jsonb", "22023"),
+        ("'{\"tables\": [' || repeat('{},', 4000000) || '{}]}'", "22023"),
+    ] {
+        let started = std::time::Instant::now();
+        let refused = attempt(&mut client, &format!("SELECT ops.load_contract({document})")).unwrap_err();
+        assert_eq!(refused.code, code, "{document}: {refused:?}");
+        assert!(started.elapsed().as_secs() < 30, "{document} took {:?}", started.elapsed());
+        let listed = attempt(&mut client, &format!("SELECT count(*) FROM ops.validate_contract({document})"));
+        assert!(listed.is_ok() || code == "22P02", "{document}: {listed:?}");
+    }
+    assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.contract_history"), ["1"]);
+    // Names that do not exist yet are what a contract may demand; names of any bytes are names.
+    let odd = r#"|| jsonb_build_object('roles', ops.contract()->'roles' || jsonb_build_array(jsonb_build_object(
+        'name', E'Ünï "code"; DROP TABLE x; --\u202E', 'kind', 'client')), 'schemas', ops.contract()->'schemas' ||
+        '[{"name": "not yet", "usage": ["anon"]}]', 'sequences', '[{"schema": "not yet", "name": "s"}]'::jsonb)"#;
+    let row = client.query_one(&format!("SELECT added FROM ops.load_contract({})", changed("1.1.0", odd)), &[]).unwrap();
+    assert_eq!(row.get::<_, i64>(0), 3);
+    let found = "SELECT rule || ' ' || detail FROM ops.audit_security(min_severity => 'warning') ORDER BY 1";
+    assert_eq!(
+        column(&mut client, found),
+        [
+            "required_object_missing Schema \"not yet\", which the contract declares, does not exist.",
+            "required_object_missing Sequence \"not yet\".s, which the contract declares, does not exist.",
+            "role_missing Role \"Ünï \"code\"; DROP TABLE x; --\\u202E\", which the contract declares, does not exist."
+        ]
+    );
+}
+
+#[test]
+fn two_load_at_the_same_time_and_one_is_told() {
+    let cluster = Cluster::start();
+    let mut admin = cluster.guarded_document("app");
+    for round in 0..10 {
+        let barrier = Arc::new(Barrier::new(2));
+        let loads = [0, 1].map(|i| {
+            let (mut client, barrier) = (cluster.connect("app", SUPERUSER), barrier.clone());
+            let sql =
+                format!("SELECT ops.load_contract({}), pg_sleep(0.1)", changed(&format!("1.{}.0", round * 2 + i + 1), ""));
+            thread::spawn(move || {
+                barrier.wait();
+                attempt(&mut client, &sql)
+            })
+        });
+        let results = loads.map(|load| load.join().unwrap());
+        let told: Vec<_> = results.iter().filter_map(|r| r.as_ref().err()).collect();
+        assert_eq!(told.len(), 1, "{results:?}");
+        assert_eq!(told[0].code, "55P03");
+        assert_eq!(told[0].message, "another session is just changing the security contract");
+        // Whichever won: both versions are free for the next round only where it was the lower.
+        let highest = format!("1.{}.0", round * 2 + 2);
+        if column(&mut admin, IN_FORCE) != [highest.clone()] {
+            admin.batch_execute(&format!("SELECT ops.load_contract({})", changed(&highest, ""))).unwrap();
+        }
+    }
+    // A transaction that looked before another loaded changes nothing that it has not seen.
+    let mut slow = cluster.connect("app", SUPERUSER);
+    slow.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT ops.contract()").unwrap();
+    admin.batch_execute(&format!("SELECT ops.load_contract({})", changed("2.0.0", ""))).unwrap();
+    let refused = attempt(&mut slow, &format!("SELECT ops.load_contract({})", changed("3.0.0", ""))).unwrap_err();
+    assert_eq!(refused.code, "40001", "{refused:?}");
+    slow.batch_execute("ROLLBACK").unwrap();
+}
+
+/// Every function and view of contracts and exemptions, with arguments.
+const CALLS: [&str; 14] = [
+    "SELECT ops.load_contract(jsonb '{}')",
+    "SELECT ops.load_contract('{}')",
+    "SELECT ops.rollback_contract()",
+    "SELECT ops.exempt('x', 'y')",
+    "SELECT ops.unexempt(id => 1)",
+    "SELECT ops.validate_contract(jsonb '{}')",
+    "SELECT ops.validate_contract('{}')",
+    "SELECT ops.contract_schema()",
+    "SELECT ops.infer_contract()",
+    "SELECT ops.audit_contract(jsonb '{}')",
+    "SELECT * FROM dragonfly_guard.contract",
+    "SELECT * FROM dragonfly_guard.exemption",
+    "INSERT INTO dragonfly_guard.contract (id, document) VALUES (9, '{}')",
+    "DELETE FROM dragonfly_guard.exemption",
+];
+
+/// What may be read by whom watches.
+const READING: [&str; 5] = [
+    "SELECT ops.contract()",
+    "SELECT * FROM ops.contract_history",
+    "SELECT * FROM ops.v_exemptions",
+    "SELECT * FROM ops.exemptions()",
+    "SELECT ops.contract_changes(ops.contract(), ops.contract())",
+];
+
+#[test]
+fn only_a_superuser_and_whom_it_lets() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute("CREATE ROLE deployer; CREATE ROLE stranger; GRANT USAGE ON SCHEMA ops TO deployer, stranger")
+        .unwrap();
+    for role in ["anon", "authenticated", "service_role", "stranger"] {
+        client.batch_execute(&format!("SET ROLE {role}")).unwrap();
+        for call in CALLS {
+            let refused = attempt(&mut client, call).expect_err(call);
+            assert_eq!(refused.code, "42501", "{role}: {call}: {refused:?}");
+        }
+        for call in READING {
+            let done = attempt(&mut client, call);
+            assert_eq!(done.is_ok(), role == "service_role", "{role}: {call}: {done:?}");
+        }
+        client.batch_execute("RESET ROLE").unwrap();
+    }
+    // Who runs migrations may draft; a GRANT on all functions lets nobody change anything.
+    client.batch_execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ops TO service_role").unwrap();
+    for role in ["service_role", "postgres"] {
+        client.batch_execute(&format!("SET ROLE {role}")).unwrap();
+        for call in &CALLS[..5] {
+            let refused = attempt(&mut client, call).expect_err(call);
+            assert_eq!(refused.message, "permission denied to change what the security guard goes by", "{role}: {call}");
+            assert!(refused.hint.contains(&format!("TO {role} WITH GRANT OPTION")), "{}", refused.hint);
+        }
+        attempt(&mut client, "SELECT count(*) FROM ops.validate_contract(ops.infer_contract())").unwrap();
+        client.batch_execute("RESET ROLE").unwrap();
+    }
+    // Whom a superuser lets, may, and may do nothing else with the tables.
+    client
+        .batch_execute(
+            "GRANT EXECUTE ON FUNCTION ops.load_contract(jsonb, text), ops.contract() TO deployer;
+             GRANT EXECUTE ON FUNCTION ops.load_contract(jsonb, text) TO postgres WITH GRANT OPTION",
+        )
+        .unwrap();
+    for (role, version) in [("deployer", "1.1.0"), ("postgres", "1.2.0")] {
+        let load = format!("SET ROLE {role}; SELECT ops.load_contract({}); RESET ROLE", changed(version, ""));
+        attempt(&mut client, &load).unwrap();
+        assert_eq!(column(&mut client, IN_FORCE), [version]);
+    }
+    // Whoever creates roles can rename one, and is not let by that.
+    client
+        .batch_execute(
+            "GRANT EXECUTE ON FUNCTION ops.rollback_contract TO postgres; SET ROLE postgres; CREATE ROLE helper CREATEROLE; RESET ROLE;
+             SET ROLE helper",
+        )
+        .unwrap();
+    if attempt(&mut client, "ALTER ROLE postgres RENAME TO somebody").is_ok() {
+        client.batch_execute("SET ROLE somebody").unwrap();
+        for call in
+            ["SELECT ops.rollback_contract()", "SELECT ops.exempt(rule => 'direct_write', object => '*', reason => 'x')"]
+        {
+            assert_eq!(attempt(&mut client, call).unwrap_err().code, "42501", "{call}");
+        }
+    }
+    client.batch_execute("SET ROLE deployer").unwrap();
+    assert_eq!(attempt(&mut client, "SELECT ops.rollback_contract()").unwrap_err().code, "42501");
+    assert_eq!(attempt(&mut client, "UPDATE dragonfly_guard.contract SET note = 'mine'").unwrap_err().code, "42501");
+}
+
+#[test]
+fn an_inferred_contract_finds_what_it_left_out_and_nothing_else() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    cluster.psql_file("app", "fixtures/violations.sql");
+    client.batch_execute("ALTER ROLE postgres_old RENAME TO postgres; SET client_min_messages = warning").unwrap();
+    let reported = "SELECT fingerprint || rule || object FROM ops.audit_contract(ops.infer_contract()) ORDER BY 1";
+    let reported = column(&mut client, reported);
+    client.batch_execute("SELECT ops.load_contract(ops.infer_contract(), 'Inferred')").unwrap();
+    let found = column(&mut client, "SELECT fingerprint || rule || object FROM ops.audit_security() ORDER BY 1");
+    assert_eq!(found, reported);
+    let errors = "SELECT rule || ' ' || object || coalesce(' ' || role_name, '') FROM ops.audit_security(min_severity => 'error') ORDER BY 1";
+    let errors = column(&mut client, errors);
+    for left_out in [
+        "security_definer_search_path api.get_ceo_metrics()",
+        "table_privileges public.plaintiff_contacts anon",
+        "schema_create intake service_role",
+        "default_privileges for role postgres in schema public on tables anon",
+        "guard_tampered zz_dragonfly_guard_end",
+        "view_privileges public.m_contacts PUBLIC",
+    ] {
+        assert!(errors.iter().any(|e| e == left_out), "{left_out}: {errors:#?}");
+    }
+    assert_eq!(column(&mut client, "SELECT path FROM ops.validate_contract(ops.contract()) WHERE severity = 'error'"), [""; 0]);
+    let refused = attempt(&mut client, "SELECT ops.infer_contract('{public,nowhere}')").unwrap_err();
+    assert_eq!((refused.code.as_str(), refused.message.as_str()), ("22023", "there is no schema \"nowhere\""));
+}
+
+#[test]
+fn the_worked_example_is_a_database_that_keeps_its_contract() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("saas");
+    client.batch_execute("SET client_min_messages = warning").unwrap();
+    let example = |name: &str| std::fs::read_to_string(project().join("docs/examples").join(name)).expect(name);
+    let contract = example("saas.json");
+    assert_eq!(
+        client.query("SELECT path, problem FROM ops.validate_contract($1::text)", &[&contract]).unwrap().len(),
+        0,
+        "not even a contradiction"
+    );
+    client.execute("SELECT ops.load_contract($1::text, 'A small SaaS')", &[&contract]).unwrap();
+    client.batch_execute(&example("saas.sql")).unwrap();
+    let found = "SELECT rule || ' ' || detail FROM ops.audit_security(min_severity => 'warning')";
+    assert_eq!(column(&mut client, found), [""; 0]);
+    client.batch_execute("SELECT ops.assert_security('warning')").unwrap();
+    // Tenants see their own rows.
+    client
+        .batch_execute(
+            "SET ROLE tenant_user; SET app.tenant = '2';
+             INSERT INTO app.projects (tenant_id, name) VALUES (2, 'theirs')",
+        )
+        .unwrap();
+    assert_eq!(column(&mut client, "SELECT name FROM app.projects"), ["theirs"]);
+    client.batch_execute("SET app.tenant = '1'").unwrap();
+    assert_eq!(column(&mut client, "SELECT name FROM app.projects"), [""; 0]);
+    assert_eq!(attempt(&mut client, "INSERT INTO app.projects (tenant_id, name) VALUES (2, 'x')").unwrap_err().code, "42501");
+    assert_eq!(column(&mut client, "SELECT name FROM app.plans ORDER BY 1"), ["free", "team"]);
+    // The contract that the database itself would give says the same, but for what a person has decided.
+    client.batch_execute("RESET ROLE").unwrap();
+    let inferred = "SELECT unnest(ops.contract_changes(ops.contract(), ops.infer_contract('{api,app,billing}')))";
+    let differs: Vec<String> = column(&mut client, inferred)
+        .into_iter()
+        .filter(|line| {
+            !(line.contains("purpose") || line.contains("description") || line.contains("version") || line.contains("name:"))
+        })
+        .collect();
+    assert_eq!(differs, EXAMPLE_DECISIONS);
+}
+
+/// What a person has decided in the worked example, and no database shows.
+const EXAMPLE_DECISIONS: [&str; 1] = ["- $schema: ../reference/contract.schema.json"];
