@@ -679,9 +679,8 @@ COMMENT ON EVENT TRIGGER zz_dragonfly_guard_end IS
 
 ---------------------------------------------------------------- privileges
 
--- PUBLIC has no privileges,
-  and no role has any by default privileges set for these schemas. Workers,
--- monitoring and the role of migrations can read.
+-- PUBLIC has no privileges, and no role has any by default privileges set for these schemas.
+-- Workers, monitoring and the role of migrations can read.
 CREATE FUNCTION dragonfly_guard.announce() RETURNS pg_catalog.void LANGUAGE c
   AS 'MODULE_PATHNAME', 'guard_announce';
 COMMENT ON FUNCTION dragonfly_guard.announce() IS
@@ -691,12 +690,10 @@ DO $privileges$
 DECLARE
   object record;
   reader pg_catalog.name;
-  -- Only superusers, and roles to which they grant it, draft contracts,
-    load them and exempt findings.
-  -- The role of migrations has EXECUTE on every function here all the same,
-    because otherwise its own
-  -- GRANT and REVOKE ... ON ALL FUNCTIONS IN SCHEMA ops would fail; the functions that change
-  -- something require the grant option of such a role.
+  -- Only superusers, and roles to which they grant it, draft contracts, load them and exempt
+  -- findings. The role of migrations has EXECUTE on every function here all the same, because
+  -- otherwise its own GRANT and REVOKE ... ON ALL FUNCTIONS IN SCHEMA ops would fail; the functions
+  -- that change something require the grant option of such a role.
   authors CONSTANT pg_catalog.name[] := ARRAY[
     'validate_contract', 'contract_schema', 'audit_contract', 'infer_contract', 'try_migration',
     'apply_golden_sql', 'load_contract', 'rollback_contract', 'exempt', 'unexempt', 'freeze_schema',

@@ -203,7 +203,7 @@ fn preloaded_for_the_sessions_of_a_database() {
     refusal(&mut client, "ALTER DATABASE held SET session_preload_libraries = 'auto_explain'");
     let status = column(
         &mut client,
-        "SELECT detail FROM ops.guard_status() WHERE part = 'statements without an event'",
+        "SELECT detail FROM ops.guard_status() WHERE component = 'statements without an event'",
     );
     assert_eq!(
         status,

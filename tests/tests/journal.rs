@@ -132,7 +132,7 @@ fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
     assert_eq!(column(&mut one, age), ["true"]);
     let status = column(
         &mut one,
-        "SELECT active::text || ' ' || detail FROM ops.guard_status() WHERE part = 'log'",
+        "SELECT active::text || ' ' || detail FROM ops.guard_status() WHERE component = 'log'",
     );
     assert_eq!(status, ["true Since the server started: 5 entries written, 0 waiting, 0 dropped."]);
 
@@ -143,8 +143,7 @@ fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
     ))
     .unwrap();
     assert!(start.elapsed() < Duration::from_secs(20));
-    let counts =
-        "SELECT detail FROM ops.guard_status() WHERE part = 'log' AND detail LIKE '% 0 waiting%'";
+    let counts = "SELECT detail FROM ops.guard_status() WHERE component = 'log' AND detail LIKE '% 0 waiting%'";
     let detail = eventually(&mut one, counts, 1).remove(0);
     let numbers: Vec<usize> =
         detail.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
