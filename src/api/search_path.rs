@@ -1,4 +1,5 @@
-//! Verdicts on search paths: of one routine, of one path, of every SECURITY DEFINER routine there is.
+//! Verdicts on search paths: of one routine, of one path, of every SECURITY DEFINER routine there
+//! is.
 
 use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
@@ -36,7 +37,9 @@ fn of_routine(call: Call) -> pg_sys::Datum {
     let Some(routine) = catalog::routine(&State::now(), oid) else {
         Report {
             message: format!("there is no routine with OID {oid}"),
-            detail: "A routine in a temporary schema counts as none: only its own session can call it.".into(),
+            detail:
+                "A routine in a temporary schema counts as none: only its own session can call it."
+                    .into(),
             ..Report::default()
         }
         .error(PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION)
@@ -79,14 +82,19 @@ fn security_definer_functions(call: Call) -> pg_sys::Datum {
 }
 
 fn row(cx: &Context<'_>, routine: &Routine) -> Vec<Value> {
-    let [verdict, reasons, canonical] = verdict(cx, &cx.paths.config(&routine.config, routine.owner));
+    let [verdict, reasons, canonical] =
+        verdict(cx, &cx.paths.config(&routine.config, routine.owner));
     vec![
         Value::Name(cx.snapshot.schema_name(routine.schema).into()),
         Value::Name(routine.name.clone()),
         Value::Text(cx.snapshot.argument_names(routine).join(", ").replace("pg_catalog.", "")),
         Value::Name(cx.snapshot.role_name(routine.owner)),
         Value::text(settings(&routine.config).last().copied()),
-        if routine.config.is_empty() { Value::Null } else { Value::Text(routine.config.join(", ")) },
+        if routine.config.is_empty() {
+            Value::Null
+        } else {
+            Value::Text(routine.config.join(", "))
+        },
         verdict,
         reasons,
         canonical,

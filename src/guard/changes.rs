@@ -1,7 +1,9 @@
-//! Records what a transaction has changed, and which of it has yet to be checked. The hooks tell it; it calls nobody.
+//! Records what a transaction has changed, and which of it has yet to be checked. The hooks tell
+//! it; it calls nobody.
 //!
-//! What was changed stays recorded until the transaction ends: commands nest, and a nested command's end must not let the outer one go
-//! unchecked. What a subtransaction did, changing or checking, is undone with it.
+//! What was changed stays recorded until the transaction ends: commands nest, and a nested
+//! command's end must not let the outer one go unchecked. What a subtransaction did, changing or
+//! checking, is undone with it.
 
 use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys;
@@ -43,7 +45,8 @@ struct Changes {
     first: HashMap<Changed, Subtransaction>,
     /// Changed, or their check undone, since they were checked.
     unchecked: HashSet<Changed>,
-    /// Which subtransaction changed or checked what, in that order: a subtransaction's own entries are always the last.
+    /// Which subtransaction changed or checked what, in that order: a subtransaction's own entries
+    /// are always the last.
     history: Vec<(Subtransaction, Changed)>,
 }
 
@@ -68,7 +71,8 @@ impl Changes {
         self.history.iter().rposition(|(id, _)| *id != own).map_or(0, |last| last + 1)
     }
 
-    /// What the subtransaction changed first goes with it; what it changed or checked again must be checked again.
+    /// What the subtransaction changed first goes with it; what it changed or checked again must be
+    /// checked again.
     fn roll_back(&mut self, own: Subtransaction) {
         let start = self.start_of(own);
         for (_, changed) in self.history.split_off(start) {

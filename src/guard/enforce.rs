@@ -12,15 +12,20 @@ use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
 
-/// Does what the contract wants, as far as the mode lets it: an error for all that is refused, a warning for each of the rest. `tag` is
-/// the command.
+/// Does what the contract wants, as far as the mode lets it: an error for all that is refused, a
+/// warning for each of the rest. `tag` is the command.
 pub fn act(found: Vec<(Rejection, GuardAction)>, tag: &str) {
     let (refused, warned): (Vec<_>, Vec<_>) = found
         .into_iter()
-        .filter(|(rejection, action)| *action > GuardAction::Audit && !transaction::is_reported(&rejection.key))
+        .filter(|(rejection, action)| {
+            *action > GuardAction::Audit && !transaction::is_reported(&rejection.key)
+        })
         .partition(|(_, action)| *action == GuardAction::Block && mode() == Mode::block);
     let refused: Vec<Rejection> = refused.into_iter().map(|(rejection, _)| rejection).collect();
-    refused.iter().take(WRITTEN).for_each(|rejection| log::write(Event::Refused, tag, Some(rejection)));
+    refused
+        .iter()
+        .take(WRITTEN)
+        .for_each(|rejection| log::write(Event::Refused, tag, Some(rejection)));
     if let Some(rejection) = one(refused) {
         let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
         report(rejection).error_from(rule, code);
@@ -45,7 +50,9 @@ fn report(rejection: Rejection) -> Report {
 fn sqlstate(rule: &Rule) -> PgSqlErrorCode {
     match rule.sqlstate {
         SqlState::InvalidGrantOperation => PgSqlErrorCode::ERRCODE_INVALID_GRANT_OPERATION,
-        SqlState::DependentObjectsStillExist => PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+        SqlState::DependentObjectsStillExist => {
+            PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST
+        }
         SqlState::InvalidFunctionDefinition => PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION,
         SqlState::InvalidObjectDefinition => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
         SqlState::ReservedName => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
@@ -57,7 +64,11 @@ fn one(rejections: Vec<Rejection>) -> Option<Rejection> {
     let more: Vec<String> = rejections.iter().skip(1).map(|r| r.message.clone()).collect();
     let mut first = rejections.into_iter().next()?;
     if !more.is_empty() {
-        first.detail = format!("{} Also: {}.", first.detail, more.iter().take(5).cloned().collect::<Vec<_>>().join("; "));
+        first.detail = format!(
+            "{} Also: {}.",
+            first.detail,
+            more.iter().take(5).cloned().collect::<Vec<_>>().join("; ")
+        );
         if more.len() > 5 {
             first.detail = format!("{} And {} more.", first.detail, more.len() - 5);
         }
@@ -78,9 +89,13 @@ pub fn restoring(tag: &str) {
     if !SAID.replace(true) {
         log::write(Event::Restoring, tag, None);
         Report {
-            message: "a dump is being restored: the security guard does not judge this session".into(),
-            detail: "Its settings are those that pg_dump begins with, and it is a superuser's.".into(),
-            hint: "Afterwards, SELECT * FROM ops.audit_security() tells what has come with the dump.".into(),
+            message: "a dump is being restored: the security guard does not judge this session"
+                .into(),
+            detail: "Its settings are those that pg_dump begins with, and it is a superuser's."
+                .into(),
+            hint:
+                "Afterwards, SELECT * FROM ops.audit_security() tells what has come with the dump."
+                    .into(),
         }
         .warning(PgSqlErrorCode::ERRCODE_WARNING);
     }
@@ -97,7 +112,8 @@ pub fn disables_guard(statement: &str, parameter: &str) -> ! {
     .error_from(GUARD, PgSqlErrorCode::ERRCODE_RESERVED_NAME)
 }
 
-/// A temporary table that goes at commit would take something lasting along, after everything has been judged.
+/// A temporary table that goes at commit would take something lasting along, after everything has
+/// been judged.
 pub fn dropped_at_commit(what: &str) -> ! {
     Report {
         message: format!("ON COMMIT DROP would drop {} too", printable(what)),
@@ -117,7 +133,9 @@ pub fn cannot_release_commit_lock(is_prepared: bool) -> ! {
             "COMMIT it, or SET dragonfly_guard.mode = off as a superuser.",
         ),
         false => (
-            format!("cannot commit {what}, together with something lasting that depends on a temporary table of its own"),
+            format!(
+                "cannot commit {what}, together with something lasting that depends on a temporary table of its own"
+            ),
             "Dropping the one with the other may have to wait for others, while others wait for this transaction.",
             "Do it in two transactions.",
         ),

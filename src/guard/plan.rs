@@ -1,4 +1,5 @@
-//! How much of the catalog has to be looked at to check what a transaction has changed: a pure decision, made as more becomes known.
+//! How much of the catalog has to be looked at to check what a transaction has changed: a pure
+//! decision, made as more becomes known.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,8 @@ pub enum Plan {
 /// A kind of thing that a transaction has changed, or may have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Aspect {
-    /// A relation, policy, routine or its extension is another than before, or what it depends on may be.
+    /// A relation, policy, routine or its extension is another than before, or what it depends on
+    /// may be.
     Objects,
     /// A type or an operator stands in another schema, or has another owner.
     Placed,
@@ -44,14 +46,17 @@ fn has_any(aspects: &Aspects, wanted: &[Aspect]) -> bool {
     wanted.iter().any(|aspect| aspects.contains(aspect))
 }
 
-/// Whether roles count. They change by statements without an event alone, which not every session would see checked.
+/// Whether roles count. They change by statements without an event alone, which not every session
+/// would see checked.
 fn roles_count(aspects: &Aspects, is_hardened: bool) -> bool {
     aspects.contains(&Aspect::Roles) && is_hardened
 }
 
 /// Returns whether roles and schemas have to be read. Otherwise there is nothing to check.
 pub fn needs_base(aspects: &Aspects, is_hardened: bool) -> bool {
-    has_any(aspects, &OF_OBJECTS) || has_any(aspects, &[Aspect::Schemas, Aspect::Catalogs]) || roles_count(aspects, is_hardened)
+    has_any(aspects, &OF_OBJECTS)
+        || has_any(aspects, &[Aspect::Schemas, Aspect::Catalogs])
+        || roles_count(aspects, is_hardened)
 }
 
 /// Whether both states of roles and schemas have to be read; otherwise they are the same.
@@ -59,11 +64,19 @@ pub fn needs_base_before(aspects: &Aspects) -> bool {
     has_any(aspects, &[Aspect::Schemas, Aspect::Roles, Aspect::Catalogs])
 }
 
-/// Returns the plan once roles and schemas are known: whether the schemas differ, and whether the roles do, which is asked where it counts.
-pub fn by_base(aspects: &Aspects, is_hardened: bool, schemas_differ: bool, roles_differ: impl FnOnce() -> bool) -> Plan {
+/// Returns the plan once roles and schemas are known: whether the schemas differ, and whether the
+/// roles do, which is asked where it counts.
+pub fn by_base(
+    aspects: &Aspects,
+    is_hardened: bool,
+    schemas_differ: bool,
+    roles_differ: impl FnOnce() -> bool,
+) -> Plan {
     if aspects.contains(&Aspect::Catalogs) || roles_count(aspects, is_hardened) && roles_differ() {
         Plan::Everything
-    } else if schemas_differ && (has_any(aspects, &OF_OBJECTS) || aspects.contains(&Aspect::Schemas)) {
+    } else if schemas_differ
+        && (has_any(aspects, &OF_OBJECTS) || aspects.contains(&Aspect::Schemas))
+    {
         Plan::Schemas
     } else if has_any(aspects, &OF_OBJECTS) {
         Plan::Changed
@@ -72,9 +85,15 @@ pub fn by_base(aspects: &Aspects, is_hardened: bool, schemas_differ: bool, roles
     }
 }
 
-/// Returns what becomes of [`Plan::Changed`] once that has been read: whether something has come to stand in a schema where its owner could not
-/// have created it, whether default privileges differ, and whether the guard was there before, for one that is being created has no past.
-pub fn by_changed(aspects: &Aspects, is_planted: bool, default_acls_differ: bool, existed: bool) -> Plan {
+/// Returns what becomes of [`Plan::Changed`] once that has been read: whether something has come to
+/// stand in a schema where its owner could not have created it, whether default privileges differ,
+/// and whether the guard was there before, for one that is being created has no past.
+pub fn by_changed(
+    aspects: &Aspects,
+    is_planted: bool,
+    default_acls_differ: bool,
+    existed: bool,
+) -> Plan {
     if is_planted {
         Plan::Schemas
     } else if has_any(aspects, &[Aspect::Objects, Aspect::Placed])
@@ -91,7 +110,12 @@ pub fn by_changed(aspects: &Aspects, is_planted: bool, default_acls_differ: bool
 mod tests {
     use super::*;
 
-    fn plan(aspects: &[Aspect], is_hardened: bool, schemas_differ: bool, roles_differ: bool) -> Plan {
+    fn plan(
+        aspects: &[Aspect],
+        is_hardened: bool,
+        schemas_differ: bool,
+        roles_differ: bool,
+    ) -> Plan {
         let aspects = aspects.iter().copied().collect();
         if !needs_base(&aspects, is_hardened) {
             return Plan::Skip;
@@ -120,7 +144,11 @@ mod tests {
     #[test]
     fn schemas_that_differ_count_beside_changed_objects() {
         assert_eq!(plan(&[Aspect::Objects, Aspect::Roles], false, true, false), Plan::Schemas);
-        assert_eq!(plan(&[Aspect::Roles], true, true, false), Plan::Skip, "another session has changed them");
+        assert_eq!(
+            plan(&[Aspect::Roles], true, true, false),
+            Plan::Skip,
+            "another session has changed them"
+        );
     }
 
     #[test]
@@ -134,7 +162,10 @@ mod tests {
     #[test]
     fn directly_written_catalog_needs_everything() {
         assert_eq!(plan(&[Aspect::Catalogs], false, false, false), Plan::Everything);
-        assert_eq!(plan(&[Aspect::Catalogs, Aspect::Schemas], false, true, false), Plan::Everything);
+        assert_eq!(
+            plan(&[Aspect::Catalogs, Aspect::Schemas], false, true, false),
+            Plan::Everything
+        );
     }
 
     #[test]

@@ -34,7 +34,9 @@ impl Scope {
                 Changed::Object(..) => scope.has_dependents = true,
                 Changed::Other(catalog, oid) => {
                     let place = catalog::place(now, catalog, oid);
-                    scope.placed.extend(place.filter(|_| place != catalog::place(then, catalog, oid)));
+                    scope
+                        .placed
+                        .extend(place.filter(|_| place != catalog::place(then, catalog, oid)));
                 }
                 Changed::Catalogs => scope.has(Aspect::Catalogs),
                 Changed::Own => scope.has(Aspect::Own),
@@ -57,7 +59,8 @@ impl Scope {
         self.aspects.insert(aspect);
     }
 
-    /// The members of an extension: what left it was excused perhaps while it was a member, and what came is now.
+    /// The members of an extension: what left it was excused perhaps while it was a member, and
+    /// what came is now.
     fn extension(&mut self, extension: Oid, then: &State, now: &State) {
         for state in [now, then] {
             catalog::members(state, extension, &mut |class, member| match class {
@@ -88,7 +91,8 @@ impl Scope {
         aspects
     }
 
-    /// Reads what was changed, with what has to be looked at beside it: the table that a sequence serves, and the other routines of a name.
+    /// Reads what was changed, with what has to be looked at beside it: the table that a sequence
+    /// serves, and the other routines of a name.
     pub fn parts(&self, then: &State, now: &State) -> Parts {
         let read = |relations: &[Oid], routines: &[Oid]| Parts {
             before: catalog::part(then, relations, routines),
@@ -98,7 +102,8 @@ impl Scope {
         let both = || [&parts.before, &parts.after].into_iter();
         let served = both().flat_map(|s| &s.relations).filter_map(|r| r.owned_by);
         let relations = with(&self.relations, served.collect());
-        let names: HashSet<&str> = both().flat_map(|s| &s.routines).map(|r| r.name.as_str()).collect();
+        let names: HashSet<&str> =
+            both().flat_map(|s| &s.routines).map(|r| r.name.as_str()).collect();
         let schemas: HashSet<Oid> = both().flat_map(|s| &s.routines).map(|r| r.schema).collect();
         let routines = with(&self.routines, catalog::routines_named(now, &names, &schemas));
         if relations.len() == self.relations.len() && routines.len() == self.routines.len() {
@@ -129,8 +134,9 @@ impl Parts {
 
     /// The extensions that any of it belongs to.
     fn extensions(&self) -> HashSet<Oid> {
-        let of =
-            |s: &Snapshot| -> Vec<Oid> { s.routine_extension.values().chain(s.relation_extension.values()).copied().collect() };
+        let of = |s: &Snapshot| -> Vec<Oid> {
+            s.routine_extension.values().chain(s.relation_extension.values()).copied().collect()
+        };
         [of(&self.before), of(&self.after)].concat().into_iter().collect()
     }
 }

@@ -1,4 +1,5 @@
-//! Both states of what was changed: the catalog without what the transaction has done, and with it; as much of it as checking takes.
+//! Both states of what was changed: the catalog without what the transaction has done, and with it;
+//! as much of it as checking takes.
 
 use super::plan::{self, Plan};
 use super::scope::{Parts, Scope};
@@ -37,7 +38,8 @@ pub fn read(scope: &Scope, then: &State, now: &State) -> Option<Snapshots> {
         return None;
     }
     let after = catalog::current_base();
-    let before = if plan::needs_base_before(&aspects) { catalog::base(then) } else { after.clone() };
+    let before =
+        if plan::needs_base_before(&aspects) { catalog::base(then) } else { after.clone() };
     let bases = Bases { before, after };
     let schemas = bases.changed_schemas();
     let plan = plan::by_base(&aspects, is_hardened, !schemas.is_empty(), || bases.roles_differ());
@@ -45,7 +47,14 @@ pub fn read(scope: &Scope, then: &State, now: &State) -> Option<Snapshots> {
         return None;
     }
     let own = Own::find(now);
-    let reader = Reader { scope, then, now, existed: Own::is_there(then), contract: contract::in_force(now, &own), own };
+    let reader = Reader {
+        scope,
+        then,
+        now,
+        existed: Own::is_there(then),
+        contract: contract::in_force(now, &own),
+        own,
+    };
     match plan {
         Plan::Skip => None,
         Plan::Everything => Some(reader.everything()),
@@ -63,7 +72,9 @@ struct Bases {
 impl Bases {
     fn roles_differ(&self) -> bool {
         let Self { before, after } = self;
-        before.roles != after.roles || before.memberships != after.memberships || before.database != after.database
+        before.roles != after.roles
+            || before.memberships != after.memberships
+            || before.database != after.database
     }
 
     /// The schemas that are not what they were, but for those of sessions.
@@ -72,7 +83,12 @@ impl Bases {
             schemas.iter().filter(|s| !s.is_temporary()).map(|s| (s.oid, s.clone())).collect()
         };
         let (before, after) = (lasting(&self.before.schemas), lasting(&self.after.schemas));
-        before.keys().chain(after.keys()).copied().filter(|oid| before.get(oid) != after.get(oid)).collect()
+        before
+            .keys()
+            .chain(after.keys())
+            .copied()
+            .filter(|oid| before.get(oid) != after.get(oid))
+            .collect()
     }
 }
 
@@ -82,7 +98,8 @@ struct Reader<'a> {
     then: &'a State,
     now: &'a State,
     own: Own,
-    /// Whether the extension was there before: one that is being created has no past to compare with.
+    /// Whether the extension was there before: one that is being created has no past to compare
+    /// with.
     existed: bool,
     contract: Rc<Contract>,
 }
@@ -114,7 +131,8 @@ impl Reader<'_> {
             Plan::Skip => return None,
             Plan::Changed => {}
             Plan::Schemas | Plan::Everything => {
-                let bases = Bases { before: catalog::base(self.then), after: catalog::base(self.now) };
+                let bases =
+                    Bases { before: catalog::base(self.then), after: catalog::base(self.now) };
                 return Some(self.schemas(planted, bases));
             }
         }
@@ -131,24 +149,32 @@ impl Reader<'_> {
 
     fn around_schemas(&self, schemas: &HashSet<Oid>, bases: Bases) -> (Snapshot, Snapshot) {
         let named = |base: &Snapshot| -> Vec<String> {
-            base.schemas.iter().filter(|s| schemas.contains(&s.oid)).map(|s| s.name.clone()).collect()
+            base.schemas
+                .iter()
+                .filter(|s| schemas.contains(&s.oid))
+                .map(|s| s.name.clone())
+                .collect()
         };
-        let names: HashSet<String> = [named(&bases.before), named(&bases.after)].concat().into_iter().collect();
+        let names: HashSet<String> =
+            [named(&bases.before), named(&bases.after)].concat().into_iter().collect();
         let parts = self.scope.parts(self.then, self.now);
         let read = |state: &State, base: Snapshot, parts: [&Snapshot; 2]| {
             let relations = parts.iter().flat_map(|part| &part.relations).map(|r| r.oid).collect();
             let routines = parts.iter().flat_map(|part| &part.routines).map(|r| r.oid).collect();
-            let wanted = Concerning { schemas, names: &names, relations: &relations, routines: &routines };
+            let wanted =
+                Concerning { schemas, names: &names, relations: &relations, routines: &routines };
             catalog::concerning(state, base, &self.contract, &self.own, &wanted)
         };
-        // What was in a schema that is governed no longer, for it has another name, is still there; and so was what is in one that is now.
+        // What was in a schema that is governed no longer, for it has another name, is still there;
+        // and so was what is in one that is now.
         let mut before = read(self.then, bases.before.clone(), [&parts.before, &parts.before]);
         let mut after = read(self.now, bases.after, [&parts.after, &before]);
         if shows_more(&before, &after) {
             before = read(self.then, bases.before, [&parts.before, &after]);
         }
         let changed: HashSet<Oid> = self.scope.routines.iter().copied().collect();
-        let searched = searched_schemas(&self.contract, &before, &after, &|r| changed.contains(&r.oid));
+        let searched =
+            searched_schemas(&self.contract, &before, &after, &|r| changed.contains(&r.oid));
         let wanted = searched.union(schemas).copied().collect();
         add_contents(&mut before, self.then, &self.contract, &wanted);
         add_contents(&mut after, self.now, &self.contract, &wanted);
@@ -160,11 +186,13 @@ impl Reader<'_> {
 fn shows_more(first: &Snapshot, second: &Snapshot) -> bool {
     let relations: HashSet<Oid> = first.relations.iter().map(|r| r.oid).collect();
     let routines: HashSet<Oid> = first.routines.iter().map(|r| r.oid).collect();
-    second.relations.iter().any(|r| !relations.contains(&r.oid)) || second.routines.iter().any(|r| !routines.contains(&r.oid))
+    second.relations.iter().any(|r| !relations.contains(&r.oid))
+        || second.routines.iter().any(|r| !routines.contains(&r.oid))
 }
 
-/// Returns the schemas in which something has come to stand whose owner could not have created it there: another role has moved it, or the right
-/// has been taken back since. A path with that schema finds it. `placed` are types and operators.
+/// Returns the schemas in which something has come to stand whose owner could not have created it
+/// there: another role has moved it, or the right has been taken back since. A path with that
+/// schema finds it. `placed` are types and operators.
 fn planted_schemas(placed: &[Place], before: &Snapshot, after: &Snapshot) -> HashSet<Oid> {
     let mut placed = placed.to_vec();
     let pasts: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
@@ -181,33 +209,53 @@ fn planted_schemas(placed: &[Place], before: &Snapshot, after: &Snapshot) -> Has
     // What belongs to the schema's owner, or to a superuser, needs no look at memberships.
     let is_planted = |place: &Place| {
         let owner = place.owner;
-        after.schema(place.schema).filter(|s| s.owner != owner && !access.is_superuser(owner)).is_some_and(|s| {
-            let held = access.privileges(owner, s.owner, s.acl.as_ref(), ObjectKind::Schema);
-            !s.is_temporary() && !held.contains(Privileges::CREATE)
-        })
+        after
+            .schema(place.schema)
+            .filter(|s| s.owner != owner && !access.is_superuser(owner))
+            .is_some_and(|s| {
+                let held = access.privileges(owner, s.owner, s.acl.as_ref(), ObjectKind::Schema);
+                !s.is_temporary() && !held.contains(Privileges::CREATE)
+            })
     };
     placed.into_iter().filter(is_planted).map(|place| place.schema).collect()
 }
 
-/// Returns the schemas that the paths of SECURITY DEFINER routines name, of those that `counts`; and of the contract's own path, for the hint.
+/// Returns the schemas that the paths of SECURITY DEFINER routines name, of those that `counts`;
+/// and of the contract's own path, for the hint.
 fn searched_schemas(
     contract: &Contract,
     before: &Snapshot,
     after: &Snapshot,
     counts: &dyn Fn(&Routine) -> bool,
 ) -> HashSet<Oid> {
-    let mut names: HashSet<String> = contract.security_definer.search_path.iter().cloned().collect();
-    for routine in before.routines.iter().chain(&after.routines).filter(|r| r.security_definer && counts(r)) {
-        let paths = path_settings(&routine.config).into_iter().filter_map(|value| after.split_path(value).ok());
-        names.extend(paths.flatten().map(|name| if name == "$user" { after.role_name(routine.owner) } else { name }));
+    let mut names: HashSet<String> =
+        contract.security_definer.search_path.iter().cloned().collect();
+    for routine in
+        before.routines.iter().chain(&after.routines).filter(|r| r.security_definer && counts(r))
+    {
+        let paths = path_settings(&routine.config)
+            .into_iter()
+            .filter_map(|value| after.split_path(value).ok());
+        names.extend(
+            paths
+                .flatten()
+                .map(|name| if name == "$user" { after.role_name(routine.owner) } else { name }),
+        );
     }
     names.iter().filter_map(|name| after.schema_named(name)).map(|s| s.oid).collect()
 }
 
 /// Adds to a snapshot what others have put into those schemas.
-fn add_contents(snapshot: &mut Snapshot, state: &State, contract: &Contract, schemas: &HashSet<Oid>) {
-    let owners: HashSet<Oid> = snapshot.routines.iter().filter(|r| r.security_definer).map(|r| r.owner).collect();
-    // Who is not trusted by some owner takes a walk through all memberships, which most of the time nobody needs.
+fn add_contents(
+    snapshot: &mut Snapshot,
+    state: &State,
+    contract: &Contract,
+    schemas: &HashSet<Oid>,
+) {
+    let owners: HashSet<Oid> =
+        snapshot.routines.iter().filter(|r| r.security_definer).map(|r| r.owner).collect();
+    // Who is not trusted by some owner takes a walk through all memberships, which most of the time
+    // nobody needs.
     let untrusted = || {
         let access = Access::new(snapshot);
         let cx = Context::new(contract, snapshot, &access, &interrupts);
@@ -215,6 +263,10 @@ fn add_contents(snapshot: &mut Snapshot, state: &State, contract: &Contract, sch
         snapshot.roles.iter().map(|r| r.oid).filter(|r| by_some(*r)).collect()
     };
     for content in catalog::contents(state, schemas, snapshot.roles.len(), untrusted) {
-        snapshot.contents.entry(content.place.schema).or_default().insert((content.place.owner, content.kind));
+        snapshot
+            .contents
+            .entry(content.place.schema)
+            .or_default()
+            .insert((content.place.owner, content.kind));
     }
 }

@@ -1,7 +1,9 @@
-//! What the guard did and let pass: a line of JSON in the server log for each event, and a row of `dragonfly_guard.log`.
+//! What the guard did and let pass: a line of JSON in the server log for each event, and a row of
+//! `dragonfly_guard.log`.
 //!
-//! The line is always written. The row is written by a process of its own where the library is preloaded ([`writer`]), for what is refused is
-//! rolled back, and its row would be too; elsewhere only what was not refused gets one, in its own transaction.
+//! The line is always written. The row is written by a process of its own where the library is
+//! preloaded ([`writer`]), for what is refused is rolled back, and its row would be too; elsewhere
+//! only what was not refused gets one, in its own transaction.
 
 mod entry;
 mod launcher;

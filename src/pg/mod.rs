@@ -1,4 +1,5 @@
-//! The thin layer over the server's own interfaces; what `unsafe` there is in the project is here, in the catalog reader and in the guard.
+//! The thin layer over the server's own interfaces; what `unsafe` there is in the project is here,
+//! in the catalog reader and in the guard.
 
 pub mod call;
 pub mod clock;
@@ -14,3 +15,6 @@ pub mod statement;
 pub mod subtransaction;
 pub mod text;
 pub mod write;
+
+/// The server's major version.
+pub const VERSION: u32 = pgrx::pg_sys::PG_VERSION_NUM / 10_000;

@@ -1,5 +1,6 @@
-//! What the server would ask for before it runs a statement: read from the statement as the server itself rewrites it, with its views replaced by
-//! their queries and the policies added. Nothing is planned and nothing runs.
+//! What the server would ask for before it runs a statement: read from the statement as the server
+//! itself rewrites it, with its views replaced by their queries and the policies added. Nothing is
+//! planned and nothing runs.
 
 mod constant;
 mod nodes;
@@ -30,12 +31,14 @@ use written::{Command, Written};
 pub enum Unreadable {
     /// No role can run it: the server's message.
     Never(String),
-    /// Not at present: a relation is locked, or the statement is too complex for the server's limits.
+    /// Not at present: a relation is locked, or the statement is too complex for the server's
+    /// limits.
     Now(Box<CaughtError>),
 }
 
-/// What a statement that `role` runs needs. Names in it are looked up as by a superuser: whether the role may use them is not asked here. Reading it runs
-/// nothing; `trust` says whose functions in C the server may call on the way, the input functions of types.
+/// What a statement that `role` runs needs. Names in it are looked up as by a superuser: whether
+/// the role may use them is not asked here. Reading it runs nothing; `trust` says whose functions
+/// in C the server may call on the way, the input functions of types.
 ///
 /// # Errors
 /// Where the server cannot read it.
@@ -49,22 +52,29 @@ pub fn of(sql: &str, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     })
 }
 
-/// Has the server rewrite and plan the query of a view, as its owner and under the settings in force. Returns false
-/// where the name now is another view's, or the view another owner's. `has_mutable_functions` is set where a function in
-/// it may return something else another time. An error where the server cannot: there must be a subtransaction.
+/// Has the server rewrite and plan the query of a view, as its owner and under the settings in
+/// force. Returns false where the name now is another view's, or the view another owner's.
+/// `has_mutable_functions` is set where a function in it may return something else another time. An
+/// error where the server cannot: there must be a subtransaction.
 pub fn view_is_read(view: Oid, name: &str, owner: Oid, has_mutable_functions: &Cell<bool>) -> bool {
     let query = analyzed(&format!("SELECT * FROM {name}"));
     // SAFETY: the query names one relation, which it has locked.
-    let found = unsafe { nodes((*query).rtable).next().map(|entry| (*entry.cast::<pg_sys::RangeTblEntry>()).relid.to_u32()) };
+    let found = unsafe {
+        nodes((*query).rtable)
+            .next()
+            .map(|entry| (*entry.cast::<pg_sys::RangeTblEntry>()).relid.to_u32())
+    };
     if found != Some(view) || catalog::relation_owner(&State::now(), view) != Some(owner) {
         return false;
     }
-    // SAFETY: a query as the analysis gave it, and what the server has made of it; the snapshot is taken away again, by an error too.
+    // SAFETY: a query as the analysis gave it, and what the server has made of it; the snapshot is
+    // taken away again, by an error too.
     restricted::as_role(owner, || unsafe {
         let queries = pg_sys::QueryRewrite(query);
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
         for query in nodes(queries) {
-            has_mutable_functions.set(has_mutable_functions.get() || pg_sys::contain_mutable_functions(query));
+            has_mutable_functions
+                .set(has_mutable_functions.get() || pg_sys::contain_mutable_functions(query));
             pg_sys::pg_plan_query(query.cast(), c"".as_ptr(), 0, std::ptr::null_mut());
         }
         pg_sys::PopActiveSnapshot();
@@ -75,19 +85,27 @@ pub fn view_is_read(view: Oid, name: &str, owner: Oid, has_mutable_functions: &C
 /// A statement as the server rewrites it for `role`.
 fn rewritten(sql: &str, role: Oid) -> *mut pg_sys::List {
     let query = analyzed(sql);
-    // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the ones that count.
+    // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the
+    // ones that count.
     restricted::as_role(role, || unsafe { pg_sys::QueryRewrite(query) })
 }
 
 /// A statement as the parser understands it.
 fn analyzed(sql: &str) -> *mut pg_sys::Query {
     let text = CString::new(to_server(sql)).expect("names hold no zero byte");
-    // SAFETY: a C string with one statement; the parser raises an error or gives a list of one. Reading a statement runs no code of anybody's but the
-    // input functions of types, and there is nothing but names in it.
+    // SAFETY: a C string with one statement; the parser raises an error or gives a list of one.
+    // Reading a statement runs no code of anybody's but the input functions of types, and there is
+    // nothing but names in it.
     restricted::as_role(BOOTSTRAP_SUPERUSER, || unsafe {
         let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         let statement = nodes(statements).next().expect("one statement");
-        pg_sys::parse_analyze_fixedparams(statement.cast(), text.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut())
+        pg_sys::parse_analyze_fixedparams(
+            statement.cast(),
+            text.as_ptr(),
+            std::ptr::null(),
+            0,
+            std::ptr::null_mut(),
+        )
     })
 }
 
@@ -102,7 +120,8 @@ pub fn of_truncate(table: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     })
 }
 
-/// What calling a routine needs beside EXECUTE on it: of an aggregate, what its owner needs; the checks of arguments that are domains.
+/// What calling a routine needs beside EXECUTE on it: of an aggregate, what its owner needs; the
+/// checks of arguments that are domains.
 ///
 /// # Errors
 /// As [`of`].
@@ -110,7 +129,9 @@ pub fn of_call(routine: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     reading(trust, |reader| {
         reader.aggregate(routine.into());
         reader.needs.borrow_mut().calls.retain(|call| call.routine != routine);
-        catalog::argument_type_oids(&State::now(), routine).into_iter().for_each(|of| reader.domain(of));
+        catalog::argument_type_oids(&State::now(), routine)
+            .into_iter()
+            .for_each(|of| reader.domain(of));
     })
 }
 

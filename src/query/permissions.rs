@@ -47,7 +47,9 @@ pub(super) unsafe fn relations(query: *mut pg_sys::Query, depth: u32) -> Vec<Per
     unsafe {
         for (info, place) in nodes((*query).rteperminfos).zip(1..) {
             let info = info.cast::<pg_sys::RTEPermissionInfo>();
-            let entry = |entry: *mut pg_sys::Node| (*entry.cast::<pg_sys::RangeTblEntry>()).perminfoindex == place;
+            let entry = |entry: *mut pg_sys::Node| {
+                (*entry.cast::<pg_sys::RangeTblEntry>()).perminfoindex == place
+            };
             let number = nodes((*query).rtable).position(entry).map_or(0, |at| at as i32 + 1);
             found.push(Permissions {
                 relation: (*info).relid,
@@ -67,13 +69,18 @@ pub(super) unsafe fn relations(query: *mut pg_sys::Query, depth: u32) -> Vec<Per
 ///
 /// # Safety
 /// `query` is a query, and the entry is of its range table.
-pub(super) unsafe fn changed_columns(_query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> Vec<String> {
+pub(super) unsafe fn changed_columns(
+    _query: *mut pg_sys::Query,
+    entry: *mut pg_sys::RangeTblEntry,
+) -> Vec<String> {
     // SAFETY: as the caller promises.
     unsafe {
         #[cfg(feature = "pg15")]
         let columns = (*entry).updatedCols;
         #[cfg(not(feature = "pg15"))]
-        let columns = match nodes((*_query).rteperminfos).nth((*entry).perminfoindex.wrapping_sub(1) as usize) {
+        let columns = match nodes((*_query).rteperminfos)
+            .nth((*entry).perminfoindex.wrapping_sub(1) as usize)
+        {
             Some(info) => (*info.cast::<pg_sys::RTEPermissionInfo>()).updatedCols,
             None => std::ptr::null_mut(),
         };
@@ -81,7 +88,8 @@ pub(super) unsafe fn changed_columns(_query: *mut pg_sys::Query, entry: *mut pg_
     }
 }
 
-/// Whether an entry of the range table is what the statement is about, for its result: what it reads, or changes, itself.
+/// Whether an entry of the range table is what the statement is about, for its result: what it
+/// reads, or changes, itself.
 ///
 /// # Safety
 /// `query` is a query.
@@ -137,7 +145,8 @@ impl Permissions {
     }
 }
 
-/// The columns of a set, in which they are counted from the first system column; the whole row is all of them.
+/// The columns of a set, in which they are counted from the first system column; the whole row is
+/// all of them.
 ///
 /// # Safety
 /// A set of the relation's columns, or null.

@@ -22,7 +22,8 @@ pub struct Needs {
     pub unresolved: Vec<String>,
 }
 
-/// A function that would be called: as whom, where not as whoever runs the statement, and when that is asked.
+/// A function that would be called: as whom, where not as whoever runs the statement, and when that
+/// is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     pub routine: Oid,
@@ -32,9 +33,9 @@ pub struct Call {
 
 /// Reads expressions and queries, and records what they need.
 ///
-/// The server's tree walkers call back with an untyped pointer to it, while the methods that started the walk are still
-/// running. So all of them share it: there are references only, never an exclusive one, and what changes is in cells.
-/// No cell is borrowed while a walker runs.
+/// The server's tree walkers call back with an untyped pointer to it, while the methods that
+/// started the walk are still running. So all of them share it: there are references only, never an
+/// exclusive one, and what changes is in cells. No cell is borrowed while a walker runs.
 pub(super) struct Reader {
     pub(super) state: State,
     pub(super) needs: RefCell<Needs>,
@@ -93,24 +94,30 @@ impl Reader {
         self.call(unsafe { pg_sys::get_opcode(operator) }, None);
     }
 
-    /// The functions that compare for GROUP BY, DISTINCT and UNION (execExpr.c, `ExecBuildGroupingEqual`).
+    /// The functions that compare for GROUP BY, DISTINCT and UNION (execExpr.c,
+    /// `ExecBuildGroupingEqual`).
     ///
     /// # Safety
     /// A list of `SortGroupClause`.
     pub(super) unsafe fn grouping(&self, clauses: *mut pg_sys::List) {
         // SAFETY: as the caller promises.
-        let operators = unsafe { nodes(clauses).map(|c| (*c.cast::<pg_sys::SortGroupClause>()).eqop) };
+        let operators =
+            unsafe { nodes(clauses).map(|c| (*c.cast::<pg_sys::SortGroupClause>()).eqop) };
         operators.for_each(|operator| self.operator(operator));
     }
 
-    /// An aggregate, and the functions that it consists of, on which its owner needs EXECUTE (nodeAgg.c, `ExecInitAgg`).
+    /// An aggregate, and the functions that it consists of, on which its owner needs EXECUTE
+    /// (nodeAgg.c, `ExecInitAgg`).
     pub(super) fn aggregate(&self, aggregate: pg_sys::Oid) {
         self.call(aggregate, None);
         let table = Table::open(oids::PG_AGGREGATE);
-        let (oid, step, end) = (table.column("aggfnoid"), table.column("aggtransfn"), table.column("aggfinalfn"));
+        let (oid, step, end) =
+            (table.column("aggfnoid"), table.column("aggtransfn"), table.column("aggfinalfn"));
         let mut parts = Vec::new();
         let key = [(oid, aggregate.to_u32())];
-        table.lookup(&self.state, oids::PG_AGGREGATE_FNOID_INDEX, &key, |row| parts.extend([row.oid(step), row.oid(end)]));
+        table.lookup(&self.state, oids::PG_AGGREGATE_FNOID_INDEX, &key, |row| {
+            parts.extend([row.oid(step), row.oid(end)])
+        });
         let owner = catalog::routine_owner(&self.state, aggregate.to_u32());
         parts.into_iter().filter(|part| *part != 0).for_each(|part| self.call(part.into(), owner));
     }
@@ -118,14 +125,20 @@ impl Reader {
     /// The constraints of a domain and of the domains that it is based on.
     pub(super) fn domain(&self, domain: Oid) {
         let base = |domain| {
-            let base = of_row(&self.state, oids::TYPE_BY_OID, domain, "typbasetype", |row, base| row.oid(base));
+            let base =
+                of_row(&self.state, oids::TYPE_BY_OID, domain, "typbasetype", |row, base| {
+                    row.oid(base)
+                });
             base.filter(|base| *base != 0)
         };
         let mut next = (domain, base(domain));
         // Only a domain has a base type.
         while let (domain, Some(below)) = next {
-            if !self.is_silent.get() && self.domains.borrow_mut().insert((self.moment.get(), domain)) {
-                let checks = checks(&self.state, "contypid", oids::PG_CONSTRAINT_TYPE_INDEX, domain);
+            if !self.is_silent.get()
+                && self.domains.borrow_mut().insert((self.moment.get(), domain))
+            {
+                let checks =
+                    checks(&self.state, "contypid", oids::PG_CONSTRAINT_TYPE_INDEX, domain);
                 checks.iter().for_each(|check| self.stored(check));
             }
             next = (below, base(below));

@@ -42,13 +42,18 @@ impl Written {
                 _ => return vec![],
             };
             let place = usize::try_from((*query).resultRelation - 1).unwrap_or(usize::MAX);
-            let Some(entry) = nodes((*query).rtable).nth(place).map(|entry| entry.cast::<pg_sys::RangeTblEntry>()) else {
+            let Some(entry) = nodes((*query).rtable)
+                .nth(place)
+                .map(|entry| entry.cast::<pg_sys::RangeTblEntry>())
+            else {
                 return vec![];
             };
             let (table, changed) = ((*entry).relid.to_u32(), changed_columns(query, entry));
             let conflict = (*query).onConflict;
-            let updates = !conflict.is_null() && (*conflict).action == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
-            let update = updates.then(|| Self { table, command: Command::Update, changed: changed.clone() });
+            let updates = !conflict.is_null()
+                && (*conflict).action == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
+            let update =
+                updates.then(|| Self { table, command: Command::Update, changed: changed.clone() });
             let mut found = vec![Self { table, command, changed }];
             found.extend(update);
             found
@@ -78,7 +83,9 @@ pub(super) fn parent(state: &State, partition: Oid) -> Option<Oid> {
     let catalog = Table::open(oids::PG_INHERITS);
     let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
     let mut found = None;
-    catalog.lookup(state, oids::PG_INHERITS_CHILD_INDEX, &[(child, partition)], |row| found = Some(row.oid(parent)));
+    catalog.lookup(state, oids::PG_INHERITS_CHILD_INDEX, &[(child, partition)], |row| {
+        found = Some(row.oid(parent))
+    });
     found
 }
 
@@ -88,12 +95,18 @@ pub(super) struct Trigger {
     pub condition: Option<CString>,
 }
 
-/// The triggers of a table that a command on some columns fires, in the order of their names; and whether there is any, if only disabled, that could
-/// change a row before it is stored.
-pub(super) fn triggers(state: &State, table: Oid, command: Command, changed: &[String]) -> (Vec<Trigger>, bool) {
+/// The triggers of a table that a command on some columns fires, in the order of their names; and
+/// whether there is any, if only disabled, that could change a row before it is stored.
+pub(super) fn triggers(
+    state: &State,
+    table: Oid,
+    command: Command,
+    changed: &[String],
+) -> (Vec<Trigger>, bool) {
     let catalog = Table::open(oids::PG_TRIGGER);
     let column = |name| catalog.column(name);
-    let (on, name, kind, enabled) = (column("tgrelid"), column("tgname"), column("tgtype"), column("tgenabled"));
+    let (on, name, kind, enabled) =
+        (column("tgrelid"), column("tgname"), column("tgtype"), column("tgenabled"));
     let (columns, condition) = (column("tgattr"), column("tgqual"));
     let (mut found, mut changes_rows) = (Vec::new(), false);
     catalog.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &[(on, table)], |row| {
@@ -101,10 +114,14 @@ pub(super) fn triggers(state: &State, table: Oid, command: Command, changed: &[S
         let numbers = row.numbers(columns);
         let is_touched = command != Command::Update
             || numbers.is_empty()
-            || numbers.iter().any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)));
-        let (is_row, is_before) = (kind & pg_sys::TRIGGER_TYPE_ROW != 0, kind & pg_sys::TRIGGER_TYPE_BEFORE != 0);
+            || numbers
+                .iter()
+                .any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)));
+        let (is_row, is_before) =
+            (kind & pg_sys::TRIGGER_TYPE_ROW != 0, kind & pg_sys::TRIGGER_TYPE_BEFORE != 0);
         changes_rows |= is_row && is_before && kind & command.event() != 0;
-        let fires = kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_touched;
+        let fires =
+            kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_touched;
         let moment = match (is_row, is_before) {
             (false, true) => Moment::Statement,
             (true, true) => Moment::Row,
@@ -124,7 +141,9 @@ pub(super) fn children(state: &State, table: Oid) -> Vec<Oid> {
     let catalog = Table::open(oids::PG_INHERITS);
     let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
     let mut found = Vec::new();
-    catalog.lookup(state, oids::PG_INHERITS_PARENT_INDEX, &[(parent, table)], |row| found.push(row.oid(child)));
+    catalog.lookup(state, oids::PG_INHERITS_PARENT_INDEX, &[(parent, table)], |row| {
+        found.push(row.oid(child))
+    });
     found
 }
 
@@ -132,7 +151,8 @@ pub(super) fn children(state: &State, table: Oid) -> Vec<Oid> {
 pub(super) fn types(state: &State, table: Oid) -> Vec<Oid> {
     let catalog = Table::open(oids::PG_ATTRIBUTE);
     let column = |name| catalog.column(name);
-    let (on, number, of, dropped) = (column("attrelid"), column("attnum"), column("atttypid"), column("attisdropped"));
+    let (on, number, of, dropped) =
+        (column("attrelid"), column("attnum"), column("atttypid"), column("attisdropped"));
     let mut found = Vec::new();
     catalog.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(on, table)], |row| {
         if row.int(number) as i16 > 0 && !row.bool(dropped) {
@@ -145,7 +165,11 @@ pub(super) fn types(state: &State, table: Oid) -> Vec<Oid> {
 /// The columns that are stored and generated, and their expressions.
 pub(super) fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
     let attributes = Table::open(oids::PG_ATTRIBUTE);
-    let (on, number, kind) = (attributes.column("attrelid"), attributes.column("attnum"), attributes.column("attgenerated"));
+    let (on, number, kind) = (
+        attributes.column("attrelid"),
+        attributes.column("attnum"),
+        attributes.column("attgenerated"),
+    );
     let mut numbers = Vec::new();
     attributes.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(on, table)], |row| {
         if row.char(kind) == b's' {
@@ -153,7 +177,8 @@ pub(super) fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
         }
     });
     let catalog = Table::open(oids::PG_ATTRDEF);
-    let (on, number, expression) = (catalog.column("adrelid"), catalog.column("adnum"), catalog.column("adbin"));
+    let (on, number, expression) =
+        (catalog.column("adrelid"), catalog.column("adnum"), catalog.column("adbin"));
     let mut found = Vec::new();
     catalog.lookup(state, oids::PG_ATTRDEF_RELID_INDEX, &[(on, table)], |row| {
         let number = row.int(number) as i16;
@@ -163,11 +188,13 @@ pub(super) fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
     found
 }
 
-/// The CHECK constraints of a table or of a domain, by the column and the index of `pg_constraint` that say so.
+/// The CHECK constraints of a table or of a domain, by the column and the index of `pg_constraint`
+/// that say so.
 pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_CONSTRAINT);
     let column = |name| catalog.column(name);
-    let (of, name, kind, expression) = (column(of), column("conname"), column("contype"), column("conbin"));
+    let (of, name, kind, expression) =
+        (column(of), column("conname"), column("contype"), column("conbin"));
     let mut found = Vec::new();
     catalog.lookup(state, index, &[(of, object)], |row| {
         if row.char(kind) == b'c' {
@@ -179,8 +206,14 @@ pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CS
     found.into_iter().filter_map(|(_, expression)| expression).collect()
 }
 
-/// The expressions of the indexes into which a row is written. An UPDATE that changes no column of any index may leave them alone.
-pub(super) fn indexes(state: &State, table: Oid, command: Command, changed: &[String]) -> Vec<CString> {
+/// The expressions of the indexes into which a row is written. An UPDATE that changes no column of
+/// any index may leave them alone.
+pub(super) fn indexes(
+    state: &State,
+    table: Oid,
+    command: Command,
+    changed: &[String],
+) -> Vec<CString> {
     let catalog = Table::open(oids::PG_INDEX);
     let column = |name| catalog.column(name);
     let (on, is_ready, keys) = (column("indrelid"), column("indisready"), column("indkey"));
@@ -190,10 +223,15 @@ pub(super) fn indexes(state: &State, table: Oid, command: Command, changed: &[St
         if !row.bool(is_ready) {
             return;
         }
-        let parts: Vec<CString> = [predicate, expressions].into_iter().filter_map(|column| stored(&row, column)).collect();
-        is_touched |=
-            row.numbers(keys).iter().any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)))
-                || parts.iter().any(|part| depends_on(part, table, changed));
+        let parts: Vec<CString> = [predicate, expressions]
+            .into_iter()
+            .filter_map(|column| stored(&row, column))
+            .collect();
+        is_touched |= row
+            .numbers(keys)
+            .iter()
+            .any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)))
+            || parts.iter().any(|part| depends_on(part, table, changed));
         found.extend(parts);
     });
     if is_touched { found } else { vec![] }
@@ -204,7 +242,9 @@ pub(super) fn predicates(state: &State, table: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_INDEX);
     let (on, predicate) = (catalog.column("indrelid"), catalog.column("indpred"));
     let mut found = Vec::new();
-    catalog.lookup(state, oids::PG_INDEX_RELID_INDEX, &[(on, table)], |row| found.extend(stored(&row, predicate)));
+    catalog.lookup(state, oids::PG_INDEX_RELID_INDEX, &[(on, table)], |row| {
+        found.extend(stored(&row, predicate))
+    });
     found
 }
 
@@ -213,14 +253,16 @@ pub(super) fn partition_key(state: &State, table: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_PARTITIONED_TABLE);
     let (on, expressions) = (catalog.column("partrelid"), catalog.column("partexprs"));
     let mut found = Vec::new();
-    catalog
-        .lookup(state, oids::PG_PARTITIONED_TABLE_RELID_INDEX, &[(on, table)], |row| found.extend(stored(&row, expressions)));
+    catalog.lookup(state, oids::PG_PARTITIONED_TABLE_RELID_INDEX, &[(on, table)], |row| {
+        found.extend(stored(&row, expressions))
+    });
     found
 }
 
 /// Whether an expression over a table's columns reads one of those.
 pub(super) fn depends_on(expression: &CStr, table: Oid, columns: &[String]) -> bool {
-    // SAFETY: the server has written it with nodeToString; in a catalog, the table is the first and only one.
+    // SAFETY: the server has written it with nodeToString; in a catalog, the table is the first and
+    // only one.
     let read = unsafe {
         let mut set = std::ptr::null_mut();
         pg_sys::pull_varattnos(pg_sys::stringToNode(expression.as_ptr()).cast(), 1, &mut set);

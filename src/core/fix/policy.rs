@@ -13,5 +13,9 @@ pub(crate) fn create_policy(table: &str, role: &Role, command: Command) -> Strin
         Command::Select | Command::Delete => "USING (...)",
     };
     let name = format!("{} {}", role.name, word.to_lowercase());
-    format!("CREATE POLICY {} ON {table} FOR {word} TO {} {condition};", safe_ident(&name), safe_ident(&role.name))
+    format!(
+        "CREATE POLICY {} ON {table} FOR {word} TO {} {condition};",
+        safe_ident(&name),
+        safe_ident(&role.name)
+    )
 }

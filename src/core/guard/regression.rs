@@ -1,30 +1,38 @@
-//! The ratchet: only what a command made worse is refused. What was wrong before may stay wrong, and mending a part of it always
-//! passes.
+//! The ratchet: only what a command made worse is refused. What was wrong before may stay wrong,
+//! and mending a part of it always passes.
 
 use crate::search_path::{Assessment, Reason, ReasonCode};
 use std::collections::HashSet;
 
-/// Whether the path of a routine is worse `after` the command than `before` it; `None` where the routine did not exist, or was
-/// SECURITY INVOKER.
+/// Whether the path of a routine is worse `after` the command than `before` it; `None` where the
+/// routine did not exist, or was SECURITY INVOKER.
 ///
-/// What the past excuses is told by kind and schema of the reasons alone, not by the verdict: who can create where today was said by GRANT,
-/// which can be taken back tomorrow, while the path stays.
+/// What the past excuses is told by kind and schema of the reasons alone, not by the verdict: who
+/// can create where today was said by GRANT, which can be taken back tomorrow, while the path
+/// stays.
 #[must_use]
 pub fn is_regression(before: Option<&Assessment>, after: &Assessment) -> bool {
     let Some(before) = before else { return after.reasons.iter().any(counts) };
-    let past: HashSet<(ReasonCode, Option<&str>)> = before.reasons.iter().filter(|r| counts(r)).map(kind).collect();
+    let past: HashSet<(ReasonCode, Option<&str>)> =
+        before.reasons.iter().filter(|r| counts(r)).map(kind).collect();
     // Without a path, the caller chose the whole of it.
-    !past.contains(&(ReasonCode::NoPath, None)) && after.reasons.iter().any(|r| counts(r) && !past.contains(&kind(r)))
+    !past.contains(&(ReasonCode::NoPath, None))
+        && after.reasons.iter().any(|r| counts(r) && !past.contains(&kind(r)))
 }
 
-/// Tables and views of somebody else in a shared schema are the audit's matter; everything else is the guard's too.
+/// Tables and views of somebody else in a shared schema are the audit's matter; everything else is
+/// the guard's too.
 pub(super) fn counts(reason: &Reason) -> bool {
     reason.code != ReasonCode::ForeignObjects || reason.planted_code
 }
 
 /// What a reason is about; pg_temp first by default is pg_temp first by name.
 fn kind(reason: &Reason) -> (ReasonCode, Option<&str>) {
-    let code = if reason.code == ReasonCode::TempNotLast { ReasonCode::TempNotListed } else { reason.code };
+    let code = if reason.code == ReasonCode::TempNotLast {
+        ReasonCode::TempNotListed
+    } else {
+        reason.code
+    };
     (code, reason.schema.as_deref())
 }
 
@@ -63,7 +71,10 @@ mod tests {
     fn what_was_wrong_may_stay_wrong() {
         let old = assess(&[(Writable, Exploitable, "s"), (TempNotListed, Exploitable, "")]);
         assert!(!is_regression(Some(&old), &old));
-        assert!(!is_regression(Some(&old), &assess(&[(Writable, Exploitable, "s")])), "one of two mended");
+        assert!(
+            !is_regression(Some(&old), &assess(&[(Writable, Exploitable, "s")])),
+            "one of two mended"
+        );
         assert!(!is_regression(Some(&old), &assess(&[(TempNotLast, Exploitable, "")])));
         assert!(is_regression(Some(&old), &assess(&[(Writable, Exploitable, "other")])));
     }
@@ -82,7 +93,10 @@ mod tests {
         assert!(is_regression(Some(&opened), &assess(&[(MissingSchema, Fragile, "nope")])));
         assert!(is_regression(Some(&opened), &assess(&[(TempNotListed, Fragile, "")])));
         // Nor does a path get worse by what others have done to the schema.
-        assert!(!is_regression(Some(&assess(&[(MissingSchema, Fragile, "s")])), &assess(&[(MissingSchema, Exploitable, "s")])));
+        assert!(!is_regression(
+            Some(&assess(&[(MissingSchema, Fragile, "s")])),
+            &assess(&[(MissingSchema, Exploitable, "s")])
+        ));
     }
 
     #[test]

@@ -35,7 +35,12 @@ const SHOWN: usize = 3;
 impl Rejection {
     /// About one routine; `tag` is the command that ran.
     #[must_use]
-    pub fn of_routine(cx: &Context<'_>, routine: &Routine, assessment: &Assessment, tag: &str) -> Self {
+    pub fn of_routine(
+        cx: &Context<'_>,
+        routine: &Routine,
+        assessment: &Assessment,
+        tag: &str,
+    ) -> Self {
         let name = cx.snapshot.routine_message(routine);
         let kind = routine.object_type();
         let rule = source(&RULE);
@@ -47,8 +52,12 @@ impl Rejection {
                 key: object.clone(),
                 object,
                 verdict: Some(assessment.verdict),
-                message: format!("SECURITY DEFINER {kind} {name} does not have the contract's search_path"),
-                detail: format!("Its path is safe, but the contract accepts {canonical} alone. {rule}"),
+                message: format!(
+                    "SECURITY DEFINER {kind} {name} does not have the contract's search_path"
+                ),
+                detail: format!(
+                    "Its path is safe, but the contract accepts {canonical} alone. {rule}"
+                ),
                 hint: hint(cx, routine, assessment, tag),
             };
         }
@@ -59,7 +68,11 @@ impl Rejection {
             object,
             verdict: Some(assessment.verdict),
             message: format!("SECURITY DEFINER {kind} {name} has no safe search_path"),
-            detail: format!("It would be {}: {}.{trap} {rule}", assessment.verdict.as_str(), assessment.describe()),
+            detail: format!(
+                "It would be {}: {}.{trap} {rule}",
+                assessment.verdict.as_str(),
+                assessment.describe()
+            ),
             hint: hint(cx, routine, assessment, tag),
         }
     }
@@ -84,7 +97,8 @@ impl Rejection {
         }
     }
 
-    /// About a routine, by its identity, that a call of one of the extension's own could reach in its place.
+    /// About a routine, by its identity, that a call of one of the extension's own could reach in
+    /// its place.
     #[must_use]
     pub fn of_impostor(identity: &str) -> Self {
         Self {
@@ -118,16 +132,20 @@ impl Rejection {
         }
     }
 
-    /// About routines that were safe and would be so no longer, though nobody touched them. There is at least one.
+    /// About routines that were safe and would be so no longer, though nobody touched them. There
+    /// is at least one.
     #[must_use]
     pub fn of_exposed(cx: &Context<'_>, exposed: &[Exposed<'_>], tag: &str) -> Option<Self> {
         let first = exposed.first()?;
-        let mut names: Vec<String> = exposed.iter().take(SHOWN).map(|e| cx.snapshot.routine_message(e.routine)).collect();
+        let mut names: Vec<String> =
+            exposed.iter().take(SHOWN).map(|e| cx.snapshot.routine_message(e.routine)).collect();
         if exposed.len() > names.len() {
             names.push(format!("{} others", exposed.len() - names.len()));
         }
-        let (count, noun) = (exposed.len(), if exposed.len() == 1 { "routine" } else { "routines" });
-        let verdict = exposed.iter().map(|e| e.assessment.verdict).max().unwrap_or(first.assessment.verdict);
+        let (count, noun) =
+            (exposed.len(), if exposed.len() == 1 { "routine" } else { "routines" });
+        let verdict =
+            exposed.iter().map(|e| e.assessment.verdict).max().unwrap_or(first.assessment.verdict);
         let reason = first.assessment.reasons.first();
         let hint = match reason.map(|r| (r.code, r.schema.as_deref(), r.role.as_deref())) {
             Some((ReasonCode::Writable | ReasonCode::ForeignObjects, Some(schema), Some(role))) => format!(
@@ -142,7 +160,10 @@ impl Rejection {
             object: cx.snapshot.routine_identity(first.routine),
             key: format!("exposed {}", listed(&names)),
             verdict: Some(verdict),
-            message: format!("{tag} would make {count} SECURITY DEFINER {noun} unsafe: {}", listed(&names)),
+            message: format!(
+                "{tag} would make {count} SECURITY DEFINER {noun} unsafe: {}",
+                listed(&names)
+            ),
             detail: format!(
                 "{} would be {}: {}. {}",
                 cx.snapshot.routine_message(first.routine),
@@ -197,12 +218,16 @@ fn source(rule: &Rule) -> String {
 }
 
 fn hint(cx: &Context<'_>, routine: &Routine, assessment: &Assessment, tag: &str) -> String {
-    // Where a schema is open to others, closing it mends this routine and every other that searches it.
+    // Where a schema is open to others, closing it mends this routine and every other that searches
+    // it.
     if let Some(revoke) = schema_cause(cx, assessment) {
         return format!("The cause is the schema, not the routine. To close it: {revoke}");
     }
-    if let Some((extension, _)) =
-        cx.snapshot.routine_extension.get(&routine.oid).and_then(|oid| cx.snapshot.extensions.get(oid))
+    if let Some((extension, _)) = cx
+        .snapshot
+        .routine_extension
+        .get(&routine.oid)
+        .and_then(|oid| cx.snapshot.extensions.get(oid))
     {
         return format!(
             "The script of extension \"{}\" makes it. If you trust that extension, name it in the contract under managed.extensions.",
@@ -224,7 +249,9 @@ fn hint(cx: &Context<'_>, routine: &Routine, assessment: &Assessment, tag: &str)
     }
     if tag.starts_with("ALTER") && routine_statement(tag) {
         match fix(cx, routine, assessment).sql() {
-            Some(statement) => format!("Give it a safe path in the same statement or before: {statement}"),
+            Some(statement) => {
+                format!("Give it a safe path in the same statement or before: {statement}")
+            }
             None => format!("Give it a safe path in the same statement: {clause}"),
         }
     } else {
@@ -232,18 +259,24 @@ fn hint(cx: &Context<'_>, routine: &Routine, assessment: &Assessment, tag: &str)
     }
 }
 
-/// For a routine of a superuser who cannot have the contract's own path: the role that could, the one that keeps the structure.
+/// For a routine of a superuser who cannot have the contract's own path: the role that could, the
+/// one that keeps the structure.
 fn better_owner(cx: &Context<'_>, routine: &Routine) -> Option<String> {
     let path = &cx.contract.security_definer.search_path;
     let is_safe = |owner| cx.paths.names(path, owner).verdict == Verdict::Safe;
     if !cx.access.is_superuser(routine.owner) || is_safe(routine.owner) {
         return None;
     }
-    let owners = cx.contract.roles_of(RoleKind::Owner).filter_map(|name| cx.snapshot.role_named(name));
-    owners.filter(|owner| !owner.superuser && is_safe(owner.oid)).map(|owner| owner.name.clone()).next()
+    let owners =
+        cx.contract.roles_of(RoleKind::Owner).filter_map(|name| cx.snapshot.role_named(name));
+    owners
+        .filter(|owner| !owner.superuser && is_safe(owner.oid))
+        .map(|owner| owner.name.clone())
+        .next()
 }
 
-/// ALTER FUNCTION, ALTER PROCEDURE, ALTER ROUTINE: the routine exists, and the statement could carry the clause.
+/// ALTER FUNCTION, ALTER PROCEDURE, ALTER ROUTINE: the routine exists, and the statement could
+/// carry the clause.
 fn routine_statement(tag: &str) -> bool {
     ["FUNCTION", "PROCEDURE", "ROUTINE"].iter().any(|kind| tag.ends_with(kind))
 }

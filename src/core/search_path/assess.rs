@@ -1,8 +1,11 @@
-//! The decision procedure: who could put an object of theirs in the way of a SECURITY DEFINER routine?
+//! The decision procedure: who could put an object of theirs in the way of a SECURITY DEFINER
+//! routine?
 
 use super::{settings, stored_value};
 use crate::access::Access;
-use crate::catalog::{ContentKind, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema, Snapshot};
+use crate::catalog::{
+    ContentKind, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema, Snapshot,
+};
 use crate::sql::printable;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -80,8 +83,8 @@ pub struct Reason {
     pub schema: Option<String>,
     /// The role that could make use of it; `PUBLIC` for everybody.
     pub role: Option<String>,
-    /// For FOREIGN_OBJECTS: there is more than tables and views, so the guard refuses too (an application's own tables in a
-    /// shared schema are common, and are left to the audit).
+    /// For FOREIGN_OBJECTS: there is more than tables and views, so the guard refuses too (an
+    /// application's own tables in a shared schema are common, and are left to the audit).
     pub planted_code: bool,
 }
 
@@ -102,7 +105,8 @@ impl Reason {
     pub fn describe(&self) -> String {
         let schema = printable(self.schema.as_deref().unwrap_or_default());
         let role = self.role.as_deref().map(printable).unwrap_or_default();
-        let who = if role == "PUBLIC" { "every role".to_owned() } else { format!("role \"{role}\"") };
+        let who =
+            if role == "PUBLIC" { "every role".to_owned() } else { format!("role \"{role}\"") };
         match self.code {
             ReasonCode::NoPath => {
                 "no search_path is set, so names in its body are looked up in whatever path the caller chose".to_owned()
@@ -164,20 +168,23 @@ impl Assessment {
     /// The path is the empty list, `''`.
     #[must_use]
     pub fn is_empty_path(&self) -> bool {
-        matches!(self.path.as_deref(), Some([])) || matches!(self.path.as_deref(), Some([one]) if one.is_empty())
+        matches!(self.path.as_deref(), Some([]))
+            || matches!(self.path.as_deref(), Some([one]) if one.is_empty())
     }
 
     /// The reasons, in words, as one enumeration.
     #[must_use]
     pub fn describe(&self) -> String {
-        let mut words: Vec<String> = self.reasons.iter().take(MOST_REASONS).map(Reason::describe).collect();
+        let mut words: Vec<String> =
+            self.reasons.iter().take(MOST_REASONS).map(Reason::describe).collect();
         if let Some(more) = self.reasons.len().checked_sub(MOST_REASONS).filter(|more| *more > 0) {
             words.push(format!("and {more} more reasons"));
         }
         words.join("; ")
     }
 
-    /// What somebody who wrote this path most likely meant and did not get: the well-known traps, each explained.
+    /// What somebody who wrote this path most likely meant and did not get: the well-known traps,
+    /// each explained.
     #[must_use]
     pub fn trap(&self) -> Option<String> {
         if self.is_empty_path() {
@@ -193,12 +200,14 @@ impl Assessment {
                 "Quotes around the whole list make it one schema named \"{}\"; write the names without quotes, or each in its own.",
                 printable(one)
             )),
-            [one] if self.reasons.iter().any(|r| r.code == ReasonCode::TempNotListed) => Some(format!(
-                "The list names \"{}\" alone. Note that ALTER FUNCTION ... SET SCHEMA '{}', with quotes, does not move the \
+            [one] if self.reasons.iter().any(|r| r.code == ReasonCode::TempNotListed) => {
+                Some(format!(
+                    "The list names \"{}\" alone. Note that ALTER FUNCTION ... SET SCHEMA '{}', with quotes, does not move the \
                  function: it is another way to write SET search_path.",
-                printable(one),
-                printable(one)
-            )),
+                    printable(one),
+                    printable(one)
+                ))
+            }
             _ => None,
         }
     }
@@ -222,8 +231,9 @@ impl<'a> SearchPaths<'a> {
         Self { snapshot, access, trusted, known: RefCell::default() }
     }
 
-    /// Whether `role` may put things in the way of a routine that belongs to `owner`: superusers, the owner, whoever can
-    /// already act as the owner, and, unless the owner is a superuser, the roles that the contract trusts.
+    /// Whether `role` may put things in the way of a routine that belongs to `owner`: superusers,
+    /// the owner, whoever can already act as the owner, and, unless the owner is a superuser, the
+    /// roles that the contract trusts.
     #[must_use]
     pub fn trusts(&self, role: Oid, owner: Oid) -> bool {
         role != PUBLIC
@@ -239,7 +249,12 @@ impl<'a> SearchPaths<'a> {
         match settings(config)[..] {
             [] => {
                 let reason = plain(ReasonCode::NoPath, Verdict::Exploitable);
-                Rc::new(Assessment { verdict: Verdict::Exploitable, reasons: vec![reason], value: None, path: None })
+                Rc::new(Assessment {
+                    verdict: Verdict::Exploitable,
+                    reasons: vec![reason],
+                    value: None,
+                    path: None,
+                })
             }
             [value] => self.path(value, owner),
             [.., last] => {
@@ -258,7 +273,11 @@ impl<'a> SearchPaths<'a> {
             return Rc::clone(known);
         }
         let assessment = Rc::new(self.assess(value, owner));
-        self.known.borrow_mut().entry(owner).or_default().insert(value.to_owned(), Rc::clone(&assessment));
+        self.known
+            .borrow_mut()
+            .entry(owner)
+            .or_default()
+            .insert(value.to_owned(), Rc::clone(&assessment));
         assessment
     }
 
@@ -271,7 +290,12 @@ impl<'a> SearchPaths<'a> {
     fn assess(&self, value: &str, owner: Oid) -> Assessment {
         let Ok(path) = self.snapshot.split_path(value) else {
             let reason = plain(ReasonCode::Syntax, Verdict::Fragile);
-            return Assessment { verdict: Verdict::Fragile, reasons: vec![reason], value: Some(value.to_owned()), path: None };
+            return Assessment {
+                verdict: Verdict::Fragile,
+                reasons: vec![reason],
+                value: Some(value.to_owned()),
+                path: None,
+            };
         };
         let mut reasons = Vec::new();
         let mut seen = HashSet::new();
@@ -304,10 +328,20 @@ impl<'a> SearchPaths<'a> {
     fn element(&self, name: &str, owner: Oid, reasons: &mut Vec<Reason>) {
         let Some(schema) = self.snapshot.schema_named(name) else {
             let database = &self.snapshot.database;
-            let creator =
-                self.untrusted_holder(owner, database.owner, database.acl.as_ref(), ObjectKind::Database, Privileges::CREATE);
+            let creator = self.untrusted_holder(
+                owner,
+                database.owner,
+                database.acl.as_ref(),
+                ObjectKind::Database,
+                Privileges::CREATE,
+            );
             let verdict = if creator.is_some() { Verdict::Exploitable } else { Verdict::Fragile };
-            reasons.push(about(ReasonCode::MissingSchema, verdict, name, creator.map(|r| self.snapshot.role_name(r))));
+            reasons.push(about(
+                ReasonCode::MissingSchema,
+                verdict,
+                name,
+                creator.map(|r| self.snapshot.role_name(r)),
+            ));
             return;
         };
         self.writers(schema, owner, reasons);
@@ -322,25 +356,36 @@ impl<'a> SearchPaths<'a> {
                 None => planters.push((holder, code)),
             }
         }
-        let mut planters: Vec<(String, bool)> =
-            planters.into_iter().map(|(role, code)| (self.snapshot.role_name(role), code)).collect();
+        let mut planters: Vec<(String, bool)> = planters
+            .into_iter()
+            .map(|(role, code)| (self.snapshot.role_name(role), code))
+            .collect();
         planters.sort();
         for (role, planted_code) in planters {
-            let reason = about(ReasonCode::ForeignObjects, Verdict::Exploitable, &schema.name, Some(role));
+            let reason =
+                about(ReasonCode::ForeignObjects, Verdict::Exploitable, &schema.name, Some(role));
             reasons.push(Reason { planted_code, ..reason });
         }
     }
 
-    /// Every untrusted role that can create in `schema`: grantees of CREATE, and the owner, who can grant it to itself.
+    /// Every untrusted role that can create in `schema`: grantees of CREATE, and the owner, who can
+    /// grant it to itself.
     fn writers(&self, schema: &Schema, owner: Oid, reasons: &mut Vec<Reason>) {
-        let acl = schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));
-        let grantees = acl.iter().filter(|i| i.privileges.intersects(Privileges::CREATE)).map(|i| i.grantee);
+        let acl =
+            schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));
+        let grantees =
+            acl.iter().filter(|i| i.privileges.intersects(Privileges::CREATE)).map(|i| i.grantee);
         let mut seen = HashSet::new();
         for holder in std::iter::once(schema.owner).chain(grantees) {
             let holder = self.real(holder);
             if seen.insert(holder) && !self.trusts(holder, owner) {
                 let role = self.snapshot.role_name(holder);
-                reasons.push(about(ReasonCode::Writable, Verdict::Exploitable, &schema.name, Some(role)));
+                reasons.push(about(
+                    ReasonCode::Writable,
+                    Verdict::Exploitable,
+                    &schema.name,
+                    Some(role),
+                ));
             }
         }
     }
@@ -353,14 +398,20 @@ impl<'a> SearchPaths<'a> {
             Some(_) => return,
         };
         let database = &self.snapshot.database;
-        let holder =
-            self.untrusted_holder(owner, database.owner, database.acl.as_ref(), ObjectKind::Database, Privileges::TEMPORARY);
+        let holder = self.untrusted_holder(
+            owner,
+            database.owner,
+            database.acl.as_ref(),
+            ObjectKind::Database,
+            Privileges::TEMPORARY,
+        );
         let verdict = if holder.is_some() { Verdict::Exploitable } else { Verdict::Fragile };
         let role = holder.map(|r| self.snapshot.role_name(r));
         reasons.push(Reason { role, ..plain(code, verdict) });
     }
 
-    /// Some role, not trusted by `owner`, that holds `privilege` on an object or owns it; PUBLIC before others.
+    /// Some role, not trusted by `owner`, that holds `privilege` on an object or owns it; PUBLIC
+    /// before others.
     fn untrusted_holder(
         &self,
         owner: Oid,
@@ -371,8 +422,11 @@ impl<'a> SearchPaths<'a> {
     ) -> Option<Oid> {
         let acl = acl.cloned().unwrap_or_else(|| kind.default_acl(object_owner));
         let grantees = acl.iter().filter(|i| i.privileges.intersects(privilege)).map(|i| i.grantee);
-        let mut untrusted: Vec<Oid> =
-            std::iter::once(object_owner).chain(grantees).map(|r| self.real(r)).filter(|r| !self.trusts(*r, owner)).collect();
+        let mut untrusted: Vec<Oid> = std::iter::once(object_owner)
+            .chain(grantees)
+            .map(|r| self.real(r))
+            .filter(|r| !self.trusts(*r, owner))
+            .collect();
         untrusted.sort_by_key(|r| (*r != PUBLIC, self.snapshot.role_name(*r)));
         untrusted.first().copied()
     }
@@ -409,14 +463,28 @@ mod tests {
     const SUPER: Oid = 3;
 
     fn world(grant: impl Fn(&mut Snapshot)) -> Snapshot {
-        let role = |oid, name: &str, superuser| Role { oid, name: name.to_owned(), superuser, ..Role::default() };
-        let schema = |oid, name: &str, owner| Schema { oid, name: name.to_owned(), owner, acl: None };
+        let role = |oid, name: &str, superuser| Role {
+            oid,
+            name: name.to_owned(),
+            superuser,
+            ..Role::default()
+        };
+        let schema =
+            |oid, name: &str, owner| Schema { oid, name: name.to_owned(), owner, acl: None };
         let mut snapshot = Snapshot {
             version: 15,
             cuts_names: true,
             database: Database { name: "d".into(), owner: APP, acl: None },
-            roles: vec![role(APP, "app_owner", false), role(MALLORY, "mallory", false), role(SUPER, "root", true)],
-            schemas: vec![schema(11, "pg_catalog", SUPER), schema(12, "public", PG_DATABASE_OWNER), schema(13, "api", APP)],
+            roles: vec![
+                role(APP, "app_owner", false),
+                role(MALLORY, "mallory", false),
+                role(SUPER, "root", true),
+            ],
+            schemas: vec![
+                schema(11, "pg_catalog", SUPER),
+                schema(12, "public", PG_DATABASE_OWNER),
+                schema(13, "api", APP),
+            ],
             ..Snapshot::default()
         };
         grant(&mut snapshot);
@@ -434,7 +502,10 @@ mod tests {
         let s = world(|_| {});
         assert_eq!(reasons(&s, "public, pg_temp", APP), (Verdict::Safe, vec![]));
         let (verdict, why) = reasons(&s, "public, pg_temp", SUPER);
-        assert_eq!((verdict, why), (Verdict::Exploitable, vec!["WRITABLE:public:app_owner".to_owned()]));
+        assert_eq!(
+            (verdict, why),
+            (Verdict::Exploitable, vec!["WRITABLE:public:app_owner".to_owned()])
+        );
     }
 
     #[test]
@@ -448,8 +519,12 @@ mod tests {
     fn a_grant_of_create_to_anybody_untrusted_counts_at_any_position() {
         let s = world(|s| {
             let create = Privileges::CREATE;
-            s.schemas[2].acl =
-                Some(vec![AclItem { grantee: MALLORY, grantor: APP, privileges: create, grantable: Privileges::NONE }]);
+            s.schemas[2].acl = Some(vec![AclItem {
+                grantee: MALLORY,
+                grantor: APP,
+                privileges: create,
+                grantable: Privileges::NONE,
+            }]);
         });
         assert_eq!(reasons(&s, "pg_catalog, api, pg_temp", APP).1, ["WRITABLE:api:mallory"]);
     }
@@ -457,7 +532,10 @@ mod tests {
     #[test]
     fn planted_objects_outlive_the_revoke() {
         let s = world(|s| {
-            s.contents.insert(12, HashSet::from([(MALLORY, ContentKind::Routine), (APP, ContentKind::Relation)]));
+            s.contents.insert(
+                12,
+                HashSet::from([(MALLORY, ContentKind::Routine), (APP, ContentKind::Relation)]),
+            );
         });
         assert_eq!(reasons(&s, "public, pg_temp", APP).1, ["FOREIGN_OBJECTS:public:mallory"]);
     }
@@ -465,9 +543,15 @@ mod tests {
     #[test]
     fn what_no_event_would_tell_of_is_fragile() {
         let s = world(|_| {});
-        assert_eq!(reasons(&s, "missing_s, public, pg_temp", APP), (Verdict::Fragile, vec!["MISSING_SCHEMA:missing_s".into()]));
+        assert_eq!(
+            reasons(&s, "missing_s, public, pg_temp", APP),
+            (Verdict::Fragile, vec!["MISSING_SCHEMA:missing_s".into()])
+        );
         assert_eq!(reasons(&s, "api, pg_catalog, pg_temp", APP).1, ["CATALOG_NOT_FIRST"]);
-        assert_eq!(reasons(&s, "\"public, pg_temp", APP), (Verdict::Fragile, vec!["SYNTAX".into()]));
+        assert_eq!(
+            reasons(&s, "\"public, pg_temp", APP),
+            (Verdict::Fragile, vec!["SYNTAX".into()])
+        );
     }
 
     #[test]
@@ -475,10 +559,14 @@ mod tests {
         let s = world(|_| {});
         let access = Access::new(&s);
         let judge = SearchPaths::new(&s, &access, HashSet::new());
-        let config = ["SEARCH_PATH=public, pg_temp".to_owned(), "search_path=pg_temp, public".to_owned()];
+        let config =
+            ["SEARCH_PATH=public, pg_temp".to_owned(), "search_path=pg_temp, public".to_owned()];
         let codes: Vec<_> = judge.config(&config, APP).reasons.iter().map(|r| r.code).collect();
         assert_eq!(codes, [ReasonCode::DuplicateSetting, ReasonCode::TempNotLast]);
         assert_eq!(judge.config(&config[..1], APP).verdict, Verdict::Safe);
-        assert_eq!(judge.config(&["work_mem=1MB".to_owned()], APP).reasons[0].code, ReasonCode::NoPath);
+        assert_eq!(
+            judge.config(&["work_mem=1MB".to_owned()], APP).reasons[0].code,
+            ReasonCode::NoPath
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The search_path of a SECURITY DEFINER routine under a contract: verdict, accepted exceptions, fix.
-//! The audit and the guard both ask here.
+//! The search_path of a SECURITY DEFINER routine under a contract: verdict, accepted exceptions,
+//! fix. The audit and the guard both ask here.
 
 use super::creators;
 use crate::catalog::Routine;
@@ -22,7 +22,8 @@ pub fn accepts_empty(cx: &Context<'_>, assessment: &Assessment) -> bool {
     cx.contract.security_definer.accept_empty && assessment.is_empty_path()
 }
 
-/// Everything that is wrong follows from CREATE on governed schemas, each a finding of its own with its one fix.
+/// Everything that is wrong follows from CREATE on governed schemas, each a finding of its own with
+/// its one fix.
 #[must_use]
 pub fn follows_from_schema(cx: &Context<'_>, assessment: &Assessment) -> bool {
     assessment.reasons.iter().all(|reason| match (reason.code, &reason.schema, &reason.role) {
@@ -31,7 +32,8 @@ pub fn follows_from_schema(cx: &Context<'_>, assessment: &Assessment) -> bool {
     })
 }
 
-/// The statement that closes the governed schemas through which alone the path is unsafe; `None` where there is another reason too.
+/// The statement that closes the governed schemas through which alone the path is unsafe; `None`
+/// where there is another reason too.
 #[must_use]
 pub fn schema_cause(cx: &Context<'_>, assessment: &Assessment) -> Option<String> {
     if assessment.reasons.is_empty() || !follows_from_schema(cx, assessment) {
@@ -43,15 +45,18 @@ pub fn schema_cause(cx: &Context<'_>, assessment: &Assessment) -> Option<String>
         .filter_map(|r| {
             let role = r.role.as_deref()?;
             let grantee = if role == "PUBLIC" { role.into() } else { safe_ident(role) };
-            Some(format!("REVOKE CREATE ON SCHEMA {} FROM {grantee};", safe_ident(r.schema.as_deref()?)))
+            Some(format!(
+                "REVOKE CREATE ON SCHEMA {} FROM {grantee};",
+                safe_ident(r.schema.as_deref()?)
+            ))
         })
         .collect();
     statements.dedup();
     Some(statements.join(" "))
 }
 
-/// Whether the guard must take a safe path for a violation: it is not the contract's own, in a governed schema, and the contract
-/// accepts no other.
+/// Whether the guard must take a safe path for a violation: it is not the contract's own, in a
+/// governed schema, and the contract accepts no other.
 #[must_use]
 pub fn must_be_canonical(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> bool {
     let policy = &cx.contract.security_definer;
@@ -66,15 +71,22 @@ fn minimal() -> Vec<String> {
     vec!["pg_catalog".to_owned(), "pg_temp".to_owned()]
 }
 
-/// The path that would do for this routine: the contract's own in a governed schema; elsewhere what the routine names already, without
-/// what makes it unsafe. `None` where no path helps, for a schema is the cause.
+/// The path that would do for this routine: the contract's own in a governed schema; elsewhere what
+/// the routine names already, without what makes it unsafe. `None` where no path helps, for a
+/// schema is the cause.
 #[must_use]
-pub fn safe_path(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Option<Vec<String>> {
+pub fn safe_path(
+    cx: &Context<'_>,
+    routine: &Routine,
+    assessment: &Assessment,
+) -> Option<Vec<String>> {
     // What an open schema spoils, closing that schema mends: a finding of its own.
-    let is_safe = |path: &Vec<String>| follows_from_schema(cx, &cx.paths.names(path, routine.owner));
+    let is_safe =
+        |path: &Vec<String>| follows_from_schema(cx, &cx.paths.names(path, routine.owner));
     let mut kept: Vec<String> = assessment.path.clone().unwrap_or_default();
     kept.retain(|name| {
-        !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog" | "$user") && is_safe(&vec![name.clone(), "pg_temp".into()])
+        !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog" | "$user")
+            && is_safe(&vec![name.clone(), "pg_temp".into()])
     });
     kept.dedup();
     let own = (!kept.is_empty()).then(|| [kept, vec!["pg_temp".to_owned()]].concat());
@@ -87,7 +99,8 @@ pub fn safe_path(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -
     choices.into_iter().flatten().chain([minimal()]).find(is_safe)
 }
 
-/// Whether the routine may rely on schemas that `path` leaves out altogether: then the path is for a person to say.
+/// Whether the routine may rely on schemas that `path` leaves out altogether: then the path is for
+/// a person to say.
 fn loses_its_schemas(path: &[String], assessment: &Assessment) -> bool {
     let named = |name: &String| !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog");
     path == minimal() && assessment.path.as_ref().is_none_or(|names| names.iter().any(named))
@@ -100,7 +113,8 @@ pub fn fix(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Fix 
     if let [only] = &assessment.reasons[..]
         && only.code == ReasonCode::ForeignObjects
     {
-        let (schema, role) = (only.schema.as_deref().unwrap_or_default(), only.role.as_deref().unwrap_or_default());
+        let (schema, role) =
+            (only.schema.as_deref().unwrap_or_default(), only.role.as_deref().unwrap_or_default());
         return Fix::Proposal(format!(
             "Drop what {} owns in schema {}, or give it to somebody who is trusted.",
             safe_ident(role),
@@ -108,14 +122,19 @@ pub fn fix(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Fix 
         ));
     }
     Fix::or_proposal(alter(cx, routine, assessment).map(|statement| vec![statement]), || {
-        format!("ALTER ROUTINE {} SET search_path = ..., pg_temp;", cx.snapshot.routine_sql(routine))
+        format!(
+            "ALTER ROUTINE {} SET search_path = ..., pg_temp;",
+            cx.snapshot.routine_sql(routine)
+        )
     })
 }
 
 fn alter(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Option<Statement> {
-    let path = safe_path(cx, routine, assessment).filter(|path| !loses_its_schemas(path, assessment))?;
+    let path =
+        safe_path(cx, routine, assessment).filter(|path| !loses_its_schemas(path, assessment))?;
     let reset = if assessment.reasons.iter().any(|r| r.code == ReasonCode::DuplicateSetting) {
-        let others = routine.config.iter().any(|c| !c.to_ascii_lowercase().starts_with("search_path="));
+        let others =
+            routine.config.iter().any(|c| !c.to_ascii_lowercase().starts_with("search_path="));
         let odd = routine.config.iter().any(|c| !c.starts_with("search_path="));
         match (odd, others) {
             (false, _) => "RESET search_path ",
@@ -127,6 +146,10 @@ fn alter(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Option
     };
     Some(Statement::new(
         Change::AlterRoutine(routine.oid, vec![RoutineChange::SearchPath(stored_value(&path))]),
-        format!("ALTER ROUTINE {} {reset}SET search_path = {};", cx.snapshot.routine_sql(routine), set_clause(&path)),
+        format!(
+            "ALTER ROUTINE {} {reset}SET search_path = {};",
+            cx.snapshot.routine_sql(routine),
+            set_clause(&path)
+        ),
     ))
 }
