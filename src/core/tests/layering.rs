@@ -1,7 +1,8 @@
-//! A module imports only from the modules listed before it, and no files of one folder import each other in a circle.
+//! A module imports only from the modules listed before it, and no files of one folder import each
+//! other in a circle.
 //!
-//! The test reads the sources of both crates: their `use` items, and the paths that begin with `crate`, `super`, `self` or a child module. What is
-//! compiled for tests alone does not count.
+//! The test reads the sources of both crates: their `use` items, and the paths that begin with
+//! `crate`, `super`, `self` or a child module. What is compiled for tests alone does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -73,7 +74,8 @@ fn assert_none(problems: Vec<String>) {
 struct Source {
     /// As messages name it.
     name: String,
-    /// `["catalog", "oids"]` of `catalog/oids.rs`, and `["catalog"]` of `catalog/mod.rs`; empty of `lib.rs`.
+    /// `["catalog", "oids"]` of `catalog/oids.rs`, and `["catalog"]` of `catalog/mod.rs`; empty of
+    /// `lib.rs`.
     module: Vec<String>,
     text: String,
 }
@@ -266,7 +268,8 @@ fn item_end(tokens: &[Token], start: usize) -> usize {
     at
 }
 
-/// Every path of a source that may lead to another file: `use` items, and what begins with `crate`, `super`, `self` or one of `children`.
+/// Every path of a source that may lead to another file: `use` items, and what begins with `crate`,
+/// `super`, `self` or one of `children`.
 fn imports(tokens: &[Token], children: &BTreeSet<String>) -> Vec<Import> {
     let (mut found, mut at) = (Vec::new(), 0);
     while at < tokens.len() {
@@ -303,7 +306,8 @@ fn imports(tokens: &[Token], children: &BTreeSet<String>) -> Vec<Import> {
     found
 }
 
-/// Expands one tree of a `use` item into paths, each with the name that it gets, and returns the place after it.
+/// Expands one tree of a `use` item into paths, each with the name that it gets, and returns the
+/// place after it.
 fn use_tree(
     tokens: &[Token],
     start: usize,
@@ -381,7 +385,8 @@ impl<'a> Modules<'a> {
         Self { by_path, imports }
     }
 
-    /// The module in whose file that is defined which a path in `module` names; `None` for what is outside of the crate.
+    /// The module in whose file that is defined which a path in `module` names; `None` for what is
+    /// outside of the crate.
     fn target(&self, module: &[String], path: &[String], depth: usize) -> Option<&'a [String]> {
         let (mut at, mut rest) = match path.first()?.as_str() {
             "crate" => (vec![], &path[1..]),
@@ -469,7 +474,8 @@ fn upward_imports(sources: &[Source], layers: &[&str]) -> Vec<String> {
     found
 }
 
-/// The circles in which files of one folder import each other, each with the lines that make it one.
+/// The circles in which files of one folder import each other, each with the lines that make it
+/// one.
 fn circles(sources: &[Source]) -> Vec<String> {
     let modules = Modules::of(sources);
     let mut within = edges(&modules);
