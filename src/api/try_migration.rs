@@ -135,7 +135,7 @@ impl Outcome {
 
     fn as_str(self) -> &'static str {
         match self {
-            Self::Rejected(_) => "refused",
+            Self::Rejected(_) => "rejected",
             Self::NotTried => "not tried",
             Self::Failed => "failed",
         }

@@ -25,7 +25,7 @@ pub fn act(found: Vec<(Rejection, GuardAction)>, tag: &str) {
     refused
         .iter()
         .take(WRITTEN)
-        .for_each(|rejection| log::write(Event::Refused, tag, Some(rejection)));
+        .for_each(|rejection| log::write(Event::Rejected, tag, Some(rejection)));
     if let Some(rejection) = one(refused) {
         let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
         report(rejection).error_from(rule, code);
@@ -78,7 +78,7 @@ fn one(rejections: Vec<Rejection>) -> Option<Rejection> {
 
 /// A command that passes because the mode is off.
 pub fn unchecked(tag: &str) {
-    log::write(Event::Unjudged, tag, None);
+    log::write(Event::Unchecked, tag, None);
 }
 
 /// A session that restores a dump: said once to whoever does it, and written down.
