@@ -126,19 +126,20 @@ pub fn dropped_at_commit(what: &str) -> ! {
 /// A transaction that others would have to wait for, or could not judge themselves against.
 pub fn cannot_release_commit_lock(is_prepared: bool) -> ! {
     let what = "a transaction that has changed a schema, or a SECURITY DEFINER routine";
-    let (message, detail, hint) = match is_prepared {
-        true => (
+    let (message, detail, hint) = if is_prepared {
+        (
             format!("cannot PREPARE {what}"),
             "Nobody can see what it has done until it is committed, and so nobody could judge what others do meanwhile.",
             "COMMIT it, or SET dragonfly_guard.mode = off as a superuser.",
-        ),
-        false => (
+        )
+    } else {
+        (
             format!(
                 "cannot commit {what}, together with something lasting that depends on a temporary table of its own"
             ),
             "Dropping the one with the other may have to wait for others, while others wait for this transaction.",
             "Do it in two transactions.",
-        ),
+        )
     };
     Report { message, detail: detail.into(), hint: hint.into() }
         .error_from(GUARD, PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
