@@ -1,0 +1,141 @@
+//! `pg_policy`.
+
+use super::oids;
+use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::list::nodes;
+use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot};
+use pgrx::pg_sys;
+use std::collections::HashSet;
+
+/// The policies of up to so many relations are looked up one by one; for more, one pass over the
+/// catalog is faster.
+const FEW: usize = 100;
+
+/// Reads the policies of the relations in the snapshot.
+pub fn read(state: &State, snapshot: &mut Snapshot) {
+    let wanted: HashSet<Oid> = snapshot.relations.iter().map(|r| r.oid).collect();
+    let table = Table::open(oids::PG_POLICY);
+    let column = |name| table.column(name);
+    let (oid, name, relation, command, permissive) = (
+        column("oid"),
+        column("polname"),
+        column("polrelid"),
+        column("polcmd"),
+        column("polpermissive"),
+    );
+    let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
+    let mut policies = Vec::new();
+    let mut each = |row: Row<'_>| {
+        if !wanted.contains(&row.oid(relation)) {
+            return;
+        }
+        let command = match row.char(command) {
+            b'r' => Some(Command::Select),
+            b'a' => Some(Command::Insert),
+            b'w' => Some(Command::Update),
+            b'd' => Some(Command::Delete),
+            _ => None,
+        };
+        let condition = if command == Some(Command::Insert) { check } else { using };
+        policies.push(Policy {
+            oid: row.oid(oid),
+            name: row.name(name),
+            relation: row.oid(relation),
+            command,
+            permissive: row.bool(permissive),
+            roles: row.oids(roles),
+            always_true: is_always_true(&row, condition),
+            unchecked: is_always_true(&row, check),
+        });
+    };
+    if wanted.len() > FEW {
+        table.scan(state, each);
+    } else {
+        for oid in &wanted {
+            table.lookup(state, oids::PG_POLICY_RELID_INDEX, &[(relation, *oid)], &mut each);
+        }
+    }
+    snapshot.policies = policies;
+}
+
+/// Whether a stored condition is true for every row, as far as that can be seen without running
+/// anything of somebody else's: constants, AND and OR of them, built-in equality of a constant or a
+/// column with itself (`1 = 1`, `id = id`), and a query that selects such a thing from nowhere.
+fn is_always_true(row: &Row<'_>, condition: Column) -> bool {
+    let Some(text) = row.text(condition).and_then(|t| std::ffi::CString::new(t).ok()) else {
+        return false;
+    };
+    // SAFETY: the column holds what the server wrote with nodeToString.
+    unsafe { is_true(pg_sys::stringToNode(text.as_ptr()).cast()) }
+}
+
+/// # Safety
+/// `node` is null or a valid expression tree.
+unsafe fn is_true(node: *mut pg_sys::Node) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: each cast follows the node's tag; lists hold expressions.
+    unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_Const => {
+                let constant = node.cast::<pg_sys::Const>();
+                (*constant).consttype == pg_sys::BOOLOID
+                    && !(*constant).constisnull
+                    && (*constant).constvalue.value() & 0xff != 0
+            }
+            pg_sys::NodeTag::T_BoolExpr => {
+                let expression = node.cast::<pg_sys::BoolExpr>();
+                let mut arguments = nodes((*expression).args);
+                match (*expression).boolop {
+                    pg_sys::BoolExprType::AND_EXPR => arguments.all(|a| is_true(a)),
+                    pg_sys::BoolExprType::OR_EXPR => arguments.any(|a| is_true(a)),
+                    _ => false,
+                }
+            }
+            pg_sys::NodeTag::T_OpExpr => {
+                let expression = node.cast::<pg_sys::OpExpr>();
+                let arguments: Vec<_> = nodes((*expression).args).collect();
+                is_built_in_equality((*expression).opno)
+                    && matches!(arguments[..], [a, b] if !a.is_null() && is_plain(a) && pg_sys::equal(a.cast(), b.cast()))
+            }
+            pg_sys::NodeTag::T_SubLink => {
+                let link = node.cast::<pg_sys::SubLink>();
+                let query = (*link).subselect.cast::<pg_sys::Query>();
+                (*link).subLinkType == pg_sys::SubLinkType::EXPR_SUBLINK
+                    && (*query).commandType == pg_sys::CmdType::CMD_SELECT
+                    && !(*query).jointree.is_null()
+                    && (*(*query).jointree).fromlist.is_null()
+                    && (*(*query).jointree).quals.is_null()
+                    && nodes((*query).targetList)
+                        .next()
+                        .is_some_and(|t| is_true((*t.cast::<pg_sys::TargetEntry>()).expr.cast()))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A constant that is not null, or a column.
+///
+/// # Safety
+/// `node` is a valid expression tree.
+unsafe fn is_plain(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: each cast follows the node's tag.
+    unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_Const => !(*node.cast::<pg_sys::Const>()).constisnull,
+            tag => tag == pg_sys::NodeTag::T_Var,
+        }
+    }
+}
+
+fn is_built_in_equality(operator: pg_sys::Oid) -> bool {
+    // SAFETY: gives null where there is no such operator.
+    unsafe {
+        let name = pg_sys::get_opname(operator);
+        operator.to_u32() < pg_sys::FirstNormalObjectId
+            && !name.is_null()
+            && std::ffi::CStr::from_ptr(name) == c"="
+    }
+}

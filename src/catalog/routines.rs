@@ -1,0 +1,280 @@
+//! `pg_proc`.
+
+use super::objects::{self, Contents};
+use super::oids;
+use crate::pg::heap::{Column, Row, State, Table, of_row};
+use crate::pg::text::{self, from_server};
+use dragonfly_core::catalog::{Acl, ContentKind, Oid, Routine, RoutineKind, Snapshot};
+use dragonfly_core::search_path::{settings, stored_value};
+use pgrx::pg_sys;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{CStr, CString};
+
+/// The columns of `pg_proc` that the rules need.
+struct Columns {
+    oid: Column,
+    name: Column,
+    schema: Column,
+    owner: Column,
+    kind: Column,
+    security_definer: Column,
+    config: Column,
+    acl: Column,
+    arguments: Column,
+}
+
+impl Columns {
+    fn of(table: &Table) -> Self {
+        Self {
+            oid: table.column("oid"),
+            name: table.column("proname"),
+            schema: table.column("pronamespace"),
+            owner: table.column("proowner"),
+            kind: table.column("prokind"),
+            security_definer: table.column("prosecdef"),
+            config: table.column("proconfig"),
+            acl: table.column("proacl"),
+            arguments: table.column("proargtypes"),
+        }
+    }
+
+    fn routine(&self, row: &Row<'_>) -> Routine {
+        Routine {
+            oid: row.oid(self.oid),
+            name: row.name(self.name),
+            schema: row.oid(self.schema),
+            owner: row.oid(self.owner),
+            kind: match row.char(self.kind) {
+                b'p' => RoutineKind::Procedure,
+                b'a' => RoutineKind::Aggregate,
+                _ => RoutineKind::Function,
+            },
+            security_definer: row.bool(self.security_definer),
+            config: split_as_the_server_does(row.texts(self.config)),
+            acl: row.acl(self.acl),
+            arguments: row.oids(self.arguments),
+        }
+    }
+}
+
+/// Reads every SECURITY DEFINER routine and every routine of a governed schema; of all others, who
+/// owns some where.
+pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_PROC);
+    let columns = Columns::of(&table);
+    let mut routines = Vec::new();
+    // Only the session itself can call what is in its temporary schema.
+    let temporary: HashSet<Oid> =
+        snapshot.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
+    let mut contents = Contents::of(snapshot);
+    table.scan(state, |row| {
+        let schema = row.oid(columns.schema);
+        contents.hold(schema, row.oid(columns.owner), ContentKind::Routine);
+        if (row.bool(columns.security_definer) || governed.contains(&schema))
+            && !temporary.contains(&schema)
+        {
+            routines.push(columns.routine(&row));
+        }
+    });
+    snapshot.routines = routines;
+    name_types(snapshot);
+}
+
+/// Reads the SECURITY DEFINER routines whose path names one of the schemas `names`, the routines of
+/// `schemas`, and those of `also`.
+pub fn searching(
+    state: &State,
+    names: &HashSet<String>,
+    schemas: &HashSet<Oid>,
+    also: &HashSet<Oid>,
+    snapshot: &mut Snapshot,
+) {
+    let table = Table::open(oids::PG_PROC);
+    let columns = Columns::of(&table);
+    let mut routines = Vec::new();
+    // Thousands of routines share a few paths.
+    let mut known: HashMap<Vec<String>, bool> = HashMap::new();
+    table.scan(state, |row| {
+        let wanted = schemas.contains(&row.oid(columns.schema))
+            || also.contains(&row.oid(columns.oid))
+            || (row.bool(columns.security_definer) && {
+                let config = split_as_the_server_does(row.texts(columns.config));
+                *known.entry(config).or_insert_with_key(|config| {
+                    let paths = settings(config)
+                        .into_iter()
+                        .filter_map(|value| snapshot.split_path(value).ok());
+                    paths.flatten().any(|name| name == "$user" || names.contains(&name))
+                })
+            });
+        if wanted {
+            routines.push(columns.routine(&row));
+        }
+    });
+    snapshot.routines = routines;
+    name_types(snapshot);
+}
+
+/// Reads the routines `oids`, those that are there, and the extension each is a member of.
+pub fn some(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_PROC);
+    let columns = Columns::of(&table);
+    for oid in oids {
+        table.lookup(state, oids::PG_PROC_OID_INDEX, &[(columns.oid, *oid)], |row| {
+            snapshot.routines.push(columns.routine(&row))
+        });
+        if let Some(extension) = objects::extension_of(state, oids::PG_PROC, *oid) {
+            snapshot.routine_extension.insert(*oid, extension);
+        }
+    }
+    name_types(snapshot);
+}
+
+/// The names of all argument types, each once.
+fn name_types(snapshot: &mut Snapshot) {
+    for argument in snapshot.routines.iter().flat_map(|r| &r.arguments) {
+        snapshot.types.entry(*argument).or_insert_with(|| type_name(*argument));
+    }
+}
+
+/// Argument types as in an identity.
+pub fn argument_types(oids: &[Oid]) -> String {
+    oids.iter().map(|oid| type_name(*oid)).collect::<Vec<_>>().join(",")
+}
+
+/// A type's name with its schema, whatever the search_path; `???` where the type is gone.
+fn type_name(oid: Oid) -> String {
+    let flags = pg_sys::FORMAT_TYPE_FORCE_QUALIFY | pg_sys::FORMAT_TYPE_ALLOW_INVALID;
+    let _plain = PlainIdentifiers::begin();
+    // SAFETY: gives a C string.
+    unsafe {
+        let name = pg_sys::format_type_extended(oid.into(), -1, flags as pg_sys::bits16);
+        from_server(CStr::from_ptr(name).to_bytes())
+    }
+}
+
+/// While it lives, identifiers are quoted where they need it and nowhere else, whatever
+/// `quote_all_identifiers` says: contracts name types so.
+struct PlainIdentifiers(bool);
+
+impl PlainIdentifiers {
+    fn begin() -> Self {
+        // SAFETY: a variable of the backend, which has one thread.
+        unsafe {
+            let before = Self(pg_sys::quote_all_identifiers);
+            pg_sys::quote_all_identifiers = false;
+            before
+        }
+    }
+}
+
+impl Drop for PlainIdentifiers {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { pg_sys::quote_all_identifiers = self.0 };
+    }
+}
+
+/// The routines in a schema.
+pub fn of_schema(schema: Oid) -> Vec<Oid> {
+    let table = Table::open(oids::PG_DEPEND);
+    let (class, object) = (table.column("classid"), table.column("objid"));
+    let keys =
+        [(table.column("refclassid"), oids::PG_NAMESPACE), (table.column("refobjid"), schema)];
+    let mut routines = Vec::new();
+    table.lookup(&State::now(), oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+        if row.oid(class) == oids::PG_PROC {
+            routines.push(row.oid(object));
+        }
+    });
+    routines
+}
+
+/// Who may execute a routine.
+pub fn acl(state: &State, routine: Oid) -> Acl {
+    of_row(state, oids::PROC_BY_OID, routine, "proacl", |row, acl| row.acl(acl))
+        .flatten()
+        .unwrap_or_default()
+}
+
+/// The input argument types of a routine; none where it is not there.
+pub fn argument_type_oids(state: &State, routine: Oid) -> Vec<Oid> {
+    of_row(state, oids::PROC_BY_OID, routine, "proargtypes", |row, types| row.oids(types))
+        .unwrap_or_default()
+}
+
+/// The same, as in an identity.
+pub fn argument_types_of(state: &State, routine: Oid) -> String {
+    argument_types(&argument_type_oids(state, routine))
+}
+
+/// The function with which a routine's language looks at a body, where it has one.
+pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
+    let language =
+        of_row(state, oids::PROC_BY_OID, routine, "prolang", |row, language| row.oid(language))?;
+    of_row(state, oids::LANGUAGE_BY_OID, language, "lanvalidator", |row, validator| {
+        row.oid(validator)
+    })
+    .filter(|oid| *oid != 0)
+}
+
+/// Who owns a routine.
+pub fn owner(state: &State, routine: Oid) -> Option<Oid> {
+    of_row(state, oids::PROC_BY_OID, routine, "proowner", |row, owner| row.oid(owner))
+}
+
+/// Whether a routine is SECURITY DEFINER.
+pub fn is_definer(state: &State, routine: Oid) -> bool {
+    of_row(state, oids::PROC_BY_OID, routine, "prosecdef", |row, is| row.bool(is))
+        .unwrap_or_default()
+}
+
+/// The routines that have one of the `names`, in one of the `schemas`.
+pub fn named(state: &State, names: &HashSet<&str>, schemas: &HashSet<Oid>) -> Vec<Oid> {
+    let table = Table::open(oids::PG_PROC);
+    let (oid, name, schema) =
+        (table.column("oid"), table.column("proname"), table.column("pronamespace"));
+    let mut found = Vec::new();
+    for wanted in names {
+        table.lookup_name(state, oids::PG_PROC_NAME_INDEX, name, wanted, |row| {
+            if schemas.contains(&row.oid(schema)) {
+                found.push(row.oid(oid));
+            }
+        });
+    }
+    found
+}
+
+/// In a database whose encoding is not UTF-8 the server folds and cuts the names of a path by that
+/// encoding's rules, which the core does not know: there the server splits it, and the value is
+/// written again with every name in quotes.
+pub fn split_as_the_server_does(mut config: Vec<String>) -> Vec<String> {
+    if !text::is_utf8() {
+        for item in &mut config {
+            if let Some((key, value)) = item.split_once('=')
+                && key.eq_ignore_ascii_case("search_path")
+            {
+                *item = format!("{key}={}", quoted_path(value));
+            }
+        }
+    }
+    config
+}
+
+/// The same for one value; as it is where it is no list.
+pub fn quoted_path(value: &str) -> String {
+    if text::is_utf8() {
+        return value.to_owned();
+    }
+    let Ok(raw) = CString::new(text::to_server(value)) else { return value.to_owned() };
+    // SAFETY: the server cuts the copy to pieces, and its list points into it.
+    unsafe {
+        let mut list: *mut pg_sys::List = std::ptr::null_mut();
+        if !pg_sys::SplitIdentifierString(pg_sys::pstrdup(raw.as_ptr()), b',' as _, &mut list) {
+            return value.to_owned();
+        }
+        let length = if list.is_null() { 0 } else { (*list).length as usize };
+        let name =
+            |i| from_server(CStr::from_ptr((*(*list).elements.add(i)).ptr_value.cast()).to_bytes());
+        stored_value(&(0..length).map(name).collect::<Vec<_>>())
+    }
+}

@@ -1,0 +1,572 @@
+//! The decision procedure: who could put an object of theirs in the way of a SECURITY DEFINER
+//! routine?
+
+use super::{settings, stored_value};
+use crate::access::Access;
+use crate::catalog::{
+    ContentKind, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema, Snapshot,
+};
+use crate::sql::printable;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::rc::Rc;
+
+/// How good a path is, from best to worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Nobody untrusted can put anything in its way.
+    Safe,
+    /// Not exploitable today, but a change that fires no event makes it so.
+    Fragile,
+    /// Somebody untrusted can run code as the owner.
+    Exploitable,
+}
+
+impl Verdict {
+    /// The word of the SQL face.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Safe => "safe",
+            Self::Fragile => "fragile",
+            Self::Exploitable => "exploitable",
+        }
+    }
+}
+
+/// Why a path is not safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum ReasonCode {
+    NoPath,
+    Syntax,
+    DuplicateSetting,
+    UserVar,
+    MissingSchema,
+    Writable,
+    ForeignObjects,
+    TempNotListed,
+    TempNotLast,
+    TempByNumber,
+    CatalogNotFirst,
+}
+
+impl ReasonCode {
+    /// The code of the SQL face.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoPath => "NO_PATH",
+            Self::Syntax => "SYNTAX",
+            Self::DuplicateSetting => "DUPLICATE_SETTING",
+            Self::UserVar => "USER_VAR",
+            Self::MissingSchema => "MISSING_SCHEMA",
+            Self::Writable => "WRITABLE",
+            Self::ForeignObjects => "FOREIGN_OBJECTS",
+            Self::TempNotListed => "TEMP_NOT_LISTED",
+            Self::TempNotLast => "TEMP_NOT_LAST",
+            Self::TempByNumber => "TEMP_BY_NUMBER",
+            Self::CatalogNotFirst => "CATALOG_NOT_FIRST",
+        }
+    }
+}
+
+/// One thing that is wrong with a path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reason {
+    /// What kind of thing.
+    pub code: ReasonCode,
+    /// How bad this alone makes the path.
+    pub verdict: Verdict,
+    /// The element of the path it is about.
+    pub schema: Option<String>,
+    /// The role that could make use of it; `PUBLIC` for everybody.
+    pub role: Option<String>,
+    /// For FOREIGN_OBJECTS: there is more than tables and views, so the guard refuses too (an
+    /// application's own tables in a shared schema are common, and are left to the audit).
+    pub planted_code: bool,
+}
+
+/// `CODE[:schema[:role]]`.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code.as_str())?;
+        for part in [&self.schema, &self.role].into_iter().flatten() {
+            write!(f, ":{}", printable(part))?;
+        }
+        Ok(())
+    }
+}
+
+impl Reason {
+    /// The reason in words, for somebody who has never heard of it: a clause without a period.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let schema = printable(self.schema.as_deref().unwrap_or_default());
+        let role = self.role.as_deref().map(printable).unwrap_or_default();
+        let who =
+            if role == "PUBLIC" { "every role".to_owned() } else { format!("role \"{role}\"") };
+        match self.code {
+            ReasonCode::NoPath => {
+                "no search_path is set, so names in its body are looked up in whatever path the caller chose".to_owned()
+            }
+            ReasonCode::Syntax => "the search_path is not a list of names, so every call fails".to_owned(),
+            ReasonCode::DuplicateSetting => "search_path is set twice, and only the last setting counts".to_owned(),
+            ReasonCode::UserVar => {
+                "\"$user\" stands for a schema named like the owner, which another role may come to create".to_owned()
+            }
+            ReasonCode::MissingSchema if schema.contains(',') => format!(
+                "\"{schema}\" is one schema name with a comma in it, and no such schema exists: the whole list was put \
+                 between one pair of quotes"
+            ),
+            ReasonCode::MissingSchema if schema.is_empty() => "the empty name is no schema".to_owned(),
+            ReasonCode::MissingSchema if self.role.is_some() => {
+                format!("schema \"{schema}\" does not exist, and {who} can create it")
+            }
+            ReasonCode::MissingSchema => {
+                format!("schema \"{schema}\" does not exist, and whoever comes to create it owns what the routine calls")
+            }
+            ReasonCode::Writable => format!("{who} can create objects in schema \"{schema}\""),
+            ReasonCode::ForeignObjects => format!("schema \"{schema}\" holds objects that belong to {who}"),
+            ReasonCode::TempNotListed if self.role.is_some() => format!(
+                "pg_temp is not listed, so it is searched first for tables and types, and {who} can create temporary objects"
+            ),
+            ReasonCode::TempNotListed => "pg_temp is not listed, so it is searched first for tables and types".to_owned(),
+            ReasonCode::TempNotLast => "pg_temp stands before other schemas, so temporary objects hide theirs".to_owned(),
+            ReasonCode::TempByNumber => format!("\"{schema}\" is the temporary schema of some session"),
+            ReasonCode::CatalogNotFirst => {
+                "pg_catalog stands behind another schema, whose objects hide the built-in ones".to_owned()
+            }
+        }
+    }
+}
+
+/// How many reasons a message tells: a path may name thousands of schemas.
+const MOST_REASONS: usize = 6;
+
+/// What is to be said about one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assessment {
+    /// The worst of the reasons.
+    pub verdict: Verdict,
+    /// In the order of the path; none for a safe one.
+    pub reasons: Vec<Reason>,
+    /// The value in force, as stored; `None` where nothing is set.
+    pub value: Option<String>,
+    /// The names in it; `None` where nothing is set or it cannot be parsed.
+    pub path: Option<Vec<String>>,
+}
+
+impl Assessment {
+    /// The path is exactly the contract's.
+    #[must_use]
+    pub fn is_canonical(&self, canonical: &[String]) -> bool {
+        self.path.as_deref() == Some(canonical)
+    }
+
+    /// The path is the empty list, `''`.
+    #[must_use]
+    pub fn is_empty_path(&self) -> bool {
+        matches!(self.path.as_deref(), Some([]))
+            || matches!(self.path.as_deref(), Some([one]) if one.is_empty())
+    }
+
+    /// The reasons, in words, as one enumeration.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut words: Vec<String> =
+            self.reasons.iter().take(MOST_REASONS).map(Reason::describe).collect();
+        if let Some(more) = self.reasons.len().checked_sub(MOST_REASONS).filter(|more| *more > 0) {
+            words.push(format!("and {more} more reasons"));
+        }
+        words.join("; ")
+    }
+
+    /// What somebody who wrote this path most likely meant and did not get: the well-known traps,
+    /// each explained.
+    #[must_use]
+    pub fn trap(&self) -> Option<String> {
+        if self.is_empty_path() {
+            return Some(
+                "search_path = '' looks strict, but pg_temp is then searched first for tables and types: a caller's \
+                 temporary type named like a built-in one runs the caller's code as the owner."
+                    .to_owned(),
+            );
+        }
+        let path = self.path.as_deref()?;
+        match path {
+            [one] if one.contains(',') => Some(format!(
+                "Quotes around the whole list make it one schema named \"{}\"; write the names without quotes, or each in its own.",
+                printable(one)
+            )),
+            [one] if self.reasons.iter().any(|r| r.code == ReasonCode::TempNotListed) => {
+                Some(format!(
+                    "The list names \"{}\" alone. Note that ALTER FUNCTION ... SET SCHEMA '{}', with quotes, does not move the \
+                 function: it is another way to write SET search_path.",
+                    printable(one),
+                    printable(one)
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Judges paths against one snapshot.
+#[derive(Debug)]
+pub struct SearchPaths<'a> {
+    snapshot: &'a Snapshot,
+    access: &'a Access<'a>,
+    /// Roles that the contract trusts.
+    trusted: HashSet<Oid>,
+    /// Thousands of routines share a few owners and a few paths.
+    known: RefCell<HashMap<Oid, HashMap<String, Rc<Assessment>>>>,
+}
+
+impl<'a> SearchPaths<'a> {
+    /// `trusted` are the OIDs of the contract's trusted roles.
+    #[must_use]
+    pub fn new(snapshot: &'a Snapshot, access: &'a Access<'a>, trusted: HashSet<Oid>) -> Self {
+        Self { snapshot, access, trusted, known: RefCell::default() }
+    }
+
+    /// Whether `role` may put things in the way of a routine that belongs to `owner`: superusers,
+    /// the owner, whoever can already act as the owner, and, unless the owner is a superuser, the
+    /// roles that the contract trusts.
+    #[must_use]
+    pub fn trusts(&self, role: Oid, owner: Oid) -> bool {
+        role != PUBLIC
+            && (role == owner
+                || self.access.is_superuser(role)
+                || self.access.can_act_as(role, owner)
+                || (self.trusted.contains(&role) && !self.access.is_superuser(owner)))
+    }
+
+    /// Judges a routine's `proconfig` for its `owner`.
+    #[must_use]
+    pub fn config(&self, config: &[String], owner: Oid) -> Rc<Assessment> {
+        match settings(config)[..] {
+            [] => {
+                let reason = plain(ReasonCode::NoPath, Verdict::Exploitable);
+                Rc::new(Assessment {
+                    verdict: Verdict::Exploitable,
+                    reasons: vec![reason],
+                    value: None,
+                    path: None,
+                })
+            }
+            [value] => self.path(value, owner),
+            [.., last] => {
+                let mut assessment = (*self.path(last, owner)).clone();
+                assessment.reasons.insert(0, plain(ReasonCode::DuplicateSetting, Verdict::Fragile));
+                assessment.verdict = assessment.verdict.max(Verdict::Fragile);
+                Rc::new(assessment)
+            }
+        }
+    }
+
+    /// Judges the value of a `search_path` setting for a routine that belongs to `owner`.
+    #[must_use]
+    pub fn path(&self, value: &str, owner: Oid) -> Rc<Assessment> {
+        if let Some(known) = self.known.borrow().get(&owner).and_then(|paths| paths.get(value)) {
+            return Rc::clone(known);
+        }
+        let assessment = Rc::new(self.assess(value, owner));
+        self.known
+            .borrow_mut()
+            .entry(owner)
+            .or_default()
+            .insert(value.to_owned(), Rc::clone(&assessment));
+        assessment
+    }
+
+    /// Judges a list of names.
+    #[must_use]
+    pub fn names(&self, path: &[String], owner: Oid) -> Rc<Assessment> {
+        self.path(&stored_value(path), owner)
+    }
+
+    fn assess(&self, value: &str, owner: Oid) -> Assessment {
+        let Ok(path) = self.snapshot.split_path(value) else {
+            let reason = plain(ReasonCode::Syntax, Verdict::Fragile);
+            return Assessment {
+                verdict: Verdict::Fragile,
+                reasons: vec![reason],
+                value: Some(value.to_owned()),
+                path: None,
+            };
+        };
+        let mut reasons = Vec::new();
+        let mut seen = HashSet::new();
+        for name in &path {
+            if !seen.insert(name.as_str()) || name == "pg_temp" || name == "pg_catalog" {
+                continue;
+            }
+            if is_numbered_temp(name) {
+                reasons.push(about(ReasonCode::TempByNumber, Verdict::Exploitable, name, None));
+            } else if name == "$user" {
+                reasons.push(plain(ReasonCode::UserVar, Verdict::Fragile));
+                self.element(&self.snapshot.role_name(owner), owner, &mut reasons);
+            } else {
+                self.element(name, owner, &mut reasons);
+            }
+        }
+        // pg_catalog is searched, listed or not.
+        if let Some(catalog) = self.snapshot.schema_named("pg_catalog") {
+            self.writers(catalog, owner, &mut reasons);
+        }
+        self.temp(&path, owner, &mut reasons);
+        if path.iter().position(|name| name == "pg_catalog").is_some_and(|at| at > 0) {
+            reasons.push(plain(ReasonCode::CatalogNotFirst, Verdict::Fragile));
+        }
+        let verdict = reasons.iter().map(|r| r.verdict).max().unwrap_or(Verdict::Safe);
+        Assessment { verdict, reasons, value: Some(value.to_owned()), path: Some(path) }
+    }
+
+    /// One named schema of the path.
+    fn element(&self, name: &str, owner: Oid, reasons: &mut Vec<Reason>) {
+        let Some(schema) = self.snapshot.schema_named(name) else {
+            let database = &self.snapshot.database;
+            let creator = self.untrusted_holder(
+                owner,
+                database.owner,
+                database.acl.as_ref(),
+                ObjectKind::Database,
+                Privileges::CREATE,
+            );
+            let verdict = if creator.is_some() { Verdict::Exploitable } else { Verdict::Fragile };
+            reasons.push(about(
+                ReasonCode::MissingSchema,
+                verdict,
+                name,
+                creator.map(|r| self.snapshot.role_name(r)),
+            ));
+            return;
+        };
+        self.writers(schema, owner, reasons);
+        let mut planters: Vec<(Oid, bool)> = Vec::new();
+        for &(holder, kind) in self.snapshot.contents.get(&schema.oid).into_iter().flatten() {
+            if self.trusts(holder, owner) {
+                continue;
+            }
+            let code = kind != ContentKind::Relation;
+            match planters.iter_mut().find(|(role, _)| *role == holder) {
+                Some((_, planted)) => *planted |= code,
+                None => planters.push((holder, code)),
+            }
+        }
+        let mut planters: Vec<(String, bool)> = planters
+            .into_iter()
+            .map(|(role, code)| (self.snapshot.role_name(role), code))
+            .collect();
+        planters.sort();
+        for (role, planted_code) in planters {
+            let reason =
+                about(ReasonCode::ForeignObjects, Verdict::Exploitable, &schema.name, Some(role));
+            reasons.push(Reason { planted_code, ..reason });
+        }
+    }
+
+    /// Every untrusted role that can create in `schema`: grantees of CREATE, and the owner, who can
+    /// grant it to itself.
+    fn writers(&self, schema: &Schema, owner: Oid, reasons: &mut Vec<Reason>) {
+        let acl =
+            schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));
+        let grantees =
+            acl.iter().filter(|i| i.privileges.intersects(Privileges::CREATE)).map(|i| i.grantee);
+        let mut seen = HashSet::new();
+        for holder in std::iter::once(schema.owner).chain(grantees) {
+            let holder = self.real(holder);
+            if seen.insert(holder) && !self.trusts(holder, owner) {
+                let role = self.snapshot.role_name(holder);
+                reasons.push(about(
+                    ReasonCode::Writable,
+                    Verdict::Exploitable,
+                    &schema.name,
+                    Some(role),
+                ));
+            }
+        }
+    }
+
+    /// Where pg_temp stands, and whether it matters today.
+    fn temp(&self, path: &[String], owner: Oid, reasons: &mut Vec<Reason>) {
+        let code = match path.iter().position(|name| name == "pg_temp") {
+            None => ReasonCode::TempNotListed,
+            Some(at) if path[at..].iter().any(|name| name != "pg_temp") => ReasonCode::TempNotLast,
+            Some(_) => return,
+        };
+        let database = &self.snapshot.database;
+        let holder = self.untrusted_holder(
+            owner,
+            database.owner,
+            database.acl.as_ref(),
+            ObjectKind::Database,
+            Privileges::TEMPORARY,
+        );
+        let verdict = if holder.is_some() { Verdict::Exploitable } else { Verdict::Fragile };
+        let role = holder.map(|r| self.snapshot.role_name(r));
+        reasons.push(Reason { role, ..plain(code, verdict) });
+    }
+
+    /// Some role, not trusted by `owner`, that holds `privilege` on an object or owns it; PUBLIC
+    /// before others.
+    fn untrusted_holder(
+        &self,
+        owner: Oid,
+        object_owner: Oid,
+        acl: Option<&Vec<crate::catalog::AclItem>>,
+        kind: ObjectKind,
+        privilege: Privileges,
+    ) -> Option<Oid> {
+        let acl = acl.cloned().unwrap_or_else(|| kind.default_acl(object_owner));
+        let grantees = acl.iter().filter(|i| i.privileges.intersects(privilege)).map(|i| i.grantee);
+        let mut untrusted: Vec<Oid> = std::iter::once(object_owner)
+            .chain(grantees)
+            .map(|r| self.real(r))
+            .filter(|r| !self.trusts(*r, owner))
+            .collect();
+        untrusted.sort_by_key(|r| (*r != PUBLIC, self.snapshot.role_name(*r)));
+        untrusted.first().copied()
+    }
+
+    /// `pg_database_owner` stands for the owner of the database.
+    fn real(&self, role: Oid) -> Oid {
+        if role == PG_DATABASE_OWNER { self.snapshot.database.owner } else { role }
+    }
+}
+
+fn plain(code: ReasonCode, verdict: Verdict) -> Reason {
+    Reason { code, verdict, schema: None, role: None, planted_code: false }
+}
+
+fn about(code: ReasonCode, verdict: Verdict, schema: &str, role: Option<String>) -> Reason {
+    Reason { schema: Some(schema.to_owned()), role, ..plain(code, verdict) }
+}
+
+/// `pg_temp_3`, `pg_toast_temp_1`: the temporary schema of some backend.
+fn is_numbered_temp(name: &str) -> bool {
+    ["pg_temp_", "pg_toast_temp_"]
+        .iter()
+        .filter_map(|prefix| name.strip_prefix(prefix))
+        .any(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{AclItem, Database, Role};
+
+    const APP: Oid = 1;
+    const MALLORY: Oid = 2;
+    const SUPER: Oid = 3;
+
+    fn world(grant: impl Fn(&mut Snapshot)) -> Snapshot {
+        let role = |oid, name: &str, superuser| Role {
+            oid,
+            name: name.to_owned(),
+            superuser,
+            ..Role::default()
+        };
+        let schema =
+            |oid, name: &str, owner| Schema { oid, name: name.to_owned(), owner, acl: None };
+        let mut snapshot = Snapshot {
+            version: 15,
+            cuts_names: true,
+            database: Database { name: "d".into(), owner: APP, acl: None },
+            roles: vec![
+                role(APP, "app_owner", false),
+                role(MALLORY, "mallory", false),
+                role(SUPER, "root", true),
+            ],
+            schemas: vec![
+                schema(11, "pg_catalog", SUPER),
+                schema(12, "public", PG_DATABASE_OWNER),
+                schema(13, "api", APP),
+            ],
+            ..Snapshot::default()
+        };
+        grant(&mut snapshot);
+        snapshot.complete()
+    }
+
+    fn reasons(snapshot: &Snapshot, value: &str, owner: Oid) -> (Verdict, Vec<String>) {
+        let access = Access::new(snapshot);
+        let assessment = SearchPaths::new(snapshot, &access, HashSet::new()).path(value, owner);
+        (assessment.verdict, assessment.reasons.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_contracts_path_is_safe_while_only_the_owner_can_create() {
+        let s = world(|_| {});
+        assert_eq!(reasons(&s, "public, pg_temp", APP), (Verdict::Safe, vec![]));
+        let (verdict, why) = reasons(&s, "public, pg_temp", SUPER);
+        assert_eq!(
+            (verdict, why),
+            (Verdict::Exploitable, vec!["WRITABLE:public:app_owner".to_owned()])
+        );
+    }
+
+    #[test]
+    fn the_empty_path_leaves_pg_temp_first() {
+        let s = world(|_| {});
+        assert_eq!(reasons(&s, "\"\"", APP).0, Verdict::Exploitable);
+        assert_eq!(reasons(&s, "", APP).1, ["TEMP_NOT_LISTED:PUBLIC"]);
+    }
+
+    #[test]
+    fn a_grant_of_create_to_anybody_untrusted_counts_at_any_position() {
+        let s = world(|s| {
+            let create = Privileges::CREATE;
+            s.schemas[2].acl = Some(vec![AclItem {
+                grantee: MALLORY,
+                grantor: APP,
+                privileges: create,
+                grantable: Privileges::NONE,
+            }]);
+        });
+        assert_eq!(reasons(&s, "pg_catalog, api, pg_temp", APP).1, ["WRITABLE:api:mallory"]);
+    }
+
+    #[test]
+    fn planted_objects_outlive_the_revoke() {
+        let s = world(|s| {
+            s.contents.insert(
+                12,
+                HashSet::from([(MALLORY, ContentKind::Routine), (APP, ContentKind::Relation)]),
+            );
+        });
+        assert_eq!(reasons(&s, "public, pg_temp", APP).1, ["FOREIGN_OBJECTS:public:mallory"]);
+    }
+
+    #[test]
+    fn what_no_event_would_tell_of_is_fragile() {
+        let s = world(|_| {});
+        assert_eq!(
+            reasons(&s, "missing_s, public, pg_temp", APP),
+            (Verdict::Fragile, vec!["MISSING_SCHEMA:missing_s".into()])
+        );
+        assert_eq!(reasons(&s, "api, pg_catalog, pg_temp", APP).1, ["CATALOG_NOT_FIRST"]);
+        assert_eq!(
+            reasons(&s, "\"public, pg_temp", APP),
+            (Verdict::Fragile, vec!["SYNTAX".into()])
+        );
+    }
+
+    #[test]
+    fn the_last_of_several_settings_is_in_force() {
+        let s = world(|_| {});
+        let access = Access::new(&s);
+        let judge = SearchPaths::new(&s, &access, HashSet::new());
+        let config =
+            ["SEARCH_PATH=public, pg_temp".to_owned(), "search_path=pg_temp, public".to_owned()];
+        let codes: Vec<_> = judge.config(&config, APP).reasons.iter().map(|r| r.code).collect();
+        assert_eq!(codes, [ReasonCode::DuplicateSetting, ReasonCode::TempNotLast]);
+        assert_eq!(judge.config(&config[..1], APP).verdict, Verdict::Safe);
+        assert_eq!(
+            judge.config(&["work_mem=1MB".to_owned()], APP).reasons[0].code,
+            ReasonCode::NoPath
+        );
+    }
+}
