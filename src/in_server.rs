@@ -149,7 +149,7 @@ mod tests {
         let own = Own::find(&state);
         let mut contract = (*contract::in_force(&state, &own)).clone();
         contract.schemas[0].name = "t".into();
-        catalog::whole(&state, &contract, &own)
+        catalog::full(&state, &contract, &own)
     }
 
     fn servers_answer(question: &str) -> bool {

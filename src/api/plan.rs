@@ -68,7 +68,7 @@ fn apply_golden_sql(call: Call) -> pg_sys::Datum {
 fn plan(filter: &Filter) -> (Vec<Finding>, Plan) {
     let Installation { state, own, contract } = Installation::now();
     let current = Current::read(&state, &own, Freshness::Fresh);
-    let snapshot = catalog::whole(&state, &contract, &own);
+    let snapshot = catalog::full(&state, &contract, &own);
     filter.check_schemas(&contract, &snapshot);
     // SAFETY: reads a variable of the backend.
     let runner = unsafe { pg_sys::GetUserId() }.to_u32();
@@ -116,7 +116,7 @@ fn carry_out(plan: &Plan, before: &[Finding], at: &Cell<usize>) -> HashSet<Strin
         }
     });
     at.set(0);
-    guard::judge_as_if_committing();
+    guard::check_as_if_committing();
     prove(plan, before)
 }
 

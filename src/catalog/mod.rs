@@ -26,7 +26,7 @@ use std::rc::Rc;
 pub const VERSION: u32 = pgrx::pg_sys::PG_VERSION_NUM / 10_000;
 
 /// Everything that the rules look at.
-pub fn whole(state: &State, contract: &Contract, own: &Own) -> Snapshot {
+pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = base(state);
     let governed = governed(&snapshot, contract);
     objects::relations(state, &governed, &mut snapshot);
@@ -58,7 +58,7 @@ pub fn part(state: &State, relations: &[Oid], routines: &[Oid]) -> Snapshot {
 }
 
 /// What judging a part takes, added to it: roles and schemas, which `base` has read, extensions and
-/// default privileges. The contents of schemas are left to [`planted`].
+/// default privileges. The contents of schemas are left to [`contents`].
 pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
     let Snapshot {
         relations,
@@ -88,24 +88,36 @@ pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
     snapshot.complete()
 }
 
+/// What [`concerning`] reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Concerning<'a> {
+    /// The schemas.
+    pub schemas: &'a HashSet<Oid>,
+    /// The names that they have, or had.
+    pub names: &'a HashSet<String>,
+    /// These relations, wherever they are.
+    pub relations: &'a HashSet<Oid>,
+    /// These routines, wherever they are.
+    pub routines: &'a HashSet<Oid>,
+}
+
 /// What has to do with some schemas, which `base` has read with all others: what is in them as far
 /// as the contract governs them, what is SECURITY DEFINER in them or searches them, by OID or by
-/// name; and the relations and routines of `also`. The contents of schemas are left to [`planted`].
+/// name; and some relations and routines. The contents of schemas are left to [`contents`].
 pub fn concerning(
     state: &State,
     base: Snapshot,
     contract: &Contract,
     own: &Own,
-    schemas: (&HashSet<Oid>, &HashSet<String>),
-    also: (&HashSet<Oid>, &HashSet<Oid>),
+    wanted: &Concerning<'_>,
 ) -> Snapshot {
     let mut snapshot = base;
-    let (oids, names) = schemas;
+    let Concerning { schemas, names, relations, routines } = *wanted;
     let governed: HashSet<Oid> =
-        governed(&snapshot, contract).intersection(oids).copied().collect();
-    objects::relations_in(state, &governed, also.0, &mut snapshot);
+        governed(&snapshot, contract).intersection(schemas).copied().collect();
+    objects::relations_in(state, &governed, relations, &mut snapshot);
     policies::read(state, &mut snapshot);
-    routines::searching(state, names, oids, also.1, &mut snapshot);
+    routines::searching(state, names, schemas, routines, &mut snapshot);
     let temporary: HashSet<Oid> =
         snapshot.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
     snapshot.routines.retain(|r| !temporary.contains(&r.schema));
@@ -122,7 +134,7 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     around(part(state, &[], &[oid]), snapshot, state).routines.pop()
 }
 
-pub use content_owners::{find as planted, place};
+pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use extension::Own;
 pub use guard::{impostor, in_own_script, read as guard};

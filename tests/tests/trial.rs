@@ -137,7 +137,7 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
         &mut client,
         "CREATE FUNCTION ops.golden_sql(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
     );
-    assert!(impostor[0].starts_with("refused"), "{impostor:?}");
+    assert!(impostor[0].starts_with("rejected"), "{impostor:?}");
     assert_eq!(column(&mut client, "SELECT outcome FROM ops.try_migration(NULL)"), [""; 0]);
     assert_eq!(column(&mut client, STATE), before);
 }
