@@ -20,7 +20,6 @@ else
   GUARD_CACHE=${GUARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dragonfly_guard}
 fi
 export PG_MAJOR GUARD_CACHE PGRX_HOME="$GUARD_CACHE/pgrx"
-PGRX_VERSION=0.18.1
 
 step() { printf '\n==> %s\n' "$*" >&2; }
 
@@ -62,22 +61,14 @@ install_build_packages() { install_packages gcc libc6-dev make libclang-dev; }
 # What the private copy of PostgreSQL is made of. Debian would create and start a cluster with the
 # package; the demo and the tests do not use it, so it is not created.
 install_server_packages() {
-  if ! [ -d "/usr/lib/postgresql/$PG_MAJOR/bin" ] && ! [ -e /etc/postgresql-common/createcluster.conf ]; then
+  local settings=/etc/postgresql-common/createcluster.conf
+  if ! [ -d "/usr/lib/postgresql/$PG_MAJOR/bin" ] && ! [ -e "$settings" ]; then
     as_root mkdir -p /etc/postgresql-common
-    echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+    echo 'create_main_cluster = false' | as_root tee "$settings" >/dev/null
   fi
   # The tests run the guard beside pgaudit.
   install_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" \
     "postgresql-$PG_MAJOR-pgaudit" sudo
-}
-
-# Only the tests inside a server need cargo-pgrx. It is built without optimisation: it copies files
-# and calls cargo, and takes a fraction of the time to build that way.
-install_cargo_pgrx() {
-  [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $PGRX_VERSION" ] || return 0
-  install_packages pkg-config libssl-dev
-  step "installing cargo-pgrx $PGRX_VERSION (once)"
-  cargo install --quiet --locked --debug cargo-pgrx --version "=$PGRX_VERSION"
 }
 
 # Lays out the private copy, again when the machine's PostgreSQL has been updated.
@@ -106,39 +97,51 @@ stage_postgres() {
   mkdir -p "$PGRX_HOME"
   local config
   config=$(printf '[configs]\npg%s = "%s"' "$PG_MAJOR" "$PG_CONFIG")
-  # Written only when it changes: pgrx builds its bindings again for a newer file.
+  # pgrx finds the copy here. Written only when it changes, because pgrx builds its bindings again
+  # when the file is newer.
   [ "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" = "$config" ] ||
     printf '%s\n' "$config" >"$PGRX_HOME/config.toml"
 }
 
-# Installs a build of the extension into the PostgreSQL whose pg_config is $1. The other arguments
-# go to cargo: the profile. The same three files as by `cargo pgrx install`, which scripts/test
-# proves; the installation script is one plain file, so nothing has to be generated.
-# Everything it prints goes to standard error.
+# The library with ending $1 among the messages of a cargo build, read from standard input.
+built() { grep -o "\"[^\"]*/libdragonfly_guard\.$1\"" | tail -n 1 | tr -d '"'; }
+
+extension_version() {
+  local id
+  id=$(cargo pkgid --package dragonfly_guard)
+  printf '%s' "${id##*[#@]}"
+}
+
+# Installs library $2 and installation script $3 into the PostgreSQL whose pg_config is $1, with the
+# control file and the scripts that update from earlier versions: the files that
+# `cargo pgrx install` installs.
+install_files() {
+  local libdir extdir version staged file run=()
+  libdir=$("$1" --pkglibdir)
+  extdir=$("$1" --sharedir)/extension
+  version=$(extension_version)
+  { [ -w "$libdir" ] && [ -w "$extdir" ]; } || run=(as_root)
+  staged=$(mktemp -d)
+  cp "$3" "$staged/dragonfly_guard--$version.sql"
+  for file in dragonfly_guard.control sql/dragonfly_guard--*--*.sql; do
+    [ ! -e "$file" ] || sed "s/@CARGO_VERSION@/$version/g" "$file" >"$staged/${file#sql/}"
+  done
+  # install(1) replaces a file by a new one, so that a server that has the library open keeps it.
+  ${run[@]+"${run[@]}"} install -m 755 "$2" "$libdir/dragonfly_guard.so"
+  ${run[@]+"${run[@]}"} install -m 644 "$staged"/* "$extdir/"
+  rm -rf "$staged"
+}
+
+# Builds the extension and installs it into the PostgreSQL whose pg_config is $1; the other
+# arguments go to cargo. The installation script is one plain file, so that cargo-pgrx is not
+# needed; tests/in_server proves it. Everything that this prints goes to standard error.
 install_into() {
-  local pg_config=$1 messages library version libdir extdir file staged run=()
+  local pg_config=$1 messages
   shift
   cd "$PROJECT"
   messages=$(cargo build --lib --package dragonfly_guard --no-default-features \
     --features "pg$PG_MAJOR" --message-format json-render-diagnostics "$@")
-  library=$(grep -o '"[^"]*/libdragonfly_guard\.so"' <<<"$messages" | tail -n 1 | tr -d '"')
-  version=$(cargo pkgid --package dragonfly_guard)
-  version=${version##*[#@]}
-  libdir=$("$pg_config" --pkglibdir)
-  extdir=$("$pg_config" --sharedir)/extension
-  { [ -w "$libdir" ] && [ -w "$extdir" ]; } || run=(as_root)
-
-  staged=$(mktemp -d)
-  sed "s/@CARGO_VERSION@/$version/g" dragonfly_guard.control >"$staged/dragonfly_guard.control"
-  cp sql/install.sql "$staged/dragonfly_guard--$version.sql"
-  for file in sql/dragonfly_guard--*--*.sql; do
-    [ ! -e "$file" ] || cp "$file" "$staged/"
-  done
-  # install(1) puts a new file in the place of the old one: a server that has the library open keeps
-  # the one it has.
-  ${run[@]+"${run[@]}"} install -m 755 "$library" "$libdir/dragonfly_guard.so"
-  ${run[@]+"${run[@]}"} install -m 644 "$staged"/* "$extdir/"
-  rm -rf "$staged"
+  install_files "$pg_config" "$(built so <<<"$messages")" sql/install.sql
 } >&2
 
 # Builds the extension and installs it into the private copy.

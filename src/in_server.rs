@@ -2,9 +2,9 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::contract;
+    use crate::catalog::{self, Own, VERSION};
     use crate::pg::heap::State;
-    use crate::scan::{self, VERSION, own::Own};
+    use crate::store::contract;
     use dragonfly_core::access::Access;
     use dragonfly_core::catalog::{ObjectKind, Privileges, Snapshot};
     use dragonfly_core::search_path::split_identifiers;
@@ -121,7 +121,7 @@ mod tests {
         let own = Own::find(&state);
         let mut contract = (*contract::in_force(&state, &own)).clone();
         contract.schemas[0].name = "t".into();
-        scan::whole(&state, &contract, &own)
+        catalog::whole(&state, &contract, &own)
     }
 
     fn servers_answer(question: &str) -> bool {

@@ -1,24 +1,30 @@
 //! dragonfly_guard: a security contract for PostgreSQL databases that enforces itself.
 //!
-//! This crate is the edge. It reads `pg_catalog` ([`scan`]) and the contract ([`contract`]), lets `dragonfly_core` judge the one
-//! against the other, and gives what it finds to people ([`audit`]) or refuses a statement ([`guard`]).
+//! This crate is the edge. It reads `pg_catalog` ([`catalog`]) and the contract ([`store`]), lets `dragonfly_core` check the one
+//! against the other ([`audit`]), and gives what it finds to people ([`api`]) or rejects a statement ([`guard`]).
 #![warn(missing_docs)]
 
+// In the order of the layers: each imports only from those above it (`src/core/tests/layering.rs`).
+mod pg;
+
+mod settings;
+
+mod catalog;
+
+mod store;
+
 mod audit;
-mod contract;
-mod drift;
-mod exemptions;
-mod explain;
+
+mod query;
+
+mod log;
+
 mod guard;
+
+mod api;
+
 #[cfg(any(test, feature = "pg_test"))]
 mod in_server;
-mod journal;
-mod mend;
-mod pg;
-mod rights;
-mod scan;
-mod settings;
-mod trial;
 
 use pgrx::prelude::*;
 
@@ -34,8 +40,8 @@ pub extern "C-unwind" fn _PG_init() {
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     settings::define();
     if settings::preload() == settings::Preload::Shared {
-        journal::queue::request();
-        journal::register_launcher();
+        log::queue::request();
+        log::register_launcher();
     }
     guard::install();
 }

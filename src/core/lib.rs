@@ -8,18 +8,30 @@
 //!
 //! Nothing here knows a server: everything takes plain structs and gives plain structs, and is tested in seconds.
 
-pub mod access;
+pub mod sql;
+
 pub mod catalog;
+
+pub mod access;
+
+pub mod search_path;
+
 pub mod contract;
+
+pub mod fix;
+
+pub mod rule;
+
+pub mod finding;
+
+pub mod rules;
+
 pub mod doctor;
 pub mod drift;
 pub mod exemptions;
 pub mod explain;
-pub mod findings;
 pub mod guard;
 pub mod infer;
-pub mod mend;
+pub mod plan;
 pub mod postgrest;
-pub mod rules;
-pub mod search_path;
-pub mod sql;
+pub mod report;

@@ -1,12 +1,13 @@
 //! What the guard does about what it has found: an error, a warning, a line in the server log.
 
+use super::rejection::GUARD;
 use super::transaction;
-use crate::journal::{self, Event};
+use crate::log::{self, Event};
 use crate::pg::report::Report;
 use crate::settings::{Mode, mode};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::guard::Refusal;
-use dragonfly_core::rules::{Area, Rule};
+use dragonfly_core::rule::{Rule, SqlState};
 use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
@@ -19,14 +20,14 @@ pub fn carry_out(found: Vec<(Refusal, GuardAction)>, tag: &str) {
         .filter(|(refusal, action)| *action > GuardAction::Audit && !transaction::is_reported(&refusal.key))
         .partition(|(_, action)| *action == GuardAction::Block && mode() == Mode::block);
     let refused: Vec<Refusal> = refused.into_iter().map(|(refusal, _)| refusal).collect();
-    refused.iter().take(WRITTEN).for_each(|refusal| journal::write(Event::Refused, tag, Some(refusal)));
+    refused.iter().take(WRITTEN).for_each(|refusal| log::write(Event::Refused, tag, Some(refusal)));
     if let Some(refusal) = one(refused) {
-        let code = sqlstate(refusal.rule);
-        report(refusal).error(code);
+        let (rule, code) = (refusal.rule.id, sqlstate(refusal.rule));
+        report(refusal).error_from(rule, code);
     }
     for (refusal, _) in warned {
         if transaction::report_once(&refusal.key) {
-            journal::write(Event::Warned, tag, Some(&refusal));
+            log::write(Event::Warned, tag, Some(&refusal));
             let code = sqlstate(refusal.rule);
             report(refusal).warning(code);
         }
@@ -40,16 +41,14 @@ fn report(refusal: Refusal) -> Report {
     Report { message: refusal.message, detail: refusal.detail, hint: refusal.hint }
 }
 
-/// The class of error by what the rule is about.
+/// The SQLSTATE of a rule as the server's error code.
 fn sqlstate(rule: &Rule) -> PgSqlErrorCode {
-    match (rule.area, rule.id) {
-        (_, "security_definer_search_path" | "security_definer_settings") => {
-            PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION
-        }
-        (_, "required_object_missing" | "role_missing") => PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-        (Area::Guard, _) => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
-        (Area::Grants | Area::Roles | Area::Functions, _) => PgSqlErrorCode::ERRCODE_INVALID_GRANT_OPERATION,
-        (Area::Objects | Area::Views | Area::Rls, _) => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+    match rule.sqlstate {
+        SqlState::InvalidGrantOperation => PgSqlErrorCode::ERRCODE_INVALID_GRANT_OPERATION,
+        SqlState::DependentObjectsStillExist => PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+        SqlState::InvalidFunctionDefinition => PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION,
+        SqlState::InvalidObjectDefinition => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+        SqlState::ReservedName => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
     }
 }
 
@@ -68,7 +67,7 @@ fn one(refusals: Vec<Refusal>) -> Option<Refusal> {
 
 /// A command that passes because the mode is off.
 pub fn unjudged(tag: &str) {
-    journal::write(Event::Unjudged, tag, None);
+    log::write(Event::Unjudged, tag, None);
 }
 
 /// A session that restores a dump: said once to whoever does it, and written down.
@@ -77,7 +76,7 @@ pub fn restoring(tag: &str) {
         static SAID: Cell<bool> = const { Cell::new(false) };
     }
     if !SAID.replace(true) {
-        journal::write(Event::Restoring, tag, None);
+        log::write(Event::Restoring, tag, None);
         Report {
             message: "a dump is being restored: the security guard does not judge this session".into(),
             detail: "Its settings are those that pg_dump begins with, and it is a superuser's.".into(),
@@ -95,7 +94,7 @@ pub fn silenced(statement: &str, parameter: &str) -> ! {
         hint: "A superuser who means it says SET dragonfly_guard.mode = off first, which leaves a line in the server log."
             .into(),
     }
-    .error(PgSqlErrorCode::ERRCODE_RESERVED_NAME)
+    .error_from(GUARD, PgSqlErrorCode::ERRCODE_RESERVED_NAME)
 }
 
 /// A temporary table that goes at commit would take something lasting along, after everything has been judged.
@@ -105,7 +104,7 @@ pub fn dropped_at_commit(what: &str) -> ! {
         detail: "It depends on a temporary table of this transaction.".into(),
         hint: "Make it without the temporary table.".into(),
     }
-    .error(PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
+    .error_from(GUARD, PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
 }
 
 /// A transaction that others would have to wait for, or could not judge themselves against.
@@ -123,7 +122,8 @@ pub fn cannot_give_turn_back(is_prepared: bool) -> ! {
             "Do it in two transactions.",
         ),
     };
-    Report { message, detail: detail.into(), hint: hint.into() }.error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
+    Report { message, detail: detail.into(), hint: hint.into() }
+        .error_from(GUARD, PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
 }
 
 /// The guard has been taken away by something other than DROP EXTENSION.
@@ -133,5 +133,5 @@ pub fn taken_along(tag: &str) -> ! {
         detail: "Extension dragonfly_guard, or something that it is made of, depends on what is dropped.".into(),
         hint: "A superuser who means it says SET dragonfly_guard.mode = off first, and DROP EXTENSION dragonfly_guard.".into(),
     }
-    .error(PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
+    .error_from(GUARD, PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
 }

@@ -1,8 +1,8 @@
 //! The routines that a GRANT or REVOKE is about. No hook and no cache tells: the statement does. It says only which; what became of them
 //! is read from the catalog.
 
+use crate::catalog;
 use crate::pg::list::nodes;
-use crate::scan;
 use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys;
 
@@ -38,8 +38,8 @@ unsafe fn of_grant(grant: *mut pg_sys::GrantStmt) -> Vec<Oid> {
                 objects.map(|routine| pg_sys::LookupFuncWithArgs(kind, routine.cast(), true).to_u32()).collect()
             }
             pg_sys::GrantTargetType::ACL_TARGET_ALL_IN_SCHEMA => objects
-                .filter_map(|name| scan::schema_named(std::ffi::CStr::from_ptr(string(name))))
-                .flat_map(scan::routines_of_schema)
+                .filter_map(|name| catalog::schema_named(std::ffi::CStr::from_ptr(string(name))))
+                .flat_map(catalog::routines_of_schema)
                 .collect(),
             _ => vec![],
         }

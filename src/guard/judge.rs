@@ -3,20 +3,20 @@
 use super::states::{Scale, Scope, States};
 use super::touched::{self, Touch};
 use super::{act, transaction};
-use crate::contract;
-use crate::exemptions::Current;
+use crate::catalog::temporary::{self, Ground};
+use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
-use crate::scan::temporary::{self, Ground};
-use crate::scan::{self, Look, own::Own};
 use crate::settings;
+use crate::store::exemptions::Current;
+use crate::store::{contract, lock};
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{Oid, Routine, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
-use dragonfly_core::findings::{Finding, ObjectId};
+use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{Change, Refusal, exposed, is_excused, is_worse};
-use dragonfly_core::rules::{
-    Context, RULES, Rule, guard_tampered, security_definer_search_path as search_path, security_definer_settings,
-};
+use dragonfly_core::rule::{Recheck, Rule};
+use dragonfly_core::rules::shared::definer_path;
+use dragonfly_core::rules::{Context, RULES, security_definer_search_path as search_path, security_definer_settings};
 use dragonfly_core::search_path::{ReasonCode, Verdict};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -43,8 +43,8 @@ pub fn run(touched: &[Touch], moment: Moment, tag: &str) {
         return;
     };
     // Whoever has the turn must not wait for locks of others.
-    let look = if moment == Moment::Commit { Look::Remembered } else { Look::Afresh };
-    let found = judge(&states, &now, touched, (tag, look));
+    let freshness = if moment == Moment::Commit { Freshness::Cached } else { Freshness::Fresh };
+    let found = judge(&states, &now, touched, (tag, freshness));
     let (at_once, later): (Vec<_>, Vec<_>) = found
         .into_iter()
         .partition(|(_, action, settled)| moment == Moment::Commit || (*settled && *action == GuardAction::Block));
@@ -69,8 +69,8 @@ pub fn before_commit(is_prepared: bool) {
         return;
     }
     let own = Own::find(&now);
-    remember_exempt(&touched, &now, &own);
-    own.lock();
+    cache_exempt(&touched, &now, &own);
+    lock::acquire_commit_lock(&own);
     let fresh = State::now();
     if !transaction::is_settled(&fresh.committed(), &contract::in_force(&fresh, &own)) {
         run(&touched::all(), Moment::Commit, &transaction::subject());
@@ -78,38 +78,38 @@ pub fn before_commit(is_prepared: bool) {
     // A temporary table that goes now takes along what lasts and depends on it, and may have to wait for that: nobody else should.
     let builds_on_sand = temporary::has_schema()
         && touched.iter().any(|t| {
-            matches!(t, Touch::Relation(oid) if !temporary::outlives(scan::PG_CLASS.into(), (*oid).into())
+            matches!(t, Touch::Relation(oid) if !temporary::outlives(catalog::PG_CLASS.into(), (*oid).into())
                 && temporary::carries_what_lasts(&now, *oid))
         });
     if is_prepared || builds_on_sand {
         if matters_to_others(&touched) {
             act::cannot_give_turn_back(is_prepared);
         }
-        own.unlock();
+        lock::release_commit_lock(&own);
     }
 }
 
 /// Looking at what is exempt may have to wait for locks: before the turn comes, and not while others wait for it.
-fn remember_exempt(touched: &[Touch], now: &State, own: &Own) {
-    let current = Current::read(now, own, Look::Remembered);
+fn cache_exempt(touched: &[Touch], now: &State, own: &Own) {
+    let current = Current::read(now, own, Freshness::Cached);
     if current.is_empty() {
         return;
     }
     let concerned =
-        |catalog: Oid, oid: Oid| scan::name(catalog, oid).is_some_and(|(schema, name)| current.concern(&schema, &name));
+        |catalog: Oid, oid: Oid| catalog::name(catalog, oid).is_some_and(|(schema, name)| current.concern(&schema, &name));
     let objects = touched.iter().filter_map(|touch| match *touch {
-        Touch::Relation(oid) => concerned(scan::PG_CLASS, oid).then_some(ObjectId::Relation(oid)),
-        Touch::Routine(oid) => concerned(scan::PG_PROC, oid).then_some(ObjectId::Routine(oid)),
+        Touch::Relation(oid) => concerned(catalog::PG_CLASS, oid).then_some(ObjectId::Relation(oid)),
+        Touch::Routine(oid) => concerned(catalog::PG_PROC, oid).then_some(ObjectId::Routine(oid)),
         _ => None,
     });
-    scan::remember(now, objects);
+    catalog::cache_hashes(now, objects);
 }
 
 /// What a commit would judge, judged now; an error where it would be refused.
 pub fn as_if_committing() {
     let (touched, now) = (touched::all(), State::now());
     if !touched.is_empty() && Own::is_there(&now) {
-        remember_exempt(&touched, &now, &Own::find(&now));
+        cache_exempt(&touched, &now, &Own::find(&now));
         run(&touched, Moment::Commit, &transaction::subject());
     }
 }
@@ -132,7 +132,7 @@ fn refuse_disappearance() {
 /// What is refused, what the contract wants done about it, and whether no later statement is expected to put it right.
 type Found = Vec<(Refusal, GuardAction, bool)>;
 
-fn judge(states: &States, now: &State, touched: &[Touch], (tag, look): (&str, Look)) -> Found {
+fn judge(states: &States, now: &State, touched: &[Touch], (tag, freshness): (&str, Freshness)) -> Found {
     let States { before, after, contract, .. } = states;
     let wide = states.scale != Scale::Touched;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
@@ -146,7 +146,7 @@ fn judge(states: &States, now: &State, touched: &[Touch], (tag, look): (&str, Lo
     let routines: HashSet<Oid> = noted.chain(written).collect();
     // In states that show more, what no command touched is judged for what has changed around it.
     let is_touched = |r: &Routine| !wide || routines.contains(&r.oid);
-    let exempt = Exempt { now, look, current: OnceCell::new() };
+    let exempt = Exempt { now, freshness, current: OnceCell::new() };
     let mut found = Found::new();
     for routine in after.routines.iter().filter(|r| r.security_definer && is_touched(r) && !is_excused(&old, &new, r)) {
         let past = pasts.get(&routine.oid).copied().filter(|past| compares(&old, &new, past, routine));
@@ -177,14 +177,14 @@ fn judge(states: &States, now: &State, touched: &[Touch], (tag, look): (&str, Lo
 /// What somebody has accepted; read when something is about to be refused, which is seldom.
 struct Exempt<'s> {
     now: &'s State,
-    look: Look,
+    freshness: Freshness,
     current: OnceCell<Current<'s>>,
 }
 
 impl Exempt<'_> {
     /// Whether a finding is accepted. Then the transaction is judged once more when it commits, for by then it may be no longer.
     fn finding(&self, cx: &Context<'_>, finding: &Finding) -> bool {
-        let current = self.current.get_or_init(|| Current::read(self.now, &Own::find(self.now), self.look));
+        let current = self.current.get_or_init(|| Current::read(self.now, &Own::find(self.now), self.freshness));
         // As bad as the audit calls it.
         let severity = finding.severity.min(cx.severity(finding.rule));
         let accepted = !current.is_empty() && current.accept(&Finding { severity, ..finding.clone() });
@@ -207,8 +207,8 @@ fn on_sand(cx: &Context<'_>, touched: &[Touch], now: &State) -> Found {
     let mut found = Found::new();
     for touch in touched {
         let object = match *touch {
-            Touch::Relation(oid) => (scan::PG_CLASS, oid),
-            Touch::Routine(oid) => (scan::PG_PROC, oid),
+            Touch::Relation(oid) => (catalog::PG_CLASS, oid),
+            Touch::Routine(oid) => (catalog::PG_PROC, oid),
             Touch::Other(catalog, oid) | Touch::Object(catalog, oid) => (catalog, oid),
             _ => continue,
         };
@@ -221,7 +221,7 @@ fn on_sand(cx: &Context<'_>, touched: &[Touch], now: &State) -> Found {
         }
         if ground == Ground::TemporaryDefiner || temporary::fall(now, object).into_iter().any(|object| is_promised(cx, object))
         {
-            let refusal = Refusal::of_object_on_sand(&scan::description(object.0.into(), object.1.into()));
+            let refusal = Refusal::of_object_on_sand(&catalog::description(object.0.into(), object.1.into()));
             found.push((refusal, GuardAction::Block, true));
         }
     }
@@ -230,25 +230,25 @@ fn on_sand(cx: &Context<'_>, touched: &[Touch], now: &State) -> Found {
 
 /// Whether the contract relies on an object: it names it, or it is a policy of a governed table, or the guard itself.
 fn is_promised(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
-    if catalog == scan::PG_EXTENSION {
+    if catalog == catalog::PG_EXTENSION {
         return cx.snapshot.extensions.get(&oid).is_some_and(|(name, _)| name == "dragonfly_guard");
     }
-    if catalog == scan::PG_POLICY {
+    if catalog == catalog::PG_POLICY {
         return true;
     }
-    let Some((schema, name)) = scan::name(catalog, oid) else { return false };
+    let Some((schema, name)) = catalog::name(catalog, oid) else { return false };
     cx.contract.declares_relation(&schema, &name) || cx.contract.functions_named(&schema, &name).next().is_some()
 }
 
-/// Whether a rule has something to say. Those about search_path and settings have words of their own for what a command does.
+/// Whether a rule is checked after these changes. Those about routines are checked routine by routine.
 fn applies(rule: &Rule, states: &States, moved: bool) -> bool {
-    match rule.id {
-        "security_definer_search_path" | "security_definer_settings" => false,
-        "role_missing" | "role_attributes" | "role_membership" => states.scale == Scale::Everything,
-        "schema_usage" | "schema_create" => states.scale != Scale::Touched,
-        "required_object_missing" => states.scale != Scale::Touched || moved,
-        id if id == guard_tampered::RULE.id => states.own,
-        _ => true,
+    match rule.recheck {
+        Recheck::Routines => false,
+        Recheck::Roles => states.scale == Scale::Everything,
+        Recheck::Schemas => states.scale != Scale::Touched,
+        Recheck::Names => states.scale != Scale::Touched || moved,
+        Recheck::OwnObjects => states.own,
+        Recheck::ChangedObjects => true,
     }
 }
 
@@ -270,7 +270,7 @@ fn compares(old: &Context<'_>, new: &Context<'_>, past: &Routine, routine: &Rout
 fn refuse_impostors(touched: &[Touch], tag: &str) {
     for touch in touched {
         let Touch::Routine(oid) = touch else { continue };
-        if let Some(identity) = scan::impostor(*oid) {
+        if let Some(identity) = catalog::impostor(*oid) {
             act::carry_out(vec![(Refusal::of_impostor(&identity), GuardAction::Block)], tag);
         }
     }
@@ -278,13 +278,14 @@ fn refuse_impostors(touched: &[Touch], tag: &str) {
 
 /// The refusal of a routine's path, where the transaction made it worse.
 fn path_check(cx: &Context<'_>, routine: &Routine, past: Option<&Routine>, tag: &str) -> Option<(Refusal, GuardAction, bool)> {
-    let after = search_path::judgment(cx, routine)?;
+    let after = definer_path::judgment(cx, routine)?;
     let before = past.map(|past| cx.judge.config(&past.config, past.owner));
     let worse = if after.verdict == Verdict::Safe {
-        let was = before.as_ref().is_some_and(|b| search_path::must_be_canonical(cx, routine, b) || b.verdict != Verdict::Safe);
-        search_path::must_be_canonical(cx, routine, &after) && !was
+        let was =
+            before.as_ref().is_some_and(|b| definer_path::must_be_canonical(cx, routine, b) || b.verdict != Verdict::Safe);
+        definer_path::must_be_canonical(cx, routine, &after) && !was
     } else {
-        !search_path::accepts_empty(cx, &after) && is_worse(before.as_deref(), &after)
+        !definer_path::accepts_empty(cx, &after) && is_worse(before.as_deref(), &after)
     };
     worse.then(|| (Refusal::of_routine(cx, routine, &after, tag), cx.guard_action(&search_path::RULE), true))
 }

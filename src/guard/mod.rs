@@ -9,20 +9,21 @@
 mod act;
 mod grants;
 mod judge;
+mod rejection;
 mod states;
-mod status;
 mod touched;
 mod transaction;
 mod utility;
 
+use crate::catalog::{self, Own};
 use crate::pg::call::{Call, sql_function};
 use crate::pg::heap::State;
 use crate::pg::list::nodes;
 use crate::pg::report::Report;
-use crate::scan::{self, own::Own};
 use crate::settings::{self, CheckAt, Mode};
 use judge::Moment;
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
+pub use rejection::Rejection;
 use std::ffi::{CStr, c_void};
 
 /// Hangs the guard into the server; called when the library is loaded.
@@ -67,7 +68,7 @@ const CREATE_EXTENSION: &str = "CREATE EXTENSION";
 /// Judges what a command has touched.
 fn command_ended(tag: &str) {
     // What the extension's own script makes is judged when it is whole.
-    if is_binary_upgrade() || scan::in_own_script() {
+    if is_binary_upgrade() || catalog::in_own_script() {
         return;
     }
     transaction::command_ends(tag);

@@ -2,10 +2,10 @@
 
 use super::touched::Touch;
 use super::transaction;
-use crate::contract;
+use crate::catalog::{self, Own};
 use crate::pg::heap::{State, interrupts};
-use crate::scan::{self, own::Own};
 use crate::settings;
+use crate::store::contract;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectKind, Oid, Privileges, Routine, Schema, Snapshot};
 use dragonfly_core::contract::Contract;
@@ -54,9 +54,9 @@ impl Scope {
                 // What left it was excused perhaps while it was a member, and what came is now.
                 Touch::Extension(oid) => {
                     for state in [now, &then] {
-                        scan::members(state, oid, &mut |class, member| match class {
-                            scan::PG_PROC => scope.routines.push(member),
-                            scan::PG_CLASS => scope.relations.push(member),
+                        catalog::members(state, oid, &mut |class, member| match class {
+                            catalog::PG_PROC => scope.routines.push(member),
+                            catalog::PG_CLASS => scope.relations.push(member),
                             _ => {}
                         });
                     }
@@ -65,8 +65,8 @@ impl Scope {
                 Touch::Catalogs => scope.everything = true,
                 Touch::Object(..) => scope.objects = true,
                 Touch::Other(catalog, oid) => {
-                    let place = scan::place(now, catalog, oid);
-                    scope.placed.extend(place.filter(|_| place != scan::place(&then, catalog, oid)));
+                    let place = catalog::place(now, catalog, oid);
+                    scope.placed.extend(place.filter(|_| place != catalog::place(&then, catalog, oid)));
                 }
                 Touch::Own => scope.own = true,
                 Touch::Schemas => scope.schemas = true,
@@ -83,15 +83,16 @@ impl Scope {
 
     /// What was touched, with what has to be looked at beside it: the table that a sequence serves, and the other routines of a name.
     fn parts(&self, then: &State, now: &State) -> (Snapshot, Snapshot) {
-        let read =
-            |relations: &[Oid], routines: &[Oid]| (scan::part(then, relations, routines), scan::part(now, relations, routines));
+        let read = |relations: &[Oid], routines: &[Oid]| {
+            (catalog::part(then, relations, routines), catalog::part(now, relations, routines))
+        };
         let (before, after) = read(&self.relations, &self.routines);
         let both = || [&before, &after].into_iter();
         let served = both().flat_map(|s| &s.relations).filter_map(|r| r.owned_by);
         let relations = with(&self.relations, served.collect());
         let names: HashSet<&str> = both().flat_map(|s| &s.routines).map(|r| r.name.as_str()).collect();
         let schemas: HashSet<Oid> = both().flat_map(|s| &s.routines).map(|r| r.schema).collect();
-        let routines = with(&self.routines, scan::routines_named(now, &names, &schemas));
+        let routines = with(&self.routines, catalog::routines_named(now, &names, &schemas));
         match relations.len() == self.relations.len() && routines.len() == self.routines.len() {
             true => (before, after),
             false => read(&relations, &routines),
@@ -111,7 +112,7 @@ impl Scope {
             || before.routine_extension != after.routine_extension;
         // What a view or a policy rests on is in no row that is compared.
         let rests = self.objects || !after.relations.is_empty() || !after.routines.is_empty() || !self.placed.is_empty();
-        let differ = differ || (rests && scan::temporary::has_schema());
+        let differ = differ || (rests && catalog::temporary::has_schema());
         if !(differ
             || self.schemas
             || self.default_acls
@@ -122,8 +123,8 @@ impl Scope {
         {
             return None;
         }
-        let base_after = scan::current_base();
-        let base_before = if self.schemas || self.roles || self.everything { scan::base(then) } else { base_after.clone() };
+        let base_after = catalog::current_base();
+        let base_before = if self.schemas || self.roles || self.everything { catalog::base(then) } else { base_after.clone() };
         // Roles and the database change by statements without an event alone, which not every session would see judged.
         let roles = self.everything
             || self.roles
@@ -140,7 +141,7 @@ impl Scope {
         let own = &Own::find(now);
         let contract = contract::in_force(now, own);
         if roles {
-            let (before, after) = (scan::whole(then, &contract, own), scan::whole(now, &contract, own));
+            let (before, after) = (catalog::whole(then, &contract, own), catalog::whole(now, &contract, own));
             return Some(States { before, after, scale: Scale::Everything, own: existed, contract });
         }
         let schemas = changed_schemas(&base_before.schemas, &base_after.schemas);
@@ -148,17 +149,17 @@ impl Scope {
             let (before, after) = self.around_schemas(schemas, [then, now], [base_before, base_after], &contract, own);
             return Some(States { before, after, scale: Scale::Schemas, own: existed, contract });
         }
-        let (mut before, mut after) = (scan::around(before, base_before, then), scan::around(after, base_after, now));
+        let (mut before, mut after) = (catalog::around(before, base_before, then), catalog::around(after, base_after, now));
         let schemas = self.planted(&before, &after);
         if !schemas.is_empty() {
-            let bases = [scan::base(then), scan::base(now)];
+            let bases = [catalog::base(then), catalog::base(now)];
             let (before, after) = self.around_schemas(schemas, [then, now], bases, &contract, own);
             return Some(States { before, after, scale: Scale::Schemas, own: existed, contract });
         }
         let own_touched = existed && own_touched;
         if own_touched {
-            scan::guard(then, own, &mut before);
-            scan::guard(now, own, &mut after);
+            catalog::guard(then, own, &mut before);
+            catalog::guard(now, own, &mut after);
         }
         // Others may be about to name the schema in which something has come to stand.
         let differ = differ || own_touched || !self.placed.is_empty() || before.default_acls != after.default_acls;
@@ -186,7 +187,7 @@ impl Scope {
         let read = |state: &State, base: Snapshot, parts: [&Snapshot; 2]| {
             let relations = parts.iter().flat_map(|part| &part.relations).map(|r| r.oid).collect();
             let routines = parts.iter().flat_map(|part| &part.routines).map(|r| r.oid).collect();
-            scan::concerning(state, base, contract, own, (&schemas, &names), (&relations, &routines))
+            catalog::concerning(state, base, contract, own, (&schemas, &names), (&relations, &routines))
         };
         // What was in a schema that is governed no longer, for it has another name, is still there; and so was what is in one that is now.
         let mut before = read(then, base_before.clone(), [&part_before, &part_before]);
@@ -300,7 +301,7 @@ fn fill(snapshot: &mut Snapshot, state: &State, contract: &Contract, schemas: &H
         let by_some = |role: Oid| owners.iter().any(|owner| !cx.judge.trusts(role, *owner));
         snapshot.roles.iter().map(|r| r.oid).filter(|r| by_some(*r)).collect()
     };
-    for (schema, owner, kind) in scan::planted(state, schemas, snapshot.roles.len(), untrusted) {
+    for (schema, owner, kind) in catalog::planted(state, schemas, snapshot.roles.len(), untrusted) {
         snapshot.contents.entry(schema).or_default().insert((owner, kind));
     }
 }

@@ -9,7 +9,7 @@
 //! unjudged. What a subtransaction did, touching or judging, is undone with it.
 
 use super::{act, transaction};
-use crate::scan;
+use crate::catalog;
 use crate::settings;
 use dragonfly_core::catalog::Oid;
 use pgrx::{pg_guard, pg_sys};
@@ -141,19 +141,19 @@ unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::O
     if dropped
         && transaction::is_committing()
         && settings::mode() == settings::Mode::block
-        && matches!(class.to_u32(), scan::PG_EXTENSION | scan::PG_NAMESPACE | scan::PG_POLICY)
-        && scan::temporary::outlives(class, object)
+        && matches!(class.to_u32(), catalog::PG_EXTENSION | catalog::PG_NAMESPACE | catalog::PG_POLICY)
+        && catalog::temporary::outlives(class, object)
     {
-        act::dropped_at_commit(&scan::description(class, object));
+        act::dropped_at_commit(&catalog::description(class, object));
     }
     match class.to_u32() {
         // A sequence that is given to a column, or taken from it, changes nothing in any cache.
-        scan::PG_CLASS if !dropped => note(Touch::Relation(object.to_u32())),
-        scan::PG_TYPE | scan::PG_OPERATOR if !dropped => note(Touch::Other(class.to_u32(), object.to_u32())),
-        scan::PG_PROC => note(Touch::Routine(object.to_u32())),
-        scan::PG_EXTENSION => note(Touch::Extension(object.to_u32())),
-        scan::PG_EVENT_TRIGGER => note(Touch::Own),
-        scan::PG_CAST | scan::PG_CONSTRAINT if !dropped => note(Touch::Object(class.to_u32(), object.to_u32())),
+        catalog::PG_CLASS if !dropped => note(Touch::Relation(object.to_u32())),
+        catalog::PG_TYPE | catalog::PG_OPERATOR if !dropped => note(Touch::Other(class.to_u32(), object.to_u32())),
+        catalog::PG_PROC => note(Touch::Routine(object.to_u32())),
+        catalog::PG_EXTENSION => note(Touch::Extension(object.to_u32())),
+        catalog::PG_EVENT_TRIGGER => note(Touch::Own),
+        catalog::PG_CAST | catalog::PG_CONSTRAINT if !dropped => note(Touch::Object(class.to_u32(), object.to_u32())),
         _ => {}
     }
 }
@@ -173,7 +173,7 @@ unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32
         AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID, PARAMETERACLOID,
     };
     if matches!(cache as pg_sys::SysCacheIdentifier::Type, AUTHMEMROLEMEM | AUTHOID | DATABASEOID | NAMESPACEOID) {
-        scan::forget_base();
+        catalog::forget_base();
     }
     if may_change() {
         note(match cache as pg_sys::SysCacheIdentifier::Type {

@@ -5,10 +5,10 @@
 
 use super::touched::{self, Touch};
 use super::{act, command_ended};
+use crate::catalog::Own;
 use crate::pg::heap::State;
-use crate::scan::own::Own;
 use crate::settings::{self, Mode};
-use dragonfly_core::rules::guard_tampered::silences;
+use dragonfly_core::rules::shared::guard_settings::disables_guard;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
@@ -217,7 +217,7 @@ unsafe fn refuse_what_cannot_be_undone(node: *mut pg_sys::Node) {
         (all || name == parameter) && !value.contains("dragonfly_guard") && settings::loads_library(parameter)
     };
     let sets = !value.is_empty() && !all;
-    let silenced = sets && silences(&name, &value);
+    let silenced = sets && disables_guard(&name, &value);
     let matters = silenced || unloads("shared_preload_libraries") || unloads("session_preload_libraries");
     if matters && settings::mode() == Mode::block {
         act::silenced(place, if all { "RESET ALL" } else { &name });

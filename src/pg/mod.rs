@@ -1,6 +1,7 @@
 //! The thin layer over the server's own interfaces; what `unsafe` there is in the project is here, in the catalog reader and in the guard.
 
 pub mod call;
+pub mod clock;
 pub mod heap;
 pub mod inert;
 pub mod language;

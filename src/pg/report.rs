@@ -1,7 +1,8 @@
 //! Errors, warnings and log lines in PostgreSQL's style: primary message lower case without a period, DETAIL a sentence, HINT a way out.
 
 use super::text::for_message;
-use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys, pg_sys::panic::ErrorReport};
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportWithLevel};
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::ffi::{CString, c_char, c_int};
 
 /// What is to be said.
@@ -15,9 +16,12 @@ pub struct Report {
     pub hint: String,
 }
 
+/// The origin of an error for which none is named.
+const EXTENSION: &str = "dragonfly_guard";
+
 impl Report {
-    fn at(self, level: PgLogLevel, code: PgSqlErrorCode) {
-        let mut report = ErrorReport::new(code, for_message(self.message), "dragonfly_guard");
+    fn at(self, level: PgLogLevel, code: PgSqlErrorCode, origin: &'static str) {
+        let mut report = ErrorReport::new(code, for_message(self.message), origin);
         if !self.detail.is_empty() {
             report = report.set_detail(for_message(self.detail));
         }
@@ -29,19 +33,32 @@ impl Report {
 
     /// Ends the statement.
     pub fn error(self, code: PgSqlErrorCode) -> ! {
-        self.at(PgLogLevel::ERROR, code);
+        self.error_from(EXTENSION, code)
+    }
+
+    /// Ends the statement with an error that [`origin`] recognizes.
+    pub fn error_from(self, origin: &'static str, code: PgSqlErrorCode) -> ! {
+        self.at(PgLogLevel::ERROR, code, origin);
         unreachable!("an error has been raised")
     }
 
     /// Tells the client something that is as it should be.
     pub fn notice(self) {
-        self.at(PgLogLevel::NOTICE, PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION);
+        self.at(PgLogLevel::NOTICE, PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, EXTENSION);
     }
 
     /// Tells the client.
     pub fn warning(self, code: PgSqlErrorCode) {
-        self.at(PgLogLevel::WARNING, code);
+        self.at(PgLogLevel::WARNING, code, EXTENSION);
     }
+}
+
+/// The origin that an error of this extension was given; `None` for any other error.
+///
+/// The origin is the error's function name, and counts only beside the name of this file. SQL can set neither of the
+/// two, no translation changes them, and they stay with an error that a procedural language catches and raises again.
+pub fn origin(report: &ErrorReportWithLevel) -> Option<&str> {
+    report.function_name().filter(|_| report.file() == file!())
 }
 
 /// One line in the server log and nowhere else, without the statement that the server would add: it may hold a password.
@@ -57,7 +74,7 @@ pub fn to_server_log(line: &str) {
             pg_sys::errmsg_internal(c"%s".as_ptr(), text.as_ptr());
             pg_sys::errhidestmt(true);
             pg_sys::errhidecontext(true);
-            pg_sys::ffi::pg_guard_ffi_boundary(|| errfinish(c"dragonfly_guard".as_ptr(), 0, c"journal".as_ptr()));
+            pg_sys::ffi::pg_guard_ffi_boundary(|| errfinish(c"dragonfly_guard".as_ptr(), 0, c"log".as_ptr()));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Look-ups over a snapshot, made once when it is complete, and the names of its objects.
 
 use super::{Oid, PUBLIC, Policy, Relation, Role, Routine, RoutineKind, Schema, Snapshot};
-use crate::search_path::{SyntaxError, split_identifiers, split_uncut};
+use crate::sql::identifiers::{SyntaxError, split_identifiers, split_uncut};
 use crate::sql::{printable, quote_ident, safe_ident, safe_qualified, safe_sql};
 
 impl Snapshot {

@@ -5,8 +5,11 @@
 
 mod acl;
 mod build;
+pub mod extension;
+mod object;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
+pub use object::{Object, ObjectId};
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,8 +1,8 @@
 //! How one contract differs from another, as people review it: a line a change, objects by their names and not by their places in a list.
 
-use super::{ByRole, Contract, PrivilegeSet};
+use super::shipped::shipped_rules;
+use super::types::{ByRole, Contract, PrivilegeSet};
 use crate::catalog::Privileges;
-use crate::rules::RULES;
 use crate::sql::{argument_types, printable, safe_ident, safe_qualified};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -13,10 +13,10 @@ use std::collections::BTreeSet;
 pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
     let document = |contract: &Contract| {
         let mut contract = contract.clone();
-        for rule in RULES {
-            let declared = contract.rules.entry(rule.id.into()).or_default();
-            declared.severity.get_or_insert(rule.severity);
-            declared.guard.get_or_insert(rule.guard);
+        for (id, default) in shipped_rules() {
+            let declared = contract.rules.entry(id.clone()).or_default();
+            declared.severity = declared.severity.or(default.severity);
+            declared.guard = declared.guard.or(default.guard);
         }
         // ALL, and everything that it stands for, are the same.
         let tables = contract.tables.iter_mut().map(|t| &mut t.grants);

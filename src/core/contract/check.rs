@@ -1,8 +1,8 @@
 //! What types alone cannot say about a contract: names that must be declared, versions, duplicates.
 
 use super::problem::{Path, Problems};
-use super::{ByRole, Contract};
-use crate::rules;
+use super::shipped::shipped_rules;
+use super::types::{ByRole, Contract};
 use crate::sql::{argument_types, printable};
 use std::collections::HashSet;
 
@@ -30,8 +30,8 @@ impl Contract {
         check.objects(self);
         check.functions(self);
         check.security_definer(self);
-        let known: Vec<&str> = rules::RULES.iter().map(|r| r.id).collect();
-        for rule in self.rules.keys().filter(|rule| rules::find(rule).is_none()) {
+        let known: Vec<&str> = shipped_rules().keys().map(String::as_str).collect();
+        for rule in self.rules.keys().filter(|rule| !shipped_rules().contains_key(*rule)) {
             check.problems.error(&root.field("rules").field(rule), "there is no such rule", known.join(", "));
         }
     }

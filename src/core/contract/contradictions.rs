@@ -4,7 +4,7 @@
 //! SECURITY DEFINER routines look up, which leaves nothing of the rule behind the product.
 
 use super::problem::{Path, Problems};
-use super::{Accept, ByRole, Contract, PrivilegeSet, RoleDecl, RoleKind, SchemaDecl, TableDecl, granted_to};
+use super::types::{Accept, ByRole, Contract, PrivilegeSet, RoleDecl, RoleKind, SchemaDecl, TableDecl, granted_to};
 use crate::catalog::{Command, Privileges};
 use crate::sql::{listed, printable, safe_ident, safe_qualified};
 use std::collections::{HashMap, HashSet};

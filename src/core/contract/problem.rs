@@ -1,6 +1,6 @@
 //! What is wrong with a document, and where.
 
-use super::Severity;
+use super::types::Severity;
 use crate::sql::printable;
 use std::fmt;
 

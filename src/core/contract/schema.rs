@@ -1,7 +1,7 @@
 //! The JSON Schema (draft 2020-12) of a contract: made from the types, and what [`super::shape`] checks a document against.
 
-use super::Contract;
-use crate::rules::RULES;
+use super::shipped::shipped_rules;
+use super::types::Contract;
 use serde_json::{Value, json};
 use std::sync::OnceLock;
 
@@ -15,7 +15,7 @@ pub fn schema() -> &'static Value {
     SCHEMA.get_or_init(|| {
         let mut schema = schemars::schema_for!(Contract).to_value();
         schema["title"] = json!("A security contract for dragonfly_guard");
-        let ids: Vec<&str> = RULES.iter().map(|rule| rule.id).collect();
+        let ids: Vec<&String> = shipped_rules().keys().collect();
         schema["properties"]["rules"]["propertyNames"] = json!({"enum": ids});
         schema
     })

@@ -9,8 +9,9 @@ pub use objects::reach;
 
 use crate::catalog::{Oid, Privileges, Relation, Routine};
 use crate::contract::Severity;
-use crate::findings::Finding;
+use crate::finding::Finding;
 use crate::postgrest;
+use crate::rule::Area;
 use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};
 use std::collections::HashMap;
@@ -82,27 +83,14 @@ pub fn examine(cx: &Context<'_>, findings: &[Finding], authenticator: &str, tria
     checks
 }
 
-/// Rules that find that something does not work, or protects nothing.
-const OF_HEALTH: [&str; 8] = [
-    "role_missing",
-    "role_attributes",
-    "required_object_missing",
-    "rls_disabled",
-    "rls_not_forced",
-    "rls_policy_missing",
-    "security_definer_search_path",
-    "object_ownership",
-];
-
 /// What is wrong, by type and identity of the object.
 struct Illness<'a>(HashMap<(&'a str, &'a str), Vec<&'a Finding>>);
 
 impl<'a> Illness<'a> {
     fn of(findings: &'a [Finding]) -> Self {
         let mut known: HashMap<_, Vec<&Finding>> = HashMap::new();
-        let counts = |f: &&Finding| {
-            f.severity == Severity::Error && (OF_HEALTH.contains(&f.rule.id) || f.evidence["problem"] == "missing")
-        };
+        let counts =
+            |f: &&Finding| f.severity == Severity::Error && (f.rule.breaks_declared || f.evidence["problem"] == "missing");
         for finding in findings.iter().filter(counts) {
             known.entry((finding.object.object_type, finding.object.identity.as_str())).or_default().push(finding);
         }
@@ -113,7 +101,7 @@ impl<'a> Illness<'a> {
     fn check(&self, area: &'static str, (object_type, identity): (&str, &str), well: String) -> Check {
         let found = self.0.get(&(object_type, identity)).map_or(&[][..], Vec::as_slice);
         let details: Vec<&str> = found.iter().map(|f| f.detail.as_str()).collect();
-        let fixes: Vec<&str> = found.iter().filter_map(|f| f.fix.as_deref()).collect();
+        let fixes: Vec<String> = found.iter().filter_map(|f| f.fix.sql()).collect();
         Check {
             area,
             object: printable(identity).into_owned(),
@@ -144,8 +132,8 @@ fn roles(cx: &Context<'_>, illness: &Illness<'_>) -> Vec<Check> {
 }
 
 fn guard(findings: &[Finding]) -> Check {
-    let damage: Vec<&Finding> = findings.iter().filter(|f| f.rule.id == "guard_tampered").collect();
-    let fixes: Vec<&str> = damage.iter().filter_map(|f| f.fix.as_deref()).collect();
+    let damage: Vec<&Finding> = findings.iter().filter(|f| f.rule.area == Area::Guard).collect();
+    let fixes: Vec<String> = damage.iter().filter_map(|f| f.fix.sql()).collect();
     Check {
         area: "guard",
         object: "dragonfly_guard".into(),

@@ -1,7 +1,7 @@
 //! What the contract declares, thing by thing.
 
 use super::{Check, Illness, Reach, Trial, Trials};
-use crate::catalog::{Privileges, Relation, RelationKind, Routine};
+use crate::catalog::{ObjectKind, Privileges, Relation, RelationKind, Routine};
 use crate::contract::SchemaDecl;
 use crate::rules::Context;
 use crate::sql::{listed, printable, quote_ident, safe_ident};
@@ -98,12 +98,20 @@ fn within_reach(cx: &Context<'_>, check: Check, relation: Option<&Relation>, tri
         let lacking = relation.is_some_and(|r| !cx.access.relation_privileges(reach.role, r).contains(reach.privilege));
         !check.ok && lacking
     };
+    // A role without USAGE on the schema is a finding about the schema.
+    let lacks_usage = |reach: &Reach| {
+        let schema = relation.and_then(|r| cx.snapshot.schema(r.schema));
+        schema.is_some_and(|s| {
+            let held = cx.access.privileges(reach.role, s.owner, s.acl.as_ref(), ObjectKind::Schema);
+            !held.contains(Privileges::USAGE)
+        })
+    };
     let (mut problems, mut untried) = (Vec::new(), None);
     for reach in relation.into_iter().flat_map(|r| reach_of(cx, r)) {
         match (trials.reached)(&reach) {
             Trial::Fine => {}
             Trial::Untried(why) => untried = untried.or(Some(why)),
-            Trial::Broken(why) if is_lacking(&reach) || why.starts_with("permission denied for schema ") => {}
+            Trial::Broken(_) if is_lacking(&reach) || lacks_usage(&reach) => {}
             Trial::Broken(why) => {
                 let (role, privilege) = (cx.snapshot.role_name(reach.role), reach.privilege);
                 problems.push(format!("Role \"{}\" cannot {privilege}, which the contract declares: {why}.", printable(&role)));

@@ -1,7 +1,7 @@
 use super::*;
 use crate::access::Access;
 use crate::rules::RULES;
-use crate::rules::cases::World;
+use crate::rules::testing::World;
 
 fn examined(world: &World, trials: &Trials<'_>) -> Vec<String> {
     let snapshot = world.snapshot.clone().complete();

@@ -1,7 +1,7 @@
 //! Drift from the contract: what it declares, and is missing or something else.
 
 use super::compare::{Change, Difference};
-use crate::findings::Finding;
+use crate::finding::Finding;
 
 /// Findings of the rules `required_object_missing` and `role_missing` as differences.
 #[must_use]
@@ -34,7 +34,7 @@ fn difference(finding: &Finding) -> Difference {
 mod tests {
     use super::*;
     use crate::catalog::RelationKind;
-    use crate::rules::cases::World;
+    use crate::rules::testing::World;
     use crate::rules::{required_object_missing, role_missing};
 
     #[test]

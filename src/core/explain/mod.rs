@@ -149,7 +149,6 @@ impl Thing {
 pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
     let role = cx.snapshot.role_named(question.role);
     let mut links = vec![exists(question.role, role)];
-    links.extend(role.map(|role| login(cx, role, question.authenticator)));
     let mut outcome = Outcome::default();
     match role {
         None => outcome.deny(format!("role \"{}\" does not exist", printable(question.role))),
@@ -170,12 +169,14 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
             }
         },
     }
-    // What fails for everybody, no statement opens.
-    let is_closed = |link: &Link| link.ok == Some(false) && link.fix.is_none() && !link.step.starts_with(LOGIN);
-    let is_hopeless = links.iter().any(is_closed);
-    // Whether requests can become the role is no part of it.
-    let counts = |link: &&Link| !is_hopeless && link.ok == Some(false) && !link.step.starts_with(LOGIN);
-    let fixes: Vec<String> = links.iter().filter(counts).filter_map(|l| l.fix.clone()).collect();
+    let broken: Vec<&Link> = links.iter().filter(|link| link.ok == Some(false)).collect();
+    // No statement opens what fails for every role.
+    let is_hopeless = broken.iter().any(|link| link.fix.is_none());
+    let fixes = if is_hopeless { vec![] } else { broken.iter().filter_map(|link| link.fix.clone()).collect() };
+    // Whether requests can become the role is not part of the verdict.
+    if let Some(role) = role {
+        links.insert(1, login(cx, role, question.authenticator));
+    }
     let is_open = outcome.error.is_none() && outcome.no_rows.is_none();
     links.push(outcome.link(fixes));
     links.push(contract::link(cx, question, is_open));
@@ -294,13 +295,10 @@ fn exists(name: &str, role: Option<&Role>) -> Link {
     }
 }
 
-/// The step that is about that.
-const LOGIN: &str = "SET ROLE ";
-
 /// Whether requests can come to be this role. That is no part of the verdict: it says what happens once they are.
 fn login(cx: &Context<'_>, role: &Role, authenticator: &str) -> Link {
     let (name, login) = (printable(&role.name), printable(authenticator));
-    let step = format!("{LOGIN}{}", safe_ident(&role.name));
+    let step = format!("SET ROLE {}", safe_ident(&role.name));
     let found = cx.snapshot.role_named(authenticator);
     let (ok, detail) = match found {
         _ if role.can_login => (None, format!("Role \"{name}\" logs in itself.")),

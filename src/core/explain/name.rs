@@ -1,5 +1,6 @@
 //! What a person types to name something: `public.v_x`, `schema api`, `api.f(uuid)`, `public.t(email, phone)`.
 
+use crate::sql::identifiers::unquote;
 use crate::sql::{argument_types, without_modifiers};
 
 /// The kind of thing, where a person says it.
@@ -121,25 +122,12 @@ fn parenthesis(text: &str) -> Option<usize> {
 fn identifiers(text: &str) -> Option<Vec<String>> {
     let (mut parts, mut rest) = (Vec::new(), text.trim());
     loop {
-        let mut part = String::new();
+        let mut part;
         let is_escaped = rest.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("U&\""));
-        if let Some(quoted) = rest.strip_prefix('"').or_else(|| rest.get(2..)?.strip_prefix('"').filter(|_| is_escaped)) {
-            let mut chars = quoted.char_indices().peekable();
-            let mut end = None;
-            while let Some((at, c)) = chars.next() {
-                match (c, chars.peek()) {
-                    ('"', Some((_, '"'))) => {
-                        part.push('"');
-                        chars.next();
-                    }
-                    ('"', _) => {
-                        end = Some(at + 1);
-                        break;
-                    }
-                    _ => part.push(c),
-                }
-            }
-            rest = quoted[end?..].trim_start();
+        let quoted = if is_escaped { &rest[2..] } else { rest };
+        if quoted.starts_with('"') {
+            (part, rest) = unquote(quoted)?;
+            rest = rest.trim_start();
             if is_escaped {
                 part = unescaped(&part)?;
             }

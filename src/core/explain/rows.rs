@@ -2,8 +2,8 @@
 
 use super::{Attempt, Link, Outcome, checked_as};
 use crate::catalog::{Command, Policy, Privileges, Relation, Role};
+use crate::fix::create_policy;
 use crate::rules::Context;
-use crate::rules::rls_policy_missing::{applies_to, create_policy};
 use crate::sql::{listed, printable, safe_ident};
 
 /// A link for each table of the statement that has row level security.
@@ -49,8 +49,12 @@ fn link(cx: &Context<'_>, who: &Role, table: &Relation, command: Command, is_ask
             fix: None,
         };
     }
-    let applying: Vec<&Policy> =
-        cx.snapshot.policies_of(table.oid).iter().filter(|p| p.covers(command) && applies_to(cx, p, who)).collect();
+    let applying: Vec<&Policy> = cx
+        .snapshot
+        .policies_of(table.oid)
+        .iter()
+        .filter(|p| p.covers(command) && cx.access.policy_applies(p, who.oid))
+        .collect();
     let names = |permissive: bool| -> Vec<String> {
         applying.iter().filter(|p| p.permissive == permissive).map(|p| safe_ident(&p.name).into_owned()).collect()
     };

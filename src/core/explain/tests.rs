@@ -1,7 +1,7 @@
 use super::*;
 use crate::access::Access;
 use crate::catalog::{Command, PUBLIC, Policy, RelationKind};
-use crate::rules::cases::World;
+use crate::rules::testing::World;
 
 /// What an answer says, a line a link.
 fn lines(world: &World, ask: impl Fn(&crate::catalog::Snapshot) -> (String, Privileges, Option<Vec<Need>>)) -> Vec<String> {

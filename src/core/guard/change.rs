@@ -3,10 +3,11 @@
 //! Rules say nothing about before and after. Both states are judged by the same rules, and what the second has more of than the first is
 //! new. Both may show a part of the catalog only, as long as it is the same part.
 
-use crate::catalog::Snapshot;
+use crate::catalog::{ObjectId, Snapshot};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Finding, ObjectId};
-use crate::rules::{Context, Rule};
+use crate::finding::{Draft, Finding};
+use crate::rule::Rule;
+use crate::rules::Context;
 use std::collections::{HashMap, HashSet};
 
 /// The catalog without what the transaction has done, and with it.
@@ -177,8 +178,8 @@ mod tests {
     use super::*;
     use crate::access::Access;
     use crate::catalog::{PUBLIC, Privileges, Relation};
-    use crate::rules::cases::World;
     use crate::rules::find;
+    use crate::rules::testing::World;
 
     /// What is worse in `after`, a line each.
     fn worse(before: &World, after: &World, rule: &str) -> Vec<String> {

@@ -3,7 +3,8 @@
 
 use super::ratchet::counts;
 use crate::catalog::{Oid, Routine, Snapshot};
-use crate::rules::{Context, security_definer_search_path as search_path};
+use crate::rules::Context;
+use crate::rules::shared::definer_path;
 use crate::search_path::{Judgment, Reason};
 use std::collections::{HashMap, HashSet};
 
@@ -27,12 +28,12 @@ pub fn exposed<'a>(before: &Context<'_>, after: &Context<'a>, touched: &HashSet<
     let mut found = Vec::new();
     for routine in after.snapshot.routines.iter().filter(|r| r.security_definer) {
         after.check_interrupts();
-        let Some(judgment) = search_path::judgment(after, routine) else { continue };
+        let Some(judgment) = definer_path::judgment(after, routine) else { continue };
         let earlier = past.get(&routine.oid).copied();
         if judgment.reasons.is_empty()
             || (earlier.is_none() && touched.contains(&routine.oid))
             || is_excused(before, after, routine)
-            || search_path::accepts_empty(after, &judgment)
+            || definer_path::accepts_empty(after, &judgment)
         {
             continue;
         }
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
     use crate::access::Access;
     use crate::catalog::{PUBLIC, Privileges};
-    use crate::rules::cases::World;
+    use crate::rules::testing::World;
 
     fn names(before: &World, after: &World, touched: &[Oid]) -> Vec<String> {
         let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());

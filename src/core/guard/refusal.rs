@@ -3,8 +3,10 @@
 use crate::catalog::Routine;
 use crate::contract::RoleKind;
 use crate::guard::{Exposed, Worse};
-use crate::rules::security_definer_search_path::{RULE, fix, safe_path, schema_cause};
-use crate::rules::{Context, Rule, guard_tampered, required_object_missing, security_definer_settings};
+use crate::rule::Rule;
+use crate::rules::security_definer_search_path::RULE;
+use crate::rules::shared::definer_path::{fix, safe_path, schema_cause};
+use crate::rules::{Context, guard_tampered, required_object_missing, security_definer_settings};
 use crate::search_path::{Judgment, ReasonCode, Verdict, set_clause};
 use crate::sql::{listed, printable};
 
@@ -164,12 +166,12 @@ impl Refusal {
             true => sentence.to_owned(),
             false => first + characters.as_str(),
         };
-        let hint = match (&finding.fix, worse.completes) {
+        let hint = match (finding.fix.sql(), worse.completes) {
             (Some(fix), true) => format!("In the same transaction: {}", fix.replace('\n', " ")),
             (None, true) if finding.rule == &required_object_missing::RULE => {
                 "Make it anew in the same transaction, or take it out of the contract first.".to_owned()
             }
-            (None, true) => finding.rule.mend.to_owned(),
+            (None, true) => finding.rule.fix.to_owned(),
             (_, false) if worse.settled => {
                 "If it is meant so, declare it in the contract first. Where a later statement takes it back, SET LOCAL \
                  dragonfly_guard.check_at = commit before."
@@ -221,7 +223,7 @@ fn hint(cx: &Context<'_>, routine: &Routine, judgment: &Judgment, tag: &str) -> 
         );
     }
     if tag.starts_with("ALTER") && routine_statement(tag) {
-        match fix(cx, routine, judgment) {
+        match fix(cx, routine, judgment).sql() {
             Some(statement) => format!("Give it a safe path in the same statement or before: {statement}"),
             None => format!("Give it a safe path in the same statement: {clause}"),
         }

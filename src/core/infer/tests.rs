@@ -1,12 +1,11 @@
 //! The law: an audit under the inferred contract finds what was left out, and nothing else; and nothing was blessed that should not be.
 
 use super::*;
-use crate::catalog::PUBLIC;
-use crate::catalog::{DefaultAcl, Policy};
+use crate::catalog::{DefaultAcl, PUBLIC, Policy};
 use crate::contract::{Severity, granted_to};
-use crate::findings::Finding;
+use crate::finding::Finding;
 use crate::rules::RULES;
-use crate::rules::cases::{World, edit};
+use crate::rules::testing::{World, edit};
 use proptest::prelude::*;
 
 /// The contract for a world, and what an audit under it finds above a note.

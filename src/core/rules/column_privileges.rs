@@ -1,24 +1,38 @@
 //! Privileges on single columns.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::catalog::{ObjectKind, Privileges, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::printable;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "column_privileges",
-    title: "A role has privileges on a column that the contract does not declare",
+    title: "A role has a privilege on a column that the contract does not declare",
     area: Area::Grants,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "2",
-    why: "A grant on a column opens the table for it, and is easily overlooked: it does not show among the table's privileges.",
-    mend: "Revoke the privilege on the column.",
-    judge,
+    checks: "Client and worker roles have no privileges on single columns beyond those declared \
+             for the table.",
+    why: "A privilege on a column opens the table for that column, and is easily overlooked \
+          because it is not part of the table's ACL.",
+    fix: "Revoke the privilege on the column.",
+    exempt: "A column privilege that restricts a role further than a table privilege could.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "GRANT SELECT (payload) ON public.job_queue TO authenticated;",
+        correct: "GRANT SELECT (name) ON public.plaintiffs TO authenticated;",
+    },
+    references: &["CIS PostgreSQL Benchmark 4.6", "CWE-732"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations() {
         let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
         for (column, acl) in &relation.columns {
@@ -34,7 +48,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{AclItem, Privileges};
 

@@ -1,32 +1,48 @@
 //! Default privileges that hand the next object somebody creates to a client.
 
-use super::{Area, Context, Rule};
-use crate::catalog::{Oid, PUBLIC, Privileges, Snapshot};
+use super::context::Context;
+use crate::catalog::{Object, ObjectId, PUBLIC, Privileges};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
-use crate::mend::{Change, Mend, Statement};
+use crate::finding::{Draft, Measure};
+use crate::fix::{Change, Fix, Statement, alter_default_privileges, default_acl_objects};
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::{printable, quote_ident, safe_ident};
 use serde_json::json;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "default_privileges",
-    title: "Default privileges give new objects to a client role",
+    title: "Default privileges grant new objects to a client role",
     area: Area::Grants,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "8",
-    why: "They undo the contract for the next table that somebody creates: it is open before anybody has looked at it.",
-    mend: "ALTER DEFAULT PRIVILEGES ... REVOKE, and grant object by object.",
-    judge,
+    checks: "No default privileges grant a client role or PUBLIC privileges on objects created \
+             later, beyond what the contract declares.",
+    why: "The next object that the role creates is open before it has been reviewed.",
+    fix: "Run ALTER DEFAULT PRIVILEGES ... REVOKE, and grant privileges on each object.",
+    exempt: "Default privileges that the platform sets for a role which creates no objects in \
+             governed schemas.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT SELECT ON \
+                    TABLES TO anon;",
+        correct: "ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT SELECT ON \
+                  TABLES TO service_role;",
+    },
+    references: &["CWE-276"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for default in &cx.snapshot.default_acls {
         let governed = cx.governed(default.schema);
         if default.schema != 0 && governed.is_none() {
             continue;
         }
-        let Some(word) = object_word(default.object_type) else { continue };
+        let Some(word) = default_acl_objects(default.object_type) else { continue };
         let creator = cx.snapshot.role_name(default.role);
         let in_schema = governed.map(|s| format!(" in schema {}", safe_ident(&s.name))).unwrap_or_default();
         for item in &default.acl {
@@ -68,7 +84,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     },
                 ),
                 evidence: json!({"creator": creator, "privileges": privileges.words()}),
-                mend: Mend::by(Statement::new(
+                fix: Fix::by(Statement::new(
                     Change::RevokeDefault {
                         role: default.role,
                         schema: default.schema,
@@ -78,7 +94,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     },
                     format!(
                         "{} REVOKE {privileges} ON {word} FROM {};",
-                        statement_for(cx.snapshot, default.role, default.schema),
+                        alter_default_privileges(cx.snapshot, default.role, default.schema),
                         cx.snapshot.grantee(item.grantee)
                     ),
                 )),
@@ -98,29 +114,9 @@ fn expected(cx: &Context<'_>, object_type: u8, schema: Option<&SchemaDecl>, gran
     }
 }
 
-/// `ALTER DEFAULT PRIVILEGES FOR ROLE ... IN SCHEMA ...`; schema 0 is every schema.
-pub(crate) fn statement_for(snapshot: &Snapshot, creator: Oid, schema: Oid) -> String {
-    let in_schema = match schema {
-        0 => String::new(),
-        schema => format!(" IN SCHEMA {}", safe_ident(snapshot.schema_name(schema))),
-    };
-    format!("ALTER DEFAULT PRIVILEGES FOR ROLE {}{in_schema}", snapshot.grantee(creator))
-}
-
-/// `pg_default_acl.defaclobjtype` as ALTER DEFAULT PRIVILEGES says it. Types hold no rows and run no code.
-pub(crate) fn object_word(object_type: u8) -> Option<&'static str> {
-    match object_type {
-        b'r' => Some("TABLES"),
-        b'S' => Some("SEQUENCES"),
-        b'f' => Some("ROUTINES"),
-        b'n' => Some("SCHEMAS"),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{AclItem, DefaultAcl, PUBLIC, Privileges};
 

@@ -1,23 +1,36 @@
 //! A client writes to a table without going through a declared path.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::catalog::{Privileges, RelationKind, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "direct_write",
     title: "A client can write to a table or view outside the declared write paths",
     area: Area::Grants,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "5",
-    why: "All writes go through row security, RPCs or backend services; TRUNCATE passes even row security by.",
-    mend: "Revoke the privilege.",
-    judge,
+    checks: "Client roles and PUBLIC have INSERT, UPDATE, DELETE and TRUNCATE only where the \
+             contract declares them.",
+    why: "Writes go through row security, RPCs or workers. TRUNCATE bypasses row security.",
+    fix: "Revoke the privilege.",
+    exempt: "A write path that is being replaced by an RPC; set an expiry.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "GRANT UPDATE ON public.judgments TO authenticated;",
+        correct: "GRANT INSERT ON intake.simplicity_batches TO authenticated;",
+    },
+    references: &["CIS PostgreSQL Benchmark 4.6", "CWE-732"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations().filter(|(r, _)| r.kind != RelationKind::Sequence) {
         let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
         let target = cx.relation_target(relation);
@@ -27,7 +40,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::Privileges;
 

@@ -1,29 +1,47 @@
 //! A materialized view outside the declared read surface that a client can read.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::catalog::RelationKind;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "materialized_view_readable",
     title: "A client can read a materialized view that the contract does not declare",
     area: Area::Views,
     severity: Severity::Error,
     guard: GuardAction::Warn,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "4",
-    why: "A materialized view is a copy of rows, and can have no row security: who may read it reads all of it.",
-    mend: "Revoke SELECT, or declare it.",
-    judge,
+    checks: "Client roles and PUBLIC have SELECT only on declared materialized views.",
+    why: "A materialized view is a copy of rows and cannot have row security: a role that can \
+          read it reads all of it.",
+    fix: "Revoke SELECT, or declare the materialized view.",
+    exempt: "An aggregate that exposes no single row. Declaring it is better.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "CREATE MATERIALIZED VIEW public.m_contacts AS SELECT * FROM \
+                    public.plaintiff_contacts;\n\
+                    GRANT ALL ON public.m_contacts TO service_role;\n\
+                    GRANT SELECT ON public.m_contacts TO authenticated;",
+        correct: "CREATE MATERIALIZED VIEW public.m_contacts AS SELECT * FROM \
+                  public.plaintiff_contacts;\n\
+                  GRANT ALL ON public.m_contacts TO service_role;",
+    },
+    references: &["splinter 0016_materialized_view_in_api", "CWE-863"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     cx.report_undeclared_readers(RelationKind::MaterializedView, out);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{PUBLIC, Privileges, Relation, RelationKind};
 

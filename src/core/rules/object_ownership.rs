@@ -1,28 +1,42 @@
 //! A client or worker owns something in a governed schema, or somebody who is not trusted with the structure owns the schema.
 
-use super::holdings::Target;
-use super::{Area, Context, Rule};
+use super::context::Context;
+use super::shared::privileges::Target;
 use crate::catalog::{Oid, PG_DATABASE_OWNER, RoutineKind};
 use crate::contract::{GuardAction, RoleKind, Severity};
-use crate::findings::{Draft, Measure};
-use crate::mend::{Change, Mend, Statement};
+use crate::finding::{Draft, Measure};
+use crate::fix::{Change, Fix, Statement};
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "object_ownership",
-    title: "A governed object belongs to a role that should not own it",
+    title: "A client or worker role owns a governed object",
     area: Area::Objects,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: true,
     section: "2",
-    why: "An owner can do everything with its object, grant itself what was revoked, switch off row security, and replace a routine's \
-          body: no grant and no policy binds it.",
-    mend: "Give the object to the role that runs migrations.",
-    judge,
+    checks: "Schemas, relations and routines of the governed schemas belong to trusted owners, \
+             not to client or worker roles.",
+    why: "An owner can grant itself any privilege, disable row security and replace the body of \
+          a routine. No grant and no policy restricts it.",
+    fix: "Change the owner to the role that runs migrations.",
+    exempt: "A schema or table that a worker must own, for example because it creates \
+             partitions at run time.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "ALTER TABLE ops.reaper_log OWNER TO service_role;",
+        correct: "ALTER TABLE ops.reaper_log OWNER TO postgres;",
+    },
+    references: &["CWE-282"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (schema, _) in cx.schemas() {
         let owner = if schema.owner == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { schema.owner };
         let target = cx.schema_target(schema);
@@ -59,19 +73,21 @@ fn draft(cx: &Context<'_>, target: &Target<'_>, owner: Oid, severity: Severity, 
         },
         detail: format!("{}{} belongs to role \"{}\".", target.name[..1].to_uppercase(), &target.name[1..], printable(&name)),
         evidence: json!({"owner": name}),
-        mend: match keeper {
-            Some(keeper) => Mend::by(Statement::new(
-                Change::Own { object: target.object.id, owner: keeper.oid, definer },
-                format!("ALTER {kind} {object} OWNER TO {};", safe_ident(&keeper.name)),
-            )),
-            None => Mend::Proposal(format!("ALTER {kind} {object} OWNER TO ...;")),
+        fix: match keeper {
+            Some(keeper) => {
+                let target_sql = format!("{kind} {object}");
+                let sql = format!("ALTER {target_sql} OWNER TO {};", safe_ident(&keeper.name));
+                let (object, owner) = (target.object.id, keeper.oid);
+                Fix::by(Statement::new(Change::ChangeOwner { object, owner, target: target_sql, definer }, sql))
+            }
+            None => Fix::Proposal(format!("ALTER {kind} {object} OWNER TO ...;")),
         },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
 
     #[test]

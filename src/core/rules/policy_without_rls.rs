@@ -1,24 +1,40 @@
 //! A table has policies, and row level security is off.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure};
-use crate::mend::Mend;
+use crate::finding::{Draft, Measure};
+use crate::fix::Fix;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use serde_json::json;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "policy_without_rls",
-    title: "A table has policies that are not in force",
+    title: "A table has policies but row security is disabled",
     area: Area::Rls,
     severity: Severity::Warning,
     guard: GuardAction::Audit,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "7",
-    why: "Somebody wrote the policies and believes in them; without ENABLE ROW LEVEL SECURITY they do nothing.",
-    mend: "ALTER TABLE ... ENABLE ROW LEVEL SECURITY, or drop the policies.",
-    judge,
+    checks: "Row security is enabled on every table of the governed schemas that has policies.",
+    why: "The policies have no effect until row security is enabled.",
+    fix: "Run ALTER TABLE ... ENABLE ROW LEVEL SECURITY, or drop the policies.",
+    exempt: "Policies that are created before the release that enables row security; set an \
+             expiry.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "CREATE POLICY idle ON public.plaintiff_tasks FOR SELECT TO service_role \
+                    USING (true);",
+        correct: "ALTER TABLE public.plaintiff_tasks ENABLE ROW LEVEL SECURITY;\n\
+                  CREATE POLICY active ON public.plaintiff_tasks FOR SELECT TO service_role \
+                  USING (true);",
+    },
+    references: &["splinter 0007_policy_exists_rls_disabled", "CIS PostgreSQL Benchmark 4.7", "CWE-693"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations().filter(|(r, _)| !r.row_security) {
         let policies = cx.snapshot.policies_of(relation.oid);
         // Where the contract demands row security, rls_disabled says so already.
@@ -40,14 +56,14 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             measure: Measure::default(),
             detail: format!("Table {sql} has {count} not in force, for row level security is off."),
             evidence: json!({"policies": names}),
-            mend: Mend::row_security(relation.oid, &sql),
+            fix: Fix::row_security(relation.oid, &sql),
         });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::Policy;
 

@@ -1,95 +1,178 @@
 //! A schema, table, view or routine that the contract declares is not there, or is something else.
 
-use super::{Area, Context, Rule};
-use crate::catalog::{Relation, RelationKind, Routine, RoutineKind};
+use super::context::Context;
+use crate::catalog::{Object, ObjectId, RelationKind, Routine, RoutineKind};
 use crate::contract::{FunctionDecl, GuardAction, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
-use crate::mend::{Change, Mend, RoutineChange, Statement};
+use crate::finding::{Draft, Measure};
+use crate::fix::{Change, Fix, RoutineChange, Statement};
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::search_path::{set_clause, stored_value};
-use crate::sql::{quote_ident, safe_ident, safe_qualified, safe_sql};
+use crate::sql::{capitalized, quote_ident, safe_ident, safe_qualified, safe_sql};
 use serde_json::json;
 use std::collections::HashMap;
 
 /// The rule.
 pub static RULE: Rule = Rule {
     id: "required_object_missing",
-    title: "A declared schema, table, view or function is missing or of the wrong kind",
+    title: "A declared schema, table, view, sequence or function is missing or of another kind",
     area: Area::Objects,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::DependentObjectsStillExist,
+    recheck: Recheck::Names,
+    breaks_declared: true,
     section: "3",
-    why: "Clients and workers rely on what the contract declares, and what is declared about an object that is not there \
-          protects nothing.",
-    mend: "Restore the object from its migration. A schema, a view whose query the contract knows, and a routine that only lost \
-           SECURITY DEFINER are mended by SQL.",
-    judge,
+    checks: "Every schema, table, view, sequence and function that the contract declares \
+             exists, is of the declared kind and, for a function, has the declared argument \
+             types and SECURITY DEFINER.",
+    why: "Clients and workers depend on the declared objects, and declarations about a missing \
+          object protect nothing.",
+    fix: "Create the object again from its migration, in the same transaction where it is \
+          replaced, or remove it from the contract. A schema, a view whose query the contract \
+          holds, and SECURITY DEFINER on a routine can be restored by SQL.",
+    exempt: "An object that a later release adds. Prefer removing it from the contract until \
+             then.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "DROP VIEW ops.v_event_log_recent;",
+        correct: "CREATE OR REPLACE VIEW ops.v_event_log_recent AS\n\
+                  \x20  SELECT * FROM ops.event_log ORDER BY at DESC LIMIT 50;",
+    },
+    references: &["CWE-693"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let mut named: HashMap<(&str, &str), &Relation> = HashMap::new();
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    schemas(cx, out);
+    relations(cx, out);
+    routines(cx, out);
+}
+
+fn schemas(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for schema in cx.contract.schemas.iter().filter(|s| cx.snapshot.schema_named(&s.name).is_none()) {
+        let sql = safe_ident(&schema.name);
+        let create = Statement::with_repeatable(
+            Change::AddSchema(schema.name.clone()),
+            format!("CREATE SCHEMA {sql};"),
+            format!("CREATE SCHEMA IF NOT EXISTS {sql};"),
+        );
+        let object = Context::schema_object(&schema.name);
+        out.push(missing(object, &format!("Schema {sql}"), "does not exist", Fix::by(create)));
+    }
+}
+
+/// A relation that the contract declares.
+struct DeclaredRelation<'a> {
+    object_type: &'static str,
+    schema: &'a str,
+    name: &'a str,
+    /// Whether a relation of this kind is what the contract declares.
+    is_kind: fn(RelationKind) -> bool,
+    create: Create<'a>,
+}
+
+/// How a declared relation can be created.
+enum Create<'a> {
+    /// Only its migration knows: the statement, with gaps, after the name.
+    ByMigration(&'static str),
+    /// The contract holds the query of the view.
+    View(RelationKind, &'a str),
+    Sequence,
+}
+
+fn relations(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let mut existing: HashMap<(&str, &str), RelationKind> = HashMap::new();
     for (relation, schema) in cx.relations() {
-        named.insert((&schema.name, &relation.name), relation);
+        existing.insert((&schema.name, &relation.name), relation.kind);
     }
-    for schema in &cx.contract.schemas {
-        if cx.snapshot.schema_named(&schema.name).is_none() {
-            let sql = safe_ident(&schema.name);
-            let object = Context::schema_object(&schema.name);
-            let create = Statement::new(Change::AddSchema(schema.name.clone()), format!("CREATE SCHEMA {sql};"));
-            out.push(missing(object, &format!("Schema {sql}"), "does not exist", Mend::by(create)));
+    for declared in declared_relations(cx) {
+        let kind = existing.get(&(declared.schema, declared.name)).copied();
+        if !kind.is_some_and(declared.is_kind) {
+            out.push(declared.missing(kind));
         }
     }
-    for table in &cx.contract.tables {
-        let kind = named.get(&(table.schema.as_str(), table.name.as_str())).map(|r| r.kind);
-        if !kind.is_some_and(RelationKind::is_table) {
-            let sql = safe_qualified(&table.schema, &table.name);
-            let object = relation("table", &table.schema, &table.name);
-            let mend = from_migration(kind, &format!("CREATE TABLE {sql} (...);"));
-            out.push(missing(object, &format!("Table {sql}"), &problem(kind), mend));
+}
+
+fn declared_relations<'a>(cx: &Context<'a>) -> impl Iterator<Item = DeclaredRelation<'a>> {
+    let tables = cx.contract.tables.iter().map(|table| DeclaredRelation {
+        object_type: "table",
+        schema: &table.schema,
+        name: &table.name,
+        is_kind: RelationKind::is_table,
+        create: Create::ByMigration("(...)"),
+    });
+    let views = cx.contract.views.iter().map(|view| {
+        let kind = if view.materialized { RelationKind::MaterializedView } else { RelationKind::View };
+        DeclaredRelation {
+            object_type: kind.object_type(),
+            schema: &view.schema,
+            name: &view.name,
+            is_kind: if view.materialized {
+                |kind| kind == RelationKind::MaterializedView
+            } else {
+                |kind| kind == RelationKind::View
+            },
+            create: match &view.definition {
+                Some(query) => Create::View(kind, query),
+                None => Create::ByMigration("AS SELECT ..."),
+            },
+        }
+    });
+    let sequences = cx.contract.sequences.iter().map(|sequence| DeclaredRelation {
+        object_type: "sequence",
+        schema: &sequence.schema,
+        name: &sequence.name,
+        is_kind: |kind| kind == RelationKind::Sequence,
+        create: Create::Sequence,
+    });
+    tables.chain(views).chain(sequences)
+}
+
+impl DeclaredRelation<'_> {
+    /// The finding; `kind` is what another relation of that name is.
+    fn missing(&self, kind: Option<RelationKind>) -> Draft {
+        let sql = safe_qualified(self.schema, self.name);
+        let identity = format!("{}.{}", quote_ident(self.schema), quote_ident(self.name));
+        let schema = Some(self.schema.to_owned());
+        let object = Object { object_type: self.object_type, schema, identity, managed_by: None, id: ObjectId::Named };
+        let problem = kind.map_or_else(|| "does not exist".to_owned(), |kind| format!("is a {}", kind.object_type()));
+        let subject = format!("{} {sql}", capitalized(self.object_type));
+        missing(object, &subject, &problem, self.fix(&sql, kind))
+    }
+
+    fn fix(&self, sql: &str, kind: Option<RelationKind>) -> Fix {
+        let words = self.object_type.to_uppercase();
+        let names = (self.schema.to_owned(), self.name.to_owned());
+        match (&self.create, kind) {
+            (Create::ByMigration(rest), kind) => from_migration(kind, &format!("CREATE {words} {sql} {rest};")),
+            (Create::View(..), kind @ Some(_)) => from_migration(kind, &format!("CREATE {words} {sql} AS SELECT ...;")),
+            (Create::Sequence, kind @ Some(_)) => from_migration(kind, &format!("CREATE SEQUENCE {sql};")),
+            (Create::View(kind, query), None) => {
+                let rest = format!("{sql} AS {}", terminated(query));
+                let again = match kind {
+                    RelationKind::MaterializedView => "CREATE MATERIALIZED VIEW IF NOT EXISTS",
+                    _ => "CREATE OR REPLACE VIEW",
+                };
+                let change = Change::AddRelation(*kind, names.0, names.1);
+                let create = format!("CREATE {words} {rest}");
+                Fix::by(Statement::with_repeatable(change, create, format!("{again} {rest}")))
+            }
+            (Create::Sequence, None) => Fix::by(Statement::with_repeatable(
+                Change::AddRelation(RelationKind::Sequence, names.0, names.1),
+                format!("CREATE SEQUENCE {sql};"),
+                format!("CREATE SEQUENCE IF NOT EXISTS {sql};"),
+            )),
         }
     }
-    for view in &cx.contract.views {
-        let kind = named.get(&(view.schema.as_str(), view.name.as_str())).map(|r| r.kind);
-        let (word, wanted) = match view.materialized {
-            true => ("materialized view", RelationKind::MaterializedView),
-            false => ("view", RelationKind::View),
-        };
-        if kind != Some(wanted) {
-            let sql = safe_qualified(&view.schema, &view.name);
-            let create = view.definition.as_ref().filter(|_| kind.is_none());
-            let mend = match create {
-                Some(query) => Mend::by(Statement::new(
-                    Change::AddRelation(wanted, view.schema.clone(), view.name.clone()),
-                    format!("CREATE {} {sql} AS {}", word.to_uppercase(), ended(query)),
-                )),
-                None => from_migration(kind, &format!("CREATE {} {sql} AS SELECT ...;", word.to_uppercase())),
-            };
-            let subject = format!("{}{} {sql}", word[..1].to_uppercase(), &word[1..]);
-            out.push(missing(relation(word, &view.schema, &view.name), &subject, &problem(kind), mend));
-        }
-    }
-    for sequence in &cx.contract.sequences {
-        let kind = named.get(&(sequence.schema.as_str(), sequence.name.as_str())).map(|r| r.kind);
-        if kind != Some(RelationKind::Sequence) {
-            let sql = safe_qualified(&sequence.schema, &sequence.name);
-            let create = format!("CREATE SEQUENCE {sql};");
-            let mend = match kind {
-                Some(_) => from_migration(kind, &create),
-                None => Mend::by(Statement::new(
-                    Change::AddRelation(RelationKind::Sequence, sequence.schema.clone(), sequence.name.clone()),
-                    create,
-                )),
-            };
-            let object = relation("sequence", &sequence.schema, &sequence.name);
-            out.push(missing(object, &format!("Sequence {sql}"), &problem(kind), mend));
-        }
-    }
-    let mut routines: HashMap<(&str, &str), Vec<&Routine>> = HashMap::new();
+}
+
+fn routines(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let mut existing: HashMap<(&str, &str), Vec<&Routine>> = HashMap::new();
     for (routine, schema) in cx.routines() {
-        routines.entry((&schema.name, &routine.name)).or_default().push(routine);
+        existing.entry((&schema.name, &routine.name)).or_default().push(routine);
     }
-    for function in &cx.contract.functions {
-        let of_that_name = routines.get(&(function.schema.as_str(), function.name.as_str()));
-        self::function(cx, function, of_that_name.map_or(&[], Vec::as_slice), out);
+    for declared in &cx.contract.functions {
+        let of_that_name = existing.get(&(declared.schema.as_str(), declared.name.as_str()));
+        function(cx, declared, of_that_name.map_or(&[], Vec::as_slice), out);
     }
 }
 
@@ -118,9 +201,9 @@ fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine]
             _ => String::new(),
         };
         let name = safe_qualified(&declared.schema, &declared.name);
-        let mend =
+        let fix =
             from_migration(None, &format!("CREATE FUNCTION {name}({}) RETURNS ...{definer} AS ...;", safe_sql(arguments)));
-        out.push(missing(object, &subject, problem, mend));
+        out.push(missing(object, &subject, problem, fix));
         return;
     }
     let Some(wanted) = declared.security_definer else { return };
@@ -137,35 +220,26 @@ fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine]
         };
         let subject = format!("Function {}", cx.snapshot.routine_message(routine));
         let change = Change::AlterRoutine(routine.oid, actions);
-        let mend = Mend::by(Statement::new(change, format!("ALTER ROUTINE {sql} {clause};")));
-        let draft = missing(cx.routine_object(routine), &subject, is, mend);
+        let fix = Fix::by(Statement::new(change, format!("ALTER ROUTINE {sql} {clause};")));
+        let draft = missing(cx.routine_object(routine), &subject, is, fix);
         out.push(Draft { measure: Measure::default(), ..draft });
     }
 }
 
-fn relation(object_type: &'static str, schema: &str, name: &str) -> Object {
-    let identity = format!("{}.{}", quote_ident(schema), quote_ident(name));
-    Object { object_type, schema: Some(schema.to_owned()), identity, managed_by: None, id: ObjectId::Named }
-}
-
-/// A query with its end, which a comment in its last line must not swallow.
-fn ended(query: &str) -> String {
+/// A query and its terminator, which a comment in the last line must not hide.
+fn terminated(query: &str) -> String {
     let query = query.trim_end().trim_end_matches(';');
     let end = if query.lines().last().is_some_and(|line| line.contains("--")) { "\n;" } else { ";" };
     format!("{query}{end}")
 }
 
-fn problem(kind: Option<RelationKind>) -> String {
-    kind.map_or_else(|| "does not exist".to_owned(), |kind| format!("is a {}", kind.object_type()))
+/// The fix where only the migration knows the object; another relation of that name goes first.
+fn from_migration(other: Option<RelationKind>, create: &str) -> Fix {
+    let first = other.map(|kind| format!("Drop or rename the {} of that name. ", kind.object_type()));
+    Fix::Proposal(format!("{}Create it from its migration:\n{create}", first.unwrap_or_default()))
 }
 
-/// What only its migration can bring back; what stands in its place goes first.
-fn from_migration(in_its_place: Option<RelationKind>, create: &str) -> Mend {
-    let first = in_its_place.map(|kind| format!("The {} of that name has to go or to be renamed. ", kind.object_type()));
-    Mend::Proposal(format!("{}From its migration:\n{create}", first.unwrap_or_default()))
-}
-
-fn missing(object: Object, subject: &str, problem: &str, mend: Mend) -> Draft {
+fn missing(object: Object, subject: &str, problem: &str, fix: Fix) -> Draft {
     Draft {
         object,
         role: None,
@@ -174,13 +248,13 @@ fn missing(object: Object, subject: &str, problem: &str, mend: Mend) -> Draft {
         measure: Measure::lack("", vec![]),
         detail: format!("{subject}, which the contract declares, {problem}."),
         evidence: json!({"problem": problem}),
-        mend,
+        fix,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::RelationKind;
 

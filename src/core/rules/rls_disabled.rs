@@ -1,26 +1,42 @@
 //! Row level security is off.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::catalog::Relation;
 use crate::contract::{GuardAction, SchemaDecl, Severity};
-use crate::findings::{Draft, Measure};
-use crate::mend::Mend;
+use crate::finding::{Draft, Measure};
+use crate::fix::Fix;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::printable;
 use serde_json::json;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "rls_disabled",
-    title: "Row level security is off",
+    title: "Row security is disabled",
     area: Area::Rls,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: true,
     section: "7",
-    why: "Without it every policy of the table is ignored, and a privilege on the table is a privilege on all of its rows.",
-    mend: "ALTER TABLE ... ENABLE ROW LEVEL SECURITY.",
-    judge,
+    checks: "Row security is enabled on every table for which the contract declares it, and on \
+             every other table of a governed schema that a client can reach (warning).",
+    why: "Without row security, policies are ignored, and a privilege on the table applies to \
+          all of its rows.",
+    fix: "Run ALTER TABLE ... ENABLE ROW LEVEL SECURITY.",
+    exempt: "A lookup table whose rows every client may read.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "DROP POLICY queue_worker ON public.job_queue;\n\
+                    ALTER TABLE public.job_queue DISABLE ROW LEVEL SECURITY;",
+        correct: "DROP POLICY queue_worker ON public.job_queue;\n\
+                  ALTER TABLE public.job_queue ENABLE ROW LEVEL SECURITY;",
+    },
+    references: &["splinter 0013_rls_disabled_in_public", "CIS PostgreSQL Benchmark 4.7", "CWE-862"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations() {
         let Some((severity, why)) = reason(cx, relation, schema) else { continue };
         let sql = cx.snapshot.relation_sql(relation);
@@ -36,9 +52,9 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             },
             detail: format!("Row level security is off on table {sql}, {why}."),
             evidence: json!({"row_security": false}),
-            mend: match relation.kind.has_row_security() {
-                true => Mend::row_security(relation.oid, &sql),
-                false => Mend::Proposal(format!(
+            fix: match relation.kind.has_row_security() {
+                true => Fix::row_security(relation.oid, &sql),
+                false => Fix::Proposal(format!(
                     "REVOKE ALL ON TABLE {sql} FROM ...; what has no row security is no table for clients"
                 )),
             },
@@ -64,7 +80,7 @@ pub(super) fn reason(cx: &Context<'_>, relation: &Relation, schema: &SchemaDecl)
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::Privileges;
 

@@ -1,25 +1,40 @@
 //! Row level security does not bind the owner of the table.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure};
-use crate::mend::{Change, Mend, Statement};
+use crate::finding::{Draft, Measure};
+use crate::fix::{Change, Fix, Statement};
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use serde_json::json;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "rls_not_forced",
-    title: "Row level security is not forced on the owner",
+    title: "Row security is not forced on the table owner",
     area: Area::Rls,
     severity: Severity::Info,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: true,
     section: "7",
-    why: "The owner passes its own policies by, and so does every view and SECURITY DEFINER routine of the owner. Often that is \
-          meant: the declared views live by it.",
-    mend: "ALTER TABLE ... FORCE ROW LEVEL SECURITY, once the owner's views and routines have policies to live by.",
-    judge,
+    checks: "FORCE ROW LEVEL SECURITY is set where the contract declares it. Elsewhere its \
+             absence is reported as information.",
+    why: "Without FORCE the owner bypasses its own policies, and so does every view and \
+          SECURITY DEFINER routine of the owner. Declared views often depend on that.",
+    fix: "Run ALTER TABLE ... FORCE ROW LEVEL SECURITY after adding the policies that the \
+          owner's views and routines need.",
+    exempt: "Tables that are read through views of their owner. The finding is information \
+             unless the contract declares FORCE.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "ALTER TABLE public.judgments NO FORCE ROW LEVEL SECURITY;",
+        correct: "ALTER TABLE public.judgments FORCE ROW LEVEL SECURITY;",
+    },
+    references: &["CIS PostgreSQL Benchmark 4.7"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations().filter(|(r, _)| r.row_security && !r.force_row_security) {
         let Some(table) = cx.contract.table(&schema.name, &relation.name).filter(|t| t.row_security) else { continue };
         let sql = cx.snapshot.relation_sql(relation);
@@ -35,12 +50,12 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             measure: Measure::lack("", vec![]),
             detail: format!("Row level security of table {sql} is not forced on its owner{demanded}."),
             evidence: json!({"force_row_security": false, "declared": table.force_row_security}),
-            mend: match table.force_row_security {
-                true => Mend::by(Statement::new(
+            fix: match table.force_row_security {
+                true => Fix::by(Statement::new(
                     Change::ForceRowSecurity(relation.oid),
                     format!("ALTER TABLE {sql} FORCE ROW LEVEL SECURITY;"),
                 )),
-                false => Mend::Unknown,
+                false => Fix::Unknown,
             },
         });
     }
@@ -48,7 +63,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
 
     #[test]

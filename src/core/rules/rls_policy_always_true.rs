@@ -1,28 +1,43 @@
 //! A policy that is no condition at all opens every row to a client.
 
-use super::{Area, Context, Rule, policies};
+use super::context::Context;
+use super::shared::policies;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "rls_policy_always_true",
-    title: "A policy lets a client at every row of a table that is not declared for it",
+    title: "A policy that is always true opens a table to a client beyond the contract",
     area: Area::Rls,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "7",
-    why: "USING (true) is row security in name only: it is on, every check says so, and every row is open.",
-    mend: "Drop the policy, or take the client from its roles, or give it a condition.",
-    judge,
+    checks: "No permissive policy whose condition is constantly true applies to a client role \
+             for a command that the contract does not declare.",
+    why: "With USING (true), row security is enabled but every row is visible.",
+    fix: "Drop the policy, remove the client from its roles, or give it a condition.",
+    exempt: "A table whose rows are public. Declare the policy's command for the role instead.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "CREATE POLICY anybody ON public.job_queue FOR SELECT TO anon USING (1 = 1);",
+        correct: "CREATE POLICY worker ON public.job_queue FOR SELECT TO service_role USING (1 \
+                  = 1);",
+    },
+    references: &["splinter 0024_permissive_rls_policy", "CIS PostgreSQL Benchmark 4.7", "CWE-863"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     policies::report_undeclared(cx, |policy| policy.always_true, " on every row, for its condition is always true", out);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{Command, Policy};
 

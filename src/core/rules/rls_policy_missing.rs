@@ -1,26 +1,41 @@
 //! A policy that the contract declares is not there: the role gets no rows, without an error.
 
-use super::{Area, Context, Rule};
-use crate::catalog::{Command, PUBLIC, Policy, Relation, Role};
+use super::context::Context;
+use crate::catalog::{Command, Policy, Relation, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure};
-use crate::mend::Mend;
-use crate::sql::{printable, safe_ident};
+use crate::finding::{Draft, Measure};
+use crate::fix::{Fix, create_policy};
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::printable;
 use serde_json::json;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "rls_policy_missing",
-    title: "A declared row security policy is missing",
+    title: "A declared policy is missing",
     area: Area::Rls,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: true,
     section: "7",
-    why: "With row security on and no policy that applies, the role sees nothing, and no error says so.",
-    mend: "CREATE POLICY; its condition is for a person to say.",
-    judge,
+    checks: "For every command that the contract declares for a role on a table with row \
+             security, a permissive policy applies.",
+    why: "With row security enabled and no policy that applies, the role sees no rows, without \
+          an error.",
+    fix: "Create the policy; its condition has to be written by a person.",
+    exempt: "A table that is not in use yet.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "DROP POLICY batches_upload ON intake.simplicity_batches;",
+        correct: "ALTER POLICY batches_upload ON intake.simplicity_batches WITH CHECK \
+                  (rows_total = 0);",
+    },
+    references: &["splinter 0008_rls_enabled_no_policy", "CIS PostgreSQL Benchmark 4.7"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for table in &cx.contract.tables {
         let Some(schema) = cx.snapshot.schema_named(&table.schema) else { continue };
         let Some(relation) = cx.snapshot.relation_named(schema.oid, &table.name) else { continue };
@@ -51,38 +66,21 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     missing.join(", ")
                 ),
                 evidence: json!({"commands": missing}),
-                mend: Mend::Proposal(proposal),
+                fix: Fix::Proposal(proposal),
             });
         }
     }
 }
 
-/// A policy that would let a role do something with the rows of a table, its condition left open.
-pub(crate) fn create_policy(table: &str, role: &Role, command: Command) -> String {
-    let word = command.word();
-    let condition = match command {
-        Command::Insert => "WITH CHECK (...)",
-        Command::Update => "USING (...) WITH CHECK (...)",
-        Command::Select | Command::Delete => "USING (...)",
-    };
-    let name = format!("{} {}", role.name, word.to_lowercase());
-    format!("CREATE POLICY {} ON {table} FOR {word} TO {} {condition};", safe_ident(&name), safe_ident(&role.name))
-}
-
 /// Some permissive policy opens the command to the role.
 fn is_open(cx: &Context<'_>, relation: &Relation, role: &Role, command: Command) -> bool {
-    let applies = |policy: &&Policy| policy.permissive && policy.covers(command) && applies_to(cx, policy, role);
+    let applies = |policy: &&Policy| policy.permissive && policy.covers(command) && cx.access.policy_applies(policy, role.oid);
     cx.snapshot.policies_of(relation.oid).iter().find(applies).is_some()
-}
-
-/// Whether a policy applies to a role (rowsecurity.c, `check_role_for_policy`).
-pub(crate) fn applies_to(cx: &Context<'_>, policy: &Policy, role: &Role) -> bool {
-    policy.roles.iter().any(|named| *named == PUBLIC || cx.access.has_privileges_of(role.oid, *named))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
 
     #[test]

@@ -1,28 +1,45 @@
 //! A policy opens rows to a client that the contract does not declare.
 
-use super::{Area, Context, Rule, policies};
+use super::context::Context;
+use super::shared::policies;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "rls_policy_undeclared",
     title: "A policy opens a table to a client beyond the contract",
     area: Area::Rls,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "7",
-    why: "Permissive policies add up: one of them too many opens the rows that all the others keep closed.",
-    mend: "Drop the policy, or take the client from its roles.",
-    judge,
+    checks: "No permissive policy applies to a client role for a command that the contract does \
+             not declare.",
+    why: "Permissive policies are combined with OR: one policy too many opens rows that all \
+          others keep closed.",
+    fix: "Drop the policy, or remove the client from its roles.",
+    exempt: "A policy for a feature in preparation that the client has no privilege for yet.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "CREATE POLICY mine ON public.plaintiffs FOR UPDATE TO authenticated USING \
+                    (status = 'new');",
+        correct: "CREATE POLICY mine ON public.plaintiffs AS RESTRICTIVE FOR UPDATE TO \
+                  authenticated USING (status = 'new');",
+    },
+    references: &["CIS PostgreSQL Benchmark 4.7", "CWE-863"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     policies::report_undeclared(cx, |policy| !policy.always_true, "", out);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{Command, PUBLIC, Policy};
 

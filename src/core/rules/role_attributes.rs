@@ -1,26 +1,38 @@
 //! A role has attributes that the contract does not give it, or lacks one.
 
-use super::{Area, Context, Rule};
-use crate::catalog::Attribute;
+use super::context::Context;
+use crate::catalog::{Attribute, Object, ObjectId};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
-use crate::mend::{Change, Mend, Statement};
+use crate::finding::{Draft, Measure};
+use crate::fix::{Change, Fix, Statement};
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "role_attributes",
-    title: "A role's attributes differ from the contract",
+    title: "The attributes of a role differ from the contract",
     area: Area::Roles,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::Roles,
+    breaks_declared: true,
     section: "2",
-    why: "SUPERUSER and BYPASSRLS pass every policy by; CREATEROLE and CREATEDB are a way to more. No event tells of such a change.",
-    mend: "ALTER ROLE with the attribute that the contract declares.",
-    judge,
+    checks: "Each declared role has exactly the attributes that the contract declares for it: \
+             SUPERUSER, BYPASSRLS, CREATEROLE, CREATEDB, REPLICATION.",
+    why: "SUPERUSER and BYPASSRLS bypass every policy; with CREATEROLE and CREATEDB a role can \
+          gain further privileges. PostgreSQL fires no event trigger for ALTER ROLE, so only \
+          hardened mode blocks it.",
+    fix: "Run ALTER ROLE with the attribute that the contract declares.",
+    exempt: "During a migration that needs the attribute for a limited time; set an expiry.",
+    exempt_by_pattern: true,
+    example: Example { violating: "ALTER ROLE anon BYPASSRLS;", correct: "ALTER ROLE anon NOBYPASSRLS;" },
+    references: &["CIS PostgreSQL Benchmark 4.3", "CWE-250"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for declared in &cx.contract.roles {
         let Some(role) = cx.snapshot.role_named(&declared.name) else { continue };
         for attribute in Attribute::ALL {
@@ -39,7 +51,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     if wanted { "demands" } else { "forbids" }
                 ),
                 evidence: json!({"attribute": word, "declared": wanted, "actual": actual}),
-                mend: Mend::by(Statement::new(
+                fix: Fix::by(Statement::new(
                     Change::AlterRole { role: role.oid, attribute, on: wanted },
                     format!("ALTER ROLE {} {no}{word};", safe_ident(&role.name)),
                 )),
@@ -50,7 +62,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
 
     #[test]

@@ -1,29 +1,40 @@
 //! A client or worker role can become something stronger by a membership.
 
-use super::holdings::end_membership;
-use super::{Area, Context, Rule};
+use super::context::Context;
+use super::shared::privileges::end_membership;
 use crate::access::Follow;
-use crate::catalog::{PG_DATABASE_OWNER, Role};
+use crate::catalog::{Object, ObjectId, PG_DATABASE_OWNER, Role};
 use crate::contract::{GuardAction, RoleKind, Severity};
-use crate::findings::{Draft, Measure, Object, ObjectId};
-use crate::mend::Mend;
+use crate::finding::{Draft, Measure};
+use crate::fix::Fix;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "role_membership",
     title: "A client or worker role is a member of another role",
     area: Area::Roles,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::Roles,
+    breaks_declared: false,
     section: "2",
-    why: "A member can SET ROLE, or inherits: what a client role may be made is what a request may do. NOINHERIT does not help, \
-          and no event tells of GRANT role.",
-    mend: "Revoke the membership.",
-    judge,
+    checks: "No client or worker role is a direct or indirect member of a role that the \
+             contract does not declare for it.",
+    why: "A member can use SET ROLE or inherits the privileges of the role, so every request \
+          can do what that role can do. NOINHERIT does not prevent SET ROLE. PostgreSQL fires \
+          no event trigger for GRANT of a role, so only hardened mode blocks it.",
+    fix: "Revoke the membership.",
+    exempt: "A group role without privileges of its own that an external tool needs.",
+    exempt_by_pattern: true,
+    example: Example { violating: "GRANT service_role TO authenticated;", correct: "GRANT authenticated TO authenticator;" },
+    references: &["CIS PostgreSQL Benchmark 4.3", "CWE-269"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for member in cx.subjects.iter().copied() {
         let mut reached: Vec<&Role> = cx
             .access
@@ -61,7 +72,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     printable(&role.name)
                 ),
                 evidence: json!({"through": cx.snapshot.role_name(step), "strength": strength}),
-                mend: Mend::or_proposal(end_membership(cx, member.oid, step), || {
+                fix: Fix::or_proposal(end_membership(cx, member.oid, step), || {
                     format!("ALTER DATABASE {} OWNER TO ...;", safe_ident(&cx.snapshot.database.name))
                 }),
             });
@@ -94,7 +105,7 @@ fn strength(cx: &Context<'_>, member: &Role, role: &Role) -> Option<&'static str
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
 
     #[test]

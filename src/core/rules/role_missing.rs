@@ -1,10 +1,11 @@
 //! A role that the contract declares does not exist.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::catalog::{Attribute, Role};
 use crate::contract::{GuardAction, RoleDecl, Severity};
-use crate::findings::{Draft, Measure};
-use crate::mend::{Change, Mend, Statement};
+use crate::finding::{Draft, Measure};
+use crate::fix::{Change, Fix, Statement, ignoring};
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
@@ -15,19 +16,28 @@ pub static RULE: Rule = Rule {
     area: Area::Roles,
     severity: Severity::Error,
     guard: GuardAction::Audit,
+    sqlstate: SqlState::DependentObjectsStillExist,
+    recheck: Recheck::Roles,
+    breaks_declared: true,
     section: "2",
-    why: "Grants and policies for a role that is not there protect and permit nothing; whoever creates a role of that name \
-          later gets whatever the application then gives it.",
-    mend: "Create the role with the attributes that the contract declares.",
-    judge,
+    checks: "Every role that the contract declares exists.",
+    why: "Grants and policies that name a missing role protect nothing. A role created later \
+          under that name gets every privilege that the application then grants to it.",
+    fix: "Create the role with the attributes that the contract declares.",
+    exempt: "A role that the platform creates later, for example in a staging cluster. Remove \
+             it from the contract if it is not coming.",
+    exempt_by_pattern: true,
+    example: Example { violating: "ALTER ROLE service_role RENAME TO worker;", correct: "ALTER ROLE service_role NOLOGIN;" },
+    references: &["CWE-266"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for declared in &cx.contract.roles {
         if cx.snapshot.role_named(&declared.name).is_some() {
             continue;
         }
         let attributes: String = wanted(declared).map(|attribute| format!(" {}", attribute.word())).collect();
+        let create = format!("CREATE ROLE {} NOLOGIN{attributes};", safe_ident(&declared.name));
         out.push(Draft {
             object: Context::role_object(&declared.name),
             role: Some(declared.name.clone()),
@@ -36,9 +46,11 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
             measure: Measure::default(),
             detail: format!("Role \"{}\", which the contract declares, does not exist.", printable(&declared.name)),
             evidence: json!({}),
-            mend: Mend::by(Statement::new(
+            // There is no CREATE ROLE IF NOT EXISTS.
+            fix: Fix::by(Statement::with_repeatable(
                 Change::AddRole(new_role(declared)),
-                format!("CREATE ROLE {} NOLOGIN{attributes};", safe_ident(&declared.name)),
+                create.clone(),
+                ignoring(&create, "duplicate_object"),
             )),
         });
     }
@@ -58,7 +70,7 @@ fn wanted(declared: &RoleDecl) -> impl Iterator<Item = Attribute> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
 
     #[test]

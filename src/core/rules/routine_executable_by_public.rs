@@ -1,25 +1,40 @@
 //! Every role can call a routine in a governed schema: the built-in default that nobody revoked.
 
-use super::{Area, Context, Rule, security_definer_executable_by_clients};
+use super::context::Context;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "routine_executable_by_public",
     title: "PUBLIC can execute a routine in a governed schema",
     area: Area::Functions,
     severity: Severity::Warning,
     guard: GuardAction::Audit,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "2",
-    why: "EXECUTE is given by explicit grants, so that the RPC surface is what somebody wrote down and not what somebody forgot.",
-    mend: "Revoke EXECUTE from PUBLIC, and grant it to the roles that the contract names.",
-    judge,
+    checks: "PUBLIC has no EXECUTE on routines of the governed schemas, neither granted nor by \
+             PostgreSQL's built-in default.",
+    why: "With explicit grants only, the routines that clients can call are those that the \
+          contract lists.",
+    fix: "Revoke EXECUTE from PUBLIC and grant it to the roles that the contract declares.",
+    exempt: "A helper that policies, views or CHECK constraints call and that every role may \
+             execute.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "GRANT EXECUTE ON FUNCTION enforcement.open_actions(bigint) TO PUBLIC;",
+        correct: "GRANT EXECUTE ON FUNCTION enforcement.open_actions(bigint) TO service_role;",
+    },
+    references: &["CIS PostgreSQL Benchmark 4.5", "CWE-276"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (routine, schema) in cx.routines() {
-        if security_definer_executable_by_clients::judges(cx, routine, schema) {
+        if cx.is_undeclared_definer(routine, schema) {
             continue;
         }
         let target = cx.routine_target(routine);
@@ -30,7 +45,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
 
     #[test]

@@ -1,23 +1,37 @@
 //! EXECUTE by explicit grants: who lacks it, and which client has it on a routine that is not declared.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "routine_privileges",
     title: "EXECUTE on a routine differs from the contract",
     area: Area::Functions,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "8",
-    why: "An RPC without its grant is an outage; a client that calls an undeclared routine reaches code that nobody meant for it.",
-    mend: "Grant or revoke so that it equals the contract.",
-    judge,
+    checks: "Client and worker roles have EXECUTE on exactly the routines that the contract \
+             declares for them.",
+    why: "A declared RPC without its grant is an outage; a client that can execute an \
+          undeclared routine reaches code that was not written for it.",
+    fix: "Grant or revoke EXECUTE as the contract declares.",
+    exempt: "An RPC that a release in preparation adds. Declare it with that release.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "REVOKE EXECUTE ON FUNCTION api.queue_job(text, jsonb) FROM anon;",
+        correct: "GRANT EXECUTE ON FUNCTION api.queue_job(text, jsonb) TO anon;",
+    },
+    references: &["CIS PostgreSQL Benchmark 4.5", "CWE-732"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (routine, schema) in cx.routines() {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
         let target = cx.routine_target(routine);
@@ -31,7 +45,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{AclItem, Privileges};
 

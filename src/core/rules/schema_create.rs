@@ -1,29 +1,44 @@
 //! CREATE on a governed schema, held by anybody who is not trusted with the structure. The one finding, with its one fix, behind every
 //! SECURITY DEFINER routine whose path leads through that schema.
 
-use super::holdings::Difference;
-use super::{Area, Context, Rule};
-use crate::catalog::{ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema};
+use super::context::Context;
+use super::shared::creators::creators;
+use super::shared::privileges::Difference;
+use crate::catalog::Privileges;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::search_path::settings;
 use serde_json::json;
 
 /// The rule.
 pub static RULE: Rule = Rule {
     id: "schema_create",
-    title: "Somebody who is not trusted can create objects in a governed schema, or schemas",
+    title: "An untrusted role can create objects in a governed schema, or schemas in the \
+            database",
     area: Area::Grants,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::Schemas,
+    breaks_declared: false,
     section: "6",
-    why: "Whoever can create in a schema can hide the objects of every SECURITY DEFINER routine whose search_path names it, and \
-          so runs code as its owner. Workers make no objects: ALL in the contract means everything on the objects.",
-    mend: "Revoke CREATE.",
-    judge,
+    checks: "Only trusted owners have CREATE on governed schemas and on the database.",
+    why: "A role that can create objects in a schema can place its own in front of those that a \
+          SECURITY DEFINER routine looks up there, and so run code as the owner of the routine. \
+          ALL in the contract means all privileges on the objects, not CREATE on the schema.",
+    fix: "Revoke CREATE.",
+    exempt: "A worker that must create objects. No SECURITY DEFINER routine may then have the \
+             schema in its search_path.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "GRANT CREATE ON SCHEMA intake TO service_role;",
+        correct: "GRANT USAGE ON SCHEMA intake TO service_role;",
+    },
+    references: &["CWE-426"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     // Whoever can make schemas can make the one that some path names and that is not there.
     let none = |_: &crate::catalog::Role| Privileges::NONE;
     cx.database_target().report_undeclared(cx, &cx.subjects, &none, Privileges::CREATE, Severity::Error, out);
@@ -49,33 +64,6 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// Everybody with CREATE on the schema who is not trusted with the structure. The schema's own owner, if not a client or worker, is.
-fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> {
-    let owner = if schema.owner == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { schema.owner };
-    let acl = schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));
-    let subjects = cx.subjects.iter().copied().map(|r| r.oid);
-    let creates = |role: Oid| cx.access.granted(role, &acl).contains(Privileges::CREATE);
-    let mut found: Vec<Oid> = acl
-        .iter()
-        .filter(|item| item.privileges.contains(Privileges::CREATE))
-        .map(|item| if item.grantee == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { item.grantee })
-        .chain(subjects.filter(|role| creates(*role)))
-        .filter(|role| *role == PUBLIC || cx.is_subject(*role) || (*role != owner && !cx.keeps_structure(*role)))
-        .collect();
-    found.sort_by_cached_key(|role| cx.snapshot.role_name(*role));
-    found.dedup();
-    found
-}
-
-/// Whether this rule says that `role` can create in `schema`: then what follows from it needs no finding of its own.
-pub(super) fn reports(cx: &Context<'_>, schema: &str, role: &str) -> bool {
-    let oid = if role == "PUBLIC" { Some(PUBLIC) } else { cx.snapshot.role_named(role).map(|r| r.oid) };
-    cx.snapshot
-        .schema_named(schema)
-        .filter(|s| cx.governed(s.oid).is_some())
-        .is_some_and(|s| oid.is_some_and(|oid| creators(cx, s).contains(&oid)))
-}
-
 /// How many SECURITY DEFINER routines search the schema, and the first few of them.
 fn exposed(cx: &Context<'_>, schema: &str) -> (usize, Vec<String>) {
     let mut count = 0;
@@ -94,7 +82,7 @@ fn exposed(cx: &Context<'_>, schema: &str) -> (usize, Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{AclItem, PUBLIC, Privileges};
 

@@ -1,23 +1,38 @@
 //! USAGE on a governed schema: the role x schema matrix.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "schema_usage",
-    title: "USAGE on a schema differs from the role matrix",
+    title: "USAGE on a schema differs from the contract",
     area: Area::Grants,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::Schemas,
+    breaks_declared: false,
     section: "2",
-    why: "USAGE is the door of a schema: with it, every grant inside counts; without it, none does.",
-    mend: "Grant or revoke USAGE so that it equals the matrix.",
-    judge,
+    checks: "Client and worker roles have USAGE on exactly the schemas that the contract \
+             declares for them.",
+    why: "Without USAGE no privilege on an object of the schema can be used; with it, every one \
+          can.",
+    fix: "Grant or revoke USAGE as the contract declares.",
+    exempt: "A schema that a client must reach for a limited time. Declare it if it is meant to \
+             stay.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "GRANT USAGE ON SCHEMA enforcement TO authenticated;",
+        correct: "GRANT USAGE ON SCHEMA enforcement TO service_role;",
+    },
+    references: &["CIS PostgreSQL Benchmark 4.6", "CWE-732"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (schema, declared) in cx.schemas() {
         let usage = |role: &Role| match declared.usage.contains(&role.name) {
             true => Privileges::USAGE,
@@ -31,7 +46,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{PUBLIC, Privileges};
 

@@ -1,24 +1,45 @@
 //! A client can call a SECURITY DEFINER routine that the contract does not give it.
 
-use super::{Area, Context, Rule};
-use crate::catalog::{Privileges, Role, Routine};
-use crate::contract::{GuardAction, SchemaDecl, Severity};
-use crate::findings::Draft;
+use super::context::Context;
+use crate::catalog::{Privileges, Role};
+use crate::contract::{GuardAction, Severity};
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "security_definer_executable_by_clients",
     title: "A client can execute a SECURITY DEFINER routine that the contract does not declare",
     area: Area::Functions,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "2",
-    why: "Such a routine runs with the rights of its owner and passes row security by. Every new routine is executable by PUBLIC \
-          until somebody revokes it; a trigger function too, for a client can make a temporary table with that trigger.",
-    mend: "Revoke EXECUTE; move what clients may call to the schema whose routines the contract declares.",
-    judge,
+    checks: "Client roles and PUBLIC have EXECUTE on SECURITY DEFINER routines of the governed \
+             schemas only where the contract declares it.",
+    why: "The routine runs with the privileges of its owner and bypasses row security. \
+          PostgreSQL grants EXECUTE on every new routine to PUBLIC; a trigger function can be \
+          executed through a temporary table.",
+    fix: "Revoke EXECUTE; move routines for clients to the schema whose routines the contract \
+          declares.",
+    exempt: "A routine that checks the caller itself and is about to be declared.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "GRANT EXECUTE ON FUNCTION ops.complete_outbox_message(uuid) TO \
+                    authenticated;",
+        correct: "GRANT EXECUTE ON FUNCTION ops.complete_outbox_message(uuid) TO service_role;",
+    },
+    references: &[
+        "splinter 0028_anon_security_definer_function_executable",
+        "splinter 0029_authenticated_security_definer_function_executable",
+        "CIS PostgreSQL Benchmark 4.5",
+        "CWE-250",
+    ],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     // Of one that is declared for every client, only the right to hand it on is too much.
     for (routine, schema) in cx.routines().filter(|(r, _)| r.security_definer) {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
@@ -27,14 +48,9 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// Whether a routine is this rule's matter: SECURITY DEFINER, and not declared for every client.
-pub(super) fn judges(cx: &Context<'_>, routine: &Routine, schema: &SchemaDecl) -> bool {
-    routine.security_definer && !cx.clients.iter().all(|client| cx.declares_execute(routine, schema, client))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
 
     #[test]

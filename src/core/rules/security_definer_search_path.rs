@@ -1,15 +1,14 @@
 //! The rule behind the product: every SECURITY DEFINER routine has a search_path that is safe, now, in this catalog.
 
-use super::{Area, Context, Rule, schema_create};
+use super::context::Context;
+use super::shared::definer_path::{accepts_empty, fix, follows_from_schema, judgment};
 use crate::catalog::Routine;
 use crate::contract::{Accept, GuardAction, Severity};
-use crate::findings::{Draft, Finding, Measure};
-use crate::mend::{Change, Mend, RoutineChange, Statement};
-use crate::search_path::{Judgment, Reason, ReasonCode, Verdict, set_clause, stored_value};
-use crate::sql::safe_ident;
+use crate::finding::{Draft, Finding, Measure};
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::search_path::{Judgment, Reason, ReasonCode, Verdict, set_clause};
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::rc::Rc;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -18,15 +17,31 @@ pub static RULE: Rule = Rule {
     area: Area::Functions,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidFunctionDefinition,
+    recheck: Recheck::Routines,
+    breaks_declared: true,
     section: "6",
-    why: "Names in the body are looked up in the search_path: whoever can put an object in the way runs code as the owner.",
-    mend: "ALTER ROUTINE ... SET search_path to schemas in which only trusted roles can create, with pg_temp last.",
-    judge,
+    checks: "The search_path of every SECURITY DEFINER routine is set, ends with pg_temp, and \
+             names only existing schemas in which no untrusted role can create objects or owns \
+             code.",
+    why: "Names in the body are looked up along the search_path: a role that can create an \
+          object in one of its schemas, or a temporary one, can run code as the owner of the \
+          routine.",
+    fix: "Run ALTER ROUTINE ... SET search_path with schemas in which only trusted roles can \
+          create objects, and pg_temp last.",
+    exempt: "A routine that only trusted roles can execute and that cannot be changed, for \
+             example one of a third-party script.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "ALTER FUNCTION api.get_ceo_metrics() RESET search_path;",
+        correct: "ALTER FUNCTION api.get_ceo_metrics() SET search_path = public, pg_temp;",
+    },
+    references: &["splinter 0011_function_search_path_mutable", "CIS PostgreSQL Benchmark 4.5", "CWE-426"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for routine in &cx.snapshot.routines {
-        (cx.interrupts)();
+        cx.check_interrupts();
         out.extend(draft(cx, routine, false));
     }
 }
@@ -91,58 +106,8 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
         measure: Measure::default(),
         detail,
         evidence: evidence(cx, routine, &judgment),
-        mend: mend(cx, routine, &judgment),
+        fix: fix(cx, routine, &judgment),
     })
-}
-
-/// The judgment of a routine's path; `None` where it needs none, being SECURITY INVOKER.
-#[must_use]
-pub fn judgment(cx: &Context<'_>, routine: &Routine) -> Option<Rc<Judgment>> {
-    routine.security_definer.then(|| cx.judge.config(&routine.config, routine.owner))
-}
-
-/// Whether the contract takes this path although it is the empty one.
-#[must_use]
-pub fn accepts_empty(cx: &Context<'_>, judgment: &Judgment) -> bool {
-    cx.contract.security_definer.accept_empty && judgment.is_empty_path()
-}
-
-/// Everything that is wrong follows from CREATE on governed schemas, each a finding of its own with its one fix.
-fn follows_from_schema(cx: &Context<'_>, judgment: &Judgment) -> bool {
-    judgment.reasons.iter().all(|reason| match (reason.code, &reason.schema, &reason.role) {
-        (ReasonCode::Writable, Some(schema), Some(role)) => schema_create::reports(cx, schema, role),
-        _ => false,
-    })
-}
-
-/// The statement that closes the governed schemas through which alone the path is unsafe; `None` where there is another reason too.
-#[must_use]
-pub fn schema_cause(cx: &Context<'_>, judgment: &Judgment) -> Option<String> {
-    if judgment.reasons.is_empty() || !follows_from_schema(cx, judgment) {
-        return None;
-    }
-    let mut statements: Vec<String> = judgment
-        .reasons
-        .iter()
-        .filter_map(|r| {
-            let role = r.role.as_deref()?;
-            let grantee = if role == "PUBLIC" { role.into() } else { safe_ident(role) };
-            Some(format!("REVOKE CREATE ON SCHEMA {} FROM {grantee};", safe_ident(r.schema.as_deref()?)))
-        })
-        .collect();
-    statements.dedup();
-    Some(statements.join(" "))
-}
-
-/// Whether the guard must take a safe path for a violation: it is not the contract's own, in a governed schema, and the contract
-/// accepts no other.
-#[must_use]
-pub fn must_be_canonical(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> bool {
-    let policy = &cx.contract.security_definer;
-    policy.accept == Accept::Canonical
-        && judgment.verdict == Verdict::Safe
-        && cx.governed(routine.schema).is_some()
-        && !judgment.is_canonical(&policy.search_path)
 }
 
 /// Verdict, path and reasons as `evidence`.
@@ -160,84 +125,9 @@ fn evidence(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Value {
     })
 }
 
-/// `pg_catalog` and nothing else: a body that qualifies every name needs no more.
-fn minimal() -> Vec<String> {
-    vec!["pg_catalog".to_owned(), "pg_temp".to_owned()]
-}
-
-/// The path that would do for this routine: the contract's own in a governed schema; elsewhere what the routine names already, without
-/// what makes it unsafe. `None` where no path helps, for a schema is the cause.
-#[must_use]
-pub fn safe_path(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<Vec<String>> {
-    // What an open schema spoils, closing that schema mends: a finding of its own.
-    let is_safe = |path: &Vec<String>| follows_from_schema(cx, &cx.judge.names(path, routine.owner));
-    let mut kept: Vec<String> = judgment.path.clone().unwrap_or_default();
-    kept.retain(|name| {
-        !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog" | "$user") && is_safe(&vec![name.clone(), "pg_temp".into()])
-    });
-    kept.dedup();
-    let own = (!kept.is_empty()).then(|| [kept, vec!["pg_temp".to_owned()]].concat());
-    let canonical = Some(cx.contract.security_definer.search_path.clone());
-    let choices = if cx.governed(routine.schema).is_some() {
-        [canonical, own, None]
-    } else {
-        [own, judgment.is_empty_path().then(minimal), canonical]
-    };
-    choices.into_iter().flatten().chain([minimal()]).find(is_safe)
-}
-
-/// Whether the routine may rely on schemas that `path` leaves out altogether: then the path is for a person to say.
-fn loses_its_schemas(path: &[String], judgment: &Judgment) -> bool {
-    let named = |name: &String| !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog");
-    path == minimal() && judgment.path.as_ref().is_none_or(|names| names.iter().any(named))
-}
-
-/// The statement that gives the routine that path. A setting that is there twice must go first; RESET ALL alone reaches a key in
-/// upper case.
-#[must_use]
-pub fn fix(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<String> {
-    mend(cx, routine, judgment).sql()
-}
-
-fn mend(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Mend {
-    // No path mends what somebody planted.
-    if let [only] = &judgment.reasons[..]
-        && only.code == ReasonCode::ForeignObjects
-    {
-        let (schema, role) = (only.schema.as_deref().unwrap_or_default(), only.role.as_deref().unwrap_or_default());
-        return Mend::Proposal(format!(
-            "Drop what {} owns in schema {}, or give it to somebody who is trusted.",
-            safe_ident(role),
-            safe_ident(schema)
-        ));
-    }
-    Mend::or_proposal(alter(cx, routine, judgment).map(|statement| vec![statement]), || {
-        format!("ALTER ROUTINE {} SET search_path = ..., pg_temp;", cx.snapshot.routine_sql(routine))
-    })
-}
-
-fn alter(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<Statement> {
-    let path = safe_path(cx, routine, judgment).filter(|path| !loses_its_schemas(path, judgment))?;
-    let reset = if judgment.reasons.iter().any(|r| r.code == ReasonCode::DuplicateSetting) {
-        let others = routine.config.iter().any(|c| !c.to_ascii_lowercase().starts_with("search_path="));
-        let odd = routine.config.iter().any(|c| !c.starts_with("search_path="));
-        match (odd, others) {
-            (false, _) => "RESET search_path ",
-            (true, false) => "RESET ALL ",
-            (true, true) => return None,
-        }
-    } else {
-        ""
-    };
-    Some(Statement::new(
-        Change::AlterRoutine(routine.oid, vec![RoutineChange::SearchPath(stored_value(&path))]),
-        format!("ALTER ROUTINE {} {reset}SET search_path = {};", cx.snapshot.routine_sql(routine), set_clause(&path)),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{PUBLIC, Privileges};
 
@@ -284,7 +174,7 @@ mod tests {
         let mut world = World::conforming();
         world.grant_schema("public", PUBLIC, Privileges::CREATE);
         assert_eq!(world.found(&RULE), [""; 0]);
-        assert_eq!(world.found(&super::schema_create::RULE).len(), 1);
+        assert_eq!(world.found(&crate::rules::schema_create::RULE).len(), 1);
     }
 
     #[test]

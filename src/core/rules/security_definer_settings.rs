@@ -1,26 +1,41 @@
 //! A SECURITY DEFINER routine carries a setting that switches off protection while it runs.
 
-use super::guard_tampered::silences;
-use super::{Area, Context, Rule};
+use super::context::Context;
+use super::shared::guard_settings::disables_guard;
 use crate::catalog::Routine;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::{Draft, Finding, Measure};
-use crate::mend::{Change, Mend, RoutineChange, Statement};
+use crate::finding::{Draft, Finding, Measure};
+use crate::fix::{Change, Fix, RoutineChange, Statement};
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::printable;
 use serde_json::json;
 
 /// The rule.
 pub static RULE: Rule = Rule {
     id: "security_definer_settings",
-    title: "A SECURITY DEFINER routine sets a parameter that switches off protection",
+    title: "A SECURITY DEFINER routine sets a parameter that disables protection",
     area: Area::Functions,
     severity: Severity::Warning,
     guard: GuardAction::Warn,
+    sqlstate: SqlState::InvalidFunctionDefinition,
+    recheck: Recheck::Routines,
+    breaks_declared: false,
     section: "6",
-    why: "With session_replication_role = replica ordinary triggers and foreign keys are silent while the routine runs, with \
-          row_security = off policies raise errors, with role it acts as somebody other than its owner.",
-    mend: "ALTER ROUTINE ... RESET of that parameter.",
-    judge,
+    checks: "No SECURITY DEFINER routine has session_replication_role, row_security = off, \
+             role, session_authorization, event_triggers or dragonfly_guard.mode in its SET \
+             clauses.",
+    why: "With session_replication_role = replica, ordinary triggers and foreign keys do not \
+          fire while the routine runs; with row_security = off, policies raise errors; with \
+          role, it acts as another role than its owner.",
+    fix: "Run ALTER ROUTINE ... RESET for that parameter.",
+    exempt: "A maintenance routine that only a worker can execute and that must load data \
+             without firing triggers.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "ALTER FUNCTION api.get_call_queue() SET session_replication_role = replica;",
+        correct: "ALTER FUNCTION api.get_call_queue() SET statement_timeout = '5s';",
+    },
+    references: &["CWE-693"],
 };
 
 /// Parameters that have no place in the `SET` clause of a SECURITY DEFINER routine.
@@ -34,15 +49,15 @@ pub fn suspect(config: &[String]) -> impl Iterator<Item = (&'static str, &str)> 
         let harmless = match name {
             "row_security" => matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1"),
             "role" | "session_authorization" => false,
-            parameter => !silences(parameter, value),
+            parameter => !disables_guard(parameter, value),
         };
         (!harmless).then_some((name, value))
     })
 }
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for routine in cx.snapshot.routines.iter().filter(|r| r.security_definer) {
-        (cx.interrupts)();
+        cx.check_interrupts();
         out.extend(suspect(&routine.config).map(|(name, value)| draft(cx, routine, name, value)));
     }
 }
@@ -67,7 +82,7 @@ fn draft(cx: &Context<'_>, routine: &Routine, name: &'static str, value: &str) -
             printable(value)
         ),
         evidence: json!({"setting": name, "value": value}),
-        mend: Mend::by(Statement::new(
+        fix: Fix::by(Statement::new(
             Change::AlterRoutine(routine.oid, vec![RoutineChange::Reset(name)]),
             format!("ALTER ROUTINE {} RESET {name};", cx.snapshot.routine_sql(routine)),
         )),
@@ -76,7 +91,7 @@ fn draft(cx: &Context<'_>, routine: &Routine, name: &'static str, value: &str) -
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
 
     #[test]

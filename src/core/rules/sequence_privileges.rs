@@ -1,25 +1,38 @@
 //! Privileges on sequences.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::catalog::{Privileges, RelationKind, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "sequence_privileges",
     title: "Privileges on a sequence differ from the contract",
     area: Area::Grants,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "2",
-    why: "UPDATE on a sequence lets a client set it back, so that every later insert of others fails; a worker without USAGE \
-          cannot insert.",
-    mend: "Grant or revoke so that it equals the contract. USAGE is allowed, not demanded, on the sequence of a table into which \
-           the contract lets the role insert.",
-    judge,
+    checks: "Client and worker roles have the declared privileges on each sequence. USAGE is \
+             allowed, not required, on the sequence of a table into which the contract lets the \
+             role insert.",
+    why: "With UPDATE a client can reset a sequence so that every later insert fails; without \
+          USAGE a worker cannot insert.",
+    fix: "Grant or revoke as the contract declares.",
+    exempt: "A sequence that serves as a public counter.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "GRANT UPDATE ON SEQUENCE public.job_queue_id_seq TO authenticated;",
+        correct: "GRANT USAGE ON SEQUENCE public.job_queue_id_seq TO service_role;",
+    },
+    references: &["CIS PostgreSQL Benchmark 4.6", "CWE-732"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (sequence, schema) in cx.relations().filter(|(r, _)| r.kind == RelationKind::Sequence) {
         let declared = |role: &Role| cx.declared_on_relation(sequence, schema, role);
         let allowed = |role: &Role| {
@@ -33,7 +46,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{Privileges, Relation, RelationKind};
 

@@ -1,24 +1,38 @@
 //! Privileges on tables: what is declared, and no more. Writes by clients are the matter of `direct_write`.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "table_privileges",
     title: "Privileges on a table differ from the contract",
     area: Area::Grants,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "2",
-    why: "Views are the authorized read surface; a client that reads a base table sees columns that no view shows, and a worker \
-          without its privileges fails at night.",
-    mend: "Grant or revoke so that it equals the contract.",
-    judge,
+    checks: "Client and worker roles have exactly the declared privileges on each table of the \
+             governed schemas, apart from client writes (rule direct_write).",
+    why: "Views are the declared read surface. A client that can read a base table sees columns \
+          that no view exposes; a worker without a declared privilege fails at run time.",
+    fix: "Grant or revoke as the contract declares.",
+    exempt: "A read privilege for a limited time, for example for a support tool. Declare it if \
+             it is meant to stay.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "GRANT SELECT ON public.plaintiff_contacts TO anon;",
+        correct: "GRANT SELECT ON public.plaintiff_contacts TO authenticated;",
+    },
+    references: &["CIS PostgreSQL Benchmark 4.6", "CWE-732"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let clients = &cx.clients;
     let workers = &cx.workers;
     for (relation, schema) in cx.relations().filter(|(r, _)| r.kind.is_table()) {
@@ -32,7 +46,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{AclItem, PUBLIC, Privileges};
 

@@ -1,29 +1,47 @@
 //! A view outside the declared read surface that a client can read.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::catalog::RelationKind;
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "undeclared_view_readable",
     title: "A client can read a view that the contract does not declare",
     area: Area::Views,
     severity: Severity::Error,
     guard: GuardAction::Warn,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "4",
-    why: "A view runs with the rights of its owner and so passes row security by: every row of its tables, to whoever may read it.",
-    mend: "Revoke SELECT; or, where the client may read the tables itself, ALTER VIEW ... SET (security_invoker = true); or declare it.",
-    judge,
+    checks: "Client roles and PUBLIC have SELECT only on declared views. A view with \
+             security_invoker is reported as information.",
+    why: "A view runs with the privileges of its owner and so bypasses row security: it shows \
+          every row of its tables to every role that can read it.",
+    fix: "Revoke SELECT; or, where the client can read the tables itself, run ALTER VIEW ... \
+          SET (security_invoker = true); or declare the view.",
+    exempt: "A view over data that is public anyway. Declaring it is better.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "CREATE VIEW public.v_contacts AS SELECT * FROM public.plaintiff_contacts;\n\
+                    GRANT ALL ON public.v_contacts TO service_role;\n\
+                    GRANT SELECT ON public.v_contacts TO authenticated;",
+        correct: "CREATE VIEW public.v_contacts AS SELECT * FROM public.plaintiff_contacts;\n\
+                  GRANT ALL ON public.v_contacts TO service_role;",
+    },
+    references: &["splinter 0010_security_definer_view", "CWE-863"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     cx.report_undeclared_readers(RelationKind::View, out);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::Privileges;
 

@@ -1,23 +1,36 @@
 //! Privileges on views: the declared read surface, and workers' privileges on every view.
 
-use super::{Area, Context, Rule};
+use super::context::Context;
 use crate::catalog::{Privileges, RelationKind, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::findings::Draft;
+use crate::finding::Draft;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
-pub(super) static RULE: Rule = Rule {
+/// The rule.
+pub static RULE: Rule = Rule {
     id: "view_privileges",
-    title: "Privileges on a view differ from the contract",
+    title: "Privileges on a declared view differ from the contract",
     area: Area::Views,
     severity: Severity::Error,
     guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
     section: "4",
-    why: "All dashboard data flows through the declared views: a lacking grant is an outage, one too many a leak.",
-    mend: "Grant or revoke so that it equals the contract.",
-    judge,
+    checks: "Client and worker roles have exactly the declared privileges on each declared view.",
+    why: "Clients read through the declared views: a missing grant is an outage, an additional \
+          one exposes data.",
+    fix: "Grant or revoke as the contract declares.",
+    exempt: "A grant that a release in preparation needs. Declare it with that release.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "REVOKE SELECT ON public.v_judgment_pipeline FROM anon;",
+        correct: "GRANT SELECT ON public.v_judgment_pipeline TO anon;",
+    },
+    references: &["CIS PostgreSQL Benchmark 4.6", "CWE-732"],
 };
 
-fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (view, schema) in cx.relations().filter(|(r, _)| matches!(r.kind, RelationKind::View | RelationKind::MaterializedView))
     {
         let declared = |role: &Role| cx.declared_on_relation(view, schema, role);
@@ -33,7 +46,7 @@ fn judge(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::World;
+    use super::super::testing::World;
     use super::RULE;
     use crate::catalog::Privileges;
 

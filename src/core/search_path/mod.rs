@@ -1,10 +1,9 @@
 //! The rule behind the product: is a `search_path` *safe*, now, in this catalog?
 
 mod judge;
-mod parse;
 
+pub use crate::sql::identifiers::{SyntaxError, split_identifiers, split_uncut};
 pub use judge::{Judge, Judgment, Reason, ReasonCode, Verdict};
-pub use parse::{SyntaxError, split_identifiers, split_uncut};
 
 /// The values of `search_path` in a routine's `proconfig`, in order. Keys are compared as the server compares them, in any
 /// case; where there are several, the last one is in force.

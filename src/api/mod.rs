@@ -1,0 +1,16 @@
+//! The SQL functions, one file per family. Nothing else imports this module.
+
+mod audit;
+mod contract;
+mod doctor;
+mod drift;
+mod exemptions;
+mod explain;
+mod guard_status;
+mod infer;
+mod overview;
+mod permission;
+mod plan;
+mod postgrest;
+mod search_path;
+mod try_migration;

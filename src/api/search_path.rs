@@ -1,0 +1,95 @@
+//! Verdicts on search paths: of one routine, of one path, of every SECURITY DEFINER routine there is.
+
+use crate::catalog;
+use crate::pg::call::{Call, Value, sql_function};
+use crate::pg::heap::{State, interrupts};
+use crate::pg::report::Report;
+use crate::store::Installation;
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::Routine;
+use dragonfly_core::rules::Context;
+use dragonfly_core::search_path::{Judgment, settings};
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// Reads what judging paths takes, and gives it to `judge`.
+fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
+    let Installation { state, contract, .. } = Installation::now();
+    let snapshot = catalog::for_paths(&state);
+    let access = Access::new(&snapshot);
+    judge(&Context::new(&contract, &snapshot, &access, &interrupts))
+}
+
+fn verdict(cx: &Context<'_>, judgment: &Judgment) -> [Value; 3] {
+    [
+        Value::Text(judgment.verdict.word().into()),
+        Value::Texts(judgment.reasons.iter().map(ToString::to_string).collect()),
+        Value::Bool(judgment.is_canonical(&cx.contract.security_definer.search_path)),
+    ]
+}
+
+sql_function!(
+    /// `ops.judge_search_path(function regprocedure)`
+    ops_judge_search_path => of_routine
+);
+fn of_routine(call: Call) -> pg_sys::Datum {
+    let Some(oid) = call.oid(0) else { return call.table([]) };
+    let Some(routine) = catalog::routine(&State::now(), oid) else {
+        Report {
+            message: format!("there is no routine with OID {oid}"),
+            detail: "A routine in a temporary schema counts as none: only its own session can call it.".into(),
+            ..Report::default()
+        }
+        .error(PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION)
+    };
+    let row = with_context(|cx| verdict(cx, &cx.judge.config(&routine.config, routine.owner)));
+    call.table([row.to_vec()])
+}
+
+sql_function!(
+    /// `ops.judge_search_path(path text, owner regrole)`
+    ops_judge_search_path_of_owner => of_path
+);
+fn of_path(call: Call) -> pg_sys::Datum {
+    let Some(owner) = call.oid(1) else { return call.table([]) };
+    let path = call.text(0).map(|path| catalog::quoted_path(&path));
+    let row = with_context(|cx| {
+        if cx.snapshot.role(owner).is_none() {
+            Report { message: format!("there is no role with OID {owner}"), ..Report::default() }
+                .error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT);
+        }
+        let judgment = match &path {
+            Some(path) => cx.judge.path(path, owner),
+            None => cx.judge.config(&[], owner),
+        };
+        verdict(cx, &judgment)
+    });
+    call.table([row.to_vec()])
+}
+
+sql_function!(
+    /// `ops.security_definer_functions()`
+    ops_security_definer_functions => security_definer_functions
+);
+fn security_definer_functions(call: Call) -> pg_sys::Datum {
+    let rows = with_context(|cx| {
+        let definers = cx.snapshot.routines.iter().filter(|r| r.security_definer);
+        definers.map(|routine| row(cx, routine)).collect::<Vec<_>>()
+    });
+    call.table(rows)
+}
+
+fn row(cx: &Context<'_>, routine: &Routine) -> Vec<Value> {
+    let [verdict, reasons, canonical] = verdict(cx, &cx.judge.config(&routine.config, routine.owner));
+    vec![
+        Value::Name(cx.snapshot.schema_name(routine.schema).into()),
+        Value::Name(routine.name.clone()),
+        Value::Text(cx.snapshot.argument_names(routine).join(", ").replace("pg_catalog.", "")),
+        Value::Name(cx.snapshot.role_name(routine.owner)),
+        Value::text(settings(&routine.config).last().copied()),
+        if routine.config.is_empty() { Value::Null } else { Value::Text(routine.config.join(", ")) },
+        verdict,
+        reasons,
+        canonical,
+        Value::text(cx.routine_managed_by(routine)),
+    ]
+}

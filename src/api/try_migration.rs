@@ -1,0 +1,181 @@
+//! `ops.try_migration()`: what a migration would break, without keeping anything of it.
+
+use crate::audit;
+use crate::catalog::Own;
+use crate::guard::{self, Rejection};
+use crate::pg::call::{Call, Value, sql_function};
+use crate::pg::heap::State;
+use crate::pg::statement::{self, Refused};
+use crate::pg::subtransaction;
+use dragonfly_core::finding::Finding;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, pg_sys};
+use serde_json::json;
+use std::collections::HashSet;
+use std::ffi::CStr;
+
+sql_function!(
+    /// `ops.try_migration(sql text)`
+    ops_try_migration => try_migration
+);
+fn try_migration(call: Call) -> pg_sys::Datum {
+    let Some(sql) = call.text(0) else { return call.table([]) };
+    let before = audit::findings_now();
+    let rows = match subtransaction::rolled_back(|| run(&sql)) {
+        Ok(Ok(after)) => differences(before, after),
+        Ok(Err(reason)) => vec![reason.failure().row()],
+        Err(error) => vec![Failure::of(&error).row()],
+    };
+    call.table(rows)
+}
+
+/// A row for each finding that is there only after the migration, or only before it.
+fn differences(before: Vec<Finding>, after: Vec<Finding>) -> Vec<Vec<Value>> {
+    let known = |findings: &[Finding]| findings.iter().map(|f| f.fingerprint.clone()).collect::<HashSet<_>>();
+    let (old, new) = (known(&before), known(&after));
+    let row = |outcome: &str, finding| {
+        let mut row = super::audit::row(finding);
+        row.insert(0, Value::Text(outcome.to_owned()));
+        row
+    };
+    let added = after.into_iter().filter(|f| !old.contains(&f.fingerprint)).map(|f| row("added", f));
+    let removed = before.into_iter().filter(|f| !new.contains(&f.fingerprint)).map(|f| row("removed", f));
+    added.chain(removed).collect()
+}
+
+/// Runs the migration as the caller, with everything that would wait for the commit, and returns what an audit finds
+/// then.
+fn run(sql: &str) -> Result<Vec<Finding>, NotTried> {
+    if statement::outlasts_the_transaction(sql) {
+        return Err(NotTried::ChangesSession);
+    }
+    statement::run(sql).map_err(NotTried::Statement)?;
+    if !Own::is_there(&State::now()) {
+        return Err(NotTried::DropsGuard);
+    }
+    // Deferred constraints are checked when a transaction commits.
+    statement::run("SET CONSTRAINTS ALL IMMEDIATE").map_err(NotTried::Statement)?;
+    guard::judge_as_if_committing();
+    Ok(audit::findings_now())
+}
+
+/// Why a migration cannot be tried.
+#[derive(Debug, Clone, Copy)]
+enum NotTried {
+    /// Rolling back would not undo one of its statements.
+    ChangesSession,
+    /// It drops the extension.
+    DropsGuard,
+    /// One of its statements cannot be executed by a function.
+    Statement(Refused),
+}
+
+impl NotTried {
+    fn failure(self) -> Failure {
+        let (what, detail) = match self {
+            Self::ChangesSession => (
+                "a statement that changes the session",
+                "PREPARE, DEALLOCATE, DISCARD, CLOSE and LOAD cannot be rolled back.".to_owned(),
+            ),
+            Self::DropsGuard => (
+                "a migration that drops the security guard",
+                "Without the extension there is no contract to check against.".to_owned(),
+            ),
+            Self::Statement(Refused::Transaction) => (
+                "a statement that begins or ends a transaction",
+                "The migration runs within the current transaction.".to_owned(),
+            ),
+            Self::Statement(Refused::Copy) => {
+                ("COPY from or to the client", "There is no client to send or receive the data.".to_owned())
+            }
+            Self::Statement(refused @ Refused::Other(_)) => ("this migration", format!("{}.", refused.code())),
+        };
+        Failure {
+            outcome: Outcome::NotTried,
+            code: PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            message: format!("{what} cannot be tried"),
+            detail: Some(detail),
+            hint: Some("Try the other statements without it.".to_owned()),
+        }
+    }
+}
+
+/// What became of a migration that did not run to its end.
+#[derive(Clone, Copy)]
+enum Outcome {
+    /// The guard rejects it.
+    Rejected(Rejection),
+    /// It can run only outside a transaction, or ends the transaction.
+    NotTried,
+    /// It raises another error.
+    Failed,
+}
+
+impl Outcome {
+    /// By what the error carries beside its text, which may be a translation or imitate another error.
+    fn of(error: &CaughtError) -> Self {
+        if let Some(rejection) = Rejection::of(error) {
+            return Self::Rejected(rejection);
+        }
+        match subtransaction::report(error).sql_error_code() {
+            // xact.c, `PreventInTransactionBlock`; spi.c.
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION | PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_TERMINATION => {
+                Self::NotTried
+            }
+            _ => Self::Failed,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected(_) => "refused",
+            Self::NotTried => "not tried",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A migration that did not run to its end, and what is reported about it.
+struct Failure {
+    outcome: Outcome,
+    code: PgSqlErrorCode,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn of(error: &CaughtError) -> Self {
+        let report = subtransaction::report(error);
+        Self {
+            outcome: Outcome::of(error),
+            code: report.sql_error_code(),
+            message: report.message().to_owned(),
+            detail: report.detail().map(str::to_owned),
+            hint: report.hint().map(str::to_owned),
+        }
+    }
+
+    /// As a finding of severity `error` that is about no object.
+    fn row(self) -> Vec<Value> {
+        let rule = if let Outcome::Rejected(rejection) = self.outcome { rejection.rule() } else { None };
+        let code = self.code as i32;
+        // SAFETY: returns a C string in a static buffer of the server, which is copied at once.
+        let sqlstate = unsafe { CStr::from_ptr(pg_sys::unpack_sql_state(code)) }.to_string_lossy().into_owned();
+        let evidence = json!({"sqlstate": sqlstate, "detail": self.detail, "hint": self.hint});
+        vec![
+            Value::Text(self.outcome.as_str().to_owned()),
+            Value::text(rule.map(|rule| rule.id)),
+            Value::Text("error".into()),
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Text(self.message),
+            Value::Json(evidence),
+            Value::Null,
+            Value::text(rule.map(|rule| rule.section)),
+            Value::Null,
+        ]
+    }
+}

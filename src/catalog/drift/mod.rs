@@ -1,0 +1,148 @@
+//! `pg_catalog` into a drift snapshot: each catalog read once as a whole, what the server stores as trees written down by the server's own
+//! functions.
+//!
+//! What an extension owns is left out, our own objects with it: it belongs to a version of the extension. So is what is temporary, and what only
+//! says how rows are stored (tablespaces, statistics targets, storage and compression of columns).
+
+mod deparser;
+mod parts;
+mod relations;
+mod routines;
+mod types;
+
+use crate::catalog::deparse::{plainly, role_name};
+use crate::catalog::{self, oids};
+use crate::pg::heap::{Row, State, Table, interrupts};
+use deparser::Deparser;
+use dragonfly_core::catalog::{Acl, Oid, PUBLIC, Schema};
+use dragonfly_core::drift::{AclKind, FORMAT, Object, Snapshot, grants};
+use dragonfly_core::sql::{quote_ident, quote_literal};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+/// Reads what the schemas of these names hold; those that are not there hold nothing.
+pub fn read(state: &State, schemas: Vec<String>) -> Snapshot {
+    let objects = plainly(|| {
+        let mut reader = Reader::new(state, &schemas);
+        reader.schemas();
+        reader.default_acls();
+        let relations = reader.relations();
+        reader.parts(&relations);
+        reader.types(&relations);
+        reader.routines();
+        reader.objects
+    });
+    let mut snapshot = Snapshot { format: FORMAT, server: catalog::VERSION, schemas, objects };
+    snapshot.sort();
+    snapshot
+}
+
+/// What all passes share.
+struct Reader<'s> {
+    state: &'s State,
+    /// The schemas that are looked at.
+    schemas: HashMap<Oid, Schema>,
+    /// What belongs to an extension, by catalog.
+    members: HashSet<(Oid, Oid)>,
+    roles: RefCell<HashMap<Oid, String>>,
+    deparser: Deparser,
+    objects: Vec<Object>,
+}
+
+impl<'s> Reader<'s> {
+    fn new(state: &'s State, names: &[String]) -> Self {
+        let base = catalog::base(state);
+        let wanted: HashSet<&String> = names.iter().collect();
+        let schemas = base.schemas.into_iter().filter(|s| wanted.contains(&s.name)).map(|s| (s.oid, s)).collect();
+        let roles = base.roles.into_iter().map(|role| (role.oid, role.name)).collect();
+        let members = catalog::members_of_extensions(state);
+        Self { state, schemas, members, roles: RefCell::new(roles), deparser: Deparser::new(), objects: vec![] }
+    }
+
+    /// The name of a schema that is looked at, where the object is to be looked at too.
+    fn place(&self, class: Oid, object: Oid, schema: Oid) -> Option<String> {
+        self.schemas.get(&schema).filter(|_| !self.members.contains(&(class, object))).map(|schema| schema.name.clone())
+    }
+
+    /// A role as SQL names it.
+    fn role(&self, role: Oid) -> String {
+        quote_ident(&self.role_name(role)).into_owned()
+    }
+
+    fn role_name(&self, role: Oid) -> String {
+        self.roles.borrow_mut().entry(role).or_insert_with(|| role_name(role)).clone()
+    }
+
+    /// Notes who holds what.
+    fn grants(&self, object: &mut Object, kind: AclKind, owner: Oid, acl: Option<&Acl>) {
+        grants(object, kind, owner, acl.map(Vec::as_slice), catalog::VERSION, &|role| self.role_name(role));
+    }
+
+    fn schemas(&mut self) {
+        let mut found = Vec::new();
+        for schema in self.schemas.values() {
+            if self.members.contains(&(oids::PG_NAMESPACE, schema.oid)) {
+                continue;
+            }
+            let mut object = Object::new("schema", Some(&schema.name), quote_ident(&schema.name).into_owned());
+            object.set("owner", self.role(schema.owner));
+            self.grants(&mut object, AclKind::Schema, schema.owner, schema.acl.as_ref());
+            found.push(object);
+        }
+        self.objects.append(&mut found);
+    }
+
+    /// What new objects will be granted to whom: in these schemas, and wherever they are made.
+    fn default_acls(&mut self) {
+        let table = Table::open(oids::PG_DEFAULT_ACL);
+        let column = |name| table.column(name);
+        let (role, schema, kind, acl) =
+            (column("defaclrole"), column("defaclnamespace"), column("defaclobjtype"), column("defaclacl"));
+        let mut found = Vec::new();
+        table.scan(self.state, |row: Row<'_>| {
+            let place = self.schemas.get(&row.oid(schema)).map(|schema| schema.name.clone());
+            if row.oid(schema) != 0 && place.is_none() {
+                return;
+            }
+            let (kind, word) = match row.char(kind) {
+                b'r' => (AclKind::Relation, "tables"),
+                b'S' => (AclKind::Sequence, "sequences"),
+                b'f' => (AclKind::Routine, "functions"),
+                b'T' => (AclKind::Type, "types"),
+                b'n' => (AclKind::Schema, "schemas"),
+                _ => return,
+            };
+            let creator = row.oid(role);
+            let within = place.as_deref().map(|name| format!(" in schema {}", quote_ident(name))).unwrap_or_default();
+            let identity = format!("for role {}{within} on {word}", self.role(creator));
+            let mut object = Object::new("default acl", place.as_deref(), identity);
+            // In a schema they are added to what every new object of the kind has; without one they stand in its place.
+            let owner = if place.is_some() { PUBLIC } else { creator };
+            self.grants(&mut object, kind, owner, Some(&row.acl(acl).unwrap_or_default()));
+            found.push(object);
+        });
+        self.objects.append(&mut found);
+    }
+
+    /// Adds an object, and lets the user cancel.
+    fn add(&mut self, object: Object) {
+        interrupts();
+        self.objects.push(object);
+    }
+}
+
+/// `schema.name`, quoted where needed.
+fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", quote_ident(schema), quote_ident(name))
+}
+
+/// Options in the order of their names, `a=1, b='x, y'`; `None` where there are none.
+fn options(mut options: Vec<String>) -> Option<String> {
+    options.sort();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let shown = |option: &String| match option.split_once('=') {
+        Some((name, value)) if !value.chars().all(is_word) => format!("{name}={}", quote_literal(value)),
+        _ => option.clone(),
+    };
+    Some(options.iter().map(shown).collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,371 @@
+//! Tables, views and sequences, with their columns.
+
+use super::deparser::Of;
+use super::{Reader, options, qualified};
+use crate::catalog::{self, oids};
+use crate::pg::heap::{Row, Table, interrupts};
+use crate::pg::text::from_server;
+use dragonfly_core::catalog::{Acl, Oid};
+use dragonfly_core::drift::{AclKind, Object};
+use dragonfly_core::sql::quote_ident;
+use pgrx::pg_sys;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::CStr;
+
+/// The access method of a table that says nothing else (pg_am.dat).
+const HEAP: Oid = 2;
+
+/// A relation that is looked at.
+pub struct Relation {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub identity: String,
+    /// `pg_class.relkind`.
+    pub kind: u8,
+    /// Its columns by number, dropped ones left out.
+    pub columns: BTreeMap<i16, Column>,
+    /// Its owner.
+    pub owner: Oid,
+    is_partition: bool,
+    object: Object,
+}
+
+/// A column as it is in the catalog.
+pub struct Column {
+    pub name: String,
+    /// Its type, as SQL says it, with a collation that is not the type's own.
+    pub type_name: String,
+    acl: Option<Acl>,
+    object: Object,
+}
+
+impl Relation {
+    /// The object type of its columns; composite types have attributes, which are told in one line.
+    fn column_type(&self) -> &'static str {
+        match self.kind {
+            b'f' => "foreign table column",
+            b'v' => "view column",
+            b'm' => "materialized view column",
+            _ => "table column",
+        }
+    }
+
+    /// What its columns are derived from a query for: then they say no more than that.
+    fn is_view(&self) -> bool {
+        matches!(self.kind, b'v' | b'm')
+    }
+
+    /// What expressions over it are about.
+    pub fn of(&self, oid: Oid) -> Of<'_> {
+        Of { relation: oid, name: &self.identity, owner: self.owner }
+    }
+
+    /// `id integer, name text`
+    pub fn attributes(&self) -> String {
+        let attribute = |column: &Column| format!("{} {}", quote_ident(&column.name), column.type_name);
+        self.columns.values().map(attribute).collect::<Vec<_>>().join(", ")
+    }
+
+    /// A column's identity.
+    fn column_identity(&self, name: &str) -> String {
+        format!("{}.{}", self.identity, quote_ident(name))
+    }
+}
+
+impl Reader<'_> {
+    /// Notes every relation of the schemas; gives them by OID.
+    pub fn relations(&mut self) -> HashMap<Oid, Relation> {
+        let mut relations = self.classes();
+        self.columns(&mut relations);
+        self.defaults(&mut relations);
+        self.inheritance(&mut relations);
+        self.foreign_tables(&mut relations);
+        self.partition_keys(&mut relations);
+        self.sequences(&mut relations);
+        for (oid, relation) in &mut relations {
+            interrupts();
+            if relation.is_view() {
+                relation.object.set("definition", self.deparser.view(relation.of(*oid)));
+                let columns = relation.attributes();
+                relation.object.set("columns", columns);
+            } else if relation.kind != b'S' && (relation.is_partition || !relation.object.properties.contains_key("inherits")) {
+                // Of a table that inherits, a dump brings the inherited columns first, whenever they came.
+                relation.object.columns = relation.columns.values().map(|column| column.name.clone()).collect();
+            }
+            if relation.kind != b'c' {
+                self.objects.push(relation.object.clone());
+                self.column_objects(relation);
+            }
+        }
+        relations
+    }
+
+    fn column_objects(&mut self, relation: &mut Relation) {
+        let (column_type, is_view, owner) = (relation.column_type(), relation.is_view(), relation.owner);
+        if relation.kind == b'S' {
+            return;
+        }
+        let identities: Vec<String> = relation.columns.values().map(|c| relation.column_identity(&c.name)).collect();
+        for (column, identity) in relation.columns.values_mut().zip(identities) {
+            let mut object = std::mem::take(&mut column.object);
+            (object.object_type, object.schema) = (column_type.to_owned(), Some(relation.schema.clone()));
+            (object.identity, object.part_of) = (identity, Some(relation.identity.clone()));
+            if column.acl.is_some() {
+                self.grants(&mut object, AclKind::Column, owner, column.acl.as_ref());
+            }
+            if is_view {
+                // Its type follows from the query.
+                object.properties.retain(|property, _| property == "default" || property.starts_with("grants to "));
+                if object.properties.is_empty() {
+                    continue;
+                }
+            }
+            self.objects.push(object);
+        }
+    }
+
+    fn classes(&self) -> HashMap<Oid, Relation> {
+        let table = Table::open(oids::PG_CLASS);
+        let column = |name| table.column(name);
+        let (oid, name, schema, owner) = (column("oid"), column("relname"), column("relnamespace"), column("relowner"));
+        let (kind, acl, persistence, method) = (column("relkind"), column("relacl"), column("relpersistence"), column("relam"));
+        let (secured, forced, identity) = (column("relrowsecurity"), column("relforcerowsecurity"), column("relreplident"));
+        let (reloptions, partition, bound) = (column("reloptions"), column("relispartition"), column("relpartbound"));
+        let of_type = column("reloftype");
+        let toast = column("reltoastrelid");
+        let (mut relations, mut toasted, mut toast_options) = (HashMap::new(), HashMap::new(), HashMap::new());
+        table.scan(self.state, |row: Row<'_>| {
+            if row.char(kind) == b't' {
+                toast_options.extend(options(row.texts(reloptions)).map(|options| (row.oid(oid), options)));
+                return;
+            }
+            let Some(object_type) = object_type(row.char(kind)).filter(|_| row.char(persistence) != b't') else { return };
+            let Some(schema) = self.place(oids::PG_CLASS, row.oid(oid), row.oid(schema)) else { return };
+            let (owner, kind) = (row.oid(owner), row.char(kind));
+            let identity_text = qualified(&schema, &row.name(name));
+            let mut object = Object::new(object_type, Some(&schema), identity_text.clone());
+            object.set("owner", self.role(owner));
+            let acl_kind = if kind == b'S' { AclKind::Sequence } else { AclKind::Relation };
+            self.grants(&mut object, acl_kind, owner, row.acl(acl).as_ref());
+            object.set_if("unlogged", row.char(persistence) == b'u');
+            if matches!(kind, b'r' | b'p') {
+                let word = |so| if so { "enabled" } else { "disabled" };
+                object.set("row security", word(row.bool(secured)));
+                object.set("force row security", word(row.bool(forced)));
+            }
+            match row.char(identity) {
+                b'f' => object.set("replica identity", "full"),
+                // That of an index is noted with the index.
+                b'n' if matches!(kind, b'r' | b'p') => object.set("replica identity", "nothing"),
+                _ => {}
+            }
+            if row.oid(of_type) != 0 {
+                object.set("of type", self.deparser.type_name(row.oid(of_type), -1));
+            }
+            if row.oid(method) != HEAP && row.oid(method) != 0 {
+                object.set("access method", self.access_method(row.oid(method)));
+            }
+            let rest = security_options(&mut object, row.texts(reloptions));
+            object.set_some("options", options(rest));
+            if let Some(bound) = row.raw(bound) {
+                object.set("partition bound", self.deparser.tree(bound, row.oid(oid)));
+            }
+            toasted.insert(row.oid(toast), row.oid(oid));
+            let is_partition = row.bool(partition);
+            let columns = BTreeMap::new();
+            relations
+                .insert(row.oid(oid), Relation { schema, identity: identity_text, kind, columns, owner, is_partition, object });
+        });
+        for (toast, options) in toast_options {
+            let relation: Option<&mut Relation> = toasted.get(&toast).and_then(|oid| relations.get_mut(oid));
+            relation.into_iter().for_each(|relation| relation.object.set("toast options", &*options));
+        }
+        relations
+    }
+
+    fn access_method(&self, method: Oid) -> String {
+        // SAFETY: null or a C string.
+        unsafe {
+            let name = pg_sys::get_am_name(method.into());
+            if name.is_null() { method.to_string() } else { from_server(CStr::from_ptr(name).to_bytes()) }
+        }
+    }
+
+    fn columns(&self, relations: &mut HashMap<Oid, Relation>) {
+        let table = Table::open(oids::PG_ATTRIBUTE);
+        let column = |name| table.column(name);
+        let (relation, name, number, dropped) =
+            (column("attrelid"), column("attname"), column("attnum"), column("attisdropped"));
+        let (type_oid, modifier, collation) = (column("atttypid"), column("atttypmod"), column("attcollation"));
+        let (not_null, identity, generated) = (column("attnotnull"), column("attidentity"), column("attgenerated"));
+        let (acl, foreign) = (column("attacl"), column("attfdwoptions"));
+        table.scan(self.state, |row: Row<'_>| {
+            let Some(relation) = relations.get_mut(&row.oid(relation)) else { return };
+            let number = row.int(number) as i16;
+            let mut object = Object::default();
+            if number < 0 {
+                // Of a system column nothing can differ but who may read it.
+                if let Some(acl) = row.acl(acl) {
+                    self.grants(&mut object, AclKind::Column, relation.owner, Some(&acl));
+                    let told = |(property, value): (String, String)| (format!("{} of {}", property, row.name(name)), value);
+                    relation.object.properties.extend(std::mem::take(&mut object.properties).into_iter().map(told));
+                }
+                return;
+            }
+            if row.bool(dropped) {
+                return;
+            }
+            let mut type_name = self.deparser.type_name(row.oid(type_oid), row.int(modifier));
+            object.set("type", &*type_name);
+            if let Some(collation) = self.deparser.collation(row.oid(type_oid), row.oid(collation)) {
+                type_name = format!("{type_name} COLLATE {collation}");
+                object.set("collation", collation);
+            }
+            object.set_if("not null", row.bool(not_null));
+            match row.char(identity) {
+                b'a' => object.set("identity", "ALWAYS"),
+                b'd' => object.set("identity", "BY DEFAULT"),
+                _ => {}
+            }
+            match row.char(generated) {
+                b's' => object.set("generated", "STORED"),
+                b'v' => object.set("generated", "VIRTUAL"),
+                _ => {}
+            }
+            object.set_some("options", options(row.texts(foreign)));
+            relation.columns.insert(number, Column { name: row.name(name), type_name, acl: row.acl(acl), object });
+        });
+    }
+
+    fn defaults(&self, relations: &mut HashMap<Oid, Relation>) {
+        let table = Table::open(oids::PG_ATTRDEF);
+        let (relation, number, tree) = (table.column("adrelid"), table.column("adnum"), table.column("adbin"));
+        table.scan(self.state, |row: Row<'_>| {
+            let oid = row.oid(relation);
+            let Some(relation) = relations.get_mut(&oid) else { return };
+            let Some(column) = relation.columns.get_mut(&(row.int(number) as i16)) else { return };
+            if let Some(tree) = row.raw(tree) {
+                column.object.set(
+                    "default",
+                    self.deparser.expression(tree, Of { relation: oid, name: &relation.identity, owner: relation.owner }),
+                );
+            }
+        });
+    }
+
+    /// What a table is a partition of, or inherits from, in the order in which it does.
+    fn inheritance(&self, relations: &mut HashMap<Oid, Relation>) {
+        let table = Table::open(oids::PG_INHERITS);
+        let (child, parent, place) = (table.column("inhrelid"), table.column("inhparent"), table.column("inhseqno"));
+        let mut parents: HashMap<Oid, BTreeMap<i32, String>> = HashMap::new();
+        table.scan(self.state, |row: Row<'_>| {
+            if relations.contains_key(&row.oid(child)) {
+                let name = catalog::name(oids::PG_CLASS, row.oid(parent)).map(|(schema, name)| qualified(&schema, &name));
+                parents.entry(row.oid(child)).or_default().insert(row.int(place), name.unwrap_or_default());
+            }
+        });
+        for (child, parents) in parents {
+            let Some(relation) = relations.get_mut(&child) else { continue };
+            let property = if relation.is_partition { "partition of" } else { "inherits" };
+            relation.object.set(property, parents.into_values().collect::<Vec<_>>().join(", "));
+        }
+    }
+
+    fn foreign_tables(&self, relations: &mut HashMap<Oid, Relation>) {
+        let table = Table::open(oids::PG_FOREIGN_TABLE);
+        let (on, server, of_table) = (table.column("ftrelid"), table.column("ftserver"), table.column("ftoptions"));
+        table.scan(self.state, |row: Row<'_>| {
+            let Some(relation) = relations.get_mut(&row.oid(on)) else { return };
+            // SAFETY: the table depends on its server, which is there; a C string.
+            let server = unsafe {
+                let server = pg_sys::GetForeignServer(row.oid(server).into());
+                from_server(CStr::from_ptr((*server).servername).to_bytes())
+            };
+            relation.object.set("server", quote_ident(&server));
+            relation.object.set_some("foreign options", options(row.texts(of_table)));
+        });
+    }
+
+    fn partition_keys(&self, relations: &mut HashMap<Oid, Relation>) {
+        let table = Table::open(oids::PG_PARTITIONED_TABLE);
+        let (on, trees) = (table.column("partrelid"), table.column("partexprs"));
+        table.scan(self.state, |row: Row<'_>| {
+            let oid = row.oid(on);
+            let Some(relation) = relations.get_mut(&oid) else { return };
+            let key = self.deparser.call(pg_sys::pg_get_partkeydef, oid);
+            let key = self.deparser.with_expressions(key, row.text(trees), relation.of(oid));
+            relation.object.set("partition key", key);
+        });
+    }
+
+    /// What a sequence counts, and the column that it serves; not how far it has come.
+    fn sequences(&self, relations: &mut HashMap<Oid, Relation>) {
+        let table = Table::open(oids::PG_SEQUENCE);
+        let column = |name| table.column(name);
+        let (oid, type_oid, cycle) = (column("seqrelid"), column("seqtypid"), column("seqcycle"));
+        let numbers = [
+            ("start", column("seqstart")),
+            ("increment", column("seqincrement")),
+            ("minimum", column("seqmin")),
+            ("maximum", column("seqmax")),
+            ("cache", column("seqcache")),
+        ];
+        table.scan(self.state, |row: Row<'_>| {
+            let Some(sequence) = relations.get_mut(&row.oid(oid)) else { return };
+            sequence.object.set("type", self.deparser.type_name(row.oid(type_oid), -1));
+            for (property, column) in &numbers {
+                sequence.object.set(*property, row.bigint(*column).to_string());
+            }
+            sequence.object.set_if("cycle", row.bool(cycle));
+        });
+        let sequences: Vec<Oid> = relations.iter().filter(|(_, r)| r.kind == b'S').map(|(oid, _)| *oid).collect();
+        let table = Table::open(oids::PG_DEPEND);
+        let (class, object, to_class, to_object) =
+            (table.column("classid"), table.column("objid"), table.column("refclassid"), table.column("refobjid"));
+        let (to_column, kind) = (table.column("refobjsubid"), table.column("deptype"));
+        for sequence in sequences {
+            let mut owner = None;
+            let keys = [(class, oids::PG_CLASS), (object, sequence)];
+            table.lookup(self.state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row: Row<'_>| {
+                if row.oid(to_class) == oids::PG_CLASS && row.int(to_column) > 0 && matches!(row.char(kind), b'a' | b'i') {
+                    owner = Some((row.oid(to_object), row.int(to_column) as i16));
+                }
+            });
+            let owner = owner.and_then(|(table, number)| {
+                let table = relations.get(&table)?;
+                Some(table.column_identity(&table.columns.get(&number)?.name))
+            });
+            if let (Some(owner), Some(sequence)) = (owner, relations.get_mut(&sequence)) {
+                sequence.object.set("owned by", &*owner);
+                sequence.object.part_of = Some(owner);
+            }
+        }
+    }
+}
+
+/// As `pg_identify_object` says it; `None` for indexes and TOAST tables. Composite types are noted as types.
+fn object_type(kind: u8) -> Option<&'static str> {
+    Some(match kind {
+        b'r' | b'p' => "table",
+        b'f' => "foreign table",
+        b'v' => "view",
+        b'm' => "materialized view",
+        b'S' => "sequence",
+        b'c' => "composite type",
+        _ => return None,
+    })
+}
+
+/// Notes what of a view's options has to do with security, whatever words say it; gives the others.
+fn security_options(object: &mut Object, options: Vec<String>) -> Vec<String> {
+    let (security, rest): (Vec<String>, Vec<String>) = options.into_iter().partition(|option| option.starts_with("security_"));
+    for (name, value) in security.iter().filter_map(|option| option.split_once('=')) {
+        let value = value.to_ascii_lowercase();
+        // As the server reads a boolean (`parse_bool`).
+        let is_on =
+            value == "1" || value == "on" || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)));
+        object.set_if(name, is_on);
+    }
+    rest
+}

@@ -1,0 +1,272 @@
+//! The guard's own state: its triggers, functions, tables and views, and what could silence it.
+
+use super::Own;
+use super::oids;
+use super::routines::argument_types;
+use crate::pg::heap::{Row, State, Table};
+use crate::pg::text::from_server;
+use dragonfly_core::catalog::extension::{FUNCTIONS, TRIGGERS, is_called_in_ops};
+use dragonfly_core::catalog::{Guard, GuardFunction, GuardRelation, GuardTrigger, Oid, RoleSetting, Snapshot};
+use dragonfly_core::sql::safe_qualified;
+use pgrx::pg_sys;
+use std::collections::HashSet;
+use std::ffi::{CStr, CString};
+
+/// Settings that can silence the guard, or the triggers it lives by.
+const SILENCERS: [&str; 3] = ["session_replication_role", "event_triggers", "dragonfly_guard.mode"];
+
+/// Settings that bring the library into a session: whoever may set them may leave it out.
+const LOADERS: [&str; 2] = ["session_preload_libraries", "shared_preload_libraries"];
+
+/// What the install script gives to every function of the library.
+const LIBRARY: &str = "$libdir/dragonfly_guard";
+
+/// The tables of the private schema with their constraints.
+const TABLES: [(&str, &[&str]); 4] = [
+    ("contract", &["contract_pkey", "is_contract", "shipped_is_the_first", "shipped_stays_as_it_is"]),
+    ("exemption", &["exemption_pkey", "has_a_reason"]),
+    ("frozen_schema", &["frozen_schema_pkey"]),
+    ("log", &[]),
+];
+
+/// The extension's views, all in schema ops.
+const VIEWS: [&str; 5] = ["contract_history", "v_exemptions", "v_frozen_schemas", "v_guard_log", "v_security_findings"];
+
+/// `pg_language` OID of C (pg_language.dat).
+const C_LANGUAGE: Oid = 13;
+
+/// Reads everything that `guard_tampered` judges.
+pub fn read(state: &State, own: &Own, snapshot: &mut Snapshot) {
+    let mut members: HashSet<(Oid, Oid)> = HashSet::new();
+    own.members(state, |class, object| {
+        members.insert((class, object));
+    });
+    snapshot.guard = Guard { installed: true, schema: Some(own.schema), ..Guard::default() };
+    functions(state, &members, snapshot);
+    triggers(state, own, &members, snapshot);
+    relations(state, own, &members, snapshot);
+    settings(state, snapshot);
+}
+
+/// Name and arguments of a routine that stands in schema ops under the name of one of the extension's own, and is none of them.
+pub fn impostor(routine: Oid) -> Option<String> {
+    let state = State::now();
+    let table = Table::open(oids::PG_PROC);
+    let (oid, name, schema, arguments) =
+        (table.column("oid"), table.column("proname"), table.column("pronamespace"), table.column("proargtypes"));
+    let mut found = None;
+    table.lookup(&state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| {
+        let name = row.name(name);
+        if is_called_in_ops(&name) && schema_name(row.oid(schema)) == "ops" {
+            found = Some(format!("ops.{name}({})", argument_types(&row.oids(arguments)).replace("pg_catalog.", "")));
+        }
+    });
+    found.filter(|_| super::objects::extension_of(&state, oids::PG_PROC, routine).is_none_or(|e| !is_own(e)))
+}
+
+/// Whether a script of our own extension is running: what it makes becomes a member a moment later.
+pub fn in_own_script() -> bool {
+    // SAFETY: reads variables of the backend.
+    unsafe { pg_sys::creating_extension && is_own(pg_sys::CurrentExtensionObject.to_u32()) }
+}
+
+/// Whether this is our extension.
+fn is_own(extension: Oid) -> bool {
+    // SAFETY: a C string; 0 where there is no such extension.
+    unsafe { pg_sys::get_extension_oid(c"dragonfly_guard".as_ptr(), true).to_u32() == extension }
+}
+
+fn schema_name(schema: Oid) -> String {
+    // SAFETY: null or a C string.
+    unsafe {
+        let name = pg_sys::get_namespace_name(schema.into());
+        if name.is_null() { String::new() } else { from_server(CStr::from_ptr(name).to_bytes()) }
+    }
+}
+
+fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_PROC);
+    let column = |name| table.column(name);
+    let (oid, name, schema, owner) = (column("oid"), column("proname"), column("pronamespace"), column("proowner"));
+    let (language, symbol, library) = (column("prolang"), column("prosrc"), column("probin"));
+    let (arguments, strict, definer) = (column("proargtypes"), column("proisstrict"), column("prosecdef"));
+    let (config, acl, body) = (column("proconfig"), column("proacl"), column("prosqlbody"));
+    for (_, object) in members.iter().filter(|(class, _)| *class == oids::PG_PROC) {
+        table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, *object)], |row| {
+            let symbol = row.text(symbol).unwrap_or_default();
+            let in_library = row.oid(language) == C_LANGUAGE && row.text(library).as_deref() == Some(LIBRARY);
+            let symbol = match (in_library, row.is_null(body)) {
+                (true, _) => Some(symbol),
+                (false, false) => None,
+                // Neither ours nor a query that was parsed when it was made.
+                (false, true) => Some(format!("not in the library: {symbol}")),
+            };
+            snapshot.guard.functions.push(GuardFunction {
+                schema: schema_name(row.oid(schema)),
+                name: row.name(name),
+                arguments: argument_types(&row.oids(arguments)),
+                owner: row.oid(owner),
+                symbol,
+                strict: row.bool(strict),
+                security_definer: row.bool(definer),
+                config: row.texts(config),
+                acl: row.acl(acl),
+            });
+        });
+    }
+    let named = |f: &GuardFunction| FUNCTIONS.iter().any(|(s, n, a, ..)| f.schema == *s && f.name == *n && f.arguments == *a);
+    let strays = snapshot.guard.functions.iter().filter(|f| !named(f));
+    snapshot.guard.strays = strays.map(|f| format!("{}({})", safe_qualified(&f.schema, &f.name), f.arguments)).collect();
+    // An overload beside one of ours is what a call with other arguments could reach.
+    let beside = |r: &&dragonfly_core::catalog::Routine| {
+        is_called_in_ops(&r.name) && !members.contains(&(oids::PG_PROC, r.oid)) && schema_name(r.schema) == "ops"
+    };
+    let impostors = snapshot.routines.iter().filter(beside).map(|r| (r.name.clone(), argument_types(&r.arguments)));
+    snapshot.guard.impostors = impostors.collect();
+    snapshot.guard.impostors.sort();
+    snapshot.guard.strays.sort();
+}
+
+fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_EVENT_TRIGGER);
+    let column = |name| table.column(name);
+    let (oid, name, event, owner) = (column("oid"), column("evtname"), column("evtevent"), column("evtowner"));
+    let (function, enabled, tags) = (column("evtfoid"), column("evtenabled"), column("evttags"));
+    table.scan(state, |row| {
+        let name = row.name(name);
+        let Some((_, expected)) = TRIGGERS.iter().find(|(own, _)| *own == name) else { return };
+        let function = row.oid(function);
+        // SAFETY: look-ups in the system cache; null or a C string.
+        let called = unsafe {
+            let called = pg_sys::get_func_name(function.into());
+            !called.is_null()
+                && from_server(CStr::from_ptr(called).to_bytes()) == *expected
+                && pg_sys::get_func_namespace(function.into()).to_u32() == own.schema
+        };
+        snapshot.guard.triggers.push(GuardTrigger {
+            name,
+            event: row.name(event),
+            enabled: row.char(enabled),
+            owner: row.oid(owner),
+            calls_own_function: called && members.contains(&(oids::PG_PROC, function)),
+            filtered: !row.is_null(tags),
+            extension_member: members.contains(&(oids::PG_EVENT_TRIGGER, row.oid(oid))),
+        });
+    });
+}
+
+/// The extension's tables and views; what else was added to it is a stray.
+fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
+    let table = Table::open(oids::PG_CLASS);
+    let column = |name| table.column(name);
+    let (oid, name, schema, owner, acl, kind) =
+        (column("oid"), column("relname"), column("relnamespace"), column("relowner"), column("relacl"), column("relkind"));
+    let (columns, indexed, ruled, secured) =
+        (column("relnatts"), column("relhasindex"), column("relhasrules"), column("relrowsecurity"));
+    for (_, object) in members.iter().filter(|(class, _)| *class == oids::PG_CLASS) {
+        table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, *object)], |row| {
+            let relation = GuardRelation {
+                schema: schema_name(row.oid(schema)),
+                name: row.name(name),
+                owner: row.oid(owner),
+                acl: row.acl(acl),
+                columns: column_acls(state, *object),
+                ..GuardRelation::default()
+            };
+            let own_table = TABLES.iter().find(|(name, _)| row.char(kind) == b'r' && *name == relation.name);
+            match (own_table, row.char(kind), relation.schema.as_str(), relation.name.as_str()) {
+                (Some((name, constraints)), ..) => {
+                    let is_log = *name == "log";
+                    let mut lacking = lacking_constraints(state, *object, constraints);
+                    // Rows are read and written past everything: nothing may be there to be gone past.
+                    let plain = !row.bool(ruled) && !row.bool(secured) && row.oid(schema) == own.schema;
+                    if !plain || (is_log && (row.bool(indexed) || row.int(columns) as i16 != 2)) {
+                        lacking.push("of its plain form".to_owned());
+                    }
+                    let triggers = triggers_on(state, *object);
+                    snapshot.guard.tables.push(GuardRelation { lacking, triggers, ..relation });
+                }
+                (_, b'v', "ops", name) if VIEWS.contains(&name) => snapshot.guard.views.push(relation),
+                _ => snapshot.guard.strays.push(safe_qualified(&relation.schema, &relation.name)),
+            }
+        });
+    }
+    for view in VIEWS.iter().filter(|view| !snapshot.guard.views.iter().any(|found| found.name == **view)) {
+        snapshot.guard.strays.push(format!("(ops.{view}, which is missing)"));
+    }
+}
+
+fn column_acls(state: &State, relation: Oid) -> Vec<(String, dragonfly_core::catalog::Acl)> {
+    let table = Table::open(oids::PG_ATTRIBUTE);
+    let (owner, name, acl) = (table.column("attrelid"), table.column("attname"), table.column("attacl"));
+    let mut found = Vec::new();
+    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
+        found.extend(row.acl(acl).map(|acl| (row.name(name), acl)));
+    });
+    found
+}
+
+fn lacking_constraints(state: &State, relation: Oid, constraints: &[&str]) -> Vec<String> {
+    let names = names_on(state, oids::PG_CONSTRAINT, oids::PG_CONSTRAINT_RELID_INDEX, "conrelid", "conname", relation);
+    constraints.iter().filter(|c| !names.iter().any(|n| n == *c)).map(|c| (*c).to_owned()).collect()
+}
+
+fn triggers_on(state: &State, relation: Oid) -> Vec<String> {
+    names_on(state, oids::PG_TRIGGER, oids::PG_TRIGGER_RELID_INDEX, "tgrelid", "tgname", relation)
+}
+
+/// The names of what hangs on a relation.
+fn names_on(state: &State, catalog: Oid, index: Oid, relation: &str, name: &str, oid: Oid) -> Vec<String> {
+    let table = Table::open(catalog);
+    let (relation, name) = (table.column(relation), table.column(name));
+    let mut names = Vec::new();
+    table.lookup(state, index, &[(relation, oid)], |row: Row<'_>| names.push(row.name(name)));
+    names.sort();
+    names
+}
+
+fn settings(state: &State, snapshot: &mut Snapshot) {
+    // SAFETY: reads a variable of the backend.
+    let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    let table = Table::open(oids::PG_DB_ROLE_SETTING);
+    let (database, role, config) = (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
+    table.scan(state, |row| {
+        if row.oid(database) != 0 && row.oid(database) != current {
+            return;
+        }
+        for (name, value) in row.texts(config).iter().filter_map(|item| item.split_once('=')) {
+            if SILENCERS.iter().any(|s| s.eq_ignore_ascii_case(name)) {
+                snapshot.guard.settings.push(RoleSetting {
+                    role: Some(row.oid(role)).filter(|r| *r != 0),
+                    database: (row.oid(database) != 0).then(|| snapshot.database.name.clone()),
+                    name: name.to_ascii_lowercase(),
+                    value: value.to_owned(),
+                });
+            }
+        }
+    });
+    let table = Table::open(oids::PG_PARAMETER_ACL);
+    let (name, acl) = (table.column("parname"), table.column("paracl"));
+    table.scan(state, |row| {
+        let name = row.text(name).unwrap_or_default();
+        if SILENCERS.contains(&name.as_str()) || LOADERS.contains(&name.as_str()) {
+            snapshot.guard.parameters.push((name, row.acl(acl).unwrap_or_default()));
+        }
+    });
+    // What RESET would go back to: the configuration file, ALTER SYSTEM, the command line, and what the session's role and database
+    // bring along. What the session itself has set is its own affair.
+    for parameter in SILENCERS {
+        let c_name = CString::new(parameter).expect("no zero byte");
+        // SAFETY: a C string; the server answers null for a parameter it does not have only where it is told to be patient, so that is
+        // asked first.
+        unsafe {
+            if !pg_sys::GetConfigOption(c_name.as_ptr(), true, false).is_null() {
+                let value = pg_sys::GetConfigOptionResetString(c_name.as_ptr());
+                if !value.is_null() {
+                    let value = from_server(CStr::from_ptr(value).to_bytes());
+                    snapshot.guard.server_settings.push((parameter.to_owned(), value));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! What an object is made of, as one hash: what an exemption is about, and ends with. Made of names and texts, so that it is the same after
+//! dump and restore, and whatever the session has set.
+
+use super::deparse::{Deparse, attempted, call, canonical, language_name, role_name, setting};
+use super::oids;
+use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::text::from_server;
+use dragonfly_core::catalog::ObjectId;
+use dragonfly_core::finding::fingerprint;
+use dragonfly_core::sql::safe_qualified;
+use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
+
+/// When a query is deparsed. The server locks the relations that it names, and may wait for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// Now.
+    Fresh,
+    /// As it was when it was last deparsed in this session, unless it has been stored again since: for who must not wait.
+    Cached,
+}
+
+/// The hash of a routine: what it is declared as, body and settings; of a relation: owner, columns, triggers, rules, restrictive policies, where its
+/// rows come from, and what the views behind it select; of a policy: its roles and conditions, and what they rest on. `None` for everything else,
+/// and for what is not there.
+pub fn object_hash(state: &State, object: ObjectId, freshness: Freshness) -> Option<String> {
+    let parts = match object {
+        ObjectId::Routine(oid) => routine(state, oid, freshness),
+        ObjectId::Relation(oid) => relation(state, oid, freshness),
+        ObjectId::Policy(oid) => policy(state, oid, freshness),
+        _ => None,
+    }?;
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    Some(fingerprint(&parts))
+}
+
+/// Deparses everything that belongs to some relations and routines, for cached hashes that must not wait. What was cached before is forgotten:
+/// names may have changed that the stored form does not show.
+pub fn cache(state: &State, objects: impl Iterator<Item = ObjectId>) {
+    WRITTEN.with_borrow_mut(HashMap::clear);
+    for object in objects {
+        if let ObjectId::Relation(relation) = object {
+            for policy in policies_of(state, relation) {
+                object_hash(state, ObjectId::Policy(policy), Freshness::Fresh);
+            }
+        }
+        object_hash(state, object, Freshness::Fresh);
+    }
+}
+
+fn routine(state: &State, routine: u32, freshness: Freshness) -> Option<Vec<String>> {
+    let table = Table::open(oids::PG_PROC);
+    let column = |name| table.column(name);
+    let (oid, owner, language, config) = (column("oid"), column("proowner"), column("prolang"), column("proconfig"));
+    let (source, library, body) = (column("prosrc"), column("probin"), column("prosqlbody"));
+    let letters = [column("prokind"), column("provolatile")];
+    let flags = [column("prosecdef"), column("proisstrict"), column("proretset"), column("proleakproof")];
+    let mut parts = None;
+    let mut is_parsed = false;
+    table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row: Row<'_>| {
+        let mut all = vec![role_name(row.oid(owner)), language_name(row.oid(language))];
+        all.extend(letters.map(|column| char::from(row.char(column)).to_string()));
+        all.extend(flags.map(|column| row.bool(column).to_string()));
+        // Names, modes and defaults of its arguments, and its result, take no lock.
+        for declared in [pg_sys::pg_get_function_arguments as Deparse, pg_sys::pg_get_function_result] {
+            all.push(attempted(|| call(declared, &[pg_sys::Datum::from(routine)])));
+        }
+        if let Some(stored) = row.text(body) {
+            let write = || call(pg_sys::pg_get_function_sqlbody, &[pg_sys::Datum::from(routine)]);
+            all.push(written(freshness, (oids::PG_PROC, routine), &stored, write));
+            is_parsed = true;
+        }
+        all.extend([row.text(source), row.text(library)].map(Option::unwrap_or_default));
+        all.extend(row.texts(config).into_iter().map(|item| setting(&item)));
+        parts = Some(all);
+    });
+    if let Some(parts) = parts.as_mut().filter(|_| is_parsed) {
+        behind(state, relations_of(state, oids::PG_PROC, routine), freshness, parts);
+    }
+    parts
+}
+
+fn relation(state: &State, relation: u32, freshness: Freshness) -> Option<Vec<String>> {
+    let mut parts = vec![];
+    if !head(state, relation, &mut parts) {
+        return None;
+    }
+    columns(state, relation, &mut parts);
+    triggers(state, relation, &mut parts);
+    foreign(state, relation, &mut parts);
+    children(state, relation, &mut parts);
+    restrictive(state, relation, freshness, &mut parts);
+    behind(state, vec![relation], freshness, &mut parts);
+    Some(parts)
+}
+
+/// Owner, kind and what of its options has to do with security; false where it is not there.
+fn head(state: &State, relation: u32, parts: &mut Vec<String>) -> bool {
+    let table = Table::open(oids::PG_CLASS);
+    let column = |name| table.column(name);
+    let (oid, owner, kind, options) = (column("oid"), column("relowner"), column("relkind"), column("reloptions"));
+    let mut found = false;
+    table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, relation)], |row: Row<'_>| {
+        parts.extend([role_name(row.oid(owner)), char::from(row.char(kind)).to_string()]);
+        parts.extend(row.texts(options).into_iter().filter(|option| option.starts_with("security_")));
+        found = true;
+    });
+    found
+}
+
+/// What some relations show by their rules (a view's query is one), and what the views behind them select, with whose rights.
+fn behind(state: &State, relations: Vec<u32>, freshness: Freshness, parts: &mut Vec<String>) {
+    let mut seen: HashSet<u32> = relations.iter().copied().collect();
+    let mut queue = relations;
+    while let Some(relation) = queue.pop() {
+        let rules = rules(state, relation);
+        if !rules.is_empty() {
+            head(state, relation, parts);
+        }
+        for rule in rules {
+            parts.push(char::from(rule.enabled).to_string());
+            let write = || match rule.is_view {
+                true => read_again(state, relation, call(pg_sys::pg_get_viewdef, &[pg_sys::Datum::from(relation)])),
+                false => call(pg_sys::pg_get_ruledef, &[pg_sys::Datum::from(rule.oid)]),
+            };
+            parts.push(written(freshness, (oids::PG_REWRITE, rule.oid), &rule.stored, write));
+            queue.extend(relations_of(state, oids::PG_REWRITE, rule.oid).into_iter().filter(|oid| seen.insert(*oid)));
+        }
+    }
+}
+
+/// The relations that a view reads, and that the views among them read, in whatever depth.
+pub fn behind_view(state: &State, view: u32) -> HashSet<u32> {
+    let (mut seen, mut queue) = (HashSet::from([view]), vec![view]);
+    while let Some(relation) = queue.pop() {
+        crate::pg::heap::interrupts();
+        for rule in rules(state, relation) {
+            queue.extend(
+                named_by(state, oids::PG_REWRITE, rule.oid, oids::PG_CLASS).into_iter().filter(|oid| seen.insert(*oid)),
+            );
+        }
+    }
+    seen
+}
+
+/// How many statements the rules of a relation may make of one, and the views behind it, as far as can be seen without making them; no more than `most`.
+pub fn products(state: &State, relation: u32, most: u64) -> u64 {
+    fn count(state: &State, relation: u32, most: u64, known: &mut HashMap<u32, u64>) -> u64 {
+        if let Some(known) = known.get(&relation) {
+            return *known;
+        }
+        crate::pg::heap::interrupts();
+        // What leads back to itself the server refuses.
+        known.insert(relation, 1);
+        let mut found = 1;
+        for rule in rules(state, relation) {
+            for named in named_by(state, oids::PG_REWRITE, rule.oid, oids::PG_CLASS) {
+                if named != relation && found < most {
+                    found = (found + count(state, named, most, known)).min(most);
+                }
+            }
+        }
+        known.insert(relation, found);
+        found
+    }
+    count(state, relation, most, &mut HashMap::new())
+}
+
+/// What of a catalog an object names.
+fn named_by(state: &State, catalog: u32, object: u32, of: u32) -> Vec<u32> {
+    let table = Table::open(oids::PG_DEPEND);
+    let (class, on, to_class, to_object) =
+        (table.column("classid"), table.column("objid"), table.column("refclassid"), table.column("refobjid"));
+    let mut found = Vec::new();
+    table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &[(class, catalog), (on, object)], |row| {
+        if row.oid(to_class) == of {
+            found.push(row.oid(to_object));
+        }
+    });
+    found
+}
+
+/// What of `pg_class` an object names.
+fn relations_of(state: &State, catalog: u32, object: u32) -> Vec<u32> {
+    let mut found = named_by(state, catalog, object, oids::PG_CLASS);
+    // In an order that does not depend on OIDs.
+    found.sort_by_cached_key(|oid| super::name(oids::PG_CLASS, *oid));
+    found.dedup();
+    found
+}
+
+/// Where a foreign table's rows come from.
+fn foreign(state: &State, relation: u32, parts: &mut Vec<String>) {
+    let table = Table::open(oids::PG_FOREIGN_TABLE);
+    let (on, server, options) = (table.column("ftrelid"), table.column("ftserver"), table.column("ftoptions"));
+    table.lookup(state, oids::PG_FOREIGN_TABLE_RELATION_INDEX, &[(on, relation)], |row| {
+        // SAFETY: the table depends on its server, which is there; a C string.
+        let server = unsafe {
+            let server = pg_sys::GetForeignServer(row.oid(server).into());
+            from_server(CStr::from_ptr((*server).servername).to_bytes())
+        };
+        parts.push(server);
+        parts.extend(row.texts(options));
+    });
+}
+
+/// The tables that inherit from it, whose rows are read by its name. Partitions come and go.
+fn children(state: &State, relation: u32, parts: &mut Vec<String>) {
+    let table = Table::open(oids::PG_INHERITS);
+    let (child, parent) = (table.column("inhrelid"), table.column("inhparent"));
+    let mut found = Vec::new();
+    table.lookup(state, oids::PG_INHERITS_PARENT_INDEX, &[(parent, relation)], |row| found.push(row.oid(child)));
+    // SAFETY: a look-up in the system cache.
+    found.retain(|child| !unsafe { pg_sys::get_rel_relispartition((*child).into()) });
+    let mut names: Vec<String> =
+        found.into_iter().filter_map(|oid| super::name(oids::PG_CLASS, oid)).map(|(s, n)| safe_qualified(&s, &n)).collect();
+    names.sort();
+    parts.append(&mut names);
+}
+
+fn columns(state: &State, relation: u32, parts: &mut Vec<String>) {
+    let table = Table::open(oids::PG_ATTRIBUTE);
+    let (owner, name, number) = (table.column("attrelid"), table.column("attname"), table.column("attnum"));
+    let (type_oid, dropped) = (table.column("atttypid"), table.column("attisdropped"));
+    let mut found = Vec::new();
+    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
+        let number = row.int(number) as i16;
+        if number > 0 && !row.bool(dropped) {
+            found.push(format!("{} {}", row.name(name), super::routines::argument_types(&[row.oid(type_oid)])));
+        }
+    });
+    // A dump may bring them in another order than years of ALTER TABLE have.
+    found.sort();
+    parts.append(&mut found);
+}
+
+fn triggers(state: &State, relation: u32, parts: &mut Vec<String>) {
+    let table = Table::open(oids::PG_TRIGGER);
+    let (oid, on, internal) = (table.column("oid"), table.column("tgrelid"), table.column("tgisinternal"));
+    let enabled = table.column("tgenabled");
+    let mut found = Vec::new();
+    table.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &[(on, relation)], |row| {
+        if !row.bool(internal) {
+            found.push((row.oid(oid), char::from(row.char(enabled))));
+        }
+    });
+    let written = |(trigger, enabled): (u32, char)| {
+        format!("{enabled} {}", attempted(|| call(pg_sys::pg_get_triggerdef, &[pg_sys::Datum::from(trigger)])))
+    };
+    let mut found: Vec<String> = found.into_iter().map(written).collect();
+    found.sort();
+    parts.append(&mut found);
+}
+
+/// A rule of a relation.
+struct Rule {
+    oid: u32,
+    /// As the server stores it.
+    stored: String,
+    enabled: u8,
+    /// The query of a view.
+    is_view: bool,
+}
+
+/// In order of their names.
+fn rules(state: &State, relation: u32) -> Vec<Rule> {
+    let table = Table::open(oids::PG_REWRITE);
+    let column = |name| table.column(name);
+    let (oid, on, action, condition) = (column("oid"), column("ev_class"), column("ev_action"), column("ev_qual"));
+    let (name, enabled) = (column("rulename"), column("ev_enabled"));
+    let mut found = Vec::new();
+    table.lookup(state, oids::PG_REWRITE_RELATION_INDEX, &[(on, relation)], |row| {
+        found.push(Rule {
+            oid: row.oid(oid),
+            stored: row.text(action).unwrap_or_default() + &row.text(condition).unwrap_or_default(),
+            enabled: row.char(enabled),
+            is_view: row.name(name) == "_RETURN",
+        });
+    });
+    found
+}
+
+fn policies_of(state: &State, relation: u32) -> Vec<u32> {
+    let table = Table::open(oids::PG_POLICY);
+    let (oid, on) = (table.column("oid"), table.column("polrelid"));
+    let mut found = Vec::new();
+    table.lookup(state, oids::PG_POLICY_RELID_INDEX, &[(on, relation)], |row| found.push(row.oid(oid)));
+    found
+}
+
+/// A policy, what it rests on, and the restrictive policies that hold beside it.
+fn policy(state: &State, policy: u32, freshness: Freshness) -> Option<Vec<String>> {
+    let mut parts = vec![];
+    let relation = one_policy(state, policy, freshness, &mut parts)?;
+    restrictive(state, relation, freshness, &mut parts);
+    let behind_it = relations_of(state, oids::PG_POLICY, policy).into_iter().filter(|oid| *oid != relation).collect();
+    behind(state, behind_it, freshness, &mut parts);
+    Some(parts)
+}
+
+fn restrictive(state: &State, relation: u32, freshness: Freshness, parts: &mut Vec<String>) {
+    let table = Table::open(oids::PG_POLICY);
+    let (oid, on, name, permissive) =
+        (table.column("oid"), table.column("polrelid"), table.column("polname"), table.column("polpermissive"));
+    let mut found = Vec::new();
+    table.lookup(state, oids::PG_POLICY_RELID_INDEX, &[(on, relation)], |row| {
+        if !row.bool(permissive) {
+            found.push((row.name(name), row.oid(oid)));
+        }
+    });
+    found.sort();
+    for (_, policy) in found {
+        one_policy(state, policy, freshness, parts);
+    }
+}
+
+/// Roles and conditions; gives the table.
+fn one_policy(state: &State, policy: u32, freshness: Freshness, parts: &mut Vec<String>) -> Option<u32> {
+    let table = Table::open(oids::PG_POLICY);
+    let column = |name| table.column(name);
+    let (oid, on, command, permissive) = (column("oid"), column("polrelid"), column("polcmd"), column("polpermissive"));
+    let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
+    let mut found = None;
+    table.lookup(state, oids::PG_POLICY_OID_INDEX, &[(oid, policy)], |row: Row<'_>| {
+        let mut names: Vec<String> =
+            row.oids(roles).into_iter().map(|role| if role == 0 { "PUBLIC".into() } else { role_name(role) }).collect();
+        names.sort();
+        parts.extend([char::from(row.char(command)).to_string(), row.bool(permissive).to_string(), names.join("\0")]);
+        let relation = row.oid(on);
+        let mut condition = |part: u32, column: Column| {
+            let stored = row.text(column).unwrap_or_default();
+            let write = || {
+                let text = row.raw(column).map(|tree| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]));
+                match (text, super::name(oids::PG_CLASS, relation)) {
+                    (Some(text), Some((schema, name))) => {
+                        read_again(state, relation, format!("SELECT ({text}) FROM {}", safe_qualified(&schema, &name)))
+                    }
+                    (text, _) => text.unwrap_or_default(),
+                }
+            };
+            parts.push(written(freshness, (oids::PG_POLICY + part, policy), &stored, write));
+        };
+        condition(0, using);
+        condition(1, check);
+        found = Some(relation);
+    });
+    found
+}
+
+/// A query on a relation, read again as the relation's owner.
+fn read_again(state: &State, relation: u32, query: String) -> String {
+    match super::objects::owner(state, relation) {
+        Some(reader) => super::deparse::read_again(query, reader, canonical),
+        None => query,
+    }
+}
+
+thread_local! {
+    /// How objects were written down when somebody looked, by catalog and OID: as they were stored, and the text.
+    static WRITTEN: RefCell<HashMap<(u32, u32), (String, String)>> = RefCell::default();
+}
+
+/// So many are remembered.
+const MOST: usize = 10_000;
+
+/// An object written down by `write`; `stored` is how the server stores it.
+fn written(freshness: Freshness, key: (u32, u32), stored: &str, write: impl FnOnce() -> String) -> String {
+    let stored = fingerprint(&[stored]);
+    if freshness == Freshness::Cached {
+        let known =
+            WRITTEN.with_borrow(|written| written.get(&key).filter(|(then, _)| *then == stored).map(|(_, text)| text.clone()));
+        return known.unwrap_or_else(|| "not looked at".to_owned());
+    }
+    let text = attempted(write);
+    WRITTEN.with_borrow_mut(|written| {
+        if written.len() >= MOST {
+            written.clear();
+        }
+        written.insert(key, (stored, text.clone()));
+    });
+    text
+}

@@ -1,0 +1,65 @@
+//! OIDs of catalogs and their indexes, which are the same in every release (the headers in `src/include/catalog`).
+
+use dragonfly_core::catalog::Oid;
+
+pub const PG_AGGREGATE: Oid = 2600;
+pub const PG_AGGREGATE_FNOID_INDEX: Oid = 2650;
+pub const PG_ATTRDEF: Oid = 2604;
+pub const PG_ATTRDEF_RELID_INDEX: Oid = 2656;
+pub const PG_ATTRIBUTE: Oid = 1249;
+pub const PG_ATTRIBUTE_RELID_INDEX: Oid = 2659;
+pub const PG_AUTHID: Oid = 1260;
+pub const PG_AUTH_MEMBERS: Oid = 1261;
+pub const PG_CAST: Oid = 2605;
+pub const PG_CLASS: Oid = 1259;
+pub const PG_CONSTRAINT: Oid = 2606;
+pub const PG_CONSTRAINT_RELID_INDEX: Oid = 2665;
+pub const PG_CONSTRAINT_TYPE_INDEX: Oid = 2666;
+pub const PG_CLASS_OID_INDEX: Oid = 2662;
+pub const PG_DATABASE: Oid = 1262;
+pub const PG_DB_ROLE_SETTING: Oid = 2964;
+pub const PG_DEFAULT_ACL: Oid = 826;
+pub const PG_DEPEND: Oid = 2608;
+pub const PG_DEPEND_DEPENDER_INDEX: Oid = 2673;
+pub const PG_DEPEND_REFERENCE_INDEX: Oid = 2674;
+pub const PG_ENUM: Oid = 3501;
+pub const PG_EVENT_TRIGGER: Oid = 3466;
+pub const PG_EXTENSION: Oid = 3079;
+pub const PG_FOREIGN_TABLE: Oid = 3118;
+pub const PG_FOREIGN_TABLE_RELATION_INDEX: Oid = 3119;
+pub const PG_INDEX: Oid = 2610;
+pub const PG_INDEX_RELID_INDEX: Oid = 2678;
+pub const PG_INHERITS: Oid = 2611;
+pub const PG_INHERITS_CHILD_INDEX: Oid = 2680;
+pub const PG_INHERITS_PARENT_INDEX: Oid = 2187;
+pub const PG_LANGUAGE: Oid = 2612;
+pub const PG_LANGUAGE_OID_INDEX: Oid = 2682;
+pub const PG_NAMESPACE: Oid = 2615;
+pub const PG_OPCLASS: Oid = 2616;
+pub const PG_OPERATOR: Oid = 2617;
+pub const PG_PARAMETER_ACL: Oid = 6243;
+pub const PG_POLICY: Oid = 3256;
+pub const PG_POLICY_OID_INDEX: Oid = 3257;
+pub const PG_POLICY_RELID_INDEX: Oid = 3258;
+pub const PG_PARTITIONED_TABLE: Oid = 3350;
+pub const PG_PARTITIONED_TABLE_RELID_INDEX: Oid = 3351;
+pub const PG_PROC: Oid = 1255;
+pub const PG_PROC_OID_INDEX: Oid = 2690;
+pub const PG_PROC_NAME_INDEX: Oid = 2691;
+pub const PG_RANGE: Oid = 3541;
+pub const PG_REWRITE: Oid = 2618;
+pub const PG_REWRITE_RELATION_INDEX: Oid = 2693;
+pub const PG_SEQUENCE: Oid = 2224;
+pub const PG_SHDEPEND: Oid = 1214;
+pub const PG_SHDEPEND_REFERENCE_INDEX: Oid = 1233;
+pub const PG_TRIGGER: Oid = 2620;
+pub const PG_TRIGGER_RELID_INDEX: Oid = 2701;
+pub const PG_OPERATOR_OID_INDEX: Oid = 2688;
+pub const PG_TYPE: Oid = 1247;
+pub const PG_TYPE_OID_INDEX: Oid = 2703;
+
+/// Catalogs with their indexes by OID.
+pub const CLASS_BY_OID: (Oid, Oid) = (PG_CLASS, PG_CLASS_OID_INDEX);
+pub const LANGUAGE_BY_OID: (Oid, Oid) = (PG_LANGUAGE, PG_LANGUAGE_OID_INDEX);
+pub const PROC_BY_OID: (Oid, Oid) = (PG_PROC, PG_PROC_OID_INDEX);
+pub const TYPE_BY_OID: (Oid, Oid) = (PG_TYPE, PG_TYPE_OID_INDEX);

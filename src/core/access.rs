@@ -1,0 +1,318 @@
+//! Who can do what: role membership, ownership and ACLs, worked out as the server does (`src/backend/utils/adt/acl.c`,
+//! `src/backend/catalog/aclchk.c`).
+
+use crate::catalog::{
+    Acl, AclItem, FIRST_UNPINNED, ObjectKind, Oid, PG_CATALOG, PG_DATABASE_OWNER, PUBLIC, Policy, Privileges, Relation,
+    RelationKind, Snapshot,
+};
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+/// Which memberships a walk follows (acl.c, `RoleRecurseType`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Follow {
+    /// Every membership: is the role a member at all?
+    Members,
+    /// Those WITH INHERIT: whose privileges does the role have?
+    Privileges,
+    /// Those WITH SET: to which roles can it SET ROLE?
+    Set,
+}
+
+/// The predefined roles that carry privileges no ACL shows (pg_authid.dat).
+const PG_READ_ALL_DATA: &str = "pg_read_all_data";
+const PG_WRITE_ALL_DATA: &str = "pg_write_all_data";
+const PG_MAINTAIN: &str = "pg_maintain";
+
+/// The roles that a role reaches, itself included.
+type Closure = Rc<HashSet<Oid>>;
+
+/// Answers about access in one snapshot; remembers the membership closures it has worked out.
+#[derive(Debug)]
+pub struct Access<'a> {
+    snapshot: &'a Snapshot,
+    /// By member; made when somebody asks for the first time, which few do where all belongs to one owner.
+    edges: OnceCell<HashMap<Oid, Vec<Edge>>>,
+    closures: RefCell<HashMap<(Oid, Follow), Closure>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Edge {
+    role: Oid,
+    admin: bool,
+    inherit: bool,
+    set: bool,
+}
+
+impl Edge {
+    fn is_followed(self, follow: Follow) -> bool {
+        match follow {
+            Follow::Members => true,
+            Follow::Privileges => self.inherit,
+            Follow::Set => self.set,
+        }
+    }
+}
+
+impl<'a> Access<'a> {
+    /// Prepares answers about `snapshot`.
+    #[must_use]
+    pub fn new(snapshot: &'a Snapshot) -> Self {
+        Self { snapshot, edges: OnceCell::new(), closures: RefCell::default() }
+    }
+
+    /// What `member` is a member of.
+    fn edges_of(&self, member: Oid) -> &[Edge] {
+        self.edges.get_or_init(|| Self::edges(self.snapshot)).get(&member).map_or(&[], Vec::as_slice)
+    }
+
+    fn edges(snapshot: &Snapshot) -> HashMap<Oid, Vec<Edge>> {
+        let mut edges_of: HashMap<Oid, Vec<Edge>> = HashMap::new();
+        for m in &snapshot.memberships {
+            let edge = Edge { role: m.role, admin: m.admin, inherit: m.inherit, set: m.set };
+            edges_of.entry(m.member).or_default().push(edge);
+        }
+        // The owner of the database is the one, implicit member of pg_database_owner. PostgreSQL 15 lets a NOINHERIT
+        // owner go without its privileges, later releases do not.
+        let owner = snapshot.database.owner;
+        if let Some(role) = snapshot.role(owner) {
+            let inherit = snapshot.version >= 16 || role.inherit;
+            let edge = Edge { role: PG_DATABASE_OWNER, admin: false, inherit, set: true };
+            edges_of.entry(owner).or_default().push(edge);
+        }
+        edges_of
+    }
+
+    /// All roles that `member` reaches by such memberships, itself included.
+    #[must_use]
+    pub fn closure(&self, member: Oid, follow: Follow) -> Rc<HashSet<Oid>> {
+        if let Some(known) = self.closures.borrow().get(&(member, follow)) {
+            return Rc::clone(known);
+        }
+        let mut reached = HashSet::from([member]);
+        let mut queue = vec![member];
+        while let Some(role) = queue.pop() {
+            for edge in self.edges_of(role) {
+                if edge.is_followed(follow) && reached.insert(edge.role) {
+                    queue.push(edge.role);
+                }
+            }
+        }
+        let reached = Rc::new(reached);
+        self.closures.borrow_mut().insert((member, follow), Rc::clone(&reached));
+        reached
+    }
+
+    /// Whether `member` is a superuser.
+    #[must_use]
+    pub fn is_superuser(&self, member: Oid) -> bool {
+        self.snapshot.role(member).is_some_and(|r| r.superuser)
+    }
+
+    /// `has_privs_of_role`: `member` has the privileges of `role` without doing anything.
+    #[must_use]
+    pub fn has_privileges_of(&self, member: Oid, role: Oid) -> bool {
+        member == role || self.is_superuser(member) || self.closure(member, Follow::Privileges).contains(&role)
+    }
+
+    /// Whether a policy applies to a role (rowsecurity.c, `check_role_for_policy`).
+    #[must_use]
+    pub fn policy_applies(&self, policy: &Policy, role: Oid) -> bool {
+        policy.roles.iter().any(|named| *named == PUBLIC || self.has_privileges_of(role, *named))
+    }
+
+    /// `member_can_set_role`: `member` may SET ROLE to `role`.
+    #[must_use]
+    pub fn can_set_role(&self, member: Oid, role: Oid) -> bool {
+        member == role || self.is_superuser(member) || self.closure(member, Follow::Set).contains(&role)
+    }
+
+    /// `is_admin_of_role`: `member` may grant membership in `role`, and so give it to itself.
+    #[must_use]
+    pub fn is_admin_of(&self, member: Oid, role: Oid) -> bool {
+        self.is_superuser(member)
+            || self
+                .closure(member, Follow::Members)
+                .iter()
+                .any(|m| self.edges_of(*m).iter().any(|edge| edge.role == role && edge.admin))
+    }
+
+    /// `member` can already do whatever `role` can: taking `role` over would win it nothing.
+    ///
+    /// PostgreSQL 15: any membership; 16 and later: with INHERIT, SET or ADMIN, for a membership with none of them is powerless.
+    #[must_use]
+    pub fn can_act_as(&self, member: Oid, role: Oid) -> bool {
+        if member == role || self.is_superuser(member) {
+            return true;
+        }
+        if self.snapshot.version < 16 {
+            return self.closure(member, Follow::Members).contains(&role);
+        }
+        self.has_privileges_of(member, role) || self.can_set_role(member, role) || self.is_admin_of(member, role)
+    }
+
+    /// The first step of the shortest membership chain from `member` to `role`: the role that `member` was granted.
+    #[must_use]
+    pub fn first_step(&self, member: Oid, role: Oid) -> Option<Oid> {
+        let mut queue: std::collections::VecDeque<(Oid, Option<Oid>)> = [(member, None)].into();
+        let mut seen = HashSet::from([member]);
+        while let Some((at, first)) = queue.pop_front() {
+            if at == role {
+                return first;
+            }
+            for edge in self.edges_of(at) {
+                if seen.insert(edge.role) {
+                    queue.push_back((edge.role, first.or(Some(edge.role))));
+                }
+            }
+        }
+        None
+    }
+
+    /// The roles of the shortest chain of such memberships from `member` to `role`, without the member; none where there is no chain.
+    #[must_use]
+    pub fn path(&self, member: Oid, role: Oid, follow: Follow) -> Vec<Oid> {
+        let mut came_from: HashMap<Oid, Oid> = HashMap::from([(member, member)]);
+        let mut queue = std::collections::VecDeque::from([member]);
+        while let Some(at) = queue.pop_front() {
+            if at == role {
+                let mut path = Vec::new();
+                let mut at = role;
+                while at != member {
+                    path.push(at);
+                    at = came_from[&at];
+                }
+                path.reverse();
+                return path;
+            }
+            for edge in self.edges_of(at).iter().filter(|edge| edge.is_followed(follow)) {
+                if let std::collections::hash_map::Entry::Vacant(entry) = came_from.entry(edge.role) {
+                    entry.insert(at);
+                    queue.push_back(edge.role);
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// The privileges that an ACL gives to `role` itself or by inheritance, PUBLIC's share left out.
+    #[must_use]
+    pub fn granted(&self, role: Oid, acl: &[AclItem]) -> Privileges {
+        let closure = self.closure(role, Follow::Privileges);
+        acl.iter()
+            .filter(|item| item.grantee != PUBLIC && closure.contains(&item.grantee))
+            .fold(Privileges::NONE, |all, item| all | item.privileges)
+    }
+
+    /// The privileges that an ACL gives to everybody.
+    #[must_use]
+    pub fn public(acl: &[AclItem]) -> Privileges {
+        acl.iter().filter(|item| item.grantee == PUBLIC).fold(Privileges::NONE, |all, item| all | item.privileges)
+    }
+
+    /// What `role` may do with an object, as `has_*_privilege` would answer: superuser, the ACL or its default, PUBLIC,
+    /// inherited memberships.
+    #[must_use]
+    pub fn privileges(&self, role: Oid, owner: Oid, acl: Option<&Acl>, kind: ObjectKind) -> Privileges {
+        if self.is_superuser(role) {
+            return Privileges(u32::MAX);
+        }
+        let default;
+        let acl = match acl {
+            Some(acl) => acl,
+            None => {
+                default = kind.default_acl(owner);
+                &default
+            }
+        };
+        let mut held = self.granted(role, acl) | Self::public(acl);
+        if kind == ObjectKind::Schema && (self.holds(role, PG_READ_ALL_DATA) || self.holds(role, PG_WRITE_ALL_DATA)) {
+            held |= Privileges::USAGE;
+        }
+        held
+    }
+
+    /// What `role` may do with a relation, predefined roles such as `pg_read_all_data` included.
+    #[must_use]
+    pub fn relation_privileges(&self, role: Oid, relation: &Relation) -> Privileges {
+        let mut held = self.privileges(role, relation.owner, relation.acl.as_ref(), relation.kind.acl_kind());
+        if self.holds(role, PG_READ_ALL_DATA) {
+            held |= Privileges::SELECT;
+        }
+        if self.holds(role, PG_WRITE_ALL_DATA) {
+            held |= Privileges::INSERT | Privileges::UPDATE | Privileges::DELETE;
+        }
+        if relation.kind != RelationKind::Sequence && self.holds(role, PG_MAINTAIN) {
+            held |= Privileges::MAINTAIN;
+        }
+        // Nobody but a superuser writes to a system catalog, whatever its ACL says (aclchk.c, `pg_class_aclmask_ext`).
+        let is_pinned = relation.schema == PG_CATALOG && relation.oid < FIRST_UNPINNED;
+        let is_catalog = is_pinned && relation.kind != RelationKind::View;
+        if is_catalog && !self.is_superuser(role) { held & !Privileges::WRITES } else { held }
+    }
+
+    /// What `role` may do with a column by its own ACL or the table's.
+    #[must_use]
+    pub fn column_privileges(&self, role: Oid, relation: &Relation, column: &str) -> Privileges {
+        let own = relation.columns.iter().find(|(name, _)| name == column).map(|(_, acl)| acl);
+        self.relation_privileges(role, relation)
+            | own.map_or(Privileges::NONE, |acl| self.privileges(role, relation.owner, Some(acl), ObjectKind::Column))
+    }
+
+    fn holds(&self, role: Oid, predefined: &str) -> bool {
+        self.snapshot.role_named(predefined).is_some_and(|r| self.has_privileges_of(role, r.oid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Membership, Role};
+
+    /// Roles 1, 2 and 3, with memberships `(member, role, inherit, set, admin)`.
+    fn snapshot(version: u32, memberships: &[(Oid, Oid, bool, bool, bool)]) -> Snapshot {
+        let role = |oid: Oid| Role { oid, name: format!("r{oid}"), inherit: true, ..Role::default() };
+        let memberships = memberships.iter().map(|&(member, role, inherit, set, admin)| Membership {
+            role,
+            member,
+            grantor: 10,
+            admin,
+            inherit,
+            set,
+        });
+        Snapshot { version, roles: (1..=3).map(role).collect(), memberships: memberships.collect(), ..Snapshot::default() }
+            .complete()
+    }
+
+    #[test]
+    fn privileges_are_inherited_along_chains_and_stop_at_noinherit() {
+        let s = snapshot(16, &[(1, 2, true, true, false), (2, 3, true, true, false)]);
+        assert!(Access::new(&s).has_privileges_of(1, 3));
+        let s = snapshot(16, &[(1, 2, true, true, false), (2, 3, false, true, false)]);
+        let access = Access::new(&s);
+        assert!(!access.has_privileges_of(1, 3));
+        assert!(access.can_set_role(1, 3));
+        assert_eq!(access.first_step(1, 3), Some(2));
+    }
+
+    #[test]
+    fn a_membership_without_options_is_powerless_from_16_on() {
+        let powerless = [(1, 2, false, false, false)];
+        let s = snapshot(16, &powerless);
+        assert!(!Access::new(&s).can_act_as(1, 2));
+        let s = snapshot(15, &powerless);
+        assert!(Access::new(&s).can_act_as(1, 2));
+        let s = snapshot(16, &[(1, 2, false, false, true)]);
+        assert!(Access::new(&s).can_act_as(1, 2), "ADMIN lets a role grant itself the rest");
+    }
+
+    #[test]
+    fn a_null_acl_is_the_built_in_default() {
+        let s = snapshot(15, &[]);
+        let access = Access::new(&s);
+        assert_eq!(access.privileges(1, 2, None, ObjectKind::Routine), Privileges::EXECUTE);
+        assert_eq!(access.privileges(1, 2, None, ObjectKind::Relation), Privileges::NONE);
+        assert!(access.privileges(2, 2, None, ObjectKind::Relation).contains(Privileges::SELECT));
+    }
+}

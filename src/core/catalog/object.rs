@@ -1,0 +1,32 @@
+//! The identity of an object: what a finding, a statement or an exemption is about.
+
+use super::Oid;
+
+/// What identifies an object even after it has been renamed: its catalog and OID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[allow(missing_docs)]
+pub enum ObjectId {
+    Schema(Oid),
+    Relation(Oid),
+    Routine(Oid),
+    Policy(Oid),
+    Role(Oid),
+    /// Identified by its name only: a database, default privileges, a declared object that is missing.
+    #[default]
+    Named,
+}
+
+/// The object that a finding is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// The object type, as `pg_identify_object` returns it.
+    pub object_type: &'static str,
+    /// The schema's name; `None` for an object that is in no schema.
+    pub schema: Option<String>,
+    /// The identity, as `pg_identify_object` returns it.
+    pub identity: String,
+    /// The managed schema or extension that owns the object, if one does.
+    pub managed_by: Option<String>,
+    /// The identity that survives a rename. It is not part of a finding's fingerprint.
+    pub id: ObjectId,
+}

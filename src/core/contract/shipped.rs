@@ -1,0 +1,25 @@
+//! The contract that the extension ships, and the defaults that it gives to rules.
+
+use super::types::RuleDecl;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+/// The contract that `CREATE EXTENSION` installs, as JSON text.
+pub const DEFAULT: &str = include_str!("default.json");
+
+/// The part of the shipped contract that names every rule.
+#[derive(Deserialize)]
+struct Rules {
+    rules: BTreeMap<String, RuleDecl>,
+}
+
+/// Returns the id of every rule with its default severity and guard action, as the shipped contract
+/// declares them. A test in `rules` keeps them equal to the rules' own.
+///
+/// # Panics
+/// Never: `default.json` is part of the library, and the tests read it.
+pub(super) fn shipped_rules() -> &'static BTreeMap<String, RuleDecl> {
+    static RULES: OnceLock<BTreeMap<String, RuleDecl>> = OnceLock::new();
+    RULES.get_or_init(|| serde_json::from_str::<Rules>(DEFAULT).expect("default.json lists the rules").rules)
+}

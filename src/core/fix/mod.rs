@@ -1,0 +1,71 @@
+//! Fixes: statements whose effect on the catalog is known.
+//!
+//! A rule attaches a [`Fix`] to each finding. [`crate::plan`] runs the statements on a copy of the
+//! snapshot to see what they change, and puts those of many findings in order.
+
+mod acl;
+mod default_privileges;
+mod policy;
+mod statement;
+
+pub use acl::{AclStatement, Grantee, Securable, Verb};
+pub(crate) use default_privileges::{alter_default_privileges, default_acl_objects};
+pub(crate) use policy::create_policy;
+pub(crate) use statement::ignoring;
+pub use statement::{Change, Ddl, RoutineChange, Statement};
+
+use crate::catalog::Oid;
+
+/// How a finding is fixed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Fix {
+    /// These statements, in this order.
+    Statements(Vec<Statement>),
+    /// SQL that runs as it stands, but not in a transaction block (ALTER SYSTEM).
+    OutsideTransaction(String),
+    /// SQL with gaps that a person fills in, one line or more.
+    Proposal(String),
+    /// No fix is known.
+    #[default]
+    Unknown,
+}
+
+impl Fix {
+    /// Returns a fix that is one statement.
+    #[must_use]
+    pub fn by(statement: Statement) -> Self {
+        Self::Statements(vec![statement])
+    }
+
+    /// Returns the fix that enables row security; `table` is the relation's name as SQL text.
+    #[must_use]
+    pub fn row_security(relation: Oid, table: &str) -> Self {
+        let sql = format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;");
+        Self::by(Statement::new(Change::EnableRowSecurity(relation), sql))
+    }
+
+    /// Returns the statements, or the proposal where there are none.
+    #[must_use]
+    pub fn or_proposal(statements: Option<Vec<Statement>>, proposal: impl FnOnce() -> String) -> Self {
+        statements.filter(|s| !s.is_empty()).map_or_else(|| Self::Proposal(proposal()), Self::Statements)
+    }
+
+    /// Returns the statements; none for a proposal.
+    #[must_use]
+    pub fn statements(&self) -> &[Statement] {
+        match self {
+            Self::Statements(statements) => statements,
+            Self::OutsideTransaction(_) | Self::Proposal(_) | Self::Unknown => &[],
+        }
+    }
+
+    /// Returns SQL that runs as it stands; `None` where a person has to decide.
+    #[must_use]
+    pub fn sql(&self) -> Option<String> {
+        if let Self::OutsideTransaction(sql) = self {
+            return Some(sql.clone());
+        }
+        let statements = self.statements();
+        (!statements.is_empty()).then(|| statements.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+}

@@ -1,0 +1,311 @@
+//! The laws: a plan carried out leaves nothing that it could mend, another plan is empty, and nothing in it is needless.
+
+use super::simulate::Imagined;
+use super::*;
+use crate::access::Access;
+use crate::catalog::{Acl, AclItem, Membership, Oid, PUBLIC, Privileges, Snapshot};
+use crate::contract::{Contract, Severity};
+use crate::finding::Finding;
+use crate::rules::testing::{World, edit};
+use crate::rules::{Context, RULES};
+use proptest::prelude::*;
+
+fn findings(contract: &Contract, snapshot: &Snapshot) -> Vec<Finding> {
+    let access = Access::new(snapshot);
+    let cx = Context::new(contract, snapshot, &access, &|| {});
+    let mut found: Vec<Finding> = RULES.iter().flat_map(|rule| cx.run(rule)).collect();
+    found.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    found
+}
+
+fn plan_for(contract: &Contract, snapshot: &Snapshot) -> Plan {
+    let runner = snapshot.role_named("root").unwrap().oid;
+    let judge = |snapshot: &Snapshot| findings(contract, snapshot);
+    let before = judge(snapshot);
+    Planner { judge: &judge, wants: &|_| true, written: &|_| None, runner, interrupts: &|| {} }.plan(snapshot, &before)
+}
+
+fn plan(world: &World) -> Plan {
+    plan_for(&world.contract.clone(), &world.snapshot.clone().complete())
+}
+
+fn statements(plan: &Plan) -> Vec<&str> {
+    plan.steps.iter().map(|s| s.statement.as_str()).collect()
+}
+
+#[test]
+fn what_conforms_needs_no_plan() {
+    assert_eq!(statements(&plan(&World::conforming())), [""; 0]);
+}
+
+/// Section 8 of the document, on its own objects before anybody has been granted anything.
+#[test]
+fn on_the_documents_own_objects_the_plan_is_the_documents_golden_sql() {
+    let mut world = World::conforming();
+    world.snapshot.schemas.iter_mut().for_each(|s| s.acl = None);
+    world.snapshot.relations.iter_mut().for_each(|r| r.acl = None);
+    for routine in &mut world.snapshot.routines {
+        routine.acl = Some(vec![]);
+        routine.config.clear();
+    }
+    let plan = plan(&world);
+    assert!(plan.steps.iter().all(|s| !s.is_proposal && s.undo.is_some()));
+    let statements = statements(&plan);
+    // Function hardening closes something, and comes before what opens.
+    assert!(statements[..6].iter().all(|s| s.ends_with(" SET search_path = public, pg_temp;")), "{statements:#?}");
+    assert_eq!(statements[0], "ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;");
+    let usage: Vec<&str> = statements.iter().copied().filter(|s| s.starts_with("GRANT USAGE ON SCHEMA")).collect();
+    assert_eq!(
+        usage,
+        [
+            "GRANT USAGE ON SCHEMA api TO anon, authenticated, service_role;",
+            "GRANT USAGE ON SCHEMA enforcement TO service_role;",
+            "GRANT USAGE ON SCHEMA intake TO authenticated, service_role;",
+            "GRANT USAGE ON SCHEMA ops TO service_role;",
+            "GRANT USAGE ON SCHEMA public TO anon, authenticated, service_role;",
+        ]
+    );
+    for statement in [
+        "GRANT SELECT ON TABLE public.v_plaintiffs_overview TO anon, authenticated;",
+        "GRANT ALL ON TABLE public.v_plaintiffs_overview TO service_role;",
+        "GRANT SELECT ON TABLE ops.v_batch_performance TO anon, authenticated;",
+        "GRANT EXECUTE ON ROUTINE api.get_dashboard_stats() TO anon, authenticated, service_role;",
+        "GRANT INSERT, SELECT ON TABLE intake.simplicity_batches TO authenticated;",
+    ] {
+        let in_any_order = statement.replace("INSERT, SELECT", "SELECT, INSERT");
+        assert!(statements.contains(&statement) || statements.contains(&in_any_order.as_str()), "{statement}\n{statements:#?}");
+    }
+}
+
+#[test]
+fn roles_come_before_what_they_are_granted() {
+    let mut world = World::conforming();
+    let anon = world.role("anon").oid;
+    world.snapshot.roles.retain(|r| r.oid != anon);
+    let keeps = |acl: &mut Option<crate::catalog::Acl>| acl.iter_mut().for_each(|acl| acl.retain(|i| i.grantee != anon));
+    world.snapshot.schemas.iter_mut().for_each(|s| keeps(&mut s.acl));
+    world.snapshot.relations.iter_mut().for_each(|r| keeps(&mut r.acl));
+    world.snapshot.routines.iter_mut().for_each(|r| keeps(&mut r.acl));
+    let plan = plan(&world);
+    assert!(plan.steps[0].statement.contains("CREATE ROLE anon NOLOGIN;"), "{:#?}", plan.steps[0]);
+    assert_eq!(plan.steps[0].undo.as_deref(), Some("DROP ROLE IF EXISTS anon;"));
+    assert!(plan.steps[1..].iter().all(|s| s.statement.ends_with(" TO anon;")), "{:#?}", statements(&plan));
+    assert!(plan.steps.len() > 10);
+}
+
+#[test]
+fn what_only_a_person_can_decide_is_a_comment() {
+    let mut world = World::conforming();
+    let authenticated = world.role("authenticated").oid;
+    let batches = world.relation("intake.simplicity_batches").oid;
+    world.snapshot.policies.retain(|p| p.relation != batches || !p.roles.contains(&authenticated));
+    let plan = plan(&world);
+    assert_eq!(
+        statements(&plan),
+        ["-- CREATE POLICY \"authenticated select\" ON intake.simplicity_batches FOR SELECT TO authenticated USING (...);\n\
+             -- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO authenticated WITH CHECK (...);"]
+    );
+    assert!(plan.steps[0].is_proposal && plan.mends.is_empty());
+}
+
+#[test]
+fn roles_keep_what_is_declared_before_public_loses_it() {
+    let mut world = World::conforming();
+    world.routine("get_ceo_metrics").acl = None;
+    assert_eq!(
+        statements(&plan(&world)),
+        [
+            "GRANT EXECUTE ON ROUTINE api.get_ceo_metrics() TO anon, authenticated, service_role;",
+            "REVOKE EXECUTE ON ROUTINE api.get_ceo_metrics() FROM PUBLIC;",
+        ]
+    );
+}
+
+#[test]
+fn one_statement_takes_from_many_roles_what_many_rules_find() {
+    let mut world = World::conforming();
+    for role in ["anon", "authenticated"] {
+        let oid = world.role(role).oid;
+        world.grant("public.plaintiff_tasks", oid, Privileges::ALL_ON_TABLE);
+    }
+    let plan = plan(&world);
+    assert_eq!(statements(&plan), ["REVOKE ALL ON TABLE public.plaintiff_tasks FROM anon, authenticated;"]);
+    let rules: Vec<&str> = plan.steps[0].rules.iter().map(|r| r.id).collect();
+    assert_eq!(rules, ["table_privileges", "direct_write"]);
+    assert_eq!(plan.steps[0].undo.as_deref(), Some("GRANT ALL ON TABLE public.plaintiff_tasks TO anon, authenticated;"));
+}
+
+#[test]
+fn what_cascade_takes_no_statement_brings_back() {
+    let mut world = World::conforming();
+    let (anon, authenticated) = (world.role("anon").oid, world.role("authenticated").oid);
+    world.grant("public.v_judgment_pipeline", anon, Privileges::INSERT);
+    let item = AclItem { grantee: authenticated, grantor: anon, privileges: Privileges::INSERT, grantable: Privileges::NONE };
+    let acl = world.relation("public.v_judgment_pipeline").acl.as_mut().unwrap();
+    acl.last_mut().unwrap().grantable = Privileges::INSERT;
+    acl.push(item);
+    let plan = plan(&world);
+    assert!(statements(&plan).iter().any(|s| s.ends_with("FROM anon CASCADE;")), "{:#?}", statements(&plan));
+    assert!(plan.steps.iter().any(|s| s.undo.is_none()));
+}
+
+#[test]
+fn a_worker_keeps_as_a_role_what_it_had_as_the_owner() {
+    let mut world = World::conforming();
+    let worker = world.role("service_role").oid;
+    let routine = world.routine("complete_outbox_message");
+    (routine.owner, routine.acl, routine.security_definer) = (worker, None, false);
+    world.contract.functions.retain(|f| f.name != "complete_outbox_message");
+    let plan = plan(&world);
+    let said = statements(&plan);
+    assert!(said.iter().any(|s| s.ends_with(" OWNER TO postgres;")), "{said:#?}");
+    assert!(said.last().is_some_and(|s| s.starts_with("GRANT EXECUTE") && s.ends_with(" TO service_role;")), "{said:#?}");
+}
+
+/// What the edits of other laws leave out.
+fn mischief() -> impl Strategy<Value = (usize, usize, usize, u32)> {
+    (0usize..7, 0usize..64, 0usize..6, any::<u32>())
+}
+
+fn wreck(world: &mut World, (what, object, role, bits): (usize, usize, usize, u32)) {
+    let names = ["anon", "authenticated", "service_role", "postgres", "mallory"];
+    let roles = names.map(|name| world.role(name).oid);
+    let (grantee, root) = (roles.get(role).copied().unwrap_or(PUBLIC), world.role("root").oid);
+    let relation = object % world.snapshot.relations.len();
+    let routine = object % world.snapshot.routines.len();
+    match what {
+        0 if grantee != PUBLIC => {
+            let (role, member) = (roles[(bits % 5) as usize], grantee);
+            // A circle is what no server allows.
+            let backwards = |m: &Membership| (m.role, m.member) == (member, role);
+            if role != member && bits % 5 > (object % 5) as u32 && !world.snapshot.memberships.iter().any(backwards) {
+                let flag = |n: u32| bits >> n & 1 == 1;
+                let membership = Membership { role, member, grantor: root, admin: flag(8), inherit: flag(9), set: flag(10) };
+                world.snapshot.memberships.retain(|m| (m.role, m.member) != (role, member));
+                world.snapshot.memberships.push(membership);
+            }
+        }
+        1 if role < names.len() => {
+            let role = world.role(names[role]);
+            (role.superuser, role.bypass_rls, role.create_role) = (bits % 13 == 0, bits % 2 == 0, bits % 3 == 0);
+        }
+        2 => {
+            let owner = world.snapshot.relations[relation].owner;
+            let item = AclItem {
+                grantee,
+                grantor: owner,
+                privileges: Privileges(bits) & (Privileges::SELECT | Privileges::UPDATE),
+                grantable: Privileges::NONE,
+            };
+            world.snapshot.relations[relation].columns.push((format!("c{object}"), vec![item]));
+        }
+        // Somebody who was given the right to grant gives it on.
+        3 if grantee != PUBLIC => {
+            let other = roles[(bits % 5) as usize];
+            let relation = &mut world.snapshot.relations[relation];
+            let owner = relation.owner;
+            if other != grantee && grantee != owner && other != owner {
+                let privileges = Privileges::SELECT | (Privileges(bits) & Privileges::WRITES);
+                let acl = relation.acl.get_or_insert_default();
+                let is_of = |i: &AclItem, a: Oid, b: Oid| (i.grantee, i.grantor) == (a, b);
+                acl.retain(|i| !is_of(i, grantee, owner) && !is_of(i, other, grantee));
+                acl.push(AclItem { grantee, grantor: owner, privileges, grantable: privileges });
+                acl.push(AclItem { grantee: other, grantor: grantee, privileges, grantable: Privileges::NONE });
+            }
+        }
+        4 => {
+            let config: &[&str] = [
+                &[][..],
+                &["search_path="],
+                &["search_path=nowhere, public", "row_security=off"],
+                &["search_path=public, pg_temp", "session_replication_role=replica"],
+            ][(bits % 4) as usize];
+            world.snapshot.routines[routine].config = config.iter().map(|c| (*c).to_owned()).collect();
+        }
+        5 if grantee != PUBLIC => world.snapshot.routines[routine].owner = grantee,
+        6 => world.snapshot.routines[routine].acl = None,
+        _ => {}
+    }
+}
+
+/// Makes a catalog of it that GRANT and the like could have made.
+fn possible(world: &mut World) {
+    let tidy = |acl: &mut Acl, owner: Oid| {
+        let may_grant = |acl: &Acl, role: Oid| {
+            role == owner || acl.iter().any(|i| i.grantee == role && i.grantor == owner && !i.grantable.is_empty())
+        };
+        let mut tidied: Acl = Vec::new();
+        for item in acl.clone() {
+            let grantor = if may_grant(acl, item.grantor) { item.grantor } else { owner };
+            match tidied.iter_mut().find(|i| (i.grantee, i.grantor) == (item.grantee, grantor)) {
+                Some(known) => {
+                    known.privileges |= item.privileges;
+                    known.grantable |= item.grantable;
+                }
+                None => tidied.push(AclItem { grantor, ..item }),
+            }
+        }
+        tidied.retain(|i| !i.privileges.is_empty());
+        *acl = tidied;
+    };
+    let snapshot = &mut world.snapshot;
+    for relation in &mut snapshot.relations {
+        let owner = relation.owner;
+        relation.acl.iter_mut().for_each(|acl| tidy(acl, owner));
+        relation.columns.iter_mut().for_each(|(_, acl)| tidy(acl, owner));
+        relation.columns.sort_by(|a, b| a.0.cmp(&b.0));
+        relation.columns.dedup_by(|a, b| a.0 == b.0);
+    }
+    snapshot.routines.iter_mut().for_each(|r| r.acl.iter_mut().for_each(|acl| tidy(acl, r.owner)));
+    snapshot.schemas.iter_mut().for_each(|s| s.acl.iter_mut().for_each(|acl| tidy(acl, s.owner)));
+    snapshot.default_acls.iter_mut().for_each(|d| tidy(&mut d.acl, d.role));
+    let mut known = std::collections::HashSet::new();
+    snapshot.default_acls.retain(|d| !d.acl.is_empty() && known.insert((d.role, d.schema, d.object_type)));
+    snapshot.policies.iter_mut().zip(20_000..).for_each(|(policy, oid)| policy.oid = oid);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn a_plan_carried_out_leaves_nothing_that_it_could_mend(
+        edits in proptest::collection::vec(edit(), 0..10),
+        mischief in proptest::collection::vec(mischief(), 0..8),
+        version in 15u32..=18,
+        gone in proptest::option::of(0usize..40),
+    ) {
+        let mut world = World::conforming();
+        world.snapshot.version = version;
+        world.add_role("mallory");
+        edits.into_iter().for_each(|edit| world.edit(edit));
+        mischief.into_iter().for_each(|one| wreck(&mut world, one));
+        if let Some(gone) = gone.filter(|i| *i < world.snapshot.relations.len()) {
+            let gone = world.snapshot.relations.remove(gone).oid;
+            world.snapshot.policies.retain(|p| p.relation != gone);
+        }
+        possible(&mut world);
+        let contract = world.contract.clone();
+        let before = world.snapshot.clone().complete();
+        let plan = plan_for(&contract, &before);
+
+        // The same by statements, for what is written down can be no more than what was chosen.
+        let runner = before.role_named("root").unwrap().oid;
+        let after = plan.chosen.iter().fold(Imagined::new(before.clone(), runner), |mut world, statement| {
+            world.carry_out(statement);
+            world
+        }).complete();
+        let found: Vec<Finding> = findings(&contract, &after).into_iter().filter(|f| f.severity > Severity::Info).collect();
+        for finding in &found {
+            prop_assert!(!plan.mends.contains(&finding.fingerprint), "left: {} {}", finding.rule.id, finding.detail);
+            let was_there = |f: &Finding| f.about() == finding.about();
+            prop_assert!(
+                finding.severity < Severity::Error || findings(&contract, &before).iter().any(was_there),
+                "new: {} {}\n{:#?}", finding.rule.id, finding.detail, statements(&plan)
+            );
+        }
+        // Applying it again does nothing.
+        let again = plan_for(&contract, &after);
+        prop_assert!(again.steps.iter().all(|s| s.is_proposal), "{:#?}\nafter\n{:#?}", statements(&again), statements(&plan));
+        let proposals = |plan: &Plan| plan.steps.iter().filter(|s| s.is_proposal).map(|s| s.statement.clone()).collect::<Vec<_>>();
+        prop_assert_eq!(proposals(&again), proposals(&plan));
+    }
+}

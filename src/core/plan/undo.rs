@@ -1,0 +1,186 @@
+//! The statement that takes a statement back.
+
+use super::simulate::Imagined;
+use crate::catalog::{Membership, ObjectId, Oid, Privileges, RelationKind, Routine, Snapshot};
+use crate::fix::{
+    AclStatement, Change, Grantee, RoutineChange, Statement, Verb, alter_default_privileges, default_acl_objects,
+};
+use crate::search_path::set_clause;
+use crate::sql::{quote_literal, safe_ident, safe_qualified};
+
+/// What a policy is made again from: `CREATE POLICY ...`; `None` where nobody knows.
+pub(super) type Written<'a> = &'a dyn Fn(Oid) -> Option<String>;
+
+/// SQL that brings back what is there before `statement` runs; `None` where no statement does.
+pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_>) -> Option<String> {
+    let snapshot = before.snapshot();
+    let change = match statement {
+        Statement::Acl(statement) => return acl(statement, before),
+        Statement::Ddl(ddl) => &ddl.change,
+    };
+    Some(match change {
+        Change::AddRole(role) => format!("DROP ROLE IF EXISTS {};", safe_ident(&role.name)),
+        Change::AlterRole { role, attribute, on } => {
+            format!("ALTER ROLE {} {}{};", snapshot.grantee(*role), if *on { "NO" } else { "" }, attribute.word())
+        }
+        Change::RevokeMembership(membership) => self::membership(membership, snapshot)?,
+        Change::AddSchema(name) => format!("DROP SCHEMA IF EXISTS {};", safe_ident(name)),
+        Change::AddRelation(kind, schema, name) => {
+            let word = match kind {
+                RelationKind::Sequence => "SEQUENCE",
+                RelationKind::MaterializedView => "MATERIALIZED VIEW",
+                _ => "VIEW",
+            };
+            format!("DROP {word} IF EXISTS {};", safe_qualified(schema, name))
+        }
+        Change::ChangeOwner { object, owner, target, .. } => self::owner(*object, *owner, target, before)?,
+        Change::RevokeDefault { role, schema, object_type, grantee, privileges } => {
+            let acl = &snapshot
+                .default_acls
+                .iter()
+                .find(|d| (d.role, d.schema, d.object_type) == (*role, *schema, *object_type))?
+                .acl;
+            let held = acl.iter().find(|i| (i.grantee, i.grantor) == (*grantee, *role))?;
+            // One statement brings back one half of it.
+            if held.grantable.intersects(*privileges) && !held.grantable.contains(*privileges & held.privileges) {
+                return None;
+            }
+            let option = if held.grantable.intersects(*privileges) { " WITH GRANT OPTION" } else { "" };
+            let start = alter_default_privileges(snapshot, *role, *schema);
+            let (words, to) = (*privileges & held.privileges, snapshot.grantee(*grantee));
+            format!("{start} GRANT {words} ON {} TO {to}{option};", default_acl_objects(*object_type)?)
+        }
+        Change::AlterRoutine(routine, actions) => {
+            let routine = snapshot.routines.iter().find(|r| r.oid == *routine)?;
+            self::routine(routine, &RoutineChange::apply_all(actions, routine), snapshot)?
+        }
+        Change::EnableRowSecurity(table) => {
+            format!("ALTER TABLE {} DISABLE ROW LEVEL SECURITY;", before.relation_sql(*table)?)
+        }
+        Change::ForceRowSecurity(table) => {
+            format!("ALTER TABLE {} NO FORCE ROW LEVEL SECURITY;", before.relation_sql(*table)?)
+        }
+        Change::DropPolicy(policy) => written(*policy)?,
+        Change::PolicyRoles(policy, _) => {
+            let policy = snapshot.policies.iter().find(|p| p.oid == *policy)?;
+            let table = snapshot.relation_sql(snapshot.relation(policy.relation)?);
+            let roles: Vec<String> = policy.roles.iter().map(|r| snapshot.grantee(*r)).collect();
+            format!("ALTER POLICY {} ON {table} TO {};", safe_ident(&policy.name), roles.join(", "))
+        }
+        // What stood in the way of the guard's own is not to come back.
+        Change::DropRoutine(..) | Change::Guard => return None,
+    })
+}
+
+/// Grants what a REVOKE took, and revokes what a GRANT gave. `None` where that does not bring everything back, as what CASCADE took from
+/// others.
+fn acl(statement: &AclStatement, before: &Imagined) -> Option<String> {
+    let acls = before.acls(&statement.on.id)?;
+    let with =
+        |acls: super::simulate::Acls, statement: &AclStatement| before.with_members(|inherits| acls.with(statement, inherits));
+    let after = with(acls.clone(), statement);
+    let mut back: Vec<AclStatement> = Vec::new();
+    for grantee in &statement.grantees {
+        let on_table = std::iter::once(statement.on.column.clone());
+        let on_columns = acls.columns.iter().filter(|_| statement.on.column.is_none()).map(|(name, _)| Some(name.clone()));
+        for column in on_table.chain(on_columns) {
+            let held = |acls: &super::simulate::Acls| {
+                let acl = match &column {
+                    None => Some(&acls.acl),
+                    Some(name) => acls.columns.iter().find(|(n, _)| n == name).map(|(_, acl)| acl),
+                };
+                let item = acl.and_then(|acl| acl.iter().find(|i| (i.grantee, i.grantor) == (grantee.oid, acls.owner)));
+                item.map_or((Privileges::NONE, Privileges::NONE), |i| (i.privileges, i.grantable))
+            };
+            let ((had, could), (has, can)) = (held(&acls), held(&after));
+            for (verb, privileges) in
+                [(Verb::Revoke, has & !had), (Verb::Grant, had & !has & !could), (Verb::GrantWithOption, could & !can)]
+            {
+                if !privileges.is_empty() {
+                    add(&mut back, statement, column.clone(), verb, privileges, grantee);
+                }
+            }
+        }
+    }
+    let restored = back.iter().fold(after, with);
+    (restored == acls && !back.is_empty()).then(|| back.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// One statement for many roles.
+fn add(
+    back: &mut Vec<AclStatement>,
+    statement: &AclStatement,
+    column: Option<String>,
+    verb: Verb,
+    privileges: Privileges,
+    grantee: &Grantee,
+) {
+    let mut on = statement.on.clone();
+    on.column = column;
+    if on.column.is_some() {
+        on.all = Privileges::NONE;
+    }
+    match back.iter_mut().find(|s| s.verb == verb && s.privileges == privileges && s.on == on) {
+        Some(known) => known.grantees.push(grantee.clone()),
+        None => back.push(AclStatement { verb, privileges, on, grantees: vec![grantee.clone()], cascade: false }),
+    }
+}
+
+fn membership(ended: &Membership, before: &Snapshot) -> Option<String> {
+    let same = |m: &&Membership| (m.role, m.member) == (ended.role, ended.member);
+    let membership = match before.version {
+        ..16 => before.memberships.iter().find(same)?,
+        _ => before.memberships.iter().filter(same).find(|m| m.grantor == ended.grantor)?,
+    };
+    // Others hang on it, and went with it.
+    let others = |m: &&Membership| (m.role, m.grantor) == (membership.role, membership.member);
+    if before.version >= 16 && membership.admin && before.memberships.iter().any(|m| others(&m)) {
+        return None;
+    }
+    let (role, member) = (before.grantee(membership.role), before.grantee(membership.member));
+    Some(match before.version {
+        ..16 => format!("GRANT {role} TO {member}{};", if membership.admin { " WITH ADMIN OPTION" } else { "" }),
+        _ => {
+            let word = |on: bool| if on { "TRUE" } else { "FALSE" };
+            let (admin, inherit, set) = (word(membership.admin), word(membership.inherit), word(membership.set));
+            let by = before.grantee(membership.grantor);
+            format!("GRANT {role} TO {member} WITH ADMIN {admin}, INHERIT {inherit}, SET {set} GRANTED BY {by};")
+        }
+    })
+}
+
+/// The former owner gets the object back, where its ACL is then what it was: entries of both may have become one.
+fn owner(object: ObjectId, owner: Oid, target: &str, before: &Imagined) -> Option<String> {
+    let acls = before.acls(&object)?;
+    let from = acls.owner;
+    if acls.clone().owned_by(owner).owned_by(from) != acls {
+        return None;
+    }
+    Some(format!("ALTER {target} OWNER TO {};", before.snapshot().grantee(from)))
+}
+
+fn routine(before: &Routine, after: &Routine, snapshot: &Snapshot) -> Option<String> {
+    let key = |item: &String| item.split_once('=').map_or(item.clone(), |(key, _)| key.to_ascii_lowercase());
+    let mut clauses: Vec<String> = Vec::new();
+    if before.security_definer != after.security_definer {
+        clauses.push(format!("SECURITY {}", if before.security_definer { "DEFINER" } else { "INVOKER" }));
+    }
+    for item in &after.config {
+        if !before.config.iter().any(|b| key(b) == key(item)) {
+            clauses.push(format!("RESET {}", key(item)));
+        }
+    }
+    for item in before.config.iter().filter(|item| !after.config.contains(item)) {
+        // A setting that is there twice cannot be made by SQL.
+        let (name, value) = item.split_once('=')?;
+        if before.config.iter().filter(|other| key(other) == key(item)).count() > 1 {
+            return None;
+        }
+        let value = match key(item).as_str() {
+            "search_path" => set_clause(&snapshot.split_path(value).ok()?),
+            _ => quote_literal(value),
+        };
+        clauses.push(format!("SET {} = {value}", name.to_ascii_lowercase()));
+    }
+    (!clauses.is_empty()).then(|| format!("ALTER ROUTINE {} {};", snapshot.routine_sql(before), clauses.join(" ")))
+}

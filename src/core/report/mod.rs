@@ -1,0 +1,6 @@
+//! Reports: the contract beside the database, and the documentation of the rules.
+
+pub mod overview;
+mod rule_page;
+
+pub use rule_page::{rule_index, rule_page};

@@ -1,0 +1,151 @@
+//! What a rule is: its name, its defaults and its documentation. How it checks is in [`crate::rules`].
+
+use crate::contract::{GuardAction, Severity};
+use std::fmt;
+
+/// The part of an audit that a rule belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Area {
+    Roles,
+    Objects,
+    Grants,
+    Views,
+    Functions,
+    Rls,
+    Guard,
+}
+
+impl Area {
+    /// Every area, in the order of the contract's sections.
+    pub const ALL: [Self; 7] = [Self::Roles, Self::Objects, Self::Grants, Self::Views, Self::Functions, Self::Rls, Self::Guard];
+
+    /// Returns the name of the area in SQL: `audit_roles` is the audit of `roles`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Roles => "roles",
+            Self::Objects => "objects",
+            Self::Grants => "grants",
+            Self::Views => "views",
+            Self::Functions => "functions",
+            Self::Rls => "rls",
+            Self::Guard => "guard",
+        }
+    }
+}
+
+/// The SQLSTATE of the error that blocks a statement (errcodes.txt).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SqlState {
+    InvalidGrantOperation,
+    DependentObjectsStillExist,
+    InvalidFunctionDefinition,
+    InvalidObjectDefinition,
+    ReservedName,
+}
+
+impl SqlState {
+    /// Returns the five characters of the code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::InvalidGrantOperation => "0LP01",
+            Self::DependentObjectsStillExist => "2BP01",
+            Self::InvalidFunctionDefinition => "42P13",
+            Self::InvalidObjectDefinition => "42P17",
+            Self::ReservedName => "42939",
+        }
+    }
+
+    /// Returns the condition name, as PL/pgSQL's EXCEPTION clause spells it.
+    #[must_use]
+    pub fn condition(self) -> &'static str {
+        match self {
+            Self::InvalidGrantOperation => "invalid_grant_operation",
+            Self::DependentObjectsStillExist => "dependent_objects_still_exist",
+            Self::InvalidFunctionDefinition => "invalid_function_definition",
+            Self::InvalidObjectDefinition => "invalid_object_definition",
+            Self::ReservedName => "reserved_name",
+        }
+    }
+}
+
+/// After which changes the guard checks a rule again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recheck {
+    /// After any change, on the changed objects.
+    ChangedObjects,
+    /// As [`Self::ChangedObjects`], but routine by routine and not by comparing findings: the guard
+    /// compares the reasons for a verdict.
+    Routines,
+    /// When an object has another name, schema or kind than before, or is gone.
+    Names,
+    /// When a schema has changed.
+    Schemas,
+    /// When roles, memberships or the database have changed.
+    Roles,
+    /// When one of the extension's own objects has changed.
+    OwnObjects,
+}
+
+/// SQL that shows a rule at work, run by a test on the database that the shipped contract describes.
+#[derive(Debug, Clone, Copy)]
+pub struct Example {
+    /// Statements after which this rule, and no other, has a new finding.
+    pub violating: &'static str,
+    /// Statements to the same purpose after which no rule has a new finding.
+    pub correct: &'static str,
+}
+
+/// A rule: its name, its defaults and its documentation.
+pub struct Rule {
+    /// The name in contracts and findings.
+    pub id: &'static str,
+    /// One line: what is wrong where it has a finding.
+    pub title: &'static str,
+    /// The audit it belongs to.
+    pub area: Area,
+    /// The highest severity of its findings, unless the contract lowers or raises it.
+    pub severity: Severity,
+    /// What the guard does, unless the contract says otherwise.
+    pub guard: GuardAction,
+    /// The code of the error where the guard blocks a statement.
+    pub sqlstate: SqlState,
+    /// When the guard checks it.
+    pub recheck: Recheck,
+    /// Whether its errors mean that something declared does not work or protects nothing, which
+    /// `ops.doctor()` reports. Other rules find privileges beyond those declared.
+    pub breaks_declared: bool,
+    /// The section of the contract document.
+    pub section: &'static str,
+    /// What it checks: one or two sentences.
+    pub checks: &'static str,
+    /// Why it matters: what goes wrong where the database violates it.
+    pub why: &'static str,
+    /// How to fix a finding, in general.
+    pub fix: &'static str,
+    /// When an exemption is reasonable.
+    pub exempt: &'static str,
+    /// Whether an exemption can name objects by a pattern; otherwise only single findings can be
+    /// exempted, by fingerprint.
+    pub exempt_by_pattern: bool,
+    /// SQL that violates it and SQL that does not.
+    pub example: Example,
+    /// Where others describe the same problem: splinter lints, the CIS benchmark, CWE.
+    pub references: &'static [&'static str],
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id)
+    }
+}
+
+/// Rules are equal when they have the same id.
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}

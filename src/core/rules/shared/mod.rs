@@ -1,0 +1,7 @@
+//! What several rules, or rules and the guard, have in common.
+
+pub(crate) mod creators;
+pub mod definer_path;
+pub mod guard_settings;
+pub(crate) mod policies;
+pub(crate) mod privileges;

@@ -1,0 +1,279 @@
+//! A small catalog that keeps the shipped contract whole, to break one promise at a time in.
+
+use super::context::Context;
+use crate::access::Access;
+use crate::catalog::{
+    Acl, AclItem, Command, Database, DefaultAcl, Guard, GuardFunction, GuardTrigger, Membership, Oid, PUBLIC, Policy,
+    Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot,
+};
+use crate::contract::{Contract, DEFAULT, granted_to};
+use crate::finding::Finding;
+use crate::rule::Rule;
+use proptest::prelude::*;
+
+pub(crate) struct World {
+    pub contract: Contract,
+    pub snapshot: Snapshot,
+}
+
+const UUID: Oid = 2950;
+
+impl World {
+    /// Everything that the contract declares, and nothing else.
+    pub fn conforming() -> Self {
+        let contract = Contract::from_json(DEFAULT).unwrap();
+        let mut world = Self { contract, snapshot: Snapshot { version: 15, cuts_names: true, ..Snapshot::default() } };
+        world.add_role("root");
+        world.role("root").superuser = true;
+        for declared in world.contract.roles.clone() {
+            world.add_role(&declared.name);
+            world.role(&declared.name).bypass_rls = declared.bypass_rls == Some(true);
+        }
+        let owner = world.role("postgres").oid;
+        let root = world.role("root").oid;
+        world.snapshot.database = Database { name: "app".into(), owner, acl: None };
+        let contract = world.contract.clone();
+        for (i, schema) in contract.schemas.iter().enumerate() {
+            let acl = schema.usage.iter().map(|r| world.item(r, Privileges::USAGE)).collect();
+            let oid = 100 + i as Oid;
+            world.snapshot.schemas.push(Schema { oid, name: schema.name.clone(), owner, acl: Some(acl) });
+        }
+        for table in &contract.tables {
+            let acl = world.acl(&table.schema, |role| granted_to(&table.grants, role));
+            let mut relation = world.new_relation(&table.schema, &table.name, RelationKind::Table, acl);
+            (relation.row_security, relation.force_row_security) = (table.row_security, true);
+            for role in table.policies.keys() {
+                for command in table.policy_commands(role) {
+                    let (oid, roles) = (world.next_oid(), vec![world.role(role).oid]);
+                    world.snapshot.policies.push(Policy {
+                        oid,
+                        name: format!("{role} {}", command.word()),
+                        relation: relation.oid,
+                        command: Some(command),
+                        permissive: true,
+                        roles,
+                        always_true: true,
+                        unchecked: false,
+                    });
+                }
+            }
+            world.snapshot.relations.push(relation);
+        }
+        for view in &contract.views {
+            let acl = world.acl(&view.schema, |role| granted_to(&view.grants, role));
+            let relation = world.new_relation(&view.schema, &view.name, RelationKind::View, acl);
+            world.snapshot.relations.push(relation);
+        }
+        world.snapshot.types.insert(UUID, "pg_catalog.uuid".into());
+        for function in &contract.functions {
+            let schema = contract.schema(&function.schema).unwrap();
+            let callers = schema.execute_on_routines.iter().chain(&schema.all_on_objects);
+            let acl = callers.map(|role| world.item(role, Privileges::EXECUTE)).collect();
+            let (oid, schema) = (world.next_oid(), world.schema(&function.schema).oid);
+            let routine = Routine {
+                oid,
+                name: function.name.clone(),
+                schema,
+                owner,
+                security_definer: true,
+                config: vec!["search_path=public, pg_temp".into()],
+                acl: Some(acl),
+                arguments: if function.arguments.as_deref() == Some("uuid") { vec![UUID] } else { vec![] },
+                ..Routine::default()
+            };
+            world.snapshot.routines.push(routine);
+        }
+        let triggers = crate::catalog::extension::TRIGGERS.map(|(name, event)| GuardTrigger {
+            name: name.into(),
+            event: event.into(),
+            enabled: b'A',
+            owner: root,
+            calls_own_function: true,
+            filtered: false,
+            extension_member: true,
+        });
+        let functions = crate::catalog::extension::FUNCTIONS.map(|(schema, name, arguments, symbol, strict)| GuardFunction {
+            schema: schema.into(),
+            name: name.into(),
+            arguments: arguments.into(),
+            owner: root,
+            symbol: symbol.map(str::to_owned),
+            strict,
+            security_definer: false,
+            config: vec![],
+            acl: Some(vec![]),
+        });
+        world.snapshot.guard =
+            Guard { installed: true, triggers: triggers.into(), functions: functions.into(), ..Guard::default() };
+        world
+    }
+
+    fn next_oid(&self) -> Oid {
+        let snapshot = &self.snapshot;
+        let policies = snapshot.policies.len();
+        1000 + (snapshot.roles.len() + snapshot.relations.len() + snapshot.routines.len() + policies) as Oid
+    }
+
+    fn item(&mut self, role: &str, privileges: Privileges) -> AclItem {
+        let (grantee, grantor) = (self.role(role).oid, self.role("postgres").oid);
+        AclItem { grantee, grantor, privileges, grantable: Privileges::NONE }
+    }
+
+    fn acl(&mut self, schema: &str, declared: impl Fn(&str) -> Privileges) -> Acl {
+        let schema = self.contract.schema(schema).unwrap().clone();
+        let names: Vec<String> = self.contract.roles.iter().map(|r| r.name.clone()).collect();
+        names
+            .iter()
+            .map(|role| {
+                let all = if schema.all_on_objects.contains(role) { Privileges::ALL_ON_TABLE } else { Privileges::NONE };
+                self.item(role, all | declared(role))
+            })
+            .filter(|item| !item.privileges.is_empty())
+            .collect()
+    }
+
+    fn new_relation(&mut self, schema: &str, name: &str, kind: RelationKind, acl: Acl) -> Relation {
+        let (oid, schema, owner) = (self.next_oid(), self.schema(schema).oid, self.role("postgres").oid);
+        Relation { oid, name: name.into(), schema, owner, kind, acl: Some(acl), ..Relation::default() }
+    }
+
+    pub fn add_role(&mut self, name: &str) {
+        let oid = self.next_oid();
+        self.snapshot.roles.push(Role { oid, name: name.into(), inherit: true, ..Role::default() });
+    }
+
+    pub fn add_relation(&mut self, relation: Relation) {
+        self.snapshot.relations.push(relation);
+    }
+
+    pub fn role(&mut self, name: &str) -> &mut Role {
+        self.snapshot.roles.iter_mut().find(|r| r.name == name).expect("a role of the case")
+    }
+
+    pub fn schema(&mut self, name: &str) -> &mut Schema {
+        self.snapshot.schemas.iter_mut().find(|s| s.name == name).expect("a schema of the case")
+    }
+
+    /// By `schema.name`.
+    pub fn relation(&mut self, name: &str) -> &mut Relation {
+        let (schema, name) = name.split_once('.').expect("schema.name");
+        let schema = self.schema(schema).oid;
+        let mut relations = self.snapshot.relations.iter_mut();
+        relations.find(|r| r.schema == schema && r.name == name).expect("a relation of the case")
+    }
+
+    pub fn routine(&mut self, name: &str) -> &mut Routine {
+        self.snapshot.routines.iter_mut().find(|r| r.name == name).expect("a routine of the case")
+    }
+
+    pub fn grant_role(&mut self, role: &str, member: &str) {
+        let (role, member, grantor) = (self.role(role).oid, self.role(member).oid, self.role("root").oid);
+        self.snapshot.memberships.push(Membership { role, member, grantor, admin: false, inherit: true, set: true });
+    }
+
+    pub fn grant_schema(&mut self, schema: &str, grantee: Oid, privileges: Privileges) {
+        let grantor = self.schema(schema).owner;
+        let item = AclItem { grantee, grantor, privileges, grantable: Privileges::NONE };
+        self.schema(schema).acl.get_or_insert_default().push(item);
+    }
+
+    pub fn grant(&mut self, relation: &str, grantee: Oid, privileges: Privileges) {
+        let relation = self.relation(relation);
+        let item = AclItem { grantee, grantor: relation.owner, privileges, grantable: Privileges::NONE };
+        relation.acl.get_or_insert_default().push(item);
+    }
+
+    pub fn findings(&self, rule: &'static Rule) -> Vec<Finding> {
+        let snapshot = self.snapshot.clone().complete();
+        let access = Access::new(&snapshot);
+        // Cases change the contract as they go: a clone looks names up anew.
+        let contract = self.contract.clone();
+        let mut found = Context::new(&contract, &snapshot, &access, &|| {}).run(rule);
+        found.sort_by(|a, b| (&a.object.identity, &a.role).cmp(&(&b.object.identity, &b.role)));
+        found
+    }
+
+    /// What the rule finds, a line each: `severity type identity role: detail => fix`.
+    pub fn found(&self, rule: &'static Rule) -> Vec<String> {
+        let line = |f: &Finding| {
+            let role = f.role.as_ref().map(|r| format!(" {r}")).unwrap_or_default();
+            let fix = f.fix.sql().map(|fix| format!(" => {fix}")).unwrap_or_default();
+            format!("{} {} {}{role}: {}{fix}", f.severity.word(), f.object.object_type, f.object.identity, f.detail)
+        };
+        self.findings(rule).iter().map(line).collect()
+    }
+
+    pub fn fixes(&self, rule: &'static Rule) -> Vec<String> {
+        self.findings(rule).into_iter().filter_map(|f| f.fix.sql()).collect()
+    }
+
+    /// Does it.
+    pub fn edit(&mut self, (what, object, role, bits): (usize, usize, usize, u32)) {
+        let world = self;
+        let roles = ["anon", "authenticated", "service_role", "postgres", "mallory"].map(|name| world.role(name).oid);
+        let grantee = roles.get(role).copied().unwrap_or(PUBLIC);
+        let relation = object % world.snapshot.relations.len();
+        let routine = object % world.snapshot.routines.len();
+        let schema = object % world.snapshot.schemas.len();
+        let item = |privileges| AclItem { grantee, grantor: roles[3], privileges, grantable: Privileges::NONE };
+        match what {
+            0 | 1 => {
+                let all = match world.snapshot.relations[relation].kind {
+                    RelationKind::Sequence => Privileges::ALL_ON_SEQUENCE,
+                    _ => Privileges::ALL_ON_TABLE,
+                };
+                let privileges = Privileges(bits) & all;
+                world.snapshot.relations[relation].acl.get_or_insert_default().push(item(privileges));
+            }
+            2 => world.snapshot.relations[relation].row_security = bits % 2 == 0,
+            3 => world.snapshot.policies.push(Policy {
+                oid: 20_000 + bits % 1000,
+                name: format!("p{bits}"),
+                relation: world.snapshot.relations[relation].oid,
+                command: Command::ALL.get((bits % 5) as usize).copied(),
+                permissive: bits % 7 != 0,
+                roles: vec![grantee],
+                always_true: bits % 3 == 0,
+                unchecked: bits % 11 == 0,
+            }),
+            4 => world.snapshot.routines[routine].acl.get_or_insert_default().push(item(Privileges::EXECUTE)),
+            5 => {
+                let config = ["search_path=pg_catalog, pg_temp", "search_path=public", "work_mem=1MB"][(bits % 3) as usize];
+                world.snapshot.routines[routine].config = vec![config.into()];
+                world.snapshot.routines[routine].security_definer = bits % 2 == 0;
+            }
+            6 => {
+                let privileges = Privileges(bits) & (Privileges::USAGE | Privileges::CREATE);
+                world.snapshot.schemas[schema].acl.get_or_insert_default().push(item(privileges));
+            }
+            7 if grantee != PUBLIC => world.snapshot.relations[relation].owner = grantee,
+            8 => {
+                let schema = world.snapshot.schemas[schema].oid;
+                let (object_type, privileges) = match bits % 3 {
+                    0 => (b'f', Privileges::EXECUTE),
+                    _ => (b'r', Privileges(bits) & Privileges::ALL_ON_TABLE),
+                };
+                let default = DefaultAcl { role: roles[3], schema, object_type, acl: vec![item(privileges)] };
+                world.snapshot.default_acls.push(default);
+            }
+            9 => {
+                let (schema, owner) = (world.snapshot.schemas[schema].oid, roles[3]);
+                world.add_relation(Relation {
+                    oid: 30_000 + world.snapshot.relations.len() as Oid,
+                    name: format!("s{}", world.snapshot.relations.len()),
+                    schema,
+                    owner,
+                    kind: RelationKind::Sequence,
+                    acl: Some(vec![item(Privileges(bits) & Privileges::ALL_ON_SEQUENCE)]),
+                    ..Relation::default()
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One thing that somebody does to a database: what, to which object, for which role, and how much.
+pub(crate) fn edit() -> impl Strategy<Value = (usize, usize, usize, u32)> {
+    (0usize..10, 0usize..64, 0usize..6, any::<u32>())
+}

@@ -1,0 +1,494 @@
+//! SQL text that no name can change: identifiers and literals as PostgreSQL's own `quote_ident` and `quote_literal` write
+//! them, and names made fit for a message.
+
+pub mod identifiers;
+
+use identifiers::{quoted_end, unquote};
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Every word that PostgreSQL 15 to 18 will not take as a plain identifier everywhere: the reserved, the
+/// column-name and the type-or-function-name keywords of `src/include/parser/kwlist.h`, sorted.
+const KEYWORDS: &[&str] = &[
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "authorization",
+    "between",
+    "bigint",
+    "binary",
+    "bit",
+    "boolean",
+    "both",
+    "case",
+    "cast",
+    "char",
+    "character",
+    "check",
+    "coalesce",
+    "collate",
+    "collation",
+    "column",
+    "concurrently",
+    "constraint",
+    "create",
+    "cross",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "dec",
+    "decimal",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "exists",
+    "extract",
+    "false",
+    "fetch",
+    "float",
+    "for",
+    "foreign",
+    "freeze",
+    "from",
+    "full",
+    "grant",
+    "greatest",
+    "group",
+    "grouping",
+    "having",
+    "ilike",
+    "in",
+    "initially",
+    "inner",
+    "inout",
+    "int",
+    "integer",
+    "intersect",
+    "interval",
+    "into",
+    "is",
+    "isnull",
+    "join",
+    "json",
+    "json_array",
+    "json_arrayagg",
+    "json_exists",
+    "json_object",
+    "json_objectagg",
+    "json_query",
+    "json_scalar",
+    "json_serialize",
+    "json_table",
+    "json_value",
+    "lateral",
+    "leading",
+    "least",
+    "left",
+    "like",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "merge_action",
+    "national",
+    "natural",
+    "nchar",
+    "none",
+    "normalize",
+    "not",
+    "notnull",
+    "null",
+    "nullif",
+    "numeric",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "out",
+    "outer",
+    "overlaps",
+    "overlay",
+    "placing",
+    "position",
+    "precision",
+    "primary",
+    "real",
+    "references",
+    "returning",
+    "right",
+    "row",
+    "select",
+    "session_user",
+    "setof",
+    "similar",
+    "smallint",
+    "some",
+    "substring",
+    "symmetric",
+    "system_user",
+    "table",
+    "tablesample",
+    "then",
+    "time",
+    "timestamp",
+    "to",
+    "trailing",
+    "treat",
+    "trim",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "values",
+    "varchar",
+    "variadic",
+    "verbose",
+    "when",
+    "where",
+    "window",
+    "with",
+    "xmlattributes",
+    "xmlconcat",
+    "xmlelement",
+    "xmlexists",
+    "xmlforest",
+    "xmlnamespaces",
+    "xmlparse",
+    "xmlpi",
+    "xmlroot",
+    "xmlserialize",
+    "xmltable",
+];
+
+/// `name` as an identifier, quoted where it must be, exactly as the server's `quote_identifier` does (ruleutils.c).
+#[must_use]
+pub fn quote_ident(name: &str) -> Cow<'_, str> {
+    let plain = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && KEYWORDS.binary_search(&name).is_err();
+    if plain { Cow::Borrowed(name) } else { Cow::Owned(format!("\"{}\"", name.replace('"', "\"\""))) }
+}
+
+/// Bytes that are no text stand for themselves as characters of a private plane: U+10FF80 for 0x80 to U+10FFFF for 0xFF.
+pub const RAW_BYTES: std::ops::RangeInclusive<char> = '\u{10ff80}'..='\u{10ffff}';
+
+/// `name` as an identifier in SQL that is shown to people as well as run: control and direction characters are written
+/// as `U&"\000A"`, so that a name can change neither the statement nor the terminal it is read in. (Not so [`RAW_BYTES`]: nothing else names them.)
+#[must_use]
+pub fn safe_ident(name: &str) -> Cow<'_, str> {
+    let is_unprintable = |c| is_unprintable(c) && !RAW_BYTES.contains(&c);
+    if !name.chars().any(is_unprintable) {
+        return quote_ident(name);
+    }
+    let mut out = String::from("U&\"");
+    for c in name.chars() {
+        match c {
+            '"' => out.push_str("\"\""),
+            '\\' => out.push_str("\\\\"),
+            c if is_unprintable(c) && u32::from(c) > 0xffff => {
+                let _ = write!(out, "\\+{:06X}", u32::from(c));
+            }
+            c if is_unprintable(c) => {
+                let _ = write!(out, "\\{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    Cow::Owned(out)
+}
+
+/// `schema.name`, each part by [`safe_ident`].
+#[must_use]
+pub fn safe_qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", safe_ident(schema), safe_ident(name))
+}
+
+/// SQL that the server made, such as the name of a type, with each quoted identifier that holds something unprintable written as
+/// [`safe_ident`] does.
+#[must_use]
+pub fn safe_sql(sql: &str) -> Cow<'_, str> {
+    if !sql.chars().any(is_unprintable) {
+        return Cow::Borrowed(sql);
+    }
+    let mut out = String::new();
+    let mut rest = sql;
+    while let Some(start) = rest.find('"') {
+        out.push_str(&rest[..start]);
+        let name;
+        (name, rest) = unquote(&rest[start..]).unwrap_or_else(|| (rest[start + 1..].to_owned(), ""));
+        // A name that was quoted stays quoted, whether it needed it or not.
+        match safe_ident(&name) {
+            Cow::Borrowed(plain) => {
+                let _ = write!(out, "\"{plain}\"");
+            }
+            Cow::Owned(quoted) => out.push_str(&quoted),
+        }
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// `text` as a string literal, in the `E''` form where it holds a backslash.
+#[must_use]
+pub fn quote_literal(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    if doubled.contains('\\') { format!("E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+}
+
+/// The types in a list of arguments, without `pg_catalog.`: `text, app."a,b"[]`. Spaces around them do not count.
+#[must_use]
+pub fn argument_types(list: &str) -> Vec<String> {
+    let (mut types, mut current, mut quoted, mut depth) = (Vec::new(), String::new(), false, 0);
+    for c in list.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => depth -= 1,
+            ',' if !quoted && depth == 0 => {
+                types.push(std::mem::take(&mut current));
+                continue;
+            }
+            _ => {}
+        }
+        current.push(c);
+    }
+    types.push(current);
+    let mut types: Vec<String> =
+        types.iter().map(|t| t.trim()).map(|t| t.strip_prefix("pg_catalog.").unwrap_or(t).to_owned()).collect();
+    if types == [""] {
+        types.clear();
+    }
+    types
+}
+
+/// The name of a type without what stands in parentheses: `numeric[]` of `numeric(12,2)[]`.
+#[must_use]
+pub fn without_modifiers(name: &str) -> String {
+    let (mut quoted, mut depth) = (false, 0);
+    name.chars()
+        .filter(|c| {
+            quoted ^= *c == '"';
+            depth += i32::from(!quoted && *c == '(');
+            let is_kept = depth == 0;
+            depth -= i32::from(!quoted && *c == ')');
+            is_kept
+        })
+        .collect()
+}
+
+/// Where `wanted` is found in SQL of the server's outside everything that is in quotes.
+#[must_use]
+pub fn find_unquoted(sql: &str, wanted: &str) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let rest = &sql[from..];
+        let mark = rest.find(['"', '\'']).unwrap_or(rest.len());
+        if let Some(at) = rest[..mark].find(wanted) {
+            return Some(from + at);
+        }
+        let quote = rest[mark..].chars().next()?;
+        from += mark + quoted_end(&rest[mark..], quote)?;
+    }
+}
+
+/// The types that literals are of, in SQL of the server's: `app.positive` of `'{1}'::app.positive[]`, `text` of `'a'::text`; of a type whose name
+/// is several words the first. `None` where it is no such SQL.
+#[must_use]
+pub fn literal_types(sql: &str) -> Option<Vec<&str>> {
+    let (mut types, mut rest) = (Vec::new(), sql);
+    while let Some(at) = rest.find(['"', '\'']) {
+        let is_literal = rest[at..].starts_with('\'');
+        rest = &rest[at + quoted_end(&rest[at..], if is_literal { '\'' } else { '"' })?..];
+        let Some(name) = rest.strip_prefix("::").filter(|_| is_literal) else { continue };
+        let first = identifier(name)?;
+        let end = match name[first..].starts_with('.') {
+            true => first + 1 + identifier(&name[first + 1..])?,
+            false => first,
+        };
+        types.push(&name[..end]);
+    }
+    Some(types)
+}
+
+/// Where the identifier ends that a text begins with.
+fn identifier(text: &str) -> Option<usize> {
+    if text.starts_with('"') {
+        return quoted_end(text, '"');
+    }
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    Some(text.find(|c| !is_part(c)).unwrap_or(text.len())).filter(|end| *end > 0)
+}
+
+/// The most characters of one name that a message repeats: a search_path may be 128 kB long.
+const LONGEST_IN_MESSAGE: usize = 300;
+
+/// `text` made fit for a message: control and direction characters escaped, its length bounded.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST_IN_MESSAGE && !text.chars().any(is_unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::new();
+    for (i, c) in text.chars().enumerate() {
+        if i == LONGEST_IN_MESSAGE {
+            out.push_str("...");
+            break;
+        }
+        if is_unprintable(c) {
+            let _ = write!(out, "\\u{:04X}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// `names` as a person lists them: `a`, `a and b`, `a, b and c`.
+#[must_use]
+pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.as_ref().to_owned(),
+        [most @ .., last] => {
+            let most: Vec<&str> = most.iter().map(AsRef::as_ref).collect();
+            format!("{} and {}", most.join(", "), last.as_ref())
+        }
+    }
+}
+
+/// `text` with its first letter, which is ASCII, in upper case.
+#[must_use]
+pub fn capitalized(text: &str) -> String {
+    let mut capitalized = text.to_owned();
+    if let Some(first) = capitalized.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    capitalized
+}
+
+/// What does something to a terminal, or to the order in which it shows letters; and what is no text at all.
+#[must_use]
+pub fn is_unprintable(c: char) -> bool {
+    RAW_BYTES.contains(&c)
+        || c.is_control()
+        || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keywords_are_sorted_for_binary_search() {
+        assert!(KEYWORDS.is_sorted());
+    }
+
+    #[test]
+    fn identifiers_are_quoted_only_where_they_must_be() {
+        for (name, quoted) in [
+            ("judgments", "judgments"),
+            ("Judgments", "\"Judgments\""),
+            ("select", "\"select\""),
+            ("1st", "\"1st\""),
+            ("", "\"\""),
+            ("a\"b", "\"a\"\"b\""),
+            ("größe", "\"größe\""),
+        ] {
+            assert_eq!(quote_ident(name), quoted);
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_reach_the_terminal_raw() {
+        assert_eq!(safe_ident("a\nb\u{1b}\\\""), "U&\"a\\000Ab\\001B\\\\\"\"\"");
+        assert_eq!(printable("a\nb"), "a\\u000Ab");
+        // What is no text is shown by its number, and named as it is.
+        assert_eq!(printable("a\u{10ffe9}"), "a\\u10FFE9");
+        assert_eq!(safe_ident("a\u{10ffe9}"), "\"a\u{10ffe9}\"");
+        assert_eq!(safe_ident("\n\u{10ffe9}"), "U&\"\\000A\u{10ffe9}\"");
+        assert!(printable(&"x".repeat(100_000)).len() < 400);
+    }
+
+    #[test]
+    fn neither_can_a_type_within_a_signature() {
+        assert_eq!(safe_sql("app.\"a\nb\",integer,\"Q\"\"x\"[]"), "app.U&\"a\\000Ab\",integer,\"Q\"\"x\"[]");
+    }
+
+    #[test]
+    fn literals_keep_quotes_and_backslashes() {
+        assert_eq!(quote_literal("it's"), "'it''s'");
+        assert_eq!(quote_literal("a\\b"), "E'a\\\\b'");
+    }
+
+    #[test]
+    fn types_of_literals() {
+        let types = |sql| literal_types(sql).unwrap();
+        assert_eq!(
+            types(r#"SELECT 'a'::text, '{1}'::app.bait[], E'\\'''::"A.""b"."c.d"(3), 1"#),
+            ["text", "app.bait", r#""A.""b"."c.d""#]
+        );
+        assert_eq!(types(r#""'" = ''::text AND 'it''::app.x' <> "a'::b.c" AND (a)::app.y"#), ["text"]);
+        assert_eq!(types(r#"'{1}'::ed[], 'a'::character varying, 'b'::"My type""#), ["ed", "character", r#""My type""#]);
+        assert_eq!(literal_types("'a"), None);
+        assert_eq!(literal_types("'a'::app.[]"), None);
+    }
+
+    #[test]
+    fn what_is_in_quotes_is_not_found() {
+        assert_eq!(find_unquoted(r#"" WHEN (" 'WHEN (' x WHEN (a)"#, "WHEN ("), Some(21));
+        assert_eq!(find_unquoted(r#""WHEN"#, "WHEN"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_can_be_looked_through(text in r#"(['".:a-c]|::|é){0,20}"#, wanted in "[a:']{1,2}") {
+            let _ = literal_types(&text);
+            if let Some(at) = find_unquoted(&text, &wanted) {
+                proptest::prop_assert!(text[at..].starts_with(&wanted));
+            }
+        }
+    }
+
+    #[test]
+    fn lists_read_as_people_write_them() {
+        assert_eq!(listed(&["a"]), "a");
+        assert_eq!(listed(&["a", "b", "c"]), "a, b and c");
+    }
+
+    #[test]
+    fn types_have_modifiers() {
+        for (name, plain) in [
+            ("numeric(12,2)[]", "numeric[]"),
+            ("timestamp(3) with time zone", "timestamp with time zone"),
+            ("app.\"odd(1)\"(2)", "app.\"odd(1)\""),
+            ("text", "text"),
+        ] {
+            assert_eq!(without_modifiers(name), plain);
+        }
+    }
+
+    #[test]
+    fn argument_lists_are_told_apart_by_their_types_alone() {
+        assert_eq!(argument_types(""), [""; 0]);
+        assert_eq!(argument_types("pg_catalog.text,jsonb"), argument_types(" text,  pg_catalog.jsonb "));
+        assert_eq!(argument_types("app.\"a,b\"[], numeric(10,2)"), ["app.\"a,b\"[]", "numeric(10,2)"]);
+        assert_eq!(argument_types("app.\"pg_catalog.A\", my_pg_catalog.t"), ["app.\"pg_catalog.A\"", "my_pg_catalog.t"]);
+    }
+}

@@ -1,0 +1,170 @@
+//! The table of frozen schemas: snapshots, each under a label.
+
+use super::error::{AUDIT_GUARD, Subject, changed_since, table_changed};
+use super::lock;
+use crate::catalog::Own;
+use crate::pg::call::{json_datum, json_text};
+use crate::pg::heap::{Column, Row, State, Table, interrupts};
+use crate::pg::report::{Report, unknown_argument};
+use crate::pg::write::{as_owner, text_datum};
+use dragonfly_core::drift::{self, Snapshot};
+use dragonfly_core::sql::printable;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// A snapshot that somebody has kept.
+pub struct Frozen {
+    /// Its name.
+    pub label: String,
+    /// What there was.
+    pub snapshot: Snapshot,
+}
+
+/// The frozen schema of this label, or (`None`) the latest. An error where there is none of that label.
+pub fn find(state: &State, own: &Own, label: Option<String>) -> Option<Frozen> {
+    let records = Records::open(state, own);
+    let all = records.labels(state);
+    let (_, label) = match label {
+        None => all.into_iter().max()?,
+        Some(label) => match all.iter().find(|(_, known)| *known == label) {
+            Some(found) => found.clone(),
+            None => unknown_label(&label, &all),
+        },
+    };
+    let text = records.snapshot(state, &label)?;
+    let snapshot = drift::read(&text, &interrupts).unwrap_or_else(|problem| {
+        Report {
+            message: format!("the frozen schema \"{}\" cannot be read", printable(&label)),
+            detail: format!("{problem}."),
+            hint: "SELECT ops.freeze_schema('...', replace => true) freezes what is here now in its place.".into(),
+        }
+        .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+    });
+    Some(Frozen { label, snapshot })
+}
+
+fn unknown_label(label: &str, known: &[(i64, String)]) -> ! {
+    if known.is_empty() {
+        Report {
+            message: format!("there is no frozen schema \"{}\"", printable(label)),
+            detail: String::new(),
+            hint: "Nothing is frozen yet; SELECT ops.freeze_schema('...') does it.".into(),
+        }
+        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+    }
+    let mut known: Vec<_> = known.iter().map(|(_, label)| printable(label)).collect();
+    known.sort();
+    unknown_argument("frozen schema", label, &known.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+}
+
+/// A change of the table; no other session changes it before this transaction ends.
+pub struct Change {
+    /// The extension's own objects.
+    pub own: Own,
+    /// The state in which the table was read.
+    pub state: State,
+    records: Records,
+    labels: Vec<(i64, String)>,
+}
+
+impl Change {
+    /// Locks and reads the table. An error where another session is just changing it, or has since this transaction began to see a state of its own.
+    pub fn open() -> Self {
+        let own = Own::find(&State::now());
+        lock::acquire_for_change(&own, "what is frozen");
+        let state = State::now();
+        let records = Records::open(&state, &own);
+        let labels = records.labels(&state);
+        if records.labels(&State::of_transaction()) != labels {
+            changed_since(&Subject { has: "what is frozen has", view: "ops.v_frozen_schemas" });
+        }
+        Self { own, state, records, labels }
+    }
+
+    /// Whether a schema is frozen under this label.
+    pub fn contains(&self, label: &str) -> bool {
+        self.labels.iter().any(|(_, known)| known == label)
+    }
+
+    /// Keeps a snapshot under this label, in place of the one that is kept under it; returns its fingerprint.
+    pub fn put(&self, label: &str, snapshot: &Snapshot) -> String {
+        let fingerprint = snapshot.fingerprint();
+        let document = json_datum(&serde_json::to_value(snapshot).expect("a snapshot is JSON"));
+        let replaces = self.contains(label);
+        let statement = |table: &str| {
+            if replaces {
+                format!(
+                    "UPDATE {table} SET frozen_at = pg_catalog.clock_timestamp(), frozen_by = SESSION_USER, fingerprint = $2, \
+                     snapshot = $3 WHERE label OPERATOR(pg_catalog.=) $1"
+                )
+            } else {
+                format!("INSERT INTO {table} (label, fingerprint, snapshot) VALUES ($1, $2, $3)")
+            }
+        };
+        let arguments = [
+            (pg_sys::TEXTOID, Some(text_datum(label))),
+            (pg_sys::TEXTOID, Some(text_datum(&fingerprint))),
+            (pg_sys::JSONBOID, Some(document)),
+        ];
+        as_owner(self.records.oid, statement, &arguments);
+        fingerprint
+    }
+
+    /// Removes the snapshot of this label. An error where there is none.
+    pub fn remove(&self, label: &str) {
+        if !self.contains(label) {
+            unknown_label(label, &self.labels)
+        }
+        as_owner(
+            self.records.oid,
+            |table| format!("DELETE FROM {table} WHERE label OPERATOR(pg_catalog.=) $1"),
+            &[(pg_sys::TEXTOID, Some(text_datum(label)))],
+        );
+    }
+}
+
+/// The table, open for reading.
+struct Records {
+    oid: u32,
+    table: Table,
+    label: Column,
+    frozen_at: Column,
+    snapshot: Column,
+}
+
+impl Records {
+    /// An error where somebody has changed the columns that are read.
+    fn open(state: &State, own: &Own) -> Self {
+        let oid = own.frozen_table(state).unwrap_or_else(|| damaged());
+        let table = Table::open(oid);
+        let typed =
+            |name: &str, type_oid| table.find(name).filter(|column| column.type_oid == type_oid).unwrap_or_else(|| damaged());
+        let (label, frozen_at) = (typed("label", pg_sys::TEXTOID), typed("frozen_at", pg_sys::TIMESTAMPTZOID));
+        let snapshot = typed("snapshot", pg_sys::JSONBOID);
+        Self { oid, table, label, frozen_at, snapshot }
+    }
+
+    /// When each was frozen, and its label, in that order.
+    fn labels(&self, state: &State) -> Vec<(i64, String)> {
+        let mut found = Vec::new();
+        self.table.scan(state, |row: Row<'_>| {
+            found.push((row.timestamp(self.frozen_at).unwrap_or(i64::MIN), row.text(self.label).unwrap_or_default()));
+        });
+        found.sort();
+        found
+    }
+
+    /// The snapshot of this label, as JSON text.
+    fn snapshot(&self, state: &State, label: &str) -> Option<String> {
+        let mut found = None;
+        self.table.scan(state, |row: Row<'_>| {
+            if row.text(self.label).as_deref() == Some(label) {
+                found = row.raw(self.snapshot).map(json_text);
+            }
+        });
+        found
+    }
+}
+
+fn damaged() -> ! {
+    table_changed("frozen_schema", "What was frozen cannot be read.", AUDIT_GUARD)
+}

@@ -1,0 +1,27 @@
+//! The extension as it is installed in this database.
+
+use super::contract;
+use crate::catalog::Own;
+use crate::pg::heap::State;
+use dragonfly_core::contract::Contract;
+use std::rc::Rc;
+
+/// The extension and the contract in force, as one state of the catalogs shows them: what almost every function begins with.
+pub struct Installation {
+    /// The state of the catalogs.
+    pub state: State,
+    /// The extension's own objects in it.
+    pub own: Own,
+    /// The contract in force in it.
+    pub contract: Rc<Contract>,
+}
+
+impl Installation {
+    /// Reads them as they are now. An error where the extension is not installed in this database, or no contract is in force.
+    pub fn now() -> Self {
+        let state = State::now();
+        let own = Own::find(&state);
+        let contract = contract::in_force(&state, &own);
+        Self { state, own, contract }
+    }
+}

@@ -1,0 +1,11 @@
+//! The extension's own tables, and the locks under which they are changed.
+
+pub mod contract;
+mod error;
+pub mod exemptions;
+pub mod frozen;
+mod installation;
+pub mod lock;
+pub mod log;
+
+pub use installation::Installation;
