@@ -29,7 +29,12 @@ mod tests {
                 return None;
             }
             let length = if list.is_null() { 0 } else { (*list).length };
-            let name = |i| CStr::from_ptr((*(*list).elements.add(i)).ptr_value.cast()).to_str().expect("UTF-8").to_owned();
+            let name = |i| {
+                CStr::from_ptr((*(*list).elements.add(i)).ptr_value.cast())
+                    .to_str()
+                    .expect("UTF-8")
+                    .to_owned()
+            };
             Some((0..length as usize).map(name).collect())
         }
     }
@@ -53,7 +58,9 @@ mod tests {
         runner(30_000)
             .run(&value, |value| {
                 let ours = split_identifiers(&value, VERSION).ok();
-                lists.set(lists.get() + u32::from(ours.as_ref().is_some_and(|names| names.len() > 1)));
+                lists.set(
+                    lists.get() + u32::from(ours.as_ref().is_some_and(|names| names.len() > 1)),
+                );
                 prop_assert_eq!(ours, servers_split(&value), "{:?}", value);
                 Ok(())
             })
@@ -62,31 +69,46 @@ mod tests {
     }
 
     const ROLES: usize = 7;
-    const PREDEFINED: [&str; 4] = ["pg_read_all_data", "pg_write_all_data", "pg_monitor", "pg_database_owner"];
+    const PREDEFINED: [&str; 4] =
+        ["pg_read_all_data", "pg_write_all_data", "pg_monitor", "pg_database_owner"];
 
     /// Statements that make roles, memberships and grants at random.
     fn statements() -> impl Strategy<Value = Vec<String>> {
         let role = || (0..ROLES).prop_map(|i| format!("t{i}"));
         let grantee = || prop_oneof![5 => role(), 1 => Just("PUBLIC".to_owned())];
-        let membership =
-            (0..ROLES, 0..ROLES + PREDEFINED.len() - 1, any::<(bool, bool, bool)>()).prop_map(|(member, role, options)| {
+        let membership = (0..ROLES, 0..ROLES + PREDEFINED.len() - 1, any::<(bool, bool, bool)>())
+            .prop_map(|(member, role, options)| {
                 // Only downwards, for the server refuses circles.
-                let name = if role < ROLES { format!("t{}", role.min(member)) } else { PREDEFINED[role - ROLES].to_owned() };
+                let name = if role < ROLES {
+                    format!("t{}", role.min(member))
+                } else {
+                    PREDEFINED[role - ROLES].to_owned()
+                };
                 let (inherit, set, admin) = options;
                 match VERSION {
-                    ..16 => format!("GRANT {name} TO t{member} {}", if admin { "WITH ADMIN OPTION" } else { "" }),
-                    _ => format!("GRANT {name} TO t{member} WITH INHERIT {inherit}, SET {set}, ADMIN {admin}"),
+                    ..16 => format!(
+                        "GRANT {name} TO t{member} {}",
+                        if admin { "WITH ADMIN OPTION" } else { "" }
+                    ),
+                    _ => format!(
+                        "GRANT {name} TO t{member} WITH INHERIT {inherit}, SET {set}, ADMIN {admin}"
+                    ),
                 }
             });
-        let table =
-            prop::sample::subsequence(vec!["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"], 1..=7);
+        let table = prop::sample::subsequence(
+            vec!["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"],
+            1..=7,
+        );
         let option = || prop_oneof![3 => Just(""), 1 => Just(" WITH GRANT OPTION")];
-        let on_table = (table, grantee(), option())
-            .prop_map(|(p, g, o)| format!("GRANT {} ON t.r TO {g}{}", p.join(", "), if g == "PUBLIC" { "" } else { o }));
-        let on_column = (prop::sample::select(vec!["SELECT", "INSERT", "UPDATE", "REFERENCES"]), grantee())
-            .prop_map(|(p, g)| format!("GRANT {p} (\"Ü c\") ON t.r TO {g}"));
-        let on_sequence = (prop::sample::select(vec!["USAGE", "SELECT", "UPDATE", "ALL"]), grantee())
-            .prop_map(|(p, g)| format!("GRANT {p} ON SEQUENCE t.s TO {g}"));
+        let on_table = (table, grantee(), option()).prop_map(|(p, g, o)| {
+            format!("GRANT {} ON t.r TO {g}{}", p.join(", "), if g == "PUBLIC" { "" } else { o })
+        });
+        let on_column =
+            (prop::sample::select(vec!["SELECT", "INSERT", "UPDATE", "REFERENCES"]), grantee())
+                .prop_map(|(p, g)| format!("GRANT {p} (\"Ü c\") ON t.r TO {g}"));
+        let on_sequence =
+            (prop::sample::select(vec!["USAGE", "SELECT", "UPDATE", "ALL"]), grantee())
+                .prop_map(|(p, g)| format!("GRANT {p} ON SEQUENCE t.s TO {g}"));
         let on_routine = (any::<bool>(), grantee()).prop_map(|(grant, g)| match grant {
             true => format!("GRANT EXECUTE ON FUNCTION t.f() TO {g}"),
             false => format!("REVOKE EXECUTE ON FUNCTION t.f() FROM {g}"),
@@ -98,9 +120,15 @@ mod tests {
                 let (verb, word) = if grant { ("GRANT", "TO") } else { ("REVOKE", "FROM") };
                 format!("DO $$ BEGIN EXECUTE format('{verb} {p} ON DATABASE %I {word} {g}', current_database()); END $$")
             });
-        let owner = (prop::sample::select(vec!["TABLE t.r", "FUNCTION t.f()", "SEQUENCE t.s", "SCHEMA t"]), role())
+        let owner = (
+            prop::sample::select(vec!["TABLE t.r", "FUNCTION t.f()", "SEQUENCE t.s", "SCHEMA t"]),
+            role(),
+        )
             .prop_map(|(object, role)| format!("ALTER {object} OWNER TO {role}"));
-        let owner_only = (prop::sample::select(vec!["TABLE t.r", "SEQUENCE t.s", "SCHEMA t", "FUNCTION t.f()"]), role())
+        let owner_only = (
+            prop::sample::select(vec!["TABLE t.r", "SEQUENCE t.s", "SCHEMA t", "FUNCTION t.f()"]),
+            role(),
+        )
             .prop_map(|(object, role)| format!("REVOKE ALL ON {object} FROM {role}"));
         let database_owner = role().prop_map(|role| {
             format!("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO {role}', current_database()); END $$")
@@ -133,8 +161,10 @@ mod tests {
         let snapshot = snapshot();
         let access = Access::new(&snapshot);
         let schema = snapshot.schema_named("t").expect("schema t");
-        let [table, sequence] = ["r", "s"].map(|name| snapshot.relation_named(schema.oid, name).expect("a relation"));
-        let routine = snapshot.routines.iter().find(|r| r.schema == schema.oid).expect("function t.f");
+        let [table, sequence] =
+            ["r", "s"].map(|name| snapshot.relation_named(schema.oid, name).expect("a relation"));
+        let routine =
+            snapshot.routines.iter().find(|r| r.schema == schema.oid).expect("function t.f");
         let database = &snapshot.database;
         let mut questions = 0;
         for role in (0..ROLES).map(|i| snapshot.role_named(&format!("t{i}")).expect("a role")) {
@@ -144,40 +174,75 @@ mod tests {
                     let question = question(word);
                     questions += 1;
                     let privilege = Privileges::from_word(word).expect("a privilege");
-                    prop_assert_eq!(held.contains(privilege), servers_answer(&question), "{}", question);
+                    prop_assert_eq!(
+                        held.contains(privilege),
+                        servers_answer(&question),
+                        "{}",
+                        question
+                    );
                 }
                 Ok(())
             };
-            let mut on_table = vec!["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"];
+            let mut on_table =
+                vec!["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"];
             if VERSION >= 17 {
                 on_table.push("MAINTAIN");
             }
             ask(access.relation_privileges(role.oid, table), &on_table, &|w| {
                 format!("has_table_privilege('{name}', 't.r', '{w}')")
             })?;
-            ask(access.column_privileges(role.oid, table, "Ü c"), &["SELECT", "INSERT", "UPDATE", "REFERENCES"], &|w| {
-                format!("has_column_privilege('{name}', 't.r', 'Ü c', '{w}')")
+            ask(
+                access.column_privileges(role.oid, table, "Ü c"),
+                &["SELECT", "INSERT", "UPDATE", "REFERENCES"],
+                &|w| format!("has_column_privilege('{name}', 't.r', 'Ü c', '{w}')"),
+            )?;
+            ask(
+                access.relation_privileges(role.oid, sequence),
+                &["USAGE", "SELECT", "UPDATE"],
+                &|w| format!("has_sequence_privilege('{name}', 't.s', '{w}')"),
+            )?;
+            let held = access.privileges(
+                role.oid,
+                routine.owner,
+                routine.acl.as_ref(),
+                ObjectKind::Routine,
+            );
+            ask(held, &["EXECUTE"], &|w| {
+                format!("has_function_privilege('{name}', 't.f()', '{w}')")
             })?;
-            ask(access.relation_privileges(role.oid, sequence), &["USAGE", "SELECT", "UPDATE"], &|w| {
-                format!("has_sequence_privilege('{name}', 't.s', '{w}')")
+            let held =
+                access.privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema);
+            ask(held, &["USAGE", "CREATE"], &|w| {
+                format!("has_schema_privilege('{name}', 't', '{w}')")
             })?;
-            let held = access.privileges(role.oid, routine.owner, routine.acl.as_ref(), ObjectKind::Routine);
-            ask(held, &["EXECUTE"], &|w| format!("has_function_privilege('{name}', 't.f()', '{w}')"))?;
-            let held = access.privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema);
-            ask(held, &["USAGE", "CREATE"], &|w| format!("has_schema_privilege('{name}', 't', '{w}')"))?;
-            let held = access.privileges(role.oid, database.owner, database.acl.as_ref(), ObjectKind::Database);
+            let held = access.privileges(
+                role.oid,
+                database.owner,
+                database.acl.as_ref(),
+                ObjectKind::Database,
+            );
             ask(held, &["CREATE", "TEMPORARY", "CONNECT"], &|w| {
                 format!("has_database_privilege('{name}', current_database(), '{w}')")
             })?;
-            for other in snapshot.roles.iter().filter(|r| r.name.starts_with('t') || r.name.starts_with("pg_")) {
+            for other in snapshot
+                .roles
+                .iter()
+                .filter(|r| r.name.starts_with('t') || r.name.starts_with("pg_"))
+            {
                 questions += 3;
                 let pair = format!("'{name}', '{}'", other.name);
                 let usage = servers_answer(&format!("pg_has_role({pair}, 'USAGE')"));
-                prop_assert_eq!(access.has_privileges_of(role.oid, other.oid), usage, "USAGE {}", pair);
+                prop_assert_eq!(
+                    access.has_privileges_of(role.oid, other.oid),
+                    usage,
+                    "USAGE {}",
+                    pair
+                );
                 let set = if VERSION >= 16 { "SET" } else { "MEMBER" };
                 let set = servers_answer(&format!("pg_has_role({pair}, '{set}')"));
                 prop_assert_eq!(access.can_set_role(role.oid, other.oid), set, "SET {}", pair);
-                let admin = servers_answer(&format!("pg_has_role({pair}, 'MEMBER WITH ADMIN OPTION')"));
+                let admin =
+                    servers_answer(&format!("pg_has_role({pair}, 'MEMBER WITH ADMIN OPTION')"));
                 prop_assert_eq!(access.is_admin_of(role.oid, other.oid), admin, "ADMIN {}", pair);
             }
         }
@@ -186,8 +251,11 @@ mod tests {
 
     #[pg_test]
     fn access_is_what_the_server_says_it_is() {
-        Spi::run("SET dragonfly_guard.mode = off; SET client_min_messages = error").expect("settings");
-        let owner = Spi::get_one::<String>("SELECT quote_ident(current_user)").expect("a name").expect("not null");
+        Spi::run("SET dragonfly_guard.mode = off; SET client_min_messages = error")
+            .expect("settings");
+        let owner = Spi::get_one::<String>("SELECT quote_ident(current_user)")
+            .expect("a name")
+            .expect("not null");
         let questions = Cell::new(0);
         runner(80)
             .run(&statements(), |statements| {
@@ -196,7 +264,8 @@ mod tests {
                     CREATE FUNCTION t.f() RETURNS int LANGUAGE sql AS 'SELECT 1';";
                 Spi::run(&(roles + objects)).expect("a world");
                 for statement in &statements {
-                    // The server refuses a membership in oneself and the like: not what is asked here.
+                    // The server refuses a membership in oneself and the like: not what is asked
+                    // here.
                     let attempt = statement.replace('\'', "''");
                     Spi::run(&format!(
                         "DO 'BEGIN EXECUTE ''{}''; EXCEPTION WHEN OTHERS THEN NULL; END'",

@@ -21,7 +21,8 @@ pub enum Mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 #[allow(non_camel_case_types)]
 pub enum CheckAt {
-    /// At the end of each statement, but for what a later one of the same transaction may still put right.
+    /// At the end of each statement, but for what a later one of the same transaction may still put
+    /// right.
     statement,
     /// Everything when the transaction commits.
     commit,
@@ -31,13 +32,14 @@ static CHECK_AT: GucSetting<CheckAt> = GucSetting::<CheckAt>::new(CheckAt::state
 
 static MODE: GucSetting<Mode> = GucSetting::<Mode>::new(Mode::block);
 
-/// Defines the settings. Only a superuser, or whom one has granted SET on the parameter, can change them: a value that anybody
-/// else set before the library was loaded is thrown away by the server here.
+/// Defines the settings. Only a superuser, or whom one has granted SET on the parameter, can change
+/// them: a value that anybody else set before the library was loaded is thrown away by the server
+/// here.
 pub fn define() {
     GucRegistry::define_enum_guc(
         c"dragonfly_guard.mode",
         c"What the guard does about a statement that breaks the security contract.",
-        c"block: refuse it; warn: a WARNING in place of the refusal; off: let it pass, with a line in the server log.",
+        c"block: refuse it; warn: a WARNING in place of the rejection; off: let it pass, with a line in the server log.",
         &MODE,
         GucContext::Suset,
         GucFlags::default(),
@@ -71,7 +73,8 @@ static PRELOAD: OnceLock<Preload> = OnceLock::new();
 /// How the library came into the session; first asked in `_PG_init`.
 pub fn preload() -> Preload {
     *PRELOAD.get_or_init(|| {
-        // SAFETY: reads variables of the process. Between connecting and its first statement a session runs nothing but these.
+        // SAFETY: reads variables of the process. Between connecting and its first statement a
+        // session runs nothing but these.
         unsafe {
             if pg_sys::process_shared_preload_libraries_in_progress {
                 Preload::Shared
@@ -118,18 +121,22 @@ pub fn check_at() -> CheckAt {
     CHECK_AT.get()
 }
 
-/// Whether this session is a superuser's that restores a dump. Every program that pg_dump writes begins with the same settings
-/// (pg_backup_archiver.c, `_doSetFixedOutputState`), which together nobody else has: an empty search_path, no check of function bodies, and no
-/// messages below WARNING; the first two set by the session itself, and not what a database or a role brings along. A dump makes every routine as the
-/// restoring superuser first and gives it to its owner later, brings privileges last, and holds what was there before the guard came: its
-/// statements cannot be judged one by one.
+/// Whether this session is a superuser's that restores a dump. Every program that pg_dump writes
+/// begins with the same settings (pg_backup_archiver.c, `_doSetFixedOutputState`), which together
+/// nobody else has: an empty search_path, no check of function bodies, and no messages below
+/// WARNING; the first two set by the session itself, and not what a database or a role brings
+/// along. A dump makes every routine as the restoring superuser first and gives it to its owner
+/// later, brings privileges last, and holds what was there before the guard came: its statements
+/// cannot be judged one by one.
 pub fn is_restoring_a_dump() -> bool {
-    // SAFETY: reads variables of the backend, whose own process entry is there; the path is null or a C string.
-    // `roleId` is who logged in, whatever SET SESSION AUTHORIZATION has said since.
+    // SAFETY: reads variables of the backend, whose own process entry is there; the path is null or
+    // a C string. `roleId` is who logged in, whatever SET SESSION AUTHORIZATION has said since.
     let looks_like_it = unsafe {
         let path = pg_sys::namespace_search_path;
         !path.is_null()
-            && (*path == 0 || LEFT_BY_AN_EXTENSION.with_borrow(|left| left.as_deref() == Some(CStr::from_ptr(path))))
+            && (*path == 0
+                || LEFT_BY_AN_EXTENSION
+                    .with_borrow(|left| left.as_deref() == Some(CStr::from_ptr(path))))
             && !pg_sys::check_function_bodies
             && pg_sys::client_min_messages >= pg_sys::WARNING as i32
             && pg_sys::superuser_arg((*pg_sys::MyProc).roleId)
@@ -145,7 +152,8 @@ thread_local! {
     static BEFORE_AN_EXTENSION: Cell<bool> = const { Cell::new(false) };
 }
 
-/// CREATE EXTENSION begins. Some scripts set a search_path for the whole session (that of postgis_topology does), which then is no longer the dump's.
+/// CREATE EXTENSION begins. Some scripts set a search_path for the whole session (that of
+/// postgis_topology does), which then is no longer the dump's.
 pub fn extension_begins() {
     BEFORE_AN_EXTENSION.set(is_restoring_a_dump());
 }
@@ -175,14 +183,18 @@ pub fn of_new_sessions(parameter: &str) -> Option<String> {
     }
 }
 
-/// Whether the server itself is at work: autovacuum, or a session that ends and drops its temporary objects.
+/// Whether the server itself is at work: autovacuum, or a session that ends and drops its temporary
+/// objects.
 pub fn is_the_servers_own_work() -> bool {
     // SAFETY: reads variables of the process.
-    unsafe { pg_sys::proc_exit_inprogress || pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER }
+    unsafe {
+        pg_sys::proc_exit_inprogress
+            || pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER
+    }
 }
 
-/// Whether code of another role runs, as in ANALYZE of that role's table, or in a SECURITY DEFINER routine: what is set there is not the
-/// session's own.
+/// Whether code of another role runs, as in ANALYZE of that role's table, or in a SECURITY DEFINER
+/// routine: what is set there is not the session's own.
 fn is_in_somebodys_code() -> bool {
     let (mut role, mut context) = (pg_sys::InvalidOid, 0);
     // SAFETY: writes both.

@@ -18,7 +18,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 pub fn row(finding: Finding) -> Vec<Value> {
     vec![
         Value::Text(finding.rule.id.into()),
-        Value::Text(finding.severity.word().into()),
+        Value::Text(finding.severity.as_str().into()),
         Value::Text(finding.object.object_type.into()),
         Value::name(finding.object.schema),
         Value::Text(finding.object.identity),
@@ -40,8 +40,10 @@ fn filter(call: Call) -> Filter {
 
 /// A severity by its word; an error lists the words.
 fn severity(word: Option<String>) -> Option<Severity> {
-    let known = Severity::ALL.map(Severity::word);
-    word.map(|word| Severity::from_word(&word).unwrap_or_else(|| unknown_argument("severity", &word, &known)))
+    let known = Severity::ALL.map(Severity::as_str);
+    word.map(|word| {
+        Severity::from_word(&word).unwrap_or_else(|| unknown_argument("severity", &word, &known))
+    })
 }
 
 fn rows(call: Call, filter: &Filter) -> pg_sys::Datum {
@@ -94,12 +96,16 @@ fn assert_security(call: Call) -> pg_sys::Datum {
     let min_severity = severity(call.text(0)).unwrap_or(Severity::Error);
     let found = audit::findings(&Filter::new(RULES.to_vec(), min_severity));
     if !found.is_empty() {
-        let mut lines: Vec<String> =
-            found.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.word(), f.rule.id, f.detail)).collect();
+        let mut lines: Vec<String> = found
+            .iter()
+            .take(SHOWN)
+            .map(|f| format!("{} {}: {}", f.severity.as_str(), f.rule.id, f.detail))
+            .collect();
         if found.len() > SHOWN {
             lines.push(format!("... and {} more.", found.len() - SHOWN));
         }
-        let (ways, severity) = (if found.len() == 1 { "way" } else { "ways" }, min_severity.word());
+        let (ways, severity) =
+            (if found.len() == 1 { "way" } else { "ways" }, min_severity.as_str());
         Report {
             message: format!("the database differs from its security contract in {} {ways}", found.len()),
             detail: lines.join("\n"),
@@ -126,8 +132,8 @@ fn security_rules(call: Call) -> pg_sys::Datum {
             Value::Text(rule.id.into()),
             Value::Text(rule.title.into()),
             Value::Text(rule.area.as_str().into()),
-            Value::Text(severity.word().into()),
-            Value::Text(guard.word().into()),
+            Value::Text(severity.as_str().into()),
+            Value::Text(guard.as_str().into()),
             Value::Text(rule.section.into()),
             Value::Text(rule.why.into()),
             Value::Text(rule.fix.into()),
@@ -136,22 +142,31 @@ fn security_rules(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `dragonfly_guard.announce()`: what CREATE EXTENSION finds in a database that was there before it, as one WARNING.
+    /// `dragonfly_guard.announce()`: what CREATE EXTENSION finds in a database that was there
+    /// before it, as one WARNING.
     guard_announce => announce
 );
 fn announce(_: Call) -> pg_sys::Datum {
     let names: Vec<String> = with_context(|cx| {
         let unsafe_path = |r: &&Routine| {
-            cx.routine_managed_by(r).is_none() && definer_path::judgment(cx, r).is_some_and(|j| j.verdict != Verdict::Safe)
+            cx.routine_managed_by(r).is_none()
+                && definer_path::assess(cx, r).is_some_and(|j| j.verdict != Verdict::Safe)
         };
-        cx.snapshot.routines.iter().filter(unsafe_path).map(|r| cx.snapshot.routine_message(r)).collect()
+        cx.snapshot
+            .routines
+            .iter()
+            .filter(unsafe_path)
+            .map(|r| cx.snapshot.routine_message(r))
+            .collect()
     });
     if names.is_empty() {
         return pg_sys::Datum::null();
     }
     let message = match names.len() {
         1 => "1 SECURITY DEFINER routine that is here already has no safe search_path".to_owned(),
-        n => format!("{n} SECURITY DEFINER routines that are here already have no safe search_path"),
+        n => {
+            format!("{n} SECURITY DEFINER routines that are here already have no safe search_path")
+        }
     };
     let mut shown: Vec<String> = names.iter().take(3).cloned().collect();
     if names.len() > shown.len() {
@@ -159,8 +174,12 @@ fn announce(_: Call) -> pg_sys::Datum {
     }
     Report {
         message,
-        detail: format!("{}. What is here stays as it is; the guard refuses new ones.", listed(&shown)),
-        hint: "SELECT * FROM ops.audit_security() lists everything, with the SQL that mends it.".into(),
+        detail: format!(
+            "{}. What is here stays as it is; the guard refuses new ones.",
+            listed(&shown)
+        ),
+        hint: "SELECT * FROM ops.audit_security() lists everything, with the SQL that mends it."
+            .into(),
     }
     .warning(PgSqlErrorCode::ERRCODE_WARNING);
     pg_sys::Datum::null()

@@ -1,5 +1,6 @@
-//! The SQL functions of the contract: what is in force, another one comes into force, and what people do with one before: check it, complete it in an
-//! editor, compare it, try it on the database.
+//! The SQL functions of the contract: what is in force, another one comes into force, and what
+//! people do with one before: check it, complete it in an editor, compare it, try it on the
+//! database.
 
 use super::audit::row;
 use super::permission;
@@ -9,7 +10,9 @@ use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
 use crate::store::contract::{History, document_in_force, version};
-use dragonfly_core::contract::{self, Contract, Examined, Problem, Severity, examine_interruptibly};
+use dragonfly_core::contract::{
+    self, Contract, Examined, Problem, Severity, examine_interruptibly,
+};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::collections::HashSet;
@@ -21,7 +24,8 @@ sql_function!(
 fn contract_in_force(_: Call) -> pg_sys::Datum {
     let state = State::now();
     let text = document_in_force(&state, &Own::find(&state));
-    let json = serde_json::from_str(&text).unwrap_or_else(|e| pgrx::error!("jsonb_out gave no JSON: {e}"));
+    let json =
+        serde_json::from_str(&text).unwrap_or_else(|e| pgrx::error!("jsonb_out gave no JSON: {e}"));
     json_datum(&json)
 }
 
@@ -35,7 +39,8 @@ fn default_contract(_: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `dragonfly_guard.is_contract(jsonb) RETURNS boolean`: true, or an error that says where the document is wrong.
+    /// `dragonfly_guard.is_contract(jsonb) RETURNS boolean`: true, or an error that says where the
+    /// document is wrong.
     guard_is_contract => is_contract
 );
 fn is_contract(call: Call) -> pg_sys::Datum {
@@ -91,7 +96,8 @@ fn load(call: Call, document: Option<String>) -> pg_sys::Datum {
     if let Some(highest) = history.highest()
         && version(&contract).cmp_precedence(&highest.version).is_le()
     {
-        let same = contract.version == highest.version.to_string() && highest.contract.as_ref() == Some(&contract);
+        let same = contract.version == highest.version.to_string()
+            && highest.contract.as_ref() == Some(&contract);
         Report {
             message: format!("contract {} is not higher than {}", contract.version, highest.version),
             detail: if same {
@@ -117,39 +123,59 @@ fn rollback(call: Call) -> pg_sys::Datum {
     let current = history.past.last().map(|p| p.version.to_string());
     let earlier = history.past.iter().rev().skip(1);
     // What was in force before this version came; going back twice leads two steps back.
-    let came = history.past.iter().position(|p| current.as_ref().is_some_and(|version| p.version.to_string() == *version));
+    let came = history
+        .past
+        .iter()
+        .position(|p| current.as_ref().is_some_and(|version| p.version.to_string() == *version));
     let wanted = call.text(0);
     let found = match &wanted {
-        Some(version) if current.as_ref() == Some(version) => {
-            Report { message: format!("contract {version} is in force already"), ..Report::default() }
-                .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+        Some(version) if current.as_ref() == Some(version) => Report {
+            message: format!("contract {version} is in force already"),
+            ..Report::default()
         }
+        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE),
         Some(version) => earlier.clone().find(|p| p.version.to_string() == *version),
         None => came.and_then(|came| came.checked_sub(1)).map(|before| &history.past[before]),
     };
-    let Some((contract, document)) = found.and_then(|p| Some((p.contract.as_ref()?, &p.document))) else {
-        let mut known: Vec<String> = earlier.filter(|p| p.contract.is_some()).map(|p| p.version.to_string()).collect();
+    let Some((contract, document)) = found.and_then(|p| Some((p.contract.as_ref()?, &p.document)))
+    else {
+        let mut known: Vec<String> =
+            earlier.filter(|p| p.contract.is_some()).map(|p| p.version.to_string()).collect();
         known.dedup();
         Report {
             message: match &wanted {
                 Some(version) => format!("there was no contract {}", printable(version)),
                 None => "there was no contract before the one in force".into(),
             },
-            detail: if known.is_empty() { String::new() } else { format!("Earlier ones: {}.", known.join(", ")) },
+            detail: if known.is_empty() {
+                String::new()
+            } else {
+                format!("Earlier ones: {}.", known.join(", "))
+            },
             hint: "SELECT * FROM ops.contract_history shows them.".into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     };
-    let note = call.text(1).unwrap_or_else(|| format!("Rolled back from {}", current.unwrap_or_default()));
+    let note =
+        call.text(1).unwrap_or_else(|| format!("Rolled back from {}", current.unwrap_or_default()));
     put_into_force(call, &history, contract, document, Some(note))
 }
 
 /// Stores the contract and reports what follows from it.
-fn put_into_force(call: Call, history: &History, contract: &Contract, document: &str, note: Option<String>) -> pg_sys::Datum {
+fn put_into_force(
+    call: Call,
+    history: &History,
+    contract: &Contract,
+    document: &str,
+    note: Option<String>,
+) -> pg_sys::Datum {
     let earlier = history.past.last().and_then(|p| p.contract.as_ref());
     history.add(document, note.as_deref());
     let found = |contract: &Contract| -> HashSet<String> {
-        audit::findings_under(contract, &history.state, &history.own).into_iter().map(|f| f.fingerprint).collect()
+        audit::findings_under(contract, &history.state, &history.own)
+            .into_iter()
+            .map(|f| f.fingerprint)
+            .collect()
     };
     let (before, after) = (earlier.map(found).unwrap_or_default(), found(contract));
     let (added, removed) = (after.difference(&before).count(), before.difference(&after).count());
@@ -199,9 +225,15 @@ fn validate_text(call: Call) -> pg_sys::Datum {
 }
 
 fn problems(call: Call, document: Option<String>) -> pg_sys::Datum {
-    let problems = document.map(|text| examine_interruptibly(&text, &interrupts).problems).unwrap_or_default();
+    let problems =
+        document.map(|text| examine_interruptibly(&text, &interrupts).problems).unwrap_or_default();
     call.table(problems.into_iter().map(|Problem { severity, path, problem, allowed }| {
-        vec![Value::Text(severity.word().into()), Value::Text(path), Value::Text(problem), Value::text(allowed)]
+        vec![
+            Value::Text(severity.as_str().into()),
+            Value::Text(path),
+            Value::Text(problem),
+            Value::text(allowed),
+        ]
     }))
 }
 

@@ -29,12 +29,14 @@ fn doctor(call: Call) -> pg_sys::Datum {
     let checks: Vec<Check> = with_findings(|cx, findings, state| {
         let role = cx.snapshot.role_named(&authenticator);
         let probe = Probe::new(cx, state);
-        let denied = explain::denied(cx.contract, state, &reach(cx), |read| probe.with_lock_timeout(read));
+        let denied =
+            explain::denied(cx.contract, state, &reach(cx), |read| probe.with_lock_timeout(read));
         let trials = Trials {
             view: &|view| probe.view(view),
             routine: &|routine| probe.body(routine),
             reached: &|reach| denied.get(reach).cloned().unwrap_or(Trial::Fine),
-            exposed_schemas: role.and_then(|role| scan::setting_of(state, role.oid, "pgrst.db_schemas")),
+            exposed_schemas: role
+                .and_then(|role| scan::setting_of(state, role.oid, "pgrst.db_schemas")),
             interrupts: &interrupts,
         };
         examine(cx, findings, &authenticator, &trials)
@@ -82,13 +84,21 @@ struct Target<'p> {
 
 impl<'a> Probe<'a> {
     fn new(cx: &'a Context<'a>, state: &'a State) -> Self {
-        Self { cx, state, memory: Scratch::new(), trusted: OnceCell::new(), was_locked_out: Cell::new(false) }
+        Self {
+            cx,
+            state,
+            memory: Scratch::new(),
+            trusted: OnceCell::new(),
+            was_locked_out: Cell::new(false),
+        }
     }
 
-    /// Has the server rewrite the query of a view and plan it as the view's owner, along the path of those who use it.
+    /// Has the server rewrite the query of a view and plan it as the view's owner, along the path
+    /// of those who use it.
     fn view(&self, view: &Relation) -> Trial {
         let name = safe_qualified(self.cx.snapshot.schema_name(view.schema), &view.name);
-        if view.kind == RelationKind::MaterializedView && !scan::is_populated(self.state, view.oid) {
+        if view.kind == RelationKind::MaterializedView && !scan::is_populated(self.state, view.oid)
+        {
             return Trial::Broken(format!("materialized view {name} has not been populated"));
         }
         let trust = match self.trust(view.owner) {
@@ -96,9 +106,13 @@ impl<'a> Probe<'a> {
             Err(why) => return Trial::Untried(why),
         };
         // Rewriting alone takes as much time and memory as the owners of the views like.
-        let is_untrusted =
-            |oid: &Oid| scan::relation_owner(self.state, *oid).is_some_and(|owner| !trust.owners.contains(&owner));
-        if let Some(untrusted) = scan::behind_view(self.state, view.oid).into_iter().filter(is_untrusted).min() {
+        let is_untrusted = |oid: &Oid| {
+            scan::relation_owner(self.state, *oid)
+                .is_some_and(|owner| !trust.owners.contains(&owner))
+        };
+        if let Some(untrusted) =
+            scan::behind_view(self.state, view.oid).into_iter().filter(is_untrusted).min()
+        {
             return Trial::Untried(self.describe(Refused::Relation(untrusted)));
         }
         let settings = self.settings(view.schema, &[]);
@@ -112,10 +126,13 @@ impl<'a> Probe<'a> {
             is_unchanged: &|| scan::relation_owner(&State::now(), view.oid) == Some(view.owner),
             has_mutable_functions: &has_mutable_functions,
         };
-        self.attempt(&target, || explain::view_is_read(view.oid, &name, view.owner, &has_mutable_functions))
+        self.attempt(&target, || {
+            explain::view_is_read(view.oid, &name, view.owner, &has_mutable_functions)
+        })
     }
 
-    /// Has the validator of its language check the body of a routine, as the routine's owner and under its settings.
+    /// Has the validator of its language check the body of a routine, as the routine's owner and
+    /// under its settings.
     fn body(&self, routine: &Routine) -> Trial {
         // An aggregate has no body; the functions that it consists of have one.
         if routine.kind == RoutineKind::Aggregate {
@@ -130,12 +147,18 @@ impl<'a> Probe<'a> {
         if let Some(why) = self.untrusted_path(&settings, routine.owner) {
             return Trial::Untried(why);
         }
-        let is_unchanged = || scan::routine_owner(&State::now(), routine.oid) == Some(routine.owner);
-        let target =
-            Target { trust, settings: &settings, is_unchanged: &is_unchanged, has_mutable_functions: &Cell::new(false) };
+        let is_unchanged =
+            || scan::routine_owner(&State::now(), routine.oid) == Some(routine.owner);
+        let target = Target {
+            trust,
+            settings: &settings,
+            is_unchanged: &is_unchanged,
+            has_mutable_functions: &Cell::new(false),
+        };
         self.attempt(&target, || {
             restricted::as_role(routine.owner, || {
-                // SAFETY: a validator takes the OID of the routine, and raises an error or returns nothing.
+                // SAFETY: a validator takes the OID of the routine, and raises an error or returns
+                // nothing.
                 unsafe {
                     let routine = pg_sys::Datum::from(routine.oid);
                     pg_sys::OidFunctionCall1Coll(validator.into(), pg_sys::InvalidOid, routine);
@@ -145,28 +168,35 @@ impl<'a> Probe<'a> {
         })
     }
 
-    /// Why names would not be looked up as for those who use the object: temporary objects of this session take
-    /// precedence, or untrusted roles can put objects into the path meanwhile.
+    /// Why names would not be looked up as for those who use the object: temporary objects of this
+    /// session take precedence, or untrusted roles can put objects into the path meanwhile.
     fn untrusted_path(&self, settings: &Settings, owner: Oid) -> Option<String> {
         if scan::temporary::has_schema() {
             return Some("this session has temporary objects, which take precedence".into());
         }
         let (_, path) = settings.iter().find(|(name, _)| name.as_c_str() == c"search_path")?;
-        let judgment = self.cx.judge.path(&from_server(path.to_bytes()), owner);
+        let assessment = self.cx.paths.path(&from_server(path.to_bytes()), owner);
         let is_open = |code| matches!(code, ReasonCode::Writable | ReasonCode::ForeignObjects);
-        let is_open = judgment.reasons.iter().any(|reason| is_open(reason.code));
+        let is_open = assessment.reasons.iter().any(|reason| is_open(reason.code));
         is_open.then(|| "untrusted roles can put objects into its search_path".into())
     }
 
-    /// What comes of `work`, during which no untrusted code runs. It returns false where the object it found is no
-    /// longer the one of the snapshot.
+    /// What comes of `work`, during which no untrusted code runs. It returns false where the object
+    /// it found is no longer the one of the snapshot.
     fn attempt(&self, target: &Target<'_>, work: impl FnOnce() -> bool) -> Trial {
-        let settings: Vec<(&CStr, &CStr)> =
-            target.settings.iter().map(|(name, value)| (name.as_c_str(), value.as_c_str())).collect();
+        let settings: Vec<(&CStr, &CStr)> = target
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_c_str(), value.as_c_str()))
+            .collect();
         let attempt = || subtransaction::rolled_back(|| setting::under(&settings, work));
         let (outcome, refused) = self.memory.with(|| {
             let (outcome, refused) = inert(target.trust, attempt);
-            (outcome.map_err(|error: Box<CaughtError>| Failure::of(subtransaction::report(&error))), refused)
+            (
+                outcome
+                    .map_err(|error: Box<CaughtError>| Failure::of(subtransaction::report(&error))),
+                refused,
+            )
         });
         let modified = || Trial::Untried("object is being modified concurrently".into());
         match (refused, outcome) {
@@ -185,32 +215,46 @@ impl<'a> Probe<'a> {
     fn describe(&self, refused: Refused) -> String {
         let relation = |oid| {
             let name = scan::name(scan::PG_CLASS, oid);
-            let name = name.map_or_else(|| "a table".into(), |(schema, name)| safe_qualified(&schema, &name));
+            let name = name
+                .map_or_else(|| "a table".into(), |(schema, name)| safe_qualified(&schema, &name));
             (printable(&name).into_owned(), scan::relation_owner(self.state, oid))
         };
-        let role =
-            |oid: Option<Oid>| printable(&oid.map(|oid| self.cx.snapshot.role_name(oid)).unwrap_or_default()).into_owned();
+        let role = |oid: Option<Oid>| {
+            printable(&oid.map(|oid| self.cx.snapshot.role_name(oid)).unwrap_or_default())
+                .into_owned()
+        };
         match refused {
             Refused::Query => "it would execute a query".into(),
             Refused::Function(oid) => {
                 let signature = |(schema, name): (String, String)| {
-                    format!("{}({})", safe_qualified(&schema, &name), scan::argument_types_of(self.state, oid))
+                    format!(
+                        "{}({})",
+                        safe_qualified(&schema, &name),
+                        scan::argument_types_of(self.state, oid)
+                    )
                 };
-                let name = scan::name(scan::PG_PROC, oid).map_or_else(|| "a function".into(), signature);
+                let name =
+                    scan::name(scan::PG_PROC, oid).map_or_else(|| "a function".into(), signature);
                 let owner = role(scan::routine_owner(self.state, oid));
-                format!("it would call function {}, which is owned by \"{owner}\"", printable(&name))
+                format!(
+                    "it would call function {}, which is owned by \"{owner}\"",
+                    printable(&name)
+                )
             }
             Refused::Relation(oid) => {
                 let (name, owner) = relation(oid);
                 format!("it reads {name}, which is owned by \"{}\"", role(owner))
             }
-            Refused::ForeignTable(oid) => format!("it would contact the server of foreign table {}", relation(oid).0),
+            Refused::ForeignTable(oid) => {
+                format!("it would contact the server of foreign table {}", relation(oid).0)
+            }
         }
     }
 
-    /// Which owners are trusted while an object of `owner` is read: superusers and the contract's trusted owners. An
-    /// error where `owner` is none of them, or where a type is there whose values cannot be read without code that no
-    /// hook sees: checks of domains and functions of ranges that do more than compute.
+    /// Which owners are trusted while an object of `owner` is read: superusers and the contract's
+    /// trusted owners. An error where `owner` is none of them, or where a type is there whose
+    /// values cannot be read without code that no hook sees: checks of domains and functions of
+    /// ranges that do more than compute.
     fn trust(&self, owner: Oid) -> Result<&Trust, String> {
         let trusted = self.trusted.get_or_init(|| Trusted {
             trust: Trust::under(self.cx.contract, self.cx.snapshot),
@@ -246,12 +290,14 @@ impl<'a> Probe<'a> {
         of_session.unwrap_or_else(|| default.into())
     }
 
-    /// The settings of a session that uses an object in `schema`: the object's own, or those of a request. PostgREST
-    /// puts the schema first in the path.
+    /// The settings of a session that uses an object in `schema`: the object's own, or those of a
+    /// request. PostgREST puts the schema first in the path.
     fn settings(&self, schema: Oid, own: &[String]) -> Settings {
         let own = |name: &str| {
             let mut items = own.iter().filter_map(|item| item.split_once('='));
-            items.rfind(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+            items
+                .rfind(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.to_owned())
         };
         let mut found = vec![
             ("search_path", own("search_path").unwrap_or_else(|| self.path_of_requests(schema))),
@@ -259,7 +305,8 @@ impl<'a> Probe<'a> {
             ("check_function_bodies", "on".to_owned()),
             ("lock_timeout", self.lock_timeout()),
         ];
-        let of_literal = |name| Some((name, own(name).or_else(|| settings::of_new_sessions(name))?));
+        let of_literal =
+            |name| Some((name, own(name).or_else(|| settings::of_new_sessions(name))?));
         found.extend(OF_LITERALS.into_iter().filter_map(of_literal));
         let text = |text: &str| CString::new(to_server(text)).unwrap_or_default();
         found.into_iter().map(|(name, value)| (text(name), text(&value))).collect()
@@ -272,12 +319,14 @@ impl<'a> Probe<'a> {
         let rest = rest.unwrap_or_else(|| vec!["public".into()]);
         let rest = rest.into_iter().filter(|name| name != "$user" && !name.is_empty());
         let first = self.cx.snapshot.schema_name(schema).to_owned();
-        stored_value(&[first].into_iter().chain(rest).chain(["pg_temp".into()]).collect::<Vec<String>>())
+        stored_value(
+            &[first].into_iter().chain(rest).chain(["pg_temp".into()]).collect::<Vec<String>>(),
+        )
     }
 }
 
-/// An error that an attempt met. What it means is decided by its SQLSTATE and by the place in the server's source that
-/// raised it; its message is shown to people, in whatever language it is.
+/// An error that an attempt met. What it means is decided by its SQLSTATE and by the place in the
+/// server's source that raised it; its message is shown to people, in whatever language it is.
 struct Failure {
     code: PgSqlErrorCode,
     place: Place,
@@ -287,7 +336,8 @@ struct Failure {
 /// Which part of the server raised an error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// The parser or the rewriter: the SQL itself is wrong, and not what a function makes of its arguments.
+    /// The parser or the rewriter: the SQL itself is wrong, and not what a function makes of its
+    /// arguments.
     Sql,
     /// What reads and writes settings.
     Settings,
@@ -315,28 +365,38 @@ impl Place {
 
 impl Failure {
     fn of(report: &ErrorReportWithLevel) -> Self {
-        Self { code: report.sql_error_code(), place: Place::of(report), message: report.message().to_owned() }
+        Self {
+            code: report.sql_error_code(),
+            place: Place::of(report),
+            message: report.message().to_owned(),
+        }
     }
 
     /// Whether a lock could not be acquired.
     fn is_of_lock(&self) -> bool {
-        matches!(self.code, PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED)
+        matches!(
+            self.code,
+            PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+                | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+        )
     }
 
-    /// What it says about the object; `has_mutable_functions` where functions in it may return something else in another session.
+    /// What it says about the object; `has_mutable_functions` where functions in it may return
+    /// something else in another session.
     fn trial(self, has_mutable_functions: bool) -> Trial {
         let Self { code, place, ref message } = self;
         if self.is_of_lock() {
             return Trial::Untried("an object that it uses is locked".into());
         }
         match (code, place) {
-            // The planner calls functions to estimate how many rows there are, and a parameter that only requests set
-            // does not exist.
-            (PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, Place::Settings | Place::SettingOfParameter) => {
-                Trial::Untried(format!("it depends on the request: {message}"))
-            }
-            // The settings of a function are set before any hook can reject the call. Which may be set depends on the
-            // role that calls it, and here on the security-restricted operation.
+            // The planner calls functions to estimate how many rows there are, and a parameter that
+            // only requests set does not exist.
+            (
+                PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+                Place::Settings | Place::SettingOfParameter,
+            ) => Trial::Untried(format!("it depends on the request: {message}")),
+            // The settings of a function are set before any hook can reject the call. Which may be
+            // set depends on the role that calls it, and here on the security-restricted operation.
             (PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, Place::SettingOfParameter) => {
                 Trial::Untried(format!("it would call a function: {message}"))
             }
@@ -355,5 +415,12 @@ const LOCK_TIMEOUT: &str = "1s";
 const SHORT_LOCK_TIMEOUT: &str = "10ms";
 
 /// The settings by which literals are read.
-const OF_LITERALS: [&str; 7] =
-    ["standard_conforming_strings", "backslash_quote", "datestyle", "intervalstyle", "timezone", "array_nulls", "xmloption"];
+const OF_LITERALS: [&str; 7] = [
+    "standard_conforming_strings",
+    "backslash_quote",
+    "datestyle",
+    "intervalstyle",
+    "timezone",
+    "array_nulls",
+    "xmloption",
+];

@@ -1,4 +1,5 @@
-//! The SQL functions of drift: what the governed schemas hold, as a snapshot that can be frozen, hashed, carried elsewhere and compared.
+//! The SQL functions of drift: what the governed schemas hold, as a snapshot that can be frozen,
+//! hashed, carried elsewhere and compared.
 
 use super::permission;
 use crate::audit;
@@ -66,8 +67,15 @@ fn check_schema_consistency(call: Call) -> pg_sys::Datum {
     let wanted = call.names(1).map(|names| known(names, &contract, &state, covered));
     let mut rows: Vec<Vec<Value>> = Vec::new();
     let findings = audit::findings_of(&[&required_object_missing::RULE, &role_missing::RULE]);
-    let is_wanted = |d: &Difference| wanted.as_ref().is_none_or(|names| d.schema.as_ref().is_some_and(|s| names.contains(s)));
-    rows.extend(from_findings(&findings).into_iter().filter(is_wanted).map(|difference| row("contract", difference)));
+    let is_wanted = |d: &Difference| {
+        wanted.as_ref().is_none_or(|names| d.schema.as_ref().is_some_and(|s| names.contains(s)))
+    };
+    rows.extend(
+        from_findings(&findings)
+            .into_iter()
+            .filter(is_wanted)
+            .map(|difference| row("contract", difference)),
+    );
     match kept {
         Some(Frozen { label, snapshot }) => {
             mention_release(&snapshot, &format!("\"{}\"", printable(&label)));
@@ -80,12 +88,16 @@ fn check_schema_consistency(call: Call) -> pg_sys::Datum {
             };
             let actual = catalog::drift::read(&state, expected.schemas.clone());
             let source = format!("frozen {label}");
-            rows.extend(compare(&expected, &actual).into_iter().map(|difference| row(&source, difference)));
+            rows.extend(
+                compare(&expected, &actual).into_iter().map(|difference| row(&source, difference)),
+            );
         }
         None => Report {
             message: "no schema has been frozen: looked for drift from the contract alone".into(),
             detail: String::new(),
-            hint: "SELECT ops.freeze_schema('...') keeps what is here now, to be compared with later.".into(),
+            hint:
+                "SELECT ops.freeze_schema('...') keeps what is here now, to be compared with later."
+                    .into(),
         }
         .notice(),
     }
@@ -96,7 +108,7 @@ fn check_schema_consistency(call: Call) -> pg_sys::Datum {
 fn row(source: &str, difference: Difference) -> Vec<Value> {
     vec![
         Value::Text(source.into()),
-        Value::Text(difference.change.word().into()),
+        Value::Text(difference.change.as_str().into()),
         Value::Text(difference.object_type),
         Value::name(difference.schema),
         Value::Text(difference.identity),
@@ -133,11 +145,17 @@ fn not_empty(schemas: &[String]) {
 }
 
 /// Those schemas; an error where one is neither there nor declared, or is the server's own.
-fn known(names: Vec<String>, contract: &Contract, state: &State, covered: &[String]) -> Vec<String> {
+fn known(
+    names: Vec<String>,
+    contract: &Contract,
+    state: &State,
+    covered: &[String],
+) -> Vec<String> {
     not_empty(&names);
     let there = catalog::base(state);
     let is_ours = |name: &str| !name.starts_with("pg_") && name != "information_schema";
-    let mut valid: Vec<&str> = there.schemas.iter().map(|s| s.name.as_str()).filter(|name| is_ours(name)).collect();
+    let mut valid: Vec<&str> =
+        there.schemas.iter().map(|s| s.name.as_str()).filter(|name| is_ours(name)).collect();
     valid.extend(contract.schemas.iter().map(|schema| schema.name.as_str()));
     valid.extend(covered.iter().map(String::as_str));
     valid.sort_unstable();
@@ -151,14 +169,20 @@ fn known(names: Vec<String>, contract: &Contract, state: &State, covered: &[Stri
     names
 }
 
-/// An error where a schema that is asked for was not looked at when the snapshot was taken: no row would look like no drift.
+/// An error where a schema that is asked for was not looked at when the snapshot was taken: no row
+/// would look like no drift.
 fn check_coverage(label: &str, snapshot: &Snapshot, wanted: &[String]) {
     if let Some(name) = wanted.iter().find(|name| !snapshot.schemas.contains(name)) {
         let covered: Vec<_> = snapshot.schemas.iter().map(|name| printable(name)).collect();
         Report {
-            message: format!("\"{}\" does not cover schema \"{}\"", printable(label), printable(name)),
+            message: format!(
+                "\"{}\" does not cover schema \"{}\"",
+                printable(label),
+                printable(name)
+            ),
             detail: format!("It was frozen with {}.", covered.join(", ")),
-            hint: "Freeze the schema too: SELECT ops.freeze_schema('...', schemas => '{...}').".into(),
+            hint: "Freeze the schema too: SELECT ops.freeze_schema('...', schemas => '{...}')."
+                .into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     }
@@ -185,7 +209,8 @@ sql_function!(
 );
 fn freeze_schema(call: Call) -> pg_sys::Datum {
     permission::check(call);
-    let label = call.text(0).filter(|label| !label.trim().is_empty() && label.chars().count() <= LONGEST);
+    let label =
+        call.text(0).filter(|label| !label.trim().is_empty() && label.chars().count() <= LONGEST);
     let Some(label) = label else {
         let hint = "For example the name of a release: ops.freeze_schema('2027.1').";
         refuse(format!("a frozen schema has a label of 1 to {LONGEST} characters"), "", hint)
@@ -208,10 +233,17 @@ fn freeze_schema(call: Call) -> pg_sys::Datum {
 fn say(label: &str, snapshot: &Snapshot) {
     let names: Vec<_> = snapshot.schemas.iter().map(|name| printable(name)).collect();
     let schemas = if names.len() == 1 { "schema" } else { "schemas" };
-    let objects =
-        if snapshot.objects.len() == 1 { "1 object".to_owned() } else { format!("{} objects", snapshot.objects.len()) };
+    let objects = if snapshot.objects.len() == 1 {
+        "1 object".to_owned()
+    } else {
+        format!("{} objects", snapshot.objects.len())
+    };
     Report {
-        message: format!("\"{}\" keeps {objects} of {schemas} {}", printable(label), listed(&names)),
+        message: format!(
+            "\"{}\" keeps {objects} of {schemas} {}",
+            printable(label),
+            listed(&names)
+        ),
         ..Report::default()
     }
     .notice();
@@ -232,5 +264,6 @@ fn unfreeze_schema(call: Call) -> pg_sys::Datum {
 }
 
 fn refuse(message: String, detail: &str, hint: &str) -> ! {
-    Report { message, detail: detail.into(), hint: hint.into() }.error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+    Report { message, detail: detail.into(), hint: hint.into() }
+        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
 }

@@ -1,4 +1,5 @@
-//! `ops.exempt()`, `ops.unexempt()`, and `ops.exemptions()`, behind `ops.v_exemptions`: each with what it hides today.
+//! `ops.exempt()`, `ops.unexempt()`, and `ops.exemptions()`, behind `ops.v_exemptions`: each with
+//! what it hides today.
 
 use super::permission;
 use crate::audit;
@@ -10,7 +11,7 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::pg::text::timestamp;
 use crate::store::contract;
 use crate::store::exemptions::{self, Change, Current, New, Record};
-use dragonfly_core::exemptions::{Accepted, Exemption, Standing};
+use dragonfly_core::exemptions::{Accepted, Exemption, Status};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::rules::{self, RULES};
 use dragonfly_core::sql::printable;
@@ -19,7 +20,8 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 sql_function!(
-    /// `ops.exempt(fingerprint text, reason text, expires_at timestamptz, rule text, object text) RETURNS integer`
+    /// `ops.exempt(fingerprint text, reason text, expires_at timestamptz, rule text, object text)
+    /// RETURNS integer`
     ops_exempt => exempt
 );
 fn exempt(call: Call) -> pg_sys::Datum {
@@ -36,7 +38,11 @@ fn exempt(call: Call) -> pg_sys::Datum {
     if let Some(at) = expires_at
         && at <= clock::now()
     {
-        refuse("an exemption cannot have expired already", &format!("It would end at {}.", timestamp(at)), "")
+        refuse(
+            "an exemption cannot have expired already",
+            &format!("It would end at {}.", timestamp(at)),
+            "",
+        )
     }
     let wanted = Wanted::of(call);
     let change = Change::open();
@@ -50,13 +56,17 @@ fn exempt(call: Call) -> pg_sys::Datum {
             && !r.exemption.is_expired
             && r.exemption.fingerprint == wanted.fingerprint
             && (&r.exemption.rule, &r.exemption.object) == (&rule, &object)
-            && found.iter().all(|f| r.exemption.standing(f, &hash) == Standing::Active)
+            && found.iter().all(|f| r.exemption.standing(f, &hash) == Status::Active)
     };
     if let Some(same) = change.records.iter().find(says_so) {
-        let hint = format!("To say something else, SELECT ops.unexempt(id => {}) first.", same.exemption.id);
+        let hint = format!(
+            "To say something else, SELECT ops.unexempt(id => {}) first.",
+            same.exemption.id
+        );
         refuse(&format!("it is exempt already, by exemption {}", same.exemption.id), "", &hint)
     }
-    let accepted: BTreeMap<&str, Accepted> = found.iter().map(|f| (f.fingerprint.as_str(), Accepted::now(f, &hash))).collect();
+    let accepted: BTreeMap<&str, Accepted> =
+        found.iter().map(|f| (f.fingerprint.as_str(), Accepted::now(f, &hash))).collect();
     let id = change.add(&New {
         fingerprint: wanted.fingerprint.as_deref(),
         rule: &rule,
@@ -66,8 +76,10 @@ fn exempt(call: Call) -> pg_sys::Datum {
         accepted: &accepted,
     });
     let until = expires_at.map(|at| format!(" until {}", timestamp(at))).unwrap_or_default();
-    let count = if found.len() == 1 { "1 finding".to_owned() } else { format!("{} findings", found.len()) };
-    Report { message: format!("exemption {id} hides {count}{until}"), ..Report::default() }.notice();
+    let count =
+        if found.len() == 1 { "1 finding".to_owned() } else { format!("{} findings", found.len()) };
+    Report { message: format!("exemption {id} hides {count}{until}"), ..Report::default() }
+        .notice();
     pg_sys::Datum::from(id)
 }
 
@@ -82,11 +94,19 @@ impl Wanted {
     fn of(call: Call) -> Self {
         let hint = "One finding: ops.exempt('<fingerprint>', 'why'). Several: ops.exempt(rule => '...', object => 'public.*', reason => 'why').";
         match (call.text(0), call.text(3), call.text(4)) {
-            (Some(fingerprint), None, None) => Self { fingerprint: Some(fingerprint), pattern: None },
+            (Some(fingerprint), None, None) => {
+                Self { fingerprint: Some(fingerprint), pattern: None }
+            }
             (None, Some(rule), Some(object)) => {
-                let Some(known) = rules::find(&rule) else { unknown_argument("rule", &rule, &RULES.map(|r| r.id)) };
+                let Some(known) = rules::find(&rule) else {
+                    unknown_argument("rule", &rule, &RULES.map(|r| r.id))
+                };
                 if !known.exempt_by_pattern {
-                    refuse("what touches the guard itself is exempt one by one", "", "Give the fingerprint of the finding.")
+                    refuse(
+                        "what touches the guard itself is exempt one by one",
+                        "",
+                        "Give the fingerprint of the finding.",
+                    )
                 }
                 if object.is_empty() || object.len() > 1000 {
                     refuse("a pattern has 1 to 1000 bytes", "", hint)
@@ -97,17 +117,27 @@ impl Wanted {
         }
     }
 
-    /// Rule, object or pattern, and the findings of today that it is about. An error for a finding that there is none of: nobody knows what would
-    /// be accepted.
+    /// Rule, object or pattern, and the findings of today that it is about. An error for a finding
+    /// that there is none of: nobody knows what would be accepted.
     fn look_for<'f>(&self, findings: &'f [Finding]) -> (String, String, Vec<&'f Finding>) {
         if let Some((rule, object)) = &self.pattern {
-            let pattern = Exemption { rule: rule.clone(), object: object.clone(), ..Exemption::default() };
-            return (rule.clone(), object.clone(), findings.iter().filter(|f| pattern.is_about(f)).collect());
+            let pattern =
+                Exemption { rule: rule.clone(), object: object.clone(), ..Exemption::default() };
+            return (
+                rule.clone(),
+                object.clone(),
+                findings.iter().filter(|f| pattern.is_about(f)).collect(),
+            );
         }
         let fingerprint = self.fingerprint.as_deref().unwrap_or_default();
         let Some(found) = findings.iter().find(|f| f.fingerprint == fingerprint) else {
-            let message = format!("there is no finding with the fingerprint \"{}\"", printable(fingerprint));
-            refuse(&message, "", "SELECT rule, object, fingerprint FROM ops.audit_security() shows those of today.")
+            let message =
+                format!("there is no finding with the fingerprint \"{}\"", printable(fingerprint));
+            refuse(
+                &message,
+                "",
+                "SELECT rule, object, fingerprint FROM ops.audit_security() shows those of today.",
+            )
         };
         (found.rule.id.to_owned(), found.object.identity.clone(), vec![found])
     }
@@ -129,7 +159,13 @@ fn unexempt(call: Call) -> pg_sys::Datum {
         Some(id) => r.exemption.id == id,
         None => r.exemption.fingerprint == fingerprint,
     };
-    let ids: Vec<i32> = change.records.iter().filter(|r| r.withdrawn.is_none()).filter(meant).map(|r| r.exemption.id).collect();
+    let ids: Vec<i32> = change
+        .records
+        .iter()
+        .filter(|r| r.withdrawn.is_none())
+        .filter(meant)
+        .map(|r| r.exemption.id)
+        .collect();
     if ids.is_empty() {
         refuse("there is no such exemption", "", "SELECT * FROM ops.v_exemptions shows them.")
     }
@@ -162,23 +198,23 @@ fn all(call: Call) -> pg_sys::Datum {
 fn row(hashes: &Current<'_>, record: &Record, findings: &[Finding]) -> Vec<Value> {
     interrupts();
     let Record { exemption, exempted_at, expires_at, withdrawn } = record;
-    let about: Vec<(&Finding, Standing)> = findings
+    let about: Vec<(&Finding, Status)> = findings
         .iter()
         .filter(|f| exemption.is_about(f))
         .map(|f| (f, exemption.standing(f, &|object| hashes.object_hash(object))))
         .collect();
     let hidden: Vec<serde_json::Value> = about
         .iter()
-        .filter(|(_, standing)| *standing == Standing::Active && withdrawn.is_none())
+        .filter(|(_, standing)| *standing == Status::Active && withdrawn.is_none())
         .map(|(f, _)| {
-            json!({"severity": f.severity.word(), "object": f.object.identity, "role": f.role, "detail": f.detail, "fingerprint": f.fingerprint})
+            json!({"severity": f.severity.as_str(), "object": f.object.identity, "role": f.role, "detail": f.detail, "fingerprint": f.fingerprint})
         })
         .collect();
     let status = match withdrawn {
         Some(_) => "withdrawn",
-        None if exemption.is_expired => Standing::Expired.word(),
-        None if hidden.is_empty() && !about.is_empty() => Standing::Changed.word(),
-        None => Standing::Active.word(),
+        None if exemption.is_expired => Status::Expired.as_str(),
+        None if hidden.is_empty() && !about.is_empty() => Status::Changed.as_str(),
+        None => Status::Active.as_str(),
     };
     vec![
         Value::Int4(exemption.id),

@@ -1,4 +1,5 @@
-//! `ops.guard_status()`: what of the guard is on, what is not, what that leaves open, and how to close it.
+//! `ops.guard_status()`: what of the guard is on, what is not, what that leaves open, and how to
+//! close it.
 
 use crate::audit::with_context;
 use crate::log::queue;
@@ -24,7 +25,15 @@ sql_function!(
 fn guard_status(call: Call) -> pg_sys::Datum {
     let parts = with_context(|cx| {
         let damage = cx.run(&guard_tampered::RULE);
-        [event_triggers(&damage), mode(&damage), contract(cx), silent_statements(), log(), integrity(&damage), superusers()]
+        [
+            event_triggers(&damage),
+            mode(&damage),
+            contract(cx),
+            silent_statements(),
+            log(),
+            integrity(&damage),
+            superusers(),
+        ]
     });
     call.table(parts.map(|part| {
         vec![
@@ -54,10 +63,13 @@ fn event_triggers(damage: &[Finding]) -> Part {
         active,
         detail: match (off, problems.as_slice()) {
             (true, _) => "event_triggers is off in this session.".into(),
-            (false, []) => "DDL is judged when a statement ends and when its transaction commits.".into(),
+            (false, []) => {
+                "DDL is judged when a statement ends and when its transaction commits.".into()
+            }
             (false, problems) => problems.join(" "),
         },
-        leaves_open: (!active).then_some("DDL passes unjudged, except where the library is preloaded."),
+        leaves_open: (!active)
+            .then_some("DDL passes unjudged, except where the library is preloaded."),
         how_to_close: if off { Some("SET event_triggers = on;".into()) } else { fixes(about()) },
     }
 }
@@ -65,9 +77,10 @@ fn event_triggers(damage: &[Finding]) -> Part {
 fn mode(damage: &[Finding]) -> Part {
     let stored = || damage.iter().filter(|f| f.evidence["parameter"] == "dragonfly_guard.mode");
     let (active, detail) = match settings::mode() {
-        _ if settings::is_restoring_a_dump() => {
-            (false, "A dump is being restored, to go by the settings of this session: it is not judged.")
-        }
+        _ if settings::is_restoring_a_dump() => (
+            false,
+            "A dump is being restored, to go by the settings of this session: it is not judged.",
+        ),
         Mode::block => (true, "block: what breaks the contract is refused."),
         Mode::warn => (false, "warn: what breaks the contract passes with a WARNING."),
         Mode::off => (false, "off: everything passes."),
@@ -78,8 +91,10 @@ fn mode(damage: &[Finding]) -> Part {
         name: "mode",
         active,
         detail: [vec![detail], elsewhere].concat().join(" "),
-        leaves_open: (!active).then_some("Statements that break the contract are not refused there."),
-        how_to_close: (!active).then(|| fixes(stored()).unwrap_or_else(|| "RESET dragonfly_guard.mode;".into())),
+        leaves_open: (!active)
+            .then_some("Statements that break the contract are not refused there."),
+        how_to_close: (!active)
+            .then(|| fixes(stored()).unwrap_or_else(|| "RESET dragonfly_guard.mode;".into())),
     }
 }
 
@@ -87,7 +102,11 @@ fn contract(cx: &Context<'_>) -> Part {
     Part {
         name: "contract",
         active: true,
-        detail: format!("\"{}\" {} is in force.", dragonfly_core::sql::printable(&cx.contract.name), cx.contract.version),
+        detail: format!(
+            "\"{}\" {} is in force.",
+            dragonfly_core::sql::printable(&cx.contract.name),
+            cx.contract.version
+        ),
         leaves_open: None,
         how_to_close: None,
     }

@@ -25,7 +25,9 @@ sql_function!(
 fn infer_contract(call: Call) -> pg_sys::Datum {
     let Installation { state, own, contract: base } = Installation::now();
     let there = catalog::base(&state).complete();
-    let schemas = call.names(0).map_or_else(|| schemas_of_people(&base, &there), |wanted| existing(wanted, &there));
+    let schemas = call
+        .names(0)
+        .map_or_else(|| schemas_of_people(&base, &there), |wanted| existing(wanted, &there));
     let seed = seed(&base, &schemas);
     let snapshot = catalog::whole(&state, &seed, &own);
     let access = Access::new(&snapshot);
@@ -47,17 +49,30 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
 fn schemas_of_people(base: &Contract, there: &Snapshot) -> Vec<String> {
     let access = Access::new(there);
     let is_ours = |name: &str| {
-        !(name.starts_with("pg_") || matches!(name, "information_schema" | dragonfly_core::catalog::extension::SCHEMA))
+        !(name.starts_with("pg_")
+            || matches!(name, "information_schema" | dragonfly_core::catalog::extension::SCHEMA))
     };
-    let is_managed = |s: &dragonfly_core::catalog::Schema| base.manages_schema(&s.name, access.is_superuser(s.owner));
-    there.schemas.iter().filter(|s| is_ours(&s.name) && !is_managed(s)).map(|s| s.name.clone()).collect()
+    let is_managed = |s: &dragonfly_core::catalog::Schema| {
+        base.manages_schema(&s.name, access.is_superuser(s.owner))
+    };
+    there
+        .schemas
+        .iter()
+        .filter(|s| is_ours(&s.name) && !is_managed(s))
+        .map(|s| s.name.clone())
+        .collect()
 }
 
 /// Those schemas; an error where one is not there.
 fn existing(mut wanted: Vec<String>, there: &Snapshot) -> Vec<String> {
     for name in &wanted {
         if there.schema_named(name).is_none() {
-            let known: Vec<&str> = there.schemas.iter().map(|s| s.name.as_str()).filter(|s| !s.starts_with("pg_")).collect();
+            let known: Vec<&str> = there
+                .schemas
+                .iter()
+                .map(|s| s.name.as_str())
+                .filter(|s| !s.starts_with("pg_"))
+                .collect();
             unknown_argument("schema", name, &known);
         }
     }
@@ -71,7 +86,8 @@ fn say_who_works(roles: &[(String, &'static str)]) {
     if roles.is_empty() {
         return;
     }
-    let lines: Vec<String> = roles.iter().map(|(role, why)| format!("\"{}\" {why}.", printable(role))).collect();
+    let lines: Vec<String> =
+        roles.iter().map(|(role, why)| format!("\"{}\" {why}.", printable(role))).collect();
     Report {
         message: match roles.len() {
             1 => "1 role is taken for a worker, of which no contract speaks".to_owned(),
@@ -92,12 +108,19 @@ fn say(left_out: &[Finding]) {
     if matters.is_empty() {
         return;
     }
-    let mut lines: Vec<String> =
-        matters.iter().take(SHOWN).map(|f| format!("{} {}: {}", f.severity.word(), f.rule.id, f.detail)).collect();
+    let mut lines: Vec<String> = matters
+        .iter()
+        .take(SHOWN)
+        .map(|f| format!("{} {}: {}", f.severity.as_str(), f.rule.id, f.detail))
+        .collect();
     if matters.len() > SHOWN {
         lines.push(format!("... and {} more.", matters.len() - SHOWN));
     }
-    let things = if matters.len() == 1 { "1 thing is there".to_owned() } else { format!("{} things are there", matters.len()) };
+    let things = if matters.len() == 1 {
+        "1 thing is there".to_owned()
+    } else {
+        format!("{} things are there", matters.len())
+    };
     Report {
         message: format!("{things} that a contract should not bless: left out"),
         detail: lines.join("\n"),

@@ -1,4 +1,5 @@
-//! The contract's own tables, declared beside actual: the role x schema matrix and the row security reference.
+//! The contract's own tables, declared beside actual: the role x schema matrix and the row security
+//! reference.
 
 use crate::audit::with_context;
 use crate::pg::call::{Call, Value, sql_function};

@@ -1,4 +1,5 @@
-//! `ops.golden_sql()`: the plan that brings the database into its contract; `ops.apply_golden_sql()`: carries it out and proves it.
+//! `ops.golden_sql()`: the plan that brings the database into its contract;
+//! `ops.apply_golden_sql()`: carries it out and proves it.
 
 use crate::audit::{self, Filter};
 use crate::catalog::{self, Freshness};
@@ -36,7 +37,8 @@ fn apply_golden_sql(call: Call) -> pg_sys::Datum {
     let (before, plan) = plan(&Filter::about(call.texts(2), call.names(1)));
     let at = Cell::new(0);
     let work = || carry_out(&plan, &before, &at);
-    let done = if dry_run { subtransaction::rolled_back(work) } else { subtransaction::attempt(work) };
+    let done =
+        if dry_run { subtransaction::rolled_back(work) } else { subtransaction::attempt(work) };
     let left = done.unwrap_or_else(|error| failed(&plan, at.get(), *error));
     let changes = plan.steps.iter().filter(|step| !step.is_proposal).count();
     if dry_run && changes > 0 {
@@ -50,7 +52,9 @@ fn apply_golden_sql(call: Call) -> pg_sys::Datum {
     call.table(plan.steps.into_iter().zip(1..).map(|(step, number)| {
         let outcome = match (step.is_proposal, dry_run) {
             (true, _) => "proposed",
-            (false, _) if step.findings.iter().any(|finding| left.contains(finding)) => "incomplete",
+            (false, _) if step.findings.iter().any(|finding| left.contains(finding)) => {
+                "incomplete"
+            }
             (false, true) => "tried",
             (false, false) => "done",
         };
@@ -93,8 +97,9 @@ fn row(step: Step, number: i32) -> Vec<Value> {
     ]
 }
 
-/// Runs the statements, and judges what they leave; an error where that is not what the plan said. Gives what is left of the warnings that the plan
-/// said it would mend: the server lets statements pass that do nothing, with a warning. `at` counts the steps.
+/// Runs the statements, and judges what they leave; an error where that is not what the plan said.
+/// Gives what is left of the warnings that the plan said it would mend: the server lets statements
+/// pass that do nothing, with a warning. `at` counts the steps.
 fn carry_out(plan: &Plan, before: &[Finding], at: &Cell<usize>) -> HashSet<String> {
     // Only what the whole plan leaves counts: a step may rest on one that comes after it.
     setting::under(&[setting::SAFE_PATH, (c"dragonfly_guard.check_at", c"commit")], || {
@@ -102,8 +107,11 @@ fn carry_out(plan: &Plan, before: &[Finding], at: &Cell<usize>) -> HashSet<Strin
             interrupts();
             at.set(i + 1);
             if let Err(refused) = statement::run(&step.statement) {
-                Report { message: format!("cannot be run here: {}", refused.code()), ..Report::default() }
-                    .error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED);
+                Report {
+                    message: format!("cannot be run here: {}", refused.code()),
+                    ..Report::default()
+                }
+                .error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED);
             }
         }
     });
@@ -112,12 +120,14 @@ fn carry_out(plan: &Plan, before: &[Finding], at: &Cell<usize>) -> HashSet<Strin
     prove(plan, before)
 }
 
-/// No error that the plan said it would mend is left, and none is there that was not. The fingerprints of what else is left.
+/// No error that the plan said it would mend is left, and none is there that was not. The
+/// fingerprints of what else is left.
 fn prove(plan: &Plan, before: &[Finding]) -> HashSet<String> {
     let after = audit::findings_now();
     let known: HashSet<_> = before.iter().map(Finding::about).collect();
     let there: HashSet<&str> = before.iter().map(|f| f.fingerprint.as_str()).collect();
-    // What the plan said it would mend: the finding itself, or one about the same that has become another, as where a part was left.
+    // What the plan said it would mend: the finding itself, or one about the same that has become
+    // another, as where a part was left.
     let claimed = |f: &Finding| -> Vec<String> {
         match plan.mends.contains(&f.fingerprint) {
             true => vec![f.fingerprint.clone()],
@@ -147,7 +157,8 @@ fn prove(plan: &Plan, before: &[Finding]) -> HashSet<String> {
     after.iter().flat_map(claimed).collect()
 }
 
-/// Why a GRANT or REVOKE may have done nothing: the server picks a grantor that the caller can act for (acl.c, `select_best_grantor`).
+/// Why a GRANT or REVOKE may have done nothing: the server picks a grantor that the caller can act
+/// for (acl.c, `select_best_grantor`).
 fn in_whose_name() -> &'static str {
     // SAFETY: a look-up in the system cache.
     match unsafe { pg_sys::superuser() } {
@@ -163,11 +174,15 @@ fn in_whose_name() -> &'static str {
 fn failed(plan: &Plan, at: usize, error: CaughtError) -> ! {
     let Some(step) = at.checked_sub(1).map(|i| &plan.steps[i]) else { error.rethrow() };
     let report = subtransaction::report(&error);
-    let said = [report.detail(), report.hint()].into_iter().flatten().collect::<Vec<_>>().join("\n");
+    let said =
+        [report.detail(), report.hint()].into_iter().flatten().collect::<Vec<_>>().join("\n");
     let failure = Report {
         message: format!("step {at} of the plan failed: {}", report.message()),
-        detail: format!("{}\n{said}", printable(&step.statement.replace('\n', " "))).trim_end().to_owned(),
-        hint: "Everything was rolled back. ops.golden_sql(schemas, rules) makes a plan for a part.".into(),
+        detail: format!("{}\n{said}", printable(&step.statement.replace('\n', " ")))
+            .trim_end()
+            .to_owned(),
+        hint: "Everything was rolled back. ops.golden_sql(schemas, rules) makes a plan for a part."
+            .into(),
     };
     // A rejection by the guard stays one.
     match guard::Rejection::of(&error) {

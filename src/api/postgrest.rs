@@ -1,4 +1,5 @@
-//! `ops.fix_schema_cache()`: PostgREST reads its schema cache anew, and says before why it may have had none (PGRST002).
+//! `ops.fix_schema_cache()`: PostgREST reads its schema cache anew, and says before why it may have
+//! had none (PGRST002).
 
 use crate::audit::with_context;
 use crate::pg::call::{Call, Value, sql_function};
@@ -9,9 +10,11 @@ use pgrx::pg_sys;
 /// The role that PostgREST logs in as, unless somebody says another.
 pub const AUTHENTICATOR: &str = "authenticator";
 
-/// What PostgREST listens to, and what it does then ("Schema Cache Reloading" in its documentation).
+/// What PostgREST listens to, and what it does then ("Schema Cache Reloading" in its
+/// documentation).
 const CHANNEL: &str = "pgrst";
-const RELOADS: [(&str, &str); 2] = [("reload schema", "its schema cache"), ("reload config", "its configuration")];
+const RELOADS: [(&str, &str); 2] =
+    [("reload schema", "its schema cache"), ("reload config", "its configuration")];
 
 sql_function!(
     /// `ops.fix_schema_cache(authenticator name)`
@@ -29,11 +32,14 @@ fn fix_schema_cache(call: Call) -> pg_sys::Datum {
             fix: None,
         });
     }
-    call.table(
-        checks.into_iter().map(|check| {
-            vec![Value::Text(check.step), Value::Bool(check.ok), Value::Text(check.detail), Value::text(check.fix)]
-        }),
-    )
+    call.table(checks.into_iter().map(|check| {
+        vec![
+            Value::Text(check.step),
+            Value::Bool(check.ok),
+            Value::Text(check.detail),
+            Value::text(check.fix),
+        ]
+    }))
 }
 
 /// NOTIFY, by the server's own function.

@@ -1,4 +1,5 @@
-//! Verdicts on search paths: of one routine, of one path, of every SECURITY DEFINER routine there is.
+//! Verdicts on search paths: of one routine, of one path, of every SECURITY DEFINER routine there
+//! is.
 
 use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
@@ -8,7 +9,7 @@ use crate::store::Installation;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Routine;
 use dragonfly_core::rules::Context;
-use dragonfly_core::search_path::{Judgment, settings};
+use dragonfly_core::search_path::{Assessment, settings};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Reads what judging paths takes, and gives it to `judge`.
@@ -19,11 +20,11 @@ fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
     judge(&Context::new(&contract, &snapshot, &access, &interrupts))
 }
 
-fn verdict(cx: &Context<'_>, judgment: &Judgment) -> [Value; 3] {
+fn verdict(cx: &Context<'_>, assessment: &Assessment) -> [Value; 3] {
     [
-        Value::Text(judgment.verdict.word().into()),
-        Value::Texts(judgment.reasons.iter().map(ToString::to_string).collect()),
-        Value::Bool(judgment.is_canonical(&cx.contract.security_definer.search_path)),
+        Value::Text(assessment.verdict.as_str().into()),
+        Value::Texts(assessment.reasons.iter().map(ToString::to_string).collect()),
+        Value::Bool(assessment.is_canonical(&cx.contract.security_definer.search_path)),
     ]
 }
 
@@ -36,12 +37,14 @@ fn of_routine(call: Call) -> pg_sys::Datum {
     let Some(routine) = catalog::routine(&State::now(), oid) else {
         Report {
             message: format!("there is no routine with OID {oid}"),
-            detail: "A routine in a temporary schema counts as none: only its own session can call it.".into(),
+            detail:
+                "A routine in a temporary schema counts as none: only its own session can call it."
+                    .into(),
             ..Report::default()
         }
         .error(PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION)
     };
-    let row = with_context(|cx| verdict(cx, &cx.judge.config(&routine.config, routine.owner)));
+    let row = with_context(|cx| verdict(cx, &cx.paths.config(&routine.config, routine.owner)));
     call.table([row.to_vec()])
 }
 
@@ -57,11 +60,11 @@ fn of_path(call: Call) -> pg_sys::Datum {
             Report { message: format!("there is no role with OID {owner}"), ..Report::default() }
                 .error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT);
         }
-        let judgment = match &path {
-            Some(path) => cx.judge.path(path, owner),
-            None => cx.judge.config(&[], owner),
+        let assessment = match &path {
+            Some(path) => cx.paths.path(path, owner),
+            None => cx.paths.config(&[], owner),
         };
-        verdict(cx, &judgment)
+        verdict(cx, &assessment)
     });
     call.table([row.to_vec()])
 }
@@ -79,14 +82,19 @@ fn security_definer_functions(call: Call) -> pg_sys::Datum {
 }
 
 fn row(cx: &Context<'_>, routine: &Routine) -> Vec<Value> {
-    let [verdict, reasons, canonical] = verdict(cx, &cx.judge.config(&routine.config, routine.owner));
+    let [verdict, reasons, canonical] =
+        verdict(cx, &cx.paths.config(&routine.config, routine.owner));
     vec![
         Value::Name(cx.snapshot.schema_name(routine.schema).into()),
         Value::Name(routine.name.clone()),
         Value::Text(cx.snapshot.argument_names(routine).join(", ").replace("pg_catalog.", "")),
         Value::Name(cx.snapshot.role_name(routine.owner)),
         Value::text(settings(&routine.config).last().copied()),
-        if routine.config.is_empty() { Value::Null } else { Value::Text(routine.config.join(", ")) },
+        if routine.config.is_empty() {
+            Value::Null
+        } else {
+            Value::Text(routine.config.join(", "))
+        },
         verdict,
         reasons,
         canonical,

@@ -31,20 +31,24 @@ fn try_migration(call: Call) -> pg_sys::Datum {
 
 /// A row for each finding that is there only after the migration, or only before it.
 fn differences(before: Vec<Finding>, after: Vec<Finding>) -> Vec<Vec<Value>> {
-    let known = |findings: &[Finding]| findings.iter().map(|f| f.fingerprint.clone()).collect::<HashSet<_>>();
+    let known = |findings: &[Finding]| {
+        findings.iter().map(|f| f.fingerprint.clone()).collect::<HashSet<_>>()
+    };
     let (old, new) = (known(&before), known(&after));
     let row = |outcome: &str, finding| {
         let mut row = super::audit::row(finding);
         row.insert(0, Value::Text(outcome.to_owned()));
         row
     };
-    let added = after.into_iter().filter(|f| !old.contains(&f.fingerprint)).map(|f| row("added", f));
-    let removed = before.into_iter().filter(|f| !new.contains(&f.fingerprint)).map(|f| row("removed", f));
+    let added =
+        after.into_iter().filter(|f| !old.contains(&f.fingerprint)).map(|f| row("added", f));
+    let removed =
+        before.into_iter().filter(|f| !new.contains(&f.fingerprint)).map(|f| row("removed", f));
     added.chain(removed).collect()
 }
 
-/// Runs the migration as the caller, with everything that would wait for the commit, and returns what an audit finds
-/// then.
+/// Runs the migration as the caller, with everything that would wait for the commit, and returns
+/// what an audit finds then.
 fn run(sql: &str) -> Result<Vec<Finding>, NotTried> {
     if statement::outlasts_the_transaction(sql) {
         return Err(NotTried::ChangesSession);
@@ -85,10 +89,13 @@ impl NotTried {
                 "a statement that begins or ends a transaction",
                 "The migration runs within the current transaction.".to_owned(),
             ),
-            Self::Statement(Refused::Copy) => {
-                ("COPY from or to the client", "There is no client to send or receive the data.".to_owned())
+            Self::Statement(Refused::Copy) => (
+                "COPY from or to the client",
+                "There is no client to send or receive the data.".to_owned(),
+            ),
+            Self::Statement(refused @ Refused::Other(_)) => {
+                ("this migration", format!("{}.", refused.code()))
             }
-            Self::Statement(refused @ Refused::Other(_)) => ("this migration", format!("{}.", refused.code())),
         };
         Failure {
             outcome: Outcome::NotTried,
@@ -112,16 +119,16 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// By what the error carries beside its text, which may be a translation or imitate another error.
+    /// By what the error carries beside its text, which may be a translation or imitate another
+    /// error.
     fn of(error: &CaughtError) -> Self {
         if let Some(rejection) = Rejection::of(error) {
             return Self::Rejected(rejection);
         }
         match subtransaction::report(error).sql_error_code() {
             // xact.c, `PreventInTransactionBlock`; spi.c.
-            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION | PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_TERMINATION => {
-                Self::NotTried
-            }
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION
+            | PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_TERMINATION => Self::NotTried,
             _ => Self::Failed,
         }
     }
@@ -158,10 +165,13 @@ impl Failure {
 
     /// As a finding of severity `error` that is about no object.
     fn row(self) -> Vec<Value> {
-        let rule = if let Outcome::Rejected(rejection) = self.outcome { rejection.rule() } else { None };
+        let rule =
+            if let Outcome::Rejected(rejection) = self.outcome { rejection.rule() } else { None };
         let code = self.code as i32;
         // SAFETY: returns a C string in a static buffer of the server, which is copied at once.
-        let sqlstate = unsafe { CStr::from_ptr(pg_sys::unpack_sql_state(code)) }.to_string_lossy().into_owned();
+        let sqlstate = unsafe { CStr::from_ptr(pg_sys::unpack_sql_state(code)) }
+            .to_string_lossy()
+            .into_owned();
         let evidence = json!({"sqlstate": sqlstate, "detail": self.detail, "hint": self.hint});
         vec![
             Value::Text(self.outcome.as_str().to_owned()),

@@ -1,5 +1,5 @@
-//! What others have put into a few schemas, found at a cost that does not grow with the catalog: for the guard, which asks at every CREATE
-//! FUNCTION. Tables and views are left to the audit.
+//! What others have put into a few schemas, found at a cost that does not grow with the catalog:
+//! for the guard, which asks at every CREATE FUNCTION. Tables and views are left to the audit.
 
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
@@ -7,15 +7,26 @@ use dragonfly_core::catalog::{ContentKind, Oid};
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
-/// So many routines, types and operators of the schemas are looked at one by one, or one for each role, if that is more. Where there are
-/// more, what the untrusted roles own is looked through instead, which takes a look for each of those.
+/// So many routines, types and operators of the schemas are looked at one by one, or one for each
+/// role, if that is more. Where there are more, what the untrusted roles own is looked through
+/// instead, which takes a look for each of those.
 const FEW: usize = 200;
 
-/// The routines, types and operators in the schemas `wanted`: all, or where that is too much, those of the `untrusted` roles.
-pub fn find(state: &State, wanted: &HashSet<Oid>, roles: usize, untrusted: impl FnOnce() -> Vec<Oid>) -> Found {
+/// The routines, types and operators in the schemas `wanted`: all, or where that is too much, those
+/// of the `untrusted` roles.
+pub fn find(
+    state: &State,
+    wanted: &HashSet<Oid>,
+    roles: usize,
+    untrusted: impl FnOnce() -> Vec<Oid>,
+) -> Found {
     // A composite type is a relation too, and as such depends on its schema.
-    let composite =
-        Class::open(oids::PG_CLASS, ContentKind::Type, pg_sys::SysCacheIdentifier::RELOID as i32, ["relnamespace", "relowner"]);
+    let composite = Class::open(
+        oids::PG_CLASS,
+        ContentKind::Type,
+        pg_sys::SysCacheIdentifier::RELOID as i32,
+        ["relnamespace", "relowner"],
+    );
     let classes = [
         composite.only("relkind", b'c'),
         Class::open(
@@ -24,7 +35,12 @@ pub fn find(state: &State, wanted: &HashSet<Oid>, roles: usize, untrusted: impl 
             pg_sys::SysCacheIdentifier::PROCOID as i32,
             ["pronamespace", "proowner"],
         ),
-        Class::open(oids::PG_TYPE, ContentKind::Type, pg_sys::SysCacheIdentifier::TYPEOID as i32, ["typnamespace", "typowner"]),
+        Class::open(
+            oids::PG_TYPE,
+            ContentKind::Type,
+            pg_sys::SysCacheIdentifier::TYPEOID as i32,
+            ["typnamespace", "typowner"],
+        ),
         Class::open(
             oids::PG_OPERATOR,
             ContentKind::Operator,
@@ -32,10 +48,12 @@ pub fn find(state: &State, wanted: &HashSet<Oid>, roles: usize, untrusted: impl 
             ["oprnamespace", "oprowner"],
         ),
     ];
-    in_schemas(state, &classes, wanted, FEW.max(roles)).unwrap_or_else(|| of_owners(state, &classes, &untrusted(), wanted))
+    in_schemas(state, &classes, wanted, FEW.max(roles))
+        .unwrap_or_else(|| of_owners(state, &classes, &untrusted(), wanted))
 }
 
-/// Schema and owner of a type or an operator, in that state; `None` where it is not there, or comes with a table or another type.
+/// Schema and owner of a type or an operator, in that state; `None` where it is not there, or comes
+/// with a table or another type.
 pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<(Oid, Oid)> {
     let table = Table::open(catalog);
     let (index, [schema, owner]) = match catalog {
@@ -43,7 +61,8 @@ pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<(Oid, Oid)> {
         _ => (oids::PG_OPERATOR_OID_INDEX, ["oprnamespace", "oprowner"]),
     };
     let (oid, schema, owner) = (table.column("oid"), table.column(schema), table.column(owner));
-    let (kind, element, length) = (table.find("typtype"), table.find("typelem"), table.find("typlen"));
+    let (kind, element, length) =
+        (table.find("typtype"), table.find("typelem"), table.find("typlen"));
     let relation = table.find("typrelid");
     let mut found = None;
     table.lookup(state, index, &[(oid, object)], |row| {
@@ -58,7 +77,8 @@ pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<(Oid, Oid)> {
         let schema = row.oid(schema);
         // SAFETY: look-ups in the system cache; a relation that is gone is of no kind.
         let (of_table, temporary) = unsafe {
-            let kind = if relation == 0 { b'c' } else { pg_sys::get_rel_relkind(relation.into()) as u8 };
+            let kind =
+                if relation == 0 { b'c' } else { pg_sys::get_rel_relkind(relation.into()) as u8 };
             (kind != b'c', pg_sys::isAnyTempNamespace(schema.into()))
         };
         if !is_array && !of_table && !temporary {
@@ -71,9 +91,14 @@ pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<(Oid, Oid)> {
 /// Schema, owner and kind of things.
 pub type Found = Vec<(Oid, Oid, ContentKind)>;
 
-/// By `pg_depend`: everything that is in a schema depends on it, but for what initdb made, whose owner is trusted. `None` where that
-/// is too much.
-fn in_schemas(state: &State, classes: &[Class], wanted: &HashSet<Oid>, few: usize) -> Option<Found> {
+/// By `pg_depend`: everything that is in a schema depends on it, but for what initdb made, whose
+/// owner is trusted. `None` where that is too much.
+fn in_schemas(
+    state: &State,
+    classes: &[Class],
+    wanted: &HashSet<Oid>,
+    few: usize,
+) -> Option<Found> {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
     let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
@@ -81,11 +106,14 @@ fn in_schemas(state: &State, classes: &[Class], wanted: &HashSet<Oid>, few: usiz
     for schema in wanted {
         let keys = [(to_class, oids::PG_NAMESPACE), (to_object, *schema)];
         table.lookup_while(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
-            members.extend(classes.iter().find(|c| c.oid == row.oid(class)).map(|c| (c, row.oid(object))));
+            members.extend(
+                classes.iter().find(|c| c.oid == row.oid(class)).map(|c| (c, row.oid(object))),
+            );
             members.len() <= few
         });
     }
-    (members.len() <= few).then(|| members.into_iter().filter_map(|(class, object)| class.place(object)).collect())
+    (members.len() <= few)
+        .then(|| members.into_iter().filter_map(|(class, object)| class.place(object)).collect())
 }
 
 /// By `pg_shdepend`: what a role owns or has been granted refers to the role.
@@ -93,8 +121,10 @@ fn of_owners(state: &State, classes: &[Class], owners: &[Oid], wanted: &HashSet<
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_SHDEPEND);
-    let (database, class, object) = (table.column("dbid"), table.column("classid"), table.column("objid"));
-    let (to_class, to_object, kind) = (table.column("refclassid"), table.column("refobjid"), table.column("deptype"));
+    let (database, class, object) =
+        (table.column("dbid"), table.column("classid"), table.column("objid"));
+    let (to_class, to_object, kind) =
+        (table.column("refclassid"), table.column("refobjid"), table.column("deptype"));
     let mut found = Vec::new();
     for owner in owners {
         let keys = [(to_class, oids::PG_AUTHID), (to_object, *owner)];
@@ -103,7 +133,11 @@ fn of_owners(state: &State, classes: &[Class], owners: &[Oid], wanted: &HashSet<
                 return;
             }
             let class = classes.iter().find(|c| c.oid == row.oid(class));
-            found.extend(class.and_then(|c| c.place(row.oid(object))).filter(|(schema, _, _)| wanted.contains(schema)));
+            found.extend(
+                class
+                    .and_then(|c| c.place(row.oid(object)))
+                    .filter(|(schema, _, _)| wanted.contains(schema)),
+            );
         });
     }
     found
@@ -124,7 +158,15 @@ struct Class {
 impl Class {
     fn open(oid: Oid, kind: ContentKind, cache: i32, [schema, owner]: [&str; 2]) -> Self {
         let table = Table::open(oid);
-        Self { oid, kind, cache, schema: table.column(schema), owner: table.column(owner), only: None, table }
+        Self {
+            oid,
+            kind,
+            cache,
+            schema: table.column(schema),
+            owner: table.column(owner),
+            only: None,
+            table,
+        }
     }
 
     fn only(mut self, column: &str, value: u8) -> Self {

@@ -8,26 +8,34 @@ use dragonfly_core::catalog::Oid;
 use dragonfly_core::sql::{safe_ident, safe_qualified};
 use pgrx::pg_sys;
 
-/// `CREATE POLICY ...` of a policy; `None` where it is not there, where the server cannot write it down, and where reading it would run somebody's code
-/// as whoever makes the policy again.
+/// `CREATE POLICY ...` of a policy; `None` where it is not there, where the server cannot write it
+/// down, and where reading it would run somebody's code as whoever makes the policy again.
 pub fn policy(state: &State, policy: Oid) -> Option<String> {
-    subtransaction::attempt(|| plainly(|| written(state, policy).filter(|sql| !runs_code(sql)))).ok().flatten()
+    subtransaction::attempt(|| plainly(|| written(state, policy).filter(|sql| !runs_code(sql))))
+        .ok()
+        .flatten()
 }
 
 fn written(state: &State, policy: Oid) -> Option<String> {
     let table = Table::open(oids::PG_POLICY);
     let column = |name| table.column(name);
-    let (oid, name, on, command) = (column("oid"), column("polname"), column("polrelid"), column("polcmd"));
+    let (oid, name, on, command) =
+        (column("oid"), column("polname"), column("polrelid"), column("polcmd"));
     let (permissive, roles) = (column("polpermissive"), column("polroles"));
     let (using, check) = (column("polqual"), column("polwithcheck"));
     let mut sql = None;
     table.lookup(state, oids::PG_POLICY_OID_INDEX, &[(oid, policy)], |row: Row<'_>| {
         let Some((schema, relation)) = super::name(oids::PG_CLASS, row.oid(on)) else { return };
-        let grantee = |role: u32| if role == 0 { "PUBLIC".to_owned() } else { safe_ident(&role_name(role)).into_owned() };
+        let grantee = |role: u32| {
+            if role == 0 { "PUBLIC".to_owned() } else { safe_ident(&role_name(role)).into_owned() }
+        };
         let to: Vec<String> = row.oids(roles).into_iter().map(grantee).collect();
         let condition = |word: &str, column| {
             let tree = row.raw(column)?;
-            Some(format!(" {word} ({})", call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(row.oid(on))])))
+            Some(format!(
+                " {word} ({})",
+                call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(row.oid(on))])
+            ))
         };
         let word = match row.char(command) {
             b'r' => "SELECT",

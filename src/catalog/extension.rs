@@ -1,4 +1,5 @@
-//! The extension's own objects, found by what belongs to the extension and never by a name that somebody else could take.
+//! The extension's own objects, found by what belongs to the extension and never by a name that
+//! somebody else could take.
 
 use super::oids;
 use crate::pg::heap::{State, Table};
@@ -21,7 +22,8 @@ pub struct Own {
 }
 
 impl Own {
-    /// Finds the extension. An error where it is not installed in this database, or its table is gone.
+    /// Finds the extension. An error where it is not installed in this database, or its table is
+    /// gone.
     pub fn find(state: &State) -> Self {
         let missing = |what: &str| -> ! {
             Report {
@@ -31,7 +33,9 @@ impl Own {
             }
             .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
         };
-        let Some((extension, schema)) = Self::row(state) else { missing("extension dragonfly_guard") };
+        let Some((extension, schema)) = Self::row(state) else {
+            missing("extension dragonfly_guard")
+        };
         let Some(contract_table) = Self::table(state, extension, "contract") else {
             missing("the table of contracts of extension dragonfly_guard")
         };
@@ -48,15 +52,18 @@ impl Own {
         Self::table(state, self.extension, "frozen_schema")
     }
 
-    /// The table of the log; `None` where it, or the extension, is missing. Never an error: it is asked where everything else may be broken.
+    /// The table of the log; `None` where it, or the extension, is missing. Never an error: it is
+    /// asked where everything else may be broken.
     pub fn log_table(state: &State) -> Option<Oid> {
         Self::row(state).and_then(|(extension, _)| Self::table(state, extension, "log"))
     }
 
-    /// The table of this name that belongs to the extension, and not whatever else may have taken its name.
+    /// The table of this name that belongs to the extension, and not whatever else may have taken
+    /// its name.
     fn table(state: &State, extension: Oid, wanted: &str) -> Option<Oid> {
         let class = Table::open(oids::PG_CLASS);
-        let (oid, name, kind) = (class.column("oid"), class.column("relname"), class.column("relkind"));
+        let (oid, name, kind) =
+            (class.column("oid"), class.column("relname"), class.column("relkind"));
         let mut found = None;
         super::objects::members(state, extension, &mut |member_class, object| {
             if member_class == oids::PG_CLASS {
@@ -78,7 +85,8 @@ impl Own {
     /// OID and schema of the extension.
     fn row(state: &State) -> Option<(Oid, Oid)> {
         let table = Table::open(oids::PG_EXTENSION);
-        let (oid, name, schema) = (table.column("oid"), table.column("extname"), table.column("extnamespace"));
+        let (oid, name, schema) =
+            (table.column("oid"), table.column("extname"), table.column("extnamespace"));
         let mut found = None;
         table.scan(state, |row| {
             if row.name(name) == NAME {

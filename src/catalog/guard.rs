@@ -6,7 +6,9 @@ use super::routines::argument_types;
 use crate::pg::heap::{Row, State, Table};
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::extension::{FUNCTIONS, TRIGGERS, is_called_in_ops};
-use dragonfly_core::catalog::{Guard, GuardFunction, GuardRelation, GuardTrigger, Oid, RoleSetting, Snapshot};
+use dragonfly_core::catalog::{
+    Guard, GuardFunction, GuardRelation, GuardTrigger, Oid, RoleSetting, Snapshot,
+};
 use dragonfly_core::sql::safe_qualified;
 use pgrx::pg_sys;
 use std::collections::HashSet;
@@ -23,14 +25,18 @@ const LIBRARY: &str = "$libdir/dragonfly_guard";
 
 /// The tables of the private schema with their constraints.
 const TABLES: [(&str, &[&str]); 4] = [
-    ("contract", &["contract_pkey", "is_contract", "shipped_is_the_first", "shipped_stays_as_it_is"]),
+    (
+        "contract",
+        &["contract_pkey", "is_contract", "shipped_is_the_first", "shipped_stays_as_it_is"],
+    ),
     ("exemption", &["exemption_pkey", "has_a_reason"]),
     ("frozen_schema", &["frozen_schema_pkey"]),
     ("log", &[]),
 ];
 
 /// The extension's views, all in schema ops.
-const VIEWS: [&str; 5] = ["contract_history", "v_exemptions", "v_frozen_schemas", "v_guard_log", "v_security_findings"];
+const VIEWS: [&str; 5] =
+    ["contract_history", "v_exemptions", "v_frozen_schemas", "v_guard_log", "v_security_findings"];
 
 /// `pg_language` OID of C (pg_language.dat).
 const C_LANGUAGE: Oid = 13;
@@ -48,20 +54,30 @@ pub fn read(state: &State, own: &Own, snapshot: &mut Snapshot) {
     settings(state, snapshot);
 }
 
-/// Name and arguments of a routine that stands in schema ops under the name of one of the extension's own, and is none of them.
+/// Name and arguments of a routine that stands in schema ops under the name of one of the
+/// extension's own, and is none of them.
 pub fn impostor(routine: Oid) -> Option<String> {
     let state = State::now();
     let table = Table::open(oids::PG_PROC);
-    let (oid, name, schema, arguments) =
-        (table.column("oid"), table.column("proname"), table.column("pronamespace"), table.column("proargtypes"));
+    let (oid, name, schema, arguments) = (
+        table.column("oid"),
+        table.column("proname"),
+        table.column("pronamespace"),
+        table.column("proargtypes"),
+    );
     let mut found = None;
     table.lookup(&state, oids::PG_PROC_OID_INDEX, &[(oid, routine)], |row| {
         let name = row.name(name);
         if is_called_in_ops(&name) && schema_name(row.oid(schema)) == "ops" {
-            found = Some(format!("ops.{name}({})", argument_types(&row.oids(arguments)).replace("pg_catalog.", "")));
+            found = Some(format!(
+                "ops.{name}({})",
+                argument_types(&row.oids(arguments)).replace("pg_catalog.", "")
+            ));
         }
     });
-    found.filter(|_| super::objects::extension_of(&state, oids::PG_PROC, routine).is_none_or(|e| !is_own(e)))
+    found.filter(|_| {
+        super::objects::extension_of(&state, oids::PG_PROC, routine).is_none_or(|e| !is_own(e))
+    })
 }
 
 /// Whether a script of our own extension is running: what it makes becomes a member a moment later.
@@ -87,14 +103,17 @@ fn schema_name(schema: Oid) -> String {
 fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_PROC);
     let column = |name| table.column(name);
-    let (oid, name, schema, owner) = (column("oid"), column("proname"), column("pronamespace"), column("proowner"));
+    let (oid, name, schema, owner) =
+        (column("oid"), column("proname"), column("pronamespace"), column("proowner"));
     let (language, symbol, library) = (column("prolang"), column("prosrc"), column("probin"));
-    let (arguments, strict, definer) = (column("proargtypes"), column("proisstrict"), column("prosecdef"));
+    let (arguments, strict, definer) =
+        (column("proargtypes"), column("proisstrict"), column("prosecdef"));
     let (config, acl, body) = (column("proconfig"), column("proacl"), column("prosqlbody"));
     for (_, object) in members.iter().filter(|(class, _)| *class == oids::PG_PROC) {
         table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, *object)], |row| {
             let symbol = row.text(symbol).unwrap_or_default();
-            let in_library = row.oid(language) == C_LANGUAGE && row.text(library).as_deref() == Some(LIBRARY);
+            let in_library =
+                row.oid(language) == C_LANGUAGE && row.text(library).as_deref() == Some(LIBRARY);
             let symbol = match (in_library, row.is_null(body)) {
                 (true, _) => Some(symbol),
                 (false, false) => None,
@@ -114,14 +133,24 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
             });
         });
     }
-    let named = |f: &GuardFunction| FUNCTIONS.iter().any(|(s, n, a, ..)| f.schema == *s && f.name == *n && f.arguments == *a);
+    let named = |f: &GuardFunction| {
+        FUNCTIONS.iter().any(|(s, n, a, ..)| f.schema == *s && f.name == *n && f.arguments == *a)
+    };
     let strays = snapshot.guard.functions.iter().filter(|f| !named(f));
-    snapshot.guard.strays = strays.map(|f| format!("{}({})", safe_qualified(&f.schema, &f.name), f.arguments)).collect();
+    snapshot.guard.strays = strays
+        .map(|f| format!("{}({})", safe_qualified(&f.schema, &f.name), f.arguments))
+        .collect();
     // An overload beside one of ours is what a call with other arguments could reach.
     let beside = |r: &&dragonfly_core::catalog::Routine| {
-        is_called_in_ops(&r.name) && !members.contains(&(oids::PG_PROC, r.oid)) && schema_name(r.schema) == "ops"
+        is_called_in_ops(&r.name)
+            && !members.contains(&(oids::PG_PROC, r.oid))
+            && schema_name(r.schema) == "ops"
     };
-    let impostors = snapshot.routines.iter().filter(beside).map(|r| (r.name.clone(), argument_types(&r.arguments)));
+    let impostors = snapshot
+        .routines
+        .iter()
+        .filter(beside)
+        .map(|r| (r.name.clone(), argument_types(&r.arguments)));
     snapshot.guard.impostors = impostors.collect();
     snapshot.guard.impostors.sort();
     snapshot.guard.strays.sort();
@@ -130,7 +159,8 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
 fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_EVENT_TRIGGER);
     let column = |name| table.column(name);
-    let (oid, name, event, owner) = (column("oid"), column("evtname"), column("evtevent"), column("evtowner"));
+    let (oid, name, event, owner) =
+        (column("oid"), column("evtname"), column("evtevent"), column("evtowner"));
     let (function, enabled, tags) = (column("evtfoid"), column("evtenabled"), column("evttags"));
     table.scan(state, |row| {
         let name = row.name(name);
@@ -159,10 +189,20 @@ fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &
 fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
     let column = |name| table.column(name);
-    let (oid, name, schema, owner, acl, kind) =
-        (column("oid"), column("relname"), column("relnamespace"), column("relowner"), column("relacl"), column("relkind"));
-    let (columns, indexed, ruled, secured) =
-        (column("relnatts"), column("relhasindex"), column("relhasrules"), column("relrowsecurity"));
+    let (oid, name, schema, owner, acl, kind) = (
+        column("oid"),
+        column("relname"),
+        column("relnamespace"),
+        column("relowner"),
+        column("relacl"),
+        column("relkind"),
+    );
+    let (columns, indexed, ruled, secured) = (
+        column("relnatts"),
+        column("relhasindex"),
+        column("relhasrules"),
+        column("relrowsecurity"),
+    );
     for (_, object) in members.iter().filter(|(class, _)| *class == oids::PG_CLASS) {
         table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, *object)], |row| {
             let relation = GuardRelation {
@@ -173,32 +213,40 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
                 columns: column_acls(state, *object),
                 ..GuardRelation::default()
             };
-            let own_table = TABLES.iter().find(|(name, _)| row.char(kind) == b'r' && *name == relation.name);
+            let own_table =
+                TABLES.iter().find(|(name, _)| row.char(kind) == b'r' && *name == relation.name);
             match (own_table, row.char(kind), relation.schema.as_str(), relation.name.as_str()) {
                 (Some((name, constraints)), ..) => {
                     let is_log = *name == "log";
                     let mut lacking = lacking_constraints(state, *object, constraints);
-                    // Rows are read and written past everything: nothing may be there to be gone past.
-                    let plain = !row.bool(ruled) && !row.bool(secured) && row.oid(schema) == own.schema;
+                    // Rows are read and written past everything: nothing may be there to be gone
+                    // past.
+                    let plain =
+                        !row.bool(ruled) && !row.bool(secured) && row.oid(schema) == own.schema;
                     if !plain || (is_log && (row.bool(indexed) || row.int(columns) as i16 != 2)) {
                         lacking.push("of its plain form".to_owned());
                     }
                     let triggers = triggers_on(state, *object);
                     snapshot.guard.tables.push(GuardRelation { lacking, triggers, ..relation });
                 }
-                (_, b'v', "ops", name) if VIEWS.contains(&name) => snapshot.guard.views.push(relation),
+                (_, b'v', "ops", name) if VIEWS.contains(&name) => {
+                    snapshot.guard.views.push(relation)
+                }
                 _ => snapshot.guard.strays.push(safe_qualified(&relation.schema, &relation.name)),
             }
         });
     }
-    for view in VIEWS.iter().filter(|view| !snapshot.guard.views.iter().any(|found| found.name == **view)) {
+    for view in
+        VIEWS.iter().filter(|view| !snapshot.guard.views.iter().any(|found| found.name == **view))
+    {
         snapshot.guard.strays.push(format!("(ops.{view}, which is missing)"));
     }
 }
 
 fn column_acls(state: &State, relation: Oid) -> Vec<(String, dragonfly_core::catalog::Acl)> {
     let table = Table::open(oids::PG_ATTRIBUTE);
-    let (owner, name, acl) = (table.column("attrelid"), table.column("attname"), table.column("attacl"));
+    let (owner, name, acl) =
+        (table.column("attrelid"), table.column("attname"), table.column("attacl"));
     let mut found = Vec::new();
     table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
         found.extend(row.acl(acl).map(|acl| (row.name(name), acl)));
@@ -207,7 +255,14 @@ fn column_acls(state: &State, relation: Oid) -> Vec<(String, dragonfly_core::cat
 }
 
 fn lacking_constraints(state: &State, relation: Oid, constraints: &[&str]) -> Vec<String> {
-    let names = names_on(state, oids::PG_CONSTRAINT, oids::PG_CONSTRAINT_RELID_INDEX, "conrelid", "conname", relation);
+    let names = names_on(
+        state,
+        oids::PG_CONSTRAINT,
+        oids::PG_CONSTRAINT_RELID_INDEX,
+        "conrelid",
+        "conname",
+        relation,
+    );
     constraints.iter().filter(|c| !names.iter().any(|n| n == *c)).map(|c| (*c).to_owned()).collect()
 }
 
@@ -216,7 +271,14 @@ fn triggers_on(state: &State, relation: Oid) -> Vec<String> {
 }
 
 /// The names of what hangs on a relation.
-fn names_on(state: &State, catalog: Oid, index: Oid, relation: &str, name: &str, oid: Oid) -> Vec<String> {
+fn names_on(
+    state: &State,
+    catalog: Oid,
+    index: Oid,
+    relation: &str,
+    name: &str,
+    oid: Oid,
+) -> Vec<String> {
     let table = Table::open(catalog);
     let (relation, name) = (table.column(relation), table.column(name));
     let mut names = Vec::new();
@@ -229,7 +291,8 @@ fn settings(state: &State, snapshot: &mut Snapshot) {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_DB_ROLE_SETTING);
-    let (database, role, config) = (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
+    let (database, role, config) =
+        (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
     table.scan(state, |row| {
         if row.oid(database) != 0 && row.oid(database) != current {
             return;
@@ -253,12 +316,13 @@ fn settings(state: &State, snapshot: &mut Snapshot) {
             snapshot.guard.parameters.push((name, row.acl(acl).unwrap_or_default()));
         }
     });
-    // What RESET would go back to: the configuration file, ALTER SYSTEM, the command line, and what the session's role and database
-    // bring along. What the session itself has set is its own affair.
+    // What RESET would go back to: the configuration file, ALTER SYSTEM, the command line, and what
+    // the session's role and database bring along. What the session itself has set is its own
+    // affair.
     for parameter in SILENCERS {
         let c_name = CString::new(parameter).expect("no zero byte");
-        // SAFETY: a C string; the server answers null for a parameter it does not have only where it is told to be patient, so that is
-        // asked first.
+        // SAFETY: a C string; the server answers null for a parameter it does not have only where
+        // it is told to be patient, so that is asked first.
         unsafe {
             if !pg_sys::GetConfigOption(c_name.as_ptr(), true, false).is_null() {
                 let value = pg_sys::GetConfigOptionResetString(c_name.as_ptr());

@@ -47,8 +47,8 @@ pub fn for_paths(state: &State) -> Snapshot {
     snapshot.complete()
 }
 
-/// A few relations and routines, with their policies and extensions, at a cost that does not grow with the number of routines or tables
-/// there are. Nothing else: [`around`] adds that.
+/// A few relations and routines, with their policies and extensions, at a cost that does not grow
+/// with the number of routines or tables there are. Nothing else: [`around`] adds that.
 pub fn part(state: &State, relations: &[Oid], routines: &[Oid]) -> Snapshot {
     let mut snapshot = Snapshot::default();
     objects::some_relations(state, relations, &mut snapshot);
@@ -57,23 +57,40 @@ pub fn part(state: &State, relations: &[Oid], routines: &[Oid]) -> Snapshot {
     snapshot
 }
 
-/// What judging a part takes, added to it: roles and schemas, which `base` has read, extensions and default privileges. The contents of
-/// schemas are left to [`planted`].
+/// What judging a part takes, added to it: roles and schemas, which `base` has read, extensions and
+/// default privileges. The contents of schemas are left to [`planted`].
 pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
-    let Snapshot { relations, policies, mut routines, routine_extension, relation_extension, types, .. } = part;
-    // Only the session itself can call what is in its temporary schema, for nothing that lasts may refer to it. (A schema that was temporary
-    // may be renamed.)
-    let temporary: HashSet<Oid> = base.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
+    let Snapshot {
+        relations,
+        policies,
+        mut routines,
+        routine_extension,
+        relation_extension,
+        types,
+        ..
+    } = part;
+    // Only the session itself can call what is in its temporary schema, for nothing that lasts may
+    // refer to it. (A schema that was temporary may be renamed.)
+    let temporary: HashSet<Oid> =
+        base.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
     routines.retain(|r| !temporary.contains(&r.schema));
-    let mut snapshot = Snapshot { relations, policies, routines, routine_extension, relation_extension, types, ..base };
+    let mut snapshot = Snapshot {
+        relations,
+        policies,
+        routines,
+        routine_extension,
+        relation_extension,
+        types,
+        ..base
+    };
     objects::extension_names(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
     snapshot.complete()
 }
 
-/// What has to do with some schemas, which `base` has read with all others: what is in them as far as the contract governs them, what is
-/// SECURITY DEFINER in them or searches them, by OID or by name; and the relations and routines of `also`. The contents of schemas are left
-/// to [`planted`].
+/// What has to do with some schemas, which `base` has read with all others: what is in them as far
+/// as the contract governs them, what is SECURITY DEFINER in them or searches them, by OID or by
+/// name; and the relations and routines of `also`. The contents of schemas are left to [`planted`].
 pub fn concerning(
     state: &State,
     base: Snapshot,
@@ -84,11 +101,13 @@ pub fn concerning(
 ) -> Snapshot {
     let mut snapshot = base;
     let (oids, names) = schemas;
-    let governed: HashSet<Oid> = governed(&snapshot, contract).intersection(oids).copied().collect();
+    let governed: HashSet<Oid> =
+        governed(&snapshot, contract).intersection(oids).copied().collect();
     objects::relations_in(state, &governed, also.0, &mut snapshot);
     policies::read(state, &mut snapshot);
     routines::searching(state, names, oids, also.1, &mut snapshot);
-    let temporary: HashSet<Oid> = snapshot.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
+    let temporary: HashSet<Oid> =
+        snapshot.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
     snapshot.routines.retain(|r| !temporary.contains(&r.schema));
     objects::extensions(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
@@ -109,19 +128,21 @@ pub use extension::Own;
 pub use guard::{impostor, in_own_script, read as guard};
 pub use object_hash::{Freshness, behind_view, cache as cache_hashes, object_hash, products};
 pub use objects::{
-    columns, has_rules, is_populated, members, members_of_extensions, owner as relation_owner, relation_kind, relation_named,
-    schema_named,
+    columns, has_rules, is_populated, members, members_of_extensions, owner as relation_owner,
+    relation_kind, relation_named, schema_named,
 };
 pub use roles::setting_of;
 pub use routines::{
-    acl as routine_acl, argument_type_oids, argument_types, argument_types_of, named as routines_named,
-    of_schema as routines_of_schema, owner as routine_owner, quoted_path, validator,
+    acl as routine_acl, argument_type_oids, argument_types, argument_types_of,
+    named as routines_named, of_schema as routines_of_schema, owner as routine_owner, quoted_path,
+    validator,
 };
 pub use types::live_type;
 
 /// The catalog of an object, by OID.
 pub use oids::{
-    PG_CAST, PG_CLASS, PG_CONSTRAINT, PG_EVENT_TRIGGER, PG_EXTENSION, PG_NAMESPACE, PG_OPERATOR, PG_POLICY, PG_PROC, PG_TYPE,
+    PG_CAST, PG_CLASS, PG_CONSTRAINT, PG_EVENT_TRIGGER, PG_EXTENSION, PG_NAMESPACE, PG_OPERATOR,
+    PG_POLICY, PG_PROC, PG_TYPE,
 };
 
 thread_local! {
@@ -139,16 +160,17 @@ pub fn base(state: &State) -> Snapshot {
     snapshot
 }
 
-/// The same as it is now, read again only where something of it has changed since: a server can have thousands of roles.
+/// The same as it is now, read again only where something of it has changed since: a server can
+/// have thousands of roles.
 ///
-/// Whoever commits a change tells the others before it lets go of its locks. So nothing that has been committed in an earlier turn of the
-/// guard's is missing here.
+/// Whoever commits a change tells the others before it lets go of its locks. So nothing that has
+/// been committed in an earlier turn of the guard's is missing here.
 pub fn current_base() -> Snapshot {
     // SAFETY: takes in what others have told since.
     unsafe { pgrx::pg_sys::AcceptInvalidationMessages() };
     let known = BASE.with_borrow(Option::clone).unwrap_or_else(|| {
-        // What others told us of was committed before we look: the state must be no older than what we know. What they tell us while we
-        // read may be in it or not, and so it is not kept.
+        // What others told us of was committed before we look: the state must be no older than what
+        // we know. What they tell us while we read may be in it or not, and so it is not kept.
         BASE_CHANGED.set(false);
         let base = Rc::new(base(&State::now()));
         if !BASE_CHANGED.get() {
@@ -165,19 +187,25 @@ pub fn forget_base() {
     BASE_CHANGED.set(true);
 }
 
-/// Schema and name of a relation or a routine, as the system cache shows it; `None` for anything else.
+/// Schema and name of a relation or a routine, as the system cache shows it; `None` for anything
+/// else.
 pub fn name(class: Oid, object: Oid) -> Option<(String, String)> {
     use pgrx::pg_sys;
     // SAFETY: look-ups in the system cache; null or C strings.
     unsafe {
         let (schema, name) = match class {
-            oids::PG_CLASS => (pg_sys::get_rel_namespace(object.into()), pg_sys::get_rel_name(object.into())),
-            oids::PG_PROC => (pg_sys::get_func_namespace(object.into()), pg_sys::get_func_name(object.into())),
+            oids::PG_CLASS => {
+                (pg_sys::get_rel_namespace(object.into()), pg_sys::get_rel_name(object.into()))
+            }
+            oids::PG_PROC => {
+                (pg_sys::get_func_namespace(object.into()), pg_sys::get_func_name(object.into()))
+            }
             _ => return None,
         };
         let schema = pg_sys::get_namespace_name(schema);
         let text = |name: *mut std::ffi::c_char| {
-            (!name.is_null()).then(|| crate::pg::text::from_server(std::ffi::CStr::from_ptr(name).to_bytes()))
+            (!name.is_null())
+                .then(|| crate::pg::text::from_server(std::ffi::CStr::from_ptr(name).to_bytes()))
         };
         Some((text(schema)?, text(name)?))
     }

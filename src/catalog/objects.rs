@@ -1,9 +1,12 @@
-//! Schemas, relations with their column ACLs, what schemas hold, extensions and their members, default ACLs.
+//! Schemas, relations with their column ACLs, what schemas hold, extensions and their members,
+//! default ACLs.
 
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::to_server;
-use dragonfly_core::catalog::{ContentKind, DefaultAcl, Oid, Relation, RelationKind, Schema, Snapshot};
+use dragonfly_core::catalog::{
+    ContentKind, DefaultAcl, Oid, Relation, RelationKind, Schema, Snapshot,
+};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
@@ -14,10 +17,19 @@ const DEPENDENCY_EXTENSION: u8 = b'e';
 /// Reads `pg_namespace`.
 pub fn schemas(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_NAMESPACE);
-    let (oid, name, owner, acl) =
-        (table.column("oid"), table.column("nspname"), table.column("nspowner"), table.column("nspacl"));
+    let (oid, name, owner, acl) = (
+        table.column("oid"),
+        table.column("nspname"),
+        table.column("nspowner"),
+        table.column("nspacl"),
+    );
     table.scan(state, |row| {
-        snapshot.schemas.push(Schema { oid: row.oid(oid), name: row.name(name), owner: row.oid(owner), acl: row.acl(acl) });
+        snapshot.schemas.push(Schema {
+            oid: row.oid(oid),
+            name: row.name(name),
+            owner: row.oid(owner),
+            acl: row.acl(acl),
+        });
     });
 }
 
@@ -64,14 +76,16 @@ impl Columns {
             row_security: row.bool(self.row_security),
             force_row_security: row.bool(self.force_row_security),
             is_partition: row.bool(self.partition),
-            security_invoker: kind == RelationKind::View && is_security_invoker(&row.texts(self.options)),
+            security_invoker: kind == RelationKind::View
+                && is_security_invoker(&row.texts(self.options)),
             columns: Vec::new(),
             owned_by: None,
         }
     }
 }
 
-/// Reads the relations of governed schemas whole, and of all others, types and operators who owns something where.
+/// Reads the relations of governed schemas whole, and of all others, types and operators who owns
+/// something where.
 pub fn relations(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
     let columns = Columns::of(&table);
@@ -95,8 +109,8 @@ pub fn relations(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot
     types_and_operators(state, snapshot);
 }
 
-/// Reads the relations `oids` alone, those that are there, are no session's temporary ones, and are of a kind that the contract says
-/// something about; and the extension each is a member of.
+/// Reads the relations `oids` alone, those that are there, are no session's temporary ones, and are
+/// of a kind that the contract says something about; and the extension each is a member of.
 pub fn some_relations(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
     let columns = Columns::of(&table);
@@ -109,7 +123,8 @@ pub fn some_relations(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
                 found = true;
             }
         });
-        if let Some(extension) = found.then(|| extension_of(state, oids::PG_CLASS, *oid)).flatten() {
+        if let Some(extension) = found.then(|| extension_of(state, oids::PG_CLASS, *oid)).flatten()
+        {
             snapshot.relation_extension.insert(*oid, extension);
         }
     }
@@ -117,7 +132,12 @@ pub fn some_relations(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
 }
 
 /// Reads the relations of some schemas, and those of `also`; none that are temporary.
-pub fn relations_in(state: &State, schemas: &HashSet<Oid>, also: &HashSet<Oid>, snapshot: &mut Snapshot) {
+pub fn relations_in(
+    state: &State,
+    schemas: &HashSet<Oid>,
+    also: &HashSet<Oid>,
+    snapshot: &mut Snapshot,
+) {
     let table = Table::open(oids::PG_CLASS);
     let columns = Columns::of(&table);
     let mut relations = Vec::new();
@@ -126,7 +146,10 @@ pub fn relations_in(state: &State, schemas: &HashSet<Oid>, also: &HashSet<Oid>, 
             return;
         }
         let kind = RelationKind::from_relkind(row.char(columns.kind));
-        relations.extend(kind.filter(|_| row.char(columns.persistence) != b't').map(|kind| columns.relation(&row, kind)));
+        relations.extend(
+            kind.filter(|_| row.char(columns.persistence) != b't')
+                .map(|kind| columns.relation(&row, kind)),
+        );
     });
     snapshot.relations = relations;
     complete_relations(state, snapshot);
@@ -134,38 +157,50 @@ pub fn relations_in(state: &State, schemas: &HashSet<Oid>, also: &HashSet<Oid>, 
 
 /// What other catalogs say about the relations of the snapshot.
 fn complete_relations(state: &State, snapshot: &mut Snapshot) {
-    let place: HashMap<Oid, usize> = snapshot.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
+    let place: HashMap<Oid, usize> =
+        snapshot.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
     if !place.is_empty() {
         column_acls(state, &place, snapshot);
         sequence_owners(state, snapshot);
     }
 }
 
-/// `security_invoker` among a view's reloptions, read as the server reads a boolean option (`parse_bool`).
+/// `security_invoker` among a view's reloptions, read as the server reads a boolean option
+/// (`parse_bool`).
 fn is_security_invoker(options: &[String]) -> bool {
-    options.iter().rev().filter_map(|o| o.split_once('=')).find(|(key, _)| *key == "security_invoker").is_some_and(
-        |(_, value)| {
+    options
+        .iter()
+        .rev()
+        .filter_map(|o| o.split_once('='))
+        .find(|(key, _)| *key == "security_invoker")
+        .is_some_and(|(_, value)| {
             let value = value.to_ascii_lowercase();
-            value == "1" || value == "on" || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
-        },
-    )
+            value == "1"
+                || value == "on"
+                || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
+        })
 }
 
 /// The relation of this name in a schema, whatever it is.
 pub fn relation_named(schema: Oid, name: &str) -> Option<Oid> {
     let name = CString::new(to_server(name)).ok()?;
     // SAFETY: a look-up in the system cache; 0 where there is none.
-    Some(unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema.into()) }.to_u32()).filter(|oid| *oid != 0)
+    Some(unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema.into()) }.to_u32())
+        .filter(|oid| *oid != 0)
 }
 
 /// What a relation is, where the contract can say something about it.
 pub fn relation_kind(state: &State, relation: Oid) -> Option<RelationKind> {
-    of_row(state, oids::CLASS_BY_OID, relation, "relkind", |row, kind| RelationKind::from_relkind(row.char(kind))).flatten()
+    of_row(state, oids::CLASS_BY_OID, relation, "relkind", |row, kind| {
+        RelationKind::from_relkind(row.char(kind))
+    })
+    .flatten()
 }
 
 /// Whether a materialized view holds anything yet.
 pub fn is_populated(state: &State, relation: Oid) -> bool {
-    of_row(state, oids::CLASS_BY_OID, relation, "relispopulated", |row, is| row.bool(is)).unwrap_or_default()
+    of_row(state, oids::CLASS_BY_OID, relation, "relispopulated", |row, is| row.bool(is))
+        .unwrap_or_default()
 }
 
 /// The columns of a relation, in their order.
@@ -211,7 +246,8 @@ const FEW: usize = 300;
 /// `pg_attribute`, of which hardly anything is looked at but whether there is an ACL.
 fn column_acls(state: &State, place: &HashMap<Oid, usize>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_ATTRIBUTE);
-    let (relation, name, acl) = (table.column("attrelid"), table.column("attname"), table.column("attacl"));
+    let (relation, name, acl) =
+        (table.column("attrelid"), table.column("attname"), table.column("attacl"));
     let dropped = table.column("attisdropped");
     let mut each = |row: Row<'_>| {
         if row.is_null(acl) || row.bool(dropped) {
@@ -233,28 +269,40 @@ fn column_acls(state: &State, place: &HashMap<Oid, usize>, snapshot: &mut Snapsh
 /// The table that each sequence serves.
 fn sequence_owners(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_DEPEND);
-    let (class, object, to_class, to_object) =
-        (table.column("classid"), table.column("objid"), table.column("refclassid"), table.column("refobjid"));
+    let (class, object, to_class, to_object) = (
+        table.column("classid"),
+        table.column("objid"),
+        table.column("refclassid"),
+        table.column("refobjid"),
+    );
     let (to_column, kind) = (table.column("refobjsubid"), table.column("deptype"));
     for sequence in snapshot.relations.iter_mut().filter(|r| r.kind == RelationKind::Sequence) {
         let keys = [(class, oids::PG_CLASS), (object, sequence.oid)];
         table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
-            if row.oid(to_class) == oids::PG_CLASS && row.int(to_column) > 0 && matches!(row.char(kind), b'a' | b'i') {
+            if row.oid(to_class) == oids::PG_CLASS
+                && row.int(to_column) > 0
+                && matches!(row.char(kind), b'a' | b'i')
+            {
                 sequence.owned_by = Some(row.oid(to_object));
             }
         });
     }
 }
 
-/// Types that somebody made by themselves: the row type of a table and the array type of another type come with those.
+/// Types that somebody made by themselves: the row type of a table and the array type of another
+/// type come with those.
 fn types_and_operators(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_TYPE);
-    let (schema, owner, relation) = (table.column("typnamespace"), table.column("typowner"), table.column("typrelid"));
-    let (kind, element, length) = (table.column("typtype"), table.column("typelem"), table.column("typlen"));
+    let (schema, owner, relation) =
+        (table.column("typnamespace"), table.column("typowner"), table.column("typrelid"));
+    let (kind, element, length) =
+        (table.column("typtype"), table.column("typelem"), table.column("typlen"));
     let mut contents = Contents::of(snapshot);
     table.scan(state, |row| {
         // Most types are the row type of a table, or the array of one.
-        if row.oid(relation) != 0 || (row.oid(element) != 0 && row.char(kind) == b'b' && row.int(length) as i16 == -1) {
+        if row.oid(relation) != 0
+            || (row.oid(element) != 0 && row.char(kind) == b'b' && row.int(length) as i16 == -1)
+        {
             return;
         }
         contents.hold(row.oid(schema), row.oid(owner), ContentKind::Type);
@@ -267,7 +315,8 @@ fn types_and_operators(state: &State, snapshot: &mut Snapshot) {
 /// Reads `pg_extension`.
 pub fn extension_names(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_EXTENSION);
-    let (oid, name, owner) = (table.column("oid"), table.column("extname"), table.column("extowner"));
+    let (oid, name, owner) =
+        (table.column("oid"), table.column("extname"), table.column("extowner"));
     table.scan(state, |row| {
         snapshot.extensions.insert(row.oid(oid), (row.name(name), row.oid(owner)));
     });
@@ -306,8 +355,10 @@ pub fn members_of_extensions(state: &State) -> HashSet<(Oid, Oid)> {
 /// Calls `each` with class and OID of every member of an extension.
 pub fn members(state: &State, extension: Oid, each: &mut dyn FnMut(Oid, Oid)) {
     let table = Table::open(oids::PG_DEPEND);
-    let (class, object, kind) = (table.column("classid"), table.column("objid"), table.column("deptype"));
-    let keys = [(table.column("refclassid"), oids::PG_EXTENSION), (table.column("refobjid"), extension)];
+    let (class, object, kind) =
+        (table.column("classid"), table.column("objid"), table.column("deptype"));
+    let keys =
+        [(table.column("refclassid"), oids::PG_EXTENSION), (table.column("refobjid"), extension)];
     table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
         if row.char(kind) == DEPENDENCY_EXTENSION {
             each(row.oid(class), row.oid(object));
@@ -318,7 +369,8 @@ pub fn members(state: &State, extension: Oid, each: &mut dyn FnMut(Oid, Oid)) {
 /// The extension that an object of a catalog is a member of.
 pub fn extension_of(state: &State, catalog: Oid, object: Oid) -> Option<Oid> {
     let table = Table::open(oids::PG_DEPEND);
-    let (to_class, to_object, kind) = (table.column("refclassid"), table.column("refobjid"), table.column("deptype"));
+    let (to_class, to_object, kind) =
+        (table.column("refclassid"), table.column("refobjid"), table.column("deptype"));
     let keys = [(table.column("classid"), catalog), (table.column("objid"), object)];
     let mut found = None;
     table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
@@ -336,12 +388,14 @@ pub fn owner(state: &State, relation: Oid) -> Option<Oid> {
 
 /// Whether a relation has rules, as views have.
 pub fn has_rules(state: &State, relation: Oid) -> bool {
-    of_row(state, oids::CLASS_BY_OID, relation, "relhasrules", |row, has| row.bool(has)).unwrap_or_default()
+    of_row(state, oids::CLASS_BY_OID, relation, "relhasrules", |row, has| row.bool(has))
+        .unwrap_or_default()
 }
 
 /// Whether a relation outlives the session.
 pub fn is_permanent(state: &State, relation: Oid) -> bool {
-    of_row(state, oids::CLASS_BY_OID, relation, "relpersistence", |row, is| row.char(is) != b't').unwrap_or_default()
+    of_row(state, oids::CLASS_BY_OID, relation, "relpersistence", |row, is| row.char(is) != b't')
+        .unwrap_or_default()
 }
 
 /// The schema of this name, as the system cache shows it.
@@ -353,8 +407,12 @@ pub fn schema_named(name: &std::ffi::CStr) -> Option<Oid> {
 /// Reads `pg_default_acl`.
 pub fn default_acls(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_DEFAULT_ACL);
-    let (role, schema, kind, acl) =
-        (table.column("defaclrole"), table.column("defaclnamespace"), table.column("defaclobjtype"), table.column("defaclacl"));
+    let (role, schema, kind, acl) = (
+        table.column("defaclrole"),
+        table.column("defaclnamespace"),
+        table.column("defaclobjtype"),
+        table.column("defaclacl"),
+    );
     table.scan(state, |row| {
         snapshot.default_acls.push(DefaultAcl {
             role: row.oid(role),
@@ -364,9 +422,13 @@ pub fn default_acls(state: &State, snapshot: &mut Snapshot) {
         });
     });
     // Snapshot::complete has no order for these: by creator, schema and type, whatever the OIDs.
-    let name = |s: &Snapshot, oid: Oid| s.schemas.iter().find(|x| x.oid == oid).map(|x| x.name.clone());
-    let creator = |s: &Snapshot, oid: Oid| s.roles.iter().find(|x| x.oid == oid).map(|x| x.name.clone());
+    let name =
+        |s: &Snapshot, oid: Oid| s.schemas.iter().find(|x| x.oid == oid).map(|x| x.name.clone());
+    let creator =
+        |s: &Snapshot, oid: Oid| s.roles.iter().find(|x| x.oid == oid).map(|x| x.name.clone());
     let mut sorted = std::mem::take(&mut snapshot.default_acls);
-    sorted.sort_by_cached_key(|d| (creator(snapshot, d.role), name(snapshot, d.schema), d.object_type));
+    sorted.sort_by_cached_key(|d| {
+        (creator(snapshot, d.role), name(snapshot, d.schema), d.object_type)
+    });
     snapshot.default_acls = sorted;
 }

@@ -1,4 +1,5 @@
-//! OIDs of catalogs and their indexes, which are the same in every release (the headers in `src/include/catalog`).
+//! OIDs of catalogs and their indexes, which are the same in every release (the headers in
+//! `src/include/catalog`).
 
 use dragonfly_core::catalog::Oid;
 

@@ -7,7 +7,8 @@ use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot};
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
-/// The policies of up to so many relations are looked up one by one; for more, one pass over the catalog is faster.
+/// The policies of up to so many relations are looked up one by one; for more, one pass over the
+/// catalog is faster.
 const FEW: usize = 100;
 
 /// Reads the policies of the relations in the snapshot.
@@ -15,8 +16,13 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     let wanted: HashSet<Oid> = snapshot.relations.iter().map(|r| r.oid).collect();
     let table = Table::open(oids::PG_POLICY);
     let column = |name| table.column(name);
-    let (oid, name, relation, command, permissive) =
-        (column("oid"), column("polname"), column("polrelid"), column("polcmd"), column("polpermissive"));
+    let (oid, name, relation, command, permissive) = (
+        column("oid"),
+        column("polname"),
+        column("polrelid"),
+        column("polcmd"),
+        column("polpermissive"),
+    );
     let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
     let mut policies = Vec::new();
     let mut each = |row: Row<'_>| {
@@ -52,11 +58,13 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     snapshot.policies = policies;
 }
 
-/// Whether a stored condition is true for every row, as far as that can be seen without running anything of somebody else's:
-/// constants, AND and OR of them, built-in equality of a constant or a column with itself (`1 = 1`, `id = id`), and a query that selects such a thing
-/// from nowhere.
+/// Whether a stored condition is true for every row, as far as that can be seen without running
+/// anything of somebody else's: constants, AND and OR of them, built-in equality of a constant or a
+/// column with itself (`1 = 1`, `id = id`), and a query that selects such a thing from nowhere.
 fn is_always_true(row: &Row<'_>, condition: Column) -> bool {
-    let Some(text) = row.text(condition).and_then(|t| std::ffi::CString::new(t).ok()) else { return false };
+    let Some(text) = row.text(condition).and_then(|t| std::ffi::CString::new(t).ok()) else {
+        return false;
+    };
     // SAFETY: the column holds what the server wrote with nodeToString.
     unsafe { is_true(pg_sys::stringToNode(text.as_ptr()).cast()) }
 }
@@ -126,6 +134,8 @@ fn is_built_in_equality(operator: pg_sys::Oid) -> bool {
     // SAFETY: gives null where there is no such operator.
     unsafe {
         let name = pg_sys::get_opname(operator);
-        operator.to_u32() < pg_sys::FirstNormalObjectId && !name.is_null() && std::ffi::CStr::from_ptr(name) == c"="
+        operator.to_u32() < pg_sys::FirstNormalObjectId
+            && !name.is_null()
+            && std::ffi::CStr::from_ptr(name) == c"="
     }
 }

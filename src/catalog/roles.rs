@@ -10,8 +10,10 @@ use std::collections::HashMap;
 pub fn read(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_AUTHID);
     let column = |name| table.column(name);
-    let (oid, name, superuser, inherit) = (column("oid"), column("rolname"), column("rolsuper"), column("rolinherit"));
-    let (create_role, create_db, can_login) = (column("rolcreaterole"), column("rolcreatedb"), column("rolcanlogin"));
+    let (oid, name, superuser, inherit) =
+        (column("oid"), column("rolname"), column("rolsuper"), column("rolinherit"));
+    let (create_role, create_db, can_login) =
+        (column("rolcreaterole"), column("rolcreatedb"), column("rolcanlogin"));
     let (replication, bypass_rls) = (column("rolreplication"), column("rolbypassrls"));
     table.scan(state, |row| {
         snapshot.roles.push(Role {
@@ -30,7 +32,8 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
 
     let table = Table::open(oids::PG_AUTH_MEMBERS);
     let column = |name| table.column(name);
-    let (role, member, grantor, admin) = (column("roleid"), column("member"), column("grantor"), column("admin_option"));
+    let (role, member, grantor, admin) =
+        (column("roleid"), column("member"), column("grantor"), column("admin_option"));
     // From 16 on; before, the member's own INHERIT decides, and every member can SET ROLE.
     let (inherit, set) = (table.find("inherit_option"), table.find("set_option"));
     table.scan(state, |row| {
@@ -40,7 +43,8 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             member,
             grantor: row.oid(grantor),
             admin: row.bool(admin),
-            inherit: inherit.map_or_else(|| inherits.get(&member).is_some_and(|i| *i), |c| row.bool(c)),
+            inherit: inherit
+                .map_or_else(|| inherits.get(&member).is_some_and(|i| *i), |c| row.bool(c)),
             set: set.is_none_or(|c| row.bool(c)),
         });
     });
@@ -49,22 +53,29 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_DATABASE);
-    let (oid, name, owner, acl) =
-        (table.column("oid"), table.column("datname"), table.column("datdba"), table.column("datacl"));
+    let (oid, name, owner, acl) = (
+        table.column("oid"),
+        table.column("datname"),
+        table.column("datdba"),
+        table.column("datacl"),
+    );
     table.scan(state, |row| {
         if row.oid(oid) == current {
-            snapshot.database = Database { name: row.name(name), owner: row.oid(owner), acl: row.acl(acl) };
+            snapshot.database =
+                Database { name: row.name(name), owner: row.oid(owner), acl: row.acl(acl) };
         }
     });
 }
 
-/// What ALTER ROLE has set for a role, in this database or (false) in all; what is set in this one comes first. That is what PostgREST reads of its own
-/// role ("In-Database Configuration" in its documentation).
+/// What ALTER ROLE has set for a role, in this database or (false) in all; what is set in this one
+/// comes first. That is what PostgREST reads of its own role ("In-Database Configuration" in its
+/// documentation).
 pub fn setting_of(state: &State, role: Oid, parameter: &str) -> Option<(String, bool)> {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pgrx::pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_DB_ROLE_SETTING);
-    let (database, of_role, config) = (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
+    let (database, of_role, config) =
+        (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
     let (mut here, mut everywhere) = (None, None);
     table.scan(state, |row| {
         let place = match row.oid(database) {
@@ -75,7 +86,9 @@ pub fn setting_of(state: &State, role: Oid, parameter: &str) -> Option<(String, 
         };
         let config = row.texts(config);
         let mut items = config.iter().filter_map(|item| item.split_once('='));
-        *place = items.rfind(|(name, _)| name.eq_ignore_ascii_case(parameter)).map(|(_, value)| value.to_owned());
+        *place = items
+            .rfind(|(name, _)| name.eq_ignore_ascii_case(parameter))
+            .map(|(_, value)| value.to_owned());
     });
     here.map(|value| (value, true)).or(everywhere.map(|value| (value, false)))
 }

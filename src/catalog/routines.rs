@@ -57,18 +57,22 @@ impl Columns {
     }
 }
 
-/// Reads every SECURITY DEFINER routine and every routine of a governed schema; of all others, who owns some where.
+/// Reads every SECURITY DEFINER routine and every routine of a governed schema; of all others, who
+/// owns some where.
 pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_PROC);
     let columns = Columns::of(&table);
     let mut routines = Vec::new();
     // Only the session itself can call what is in its temporary schema.
-    let temporary: HashSet<Oid> = snapshot.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
+    let temporary: HashSet<Oid> =
+        snapshot.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
     let mut contents = Contents::of(snapshot);
     table.scan(state, |row| {
         let schema = row.oid(columns.schema);
         contents.hold(schema, row.oid(columns.owner), ContentKind::Routine);
-        if (row.bool(columns.security_definer) || governed.contains(&schema)) && !temporary.contains(&schema) {
+        if (row.bool(columns.security_definer) || governed.contains(&schema))
+            && !temporary.contains(&schema)
+        {
             routines.push(columns.routine(&row));
         }
     });
@@ -76,8 +80,15 @@ pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     name_types(snapshot);
 }
 
-/// Reads the SECURITY DEFINER routines whose path names one of the schemas `names`, the routines of `schemas`, and those of `also`.
-pub fn searching(state: &State, names: &HashSet<String>, schemas: &HashSet<Oid>, also: &HashSet<Oid>, snapshot: &mut Snapshot) {
+/// Reads the SECURITY DEFINER routines whose path names one of the schemas `names`, the routines of
+/// `schemas`, and those of `also`.
+pub fn searching(
+    state: &State,
+    names: &HashSet<String>,
+    schemas: &HashSet<Oid>,
+    also: &HashSet<Oid>,
+    snapshot: &mut Snapshot,
+) {
     let table = Table::open(oids::PG_PROC);
     let columns = Columns::of(&table);
     let mut routines = Vec::new();
@@ -89,7 +100,9 @@ pub fn searching(state: &State, names: &HashSet<String>, schemas: &HashSet<Oid>,
             || (row.bool(columns.security_definer) && {
                 let config = split_as_the_server_does(row.texts(columns.config));
                 *known.entry(config).or_insert_with_key(|config| {
-                    let paths = settings(config).into_iter().filter_map(|value| snapshot.split_path(value).ok());
+                    let paths = settings(config)
+                        .into_iter()
+                        .filter_map(|value| snapshot.split_path(value).ok());
                     paths.flatten().any(|name| name == "$user" || names.contains(&name))
                 })
             });
@@ -139,7 +152,8 @@ fn type_name(oid: Oid) -> String {
     }
 }
 
-/// While it lives, identifiers are quoted where they need it and nowhere else, whatever `quote_all_identifiers` says: contracts name types so.
+/// While it lives, identifiers are quoted where they need it and nowhere else, whatever
+/// `quote_all_identifiers` says: contracts name types so.
 struct PlainIdentifiers(bool);
 
 impl PlainIdentifiers {
@@ -164,7 +178,8 @@ impl Drop for PlainIdentifiers {
 pub fn of_schema(schema: Oid) -> Vec<Oid> {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
-    let keys = [(table.column("refclassid"), oids::PG_NAMESPACE), (table.column("refobjid"), schema)];
+    let keys =
+        [(table.column("refclassid"), oids::PG_NAMESPACE), (table.column("refobjid"), schema)];
     let mut routines = Vec::new();
     table.lookup(&State::now(), oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
         if row.oid(class) == oids::PG_PROC {
@@ -176,12 +191,15 @@ pub fn of_schema(schema: Oid) -> Vec<Oid> {
 
 /// Who may execute a routine.
 pub fn acl(state: &State, routine: Oid) -> Acl {
-    of_row(state, oids::PROC_BY_OID, routine, "proacl", |row, acl| row.acl(acl)).flatten().unwrap_or_default()
+    of_row(state, oids::PROC_BY_OID, routine, "proacl", |row, acl| row.acl(acl))
+        .flatten()
+        .unwrap_or_default()
 }
 
 /// The input argument types of a routine; none where it is not there.
 pub fn argument_type_oids(state: &State, routine: Oid) -> Vec<Oid> {
-    of_row(state, oids::PROC_BY_OID, routine, "proargtypes", |row, types| row.oids(types)).unwrap_or_default()
+    of_row(state, oids::PROC_BY_OID, routine, "proargtypes", |row, types| row.oids(types))
+        .unwrap_or_default()
 }
 
 /// The same, as in an identity.
@@ -191,8 +209,12 @@ pub fn argument_types_of(state: &State, routine: Oid) -> String {
 
 /// The function with which a routine's language looks at a body, where it has one.
 pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
-    let language = of_row(state, oids::PROC_BY_OID, routine, "prolang", |row, language| row.oid(language))?;
-    of_row(state, oids::LANGUAGE_BY_OID, language, "lanvalidator", |row, validator| row.oid(validator)).filter(|oid| *oid != 0)
+    let language =
+        of_row(state, oids::PROC_BY_OID, routine, "prolang", |row, language| row.oid(language))?;
+    of_row(state, oids::LANGUAGE_BY_OID, language, "lanvalidator", |row, validator| {
+        row.oid(validator)
+    })
+    .filter(|oid| *oid != 0)
 }
 
 /// Who owns a routine.
@@ -202,13 +224,15 @@ pub fn owner(state: &State, routine: Oid) -> Option<Oid> {
 
 /// Whether a routine is SECURITY DEFINER.
 pub fn is_definer(state: &State, routine: Oid) -> bool {
-    of_row(state, oids::PROC_BY_OID, routine, "prosecdef", |row, is| row.bool(is)).unwrap_or_default()
+    of_row(state, oids::PROC_BY_OID, routine, "prosecdef", |row, is| row.bool(is))
+        .unwrap_or_default()
 }
 
 /// The routines that have one of the `names`, in one of the `schemas`.
 pub fn named(state: &State, names: &HashSet<&str>, schemas: &HashSet<Oid>) -> Vec<Oid> {
     let table = Table::open(oids::PG_PROC);
-    let (oid, name, schema) = (table.column("oid"), table.column("proname"), table.column("pronamespace"));
+    let (oid, name, schema) =
+        (table.column("oid"), table.column("proname"), table.column("pronamespace"));
     let mut found = Vec::new();
     for wanted in names {
         table.lookup_name(state, oids::PG_PROC_NAME_INDEX, name, wanted, |row| {
@@ -220,8 +244,9 @@ pub fn named(state: &State, names: &HashSet<&str>, schemas: &HashSet<Oid>) -> Ve
     found
 }
 
-/// In a database whose encoding is not UTF-8 the server folds and cuts the names of a path by that encoding's rules, which the core does
-/// not know: there the server splits it, and the value is written again with every name in quotes.
+/// In a database whose encoding is not UTF-8 the server folds and cuts the names of a path by that
+/// encoding's rules, which the core does not know: there the server splits it, and the value is
+/// written again with every name in quotes.
 pub fn split_as_the_server_does(mut config: Vec<String>) -> Vec<String> {
     if !text::is_utf8() {
         for item in &mut config {
@@ -248,7 +273,8 @@ pub fn quoted_path(value: &str) -> String {
             return value.to_owned();
         }
         let length = if list.is_null() { 0 } else { (*list).length as usize };
-        let name = |i| from_server(CStr::from_ptr((*(*list).elements.add(i)).ptr_value.cast()).to_bytes());
+        let name =
+            |i| from_server(CStr::from_ptr((*(*list).elements.add(i)).ptr_value.cast()).to_bytes());
         stored_value(&(0..length).map(name).collect::<Vec<_>>())
     }
 }

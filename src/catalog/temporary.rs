@@ -1,4 +1,5 @@
-//! What lasts and rests on something temporary: it goes with it, at the end of the session or of the transaction, and no command says so.
+//! What lasts and rests on something temporary: it goes with it, at the end of the session or of
+//! the transaction, and no command says so.
 
 use super::oids;
 use crate::pg::heap::{Column, State, Table};
@@ -9,7 +10,8 @@ use std::collections::HashSet;
 /// So many objects are looked at for one.
 const MOST: usize = 50_000;
 
-/// Whether this session has a temporary schema: only then can it make anything that rests on something temporary.
+/// Whether this session has a temporary schema: only then can it make anything that rests on
+/// something temporary.
 pub fn has_schema() -> bool {
     let (mut schema, mut toast) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
     // SAFETY: writes both.
@@ -67,12 +69,14 @@ impl Dependencies {
     }
 }
 
-/// What an object rests on, by itself, by a part of it (a policy, the rule of a view), or by way of anything that it needs.
+/// What an object rests on, by itself, by a part of it (a policy, the rule of a view), or by way of
+/// anything that it needs.
 pub fn ground(state: &State, object: Address) -> Ground {
     let dependencies = Dependencies::open();
     let mut seen: HashSet<Address> = HashSet::from([object]);
     let mut waiting = vec![object];
-    // The parts of a table or a type come with it; those of one that it needs are that one's affair.
+    // The parts of a table or a type come with it; those of one that it needs are that one's
+    // affair.
     if matches!(object.0, oids::PG_CLASS | oids::PG_TYPE) {
         dependencies.users(state, object, |part, kind| {
             if matches!(kind, b'a' | b'i') && part.0 != oids::PG_CLASS && seen.insert(part) {
@@ -97,7 +101,8 @@ pub fn ground(state: &State, object: Address) -> Ground {
                 }
             });
         }
-        if temporary && current.0 == oids::PG_PROC && super::routines::is_definer(state, current.1) {
+        if temporary && current.0 == oids::PG_PROC && super::routines::is_definer(state, current.1)
+        {
             return Ground::TemporaryDefiner;
         }
         // Where there is more than anybody could mean, better no than yes.
@@ -119,9 +124,13 @@ pub fn fall(state: &State, object: Address) -> HashSet<Address> {
     while let Some(current) = waiting.pop() {
         let mut next = Vec::new();
         dependencies.users(state, current, |user, _| next.push(user));
-        // The rule of a view is the view, a policy is told by its table; and a member of an extension is the extension.
+        // The rule of a view is the view, a policy is told by its table; and a member of an
+        // extension is the extension.
         dependencies.needs(state, current, |whole, kind| {
-            if kind == b'e' || (kind == b'i' && current.0 != oids::PG_CLASS) || current.0 == oids::PG_POLICY {
+            if kind == b'e'
+                || (kind == b'i' && current.0 != oids::PG_CLASS)
+                || current.0 == oids::PG_POLICY
+            {
                 next.push(whole);
             }
         });
@@ -137,14 +146,16 @@ pub fn carries_what_lasts(state: &State, relation: Oid) -> bool {
     let object = (oids::PG_CLASS, relation);
     dependencies.users(state, object, |user, _| users.push(user));
     // Its row type is what functions take and give.
-    let types: Vec<Address> = users.iter().copied().filter(|user| user.0 == oids::PG_TYPE).collect();
+    let types: Vec<Address> =
+        users.iter().copied().filter(|user| user.0 == oids::PG_TYPE).collect();
     for row_type in types {
         dependencies.users(state, row_type, |user, _| users.push(user));
     }
     users.iter().any(|(class, oid)| outlives((*class).into(), (*oid).into()))
 }
 
-/// Whether an object outlives the session, and is not a part of something that does not: as the system caches show it.
+/// Whether an object outlives the session, and is not a part of something that does not: as the
+/// system caches show it.
 pub fn outlives(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     let state = State::now();
     let in_lasting_schema = |column: &str| {

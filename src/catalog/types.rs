@@ -8,8 +8,9 @@ use pgrx::{pg_guard, pg_sys};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CString, c_void};
 
-/// A type that somebody has made, and whose values run more than the server's own, immutable functions: a domain with such a check, a range with a
-/// function of its own. Not those in the temporary schemas of other sessions, which nobody else can name.
+/// A type that somebody has made, and whose values run more than the server's own, immutable
+/// functions: a domain with such a check, a range with a function of its own. Not those in the
+/// temporary schemas of other sessions, which nobody else can name.
 pub fn live_type(state: &State) -> Option<Oid> {
     let checks = checks(state);
     let ranges = ranges(state);
@@ -18,7 +19,8 @@ pub fn live_type(state: &State) -> Option<Oid> {
     let mut found: Option<Oid> = None;
     table.scan(state, |row| {
         let it = row.oid(oid);
-        let is_live = ranges.contains(&it) || checks.get(&it).is_some_and(|checks| !checks.iter().all(is_pure));
+        let is_live = ranges.contains(&it)
+            || checks.get(&it).is_some_and(|checks| !checks.iter().all(is_pure));
         // SAFETY: a look-up in the system cache.
         if is_live && !unsafe { pg_sys::isOtherTempNamespace(row.oid(schema).into()) } {
             // The same one each time.
@@ -31,11 +33,15 @@ pub fn live_type(state: &State) -> Option<Oid> {
 /// The checks of each domain.
 fn checks(state: &State) -> HashMap<Oid, Vec<CString>> {
     let table = Table::open(oids::PG_CONSTRAINT);
-    let (of, kind, expression) = (table.column("contypid"), table.column("contype"), table.column("conbin"));
+    let (of, kind, expression) =
+        (table.column("contypid"), table.column("contype"), table.column("conbin"));
     let mut found: HashMap<Oid, Vec<CString>> = HashMap::new();
     table.scan(state, |row| {
         if row.oid(of) != 0 && row.char(kind) == b'c' {
-            found.entry(row.oid(of)).or_default().extend(row.bytes(expression).and_then(|text| CString::new(text).ok()));
+            found
+                .entry(row.oid(of))
+                .or_default()
+                .extend(row.bytes(expression).and_then(|text| CString::new(text).ok()));
         }
     });
     found
@@ -45,17 +51,22 @@ fn checks(state: &State) -> HashMap<Oid, Vec<CString>> {
 fn ranges(state: &State) -> HashSet<Oid> {
     let table = Table::open(oids::PG_RANGE);
     let column = |name| table.column(name);
-    let (of, canonical, difference) = (column("rngtypid"), column("rngcanonical"), column("rngsubdiff"));
+    let (of, canonical, difference) =
+        (column("rngtypid"), column("rngcanonical"), column("rngsubdiff"));
     let mut found = HashSet::new();
     table.scan(state, |row| {
-        if [canonical, difference].iter().any(|function| row.oid(*function) >= pg_sys::FirstNormalObjectId) {
+        if [canonical, difference]
+            .iter()
+            .any(|function| row.oid(*function) >= pg_sys::FirstNormalObjectId)
+        {
             found.insert(row.oid(of));
         }
     });
     found
 }
 
-/// Whether an expression calls nothing but the server's own functions, none of which does or knows anything but its arguments.
+/// Whether an expression calls nothing but the server's own functions, none of which does or knows
+/// anything but its arguments.
 fn is_pure(text: &CString) -> bool {
     // SAFETY: the server has written it with nodeToString.
     let look = || unsafe {

@@ -1,9 +1,9 @@
-//! Who can do what: role membership, ownership and ACLs, worked out as the server does (`src/backend/utils/adt/acl.c`,
-//! `src/backend/catalog/aclchk.c`).
+//! Who can do what: role membership, ownership and ACLs, worked out as the server does
+//! (`src/backend/utils/adt/acl.c`, `src/backend/catalog/aclchk.c`).
 
 use crate::catalog::{
-    Acl, AclItem, FIRST_UNPINNED, ObjectKind, Oid, PG_CATALOG, PG_DATABASE_OWNER, PUBLIC, Policy, Privileges, Relation,
-    RelationKind, Snapshot,
+    Acl, AclItem, FIRST_UNPINNED, ObjectKind, Oid, PG_CATALOG, PG_DATABASE_OWNER, PUBLIC, Policy,
+    Privileges, Relation, RelationKind, Snapshot,
 };
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -32,7 +32,8 @@ type Closure = Rc<HashSet<Oid>>;
 #[derive(Debug)]
 pub struct Access<'a> {
     snapshot: &'a Snapshot,
-    /// By member; made when somebody asks for the first time, which few do where all belongs to one owner.
+    /// By member; made when somebody asks for the first time, which few do where all belongs to one
+    /// owner.
     edges: OnceCell<HashMap<Oid, Vec<Edge>>>,
     closures: RefCell<HashMap<(Oid, Follow), Closure>>,
 }
@@ -64,7 +65,10 @@ impl<'a> Access<'a> {
 
     /// What `member` is a member of.
     fn edges_of(&self, member: Oid) -> &[Edge] {
-        self.edges.get_or_init(|| Self::edges(self.snapshot)).get(&member).map_or(&[], Vec::as_slice)
+        self.edges
+            .get_or_init(|| Self::edges(self.snapshot))
+            .get(&member)
+            .map_or(&[], Vec::as_slice)
     }
 
     fn edges(snapshot: &Snapshot) -> HashMap<Oid, Vec<Edge>> {
@@ -73,8 +77,8 @@ impl<'a> Access<'a> {
             let edge = Edge { role: m.role, admin: m.admin, inherit: m.inherit, set: m.set };
             edges_of.entry(m.member).or_default().push(edge);
         }
-        // The owner of the database is the one, implicit member of pg_database_owner. PostgreSQL 15 lets a NOINHERIT
-        // owner go without its privileges, later releases do not.
+        // The owner of the database is the one, implicit member of pg_database_owner. PostgreSQL 15
+        // lets a NOINHERIT owner go without its privileges, later releases do not.
         let owner = snapshot.database.owner;
         if let Some(role) = snapshot.role(owner) {
             let inherit = snapshot.version >= 16 || role.inherit;
@@ -113,7 +117,9 @@ impl<'a> Access<'a> {
     /// `has_privs_of_role`: `member` has the privileges of `role` without doing anything.
     #[must_use]
     pub fn has_privileges_of(&self, member: Oid, role: Oid) -> bool {
-        member == role || self.is_superuser(member) || self.closure(member, Follow::Privileges).contains(&role)
+        member == role
+            || self.is_superuser(member)
+            || self.closure(member, Follow::Privileges).contains(&role)
     }
 
     /// Whether a policy applies to a role (rowsecurity.c, `check_role_for_policy`).
@@ -125,7 +131,9 @@ impl<'a> Access<'a> {
     /// `member_can_set_role`: `member` may SET ROLE to `role`.
     #[must_use]
     pub fn can_set_role(&self, member: Oid, role: Oid) -> bool {
-        member == role || self.is_superuser(member) || self.closure(member, Follow::Set).contains(&role)
+        member == role
+            || self.is_superuser(member)
+            || self.closure(member, Follow::Set).contains(&role)
     }
 
     /// `is_admin_of_role`: `member` may grant membership in `role`, and so give it to itself.
@@ -140,7 +148,8 @@ impl<'a> Access<'a> {
 
     /// `member` can already do whatever `role` can: taking `role` over would win it nothing.
     ///
-    /// PostgreSQL 15: any membership; 16 and later: with INHERIT, SET or ADMIN, for a membership with none of them is powerless.
+    /// PostgreSQL 15: any membership; 16 and later: with INHERIT, SET or ADMIN, for a membership
+    /// with none of them is powerless.
     #[must_use]
     pub fn can_act_as(&self, member: Oid, role: Oid) -> bool {
         if member == role || self.is_superuser(member) {
@@ -149,10 +158,13 @@ impl<'a> Access<'a> {
         if self.snapshot.version < 16 {
             return self.closure(member, Follow::Members).contains(&role);
         }
-        self.has_privileges_of(member, role) || self.can_set_role(member, role) || self.is_admin_of(member, role)
+        self.has_privileges_of(member, role)
+            || self.can_set_role(member, role)
+            || self.is_admin_of(member, role)
     }
 
-    /// The first step of the shortest membership chain from `member` to `role`: the role that `member` was granted.
+    /// The first step of the shortest membership chain from `member` to `role`: the role that
+    /// `member` was granted.
     #[must_use]
     pub fn first_step(&self, member: Oid, role: Oid) -> Option<Oid> {
         let mut queue: std::collections::VecDeque<(Oid, Option<Oid>)> = [(member, None)].into();
@@ -170,7 +182,8 @@ impl<'a> Access<'a> {
         None
     }
 
-    /// The roles of the shortest chain of such memberships from `member` to `role`, without the member; none where there is no chain.
+    /// The roles of the shortest chain of such memberships from `member` to `role`, without the
+    /// member; none where there is no chain.
     #[must_use]
     pub fn path(&self, member: Oid, role: Oid, follow: Follow) -> Vec<Oid> {
         let mut came_from: HashMap<Oid, Oid> = HashMap::from([(member, member)]);
@@ -187,7 +200,8 @@ impl<'a> Access<'a> {
                 return path;
             }
             for edge in self.edges_of(at).iter().filter(|edge| edge.is_followed(follow)) {
-                if let std::collections::hash_map::Entry::Vacant(entry) = came_from.entry(edge.role) {
+                if let std::collections::hash_map::Entry::Vacant(entry) = came_from.entry(edge.role)
+                {
                     entry.insert(at);
                     queue.push_back(edge.role);
                 }
@@ -196,7 +210,8 @@ impl<'a> Access<'a> {
         Vec::new()
     }
 
-    /// The privileges that an ACL gives to `role` itself or by inheritance, PUBLIC's share left out.
+    /// The privileges that an ACL gives to `role` itself or by inheritance, PUBLIC's share left
+    /// out.
     #[must_use]
     pub fn granted(&self, role: Oid, acl: &[AclItem]) -> Privileges {
         let closure = self.closure(role, Follow::Privileges);
@@ -208,13 +223,21 @@ impl<'a> Access<'a> {
     /// The privileges that an ACL gives to everybody.
     #[must_use]
     pub fn public(acl: &[AclItem]) -> Privileges {
-        acl.iter().filter(|item| item.grantee == PUBLIC).fold(Privileges::NONE, |all, item| all | item.privileges)
+        acl.iter()
+            .filter(|item| item.grantee == PUBLIC)
+            .fold(Privileges::NONE, |all, item| all | item.privileges)
     }
 
-    /// What `role` may do with an object, as `has_*_privilege` would answer: superuser, the ACL or its default, PUBLIC,
-    /// inherited memberships.
+    /// What `role` may do with an object, as `has_*_privilege` would answer: superuser, the ACL or
+    /// its default, PUBLIC, inherited memberships.
     #[must_use]
-    pub fn privileges(&self, role: Oid, owner: Oid, acl: Option<&Acl>, kind: ObjectKind) -> Privileges {
+    pub fn privileges(
+        &self,
+        role: Oid,
+        owner: Oid,
+        acl: Option<&Acl>,
+        kind: ObjectKind,
+    ) -> Privileges {
         if self.is_superuser(role) {
             return Privileges(u32::MAX);
         }
@@ -227,7 +250,9 @@ impl<'a> Access<'a> {
             }
         };
         let mut held = self.granted(role, acl) | Self::public(acl);
-        if kind == ObjectKind::Schema && (self.holds(role, PG_READ_ALL_DATA) || self.holds(role, PG_WRITE_ALL_DATA)) {
+        if kind == ObjectKind::Schema
+            && (self.holds(role, PG_READ_ALL_DATA) || self.holds(role, PG_WRITE_ALL_DATA))
+        {
             held |= Privileges::USAGE;
         }
         held
@@ -236,7 +261,8 @@ impl<'a> Access<'a> {
     /// What `role` may do with a relation, predefined roles such as `pg_read_all_data` included.
     #[must_use]
     pub fn relation_privileges(&self, role: Oid, relation: &Relation) -> Privileges {
-        let mut held = self.privileges(role, relation.owner, relation.acl.as_ref(), relation.kind.acl_kind());
+        let mut held =
+            self.privileges(role, relation.owner, relation.acl.as_ref(), relation.kind.acl_kind());
         if self.holds(role, PG_READ_ALL_DATA) {
             held |= Privileges::SELECT;
         }
@@ -246,7 +272,8 @@ impl<'a> Access<'a> {
         if relation.kind != RelationKind::Sequence && self.holds(role, PG_MAINTAIN) {
             held |= Privileges::MAINTAIN;
         }
-        // Nobody but a superuser writes to a system catalog, whatever its ACL says (aclchk.c, `pg_class_aclmask_ext`).
+        // Nobody but a superuser writes to a system catalog, whatever its ACL says (aclchk.c,
+        // `pg_class_aclmask_ext`).
         let is_pinned = relation.schema == PG_CATALOG && relation.oid < FIRST_UNPINNED;
         let is_catalog = is_pinned && relation.kind != RelationKind::View;
         if is_catalog && !self.is_superuser(role) { held & !Privileges::WRITES } else { held }
@@ -257,7 +284,9 @@ impl<'a> Access<'a> {
     pub fn column_privileges(&self, role: Oid, relation: &Relation, column: &str) -> Privileges {
         let own = relation.columns.iter().find(|(name, _)| name == column).map(|(_, acl)| acl);
         self.relation_privileges(role, relation)
-            | own.map_or(Privileges::NONE, |acl| self.privileges(role, relation.owner, Some(acl), ObjectKind::Column))
+            | own.map_or(Privileges::NONE, |acl| {
+                self.privileges(role, relation.owner, Some(acl), ObjectKind::Column)
+            })
     }
 
     fn holds(&self, role: Oid, predefined: &str) -> bool {
@@ -272,17 +301,18 @@ mod tests {
 
     /// Roles 1, 2 and 3, with memberships `(member, role, inherit, set, admin)`.
     fn snapshot(version: u32, memberships: &[(Oid, Oid, bool, bool, bool)]) -> Snapshot {
-        let role = |oid: Oid| Role { oid, name: format!("r{oid}"), inherit: true, ..Role::default() };
-        let memberships = memberships.iter().map(|&(member, role, inherit, set, admin)| Membership {
-            role,
-            member,
-            grantor: 10,
-            admin,
-            inherit,
-            set,
+        let role =
+            |oid: Oid| Role { oid, name: format!("r{oid}"), inherit: true, ..Role::default() };
+        let memberships = memberships.iter().map(|&(member, role, inherit, set, admin)| {
+            Membership { role, member, grantor: 10, admin, inherit, set }
         });
-        Snapshot { version, roles: (1..=3).map(role).collect(), memberships: memberships.collect(), ..Snapshot::default() }
-            .complete()
+        Snapshot {
+            version,
+            roles: (1..=3).map(role).collect(),
+            memberships: memberships.collect(),
+            ..Snapshot::default()
+        }
+        .complete()
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Exemptions: findings that somebody has accepted, who, why, and until when.
 //!
-//! An exemption is about something as it was when it was accepted: it keeps what each finding rested on, and what the object was made of, its
-//! *basis*. When that changes, the exemption has ended, for nobody has accepted what is there now.
+//! An exemption is about something as it was when it was accepted: it keeps what each finding
+//! rested on, and what the object was made of, its *basis*. When that changes, the exemption has
+//! ended, for nobody has accepted what is there now.
 
 use crate::catalog::ObjectId;
 use crate::contract::Severity;
@@ -15,7 +16,8 @@ use std::collections::{BTreeMap, HashMap};
 pub struct Exemption {
     /// In the order in which they were made.
     pub id: i32,
-    /// The one finding; `None`: every finding of `rule` about an object whose identity matches `object`.
+    /// The one finding; `None`: every finding of `rule` about an object whose identity matches
+    /// `object`.
     pub fingerprint: Option<String>,
     /// The rule.
     pub rule: String,
@@ -50,7 +52,8 @@ impl Accepted {
     pub fn now(finding: &Finding, basis: Basis<'_>) -> Self {
         let mut evidence = finding.evidence.clone();
         if let Value::Object(evidence) = &mut evidence {
-            // What follows from it elsewhere is shown there (see `security_definer_search_path::following_from`).
+            // What follows from it elsewhere is shown there (see
+            // `security_definer_search_path::following_from`).
             evidence.remove("exposed_routines");
         }
         let basis = basis(finding.object.id).unwrap_or_default();
@@ -60,7 +63,7 @@ impl Accepted {
 
 /// How an exemption stands to a finding that it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum Status {
     /// What it is about is not what was accepted.
     Changed,
     /// Its time is over.
@@ -69,10 +72,10 @@ pub enum Standing {
     Active,
 }
 
-impl Standing {
+impl Status {
     /// The word of the SQL face.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Expired => "expired",
@@ -81,7 +84,8 @@ impl Standing {
     }
 }
 
-/// What an object is made of now; `None` for what nobody could change without changing its name or the finding.
+/// What an object is made of now; `None` for what nobody could change without changing its name or
+/// the finding.
 pub type Basis<'b> = &'b dyn Fn(ObjectId) -> Option<String>;
 
 impl Exemption {
@@ -96,27 +100,30 @@ impl Exemption {
 
     /// How it stands to a finding that it is about.
     #[must_use]
-    pub fn standing(&self, finding: &Finding, basis: Basis<'_>) -> Standing {
+    pub fn standing(&self, finding: &Finding, basis: Basis<'_>) -> Status {
         if self.is_expired {
-            return Standing::Expired;
+            return Status::Expired;
         }
-        // A pattern is for what it names, now and later; but a routine that came after it has been accepted by nobody.
+        // A pattern is for what it names, now and later; but a routine that came after it has been
+        // accepted by nobody.
         if self.fingerprint.is_none() && !matches!(finding.object.id, ObjectId::Routine(_)) {
-            return Standing::Active;
+            return Status::Active;
         }
         let then = self.accepted.get(&finding.fingerprint);
         let now = then.map(|_| Accepted::now(finding, basis));
         match (then, now) {
-            (Some(then), Some(now)) if now.state == then.state && now.severity <= then.severity => Standing::Active,
-            _ => Standing::Changed,
+            (Some(then), Some(now)) if now.state == then.state && now.severity <= then.severity => {
+                Status::Active
+            }
+            _ => Status::Changed,
         }
     }
 
     /// What a finding says about it.
-    fn evidence(&self, standing: Standing) -> Value {
+    fn evidence(&self, standing: Status) -> Value {
         json!({
             "id": self.id,
-            "status": standing.word(),
+            "status": standing.as_str(),
             "reason": self.reason,
             "exempted_by": self.exempted_by,
             "exempted_at": self.exempted_at,
@@ -125,10 +132,10 @@ impl Exemption {
     }
 
     /// What a person should know who sees a finding that was exempt.
-    fn epitaph(&self, standing: Standing) -> String {
+    fn epitaph(&self, standing: Status) -> String {
         let reason = crate::sql::printable(&self.reason);
         match (standing, &self.expires_at) {
-            (Standing::Expired, Some(at)) => format!(" It was exempt until {at}: {reason}"),
+            (Status::Expired, Some(at)) => format!(" It was exempt until {at}: {reason}"),
             _ => format!(" It was exempt, and has changed since: {reason}"),
         }
     }
@@ -149,7 +156,9 @@ impl Exemptions {
         let mut all = Self { list, ..Self::default() };
         for (i, exemption) in all.list.iter().enumerate() {
             match &exemption.fingerprint {
-                Some(fingerprint) => all.by_fingerprint.entry(fingerprint.clone()).or_default().push(i),
+                Some(fingerprint) => {
+                    all.by_fingerprint.entry(fingerprint.clone()).or_default().push(i)
+                }
                 None => all.patterns.push(i),
             }
         }
@@ -164,7 +173,7 @@ impl Exemptions {
 
     /// The exemption of a finding that stands best, the latest of several.
     #[must_use]
-    pub fn of(&self, finding: &Finding, basis: Basis<'_>) -> Option<(&Exemption, Standing)> {
+    pub fn of(&self, finding: &Finding, basis: Basis<'_>) -> Option<(&Exemption, Status)> {
         let own = self.by_fingerprint.get(&finding.fingerprint).into_iter().flatten();
         own.chain(&self.patterns)
             .map(|&i| &self.list[i])
@@ -182,23 +191,29 @@ impl Exemptions {
     /// Whether a finding is accepted.
     #[must_use]
     pub fn accept(&self, finding: &Finding, basis: Basis<'_>) -> bool {
-        self.of(finding, basis).is_some_and(|(_, standing)| standing == Standing::Active)
+        self.of(finding, basis).is_some_and(|(_, standing)| standing == Status::Active)
     }
 
-    /// The findings without those that are accepted, unless they are asked for. What was accepted once, or is and is asked for, says so.
+    /// The findings without those that are accepted, unless they are asked for. What was accepted
+    /// once, or is and is asked for, says so.
     #[must_use]
-    pub fn apply(&self, findings: Vec<Finding>, basis: Basis<'_>, with_accepted: bool) -> Vec<Finding> {
+    pub fn apply(
+        &self,
+        findings: Vec<Finding>,
+        basis: Basis<'_>,
+        with_accepted: bool,
+    ) -> Vec<Finding> {
         if self.list.is_empty() {
             return findings;
         }
         let said = |mut finding: Finding| match self.of(&finding, basis) {
             None => Some(finding),
-            Some((_, Standing::Active)) if !with_accepted => None,
+            Some((_, Status::Active)) if !with_accepted => None,
             Some((exemption, standing)) => {
                 if let Value::Object(evidence) = &mut finding.evidence {
                     evidence.insert("exemption".into(), exemption.evidence(standing));
                 }
-                if standing != Standing::Active {
+                if standing != Status::Active {
                     finding.detail += &exemption.epitaph(standing);
                 }
                 Some(finding)
@@ -231,8 +246,8 @@ fn places(pattern: &str) -> Vec<Place> {
     places
 }
 
-/// Whether text matches a pattern in which `*` stands for any characters and `?` for one. In time that grows with the product of their
-/// lengths at the most.
+/// Whether text matches a pattern in which `*` stands for any characters and `?` for one. In time
+/// that grows with the product of their lengths at the most.
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<Place>, Vec<char>) = (places(pattern), text.chars().collect());
@@ -310,8 +325,16 @@ mod tests {
         let found = findings(&world(), "security_definer_search_path");
         let accepted = by_finding(&found[0]);
         let shown = Exemptions::new(vec![accepted.clone()]).apply(found.clone(), ANOTHER, false);
-        assert!(shown[0].detail.ends_with(" It was exempt, and has changed since: Legacy, ticket 7."), "{}", shown[0].detail);
-        let over = Exemption { is_expired: true, expires_at: Some("2026-01-01 00:00:00 UTC".into()), ..accepted.clone() };
+        assert!(
+            shown[0].detail.ends_with(" It was exempt, and has changed since: Legacy, ticket 7."),
+            "{}",
+            shown[0].detail
+        );
+        let over = Exemption {
+            is_expired: true,
+            expires_at: Some("2026-01-01 00:00:00 UTC".into()),
+            ..accepted.clone()
+        };
         let shown = Exemptions::new(vec![over.clone()]).apply(found.clone(), AS_IT_WAS, false);
         let said = " It was exempt until 2026-01-01 00:00:00 UTC: Legacy, ticket 7.";
         assert!(shown[0].detail.ends_with(said), "{}", shown[0].detail);
@@ -326,7 +349,8 @@ mod tests {
         // A path that is safe and not the contract's; then somebody may create in its schema.
         let mut world = World::conforming();
         let app = world.schema("intake").oid;
-        world.routine("complete_outbox_message").config = vec!["search_path=intake, pg_temp".into()];
+        world.routine("complete_outbox_message").config =
+            vec!["search_path=intake, pg_temp".into()];
         let found = findings(&world, "security_definer_search_path");
         assert_eq!(found[0].severity, Severity::Warning);
         let exemptions = Exemptions::new(vec![by_finding(&found[0])]);
@@ -349,21 +373,42 @@ mod tests {
         let exemptions = Exemptions::new(vec![by_finding(&error[0])]);
         assert_eq!(exemptions.apply(error, AS_IT_WAS, false), []);
         world.role("reporting").superuser = true;
-        assert_eq!(exemptions.apply(findings(&world, "role_membership"), AS_IT_WAS, false).len(), 1, "and worse still");
+        assert_eq!(
+            exemptions.apply(findings(&world, "role_membership"), AS_IT_WAS, false).len(),
+            1,
+            "and worse still"
+        );
     }
 
     #[test]
     fn a_pattern_accepts_tables_to_come_and_no_routines() {
         let world = world();
         let pattern = |rule: &str, object: &str| {
-            Exemptions::new(vec![Exemption { id: 1, rule: rule.into(), object: object.into(), ..Exemption::default() }])
+            Exemptions::new(vec![Exemption {
+                id: 1,
+                rule: rule.into(),
+                object: object.into(),
+                ..Exemption::default()
+            }])
         };
         let tables = findings(&world, "table_privileges");
-        assert_eq!(pattern("table_privileges", "public.*").apply(tables.clone(), ANOTHER, false), []);
-        assert_eq!(pattern("table_privileges", "intake.*").apply(tables.clone(), ANOTHER, false), tables);
-        assert_eq!(pattern("direct_write", "public.*").apply(tables.clone(), ANOTHER, false), tables);
+        assert_eq!(
+            pattern("table_privileges", "public.*").apply(tables.clone(), ANOTHER, false),
+            []
+        );
+        assert_eq!(
+            pattern("table_privileges", "intake.*").apply(tables.clone(), ANOTHER, false),
+            tables
+        );
+        assert_eq!(
+            pattern("direct_write", "public.*").apply(tables.clone(), ANOTHER, false),
+            tables
+        );
         let routines = findings(&world, "security_definer_search_path");
-        assert_eq!(pattern("security_definer_search_path", "api.*").apply(routines, ANOTHER, false).len(), 1);
+        assert_eq!(
+            pattern("security_definer_search_path", "api.*").apply(routines, ANOTHER, false).len(),
+            1
+        );
     }
 
     #[test]

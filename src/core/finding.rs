@@ -63,8 +63,8 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// What tells a new wrong from one that has become more or less: rule, object and role; and the owner, where a wrong is worse the more
-    /// its owner may do.
+    /// What tells a new wrong from one that has become more or less: rule, object and role; and the
+    /// owner, where a wrong is worse the more its owner may do.
     #[must_use]
     pub fn about(&self) -> (&'static str, &str, Option<&str>, Option<&str>) {
         (self.rule.id, &self.object.identity, self.role.as_deref(), self.evidence["owner"].as_str())
@@ -113,14 +113,21 @@ impl Draft {
     #[must_use]
     pub fn finish(mut self, rule: &'static Rule, worst: Severity) -> Finding {
         let mut severity = self.severity.min(worst);
-        if let (Some(owner), Value::Object(evidence)) = (&self.object.managed_by, &mut self.evidence) {
+        if let (Some(owner), Value::Object(evidence)) =
+            (&self.object.managed_by, &mut self.evidence)
+        {
             evidence.insert("managed_by".into(), owner.clone().into());
             severity = Severity::Info;
             // What the platform brings is the platform's to change.
             self.fix = Fix::Unknown;
         }
-        let parts =
-            [rule.id, self.object.object_type, &self.object.identity, self.role.as_deref().unwrap_or_default(), &self.key];
+        let parts = [
+            rule.id,
+            self.object.object_type,
+            &self.object.identity,
+            self.role.as_deref().unwrap_or_default(),
+            &self.key,
+        ];
         let fingerprint = fingerprint(&parts);
         Finding {
             rule,
@@ -135,7 +142,8 @@ impl Draft {
     }
 }
 
-/// 128 bits of SHA-256 over the parts, in hexadecimal; each part is preceded by its length, so that no two lists collide.
+/// 128 bits of SHA-256 over the parts, in hexadecimal; each part is preceded by its length, so that
+/// no two lists collide.
 #[must_use]
 pub fn fingerprint(parts: &[&str]) -> String {
     let mut hash = Sha256::new();

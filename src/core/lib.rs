@@ -6,7 +6,8 @@
 //! catalog (what there is) ─▶ access ─┘
 //! ```
 //!
-//! Nothing here knows a server: everything takes plain structs and gives plain structs, and is tested in seconds.
+//! Nothing here knows a server: everything takes plain structs and gives plain structs, and is
+//! tested in seconds.
 
 pub mod sql;
 

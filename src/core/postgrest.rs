@@ -1,7 +1,9 @@
-//! What PostgREST needs before it can read its schema cache: where one of these is missing, it answers PGRST002.
+//! What PostgREST needs before it can read its schema cache: where one of these is missing, it
+//! answers PGRST002.
 //!
-//! It logs in as one role, the authenticator, and becomes another for each request (`SET ROLE`): see "Role System" and "Schema Cache" in its
-//! documentation, and section 10 of the contract document.
+//! It logs in as one role, the authenticator, and becomes another for each request (`SET ROLE`):
+//! see "Role System" and "Schema Cache" in its documentation, and section 10 of the contract
+//! document.
 
 use crate::catalog::{ObjectKind, Privileges, Role};
 use crate::contract::RoleKind;
@@ -21,7 +23,8 @@ pub struct Check {
     pub fix: Option<String>,
 }
 
-/// Looks at the role that PostgREST logs in as, the roles that it becomes, and the schemas that these reach, in that order.
+/// Looks at the role that PostgREST logs in as, the roles that it becomes, and the schemas that
+/// these reach, in that order.
 #[must_use]
 pub fn checks(cx: &Context<'_>, authenticator: &str) -> Vec<Check> {
     let role = cx.snapshot.role_named(authenticator);
@@ -38,15 +41,21 @@ fn authenticator_check(name: &str, role: Option<&Role>) -> Check {
     let sql = safe_ident(name);
     let shown = printable(name);
     let (ok, detail, fix) = match role {
-        None => (false, format!("Role \"{shown}\" does not exist."), Some(format!("CREATE ROLE {sql} LOGIN NOINHERIT;"))),
+        None => (
+            false,
+            format!("Role \"{shown}\" does not exist."),
+            Some(format!("CREATE ROLE {sql} LOGIN NOINHERIT;")),
+        ),
         Some(role) if role.superuser => (
             false,
             format!("Role \"{shown}\" is a superuser: every request could become anybody."),
             Some(format!("ALTER ROLE {sql} NOSUPERUSER;")),
         ),
-        Some(role) if !role.can_login => {
-            (false, format!("Role \"{shown}\" cannot log in."), Some(format!("ALTER ROLE {sql} LOGIN;")))
-        }
+        Some(role) if !role.can_login => (
+            false,
+            format!("Role \"{shown}\" cannot log in."),
+            Some(format!("ALTER ROLE {sql} LOGIN;")),
+        ),
         Some(_) => (true, format!("Role \"{shown}\" can log in."), None),
     };
     Check { step: format!("role {sql}"), ok, detail, fix }
@@ -54,13 +63,22 @@ fn authenticator_check(name: &str, role: Option<&Role>) -> Check {
 
 fn connect_check(cx: &Context<'_>, authenticator: &Role) -> Check {
     let database = &cx.snapshot.database;
-    let held = cx.access.privileges(authenticator.oid, database.owner, database.acl.as_ref(), ObjectKind::Database);
+    let held = cx.access.privileges(
+        authenticator.oid,
+        database.owner,
+        database.acl.as_ref(),
+        ObjectKind::Database,
+    );
     let (sql, role) = (safe_ident(&database.name), safe_ident(&authenticator.name));
     let ok = held.contains(Privileges::CONNECT);
     Check {
         step: format!("database {sql}"),
         ok,
-        detail: format!("Role \"{}\" may{} connect to it.", printable(&authenticator.name), if ok { "" } else { " not" }),
+        detail: format!(
+            "Role \"{}\" may{} connect to it.",
+            printable(&authenticator.name),
+            if ok { "" } else { " not" }
+        ),
         fix: (!ok).then(|| format!("GRANT CONNECT ON DATABASE {sql} TO {role};")),
     }
 }
@@ -69,13 +87,21 @@ fn connect_check(cx: &Context<'_>, authenticator: &Role) -> Check {
 fn become_checks(cx: &Context<'_>, authenticator: &Role) -> Vec<Check> {
     // Who logs in itself need not be what a request becomes.
     let logs_in = |name: &&str| cx.snapshot.role_named(name).is_some_and(|role| role.can_login);
-    let names = cx.contract.roles_of(RoleKind::Client).chain(cx.contract.roles_of(RoleKind::Worker).filter(|n| !logs_in(n)));
+    let names = cx
+        .contract
+        .roles_of(RoleKind::Client)
+        .chain(cx.contract.roles_of(RoleKind::Worker).filter(|n| !logs_in(n)));
     names
         .map(|name| {
             let sql = safe_ident(name);
             let step = format!("SET ROLE {sql}");
             match cx.snapshot.role_named(name) {
-                None => Check { step, ok: false, detail: format!("Role \"{}\" does not exist.", printable(name)), fix: None },
+                None => Check {
+                    step,
+                    ok: false,
+                    detail: format!("Role \"{}\" does not exist.", printable(name)),
+                    fix: None,
+                },
                 Some(role) => {
                     let ok = cx.access.can_set_role(authenticator.oid, role.oid);
                     let can = if ok { "can" } else { "cannot" };
@@ -84,7 +110,9 @@ fn become_checks(cx: &Context<'_>, authenticator: &Role) -> Vec<Check> {
                         step,
                         ok,
                         detail: format!("Role \"{who}\" {can} become \"{}\".", printable(name)),
-                        fix: (!ok).then(|| format!("GRANT {sql} TO {};", safe_ident(&authenticator.name))),
+                        fix: (!ok).then(|| {
+                            format!("GRANT {sql} TO {};", safe_ident(&authenticator.name))
+                        }),
                     }
                 }
             }
@@ -95,24 +123,48 @@ fn become_checks(cx: &Context<'_>, authenticator: &Role) -> Vec<Check> {
 /// The governed schemas that some client has USAGE on: the ones that PostgREST may expose.
 fn schema_checks(cx: &Context<'_>) -> Vec<Check> {
     let clients: Vec<&str> = cx.contract.roles_of(RoleKind::Client).collect();
-    let exposed = cx.contract.schemas.iter().filter(|s| s.usage.iter().any(|role| clients.contains(&role.as_str())));
+    let exposed = cx
+        .contract
+        .schemas
+        .iter()
+        .filter(|s| s.usage.iter().any(|role| clients.contains(&role.as_str())));
     exposed
         .map(|declared| {
             let sql = safe_ident(&declared.name);
             let step = format!("schema {sql}");
             let Some(schema) = cx.snapshot.schema_named(&declared.name) else {
                 let fix = Some(format!("CREATE SCHEMA {sql};"));
-                return Check { step, ok: false, detail: format!("Schema {sql} does not exist."), fix };
+                return Check {
+                    step,
+                    ok: false,
+                    detail: format!("Schema {sql} does not exist."),
+                    fix,
+                };
             };
             let lacks = |name: &&String| {
                 cx.snapshot.role_named(name).is_some_and(|role| {
-                    let held = cx.access.privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema);
+                    let held = cx.access.privileges(
+                        role.oid,
+                        schema.owner,
+                        schema.acl.as_ref(),
+                        ObjectKind::Schema,
+                    );
                     !held.contains(Privileges::USAGE)
                 })
             };
-            let lacking: Vec<String> = declared.usage.iter().filter(lacks).map(|name| safe_ident(name).into_owned()).collect();
+            let lacking: Vec<String> = declared
+                .usage
+                .iter()
+                .filter(lacks)
+                .map(|name| safe_ident(name).into_owned())
+                .collect();
             match lacking.is_empty() {
-                true => Check { step, ok: true, detail: format!("Schema {sql} can be used by whom it is for."), fix: None },
+                true => Check {
+                    step,
+                    ok: true,
+                    detail: format!("Schema {sql} can be used by whom it is for."),
+                    fix: None,
+                },
                 false => Check {
                     step,
                     ok: false,
@@ -175,6 +227,9 @@ mod tests {
             ]
         );
         world.role("authenticator").superuser = true;
-        assert!(lines(&world)[0].starts_with("NO role authenticator: Role \"authenticator\" is a superuser"));
+        assert!(
+            lines(&world)[0]
+                .starts_with("NO role authenticator: Role \"authenticator\" is a superuser")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What a rule is: its name, its defaults and its documentation. How it checks is in [`crate::rules`].
+//! What a rule is: its name, its defaults and its documentation. How it checks is in
+//! [`crate::rules`].
 
 use crate::contract::{GuardAction, Severity};
 use std::fmt;
@@ -18,7 +19,15 @@ pub enum Area {
 
 impl Area {
     /// Every area, in the order of the contract's sections.
-    pub const ALL: [Self; 7] = [Self::Roles, Self::Objects, Self::Grants, Self::Views, Self::Functions, Self::Rls, Self::Guard];
+    pub const ALL: [Self; 7] = [
+        Self::Roles,
+        Self::Objects,
+        Self::Grants,
+        Self::Views,
+        Self::Functions,
+        Self::Rls,
+        Self::Guard,
+    ];
 
     /// Returns the name of the area in SQL: `audit_roles` is the audit of `roles`.
     #[must_use]
@@ -90,7 +99,8 @@ pub enum Recheck {
     OwnObjects,
 }
 
-/// SQL that shows a rule at work, run by a test on the database that the shipped contract describes.
+/// SQL that shows a rule at work, run by a test on the database that the shipped contract
+/// describes.
 #[derive(Debug, Clone, Copy)]
 pub struct Example {
     /// Statements after which this rule, and no other, has a new finding.

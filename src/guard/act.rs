@@ -6,58 +6,69 @@ use crate::log::{self, Event};
 use crate::pg::report::Report;
 use crate::settings::{Mode, mode};
 use dragonfly_core::contract::GuardAction;
-use dragonfly_core::guard::Refusal;
+use dragonfly_core::guard::Rejection;
 use dragonfly_core::rule::{Rule, SqlState};
 use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
 
-/// Carries out what the contract wants, as far as the mode lets it: an error for all that is refused, a warning for each of the rest. `tag` is
-/// the command.
-pub fn carry_out(found: Vec<(Refusal, GuardAction)>, tag: &str) {
+/// Carries out what the contract wants, as far as the mode lets it: an error for all that is
+/// refused, a warning for each of the rest. `tag` is the command.
+pub fn carry_out(found: Vec<(Rejection, GuardAction)>, tag: &str) {
     let (refused, warned): (Vec<_>, Vec<_>) = found
         .into_iter()
-        .filter(|(refusal, action)| *action > GuardAction::Audit && !transaction::is_reported(&refusal.key))
+        .filter(|(rejection, action)| {
+            *action > GuardAction::Audit && !transaction::is_reported(&rejection.key)
+        })
         .partition(|(_, action)| *action == GuardAction::Block && mode() == Mode::block);
-    let refused: Vec<Refusal> = refused.into_iter().map(|(refusal, _)| refusal).collect();
-    refused.iter().take(WRITTEN).for_each(|refusal| log::write(Event::Refused, tag, Some(refusal)));
-    if let Some(refusal) = one(refused) {
-        let (rule, code) = (refusal.rule.id, sqlstate(refusal.rule));
-        report(refusal).error_from(rule, code);
+    let refused: Vec<Rejection> = refused.into_iter().map(|(rejection, _)| rejection).collect();
+    refused
+        .iter()
+        .take(WRITTEN)
+        .for_each(|rejection| log::write(Event::Refused, tag, Some(rejection)));
+    if let Some(rejection) = one(refused) {
+        let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
+        report(rejection).error_from(rule, code);
     }
-    for (refusal, _) in warned {
-        if transaction::report_once(&refusal.key) {
-            log::write(Event::Warned, tag, Some(&refusal));
-            let code = sqlstate(refusal.rule);
-            report(refusal).warning(code);
+    for (rejection, _) in warned {
+        if transaction::report_once(&rejection.key) {
+            log::write(Event::Warned, tag, Some(&rejection));
+            let code = sqlstate(rejection.rule);
+            report(rejection).warning(code);
         }
     }
 }
 
-/// So many refusals of one command are written down one by one.
+/// So many rejections of one command are written down one by one.
 const WRITTEN: usize = 20;
 
-fn report(refusal: Refusal) -> Report {
-    Report { message: refusal.message, detail: refusal.detail, hint: refusal.hint }
+fn report(rejection: Rejection) -> Report {
+    Report { message: rejection.message, detail: rejection.detail, hint: rejection.hint }
 }
 
 /// The SQLSTATE of a rule as the server's error code.
 fn sqlstate(rule: &Rule) -> PgSqlErrorCode {
     match rule.sqlstate {
         SqlState::InvalidGrantOperation => PgSqlErrorCode::ERRCODE_INVALID_GRANT_OPERATION,
-        SqlState::DependentObjectsStillExist => PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+        SqlState::DependentObjectsStillExist => {
+            PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST
+        }
         SqlState::InvalidFunctionDefinition => PgSqlErrorCode::ERRCODE_INVALID_FUNCTION_DEFINITION,
         SqlState::InvalidObjectDefinition => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
         SqlState::ReservedName => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
     }
 }
 
-/// Several refusals of one command (an extension's script) as one: the first, and how many more.
-fn one(refusals: Vec<Refusal>) -> Option<Refusal> {
-    let more: Vec<String> = refusals.iter().skip(1).map(|r| r.message.clone()).collect();
-    let mut first = refusals.into_iter().next()?;
+/// Several rejections of one command (an extension's script) as one: the first, and how many more.
+fn one(rejections: Vec<Rejection>) -> Option<Rejection> {
+    let more: Vec<String> = rejections.iter().skip(1).map(|r| r.message.clone()).collect();
+    let mut first = rejections.into_iter().next()?;
     if !more.is_empty() {
-        first.detail = format!("{} Also: {}.", first.detail, more.iter().take(5).cloned().collect::<Vec<_>>().join("; "));
+        first.detail = format!(
+            "{} Also: {}.",
+            first.detail,
+            more.iter().take(5).cloned().collect::<Vec<_>>().join("; ")
+        );
         if more.len() > 5 {
             first.detail = format!("{} And {} more.", first.detail, more.len() - 5);
         }
@@ -78,9 +89,13 @@ pub fn restoring(tag: &str) {
     if !SAID.replace(true) {
         log::write(Event::Restoring, tag, None);
         Report {
-            message: "a dump is being restored: the security guard does not judge this session".into(),
-            detail: "Its settings are those that pg_dump begins with, and it is a superuser's.".into(),
-            hint: "Afterwards, SELECT * FROM ops.audit_security() tells what has come with the dump.".into(),
+            message: "a dump is being restored: the security guard does not judge this session"
+                .into(),
+            detail: "Its settings are those that pg_dump begins with, and it is a superuser's."
+                .into(),
+            hint:
+                "Afterwards, SELECT * FROM ops.audit_security() tells what has come with the dump."
+                    .into(),
         }
         .warning(PgSqlErrorCode::ERRCODE_WARNING);
     }
@@ -97,7 +112,8 @@ pub fn silenced(statement: &str, parameter: &str) -> ! {
     .error_from(GUARD, PgSqlErrorCode::ERRCODE_RESERVED_NAME)
 }
 
-/// A temporary table that goes at commit would take something lasting along, after everything has been judged.
+/// A temporary table that goes at commit would take something lasting along, after everything has
+/// been judged.
 pub fn dropped_at_commit(what: &str) -> ! {
     Report {
         message: format!("ON COMMIT DROP would drop {} too", printable(what)),
@@ -117,7 +133,9 @@ pub fn cannot_give_turn_back(is_prepared: bool) -> ! {
             "COMMIT it, or SET dragonfly_guard.mode = off as a superuser.",
         ),
         false => (
-            format!("cannot commit {what}, together with something lasting that depends on a temporary table of its own"),
+            format!(
+                "cannot commit {what}, together with something lasting that depends on a temporary table of its own"
+            ),
             "Dropping the one with the other may have to wait for others, while others wait for this transaction.",
             "Do it in two transactions.",
         ),

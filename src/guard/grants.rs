@@ -1,12 +1,13 @@
-//! The routines that a GRANT or REVOKE is about. No hook and no cache tells: the statement does. It says only which; what became of them
-//! is read from the catalog.
+//! The routines that a GRANT or REVOKE is about. No hook and no cache tells: the statement does. It
+//! says only which; what became of them is read from the catalog.
 
 use crate::catalog;
 use crate::pg::list::nodes;
 use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys;
 
-/// The routines that a statement grants something on, or takes something from, by itself or as an element of CREATE SCHEMA.
+/// The routines that a statement grants something on, or takes something from, by itself or as an
+/// element of CREATE SCHEMA.
 pub fn routines_of(statement: *mut pg_sys::Node) -> Vec<Oid> {
     // SAFETY: the parse tree of the command that has just ended; each cast follows the node's tag.
     unsafe {
@@ -26,7 +27,8 @@ pub fn routines_of(statement: *mut pg_sys::Node) -> Vec<Oid> {
 /// `grant` is a valid statement that has been carried out.
 unsafe fn of_grant(grant: *mut pg_sys::GrantStmt) -> Vec<Oid> {
     use pg_sys::ObjectType::{OBJECT_FUNCTION, OBJECT_PROCEDURE, OBJECT_ROUTINE};
-    // SAFETY: `objects` holds names of schemas or routines with their arguments, as `targtype` says.
+    // SAFETY: `objects` holds names of schemas or routines with their arguments, as `targtype`
+    // says.
     unsafe {
         let kind = (*grant).objtype;
         if !matches!(kind, OBJECT_FUNCTION | OBJECT_PROCEDURE | OBJECT_ROUTINE) {
@@ -34,9 +36,9 @@ unsafe fn of_grant(grant: *mut pg_sys::GrantStmt) -> Vec<Oid> {
         }
         let objects = nodes((*grant).objects);
         match (*grant).targtype {
-            pg_sys::GrantTargetType::ACL_TARGET_OBJECT => {
-                objects.map(|routine| pg_sys::LookupFuncWithArgs(kind, routine.cast(), true).to_u32()).collect()
-            }
+            pg_sys::GrantTargetType::ACL_TARGET_OBJECT => objects
+                .map(|routine| pg_sys::LookupFuncWithArgs(kind, routine.cast(), true).to_u32())
+                .collect(),
             pg_sys::GrantTargetType::ACL_TARGET_ALL_IN_SCHEMA => objects
                 .filter_map(|name| catalog::schema_named(std::ffi::CStr::from_ptr(string(name))))
                 .flat_map(catalog::routines_of_schema)

@@ -1,4 +1,5 @@
-//! Both states of what was touched: the catalog without what the transaction has done, and with it; as much of it as judging takes.
+//! Both states of what was touched: the catalog without what the transaction has done, and with it;
+//! as much of it as judging takes.
 
 use super::touched::Touch;
 use super::transaction;
@@ -66,7 +67,9 @@ impl Scope {
                 Touch::Object(..) => scope.objects = true,
                 Touch::Other(catalog, oid) => {
                     let place = catalog::place(now, catalog, oid);
-                    scope.placed.extend(place.filter(|_| place != catalog::place(&then, catalog, oid)));
+                    scope
+                        .placed
+                        .extend(place.filter(|_| place != catalog::place(&then, catalog, oid)));
                 }
                 Touch::Own => scope.own = true,
                 Touch::Schemas => scope.schemas = true,
@@ -81,7 +84,8 @@ impl Scope {
         scope
     }
 
-    /// What was touched, with what has to be looked at beside it: the table that a sequence serves, and the other routines of a name.
+    /// What was touched, with what has to be looked at beside it: the table that a sequence serves,
+    /// and the other routines of a name.
     fn parts(&self, then: &State, now: &State) -> (Snapshot, Snapshot) {
         let read = |relations: &[Oid], routines: &[Oid]| {
             (catalog::part(then, relations, routines), catalog::part(now, relations, routines))
@@ -90,7 +94,8 @@ impl Scope {
         let both = || [&before, &after].into_iter();
         let served = both().flat_map(|s| &s.relations).filter_map(|r| r.owned_by);
         let relations = with(&self.relations, served.collect());
-        let names: HashSet<&str> = both().flat_map(|s| &s.routines).map(|r| r.name.as_str()).collect();
+        let names: HashSet<&str> =
+            both().flat_map(|s| &s.routines).map(|r| r.name.as_str()).collect();
         let schemas: HashSet<Oid> = both().flat_map(|s| &s.routines).map(|r| r.schema).collect();
         let routines = with(&self.routines, catalog::routines_named(now, &names, &schemas));
         match relations.len() == self.relations.len() && routines.len() == self.routines.len() {
@@ -102,16 +107,21 @@ impl Scope {
     /// Reads both states; `None` where they do not differ in anything that rules look at.
     pub fn read(&self, then: &State, now: &State) -> Option<States> {
         let (before, after) = self.parts(then, now);
-        let extensions = [&before, &after].map(|s| s.routine_extension.values().chain(s.relation_extension.values()));
+        let extensions = [&before, &after]
+            .map(|s| s.routine_extension.values().chain(s.relation_extension.values()));
         let extensions: HashSet<Oid> = extensions.into_iter().flatten().copied().collect();
-        let own_touched = self.own || extensions.iter().any(|extension| Own::is(*extension, [now, then]));
+        let own_touched =
+            self.own || extensions.iter().any(|extension| Own::is(*extension, [now, then]));
         let differ = before.relations != after.relations
             || before.policies != after.policies
             || before.routines != after.routines
             || before.relation_extension != after.relation_extension
             || before.routine_extension != after.routine_extension;
         // What a view or a policy rests on is in no row that is compared.
-        let rests = self.objects || !after.relations.is_empty() || !after.routines.is_empty() || !self.placed.is_empty();
+        let rests = self.objects
+            || !after.relations.is_empty()
+            || !after.routines.is_empty()
+            || !self.placed.is_empty();
         let differ = differ || (rests && catalog::temporary::has_schema());
         if !(differ
             || self.schemas
@@ -124,16 +134,28 @@ impl Scope {
             return None;
         }
         let base_after = catalog::current_base();
-        let base_before = if self.schemas || self.roles || self.everything { catalog::base(then) } else { base_after.clone() };
-        // Roles and the database change by statements without an event alone, which not every session would see judged.
+        let base_before = if self.schemas || self.roles || self.everything {
+            catalog::base(then)
+        } else {
+            base_after.clone()
+        };
+        // Roles and the database change by statements without an event alone, which not every
+        // session would see judged.
         let roles = self.everything
             || self.roles
                 && settings::is_hardened()
                 && (base_before.roles != base_after.roles
                     || base_before.memberships != base_after.memberships
                     || base_before.database != base_after.database);
-        let schemas = self.schemas && !changed_schemas(&base_before.schemas, &base_after.schemas).is_empty();
-        if !(roles || schemas || differ || self.default_acls || own_touched || !self.placed.is_empty()) {
+        let schemas =
+            self.schemas && !changed_schemas(&base_before.schemas, &base_after.schemas).is_empty();
+        if !(roles
+            || schemas
+            || differ
+            || self.default_acls
+            || own_touched
+            || !self.placed.is_empty())
+        {
             return None;
         }
         // An extension that is being made has no past to compare with.
@@ -141,15 +163,29 @@ impl Scope {
         let own = &Own::find(now);
         let contract = contract::in_force(now, own);
         if roles {
-            let (before, after) = (catalog::whole(then, &contract, own), catalog::whole(now, &contract, own));
-            return Some(States { before, after, scale: Scale::Everything, own: existed, contract });
+            let (before, after) =
+                (catalog::whole(then, &contract, own), catalog::whole(now, &contract, own));
+            return Some(States {
+                before,
+                after,
+                scale: Scale::Everything,
+                own: existed,
+                contract,
+            });
         }
         let schemas = changed_schemas(&base_before.schemas, &base_after.schemas);
         if !schemas.is_empty() {
-            let (before, after) = self.around_schemas(schemas, [then, now], [base_before, base_after], &contract, own);
+            let (before, after) = self.around_schemas(
+                schemas,
+                [then, now],
+                [base_before, base_after],
+                &contract,
+                own,
+            );
             return Some(States { before, after, scale: Scale::Schemas, own: existed, contract });
         }
-        let (mut before, mut after) = (catalog::around(before, base_before, then), catalog::around(after, base_after, now));
+        let (mut before, mut after) =
+            (catalog::around(before, base_before, then), catalog::around(after, base_after, now));
         let schemas = self.planted(&before, &after);
         if !schemas.is_empty() {
             let bases = [catalog::base(then), catalog::base(now)];
@@ -162,12 +198,21 @@ impl Scope {
             catalog::guard(now, own, &mut after);
         }
         // Others may be about to name the schema in which something has come to stand.
-        let differ = differ || own_touched || !self.placed.is_empty() || before.default_acls != after.default_acls;
+        let differ = differ
+            || own_touched
+            || !self.placed.is_empty()
+            || before.default_acls != after.default_acls;
         if after.routines.iter().any(|r| r.security_definer) {
             let wanted = searched(&contract, &before, &after, &|_| true);
             fill(&mut after, now, &contract, &wanted);
         }
-        differ.then_some(States { before, after, scale: Scale::Touched, own: own_touched, contract })
+        differ.then_some(States {
+            before,
+            after,
+            scale: Scale::Touched,
+            own: own_touched,
+            contract,
+        })
     }
 
     /// What was touched, and what has to do with some schemas.
@@ -180,16 +225,29 @@ impl Scope {
         own: &Own,
     ) -> (Snapshot, Snapshot) {
         let named = |base: &Snapshot| -> Vec<String> {
-            base.schemas.iter().filter(|s| schemas.contains(&s.oid)).map(|s| s.name.clone()).collect()
+            base.schemas
+                .iter()
+                .filter(|s| schemas.contains(&s.oid))
+                .map(|s| s.name.clone())
+                .collect()
         };
-        let names: HashSet<String> = [named(&base_before), named(&base_after)].concat().into_iter().collect();
+        let names: HashSet<String> =
+            [named(&base_before), named(&base_after)].concat().into_iter().collect();
         let (part_before, part_after) = self.parts(then, now);
         let read = |state: &State, base: Snapshot, parts: [&Snapshot; 2]| {
             let relations = parts.iter().flat_map(|part| &part.relations).map(|r| r.oid).collect();
             let routines = parts.iter().flat_map(|part| &part.routines).map(|r| r.oid).collect();
-            catalog::concerning(state, base, contract, own, (&schemas, &names), (&relations, &routines))
+            catalog::concerning(
+                state,
+                base,
+                contract,
+                own,
+                (&schemas, &names),
+                (&relations, &routines),
+            )
         };
-        // What was in a schema that is governed no longer, for it has another name, is still there; and so was what is in one that is now.
+        // What was in a schema that is governed no longer, for it has another name, is still there;
+        // and so was what is in one that is now.
         let mut before = read(then, base_before.clone(), [&part_before, &part_before]);
         let mut after = read(now, base_after, [&part_after, &before]);
         if is_elsewhere(&before, &after) {
@@ -208,7 +266,8 @@ impl Scope {
 fn is_elsewhere(first: &Snapshot, second: &Snapshot) -> bool {
     let relations: HashSet<Oid> = first.relations.iter().map(|r| r.oid).collect();
     let routines: HashSet<Oid> = first.routines.iter().map(|r| r.oid).collect();
-    second.relations.iter().any(|r| !relations.contains(&r.oid)) || second.routines.iter().any(|r| !routines.contains(&r.oid))
+    second.relations.iter().any(|r| !relations.contains(&r.oid))
+        || second.routines.iter().any(|r| !routines.contains(&r.oid))
 }
 
 impl Scope {
@@ -217,13 +276,15 @@ impl Scope {
         !self.placed.is_empty()
     }
 
-    /// The schemas in which something has come to stand whose owner could not have made it there: somebody else has moved it, or the right
-    /// has been taken back since. Whoever searches that schema finds it.
+    /// The schemas in which something has come to stand whose owner could not have made it there:
+    /// somebody else has moved it, or the right has been taken back since. Whoever searches that
+    /// schema finds it.
     fn planted(&self, before: &Snapshot, after: &Snapshot) -> HashSet<Oid> {
         let mut placed = self.placed.clone();
         let pasts: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
         for routine in &after.routines {
-            let same = |past: &&Routine| past.schema == routine.schema && past.owner == routine.owner;
+            let same =
+                |past: &&Routine| past.schema == routine.schema && past.owner == routine.owner;
             if !pasts.get(&routine.oid).is_some_and(same) {
                 placed.push((routine.schema, routine.owner));
             }
@@ -234,10 +295,14 @@ impl Scope {
         let access = Access::new(after);
         // What belongs to the schema's owner, or to a superuser, needs no look at memberships.
         let strange = |(schema, owner): &(Oid, Oid)| {
-            after.schema(*schema).filter(|s| s.owner != *owner && !access.is_superuser(*owner)).is_some_and(|s| {
-                let held = access.privileges(*owner, s.owner, s.acl.as_ref(), ObjectKind::Schema);
-                !s.is_temporary() && !held.contains(Privileges::CREATE)
-            })
+            after
+                .schema(*schema)
+                .filter(|s| s.owner != *owner && !access.is_superuser(*owner))
+                .is_some_and(|s| {
+                    let held =
+                        access.privileges(*owner, s.owner, s.acl.as_ref(), ObjectKind::Schema);
+                    !s.is_temporary() && !held.contains(Privileges::CREATE)
+                })
         };
         placed.into_iter().filter(strange).map(|(schema, _)| schema).collect()
     }
@@ -257,7 +322,12 @@ fn changed_schemas(before: &[Schema], after: &[Schema]) -> HashSet<Oid> {
         schemas.iter().filter(|s| !s.is_temporary()).map(|s| (s.oid, s.clone())).collect()
     };
     let (before, after) = (lasting(before), lasting(after));
-    before.keys().chain(after.keys()).copied().filter(|oid| before.get(oid) != after.get(oid)).collect()
+    before
+        .keys()
+        .chain(after.keys())
+        .copied()
+        .filter(|oid| before.get(oid) != after.get(oid))
+        .collect()
 }
 
 /// How much of the catalog two states show.
@@ -281,24 +351,41 @@ pub struct States {
     pub contract: Rc<Contract>,
 }
 
-/// The schemas that the paths of SECURITY DEFINER routines name, of those that `counts`; and of the contract's own path, for the hint.
-fn searched(contract: &Contract, before: &Snapshot, after: &Snapshot, counts: &dyn Fn(&Routine) -> bool) -> HashSet<Oid> {
-    let mut names: HashSet<String> = contract.security_definer.search_path.iter().cloned().collect();
-    for routine in before.routines.iter().chain(&after.routines).filter(|r| r.security_definer && counts(r)) {
-        let paths = path_settings(&routine.config).into_iter().filter_map(|value| after.split_path(value).ok());
-        names.extend(paths.flatten().map(|name| if name == "$user" { after.role_name(routine.owner) } else { name }));
+/// The schemas that the paths of SECURITY DEFINER routines name, of those that `counts`; and of the
+/// contract's own path, for the hint.
+fn searched(
+    contract: &Contract,
+    before: &Snapshot,
+    after: &Snapshot,
+    counts: &dyn Fn(&Routine) -> bool,
+) -> HashSet<Oid> {
+    let mut names: HashSet<String> =
+        contract.security_definer.search_path.iter().cloned().collect();
+    for routine in
+        before.routines.iter().chain(&after.routines).filter(|r| r.security_definer && counts(r))
+    {
+        let paths = path_settings(&routine.config)
+            .into_iter()
+            .filter_map(|value| after.split_path(value).ok());
+        names.extend(
+            paths
+                .flatten()
+                .map(|name| if name == "$user" { after.role_name(routine.owner) } else { name }),
+        );
     }
     names.iter().filter_map(|name| after.schema_named(name)).map(|s| s.oid).collect()
 }
 
 /// Adds to a snapshot what others have put into those schemas.
 fn fill(snapshot: &mut Snapshot, state: &State, contract: &Contract, schemas: &HashSet<Oid>) {
-    let owners: HashSet<Oid> = snapshot.routines.iter().filter(|r| r.security_definer).map(|r| r.owner).collect();
-    // Who is not trusted by some owner takes a walk through all memberships, which most of the time nobody needs.
+    let owners: HashSet<Oid> =
+        snapshot.routines.iter().filter(|r| r.security_definer).map(|r| r.owner).collect();
+    // Who is not trusted by some owner takes a walk through all memberships, which most of the time
+    // nobody needs.
     let untrusted = || {
         let access = Access::new(snapshot);
         let cx = Context::new(contract, snapshot, &access, &interrupts);
-        let by_some = |role: Oid| owners.iter().any(|owner| !cx.judge.trusts(role, *owner));
+        let by_some = |role: Oid| owners.iter().any(|owner| !cx.paths.trusts(role, *owner));
         snapshot.roles.iter().map(|r| r.oid).filter(|r| by_some(*r)).collect()
     };
     for (schema, owner, kind) in catalog::planted(state, schemas, snapshot.roles.len(), untrusted) {

@@ -1,12 +1,15 @@
 //! What a transaction has touched, and which of it has yet to be judged.
 //!
-//! Three things of the server tell, wherever a command came from: the object access hook (routines, extensions, event triggers; it is called
-//! after the catalog row is written, objectaccess.h), and the invalidations of the caches of relations and catalogs, which every change of a
-//! row sends to its own backend too, no later than the next command counter increment (inval.c): GRANT, policies and row security
-//! among them. Others' changes arrive the same way; what is noted for them is the same before and after, and judged to be no change.
+//! Three things of the server tell, wherever a command came from: the object access hook (routines,
+//! extensions, event triggers; it is called after the catalog row is written, objectaccess.h), and
+//! the invalidations of the caches of relations and catalogs, which every change of a row sends to
+//! its own backend too, no later than the next command counter increment (inval.c): GRANT, policies
+//! and row security among them. Others' changes arrive the same way; what is noted for them is the
+//! same before and after, and judged to be no change.
 //!
-//! What was touched stays noted until the transaction ends: commands nest, and a nested command's end must not let the outer one go
-//! unjudged. What a subtransaction did, touching or judging, is undone with it.
+//! What was touched stays noted until the transaction ends: commands nest, and a nested command's
+//! end must not let the outer one go unjudged. What a subtransaction did, touching or judging, is
+//! undone with it.
 
 use super::{act, transaction};
 use crate::catalog;
@@ -47,9 +50,10 @@ pub enum Touch {
 struct Log {
     /// With the subtransaction of the first touch.
     touched: HashMap<Touch, pg_sys::SubTransactionId>,
-    /// Touched, or their judgment undone, since they were judged.
+    /// Touched, or their assessment undone, since they were judged.
     dirty: HashSet<Touch>,
-    /// Which subtransaction touched or judged what, in that order: a subtransaction's own entries are always the last.
+    /// Which subtransaction touched or judged what, in that order: a subtransaction's own entries
+    /// are always the last.
     journal: Vec<(pg_sys::SubTransactionId, Touch)>,
 }
 
@@ -93,7 +97,8 @@ fn subtransaction() -> pg_sys::SubTransactionId {
     unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
 
-/// Hangs itself into the hook, in front of whoever is there already, and asks to be told of changes.
+/// Hangs itself into the hook, in front of whoever is there already, and asks to be told of
+/// changes.
 pub fn install() {
     // SAFETY: called once, when the library is loaded, by a backend's only thread.
     unsafe {
@@ -101,7 +106,9 @@ pub fn install() {
         pg_sys::object_access_hook = Some(object_access);
         let none = pg_sys::Datum::null();
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
-        use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID};
+        use pg_sys::SysCacheIdentifier::{
+            AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID,
+        };
         use pg_sys::SysCacheIdentifier::{EVENTTRIGGEROID, PARAMETERACLOID};
         for cache in [AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID] {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
@@ -115,7 +122,8 @@ pub fn install() {
     }
 }
 
-/// This frame holds nothing that would have to be dropped, so that an error of the other hook may leave it by the server's own way.
+/// This frame holds nothing that would have to be dropped, so that an error of the other hook may
+/// leave it by the server's own way.
 unsafe extern "C-unwind" fn object_access(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -141,7 +149,10 @@ unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::O
     if dropped
         && transaction::is_committing()
         && settings::mode() == settings::Mode::block
-        && matches!(class.to_u32(), catalog::PG_EXTENSION | catalog::PG_NAMESPACE | catalog::PG_POLICY)
+        && matches!(
+            class.to_u32(),
+            catalog::PG_EXTENSION | catalog::PG_NAMESPACE | catalog::PG_POLICY
+        )
         && catalog::temporary::outlives(class, object)
     {
         act::dropped_at_commit(&catalog::description(class, object));
@@ -149,18 +160,23 @@ unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::O
     match class.to_u32() {
         // A sequence that is given to a column, or taken from it, changes nothing in any cache.
         catalog::PG_CLASS if !dropped => note(Touch::Relation(object.to_u32())),
-        catalog::PG_TYPE | catalog::PG_OPERATOR if !dropped => note(Touch::Other(class.to_u32(), object.to_u32())),
+        catalog::PG_TYPE | catalog::PG_OPERATOR if !dropped => {
+            note(Touch::Other(class.to_u32(), object.to_u32()))
+        }
         catalog::PG_PROC => note(Touch::Routine(object.to_u32())),
         catalog::PG_EXTENSION => note(Touch::Extension(object.to_u32())),
         catalog::PG_EVENT_TRIGGER => note(Touch::Own),
-        catalog::PG_CAST | catalog::PG_CONSTRAINT if !dropped => note(Touch::Object(class.to_u32(), object.to_u32())),
+        catalog::PG_CAST | catalog::PG_CONSTRAINT if !dropped => {
+            note(Touch::Object(class.to_u32(), object.to_u32()))
+        }
         _ => {}
     }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    // What initdb made is no matter of the contract's; 0 is a reset of everything, and never the only word about a change of one's own.
+    // What initdb made is no matter of the contract's; 0 is a reset of everything, and never the
+    // only word about a change of one's own.
     if relation.to_u32() >= pg_sys::FirstNormalObjectId && may_change() {
         note(Touch::Relation(relation.to_u32()));
     }
@@ -170,9 +186,13 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
 #[allow(clippy::unnecessary_cast)]
 unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, _hash: u32) {
     use pg_sys::SysCacheIdentifier::{
-        AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID, PARAMETERACLOID,
+        AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID,
+        PARAMETERACLOID,
     };
-    if matches!(cache as pg_sys::SysCacheIdentifier::Type, AUTHMEMROLEMEM | AUTHOID | DATABASEOID | NAMESPACEOID) {
+    if matches!(
+        cache as pg_sys::SysCacheIdentifier::Type,
+        AUTHMEMROLEMEM | AUTHOID | DATABASEOID | NAMESPACEOID
+    ) {
         catalog::forget_base();
     }
     if may_change() {
@@ -185,10 +205,14 @@ unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32
     }
 }
 
-/// Whether this transaction may have changed a catalog: it has a number of its own, and is not just being rolled back.
+/// Whether this transaction may have changed a catalog: it has a number of its own, and is not just
+/// being rolled back.
 pub fn may_change() -> bool {
     // SAFETY: reads the state of the transaction.
-    unsafe { pg_sys::IsTransactionState() && pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+    unsafe {
+        pg_sys::IsTransactionState()
+            && pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId
+    }
 }
 
 /// Notes a routine that a statement names.
@@ -210,8 +234,8 @@ pub fn note(touch: Touch) {
     });
 }
 
-/// What a subtransaction touched first goes with it when it aborts; what it touched or judged again must be judged again. When it
-/// commits, it was its parent.
+/// What a subtransaction touched first goes with it when it aborts; what it touched or judged again
+/// must be judged again. When it commits, it was its parent.
 #[pg_guard]
 unsafe extern "C-unwind" fn subtransaction_ended(
     event: pg_sys::SubXactEvent::Type,

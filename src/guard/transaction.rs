@@ -8,7 +8,8 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
-/// The memory. What a subtransaction that is rolled back leaves here does no harm: it makes the guard look once more.
+/// The memory. What a subtransaction that is rolled back leaves here does no harm: it makes the
+/// guard look once more.
 #[derive(Debug, Default)]
 struct Transaction {
     /// Commands with an event that have ended.
@@ -26,7 +27,8 @@ struct Transaction {
     relevant: bool,
     /// What was committed when the first statement was judged, and the contract by which it was.
     first: Option<(Committed, Option<Rc<Contract>>)>,
-    /// The command from which on it is judged: everything, or what came after a superuser had switched the guard off.
+    /// The command from which on it is judged: everything, or what came after a superuser had
+    /// switched the guard off.
     from: pg_sys::CommandId,
     /// What the client has been warned of already.
     reported: HashSet<String>,
@@ -54,7 +56,8 @@ pub fn leave_for_commit() {
     CURRENT.with_borrow_mut(|t| t.pending = true);
 }
 
-/// Everything has been judged. What the server still does on its own, dropping temporary tables, must not undo it.
+/// Everything has been judged. What the server still does on its own, dropping temporary tables,
+/// must not undo it.
 pub fn commits() {
     CURRENT.with_borrow_mut(|t| t.commits = true);
 }
@@ -72,7 +75,8 @@ pub fn command_ends(tag: &str) {
     });
 }
 
-/// Whether there was a command with an event, at least its start: one that takes the guard along never ends for it.
+/// Whether there was a command with an event, at least its start: one that takes the guard along
+/// never ends for it.
 pub fn had_event() -> bool {
     CURRENT.with_borrow(|t| t.ended > 0 || !t.started_tag.is_empty())
 }
@@ -82,7 +86,8 @@ pub fn last_started() -> String {
     CURRENT.with_borrow(|t| t.started_tag.clone())
 }
 
-/// What a message about the whole transaction names as its subject: the one command it consists of, or COMMIT.
+/// What a message about the whole transaction names as its subject: the one command it consists of,
+/// or COMMIT.
 pub fn subject() -> String {
     CURRENT.with_borrow(|t| if t.ended == 1 { t.ended_tag.clone() } else { "COMMIT".to_owned() })
 }
@@ -97,7 +102,8 @@ pub fn waive() {
     touched::forget();
     // SAFETY: a command has just ended; what it did is visible to the next, whose number this is.
     let next = unsafe { pg_sys::GetCurrentCommandId(false) };
-    CURRENT.with_borrow_mut(|t| (t.from, t.pending, t.relevant, t.first) = (next, false, false, None));
+    CURRENT
+        .with_borrow_mut(|t| (t.from, t.pending, t.relevant, t.first) = (next, false, false, None));
 }
 
 /// The catalogs without what is to be judged.
@@ -105,14 +111,15 @@ pub fn before() -> State {
     State::before(CURRENT.with_borrow(|t| t.from))
 }
 
-/// A statement has been judged: whether something is left for the commit, what was committed when it was judged, and, where it changed anything
-/// that matters, by which contract.
+/// A statement has been judged: whether something is left for the commit, what was committed when
+/// it was judged, and, where it changed anything that matters, by which contract.
 pub fn statement_judged(pending: bool, committed: Committed, contract: Option<&Rc<Contract>>) {
     CURRENT.with_borrow_mut(|t| {
         t.relevant |= contract.is_some();
         // One contract for one statement and another for the next: both must do.
         let known = t.first.as_ref().and_then(|(_, known)| known.clone());
-        t.pending |= pending || contract.is_some_and(|new| known.is_some_and(|known| !Rc::ptr_eq(&known, new)));
+        t.pending |= pending
+            || contract.is_some_and(|new| known.is_some_and(|known| !Rc::ptr_eq(&known, new)));
         let (_, known) = t.first.get_or_insert((committed, None));
         if known.is_none() {
             *known = contract.cloned();
@@ -125,12 +132,14 @@ pub fn is_relevant() -> bool {
     CURRENT.with_borrow(|t| t.relevant)
 }
 
-/// Whether every statement has been judged for good, for nothing has been committed meanwhile and nothing was left.
+/// Whether every statement has been judged for good, for nothing has been committed meanwhile and
+/// nothing was left.
 pub fn is_settled(committed: &Committed, contract: &Rc<Contract>) -> bool {
     let same = |(first, by): &(Committed, Option<Rc<Contract>>)| {
         first == committed && by.as_ref().is_none_or(|by| Rc::ptr_eq(by, contract))
     };
-    CURRENT.with_borrow(|t| !t.pending && t.first.as_ref().is_some_and(same)) && touched::unjudged().is_empty()
+    CURRENT.with_borrow(|t| !t.pending && t.first.as_ref().is_some_and(same))
+        && touched::unjudged().is_empty()
 }
 
 /// Notes a warning; false where the client has seen it already.

@@ -1,7 +1,8 @@
-//! The hardened guard: where the library is loaded before a session's first statement, a hook also sees the statements that fire no
-//! event: ALTER ROLE, GRANT role, GRANT ON DATABASE, ALTER DATABASE, REASSIGN OWNED, ALTER and DROP EVENT TRIGGER, and everything else while
-//! event triggers are off. They are judged like any other: by what they have left in the catalog. Another hook notes who writes into catalogs
-//! directly, after which everything is looked at.
+//! The hardened guard: where the library is loaded before a session's first statement, a hook also
+//! sees the statements that fire no event: ALTER ROLE, GRANT role, GRANT ON DATABASE, ALTER
+//! DATABASE, REASSIGN OWNED, ALTER and DROP EVENT TRIGGER, and everything else while event triggers
+//! are off. They are judged like any other: by what they have left in the catalog. Another hook
+//! notes who writes into catalogs directly, after which everything is looked at.
 
 use super::touched::{self, Touch};
 use super::{act, command_ended};
@@ -30,7 +31,8 @@ pub fn install() {
 }
 
 unsafe extern "C-unwind" {
-    /// The server's own, without anything between: an error of the statement passes as it is, with its position and its context.
+    /// The server's own, without anything between: an error of the statement passes as it is, with
+    /// its position and its context.
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
         text: *const c_char,
@@ -55,14 +57,16 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
 
 #[pg_guard]
 unsafe extern "C-unwind" fn note_writing(query: *mut pg_sys::QueryDesc) {
-    // SAFETY: a query that is about to run has a plan; `resultRelations` holds numbers of entries of `rtable`, which start at 1.
+    // SAFETY: a query that is about to run has a plan; `resultRelations` holds numbers of entries
+    // of `rtable`, which start at 1.
     unsafe {
         let plan = (*query).plannedstmt;
         let written = (*plan).resultRelations;
         let count = if written.is_null() { 0 } else { (*written).length as usize };
         for i in 0..count {
             let entry = (*(*written).elements.add(i)).int_value as usize - 1;
-            let entry = (*(*(*plan).rtable).elements.add(entry)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+            let entry =
+                (*(*(*plan).rtable).elements.add(entry)).ptr_value.cast::<pg_sys::RangeTblEntry>();
             note_written((*entry).relid);
         }
     }
@@ -88,13 +92,20 @@ unsafe fn note_copying(node: *mut pg_sys::Node) {
                 let flags = pg_sys::RVROption::RVR_MISSING_OK;
                 let lock = pg_sys::NoLock as pg_sys::LOCKMODE;
                 let none = std::ptr::null_mut();
-                note_written(pg_sys::RangeVarGetRelidExtended((*copy).relation, lock, flags, None, none));
+                note_written(pg_sys::RangeVarGetRelidExtended(
+                    (*copy).relation,
+                    lock,
+                    flags,
+                    None,
+                    none,
+                ));
             }
         }
     }
 }
 
-/// What is known of a statement before it is carried out: after one that ends its transaction there may be nothing left of the tree.
+/// What is known of a statement before it is carried out: after one that ends its transaction there
+/// may be nothing left of the tree.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Statement {
@@ -104,7 +115,8 @@ struct Statement {
     tag: *const c_char,
 }
 
-/// This frame holds nothing that would have to be dropped, so that an error may leave it by the server's own way (a long jump).
+/// This frame holds nothing that would have to be dropped, so that an error may leave it by the
+/// server's own way (a long jump).
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -161,15 +173,18 @@ fn has_ended(stores_settings: bool, tag: &str) {
     if stores_settings {
         touched::note(Touch::Own);
     }
-    // SAFETY: between commands; makes the statement's changes visible, which tells the caches, which tell us.
+    // SAFETY: between commands; makes the statement's changes visible, which tells the caches,
+    // which tell us.
     unsafe { pg_sys::CommandCounterIncrement() };
-    // In a database without the extension there is nothing to judge by; and where it has just gone, the commit has its say.
+    // In a database without the extension there is nothing to judge by; and where it has just gone,
+    // the commit has its say.
     if !touched::unjudged().is_empty() && Own::is_there(&State::now()) {
         command_ended(tag);
     }
 }
 
-/// Whether a statement changes stored settings, or privileges on parameters: no cache tells of those.
+/// Whether a statement changes stored settings, or privileges on parameters: no cache tells of
+/// those.
 ///
 /// # Safety
 /// `node` is a valid statement.
@@ -179,15 +194,17 @@ unsafe fn stores_settings(node: *mut pg_sys::Node) -> bool {
         match (*node).type_ {
             pg_sys::NodeTag::T_AlterDatabaseSetStmt | pg_sys::NodeTag::T_AlterRoleSetStmt => true,
             pg_sys::NodeTag::T_GrantStmt => {
-                (*node.cast::<pg_sys::GrantStmt>()).objtype == pg_sys::ObjectType::OBJECT_PARAMETER_ACL
+                (*node.cast::<pg_sys::GrantStmt>()).objtype
+                    == pg_sys::ObjectType::OBJECT_PARAMETER_ACL
             }
             _ => false,
         }
     }
 }
 
-/// ALTER SYSTEM writes a file, which no error takes back; without the library in the session nobody judges; and what is stored for another
-/// database, or from one that has no contract, is judged nowhere.
+/// ALTER SYSTEM writes a file, which no error takes back; without the library in the session nobody
+/// judges; and what is stored for another database, or from one that has no contract, is judged
+/// nowhere.
 ///
 /// # Safety
 /// `node` is a valid statement.
@@ -195,30 +212,45 @@ unsafe fn refuse_what_cannot_be_undone(node: *mut pg_sys::Node) {
     // SAFETY: each cast follows the node's tag.
     let (set, place) = unsafe {
         match (*node).type_ {
-            pg_sys::NodeTag::T_AlterSystemStmt => ((*node.cast::<pg_sys::AlterSystemStmt>()).setstmt, "ALTER SYSTEM"),
+            pg_sys::NodeTag::T_AlterSystemStmt => {
+                ((*node.cast::<pg_sys::AlterSystemStmt>()).setstmt, "ALTER SYSTEM")
+            }
             pg_sys::NodeTag::T_AlterDatabaseSetStmt => {
                 ((*node.cast::<pg_sys::AlterDatabaseSetStmt>()).setstmt, "ALTER DATABASE")
             }
-            pg_sys::NodeTag::T_AlterRoleSetStmt => ((*node.cast::<pg_sys::AlterRoleSetStmt>()).setstmt, "ALTER ROLE"),
+            pg_sys::NodeTag::T_AlterRoleSetStmt => {
+                ((*node.cast::<pg_sys::AlterRoleSetStmt>()).setstmt, "ALTER ROLE")
+            }
             _ => return,
         }
     };
     // SAFETY: `set` is a valid statement; the value is null or a C string.
     let (name, value, all) = unsafe {
         let name = (*set).name;
-        let name = if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().to_ascii_lowercase() };
+        let name = if name.is_null() {
+            String::new()
+        } else {
+            CStr::from_ptr(name).to_string_lossy().to_ascii_lowercase()
+        };
         let sets = (*set).kind == pg_sys::VariableSetKind::VAR_SET_VALUE;
         let value = if sets { pg_sys::ExtractSetVariableArgs(set) } else { std::ptr::null_mut() };
-        let value = if value.is_null() { String::new() } else { CStr::from_ptr(value).to_string_lossy().into_owned() };
+        let value = if value.is_null() {
+            String::new()
+        } else {
+            CStr::from_ptr(value).to_string_lossy().into_owned()
+        };
         (name, value, (*set).kind == pg_sys::VariableSetKind::VAR_RESET_ALL)
     };
     // What the statement would leave without the library.
     let unloads = |parameter: &str| {
-        (all || name == parameter) && !value.contains("dragonfly_guard") && settings::loads_library(parameter)
+        (all || name == parameter)
+            && !value.contains("dragonfly_guard")
+            && settings::loads_library(parameter)
     };
     let sets = !value.is_empty() && !all;
     let silenced = sets && disables_guard(&name, &value);
-    let matters = silenced || unloads("shared_preload_libraries") || unloads("session_preload_libraries");
+    let matters =
+        silenced || unloads("shared_preload_libraries") || unloads("session_preload_libraries");
     if matters && settings::mode() == Mode::block {
         act::silenced(place, if all { "RESET ALL" } else { &name });
     } else if matters {

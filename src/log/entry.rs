@@ -3,7 +3,7 @@
 use crate::pg::clock;
 use crate::pg::text::{from_server, timestamp};
 use crate::settings::{self, Mode};
-use dragonfly_core::guard::Refusal;
+use dragonfly_core::guard::Rejection;
 use pgrx::pg_sys;
 use serde::Serialize;
 use std::ffi::CStr;
@@ -49,7 +49,7 @@ const LONGEST: usize = 1_000;
 
 impl<'a> Entry<'a> {
     /// The entry for an event as it happens now; `command` is its tag.
-    pub fn now(event: Event, command: &'a str, refusal: Option<&Refusal>) -> Self {
+    pub fn now(event: Event, command: &'a str, rejection: Option<&Rejection>) -> Self {
         Self {
             dragonfly_guard: event,
             at: timestamp(clock::now()),
@@ -63,10 +63,10 @@ impl<'a> Entry<'a> {
             role: clean(&role_name(outer_user())),
             pid: my_pid(),
             command,
-            rule: refusal.map(|r| r.rule.id),
-            object: refusal.map(|r| shortened(&clean(&r.object))),
-            verdict: refusal.and_then(|r| r.verdict).map(|v| v.word()),
-            message: refusal.map(|r| shortened(&clean(&r.message))),
+            rule: rejection.map(|r| r.rule.id),
+            object: rejection.map(|r| shortened(&clean(&r.object))),
+            verdict: rejection.and_then(|r| r.verdict).map(|v| v.as_str()),
+            message: rejection.map(|r| shortened(&clean(&r.message))),
             statement: statement(),
         }
     }
@@ -76,13 +76,19 @@ impl Entry<'_> {
     /// One line, whatever its reader takes for the end of a line.
     pub fn line(&self) -> String {
         let json = serde_json::to_string(self).expect("an entry is JSON");
-        json.replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+        json.replace('\u{85}', "\\u0085")
+            .replace('\u{2028}', "\\u2028")
+            .replace('\u{2029}', "\\u2029")
     }
 
-    /// One line of no more than so many bytes. What is mostly escapes may be longer: better without its texts than not at all.
+    /// One line of no more than so many bytes. What is mostly escapes may be longer: better without
+    /// its texts than not at all.
     pub fn line_within(mut self, most: usize) -> Option<String> {
-        let texts: [fn(&mut Entry<'_>); 3] =
-            [|_| {}, |entry| entry.statement = None, |entry| (entry.message, entry.object) = (None, None)];
+        let texts: [fn(&mut Entry<'_>); 3] = [
+            |_| {},
+            |entry| entry.statement = None,
+            |entry| (entry.message, entry.object) = (None, None),
+        ];
         texts.into_iter().find_map(|shorten| {
             shorten(&mut self);
             Some(self.line()).filter(|line| line.len() <= most)
@@ -90,7 +96,8 @@ impl Entry<'_> {
     }
 }
 
-/// Bytes that are no text, which a Rust string here holds as characters of a private plane, as people write them.
+/// Bytes that are no text, which a Rust string here holds as characters of a private plane, as
+/// people write them.
 fn clean(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         match u32::from(c) {
@@ -103,20 +110,26 @@ fn clean(text: &str) -> String {
     })
 }
 
-/// The statement that the client sent, shortened; `None` where what is left of it may hold a secret.
+/// The statement that the client sent, shortened; `None` where what is left of it may hold a
+/// secret.
 fn statement() -> Option<String> {
-    // SAFETY: null or a C string that lives as long as the statement runs, of which the beginning is looked at.
+    // SAFETY: null or a C string that lives as long as the statement runs, of which the beginning
+    // is looked at.
     let text = unsafe {
         let text = pg_sys::debug_query_string;
-        if text.is_null() { String::new() } else { from_server(beginning(CStr::from_ptr(text).to_bytes())) }
+        if text.is_null() {
+            String::new()
+        } else {
+            from_server(beginning(CStr::from_ptr(text).to_bytes()))
+        }
     };
     let text = shortened(&clean(&text));
     let lower = text.to_ascii_lowercase();
     (!SECRETS.iter().any(|word| lower.contains(word))).then_some(text)
 }
 
-/// ALTER ROLE ... PASSWORD, CREATE USER MAPPING, CREATE SUBSCRIPTION, set_config('app.jwt_secret', ...): the whole text is withheld, for who
-/// knows what else is in it.
+/// ALTER ROLE ... PASSWORD, CREATE USER MAPPING, CREATE SUBSCRIPTION, set_config('app.jwt_secret',
+/// ...): the whole text is withheld, for who knows what else is in it.
 const SECRETS: [&str; 12] = [
     "password",
     "passwd",
@@ -142,7 +155,12 @@ fn beginning(bytes: &[u8]) -> &[u8] {
 }
 
 fn shortened(text: &str) -> String {
-    match text.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= LONGEST).last() {
+    match text
+        .char_indices()
+        .map(|(i, c)| i + c.len_utf8())
+        .take_while(|end| *end <= LONGEST)
+        .last()
+    {
         Some(end) if end < text.len() => format!("{}...", &text[..end]),
         _ => text.to_owned(),
     }

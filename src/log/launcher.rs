@@ -1,12 +1,16 @@
-//! Starts a writer for each database whose entries wait for one: at once by the session that adds an entry, and by a process of its own that looks
-//! every second, for the server may have had no process to spare.
+//! Starts a writer for each database whose entries wait for one: at once by the session that adds
+//! an entry, and by a process of its own that looks every second, for the server may have had no
+//! process to spare.
 
 use super::{queue, writer};
-use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags};
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
+};
 use pgrx::{pg_guard, pg_sys};
 use std::time::Duration;
 
-/// Starts a writer for each database whose entries wait for one, as far as the server has processes to spare.
+/// Starts a writer for each database whose entries wait for one, as far as the server has processes
+/// to spare.
 pub fn start_writers() {
     // Not with the queue's lock held: this takes one of the server's own, and may fail.
     while let Some(database) = queue::claim_writer() {

@@ -1,5 +1,6 @@
-//! The way from a session to the writer: a queue in shared memory, there where the library is in `shared_preload_libraries`. It has a
-//! fixed size and never makes anybody wait: what does not fit is counted and dropped.
+//! The way from a session to the writer: a queue in shared memory, there where the library is in
+//! `shared_preload_libraries`. It has a fixed size and never makes anybody wait: what does not fit
+//! is counted and dropped.
 
 use crate::pg::clock;
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
@@ -47,7 +48,13 @@ pub struct Queue {
 impl Default for Queue {
     fn default() -> Self {
         let entry = Entry { database: 0, at: 0, length: 0, text: [0; ENTRY] };
-        Self { entries: [entry; CAPACITY], count: 0, writers: [Writer::default(); WRITERS], written: 0, dropped: 0 }
+        Self {
+            entries: [entry; CAPACITY],
+            count: 0,
+            writers: [Writer::default(); WRITERS],
+            written: 0,
+            dropped: 0,
+        }
     }
 }
 
@@ -93,8 +100,8 @@ pub fn count() -> Option<Count> {
     })
 }
 
-/// Puts an entry of this database into the queue. Where there is no room the oldest goes: a database that is gone, or lets nobody in, keeps nobody
-/// else's entries out.
+/// Puts an entry of this database into the queue. Where there is no room the oldest goes: a
+/// database that is gone, or lets nobody in, keeps nobody else's entries out.
 pub fn push(json: &str) {
     let (database, now) = (my_database(), clock::now());
     let text = json.as_bytes();
@@ -116,7 +123,8 @@ pub fn drop_one() {
     QUEUE.exclusive().dropped += 1;
 }
 
-/// A database whose entries wait for a writer, if there is one; notes that it gets one, and so gives no database twice.
+/// A database whose entries wait for a writer, if there is one; notes that it gets one, and so
+/// gives no database twice.
 pub fn claim_writer() -> Option<u32> {
     let now = clock::now();
     let mut queue = QUEUE.exclusive();
@@ -137,7 +145,10 @@ pub fn take(database: u32) -> Vec<(i64, String)> {
     for i in 0..queue.count {
         let entry = queue.entries[i];
         if entry.database == database {
-            taken.push((entry.at, String::from_utf8_lossy(&entry.text[..entry.length]).into_owned()));
+            taken.push((
+                entry.at,
+                String::from_utf8_lossy(&entry.text[..entry.length]).into_owned(),
+            ));
         } else {
             queue.entries[kept] = entry;
             kept += 1;
@@ -170,7 +181,8 @@ pub fn writer_may_end(database: u32) -> bool {
     !left
 }
 
-/// A writer has ended, whatever is left. One that could not even connect is not asked again at once, or it would take the place of others.
+/// A writer has ended, whatever is left. One that could not even connect is not asked again at
+/// once, or it would take the place of others.
 pub fn writer_has_ended(database: u32) {
     let mut queue = QUEUE.exclusive();
     if queue.writers.iter().any(|w| w.database == database && w.runs) {

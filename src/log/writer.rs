@@ -1,5 +1,5 @@
-//! The writer: a background worker, one a database, started when there is something to write and gone a moment after. (It does not stay:
-//! a database with a session in it cannot be dropped.)
+//! The writer: a background worker, one a database, started when there is something to write and
+//! gone a moment after. (It does not stay: a database with a session in it cannot be dropped.)
 
 use super::queue;
 use crate::store::log::{append, trim};
@@ -11,7 +11,8 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_millis(100);
 const IDLE: u32 = 10;
 
-/// Starts a writer for a database; false where the server has no process to spare (`max_worker_processes`).
+/// Starts a writer for a database; false where the server has no process to spare
+/// (`max_worker_processes`).
 pub fn start(database: u32) -> bool {
     BackgroundWorkerBuilder::new("dragonfly_guard log writer")
         .set_library("dragonfly_guard")

@@ -35,7 +35,8 @@ impl Value {
         name.map_or(Self::Null, |n| Self::Name(n.into()))
     }
 
-    /// The value as the server passes it around. What it points to is in `buffer` or in the current memory context.
+    /// The value as the server passes it around. What it points to is in `buffer` or in the current
+    /// memory context.
     fn datum(&self, buffer: &mut Buffer) -> Option<pg_sys::Datum> {
         Some(match self {
             Self::Null => return None,
@@ -50,7 +51,8 @@ impl Value {
     }
 }
 
-/// Memory of ours that datums point into, as long as this lives: 8-byte aligned, as the server wants it.
+/// Memory of ours that datums point into, as long as this lives: 8-byte aligned, as the server
+/// wants it.
 #[derive(Debug, Default)]
 struct Buffer(Vec<Vec<u64>>);
 
@@ -82,19 +84,24 @@ impl Buffer {
         let length = pg_sys::NAMEDATALEN as usize;
         let start = self.block(length);
         // SAFETY: the block has 64 bytes; at most 63 of them are written, the rest is zero.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len().min(length - 1)) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len().min(length - 1))
+        };
         pg_sys::Datum::from(start)
     }
 }
 
 /// `jsonb`, by the server's own input function.
 pub fn json_datum(json: &Json) -> pg_sys::Datum {
-    let text =
-        CString::new(to_server(&serde_json::to_string(json).expect("a JSON value"))).expect("JSON text holds no zero byte");
+    let text = CString::new(to_server(&serde_json::to_string(json).expect("a JSON value")))
+        .expect("JSON text holds no zero byte");
     // SAFETY: `jsonb_in` takes a C string.
     unsafe {
-        pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))])
-            .expect("jsonb_in never returns null")
+        pgrx::direct_function_call_as_datum(
+            pg_sys::jsonb_in,
+            &[Some(pg_sys::Datum::from(text.as_ptr()))],
+        )
+        .expect("jsonb_in never returns null")
     }
 }
 
@@ -108,7 +115,14 @@ fn texts_datum(texts: &[String], buffer: &mut Buffer) -> pg_sys::Datum {
     // SAFETY: the elements are text datums, as said; the server copies them.
     unsafe {
         let (count, align) = (items.len() as i32, b'i' as std::ffi::c_char);
-        pg_sys::Datum::from(pg_sys::construct_array(items.as_mut_ptr(), count, pg_sys::TEXTOID, -1, false, align))
+        pg_sys::Datum::from(pg_sys::construct_array(
+            items.as_mut_ptr(),
+            count,
+            pg_sys::TEXTOID,
+            -1,
+            false,
+            align,
+        ))
     }
 }
 
@@ -138,7 +152,8 @@ impl Call {
     /// An argument of type name.
     pub fn name(&self, i: usize) -> Option<String> {
         // SAFETY: a name is 64 bytes with a zero among them.
-        self.argument(i).map(|d| from_server(unsafe { std::ffi::CStr::from_ptr(d.cast_mut_ptr()) }.to_bytes()))
+        self.argument(i)
+            .map(|d| from_server(unsafe { std::ffi::CStr::from_ptr(d.cast_mut_ptr()) }.to_bytes()))
     }
 
     /// An argument of an oid type.
@@ -174,9 +189,12 @@ impl Call {
     fn array(&self, i: usize) -> Option<pg_sys::Datum> {
         let array = self.argument(i)?;
         // SAFETY: the argument is an array, as declared.
-        if unsafe { pg_sys::array_contains_nulls(pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast()) } {
+        if unsafe {
+            pg_sys::array_contains_nulls(pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast())
+        } {
             let message = "array must not contain nulls".to_owned();
-            Report { message, ..Report::default() }.error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED);
+            Report { message, ..Report::default() }
+                .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED);
         }
         Some(array)
     }
@@ -188,7 +206,8 @@ impl Call {
 
     /// The command tag, where the server calls an event trigger.
     pub fn event_trigger_tag(&self) -> Option<String> {
-        // SAFETY: `context` is null or a node; where its tag says so it is an EventTriggerData, and the server has the tag's name.
+        // SAFETY: `context` is null or a node; where its tag says so it is an EventTriggerData, and
+        // the server has the tag's name.
         unsafe {
             let context = (*self.0).context;
             if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
@@ -218,10 +237,12 @@ impl Call {
         unsafe { pgrx::pg_return_null(self.0) }
     }
 
-    /// The result of a set-returning function: puts the rows into a tuplestore, freeing each row's memory before the next.
+    /// The result of a set-returning function: puts the rows into a tuplestore, freeing each row's
+    /// memory before the next.
     pub fn table(&self, rows: impl IntoIterator<Item = Vec<Value>>) -> pg_sys::Datum {
-        // SAFETY: `fcinfo` is that of a set-returning function; `InitMaterializedSRF` raises an error where it is not, and sets up
-        // store and descriptor. The arrays have as many elements as the descriptor has columns, which is checked.
+        // SAFETY: `fcinfo` is that of a set-returning function; `InitMaterializedSRF` raises an
+        // error where it is not, and sets up store and descriptor. The arrays have as many elements
+        // as the descriptor has columns, which is checked.
         unsafe {
             pg_sys::InitMaterializedSRF(self.0, 0);
             let info = (*self.0).resultinfo.cast::<pg_sys::ReturnSetInfo>();
@@ -229,13 +250,24 @@ impl Call {
             let mut row_memory = PgMemoryContexts::new("dragonfly_guard row");
             for row in rows {
                 super::heap::interrupts();
-                assert_eq!(row.len(), columns, "the install script and the function differ in their columns");
+                assert_eq!(
+                    row.len(),
+                    columns,
+                    "the install script and the function differ in their columns"
+                );
                 row_memory.switch_to(|_| {
                     let mut buffer = Buffer::default();
-                    let datums: Vec<Option<pg_sys::Datum>> = row.iter().map(|value| value.datum(&mut buffer)).collect();
-                    let mut values: Vec<pg_sys::Datum> = datums.iter().map(|d| d.unwrap_or(pg_sys::Datum::null())).collect();
+                    let datums: Vec<Option<pg_sys::Datum>> =
+                        row.iter().map(|value| value.datum(&mut buffer)).collect();
+                    let mut values: Vec<pg_sys::Datum> =
+                        datums.iter().map(|d| d.unwrap_or(pg_sys::Datum::null())).collect();
                     let mut nulls: Vec<bool> = datums.iter().map(Option::is_none).collect();
-                    pg_sys::tuplestore_putvalues((*info).setResult, (*info).setDesc, values.as_mut_ptr(), nulls.as_mut_ptr());
+                    pg_sys::tuplestore_putvalues(
+                        (*info).setResult,
+                        (*info).setDesc,
+                        values.as_mut_ptr(),
+                        nulls.as_mut_ptr(),
+                    );
                 });
                 row_memory.reset();
             }
@@ -248,13 +280,14 @@ impl Call {
 pub fn json_text(datum: pg_sys::Datum) -> String {
     // SAFETY: `jsonb_out` takes a jsonb value and gives a C string.
     unsafe {
-        let text =
-            pgrx::direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)]).expect("jsonb_out never returns null");
+        let text = pgrx::direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)])
+            .expect("jsonb_out never returns null");
         from_server(std::ffi::CStr::from_ptr(text.cast_mut_ptr()).to_bytes())
     }
 }
 
-/// Declares a function for `LANGUAGE c`: its symbol, its `pg_finfo_` record, and its body, which takes the [`Call`] and gives a datum.
+/// Declares a function for `LANGUAGE c`: its symbol, its `pg_finfo_` record, and its body, which
+/// takes the [`Call`] and gives a datum.
 macro_rules! sql_function {
     ($(#[$meta:meta])* $name:ident => $body:path) => {
         const _: () = {

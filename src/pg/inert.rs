@@ -1,11 +1,15 @@
 //! Having the server read and plan what others have written, while nothing of it runs.
 //!
-//! Reading a literal runs the input function of its type, and with it the checks of a domain. Planning a query runs functions whose arguments are
-//! constant, among them some of the server's own that run whole queries; it reads what belongs to each table; and it asks the wrappers of foreign tables,
-//! which ask other servers. The server has a hook for each of that, by which it is refused here.
+//! Reading a literal runs the input function of its type, and with it the checks of a domain.
+//! Planning a query runs functions whose arguments are constant, among them some of the server's
+//! own that run whole queries; it reads what belongs to each table; and it asks the wrappers of
+//! foreign tables, which ask other servers. The server has a hook for each of that, by which it is
+//! refused here.
 //!
-//! What no hook sees must not be there to begin with, and that is the caller's to know: the checks of domains, which may call built-in functions that do
-//! something, or hold a function that was put in its place before; and the functions of range types, which the server may have at hand since before.
+//! What no hook sees must not be there to begin with, and that is the caller's to know: the checks
+//! of domains, which may call built-in functions that do something, or hold a function that was put
+//! in its place before; and the functions of range types, which the server may have at hand since
+//! before.
 
 use super::language::{C, INTERNAL, SQL};
 use dragonfly_core::catalog::{Oid, Snapshot};
@@ -40,7 +44,8 @@ pub struct Trust {
 impl Trust {
     /// Superusers, and whom a contract trusts with the structure.
     pub fn under(contract: &Contract, snapshot: &Snapshot) -> Self {
-        let keepers = contract.roles_of(RoleKind::Owner).filter_map(|name| snapshot.role_named(name));
+        let keepers =
+            contract.roles_of(RoleKind::Owner).filter_map(|name| snapshot.role_named(name));
         let mut trust = Self::of_superusers(snapshot);
         trust.owners.extend(keepers.map(|role| role.oid));
         trust
@@ -48,7 +53,8 @@ impl Trust {
 
     /// Superusers, and nobody else.
     pub fn of_superusers(snapshot: &Snapshot) -> Self {
-        let superusers: HashSet<Oid> = snapshot.roles.iter().filter(|role| role.superuser).map(|role| role.oid).collect();
+        let superusers: HashSet<Oid> =
+            snapshot.roles.iter().filter(|role| role.superuser).map(|role| role.oid).collect();
         Self { owners: superusers.clone(), superusers }
     }
 }
@@ -106,7 +112,11 @@ impl Drop for Installed {
 /// Does `work`, which catches its own errors; also gives what was refused first, by an error.
 pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>) {
     if OTHERS.get().is_some() {
-        ereport!(ERROR, PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, "this cannot be tried from within itself");
+        ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            "this cannot be tried from within itself"
+        );
     }
     TRUST.set(trust.clone());
     REFUSED.set(None);
@@ -126,11 +136,16 @@ pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>)
 
 fn refuse(what: Refused) -> ! {
     REFUSED.set(REFUSED.get().or(Some(what)));
-    ereport!(ERROR, PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, "reading this would run somebody's code");
+    ereport!(
+        ERROR,
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        "reading this would run somebody's code"
+    );
 }
 
-/// Whether calls of a function are refused: of all but those of superusers in C. Those in SQL run queries, which are refused on their own; their calls are
-/// let be, so that the planner can put what they say in their place.
+/// Whether calls of a function are refused: of all but those of superusers in C. Those in SQL run
+/// queries, which are refused on their own; their calls are let be, so that the planner can put
+/// what they say in their place.
 fn is_refused(function: pg_sys::Oid) -> bool {
     // SAFETY: a look-up in the system cache; the row is read before it is released.
     let (language, owner) = unsafe {
@@ -156,7 +171,8 @@ fn is_refused(function: pg_sys::Oid) -> bool {
 unsafe extern "C-unwind" fn is_asked(function: pg_sys::Oid) -> bool {
     let next = OTHERS.get().and_then(|others| others.is_asked);
     // SAFETY: handed on as it came.
-    is_refused(function) || next.is_some_and(|next| unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| next(function)) })
+    is_refused(function)
+        || next.is_some_and(|next| unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| next(function)) })
 }
 
 /// A call is announced (fmgr.c, `fmgr_security_definer`).

@@ -1,4 +1,5 @@
-//! Errors, warnings and log lines in PostgreSQL's style: primary message lower case without a period, DETAIL a sentence, HINT a way out.
+//! Errors, warnings and log lines in PostgreSQL's style: primary message lower case without a
+//! period, DETAIL a sentence, HINT a way out.
 
 use super::text::for_message;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportWithLevel};
@@ -55,26 +56,35 @@ impl Report {
 
 /// The origin that an error of this extension was given; `None` for any other error.
 ///
-/// The origin is the error's function name, and counts only beside the name of this file. SQL can set neither of the
-/// two, no translation changes them, and they stay with an error that a procedural language catches and raises again.
+/// The origin is the error's function name, and counts only beside the name of this file. SQL can
+/// set neither of the two, no translation changes them, and they stay with an error that a
+/// procedural language catches and raises again.
 pub fn origin(report: &ErrorReportWithLevel) -> Option<&str> {
     report.function_name().filter(|_| report.file() == file!())
 }
 
-/// One line in the server log and nowhere else, without the statement that the server would add: it may hold a password.
+/// One line in the server log and nowhere else, without the statement that the server would add: it
+/// may hold a password.
 pub fn to_server_log(line: &str) {
     unsafe extern "C-unwind" {
         fn errstart(level: c_int, domain: *const c_char) -> bool;
         fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
     }
-    let Ok(text) = CString::new(super::text::to_server(&for_message(line.to_owned()))) else { return };
-    // SAFETY: what `ereport(LOG_SERVER_ONLY, ...)` does (elog.h). The two functions that are not pgrx's are called in its setting for errors.
+    let Ok(text) = CString::new(super::text::to_server(&for_message(line.to_owned()))) else {
+        return;
+    };
+    // SAFETY: what `ereport(LOG_SERVER_ONLY, ...)` does (elog.h). The two functions that are not
+    // pgrx's are called in its setting for errors.
     unsafe {
-        if pg_sys::ffi::pg_guard_ffi_boundary(|| errstart(pg_sys::LOG_SERVER_ONLY as c_int, std::ptr::null())) {
+        if pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            errstart(pg_sys::LOG_SERVER_ONLY as c_int, std::ptr::null())
+        }) {
             pg_sys::errmsg_internal(c"%s".as_ptr(), text.as_ptr());
             pg_sys::errhidestmt(true);
             pg_sys::errhidecontext(true);
-            pg_sys::ffi::pg_guard_ffi_boundary(|| errfinish(c"dragonfly_guard".as_ptr(), 0, c"log".as_ptr()));
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                errfinish(c"dragonfly_guard".as_ptr(), 0, c"log".as_ptr())
+            });
         }
     }
 }

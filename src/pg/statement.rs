@@ -25,12 +25,14 @@ impl Refused {
             Self::Other(code) => code,
         };
         // SAFETY: gives a C string of the server's own.
-        unsafe { CStr::from_ptr(pg_sys::SPI_result_code_string(code)) }.to_string_lossy().into_owned()
+        unsafe { CStr::from_ptr(pg_sys::SPI_result_code_string(code)) }
+            .to_string_lossy()
+            .into_owned()
     }
 }
 
-/// Whether one of some statements leaves something in the session, or takes something from it, that the end of no transaction takes back. An error where the
-/// parser does not understand them.
+/// Whether one of some statements leaves something in the session, or takes something from it, that
+/// the end of no transaction takes back. An error where the parser does not understand them.
 pub fn outlasts_the_transaction(sql: &str) -> bool {
     let Ok(text) = CString::new(to_server(sql)) else { return false };
     // SAFETY: a C string; the parser gives a list of statements, each in a node of its own.
@@ -49,7 +51,8 @@ pub fn outlasts_the_transaction(sql: &str) -> bool {
     }
 }
 
-/// Runs one statement or more, and lets what follows see what they did. Within a subtransaction, for its end takes back what an error leaves.
+/// Runs one statement or more, and lets what follows see what they did. Within a subtransaction,
+/// for its end takes back what an error leaves.
 ///
 /// # Errors
 /// What cannot be run this way; what the statements raise goes on.

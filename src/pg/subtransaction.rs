@@ -4,10 +4,12 @@ use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
 use std::panic::AssertUnwindSafe;
 
-/// Runs `work` in a subtransaction of its own, as PL/pgSQL runs a block with EXCEPTION (pl_exec.c, `exec_stmt_block`).
+/// Runs `work` in a subtransaction of its own, as PL/pgSQL runs a block with EXCEPTION (pl_exec.c,
+/// `exec_stmt_block`).
 ///
 /// # Errors
-/// What the work raised; everything it did is rolled back. That somebody cancels it is no such error, and goes on.
+/// What the work raised; everything it did is rolled back. That somebody cancels it is no such
+/// error, and goes on.
 pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
     run(work, pg_sys::ReleaseCurrentSubTransaction)
 }
@@ -21,7 +23,8 @@ pub fn rolled_back<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
 }
 
 fn run<T>(work: impl FnOnce() -> T, when_done: unsafe fn()) -> Result<T, Box<CaughtError>> {
-    // SAFETY: reads variables of the backend, and begins a subtransaction, which one of the two arms below ends.
+    // SAFETY: reads variables of the backend, and begins a subtransaction, which one of the two
+    // arms below ends.
     let (context, owner) = unsafe {
         let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
@@ -29,7 +32,8 @@ fn run<T>(work: impl FnOnce() -> T, when_done: unsafe fn()) -> Result<T, Box<Cau
         before
     };
     let end = |how: unsafe fn()| {
-        // SAFETY: the subtransaction is the current one; afterwards memory context and resource owner are those of before.
+        // SAFETY: the subtransaction is the current one; afterwards memory context and resource
+        // owner are those of before.
         unsafe {
             pg_sys::MemoryContextSwitchTo(context);
             how();

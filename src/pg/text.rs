@@ -8,8 +8,9 @@ use std::fmt::Write;
 const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
 const SQL_ASCII: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
 
-/// Bytes in the encoding of the database, as a Rust string. Never an error, and different bytes are always different strings: what has no
-/// equivalent, or is not valid to begin with (names of roles are shared by databases of all encodings), is kept byte by byte.
+/// Bytes in the encoding of the database, as a Rust string. Never an error, and different bytes are
+/// always different strings: what has no equivalent, or is not valid to begin with (names of roles
+/// are shared by databases of all encodings), is kept byte by byte.
 pub fn from_server(bytes: &[u8]) -> String {
     if bytes.is_ascii() {
         return String::from_utf8_lossy(bytes).into_owned();
@@ -21,9 +22,11 @@ pub fn from_server(bytes: &[u8]) -> String {
         _ => converted(bytes, encoding),
     };
     let Some(text) = text else { return bytes.iter().map(|b| by_byte(*b)).collect() };
-    // A letter that would be taken for a byte stands as its bytes; and where there is no encoding, one that must not reach a terminal raw, for there is no
-    // other way to write it down.
-    let is_hidden = |c: char| RAW_BYTES.contains(&c) || encoding == SQL_ASCII && !c.is_ascii() && is_unprintable(c);
+    // A letter that would be taken for a byte stands as its bytes; and where there is no encoding,
+    // one that must not reach a terminal raw, for there is no other way to write it down.
+    let is_hidden = |c: char| {
+        RAW_BYTES.contains(&c) || encoding == SQL_ASCII && !c.is_ascii() && is_unprintable(c)
+    };
     match encoding {
         UTF8 | SQL_ASCII if text.contains(is_hidden) => {
             let mut out = String::with_capacity(text.len() * 2);
@@ -35,20 +38,27 @@ pub fn from_server(bytes: &[u8]) -> String {
             }
             out
         }
-        _ if text.contains(|c| RAW_BYTES.contains(&c)) => bytes.iter().map(|b| by_byte(*b)).collect(),
+        _ if text.contains(|c| RAW_BYTES.contains(&c)) => {
+            bytes.iter().map(|b| by_byte(*b)).collect()
+        }
         _ => text,
     }
 }
 
 fn by_byte(byte: u8) -> char {
-    if byte.is_ascii() { char::from(byte) } else { char::from_u32(0x10_ff00 + u32::from(byte)).expect("within the plane") }
+    if byte.is_ascii() {
+        char::from(byte)
+    } else {
+        char::from_u32(0x10_ff00 + u32::from(byte)).expect("within the plane")
+    }
 }
 
 /// The conversion that does not raise an error but stops; `None` where it did.
 fn converted(bytes: &[u8], encoding: i32) -> Option<String> {
     // The server's own bound for any conversion.
     let mut buffer = vec![0u8; bytes.len() * pg_sys::MAX_CONVERSION_GROWTH as usize + 1];
-    // SAFETY: source and destination are as long as said; the server writes at most the buffer's length and a zero at the end.
+    // SAFETY: source and destination are as long as said; the server writes at most the buffer's
+    // length and a zero at the end.
     let used = unsafe {
         let procedure = pg_sys::FindDefaultConversionProc(encoding, UTF8);
         if procedure == pg_sys::InvalidOid {
@@ -56,7 +66,9 @@ fn converted(bytes: &[u8], encoding: i32) -> Option<String> {
         }
         let (source, length) = (bytes.as_ptr().cast_mut(), bytes.len() as i32);
         let (target, size) = (buffer.as_mut_ptr(), buffer.len() as i32);
-        pg_sys::pg_do_encoding_conversion_buf(procedure, encoding, UTF8, source, length, target, size, true)
+        pg_sys::pg_do_encoding_conversion_buf(
+            procedure, encoding, UTF8, source, length, target, size, true,
+        )
     };
     if used as usize != bytes.len() {
         return None;
@@ -66,8 +78,8 @@ fn converted(bytes: &[u8], encoding: i32) -> Option<String> {
     String::from_utf8(buffer).ok()
 }
 
-/// A Rust string as bytes in the encoding of the database. A character that it does not have is an error. In UTF-8, bytes that are no text stay what
-/// they stand as.
+/// A Rust string as bytes in the encoding of the database. A character that it does not have is an
+/// error. In UTF-8, bytes that are no text stay what they stand as.
 pub fn to_server(text: &str) -> Vec<u8> {
     if text.is_ascii() {
         return text.as_bytes().to_vec();
@@ -104,7 +116,8 @@ fn with_bytes(text: &str, is_utf8: bool) -> Vec<u8> {
     let mut rest = text;
     while let Some(start) = rest.find(|c| RAW_BYTES.contains(&c)) {
         let (plain, from) = rest.split_at(start);
-        let (raw, after) = from.split_at(from.find(|c| !RAW_BYTES.contains(&c)).unwrap_or(from.len()));
+        let (raw, after) =
+            from.split_at(from.find(|c| !RAW_BYTES.contains(&c)).unwrap_or(from.len()));
         let bytes: Vec<u8> = raw.chars().map(|c| u32::from(c) as u8).collect();
         out.extend_from_slice(plain.as_bytes());
         // What is text after all had one of these characters in it.
@@ -116,8 +129,9 @@ fn with_bytes(text: &str, is_utf8: bool) -> Vec<u8> {
     out
 }
 
-/// Text for a message of the server. pgrx passes messages on as UTF-8, whatever the encoding of the database: where that is another one,
-/// characters beyond ASCII are written as `\u00FC`, for else they would be broken.
+/// Text for a message of the server. pgrx passes messages on as UTF-8, whatever the encoding of the
+/// database: where that is another one, characters beyond ASCII are written as `\u00FC`, for else
+/// they would be broken.
 pub fn for_message(text: String) -> String {
     // SAFETY: reads a variable of the backend.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };

@@ -1,5 +1,6 @@
-//! What the server would ask for before it runs a statement: read from the statement as the server itself rewrites it, with its views replaced by
-//! their queries and the policies added. Nothing is planned and nothing runs.
+//! What the server would ask for before it runs a statement: read from the statement as the server
+//! itself rewrites it, with its views replaced by their queries and the policies added. Nothing is
+//! planned and nothing runs.
 
 mod constant;
 mod nodes;
@@ -32,7 +33,8 @@ pub struct Needs {
     pub unresolved: Vec<String>,
 }
 
-/// A function that would be called: as whom, where not as whoever runs the statement, and when that is asked.
+/// A function that would be called: as whom, where not as whoever runs the statement, and when that
+/// is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     pub routine: Oid,
@@ -44,12 +46,14 @@ pub struct Call {
 pub enum Unreadable {
     /// No role can run it: the server's message.
     Never(String),
-    /// Not at present: a relation is locked, or the statement is too complex for the server's limits.
+    /// Not at present: a relation is locked, or the statement is too complex for the server's
+    /// limits.
     Now(Box<CaughtError>),
 }
 
-/// What a statement that `role` runs needs. Names in it are looked up as by a superuser: whether the role may use them is not asked here. Reading it runs
-/// nothing; `trust` says whose functions in C the server may call on the way, the input functions of types.
+/// What a statement that `role` runs needs. Names in it are looked up as by a superuser: whether
+/// the role may use them is not asked here. Reading it runs nothing; `trust` says whose functions
+/// in C the server may call on the way, the input functions of types.
 ///
 /// # Errors
 /// Where the server cannot read it.
@@ -63,22 +67,29 @@ pub fn of(sql: &str, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     })
 }
 
-/// Has the server rewrite and plan the query of a view, as its owner and under the settings in force. Returns false
-/// where the name now is another view's, or the view another owner's. `has_mutable_functions` is set where a function in
-/// it may return something else another time. An error where the server cannot: there must be a subtransaction.
+/// Has the server rewrite and plan the query of a view, as its owner and under the settings in
+/// force. Returns false where the name now is another view's, or the view another owner's.
+/// `has_mutable_functions` is set where a function in it may return something else another time. An
+/// error where the server cannot: there must be a subtransaction.
 pub fn view_is_read(view: Oid, name: &str, owner: Oid, has_mutable_functions: &Cell<bool>) -> bool {
     let query = analyzed(&format!("SELECT * FROM {name}"));
     // SAFETY: the query names one relation, which it has locked.
-    let found = unsafe { nodes((*query).rtable).next().map(|entry| (*entry.cast::<pg_sys::RangeTblEntry>()).relid.to_u32()) };
+    let found = unsafe {
+        nodes((*query).rtable)
+            .next()
+            .map(|entry| (*entry.cast::<pg_sys::RangeTblEntry>()).relid.to_u32())
+    };
     if found != Some(view) || catalog::relation_owner(&State::now(), view) != Some(owner) {
         return false;
     }
-    // SAFETY: a query as the analysis gave it, and what the server has made of it; the snapshot is taken away again, by an error too.
+    // SAFETY: a query as the analysis gave it, and what the server has made of it; the snapshot is
+    // taken away again, by an error too.
     restricted::as_role(owner, || unsafe {
         let queries = pg_sys::QueryRewrite(query);
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
         for query in nodes(queries) {
-            has_mutable_functions.set(has_mutable_functions.get() || pg_sys::contain_mutable_functions(query));
+            has_mutable_functions
+                .set(has_mutable_functions.get() || pg_sys::contain_mutable_functions(query));
             pg_sys::pg_plan_query(query.cast(), c"".as_ptr(), 0, std::ptr::null_mut());
         }
         pg_sys::PopActiveSnapshot();
@@ -89,19 +100,27 @@ pub fn view_is_read(view: Oid, name: &str, owner: Oid, has_mutable_functions: &C
 /// A statement as the server rewrites it for `role`.
 fn rewritten(sql: &str, role: Oid) -> *mut pg_sys::List {
     let query = analyzed(sql);
-    // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the ones that count.
+    // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the
+    // ones that count.
     restricted::as_role(role, || unsafe { pg_sys::QueryRewrite(query) })
 }
 
 /// A statement as the parser understands it.
 fn analyzed(sql: &str) -> *mut pg_sys::Query {
     let text = CString::new(to_server(sql)).expect("names hold no zero byte");
-    // SAFETY: a C string with one statement; the parser raises an error or gives a list of one. Reading a statement runs no code of anybody's but the
-    // input functions of types, and there is nothing but names in it.
+    // SAFETY: a C string with one statement; the parser raises an error or gives a list of one.
+    // Reading a statement runs no code of anybody's but the input functions of types, and there is
+    // nothing but names in it.
     restricted::as_role(BOOTSTRAP_SUPERUSER, || unsafe {
         let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         let statement = nodes(statements).next().expect("one statement");
-        pg_sys::parse_analyze_fixedparams(statement.cast(), text.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut())
+        pg_sys::parse_analyze_fixedparams(
+            statement.cast(),
+            text.as_ptr(),
+            std::ptr::null(),
+            0,
+            std::ptr::null_mut(),
+        )
     })
 }
 
@@ -116,7 +135,8 @@ pub fn of_truncate(table: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     })
 }
 
-/// What calling a routine needs beside EXECUTE on it: of an aggregate, what its owner needs; the checks of arguments that are domains.
+/// What calling a routine needs beside EXECUTE on it: of an aggregate, what its owner needs; the
+/// checks of arguments that are domains.
 ///
 /// # Errors
 /// As [`of`].
@@ -124,7 +144,9 @@ pub fn of_call(routine: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     reading(trust, |reader| {
         reader.aggregate(routine.into());
         reader.needs.borrow_mut().calls.retain(|call| call.routine != routine);
-        catalog::argument_type_oids(&State::now(), routine).into_iter().for_each(|of| reader.domain(of));
+        catalog::argument_type_oids(&State::now(), routine)
+            .into_iter()
+            .for_each(|of| reader.domain(of));
     })
 }
 
@@ -150,9 +172,9 @@ fn reading(trust: &Trust, read: impl FnOnce(&Reader)) -> Result<Needs, Unreadabl
 
 /// Reads expressions and queries, and records what they need.
 ///
-/// The server's tree walkers call back with an untyped pointer to it, while the methods that started the walk are still
-/// running. So all of them share it: there are references only, never an exclusive one, and what changes is in cells.
-/// No cell is borrowed while a walker runs.
+/// The server's tree walkers call back with an untyped pointer to it, while the methods that
+/// started the walk are still running. So all of them share it: there are references only, never an
+/// exclusive one, and what changes is in cells. No cell is borrowed while a walker runs.
 struct Reader {
     state: State,
     needs: RefCell<Needs>,
@@ -211,24 +233,30 @@ impl Reader {
         self.call(unsafe { pg_sys::get_opcode(operator) }, None);
     }
 
-    /// The functions that compare for GROUP BY, DISTINCT and UNION (execExpr.c, `ExecBuildGroupingEqual`).
+    /// The functions that compare for GROUP BY, DISTINCT and UNION (execExpr.c,
+    /// `ExecBuildGroupingEqual`).
     ///
     /// # Safety
     /// A list of `SortGroupClause`.
     unsafe fn grouping(&self, clauses: *mut pg_sys::List) {
         // SAFETY: as the caller promises.
-        let operators = unsafe { nodes(clauses).map(|c| (*c.cast::<pg_sys::SortGroupClause>()).eqop) };
+        let operators =
+            unsafe { nodes(clauses).map(|c| (*c.cast::<pg_sys::SortGroupClause>()).eqop) };
         operators.for_each(|operator| self.operator(operator));
     }
 
-    /// An aggregate, and the functions that it consists of, on which its owner needs EXECUTE (nodeAgg.c, `ExecInitAgg`).
+    /// An aggregate, and the functions that it consists of, on which its owner needs EXECUTE
+    /// (nodeAgg.c, `ExecInitAgg`).
     fn aggregate(&self, aggregate: pg_sys::Oid) {
         self.call(aggregate, None);
         let table = Table::open(oids::PG_AGGREGATE);
-        let (oid, step, end) = (table.column("aggfnoid"), table.column("aggtransfn"), table.column("aggfinalfn"));
+        let (oid, step, end) =
+            (table.column("aggfnoid"), table.column("aggtransfn"), table.column("aggfinalfn"));
         let mut parts = Vec::new();
         let key = [(oid, aggregate.to_u32())];
-        table.lookup(&self.state, oids::PG_AGGREGATE_FNOID_INDEX, &key, |row| parts.extend([row.oid(step), row.oid(end)]));
+        table.lookup(&self.state, oids::PG_AGGREGATE_FNOID_INDEX, &key, |row| {
+            parts.extend([row.oid(step), row.oid(end)])
+        });
         let owner = catalog::routine_owner(&self.state, aggregate.to_u32());
         parts.into_iter().filter(|part| *part != 0).for_each(|part| self.call(part.into(), owner));
     }
@@ -236,14 +264,24 @@ impl Reader {
     /// The constraints of a domain and of the domains that it is based on.
     fn domain(&self, domain: Oid) {
         let base = |domain| {
-            let base = of_row(&self.state, oids::TYPE_BY_OID, domain, "typbasetype", |row, base| row.oid(base));
+            let base =
+                of_row(&self.state, oids::TYPE_BY_OID, domain, "typbasetype", |row, base| {
+                    row.oid(base)
+                });
             base.filter(|base| *base != 0)
         };
         let mut next = (domain, base(domain));
         // Only a domain has a base type.
         while let (domain, Some(below)) = next {
-            if !self.is_silent.get() && self.domains.borrow_mut().insert((self.moment.get(), domain)) {
-                let checks = written::checks(&self.state, "contypid", oids::PG_CONSTRAINT_TYPE_INDEX, domain);
+            if !self.is_silent.get()
+                && self.domains.borrow_mut().insert((self.moment.get(), domain))
+            {
+                let checks = written::checks(
+                    &self.state,
+                    "contypid",
+                    oids::PG_CONSTRAINT_TYPE_INDEX,
+                    domain,
+                );
                 checks.iter().for_each(|check| self.stored(check));
             }
             next = (below, base(below));
@@ -295,7 +333,9 @@ unsafe fn relations(query: *mut pg_sys::Query, depth: u32) -> Vec<Permissions> {
     unsafe {
         for (info, place) in nodes((*query).rteperminfos).zip(1..) {
             let info = info.cast::<pg_sys::RTEPermissionInfo>();
-            let entry = |entry: *mut pg_sys::Node| (*entry.cast::<pg_sys::RangeTblEntry>()).perminfoindex == place;
+            let entry = |entry: *mut pg_sys::Node| {
+                (*entry.cast::<pg_sys::RangeTblEntry>()).perminfoindex == place
+            };
             let number = nodes((*query).rtable).position(entry).map_or(0, |at| at as i32 + 1);
             found.push(Permissions {
                 relation: (*info).relid,
@@ -315,13 +355,18 @@ unsafe fn relations(query: *mut pg_sys::Query, depth: u32) -> Vec<Permissions> {
 ///
 /// # Safety
 /// `query` is a query, and the entry is of its range table.
-unsafe fn changed_columns(_query: *mut pg_sys::Query, entry: *mut pg_sys::RangeTblEntry) -> Vec<String> {
+unsafe fn changed_columns(
+    _query: *mut pg_sys::Query,
+    entry: *mut pg_sys::RangeTblEntry,
+) -> Vec<String> {
     // SAFETY: as the caller promises.
     unsafe {
         #[cfg(feature = "pg15")]
         let columns = (*entry).updatedCols;
         #[cfg(not(feature = "pg15"))]
-        let columns = match nodes((*_query).rteperminfos).nth((*entry).perminfoindex.wrapping_sub(1) as usize) {
+        let columns = match nodes((*_query).rteperminfos)
+            .nth((*entry).perminfoindex.wrapping_sub(1) as usize)
+        {
             Some(info) => (*info.cast::<pg_sys::RTEPermissionInfo>()).updatedCols,
             None => std::ptr::null_mut(),
         };
@@ -329,7 +374,8 @@ unsafe fn changed_columns(_query: *mut pg_sys::Query, entry: *mut pg_sys::RangeT
     }
 }
 
-/// Whether an entry of the range table is what the statement is about, for its result: what it reads, or changes, itself.
+/// Whether an entry of the range table is what the statement is about, for its result: what it
+/// reads, or changes, itself.
 ///
 /// # Safety
 /// `query` is a query.
@@ -385,7 +431,8 @@ impl Permissions {
     }
 }
 
-/// The columns of a set, in which they are counted from the first system column; the whole row is all of them.
+/// The columns of a set, in which they are counted from the first system column; the whole row is
+/// all of them.
 ///
 /// # Safety
 /// A set of the relation's columns, or null.

@@ -18,8 +18,8 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
 }
 
 impl Reader {
-    /// What a tree walker hands to [`walk`]. The reader is only ever shared, so that a reference made from the pointer
-    /// is as good as `self`, which is still in use.
+    /// What a tree walker hands to [`walk`]. The reader is only ever shared, so that a reference
+    /// made from the pointer is as good as `self`, which is still in use.
     fn context(&self) -> *mut c_void {
         std::ptr::from_ref(self).cast_mut().cast()
     }
@@ -42,12 +42,15 @@ impl Reader {
             return false;
         }
         interrupts();
-        // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is too deep.
+        // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is
+        // too deep.
         unsafe {
             pg_sys::check_stack_depth();
             match (*node).type_ {
                 pg_sys::NodeTag::T_Query => return self.query(node.cast()),
-                pg_sys::NodeTag::T_BoolExpr if constant::truth(node).is_some() => return self.decided(node.cast()),
+                pg_sys::NodeTag::T_BoolExpr if constant::truth(node).is_some() => {
+                    return self.decided(node.cast());
+                }
                 pg_sys::NodeTag::T_CaseExpr | pg_sys::NodeTag::T_CoalesceExpr => {
                     if let Some(parts) = constant::reached(node) {
                         return parts.into_iter().any(|part| self.visit(part));
@@ -59,9 +62,13 @@ impl Reader {
                 }
                 pg_sys::NodeTag::T_FuncExpr => self.function_call(node.cast()),
                 pg_sys::NodeTag::T_Aggref => self.aggregate_call(node.cast()),
-                pg_sys::NodeTag::T_WindowFunc => self.aggregate((*node.cast::<pg_sys::WindowFunc>()).winfnoid),
+                pg_sys::NodeTag::T_WindowFunc => {
+                    self.aggregate((*node.cast::<pg_sys::WindowFunc>()).winfnoid)
+                }
                 // The three are one struct.
-                pg_sys::NodeTag::T_OpExpr | pg_sys::NodeTag::T_DistinctExpr | pg_sys::NodeTag::T_NullIfExpr => {
+                pg_sys::NodeTag::T_OpExpr
+                | pg_sys::NodeTag::T_DistinctExpr
+                | pg_sys::NodeTag::T_NullIfExpr => {
                     self.operator((*node.cast::<pg_sys::OpExpr>()).opno);
                 }
                 pg_sys::NodeTag::T_ScalarArrayOpExpr => {
@@ -101,16 +108,22 @@ impl Reader {
                 return false;
             }
             let marked = self.marks_rows.get();
-            let reads_only = (*query).commandType == pg_sys::CmdType::CMD_SELECT && (*query).rowMarks.is_null();
+            let reads_only =
+                (*query).commandType == pg_sys::CmdType::CMD_SELECT && (*query).rowMarks.is_null();
             self.marks_rows.set(marked || !reads_only);
             unused::leave_out(query, self.marks_rows.get());
-            for need in relations(query, self.depth.get()).iter().filter_map(|permissions| permissions.need()) {
+            for need in relations(query, self.depth.get())
+                .iter()
+                .filter_map(|permissions| permissions.need())
+            {
                 self.need(need);
             }
             self.written.borrow_mut().extend(Written::of(query));
             self.grouping((*query).groupClause);
             self.grouping((*query).distinctClause);
-            for window in nodes((*query).windowClause).map(|window| window.cast::<pg_sys::WindowClause>()) {
+            for window in
+                nodes((*query).windowClause).map(|window| window.cast::<pg_sys::WindowClause>())
+            {
                 self.grouping((*window).partitionClause);
                 self.grouping((*window).orderClause);
             }
@@ -122,8 +135,9 @@ impl Reader {
         }
     }
 
-    /// A condition that is true or false whatever the row. What is joined to the query before the server notices stays
-    /// there (prepjointree.c, `pull_up_sublinks`): its tables, but not its functions.
+    /// A condition that is true or false whatever the row. What is joined to the query before the
+    /// server notices stays there (prepjointree.c, `pull_up_sublinks`): its tables, but not its
+    /// functions.
     ///
     /// # Safety
     /// A valid expression.
@@ -140,7 +154,8 @@ impl Reader {
         }
     }
 
-    /// A call of a function, and the sequence that it uses where it is one of the server's for sequences.
+    /// A call of a function, and the sequence that it uses where it is one of the server's for
+    /// sequences.
     ///
     /// # Safety
     /// A valid call.
@@ -160,7 +175,8 @@ impl Reader {
         // SAFETY: as the caller promises; the list holds what its name says.
         unsafe {
             self.aggregate((*call).aggfnoid);
-            // A single argument is compared without a check (nodeAgg.c, `build_pertrans_for_aggref`).
+            // A single argument is compared without a check (nodeAgg.c,
+            // `build_pertrans_for_aggref`).
             if nodes((*call).aggdistinct).count() > 1 {
                 self.grouping((*call).aggdistinct);
             }
@@ -172,9 +188,15 @@ impl Reader {
     /// # Safety
     /// The arguments of a call of that function.
     unsafe fn sequence(&self, function: Oid, arguments: *mut pg_sys::List) {
-        let Some(rights) = SequenceRights::of(function).filter(|_| !self.is_silent.get()) else { return };
+        let Some(rights) = SequenceRights::of(function).filter(|_| !self.is_silent.get()) else {
+            return;
+        };
         // SAFETY: as the caller promises.
-        let Some(argument) = (unsafe { nodes(arguments).next().map(|argument| named_relation(argument)) }) else { return };
+        let Some(argument) =
+            (unsafe { nodes(arguments).next().map(|argument| named_relation(argument)) })
+        else {
+            return;
+        };
         match argument {
             NamedRelation::Known(oid) => self.need(rights.need(oid, false, self.moment.get())),
             NamedRelation::ByText(text) => self.sequence_by_text(&rights, text),
@@ -185,7 +207,9 @@ impl Reader {
     fn sequence_by_text(&self, rights: &SequenceRights, text: String) {
         // Before schema and name the database may be named.
         if let Some([.., schema, name]) = parse(&text).map(|named| named.parts).as_deref() {
-            let schema = CString::new(to_server(schema)).ok().and_then(|schema| catalog::schema_named(&schema));
+            let schema = CString::new(to_server(schema))
+                .ok()
+                .and_then(|schema| catalog::schema_named(&schema));
             if let Some(oid) = schema.and_then(|schema| catalog::relation_named(schema, name)) {
                 self.need(rights.need(oid, true, self.moment.get()));
             }
@@ -265,9 +289,8 @@ unsafe fn named_relation(argument: *mut pg_sys::Node) -> NamedRelation {
             pg_sys::NodeTag::T_Const if !(*argument.cast::<pg_sys::Const>()).constisnull => {
                 NamedRelation::Known((*argument.cast::<pg_sys::Const>()).constvalue.value() as u32)
             }
-            pg_sys::NodeTag::T_FuncExpr => {
-                text_of_conversion(argument.cast()).map_or(NamedRelation::Unknown, NamedRelation::ByText)
-            }
+            pg_sys::NodeTag::T_FuncExpr => text_of_conversion(argument.cast())
+                .map_or(NamedRelation::Unknown, NamedRelation::ByText),
             _ => NamedRelation::Unknown,
         }
     }
@@ -280,7 +303,8 @@ unsafe fn named_relation(argument: *mut pg_sys::Node) -> NamedRelation {
 unsafe fn text_of_conversion(call: *mut pg_sys::FuncExpr) -> Option<String> {
     // The function's number in pg_proc.dat.
     const REGCLASS: u32 = 1079;
-    // SAFETY: as the caller promises; a node is what its tag says, and a constant of type text holds a text.
+    // SAFETY: as the caller promises; a node is what its tag says, and a constant of type text
+    // holds a text.
     unsafe {
         if (*call).funcid.to_u32() != REGCLASS {
             return None;

@@ -1,5 +1,6 @@
-//! The columns of a view that a statement does not ask for: the planner leaves them out, and the functions in them are never called (allpaths.c,
-//! `remove_unused_subquery_outputs`; prepjointree.c).
+//! The columns of a view that a statement does not ask for: the planner leaves them out, and the
+//! functions in them are never called (allpaths.c, `remove_unused_subquery_outputs`;
+//! prepjointree.c).
 
 use crate::pg::heap::interrupts;
 use crate::pg::list::nodes;
@@ -8,17 +9,21 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::c_void;
 
-/// Puts a null in the place of each column of the subqueries in FROM that nothing reads, and takes WITH queries away that nothing reads. Not where rows are
-/// changed or locked (`marks_rows`): of everything else that is read then, the whole row is kept (planner.c, `preprocess_rowmarks`), and a view's triggers are
-/// given it. What is in the subqueries themselves is looked at when they are visited.
+/// Puts a null in the place of each column of the subqueries in FROM that nothing reads, and takes
+/// WITH queries away that nothing reads. Not where rows are changed or locked (`marks_rows`): of
+/// everything else that is read then, the whole row is kept (planner.c, `preprocess_rowmarks`), and
+/// a view's triggers are given it. What is in the subqueries themselves is looked at when they are
+/// visited.
 ///
 /// # Safety
 /// A query that is the caller's to change.
 pub(super) unsafe fn leave_out(query: *mut pg_sys::Query, marks_rows: bool) {
-    // SAFETY: as the caller promises; the lists hold what their names say, and a target list target entries.
+    // SAFETY: as the caller promises; the lists hold what their names say, and a target list target
+    // entries.
     unsafe {
         for with in nodes((*query).cteList).map(|with| with.cast::<pg_sys::CommonTableExpr>()) {
-            let is_read_only = (*(*with).ctequery.cast::<pg_sys::Query>()).commandType == pg_sys::CmdType::CMD_SELECT;
+            let is_read_only = (*(*with).ctequery.cast::<pg_sys::Query>()).commandType
+                == pg_sys::CmdType::CMD_SELECT;
             if (*with).cterefcount == 0 && is_read_only {
                 (*with).ctequery = std::ptr::null_mut();
             }
@@ -36,7 +41,8 @@ pub(super) unsafe fn leave_out(query: *mut pg_sys::Query, marks_rows: bool) {
                 continue;
             }
             let is_distinct = !(*subquery).distinctClause.is_null() && !(*subquery).hasDistinctOn;
-            let is_kept_whole = !(*subquery).setOperations.is_null() || is_distinct || (*subquery).hasTargetSRFs;
+            let is_kept_whole =
+                !(*subquery).setOperations.is_null() || is_distinct || (*subquery).hasTargetSRFs;
             if is_kept_whole {
                 continue;
             }
@@ -45,16 +51,23 @@ pub(super) unsafe fn leave_out(query: *mut pg_sys::Query, marks_rows: bool) {
                 let column = column.cast::<pg_sys::TargetEntry>();
                 let is_for_order = (*column).resjunk || (*column).ressortgroupref != 0;
                 let expression = (*column).expr.cast::<pg_sys::Node>();
-                if !is_for_order && !read.has((*column).resno) && !pg_sys::contain_volatile_functions(expression) {
-                    let (kind, modifier) = (pg_sys::exprType(expression), pg_sys::exprTypmod(expression));
-                    (*column).expr = pg_sys::makeNullConst(kind, modifier, pg_sys::exprCollation(expression)).cast();
+                if !is_for_order
+                    && !read.has((*column).resno)
+                    && !pg_sys::contain_volatile_functions(expression)
+                {
+                    let (kind, modifier) =
+                        (pg_sys::exprType(expression), pg_sys::exprTypmod(expression));
+                    (*column).expr =
+                        pg_sys::makeNullConst(kind, modifier, pg_sys::exprCollation(expression))
+                            .cast();
                 }
             }
         }
     }
 }
 
-/// Takes away what a query selects that is only asked whether it has a row (subselect.c, `simplify_EXISTS_query`).
+/// Takes away what a query selects that is only asked whether it has a row (subselect.c,
+/// `simplify_EXISTS_query`).
 ///
 /// # Safety
 /// The query of an EXISTS, which is the caller's to change.
@@ -74,7 +87,8 @@ pub(super) unsafe fn leave_out_all(query: *mut pg_sys::Query) {
             || !(*query).rowMarks.is_null();
         if !is_kept {
             let nothing = std::ptr::null_mut();
-            ((*query).targetList, (*query).groupClause, (*query).distinctClause) = (nothing, nothing, nothing);
+            ((*query).targetList, (*query).groupClause, (*query).distinctClause) =
+                (nothing, nothing, nothing);
             (*query).sortClause = nothing;
         }
     }
@@ -82,8 +96,9 @@ pub(super) unsafe fn leave_out_all(query: *mut pg_sys::Query) {
 
 /// Which columns of one entry of a range table a query reads.
 ///
-/// The server's tree walkers call back with an untyped pointer to it while the function that started the walk still uses
-/// it: as with the reader of needs, it is only ever shared, and what changes is in cells.
+/// The server's tree walkers call back with an untyped pointer to it while the function that
+/// started the walk still uses it: as with the reader of needs, it is only ever shared, and what
+/// changes is in cells.
 struct Read {
     query: *mut pg_sys::Query,
     entry: i32,
@@ -98,7 +113,8 @@ impl Read {
     /// A query, and the number of an entry.
     unsafe fn of(query: *mut pg_sys::Query, entry: i32) -> Self {
         let read = Self { query, entry, depth: Cell::new(0), columns: RefCell::default() };
-        // SAFETY: as the caller promises. The name of a join's column is looked up where the column is read.
+        // SAFETY: as the caller promises. The name of a join's column is looked up where the column
+        // is read.
         unsafe { pg_sys::query_tree_walker(query, Some(look), read.context(), FLAGS) };
         read
     }
@@ -122,13 +138,15 @@ impl Read {
             return false;
         }
         interrupts();
-        // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is too deep.
+        // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is
+        // too deep.
         unsafe {
             pg_sys::check_stack_depth();
             match (*node).type_ {
                 pg_sys::NodeTag::T_Query => {
                     self.depth.set(self.depth.get() + 1);
-                    let stop = pg_sys::query_tree_walker(node.cast(), Some(look), self.context(), FLAGS);
+                    let stop =
+                        pg_sys::query_tree_walker(node.cast(), Some(look), self.context(), FLAGS);
                     self.depth.set(self.depth.get() - 1);
                     stop
                 }
@@ -153,8 +171,11 @@ impl Read {
                 return false;
             }
             let place = ((*var).varno as usize).wrapping_sub(1);
-            let entry = nodes((*self.query).rtable).nth(place).map(|entry| entry.cast::<pg_sys::RangeTblEntry>());
-            if let Some(join) = entry.filter(|entry| (**entry).rtekind == pg_sys::RTEKind::RTE_JOIN) {
+            let entry = nodes((*self.query).rtable)
+                .nth(place)
+                .map(|entry| entry.cast::<pg_sys::RangeTblEntry>());
+            if let Some(join) = entry.filter(|entry| (**entry).rtekind == pg_sys::RTEKind::RTE_JOIN)
+            {
                 self.column_of_join((*join).joinaliasvars, (*var).varattno);
             }
             false

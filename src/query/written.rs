@@ -1,6 +1,8 @@
-//! What the server evaluates for the rows that a statement writes, beside what the statement says itself: the constraints of the table and of the
-//! domains of its columns, generated columns, the expressions of indexes and of a partition's key, and the conditions of triggers (nodeModifyTable.c,
-//! execMain.c, execIndexing.c, execPartition.c, trigger.c). What the triggers do is not seen.
+//! What the server evaluates for the rows that a statement writes, beside what the statement says
+//! itself: the constraints of the table and of the domains of its columns, generated columns, the
+//! expressions of indexes and of a partition's key, and the conditions of triggers
+//! (nodeModifyTable.c, execMain.c, execIndexing.c, execPartition.c, trigger.c). What the triggers
+//! do is not seen.
 
 use super::{Reader, changed_columns, column_name, names};
 use crate::catalog::{self, oids};
@@ -45,13 +47,18 @@ impl Written {
                 _ => return vec![],
             };
             let place = usize::try_from((*query).resultRelation - 1).unwrap_or(usize::MAX);
-            let Some(entry) = nodes((*query).rtable).nth(place).map(|entry| entry.cast::<pg_sys::RangeTblEntry>()) else {
+            let Some(entry) = nodes((*query).rtable)
+                .nth(place)
+                .map(|entry| entry.cast::<pg_sys::RangeTblEntry>())
+            else {
                 return vec![];
             };
             let (table, changed) = ((*entry).relid.to_u32(), changed_columns(query, entry));
             let conflict = (*query).onConflict;
-            let updates = !conflict.is_null() && (*conflict).action == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
-            let update = updates.then(|| Self { table, command: Command::Update, changed: changed.clone() });
+            let updates = !conflict.is_null()
+                && (*conflict).action == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
+            let update =
+                updates.then(|| Self { table, command: Command::Update, changed: changed.clone() });
             let mut found = vec![Self { table, command, changed }];
             found.extend(update);
             found
@@ -77,14 +84,19 @@ impl Command {
 }
 
 impl Reader {
-    /// Notes what writing to a table needs, and to those that inherit from it. Which partition a new row is for, nobody knows.
+    /// Notes what writing to a table needs, and to those that inherit from it. Which partition a
+    /// new row is for, nobody knows.
     pub(super) fn written(&self, written: Written) {
         let Written { table, command, changed } = written;
         self.written_to_one(table, command, &changed, true);
         let (mut parents, mut seen) = (vec![table], HashSet::from([table]));
         while let Some(parent) = parents.pop().filter(|_| command != Command::Insert) {
             interrupts();
-            for child in children(&self.state, parent).into_iter().filter(|child| seen.insert(*child)).collect::<Vec<_>>() {
+            for child in children(&self.state, parent)
+                .into_iter()
+                .filter(|child| seen.insert(*child))
+                .collect::<Vec<_>>()
+            {
                 // TRUNCATE is carried out on each.
                 self.written_to_one(child, command, &changed, command == Command::Truncate);
                 parents.push(child);
@@ -94,23 +106,26 @@ impl Reader {
     }
 
     fn written_to_one(&self, table: Oid, command: Command, named: &[String], fires_once: bool) {
-        // What is generated from a column changes with it (execUtils.c, `ExecGetExtraUpdatedCols`); and all of that, where a trigger may change any
-        // (nodeModifyTable.c, `ExecInitGenerated`).
+        // What is generated from a column changes with it (execUtils.c, `ExecGetExtraUpdatedCols`);
+        // and all of that, where a trigger may change any (nodeModifyTable.c, `ExecInitGenerated`).
         let mut computed = Vec::new();
         if command.makes_rows() {
             let (_, changes_rows) = triggers(&self.state, table, command, named);
             computed = generated(&self.state, table);
-            computed
-                .retain(|(_, expression)| command == Command::Insert || changes_rows || depends_on(expression, table, named));
+            computed.retain(|(_, expression)| {
+                command == Command::Insert || changes_rows || depends_on(expression, table, named)
+            });
         }
-        let changed = &[named, &computed.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()].concat();
+        let changed =
+            &[named, &computed.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()].concat();
         self.moment.set(Moment::Start);
         if command == Command::Insert {
             // A column without a default is given a null of its domain (preptlist.c).
             types(&self.state, table).into_iter().for_each(|of| self.domain(of));
         }
         let (triggers, _) = triggers(&self.state, table, command, changed);
-        // Before 16 they are made ready before the statement begins (nodeModifyTable.c, `ExecInitModifyTable`).
+        // Before 16 they are made ready before the statement begins (nodeModifyTable.c,
+        // `ExecInitModifyTable`).
         self.moment.set(if catalog::VERSION < 16 { Moment::Start } else { Moment::Row });
         computed.iter().for_each(|(_, expression)| self.stored(expression));
         if fires_once {
@@ -146,18 +161,23 @@ impl Reader {
 
     fn conditions(&self, triggers: &[Trigger], moment: Moment) {
         self.moment.set(moment);
-        for condition in triggers.iter().filter(|t| t.moment == moment).filter_map(|t| t.condition.as_ref()) {
+        for condition in
+            triggers.iter().filter(|t| t.moment == moment).filter_map(|t| t.condition.as_ref())
+        {
             // Each part of it is made ready by itself (trigger.c, `TriggerEnabled`).
             // SAFETY: the server has written it with nodeToString.
             unsafe {
                 let node = pg_sys::stringToNode(condition.as_ptr()).cast();
-                nodes(pg_sys::make_ands_implicit(node).cast()).for_each(|part| self.expression(part));
+                nodes(pg_sys::make_ands_implicit(node).cast())
+                    .for_each(|part| self.expression(part));
             }
         }
     }
 
-    /// Whether a row may be in the partition that it is written to: by the keys of what it is a part of. INSERT into the partitioned table itself asks no
-    /// more than where it belongs. (The server's own way to that condition evaluates what is constant in it, somebody's functions among that.)
+    /// Whether a row may be in the partition that it is written to: by the keys of what it is a
+    /// part of. INSERT into the partitioned table itself asks no more than where it belongs. (The
+    /// server's own way to that condition evaluates what is constant in it, somebody's functions
+    /// among that.)
     fn partition(&self, table: Oid, command: Command) {
         if command == Command::Update {
             self.all(&partition_key(&self.state, table));
@@ -178,7 +198,9 @@ fn parent(state: &State, partition: Oid) -> Option<Oid> {
     let catalog = Table::open(oids::PG_INHERITS);
     let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
     let mut found = None;
-    catalog.lookup(state, oids::PG_INHERITS_CHILD_INDEX, &[(child, partition)], |row| found = Some(row.oid(parent)));
+    catalog.lookup(state, oids::PG_INHERITS_CHILD_INDEX, &[(child, partition)], |row| {
+        found = Some(row.oid(parent))
+    });
     found
 }
 
@@ -188,12 +210,18 @@ struct Trigger {
     condition: Option<CString>,
 }
 
-/// The triggers of a table that a command on some columns fires, in the order of their names; and whether there is any, if only disabled, that could
-/// change a row before it is stored.
-fn triggers(state: &State, table: Oid, command: Command, changed: &[String]) -> (Vec<Trigger>, bool) {
+/// The triggers of a table that a command on some columns fires, in the order of their names; and
+/// whether there is any, if only disabled, that could change a row before it is stored.
+fn triggers(
+    state: &State,
+    table: Oid,
+    command: Command,
+    changed: &[String],
+) -> (Vec<Trigger>, bool) {
     let catalog = Table::open(oids::PG_TRIGGER);
     let column = |name| catalog.column(name);
-    let (on, name, kind, enabled) = (column("tgrelid"), column("tgname"), column("tgtype"), column("tgenabled"));
+    let (on, name, kind, enabled) =
+        (column("tgrelid"), column("tgname"), column("tgtype"), column("tgenabled"));
     let (columns, condition) = (column("tgattr"), column("tgqual"));
     let (mut found, mut changes_rows) = (Vec::new(), false);
     catalog.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &[(on, table)], |row| {
@@ -201,10 +229,14 @@ fn triggers(state: &State, table: Oid, command: Command, changed: &[String]) -> 
         let numbers = row.numbers(columns);
         let is_touched = command != Command::Update
             || numbers.is_empty()
-            || numbers.iter().any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)));
-        let (is_row, is_before) = (kind & pg_sys::TRIGGER_TYPE_ROW != 0, kind & pg_sys::TRIGGER_TYPE_BEFORE != 0);
+            || numbers
+                .iter()
+                .any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)));
+        let (is_row, is_before) =
+            (kind & pg_sys::TRIGGER_TYPE_ROW != 0, kind & pg_sys::TRIGGER_TYPE_BEFORE != 0);
         changes_rows |= is_row && is_before && kind & command.event() != 0;
-        let fires = kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_touched;
+        let fires =
+            kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_touched;
         let moment = match (is_row, is_before) {
             (false, true) => Moment::Statement,
             (true, true) => Moment::Row,
@@ -224,7 +256,9 @@ fn children(state: &State, table: Oid) -> Vec<Oid> {
     let catalog = Table::open(oids::PG_INHERITS);
     let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
     let mut found = Vec::new();
-    catalog.lookup(state, oids::PG_INHERITS_PARENT_INDEX, &[(parent, table)], |row| found.push(row.oid(child)));
+    catalog.lookup(state, oids::PG_INHERITS_PARENT_INDEX, &[(parent, table)], |row| {
+        found.push(row.oid(child))
+    });
     found
 }
 
@@ -232,7 +266,8 @@ fn children(state: &State, table: Oid) -> Vec<Oid> {
 fn types(state: &State, table: Oid) -> Vec<Oid> {
     let catalog = Table::open(oids::PG_ATTRIBUTE);
     let column = |name| catalog.column(name);
-    let (on, number, of, dropped) = (column("attrelid"), column("attnum"), column("atttypid"), column("attisdropped"));
+    let (on, number, of, dropped) =
+        (column("attrelid"), column("attnum"), column("atttypid"), column("attisdropped"));
     let mut found = Vec::new();
     catalog.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(on, table)], |row| {
         if row.int(number) as i16 > 0 && !row.bool(dropped) {
@@ -245,7 +280,11 @@ fn types(state: &State, table: Oid) -> Vec<Oid> {
 /// The columns that are stored and generated, and their expressions.
 fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
     let attributes = Table::open(oids::PG_ATTRIBUTE);
-    let (on, number, kind) = (attributes.column("attrelid"), attributes.column("attnum"), attributes.column("attgenerated"));
+    let (on, number, kind) = (
+        attributes.column("attrelid"),
+        attributes.column("attnum"),
+        attributes.column("attgenerated"),
+    );
     let mut numbers = Vec::new();
     attributes.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(on, table)], |row| {
         if row.char(kind) == b's' {
@@ -253,7 +292,8 @@ fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
         }
     });
     let catalog = Table::open(oids::PG_ATTRDEF);
-    let (on, number, expression) = (catalog.column("adrelid"), catalog.column("adnum"), catalog.column("adbin"));
+    let (on, number, expression) =
+        (catalog.column("adrelid"), catalog.column("adnum"), catalog.column("adbin"));
     let mut found = Vec::new();
     catalog.lookup(state, oids::PG_ATTRDEF_RELID_INDEX, &[(on, table)], |row| {
         let number = row.int(number) as i16;
@@ -263,11 +303,13 @@ fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
     found
 }
 
-/// The CHECK constraints of a table or of a domain, by the column and the index of `pg_constraint` that say so.
+/// The CHECK constraints of a table or of a domain, by the column and the index of `pg_constraint`
+/// that say so.
 pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_CONSTRAINT);
     let column = |name| catalog.column(name);
-    let (of, name, kind, expression) = (column(of), column("conname"), column("contype"), column("conbin"));
+    let (of, name, kind, expression) =
+        (column(of), column("conname"), column("contype"), column("conbin"));
     let mut found = Vec::new();
     catalog.lookup(state, index, &[(of, object)], |row| {
         if row.char(kind) == b'c' {
@@ -279,7 +321,8 @@ pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CS
     found.into_iter().filter_map(|(_, expression)| expression).collect()
 }
 
-/// The expressions of the indexes into which a row is written. An UPDATE that changes no column of any index may leave them alone.
+/// The expressions of the indexes into which a row is written. An UPDATE that changes no column of
+/// any index may leave them alone.
 fn indexes(state: &State, table: Oid, command: Command, changed: &[String]) -> Vec<CString> {
     let catalog = Table::open(oids::PG_INDEX);
     let column = |name| catalog.column(name);
@@ -290,10 +333,15 @@ fn indexes(state: &State, table: Oid, command: Command, changed: &[String]) -> V
         if !row.bool(is_ready) {
             return;
         }
-        let parts: Vec<CString> = [predicate, expressions].into_iter().filter_map(|column| stored(&row, column)).collect();
-        is_touched |=
-            row.numbers(keys).iter().any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)))
-                || parts.iter().any(|part| depends_on(part, table, changed));
+        let parts: Vec<CString> = [predicate, expressions]
+            .into_iter()
+            .filter_map(|column| stored(&row, column))
+            .collect();
+        is_touched |= row
+            .numbers(keys)
+            .iter()
+            .any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)))
+            || parts.iter().any(|part| depends_on(part, table, changed));
         found.extend(parts);
     });
     if is_touched { found } else { vec![] }
@@ -304,7 +352,9 @@ fn predicates(state: &State, table: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_INDEX);
     let (on, predicate) = (catalog.column("indrelid"), catalog.column("indpred"));
     let mut found = Vec::new();
-    catalog.lookup(state, oids::PG_INDEX_RELID_INDEX, &[(on, table)], |row| found.extend(stored(&row, predicate)));
+    catalog.lookup(state, oids::PG_INDEX_RELID_INDEX, &[(on, table)], |row| {
+        found.extend(stored(&row, predicate))
+    });
     found
 }
 
@@ -313,14 +363,16 @@ fn partition_key(state: &State, table: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_PARTITIONED_TABLE);
     let (on, expressions) = (catalog.column("partrelid"), catalog.column("partexprs"));
     let mut found = Vec::new();
-    catalog
-        .lookup(state, oids::PG_PARTITIONED_TABLE_RELID_INDEX, &[(on, table)], |row| found.extend(stored(&row, expressions)));
+    catalog.lookup(state, oids::PG_PARTITIONED_TABLE_RELID_INDEX, &[(on, table)], |row| {
+        found.extend(stored(&row, expressions))
+    });
     found
 }
 
 /// Whether an expression over a table's columns reads one of those.
 fn depends_on(expression: &CStr, table: Oid, columns: &[String]) -> bool {
-    // SAFETY: the server has written it with nodeToString; in a catalog, the table is the first and only one.
+    // SAFETY: the server has written it with nodeToString; in a catalog, the table is the first and
+    // only one.
     let read = unsafe {
         let mut set = std::ptr::null_mut();
         pg_sys::pull_varattnos(pg_sys::stringToNode(expression.as_ptr()).cast(), 1, &mut set);

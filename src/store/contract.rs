@@ -14,7 +14,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 thread_local! {
-    /// The last contract that was read, with the bytes it was read from: reading the same again costs one comparison.
+    /// The last contract that was read, with the bytes it was read from: reading the same again
+    /// costs one comparison.
     static LAST: RefCell<Option<(Vec<u8>, Rc<Contract>)>> = const { RefCell::new(None) };
 }
 
@@ -94,7 +95,11 @@ impl Contracts {
     }
 
     /// Shows the row in force, the one with the highest id, to `look`.
-    fn newest_row<T>(&self, snapshot: &State, look: impl FnOnce(&Row<'_>) -> Option<T>) -> Option<T> {
+    fn newest_row<T>(
+        &self,
+        snapshot: &State,
+        look: impl FnOnce(&Row<'_>) -> Option<T>,
+    ) -> Option<T> {
         let newest = self.newest(snapshot)?;
         let (mut look, mut result) = (Some(look), None);
         self.table.scan(snapshot, |row| {
@@ -148,7 +153,8 @@ pub fn version(contract: &Contract) -> Version {
     Version::parse(&contract.version).expect("a semantic version")
 }
 
-/// Every contract so far, the one in force last; no other session adds to it before the transaction ends.
+/// Every contract so far, the one in force last; no other session adds to it before the transaction
+/// ends.
 pub struct History {
     /// The extension's own objects.
     pub own: Own,
@@ -159,14 +165,18 @@ pub struct History {
 }
 
 impl History {
-    /// Locks and reads it. An error where another session is just changing it, or has since this transaction began to see a state of its own.
+    /// Locks and reads it. An error where another session is just changing it, or has since this
+    /// transaction began to see a state of its own.
     pub fn open() -> Self {
         let own = Own::find(&State::now());
         lock::acquire_for_change(&own, "the security contract");
         let state = State::now();
         let contracts = Contracts::open(&own);
         if contracts.newest(&State::of_transaction()) < contracts.newest(&state) {
-            changed_since(&Subject { has: "the security contract has", view: "ops.contract_history" });
+            changed_since(&Subject {
+                has: "the security contract has",
+                view: "ops.contract_history",
+            });
         }
         let past = past(&contracts, &state);
         Self { own, state, past }
@@ -177,7 +187,8 @@ impl History {
         highest(&self.past)
     }
 
-    /// Adds a contract, which is in force from now on. The document is stored as it was given, and not as it was understood.
+    /// Adds a contract, which is in force from now on. The document is stored as it was given, and
+    /// not as it was understood.
     pub fn add(&self, document: &str, note: Option<&str>) {
         let id = next_id(self.past.last().map(|p| p.id)).max(2);
         let document = json_datum(&serde_json::from_str(document).expect("a contract is JSON"));

@@ -11,7 +11,8 @@ pub struct Subject {
     pub view: &'static str,
 }
 
-/// Raises the error for a table that another transaction has changed since this one began to see a state of its own.
+/// Raises the error for a table that another transaction has changed since this one began to see a
+/// state of its own.
 pub fn changed_since(subject: &Subject) -> ! {
     let Subject { has, view } = subject;
     Report {
@@ -24,8 +25,12 @@ pub fn changed_since(subject: &Subject) -> ! {
 
 /// Raises the error for a table that is not as the extension made it.
 pub fn table_changed(table: &str, detail: impl Into<String>, hint: &str) -> ! {
-    Report { message: format!("the table dragonfly_guard.{table} has been changed"), detail: detail.into(), hint: hint.into() }
-        .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+    Report {
+        message: format!("the table dragonfly_guard.{table} has been changed"),
+        detail: detail.into(),
+        hint: hint.into(),
+    }
+    .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 }
 
 /// The HINT of a changed table that the audit reports.

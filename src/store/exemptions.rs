@@ -29,7 +29,11 @@ pub struct Current<'s> {
 impl<'s> Current<'s> {
     /// As that state shows them. There are none where somebody has changed the table.
     pub fn read(state: &'s State, own: &Own, freshness: Freshness) -> Self {
-        let list = all(state, own).into_iter().filter(|r| r.withdrawn.is_none()).map(|r| r.exemption).collect();
+        let list = all(state, own)
+            .into_iter()
+            .filter(|r| r.withdrawn.is_none())
+            .map(|r| r.exemption)
+            .collect();
         Self::of(Exemptions::new(list), state, freshness)
     }
 
@@ -61,7 +65,10 @@ impl<'s> Current<'s> {
     /// Whether any of them could be about an object of this name, or about a policy of it.
     pub fn concern(&self, schema: &str, name: &str) -> bool {
         let identity = format!("{}.{}", quote_ident(schema), quote_ident(name));
-        self.exemptions.list().iter().any(|e| e.fingerprint.is_none() || e.object.contains(&identity))
+        self.exemptions
+            .list()
+            .iter()
+            .any(|e| e.fingerprint.is_none() || e.object.contains(&identity))
     }
 
     /// Whether any of them could be about a rule.
@@ -80,7 +87,8 @@ impl<'s> Current<'s> {
     }
 }
 
-/// Every exemption so far, as that state shows them. There are none where somebody has changed the table.
+/// Every exemption so far, as that state shows them. There are none where somebody has changed the
+/// table.
 pub fn all(state: &State, own: &Own) -> Vec<Record> {
     Records::open(state, own).map(|records| records.read(state)).unwrap_or_default()
 }
@@ -122,8 +130,10 @@ impl Records {
     /// `None` where it is not there, or not as the extension made it.
     fn open(state: &State, own: &Own) -> Option<Self> {
         let table = Table::open(own.exemption_table(state)?);
-        let found: Vec<Column> =
-            COLUMNS.iter().filter_map(|(name, type_oid)| table.find(name).filter(|c| c.type_oid == *type_oid)).collect();
+        let found: Vec<Column> = COLUMNS
+            .iter()
+            .filter_map(|(name, type_oid)| table.find(name).filter(|c| c.type_oid == *type_oid))
+            .collect();
         let columns = found.try_into().ok()?;
         Some(Self { table, columns })
     }
@@ -136,8 +146,19 @@ impl Records {
     }
 
     fn record(&self, row: &Row<'_>) -> Record {
-        let [id, fingerprint, rule, object, reason, exempted_at, exempted_by, expires_at, basis, withdrawn_at, withdrawn_by] =
-            self.columns;
+        let [
+            id,
+            fingerprint,
+            rule,
+            object,
+            reason,
+            exempted_at,
+            exempted_by,
+            expires_at,
+            basis,
+            withdrawn_at,
+            withdrawn_by,
+        ] = self.columns;
         let expires_at = row.timestamp(expires_at);
         let exempted_at = row.timestamp(exempted_at).unwrap_or_default();
         let now = clock::now();
@@ -190,14 +211,16 @@ pub struct New<'a> {
 }
 
 impl Change {
-    /// Locks and reads the table. An error where another session is just changing it, or has since this transaction began to see a state of its own.
+    /// Locks and reads the table. An error where another session is just changing it, or has since
+    /// this transaction began to see a state of its own.
     pub fn open() -> Self {
         let own = Own::find(&State::now());
         lock::acquire_for_change(&own, "the exemptions");
         let state = State::now();
         let Some(table) = Records::open(&state, &own) else { damaged() };
         let records = table.read(&state);
-        let withdrawn = |records: &[Record]| records.iter().filter(|r| r.withdrawn.is_some()).count();
+        let withdrawn =
+            |records: &[Record]| records.iter().filter(|r| r.withdrawn.is_some()).count();
         let seen = table.read(&State::of_transaction());
         if (seen.len(), withdrawn(&seen)) != (records.len(), withdrawn(&records)) {
             changed_since(&Subject { has: "the exemptions have", view: "ops.v_exemptions" });
@@ -249,5 +272,9 @@ impl Change {
 }
 
 fn damaged() -> ! {
-    table_changed("exemption", "Nothing is exempt until it is as the extension made it.", AUDIT_GUARD)
+    table_changed(
+        "exemption",
+        "Nothing is exempt until it is as the extension made it.",
+        AUDIT_GUARD,
+    )
 }

@@ -19,7 +19,8 @@ pub struct Frozen {
     pub snapshot: Snapshot,
 }
 
-/// The frozen schema of this label, or (`None`) the latest. An error where there is none of that label.
+/// The frozen schema of this label, or (`None`) the latest. An error where there is none of that
+/// label.
 pub fn find(state: &State, own: &Own, label: Option<String>) -> Option<Frozen> {
     let records = Records::open(state, own);
     let all = records.labels(state);
@@ -67,7 +68,8 @@ pub struct Change {
 }
 
 impl Change {
-    /// Locks and reads the table. An error where another session is just changing it, or has since this transaction began to see a state of its own.
+    /// Locks and reads the table. An error where another session is just changing it, or has since
+    /// this transaction began to see a state of its own.
     pub fn open() -> Self {
         let own = Own::find(&State::now());
         lock::acquire_for_change(&own, "what is frozen");
@@ -85,7 +87,8 @@ impl Change {
         self.labels.iter().any(|(_, known)| known == label)
     }
 
-    /// Keeps a snapshot under this label, in place of the one that is kept under it; returns its fingerprint.
+    /// Keeps a snapshot under this label, in place of the one that is kept under it; returns its
+    /// fingerprint.
     pub fn put(&self, label: &str, snapshot: &Snapshot) -> String {
         let fingerprint = snapshot.fingerprint();
         let document = json_datum(&serde_json::to_value(snapshot).expect("a snapshot is JSON"));
@@ -136,9 +139,14 @@ impl Records {
     fn open(state: &State, own: &Own) -> Self {
         let oid = own.frozen_table(state).unwrap_or_else(|| damaged());
         let table = Table::open(oid);
-        let typed =
-            |name: &str, type_oid| table.find(name).filter(|column| column.type_oid == type_oid).unwrap_or_else(|| damaged());
-        let (label, frozen_at) = (typed("label", pg_sys::TEXTOID), typed("frozen_at", pg_sys::TIMESTAMPTZOID));
+        let typed = |name: &str, type_oid| {
+            table
+                .find(name)
+                .filter(|column| column.type_oid == type_oid)
+                .unwrap_or_else(|| damaged())
+        };
+        let (label, frozen_at) =
+            (typed("label", pg_sys::TEXTOID), typed("frozen_at", pg_sys::TIMESTAMPTZOID));
         let snapshot = typed("snapshot", pg_sys::JSONBOID);
         Self { oid, table, label, frozen_at, snapshot }
     }
@@ -147,7 +155,10 @@ impl Records {
     fn labels(&self, state: &State) -> Vec<(i64, String)> {
         let mut found = Vec::new();
         self.table.scan(state, |row: Row<'_>| {
-            found.push((row.timestamp(self.frozen_at).unwrap_or(i64::MIN), row.text(self.label).unwrap_or_default()));
+            found.push((
+                row.timestamp(self.frozen_at).unwrap_or(i64::MIN),
+                row.text(self.label).unwrap_or_default(),
+            ));
         });
         found.sort();
         found

@@ -6,7 +6,8 @@ use crate::pg::heap::State;
 use dragonfly_core::contract::Contract;
 use std::rc::Rc;
 
-/// The extension and the contract in force, as one state of the catalogs shows them: what almost every function begins with.
+/// The extension and the contract in force, as one state of the catalogs shows them: what almost
+/// every function begins with.
 pub struct Installation {
     /// The state of the catalogs.
     pub state: State,
@@ -17,7 +18,8 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Reads them as they are now. An error where the extension is not installed in this database, or no contract is in force.
+    /// Reads them as they are now. An error where the extension is not installed in this database,
+    /// or no contract is in force.
     pub fn now() -> Self {
         let state = State::now();
         let own = Own::find(&state);

@@ -8,11 +8,18 @@ use pgrx::pg_sys;
 /// So many of the newest rows are kept.
 const KEPT: usize = 10_000;
 
-/// Adds a row, where the table is as the extension made it, and no other session has locked it; whether it did. `at` is in microseconds since 2000.
+/// Adds a row, where the table is as the extension made it, and no other session has locked it;
+/// whether it did. `at` is in microseconds since 2000.
 pub fn append(at: i64, json: &str) -> bool {
     let Some(table) = Own::log_table(&State::now()) else { return false };
     let Ok(value) = serde_json::from_str(json) else { return false };
-    heap::append(table, &[(pg_sys::TIMESTAMPTZOID, pg_sys::Datum::from(at)), (pg_sys::JSONBOID, json_datum(&value))])
+    heap::append(
+        table,
+        &[
+            (pg_sys::TIMESTAMPTZOID, pg_sys::Datum::from(at)),
+            (pg_sys::JSONBOID, json_datum(&value)),
+        ],
+    )
 }
 
 /// Removes the oldest rows.

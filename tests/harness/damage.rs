@@ -1,4 +1,5 @@
-//! Things that somebody does to the document's database and should not have: at random, but the same for the same seed.
+//! Things that somebody does to the document's database and should not have: at random, but the
+//! same for the same seed.
 
 /// SplitMix64: enough to choose by.
 #[derive(Debug, Clone)]
@@ -27,7 +28,8 @@ impl Dice {
 }
 
 /// Roles of the document, and some that nobody knows.
-pub const ROLES: [&str; 7] = ["anon", "authenticated", "service_role", "postgres", "mallory", "helpers", "PUBLIC"];
+pub const ROLES: [&str; 7] =
+    ["anon", "authenticated", "service_role", "postgres", "mallory", "helpers", "PUBLIC"];
 
 const TABLES: [&str; 12] = [
     "public.judgments",
@@ -51,7 +53,8 @@ const VIEWS: [&str; 6] = [
     "public.v_leak",
     "public.m_leak",
 ];
-const SEQUENCES: [&str; 3] = ["public.job_queue_id_seq", "public.judgments_id_seq", "public.counter"];
+const SEQUENCES: [&str; 3] =
+    ["public.job_queue_id_seq", "public.judgments_id_seq", "public.counter"];
 const ROUTINES: [&str; 6] = [
     "api.get_dashboard_stats()",
     "api.get_call_queue()",
@@ -62,8 +65,8 @@ const ROUTINES: [&str; 6] = [
 ];
 const SCHEMAS: [&str; 5] = ["public", "api", "intake", "ops", "enforcement"];
 
-/// What the statements of [`damage`] also speak of: roles that nobody knows, and things that the contract does not declare. Run by a
-/// superuser with the guard off.
+/// What the statements of [`damage`] also speak of: roles that nobody knows, and things that the
+/// contract does not declare. Run by a superuser with the guard off.
 pub const PREPARATION: &str = r#"
     CREATE ROLE mallory LOGIN;
     CREATE ROLE helpers;
@@ -84,31 +87,55 @@ pub fn damage(dice: &mut Dice) -> String {
     let routine = dice.pick(&ROUTINES);
     let schema = dice.pick(&SCHEMAS);
     let option = if role != "PUBLIC" && dice.roll(4) == 0 { " WITH GRANT OPTION" } else { "" };
-    let privilege = dice.pick(&["ALL", "SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "SELECT, UPDATE", "REFERENCES"]);
+    let privilege = dice.pick(&[
+        "ALL",
+        "SELECT",
+        "INSERT",
+        "UPDATE",
+        "DELETE",
+        "TRUNCATE",
+        "SELECT, UPDATE",
+        "REFERENCES",
+    ]);
     match dice.roll(28) {
         0..=3 => format!("GRANT {privilege} ON {relation} TO {role}{option}"),
         4 => format!("REVOKE {privilege} ON {relation} FROM {role} CASCADE"),
-        5 => format!("GRANT {} ON SCHEMA {schema} TO {role}{option}", dice.pick(&["USAGE", "CREATE", "ALL"])),
+        5 => format!(
+            "GRANT {} ON SCHEMA {schema} TO {role}{option}",
+            dice.pick(&["USAGE", "CREATE", "ALL"])
+        ),
         6 => format!("REVOKE ALL ON SCHEMA {schema} FROM {role} CASCADE"),
         7 => format!("GRANT EXECUTE ON FUNCTION {routine} TO {role}{option}"),
         8 => format!("REVOKE EXECUTE ON FUNCTION {routine} FROM {role} CASCADE"),
         9 => {
             let sequence = dice.pick(&SEQUENCES);
-            format!("GRANT {} ON SEQUENCE {sequence} TO {role}{option}", dice.pick(&["ALL", "USAGE", "UPDATE", "SELECT"]))
+            format!(
+                "GRANT {} ON SEQUENCE {sequence} TO {role}{option}",
+                dice.pick(&["ALL", "USAGE", "UPDATE", "SELECT"])
+            )
         }
         10 => format!("GRANT SELECT (id), UPDATE (id) ON public.judgments TO {role}"),
         11 => format!("GRANT {other} TO {role}"),
-        12 => format!("ALTER ROLE {other} {}", dice.pick(&["BYPASSRLS", "CREATEROLE", "CREATEDB", "SUPERUSER", "NOBYPASSRLS"])),
+        12 => format!(
+            "ALTER ROLE {other} {}",
+            dice.pick(&["BYPASSRLS", "CREATEROLE", "CREATEDB", "SUPERUSER", "NOBYPASSRLS"])
+        ),
         13 => format!("ALTER TABLE {table} OWNER TO {other}"),
         14 => format!("ALTER FUNCTION {routine} OWNER TO {other}"),
-        15 => format!("ALTER TABLE {table} {} ROW LEVEL SECURITY", dice.pick(&["DISABLE", "ENABLE", "FORCE"])),
+        15 => format!(
+            "ALTER TABLE {table} {} ROW LEVEL SECURITY",
+            dice.pick(&["DISABLE", "ENABLE", "FORCE"])
+        ),
         16 => format!(
             "CREATE POLICY p{} ON {table} FOR {} TO {role} {}",
             dice.roll(1_000),
             dice.pick(&["SELECT", "ALL", "DELETE"]),
             dice.pick(&["USING (true)", "USING (false)", "USING (current_user = 'x')"])
         ),
-        17 => format!("ALTER FUNCTION {routine} {}", dice.pick(&["SECURITY DEFINER", "SECURITY INVOKER", "RESET ALL"])),
+        17 => format!(
+            "ALTER FUNCTION {routine} {}",
+            dice.pick(&["SECURITY DEFINER", "SECURITY INVOKER", "RESET ALL"])
+        ),
         18 => {
             let path = dice.pick(&[
                 "''",
@@ -121,9 +148,14 @@ pub fn damage(dice: &mut Dice) -> String {
             format!("ALTER FUNCTION {routine} SET search_path = {path}")
         }
         19 => {
-            format!("ALTER FUNCTION {routine} SET {}", dice.pick(&["row_security = off", "session_replication_role = replica"]))
+            format!(
+                "ALTER FUNCTION {routine} SET {}",
+                dice.pick(&["row_security = off", "session_replication_role = replica"])
+            )
         }
-        20 => format!("ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA {schema} GRANT ALL ON TABLES TO {role}{option}"),
+        20 => format!(
+            "ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA {schema} GRANT ALL ON TABLES TO {role}{option}"
+        ),
         21 => format!("ALTER SCHEMA {schema} OWNER TO {other}"),
         22 => format!(
             "DROP POLICY {} ON public.{}",
@@ -132,13 +164,18 @@ pub fn damage(dice: &mut Dice) -> String {
         ),
         23 => format!("ALTER VIEW {} OWNER TO {other}", dice.pick(&VIEWS[..5])),
         // Somebody who may grant grants on.
-        24 => format!("SET ROLE {other}; GRANT {privilege} ON {relation} TO {}; RESET ROLE", dice.pick(&ROLES)),
+        24 => format!(
+            "SET ROLE {other}; GRANT {privilege} ON {relation} TO {}; RESET ROLE",
+            dice.pick(&ROLES)
+        ),
         // A chain of them; to the owner, to oneself, in a circle.
         25 | 26 => {
-            let on = if dice.roll(3) == 0 { format!("SCHEMA {schema}") } else { relation.to_owned() };
+            let on =
+                if dice.roll(3) == 0 { format!("SCHEMA {schema}") } else { relation.to_owned() };
             let privilege = if on.starts_with("SCHEMA") { "USAGE" } else { privilege };
             let next = dice.pick(&ROLES);
-            let with = if next != "PUBLIC" && dice.roll(2) == 0 { " WITH GRANT OPTION" } else { "" };
+            let with =
+                if next != "PUBLIC" && dice.roll(2) == 0 { " WITH GRANT OPTION" } else { "" };
             format!(
                 "GRANT {privilege} ON {on} TO {other} WITH GRANT OPTION; SET ROLE {other}; GRANT {privilege} ON {on} TO {next}{with}; RESET ROLE"
             )

@@ -1,7 +1,9 @@
-//! Throwaway PostgreSQL servers for tests: a private folder, a Unix socket, no TCP, gone when the test ends.
+//! Throwaway PostgreSQL servers for tests: a private folder, a Unix socket, no TCP, gone when the
+//! test ends.
 //!
-//! `scripts/test` prepares what this needs and says where it is: `PG_BIN`, the programs of a PostgreSQL into which the extension is
-//! installed, and `GUARD_CLUSTERS`, a folder with a cluster named `template` that nobody has used.
+//! `scripts/test` prepares what this needs and says where it is: `PG_BIN`, the programs of a
+//! PostgreSQL into which the extension is installed, and `GUARD_CLUSTERS`, a folder with a cluster
+//! named `template` that nobody has used.
 
 pub mod damage;
 pub mod pages;
@@ -23,7 +25,9 @@ pub struct Cluster {
 }
 
 fn setting(name: &str) -> PathBuf {
-    std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run the tests with `make test`")).into()
+    std::env::var_os(name)
+        .unwrap_or_else(|| panic!("{name} is not set: run the tests with `make test`"))
+        .into()
 }
 
 /// A program of the PostgreSQL under test.
@@ -57,8 +61,16 @@ impl Cluster {
     pub fn start_with(settings: &[&str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let clusters = setting("GUARD_CLUSTERS");
-        let data = clusters.join(format!("t{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-        let copied = as_postgres(Path::new("cp")).arg("-a").arg(clusters.join("template")).arg(&data).status();
+        let data = clusters.join(format!(
+            "t{}_{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ));
+        let copied = as_postgres(Path::new("cp"))
+            .arg("-a")
+            .arg(clusters.join("template"))
+            .arg(&data)
+            .status();
         assert!(copied.expect("cp runs").success());
         Self::run(data, settings)
     }
@@ -69,14 +81,26 @@ impl Cluster {
         // A base backup brings the socket's lock file along.
         let _ = std::fs::remove_file(data.join(".s.PGSQL.5432.lock"));
         let mut command = as_postgres(&program("postgres"));
-        command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-c", "listen_addresses=", "-c", "fsync=off"]);
+        command.arg("-D").arg(&data).arg("-k").arg(&data).args([
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "fsync=off",
+        ]);
         for setting in
-            ["max_prepared_transactions=5", "logging_collector=off", "log_line_prefix=%m [%p] "].iter().chain(settings)
+            ["max_prepared_transactions=5", "logging_collector=off", "log_line_prefix=%m [%p] "]
+                .iter()
+                .chain(settings)
         {
             command.args(["-c", setting]);
         }
         let log = std::fs::File::create(data.join("server.log")).expect("a log file");
-        let server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the server starts");
+        let server = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the server starts");
         let cluster = Self { data, server };
         let deadline = Instant::now() + Duration::from_secs(60);
         while cluster.try_connect("postgres", SUPERUSER).is_err() {
@@ -95,7 +119,8 @@ impl Cluster {
     /// What the server has logged.
     #[must_use]
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.data.join("server.log")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&std::fs::read(self.data.join("server.log")).unwrap_or_default())
+            .into_owned()
     }
 
     /// A connection, if there can be one.
@@ -103,31 +128,43 @@ impl Cluster {
     /// # Errors
     /// The server's.
     pub fn try_connect(&self, database: &str, user: &str) -> Result<Client, postgres::Error> {
-        postgres::Config::new().host_path(&self.data).dbname(database).user(user).application_name("test").connect(NoTls)
+        postgres::Config::new()
+            .host_path(&self.data)
+            .dbname(database)
+            .user(user)
+            .application_name("test")
+            .connect(NoTls)
     }
 
     /// A connection.
     #[must_use]
     pub fn connect(&self, database: &str, user: &str) -> Client {
-        self.try_connect(database, user).unwrap_or_else(|e| panic!("{user} cannot connect to {database}: {e}"))
+        self.try_connect(database, user)
+            .unwrap_or_else(|e| panic!("{user} cannot connect to {database}: {e}"))
     }
 
     /// A database with the extension in it, and a superuser's connection to it.
     #[must_use]
     pub fn guarded(&self, database: &str) -> Client {
-        self.connect("postgres", SUPERUSER).batch_execute(&format!("CREATE DATABASE {database}")).expect("a new database");
+        self.connect("postgres", SUPERUSER)
+            .batch_execute(&format!("CREATE DATABASE {database}"))
+            .expect("a new database");
         let mut client = self.connect(database, SUPERUSER);
         client.batch_execute("CREATE EXTENSION dragonfly_guard").expect("the extension");
         client
     }
 
-    /// The document's database, guarded, and a superuser's connection to it; made by sessions of their own, for a session that has seen DDL is not
-    /// like a new one.
+    /// The document's database, guarded, and a superuser's connection to it; made by sessions of
+    /// their own, for a session that has seen DDL is not like a new one.
     #[must_use]
     pub fn guarded_document(&self, database: &str) -> Client {
-        self.connect("postgres", SUPERUSER).batch_execute(&format!("CREATE DATABASE {database}")).expect("a new database");
+        self.connect("postgres", SUPERUSER)
+            .batch_execute(&format!("CREATE DATABASE {database}"))
+            .expect("a new database");
         self.psql_file(database, "fixtures/document.sql");
-        self.connect(database, SUPERUSER).batch_execute("CREATE EXTENSION dragonfly_guard").expect("the extension");
+        self.connect(database, SUPERUSER)
+            .batch_execute("CREATE EXTENSION dragonfly_guard")
+            .expect("the extension");
         self.connect(database, SUPERUSER)
     }
 
@@ -148,7 +185,10 @@ impl Cluster {
     pub fn psql_file(&self, database: &str, file: &str) {
         let file = project().join("tests").join(file);
         let file = file.to_str().expect("a path in UTF-8");
-        let output = self.client_program("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", file]);
+        let output = self.client_program(
+            "psql",
+            &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", file],
+        );
         assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
@@ -220,7 +260,8 @@ pub fn column(client: &mut Client, sql: &str) -> Vec<String> {
     rows.iter().map(|row| row.get::<_, Option<String>>(0).unwrap_or_default()).collect()
 }
 
-/// Puts an extension's control file and one script into the PostgreSQL under test; `script` is the version, or `from--to`.
+/// Puts an extension's control file and one script into the PostgreSQL under test; `script` is the
+/// version, or `from--to`.
 pub fn provide_extension(name: &str, control: &str, script: &str, sql: &str) {
     let output = Command::new(program("pg_config")).arg("--sharedir").output().expect("pg_config");
     let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).join("extension");

@@ -34,7 +34,8 @@ impl Page {
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(&file, expected).map_err(|e| format!("{}: {e}", file.display()))?;
         }
-        let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let text =
+            std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
         for (i, (is, should)) in text.lines().zip(expected.lines()).enumerate() {
             if is != should {
                 let place = format!("{}:{}", path.display(), i + 1);
@@ -57,7 +58,11 @@ pub fn pages() -> Vec<Page> {
         paths.extend(markdown_files(&folder));
         let entries = std::fs::read_dir(project().join(&folder)).expect("a folder");
         let entries = entries.map(|entry| entry.expect("an entry of a folder"));
-        folders.extend(entries.filter(|entry| entry.path().is_dir()).map(|entry| folder.join(entry.file_name())));
+        folders.extend(
+            entries
+                .filter(|entry| entry.path().is_dir())
+                .map(|entry| folder.join(entry.file_name())),
+        );
     }
     paths.sort();
     paths.iter().map(|path| Page::read(path)).collect()

@@ -1,4 +1,5 @@
-//! Contracts as living data: loaded, grown by migrations, looked back at, inferred from what is there; and everything that is no contract.
+//! Contracts as living data: loaded, grown by migrations, looked back at, inferred from what is
+//! there; and everything that is no contract.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, project};
 use postgres::Client;
@@ -26,7 +27,11 @@ fn a_contract_grows_by_migrations_and_can_be_rolled_back() {
     assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), ("1.1.0", "1.0.0"));
     // It asks for a table that is not there yet, and says so.
     assert_eq!((row.get::<_, i64>(2), row.get::<_, i64>(3)), (1, 0));
-    let changes = ["+ tables[public.invoices]", "+ tables[public.invoices].row_security: true", "~ version: 1.0.0 -> 1.1.0"];
+    let changes = [
+        "+ tables[public.invoices]",
+        "+ tables[public.invoices].row_security: true",
+        "~ version: 1.0.0 -> 1.1.0",
+    ];
     assert_eq!(row.get::<_, Vec<String>>(4), changes);
     let missing = "SELECT object FROM ops.audit_objects()";
     assert_eq!(column(&mut client, missing), ["public.invoices"]);
@@ -42,21 +47,35 @@ fn a_contract_grows_by_migrations_and_can_be_rolled_back() {
         ]
     );
 
-    // The same, a lower one, and an earlier one under a name of its own: refused, and nothing has changed.
+    // The same, a lower one, and an earlier one under a name of its own: refused, and nothing has
+    // changed.
     for (version, detail) in [
         ("1.1.0", "The same contract has been loaded already."),
         ("1.0.9", "Each contract has a higher version"),
         ("1.1.0-rc.1", "Each contract has a higher version"),
         ("1.1.0+build.7", "Each contract has a higher version"),
     ] {
-        let refused = attempt(&mut client, &format!("SELECT ops.load_contract({})", changed(version, ""))).unwrap_err();
+        let refused =
+            attempt(&mut client, &format!("SELECT ops.load_contract({})", changed(version, "")))
+                .unwrap_err();
         assert_eq!(refused.code, "22023", "{version}");
-        assert!(refused.message.starts_with(&format!("contract {version} is not higher than 1.1.0")), "{}", refused.message);
-        assert!(refused.detail.starts_with(detail) && !refused.hint.is_empty(), "{version}: {refused:?}");
+        assert!(
+            refused.message.starts_with(&format!("contract {version} is not higher than 1.1.0")),
+            "{}",
+            refused.message
+        );
+        assert!(
+            refused.detail.starts_with(detail) && !refused.hint.is_empty(),
+            "{version}: {refused:?}"
+        );
     }
-    let invalid = format!("SELECT ops.load_contract({})", changed("1.2.0", "|| '{\"colour\": \"red\"}'"));
+    let invalid =
+        format!("SELECT ops.load_contract({})", changed("1.2.0", "|| '{\"colour\": \"red\"}'"));
     let refused = attempt(&mut client, &invalid).unwrap_err();
-    assert_eq!((refused.code.as_str(), refused.message.as_str()), ("22023", "not a valid security contract"));
+    assert_eq!(
+        (refused.code.as_str(), refused.message.as_str()),
+        ("22023", "not a valid security contract")
+    );
     assert!(refused.detail.starts_with("$.colour: there is no such field"), "{}", refused.detail);
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.contract_history"), ["2"]);
 
@@ -64,19 +83,38 @@ fn a_contract_grows_by_migrations_and_can_be_rolled_back() {
     let back = "SELECT version FROM ops.rollback_contract(note => 'Too early')";
     assert_eq!(column(&mut client, back), ["1.0.0"]);
     assert_eq!(column(&mut client, missing), [""; 0]);
-    assert_eq!(column(&mut client, "SELECT note FROM ops.contract_history WHERE in_force"), ["Too early"]);
-    assert!(attempt(&mut client, &format!("SELECT ops.load_contract({})", changed("1.0.1", ""))).is_err());
-    assert_eq!(column(&mut client, &format!("SELECT version FROM ops.load_contract({})", changed("1.1.1", ""))), ["1.1.1"]);
+    assert_eq!(
+        column(&mut client, "SELECT note FROM ops.contract_history WHERE in_force"),
+        ["Too early"]
+    );
+    assert!(
+        attempt(&mut client, &format!("SELECT ops.load_contract({})", changed("1.0.1", "")))
+            .is_err()
+    );
+    assert_eq!(
+        column(
+            &mut client,
+            &format!("SELECT version FROM ops.load_contract({})", changed("1.1.1", ""))
+        ),
+        ["1.1.1"]
+    );
     // Going back twice leads two steps back.
     assert_eq!(column(&mut client, "SELECT version FROM ops.rollback_contract()"), ["1.0.0"]);
     let refused = attempt(&mut client, "SELECT ops.rollback_contract()").unwrap_err();
     assert_eq!(refused.message, "there was no contract before the one in force");
-    assert_eq!(column(&mut client, "SELECT version FROM ops.rollback_contract('1.1.0')"), ["1.1.0"]);
+    assert_eq!(
+        column(&mut client, "SELECT version FROM ops.rollback_contract('1.1.0')"),
+        ["1.1.0"]
+    );
     let refused = attempt(&mut client, "SELECT ops.rollback_contract('1.1.0')").unwrap_err();
     assert_eq!(refused.message, "contract 1.1.0 is in force already");
     let refused = attempt(&mut client, "SELECT ops.rollback_contract('3.0.0')").unwrap_err();
     assert_eq!(refused.message, "there was no contract 3.0.0");
-    assert!(refused.detail.contains("1.1.1") && refused.detail.contains("1.0.0"), "{}", refused.detail);
+    assert!(
+        refused.detail.contains("1.1.1") && refused.detail.contains("1.0.0"),
+        "{}",
+        refused.detail
+    );
 }
 
 #[test]
@@ -85,7 +123,9 @@ fn one_that_would_refuse_the_state_of_today_loads_and_the_guard_goes_by_it() {
     let mut client = cluster.guarded_document("app");
     // Nobody may read judgments any more, from a client's side.
     let strict = changed("2.0.0", "#- '{tables,0,grants}' #- '{tables,0,policies,authenticated}'");
-    let row = client.query_one(&format!("SELECT added, findings FROM ops.load_contract({strict})"), &[]).unwrap();
+    let row = client
+        .query_one(&format!("SELECT added, findings FROM ops.load_contract({strict})"), &[])
+        .unwrap();
     assert_eq!(row.get::<_, i64>(0), 2, "the grant and the policy that are there");
     let found = "SELECT rule FROM ops.audit_security(min_severity => 'error') ORDER BY 1";
     assert_eq!(column(&mut client, found), ["rls_policy_always_true", "table_privileges"]);
@@ -93,7 +133,8 @@ fn one_that_would_refuse_the_state_of_today_loads_and_the_guard_goes_by_it() {
     let mut migrations = cluster.connect("app", "postgres");
     attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap();
     attempt(&mut migrations, "REVOKE SELECT ON public.judgments FROM authenticated").unwrap();
-    let refused = attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap_err();
+    let refused =
+        attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap_err();
     assert!(refused.message.contains("breaks the security contract"), "{refused:?}");
     // Back to the first, it may.
     client.batch_execute("SELECT ops.rollback_contract()").unwrap();
@@ -104,14 +145,28 @@ fn one_that_would_refuse_the_state_of_today_loads_and_the_guard_goes_by_it() {
 fn a_change_that_is_rolled_back_was_none() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    client.batch_execute(&format!("BEGIN; SELECT ops.load_contract({}); ROLLBACK", changed("1.1.0", ""))).unwrap();
+    client
+        .batch_execute(&format!(
+            "BEGIN; SELECT ops.load_contract({}); ROLLBACK",
+            changed("1.1.0", "")
+        ))
+        .unwrap();
     assert_eq!(column(&mut client, IN_FORCE), ["1.0.0"]);
-    assert_eq!(column(&mut client, &format!("SELECT version FROM ops.load_contract({})", changed("1.1.0", ""))), ["1.1.0"]);
-    let refused = attempt(&mut client, "BEGIN READ ONLY; SELECT ops.rollback_contract()").unwrap_err();
+    assert_eq!(
+        column(
+            &mut client,
+            &format!("SELECT version FROM ops.load_contract({})", changed("1.1.0", ""))
+        ),
+        ["1.1.0"]
+    );
+    let refused =
+        attempt(&mut client, "BEGIN READ ONLY; SELECT ops.rollback_contract()").unwrap_err();
     assert_eq!(refused.code, "25006");
     client.batch_execute("ROLLBACK").unwrap();
-    // The contract of one statement is not the contract of the next: at commit, the one that stays is asked.
-    let open = changed("1.2.0", r#"|| '{"rules": {"security_definer_search_path": {"guard": "audit"}}}'"#);
+    // The contract of one statement is not the contract of the next: at commit, the one that stays
+    // is asked.
+    let open =
+        changed("1.2.0", r#"|| '{"rules": {"security_definer_search_path": {"guard": "audit"}}}'"#);
     let swap = format!(
         "BEGIN; SELECT ops.load_contract({open});
          CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
@@ -125,7 +180,8 @@ fn a_change_that_is_rolled_back_was_none() {
 fn everything_that_is_wrong_is_listed_with_its_place() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    // The shipped one is a contract, and names its own contradictions. Every place can be looked at with the path as it stands.
+    // The shipped one is a contract, and names its own contradictions. Every place can be looked at
+    // with the path as it stands.
     let shipped = "SELECT severity || ' ' || path FROM ops.validate_contract(ops.contract())
         WHERE jsonb_path_exists(ops.contract(), path::jsonpath)";
     assert_eq!(
@@ -155,16 +211,30 @@ fn everything_that_is_wrong_is_listed_with_its_place() {
     );
     // As it stands in a file.
     let lines = |client: &mut Client, text: &str| {
-        let rows = client.query("SELECT path || ': ' || problem FROM ops.validate_contract($1::text)", &[&text]).unwrap();
+        let rows = client
+            .query("SELECT path || ': ' || problem FROM ops.validate_contract($1::text)", &[&text])
+            .unwrap();
         rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>()
     };
     assert_eq!(
         lines(&mut client, "{\"name\": \"x\",\n \"name\": 2,}"),
-        ["$.name: this field is there twice", "$: this is no JSON that can be read: trailing comma at line 2 column 12"]
+        [
+            "$.name: this field is there twice",
+            "$: this is no JSON that can be read: trailing comma at line 2 column 12"
+        ]
     );
-    let twice = lines(&mut client, r#"{"tables": [], "rules": {"rls_disabled": {}, "rls_disabled": {}}, "tables": []}"#);
-    assert_eq!(twice[..2], ["$.rules.rls_disabled: this field is there twice", "$.tables: this field is there twice"]);
-    assert_eq!(column(&mut client, "SELECT problem FROM ops.validate_contract(NULL::jsonb)"), [""; 0]);
+    let twice = lines(
+        &mut client,
+        r#"{"tables": [], "rules": {"rls_disabled": {}, "rls_disabled": {}}, "tables": []}"#,
+    );
+    assert_eq!(
+        twice[..2],
+        ["$.rules.rls_disabled: this field is there twice", "$.tables: this field is there twice"]
+    );
+    assert_eq!(
+        column(&mut client, "SELECT problem FROM ops.validate_contract(NULL::jsonb)"),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -193,10 +263,14 @@ fn bad_input_is_an_error_and_nothing_else() {
         ("'{\"tables\": [' || repeat('{},', 4000000) || '{}]}'", "22023"),
     ] {
         let started = std::time::Instant::now();
-        let refused = attempt(&mut client, &format!("SELECT ops.load_contract({document})")).unwrap_err();
+        let refused =
+            attempt(&mut client, &format!("SELECT ops.load_contract({document})")).unwrap_err();
         assert_eq!(refused.code, code, "{document}: {refused:?}");
         assert!(started.elapsed().as_secs() < 30, "{document} took {:?}", started.elapsed());
-        let listed = attempt(&mut client, &format!("SELECT count(*) FROM ops.validate_contract({document})"));
+        let listed = attempt(
+            &mut client,
+            &format!("SELECT count(*) FROM ops.validate_contract({document})"),
+        );
         assert!(listed.is_ok() || code == "22P02", "{document}: {listed:?}");
     }
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.contract_history"), ["1"]);
@@ -204,7 +278,9 @@ fn bad_input_is_an_error_and_nothing_else() {
     let odd = r#"|| jsonb_build_object('roles', ops.contract()->'roles' || jsonb_build_array(jsonb_build_object(
         'name', E'Ünï "code"; DROP TABLE x; --\u202E', 'kind', 'client')), 'schemas', ops.contract()->'schemas' ||
         '[{"name": "not yet", "usage": ["anon"]}]', 'sequences', '[{"schema": "not yet", "name": "s"}]'::jsonb)"#;
-    let row = client.query_one(&format!("SELECT added FROM ops.load_contract({})", changed("1.1.0", odd)), &[]).unwrap();
+    let row = client
+        .query_one(&format!("SELECT added FROM ops.load_contract({})", changed("1.1.0", odd)), &[])
+        .unwrap();
     assert_eq!(row.get::<_, i64>(0), 3);
     let found = "SELECT rule || ' ' || detail FROM ops.audit_security(min_severity => 'warning') ORDER BY 1";
     assert_eq!(
@@ -225,8 +301,10 @@ fn two_load_at_the_same_time_and_one_is_told() {
         let barrier = Arc::new(Barrier::new(2));
         let loads = [0, 1].map(|i| {
             let (mut client, barrier) = (cluster.connect("app", SUPERUSER), barrier.clone());
-            let sql =
-                format!("SELECT ops.load_contract({}), pg_sleep(0.1)", changed(&format!("1.{}.0", round * 2 + i + 1), ""));
+            let sql = format!(
+                "SELECT ops.load_contract({}), pg_sleep(0.1)",
+                changed(&format!("1.{}.0", round * 2 + i + 1), "")
+            );
             thread::spawn(move || {
                 barrier.wait();
                 attempt(&mut client, &sql)
@@ -240,14 +318,18 @@ fn two_load_at_the_same_time_and_one_is_told() {
         // Whichever won: both versions are free for the next round only where it was the lower.
         let highest = format!("1.{}.0", round * 2 + 2);
         if column(&mut admin, IN_FORCE) != [highest.clone()] {
-            admin.batch_execute(&format!("SELECT ops.load_contract({})", changed(&highest, ""))).unwrap();
+            admin
+                .batch_execute(&format!("SELECT ops.load_contract({})", changed(&highest, "")))
+                .unwrap();
         }
     }
     // A transaction that looked before another loaded changes nothing that it has not seen.
     let mut slow = cluster.connect("app", SUPERUSER);
     slow.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT ops.contract()").unwrap();
     admin.batch_execute(&format!("SELECT ops.load_contract({})", changed("2.0.0", ""))).unwrap();
-    let refused = attempt(&mut slow, &format!("SELECT ops.load_contract({})", changed("3.0.0", ""))).unwrap_err();
+    let refused =
+        attempt(&mut slow, &format!("SELECT ops.load_contract({})", changed("3.0.0", "")))
+            .unwrap_err();
     assert_eq!(refused.code, "40001", "{refused:?}");
     slow.batch_execute("ROLLBACK").unwrap();
 }
@@ -304,10 +386,18 @@ fn only_a_superuser_and_whom_it_lets() {
         client.batch_execute(&format!("SET ROLE {role}")).unwrap();
         for call in &CALLS[..5] {
             let refused = attempt(&mut client, call).expect_err(call);
-            assert_eq!(refused.message, "permission denied to change what the security guard goes by", "{role}: {call}");
-            assert!(refused.hint.contains(&format!("TO {role} WITH GRANT OPTION")), "{}", refused.hint);
+            assert_eq!(
+                refused.message, "permission denied to change what the security guard goes by",
+                "{role}: {call}"
+            );
+            assert!(
+                refused.hint.contains(&format!("TO {role} WITH GRANT OPTION")),
+                "{}",
+                refused.hint
+            );
         }
-        attempt(&mut client, "SELECT count(*) FROM ops.validate_contract(ops.infer_contract())").unwrap();
+        attempt(&mut client, "SELECT count(*) FROM ops.validate_contract(ops.infer_contract())")
+            .unwrap();
         client.batch_execute("RESET ROLE").unwrap();
     }
     // Whom a superuser lets, may, and may do nothing else with the tables.
@@ -318,7 +408,10 @@ fn only_a_superuser_and_whom_it_lets() {
         )
         .unwrap();
     for (role, version) in [("deployer", "1.1.0"), ("postgres", "1.2.0")] {
-        let load = format!("SET ROLE {role}; SELECT ops.load_contract({}); RESET ROLE", changed(version, ""));
+        let load = format!(
+            "SET ROLE {role}; SELECT ops.load_contract({}); RESET ROLE",
+            changed(version, "")
+        );
         attempt(&mut client, &load).unwrap();
         assert_eq!(column(&mut client, IN_FORCE), [version]);
     }
@@ -331,15 +424,19 @@ fn only_a_superuser_and_whom_it_lets() {
         .unwrap();
     if attempt(&mut client, "ALTER ROLE postgres RENAME TO somebody").is_ok() {
         client.batch_execute("SET ROLE somebody").unwrap();
-        for call in
-            ["SELECT ops.rollback_contract()", "SELECT ops.exempt(rule => 'direct_write', object => '*', reason => 'x')"]
-        {
+        for call in [
+            "SELECT ops.rollback_contract()",
+            "SELECT ops.exempt(rule => 'direct_write', object => '*', reason => 'x')",
+        ] {
             assert_eq!(attempt(&mut client, call).unwrap_err().code, "42501", "{call}");
         }
     }
     client.batch_execute("SET ROLE deployer").unwrap();
     assert_eq!(attempt(&mut client, "SELECT ops.rollback_contract()").unwrap_err().code, "42501");
-    assert_eq!(attempt(&mut client, "UPDATE dragonfly_guard.contract SET note = 'mine'").unwrap_err().code, "42501");
+    assert_eq!(
+        attempt(&mut client, "UPDATE dragonfly_guard.contract SET note = 'mine'").unwrap_err().code,
+        "42501"
+    );
 }
 
 #[test]
@@ -347,11 +444,18 @@ fn an_inferred_contract_finds_what_it_left_out_and_nothing_else() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     cluster.psql_file("app", "fixtures/violations.sql");
-    client.batch_execute("ALTER ROLE postgres_old RENAME TO postgres; SET client_min_messages = warning").unwrap();
+    client
+        .batch_execute(
+            "ALTER ROLE postgres_old RENAME TO postgres; SET client_min_messages = warning",
+        )
+        .unwrap();
     let reported = "SELECT fingerprint || rule || object FROM ops.audit_contract(ops.infer_contract()) ORDER BY 1";
     let reported = column(&mut client, reported);
     client.batch_execute("SELECT ops.load_contract(ops.infer_contract(), 'Inferred')").unwrap();
-    let found = column(&mut client, "SELECT fingerprint || rule || object FROM ops.audit_security() ORDER BY 1");
+    let found = column(
+        &mut client,
+        "SELECT fingerprint || rule || object FROM ops.audit_security() ORDER BY 1",
+    );
     assert_eq!(found, reported);
     let errors = "SELECT rule || ' ' || object || coalesce(' ' || role_name, '') FROM ops.audit_security(min_severity => 'error') ORDER BY 1";
     let errors = column(&mut client, errors);
@@ -365,9 +469,19 @@ fn an_inferred_contract_finds_what_it_left_out_and_nothing_else() {
     ] {
         assert!(errors.iter().any(|e| e == left_out), "{left_out}: {errors:#?}");
     }
-    assert_eq!(column(&mut client, "SELECT path FROM ops.validate_contract(ops.contract()) WHERE severity = 'error'"), [""; 0]);
-    let refused = attempt(&mut client, "SELECT ops.infer_contract('{public,nowhere}')").unwrap_err();
-    assert_eq!((refused.code.as_str(), refused.message.as_str()), ("22023", "there is no schema \"nowhere\""));
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT path FROM ops.validate_contract(ops.contract()) WHERE severity = 'error'"
+        ),
+        [""; 0]
+    );
+    let refused =
+        attempt(&mut client, "SELECT ops.infer_contract('{public,nowhere}')").unwrap_err();
+    assert_eq!(
+        (refused.code.as_str(), refused.message.as_str()),
+        ("22023", "there is no schema \"nowhere\"")
+    );
 }
 
 #[test]
@@ -375,10 +489,15 @@ fn the_worked_example_is_a_database_that_keeps_its_contract() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded("saas");
     client.batch_execute("SET client_min_messages = warning").unwrap();
-    let example = |name: &str| std::fs::read_to_string(project().join("docs/examples").join(name)).expect(name);
+    let example = |name: &str| {
+        std::fs::read_to_string(project().join("docs/examples").join(name)).expect(name)
+    };
     let contract = example("saas.json");
     assert_eq!(
-        client.query("SELECT path, problem FROM ops.validate_contract($1::text)", &[&contract]).unwrap().len(),
+        client
+            .query("SELECT path, problem FROM ops.validate_contract($1::text)", &[&contract])
+            .unwrap()
+            .len(),
         0,
         "not even a contradiction"
     );
@@ -397,15 +516,24 @@ fn the_worked_example_is_a_database_that_keeps_its_contract() {
     assert_eq!(column(&mut client, "SELECT name FROM app.projects"), ["theirs"]);
     client.batch_execute("SET app.tenant = '1'").unwrap();
     assert_eq!(column(&mut client, "SELECT name FROM app.projects"), [""; 0]);
-    assert_eq!(attempt(&mut client, "INSERT INTO app.projects (tenant_id, name) VALUES (2, 'x')").unwrap_err().code, "42501");
+    assert_eq!(
+        attempt(&mut client, "INSERT INTO app.projects (tenant_id, name) VALUES (2, 'x')")
+            .unwrap_err()
+            .code,
+        "42501"
+    );
     assert_eq!(column(&mut client, "SELECT name FROM app.plans ORDER BY 1"), ["free", "team"]);
-    // The contract that the database itself would give says the same, but for what a person has decided.
+    // The contract that the database itself would give says the same, but for what a person has
+    // decided.
     client.batch_execute("RESET ROLE").unwrap();
     let inferred = "SELECT unnest(ops.contract_changes(ops.contract(), ops.infer_contract('{api,app,billing}')))";
     let differs: Vec<String> = column(&mut client, inferred)
         .into_iter()
         .filter(|line| {
-            !(line.contains("purpose") || line.contains("description") || line.contains("version") || line.contains("name:"))
+            !(line.contains("purpose")
+                || line.contains("description")
+                || line.contains("version")
+                || line.contains("name:"))
         })
         .collect();
     assert_eq!(differs, EXAMPLE_DECISIONS);

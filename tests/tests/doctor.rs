@@ -9,12 +9,29 @@ fn a_healthy_database() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     assert_eq!(column(&mut client, ILL), [""; 0]);
-    let counts = "SELECT area || ' ' || count(*) FROM ops.doctor() GROUP BY area ORDER BY min(detail), area";
+    let counts =
+        "SELECT area || ' ' || count(*) FROM ops.doctor() GROUP BY area ORDER BY min(detail), area";
     let mut counted = column(&mut client, counts);
     counted.sort();
-    assert_eq!(counted, ["audit 1", "function 6", "guard 1", "postgrest 9", "role 4", "schema 5", "table 12", "view 9"]);
+    assert_eq!(
+        counted,
+        [
+            "audit 1",
+            "function 6",
+            "guard 1",
+            "postgrest 9",
+            "role 4",
+            "schema 5",
+            "table 12",
+            "view 9"
+        ]
+    );
     // In a read-only transaction, and by whom it is for.
-    client.batch_execute("BEGIN READ ONLY; SELECT * FROM ops.doctor(); ROLLBACK; SET ROLE service_role").unwrap();
+    client
+        .batch_execute(
+            "BEGIN READ ONLY; SELECT * FROM ops.doctor(); ROLLBACK; SET ROLE service_role",
+        )
+        .unwrap();
     assert_eq!(column(&mut client, ILL), [""; 0], "a worker sees the same");
     client.batch_execute("SET ROLE anon").unwrap();
     assert_eq!(attempt(&mut client, "SELECT * FROM ops.doctor()").unwrap_err().code, "42501");
@@ -50,14 +67,26 @@ fn what_is_broken_is_named_with_what_mends_it() {
             "audit | ops.audit_security() | 4 errors and 0 warnings: ops.audit_security() lists them.",
         ]
     );
-    for fix in column(&mut client, "SELECT fix FROM ops.doctor() WHERE fix IS NOT NULL AND area <> 'audit'") {
+    for fix in column(
+        &mut client,
+        "SELECT fix FROM ops.doctor() WHERE fix IS NOT NULL AND area <> 'audit'",
+    ) {
         attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}: {e:?}"));
     }
     let ill = column(&mut client, "SELECT object FROM ops.doctor() WHERE NOT ok");
-    assert_eq!(ill, ["public.judgments", "ops.v_reaper_status", "api.get_ceo_metrics()", "ops.audit_security()"]);
+    assert_eq!(
+        ill,
+        [
+            "public.judgments",
+            "ops.v_reaper_status",
+            "api.get_ceo_metrics()",
+            "ops.audit_security()"
+        ]
+    );
 }
 
-/// What is granted and still cannot be done: a view whose owner has lost its tables, a policy that asks itself, a sequence.
+/// What is granted and still cannot be done: a view whose owner has lost its tables, a policy that
+/// asks itself, a sequence.
 #[test]
 fn what_is_declared_and_does_not_work() {
     let cluster = Cluster::start();
@@ -82,7 +111,8 @@ fn what_is_declared_and_does_not_work() {
     assert!(view.contains("permission denied for table judgments"), "{view}");
 }
 
-/// A view depends on tables and functions, which cannot go while it is there; but not on what the bodies of functions name, nor on what comes out.
+/// A view depends on tables and functions, which cannot go while it is there; but not on what the
+/// bodies of functions name, nor on what comes out.
 #[test]
 fn views_that_cannot_be_planned_any_more() {
     let cluster = Cluster::start();
@@ -99,7 +129,10 @@ fn views_that_cannot_be_planned_any_more() {
         )
         .unwrap_or_else(|e| panic!("{e:?}"));
     let ill = "SELECT object || ': ' || detail FROM ops.doctor() WHERE area = 'view' AND NOT ok";
-    assert_eq!(column(&mut client, ill), ["ops.v_reaper_status: Cannot be read: division by zero."]);
+    assert_eq!(
+        column(&mut client, ill),
+        ["ops.v_reaper_status: Cannot be read: division by zero."]
+    );
     client.batch_execute("SET dragonfly_guard.mode = off; DROP TABLE public.sums").unwrap();
     assert_eq!(
         column(&mut client, ill),
@@ -110,8 +143,9 @@ fn views_that_cannot_be_planned_any_more() {
     );
 }
 
-/// Planning a query runs functions whose arguments are constant, in views and in what belongs to their tables; reading a literal runs the checks of its
-/// type: not those of a stranger, and the doctor says what was not tried.
+/// Planning a query runs functions whose arguments are constant, in views and in what belongs to
+/// their tables; reading a literal runs the checks of its type: not those of a stranger, and the
+/// doctor says what was not tried.
 #[test]
 fn the_doctor_runs_nobodys_code() {
     let cluster = Cluster::start();
@@ -131,7 +165,8 @@ fn the_doctor_runs_nobodys_code() {
              CREATE VIEW public.v_broken AS SELECT * FROM public.judgments WHERE id = 1 / (id - id)",
         )
         .unwrap();
-    // Neither does it run what a planner would, and no view names: an index expression of the table's owner.
+    // Neither does it run what a planner would, and no view names: an index expression of the
+    // table's owner.
     client
         .batch_execute(
             "SET ROLE mallory; CREATE FUNCTION public.sly(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
@@ -146,9 +181,19 @@ fn the_doctor_runs_nobodys_code() {
              GRANT ALL ON ops.v_reaper_status TO service_role;",
         )
         .unwrap();
-    assert_eq!(column(&mut client, "SELECT object || detail FROM ops.doctor() WHERE area = 'view' AND NOT ok"), [""; 0]);
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT object || detail FROM ops.doctor() WHERE area = 'view' AND NOT ok"
+        ),
+        [""; 0]
+    );
     // Nor does it ask another server.
-    if column(&mut client, "SELECT name::text FROM pg_available_extensions WHERE name = 'postgres_fdw'") == ["postgres_fdw"] {
+    if column(
+        &mut client,
+        "SELECT name::text FROM pg_available_extensions WHERE name = 'postgres_fdw'",
+    ) == ["postgres_fdw"]
+    {
         client
             .batch_execute(
                 "CREATE EXTENSION postgres_fdw; CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'nowhere.invalid');
@@ -157,12 +202,20 @@ fn the_doctor_runs_nobodys_code() {
                  CREATE VIEW public.v_far AS SELECT * FROM public.near; CREATE VIEW public.v_farther AS SELECT * FROM public.far",
             )
             .unwrap();
-        assert_eq!(column(&mut client, "SELECT object || detail FROM ops.doctor() WHERE area = 'view' AND NOT ok"), [""; 0]);
+        assert_eq!(
+            column(
+                &mut client,
+                "SELECT object || detail FROM ops.doctor() WHERE area = 'view' AND NOT ok"
+            ),
+            [""; 0]
+        );
     }
     let said = "SELECT detail FROM ops.doctor() WHERE object = 'ops.v_reaper_status'";
     assert_eq!(
         column(&mut client, said),
-        ["Is there (its query was not planned: others can put things into its search_path), for service_role."]
+        [
+            "Is there (its query was not planned: others can put things into its search_path), for service_role."
+        ]
     );
     // A literal of a domain is read by the domain's own checks.
     client
@@ -184,7 +237,8 @@ fn the_doctor_runs_nobodys_code() {
     );
 }
 
-/// The server's own functions run whole queries, keep locks, write files: domains and views that call nothing else are somebody's code too.
+/// The server's own functions run whole queries, keep locks, write files: domains and views that
+/// call nothing else are somebody's code too.
 #[test]
 fn built_in_functions_do_not_run_either() {
     let cluster = Cluster::start();
@@ -247,12 +301,16 @@ fn the_doctor_does_not_look_at_the_doctor() {
             "Is there (its query was not planned: that would run function public.loud(), which belongs to \"postgres\"), for service_role."
         ]
     );
-    assert_eq!(column(&mut client, "SELECT object FROM ops.doctor() WHERE area = 'view' AND NOT ok"), [""; 0]);
+    assert_eq!(
+        column(&mut client, "SELECT object FROM ops.doctor() WHERE area = 'view' AND NOT ok"),
+        [""; 0]
+    );
     // And everything is as it was: functions run.
     assert_eq!(column(&mut client, "SELECT (public.loud() > 40)::text"), ["true"]);
 }
 
-/// What comes and goes is no illness: locks, settings that a request brings along, settings of a function's own, the session's.
+/// What comes and goes is no illness: locks, settings that a request brings along, settings of a
+/// function's own, the session's.
 #[test]
 fn no_false_alarms() {
     let cluster = Cluster::start();
@@ -278,25 +336,43 @@ fn no_false_alarms() {
     let mut client = cluster.connect("app", dragonfly_tests::SUPERUSER);
     client.batch_execute("SET app.id = ''; SET standard_conforming_strings = off").unwrap();
     let ill = "SELECT object || ': ' || detail FROM ops.doctor() WHERE area IN ('view', 'function') AND NOT ok";
-    let empty = "public.m_empty: Cannot be read: materialized view public.m_empty has not been populated.";
+    let empty =
+        "public.m_empty: Cannot be read: materialized view public.m_empty has not been populated.";
     assert_eq!(column(&mut client, ill), [empty]);
     let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
     other.batch_execute("BEGIN; LOCK TABLE public.plaintiffs").unwrap();
     client.batch_execute("SET lock_timeout = '50ms'").unwrap();
     assert_eq!(column(&mut client, ill), [empty]);
-    let said = column(&mut client, "SELECT detail FROM ops.doctor() WHERE object = 'public.v_plaintiffs_overview'");
-    assert!(said[0].starts_with("Is there (its query was not planned: somebody has locked what it names)"), "{said:?}");
-    assert!(said[0].ends_with("Whether those can use it was not tried: canceling statement due to lock timeout."), "{said:?}");
+    let said = column(
+        &mut client,
+        "SELECT detail FROM ops.doctor() WHERE object = 'public.v_plaintiffs_overview'",
+    );
+    assert!(
+        said[0]
+            .starts_with("Is there (its query was not planned: somebody has locked what it names)"),
+        "{said:?}"
+    );
+    assert!(
+        said[0].ends_with(
+            "Whether those can use it was not tried: canceling statement due to lock timeout."
+        ),
+        "{said:?}"
+    );
     // All that is locked is not waited for one by one.
     other
         .batch_execute(
             "LOCK TABLE public.judgments, public.job_queue, ops.event_log, intake.simplicity_raw, public.plaintiff_tasks",
         )
         .unwrap();
-    client.batch_execute("SET lock_timeout = 0; SET statement_timeout = '8s'; SELECT * FROM ops.doctor()").unwrap();
+    client
+        .batch_execute(
+            "SET lock_timeout = 0; SET statement_timeout = '8s'; SELECT * FROM ops.doctor()",
+        )
+        .unwrap();
 }
 
-/// An error in the middle of reading a view leaves the session as it was: this one is too deep for us, and not for the server.
+/// An error in the middle of reading a view leaves the session as it was: this one is too deep for
+/// us, and not for the server.
 #[test]
 fn an_error_in_the_depth_is_an_error_and_no_more() {
     let cluster = Cluster::start();
@@ -311,8 +387,11 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
         ))
         .unwrap();
     let ask = "SELECT * FROM ops.explain_access('service_role', 'public.deep', 'SELECT')";
-    for around in ["{}", "BEGIN; SAVEPOINT a; {}", "DO $$ BEGIN PERFORM * FROM ({}) x; EXCEPTION WHEN others THEN NULL; END $$"]
-    {
+    for around in [
+        "{}",
+        "BEGIN; SAVEPOINT a; {}",
+        "DO $$ BEGIN PERFORM * FROM ({}) x; EXCEPTION WHEN others THEN NULL; END $$",
+    ] {
         let _ = client.simple_query(&around.replace("{}", ask));
         let _ = client.simple_query("ROLLBACK TO a");
         let _ = client.simple_query("COMMIT");
@@ -320,8 +399,11 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
         client.batch_execute("BEGIN; SELECT * FROM ops.doctor(); ROLLBACK").unwrap();
         assert_eq!(column(&mut client, "SELECT (5 + 1)::text"), ["6"], "{around}");
     }
-    // Rules that write to each other, each as deep; a domain that nobody can look through; tables that inherit from each other in every way there is.
-    let nested = |n: usize, inner: &str| (0..n).fold(inner.to_owned(), |inner, _| format!("coalesce({inner}, 1)"));
+    // Rules that write to each other, each as deep; a domain that nobody can look through; tables
+    // that inherit from each other in every way there is.
+    let nested = |n: usize, inner: &str| {
+        (0..n).fold(inner.to_owned(), |inner, _| format!("coalesce({inner}, 1)"))
+    };
     let rules: String = (1..=12)
         .map(|i| {
             let value = nested(1_600, "NEW.x");
@@ -347,7 +429,9 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
             nested(1_500, "VALUE")
         ))
         .unwrap();
-    let refused = attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.r12', 'UPDATE')").unwrap_err();
+    let refused =
+        attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.r12', 'UPDATE')")
+            .unwrap_err();
     assert_eq!(refused.code, "54001");
     // Rules that double with each table: the server cannot be interrupted while it follows them.
     let doubling: String = (1..=18)
@@ -359,10 +443,21 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
             )
         })
         .collect();
-    client.batch_execute(&format!("SET dragonfly_guard.mode = off; CREATE TABLE public.d0 (a int); {doubling}")).unwrap();
-    let refused = attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.d18', 'INSERT')").unwrap_err();
-    assert_eq!((refused.code.as_str(), refused.message.as_str()), ("54001", "too many views or rules stand behind public.d18"));
-    client.batch_execute("SELECT * FROM ops.explain_access('anon', 'public.d5', 'INSERT')").unwrap();
+    client
+        .batch_execute(&format!(
+            "SET dragonfly_guard.mode = off; CREATE TABLE public.d0 (a int); {doubling}"
+        ))
+        .unwrap();
+    let refused =
+        attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.d18', 'INSERT')")
+            .unwrap_err();
+    assert_eq!(
+        (refused.code.as_str(), refused.message.as_str()),
+        ("54001", "too many views or rules stand behind public.d18")
+    );
+    client
+        .batch_execute("SELECT * FROM ops.explain_access('anon', 'public.d5', 'INSERT')")
+        .unwrap();
     client
         .batch_execute("SELECT * FROM ops.explain_access('anon', 'public.a0', 'DELETE'); SELECT * FROM ops.doctor()")
         .unwrap();
@@ -373,21 +468,36 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
         let _ = client.simple_query("SELECT * FROM ops.doctor()");
     }
     client.batch_execute("SET statement_timeout = 0").unwrap();
-    assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.doctor() WHERE area = 'guard'"), ["1"]);
+    assert_eq!(
+        column(&mut client, "SELECT count(*)::text FROM ops.doctor() WHERE area = 'guard'"),
+        ["1"]
+    );
 }
 
-/// What nothing of ours refuses must not be there: ranges and domains that do more than compute, in a cache or not; other sessions' cannot be named.
+/// What nothing of ours refuses must not be there: ranges and domains that do more than compute, in
+/// a cache or not; other sessions' cannot be named.
 #[test]
 fn types_that_are_alive() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     let body = |client: &mut postgres::Client| {
-        column(client, "SELECT detail FROM ops.doctor() WHERE object = 'api.get_ceo_metrics()'")[0].clone()
+        column(client, "SELECT detail FROM ops.doctor() WHERE object = 'api.get_ceo_metrics()'")[0]
+            .clone()
     };
     let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
-    other.batch_execute("CREATE DOMAIN pg_temp.x AS int CHECK (pg_advisory_lock(VALUE) IS NOT NULL)").unwrap();
-    client.batch_execute("CREATE DOMAIN public.plain AS text CHECK (VALUE ~ '^[a-z]+$' AND length(VALUE) < 9)").unwrap();
-    assert!(body(&mut client).starts_with("Is there and its body can be read"), "{}", body(&mut client));
+    other
+        .batch_execute("CREATE DOMAIN pg_temp.x AS int CHECK (pg_advisory_lock(VALUE) IS NOT NULL)")
+        .unwrap();
+    client
+        .batch_execute(
+            "CREATE DOMAIN public.plain AS text CHECK (VALUE ~ '^[a-z]+$' AND length(VALUE) < 9)",
+        )
+        .unwrap();
+    assert!(
+        body(&mut client).starts_with("Is there and its body can be read"),
+        "{}",
+        body(&mut client)
+    );
     for (made, gone) in [
         ("CREATE DOMAIN ops.lock AS int CHECK (pg_advisory_lock(VALUE) IS NOT NULL)", "DROP DOMAIN ops.lock"),
         (
@@ -412,7 +522,9 @@ fn types_that_are_alive() {
 fn a_tower_of_views() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    let views: String = (1..=150).map(|i| format!("CREATE VIEW public.v{i} AS SELECT * FROM public.v{};", i - 1)).collect();
+    let views: String = (1..=150)
+        .map(|i| format!("CREATE VIEW public.v{i} AS SELECT * FROM public.v{};", i - 1))
+        .collect();
     client
         .batch_execute(&format!(
             "SET dragonfly_guard.mode = off; SET ROLE postgres; CREATE VIEW public.v0 AS SELECT * FROM public.judgments; {views} RESET ROLE"
@@ -422,7 +534,9 @@ fn a_tower_of_views() {
     client.batch_execute("SELECT * FROM ops.doctor()").unwrap();
     let pid = column(&mut client, "SELECT pg_backend_pid()::text")[0].clone();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let peak = status.lines().find_map(|line| {
+        line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
     println!("{:?}, {peak:?} kB", started.elapsed());
     assert!(peak.unwrap() < 400_000, "{peak:?} kB");
 }

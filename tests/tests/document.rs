@@ -1,5 +1,5 @@
-//! The database of the contract document: whole, the audit has nothing against it; with one violation of every rule, it finds exactly
-//! those, and every fix runs.
+//! The database of the contract document: whole, the audit has nothing against it; with one
+//! violation of every rule, it finds exactly those, and every fix runs.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
@@ -53,12 +53,16 @@ fn the_documents_database_conforms() {
     let cluster = Cluster::start();
     let mut client = document(&cluster);
     assert_eq!(column(&mut client, WORSE_THAN_INFO), [""; 0]);
-    assert_eq!(column(&mut client, "SELECT DISTINCT rule FROM ops.audit_security()"), ["rls_not_forced"]);
+    assert_eq!(
+        column(&mut client, "SELECT DISTINCT rule FROM ops.audit_security()"),
+        ["rls_not_forced"]
+    );
     client.batch_execute("SELECT ops.assert_security('warning')").unwrap();
     let differing = "SELECT schema_name || ' ' || role_name FROM ops.role_matrix() WHERE NOT conforms
         UNION ALL SELECT schema_name || '.' || table_name FROM ops.rls_coverage() WHERE NOT conforms";
     assert_eq!(column(&mut client, differing), [""; 0]);
-    let verdicts = "SELECT DISTINCT verdict || ' ' || canonical FROM ops.security_definer_functions()";
+    let verdicts =
+        "SELECT DISTINCT verdict || ' ' || canonical FROM ops.security_definer_functions()";
     assert_eq!(column(&mut client, verdicts), ["safe true"]);
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.rls_policies()"), ["12"]);
 }
@@ -74,7 +78,8 @@ fn one_violation_of_every_rule_is_found_and_nothing_else() {
         "SELECT concat_ws(' | ', rule, object_type, object, role_name) FROM ops.audit_security(rules => '{rls_not_forced}') LIMIT 1 OFFSET 3",
     ));
     assert_eq!(found, VIOLATIONS);
-    let never_violated = "SELECT rule FROM ops.security_rules() EXCEPT SELECT rule FROM ops.audit_security()";
+    let never_violated =
+        "SELECT rule FROM ops.security_rules() EXCEPT SELECT rule FROM ops.audit_security()";
     assert_eq!(column(&mut client, never_violated), [""; 0], "a rule has no case");
 
     let refused = attempt(&mut client, "SELECT ops.assert_security()").unwrap_err();
@@ -82,7 +87,11 @@ fn one_violation_of_every_rule_is_found_and_nothing_else() {
         (refused.code.as_str(), refused.message.as_str()),
         ("P0004", "the database differs from its security contract in 24 ways")
     );
-    assert!(refused.detail.contains("error role_attributes: Role \"anon\" has the attribute BYPASSRLS"), "{}", refused.detail);
+    assert!(
+        refused.detail.contains("error role_attributes: Role \"anon\" has the attribute BYPASSRLS"),
+        "{}",
+        refused.detail
+    );
 }
 
 #[test]
@@ -91,7 +100,8 @@ fn every_fix_runs_and_leaves_only_what_a_person_decides() {
     let mut client = document(&cluster);
     cluster.psql_file("app", "fixtures/violations.sql");
     client.batch_execute("ALTER ROLE postgres_old RENAME TO postgres").unwrap();
-    let fixes = "SELECT fix FROM ops.audit_security(min_severity => 'warning') WHERE fix IS NOT NULL";
+    let fixes =
+        "SELECT fix FROM ops.audit_security(min_severity => 'warning') WHERE fix IS NOT NULL";
     assert_eq!(column(&mut client, fixes).len(), 24);
     // The worker that gave up a table gets back in the second round what it had as the owner.
     for _round in 0..2 {
@@ -113,7 +123,8 @@ fn an_empty_database_is_mended_as_far_as_sql_can() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded("empty");
     for round in 0..4 {
-        let fixes = column(&mut client, "SELECT fix FROM ops.audit_security() WHERE fix IS NOT NULL");
+        let fixes =
+            column(&mut client, "SELECT fix FROM ops.audit_security() WHERE fix IS NOT NULL");
         if fixes.is_empty() {
             break;
         }
@@ -122,7 +133,10 @@ fn an_empty_database_is_mended_as_far_as_sql_can() {
             attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}\n{e:?}"));
         }
     }
-    assert_eq!(column(&mut client, "SELECT DISTINCT rule FROM ops.audit_security()"), ["required_object_missing"]);
+    assert_eq!(
+        column(&mut client, "SELECT DISTINCT rule FROM ops.audit_security()"),
+        ["required_object_missing"]
+    );
 }
 
 #[test]
@@ -130,19 +144,38 @@ fn what_is_asked_for_and_not_there_is_an_error_that_lists_what_is() {
     let cluster = Cluster::start();
     let mut client = document(&cluster);
     for (call, message, hint) in [
-        ("rules => '{no_such}'", "there is no rule \"no_such\"", "Valid: role_missing, role_attributes"),
-        ("schemas => '{nowhere}'", "there is no schema \"nowhere\"", "Valid: api, dragonfly_guard, enforcement"),
-        ("min_severity => 'fatal'", "there is no severity \"fatal\"", "Valid: error, warning, info."),
+        (
+            "rules => '{no_such}'",
+            "there is no rule \"no_such\"",
+            "Valid: role_missing, role_attributes",
+        ),
+        (
+            "schemas => '{nowhere}'",
+            "there is no schema \"nowhere\"",
+            "Valid: api, dragonfly_guard, enforcement",
+        ),
+        (
+            "min_severity => 'fatal'",
+            "there is no severity \"fatal\"",
+            "Valid: error, warning, info.",
+        ),
         ("rules => ARRAY[E'a\\n\\x1b']", "there is no rule \"a\\u000A\\u001B\"", "Valid: "),
     ] {
-        let refused = attempt(&mut client, &format!("SELECT * FROM ops.audit_security({call})")).unwrap_err();
+        let refused =
+            attempt(&mut client, &format!("SELECT * FROM ops.audit_security({call})")).unwrap_err();
         assert_eq!((refused.code.as_str(), refused.message.as_str()), ("22023", message));
         assert!(refused.hint.starts_with(hint), "{}", refused.hint);
     }
     let all = "SELECT count(*)::text FROM ops.audit_security(NULL, NULL, NULL)";
     assert_eq!(column(&mut client, all), ["7"]);
-    assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_security(schemas => '{intake}')"), ["3"]);
-    assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_security(rules => '{}')"), ["0"]);
+    assert_eq!(
+        column(&mut client, "SELECT count(*)::text FROM ops.audit_security(schemas => '{intake}')"),
+        ["3"]
+    );
+    assert_eq!(
+        column(&mut client, "SELECT count(*)::text FROM ops.audit_security(rules => '{}')"),
+        ["0"]
+    );
 }
 
 #[test]
@@ -156,9 +189,11 @@ fn a_malformed_contract_is_refused_with_the_place() {
         ("jsonb_set(ops.contract(), '{roles,0,kind}', '\"king\"')", "$.roles[0].kind"),
         ("jsonb_set(ops.contract(), '{schemas,1,usage}', '[\"nobody\"]')", "$.schemas[1].usage"),
     ] {
-        let refused =
-            attempt(&mut client, &format!("INSERT INTO dragonfly_guard.contract (id, document) VALUES (2, {document})"))
-                .unwrap_err();
+        let refused = attempt(
+            &mut client,
+            &format!("INSERT INTO dragonfly_guard.contract (id, document) VALUES (2, {document})"),
+        )
+        .unwrap_err();
         assert_eq!(refused.message, "not a valid security contract");
         assert!(refused.detail.starts_with(place), "{document}: {}", refused.detail);
     }
@@ -169,11 +204,16 @@ fn a_malformed_contract_is_refused_with_the_place() {
              RESET dragonfly_guard.mode; INSERT INTO dragonfly_guard.contract (id, document) VALUES (2, '{}')",
         )
         .unwrap();
-    let definer = "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+    let definer =
+        "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
     let refused = attempt(&mut client, definer).unwrap_err();
     assert_eq!(refused.message, "the security contract in force is not valid");
     assert!(refused.hint.contains("SET dragonfly_guard.mode = off"));
-    assert_eq!(attempt(&mut client, "CREATE TABLE public.t (id int)").unwrap_err().message, refused.message);
-    attempt(&mut client, "CREATE TEMP TABLE unrelated (id int); COMMENT ON SCHEMA public IS NULL").unwrap();
+    assert_eq!(
+        attempt(&mut client, "CREATE TABLE public.t (id int)").unwrap_err().message,
+        refused.message
+    );
+    attempt(&mut client, "CREATE TEMP TABLE unrelated (id int); COMMENT ON SCHEMA public IS NULL")
+        .unwrap();
     attempt(&mut client, &format!("SET dragonfly_guard.mode = off; {definer}")).unwrap();
 }

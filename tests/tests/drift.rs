@@ -1,4 +1,5 @@
-//! Drift: what changed since somebody froze it, what differs from another database, and one hash that says whether anything does.
+//! Drift: what changed since somebody froze it, what differs from another database, and one hash
+//! that says whether anything does.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, program};
 use postgres::Client;
@@ -6,7 +7,8 @@ use std::process::{Command, Stdio};
 
 const FINGERPRINT: &str = "SELECT ops.schema_fingerprint('{app}')";
 
-/// The document's database with one of everything in schema `app`, and a superuser's connection to it on which the guard is silent.
+/// The document's database with one of everything in schema `app`, and a superuser's connection to
+/// it on which the guard is silent.
 fn database(cluster: &Cluster) -> Client {
     cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE one").unwrap();
     cluster.psql_file("one", "fixtures/document.sql");
@@ -394,7 +396,9 @@ fn each_change_is_named_and_its_undoing_is_equality() {
         let left = drift(&mut client, frozen);
         if !left.is_empty() || fingerprint(&mut client) != before {
             wrong.push(format!("{undo}\n  leaves {left:?}"));
-            client.batch_execute("SELECT ops.freeze_schema('before', '{app}', replace => true)").unwrap();
+            client
+                .batch_execute("SELECT ops.freeze_schema('before', '{app}', replace => true)")
+                .unwrap();
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -459,22 +463,37 @@ fn restore(cluster: &Cluster, database: &str, user: &str, dump: &[u8]) {
 fn a_restored_database_is_the_same() {
     let cluster = Cluster::start();
     let mut client = database(&cluster);
-    client.batch_execute("SELECT ops.freeze_schema('all'); SELECT ops.freeze_schema('app', '{app}')").unwrap();
-    for statement in ["CREATE ROLE other_su LOGIN SUPERUSER", "CREATE DATABASE two", "CREATE DATABASE three"] {
+    client
+        .batch_execute("SELECT ops.freeze_schema('all'); SELECT ops.freeze_schema('app', '{app}')")
+        .unwrap();
+    for statement in
+        ["CREATE ROLE other_su LOGIN SUPERUSER", "CREATE DATABASE two", "CREATE DATABASE three"]
+    {
         client.batch_execute(statement).unwrap();
     }
     let frozen = "SELECT label || ' ' || frozen_by || ' ' || fingerprint || ' ' || schemas::text FROM ops.v_frozen_schemas";
-    let (whole, kept) = (column(&mut client, "SELECT ops.schema_fingerprint()"), column(&mut client, frozen));
+    let (whole, kept) =
+        (column(&mut client, "SELECT ops.schema_fingerprint()"), column(&mut client, frozen));
     let before = fingerprint(&mut client);
     // By another superuser than the one who owns everything, into databases with other OIDs.
-    for (database, dumper, user) in [("two", SUPERUSER, "other_su"), ("three", "other_su", SUPERUSER)] {
+    for (database, dumper, user) in
+        [("two", SUPERUSER, "other_su"), ("three", "other_su", SUPERUSER)]
+    {
         let dump = cluster.client_program("pg_dump", &["-d", "one", "-U", dumper]);
         assert!(dump.status.success());
         restore(&cluster, database, user, &dump.stdout);
         let mut there = cluster.connect(database, SUPERUSER);
         let nothing = [""; 0];
-        assert_eq!(drift(&mut there, "ops.check_schema_consistency('app') WHERE source = 'frozen app'"), nothing, "{database}");
-        assert_eq!(drift(&mut there, "ops.check_schema_consistency('all') WHERE source = 'frozen all'"), nothing, "{database}");
+        assert_eq!(
+            drift(&mut there, "ops.check_schema_consistency('app') WHERE source = 'frozen app'"),
+            nothing,
+            "{database}"
+        );
+        assert_eq!(
+            drift(&mut there, "ops.check_schema_consistency('all') WHERE source = 'frozen all'"),
+            nothing,
+            "{database}"
+        );
         assert_eq!(
             (column(&mut there, "SELECT ops.schema_fingerprint()"), column(&mut there, frozen)),
             (whole.clone(), kept.clone())
@@ -503,7 +522,8 @@ fn a_restored_database_is_the_same() {
     );
 }
 
-/// A letter that stands for a byte elsewhere changes nothing about its neighbours; and what the server makes with a range no dump has.
+/// A letter that stands for a byte elsewhere changes nothing about its neighbours; and what the
+/// server makes with a range no dump has.
 #[test]
 fn letters_and_what_comes_with_a_type() {
     let cluster = Cluster::start();
@@ -579,8 +599,7 @@ fn the_contract_is_what_must_be_there() {
              DROP TABLE public.plaintiff_contacts; CREATE VIEW public.plaintiff_contacts AS SELECT 1 AS id",
         )
         .unwrap();
-    let lines =
-        "SELECT concat_ws(' ', source, change, object_type, object, what, expected, actual) FROM ops.check_schema_consistency";
+    let lines = "SELECT concat_ws(' ', source, change, object_type, object, what, expected, actual) FROM ops.check_schema_consistency";
     assert_eq!(
         column(&mut client, &format!("{lines}() WHERE source = 'contract' ORDER BY object")),
         [
@@ -590,7 +609,10 @@ fn the_contract_is_what_must_be_there() {
         ]
     );
     assert_eq!(
-        column(&mut client, &format!("{lines}(schemas => '{{public, api}}') WHERE source <> 'contract'")),
+        column(
+            &mut client,
+            &format!("{lines}(schemas => '{{public, api}}') WHERE source <> 'contract'")
+        ),
         [
             "frozen release 1 changed function api.get_ceo_metrics() security DEFINER INVOKER",
             "frozen release 1 removed table public.plaintiff_contacts",
@@ -609,50 +631,96 @@ fn labels_are_kept_and_never_mistaken() {
         (refused.code, refused.message)
     };
     let wrong = |message: &str| ("22023".to_owned(), message.to_owned());
-    assert_eq!(refused("SELECT * FROM ops.check_schema_consistency('a')"), wrong("there is no frozen schema \"a\""));
-    assert_eq!(refused("SELECT ops.freeze_schema(NULL)"), wrong("a frozen schema has a label of 1 to 200 characters"));
-    assert_eq!(refused("SELECT ops.freeze_schema('a', '{nowhere}')"), wrong("there is no schema \"nowhere\""));
-    assert_eq!(refused("SELECT ops.schema_fingerprint('{pg_catalog}')"), wrong("there is no schema \"pg_catalog\""));
+    assert_eq!(
+        refused("SELECT * FROM ops.check_schema_consistency('a')"),
+        wrong("there is no frozen schema \"a\"")
+    );
+    assert_eq!(
+        refused("SELECT ops.freeze_schema(NULL)"),
+        wrong("a frozen schema has a label of 1 to 200 characters")
+    );
+    assert_eq!(
+        refused("SELECT ops.freeze_schema('a', '{nowhere}')"),
+        wrong("there is no schema \"nowhere\"")
+    );
+    assert_eq!(
+        refused("SELECT ops.schema_fingerprint('{pg_catalog}')"),
+        wrong("there is no schema \"pg_catalog\"")
+    );
     // Nothing to look at would look like no drift, for ever after.
-    for call in ["ops.freeze_schema('a', '{}')", "ops.schema_fingerprint('{}')", "ops.schema_snapshot('{}')"] {
-        assert_eq!(refused(&format!("SELECT {call}")), wrong("schemas must not be empty"), "{call}");
+    for call in [
+        "ops.freeze_schema('a', '{}')",
+        "ops.schema_fingerprint('{}')",
+        "ops.schema_snapshot('{}')",
+    ] {
+        assert_eq!(
+            refused(&format!("SELECT {call}")),
+            wrong("schemas must not be empty"),
+            "{call}"
+        );
     }
-    assert_eq!(refused("SELECT * FROM ops.check_schema_consistency(NULL, '{}')"), wrong("schemas must not be empty"));
-    for call in ["ops.freeze_schema('a', '{NULL}')", "ops.golden_sql('{api,NULL}')", "ops.audit_security(schemas => '{NULL}')"]
-    {
+    assert_eq!(
+        refused("SELECT * FROM ops.check_schema_consistency(NULL, '{}')"),
+        wrong("schemas must not be empty")
+    );
+    for call in [
+        "ops.freeze_schema('a', '{NULL}')",
+        "ops.golden_sql('{api,NULL}')",
+        "ops.audit_security(schemas => '{NULL}')",
+    ] {
         let null = ("22004".to_owned(), "array must not contain nulls".to_owned());
         assert_eq!(refused(&format!("SELECT * FROM {call}")), null, "{call}");
     }
     let read_only = refused("BEGIN READ ONLY; SELECT ops.freeze_schema('a')");
     assert_eq!(
         read_only,
-        ("25006".to_owned(), "cannot execute a change of what is frozen in a read-only transaction".to_owned())
+        (
+            "25006".to_owned(),
+            "cannot execute a change of what is frozen in a read-only transaction".to_owned()
+        )
     );
     refused("ROLLBACK; SELECT 1/0");
-    assert_eq!(refused("SELECT ops.unfreeze_schema('a')"), wrong("there is no frozen schema \"a\""));
+    assert_eq!(
+        refused("SELECT ops.unfreeze_schema('a')"),
+        wrong("there is no frozen schema \"a\"")
+    );
     refused("SELECT ops.freeze_schema('a', '{api}'); SELECT 1/0");
     client.batch_execute("SELECT ops.freeze_schema('a', '{api}')").unwrap();
     let mut refused = |sql: &str| {
         let refused = attempt(&mut client, sql).unwrap_err();
         (refused.code, refused.message)
     };
-    assert_eq!(refused("SELECT ops.freeze_schema('a')"), wrong("there is a frozen schema \"a\" already"));
+    assert_eq!(
+        refused("SELECT ops.freeze_schema('a')"),
+        wrong("there is a frozen schema \"a\" already")
+    );
     assert_eq!(
         refused("SELECT * FROM ops.check_schema_consistency('a', '{public}')"),
         wrong("\"a\" does not cover schema \"public\"")
     );
     for (snapshot, detail) in [
         ("null", "$: null, where an object is expected."),
-        ("{\"format\": 7}", "$.format: 7, which this version of dragonfly_guard does not know; it reads format 1."),
+        (
+            "{\"format\": 7}",
+            "$.format: 7, which this version of dragonfly_guard does not know; it reads format 1.",
+        ),
         (
             "{\"format\": 1, \"server\": 15, \"schemas\": [], \"objects\": [{\"type\": 1}]}",
             "$.objects[0]: invalid type: integer `1`, expected a string.",
         ),
     ] {
-        let refused = attempt(&mut client, &format!("SELECT * FROM ops.compare_schema('{snapshot}')")).unwrap_err();
-        assert_eq!((&*refused.code, &*refused.message, &*refused.detail), ("22023", "not a schema snapshot", detail));
+        let refused =
+            attempt(&mut client, &format!("SELECT * FROM ops.compare_schema('{snapshot}')"))
+                .unwrap_err();
+        assert_eq!(
+            (&*refused.code, &*refused.message, &*refused.detail),
+            ("22023", "not a schema snapshot", detail)
+        );
     }
-    assert_eq!(attempt(&mut client, "SELECT * FROM ops.compare_schema(NULL)").unwrap_err().code, "22004");
+    assert_eq!(
+        attempt(&mut client, "SELECT * FROM ops.compare_schema(NULL)").unwrap_err().code,
+        "22004"
+    );
     let nothing = r#"SELECT * FROM ops.compare_schema('{"format": 1, "server": 15, "schemas": [], "objects": []}')"#;
     assert_eq!(attempt(&mut client, nothing).unwrap_err().message, "schemas must not be empty");
     // A schema that is gone is asked about all the same.
@@ -661,12 +729,27 @@ fn labels_are_kept_and_never_mistaken() {
     assert_eq!(drift(&mut client, gone), ["removed schema short", "removed table short.t"]);
     client.batch_execute("SELECT ops.unfreeze_schema('c')").unwrap();
     // The latest counts, unless a label is given.
-    client.batch_execute("CREATE TABLE public.later (id int); SELECT ops.freeze_schema('b')").unwrap();
-    assert_eq!(drift(&mut client, "ops.check_schema_consistency() WHERE source LIKE 'frozen%'"), [""; 0]);
+    client
+        .batch_execute("CREATE TABLE public.later (id int); SELECT ops.freeze_schema('b')")
+        .unwrap();
+    assert_eq!(
+        drift(&mut client, "ops.check_schema_consistency() WHERE source LIKE 'frozen%'"),
+        [""; 0]
+    );
     client.batch_execute("DROP TABLE public.later").unwrap();
-    assert_eq!(drift(&mut client, "ops.check_schema_consistency() WHERE source = 'frozen b'"), ["removed table public.later"]);
-    assert_eq!(drift(&mut client, "ops.check_schema_consistency('a') WHERE source = 'frozen a'"), [""; 0]);
-    client.batch_execute("SELECT ops.freeze_schema('b', replace => true); SELECT ops.unfreeze_schema('a')").unwrap();
+    assert_eq!(
+        drift(&mut client, "ops.check_schema_consistency() WHERE source = 'frozen b'"),
+        ["removed table public.later"]
+    );
+    assert_eq!(
+        drift(&mut client, "ops.check_schema_consistency('a') WHERE source = 'frozen a'"),
+        [""; 0]
+    );
+    client
+        .batch_execute(
+            "SELECT ops.freeze_schema('b', replace => true); SELECT ops.unfreeze_schema('a')",
+        )
+        .unwrap();
     assert_eq!(column(&mut client, "SELECT label FROM ops.v_frozen_schemas"), ["b"]);
     assert_eq!(drift(&mut client, "ops.check_schema_consistency()"), [""; 0]);
 }
@@ -675,7 +758,8 @@ fn labels_are_kept_and_never_mistaken() {
 fn looking_runs_nobodys_code() {
     let cluster = Cluster::start();
     let mut client = database(&cluster);
-    // Read again, the literal would be checked by what the domain's owner likes to run, in the name of whoever looks.
+    // Read again, the literal would be checked by what the domain's owner likes to run, in the name
+    // of whoever looks.
     client
         .batch_execute(
             "CREATE ROLE mallory; GRANT CREATE, USAGE ON SCHEMA app TO mallory; SET ROLE mallory;
@@ -690,8 +774,15 @@ fn looking_runs_nobodys_code() {
         )
         .unwrap();
     assert_eq!(attempt(&mut client, "SELECT '{1}'::app.bait[]").unwrap_err().code, "22012");
-    client.batch_execute("SELECT ops.freeze_schema('a', '{app}'); SELECT ops.schema_snapshot('{app}')").unwrap();
-    assert_eq!(drift(&mut client, "ops.check_schema_consistency('a') WHERE source = 'frozen a'"), [""; 0]);
+    client
+        .batch_execute(
+            "SELECT ops.freeze_schema('a', '{app}'); SELECT ops.schema_snapshot('{app}')",
+        )
+        .unwrap();
+    assert_eq!(
+        drift(&mut client, "ops.check_schema_consistency('a') WHERE source = 'frozen a'"),
+        [""; 0]
+    );
     // Once, by the statement above that asked for it.
     assert_eq!(cluster.log().matches("WARNING:  caught").count(), 1, "{}", cluster.log());
 }
@@ -712,18 +803,27 @@ fn readers_read_and_authors_write() {
         client.batch_execute(&format!("SET ROLE {role}")).unwrap();
         for call in reading {
             let outcome = attempt(&mut client, call).map_err(|refused| refused.code);
-            let expected = if matches!(role, "anon" | "authenticated") { Err("42501".to_owned()) } else { Ok(()) };
+            let expected = if matches!(role, "anon" | "authenticated") {
+                Err("42501".to_owned())
+            } else {
+                Ok(())
+            };
             assert_eq!(outcome, expected, "{role}: {call}");
         }
-        for call in
-            ["SELECT ops.freeze_schema('b')", "SELECT ops.unfreeze_schema('a')", "SELECT * FROM dragonfly_guard.frozen_schema"]
-        {
+        for call in [
+            "SELECT ops.freeze_schema('b')",
+            "SELECT ops.unfreeze_schema('a')",
+            "SELECT * FROM dragonfly_guard.frozen_schema",
+        ] {
             assert_eq!(attempt(&mut client, call).unwrap_err().code, "42501", "{role}: {call}");
         }
         client.batch_execute("RESET ROLE").unwrap();
     }
     client.batch_execute("GRANT EXECUTE ON FUNCTION ops.freeze_schema(text, name[], boolean) TO service_role; SET ROLE service_role; SELECT ops.freeze_schema('b'); RESET ROLE").unwrap();
-    assert_eq!(column(&mut client, "SELECT label || ' ' || frozen_by FROM ops.v_frozen_schemas"), ["a root_su", "b root_su"]);
+    assert_eq!(
+        column(&mut client, "SELECT label || ' ' || frozen_by FROM ops.v_frozen_schemas"),
+        ["a root_su", "b root_su"]
+    );
     // In a read-only transaction everything can be read and nothing written.
     client.batch_execute("BEGIN READ ONLY").unwrap();
     for call in reading {
@@ -734,6 +834,7 @@ fn readers_read_and_authors_write() {
     // Nothing that was looked at stays locked.
     let mut client = cluster.connect("one", SUPERUSER);
     client.batch_execute("BEGIN; SELECT ops.schema_fingerprint()").unwrap();
-    let locked = "SELECT count(*)::text FROM pg_locks WHERE relation >= 16384 AND pid = pg_backend_pid()";
+    let locked =
+        "SELECT count(*)::text FROM pg_locks WHERE relation >= 16384 AND pid = pg_backend_pid()";
     assert_eq!(column(&mut client, locked), ["0"]);
 }

@@ -1,4 +1,5 @@
-//! Exemptions: what somebody has accepted is out of sight as long as it is what was accepted, and the guard lets it be.
+//! Exemptions: what somebody has accepted is out of sight as long as it is what was accepted, and
+//! the guard lets it be.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
@@ -13,13 +14,16 @@ fn with_legacy(cluster: &Cluster) -> Client {
     cluster.connect("app", SUPERUSER)
 }
 
-const LEGACY: &str = "CREATE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+const LEGACY: &str =
+    "CREATE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
     REVOKE EXECUTE ON FUNCTION enforcement.legacy() FROM PUBLIC;
     GRANT EXECUTE ON FUNCTION enforcement.legacy() TO service_role";
 
-const FOUND: &str = "SELECT object FROM ops.audit_security(rules => '{security_definer_search_path}')";
+const FOUND: &str =
+    "SELECT object FROM ops.audit_security(rules => '{security_definer_search_path}')";
 
-const ACCEPT: &str = "SELECT ops.exempt(fingerprint, 'Ticket 7: rewritten in May') FROM ops.audit_security()
+const ACCEPT: &str =
+    "SELECT ops.exempt(fingerprint, 'Ticket 7: rewritten in May') FROM ops.audit_security()
     WHERE object = 'enforcement.legacy()' AND rule = 'security_definer_search_path'";
 
 const STATUS: &str = "SELECT status || ' ' || hides FROM ops.v_exemptions ORDER BY id";
@@ -41,7 +45,10 @@ fn an_accepted_finding_is_out_of_sight_and_not_forgotten() {
         FROM ops.audit_security(exempted => true) WHERE evidence ? 'exemption'";
     assert_eq!(column(&mut client, asked), ["Ticket 7: rewritten in May - root_su"]);
     let shown = "SELECT rule || ' ' || object || ' ' || hides || ' ' || (hidden->0->>'object') FROM ops.v_exemptions";
-    assert_eq!(column(&mut client, shown), ["security_definer_search_path enforcement.legacy() 1 enforcement.legacy()"]);
+    assert_eq!(
+        column(&mut client, shown),
+        ["security_definer_search_path enforcement.legacy() 1 enforcement.legacy()"]
+    );
     let refused = attempt(&mut client, "SELECT ops.exempt(fingerprint, 'again') FROM ops.audit_security(exempted => true) WHERE object = 'enforcement.legacy()'").unwrap_err();
     assert_eq!(refused.message, "it is exempt already, by exemption 1");
     // Taken back, it is there again; that it was is on record.
@@ -55,7 +62,11 @@ fn an_accepted_finding_is_out_of_sight_and_not_forgotten() {
 fn another_body_owner_or_path_is_not_what_was_accepted() {
     let cluster = Cluster::start();
     let mut client = with_legacy(&cluster);
-    client.batch_execute("CREATE ROLE other_owner; GRANT CREATE, USAGE ON SCHEMA enforcement TO other_owner").unwrap_err();
+    client
+        .batch_execute(
+            "CREATE ROLE other_owner; GRANT CREATE, USAGE ON SCHEMA enforcement TO other_owner",
+        )
+        .unwrap_err();
     client.batch_execute("CREATE ROLE other_owner; SET dragonfly_guard.mode = off").unwrap();
     client.batch_execute(ACCEPT).unwrap();
     let as_it_was = "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
@@ -76,7 +87,11 @@ fn another_body_owner_or_path_is_not_what_was_accepted() {
             "{change}"
         );
         assert_eq!(column(&mut client, STATUS), ["changed 0"], "{change}");
-        client.batch_execute(&format!("{as_it_was}; ALTER FUNCTION enforcement.legacy() OWNER TO postgres")).unwrap();
+        client
+            .batch_execute(&format!(
+                "{as_it_was}; ALTER FUNCTION enforcement.legacy() OWNER TO postgres"
+            ))
+            .unwrap();
     }
     // What a parsed body refers to counts, and how it is written down does not depend on who looks.
     client
@@ -114,7 +129,10 @@ fn time_runs_out() {
     client.batch_execute("BEGIN; SELECT pg_sleep(0.5)").unwrap();
     let said = "SELECT detail FROM ops.audit_security(rules => '{security_definer_search_path}')";
     let detail = column(&mut client, said).remove(0);
-    assert!(detail.contains(" It was exempt until 20") && detail.ends_with(": For a moment"), "{detail}");
+    assert!(
+        detail.contains(" It was exempt until 20") && detail.ends_with(": For a moment"),
+        "{detail}"
+    );
     client.batch_execute("COMMIT").unwrap();
     assert_eq!(column(&mut client, STATUS), ["expired 0"]);
     // Renewed by another.
@@ -137,19 +155,24 @@ fn the_guard_lets_be_what_was_accepted() {
     attempt(&mut migrations, LEGACY).unwrap();
     // A pattern is for what it names, and for no routine that nobody has seen.
     for rule in ["security_definer_search_path", "table_privileges", "direct_write"] {
-        let pattern = format!("SELECT ops.exempt(rule => '{rule}', object => 'public.*', reason => 'Pilot')");
+        let pattern =
+            format!("SELECT ops.exempt(rule => '{rule}', object => 'public.*', reason => 'Pilot')");
         client.batch_execute(&pattern).unwrap();
     }
     attempt(&mut migrations, "GRANT SELECT, UPDATE ON public.plaintiffs TO anon").unwrap();
-    let refused = attempt(&mut migrations, "GRANT SELECT ON intake.simplicity_raw TO anon").unwrap_err();
+    let refused =
+        attempt(&mut migrations, "GRANT SELECT ON intake.simplicity_raw TO anon").unwrap_err();
     assert!(refused.message.contains("breaks the security contract"), "{refused:?}");
-    let new = "CREATE FUNCTION public.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+    let new =
+        "CREATE FUNCTION public.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
     assert!(attempt(&mut migrations, new).unwrap_err().message.contains("has no safe search_path"));
     let hidden = "SELECT string_agg(h->>'detail', '|' ORDER BY h->>'detail') FROM ops.v_exemptions, jsonb_array_elements(hidden) AS h WHERE object = 'public.*'";
     assert_eq!(
         column(&mut client, hidden),
-        ["Role \"anon\" has SELECT on table public.plaintiffs, which the contract does not declare.|\
-          Role \"anon\" has UPDATE on table public.plaintiffs, which the contract does not declare."]
+        [
+            "Role \"anon\" has SELECT on table public.plaintiffs, which the contract does not declare.|\
+          Role \"anon\" has UPDATE on table public.plaintiffs, which the contract does not declare."
+        ]
     );
     // An exemption for one statement is none: what is refused without it is refused at commit.
     attempt(&mut migrations, "REVOKE ALL ON public.plaintiffs FROM anon").unwrap();
@@ -159,7 +182,13 @@ fn the_guard_lets_be_what_was_accepted() {
     let refused = attempt(&mut client, swap).unwrap_err();
     assert!(refused.message.contains("breaks the security contract"), "{refused:?}");
     client.batch_execute("ROLLBACK").unwrap();
-    assert_eq!(column(&mut client, "SELECT has_table_privilege('anon', 'public.plaintiffs', 'SELECT')::text"), ["false"]);
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT has_table_privilege('anon', 'public.plaintiffs', 'SELECT')::text"
+        ),
+        ["false"]
+    );
 }
 
 #[test]
@@ -176,7 +205,11 @@ fn views_end_theirs_with_what_they_select() {
         .unwrap();
     let found = "SELECT object FROM ops.audit_security(rules => '{undeclared_view_readable}')";
     assert_eq!(column(&mut client, found), [""; 0]);
-    client.batch_execute("CREATE OR REPLACE VIEW public.v_new AS SELECT id, name FROM public.plaintiffs").unwrap();
+    client
+        .batch_execute(
+            "CREATE OR REPLACE VIEW public.v_new AS SELECT id, name FROM public.plaintiffs",
+        )
+        .unwrap();
     assert_eq!(column(&mut client, found), ["public.v_new"]);
 }
 
@@ -187,7 +220,10 @@ fn what_is_no_exemption_is_an_error() {
     for (call, message) in [
         ("ops.exempt()", "an exemption needs a reason"),
         ("ops.exempt('x', '  ')", "an exemption needs a reason"),
-        ("ops.exempt(NULL, 'why')", "an exemption is about one finding, or about a rule and objects"),
+        (
+            "ops.exempt(NULL, 'why')",
+            "an exemption is about one finding, or about a rule and objects",
+        ),
         (
             "ops.exempt('x', 'why', rule => 'direct_write', object => '*')",
             "an exemption is about one finding, or about a rule and objects",
@@ -197,12 +233,21 @@ fn what_is_no_exemption_is_an_error() {
             "an exemption is about one finding, or about a rule and objects",
         ),
         ("ops.exempt('x', 'why')", "there is no finding with the fingerprint \"x\""),
-        ("ops.exempt(E'x\\u202E\\n', 'why')", "there is no finding with the fingerprint \"x\\u202E\\u000A\""),
+        (
+            "ops.exempt(E'x\\u202E\\n', 'why')",
+            "there is no finding with the fingerprint \"x\\u202E\\u000A\"",
+        ),
         ("ops.exempt('x', 'why', '2001-01-01')", "an exemption cannot have expired already"),
         ("ops.exempt('x', 'why', '-infinity')", "an exemption cannot have expired already"),
         ("ops.exempt(reason => 'why', rule => 'none', object => '*')", "there is no rule \"none\""),
-        ("ops.exempt(reason => 'why', rule => 'direct_write', object => '')", "a pattern has 1 to 1000 bytes"),
-        ("ops.exempt(reason => 'why', rule => 'direct_write', object => repeat('*a', 501))", "a pattern has 1 to 1000 bytes"),
+        (
+            "ops.exempt(reason => 'why', rule => 'direct_write', object => '')",
+            "a pattern has 1 to 1000 bytes",
+        ),
+        (
+            "ops.exempt(reason => 'why', rule => 'direct_write', object => repeat('*a', 501))",
+            "a pattern has 1 to 1000 bytes",
+        ),
         (
             "ops.exempt(reason => 'why', rule => 'guard_tampered', object => '*')",
             "what touches the guard itself is exempt one by one",
@@ -322,9 +367,12 @@ fn whatever_it_rests_on_counts() {
         assert_eq!(column(&mut client, found), [""; 0], "{back}");
     }
     // What the session has set changes nothing.
-    for setting in
-        ["quote_all_identifiers = on", "extra_float_digits = -13", "datestyle = 'German'", "search_path = enforcement, public"]
-    {
+    for setting in [
+        "quote_all_identifiers = on",
+        "extra_float_digits = -13",
+        "datestyle = 'German'",
+        "search_path = enforcement, public",
+    ] {
         client.batch_execute(&format!("SET {setting}")).unwrap();
         assert_eq!(column(&mut client, found), [""; 0], "{setting}");
     }
@@ -338,11 +386,20 @@ fn whatever_it_rests_on_counts() {
         .unwrap();
     let exposed = column(&mut client, found);
     assert!(
-        exposed.contains(&"security_definer_search_path api.queue_job(pg_catalog.text,pg_catalog.jsonb)".to_owned()),
+        exposed.contains(
+            &"security_definer_search_path api.queue_job(pg_catalog.text,pg_catalog.jsonb)"
+                .to_owned()
+        ),
         "{exposed:?}"
     );
     assert!(!exposed.iter().any(|line| line.starts_with("schema_create")), "{exposed:?}");
-    assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_functions() WHERE object LIKE 'api.%'"), ["5"]);
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT count(*)::text FROM ops.audit_functions() WHERE object LIKE 'api.%'"
+        ),
+        ["5"]
+    );
     // What is shown can be accepted.
     client
         .batch_execute(
@@ -350,8 +407,20 @@ fn whatever_it_rests_on_counts() {
               WHERE object = 'api.get_call_queue()'",
         )
         .unwrap();
-    assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_functions() WHERE object LIKE 'api.%'"), ["4"]);
-    assert_eq!(column(&mut client, "SELECT hides::text FROM ops.v_exemptions WHERE object = 'api.get_call_queue()'"), ["1"]);
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT count(*)::text FROM ops.audit_functions() WHERE object LIKE 'api.%'"
+        ),
+        ["4"]
+    );
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT hides::text FROM ops.v_exemptions WHERE object = 'api.get_call_queue()'"
+        ),
+        ["1"]
+    );
     client.batch_execute("REVOKE CREATE ON SCHEMA public FROM authenticated").unwrap();
     assert_eq!(column(&mut client, found), [""; 0]);
     // A view that nobody can write down is not the one that was accepted, and ends no audit.
@@ -364,9 +433,16 @@ fn whatever_it_rests_on_counts() {
     client.batch_execute("SET max_stack_depth = '150kB'").unwrap();
     assert_eq!(
         column(&mut client, found),
-        ["undeclared_view_readable public.v_outer", "view_privileges enforcement.v_inner", "view_privileges public.v_outer"]
+        [
+            "undeclared_view_readable public.v_outer",
+            "view_privileges enforcement.v_inner",
+            "view_privileges public.v_outer"
+        ]
     );
-    assert_eq!(column(&mut client, "SELECT current_user || current_setting('search_path')"), ["root_su\"$user\", public"]);
+    assert_eq!(
+        column(&mut client, "SELECT current_user || current_setting('search_path')"),
+        ["root_su\"$user\", public"]
+    );
 }
 
 #[test]
@@ -380,12 +456,15 @@ fn an_old_view_of_the_exemptions_changes_none() {
     old.batch_execute("ROLLBACK").unwrap();
     assert_eq!(column(&mut client, STATUS), ["active 1"]);
     // In one transaction, one sees what one has done.
-    old.batch_execute(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT ops.unexempt(id => 1); {ACCEPT}; COMMIT"))
-        .unwrap();
+    old.batch_execute(&format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT ops.unexempt(id => 1); {ACCEPT}; COMMIT"
+    ))
+    .unwrap();
     assert_eq!(column(&mut client, STATUS), ["withdrawn 0", "active 1"]);
 }
 
-/// What is exempt is looked at before the turn comes: who waits for a lock does not let others wait.
+/// What is exempt is looked at before the turn comes: who waits for a lock does not let others
+/// wait.
 #[test]
 fn nobody_waits_while_it_is_somebodys_turn() {
     let cluster = Cluster::start();
@@ -401,7 +480,10 @@ fn nobody_waits_while_it_is_somebodys_turn() {
     holder.batch_execute("BEGIN; LOCK TABLE public.plaintiffs IN ACCESS EXCLUSIVE MODE").unwrap();
     let mut waiting = cluster.connect("app", SUPERUSER);
     let waiter = std::thread::spawn(move || {
-        attempt(&mut waiting, "SET dragonfly_guard.check_at = commit; GRANT INSERT ON public.v_new TO anon")
+        attempt(
+            &mut waiting,
+            "SET dragonfly_guard.check_at = commit; GRANT INSERT ON public.v_new TO anon",
+        )
     });
     let stuck = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = 'app'";
     while column(&mut client, stuck) != ["1"] {
@@ -412,10 +494,14 @@ fn nobody_waits_while_it_is_somebodys_turn() {
         .unwrap();
     holder.batch_execute("ROLLBACK").unwrap();
     waiter.join().unwrap().unwrap();
-    assert_eq!(column(&mut client, "SELECT has_table_privilege('anon', 'public.v_new', 'INSERT')::text"), ["true"]);
+    assert_eq!(
+        column(&mut client, "SELECT has_table_privilege('anon', 'public.v_new', 'INSERT')::text"),
+        ["true"]
+    );
 }
 
-/// What was remembered of names in a part of the transaction that is rolled back excuses nothing at its end.
+/// What was remembered of names in a part of the transaction that is rolled back excuses nothing at
+/// its end.
 #[test]
 fn what_was_seen_in_a_savepoint_is_forgotten() {
     let cluster = Cluster::start();
@@ -442,8 +528,8 @@ fn what_was_seen_in_a_savepoint_is_forgotten() {
     assert!(refused.message.contains("role \"anon\" has SELECT on view public.pv"), "{refused:?}");
 }
 
-/// What is accepted is the same for whoever looks: a watcher who may use none of the schemas that a view names. And looking at a view runs nothing that
-/// its author wrote.
+/// What is accepted is the same for whoever looks: a watcher who may use none of the schemas that a
+/// view names. And looking at a view runs nothing that its author wrote.
 #[test]
 fn who_looks_does_not_count() {
     let cluster = Cluster::start();
@@ -471,11 +557,16 @@ fn who_looks_does_not_count() {
         assert_eq!(column(&mut client, hidden), ["public.v_apart public.v_bait"], "{role}");
         client.batch_execute("RESET ROLE").unwrap();
     }
-    assert_eq!(column(&mut client, "SELECT by::text FROM apart.seen"), [""; 0], "somebody's code ran");
+    assert_eq!(
+        column(&mut client, "SELECT by::text FROM apart.seen"),
+        [""; 0],
+        "somebody's code ran"
+    );
 }
 
-/// A type of the session's own temporary schema is written without a schema. An audit must not take it for one of the server's, read a literal of it,
-/// and run its checks: not as a superuser, not as anybody.
+/// A type of the session's own temporary schema is written without a schema. An audit must not take
+/// it for one of the server's, read a literal of it, and run its checks: not as a superuser, not as
+/// anybody.
 #[test]
 fn a_temporary_type_is_no_way_up() {
     let cluster = Cluster::start();
@@ -500,7 +591,10 @@ fn a_temporary_type_is_no_way_up() {
              CREATE OR REPLACE VIEW public.mvw AS SELECT 1 AS a WHERE '{1}'::pg_temp.ed[] IS NOT NULL",
         )
         .ok();
-    assert_eq!(column(&mut client, "SELECT rolsuper::text FROM pg_roles WHERE rolname = 'mallory'"), ["false"]);
+    assert_eq!(
+        column(&mut client, "SELECT rolsuper::text FROM pg_roles WHERE rolname = 'mallory'"),
+        ["false"]
+    );
     assert_eq!(column(&mut client, "SELECT by::text FROM mal.seen"), [""; 0]);
     client.batch_execute("SELECT count(*) FROM ops.audit_security()").unwrap();
     assert_eq!(column(&mut client, "SELECT by::text FROM mal.seen"), [""; 0]);

@@ -1,4 +1,5 @@
-//! Permission denied, section 10 of the document: `ops.explain_access()` says which link is broken, and its verdict is what really happens.
+//! Permission denied, section 10 of the document: `ops.explain_access()` says which link is broken,
+//! and its verdict is what really happens.
 
 use dragonfly_tests::damage::{Dice, PREPARATION, damage};
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
@@ -17,7 +18,11 @@ fn links(client: &mut Client, arguments: &str) -> Vec<String> {
 fn the_broken_link_is_named() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    client.batch_execute("SET dragonfly_guard.mode = off; REVOKE USAGE ON SCHEMA public FROM PUBLIC, anon").unwrap();
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; REVOKE USAGE ON SCHEMA public FROM PUBLIC, anon",
+        )
+        .unwrap();
     assert_eq!(
         links(&mut client, "'anon', 'public.v_plaintiffs_overview'"),
         [
@@ -36,7 +41,10 @@ fn the_broken_link_is_named() {
     let verdict = |client: &mut Client, arguments: &str| {
         links(client, arguments).into_iter().find(|l| l.contains(" verdict: ")).unwrap_or_default()
     };
-    assert_eq!(verdict(&mut client, "'anon', 'public.v_plaintiffs_overview'"), "ok verdict: Allowed.");
+    assert_eq!(
+        verdict(&mut client, "'anon', 'public.v_plaintiffs_overview'"),
+        "ok verdict: Allowed."
+    );
     // A column, a function, a sequence, a schema; one that the worker lacks.
     assert_eq!(
         verdict(&mut client, "'anon', 'public.judgments(amount)'"),
@@ -44,13 +52,19 @@ fn the_broken_link_is_named() {
          -- CREATE POLICY \"anon select\" ON public.judgments FOR SELECT TO anon USING (...);"
     );
     assert_eq!(verdict(&mut client, "'anon', 'api.queue_job'"), "ok verdict: Allowed.");
-    assert_eq!(verdict(&mut client, "'anon', 'api.queue_job(text, jsonb)'"), "ok verdict: Allowed.");
+    assert_eq!(
+        verdict(&mut client, "'anon', 'api.queue_job(text, jsonb)'"),
+        "ok verdict: Allowed."
+    );
     assert_eq!(
         verdict(&mut client, "'anon', 'function ops.complete_outbox_message(uuid)'"),
         "NO verdict: Denied: permission denied for schema ops. => GRANT USAGE ON SCHEMA ops TO anon;\n\
          GRANT EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) TO anon;"
     );
-    assert_eq!(verdict(&mut client, "'service_role', 'public.job_queue_id_seq'"), "ok verdict: Allowed.");
+    assert_eq!(
+        verdict(&mut client, "'service_role', 'public.job_queue_id_seq'"),
+        "ok verdict: Allowed."
+    );
     assert_eq!(
         verdict(&mut client, "'anon', 'enforcement', 'USAGE'"),
         "NO verdict: Denied: permission denied for schema enforcement. => GRANT USAGE ON SCHEMA enforcement TO anon;"
@@ -62,7 +76,8 @@ fn the_broken_link_is_named() {
     );
 }
 
-/// What people type: a routine beside a table of its name, types by whatever name they have, names of arguments.
+/// What people type: a routine beside a table of its name, types by whatever name they have, names
+/// of arguments.
 #[test]
 fn as_people_name_things() {
     let cluster = Cluster::start();
@@ -74,23 +89,35 @@ fn as_people_name_things() {
              CREATE FUNCTION api.sums(int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION api.sums(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
         )
         .unwrap();
-    let mut looked_at =
-        |object: &str| links(&mut client, &format!("'anon', '{object}'"))[3].split(": ").next().unwrap()[3..].to_owned();
-    let total = "EXECUTE on function api.total(api.\"Kind (1)\",numeric,timestamp with time zone[])";
+    let mut looked_at = |object: &str| {
+        links(&mut client, &format!("'anon', '{object}'"))[3].split(": ").next().unwrap()[3..]
+            .to_owned()
+    };
+    let total =
+        "EXECUTE on function api.total(api.\"Kind (1)\",numeric,timestamp with time zone[])";
     for (object, found) in [
         ("api.total", "SELECT on table api.total"),
         ("table api.total", "SELECT on table api.total"),
         ("api.total(id, amount)", "SELECT on table api.total"),
         ("api.total(\"Kind (1)\", numeric, timestamptz[])", total),
-        ("api.total(k api.\"Kind (1)\", amount numeric(12,2), at timestamp(3) with time zone[])", total),
+        (
+            "api.total(k api.\"Kind (1)\", amount numeric(12,2), at timestamp(3) with time zone[])",
+            total,
+        ),
         ("function api.sums(int4)", "EXECUTE on function api.sums(integer)"),
         ("api.sums(a varchar)", "object"),
     ] {
         assert!(looked_at(object).starts_with(found), "{object}: {}", looked_at(object));
     }
-    let refused = attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'api.sums')").unwrap_err();
-    assert_eq!((refused.code.as_str(), refused.hint.as_str()), ("42725", "Say which: sums(integer) and sums(text)."));
-    let refused = attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.judgments(nope)')").unwrap_err();
+    let refused =
+        attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'api.sums')").unwrap_err();
+    assert_eq!(
+        (refused.code.as_str(), refused.hint.as_str()),
+        ("42725", "Say which: sums(integer) and sums(text).")
+    );
+    let refused =
+        attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.judgments(nope)')")
+            .unwrap_err();
     assert_eq!(refused.message, "there is no column \"nope\"");
 }
 
@@ -118,10 +145,22 @@ fn columns_that_nobody_asks_for() {
                public.v_lateral, public.v_row TO anon",
         )
         .unwrap();
-    let views = ["v_plain", "v_over", "v_using", "v_counts", "v_distinct", "v_sorted", "v_chance", "v_lateral", "v_row"];
+    let views = [
+        "v_plain",
+        "v_over",
+        "v_using",
+        "v_counts",
+        "v_distinct",
+        "v_sorted",
+        "v_chance",
+        "v_lateral",
+        "v_row",
+    ];
     let mut open = Vec::new();
     for (view, name) in views.iter().flat_map(|view| [(view, "id"), (view, "s")]) {
-        let sql = format!("SELECT ok::text FROM ops.explain_access('anon', 'public.{view}.{name}') WHERE step = 'verdict'");
+        let sql = format!(
+            "SELECT ok::text FROM ops.explain_access('anon', 'public.{view}.{name}') WHERE step = 'verdict'"
+        );
         let said = column(&mut client, &sql) == ["true"];
         client.batch_execute("SET ROLE anon").unwrap();
         let met = client.simple_query(&format!("SELECT {name} FROM public.{view}"));
@@ -132,7 +171,9 @@ fn columns_that_nobody_asks_for() {
     assert_eq!(open, ["v_plain.id", "v_over.id", "v_counts.id", "v_lateral.id", "v_row.id"]);
 }
 
-/// What others have found: each a few statements, what is tried, and what comes of it (`t`: allowed, `f`: refused, `-`: no row; `p`: refused, and only a policy opens it; `f-`: refused before 16).
+/// What others have found: each a few statements, what is tried, and what comes of it (`t`:
+/// allowed, `f`: refused, `-`: no row; `p`: refused, and only a policy opens it; `f-`: refused
+/// before 16).
 const FOUND: [(&str, &str, &str, &str); 48] = [
     // Every part of a UNION is worked out.
     ("CREATE VIEW w.a AS SELECT 0 AS id UNION SELECT w.sec(id) FROM w.i", "w.a", "SELECT * FROM w.a", "f"),
@@ -285,7 +326,8 @@ const FOUND: [(&str, &str, &str, &str); 48] = [
         "SELECT * FROM w.a",
         "t",
     ),
-    // What is joined before it is decided stays, as far as tables go; parts of a trigger's condition are not decided together.
+    // What is joined before it is decided stays, as far as tables go; parts of a trigger's
+    // condition are not decided together.
     (
         "CREATE VIEW w.a WITH (security_invoker) AS SELECT id FROM w.i WHERE false AND id IN (SELECT x FROM w.hid)",
         "w.a",
@@ -358,7 +400,8 @@ fn what_others_have_found() {
              REVOKE EXECUTE ON FUNCTION w.sec(int), w.imm(int), w.either(int, int), pg_catalog.macaddr8_eq(macaddr8, macaddr8) FROM PUBLIC",
         )
         .unwrap();
-    let version: i32 = column(&mut client, "SELECT current_setting('server_version_num')")[0].parse().unwrap();
+    let version: i32 =
+        column(&mut client, "SELECT current_setting('server_version_num')")[0].parse().unwrap();
     for (setup, object, statement, expected) in FOUND {
         let is_policy = expected == "p";
         let expected = match expected {
@@ -372,12 +415,13 @@ fn what_others_have_found() {
         client
             .batch_execute("DO $$ BEGIN IF to_regclass('w.a') IS NOT NULL THEN GRANT ALL ON w.a TO PUBLIC; END IF; END $$")
             .unwrap();
-        let privilege = statement
-            .split(' ')
-            .next()
-            .filter(|_| !object.contains('(') || object.starts_with("w.a(x)") || object.starts_with("w.a(id)"));
+        let privilege = statement.split(' ').next().filter(|_| {
+            !object.contains('(') || object.starts_with("w.a(x)") || object.starts_with("w.a(id)")
+        });
         let ask = "SELECT ok, detail, coalesce(fix, '') FROM ops.explain_access('anon', $1, $2) WHERE step = 'verdict'";
-        let row = client.query_one(ask, &[&object, &privilege]).unwrap_or_else(|e| panic!("{setup}: {e:?}"));
+        let row = client
+            .query_one(ask, &[&object, &privilege])
+            .unwrap_or_else(|e| panic!("{setup}: {e:?}"));
         let (ok, detail, fix): (bool, String, String) = (row.get(0), row.get(1), row.get(2));
         let said = if ok {
             "t"
@@ -392,7 +436,11 @@ fn what_others_have_found() {
             client.batch_execute("ROLLBACK TO s").unwrap();
             match met {
                 Ok(messages) => match messages.last() {
-                    Some(postgres::SimpleQueryMessage::CommandComplete(0)) if !statement.starts_with("TRUNCATE") => "-",
+                    Some(postgres::SimpleQueryMessage::CommandComplete(0))
+                        if !statement.starts_with("TRUNCATE") =>
+                    {
+                        "-"
+                    }
                     _ => "t",
                 },
                 Err(e) => {
@@ -418,7 +466,8 @@ fn what_others_have_found() {
     }
 }
 
-/// Row level security answers with no rows and no error; the worker that lost BYPASSRLS, and a view that asks for the caller's own rights.
+/// Row level security answers with no rows and no error; the worker that lost BYPASSRLS, and a view
+/// that asks for the caller's own rights.
 #[test]
 fn rows_that_nobody_sees() {
     let cluster = Cluster::start();
@@ -452,7 +501,8 @@ fn rows_that_nobody_sees() {
     );
 }
 
-/// What is no question is an error that says what one looks like; who may ask; and nothing that is asked about runs.
+/// What is no question is an error that says what one looks like; who may ask; and nothing that is
+/// asked about runs.
 #[test]
 fn questions() {
     let cluster = Cluster::start();
@@ -463,12 +513,17 @@ fn questions() {
         ("'anon', 'public.judgments', 'USAGE'", "22023", "there is no privilege \"USAGE\""),
         ("'anon', 'public.judgments.nope'", "22023", "there is no column \"nope\""),
     ] {
-        let refused = attempt(&mut client, &format!("SELECT * FROM ops.explain_access({arguments})")).unwrap_err();
+        let refused =
+            attempt(&mut client, &format!("SELECT * FROM ops.explain_access({arguments})"))
+                .unwrap_err();
         assert_eq!((refused.code.as_str(), refused.message.as_str()), (code, message));
         assert!(!refused.hint.is_empty());
     }
     assert_eq!(links(&mut client, "NULL, 'public.judgments'"), [""; 0]);
-    assert_eq!(links(&mut client, "'anon', 'public.nope'")[3], "NO object: There is no public.nope.");
+    assert_eq!(
+        links(&mut client, "'anon', 'public.nope'")[3],
+        "NO object: There is no public.nope."
+    );
     assert_eq!(
         links(&mut client, "'nobody', 'api'")[1],
         "NO verdict: Denied: role \"nobody\" does not exist. => CREATE ROLE nobody NOLOGIN;"
@@ -492,13 +547,18 @@ fn questions() {
     for privilege in ["SELECT", "INSERT", "UPDATE", "DELETE"] {
         for object in ["public.trap", "public.v_trap", "public.parts", "public.part"] {
             let said = links(&mut client, &format!("'anon', '{object}', '{privilege}'"));
-            assert!(!said.is_empty() && said.iter().all(|link| !link.contains("it runs as")), "{said:?}");
+            assert!(
+                !said.is_empty() && said.iter().all(|link| !link.contains("it runs as")),
+                "{said:?}"
+            );
         }
     }
-    let as_worker =
-        "SET ROLE service_role; SELECT * FROM ops.explain_access('anon', 'public.judgments'); RESET ROLE; SET ROLE anon";
+    let as_worker = "SET ROLE service_role; SELECT * FROM ops.explain_access('anon', 'public.judgments'); RESET ROLE; SET ROLE anon";
     client.batch_execute(as_worker).unwrap();
-    assert_eq!(attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'api')").unwrap_err().code, "42501");
+    assert_eq!(
+        attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'api')").unwrap_err().code,
+        "42501"
+    );
 }
 
 /// Views of every kind over each other, a policy that asks another table, rows to see.
@@ -533,8 +593,9 @@ const MORE: &str = r#"
     GRANT pg_write_all_data TO helpers;
 "#;
 
-/// What is evaluated for a row beside the statement: domains, generated columns, conditions of triggers, indexes, partitions, sequences by name; and what
-/// compares and aggregates. Each takes a function that some may not call.
+/// What is evaluated for a row beside the statement: domains, generated columns, conditions of
+/// triggers, indexes, partitions, sequences by name; and what compares and aggregates. Each takes a
+/// function that some may not call.
 const BY_ROW: &str = r#"
     CREATE FUNCTION public.either(int, int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN coalesce($1, $2); END';
     CREATE FUNCTION public.told(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
@@ -581,12 +642,15 @@ const BY_ROW: &str = r#"
     GRANT USAGE ON SEQUENCE public.a_seq TO authenticated; GRANT UPDATE ON SEQUENCE public.a_seq TO service_role;
 "#;
 
-/// The law: whatever has been done to the database, what the verdict says of a role, a relation and a privilege is what the role meets when it tries.
+/// The law: whatever has been done to the database, what the verdict says of a role, a relation and
+/// a privilege is what the role meets when it tries.
 #[test]
 fn the_verdict_is_what_happens() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    client.batch_execute(&format!("SET dragonfly_guard.mode = off; {PREPARATION} {MORE} {BY_ROW}")).unwrap();
+    client
+        .batch_execute(&format!("SET dragonfly_guard.mode = off; {PREPARATION} {MORE} {BY_ROW}"))
+        .unwrap();
     let relations = client
         .query(
             "SELECT format('%I.%I', nspname, relname), relkind::text,
@@ -598,7 +662,8 @@ fn the_verdict_is_what_happens() {
             &[],
         )
         .unwrap();
-    let relations: Vec<(String, String, Option<String>)> = relations.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect();
+    let relations: Vec<(String, String, Option<String>)> =
+        relations.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect();
     let routines = column(
         &mut client,
         "SELECT format('%I.%I(%s)', nspname, proname, oidvectortypes(proargtypes)) FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
@@ -622,13 +687,25 @@ fn the_verdict_is_what_happens() {
             let mut questions: Vec<(String, &str, String)> = Vec::new();
             for (relation, kind, columns) in &relations {
                 if kind == "S" {
-                    questions.push((relation.clone(), "USAGE", format!("SELECT nextval('{}')", relation.replace('\'', "''"))));
+                    questions.push((
+                        relation.clone(),
+                        "USAGE",
+                        format!("SELECT nextval('{}')", relation.replace('\'', "''")),
+                    ));
                     continue;
                 }
                 let set = columns.as_deref().unwrap_or("x = DEFAULT");
                 questions.push((relation.clone(), "SELECT", format!("SELECT * FROM {relation}")));
-                questions.push((relation.clone(), "INSERT", format!("INSERT INTO {relation} DEFAULT VALUES")));
-                questions.push((relation.clone(), "UPDATE", format!("UPDATE {relation} SET {set}")));
+                questions.push((
+                    relation.clone(),
+                    "INSERT",
+                    format!("INSERT INTO {relation} DEFAULT VALUES"),
+                ));
+                questions.push((
+                    relation.clone(),
+                    "UPDATE",
+                    format!("UPDATE {relation} SET {set}"),
+                ));
                 questions.push((relation.clone(), "DELETE", format!("DELETE FROM {relation}")));
                 questions.push((relation.clone(), "TRUNCATE", format!("TRUNCATE {relation}")));
             }
@@ -640,7 +717,11 @@ fn the_verdict_is_what_happens() {
                     .filter(|t| !t.is_empty())
                     .map(|t| format!("NULL::{t}"))
                     .collect();
-                questions.push((routine.clone(), "EXECUTE", format!("SELECT {name}({})", types.join(", "))));
+                questions.push((
+                    routine.clone(),
+                    "EXECUTE",
+                    format!("SELECT {name}({})", types.join(", ")),
+                ));
             }
             for (object, privilege, statement) in questions {
                 let row = client
@@ -651,9 +732,12 @@ fn the_verdict_is_what_happens() {
                     .unwrap_or_else(|e| panic!("{role} {privilege} {object}: {:?}", e.as_db_error()));
                 let (ok, said): (bool, String) = (row.get(0), row.get(1));
                 client.batch_execute(&format!("SAVEPOINT s; SET LOCAL ROLE {role}")).unwrap();
-                let met = client
-                    .simple_query(&statement)
-                    .map(|messages| messages.iter().filter(|m| matches!(m, postgres::SimpleQueryMessage::Row(_))).count());
+                let met = client.simple_query(&statement).map(|messages| {
+                    messages
+                        .iter()
+                        .filter(|m| matches!(m, postgres::SimpleQueryMessage::Row(_)))
+                        .count()
+                });
                 client.batch_execute("ROLLBACK TO s").unwrap();
                 let told = |what: &str| {
                     format!(
@@ -664,12 +748,25 @@ fn the_verdict_is_what_happens() {
                 compared += 1;
                 match &met {
                     // A default is worked out for each row, and a policy may leave none.
-                    Ok(_) if privilege == "UPDATE" && said.starts_with("Denied: permission denied for sequence") => unseen += 1,
+                    Ok(_)
+                        if privilege == "UPDATE"
+                            && said.starts_with("Denied: permission denied for sequence") =>
+                    {
+                        unseen += 1
+                    }
                     Ok(rows) => {
-                        assert!(ok || said.starts_with("Allowed, and it reaches no row"), "{}", told("it is allowed"));
+                        assert!(
+                            ok || said.starts_with("Allowed, and it reaches no row"),
+                            "{}",
+                            told("it is allowed")
+                        );
                         if !ok {
                             unseen += 1;
-                            assert!(privilege != "SELECT" || *rows == 0, "{}", told("there are rows"));
+                            assert!(
+                                privilege != "SELECT" || *rows == 0,
+                                "{}",
+                                told("there are rows")
+                            );
                         }
                     }
                     Err(e) => {
@@ -677,33 +774,51 @@ fn the_verdict_is_what_happens() {
                         let is_privilege = e.code().code() == "42501";
                         let message = format!("Denied: {}.", e.message());
                         match is_privilege {
-                            // What a policy thinks of a row, and what a body may do, only trying tells.
+                            // What a policy thinks of a row, and what a body may do, only trying
+                            // tells.
                             true if e.message().starts_with("new row violates") => {
-                                assert!(said == message || said.contains("policies decide"), "{}", told("a policy refuses"));
+                                assert!(
+                                    said == message || said.contains("policies decide"),
+                                    "{}",
+                                    told("a policy refuses")
+                                );
                             }
                             true if privilege == "EXECUTE" && ok => {
                                 assert!(
-                                    e.message() != format!("permission denied for function {}", object),
+                                    e.message()
+                                        != format!("permission denied for function {}", object),
                                     "{}",
                                     told("refused")
                                 );
                             }
-                            // A foreign key is checked row by row, by a query of its own and as the owner of the other table.
-                            true if matches!(e.position(), Some(postgres::error::ErrorPosition::Internal { .. }))
-                                || e.where_().is_some_and(|w| w.contains("FROM ONLY")) =>
+                            // A foreign key is checked row by row, by a query of its own and as the
+                            // owner of the other table.
+                            true if matches!(
+                                e.position(),
+                                Some(postgres::error::ErrorPosition::Internal { .. })
+                            ) || e.where_().is_some_and(|w| w.contains("FROM ONLY")) =>
                             {
                                 assert!(ok, "{}", told("a foreign key"));
                             }
-                            // A function's own settings are set when it is called: a part of what it does.
-                            true if e.message().starts_with("permission denied to set parameter") => {
+                            // A function's own settings are set when it is called: a part of what
+                            // it does.
+                            true if e
+                                .message()
+                                .starts_with("permission denied to set parameter") =>
+                            {
                                 assert!(ok, "{}", told("a setting"))
                             }
                             true => {
                                 denied += 1;
                                 assert_eq!(said, message, "{}", told("it is refused"));
                             }
-                            // A statement that nobody can run, or one that fails for what is in the table.
-                            false => assert!(ok || said == message || said.contains("reaches no row"), "{}", told("it fails")),
+                            // A statement that nobody can run, or one that fails for what is in the
+                            // table.
+                            false => assert!(
+                                ok || said == message || said.contains("reaches no row"),
+                                "{}",
+                                told("it fails")
+                            ),
                         }
                     }
                 }

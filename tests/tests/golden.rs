@@ -1,4 +1,5 @@
-//! Golden SQL, section 8 of the document: the plan that brings a database into its contract, and carrying it out under proof.
+//! Golden SQL, section 8 of the document: the plan that brings a database into its contract, and
+//! carrying it out under proof.
 
 use dragonfly_tests::damage::{Dice, PREPARATION, damage};
 use dragonfly_tests::{Cluster, attempt, column};
@@ -52,13 +53,17 @@ fn without_its_grants_the_document_gets_its_section_8() {
         assert!(statements.contains(&golden), "{golden}\n{statements:#?}");
     }
     assert_eq!(column(&mut client, PROPOSALS), [""; 0]);
-    assert_eq!(column(&mut client, "SELECT step::text FROM ops.golden_sql() WHERE NOT reversible"), [""; 0]);
+    assert_eq!(
+        column(&mut client, "SELECT step::text FROM ops.golden_sql() WHERE NOT reversible"),
+        [""; 0]
+    );
     client.batch_execute("SELECT * FROM ops.apply_golden_sql(dry_run => false)").unwrap();
     assert_eq!(column(&mut client, WORSE_THAN_INFO), [""; 0]);
     assert_eq!(column(&mut client, "SELECT statement FROM ops.golden_sql()"), [""; 0]);
 }
 
-/// One violation of every rule: tried, carried out, needless the second time; and taken back, step by step.
+/// One violation of every rule: tried, carried out, needless the second time; and taken back, step
+/// by step.
 #[test]
 fn a_plan_is_tried_carried_out_and_taken_back() {
     let cluster = Cluster::start();
@@ -66,12 +71,16 @@ fn a_plan_is_tried_carried_out_and_taken_back() {
     cluster.psql_file("app", "fixtures/violations.sql");
     let before = column(&mut client, WORSE_THAN_INFO);
     let outcomes = "SELECT outcome || ' ' || count(*) FROM ops.apply_golden_sql(dry_run => $1) GROUP BY outcome ORDER BY 1";
-    let mut run =
-        |dry_run: bool| -> Vec<String> { client.query(outcomes, &[&dry_run]).unwrap().iter().map(|row| row.get(0)).collect() };
+    let mut run = |dry_run: bool| -> Vec<String> {
+        client.query(outcomes, &[&dry_run]).unwrap().iter().map(|row| row.get(0)).collect()
+    };
     assert_eq!(run(true), ["proposed 2", "tried 27"]);
     let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
     assert_eq!(column(&mut other, WORSE_THAN_INFO), before, "nothing was changed");
-    let undo = column(&mut other, "SELECT undo FROM ops.golden_sql() WHERE undo IS NOT NULL ORDER BY step DESC");
+    let undo = column(
+        &mut other,
+        "SELECT undo FROM ops.golden_sql() WHERE undo IS NOT NULL ORDER BY step DESC",
+    );
     assert_eq!(run(false), ["done 27", "proposed 2"]);
     assert_eq!(run(false), ["proposed 2"], "applying it again does nothing");
     assert_eq!(
@@ -126,8 +135,9 @@ fn every_statement_can_be_run_twice() {
     assert_eq!(column(&mut client, STATEMENTS), [""; 0]);
 }
 
-/// The law, on a database to which random things have been done: carried out, the plan leaves nothing that it could mend, and carrying it out
-/// again does nothing. And another: where every step can be taken back, taking all of them back brings every finding back.
+/// The law, on a database to which random things have been done: carried out, the plan leaves
+/// nothing that it could mend, and carrying it out again does nothing. And another: where every
+/// step can be taken back, taking all of them back brings every finding back.
 #[test]
 fn whatever_has_been_done_the_plan_mends() {
     let cluster = Cluster::start();
@@ -151,9 +161,14 @@ fn whatever_has_been_done_the_plan_mends() {
         client.batch_execute("CREATE SCHEMA done; DROP SCHEMA done").unwrap();
         let told = |what: &str| format!("seed {seed}: {what}\n{};", done.join(";\n"));
         let before = column(&mut client, WORSE_THAN_INFO);
-        let irreversible =
-            column(&mut client, "SELECT statement FROM ops.golden_sql() WHERE undo IS NULL AND left(statement, 3) <> '-- '");
-        let undo = column(&mut client, "SELECT undo FROM ops.golden_sql() WHERE undo IS NOT NULL ORDER BY step DESC");
+        let irreversible = column(
+            &mut client,
+            "SELECT statement FROM ops.golden_sql() WHERE undo IS NULL AND left(statement, 3) <> '-- '",
+        );
+        let undo = column(
+            &mut client,
+            "SELECT undo FROM ops.golden_sql() WHERE undo IS NOT NULL ORDER BY step DESC",
+        );
         client.batch_execute("SET LOCAL dragonfly_guard.mode = block; SAVEPOINT by_hand").unwrap();
         for statement in column(&mut client, STATEMENTS) {
             client.batch_execute("SAVEPOINT s").unwrap();
@@ -164,28 +179,42 @@ fn whatever_has_been_done_the_plan_mends() {
             }
         }
         client.batch_execute("ROLLBACK TO by_hand").unwrap();
-        let applied = client.query("SELECT outcome FROM ops.apply_golden_sql(false) WHERE outcome = 'done'", &[]);
-        let applied = applied.unwrap_or_else(|e| panic!("{}", told(&format!("{:?}", e.as_db_error()))));
+        let applied = client
+            .query("SELECT outcome FROM ops.apply_golden_sql(false) WHERE outcome = 'done'", &[]);
+        let applied =
+            applied.unwrap_or_else(|e| panic!("{}", told(&format!("{:?}", e.as_db_error()))));
         mended += applied.len();
-        assert_eq!(column(&mut client, STATEMENTS), [""; 0], "{}", told("something is left to mend"));
-        let again = column(&mut client, "SELECT statement FROM ops.apply_golden_sql(false) WHERE outcome = 'done'");
+        assert_eq!(
+            column(&mut client, STATEMENTS),
+            [""; 0],
+            "{}",
+            told("something is left to mend")
+        );
+        let again = column(
+            &mut client,
+            "SELECT statement FROM ops.apply_golden_sql(false) WHERE outcome = 'done'",
+        );
         assert_eq!(again, [""; 0], "{}", told("applied again"));
         if irreversible.is_empty() {
             client.batch_execute("SET LOCAL dragonfly_guard.mode = off").unwrap();
             for statement in undo {
-                attempt(&mut client, &statement).unwrap_or_else(|e| panic!("{}", told(&format!("{statement}: {e:?}"))));
+                attempt(&mut client, &statement)
+                    .unwrap_or_else(|e| panic!("{}", told(&format!("{statement}: {e:?}"))));
             }
             assert_eq!(column(&mut client, WORSE_THAN_INFO), before, "{}", told("taken back"));
             taken_back += 1;
         }
         client.batch_execute("ROLLBACK").unwrap();
     }
-    println!("{seeds} databases, {mended} statements, {taken_back} plans taken back, {by_hand} refused by hand");
+    println!(
+        "{seeds} databases, {mended} statements, {taken_back} plans taken back, {by_hand} refused by hand"
+    );
     assert!(mended > seeds as usize && taken_back > seeds as usize / 2);
     assert_eq!(by_hand, 0);
 }
 
-/// What does not hold is not kept: another's automation opens what the plan closes; a step that cannot run takes all others back.
+/// What does not hold is not kept: another's automation opens what the plan closes; a step that
+/// cannot run takes all others back.
 #[test]
 fn a_plan_that_does_not_hold_fails_whole() {
     let cluster = Cluster::start();
@@ -201,7 +230,8 @@ fn a_plan_that_does_not_hold_fails_whole() {
              ALTER DATABASE app SET dragonfly_guard.mode = 'off'",
         )
         .unwrap();
-    let apply = "SELECT * FROM ops.apply_golden_sql(false, rules => '{schema_usage,table_privileges}')";
+    let apply =
+        "SELECT * FROM ops.apply_golden_sql(false, rules => '{schema_usage,table_privileges}')";
     for dry_run in [apply.replace("false", "true"), apply.to_owned()] {
         let refused = attempt(&mut client, &dry_run).unwrap_err();
         assert_eq!(
@@ -236,20 +266,28 @@ fn a_plan_that_does_not_hold_fails_whole() {
         .unwrap();
     // Somebody has locked a table.
     let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
-    client.batch_execute("ALTER TABLE public.judgments DISABLE ROW LEVEL SECURITY; SET lock_timeout = '100ms'").unwrap();
+    client
+        .batch_execute(
+            "ALTER TABLE public.judgments DISABLE ROW LEVEL SECURITY; SET lock_timeout = '100ms'",
+        )
+        .unwrap();
     other.batch_execute("BEGIN; SELECT count(*) FROM public.judgments").unwrap();
     let refused = attempt(&mut client, "SELECT * FROM ops.apply_golden_sql(false)").unwrap_err();
     assert_eq!(
         (refused.code.as_str(), refused.message.as_str()),
         ("55P03", "step 3 of the plan failed: canceling statement due to lock timeout")
     );
-    assert!(refused.detail.starts_with("ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;"), "{refused:?}");
+    assert!(
+        refused.detail.starts_with("ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;"),
+        "{refused:?}"
+    );
     other.batch_execute("ROLLBACK").unwrap();
     client.batch_execute("SELECT * FROM ops.apply_golden_sql(false)").unwrap();
     assert_eq!(column(&mut client, WORSE_THAN_INFO), [""; 0]);
 }
 
-/// Grants that hang on others', on the owner's own, on memberships: a setup, and the statements that mend it.
+/// Grants that hang on others', on the owner's own, on memberships: a setup, and the statements
+/// that mend it.
 const HANGING: [(&str, &[&str]); 8] = [
     // The owner never loses the right to grant.
     (
@@ -309,23 +347,31 @@ fn what_hangs_on_others() {
     let mut client = cluster.guarded_document("app");
     for (setup, expected) in HANGING {
         client
-            .batch_execute(&format!("BEGIN; SET LOCAL dragonfly_guard.mode = off; {setup}; RESET ROLE"))
+            .batch_execute(&format!(
+                "BEGIN; SET LOCAL dragonfly_guard.mode = off; {setup}; RESET ROLE"
+            ))
             .unwrap_or_else(|e| panic!("{setup}: {e:?}"));
         let plan = "SELECT statement FROM ops.golden_sql()";
         assert_eq!(column(&mut client, plan), expected, "{setup}");
-        client.batch_execute("SELECT * FROM ops.apply_golden_sql(false)").unwrap_or_else(|e| panic!("{setup}: {e:?}"));
+        client
+            .batch_execute("SELECT * FROM ops.apply_golden_sql(false)")
+            .unwrap_or_else(|e| panic!("{setup}: {e:?}"));
         let left = "SELECT statement FROM ops.golden_sql() WHERE NOT starts_with(statement, '--')";
         assert_eq!(column(&mut client, left), [""; 0], "{setup}");
         client.batch_execute("ROLLBACK").unwrap();
     }
-    // What the guard would refuse is not planned: the new owner of a schema is nobody for a superuser's routine to trust.
+    // What the guard would refuse is not planned: the new owner of a schema is nobody for a
+    // superuser's routine to trust.
     client
         .batch_execute(
             "BEGIN; SET LOCAL dragonfly_guard.mode = off; CREATE ROLE su2 SUPERUSER; CREATE ROLE x1; GRANT SELECT ON public.plaintiffs TO anon;
              ALTER FUNCTION ops.complete_outbox_message(uuid) OWNER TO su2; ALTER SCHEMA public OWNER TO x1; SET LOCAL dragonfly_guard.mode = block",
         )
         .unwrap();
-    let applied = column(&mut client, "SELECT statement FROM ops.apply_golden_sql(false) WHERE outcome = 'done'");
+    let applied = column(
+        &mut client,
+        "SELECT statement FROM ops.apply_golden_sql(false) WHERE outcome = 'done'",
+    );
     assert_eq!(applied, ["REVOKE SELECT ON TABLE public.plaintiffs FROM anon;"]);
     client.batch_execute("ROLLBACK").unwrap();
     // Somebody who grants in their own name gives less than the plan says: that is no success.
@@ -335,10 +381,14 @@ fn what_hangs_on_others() {
     let mut migration = cluster.connect("app", "postgres");
     let refused = attempt(&mut migration, "SELECT * FROM ops.apply_golden_sql(false)").unwrap_err();
     assert_eq!(refused.code, "P0004");
-    assert!(refused.detail.starts_with("left: table_privileges: Role \"service_role\" lacks INSERT"), "{refused:?}");
+    assert!(
+        refused.detail.starts_with("left: table_privileges: Role \"service_role\" lacks INSERT"),
+        "{refused:?}"
+    );
 }
 
-/// To take a step back, a person runs what somebody else once wrote. Where reading it would run that somebody's code, there is no such statement.
+/// To take a step back, a person runs what somebody else once wrote. Where reading it would run
+/// that somebody's code, there is no such statement.
 #[test]
 fn no_undo_is_a_trap() {
     let cluster = Cluster::start();
@@ -353,10 +403,13 @@ fn no_undo_is_a_trap() {
              RESET ROLE",
         )
         .unwrap();
-    let undo = "SELECT coalesce(undo, 'none') FROM ops.golden_sql(rules => '{rls_policy_undeclared}')";
+    let undo =
+        "SELECT coalesce(undo, 'none') FROM ops.golden_sql(rules => '{rls_policy_undeclared}')";
     assert_eq!(
         column(&mut client, undo),
-        ["CREATE POLICY plain ON public.job_queue AS PERMISSIVE FOR SELECT TO anon USING ((kind = 'it''s'::text));"]
+        [
+            "CREATE POLICY plain ON public.job_queue AS PERMISSIVE FOR SELECT TO anon USING ((kind = 'it''s'::text));"
+        ]
     );
     client
         .batch_execute(
@@ -367,7 +420,10 @@ fn no_undo_is_a_trap() {
         .unwrap();
     assert_eq!(column(&mut client, undo), ["none"]);
     assert_eq!(
-        column(&mut client, "SELECT outcome FROM ops.apply_golden_sql(false, rules => '{rls_policy_undeclared}')"),
+        column(
+            &mut client,
+            "SELECT outcome FROM ops.apply_golden_sql(false, rules => '{rls_policy_undeclared}')"
+        ),
         ["done"]
     );
 }
@@ -384,20 +440,30 @@ fn for_whom_and_for_what() {
         )
         .unwrap();
     let statements = |filter: &str| format!("SELECT statement FROM ops.golden_sql({filter})");
-    assert_eq!(column(&mut client, &statements("schemas => '{ops}'")), ["REVOKE USAGE ON SCHEMA ops FROM anon;"]);
+    assert_eq!(
+        column(&mut client, &statements("schemas => '{ops}'")),
+        ["REVOKE USAGE ON SCHEMA ops FROM anon;"]
+    );
     assert_eq!(
         column(&mut client, &statements("rules => '{table_privileges}'")),
         ["REVOKE SELECT ON TABLE public.job_queue FROM anon;"]
     );
     assert_eq!(column(&mut client, &statements("'{enforcement}', '{table_privileges}'")), [""; 0]);
-    let unknown = attempt(&mut client, "SELECT * FROM ops.golden_sql(rules => '{table_privilege}')").unwrap_err();
-    assert_eq!((unknown.code.as_str(), unknown.message.as_str()), ("22023", "there is no rule \"table_privilege\""));
+    let unknown =
+        attempt(&mut client, "SELECT * FROM ops.golden_sql(rules => '{table_privilege}')")
+            .unwrap_err();
+    assert_eq!(
+        (unknown.code.as_str(), unknown.message.as_str()),
+        ("22023", "there is no rule \"table_privilege\"")
+    );
     client.batch_execute("BEGIN READ ONLY; SELECT * FROM ops.golden_sql(); ROLLBACK").unwrap();
     // Workers may look. They carry nothing out, and clients do not look.
     let as_role = |role: &str, sql: &str| format!("SET ROLE {role}; {sql}");
-    attempt(&mut client, &as_role("service_role", "SELECT * FROM ops.golden_sql(); RESET ROLE")).unwrap();
+    attempt(&mut client, &as_role("service_role", "SELECT * FROM ops.golden_sql(); RESET ROLE"))
+        .unwrap();
     for (role, call) in [("service_role", "apply_golden_sql"), ("anon", "golden_sql")] {
-        let refused = attempt(&mut client, &as_role(role, &format!("SELECT * FROM ops.{call}()"))).unwrap_err();
+        let refused = attempt(&mut client, &as_role(role, &format!("SELECT * FROM ops.{call}()")))
+            .unwrap_err();
         assert_eq!(refused.code, "42501", "{role}");
         client.batch_execute("RESET ROLE").unwrap();
     }
@@ -405,7 +471,8 @@ fn for_whom_and_for_what() {
     let mut migration = cluster.connect("app", "postgres");
     migration.batch_execute("SELECT * FROM ops.apply_golden_sql(false)").unwrap();
     assert_eq!(column(&mut client, WORSE_THAN_INFO), [""; 0]);
-    // What belongs to somebody else the server leaves as it is, with a warning of its own. So says the step; and where an error is left, nothing is done.
+    // What belongs to somebody else the server leaves as it is, with a warning of its own. So says
+    // the step; and where an error is left, nothing is done.
     client
         .batch_execute(
             "SET dragonfly_guard.mode = off; CREATE ROLE other; CREATE FUNCTION public.others() RETURNS int LANGUAGE sql AS 'SELECT 1';
@@ -421,9 +488,16 @@ fn for_whom_and_for_what() {
             "done GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;"
         ]
     );
-    client.batch_execute("GRANT SELECT ON public.judgments TO anon; ALTER TABLE public.judgments OWNER TO other").unwrap();
-    let refused =
-        attempt(&mut migration, "SELECT * FROM ops.apply_golden_sql(false, rules => '{table_privileges}')").unwrap_err();
+    client
+        .batch_execute(
+            "GRANT SELECT ON public.judgments TO anon; ALTER TABLE public.judgments OWNER TO other",
+        )
+        .unwrap();
+    let refused = attempt(
+        &mut migration,
+        "SELECT * FROM ops.apply_golden_sql(false, rules => '{table_privileges}')",
+    )
+    .unwrap_err();
     assert_eq!(
         (refused.code.as_str(), refused.detail.as_str()),
         (

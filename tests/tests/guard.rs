@@ -1,11 +1,11 @@
-//! Every route to an unsafe SECURITY DEFINER routine that fires an event: refused. Everything else: passes. The names of the
-//! routes are those of docs/internals.md.
+//! Every route to an unsafe SECURITY DEFINER routine that fires an event: refused. Everything else:
+//! passes. The names of the routes are those of docs/internals.md.
 
 use dragonfly_tests::{Cluster, Refused, attempt, column, provide_extension};
 use postgres::Client;
 
-/// Roles and routines for the routes: `app_owner` makes things, `mallory` is nobody's friend. `api.good` is as it should be,
-/// `api.old` was unsafe before the guard came.
+/// Roles and routines for the routes: `app_owner` makes things, `mallory` is nobody's friend.
+/// `api.good` is as it should be, `api.old` was unsafe before the guard came.
 const WORLD: &str = "
     DO $$ BEGIN
       IF to_regrole('app_owner') IS NULL THEN
@@ -35,7 +35,9 @@ fn world(cluster: &Cluster, database: &str) -> Client {
 /// The refusal of a statement, which must be the guard's.
 fn refusal(client: &mut Client, sql: &str) -> Refused {
     match attempt(client, sql) {
-        Err(refused) if refused.code == "42P13" && refused.message.contains("SECURITY DEFINER") => refused,
+        Err(refused) if refused.code == "42P13" && refused.message.contains("SECURITY DEFINER") => {
+            refused
+        }
         other => panic!("{sql}\nshould be refused by the guard: {other:?}"),
     }
 }
@@ -46,7 +48,8 @@ fn refuses(cluster: &Cluster, database: &str, routes: &[(&str, &str)]) {
         let before = unsafe_routines(&mut client);
         let refused = refusal(&mut client, sql);
         assert!(
-            !refused.hint.is_empty() && refused.detail.contains("Rule security_definer_search_path"),
+            !refused.hint.is_empty()
+                && refused.detail.contains("Rule security_definer_search_path"),
             "{route}: {refused:?}"
         );
         let _ = client.batch_execute("ROLLBACK");
@@ -56,12 +59,19 @@ fn refuses(cluster: &Cluster, database: &str, routes: &[(&str, &str)]) {
 }
 
 fn unsafe_routines(client: &mut Client) -> Vec<String> {
-    column(client, "SELECT schema_name || '.' || routine_name FROM ops.security_definer_functions() WHERE verdict <> 'safe'")
+    column(
+        client,
+        "SELECT schema_name || '.' || routine_name FROM ops.security_definer_functions() WHERE verdict <> 'safe'",
+    )
 }
 
 /// What only a superuser can do, and only so.
 fn unguarded(client: &mut Client, sql: &str) {
-    client.batch_execute(&format!("SET dragonfly_guard.mode = off; {sql}; RESET dragonfly_guard.mode")).unwrap();
+    client
+        .batch_execute(&format!(
+            "SET dragonfly_guard.mode = off; {sql}; RESET dragonfly_guard.mode"
+        ))
+        .unwrap();
 }
 
 fn passes(client: &mut Client, statements: &[&str]) {
@@ -73,7 +83,11 @@ fn passes(client: &mut Client, statements: &[&str]) {
 #[test]
 fn statements_that_make_or_alter_a_routine() {
     let cluster = Cluster::start();
-    let of = |rest: &str| format!("CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER {rest} AS 'SELECT 1'");
+    let of = |rest: &str| {
+        format!(
+            "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER {rest} AS 'SELECT 1'"
+        )
+    };
     let created = [
         ("A01 no path", ""),
         ("A26 another setting", "SET work_mem = '1MB'"),
@@ -89,15 +103,20 @@ fn statements_that_make_or_alter_a_routine() {
         ("pg_catalog last", "SET search_path = api, pg_catalog, pg_temp"),
         ("A34 a key in mixed case", "SET \"Search_Path\" = api"),
     ];
-    let created: Vec<(&str, String)> = created.iter().map(|(route, rest)| (*route, of(rest))).collect();
-    let created: Vec<(&str, &str)> = created.iter().map(|(route, sql)| (*route, sql.as_str())).collect();
+    let created: Vec<(&str, String)> =
+        created.iter().map(|(route, rest)| (*route, of(rest))).collect();
+    let created: Vec<(&str, &str)> =
+        created.iter().map(|(route, sql)| (*route, sql.as_str())).collect();
     refuses(&cluster, "created", &created);
     refuses(
         &cluster,
         "altered",
         &[
             ("A02", "CREATE PROCEDURE api.p() LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"),
-            ("A03", "CREATE OR REPLACE FUNCTION api.good() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"),
+            (
+                "A03",
+                "CREATE OR REPLACE FUNCTION api.good() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+            ),
             ("A04", "ALTER FUNCTION api.plain(int) SECURITY DEFINER"),
             ("A05", "ALTER PROCEDURE api.plain_p() EXTERNAL SECURITY DEFINER"),
             ("A05", "ALTER ROUTINE api.plain(int) EXTERNAL SECURITY DEFINER"),
@@ -105,7 +124,10 @@ fn statements_that_make_or_alter_a_routine() {
             ("A06 procedure", "ALTER ROUTINE api.good_p() RESET search_path"),
             ("A07", "ALTER FUNCTION api.good() RESET ALL"),
             ("A08", "ALTER FUNCTION api.good() SET search_path TO DEFAULT"),
-            ("A09", "SET search_path = hostile, public; ALTER FUNCTION api.good() SET search_path FROM CURRENT"),
+            (
+                "A09",
+                "SET search_path = hostile, public; ALTER FUNCTION api.good() SET search_path FROM CURRENT",
+            ),
             (
                 "A33",
                 "SELECT set_config('search_path', E'api, pg_temp\\u00a0', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT",
@@ -117,11 +139,23 @@ fn statements_that_make_or_alter_a_routine() {
             ("A35", "ALTER FUNCTION api.good() SET SCHEMA 'public'"),
             ("A10", "ALTER FUNCTION api.good() OWNER TO trigger_owner"),
             ("A10 to a superuser", "ALTER FUNCTION api.good() OWNER TO root_su"),
-            ("A19", "CREATE FUNCTION api.c(text) RETURNS text LANGUAGE internal SECURITY DEFINER AS 'upper'"),
-            ("A25", "CREATE FUNCTION api.w() RETURNS bigint LANGUAGE internal WINDOW SECURITY DEFINER AS 'window_row_number'"),
-            ("A20", "CREATE FUNCTION api.a() RETURNS int SECURITY DEFINER BEGIN ATOMIC SELECT 1; END"),
+            (
+                "A19",
+                "CREATE FUNCTION api.c(text) RETURNS text LANGUAGE internal SECURITY DEFINER AS 'upper'",
+            ),
+            (
+                "A25",
+                "CREATE FUNCTION api.w() RETURNS bigint LANGUAGE internal WINDOW SECURITY DEFINER AS 'window_row_number'",
+            ),
+            (
+                "A20",
+                "CREATE FUNCTION api.a() RETURNS int SECURITY DEFINER BEGIN ATOMIC SELECT 1; END",
+            ),
             ("E19", "ALTER FUNCTION pg_catalog.now() SECURITY DEFINER"),
-            ("SET ROLE", "SET ROLE app_owner; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"),
+            (
+                "SET ROLE",
+                "SET ROLE app_owner; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+            ),
         ],
     );
 }
@@ -131,7 +165,9 @@ fn ddl_that_hides_in_something_else() {
     let cluster = Cluster::start();
     let evil = "EXECUTE 'CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS ''SELECT 1'''";
     let body = |name: &str, returns: &str, result: &str| {
-        format!("CREATE FUNCTION api.{name}() RETURNS {returns} LANGUAGE plpgsql AS $$ BEGIN {evil}; {result} END $$;")
+        format!(
+            "CREATE FUNCTION api.{name}() RETURNS {returns} LANGUAGE plpgsql AS $$ BEGIN {evil}; {result} END $$;"
+        )
     };
     let matview = body("evil", "int", "RETURN 1;");
     let routes = [
@@ -155,7 +191,8 @@ fn ddl_that_hides_in_something_else() {
         ("C01 replica", "SET session_replication_role = replica; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'".into()),
         ("A32 before PREPARE TRANSACTION", "BEGIN; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; PREPARE TRANSACTION 'x'".into()),
     ];
-    let routes: Vec<(&str, &str)> = routes.iter().map(|(route, sql)| (*route, sql.as_str())).collect();
+    let routes: Vec<(&str, &str)> =
+        routes.iter().map(|(route, sql)| (*route, sql.as_str())).collect();
     refuses(&cluster, "hidden", &routes);
 
     // C17: CALL that commits between, which a batch cannot.
@@ -218,7 +255,8 @@ fn safe_made_unsafe_from_around() {
                 "touched before, judged at commit",
                 "SET dragonfly_guard.check_at = commit; BEGIN; ALTER FUNCTION api.good() COST 99; GRANT CREATE ON SCHEMA api TO PUBLIC; COMMIT",
             ),
-            // A schema that some path names and that was not there, made by somebody else, who names the routine to touch it.
+            // A schema that some path names and that was not there, made by somebody else, who
+            // names the routine to touch it.
             ("the missing schema is made", "SET dragonfly_guard.mode = off; GRANT CREATE ON DATABASE around TO mallory; GRANT USAGE ON SCHEMA api TO mallory;
                  SET dragonfly_guard.mode = block;
                  SET ROLE mallory; CREATE SCHEMA missing GRANT EXECUTE ON FUNCTION api.worse() TO mallory"),
@@ -246,7 +284,10 @@ fn safe_made_unsafe_from_around() {
     );
     let mut client = world(&cluster, "aftermath");
     let refused = refusal(&mut client, "GRANT CREATE ON SCHEMA api TO mallory");
-    assert_eq!(refused.message, "GRANT would make 2 SECURITY DEFINER routines unsafe: api.good() and api.good_p()");
+    assert_eq!(
+        refused.message,
+        "GRANT would make 2 SECURITY DEFINER routines unsafe: api.good() and api.good_p()"
+    );
     passes(
         &mut client,
         &[
@@ -267,9 +308,12 @@ fn safe_made_unsafe_from_around() {
         ],
     );
     // The moment of judgment may change within a transaction; what is judged does not.
-    let definer = "CREATE FUNCTION api.mixed() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+    let definer =
+        "CREATE FUNCTION api.mixed() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
     for mixed in [
-        format!("BEGIN; CREATE TABLE api.t1 (id int); SET LOCAL dragonfly_guard.check_at = commit; {definer}; COMMIT"),
+        format!(
+            "BEGIN; CREATE TABLE api.t1 (id int); SET LOCAL dragonfly_guard.check_at = commit; {definer}; COMMIT"
+        ),
         format!(
             "BEGIN; SET LOCAL dragonfly_guard.check_at = commit; {definer}; SET LOCAL dragonfly_guard.check_at = statement; CREATE TABLE api.t1 (id int); COMMIT"
         ),
@@ -289,15 +333,18 @@ fn safe_made_unsafe_from_around() {
         refused.message,
         "GRANT would make 302 SECURITY DEFINER routines unsafe: api.good(), api.good_p(), api.m1() and 299 others"
     );
-    assert!(refused.hint.starts_with("Give \"mallory\" another schema to create in"), "{refused:?}");
+    assert!(
+        refused.hint.starts_with("Give \"mallory\" another schema to create in"),
+        "{refused:?}"
+    );
 }
 
 #[test]
 fn extension_scripts() {
     let cluster = Cluster::start();
-    let unsafe_sql = "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';";
-    let safe_sql =
-        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1';";
+    let unsafe_sql =
+        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';";
+    let safe_sql = "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1';";
     let control = "default_version = '1'\nrelocatable = true\n";
     let trusted = "default_version = '1'\nrelocatable = true\nsuperuser = true\ntrusted = true\n";
     provide_extension("guard_a12", control, "1", unsafe_sql);
@@ -330,7 +377,8 @@ fn extension_scripts() {
         ],
     );
     let mut client = world(&cluster, "managed");
-    // What the platform brings is not blocked: a declared extension of a superuser, a managed schema.
+    // What the platform brings is not blocked: a declared extension of a superuser, a managed
+    // schema.
     passes(
         &mut client,
         &[
@@ -345,12 +393,21 @@ fn extension_scripts() {
     assert_eq!(column(&mut client, noted), ["info auth.f()", "info net.x_f()"]);
     // Not so where a schema or extension of such a name belongs to somebody else.
     passes(&mut client, &["CREATE SCHEMA graphql_x AUTHORIZATION app_owner"]);
-    refusal(&mut client, "CREATE FUNCTION graphql_x.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'");
+    refusal(
+        &mut client,
+        "CREATE FUNCTION graphql_x.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    );
     provide_extension("pgmq", trusted, "1", unsafe_sql);
-    provide_extension("pgsodium", trusted, "1", "CREATE FUNCTION x_s() RETURNS int LANGUAGE sql AS 'SELECT 1';");
+    provide_extension(
+        "pgsodium",
+        trusted,
+        "1",
+        "CREATE FUNCTION x_s() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+    );
     passes(&mut client, &["GRANT CREATE ON DATABASE managed TO app_owner"]);
     refusal(&mut client, "SET ROLE app_owner; CREATE EXTENSION pgmq SCHEMA api");
-    // Nor for what the owner of a managed extension adds to it, or for a schema that the migration role names like the platform's.
+    // Nor for what the owner of a managed extension adds to it, or for a schema that the migration
+    // role names like the platform's.
     passes(
         &mut client,
         &[
@@ -366,7 +423,10 @@ fn extension_scripts() {
     passes(&mut client, &["ALTER EXTENSION pgsodium ADD FUNCTION lib.g()"]);
     refusal(&mut client, "ALTER FUNCTION lib.g() SECURITY DEFINER");
     passes(&mut client, &["CREATE SCHEMA supabase_mine"]);
-    refusal(&mut client, "CREATE FUNCTION supabase_mine.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'");
+    refusal(
+        &mut client,
+        "CREATE FUNCTION supabase_mine.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    );
 }
 
 #[test]
@@ -401,7 +461,11 @@ fn what_is_not_worse_passes() {
     refusal(&mut client, "ALTER FUNCTION api.worse() SET search_path = hostile, pg_temp");
     passes(
         &mut client,
-        &["ALTER FUNCTION api.worse() SECURITY INVOKER", "DROP FUNCTION api.worse()", "DROP FUNCTION api.old()"],
+        &[
+            "ALTER FUNCTION api.worse() SECURITY INVOKER",
+            "DROP FUNCTION api.worse()",
+            "DROP FUNCTION api.old()",
+        ],
     );
     // Raw text that means the same.
     passes(
@@ -419,8 +483,9 @@ fn nested_commands_do_not_hide_the_outer_one() {
     let mut client = world(&cluster, "nested");
     client.batch_execute("ALTER ROLE mallory LOGIN").unwrap();
     let mut mallory = cluster.connect("nested", "mallory");
-    // The body of a SQL function is parsed when it is made, its literals are read, and a domain's check is anybody's code: it runs
-    // after the routine has been touched, and before the command ends.
+    // The body of a SQL function is parsed when it is made, its literals are read, and a domain's
+    // check is anybody's code: it runs after the routine has been touched, and before the command
+    // ends.
     let nested = |inner: &str| {
         format!(
             "DROP TYPE IF EXISTS hostile.c; DROP DOMAIN IF EXISTS hostile.d;
@@ -429,8 +494,7 @@ fn nested_commands_do_not_hide_the_outer_one() {
              CREATE DOMAIN hostile.d AS int CHECK (hostile.evil(VALUE)); CREATE TYPE hostile.c AS (x hostile.d)"
         )
     };
-    let create =
-        "CREATE FUNCTION hostile.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ SELECT '(1)'::hostile.c; SELECT 1 $$";
+    let create = "CREATE FUNCTION hostile.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ SELECT '(1)'::hostile.c; SELECT 1 $$";
     for inner in [
         "EXECUTE 'COMMENT ON SCHEMA hostile IS NULL'",
         "EXECUTE 'ALTER FUNCTION hostile.f() SET search_path = pg_catalog, pg_temp'; RAISE EXCEPTION 'undone'",
@@ -446,7 +510,10 @@ fn nested_commands_do_not_hide_the_outer_one() {
              BEGIN EXECUTE 'COMMENT ON SCHEMA api IS NULL'; EXCEPTION WHEN OTHERS THEN NULL; END; END IF; END $$;
            CREATE EVENT TRIGGER aaa ON ddl_command_end EXECUTE FUNCTION api.et()"],
     );
-    refusal(&mut client, "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'");
+    refusal(
+        &mut client,
+        "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    );
     passes(&mut client, &["DROP EVENT TRIGGER aaa"]);
     // What a savepoint took back is no excuse for what comes after.
     refusal(
@@ -459,7 +526,8 @@ fn nested_commands_do_not_hide_the_outer_one() {
         "BEGIN; SAVEPOINT s; ALTER FUNCTION api.good() COST 7; RELEASE s; ALTER FUNCTION api.good() RESET ALL",
     );
     passes(&mut client, &["ROLLBACK"]);
-    // A migration of a thousand functions in one transaction takes no longer for each than a single one.
+    // A migration of a thousand functions in one transaction takes no longer for each than a single
+    // one.
     passes(
         &mut client,
         &["DO $$ BEGIN FOR i IN 1..5000 LOOP BEGIN EXECUTE format('CREATE FUNCTION api.m%s() RETURNS int LANGUAGE sql SECURITY DEFINER
@@ -501,7 +569,9 @@ fn two_sessions_do_not_pass_one_by_one() {
     passes(
         &mut client,
         &[
-            &format!("CREATE SCHEMA auth; CREATE FUNCTION auth.s() {safe}; CREATE FUNCTION api.k() {safe}"),
+            &format!(
+                "CREATE SCHEMA auth; CREATE FUNCTION auth.s() {safe}; CREATE FUNCTION api.k() {safe}"
+            ),
             "CREATE EXTENSION pg_cron SCHEMA api; ALTER EXTENSION pg_cron ADD FUNCTION api.k(); ALTER FUNCTION api.k() OWNER TO root_su",
         ],
     );
@@ -535,8 +605,10 @@ fn an_excuse_ends_where_it_came_from() {
     refusal(&mut client, "ALTER SCHEMA auth OWNER TO mallory");
     // Nor does a temporary schema excuse what is in it under another name.
     passes(&mut client, &[&format!("CREATE FUNCTION pg_temp.tf() {definer}")]);
-    let own: String =
-        client.query_one("SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()", &[]).unwrap().get(0);
+    let own: String = client
+        .query_one("SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()", &[])
+        .unwrap()
+        .get(0);
     refusal(&mut client, &format!("ALTER SCHEMA {own} RENAME TO laundered"));
     // So does a managed extension.
     provide_extension(
@@ -556,12 +628,16 @@ fn an_excuse_ends_where_it_came_from() {
     refusal(&mut client, "ALTER EXTENSION pgjwt DROP FUNCTION api.e()");
     passes(
         &mut client,
-        &["ALTER FUNCTION api.e() SET search_path = pg_catalog, pg_temp; ALTER EXTENSION pgjwt DROP FUNCTION api.e()"],
+        &[
+            "ALTER FUNCTION api.e() SET search_path = pg_catalog, pg_temp; ALTER EXTENSION pgjwt DROP FUNCTION api.e()",
+        ],
     );
     // An old routine of one owner is no excuse for one of a stronger owner; handing it down is.
     passes(
         &mut client,
-        &["SET dragonfly_guard.mode = off; ALTER FUNCTION api.old() OWNER TO mallory; RESET dragonfly_guard.mode"],
+        &[
+            "SET dragonfly_guard.mode = off; ALTER FUNCTION api.old() OWNER TO mallory; RESET dragonfly_guard.mode",
+        ],
     );
     refusal(&mut client, "ALTER FUNCTION api.old() OWNER TO root_su");
     refusal(&mut client, "ALTER FUNCTION api.old() OWNER TO app_owner");
@@ -580,7 +656,10 @@ fn an_excuse_ends_where_it_came_from() {
            SET dragonfly_guard.mode = off AS 'SELECT 1'",
     )
     .unwrap_err();
-    assert_eq!(refused.message, "SECURITY DEFINER function api.off() sets dragonfly_guard.mode to \"off\"");
+    assert_eq!(
+        refused.message,
+        "SECURITY DEFINER function api.off() sets dragonfly_guard.mode to \"off\""
+    );
     // A routine in the way of one of ours.
     passes(
         &mut client,
@@ -594,17 +673,24 @@ fn an_excuse_ends_where_it_came_from() {
         "CREATE PROCEDURE ops.assert_security() LANGUAGE sql AS 'SELECT 1'",
     ] {
         let refused = attempt(&mut client, &format!("RESET ROLE; {sql}")).unwrap_err();
-        assert!(refused.message.ends_with("would stand in the way of one of dragonfly_guard's own"), "{refused:?}");
+        assert!(
+            refused.message.ends_with("would stand in the way of one of dragonfly_guard's own"),
+            "{refused:?}"
+        );
     }
-    passes(&mut client, &["RESET ROLE; CREATE FUNCTION ops.audit_everything() RETURNS int LANGUAGE sql AS 'SELECT 1'"]);
+    passes(
+        &mut client,
+        &[
+            "RESET ROLE; CREATE FUNCTION ops.audit_everything() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        ],
+    );
 }
 
 #[test]
 fn what_others_have_planted_counts_after_their_right_is_gone() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "planted");
-    let create =
-        "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1'";
+    let create = "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1'";
     let plant = |what: &str| {
         format!(
             "GRANT CREATE ON SCHEMA api TO mallory; SET ROLE mallory; {what}; RESET ROLE; REVOKE CREATE ON SCHEMA api FROM mallory"
@@ -623,11 +709,17 @@ fn what_others_have_planted_counts_after_their_right_is_gone() {
         let refused = refusal(&mut client, &format!("SET ROLE app_owner; {create}"));
         assert!(refused.detail.contains(found), "{planted}: {refused:?}");
         // The same where there is too much to look at one by one.
-        let refused = refusal(&mut client, &format!("RESET ROLE; BEGIN; {many}; SET ROLE app_owner; {create}"));
+        let refused = refusal(
+            &mut client,
+            &format!("RESET ROLE; BEGIN; {many}; SET ROLE app_owner; {create}"),
+        );
         assert!(refused.detail.contains(found), "{planted}: {refused:?}");
         passes(
             &mut client,
-            &["ROLLBACK; RESET ROLE", "DROP OWNED BY mallory CASCADE; CREATE SCHEMA hostile AUTHORIZATION mallory"],
+            &[
+                "ROLLBACK; RESET ROLE",
+                "DROP OWNED BY mallory CASCADE; CREATE SCHEMA hostile AUTHORIZATION mallory",
+            ],
         );
     }
     passes(&mut client, &[&format!("SET ROLE app_owner; {create}")]);
@@ -642,7 +734,10 @@ fn what_others_have_planted_counts_after_their_right_is_gone() {
             &format!("SET ROLE app_owner; {create}; RESET ROLE"),
         ],
     );
-    assert_eq!(unsafe_routines(&mut client), ["api.f", "api.good", "api.good_p", "api.old", "api.worse"]);
+    assert_eq!(
+        unsafe_routines(&mut client),
+        ["api.f", "api.good", "api.good_p", "api.old", "api.worse"]
+    );
 }
 
 #[test]
@@ -652,13 +747,27 @@ fn the_mode_is_for_superusers() {
     let definer = "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
     passes(
         &mut client,
-        &["SET dragonfly_guard.mode = warn", definer, "DROP FUNCTION api.f()", "SET dragonfly_guard.mode = off", definer],
+        &[
+            "SET dragonfly_guard.mode = warn",
+            definer,
+            "DROP FUNCTION api.f()",
+            "SET dragonfly_guard.mode = off",
+            definer,
+        ],
     );
-    assert!(cluster.log().contains("WARNING:  SECURITY DEFINER function api.f() has no safe search_path"));
+    assert!(
+        cluster
+            .log()
+            .contains("WARNING:  SECURITY DEFINER function api.f() has no safe search_path")
+    );
     assert!(cluster.log().contains("LOG:  {\"dragonfly_guard\":\"unjudged\""));
-    assert_eq!(attempt(&mut client, "SET dragonfly_guard.mode = sometimes").unwrap_err().code, "22023");
+    assert_eq!(
+        attempt(&mut client, "SET dragonfly_guard.mode = sometimes").unwrap_err().code,
+        "22023"
+    );
 
-    // An ordinary role, who may set the placeholder before the library is there, gains nothing by it (E07).
+    // An ordinary role, who may set the placeholder before the library is there, gains nothing by
+    // it (E07).
     client.batch_execute("DROP FUNCTION api.f(); ALTER ROLE app_owner LOGIN").unwrap();
     let mut ordinary = cluster.connect("modes", "app_owner");
     attempt(&mut ordinary, "SET dragonfly_guard.mode = off").unwrap();
@@ -671,17 +780,29 @@ fn the_mode_is_for_superusers() {
 fn refusals_say_what_why_and_how() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded("words");
-    client.batch_execute("CREATE ROLE worker; CREATE FUNCTION public.g() RETURNS int LANGUAGE sql AS 'SELECT 1'").unwrap();
-    let create =
-        |clause: &str| format!("CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER {clause} AS 'SELECT 1'");
+    client
+        .batch_execute(
+            "CREATE ROLE worker; CREATE FUNCTION public.g() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        )
+        .unwrap();
+    let create = |clause: &str| {
+        format!(
+            "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER {clause} AS 'SELECT 1'"
+        )
+    };
     let refused = refusal(&mut client, &create(""));
     assert_eq!(refused.message, "SECURITY DEFINER function public.f() has no safe search_path");
     assert!(
-        refused.detail.starts_with("It would be exploitable: no search_path is set, so names in its body"),
+        refused
+            .detail
+            .starts_with("It would be exploitable: no search_path is set, so names in its body"),
         "{}",
         refused.detail
     );
-    assert_eq!(refused.hint, "Write SECURITY DEFINER SET search_path = public, pg_temp in the statement that makes it.");
+    assert_eq!(
+        refused.hint,
+        "Write SECURITY DEFINER SET search_path = public, pg_temp in the statement that makes it."
+    );
 
     let refused = refusal(&mut client, "ALTER FUNCTION public.g() SECURITY DEFINER");
     assert_eq!(
@@ -689,9 +810,18 @@ fn refusals_say_what_why_and_how() {
         "Give it a safe path in the same statement or before: ALTER ROUTINE public.g() SET search_path = public, pg_temp;"
     );
     for (clause, explained) in [
-        ("SET search_path = ''", "search_path = '' looks strict, but pg_temp is then searched first for tables and types"),
-        ("SET search_path = 'public, pg_temp'", "Quotes around the whole list make it one schema named \"public, pg_temp\""),
-        ("SET SCHEMA 'public'", "does not move the function: it is another way to write SET search_path"),
+        (
+            "SET search_path = ''",
+            "search_path = '' looks strict, but pg_temp is then searched first for tables and types",
+        ),
+        (
+            "SET search_path = 'public, pg_temp'",
+            "Quotes around the whole list make it one schema named \"public, pg_temp\"",
+        ),
+        (
+            "SET SCHEMA 'public'",
+            "does not move the function: it is another way to write SET search_path",
+        ),
     ] {
         let refused = refusal(&mut client, &create(clause));
         assert!(refused.detail.contains(explained), "{}", refused.detail);
@@ -700,13 +830,18 @@ fn refusals_say_what_why_and_how() {
     // Where the schema is the cause, the hint closes the schema.
     unguarded(&mut client, "GRANT CREATE ON SCHEMA public TO worker");
     let refused = refusal(&mut client, &create("SET search_path = public, pg_temp"));
-    assert!(refused.detail.contains("role \"worker\" can create objects in schema \"public\""), "{}", refused.detail);
+    assert!(
+        refused.detail.contains("role \"worker\" can create objects in schema \"public\""),
+        "{}",
+        refused.detail
+    );
     assert_eq!(
         refused.hint,
         "The cause is the schema, not the routine. To close it: REVOKE CREATE ON SCHEMA public FROM worker;"
     );
 
-    // A superuser's routine where the database belongs to somebody else: the hint names who should own it.
+    // A superuser's routine where the database belongs to somebody else: the hint names who should
+    // own it.
     client
         .batch_execute(
             "REVOKE CREATE ON SCHEMA public FROM worker; CREATE ROLE postgres; ALTER DATABASE words OWNER TO postgres",
@@ -736,7 +871,10 @@ fn refusals_say_what_why_and_how() {
         )
         .unwrap();
     let refused = refusal(&mut client, &create("SET search_path = pg_catalog, pg_temp"));
-    assert_eq!(refused.message, "SECURITY DEFINER function public.f() does not have the contract's search_path");
+    assert_eq!(
+        refused.message,
+        "SECURITY DEFINER function public.f() does not have the contract's search_path"
+    );
     passes(
         &mut client,
         &[

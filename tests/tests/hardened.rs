@@ -1,4 +1,5 @@
-//! The hardened guard: with the library preloaded, what fires no event is refused too. Without, it passes, and is found and said.
+//! The hardened guard: with the library preloaded, what fires no event is refused too. Without, it
+//! passes, and is found and said.
 
 use dragonfly_tests::{Cluster, Refused, SUPERUSER, attempt, column, provide_extension};
 use postgres::Client;
@@ -59,11 +60,23 @@ const SILENT: [(&str, &str); 33] = [
     ("GRANT SET ON PARAMETER session_replication_role TO postgres", "guard_tampered"),
     ("DO $$ BEGIN EXECUTE 'ALTER ROLE anon BYPASSRLS'; END $$", "role_attributes"),
     ("UPDATE pg_class SET relrowsecurity = false WHERE relname = 'judgments'", "rls_disabled"),
-    ("UPDATE pg_proc SET proconfig = NULL WHERE proname = 'get_ceo_metrics'", "security_definer_search_path"),
-    ("UPDATE pg_policy SET polroles = '{0}' WHERE polname = 'judgments_worker'", "rls_policy_always_true"),
+    (
+        "UPDATE pg_proc SET proconfig = NULL WHERE proname = 'get_ceo_metrics'",
+        "security_definer_search_path",
+    ),
+    (
+        "UPDATE pg_policy SET polroles = '{0}' WHERE polname = 'judgments_worker'",
+        "rls_policy_always_true",
+    ),
     ("DELETE FROM pg_policy WHERE polname = 'judgments_read'", "rls_policy_missing"),
-    ("UPDATE pg_event_trigger SET evtenabled = 'D' WHERE evtname LIKE 'zz_dragonfly%'", "guard_tampered"),
-    ("INSERT INTO pg_db_role_setting VALUES (0, 0, '{session_replication_role=replica}')", "guard_tampered"),
+    (
+        "UPDATE pg_event_trigger SET evtenabled = 'D' WHERE evtname LIKE 'zz_dragonfly%'",
+        "guard_tampered",
+    ),
+    (
+        "INSERT INTO pg_db_role_setting VALUES (0, 0, '{session_replication_role=replica}')",
+        "guard_tampered",
+    ),
     (
         "UPDATE pg_auth_members SET member = 'anon'::regrole WHERE member = 'postgres'::regrole AND roleid = 'service_role'::regrole",
         "role_membership",
@@ -73,7 +86,10 @@ const SILENT: [(&str, &str); 33] = [
         "CREATE OR REPLACE FUNCTION dragonfly_guard.ddl_command_end() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
         "guard_tampered",
     ),
-    ("UPDATE pg_namespace SET nspacl = nspacl || '=C/postgres'::aclitem WHERE nspname = 'api'", "schema_create"),
+    (
+        "UPDATE pg_namespace SET nspacl = nspacl || '=C/postgres'::aclitem WHERE nspname = 'api'",
+        "schema_create",
+    ),
 ];
 
 /// Something for REASSIGN OWNED to expose.
@@ -92,7 +108,10 @@ fn refuses_what_is_silent(cluster: &Cluster, database: &str) {
         let refused = refusal(&mut client, &sql);
         let said = format!("{} {}", refused.message, refused.detail);
         // What would silence it is refused before it is done.
-        assert!(said.contains(rule) || said.contains("would silence the security guard"), "{sql}: {refused:?}");
+        assert!(
+            said.contains(rule) || said.contains("would silence the security guard"),
+            "{sql}: {refused:?}"
+        );
         assert_eq!(findings(&mut client), before, "{sql}: something is left");
         // The same where the statement is the transaction.
         if !sql.trim_start_matches("BEGIN; ").trim_end_matches("; COMMIT").contains(';') {
@@ -110,7 +129,13 @@ fn refuses_what_is_silent(cluster: &Cluster, database: &str) {
         "ALTER SYSTEM SET dragonfly_guard.mode = 'warn'",
     ] {
         refusal(&mut client, sql);
-        assert_eq!(column(&mut client, "SELECT count(*)::text FROM pg_extension WHERE extname = 'dragonfly_guard'"), ["1"]);
+        assert_eq!(
+            column(
+                &mut client,
+                "SELECT count(*)::text FROM pg_extension WHERE extname = 'dragonfly_guard'"
+            ),
+            ["1"]
+        );
     }
     // What is harmless passes.
     for sql in [
@@ -124,14 +149,20 @@ fn refuses_what_is_silent(cluster: &Cluster, database: &str) {
         "CREATE INDEX CONCURRENTLY ON ops.scratch (id)",
         "DROP TABLE ops.scratch; ANALYZE",
     ] {
-        attempt(&mut client, &sql.replace("@DB@", database)).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        attempt(&mut client, &sql.replace("@DB@", database))
+            .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     }
     assert_eq!(findings(&mut client), before);
     // Old sins may stay, and be mended one by one.
     client
         .batch_execute("SET dragonfly_guard.mode = off; ALTER ROLE anon BYPASSRLS CREATEDB; REVOKE anon FROM postgres; GRANT postgres TO anon; RESET dragonfly_guard.mode")
         .unwrap();
-    for sql in ["ALTER ROLE anon NOCREATEDB", "CREATE ROLE other", "REVOKE postgres FROM anon", "ALTER ROLE anon NOBYPASSRLS"] {
+    for sql in [
+        "ALTER ROLE anon NOCREATEDB",
+        "CREATE ROLE other",
+        "REVOKE postgres FROM anon",
+        "ALTER ROLE anon NOBYPASSRLS",
+    ] {
         attempt(&mut client, sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     }
     refusal(&mut client, "ALTER ROLE anon BYPASSRLS");
@@ -159,7 +190,9 @@ fn preloaded_for_the_sessions_of_a_database() {
     let cluster = Cluster::start();
     let mut admin = cluster.connect("postgres", SUPERUSER);
     admin.batch_execute("CREATE DATABASE held").unwrap();
-    admin.batch_execute("ALTER DATABASE held SET session_preload_libraries = 'dragonfly_guard'").unwrap();
+    admin
+        .batch_execute("ALTER DATABASE held SET session_preload_libraries = 'dragonfly_guard'")
+        .unwrap();
     cluster.psql_file("held", "fixtures/document.sql");
     cluster.connect("held", SUPERUSER).batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
     let mut client = cluster.connect("held", SUPERUSER);
@@ -168,10 +201,20 @@ fn preloaded_for_the_sessions_of_a_database() {
     refusal(&mut client, "ALTER DATABASE held RESET session_preload_libraries");
     refusal(&mut client, "ALTER DATABASE held RESET ALL");
     refusal(&mut client, "ALTER DATABASE held SET session_preload_libraries = 'auto_explain'");
-    let status = column(&mut client, "SELECT detail FROM ops.guard_status() WHERE part = 'statements without an event'");
-    assert_eq!(status, ["The library was loaded by session_preload_libraries, before this session's first statement."]);
+    let status = column(
+        &mut client,
+        "SELECT detail FROM ops.guard_status() WHERE part = 'statements without an event'",
+    );
+    assert_eq!(
+        status,
+        [
+            "The library was loaded by session_preload_libraries, before this session's first statement."
+        ]
+    );
     // 17 and later can switch event triggers off; the hook does not need them.
-    if column(&mut client, "SELECT count(*)::text FROM pg_settings WHERE name = 'event_triggers'") == ["1"] {
+    if column(&mut client, "SELECT count(*)::text FROM pg_settings WHERE name = 'event_triggers'")
+        == ["1"]
+    {
         refusal(
             &mut client,
             "SET event_triggers = off; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
@@ -189,14 +232,16 @@ fn what_passes_without_preloading_is_found_and_said() {
         let mut fresh = cluster.connect("plain", SUPERUSER);
         // What leads to a statement with an event is refused in any case.
         let sql = sql.replace("@DB@", "plain");
-        if attempt(&mut fresh, &format!("BEGIN; {sql}")).is_err() || sql.starts_with("ALTER EXTENSION") {
+        if attempt(&mut fresh, &format!("BEGIN; {sql}")).is_err()
+            || sql.starts_with("ALTER EXTENSION")
+        {
             continue;
         }
-        let after: Vec<String> = findings(&mut fresh).into_iter().filter(|f| !before.contains(f)).collect();
+        let after: Vec<String> =
+            findings(&mut fresh).into_iter().filter(|f| !before.contains(f)).collect();
         assert!(
-            after
-                .iter()
-                .any(|f| f.starts_with(rule) || (rule == "security_definer_search_path" && f.contains("SECURITY DEFINER"))),
+            after.iter().any(|f| f.starts_with(rule)
+                || (rule == "security_definer_search_path" && f.contains("SECURITY DEFINER"))),
             "{sql}: {after:?}"
         );
     }
@@ -206,19 +251,26 @@ fn what_passes_without_preloading_is_found_and_said() {
     );
     assert_eq!(open.len(), 2, "{open:?}");
     assert!(
-        open[0].starts_with("log: What is refused") && open[1].starts_with("statements without an event: ALTER ROLE"),
+        open[0].starts_with("log: What is refused")
+            && open[1].starts_with("statements without an event: ALTER ROLE"),
         "{open:?}"
     );
     // The status tells the truth when somebody has laid hands on the guard.
     client.batch_execute("ALTER EVENT TRIGGER zz_dragonfly_guard_end DISABLE").unwrap();
     let broken = "SELECT part || ': ' || coalesce(how_to_close, '') FROM ops.guard_status() WHERE NOT active AND part IN ('event triggers', 'integrity') ORDER BY 1";
     let mend = "ALTER EVENT TRIGGER zz_dragonfly_guard_end ENABLE ALWAYS;";
-    assert_eq!(column(&mut client, broken), [format!("event triggers: {mend}"), format!("integrity: {mend}")]);
+    assert_eq!(
+        column(&mut client, broken),
+        [format!("event triggers: {mend}"), format!("integrity: {mend}")]
+    );
     client.batch_execute(mend).unwrap();
     assert_eq!(column(&mut client, broken), [""; 0]);
     client.batch_execute("SET dragonfly_guard.mode = warn").unwrap();
     assert_eq!(
-        column(&mut client, "SELECT detail || ' ' || how_to_close FROM ops.guard_status() WHERE part = 'mode'"),
+        column(
+            &mut client,
+            "SELECT detail || ' ' || how_to_close FROM ops.guard_status() WHERE part = 'mode'"
+        ),
         ["warn: what breaks the contract passes with a WARNING. RESET dragonfly_guard.mode;"]
     );
 }
@@ -243,10 +295,24 @@ fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
     let mut admin = cluster.connect("kept", SUPERUSER);
     refusal(&mut admin, "DROP SCHEMA dragonfly_guard CASCADE");
     refusal(&mut admin, "BEGIN; DROP SCHEMA ops CASCADE; COMMIT");
-    assert_eq!(column(&mut admin, "SELECT count(*)::text FROM pg_event_trigger WHERE evtname LIKE 'zz_dragonfly%'"), ["2"]);
+    assert_eq!(
+        column(
+            &mut admin,
+            "SELECT count(*)::text FROM pg_event_trigger WHERE evtname LIKE 'zz_dragonfly%'"
+        ),
+        ["2"]
+    );
     // By way of another extension, or of a temporary table that goes at commit.
-    admin.batch_execute("GRANT CREATE ON DATABASE kept TO mallory; CREATE SCHEMA m AUTHORIZATION mallory").unwrap();
-    mallory.batch_execute("CREATE EXTENSION guard_plain SCHEMA m; ALTER EXTENSION guard_plain ADD SCHEMA ops").unwrap();
+    admin
+        .batch_execute(
+            "GRANT CREATE ON DATABASE kept TO mallory; CREATE SCHEMA m AUTHORIZATION mallory",
+        )
+        .unwrap();
+    mallory
+        .batch_execute(
+            "CREATE EXTENSION guard_plain SCHEMA m; ALTER EXTENSION guard_plain ADD SCHEMA ops",
+        )
+        .unwrap();
     refusal(&mut mallory, "DROP EXTENSION guard_plain CASCADE");
     refusal(
         &mut mallory,
@@ -259,9 +325,16 @@ fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
         "BEGIN; DO $$ BEGIN DROP EXTENSION dragonfly_guard CASCADE; EXCEPTION WHEN OTHERS THEN NULL; END $$; DROP EXTENSION guard_plain CASCADE; COMMIT",
     );
     mallory.batch_execute("ALTER EXTENSION guard_plain DROP SCHEMA ops").unwrap();
-    // E03: one object of the extension alone is refused by the server; so is what the extension made.
-    assert_eq!(attempt(&mut mallory, "DROP FUNCTION ops.audit_security CASCADE").unwrap_err().code, "2BP01");
-    assert_eq!(attempt(&mut admin, "DROP EVENT TRIGGER zz_dragonfly_guard_end").unwrap_err().code, "2BP01");
+    // E03: one object of the extension alone is refused by the server; so is what the extension
+    // made.
+    assert_eq!(
+        attempt(&mut mallory, "DROP FUNCTION ops.audit_security CASCADE").unwrap_err().code,
+        "2BP01"
+    );
+    assert_eq!(
+        attempt(&mut admin, "DROP EVENT TRIGGER zz_dragonfly_guard_end").unwrap_err().code,
+        "2BP01"
+    );
     // A superuser says so by name.
     admin.batch_execute("DROP EXTENSION dragonfly_guard").unwrap();
     admin.batch_execute("DROP SCHEMA ops CASCADE").unwrap();
@@ -269,7 +342,8 @@ fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
 
 #[test]
 fn no_way_round_by_somebody_elses_session() {
-    let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard", "autovacuum_naptime=1s"]);
+    let cluster =
+        Cluster::start_with(&["shared_preload_libraries=dragonfly_guard", "autovacuum_naptime=1s"]);
     let mut admin = cluster.guarded_document("round");
     let mut owner = cluster.connect("round", "postgres");
     let breach = "SELECT rule || ' ' || object FROM ops.audit_security(min_severity => 'error') WHERE object NOT LIKE '%bait%'";
@@ -291,12 +365,15 @@ fn no_way_round_by_somebody_elses_session() {
         )
         .unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !cluster.log().contains("automatic analyze of table \"round.ops.bait\"") && std::time::Instant::now() < deadline {
+    while !cluster.log().contains("automatic analyze of table \"round.ops.bait\"")
+        && std::time::Instant::now() < deadline
+    {
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     let log = cluster.log();
     assert!(
-        log.contains("automatic analyze of table \"round.ops.bait\"") && log.contains("\"dragonfly_guard\":\"refused\""),
+        log.contains("automatic analyze of table \"round.ops.bait\"")
+            && log.contains("\"dragonfly_guard\":\"refused\""),
         "{log}"
     );
     assert_eq!(column(&mut admin, breach), [""; 0]);
@@ -371,7 +448,8 @@ fn roles_restored_by_pg_dumpall() {
     refusal(&mut client, "CREATE ROLE anon BYPASSRLS");
 }
 
-/// The hook stands between the server and every statement, and changes nothing about those that have nothing to do with it.
+/// The hook stands between the server and every statement, and changes nothing about those that
+/// have nothing to do with it.
 #[test]
 fn errors_keep_their_position_and_context() {
     let told = |settings: &[&str]| {
@@ -399,5 +477,9 @@ fn errors_keep_their_position_and_context() {
     };
     let hardened = told(&["shared_preload_libraries=dragonfly_guard"]);
     assert_eq!(hardened, told(&[]));
-    assert!(hardened[0].2.is_some() && hardened[2].3.as_ref().is_some_and(|context| context.contains("boom")), "{hardened:?}");
+    assert!(
+        hardened[0].2.is_some()
+            && hardened[2].3.as_ref().is_some_and(|context| context.contains("boom")),
+        "{hardened:?}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Hostile names, schemas, sessions and encodings: nothing of theirs is run, nothing of theirs blinds the guard, nothing crashes.
+//! Hostile names, schemas, sessions and encodings: nothing of theirs is run, nothing of theirs
+//! blinds the guard, nothing crashes.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 
@@ -101,14 +102,27 @@ fn no_session_blinds_the_guard() {
              SET default_transaction_isolation = 'repeatable read'; SET check_function_bodies = off",
         )
         .unwrap();
-    assert_eq!(attempt(&mut mallory, &format!("CREATE FUNCTION hers.f() RETURNS int {DEFINER}")).unwrap_err().code, "42P13");
-    assert_eq!(attempt(&mut mallory, "SELECT * FROM ops.audit_security()").unwrap_err().code, "42501");
-    assert_eq!(attempt(&mut mallory, "SELECT dragonfly_guard.ddl_command_end()").unwrap_err().code, "42501");
+    assert_eq!(
+        attempt(&mut mallory, &format!("CREATE FUNCTION hers.f() RETURNS int {DEFINER}"))
+            .unwrap_err()
+            .code,
+        "42P13"
+    );
+    assert_eq!(
+        attempt(&mut mallory, "SELECT * FROM ops.audit_security()").unwrap_err().code,
+        "42501"
+    );
+    assert_eq!(
+        attempt(&mut mallory, "SELECT dragonfly_guard.ddl_command_end()").unwrap_err().code,
+        "42501"
+    );
     // Her own path is safe for her, and hers alone.
-    let own =
-        "CREATE FUNCTION hers.g() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = hers, pg_temp AS 'SELECT 1'";
+    let own = "CREATE FUNCTION hers.g() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = hers, pg_temp AS 'SELECT 1'";
     attempt(&mut mallory, own).unwrap();
-    assert_eq!(attempt(&mut admin, "ALTER FUNCTION hers.g() OWNER TO root_su").unwrap_err().code, "42P13");
+    assert_eq!(
+        attempt(&mut admin, "ALTER FUNCTION hers.g() OWNER TO root_su").unwrap_err().code,
+        "42P13"
+    );
 }
 
 #[test]
@@ -118,16 +132,18 @@ fn an_old_snapshot_does_not_hide_what_has_happened_since() {
     admin.batch_execute("CREATE ROLE app_owner LOGIN; CREATE ROLE mallory; CREATE SCHEMA app AUTHORIZATION app_owner").unwrap();
     for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
         let mut owner = cluster.connect("race", "app_owner");
-        owner.batch_execute(&format!("BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM pg_class")).unwrap();
+        owner
+            .batch_execute(&format!("BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM pg_class"))
+            .unwrap();
         admin.batch_execute("GRANT CREATE ON SCHEMA app TO mallory").unwrap();
-        let create =
-            "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = app, pg_temp AS 'SELECT 1'";
+        let create = "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = app, pg_temp AS 'SELECT 1'";
         assert_eq!(attempt(&mut owner, create).unwrap_err().code, "42P13", "{level}");
         admin.batch_execute("REVOKE CREATE ON SCHEMA app FROM mallory").unwrap();
     }
 }
 
-/// A hostile `ops`: everything in it that an unqualified name of the install script could reach, each telling who ran it.
+/// A hostile `ops`: everything in it that an unqualified name of the install script could reach,
+/// each telling who ran it.
 const HOSTILE_OPS: &str = "
     CREATE ROLE mallory; CREATE ROLE anon; CREATE ROLE service_role;
     CREATE SCHEMA ops AUTHORIZATION mallory;
@@ -163,7 +179,8 @@ fn a_hostile_ops_captures_nothing() {
         LATERAL aclexplode(coalesce(o.acl, acldefault(o.kind, o.owner))) item
         WHERE item.grantee <> o.owner AND item.grantee NOT IN (to_regrole('service_role'), to_regrole('pg_monitor'))";
     assert_eq!(column(&mut client, open), [""; 0]);
-    let private = "SELECT item.grantee::regrole::text FROM pg_namespace n, LATERAL aclexplode(n.nspacl) item
+    let private =
+        "SELECT item.grantee::regrole::text FROM pg_namespace n, LATERAL aclexplode(n.nspacl) item
         WHERE nspname = 'dragonfly_guard' AND item.grantee <> n.nspowner";
     assert_eq!(column(&mut client, private), [""; 0]);
     client
@@ -172,7 +189,13 @@ fn a_hostile_ops_captures_nothing() {
         )
         .unwrap();
     // Members are only ours; the schema stays hers, and its tables.
-    assert_eq!(column(&mut client, "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'ops'"), ["mallory"]);
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'ops'"
+        ),
+        ["mallory"]
+    );
     // What she adds later in the way of ours is refused; past the guard, it is found.
     client
         .batch_execute(
@@ -182,13 +205,19 @@ fn a_hostile_ops_captures_nothing() {
         .unwrap();
     assert_eq!(
         column(&mut client, "SELECT detail || ' => ' || fix FROM ops.audit_guard()"),
-        ["Function ops.audit_security(integer) has the name of one of the extension's own and can be called in its place. \
-          => DROP ROUTINE ops.audit_security(integer);"]
+        [
+            "Function ops.audit_security(integer) has the name of one of the extension's own and can be called in its place. \
+          => DROP ROUTINE ops.audit_security(integer);"
+        ]
     );
 }
 
 /// The rows once they are as wanted, or as they are after ten seconds.
-fn eventually(client: &mut postgres::Client, sql: &str, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
+fn eventually(
+    client: &mut postgres::Client,
+    sql: &str,
+    wanted: impl Fn(&[String]) -> bool,
+) -> Vec<String> {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     loop {
         let rows = column(client, sql);
@@ -203,7 +232,9 @@ fn eventually(client: &mut postgres::Client, sql: &str, wanted: impl Fn(&[String
 fn tampering_is_found_and_mended() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded("tampered");
-    client.batch_execute("CREATE ROLE mallory; CREATE ROLE anon; SET dragonfly_guard.mode = off").unwrap();
+    client
+        .batch_execute("CREATE ROLE mallory; CREATE ROLE anon; SET dragonfly_guard.mode = off")
+        .unwrap();
     let found = "SELECT detail FROM ops.audit_guard()";
     assert_eq!(column(&mut client, found), [""; 0]);
     let end = "zz_dragonfly_guard_end";
@@ -222,26 +253,48 @@ fn tampering_is_found_and_mended() {
             "does not call the guard",
         ),
         ("ALTER EVENT TRIGGER zz_dragonfly_guard_start DISABLE", "is disabled"),
-        ("ALTER EXTENSION dragonfly_guard DROP EVENT TRIGGER zz_dragonfly_guard_end", "is no member of the extension"),
-        ("ALTER FUNCTION dragonfly_guard.ddl_command_end() SET dragonfly_guard.mode = off", "has been altered"),
-        ("ALTER FUNCTION ops.audit_security(text[], name[], text, boolean) STRICT", "has been altered"),
+        (
+            "ALTER EXTENSION dragonfly_guard DROP EVENT TRIGGER zz_dragonfly_guard_end",
+            "is no member of the extension",
+        ),
+        (
+            "ALTER FUNCTION dragonfly_guard.ddl_command_end() SET dragonfly_guard.mode = off",
+            "has been altered",
+        ),
+        (
+            "ALTER FUNCTION ops.audit_security(text[], name[], text, boolean) STRICT",
+            "has been altered",
+        ),
         ("ALTER FUNCTION ops.audit_guard() OWNER TO mallory", "belongs to \"mallory\""),
-        ("GRANT EXECUTE ON FUNCTION ops.audit_security(text[], name[], text, boolean) TO PUBLIC", "may be called by PUBLIC"),
+        (
+            "GRANT EXECUTE ON FUNCTION ops.audit_security(text[], name[], text, boolean) TO PUBLIC",
+            "may be called by PUBLIC",
+        ),
         ("ALTER VIEW ops.v_security_findings OWNER TO mallory", "belongs to \"mallory\""),
         ("ALTER TABLE dragonfly_guard.contract OWNER TO mallory", "belongs to \"mallory\""),
-        ("GRANT UPDATE (document) ON dragonfly_guard.contract TO mallory", "gives UPDATE (document) to mallory"),
+        (
+            "GRANT UPDATE (document) ON dragonfly_guard.contract TO mallory",
+            "gives UPDATE (document) to mallory",
+        ),
         ("GRANT USAGE ON SCHEMA dragonfly_guard TO anon", "gives USAGE to anon"),
         ("ALTER SCHEMA dragonfly_guard RENAME TO elsewhere", "under another name"),
         ("ALTER ROLE mallory SET session_replication_role = replica", "has the setting"),
-        ("GRANT SET ON PARAMETER session_replication_role TO mallory WITH GRANT OPTION", "may be set by mallory"),
-        ("ALTER SYSTEM SET dragonfly_guard.mode = off; SELECT pg_reload_conf()", "is 'off' for every session"),
+        (
+            "GRANT SET ON PARAMETER session_replication_role TO mallory WITH GRANT OPTION",
+            "may be set by mallory",
+        ),
+        (
+            "ALTER SYSTEM SET dragonfly_guard.mode = off; SELECT pg_reload_conf()",
+            "is 'off' for every session",
+        ),
     ] {
         client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
         for sql in tamper.split_inclusive(';') {
             attempt(&mut client, sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         }
         // What comes by the configuration file takes a moment to arrive.
-        let details = eventually(&mut client, found, |details| details.iter().any(|d| d.contains(detail)));
+        let details =
+            eventually(&mut client, found, |details| details.iter().any(|d| d.contains(detail)));
         assert!(details.iter().any(|d| d.contains(detail)), "{tamper}: {details:?}");
         for _round in 0..2 {
             for fix in column(&mut client, "SELECT fix FROM ops.audit_guard()") {
@@ -266,7 +319,10 @@ fn tampering_is_found_and_mended() {
             "CREATE OR REPLACE FUNCTION ops.audit_roles() RETURNS TABLE (rule text, severity text, object_type text, schema_name name, object text, role_name name, detail text, evidence jsonb, fix text, contract_section text, fingerprint text) LANGUAGE sql AS 'SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL::jsonb, NULL, NULL, NULL'",
             "Function ops.audit_roles() has been replaced.",
         ),
-        ("ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT is_contract", "has lost the constraint is_contract"),
+        (
+            "ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT is_contract",
+            "has lost the constraint is_contract",
+        ),
     ] {
         attempt(&mut client, tamper).unwrap();
         let details = column(&mut client, found);
@@ -322,7 +378,11 @@ fn a_place_that_is_taken_is_refused() {
             "CREATE SCHEMA ops; CREATE FUNCTION ops.contract() RETURNS int LANGUAGE sql AS 'SELECT 1'",
             "function \"contract\" already exists with same argument types",
         ),
-        ("taken", "CREATE SCHEMA dragonfly_guard AUTHORIZATION mallory", "schema \"dragonfly_guard\" is not free"),
+        (
+            "taken",
+            "CREATE SCHEMA dragonfly_guard AUTHORIZATION mallory",
+            "schema \"dragonfly_guard\" is not free",
+        ),
         (
             "open",
             "CREATE SCHEMA dragonfly_guard; CREATE TYPE dragonfly_guard.name AS (a int)",
@@ -332,7 +392,10 @@ fn a_place_that_is_taken_is_refused() {
         admin.batch_execute(&format!("CREATE DATABASE {database}")).unwrap();
         let mut client = cluster.connect(database, SUPERUSER);
         client.batch_execute(prepared).unwrap();
-        assert_eq!(attempt(&mut client, "CREATE EXTENSION dragonfly_guard").unwrap_err().message, message);
+        assert_eq!(
+            attempt(&mut client, "CREATE EXTENSION dragonfly_guard").unwrap_err().message,
+            message
+        );
         assert_eq!(column(&mut client, "SELECT evtname::text FROM pg_event_trigger"), [""; 0]);
     }
 }
@@ -349,7 +412,11 @@ fn other_encodings() {
             .unwrap();
         let mut client = cluster.connect(database, SUPERUSER);
         client.batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
-        let refused = attempt(&mut client, &format!("CREATE FUNCTION public.\"grün\"() RETURNS int {DEFINER}")).unwrap_err();
+        let refused = attempt(
+            &mut client,
+            &format!("CREATE FUNCTION public.\"grün\"() RETURNS int {DEFINER}"),
+        )
+        .unwrap_err();
         // pgrx speaks UTF-8 in messages; results are in the client's encoding as always.
         let name = if encoding == "LATIN1" { "gr\\u00FCn" } else { "grün" };
         assert_eq!(
@@ -360,14 +427,25 @@ fn other_encodings() {
         client
             .batch_execute(&format!("SET dragonfly_guard.mode = off; CREATE FUNCTION public.\"grün\"() RETURNS int {DEFINER}; RESET dragonfly_guard.mode"))
             .unwrap();
-        let fix = column(&mut client, "SELECT fix FROM ops.audit_functions() WHERE rule = 'security_definer_search_path'");
-        assert_eq!(fix, ["ALTER ROUTINE public.\"grün\"() SET search_path = public, pg_temp;"], "{encoding}");
+        let fix = column(
+            &mut client,
+            "SELECT fix FROM ops.audit_functions() WHERE rule = 'security_definer_search_path'",
+        );
+        assert_eq!(
+            fix,
+            ["ALTER ROUTINE public.\"grün\"() SET search_path = public, pg_temp;"],
+            "{encoding}"
+        );
         attempt(&mut client, &fix[0]).unwrap();
-        assert_eq!(column(&mut client, "SELECT verdict FROM ops.security_definer_functions()"), ["safe"]);
+        assert_eq!(
+            column(&mut client, "SELECT verdict FROM ops.security_definer_functions()"),
+            ["safe"]
+        );
     }
 }
 
-/// Letters that stand for bytes elsewhere, letters that turn the direction of a line, and bytes that are no letters: what is written down runs.
+/// Letters that stand for bytes elsewhere, letters that turn the direction of a line, and bytes
+/// that are no letters: what is written down runs.
 #[test]
 fn plans_for_whatever_names() {
     let cluster = Cluster::start();
@@ -380,7 +458,9 @@ fn plans_for_whatever_names() {
             ))
             .unwrap();
         let mut client = cluster.connect(&format!("d{encoding}").to_lowercase(), SUPERUSER);
-        client.batch_execute("CREATE EXTENSION dragonfly_guard; SET dragonfly_guard.mode = off").unwrap();
+        client
+            .batch_execute("CREATE EXTENSION dragonfly_guard; SET dragonfly_guard.mode = off")
+            .unwrap();
         for name in ["a\u{10ffe9}", "\u{10ff80}\u{10ffff}é", "\u{202e}x", "é\n", "\u{85}"] {
             client
                 .batch_execute(&format!(
@@ -397,7 +477,10 @@ fn plans_for_whatever_names() {
         let expected = if encoding == "SQL_ASCII" { "6" } else { "5" };
         assert_eq!(column(&mut client, applied), [expected], "{encoding}");
         assert_eq!(
-            column(&mut client, "SELECT count(*)::text FROM ops.audit_security() WHERE role_name = 'anon'"),
+            column(
+                &mut client,
+                "SELECT count(*)::text FROM ops.audit_security() WHERE role_name = 'anon'"
+            ),
             ["0"],
             "{encoding}"
         );
@@ -409,7 +492,11 @@ fn names_are_cut_as_the_database_cuts_them() {
     let cluster = Cluster::start();
     let mut admin = cluster.connect("postgres", SUPERUSER);
     admin.batch_execute("CREATE ROLE app_owner; CREATE ROLE mallory").unwrap();
-    admin.batch_execute("CREATE DATABASE cut ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0").unwrap();
+    admin
+        .batch_execute(
+            "CREATE DATABASE cut ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+        )
+        .unwrap();
     let mut client = cluster.connect("cut", SUPERUSER);
     // 40 bytes in LATIN1, 80 in UTF-8: one name here, another one where somebody cuts it by UTF-8.
     let (long, short) = ("é".repeat(40), "é".repeat(31));
@@ -424,7 +511,8 @@ fn names_are_cut_as_the_database_cuts_them() {
     assert_eq!(attempt(&mut client, &create).unwrap_err().code, "42P13");
     attempt(&mut client, &create.replace(&long, &short)).unwrap();
     client.batch_execute("RESET ROLE").unwrap();
-    let verdict = format!("SELECT verdict FROM ops.judge_search_path('\"{long}\", pg_temp', 'app_owner')");
+    let verdict =
+        format!("SELECT verdict FROM ops.judge_search_path('\"{long}\", pg_temp', 'app_owner')");
     assert_eq!(column(&mut client, &verdict), ["exploitable"]);
 }
 
@@ -448,9 +536,12 @@ fn a_name_is_never_an_error() {
         if *encoding == "SQL_ASCII" {
             client.batch_execute("DO $$ BEGIN EXECUTE 'CREATE SCHEMA \"q' || chr(233) || '\"'; EXECUTE 'CREATE ROLE \"r' || chr(233) || '\"'; END $$").unwrap();
         }
-        client.batch_execute("SELECT * FROM ops.audit_security()").unwrap_or_else(|e| panic!("{encoding}: {e:?}"));
+        client
+            .batch_execute("SELECT * FROM ops.audit_security()")
+            .unwrap_or_else(|e| panic!("{encoding}: {e:?}"));
         if *encoding == "SQL_ASCII" {
-            // A byte that is no text, and four characters that look like a way to write it: two names.
+            // A byte that is no text, and four characters that look like a way to write it: two
+            // names.
             client
                 .batch_execute(
                     "CREATE ROLE tenant; CREATE ROLE mallory;

@@ -3,7 +3,8 @@
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use std::time::Duration;
 
-/// PGRST002: who listens as PostgREST does is told, and what stands in the way is named with the SQL that mends it.
+/// PGRST002: who listens as PostgREST does is told, and what stands in the way is named with the
+/// SQL that mends it.
 #[test]
 fn the_schema_cache_is_read_anew() {
     let cluster = Cluster::start();
@@ -30,7 +31,9 @@ fn the_schema_cache_is_read_anew() {
     let mut notifications = postgrest.notifications();
     let mut waiting = notifications.timeout_iter(Duration::from_secs(10));
     while heard.len() < 2 {
-        let notification = postgres::fallible_iterator::FallibleIterator::next(&mut waiting).unwrap().expect("in time");
+        let notification = postgres::fallible_iterator::FallibleIterator::next(&mut waiting)
+            .unwrap()
+            .expect("in time");
         heard.push(format!("{} {}", notification.channel(), notification.payload()));
     }
     assert_eq!(heard, ["pgrst reload schema", "pgrst reload config"]);
@@ -45,7 +48,11 @@ fn the_schema_cache_is_read_anew() {
     let fixes = column(&mut client, wrong);
     assert_eq!(
         fixes,
-        ["ALTER ROLE authenticator LOGIN;", "GRANT anon TO authenticator;", "GRANT USAGE ON SCHEMA api TO anon;"]
+        [
+            "ALTER ROLE authenticator LOGIN;",
+            "GRANT anon TO authenticator;",
+            "GRANT USAGE ON SCHEMA api TO anon;"
+        ]
     );
     for fix in fixes {
         client.batch_execute(&fix).unwrap();
@@ -58,6 +65,9 @@ fn the_schema_cache_is_read_anew() {
     );
     // Workers may; clients may not.
     client.batch_execute("SET ROLE service_role; SELECT * FROM ops.fix_schema_cache(); RESET ROLE; SET ROLE anon").unwrap();
-    assert_eq!(attempt(&mut client, "SELECT * FROM ops.fix_schema_cache()").unwrap_err().code, "42501");
+    assert_eq!(
+        attempt(&mut client, "SELECT * FROM ops.fix_schema_cache()").unwrap_err().code,
+        "42501"
+    );
     drop(cluster.connect("app", SUPERUSER));
 }

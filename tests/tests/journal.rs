@@ -4,7 +4,8 @@ use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
 use std::time::{Duration, Instant};
 
-const UNSAFE: &str = "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+const UNSAFE: &str =
+    "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
 
 /// The lines of JSON in the server log.
 fn lines(cluster: &Cluster) -> Vec<serde_json::Value> {
@@ -12,7 +13,8 @@ fn lines(cluster: &Cluster) -> Vec<serde_json::Value> {
         .log()
         .lines()
         .filter_map(|line| {
-            line.split_once("LOG:  {\"dragonfly_guard\"").map(|(_, rest)| format!("{{\"dragonfly_guard\"{rest}"))
+            line.split_once("LOG:  {\"dragonfly_guard\"")
+                .map(|(_, rest)| format!("{{\"dragonfly_guard\"{rest}"))
         })
         .map(|json| serde_json::from_str(&json).unwrap_or_else(|e| panic!("{json}: {e}")))
         .collect()
@@ -34,9 +36,15 @@ fn eventually(client: &mut Client, sql: &str, count: usize) -> Vec<String> {
 fn every_event_is_one_line() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded("lines");
-    client.batch_execute("CREATE ROLE anon; CREATE ROLE mallory LOGIN; CREATE SCHEMA hers AUTHORIZATION mallory").unwrap();
+    client
+        .batch_execute(
+            "CREATE ROLE anon; CREATE ROLE mallory LOGIN; CREATE SCHEMA hers AUTHORIZATION mallory",
+        )
+        .unwrap();
     let mut mallory = cluster.connect("lines", "mallory");
-    mallory.batch_execute("SET client_min_messages = fatal; SET log_min_messages = fatal").unwrap_err();
+    mallory
+        .batch_execute("SET client_min_messages = fatal; SET log_min_messages = fatal")
+        .unwrap_err();
     attempt(
         &mut mallory,
         "/* a \"quoted\"\nstatement */ CREATE FUNCTION hers.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
@@ -59,7 +67,10 @@ fn every_event_is_one_line() {
     assert_eq!(text(0, "session_user"), "mallory");
     assert_eq!(text(0, "role"), "mallory");
     assert_eq!(text(0, "database"), "lines");
-    assert_eq!((text(0, "mode"), text(3, "mode"), text(5, "mode")), ("block".into(), "warn".into(), "off".into()));
+    assert_eq!(
+        (text(0, "mode"), text(3, "mode"), text(5, "mode")),
+        ("block".into(), "warn".into(), "off".into())
+    );
     assert!(text(0, "at").starts_with("20"));
     assert_eq!(text(0, "command"), "CREATE FUNCTION");
     assert_eq!(text(0, "rule"), "security_definer_search_path");
@@ -72,7 +83,10 @@ fn every_event_is_one_line() {
     // Without preloading, what was not refused is in the table too.
     // The function has no path, and PUBLIC may call it.
     assert_eq!(
-        column(&mut client, "SELECT event || ' ' || command || coalesce(' ' || rule, '') FROM ops.v_guard_log"),
+        column(
+            &mut client,
+            "SELECT event || ' ' || command || coalesce(' ' || rule, '') FROM ops.v_guard_log"
+        ),
         [
             "warned CREATE FUNCTION security_definer_search_path",
             "warned CREATE FUNCTION security_definer_executable_by_clients",
@@ -82,7 +96,10 @@ fn every_event_is_one_line() {
     assert_eq!(attempt(&mut mallory, "SELECT * FROM ops.v_guard_log").unwrap_err().code, "42501");
     // What is rolled back takes its row along; the line stays.
     client
-        .batch_execute(&format!("SET dragonfly_guard.mode = off; BEGIN; {}; ROLLBACK", UNSAFE.replace("public.f", "public.g")))
+        .batch_execute(&format!(
+            "SET dragonfly_guard.mode = off; BEGIN; {}; ROLLBACK",
+            UNSAFE.replace("public.f", "public.g")
+        ))
         .unwrap();
     assert_eq!(column(&mut client, "SELECT event FROM ops.v_guard_log").len(), 3);
     assert_eq!(self::lines(&cluster).len(), 7);
@@ -96,18 +113,27 @@ fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
     attempt(&mut one, UNSAFE).unwrap_err();
     attempt(&mut one, &format!("BEGIN; CREATE TABLE public.t (id int); {UNSAFE}")).unwrap_err();
     one.batch_execute("ROLLBACK").unwrap();
-    one.batch_execute(&format!("DO $$ BEGIN EXECUTE $q${UNSAFE}$q$; EXCEPTION WHEN OTHERS THEN NULL; END $$")).unwrap();
+    one.batch_execute(&format!(
+        "DO $$ BEGIN EXECUTE $q${UNSAFE}$q$; EXCEPTION WHEN OTHERS THEN NULL; END $$"
+    ))
+    .unwrap();
     attempt(&mut two, UNSAFE).unwrap_err();
-    two.batch_execute(&format!("SET dragonfly_guard.mode = warn; BEGIN; {UNSAFE}; ROLLBACK")).unwrap();
+    two.batch_execute(&format!("SET dragonfly_guard.mode = warn; BEGIN; {UNSAFE}; ROLLBACK"))
+        .unwrap();
     let rows = "SELECT event || ' ' || command || ' ' || rule || ' ' || object || ' ' || verdict || ' ' || session_user_name || ' ' || database_name FROM ops.v_guard_log";
     let line = |event: &str, database: &str| {
-        format!("{event} CREATE FUNCTION security_definer_search_path public.f() exploitable root_su {database}")
+        format!(
+            "{event} CREATE FUNCTION security_definer_search_path public.f() exploitable root_su {database}"
+        )
     };
     assert_eq!(eventually(&mut one, rows, 3), vec![line("refused", "one"); 3]);
     assert_eq!(eventually(&mut two, rows, 2), [line("refused", "two"), line("warned", "two")]);
     let age = "SELECT (max(now() - at) < '60 seconds')::text FROM ops.v_guard_log";
     assert_eq!(column(&mut one, age), ["true"]);
-    let status = column(&mut one, "SELECT active::text || ' ' || detail FROM ops.guard_status() WHERE part = 'log'");
+    let status = column(
+        &mut one,
+        "SELECT active::text || ' ' || detail FROM ops.guard_status() WHERE part = 'log'",
+    );
     assert_eq!(status, ["true Since the server started: 5 entries written, 0 waiting, 0 dropped."]);
 
     // Many at once: nobody waits, and what does not fit is counted.
@@ -117,13 +143,16 @@ fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
     ))
     .unwrap();
     assert!(start.elapsed() < Duration::from_secs(20));
-    let counts = "SELECT detail FROM ops.guard_status() WHERE part = 'log' AND detail LIKE '% 0 waiting%'";
+    let counts =
+        "SELECT detail FROM ops.guard_status() WHERE part = 'log' AND detail LIKE '% 0 waiting%'";
     let detail = eventually(&mut one, counts, 1).remove(0);
-    let numbers: Vec<usize> = detail.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+    let numbers: Vec<usize> =
+        detail.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
     assert_eq!(numbers[0] + numbers[2], 1005, "{detail}");
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(
-        column(&mut one, "SELECT count(*)::text FROM ops.v_guard_log")[0].parse::<usize>().unwrap() + 2,
+        column(&mut one, "SELECT count(*)::text FROM ops.v_guard_log")[0].parse::<usize>().unwrap()
+            + 2,
         numbers[0],
         "{detail}"
     );
@@ -137,7 +166,11 @@ fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
     three.batch_execute("SET dragonfly_guard.mode = off; ALTER EXTENSION dragonfly_guard DROP TABLE dragonfly_guard.log; SET dragonfly_guard.mode = block").unwrap();
     attempt(&mut three, UNSAFE).unwrap_err();
     assert_eq!(eventually(&mut three, counts, 1).len(), 1);
-    assert!(!cluster.log().contains("PANIC") && !cluster.log().contains("terminated by signal"), "{}", cluster.log());
+    assert!(
+        !cluster.log().contains("PANIC") && !cluster.log().contains("terminated by signal"),
+        "{}",
+        cluster.log()
+    );
 }
 
 /// What makes an entry long, or its bytes no text, or its statement a secret.
@@ -169,7 +202,11 @@ fn strange_statements() {
     // One line each, for whoever reads lines.
     assert_eq!(lines(&cluster).len(), 6);
     // A table that is no longer plain is found.
-    client.batch_execute("SET dragonfly_guard.mode = off; ALTER TABLE dragonfly_guard.log ADD COLUMN note text").unwrap();
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; ALTER TABLE dragonfly_guard.log ADD COLUMN note text",
+        )
+        .unwrap();
     let found = "SELECT count(*)::text FROM ops.audit_guard() WHERE object LIKE '%log%'";
     assert_eq!(column(&mut client, found), ["1"]);
 }
@@ -177,7 +214,10 @@ fn strange_statements() {
 /// Databases that nobody writes for, for there is no process to spare, or they are gone.
 #[test]
 fn no_database_keeps_the_others_from_the_log() {
-    let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard", "max_worker_processes=3"]);
+    let cluster = Cluster::start_with(&[
+        "shared_preload_libraries=dragonfly_guard",
+        "max_worker_processes=3",
+    ]);
     let names: Vec<String> = (0..8).map(|i| format!("many{i}")).collect();
     let mut clients: Vec<Client> = names.iter().map(|name| cluster.guarded(name)).collect();
     for client in &mut clients {

@@ -24,9 +24,12 @@ fn every_relative_link_resolves() {
 #[test]
 fn every_page_is_linked() {
     let pages = pages();
-    let linked: HashSet<PathBuf> =
-        pages.iter().flat_map(|page| links(&page.text).into_iter().map(|(_, link)| target(page, &link))).collect();
-    let unlinked = pages.iter().filter(|page| page.path.starts_with("docs") && !linked.contains(&page.path));
+    let linked: HashSet<PathBuf> = pages
+        .iter()
+        .flat_map(|page| links(&page.text).into_iter().map(|(_, link)| target(page, &link)))
+        .collect();
+    let unlinked =
+        pages.iter().filter(|page| page.path.starts_with("docs") && !linked.contains(&page.path));
     let unlinked: Vec<String> = unlinked.map(|page| page.path.display().to_string()).collect();
     assert!(unlinked.is_empty(), "no page links to {}", unlinked.join(", "));
 }
@@ -50,7 +53,11 @@ fn target(page: &Page, link: &str) -> PathBuf {
     path
 }
 
-fn resolve(page: &Page, link: &str, anchors: &HashMap<&Path, HashSet<String>>) -> Result<(), &'static str> {
+fn resolve(
+    page: &Page,
+    link: &str,
+    anchors: &HashMap<&Path, HashSet<String>>,
+) -> Result<(), &'static str> {
     let target = target(page, link);
     if !project().join(&target).exists() {
         return Err("no such file");

@@ -1,8 +1,10 @@
-//! Other extensions that live by events and hooks: everything of theirs still works beside the guard, and the guard beside them.
+//! Other extensions that live by events and hooks: everything of theirs still works beside the
+//! guard, and the guard beside them.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, provide_extension};
 
-const UNSAFE: &str = "CREATE FUNCTION public.unsafe() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+const UNSAFE: &str =
+    "CREATE FUNCTION public.unsafe() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
 
 #[test]
 fn pgaudit() {
@@ -13,25 +15,37 @@ fn pgaudit() {
             "pgaudit.log_catalog=off",
         ]);
         let mut client = cluster.guarded("audited");
-        client.batch_execute("CREATE EXTENSION pgaudit; CREATE ROLE anon; CREATE TABLE public.t (id int)").unwrap();
+        client
+            .batch_execute(
+                "CREATE EXTENSION pgaudit; CREATE ROLE anon; CREATE TABLE public.t (id int)",
+            )
+            .unwrap();
         assert_eq!(attempt(&mut client, UNSAFE).unwrap_err().code, "42P13", "{libraries}");
         client
             .batch_execute("CREATE VIEW public.v AS SELECT * FROM public.t; DROP VIEW public.v; ALTER ROLE anon NOLOGIN")
             .unwrap();
-        let refused = attempt(&mut client, "BEGIN; DROP EXTENSION pgaudit; GRANT ALL ON public.t TO anon").unwrap_err();
+        let refused =
+            attempt(&mut client, "BEGIN; DROP EXTENSION pgaudit; GRANT ALL ON public.t TO anon")
+                .unwrap_err();
         assert_eq!(refused.code, "0LP01", "{libraries}");
         client.batch_execute("ROLLBACK").unwrap();
-        assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_guard()"), ["0"], "{libraries}");
+        assert_eq!(
+            column(&mut client, "SELECT count(*)::text FROM ops.audit_guard()"),
+            ["0"],
+            "{libraries}"
+        );
         let log = cluster.log();
-        for audited in ["DDL,CREATE TABLE,TABLE,public.t", "DDL,CREATE VIEW,VIEW,public.v", "ROLE,ALTER ROLE"] {
+        for audited in
+            ["DDL,CREATE TABLE,TABLE,public.t", "DDL,CREATE VIEW,VIEW,public.v", "ROLE,ALTER ROLE"]
+        {
             assert!(log.contains(audited), "{libraries}: {audited}\n{log}");
         }
         assert!(log.contains("{\"dragonfly_guard\":\"refused\""));
     }
 }
 
-/// Small ones like those of pg_graphql and Supabase: they run DDL of their own inside events, some of it SECURITY DEFINER first and with a path
-/// later, in the schemas of the platform.
+/// Small ones like those of pg_graphql and Supabase: they run DDL of their own inside events, some
+/// of it SECURITY DEFINER first and with a path later, in the schemas of the platform.
 const PLATFORM: &str = "
     CREATE SCHEMA graphql; CREATE SCHEMA graphql_public; CREATE SCHEMA extensions; CREATE SCHEMA net;
     CREATE SEQUENCE graphql.seq_schema_version;
@@ -89,15 +103,25 @@ fn the_platforms_own_event_triggers() {
         let made = "SELECT prosecdef::text || coalesce(' ' || proconfig::text, '') FROM pg_proc WHERE pronamespace = 'net'::regnamespace
              UNION ALL SELECT proname::text FROM pg_proc WHERE pronamespace = 'graphql_public'::regnamespace";
         assert_eq!(column(&mut client, made), ["true {search_path=net}", "graphql"]);
-        client.batch_execute("LISTEN pgrst; CREATE TABLE public.seen (id int); DROP TABLE public.seen").unwrap();
+        client
+            .batch_execute(
+                "LISTEN pgrst; CREATE TABLE public.seen (id int); DROP TABLE public.seen",
+            )
+            .unwrap();
         let version = "SELECT (last_value > 5)::text FROM graphql.seq_schema_version";
         assert_eq!(column(&mut client, version), ["true"]);
         // The migration role, with all of them about.
         let mut migration = cluster.connect("platform", "postgres");
         assert_eq!(attempt(&mut migration, UNSAFE).unwrap_err().code, "42P13");
-        assert_eq!(attempt(&mut migration, "GRANT SELECT ON public.judgments TO anon").unwrap_err().code, "0LP01");
-        migration.batch_execute("CREATE TABLE ops.harmless (id int); DROP TABLE ops.harmless").unwrap();
-        let left = "SELECT severity || ' ' || object FROM ops.audit_security(min_severity => 'warning')";
+        assert_eq!(
+            attempt(&mut migration, "GRANT SELECT ON public.judgments TO anon").unwrap_err().code,
+            "0LP01"
+        );
+        migration
+            .batch_execute("CREATE TABLE ops.harmless (id int); DROP TABLE ops.harmless")
+            .unwrap();
+        let left =
+            "SELECT severity || ' ' || object FROM ops.audit_security(min_severity => 'warning')";
         assert_eq!(column(&mut client, left), [""; 0]);
     }
 }

@@ -1,4 +1,5 @@
-//! The other promises of the contract, kept at DDL time: what is refused when, in the document's own database, and what passes.
+//! The other promises of the contract, kept at DDL time: what is refused when, in the document's
+//! own database, and what passes.
 
 use dragonfly_tests::{Cluster, Refused, SUPERUSER, attempt, column, project, provide_extension};
 use postgres::Client;
@@ -37,12 +38,20 @@ fn refuses(cluster: &Cluster, database: &str, routes: &[(&str, &str, &str)]) {
     refuses_to(client, cluster, database, routes);
 }
 
-fn refuses_to(mut client: Client, cluster: &Cluster, database: &str, routes: &[(&str, &str, &str)]) {
+fn refuses_to(
+    mut client: Client,
+    cluster: &Cluster,
+    database: &str,
+    routes: &[(&str, &str, &str)],
+) {
     let before = findings(cluster, database);
     for (sql, message, rule) in routes {
         let refused = refusal(&mut client, sql);
         let said = format!("{} {}", refused.message, refused.detail);
-        assert!(said.contains(message) && refused.detail.contains(&format!("Rule {rule}")), "{sql}\n{refused:?}");
+        assert!(
+            said.contains(message) && refused.detail.contains(&format!("Rule {rule}")),
+            "{sql}\n{refused:?}"
+        );
         assert!(!refused.hint.is_empty(), "{sql}: {refused:?}");
         assert_eq!(findings(cluster, database), before, "{sql}: something is left");
     }
@@ -75,7 +84,8 @@ fn clients_gain_nothing() {
             ("GRANT CREATE ON SCHEMA intake TO service_role", "has CREATE on schema intake", "schema_create"),
             ("GRANT EXECUTE ON FUNCTION api.get_ceo_metrics() TO anon WITH GRANT OPTION", "may grant EXECUTE", "security_definer_executable_by_clients"),
             ("ALTER DEFAULT PRIVILEGES IN SCHEMA api GRANT EXECUTE ON FUNCTIONS TO anon WITH GRANT OPTION", "new routines", "default_privileges"),
-            // What was closed is not opened by making it anew, with what the server gives to everybody.
+            // What was closed is not opened by making it anew, with what the server gives to
+            // everybody.
             (
                 "BEGIN; DROP FUNCTION ops.complete_outbox_message(uuid);
                  CREATE FUNCTION ops.complete_outbox_message(message uuid) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS '';
@@ -129,13 +139,21 @@ fn clients_gain_nothing() {
         &cluster,
         "gains",
         &[
-            ("ALTER TABLE public.judgments OWNER TO service_role", "belongs to role \"service_role\"", "object_ownership"),
+            (
+                "ALTER TABLE public.judgments OWNER TO service_role",
+                "belongs to role \"service_role\"",
+                "object_ownership",
+            ),
             (
                 "ALTER FUNCTION enforcement.open_actions(bigint) OWNER TO authenticated",
                 "belongs to role \"authenticated\"",
                 "object_ownership",
             ),
-            ("ALTER SCHEMA intake OWNER TO service_role", "belongs to role \"service_role\"", "object_ownership"),
+            (
+                "ALTER SCHEMA intake OWNER TO service_role",
+                "belongs to role \"service_role\"",
+                "object_ownership",
+            ),
         ],
     );
 }
@@ -184,13 +202,21 @@ fn rows_stay_behind_their_policies() {
             ),
             ("DROP OWNED BY authenticated", "which the contract declares", "rls_policy_missing"),
             // Reached, and without row security.
-            ("CREATE TABLE public.open_table (id int); GRANT SELECT ON public.open_table TO anon", "anon", "table_privileges"),
+            (
+                "CREATE TABLE public.open_table (id int); GRANT SELECT ON public.open_table TO anon",
+                "anon",
+                "table_privileges",
+            ),
             (
                 "ALTER TABLE public.judgments RENAME TO verdicts",
                 "table public.judgments, which the contract declares, does not exist",
                 "required_object_missing",
             ),
-            ("ALTER TABLE public.judgments SET SCHEMA ops", "does not exist", "required_object_missing"),
+            (
+                "ALTER TABLE public.judgments SET SCHEMA ops",
+                "does not exist",
+                "required_object_missing",
+            ),
             ("DROP TABLE public.judgments CASCADE", "does not exist", "required_object_missing"),
             (
                 "DROP VIEW public.v_plaintiffs_overview",
@@ -198,15 +224,28 @@ fn rows_stay_behind_their_policies() {
                 "required_object_missing",
             ),
             ("DROP FUNCTION api.get_ceo_metrics()", "does not exist", "required_object_missing"),
-            ("ALTER FUNCTION api.get_ceo_metrics() RENAME TO metrics", "does not exist", "required_object_missing"),
-            ("ALTER FUNCTION api.get_ceo_metrics() SECURITY INVOKER", "is not SECURITY DEFINER", "required_object_missing"),
-            ("DROP SCHEMA enforcement CASCADE", "which the contract declares, does not exist", "required_object_missing"),
+            (
+                "ALTER FUNCTION api.get_ceo_metrics() RENAME TO metrics",
+                "does not exist",
+                "required_object_missing",
+            ),
+            (
+                "ALTER FUNCTION api.get_ceo_metrics() SECURITY INVOKER",
+                "is not SECURITY DEFINER",
+                "required_object_missing",
+            ),
+            (
+                "DROP SCHEMA enforcement CASCADE",
+                "which the contract declares, does not exist",
+                "required_object_missing",
+            ),
             (
                 "BEGIN; DROP TABLE public.plaintiff_tasks CASCADE; CREATE VIEW public.plaintiff_tasks AS SELECT 1; COMMIT",
                 "is a view",
                 "required_object_missing",
             ),
-            // A table that is dropped and made anew is the declared one, and nothing of what protected it is left.
+            // A table that is dropped and made anew is the declared one, and nothing of what
+            // protected it is left.
             (
                 "BEGIN; DROP TABLE public.job_queue; CREATE TABLE public.job_queue (id int); COMMIT",
                 "row level security is off on table public.job_queue",
@@ -221,13 +260,16 @@ fn rows_stay_behind_their_policies() {
     );
 }
 
-/// What lasts and rests on something temporary goes with it, when a session or a transaction ends, and no command says so. In any schema:
-/// something declared may rest on it in turn.
+/// What lasts and rests on something temporary goes with it, when a session or a transaction ends,
+/// and no command says so. In any schema: something declared may rest on it in turn.
 #[test]
 fn nothing_is_built_on_sand() {
     let cluster = Cluster::start();
     let mut client = document(&cluster, "sand");
-    cluster.connect("sand", SUPERUSER).batch_execute("CREATE SCHEMA elsewhere AUTHORIZATION postgres").unwrap();
+    cluster
+        .connect("sand", SUPERUSER)
+        .batch_execute("CREATE SCHEMA elsewhere AUTHORIZATION postgres")
+        .unwrap();
     passes(
         &mut client,
         "CREATE FUNCTION elsewhere.ok() RETURNS bool LANGUAGE sql STABLE BEGIN ATOMIC SELECT true; END;
@@ -245,7 +287,8 @@ fn nothing_is_built_on_sand() {
         "CREATE TEMP TABLE tt (a int); CREATE FUNCTION api.queue_job(tt) RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS 'SELECT 1'",
         "CREATE TYPE pg_temp.ty AS (a int); CREATE TABLE elsewhere.t (c pg_temp.ty, d int);
          ALTER POLICY judgments_read ON public.judgments USING (NOT EXISTS (SELECT c FROM elsewhere.t))",
-        // A21: a routine in the session's temporary schema that others would call by way of something that lasts.
+        // A21: a routine in the session's temporary schema that others would call by way of
+        // something that lasts.
         "CREATE FUNCTION pg_temp.tf() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'begin return new; end';
          CREATE TRIGGER t BEFORE INSERT ON public.job_queue FOR EACH ROW EXECUTE FUNCTION pg_temp.tf()",
         &format!("{definer}; CREATE FUNCTION elsewhere.w() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT pg_temp.d('x'); END"),
@@ -279,7 +322,9 @@ fn nothing_is_built_on_sand() {
     );
     passes(
         &mut client,
-        &format!("{definer}; CREATE DOMAIN pg_temp.dom AS text CHECK (pg_temp.d(VALUE) = VALUE); DISCARD TEMP"),
+        &format!(
+            "{definer}; CREATE DOMAIN pg_temp.dom AS text CHECK (pg_temp.d(VALUE) = VALUE); DISCARD TEMP"
+        ),
     );
     passes(
         &mut client,
@@ -300,7 +345,10 @@ fn what_stands_beside_it_counts() {
     );
     passes(&mut client, "DROP FUNCTION api.queue_job(text, jsonb)");
     refusal(&mut client, "DROP FUNCTION api.queue_job(text, jsonb, int)");
-    refusal(&mut client, "CREATE FUNCTION api.queue_job(i int) RETURNS int LANGUAGE sql AS 'SELECT 1'");
+    refusal(
+        &mut client,
+        "CREATE FUNCTION api.queue_job(i int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    );
     // That PUBLIC may call a new one is only warned of, and no excuse for granting it to somebody.
     passes(
         &mut client,
@@ -329,7 +377,10 @@ fn what_is_forced_stays_forced() {
         )
         .unwrap();
     let refused = refusal(&mut client, "ALTER TABLE public.judgments NO FORCE ROW LEVEL SECURITY");
-    assert!(refused.message.contains("is not forced on its owner, which the contract demands"), "{refused:?}");
+    assert!(
+        refused.message.contains("is not forced on its owner, which the contract demands"),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -347,7 +398,11 @@ fn new_tables_that_clients_reach() {
         .unwrap();
     let refused = refusal(&mut client, "CREATE TABLE public.notes (id int)");
     let said = refused.message + &refused.detail;
-    assert!(said.contains("has SELECT") && said.contains("row level security is off on table public.notes"), "{said}");
+    assert!(
+        said.contains("has SELECT")
+            && said.contains("row level security is off on table public.notes"),
+        "{said}"
+    );
     for make in [
         "CREATE TABLE public.notes AS SELECT 1 AS id",
         "SELECT 1 AS id INTO public.notes",
@@ -363,7 +418,13 @@ fn new_tables_that_clients_reach() {
         "BEGIN; CREATE TABLE public.notes (id int); ALTER TABLE public.notes ENABLE ROW LEVEL SECURITY;
          REVOKE ALL ON public.notes FROM anon, authenticated; COMMIT",
     );
-    assert_eq!(column(&mut client, "SELECT relrowsecurity::text FROM pg_class WHERE oid = 'public.notes'::regclass"), ["true"]);
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT relrowsecurity::text FROM pg_class WHERE oid = 'public.notes'::regclass"
+        ),
+        ["true"]
+    );
 }
 
 #[test]
@@ -415,7 +476,10 @@ fn dropped_and_made_anew_in_one_transaction() {
     );
     let refused = attempt(&mut client, "CALL ops.replace()").unwrap_err();
     assert!(refused.message.contains("breaks the security contract"), "{refused:?}");
-    assert_eq!(column(&mut client, "SELECT to_regclass('public.v_plaintiffs_overview')::text"), ["v_plaintiffs_overview"]);
+    assert_eq!(
+        column(&mut client, "SELECT to_regclass('public.v_plaintiffs_overview')::text"),
+        ["v_plaintiffs_overview"]
+    );
 }
 
 #[test]
@@ -429,9 +493,13 @@ fn everything_at_commit_where_somebody_wants_it_so() {
         "BEGIN; CREATE FUNCTION ops.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; REVOKE EXECUTE ON FUNCTION ops.f() FROM PUBLIC;
          ALTER FUNCTION ops.f() SECURITY DEFINER; ALTER FUNCTION ops.f() SET search_path = public, pg_temp; COMMIT",
     );
-    passes(&mut client, "BEGIN; GRANT SELECT ON public.judgments TO anon; REVOKE SELECT ON public.judgments FROM anon; COMMIT");
+    passes(
+        &mut client,
+        "BEGIN; GRANT SELECT ON public.judgments TO anon; REVOKE SELECT ON public.judgments FROM anon; COMMIT",
+    );
     refusal(&mut client, "BEGIN; GRANT SELECT ON public.judgments TO anon; COMMIT");
-    let refused = attempt(&mut client, "BEGIN; ALTER FUNCTION ops.f() RESET search_path; COMMIT").unwrap_err();
+    let refused = attempt(&mut client, "BEGIN; ALTER FUNCTION ops.f() RESET search_path; COMMIT")
+        .unwrap_err();
     assert_eq!(refused.code, "42P13");
     passes(&mut client, "ROLLBACK");
     refusal(&mut client, "GRANT SELECT ON public.judgments TO anon");
@@ -442,13 +510,16 @@ fn warnings_are_for_what_may_be_meant() {
     let cluster = Cluster::start();
     let mut client = document(&cluster, "warned");
     let warned = |message: &str| cluster.log().contains(&format!("WARNING:  {message}"));
-    // A view that clients read, a SECURITY DEFINER function that PUBLIC may call: they pass, and are not passed over.
+    // A view that clients read, a SECURITY DEFINER function that PUBLIC may call: they pass, and
+    // are not passed over.
     passes(
         &mut client,
         "CREATE VIEW public.v_extra AS SELECT id FROM public.judgments; GRANT SELECT ON public.v_extra TO anon",
     );
     assert!(
-        warned("COMMIT breaks the security contract: role \"anon\" has SELECT on view public.v_extra"),
+        warned(
+            "COMMIT breaks the security contract: role \"anon\" has SELECT on view public.v_extra"
+        ),
         "{}",
         cluster.log()
     );
@@ -467,7 +538,11 @@ fn warnings_are_for_what_may_be_meant() {
         &mut client,
         "CREATE VIEW public.v_own AS SELECT 1 AS id; CREATE VIEW public.v_inv WITH (security_invoker) AS SELECT id FROM public.judgments; GRANT SELECT ON public.v_inv TO anon",
     );
-    assert!(!cluster.log().contains("v_own") && !cluster.log().contains("v_inv"), "{}", cluster.log());
+    assert!(
+        !cluster.log().contains("v_own") && !cluster.log().contains("v_inv"),
+        "{}",
+        cluster.log()
+    );
     // With the whole guard set to warn, once for each thing.
     let mut admin = cluster.connect("warned", SUPERUSER);
     passes(
@@ -529,7 +604,8 @@ fn what_was_wrong_may_stay_and_be_mended_in_steps() {
     );
 }
 
-/// A team that begins with the extension: the document's whole database, statement by statement, under the guard.
+/// A team that begins with the extension: the document's whole database, statement by statement,
+/// under the guard.
 #[test]
 fn the_documents_database_can_be_built_under_the_guard() {
     let cluster = Cluster::start();
@@ -537,12 +613,15 @@ fn the_documents_database_can_be_built_under_the_guard() {
     let mut client = cluster.guarded("built");
     client.batch_execute("ALTER SCHEMA ops OWNER TO postgres").unwrap();
     let document = std::fs::read_to_string(project().join("tests/fixtures/document.sql")).unwrap();
-    let document =
-        document.replace("CREATE SCHEMA ops;", "").replace("CREATE ROLE postgres LOGIN", "ALTER ROLE postgres LOGIN");
+    let document = document
+        .replace("CREATE SCHEMA ops;", "")
+        .replace("CREATE ROLE postgres LOGIN", "ALTER ROLE postgres LOGIN");
     let file = std::env::temp_dir().join(format!("dragonfly_built_{}.sql", std::process::id()));
     std::fs::write(&file, document).unwrap();
-    let output =
-        cluster.client_program("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "built", "-f", file.to_str().unwrap()]);
+    let output = cluster.client_program(
+        "psql",
+        &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "built", "-f", file.to_str().unwrap()],
+    );
     std::fs::remove_file(&file).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     client.batch_execute("GRANT USAGE ON SCHEMA ops TO service_role").unwrap();
@@ -558,10 +637,14 @@ fn how_identifiers_are_quoted_changes_nothing() {
     assert!(refused.message.contains("ops.complete_outbox_message"), "{refused:?}");
     let mut admin = cluster.connect("quoted", SUPERUSER);
     admin.batch_execute("SET quote_all_identifiers = on").unwrap();
-    assert_eq!(column(&mut admin, "SELECT detail FROM ops.audit_security(min_severity => 'warning')"), [""; 0]);
+    assert_eq!(
+        column(&mut admin, "SELECT detail FROM ops.audit_security(min_severity => 'warning')"),
+        [""; 0]
+    );
 }
 
-/// A schema that takes the name of a governed one brings what is wrong in it: what was wrong in the other excuses nothing, for that is still there.
+/// A schema that takes the name of a governed one brings what is wrong in it: what was wrong in the
+/// other excuses nothing, for that is still there.
 #[test]
 fn schemas_that_swap_their_names_excuse_nothing() {
     let cluster = Cluster::start();
@@ -578,5 +661,8 @@ fn schemas_that_swap_their_names_excuse_nothing() {
         .unwrap();
     let swap = "BEGIN; ALTER SCHEMA enforcement RENAME TO enforcement_old; ALTER SCHEMA aside RENAME TO enforcement; COMMIT";
     let refused = refusal(&mut admin, swap);
-    assert!(refused.message.contains("role \"anon\" has SELECT on table enforcement.t"), "{refused:?}");
+    assert!(
+        refused.message.contains("role \"anon\" has SELECT on table enforcement.t"),
+        "{refused:?}"
+    );
 }

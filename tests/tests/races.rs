@@ -1,10 +1,12 @@
-//! Two sessions at the same time: each does what is right by itself, and together they would break the contract. One of them is told.
+//! Two sessions at the same time: each does what is right by itself, and together they would break
+//! the contract. One of them is told.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-/// Runs two scripts at the same time, each in a session of its own; what is between `|` are steps, begun together.
+/// Runs two scripts at the same time, each in a session of its own; what is between `|` are steps,
+/// begun together.
 fn together(cluster: &Cluster, database: &str, scripts: [&str; 2]) -> [bool; 2] {
     let barrier = Arc::new(Barrier::new(2));
     let sessions = scripts.map(|script| {
@@ -14,8 +16,10 @@ fn together(cluster: &Cluster, database: &str, scripts: [&str; 2]) -> [bool; 2] 
             let mut passed = true;
             for step in steps {
                 barrier.wait();
-                passed =
-                    passed && attempt(&mut client, &step).inspect_err(|e| assert_eq!(e.code, "42P13", "{step}: {e:?}")).is_ok();
+                passed = passed
+                    && attempt(&mut client, &step)
+                        .inspect_err(|e| assert_eq!(e.code, "42P13", "{step}: {e:?}"))
+                        .is_ok();
             }
             passed
         })
@@ -27,7 +31,11 @@ fn together(cluster: &Cluster, database: &str, scripts: [&str; 2]) -> [bool; 2] 
 fn a_schema_is_opened_while_a_function_is_made_that_searches_it() {
     let cluster = Cluster::start();
     let mut admin = cluster.guarded("races");
-    admin.batch_execute("CREATE ROLE app_owner; CREATE ROLE mallory; CREATE SCHEMA app AUTHORIZATION app_owner").unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE app_owner; CREATE ROLE mallory; CREATE SCHEMA app AUTHORIZATION app_owner",
+        )
+        .unwrap();
     let mut refused = 0;
     for i in 0..60 {
         admin.batch_execute(&format!("CREATE SCHEMA s{i} AUTHORIZATION app_owner")).unwrap();
@@ -66,14 +74,20 @@ fn a_schema_is_opened_while_a_function_is_made_that_searches_it() {
 fn nobody_waits_for_a_migration_that_is_not_finished() {
     let cluster = Cluster::start();
     let mut admin = cluster.guarded("waits");
-    admin.batch_execute("CREATE TABLE public.one (id int); CREATE TABLE public.two (id int)").unwrap();
+    admin
+        .batch_execute("CREATE TABLE public.one (id int); CREATE TABLE public.two (id int)")
+        .unwrap();
     let safe = |name: &str| {
         format!(
             "CREATE FUNCTION public.{name}() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'"
         )
     };
     let mut long = cluster.connect("waits", SUPERUSER);
-    long.batch_execute(&format!("BEGIN; ALTER TABLE public.one ADD COLUMN a int; {}; CREATE SCHEMA later", safe("a"))).unwrap();
+    long.batch_execute(&format!(
+        "BEGIN; ALTER TABLE public.one ADD COLUMN a int; {}; CREATE SCHEMA later",
+        safe("a")
+    ))
+    .unwrap();
     // Another one begins later and ends sooner; the locks of tables are all there is between them.
     let mut short = cluster.connect("waits", SUPERUSER);
     short
@@ -84,17 +98,28 @@ fn nobody_waits_for_a_migration_that_is_not_finished() {
         .unwrap();
     long.batch_execute("ALTER TABLE public.two ADD COLUMN b int; COMMIT").unwrap();
     // Nor does a transaction that was prepared and forgotten keep anybody from anything.
-    short.batch_execute("BEGIN; CREATE TABLE public.forgotten (id int); PREPARE TRANSACTION 'forgotten'").unwrap();
-    long.batch_execute(&format!("SET lock_timeout = '2s'; {}; CREATE SCHEMA anyway; DROP TABLE public.one", safe("d")))
+    short
+        .batch_execute(
+            "BEGIN; CREATE TABLE public.forgotten (id int); PREPARE TRANSACTION 'forgotten'",
+        )
         .unwrap();
+    long.batch_execute(&format!(
+        "SET lock_timeout = '2s'; {}; CREATE SCHEMA anyway; DROP TABLE public.one",
+        safe("d")
+    ))
+    .unwrap();
     short.batch_execute("COMMIT PREPARED 'forgotten'").unwrap();
     // What others could not judge themselves against while it is prepared cannot be.
-    for change in [safe("c").as_str(), "CREATE SCHEMA prepared", "GRANT CREATE ON SCHEMA anyway TO PUBLIC"] {
-        let refused = attempt(&mut short, &format!("BEGIN; {change}; PREPARE TRANSACTION 'p'")).unwrap_err();
+    for change in
+        [safe("c").as_str(), "CREATE SCHEMA prepared", "GRANT CREATE ON SCHEMA anyway TO PUBLIC"]
+    {
+        let refused =
+            attempt(&mut short, &format!("BEGIN; {change}; PREPARE TRANSACTION 'p'")).unwrap_err();
         assert_eq!(refused.code, "0A000", "{change}: {refused:?}");
         short.batch_execute("ROLLBACK").unwrap();
     }
-    // Nor somebody whose temporary table takes a view along at commit that others are just looking at.
+    // Nor somebody whose temporary table takes a view along at commit that others are just looking
+    // at.
     admin.batch_execute("CREATE ROLE eve LOGIN; CREATE SCHEMA m AUTHORIZATION eve").unwrap();
     let mut eve = cluster.connect("waits", "eve");
     eve.batch_execute(
@@ -120,7 +145,11 @@ fn nobody_waits_for_a_migration_that_is_not_finished() {
     let mut mallory = cluster.connect("waits", "mallory");
     mallory.batch_execute("BEGIN").unwrap();
     for key in [0_i64, 1, i64::MAX] {
-        mallory.batch_execute(&format!("SELECT pg_advisory_lock({key}); SELECT pg_advisory_lock_shared({key})")).unwrap();
+        mallory
+            .batch_execute(&format!(
+                "SELECT pg_advisory_lock({key}); SELECT pg_advisory_lock_shared({key})"
+            ))
+            .unwrap();
     }
     mallory
         .batch_execute(
@@ -129,7 +158,8 @@ fn nobody_waits_for_a_migration_that_is_not_finished() {
         .unwrap();
     for catalog in ["pg_extension", "pg_proc", "pg_event_trigger", "dragonfly_guard.contract"] {
         mallory.batch_execute("SAVEPOINT s").unwrap();
-        attempt(&mut mallory, &format!("LOCK TABLE {catalog} IN SHARE ROW EXCLUSIVE MODE")).unwrap_err();
+        attempt(&mut mallory, &format!("LOCK TABLE {catalog} IN SHARE ROW EXCLUSIVE MODE"))
+            .unwrap_err();
         mallory.batch_execute("ROLLBACK TO s").unwrap();
     }
     admin.batch_execute(&format!("SET lock_timeout = '2s'; {}", safe("e"))).unwrap();

@@ -29,7 +29,8 @@ struct Object {
     grantees: Vec<String>,
 }
 
-const MEMBER: &str = "EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+const MEMBER: &str =
+    "EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
     WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
       AND e.extname = 'dragonfly_guard' AND d.classid = o.tableoid AND d.objid = o.oid)";
 
@@ -113,7 +114,11 @@ fn without_casts(arguments: &str) -> String {
 /// The function as it is called; one argument per line where one line is too short.
 fn signature(name: &str, arguments: &str) -> String {
     let line = format!("ops.{name}({arguments})");
-    if line.len() <= WIDTH { line } else { line.replace(", ", ",\n    ").replacen('(', "(\n    ", 1) }
+    if line.len() <= WIDTH {
+        line
+    } else {
+        line.replace(", ", ",\n    ").replacen('(', "(\n    ", 1)
+    }
 }
 
 fn reference(functions: &[Object], views: &[Object]) -> String {
@@ -248,7 +253,8 @@ fn tasks() -> String {
     let mut out = String::from("\n## By task\n\n");
     for (task, names) in TASKS {
         writeln!(out, "- {task}:").unwrap();
-        let links: Vec<String> = names.iter().map(|name| format!("[`{name}`](#ops{name})")).collect();
+        let links: Vec<String> =
+            names.iter().map(|name| format!("[`{name}`](#ops{name})")).collect();
         for line in wrapped(&links.join(", ")).lines() {
             writeln!(out, "  {line}").unwrap();
         }
@@ -260,9 +266,13 @@ fn tasks() -> String {
 fn every_function_and_view_has_a_task() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    let mut real: Vec<String> =
-        functions(&mut client).into_iter().chain(views(&mut client)).map(|object| object.name).collect();
-    let mut listed: Vec<String> = TASKS.iter().flat_map(|(_, names)| *names).map(|name| (*name).to_owned()).collect();
+    let mut real: Vec<String> = functions(&mut client)
+        .into_iter()
+        .chain(views(&mut client))
+        .map(|object| object.name)
+        .collect();
+    let mut listed: Vec<String> =
+        TASKS.iter().flat_map(|(_, names)| *names).map(|name| (*name).to_owned()).collect();
     real.sort();
     real.dedup();
     listed.sort();

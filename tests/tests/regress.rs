@@ -6,8 +6,10 @@ use std::process::Command;
 fn suite(name: &str) {
     let cluster = Cluster::start();
     let folder = project().join("tests/pg_regress");
-    let output = std::env::temp_dir().join(format!("dragonfly_regress_{}_{name}", std::process::id()));
-    // Up to 15 the expected results are looked for beside the actual ones, from 16 on beside the input.
+    let output =
+        std::env::temp_dir().join(format!("dragonfly_regress_{}_{name}", std::process::id()));
+    // Up to 15 the expected results are looked for beside the actual ones, from 16 on beside the
+    // input.
     std::fs::create_dir_all(output.join("expected")).unwrap();
     let expected = format!("expected/{name}.out");
     std::fs::copy(folder.join(&expected), output.join(&expected)).unwrap();

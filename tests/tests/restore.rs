@@ -5,9 +5,11 @@ use postgres::Client;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-const FINDINGS: &str = "SELECT fingerprint || ' ' || rule || ' ' || object FROM ops.audit_security() ORDER BY 1";
+const FINDINGS: &str =
+    "SELECT fingerprint || ' ' || rule || ' ' || object FROM ops.audit_security() ORDER BY 1";
 
-/// The document's database with a contract of its own and a routine that was unsafe before the guard came.
+/// The document's database with a contract of its own and a routine that was unsafe before the
+/// guard came.
 fn grandfathered(cluster: &Cluster) -> Client {
     cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE app").unwrap();
     cluster.psql_file("app", "fixtures/document.sql");
@@ -39,7 +41,10 @@ fn is_whole_and_armed(cluster: &Cluster, database: &str, findings: &[String]) {
     assert_eq!(column(&mut client, FINDINGS), findings);
     assert_eq!(column(&mut client, "SELECT ops.contract()->>'version'"), ["1.1.0"]);
     let history = "SELECT version || ' ' || note || coalesce(' ' || changes::text, '') FROM ops.contract_history";
-    assert_eq!(column(&mut client, history), ["1.0.0 Initial security contract", "1.1.0 Ours {\"~ version: 1.0.0 -> 1.1.0\"}"]);
+    assert_eq!(
+        column(&mut client, history),
+        ["1.0.0 Initial security contract", "1.1.0 Ours {\"~ version: 1.0.0 -> 1.1.0\"}"]
+    );
     // What was accepted still is, for it is made of what it was made of.
     let exemptions = "SELECT object || ' ' || status || ' ' || hides || ' ' || exempted_by FROM ops.v_exemptions ORDER BY id";
     assert_eq!(
@@ -52,12 +57,14 @@ fn is_whole_and_armed(cluster: &Cluster, database: &str, findings: &[String]) {
             "public.v_ex* active 1 root_su"
         ]
     );
-    let drift =
-        "SELECT concat_ws(' ', change, object, what) FROM ops.check_schema_consistency() WHERE source = 'frozen before'";
+    let drift = "SELECT concat_ws(' ', change, object, what) FROM ops.check_schema_consistency() WHERE source = 'frozen before'";
     assert_eq!(column(&mut client, drift), [""; 0]);
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_guard()"), ["0"]);
-    let refused =
-        attempt(&mut client, "CREATE FUNCTION api.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'").unwrap_err();
+    let refused = attempt(
+        &mut client,
+        "CREATE FUNCTION api.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    )
+    .unwrap_err();
     assert_eq!(refused.code, "42P13");
 }
 
@@ -65,7 +72,8 @@ fn succeeded(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A client program that reads `input`. Nothing is said to the guard: it knows a dump by the settings that it begins with.
+/// A client program that reads `input`. Nothing is said to the guard: it knows a dump by the
+/// settings that it begins with.
 fn restoring(cluster: &Cluster, name: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(program(name))
         .args(arguments)
@@ -91,16 +99,27 @@ fn dumped_and_restored() {
     // In one transaction; a database cannot be given twice, so each restore has its own.
     let mut admin = cluster.connect("postgres", SUPERUSER);
     admin.batch_execute("CREATE DATABASE one OWNER postgres").unwrap();
-    succeeded(&restoring(&cluster, "psql", &["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", "one"], &plain.stdout));
+    succeeded(&restoring(
+        &cluster,
+        "psql",
+        &["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", "one"],
+        &plain.stdout,
+    ));
     is_whole_and_armed(&cluster, "one", &findings);
 
     let custom = cluster.client_program("pg_dump", &["-Fc", "-d", "app"]);
     succeeded(&custom);
     for (database, jobs) in [("two", "1"), ("three", "2")] {
         admin.batch_execute(&format!("CREATE DATABASE {database} OWNER postgres")).unwrap();
-        let file = std::env::temp_dir().join(format!("dragonfly_{}_{database}.dump", std::process::id()));
+        let file =
+            std::env::temp_dir().join(format!("dragonfly_{}_{database}.dump", std::process::id()));
         std::fs::write(&file, &custom.stdout).unwrap();
-        succeeded(&restoring(&cluster, "pg_restore", &["-e", "-j", jobs, "-d", database, file.to_str().unwrap()], b""));
+        succeeded(&restoring(
+            &cluster,
+            "pg_restore",
+            &["-e", "-j", jobs, "-d", database, file.to_str().unwrap()],
+            b"",
+        ));
         std::fs::remove_file(&file).unwrap();
         is_whole_and_armed(&cluster, database, &findings);
     }
@@ -116,7 +135,8 @@ fn dumped_and_restored() {
     is_whole_and_armed(&other, "app", &findings);
 }
 
-/// The script of an extension sets a search_path for the session that installs it, and so for the rest of the dump.
+/// The script of an extension sets a search_path for the session that installs it, and so for the
+/// rest of the dump.
 #[test]
 fn restored_beside_an_extension_that_sets_a_path() {
     dragonfly_tests::provide_extension(
@@ -128,18 +148,31 @@ fn restored_beside_an_extension_that_sets_a_path() {
     let cluster = Cluster::start();
     let mut client = grandfathered(&cluster);
     client.batch_execute("CREATE EXTENSION zz_with_a_path").unwrap();
-    assert_eq!(column(&mut client, "SELECT current_setting('search_path')"), ["public"], "it stays");
+    assert_eq!(
+        column(&mut client, "SELECT current_setting('search_path')"),
+        ["public"],
+        "it stays"
+    );
     let findings = column(&mut client, FINDINGS);
     let plain = cluster.client_program("pg_dump", &["-d", "app"]);
-    cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE one OWNER postgres").unwrap();
-    succeeded(&restoring(&cluster, "psql", &["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", "one"], &plain.stdout));
+    cluster
+        .connect("postgres", SUPERUSER)
+        .batch_execute("CREATE DATABASE one OWNER postgres")
+        .unwrap();
+    succeeded(&restoring(
+        &cluster,
+        "psql",
+        &["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", "one"],
+        &plain.stdout,
+    ));
     is_whole_and_armed(&cluster, "one", &findings);
     // The path alone is not what makes a restore.
     let mut client = cluster.connect("one", SUPERUSER);
     client
         .batch_execute("DROP EXTENSION zz_with_a_path; CREATE EXTENSION zz_with_a_path; SET check_function_bodies = off")
         .unwrap();
-    let unsafe_one = "CREATE FUNCTION api.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+    let unsafe_one =
+        "CREATE FUNCTION api.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
     assert_eq!(attempt(&mut client, unsafe_one).unwrap_err().code, "42P13");
 }
 
@@ -152,11 +185,26 @@ fn upgraded_by_pg_upgrade() {
     let (old_text, new_text) = (old.to_str().unwrap(), new.to_str().unwrap());
     as_postgres(
         "initdb",
-        &["-D", new_text, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
+        &[
+            "-D",
+            new_text,
+            "-U",
+            SUPERUSER,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        ],
         Path::new("/"),
     );
     let bin = program("").to_str().unwrap().to_owned();
-    as_postgres("pg_upgrade", &["-b", &bin, "-B", &bin, "-d", old_text, "-D", new_text, "-U", SUPERUSER], &new);
+    as_postgres(
+        "pg_upgrade",
+        &["-b", &bin, "-B", &bin, "-d", old_text, "-D", new_text, "-U", SUPERUSER],
+        &new,
+    );
     let upgraded = Cluster::run(new, &[]);
     is_whole_and_armed(&upgraded, "app", &findings);
     std::fs::remove_dir_all(old).unwrap();
@@ -164,24 +212,45 @@ fn upgraded_by_pg_upgrade() {
 
 #[test]
 fn audited_on_a_hot_standby() {
-    let primary = Cluster::start_with(&["wal_level=replica", "max_wal_senders=4", "hot_standby=on"]);
+    let primary =
+        Cluster::start_with(&["wal_level=replica", "max_wal_senders=4", "hot_standby=on"]);
     let findings = column(&mut grandfathered(&primary), FINDINGS);
-    let standby = primary.folder().with_file_name(format!("{}_s", primary.folder().file_name().unwrap().to_str().unwrap()));
+    let standby = primary
+        .folder()
+        .with_file_name(format!("{}_s", primary.folder().file_name().unwrap().to_str().unwrap()));
     let host = primary.folder().to_str().unwrap();
     as_postgres(
         "pg_basebackup",
-        &["-D", standby.to_str().unwrap(), "-R", "-X", "stream", "-c", "fast", "-h", host, "-U", SUPERUSER],
+        &[
+            "-D",
+            standby.to_str().unwrap(),
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "-h",
+            host,
+            "-U",
+            SUPERUSER,
+        ],
         Path::new("/"),
     );
     let standby = Cluster::run(standby, &[]);
     let mut client = standby.connect("app", SUPERUSER);
     assert_eq!(column(&mut client, "SELECT pg_is_in_recovery()::text"), ["true"]);
     assert_eq!(
-        column(&mut client, "SELECT count(*)::text FROM ops.check_schema_consistency() WHERE source = 'frozen before'"),
+        column(
+            &mut client,
+            "SELECT count(*)::text FROM ops.check_schema_consistency() WHERE source = 'frozen before'"
+        ),
         ["0"]
     );
     assert_eq!(column(&mut client, FINDINGS), findings);
-    assert_eq!(attempt(&mut client, "SELECT ops.assert_security('info')").unwrap_err().code, "P0004");
+    assert_eq!(
+        attempt(&mut client, "SELECT ops.assert_security('info')").unwrap_err().code,
+        "P0004"
+    );
     client
         .batch_execute("SELECT * FROM ops.doctor(); SELECT * FROM ops.golden_sql(); SELECT ops.schema_fingerprint()")
         .unwrap();
@@ -190,8 +259,13 @@ fn audited_on_a_hot_standby() {
             .batch_execute(&format!("SELECT * FROM ops.explain_access('postgres', 'dragonfly_guard.exemption', '{privilege}')"))
             .unwrap();
     }
-    for call in ["ops.freeze_schema('a')", "ops.load_contract(ops.contract())", "ops.unexempt('a')"] {
-        assert_eq!(attempt(&mut client, &format!("SELECT {call}")).unwrap_err().code, "25006", "{call}");
+    for call in ["ops.freeze_schema('a')", "ops.load_contract(ops.contract())", "ops.unexempt('a')"]
+    {
+        assert_eq!(
+            attempt(&mut client, &format!("SELECT {call}")).unwrap_err().code,
+            "25006",
+            "{call}"
+        );
     }
     client.batch_execute("SELECT pg_promote()").unwrap();
     is_whole_and_armed(&standby, "app", &findings);
@@ -203,11 +277,16 @@ fn taken_away_and_put_back() {
     let mut client = grandfathered(&cluster);
     client.batch_execute("DROP EXTENSION dragonfly_guard").unwrap();
     // Like every schema that CREATE EXTENSION makes, the private one stays, empty.
-    let left = "SELECT relname::text FROM pg_class WHERE relnamespace = 'dragonfly_guard'::regnamespace
+    let left =
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'dragonfly_guard'::regnamespace
         UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'dragonfly_guard'::regnamespace
         UNION ALL SELECT evtname FROM pg_event_trigger";
     assert_eq!(column(&mut client, left), [""; 0]);
-    attempt(&mut client, "CREATE FUNCTION api.free() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'").unwrap();
+    attempt(
+        &mut client,
+        "CREATE FUNCTION api.free() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    )
+    .unwrap();
     client.batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
     assert_eq!(column(&mut client, "SELECT ops.contract()->>'version'"), ["1.0.0"]);
     assert_eq!(
@@ -221,7 +300,11 @@ fn taken_away_and_put_back() {
 
 /// Runs a server program in a folder, which must succeed.
 fn as_postgres(name: &str, arguments: &[&str], folder: &Path) {
-    let output = dragonfly_tests::as_postgres(&program(name)).args(arguments).current_dir(folder).output().unwrap();
+    let output = dragonfly_tests::as_postgres(&program(name))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
     assert!(
         output.status.success(),
         "{name}: {}{}",

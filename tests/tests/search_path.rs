@@ -1,4 +1,5 @@
-//! Every case of the search_path corpus, judged in a real server: by path and owner, and as a routine.
+//! Every case of the search_path corpus, judged in a real server: by path and owner, and as a
+//! routine.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt};
 use postgres::Client;
@@ -26,7 +27,10 @@ fn world(cluster: &Cluster, database: &str) -> Client {
 
 #[test]
 fn the_corpus() {
-    let mut reader = csv::Reader::from_path(dragonfly_tests::project().join("tests/fixtures/search_path_cases.csv")).unwrap();
+    let mut reader = csv::Reader::from_path(
+        dragonfly_tests::project().join("tests/fixtures/search_path_cases.csv"),
+    )
+    .unwrap();
     let server = server_version();
     let mut judged = 0;
     let mut wrong = Vec::new();
@@ -51,13 +55,19 @@ fn the_corpus() {
             .unwrap();
         client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
         let owner = if owner == "root_su" { SUPERUSER } else { &owner };
-        // On 15 an owner must be a member of the owner it gives a routine to; a superuser sets it directly.
+        // On 15 an owner must be a member of the owner it gives a routine to; a superuser sets it
+        // directly.
         client.batch_execute(&format!("ALTER FUNCTION subject.f() OWNER TO {owner}")).unwrap();
-        client.batch_execute(&setup.replace("@DB@", &database)).unwrap_or_else(|e| panic!("{id}: {e:?}"));
+        client
+            .batch_execute(&setup.replace("@DB@", &database))
+            .unwrap_or_else(|e| panic!("{id}: {e:?}"));
         let config: Option<Vec<String>> = match raw.as_str() {
             "<NULL>" => None,
             "<OTHER_GUC>" => Some(vec!["work_mem=1MB".into()]),
-            "<DUP>" => Some(vec!["search_path=public, pg_temp".into(), "search_path=pg_temp, public".into()]),
+            "<DUP>" => Some(vec![
+                "search_path=public, pg_temp".into(),
+                "search_path=pg_temp, public".into(),
+            ]),
             "<UPPERKEY>" => Some(vec!["SEARCH_PATH=public, pg_temp".into()]),
             path => Some(vec![format!("search_path={path}")]),
         };
@@ -74,14 +84,21 @@ fn the_corpus() {
                 row.get::<_, Vec<String>>(1)
             ));
         }
-        for code in reasons.split_whitespace().map(|r| r.split(':').next().unwrap()).filter(|c| known(c)) {
+        for code in
+            reasons.split_whitespace().map(|r| r.split(':').next().unwrap()).filter(|c| known(c))
+        {
             if !row.get::<_, Vec<String>>(1).iter().any(|r| r.split(':').next() == Some(code)) {
-                wrong.push(format!("{id} {raw:?}: {:?} lacks {code}", row.get::<_, Vec<String>>(1)));
+                wrong
+                    .push(format!("{id} {raw:?}: {:?} lacks {code}", row.get::<_, Vec<String>>(1)));
             }
         }
         if !raw.starts_with('<') {
-            let by_path =
-                client.query_one(&format!("SELECT verdict FROM ops.judge_search_path($1, '{owner}')"), &[&raw]).unwrap();
+            let by_path = client
+                .query_one(
+                    &format!("SELECT verdict FROM ops.judge_search_path($1, '{owner}')"),
+                    &[&raw],
+                )
+                .unwrap();
             assert_eq!(by_path.get::<_, String>(0), judged_as.0, "{id}: path and routine differ");
         }
         // The audit says the same, and its mend is accepted by a guard that blocks.
@@ -106,8 +123,13 @@ fn the_corpus() {
             if let Err(refused) = attempt(&mut client, &fix) {
                 wrong.push(format!("{id} {raw:?}: {fix} is refused: {refused:?}"));
             }
-            let after: String =
-                client.query_one("SELECT verdict FROM ops.judge_search_path('subject.f()'::regprocedure)", &[]).unwrap().get(0);
+            let after: String = client
+                .query_one(
+                    "SELECT verdict FROM ops.judge_search_path('subject.f()'::regprocedure)",
+                    &[],
+                )
+                .unwrap()
+                .get(0);
             assert_eq!(after, "safe", "{id}: {fix}");
         }
         judged += 1;

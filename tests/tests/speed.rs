@@ -1,4 +1,5 @@
-//! What audit and guard cost, measured beside what PostgreSQL itself needs, in one run: medians and ratios, for the machine is shared.
+//! What audit and guard cost, measured beside what PostgreSQL itself needs, in one run: medians and
+//! ratios, for the machine is shared.
 
 use dragonfly_tests::{Cluster, SUPERUSER, project};
 use postgres::Client;
@@ -16,7 +17,10 @@ fn timed(client: &mut Client, sql: &str) -> Duration {
 }
 
 fn catalog(cluster: &Cluster, database: &str, sizes: [&str; 4]) -> Client {
-    cluster.connect("postgres", SUPERUSER).batch_execute(&format!("CREATE DATABASE {database}")).unwrap();
+    cluster
+        .connect("postgres", SUPERUSER)
+        .batch_execute(&format!("CREATE DATABASE {database}"))
+        .unwrap();
     let file = project().join("tests/bench/gen_catalog.sql");
     let [schemas, tables, functions, roles] = sizes;
     let settings = [
@@ -42,7 +46,8 @@ fn ten_thousand_routines() {
     let mut small = catalog(&cluster, "small", ["5", "300", "500", "10"]);
     let mut medium = catalog(&cluster, "medium", ["20", "5000", "10000", "100"]);
 
-    // Every tenth routine breaks the rule in each of four ways; gen_catalog.sql says so at its head.
+    // Every tenth routine breaks the rule in each of four ways; gen_catalog.sql says so at its
+    // head.
     let found: i64 = medium
         .query_one(
             "SELECT count(*) FROM ops.audit_security(rules => '{security_definer_search_path}') WHERE severity = 'error'",
@@ -81,12 +86,15 @@ fn ten_thousand_routines() {
         unguarded.push(timed(&mut medium, create));
     }
     let (in_small, in_medium, unguarded) = (median(in_small), median(in_medium), median(unguarded));
-    println!("CREATE FUNCTION: {in_small:?} with 500 routines, {in_medium:?} with 10k, {unguarded:?} without the guard");
+    println!(
+        "CREATE FUNCTION: {in_small:?} with 500 routines, {in_medium:?} with 10k, {unguarded:?} without the guard"
+    );
     assert!(in_medium < in_small * 2, "{in_medium:?} with 10k routines, {in_small:?} with 500");
 }
 
-/// What each kind of statement costs with the guard and without, in a database of a hundred routines and in one of a hundred thousand. Takes
-/// minutes: `scripts/test --test speed -- --ignored --nocapture`. The figures in docs/performance.md are its.
+/// What each kind of statement costs with the guard and without, in a database of a hundred
+/// routines and in one of a hundred thousand. Takes minutes: `scripts/test --test speed --
+/// --ignored --nocapture`. The figures in docs/performance.md are its.
 #[test]
 #[ignore = "takes minutes"]
 fn a_hundred_thousand_routines() {
@@ -107,13 +115,22 @@ fn a_hundred_thousand_routines() {
         ("CREATE TEMP TABLE, DROP", "CREATE TEMP TABLE tt (id int); DROP TABLE tt"),
         ("CREATE INDEX, DROP", "CREATE INDEX i ON bench.t (id); DROP INDEX bench.i"),
         ("CREATE TABLE, DROP", "CREATE TABLE public.made (id int); DROP TABLE public.made"),
-        ("CREATE FUNCTION, invoker", "CREATE OR REPLACE FUNCTION bench.f() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+        (
+            "CREATE FUNCTION, invoker",
+            "CREATE OR REPLACE FUNCTION bench.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        ),
         (
             "CREATE FUNCTION, definer",
             "CREATE OR REPLACE FUNCTION bench.g() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS 'SELECT 1'",
         ),
-        ("GRANT on a table, REVOKE", "GRANT SELECT ON public.governed TO nobody; REVOKE SELECT ON public.governed FROM nobody"),
-        ("GRANT on a schema, REVOKE", "GRANT USAGE ON SCHEMA bench TO nobody; REVOKE USAGE ON SCHEMA bench FROM nobody"),
+        (
+            "GRANT on a table, REVOKE",
+            "GRANT SELECT ON public.governed TO nobody; REVOKE SELECT ON public.governed FROM nobody",
+        ),
+        (
+            "GRANT on a schema, REVOKE",
+            "GRANT USAGE ON SCHEMA bench TO nobody; REVOKE USAGE ON SCHEMA bench FROM nobody",
+        ),
     ] {
         let mut times = [vec![], vec![], vec![]];
         // In blocks, each database at each place in the order once, for one disturbs the next.
@@ -126,7 +143,9 @@ fn a_hundred_thousand_routines() {
         let figures: Vec<String> = times
             .into_iter()
             .zip(&databases)
-            .map(|(times, (name, _))| format!("{:.2} ms ({name})", median(times).as_secs_f64() * 1e3))
+            .map(|(times, (name, _))| {
+                format!("{:.2} ms ({name})", median(times).as_secs_f64() * 1e3)
+            })
             .collect();
         println!("{what}: {}", figures.join(", "));
     }

@@ -55,8 +55,10 @@ fn executed_section(section: &str) -> String {
     drop(client);
     let mut parts = section.split(FENCE);
     let mut out = parts.next().unwrap_or_default().to_owned();
-    let transcripts: Vec<(&str, &str)> = parts.map(|part| part.split_once("```").expect("a block that ends")).collect();
-    let inputs: Vec<Vec<String>> = transcripts.iter().map(|(transcript, _)| inputs(transcript)).collect();
+    let transcripts: Vec<(&str, &str)> =
+        parts.map(|part| part.split_once("```").expect("a block that ends")).collect();
+    let inputs: Vec<Vec<String>> =
+        transcripts.iter().map(|(transcript, _)| inputs(transcript)).collect();
     let mut outputs = outputs(&cluster, &inputs.concat()).into_iter();
     for ((_, rest), inputs) in transcripts.iter().zip(&inputs) {
         out += FENCE;
@@ -106,10 +108,11 @@ fn outputs(cluster: &Cluster, inputs: &[String]) -> Vec<String> {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let without_place = |line: &str| match line.strip_prefix("psql:").and_then(|rest| rest.split_once(": ")) {
-        Some((_, message)) => message.to_owned(),
-        None => line.trim_end().to_owned(),
-    };
+    let without_place =
+        |line: &str| match line.strip_prefix("psql:").and_then(|rest| rest.split_once(": ")) {
+            Some((_, message)) => message.to_owned(),
+            None => line.trim_end().to_owned(),
+        };
     let lines = |part: &str| part.lines().map(|line| without_place(line) + "\n").collect();
     text.split("@@@\n").skip(1).map(lines).collect()
 }

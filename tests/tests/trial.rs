@@ -26,12 +26,20 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
     let before = column(&mut client, STATE);
     // What it would add.
     assert_eq!(
-        tried(&mut client, "CREATE TABLE public.notes (id int); GRANT SELECT ON public.notes TO authenticated"),
-        ["refused table_privileges: COMMIT breaks the security contract: role \"authenticated\" has SELECT on table \
-          public.notes, which the contract does not declare"]
+        tried(
+            &mut client,
+            "CREATE TABLE public.notes (id int); GRANT SELECT ON public.notes TO authenticated"
+        ),
+        [
+            "refused table_privileges: COMMIT breaks the security contract: role \"authenticated\" has SELECT on table \
+          public.notes, which the contract does not declare"
+        ]
     );
     assert_eq!(
-        tried(&mut client, "CREATE FUNCTION public.helper() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+        tried(
+            &mut client,
+            "CREATE FUNCTION public.helper() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+        ),
         [
             "added routine_executable_by_public public.helper() PUBLIC: PUBLIC (every role) has EXECUTE on function public.helper() by default, \
           which the contract does not declare."
@@ -49,7 +57,10 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
     admin.batch_execute("ALTER TABLE public.job_queue ENABLE ROW LEVEL SECURITY").unwrap();
     // Neither.
     assert_eq!(
-        tried(&mut client, "COMMENT ON TABLE public.judgments IS 'x'; SELECT 1; SET work_mem = '7MB'; SET ROLE postgres"),
+        tried(
+            &mut client,
+            "COMMENT ON TABLE public.judgments IS 'x'; SELECT 1; SET work_mem = '7MB'; SET ROLE postgres"
+        ),
         [""; 0]
     );
     // Refused at commit, and refused at once.
@@ -60,27 +71,44 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
           declares, does not exist"
         ]
     );
-    let definer = tried(&mut client, "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'");
-    assert_eq!(definer, ["refused security_definer_search_path: SECURITY DEFINER function api.f() has no safe search_path"]);
+    let definer = tried(
+        &mut client,
+        "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    );
+    assert_eq!(
+        definer,
+        [
+            "refused security_definer_search_path: SECURITY DEFINER function api.f() has no safe search_path"
+        ]
+    );
     let evidence = "SELECT (evidence->>'sqlstate') || ' ' || (evidence->>'hint') FROM ops.try_migration(
         'SET ROLE postgres; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS ''SELECT 1''')";
     assert_eq!(
         column(&mut client, evidence),
-        ["42P13 Write SECURITY DEFINER SET search_path = public, pg_temp in the statement that makes it."]
+        [
+            "42P13 Write SECURITY DEFINER SET search_path = public, pg_temp in the statement that makes it."
+        ]
     );
     // What fails by itself, and what waits for the commit to fail.
     assert_eq!(tried(&mut client, "SELECT 1/0"), ["failed: division by zero"]);
-    assert_eq!(tried(&mut client, "CREATE TABEL x ()"), ["failed: syntax error at or near \"TABEL\""]);
+    assert_eq!(
+        tried(&mut client, "CREATE TABEL x ()"),
+        ["failed: syntax error at or near \"TABEL\""]
+    );
     let deferred = "CREATE TABLE enforcement.a (id int PRIMARY KEY);
         CREATE TABLE enforcement.b (a int REFERENCES enforcement.a DEFERRABLE INITIALLY DEFERRED); INSERT INTO enforcement.b VALUES (1)";
     assert!(
-        tried(&mut client, deferred)[0].starts_with("failed: insert or update on table \"b\" violates foreign key"),
+        tried(&mut client, deferred)[0]
+            .starts_with("failed: insert or update on table \"b\" violates foreign key"),
         "deferred"
     );
     // What cannot be tried.
     for (sql, message) in [
         ("BEGIN", "a statement that begins or ends a transaction cannot be tried"),
-        ("COMMENT ON SCHEMA public IS 'x'; COMMIT", "a statement that begins or ends a transaction cannot be tried"),
+        (
+            "COMMENT ON SCHEMA public IS 'x'; COMMIT",
+            "a statement that begins or ends a transaction cannot be tried",
+        ),
         ("ROLLBACK", "a statement that begins or ends a transaction cannot be tried"),
         ("SAVEPOINT s", "a statement that begins or ends a transaction cannot be tried"),
         ("COPY public.judgments FROM STDIN", "COPY from or to the client cannot be tried"),
@@ -90,16 +118,25 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
         ),
         ("VACUUM public.judgments", "VACUUM cannot run inside a transaction block"),
         ("DO $$ BEGIN COMMIT; END $$", "invalid transaction termination"),
-        ("SELECT 1; PREPARE p AS SELECT 1", "a statement that changes the session for good cannot be tried"),
+        (
+            "SELECT 1; PREPARE p AS SELECT 1",
+            "a statement that changes the session for good cannot be tried",
+        ),
         ("DEALLOCATE ALL", "a statement that changes the session for good cannot be tried"),
         ("DISCARD SEQUENCES", "a statement that changes the session for good cannot be tried"),
         ("CLOSE ALL", "a statement that changes the session for good cannot be tried"),
-        ("DROP EXTENSION dragonfly_guard", "a migration that takes the security guard away cannot be tried"),
+        (
+            "DROP EXTENSION dragonfly_guard",
+            "a migration that takes the security guard away cannot be tried",
+        ),
     ] {
         assert_eq!(tried(&mut client, sql), [format!("not tried: {message}")], "{sql}");
     }
     // What the guard keeps for itself.
-    let impostor = tried(&mut client, "CREATE FUNCTION ops.golden_sql(int) RETURNS int LANGUAGE sql AS 'SELECT 1'");
+    let impostor = tried(
+        &mut client,
+        "CREATE FUNCTION ops.golden_sql(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    );
     assert!(impostor[0].starts_with("refused"), "{impostor:?}");
     assert_eq!(column(&mut client, "SELECT outcome FROM ops.try_migration(NULL)"), [""; 0]);
     assert_eq!(column(&mut client, STATE), before);
@@ -109,7 +146,11 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
 fn within_a_transaction_it_leaves_no_trace_either() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    client.batch_execute("SET client_min_messages = error; BEGIN; CREATE TABLE enforcement.mine (id int)").unwrap();
+    client
+        .batch_execute(
+            "SET client_min_messages = error; BEGIN; CREATE TABLE enforcement.mine (id int)",
+        )
+        .unwrap();
     for sql in [
         "CREATE TABLE enforcement.other (id int)",
         "DROP VIEW public.v_judgment_pipeline",
@@ -128,20 +169,38 @@ fn within_a_transaction_it_leaves_no_trace_either() {
         ),
         ["enforcement.mine true"]
     );
-    assert_eq!(column(&mut client, "SELECT ops.contract()->>'version' || ' ' || count(*) FROM ops.v_exemptions"), ["1.0.0 0"]);
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT ops.contract()->>'version' || ' ' || count(*) FROM ops.v_exemptions"
+        ),
+        ["1.0.0 0"]
+    );
     // Its caller's rights are all it has, and the guard judges what comes after it.
     client.batch_execute("SET ROLE postgres").unwrap();
     assert_eq!(tried(&mut client, "ALTER ROLE postgres SUPERUSER").len(), 1);
     assert!(attempt(&mut client, "DROP VIEW public.v_judgment_pipeline").is_err());
     client.batch_execute("RESET ROLE; SET ROLE service_role").unwrap();
-    assert_eq!(attempt(&mut client, "SELECT ops.try_migration('SELECT 1')").unwrap_err().code, "42501");
+    assert_eq!(
+        attempt(&mut client, "SELECT ops.try_migration('SELECT 1')").unwrap_err().code,
+        "42501"
+    );
     client.batch_execute("RESET ROLE; SET statement_timeout = '300ms'").unwrap();
-    assert_eq!(attempt(&mut client, "SELECT ops.try_migration('SELECT pg_sleep(60)')").unwrap_err().code, "57014");
+    assert_eq!(
+        attempt(&mut client, "SELECT ops.try_migration('SELECT pg_sleep(60)')").unwrap_err().code,
+        "57014"
+    );
     assert!(!cluster.log().contains("leaked"), "{}", cluster.log());
     // Notices are not lost.
     let said = cluster.client_program(
         "psql",
-        &["-X", "-d", "app", "-c", "SELECT * FROM ops.try_migration($$ DO 'BEGIN RAISE NOTICE ''seen''; END' $$)"],
+        &[
+            "-X",
+            "-d",
+            "app",
+            "-c",
+            "SELECT * FROM ops.try_migration($$ DO 'BEGIN RAISE NOTICE ''seen''; END' $$)",
+        ],
     );
     assert!(String::from_utf8_lossy(&said.stderr).contains("NOTICE:  seen"), "{said:?}");
 }

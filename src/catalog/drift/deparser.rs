@@ -1,7 +1,9 @@
 //! Writing things down without leaving anything behind: neither memory nor locks.
 
 use crate::catalog;
-use crate::catalog::deparse::{self, Deparse, call, canonical, canonical_expression, expression_text};
+use crate::catalog::deparse::{
+    self, Deparse, call, canonical, canonical_expression, expression_text,
+};
 use crate::pg::scratch::Scratch;
 use crate::pg::subtransaction;
 use dragonfly_core::catalog::Oid;
@@ -36,7 +38,8 @@ impl Deparser {
 
     /// One of those that lock what they write about; the locks are given back.
     pub fn call_and_release(&self, deparse: Deparse, object: Oid) -> String {
-        let write = || subtransaction::rolled_back(|| call(deparse, &[pg_sys::Datum::from(object)]));
+        let write =
+            || subtransaction::rolled_back(|| call(deparse, &[pg_sys::Datum::from(object)]));
         self.memory.with(write).unwrap_or_else(|error| error.rethrow())
     }
 
@@ -47,7 +50,8 @@ impl Deparser {
         (collation != own && collation != 0).then(|| self.named(pg_sys::regcollationout, collation))
     }
 
-    /// An expression tree of a catalog, over the columns of a relation (0: of none), as it is stored.
+    /// An expression tree of a catalog, over the columns of a relation (0: of none), as it is
+    /// stored.
     pub fn tree(&self, tree: pg_sys::Datum, relation: Oid) -> String {
         self.memory.with(|| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]))
     }
@@ -69,17 +73,28 @@ impl Deparser {
         let (head, tail) = ("SELECT ", " AS x\n");
         let read = |text: &str| {
             let query = canonical(&format!("SELECT ({text}) AS x{from}"));
-            let inner = query.trim().strip_prefix(head).and_then(|rest| rest.rsplit_once(tail)).map(|(inner, _)| inner);
+            let inner = query
+                .trim()
+                .strip_prefix(head)
+                .and_then(|rest| rest.rsplit_once(tail))
+                .map(|(inner, _)| inner);
             inner.map_or_else(|| text.to_owned(), |inner| inner.trim().to_owned())
         };
         self.again(expression, owner, read)
     }
 
-    /// A definition of the server's in which expressions stand as they are stored: each as a dump and its restore make it. `trees` is a list of
-    /// them, or one.
-    pub fn with_expressions(&self, definition: String, trees: Option<String>, of: Of<'_>) -> String {
+    /// A definition of the server's in which expressions stand as they are stored: each as a dump
+    /// and its restore make it. `trees` is a list of them, or one.
+    pub fn with_expressions(
+        &self,
+        definition: String,
+        trees: Option<String>,
+        of: Of<'_>,
+    ) -> String {
         let Of { relation, name, owner } = of;
-        let Some(trees) = trees.and_then(|trees| CString::new(crate::pg::text::to_server(&trees)).ok()) else {
+        let Some(trees) =
+            trees.and_then(|trees| CString::new(crate::pg::text::to_server(&trees)).ok())
+        else {
             return definition;
         };
         let stored: Vec<String> = self.memory.with(|| {
@@ -87,15 +102,16 @@ impl Deparser {
             unsafe {
                 let node = pg_sys::stringToNode(trees.as_ptr()).cast::<pg_sys::Node>();
                 match (*node).type_ {
-                    pg_sys::NodeTag::T_List => {
-                        crate::pg::list::nodes(node.cast()).map(|node| expression_text(node, relation)).collect()
-                    }
+                    pg_sys::NodeTag::T_List => crate::pg::list::nodes(node.cast())
+                        .map(|node| expression_text(node, relation))
+                        .collect(),
                     _ => vec![expression_text(node, relation)],
                 }
             }
         });
         stored.into_iter().fold(definition, |definition, stored| {
-            let again = self.again(stored.clone(), owner, |text| canonical_expression(text, name, relation));
+            let again = self
+                .again(stored.clone(), owner, |text| canonical_expression(text, name, relation));
             if again == stored { definition } else { definition.replace(&stored, &again) }
         })
     }

@@ -1,8 +1,9 @@
-//! `pg_catalog` into a drift snapshot: each catalog read once as a whole, what the server stores as trees written down by the server's own
-//! functions.
+//! `pg_catalog` into a drift snapshot: each catalog read once as a whole, what the server stores as
+//! trees written down by the server's own functions.
 //!
-//! What an extension owns is left out, our own objects with it: it belongs to a version of the extension. So is what is temporary, and what only
-//! says how rows are stored (tablespaces, statistics targets, storage and compression of columns).
+//! What an extension owns is left out, our own objects with it: it belongs to a version of the
+//! extension. So is what is temporary, and what only says how rows are stored (tablespaces,
+//! statistics targets, storage and compression of columns).
 
 mod deparser;
 mod parts;
@@ -53,15 +54,30 @@ impl<'s> Reader<'s> {
     fn new(state: &'s State, names: &[String]) -> Self {
         let base = catalog::base(state);
         let wanted: HashSet<&String> = names.iter().collect();
-        let schemas = base.schemas.into_iter().filter(|s| wanted.contains(&s.name)).map(|s| (s.oid, s)).collect();
+        let schemas = base
+            .schemas
+            .into_iter()
+            .filter(|s| wanted.contains(&s.name))
+            .map(|s| (s.oid, s))
+            .collect();
         let roles = base.roles.into_iter().map(|role| (role.oid, role.name)).collect();
         let members = catalog::members_of_extensions(state);
-        Self { state, schemas, members, roles: RefCell::new(roles), deparser: Deparser::new(), objects: vec![] }
+        Self {
+            state,
+            schemas,
+            members,
+            roles: RefCell::new(roles),
+            deparser: Deparser::new(),
+            objects: vec![],
+        }
     }
 
     /// The name of a schema that is looked at, where the object is to be looked at too.
     fn place(&self, class: Oid, object: Oid, schema: Oid) -> Option<String> {
-        self.schemas.get(&schema).filter(|_| !self.members.contains(&(class, object))).map(|schema| schema.name.clone())
+        self.schemas
+            .get(&schema)
+            .filter(|_| !self.members.contains(&(class, object)))
+            .map(|schema| schema.name.clone())
     }
 
     /// A role as SQL names it.
@@ -75,7 +91,9 @@ impl<'s> Reader<'s> {
 
     /// Notes who holds what.
     fn grants(&self, object: &mut Object, kind: AclKind, owner: Oid, acl: Option<&Acl>) {
-        grants(object, kind, owner, acl.map(Vec::as_slice), catalog::VERSION, &|role| self.role_name(role));
+        grants(object, kind, owner, acl.map(Vec::as_slice), catalog::VERSION, &|role| {
+            self.role_name(role)
+        });
     }
 
     fn schemas(&mut self) {
@@ -84,7 +102,8 @@ impl<'s> Reader<'s> {
             if self.members.contains(&(oids::PG_NAMESPACE, schema.oid)) {
                 continue;
             }
-            let mut object = Object::new("schema", Some(&schema.name), quote_ident(&schema.name).into_owned());
+            let mut object =
+                Object::new("schema", Some(&schema.name), quote_ident(&schema.name).into_owned());
             object.set("owner", self.role(schema.owner));
             self.grants(&mut object, AclKind::Schema, schema.owner, schema.acl.as_ref());
             found.push(object);
@@ -96,8 +115,12 @@ impl<'s> Reader<'s> {
     fn default_acls(&mut self) {
         let table = Table::open(oids::PG_DEFAULT_ACL);
         let column = |name| table.column(name);
-        let (role, schema, kind, acl) =
-            (column("defaclrole"), column("defaclnamespace"), column("defaclobjtype"), column("defaclacl"));
+        let (role, schema, kind, acl) = (
+            column("defaclrole"),
+            column("defaclnamespace"),
+            column("defaclobjtype"),
+            column("defaclacl"),
+        );
         let mut found = Vec::new();
         table.scan(self.state, |row: Row<'_>| {
             let place = self.schemas.get(&row.oid(schema)).map(|schema| schema.name.clone());
@@ -113,10 +136,14 @@ impl<'s> Reader<'s> {
                 _ => return,
             };
             let creator = row.oid(role);
-            let within = place.as_deref().map(|name| format!(" in schema {}", quote_ident(name))).unwrap_or_default();
+            let within = place
+                .as_deref()
+                .map(|name| format!(" in schema {}", quote_ident(name)))
+                .unwrap_or_default();
             let identity = format!("for role {}{within} on {word}", self.role(creator));
             let mut object = Object::new("default acl", place.as_deref(), identity);
-            // In a schema they are added to what every new object of the kind has; without one they stand in its place.
+            // In a schema they are added to what every new object of the kind has; without one they
+            // stand in its place.
             let owner = if place.is_some() { PUBLIC } else { creator };
             self.grants(&mut object, kind, owner, Some(&row.acl(acl).unwrap_or_default()));
             found.push(object);
@@ -141,7 +168,9 @@ fn options(mut options: Vec<String>) -> Option<String> {
     options.sort();
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     let shown = |option: &String| match option.split_once('=') {
-        Some((name, value)) if !value.chars().all(is_word) => format!("{name}={}", quote_literal(value)),
+        Some((name, value)) if !value.chars().all(is_word) => {
+            format!("{name}={}", quote_literal(value))
+        }
         _ => option.clone(),
     };
     Some(options.iter().map(shown).collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())

@@ -28,13 +28,16 @@ impl Reader<'_> {
         Object::new(object_type, Some(&relation.schema), identity).of(&relation.identity)
     }
 
-    /// Notes the constraints of tables; gives the indexes that come with one. NOT NULL is a property of its column in every release.
+    /// Notes the constraints of tables; gives the indexes that come with one. NOT NULL is a
+    /// property of its column in every release.
     fn constraints(&mut self, relations: &Relations) -> HashSet<Oid> {
         let table = Table::open(oids::PG_CONSTRAINT);
         let column = |name| table.column(name);
-        let (oid, name, kind, on) = (column("oid"), column("conname"), column("contype"), column("conrelid"));
+        let (oid, name, kind, on) =
+            (column("oid"), column("conname"), column("contype"), column("conrelid"));
         let (parent, index, tree) = (column("conparentid"), column("conindid"), column("conbin"));
-        let (validated, no_inherit, enforced) = (column("convalidated"), column("connoinherit"), table.find("conenforced"));
+        let (validated, no_inherit, enforced) =
+            (column("convalidated"), column("connoinherit"), table.find("conenforced"));
         let mut indexes = HashSet::new();
         let mut found = Vec::new();
         table.scan(self.state, |row: Row<'_>| {
@@ -43,7 +46,10 @@ impl Reader<'_> {
             let definition = match row.char(kind) {
                 b'c' => {
                     let Some(tree) = row.raw(tree) else { return };
-                    let mut text = format!("CHECK ({})", self.deparser.expression(tree, relation.of(relation_oid)));
+                    let mut text = format!(
+                        "CHECK ({})",
+                        self.deparser.expression(tree, relation.of(relation_oid))
+                    );
                     let is_enforced = enforced.is_none_or(|enforced| row.bool(enforced));
                     for (so, word) in [
                         (row.bool(no_inherit), " NO INHERIT"),
@@ -54,7 +60,8 @@ impl Reader<'_> {
                     }
                     text
                 }
-                // What follows from the foreign key of a partitioned table is no constraint of its own; the server names it as it comes.
+                // What follows from the foreign key of a partitioned table is no constraint of its
+                // own; the server names it as it comes.
                 b'f' if row.oid(parent) != 0 => return,
                 b'p' | b'u' | b'x' | b'f' => {
                     if row.char(kind) != b'f' {
@@ -75,7 +82,8 @@ impl Reader<'_> {
     fn indexes(&mut self, relations: &Relations, of_constraints: &HashSet<Oid>) {
         let table = Table::open(oids::PG_INDEX);
         let column = |name| table.column(name);
-        let (oid, on, trees, predicate) = (column("indexrelid"), column("indrelid"), column("indexprs"), column("indpred"));
+        let (oid, on, trees, predicate) =
+            (column("indexrelid"), column("indrelid"), column("indexprs"), column("indpred"));
         let (valid, identity) = (column("indisvalid"), column("indisreplident"));
         let mut found = Vec::new();
         let mut identities = HashMap::new();
@@ -84,15 +92,21 @@ impl Reader<'_> {
             let Some(relation) = relations.get(&relation_oid) else { return };
             let Some((schema, name)) = catalog::name(oids::PG_CLASS, row.oid(oid)) else { return };
             if row.bool(identity) {
-                identities.insert(relation.identity.clone(), format!("index {}", quote_ident(&name)));
+                identities
+                    .insert(relation.identity.clone(), format!("index {}", quote_ident(&name)));
             }
             if of_constraints.contains(&row.oid(oid)) {
                 return;
             }
-            let mut object = Object::new("index", Some(&schema), qualified(&schema, &name)).of(&relation.identity);
+            let mut object = Object::new("index", Some(&schema), qualified(&schema, &name))
+                .of(&relation.identity);
             let mut definition = self.deparser.call(pg_sys::pg_get_indexdef, row.oid(oid));
             for trees in [trees, predicate] {
-                definition = self.deparser.with_expressions(definition, row.text(trees), relation.of(relation_oid));
+                definition = self.deparser.with_expressions(
+                    definition,
+                    row.text(trees),
+                    relation.of(relation_oid),
+                );
             }
             object.set("definition", definition);
             object.set_if("invalid", !row.bool(valid));
@@ -112,7 +126,8 @@ impl Reader<'_> {
     fn triggers(&mut self, relations: &Relations) {
         let table = Table::open(oids::PG_TRIGGER);
         let column = |name| table.column(name);
-        let (oid, name, on, internal) = (column("oid"), column("tgname"), column("tgrelid"), column("tgisinternal"));
+        let (oid, name, on, internal) =
+            (column("oid"), column("tgname"), column("tgrelid"), column("tgisinternal"));
         let (enabled, condition) = (column("tgenabled"), column("tgqual"));
         let mut found = Vec::new();
         let mut unkept: HashMap<String, BTreeSet<&str>> = HashMap::new();
@@ -126,14 +141,23 @@ impl Reader<'_> {
             }
             let mut object = Self::part("trigger", &row.name(name), relation);
             let definition = self.deparser.call(pg_sys::pg_get_triggerdef, row.oid(oid));
-            object
-                .set("definition", if row.is_null(condition) { definition } else { self.with_condition(definition, relation) });
+            object.set(
+                "definition",
+                if row.is_null(condition) {
+                    definition
+                } else {
+                    self.with_condition(definition, relation)
+                },
+            );
             object.set_some("enabled", firing(row.char(enabled)));
             found.push(object);
         });
         for object in self.objects.iter_mut().filter(|o| o.object_type == "table") {
             if let Some(how) = unkept.get(&object.identity) {
-                object.set("foreign key triggers", how.iter().copied().collect::<Vec<_>>().join(", "));
+                object.set(
+                    "foreign key triggers",
+                    how.iter().copied().collect::<Vec<_>>().join(", "),
+                );
             }
         }
         self.objects.append(&mut found);
@@ -143,7 +167,9 @@ impl Reader<'_> {
     fn with_condition(&self, definition: String, relation: &Relation) -> String {
         let (start, end) = (" WHEN (", ") EXECUTE FUNCTION ");
         let Some(from) = find_unquoted(&definition, start) else { return definition };
-        let Some(length) = find_unquoted(&definition[from + start.len()..], end) else { return definition };
+        let Some(length) = find_unquoted(&definition[from + start.len()..], end) else {
+            return definition;
+        };
         let to = from + start.len() + length;
         let condition = definition[from + start.len()..to].to_owned();
         let rows = format!(" FROM {0} AS old, {0} AS new", relation.identity);
@@ -155,7 +181,8 @@ impl Reader<'_> {
     fn rules(&mut self, relations: &Relations) {
         let table = Table::open(oids::PG_REWRITE);
         let column = |name| table.column(name);
-        let (oid, name, on, enabled) = (column("oid"), column("rulename"), column("ev_class"), column("ev_enabled"));
+        let (oid, name, on, enabled) =
+            (column("oid"), column("rulename"), column("ev_class"), column("ev_enabled"));
         let mut found = Vec::new();
         table.scan(self.state, |row: Row<'_>| {
             let Some(relation) = relations.get(&row.oid(on)) else { return };
@@ -164,7 +191,10 @@ impl Reader<'_> {
                 return;
             }
             let mut object = Self::part("rule", &name, relation);
-            object.set("definition", self.deparser.call_and_release(pg_sys::pg_get_ruledef, row.oid(oid)));
+            object.set(
+                "definition",
+                self.deparser.call_and_release(pg_sys::pg_get_ruledef, row.oid(oid)),
+            );
             object.set_some("enabled", firing(row.char(enabled)));
             found.push(object);
         });
@@ -193,13 +223,17 @@ impl Reader<'_> {
                 },
             );
             object.set("kind", if row.bool(permissive) { "PERMISSIVE" } else { "RESTRICTIVE" });
-            let role = |role: Oid| if role == PUBLIC { "PUBLIC".to_owned() } else { self.role(role) };
+            let role =
+                |role: Oid| if role == PUBLIC { "PUBLIC".to_owned() } else { self.role(role) };
             let mut names: Vec<String> = row.oids(roles).into_iter().map(role).collect();
             names.sort();
             object.set("roles", names.join(", "));
             for (property, tree) in [("using", using), ("with check", check)] {
                 let tree = row.raw(tree);
-                object.set_some(property, tree.map(|tree| self.deparser.expression(tree, relation.of(relation_oid))));
+                object.set_some(
+                    property,
+                    tree.map(|tree| self.deparser.expression(tree, relation.of(relation_oid))),
+                );
             }
             found.push(object);
         });

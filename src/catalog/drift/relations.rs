@@ -63,7 +63,8 @@ impl Relation {
 
     /// `id integer, name text`
     pub fn attributes(&self) -> String {
-        let attribute = |column: &Column| format!("{} {}", quote_ident(&column.name), column.type_name);
+        let attribute =
+            |column: &Column| format!("{} {}", quote_ident(&column.name), column.type_name);
         self.columns.values().map(attribute).collect::<Vec<_>>().join(", ")
     }
 
@@ -89,9 +90,13 @@ impl Reader<'_> {
                 relation.object.set("definition", self.deparser.view(relation.of(*oid)));
                 let columns = relation.attributes();
                 relation.object.set("columns", columns);
-            } else if relation.kind != b'S' && (relation.is_partition || !relation.object.properties.contains_key("inherits")) {
-                // Of a table that inherits, a dump brings the inherited columns first, whenever they came.
-                relation.object.columns = relation.columns.values().map(|column| column.name.clone()).collect();
+            } else if relation.kind != b'S'
+                && (relation.is_partition || !relation.object.properties.contains_key("inherits"))
+            {
+                // Of a table that inherits, a dump brings the inherited columns first, whenever
+                // they came.
+                relation.object.columns =
+                    relation.columns.values().map(|column| column.name.clone()).collect();
             }
             if relation.kind != b'c' {
                 self.objects.push(relation.object.clone());
@@ -102,21 +107,26 @@ impl Reader<'_> {
     }
 
     fn column_objects(&mut self, relation: &mut Relation) {
-        let (column_type, is_view, owner) = (relation.column_type(), relation.is_view(), relation.owner);
+        let (column_type, is_view, owner) =
+            (relation.column_type(), relation.is_view(), relation.owner);
         if relation.kind == b'S' {
             return;
         }
-        let identities: Vec<String> = relation.columns.values().map(|c| relation.column_identity(&c.name)).collect();
+        let identities: Vec<String> =
+            relation.columns.values().map(|c| relation.column_identity(&c.name)).collect();
         for (column, identity) in relation.columns.values_mut().zip(identities) {
             let mut object = std::mem::take(&mut column.object);
-            (object.object_type, object.schema) = (column_type.to_owned(), Some(relation.schema.clone()));
+            (object.object_type, object.schema) =
+                (column_type.to_owned(), Some(relation.schema.clone()));
             (object.identity, object.part_of) = (identity, Some(relation.identity.clone()));
             if column.acl.is_some() {
                 self.grants(&mut object, AclKind::Column, owner, column.acl.as_ref());
             }
             if is_view {
                 // Its type follows from the query.
-                object.properties.retain(|property, _| property == "default" || property.starts_with("grants to "));
+                object.properties.retain(|property, _| {
+                    property == "default" || property.starts_with("grants to ")
+                });
                 if object.properties.is_empty() {
                     continue;
                 }
@@ -128,20 +138,32 @@ impl Reader<'_> {
     fn classes(&self) -> HashMap<Oid, Relation> {
         let table = Table::open(oids::PG_CLASS);
         let column = |name| table.column(name);
-        let (oid, name, schema, owner) = (column("oid"), column("relname"), column("relnamespace"), column("relowner"));
-        let (kind, acl, persistence, method) = (column("relkind"), column("relacl"), column("relpersistence"), column("relam"));
-        let (secured, forced, identity) = (column("relrowsecurity"), column("relforcerowsecurity"), column("relreplident"));
-        let (reloptions, partition, bound) = (column("reloptions"), column("relispartition"), column("relpartbound"));
+        let (oid, name, schema, owner) =
+            (column("oid"), column("relname"), column("relnamespace"), column("relowner"));
+        let (kind, acl, persistence, method) =
+            (column("relkind"), column("relacl"), column("relpersistence"), column("relam"));
+        let (secured, forced, identity) =
+            (column("relrowsecurity"), column("relforcerowsecurity"), column("relreplident"));
+        let (reloptions, partition, bound) =
+            (column("reloptions"), column("relispartition"), column("relpartbound"));
         let of_type = column("reloftype");
         let toast = column("reltoastrelid");
-        let (mut relations, mut toasted, mut toast_options) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (mut relations, mut toasted, mut toast_options) =
+            (HashMap::new(), HashMap::new(), HashMap::new());
         table.scan(self.state, |row: Row<'_>| {
             if row.char(kind) == b't' {
-                toast_options.extend(options(row.texts(reloptions)).map(|options| (row.oid(oid), options)));
+                toast_options
+                    .extend(options(row.texts(reloptions)).map(|options| (row.oid(oid), options)));
                 return;
             }
-            let Some(object_type) = object_type(row.char(kind)).filter(|_| row.char(persistence) != b't') else { return };
-            let Some(schema) = self.place(oids::PG_CLASS, row.oid(oid), row.oid(schema)) else { return };
+            let Some(object_type) =
+                object_type(row.char(kind)).filter(|_| row.char(persistence) != b't')
+            else {
+                return;
+            };
+            let Some(schema) = self.place(oids::PG_CLASS, row.oid(oid), row.oid(schema)) else {
+                return;
+            };
             let (owner, kind) = (row.oid(owner), row.char(kind));
             let identity_text = qualified(&schema, &row.name(name));
             let mut object = Object::new(object_type, Some(&schema), identity_text.clone());
@@ -174,12 +196,25 @@ impl Reader<'_> {
             toasted.insert(row.oid(toast), row.oid(oid));
             let is_partition = row.bool(partition);
             let columns = BTreeMap::new();
-            relations
-                .insert(row.oid(oid), Relation { schema, identity: identity_text, kind, columns, owner, is_partition, object });
+            relations.insert(
+                row.oid(oid),
+                Relation {
+                    schema,
+                    identity: identity_text,
+                    kind,
+                    columns,
+                    owner,
+                    is_partition,
+                    object,
+                },
+            );
         });
         for (toast, options) in toast_options {
-            let relation: Option<&mut Relation> = toasted.get(&toast).and_then(|oid| relations.get_mut(oid));
-            relation.into_iter().for_each(|relation| relation.object.set("toast options", &*options));
+            let relation: Option<&mut Relation> =
+                toasted.get(&toast).and_then(|oid| relations.get_mut(oid));
+            relation
+                .into_iter()
+                .for_each(|relation| relation.object.set("toast options", &*options));
         }
         relations
     }
@@ -188,7 +223,11 @@ impl Reader<'_> {
         // SAFETY: null or a C string.
         unsafe {
             let name = pg_sys::get_am_name(method.into());
-            if name.is_null() { method.to_string() } else { from_server(CStr::from_ptr(name).to_bytes()) }
+            if name.is_null() {
+                method.to_string()
+            } else {
+                from_server(CStr::from_ptr(name).to_bytes())
+            }
         }
     }
 
@@ -197,8 +236,10 @@ impl Reader<'_> {
         let column = |name| table.column(name);
         let (relation, name, number, dropped) =
             (column("attrelid"), column("attname"), column("attnum"), column("attisdropped"));
-        let (type_oid, modifier, collation) = (column("atttypid"), column("atttypmod"), column("attcollation"));
-        let (not_null, identity, generated) = (column("attnotnull"), column("attidentity"), column("attgenerated"));
+        let (type_oid, modifier, collation) =
+            (column("atttypid"), column("atttypmod"), column("attcollation"));
+        let (not_null, identity, generated) =
+            (column("attnotnull"), column("attidentity"), column("attgenerated"));
         let (acl, foreign) = (column("attacl"), column("attfdwoptions"));
         table.scan(self.state, |row: Row<'_>| {
             let Some(relation) = relations.get_mut(&row.oid(relation)) else { return };
@@ -208,8 +249,13 @@ impl Reader<'_> {
                 // Of a system column nothing can differ but who may read it.
                 if let Some(acl) = row.acl(acl) {
                     self.grants(&mut object, AclKind::Column, relation.owner, Some(&acl));
-                    let told = |(property, value): (String, String)| (format!("{} of {}", property, row.name(name)), value);
-                    relation.object.properties.extend(std::mem::take(&mut object.properties).into_iter().map(told));
+                    let told = |(property, value): (String, String)| {
+                        (format!("{} of {}", property, row.name(name)), value)
+                    };
+                    relation
+                        .object
+                        .properties
+                        .extend(std::mem::take(&mut object.properties).into_iter().map(told));
                 }
                 return;
             }
@@ -218,7 +264,8 @@ impl Reader<'_> {
             }
             let mut type_name = self.deparser.type_name(row.oid(type_oid), row.int(modifier));
             object.set("type", &*type_name);
-            if let Some(collation) = self.deparser.collation(row.oid(type_oid), row.oid(collation)) {
+            if let Some(collation) = self.deparser.collation(row.oid(type_oid), row.oid(collation))
+            {
                 type_name = format!("{type_name} COLLATE {collation}");
                 object.set("collation", collation);
             }
@@ -234,13 +281,17 @@ impl Reader<'_> {
                 _ => {}
             }
             object.set_some("options", options(row.texts(foreign)));
-            relation.columns.insert(number, Column { name: row.name(name), type_name, acl: row.acl(acl), object });
+            relation.columns.insert(
+                number,
+                Column { name: row.name(name), type_name, acl: row.acl(acl), object },
+            );
         });
     }
 
     fn defaults(&self, relations: &mut HashMap<Oid, Relation>) {
         let table = Table::open(oids::PG_ATTRDEF);
-        let (relation, number, tree) = (table.column("adrelid"), table.column("adnum"), table.column("adbin"));
+        let (relation, number, tree) =
+            (table.column("adrelid"), table.column("adnum"), table.column("adbin"));
         table.scan(self.state, |row: Row<'_>| {
             let oid = row.oid(relation);
             let Some(relation) = relations.get_mut(&oid) else { return };
@@ -248,7 +299,10 @@ impl Reader<'_> {
             if let Some(tree) = row.raw(tree) {
                 column.object.set(
                     "default",
-                    self.deparser.expression(tree, Of { relation: oid, name: &relation.identity, owner: relation.owner }),
+                    self.deparser.expression(
+                        tree,
+                        Of { relation: oid, name: &relation.identity, owner: relation.owner },
+                    ),
                 );
             }
         });
@@ -257,12 +311,17 @@ impl Reader<'_> {
     /// What a table is a partition of, or inherits from, in the order in which it does.
     fn inheritance(&self, relations: &mut HashMap<Oid, Relation>) {
         let table = Table::open(oids::PG_INHERITS);
-        let (child, parent, place) = (table.column("inhrelid"), table.column("inhparent"), table.column("inhseqno"));
+        let (child, parent, place) =
+            (table.column("inhrelid"), table.column("inhparent"), table.column("inhseqno"));
         let mut parents: HashMap<Oid, BTreeMap<i32, String>> = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
             if relations.contains_key(&row.oid(child)) {
-                let name = catalog::name(oids::PG_CLASS, row.oid(parent)).map(|(schema, name)| qualified(&schema, &name));
-                parents.entry(row.oid(child)).or_default().insert(row.int(place), name.unwrap_or_default());
+                let name = catalog::name(oids::PG_CLASS, row.oid(parent))
+                    .map(|(schema, name)| qualified(&schema, &name));
+                parents
+                    .entry(row.oid(child))
+                    .or_default()
+                    .insert(row.int(place), name.unwrap_or_default());
             }
         });
         for (child, parents) in parents {
@@ -274,7 +333,8 @@ impl Reader<'_> {
 
     fn foreign_tables(&self, relations: &mut HashMap<Oid, Relation>) {
         let table = Table::open(oids::PG_FOREIGN_TABLE);
-        let (on, server, of_table) = (table.column("ftrelid"), table.column("ftserver"), table.column("ftoptions"));
+        let (on, server, of_table) =
+            (table.column("ftrelid"), table.column("ftserver"), table.column("ftoptions"));
         table.scan(self.state, |row: Row<'_>| {
             let Some(relation) = relations.get_mut(&row.oid(on)) else { return };
             // SAFETY: the table depends on its server, which is there; a C string.
@@ -319,16 +379,24 @@ impl Reader<'_> {
             }
             sequence.object.set_if("cycle", row.bool(cycle));
         });
-        let sequences: Vec<Oid> = relations.iter().filter(|(_, r)| r.kind == b'S').map(|(oid, _)| *oid).collect();
+        let sequences: Vec<Oid> =
+            relations.iter().filter(|(_, r)| r.kind == b'S').map(|(oid, _)| *oid).collect();
         let table = Table::open(oids::PG_DEPEND);
-        let (class, object, to_class, to_object) =
-            (table.column("classid"), table.column("objid"), table.column("refclassid"), table.column("refobjid"));
+        let (class, object, to_class, to_object) = (
+            table.column("classid"),
+            table.column("objid"),
+            table.column("refclassid"),
+            table.column("refobjid"),
+        );
         let (to_column, kind) = (table.column("refobjsubid"), table.column("deptype"));
         for sequence in sequences {
             let mut owner = None;
             let keys = [(class, oids::PG_CLASS), (object, sequence)];
             table.lookup(self.state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row: Row<'_>| {
-                if row.oid(to_class) == oids::PG_CLASS && row.int(to_column) > 0 && matches!(row.char(kind), b'a' | b'i') {
+                if row.oid(to_class) == oids::PG_CLASS
+                    && row.int(to_column) > 0
+                    && matches!(row.char(kind), b'a' | b'i')
+                {
                     owner = Some((row.oid(to_object), row.int(to_column) as i16));
                 }
             });
@@ -344,7 +412,8 @@ impl Reader<'_> {
     }
 }
 
-/// As `pg_identify_object` says it; `None` for indexes and TOAST tables. Composite types are noted as types.
+/// As `pg_identify_object` says it; `None` for indexes and TOAST tables. Composite types are noted
+/// as types.
 fn object_type(kind: u8) -> Option<&'static str> {
     Some(match kind {
         b'r' | b'p' => "table",
@@ -359,12 +428,14 @@ fn object_type(kind: u8) -> Option<&'static str> {
 
 /// Notes what of a view's options has to do with security, whatever words say it; gives the others.
 fn security_options(object: &mut Object, options: Vec<String>) -> Vec<String> {
-    let (security, rest): (Vec<String>, Vec<String>) = options.into_iter().partition(|option| option.starts_with("security_"));
+    let (security, rest): (Vec<String>, Vec<String>) =
+        options.into_iter().partition(|option| option.starts_with("security_"));
     for (name, value) in security.iter().filter_map(|option| option.split_once('=')) {
         let value = value.to_ascii_lowercase();
         // As the server reads a boolean (`parse_bool`).
-        let is_on =
-            value == "1" || value == "on" || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)));
+        let is_on = value == "1"
+            || value == "on"
+            || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)));
         object.set_if(name, is_on);
     }
     rest

@@ -16,10 +16,16 @@ impl Reader<'_> {
     pub fn routines(&mut self) {
         let table = Table::open(oids::PG_PROC);
         let column = |name| table.column(name);
-        let (oid, name, schema, owner) = (column("oid"), column("proname"), column("pronamespace"), column("proowner"));
-        let (kind, language, arguments, acl) = (column("prokind"), column("prolang"), column("proargtypes"), column("proacl"));
-        let (security, config, volatility, parallel) =
-            (column("prosecdef"), column("proconfig"), column("provolatile"), column("proparallel"));
+        let (oid, name, schema, owner) =
+            (column("oid"), column("proname"), column("pronamespace"), column("proowner"));
+        let (kind, language, arguments, acl) =
+            (column("prokind"), column("prolang"), column("proargtypes"), column("proacl"));
+        let (security, config, volatility, parallel) = (
+            column("prosecdef"),
+            column("proconfig"),
+            column("provolatile"),
+            column("proparallel"),
+        );
         let flags = [("strict", column("proisstrict")), ("leakproof", column("proleakproof"))];
         let (source, library, body) = (column("prosrc"), column("probin"), column("prosqlbody"));
         let made_with_a_type = self.made_with_a_type();
@@ -36,7 +42,8 @@ impl Reader<'_> {
                 _ => "function",
             };
             let types = catalog::argument_types(&row.oids(arguments));
-            let identity = format!("{}.{}({types})", quote_ident(&schema), quote_ident(&row.name(name)));
+            let identity =
+                format!("{}.{}({types})", quote_ident(&schema), quote_ident(&row.name(name)));
             let mut object = Object::new(object_type, Some(&schema), identity);
             object.set("owner", self.role(row.oid(owner)));
             self.grants(&mut object, AclKind::Routine, row.oid(owner), row.acl(acl).as_ref());
@@ -78,7 +85,14 @@ impl Reader<'_> {
                     object.set("library", row.text(library).unwrap_or_default());
                 }
                 _ if !row.is_null(body) => {
-                    object.set("body", hash_of(&self.deparser.call_and_release(pg_sys::pg_get_function_sqlbody, routine)));
+                    object.set(
+                        "body",
+                        hash_of(
+                            &self
+                                .deparser
+                                .call_and_release(pg_sys::pg_get_function_sqlbody, routine),
+                        ),
+                    );
                 }
                 _ => object.set("body", hash_of(&row.text(source).unwrap_or_default())),
             }
@@ -93,10 +107,14 @@ impl Reader<'_> {
     fn made_with_a_type(&self) -> HashSet<Oid> {
         let table = Table::open(oids::PG_DEPEND);
         let column = |name| table.column(name);
-        let (class, object, to_class, kind) = (column("classid"), column("objid"), column("refclassid"), column("deptype"));
+        let (class, object, to_class, kind) =
+            (column("classid"), column("objid"), column("refclassid"), column("deptype"));
         let mut found = HashSet::new();
         table.scan(self.state, |row: Row<'_>| {
-            if row.oid(class) == oids::PG_PROC && row.oid(to_class) == oids::PG_TYPE && row.char(kind) == b'i' {
+            if row.oid(class) == oids::PG_PROC
+                && row.oid(to_class) == oids::PG_TYPE
+                && row.char(kind) == b'i'
+            {
                 found.insert(row.oid(object));
             }
         });
@@ -108,8 +126,14 @@ impl Reader<'_> {
         let table = Table::open(oids::PG_AGGREGATE);
         let column = |name| table.column(name);
         let (of, sort) = (column("aggfnoid"), column("aggsortop"));
-        let states = [("state type", column("aggtranstype")), ("moving state type", column("aggmtranstype"))];
-        let starts = [("initial value", column("agginitval")), ("moving initial value", column("aggminitval"))];
+        let states = [
+            ("state type", column("aggtranstype")),
+            ("moving state type", column("aggmtranstype")),
+        ];
+        let starts = [
+            ("initial value", column("agginitval")),
+            ("moving initial value", column("aggminitval")),
+        ];
         let functions = [
             "aggtransfn",
             "aggfinalfn",
@@ -123,22 +147,42 @@ impl Reader<'_> {
         let functions = functions.map(|name| (name, column(name)));
         let flags = ["aggfinalextra", "aggmfinalextra"].map(|name| (name, column(name)));
         // What the final functions do to the state: read it, share it, or change it.
-        let letters = ["aggfinalmodify", "aggmfinalmodify", "aggkind"].map(|name| (name, column(name)));
-        table.lookup(self.state, oids::PG_AGGREGATE_FNOID_INDEX, &[(of, aggregate)], |row: Row<'_>| {
-            for (name, column) in functions {
-                if row.oid(column) != 0 {
-                    object.set(&name[3..], self.deparser.named(pg_sys::regprocout, row.oid(column)));
+        let letters =
+            ["aggfinalmodify", "aggmfinalmodify", "aggkind"].map(|name| (name, column(name)));
+        table.lookup(
+            self.state,
+            oids::PG_AGGREGATE_FNOID_INDEX,
+            &[(of, aggregate)],
+            |row: Row<'_>| {
+                for (name, column) in functions {
+                    if row.oid(column) != 0 {
+                        object.set(
+                            &name[3..],
+                            self.deparser.named(pg_sys::regprocout, row.oid(column)),
+                        );
+                    }
                 }
-            }
-            for (property, column) in states.into_iter().filter(|(_, column)| row.oid(*column) != 0) {
-                object.set(property, self.deparser.type_name(row.oid(column), -1));
-            }
-            starts.into_iter().for_each(|(property, column)| object.set_some(property, row.text(column)));
-            flags.into_iter().for_each(|(name, column)| object.set_if(&name[3..], row.bool(column)));
-            letters.into_iter().for_each(|(name, column)| object.set(&name[3..], char::from(row.char(column)).to_string()));
-            if row.oid(sort) != 0 {
-                object.set("sort operator", self.deparser.named(pg_sys::regoperatorout, row.oid(sort)));
-            }
-        });
+                for (property, column) in
+                    states.into_iter().filter(|(_, column)| row.oid(*column) != 0)
+                {
+                    object.set(property, self.deparser.type_name(row.oid(column), -1));
+                }
+                starts
+                    .into_iter()
+                    .for_each(|(property, column)| object.set_some(property, row.text(column)));
+                flags
+                    .into_iter()
+                    .for_each(|(name, column)| object.set_if(&name[3..], row.bool(column)));
+                letters.into_iter().for_each(|(name, column)| {
+                    object.set(&name[3..], char::from(row.char(column)).to_string())
+                });
+                if row.oid(sort) != 0 {
+                    object.set(
+                        "sort operator",
+                        self.deparser.named(pg_sys::regoperatorout, row.oid(sort)),
+                    );
+                }
+            },
+        );
     }
 }

@@ -15,27 +15,47 @@ impl Reader<'_> {
     pub fn types(&mut self, relations: &HashMap<Oid, Relation>) {
         let table = Table::open(oids::PG_TYPE);
         let column = |name| table.column(name);
-        let (oid, name, schema, owner) = (column("oid"), column("typname"), column("typnamespace"), column("typowner"));
-        let (kind, category, relation, acl) = (column("typtype"), column("typcategory"), column("typrelid"), column("typacl"));
-        let (base, modifier, collation) = (column("typbasetype"), column("typtypmod"), column("typcollation"));
-        let (not_null, default, default_text) = (column("typnotnull"), column("typdefaultbin"), column("typdefault"));
+        let (oid, name, schema, owner) =
+            (column("oid"), column("typname"), column("typnamespace"), column("typowner"));
+        let (kind, category, relation, acl) =
+            (column("typtype"), column("typcategory"), column("typrelid"), column("typacl"));
+        let (base, modifier, collation) =
+            (column("typbasetype"), column("typtypmod"), column("typcollation"));
+        let (not_null, default, default_text) =
+            (column("typnotnull"), column("typdefaultbin"), column("typdefault"));
         let (input, output) = (column("typinput"), column("typoutput"));
-        let (labels, ranges, constraints) = (self.labels(), self.ranges(), self.domain_constraints());
+        let (labels, ranges, constraints) =
+            (self.labels(), self.ranges(), self.domain_constraints());
         let mut found = Vec::new();
         table.scan(self.state, |row: Row<'_>| {
-            let Some(schema) = self.place(oids::PG_TYPE, row.oid(oid), row.oid(schema)) else { return };
-            let mut object = Object::new("type", Some(&schema), qualified(&schema, &row.name(name)));
+            let Some(schema) = self.place(oids::PG_TYPE, row.oid(oid), row.oid(schema)) else {
+                return;
+            };
+            let mut object =
+                Object::new("type", Some(&schema), qualified(&schema, &row.name(name)));
             match row.char(kind) {
                 b'e' => {
                     object.set("kind", "enum");
-                    object.set("labels", labels.get(&row.oid(oid)).map(|labels| labels.join(", ")).unwrap_or_default());
+                    object.set(
+                        "labels",
+                        labels
+                            .get(&row.oid(oid))
+                            .map(|labels| labels.join(", "))
+                            .unwrap_or_default(),
+                    );
                 }
                 b'd' => {
                     object.set("kind", "domain");
                     object.set("type", self.deparser.type_name(row.oid(base), row.int(modifier)));
-                    object.set_some("collation", self.deparser.collation(row.oid(base), row.oid(collation)));
+                    object.set_some(
+                        "collation",
+                        self.deparser.collation(row.oid(base), row.oid(collation)),
+                    );
                     object.set_if("not null", row.bool(not_null));
-                    let default = row.raw(default).map(|tree| self.deparser.tree(tree, 0)).or_else(|| row.text(default_text));
+                    let default = row
+                        .raw(default)
+                        .map(|tree| self.deparser.tree(tree, 0))
+                        .or_else(|| row.text(default_text));
                     object.set_some("default", default);
                     for (name, definition) in constraints.get(&row.oid(oid)).into_iter().flatten() {
                         let check = self.domain_check(row.oid(oid), row.oid(owner), definition);
@@ -43,7 +63,11 @@ impl Reader<'_> {
                     }
                 }
                 b'c' => {
-                    let Some(relation) = relations.get(&row.oid(relation)).filter(|r| r.kind == b'c') else { return };
+                    let Some(relation) =
+                        relations.get(&row.oid(relation)).filter(|r| r.kind == b'c')
+                    else {
+                        return;
+                    };
                     object.set("kind", "composite");
                     object.set("attributes", relation.attributes());
                 }
@@ -68,7 +92,8 @@ impl Reader<'_> {
     /// The labels of every enum, in their order.
     fn labels(&self) -> HashMap<Oid, Vec<String>> {
         let table = Table::open(oids::PG_ENUM);
-        let (of, place, label) = (table.column("enumtypid"), table.column("enumsortorder"), table.column("enumlabel"));
+        let (of, place, label) =
+            (table.column("enumtypid"), table.column("enumsortorder"), table.column("enumlabel"));
         let mut found: HashMap<Oid, Vec<(f32, String)>> = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
             let place = f32::from_bits(row.int(place) as u32);
@@ -85,7 +110,8 @@ impl Reader<'_> {
     fn ranges(&self) -> HashMap<Oid, String> {
         let table = Table::open(oids::PG_RANGE);
         let column = |name| table.column(name);
-        let (of, subtype, collation) = (column("rngtypid"), column("rngsubtype"), column("rngcollation"));
+        let (of, subtype, collation) =
+            (column("rngtypid"), column("rngsubtype"), column("rngcollation"));
         let (canonical, difference) = (column("rngcanonical"), column("rngsubdiff"));
         let operators = column("rngsubopc");
         let mut found = HashMap::new();
@@ -94,10 +120,18 @@ impl Reader<'_> {
             if let Some(collation) = self.deparser.collation(row.oid(subtype), row.oid(collation)) {
                 text = format!("{text} COLLATE {collation}");
             }
-            text = format!("{text} by {}", self.deparser.described(oids::PG_OPCLASS, row.oid(operators)));
-            for (word, function) in [("canonical", row.oid(canonical)), ("difference", row.oid(difference))] {
+            text = format!(
+                "{text} by {}",
+                self.deparser.described(oids::PG_OPCLASS, row.oid(operators))
+            );
+            for (word, function) in
+                [("canonical", row.oid(canonical)), ("difference", row.oid(difference))]
+            {
                 if function != 0 {
-                    text = format!("{text} {word} {}", self.deparser.named(pg_sys::regprocout, function));
+                    text = format!(
+                        "{text} {word} {}",
+                        self.deparser.named(pg_sys::regprocout, function)
+                    );
                 }
             }
             found.insert(row.oid(of), text);
@@ -109,7 +143,8 @@ impl Reader<'_> {
     fn domain_constraints(&self) -> HashMap<Oid, Vec<(String, String)>> {
         let table = Table::open(oids::PG_CONSTRAINT);
         let column = |name| table.column(name);
-        let (oid, name, of, kind) = (column("oid"), column("conname"), column("contypid"), column("contype"));
+        let (oid, name, of, kind) =
+            (column("oid"), column("conname"), column("contypid"), column("contype"));
         let mut found: HashMap<Oid, Vec<(String, String)>> = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
             if row.oid(of) != 0 && row.char(kind) == b'c' {
@@ -126,7 +161,8 @@ impl Reader<'_> {
         let Some((condition, flags)) = parts else { return definition.to_owned() };
         // SAFETY: a look-up in the system cache.
         let base = unsafe { pg_sys::getBaseType(domain.into()) }.to_u32();
-        let values = format!(" FROM (SELECT NULL::{} AS value) AS v", self.deparser.type_name(base, -1));
+        let values =
+            format!(" FROM (SELECT NULL::{} AS value) AS v", self.deparser.type_name(base, -1));
         let condition = self.deparser.within(condition.to_owned(), owner, &values);
         format!("CHECK ({condition}){flags}")
     }

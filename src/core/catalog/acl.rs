@@ -4,7 +4,8 @@ use super::{Oid, PUBLIC};
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign, Not};
 
-/// A set of privileges: the low half of `ai_privs`, with PostgreSQL's own bit numbers (parsenodes.h, `ACL_INSERT` ...).
+/// A set of privileges: the low half of `ai_privs`, with PostgreSQL's own bit numbers
+/// (parsenodes.h, `ACL_INSERT` ...).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
 pub struct Privileges(pub u32);
 
@@ -48,7 +49,8 @@ impl Privileges {
     pub const MAINTAIN: Self = Self(1 << 14);
     /// The privileges with which rows are changed: the contract's "direct table writes".
     pub const WRITES: Self = Self(1 << 0 | 1 << 2 | 1 << 3 | 1 << 4);
-    /// What `GRANT ALL` on a table gives in every release (MAINTAIN came with 17 and is not demanded).
+    /// What `GRANT ALL` on a table gives in every release (MAINTAIN came with 17 and is not
+    /// demanded).
     pub const ALL_ON_TABLE: Self = Self(0x7f);
     /// What `GRANT ALL` on a sequence gives.
     pub const ALL_ON_SEQUENCE: Self = Self(1 << 8 | 1 << 1 | 1 << 2);
@@ -158,12 +160,21 @@ impl ObjectKind {
             Self::Column => (Privileges::NONE, Privileges::NONE),
             Self::Routine => (Privileges::EXECUTE, Privileges::EXECUTE),
             Self::Schema => (Privileges::NONE, Privileges::USAGE | Privileges::CREATE),
-            Self::Database => {
-                (Privileges::TEMPORARY | Privileges::CONNECT, Privileges::CREATE | Privileges::TEMPORARY | Privileges::CONNECT)
-            }
+            Self::Database => (
+                Privileges::TEMPORARY | Privileges::CONNECT,
+                Privileges::CREATE | Privileges::TEMPORARY | Privileges::CONNECT,
+            ),
         };
-        let item = |grantee, privileges| AclItem { grantee, grantor: owner, privileges, grantable: Privileges::NONE };
-        [item(PUBLIC, world), item(owner, own)].into_iter().filter(|i| !i.privileges.is_empty()).collect()
+        let item = |grantee, privileges| AclItem {
+            grantee,
+            grantor: owner,
+            privileges,
+            grantable: Privileges::NONE,
+        };
+        [item(PUBLIC, world), item(owner, own)]
+            .into_iter()
+            .filter(|i| !i.privileges.is_empty())
+            .collect()
     }
 }
 
@@ -173,7 +184,10 @@ mod tests {
 
     #[test]
     fn words_are_in_the_order_of_the_documentation() {
-        assert_eq!((Privileges::WRITES | Privileges::SELECT).to_string(), "SELECT, INSERT, UPDATE, DELETE, TRUNCATE");
+        assert_eq!(
+            (Privileges::WRITES | Privileges::SELECT).to_string(),
+            "SELECT, INSERT, UPDATE, DELETE, TRUNCATE"
+        );
         assert_eq!(Privileges::from_word("select"), Some(Privileges::SELECT));
         assert_eq!(Privileges::from_word("fly"), None);
     }

@@ -5,21 +5,31 @@ use crate::sql::identifiers::{SyntaxError, split_identifiers, split_uncut};
 use crate::sql::{printable, quote_ident, safe_ident, safe_qualified, safe_sql};
 
 impl Snapshot {
-    /// Completes a snapshot whose lists have been filled: sorts them by name, so that findings come in a stable order
-    /// whatever the OIDs, and builds the look-ups.
+    /// Completes a snapshot whose lists have been filled: sorts them by name, so that findings come
+    /// in a stable order whatever the OIDs, and builds the look-ups.
     #[must_use]
     pub fn complete(mut self) -> Self {
         self.index = super::Index::default();
         self.roles.sort_by(|a, b| a.name.cmp(&b.name));
         self.schemas.sort_by(|a, b| a.name.cmp(&b.name));
         self.index.role_by_oid = self.roles.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
-        self.index.schema_by_oid = self.schemas.iter().enumerate().map(|(i, s)| (s.oid, i)).collect();
+        self.index.schema_by_oid =
+            self.schemas.iter().enumerate().map(|(i, s)| (s.oid, i)).collect();
         let rank = |oid: Oid| self.index.schema_by_oid.get(&oid).copied().unwrap_or(usize::MAX);
-        self.relations.sort_by(|a, b| rank(a.schema).cmp(&rank(b.schema)).then_with(|| a.name.cmp(&b.name)));
-        self.index.relation_by_oid = self.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
+        self.relations
+            .sort_by(|a, b| rank(a.schema).cmp(&rank(b.schema)).then_with(|| a.name.cmp(&b.name)));
+        self.index.relation_by_oid =
+            self.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
         let place = |oid: Oid| self.index.relation_by_oid.get(&oid).copied().unwrap_or(usize::MAX);
-        self.policies.sort_by(|a, b| place(a.relation).cmp(&place(b.relation)).then_with(|| a.name.cmp(&b.name)));
-        self.index.relation_by_name = self.relations.iter().enumerate().map(|(i, r)| ((r.schema, r.name.clone()), i)).collect();
+        self.policies.sort_by(|a, b| {
+            place(a.relation).cmp(&place(b.relation)).then_with(|| a.name.cmp(&b.name))
+        });
+        self.index.relation_by_name = self
+            .relations
+            .iter()
+            .enumerate()
+            .map(|(i, r)| ((r.schema, r.name.clone()), i))
+            .collect();
         for (i, policy) in self.policies.iter().enumerate() {
             let range = self.index.policies_by_relation.entry(policy.relation).or_insert(i..i);
             range.end = i + 1;
@@ -85,10 +95,14 @@ impl Snapshot {
     /// The policies of a relation, in order of name.
     #[must_use]
     pub fn policies_of(&self, relation: Oid) -> &[Policy] {
-        self.index.policies_by_relation.get(&relation).map_or(&[], |range| &self.policies[range.clone()])
+        self.index
+            .policies_by_relation
+            .get(&relation)
+            .map_or(&[], |range| &self.policies[range.clone()])
     }
 
-    /// A role's name: `PUBLIC` for PUBLIC, the OID where the role is gone (as psql shows dangling grantees).
+    /// A role's name: `PUBLIC` for PUBLIC, the OID where the role is gone (as psql shows dangling
+    /// grantees).
     #[must_use]
     pub fn role_name(&self, oid: Oid) -> String {
         if oid == PUBLIC {
@@ -100,7 +114,11 @@ impl Snapshot {
     /// A grantee as SQL writes it: `PUBLIC`, or the quoted role name.
     #[must_use]
     pub fn grantee(&self, oid: Oid) -> String {
-        if oid == PUBLIC { "PUBLIC".to_owned() } else { safe_ident(&self.role_name(oid)).into_owned() }
+        if oid == PUBLIC {
+            "PUBLIC".to_owned()
+        } else {
+            safe_ident(&self.role_name(oid)).into_owned()
+        }
     }
 
     /// A schema's name, the empty string where it is gone.
@@ -112,7 +130,11 @@ impl Snapshot {
     /// The identity of a relation, as `pg_identify_object` says it.
     #[must_use]
     pub fn relation_identity(&self, relation: &Relation) -> String {
-        format!("{}.{}", quote_ident(self.schema_name(relation.schema)), quote_ident(&relation.name))
+        format!(
+            "{}.{}",
+            quote_ident(self.schema_name(relation.schema)),
+            quote_ident(&relation.name)
+        )
     }
 
     /// The relation as generated SQL names it.
@@ -127,7 +149,8 @@ impl Snapshot {
         format!("{} on {}", quote_ident(&policy.name), self.relation_identity(relation))
     }
 
-    /// The identity of a routine, as `pg_identify_object` says it: `api.f(integer,pg_catalog.text)`.
+    /// The identity of a routine, as `pg_identify_object` says it:
+    /// `api.f(integer,pg_catalog.text)`.
     #[must_use]
     pub fn routine_identity(&self, routine: &Routine) -> String {
         format!(
@@ -138,17 +161,23 @@ impl Snapshot {
         )
     }
 
-    /// The routine as generated SQL names it, after the word ROUTINE (which does for functions and procedures).
+    /// The routine as generated SQL names it, after the word ROUTINE (which does for functions and
+    /// procedures).
     #[must_use]
     pub fn routine_sql(&self, routine: &Routine) -> String {
-        // A procedure's OUT arguments can be left away only where the others are marked (LookupFuncWithArgs).
+        // A procedure's OUT arguments can be left away only where the others are marked
+        // (LookupFuncWithArgs).
         let arguments = match routine.kind {
             RoutineKind::Procedure if !routine.arguments.is_empty() => {
                 format!("IN {}", self.argument_names(routine).join(", IN "))
             }
             _ => self.argument_list(routine),
         };
-        format!("{}({})", safe_qualified(self.schema_name(routine.schema), &routine.name), safe_sql(&arguments))
+        format!(
+            "{}({})",
+            safe_qualified(self.schema_name(routine.schema), &routine.name),
+            safe_sql(&arguments)
+        )
     }
 
     /// The routine as a message names it: nothing unprintable, `pg_catalog.` left away.
@@ -160,7 +189,11 @@ impl Snapshot {
     /// The names of a routine's input argument types; `-` where one is gone.
     #[must_use]
     pub fn argument_names(&self, routine: &Routine) -> Vec<&str> {
-        routine.arguments.iter().map(|oid| self.types.get(oid).map_or("-", String::as_str)).collect()
+        routine
+            .arguments
+            .iter()
+            .map(|oid| self.types.get(oid).map_or("-", String::as_str))
+            .collect()
     }
 
     fn argument_list(&self, routine: &Routine) -> String {

@@ -3,19 +3,28 @@
 /// The private schema.
 pub const SCHEMA: &str = "dragonfly_guard";
 
-/// The event triggers that the extension installs: name and event. Each calls the function of SCHEMA that is named like its event.
-pub const TRIGGERS: [(&str, &str); 2] =
-    [("zz_dragonfly_guard_start", "ddl_command_start"), ("zz_dragonfly_guard_end", "ddl_command_end")];
+/// The event triggers that the extension installs: name and event. Each calls the function of
+/// SCHEMA that is named like its event.
+pub const TRIGGERS: [(&str, &str); 2] = [
+    ("zz_dragonfly_guard_start", "ddl_command_start"),
+    ("zz_dragonfly_guard_end", "ddl_command_end"),
+];
 
-/// The functions that the extension installs: schema, name, argument types, symbol in the library, and whether it is STRICT. The one
-/// without a symbol is a query that was parsed when it was made.
+/// The functions that the extension installs: schema, name, argument types, symbol in the library,
+/// and whether it is STRICT. The one without a symbol is a query that was parsed when it was made.
 pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 48] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
     (SCHEMA, "default_contract", "", Some("guard_default_contract"), true),
     (SCHEMA, "is_contract", "pg_catalog.jsonb", Some("guard_is_contract"), true),
-    ("ops", "apply_golden_sql", "boolean,pg_catalog.name[],pg_catalog.text[]", Some("ops_apply_golden_sql"), false),
+    (
+        "ops",
+        "apply_golden_sql",
+        "boolean,pg_catalog.name[],pg_catalog.text[]",
+        Some("ops_apply_golden_sql"),
+        false,
+    ),
     ("ops", "assert_security", "pg_catalog.text", Some("ops_assert_security"), false),
     ("ops", "audit_contract", "pg_catalog.jsonb", Some("ops_audit_contract"), true),
     ("ops", "audit_functions", "", Some("ops_audit_functions"), false),
@@ -24,12 +33,30 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 48] = [
     ("ops", "audit_objects", "", Some("ops_audit_objects"), false),
     ("ops", "audit_rls", "", Some("ops_audit_rls"), false),
     ("ops", "audit_roles", "", Some("ops_audit_roles"), false),
-    ("ops", "audit_security", "pg_catalog.text[],pg_catalog.name[],pg_catalog.text,boolean", Some("ops_audit_security"), false),
+    (
+        "ops",
+        "audit_security",
+        "pg_catalog.text[],pg_catalog.name[],pg_catalog.text,boolean",
+        Some("ops_audit_security"),
+        false,
+    ),
     ("ops", "audit_views", "", Some("ops_audit_views"), false),
-    ("ops", "check_schema_consistency", "pg_catalog.text,pg_catalog.name[]", Some("ops_check_schema_consistency"), false),
+    (
+        "ops",
+        "check_schema_consistency",
+        "pg_catalog.text,pg_catalog.name[]",
+        Some("ops_check_schema_consistency"),
+        false,
+    ),
     ("ops", "compare_schema", "pg_catalog.jsonb", Some("ops_compare_schema"), false),
     ("ops", "contract", "", Some("ops_contract"), false),
-    ("ops", "contract_changes", "pg_catalog.jsonb,pg_catalog.jsonb", Some("ops_contract_changes"), true),
+    (
+        "ops",
+        "contract_changes",
+        "pg_catalog.jsonb,pg_catalog.jsonb",
+        Some("ops_contract_changes"),
+        true,
+    ),
     ("ops", "contract_schema", "", Some("ops_contract_schema"), true),
     ("ops", "doctor", "pg_catalog.name", Some("ops_doctor"), false),
     ("ops", "every_function", "", Some("ops_every_function"), false),
@@ -49,18 +76,42 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 48] = [
         false,
     ),
     ("ops", "fix_schema_cache", "pg_catalog.name", Some("ops_fix_schema_cache"), false),
-    ("ops", "freeze_schema", "pg_catalog.text,pg_catalog.name[],boolean", Some("ops_freeze_schema"), false),
+    (
+        "ops",
+        "freeze_schema",
+        "pg_catalog.text,pg_catalog.name[],boolean",
+        Some("ops_freeze_schema"),
+        false,
+    ),
     ("ops", "golden_sql", "pg_catalog.name[],pg_catalog.text[]", Some("ops_golden_sql"), false),
     ("ops", "guard_status", "", Some("ops_guard_status"), false),
     ("ops", "judge_search_path", "pg_catalog.regprocedure", Some("ops_judge_search_path"), true),
-    ("ops", "judge_search_path", "pg_catalog.text,pg_catalog.regrole", Some("ops_judge_search_path_of_owner"), false),
+    (
+        "ops",
+        "judge_search_path",
+        "pg_catalog.text,pg_catalog.regrole",
+        Some("ops_judge_search_path_of_owner"),
+        false,
+    ),
     ("ops", "infer_contract", "pg_catalog.name[]", Some("ops_infer_contract"), false),
     ("ops", "load_contract", "pg_catalog.jsonb,pg_catalog.text", Some("ops_load_contract"), false),
-    ("ops", "load_contract", "pg_catalog.text,pg_catalog.text", Some("ops_load_contract_text"), false),
+    (
+        "ops",
+        "load_contract",
+        "pg_catalog.text,pg_catalog.text",
+        Some("ops_load_contract_text"),
+        false,
+    ),
     ("ops", "rls_coverage", "", Some("ops_rls_coverage"), false),
     ("ops", "rls_policies", "", None, false),
     ("ops", "role_matrix", "", Some("ops_role_matrix"), false),
-    ("ops", "rollback_contract", "pg_catalog.text,pg_catalog.text", Some("ops_rollback_contract"), false),
+    (
+        "ops",
+        "rollback_contract",
+        "pg_catalog.text,pg_catalog.text",
+        Some("ops_rollback_contract"),
+        false,
+    ),
     ("ops", "schema_fingerprint", "pg_catalog.name[]", Some("ops_schema_fingerprint"), false),
     ("ops", "schema_snapshot", "pg_catalog.name[]", Some("ops_schema_snapshot"), false),
     ("ops", "security_definer_functions", "", Some("ops_security_definer_functions"), false),

@@ -1,7 +1,7 @@
 //! What `pg_catalog` says now, as plain structs: the *snapshot* that the rules judge.
 //!
-//! The edge fills it, in a few passes over the catalogs; nothing here reads anything. Names of fields are those of the catalog
-//! columns they come from, spelled out.
+//! The edge fills it, in a few passes over the catalogs; nothing here reads anything. Names of
+//! fields are those of the catalog columns they come from, spelled out.
 
 mod acl;
 mod build;
@@ -19,13 +19,15 @@ pub type Oid = u32;
 /// The grantee PUBLIC in an ACL and in `pg_policy.polroles`.
 pub const PUBLIC: Oid = 0;
 
-/// `pg_database_owner`, the predefined role whose one implicit member is the owner of the current database (pg_authid.dat).
+/// `pg_database_owner`, the predefined role whose one implicit member is the owner of the current
+/// database (pg_authid.dat).
 pub const PG_DATABASE_OWNER: Oid = 6171;
 
 /// The bootstrap superuser: the owner of everything that initdb makes.
 pub const BOOTSTRAP_SUPERUSER: Oid = 10;
 
-/// Everything that initdb makes and pins has a smaller OID (transam.h, `FirstUnpinnedObjectId`): the system catalogs among it.
+/// Everything that initdb makes and pins has a smaller OID (transam.h, `FirstUnpinnedObjectId`):
+/// the system catalogs among it.
 pub const FIRST_UNPINNED: Oid = 12_000;
 
 /// Schema `pg_catalog` (pg_namespace.dat).
@@ -59,11 +61,12 @@ pub enum Attribute {
 
 impl Attribute {
     /// Each of them.
-    pub const ALL: [Self; 5] = [Self::Superuser, Self::BypassRls, Self::CreateRole, Self::CreateDb, Self::Replication];
+    pub const ALL: [Self; 5] =
+        [Self::Superuser, Self::BypassRls, Self::CreateRole, Self::CreateDb, Self::Replication];
 
     /// The SQL word that gives it; with NO before it, it is taken.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Superuser => "SUPERUSER",
             Self::BypassRls => "BYPASSRLS",
@@ -102,8 +105,9 @@ impl Role {
 
 /// A row of `pg_auth_members`: `member` is a member of `role`.
 ///
-/// PostgreSQL 15 has no membership options; there the edge sets `inherit` from the member's own INHERIT attribute, and
-/// `set` to true, which is how that release behaves (acl.c, `roles_is_member_of`).
+/// PostgreSQL 15 has no membership options; there the edge sets `inherit` from the member's own
+/// INHERIT attribute, and `set` to true, which is how that release behaves (acl.c,
+/// `roles_is_member_of`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Membership {
@@ -135,7 +139,8 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Whether it is where some session keeps its temporary objects (namespace.c, `isAnyTempNamespace`).
+    /// Whether it is where some session keeps its temporary objects (namespace.c,
+    /// `isAnyTempNamespace`).
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         self.name.starts_with("pg_temp_") || self.name.starts_with("pg_toast_temp_")
@@ -239,7 +244,7 @@ impl Command {
 
     /// The SQL word.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Select => "SELECT",
             Self::Insert => "INSERT",
@@ -320,7 +325,8 @@ pub struct DefaultAcl {
     pub acl: Acl,
 }
 
-/// A setting of `pg_db_role_setting`, or of nobody in particular (`None`: every role, every database).
+/// A setting of `pg_db_role_setting`, or of nobody in particular (`None`: every role, every
+/// database).
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct RoleSetting {
@@ -402,7 +408,8 @@ pub struct Guard {
     pub triggers: Vec<GuardTrigger>,
     /// Routines that are members of the extension.
     pub functions: Vec<GuardFunction>,
-    /// Name and arguments of routines in schema ops that carry the name of one of those and are no members: a call may reach them instead.
+    /// Name and arguments of routines in schema ops that carry the name of one of those and are no
+    /// members: a call may reach them instead.
     pub impostors: Vec<(String, String)>,
     /// Members that the extension did not make.
     pub strays: Vec<String>,
@@ -426,7 +433,8 @@ pub struct Guard {
 pub struct Snapshot {
     /// The server's major version, 15 to 18.
     pub version: u32,
-    /// Names in a search_path are still to be cut to 63 bytes; false where the edge had the server split them already.
+    /// Names in a search_path are still to be cut to 63 bytes; false where the edge had the server
+    /// split them already.
     pub cuts_names: bool,
     pub database: Database,
     pub roles: Vec<Role>,

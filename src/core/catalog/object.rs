@@ -11,7 +11,8 @@ pub enum ObjectId {
     Routine(Oid),
     Policy(Oid),
     Role(Oid),
-    /// Identified by its name only: a database, default privileges, a declared object that is missing.
+    /// Identified by its name only: a database, default privileges, a declared object that is
+    /// missing.
     #[default]
     Named,
 }

@@ -1,4 +1,5 @@
-//! How one contract differs from another, as people review it: a line a change, objects by their names and not by their places in a list.
+//! How one contract differs from another, as people review it: a line a change, objects by their
+//! names and not by their places in a list.
 
 use super::shipped::shipped_rules;
 use super::types::{ByRole, Contract, PrivilegeSet};
@@ -7,8 +8,8 @@ use crate::sql::{argument_types, printable, safe_ident, safe_qualified};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// What has changed from `earlier` to `later`: `+` added, `-` taken away, `~` changed. What is left away and what says the default are the
-/// same.
+/// What has changed from `earlier` to `later`: `+` added, `-` taken away, `~` changed. What is left
+/// away and what says the default are the same.
 #[must_use]
 pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
     let document = |contract: &Contract| {
@@ -42,11 +43,18 @@ fn compare(at: &str, earlier: &Value, later: &Value, lines: &mut Vec<String>) {
     }
     match (earlier, later) {
         (Value::Object(earlier), Value::Object(later)) => fields(at, earlier, later, lines),
-        (Value::Array(earlier), Value::Array(later)) if earlier.iter().chain(later).all(Value::is_object) => {
+        (Value::Array(earlier), Value::Array(later))
+            if earlier.iter().chain(later).all(Value::is_object) =>
+        {
             let (earlier, later) = (by_name(earlier), by_name(later));
             let names: BTreeSet<&String> = earlier.keys().chain(later.keys()).collect();
             for name in names {
-                entry(&format!("{at}[{name}]"), earlier.get(name).copied(), later.get(name).copied(), lines);
+                entry(
+                    &format!("{at}[{name}]"),
+                    earlier.get(name).copied(),
+                    later.get(name).copied(),
+                    lines,
+                );
             }
         }
         // The order of a path matters.
@@ -62,7 +70,14 @@ fn compare(at: &str, earlier: &Value, later: &Value, lines: &mut Vec<String>) {
         }
         // Names in a path are written as SQL writes them.
         (Value::Array(earlier), Value::Array(later)) => {
-            let path = |names: &[Value]| names.iter().filter_map(Value::as_str).map(safe_ident).collect::<Vec<_>>().join(", ");
+            let path = |names: &[Value]| {
+                names
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(safe_ident)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
             lines.push(format!("~ {at}: {} -> {}", path(earlier), path(later)));
         }
         _ => lines.push(format!("~ {at}: {} -> {}", word(earlier), word(later))),
@@ -70,16 +85,35 @@ fn compare(at: &str, earlier: &Value, later: &Value, lines: &mut Vec<String>) {
 }
 
 /// Fields of an object. What is empty and what is not there are the same.
-fn fields(at: &str, earlier: &Map<String, Value>, later: &Map<String, Value>, lines: &mut Vec<String>) {
+fn fields(
+    at: &str,
+    earlier: &Map<String, Value>,
+    later: &Map<String, Value>,
+    lines: &mut Vec<String>,
+) {
     let names: BTreeSet<&String> = earlier.keys().chain(later.keys()).collect();
     for name in names {
-        let step = if at.is_empty() { printable(name).into_owned() } else { format!("{at}.{}", safe_ident(name)) };
-        let there = |fields: &Map<String, Value>| fields.get(name).filter(|value| !is_empty(value)).cloned();
+        let step = if at.is_empty() {
+            printable(name).into_owned()
+        } else {
+            format!("{at}.{}", safe_ident(name))
+        };
+        let there = |fields: &Map<String, Value>| {
+            fields.get(name).filter(|value| !is_empty(value)).cloned()
+        };
         match (there(earlier), there(later)) {
-            (Some(Value::Array(before)), None) => compare(&step, &before.into(), &Value::Array(vec![]), lines),
-            (None, Some(Value::Array(after))) => compare(&step, &Value::Array(vec![]), &after.into(), lines),
-            (Some(Value::Object(before)), None) => compare(&step, &before.into(), &Value::Object(Map::new()), lines),
-            (None, Some(Value::Object(after))) => compare(&step, &Value::Object(Map::new()), &after.into(), lines),
+            (Some(Value::Array(before)), None) => {
+                compare(&step, &before.into(), &Value::Array(vec![]), lines)
+            }
+            (None, Some(Value::Array(after))) => {
+                compare(&step, &Value::Array(vec![]), &after.into(), lines)
+            }
+            (Some(Value::Object(before)), None) => {
+                compare(&step, &before.into(), &Value::Object(Map::new()), lines)
+            }
+            (None, Some(Value::Object(after))) => {
+                compare(&step, &Value::Object(Map::new()), &after.into(), lines)
+            }
             (before, after) => entry(&step, before.as_ref(), after.as_ref(), lines),
         }
     }
@@ -92,9 +126,9 @@ fn entry(at: &str, earlier: Option<&Value>, later: Option<&Value>, lines: &mut V
         (None, Some(Value::Object(new))) => {
             lines.push(format!("+ {at}"));
             let about = |name: &String| !matches!(name.as_str(), "schema" | "name");
-            for (name, value) in
-                new.iter().filter(|(name, value)| about(name) && !is_empty(value) && **value != Value::Bool(false))
-            {
+            for (name, value) in new.iter().filter(|(name, value)| {
+                about(name) && !is_empty(value) && **value != Value::Bool(false)
+            }) {
                 let step = format!("{at}.{}", safe_ident(name));
                 match value {
                     Value::Object(of) => fields(&step, &Map::new(), of, lines),
@@ -128,7 +162,9 @@ fn by_name(declarations: &[Value]) -> std::collections::BTreeMap<String, &Value>
             None => safe_ident(text("name")).into_owned(),
         };
         match declaration["arguments"].as_str() {
-            Some(arguments) => format!("{name}({})", printable(&argument_types(arguments).join(", "))),
+            Some(arguments) => {
+                format!("{name}({})", printable(&argument_types(arguments).join(", ")))
+            }
             None => name,
         }
     };
@@ -165,8 +201,12 @@ mod tests {
             after(|j| {
                 j["version"] = json!("1.1.0");
                 j["schemas"][2]["usage"] = json!(["anon", "service_role"]);
-                j["tables"].as_array_mut().unwrap().push(json!({"schema": "public", "name": "Invoices", "row_security": true}));
-                j["tables"][0]["grants"] = json!({"authenticated": ["SELECT", "UPDATE"], "anon": ["SELECT"]});
+                j["tables"]
+                    .as_array_mut()
+                    .unwrap()
+                    .push(json!({"schema": "public", "name": "Invoices", "row_security": true}));
+                j["tables"][0]["grants"] =
+                    json!({"authenticated": ["SELECT", "UPDATE"], "anon": ["SELECT"]});
                 j["tables"][3]["force_row_security"] = json!(false);
                 j["views"].as_array_mut().unwrap().swap(0, 1);
                 j["functions"].as_array_mut().unwrap().truncate(5);

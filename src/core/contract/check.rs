@@ -18,12 +18,19 @@ pub(super) struct Doubt {
 impl Contract {
     /// Notes everything that makes the document no contract although it has the shape of one.
     pub(super) fn check(&self, doubt: Doubt, problems: &mut Problems<'_>) {
-        let mut check = Check { problems, doubt, roles: Known::default(), schemas: Known::default() };
+        let mut check =
+            Check { problems, doubt, roles: Known::default(), schemas: Known::default() };
         let root = Path::Root;
         let version = semver::Version::parse(&self.version);
-        let small = |v: &semver::Version| [v.major, v.minor, v.patch].iter().all(|n| u32::try_from(*n).is_ok());
+        let small = |v: &semver::Version| {
+            [v.major, v.minor, v.patch].iter().all(|n| u32::try_from(*n).is_ok())
+        };
         if !version.as_ref().is_ok_and(small) {
-            check.problems.error(&root.field("version"), "this is no semantic version", "1.0.0 and the like".to_owned());
+            check.problems.error(
+                &root.field("version"),
+                "this is no semantic version",
+                "1.0.0 and the like".to_owned(),
+            );
         }
         check.roles(self);
         check.schemas(self);
@@ -32,7 +39,11 @@ impl Contract {
         check.security_definer(self);
         let known: Vec<&str> = shipped_rules().keys().map(String::as_str).collect();
         for rule in self.rules.keys().filter(|rule| !shipped_rules().contains_key(*rule)) {
-            check.problems.error(&root.field("rules").field(rule), "there is no such rule", known.join(", "));
+            check.problems.error(
+                &root.field("rules").field(rule),
+                "there is no such rule",
+                known.join(", "),
+            );
         }
     }
 }
@@ -46,7 +57,8 @@ struct Known<'c> {
 
 impl Known<'_> {
     fn list(&mut self) {
-        let mut names: Vec<_> = self.names.iter().filter(|name| !name.is_empty()).map(|name| printable(name)).collect();
+        let mut names: Vec<_> =
+            self.names.iter().filter(|name| !name.is_empty()).map(|name| printable(name)).collect();
         names.sort_unstable();
         names.truncate(20);
         self.listed = (!names.is_empty()).then(|| names.join(", "));
@@ -61,7 +73,8 @@ struct Check<'c, 'p, 'i> {
 }
 
 impl<'c> Check<'c, '_, '_> {
-    /// As long as a name can be. (In UTF-8 that is 63 bytes, in other encodings of a database as many characters.)
+    /// As long as a name can be. (In UTF-8 that is 63 bytes, in other encodings of a database as
+    /// many characters.)
     fn name(&mut self, path: &Path<'_>, name: &str) {
         self.problems.check_interrupts();
         if name.is_empty() || name.chars().count() > 63 || name.contains('\0') {
@@ -70,7 +83,11 @@ impl<'c> Check<'c, '_, '_> {
     }
 
     fn twice(&mut self, path: &Path<'_>, what: &str, name: &str) {
-        self.problems.error(path, format!("{what} \"{}\" is declared twice", printable(name)), "each once".to_owned());
+        self.problems.error(
+            path,
+            format!("{what} \"{}\" is declared twice", printable(name)),
+            "each once".to_owned(),
+        );
     }
 
     fn role(&mut self, path: &Path<'_>, role: &str) {
@@ -192,7 +209,8 @@ impl<'c> Check<'c, '_, '_> {
             self.name(&at.item(i), part);
         }
         if path.last().map(String::as_str) != Some("pg_temp") {
-            let allowed = "a path with pg_temp at its end, or none that follows it is safe".to_owned();
+            let allowed =
+                "a path with pg_temp at its end, or none that follows it is safe".to_owned();
             self.problems.error(&at, "the last name is not pg_temp", allowed);
         }
         for (i, name) in path.iter().enumerate() {
@@ -201,8 +219,13 @@ impl<'c> Check<'c, '_, '_> {
                     "\"$user\" is safe for nobody",
                     "schemas by their names: who is called what changes without an event",
                 )),
-                "pg_temp" if i + 1 < path.len() => Some(("pg_temp stands before others", "pg_temp at the end alone")),
-                "pg_catalog" if i > 0 => Some(("pg_catalog does not come first", "pg_catalog at the beginning, or nowhere")),
+                "pg_temp" if i + 1 < path.len() => {
+                    Some(("pg_temp stands before others", "pg_temp at the end alone"))
+                }
+                "pg_catalog" if i > 0 => Some((
+                    "pg_catalog does not come first",
+                    "pg_catalog at the beginning, or nowhere",
+                )),
                 name if name.starts_with("pg_temp_") || name.starts_with("pg_toast_temp_") => {
                     Some(("this is a session's temporary schema", "schemas that last"))
                 }

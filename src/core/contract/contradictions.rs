@@ -1,10 +1,14 @@
-//! Where a contract contradicts itself: each part could be meant, and together they mean something else than their author thinks.
+//! Where a contract contradicts itself: each part could be meant, and together they mean something
+//! else than their author thinks.
 //!
-//! All of these are warnings, for a contract may be right about a database and odd in itself; but for a client that is trusted with what
-//! SECURITY DEFINER routines look up, which leaves nothing of the rule behind the product.
+//! All of these are warnings, for a contract may be right about a database and odd in itself; but
+//! for a client that is trusted with what SECURITY DEFINER routines look up, which leaves nothing
+//! of the rule behind the product.
 
 use super::problem::{Path, Problems};
-use super::types::{Accept, ByRole, Contract, PrivilegeSet, RoleDecl, RoleKind, SchemaDecl, TableDecl, granted_to};
+use super::types::{
+    Accept, ByRole, Contract, PrivilegeSet, RoleDecl, RoleKind, SchemaDecl, TableDecl, granted_to,
+};
 use crate::catalog::{Command, Privileges};
 use crate::sql::{listed, printable, safe_ident, safe_qualified};
 use std::collections::{HashMap, HashSet};
@@ -13,9 +17,16 @@ impl Contract {
     /// Notes every contradiction.
     pub(super) fn contradictions(&self, problems: &mut Problems<'_>) {
         let roles = self.roles.iter().map(|role| (role.name.as_str(), role)).collect();
-        let usage = self.schemas.iter().flat_map(|s| s.usage.iter().map(|role| (s.name.as_str(), role.as_str()))).collect();
-        let all =
-            self.schemas.iter().flat_map(|s| s.all_on_objects.iter().map(|role| (s.name.as_str(), role.as_str()))).collect();
+        let usage = self
+            .schemas
+            .iter()
+            .flat_map(|s| s.usage.iter().map(|role| (s.name.as_str(), role.as_str())))
+            .collect();
+        let all = self
+            .schemas
+            .iter()
+            .flat_map(|s| s.all_on_objects.iter().map(|role| (s.name.as_str(), role.as_str())))
+            .collect();
         let schemas = self.schemas.iter().map(|s| (s.name.as_str(), s)).collect();
         let reading = Reading { contract: self, roles, schemas, usage, all };
         reading.of_roles(problems);
@@ -47,8 +58,12 @@ impl Reading<'_> {
 
     /// Whether row security binds a role.
     fn is_bound(&self, role: &str) -> bool {
-        let bound = |declared: &&RoleDecl| declared.bypass_rls != Some(true) && declared.superuser != Some(true);
-        self.roles.get(role).is_some_and(|declared| declared.kind != RoleKind::Owner && bound(declared))
+        let bound = |declared: &&RoleDecl| {
+            declared.bypass_rls != Some(true) && declared.superuser != Some(true)
+        };
+        self.roles
+            .get(role)
+            .is_some_and(|declared| declared.kind != RoleKind::Owner && bound(declared))
     }
 
     fn of_roles(&self, problems: &mut Problems<'_>) {
@@ -72,8 +87,15 @@ impl Reading<'_> {
                 }
                 Some(RoleKind::Owner) => {}
                 None => {
-                    let problem = format!("{} is trusted and not declared: nobody watches what it is", role(name));
-                    problems.warning(&list.item(i), problem, "roles of $.roles that own the structure".to_owned());
+                    let problem = format!(
+                        "{} is trusted and not declared: nobody watches what it is",
+                        role(name)
+                    );
+                    problems.warning(
+                        &list.item(i),
+                        problem,
+                        "roles of $.roles that own the structure".to_owned(),
+                    );
                 }
             }
         }
@@ -81,9 +103,19 @@ impl Reading<'_> {
         for (i, declared) in self.contract.roles.iter().enumerate() {
             let attributes = [
                 ("superuser", declared.superuser, "passes everything by", true),
-                ("bypass_rls", declared.bypass_rls, "passes row security by", declared.kind == RoleKind::Client),
+                (
+                    "bypass_rls",
+                    declared.bypass_rls,
+                    "passes row security by",
+                    declared.kind == RoleKind::Client,
+                ),
                 ("replication", declared.replication, "can copy everything", true),
-                ("create_role", declared.create_role, "can make itself a member of other roles", true),
+                (
+                    "create_role",
+                    declared.create_role,
+                    "can make itself a member of other roles",
+                    true,
+                ),
             ];
             for (field, value, harm, matters) in attributes {
                 if value == Some(true) && matters && declared.kind != RoleKind::Owner {
@@ -102,18 +134,31 @@ impl Reading<'_> {
         let list = Path::Root.field("schemas");
         for (i, schema) in self.contract.schemas.iter().enumerate() {
             let at = list.item(i);
-            for (field, roles) in
-                [("all_on_objects", &schema.all_on_objects), ("execute_on_routines", &schema.execute_on_routines)]
-            {
+            for (field, roles) in [
+                ("all_on_objects", &schema.all_on_objects),
+                ("execute_on_routines", &schema.execute_on_routines),
+            ] {
                 let field = at.field(field);
                 for (j, name) in roles.iter().enumerate() {
-                    self.needs_usage(&field.item(j), &schema.name, name, "everything in it", problems);
+                    self.needs_usage(
+                        &field.item(j),
+                        &schema.name,
+                        name,
+                        "everything in it",
+                        problems,
+                    );
                 }
             }
-            for (j, name) in
-                schema.all_on_objects.iter().enumerate().filter(|(_, name)| self.kind(name) == Some(RoleKind::Client))
+            for (j, name) in schema
+                .all_on_objects
+                .iter()
+                .enumerate()
+                .filter(|(_, name)| self.kind(name) == Some(RoleKind::Client))
             {
-                let problem = format!("{} is a client and gets ALL, with TRUNCATE, which passes row security by", role(name));
+                let problem = format!(
+                    "{} is a client and gets ALL, with TRUNCATE, which passes row security by",
+                    role(name)
+                );
                 problems.warning(
                     &at.field("all_on_objects").item(j),
                     problem,
@@ -127,22 +172,42 @@ impl Reading<'_> {
             problems.check_interrupts();
             let governed = match pattern.contains('*') {
                 false => self.schemas.get(pattern.as_str()).map(|schema| &schema.name),
-                true => self.contract.schemas.iter().map(|schema| &schema.name).find(|name| super::matches(pattern, name)),
+                true => self
+                    .contract
+                    .schemas
+                    .iter()
+                    .map(|schema| &schema.name)
+                    .find(|name| super::matches(pattern, name)),
             };
             if let Some(governed) = governed {
-                let problem = format!("schema {} is governed, and so it is not managed", safe_ident(governed));
+                let problem = format!(
+                    "schema {} is governed, and so it is not managed",
+                    safe_ident(governed)
+                );
                 problems.warning(&list.item(i), problem, "schemas of the platform".to_owned());
             }
         }
     }
 
     /// Without USAGE on the schema, nothing that is granted in it can be reached by name.
-    fn needs_usage(&self, at: &Path<'_>, schema: &str, name: &str, what: &str, problems: &mut Problems<'_>) {
+    fn needs_usage(
+        &self,
+        at: &Path<'_>,
+        schema: &str,
+        name: &str,
+        what: &str,
+        problems: &mut Problems<'_>,
+    ) {
         // The owner needs none, nor who passes everything by.
-        let needs = |declared: &&RoleDecl| declared.kind != RoleKind::Owner && declared.superuser != Some(true);
+        let needs = |declared: &&RoleDecl| {
+            declared.kind != RoleKind::Owner && declared.superuser != Some(true)
+        };
         if !self.usage.contains(&(schema, name)) && self.roles.get(name).is_some_and(needs) {
             let schema = safe_ident(schema);
-            let problem = format!("{} is granted {what}, and has no USAGE on schema {schema}: it cannot reach it", role(name));
+            let problem = format!(
+                "{} is granted {what}, and has no USAGE on schema {schema}: it cannot reach it",
+                role(name)
+            );
             problems.warning(at, problem, format!("USAGE on schema {schema} for it, or no grant"));
         }
     }
@@ -156,7 +221,8 @@ impl Reading<'_> {
     ) {
         let field = at.field("grants");
         for name in grants.keys().filter(|name| !granted_to(grants, name).is_empty()) {
-            let what = format!("{} on {}", granted_to(grants, name), safe_qualified(schema, object));
+            let what =
+                format!("{} on {}", granted_to(grants, name), safe_qualified(schema, object));
             self.needs_usage(&field.field(name), schema, name, &what, problems);
         }
     }
@@ -164,7 +230,8 @@ impl Reading<'_> {
     /// What the contract gives a role on a table.
     fn held(&self, table: &TableDecl, name: &str) -> Privileges {
         let all = self.all.contains(&(table.schema.as_str(), name));
-        granted_to(&table.grants, name) | if all { Privileges::ALL_ON_TABLE } else { Privileges::NONE }
+        granted_to(&table.grants, name)
+            | if all { Privileges::ALL_ON_TABLE } else { Privileges::NONE }
     }
 
     fn of_tables(&self, problems: &mut Problems<'_>) {
@@ -175,23 +242,42 @@ impl Reading<'_> {
             self.grants_need_usage(&at, (&table.schema, &table.name), &table.grants, problems);
             if !table.row_security {
                 if table.force_row_security {
-                    let problem = format!("row security of {sql} is to be forced, and need not be on");
-                    problems.warning(&at.field("force_row_security"), problem, "\"row_security\": true beside it".to_owned());
+                    let problem =
+                        format!("row security of {sql} is to be forced, and need not be on");
+                    problems.warning(
+                        &at.field("force_row_security"),
+                        problem,
+                        "\"row_security\": true beside it".to_owned(),
+                    );
                 }
                 if !table.policies.is_empty() {
-                    let problem = format!("{sql} is to have policies, and row security need not be on: then they bind nobody");
-                    problems.warning(&at.field("policies"), problem, "\"row_security\": true beside it".to_owned());
+                    let problem = format!(
+                        "{sql} is to have policies, and row security need not be on: then they bind nobody"
+                    );
+                    problems.warning(
+                        &at.field("policies"),
+                        problem,
+                        "\"row_security\": true beside it".to_owned(),
+                    );
                 }
                 self.open_table(&at, table, problems);
                 continue;
             }
             let rows = Privileges::SELECT | Privileges::WRITES;
-            let reaches = |name: &str| self.usage.contains(&(&table.schema, name)) && self.held(table, name).intersects(rows);
+            let reaches = |name: &str| {
+                self.usage.contains(&(&table.schema, name))
+                    && self.held(table, name).intersects(rows)
+            };
             let all = self.schemas.get(table.schema.as_str()).map(|schema| &schema.all_on_objects);
             let mut candidates = table.grants.keys().chain(all.into_iter().flatten());
-            if !table.force_row_security && !candidates.any(|name| self.is_bound(name) && reaches(name)) {
-                let problem = format!("row security is demanded of {sql}, which no client can reach: it binds nobody");
-                let allowed = "that, as a second line of defence; or the grants that clients need".to_owned();
+            if !table.force_row_security
+                && !candidates.any(|name| self.is_bound(name) && reaches(name))
+            {
+                let problem = format!(
+                    "row security is demanded of {sql}, which no client can reach: it binds nobody"
+                );
+                let allowed =
+                    "that, as a second line of defence; or the grants that clients need".to_owned();
                 problems.warning(&at.field("row_security"), problem, allowed);
             }
             self.policies(&at, table, problems);
@@ -208,7 +294,11 @@ impl Reading<'_> {
                 granted_to(&table.grants, name),
                 safe_qualified(&table.schema, &table.name)
             );
-            problems.warning(&field.field(name), problem, "\"row_security\": true, and a policy for it".to_owned());
+            problems.warning(
+                &field.field(name),
+                problem,
+                "\"row_security\": true, and a policy for it".to_owned(),
+            );
         }
     }
 
@@ -218,31 +308,60 @@ impl Reading<'_> {
         let grants = at.field("grants");
         let policies = at.field("policies");
         let names: HashSet<&String> = table.grants.keys().chain(table.policies.keys()).collect();
-        let mut names: Vec<&String> = names.into_iter().filter(|name| self.is_bound(name)).collect();
+        let mut names: Vec<&String> =
+            names.into_iter().filter(|name| self.is_bound(name)).collect();
         names.sort();
         for name in names {
             let held = self.held(table, name);
             let open = table.policy_commands(name);
-            let may = |command: Command| held.contains(Privileges::from_word(command.word()).unwrap_or(Privileges::NONE));
+            let may = |command: Command| {
+                held.contains(Privileges::from_word(command.as_str()).unwrap_or(Privileges::NONE))
+            };
             let words = |wanted: &dyn Fn(Command) -> bool| -> Vec<String> {
-                Command::ALL.into_iter().filter(|c| wanted(*c)).map(|c| c.word().to_owned()).collect()
+                Command::ALL
+                    .into_iter()
+                    .filter(|c| wanted(*c))
+                    .map(|c| c.as_str().to_owned())
+                    .collect()
             };
             let closed = words(&|command| may(command) && !open.contains(&command));
             if !closed.is_empty() {
-                let problem = format!("{} may {} on {sql}, and no policy opens a row for that", role(name), listed(&closed));
-                problems.warning(&grants.field(name), problem, "a policy for each privilege".to_owned());
+                let problem = format!(
+                    "{} may {} on {sql}, and no policy opens a row for that",
+                    role(name),
+                    listed(&closed)
+                );
+                problems.warning(
+                    &grants.field(name),
+                    problem,
+                    "a policy for each privilege".to_owned(),
+                );
             }
             let unused = words(&|command| !may(command) && open.contains(&command));
             if !unused.is_empty() {
-                let problem =
-                    format!("a policy lets {} {} on {sql}, which it has no privilege for", role(name), listed(&unused));
-                problems.warning(&policies.field(name), problem, "a privilege for each policy".to_owned());
+                let problem = format!(
+                    "a policy lets {} {} on {sql}, which it has no privilege for",
+                    role(name),
+                    listed(&unused)
+                );
+                problems.warning(
+                    &policies.field(name),
+                    problem,
+                    "a privilege for each policy".to_owned(),
+                );
             }
-            let beyond =
-                self.kind(name) == Some(RoleKind::Client) && granted_to(&table.grants, name).contains(Privileges::TRUNCATE);
+            let beyond = self.kind(name) == Some(RoleKind::Client)
+                && granted_to(&table.grants, name).contains(Privileges::TRUNCATE);
             if beyond {
-                let problem = format!("{} is a client and may TRUNCATE {sql}, which passes row security by", role(name));
-                problems.warning(&grants.field(name), problem, "SELECT, INSERT, UPDATE, DELETE".to_owned());
+                let problem = format!(
+                    "{} is a client and may TRUNCATE {sql}, which passes row security by",
+                    role(name)
+                );
+                problems.warning(
+                    &grants.field(name),
+                    problem,
+                    "SELECT, INSERT, UPDATE, DELETE".to_owned(),
+                );
             }
         }
     }
@@ -260,7 +379,11 @@ impl Reading<'_> {
                         safe_ident(&view.name),
                         safe_ident(other)
                     );
-                    problems.warning(&at.field("name"), problem, "each name in one schema".to_owned());
+                    problems.warning(
+                        &at.field("name"),
+                        problem,
+                        "each name in one schema".to_owned(),
+                    );
                 }
                 None => {
                     schema_of.insert(&view.name, &view.schema);
@@ -269,14 +392,20 @@ impl Reading<'_> {
         }
         let list = Path::Root.field("sequences");
         for (i, sequence) in self.contract.sequences.iter().enumerate() {
-            self.grants_need_usage(&list.item(i), (&sequence.schema, &sequence.name), &sequence.grants, problems);
+            self.grants_need_usage(
+                &list.item(i),
+                (&sequence.schema, &sequence.name),
+                &sequence.grants,
+                problems,
+            );
         }
         let list = Path::Root.field("functions");
         for (i, function) in self.contract.functions.iter().enumerate() {
             let at = list.item(i);
             let field = at.field("execute");
             for (j, name) in function.execute.iter().enumerate() {
-                let what = format!("EXECUTE on {}", safe_qualified(&function.schema, &function.name));
+                let what =
+                    format!("EXECUTE on {}", safe_qualified(&function.schema, &function.name));
                 self.needs_usage(&field.item(j), &function.schema, name, &what, problems);
             }
         }
@@ -290,15 +419,31 @@ impl Reading<'_> {
             problems.check_interrupts();
             let known = matches!(name.as_str(), "pg_catalog" | "pg_temp")
                 || self.schemas.contains_key(name.as_str())
-                || self.contract.managed.schemas.iter().any(|pattern| super::matches(pattern, name));
+                || self
+                    .contract
+                    .managed
+                    .schemas
+                    .iter()
+                    .any(|pattern| super::matches(pattern, name));
             if !known {
-                let problem = format!("schema {} is not governed: nobody watches who creates in it", safe_ident(name));
-                problems.warning(&list.item(i), problem, "governed schemas, pg_catalog, pg_temp".to_owned());
+                let problem = format!(
+                    "schema {} is not governed: nobody watches who creates in it",
+                    safe_ident(name)
+                );
+                problems.warning(
+                    &list.item(i),
+                    problem,
+                    "governed schemas, pg_catalog, pg_temp".to_owned(),
+                );
             }
         }
         if policy.accept_empty && policy.accept == Accept::Canonical {
             let problem = "no path but the canonical one is accepted, and the empty one is";
-            problems.warning(&of.field("accept_empty"), problem, "false, or \"accept\": \"safe\"".to_owned());
+            problems.warning(
+                &of.field("accept_empty"),
+                problem,
+                "false, or \"accept\": \"safe\"".to_owned(),
+            );
         }
     }
 }
@@ -312,7 +457,10 @@ mod tests {
         let mut document: Value = serde_json::from_str(DEFAULT).unwrap();
         edit(&mut document);
         let Examined { problems, .. } = examine(&document.to_string());
-        problems.iter().map(|p| format!("{} {}: {}", p.severity.word(), p.path, p.problem)).collect()
+        problems
+            .iter()
+            .map(|p| format!("{} {}: {}", p.severity.as_str(), p.path, p.problem))
+            .collect()
     }
 
     /// What is new against the shipped contract.
@@ -363,7 +511,8 @@ mod tests {
     fn tables_policies_and_privileges_fit_together() {
         assert_eq!(
             new(|j| {
-                j["tables"][0]["grants"] = json!({"authenticated": ["SELECT", "UPDATE", "TRUNCATE"]});
+                j["tables"][0]["grants"] =
+                    json!({"authenticated": ["SELECT", "UPDATE", "TRUNCATE"]});
                 j["tables"][1]["grants"] = json!({});
                 j["tables"][2]["row_security"] = json!(false);
                 j["tables"][3]["force_row_security"] = json!(true);
@@ -393,8 +542,7 @@ mod tests {
                 j["schemas"][4]["all_on_objects"] = json!(["anon"]);
                 j["schemas"][3]["execute_on_routines"] = json!(["authenticated"]);
                 j["views"][6]["name"] = json!("v_judgment_pipeline");
-                j["security_definer"] =
-                    json!({"search_path": ["elsewhere", "pg_temp"], "accept": "canonical", "accept_empty": true});
+                j["security_definer"] = json!({"search_path": ["elsewhere", "pg_temp"], "accept": "canonical", "accept_empty": true});
                 j["managed"]["schemas"] = json!(["pub*", "auth"]);
             }),
             [

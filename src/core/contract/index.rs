@@ -1,10 +1,11 @@
-//! Where in a contract a name is declared: a contract inferred from a large database declares tens of thousands of objects.
+//! Where in a contract a name is declared: a contract inferred from a large database declares tens
+//! of thousands of objects.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-/// Positions in the lists of a contract, by schema and name. Made when somebody asks for the first time; what is changed after that is not
-/// seen, but by a clone.
+/// Positions in the lists of a contract, by schema and name. Made when somebody asks for the first
+/// time; what is changed after that is not seen, but by a clone.
 #[derive(Debug, Default)]
 pub struct Index(OnceLock<Positions>);
 

@@ -34,7 +34,9 @@ impl Contract {
     /// Whether a table, view or sequence of this name is declared.
     #[must_use]
     pub fn declares_relation(&self, schema: &str, name: &str) -> bool {
-        self.table(schema, name).is_some() || self.view(schema, name).is_some() || self.sequence(schema, name).is_some()
+        self.table(schema, name).is_some()
+            || self.view(schema, name).is_some()
+            || self.sequence(schema, name).is_some()
     }
 
     /// The declared functions of this name, whatever their arguments.

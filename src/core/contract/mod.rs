@@ -1,7 +1,8 @@
 //! The contract: the declared state, as typed structs read from one JSON document.
 //!
-//! [`types`] says what a contract is made of, [`schema`] makes the JSON Schema of it, [`shape`] and [`check`] find everything that is wrong
-//! with a document, [`contradictions`] where a contract contradicts itself, and [`changes`] how one differs from another.
+//! [`types`] says what a contract is made of, [`schema`] makes the JSON Schema of it, [`shape`] and
+//! [`check`] find everything that is wrong with a document, [`contradictions`] where a contract
+//! contradicts itself, and [`changes`] how one differs from another.
 
 mod changes;
 mod check;
@@ -23,7 +24,8 @@ pub use types::*;
 
 use problem::Problems;
 
-/// The longest text that is looked at, in bytes: a contract that names a hundred thousand objects is shorter.
+/// The longest text that is looked at, in bytes: a contract that names a hundred thousand objects
+/// is shorter.
 pub const LONGEST: usize = 16 << 20;
 
 /// Why a document is not a contract: the first thing that is wrong with it.
@@ -36,7 +38,8 @@ pub struct ContractError(pub Problem);
 pub struct Examined {
     /// The contract, where it is one.
     pub contract: Option<Contract>,
-    /// Errors, which make it none, then warnings about contradictions; each in the order of the document's parts.
+    /// Errors, which make it none, then warnings about contradictions; each in the order of the
+    /// document's parts.
     pub problems: Vec<Problem>,
 }
 
@@ -74,7 +77,11 @@ pub fn examine_interruptibly(text: &str, interrupts: &dyn Fn()) -> Examined {
 /// What can be read of a contract in the text.
 fn contract_in(text: &str, problems: &mut Problems<'_>) -> Option<Contract> {
     if text.len() > LONGEST {
-        problems.error(&Path::Root, format!("the document is {} MB long", text.len() >> 20), format!("{} MB", LONGEST >> 20));
+        problems.error(
+            &Path::Root,
+            format!("the document is {} MB long", text.len() >> 20),
+            format!("{} MB", LONGEST >> 20),
+        );
         return None;
     }
     let document = match read::read(text, problems) {
@@ -82,20 +89,29 @@ fn contract_in(text: &str, problems: &mut Problems<'_>) -> Option<Contract> {
         Err(e) => {
             problems.error(
                 &Path::Root,
-                format!("this is no JSON that can be read: {}", crate::sql::printable(&e.to_string())),
+                format!(
+                    "this is no JSON that can be read: {}",
+                    crate::sql::printable(&e.to_string())
+                ),
                 None,
             );
             return None;
         }
     };
     let mut of_shape = problems.apart();
-    let read = |rest: shape::Rest| Some((serde_json::from_value::<Contract>(rest.document).ok()?, rest.is_all_there));
-    let Some((contract, is_all_there)) = shape::examine(&document, &mut of_shape).and_then(read) else {
+    let read = |rest: shape::Rest| {
+        Some((serde_json::from_value::<Contract>(rest.document).ok()?, rest.is_all_there))
+    };
+    let Some((contract, is_all_there)) = shape::examine(&document, &mut of_shape).and_then(read)
+    else {
         problems.append(of_shape);
         return None;
     };
     let mut others = problems.apart();
-    let doubt = check::Doubt { roles: of_shape.lacks_names("$.roles"), schemas: of_shape.lacks_names("$.schemas") };
+    let doubt = check::Doubt {
+        roles: of_shape.lacks_names("$.roles"),
+        schemas: of_shape.lacks_names("$.schemas"),
+    };
     contract.check(doubt, &mut others);
     // What contradicts what cannot be said where a part is not there.
     if is_all_there {
@@ -121,8 +137,8 @@ impl Contract {
         examine(text).contract()
     }
 
-    /// The same of a document that has been examined before, and stored since: what is no contract is told all the same, but contradictions are
-    /// not looked for.
+    /// The same of a document that has been examined before, and stored since: what is no contract
+    /// is told all the same, but contradictions are not looked for.
     ///
     /// # Errors
     /// The place and the reason of the first thing that is wrong.
@@ -148,11 +164,13 @@ impl Contract {
         self.schemas.iter().find(|s| s.name == name)
     }
 
-    /// Whether the platform manages this schema. A governed schema is never managed. A pattern stands for what the platform itself has
-    /// made, not for every name that somebody thinks of: it counts where `of_superuser`.
+    /// Whether the platform manages this schema. A governed schema is never managed. A pattern
+    /// stands for what the platform itself has made, not for every name that somebody thinks of: it
+    /// counts where `of_superuser`.
     #[must_use]
     pub fn manages_schema(&self, name: &str, of_superuser: bool) -> bool {
-        let meant = |pattern: &String| matches(pattern, name) && (of_superuser || !pattern.ends_with('*'));
+        let meant =
+            |pattern: &String| matches(pattern, name) && (of_superuser || !pattern.ends_with('*'));
         self.schema(name).is_none() && self.managed.schemas.iter().any(meant)
     }
 }
@@ -173,7 +191,10 @@ mod tests {
         let contract = Contract::from_json(DEFAULT).unwrap();
         assert_eq!(contract.version, "1.0.0");
         assert_eq!(contract.security_definer.search_path, ["public", "pg_temp"]);
-        assert_eq!(contract.roles_of(RoleKind::Client).collect::<Vec<_>>(), ["anon", "authenticated"]);
+        assert_eq!(
+            contract.roles_of(RoleKind::Client).collect::<Vec<_>>(),
+            ["anon", "authenticated"]
+        );
         assert_eq!(Contract::from_stored(DEFAULT).unwrap(), contract);
     }
 
@@ -196,8 +217,12 @@ mod tests {
                 "$.tables[0].colour: there is no such field; allowed: force_row_security, grants, name, policies, purpose, row_security, \
                  schema",
                 "$.version: this is no semantic version; allowed: 1.0.0 and the like",
-                &format!("$.schemas[0].usage[0]: role \"nobody\" is not declared in $.roles; {roles}"),
-                &format!("$.tables[0].policies.ghost: role \"ghost\" is not declared in $.roles; {roles}"),
+                &format!(
+                    "$.schemas[0].usage[0]: role \"nobody\" is not declared in $.roles; {roles}"
+                ),
+                &format!(
+                    "$.tables[0].policies.ghost: role \"ghost\" is not declared in $.roles; {roles}"
+                ),
                 "$.tables[1].schema: schema \"nowhere\" is not declared in $.schemas; allowed: api, enforcement, intake, ops, public",
                 "$.tables[2].name: the name \"judgments\" is declared twice; allowed: each once",
                 "$.functions[1].name: function \"get_dashboard_stats\" is declared twice; allowed: each once",
@@ -209,7 +234,12 @@ mod tests {
             ]
         );
         let rule = problems(|j| j["rules"]["no_such_rule"] = serde_json::json!({}));
-        assert!(rule[0].starts_with("$.rules.no_such_rule: there is no such rule; allowed: column_privileges, "), "{rule:?}");
+        assert!(
+            rule[0].starts_with(
+                "$.rules.no_such_rule: there is no such rule; allowed: column_privileges, "
+            ),
+            "{rule:?}"
+        );
     }
 
     #[test]
@@ -241,13 +271,25 @@ mod tests {
             j["tables"][0] = "oops".into();
             j["tables"][1]["policies"]["ghost"] = serde_json::json!(["SELECT"]);
         });
-        assert!(found[1].starts_with("$.tables[1].policies.ghost: role \"ghost\" is not declared"), "{found:?}");
+        assert!(
+            found[1].starts_with("$.tables[1].policies.ghost: role \"ghost\" is not declared"),
+            "{found:?}"
+        );
         assert_eq!(found.len(), 2);
     }
 
     #[test]
     fn what_is_no_contract_is_an_error_and_never_a_panic() {
-        for text in ["", "[]", "null", "{", "{\"name\": 1}", "{}", &"[".repeat(100_000), &" ".repeat(LONGEST + 1)] {
+        for text in [
+            "",
+            "[]",
+            "null",
+            "{",
+            "{\"name\": 1}",
+            "{}",
+            &"[".repeat(100_000),
+            &" ".repeat(LONGEST + 1),
+        ] {
             assert!(Contract::from_json(text).is_err());
         }
         let many = format!("{{\"tables\": [{}1]}}", "1,".repeat(1_000_000));

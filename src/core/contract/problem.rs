@@ -4,8 +4,8 @@ use super::types::Severity;
 use crate::sql::printable;
 use std::fmt;
 
-/// A place in a JSON document, as `jsonpath` writes it: `$.tables[3].grants."my role"[0]`. Lives on the stack of whoever walks the document,
-/// and costs nothing until somebody wants to read it.
+/// A place in a JSON document, as `jsonpath` writes it: `$.tables[3].grants."my role"[0]`. Lives on
+/// the stack of whoever walks the document, and costs nothing until somebody wants to read it.
 #[derive(Debug, Clone, Copy)]
 pub enum Path<'p> {
     /// The document.
@@ -60,7 +60,8 @@ fn quoted(name: &str) -> String {
 /// One thing that is wrong with a document, or (a warning) that contradicts something else in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// [`Severity::Error`]: this is no contract. [`Severity::Warning`]: it is one, and contradicts itself.
+    /// [`Severity::Error`]: this is no contract. [`Severity::Warning`]: it is one, and contradicts
+    /// itself.
     pub severity: Severity,
     /// The place, as `jsonpath`.
     pub path: String,
@@ -77,8 +78,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What has been found so far. A document that is no contract at all could be wrong in a million places: of those only the first are kept, and
-/// never a warning in place of an error.
+/// What has been found so far. A document that is no contract at all could be wrong in a million
+/// places: of those only the first are kept, and never a warning in place of an error.
 pub struct Problems<'i> {
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
@@ -97,7 +98,8 @@ impl<'i> Problems<'i> {
     /// So many of each kind are enough for anybody.
     const MOST: usize = 1000;
 
-    /// None so far. `interrupts` is called again and again while a document is looked at, and may unwind.
+    /// None so far. `interrupts` is called again and again while a document is looked at, and may
+    /// unwind.
     #[must_use]
     pub fn new(interrupts: &'i dyn Fn()) -> Self {
         Self { errors: vec![], warnings: vec![], more: [false; 2], interrupts }
@@ -126,36 +128,60 @@ impl<'i> Problems<'i> {
         !self.errors.is_empty()
     }
 
-    /// Whether a list of declarations lacks a name: it is no list, or something in it is no declaration, or has no name.
+    /// Whether a list of declarations lacks a name: it is no list, or something in it is no
+    /// declaration, or has no name.
     #[must_use]
     pub fn lacks_names(&self, list: &str) -> bool {
         let of_names = |path: &str| match path.strip_prefix(list) {
             Some("") => true,
-            Some(rest) => rest.starts_with('[') && (rest.ends_with("].name") || rest.ends_with(']') && !rest.contains('.')),
+            Some(rest) => {
+                rest.starts_with('[')
+                    && (rest.ends_with("].name") || rest.ends_with(']') && !rest.contains('.'))
+            }
             None => false,
         };
         self.errors.iter().any(|p| of_names(&p.path))
     }
 
     /// Something that makes it no contract.
-    pub fn error(&mut self, path: &Path<'_>, problem: impl Into<String>, allowed: impl Into<Option<String>>) {
+    pub fn error(
+        &mut self,
+        path: &Path<'_>,
+        problem: impl Into<String>,
+        allowed: impl Into<Option<String>>,
+    ) {
         self.check_interrupts();
         if self.is_full() {
             self.more[0] = true;
         } else {
             let (severity, path) = (Severity::Error, path.to_string());
-            self.errors.push(Problem { severity, path, problem: problem.into(), allowed: allowed.into() });
+            self.errors.push(Problem {
+                severity,
+                path,
+                problem: problem.into(),
+                allowed: allowed.into(),
+            });
         }
     }
 
     /// Something that contradicts something else.
-    pub fn warning(&mut self, path: &Path<'_>, problem: impl Into<String>, allowed: impl Into<Option<String>>) {
+    pub fn warning(
+        &mut self,
+        path: &Path<'_>,
+        problem: impl Into<String>,
+        allowed: impl Into<Option<String>>,
+    ) {
         self.check_interrupts();
         if self.warnings.len() >= Self::MOST {
             self.more[1] = true;
         } else {
             let (severity, path) = (Severity::Warning, path.to_string());
-            self.warnings.push(Problem { severity, path, problem: problem.into(), allowed: allowed.into() });
+            self.warnings.push(Problem {
+                severity,
+                path,
+                problem: problem.into(),
+                allowed: allowed.into(),
+            });
         }
     }
 
@@ -166,20 +192,28 @@ impl<'i> Problems<'i> {
         self.more = [self.more[0] || others.more[0], self.more[1] || others.more[1]];
     }
 
-    /// Leaves away what is in a place that `wrong` says is wrong: it was put there to be able to go on.
+    /// Leaves away what is in a place that `wrong` says is wrong: it was put there to be able to go
+    /// on.
     pub fn forget_places_of(&mut self, wrong: &Self) {
-        let known: std::collections::HashSet<&str> = wrong.errors.iter().map(|p| p.path.as_str()).collect();
-        let in_wrong_place =
-            |path: &str| known.contains(path) || path.match_indices(['.', '[']).any(|(end, _)| known.contains(&path[..end]));
+        let known: std::collections::HashSet<&str> =
+            wrong.errors.iter().map(|p| p.path.as_str()).collect();
+        let in_wrong_place = |path: &str| {
+            known.contains(path)
+                || path.match_indices(['.', '[']).any(|(end, _)| known.contains(&path[..end]))
+        };
         self.errors.retain(|p| !in_wrong_place(&p.path));
         self.warnings.retain(|p| !in_wrong_place(&p.path));
     }
 
-    /// All of them, errors first; where there were more than are kept, that is the last of its kind.
+    /// All of them, errors first; where there were more than are kept, that is the last of its
+    /// kind.
     #[must_use]
     pub fn into_vec(self) -> Vec<Problem> {
         let mut all = Vec::new();
-        let kinds = [(Severity::Error, self.errors, self.more[0]), (Severity::Warning, self.warnings, self.more[1])];
+        let kinds = [
+            (Severity::Error, self.errors, self.more[0]),
+            (Severity::Warning, self.warnings, self.more[1]),
+        ];
         for (severity, mut problems, more) in kinds {
             // Where there are so many, whoever looked may have stopped looking.
             let more = more || problems.len() >= Self::MOST;
@@ -187,7 +221,12 @@ impl<'i> Problems<'i> {
             all.extend(problems);
             if more {
                 let problem = "and perhaps more, which are not listed".to_owned();
-                all.push(Problem { severity, path: Path::Root.to_string(), problem, allowed: None });
+                all.push(Problem {
+                    severity,
+                    path: Path::Root.to_string(),
+                    problem,
+                    allowed: None,
+                });
             }
         }
         all
@@ -201,7 +240,10 @@ mod tests {
     #[test]
     fn paths_are_jsonpath() {
         let (tables, role) = (Path::Root.field("tables"), "my \"role\"\n");
-        assert_eq!(tables.item(3).field("grants").field(role).item(0).to_string(), r#"$.tables[3].grants."my \"role\"\n"[0]"#);
+        assert_eq!(
+            tables.item(3).field("grants").field(role).item(0).to_string(),
+            r#"$.tables[3].grants."my \"role\"\n"[0]"#
+        );
         assert_eq!(Path::Root.field("$schema").to_string(), r#"$."$schema""#);
         assert_eq!(Path::Root.field("a\u{202e}\u{e0001}").to_string(), r#"$."a\u202E\u{E0001}""#);
     }

@@ -1,5 +1,5 @@
-//! JSON text into a value, with every place where an object names a field twice: JSON readers take the last and say nothing, while the person
-//! who reviewed the document may have read the first.
+//! JSON text into a value, with every place where an object names a field twice: JSON readers take
+//! the last and say nothing, while the person who reviewed the document may have read the first.
 
 use super::problem::{Path, Problems};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -13,7 +13,8 @@ use std::fmt;
 /// Where it is no JSON: what serde_json says, with line and column.
 pub fn read(text: &str, problems: &mut Problems<'_>) -> Result<Value, serde_json::Error> {
     // Some editors begin a file with a mark of its encoding.
-    let mut json = serde_json::Deserializer::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let mut json =
+        serde_json::Deserializer::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     let problems = RefCell::new(problems);
     let value = Reader { path: &Path::Root, problems: &problems }.deserialize(&mut json)?;
     json.end()?;
@@ -29,7 +30,11 @@ impl Reader<'_, '_, '_> {
     /// PostgreSQL's jsonb holds any character but this.
     fn text(&self, text: &str) {
         if text.contains('\0') {
-            self.problems.borrow_mut().error(self.path, "text with \\u0000 in it", "text without it".to_owned());
+            self.problems.borrow_mut().error(
+                self.path,
+                "text with \\u0000 in it",
+                "text without it".to_owned(),
+            );
         }
     }
 }
@@ -76,9 +81,10 @@ impl<'de> Visitor<'de> for Reader<'_, '_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(value) =
-            items.next_element_seed(Reader { path: &self.path.item(list.len()), problems: self.problems })?
-        {
+        while let Some(value) = items.next_element_seed(Reader {
+            path: &self.path.item(list.len()),
+            problems: self.problems,
+        })? {
             list.push(value);
         }
         Ok(list.into())
@@ -115,17 +121,32 @@ mod tests {
 
     #[test]
     fn a_field_that_is_there_twice_is_found_wherever_it_is() {
-        let twice =
-            |path: &str| format!("{path}: this field is there twice; allowed: each field once; of two, the last would count");
-        assert_eq!(problems(r#"{"a": [1, {"b c": 1, "b c": -2.5}], "a": null}"#), [twice("$.a[1].\"b c\""), twice("$.a")]);
+        let twice = |path: &str| {
+            format!(
+                "{path}: this field is there twice; allowed: each field once; of two, the last would count"
+            )
+        };
+        assert_eq!(
+            problems(r#"{"a": [1, {"b c": 1, "b c": -2.5}], "a": null}"#),
+            [twice("$.a[1].\"b c\""), twice("$.a")]
+        );
         assert_eq!(problems(r#"{"a": {"b": true}, "c": {"b": 1}}"#), [""; 0]);
-        assert_eq!(problems(r#"{"a": "\u0000"}"#), ["$.a: text with \\u0000 in it; allowed: text without it"]);
+        assert_eq!(
+            problems(r#"{"a": "\u0000"}"#),
+            ["$.a: text with \\u0000 in it; allowed: text without it"]
+        );
     }
 
     #[test]
     fn what_is_no_json_is_said_with_its_place() {
-        assert_eq!(problems(r#"{"a": "\ud800"}"#), ["unexpected end of hex escape at line 1 column 14"]);
-        assert_eq!(problems(&"[".repeat(100_000)), ["recursion limit exceeded at line 1 column 128"]);
+        assert_eq!(
+            problems(r#"{"a": "\ud800"}"#),
+            ["unexpected end of hex escape at line 1 column 14"]
+        );
+        assert_eq!(
+            problems(&"[".repeat(100_000)),
+            ["recursion limit exceeded at line 1 column 128"]
+        );
         assert_eq!(problems("{}\n{}"), ["trailing characters at line 2 column 1"]);
     }
 

@@ -1,4 +1,5 @@
-//! The JSON Schema (draft 2020-12) of a contract: made from the types, and what [`super::shape`] checks a document against.
+//! The JSON Schema (draft 2020-12) of a contract: made from the types, and what [`super::shape`]
+//! checks a document against.
 
 use super::shipped::shipped_rules;
 use super::types::Contract;
@@ -26,10 +27,12 @@ mod tests {
     use super::*;
     use crate::contract::DEFAULT;
 
-    /// `docs/reference/contract.schema.json` is made from the types: `UPDATE_DOCS=1 cargo test -p dragonfly_core` writes it anew.
+    /// `docs/reference/contract.schema.json` is made from the types: `UPDATE_DOCS=1 cargo test -p
+    /// dragonfly_core` writes it anew.
     #[test]
     fn the_file_for_editors_is_made_from_the_types() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/contract.schema.json");
+        let file =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/contract.schema.json");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(file, serde_json::to_string_pretty(schema()).unwrap() + "\n").unwrap();
         }

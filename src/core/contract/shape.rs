@@ -1,5 +1,6 @@
-//! Whether a document has the shape of a contract: every place where it has not, not only the first. Serde stops at the first, so this walks
-//! along the JSON Schema that is made from the same types.
+//! Whether a document has the shape of a contract: every place where it has not, not only the
+//! first. Serde stops at the first, so this walks along the JSON Schema that is made from the same
+//! types.
 
 use super::problem::{Path, Problems};
 use super::schema::schema;
@@ -11,12 +12,14 @@ use serde_json::{Map, Value};
 pub struct Rest {
     /// Can be read as a contract; where nothing was noted, it is the document itself.
     pub document: Value,
-    /// Nothing had to be put in the place of something that was wrong or missing: at most, fields that do not exist have been left away.
+    /// Nothing had to be put in the place of something that was wrong or missing: at most, fields
+    /// that do not exist have been left away.
     pub is_all_there: bool,
 }
 
-/// Notes everything that is wrong with the shape of `document`. Gives the rest, with the least that does wherever something is lacking, so that
-/// whatever else is wrong can be found as well; `None` where it is no object.
+/// Notes everything that is wrong with the shape of `document`. Gives the rest, with the least that
+/// does wherever something is lacking, so that whatever else is wrong can be found as well; `None`
+/// where it is no object.
 pub fn examine(document: &Value, problems: &mut Problems<'_>) -> Option<Rest> {
     let mut walk = Walk { problems, is_all_there: true };
     let document = walk.value(schema(), document, &Path::Root)?;
@@ -37,7 +40,9 @@ impl Walk<'_, '_> {
         }
         let words = words(schema);
         let as_expected = match kind(schema) {
-            "string" => value.as_str().is_some_and(|text| words.is_empty() || words.contains(&text)),
+            "string" => {
+                value.as_str().is_some_and(|text| words.is_empty() || words.contains(&text))
+            }
             "boolean" => value.is_boolean(),
             "array" => value.is_array(),
             _ => value.is_object(),
@@ -47,7 +52,9 @@ impl Walk<'_, '_> {
                 Value::String(word) if !words.is_empty() => {
                     format!("\"{}\" is none of the words that are allowed", printable(word))
                 }
-                other => format!("{} stands where {} belongs", describe_value(other), describe(schema)),
+                other => {
+                    format!("{} stands where {} belongs", describe_value(other), describe(schema))
+                }
             };
             self.problems.error(path, given, describe(schema));
             self.is_all_there = false;
@@ -61,7 +68,8 @@ impl Walk<'_, '_> {
                     if self.problems.is_full() {
                         break;
                     }
-                    // Something stands in every place, or what comes after would seem to be elsewhere.
+                    // Something stands in every place, or what comes after would seem to be
+                    // elsewhere.
                     kept.push(self.value(each, item, &path.item(i)).unwrap_or_else(|| least(each)));
                 }
                 Some(kept.into())
@@ -71,7 +79,12 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn object(&mut self, schema: &'static Value, fields: &Map<String, Value>, path: &Path<'_>) -> Map<String, Value> {
+    fn object(
+        &mut self,
+        schema: &'static Value,
+        fields: &Map<String, Value>,
+        path: &Path<'_>,
+    ) -> Map<String, Value> {
         let mut kept = Map::new();
         for (name, value) in fields {
             if self.problems.is_full() {
@@ -80,14 +93,23 @@ impl Walk<'_, '_> {
             let place = path.field(name);
             let any = Some(&schema["additionalProperties"]).filter(|any| any.is_object());
             match schema["properties"].get(name).or(any) {
-                Some(declared) => kept.extend(self.value(declared, value, &place).map(|value| (name.clone(), value))),
-                None => self.problems.error(&place, "there is no such field", fields_of(schema).join(", ")),
+                Some(declared) => kept
+                    .extend(self.value(declared, value, &place).map(|value| (name.clone(), value))),
+                None => self.problems.error(
+                    &place,
+                    "there is no such field",
+                    fields_of(schema).join(", "),
+                ),
             }
         }
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             let declared = &schema["properties"][name];
             if !fields.contains_key(name) {
-                self.problems.error(&path.field(name), "this field is missing", describe(resolve(declared).0));
+                self.problems.error(
+                    &path.field(name),
+                    "this field is missing",
+                    describe(resolve(declared).0),
+                );
                 self.is_all_there = false;
             }
             kept.entry(name).or_insert_with(|| least(declared));
@@ -117,7 +139,8 @@ fn kind(schema: &'static Value) -> &'static str {
 fn words(schema: &'static Value) -> Vec<&'static str> {
     let plain = schema["enum"].as_array().into_iter().flatten();
     let explained = schema["oneOf"].as_array().into_iter().flatten();
-    let words = explained.flat_map(|one| one["enum"].as_array().into_iter().flatten().chain(one.get("const")));
+    let words = explained
+        .flat_map(|one| one["enum"].as_array().into_iter().flatten().chain(one.get("const")));
     plain.chain(words).filter_map(Value::as_str).collect()
 }
 
@@ -130,8 +153,12 @@ fn least(at: &'static Value) -> Value {
         "boolean" => false.into(),
         "array" => Value::Array(vec![]),
         _ => {
-            let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-            required.map(|name| (name.to_owned(), least(&schema["properties"][name]))).collect::<Map<_, _>>().into()
+            let required =
+                schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            required
+                .map(|name| (name.to_owned(), least(&schema["properties"][name])))
+                .collect::<Map<_, _>>()
+                .into()
         }
     }
 }
@@ -147,7 +174,10 @@ fn describe(schema: &'static Value) -> String {
         "array" => format!("a list, each {}", describe(resolve(&schema["items"]).0)),
         _ => match fields_of(schema) {
             fields if fields.is_empty() => {
-                format!("an object, each field {}", describe(resolve(&schema["additionalProperties"]).0))
+                format!(
+                    "an object, each field {}",
+                    describe(resolve(&schema["additionalProperties"]).0)
+                )
             }
             fields => format!("an object with {}", fields.join(", ")),
         },
@@ -221,7 +251,11 @@ mod tests {
         assert!(examine(&serde_json::json!([1, 2]), &mut problems).is_none());
         let problems = problems.into_vec();
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].to_string().starts_with("$: a list stands where an object with "), "{}", problems[0]);
+        assert!(
+            problems[0].to_string().starts_with("$: a list stands where an object with "),
+            "{}",
+            problems[0]
+        );
     }
 
     /// A value somewhere in the document, by the numbers of its fields and elements.
@@ -235,7 +269,9 @@ mod tests {
         match value {
             plain if length == 0 => plain,
             Value::Array(items) => place(&mut items[step % length], rest),
-            value => place(value.as_object_mut().unwrap().values_mut().nth(step % length).unwrap(), rest),
+            value => {
+                place(value.as_object_mut().unwrap().values_mut().nth(step % length).unwrap(), rest)
+            }
         }
     }
 
@@ -243,7 +279,9 @@ mod tests {
     fn shape_alone(schema: &Value) -> Value {
         match schema {
             Value::Object(fields) => {
-                let of_text = |name: &String| matches!(name.as_str(), "pattern" | "minLength" | "maxLength" | "propertyNames");
+                let of_text = |name: &String| {
+                    matches!(name.as_str(), "pattern" | "minLength" | "maxLength" | "propertyNames")
+                };
                 fields
                     .iter()
                     .filter(|(name, _)| !of_text(name))

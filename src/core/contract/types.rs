@@ -1,7 +1,8 @@
 //! What a contract is made of: the JSON document as typed structs. Unknown fields are refused.
 //!
-//! The comments of types and fields are what an editor shows: [`super::schema`] makes the JSON Schema from them. Section numbers are those of
-//! the contract document that version 1.0.0 writes down.
+//! The comments of types and fields are what an editor shows: [`super::schema`] makes the JSON
+//! Schema from them. Section numbers are those of the contract document that version 1.0.0 writes
+//! down.
 
 use super::index::Index;
 use crate::catalog::{Attribute, Command, Privileges};
@@ -21,7 +22,8 @@ pub struct Contract {
     pub json_schema: Option<String>,
     /// Whose contract it is.
     pub name: String,
-    /// A semantic version, `1.0.0`; each contract that is loaded must have a higher one than all before.
+    /// A semantic version, `1.0.0`; each contract that is loaded must have a higher one than all
+    /// before.
     #[schemars(regex(pattern = super::schema::VERSION_PATTERN))]
     pub version: String,
     /// For people.
@@ -29,7 +31,8 @@ pub struct Contract {
     pub description: String,
     /// Section 2: the roles and their attributes.
     pub roles: Vec<RoleDecl>,
-    /// Roles that may create what SECURITY DEFINER routines of ordinary roles look up: the migration role.
+    /// Roles that may create what SECURITY DEFINER routines of ordinary roles look up: the
+    /// migration role.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_roles: Vec<String>,
     /// Sections 2 and 3: the governed schemas, with the role x schema matrix.
@@ -40,7 +43,8 @@ pub struct Contract {
     /// Sections 3 and 4: the authorized read surface.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub views: Vec<ViewDecl>,
-    /// Sequences that somebody uses by themselves. One that serves a column needs no mention: who may INSERT into its table may use it.
+    /// Sequences that somebody uses by themselves. One that serves a column needs no mention: who
+    /// may INSERT into its table may use it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sequences: Vec<SequenceDecl>,
     /// Sections 3 and 5: the routines.
@@ -137,7 +141,9 @@ pub struct SchemaDecl {
 }
 
 /// A privilege on a table or view, as GRANT names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs)]
 pub enum PrivilegeWord {
@@ -260,8 +266,14 @@ impl TableDecl {
     /// The commands that policies open to the role `name`.
     #[must_use]
     pub fn policy_commands(&self, name: &str) -> Vec<Command> {
-        let declared: Vec<Command> =
-            self.policies.get(name).into_iter().flatten().flat_map(|c| c.commands()).copied().collect();
+        let declared: Vec<Command> = self
+            .policies
+            .get(name)
+            .into_iter()
+            .flatten()
+            .flat_map(|c| c.commands())
+            .copied()
+            .collect();
         Command::ALL.into_iter().filter(|c| declared.contains(c)).collect()
     }
 }
@@ -282,7 +294,8 @@ pub struct ViewDecl {
     /// It must be a materialized view, or must be none.
     #[serde(default)]
     pub materialized: bool,
-    /// The query that makes it, where the contract can give one: a missing view is then mended with it.
+    /// The query that makes it, where the contract can give one: a missing view is then mended with
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
     /// Privileges by role, beyond what the schema's own row gives.
@@ -291,7 +304,9 @@ pub struct ViewDecl {
 }
 
 /// A privilege on a sequence, as GRANT names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs)]
 pub enum SequencePrivilege {
@@ -346,7 +361,8 @@ pub struct FunctionDecl {
     /// For people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
-    /// The input argument types, as `pg_identify_object` says them without `pg_catalog.`; absent: any.
+    /// The input argument types, as `pg_identify_object` says them without `pg_catalog.`; absent:
+    /// any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
     /// It must be (or must not be) SECURITY DEFINER; absent: either.
@@ -378,7 +394,8 @@ pub struct SecurityDefinerDecl {
     /// Which other safe paths are accepted.
     #[serde(default)]
     pub accept: Accept,
-    /// Accept `search_path = ''`, knowing that it is not safe: a warning instead of an error, and the guard lets it pass.
+    /// Accept `search_path = ''`, knowing that it is not safe: a warning instead of an error, and
+    /// the guard lets it pass.
     #[serde(default)]
     pub accept_empty: bool,
 }
@@ -390,14 +407,17 @@ pub struct ManagedDecl {
     /// Schema names; a `*` at the end stands for any ending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schemas: Vec<String>,
-    /// Extension names. Being a member of some extension excuses nothing: only of one of these, and only where the extension
-    /// belongs to a superuser or a role that is trusted with the structure.
+    /// Extension names. Being a member of some extension excuses nothing: only of one of these, and
+    /// only where the extension belongs to a superuser or a role that is trusted with the
+    /// structure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extensions: Vec<String>,
 }
 
 /// How bad a finding is, from harmless to worst.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum Severity {
@@ -412,7 +432,7 @@ impl Severity {
 
     /// The word of the SQL face.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
@@ -423,12 +443,14 @@ impl Severity {
     /// The severity of that word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|s| s.word() == word)
+        Self::ALL.into_iter().find(|s| s.as_str() == word)
     }
 }
 
 /// What the guard does about a rule, from least to most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum GuardAction {
     /// Leave it to the audit.
@@ -442,7 +464,7 @@ pub enum GuardAction {
 impl GuardAction {
     /// The word of the SQL face.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Block => "block",
             Self::Warn => "warn",

@@ -1,7 +1,8 @@
-//! The daily check, section 9 of the contract document: is everything there that the contract declares, of the right kind, and within reach of
-//! those it is for? What is well is said too.
+//! The daily check, section 9 of the contract document: is everything there that the contract
+//! declares, of the right kind, and within reach of those it is for? What is well is said too.
 //!
-//! What is wrong is what the rules find; a privilege too many is the audit's matter and not the doctor's.
+//! What is wrong is what the rules find; a privilege too many is the audit's matter and not the
+//! doctor's.
 
 mod objects;
 
@@ -39,7 +40,8 @@ pub struct Trials<'a> {
     pub routine: &'a dyn Fn(&Routine) -> Trial,
     /// What the server would answer to what the contract means to be open.
     pub reached: &'a dyn Fn(&Reach) -> Trial,
-    /// What `pgrst.db_schemas` is for the role that PostgREST logs in as, where the database says; and whether that is for this database alone.
+    /// What `pgrst.db_schemas` is for the role that PostgREST logs in as, where the database says;
+    /// and whether that is for this database alone.
     pub exposed_schemas: Option<(String, bool)>,
     /// Called again and again; may unwind when the user cancels.
     pub interrupts: &'a dyn Fn(),
@@ -61,7 +63,8 @@ pub struct Reach {
 pub enum Trial {
     /// It works, or there is nothing to try.
     Fine,
-    /// It was left alone, for this reason: it would have run somebody's code, or asked another server.
+    /// It was left alone, for this reason: it would have run somebody's code, or asked another
+    /// server.
     Untried(String),
     /// It does not, for this reason.
     Broken(String),
@@ -69,7 +72,12 @@ pub enum Trial {
 
 /// Looks at everything. `findings` is what all rules find, without what is exempt.
 #[must_use]
-pub fn examine(cx: &Context<'_>, findings: &[Finding], authenticator: &str, trials: &Trials<'_>) -> Vec<Check> {
+pub fn examine(
+    cx: &Context<'_>,
+    findings: &[Finding],
+    authenticator: &str,
+    trials: &Trials<'_>,
+) -> Vec<Check> {
     let illness = Illness::of(findings);
     let mut checks = roles(cx, &illness);
     checks.extend(objects::schemas(cx, &illness));
@@ -89,16 +97,26 @@ struct Illness<'a>(HashMap<(&'a str, &'a str), Vec<&'a Finding>>);
 impl<'a> Illness<'a> {
     fn of(findings: &'a [Finding]) -> Self {
         let mut known: HashMap<_, Vec<&Finding>> = HashMap::new();
-        let counts =
-            |f: &&Finding| f.severity == Severity::Error && (f.rule.breaks_declared || f.evidence["problem"] == "missing");
+        let counts = |f: &&Finding| {
+            f.severity == Severity::Error
+                && (f.rule.breaks_declared || f.evidence["problem"] == "missing")
+        };
         for finding in findings.iter().filter(counts) {
-            known.entry((finding.object.object_type, finding.object.identity.as_str())).or_default().push(finding);
+            known
+                .entry((finding.object.object_type, finding.object.identity.as_str()))
+                .or_default()
+                .push(finding);
         }
         Self(known)
     }
 
     /// The check of one object: what is wrong with it, or `well`.
-    fn check(&self, area: &'static str, (object_type, identity): (&str, &str), well: String) -> Check {
+    fn check(
+        &self,
+        area: &'static str,
+        (object_type, identity): (&str, &str),
+        well: String,
+    ) -> Check {
         let found = self.0.get(&(object_type, identity)).map_or(&[][..], Vec::as_slice);
         let details: Vec<&str> = found.iter().map(|f| f.detail.as_str()).collect();
         let fixes: Vec<String> = found.iter().filter_map(|f| f.fix.sql()).collect();
@@ -126,7 +144,11 @@ impl Check {
 fn roles(cx: &Context<'_>, illness: &Illness<'_>) -> Vec<Check> {
     let check = |declared: &crate::contract::RoleDecl| {
         let identity = crate::sql::quote_ident(&declared.name);
-        illness.check("role", ("role", &identity), "Is there, with the attributes that the contract declares.".into())
+        illness.check(
+            "role",
+            ("role", &identity),
+            "Is there, with the attributes that the contract declares.".into(),
+        )
     };
     cx.contract.roles.iter().map(check).collect()
 }
@@ -150,24 +172,44 @@ fn guard(findings: &[Finding]) -> Check {
 fn postgrest(cx: &Context<'_>, authenticator: &str, trials: &Trials<'_>) -> Vec<Check> {
     let needs = postgrest::checks(cx, authenticator).into_iter();
     let mut checks: Vec<Check> = needs
-        .map(|need| Check { area: "postgrest", object: need.step, ok: need.ok, detail: need.detail, fix: need.fix })
+        .map(|need| Check {
+            area: "postgrest",
+            object: need.step,
+            ok: need.ok,
+            detail: need.detail,
+            fix: need.fix,
+        })
         .collect();
     checks.push(exposed_schemas(cx, authenticator, trials.exposed_schemas.as_ref()));
     checks
 }
 
-/// `pgrst.db_schemas`, where it is kept in the database ("In-Database Configuration" in PostgREST's documentation).
+/// `pgrst.db_schemas`, where it is kept in the database ("In-Database Configuration" in PostgREST's
+/// documentation).
 fn exposed_schemas(cx: &Context<'_>, authenticator: &str, value: Option<&(String, bool)>) -> Check {
     let for_clients = |name: &str| {
         let clients: Vec<&str> = cx.contract.roles_of(crate::contract::RoleKind::Client).collect();
-        cx.contract.schema(name).is_some_and(|s| s.usage.iter().any(|role| clients.contains(&role.as_str())))
+        cx.contract
+            .schema(name)
+            .is_some_and(|s| s.usage.iter().any(|role| clients.contains(&role.as_str())))
     };
-    let names: Vec<&str> = value.into_iter().flat_map(|(v, _)| v.split(',')).map(str::trim).filter(|n| !n.is_empty()).collect();
-    let missing: Vec<&str> = names.iter().copied().filter(|n| cx.snapshot.schema_named(n).is_none()).collect();
+    let names: Vec<&str> = value
+        .into_iter()
+        .flat_map(|(v, _)| v.split(','))
+        .map(str::trim)
+        .filter(|n| !n.is_empty())
+        .collect();
+    let missing: Vec<&str> =
+        names.iter().copied().filter(|n| cx.snapshot.schema_named(n).is_none()).collect();
     let closed: Vec<&str> = names.iter().copied().filter(|n| !for_clients(n)).collect();
-    let said = |names: &[&str]| listed(&names.iter().map(|n| safe_ident(n).into_owned()).collect::<Vec<_>>());
-    let kept: Vec<String> =
-        names.iter().filter(|n| !missing.contains(n) && !closed.contains(n)).map(|n| (*n).to_owned()).collect();
+    let said = |names: &[&str]| {
+        listed(&names.iter().map(|n| safe_ident(n).into_owned()).collect::<Vec<_>>())
+    };
+    let kept: Vec<String> = names
+        .iter()
+        .filter(|n| !missing.contains(n) && !closed.contains(n))
+        .map(|n| (*n).to_owned())
+        .collect();
     let of_database = match value {
         Some((_, true)) => format!(" IN DATABASE {}", safe_ident(&cx.snapshot.database.name)),
         _ => String::new(),
@@ -183,17 +225,26 @@ fn exposed_schemas(cx: &Context<'_>, authenticator: &str, value: Option<&(String
             .then(|| format!("ALTER ROLE {role}{of_database} SET pgrst.db_schemas = {list};\nNOTIFY pgrst, 'reload config';"))
     };
     let (ok, detail, fix) = match () {
-        () if names.is_empty() => {
-            (true, "Not set in the database: PostgREST takes db-schemas from its own configuration.".to_owned(), None)
-        }
+        () if names.is_empty() => (
+            true,
+            "Not set in the database: PostgREST takes db-schemas from its own configuration."
+                .to_owned(),
+            None,
+        ),
         () if !missing.is_empty() => (
             false,
-            format!("Exposes {}, which {} not there.", said(&missing), if missing.len() == 1 { "is" } else { "are" }),
+            format!(
+                "Exposes {}, which {} not there.",
+                said(&missing),
+                if missing.len() == 1 { "is" } else { "are" }
+            ),
             mend(),
         ),
-        () if !closed.is_empty() => {
-            (false, format!("Exposes {}, which the contract opens to no client.", said(&closed)), mend())
-        }
+        () if !closed.is_empty() => (
+            false,
+            format!("Exposes {}, which the contract opens to no client.", said(&closed)),
+            mend(),
+        ),
         () => (true, format!("Exposes {}.", said(&names)), None),
     };
     Check { area: "postgrest", object: "pgrst.db_schemas".into(), ok, detail, fix }
@@ -209,7 +260,11 @@ fn audit(findings: &[Finding]) -> Check {
         ok: errors == 0,
         detail: match (errors, warnings) {
             (0, 0) => "The database does not differ from its contract.".into(),
-            _ => format!("{} and {}: ops.audit_security() lists them.", of(errors, "error"), of(warnings, "warning")),
+            _ => format!(
+                "{} and {}: ops.audit_security() lists them.",
+                of(errors, "error"),
+                of(warnings, "warning")
+            ),
         },
         fix: (errors > 0).then(|| "SELECT * FROM ops.apply_golden_sql();".to_owned()),
     }

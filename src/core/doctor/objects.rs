@@ -10,7 +10,11 @@ use std::collections::HashMap;
 pub(super) fn schemas(cx: &Context<'_>, illness: &Illness<'_>) -> Vec<Check> {
     let check = |declared: &SchemaDecl| {
         let identity = quote_ident(&declared.name);
-        illness.check("schema", ("schema", &identity), format!("Is there, {}.", for_whom(&declared.usage)))
+        illness.check(
+            "schema",
+            ("schema", &identity),
+            format!("Is there, {}.", for_whom(&declared.usage)),
+        )
     };
     cx.contract.schemas.iter().map(check).collect()
 }
@@ -22,21 +26,31 @@ pub(super) fn tables(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_
         let rows = if declared.row_security { ", with row level security" } else { "" };
         let roles = reaching(cx, &declared.schema, declared.grants.keys());
         let relation = relation(cx, &declared.schema, &declared.name);
-        let object_type = relation.filter(|r| r.kind.is_table()).map_or("table", |r| r.kind.object_type());
+        let object_type =
+            relation.filter(|r| r.kind.is_table()).map_or("table", |r| r.kind.object_type());
         let identity = identity(&declared.schema, &declared.name);
-        let check = illness.check("table", (object_type, &identity), format!("Is there{rows}, {roles}."));
+        let check =
+            illness.check("table", (object_type, &identity), format!("Is there{rows}, {roles}."));
         checks.push(within_reach(cx, check, relation, trials));
     }
     checks
 }
 
-pub(super) fn sequences(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>) -> Vec<Check> {
+pub(super) fn sequences(
+    cx: &Context<'_>,
+    illness: &Illness<'_>,
+    trials: &Trials<'_>,
+) -> Vec<Check> {
     let mut checks = Vec::new();
     for declared in &cx.contract.sequences {
         (trials.interrupts)();
         let roles = reaching(cx, &declared.schema, declared.grants.keys());
         let identity = identity(&declared.schema, &declared.name);
-        checks.push(illness.check("sequence", ("sequence", &identity), format!("Is there, {roles}.")));
+        checks.push(illness.check(
+            "sequence",
+            ("sequence", &identity),
+            format!("Is there, {roles}."),
+        ));
     }
     checks
 }
@@ -55,7 +69,8 @@ pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>
             Trial::Untried(why) => format!(" (its query was not planned: {})", printable(why)),
             _ => " and can be read".to_owned(),
         };
-        let check = illness.check("view", (object_type, &identity), format!("Is there{read}, {roles}."));
+        let check =
+            illness.check("view", (object_type, &identity), format!("Is there{read}, {roles}."));
         checks.push(within_reach(cx, check.and(broken(trial)), view, trials));
     }
     for (view, schema) in cx.relations() {
@@ -69,7 +84,8 @@ pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>
     checks
 }
 
-/// What the contract opens of the declared tables and views to roles that are there; of views, reading alone.
+/// What the contract opens of the declared tables and views to roles that are there; of views,
+/// reading alone.
 #[must_use]
 pub fn reach(cx: &Context<'_>) -> Vec<Reach> {
     let tables = cx.contract.tables.iter().filter_map(|t| relation(cx, &t.schema, &t.name));
@@ -82,7 +98,9 @@ fn reach_of(cx: &Context<'_>, relation: &Relation) -> Vec<Reach> {
     let mut found = Vec::new();
     for role in schema.usage.iter().filter_map(|name| cx.snapshot.role_named(name)) {
         let declared = cx.declared_on_relation(relation, schema, role);
-        for privilege in [Privileges::SELECT, Privileges::INSERT, Privileges::UPDATE, Privileges::DELETE] {
+        for privilege in
+            [Privileges::SELECT, Privileges::INSERT, Privileges::UPDATE, Privileges::DELETE]
+        {
             let is_tried = privilege == Privileges::SELECT || relation.kind.is_table();
             if is_tried && declared.contains(privilege) {
                 found.push(Reach { relation: relation.oid, role: role.oid, privilege });
@@ -92,17 +110,26 @@ fn reach_of(cx: &Context<'_>, relation: &Relation) -> Vec<Reach> {
     found
 }
 
-/// Whether those can do it who are meant to. That they lack the privilege on it, or on its schema, has been found already.
-fn within_reach(cx: &Context<'_>, check: Check, relation: Option<&Relation>, trials: &Trials<'_>) -> Check {
+/// Whether those can do it who are meant to. That they lack the privilege on it, or on its schema,
+/// has been found already.
+fn within_reach(
+    cx: &Context<'_>,
+    check: Check,
+    relation: Option<&Relation>,
+    trials: &Trials<'_>,
+) -> Check {
     let is_lacking = |reach: &Reach| {
-        let lacking = relation.is_some_and(|r| !cx.access.relation_privileges(reach.role, r).contains(reach.privilege));
+        let lacking = relation.is_some_and(|r| {
+            !cx.access.relation_privileges(reach.role, r).contains(reach.privilege)
+        });
         !check.ok && lacking
     };
     // A role without USAGE on the schema is a finding about the schema.
     let lacks_usage = |reach: &Reach| {
         let schema = relation.and_then(|r| cx.snapshot.schema(r.schema));
         schema.is_some_and(|s| {
-            let held = cx.access.privileges(reach.role, s.owner, s.acl.as_ref(), ObjectKind::Schema);
+            let held =
+                cx.access.privileges(reach.role, s.owner, s.acl.as_ref(), ObjectKind::Schema);
             !held.contains(Privileges::USAGE)
         })
     };
@@ -114,7 +141,10 @@ fn within_reach(cx: &Context<'_>, check: Check, relation: Option<&Relation>, tri
             Trial::Broken(_) if is_lacking(&reach) || lacks_usage(&reach) => {}
             Trial::Broken(why) => {
                 let (role, privilege) = (cx.snapshot.role_name(reach.role), reach.privilege);
-                problems.push(format!("Role \"{}\" cannot {privilege}, which the contract declares: {why}.", printable(&role)));
+                problems.push(format!(
+                    "Role \"{}\" cannot {privilege}, which the contract declares: {why}.",
+                    printable(&role)
+                ));
             }
         }
     }
@@ -140,7 +170,11 @@ fn broken(trial: Trial) -> Option<String> {
     }
 }
 
-pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>) -> Vec<Check> {
+pub(super) fn functions(
+    cx: &Context<'_>,
+    illness: &Illness<'_>,
+    trials: &Trials<'_>,
+) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut named: HashMap<(&str, &str), Vec<(&Routine, &SchemaDecl)>> = HashMap::new();
     for (routine, schema) in cx.routines() {
@@ -148,9 +182,14 @@ pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials
     }
     for declared in &cx.contract.functions {
         (trials.interrupts)();
-        let of_that_name = named.get(&(declared.schema.as_str(), declared.name.as_str())).map_or(&[][..], Vec::as_slice);
-        let candidates: Vec<_> =
-            of_that_name.iter().filter(|(r, _)| cx.has_arguments(r, declared.arguments.as_deref())).copied().collect();
+        let of_that_name = named
+            .get(&(declared.schema.as_str(), declared.name.as_str()))
+            .map_or(&[][..], Vec::as_slice);
+        let candidates: Vec<_> = of_that_name
+            .iter()
+            .filter(|(r, _)| cx.has_arguments(r, declared.arguments.as_deref()))
+            .copied()
+            .collect();
         if candidates.is_empty() {
             let arguments = declared.arguments.as_deref().unwrap_or("...");
             let identity = format!("{}({arguments})", identity(&declared.schema, &declared.name));
@@ -159,15 +198,25 @@ pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials
         for (routine, schema) in candidates {
             let callers = declared.execute.iter().chain(&schema.execute_on_routines);
             let roles = reaching(cx, &schema.name, callers);
-            let rights = if routine.security_definer { ", SECURITY DEFINER with a safe search_path" } else { "" };
+            let rights = if routine.security_definer {
+                ", SECURITY DEFINER with a safe search_path"
+            } else {
+                ""
+            };
             let identity = cx.snapshot.routine_identity(routine);
             let (body, unreadable) = match (trials.routine)(routine) {
                 Trial::Fine => (" and its body can be read".to_owned(), None),
-                Trial::Untried(why) => (format!(" (its body was not read: {})", printable(&why)), None),
-                Trial::Broken(why) => (String::new(), Some(format!("Its body cannot be read: {}.", printable(&why)))),
+                Trial::Untried(why) => {
+                    (format!(" (its body was not read: {})", printable(&why)), None)
+                }
+                Trial::Broken(why) => {
+                    (String::new(), Some(format!("Its body cannot be read: {}.", printable(&why))))
+                }
             };
             let well = format!("Is there{body}{rights}, {roles}.");
-            checks.push(illness.check("function", (routine.object_type(), &identity), well).and(unreadable));
+            checks.push(
+                illness.check("function", (routine.object_type(), &identity), well).and(unreadable),
+            );
         }
     }
     checks
@@ -181,8 +230,13 @@ fn identity(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(name))
 }
 
-/// For which roles something is, workers with everything included; and which of them cannot use its schema, as declared.
-fn reaching<'a>(cx: &'a Context<'_>, schema: &str, roles: impl Iterator<Item = &'a String>) -> String {
+/// For which roles something is, workers with everything included; and which of them cannot use its
+/// schema, as declared.
+fn reaching<'a>(
+    cx: &'a Context<'_>,
+    schema: &str,
+    roles: impl Iterator<Item = &'a String>,
+) -> String {
     let Some(declared) = cx.contract.schema(schema) else { return for_whom::<String>(&[]) };
     let mut all: Vec<&str> = roles.chain(&declared.all_on_objects).map(String::as_str).collect();
     all.sort_unstable();
@@ -194,7 +248,11 @@ fn reaching<'a>(cx: &'a Context<'_>, schema: &str, roles: impl Iterator<Item = &
         .collect();
     let but = match outside.as_slice() {
         [] => String::new(),
-        roles => format!("; {} cannot use schema {}, which the contract means so", listed(roles), safe_ident(schema)),
+        roles => format!(
+            "; {} cannot use schema {}, which the contract means so",
+            listed(roles),
+            safe_ident(schema)
+        ),
     };
     format!("{}{but}", for_whom(&all))
 }
@@ -202,6 +260,9 @@ fn reaching<'a>(cx: &'a Context<'_>, schema: &str, roles: impl Iterator<Item = &
 fn for_whom<S: AsRef<str>>(roles: &[S]) -> String {
     match roles {
         [] => "for nobody in particular".to_owned(),
-        roles => format!("for {}", listed(&roles.iter().map(|r| safe_ident(r.as_ref()).into_owned()).collect::<Vec<_>>())),
+        roles => format!(
+            "for {}",
+            listed(&roles.iter().map(|r| safe_ident(r.as_ref()).into_owned()).collect::<Vec<_>>())
+        ),
     }
 }

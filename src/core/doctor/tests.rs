@@ -108,8 +108,11 @@ fn and_what_is_not() {
 
 #[test]
 fn what_was_not_tried_is_said() {
-    let why = || Trial::Untried("that would run function public.evil(), which belongs to \"mallory\"".into());
-    let lines = examined(&conforming(), &Trials { view: &|_| why(), routine: &|_| why(), ..well() });
+    let why = || {
+        Trial::Untried("that would run function public.evil(), which belongs to \"mallory\"".into())
+    };
+    let lines =
+        examined(&conforming(), &Trials { view: &|_| why(), routine: &|_| why(), ..well() });
     let said = |start: &str| lines.iter().find(|l| l.starts_with(start)).unwrap().clone();
     assert_eq!(
         said("ok view public.v_judgment_pipeline"),
@@ -127,10 +130,12 @@ fn what_was_not_tried_is_said() {
 fn what_is_declared_and_cannot_be_done() {
     let world = conforming();
     let snapshot = world.snapshot.clone().complete();
-    let (anon, view) =
-        (snapshot.role_named("anon").unwrap().oid, |r: Oid| snapshot.relation(r).unwrap().name == "v_judgment_pipeline");
+    let (anon, view) = (snapshot.role_named("anon").unwrap().oid, |r: Oid| {
+        snapshot.relation(r).unwrap().name == "v_judgment_pipeline"
+    });
     let denied = |reach: &Reach| {
-        let is_it = reach.role == anon && view(reach.relation) && reach.privilege == Privileges::SELECT;
+        let is_it =
+            reach.role == anon && view(reach.relation) && reach.privilege == Privileges::SELECT;
         match is_it {
             true => Trial::Broken("permission denied for table judgments".to_owned()),
             false => Trial::Fine,
@@ -149,8 +154,17 @@ fn what_is_declared_and_cannot_be_done() {
 #[test]
 fn where_the_exposed_schemas_are_set() {
     let fix = |value: &str, here| {
-        let lines = examined(&conforming(), &Trials { exposed_schemas: Some((value.into(), here)), ..well() });
-        lines.iter().find(|l| l.contains("pgrst.db_schemas")).unwrap().split(" => ").nth(1).map(str::to_owned)
+        let lines = examined(
+            &conforming(),
+            &Trials { exposed_schemas: Some((value.into(), here)), ..well() },
+        );
+        lines
+            .iter()
+            .find(|l| l.contains("pgrst.db_schemas"))
+            .unwrap()
+            .split(" => ")
+            .nth(1)
+            .map(str::to_owned)
     };
     assert_eq!(fix("public, api", true), None);
     assert_eq!(

@@ -5,7 +5,8 @@ use crate::catalog::{AclItem, Oid, PUBLIC, Privileges};
 use crate::sql::quote_ident;
 use std::collections::BTreeMap;
 
-/// Whose ACL it is: what its owner and everybody hold where nothing is stored (acl.c, `acldefault`), and what `ALL` means.
+/// Whose ACL it is: what its owner and everybody hold where nothing is stored (acl.c,
+/// `acldefault`), and what `ALL` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum AclKind {
@@ -18,12 +19,18 @@ pub enum AclKind {
 }
 
 impl AclKind {
-    /// Everything there is to grant, in any release: MAINTAIN came with 17, and `ALL` means it from then on.
+    /// Everything there is to grant, in any release: MAINTAIN came with 17, and `ALL` means it from
+    /// then on.
     fn all(self) -> Privileges {
         match self {
             Self::Relation => Privileges::ALL_ON_TABLE,
             Self::Sequence => Privileges::ALL_ON_SEQUENCE,
-            Self::Column => Privileges::SELECT | Privileges::INSERT | Privileges::UPDATE | Privileges::REFERENCES,
+            Self::Column => {
+                Privileges::SELECT
+                    | Privileges::INSERT
+                    | Privileges::UPDATE
+                    | Privileges::REFERENCES
+            }
             Self::Routine => Privileges::EXECUTE,
             Self::Schema => Privileges::USAGE | Privileges::CREATE,
             Self::Type => Privileges::USAGE,
@@ -45,8 +52,9 @@ impl AclKind {
     }
 }
 
-/// Notes an ACL: one property for each grantee. The owner's own is noted only where it is not what every owner has. Who granted it is left out,
-/// for it follows the owner; `version` is the server's.
+/// Notes an ACL: one property for each grantee. The owner's own is noted only where it is not what
+/// every owner has. Who granted it is left out, for it follows the owner; `version` is the
+/// server's.
 pub fn grants(
     object: &mut Object,
     kind: AclKind,
@@ -80,7 +88,11 @@ pub fn grants(
         if privileges.is_empty() {
             continue;
         }
-        let grantee = if grantee == PUBLIC { "PUBLIC".to_owned() } else { quote_ident(&name(grantee)).into_owned() };
+        let grantee = if grantee == PUBLIC {
+            "PUBLIC".to_owned()
+        } else {
+            quote_ident(&name(grantee)).into_owned()
+        };
         object.set(format!("grants to {grantee}"), words(privileges, grantable, kind, version));
     }
 }
@@ -115,7 +127,11 @@ mod tests {
     fn written(kind: AclKind, owner: Oid, acl: Option<&[AclItem]>, version: u32) -> Vec<String> {
         let mut object = Object::default();
         grants(&mut object, kind, owner, acl, version, &|oid| format!("r{oid}"));
-        object.properties.into_iter().map(|(property, text)| format!("{property}: {text}")).collect()
+        object
+            .properties
+            .into_iter()
+            .map(|(property, text)| format!("{property}: {text}"))
+            .collect()
     }
 
     fn item(grantee: Oid, privileges: Privileges, grantable: Privileges) -> AclItem {
@@ -126,18 +142,32 @@ mod tests {
     fn none_is_what_the_server_takes_it_for() {
         assert_eq!(written(AclKind::Relation, 1, None, 15), [""; 0]);
         assert_eq!(written(AclKind::Routine, 1, None, 15), ["grants to PUBLIC: EXECUTE"]);
-        let stored = [item(0, Privileges::EXECUTE, Privileges::NONE), item(1, Privileges::EXECUTE, Privileges::NONE)];
-        assert_eq!(written(AclKind::Routine, 1, Some(&stored), 15), written(AclKind::Routine, 1, None, 15));
+        let stored = [
+            item(0, Privileges::EXECUTE, Privileges::NONE),
+            item(1, Privileges::EXECUTE, Privileges::NONE),
+        ];
+        assert_eq!(
+            written(AclKind::Routine, 1, Some(&stored), 15),
+            written(AclKind::Routine, 1, None, 15)
+        );
     }
 
     #[test]
     fn one_grantee_is_one_line_whoever_granted_it() {
         let (select, insert) = (Privileges::SELECT, Privileges::INSERT);
         let own = item(1, Privileges::ALL_ON_TABLE, Privileges::NONE);
-        let acl = [own, item(2, select, Privileges::NONE), item(2, insert, insert), item(3, select, select)];
+        let acl = [
+            own,
+            item(2, select, Privileges::NONE),
+            item(2, insert, insert),
+            item(3, select, select),
+        ];
         assert_eq!(
             written(AclKind::Relation, 1, Some(&acl), 15),
-            ["grants to r2: SELECT; INSERT WITH GRANT OPTION", "grants to r3: SELECT WITH GRANT OPTION"]
+            [
+                "grants to r2: SELECT; INSERT WITH GRANT OPTION",
+                "grants to r3: SELECT WITH GRANT OPTION"
+            ]
         );
         assert_eq!(written(AclKind::Relation, 1, Some(&[]), 15), ["grants to its owner: nothing"]);
         assert_eq!(
@@ -148,7 +178,9 @@ mod tests {
 
     #[test]
     fn all_is_all_in_every_release() {
-        for (version, all) in [(15, Privileges::ALL_ON_TABLE), (17, Privileges::ALL_ON_TABLE | Privileges::MAINTAIN)] {
+        for (version, all) in
+            [(15, Privileges::ALL_ON_TABLE), (17, Privileges::ALL_ON_TABLE | Privileges::MAINTAIN)]
+        {
             let acl = [item(1, all, Privileges::NONE), item(2, all, Privileges::NONE)];
             assert_eq!(written(AclKind::Relation, 1, Some(&acl), version), ["grants to r2: ALL"]);
             assert_eq!(written(AclKind::Relation, 1, None, version), [""; 0]);

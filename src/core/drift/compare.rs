@@ -18,7 +18,7 @@ pub enum Change {
 impl Change {
     /// `added`, `removed`, `changed`.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Added => "added",
             Self::Removed => "removed",
@@ -63,23 +63,37 @@ impl Difference {
 /// How many steps a part is from the whole at most: an identity sequence, its column, the table.
 const DEEPEST: usize = 8;
 
-/// Every difference of `actual` from `expected`, schema by schema. What came or went with the object that it is a part of is not listed by itself.
+/// Every difference of `actual` from `expected`, schema by schema. What came or went with the
+/// object that it is a part of is not listed by itself.
 #[must_use]
 pub fn compare(expected: &Snapshot, actual: &Snapshot) -> Vec<Difference> {
     let (before, after) = (by_key(expected), by_key(actual));
-    let removed: Vec<&Object> = before.iter().filter(|(key, _)| !after.contains_key(*key)).map(|(_, o)| *o).collect();
-    let added: Vec<&Object> = after.iter().filter(|(key, _)| !before.contains_key(*key)).map(|(_, o)| *o).collect();
+    let removed: Vec<&Object> =
+        before.iter().filter(|(key, _)| !after.contains_key(*key)).map(|(_, o)| *o).collect();
+    let added: Vec<&Object> =
+        after.iter().filter(|(key, _)| !before.contains_key(*key)).map(|(_, o)| *o).collect();
     // The tables of which a column came or went.
-    let touched: HashSet<&str> = removed.iter().chain(&added).filter_map(|object| object.part_of.as_deref()).collect();
+    let touched: HashSet<&str> =
+        removed.iter().chain(&added).filter_map(|object| object.part_of.as_deref()).collect();
     let mut found: Vec<(&Object, Difference)> = Vec::new();
-    found.extend(tops(&removed).into_iter().map(|object| (object, Difference::of(object, Change::Removed))));
-    found.extend(tops(&added).into_iter().map(|object| (object, Difference::of(object, Change::Added))));
-    let reported: HashSet<&str> = found.iter().filter_map(|(object, _)| object.part_of.as_deref()).collect();
+    found.extend(
+        tops(&removed).into_iter().map(|object| (object, Difference::of(object, Change::Removed))),
+    );
+    found.extend(
+        tops(&added).into_iter().map(|object| (object, Difference::of(object, Change::Added))),
+    );
+    let reported: HashSet<&str> =
+        found.iter().filter_map(|(object, _)| object.part_of.as_deref()).collect();
     for (key, was) in &before {
         let Some(is) = after.get(key) else { continue };
-        let columns =
-            column_order(was, is, touched.contains(was.identity.as_str()) && reported.contains(was.identity.as_str()));
-        found.extend(columns.into_iter().chain(properties(was, is)).map(|difference| (*is, difference)));
+        let columns = column_order(
+            was,
+            is,
+            touched.contains(was.identity.as_str()) && reported.contains(was.identity.as_str()),
+        );
+        found.extend(
+            columns.into_iter().chain(properties(was, is)).map(|difference| (*is, difference)),
+        );
     }
     // The sort is stable: what became of one object stays together, by property.
     found.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
@@ -92,8 +106,10 @@ fn by_key(snapshot: &Snapshot) -> BTreeMap<(&str, &str), &Object> {
 
 /// Without those that are a part of another of them.
 fn tops<'o>(objects: &[&'o Object]) -> Vec<&'o Object> {
-    let wholes: HashMap<&str, Option<&str>> =
-        objects.iter().map(|object| (object.identity.as_str(), object.part_of.as_deref())).collect();
+    let wholes: HashMap<&str, Option<&str>> = objects
+        .iter()
+        .map(|object| (object.identity.as_str(), object.part_of.as_deref()))
+        .collect();
     let is_covered = |object: &&&Object| {
         let mut at = object.part_of.as_deref();
         for step in 0..DEEPEST {
@@ -108,7 +124,8 @@ fn tops<'o>(objects: &[&'o Object]) -> Vec<&'o Object> {
     objects.iter().filter(|object| !is_covered(object)).copied().collect()
 }
 
-/// The columns are in another order. That columns came or went is said of them, where `parts_are_listed`, and no change of the order of the others.
+/// The columns are in another order. That columns came or went is said of them, where
+/// `parts_are_listed`, and no change of the order of the others.
 fn column_order(was: &Object, is: &Object, parts_are_listed: bool) -> Option<Difference> {
     // Of a table that inherits, the order does not count.
     let inherits = |object: &Object| object.properties.contains_key("inherits");
@@ -122,7 +139,9 @@ fn column_order(was: &Object, is: &Object, parts_are_listed: bool) -> Option<Dif
     if parts_are_listed && common(&was.columns, &is.columns) == common(&is.columns, &was.columns) {
         return None;
     }
-    let list = |columns: &[String]| columns.iter().map(|column| quote_ident(column)).collect::<Vec<_>>().join(", ");
+    let list = |columns: &[String]| {
+        columns.iter().map(|column| quote_ident(column)).collect::<Vec<_>>().join(", ")
+    };
     Some(Difference {
         what: Some("column order".into()),
         expected: Some(list(&was.columns)),
@@ -158,7 +177,9 @@ mod tests {
         table.columns = columns.iter().map(|c| (*c).to_owned()).collect();
         table.set("owner", "postgres");
         let column = |name: &&str| {
-            let mut column = Object::new("table column", Some("public"), format!("{identity}.{name}")).of(&identity);
+            let mut column =
+                Object::new("table column", Some("public"), format!("{identity}.{name}"))
+                    .of(&identity);
             column.set("type", "integer");
             column
         };
@@ -168,8 +189,11 @@ mod tests {
     fn found(before: Vec<Object>, after: Vec<Object>) -> Vec<String> {
         let snapshot = |objects| Snapshot { objects, ..Snapshot::default() };
         let text = |d: Difference| {
-            let what = d.what.map(|w| format!(" {w}: {:?} -> {:?}", d.expected, d.actual)).unwrap_or_default();
-            format!("{} {} {}{what}", d.change.word(), d.object_type, d.identity)
+            let what = d
+                .what
+                .map(|w| format!(" {w}: {:?} -> {:?}", d.expected, d.actual))
+                .unwrap_or_default();
+            format!("{} {} {}{what}", d.change.as_str(), d.object_type, d.identity)
         };
         compare(&snapshot(before), &snapshot(after)).into_iter().map(text).collect()
     }
@@ -180,21 +204,28 @@ mod tests {
         assert_eq!(found(table("t", &["a"]), vec![]), ["removed table public.t"]);
         let mut sequence = Object::new("sequence", Some("public"), "public.s".into());
         sequence.part_of = Some("public.t.b".into());
-        let with_sequence: Vec<Object> = table("t", &["a", "b"]).into_iter().chain([sequence]).collect();
+        let with_sequence: Vec<Object> =
+            table("t", &["a", "b"]).into_iter().chain([sequence]).collect();
         assert_eq!(found(vec![], with_sequence.clone()), ["added table public.t"]);
         assert_eq!(found(table("t", &["a"]), with_sequence), ["added table column public.t.b"]);
     }
 
     #[test]
     fn a_column_that_went_moves_no_other() {
-        assert_eq!(found(table("t", &["a", "b", "c"]), table("t", &["a", "c"])), ["removed table column public.t.b"]);
+        assert_eq!(
+            found(table("t", &["a", "b", "c"]), table("t", &["a", "c"])),
+            ["removed table column public.t.b"]
+        );
         assert_eq!(
             found(table("t", &["a", "b"]), table("t", &["b", "a"])),
             [r#"changed table public.t column order: Some("a, b") -> Some("b, a")"#]
         );
         assert_eq!(
             found(table("t", &["a", "b", "x"]), table("t", &["b", "a"])),
-            [r#"changed table public.t column order: Some("a, b, x") -> Some("b, a")"#, "removed table column public.t.x"]
+            [
+                r#"changed table public.t column order: Some("a, b, x") -> Some("b, a")"#,
+                "removed table column public.t.x"
+            ]
         );
     }
 
@@ -217,6 +248,9 @@ mod tests {
     #[test]
     fn a_view_in_place_of_a_table_is_another_object() {
         let view = Object::new("view", Some("public"), "public.t".into());
-        assert_eq!(found(table("t", &["a"]), vec![view]), ["removed table public.t", "added view public.t"]);
+        assert_eq!(
+            found(table("t", &["a"]), vec![view]),
+            ["removed table public.t", "added view public.t"]
+        );
     }
 }

@@ -10,7 +10,8 @@ pub fn from_findings(findings: &[Finding]) -> Vec<Difference> {
 }
 
 fn difference(finding: &Finding) -> Difference {
-    let problem = finding.evidence.get("problem").and_then(|problem| problem.as_str()).unwrap_or_default();
+    let problem =
+        finding.evidence.get("problem").and_then(|problem| problem.as_str()).unwrap_or_default();
     let object_type = finding.object.object_type;
     let (what, expected, actual) = match problem {
         "is not SECURITY DEFINER" => ("security", "DEFINER", "INVOKER"),
@@ -44,11 +45,21 @@ mod tests {
         world.routine("get_ceo_metrics").security_definer = false;
         world.snapshot.relations.retain(|r| r.name != "v_rls_coverage");
         world.snapshot.roles.retain(|r| r.name != "service_role");
-        let findings = [&required_object_missing::RULE, &role_missing::RULE].map(|rule| world.findings(rule)).concat();
+        let findings = [&required_object_missing::RULE, &role_missing::RULE]
+            .map(|rule| world.findings(rule))
+            .concat();
         let found: Vec<String> = from_findings(&findings)
             .into_iter()
             .map(|d| {
-                format!("{} {} {} {:?} {:?} {:?}", d.change.word(), d.object_type, d.identity, d.what, d.expected, d.actual)
+                format!(
+                    "{} {} {} {:?} {:?} {:?}",
+                    d.change.as_str(),
+                    d.object_type,
+                    d.identity,
+                    d.what,
+                    d.expected,
+                    d.actual
+                )
             })
             .collect();
         assert_eq!(

@@ -8,7 +8,8 @@ use std::collections::HashSet;
 /// The version of the format that is written and read.
 pub const FORMAT: u32 = 1;
 
-/// The longest document that is read, in bytes: a database of a hundred thousand objects has a fifth of it.
+/// The longest document that is read, in bytes: a database of a hundred thousand objects has a
+/// fifth of it.
 pub const LARGEST: usize = 256 << 20;
 
 /// Reads a snapshot; calls `interrupts` between objects.
@@ -19,7 +20,8 @@ pub fn read(text: &str, interrupts: &dyn Fn()) -> Result<Snapshot, String> {
     if text.len() > LARGEST {
         return Err(format!("$: {} bytes; a snapshot has at most {LARGEST}", text.len()));
     }
-    let document: Value = serde_json::from_str(text).map_err(|e| format!("$: {}", printable(&e.to_string())))?;
+    let document: Value =
+        serde_json::from_str(text).map_err(|e| format!("$: {}", printable(&e.to_string())))?;
     let Value::Object(mut fields) = document else {
         return Err(format!("$: {}, where an object is expected", kind(&document)));
     };
@@ -39,14 +41,20 @@ pub fn read(text: &str, interrupts: &dyn Fn()) -> Result<Snapshot, String> {
     let mut objects: Vec<Object> = Vec::new();
     for (i, object) in list(&mut fields, "objects")?.into_iter().enumerate() {
         interrupts();
-        objects.push(serde_json::from_value(object).map_err(|e| format!("$.objects[{i}]: {}", printable(&e.to_string())))?);
+        objects.push(
+            serde_json::from_value(object)
+                .map_err(|e| format!("$.objects[{i}]: {}", printable(&e.to_string())))?,
+        );
     }
     let mut keys = HashSet::new();
     if let Some(i) = objects.iter().position(|object| !keys.insert(object.key())) {
         return Err(format!("$.objects[{i}]: {} is there twice", printable(&objects[i].identity)));
     }
     if let Some(name) = fields.keys().next() {
-        return Err(format!("$: unknown field \"{}\"; known: format, server, schemas, objects", printable(name)));
+        return Err(format!(
+            "$: unknown field \"{}\"; known: format, server, schemas, objects",
+            printable(name)
+        ));
     }
     Ok(Snapshot { format, server, schemas, objects })
 }
@@ -97,10 +105,19 @@ mod tests {
             "$.format: 2, which this version of dragonfly_guard does not know; it reads format 1"
         );
         let head = r#""format": 1, "server": 15, "schemas": ["public"]"#;
-        assert_eq!(wrong(&format!("{{{head}, \"objects\": 1}}")), "$.objects: a number, where a list is expected");
-        assert_eq!(wrong(&format!(r#"{{{head}, "objects": [{{"type": "table"}}]}}"#)), "$.objects[0]: missing field `object`");
+        assert_eq!(
+            wrong(&format!("{{{head}, \"objects\": 1}}")),
+            "$.objects: a number, where a list is expected"
+        );
+        assert_eq!(
+            wrong(&format!(r#"{{{head}, "objects": [{{"type": "table"}}]}}"#)),
+            "$.objects[0]: missing field `object`"
+        );
         let table = r#"{"type": "table", "object": "public.t"}"#;
-        assert_eq!(wrong(&format!(r#"{{{head}, "objects": [{table}, {table}]}}"#)), "$.objects[1]: public.t is there twice");
+        assert_eq!(
+            wrong(&format!(r#"{{{head}, "objects": [{table}, {table}]}}"#)),
+            "$.objects[1]: public.t is there twice"
+        );
         assert_eq!(
             wrong(&format!(r#"{{{head}, "objects": [], "more": 1}}"#)),
             "$: unknown field \"more\"; known: format, server, schemas, objects"
@@ -112,7 +129,9 @@ mod tests {
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
-        let word = prop::sample::select(vec!["format", "server", "schemas", "objects", "type", "object", "of", "columns", "x"]);
+        let word = prop::sample::select(vec![
+            "format", "server", "schemas", "objects", "type", "object", "of", "columns", "x",
+        ]);
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),

@@ -1,8 +1,10 @@
-//! Drift: a snapshot of what some schemas hold, made of names and texts alone, its fingerprint, and how one differs from another.
+//! Drift: a snapshot of what some schemas hold, made of names and texts alone, its fingerprint, and
+//! how one differs from another.
 //!
-//! The edge reads `pg_catalog` into a [`Snapshot`]; everything here is the same on every server. There are no OIDs in it and no grantors, and
-//! nothing depends on the order in which things were made. So two databases have one fingerprint exactly when [`compare`] finds no difference
-//! between them.
+//! The edge reads `pg_catalog` into a [`Snapshot`]; everything here is the same on every server.
+//! There are no OIDs in it and no grantors, and nothing depends on the order in which things were
+//! made. So two databases have one fingerprint exactly when [`compare`] finds no difference between
+//! them.
 
 mod acl;
 mod compare;
@@ -60,7 +62,12 @@ impl Object {
     /// An object without properties.
     #[must_use]
     pub fn new(object_type: &str, schema: Option<&str>, identity: String) -> Self {
-        Self { object_type: object_type.into(), schema: schema.map(Into::into), identity, ..Self::default() }
+        Self {
+            object_type: object_type.into(),
+            schema: schema.map(Into::into),
+            identity,
+            ..Self::default()
+        }
     }
 
     /// The same as a part of another.
@@ -102,16 +109,19 @@ impl Snapshot {
         self.objects.sort_by(|a, b| order(a).cmp(&order(b)));
     }
 
-    /// Without what is in other schemas than these. What is in no schema stays: it says what new objects will be like in all of them.
+    /// Without what is in other schemas than these. What is in no schema stays: it says what new
+    /// objects will be like in all of them.
     #[must_use]
     pub fn within(mut self, schemas: &[String]) -> Self {
         self.schemas.retain(|name| schemas.contains(name));
-        self.objects.retain(|object| object.schema.as_ref().is_none_or(|name| schemas.contains(name)));
+        self.objects
+            .retain(|object| object.schema.as_ref().is_none_or(|name| schemas.contains(name)));
         self
     }
 
-    /// SHA-256 over everything that counts, in hexadecimal, whatever the order of the objects. Every text is preceded by its length and every
-    /// list by its count, so that no two snapshots that differ read the same.
+    /// SHA-256 over everything that counts, in hexadecimal, whatever the order of the objects.
+    /// Every text is preceded by its length and every list by its count, so that no two snapshots
+    /// that differ read the same.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut objects: Vec<&Object> = self.objects.iter().collect();
@@ -167,7 +177,14 @@ impl Hash {
 fn order(object: &Object) -> (Option<&str>, bool, &str, bool, &str, &str) {
     let whole = object.part_of.as_deref().unwrap_or(&object.identity);
     let is_content = object.object_type != "schema";
-    (object.schema.as_deref(), is_content, whole, object.part_of.is_some(), &object.object_type, &object.identity)
+    (
+        object.schema.as_deref(),
+        is_content,
+        whole,
+        object.part_of.is_some(),
+        &object.object_type,
+        &object.identity,
+    )
 }
 
 #[cfg(test)]
@@ -175,12 +192,24 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A snapshot of few words, so that two of them have much in common: keys are unique, everything else is as it comes.
+    /// A snapshot of few words, so that two of them have much in common: keys are unique,
+    /// everything else is as it comes.
     pub(crate) fn any_snapshot() -> impl Strategy<Value = Snapshot> {
         let word = || prop::sample::select(vec!["a", "b", "c", "d"]);
-        let properties = prop::collection::btree_map(word().prop_map(String::from), word().prop_map(String::from), 0..3);
+        let properties = prop::collection::btree_map(
+            word().prop_map(String::from),
+            word().prop_map(String::from),
+            0..3,
+        );
         let columns = prop::collection::vec(word().prop_map(String::from), 0..4);
-        let object = (word(), prop::option::of(word()), word(), prop::option::of(word()), columns, properties);
+        let object = (
+            word(),
+            prop::option::of(word()),
+            word(),
+            prop::option::of(word()),
+            columns,
+            properties,
+        );
         prop::collection::vec(object, 0..8).prop_map(|objects| {
             let mut all: BTreeMap<(String, String), Object> = BTreeMap::new();
             for (object_type, schema, identity, whole, columns, properties) in objects {
@@ -189,7 +218,12 @@ pub(crate) mod tests {
                 (object.columns, object.properties) = (columns, properties);
                 all.insert((object_type.into(), identity.into()), object);
             }
-            Snapshot { format: FORMAT, server: 15, schemas: vec![], objects: all.into_values().collect() }
+            Snapshot {
+                format: FORMAT,
+                server: 15,
+                schemas: vec![],
+                objects: all.into_values().collect(),
+            }
         })
     }
 
@@ -232,6 +266,9 @@ pub(crate) mod tests {
         table.set("owner", "postgres");
         table.columns = vec!["id".into()];
         let snapshot = Snapshot { objects: vec![table], ..Snapshot::default() };
-        assert_eq!(snapshot.fingerprint(), "7cba031f5fdd10a9a58d9c2fdf4245997f29f4dcd19de71020019754c9de4800");
+        assert_eq!(
+            snapshot.fingerprint(),
+            "7cba031f5fdd10a9a58d9c2fdf4245997f29f4dcd19de71020019754c9de4800"
+        );
     }
 }

@@ -8,12 +8,20 @@ use crate::sql::{listed, printable};
 /// Roles whose members have privileges that no ACL shows (pg_authid.dat).
 const PREDEFINED: [(&str, Privileges); 3] = [
     ("pg_read_all_data", Privileges(Privileges::SELECT.0 | Privileges::USAGE.0)),
-    ("pg_write_all_data", Privileges(Privileges::INSERT.0 | Privileges::UPDATE.0 | Privileges::DELETE.0 | Privileges::USAGE.0)),
+    (
+        "pg_write_all_data",
+        Privileges(
+            Privileges::INSERT.0
+                | Privileges::UPDATE.0
+                | Privileges::DELETE.0
+                | Privileges::USAGE.0,
+        ),
+    ),
     ("pg_maintain", Privileges::MAINTAIN),
 ];
 
-/// `, granted to it`, `, granted to PUBLIC`, `, by way of a and b`, ...: by which ways a role has some of what is wanted on an object; nothing where
-/// it has none of it.
+/// `, granted to it`, `, granted to PUBLIC`, `, by way of a and b`, ...: by which ways a role has
+/// some of what is wanted on an object; nothing where it has none of it.
 pub(super) fn how(
     cx: &Context<'_>,
     role: &Role,
@@ -38,8 +46,10 @@ pub(super) fn how(
         });
     }
     if kind != ObjectKind::Routine {
-        let holds = |name: &str| cx.snapshot.role_named(name).is_some_and(|r| closure.contains(&r.oid));
-        let predefined = PREDEFINED.iter().filter(|(name, gives)| gives.intersects(wanted) && holds(name));
+        let holds =
+            |name: &str| cx.snapshot.role_named(name).is_some_and(|r| closure.contains(&r.oid));
+        let predefined =
+            PREDEFINED.iter().filter(|(name, gives)| gives.intersects(wanted) && holds(name));
         ways.extend(predefined.map(|(name, _)| format!("as a member of {name}")));
     }
     ways.dedup();
@@ -48,8 +58,12 @@ pub(super) fn how(
 
 /// By way of memberships, the one that was granted first.
 fn inherited(cx: &Context<'_>, role: Oid, grantee: Oid, owner: Oid) -> String {
-    let names: Vec<String> =
-        cx.access.path(role, grantee, Follow::Privileges).iter().map(|r| quoted(&cx.snapshot.role_name(*r))).collect();
+    let names: Vec<String> = cx
+        .access
+        .path(role, grantee, Follow::Privileges)
+        .iter()
+        .map(|r| quoted(&cx.snapshot.role_name(*r)))
+        .collect();
     let end = if grantee == owner { ", which owns it" } else { "" };
     format!("inherited from {}{end}", names.join(", a member of "))
 }

@@ -16,7 +16,11 @@ pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, is_open: bool) -> 
     };
     let schema = schema(cx, &question.subject).map(|s| safe_ident(&s.name).replace('\'', "''"));
     let fix = (ok == Some(false))
-        .then(|| schema.map(|schema| format!("SELECT * FROM ops.golden_sql(schemas => ARRAY['{schema}']::name[]);")))
+        .then(|| {
+            schema.map(|schema| {
+                format!("SELECT * FROM ops.golden_sql(schemas => ARRAY['{schema}']::name[]);")
+            })
+        })
         .flatten();
     Link { step: "contract".into(), ok, detail, fix }
 }
@@ -42,7 +46,9 @@ fn says(cx: &Context<'_>, question: &Question<'_>) -> Says {
     match declared.map(|r| r.kind) {
         None => return Says::Nothing(format!("The contract says nothing of role \"{name}\".")),
         Some(RoleKind::Owner) => {
-            return Says::Nothing(format!("Role \"{name}\" owns the structure: the contract sets it no bounds."));
+            return Says::Nothing(format!(
+                "Role \"{name}\" owns the structure: the contract sets it no bounds."
+            ));
         }
         Some(_) => {}
     }
@@ -50,7 +56,8 @@ fn says(cx: &Context<'_>, question: &Question<'_>) -> Says {
         return Says::Nothing("The contract says nothing of it.".into());
     };
     let sql = safe_ident(&schema.name);
-    let (Some(row), Some(role)) = (cx.governed(schema.oid), cx.snapshot.role_named(question.role)) else {
+    let (Some(row), Some(role)) = (cx.governed(schema.oid), cx.snapshot.role_named(question.role))
+    else {
         return Says::Nothing(format!("The contract does not govern schema {sql}."));
     };
     let usage = row.usage.contains(&role.name);
@@ -61,7 +68,8 @@ fn says(cx: &Context<'_>, question: &Question<'_>) -> Says {
         Subject::Routine(routine, _) => cx.declares_execute(routine, row, role),
         Subject::Relation(attempt) => {
             let declared = cx.declared_on_relation(attempt.relation, row, role);
-            // A sequence of a table into which the role inserts, and a privilege that comes with ALL from 17 on.
+            // A sequence of a table into which the role inserts, and a privilege that comes with
+            // ALL from 17 on.
             let serves = attempt.relation.kind == RelationKind::Sequence
                 && wanted == Privileges::USAGE
                 && cx.declares_insert_by(attempt.relation, role);
@@ -69,7 +77,9 @@ fn says(cx: &Context<'_>, question: &Question<'_>) -> Says {
                 || serves
                 || (wanted == Privileges::MAINTAIN && declared.contains(Privileges::ALL_ON_TABLE))
         }
-        Subject::Missing { .. } => return Says::Nothing("It is not there to be declared for somebody.".into()),
+        Subject::Missing { .. } => {
+            return Says::Nothing("It is not there to be declared for somebody.".into());
+        }
     };
     match (given, usage) {
         (true, true) => Says::Open(format!("{wanted} is declared for role \"{name}\"")),

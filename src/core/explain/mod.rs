@@ -1,8 +1,9 @@
-//! Why a role can do something or cannot: the whole chain, link by link, and the broken one. Incident response, section 10 of the contract
-//! document.
+//! Why a role can do something or cannot: the whole chain, link by link, and the broken one.
+//! Incident response, section 10 of the contract document.
 //!
-//! The edge asks the server which privileges a statement needs, of whom: a view's tables are read with the rights of the view's owner, or of the
-//! caller where the view is security_invoker. Here is worked out who has them, and how (aclchk.c; execMain.c, `ExecCheckPermissions`;
+//! The edge asks the server which privileges a statement needs, of whom: a view's tables are read
+//! with the rights of the view's owner, or of the caller where the view is security_invoker. Here
+//! is worked out who has them, and how (aclchk.c; execMain.c, `ExecCheckPermissions`;
 //! rowsecurity.c).
 
 mod chain;
@@ -58,7 +59,8 @@ pub struct Attempt<'a> {
     pub needs: Vec<Need>,
     /// The functions that it would call.
     pub calls: Vec<Called<'a>>,
-    /// Sequences that are looked up by a name without a schema when it runs: what they are, depends on who runs it.
+    /// Sequences that are looked up by a name without a schema when it runs: what they are, depends
+    /// on who runs it.
     pub unresolved: Vec<String>,
     /// Why the statement is refused whoever runs it: a view into which nothing can be inserted.
     pub impossible: Option<String>,
@@ -71,13 +73,15 @@ pub struct Attempt<'a> {
 pub struct Called<'a> {
     /// The function.
     pub routine: &'a Routine,
-    /// Who must be allowed to, where not the role itself: the owner of an aggregate (nodeAgg.c), or of a table whose indexes are made anew.
+    /// Who must be allowed to, where not the role itself: the owner of an aggregate (nodeAgg.c), or
+    /// of a table whose indexes are made anew.
     pub check_as: Option<Oid>,
     /// When it is asked.
     pub moment: Moment,
 }
 
-/// When, in the course of a statement, the server asks for a privilege. In this order; the policies come before or after [`Moment::Row`].
+/// When, in the course of a statement, the server asks for a privilege. In this order; the policies
+/// come before or after [`Moment::Row`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
     /// Before it begins: on relations, then on functions (execMain.c, `InitPlan`).
@@ -85,9 +89,11 @@ pub enum Moment {
     Start,
     /// Once, whether or not there is a row: the conditions of triggers before the statement.
     Statement,
-    /// As the values of a row are worked out: sequences, the partition that it belongs to, the conditions of triggers before the row, generated columns.
+    /// As the values of a row are worked out: sequences, the partition that it belongs to, the
+    /// conditions of triggers before the row, generated columns.
     Row,
-    /// When the row has passed the policies: constraints, indexes, the conditions of triggers after the row.
+    /// When the row has passed the policies: constraints, indexes, the conditions of triggers after
+    /// the row.
     Kept,
     /// Once, at the end: the conditions of triggers after the statement.
     End,
@@ -153,18 +159,29 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
     match role {
         None => outcome.deny(format!("role \"{}\" does not exist", printable(question.role))),
         Some(role) => match &question.subject {
-            Subject::Schema(schema) => links.push(privilege_on_schema(cx, role, schema, question.privilege, &mut outcome)),
+            Subject::Schema(schema) => {
+                links.push(privilege_on_schema(cx, role, schema, question.privilege, &mut outcome))
+            }
             Subject::Routine(routine, calls) => {
                 links.push(usage(cx, role, cx.snapshot.schema(routine.schema), &mut outcome));
                 links.push(execute(cx, role, routine, &mut outcome));
-                links.extend(calls.iter().filter_map(|called| refused(cx, role, called, &mut outcome)));
+                links.extend(
+                    calls.iter().filter_map(|called| refused(cx, role, called, &mut outcome)),
+                );
                 links.push(rights_of_body(cx, routine));
             }
-            Subject::Relation(attempt) => links.extend(statement(cx, role, attempt, question.privilege, &mut outcome)),
+            Subject::Relation(attempt) => {
+                links.extend(statement(cx, role, attempt, question.privilege, &mut outcome))
+            }
             Subject::Missing { schema, name } => {
                 links.extend(schema.map(|schema| usage(cx, role, Some(schema), &mut outcome)));
                 let why = format!("there is no {}", printable(name));
-                links.push(Link { step: "object".into(), ok: Some(false), detail: sentence(&why), fix: None });
+                links.push(Link {
+                    step: "object".into(),
+                    ok: Some(false),
+                    detail: sentence(&why),
+                    fix: None,
+                });
                 outcome.deny(why);
             }
         },
@@ -172,7 +189,11 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
     let broken: Vec<&Link> = links.iter().filter(|link| link.ok == Some(false)).collect();
     // No statement opens what fails for every role.
     let is_hopeless = broken.iter().any(|link| link.fix.is_none());
-    let fixes = if is_hopeless { vec![] } else { broken.iter().filter_map(|link| link.fix.clone()).collect() };
+    let fixes = if is_hopeless {
+        vec![]
+    } else {
+        broken.iter().filter_map(|link| link.fix.clone()).collect()
+    };
     // Whether requests can become the role is not part of the verdict.
     if let Some(role) = role {
         links.insert(1, login(cx, role, question.authenticator));
@@ -185,14 +206,25 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
 
 /// What the server would say to a role that tries; `None` where it would let it.
 #[must_use]
-pub fn denied(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, privilege: Privileges) -> Option<String> {
+pub fn denied(
+    cx: &Context<'_>,
+    role: &Role,
+    attempt: &Attempt<'_>,
+    privilege: Privileges,
+) -> Option<String> {
     let mut outcome = Outcome::default();
     statement(cx, role, attempt, privilege, &mut outcome);
     outcome.error
 }
 
 /// A statement on a relation, in the order in which the server refuses it.
-fn statement(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, privilege: Privileges, outcome: &mut Outcome) -> Vec<Link> {
+fn statement(
+    cx: &Context<'_>,
+    role: &Role,
+    attempt: &Attempt<'_>,
+    privilege: Privileges,
+    outcome: &mut Outcome,
+) -> Vec<Link> {
     let relation = attempt.relation;
     let failing = |step: &str, why: &String, fix: Option<String>, outcome: &mut Outcome| {
         outcome.deny(why.clone());
@@ -206,7 +238,8 @@ fn statement(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, privilege: Pr
         failing("contents", why, (privilege == Privileges::SELECT).then_some(refresh), outcome)
     }));
     links.extend(asked(cx, role, attempt, Moment::Statement, outcome));
-    // The values of a new row are worked out before a policy looks at it; those of an old one after policies have chosen it.
+    // The values of a new row are worked out before a policy looks at it; those of an old one after
+    // policies have chosen it.
     let inserts = privilege == Privileges::INSERT;
     if inserts {
         links.extend(asked(cx, role, attempt, Moment::Row, outcome));
@@ -215,7 +248,11 @@ fn statement(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, privilege: Pr
     if !inserts {
         links.extend(asked(cx, role, attempt, Moment::Row, outcome));
     }
-    links.extend([Moment::Kept, Moment::End].into_iter().flat_map(|moment| asked(cx, role, attempt, moment, outcome)));
+    links.extend(
+        [Moment::Kept, Moment::End]
+            .into_iter()
+            .flat_map(|moment| asked(cx, role, attempt, moment, outcome)),
+    );
     links.extend(attempt.unresolved.iter().map(|name| Link {
         step: format!("sequence {}", printable(name)),
         ok: None,
@@ -225,8 +262,15 @@ fn statement(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, privilege: Pr
     links
 }
 
-/// What is asked for at one moment: a link for every privilege on a relation, and for every function that may not be called.
-fn asked(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, moment: Moment, outcome: &mut Outcome) -> Vec<Link> {
+/// What is asked for at one moment: a link for every privilege on a relation, and for every
+/// function that may not be called.
+fn asked(
+    cx: &Context<'_>,
+    role: &Role,
+    attempt: &Attempt<'_>,
+    moment: Moment,
+    outcome: &mut Outcome,
+) -> Vec<Link> {
     // Where there are no rows, nobody asks.
     let mut unheard = Outcome::default();
     let by_row = matches!(moment, Moment::Row | Moment::Kept);
@@ -238,9 +282,15 @@ fn asked(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, moment: Moment, o
 }
 
 /// A link for a function that may not be called.
-fn refused(cx: &Context<'_>, role: &Role, called: &Called<'_>, outcome: &mut Outcome) -> Option<Link> {
+fn refused(
+    cx: &Context<'_>,
+    role: &Role,
+    called: &Called<'_>,
+    outcome: &mut Outcome,
+) -> Option<Link> {
     cx.check_interrupts();
-    let who = checked_as(cx, role, called.check_as).filter(|who| !may_execute(cx, who, called.routine))?;
+    let who = checked_as(cx, role, called.check_as)
+        .filter(|who| !may_execute(cx, who, called.routine))?;
     let mut link = execute(cx, who, called.routine, outcome);
     if called.check_as.is_some() {
         link.step += &format!(", as \"{}\", the owner", printable(&who.name));
@@ -267,8 +317,13 @@ impl Outcome {
     fn link(self, fixes: Vec<String>) -> Link {
         let (ok, detail) = match (&self.error, &self.no_rows) {
             (Some(error), _) => (false, format!("Denied: {error}.")),
-            (None, Some(table)) => (false, format!("Allowed, and it reaches no row of {table}: no error says so.")),
-            (None, None) => (true, format!("Allowed.{}", self.note.map(|n| format!(" {n}")).unwrap_or_default())),
+            (None, Some(table)) => {
+                (false, format!("Allowed, and it reaches no row of {table}: no error says so."))
+            }
+            (None, None) => (
+                true,
+                format!("Allowed.{}", self.note.map(|n| format!(" {n}")).unwrap_or_default()),
+            ),
         };
         let fix = (!ok && !fixes.is_empty()).then(|| fixes.join("\n"));
         Link { step: "verdict".into(), ok: Some(ok), detail, fix }
@@ -281,11 +336,20 @@ fn exists(name: &str, role: Option<&Role>) -> Link {
     match role {
         None => {
             let fix = format!("CREATE ROLE {} NOLOGIN;", safe_ident(name));
-            Link { step, ok: Some(false), detail: format!("Role \"{shown}\" does not exist."), fix: Some(fix) }
+            Link {
+                step,
+                ok: Some(false),
+                detail: format!("Role \"{shown}\" does not exist."),
+                fix: Some(fix),
+            }
         }
         Some(role) => {
-            let powers = [(role.superuser, "is a superuser"), (role.bypass_rls, "bypasses row level security")];
-            let powers: Vec<&str> = powers.into_iter().filter(|(has, _)| *has).map(|(_, what)| what).collect();
+            let powers = [
+                (role.superuser, "is a superuser"),
+                (role.bypass_rls, "bypasses row level security"),
+            ];
+            let powers: Vec<&str> =
+                powers.into_iter().filter(|(has, _)| *has).map(|(_, what)| what).collect();
             let detail = match powers.as_slice() {
                 [] => format!("Role \"{shown}\" exists."),
                 powers => format!("Role \"{shown}\" {}.", powers.join(" and ")),
@@ -295,7 +359,8 @@ fn exists(name: &str, role: Option<&Role>) -> Link {
     }
 }
 
-/// Whether requests can come to be this role. That is no part of the verdict: it says what happens once they are.
+/// Whether requests can come to be this role. That is no part of the verdict: it says what happens
+/// once they are.
 fn login(cx: &Context<'_>, role: &Role, authenticator: &str) -> Link {
     let (name, login) = (printable(&role.name), printable(authenticator));
     let step = format!("SET ROLE {}", safe_ident(&role.name));
@@ -306,11 +371,15 @@ fn login(cx: &Context<'_>, role: &Role, authenticator: &str) -> Link {
         Some(by) if cx.access.can_set_role(by.oid, role.oid) => {
             (Some(true), format!("Role \"{login}\" can become \"{name}\"."))
         }
-        Some(_) => {
-            (Some(false), format!("Role \"{login}\" cannot become \"{name}\": a request with that role in its token fails."))
-        }
+        Some(_) => (
+            Some(false),
+            format!(
+                "Role \"{login}\" cannot become \"{name}\": a request with that role in its token fails."
+            ),
+        ),
     };
-    let fix = (ok == Some(false)).then(|| format!("GRANT {} TO {};", safe_ident(&role.name), safe_ident(authenticator)));
+    let fix = (ok == Some(false))
+        .then(|| format!("GRANT {} TO {};", safe_ident(&role.name), safe_ident(authenticator)));
     Link { step, ok, detail, fix }
 }
 
@@ -318,13 +387,25 @@ fn login(cx: &Context<'_>, role: &Role, authenticator: &str) -> Link {
 fn usage(cx: &Context<'_>, role: &Role, schema: Option<&Schema>, outcome: &mut Outcome) -> Link {
     match schema {
         Some(schema) => privilege_on_schema(cx, role, schema, Privileges::USAGE, outcome),
-        None => Link { step: "schema".into(), ok: None, detail: "Its schema is gone.".into(), fix: None },
+        None => Link {
+            step: "schema".into(),
+            ok: None,
+            detail: "Its schema is gone.".into(),
+            fix: None,
+        },
     }
 }
 
-fn privilege_on_schema(cx: &Context<'_>, role: &Role, schema: &Schema, wanted: Privileges, outcome: &mut Outcome) -> Link {
+fn privilege_on_schema(
+    cx: &Context<'_>,
+    role: &Role,
+    schema: &Schema,
+    wanted: Privileges,
+    outcome: &mut Outcome,
+) -> Link {
     let sql = safe_ident(&schema.name);
-    let held = cx.access.privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema);
+    let held =
+        cx.access.privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema);
     let ok = held.contains(wanted);
     let how = chain::how(cx, role, (schema.owner, schema.acl.as_ref(), ObjectKind::Schema), wanted);
     if !ok {
@@ -335,9 +416,14 @@ fn privilege_on_schema(cx: &Context<'_>, role: &Role, schema: &Schema, wanted: P
         ok: Some(ok),
         detail: match ok {
             true => format!("Role \"{}\" has {wanted}{how}.", printable(&role.name)),
-            false => format!("Role \"{}\" lacks {wanted}: {}.", printable(&role.name), no_name(&schema.name, wanted)),
+            false => format!(
+                "Role \"{}\" lacks {wanted}: {}.",
+                printable(&role.name),
+                no_name(&schema.name, wanted)
+            ),
         },
-        fix: (!ok).then(|| format!("GRANT {wanted} ON SCHEMA {sql} TO {};", safe_ident(&role.name))),
+        fix: (!ok)
+            .then(|| format!("GRANT {wanted} ON SCHEMA {sql} TO {};", safe_ident(&role.name))),
     }
 }
 
@@ -349,7 +435,8 @@ fn no_name(schema: &str, wanted: Privileges) -> String {
 }
 
 fn may_execute(cx: &Context<'_>, role: &Role, routine: &Routine) -> bool {
-    let held = cx.access.privileges(role.oid, routine.owner, routine.acl.as_ref(), ObjectKind::Routine);
+    let held =
+        cx.access.privileges(role.oid, routine.owner, routine.acl.as_ref(), ObjectKind::Routine);
     held.contains(Privileges::EXECUTE)
 }
 
@@ -357,9 +444,18 @@ fn execute(cx: &Context<'_>, role: &Role, routine: &Routine, outcome: &mut Outco
     let name = cx.snapshot.routine_message(routine);
     let ok = may_execute(cx, role, routine);
     if !ok {
-        outcome.deny(format!("permission denied for {} {}", routine.object_type(), printable(&routine.name)));
+        outcome.deny(format!(
+            "permission denied for {} {}",
+            routine.object_type(),
+            printable(&routine.name)
+        ));
     }
-    let how = chain::how(cx, role, (routine.owner, routine.acl.as_ref(), ObjectKind::Routine), Privileges::EXECUTE);
+    let how = chain::how(
+        cx,
+        role,
+        (routine.owner, routine.acl.as_ref(), ObjectKind::Routine),
+        Privileges::EXECUTE,
+    );
     Link {
         step: format!("EXECUTE on {} {name}", routine.object_type()),
         ok: Some(ok),
@@ -367,8 +463,13 @@ fn execute(cx: &Context<'_>, role: &Role, routine: &Routine, outcome: &mut Outco
             true => format!("Role \"{}\" has EXECUTE{how}.", printable(&role.name)),
             false => format!("Role \"{}\" lacks EXECUTE.", printable(&role.name)),
         },
-        fix: (!ok)
-            .then(|| format!("GRANT EXECUTE ON ROUTINE {} TO {};", cx.snapshot.routine_sql(routine), safe_ident(&role.name))),
+        fix: (!ok).then(|| {
+            format!(
+                "GRANT EXECUTE ON ROUTINE {} TO {};",
+                cx.snapshot.routine_sql(routine),
+                safe_ident(&role.name)
+            )
+        }),
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a person types to name something: `public.v_x`, `schema api`, `api.f(uuid)`, `public.t(email, phone)`.
+//! What a person types to name something: `public.v_x`, `schema api`, `api.f(uuid)`,
+//! `public.t(email, phone)`.
 
 use crate::sql::identifiers::unquote;
 use crate::sql::{argument_types, without_modifiers};
@@ -35,15 +36,18 @@ impl Named {
     }
 }
 
-/// What an argument of a routine may be of, as people write arguments: `uuid`, `job_id uuid`, `INOUT "my arg" numeric(12,2) DEFAULT 5`. The names of types to be
-/// tried, one after the other; `None` for an argument that only comes out and is no part of the signature.
+/// What an argument of a routine may be of, as people write arguments: `uuid`, `job_id uuid`,
+/// `INOUT "my arg" numeric(12,2) DEFAULT 5`. The names of types to be tried, one after the other;
+/// `None` for an argument that only comes out and is no part of the signature.
 #[must_use]
 pub fn types_of_argument(text: &str) -> Option<Vec<String>> {
-    let plain = without_modifiers(&text[..crate::sql::find_unquoted(text, "=").unwrap_or(text.len())]);
+    let plain =
+        without_modifiers(&text[..crate::sql::find_unquoted(text, "=").unwrap_or(text.len())]);
     let mut words = words(&plain);
     let ends = |word: &str| word.eq_ignore_ascii_case("DEFAULT");
     words.truncate(words.iter().position(|word| ends(word)).unwrap_or(words.len()));
-    let is = |word: Option<&&str>, mode: &str| word.is_some_and(|word| word.eq_ignore_ascii_case(mode));
+    let is =
+        |word: Option<&&str>, mode: &str| word.is_some_and(|word| word.eq_ignore_ascii_case(mode));
     // Before the name, or after it.
     for place in [0, 1] {
         let word = words.get(place).filter(|_| words.len() > place + 1);
@@ -132,8 +136,9 @@ fn identifiers(text: &str) -> Option<Vec<String>> {
                 part = unescaped(&part)?;
             }
         } else {
-            let end =
-                rest.find(|c: char| c == '.' || c == '"' || c.is_whitespace() || c == '(' || c == ')').unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| c == '.' || c == '"' || c.is_whitespace() || c == '(' || c == ')')
+                .unwrap_or(rest.len());
             part = rest[..end].to_ascii_lowercase();
             rest = rest[end..].trim_start();
         }
@@ -186,11 +191,33 @@ mod tests {
         assert_eq!(read("schema api"), Some((Some(Noun::Schema), "api".into(), None)));
         assert_eq!(read("schema"), Some((None, "schema".into(), None)));
         assert_eq!(read("materialized view a.b"), Some((Some(Noun::Relation), "a|b".into(), None)));
-        assert_eq!(read("api.f( uuid, text )"), Some((None, "api|f".into(), Some(" uuid, text ".into()))));
+        assert_eq!(
+            read("api.f( uuid, text )"),
+            Some((None, "api|f".into(), Some(" uuid, text ".into())))
+        );
         assert_eq!(read("a.\"b(\"\"\".c"), Some((None, "a|b(\"|c".into(), None)));
-        assert_eq!(parse("public.t(id, \"E mail\")").unwrap().columns(), Some(vec!["id".into(), "E mail".into()]));
-        assert_eq!(read("public.U&\"a\\000A\\+01F600\\\\\"\"b\""), Some((None, "public|a\n\u{1f600}\\\"b".into(), None)));
-        for nonsense in ["", "U&\"\\00\"", "U&\"\\D800\"", ".", "a.", "a..b", "a b", "\"a", "a.f(", "f)", "a.\"\"", "a;b c"] {
+        assert_eq!(
+            parse("public.t(id, \"E mail\")").unwrap().columns(),
+            Some(vec!["id".into(), "E mail".into()])
+        );
+        assert_eq!(
+            read("public.U&\"a\\000A\\+01F600\\\\\"\"b\""),
+            Some((None, "public|a\n\u{1f600}\\\"b".into(), None))
+        );
+        for nonsense in [
+            "",
+            "U&\"\\00\"",
+            "U&\"\\D800\"",
+            ".",
+            "a.",
+            "a..b",
+            "a b",
+            "\"a",
+            "a.f(",
+            "f)",
+            "a.\"\"",
+            "a;b c",
+        ] {
             assert_eq!(read(nonsense), None, "{nonsense}");
         }
     }
@@ -206,7 +233,10 @@ mod tests {
             ("INOUT \"my arg\" numeric(12,2) DEFAULT 5", "\"my arg\" numeric | numeric"),
             ("in int = 5", "int"),
             ("a INOUT int=5", "a int | int"),
-            ("at timestamp with time zone", "at timestamp with time zone | timestamp with time zone"),
+            (
+                "at timestamp with time zone",
+                "at timestamp with time zone | timestamp with time zone",
+            ),
         ] {
             assert_eq!(types(text).as_deref(), Some(found), "{text}");
         }

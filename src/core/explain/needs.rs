@@ -6,7 +6,8 @@ use crate::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Ro
 use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};
 
-/// What the server asks for before it runs a statement, on one relation (`RTEPermissionInfo`; before 16 a part of `RangeTblEntry`).
+/// What the server asks for before it runs a statement, on one relation (`RTEPermissionInfo`;
+/// before 16 a part of `RangeTblEntry`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Need {
     /// On which relation.
@@ -44,11 +45,19 @@ impl Need {
 }
 
 /// A link for each privilege that is needed, in the order in which the server asks at that moment.
-pub(super) fn links(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, moment: Moment, outcome: &mut Outcome) -> Vec<Link> {
+pub(super) fn links(
+    cx: &Context<'_>,
+    role: &Role,
+    attempt: &Attempt<'_>,
+    moment: Moment,
+    outcome: &mut Outcome,
+) -> Vec<Link> {
     let mut links = Vec::new();
     for need in attempt.needs.iter().filter(|need| need.moment == moment) {
         cx.check_interrupts();
-        let (Some(relation), Some(who)) = (cx.snapshot.relation(need.relation), checked_as(cx, role, need.check_as)) else {
+        let (Some(relation), Some(who)) =
+            (cx.snapshot.relation(need.relation), checked_as(cx, role, need.check_as))
+        else {
             continue;
         };
         if need.by_name {
@@ -63,7 +72,14 @@ pub(super) fn links(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, moment
     links
 }
 
-fn link(cx: &Context<'_>, who: &Role, relation: &Relation, need: &Need, privilege: Privileges, outcome: &mut Outcome) -> Link {
+fn link(
+    cx: &Context<'_>,
+    who: &Role,
+    relation: &Relation,
+    need: &Need,
+    privilege: Privileges,
+    outcome: &mut Outcome,
+) -> Link {
     let (kind, sql) = (relation.kind.object_type(), cx.snapshot.relation_sql(relation));
     let name = printable(&who.name);
     let whole = cx.access.relation_privileges(who.oid, relation);
@@ -83,17 +99,26 @@ fn link(cx: &Context<'_>, who: &Role, relation: &Relation, need: &Need, privileg
                     how(cx, who, by, privilege | need.or)
                 )
             }
-            false => format!("Role \"{name}\" has {privilege} on {}.", column_list(need.columns(privilege))),
+            false => format!(
+                "Role \"{name}\" has {privilege} on {}.",
+                column_list(need.columns(privilege))
+            ),
         };
         return Link { step, ok: Some(true), detail, fix: None };
     };
-    outcome.deny(format!("permission denied for {} {}", refused_kind(relation), printable(&relation.name)));
+    outcome.deny(format!(
+        "permission denied for {} {}",
+        refused_kind(relation),
+        printable(&relation.name)
+    ));
     let grantee = safe_ident(&who.name);
     let word = if relation.kind == RelationKind::Sequence { "SEQUENCE" } else { "TABLE" };
     let columns: Vec<String> = lacking.iter().map(|c| safe_ident(c).into_owned()).collect();
     let (detail, what) = match columns.as_slice() {
         // Of a sequence there are no privileges on columns.
-        _ if relation.kind == RelationKind::Sequence => (format!("Role \"{name}\" lacks {privilege}."), privilege.to_string()),
+        _ if relation.kind == RelationKind::Sequence => {
+            (format!("Role \"{name}\" lacks {privilege}."), privilege.to_string())
+        }
         [] => (format!("Role \"{name}\" lacks {privilege}."), privilege.to_string()),
         columns => (
             format!("Role \"{name}\" lacks {privilege} on {}.", column_list(&lacking)),
@@ -101,14 +126,23 @@ fn link(cx: &Context<'_>, who: &Role, relation: &Relation, need: &Need, privileg
         ),
     };
     // Nobody but a superuser changes catalogs (aclchk.c, `pg_class_aclmask_ext`).
-    let is_catalog = relation.oid < FIRST_UNPINNED && relation.kind == RelationKind::Table && privilege != Privileges::SELECT;
+    let is_catalog = relation.oid < FIRST_UNPINNED
+        && relation.kind == RelationKind::Table
+        && privilege != Privileges::SELECT;
     let fix = (!is_catalog).then(|| format!("GRANT {what} ON {word} {sql} TO {grantee};"));
     Link { step, ok: Some(false), detail, fix }
 }
 
-/// `None` where the role has it. The columns on which it is lacking, where it is there on others or on these alone was asked for; none where it is
-/// lacking altogether (execMain.c, `ExecCheckOneRelPerms`).
-fn lacking(cx: &Context<'_>, who: &Role, relation: &Relation, need: &Need, privilege: Privileges) -> Option<Vec<String>> {
+/// `None` where the role has it. The columns on which it is lacking, where it is there on others or
+/// on these alone was asked for; none where it is lacking altogether (execMain.c,
+/// `ExecCheckOneRelPerms`).
+fn lacking(
+    cx: &Context<'_>,
+    who: &Role,
+    relation: &Relation,
+    need: &Need,
+    privilege: Privileges,
+) -> Option<Vec<String>> {
     if cx.access.relation_privileges(who.oid, relation).intersects(privilege | need.or) {
         return None;
     }
@@ -116,10 +150,15 @@ fn lacking(cx: &Context<'_>, who: &Role, relation: &Relation, need: &Need, privi
     if !by_column.contains(privilege) {
         return Some(vec![]);
     }
-    let has = |column: &str| cx.access.column_privileges(who.oid, relation, column).contains(privilege);
+    let has =
+        |column: &str| cx.access.column_privileges(who.oid, relation, column).contains(privilege);
     let columns = need.columns(privilege);
     if columns.is_empty() {
-        return if relation.columns.iter().any(|(name, _)| has(name)) { None } else { Some(vec![]) };
+        return if relation.columns.iter().any(|(name, _)| has(name)) {
+            None
+        } else {
+            Some(vec![])
+        };
     }
     let lacking: Vec<String> = columns.iter().filter(|c| !has(c)).cloned().collect();
     if lacking.is_empty() {
@@ -137,7 +176,11 @@ fn held_words(held: Privileges, privilege: Privileges, or: Privileges) -> String
 /// `column a`, `columns a and b`.
 fn column_list(columns: &[String]) -> String {
     let names: Vec<String> = columns.iter().take(8).map(|c| safe_ident(c).into_owned()).collect();
-    let more = if columns.len() > names.len() { format!(" and {} more", columns.len() - names.len()) } else { String::new() };
+    let more = if columns.len() > names.len() {
+        format!(" and {} more", columns.len() - names.len())
+    } else {
+        String::new()
+    };
     match names.as_slice() {
         [] => "some column".into(),
         [only] => format!("column {only}"),

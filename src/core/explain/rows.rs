@@ -1,4 +1,5 @@
-//! Row level security: which rows a role that has the privileges reaches (rowsecurity.c, `get_row_security_policies`; rls.c, `check_enable_rls`).
+//! Row level security: which rows a role that has the privileges reaches (rowsecurity.c,
+//! `get_row_security_policies`; rls.c, `check_enable_rls`).
 
 use super::{Attempt, Link, Outcome, checked_as};
 use crate::catalog::{Command, Policy, Privileges, Relation, Role};
@@ -7,17 +8,29 @@ use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};
 
 /// A link for each table of the statement that has row level security.
-pub(super) fn links(cx: &Context<'_>, role: &Role, attempt: &Attempt<'_>, outcome: &mut Outcome) -> Vec<Link> {
+pub(super) fn links(
+    cx: &Context<'_>,
+    role: &Role,
+    attempt: &Attempt<'_>,
+    outcome: &mut Outcome,
+) -> Vec<Link> {
     let mut links = Vec::new();
     for need in &attempt.needs {
-        let (Some(table), Some(who)) = (cx.snapshot.relation(need.relation), checked_as(cx, role, need.check_as)) else {
+        let (Some(table), Some(who)) =
+            (cx.snapshot.relation(need.relation), checked_as(cx, role, need.check_as))
+        else {
             continue;
         };
-        let Some(command) = command(need.privileges).filter(|_| table.row_security) else { continue };
-        // Of the tables that a view or a policy reads some may be without rows, and the statement not.
+        let Some(command) = command(need.privileges).filter(|_| table.row_security) else {
+            continue;
+        };
+        // Of the tables that a view or a policy reads some may be without rows, and the statement
+        // not.
         links.push(link(cx, who, table, command, need.is_target, outcome));
         // Whoever changes rows that it also reads reaches those alone that it sees.
-        if matches!(command, Command::Update | Command::Delete) && need.privileges.contains(Privileges::SELECT) {
+        if matches!(command, Command::Update | Command::Delete)
+            && need.privileges.contains(Privileges::SELECT)
+        {
             links.push(link(cx, who, table, Command::Select, need.is_target, outcome));
         }
     }
@@ -37,7 +50,14 @@ fn command(privileges: Privileges) -> Option<Command> {
     .map(|(_, command)| command)
 }
 
-fn link(cx: &Context<'_>, who: &Role, table: &Relation, command: Command, is_asked: bool, outcome: &mut Outcome) -> Link {
+fn link(
+    cx: &Context<'_>,
+    who: &Role,
+    table: &Relation,
+    command: Command,
+    is_asked: bool,
+    outcome: &mut Outcome,
+) -> Link {
     let (sql, name) = (cx.snapshot.relation_sql(table), printable(&who.name));
     let step = format!("row level security of table {sql}");
     let forced = if table.force_row_security { "on and forced on its owner" } else { "on" };
@@ -56,15 +76,22 @@ fn link(cx: &Context<'_>, who: &Role, table: &Relation, command: Command, is_ask
         .filter(|p| p.covers(command) && cx.access.policy_applies(p, who.oid))
         .collect();
     let names = |permissive: bool| -> Vec<String> {
-        applying.iter().filter(|p| p.permissive == permissive).map(|p| safe_ident(&p.name).into_owned()).collect()
+        applying
+            .iter()
+            .filter(|p| p.permissive == permissive)
+            .map(|p| safe_ident(&p.name).into_owned())
+            .collect()
     };
     let (permissive, restrictive) = (names(true), names(false));
     if permissive.is_empty() {
         let fix = format!("-- {}", create_policy(&sql, who, command));
-        let none = format!("no policy lets role \"{name}\" {}", command.word());
+        let none = format!("no policy lets role \"{name}\" {}", command.as_str());
         let detail = match command {
             Command::Insert => {
-                let error = format!("new row violates row-level security policy for table \"{}\"", printable(&table.name));
+                let error = format!(
+                    "new row violates row-level security policy for table \"{}\"",
+                    printable(&table.name)
+                );
                 if is_asked {
                     outcome.deny(error);
                 }
@@ -74,7 +101,9 @@ fn link(cx: &Context<'_>, who: &Role, table: &Relation, command: Command, is_ask
                 if is_asked {
                     outcome.no_rows.get_or_insert(format!("table {sql}"));
                 } else {
-                    outcome.note.get_or_insert(format!("Of table {sql} it sees no row: no error says so."));
+                    outcome
+                        .note
+                        .get_or_insert(format!("Of table {sql} it sees no row: no error says so."));
                 }
                 format!("It is {forced}, and {none}: there are no rows, and no error.")
             }
@@ -87,13 +116,21 @@ fn link(cx: &Context<'_>, who: &Role, table: &Relation, command: Command, is_ask
         names => format!("; {} must let them pass too", listed(names)),
     };
     let detail = match open {
-        true => format!("It is {forced}; for role \"{name}\" {} opens every row.", listed(&permissive)),
+        true => {
+            format!("It is {forced}; for role \"{name}\" {} opens every row.", listed(&permissive))
+        }
         false => {
-            format!("It is {forced}; for role \"{name}\" the rows count that {} lets pass{restricted}.", either(&permissive))
+            format!(
+                "It is {forced}; for role \"{name}\" the rows count that {} lets pass{restricted}.",
+                either(&permissive)
+            )
         }
     };
     if is_asked && !open {
-        outcome.note.get_or_insert(format!("Which rows, policies decide: {}.", listed(&[permissive, restrictive].concat())));
+        outcome.note.get_or_insert(format!(
+            "Which rows, policies decide: {}.",
+            listed(&[permissive, restrictive].concat())
+        ));
     }
     Link { step, ok: Some(true), detail, fix: None }
 }

@@ -4,7 +4,10 @@ use crate::catalog::{Command, PUBLIC, Policy, RelationKind};
 use crate::rules::testing::World;
 
 /// What an answer says, a line a link.
-fn lines(world: &World, ask: impl Fn(&crate::catalog::Snapshot) -> (String, Privileges, Option<Vec<Need>>)) -> Vec<String> {
+fn lines(
+    world: &World,
+    ask: impl Fn(&crate::catalog::Snapshot) -> (String, Privileges, Option<Vec<Need>>),
+) -> Vec<String> {
     let snapshot = world.snapshot.clone().complete();
     let access = Access::new(&snapshot);
     let contract = world.contract.clone();
@@ -14,13 +17,28 @@ fn lines(world: &World, ask: impl Fn(&crate::catalog::Snapshot) -> (String, Priv
     let (schema, object) = object.split_once('.').unwrap_or((object, ""));
     let found = snapshot.schema_named(schema);
     let relation = found.and_then(|s| snapshot.relation_named(s.oid, object));
-    let routine = snapshot.routines.iter().find(|r| r.name == object && snapshot.schema_name(r.schema) == schema);
+    let routine = snapshot
+        .routines
+        .iter()
+        .find(|r| r.name == object && snapshot.schema_name(r.schema) == schema);
     let subject = match (relation, routine, found) {
         (Some(relation), ..) => {
-            let plain = vec![Need { relation: relation.oid, privileges: privilege, is_target: true, ..Need::default() }];
+            let plain = vec![Need {
+                relation: relation.oid,
+                privileges: privilege,
+                is_target: true,
+                ..Need::default()
+            }];
             let (calls, unresolved) = (vec![], vec![]);
             let needs = needs.unwrap_or(plain);
-            Subject::Relation(Attempt { relation, needs, calls, unresolved, impossible: None, futile: None })
+            Subject::Relation(Attempt {
+                relation,
+                needs,
+                calls,
+                unresolved,
+                impossible: None,
+                futile: None,
+            })
         }
         (None, Some(routine), _) => Subject::Routine(routine, vec![]),
         (None, None, Some(schema)) if object.is_empty() => Subject::Schema(schema),
@@ -28,9 +46,17 @@ fn lines(world: &World, ask: impl Fn(&crate::catalog::Snapshot) -> (String, Priv
     };
     let line = |link: Link| {
         let ok = link.ok.map_or("--", |ok| if ok { "ok" } else { "NO" });
-        format!("{ok} {}: {}{}", link.step, link.detail, link.fix.map(|f| format!(" => {f}")).unwrap_or_default())
+        format!(
+            "{ok} {}: {}{}",
+            link.step,
+            link.detail,
+            link.fix.map(|f| format!(" => {f}")).unwrap_or_default()
+        )
     };
-    explain(&cx, &Question { role, authenticator: "authenticator", privilege, subject }).into_iter().map(line).collect()
+    explain(&cx, &Question { role, authenticator: "authenticator", privilege, subject })
+        .into_iter()
+        .map(line)
+        .collect()
 }
 
 fn asked(world: &World, role: &str, object: &str, privilege: Privileges) -> Vec<String> {
@@ -84,24 +110,41 @@ fn a_privilege_that_comes_by_many_ways() {
         found[3],
         "NO SELECT on table public.plaintiff_tasks: Role \"mallory\" lacks SELECT. => GRANT SELECT ON TABLE public.plaintiff_tasks TO mallory;"
     );
-    assert_eq!(found.last().unwrap(), "-- contract: The contract says nothing of role \"mallory\".");
+    assert_eq!(
+        found.last().unwrap(),
+        "-- contract: The contract says nothing of role \"mallory\"."
+    );
 }
 
 #[test]
 fn columns_that_are_granted_one_by_one() {
     let mut world = with_login();
     let (anon, owner) = (world.role("anon").oid, world.role("postgres").oid);
-    let item =
-        crate::catalog::AclItem { grantee: anon, grantor: owner, privileges: Privileges::SELECT, grantable: Privileges::NONE };
+    let item = crate::catalog::AclItem {
+        grantee: anon,
+        grantor: owner,
+        privileges: Privileges::SELECT,
+        grantable: Privileges::NONE,
+    };
     world.relation("public.plaintiff_tasks").columns = vec![("id".into(), vec![item])];
     let need = |selected: &[&str]| {
         let selected: Vec<String> = selected.iter().map(|c| (*c).to_owned()).collect();
-        let relation = world.snapshot.relations.iter().find(|r| r.name == "plaintiff_tasks").unwrap().oid;
-        vec![Need { relation, privileges: Privileges::SELECT, selected, is_partial: true, ..Need::default() }]
+        let relation =
+            world.snapshot.relations.iter().find(|r| r.name == "plaintiff_tasks").unwrap().oid;
+        vec![Need {
+            relation,
+            privileges: Privileges::SELECT,
+            selected,
+            is_partial: true,
+            ..Need::default()
+        }]
     };
     let ask = |selected: &[&str]| {
         let needs = need(selected);
-        lines(&world, |_| ("anon public.plaintiff_tasks".into(), Privileges::SELECT, Some(needs.clone())))[3].clone()
+        lines(&world, |_| {
+            ("anon public.plaintiff_tasks".into(), Privileges::SELECT, Some(needs.clone()))
+        })[3]
+            .clone()
     };
     let step = "SELECT on table public.plaintiff_tasks";
     assert_eq!(ask(&["id"]), format!("ok {step}: Role \"anon\" has SELECT on column id."));
@@ -135,17 +178,24 @@ fn policies_by_role_and_command() {
         [found[4].clone(), found[5].clone()]
     };
     let step = "row level security of table public.job_queue";
-    let fix = "-- CREATE POLICY \"anon select\" ON public.job_queue FOR SELECT TO anon USING (...);";
+    let fix =
+        "-- CREATE POLICY \"anon select\" ON public.job_queue FOR SELECT TO anon USING (...);";
     assert_eq!(
         row(&world, "anon", Privileges::SELECT),
         [
-            format!("NO {step}: It is on, and no policy lets role \"anon\" SELECT: there are no rows, and no error. => {fix}"),
-            format!("NO verdict: Allowed, and it reaches no row of table public.job_queue: no error says so. => {fix}"),
+            format!(
+                "NO {step}: It is on, and no policy lets role \"anon\" SELECT: there are no rows, and no error. => {fix}"
+            ),
+            format!(
+                "NO verdict: Allowed, and it reaches no row of table public.job_queue: no error says so. => {fix}"
+            ),
         ]
     );
     assert_eq!(
         row(&world, "anon", Privileges::INSERT)[1].split(" => ").next(),
-        Some("NO verdict: Denied: new row violates row-level security policy for table \"job_queue\".")
+        Some(
+            "NO verdict: Denied: new row violates row-level security policy for table \"job_queue\"."
+        )
     );
     // Restrictive policies alone open nothing.
     world.snapshot.policies.push(policy("office hours", false, false));
@@ -157,14 +207,22 @@ fn policies_by_role_and_command() {
             format!(
                 "ok {step}: It is on; for role \"anon\" the rows count that mine lets pass; \"office hours\" must let them pass too."
             ),
-            "ok verdict: Allowed. Which rows, policies decide: mine and \"office hours\".".to_owned(),
+            "ok verdict: Allowed. Which rows, policies decide: mine and \"office hours\"."
+                .to_owned(),
         ]
     );
     // Who bypasses it.
     let worker = &row(&world, "service_role", Privileges::SELECT)[0];
-    assert_eq!(*worker, format!("ok {step}: It is on, and passed by: role \"service_role\" bypasses it."));
+    assert_eq!(
+        *worker,
+        format!("ok {step}: It is on, and passed by: role \"service_role\" bypasses it.")
+    );
     let owner = &row(&world, "postgres", Privileges::SELECT);
-    assert!(owner[0].ends_with("It is on, and passed by: role \"postgres\" has the rights of its owner."), "{owner:?}");
+    assert!(
+        owner[0]
+            .ends_with("It is on, and passed by: role \"postgres\" has the rights of its owner."),
+        "{owner:?}"
+    );
 }
 
 #[test]
@@ -181,7 +239,10 @@ fn what_is_not_there_and_what_has_no_privileges_on_rows() {
             "-- contract: The contract says nothing of role \"nobody\"."
         ]
     );
-    assert!(verdict("anon", "public.nothing", Privileges::SELECT)[0].starts_with("NO verdict: Denied: there is no "));
+    assert!(
+        verdict("anon", "public.nothing", Privileges::SELECT)[0]
+            .starts_with("NO verdict: Denied: there is no ")
+    );
     assert_eq!(
         verdict("anon", "intake", Privileges::USAGE),
         [
@@ -189,7 +250,10 @@ fn what_is_not_there_and_what_has_no_privileges_on_rows() {
             "ok contract: It should not be open: USAGE is not declared for role \"anon\"."
         ]
     );
-    assert_eq!(verdict("anon", "api.get_call_queue", Privileges::EXECUTE)[0], "ok verdict: Allowed.");
+    assert_eq!(
+        verdict("anon", "api.get_call_queue", Privileges::EXECUTE)[0],
+        "ok verdict: Allowed."
+    );
     assert_eq!(
         verdict("anon", "ops.v_batch_performance", Privileges::SELECT),
         [
@@ -197,7 +261,10 @@ fn what_is_not_there_and_what_has_no_privileges_on_rows() {
             "ok contract: It should not be open: SELECT is declared for role \"anon\", who has no USAGE on schema ops, and is meant to have none."
         ]
     );
-    assert_eq!(world.snapshot.relations.iter().filter(|r| r.kind == RelationKind::Sequence).count(), 0);
+    assert_eq!(
+        world.snapshot.relations.iter().filter(|r| r.kind == RelationKind::Sequence).count(),
+        0
+    );
 }
 
 #[test]
@@ -217,7 +284,9 @@ fn the_owner_of_a_view_reads_its_tables() {
             ..Need::default()
         },
     ];
-    let found = lines(&world, |_| ("anon public.v_plaintiff_call_queue".into(), Privileges::SELECT, Some(needs.clone())));
+    let found = lines(&world, |_| {
+        ("anon public.v_plaintiff_call_queue".into(), Privileges::SELECT, Some(needs.clone()))
+    });
     assert_eq!(
         found[4..6],
         [

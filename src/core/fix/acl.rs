@@ -20,7 +20,8 @@ pub struct Securable {
 }
 
 impl Securable {
-    /// `SELECT, UPDATE`, or `SELECT (a), UPDATE (a)` of a column; ALL where, and only where, everything is meant.
+    /// `SELECT, UPDATE`, or `SELECT (a), UPDATE (a)` of a column; ALL where, and only where,
+    /// everything is meant.
     fn sql_privileges(&self, privileges: Privileges) -> String {
         if !self.all.is_empty() && privileges == self.all {
             return "ALL".to_owned();
@@ -72,9 +73,13 @@ impl fmt::Display for AclStatement {
         let cascade = if self.cascade { " CASCADE" } else { "" };
         match self.verb {
             Verb::Grant | Verb::Keep => write!(f, "GRANT {words} ON {on} TO {grantees};"),
-            Verb::GrantWithOption => write!(f, "GRANT {words} ON {on} TO {grantees} WITH GRANT OPTION;"),
+            Verb::GrantWithOption => {
+                write!(f, "GRANT {words} ON {on} TO {grantees} WITH GRANT OPTION;")
+            }
             Verb::Revoke => write!(f, "REVOKE {words} ON {on} FROM {grantees}{cascade};"),
-            Verb::RevokeGrantOption => write!(f, "REVOKE GRANT OPTION FOR {words} ON {on} FROM {grantees}{cascade};"),
+            Verb::RevokeGrantOption => {
+                write!(f, "REVOKE GRANT OPTION FOR {words} ON {on} FROM {grantees}{cascade};")
+            }
         }
     }
 }

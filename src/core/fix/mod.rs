@@ -46,8 +46,13 @@ impl Fix {
 
     /// Returns the statements, or the proposal where there are none.
     #[must_use]
-    pub fn or_proposal(statements: Option<Vec<Statement>>, proposal: impl FnOnce() -> String) -> Self {
-        statements.filter(|s| !s.is_empty()).map_or_else(|| Self::Proposal(proposal()), Self::Statements)
+    pub fn or_proposal(
+        statements: Option<Vec<Statement>>,
+        proposal: impl FnOnce() -> String,
+    ) -> Self {
+        statements
+            .filter(|s| !s.is_empty())
+            .map_or_else(|| Self::Proposal(proposal()), Self::Statements)
     }
 
     /// Returns the statements; none for a proposal.
@@ -66,6 +71,7 @@ impl Fix {
             return Some(sql.clone());
         }
         let statements = self.statements();
-        (!statements.is_empty()).then(|| statements.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        (!statements.is_empty())
+            .then(|| statements.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 }

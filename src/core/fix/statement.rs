@@ -1,7 +1,9 @@
 //! Statements and their effect on the catalog.
 
 use super::acl::AclStatement;
-use crate::catalog::{Attribute, Membership, ObjectId, Oid, Privileges, RelationKind, Role, Routine};
+use crate::catalog::{
+    Attribute, Membership, ObjectId, Oid, Privileges, RelationKind, Role, Routine,
+};
 use std::fmt;
 
 /// One statement and what it changes. Its text is SQL that runs as it stands.
@@ -33,7 +35,11 @@ impl Statement {
 
     /// Returns a statement that has another form, `repeatable`, that can be run twice.
     #[must_use]
-    pub fn with_repeatable(change: Change, sql: impl Into<String>, repeatable: impl Into<String>) -> Self {
+    pub fn with_repeatable(
+        change: Change,
+        sql: impl Into<String>,
+        repeatable: impl Into<String>,
+    ) -> Self {
         Self::Ddl(Ddl { change, sql: sql.into(), repeatable: Some(repeatable.into()) })
     }
 
@@ -82,7 +88,8 @@ pub enum Change {
         /// The object is a SECURITY DEFINER routine.
         definer: bool,
     },
-    /// ALTER DEFAULT PRIVILEGES ... REVOKE, by creator, schema (0: every schema) and `defaclobjtype`.
+    /// ALTER DEFAULT PRIVILEGES ... REVOKE, by creator, schema (0: every schema) and
+    /// `defaclobjtype`.
     RevokeDefault {
         role: Oid,
         schema: Oid,
@@ -123,7 +130,9 @@ impl RoutineChange {
     }
 
     fn apply(&self, routine: &mut Routine) {
-        let sets = |item: &String, name: &str| item.split_once('=').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name));
+        let sets = |item: &String, name: &str| {
+            item.split_once('=').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name))
+        };
         match self {
             Self::SecurityDefiner(on) => routine.security_definer = *on,
             Self::SearchPath(value) => {
@@ -154,7 +163,9 @@ mod tests {
 
     #[test]
     fn dollar_quote_avoids_names_that_contain_it() {
-        let create = |name: &str| ignoring(&format!("CREATE ROLE {} NOLOGIN;", safe_ident(name)), "duplicate_object");
+        let create = |name: &str| {
+            ignoring(&format!("CREATE ROLE {} NOLOGIN;", safe_ident(name)), "duplicate_object")
+        };
         assert_eq!(
             create("anon"),
             "DO $fix$BEGIN\n  CREATE ROLE anon NOLOGIN;\nEXCEPTION WHEN duplicate_object THEN NULL;\nEND$fix$;"
@@ -164,12 +175,19 @@ mod tests {
 
     #[test]
     fn repeatable_form_is_used_where_there_is_one() {
-        let drop = Statement::with_repeatable(Change::DropPolicy(1), "DROP POLICY p ON t;", "DROP POLICY IF EXISTS p ON t;");
+        let drop = Statement::with_repeatable(
+            Change::DropPolicy(1),
+            "DROP POLICY p ON t;",
+            "DROP POLICY IF EXISTS p ON t;",
+        );
         assert_eq!(
             (drop.to_string(), drop.repeatable()),
             ("DROP POLICY p ON t;".into(), "DROP POLICY IF EXISTS p ON t;".into())
         );
-        let enable = Statement::new(Change::EnableRowSecurity(1), "ALTER TABLE t ENABLE ROW LEVEL SECURITY;");
+        let enable = Statement::new(
+            Change::EnableRowSecurity(1),
+            "ALTER TABLE t ENABLE ROW LEVEL SECURITY;",
+        );
         assert_eq!(enable.repeatable(), enable.to_string());
     }
 }

@@ -1,7 +1,9 @@
-//! What a transaction has made worse: the findings of the catalog as it is now that were none without what the transaction did.
+//! What a transaction has made worse: the findings of the catalog as it is now that were none
+//! without what the transaction did.
 //!
-//! Rules say nothing about before and after. Both states are judged by the same rules, and what the second has more of than the first is
-//! new. Both may show a part of the catalog only, as long as it is the same part.
+//! Rules say nothing about before and after. Both states are judged by the same rules, and what the
+//! second has more of than the first is new. Both may show a part of the catalog only, as long as
+//! it is the same part.
 
 use crate::catalog::{ObjectId, Snapshot};
 use crate::contract::{GuardAction, Severity};
@@ -23,16 +25,18 @@ pub struct Change<'a> {
 
 /// Something that the transaction has made worse.
 #[derive(Debug)]
-pub struct Worse {
+pub struct Regression {
     /// What is wrong now.
     pub finding: Finding,
     /// What the contract says about it: [`GuardAction::Warn`] or [`GuardAction::Block`].
     pub action: GuardAction,
-    /// No later statement of the transaction is expected to put it right: it is about something that was there before, under the same
-    /// name, and has been given too much. Everything else is judged when the transaction commits, for only then can it be whole: a view
-    /// that is dropped and made anew, a table that gets its row security in the next statement.
+    /// No later statement of the transaction is expected to put it right: it is about something
+    /// that was there before, under the same name, and has been given too much. Everything else is
+    /// judged when the transaction commits, for only then can it be whole: a view that is dropped
+    /// and made anew, a table that gets its row security in the next statement.
     pub settled: bool,
-    /// Another statement of the same transaction can put it right, rather than leaving this one away.
+    /// Another statement of the same transaction can put it right, rather than leaving this one
+    /// away.
     pub completes: bool,
 }
 
@@ -42,12 +46,18 @@ impl<'a> Change<'a> {
     pub fn new(before: &'a Context<'a>, after: &'a Context<'a>) -> Self {
         let existed = objects(before.snapshot);
         let names = existed.values().cloned().collect();
-        Self { before, after, existed, names, exists: objects(after.snapshot).into_keys().collect() }
+        Self {
+            before,
+            after,
+            existed,
+            names,
+            exists: objects(after.snapshot).into_keys().collect(),
+        }
     }
 
     /// What has become worse, as far as the contract wants the guard to do something about it.
     #[must_use]
-    pub fn worse(&self, rule: &'static Rule) -> Vec<Worse> {
+    pub fn worse(&self, rule: &'static Rule) -> Vec<Regression> {
         let by_contract = self.after.guard_action(rule);
         let mut now: Vec<Draft> = self.after.drafts(rule);
         now.retain(|draft| self.is_matter_of_the_guard(draft));
@@ -63,29 +73,33 @@ impl<'a> Change<'a> {
         let new = |draft: &Draft| !self.is_excused(draft, &past) && !self.is_progress(draft);
         now.into_iter()
             .filter(new)
-            .map(|draft| Worse {
+            .map(|draft| Regression {
                 action: by_contract.min(self.at_most(&draft)),
                 settled: self.is_settled(&draft),
                 completes: draft.measure.lacks
-                    || (!self.existed.contains_key(&draft.object.id) && !matches!(draft.object.id, ObjectId::Policy(_))),
+                    || (!self.existed.contains_key(&draft.object.id)
+                        && !matches!(draft.object.id, ObjectId::Policy(_))),
                 finding: draft.finish(rule, Severity::Error),
             })
             .collect()
     }
 
-    /// Notes are no matter of the guard's; nor is what PUBLIC has, where there is no client to make use of it.
+    /// Notes are no matter of the guard's; nor is what PUBLIC has, where there is no client to make
+    /// use of it.
     fn is_matter_of_the_guard(&self, draft: &Draft) -> bool {
         draft.weight() > Severity::Info
             && draft.measure.at_most > GuardAction::Audit
             && !(draft.role.as_deref() == Some("PUBLIC") && self.after.clients.is_empty())
     }
 
-    /// The same was so before, or worse; or everybody had what now a role has by itself. What everybody had by default, and has still, is the
-    /// same: a grant to anybody makes an entry of it.
+    /// The same was so before, or worse; or everybody had what now a role has by itself. What
+    /// everybody had by default, and has still, is the same: a grant to anybody makes an entry of
+    /// it.
     fn is_excused(&self, draft: &Draft, past: &HashMap<Key, Vec<Draft>>) -> bool {
         let covers = |earlier: &Draft| {
             earlier.weight() >= draft.weight()
-                && (earlier.measure.at_most >= draft.measure.at_most || draft.role.as_deref() == Some("PUBLIC"))
+                && (earlier.measure.at_most >= draft.measure.at_most
+                    || draft.role.as_deref() == Some("PUBLIC"))
                 && draft.measure.extent.iter().all(|part| earlier.measure.extent.contains(part))
         };
         let key = Key::of(self.subject(draft), draft);
@@ -93,11 +107,16 @@ impl<'a> Change<'a> {
         [key, public].iter().filter_map(|key| past.get(key)).flatten().any(covers)
     }
 
-    /// What the server gives to everybody with a new routine is only warned of; but where one of that name was closed, closing its successor
-    /// is a part of making it.
+    /// What the server gives to everybody with a new routine is only warned of; but where one of
+    /// that name was closed, closing its successor is a part of making it.
     fn at_most(&self, draft: &Draft) -> GuardAction {
-        let succeeds = !self.existed.contains_key(&draft.object.id) && self.names.contains(&draft.object.identity);
-        if succeeds && matches!(draft.object.id, ObjectId::Routine(_)) { GuardAction::Block } else { draft.measure.at_most }
+        let succeeds = !self.existed.contains_key(&draft.object.id)
+            && self.names.contains(&draft.object.identity);
+        if succeeds && matches!(draft.object.id, ObjectId::Routine(_)) {
+            GuardAction::Block
+        } else {
+            draft.measure.at_most
+        }
     }
 
     /// Something is lacking on an object that was not there at all before.
@@ -110,7 +129,8 @@ impl<'a> Change<'a> {
 
     /// What is called the same now as before, and has too much rather than too little.
     fn is_settled(&self, draft: &Draft) -> bool {
-        let same_name = self.existed.get(&draft.object.id).is_some_and(|name| *name == draft.object.identity);
+        let same_name =
+            self.existed.get(&draft.object.id).is_some_and(|name| *name == draft.object.identity);
         !draft.measure.lacks && (draft.object.id == ObjectId::Named || same_name)
     }
 
@@ -138,12 +158,16 @@ fn objects(snapshot: &Snapshot) -> HashMap<ObjectId, String> {
         objects.insert(ObjectId::Role(role.oid), crate::sql::quote_ident(&role.name).into_owned());
     }
     for schema in &snapshot.schemas {
-        objects.insert(ObjectId::Schema(schema.oid), crate::sql::quote_ident(&schema.name).into_owned());
+        objects.insert(
+            ObjectId::Schema(schema.oid),
+            crate::sql::quote_ident(&schema.name).into_owned(),
+        );
     }
     for relation in &snapshot.relations {
         objects.insert(ObjectId::Relation(relation.oid), snapshot.relation_identity(relation));
         for policy in snapshot.policies_of(relation.oid) {
-            objects.insert(ObjectId::Policy(policy.oid), snapshot.policy_identity(policy, relation));
+            objects
+                .insert(ObjectId::Policy(policy.oid), snapshot.policy_identity(policy, relation));
         }
     }
     for routine in &snapshot.routines {
@@ -169,7 +193,11 @@ struct Key {
 
 impl Key {
     fn of(subject: Subject, draft: &Draft) -> Self {
-        Self { subject, role: draft.role.clone(), kind: draft.measure.kind.as_ref().unwrap_or(&draft.key).clone() }
+        Self {
+            subject,
+            role: draft.role.clone(),
+            kind: draft.measure.kind.as_ref().unwrap_or(&draft.key).clone(),
+        }
     }
 }
 
@@ -187,8 +215,14 @@ mod tests {
         let (old_access, new_access) = (Access::new(&old), Access::new(&new));
         let old = Context::new(&before.contract, &old, &old_access, &|| {});
         let new = Context::new(&after.contract, &new, &new_access, &|| {});
-        let line =
-            |w: Worse| format!("{} {}: {}", w.action.word(), if w.settled { "now" } else { "at commit" }, w.finding.detail);
+        let line = |w: Regression| {
+            format!(
+                "{} {}: {}",
+                w.action.as_str(),
+                if w.settled { "now" } else { "at commit" },
+                w.finding.detail
+            )
+        };
         Change::new(&old, &new).worse(find(rule).unwrap()).into_iter().map(line).collect()
     }
 
@@ -200,8 +234,7 @@ mod tests {
         before.grant("public.judgments", anon, Privileges::SELECT | Privileges::REFERENCES);
         after.grant("public.judgments", anon, Privileges::SELECT);
         assert_eq!(worse(&before, &after, "table_privileges"), [""; 0]);
-        let line =
-            "block now: Role \"anon\" has SELECT, REFERENCES on table public.judgments, which the contract does not declare.";
+        let line = "block now: Role \"anon\" has SELECT, REFERENCES on table public.judgments, which the contract does not declare.";
         assert_eq!(worse(&after, &before, "table_privileges"), [line]);
     }
 
@@ -221,7 +254,14 @@ mod tests {
         let owner = before.relation("public.judgments").owner;
         let schema = before.schema("public").oid;
         let add = |world: &mut World, oid, name: &str, open: bool| {
-            world.add_relation(Relation { oid, name: name.into(), schema, owner, acl: Some(vec![]), ..Relation::default() });
+            world.add_relation(Relation {
+                oid,
+                name: name.into(),
+                schema,
+                owner,
+                acl: Some(vec![]),
+                ..Relation::default()
+            });
             if open {
                 world.grant(&format!("public.{name}"), anon, Privileges::SELECT);
             }
@@ -232,7 +272,11 @@ mod tests {
         assert_eq!(worse(&before, &after, "table_privileges"), [""; 0], "renamed");
         add(&mut after, 5002, "notes", true);
         let line = "block at commit: Role \"anon\" has SELECT on table public.notes, which the contract does not declare.";
-        assert_eq!(worse(&before, &after, "table_privileges"), [line], "another table took its name");
+        assert_eq!(
+            worse(&before, &after, "table_privileges"),
+            [line],
+            "another table took its name"
+        );
         // Dropped and made anew: the new one is the old one's successor.
         let mut after = World::conforming();
         add(&mut after, 5003, "notes", true);
@@ -246,7 +290,8 @@ mod tests {
         let reached = "block now: Row level security is off on table public.judgments, for which the contract demands it.";
         assert_eq!(worse(&before, &after, "rls_disabled"), [reached], "authenticated reads it");
         after.snapshot.relations.retain(|r| r.name != "judgments");
-        let gone = "block at commit: Table public.judgments, which the contract declares, does not exist.";
+        let gone =
+            "block at commit: Table public.judgments, which the contract declares, does not exist.";
         assert_eq!(worse(&before, &after, "required_object_missing"), [gone]);
         // A declared table made for the first time, without anything: better than none.
         let (before, mut bare) = (after, World::conforming());
@@ -273,7 +318,9 @@ mod tests {
         let public = "warn at commit: PUBLIC (every role) has EXECUTE on function ops.fresh() by default, which the contract does not \
                       declare.";
         assert_eq!(worse(&before, &after, "security_definer_executable_by_clients"), [public]);
-        let clients = |world: &mut World| world.snapshot.roles.retain(|r| r.name != "anon" && r.name != "authenticated");
+        let clients = |world: &mut World| {
+            world.snapshot.roles.retain(|r| r.name != "anon" && r.name != "authenticated")
+        };
         clients(&mut after);
         assert_eq!(worse(&before, &after, "security_definer_executable_by_clients"), [""; 0]);
     }

@@ -2,10 +2,10 @@
 
 mod change;
 mod exposed;
-mod ratchet;
-mod refusal;
+mod regression;
+mod rejection;
 
-pub use change::{Change, Worse};
+pub use change::{Change, Regression};
 pub use exposed::{Exposed, exposed, is_excused};
-pub use ratchet::is_worse;
-pub use refusal::Refusal;
+pub use regression::is_regression;
+pub use rejection::Rejection;

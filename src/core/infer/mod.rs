@@ -1,8 +1,11 @@
-//! A first contract from a living database: what is there becomes what is declared, as far as a contract should bless it.
+//! A first contract from a living database: what is there becomes what is declared, as far as a
+//! contract should bless it.
 //!
-//! Nothing is blessed that a person would not have decided: tables that a client reaches without row security, policies that are always true
-//! for a client, routines with an unsafe search_path, what PUBLIC has, what came along with GRANT ALL or by default privileges, what a client has
-//! by membership in another role. All of that is left out, and so is found by the first audit under the contract.
+//! Nothing is blessed that a person would not have decided: tables that a client reaches without
+//! row security, policies that are always true for a client, routines with an unsafe search_path,
+//! what PUBLIC has, what came along with GRANT ALL or by default privileges, what a client has by
+//! membership in another role. All of that is left out, and so is found by the first audit under
+//! the contract.
 
 mod objects;
 mod roles;
@@ -15,8 +18,9 @@ use crate::search_path::{Verdict, settings};
 use roles::Roles;
 use std::collections::{BTreeMap, HashMap};
 
-/// What a database is looked at by, to infer a contract for some of its schemas: `base` with those schemas governed and nothing declared in
-/// them. What `base` says about roles is kept: which are clients, nobody can see.
+/// What a database is looked at by, to infer a contract for some of its schemas: `base` with those
+/// schemas governed and nothing declared in them. What `base` says about roles is kept: which are
+/// clients, nobody can see.
 #[must_use]
 pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
     let governed = |name: &String| SchemaDecl {
@@ -41,7 +45,8 @@ pub fn infer(cx: &Context<'_>, version: &str) -> Contract {
     contract.json_schema = None;
     contract.name.clone_from(&cx.snapshot.database.name);
     version.clone_into(&mut contract.version);
-    contract.description = format!("Inferred from database {}: what was there, least privilege first.", contract.name);
+    contract.description =
+        format!("Inferred from database {}: what was there, least privilege first.", contract.name);
     contract.roles = roles.declarations(cx);
     contract.trusted_roles.retain(|name| cx.snapshot.role_named(name).is_some());
     let known = &seed.security_definer;
@@ -52,21 +57,28 @@ pub fn infer(cx: &Context<'_>, version: &str) -> Contract {
     // What a person has decided about rules stays; what only repeats the rules' own is left away.
     for (id, declared) in &mut contract.rules {
         let own = crate::rules::find(id);
-        declared.severity = declared.severity.filter(|severity| own.is_none_or(|rule| rule.severity != *severity));
+        declared.severity =
+            declared.severity.filter(|severity| own.is_none_or(|rule| rule.severity != *severity));
         declared.guard = declared.guard.filter(|guard| own.is_none_or(|rule| rule.guard != *guard));
     }
     contract.rules.retain(|_, declared| declared.severity.is_some() || declared.guard.is_some());
     let names: Vec<String> = contract.schemas.iter().map(|s| s.name.clone()).collect();
-    contract.managed.schemas.retain(|pattern| !names.iter().any(|name| crate::contract::matches(pattern, name)));
+    contract
+        .managed
+        .schemas
+        .retain(|pattern| !names.iter().any(|name| crate::contract::matches(pattern, name)));
     objects::declare(cx, &roles, &mut contract);
     usage(cx, &roles, &mut contract);
     contract
 }
 
-/// The path that the seed has, where all of it is governed; or the one that looks nowhere but in the server's own schema.
+/// The path that the seed has, where all of it is governed; or the one that looks nowhere but in
+/// the server's own schema.
 fn minimal_path(cx: &Context<'_>) -> Vec<String> {
     let known = &cx.contract.security_definer.search_path;
-    let governed = |name: &String| matches!(name.as_str(), "pg_catalog" | "pg_temp") || cx.contract.schema(name).is_some();
+    let governed = |name: &String| {
+        matches!(name.as_str(), "pg_catalog" | "pg_temp") || cx.contract.schema(name).is_some()
+    };
     match known.iter().all(governed) {
         true => known.clone(),
         false => vec!["pg_catalog".into(), "pg_temp".into()],
@@ -79,12 +91,15 @@ pub fn taken_for_workers(cx: &Context<'_>) -> Vec<(String, &'static str)> {
     Roles::of(cx).taken_for_workers(cx)
 }
 
-/// The safe path that most SECURITY DEFINER routines of the schemas have; of several, the first in order of name.
+/// The safe path that most SECURITY DEFINER routines of the schemas have; of several, the first in
+/// order of name.
 fn usual_path(cx: &Context<'_>) -> Option<Vec<String>> {
     let mut counts: BTreeMap<Vec<String>, usize> = BTreeMap::new();
     for (routine, _) in cx.routines().filter(|(r, _)| r.security_definer) {
-        if cx.judge.config(&routine.config, routine.owner).verdict == Verdict::Safe
-            && let Some(path) = settings(&routine.config).last().and_then(|value| cx.snapshot.split_path(value).ok())
+        if cx.paths.config(&routine.config, routine.owner).verdict == Verdict::Safe
+            && let Some(path) = settings(&routine.config)
+                .last()
+                .and_then(|value| cx.snapshot.split_path(value).ok())
         {
             *counts.entry(path).or_default() += 1;
         }
@@ -98,10 +113,14 @@ fn usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
     let mut needed: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut need = |schema: &'_ str, names: Vec<String>| {
         let schema = cx.snapshot.schema_named(schema).map(|s| s.name.as_str());
-        let names = names.iter().filter_map(|name| cx.snapshot.role_named(name)).map(|r| r.name.as_str());
+        let names =
+            names.iter().filter_map(|name| cx.snapshot.role_named(name)).map(|r| r.name.as_str());
         needed.entry(schema.unwrap_or_default()).or_default().extend(names);
     };
-    contract.tables.iter().for_each(|t| need(&t.schema, t.grants.keys().chain(t.policies.keys()).cloned().collect()));
+    contract
+        .tables
+        .iter()
+        .for_each(|t| need(&t.schema, t.grants.keys().chain(t.policies.keys()).cloned().collect()));
     contract.views.iter().for_each(|v| need(&v.schema, v.grants.keys().cloned().collect()));
     contract.sequences.iter().for_each(|s| need(&s.schema, s.grants.keys().cloned().collect()));
     contract.functions.iter().for_each(|f| need(&f.schema, f.execute.clone()));
@@ -116,7 +135,9 @@ fn usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
             .filter(|role| {
                 let own = held.get(&role.oid).is_some_and(|p| p.contains(Privileges::USAGE));
                 own || (everybody
-                    && needed.get(declared.name.as_str()).is_some_and(|names| names.contains(&role.name.as_str())))
+                    && needed
+                        .get(declared.name.as_str())
+                        .is_some_and(|names| names.contains(&role.name.as_str())))
             })
             .map(|role| role.name.clone())
             .collect();

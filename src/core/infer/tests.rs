@@ -1,4 +1,5 @@
-//! The law: an audit under the inferred contract finds what was left out, and nothing else; and nothing was blessed that should not be.
+//! The law: an audit under the inferred contract finds what was left out, and nothing else; and
+//! nothing was blessed that should not be.
 
 use super::*;
 use crate::catalog::{DefaultAcl, PUBLIC, Policy};
@@ -16,19 +17,33 @@ fn inferred(world: &World) -> (Contract, Vec<Finding>) {
     let seed = seed(&world.contract, &names);
     let contract = infer(&Context::new(&seed, &snapshot, &access, &|| {}), "1.1.0");
     let cx = Context::new(&contract, &snapshot, &access, &|| {});
-    let found = RULES.iter().flat_map(|rule| cx.run(rule)).filter(|f| f.severity > Severity::Info).collect();
+    let found = RULES
+        .iter()
+        .flat_map(|rule| cx.run(rule))
+        .filter(|f| f.severity > Severity::Info)
+        .collect();
     (contract, found)
 }
 
 fn lines(found: &[Finding]) -> Vec<String> {
-    found.iter().map(|f| format!("{} {} {}", f.rule.id, f.object.identity, f.role.as_deref().unwrap_or("-"))).collect()
+    found
+        .iter()
+        .map(|f| {
+            format!("{} {} {}", f.rule.id, f.object.identity, f.role.as_deref().unwrap_or("-"))
+        })
+        .collect()
 }
 
 /// A world in which no policy is always true for a client.
 fn careful() -> World {
     let mut world = World::conforming();
     let worker = world.role("service_role").oid;
-    world.snapshot.policies.iter_mut().filter(|p| !p.roles.contains(&worker)).for_each(|p| p.always_true = false);
+    world
+        .snapshot
+        .policies
+        .iter_mut()
+        .filter(|p| !p.roles.contains(&worker))
+        .for_each(|p| p.always_true = false);
     world
 }
 
@@ -45,7 +60,10 @@ fn what_conforms_to_a_contract_conforms_to_the_one_that_is_inferred() {
     assert_eq!(judgments.policies["authenticated"], [crate::contract::PolicyCommand::Select]);
     assert_eq!(contract.schema("public").unwrap().all_on_objects, ["service_role"]);
     assert_eq!(contract.schema("enforcement").unwrap().usage, ["service_role"]);
-    assert_eq!(granted_to(&contract.view("public", "v_judgment_pipeline").unwrap().grants, "anon"), Privileges::SELECT);
+    assert_eq!(
+        granted_to(&contract.view("public", "v_judgment_pipeline").unwrap().grants, "anon"),
+        Privileges::SELECT
+    );
     assert_eq!(contract.functions.len(), world.contract.functions.len());
     assert_eq!(contract.security_definer.search_path, ["public", "pg_temp"]);
 }
@@ -54,7 +72,8 @@ fn what_conforms_to_a_contract_conforms_to_the_one_that_is_inferred() {
 fn what_nobody_would_have_decided_is_left_out() {
     let mut world = careful();
     let (anon, worker) = (world.role("anon").oid, world.role("service_role").oid);
-    // A table open to anon; one that policies open entirely; TRUNCATE by the way; a view given away with everything.
+    // A table open to anon; one that policies open entirely; TRUNCATE by the way; a view given away
+    // with everything.
     world.grant("public.plaintiff_tasks", anon, Privileges::SELECT);
     world.grant("public.plaintiffs", anon, Privileges::ALL_ON_TABLE);
     let plaintiffs = world.relation("public.plaintiffs").oid;
@@ -110,11 +129,23 @@ fn what_came_by_default_privileges_was_decided_by_nobody() {
         privileges: Privileges::EXECUTE,
         grantable: Privileges::NONE,
     }];
-    world.snapshot.default_acls.push(DefaultAcl { role: owner, schema: api, object_type: b'f', acl });
+    world.snapshot.default_acls.push(DefaultAcl {
+        role: owner,
+        schema: api,
+        object_type: b'f',
+        acl,
+    });
     let (contract, found) = inferred(&world);
     assert!(contract.functions.iter().all(|f| !f.execute.iter().any(|role| role == "anon")));
-    assert!(contract.functions_named("api", "queue_job").all(|f| f.execute.iter().any(|role| role == "authenticated")));
-    assert!(lines(&found).contains(&"security_definer_executable_by_clients api.queue_job() anon".to_owned()));
+    assert!(
+        contract
+            .functions_named("api", "queue_job")
+            .all(|f| f.execute.iter().any(|role| role == "authenticated"))
+    );
+    assert!(
+        lines(&found)
+            .contains(&"security_definer_executable_by_clients api.queue_job() anon".to_owned())
+    );
 }
 
 #[test]
@@ -122,7 +153,11 @@ fn a_policy_that_checks_nothing_that_is_written_is_none() {
     let mut world = careful();
     let authenticated = world.role("authenticated").oid;
     let relation = world.relation("public.judgments").oid;
-    world.grant("public.judgments", authenticated, Privileges::INSERT | Privileges::UPDATE | Privileges::DELETE);
+    world.grant(
+        "public.judgments",
+        authenticated,
+        Privileges::INSERT | Privileges::UPDATE | Privileges::DELETE,
+    );
     world.snapshot.policies.push(Policy {
         oid: 9_001,
         name: "mine".into(),
@@ -135,10 +170,16 @@ fn a_policy_that_checks_nothing_that_is_written_is_none() {
     });
     let (contract, found) = inferred(&world);
     let judgments = contract.table("public", "judgments").unwrap();
-    assert_eq!(granted_to(&judgments.grants, "authenticated"), Privileges::SELECT | Privileges::DELETE);
+    assert_eq!(
+        granted_to(&judgments.grants, "authenticated"),
+        Privileges::SELECT | Privileges::DELETE
+    );
     assert_eq!(
         lines(&found),
-        ["direct_write public.judgments authenticated", "rls_policy_undeclared mine on public.judgments authenticated"]
+        [
+            "direct_write public.judgments authenticated",
+            "rls_policy_undeclared mine on public.judgments authenticated"
+        ]
     );
 }
 
@@ -163,8 +204,14 @@ fn roles_that_no_contract_knows_are_told_by_what_they_are() {
         world.grant("public.judgments", role, Privileges::SELECT);
     }
     let (contract, _) = inferred(&world);
-    let kind = |name: &str| contract.roles.iter().find(|r| r.name == name).map(|r| format!("{:?}", r.kind));
-    assert_eq!(kind("api_user").as_deref(), Some("Client"), "authenticator becomes it, and does not inherit from it");
+    let kind = |name: &str| {
+        contract.roles.iter().find(|r| r.name == name).map(|r| format!("{:?}", r.kind))
+    };
+    assert_eq!(
+        kind("api_user").as_deref(),
+        Some("Client"),
+        "authenticator becomes it, and does not inherit from it"
+    );
     assert_eq!(kind("app_rw").as_deref(), Some("Client"), "nobody knows, and so the stricter kind");
     assert_eq!(kind("web_login").as_deref(), Some("Worker"), "it logs in itself");
     assert_eq!(kind("service_role").as_deref(), Some("Worker"), "row security is not for it");
@@ -172,7 +219,8 @@ fn roles_that_no_contract_knows_are_told_by_what_they_are() {
     assert_eq!(kind("owner_of_most").as_deref(), Some("Owner"));
     assert_eq!(kind("postgres").as_deref(), Some("Owner"), "the database's owner");
     assert_eq!(kind("authenticator"), None, "nothing was granted to it");
-    let said = |name: &str| contract.roles.iter().find(|r| r.name == name).map(|r| r.description.as_str());
+    let said =
+        |name: &str| contract.roles.iter().find(|r| r.name == name).map(|r| r.description.as_str());
     assert_eq!(said("web_login"), Some("Inferred: taken for a worker, for it logs in itself."));
     assert_eq!(kind("root"), None, "a superuser");
     assert_eq!(contract.trusted_roles, [""; 0], "whom to trust, a person says");
@@ -233,7 +281,8 @@ proptest! {
             }
         }
 
-        // What is found is what was left out: of clients and of PUBLIC, or what no contract blesses.
+        // What is found is what was left out: of clients and of PUBLIC, or what no contract
+        // blesses.
         for finding in &found {
             let role = finding.role.as_deref().unwrap_or_default();
             let left_out = NEVER_BLESSED.contains(&finding.rule.id)

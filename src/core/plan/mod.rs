@@ -15,7 +15,7 @@ use crate::contract::Severity;
 use crate::finding::{Finding, Subject};
 use crate::fix::{Change, Statement};
 use order::{Wanted, in_order, phase};
-use simulate::Imagined;
+use simulate::Simulation;
 use std::collections::{HashMap, HashSet};
 use undo::{Written, undo};
 
@@ -74,9 +74,14 @@ impl Planner<'_> {
                 break;
             }
             // What would only bring another error is not done.
-            let Some(culprit) = self.culprit(snapshot, before, &found, &in_order(&chosen)) else { break };
-            let parts: Vec<Statement> =
-                chosen.iter().filter(|w| culprit.covers(&w.statement)).map(|w| w.statement.clone()).collect();
+            let Some(culprit) = self.culprit(snapshot, before, &found, &in_order(&chosen)) else {
+                break;
+            };
+            let parts: Vec<Statement> = chosen
+                .iter()
+                .filter(|w| culprit.covers(&w.statement))
+                .map(|w| w.statement.clone())
+                .collect();
             if parts.is_empty() {
                 break;
             }
@@ -89,9 +94,11 @@ impl Planner<'_> {
         self.written_down(snapshot, before, &chosen, &found)
     }
 
-    /// The statements of findings that nobody has chosen yet, of the first phase that has any: they may make those of later phases needless.
+    /// The statements of findings that nobody has chosen yet, of the first phase that has any: they
+    /// may make those of later phases needless.
     fn fresh(&self, found: &[Finding], chosen: &[Wanted], rejected: &[Statement]) -> Vec<Wanted> {
-        // The same text may be needed again in a later phase: a GRANT to whom the object belonged when it was first said.
+        // The same text may be needed again in a later phase: a GRANT to whom the object belonged
+        // when it was first said.
         let key = |statement: &Statement| (phase(statement), statement.to_string());
         let mut known: HashSet<(u8, String)> = chosen.iter().map(|w| key(&w.statement)).collect();
         known.extend(rejected.iter().map(key));
@@ -100,7 +107,10 @@ impl Planner<'_> {
             (self.interrupts)();
             for statement in finding.fix.statements() {
                 if known.insert(key(statement)) {
-                    fresh.push(Wanted { statement: statement.clone(), findings: vec![finding.clone()] });
+                    fresh.push(Wanted {
+                        statement: statement.clone(),
+                        findings: vec![finding.clone()],
+                    });
                 } else if let Some(same) = fresh.iter_mut().find(|w| w.statement == *statement) {
                     same.findings.push(finding.clone());
                 }
@@ -117,7 +127,7 @@ impl Planner<'_> {
     }
 
     fn imagined(&self, snapshot: &Snapshot, statements: &[Wanted]) -> Snapshot {
-        let mut imagined = Imagined::new(snapshot.clone(), self.runner);
+        let mut imagined = Simulation::new(snapshot.clone(), self.runner);
         for wanted in statements {
             (self.interrupts)();
             imagined.carry_out(&wanted.statement);
@@ -137,12 +147,21 @@ impl Planner<'_> {
         found
     }
 
-    /// The first statement after which there is an error that was not there before and that nothing mends.
-    fn culprit(&self, snapshot: &Snapshot, before: &[Finding], found: &[Finding], order: &[Wanted]) -> Option<Statement> {
+    /// The first statement after which there is an error that was not there before and that nothing
+    /// mends.
+    fn culprit(
+        &self,
+        snapshot: &Snapshot,
+        before: &[Finding],
+        found: &[Finding],
+        order: &[Wanted],
+    ) -> Option<Statement> {
         let known: HashSet<_> = before.iter().map(Finding::about).collect();
         let is_new = |f: &Finding| f.severity == Severity::Error && !known.contains(&f.about());
         let new = found.iter().find(|f| is_new(f) || spoils_a_path(before, f))?;
-        let is_there = |first: usize| self.after(snapshot, &order[..first]).iter().any(|f| f.fingerprint == new.fingerprint);
+        let is_there = |first: usize| {
+            self.after(snapshot, &order[..first]).iter().any(|f| f.fingerprint == new.fingerprint)
+        };
         let (mut without, mut with) = (0, order.len());
         while with - without > 1 {
             let middle = without.midpoint(with);
@@ -152,10 +171,18 @@ impl Planner<'_> {
     }
 
     /// Leaves out what mends nothing that it was chosen for.
-    fn without_the_useless(&self, snapshot: &Snapshot, chosen: &mut Vec<Wanted>, found: &mut Vec<Finding>) {
+    fn without_the_useless(
+        &self,
+        snapshot: &Snapshot,
+        chosen: &mut Vec<Wanted>,
+        found: &mut Vec<Finding>,
+    ) {
         let left: HashSet<String> = found.iter().map(|f| f.fingerprint.clone()).collect();
-        let useful: Vec<Wanted> =
-            chosen.iter().filter(|w| w.findings.iter().any(|f| !left.contains(&f.fingerprint))).cloned().collect();
+        let useful: Vec<Wanted> = chosen
+            .iter()
+            .filter(|w| w.findings.iter().any(|f| !left.contains(&f.fingerprint)))
+            .cloned()
+            .collect();
         if useful.len() == chosen.len() {
             return;
         }
@@ -166,7 +193,12 @@ impl Planner<'_> {
     }
 
     /// Leaves out what nothing is lost without, where trying each is no matter of minutes.
-    fn without_the_needless(&self, snapshot: &Snapshot, chosen: &mut Vec<Wanted>, found: &[Finding]) {
+    fn without_the_needless(
+        &self,
+        snapshot: &Snapshot,
+        chosen: &mut Vec<Wanted>,
+        found: &[Finding],
+    ) {
         let size = snapshot.relations.len() + snapshot.routines.len();
         if chosen.len() * size > TRIED {
             return;
@@ -176,15 +208,25 @@ impl Planner<'_> {
             (self.interrupts)();
             let mut without = chosen.clone();
             without.remove(place);
-            if self.after(snapshot, &in_order(&without)).iter().all(|f| left.contains(&f.fingerprint)) {
+            if self
+                .after(snapshot, &in_order(&without))
+                .iter()
+                .all(|f| left.contains(&f.fingerprint))
+            {
                 *chosen = without;
             }
         }
     }
 
-    fn written_down(&self, snapshot: &Snapshot, before: &[Finding], chosen: &[Wanted], found: &[Finding]) -> Plan {
+    fn written_down(
+        &self,
+        snapshot: &Snapshot,
+        before: &[Finding],
+        chosen: &[Wanted],
+        found: &[Finding],
+    ) -> Plan {
         let mut plan = Plan::default();
-        let mut imagined = Imagined::new(snapshot.clone(), self.runner);
+        let mut imagined = Simulation::new(snapshot.clone(), self.runner);
         for wanted in in_order(chosen) {
             (self.interrupts)();
             let back = undo(&wanted.statement, &imagined, self.written);
@@ -195,7 +237,10 @@ impl Planner<'_> {
             }
         }
         let left: HashSet<&str> = found.iter().map(|f| f.fingerprint.as_str()).collect();
-        let gone: Vec<&Finding> = before.iter().filter(|f| self.mends(f) && !left.contains(f.fingerprint.as_str())).collect();
+        let gone: Vec<&Finding> = before
+            .iter()
+            .filter(|f| self.mends(f) && !left.contains(f.fingerprint.as_str()))
+            .collect();
         plan.mends = gone.iter().map(|f| f.fingerprint.clone()).collect();
         for finding in gone {
             plan.about.entry(finding.subject()).or_default().push(finding.fingerprint.clone());
@@ -224,7 +269,8 @@ impl Statement {
 fn spoils_a_path(before: &[Finding], after: &Finding) -> bool {
     let reasons = |finding: &Finding| -> HashSet<String> {
         let all = finding.evidence["reasons"].as_array().into_iter().flatten();
-        all.map(|reason| format!("{} {} {}", reason["reason"], reason["schema"], reason["role"])).collect()
+        all.map(|reason| format!("{} {} {}", reason["reason"], reason["schema"], reason["role"]))
+            .collect()
     };
     let was = before.iter().find(|f| f.about() == after.about());
     was.is_some_and(|was| !reasons(after).is_subset(&reasons(was)))

@@ -24,7 +24,8 @@ pub(super) fn phase(statement: &Statement) -> u8 {
             Change::AddRelation(..) => 5,
             // What a client owns in a schema spoils every path through it.
             Change::ChangeOwner { definer: false, .. } => 7,
-            // A path is judged for the owner of the routine: the one that is safe for the next owner comes first.
+            // A path is judged for the owner of the routine: the one that is safe for the next
+            // owner comes first.
             Change::AlterRoutine(..) => 8,
             Change::ChangeOwner { definer: true, .. } => 9,
             Change::DropPolicy(_) | Change::PolicyRoles(..) => 10,

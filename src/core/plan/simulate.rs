@@ -1,16 +1,17 @@
-//! What a statement does to the catalog, done to a copy of it (aclchk.c, user.c, `aclnewowner` and `recursive_revoke` in acl.c).
+//! What a statement does to the catalog, done to a copy of it (aclchk.c, user.c, `aclnewowner` and
+//! `recursive_revoke` in acl.c).
 
 use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, ContentKind, DefaultAcl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Relation, RelationKind, Role,
-    Routine, Schema, Snapshot,
+    Acl, AclItem, ContentKind, DefaultAcl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Relation,
+    RelationKind, Role, Routine, Schema, Snapshot,
 };
 use crate::finding::fingerprint;
 use crate::fix::{AclStatement, Change, RoutineChange, Statement, Verb};
 use std::collections::HashMap;
 
 /// A snapshot that statements are carried out on.
-pub(super) struct Imagined {
+pub(super) struct Simulation {
     snapshot: Snapshot,
     /// Who carries them out, and so owns what is new.
     runner: Oid,
@@ -18,7 +19,7 @@ pub(super) struct Imagined {
     routines: HashMap<Oid, usize>,
 }
 
-impl Imagined {
+impl Simulation {
     pub(super) fn new(snapshot: Snapshot, runner: Oid) -> Self {
         let relations = snapshot.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
         let routines = snapshot.routines.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
@@ -37,7 +38,9 @@ impl Imagined {
 
     /// The name of a relation as SQL text; `None` where it is not there.
     pub(super) fn relation_sql(&self, relation: Oid) -> Option<String> {
-        self.relations.get(&relation).map(|i| self.snapshot.relation_sql(&self.snapshot.relations[*i]))
+        self.relations
+            .get(&relation)
+            .map(|i| self.snapshot.relation_sql(&self.snapshot.relations[*i]))
     }
 
     /// Whether it changes anything.
@@ -52,12 +55,16 @@ impl Imagined {
         match change {
             Change::AddRole(role) => {
                 let is_new = self.snapshot.roles.iter().all(|r| r.name != role.name);
-                let oid = imagined_oid("role", &role.name);
+                let oid = simulated_oid("role", &role.name);
                 self.snapshot.roles.extend(is_new.then(|| Role { oid, ..role.clone() }));
                 is_new
             }
             Change::AlterRole { role, attribute, on } => {
-                let role = self.snapshot.roles.iter_mut().find(|r| r.oid == *role && r.has(*attribute) != *on);
+                let role = self
+                    .snapshot
+                    .roles
+                    .iter_mut()
+                    .find(|r| r.oid == *role && r.has(*attribute) != *on);
                 role.map(|r| r.set(*attribute, *on)).is_some()
             }
             Change::RevokeMembership(membership) => {
@@ -69,20 +76,36 @@ impl Imagined {
             Change::AddRelation(kind, schema, name) => self.add_relation(*kind, schema, name),
             Change::ChangeOwner { object, owner, .. } => self.own(*object, *owner),
             Change::RevokeDefault { role, schema, object_type, grantee, privileges } => {
-                let is_it = |d: &&mut DefaultAcl| (d.role, d.schema, d.object_type) == (*role, *schema, *object_type);
+                let is_it = |d: &&mut DefaultAcl| {
+                    (d.role, d.schema, d.object_type) == (*role, *schema, *object_type)
+                };
                 self.snapshot.default_acls.iter_mut().find(is_it).is_some_and(|default| {
                     let mut acl = default.acl.clone();
-                    revoke(&mut acl, *role, (*role, *grantee), (*privileges, *privileges), &|_, _| false);
+                    revoke(
+                        &mut acl,
+                        *role,
+                        (*role, *grantee),
+                        (*privileges, *privileges),
+                        &|_, _| false,
+                    );
                     replace(&mut default.acl, acl)
                 })
             }
-            Change::AlterRoutine(routine, actions) => self.routine(*routine).is_some_and(|routine| {
-                let altered = RoutineChange::apply_all(actions, routine);
-                replace(routine, altered)
-            }),
-            Change::DropRoutine(schema, name, arguments) => self.drop_routine(schema, name, arguments),
-            Change::EnableRowSecurity(table) => self.relation(*table).is_some_and(|t| replace(&mut t.row_security, true)),
-            Change::ForceRowSecurity(table) => self.relation(*table).is_some_and(|t| replace(&mut t.force_row_security, true)),
+            Change::AlterRoutine(routine, actions) => {
+                self.routine(*routine).is_some_and(|routine| {
+                    let altered = RoutineChange::apply_all(actions, routine);
+                    replace(routine, altered)
+                })
+            }
+            Change::DropRoutine(schema, name, arguments) => {
+                self.drop_routine(schema, name, arguments)
+            }
+            Change::EnableRowSecurity(table) => {
+                self.relation(*table).is_some_and(|t| replace(&mut t.row_security, true))
+            }
+            Change::ForceRowSecurity(table) => {
+                self.relation(*table).is_some_and(|t| replace(&mut t.force_row_security, true))
+            }
             Change::DropPolicy(policy) => {
                 let before = self.snapshot.policies.len();
                 self.snapshot.policies.retain(|p| p.oid != *policy);
@@ -92,7 +115,8 @@ impl Imagined {
                 let policy = self.snapshot.policies.iter_mut().find(|p| p.oid == *policy);
                 policy.is_some_and(|p| replace(&mut p.roles, roles.clone()))
             }
-            // The guard's own state is not imagined: what is said about it is mended by what mends it.
+            // The guard's own state is not imagined: what is said about it is mended by what mends
+            // it.
             Change::Guard => true,
         }
     }
@@ -102,20 +126,31 @@ impl Imagined {
             return false;
         }
         let acl = self.born_with(0, b'n', ObjectKind::Schema);
-        let (oid, owner) = (imagined_oid("schema", name), self.runner);
+        let (oid, owner) = (simulated_oid("schema", name), self.runner);
         self.snapshot.schemas.push(Schema { oid, name: name.to_owned(), owner, acl });
         true
     }
 
     fn add_relation(&mut self, kind: RelationKind, schema: &str, name: &str) -> bool {
-        let oid = imagined_oid("relation", &format!("{schema}.{name}"));
-        let Some(schema) = self.snapshot.schemas.iter().find(|s| s.name == schema).map(|s| s.oid) else { return false };
+        let oid = simulated_oid("relation", &format!("{schema}.{name}"));
+        let Some(schema) = self.snapshot.schemas.iter().find(|s| s.name == schema).map(|s| s.oid)
+        else {
+            return false;
+        };
         let object_type = if kind.acl_kind() == ObjectKind::Sequence { b'S' } else { b'r' };
         let acl = self.born_with(schema, object_type, kind.acl_kind());
         let (owner, name) = (self.runner, name.to_owned());
         self.hold(schema, (owner, owner), ContentKind::Relation, true);
         self.relations.insert(oid, self.snapshot.relations.len());
-        self.snapshot.relations.push(Relation { oid, name, schema, owner, kind, acl, ..Relation::default() });
+        self.snapshot.relations.push(Relation {
+            oid,
+            name,
+            schema,
+            owner,
+            kind,
+            acl,
+            ..Relation::default()
+        });
         true
     }
 
@@ -131,16 +166,28 @@ impl Imagined {
         self.snapshot.schemas.iter_mut().find(|s| s.oid == oid)
     }
 
-    /// From 16 on a grant of membership hangs on the grantor's right to give it (user.c, `plan_recursive_revoke`).
+    /// From 16 on a grant of membership hangs on the grantor's right to give it (user.c,
+    /// `plan_recursive_revoke`).
     fn end_memberships(&mut self, role: Oid, member: Oid, grantor: Oid) {
         let by_grantor = self.snapshot.version >= 16;
-        self.snapshot.memberships.retain(|m| (m.role, m.member) != (role, member) || (by_grantor && m.grantor != grantor));
-        let still = self.snapshot.memberships.iter().any(|m| (m.role, m.member, m.admin) == (role, member, true));
+        self.snapshot.memberships.retain(|m| {
+            (m.role, m.member) != (role, member) || (by_grantor && m.grantor != grantor)
+        });
+        let still = self
+            .snapshot
+            .memberships
+            .iter()
+            .any(|m| (m.role, m.member, m.admin) == (role, member, true));
         if !by_grantor || still {
             return;
         }
-        let hanging: Vec<Oid> =
-            self.snapshot.memberships.iter().filter(|m| (m.role, m.grantor) == (role, member)).map(|m| m.member).collect();
+        let hanging: Vec<Oid> = self
+            .snapshot
+            .memberships
+            .iter()
+            .filter(|m| (m.role, m.grantor) == (role, member))
+            .map(|m| m.member)
+            .collect();
         for next in hanging {
             self.end_memberships(role, next, member);
         }
@@ -149,12 +196,17 @@ impl Imagined {
     fn drop_routine(&mut self, schema: &str, name: &str, arguments: &str) -> bool {
         let Some(place) = self.routine_place(schema, name, arguments) else { return false };
         let gone = self.snapshot.routines.remove(place);
-        let others = self.snapshot.routines.iter().any(|r| (r.schema, r.owner) == (gone.schema, gone.owner));
+        let others =
+            self.snapshot.routines.iter().any(|r| (r.schema, r.owner) == (gone.schema, gone.owner));
         if !others && let Some(contents) = self.snapshot.contents.get_mut(&gone.schema) {
             contents.remove(&(gone.owner, ContentKind::Routine));
         }
-        self.snapshot.guard.impostors.retain(|(n, a)| (n.as_str(), a.as_str()) != (name, arguments));
-        self.routines = self.snapshot.routines.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
+        self.snapshot
+            .guard
+            .impostors
+            .retain(|(n, a)| (n.as_str(), a.as_str()) != (name, arguments));
+        self.routines =
+            self.snapshot.routines.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
         true
     }
 
@@ -162,7 +214,11 @@ impl Imagined {
     pub(super) fn routine_place(&self, schema: &str, name: &str, arguments: &str) -> Option<usize> {
         let snapshot = &self.snapshot;
         let schema = snapshot.schemas.iter().find(|s| s.name == schema)?.oid;
-        let is_it = |r: &Routine| r.schema == schema && r.name == name && snapshot.argument_names(r).join(",") == arguments;
+        let is_it = |r: &Routine| {
+            r.schema == schema
+                && r.name == name
+                && snapshot.argument_names(r).join(",") == arguments
+        };
         snapshot.routines.iter().position(is_it)
     }
 
@@ -176,23 +232,36 @@ impl Imagined {
                 let Some(routine) = self.routine(oid) else { return false };
                 new_owner(routine.acl.as_mut(), routine.owner, owner);
                 let (schema, from) = (routine.schema, std::mem::replace(&mut routine.owner, owner));
-                let others = self.snapshot.routines.iter().any(|r| (r.schema, r.owner) == (schema, from));
+                let others =
+                    self.snapshot.routines.iter().any(|r| (r.schema, r.owner) == (schema, from));
                 self.hold(schema, (from, owner), ContentKind::Routine, others);
                 from != owner
             }
             // The sequences of its columns go with a table.
             ObjectId::Relation(oid) => {
                 let mut moved = Vec::new();
-                for relation in self.snapshot.relations.iter_mut().filter(|r| r.oid == oid || r.owned_by == Some(oid)) {
+                for relation in self
+                    .snapshot
+                    .relations
+                    .iter_mut()
+                    .filter(|r| r.oid == oid || r.owned_by == Some(oid))
+                {
                     let from = std::mem::replace(&mut relation.owner, owner);
                     new_owner(relation.acl.as_mut(), from, owner);
-                    relation.columns.iter_mut().for_each(|(_, acl)| new_owner(Some(acl), from, owner));
+                    relation
+                        .columns
+                        .iter_mut()
+                        .for_each(|(_, acl)| new_owner(Some(acl), from, owner));
                     if from != owner {
                         moved.push((relation.schema, from));
                     }
                 }
                 for &(schema, from) in &moved {
-                    let others = self.snapshot.relations.iter().any(|r| (r.schema, r.owner) == (schema, from));
+                    let others = self
+                        .snapshot
+                        .relations
+                        .iter()
+                        .any(|r| (r.schema, r.owner) == (schema, from));
                     self.hold(schema, (from, owner), ContentKind::Relation, others);
                 }
                 !moved.is_empty()
@@ -201,7 +270,8 @@ impl Imagined {
         }
     }
 
-    /// Something of a schema has gone from one owner to another; `others` of that kind are still the former one's.
+    /// Something of a schema has gone from one owner to another; `others` of that kind are still
+    /// the former one's.
     fn hold(&mut self, schema: Oid, (from, to): (Oid, Oid), kind: ContentKind, others: bool) {
         let contents = self.snapshot.contents.entry(schema).or_default();
         if !others {
@@ -210,11 +280,13 @@ impl Imagined {
         contents.insert((to, kind));
     }
 
-    /// The ACL that something new of the runner's gets by default privileges (aclchk.c, `get_user_default_acl`).
+    /// The ACL that something new of the runner's gets by default privileges (aclchk.c,
+    /// `get_user_default_acl`).
     fn born_with(&self, schema: Oid, object_type: u8, kind: ObjectKind) -> Option<Acl> {
         let entry = |schema: Oid| {
             let all = &mut self.snapshot.default_acls.iter();
-            all.find(|d| (d.role, d.schema, d.object_type) == (self.runner, schema, object_type)).map(|d| d.acl.clone())
+            all.find(|d| (d.role, d.schema, d.object_type) == (self.runner, schema, object_type))
+                .map(|d| d.acl.clone())
         };
         let (everywhere, here) = (entry(0), (schema != 0).then(|| entry(schema)).flatten());
         if everywhere.is_none() && here.is_none() {
@@ -240,10 +312,16 @@ impl Imagined {
         match statement.on.id {
             ObjectId::Relation(oid) => {
                 let relation = self.relation(oid);
-                relation.into_iter().for_each(|r| (r.acl, r.columns) = (Some(after.acl.clone()), after.columns.clone()));
+                relation.into_iter().for_each(|r| {
+                    (r.acl, r.columns) = (Some(after.acl.clone()), after.columns.clone())
+                });
             }
-            ObjectId::Routine(oid) => self.routine(oid).into_iter().for_each(|r| r.acl = Some(after.acl.clone())),
-            ObjectId::Schema(oid) => self.schema(oid).into_iter().for_each(|s| s.acl = Some(after.acl.clone())),
+            ObjectId::Routine(oid) => {
+                self.routine(oid).into_iter().for_each(|r| r.acl = Some(after.acl.clone()))
+            }
+            ObjectId::Schema(oid) => {
+                self.schema(oid).into_iter().for_each(|s| s.acl = Some(after.acl.clone()))
+            }
             ObjectId::Named => self.snapshot.database.acl = Some(after.acl),
             ObjectId::Policy(_) | ObjectId::Role(_) => {}
         }
@@ -265,7 +343,12 @@ impl Imagined {
                 let s = self.snapshot.schemas.iter().find(|s| s.oid == *oid)?;
                 (s.owner, &s.acl, ObjectKind::Schema, vec![])
             }
-            ObjectId::Named => (self.snapshot.database.owner, &self.snapshot.database.acl, ObjectKind::Database, vec![]),
+            ObjectId::Named => (
+                self.snapshot.database.owner,
+                &self.snapshot.database.acl,
+                ObjectKind::Database,
+                vec![],
+            ),
             ObjectId::Policy(_) | ObjectId::Role(_) => return None,
         };
         Some(Acls { owner, acl: acl.clone().unwrap_or_else(|| kind.default_acl(owner)), columns })
@@ -296,8 +379,12 @@ impl Acls {
             }
             None => {
                 change(&mut self.acl, owner, statement, inherits);
-                // What is revoked on a table is revoked on its columns (aclchk.c, `expand_all_col_privileges`).
-                self.columns.iter_mut().filter(|_| revokes).for_each(|(_, acl)| change(acl, owner, statement, inherits));
+                // What is revoked on a table is revoked on its columns (aclchk.c,
+                // `expand_all_col_privileges`).
+                self.columns
+                    .iter_mut()
+                    .filter(|_| revokes)
+                    .for_each(|(_, acl)| change(acl, owner, statement, inherits));
             }
         }
         self
@@ -316,17 +403,21 @@ impl Acls {
 impl PartialEq for Acls {
     fn eq(&self, other: &Self) -> bool {
         let sorted = |acl: &Acl| {
-            let mut items: Vec<_> = acl.iter().map(|i| (i.grantee, i.grantor, i.privileges, i.grantable)).collect();
+            let mut items: Vec<_> =
+                acl.iter().map(|i| (i.grantee, i.grantor, i.privileges, i.grantable)).collect();
             items.sort_unstable();
             items
         };
         let columns = |acls: &Self| {
             let filled = acls.columns.iter().filter(|(_, acl)| !acl.is_empty());
-            let mut columns: Vec<_> = filled.map(|(name, acl)| (name.clone(), sorted(acl))).collect();
+            let mut columns: Vec<_> =
+                filled.map(|(name, acl)| (name.clone(), sorted(acl))).collect();
             columns.sort_unstable();
             columns
         };
-        self.owner == other.owner && sorted(&self.acl) == sorted(&other.acl) && columns(self) == columns(other)
+        self.owner == other.owner
+            && sorted(&self.acl) == sorted(&other.acl)
+            && columns(self) == columns(other)
     }
 }
 
@@ -349,8 +440,12 @@ fn change(acl: &mut Acl, owner: Oid, statement: &AclStatement, inherits: Inherit
                 acl.push(AclItem { grantee: grantee.oid, grantor, privileges, grantable });
                 *acl = merged(std::mem::take(acl));
             }
-            Verb::Revoke => revoke(acl, owner, of, (statement.privileges, statement.privileges), inherits),
-            Verb::RevokeGrantOption => revoke(acl, owner, of, (Privileges::NONE, statement.privileges), inherits),
+            Verb::Revoke => {
+                revoke(acl, owner, of, (statement.privileges, statement.privileges), inherits)
+            }
+            Verb::RevokeGrantOption => {
+                revoke(acl, owner, of, (Privileges::NONE, statement.privileges), inherits)
+            }
         }
     }
 }
@@ -358,7 +453,8 @@ fn change(acl: &mut Acl, owner: Oid, statement: &AclStatement, inherits: Inherit
 /// Whether the first role has the privileges of the second (acl.c, `has_privs_of_role`).
 pub(super) type Inherits<'a> = &'a dyn Fn(Oid, Oid) -> bool;
 
-/// Takes from `grantee` what `grantor` granted, and from others what hung on it (acl.c, `aclupdate` and `recursive_revoke`).
+/// Takes from `grantee` what `grantor` granted, and from others what hung on it (acl.c, `aclupdate`
+/// and `recursive_revoke`).
 fn revoke(
     acl: &mut Acl,
     owner: Oid,
@@ -373,15 +469,20 @@ fn revoke(
         item.grantable = item.grantable & !options;
     }
     acl.retain(|i| !i.privileges.is_empty());
-    // The owner has every right to grant, and whoever has the owner's; others may have it from somebody else, or by a membership.
+    // The owner has every right to grant, and whoever has the owner's; others may have it from
+    // somebody else, or by a membership.
     if lost.is_empty() || grantee == PUBLIC || grantee == owner {
         return;
     }
-    let hangs = |item: &AclItem, lost: Privileges| item.grantor == grantee && item.privileges.intersects(lost);
+    let hangs = |item: &AclItem, lost: Privileges| {
+        item.grantor == grantee && item.privileges.intersects(lost)
+    };
     if !acl.iter().any(|item| hangs(item, lost)) || inherits(grantee, owner) {
         return;
     }
-    let still = acl.iter().filter(|i| i.grantee != PUBLIC && (i.grantee == grantee || inherits(grantee, i.grantee)));
+    let still = acl
+        .iter()
+        .filter(|i| i.grantee != PUBLIC && (i.grantee == grantee || inherits(grantee, i.grantee)));
     let lost = lost & !still.fold(Privileges::NONE, |all, i| all | i.grantable);
     while let Some(next) = acl.iter().find(|item| hangs(item, lost)).map(|item| item.grantee) {
         revoke(acl, owner, (grantee, next), (lost, lost), inherits);
@@ -415,8 +516,9 @@ fn new_owner(acl: Option<&mut Acl>, from: Oid, to: Oid) {
     *acl = merged(std::mem::take(acl));
 }
 
-/// An OID for something that is not there yet, the same whenever it is made: beyond what a server counts up to for long.
-fn imagined_oid(kind: &str, name: &str) -> Oid {
+/// An OID for something that is not there yet, the same whenever it is made: beyond what a server
+/// counts up to for long.
+fn simulated_oid(kind: &str, name: &str) -> Oid {
     let hash = fingerprint(&[kind, name]);
     0xe000_0000 | u32::from_str_radix(&hash[..7], 16).unwrap_or_default()
 }

@@ -57,7 +57,10 @@ impl Step {
             Fix::Proposal(text) | Fix::OutsideTransaction(text) => text.clone(),
             // Tried on the copy, and left out of the plan.
             Fix::Statements(_) => {
-                format!("Does not mend it by itself, or would bring something else:\n{}", finding.fix.sql().unwrap_or_default())
+                format!(
+                    "Does not mend it by itself, or would bring something else:\n{}",
+                    finding.fix.sql().unwrap_or_default()
+                )
             }
             Fix::Unknown => finding.rule.fix.to_owned(),
         };
@@ -79,27 +82,45 @@ impl Step {
 fn risk(statement: &Statement) -> &'static str {
     match statement {
         Statement::Acl(s) => match s.verb {
-            Verb::Grant | Verb::Keep | Verb::GrantWithOption => "low: opens what the contract declares, and nothing else",
-            Verb::Revoke => "medium: whoever lives by this privilege without the contract is refused",
+            Verb::Grant | Verb::Keep | Verb::GrantWithOption => {
+                "low: opens what the contract declares, and nothing else"
+            }
+            Verb::Revoke => {
+                "medium: whoever lives by this privilege without the contract is refused"
+            }
             Verb::RevokeGrantOption => "medium: what others were granted by it is gone too",
         },
         Statement::Ddl(ddl) => match &ddl.change {
             Change::Guard => "low: the guard watches again",
             Change::AddRole(_) => "low: a role that nobody logs in as",
-            Change::AlterRole { on: true, .. } => "medium: the role can do what the attribute allows",
-            Change::AlterRole { on: false, .. } => "medium: the role can no longer do what the attribute allows",
+            Change::AlterRole { on: true, .. } => {
+                "medium: the role can do what the attribute allows"
+            }
+            Change::AlterRole { on: false, .. } => {
+                "medium: the role can no longer do what the attribute allows"
+            }
             Change::RevokeMembership(_) => "medium: whoever lives by the membership is refused",
             Change::AddSchema(_) | Change::AddRelation(..) => "low: adds what is not there",
             Change::RevokeDefault { .. } => "low: what there is already stays as it is",
-            Change::AlterRoutine(_, actions) if matches!(actions[..], [RoutineChange::SearchPath(_)]) => {
+            Change::AlterRoutine(_, actions)
+                if matches!(actions[..], [RoutineChange::SearchPath(_)]) =>
+            {
                 "medium: names in the body are looked up along this path"
             }
             Change::AlterRoutine(..) => "medium: the body runs under other settings or rights",
             Change::DropRoutine(..) => "medium: whoever calls the routine is refused",
-            Change::ChangeOwner { .. } => "medium: the former owner loses what only an owner can do",
-            Change::EnableRowSecurity(_) => "high: a role without a policy sees no rows, and no error says so",
-            Change::ForceRowSecurity(_) => "high: the owner's views and routines obey the policies too",
-            Change::DropPolicy(_) | Change::PolicyRoles(..) => "medium: rows that the policy opened are closed",
+            Change::ChangeOwner { .. } => {
+                "medium: the former owner loses what only an owner can do"
+            }
+            Change::EnableRowSecurity(_) => {
+                "high: a role without a policy sees no rows, and no error says so"
+            }
+            Change::ForceRowSecurity(_) => {
+                "high: the owner's views and routines obey the policies too"
+            }
+            Change::DropPolicy(_) | Change::PolicyRoles(..) => {
+                "medium: rows that the policy opened are closed"
+            }
         },
     }
 }

@@ -1,6 +1,7 @@
-//! The laws: a plan carried out leaves nothing that it could mend, another plan is empty, and nothing in it is needless.
+//! The laws: a plan carried out leaves nothing that it could mend, another plan is empty, and
+//! nothing in it is needless.
 
-use super::simulate::Imagined;
+use super::simulate::Simulation;
 use super::*;
 use crate::access::Access;
 use crate::catalog::{Acl, AclItem, Membership, Oid, PUBLIC, Privileges, Snapshot};
@@ -22,7 +23,8 @@ fn plan_for(contract: &Contract, snapshot: &Snapshot) -> Plan {
     let runner = snapshot.role_named("root").unwrap().oid;
     let judge = |snapshot: &Snapshot| findings(contract, snapshot);
     let before = judge(snapshot);
-    Planner { judge: &judge, wants: &|_| true, written: &|_| None, runner, interrupts: &|| {} }.plan(snapshot, &before)
+    Planner { judge: &judge, wants: &|_| true, written: &|_| None, runner, interrupts: &|| {} }
+        .plan(snapshot, &before)
 }
 
 fn plan(world: &World) -> Plan {
@@ -52,9 +54,16 @@ fn on_the_documents_own_objects_the_plan_is_the_documents_golden_sql() {
     assert!(plan.steps.iter().all(|s| !s.is_proposal && s.undo.is_some()));
     let statements = statements(&plan);
     // Function hardening closes something, and comes before what opens.
-    assert!(statements[..6].iter().all(|s| s.ends_with(" SET search_path = public, pg_temp;")), "{statements:#?}");
-    assert_eq!(statements[0], "ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;");
-    let usage: Vec<&str> = statements.iter().copied().filter(|s| s.starts_with("GRANT USAGE ON SCHEMA")).collect();
+    assert!(
+        statements[..6].iter().all(|s| s.ends_with(" SET search_path = public, pg_temp;")),
+        "{statements:#?}"
+    );
+    assert_eq!(
+        statements[0],
+        "ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;"
+    );
+    let usage: Vec<&str> =
+        statements.iter().copied().filter(|s| s.starts_with("GRANT USAGE ON SCHEMA")).collect();
     assert_eq!(
         usage,
         [
@@ -73,7 +82,10 @@ fn on_the_documents_own_objects_the_plan_is_the_documents_golden_sql() {
         "GRANT INSERT, SELECT ON TABLE intake.simplicity_batches TO authenticated;",
     ] {
         let in_any_order = statement.replace("INSERT, SELECT", "SELECT, INSERT");
-        assert!(statements.contains(&statement) || statements.contains(&in_any_order.as_str()), "{statement}\n{statements:#?}");
+        assert!(
+            statements.contains(&statement) || statements.contains(&in_any_order.as_str()),
+            "{statement}\n{statements:#?}"
+        );
     }
 }
 
@@ -82,14 +94,20 @@ fn roles_come_before_what_they_are_granted() {
     let mut world = World::conforming();
     let anon = world.role("anon").oid;
     world.snapshot.roles.retain(|r| r.oid != anon);
-    let keeps = |acl: &mut Option<crate::catalog::Acl>| acl.iter_mut().for_each(|acl| acl.retain(|i| i.grantee != anon));
+    let keeps = |acl: &mut Option<crate::catalog::Acl>| {
+        acl.iter_mut().for_each(|acl| acl.retain(|i| i.grantee != anon))
+    };
     world.snapshot.schemas.iter_mut().for_each(|s| keeps(&mut s.acl));
     world.snapshot.relations.iter_mut().for_each(|r| keeps(&mut r.acl));
     world.snapshot.routines.iter_mut().for_each(|r| keeps(&mut r.acl));
     let plan = plan(&world);
     assert!(plan.steps[0].statement.contains("CREATE ROLE anon NOLOGIN;"), "{:#?}", plan.steps[0]);
     assert_eq!(plan.steps[0].undo.as_deref(), Some("DROP ROLE IF EXISTS anon;"));
-    assert!(plan.steps[1..].iter().all(|s| s.statement.ends_with(" TO anon;")), "{:#?}", statements(&plan));
+    assert!(
+        plan.steps[1..].iter().all(|s| s.statement.ends_with(" TO anon;")),
+        "{:#?}",
+        statements(&plan)
+    );
     assert!(plan.steps.len() > 10);
 }
 
@@ -102,8 +120,10 @@ fn what_only_a_person_can_decide_is_a_comment() {
     let plan = plan(&world);
     assert_eq!(
         statements(&plan),
-        ["-- CREATE POLICY \"authenticated select\" ON intake.simplicity_batches FOR SELECT TO authenticated USING (...);\n\
-             -- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO authenticated WITH CHECK (...);"]
+        [
+            "-- CREATE POLICY \"authenticated select\" ON intake.simplicity_batches FOR SELECT TO authenticated USING (...);\n\
+             -- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO authenticated WITH CHECK (...);"
+        ]
     );
     assert!(plan.steps[0].is_proposal && plan.mends.is_empty());
 }
@@ -129,10 +149,16 @@ fn one_statement_takes_from_many_roles_what_many_rules_find() {
         world.grant("public.plaintiff_tasks", oid, Privileges::ALL_ON_TABLE);
     }
     let plan = plan(&world);
-    assert_eq!(statements(&plan), ["REVOKE ALL ON TABLE public.plaintiff_tasks FROM anon, authenticated;"]);
+    assert_eq!(
+        statements(&plan),
+        ["REVOKE ALL ON TABLE public.plaintiff_tasks FROM anon, authenticated;"]
+    );
     let rules: Vec<&str> = plan.steps[0].rules.iter().map(|r| r.id).collect();
     assert_eq!(rules, ["table_privileges", "direct_write"]);
-    assert_eq!(plan.steps[0].undo.as_deref(), Some("GRANT ALL ON TABLE public.plaintiff_tasks TO anon, authenticated;"));
+    assert_eq!(
+        plan.steps[0].undo.as_deref(),
+        Some("GRANT ALL ON TABLE public.plaintiff_tasks TO anon, authenticated;")
+    );
 }
 
 #[test]
@@ -140,12 +166,21 @@ fn what_cascade_takes_no_statement_brings_back() {
     let mut world = World::conforming();
     let (anon, authenticated) = (world.role("anon").oid, world.role("authenticated").oid);
     world.grant("public.v_judgment_pipeline", anon, Privileges::INSERT);
-    let item = AclItem { grantee: authenticated, grantor: anon, privileges: Privileges::INSERT, grantable: Privileges::NONE };
+    let item = AclItem {
+        grantee: authenticated,
+        grantor: anon,
+        privileges: Privileges::INSERT,
+        grantable: Privileges::NONE,
+    };
     let acl = world.relation("public.v_judgment_pipeline").acl.as_mut().unwrap();
     acl.last_mut().unwrap().grantable = Privileges::INSERT;
     acl.push(item);
     let plan = plan(&world);
-    assert!(statements(&plan).iter().any(|s| s.ends_with("FROM anon CASCADE;")), "{:#?}", statements(&plan));
+    assert!(
+        statements(&plan).iter().any(|s| s.ends_with("FROM anon CASCADE;")),
+        "{:#?}",
+        statements(&plan)
+    );
     assert!(plan.steps.iter().any(|s| s.undo.is_none()));
 }
 
@@ -159,7 +194,11 @@ fn a_worker_keeps_as_a_role_what_it_had_as_the_owner() {
     let plan = plan(&world);
     let said = statements(&plan);
     assert!(said.iter().any(|s| s.ends_with(" OWNER TO postgres;")), "{said:#?}");
-    assert!(said.last().is_some_and(|s| s.starts_with("GRANT EXECUTE") && s.ends_with(" TO service_role;")), "{said:#?}");
+    assert!(
+        said.last()
+            .is_some_and(|s| s.starts_with("GRANT EXECUTE") && s.ends_with(" TO service_role;")),
+        "{said:#?}"
+    );
 }
 
 /// What the edits of other laws leave out.
@@ -178,16 +217,27 @@ fn wreck(world: &mut World, (what, object, role, bits): (usize, usize, usize, u3
             let (role, member) = (roles[(bits % 5) as usize], grantee);
             // A circle is what no server allows.
             let backwards = |m: &Membership| (m.role, m.member) == (member, role);
-            if role != member && bits % 5 > (object % 5) as u32 && !world.snapshot.memberships.iter().any(backwards) {
+            if role != member
+                && bits % 5 > (object % 5) as u32
+                && !world.snapshot.memberships.iter().any(backwards)
+            {
                 let flag = |n: u32| bits >> n & 1 == 1;
-                let membership = Membership { role, member, grantor: root, admin: flag(8), inherit: flag(9), set: flag(10) };
+                let membership = Membership {
+                    role,
+                    member,
+                    grantor: root,
+                    admin: flag(8),
+                    inherit: flag(9),
+                    set: flag(10),
+                };
                 world.snapshot.memberships.retain(|m| (m.role, m.member) != (role, member));
                 world.snapshot.memberships.push(membership);
             }
         }
         1 if role < names.len() => {
             let role = world.role(names[role]);
-            (role.superuser, role.bypass_rls, role.create_role) = (bits % 13 == 0, bits % 2 == 0, bits % 3 == 0);
+            (role.superuser, role.bypass_rls, role.create_role) =
+                (bits % 13 == 0, bits % 2 == 0, bits % 3 == 0);
         }
         2 => {
             let owner = world.snapshot.relations[relation].owner;
@@ -210,7 +260,12 @@ fn wreck(world: &mut World, (what, object, role, bits): (usize, usize, usize, u3
                 let is_of = |i: &AclItem, a: Oid, b: Oid| (i.grantee, i.grantor) == (a, b);
                 acl.retain(|i| !is_of(i, grantee, owner) && !is_of(i, other, grantee));
                 acl.push(AclItem { grantee, grantor: owner, privileges, grantable: privileges });
-                acl.push(AclItem { grantee: other, grantor: grantee, privileges, grantable: Privileges::NONE });
+                acl.push(AclItem {
+                    grantee: other,
+                    grantor: grantee,
+                    privileges,
+                    grantable: Privileges::NONE,
+                });
             }
         }
         4 => {
@@ -220,7 +275,8 @@ fn wreck(world: &mut World, (what, object, role, bits): (usize, usize, usize, u3
                 &["search_path=nowhere, public", "row_security=off"],
                 &["search_path=public, pg_temp", "session_replication_role=replica"],
             ][(bits % 4) as usize];
-            world.snapshot.routines[routine].config = config.iter().map(|c| (*c).to_owned()).collect();
+            world.snapshot.routines[routine].config =
+                config.iter().map(|c| (*c).to_owned()).collect();
         }
         5 if grantee != PUBLIC => world.snapshot.routines[routine].owner = grantee,
         6 => world.snapshot.routines[routine].acl = None,
@@ -232,7 +288,10 @@ fn wreck(world: &mut World, (what, object, role, bits): (usize, usize, usize, u3
 fn possible(world: &mut World) {
     let tidy = |acl: &mut Acl, owner: Oid| {
         let may_grant = |acl: &Acl, role: Oid| {
-            role == owner || acl.iter().any(|i| i.grantee == role && i.grantor == owner && !i.grantable.is_empty())
+            role == owner
+                || acl
+                    .iter()
+                    .any(|i| i.grantee == role && i.grantor == owner && !i.grantable.is_empty())
         };
         let mut tidied: Acl = Vec::new();
         for item in acl.clone() {
@@ -260,7 +319,9 @@ fn possible(world: &mut World) {
     snapshot.schemas.iter_mut().for_each(|s| s.acl.iter_mut().for_each(|acl| tidy(acl, s.owner)));
     snapshot.default_acls.iter_mut().for_each(|d| tidy(&mut d.acl, d.role));
     let mut known = std::collections::HashSet::new();
-    snapshot.default_acls.retain(|d| !d.acl.is_empty() && known.insert((d.role, d.schema, d.object_type)));
+    snapshot
+        .default_acls
+        .retain(|d| !d.acl.is_empty() && known.insert((d.role, d.schema, d.object_type)));
     snapshot.policies.iter_mut().zip(20_000..).for_each(|(policy, oid)| policy.oid = oid);
 }
 
@@ -289,7 +350,7 @@ proptest! {
 
         // The same by statements, for what is written down can be no more than what was chosen.
         let runner = before.role_named("root").unwrap().oid;
-        let after = plan.chosen.iter().fold(Imagined::new(before.clone(), runner), |mut world, statement| {
+        let after = plan.chosen.iter().fold(Simulation::new(before.clone(), runner), |mut world, statement| {
             world.carry_out(statement);
             world
         }).complete();

@@ -1,9 +1,10 @@
 //! The statement that takes a statement back.
 
-use super::simulate::Imagined;
+use super::simulate::Simulation;
 use crate::catalog::{Membership, ObjectId, Oid, Privileges, RelationKind, Routine, Snapshot};
 use crate::fix::{
-    AclStatement, Change, Grantee, RoutineChange, Statement, Verb, alter_default_privileges, default_acl_objects,
+    AclStatement, Change, Grantee, RoutineChange, Statement, Verb, alter_default_privileges,
+    default_acl_objects,
 };
 use crate::search_path::set_clause;
 use crate::sql::{quote_literal, safe_ident, safe_qualified};
@@ -12,7 +13,11 @@ use crate::sql::{quote_literal, safe_ident, safe_qualified};
 pub(super) type Written<'a> = &'a dyn Fn(Oid) -> Option<String>;
 
 /// SQL that brings back what is there before `statement` runs; `None` where no statement does.
-pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_>) -> Option<String> {
+pub(super) fn undo(
+    statement: &Statement,
+    before: &Simulation,
+    written: Written<'_>,
+) -> Option<String> {
     let snapshot = before.snapshot();
     let change = match statement {
         Statement::Acl(statement) => return acl(statement, before),
@@ -21,7 +26,12 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
     Some(match change {
         Change::AddRole(role) => format!("DROP ROLE IF EXISTS {};", safe_ident(&role.name)),
         Change::AlterRole { role, attribute, on } => {
-            format!("ALTER ROLE {} {}{};", snapshot.grantee(*role), if *on { "NO" } else { "" }, attribute.word())
+            format!(
+                "ALTER ROLE {} {}{};",
+                snapshot.grantee(*role),
+                if *on { "NO" } else { "" },
+                attribute.as_str()
+            )
         }
         Change::RevokeMembership(membership) => self::membership(membership, snapshot)?,
         Change::AddSchema(name) => format!("DROP SCHEMA IF EXISTS {};", safe_ident(name)),
@@ -33,7 +43,9 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
             };
             format!("DROP {word} IF EXISTS {};", safe_qualified(schema, name))
         }
-        Change::ChangeOwner { object, owner, target, .. } => self::owner(*object, *owner, target, before)?,
+        Change::ChangeOwner { object, owner, target, .. } => {
+            self::owner(*object, *owner, target, before)?
+        }
         Change::RevokeDefault { role, schema, object_type, grantee, privileges } => {
             let acl = &snapshot
                 .default_acls
@@ -42,13 +54,19 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
                 .acl;
             let held = acl.iter().find(|i| (i.grantee, i.grantor) == (*grantee, *role))?;
             // One statement brings back one half of it.
-            if held.grantable.intersects(*privileges) && !held.grantable.contains(*privileges & held.privileges) {
+            if held.grantable.intersects(*privileges)
+                && !held.grantable.contains(*privileges & held.privileges)
+            {
                 return None;
             }
-            let option = if held.grantable.intersects(*privileges) { " WITH GRANT OPTION" } else { "" };
+            let option =
+                if held.grantable.intersects(*privileges) { " WITH GRANT OPTION" } else { "" };
             let start = alter_default_privileges(snapshot, *role, *schema);
             let (words, to) = (*privileges & held.privileges, snapshot.grantee(*grantee));
-            format!("{start} GRANT {words} ON {} TO {to}{option};", default_acl_objects(*object_type)?)
+            format!(
+                "{start} GRANT {words} ON {} TO {to}{option};",
+                default_acl_objects(*object_type)?
+            )
         }
         Change::AlterRoutine(routine, actions) => {
             let routine = snapshot.routines.iter().find(|r| r.oid == *routine)?;
@@ -72,30 +90,39 @@ pub(super) fn undo(statement: &Statement, before: &Imagined, written: Written<'_
     })
 }
 
-/// Grants what a REVOKE took, and revokes what a GRANT gave. `None` where that does not bring everything back, as what CASCADE took from
-/// others.
-fn acl(statement: &AclStatement, before: &Imagined) -> Option<String> {
+/// Grants what a REVOKE took, and revokes what a GRANT gave. `None` where that does not bring
+/// everything back, as what CASCADE took from others.
+fn acl(statement: &AclStatement, before: &Simulation) -> Option<String> {
     let acls = before.acls(&statement.on.id)?;
-    let with =
-        |acls: super::simulate::Acls, statement: &AclStatement| before.with_members(|inherits| acls.with(statement, inherits));
+    let with = |acls: super::simulate::Acls, statement: &AclStatement| {
+        before.with_members(|inherits| acls.with(statement, inherits))
+    };
     let after = with(acls.clone(), statement);
     let mut back: Vec<AclStatement> = Vec::new();
     for grantee in &statement.grantees {
         let on_table = std::iter::once(statement.on.column.clone());
-        let on_columns = acls.columns.iter().filter(|_| statement.on.column.is_none()).map(|(name, _)| Some(name.clone()));
+        let on_columns = acls
+            .columns
+            .iter()
+            .filter(|_| statement.on.column.is_none())
+            .map(|(name, _)| Some(name.clone()));
         for column in on_table.chain(on_columns) {
             let held = |acls: &super::simulate::Acls| {
                 let acl = match &column {
                     None => Some(&acls.acl),
                     Some(name) => acls.columns.iter().find(|(n, _)| n == name).map(|(_, acl)| acl),
                 };
-                let item = acl.and_then(|acl| acl.iter().find(|i| (i.grantee, i.grantor) == (grantee.oid, acls.owner)));
+                let item = acl.and_then(|acl| {
+                    acl.iter().find(|i| (i.grantee, i.grantor) == (grantee.oid, acls.owner))
+                });
                 item.map_or((Privileges::NONE, Privileges::NONE), |i| (i.privileges, i.grantable))
             };
             let ((had, could), (has, can)) = (held(&acls), held(&after));
-            for (verb, privileges) in
-                [(Verb::Revoke, has & !had), (Verb::Grant, had & !has & !could), (Verb::GrantWithOption, could & !can)]
-            {
+            for (verb, privileges) in [
+                (Verb::Revoke, has & !had),
+                (Verb::Grant, had & !has & !could),
+                (Verb::GrantWithOption, could & !can),
+            ] {
                 if !privileges.is_empty() {
                     add(&mut back, statement, column.clone(), verb, privileges, grantee);
                 }
@@ -103,7 +130,8 @@ fn acl(statement: &AclStatement, before: &Imagined) -> Option<String> {
         }
     }
     let restored = back.iter().fold(after, with);
-    (restored == acls && !back.is_empty()).then(|| back.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    (restored == acls && !back.is_empty())
+        .then(|| back.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 /// One statement for many roles.
@@ -122,7 +150,13 @@ fn add(
     }
     match back.iter_mut().find(|s| s.verb == verb && s.privileges == privileges && s.on == on) {
         Some(known) => known.grantees.push(grantee.clone()),
-        None => back.push(AclStatement { verb, privileges, on, grantees: vec![grantee.clone()], cascade: false }),
+        None => back.push(AclStatement {
+            verb,
+            privileges,
+            on,
+            grantees: vec![grantee.clone()],
+            cascade: false,
+        }),
     }
 }
 
@@ -139,18 +173,25 @@ fn membership(ended: &Membership, before: &Snapshot) -> Option<String> {
     }
     let (role, member) = (before.grantee(membership.role), before.grantee(membership.member));
     Some(match before.version {
-        ..16 => format!("GRANT {role} TO {member}{};", if membership.admin { " WITH ADMIN OPTION" } else { "" }),
+        ..16 => format!(
+            "GRANT {role} TO {member}{};",
+            if membership.admin { " WITH ADMIN OPTION" } else { "" }
+        ),
         _ => {
             let word = |on: bool| if on { "TRUE" } else { "FALSE" };
-            let (admin, inherit, set) = (word(membership.admin), word(membership.inherit), word(membership.set));
+            let (admin, inherit, set) =
+                (word(membership.admin), word(membership.inherit), word(membership.set));
             let by = before.grantee(membership.grantor);
-            format!("GRANT {role} TO {member} WITH ADMIN {admin}, INHERIT {inherit}, SET {set} GRANTED BY {by};")
+            format!(
+                "GRANT {role} TO {member} WITH ADMIN {admin}, INHERIT {inherit}, SET {set} GRANTED BY {by};"
+            )
         }
     })
 }
 
-/// The former owner gets the object back, where its ACL is then what it was: entries of both may have become one.
-fn owner(object: ObjectId, owner: Oid, target: &str, before: &Imagined) -> Option<String> {
+/// The former owner gets the object back, where its ACL is then what it was: entries of both may
+/// have become one.
+fn owner(object: ObjectId, owner: Oid, target: &str, before: &Simulation) -> Option<String> {
     let acls = before.acls(&object)?;
     let from = acls.owner;
     if acls.clone().owned_by(owner).owned_by(from) != acls {
@@ -160,10 +201,15 @@ fn owner(object: ObjectId, owner: Oid, target: &str, before: &Imagined) -> Optio
 }
 
 fn routine(before: &Routine, after: &Routine, snapshot: &Snapshot) -> Option<String> {
-    let key = |item: &String| item.split_once('=').map_or(item.clone(), |(key, _)| key.to_ascii_lowercase());
+    let key = |item: &String| {
+        item.split_once('=').map_or(item.clone(), |(key, _)| key.to_ascii_lowercase())
+    };
     let mut clauses: Vec<String> = Vec::new();
     if before.security_definer != after.security_definer {
-        clauses.push(format!("SECURITY {}", if before.security_definer { "DEFINER" } else { "INVOKER" }));
+        clauses.push(format!(
+            "SECURITY {}",
+            if before.security_definer { "DEFINER" } else { "INVOKER" }
+        ));
     }
     for item in &after.config {
         if !before.config.iter().any(|b| key(b) == key(item)) {
@@ -182,5 +228,6 @@ fn routine(before: &Routine, after: &Routine, snapshot: &Snapshot) -> Option<Str
         };
         clauses.push(format!("SET {} = {value}", name.to_ascii_lowercase()));
     }
-    (!clauses.is_empty()).then(|| format!("ALTER ROUTINE {} {};", snapshot.routine_sql(before), clauses.join(" ")))
+    (!clauses.is_empty())
+        .then(|| format!("ALTER ROUTINE {} {};", snapshot.routine_sql(before), clauses.join(" ")))
 }

@@ -1,4 +1,5 @@
-//! The contract's own tables with what there is beside them: sections 2 (role x schema) and 7 (row security).
+//! The contract's own tables with what there is beside them: sections 2 (role x schema) and 7 (row
+//! security).
 
 use crate::catalog::{Command, ObjectKind, Privileges, Relation, RelationKind, Role, Schema};
 use crate::contract::{SchemaDecl, Severity};
@@ -26,8 +27,10 @@ pub struct Cell {
 #[must_use]
 pub fn role_matrix(cx: &Context<'_>) -> Vec<Cell> {
     let troubled = troubled(cx, &[Area::Grants, Area::Views, Area::Functions]);
-    let troubled: HashSet<(&str, &str)> =
-        troubled.iter().filter_map(|f| Some((f.object.schema.as_deref()?, f.role.as_deref()?))).collect();
+    let troubled: HashSet<(&str, &str)> = troubled
+        .iter()
+        .filter_map(|f| Some((f.object.schema.as_deref()?, f.role.as_deref()?)))
+        .collect();
     let mut cells = Vec::new();
     for declared in &cx.contract.schemas {
         for kind in [crate::contract::RoleKind::Client, crate::contract::RoleKind::Worker] {
@@ -81,10 +84,15 @@ fn declared(cx: &Context<'_>, schema: &SchemaDecl, role: &str) -> String {
 }
 
 fn actual(cx: &Context<'_>, schema: &Schema, role: &Role) -> String {
-    let on_schema = cx.access.privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema);
-    let mut words: Vec<String> =
-        (on_schema & (Privileges::USAGE | Privileges::CREATE)).words().iter().map(|w| (*w).to_owned()).collect();
-    let relations: Vec<&Relation> = cx.relations().filter(|(r, _)| r.schema == schema.oid).map(|(r, _)| r).collect();
+    let on_schema =
+        cx.access.privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema);
+    let mut words: Vec<String> = (on_schema & (Privileges::USAGE | Privileges::CREATE))
+        .words()
+        .iter()
+        .map(|w| (*w).to_owned())
+        .collect();
+    let relations: Vec<&Relation> =
+        cx.relations().filter(|(r, _)| r.schema == schema.oid).map(|(r, _)| r).collect();
     let all = |r: &&Relation| {
         let wanted = match r.kind {
             RelationKind::Sequence => Privileges::ALL_ON_SEQUENCE,
@@ -97,13 +105,21 @@ fn actual(cx: &Context<'_>, schema: &Schema, role: &Role) -> String {
     } else {
         let mut counts = Counts::default();
         for relation in relations {
-            counts.add(cx.access.relation_privileges(role.oid, relation), relation.kind.object_type());
+            counts.add(
+                cx.access.relation_privileges(role.oid, relation),
+                relation.kind.object_type(),
+            );
         }
         words.extend(counts.words());
     }
     let mut executable = (0, 0);
     for (routine, _) in cx.routines().filter(|(r, _)| r.schema == schema.oid) {
-        let held = cx.access.privileges(role.oid, routine.owner, routine.acl.as_ref(), ObjectKind::Routine);
+        let held = cx.access.privileges(
+            role.oid,
+            routine.owner,
+            routine.acl.as_ref(),
+            ObjectKind::Routine,
+        );
         executable.0 += usize::from(held.contains(Privileges::EXECUTE));
         executable.1 += 1;
     }
@@ -145,8 +161,10 @@ impl Counts {
     /// `SELECT (3 tables, 5 views)`.
     fn words(&self) -> Vec<String> {
         let word = |(i, types): (&usize, &BTreeMap<&str, usize>)| {
-            let types: Vec<String> =
-                types.iter().map(|(t, n)| if *n == 1 { format!("1 {t}") } else { format!("{n} {t}s") }).collect();
+            let types: Vec<String> = types
+                .iter()
+                .map(|(t, n)| if *n == 1 { format!("1 {t}") } else { format!("{n} {t}s") })
+                .collect();
             format!("{} ({})", ORDER[*i], types.join(", "))
         };
         self.0.iter().map(word).collect()
@@ -181,7 +199,9 @@ pub fn rls_coverage(cx: &Context<'_>) -> Vec<Coverage> {
     let in_trouble = |relation: &Relation| {
         let policies = cx.snapshot.policies_of(relation.oid).iter();
         objects.contains(cx.snapshot.relation_identity(relation).as_str())
-            || policies.clone().any(|p| objects.contains(cx.snapshot.policy_identity(p, relation).as_str()))
+            || policies
+                .clone()
+                .any(|p| objects.contains(cx.snapshot.policy_identity(p, relation).as_str()))
     };
     let mut rows: Vec<Coverage> = cx
         .relations()
@@ -201,8 +221,11 @@ pub fn rls_coverage(cx: &Context<'_>) -> Vec<Coverage> {
             }
         })
         .collect();
-    let present: HashSet<(String, String)> = rows.iter().map(|r| (r.schema.clone(), r.name.clone())).collect();
-    for table in cx.contract.tables.iter().filter(|t| !present.contains(&(t.schema.clone(), t.name.clone()))) {
+    let present: HashSet<(String, String)> =
+        rows.iter().map(|r| (r.schema.clone(), r.name.clone())).collect();
+    for table in
+        cx.contract.tables.iter().filter(|t| !present.contains(&(t.schema.clone(), t.name.clone())))
+    {
         rows.push(Coverage {
             schema: table.schema.clone(),
             name: table.name.clone(),
@@ -230,9 +253,11 @@ fn policies(cx: &Context<'_>, relation: &Relation) -> Value {
             .into_iter()
             .filter(|command| {
                 let policies = cx.snapshot.policies_of(relation.oid).iter();
-                policies.clone().any(|p| p.permissive && p.covers(*command) && cx.access.policy_applies(p, role.oid))
+                policies.clone().any(|p| {
+                    p.permissive && p.covers(*command) && cx.access.policy_applies(p, role.oid)
+                })
             })
-            .map(Command::word)
+            .map(Command::as_str)
             .collect();
         if !open.is_empty() {
             by_role.insert(role.name.clone(), json!(open));
@@ -264,10 +289,16 @@ mod tests {
         let views = "USAGE, SELECT (5 views)".to_owned();
         assert_eq!(cell(&cells, "public", "anon"), (views.clone(), views, true));
         assert_eq!(cell(&cells, "enforcement", "anon"), ("none".into(), "none".into(), true));
-        assert_eq!(cell(&cells, "api", "authenticated"), ("USAGE, EXECUTE".into(), "USAGE, EXECUTE".into(), true));
+        assert_eq!(
+            cell(&cells, "api", "authenticated"),
+            ("USAGE, EXECUTE".into(), "USAGE, EXECUTE".into(), true)
+        );
         let anon = world.role("anon").oid;
         world.grant_schema("enforcement", anon, Privileges::USAGE);
-        assert_eq!(cell(&with(&world, role_matrix), "enforcement", "anon"), ("none".into(), "USAGE".into(), false));
+        assert_eq!(
+            cell(&with(&world, role_matrix), "enforcement", "anon"),
+            ("none".into(), "USAGE".into(), false)
+        );
     }
 
     #[test]
@@ -278,7 +309,10 @@ mod tests {
         let rows = with(&world, rls_coverage);
         let row = |name: &str| rows.iter().find(|r| r.name == name).expect("a row");
         assert!(row("judgments").conforms);
-        assert_eq!(row("judgments").policies, json!({"authenticated": ["SELECT"], "service_role": "bypasses row security"}));
+        assert_eq!(
+            row("judgments").policies,
+            json!({"authenticated": ["SELECT"], "service_role": "bypasses row security"})
+        );
         assert!(!row("job_queue").conforms);
         assert_eq!((row("outbox").row_security, row("outbox").conforms), (None, false));
     }

@@ -26,8 +26,8 @@ pub fn rule_page(rule: &Rule) -> String {
         id = rule.id,
         title = rule.title,
         area = rule.area.as_str(),
-        severity = rule.severity.word(),
-        guard = rule.guard.word(),
+        severity = rule.severity.as_str(),
+        guard = rule.guard.as_str(),
         code = rule.sqlstate.code(),
         condition = rule.sqlstate.condition(),
         section = rule.section,
@@ -58,8 +58,14 @@ pub fn rule_index() -> String {
          | rule | what is wrong | area | severity | guard action |\n|---|---|---|---|---|\n",
     );
     for rule in RULES {
-        let (area, severity, guard) = (rule.area.as_str(), rule.severity.word(), rule.guard.word());
-        let _ = writeln!(page, "| [{id}]({id}.md) | {} | {area} | {severity} | {guard} |", rule.title, id = rule.id);
+        let (area, severity, guard) =
+            (rule.area.as_str(), rule.severity.as_str(), rule.guard.as_str());
+        let _ = writeln!(
+            page,
+            "| [{id}]({id}.md) | {} | {area} | {severity} | {guard} |",
+            rule.title,
+            id = rule.id
+        );
     }
     page
 }
@@ -88,6 +94,9 @@ mod tests {
             (name, std::fs::read_to_string(path).unwrap())
         });
         let files: BTreeMap<String, String> = files.collect();
-        assert!(files == pages, "docs/rules differs from the rules: run the test with UPDATE_DOCS=1");
+        assert!(
+            files == pages,
+            "docs/rules differs from the rules: run the test with UPDATE_DOCS=1"
+        );
     }
 }

@@ -41,7 +41,14 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             target.acl = Some(acl);
             target.column = Some(column);
             target.name = format!("column \"{}\" of {}", printable(column), target.name);
-            target.report_undeclared(cx, &cx.subjects, &declared, Privileges(u32::MAX), Severity::Error, out);
+            target.report_undeclared(
+                cx,
+                &cx.subjects,
+                &declared,
+                Privileges(u32::MAX),
+                Severity::Error,
+                out,
+            );
         }
     }
 }
@@ -58,7 +65,12 @@ mod tests {
         assert_eq!(world.found(&RULE), [""; 0]);
         let anon = world.role("anon").oid;
         let grantor = world.relation("public.plaintiffs").owner;
-        let item = AclItem { grantee: anon, grantor, privileges: Privileges::SELECT, grantable: Privileges::NONE };
+        let item = AclItem {
+            grantee: anon,
+            grantor,
+            privileges: Privileges::SELECT,
+            grantable: Privileges::NONE,
+        };
         world.relation("public.plaintiffs").columns.push(("Name".into(), vec![item]));
         assert_eq!(
             world.found(&RULE),

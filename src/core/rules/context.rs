@@ -1,16 +1,21 @@
-//! What every rule is given: contract, catalog and access, with the declared roles and schemas looked up.
+//! What every rule is given: contract, catalog and access, with the declared roles and schemas
+//! looked up.
 
 use super::shared::privileges::Target;
 use crate::access::Access;
-use crate::catalog::{Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot};
+use crate::catalog::{
+    Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema,
+    Snapshot,
+};
 use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to};
 use crate::finding::Draft;
 use crate::rule::Rule;
-use crate::search_path::Judge;
+use crate::search_path::SearchPaths;
 use crate::sql::{argument_types, quote_ident, safe_ident};
 use std::collections::HashMap;
 
-/// What a rule looks at: the contract, the catalog, access, and the declared roles and schemas as they are found there.
+/// What a rule looks at: the contract, the catalog, access, and the declared roles and schemas as
+/// they are found there.
 pub struct Context<'a> {
     /// The declared state.
     pub contract: &'a Contract,
@@ -19,7 +24,7 @@ pub struct Context<'a> {
     /// Who can do what.
     pub access: &'a Access<'a>,
     /// The judge of search paths.
-    pub judge: Judge<'a>,
+    pub paths: SearchPaths<'a>,
     /// Declared client roles that exist.
     pub clients: Vec<&'a Role>,
     /// Declared worker roles that exist.
@@ -32,18 +37,35 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// Brings contract and catalog together. `interrupts` is called again and again while rules run.
+    /// Brings contract and catalog together. `interrupts` is called again and again while rules
+    /// run.
     #[must_use]
-    pub fn new(contract: &'a Contract, snapshot: &'a Snapshot, access: &'a Access<'a>, interrupts: &'a dyn Fn()) -> Self {
-        let existing = |kind| contract.roles_of(kind).filter_map(|name| snapshot.role_named(name)).collect();
-        let trusted = contract.trusted_roles.iter().filter_map(|name| snapshot.role_named(name)).map(|r| r.oid).collect();
-        let governed = contract.schemas.iter().filter_map(|d| snapshot.schema_named(&d.name).map(|s| (s.oid, d))).collect();
-        let (clients, workers): (Vec<&Role>, Vec<&Role>) = (existing(RoleKind::Client), existing(RoleKind::Worker));
+    pub fn new(
+        contract: &'a Contract,
+        snapshot: &'a Snapshot,
+        access: &'a Access<'a>,
+        interrupts: &'a dyn Fn(),
+    ) -> Self {
+        let existing =
+            |kind| contract.roles_of(kind).filter_map(|name| snapshot.role_named(name)).collect();
+        let trusted = contract
+            .trusted_roles
+            .iter()
+            .filter_map(|name| snapshot.role_named(name))
+            .map(|r| r.oid)
+            .collect();
+        let governed = contract
+            .schemas
+            .iter()
+            .filter_map(|d| snapshot.schema_named(&d.name).map(|s| (s.oid, d)))
+            .collect();
+        let (clients, workers): (Vec<&Role>, Vec<&Role>) =
+            (existing(RoleKind::Client), existing(RoleKind::Worker));
         Self {
             contract,
             snapshot,
             access,
-            judge: Judge::new(snapshot, access, trusted),
+            paths: SearchPaths::new(snapshot, access, trusted),
             subjects: clients.iter().chain(&workers).copied().collect(),
             clients,
             workers,
@@ -108,7 +130,10 @@ impl<'a> Context<'a> {
             kind: ObjectKind::Schema,
             sql: format!("SCHEMA {sql}"),
             name: format!("schema {sql}"),
-            object: Object { id: ObjectId::Schema(schema.oid), ..Self::schema_object(&schema.name) },
+            object: Object {
+                id: ObjectId::Schema(schema.oid),
+                ..Self::schema_object(&schema.name)
+            },
             column: None,
             version: self.snapshot.version,
         }
@@ -125,7 +150,13 @@ impl<'a> Context<'a> {
             kind: ObjectKind::Database,
             sql: format!("DATABASE {sql}"),
             name: format!("database {sql}"),
-            object: Object { object_type: "database", schema: None, identity, managed_by: None, id: ObjectId::Named },
+            object: Object {
+                object_type: "database",
+                schema: None,
+                identity,
+                managed_by: None,
+                id: ObjectId::Named,
+            },
             column: None,
             version: self.snapshot.version,
         }
@@ -133,16 +164,29 @@ impl<'a> Context<'a> {
 
     /// Governed schemas that exist, with their declaration, in order of name.
     pub(crate) fn schemas(&self) -> impl Iterator<Item = (&'a Schema, &'a SchemaDecl)> + '_ {
-        self.snapshot.schemas.iter().filter_map(|schema| self.governed(schema.oid).map(|declared| (schema, declared)))
+        self.snapshot
+            .schemas
+            .iter()
+            .filter_map(|schema| self.governed(schema.oid).map(|declared| (schema, declared)))
     }
 
     /// Whether the contract gives a role EXECUTE on a routine, as a set of privileges.
-    pub(crate) fn execute_declared(&self, routine: &Routine, schema: &SchemaDecl, role: &Role) -> Privileges {
-        if self.declares_execute(routine, schema, role) { Privileges::EXECUTE } else { Privileges::NONE }
+    pub(crate) fn execute_declared(
+        &self,
+        routine: &Routine,
+        schema: &SchemaDecl,
+        role: &Role,
+    ) -> Privileges {
+        if self.declares_execute(routine, schema, role) {
+            Privileges::EXECUTE
+        } else {
+            Privileges::NONE
+        }
     }
 
-    /// Writes down who reads views of one kind that the contract does not declare. A view that runs with its caller's rights
-    /// (security_invoker) shows nothing that the caller could not read without it, and is worth no more than a note.
+    /// Writes down who reads views of one kind that the contract does not declare. A view that runs
+    /// with its caller's rights (security_invoker) shows nothing that the caller could not read
+    /// without it, and is worth no more than a note.
     pub(crate) fn report_undeclared_readers(&self, kind: RelationKind, out: &mut Vec<Draft>) {
         for (view, schema) in self.relations().filter(|(r, _)| r.kind == kind) {
             if self.contract.view(&schema.name, &view.name).is_some() {
@@ -150,12 +194,19 @@ impl<'a> Context<'a> {
             }
             let declared = |role: &Role| self.declared_on_relation(view, schema, role);
             let severity = if view.security_invoker { Severity::Info } else { Severity::Error };
-            self.relation_target(view).report_undeclared(self, &self.clients, &declared, Privileges::SELECT, severity, out);
+            self.relation_target(view).report_undeclared(
+                self,
+                &self.clients,
+                &declared,
+                Privileges::SELECT,
+                severity,
+                out,
+            );
         }
     }
 
-    /// Whether a client can reach a relation by name and do something to its rows: USAGE on the schema, and a privilege on the
-    /// relation or on a column of it. The first such client.
+    /// Whether a client can reach a relation by name and do something to its rows: USAGE on the
+    /// schema, and a privilege on the relation or on a column of it. The first such client.
     pub(crate) fn reached_by(&self, relation: &Relation) -> Option<&'a Role> {
         let rows = Privileges::SELECT | Privileges::WRITES;
         let schema = self.snapshot.schema(relation.schema)?;
@@ -165,7 +216,9 @@ impl<'a> Context<'a> {
                 .contains(Privileges::USAGE)
                 && (self.access.relation_privileges(client.oid, relation).intersects(rows)
                     || relation.columns.iter().any(|(_, acl)| {
-                        self.access.privileges(client.oid, relation.owner, Some(acl), ObjectKind::Column).intersects(rows)
+                        self.access
+                            .privileges(client.oid, relation.owner, Some(acl), ObjectKind::Column)
+                            .intersects(rows)
                     }))
         })
     }
@@ -193,8 +246,8 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Routines of governed schemas, with the schema's declaration, in order of name. Aggregates cannot be called for
-    /// what they do, but carry an ACL like any other routine.
+    /// Routines of governed schemas, with the schema's declaration, in order of name. Aggregates
+    /// cannot be called for what they do, but carry an ACL like any other routine.
     pub(crate) fn routines(&self) -> impl Iterator<Item = (&'a Routine, &'a SchemaDecl)> + '_ {
         self.snapshot.routines.iter().filter_map(|routine| {
             (self.interrupts)();
@@ -204,7 +257,12 @@ impl<'a> Context<'a> {
     }
 
     /// The privileges that the contract declares for a role on a relation.
-    pub(crate) fn declared_on_relation(&self, relation: &Relation, schema: &SchemaDecl, role: &Role) -> Privileges {
+    pub(crate) fn declared_on_relation(
+        &self,
+        relation: &Relation,
+        schema: &SchemaDecl,
+        role: &Role,
+    ) -> Privileges {
         let mut declared = Privileges::NONE;
         if schema.all_on_objects.contains(&role.name) {
             declared |= match relation.kind {
@@ -230,24 +288,32 @@ impl<'a> Context<'a> {
         let table = sequence.owned_by.and_then(|table| self.snapshot.relation(table));
         table.is_some_and(|table| {
             let schema = self.governed(table.schema);
-            schema.is_some_and(|schema| self.declared_on_relation(table, schema, role).contains(Privileges::INSERT))
+            schema.is_some_and(|schema| {
+                self.declared_on_relation(table, schema, role).contains(Privileges::INSERT)
+            })
         })
     }
 
     /// Whether the contract lets a role execute a routine.
-    pub(crate) fn declares_execute(&self, routine: &Routine, schema: &SchemaDecl, role: &Role) -> bool {
+    pub(crate) fn declares_execute(
+        &self,
+        routine: &Routine,
+        schema: &SchemaDecl,
+        role: &Role,
+    ) -> bool {
         schema.all_on_objects.contains(&role.name)
             || schema.execute_on_routines.contains(&role.name)
-            || self
-                .contract
-                .functions_named(&schema.name, &routine.name)
-                .any(|f| f.execute.contains(&role.name) && self.has_arguments(routine, f.arguments.as_deref()))
+            || self.contract.functions_named(&schema.name, &routine.name).any(|f| {
+                f.execute.contains(&role.name)
+                    && self.has_arguments(routine, f.arguments.as_deref())
+            })
     }
 
-    /// Whether a routine is SECURITY DEFINER and not declared executable for every client: the matter
-    /// of `security_definer_executable_by_clients`.
+    /// Whether a routine is SECURITY DEFINER and not declared executable for every client: the
+    /// matter of `security_definer_executable_by_clients`.
     pub(crate) fn is_undeclared_definer(&self, routine: &Routine, schema: &SchemaDecl) -> bool {
-        routine.security_definer && !self.clients.iter().all(|client| self.declares_execute(routine, schema, client))
+        routine.security_definer
+            && !self.clients.iter().all(|client| self.declares_execute(routine, schema, client))
     }
 
     /// Whether a routine has the declared argument types.
@@ -289,54 +355,84 @@ impl<'a> Context<'a> {
             managed_by: self.routine_managed_by(routine).or_else(|| {
                 let extension = self.snapshot.routine_extension.get(&routine.oid);
                 let schema = self.snapshot.schema_name(routine.schema);
-                let declared = self.contract.functions_named(schema, &routine.name).next().is_some();
-                self.bringing_extension(extension, routine.owner, declared).filter(|_| !routine.security_definer)
+                let declared =
+                    self.contract.functions_named(schema, &routine.name).next().is_some();
+                self.bringing_extension(extension, routine.owner, declared)
+                    .filter(|_| !routine.security_definer)
             }),
             id: ObjectId::Routine(routine.oid),
         }
     }
 
-    /// What of the platform owns a routine: a managed schema or a declared extension. A schema or extension of that name that belongs
-    /// to somebody who is not trusted with the structure excuses nothing.
+    /// What of the platform owns a routine: a managed schema or a declared extension. A schema or
+    /// extension of that name that belongs to somebody who is not trusted with the structure
+    /// excuses nothing.
     #[must_use]
     pub fn routine_managed_by(&self, routine: &Routine) -> Option<String> {
         let schema = self.snapshot.schema(routine.schema)?;
-        let extension = self.snapshot.routine_extension.get(&routine.oid).and_then(|oid| self.snapshot.extensions.get(oid));
-        self.managed_by((&schema.name, schema.owner), extension.map(|(name, owner)| (name.as_str(), *owner)), routine.owner)
+        let extension = self
+            .snapshot
+            .routine_extension
+            .get(&routine.oid)
+            .and_then(|oid| self.snapshot.extensions.get(oid));
+        self.managed_by(
+            (&schema.name, schema.owner),
+            extension.map(|(name, owner)| (name.as_str(), *owner)),
+            routine.owner,
+        )
     }
 
-    /// The same of a routine of `owner` that is, or was, in a schema and perhaps in an extension, each with name and owner.
+    /// The same of a routine of `owner` that is, or was, in a schema and perhaps in an extension,
+    /// each with name and owner.
     #[must_use]
-    pub fn managed_by(&self, schema: (&str, Oid), extension: Option<(&str, Oid)>, owner: Oid) -> Option<String> {
-        if self.contract.manages_schema(schema.0, self.access.is_superuser(schema.1)) && self.keeps_structure(schema.1) {
+    pub fn managed_by(
+        &self,
+        schema: (&str, Oid),
+        extension: Option<(&str, Oid)>,
+        owner: Oid,
+    ) -> Option<String> {
+        if self.contract.manages_schema(schema.0, self.access.is_superuser(schema.1))
+            && self.is_trusted_owner(schema.1)
+        {
             return Some(format!("schema {}", quote_ident(schema.0)));
         }
         let (name, extension_owner) = extension?;
-        let declared = name == "dragonfly_guard" || self.contract.managed.extensions.iter().any(|e| e == name);
-        // The script of an extension that takes a superuser makes everything as one, whoever runs it; what belongs to an ordinary role may
-        // as well have been added later, by anybody who owns both.
-        (declared && self.access.is_superuser(owner) && self.keeps_structure(extension_owner))
+        let declared =
+            name == "dragonfly_guard" || self.contract.managed.extensions.iter().any(|e| e == name);
+        // The script of an extension that takes a superuser makes everything as one, whoever runs
+        // it; what belongs to an ordinary role may as well have been added later, by anybody who
+        // owns both.
+        (declared && self.access.is_superuser(owner) && self.is_trusted_owner(extension_owner))
             .then(|| format!("extension {}", quote_ident(name)))
     }
 
-    /// Whether this is the guard's own extension, whose members guard_tampered judges and no other rule: what the extension did not make
-    /// is a finding there.
+    /// Whether this is the guard's own extension, whose members guard_tampered judges and no other
+    /// rule: what the extension did not make is a finding there.
     pub(crate) fn is_own(&self, extension: Option<&Oid>) -> bool {
-        extension.is_some_and(|oid| self.snapshot.extensions.get(oid).is_some_and(|(name, _)| name == "dragonfly_guard"))
+        extension.is_some_and(|oid| {
+            self.snapshot.extensions.get(oid).is_some_and(|(name, _)| name == "dragonfly_guard")
+        })
     }
 
-    /// The extension that has brought an object along, where it is a superuser's, as everything is that the script of an extension which
-    /// takes a superuser makes, and the extension belongs to somebody who is trusted with the structure. What somebody else owns was more
-    /// likely added to it, and what the contract declares is the application's.
-    pub(crate) fn bringing_extension(&self, extension: Option<&Oid>, owner: Oid, declared: bool) -> Option<String> {
+    /// The extension that has brought an object along, where it is a superuser's, as everything is
+    /// that the script of an extension which takes a superuser makes, and the extension belongs to
+    /// somebody who is trusted with the structure. What somebody else owns was more likely added to
+    /// it, and what the contract declares is the application's.
+    pub(crate) fn bringing_extension(
+        &self,
+        extension: Option<&Oid>,
+        owner: Oid,
+        declared: bool,
+    ) -> Option<String> {
         let (name, extension_owner) = self.snapshot.extensions.get(extension?)?;
-        (self.keeps_structure(*extension_owner) && self.access.is_superuser(owner) && !declared)
+        (self.is_trusted_owner(*extension_owner) && self.access.is_superuser(owner) && !declared)
             .then(|| format!("extension {}", quote_ident(name)))
     }
 
-    /// Whether a role is trusted with the structure: superusers, and the roles that the contract makes owners or trusts.
+    /// Whether a role is trusted with the structure: superusers, and the roles that the contract
+    /// makes owners or trusts.
     #[must_use]
-    pub fn keeps_structure(&self, role: Oid) -> bool {
+    pub fn is_trusted_owner(&self, role: Oid) -> bool {
         let name = self.snapshot.role_name(role);
         self.access.is_superuser(role)
             || self.contract.trusted_roles.contains(&name)

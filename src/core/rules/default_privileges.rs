@@ -44,10 +44,13 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         }
         let Some(word) = default_acl_objects(default.object_type) else { continue };
         let creator = cx.snapshot.role_name(default.role);
-        let in_schema = governed.map(|s| format!(" in schema {}", safe_ident(&s.name))).unwrap_or_default();
+        let in_schema =
+            governed.map(|s| format!(" in schema {}", safe_ident(&s.name))).unwrap_or_default();
         for item in &default.acl {
             // What belongs to somebody is theirs anyway.
-            if item.grantee == default.role || !(item.grantee == PUBLIC || cx.is_client(item.grantee)) {
+            if item.grantee == default.role
+                || !(item.grantee == PUBLIC || cx.is_client(item.grantee))
+            {
                 continue;
             }
             let role = cx.snapshot.role_name(item.grantee);
@@ -63,7 +66,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     identity: format!(
                         "for role {}{} on {}",
                         quote_ident(&creator),
-                        governed.map(|s| format!(" in schema {}", quote_ident(&s.name))).unwrap_or_default(),
+                        governed
+                            .map(|s| format!(" in schema {}", quote_ident(&s.name)))
+                            .unwrap_or_default(),
                         word.to_lowercase()
                     ),
                     managed_by: None,
@@ -103,13 +108,23 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// What new objects of this type may give: the built-in defaults of PUBLIC where the entry is for every schema (it then stands in
-/// place of the built-in one), and EXECUTE where every routine of the schema is declared executable.
-fn expected(cx: &Context<'_>, object_type: u8, schema: Option<&SchemaDecl>, grantee: u32) -> Privileges {
+/// What new objects of this type may give: the built-in defaults of PUBLIC where the entry is for
+/// every schema (it then stands in place of the built-in one), and EXECUTE where every routine of
+/// the schema is declared executable.
+fn expected(
+    cx: &Context<'_>,
+    object_type: u8,
+    schema: Option<&SchemaDecl>,
+    grantee: u32,
+) -> Privileges {
     match (object_type, schema) {
         (b'f', None) if grantee == PUBLIC => Privileges::EXECUTE,
         (b'T', None) if grantee == PUBLIC => Privileges::USAGE,
-        (b'f', Some(schema)) if schema.execute_on_routines.contains(&cx.snapshot.role_name(grantee)) => Privileges::EXECUTE,
+        (b'f', Some(schema))
+            if schema.execute_on_routines.contains(&cx.snapshot.role_name(grantee)) =>
+        {
+            Privileges::EXECUTE
+        }
         _ => Privileges::NONE,
     }
 }
@@ -128,13 +143,38 @@ mod tests {
         let worker = world.role("service_role").oid;
         let role = world.role("postgres").oid;
         let (public, api) = (world.schema("public").oid, world.schema("api").oid);
-        let item = |grantee, privileges| AclItem { grantee, grantor: role, privileges, grantable: Privileges::NONE };
+        let item = |grantee, privileges| AclItem {
+            grantee,
+            grantor: role,
+            privileges,
+            grantable: Privileges::NONE,
+        };
         let all = Privileges::ALL_ON_TABLE;
         world.snapshot.default_acls = vec![
-            DefaultAcl { role, schema: public, object_type: b'r', acl: vec![item(anon, all), item(worker, all)] },
-            DefaultAcl { role, schema: api, object_type: b'f', acl: vec![item(anon, Privileges::EXECUTE)] },
-            DefaultAcl { role, schema: 0, object_type: b'f', acl: vec![item(PUBLIC, Privileges::EXECUTE)] },
-            DefaultAcl { role, schema: 0, object_type: b'n', acl: vec![item(PUBLIC, Privileges::CREATE)] },
+            DefaultAcl {
+                role,
+                schema: public,
+                object_type: b'r',
+                acl: vec![item(anon, all), item(worker, all)],
+            },
+            DefaultAcl {
+                role,
+                schema: api,
+                object_type: b'f',
+                acl: vec![item(anon, Privileges::EXECUTE)],
+            },
+            DefaultAcl {
+                role,
+                schema: 0,
+                object_type: b'f',
+                acl: vec![item(PUBLIC, Privileges::EXECUTE)],
+            },
+            DefaultAcl {
+                role,
+                schema: 0,
+                object_type: b'n',
+                acl: vec![item(PUBLIC, Privileges::CREATE)],
+            },
         ];
         assert_eq!(
             world.found(&RULE),

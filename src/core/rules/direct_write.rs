@@ -34,7 +34,14 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations().filter(|(r, _)| r.kind != RelationKind::Sequence) {
         let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
         let target = cx.relation_target(relation);
-        target.report_undeclared(cx, &cx.clients, &declared, Privileges::WRITES, Severity::Error, out);
+        target.report_undeclared(
+            cx,
+            &cx.clients,
+            &declared,
+            Privileges::WRITES,
+            Severity::Error,
+            out,
+        );
     }
 }
 

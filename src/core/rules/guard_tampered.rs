@@ -4,14 +4,16 @@ use super::context::Context;
 use super::shared::guard_settings::disables_guard;
 use crate::catalog::extension::{FUNCTIONS, SCHEMA, TRIGGERS};
 use crate::catalog::{
-    Acl, AclItem, GuardFunction, GuardRelation, GuardTrigger, Object, ObjectId, ObjectKind, Oid, PUBLIC, Privileges,
-    RoleSetting,
+    Acl, AclItem, GuardFunction, GuardRelation, GuardTrigger, Object, ObjectId, ObjectKind, Oid,
+    PUBLIC, Privileges, RoleSetting,
 };
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, Statement, ignoring};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::sql::{capitalized, listed, printable, quote_ident, quote_literal, safe_ident, safe_sql};
+use crate::sql::{
+    capitalized, listed, printable, quote_ident, quote_literal, safe_ident, safe_sql,
+};
 use serde_json::json;
 
 /// The rule.
@@ -68,7 +70,13 @@ struct Own<'a> {
 impl Own<'_> {
     /// Returns a finding. `code` names the problem in the evidence and in the fingerprint, together
     /// with `which`; `problem` completes the sentence that begins with the object.
-    fn finding(&self, code: &'static str, which: &str, problem: &str, repair: Option<Repair>) -> Draft {
+    fn finding(
+        &self,
+        code: &'static str,
+        which: &str,
+        problem: &str,
+        repair: Option<Repair>,
+    ) -> Draft {
         let subject = printable(self.identity);
         Draft {
             object: Object {
@@ -82,7 +90,11 @@ impl Own<'_> {
             severity: Severity::Error,
             key: format!("{code} {which}"),
             measure: Measure::default(),
-            detail: format!("{} {} {problem}.", capitalized(self.object_type), subject.replace("pg_catalog.", "")),
+            detail: format!(
+                "{} {} {problem}.",
+                capitalized(self.object_type),
+                subject.replace("pg_catalog.", "")
+            ),
             evidence: json!({"problem": code}),
             fix: repair.map_or(Fix::Unknown, Repair::into_fix),
         }
@@ -111,7 +123,10 @@ impl Repair {
 
     /// Returns `command name`, which has a form with IF EXISTS.
     fn drop(command: &str, name: &str) -> Self {
-        Self { lines: vec![format!("{command} {name};")], repeatable: vec![format!("{command} IF EXISTS {name};")] }
+        Self {
+            lines: vec![format!("{command} {name};")],
+            repeatable: vec![format!("{command} IF EXISTS {name};")],
+        }
     }
 
     /// Returns both repairs, one after the other.
@@ -122,7 +137,11 @@ impl Repair {
     }
 
     fn into_fix(self) -> Fix {
-        Fix::by(Statement::with_repeatable(Change::Guard, self.lines.join("\n"), self.repeatable.join("\n")))
+        Fix::by(Statement::with_repeatable(
+            Change::Guard,
+            self.lines.join("\n"),
+            self.repeatable.join("\n"),
+        ))
     }
 }
 
@@ -135,7 +154,8 @@ fn extension(cx: &Context<'_>, out: &mut Vec<Draft>) {
         out.push(extension.finding("owner", "", &problem, None));
     }
     for member in &cx.snapshot.guard.strays {
-        let problem = format!("has the member {}, which CREATE EXTENSION did not create", printable(member));
+        let problem =
+            format!("has the member {}, which CREATE EXTENSION did not create", printable(member));
         let mut draft = extension.finding("member", member, &problem, None);
         draft.object.identity.clone_from(member);
         out.push(draft);
@@ -144,20 +164,33 @@ fn extension(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 /// Returns why an owner is a problem, if it is one.
 fn untrusted_owner(cx: &Context<'_>, owner: Oid) -> Option<String> {
-    (!cx.access.is_superuser(owner))
-        .then(|| format!("belongs to role \"{}\", which is not a superuser", printable(&cx.snapshot.role_name(owner))))
+    (!cx.access.is_superuser(owner)).then(|| {
+        format!(
+            "belongs to role \"{}\", which is not a superuser",
+            printable(&cx.snapshot.role_name(owner))
+        )
+    })
 }
 
-fn trigger(cx: &Context<'_>, name: &str, event: &str, found: Option<&GuardTrigger>, out: &mut Vec<Draft>) {
+fn trigger(
+    cx: &Context<'_>,
+    name: &str,
+    event: &str,
+    found: Option<&GuardTrigger>,
+    out: &mut Vec<Draft>,
+) {
     let own = Own { object_type: "event trigger", identity: name };
-    let mut report = |code, problem: &str, repair| out.push(own.finding(code, "", problem, Some(repair)));
+    let mut report =
+        |code, problem: &str, repair| out.push(own.finding(code, "", problem, Some(repair)));
     let always = || Repair::by(format!("ALTER EVENT TRIGGER {name} ENABLE ALWAYS;"));
     let add = || {
         let sql = format!("ALTER EXTENSION dragonfly_guard ADD EVENT TRIGGER {name};");
         Repair::once(sql, "object_not_in_prerequisite_state")
     };
     let create = || {
-        let sql = format!("CREATE EVENT TRIGGER {name} ON {event} EXECUTE FUNCTION dragonfly_guard.{event}();");
+        let sql = format!(
+            "CREATE EVENT TRIGGER {name} ON {event} EXECUTE FUNCTION dragonfly_guard.{event}();"
+        );
         Repair::once(sql, "duplicate_object").then(always()).then(add())
     };
     let Some(trigger) = found else { return report("missing", "does not exist", create()) };
@@ -187,7 +220,11 @@ fn trigger(cx: &Context<'_>, name: &str, event: &str, found: Option<&GuardTrigge
         return report("filter", "fires for some commands only", replace());
     }
     if let Some(problem) = untrusted_owner(cx, trigger.owner) {
-        report("owner", &problem, Repair::by(format!("ALTER EVENT TRIGGER {name} OWNER TO CURRENT_USER;")));
+        report(
+            "owner",
+            &problem,
+            Repair::by(format!("ALTER EVENT TRIGGER {name} OWNER TO CURRENT_USER;")),
+        );
     }
     if !trigger.extension_member {
         report("member", "is not a member of the extension and can be dropped", add());
@@ -199,7 +236,9 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let identity = format!("{schema}.{name}({arguments})");
         let own = Own { object_type: "function", identity: &identity };
         let found = &cx.snapshot.guard.functions;
-        let Some(function) = found.iter().find(|f| f.schema == schema && f.name == name && f.arguments == arguments) else {
+        let Some(function) =
+            found.iter().find(|f| f.schema == schema && f.name == name && f.arguments == arguments)
+        else {
             out.push(own.finding("missing", "", "is missing from the extension", None));
             continue;
         };
@@ -212,7 +251,9 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
         }
         if function.strict != strict || function.security_definer || !function.config.is_empty() {
             let clause = if strict { "STRICT" } else { "CALLED ON NULL INPUT" };
-            let repair = Repair::by(format!("ALTER FUNCTION {identity} {clause} SECURITY INVOKER RESET ALL;"));
+            let repair = Repair::by(format!(
+                "ALTER FUNCTION {identity} {clause} SECURITY INVOKER RESET ALL;"
+            ));
             out.push(own.finding("altered", "", "has been altered", Some(repair)));
         }
         callers(cx, function, &own, out);
@@ -224,35 +265,56 @@ fn impostors(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (name, arguments) in &cx.snapshot.guard.impostors {
         let identity = format!("ops.{}({arguments})", quote_ident(name));
         let own = Own { object_type: "function", identity: &identity };
-        let mut draft =
-            own.finding("impostor", "", "has the name of one of the extension's own and can be called instead", None);
-        let sql = |exists: &str| format!("DROP ROUTINE{exists} ops.{}({});", safe_ident(name), safe_sql(arguments));
+        let mut draft = own.finding(
+            "impostor",
+            "",
+            "has the name of one of the extension's own and can be called instead",
+            None,
+        );
+        let sql = |exists: &str| {
+            format!("DROP ROUTINE{exists} ops.{}({});", safe_ident(name), safe_sql(arguments))
+        };
         let change = Change::DropRoutine("ops".to_owned(), name.clone(), arguments.clone());
         draft.fix = Fix::by(Statement::with_repeatable(change, sql(""), sql(" IF EXISTS")));
         out.push(draft);
     }
 }
 
-/// PUBLIC and clients must not execute the guard's functions. Which other roles may is the superuser's
-/// decision; functions that change something require more than EXECUTE (`store::rights` of the edge).
+/// PUBLIC and clients must not execute the guard's functions. Which other roles may is the
+/// superuser's decision; functions that change something require more than EXECUTE (`store::rights`
+/// of the edge).
 fn callers(cx: &Context<'_>, function: &GuardFunction, own: &Own<'_>, out: &mut Vec<Draft>) {
-    let acl = function.acl.clone().unwrap_or_else(|| ObjectKind::Routine.default_acl(function.owner));
+    let acl =
+        function.acl.clone().unwrap_or_else(|| ObjectKind::Routine.default_acl(function.owner));
     for item in acl.iter().filter(|i| i.grantee == PUBLIC || cx.is_client(i.grantee)) {
         let role = cx.snapshot.role_name(item.grantee);
-        let sql = format!("REVOKE ALL ON FUNCTION {} FROM {} CASCADE;", own.identity, cx.snapshot.grantee(item.grantee));
+        let sql = format!(
+            "REVOKE ALL ON FUNCTION {} FROM {} CASCADE;",
+            own.identity,
+            cx.snapshot.grantee(item.grantee)
+        );
         let problem = format!("can be executed by {}", printable(&role));
         out.push(own.finding("execute", &role, &problem, Some(Repair::by(sql))));
     }
 }
 
-/// The private schema and its tables belong to a superuser and grant no other role more than reading.
+/// The private schema and its tables belong to a superuser and grant no other role more than
+/// reading.
 fn private_schema(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    let Some(schema) = cx.snapshot.guard.schema.and_then(|oid| cx.snapshot.schema(oid)) else { return };
+    let Some(schema) = cx.snapshot.guard.schema.and_then(|oid| cx.snapshot.schema(oid)) else {
+        return;
+    };
     let name = safe_ident(&schema.name);
     let own = Own { object_type: "schema", identity: &name };
     if schema.name != SCHEMA {
-        let repair = Repair::once(format!("ALTER SCHEMA {name} RENAME TO {SCHEMA};"), "invalid_schema_name");
-        out.push(own.finding("name", "", "is the guard's private schema under another name", Some(repair)));
+        let repair =
+            Repair::once(format!("ALTER SCHEMA {name} RENAME TO {SCHEMA};"), "invalid_schema_name");
+        out.push(own.finding(
+            "name",
+            "",
+            "is the guard's private schema under another name",
+            Some(repair),
+        ));
     }
     private_owner(cx, &own, schema.owner, out);
     private_acl(cx, &own, schema.owner, schema.acl.as_ref(), None, out);
@@ -270,7 +332,12 @@ fn private_table(cx: &Context<'_>, table: &GuardRelation, identity: &str, out: &
     }
     if !table.lacking.is_empty() {
         let constraints = listed(&table.lacking);
-        out.push(own.finding("constraint", &constraints, &format!("has lost the constraint {constraints}"), None));
+        out.push(own.finding(
+            "constraint",
+            &constraints,
+            &format!("has lost the constraint {constraints}"),
+            None,
+        ));
     }
     for trigger in &table.triggers {
         let name = safe_ident(trigger);
@@ -278,7 +345,10 @@ fn private_table(cx: &Context<'_>, table: &GuardRelation, identity: &str, out: &
             lines: vec![format!("DROP TRIGGER {name} ON {identity};")],
             repeatable: vec![format!("DROP TRIGGER IF EXISTS {name} ON {identity};")],
         };
-        let problem = format!("has the trigger {}, which CREATE EXTENSION did not create", printable(trigger));
+        let problem = format!(
+            "has the trigger {}, which CREATE EXTENSION did not create",
+            printable(trigger)
+        );
         out.push(own.finding("trigger", trigger, &problem, Some(repair)));
     }
 }
@@ -291,24 +361,38 @@ fn private_owner(cx: &Context<'_>, own: &Own<'_>, owner: Oid, out: &mut Vec<Draf
     }
 }
 
-/// What an ACL in the private schema grants to other roles. Reading the contract does no harm, except
-/// that clients and PUBLIC are reported.
-fn private_acl(cx: &Context<'_>, own: &Own<'_>, owner: Oid, acl: Option<&Acl>, column: Option<&str>, out: &mut Vec<Draft>) {
+/// What an ACL in the private schema grants to other roles. Reading the contract does no harm,
+/// except that clients and PUBLIC are reported.
+fn private_acl(
+    cx: &Context<'_>,
+    own: &Own<'_>,
+    owner: Oid,
+    acl: Option<&Acl>,
+    column: Option<&str>,
+    out: &mut Vec<Draft>,
+) {
     for item in acl.into_iter().flatten().filter(|item| is_too_much(cx, item, owner)) {
         let on_column = column.map(|c| format!(" ({})", safe_ident(c))).unwrap_or_default();
-        let privileges: Vec<String> = item.privileges.words().iter().map(|word| format!("{word}{on_column}")).collect();
+        let privileges: Vec<String> =
+            item.privileges.words().iter().map(|word| format!("{word}{on_column}")).collect();
         let privileges = privileges.join(", ");
         let (kind, role) = (own.object_type.to_uppercase(), cx.snapshot.role_name(item.grantee));
         let grantee = cx.snapshot.grantee(item.grantee);
         let sql = format!("REVOKE {privileges} ON {kind} {} FROM {grantee} CASCADE;", own.identity);
         let problem = format!("grants {privileges} to {}", printable(&role));
-        out.push(own.finding("acl", &format!("{role} {privileges}"), &problem, Some(Repair::by(sql))));
+        out.push(own.finding(
+            "acl",
+            &format!("{role} {privileges}"),
+            &problem,
+            Some(Repair::by(sql)),
+        ));
     }
 }
 
 fn is_too_much(cx: &Context<'_>, item: &AclItem, owner: Oid) -> bool {
     let reading = Privileges::USAGE | Privileges::SELECT;
-    let harmless = reading.contains(item.privileges) && item.grantee != PUBLIC && !cx.is_client(item.grantee);
+    let harmless =
+        reading.contains(item.privileges) && item.grantee != PUBLIC && !cx.is_client(item.grantee);
     item.grantee != owner && !cx.access.is_superuser(item.grantee) && !harmless
 }
 
@@ -320,9 +404,13 @@ fn view(cx: &Context<'_>, view: &GuardRelation, out: &mut Vec<Draft>) {
         let repair = Repair::by(format!("ALTER VIEW {identity} OWNER TO CURRENT_USER;"));
         out.push(own.finding("owner", "", &problem, Some(repair)));
     }
-    for item in view.acl.iter().flatten().filter(|i| i.grantee == PUBLIC || cx.is_client(i.grantee)) {
+    for item in view.acl.iter().flatten().filter(|i| i.grantee == PUBLIC || cx.is_client(i.grantee))
+    {
         let role = cx.snapshot.role_name(item.grantee);
-        let sql = format!("REVOKE ALL ON TABLE {identity} FROM {} CASCADE;", cx.snapshot.grantee(item.grantee));
+        let sql = format!(
+            "REVOKE ALL ON TABLE {identity} FROM {} CASCADE;",
+            cx.snapshot.grantee(item.grantee)
+        );
         let problem = format!("can be read by {}", printable(&role));
         out.push(own.finding("acl", &role, &problem, Some(Repair::by(sql))));
     }
@@ -333,7 +421,11 @@ fn stored_settings(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for setting in cx.snapshot.guard.settings.iter().filter(|s| disables_guard(&s.name, &s.value)) {
         let stored = StoredSetting::of(cx, setting);
         let own = Own { object_type: stored.object_type, identity: &stored.identity };
-        let problem = format!("has the setting {} = {}", setting.name, printable(&quote_literal(&setting.value)));
+        let problem = format!(
+            "has the setting {} = {}",
+            setting.name,
+            printable(&quote_literal(&setting.value))
+        );
         let which = format!("{} {}", setting.name, setting.database.as_deref().unwrap_or_default());
         let mut draft = own.finding("setting", &which, &problem, Some(Repair::by(stored.reset)));
         draft.evidence["parameter"] = json!(setting.name);
@@ -344,15 +436,20 @@ fn stored_settings(cx: &Context<'_>, out: &mut Vec<Draft>) {
 /// Settings in force for every session that disable the guard, unless a stored one is the reason.
 fn server_settings(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let guard = &cx.snapshot.guard;
-    for (parameter, value) in guard.server_settings.iter().filter(|(parameter, value)| disables_guard(parameter, value)) {
-        if guard.settings.iter().any(|s| s.name == *parameter && disables_guard(&s.name, &s.value)) {
+    for (parameter, value) in
+        guard.server_settings.iter().filter(|(parameter, value)| disables_guard(parameter, value))
+    {
+        if guard.settings.iter().any(|s| s.name == *parameter && disables_guard(&s.name, &s.value))
+        {
             continue;
         }
         let own = Own { object_type: "parameter", identity: parameter };
         let problem = format!("is {} for every session", printable(&quote_literal(value)));
         let mut draft = own.finding("setting", "", &problem, None);
         draft.evidence["parameter"] = json!(parameter);
-        draft.fix = Fix::OutsideTransaction(format!("ALTER SYSTEM RESET {parameter};\nSELECT pg_catalog.pg_reload_conf();"));
+        draft.fix = Fix::OutsideTransaction(format!(
+            "ALTER SYSTEM RESET {parameter};\nSELECT pg_catalog.pg_reload_conf();"
+        ));
         out.push(draft);
     }
 }
@@ -362,11 +459,19 @@ fn parameter_acls(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (parameter, acl) in &cx.snapshot.guard.parameters {
         let own = Own { object_type: "parameter ACL", identity: parameter };
         for item in acl.iter().filter(|i| !cx.access.is_superuser(i.grantee)) {
-            let privileges = (item.privileges & (Privileges::SET | Privileges::ALTER_SYSTEM)).to_string();
-            let (role, grantee) = (cx.snapshot.role_name(item.grantee), cx.snapshot.grantee(item.grantee));
-            let sql = format!("REVOKE {privileges} ON PARAMETER {parameter} FROM {grantee} CASCADE;");
+            let privileges =
+                (item.privileges & (Privileges::SET | Privileges::ALTER_SYSTEM)).to_string();
+            let (role, grantee) =
+                (cx.snapshot.role_name(item.grantee), cx.snapshot.grantee(item.grantee));
+            let sql =
+                format!("REVOKE {privileges} ON PARAMETER {parameter} FROM {grantee} CASCADE;");
             let problem = format!("grants {privileges} to {}", printable(&role));
-            out.push(own.finding("acl", &format!("{role} {privileges}"), &problem, Some(Repair::by(sql))));
+            out.push(own.finding(
+                "acl",
+                &format!("{role} {privileges}"),
+                &problem,
+                Some(Repair::by(sql)),
+            ));
         }
     }
 }
@@ -389,9 +494,11 @@ impl StoredSetting {
                 identity: quote_ident(database).into_owned(),
                 reset: format!("ALTER DATABASE {} RESET {name};", safe_ident(database)),
             },
-            (None, None) => {
-                Self { object_type: "role", identity: "ALL".to_owned(), reset: format!("ALTER ROLE ALL RESET {name};") }
-            }
+            (None, None) => Self {
+                object_type: "role",
+                identity: "ALL".to_owned(),
+                reset: format!("ALTER ROLE ALL RESET {name};"),
+            },
             (Some(role), database) => Self {
                 object_type: "role",
                 identity: quote_ident(&role).into_owned(),
@@ -427,21 +534,39 @@ mod tests {
     fn event_trigger_with_filter_and_altered_function_are_reported() {
         let mut world = World::conforming();
         world.snapshot.guard.triggers[1].filtered = true;
-        let function = world.snapshot.guard.functions.iter_mut().find(|f| f.name == "ddl_command_end").unwrap();
+        let function = world
+            .snapshot
+            .guard
+            .functions
+            .iter_mut()
+            .find(|f| f.name == "ddl_command_end")
+            .unwrap();
         function.config.push("dragonfly_guard.mode=off".into());
         let found = world.found(&RULE);
         assert!(
-            found[0].contains("Function dragonfly_guard.ddl_command_end() has been altered. => ALTER FUNCTION"),
+            found[0].contains(
+                "Function dragonfly_guard.ddl_command_end() has been altered. => ALTER FUNCTION"
+            ),
             "{found:?}"
         );
-        assert!(found[1].contains("fires for some commands only. => ALTER EXTENSION dragonfly_guard DROP EVENT"), "{found:?}");
+        assert!(
+            found[1].contains(
+                "fires for some commands only. => ALTER EXTENSION dragonfly_guard DROP EVENT"
+            ),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn setting_that_disables_the_guard_is_reported() {
         let mut world = World::conforming();
         let role = Some(world.role("postgres").oid);
-        let setting = |name: &str, value: &str| RoleSetting { role, database: None, name: name.into(), value: value.into() };
+        let setting = |name: &str, value: &str| RoleSetting {
+            role,
+            database: None,
+            name: name.into(),
+            value: value.into(),
+        };
         world.snapshot.guard.settings = vec![
             setting("session_replication_role", "replica"),
             setting("session_replication_role", "local"),
@@ -449,11 +574,16 @@ mod tests {
         ];
         assert_eq!(
             world.found(&RULE),
-            ["error role postgres: Role postgres has the setting session_replication_role = 'replica'. \
-              => ALTER ROLE postgres RESET session_replication_role;"]
+            [
+                "error role postgres: Role postgres has the setting session_replication_role = 'replica'. \
+              => ALTER ROLE postgres RESET session_replication_role;"
+            ]
         );
         world.snapshot.guard.settings.clear();
         world.snapshot.guard.server_settings = vec![("dragonfly_guard.mode".into(), "off".into())];
-        assert!(world.found(&RULE)[0].contains("Parameter dragonfly_guard.mode is 'off' for every session."));
+        assert!(
+            world.found(&RULE)[0]
+                .contains("Parameter dragonfly_guard.mode is 'off' for every session.")
+        );
     }
 }

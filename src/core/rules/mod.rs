@@ -1,7 +1,8 @@
-//! The rules: each one statement of the contract, in a file of its own with its metadata, its check and
-//! its cases.
+//! The rules: each one statement of the contract, in a file of its own with its metadata, its check
+//! and its cases.
 //!
-//! A new rule is a new file, a `mod` line and a line in [`REGISTRY`] (`scripts/new-rule` writes them).
+//! A new rule is a new file, a `mod` line and a line in [`REGISTRY`] (`scripts/new-rule` writes
+//! them).
 
 mod context;
 pub mod shared;
@@ -133,7 +134,12 @@ mod tests {
         let contract = crate::contract::Contract::from_json(crate::contract::DEFAULT).unwrap();
         for rule in RULES {
             let declared = &contract.rules[rule.id];
-            assert_eq!((declared.severity, declared.guard), (Some(rule.severity), Some(rule.guard)), "{}", rule.id);
+            assert_eq!(
+                (declared.severity, declared.guard),
+                (Some(rule.severity), Some(rule.guard)),
+                "{}",
+                rule.id
+            );
         }
     }
 }

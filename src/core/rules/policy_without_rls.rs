@@ -31,14 +31,19 @@ pub static RULE: Rule = Rule {
                   CREATE POLICY active ON public.plaintiff_tasks FOR SELECT TO service_role \
                   USING (true);",
     },
-    references: &["splinter 0007_policy_exists_rls_disabled", "CIS PostgreSQL Benchmark 4.7", "CWE-693"],
+    references: &[
+        "splinter 0007_policy_exists_rls_disabled",
+        "CIS PostgreSQL Benchmark 4.7",
+        "CWE-693",
+    ],
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations().filter(|(r, _)| !r.row_security) {
         let policies = cx.snapshot.policies_of(relation.oid);
         // Where the contract demands row security, rls_disabled says so already.
-        let demanded = cx.contract.table(&schema.name, &relation.name).is_some_and(|t| t.row_security);
+        let demanded =
+            cx.contract.table(&schema.name, &relation.name).is_some_and(|t| t.row_security);
         if policies.is_empty() || demanded {
             continue;
         }
@@ -75,8 +80,10 @@ mod tests {
         world.snapshot.policies.push(Policy { name: "p".into(), relation, ..Policy::default() });
         assert_eq!(
             world.found(&RULE),
-            ["warning table ops.outbox: Table ops.outbox has a policy that is not in force, for row level security is off. \
-              => ALTER TABLE ops.outbox ENABLE ROW LEVEL SECURITY;"]
+            [
+                "warning table ops.outbox: Table ops.outbox has a policy that is not in force, for row level security is off. \
+              => ALTER TABLE ops.outbox ENABLE ROW LEVEL SECURITY;"
+            ]
         );
     }
 }

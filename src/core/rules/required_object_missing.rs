@@ -48,7 +48,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 }
 
 fn schemas(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    for schema in cx.contract.schemas.iter().filter(|s| cx.snapshot.schema_named(&s.name).is_none()) {
+    for schema in cx.contract.schemas.iter().filter(|s| cx.snapshot.schema_named(&s.name).is_none())
+    {
         let sql = safe_ident(&schema.name);
         let create = Statement::with_repeatable(
             Change::AddSchema(schema.name.clone()),
@@ -101,7 +102,8 @@ fn declared_relations<'a>(cx: &Context<'a>) -> impl Iterator<Item = DeclaredRela
         create: Create::ByMigration("(...)"),
     });
     let views = cx.contract.views.iter().map(|view| {
-        let kind = if view.materialized { RelationKind::MaterializedView } else { RelationKind::View };
+        let kind =
+            if view.materialized { RelationKind::MaterializedView } else { RelationKind::View };
         DeclaredRelation {
             object_type: kind.object_type(),
             schema: &view.schema,
@@ -133,8 +135,17 @@ impl DeclaredRelation<'_> {
         let sql = safe_qualified(self.schema, self.name);
         let identity = format!("{}.{}", quote_ident(self.schema), quote_ident(self.name));
         let schema = Some(self.schema.to_owned());
-        let object = Object { object_type: self.object_type, schema, identity, managed_by: None, id: ObjectId::Named };
-        let problem = kind.map_or_else(|| "does not exist".to_owned(), |kind| format!("is a {}", kind.object_type()));
+        let object = Object {
+            object_type: self.object_type,
+            schema,
+            identity,
+            managed_by: None,
+            id: ObjectId::Named,
+        };
+        let problem = kind.map_or_else(
+            || "does not exist".to_owned(),
+            |kind| format!("is a {}", kind.object_type()),
+        );
         let subject = format!("{} {sql}", capitalized(self.object_type));
         missing(object, &subject, &problem, self.fix(&sql, kind))
     }
@@ -143,9 +154,15 @@ impl DeclaredRelation<'_> {
         let words = self.object_type.to_uppercase();
         let names = (self.schema.to_owned(), self.name.to_owned());
         match (&self.create, kind) {
-            (Create::ByMigration(rest), kind) => from_migration(kind, &format!("CREATE {words} {sql} {rest};")),
-            (Create::View(..), kind @ Some(_)) => from_migration(kind, &format!("CREATE {words} {sql} AS SELECT ...;")),
-            (Create::Sequence, kind @ Some(_)) => from_migration(kind, &format!("CREATE SEQUENCE {sql};")),
+            (Create::ByMigration(rest), kind) => {
+                from_migration(kind, &format!("CREATE {words} {sql} {rest};"))
+            }
+            (Create::View(..), kind @ Some(_)) => {
+                from_migration(kind, &format!("CREATE {words} {sql} AS SELECT ...;"))
+            }
+            (Create::Sequence, kind @ Some(_)) => {
+                from_migration(kind, &format!("CREATE SEQUENCE {sql};"))
+            }
             (Create::View(kind, query), None) => {
                 let rest = format!("{sql} AS {}", terminated(query));
                 let again = match kind {
@@ -176,7 +193,12 @@ fn routines(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine], out: &mut Vec<Draft>) {
+fn function(
+    cx: &Context<'_>,
+    declared: &FunctionDecl,
+    of_that_name: &[&Routine],
+    out: &mut Vec<Draft>,
+) {
     let candidates: Vec<&&Routine> = of_that_name
         .iter()
         .filter(|r| r.kind != RoutineKind::Aggregate || declared.security_definer != Some(true))
@@ -184,8 +206,13 @@ fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine]
         .collect();
     if candidates.is_empty() {
         let arguments = declared.arguments.as_deref().unwrap_or("...");
-        let identity = format!("{}.{}({arguments})", quote_ident(&declared.schema), quote_ident(&declared.name));
-        let subject = format!("Function {}({arguments})", safe_qualified(&declared.schema, &declared.name));
+        let identity = format!(
+            "{}.{}({arguments})",
+            quote_ident(&declared.schema),
+            quote_ident(&declared.name)
+        );
+        let subject =
+            format!("Function {}({arguments})", safe_qualified(&declared.schema, &declared.name));
         let object = Object {
             object_type: "function",
             schema: Some(declared.schema.clone()),
@@ -193,16 +220,28 @@ fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine]
             managed_by: None,
             id: ObjectId::Named,
         };
-        let problem = if of_that_name.is_empty() { "does not exist" } else { "does not exist with these arguments" };
+        let problem = if of_that_name.is_empty() {
+            "does not exist"
+        } else {
+            "does not exist with these arguments"
+        };
         let definer = match declared.security_definer {
             Some(true) => {
-                format!(" SECURITY DEFINER SET search_path = {}", set_clause(&cx.contract.security_definer.search_path))
+                format!(
+                    " SECURITY DEFINER SET search_path = {}",
+                    set_clause(&cx.contract.security_definer.search_path)
+                )
             }
             _ => String::new(),
         };
         let name = safe_qualified(&declared.schema, &declared.name);
-        let fix =
-            from_migration(None, &format!("CREATE FUNCTION {name}({}) RETURNS ...{definer} AS ...;", safe_sql(arguments)));
+        let fix = from_migration(
+            None,
+            &format!(
+                "CREATE FUNCTION {name}({}) RETURNS ...{definer} AS ...;",
+                safe_sql(arguments)
+            ),
+        );
         out.push(missing(object, &subject, problem, fix));
         return;
     }
@@ -213,7 +252,9 @@ fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine]
         let mut actions = vec![RoutineChange::SecurityDefiner(wanted)];
         let (is, clause) = match wanted {
             true => {
-                actions.push(RoutineChange::SearchPath(stored_value(&cx.contract.security_definer.search_path)));
+                actions.push(RoutineChange::SearchPath(stored_value(
+                    &cx.contract.security_definer.search_path,
+                )));
                 ("is not SECURITY DEFINER", format!("SECURITY DEFINER SET search_path = {path}"))
             }
             false => ("is SECURITY DEFINER", "SECURITY INVOKER".to_owned()),
@@ -229,13 +270,15 @@ fn function(cx: &Context<'_>, declared: &FunctionDecl, of_that_name: &[&Routine]
 /// A query and its terminator, which a comment in the last line must not hide.
 fn terminated(query: &str) -> String {
     let query = query.trim_end().trim_end_matches(';');
-    let end = if query.lines().last().is_some_and(|line| line.contains("--")) { "\n;" } else { ";" };
+    let end =
+        if query.lines().last().is_some_and(|line| line.contains("--")) { "\n;" } else { ";" };
     format!("{query}{end}")
 }
 
 /// The fix where only the migration knows the object; another relation of that name goes first.
 fn from_migration(other: Option<RelationKind>, create: &str) -> Fix {
-    let first = other.map(|kind| format!("Drop or rename the {} of that name. ", kind.object_type()));
+    let first =
+        other.map(|kind| format!("Drop or rename the {} of that name. ", kind.object_type()));
     Fix::Proposal(format!("{}Create it from its migration:\n{create}", first.unwrap_or_default()))
 }
 
@@ -285,8 +328,10 @@ mod tests {
         world.snapshot.schemas.retain(|s| s.name != "enforcement");
         assert_eq!(
             world.found(&RULE),
-            ["error schema enforcement: Schema enforcement, which the contract declares, does not exist. \
-              => CREATE SCHEMA enforcement;"]
+            [
+                "error schema enforcement: Schema enforcement, which the contract declares, does not exist. \
+              => CREATE SCHEMA enforcement;"
+            ]
         );
     }
 }

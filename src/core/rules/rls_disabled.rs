@@ -33,7 +33,11 @@ pub static RULE: Rule = Rule {
         correct: "DROP POLICY queue_worker ON public.job_queue;\n\
                   ALTER TABLE public.job_queue ENABLE ROW LEVEL SECURITY;",
     },
-    references: &["splinter 0013_rls_disabled_in_public", "CIS PostgreSQL Benchmark 4.7", "CWE-862"],
+    references: &[
+        "splinter 0013_rls_disabled_in_public",
+        "CIS PostgreSQL Benchmark 4.7",
+        "CWE-862",
+    ],
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
@@ -62,8 +66,13 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// Why it should be on, where it should and is not: the contract demands it, or a client can reach the table.
-pub(super) fn reason(cx: &Context<'_>, relation: &Relation, schema: &SchemaDecl) -> Option<(Severity, String)> {
+/// Why it should be on, where it should and is not: the contract demands it, or a client can reach
+/// the table.
+pub(super) fn reason(
+    cx: &Context<'_>,
+    relation: &Relation,
+    schema: &SchemaDecl,
+) -> Option<(Severity, String)> {
     if relation.row_security {
         return None;
     }

@@ -35,8 +35,14 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    for (relation, schema) in cx.relations().filter(|(r, _)| r.row_security && !r.force_row_security) {
-        let Some(table) = cx.contract.table(&schema.name, &relation.name).filter(|t| t.row_security) else { continue };
+    for (relation, schema) in
+        cx.relations().filter(|(r, _)| r.row_security && !r.force_row_security)
+    {
+        let Some(table) =
+            cx.contract.table(&schema.name, &relation.name).filter(|t| t.row_security)
+        else {
+            continue;
+        };
         let sql = cx.snapshot.relation_sql(relation);
         let (severity, demanded) = match table.force_row_security {
             true => (Severity::Error, ", which the contract demands"),
@@ -48,7 +54,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             severity,
             key: String::new(),
             measure: Measure::lack("", vec![]),
-            detail: format!("Row level security of table {sql} is not forced on its owner{demanded}."),
+            detail: format!(
+                "Row level security of table {sql} is not forced on its owner{demanded}."
+            ),
             evidence: json!({"force_row_security": false, "declared": table.force_row_security}),
             fix: match table.force_row_security {
                 true => Fix::by(Statement::new(
@@ -73,7 +81,9 @@ mod tests {
         world.relation("public.judgments").force_row_security = false;
         assert_eq!(
             world.found(&RULE),
-            ["info table public.judgments postgres: Row level security of table public.judgments is not forced on its owner."]
+            [
+                "info table public.judgments postgres: Row level security of table public.judgments is not forced on its owner."
+            ]
         );
         world.contract.tables[0].force_row_security = true;
         world.contract.rules.remove("rls_not_forced");

@@ -32,7 +32,12 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    policies::report_undeclared(cx, |policy| policy.always_true, " on every row, for its condition is always true", out);
+    policies::report_undeclared(
+        cx,
+        |policy| policy.always_true,
+        " on every row, for its condition is always true",
+        out,
+    );
 }
 
 #[cfg(test)]
@@ -45,7 +50,8 @@ mod tests {
     fn true_is_no_condition() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0], "on a table that is declared readable it is one");
-        let (anon, relation) = (world.role("anon").oid, world.relation("public.plaintiff_contacts").oid);
+        let (anon, relation) =
+            (world.role("anon").oid, world.relation("public.plaintiff_contacts").oid);
         world.snapshot.policies.push(Policy {
             oid: 0,
             name: "p".into(),

@@ -41,19 +41,30 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let Some(relation) = cx.snapshot.relation_named(schema.oid, &table.name) else { continue };
         for name in table.policies.keys() {
             let Some(role) = cx.snapshot.role_named(name) else { continue };
-            // A role that bypasses row security needs no policy, and one that should is the matter of role_attributes.
+            // A role that bypasses row security needs no policy, and one that should is the matter
+            // of role_attributes.
             let declared = cx.contract.roles.iter().find(|r| r.name == *name);
-            if role.bypass_rls || role.superuser || declared.is_some_and(|r| r.bypass_rls == Some(true)) {
+            if role.bypass_rls
+                || role.superuser
+                || declared.is_some_and(|r| r.bypass_rls == Some(true))
+            {
                 continue;
             }
-            let commands: Vec<Command> =
-                table.policy_commands(name).into_iter().filter(|c| !is_open(cx, relation, role, *c)).collect();
+            let commands: Vec<Command> = table
+                .policy_commands(name)
+                .into_iter()
+                .filter(|c| !is_open(cx, relation, role, *c))
+                .collect();
             if commands.is_empty() {
                 continue;
             }
-            let missing: Vec<&str> = commands.iter().map(|c| c.word()).collect();
+            let missing: Vec<&str> = commands.iter().map(|c| c.as_str()).collect();
             let sql = cx.snapshot.relation_sql(relation);
-            let proposal = commands.iter().map(|c| create_policy(&sql, role, *c)).collect::<Vec<_>>().join("\n");
+            let proposal = commands
+                .iter()
+                .map(|c| create_policy(&sql, role, *c))
+                .collect::<Vec<_>>()
+                .join("\n");
             out.push(Draft {
                 object: cx.relation_object(relation),
                 role: Some(role.name.clone()),
@@ -74,7 +85,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 /// Some permissive policy opens the command to the role.
 fn is_open(cx: &Context<'_>, relation: &Relation, role: &Role, command: Command) -> bool {
-    let applies = |policy: &&Policy| policy.permissive && policy.covers(command) && cx.access.policy_applies(policy, role.oid);
+    let applies = |policy: &&Policy| {
+        policy.permissive && policy.covers(command) && cx.access.policy_applies(policy, role.oid)
+    };
     cx.snapshot.policies_of(relation.oid).iter().find(applies).is_some()
 }
 
@@ -88,11 +101,16 @@ mod tests {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let batches = world.relation("intake.simplicity_batches").oid;
-        world.snapshot.policies.retain(|p| !(p.relation == batches && p.covers(crate::catalog::Command::Insert)));
+        world
+            .snapshot
+            .policies
+            .retain(|p| !(p.relation == batches && p.covers(crate::catalog::Command::Insert)));
         assert_eq!(
             world.found(&RULE),
-            ["error table intake.simplicity_batches authenticated: No policy of table intake.simplicity_batches lets role \
-              \"authenticated\" INSERT, which the contract declares."]
+            [
+                "error table intake.simplicity_batches authenticated: No policy of table intake.simplicity_batches lets role \
+              \"authenticated\" INSERT, which the contract declares."
+            ]
         );
     }
 }

@@ -48,7 +48,8 @@ mod tests {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let anon = world.role("anon").oid;
-        let (judgments, queue) = (world.relation("public.judgments").oid, world.relation("public.job_queue").oid);
+        let (judgments, queue) =
+            (world.relation("public.judgments").oid, world.relation("public.job_queue").oid);
         let policy = |name: &str, relation, command, roles| Policy {
             oid: 0,
             name: name.into(),
@@ -59,7 +60,12 @@ mod tests {
             always_true: false,
             unchecked: false,
         };
-        world.snapshot.policies.push(policy("mine", judgments, Some(Command::Select), vec![PUBLIC]));
+        world.snapshot.policies.push(policy(
+            "mine",
+            judgments,
+            Some(Command::Select),
+            vec![PUBLIC],
+        ));
         world.snapshot.policies.push(policy("all", queue, None, vec![anon]));
         assert_eq!(
             world.found(&RULE),

@@ -28,7 +28,10 @@ pub static RULE: Rule = Rule {
     fix: "Run ALTER ROLE with the attribute that the contract declares.",
     exempt: "During a migration that needs the attribute for a limited time; set an expiry.",
     exempt_by_pattern: true,
-    example: Example { violating: "ALTER ROLE anon BYPASSRLS;", correct: "ALTER ROLE anon NOBYPASSRLS;" },
+    example: Example {
+        violating: "ALTER ROLE anon BYPASSRLS;",
+        correct: "ALTER ROLE anon NOBYPASSRLS;",
+    },
     references: &["CIS PostgreSQL Benchmark 4.3", "CWE-250"],
 };
 
@@ -36,8 +39,10 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for declared in &cx.contract.roles {
         let Some(role) = cx.snapshot.role_named(&declared.name) else { continue };
         for attribute in Attribute::ALL {
-            let (actual, word) = (role.has(attribute), attribute.word());
-            let Some(wanted) = declared.attribute(attribute).filter(|w| *w != actual) else { continue };
+            let (actual, word) = (role.has(attribute), attribute.as_str());
+            let Some(wanted) = declared.attribute(attribute).filter(|w| *w != actual) else {
+                continue;
+            };
             let (no, verb) = if wanted { ("", "lacks") } else { ("NO", "has") };
             out.push(Draft {
                 object: Object { id: ObjectId::Role(role.oid), ..Context::role_object(&role.name) },

@@ -30,7 +30,10 @@ pub static RULE: Rule = Rule {
     fix: "Revoke the membership.",
     exempt: "A group role without privileges of its own that an external tool needs.",
     exempt_by_pattern: true,
-    example: Example { violating: "GRANT service_role TO authenticated;", correct: "GRANT authenticated TO authenticator;" },
+    example: Example {
+        violating: "GRANT service_role TO authenticated;",
+        correct: "GRANT authenticated TO authenticator;",
+    },
     references: &["CIS PostgreSQL Benchmark 4.3", "CWE-269"],
 };
 
@@ -48,9 +51,10 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             let step = cx.access.first_step(member.oid, role.oid).unwrap_or(role.oid);
             let (severity, strength) = match strength(cx, member, role) {
                 Some(strength) => (Severity::Error, strength),
-                None if step == role.oid => {
-                    (Severity::Warning, "and may do what that role may, which the contract does not declare")
-                }
+                None if step == role.oid => (
+                    Severity::Warning,
+                    "and may do what that role may, which the contract does not declare",
+                ),
                 None => continue,
             };
             let by = match step == role.oid {
@@ -63,7 +67,11 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 severity,
                 key: String::new(),
                 measure: Measure {
-                    at_most: if severity == Severity::Error { GuardAction::Block } else { GuardAction::Warn },
+                    at_most: if severity == Severity::Error {
+                        GuardAction::Block
+                    } else {
+                        GuardAction::Warn
+                    },
                     ..Measure::default()
                 },
                 detail: format!(
@@ -73,7 +81,10 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 ),
                 evidence: json!({"through": cx.snapshot.role_name(step), "strength": strength}),
                 fix: Fix::or_proposal(end_membership(cx, member.oid, step), || {
-                    format!("ALTER DATABASE {} OWNER TO ...;", safe_ident(&cx.snapshot.database.name))
+                    format!(
+                        "ALTER DATABASE {} OWNER TO ...;",
+                        safe_ident(&cx.snapshot.database.name)
+                    )
                 }),
             });
         }
@@ -86,7 +97,9 @@ fn strength(cx: &Context<'_>, member: &Role, role: &Role) -> Option<&'static str
     match kind(&role.name) {
         Some(RoleKind::Owner) => return Some("which owns the structure"),
         Some(RoleKind::Client) => return Some("another client role"),
-        Some(RoleKind::Worker) if kind(&member.name) == Some(RoleKind::Client) => return Some("a worker role"),
+        Some(RoleKind::Worker) if kind(&member.name) == Some(RoleKind::Client) => {
+            return Some("a worker role");
+        }
         _ => {}
     }
     [

@@ -27,7 +27,10 @@ pub static RULE: Rule = Rule {
     exempt: "A role that the platform creates later, for example in a staging cluster. Remove \
              it from the contract if it is not coming.",
     exempt_by_pattern: true,
-    example: Example { violating: "ALTER ROLE service_role RENAME TO worker;", correct: "ALTER ROLE service_role NOLOGIN;" },
+    example: Example {
+        violating: "ALTER ROLE service_role RENAME TO worker;",
+        correct: "ALTER ROLE service_role NOLOGIN;",
+    },
     references: &["CWE-266"],
 };
 
@@ -36,7 +39,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         if cx.snapshot.role_named(&declared.name).is_some() {
             continue;
         }
-        let attributes: String = wanted(declared).map(|attribute| format!(" {}", attribute.word())).collect();
+        let attributes: String =
+            wanted(declared).map(|attribute| format!(" {}", attribute.as_str())).collect();
         let create = format!("CREATE ROLE {} NOLOGIN{attributes};", safe_ident(&declared.name));
         out.push(Draft {
             object: Context::role_object(&declared.name),
@@ -44,7 +48,10 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             severity: Severity::Error,
             key: String::new(),
             measure: Measure::default(),
-            detail: format!("Role \"{}\", which the contract declares, does not exist.", printable(&declared.name)),
+            detail: format!(
+                "Role \"{}\", which the contract declares, does not exist.",
+                printable(&declared.name)
+            ),
             evidence: json!({}),
             // There is no CREATE ROLE IF NOT EXISTS.
             fix: Fix::by(Statement::with_repeatable(
@@ -80,8 +87,10 @@ mod tests {
         world.snapshot.roles.retain(|r| r.name != "service_role");
         assert_eq!(
             world.found(&RULE),
-            ["error role service_role service_role: Role \"service_role\", which the contract declares, does not exist. \
-              => CREATE ROLE service_role NOLOGIN BYPASSRLS;"]
+            [
+                "error role service_role service_role: Role \"service_role\", which the contract declares, does not exist. \
+              => CREATE ROLE service_role NOLOGIN BYPASSRLS;"
+            ]
         );
     }
 }

@@ -1,4 +1,5 @@
-//! EXECUTE by explicit grants: who lacks it, and which client has it on a routine that is not declared.
+//! EXECUTE by explicit grants: who lacks it, and which client has it on a routine that is not
+//! declared.
 
 use super::context::Context;
 use crate::catalog::{Privileges, Role};
@@ -36,8 +37,16 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
         let target = cx.routine_target(routine);
         if !routine.security_definer {
-            // PUBLIC's share is the matter of routine_executable_by_public, a definer's of security_definer_executable_by_clients.
-            target.report_roles(cx, &cx.clients, &declared, Privileges::EXECUTE, Severity::Warning, out);
+            // PUBLIC's share is the matter of routine_executable_by_public, a definer's of
+            // security_definer_executable_by_clients.
+            target.report_roles(
+                cx,
+                &cx.clients,
+                &declared,
+                Privileges::EXECUTE,
+                Severity::Warning,
+                out,
+            );
         }
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
@@ -57,7 +66,12 @@ mod tests {
         let helper = world.routine("complete_outbox_message");
         helper.security_definer = false;
         let grantor = helper.owner;
-        let item = AclItem { grantee: anon, grantor, privileges: Privileges::EXECUTE, grantable: Privileges::NONE };
+        let item = AclItem {
+            grantee: anon,
+            grantor,
+            privileges: Privileges::EXECUTE,
+            grantable: Privileges::NONE,
+        };
         helper.acl.as_mut().unwrap().push(item);
         world.routine("get_ceo_metrics").acl.as_mut().unwrap().retain(|item| item.grantee != anon);
         assert_eq!(

@@ -1,5 +1,6 @@
-//! CREATE on a governed schema, held by anybody who is not trusted with the structure. The one finding, with its one fix, behind every
-//! SECURITY DEFINER routine whose path leads through that schema.
+//! CREATE on a governed schema, held by anybody who is not trusted with the structure. The one
+//! finding, with its one fix, behind every SECURITY DEFINER routine whose path leads through that
+//! schema.
 
 use super::context::Context;
 use super::shared::creators::creators;
@@ -41,12 +42,25 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     // Whoever can make schemas can make the one that some path names and that is not there.
     let none = |_: &crate::catalog::Role| Privileges::NONE;
-    cx.database_target().report_undeclared(cx, &cx.subjects, &none, Privileges::CREATE, Severity::Error, out);
+    cx.database_target().report_undeclared(
+        cx,
+        &cx.subjects,
+        &none,
+        Privileges::CREATE,
+        Severity::Error,
+        out,
+    );
     for (schema, _) in cx.schemas() {
         let target = cx.schema_target(schema);
         let mut drafts: Vec<Draft> = creators(cx, schema)
             .into_iter()
-            .map(|role| target.undeclared_draft(cx, &Difference { role, privileges: Privileges::CREATE }, Severity::Error))
+            .map(|role| {
+                target.undeclared_draft(
+                    cx,
+                    &Difference { role, privileges: Privileges::CREATE },
+                    Severity::Error,
+                )
+            })
             .collect();
         if drafts.is_empty() {
             continue;
@@ -94,7 +108,12 @@ mod tests {
         let tenant = world.role("tenant").oid;
         let worker = world.role("service_role").oid;
         let grantor = world.snapshot.database.owner;
-        let item = AclItem { grantee: worker, grantor, privileges: Privileges::CREATE, grantable: Privileges::NONE };
+        let item = AclItem {
+            grantee: worker,
+            grantor,
+            privileges: Privileges::CREATE,
+            grantable: Privileges::NONE,
+        };
         world.snapshot.database.acl = Some(vec![item]);
         world.grant_schema("public", PUBLIC, Privileges::CREATE);
         world.grant_schema("enforcement", tenant, Privileges::CREATE);

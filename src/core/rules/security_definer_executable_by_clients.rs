@@ -44,7 +44,14 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (routine, schema) in cx.routines().filter(|(r, _)| r.security_definer) {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
         let target = cx.routine_target(routine);
-        target.report_undeclared(cx, &cx.clients, &declared, Privileges::EXECUTE, Severity::Error, out);
+        target.report_undeclared(
+            cx,
+            &cx.clients,
+            &declared,
+            Privileges::EXECUTE,
+            Severity::Error,
+            out,
+        );
     }
 }
 

@@ -1,12 +1,13 @@
-//! The rule behind the product: every SECURITY DEFINER routine has a search_path that is safe, now, in this catalog.
+//! The rule behind the product: every SECURITY DEFINER routine has a search_path that is safe, now,
+//! in this catalog.
 
 use super::context::Context;
-use super::shared::definer_path::{accepts_empty, fix, follows_from_schema, judgment};
+use super::shared::definer_path::{accepts_empty, assess, fix, follows_from_schema};
 use crate::catalog::Routine;
 use crate::contract::{Accept, GuardAction, Severity};
 use crate::finding::{Draft, Finding, Measure};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::search_path::{Judgment, Reason, ReasonCode, Verdict, set_clause};
+use crate::search_path::{Assessment, Reason, ReasonCode, Verdict, set_clause};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -36,7 +37,11 @@ pub static RULE: Rule = Rule {
         violating: "ALTER FUNCTION api.get_ceo_metrics() RESET search_path;",
         correct: "ALTER FUNCTION api.get_ceo_metrics() SET search_path = public, pg_temp;",
     },
-    references: &["splinter 0011_function_search_path_mutable", "CIS PostgreSQL Benchmark 4.5", "CWE-426"],
+    references: &[
+        "splinter 0011_function_search_path_mutable",
+        "CIS PostgreSQL Benchmark 4.5",
+        "CWE-426",
+    ],
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
@@ -52,51 +57,73 @@ pub fn finding(cx: &Context<'_>, routine: &Routine) -> Option<Finding> {
     draft(cx, routine, false).map(|draft| draft.finish(&RULE, cx.severity(&RULE)))
 }
 
-/// What follows for routines from findings of `schema_create`, which is said there and not here: as long as it is said. `causes` are the schemas and
-/// roles of findings that somebody has accepted.
+/// What follows for routines from findings of `schema_create`, which is said there and not here: as
+/// long as it is said. `causes` are the schemas and roles of findings that somebody has accepted.
 #[must_use]
 pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> Vec<Finding> {
     let is_cause = |reason: &Reason| match (reason.code, &reason.schema, &reason.role) {
-        (ReasonCode::Writable, Some(schema), Some(role)) => causes.contains(&(schema.clone(), role.clone())),
+        (ReasonCode::Writable, Some(schema), Some(role)) => {
+            causes.contains(&(schema.clone(), role.clone()))
+        }
         _ => false,
     };
     let follows = |routine: &&Routine| {
-        judgment(cx, routine)
-            .is_some_and(|j| !j.reasons.is_empty() && follows_from_schema(cx, &j) && j.reasons.iter().any(is_cause))
+        assess(cx, routine).is_some_and(|j| {
+            !j.reasons.is_empty() && follows_from_schema(cx, &j) && j.reasons.iter().any(is_cause)
+        })
     };
-    let drafts = cx.snapshot.routines.iter().filter(follows).filter_map(|routine| draft(cx, routine, true));
+    let drafts =
+        cx.snapshot.routines.iter().filter(follows).filter_map(|routine| draft(cx, routine, true));
     drafts.map(|draft| draft.finish(&RULE, cx.severity(&RULE))).collect()
 }
 
 /// What is wrong with one routine's path, if anything is.
 fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option<Draft> {
-    let judgment = judgment(cx, routine)?;
+    let assessment = assess(cx, routine)?;
     let policy = &cx.contract.security_definer;
-    let subject = format!("SECURITY DEFINER {} {}", routine.object_type(), cx.snapshot.routine_message(routine));
-    let (severity, detail) = if judgment.verdict == Verdict::Safe {
+    let subject = format!(
+        "SECURITY DEFINER {} {}",
+        routine.object_type(),
+        cx.snapshot.routine_message(routine)
+    );
+    let (severity, detail) = if assessment.verdict == Verdict::Safe {
         // Elsewhere, and for what the platform or the extension itself brings, safe is good enough.
         cx.governed(routine.schema)?;
-        if judgment.is_canonical(&policy.search_path) || cx.routine_managed_by(routine).is_some() {
+        if assessment.is_canonical(&policy.search_path) || cx.routine_managed_by(routine).is_some()
+        {
             return None;
         }
-        // Where the contract's path would be unsafe for this owner, another safe one is as good as it gets.
-        if policy.accept == Accept::Safe && cx.judge.names(&policy.search_path, routine.owner).verdict != Verdict::Safe {
+        // Where the contract's path would be unsafe for this owner, another safe one is as good as
+        // it gets.
+        if policy.accept == Accept::Safe
+            && cx.paths.names(&policy.search_path, routine.owner).verdict != Verdict::Safe
+        {
             return None;
         }
-        let severity = if policy.accept == Accept::Canonical { Severity::Error } else { Severity::Warning };
-        (severity, format!("{subject} has a safe search_path that is not the contract's: {}.", set_clause(&policy.search_path)))
-    } else if accepts_empty(cx, &judgment) {
+        let severity =
+            if policy.accept == Accept::Canonical { Severity::Error } else { Severity::Warning };
+        (
+            severity,
+            format!(
+                "{subject} has a safe search_path that is not the contract's: {}.",
+                set_clause(&policy.search_path)
+            ),
+        )
+    } else if accepts_empty(cx, &assessment) {
         (
             Severity::Warning,
             format!(
                 "{subject} has search_path = '', which the contract accepts and which is not safe: {}.",
-                judgment.in_words()
+                assessment.describe()
             ),
         )
-    } else if !with_consequences && follows_from_schema(cx, &judgment) {
+    } else if !with_consequences && follows_from_schema(cx, &assessment) {
         return None;
     } else {
-        (Severity::Error, format!("{subject} is {}: {}.", judgment.verdict.word(), judgment.in_words()))
+        (
+            Severity::Error,
+            format!("{subject} is {}: {}.", assessment.verdict.as_str(), assessment.describe()),
+        )
     };
     Some(Draft {
         object: cx.routine_object(routine),
@@ -105,22 +132,22 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
         key: String::new(),
         measure: Measure::default(),
         detail,
-        evidence: evidence(cx, routine, &judgment),
-        fix: fix(cx, routine, &judgment),
+        evidence: evidence(cx, routine, &assessment),
+        fix: fix(cx, routine, &assessment),
     })
 }
 
 /// Verdict, path and reasons as `evidence`.
-fn evidence(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Value {
-    let reasons: Vec<Value> = judgment
+fn evidence(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Value {
+    let reasons: Vec<Value> = assessment
         .reasons
         .iter()
-        .map(|r| json!({"reason": r.code.word(), "verdict": r.verdict.word(), "schema": r.schema, "role": r.role}))
+        .map(|r| json!({"reason": r.code.as_str(), "verdict": r.verdict.as_str(), "schema": r.schema, "role": r.role}))
         .collect();
     json!({
-        "verdict": judgment.verdict.word(),
+        "verdict": assessment.verdict.as_str(),
         "reasons": reasons,
-        "search_path": judgment.value,
+        "search_path": assessment.value,
         "owner": cx.snapshot.role_name(routine.owner),
     })
 }
@@ -182,18 +209,29 @@ mod tests {
         let mut world = World::conforming();
         let owner = world.role("postgres").oid;
         for (oid, name) in [(7001, "app"), (7002, "a\nb")] {
-            world.snapshot.schemas.push(crate::catalog::Schema { oid, name: name.into(), owner, acl: None });
+            world.snapshot.schemas.push(crate::catalog::Schema {
+                oid,
+                name: name.into(),
+                owner,
+                acl: None,
+            });
         }
         let routine = world.routine("get_call_queue");
         (routine.schema, routine.config) = (7001, vec!["search_path=\"a\nb\"".into()]);
-        assert_eq!(world.fixes(&RULE), ["ALTER ROUTINE app.get_call_queue() SET search_path = U&\"a\\000Ab\", pg_temp;"]);
+        assert_eq!(
+            world.fixes(&RULE),
+            ["ALTER ROUTINE app.get_call_queue() SET search_path = U&\"a\\000Ab\", pg_temp;"]
+        );
     }
 
     #[test]
     fn a_setting_that_is_there_twice_goes_first() {
         assert_eq!(
-            with_config(&["search_path=public, pg_temp", "search_path=pg_temp, public"]).fixes(&RULE),
-            ["ALTER ROUTINE api.get_call_queue() RESET search_path SET search_path = public, pg_temp;"]
+            with_config(&["search_path=public, pg_temp", "search_path=pg_temp, public"])
+                .fixes(&RULE),
+            [
+                "ALTER ROUTINE api.get_call_queue() RESET search_path SET search_path = public, pg_temp;"
+            ]
         );
     }
 }

@@ -39,15 +39,23 @@ pub static RULE: Rule = Rule {
 };
 
 /// Parameters that have no place in the `SET` clause of a SECURITY DEFINER routine.
-const SUSPECT: [&str; 6] =
-    ["session_replication_role", "row_security", "role", "session_authorization", "event_triggers", "dragonfly_guard.mode"];
+const SUSPECT: [&str; 6] = [
+    "session_replication_role",
+    "row_security",
+    "role",
+    "session_authorization",
+    "event_triggers",
+    "dragonfly_guard.mode",
+];
 
 /// The suspect settings of a `proconfig`: name and value.
 pub fn suspect(config: &[String]) -> impl Iterator<Item = (&'static str, &str)> {
     config.iter().filter_map(|item| item.split_once('=')).filter_map(|(name, value)| {
         let name = SUSPECT.into_iter().find(|suspect| suspect.eq_ignore_ascii_case(name))?;
         let harmless = match name {
-            "row_security" => matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1"),
+            "row_security" => {
+                matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1")
+            }
             "role" | "session_authorization" => false,
             parameter => !disables_guard(parameter, value),
         };

@@ -36,10 +36,22 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (sequence, schema) in cx.relations().filter(|(r, _)| r.kind == RelationKind::Sequence) {
         let declared = |role: &Role| cx.declared_on_relation(sequence, schema, role);
         let allowed = |role: &Role| {
-            declared(role) | if cx.declares_insert_by(sequence, role) { Privileges::USAGE } else { Privileges::NONE }
+            declared(role)
+                | if cx.declares_insert_by(sequence, role) {
+                    Privileges::USAGE
+                } else {
+                    Privileges::NONE
+                }
         };
         let target = cx.relation_target(sequence);
-        target.report_undeclared(cx, &cx.subjects, &allowed, Privileges(u32::MAX), Severity::Error, out);
+        target.report_undeclared(
+            cx,
+            &cx.subjects,
+            &allowed,
+            Privileges(u32::MAX),
+            Severity::Error,
+            out,
+        );
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
 }

@@ -1,4 +1,5 @@
-//! Privileges on tables: what is declared, and no more. Writes by clients are the matter of `direct_write`.
+//! Privileges on tables: what is declared, and no more. Writes by clients are the matter of
+//! `direct_write`.
 
 use super::context::Context;
 use crate::catalog::{Privileges, Role};
@@ -81,8 +82,10 @@ mod tests {
         world.grant("public.job_queue", readers, Privileges::SELECT);
         assert_eq!(
             world.found(&RULE),
-            ["error table public.job_queue anon: Role \"anon\" has SELECT on table public.job_queue through membership in \
-              \"readers\", which the contract does not declare. => REVOKE readers FROM anon;"]
+            [
+                "error table public.job_queue anon: Role \"anon\" has SELECT on table public.job_queue through membership in \
+              \"readers\", which the contract does not declare. => REVOKE readers FROM anon;"
+            ]
         );
     }
 
@@ -91,7 +94,8 @@ mod tests {
         let mut world = World::conforming();
         let authenticated = world.role("authenticated").oid;
         let acl = world.relation("public.judgments").acl.as_mut().unwrap();
-        acl.iter_mut().find(|item| item.grantee == authenticated).unwrap().grantable = Privileges::SELECT;
+        acl.iter_mut().find(|item| item.grantee == authenticated).unwrap().grantable =
+            Privileges::SELECT;
         assert_eq!(
             world.found(&RULE),
             [
@@ -108,10 +112,18 @@ mod tests {
         world.add_role("g");
         let (g, anon) = (world.role("g").oid, world.role("anon").oid);
         let owner = world.relation("public.judgments").owner;
-        let item = |grantee, grantor, grantable| AclItem { grantee, grantor, privileges: Privileges::SELECT, grantable };
+        let item = |grantee, grantor, grantable| AclItem {
+            grantee,
+            grantor,
+            privileges: Privileges::SELECT,
+            grantable,
+        };
         let acl = world.relation("public.judgments").acl.as_mut().unwrap();
         acl.extend([item(g, owner, Privileges::SELECT), item(anon, g, Privileges::NONE)]);
-        assert_eq!(world.fixes(&RULE), ["REVOKE GRANT OPTION FOR SELECT ON TABLE public.judgments FROM g CASCADE;"]);
+        assert_eq!(
+            world.fixes(&RULE),
+            ["REVOKE GRANT OPTION FOR SELECT ON TABLE public.judgments FROM g CASCADE;"]
+        );
     }
 
     #[test]
@@ -120,6 +132,11 @@ mod tests {
         world.relation("public.job_queue").acl = None;
         world.grant("public.job_queue", PUBLIC, Privileges::SELECT);
         let fixes: Vec<_> = world.fixes(&RULE);
-        assert!(fixes[0].starts_with("GRANT SELECT ON TABLE public.job_queue TO service_role;\nREVOKE SELECT"), "{fixes:?}");
+        assert!(
+            fixes[0].starts_with(
+                "GRANT SELECT ON TABLE public.job_queue TO service_role;\nREVOKE SELECT"
+            ),
+            "{fixes:?}"
+        );
     }
 }

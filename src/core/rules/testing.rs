@@ -3,8 +3,8 @@
 use super::context::Context;
 use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, Command, Database, DefaultAcl, Guard, GuardFunction, GuardTrigger, Membership, Oid, PUBLIC, Policy,
-    Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot,
+    Acl, AclItem, Command, Database, DefaultAcl, Guard, GuardFunction, GuardTrigger, Membership,
+    Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot,
 };
 use crate::contract::{Contract, DEFAULT, granted_to};
 use crate::finding::Finding;
@@ -22,7 +22,10 @@ impl World {
     /// Everything that the contract declares, and nothing else.
     pub fn conforming() -> Self {
         let contract = Contract::from_json(DEFAULT).unwrap();
-        let mut world = Self { contract, snapshot: Snapshot { version: 15, cuts_names: true, ..Snapshot::default() } };
+        let mut world = Self {
+            contract,
+            snapshot: Snapshot { version: 15, cuts_names: true, ..Snapshot::default() },
+        };
         world.add_role("root");
         world.role("root").superuser = true;
         for declared in world.contract.roles.clone() {
@@ -36,18 +39,24 @@ impl World {
         for (i, schema) in contract.schemas.iter().enumerate() {
             let acl = schema.usage.iter().map(|r| world.item(r, Privileges::USAGE)).collect();
             let oid = 100 + i as Oid;
-            world.snapshot.schemas.push(Schema { oid, name: schema.name.clone(), owner, acl: Some(acl) });
+            world.snapshot.schemas.push(Schema {
+                oid,
+                name: schema.name.clone(),
+                owner,
+                acl: Some(acl),
+            });
         }
         for table in &contract.tables {
             let acl = world.acl(&table.schema, |role| granted_to(&table.grants, role));
-            let mut relation = world.new_relation(&table.schema, &table.name, RelationKind::Table, acl);
+            let mut relation =
+                world.new_relation(&table.schema, &table.name, RelationKind::Table, acl);
             (relation.row_security, relation.force_row_security) = (table.row_security, true);
             for role in table.policies.keys() {
                 for command in table.policy_commands(role) {
                     let (oid, roles) = (world.next_oid(), vec![world.role(role).oid]);
                     world.snapshot.policies.push(Policy {
                         oid,
-                        name: format!("{role} {}", command.word()),
+                        name: format!("{role} {}", command.as_str()),
                         relation: relation.oid,
                         command: Some(command),
                         permissive: true,
@@ -78,7 +87,11 @@ impl World {
                 security_definer: true,
                 config: vec!["search_path=public, pg_temp".into()],
                 acl: Some(acl),
-                arguments: if function.arguments.as_deref() == Some("uuid") { vec![UUID] } else { vec![] },
+                arguments: if function.arguments.as_deref() == Some("uuid") {
+                    vec![UUID]
+                } else {
+                    vec![]
+                },
                 ..Routine::default()
             };
             world.snapshot.routines.push(routine);
@@ -92,26 +105,35 @@ impl World {
             filtered: false,
             extension_member: true,
         });
-        let functions = crate::catalog::extension::FUNCTIONS.map(|(schema, name, arguments, symbol, strict)| GuardFunction {
-            schema: schema.into(),
-            name: name.into(),
-            arguments: arguments.into(),
-            owner: root,
-            symbol: symbol.map(str::to_owned),
-            strict,
-            security_definer: false,
-            config: vec![],
-            acl: Some(vec![]),
-        });
-        world.snapshot.guard =
-            Guard { installed: true, triggers: triggers.into(), functions: functions.into(), ..Guard::default() };
+        let functions = crate::catalog::extension::FUNCTIONS.map(
+            |(schema, name, arguments, symbol, strict)| GuardFunction {
+                schema: schema.into(),
+                name: name.into(),
+                arguments: arguments.into(),
+                owner: root,
+                symbol: symbol.map(str::to_owned),
+                strict,
+                security_definer: false,
+                config: vec![],
+                acl: Some(vec![]),
+            },
+        );
+        world.snapshot.guard = Guard {
+            installed: true,
+            triggers: triggers.into(),
+            functions: functions.into(),
+            ..Guard::default()
+        };
         world
     }
 
     fn next_oid(&self) -> Oid {
         let snapshot = &self.snapshot;
         let policies = snapshot.policies.len();
-        1000 + (snapshot.roles.len() + snapshot.relations.len() + snapshot.routines.len() + policies) as Oid
+        1000 + (snapshot.roles.len()
+            + snapshot.relations.len()
+            + snapshot.routines.len()
+            + policies) as Oid
     }
 
     fn item(&mut self, role: &str, privileges: Privileges) -> AclItem {
@@ -125,7 +147,11 @@ impl World {
         names
             .iter()
             .map(|role| {
-                let all = if schema.all_on_objects.contains(role) { Privileges::ALL_ON_TABLE } else { Privileges::NONE };
+                let all = if schema.all_on_objects.contains(role) {
+                    Privileges::ALL_ON_TABLE
+                } else {
+                    Privileges::NONE
+                };
                 self.item(role, all | declared(role))
             })
             .filter(|item| !item.privileges.is_empty())
@@ -133,8 +159,17 @@ impl World {
     }
 
     fn new_relation(&mut self, schema: &str, name: &str, kind: RelationKind, acl: Acl) -> Relation {
-        let (oid, schema, owner) = (self.next_oid(), self.schema(schema).oid, self.role("postgres").oid);
-        Relation { oid, name: name.into(), schema, owner, kind, acl: Some(acl), ..Relation::default() }
+        let (oid, schema, owner) =
+            (self.next_oid(), self.schema(schema).oid, self.role("postgres").oid);
+        Relation {
+            oid,
+            name: name.into(),
+            schema,
+            owner,
+            kind,
+            acl: Some(acl),
+            ..Relation::default()
+        }
     }
 
     pub fn add_role(&mut self, name: &str) {
@@ -167,8 +202,16 @@ impl World {
     }
 
     pub fn grant_role(&mut self, role: &str, member: &str) {
-        let (role, member, grantor) = (self.role(role).oid, self.role(member).oid, self.role("root").oid);
-        self.snapshot.memberships.push(Membership { role, member, grantor, admin: false, inherit: true, set: true });
+        let (role, member, grantor) =
+            (self.role(role).oid, self.role(member).oid, self.role("root").oid);
+        self.snapshot.memberships.push(Membership {
+            role,
+            member,
+            grantor,
+            admin: false,
+            inherit: true,
+            set: true,
+        });
     }
 
     pub fn grant_schema(&mut self, schema: &str, grantee: Oid, privileges: Privileges) {
@@ -179,7 +222,8 @@ impl World {
 
     pub fn grant(&mut self, relation: &str, grantee: Oid, privileges: Privileges) {
         let relation = self.relation(relation);
-        let item = AclItem { grantee, grantor: relation.owner, privileges, grantable: Privileges::NONE };
+        let item =
+            AclItem { grantee, grantor: relation.owner, privileges, grantable: Privileges::NONE };
         relation.acl.get_or_insert_default().push(item);
     }
 
@@ -198,7 +242,13 @@ impl World {
         let line = |f: &Finding| {
             let role = f.role.as_ref().map(|r| format!(" {r}")).unwrap_or_default();
             let fix = f.fix.sql().map(|fix| format!(" => {fix}")).unwrap_or_default();
-            format!("{} {} {}{role}: {}{fix}", f.severity.word(), f.object.object_type, f.object.identity, f.detail)
+            format!(
+                "{} {} {}{role}: {}{fix}",
+                f.severity.as_str(),
+                f.object.object_type,
+                f.object.identity,
+                f.detail
+            )
         };
         self.findings(rule).iter().map(line).collect()
     }
@@ -210,12 +260,18 @@ impl World {
     /// Does it.
     pub fn edit(&mut self, (what, object, role, bits): (usize, usize, usize, u32)) {
         let world = self;
-        let roles = ["anon", "authenticated", "service_role", "postgres", "mallory"].map(|name| world.role(name).oid);
+        let roles = ["anon", "authenticated", "service_role", "postgres", "mallory"]
+            .map(|name| world.role(name).oid);
         let grantee = roles.get(role).copied().unwrap_or(PUBLIC);
         let relation = object % world.snapshot.relations.len();
         let routine = object % world.snapshot.routines.len();
         let schema = object % world.snapshot.schemas.len();
-        let item = |privileges| AclItem { grantee, grantor: roles[3], privileges, grantable: Privileges::NONE };
+        let item = |privileges| AclItem {
+            grantee,
+            grantor: roles[3],
+            privileges,
+            grantable: Privileges::NONE,
+        };
         match what {
             0 | 1 => {
                 let all = match world.snapshot.relations[relation].kind {
@@ -223,7 +279,10 @@ impl World {
                     _ => Privileges::ALL_ON_TABLE,
                 };
                 let privileges = Privileges(bits) & all;
-                world.snapshot.relations[relation].acl.get_or_insert_default().push(item(privileges));
+                world.snapshot.relations[relation]
+                    .acl
+                    .get_or_insert_default()
+                    .push(item(privileges));
             }
             2 => world.snapshot.relations[relation].row_security = bits % 2 == 0,
             3 => world.snapshot.policies.push(Policy {
@@ -236,9 +295,14 @@ impl World {
                 always_true: bits % 3 == 0,
                 unchecked: bits % 11 == 0,
             }),
-            4 => world.snapshot.routines[routine].acl.get_or_insert_default().push(item(Privileges::EXECUTE)),
+            4 => world.snapshot.routines[routine]
+                .acl
+                .get_or_insert_default()
+                .push(item(Privileges::EXECUTE)),
             5 => {
-                let config = ["search_path=pg_catalog, pg_temp", "search_path=public", "work_mem=1MB"][(bits % 3) as usize];
+                let config =
+                    ["search_path=pg_catalog, pg_temp", "search_path=public", "work_mem=1MB"]
+                        [(bits % 3) as usize];
                 world.snapshot.routines[routine].config = vec![config.into()];
                 world.snapshot.routines[routine].security_definer = bits % 2 == 0;
             }
@@ -253,7 +317,8 @@ impl World {
                     0 => (b'f', Privileges::EXECUTE),
                     _ => (b'r', Privileges(bits) & Privileges::ALL_ON_TABLE),
                 };
-                let default = DefaultAcl { role: roles[3], schema, object_type, acl: vec![item(privileges)] };
+                let default =
+                    DefaultAcl { role: roles[3], schema, object_type, acl: vec![item(privileges)] };
                 world.snapshot.default_acls.push(default);
             }
             9 => {

@@ -52,7 +52,10 @@ mod tests {
         let anon = world.role("anon").oid;
         let mut view = world.relation("public.v_judgment_pipeline").clone();
         (view.name, view.oid) = ("v_secret".into(), 9001);
-        view.acl.as_mut().unwrap().retain(|item| item.grantee != anon && item.privileges != Privileges::SELECT);
+        view.acl
+            .as_mut()
+            .unwrap()
+            .retain(|item| item.grantee != anon && item.privileges != Privileges::SELECT);
         world.add_relation(view);
         assert_eq!(world.found(&RULE), [""; 0]);
         world.grant("public.v_secret", anon, Privileges::SELECT);

@@ -31,14 +31,24 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    for (view, schema) in cx.relations().filter(|(r, _)| matches!(r.kind, RelationKind::View | RelationKind::MaterializedView))
+    for (view, schema) in cx
+        .relations()
+        .filter(|(r, _)| matches!(r.kind, RelationKind::View | RelationKind::MaterializedView))
     {
         let declared = |role: &Role| cx.declared_on_relation(view, schema, role);
         let is_declared = cx.contract.view(&schema.name, &view.name).is_some();
-        // Clients that read an undeclared view are the matter of undeclared_view_readable and materialized_view_readable.
+        // Clients that read an undeclared view are the matter of undeclared_view_readable and
+        // materialized_view_readable.
         let reading = if is_declared { Privileges::NONE } else { Privileges::SELECT };
         let target = cx.relation_target(view);
-        target.report_undeclared(cx, &cx.clients, &declared, !(Privileges::WRITES | reading), Severity::Error, out);
+        target.report_undeclared(
+            cx,
+            &cx.clients,
+            &declared,
+            !(Privileges::WRITES | reading),
+            Severity::Error,
+            out,
+        );
         target.report_worker_excess(cx, &cx.workers, &declared, out);
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
@@ -57,7 +67,12 @@ mod tests {
         let anon = world.role("anon").oid;
         world.grant("ops.v_reaper_status", anon, Privileges::SELECT);
         world.grant("public.v_judgment_pipeline", anon, Privileges::TRIGGER);
-        world.relation("public.v_plaintiffs_overview").acl.as_mut().unwrap().retain(|item| item.grantee != anon);
+        world
+            .relation("public.v_plaintiffs_overview")
+            .acl
+            .as_mut()
+            .unwrap()
+            .retain(|item| item.grantee != anon);
         assert_eq!(
             world.found(&RULE),
             [

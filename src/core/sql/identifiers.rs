@@ -10,9 +10,10 @@ pub struct SyntaxError;
 
 /// The names in `value`: a port of `SplitIdentifierString` (`src/backend/utils/adt/varlena.c`).
 ///
-/// Unquoted names are folded to lower case (ASCII only, as in every multibyte encoding), `""` in a quoted name is a quote,
-/// and names are cut to 63 bytes on a character boundary. `version` is the server's major version: the vertical tab is white
-/// space from 17 on (`scanner_isspace`, scansup.c).
+/// Unquoted names are folded to lower case (ASCII only, as in every multibyte encoding), `""` in a
+/// quoted name is a quote, and names are cut to 63 bytes on a character boundary. `version` is the
+/// server's major version: the vertical tab is white space from 17 on (`scanner_isspace`,
+/// scansup.c).
 ///
 /// # Errors
 /// [`SyntaxError`] where the server's function would return false.
@@ -27,7 +28,8 @@ pub fn split_identifiers(value: &str, version: u32) -> Result<Vec<String>, Synta
 /// # Errors
 /// As [`split_identifiers`].
 pub fn split_uncut(value: &str, version: u32) -> Result<Vec<String>, SyntaxError> {
-    let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c') || (c == '\x0b' && version >= 17);
+    let is_space =
+        |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c') || (c == '\x0b' && version >= 17);
     // The server's string ends at the first zero byte; a catalog cannot hold one.
     let mut rest = value.trim_start_matches(is_space);
     let mut names = Vec::new();
@@ -56,7 +58,8 @@ pub fn split_uncut(value: &str, version: u32) -> Result<Vec<String>, SyntaxError
 }
 
 /// Returns the byte position just after the quoted token that `text` begins with. The token ends at
-/// the first `quote` that is not doubled; `None` where there is none. `text` must begin with `quote`.
+/// the first `quote` that is not doubled; `None` where there is none. `text` must begin with
+/// `quote`.
 pub(super) fn quoted_end(text: &str, quote: char) -> Option<usize> {
     let mut rest = quote.len_utf8();
     loop {
@@ -100,12 +103,19 @@ mod tests {
         assert_eq!(split("\"\""), [""]);
         assert_eq!(split(" "), [""; 0]);
         assert_eq!(split("ÄPub"), ["Äpub"], "only ASCII is folded");
-        assert_eq!(split("pg_temp\u{a0}"), ["pg_temp\u{a0}"], "a no-break space is part of the name");
+        assert_eq!(
+            split("pg_temp\u{a0}"),
+            ["pg_temp\u{a0}"],
+            "a no-break space is part of the name"
+        );
     }
 
     #[test]
     fn a_vertical_tab_is_white_space_from_17_on() {
-        assert_eq!(split_identifiers("public\x0b, pg_temp", 16).unwrap(), ["public\x0b", "pg_temp"]);
+        assert_eq!(
+            split_identifiers("public\x0b, pg_temp", 16).unwrap(),
+            ["public\x0b", "pg_temp"]
+        );
         assert_eq!(split_identifiers("public\x0b, pg_temp", 17).unwrap(), ["public", "pg_temp"]);
     }
 
@@ -117,7 +127,15 @@ mod tests {
 
     #[test]
     fn broken_lists_are_errors() {
-        for value in ["\"public, pg_temp", ",", "public,", "public pg_temp", "public,,pg_temp", "\"a\"b", "a\"b\" c"] {
+        for value in [
+            "\"public, pg_temp",
+            ",",
+            "public,",
+            "public pg_temp",
+            "public,,pg_temp",
+            "\"a\"b",
+            "a\"b\" c",
+        ] {
             assert_eq!(split_identifiers(value, 15), Err(SyntaxError), "{value}");
         }
     }

@@ -1,5 +1,5 @@
-//! SQL text that no name can change: identifiers and literals as PostgreSQL's own `quote_ident` and `quote_literal` write
-//! them, and names made fit for a message.
+//! SQL text that no name can change: identifiers and literals as PostgreSQL's own `quote_ident` and
+//! `quote_literal` write them, and names made fit for a message.
 
 pub mod identifiers;
 
@@ -7,8 +7,9 @@ use identifiers::{quoted_end, unquote};
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Every word that PostgreSQL 15 to 18 will not take as a plain identifier everywhere: the reserved, the
-/// column-name and the type-or-function-name keywords of `src/include/parser/kwlist.h`, sorted.
+/// Every word that PostgreSQL 15 to 18 will not take as a plain identifier everywhere: the
+/// reserved, the column-name and the type-or-function-name keywords of
+/// `src/include/parser/kwlist.h`, sorted.
 const KEYWORDS: &[&str] = &[
     "all",
     "analyse",
@@ -176,20 +177,27 @@ const KEYWORDS: &[&str] = &[
     "xmltable",
 ];
 
-/// `name` as an identifier, quoted where it must be, exactly as the server's `quote_identifier` does (ruleutils.c).
+/// `name` as an identifier, quoted where it must be, exactly as the server's `quote_identifier`
+/// does (ruleutils.c).
 #[must_use]
 pub fn quote_ident(name: &str) -> Cow<'_, str> {
     let plain = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_')
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         && KEYWORDS.binary_search(&name).is_err();
-    if plain { Cow::Borrowed(name) } else { Cow::Owned(format!("\"{}\"", name.replace('"', "\"\""))) }
+    if plain {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(format!("\"{}\"", name.replace('"', "\"\"")))
+    }
 }
 
-/// Bytes that are no text stand for themselves as characters of a private plane: U+10FF80 for 0x80 to U+10FFFF for 0xFF.
+/// Bytes that are no text stand for themselves as characters of a private plane: U+10FF80 for 0x80
+/// to U+10FFFF for 0xFF.
 pub const RAW_BYTES: std::ops::RangeInclusive<char> = '\u{10ff80}'..='\u{10ffff}';
 
-/// `name` as an identifier in SQL that is shown to people as well as run: control and direction characters are written
-/// as `U&"\000A"`, so that a name can change neither the statement nor the terminal it is read in. (Not so [`RAW_BYTES`]: nothing else names them.)
+/// `name` as an identifier in SQL that is shown to people as well as run: control and direction
+/// characters are written as `U&"\000A"`, so that a name can change neither the statement nor the
+/// terminal it is read in. (Not so [`RAW_BYTES`]: nothing else names them.)
 #[must_use]
 pub fn safe_ident(name: &str) -> Cow<'_, str> {
     let is_unprintable = |c| is_unprintable(c) && !RAW_BYTES.contains(&c);
@@ -220,8 +228,8 @@ pub fn safe_qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", safe_ident(schema), safe_ident(name))
 }
 
-/// SQL that the server made, such as the name of a type, with each quoted identifier that holds something unprintable written as
-/// [`safe_ident`] does.
+/// SQL that the server made, such as the name of a type, with each quoted identifier that holds
+/// something unprintable written as [`safe_ident`] does.
 #[must_use]
 pub fn safe_sql(sql: &str) -> Cow<'_, str> {
     if !sql.chars().any(is_unprintable) {
@@ -232,7 +240,8 @@ pub fn safe_sql(sql: &str) -> Cow<'_, str> {
     while let Some(start) = rest.find('"') {
         out.push_str(&rest[..start]);
         let name;
-        (name, rest) = unquote(&rest[start..]).unwrap_or_else(|| (rest[start + 1..].to_owned(), ""));
+        (name, rest) =
+            unquote(&rest[start..]).unwrap_or_else(|| (rest[start + 1..].to_owned(), ""));
         // A name that was quoted stays quoted, whether it needed it or not.
         match safe_ident(&name) {
             Cow::Borrowed(plain) => {
@@ -249,10 +258,15 @@ pub fn safe_sql(sql: &str) -> Cow<'_, str> {
 #[must_use]
 pub fn quote_literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
-    if doubled.contains('\\') { format!("E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+    if doubled.contains('\\') {
+        format!("E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
 }
 
-/// The types in a list of arguments, without `pg_catalog.`: `text, app."a,b"[]`. Spaces around them do not count.
+/// The types in a list of arguments, without `pg_catalog.`: `text, app."a,b"[]`. Spaces around them
+/// do not count.
 #[must_use]
 pub fn argument_types(list: &str) -> Vec<String> {
     let (mut types, mut current, mut quoted, mut depth) = (Vec::new(), String::new(), false, 0);
@@ -270,8 +284,11 @@ pub fn argument_types(list: &str) -> Vec<String> {
         current.push(c);
     }
     types.push(current);
-    let mut types: Vec<String> =
-        types.iter().map(|t| t.trim()).map(|t| t.strip_prefix("pg_catalog.").unwrap_or(t).to_owned()).collect();
+    let mut types: Vec<String> = types
+        .iter()
+        .map(|t| t.trim())
+        .map(|t| t.strip_prefix("pg_catalog.").unwrap_or(t).to_owned())
+        .collect();
     if types == [""] {
         types.clear();
     }
@@ -308,8 +325,9 @@ pub fn find_unquoted(sql: &str, wanted: &str) -> Option<usize> {
     }
 }
 
-/// The types that literals are of, in SQL of the server's: `app.positive` of `'{1}'::app.positive[]`, `text` of `'a'::text`; of a type whose name
-/// is several words the first. `None` where it is no such SQL.
+/// The types that literals are of, in SQL of the server's: `app.positive` of
+/// `'{1}'::app.positive[]`, `text` of `'a'::text`; of a type whose name is several words the first.
+/// `None` where it is no such SQL.
 #[must_use]
 pub fn literal_types(sql: &str) -> Option<Vec<&str>> {
     let (mut types, mut rest) = (Vec::new(), sql);
@@ -383,7 +401,8 @@ pub fn capitalized(text: &str) -> String {
     capitalized
 }
 
-/// What does something to a terminal, or to the order in which it shows letters; and what is no text at all.
+/// What does something to a terminal, or to the order in which it shows letters; and what is no
+/// text at all.
 #[must_use]
 pub fn is_unprintable(c: char) -> bool {
     RAW_BYTES.contains(&c)
@@ -428,7 +447,10 @@ mod tests {
 
     #[test]
     fn neither_can_a_type_within_a_signature() {
-        assert_eq!(safe_sql("app.\"a\nb\",integer,\"Q\"\"x\"[]"), "app.U&\"a\\000Ab\",integer,\"Q\"\"x\"[]");
+        assert_eq!(
+            safe_sql("app.\"a\nb\",integer,\"Q\"\"x\"[]"),
+            "app.U&\"a\\000Ab\",integer,\"Q\"\"x\"[]"
+        );
     }
 
     #[test]
@@ -444,8 +466,14 @@ mod tests {
             types(r#"SELECT 'a'::text, '{1}'::app.bait[], E'\\'''::"A.""b"."c.d"(3), 1"#),
             ["text", "app.bait", r#""A.""b"."c.d""#]
         );
-        assert_eq!(types(r#""'" = ''::text AND 'it''::app.x' <> "a'::b.c" AND (a)::app.y"#), ["text"]);
-        assert_eq!(types(r#"'{1}'::ed[], 'a'::character varying, 'b'::"My type""#), ["ed", "character", r#""My type""#]);
+        assert_eq!(
+            types(r#""'" = ''::text AND 'it''::app.x' <> "a'::b.c" AND (a)::app.y"#),
+            ["text"]
+        );
+        assert_eq!(
+            types(r#"'{1}'::ed[], 'a'::character varying, 'b'::"My type""#),
+            ["ed", "character", r#""My type""#]
+        );
         assert_eq!(literal_types("'a"), None);
         assert_eq!(literal_types("'a'::app.[]"), None);
     }
@@ -487,8 +515,17 @@ mod tests {
     #[test]
     fn argument_lists_are_told_apart_by_their_types_alone() {
         assert_eq!(argument_types(""), [""; 0]);
-        assert_eq!(argument_types("pg_catalog.text,jsonb"), argument_types(" text,  pg_catalog.jsonb "));
-        assert_eq!(argument_types("app.\"a,b\"[], numeric(10,2)"), ["app.\"a,b\"[]", "numeric(10,2)"]);
-        assert_eq!(argument_types("app.\"pg_catalog.A\", my_pg_catalog.t"), ["app.\"pg_catalog.A\"", "my_pg_catalog.t"]);
+        assert_eq!(
+            argument_types("pg_catalog.text,jsonb"),
+            argument_types(" text,  pg_catalog.jsonb ")
+        );
+        assert_eq!(
+            argument_types("app.\"a,b\"[], numeric(10,2)"),
+            ["app.\"a,b\"[]", "numeric(10,2)"]
+        );
+        assert_eq!(
+            argument_types("app.\"pg_catalog.A\", my_pg_catalog.t"),
+            ["app.\"pg_catalog.A\"", "my_pg_catalog.t"]
+        );
     }
 }

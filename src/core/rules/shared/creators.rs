@@ -3,27 +3,41 @@
 use crate::catalog::{ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema};
 use crate::rules::context::Context;
 
-/// Everybody with CREATE on the schema who is not trusted with the structure. The schema's own owner, if not a client or worker, is.
+/// Everybody with CREATE on the schema who is not trusted with the structure. The schema's own
+/// owner, if not a client or worker, is.
 pub(in crate::rules) fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> {
-    let owner = if schema.owner == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { schema.owner };
+    let owner =
+        if schema.owner == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { schema.owner };
     let acl = schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));
     let subjects = cx.subjects.iter().copied().map(|r| r.oid);
     let creates = |role: Oid| cx.access.granted(role, &acl).contains(Privileges::CREATE);
     let mut found: Vec<Oid> = acl
         .iter()
         .filter(|item| item.privileges.contains(Privileges::CREATE))
-        .map(|item| if item.grantee == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { item.grantee })
+        .map(|item| {
+            if item.grantee == PG_DATABASE_OWNER {
+                cx.snapshot.database.owner
+            } else {
+                item.grantee
+            }
+        })
         .chain(subjects.filter(|role| creates(*role)))
-        .filter(|role| *role == PUBLIC || cx.is_subject(*role) || (*role != owner && !cx.keeps_structure(*role)))
+        .filter(|role| {
+            *role == PUBLIC
+                || cx.is_subject(*role)
+                || (*role != owner && !cx.is_trusted_owner(*role))
+        })
         .collect();
     found.sort_by_cached_key(|role| cx.snapshot.role_name(*role));
     found.dedup();
     found
 }
 
-/// Whether this rule says that `role` can create in `schema`: then what follows from it needs no finding of its own.
+/// Whether this rule says that `role` can create in `schema`: then what follows from it needs no
+/// finding of its own.
 pub(in crate::rules) fn reports(cx: &Context<'_>, schema: &str, role: &str) -> bool {
-    let oid = if role == "PUBLIC" { Some(PUBLIC) } else { cx.snapshot.role_named(role).map(|r| r.oid) };
+    let oid =
+        if role == "PUBLIC" { Some(PUBLIC) } else { cx.snapshot.role_named(role).map(|r| r.oid) };
     cx.snapshot
         .schema_named(schema)
         .filter(|s| cx.governed(s.oid).is_some())

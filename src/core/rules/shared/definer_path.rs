@@ -1,64 +1,69 @@
-//! The search_path of a SECURITY DEFINER routine under a contract: verdict, accepted exceptions, fix.
-//! The audit and the guard both ask here.
+//! The search_path of a SECURITY DEFINER routine under a contract: verdict, accepted exceptions,
+//! fix. The audit and the guard both ask here.
 
 use super::creators;
 use crate::catalog::Routine;
 use crate::contract::Accept;
 use crate::fix::{Change, Fix, RoutineChange, Statement};
 use crate::rules::context::Context;
-use crate::search_path::{Judgment, ReasonCode, Verdict, set_clause, stored_value};
+use crate::search_path::{Assessment, ReasonCode, Verdict, set_clause, stored_value};
 use crate::sql::safe_ident;
 use std::rc::Rc;
 
-/// The judgment of a routine's path; `None` where it needs none, being SECURITY INVOKER.
+/// The assessment of a routine's path; `None` where it needs none, being SECURITY INVOKER.
 #[must_use]
-pub fn judgment(cx: &Context<'_>, routine: &Routine) -> Option<Rc<Judgment>> {
-    routine.security_definer.then(|| cx.judge.config(&routine.config, routine.owner))
+pub fn assess(cx: &Context<'_>, routine: &Routine) -> Option<Rc<Assessment>> {
+    routine.security_definer.then(|| cx.paths.config(&routine.config, routine.owner))
 }
 
 /// Whether the contract takes this path although it is the empty one.
 #[must_use]
-pub fn accepts_empty(cx: &Context<'_>, judgment: &Judgment) -> bool {
-    cx.contract.security_definer.accept_empty && judgment.is_empty_path()
+pub fn accepts_empty(cx: &Context<'_>, assessment: &Assessment) -> bool {
+    cx.contract.security_definer.accept_empty && assessment.is_empty_path()
 }
 
-/// Everything that is wrong follows from CREATE on governed schemas, each a finding of its own with its one fix.
+/// Everything that is wrong follows from CREATE on governed schemas, each a finding of its own with
+/// its one fix.
 #[must_use]
-pub fn follows_from_schema(cx: &Context<'_>, judgment: &Judgment) -> bool {
-    judgment.reasons.iter().all(|reason| match (reason.code, &reason.schema, &reason.role) {
+pub fn follows_from_schema(cx: &Context<'_>, assessment: &Assessment) -> bool {
+    assessment.reasons.iter().all(|reason| match (reason.code, &reason.schema, &reason.role) {
         (ReasonCode::Writable, Some(schema), Some(role)) => creators::reports(cx, schema, role),
         _ => false,
     })
 }
 
-/// The statement that closes the governed schemas through which alone the path is unsafe; `None` where there is another reason too.
+/// The statement that closes the governed schemas through which alone the path is unsafe; `None`
+/// where there is another reason too.
 #[must_use]
-pub fn schema_cause(cx: &Context<'_>, judgment: &Judgment) -> Option<String> {
-    if judgment.reasons.is_empty() || !follows_from_schema(cx, judgment) {
+pub fn schema_cause(cx: &Context<'_>, assessment: &Assessment) -> Option<String> {
+    if assessment.reasons.is_empty() || !follows_from_schema(cx, assessment) {
         return None;
     }
-    let mut statements: Vec<String> = judgment
+    let mut statements: Vec<String> = assessment
         .reasons
         .iter()
         .filter_map(|r| {
             let role = r.role.as_deref()?;
             let grantee = if role == "PUBLIC" { role.into() } else { safe_ident(role) };
-            Some(format!("REVOKE CREATE ON SCHEMA {} FROM {grantee};", safe_ident(r.schema.as_deref()?)))
+            Some(format!(
+                "REVOKE CREATE ON SCHEMA {} FROM {grantee};",
+                safe_ident(r.schema.as_deref()?)
+            ))
         })
         .collect();
     statements.dedup();
     Some(statements.join(" "))
 }
 
-/// Whether the guard must take a safe path for a violation: it is not the contract's own, in a governed schema, and the contract
-/// accepts no other.
+/// Whether the guard must take a safe path for a violation: it is not the contract's own, in a
+/// governed schema, and the contract accepts no other.
 #[must_use]
-pub fn must_be_canonical(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> bool {
+pub fn must_be_canonical(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> bool {
     let policy = &cx.contract.security_definer;
     policy.accept == Accept::Canonical
-        && judgment.verdict == Verdict::Safe
+        && assessment.verdict == Verdict::Safe
         && cx.governed(routine.schema).is_some()
-        && !judgment.is_canonical(&policy.search_path)
+        && !assessment.is_canonical(&policy.search_path)
 }
 
 /// `pg_catalog` and nothing else: a body that qualifies every name needs no more.
@@ -66,15 +71,22 @@ fn minimal() -> Vec<String> {
     vec!["pg_catalog".to_owned(), "pg_temp".to_owned()]
 }
 
-/// The path that would do for this routine: the contract's own in a governed schema; elsewhere what the routine names already, without
-/// what makes it unsafe. `None` where no path helps, for a schema is the cause.
+/// The path that would do for this routine: the contract's own in a governed schema; elsewhere what
+/// the routine names already, without what makes it unsafe. `None` where no path helps, for a
+/// schema is the cause.
 #[must_use]
-pub fn safe_path(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<Vec<String>> {
+pub fn safe_path(
+    cx: &Context<'_>,
+    routine: &Routine,
+    assessment: &Assessment,
+) -> Option<Vec<String>> {
     // What an open schema spoils, closing that schema mends: a finding of its own.
-    let is_safe = |path: &Vec<String>| follows_from_schema(cx, &cx.judge.names(path, routine.owner));
-    let mut kept: Vec<String> = judgment.path.clone().unwrap_or_default();
+    let is_safe =
+        |path: &Vec<String>| follows_from_schema(cx, &cx.paths.names(path, routine.owner));
+    let mut kept: Vec<String> = assessment.path.clone().unwrap_or_default();
     kept.retain(|name| {
-        !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog" | "$user") && is_safe(&vec![name.clone(), "pg_temp".into()])
+        !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog" | "$user")
+            && is_safe(&vec![name.clone(), "pg_temp".into()])
     });
     kept.dedup();
     let own = (!kept.is_empty()).then(|| [kept, vec!["pg_temp".to_owned()]].concat());
@@ -82,40 +94,47 @@ pub fn safe_path(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Op
     let choices = if cx.governed(routine.schema).is_some() {
         [canonical, own, None]
     } else {
-        [own, judgment.is_empty_path().then(minimal), canonical]
+        [own, assessment.is_empty_path().then(minimal), canonical]
     };
     choices.into_iter().flatten().chain([minimal()]).find(is_safe)
 }
 
-/// Whether the routine may rely on schemas that `path` leaves out altogether: then the path is for a person to say.
-fn loses_its_schemas(path: &[String], judgment: &Judgment) -> bool {
+/// Whether the routine may rely on schemas that `path` leaves out altogether: then the path is for
+/// a person to say.
+fn loses_its_schemas(path: &[String], assessment: &Assessment) -> bool {
     let named = |name: &String| !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog");
-    path == minimal() && judgment.path.as_ref().is_none_or(|names| names.iter().any(named))
+    path == minimal() && assessment.path.as_ref().is_none_or(|names| names.iter().any(named))
 }
 
 /// Returns the fix of a routine's path: the statement that sets a safe one, or a proposal.
 #[must_use]
-pub fn fix(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Fix {
+pub fn fix(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Fix {
     // No path mends what somebody planted.
-    if let [only] = &judgment.reasons[..]
+    if let [only] = &assessment.reasons[..]
         && only.code == ReasonCode::ForeignObjects
     {
-        let (schema, role) = (only.schema.as_deref().unwrap_or_default(), only.role.as_deref().unwrap_or_default());
+        let (schema, role) =
+            (only.schema.as_deref().unwrap_or_default(), only.role.as_deref().unwrap_or_default());
         return Fix::Proposal(format!(
             "Drop what {} owns in schema {}, or give it to somebody who is trusted.",
             safe_ident(role),
             safe_ident(schema)
         ));
     }
-    Fix::or_proposal(alter(cx, routine, judgment).map(|statement| vec![statement]), || {
-        format!("ALTER ROUTINE {} SET search_path = ..., pg_temp;", cx.snapshot.routine_sql(routine))
+    Fix::or_proposal(alter(cx, routine, assessment).map(|statement| vec![statement]), || {
+        format!(
+            "ALTER ROUTINE {} SET search_path = ..., pg_temp;",
+            cx.snapshot.routine_sql(routine)
+        )
     })
 }
 
-fn alter(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<Statement> {
-    let path = safe_path(cx, routine, judgment).filter(|path| !loses_its_schemas(path, judgment))?;
-    let reset = if judgment.reasons.iter().any(|r| r.code == ReasonCode::DuplicateSetting) {
-        let others = routine.config.iter().any(|c| !c.to_ascii_lowercase().starts_with("search_path="));
+fn alter(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Option<Statement> {
+    let path =
+        safe_path(cx, routine, assessment).filter(|path| !loses_its_schemas(path, assessment))?;
+    let reset = if assessment.reasons.iter().any(|r| r.code == ReasonCode::DuplicateSetting) {
+        let others =
+            routine.config.iter().any(|c| !c.to_ascii_lowercase().starts_with("search_path="));
         let odd = routine.config.iter().any(|c| !c.starts_with("search_path="));
         match (odd, others) {
             (false, _) => "RESET search_path ",
@@ -127,6 +146,10 @@ fn alter(cx: &Context<'_>, routine: &Routine, judgment: &Judgment) -> Option<Sta
     };
     Some(Statement::new(
         Change::AlterRoutine(routine.oid, vec![RoutineChange::SearchPath(stored_value(&path))]),
-        format!("ALTER ROUTINE {} {reset}SET search_path = {};", cx.snapshot.routine_sql(routine), set_clause(&path)),
+        format!(
+            "ALTER ROUTINE {} {reset}SET search_path = {};",
+            cx.snapshot.routine_sql(routine),
+            set_clause(&path)
+        ),
     ))
 }

@@ -9,7 +9,9 @@ pub fn disables_guard(parameter: &str, value: &str) -> bool {
         "session_replication_role" => value == "replica",
         // parse_bool accepts any unambiguous prefix of its words.
         "event_triggers" => {
-            value == "0" || (value.len() > 1 && "off".starts_with(&value)) || is_prefix(&value, &["false", "no"])
+            value == "0"
+                || (value.len() > 1 && "off".starts_with(&value))
+                || is_prefix(&value, &["false", "no"])
         }
         "dragonfly_guard.mode" => value != "block",
         _ => false,

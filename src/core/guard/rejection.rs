@@ -1,18 +1,18 @@
-//! The words of a refusal: what, why, and the SQL that would pass.
+//! The words of a rejection: what, why, and the SQL that would pass.
 
 use crate::catalog::Routine;
 use crate::contract::RoleKind;
-use crate::guard::{Exposed, Worse};
+use crate::guard::{Exposed, Regression};
 use crate::rule::Rule;
 use crate::rules::security_definer_search_path::RULE;
 use crate::rules::shared::definer_path::{fix, safe_path, schema_cause};
 use crate::rules::{Context, guard_tampered, required_object_missing, security_definer_settings};
-use crate::search_path::{Judgment, ReasonCode, Verdict, set_clause};
+use crate::search_path::{Assessment, ReasonCode, Verdict, set_clause};
 use crate::sql::{listed, printable};
 
 /// What is refused and why, in PostgreSQL's style.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Refusal {
+pub struct Rejection {
     /// The rule that says so.
     pub rule: &'static Rule,
     /// The object, as findings name it.
@@ -32,35 +32,48 @@ pub struct Refusal {
 /// How many of many are named.
 const SHOWN: usize = 3;
 
-impl Refusal {
+impl Rejection {
     /// About one routine; `tag` is the command that ran.
     #[must_use]
-    pub fn of_routine(cx: &Context<'_>, routine: &Routine, judgment: &Judgment, tag: &str) -> Self {
+    pub fn of_routine(
+        cx: &Context<'_>,
+        routine: &Routine,
+        assessment: &Assessment,
+        tag: &str,
+    ) -> Self {
         let name = cx.snapshot.routine_message(routine);
         let kind = routine.object_type();
         let rule = source(&RULE);
         let object = cx.snapshot.routine_identity(routine);
-        if judgment.verdict == Verdict::Safe {
+        if assessment.verdict == Verdict::Safe {
             let canonical = set_clause(&cx.contract.security_definer.search_path);
             return Self {
                 rule: &RULE,
                 key: object.clone(),
                 object,
-                verdict: Some(judgment.verdict),
-                message: format!("SECURITY DEFINER {kind} {name} does not have the contract's search_path"),
-                detail: format!("Its path is safe, but the contract accepts {canonical} alone. {rule}"),
-                hint: hint(cx, routine, judgment, tag),
+                verdict: Some(assessment.verdict),
+                message: format!(
+                    "SECURITY DEFINER {kind} {name} does not have the contract's search_path"
+                ),
+                detail: format!(
+                    "Its path is safe, but the contract accepts {canonical} alone. {rule}"
+                ),
+                hint: hint(cx, routine, assessment, tag),
             };
         }
-        let trap = judgment.trap().map(|t| format!(" {t}")).unwrap_or_default();
+        let trap = assessment.trap().map(|t| format!(" {t}")).unwrap_or_default();
         Self {
             rule: &RULE,
             key: object.clone(),
             object,
-            verdict: Some(judgment.verdict),
+            verdict: Some(assessment.verdict),
             message: format!("SECURITY DEFINER {kind} {name} has no safe search_path"),
-            detail: format!("It would be {}: {}.{trap} {rule}", judgment.verdict.word(), judgment.in_words()),
-            hint: hint(cx, routine, judgment, tag),
+            detail: format!(
+                "It would be {}: {}.{trap} {rule}",
+                assessment.verdict.as_str(),
+                assessment.describe()
+            ),
+            hint: hint(cx, routine, assessment, tag),
         }
     }
 
@@ -84,7 +97,8 @@ impl Refusal {
         }
     }
 
-    /// About a routine, by its identity, that a call of one of the extension's own could reach in its place.
+    /// About a routine, by its identity, that a call of one of the extension's own could reach in
+    /// its place.
     #[must_use]
     pub fn of_impostor(identity: &str) -> Self {
         Self {
@@ -102,7 +116,7 @@ impl Refusal {
 
     /// About an object that lasts, by its description, and rests on something temporary.
     #[must_use]
-    pub fn of_object_on_sand(description: &str) -> Self {
+    pub fn of_temporary_dependency(description: &str) -> Self {
         let rule = &required_object_missing::RULE;
         Self {
             rule,
@@ -118,17 +132,21 @@ impl Refusal {
         }
     }
 
-    /// About routines that were safe and would be so no longer, though nobody touched them. There is at least one.
+    /// About routines that were safe and would be so no longer, though nobody touched them. There
+    /// is at least one.
     #[must_use]
     pub fn of_exposed(cx: &Context<'_>, exposed: &[Exposed<'_>], tag: &str) -> Option<Self> {
         let first = exposed.first()?;
-        let mut names: Vec<String> = exposed.iter().take(SHOWN).map(|e| cx.snapshot.routine_message(e.routine)).collect();
+        let mut names: Vec<String> =
+            exposed.iter().take(SHOWN).map(|e| cx.snapshot.routine_message(e.routine)).collect();
         if exposed.len() > names.len() {
             names.push(format!("{} others", exposed.len() - names.len()));
         }
-        let (count, noun) = (exposed.len(), if exposed.len() == 1 { "routine" } else { "routines" });
-        let verdict = exposed.iter().map(|e| e.judgment.verdict).max().unwrap_or(first.judgment.verdict);
-        let reason = first.judgment.reasons.first();
+        let (count, noun) =
+            (exposed.len(), if exposed.len() == 1 { "routine" } else { "routines" });
+        let verdict =
+            exposed.iter().map(|e| e.assessment.verdict).max().unwrap_or(first.assessment.verdict);
+        let reason = first.assessment.reasons.first();
         let hint = match reason.map(|r| (r.code, r.schema.as_deref(), r.role.as_deref())) {
             Some((ReasonCode::Writable | ReasonCode::ForeignObjects, Some(schema), Some(role))) => format!(
                 "Give {} another schema to create in, or take schema \"{}\" out of the search_path of these routines first.",
@@ -142,12 +160,15 @@ impl Refusal {
             object: cx.snapshot.routine_identity(first.routine),
             key: format!("exposed {}", listed(&names)),
             verdict: Some(verdict),
-            message: format!("{tag} would make {count} SECURITY DEFINER {noun} unsafe: {}", listed(&names)),
+            message: format!(
+                "{tag} would make {count} SECURITY DEFINER {noun} unsafe: {}",
+                listed(&names)
+            ),
             detail: format!(
                 "{} would be {}: {}. {}",
                 cx.snapshot.routine_message(first.routine),
-                first.judgment.verdict.word(),
-                first.judgment.in_words(),
+                first.assessment.verdict.as_str(),
+                first.assessment.describe(),
                 source(&RULE)
             ),
             hint,
@@ -156,7 +177,7 @@ impl Refusal {
 
     /// About anything else that has become worse.
     #[must_use]
-    pub fn of_worse(worse: &Worse, tag: &str) -> Self {
+    pub fn of_regression(worse: &Regression, tag: &str) -> Self {
         let finding = &worse.finding;
         let sentence = finding.detail.trim_end_matches('.');
         let mut characters = sentence.chars();
@@ -196,20 +217,24 @@ fn source(rule: &Rule) -> String {
     format!("Rule {}, contract section {}.", rule.id, rule.section)
 }
 
-fn hint(cx: &Context<'_>, routine: &Routine, judgment: &Judgment, tag: &str) -> String {
-    // Where a schema is open to others, closing it mends this routine and every other that searches it.
-    if let Some(revoke) = schema_cause(cx, judgment) {
+fn hint(cx: &Context<'_>, routine: &Routine, assessment: &Assessment, tag: &str) -> String {
+    // Where a schema is open to others, closing it mends this routine and every other that searches
+    // it.
+    if let Some(revoke) = schema_cause(cx, assessment) {
         return format!("The cause is the schema, not the routine. To close it: {revoke}");
     }
-    if let Some((extension, _)) =
-        cx.snapshot.routine_extension.get(&routine.oid).and_then(|oid| cx.snapshot.extensions.get(oid))
+    if let Some((extension, _)) = cx
+        .snapshot
+        .routine_extension
+        .get(&routine.oid)
+        .and_then(|oid| cx.snapshot.extensions.get(oid))
     {
         return format!(
             "The script of extension \"{}\" makes it. If you trust that extension, name it in the contract under managed.extensions.",
             printable(extension)
         );
     }
-    let Some(path) = safe_path(cx, routine, judgment) else {
+    let Some(path) = safe_path(cx, routine, assessment) else {
         return "No search_path makes it safe while others own objects in its schemas: drop those objects, or give the routine \
                 another owner."
             .to_owned();
@@ -223,8 +248,10 @@ fn hint(cx: &Context<'_>, routine: &Routine, judgment: &Judgment, tag: &str) -> 
         );
     }
     if tag.starts_with("ALTER") && routine_statement(tag) {
-        match fix(cx, routine, judgment).sql() {
-            Some(statement) => format!("Give it a safe path in the same statement or before: {statement}"),
+        match fix(cx, routine, assessment).sql() {
+            Some(statement) => {
+                format!("Give it a safe path in the same statement or before: {statement}")
+            }
             None => format!("Give it a safe path in the same statement: {clause}"),
         }
     } else {
@@ -232,18 +259,24 @@ fn hint(cx: &Context<'_>, routine: &Routine, judgment: &Judgment, tag: &str) -> 
     }
 }
 
-/// For a routine of a superuser who cannot have the contract's own path: the role that could, the one that keeps the structure.
+/// For a routine of a superuser who cannot have the contract's own path: the role that could, the
+/// one that keeps the structure.
 fn better_owner(cx: &Context<'_>, routine: &Routine) -> Option<String> {
     let path = &cx.contract.security_definer.search_path;
-    let is_safe = |owner| cx.judge.names(path, owner).verdict == Verdict::Safe;
+    let is_safe = |owner| cx.paths.names(path, owner).verdict == Verdict::Safe;
     if !cx.access.is_superuser(routine.owner) || is_safe(routine.owner) {
         return None;
     }
-    let owners = cx.contract.roles_of(RoleKind::Owner).filter_map(|name| cx.snapshot.role_named(name));
-    owners.filter(|owner| !owner.superuser && is_safe(owner.oid)).map(|owner| owner.name.clone()).next()
+    let owners =
+        cx.contract.roles_of(RoleKind::Owner).filter_map(|name| cx.snapshot.role_named(name));
+    owners
+        .filter(|owner| !owner.superuser && is_safe(owner.oid))
+        .map(|owner| owner.name.clone())
+        .next()
 }
 
-/// ALTER FUNCTION, ALTER PROCEDURE, ALTER ROUTINE: the routine exists, and the statement could carry the clause.
+/// ALTER FUNCTION, ALTER PROCEDURE, ALTER ROUTINE: the routine exists, and the statement could
+/// carry the clause.
 fn routine_statement(tag: &str) -> bool {
     ["FUNCTION", "PROCEDURE", "ROUTINE"].iter().any(|kind| tag.ends_with(kind))
 }

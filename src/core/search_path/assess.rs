@@ -1,8 +1,11 @@
-//! The decision procedure: who could put an object of theirs in the way of a SECURITY DEFINER routine?
+//! The decision procedure: who could put an object of theirs in the way of a SECURITY DEFINER
+//! routine?
 
 use super::{settings, stored_value};
 use crate::access::Access;
-use crate::catalog::{ContentKind, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema, Snapshot};
+use crate::catalog::{
+    ContentKind, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema, Snapshot,
+};
 use crate::sql::printable;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -23,7 +26,7 @@ pub enum Verdict {
 impl Verdict {
     /// The word of the SQL face.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Safe => "safe",
             Self::Fragile => "fragile",
@@ -52,7 +55,7 @@ pub enum ReasonCode {
 impl ReasonCode {
     /// The code of the SQL face.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::NoPath => "NO_PATH",
             Self::Syntax => "SYNTAX",
@@ -80,15 +83,15 @@ pub struct Reason {
     pub schema: Option<String>,
     /// The role that could make use of it; `PUBLIC` for everybody.
     pub role: Option<String>,
-    /// For FOREIGN_OBJECTS: there is more than tables and views, so the guard refuses too (an application's own tables in a
-    /// shared schema are common, and are left to the audit).
+    /// For FOREIGN_OBJECTS: there is more than tables and views, so the guard refuses too (an
+    /// application's own tables in a shared schema are common, and are left to the audit).
     pub planted_code: bool,
 }
 
 /// `CODE[:schema[:role]]`.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code.word())?;
+        f.write_str(self.code.as_str())?;
         for part in [&self.schema, &self.role].into_iter().flatten() {
             write!(f, ":{}", printable(part))?;
         }
@@ -99,10 +102,11 @@ impl fmt::Display for Reason {
 impl Reason {
     /// The reason in words, for somebody who has never heard of it: a clause without a period.
     #[must_use]
-    pub fn in_words(&self) -> String {
+    pub fn describe(&self) -> String {
         let schema = printable(self.schema.as_deref().unwrap_or_default());
         let role = self.role.as_deref().map(printable).unwrap_or_default();
-        let who = if role == "PUBLIC" { "every role".to_owned() } else { format!("role \"{role}\"") };
+        let who =
+            if role == "PUBLIC" { "every role".to_owned() } else { format!("role \"{role}\"") };
         match self.code {
             ReasonCode::NoPath => {
                 "no search_path is set, so names in its body are looked up in whatever path the caller chose".to_owned()
@@ -139,11 +143,11 @@ impl Reason {
 }
 
 /// How many reasons a message tells: a path may name thousands of schemas.
-const MOST_IN_WORDS: usize = 6;
+const MOST_REASONS: usize = 6;
 
 /// What is to be said about one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgment {
+pub struct Assessment {
     /// The worst of the reasons.
     pub verdict: Verdict,
     /// In the order of the path; none for a safe one.
@@ -154,7 +158,7 @@ pub struct Judgment {
     pub path: Option<Vec<String>>,
 }
 
-impl Judgment {
+impl Assessment {
     /// The path is exactly the contract's.
     #[must_use]
     pub fn is_canonical(&self, canonical: &[String]) -> bool {
@@ -164,20 +168,23 @@ impl Judgment {
     /// The path is the empty list, `''`.
     #[must_use]
     pub fn is_empty_path(&self) -> bool {
-        matches!(self.path.as_deref(), Some([])) || matches!(self.path.as_deref(), Some([one]) if one.is_empty())
+        matches!(self.path.as_deref(), Some([]))
+            || matches!(self.path.as_deref(), Some([one]) if one.is_empty())
     }
 
     /// The reasons, in words, as one enumeration.
     #[must_use]
-    pub fn in_words(&self) -> String {
-        let mut words: Vec<String> = self.reasons.iter().take(MOST_IN_WORDS).map(Reason::in_words).collect();
-        if let Some(more) = self.reasons.len().checked_sub(MOST_IN_WORDS).filter(|more| *more > 0) {
+    pub fn describe(&self) -> String {
+        let mut words: Vec<String> =
+            self.reasons.iter().take(MOST_REASONS).map(Reason::describe).collect();
+        if let Some(more) = self.reasons.len().checked_sub(MOST_REASONS).filter(|more| *more > 0) {
             words.push(format!("and {more} more reasons"));
         }
         words.join("; ")
     }
 
-    /// What somebody who wrote this path most likely meant and did not get: the well-known traps, each explained.
+    /// What somebody who wrote this path most likely meant and did not get: the well-known traps,
+    /// each explained.
     #[must_use]
     pub fn trap(&self) -> Option<String> {
         if self.is_empty_path() {
@@ -193,12 +200,14 @@ impl Judgment {
                 "Quotes around the whole list make it one schema named \"{}\"; write the names without quotes, or each in its own.",
                 printable(one)
             )),
-            [one] if self.reasons.iter().any(|r| r.code == ReasonCode::TempNotListed) => Some(format!(
-                "The list names \"{}\" alone. Note that ALTER FUNCTION ... SET SCHEMA '{}', with quotes, does not move the \
+            [one] if self.reasons.iter().any(|r| r.code == ReasonCode::TempNotListed) => {
+                Some(format!(
+                    "The list names \"{}\" alone. Note that ALTER FUNCTION ... SET SCHEMA '{}', with quotes, does not move the \
                  function: it is another way to write SET search_path.",
-                printable(one),
-                printable(one)
-            )),
+                    printable(one),
+                    printable(one)
+                ))
+            }
             _ => None,
         }
     }
@@ -206,24 +215,25 @@ impl Judgment {
 
 /// Judges paths against one snapshot.
 #[derive(Debug)]
-pub struct Judge<'a> {
+pub struct SearchPaths<'a> {
     snapshot: &'a Snapshot,
     access: &'a Access<'a>,
     /// Roles that the contract trusts.
     trusted: HashSet<Oid>,
     /// Thousands of routines share a few owners and a few paths.
-    known: RefCell<HashMap<Oid, HashMap<String, Rc<Judgment>>>>,
+    known: RefCell<HashMap<Oid, HashMap<String, Rc<Assessment>>>>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> SearchPaths<'a> {
     /// `trusted` are the OIDs of the contract's trusted roles.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot, access: &'a Access<'a>, trusted: HashSet<Oid>) -> Self {
         Self { snapshot, access, trusted, known: RefCell::default() }
     }
 
-    /// Whether `role` may put things in the way of a routine that belongs to `owner`: superusers, the owner, whoever can
-    /// already act as the owner, and, unless the owner is a superuser, the roles that the contract trusts.
+    /// Whether `role` may put things in the way of a routine that belongs to `owner`: superusers,
+    /// the owner, whoever can already act as the owner, and, unless the owner is a superuser, the
+    /// roles that the contract trusts.
     #[must_use]
     pub fn trusts(&self, role: Oid, owner: Oid) -> bool {
         role != PUBLIC
@@ -235,43 +245,57 @@ impl<'a> Judge<'a> {
 
     /// Judges a routine's `proconfig` for its `owner`.
     #[must_use]
-    pub fn config(&self, config: &[String], owner: Oid) -> Rc<Judgment> {
+    pub fn config(&self, config: &[String], owner: Oid) -> Rc<Assessment> {
         match settings(config)[..] {
             [] => {
                 let reason = plain(ReasonCode::NoPath, Verdict::Exploitable);
-                Rc::new(Judgment { verdict: Verdict::Exploitable, reasons: vec![reason], value: None, path: None })
+                Rc::new(Assessment {
+                    verdict: Verdict::Exploitable,
+                    reasons: vec![reason],
+                    value: None,
+                    path: None,
+                })
             }
             [value] => self.path(value, owner),
             [.., last] => {
-                let mut judgment = (*self.path(last, owner)).clone();
-                judgment.reasons.insert(0, plain(ReasonCode::DuplicateSetting, Verdict::Fragile));
-                judgment.verdict = judgment.verdict.max(Verdict::Fragile);
-                Rc::new(judgment)
+                let mut assessment = (*self.path(last, owner)).clone();
+                assessment.reasons.insert(0, plain(ReasonCode::DuplicateSetting, Verdict::Fragile));
+                assessment.verdict = assessment.verdict.max(Verdict::Fragile);
+                Rc::new(assessment)
             }
         }
     }
 
     /// Judges the value of a `search_path` setting for a routine that belongs to `owner`.
     #[must_use]
-    pub fn path(&self, value: &str, owner: Oid) -> Rc<Judgment> {
+    pub fn path(&self, value: &str, owner: Oid) -> Rc<Assessment> {
         if let Some(known) = self.known.borrow().get(&owner).and_then(|paths| paths.get(value)) {
             return Rc::clone(known);
         }
-        let judgment = Rc::new(self.judge(value, owner));
-        self.known.borrow_mut().entry(owner).or_default().insert(value.to_owned(), Rc::clone(&judgment));
-        judgment
+        let assessment = Rc::new(self.assess(value, owner));
+        self.known
+            .borrow_mut()
+            .entry(owner)
+            .or_default()
+            .insert(value.to_owned(), Rc::clone(&assessment));
+        assessment
     }
 
     /// Judges a list of names.
     #[must_use]
-    pub fn names(&self, path: &[String], owner: Oid) -> Rc<Judgment> {
+    pub fn names(&self, path: &[String], owner: Oid) -> Rc<Assessment> {
         self.path(&stored_value(path), owner)
     }
 
-    fn judge(&self, value: &str, owner: Oid) -> Judgment {
+    fn assess(&self, value: &str, owner: Oid) -> Assessment {
         let Ok(path) = self.snapshot.split_path(value) else {
             let reason = plain(ReasonCode::Syntax, Verdict::Fragile);
-            return Judgment { verdict: Verdict::Fragile, reasons: vec![reason], value: Some(value.to_owned()), path: None };
+            return Assessment {
+                verdict: Verdict::Fragile,
+                reasons: vec![reason],
+                value: Some(value.to_owned()),
+                path: None,
+            };
         };
         let mut reasons = Vec::new();
         let mut seen = HashSet::new();
@@ -297,17 +321,27 @@ impl<'a> Judge<'a> {
             reasons.push(plain(ReasonCode::CatalogNotFirst, Verdict::Fragile));
         }
         let verdict = reasons.iter().map(|r| r.verdict).max().unwrap_or(Verdict::Safe);
-        Judgment { verdict, reasons, value: Some(value.to_owned()), path: Some(path) }
+        Assessment { verdict, reasons, value: Some(value.to_owned()), path: Some(path) }
     }
 
     /// One named schema of the path.
     fn element(&self, name: &str, owner: Oid, reasons: &mut Vec<Reason>) {
         let Some(schema) = self.snapshot.schema_named(name) else {
             let database = &self.snapshot.database;
-            let creator =
-                self.untrusted_holder(owner, database.owner, database.acl.as_ref(), ObjectKind::Database, Privileges::CREATE);
+            let creator = self.untrusted_holder(
+                owner,
+                database.owner,
+                database.acl.as_ref(),
+                ObjectKind::Database,
+                Privileges::CREATE,
+            );
             let verdict = if creator.is_some() { Verdict::Exploitable } else { Verdict::Fragile };
-            reasons.push(about(ReasonCode::MissingSchema, verdict, name, creator.map(|r| self.snapshot.role_name(r))));
+            reasons.push(about(
+                ReasonCode::MissingSchema,
+                verdict,
+                name,
+                creator.map(|r| self.snapshot.role_name(r)),
+            ));
             return;
         };
         self.writers(schema, owner, reasons);
@@ -322,25 +356,36 @@ impl<'a> Judge<'a> {
                 None => planters.push((holder, code)),
             }
         }
-        let mut planters: Vec<(String, bool)> =
-            planters.into_iter().map(|(role, code)| (self.snapshot.role_name(role), code)).collect();
+        let mut planters: Vec<(String, bool)> = planters
+            .into_iter()
+            .map(|(role, code)| (self.snapshot.role_name(role), code))
+            .collect();
         planters.sort();
         for (role, planted_code) in planters {
-            let reason = about(ReasonCode::ForeignObjects, Verdict::Exploitable, &schema.name, Some(role));
+            let reason =
+                about(ReasonCode::ForeignObjects, Verdict::Exploitable, &schema.name, Some(role));
             reasons.push(Reason { planted_code, ..reason });
         }
     }
 
-    /// Every untrusted role that can create in `schema`: grantees of CREATE, and the owner, who can grant it to itself.
+    /// Every untrusted role that can create in `schema`: grantees of CREATE, and the owner, who can
+    /// grant it to itself.
     fn writers(&self, schema: &Schema, owner: Oid, reasons: &mut Vec<Reason>) {
-        let acl = schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));
-        let grantees = acl.iter().filter(|i| i.privileges.intersects(Privileges::CREATE)).map(|i| i.grantee);
+        let acl =
+            schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));
+        let grantees =
+            acl.iter().filter(|i| i.privileges.intersects(Privileges::CREATE)).map(|i| i.grantee);
         let mut seen = HashSet::new();
         for holder in std::iter::once(schema.owner).chain(grantees) {
             let holder = self.real(holder);
             if seen.insert(holder) && !self.trusts(holder, owner) {
                 let role = self.snapshot.role_name(holder);
-                reasons.push(about(ReasonCode::Writable, Verdict::Exploitable, &schema.name, Some(role)));
+                reasons.push(about(
+                    ReasonCode::Writable,
+                    Verdict::Exploitable,
+                    &schema.name,
+                    Some(role),
+                ));
             }
         }
     }
@@ -353,14 +398,20 @@ impl<'a> Judge<'a> {
             Some(_) => return,
         };
         let database = &self.snapshot.database;
-        let holder =
-            self.untrusted_holder(owner, database.owner, database.acl.as_ref(), ObjectKind::Database, Privileges::TEMPORARY);
+        let holder = self.untrusted_holder(
+            owner,
+            database.owner,
+            database.acl.as_ref(),
+            ObjectKind::Database,
+            Privileges::TEMPORARY,
+        );
         let verdict = if holder.is_some() { Verdict::Exploitable } else { Verdict::Fragile };
         let role = holder.map(|r| self.snapshot.role_name(r));
         reasons.push(Reason { role, ..plain(code, verdict) });
     }
 
-    /// Some role, not trusted by `owner`, that holds `privilege` on an object or owns it; PUBLIC before others.
+    /// Some role, not trusted by `owner`, that holds `privilege` on an object or owns it; PUBLIC
+    /// before others.
     fn untrusted_holder(
         &self,
         owner: Oid,
@@ -371,8 +422,11 @@ impl<'a> Judge<'a> {
     ) -> Option<Oid> {
         let acl = acl.cloned().unwrap_or_else(|| kind.default_acl(object_owner));
         let grantees = acl.iter().filter(|i| i.privileges.intersects(privilege)).map(|i| i.grantee);
-        let mut untrusted: Vec<Oid> =
-            std::iter::once(object_owner).chain(grantees).map(|r| self.real(r)).filter(|r| !self.trusts(*r, owner)).collect();
+        let mut untrusted: Vec<Oid> = std::iter::once(object_owner)
+            .chain(grantees)
+            .map(|r| self.real(r))
+            .filter(|r| !self.trusts(*r, owner))
+            .collect();
         untrusted.sort_by_key(|r| (*r != PUBLIC, self.snapshot.role_name(*r)));
         untrusted.first().copied()
     }
@@ -409,14 +463,28 @@ mod tests {
     const SUPER: Oid = 3;
 
     fn world(grant: impl Fn(&mut Snapshot)) -> Snapshot {
-        let role = |oid, name: &str, superuser| Role { oid, name: name.to_owned(), superuser, ..Role::default() };
-        let schema = |oid, name: &str, owner| Schema { oid, name: name.to_owned(), owner, acl: None };
+        let role = |oid, name: &str, superuser| Role {
+            oid,
+            name: name.to_owned(),
+            superuser,
+            ..Role::default()
+        };
+        let schema =
+            |oid, name: &str, owner| Schema { oid, name: name.to_owned(), owner, acl: None };
         let mut snapshot = Snapshot {
             version: 15,
             cuts_names: true,
             database: Database { name: "d".into(), owner: APP, acl: None },
-            roles: vec![role(APP, "app_owner", false), role(MALLORY, "mallory", false), role(SUPER, "root", true)],
-            schemas: vec![schema(11, "pg_catalog", SUPER), schema(12, "public", PG_DATABASE_OWNER), schema(13, "api", APP)],
+            roles: vec![
+                role(APP, "app_owner", false),
+                role(MALLORY, "mallory", false),
+                role(SUPER, "root", true),
+            ],
+            schemas: vec![
+                schema(11, "pg_catalog", SUPER),
+                schema(12, "public", PG_DATABASE_OWNER),
+                schema(13, "api", APP),
+            ],
             ..Snapshot::default()
         };
         grant(&mut snapshot);
@@ -425,8 +493,8 @@ mod tests {
 
     fn reasons(snapshot: &Snapshot, value: &str, owner: Oid) -> (Verdict, Vec<String>) {
         let access = Access::new(snapshot);
-        let judgment = Judge::new(snapshot, &access, HashSet::new()).path(value, owner);
-        (judgment.verdict, judgment.reasons.iter().map(ToString::to_string).collect())
+        let assessment = SearchPaths::new(snapshot, &access, HashSet::new()).path(value, owner);
+        (assessment.verdict, assessment.reasons.iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -434,7 +502,10 @@ mod tests {
         let s = world(|_| {});
         assert_eq!(reasons(&s, "public, pg_temp", APP), (Verdict::Safe, vec![]));
         let (verdict, why) = reasons(&s, "public, pg_temp", SUPER);
-        assert_eq!((verdict, why), (Verdict::Exploitable, vec!["WRITABLE:public:app_owner".to_owned()]));
+        assert_eq!(
+            (verdict, why),
+            (Verdict::Exploitable, vec!["WRITABLE:public:app_owner".to_owned()])
+        );
     }
 
     #[test]
@@ -448,8 +519,12 @@ mod tests {
     fn a_grant_of_create_to_anybody_untrusted_counts_at_any_position() {
         let s = world(|s| {
             let create = Privileges::CREATE;
-            s.schemas[2].acl =
-                Some(vec![AclItem { grantee: MALLORY, grantor: APP, privileges: create, grantable: Privileges::NONE }]);
+            s.schemas[2].acl = Some(vec![AclItem {
+                grantee: MALLORY,
+                grantor: APP,
+                privileges: create,
+                grantable: Privileges::NONE,
+            }]);
         });
         assert_eq!(reasons(&s, "pg_catalog, api, pg_temp", APP).1, ["WRITABLE:api:mallory"]);
     }
@@ -457,7 +532,10 @@ mod tests {
     #[test]
     fn planted_objects_outlive_the_revoke() {
         let s = world(|s| {
-            s.contents.insert(12, HashSet::from([(MALLORY, ContentKind::Routine), (APP, ContentKind::Relation)]));
+            s.contents.insert(
+                12,
+                HashSet::from([(MALLORY, ContentKind::Routine), (APP, ContentKind::Relation)]),
+            );
         });
         assert_eq!(reasons(&s, "public, pg_temp", APP).1, ["FOREIGN_OBJECTS:public:mallory"]);
     }
@@ -465,20 +543,30 @@ mod tests {
     #[test]
     fn what_no_event_would_tell_of_is_fragile() {
         let s = world(|_| {});
-        assert_eq!(reasons(&s, "missing_s, public, pg_temp", APP), (Verdict::Fragile, vec!["MISSING_SCHEMA:missing_s".into()]));
+        assert_eq!(
+            reasons(&s, "missing_s, public, pg_temp", APP),
+            (Verdict::Fragile, vec!["MISSING_SCHEMA:missing_s".into()])
+        );
         assert_eq!(reasons(&s, "api, pg_catalog, pg_temp", APP).1, ["CATALOG_NOT_FIRST"]);
-        assert_eq!(reasons(&s, "\"public, pg_temp", APP), (Verdict::Fragile, vec!["SYNTAX".into()]));
+        assert_eq!(
+            reasons(&s, "\"public, pg_temp", APP),
+            (Verdict::Fragile, vec!["SYNTAX".into()])
+        );
     }
 
     #[test]
     fn the_last_of_several_settings_is_in_force() {
         let s = world(|_| {});
         let access = Access::new(&s);
-        let judge = Judge::new(&s, &access, HashSet::new());
-        let config = ["SEARCH_PATH=public, pg_temp".to_owned(), "search_path=pg_temp, public".to_owned()];
+        let judge = SearchPaths::new(&s, &access, HashSet::new());
+        let config =
+            ["SEARCH_PATH=public, pg_temp".to_owned(), "search_path=pg_temp, public".to_owned()];
         let codes: Vec<_> = judge.config(&config, APP).reasons.iter().map(|r| r.code).collect();
         assert_eq!(codes, [ReasonCode::DuplicateSetting, ReasonCode::TempNotLast]);
         assert_eq!(judge.config(&config[..1], APP).verdict, Verdict::Safe);
-        assert_eq!(judge.config(&["work_mem=1MB".to_owned()], APP).reasons[0].code, ReasonCode::NoPath);
+        assert_eq!(
+            judge.config(&["work_mem=1MB".to_owned()], APP).reasons[0].code,
+            ReasonCode::NoPath
+        );
     }
 }
