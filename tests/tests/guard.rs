@@ -1,5 +1,5 @@
 //! Every route to an unsafe SECURITY DEFINER routine that fires an event: refused. Everything else:
-//! passes. The names of the routes are those of docs/guard.md.
+//! passes. The names of the routes are those of docs/internals.md.
 
 use dragonfly_tests::{Cluster, Refused, attempt, column, provide_extension};
 use postgres::Client;
