@@ -7,6 +7,7 @@
 #   PG_CONFIG     set to the copy's pg_config
 #   PG_BIN        set to the copy's programs
 #   GUARD_CACHE   where the copy lives
+#   GUARD_LOCALES set to a folder with a locale in which the copy's servers speak German
 set -euo pipefail
 
 PG_MAJOR=${PG_MAJOR:-15}
@@ -48,8 +49,8 @@ install_server_packages() {
     as_root mkdir -p /etc/postgresql-common
     echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
   fi
-  # pgaudit is a neighbour that the tests live beside.
-  install_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" "postgresql-$PG_MAJOR-pgaudit" sudo
+  # pgaudit is a neighbour that the tests live beside; a test runs on a server with translated messages.
+  install_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" "postgresql-$PG_MAJOR-pgaudit" locales sudo
 }
 
 install_cargo_pgrx() {
@@ -79,11 +80,24 @@ stage_postgres() {
     printf '%s' "$version" > "$stage/version"
   fi
   export GUARD_CLUSTERS=$stage/clusters
+  stage_german "$stage/usr/share/locale"
   mkdir -p "$PGRX_HOME"
   local config
   config=$(printf '[configs]\npg%s = "%s"' "$PG_MAJOR" "$PG_CONFIG")
   # Written only where it changes: pgrx builds its bindings anew for a newer file.
   [ "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" = "$config" ] || printf '%s\n' "$config" > "$PGRX_HOME/config.toml"
+}
+
+# The German translation of the server's messages, and of no client program's; and a locale of the C library to select
+# it, in a folder of its own: the machine's locales stay as they are.
+stage_german() {
+  local messages=$1/de/LC_MESSAGES catalog
+  export GUARD_LOCALES=$GUARD_CACHE/locales
+  mkdir -p "$messages" "$GUARD_LOCALES"
+  for catalog in "postgres-$PG_MAJOR.mo" "plpgsql-$PG_MAJOR.mo"; do
+    cp -u "/usr/share/locale/de/LC_MESSAGES/$catalog" "$messages/"
+  done
+  [ -d "$GUARD_LOCALES/de_DE.UTF-8" ] || localedef --no-archive -i de_DE -f UTF-8 "$GUARD_LOCALES/de_DE.UTF-8"
 }
 
 # Builds the extension and installs it into the private copy. Everything it prints goes to standard error.

@@ -1,7 +1,8 @@
 //! Throwaway PostgreSQL servers for tests: a private folder, a Unix socket, no TCP, gone when the test ends.
 //!
 //! `scripts/test` prepares what this needs and says where it is: `PG_BIN`, the programs of a PostgreSQL into which the extension is
-//! installed, and `GUARD_CLUSTERS`, a folder with a cluster named `template` that nobody has used.
+//! installed, `GUARD_CLUSTERS`, a folder with a cluster named `template` that nobody has used, and `GUARD_LOCALES`, a
+//! folder with the locale [`GERMAN`].
 
 pub mod damage;
 
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// The superuser of every cluster.
 pub const SUPERUSER: &str = "root_su";
+
+/// A locale in which every server has its messages translated, where `lc_messages` says so.
+pub const GERMAN: &str = "de_DE.UTF-8";
 
 /// A running server.
 #[derive(Debug)]
@@ -69,6 +73,7 @@ impl Cluster {
         let _ = std::fs::remove_file(data.join(".s.PGSQL.5432.lock"));
         let mut command = as_postgres(&program("postgres"));
         command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-c", "listen_addresses=", "-c", "fsync=off"]);
+        command.env("LOCPATH", setting("GUARD_LOCALES")).env_remove("LANGUAGE");
         for setting in
             ["max_prepared_transactions=5", "logging_collector=off", "log_line_prefix=%m [%p] "].iter().chain(settings)
         {
