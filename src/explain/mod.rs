@@ -22,8 +22,9 @@ use dragonfly_core::explain::{
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident, safe_qualified};
 pub use needs::{Needs, Unreadable};
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CString;
 
 sql_function!(
@@ -48,76 +49,143 @@ fn explain_access(call: Call) -> pg_sys::Datum {
 
 pub use needs::view_is_read;
 
-/// What comes of it when those who are meant to do something try, where it does not work or was not tried. `patiently` waits for locks as long as it may.
+/// What is known of each reach that does not work, or was not tried. `with_lock_timeout` reads what a statement needs,
+/// and limits how long that waits for locks.
 pub fn denied(
     contract: &Contract,
     state: &State,
     reach: &[Reach],
-    patiently: impl Fn(&dyn Fn() -> Result<Needs, Unreadable>) -> Result<Needs, Unreadable>,
+    with_lock_timeout: impl Fn(&dyn Fn() -> Result<Needs, Unreadable>) -> Result<Needs, Unreadable>,
 ) -> HashMap<Reach, Trial> {
     let memory = Scratch::new();
     let base = scan::base(state).complete();
     let trust = Trust::of_superusers(&base);
-    let trusted = Trust::under(contract, &base).owners;
-    let (mut readable, mut found) = (Vec::new(), HashMap::new());
+    let owners = Trust::under(contract, &base).owners;
+    let (mut statements, mut found) = (Vec::new(), HashMap::new());
     for reach in reach {
-        let kind = scan::relation_kind(state, reach.relation);
-        // To put strangers' views over each other in their place takes as much as those like.
-        let is_strange = |oid: &Oid| {
-            scan::has_rules(state, *oid) && scan::relation_owner(state, *oid).is_some_and(|owner| !trusted.contains(&owner))
-        };
-        let strange = scan::behind_view(state, reach.relation).iter().filter(|oid| is_strange(oid)).count();
-        let why = match strange {
-            2.. => Some(
-                "it rests on views or rules over each other that belong to roles whom the contract does not trust with the structure",
-            ),
-            _ => is_too_much(state, reach.relation).then_some("too many views or rules stand behind it"),
-        };
-        if let Some(why) = why {
+        if let Some(why) = complexity(state, reach.relation, &owners) {
             found.insert(*reach, Trial::Untried(why.into()));
             continue;
         }
-        let is_table = kind.is_some_and(RelationKind::is_table);
-        let looks = matches!(reach.privilege, Privileges::SELECT | Privileges::DELETE);
+        let kind = scan::relation_kind(state, reach.relation);
         let read = || memory.with(|| needs(reach.relation, kind, reach.privilege, &[], reach.role, &trust));
-        match patiently(&read) {
-            Ok(mut needs) => {
-                // What is certain: whoever changes a row leaves its number as it is, and gives the values that a default cannot; and not every column of
-                // a view is asked for.
-                needs.needs.retain(|need| reach.privilege != Privileges::UPDATE || need.moment == Moment::Start);
-                needs.calls.retain(|call| is_table && looks && call.moment == Moment::Start);
-                readable.push((*reach, needs, None));
-            }
-            Err(Unreadable::Never(why)) if looks => readable.push((*reach, Needs::default(), Some(why))),
-            // As a table without columns, in which there is nothing to change.
-            Err(Unreadable::Never(_)) => {}
-            Err(Unreadable::Now(error)) => {
+        match Statement::certain(*reach, kind, with_lock_timeout(&read)) {
+            Ok(statement) => statements.extend(statement),
+            Err(error) => {
                 found.insert(*reach, Trial::Untried(subtransaction::report(&error).message().to_owned()));
             }
         }
     }
-    let relations: BTreeSet<Oid> =
-        readable.iter().flat_map(|(reach, needs, _)| needs.needs.iter().map(|n| n.relation).chain([reach.relation])).collect();
-    let routines: BTreeSet<Oid> =
-        readable.iter().flat_map(|(_, needs, _)| needs.calls.iter().map(|call| call.routine)).collect();
-    let snapshot = around(state, base, relations, routines);
-    let access = Access::new(&snapshot);
-    let cx = Context::new(contract, &snapshot, &access, &interrupts);
-    let called = Callable::of(&snapshot);
-    let refused = |(reach, needs, impossible): (Reach, Needs, Option<String>)| {
-        let (relation, role) = (snapshot.relation(reach.relation)?, snapshot.role(reach.role)?);
-        let attempt = called.attempt(relation, needs, impossible, None);
-        let why = dragonfly_core::explain::denied(&cx, role, &attempt, reach.privilege)?;
-        Some((reach, Trial::Broken(why)))
-    };
-    found.extend(readable.into_iter().filter_map(refused));
+    found.extend(refused(contract, state, base, statements));
     found
 }
 
-/// Whether the rules of a relation make so much of a statement that the server itself, which cannot be interrupted meanwhile, may not live through it.
-fn is_too_much(state: &State, relation: Oid) -> bool {
+/// Why the statements on a relation are not tried, if so: rewriting nested views takes as much time and memory as their
+/// owners like, of whom `owners` are trusted.
+fn complexity(state: &State, relation: Oid, owners: &HashSet<Oid>) -> Option<&'static str> {
+    let is_untrusted = |oid: &Oid| {
+        scan::has_rules(state, *oid) && scan::relation_owner(state, *oid).is_some_and(|owner| !owners.contains(&owner))
+    };
+    match scan::behind_view(state, relation).iter().filter(|oid| is_untrusted(oid)).count() {
+        2.. => Some("it depends on nested views or rules of owners that are not trusted"),
+        _ => is_too_complex(state, relation).then_some("it depends on too many views or rules"),
+    }
+}
+
+/// Whether the rules of a relation make so much of a statement that the server, which cannot be interrupted while it
+/// rewrites, may run out of memory.
+fn is_too_complex(state: &State, relation: Oid) -> bool {
     const MOST: u64 = 50_000;
     scan::products(state, relation, MOST) >= MOST
+}
+
+/// The statement that stands for a reach, as far as it is certain what the role would meet.
+struct Statement {
+    reach: Reach,
+    needs: Needs,
+    /// Why no role can run it: the server's message.
+    impossible: Option<String>,
+}
+
+impl Statement {
+    /// `None` where nothing is certain. An UPDATE leaves a row's number as it is, INSERT and UPDATE supply the values
+    /// that a default cannot, and not every column of a view is read.
+    ///
+    /// # Errors
+    /// Where the statement cannot be read at present.
+    fn certain(
+        reach: Reach,
+        kind: Option<RelationKind>,
+        read: Result<Needs, Unreadable>,
+    ) -> Result<Option<Self>, Box<CaughtError>> {
+        let is_table = kind.is_some_and(RelationKind::is_table);
+        let writes_no_values = matches!(reach.privilege, Privileges::SELECT | Privileges::DELETE);
+        match read {
+            Ok(mut needs) => {
+                let is_update = reach.privilege == Privileges::UPDATE;
+                needs.needs.retain(|need| !is_update || need.moment == Moment::Start);
+                needs.calls.retain(|call| is_table && writes_no_values && call.moment == Moment::Start);
+                Ok(Some(Self { reach, needs, impossible: None }))
+            }
+            Err(Unreadable::Never(why)) if writes_no_values => {
+                Ok(Some(Self { reach, needs: Needs::default(), impossible: Some(why) }))
+            }
+            // As on a table without columns, in which there is nothing to update.
+            Err(Unreadable::Never(_)) => Ok(None),
+            Err(Unreadable::Now(error)) => Err(error),
+        }
+    }
+}
+
+/// The statements that the server would reject.
+fn refused(
+    contract: &Contract,
+    state: &State,
+    base: Snapshot,
+    statements: Vec<Statement>,
+) -> impl Iterator<Item = (Reach, Trial)> {
+    let mut objects = Objects::default();
+    for statement in &statements {
+        objects.relations.insert(statement.reach.relation);
+        objects.add(&statement.needs);
+    }
+    let snapshot = objects.snapshot(state, base);
+    let access = Access::new(&snapshot);
+    let cx = Context::new(contract, &snapshot, &access, &interrupts);
+    let callable = Callable::of(&snapshot);
+    let trial = |Statement { reach, needs, impossible }| {
+        let (relation, role) = (snapshot.relation(reach.relation)?, snapshot.role(reach.role)?);
+        let attempt = callable.attempt(relation, needs, impossible, None);
+        let why = dragonfly_core::explain::denied(&cx, role, &attempt, reach.privilege)?;
+        Some((reach, Trial::Broken(why)))
+    };
+    statements.into_iter().filter_map(trial).collect::<Vec<_>>().into_iter()
+}
+
+/// Relations and routines that an answer is about.
+#[derive(Default)]
+struct Objects {
+    relations: BTreeSet<Oid>,
+    routines: BTreeSet<Oid>,
+}
+
+impl Objects {
+    fn add(&mut self, needs: &Needs) {
+        self.relations.extend(needs.needs.iter().map(|need| need.relation));
+        self.routines.extend(needs.calls.iter().map(|call| call.routine));
+    }
+
+    /// These objects and what checking them requires; also the tables that own the sequences among them, for the
+    /// contract speaks of those.
+    fn snapshot(self, state: &State, base: Snapshot) -> Snapshot {
+        let relations: Vec<Oid> = self.relations.into_iter().collect();
+        let routines: Vec<Oid> = self.routines.into_iter().collect();
+        let mut part = scan::part(state, &relations, &routines);
+        let owners = part.relations.iter().filter_map(|r| r.owned_by).filter(|table| !relations.contains(table));
+        let owners: Vec<Oid> = owners.collect();
+        part.relations.extend(scan::part(state, &owners, &[]).relations);
+        scan::around(part, base, state)
+    }
 }
 
 /// The routines of a snapshot, by OID.
@@ -160,67 +228,89 @@ enum Found {
 
 fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &str) -> Vec<Link> {
     let state = State::now();
-    let own = Own::find(&state);
-    let contract = contract::in_force(&state, &own);
+    let contract = contract::in_force(&state, &Own::find(&state));
     let base = scan::base(&state).complete();
-    let trust = Trust::of_superusers(&base);
-    let found = find(&state, &base, named);
-    let role_oid = base.role_named(role).map(|r| r.oid);
-    let (relation, columns) = match &found {
-        Found::Relation(oid, columns) => (Some(*oid), columns.as_slice()),
-        _ => (None, &[][..]),
-    };
-    let kind = relation.and_then(|oid| scan::relation_kind(&state, oid));
-    let wanted = wanted(thing(&found, kind), privilege.as_deref());
-    if let Some(name) = relation.filter(|oid| is_too_much(&state, *oid)).and_then(|oid| scan::name(scan::PG_CLASS, oid)) {
-        Report {
-            message: format!("too many views or rules stand behind {}", printable(&safe_qualified(&name.0, &name.1))),
-            detail: "What the server makes of a statement on it may be more than it can hold.".into(),
-            hint: "Ask about what they lead to.".into(),
-        }
-        .error(PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX)
-    }
-    let needs = match (&found, role_oid) {
-        (Found::Routine(oid), Some(_)) => Some(needs::of_call(*oid, &trust)),
-        _ => relation.zip(role_oid).map(|(oid, role)| needs(oid, kind, wanted, columns, role, &trust)),
-    };
-    let (needs, impossible) = match needs {
-        Some(Ok(needs)) => (needs, None),
-        Some(Err(Unreadable::Never(why))) => (Needs::default(), Some(why)),
-        Some(Err(Unreadable::Now(error))) => error.rethrow(),
-        None => (Needs::default(), None),
-    };
-    let asked = if let Found::Routine(oid) = found { Some(oid) } else { None };
-    let relations: BTreeSet<Oid> = relation.into_iter().chain(needs.needs.iter().map(|n| n.relation)).collect();
-    let routines: BTreeSet<Oid> = needs.calls.iter().map(|call| call.routine).chain(asked).collect();
-    let snapshot = around(&state, base, relations, routines);
+    let asked = Asked::of(&state, &base, named, privilege.as_deref());
+    let Required { needs, impossible } = asked.required(&state, &base, role);
+    let mut objects = Objects::default();
+    objects.relations.extend(asked.relation());
+    objects.routines.extend(asked.routine());
+    objects.add(&needs);
+    let snapshot = objects.snapshot(&state, base);
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
-    let called = Callable::of(&snapshot);
-    let name = named.parts.iter().map(|part| safe_ident(part).into_owned()).collect::<Vec<_>>().join(".");
-    let subject = match found {
-        Found::Schema(oid) => snapshot.schema(oid).map(Subject::Schema),
-        Found::Routine(oid) => called.0.get(&oid).map(|routine| Subject::Routine(routine, called.calls(&needs))),
-        Found::Relation(oid, _) => snapshot
-            .relation(oid)
-            .map(|relation| Subject::Relation(called.attempt(relation, needs, impossible, futile(&state, relation, wanted)))),
+    let callable = Callable::of(&snapshot);
+    let wanted = asked.privilege;
+    let subject = match &asked.found {
+        Found::Schema(oid) => snapshot.schema(*oid).map(Subject::Schema),
+        Found::Routine(oid) => callable.0.get(oid).map(|routine| Subject::Routine(routine, callable.calls(&needs))),
+        Found::Relation(oid, _) => snapshot.relation(*oid).map(|relation| {
+            let futile = futile(&state, relation, wanted);
+            Subject::Relation(callable.attempt(relation, needs, impossible, futile))
+        }),
         Found::Nothing(schema) => {
-            Some(Subject::Missing { schema: schema.and_then(|s| snapshot.schema(s)), name: name.clone() })
+            let schema = schema.and_then(|schema| snapshot.schema(schema));
+            Some(Subject::Missing { schema, name: asked.name.clone() })
         }
     };
-    // What is some session's temporary thing is not there for others.
-    let subject = subject.unwrap_or(Subject::Missing { schema: None, name });
+    // For other roles, a temporary object of some session does not exist.
+    let subject = subject.unwrap_or(Subject::Missing { schema: None, name: asked.name });
     explain(&cx, &Question { role, authenticator, privilege: wanted, subject })
 }
 
-/// Some relations and routines with what judging them takes; and the tables that the sequences among them serve, for the contract speaks of those.
-fn around(state: &State, base: Snapshot, relations: BTreeSet<Oid>, routines: BTreeSet<Oid>) -> Snapshot {
-    let relations: Vec<Oid> = relations.into_iter().collect();
-    let mut part = scan::part(state, &relations, &routines.into_iter().collect::<Vec<_>>());
-    let served = part.relations.iter().filter_map(|r| r.owned_by).filter(|table| !relations.contains(table));
-    let served: Vec<Oid> = served.collect();
-    part.relations.extend(scan::part(state, &served, &[]).relations);
-    scan::around(part, base, state)
+/// What a question is about.
+struct Asked {
+    /// As a person would write it.
+    name: String,
+    found: Found,
+    kind: Option<RelationKind>,
+    privilege: Privileges,
+}
+
+/// What the statement that stands for a question requires.
+#[derive(Default)]
+struct Required {
+    needs: Needs,
+    /// Why no role can run it: the server's message.
+    impossible: Option<String>,
+}
+
+impl Asked {
+    fn of(state: &State, base: &Snapshot, named: &Named, privilege: Option<&str>) -> Self {
+        let found = find(state, base, named);
+        let relation = if let Found::Relation(oid, _) = found { Some(oid) } else { None };
+        let kind = relation.and_then(|oid| scan::relation_kind(state, oid));
+        let privilege = wanted(thing(&found, kind), privilege);
+        let name = named.parts.iter().map(|part| safe_ident(part).into_owned()).collect::<Vec<_>>().join(".");
+        Self { name, found, kind, privilege }
+    }
+
+    fn relation(&self) -> Option<Oid> {
+        if let Found::Relation(oid, _) = self.found { Some(oid) } else { None }
+    }
+
+    fn routine(&self) -> Option<Oid> {
+        if let Found::Routine(oid) = self.found { Some(oid) } else { None }
+    }
+
+    /// Nothing where the role does not exist, or the object has no statements.
+    fn required(&self, state: &State, base: &Snapshot, role: &str) -> Required {
+        if let Some(relation) = self.relation().filter(|oid| is_too_complex(state, *oid)) {
+            too_complex(relation);
+        }
+        let Some(role) = base.role_named(role).map(|role| role.oid) else { return Required::default() };
+        let trust = Trust::of_superusers(base);
+        let read = match &self.found {
+            Found::Routine(oid) => needs::of_call(*oid, &trust),
+            Found::Relation(oid, columns) => needs(*oid, self.kind, self.privilege, columns, role, &trust),
+            Found::Schema(_) | Found::Nothing(_) => return Required::default(),
+        };
+        match read {
+            Ok(needs) => Required { needs, impossible: None },
+            Err(Unreadable::Never(why)) => Required { needs: Needs::default(), impossible: Some(why) },
+            Err(Unreadable::Now(error)) => error.rethrow(),
+        }
+    }
 }
 
 /// The privilege that is asked about; an error where there is no such privilege on such a thing.
@@ -275,7 +365,7 @@ fn needs(
             let values = vec!["DEFAULT"; columns.len()].join(", ");
             format!("INSERT INTO {sql} ({}) VALUES ({values})", list(columns, ""))
         }
-        Privileges::UPDATE if all().is_empty() => return Err(Unreadable::Never(format!("{sql} has no columns to change"))),
+        Privileges::UPDATE if all().is_empty() => return Err(Unreadable::Never(format!("{sql} has no columns to update"))),
         Privileges::UPDATE => format!("UPDATE {sql} SET {}", list(&all(), " = DEFAULT")),
         Privileges::DELETE => format!("DELETE FROM {sql}"),
         Privileges::TRUNCATE if oid < FIRST_UNPINNED && kind == Some(RelationKind::Table) => {
@@ -372,9 +462,9 @@ fn routine(state: &State, (schema, schema_name): (Oid, &str), name: &str, found:
                 format!("{}({})", printable(name), printable(&types))
             };
             Report {
-                message: format!("there are {} routines of the name {}", several.len(), printable(name)),
+                message: format!("routine name {} is not unique", printable(name)),
                 detail: String::new(),
-                hint: format!("Say which: {}.", listed(&several.iter().map(shown).collect::<Vec<_>>())),
+                hint: format!("Specify one of {}.", listed(&several.iter().map(shown).collect::<Vec<_>>())),
             }
             .error(PgSqlErrorCode::ERRCODE_AMBIGUOUS_FUNCTION)
         }
@@ -400,10 +490,20 @@ fn columns(relation: Oid, columns: Vec<String>) -> Found {
     Found::Relation(relation, columns)
 }
 
+fn too_complex(relation: Oid) -> ! {
+    let name = scan::name(scan::PG_CLASS, relation).map(|(schema, name)| safe_qualified(&schema, &name));
+    Report {
+        message: format!("{} depends on too many views or rules", printable(&name.unwrap_or_default())),
+        detail: "Rewriting a statement on it could take more memory than the server has.".into(),
+        hint: "Ask about the tables that they read.".into(),
+    }
+    .error(PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX)
+}
+
 fn unqualified(name: &str) -> ! {
     Report {
-        message: format!("there is no schema \"{}\"", printable(name)),
-        detail: "Only a schema is named by one name: what else there is depends on who looks for it.".into(),
+        message: format!("schema \"{}\" does not exist", printable(name)),
+        detail: "A name without a schema can only be that of a schema: what else it means depends on the search_path.".into(),
         hint: "Write schema.name, schema.table.column, or schema.function(types).".into(),
     }
     .error(PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME)
@@ -411,7 +511,7 @@ fn unqualified(name: &str) -> ! {
 
 fn no_name(text: &str) -> ! {
     Report {
-        message: format!("\"{}\" is not the name of anything", printable(text)),
+        message: format!("invalid object name: \"{}\"", printable(text)),
         detail: String::new(),
         hint: "Write schema, schema.name, schema.table.column, schema.table(column, ...), or schema.function(types).".into(),
     }
