@@ -10,7 +10,7 @@ use std::collections::HashMap;
 pub(super) fn schemas(cx: &Context<'_>, illness: &Illness<'_>) -> Vec<Check> {
     let check = |declared: &SchemaDecl| {
         let identity = quote_ident(&declared.name);
-        illness.check("schema", ("schema", &identity), format!("Is there, {}.", for_whom(&declared.usage)))
+        illness.check("schema", ("schema", &identity), format!("Exists, {}.", for_whom(&declared.usage)))
     };
     cx.contract.schemas.iter().map(check).collect()
 }
@@ -24,7 +24,7 @@ pub(super) fn tables(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_
         let relation = relation(cx, &declared.schema, &declared.name);
         let object_type = relation.filter(|r| r.kind.is_table()).map_or("table", |r| r.kind.object_type());
         let identity = identity(&declared.schema, &declared.name);
-        let check = illness.check("table", (object_type, &identity), format!("Is there{rows}, {roles}."));
+        let check = illness.check("table", (object_type, &identity), format!("Exists{rows}, {roles}."));
         checks.push(within_reach(cx, check, relation, trials));
     }
     checks
@@ -36,7 +36,7 @@ pub(super) fn sequences(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials
         (trials.interrupts)();
         let roles = reaching(cx, &declared.schema, declared.grants.keys());
         let identity = identity(&declared.schema, &declared.name);
-        checks.push(illness.check("sequence", ("sequence", &identity), format!("Is there, {roles}.")));
+        checks.push(illness.check("sequence", ("sequence", &identity), format!("Exists, {roles}.")));
     }
     checks
 }
@@ -55,7 +55,7 @@ pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>
             Trial::Untried(why) => format!(" (its query was not planned: {})", printable(why)),
             _ => " and can be read".to_owned(),
         };
-        let check = illness.check("view", (object_type, &identity), format!("Is there{read}, {roles}."));
+        let check = illness.check("view", (object_type, &identity), format!("Exists{read}, {roles}."));
         checks.push(within_reach(cx, check.and(broken(trial)), view, trials));
     }
     for (view, schema) in cx.relations() {
@@ -112,7 +112,7 @@ fn within_reach(cx: &Context<'_>, check: Check, relation: Option<&Relation>, tri
     }
     let mut check = check.and((!problems.is_empty()).then(|| problems.join(" ")));
     if let Some(why) = untried {
-        check.detail += &format!(" Whether those can use it was not tried: {}.", printable(&why));
+        check.detail += &format!(" Access was not tested: {}.", printable(&why));
     }
     check
 }
@@ -146,7 +146,7 @@ pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials
         if candidates.is_empty() {
             let arguments = declared.arguments.as_deref().unwrap_or("...");
             let identity = format!("{}({arguments})", identity(&declared.schema, &declared.name));
-            checks.push(illness.check("function", ("function", &identity), "Is there.".into()));
+            checks.push(illness.check("function", ("function", &identity), "Exists.".into()));
         }
         for (routine, schema) in candidates {
             let callers = declared.execute.iter().chain(&schema.execute_on_routines);
@@ -154,11 +154,11 @@ pub(super) fn functions(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials
             let rights = if routine.security_definer { ", SECURITY DEFINER with a safe search_path" } else { "" };
             let identity = cx.snapshot.routine_identity(routine);
             let (body, unreadable) = match (trials.routine)(routine) {
-                Trial::Fine => (" and its body can be read".to_owned(), None),
-                Trial::Untried(why) => (format!(" (its body was not read: {})", printable(&why)), None),
-                Trial::Broken(why) => (String::new(), Some(format!("Its body cannot be read: {}.", printable(&why)))),
+                Trial::Fine => (" and its body is valid".to_owned(), None),
+                Trial::Untried(why) => (format!(" (its body was not checked: {})", printable(&why)), None),
+                Trial::Broken(why) => (String::new(), Some(format!("Its body is not valid: {}.", printable(&why)))),
             };
-            let well = format!("Is there{body}{rights}, {roles}.");
+            let well = format!("Exists{body}{rights}, {roles}.");
             checks.push(illness.check("function", (routine.object_type(), &identity), well).and(unreadable));
         }
     }
@@ -186,14 +186,14 @@ fn reaching<'a>(cx: &'a Context<'_>, schema: &str, roles: impl Iterator<Item = &
         .collect();
     let but = match outside.as_slice() {
         [] => String::new(),
-        roles => format!("; {} cannot use schema {}, which the contract means so", listed(roles), safe_ident(schema)),
+        roles => format!("; the contract gives {} no USAGE on schema {}", listed(roles), safe_ident(schema)),
     };
     format!("{}{but}", for_whom(&all))
 }
 
 fn for_whom<S: AsRef<str>>(roles: &[S]) -> String {
     match roles {
-        [] => "for nobody in particular".to_owned(),
+        [] => "for no declared role".to_owned(),
         roles => format!("for {}", listed(&roles.iter().map(|r| safe_ident(r.as_ref()).into_owned()).collect::<Vec<_>>())),
     }
 }

@@ -54,7 +54,7 @@ fn a_whole_chain() {
             "ok USAGE on schema public: Role \"anon\" has USAGE, granted to it.",
             "ok SELECT on view public.v_judgment_pipeline: Role \"anon\" has SELECT, granted to it.",
             "ok verdict: Allowed.",
-            "ok contract: It should be open: SELECT is declared for role \"anon\".",
+            "ok contract: Access should be allowed: SELECT is declared for role \"anon\".",
         ]
     );
 }
@@ -84,7 +84,7 @@ fn a_privilege_that_comes_by_many_ways() {
         found[3],
         "NO SELECT on table public.plaintiff_tasks: Role \"mallory\" lacks SELECT. => GRANT SELECT ON TABLE public.plaintiff_tasks TO mallory;"
     );
-    assert_eq!(found.last().unwrap(), "-- contract: The contract says nothing of role \"mallory\".");
+    assert_eq!(found.last().unwrap(), "-- contract: The contract does not mention role \"mallory\".");
 }
 
 #[test]
@@ -139,8 +139,10 @@ fn policies_by_role_and_command() {
     assert_eq!(
         row(&world, "anon", Privileges::SELECT),
         [
-            format!("NO {step}: It is on, and no policy lets role \"anon\" SELECT: there are no rows, and no error. => {fix}"),
-            format!("NO verdict: Allowed, and it reaches no row of table public.job_queue: no error says so. => {fix}"),
+            format!(
+                "NO {step}: It is on, and no policy allows role \"anon\" to SELECT: it reaches no row, and no error is raised. => {fix}"
+            ),
+            format!("NO verdict: Allowed, but it reaches no row of table public.job_queue, and no error is raised. => {fix}"),
         ]
     );
     assert_eq!(
@@ -149,22 +151,20 @@ fn policies_by_role_and_command() {
     );
     // Restrictive policies alone open nothing.
     world.snapshot.policies.push(policy("office hours", false, false));
-    assert!(row(&world, "anon", Privileges::SELECT)[0].contains("no policy lets"));
+    assert!(row(&world, "anon", Privileges::SELECT)[0].contains("no policy allows"));
     world.snapshot.policies.push(policy("mine", true, false));
     assert_eq!(
         row(&world, "anon", Privileges::SELECT),
         [
-            format!(
-                "ok {step}: It is on; for role \"anon\" the rows count that mine lets pass; \"office hours\" must let them pass too."
-            ),
-            "ok verdict: Allowed. Which rows, policies decide: mine and \"office hours\".".to_owned(),
+            format!("ok {step}: It is on; for role \"anon\" a row must be allowed by mine, and by \"office hours\"."),
+            "ok verdict: Allowed. The rows are limited by policies: mine and \"office hours\".".to_owned(),
         ]
     );
     // Who bypasses it.
     let worker = &row(&world, "service_role", Privileges::SELECT)[0];
-    assert_eq!(*worker, format!("ok {step}: It is on, and passed by: role \"service_role\" bypasses it."));
+    assert_eq!(*worker, format!("ok {step}: It is on, but role \"service_role\" bypasses it."));
     let owner = &row(&world, "postgres", Privileges::SELECT);
-    assert!(owner[0].ends_with("It is on, and passed by: role \"postgres\" has the rights of its owner."), "{owner:?}");
+    assert!(owner[0].ends_with("It is on, but role \"postgres\" has the privileges of its owner."), "{owner:?}");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn what_is_not_there_and_what_has_no_privileges_on_rows() {
         verdict("nobody", "public.judgments", Privileges::SELECT),
         [
             "NO verdict: Denied: role \"nobody\" does not exist. => CREATE ROLE nobody NOLOGIN;",
-            "-- contract: The contract says nothing of role \"nobody\"."
+            "-- contract: The contract does not mention role \"nobody\"."
         ]
     );
     assert!(verdict("anon", "public.nothing", Privileges::SELECT)[0].starts_with("NO verdict: Denied: there is no "));
@@ -186,7 +186,7 @@ fn what_is_not_there_and_what_has_no_privileges_on_rows() {
         verdict("anon", "intake", Privileges::USAGE),
         [
             "NO verdict: Denied: permission denied for schema intake. => GRANT USAGE ON SCHEMA intake TO anon;",
-            "ok contract: It should not be open: USAGE is not declared for role \"anon\"."
+            "ok contract: Access should be denied: USAGE is not declared for role \"anon\"."
         ]
     );
     assert_eq!(verdict("anon", "api.get_call_queue", Privileges::EXECUTE)[0], "ok verdict: Allowed.");
@@ -194,7 +194,7 @@ fn what_is_not_there_and_what_has_no_privileges_on_rows() {
         verdict("anon", "ops.v_batch_performance", Privileges::SELECT),
         [
             "NO verdict: Denied: permission denied for schema ops. => GRANT USAGE ON SCHEMA ops TO anon;",
-            "ok contract: It should not be open: SELECT is declared for role \"anon\", who has no USAGE on schema ops, and is meant to have none."
+            "ok contract: Access should be denied: SELECT is declared for role \"anon\", which by contract has no USAGE on schema ops."
         ]
     );
     assert_eq!(world.snapshot.relations.iter().filter(|r| r.kind == RelationKind::Sequence).count(), 0);
