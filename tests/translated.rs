@@ -1,11 +1,12 @@
-//! A server with translated messages: `ops.doctor()` and `ops.try_migration()` decide by data, and return the same rows as
-//! in English. Where a row shows a message of the server, it is the translated one.
+//! A server with translated messages: `ops.doctor()` and `ops.try_migration()` decide by data, and
+//! return the same rows as in English. Where a row shows a message of the server, it is the
+//! translated one.
 
 use dragonfly_tests::{Cluster, GERMAN, SUPERUSER, attempt, column};
 use postgres::Client;
 
-/// A server that speaks German to whoever does not set another language. It loads the library itself, so that the guard
-/// also protects itself against statements that fire no event trigger.
+/// A server that speaks German to whoever does not set another language. It loads the library
+/// itself, so that the guard also protects itself against statements that fire no event trigger.
 fn german() -> Cluster {
     Cluster::start_with(&[&format!("lc_messages={GERMAN}"), "shared_preload_libraries=dragonfly_guard"])
 }
@@ -31,7 +32,8 @@ impl Message {
     }
 }
 
-/// The rows of a query in German, after they have been compared with those in English. Each message must be shown.
+/// The rows of a query in German, after they have been compared with those in English. Each message
+/// must be shown.
 fn compared(client: &mut Client, sql: &str, messages: &[Message]) -> Vec<String> {
     client.batch_execute("SET lc_messages = 'C'").unwrap();
     let english = column(client, sql);

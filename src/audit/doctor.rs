@@ -84,7 +84,8 @@ impl<'a> Probe<'a> {
         Self { cx, state, memory: Scratch::new(), trusted: OnceCell::new(), was_locked_out: Cell::new(false) }
     }
 
-    /// Has the server rewrite the query of a view and plan it as the view's owner, along the path of those who use it.
+    /// Has the server rewrite the query of a view and plan it as the view's owner, along the path
+    /// of those who use it.
     fn view(&self, view: &Relation) -> Trial {
         let name = safe_qualified(self.cx.snapshot.schema_name(view.schema), &view.name);
         if view.kind == RelationKind::MaterializedView && !scan::is_populated(self.state, view.oid) {
@@ -114,7 +115,8 @@ impl<'a> Probe<'a> {
         self.attempt(&target, || explain::view_is_read(view.oid, &name, view.owner, &has_mutable_functions))
     }
 
-    /// Has the validator of its language check the body of a routine, as the routine's owner and under its settings.
+    /// Has the validator of its language check the body of a routine, as the routine's owner and
+    /// under its settings.
     fn body(&self, routine: &Routine) -> Trial {
         // An aggregate has no body; the functions that it consists of have one.
         if routine.kind == RoutineKind::Aggregate {
@@ -134,7 +136,8 @@ impl<'a> Probe<'a> {
             Target { trust, settings: &settings, is_unchanged: &is_unchanged, has_mutable_functions: &Cell::new(false) };
         self.attempt(&target, || {
             restricted::as_role(routine.owner, || {
-                // SAFETY: a validator takes the OID of the routine, and raises an error or returns nothing.
+                // SAFETY: a validator takes the OID of the routine, and raises an error or returns
+                // nothing.
                 unsafe {
                     let routine = pg_sys::Datum::from(routine.oid);
                     pg_sys::OidFunctionCall1Coll(validator.into(), pg_sys::InvalidOid, routine);
@@ -144,8 +147,8 @@ impl<'a> Probe<'a> {
         })
     }
 
-    /// Why names would not be looked up as for those who use the object: temporary objects of this session take
-    /// precedence, or untrusted roles can put objects into the path meanwhile.
+    /// Why names would not be looked up as for those who use the object: temporary objects of this
+    /// session take precedence, or untrusted roles can put objects into the path meanwhile.
     fn untrusted_path(&self, settings: &Settings, owner: Oid) -> Option<String> {
         if scan::temporary::has_schema() {
             return Some("this session has temporary objects, which take precedence".into());
@@ -157,8 +160,8 @@ impl<'a> Probe<'a> {
         is_open.then(|| "untrusted roles can put objects into its search_path".into())
     }
 
-    /// What comes of `work`, during which no untrusted code runs. It returns false where the object it found is no
-    /// longer the one of the snapshot.
+    /// What comes of `work`, during which no untrusted code runs. It returns false where the object
+    /// it found is no longer the one of the snapshot.
     fn attempt(&self, target: &Target<'_>, work: impl FnOnce() -> bool) -> Trial {
         let settings: Vec<(&CStr, &CStr)> =
             target.settings.iter().map(|(name, value)| (name.as_c_str(), value.as_c_str())).collect();
@@ -207,9 +210,10 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Which owners are trusted while an object of `owner` is read: superusers and the contract's trusted owners. An
-    /// error where `owner` is none of them, or where a type is there whose values cannot be read without code that no
-    /// hook sees: checks of domains and functions of ranges that do more than compute.
+    /// Which owners are trusted while an object of `owner` is read: superusers and the contract's
+    /// trusted owners. An error where `owner` is none of them, or where a type is there whose
+    /// values cannot be read without code that no hook sees: checks of domains and functions of
+    /// ranges that do more than compute.
     fn trust(&self, owner: Oid) -> Result<&Trust, String> {
         let trusted = self.trusted.get_or_init(|| Trusted {
             trust: Trust::under(self.cx.contract, self.cx.snapshot),
@@ -245,8 +249,8 @@ impl<'a> Probe<'a> {
         of_session.unwrap_or_else(|| default.into())
     }
 
-    /// The settings of a session that uses an object in `schema`: the object's own, or those of a request. PostgREST
-    /// puts the schema first in the path.
+    /// The settings of a session that uses an object in `schema`: the object's own, or those of a
+    /// request. PostgREST puts the schema first in the path.
     fn settings(&self, schema: Oid, own: &[String]) -> Settings {
         let own = |name: &str| {
             let items = own.iter().filter_map(|item| item.split_once('='));
@@ -275,8 +279,8 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// An error that an attempt met. What it means is decided by its SQLSTATE and by the place in the server's source that
-/// raised it; its message is shown to people, in whatever language it is.
+/// An error that an attempt met. What it means is decided by its SQLSTATE and by the place in the
+/// server's source that raised it; its message is shown to people, in whatever language it is.
 struct Failure {
     code: PgSqlErrorCode,
     place: Place,
@@ -286,7 +290,8 @@ struct Failure {
 /// Which part of the server raised an error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// The parser or the rewriter: the SQL itself is wrong, and not what a function makes of its arguments.
+    /// The parser or the rewriter: the SQL itself is wrong, and not what a function makes of its
+    /// arguments.
     Sql,
     /// What reads and writes settings.
     Settings,
@@ -322,20 +327,21 @@ impl Failure {
         matches!(self.code, PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED)
     }
 
-    /// What it says about the object; `has_mutable_functions` where functions in it may return something else in another session.
+    /// What it says about the object; `has_mutable_functions` where functions in it may return
+    /// something else in another session.
     fn trial(self, has_mutable_functions: bool) -> Trial {
         let Self { code, place, ref message } = self;
         if self.is_of_lock() {
             return Trial::Untried("an object that it uses is locked".into());
         }
         match (code, place) {
-            // The planner calls functions to estimate how many rows there are, and a parameter that only requests set
-            // does not exist.
+            // The planner calls functions to estimate how many rows there are, and a parameter that
+            // only requests set does not exist.
             (PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, Place::Settings | Place::SettingOfParameter) => {
                 Trial::Untried(format!("it depends on the request: {message}"))
             }
-            // The settings of a function are set before any hook can reject the call. Which may be set depends on the
-            // role that calls it, and here on the security-restricted operation.
+            // The settings of a function are set before any hook can reject the call. Which may be
+            // set depends on the role that calls it, and here on the security-restricted operation.
             (PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, Place::SettingOfParameter) => {
                 Trial::Untried(format!("it would call a function: {message}"))
             }

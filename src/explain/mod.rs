@@ -49,8 +49,8 @@ fn explain_access(call: Call) -> pg_sys::Datum {
 
 pub use needs::view_is_read;
 
-/// What is known of each reach that does not work, or was not tried. `with_lock_timeout` reads what a statement needs,
-/// and limits how long that waits for locks.
+/// What is known of each reach that does not work, or was not tried. `with_lock_timeout` reads what
+/// a statement needs, and limits how long that waits for locks.
 pub fn denied(
     contract: &Contract,
     state: &State,
@@ -80,8 +80,8 @@ pub fn denied(
     found
 }
 
-/// Why the statements on a relation are not tried, if so: rewriting nested views takes as much time and memory as their
-/// owners like, of whom `owners` are trusted.
+/// Why the statements on a relation are not tried, if so: rewriting nested views takes as much time
+/// and memory as their owners like, of whom `owners` are trusted.
 fn complexity(state: &State, relation: Oid, owners: &HashSet<Oid>) -> Option<&'static str> {
     let is_untrusted = |oid: &Oid| {
         scan::has_rules(state, *oid) && scan::relation_owner(state, *oid).is_some_and(|owner| !owners.contains(&owner))
@@ -92,8 +92,8 @@ fn complexity(state: &State, relation: Oid, owners: &HashSet<Oid>) -> Option<&'s
     }
 }
 
-/// Whether the rules of a relation make so much of a statement that the server, which cannot be interrupted while it
-/// rewrites, may run out of memory.
+/// Whether the rules of a relation make so much of a statement that the server, which cannot be
+/// interrupted while it rewrites, may run out of memory.
 fn is_too_complex(state: &State, relation: Oid) -> bool {
     const MOST: u64 = 50_000;
     scan::products(state, relation, MOST) >= MOST
@@ -108,8 +108,8 @@ struct Statement {
 }
 
 impl Statement {
-    /// `None` where nothing is certain. An UPDATE leaves a row's number as it is, INSERT and UPDATE supply the values
-    /// that a default cannot, and not every column of a view is read.
+    /// `None` where nothing is certain. An UPDATE leaves a row's number as it is, INSERT and UPDATE
+    /// supply the values that a default cannot, and not every column of a view is read.
     ///
     /// # Errors
     /// Where the statement cannot be read at present.
@@ -175,8 +175,8 @@ impl Objects {
         self.routines.extend(needs.calls.iter().map(|call| call.routine));
     }
 
-    /// These objects and what checking them requires; also the tables that own the sequences among them, for the
-    /// contract speaks of those.
+    /// These objects and what checking them requires; also the tables that own the sequences among
+    /// them, for the contract speaks of those.
     fn snapshot(self, state: &State, base: Snapshot) -> Snapshot {
         let relations: Vec<Oid> = self.relations.into_iter().collect();
         let routines: Vec<Oid> = self.routines.into_iter().collect();
@@ -216,13 +216,13 @@ impl<'s> Callable<'s> {
     }
 }
 
-/// What a name stands for.
+/// The object that a name stands for.
 enum Found {
     Schema(Oid),
     /// With the columns that were named.
     Relation(Oid, Vec<String>),
     Routine(Oid),
-    /// Nothing; the schema, where there is that.
+    /// No object; its schema, where that exists.
     Nothing(Option<Oid>),
 }
 
@@ -313,7 +313,7 @@ impl Asked {
     }
 }
 
-/// The privilege that is asked about; an error where there is no such privilege on such a thing.
+/// The privilege that is asked about. An error where objects of this kind have no such privilege.
 fn wanted(thing: Thing, word: Option<&str>) -> Privileges {
     let Some(word) = word else { return thing.natural() };
     let possible = thing.possible(scan::VERSION);
@@ -331,7 +331,8 @@ fn thing(found: &Found, kind: Option<RelationKind>) -> Thing {
     }
 }
 
-/// The statement that stands for a privilege, asked of the server; and what no statement shows.
+/// What the statement that stands for a privilege needs, read by the server, or what is known
+/// without one.
 fn needs(
     oid: Oid,
     kind: Option<RelationKind>,
@@ -346,7 +347,7 @@ fn needs(
         ..Needs::default()
     };
     if kind == Some(RelationKind::Sequence) {
-        // nextval takes one of the two (sequence.c).
+        // nextval requires one of the two (sequence.c).
         return Ok(plain(if wanted == Privileges::USAGE { Privileges::UPDATE } else { Privileges::NONE }));
     }
     let sql = dragonfly_core::sql::safe_qualified(&schema, &name);
@@ -378,14 +379,14 @@ fn needs(
         _ => return Ok(plain(Privileges::NONE)),
     };
     let mut needs = needs::of(&statement, role, trust)?;
-    // The whole of it was meant, where no column was named.
+    // Where no column is named, the question is about the whole relation.
     for need in needs.needs.iter_mut().filter(|n| n.relation == oid && n.check_as.is_none()) {
         need.is_partial = !columns.is_empty();
     }
     Ok(needs)
 }
 
-/// What a materialized view answers to whom it does not refuse.
+/// Why a statement on a materialized view fails for a role that has the privileges.
 fn futile(state: &State, relation: &Relation, wanted: Privileges) -> Option<String> {
     let name = printable(&relation.name);
     match wanted {
@@ -400,7 +401,7 @@ fn futile(state: &State, relation: &Relation, wanted: Privileges) -> Option<Stri
     }
 }
 
-/// The server asks for the privileges on the relation that the statement names first.
+/// The needs, those on the relation that the statement names first, as the server checks them.
 fn asked_first(mut needs: Vec<Need>, asked: Oid) -> Vec<Need> {
     needs.sort_by_key(|need| !(need.relation == asked && need.check_as.is_none()));
     needs
@@ -416,7 +417,7 @@ fn find(state: &State, base: &Snapshot, named: &Named) -> Found {
         },
         ([name], _) => unqualified(name),
         ([schema, name], noun) if noun != Some(Noun::Schema) => match schema_named(schema) {
-            Some(oid) => in_schema(state, (oid, schema), name, named),
+            Some(oid) => in_schema(state, NamedSchema { oid, name: schema }, name, named),
             None => Found::Nothing(None),
         },
         ([schema, table, column], None | Some(Noun::Relation)) if named.list.is_none() => {
@@ -427,34 +428,41 @@ fn find(state: &State, base: &Snapshot, named: &Named) -> Found {
     }
 }
 
-fn in_schema(state: &State, (schema, schema_name): (Oid, &str), name: &str, named: &Named) -> Found {
-    let relation = scan::relation_named(schema, name).filter(|_| named.noun != Some(Noun::Routine));
+/// A schema that exists.
+#[derive(Clone, Copy)]
+struct NamedSchema<'n> {
+    oid: Oid,
+    name: &'n str,
+}
+
+fn in_schema(state: &State, schema: NamedSchema<'_>, name: &str, named: &Named) -> Found {
+    let relation = scan::relation_named(schema.oid, name).filter(|_| named.noun != Some(Noun::Routine));
     if named.noun == Some(Noun::Relation) && relation.is_none() {
-        return Found::Nothing(Some(schema));
+        return Found::Nothing(Some(schema.oid));
     }
-    // A list is one of columns where a relation has them, or where there is no routine of the name.
+    // A list names columns where a relation has them, or where no routine has the name.
     let is_of_columns = |relation: Oid| {
         let known = needs::all_columns(relation);
         named.columns().is_some_and(|columns| columns.iter().all(|column| known.contains(column)))
     };
-    let routines = scan::routines_named(state, &[name].into(), &[schema].into());
+    let routines = scan::routines_named(state, &[name].into(), &[schema.oid].into());
     match relation {
         Some(oid) if named.noun.is_some() || routines.is_empty() || is_of_columns(oid) => {
             columns(oid, named.columns().unwrap_or_else(|| no_name(name)))
         }
-        _ => routine(state, (schema, schema_name), name, routines, named.list.as_deref()),
+        _ => routine(state, schema, name, &routines, named.list.as_deref()),
     }
 }
 
-/// Which of the routines of a name it is.
-fn routine(state: &State, (schema, schema_name): (Oid, &str), name: &str, found: Vec<Oid>, list: Option<&str>) -> Found {
-    match (list, found.as_slice()) {
+/// The one of the routines of a name that is meant.
+fn routine(state: &State, schema: NamedSchema<'_>, name: &str, found: &[Oid], list: Option<&str>) -> Found {
+    match (list, found) {
         (Some(list), _) => {
-            let wanted = types_named(schema_name, &dragonfly_core::sql::argument_types(list));
+            let wanted = types_named(schema.name, &dragonfly_core::sql::argument_types(list));
             let same = |oid: &&Oid| scan::argument_type_oids(state, **oid).into_iter().map(Some).eq(wanted.iter().copied());
-            found.iter().find(same).map_or(Found::Nothing(Some(schema)), |oid| Found::Routine(*oid))
+            found.iter().find(same).map_or(Found::Nothing(Some(schema.oid)), |oid| Found::Routine(*oid))
         }
-        (None, []) => Found::Nothing(Some(schema)),
+        (None, []) => Found::Nothing(Some(schema.oid)),
         (None, [oid]) => Found::Routine(*oid),
         (None, several) => {
             let shown = |oid: &Oid| {
@@ -471,11 +479,12 @@ fn routine(state: &State, (schema, schema_name): (Oid, &str), name: &str, found:
     }
 }
 
-/// Types as people name them: `int`, `numeric(12,2)`, a type of the routine's own schema, with the argument's name before it.
+/// The types of arguments as a person writes them: `int`, `numeric(12,2)`, a type of the routine's
+/// own schema, with or without the argument's name before it.
 fn types_named(schema: &str, names: &[String]) -> Vec<Option<Oid>> {
     let path = CString::new(to_server(&format!("pg_catalog, {}, public, pg_temp", safe_ident(schema)))).unwrap_or_default();
     let work = |name: &str| setting::under(&[(c"search_path", path.as_c_str())], || scan::deparse::type_named(name));
-    // What is no type's name at all is an error of the parser's.
+    // For a text that is no name of a type, the parser raises an error.
     let found = |name: &str| subtransaction::rolled_back(|| work(name)).ok().flatten();
     names.iter().filter_map(|name| types_of_argument(name)).map(|types| types.iter().find_map(|name| found(name))).collect()
 }

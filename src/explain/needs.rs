@@ -1,5 +1,6 @@
-//! What the server would ask for before it runs a statement: read from the statement as the server itself rewrites it, with its views replaced by
-//! their queries and the policies added. Nothing is planned and nothing runs.
+//! The privileges that the server checks before it executes a statement, read from the statement as
+//! the server itself rewrites it: views replaced by their queries, policies added. Nothing is
+//! planned and nothing is executed.
 
 mod constant;
 mod nodes;
@@ -26,13 +27,14 @@ use written::{Command, Written};
 pub struct Needs {
     /// On relations, the one that the statement names first.
     pub needs: Vec<Need>,
-    /// The functions that it would call, in the order in which they stand there.
+    /// The functions that it would call, in the order of the statement.
     pub calls: Vec<Call>,
     /// The sequences that it names by a text without a schema.
     pub unresolved: Vec<String>,
 }
 
-/// A function that would be called: as whom, where not as whoever runs the statement, and when that is asked.
+/// A function that would be called: the role that needs EXECUTE, where that is not the role that
+/// runs the statement, and when that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     pub routine: Oid,
@@ -44,12 +46,14 @@ pub struct Call {
 pub enum Unreadable {
     /// No role can run it: the server's message.
     Never(String),
-    /// Not at present: a relation is locked, or the statement is too complex for the server's limits.
+    /// Not at present: a relation is locked, or the statement is too complex for the server's
+    /// limits.
     Now(Box<CaughtError>),
 }
 
-/// What a statement that `role` runs needs. Names in it are looked up as by a superuser: whether the role may use them is not asked here. Reading it runs
-/// nothing; `trust` says whose functions in C the server may call on the way, the input functions of types.
+/// What a statement needs when `role` runs it. Names in it are looked up as by a superuser: whether
+/// the role may use them is not checked here. Reading executes nothing but input functions of
+/// types, and those only where `trust` includes their owners.
 ///
 /// # Errors
 /// Where the server cannot read it.
@@ -63,9 +67,10 @@ pub fn of(sql: &str, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     })
 }
 
-/// Has the server rewrite and plan the query of a view, as its owner and under the settings in force. Returns false
-/// where the name now is another view's, or the view another owner's. `has_mutable_functions` is set where a function in
-/// it may return something else another time. An error where the server cannot: there must be a subtransaction.
+/// Has the server rewrite and plan the query of a view, as its owner and under the settings in
+/// force. Returns false where the name now is another view's, or the view another owner's.
+/// `has_mutable_functions` is set where a function in it may return something else another time. An
+/// error where the server cannot: there must be a subtransaction.
 pub fn view_is_read(view: Oid, name: &str, owner: Oid, has_mutable_functions: &Cell<bool>) -> bool {
     let query = analyzed(&format!("SELECT * FROM {name}"));
     // SAFETY: the query names one relation, which it has locked.
@@ -73,7 +78,8 @@ pub fn view_is_read(view: Oid, name: &str, owner: Oid, has_mutable_functions: &C
     if found != Some(view) || scan::relation_owner(&State::now(), view) != Some(owner) {
         return false;
     }
-    // SAFETY: a query as the analysis gave it, and what the server has made of it; the snapshot is taken away again, by an error too.
+    // SAFETY: a query as the analysis gave it, and what the server has made of it; the snapshot is
+    // taken away again, by an error too.
     restricted::as_role(owner, || unsafe {
         let queries = pg_sys::QueryRewrite(query);
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
@@ -89,15 +95,17 @@ pub fn view_is_read(view: Oid, name: &str, owner: Oid, has_mutable_functions: &C
 /// A statement as the server rewrites it for `role`.
 fn rewritten(sql: &str, role: Oid) -> *mut pg_sys::List {
     let query = analyzed(sql);
-    // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the ones that count.
+    // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the
+    // ones that count.
     restricted::as_role(role, || unsafe { pg_sys::QueryRewrite(query) })
 }
 
 /// A statement as the parser understands it.
 fn analyzed(sql: &str) -> *mut pg_sys::Query {
     let text = CString::new(to_server(sql)).expect("names hold no zero byte");
-    // SAFETY: a C string with one statement; the parser raises an error or gives a list of one. Reading a statement runs no code of anybody's but the
-    // input functions of types, and there is nothing but names in it.
+    // SAFETY: a C string with one statement; the parser raises an error or gives a list of one.
+    // Reading a statement runs no code of anybody's but the input functions of types, and there is
+    // nothing but names in it.
     restricted::as_role(BOOTSTRAP_SUPERUSER, || unsafe {
         let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         let statement = nodes(statements).next().expect("one statement");
@@ -116,7 +124,8 @@ pub fn of_truncate(table: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     })
 }
 
-/// What calling a routine needs beside EXECUTE on it: of an aggregate, what its owner needs; the checks of arguments that are domains.
+/// What calling a routine needs beside EXECUTE on it: for an aggregate, what its owner needs; for
+/// arguments that are domains, the checks.
 ///
 /// # Errors
 /// As [`of`].
@@ -150,9 +159,9 @@ fn reading(trust: &Trust, read: impl FnOnce(&Reader)) -> Result<Needs, Unreadabl
 
 /// Reads expressions and queries, and records what they need.
 ///
-/// The server's tree walkers call back with an untyped pointer to it, while the methods that started the walk are still
-/// running. So all of them share it: there are references only, never an exclusive one, and what changes is in cells.
-/// No cell is borrowed while a walker runs.
+/// The server's tree walkers call back with an untyped pointer to it, while the methods that
+/// started the walk are still running. So all of them share it: there are references only, never an
+/// exclusive one, and what changes is in cells. No cell is borrowed while a walker runs.
 struct Reader {
     state: State,
     needs: RefCell<Needs>,
@@ -211,7 +220,8 @@ impl Reader {
         self.call(unsafe { pg_sys::get_opcode(operator) }, None);
     }
 
-    /// The functions that compare for GROUP BY, DISTINCT and UNION (execExpr.c, `ExecBuildGroupingEqual`).
+    /// The functions that compare for GROUP BY, DISTINCT and UNION (execExpr.c,
+    /// `ExecBuildGroupingEqual`).
     ///
     /// # Safety
     /// A list of `SortGroupClause`.
@@ -221,7 +231,8 @@ impl Reader {
         operators.for_each(|operator| self.operator(operator));
     }
 
-    /// An aggregate, and the functions that it consists of, on which its owner needs EXECUTE (nodeAgg.c, `ExecInitAgg`).
+    /// An aggregate, and the functions that it consists of, on which its owner needs EXECUTE
+    /// (nodeAgg.c, `ExecInitAgg`).
     fn aggregate(&self, aggregate: pg_sys::Oid) {
         self.call(aggregate, None);
         let table = Table::open(oids::PG_AGGREGATE);
@@ -329,7 +340,8 @@ unsafe fn changed_columns(_query: *mut pg_sys::Query, entry: *mut pg_sys::RangeT
     }
 }
 
-/// Whether an entry of the range table is what the statement is about, for its result: what it reads, or changes, itself.
+/// Whether the result of the statement comes from this entry of the range table: it is the relation
+/// that the statement itself reads or changes.
 ///
 /// # Safety
 /// `query` is a query.
@@ -337,7 +349,7 @@ unsafe fn is_target(query: *mut pg_sys::Query, depth: u32, number: i32) -> bool 
     // SAFETY: as the caller promises.
     unsafe {
         let (counts, changed) = ((*query).canSetTag, (*query).resultRelation);
-        // A row that is made of values alone is there in any case.
+        // A row of constant values is inserted in any case.
         let inserts = (*query).commandType == pg_sys::CmdType::CMD_INSERT
             && !(*query).jointree.is_null()
             && (*(*query).jointree).fromlist.is_null()
@@ -385,7 +397,8 @@ impl Permissions {
     }
 }
 
-/// The columns of a set, in which they are counted from the first system column; the whole row is all of them.
+/// The names of the columns in a set, in which they are numbered from the first system column. The
+/// whole row is all of them.
 ///
 /// # Safety
 /// A set of the relation's columns, or null.

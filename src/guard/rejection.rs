@@ -17,7 +17,8 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// The rejection that an error is; `None` for an error of anything else, whatever its text and its SQLSTATE are.
+    /// The rejection that an error is; `None` for an error of anything else, whatever its text and
+    /// its SQLSTATE are.
     pub fn of(error: &CaughtError) -> Option<Self> {
         let origin = report::origin(subtransaction::report(error))?;
         let rule = RULES.iter().copied().find(|rule| rule.id == origin).map(Self::Rule);

@@ -55,8 +55,9 @@ impl Report {
 
 /// The origin that an error of this extension was given; `None` for any other error.
 ///
-/// The origin is the error's function name, and counts only beside the name of this file. SQL can set neither of the
-/// two, no translation changes them, and they stay with an error that a procedural language catches and raises again.
+/// The origin is the error's function name, and counts only beside the name of this file. SQL can
+/// set neither of the two, no translation changes them, and they stay with an error that a
+/// procedural language catches and raises again.
 pub fn origin(report: &ErrorReportWithLevel) -> Option<&str> {
     report.function_name().filter(|_| report.file() == file!())
 }

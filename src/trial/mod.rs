@@ -50,8 +50,8 @@ fn differences(before: Vec<Finding>, after: Vec<Finding>) -> Vec<Vec<Value>> {
     added.chain(removed).collect()
 }
 
-/// Runs the migration as the caller, with everything that would wait for the commit, and returns what an audit finds
-/// then.
+/// Runs the migration as the caller, with everything that would wait for the commit, and returns
+/// what an audit finds then.
 fn run(sql: &str) -> Result<Vec<Finding>, NotTried> {
     if statement::outlasts_the_transaction(sql) {
         return Err(NotTried::ChangesSession);
@@ -119,7 +119,8 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// By what the error carries beside its text, which may be a translation or imitate another error.
+    /// By what the error carries beside its text, which may be a translation or imitate another
+    /// error.
     fn of(error: &CaughtError) -> Self {
         if let Some(rejection) = Rejection::of(error) {
             return Self::Rejected(rejection);

@@ -18,8 +18,8 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
 }
 
 impl Reader {
-    /// What a tree walker hands to [`walk`]. The reader is only ever shared, so that a reference made from the pointer
-    /// is as good as `self`, which is still in use.
+    /// What a tree walker hands to [`walk`]. The reader is only ever shared, so that a reference
+    /// made from the pointer is as good as `self`, which is still in use.
     fn context(&self) -> *mut c_void {
         std::ptr::from_ref(self).cast_mut().cast()
     }
@@ -42,7 +42,8 @@ impl Reader {
             return false;
         }
         interrupts();
-        // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is too deep.
+        // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is
+        // too deep.
         unsafe {
             pg_sys::check_stack_depth();
             match (*node).type_ {
@@ -122,8 +123,9 @@ impl Reader {
         }
     }
 
-    /// A condition that is true or false whatever the row. What is joined to the query before the server notices stays
-    /// there (prepjointree.c, `pull_up_sublinks`): its tables, but not its functions.
+    /// A condition that is true or false whatever the row. What is joined to the query before the
+    /// server notices stays there (prepjointree.c, `pull_up_sublinks`): its tables, but not its
+    /// functions.
     ///
     /// # Safety
     /// A valid expression.
@@ -140,7 +142,8 @@ impl Reader {
         }
     }
 
-    /// A call of a function, and the sequence that it uses where it is one of the server's for sequences.
+    /// A call of a function, and the sequence that it uses where it is one of the server's for
+    /// sequences.
     ///
     /// # Safety
     /// A valid call.
@@ -160,7 +163,8 @@ impl Reader {
         // SAFETY: as the caller promises; the list holds what its name says.
         unsafe {
             self.aggregate((*call).aggfnoid);
-            // A single argument is compared without a check (nodeAgg.c, `build_pertrans_for_aggref`).
+            // A single argument is compared without a check (nodeAgg.c,
+            // `build_pertrans_for_aggref`).
             if nodes((*call).aggdistinct).count() > 1 {
                 self.grouping((*call).aggdistinct);
             }
@@ -280,7 +284,8 @@ unsafe fn named_relation(argument: *mut pg_sys::Node) -> NamedRelation {
 unsafe fn text_of_conversion(call: *mut pg_sys::FuncExpr) -> Option<String> {
     // The function's number in pg_proc.dat.
     const REGCLASS: u32 = 1079;
-    // SAFETY: as the caller promises; a node is what its tag says, and a constant of type text holds a text.
+    // SAFETY: as the caller promises; a node is what its tag says, and a constant of type text
+    // holds a text.
     unsafe {
         if (*call).funcid.to_u32() != REGCLASS {
             return None;

@@ -1,5 +1,6 @@
-//! The columns of a view that a statement does not ask for: the planner leaves them out, and the functions in them are never called (allpaths.c,
-//! `remove_unused_subquery_outputs`; prepjointree.c).
+//! The columns of a view that a statement does not read: the planner removes them, and the
+//! functions in them are never called (allpaths.c, `remove_unused_subquery_outputs`;
+//! prepjointree.c).
 
 use crate::pg::heap::interrupts;
 use crate::pg::list::nodes;
@@ -8,14 +9,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::c_void;
 
-/// Puts a null in the place of each column of the subqueries in FROM that nothing reads, and takes WITH queries away that nothing reads. Not where rows are
-/// changed or locked (`marks_rows`): of everything else that is read then, the whole row is kept (planner.c, `preprocess_rowmarks`), and a view's triggers are
-/// given it. What is in the subqueries themselves is looked at when they are visited.
+/// Replaces each column of the subqueries in FROM that nothing reads by a null, and removes WITH
+/// queries that nothing reads. Where rows are changed or locked (`marks_rows`), columns stay: the
+/// server keeps the whole row of each other relation (planner.c, `preprocess_rowmarks`), and passes
+/// it to a view's triggers. Nested subqueries are handled when they are visited.
 ///
 /// # Safety
 /// A query that is the caller's to change.
 pub(super) unsafe fn leave_out(query: *mut pg_sys::Query, marks_rows: bool) {
-    // SAFETY: as the caller promises; the lists hold what their names say, and a target list target entries.
+    // SAFETY: as the caller promises; the lists hold what their names say, and a target list target
+    // entries.
     unsafe {
         for with in nodes((*query).cteList).map(|with| with.cast::<pg_sys::CommonTableExpr>()) {
             let is_read_only = (*(*with).ctequery.cast::<pg_sys::Query>()).commandType == pg_sys::CmdType::CMD_SELECT;
@@ -23,7 +26,7 @@ pub(super) unsafe fn leave_out(query: *mut pg_sys::Query, marks_rows: bool) {
                 (*with).ctequery = std::ptr::null_mut();
             }
         }
-        // Of a UNION, the query itself names the columns of the first part alone.
+        // The query of a UNION names the columns of its first part only.
         if marks_rows || !(*query).setOperations.is_null() {
             return;
         }
@@ -54,7 +57,8 @@ pub(super) unsafe fn leave_out(query: *mut pg_sys::Query, marks_rows: bool) {
     }
 }
 
-/// Takes away what a query selects that is only asked whether it has a row (subselect.c, `simplify_EXISTS_query`).
+/// Removes the columns of a query that is only tested for having a row (subselect.c,
+/// `simplify_EXISTS_query`).
 ///
 /// # Safety
 /// The query of an EXISTS, which is the caller's to change.
@@ -82,14 +86,15 @@ pub(super) unsafe fn leave_out_all(query: *mut pg_sys::Query) {
 
 /// Which columns of one entry of a range table a query reads.
 ///
-/// The server's tree walkers call back with an untyped pointer to it while the function that started the walk still uses
-/// it: as with the reader of needs, it is only ever shared, and what changes is in cells.
+/// The server's tree walkers call back with an untyped pointer to it while the function that
+/// started the walk still uses it: as with the reader of needs, it is only ever shared, and what
+/// changes is in cells.
 struct Read {
     query: *mut pg_sys::Query,
     entry: i32,
-    /// How many queries lie between the one and what is being looked at.
+    /// How many queries there are between `query` and the node that is being visited.
     depth: Cell<u32>,
-    /// 0: the whole row.
+    /// By number; 0 is the whole row.
     columns: RefCell<HashSet<i16>>,
 }
 
@@ -98,7 +103,8 @@ impl Read {
     /// A query, and the number of an entry.
     unsafe fn of(query: *mut pg_sys::Query, entry: i32) -> Self {
         let read = Self { query, entry, depth: Cell::new(0), columns: RefCell::default() };
-        // SAFETY: as the caller promises. The name of a join's column is looked up where the column is read.
+        // SAFETY: as the caller promises. The name of a join's column is looked up where the column
+        // is read.
         unsafe { pg_sys::query_tree_walker(query, Some(look), read.context(), FLAGS) };
         read
     }
@@ -122,7 +128,8 @@ impl Read {
             return false;
         }
         interrupts();
-        // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is too deep.
+        // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is
+        // too deep.
         unsafe {
             pg_sys::check_stack_depth();
             match (*node).type_ {

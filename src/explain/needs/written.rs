@@ -1,6 +1,7 @@
-//! What the server evaluates for the rows that a statement writes, beside what the statement says itself: the constraints of the table and of the
-//! domains of its columns, generated columns, the expressions of indexes and of a partition's key, and the conditions of triggers (nodeModifyTable.c,
-//! execMain.c, execIndexing.c, execPartition.c, trigger.c). What the triggers do is not seen.
+//! What the server evaluates for the rows that a statement writes, beside the statement itself: the
+//! constraints of the table and of the domains of its columns, generated columns, the expressions
+//! of indexes and of partition keys, and the conditions of triggers (nodeModifyTable.c, execMain.c,
+//! execIndexing.c, execPartition.c, trigger.c). What the trigger functions do is not visible.
 
 use super::{Reader, changed_columns, column_name, names};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
@@ -31,7 +32,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// What a query writes to, and in which ways; nothing where it only reads.
+    /// What a query writes to, and how; nothing where it only reads.
     ///
     /// # Safety
     /// `query` is a query.
@@ -60,7 +61,7 @@ impl Written {
 }
 
 impl Command {
-    /// Its letter in `pg_trigger.tgtype` (pg_trigger.h).
+    /// Its bit in `pg_trigger.tgtype` (pg_trigger.h).
     fn event(self) -> u32 {
         match self {
             Self::Insert => pg_sys::TRIGGER_TYPE_INSERT,
@@ -70,14 +71,15 @@ impl Command {
         }
     }
 
-    /// Whether it makes rows.
+    /// Whether it stores rows.
     fn makes_rows(self) -> bool {
         matches!(self, Self::Insert | Self::Update)
     }
 }
 
 impl Reader {
-    /// Notes what writing to a table needs, and to those that inherit from it. Which partition a new row is for, nobody knows.
+    /// Records what writing to a table needs, and to the tables that inherit from it. Which
+    /// partition a new row is for is not known.
     pub(super) fn written(&self, written: Written) {
         let Written { table, command, changed } = written;
         self.written_to_one(table, command, &changed, true);
@@ -85,7 +87,7 @@ impl Reader {
         while let Some(parent) = parents.pop().filter(|_| command != Command::Insert) {
             interrupts();
             for child in children(&self.state, parent).into_iter().filter(|child| seen.insert(*child)).collect::<Vec<_>>() {
-                // TRUNCATE is carried out on each.
+                // TRUNCATE is executed on each.
                 self.written_to_one(child, command, &changed, command == Command::Truncate);
                 parents.push(child);
             }
@@ -94,7 +96,8 @@ impl Reader {
     }
 
     fn written_to_one(&self, table: Oid, command: Command, named: &[String], fires_once: bool) {
-        // What is generated from a column changes with it (execUtils.c, `ExecGetExtraUpdatedCols`); and all of that, where a trigger may change any
+        // A generated column is computed when a column that it depends on changes (execUtils.c,
+        // `ExecGetExtraUpdatedCols`), and always where a trigger may change any column
         // (nodeModifyTable.c, `ExecInitGenerated`).
         let mut computed = Vec::new();
         if command.makes_rows() {
@@ -106,11 +109,12 @@ impl Reader {
         let changed = &[named, &computed.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()].concat();
         self.moment.set(Moment::Start);
         if command == Command::Insert {
-            // A column without a default is given a null of its domain (preptlist.c).
+            // A column without a default receives a null of its domain (preptlist.c).
             types(&self.state, table).into_iter().for_each(|of| self.domain(of));
         }
         let (triggers, _) = triggers(&self.state, table, command, changed);
-        // Before 16 they are made ready before the statement begins (nodeModifyTable.c, `ExecInitModifyTable`).
+        // Before 16 they are initialized before the statement begins (nodeModifyTable.c,
+        // `ExecInitModifyTable`).
         self.moment.set(if scan::VERSION < 16 { Moment::Start } else { Moment::Row });
         computed.iter().for_each(|(_, expression)| self.stored(expression));
         if fires_once {
@@ -128,7 +132,7 @@ impl Reader {
             self.all(&indexes(&self.state, table, command, changed));
         }
         if command == Command::Truncate {
-            // Its indexes are made anew as the owner (index.c, `reindex_index`).
+            // Its indexes are rebuilt as the owner (index.c, `reindex_index`).
             self.moment.set(Moment::Row);
             self.acting.set(scan::relation_owner(&self.state, table));
             self.all(&predicates(&self.state, table));
@@ -147,7 +151,7 @@ impl Reader {
     fn conditions(&self, triggers: &[Trigger], moment: Moment) {
         self.moment.set(moment);
         for condition in triggers.iter().filter(|t| t.moment == moment).filter_map(|t| t.condition.as_ref()) {
-            // Each part of it is made ready by itself (trigger.c, `TriggerEnabled`).
+            // Each part of it is initialized separately (trigger.c, `TriggerEnabled`).
             // SAFETY: the server has written it with nodeToString.
             unsafe {
                 let node = pg_sys::stringToNode(condition.as_ptr()).cast();
@@ -156,8 +160,10 @@ impl Reader {
         }
     }
 
-    /// Whether a row may be in the partition that it is written to: by the keys of what it is a part of. INSERT into the partitioned table itself asks no
-    /// more than where it belongs. (The server's own way to that condition evaluates what is constant in it, somebody's functions among that.)
+    /// The check that a row belongs to the partition to which it is written, by the keys of the
+    /// tables that this is a partition of. INSERT into the partitioned table itself only finds the
+    /// partition. (The server's own function for that condition evaluates constants in it, and may
+    /// call untrusted functions.)
     fn partition(&self, table: Oid, command: Command) {
         if command == Command::Update {
             self.all(&partition_key(&self.state, table));
@@ -173,7 +179,7 @@ impl Reader {
     }
 }
 
-/// What a partition is a part of.
+/// The table that a partition belongs to.
 fn parent(state: &State, partition: Oid) -> Option<Oid> {
     let catalog = Table::open(oids::PG_INHERITS);
     let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
@@ -188,8 +194,8 @@ struct Trigger {
     condition: Option<CString>,
 }
 
-/// The triggers of a table that a command on some columns fires, in the order of their names; and whether there is any, if only disabled, that could
-/// change a row before it is stored.
+/// The triggers of a table that a command on some columns fires, in the order of their names; and
+/// whether any trigger, even a disabled one, could change a row before it is stored.
 fn triggers(state: &State, table: Oid, command: Command, changed: &[String]) -> (Vec<Trigger>, bool) {
     let catalog = Table::open(oids::PG_TRIGGER);
     let column = |name| catalog.column(name);
@@ -199,12 +205,12 @@ fn triggers(state: &State, table: Oid, command: Command, changed: &[String]) -> 
     catalog.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &[(on, table)], |row| {
         let kind = row.int(kind) as u32;
         let numbers = row.numbers(columns);
-        let is_touched = command != Command::Update
+        let is_affected = command != Command::Update
             || numbers.is_empty()
             || numbers.iter().any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)));
         let (is_row, is_before) = (kind & pg_sys::TRIGGER_TYPE_ROW != 0, kind & pg_sys::TRIGGER_TYPE_BEFORE != 0);
         changes_rows |= is_row && is_before && kind & command.event() != 0;
-        let fires = kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_touched;
+        let fires = kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_affected;
         let moment = match (is_row, is_before) {
             (false, true) => Moment::Statement,
             (true, true) => Moment::Row,
@@ -263,7 +269,8 @@ fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
     found
 }
 
-/// The CHECK constraints of a table or of a domain, by the column and the index of `pg_constraint` that say so.
+/// The CHECK constraints of a table or of a domain; `of` is the column of `pg_constraint` that
+/// refers to it, and `index` the index on that column.
 pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_CONSTRAINT);
     let column = |name| catalog.column(name);
@@ -274,29 +281,31 @@ pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CS
             found.push((row.name(name), stored(&row, expression)));
         }
     });
-    // The server asks in the order of their names (relcache.c, `CheckConstraintFetch`; typcache.c).
+    // The server checks them in the order of their names (relcache.c, `CheckConstraintFetch`;
+    // typcache.c).
     found.sort();
     found.into_iter().filter_map(|(_, expression)| expression).collect()
 }
 
-/// The expressions of the indexes into which a row is written. An UPDATE that changes no column of any index may leave them alone.
+/// The expressions of the indexes into which a row is written; none for an UPDATE that changes no
+/// column of any index.
 fn indexes(state: &State, table: Oid, command: Command, changed: &[String]) -> Vec<CString> {
     let catalog = Table::open(oids::PG_INDEX);
     let column = |name| catalog.column(name);
     let (on, is_ready, keys) = (column("indrelid"), column("indisready"), column("indkey"));
     let (expressions, predicate) = (column("indexprs"), column("indpred"));
-    let (mut found, mut is_touched) = (Vec::new(), command == Command::Insert);
+    let (mut found, mut is_affected) = (Vec::new(), command == Command::Insert);
     catalog.lookup(state, oids::PG_INDEX_RELID_INDEX, &[(on, table)], |row| {
         if !row.bool(is_ready) {
             return;
         }
         let parts: Vec<CString> = [predicate, expressions].into_iter().filter_map(|column| stored(&row, column)).collect();
-        is_touched |=
+        is_affected |=
             row.numbers(keys).iter().any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)))
                 || parts.iter().any(|part| depends_on(part, table, changed));
         found.extend(parts);
     });
-    if is_touched { found } else { vec![] }
+    if is_affected { found } else { vec![] }
 }
 
 /// The conditions of partial indexes.
@@ -308,7 +317,7 @@ fn predicates(state: &State, table: Oid) -> Vec<CString> {
     found
 }
 
-/// The expressions by which a row is given to a partition.
+/// The expressions that select the partition of a row.
 fn partition_key(state: &State, table: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_PARTITIONED_TABLE);
     let (on, expressions) = (catalog.column("partrelid"), catalog.column("partexprs"));
@@ -320,7 +329,8 @@ fn partition_key(state: &State, table: Oid) -> Vec<CString> {
 
 /// Whether an expression over a table's columns reads one of those.
 fn depends_on(expression: &CStr, table: Oid, columns: &[String]) -> bool {
-    // SAFETY: the server has written it with nodeToString; in a catalog, the table is the first and only one.
+    // SAFETY: the server has written it with nodeToString; in a catalog, the table is the first and
+    // only one.
     let read = unsafe {
         let mut set = std::ptr::null_mut();
         pg_sys::pull_varattnos(pg_sys::stringToNode(expression.as_ptr()).cast(), 1, &mut set);
