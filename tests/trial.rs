@@ -168,7 +168,7 @@ fn imitated_rejection_is_reported_as_failed() {
             .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         rows[0].get::<_, String>(0)
     };
-    // What the guard has rejected stays rejected where the error is raised again, and by a plan that met it.
+    // What the guard has rejected stays rejected where a function raises the error again.
     assert_eq!(outcome(definer), "refused security_definer_search_path 42P13");
     assert_eq!(outcome(&block("RAISE;")), "refused security_definer_search_path 42P13");
     // Words and SQLSTATE alone do not make a rejection, not even after one that was caught.
