@@ -253,8 +253,8 @@ impl<'a> Probe<'a> {
     /// request. PostgREST puts the schema first in the path.
     fn settings(&self, schema: Oid, own: &[String]) -> Settings {
         let own = |name: &str| {
-            let items = own.iter().filter_map(|item| item.split_once('='));
-            items.filter(|(key, _)| key.eq_ignore_ascii_case(name)).next_back().map(|(_, value)| value.to_owned())
+            let mut items = own.iter().filter_map(|item| item.split_once('='));
+            items.rfind(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
         };
         let mut found = vec![
             ("search_path", own("search_path").unwrap_or_else(|| self.path_of_requests(schema))),
