@@ -106,7 +106,7 @@ impl Drop for Installed {
 /// Does `work`, which catches its own errors; also gives what was refused first, by an error.
 pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>) {
     if OTHERS.get().is_some() {
-        ereport!(ERROR, PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, "this cannot be tried from within itself");
+        ereport!(ERROR, PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, "an object cannot be read while another one is being read");
     }
     TRUST.set(trust.clone());
     REFUSED.set(None);
@@ -126,7 +126,7 @@ pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>)
 
 fn refuse(what: Refused) -> ! {
     REFUSED.set(REFUSED.get().or(Some(what)));
-    ereport!(ERROR, PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, "reading this would run somebody's code");
+    ereport!(ERROR, PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, "reading this would execute untrusted code");
 }
 
 /// Whether calls of a function are refused: of all but those of superusers in C. Those in SQL run queries, which are refused on their own; their calls are
