@@ -1,6 +1,6 @@
-//! What the server would ask for before it runs a statement: read from the statement as the server
-//! itself rewrites it, with its views replaced by their queries and the policies added. Nothing is
-//! planned and nothing runs.
+//! The privileges that the server checks before it executes a statement, read from the statement as
+//! the server itself rewrites it: views replaced by their queries, policies added. Nothing is
+//! planned and nothing is executed.
 
 mod constant;
 mod nodes;
@@ -36,9 +36,9 @@ pub enum Unreadable {
     Now(Box<CaughtError>),
 }
 
-/// What a statement that `role` runs needs. Names in it are looked up as by a superuser: whether
-/// the role may use them is not asked here. Reading it runs nothing; `trust` says whose functions
-/// in C the server may call on the way, the input functions of types.
+/// What a statement needs when `role` runs it. Names in it are looked up as by a superuser: whether
+/// the role may use them is not checked here. Reading executes nothing but input functions of
+/// types, and those only where `trust` includes their owners.
 ///
 /// # Errors
 /// Where the server cannot read it.
@@ -120,8 +120,8 @@ pub fn of_truncate(table: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     })
 }
 
-/// What calling a routine needs beside EXECUTE on it: of an aggregate, what its owner needs; the
-/// checks of arguments that are domains.
+/// What calling a routine needs beside EXECUTE on it: for an aggregate, what its owner needs; for
+/// arguments that are domains, the checks.
 ///
 /// # Errors
 /// As [`of`].

@@ -88,8 +88,8 @@ pub(super) unsafe fn changed_columns(
     }
 }
 
-/// Whether an entry of the range table is what the statement is about, for its result: what it
-/// reads, or changes, itself.
+/// Whether the result of the statement comes from this entry of the range table: it is the relation
+/// that the statement itself reads or changes.
 ///
 /// # Safety
 /// `query` is a query.
@@ -97,7 +97,7 @@ unsafe fn is_target(query: *mut pg_sys::Query, depth: u32, number: i32) -> bool 
     // SAFETY: as the caller promises.
     unsafe {
         let (counts, changed) = ((*query).canSetTag, (*query).resultRelation);
-        // A row that is made of values alone is there in any case.
+        // A row of constant values is inserted in any case.
         let inserts = (*query).commandType == pg_sys::CmdType::CMD_INSERT
             && !(*query).jointree.is_null()
             && (*(*query).jointree).fromlist.is_null()
@@ -145,8 +145,8 @@ impl Permissions {
     }
 }
 
-/// The columns of a set, in which they are counted from the first system column; the whole row is
-/// all of them.
+/// The names of the columns in a set, in which they are numbered from the first system column. The
+/// whole row is all of them.
 ///
 /// # Safety
 /// A set of the relation's columns, or null.

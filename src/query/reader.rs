@@ -16,14 +16,14 @@ use std::ffi::CStr;
 pub struct Needs {
     /// On relations, the one that the statement names first.
     pub needs: Vec<Need>,
-    /// The functions that it would call, in the order in which they stand there.
+    /// The functions that it would call, in the order of the statement.
     pub calls: Vec<Call>,
     /// The sequences that it names by a text without a schema.
     pub unresolved: Vec<String>,
 }
 
-/// A function that would be called: as whom, where not as whoever runs the statement, and when that
-/// is asked.
+/// A function that would be called: the role that needs EXECUTE, where that is not the role that
+/// runs the statement, and when that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     pub routine: Oid,

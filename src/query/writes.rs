@@ -1,8 +1,7 @@
-//! What the server evaluates for the rows that a statement writes, beside what the statement says
-//! itself: the constraints of the table and of the domains of its columns, generated columns, the
-//! expressions of indexes and of a partition's key, and the conditions of triggers
-//! (nodeModifyTable.c, execMain.c, execIndexing.c, execPartition.c, trigger.c). What the triggers
-//! do is not seen.
+//! What the server evaluates for the rows that a statement writes, beside the statement itself: the
+//! constraints of the table and of the domains of its columns, generated columns, the expressions
+//! of indexes and of partition keys, and the conditions of triggers (nodeModifyTable.c, execMain.c,
+//! execIndexing.c, execPartition.c, trigger.c). What the trigger functions do is not visible.
 
 use super::reader::Reader;
 use super::written::{
@@ -19,8 +18,8 @@ use std::collections::HashSet;
 use std::ffi::CString;
 
 impl Reader {
-    /// Notes what writing to a table needs, and to those that inherit from it. Which partition a
-    /// new row is for, nobody knows.
+    /// Records what writing to a table needs, and to the tables that inherit from it. Which
+    /// partition a new row is for is not known.
     pub(super) fn written(&self, written: Written) {
         let Written { table, command, changed } = written;
         self.written_to_one(table, command, &changed, true);
@@ -32,7 +31,7 @@ impl Reader {
                 .filter(|child| seen.insert(*child))
                 .collect::<Vec<_>>()
             {
-                // TRUNCATE is carried out on each.
+                // TRUNCATE is executed on each.
                 self.written_to_one(child, command, &changed, command == Command::Truncate);
                 parents.push(child);
             }
@@ -41,8 +40,9 @@ impl Reader {
     }
 
     fn written_to_one(&self, table: Oid, command: Command, named: &[String], fires_once: bool) {
-        // What is generated from a column changes with it (execUtils.c, `ExecGetExtraUpdatedCols`);
-        // and all of that, where a trigger may change any (nodeModifyTable.c, `ExecInitGenerated`).
+        // A generated column is computed when a column that it depends on changes (execUtils.c,
+        // `ExecGetExtraUpdatedCols`), and always where a trigger may change any column
+        // (nodeModifyTable.c, `ExecInitGenerated`).
         let mut computed = Vec::new();
         if command.makes_rows() {
             let (_, changes_rows) = triggers(&self.state, table, command, named);
@@ -55,11 +55,11 @@ impl Reader {
             &[named, &computed.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()].concat();
         self.moment.set(Moment::Start);
         if command == Command::Insert {
-            // A column without a default is given a null of its domain (preptlist.c).
+            // A column without a default receives a null of its domain (preptlist.c).
             types(&self.state, table).into_iter().for_each(|of| self.domain(of));
         }
         let (triggers, _) = triggers(&self.state, table, command, changed);
-        // Before 16 they are made ready before the statement begins (nodeModifyTable.c,
+        // Before 16 they are initialized before the statement begins (nodeModifyTable.c,
         // `ExecInitModifyTable`).
         self.moment.set(if catalog::VERSION < 16 { Moment::Start } else { Moment::Row });
         computed.iter().for_each(|(_, expression)| self.stored(expression));
@@ -78,7 +78,7 @@ impl Reader {
             self.all(&indexes(&self.state, table, command, changed));
         }
         if command == Command::Truncate {
-            // Its indexes are made anew as the owner (index.c, `reindex_index`).
+            // Its indexes are rebuilt as the owner (index.c, `reindex_index`).
             self.moment.set(Moment::Row);
             self.acting.set(catalog::relation_owner(&self.state, table));
             self.all(&predicates(&self.state, table));
@@ -99,7 +99,7 @@ impl Reader {
         for condition in
             triggers.iter().filter(|t| t.moment == moment).filter_map(|t| t.condition.as_ref())
         {
-            // Each part of it is made ready by itself (trigger.c, `TriggerEnabled`).
+            // Each part of it is initialized separately (trigger.c, `TriggerEnabled`).
             // SAFETY: the server has written it with nodeToString.
             unsafe {
                 let node = pg_sys::stringToNode(condition.as_ptr()).cast();
@@ -109,10 +109,10 @@ impl Reader {
         }
     }
 
-    /// Whether a row may be in the partition that it is written to: by the keys of what it is a
-    /// part of. INSERT into the partitioned table itself asks no more than where it belongs. (The
-    /// server's own way to that condition evaluates what is constant in it, somebody's functions
-    /// among that.)
+    /// The check that a row belongs to the partition to which it is written, by the keys of the
+    /// tables that this is a partition of. INSERT into the partitioned table itself only finds the
+    /// partition. (The server's own function for that condition evaluates constants in it, and may
+    /// call untrusted functions.)
     fn partition(&self, table: Oid, command: Command) {
         if command == Command::Update {
             self.all(&partition_key(&self.state, table));

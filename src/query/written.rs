@@ -28,7 +28,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// What a query writes to, and in which ways; nothing where it only reads.
+    /// What a query writes to, and how; nothing where it only reads.
     ///
     /// # Safety
     /// `query` is a query.
@@ -62,7 +62,7 @@ impl Written {
 }
 
 impl Command {
-    /// Its letter in `pg_trigger.tgtype` (pg_trigger.h).
+    /// Its bit in `pg_trigger.tgtype` (pg_trigger.h).
     fn event(self) -> u32 {
         match self {
             Self::Insert => pg_sys::TRIGGER_TYPE_INSERT,
@@ -72,13 +72,13 @@ impl Command {
         }
     }
 
-    /// Whether it makes rows.
+    /// Whether it stores rows.
     pub(super) fn makes_rows(self) -> bool {
         matches!(self, Self::Insert | Self::Update)
     }
 }
 
-/// What a partition is a part of.
+/// The table that a partition belongs to.
 pub(super) fn parent(state: &State, partition: Oid) -> Option<Oid> {
     let catalog = Table::open(oids::PG_INHERITS);
     let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
@@ -96,7 +96,7 @@ pub(super) struct Trigger {
 }
 
 /// The triggers of a table that a command on some columns fires, in the order of their names; and
-/// whether there is any, if only disabled, that could change a row before it is stored.
+/// whether any trigger, even a disabled one, could change a row before it is stored.
 pub(super) fn triggers(
     state: &State,
     table: Oid,
@@ -112,7 +112,7 @@ pub(super) fn triggers(
     catalog.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &[(on, table)], |row| {
         let kind = row.int(kind) as u32;
         let numbers = row.numbers(columns);
-        let is_touched = command != Command::Update
+        let is_affected = command != Command::Update
             || numbers.is_empty()
             || numbers
                 .iter()
@@ -121,7 +121,7 @@ pub(super) fn triggers(
             (kind & pg_sys::TRIGGER_TYPE_ROW != 0, kind & pg_sys::TRIGGER_TYPE_BEFORE != 0);
         changes_rows |= is_row && is_before && kind & command.event() != 0;
         let fires =
-            kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_touched;
+            kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_affected;
         let moment = match (is_row, is_before) {
             (false, true) => Moment::Statement,
             (true, true) => Moment::Row,
@@ -188,8 +188,8 @@ pub(super) fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
     found
 }
 
-/// The CHECK constraints of a table or of a domain, by the column and the index of `pg_constraint`
-/// that say so.
+/// The CHECK constraints of a table or of a domain; `of` is the column of `pg_constraint` that
+/// refers to it, and `index` the index on that column.
 pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_CONSTRAINT);
     let column = |name| catalog.column(name);
@@ -201,13 +201,14 @@ pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CS
             found.push((row.name(name), stored(&row, expression)));
         }
     });
-    // The server asks in the order of their names (relcache.c, `CheckConstraintFetch`; typcache.c).
+    // The server checks them in the order of their names (relcache.c, `CheckConstraintFetch`;
+    // typcache.c).
     found.sort();
     found.into_iter().filter_map(|(_, expression)| expression).collect()
 }
 
-/// The expressions of the indexes into which a row is written. An UPDATE that changes no column of
-/// any index may leave them alone.
+/// The expressions of the indexes into which a row is written; none for an UPDATE that changes no
+/// column of any index.
 pub(super) fn indexes(
     state: &State,
     table: Oid,
@@ -218,7 +219,7 @@ pub(super) fn indexes(
     let column = |name| catalog.column(name);
     let (on, is_ready, keys) = (column("indrelid"), column("indisready"), column("indkey"));
     let (expressions, predicate) = (column("indexprs"), column("indpred"));
-    let (mut found, mut is_touched) = (Vec::new(), command == Command::Insert);
+    let (mut found, mut is_affected) = (Vec::new(), command == Command::Insert);
     catalog.lookup(state, oids::PG_INDEX_RELID_INDEX, &[(on, table)], |row| {
         if !row.bool(is_ready) {
             return;
@@ -227,14 +228,14 @@ pub(super) fn indexes(
             .into_iter()
             .filter_map(|column| stored(&row, column))
             .collect();
-        is_touched |= row
+        is_affected |= row
             .numbers(keys)
             .iter()
             .any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)))
             || parts.iter().any(|part| depends_on(part, table, changed));
         found.extend(parts);
     });
-    if is_touched { found } else { vec![] }
+    if is_affected { found } else { vec![] }
 }
 
 /// The conditions of partial indexes.
@@ -248,7 +249,7 @@ pub(super) fn predicates(state: &State, table: Oid) -> Vec<CString> {
     found
 }
 
-/// The expressions by which a row is given to a partition.
+/// The expressions that select the partition of a row.
 pub(super) fn partition_key(state: &State, table: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_PARTITIONED_TABLE);
     let (on, expressions) = (catalog.column("partrelid"), catalog.column("partexprs"));
