@@ -12,7 +12,7 @@ use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::finding::Finding;
-use dragonfly_core::infer::{infer, seed, inferred_workers};
+use dragonfly_core::infer::{infer, inferred_workers, seed};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::printable;
 use pgrx::pg_sys;
@@ -29,7 +29,7 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
         .names(0)
         .map_or_else(|| schemas_of_people(&base, &there), |wanted| existing(wanted, &there));
     let seed = seed(&base, &schemas);
-    let snapshot = catalog::whole(&state, &seed, &own);
+    let snapshot = catalog::full(&state, &seed, &own);
     let access = Access::new(&snapshot);
     let highest = highest_version(&state, &own);
     let next = if highest.minor < u64::from(u32::MAX) {

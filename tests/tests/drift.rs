@@ -557,7 +557,7 @@ fn restored_database_has_the_same_fingerprint() {
         .unwrap();
     let rows = there
         .query(
-            "SELECT concat_ws(' ', source, change, object_type, object, what, expected, actual) \
+            "SELECT concat_ws(' ', source, change, object_type, object, property, expected, actual) \
              FROM ops.compare_schema($1::text::jsonb)",
             &[&snapshot],
         )
@@ -661,7 +661,7 @@ fn missing_declared_objects_are_drift_from_the_contract() {
                  1 AS id",
         )
         .unwrap();
-    let lines = "SELECT concat_ws(' ', source, change, object_type, object, what, expected, \
+    let lines = "SELECT concat_ws(' ', source, change, object_type, object, property, expected, \
         actual) FROM ops.check_schema_consistency";
     assert_eq!(
         column(&mut client, &format!("{lines}() WHERE source = 'contract' ORDER BY object")),

@@ -27,7 +27,7 @@ const ACCEPT: &str =
     "SELECT ops.exempt(fingerprint, 'Ticket 7: rewritten in May') FROM ops.audit_security()
     WHERE object = 'enforcement.legacy()' AND rule = 'security_definer_search_path'";
 
-const STATUS: &str = "SELECT status || ' ' || hides FROM ops.v_exemptions ORDER BY id";
+const STATUS: &str = "SELECT status || ' ' || finding_count FROM ops.v_exemptions ORDER BY id";
 
 #[test]
 fn exempted_finding_is_hidden_and_listed_on_request() {
@@ -46,9 +46,9 @@ fn exempted_finding_is_hidden_and_listed_on_request() {
     // On request it is shown with the details of the exemption.
     let asked = "SELECT evidence #>> '{exemption,reason}' || ' - ' || (evidence #>> \
         '{exemption,exempted_by}')
-        FROM ops.audit_security(exempted => true) WHERE evidence ? 'exemption'";
+        FROM ops.audit_security(include_exempted => true) WHERE evidence ? 'exemption'";
     assert_eq!(column(&mut client, asked), ["Ticket 7: rewritten in May - root_su"]);
-    let shown = "SELECT rule || ' ' || object || ' ' || hides || ' ' || (hidden->0->>'object') \
+    let shown = "SELECT rule || ' ' || object || ' ' || finding_count || ' ' || (findings->0->>'object') \
         FROM ops.v_exemptions";
     assert_eq!(
         column(&mut client, shown),
@@ -57,7 +57,7 @@ fn exempted_finding_is_hidden_and_listed_on_request() {
     let error = attempt(
         &mut client,
         "SELECT ops.exempt(fingerprint, 'again') FROM \
-        ops.audit_security(exempted => true) WHERE object = 'enforcement.legacy()'",
+        ops.audit_security(include_exempted => true) WHERE object = 'enforcement.legacy()'",
     )
     .unwrap_err();
     assert_eq!(error.message, "it is exempt already, by exemption 1");
@@ -188,7 +188,7 @@ fn guard_allows_exempted_finding() {
         "CREATE FUNCTION public.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
     assert!(attempt(&mut migrations, new).unwrap_err().message.contains("has no safe search_path"));
     let hidden = "SELECT string_agg(h->>'detail', '|' ORDER BY h->>'detail') FROM \
-        ops.v_exemptions, jsonb_array_elements(hidden) AS h WHERE object = 'public.*'";
+        ops.v_exemptions, jsonb_array_elements(findings) AS h WHERE object = 'public.*'";
     assert_eq!(
         column(&mut client, hidden),
         ["Role \"anon\" has SELECT on table public.plaintiffs, which the contract does not \
@@ -463,7 +463,7 @@ fn change_of_any_dependency_resurfaces_finding() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT hides::text FROM ops.v_exemptions WHERE object = 'api.get_call_queue()'"
+            "SELECT finding_count::text FROM ops.v_exemptions WHERE object = 'api.get_call_queue()'"
         ),
         ["1"]
     );
@@ -611,7 +611,8 @@ fn exemptions_do_not_depend_on_the_current_role() {
              SELECT count(*) FROM ops.audit_security()",
         )
         .unwrap();
-    let hidden = "SELECT string_agg(DISTINCT object, ' ') FROM ops.audit_security(exempted => true)
+    let hidden =
+        "SELECT string_agg(DISTINCT object, ' ') FROM ops.audit_security(include_exempted => true)
         WHERE rule = 'undeclared_view_readable' AND evidence ? 'exemption'";
     for role in ["root_su", "postgres", "service_role", "watcher"] {
         client.batch_execute(&format!("SET ROLE {role}")).unwrap();
