@@ -346,7 +346,7 @@ impl Asked {
 fn wanted(thing: Thing, word: Option<&str>) -> Privileges {
     let Some(word) = word else { return thing.natural() };
     let possible = thing.possible(catalog::VERSION);
-    let wanted = Privileges::from_word(word.trim()).filter(|p| possible.contains(*p));
+    let wanted = word.trim().parse().ok().filter(|p: &Privileges| possible.contains(*p));
     wanted.unwrap_or_else(|| unknown_argument("privilege", word, &possible.words()))
 }
 

@@ -1,9 +1,9 @@
-//! Drift from the contract: what it declares, and is missing or something else.
+//! Drift from the contract: declared objects that are missing or of another kind.
 
 use super::compare::{Change, Difference};
 use crate::finding::Finding;
 
-/// Findings of the rules `required_object_missing` and `role_missing` as differences.
+/// Returns the findings of the rules `required_object_missing` and `role_missing` as differences.
 #[must_use]
 pub fn from_findings(findings: &[Finding]) -> Vec<Difference> {
     findings.iter().map(difference).collect()
@@ -39,7 +39,7 @@ mod tests {
     use crate::rules::{required_object_missing, role_missing};
 
     #[test]
-    fn what_is_declared_is_missing_or_something_else() {
+    fn declared_object_is_removed_or_changed() {
         let mut world = World::conforming();
         world.relation("public.judgments").kind = RelationKind::View;
         world.routine("get_ceo_metrics").security_definer = false;
@@ -65,7 +65,8 @@ mod tests {
         assert_eq!(
             found,
             [
-                r#"changed function api.get_ceo_metrics() Some("security") Some("DEFINER") Some("INVOKER")"#,
+                "changed function api.get_ceo_metrics() Some(\"security\") Some(\"DEFINER\") \
+                 Some(\"INVOKER\")",
                 "removed view ops.v_rls_coverage None None None",
                 r#"changed table public.judgments Some("kind") Some("table") Some("view")"#,
                 "removed role service_role None None None",
