@@ -60,7 +60,7 @@ mod tests {
     use crate::catalog::{AclItem, Privileges};
 
     #[test]
-    fn a_grant_on_a_column_counts() {
+    fn grant_on_a_column_is_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let anon = world.role("anon").oid;

@@ -1,4 +1,4 @@
-//! A client writes to a table without going through a declared path.
+//! A client can write to a table or view outside the declared write paths.
 
 use super::context::Context;
 use crate::catalog::{Privileges, RelationKind, Role};
@@ -52,7 +52,7 @@ mod tests {
     use crate::catalog::Privileges;
 
     #[test]
-    fn only_declared_writes() {
+    fn undeclared_write_privileges_are_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let authenticated = world.role("authenticated").oid;

@@ -1,4 +1,4 @@
-//! A materialized view outside the declared read surface that a client can read.
+//! A client can read a materialized view that the contract does not declare.
 
 use super::context::Context;
 use crate::catalog::RelationKind;
@@ -46,7 +46,7 @@ mod tests {
     use crate::catalog::{PUBLIC, Privileges, Relation, RelationKind};
 
     #[test]
-    fn a_copy_of_rows_is_not_for_everybody() {
+    fn undeclared_materialized_view_is_reported() {
         let mut world = World::conforming();
         let view = world.relation("public.v_judgment_pipeline").clone();
         let kind = RelationKind::MaterializedView;

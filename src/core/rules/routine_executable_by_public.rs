@@ -1,4 +1,4 @@
-//! Every role can call a routine in a governed schema: the built-in default that nobody revoked.
+//! PUBLIC can execute a routine of a governed schema, usually by the built-in default.
 
 use super::context::Context;
 use crate::catalog::{Privileges, Role};
@@ -49,7 +49,7 @@ mod tests {
     use super::RULE;
 
     #[test]
-    fn execute_is_by_explicit_grants() {
+    fn default_execute_of_public_is_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.routine("queue_job").acl = None;

@@ -1,6 +1,5 @@
-//! CREATE on a governed schema, held by anybody who is not trusted with the structure. The one
-//! finding, with its one fix, behind every SECURITY DEFINER routine whose path leads through that
-//! schema.
+//! An untrusted role has CREATE on a governed schema or on the database; it is one finding for all
+//! SECURITY DEFINER routines that search the schema.
 
 use super::context::Context;
 use super::shared::creators::creators;
@@ -40,7 +39,7 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    // Whoever can make schemas can make the one that some path names and that is not there.
+    // A role that can create schemas can create one that a path names and that does not exist.
     let none = |_: &crate::catalog::Role| Privileges::NONE;
     cx.database_target().report_undeclared(
         cx,
@@ -78,7 +77,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// How many SECURITY DEFINER routines search the schema, and the first few of them.
+/// Returns how many SECURITY DEFINER routines search the schema, and the first three of them.
 fn exposed(cx: &Context<'_>, schema: &str) -> (usize, Vec<String>) {
     let mut count = 0;
     let mut first = Vec::new();
@@ -101,7 +100,7 @@ mod tests {
     use crate::catalog::{AclItem, PUBLIC, Privileges};
 
     #[test]
-    fn only_the_owners_of_the_structure_create() {
+    fn create_of_untrusted_roles_is_reported_with_exposed_routines() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.add_role("tenant");

@@ -1,4 +1,4 @@
-//! A view outside the declared read surface that a client can read.
+//! A client can read a view that the contract does not declare.
 
 use super::context::Context;
 use crate::catalog::RelationKind;
@@ -46,7 +46,7 @@ mod tests {
     use crate::catalog::Privileges;
 
     #[test]
-    fn an_owners_rights_view_leaks_and_an_invokers_does_not() {
+    fn undeclared_view_is_an_error_and_with_security_invoker_information() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let anon = world.role("anon").oid;

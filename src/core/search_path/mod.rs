@@ -1,12 +1,12 @@
-//! The rule behind the product: is a `search_path` *safe*, now, in this catalog?
+//! Whether a `search_path` is safe in a catalog.
 
 mod assess;
 
 pub use crate::sql::identifiers::{SyntaxError, split_identifiers, split_uncut};
 pub use assess::{Assessment, Reason, ReasonCode, SearchPaths, Verdict};
 
-/// The values of `search_path` in a routine's `proconfig`, in order. Keys are compared as the
-/// server compares them, in any case; where there are several, the last one is in force.
+/// Returns the values of `search_path` in a routine's `proconfig`, in order. Like the server, it ignores
+/// the case of keys; if there are several, the last one is in force.
 #[must_use]
 pub fn settings(config: &[String]) -> Vec<&str> {
     config
@@ -17,8 +17,7 @@ pub fn settings(config: &[String]) -> Vec<&str> {
         .collect()
 }
 
-/// `path` as a value that the server stores and every reader of one gives back: each name in
-/// quotes.
+/// Returns `path` as a stored value of the setting, with every name in quotes.
 #[must_use]
 pub fn stored_value<S: AsRef<str>>(path: &[S]) -> String {
     path.iter()
@@ -27,14 +26,14 @@ pub fn stored_value<S: AsRef<str>>(path: &[S]) -> String {
         .join(", ")
 }
 
-/// `path` as the list of a `SET search_path = ...` clause. An identifier folds as the server folds
-/// it, so that the statement stores what was meant.
+/// Returns `path` as the list of a `SET search_path = ...` clause, quoted so that the server stores
+/// exactly these names.
 #[must_use]
 pub fn set_clause(path: &[String]) -> String {
     if path.is_empty() {
         return "''".to_owned();
     }
-    // An identifier cannot be empty, a literal can.
+    // An identifier cannot be empty, but a literal can.
     let items = path
         .iter()
         .map(|name| if name.is_empty() { "''".into() } else { crate::sql::safe_ident(name) });

@@ -1,4 +1,4 @@
-//! What several rules, or rules and the guard, have in common.
+//! Code that several rules, or rules and the guard, share.
 
 pub(crate) mod creators;
 pub mod definer_path;
