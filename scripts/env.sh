@@ -9,6 +9,7 @@
 #   PG_CONFIG     set to the copy's pg_config
 #   PG_BIN        set to the copy's programs
 #   GUARD_CACHE   where the copy lives
+#   GUARD_LOCALES set to a folder with a locale in which the copy's servers speak German
 set -euo pipefail
 
 PG_MAJOR=${PG_MAJOR:-15}
@@ -66,9 +67,9 @@ install_server_packages() {
     as_root mkdir -p /etc/postgresql-common
     echo 'create_main_cluster = false' | as_root tee "$settings" >/dev/null
   fi
-  # The tests run the guard beside pgaudit.
+  # The tests run the guard beside pgaudit, and on a server with translated messages.
   install_packages "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" \
-    "postgresql-$PG_MAJOR-pgaudit" sudo
+    "postgresql-$PG_MAJOR-pgaudit" locales sudo
 }
 
 # Lays out the private copy, again when the machine's PostgreSQL has been updated.
@@ -94,6 +95,7 @@ stage_postgres() {
     printf '%s' "$version" > "$stage/version"
   fi
   export GUARD_CLUSTERS=$stage/clusters
+  stage_german "$stage/usr/share/locale"
   mkdir -p "$PGRX_HOME"
   local config
   config=$(printf '[configs]\npg%s = "%s"' "$PG_MAJOR" "$PG_CONFIG")
@@ -101,6 +103,19 @@ stage_postgres() {
   # when the file is newer.
   [ "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" = "$config" ] ||
     printf '%s\n' "$config" >"$PGRX_HOME/config.toml"
+}
+
+# The German translation of the server's messages, and a locale of the C library that selects it, in
+# a folder of its own: the machine's locales do not change. Client programs are not translated.
+stage_german() {
+  local messages=$1/de/LC_MESSAGES catalog
+  export GUARD_LOCALES=$GUARD_CACHE/locales
+  mkdir -p "$messages" "$GUARD_LOCALES"
+  for catalog in "postgres-$PG_MAJOR.mo" "plpgsql-$PG_MAJOR.mo"; do
+    cp -u "/usr/share/locale/de/LC_MESSAGES/$catalog" "$messages/"
+  done
+  [ -d "$GUARD_LOCALES/de_DE.UTF-8" ] ||
+    localedef --no-archive -i de_DE -f UTF-8 "$GUARD_LOCALES/de_DE.UTF-8"
 }
 
 # The library with ending $1 among the messages of a cargo build, read from standard input.

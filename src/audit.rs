@@ -27,7 +27,7 @@ fn under<T>(
     own: &Own,
     judge: impl FnOnce(&Context<'_>) -> T,
 ) -> T {
-    judging(contract, &catalog::whole(state, contract, own), judge)
+    judging(contract, &catalog::full(state, contract, own), judge)
 }
 
 fn judging<T>(

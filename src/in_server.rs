@@ -109,9 +109,12 @@ mod tests {
         let on_sequence =
             (prop::sample::select(vec!["USAGE", "SELECT", "UPDATE", "ALL"]), grantee())
                 .prop_map(|(p, g)| format!("GRANT {p} ON SEQUENCE t.s TO {g}"));
-        let on_routine = (any::<bool>(), grantee()).prop_map(|(grant, g)| match grant {
-            true => format!("GRANT EXECUTE ON FUNCTION t.f() TO {g}"),
-            false => format!("REVOKE EXECUTE ON FUNCTION t.f() FROM {g}"),
+        let on_routine = (any::<bool>(), grantee()).prop_map(|(grant, g)| {
+            if grant {
+                format!("GRANT EXECUTE ON FUNCTION t.f() TO {g}")
+            } else {
+                format!("REVOKE EXECUTE ON FUNCTION t.f() FROM {g}")
+            }
         });
         let on_schema = (prop::sample::select(vec!["USAGE", "CREATE", "ALL"]), grantee())
             .prop_map(|(p, g)| format!("GRANT {p} ON SCHEMA t TO {g}"));
@@ -149,7 +152,7 @@ mod tests {
         let own = Own::find(&state);
         let mut contract = (*contract::in_force(&state, &own)).clone();
         contract.schemas[0].name = "t".into();
-        catalog::whole(&state, &contract, &own)
+        catalog::full(&state, &contract, &own)
     }
 
     fn servers_answer(question: &str) -> bool {

@@ -31,7 +31,7 @@ pub fn row(finding: Finding) -> Vec<Value> {
     ]
 }
 
-/// The arguments `rules`, `schemas`, `min_severity`, each NULL for all, and `exempted`.
+/// The arguments `rules`, `schemas`, `min_severity`, each NULL for all, and `include_exempted`.
 fn filter(call: Call) -> Filter {
     let min_severity = severity(call.text(2)).unwrap_or(Severity::Info);
     let exempted = call.bool(3).unwrap_or(false);
@@ -51,7 +51,7 @@ fn rows(call: Call, filter: &Filter) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.audit_security(rules text[], schemas name[], min_severity text, exempted boolean)`
+    /// `ops.audit_security(rules text[], schemas name[], min_severity text, include_exempted boolean)`
     ops_audit_security => audit_security
 );
 fn audit_security(call: Call) -> pg_sys::Datum {
@@ -134,9 +134,13 @@ fn security_rules(call: Call) -> pg_sys::Datum {
             Value::Text(rule.area.as_str().into()),
             Value::Text(severity.as_str().into()),
             Value::Text(guard.as_str().into()),
+            Value::Text(rule.sqlstate.code().into()),
             Value::Text(rule.section.into()),
+            Value::Text(rule.checks.into()),
             Value::Text(rule.why.into()),
             Value::Text(rule.fix.into()),
+            Value::Text(rule.exempt.into()),
+            Value::Texts(rule.references.iter().map(|r| (*r).to_owned()).collect()),
         ]
     }))
 }

@@ -179,8 +179,8 @@ fn refuse(message: &str, detail: &str, hint: &str) -> ! {
 }
 
 sql_function!(
-    /// `ops.exemptions()`
-    ops_exemptions => all
+    /// `dragonfly_guard.exemptions()`
+    guard_exemptions => all
 );
 fn all(call: Call) -> pg_sys::Datum {
     let state = State::now();

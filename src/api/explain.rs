@@ -1,7 +1,7 @@
 //! `ops.explain_access()`: why a role can or cannot.
 
 use super::postgrest::AUTHENTICATOR;
-use crate::catalog::{self as scan, Own};
+use crate::catalog::{self, Own};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
@@ -24,8 +24,9 @@ use dragonfly_core::explain::{
 };
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident, safe_qualified};
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CString;
 
 sql_function!(
@@ -48,60 +49,31 @@ fn explain_access(call: Call) -> pg_sys::Datum {
     }))
 }
 
-/// What comes of it when those who are meant to do something try, where it does not work or was not
-/// tried. `patiently` waits for locks as long as it may.
+/// What is known of each reach that does not work, or was not tried. `with_lock_timeout` reads what
+/// a statement needs, and limits how long that waits for locks.
 pub fn denied(
     contract: &Contract,
     state: &State,
     reach: &[Reach],
-    patiently: impl Fn(&dyn Fn() -> Result<Needs, Unreadable>) -> Result<Needs, Unreadable>,
+    with_lock_timeout: impl Fn(&dyn Fn() -> Result<Needs, Unreadable>) -> Result<Needs, Unreadable>,
 ) -> HashMap<Reach, Trial> {
     let memory = Scratch::new();
-    let base = scan::base(state).complete();
+    let base = catalog::base(state).complete();
     let trust = Trust::of_superusers(&base);
-    let trusted = Trust::under(contract, &base).owners;
-    let (mut readable, mut found) = (Vec::new(), HashMap::new());
+    let owners = Trust::under(contract, &base).owners;
+    let (mut statements, mut found) = (Vec::new(), HashMap::new());
     for reach in reach {
-        let kind = scan::relation_kind(state, reach.relation);
-        // To put strangers' views over each other in their place takes as much as those like.
-        let is_strange = |oid: &Oid| {
-            scan::has_rules(state, *oid)
-                && scan::relation_owner(state, *oid).is_some_and(|owner| !trusted.contains(&owner))
-        };
-        let strange =
-            scan::behind_view(state, reach.relation).iter().filter(|oid| is_strange(oid)).count();
-        let why = match strange {
-            2.. => Some(
-                "it rests on views or rules over each other that belong to roles whom the contract does not trust with the structure",
-            ),
-            _ => is_too_much(state, reach.relation)
-                .then_some("too many views or rules stand behind it"),
-        };
-        if let Some(why) = why {
+        if let Some(why) = complexity(state, reach.relation, &owners) {
             found.insert(*reach, Trial::Untried(why.into()));
             continue;
         }
-        let is_table = kind.is_some_and(RelationKind::is_table);
-        let looks = matches!(reach.privilege, Privileges::SELECT | Privileges::DELETE);
+        let kind = catalog::relation_kind(state, reach.relation);
         let read = || {
             memory.with(|| needs(reach.relation, kind, reach.privilege, &[], reach.role, &trust))
         };
-        match patiently(&read) {
-            Ok(mut needs) => {
-                // What is certain: whoever changes a row leaves its number as it is, and gives the
-                // values that a default cannot; and not every column of a view is asked for.
-                needs.needs.retain(|need| {
-                    reach.privilege != Privileges::UPDATE || need.moment == Moment::Start
-                });
-                needs.calls.retain(|call| is_table && looks && call.moment == Moment::Start);
-                readable.push((*reach, needs, None));
-            }
-            Err(Unreadable::Never(why)) if looks => {
-                readable.push((*reach, Needs::default(), Some(why)))
-            }
-            // As a table without columns, in which there is nothing to change.
-            Err(Unreadable::Never(_)) => {}
-            Err(Unreadable::Now(error)) => {
+        match Statement::certain(*reach, kind, with_lock_timeout(&read)) {
+            Ok(statement) => statements.extend(statement),
+            Err(error) => {
                 found.insert(
                     *reach,
                     Trial::Untried(subtransaction::report(&error).message().to_owned()),
@@ -109,35 +81,123 @@ pub fn denied(
             }
         }
     }
-    let relations: BTreeSet<Oid> = readable
-        .iter()
-        .flat_map(|(reach, needs, _)| {
-            needs.needs.iter().map(|n| n.relation).chain([reach.relation])
-        })
-        .collect();
-    let routines: BTreeSet<Oid> = readable
-        .iter()
-        .flat_map(|(_, needs, _)| needs.calls.iter().map(|call| call.routine))
-        .collect();
-    let snapshot = around(state, base, relations, routines);
-    let access = Access::new(&snapshot);
-    let cx = Context::new(contract, &snapshot, &access, &interrupts);
-    let called = Callable::of(&snapshot);
-    let refused = |(reach, needs, impossible): (Reach, Needs, Option<String>)| {
-        let (relation, role) = (snapshot.relation(reach.relation)?, snapshot.role(reach.role)?);
-        let attempt = called.attempt(relation, needs, impossible, None);
-        let why = dragonfly_core::explain::denied(&cx, role, &attempt, reach.privilege)?;
-        Some((reach, Trial::Broken(why)))
-    };
-    found.extend(readable.into_iter().filter_map(refused));
+    found.extend(refused(contract, state, base, statements));
     found
 }
 
-/// Whether the rules of a relation make so much of a statement that the server itself, which cannot
-/// be interrupted meanwhile, may not live through it.
-fn is_too_much(state: &State, relation: Oid) -> bool {
+/// Why the statements on a relation are not tried, if so: rewriting nested views takes as much time
+/// and memory as their owners like, of whom `owners` are trusted.
+fn complexity(state: &State, relation: Oid, owners: &HashSet<Oid>) -> Option<&'static str> {
+    let is_untrusted = |oid: &Oid| {
+        catalog::has_rules(state, *oid)
+            && catalog::relation_owner(state, *oid).is_some_and(|owner| !owners.contains(&owner))
+    };
+    match catalog::behind_view(state, relation).iter().filter(|oid| is_untrusted(oid)).count() {
+        2.. => Some("it depends on nested views or rules of owners that are not trusted"),
+        _ => is_too_complex(state, relation).then_some("it depends on too many views or rules"),
+    }
+}
+
+/// Whether the rules of a relation make so much of a statement that the server, which cannot be
+/// interrupted while it rewrites, may run out of memory.
+fn is_too_complex(state: &State, relation: Oid) -> bool {
     const MOST: u64 = 50_000;
-    scan::products(state, relation, MOST) >= MOST
+    catalog::products(state, relation, MOST) >= MOST
+}
+
+/// The statement that stands for a reach, as far as it is certain what the role would meet.
+struct Statement {
+    reach: Reach,
+    needs: Needs,
+    /// Why no role can run it: the server's message.
+    impossible: Option<String>,
+}
+
+impl Statement {
+    /// `None` where nothing is certain. An UPDATE leaves a row's number as it is, INSERT and UPDATE
+    /// supply the values that a default cannot, and not every column of a view is read.
+    ///
+    /// # Errors
+    /// Where the statement cannot be read at present.
+    fn certain(
+        reach: Reach,
+        kind: Option<RelationKind>,
+        read: Result<Needs, Unreadable>,
+    ) -> Result<Option<Self>, Box<CaughtError>> {
+        let is_table = kind.is_some_and(RelationKind::is_table);
+        let writes_no_values = matches!(reach.privilege, Privileges::SELECT | Privileges::DELETE);
+        match read {
+            Ok(mut needs) => {
+                let is_update = reach.privilege == Privileges::UPDATE;
+                needs.needs.retain(|need| !is_update || need.moment == Moment::Start);
+                needs
+                    .calls
+                    .retain(|call| is_table && writes_no_values && call.moment == Moment::Start);
+                Ok(Some(Self { reach, needs, impossible: None }))
+            }
+            Err(Unreadable::Never(why)) if writes_no_values => {
+                Ok(Some(Self { reach, needs: Needs::default(), impossible: Some(why) }))
+            }
+            // As on a table without columns, in which there is nothing to update.
+            Err(Unreadable::Never(_)) => Ok(None),
+            Err(Unreadable::Now(error)) => Err(error),
+        }
+    }
+}
+
+/// The statements that the server would reject.
+fn refused(
+    contract: &Contract,
+    state: &State,
+    base: Snapshot,
+    statements: Vec<Statement>,
+) -> impl Iterator<Item = (Reach, Trial)> {
+    let mut objects = Objects::default();
+    for statement in &statements {
+        objects.relations.insert(statement.reach.relation);
+        objects.add(&statement.needs);
+    }
+    let snapshot = objects.snapshot(state, base);
+    let access = Access::new(&snapshot);
+    let cx = Context::new(contract, &snapshot, &access, &interrupts);
+    let callable = Callable::of(&snapshot);
+    let trial = |Statement { reach, needs, impossible }| {
+        let (relation, role) = (snapshot.relation(reach.relation)?, snapshot.role(reach.role)?);
+        let attempt = callable.attempt(relation, needs, impossible, None);
+        let why = dragonfly_core::explain::denied(&cx, role, &attempt, reach.privilege)?;
+        Some((reach, Trial::Broken(why)))
+    };
+    statements.into_iter().filter_map(trial).collect::<Vec<_>>().into_iter()
+}
+
+/// Relations and routines that an answer is about.
+#[derive(Default)]
+struct Objects {
+    relations: BTreeSet<Oid>,
+    routines: BTreeSet<Oid>,
+}
+
+impl Objects {
+    fn add(&mut self, needs: &Needs) {
+        self.relations.extend(needs.needs.iter().map(|need| need.relation));
+        self.routines.extend(needs.calls.iter().map(|call| call.routine));
+    }
+
+    /// These objects and what checking them requires; also the tables that own the sequences among
+    /// them, for the contract speaks of those.
+    fn snapshot(self, state: &State, base: Snapshot) -> Snapshot {
+        let relations: Vec<Oid> = self.relations.into_iter().collect();
+        let routines: Vec<Oid> = self.routines.into_iter().collect();
+        let mut part = catalog::part(state, &relations, &routines);
+        let owners = part
+            .relations
+            .iter()
+            .filter_map(|r| r.owned_by)
+            .filter(|table| !relations.contains(table));
+        let owners: Vec<Oid> = owners.collect();
+        part.relations.extend(catalog::part(state, &owners, &[]).relations);
+        catalog::around(part, base, state)
+    }
 }
 
 /// The routines of a snapshot, by OID.
@@ -174,112 +234,120 @@ impl<'s> Callable<'s> {
     }
 }
 
-/// What a name stands for.
+/// The object that a name stands for.
 enum Found {
     Schema(Oid),
     /// With the columns that were named.
     Relation(Oid, Vec<String>),
     Routine(Oid),
-    /// Nothing; the schema, where there is that.
+    /// No object; its schema, where that exists.
     Nothing(Option<Oid>),
 }
 
 fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &str) -> Vec<Link> {
     let state = State::now();
-    let own = Own::find(&state);
-    let contract = contract::in_force(&state, &own);
-    let base = scan::base(&state).complete();
-    let trust = Trust::of_superusers(&base);
-    let found = find(&state, &base, named);
-    let role_oid = base.role_named(role).map(|r| r.oid);
-    let (relation, columns) = match &found {
-        Found::Relation(oid, columns) => (Some(*oid), columns.as_slice()),
-        _ => (None, &[][..]),
-    };
-    let kind = relation.and_then(|oid| scan::relation_kind(&state, oid));
-    let wanted = wanted(thing(&found, kind), privilege.as_deref());
-    if let Some(name) = relation
-        .filter(|oid| is_too_much(&state, *oid))
-        .and_then(|oid| scan::name(scan::PG_CLASS, oid))
-    {
-        Report {
-            message: format!(
-                "too many views or rules stand behind {}",
-                printable(&safe_qualified(&name.0, &name.1))
-            ),
-            detail: "What the server makes of a statement on it may be more than it can hold."
-                .into(),
-            hint: "Ask about what they lead to.".into(),
-        }
-        .error(PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX)
-    }
-    let needs = match (&found, role_oid) {
-        (Found::Routine(oid), Some(_)) => Some(needs::of_call(*oid, &trust)),
-        _ => relation
-            .zip(role_oid)
-            .map(|(oid, role)| needs(oid, kind, wanted, columns, role, &trust)),
-    };
-    let (needs, impossible) = match needs {
-        Some(Ok(needs)) => (needs, None),
-        Some(Err(Unreadable::Never(why))) => (Needs::default(), Some(why)),
-        Some(Err(Unreadable::Now(error))) => error.rethrow(),
-        None => (Needs::default(), None),
-    };
-    let asked = if let Found::Routine(oid) = found { Some(oid) } else { None };
-    let relations: BTreeSet<Oid> =
-        relation.into_iter().chain(needs.needs.iter().map(|n| n.relation)).collect();
-    let routines: BTreeSet<Oid> =
-        needs.calls.iter().map(|call| call.routine).chain(asked).collect();
-    let snapshot = around(&state, base, relations, routines);
+    let contract = contract::in_force(&state, &Own::find(&state));
+    let base = catalog::base(&state).complete();
+    let asked = Asked::of(&state, &base, named, privilege.as_deref());
+    let Required { needs, impossible } = asked.required(&state, &base, role);
+    let mut objects = Objects::default();
+    objects.relations.extend(asked.relation());
+    objects.routines.extend(asked.routine());
+    objects.add(&needs);
+    let snapshot = objects.snapshot(&state, base);
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
-    let called = Callable::of(&snapshot);
-    let name =
-        named.parts.iter().map(|part| safe_ident(part).into_owned()).collect::<Vec<_>>().join(".");
-    let subject = match found {
-        Found::Schema(oid) => snapshot.schema(oid).map(Subject::Schema),
+    let callable = Callable::of(&snapshot);
+    let wanted = asked.privilege;
+    let subject = match &asked.found {
+        Found::Schema(oid) => snapshot.schema(*oid).map(Subject::Schema),
         Found::Routine(oid) => {
-            called.0.get(&oid).map(|routine| Subject::Routine(routine, called.calls(&needs)))
+            callable.0.get(oid).map(|routine| Subject::Routine(routine, callable.calls(&needs)))
         }
-        Found::Relation(oid, _) => snapshot.relation(oid).map(|relation| {
-            Subject::Relation(called.attempt(
-                relation,
-                needs,
-                impossible,
-                futile(&state, relation, wanted),
-            ))
+        Found::Relation(oid, _) => snapshot.relation(*oid).map(|relation| {
+            let futile = futile(&state, relation, wanted);
+            Subject::Relation(callable.attempt(relation, needs, impossible, futile))
         }),
-        Found::Nothing(schema) => Some(Subject::Missing {
-            schema: schema.and_then(|s| snapshot.schema(s)),
-            name: name.clone(),
-        }),
+        Found::Nothing(schema) => {
+            let schema = schema.and_then(|schema| snapshot.schema(schema));
+            Some(Subject::Missing { schema, name: asked.name.clone() })
+        }
     };
-    // What is some session's temporary thing is not there for others.
-    let subject = subject.unwrap_or(Subject::Missing { schema: None, name });
+    // For other roles, a temporary object of some session does not exist.
+    let subject = subject.unwrap_or(Subject::Missing { schema: None, name: asked.name });
     explain(&cx, &Question { role, authenticator, privilege: wanted, subject })
 }
 
-/// Some relations and routines with what judging them takes; and the tables that the sequences
-/// among them serve, for the contract speaks of those.
-fn around(
-    state: &State,
-    base: Snapshot,
-    relations: BTreeSet<Oid>,
-    routines: BTreeSet<Oid>,
-) -> Snapshot {
-    let relations: Vec<Oid> = relations.into_iter().collect();
-    let mut part = scan::part(state, &relations, &routines.into_iter().collect::<Vec<_>>());
-    let served =
-        part.relations.iter().filter_map(|r| r.owned_by).filter(|table| !relations.contains(table));
-    let served: Vec<Oid> = served.collect();
-    part.relations.extend(scan::part(state, &served, &[]).relations);
-    scan::around(part, base, state)
+/// What a question is about.
+struct Asked {
+    /// As a person would write it.
+    name: String,
+    found: Found,
+    kind: Option<RelationKind>,
+    privilege: Privileges,
 }
 
-/// The privilege that is asked about; an error where there is no such privilege on such a thing.
+/// What the statement that stands for a question requires.
+#[derive(Default)]
+struct Required {
+    needs: Needs,
+    /// Why no role can run it: the server's message.
+    impossible: Option<String>,
+}
+
+impl Asked {
+    fn of(state: &State, base: &Snapshot, named: &Named, privilege: Option<&str>) -> Self {
+        let found = find(state, base, named);
+        let relation = if let Found::Relation(oid, _) = found { Some(oid) } else { None };
+        let kind = relation.and_then(|oid| catalog::relation_kind(state, oid));
+        let privilege = wanted(thing(&found, kind), privilege);
+        let name = named
+            .parts
+            .iter()
+            .map(|part| safe_ident(part).into_owned())
+            .collect::<Vec<_>>()
+            .join(".");
+        Self { name, found, kind, privilege }
+    }
+
+    fn relation(&self) -> Option<Oid> {
+        if let Found::Relation(oid, _) = self.found { Some(oid) } else { None }
+    }
+
+    fn routine(&self) -> Option<Oid> {
+        if let Found::Routine(oid) = self.found { Some(oid) } else { None }
+    }
+
+    /// Nothing where the role does not exist, or the object has no statements.
+    fn required(&self, state: &State, base: &Snapshot, role: &str) -> Required {
+        if let Some(relation) = self.relation().filter(|oid| is_too_complex(state, *oid)) {
+            too_complex(relation);
+        }
+        let Some(role) = base.role_named(role).map(|role| role.oid) else {
+            return Required::default();
+        };
+        let trust = Trust::of_superusers(base);
+        let read = match &self.found {
+            Found::Routine(oid) => needs::of_call(*oid, &trust),
+            Found::Relation(oid, columns) => {
+                needs(*oid, self.kind, self.privilege, columns, role, &trust)
+            }
+            Found::Schema(_) | Found::Nothing(_) => return Required::default(),
+        };
+        match read {
+            Ok(needs) => Required { needs, impossible: None },
+            Err(Unreadable::Never(why)) => {
+                Required { needs: Needs::default(), impossible: Some(why) }
+            }
+            Err(Unreadable::Now(error)) => error.rethrow(),
+        }
+    }
+}
+
+/// The privilege that is asked about. An error where objects of this kind have no such privilege.
 fn wanted(thing: Thing, word: Option<&str>) -> Privileges {
     let Some(word) = word else { return thing.natural() };
-    let possible = thing.possible(scan::VERSION);
+    let possible = thing.possible(catalog::VERSION);
     let wanted = Privileges::from_word(word.trim()).filter(|p| possible.contains(*p));
     wanted.unwrap_or_else(|| unknown_argument("privilege", word, &possible.words()))
 }
@@ -294,7 +362,8 @@ fn thing(found: &Found, kind: Option<RelationKind>) -> Thing {
     }
 }
 
-/// The statement that stands for a privilege, asked of the server; and what no statement shows.
+/// What the statement that stands for a privilege needs, read by the server, or what is known
+/// without one.
 fn needs(
     oid: Oid,
     kind: Option<RelationKind>,
@@ -303,13 +372,15 @@ fn needs(
     role: Oid,
     trust: &Trust,
 ) -> Result<Needs, Unreadable> {
-    let Some((schema, name)) = scan::name(scan::PG_CLASS, oid) else { return Ok(Needs::default()) };
+    let Some((schema, name)) = catalog::name(catalog::PG_CLASS, oid) else {
+        return Ok(Needs::default());
+    };
     let plain = |or: Privileges| Needs {
         needs: vec![Need { relation: oid, privileges: wanted, or, ..Need::default() }],
         ..Needs::default()
     };
     if kind == Some(RelationKind::Sequence) {
-        // nextval takes one of the two (sequence.c).
+        // nextval requires one of the two (sequence.c).
         return Ok(plain(if wanted == Privileges::USAGE {
             Privileges::UPDATE
         } else {
@@ -333,7 +404,7 @@ fn needs(
             format!("INSERT INTO {sql} ({}) VALUES ({values})", list(columns, ""))
         }
         Privileges::UPDATE if all().is_empty() => {
-            return Err(Unreadable::Never(format!("{sql} has no columns to change")));
+            return Err(Unreadable::Never(format!("{sql} has no columns to update")));
         }
         Privileges::UPDATE => format!("UPDATE {sql} SET {}", list(&all(), " = DEFAULT")),
         Privileges::DELETE => format!("DELETE FROM {sql}"),
@@ -350,14 +421,14 @@ fn needs(
         _ => return Ok(plain(Privileges::NONE)),
     };
     let mut needs = needs::of(&statement, role, trust)?;
-    // The whole of it was meant, where no column was named.
+    // Where no column is named, the question is about the whole relation.
     for need in needs.needs.iter_mut().filter(|n| n.relation == oid && n.check_as.is_none()) {
         need.is_partial = !columns.is_empty();
     }
     Ok(needs)
 }
 
-/// What a materialized view answers to whom it does not refuse.
+/// Why a statement on a materialized view fails for a role that has the privileges.
 fn futile(state: &State, relation: &Relation, wanted: Privileges) -> Option<String> {
     let name = printable(&relation.name);
     match wanted {
@@ -365,14 +436,14 @@ fn futile(state: &State, relation: &Relation, wanted: Privileges) -> Option<Stri
         Privileges::INSERT | Privileges::UPDATE | Privileges::DELETE => {
             Some(format!("cannot change materialized view \"{name}\""))
         }
-        Privileges::SELECT if !scan::is_populated(state, relation.oid) => {
+        Privileges::SELECT if !catalog::is_populated(state, relation.oid) => {
             Some(format!("materialized view \"{name}\" has not been populated"))
         }
         _ => None,
     }
 }
 
-/// The server asks for the privileges on the relation that the statement names first.
+/// The needs, those on the relation that the statement names first, as the server checks them.
 fn asked_first(mut needs: Vec<Need>, asked: Oid) -> Vec<Need> {
     needs.sort_by_key(|need| !(need.relation == asked && need.check_as.is_none()));
     needs
@@ -389,12 +460,12 @@ fn find(state: &State, base: &Snapshot, named: &Named) -> Found {
         },
         ([name], _) => unqualified(name),
         ([schema, name], noun) if noun != Some(Noun::Schema) => match schema_named(schema) {
-            Some(oid) => in_schema(state, (oid, schema), name, named),
+            Some(oid) => in_schema(state, NamedSchema { oid, name: schema }, name, named),
             None => Found::Nothing(None),
         },
         ([schema, table, column], None | Some(Noun::Relation)) if named.list.is_none() => {
             let relation =
-                schema_named(schema).and_then(|schema| scan::relation_named(schema, table));
+                schema_named(schema).and_then(|schema| catalog::relation_named(schema, table));
             relation.map_or_else(
                 || Found::Nothing(schema_named(schema)),
                 |oid| columns(oid, vec![column.clone()]),
@@ -404,65 +475,67 @@ fn find(state: &State, base: &Snapshot, named: &Named) -> Found {
     }
 }
 
-fn in_schema(
-    state: &State,
-    (schema, schema_name): (Oid, &str),
-    name: &str,
-    named: &Named,
-) -> Found {
-    let relation = scan::relation_named(schema, name).filter(|_| named.noun != Some(Noun::Routine));
+/// A schema that exists.
+#[derive(Clone, Copy)]
+struct NamedSchema<'n> {
+    oid: Oid,
+    name: &'n str,
+}
+
+fn in_schema(state: &State, schema: NamedSchema<'_>, name: &str, named: &Named) -> Found {
+    let relation =
+        catalog::relation_named(schema.oid, name).filter(|_| named.noun != Some(Noun::Routine));
     if named.noun == Some(Noun::Relation) && relation.is_none() {
-        return Found::Nothing(Some(schema));
+        return Found::Nothing(Some(schema.oid));
     }
-    // A list is one of columns where a relation has them, or where there is no routine of the name.
+    // A list names columns where a relation has them, or where no routine has the name.
     let is_of_columns = |relation: Oid| {
         let known = needs::all_columns(relation);
         named.columns().is_some_and(|columns| columns.iter().all(|column| known.contains(column)))
     };
-    let routines = scan::routines_named(state, &[name].into(), &[schema].into());
+    let routines = catalog::routines_named(state, &[name].into(), &[schema.oid].into());
     match relation {
         Some(oid) if named.noun.is_some() || routines.is_empty() || is_of_columns(oid) => {
             columns(oid, named.columns().unwrap_or_else(|| no_name(name)))
         }
-        _ => routine(state, (schema, schema_name), name, routines, named.list.as_deref()),
+        _ => routine(state, schema, name, &routines, named.list.as_deref()),
     }
 }
 
-/// Which of the routines of a name it is.
+/// The one of the routines of a name that is meant.
 fn routine(
     state: &State,
-    (schema, schema_name): (Oid, &str),
+    schema: NamedSchema<'_>,
     name: &str,
-    found: Vec<Oid>,
+    found: &[Oid],
     list: Option<&str>,
 ) -> Found {
-    match (list, found.as_slice()) {
+    match (list, found) {
         (Some(list), _) => {
-            let wanted = types_named(schema_name, &dragonfly_core::sql::argument_types(list));
+            let wanted = types_named(schema.name, &dragonfly_core::sql::argument_types(list));
             let same = |oid: &&Oid| {
-                scan::argument_type_oids(state, **oid)
+                catalog::argument_type_oids(state, **oid)
                     .into_iter()
                     .map(Some)
                     .eq(wanted.iter().copied())
             };
-            found.iter().find(same).map_or(Found::Nothing(Some(schema)), |oid| Found::Routine(*oid))
+            found
+                .iter()
+                .find(same)
+                .map_or(Found::Nothing(Some(schema.oid)), |oid| Found::Routine(*oid))
         }
-        (None, []) => Found::Nothing(Some(schema)),
+        (None, []) => Found::Nothing(Some(schema.oid)),
         (None, [oid]) => Found::Routine(*oid),
         (None, several) => {
             let shown = |oid: &Oid| {
-                let types = scan::argument_types_of(state, *oid).replace("pg_catalog.", "");
+                let types = catalog::argument_types_of(state, *oid).replace("pg_catalog.", "");
                 format!("{}({})", printable(name), printable(&types))
             };
             Report {
-                message: format!(
-                    "there are {} routines of the name {}",
-                    several.len(),
-                    printable(name)
-                ),
+                message: format!("routine name {} is not unique", printable(name)),
                 detail: String::new(),
                 hint: format!(
-                    "Say which: {}.",
+                    "Specify one of {}.",
                     listed(&several.iter().map(shown).collect::<Vec<_>>())
                 ),
             }
@@ -471,16 +544,16 @@ fn routine(
     }
 }
 
-/// Types as people name them: `int`, `numeric(12,2)`, a type of the routine's own schema, with the
-/// argument's name before it.
+/// The types of arguments as a person writes them: `int`, `numeric(12,2)`, a type of the routine's
+/// own schema, with or without the argument's name before it.
 fn types_named(schema: &str, names: &[String]) -> Vec<Option<Oid>> {
     let path =
         CString::new(to_server(&format!("pg_catalog, {}, public, pg_temp", safe_ident(schema))))
             .unwrap_or_default();
     let work = |name: &str| {
-        setting::under(&[(c"search_path", path.as_c_str())], || scan::deparse::type_named(name))
+        setting::under(&[(c"search_path", path.as_c_str())], || catalog::deparse::type_named(name))
     };
-    // What is no type's name at all is an error of the parser's.
+    // For a text that is no name of a type, the parser raises an error.
     let found = |name: &str| subtransaction::rolled_back(|| work(name)).ok().flatten();
     names
         .iter()
@@ -503,12 +576,24 @@ fn columns(relation: Oid, columns: Vec<String>) -> Found {
     Found::Relation(relation, columns)
 }
 
+fn too_complex(relation: Oid) -> ! {
+    let name = catalog::name(catalog::PG_CLASS, relation)
+        .map(|(schema, name)| safe_qualified(&schema, &name));
+    Report {
+        message: format!(
+            "{} depends on too many views or rules",
+            printable(&name.unwrap_or_default())
+        ),
+        detail: "Rewriting a statement on it could take more memory than the server has.".into(),
+        hint: "Ask about the tables that they read.".into(),
+    }
+    .error(PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX)
+}
+
 fn unqualified(name: &str) -> ! {
     Report {
-        message: format!("there is no schema \"{}\"", printable(name)),
-        detail:
-            "Only a schema is named by one name: what else there is depends on who looks for it."
-                .into(),
+        message: format!("schema \"{}\" does not exist", printable(name)),
+        detail: "A name without a schema can only be that of a schema: what else it means depends on the search_path.".into(),
         hint: "Write schema.name, schema.table.column, or schema.function(types).".into(),
     }
     .error(PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME)
@@ -516,7 +601,7 @@ fn unqualified(name: &str) -> ! {
 
 fn no_name(text: &str) -> ! {
     Report {
-        message: format!("\"{}\" is not the name of anything", printable(text)),
+        message: format!("invalid object name: \"{}\"", printable(text)),
         detail: String::new(),
         hint: "Write schema, schema.name, schema.table.column, schema.table(column, ...), or schema.function(types).".into(),
     }

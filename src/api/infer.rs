@@ -29,7 +29,7 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
         .names(0)
         .map_or_else(|| schemas_of_people(&base, &there), |wanted| existing(wanted, &there));
     let seed = seed(&base, &schemas);
-    let snapshot = catalog::whole(&state, &seed, &own);
+    let snapshot = catalog::full(&state, &seed, &own);
     let access = Access::new(&snapshot);
     let highest = highest_version(&state, &own);
     let next = if highest.minor < u64::from(u32::MAX) {

@@ -1,13 +1,15 @@
-//! Who may change what the guard goes by: superusers, and whom one has let. EXECUTE alone does not
-//! say that of every role.
+//! Which roles may change contract, exemptions and snapshots: superusers, and roles to which a
+//! superuser has granted EXECUTE on the function for that purpose.
 //!
-//! GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ops is easily said, and the role that runs migrations
-//! has to hold EXECUTE on all of them, or its own GRANT and REVOKE on all functions would fail.
-//! Such roles hold EXECUTE on `ops.every_function()` too, for which there is no other reason. Told
-//! so, and not by their names: whoever creates roles can rename one.
+//! GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ops is common, and the role of migrations needs EXECUTE
+//! on all of them, because otherwise its own GRANT and REVOKE on all functions would fail. A role
+//! that can execute every function that only reviews contracts ([`REVIEWING`]) is taken for one that
+//! was granted all functions at once; from it, the functions that change something require the grant
+//! option. The roles are recognized by these grants and not by name, because a role that can create
+//! roles can rename one.
 
 use crate::catalog::{self, Own};
-use crate::pg::call::{Call, sql_function};
+use crate::pg::call::Call;
 use crate::pg::heap::State;
 use crate::pg::report::Report;
 use crate::pg::text::from_server;
@@ -16,19 +18,12 @@ use dragonfly_core::catalog::{AclItem, Oid, Privileges};
 use dragonfly_core::sql::{printable, safe_ident};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// The function that nobody is given but with all others.
-const MARKER: &str = "every_function";
+/// The functions that change nothing and that only authors of contracts are granted by default.
+const REVIEWING: [&str; 5] =
+    ["validate_contract", "contract_schema", "audit_contract", "infer_contract", "try_migration"];
 
-sql_function!(
-    /// `ops.every_function()`
-    ops_every_function => every_function
-);
-fn every_function(_: Call) -> pg_sys::Datum {
-    pg_sys::Datum::null()
-}
-
-/// An error where the caller of a function that changes something is neither a superuser nor
-/// somebody whom one has let.
+/// Raises an error where the caller of a function that changes something is neither a superuser nor
+/// a role to which EXECUTE on it was granted for that purpose.
 pub fn check(call: Call) {
     // SAFETY: reads a variable of the backend.
     let caller = unsafe { pg_sys::GetUserId() }.to_u32();
@@ -41,38 +36,37 @@ pub fn check(call: Call) {
     let access = Access::new(&snapshot);
     let reached = access.closure(caller, Follow::Privileges);
     let executes = |item: &&AclItem| item.privileges.contains(Privileges::EXECUTE);
-    let marked = marker(&state).map(|marker| catalog::routine_acl(&state, marker));
-    // Without the marker, nobody knows.
-    let by_the_way = |role: Oid| {
-        marked
-            .as_ref()
-            .is_none_or(|acl| acl.iter().filter(executes).any(|item| item.grantee == role))
+    let reviewing = reviewing(&state);
+    let has_all = |role: Oid| {
+        let can = |acl: &Vec<AclItem>| acl.iter().filter(executes).any(|item| item.grantee == role);
+        reviewing.iter().all(can)
     };
-    let is_meant =
+    let is_granted =
         catalog::routine_acl(&state, call.function()).iter().filter(executes).any(|item| {
             reached.contains(&item.grantee)
-                && (item.grantable.contains(Privileges::EXECUTE) || !by_the_way(item.grantee))
+                && (item.grantable.contains(Privileges::EXECUTE) || !has_all(item.grantee))
         });
-    if !is_meant {
-        refuse(&snapshot.role_name(caller), call);
+    if !is_granted {
+        reject(&snapshot.role_name(caller), call);
     }
 }
 
-/// The marker, among the extension's own functions.
-fn marker(state: &State) -> Option<Oid> {
-    let mut found = None;
+/// Returns the ACLs of the reviewing functions. Without any, every role is taken to have all.
+fn reviewing(state: &State) -> Vec<Vec<AclItem>> {
+    let mut found = Vec::new();
     Own::find(state).members(state, |class, object| {
+        let is_reviewing = |name: &str| REVIEWING.contains(&name);
         if class == catalog::PG_PROC
-            && catalog::name(class, object).is_some_and(|(_, name)| name == MARKER)
+            && catalog::name(class, object).is_some_and(|(_, name)| is_reviewing(&name))
         {
-            found = Some(object);
+            found.push(catalog::routine_acl(state, object));
         }
     });
     found
 }
 
-fn refuse(caller: &str, call: Call) -> ! {
-    // SAFETY: gives a C string; the function is there, for it runs.
+fn reject(caller: &str, call: Call) -> ! {
+    // SAFETY: returns a C string; the function exists, because it is being called.
     let signature = unsafe {
         from_server(
             std::ffi::CStr::from_ptr(pg_sys::format_procedure_qualified(call.function().into()))
@@ -80,13 +74,13 @@ fn refuse(caller: &str, call: Call) -> ! {
         )
     };
     Report {
-        message: "permission denied to change what the security guard goes by".into(),
+        message: "permission denied to change security contract settings".into(),
         detail: format!(
-            "Role \"{}\" may execute the function because it may execute every function of the schema; nobody has meant this one.",
+            "Role \"{}\" can execute every function of the extension, which does not include the right to change settings.",
             printable(caller)
         ),
         hint: format!(
-            "A superuser who means it says GRANT EXECUTE ON FUNCTION {signature} TO {} WITH GRANT OPTION.",
+            "As a superuser: GRANT EXECUTE ON FUNCTION {signature} TO {} WITH GRANT OPTION;",
             safe_ident(caller)
         ),
     }

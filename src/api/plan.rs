@@ -68,7 +68,7 @@ fn apply_golden_sql(call: Call) -> pg_sys::Datum {
 fn plan(filter: &Filter) -> (Vec<Finding>, Plan) {
     let Installation { state, own, contract } = Installation::now();
     let current = Current::read(&state, &own, Freshness::Fresh);
-    let snapshot = catalog::whole(&state, &contract, &own);
+    let snapshot = catalog::full(&state, &contract, &own);
     filter.check_schemas(&contract, &snapshot);
     // SAFETY: reads a variable of the backend.
     let runner = unsafe { pg_sys::GetUserId() }.to_u32();
@@ -116,7 +116,7 @@ fn carry_out(plan: &Plan, before: &[Finding], at: &Cell<usize>) -> HashSet<Strin
         }
     });
     at.set(0);
-    guard::judge_as_if_committing();
+    guard::check_as_if_committing();
     prove(plan, before)
 }
 
@@ -129,10 +129,12 @@ fn prove(plan: &Plan, before: &[Finding]) -> HashSet<String> {
     // What the plan said it would mend: the finding itself, or one about the same that has become
     // another, as where a part was left.
     let claimed = |f: &Finding| -> Vec<String> {
-        match plan.fixes.contains(&f.fingerprint) {
-            true => vec![f.fingerprint.clone()],
-            false if there.contains(f.fingerprint.as_str()) => vec![],
-            false => plan.about.get(&f.subject()).cloned().unwrap_or_default(),
+        if plan.fixes.contains(&f.fingerprint) {
+            vec![f.fingerprint.clone()]
+        } else if there.contains(f.fingerprint.as_str()) {
+            vec![]
+        } else {
+            plan.about.get(&f.subject()).cloned().unwrap_or_default()
         }
     };
     let errors = after.iter().filter(|f| f.severity == Severity::Error);
@@ -161,12 +163,11 @@ fn prove(plan: &Plan, before: &[Finding]) -> HashSet<String> {
 /// for (acl.c, `select_best_grantor`).
 fn in_whose_name() -> &'static str {
     // SAFETY: a look-up in the system cache.
-    match unsafe { pg_sys::superuser() } {
-        true => "",
-        false => {
-            " You are no superuser: what you grant and revoke on objects of other roles is done in the name of whichever role lets you, or not at \
+    if unsafe { pg_sys::superuser() } {
+        ""
+    } else {
+        " You are no superuser: what you grant and revoke on objects of other roles is done in the name of whichever role lets you, or not at \
              all. Apply the plan as their owner or as a superuser."
-        }
     }
 }
 

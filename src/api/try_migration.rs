@@ -59,7 +59,7 @@ fn run(sql: &str) -> Result<Vec<Finding>, NotTried> {
     }
     // Deferred constraints are checked when a transaction commits.
     statement::run("SET CONSTRAINTS ALL IMMEDIATE").map_err(NotTried::Statement)?;
-    guard::judge_as_if_committing();
+    guard::check_as_if_committing();
     Ok(audit::findings_now())
 }
 
@@ -135,7 +135,7 @@ impl Outcome {
 
     fn as_str(self) -> &'static str {
         match self {
-            Self::Rejected(_) => "refused",
+            Self::Rejected(_) => "rejected",
             Self::NotTried => "not tried",
             Self::Failed => "failed",
         }

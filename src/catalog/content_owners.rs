@@ -14,12 +14,12 @@ const FEW: usize = 200;
 
 /// The routines, types and operators in the schemas `wanted`: all, or where that is too much, those
 /// of the `untrusted` roles.
-pub fn find(
+pub fn contents(
     state: &State,
     wanted: &HashSet<Oid>,
     roles: usize,
     untrusted: impl FnOnce() -> Vec<Oid>,
-) -> Found {
+) -> Vec<Content> {
     // A composite type is a relation too, and as such depends on its schema.
     let composite = Class::open(
         oids::PG_CLASS,
@@ -54,7 +54,7 @@ pub fn find(
 
 /// Schema and owner of a type or an operator, in that state; `None` where it is not there, or comes
 /// with a table or another type.
-pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<(Oid, Oid)> {
+pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<Place> {
     let table = Table::open(catalog);
     let (index, [schema, owner]) = match catalog {
         oids::PG_TYPE => (oids::PG_TYPE_OID_INDEX, ["typnamespace", "typowner"]),
@@ -82,14 +82,29 @@ pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<(Oid, Oid)> {
             (kind != b'c', pg_sys::isAnyTempNamespace(schema.into()))
         };
         if !is_array && !of_table && !temporary {
-            found = Some((schema, row.oid(owner)));
+            found = Some(Place { schema, owner: row.oid(owner) });
         }
     });
     found
 }
 
-/// Schema, owner and kind of things.
-pub type Found = Vec<(Oid, Oid, ContentKind)>;
+/// Where a routine, type or operator stands, and whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The schema.
+    pub schema: Oid,
+    /// The owner.
+    pub owner: Oid,
+}
+
+/// A routine, type or operator.
+#[derive(Debug, Clone, Copy)]
+pub struct Content {
+    /// Where it stands.
+    pub place: Place,
+    /// Which of them it is.
+    pub kind: ContentKind,
+}
 
 /// By `pg_depend`: everything that is in a schema depends on it, but for what initdb made, whose
 /// owner is trusted. `None` where that is too much.
@@ -98,7 +113,7 @@ fn in_schemas(
     classes: &[Class],
     wanted: &HashSet<Oid>,
     few: usize,
-) -> Option<Found> {
+) -> Option<Vec<Content>> {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
     let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
@@ -113,11 +128,16 @@ fn in_schemas(
         });
     }
     (members.len() <= few)
-        .then(|| members.into_iter().filter_map(|(class, object)| class.place(object)).collect())
+        .then(|| members.into_iter().filter_map(|(class, object)| class.content(object)).collect())
 }
 
 /// By `pg_shdepend`: what a role owns or has been granted refers to the role.
-fn of_owners(state: &State, classes: &[Class], owners: &[Oid], wanted: &HashSet<Oid>) -> Found {
+fn of_owners(
+    state: &State,
+    classes: &[Class],
+    owners: &[Oid],
+    wanted: &HashSet<Oid>,
+) -> Vec<Content> {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_SHDEPEND);
@@ -135,8 +155,8 @@ fn of_owners(state: &State, classes: &[Class], owners: &[Oid], wanted: &HashSet<
             let class = classes.iter().find(|c| c.oid == row.oid(class));
             found.extend(
                 class
-                    .and_then(|c| c.place(row.oid(object)))
-                    .filter(|(schema, _, _)| wanted.contains(schema)),
+                    .and_then(|c| c.content(row.oid(object)))
+                    .filter(|content| wanted.contains(&content.place.schema)),
             );
         });
     }
@@ -175,7 +195,7 @@ impl Class {
     }
 
     /// Schema, owner and kind of an object, by the system cache; `None` where it is gone.
-    fn place(&self, object: Oid) -> Option<(Oid, Oid, ContentKind)> {
+    fn content(&self, object: Oid) -> Option<Content> {
         // SAFETY: the tuple is of that catalog, used while it is held, and released.
         unsafe {
             let tuple = pg_sys::SearchSysCache1(self.cache, pg_sys::Datum::from(object));
@@ -184,9 +204,12 @@ impl Class {
             }
             let row = Row::from_tuple(tuple, &self.table);
             let counts = self.only.is_none_or(|(column, value)| row.char(column) == value);
-            let place = counts.then(|| (row.oid(self.schema), row.oid(self.owner), self.kind));
+            let content = counts.then(|| Content {
+                place: Place { schema: row.oid(self.schema), owner: row.oid(self.owner) },
+                kind: self.kind,
+            });
             pg_sys::ReleaseSysCache(tuple);
-            place
+            content
         }
     }
 }

@@ -49,11 +49,10 @@ pub fn runs_code(text: &str) -> bool {
 
 fn is_harmless(name: &str) -> bool {
     let is_qualified = !name.starts_with('"') && name.contains('.') || name.contains("\".");
-    match is_qualified {
-        true => is_enum(name),
-        false => {
-            !super::temporary::has_schema() || type_named(&format!("pg_temp.{name}")).is_none()
-        }
+    if is_qualified {
+        is_enum(name)
+    } else {
+        !super::temporary::has_schema() || type_named(&format!("pg_temp.{name}")).is_none()
     }
 }
 

@@ -132,13 +132,13 @@ fn behind(state: &State, relations: Vec<u32>, freshness: Freshness, parts: &mut 
         }
         for rule in rules {
             parts.push(char::from(rule.enabled).to_string());
-            let write = || match rule.is_view {
-                true => read_again(
-                    state,
-                    relation,
-                    call(pg_sys::pg_get_viewdef, &[pg_sys::Datum::from(relation)]),
-                ),
-                false => call(pg_sys::pg_get_ruledef, &[pg_sys::Datum::from(rule.oid)]),
+            let write = || {
+                if rule.is_view {
+                    let view = call(pg_sys::pg_get_viewdef, &[pg_sys::Datum::from(relation)]);
+                    read_again(state, relation, view)
+                } else {
+                    call(pg_sys::pg_get_ruledef, &[pg_sys::Datum::from(rule.oid)])
+                }
             };
             parts.push(written(freshness, (oids::PG_REWRITE, rule.oid), &rule.stored, write));
             queue.extend(

@@ -1,6 +1,7 @@
 //! `pg_authid`, `pg_auth_members`, `pg_database`.
 
-use super::{VERSION, oids};
+use super::oids;
+use crate::pg::VERSION;
 use crate::pg::heap::{State, Table};
 use dragonfly_core::catalog::{Database, Membership, Oid, Role, Snapshot};
 use pgrx::pg_sys;

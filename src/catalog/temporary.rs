@@ -1,5 +1,5 @@
-//! What lasts and rests on something temporary: it goes with it, at the end of the session or of
-//! the transaction, and no command says so.
+//! What lasts and depends on a temporary object: it is dropped with it, at the end of the session
+//! or of the transaction, and no command says so.
 
 use super::oids;
 use crate::pg::heap::{Column, State, Table};
@@ -10,8 +10,8 @@ use std::collections::HashSet;
 /// So many objects are looked at for one.
 const MOST: usize = 50_000;
 
-/// Whether this session has a temporary schema: only then can it make anything that rests on
-/// something temporary.
+/// Whether this session has a temporary schema: only then can it create anything that depends on a
+/// temporary object.
 pub fn has_schema() -> bool {
     let (mut schema, mut toast) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
     // SAFETY: writes both.
@@ -19,11 +19,11 @@ pub fn has_schema() -> bool {
     schema != pg_sys::InvalidOid
 }
 
-/// What an object rests on.
+/// How an object depends on temporary ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ground {
-    /// Nothing that is temporary.
-    Firm,
+pub enum TemporaryDependency {
+    /// On none.
+    None,
     /// A temporary table, type or routine.
     Temporary,
     /// A temporary routine that is SECURITY DEFINER: who can reach the object can call it.
@@ -69,9 +69,9 @@ impl Dependencies {
     }
 }
 
-/// What an object rests on, by itself, by a part of it (a policy, the rule of a view), or by way of
-/// anything that it needs.
-pub fn ground(state: &State, object: Address) -> Ground {
+/// How an object depends on temporary ones: by itself, by a part of it (a policy, the rule of a
+/// view), or by way of anything that it needs.
+pub fn dependency(state: &State, object: Address) -> TemporaryDependency {
     let dependencies = Dependencies::open();
     let mut seen: HashSet<Address> = HashSet::from([object]);
     let mut waiting = vec![object];
@@ -84,7 +84,7 @@ pub fn ground(state: &State, object: Address) -> Ground {
             }
         });
     }
-    let mut ground = Ground::Firm;
+    let mut dependency = TemporaryDependency::None;
     while let Some(current) = waiting.pop() {
         let mut temporary = false;
         dependencies.needs(state, current, |needed, _| {
@@ -103,21 +103,21 @@ pub fn ground(state: &State, object: Address) -> Ground {
         }
         if temporary && current.0 == oids::PG_PROC && super::routines::is_definer(state, current.1)
         {
-            return Ground::TemporaryDefiner;
+            return TemporaryDependency::TemporaryDefiner;
         }
         // Where there is more than anybody could mean, better no than yes.
         if temporary || seen.len() > MOST {
-            ground = Ground::Temporary;
+            dependency = TemporaryDependency::Temporary;
         }
         if seen.len() > MOST {
             break;
         }
     }
-    ground
+    dependency
 }
 
-/// An object and everything that would go with it.
-pub fn fall(state: &State, object: Address) -> HashSet<Address> {
+/// An object and everything that would be dropped with it.
+pub fn dropped_with(state: &State, object: Address) -> HashSet<Address> {
     let dependencies = Dependencies::open();
     let mut seen: HashSet<Address> = HashSet::from([object]);
     let mut waiting = vec![object];
@@ -140,7 +140,7 @@ pub fn fall(state: &State, object: Address) -> HashSet<Address> {
 }
 
 /// Whether something that lasts depends on a temporary table.
-pub fn carries_what_lasts(state: &State, relation: Oid) -> bool {
+pub fn has_lasting_dependents(state: &State, relation: Oid) -> bool {
     let dependencies = Dependencies::open();
     let mut users = Vec::new();
     let object = (oids::PG_CLASS, relation);

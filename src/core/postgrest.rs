@@ -48,7 +48,7 @@ fn authenticator_check(name: &str, role: Option<&Role>) -> Check {
         ),
         Some(role) if role.superuser => (
             false,
-            format!("Role \"{shown}\" is a superuser: every request could become anybody."),
+            format!("Role \"{shown}\" is a superuser: every request could act as any role."),
             Some(format!("ALTER ROLE {sql} NOSUPERUSER;")),
         ),
         Some(role) if !role.can_login => (
@@ -162,7 +162,7 @@ fn schema_checks(cx: &Context<'_>) -> Vec<Check> {
                 true => Check {
                     step,
                     ok: true,
-                    detail: format!("Schema {sql} can be used by whom it is for."),
+                    detail: format!("Schema {sql} is accessible to the roles declared for it."),
                     fix: None,
                 },
                 false => Check {
@@ -220,10 +220,10 @@ mod tests {
                 "ok SET ROLE anon: Role \"authenticator\" can become \"anon\".",
                 "NO SET ROLE authenticated: Role \"authenticator\" cannot become \"authenticated\". => GRANT authenticated TO authenticator;",
                 "ok SET ROLE service_role: Role \"authenticator\" can become \"service_role\".",
-                "ok schema public: Schema public can be used by whom it is for.",
+                "ok schema public: Schema public is accessible to the roles declared for it.",
                 "NO schema api: anon, authenticated and service_role cannot use schema api. => GRANT USAGE ON SCHEMA api TO anon, authenticated, \
                  service_role;",
-                "ok schema intake: Schema intake can be used by whom it is for.",
+                "ok schema intake: Schema intake is accessible to the roles declared for it.",
             ]
         );
         world.role("authenticator").superuser = true;

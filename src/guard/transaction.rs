@@ -1,6 +1,6 @@
-//! What the guard remembers of a transaction, beside what it has touched.
+//! What the guard knows of a transaction, beside what it has changed.
 
-use super::touched;
+use super::changes;
 use crate::pg::heap::{Committed, State};
 use dragonfly_core::contract::Contract;
 use pgrx::pg_sys;
@@ -19,15 +19,15 @@ struct Transaction {
     ended_tag: String,
     /// A superuser has dropped the guard by its name.
     drops_guard: bool,
-    /// Everything has been judged, and the transaction commits.
+    /// Everything has been checked, and the transaction commits.
     commits: bool,
-    /// Something must be judged at commit.
+    /// Something must be checked at commit.
     pending: bool,
     /// Something that the contract is about has changed.
     relevant: bool,
-    /// What was committed when the first statement was judged, and the contract by which it was.
+    /// What was committed when the first statement was checked, and the contract by which it was.
     first: Option<(Committed, Option<Rc<Contract>>)>,
-    /// The command from which on it is judged: everything, or what came after a superuser had
+    /// The command from which on it is checked: everything, or what came after a superuser had
     /// switched the guard off.
     from: pg_sys::CommandId,
     /// What the client has been warned of already.
@@ -51,12 +51,12 @@ pub fn drops_guard() -> bool {
     CURRENT.with_borrow(|t| t.drops_guard)
 }
 
-/// A statement is judged when the transaction commits, and not before.
+/// A statement is checked when the transaction commits, and not before.
 pub fn leave_for_commit() {
     CURRENT.with_borrow_mut(|t| t.pending = true);
 }
 
-/// Everything has been judged. What the server still does on its own, dropping temporary tables,
+/// Everything has been checked. What the server still does on its own, dropping temporary tables,
 /// must not undo it.
 pub fn commits() {
     CURRENT.with_borrow_mut(|t| t.commits = true);
@@ -97,23 +97,23 @@ pub fn is_pending() -> bool {
     CURRENT.with_borrow(|t| t.pending)
 }
 
-/// What the transaction has done so far is not to be judged: a superuser has said so.
+/// What the transaction has done so far is not to be checked: a superuser has said so.
 pub fn waive() {
-    touched::forget();
+    changes::forget();
     // SAFETY: a command has just ended; what it did is visible to the next, whose number this is.
     let next = unsafe { pg_sys::GetCurrentCommandId(false) };
     CURRENT
         .with_borrow_mut(|t| (t.from, t.pending, t.relevant, t.first) = (next, false, false, None));
 }
 
-/// The catalogs without what is to be judged.
+/// The catalogs without what is to be checked.
 pub fn before() -> State {
     State::before(CURRENT.with_borrow(|t| t.from))
 }
 
-/// A statement has been judged: whether something is left for the commit, what was committed when
-/// it was judged, and, where it changed anything that matters, by which contract.
-pub fn statement_judged(pending: bool, committed: Committed, contract: Option<&Rc<Contract>>) {
+/// A statement has been checked: whether something is left for the commit, what was committed when
+/// it was checked, and, where it changed anything that matters, by which contract.
+pub fn statement_checked(pending: bool, committed: Committed, contract: Option<&Rc<Contract>>) {
     CURRENT.with_borrow_mut(|t| {
         t.relevant |= contract.is_some();
         // One contract for one statement and another for the next: both must do.
@@ -132,14 +132,14 @@ pub fn is_relevant() -> bool {
     CURRENT.with_borrow(|t| t.relevant)
 }
 
-/// Whether every statement has been judged for good, for nothing has been committed meanwhile and
+/// Whether every statement has been checked for good, for nothing has been committed meanwhile and
 /// nothing was left.
 pub fn is_settled(committed: &Committed, contract: &Rc<Contract>) -> bool {
     let same = |(first, by): &(Committed, Option<Rc<Contract>>)| {
         first == committed && by.as_ref().is_none_or(|by| Rc::ptr_eq(by, contract))
     };
     CURRENT.with_borrow(|t| !t.pending && t.first.as_ref().is_some_and(same))
-        && touched::unjudged().is_empty()
+        && changes::unchecked().is_empty()
 }
 
 /// Notes a warning; false where the client has seen it already.
@@ -159,4 +159,14 @@ pub fn forget() {
             *t = Transaction::default();
         }
     });
+}
+
+/// Whether this transaction may have changed a catalog: it has a number of its own, and is not just
+/// being rolled back.
+pub fn may_change() -> bool {
+    // SAFETY: reads the state of the transaction.
+    unsafe {
+        pg_sys::IsTransactionState()
+            && pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId
+    }
 }

@@ -4,8 +4,8 @@
 //! are off. They are judged like any other: by what they have left in the catalog. Another hook
 //! notes who writes into catalogs directly, after which everything is looked at.
 
-use super::touched::{self, Touch};
-use super::{act, command_ended};
+use super::changes::{self, Changed};
+use super::{commands, enforce};
 use crate::catalog::Own;
 use crate::pg::heap::State;
 use crate::settings::{self, Mode};
@@ -75,7 +75,7 @@ unsafe extern "C-unwind" fn note_writing(query: *mut pg_sys::QueryDesc) {
 /// What initdb made are the catalogs.
 fn note_written(relation: pg_sys::Oid) {
     if relation != pg_sys::InvalidOid && relation.to_u32() < pg_sys::FirstNormalObjectId {
-        touched::note(Touch::Catalogs);
+        changes::note(Changed::Catalogs);
     }
 }
 
@@ -171,15 +171,15 @@ unsafe extern "C-unwind" fn after(known: Statement) {
 /// Judges what nobody has judged yet: nothing, where the statement fired its events.
 fn has_ended(stores_settings: bool, tag: &str) {
     if stores_settings {
-        touched::note(Touch::Own);
+        changes::note(Changed::Own);
     }
     // SAFETY: between commands; makes the statement's changes visible, which tells the caches,
     // which tell us.
     unsafe { pg_sys::CommandCounterIncrement() };
     // In a database without the extension there is nothing to judge by; and where it has just gone,
     // the commit has its say.
-    if !touched::unjudged().is_empty() && Own::is_there(&State::now()) {
-        command_ended(tag);
+    if !changes::unchecked().is_empty() && Own::is_there(&State::now()) {
+        commands::ended(tag);
     }
 }
 
@@ -252,8 +252,8 @@ unsafe fn refuse_what_cannot_be_undone(node: *mut pg_sys::Node) {
     let matters =
         silenced || unloads("shared_preload_libraries") || unloads("session_preload_libraries");
     if matters && settings::mode() == Mode::block {
-        act::silenced(place, if all { "RESET ALL" } else { &name });
+        enforce::disables_guard(place, if all { "RESET ALL" } else { &name });
     } else if matters {
-        act::unjudged(place);
+        enforce::unchecked(place);
     }
 }

@@ -9,16 +9,16 @@ use serde::Serialize;
 use std::ffi::CStr;
 use std::fmt::Write;
 
-/// What has happened.
+/// What the guard did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum Event {
-    Refused,
+    Rejected,
     Warned,
-    /// Passed without being judged, for the mode is off.
-    Unjudged,
-    /// A session restores a dump, and is not judged.
+    /// The command was not checked, because the mode is off.
+    Unchecked,
+    /// The session restores a dump and is not checked.
     Restoring,
 }
 

@@ -30,7 +30,7 @@ pub fn write(event: Event, command: &str, rejection: Option<&Rejection>) {
             }
             None => queue::drop_one(),
         }
-    } else if event != Event::Refused {
+    } else if event != Event::Rejected {
         append(clock::now(), &line);
     }
 }

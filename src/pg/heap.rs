@@ -314,8 +314,8 @@ impl<'t> Row<'t> {
 
     /// A column of type name.
     pub fn name(&self, column: Column) -> String {
-        // SAFETY: a name is 64 bytes with a zero among them.
         self.datum(column).map_or_else(String::new, |d| {
+            // SAFETY: a name is 64 bytes with a zero among them.
             from_server(unsafe { CStr::from_ptr(d.cast_mut_ptr()) }.to_bytes())
         })
     }

@@ -115,7 +115,7 @@ pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>)
         ereport!(
             ERROR,
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
-            "this cannot be tried from within itself"
+            "an object cannot be read while another one is being read"
         );
     }
     TRUST.set(trust.clone());
@@ -139,7 +139,7 @@ fn refuse(what: Refused) -> ! {
     ereport!(
         ERROR,
         PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-        "reading this would run somebody's code"
+        "reading this would execute untrusted code"
     );
 }
 

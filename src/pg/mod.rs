@@ -15,3 +15,6 @@ pub mod statement;
 pub mod subtransaction;
 pub mod text;
 pub mod write;
+
+/// The server's major version.
+pub const VERSION: u32 = pgrx::pg_sys::PG_VERSION_NUM / 10_000;

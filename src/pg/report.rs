@@ -60,7 +60,9 @@ impl Report {
 /// set neither of the two, no translation changes them, and they stay with an error that a
 /// procedural language catches and raises again.
 pub fn origin(report: &ErrorReportWithLevel) -> Option<&str> {
-    report.function_name().filter(|_| report.file() == file!())
+    // The server keeps the last part of the path only (elog.c).
+    let is_this = |path: &str| path.rsplit('/').next() == file!().rsplit('/').next();
+    report.function_name().filter(|_| is_this(report.file()))
 }
 
 /// One line in the server log and nowhere else, without the statement that the server would add: it

@@ -48,10 +48,7 @@ fn run<T>(work: impl FnOnce() -> T, when_done: unsafe fn()) -> Result<T, Box<Cau
     }))
     .catch_others(|error| {
         end(pg_sys::RollbackAndReleaseCurrentSubTransaction);
-        match is_cancelled(&error) {
-            true => error.rethrow(),
-            false => Err(Box::new(error)),
-        }
+        if is_cancelled(&error) { error.rethrow() } else { Err(Box::new(error)) }
     })
     .execute()
 }

@@ -31,9 +31,10 @@ pub fn from_server(bytes: &[u8]) -> String {
         UTF8 | SQL_ASCII if text.contains(is_hidden) => {
             let mut out = String::with_capacity(text.len() * 2);
             for c in text.chars() {
-                match is_hidden(c) {
-                    true => out.extend(c.encode_utf8(&mut [0; 4]).bytes().map(by_byte)),
-                    false => out.push(c),
+                if is_hidden(c) {
+                    out.extend(c.encode_utf8(&mut [0; 4]).bytes().map(by_byte));
+                } else {
+                    out.push(c);
                 }
             }
             out
@@ -90,11 +91,10 @@ pub fn to_server(text: &str) -> Vec<u8> {
         return with_bytes(text, encoding == UTF8);
     }
     let shown = text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        match RAW_BYTES.contains(&c) {
-            true => {
-                let _ = write!(out, "\\x{:02X}", u32::from(c) as u8);
-            }
-            false => out.push(c),
+        if RAW_BYTES.contains(&c) {
+            let _ = write!(out, "\\x{:02X}", u32::from(c) as u8);
+        } else {
+            out.push(c);
         }
         out
     });

@@ -1,5 +1,5 @@
-//! What the planner leaves out because it is decided without it (clauses.c,
-//! `eval_const_expressions`), as far as constants as they stand decide.
+//! Conditions that constants decide: the planner removes what they make unreachable (clauses.c,
+//! `eval_const_expressions`). Only constants as written count, not what the planner computes.
 
 use crate::pg::list::nodes;
 use pgrx::pg_sys;
@@ -41,8 +41,8 @@ pub(super) unsafe fn truth(node: *mut pg_sys::Node) -> Option<bool> {
     }
 }
 
-/// The parts of a CASE or a COALESCE that can be reached; `None` for everything else, and where all
-/// can.
+/// The parts of a CASE or a COALESCE that can be reached; `None` for other expressions, and where
+/// all can.
 ///
 /// # Safety
 /// A valid expression.

@@ -1,6 +1,9 @@
 //! Visiting the nodes of a query or of an expression, one method for each kind of node.
 
-use super::{Reader, Written, constant, relations, unused};
+use super::permissions::relations;
+use super::reader::Reader;
+use super::written::Written;
+use super::{constant, unused};
 use crate::catalog;
 use crate::pg::heap::{interrupts, text_of};
 use crate::pg::list::nodes;

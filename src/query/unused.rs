@@ -1,4 +1,4 @@
-//! The columns of a view that a statement does not ask for: the planner leaves them out, and the
+//! The columns of a view that a statement does not read: the planner removes them, and the
 //! functions in them are never called (allpaths.c, `remove_unused_subquery_outputs`;
 //! prepjointree.c).
 
@@ -9,11 +9,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::c_void;
 
-/// Puts a null in the place of each column of the subqueries in FROM that nothing reads, and takes
-/// WITH queries away that nothing reads. Not where rows are changed or locked (`marks_rows`): of
-/// everything else that is read then, the whole row is kept (planner.c, `preprocess_rowmarks`), and
-/// a view's triggers are given it. What is in the subqueries themselves is looked at when they are
-/// visited.
+/// Replaces each column of the subqueries in FROM that nothing reads by a null, and removes WITH
+/// queries that nothing reads. Where rows are changed or locked (`marks_rows`), columns stay: the
+/// server keeps the whole row of each other relation (planner.c, `preprocess_rowmarks`), and passes
+/// it to a view's triggers. Nested subqueries are handled when they are visited.
 ///
 /// # Safety
 /// A query that is the caller's to change.
@@ -28,7 +27,7 @@ pub(super) unsafe fn leave_out(query: *mut pg_sys::Query, marks_rows: bool) {
                 (*with).ctequery = std::ptr::null_mut();
             }
         }
-        // Of a UNION, the query itself names the columns of the first part alone.
+        // The query of a UNION names the columns of its first part only.
         if marks_rows || !(*query).setOperations.is_null() {
             return;
         }
@@ -66,7 +65,7 @@ pub(super) unsafe fn leave_out(query: *mut pg_sys::Query, marks_rows: bool) {
     }
 }
 
-/// Takes away what a query selects that is only asked whether it has a row (subselect.c,
+/// Removes the columns of a query that is only tested for having a row (subselect.c,
 /// `simplify_EXISTS_query`).
 ///
 /// # Safety
@@ -102,9 +101,9 @@ pub(super) unsafe fn leave_out_all(query: *mut pg_sys::Query) {
 struct Read {
     query: *mut pg_sys::Query,
     entry: i32,
-    /// How many queries lie between the one and what is being looked at.
+    /// How many queries there are between `query` and the node that is being visited.
     depth: Cell<u32>,
-    /// 0: the whole row.
+    /// By number; 0 is the whole row.
     columns: RefCell<HashSet<i16>>,
 }
 

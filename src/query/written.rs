@@ -1,17 +1,12 @@
-//! What the server evaluates for the rows that a statement writes, beside what the statement says
-//! itself: the constraints of the table and of the domains of its columns, generated columns, the
-//! expressions of indexes and of a partition's key, and the conditions of triggers
-//! (nodeModifyTable.c, execMain.c, execIndexing.c, execPartition.c, trigger.c). What the triggers
-//! do is not seen.
+//! What is written to, and what the catalogs hold about it that is evaluated then.
 
-use super::{Reader, changed_columns, column_name, names};
-use crate::catalog::{self, oids};
-use crate::pg::heap::{Column, Row, State, Table, interrupts};
+use super::permissions::{changed_columns, column_name, names};
+use crate::catalog::oids;
+use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::list::nodes;
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::explain::Moment;
 use pgrx::pg_sys;
-use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 
 /// How a table is written to.
@@ -33,7 +28,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// What a query writes to, and in which ways; nothing where it only reads.
+    /// What a query writes to, and how; nothing where it only reads.
     ///
     /// # Safety
     /// `query` is a query.
@@ -67,7 +62,7 @@ impl Written {
 }
 
 impl Command {
-    /// Its letter in `pg_trigger.tgtype` (pg_trigger.h).
+    /// Its bit in `pg_trigger.tgtype` (pg_trigger.h).
     fn event(self) -> u32 {
         match self {
             Self::Insert => pg_sys::TRIGGER_TYPE_INSERT,
@@ -77,124 +72,14 @@ impl Command {
         }
     }
 
-    /// Whether it makes rows.
-    fn makes_rows(self) -> bool {
+    /// Whether it stores rows.
+    pub(super) fn makes_rows(self) -> bool {
         matches!(self, Self::Insert | Self::Update)
     }
 }
 
-impl Reader {
-    /// Notes what writing to a table needs, and to those that inherit from it. Which partition a
-    /// new row is for, nobody knows.
-    pub(super) fn written(&self, written: Written) {
-        let Written { table, command, changed } = written;
-        self.written_to_one(table, command, &changed, true);
-        let (mut parents, mut seen) = (vec![table], HashSet::from([table]));
-        while let Some(parent) = parents.pop().filter(|_| command != Command::Insert) {
-            interrupts();
-            for child in children(&self.state, parent)
-                .into_iter()
-                .filter(|child| seen.insert(*child))
-                .collect::<Vec<_>>()
-            {
-                // TRUNCATE is carried out on each.
-                self.written_to_one(child, command, &changed, command == Command::Truncate);
-                parents.push(child);
-            }
-        }
-        self.moment.set(Moment::Start);
-    }
-
-    fn written_to_one(&self, table: Oid, command: Command, named: &[String], fires_once: bool) {
-        // What is generated from a column changes with it (execUtils.c, `ExecGetExtraUpdatedCols`);
-        // and all of that, where a trigger may change any (nodeModifyTable.c, `ExecInitGenerated`).
-        let mut computed = Vec::new();
-        if command.makes_rows() {
-            let (_, changes_rows) = triggers(&self.state, table, command, named);
-            computed = generated(&self.state, table);
-            computed.retain(|(_, expression)| {
-                command == Command::Insert || changes_rows || depends_on(expression, table, named)
-            });
-        }
-        let changed =
-            &[named, &computed.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()].concat();
-        self.moment.set(Moment::Start);
-        if command == Command::Insert {
-            // A column without a default is given a null of its domain (preptlist.c).
-            types(&self.state, table).into_iter().for_each(|of| self.domain(of));
-        }
-        let (triggers, _) = triggers(&self.state, table, command, changed);
-        // Before 16 they are made ready before the statement begins (nodeModifyTable.c,
-        // `ExecInitModifyTable`).
-        self.moment.set(if catalog::VERSION < 16 { Moment::Start } else { Moment::Row });
-        computed.iter().for_each(|(_, expression)| self.stored(expression));
-        if fires_once {
-            self.conditions(&triggers, Moment::Statement);
-        }
-        self.moment.set(Moment::Row);
-        if command == Command::Insert {
-            self.all(&partition_key(&self.state, table));
-        }
-        self.conditions(&triggers, Moment::Row);
-        if command.makes_rows() {
-            self.moment.set(Moment::Kept);
-            self.all(&checks(&self.state, "conrelid", oids::PG_CONSTRAINT_RELID_INDEX, table));
-            self.partition(table, command);
-            self.all(&indexes(&self.state, table, command, changed));
-        }
-        if command == Command::Truncate {
-            // Its indexes are made anew as the owner (index.c, `reindex_index`).
-            self.moment.set(Moment::Row);
-            self.acting.set(catalog::relation_owner(&self.state, table));
-            self.all(&predicates(&self.state, table));
-            self.acting.set(None);
-        }
-        self.conditions(&triggers, Moment::Kept);
-        if fires_once {
-            self.conditions(&triggers, Moment::End);
-        }
-    }
-
-    fn all(&self, expressions: &[CString]) {
-        expressions.iter().for_each(|expression| self.stored(expression));
-    }
-
-    fn conditions(&self, triggers: &[Trigger], moment: Moment) {
-        self.moment.set(moment);
-        for condition in
-            triggers.iter().filter(|t| t.moment == moment).filter_map(|t| t.condition.as_ref())
-        {
-            // Each part of it is made ready by itself (trigger.c, `TriggerEnabled`).
-            // SAFETY: the server has written it with nodeToString.
-            unsafe {
-                let node = pg_sys::stringToNode(condition.as_ptr()).cast();
-                nodes(pg_sys::make_ands_implicit(node).cast())
-                    .for_each(|part| self.expression(part));
-            }
-        }
-    }
-
-    /// Whether a row may be in the partition that it is written to: by the keys of what it is a
-    /// part of. INSERT into the partitioned table itself asks no more than where it belongs. (The
-    /// server's own way to that condition evaluates what is constant in it, somebody's functions
-    /// among that.)
-    fn partition(&self, table: Oid, command: Command) {
-        if command == Command::Update {
-            self.all(&partition_key(&self.state, table));
-        }
-        let mut part = table;
-        // SAFETY: a look-up in the system cache.
-        while unsafe { pg_sys::get_rel_relispartition(part.into()) } {
-            interrupts();
-            let Some(whole) = parent(&self.state, part) else { break };
-            self.all(&partition_key(&self.state, whole));
-            part = whole;
-        }
-    }
-}
-
-/// What a partition is a part of.
-fn parent(state: &State, partition: Oid) -> Option<Oid> {
+/// The table that a partition belongs to.
+pub(super) fn parent(state: &State, partition: Oid) -> Option<Oid> {
     let catalog = Table::open(oids::PG_INHERITS);
     let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
     let mut found = None;
@@ -205,14 +90,14 @@ fn parent(state: &State, partition: Oid) -> Option<Oid> {
 }
 
 /// A trigger that fires.
-struct Trigger {
-    moment: Moment,
-    condition: Option<CString>,
+pub(super) struct Trigger {
+    pub moment: Moment,
+    pub condition: Option<CString>,
 }
 
 /// The triggers of a table that a command on some columns fires, in the order of their names; and
-/// whether there is any, if only disabled, that could change a row before it is stored.
-fn triggers(
+/// whether any trigger, even a disabled one, could change a row before it is stored.
+pub(super) fn triggers(
     state: &State,
     table: Oid,
     command: Command,
@@ -227,7 +112,7 @@ fn triggers(
     catalog.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &[(on, table)], |row| {
         let kind = row.int(kind) as u32;
         let numbers = row.numbers(columns);
-        let is_touched = command != Command::Update
+        let is_affected = command != Command::Update
             || numbers.is_empty()
             || numbers
                 .iter()
@@ -236,7 +121,7 @@ fn triggers(
             (kind & pg_sys::TRIGGER_TYPE_ROW != 0, kind & pg_sys::TRIGGER_TYPE_BEFORE != 0);
         changes_rows |= is_row && is_before && kind & command.event() != 0;
         let fires =
-            kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_touched;
+            kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_affected;
         let moment = match (is_row, is_before) {
             (false, true) => Moment::Statement,
             (true, true) => Moment::Row,
@@ -252,7 +137,7 @@ fn triggers(
 }
 
 /// The tables that inherit from a table, partitions among them.
-fn children(state: &State, table: Oid) -> Vec<Oid> {
+pub(super) fn children(state: &State, table: Oid) -> Vec<Oid> {
     let catalog = Table::open(oids::PG_INHERITS);
     let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
     let mut found = Vec::new();
@@ -263,7 +148,7 @@ fn children(state: &State, table: Oid) -> Vec<Oid> {
 }
 
 /// The types of a table's columns.
-fn types(state: &State, table: Oid) -> Vec<Oid> {
+pub(super) fn types(state: &State, table: Oid) -> Vec<Oid> {
     let catalog = Table::open(oids::PG_ATTRIBUTE);
     let column = |name| catalog.column(name);
     let (on, number, of, dropped) =
@@ -278,7 +163,7 @@ fn types(state: &State, table: Oid) -> Vec<Oid> {
 }
 
 /// The columns that are stored and generated, and their expressions.
-fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
+pub(super) fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
     let attributes = Table::open(oids::PG_ATTRIBUTE);
     let (on, number, kind) = (
         attributes.column("attrelid"),
@@ -303,8 +188,8 @@ fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
     found
 }
 
-/// The CHECK constraints of a table or of a domain, by the column and the index of `pg_constraint`
-/// that say so.
+/// The CHECK constraints of a table or of a domain; `of` is the column of `pg_constraint` that
+/// refers to it, and `index` the index on that column.
 pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_CONSTRAINT);
     let column = |name| catalog.column(name);
@@ -316,19 +201,25 @@ pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CS
             found.push((row.name(name), stored(&row, expression)));
         }
     });
-    // The server asks in the order of their names (relcache.c, `CheckConstraintFetch`; typcache.c).
+    // The server checks them in the order of their names (relcache.c, `CheckConstraintFetch`;
+    // typcache.c).
     found.sort();
     found.into_iter().filter_map(|(_, expression)| expression).collect()
 }
 
-/// The expressions of the indexes into which a row is written. An UPDATE that changes no column of
-/// any index may leave them alone.
-fn indexes(state: &State, table: Oid, command: Command, changed: &[String]) -> Vec<CString> {
+/// The expressions of the indexes into which a row is written; none for an UPDATE that changes no
+/// column of any index.
+pub(super) fn indexes(
+    state: &State,
+    table: Oid,
+    command: Command,
+    changed: &[String],
+) -> Vec<CString> {
     let catalog = Table::open(oids::PG_INDEX);
     let column = |name| catalog.column(name);
     let (on, is_ready, keys) = (column("indrelid"), column("indisready"), column("indkey"));
     let (expressions, predicate) = (column("indexprs"), column("indpred"));
-    let (mut found, mut is_touched) = (Vec::new(), command == Command::Insert);
+    let (mut found, mut is_affected) = (Vec::new(), command == Command::Insert);
     catalog.lookup(state, oids::PG_INDEX_RELID_INDEX, &[(on, table)], |row| {
         if !row.bool(is_ready) {
             return;
@@ -337,18 +228,18 @@ fn indexes(state: &State, table: Oid, command: Command, changed: &[String]) -> V
             .into_iter()
             .filter_map(|column| stored(&row, column))
             .collect();
-        is_touched |= row
+        is_affected |= row
             .numbers(keys)
             .iter()
             .any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)))
             || parts.iter().any(|part| depends_on(part, table, changed));
         found.extend(parts);
     });
-    if is_touched { found } else { vec![] }
+    if is_affected { found } else { vec![] }
 }
 
 /// The conditions of partial indexes.
-fn predicates(state: &State, table: Oid) -> Vec<CString> {
+pub(super) fn predicates(state: &State, table: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_INDEX);
     let (on, predicate) = (catalog.column("indrelid"), catalog.column("indpred"));
     let mut found = Vec::new();
@@ -358,8 +249,8 @@ fn predicates(state: &State, table: Oid) -> Vec<CString> {
     found
 }
 
-/// The expressions by which a row is given to a partition.
-fn partition_key(state: &State, table: Oid) -> Vec<CString> {
+/// The expressions that select the partition of a row.
+pub(super) fn partition_key(state: &State, table: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_PARTITIONED_TABLE);
     let (on, expressions) = (catalog.column("partrelid"), catalog.column("partexprs"));
     let mut found = Vec::new();
@@ -370,7 +261,7 @@ fn partition_key(state: &State, table: Oid) -> Vec<CString> {
 }
 
 /// Whether an expression over a table's columns reads one of those.
-fn depends_on(expression: &CStr, table: Oid, columns: &[String]) -> bool {
+pub(super) fn depends_on(expression: &CStr, table: Oid, columns: &[String]) -> bool {
     // SAFETY: the server has written it with nodeToString; in a catalog, the table is the first and
     // only one.
     let read = unsafe {

@@ -29,4 +29,4 @@ SELECT * FROM ops.role_matrix();
 SELECT ops.assert_security();
 
 -- What of the guard is on in this session, and what is not.
-SELECT part, active, detail, leaves_open FROM ops.guard_status();
+SELECT component, active, detail, gap FROM ops.guard_status();

@@ -42,7 +42,7 @@ const TABLES: [&str; 12] = [
     "ops.event_log",
     "ops.outbox",
     "enforcement.actions",
-    "public.\"Odd $mend$ \"\" name\"",
+    "public.\"Odd $fix$ \"\" name\"",
     "public.inbox",
 ];
 const VIEWS: [&str; 6] = [
@@ -70,7 +70,7 @@ const SCHEMAS: [&str; 5] = ["public", "api", "intake", "ops", "enforcement"];
 pub const PREPARATION: &str = r#"
     CREATE ROLE mallory LOGIN;
     CREATE ROLE helpers;
-    CREATE TABLE public."Odd $mend$ "" name" (id int);
+    CREATE TABLE public."Odd $fix$ "" name" (id int);
     CREATE TABLE public.inbox (id int, body text);
     CREATE VIEW public.v_leak AS SELECT * FROM public.plaintiff_contacts;
     CREATE MATERIALIZED VIEW public.m_leak AS SELECT * FROM public.plaintiff_contacts;

@@ -2,8 +2,8 @@
 //! test ends.
 //!
 //! `scripts/test` prepares what this needs and says where it is: `PG_BIN`, the programs of a
-//! PostgreSQL into which the extension is installed, and `GUARD_CLUSTERS`, a folder with a cluster
-//! named `template` that nobody has used.
+//! PostgreSQL into which the extension is installed, `GUARD_CLUSTERS`, a folder with a cluster
+//! named `template` that nobody has used, and `GUARD_LOCALES`, a folder with the locale [`GERMAN`].
 
 pub mod damage;
 pub mod pages;
@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 
 /// The superuser of every cluster.
 pub const SUPERUSER: &str = "root_su";
+
+/// A locale in which every server has its messages translated, where `lc_messages` says so.
+pub const GERMAN: &str = "de_DE.UTF-8";
 
 /// A running server.
 #[derive(Debug)]
@@ -87,6 +90,7 @@ impl Cluster {
             "-c",
             "fsync=off",
         ]);
+        command.env("LOCPATH", setting("GUARD_LOCALES")).env_remove("LANGUAGE");
         for setting in
             ["max_prepared_transactions=5", "logging_collector=off", "log_line_prefix=%m [%p] "]
                 .iter()

@@ -61,9 +61,9 @@ fn what_is_broken_is_named_with_what_mends_it() {
             "table | public.judgments | No policy of table public.judgments lets role \"authenticated\" SELECT, which the contract declares.",
             "view | public.v_judgment_pipeline | Role \"anon\" lacks SELECT on view public.v_judgment_pipeline, which the contract declares.",
             "view | ops.v_reaper_status | View ops.v_reaper_status, which the contract declares, does not exist.",
-            "function | api.get_ceo_metrics() | Its body cannot be read: relation \"sums\" does not exist.",
+            "function | api.get_ceo_metrics() | Its body is not valid: relation \"sums\" does not exist.",
             "guard | dragonfly_guard | Event trigger zz_dragonfly_guard_end is disabled.",
-            "postgrest | pgrst.db_schemas | Exposes reports, which is not there.",
+            "postgrest | pgrst.db_schemas | Exposes reports, which does not exist.",
             "audit | ops.audit_security() | 4 errors and 0 warnings: ops.audit_security() lists them.",
         ]
     );
@@ -214,7 +214,7 @@ fn the_doctor_runs_nobodys_code() {
     assert_eq!(
         column(&mut client, said),
         [
-            "Is there (its query was not planned: others can put things into its search_path), for service_role."
+            "Exists (its query was not planned: untrusted roles can put objects into its search_path), for service_role."
         ]
     );
     // A literal of a domain is read by the domain's own checks.
@@ -231,9 +231,9 @@ fn the_doctor_runs_nobodys_code() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT substring(detail FROM '[(].*was not read[^)]*') FROM ops.doctor() WHERE object = 'api.get_ceo_metrics()'"
+            "SELECT substring(detail FROM '[(].*was not checked[^)]*') FROM ops.doctor() WHERE object = 'api.get_ceo_metrics()'"
         ),
-        ["(its body was not read: reading a value of type public.bait could run something"]
+        ["(its body was not checked: reading a value of type public.bait could execute code"]
     );
 }
 
@@ -298,7 +298,7 @@ fn the_doctor_does_not_look_at_the_doctor() {
     assert_eq!(
         column(&mut client, "SELECT detail FROM ops.doctor() WHERE object = 'ops.v_reaper_status'"),
         [
-            "Is there (its query was not planned: that would run function public.loud(), which belongs to \"postgres\"), for service_role."
+            "Exists (its query was not planned: it would call function public.loud(), which is owned by \"postgres\"), for service_role."
         ]
     );
     assert_eq!(
@@ -348,14 +348,11 @@ fn no_false_alarms() {
         "SELECT detail FROM ops.doctor() WHERE object = 'public.v_plaintiffs_overview'",
     );
     assert!(
-        said[0]
-            .starts_with("Is there (its query was not planned: somebody has locked what it names)"),
+        said[0].starts_with("Exists (its query was not planned: an object that it uses is locked)"),
         "{said:?}"
     );
     assert!(
-        said[0].ends_with(
-            "Whether those can use it was not tried: canceling statement due to lock timeout."
-        ),
+        said[0].ends_with("Access was not tested: canceling statement due to lock timeout."),
         "{said:?}"
     );
     // All that is locked is not waited for one by one.
@@ -453,7 +450,7 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
             .unwrap_err();
     assert_eq!(
         (refused.code.as_str(), refused.message.as_str()),
-        ("54001", "too many views or rules stand behind public.d18")
+        ("54001", "public.d18 depends on too many views or rules")
     );
     client
         .batch_execute("SELECT * FROM ops.explain_access('anon', 'public.d5', 'INSERT')")
@@ -493,11 +490,7 @@ fn types_that_are_alive() {
             "CREATE DOMAIN public.plain AS text CHECK (VALUE ~ '^[a-z]+$' AND length(VALUE) < 9)",
         )
         .unwrap();
-    assert!(
-        body(&mut client).starts_with("Is there and its body can be read"),
-        "{}",
-        body(&mut client)
-    );
+    assert!(body(&mut client).starts_with("Exists and its body is valid"), "{}", body(&mut client));
     for (made, gone) in [
         ("CREATE DOMAIN ops.lock AS int CHECK (pg_advisory_lock(VALUE) IS NOT NULL)", "DROP DOMAIN ops.lock"),
         (
@@ -511,9 +504,9 @@ fn types_that_are_alive() {
         ),
     ] {
         client.batch_execute(&format!("SET dragonfly_guard.mode = off; {made}; RESET ROLE")).unwrap();
-        assert!(body(&mut client).contains("could run something"), "{made}: {}", body(&mut client));
+        assert!(body(&mut client).contains("could execute code"), "{made}: {}", body(&mut client));
         client.batch_execute(gone).unwrap();
-        assert!(body(&mut client).starts_with("Is there and its body can be read"), "{gone}: {}", body(&mut client));
+        assert!(body(&mut client).starts_with("Exists and its body is valid"), "{gone}: {}", body(&mut client));
     }
 }
 

@@ -507,7 +507,7 @@ fn a_restored_database_is_the_same() {
     there.batch_execute("SET dragonfly_guard.mode = off; ALTER TABLE app.t DISABLE ROW LEVEL SECURITY; DROP VIEW app.v; CREATE TABLE app.new (id int)").unwrap();
     let rows = there
         .query(
-            "SELECT concat_ws(' ', source, change, object_type, object, what, expected, actual) FROM ops.compare_schema($1::text::jsonb)",
+            "SELECT concat_ws(' ', source, change, object_type, object, property, expected, actual) FROM ops.compare_schema($1::text::jsonb)",
             &[&snapshot],
         )
         .unwrap();
@@ -599,7 +599,7 @@ fn the_contract_is_what_must_be_there() {
              DROP TABLE public.plaintiff_contacts; CREATE VIEW public.plaintiff_contacts AS SELECT 1 AS id",
         )
         .unwrap();
-    let lines = "SELECT concat_ws(' ', source, change, object_type, object, what, expected, actual) FROM ops.check_schema_consistency";
+    let lines = "SELECT concat_ws(' ', source, change, object_type, object, property, expected, actual) FROM ops.check_schema_consistency";
     assert_eq!(
         column(&mut client, &format!("{lines}() WHERE source = 'contract' ORDER BY object")),
         [

@@ -26,7 +26,7 @@ const ACCEPT: &str =
     "SELECT ops.exempt(fingerprint, 'Ticket 7: rewritten in May') FROM ops.audit_security()
     WHERE object = 'enforcement.legacy()' AND rule = 'security_definer_search_path'";
 
-const STATUS: &str = "SELECT status || ' ' || hides FROM ops.v_exemptions ORDER BY id";
+const STATUS: &str = "SELECT status || ' ' || finding_count FROM ops.v_exemptions ORDER BY id";
 
 #[test]
 fn an_accepted_finding_is_out_of_sight_and_not_forgotten() {
@@ -42,14 +42,14 @@ fn an_accepted_finding_is_out_of_sight_and_not_forgotten() {
     assert_eq!(column(&mut client, everywhere), ["0"]);
     // Who asks sees it, with who, why and until when.
     let asked = "SELECT evidence #>> '{exemption,reason}' || ' - ' || (evidence #>> '{exemption,exempted_by}')
-        FROM ops.audit_security(exempted => true) WHERE evidence ? 'exemption'";
+        FROM ops.audit_security(include_exempted => true) WHERE evidence ? 'exemption'";
     assert_eq!(column(&mut client, asked), ["Ticket 7: rewritten in May - root_su"]);
-    let shown = "SELECT rule || ' ' || object || ' ' || hides || ' ' || (hidden->0->>'object') FROM ops.v_exemptions";
+    let shown = "SELECT rule || ' ' || object || ' ' || finding_count || ' ' || (findings->0->>'object') FROM ops.v_exemptions";
     assert_eq!(
         column(&mut client, shown),
         ["security_definer_search_path enforcement.legacy() 1 enforcement.legacy()"]
     );
-    let refused = attempt(&mut client, "SELECT ops.exempt(fingerprint, 'again') FROM ops.audit_security(exempted => true) WHERE object = 'enforcement.legacy()'").unwrap_err();
+    let refused = attempt(&mut client, "SELECT ops.exempt(fingerprint, 'again') FROM ops.audit_security(include_exempted => true) WHERE object = 'enforcement.legacy()'").unwrap_err();
     assert_eq!(refused.message, "it is exempt already, by exemption 1");
     // Taken back, it is there again; that it was is on record.
     assert_eq!(client.query_one("SELECT ops.unexempt(id => 1)", &[]).unwrap().get::<_, i32>(0), 1);
@@ -166,7 +166,7 @@ fn the_guard_lets_be_what_was_accepted() {
     let new =
         "CREATE FUNCTION public.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
     assert!(attempt(&mut migrations, new).unwrap_err().message.contains("has no safe search_path"));
-    let hidden = "SELECT string_agg(h->>'detail', '|' ORDER BY h->>'detail') FROM ops.v_exemptions, jsonb_array_elements(hidden) AS h WHERE object = 'public.*'";
+    let hidden = "SELECT string_agg(h->>'detail', '|' ORDER BY h->>'detail') FROM ops.v_exemptions, jsonb_array_elements(findings) AS h WHERE object = 'public.*'";
     assert_eq!(
         column(&mut client, hidden),
         [
@@ -417,7 +417,7 @@ fn whatever_it_rests_on_counts() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT hides::text FROM ops.v_exemptions WHERE object = 'api.get_call_queue()'"
+            "SELECT finding_count::text FROM ops.v_exemptions WHERE object = 'api.get_call_queue()'"
         ),
         ["1"]
     );
@@ -550,7 +550,8 @@ fn who_looks_does_not_count() {
              SELECT count(*) FROM ops.audit_security()",
         )
         .unwrap();
-    let hidden = "SELECT string_agg(DISTINCT object, ' ') FROM ops.audit_security(exempted => true)
+    let hidden =
+        "SELECT string_agg(DISTINCT object, ' ') FROM ops.audit_security(include_exempted => true)
         WHERE rule = 'undeclared_view_readable' AND evidence ? 'exemption'";
     for role in ["root_su", "postgres", "service_role", "watcher"] {
         client.batch_execute(&format!("SET ROLE {role}")).unwrap();

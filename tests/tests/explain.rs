@@ -28,13 +28,13 @@ fn the_broken_link_is_named() {
         [
             "ok role anon: Role \"anon\" exists.",
             "ok SET ROLE anon: Role \"authenticator\" can become \"anon\".",
-            "NO USAGE on schema public: Role \"anon\" lacks USAGE: no name in schema public can be used. => GRANT USAGE ON SCHEMA public TO anon;",
+            "NO USAGE on schema public: Role \"anon\" lacks USAGE: objects in schema public cannot be accessed. => GRANT USAGE ON SCHEMA public TO anon;",
             "ok SELECT on view public.v_plaintiffs_overview: Role \"anon\" has SELECT, granted to it.",
             "ok SELECT on table public.plaintiffs, as \"postgres\", the owner of the view: Role \"postgres\" has SELECT, as its owner, inherited \
              from \"authenticated\" and inherited from \"service_role\".",
-            "ok row level security of table public.plaintiffs: It is on, and passed by: role \"postgres\" bypasses it.",
+            "ok row level security of table public.plaintiffs: It is on, but role \"postgres\" bypasses it.",
             "NO verdict: Denied: permission denied for schema public. => GRANT USAGE ON SCHEMA public TO anon;",
-            "NO contract: It should be open: SELECT is declared for role \"anon\". => SELECT * FROM ops.golden_sql(schemas => ARRAY['public']::name[]);",
+            "NO contract: Access should be allowed: SELECT is declared for role \"anon\". => SELECT * FROM ops.golden_sql(schemas => ARRAY['public']::name[]);",
         ]
     );
     client.batch_execute("GRANT USAGE ON SCHEMA public TO anon").unwrap();
@@ -113,7 +113,7 @@ fn as_people_name_things() {
         attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'api.sums')").unwrap_err();
     assert_eq!(
         (refused.code.as_str(), refused.hint.as_str()),
-        ("42725", "Say which: sums(integer) and sums(text).")
+        ("42725", "Specify one of sums(integer) and sums(text).")
     );
     let refused =
         attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.judgments(nope)')")
@@ -481,11 +481,11 @@ fn rows_that_nobody_sees() {
     assert_eq!(
         links(&mut client, "'service_role', 'public.job_queue'")[4..],
         [
-            "NO row level security of table public.job_queue: It is on, and no policy lets role \"service_role\" SELECT: there are no rows, and no \
-             error. => -- CREATE POLICY \"service_role select\" ON public.job_queue FOR SELECT TO service_role USING (...);",
-            "NO verdict: Allowed, and it reaches no row of table public.job_queue: no error says so. => -- CREATE POLICY \"service_role select\" ON \
+            "NO row level security of table public.job_queue: It is on, and no policy allows role \"service_role\" to SELECT: it reaches no row, and no \
+             error is raised. => -- CREATE POLICY \"service_role select\" ON public.job_queue FOR SELECT TO service_role USING (...);",
+            "NO verdict: Allowed, but it reaches no row of table public.job_queue, and no error is raised. => -- CREATE POLICY \"service_role select\" ON \
              public.job_queue FOR SELECT TO service_role USING (...);",
-            "NO contract: It should be open: SELECT is declared for role \"service_role\". => SELECT * FROM ops.golden_sql(schemas => \
+            "NO contract: Access should be allowed: SELECT is declared for role \"service_role\". => SELECT * FROM ops.golden_sql(schemas => \
              ARRAY['public']::name[]);",
         ]
     );
@@ -495,7 +495,7 @@ fn rows_that_nobody_sees() {
             "ok SELECT on view public.v_plaintiffs_overview: Role \"anon\" has SELECT, granted to it.",
             "NO SELECT on table public.plaintiffs: Role \"anon\" lacks SELECT on columns id, name, status and tier. => GRANT SELECT (id, name, status, \
              tier) ON TABLE public.plaintiffs TO anon;",
-            "NO row level security of table public.plaintiffs: It is on, and no policy lets role \"anon\" SELECT: there are no rows, and no error. => \
+            "NO row level security of table public.plaintiffs: It is on, and no policy allows role \"anon\" to SELECT: it reaches no row, and no error is raised. => \
              -- CREATE POLICY \"anon select\" ON public.plaintiffs FOR SELECT TO anon USING (...);",
         ]
     );
@@ -508,8 +508,8 @@ fn questions() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     for (arguments, code, message) in [
-        ("'anon', 'nowhere'", "3F000", "there is no schema \"nowhere\""),
-        ("'anon', 'public.'", "42602", "\"public.\" is not the name of anything"),
+        ("'anon', 'nowhere'", "3F000", "schema \"nowhere\" does not exist"),
+        ("'anon', 'public.'", "42602", "invalid object name: \"public.\""),
         ("'anon', 'public.judgments', 'USAGE'", "22023", "there is no privilege \"USAGE\""),
         ("'anon', 'public.judgments.nope'", "22023", "there is no column \"nope\""),
     ] {
@@ -756,7 +756,7 @@ fn the_verdict_is_what_happens() {
                     }
                     Ok(rows) => {
                         assert!(
-                            ok || said.starts_with("Allowed, and it reaches no row"),
+                            ok || said.starts_with("Allowed, but it reaches no row"),
                             "{}",
                             told("it is allowed")
                         );
@@ -778,7 +778,7 @@ fn the_verdict_is_what_happens() {
                             // tells.
                             true if e.message().starts_with("new row violates") => {
                                 assert!(
-                                    said == message || said.contains("policies decide"),
+                                    said == message || said.contains("limited by policies"),
                                     "{}",
                                     told("a policy refuses")
                                 );

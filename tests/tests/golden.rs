@@ -109,8 +109,8 @@ fn every_statement_can_be_run_twice() {
     cluster.psql_file("app", "fixtures/violations.sql");
     client
         .batch_execute(
-            "SET dragonfly_guard.mode = off; DROP ROLE helpers; CREATE ROLE \"it's $mend$\" NOLOGIN;
-             GRANT \"it's $mend$\" TO anon; DROP SCHEMA IF EXISTS enforcement CASCADE;
+            "SET dragonfly_guard.mode = off; DROP ROLE helpers; CREATE ROLE \"it's $fix$\" NOLOGIN;
+             GRANT \"it's $fix$\" TO anon; DROP SCHEMA IF EXISTS enforcement CASCADE;
              ALTER EXTENSION dragonfly_guard DROP EVENT TRIGGER zz_dragonfly_guard_start; DROP EVENT TRIGGER zz_dragonfly_guard_start;
              CREATE FUNCTION ops.audit_security(text) RETURNS text LANGUAGE sql AS 'SELECT 1::text';
              SET dragonfly_guard.mode = block",

@@ -1,5 +1,5 @@
 //! Every route to an unsafe SECURITY DEFINER routine that fires an event: refused. Everything else:
-//! passes. The names of the routes are those of docs/guard.md.
+//! passes. The names of the routes are those of docs/internals.md.
 
 use dragonfly_tests::{Cluster, Refused, attempt, column, provide_extension};
 use postgres::Client;
@@ -760,7 +760,7 @@ fn the_mode_is_for_superusers() {
             .log()
             .contains("WARNING:  SECURITY DEFINER function api.f() has no safe search_path")
     );
-    assert!(cluster.log().contains("LOG:  {\"dragonfly_guard\":\"unjudged\""));
+    assert!(cluster.log().contains("LOG:  {\"dragonfly_guard\":\"unchecked\""));
     assert_eq!(
         attempt(&mut client, "SET dragonfly_guard.mode = sometimes").unwrap_err().code,
         "22023"

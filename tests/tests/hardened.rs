@@ -203,7 +203,7 @@ fn preloaded_for_the_sessions_of_a_database() {
     refusal(&mut client, "ALTER DATABASE held SET session_preload_libraries = 'auto_explain'");
     let status = column(
         &mut client,
-        "SELECT detail FROM ops.guard_status() WHERE part = 'statements without an event'",
+        "SELECT detail FROM ops.guard_status() WHERE component = 'statements without an event'",
     );
     assert_eq!(
         status,
@@ -247,7 +247,7 @@ fn what_passes_without_preloading_is_found_and_said() {
     }
     let open = column(
         &mut client,
-        "SELECT part || ': ' || leaves_open FROM ops.guard_status() WHERE NOT active AND part <> 'superusers' ORDER BY 1",
+        "SELECT component || ': ' || gap FROM ops.guard_status() WHERE NOT active AND component <> 'superusers' ORDER BY 1",
     );
     assert_eq!(open.len(), 2, "{open:?}");
     assert!(
@@ -257,7 +257,7 @@ fn what_passes_without_preloading_is_found_and_said() {
     );
     // The status tells the truth when somebody has laid hands on the guard.
     client.batch_execute("ALTER EVENT TRIGGER zz_dragonfly_guard_end DISABLE").unwrap();
-    let broken = "SELECT part || ': ' || coalesce(how_to_close, '') FROM ops.guard_status() WHERE NOT active AND part IN ('event triggers', 'integrity') ORDER BY 1";
+    let broken = "SELECT component || ': ' || coalesce(fix, '') FROM ops.guard_status() WHERE NOT active AND component IN ('event triggers', 'integrity') ORDER BY 1";
     let mend = "ALTER EVENT TRIGGER zz_dragonfly_guard_end ENABLE ALWAYS;";
     assert_eq!(
         column(&mut client, broken),
@@ -269,7 +269,7 @@ fn what_passes_without_preloading_is_found_and_said() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT detail || ' ' || how_to_close FROM ops.guard_status() WHERE part = 'mode'"
+            "SELECT detail || ' ' || fix FROM ops.guard_status() WHERE component = 'mode'"
         ),
         ["warn: what breaks the contract passes with a WARNING. RESET dragonfly_guard.mode;"]
     );
@@ -417,7 +417,7 @@ fn no_way_round_by_somebody_elses_session() {
         refusal(&mut outside, sql);
     }
     // Whoever switches it off leaves a line, at commit too.
-    let lines = || cluster.log().matches("\"dragonfly_guard\":\"unjudged\"").count();
+    let lines = || cluster.log().matches("\"dragonfly_guard\":\"unchecked\"").count();
     let before = lines();
     admin
         .batch_execute(

@@ -63,7 +63,7 @@ fn every_event_is_one_line() {
     let lines = lines(&cluster);
     let text = |i: usize, key: &str| lines[i][key].as_str().unwrap_or_default().to_owned();
     let events: Vec<String> = (0..lines.len()).map(|i| text(i, "dragonfly_guard")).collect();
-    assert_eq!(events, ["refused", "refused", "refused", "warned", "warned", "unjudged"]);
+    assert_eq!(events, ["rejected", "rejected", "rejected", "warned", "warned", "unchecked"]);
     assert_eq!(text(0, "session_user"), "mallory");
     assert_eq!(text(0, "role"), "mallory");
     assert_eq!(text(0, "database"), "lines");
@@ -90,7 +90,7 @@ fn every_event_is_one_line() {
         [
             "warned CREATE FUNCTION security_definer_search_path",
             "warned CREATE FUNCTION security_definer_executable_by_clients",
-            "unjudged ALTER FUNCTION"
+            "unchecked ALTER FUNCTION"
         ]
     );
     assert_eq!(attempt(&mut mallory, "SELECT * FROM ops.v_guard_log").unwrap_err().code, "42501");
@@ -126,13 +126,13 @@ fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
             "{event} CREATE FUNCTION security_definer_search_path public.f() exploitable root_su {database}"
         )
     };
-    assert_eq!(eventually(&mut one, rows, 3), vec![line("refused", "one"); 3]);
-    assert_eq!(eventually(&mut two, rows, 2), [line("refused", "two"), line("warned", "two")]);
+    assert_eq!(eventually(&mut one, rows, 3), vec![line("rejected", "one"); 3]);
+    assert_eq!(eventually(&mut two, rows, 2), [line("rejected", "two"), line("warned", "two")]);
     let age = "SELECT (max(now() - at) < '60 seconds')::text FROM ops.v_guard_log";
     assert_eq!(column(&mut one, age), ["true"]);
     let status = column(
         &mut one,
-        "SELECT active::text || ' ' || detail FROM ops.guard_status() WHERE part = 'log'",
+        "SELECT active::text || ' ' || detail FROM ops.guard_status() WHERE component = 'log'",
     );
     assert_eq!(status, ["true Since the server started: 5 entries written, 0 waiting, 0 dropped."]);
 
@@ -143,8 +143,7 @@ fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
     ))
     .unwrap();
     assert!(start.elapsed() < Duration::from_secs(20));
-    let counts =
-        "SELECT detail FROM ops.guard_status() WHERE part = 'log' AND detail LIKE '% 0 waiting%'";
+    let counts = "SELECT detail FROM ops.guard_status() WHERE component = 'log' AND detail LIKE '% 0 waiting%'";
     let detail = eventually(&mut one, counts, 1).remove(0);
     let numbers: Vec<usize> =
         detail.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
@@ -224,7 +223,7 @@ fn no_database_keeps_the_others_from_the_log() {
         attempt(client, UNSAFE).unwrap_err();
     }
     for client in &mut clients {
-        assert_eq!(eventually(client, "SELECT event FROM ops.v_guard_log", 1), ["refused"]);
+        assert_eq!(eventually(client, "SELECT event FROM ops.v_guard_log", 1), ["rejected"]);
     }
     // A database that lets nobody in, with more entries than there is room for.
     let mut admin = cluster.connect("postgres", SUPERUSER);

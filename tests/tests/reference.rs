@@ -15,6 +15,28 @@ fn the_function_reference_matches_the_catalog() {
     Page::compare(Path::new("docs/reference/functions.md"), &page).unwrap();
 }
 
+#[test]
+fn every_setting_has_a_heading_with_its_values_and_default() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("app");
+    client.batch_execute("LOAD 'dragonfly_guard'").unwrap();
+    let page = Page::read(Path::new("docs/reference/settings.md")).text;
+    let settings = "SELECT name, enumvals, boot_val FROM pg_settings
+        WHERE name LIKE 'dragonfly\\_guard.%'";
+    let settings = client.query(settings, &[]).unwrap();
+    assert_eq!(settings.len(), page.matches("\n## dragonfly_guard.").count());
+    for setting in settings {
+        let (name, values): (String, Vec<String>) = (setting.get(0), setting.get(1));
+        let section = page.split("\n## ").find(|section| section.starts_with(&name));
+        let section = section.unwrap_or_else(|| panic!("no section about {name}"));
+        let default = format!("- **Default**: `{}`.", setting.get::<_, String>(2));
+        assert!(section.contains(&default), "{name}: {default}");
+        for value in values {
+            assert!(section.contains(&format!("`{value}`")), "{name}: {value}");
+        }
+    }
+}
+
 /// A function or view.
 struct Object {
     name: String,

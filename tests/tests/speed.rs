@@ -94,7 +94,7 @@ fn ten_thousand_routines() {
 
 /// What each kind of statement costs with the guard and without, in a database of a hundred
 /// routines and in one of a hundred thousand. Takes minutes: `scripts/test --test speed --
-/// --ignored --nocapture`. The figures in docs/guard.md are its.
+/// --ignored --nocapture`. The figures in docs/performance.md are its.
 #[test]
 #[ignore = "takes minutes"]
 fn a_hundred_thousand_routines() {

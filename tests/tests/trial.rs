@@ -118,16 +118,13 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
         ),
         ("VACUUM public.judgments", "VACUUM cannot run inside a transaction block"),
         ("DO $$ BEGIN COMMIT; END $$", "invalid transaction termination"),
-        (
-            "SELECT 1; PREPARE p AS SELECT 1",
-            "a statement that changes the session for good cannot be tried",
-        ),
-        ("DEALLOCATE ALL", "a statement that changes the session for good cannot be tried"),
-        ("DISCARD SEQUENCES", "a statement that changes the session for good cannot be tried"),
-        ("CLOSE ALL", "a statement that changes the session for good cannot be tried"),
+        ("SELECT 1; PREPARE p AS SELECT 1", "a statement that changes the session cannot be tried"),
+        ("DEALLOCATE ALL", "a statement that changes the session cannot be tried"),
+        ("DISCARD SEQUENCES", "a statement that changes the session cannot be tried"),
+        ("CLOSE ALL", "a statement that changes the session cannot be tried"),
         (
             "DROP EXTENSION dragonfly_guard",
-            "a migration that takes the security guard away cannot be tried",
+            "a migration that drops the security guard cannot be tried",
         ),
     ] {
         assert_eq!(tried(&mut client, sql), [format!("not tried: {message}")], "{sql}");
@@ -137,7 +134,7 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
         &mut client,
         "CREATE FUNCTION ops.golden_sql(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
     );
-    assert!(impostor[0].starts_with("refused"), "{impostor:?}");
+    assert!(impostor[0].starts_with("rejected"), "{impostor:?}");
     assert_eq!(column(&mut client, "SELECT outcome FROM ops.try_migration(NULL)"), [""; 0]);
     assert_eq!(column(&mut client, STATE), before);
 }
@@ -203,4 +200,52 @@ fn within_a_transaction_it_leaves_no_trace_either() {
         ],
     );
     assert!(String::from_utf8_lossy(&said.stderr).contains("NOTICE:  seen"), "{said:?}");
+}
+
+/// An error is the guard's where the guard raised it, and not where a function says so.
+#[test]
+fn imitated_rejection_is_reported_as_failed() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client.batch_execute("SET client_min_messages = error").unwrap();
+    let definer = "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+    let raise = "message = text, detail = details, errcode = code";
+    let block = |handler: &str| {
+        format!(
+            "DO $d$ DECLARE text text; details text; code text; BEGIN {definer};
+             EXCEPTION WHEN OTHERS THEN
+               GET STACKED DIAGNOSTICS text = MESSAGE_TEXT, details = PG_EXCEPTION_DETAIL, code = RETURNED_SQLSTATE;
+               {handler} END $d$"
+        )
+    };
+    let mut outcome = |sql: &str| {
+        let rows = client
+            .query("SELECT concat_ws(' ', outcome, rule, evidence->>'sqlstate') FROM ops.try_migration($1)", &[&sql])
+            .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        rows[0].get::<_, String>(0)
+    };
+    // What the guard has rejected stays rejected where a function raises the error again.
+    assert_eq!(outcome(definer), "refused security_definer_search_path 42P13");
+    assert_eq!(outcome(&block("RAISE;")), "refused security_definer_search_path 42P13");
+    // Words and SQLSTATE alone do not make a rejection, not even after one that was caught.
+    assert_eq!(outcome(&block(&format!("RAISE EXCEPTION USING {raise};"))), "failed 42P13");
+    assert_eq!(
+        outcome(&block("PERFORM ops.load_contract('{}'::jsonb);")).split(' ').next(),
+        Some("failed")
+    );
+    let said = |message: &str, detail: &str, code: &str| {
+        format!(
+            "DO $d$ BEGIN RAISE EXCEPTION '{message}' USING detail = '{detail}', errcode = '{code}'; END $d$"
+        )
+    };
+    let rule = "Rule table_privileges, contract section 4.";
+    assert_eq!(
+        outcome(&said("COMMIT breaks the security contract", rule, "0LP01")),
+        "failed 0LP01"
+    );
+    assert_eq!(
+        outcome(&said("ALTER ROLE would silence the security guard", "", "42939")),
+        "failed 42939"
+    );
+    assert_eq!(outcome(&said("this migration cannot be tried", "", "0A000")), "failed 0A000");
 }

@@ -12,11 +12,12 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions that the extension installs: schema, name, argument types, symbol in the library,
 /// and whether it is STRICT. The one without a symbol is a query that was parsed when it was made.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 48] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 47] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
     (SCHEMA, "default_contract", "", Some("guard_default_contract"), true),
+    (SCHEMA, "exemptions", "", Some("guard_exemptions"), false),
     (SCHEMA, "is_contract", "pg_catalog.jsonb", Some("guard_is_contract"), true),
     (
         "ops",
@@ -59,7 +60,6 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 48] = [
     ),
     ("ops", "contract_schema", "", Some("ops_contract_schema"), true),
     ("ops", "doctor", "pg_catalog.name", Some("ops_doctor"), false),
-    ("ops", "every_function", "", Some("ops_every_function"), false),
     (
         "ops",
         "exempt",
@@ -67,7 +67,6 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 48] = [
         Some("ops_exempt"),
         false,
     ),
-    ("ops", "exemptions", "", Some("ops_exemptions"), false),
     (
         "ops",
         "explain_access",

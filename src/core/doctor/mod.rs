@@ -147,7 +147,7 @@ fn roles(cx: &Context<'_>, illness: &Illness<'_>) -> Vec<Check> {
         illness.check(
             "role",
             ("role", &identity),
-            "Is there, with the attributes that the contract declares.".into(),
+            "Exists, with the attributes that the contract declares.".into(),
         )
     };
     cx.contract.roles.iter().map(check).collect()
@@ -161,7 +161,7 @@ fn guard(findings: &[Finding]) -> Check {
         object: "dragonfly_guard".into(),
         ok: damage.is_empty(),
         detail: match damage.as_slice() {
-            [] => "Its event triggers are on, and nothing that is stored silences them. ops.guard_status() says more.".into(),
+            [] => "Its event triggers are enabled, and no stored setting disables them. See ops.guard_status().".into(),
             [only] => only.detail.clone(),
             [first, others @ ..] => format!("{} And {} more: ops.audit_guard().", first.detail, others.len()),
         },
@@ -234,15 +234,15 @@ fn exposed_schemas(cx: &Context<'_>, authenticator: &str, value: Option<&(String
         () if !missing.is_empty() => (
             false,
             format!(
-                "Exposes {}, which {} not there.",
+                "Exposes {}, which {} not exist.",
                 said(&missing),
-                if missing.len() == 1 { "is" } else { "are" }
+                if missing.len() == 1 { "does" } else { "do" }
             ),
             mend(),
         ),
         () if !closed.is_empty() => (
             false,
-            format!("Exposes {}, which the contract opens to no client.", said(&closed)),
+            format!("Exposes {}, to which the contract gives no client access.", said(&closed)),
             mend(),
         ),
         () => (true, format!("Exposes {}.", said(&names)), None),

@@ -13,7 +13,7 @@ pub(super) fn schemas(cx: &Context<'_>, illness: &Illness<'_>) -> Vec<Check> {
         illness.check(
             "schema",
             ("schema", &identity),
-            format!("Is there, {}.", for_whom(&declared.usage)),
+            format!("Exists, {}.", for_whom(&declared.usage)),
         )
     };
     cx.contract.schemas.iter().map(check).collect()
@@ -30,7 +30,7 @@ pub(super) fn tables(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_
             relation.filter(|r| r.kind.is_table()).map_or("table", |r| r.kind.object_type());
         let identity = identity(&declared.schema, &declared.name);
         let check =
-            illness.check("table", (object_type, &identity), format!("Is there{rows}, {roles}."));
+            illness.check("table", (object_type, &identity), format!("Exists{rows}, {roles}."));
         checks.push(within_reach(cx, check, relation, trials));
     }
     checks
@@ -49,7 +49,7 @@ pub(super) fn sequences(
         checks.push(illness.check(
             "sequence",
             ("sequence", &identity),
-            format!("Is there, {roles}."),
+            format!("Exists, {roles}."),
         ));
     }
     checks
@@ -70,7 +70,7 @@ pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>
             _ => " and can be read".to_owned(),
         };
         let check =
-            illness.check("view", (object_type, &identity), format!("Is there{read}, {roles}."));
+            illness.check("view", (object_type, &identity), format!("Exists{read}, {roles}."));
         checks.push(within_reach(cx, check.and(broken(trial)), view, trials));
     }
     for (view, schema) in cx.relations() {
@@ -150,7 +150,7 @@ fn within_reach(
     }
     let mut check = check.and((!problems.is_empty()).then(|| problems.join(" ")));
     if let Some(why) = untried {
-        check.detail += &format!(" Whether those can use it was not tried: {}.", printable(&why));
+        check.detail += &format!(" Access was not tested: {}.", printable(&why));
     }
     check
 }
@@ -193,7 +193,7 @@ pub(super) fn functions(
         if candidates.is_empty() {
             let arguments = declared.arguments.as_deref().unwrap_or("...");
             let identity = format!("{}({arguments})", identity(&declared.schema, &declared.name));
-            checks.push(illness.check("function", ("function", &identity), "Is there.".into()));
+            checks.push(illness.check("function", ("function", &identity), "Exists.".into()));
         }
         for (routine, schema) in candidates {
             let callers = declared.execute.iter().chain(&schema.execute_on_routines);
@@ -205,15 +205,15 @@ pub(super) fn functions(
             };
             let identity = cx.snapshot.routine_identity(routine);
             let (body, unreadable) = match (trials.routine)(routine) {
-                Trial::Fine => (" and its body can be read".to_owned(), None),
+                Trial::Fine => (" and its body is valid".to_owned(), None),
                 Trial::Untried(why) => {
-                    (format!(" (its body was not read: {})", printable(&why)), None)
+                    (format!(" (its body was not checked: {})", printable(&why)), None)
                 }
                 Trial::Broken(why) => {
-                    (String::new(), Some(format!("Its body cannot be read: {}.", printable(&why))))
+                    (String::new(), Some(format!("Its body is not valid: {}.", printable(&why))))
                 }
             };
-            let well = format!("Is there{body}{rights}, {roles}.");
+            let well = format!("Exists{body}{rights}, {roles}.");
             checks.push(
                 illness.check("function", (routine.object_type(), &identity), well).and(unreadable),
             );
@@ -249,7 +249,7 @@ fn reaching<'a>(
     let but = match outside.as_slice() {
         [] => String::new(),
         roles => format!(
-            "; {} cannot use schema {}, which the contract means so",
+            "; the contract gives {} no USAGE on schema {}",
             listed(roles),
             safe_ident(schema)
         ),
@@ -259,7 +259,7 @@ fn reaching<'a>(
 
 fn for_whom<S: AsRef<str>>(roles: &[S]) -> String {
     match roles {
-        [] => "for nobody in particular".to_owned(),
+        [] => "for no declared role".to_owned(),
         roles => format!(
             "for {}",
             listed(&roles.iter().map(|r| safe_ident(r.as_ref()).into_owned()).collect::<Vec<_>>())

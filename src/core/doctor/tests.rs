@@ -41,14 +41,14 @@ fn a_doctor_says_also_what_is_well() {
     let lines = examined(&conforming(), &well());
     assert!(lines.iter().all(|l| l.starts_with("ok ")), "{lines:#?}");
     for line in [
-        "ok role anon: Is there, with the attributes that the contract declares.",
-        "ok schema intake: Is there, for authenticated and service_role.",
-        "ok table public.judgments: Is there, with row level security, for authenticated and service_role.",
-        "ok view ops.v_batch_performance: Is there and can be read, for anon, authenticated and service_role; anon and authenticated cannot \
-         use schema ops, which the contract means so.",
-        "ok function api.get_call_queue(): Is there and its body can be read, SECURITY DEFINER with a safe search_path, for anon, \
+        "ok role anon: Exists, with the attributes that the contract declares.",
+        "ok schema intake: Exists, for authenticated and service_role.",
+        "ok table public.judgments: Exists, with row level security, for authenticated and service_role.",
+        "ok view ops.v_batch_performance: Exists and can be read, for anon, authenticated and service_role; the contract \
+         gives anon and authenticated no USAGE on schema ops.",
+        "ok function api.get_call_queue(): Exists and its body is valid, SECURITY DEFINER with a safe search_path, for anon, \
          authenticated and service_role.",
-        "ok guard dragonfly_guard: Its event triggers are on, and nothing that is stored silences them. ops.guard_status() says more.",
+        "ok guard dragonfly_guard: Its event triggers are enabled, and no stored setting disables them. See ops.guard_status().",
         "ok postgrest SET ROLE anon: Role \"authenticator\" can become \"anon\".",
         "ok postgrest pgrst.db_schemas: Not set in the database: PostgREST takes db-schemas from its own configuration.",
         "ok audit ops.audit_security(): The database does not differ from its contract.",
@@ -99,7 +99,7 @@ fn and_what_is_not() {
             "NO function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() is exploitable: no search_path is set, so names in \
              its body are looked up in whatever path the caller chose. => ALTER ROUTINE api.get_call_queue() SET search_path = public, \
              pg_temp;",
-            "NO postgrest pgrst.db_schemas: Exposes nowhere, which is not there. => ALTER ROLE authenticator SET pgrst.db_schemas = 'public, \
+            "NO postgrest pgrst.db_schemas: Exposes nowhere, which does not exist. => ALTER ROLE authenticator SET pgrst.db_schemas = 'public, \
              api';\nNOTIFY pgrst, 'reload config';",
             "NO audit ops.audit_security(): 7 errors and 0 warnings: ops.audit_security() lists them. => SELECT * FROM ops.apply_golden_sql();",
         ]
@@ -109,20 +109,20 @@ fn and_what_is_not() {
 #[test]
 fn what_was_not_tried_is_said() {
     let why = || {
-        Trial::Untried("that would run function public.evil(), which belongs to \"mallory\"".into())
+        Trial::Untried("it would call function public.evil(), which is owned by \"mallory\"".into())
     };
     let lines =
         examined(&conforming(), &Trials { view: &|_| why(), routine: &|_| why(), ..well() });
     let said = |start: &str| lines.iter().find(|l| l.starts_with(start)).unwrap().clone();
     assert_eq!(
         said("ok view public.v_judgment_pipeline"),
-        "ok view public.v_judgment_pipeline: Is there (its query was not planned: that would run function public.evil(), which belongs to \
-         \"mallory\"), for anon, authenticated and service_role."
+        "ok view public.v_judgment_pipeline: Exists (its query was not planned: it would call function public.evil(), which is owned \
+         by \"mallory\"), for anon, authenticated and service_role."
     );
     assert_eq!(
         said("ok function api.get_call_queue()"),
-        "ok function api.get_call_queue(): Is there (its body was not read: that would run function public.evil(), which belongs to \
-         \"mallory\"), SECURITY DEFINER with a safe search_path, for anon, authenticated and service_role."
+        "ok function api.get_call_queue(): Exists (its body was not checked: it would call function public.evil(), which is owned \
+         by \"mallory\"), SECURITY DEFINER with a safe search_path, for anon, authenticated and service_role."
     );
 }
 

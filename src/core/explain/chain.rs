@@ -29,7 +29,7 @@ pub(super) fn how(
     wanted: Privileges,
 ) -> String {
     if role.superuser {
-        return ", for it is a superuser".into();
+        return ", as a superuser".into();
     }
     let default = acl.is_none();
     let acl = acl.cloned().unwrap_or_else(|| kind.default_acl(owner));

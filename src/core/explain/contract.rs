@@ -11,8 +11,8 @@ pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, is_open: bool) -> 
     let says = says(cx, question);
     let (ok, detail) = match &says {
         Says::Nothing(why) => (None, why.clone()),
-        Says::Open(why) => (Some(is_open), format!("It should be open: {why}.")),
-        Says::Closed(why) => (Some(!is_open), format!("It should not be open: {why}.")),
+        Says::Open(why) => (Some(is_open), format!("Access should be allowed: {why}.")),
+        Says::Closed(why) => (Some(!is_open), format!("Access should be denied: {why}.")),
     };
     let schema = schema(cx, &question.subject).map(|s| safe_ident(&s.name).replace('\'', "''"));
     let fix = (ok == Some(false))
@@ -44,16 +44,16 @@ fn says(cx: &Context<'_>, question: &Question<'_>) -> Says {
     let name = printable(question.role);
     let declared = cx.contract.roles.iter().find(|r| r.name == question.role);
     match declared.map(|r| r.kind) {
-        None => return Says::Nothing(format!("The contract says nothing of role \"{name}\".")),
+        None => return Says::Nothing(format!("The contract does not mention role \"{name}\".")),
         Some(RoleKind::Owner) => {
             return Says::Nothing(format!(
-                "Role \"{name}\" owns the structure: the contract sets it no bounds."
+                "Role \"{name}\" is a trusted owner: the contract does not restrict it."
             ));
         }
         Some(_) => {}
     }
     let Some(schema) = schema(cx, &question.subject) else {
-        return Says::Nothing("The contract says nothing of it.".into());
+        return Says::Nothing("The contract does not mention it.".into());
     };
     let sql = safe_ident(&schema.name);
     let (Some(row), Some(role)) = (cx.governed(schema.oid), cx.snapshot.role_named(question.role))
@@ -78,13 +78,13 @@ fn says(cx: &Context<'_>, question: &Question<'_>) -> Says {
                 || (wanted == Privileges::MAINTAIN && declared.contains(Privileges::ALL_ON_TABLE))
         }
         Subject::Missing { .. } => {
-            return Says::Nothing("It is not there to be declared for somebody.".into());
+            return Says::Nothing("It does not exist, so that nothing is declared for it.".into());
         }
     };
     match (given, usage) {
         (true, true) => Says::Open(format!("{wanted} is declared for role \"{name}\"")),
         (true, false) => Says::Closed(format!(
-            "{wanted} is declared for role \"{name}\", who has no USAGE on schema {sql}, and is meant to have none"
+            "{wanted} is declared for role \"{name}\", which by contract has no USAGE on schema {sql}"
         )),
         (false, _) => Says::Closed(format!("{wanted} is not declared for role \"{name}\"")),
     }

@@ -256,7 +256,8 @@ fn statement(
     links.extend(attempt.unresolved.iter().map(|name| Link {
         step: format!("sequence {}", printable(name)),
         ok: None,
-        detail: "It is looked up by this name when a row is made, along the search_path of whoever makes it.".into(),
+        detail:
+            "It is looked up when a row is inserted, along the search_path of the session.".into(),
         fix: None,
     }));
     links
@@ -317,9 +318,10 @@ impl Outcome {
     fn link(self, fixes: Vec<String>) -> Link {
         let (ok, detail) = match (&self.error, &self.no_rows) {
             (Some(error), _) => (false, format!("Denied: {error}.")),
-            (None, Some(table)) => {
-                (false, format!("Allowed, and it reaches no row of {table}: no error says so."))
-            }
+            (None, Some(table)) => (
+                false,
+                format!("Allowed, but it reaches no row of {table}, and no error is raised."),
+            ),
             (None, None) => (
                 true,
                 format!("Allowed.{}", self.note.map(|n| format!(" {n}")).unwrap_or_default()),
@@ -366,8 +368,8 @@ fn login(cx: &Context<'_>, role: &Role, authenticator: &str) -> Link {
     let step = format!("SET ROLE {}", safe_ident(&role.name));
     let found = cx.snapshot.role_named(authenticator);
     let (ok, detail) = match found {
-        _ if role.can_login => (None, format!("Role \"{name}\" logs in itself.")),
-        None => (None, format!("There is no role \"{login}\" that would become \"{name}\".")),
+        _ if role.can_login => (None, format!("Role \"{name}\" can log in itself.")),
+        None => (None, format!("Role \"{login}\", which would become \"{name}\", does not exist.")),
         Some(by) if cx.access.can_set_role(by.oid, role.oid) => {
             (Some(true), format!("Role \"{login}\" can become \"{name}\"."))
         }
@@ -390,7 +392,7 @@ fn usage(cx: &Context<'_>, role: &Role, schema: Option<&Schema>, outcome: &mut O
         None => Link {
             step: "schema".into(),
             ok: None,
-            detail: "Its schema is gone.".into(),
+            detail: "Its schema no longer exists.".into(),
             fix: None,
         },
     }
@@ -429,8 +431,8 @@ fn privilege_on_schema(
 
 fn no_name(schema: &str, wanted: Privileges) -> String {
     match wanted {
-        Privileges::USAGE => format!("no name in schema {} can be used", safe_ident(schema)),
-        _ => format!("nothing can be created in schema {}", safe_ident(schema)),
+        Privileges::USAGE => format!("objects in schema {} cannot be accessed", safe_ident(schema)),
+        _ => format!("objects cannot be created in schema {}", safe_ident(schema)),
     }
 }
 
@@ -477,10 +479,10 @@ fn execute(cx: &Context<'_>, role: &Role, routine: &Routine, outcome: &mut Outco
 fn rights_of_body(cx: &Context<'_>, routine: &Routine) -> Link {
     let detail = match routine.security_definer {
         true => format!(
-            "SECURITY DEFINER: the body runs with the rights of \"{}\".",
+            "SECURITY DEFINER: the body runs with the privileges of \"{}\".",
             printable(&cx.snapshot.role_name(routine.owner))
         ),
-        false => "SECURITY INVOKER: the body runs with the rights of the role, and may be refused for its own reasons.".into(),
+        false => "SECURITY INVOKER: the body runs with the privileges of the role, and may fail for lack of others.".into(),
     };
     Link { step: "body".into(), ok: None, detail, fix: None }
 }

@@ -65,7 +65,7 @@ fn link(
         return Link {
             step,
             ok: Some(true),
-            detail: format!("It is {forced}, and passed by: role \"{name}\" {why}."),
+            detail: format!("It is {forced}, but role \"{name}\" {why}."),
             fix: None,
         };
     }
@@ -85,7 +85,7 @@ fn link(
     let (permissive, restrictive) = (names(true), names(false));
     if permissive.is_empty() {
         let fix = format!("-- {}", create_policy(&sql, who, command));
-        let none = format!("no policy lets role \"{name}\" {}", command.as_str());
+        let none = format!("no policy allows role \"{name}\" to {}", command.as_str());
         let detail = match command {
             Command::Insert => {
                 let error = format!(
@@ -95,17 +95,17 @@ fn link(
                 if is_asked {
                     outcome.deny(error);
                 }
-                format!("It is {forced}, and {none}: every row is refused.")
+                format!("It is {forced}, and {none}: every row is rejected.")
             }
             _ => {
                 if is_asked {
                     outcome.no_rows.get_or_insert(format!("table {sql}"));
                 } else {
-                    outcome
-                        .note
-                        .get_or_insert(format!("Of table {sql} it sees no row: no error says so."));
+                    outcome.note.get_or_insert(format!(
+                        "It reaches no row of table {sql}, and no error is raised."
+                    ));
                 }
-                format!("It is {forced}, and {none}: there are no rows, and no error.")
+                format!("It is {forced}, and {none}: it reaches no row, and no error is raised.")
             }
         };
         return Link { step, ok: Some(false), detail, fix: Some(fix) };
@@ -113,22 +113,22 @@ fn link(
     let open = applying.iter().any(|p| p.permissive && p.always_true) && restrictive.is_empty();
     let restricted = match restrictive.as_slice() {
         [] => String::new(),
-        names => format!("; {} must let them pass too", listed(names)),
+        names => format!(", and by {}", listed(names)),
     };
     let detail = match open {
         true => {
-            format!("It is {forced}; for role \"{name}\" {} opens every row.", listed(&permissive))
+            format!("It is {forced}; for role \"{name}\" {} allows every row.", listed(&permissive))
         }
         false => {
             format!(
-                "It is {forced}; for role \"{name}\" the rows count that {} lets pass{restricted}.",
+                "It is {forced}; for role \"{name}\" a row must be allowed by {}{restricted}.",
                 either(&permissive)
             )
         }
     };
     if is_asked && !open {
         outcome.note.get_or_insert(format!(
-            "Which rows, policies decide: {}.",
+            "The rows are limited by policies: {}.",
             listed(&[permissive, restrictive].concat())
         ));
     }
@@ -140,7 +140,7 @@ fn bypass(cx: &Context<'_>, who: &Role, table: &Relation) -> Option<&'static str
         () if who.superuser => Some("is a superuser"),
         () if who.bypass_rls => Some("bypasses it"),
         () if !table.force_row_security && cx.access.has_privileges_of(who.oid, table.owner) => {
-            Some("has the rights of its owner")
+            Some("has the privileges of its owner")
         }
         () => None,
     }

@@ -80,7 +80,7 @@ fn a_whole_chain() {
             "ok USAGE on schema public: Role \"anon\" has USAGE, granted to it.",
             "ok SELECT on view public.v_judgment_pipeline: Role \"anon\" has SELECT, granted to it.",
             "ok verdict: Allowed.",
-            "ok contract: It should be open: SELECT is declared for role \"anon\".",
+            "ok contract: Access should be allowed: SELECT is declared for role \"anon\".",
         ]
     );
 }
@@ -112,7 +112,7 @@ fn a_privilege_that_comes_by_many_ways() {
     );
     assert_eq!(
         found.last().unwrap(),
-        "-- contract: The contract says nothing of role \"mallory\"."
+        "-- contract: The contract does not mention role \"mallory\"."
     );
 }
 
@@ -184,10 +184,10 @@ fn policies_by_role_and_command() {
         row(&world, "anon", Privileges::SELECT),
         [
             format!(
-                "NO {step}: It is on, and no policy lets role \"anon\" SELECT: there are no rows, and no error. => {fix}"
+                "NO {step}: It is on, and no policy allows role \"anon\" to SELECT: it reaches no row, and no error is raised. => {fix}"
             ),
             format!(
-                "NO verdict: Allowed, and it reaches no row of table public.job_queue: no error says so. => {fix}"
+                "NO verdict: Allowed, but it reaches no row of table public.job_queue, and no error is raised. => {fix}"
             ),
         ]
     );
@@ -199,28 +199,24 @@ fn policies_by_role_and_command() {
     );
     // Restrictive policies alone open nothing.
     world.snapshot.policies.push(policy("office hours", false, false));
-    assert!(row(&world, "anon", Privileges::SELECT)[0].contains("no policy lets"));
+    assert!(row(&world, "anon", Privileges::SELECT)[0].contains("no policy allows"));
     world.snapshot.policies.push(policy("mine", true, false));
     assert_eq!(
         row(&world, "anon", Privileges::SELECT),
         [
             format!(
-                "ok {step}: It is on; for role \"anon\" the rows count that mine lets pass; \"office hours\" must let them pass too."
+                "ok {step}: It is on; for role \"anon\" a row must be allowed by mine, and by \"office hours\"."
             ),
-            "ok verdict: Allowed. Which rows, policies decide: mine and \"office hours\"."
+            "ok verdict: Allowed. The rows are limited by policies: mine and \"office hours\"."
                 .to_owned(),
         ]
     );
     // Who bypasses it.
     let worker = &row(&world, "service_role", Privileges::SELECT)[0];
-    assert_eq!(
-        *worker,
-        format!("ok {step}: It is on, and passed by: role \"service_role\" bypasses it.")
-    );
+    assert_eq!(*worker, format!("ok {step}: It is on, but role \"service_role\" bypasses it."));
     let owner = &row(&world, "postgres", Privileges::SELECT);
     assert!(
-        owner[0]
-            .ends_with("It is on, and passed by: role \"postgres\" has the rights of its owner."),
+        owner[0].ends_with("It is on, but role \"postgres\" has the privileges of its owner."),
         "{owner:?}"
     );
 }
@@ -236,7 +232,7 @@ fn what_is_not_there_and_what_has_no_privileges_on_rows() {
         verdict("nobody", "public.judgments", Privileges::SELECT),
         [
             "NO verdict: Denied: role \"nobody\" does not exist. => CREATE ROLE nobody NOLOGIN;",
-            "-- contract: The contract says nothing of role \"nobody\"."
+            "-- contract: The contract does not mention role \"nobody\"."
         ]
     );
     assert!(
@@ -247,7 +243,7 @@ fn what_is_not_there_and_what_has_no_privileges_on_rows() {
         verdict("anon", "intake", Privileges::USAGE),
         [
             "NO verdict: Denied: permission denied for schema intake. => GRANT USAGE ON SCHEMA intake TO anon;",
-            "ok contract: It should not be open: USAGE is not declared for role \"anon\"."
+            "ok contract: Access should be denied: USAGE is not declared for role \"anon\"."
         ]
     );
     assert_eq!(
@@ -258,7 +254,7 @@ fn what_is_not_there_and_what_has_no_privileges_on_rows() {
         verdict("anon", "ops.v_batch_performance", Privileges::SELECT),
         [
             "NO verdict: Denied: permission denied for schema ops. => GRANT USAGE ON SCHEMA ops TO anon;",
-            "ok contract: It should not be open: SELECT is declared for role \"anon\", who has no USAGE on schema ops, and is meant to have none."
+            "ok contract: Access should be denied: SELECT is declared for role \"anon\", which by contract has no USAGE on schema ops."
         ]
     );
     assert_eq!(

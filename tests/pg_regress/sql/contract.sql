@@ -36,12 +36,12 @@ SELECT severity, path, problem FROM ops.validate_contract(ops.contract());
 SELECT ops.exempt(fingerprint, 'Ticket 7: rewritten in May')
   FROM ops.audit_security(rules => '{security_definer_search_path}');
 SELECT ops.assert_security();
-SELECT id, status, rule, object, reason, hides FROM ops.v_exemptions;
+SELECT id, status, rule, object, reason, finding_count FROM ops.v_exemptions;
 
 -- As long as it is what was accepted.
 CREATE OR REPLACE FUNCTION shop.total() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM shop.goods AS g';
 SELECT detail FROM ops.audit_security(rules => '{security_definer_search_path}');
-SELECT id, status, hides FROM ops.v_exemptions;
+SELECT id, status, finding_count FROM ops.v_exemptions;
 
 -- And back.
 SELECT version, changes FROM ops.rollback_contract('2.0.0', 'Too slow');

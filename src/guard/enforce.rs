@@ -12,9 +12,9 @@ use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
 
-/// Carries out what the contract wants, as far as the mode lets it: an error for all that is
-/// refused, a warning for each of the rest. `tag` is the command.
-pub fn carry_out(found: Vec<(Rejection, GuardAction)>, tag: &str) {
+/// Does what the contract wants, as far as the mode lets it: an error for all that is refused, a
+/// warning for each of the rest. `tag` is the command.
+pub fn act(found: Vec<(Rejection, GuardAction)>, tag: &str) {
     let (refused, warned): (Vec<_>, Vec<_>) = found
         .into_iter()
         .filter(|(rejection, action)| {
@@ -25,7 +25,7 @@ pub fn carry_out(found: Vec<(Rejection, GuardAction)>, tag: &str) {
     refused
         .iter()
         .take(WRITTEN)
-        .for_each(|rejection| log::write(Event::Refused, tag, Some(rejection)));
+        .for_each(|rejection| log::write(Event::Rejected, tag, Some(rejection)));
     if let Some(rejection) = one(refused) {
         let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
         report(rejection).error_from(rule, code);
@@ -77,8 +77,8 @@ fn one(rejections: Vec<Rejection>) -> Option<Rejection> {
 }
 
 /// A command that passes because the mode is off.
-pub fn unjudged(tag: &str) {
-    log::write(Event::Unjudged, tag, None);
+pub fn unchecked(tag: &str) {
+    log::write(Event::Unchecked, tag, None);
 }
 
 /// A session that restores a dump: said once to whoever does it, and written down.
@@ -102,7 +102,7 @@ pub fn restoring(tag: &str) {
 }
 
 /// A statement that would leave sessions without the guard, and that nothing could take back.
-pub fn silenced(statement: &str, parameter: &str) -> ! {
+pub fn disables_guard(statement: &str, parameter: &str) -> ! {
     Report {
         message: format!("{statement} would silence the security guard"),
         detail: format!("Sessions to come would run without it, or with it switched off, by \"{}\".", printable(parameter)),
@@ -124,28 +124,29 @@ pub fn dropped_at_commit(what: &str) -> ! {
 }
 
 /// A transaction that others would have to wait for, or could not judge themselves against.
-pub fn cannot_give_turn_back(is_prepared: bool) -> ! {
+pub fn cannot_release_commit_lock(is_prepared: bool) -> ! {
     let what = "a transaction that has changed a schema, or a SECURITY DEFINER routine";
-    let (message, detail, hint) = match is_prepared {
-        true => (
+    let (message, detail, hint) = if is_prepared {
+        (
             format!("cannot PREPARE {what}"),
             "Nobody can see what it has done until it is committed, and so nobody could judge what others do meanwhile.",
             "COMMIT it, or SET dragonfly_guard.mode = off as a superuser.",
-        ),
-        false => (
+        )
+    } else {
+        (
             format!(
                 "cannot commit {what}, together with something lasting that depends on a temporary table of its own"
             ),
             "Dropping the one with the other may have to wait for others, while others wait for this transaction.",
             "Do it in two transactions.",
-        ),
+        )
     };
     Report { message, detail: detail.into(), hint: hint.into() }
         .error_from(GUARD, PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
 }
 
 /// The guard has been taken away by something other than DROP EXTENSION.
-pub fn taken_along(tag: &str) -> ! {
+pub fn drops_guard(tag: &str) -> ! {
     Report {
         message: format!("{tag} would take the security guard along"),
         detail: "Extension dragonfly_guard, or something that it is made of, depends on what is dropped.".into(),

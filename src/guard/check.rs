@@ -1,9 +1,12 @@
-//! What has been touched, as it was without this transaction and as it is now, judged by the rules.
+//! What has been changed, as it was without this transaction and as it is now, checked by the
+//! rules.
 
-use super::states::{Scale, Scope, States};
-use super::touched::{self, Touch};
-use super::{act, transaction};
-use crate::catalog::temporary::{self, Ground};
+use super::changes::{self, Changed};
+use super::plan::Plan;
+use super::scope::Scope;
+use super::snapshots::{self, Snapshots};
+use super::{enforce, transaction};
+use crate::catalog::temporary::{self, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
 use crate::settings;
@@ -23,7 +26,7 @@ use dragonfly_core::search_path::{ReasonCode, Verdict};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
-/// When something is judged.
+/// When something is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// At the end of a command: what no later one is expected to put right.
@@ -32,75 +35,83 @@ pub enum Moment {
     Commit,
 }
 
-/// Judges what a command has touched; an error where it is refused.
-pub fn run(touched: &[Touch], moment: Moment, tag: &str) {
-    refuse_impostors(touched, tag);
+/// Checks what a command has changed; an error where it is rejected.
+pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
+    reject_impostors(changed, tag);
     let now = State::now();
     if !Own::is_there(&now) {
         return;
     }
     let committed = now.committed();
-    let Some(states) = Scope::of(touched, &now).read(&transaction::before(), &now) else {
-        transaction::statement_judged(false, committed, None);
+    let Some(states) = snapshots_of(changed, &now) else {
+        transaction::statement_checked(false, committed, None);
         return;
     };
-    // Whoever has the turn must not wait for locks of others.
+    // Who holds the commit lock must not wait for other locks.
     let freshness = if moment == Moment::Commit { Freshness::Cached } else { Freshness::Fresh };
-    let found = judge(&states, &now, touched, (tag, freshness));
-    let (at_once, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, action, settled)| {
-        moment == Moment::Commit || (*settled && *action == GuardAction::Block)
+    let found = check(Input { states: &states, now: &now, changed, tag, freshness });
+    let (at_once, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| {
+        moment == Moment::Commit || (found.is_settled && found.action == GuardAction::Block)
     });
-    transaction::statement_judged(!later.is_empty(), committed, Some(&states.contract));
-    act::carry_out(
-        at_once.into_iter().map(|(rejection, action, _)| (rejection, action)).collect(),
-        tag,
-    );
+    transaction::statement_checked(!later.is_empty(), committed, Some(&states.contract));
+    enforce::act(at_once.into_iter().map(|found| (found.rejection, found.action)).collect(), tag);
 }
 
-/// Judges the whole transaction, in turn with others: two could otherwise pass one by one and
-/// together leave what neither would have been allowed. The turn comes when everything else has
-/// been done, so that nobody waits for a lock while it is somebody's turn. A transaction that is
-/// prepared gives its turn back: it may stay for days, and nobody could change anything meanwhile.
+/// Both states of what was changed; `None` where they do not differ in anything that rules look at.
+fn snapshots_of(changed: &[Changed], now: &State) -> Option<Snapshots> {
+    let then = transaction::before();
+    snapshots::read(&Scope::of(changed, &then, now), &then, now)
+}
+
+/// Checks the whole transaction, in turn with others: two could otherwise pass one by one and
+/// together leave what neither would have been allowed. The commit lock is taken when everything
+/// else has been done, so that no session waits for a lock while it holds this one. A transaction
+/// that is prepared releases it: it may stay for days, and no other could change anything
+/// meanwhile.
 pub fn before_commit(is_prepared: bool) {
-    let touched = touched::all();
-    if touched.is_empty() {
+    let changed = changes::all();
+    if changed.is_empty() {
         return;
     }
     let now = State::now();
     if !Own::is_there(&now) {
-        return refuse_disappearance();
+        return reject_disappearance();
     }
     transaction::commits();
-    if !transaction::is_relevant()
-        && Scope::of(&touched, &now).read(&transaction::before(), &now).is_none()
-    {
+    if !transaction::is_relevant() && snapshots_of(&changed, &now).is_none() {
         return;
     }
     let own = Own::find(&now);
-    cache_exempt(&touched, &now, &own);
+    cache_exempt(&changed, &now, &own);
     lock::acquire_commit_lock(&own);
     let fresh = State::now();
     if !transaction::is_settled(&fresh.committed(), &contract::in_force(&fresh, &own)) {
-        run(&touched::all(), Moment::Commit, &transaction::subject());
+        run(&changes::all(), Moment::Commit, &transaction::subject());
     }
-    // A temporary table that goes now takes along what lasts and depends on it, and may have to
-    // wait for that: nobody else should.
-    let builds_on_sand = temporary::has_schema()
-        && touched.iter().any(|t| {
-            matches!(t, Touch::Relation(oid) if !temporary::outlives(catalog::PG_CLASS.into(), (*oid).into())
-                && temporary::carries_what_lasts(&now, *oid))
-        });
-    if is_prepared || builds_on_sand {
-        if matters_to_others(&touched) {
-            act::cannot_give_turn_back(is_prepared);
+    if is_prepared || drops_lasting_objects(&changed, &now) {
+        if matters_to_others(&changed) {
+            enforce::cannot_release_commit_lock(is_prepared);
         }
         lock::release_commit_lock(&own);
     }
 }
 
-/// Looking at what is exempt may have to wait for locks: before the turn comes, and not while
-/// others wait for it.
-fn cache_exempt(touched: &[Touch], now: &State, own: &Own) {
+/// Whether a temporary table that is dropped now takes along what lasts and depends on it. That may
+/// have to wait for locks: no other session should wait for this one meanwhile.
+fn drops_lasting_objects(changed: &[Changed], now: &State) -> bool {
+    let is_dropped_with_dependents = |oid: Oid| {
+        !temporary::outlives(catalog::PG_CLASS.into(), oid.into())
+            && temporary::has_lasting_dependents(now, oid)
+    };
+    temporary::has_schema()
+        && changed
+            .iter()
+            .any(|c| matches!(c, Changed::Relation(oid) if is_dropped_with_dependents(*oid)))
+}
+
+/// Hashing what is exempt may have to wait for locks: before the commit lock is taken, and not
+/// while others wait for it.
+fn cache_exempt(changed: &[Changed], now: &State, own: &Own) {
     let current = Current::read(now, own, Freshness::Cached);
     if current.is_empty() {
         return;
@@ -108,80 +119,94 @@ fn cache_exempt(touched: &[Touch], now: &State, own: &Own) {
     let concerned = |catalog: Oid, oid: Oid| {
         catalog::name(catalog, oid).is_some_and(|(schema, name)| current.concern(&schema, &name))
     };
-    let objects = touched.iter().filter_map(|touch| match *touch {
-        Touch::Relation(oid) => {
+    let objects = changed.iter().filter_map(|one| match *one {
+        Changed::Relation(oid) => {
             concerned(catalog::PG_CLASS, oid).then_some(ObjectId::Relation(oid))
         }
-        Touch::Routine(oid) => concerned(catalog::PG_PROC, oid).then_some(ObjectId::Routine(oid)),
+        Changed::Routine(oid) => concerned(catalog::PG_PROC, oid).then_some(ObjectId::Routine(oid)),
         _ => None,
     });
     catalog::cache_hashes(now, objects);
 }
 
-/// What a commit would judge, judged now; an error where it would be refused.
+/// Checks now what a commit would check; an error where it would be rejected.
 pub fn as_if_committing() {
-    let (touched, now) = (touched::all(), State::now());
-    if !touched.is_empty() && Own::is_there(&now) {
-        cache_exempt(&touched, &now, &Own::find(&now));
-        run(&touched, Moment::Commit, &transaction::subject());
+    let (changed, now) = (changes::all(), State::now());
+    if !changed.is_empty() && Own::is_there(&now) {
+        cache_exempt(&changed, &now, &Own::find(&now));
+        run(&changed, Moment::Commit, &transaction::subject());
     }
 }
 
 /// Whether what another transaction does could depend on it: schemas, SECURITY DEFINER routines,
 /// what stands in schemas.
-fn matters_to_others(touched: &[Touch]) -> bool {
-    let now = State::now();
-    let scope = Scope::of(touched, &now);
-    let Some(states) = scope.read(&transaction::before(), &now) else { return false };
-    states.scale != Scale::Touched
-        || scope.places_anything()
+fn matters_to_others(changed: &[Changed]) -> bool {
+    let (then, now) = (transaction::before(), State::now());
+    let scope = Scope::of(changed, &then, &now);
+    let Some(states) = snapshots::read(&scope, &then, &now) else { return false };
+    states.plan != Plan::Changed
+        || !scope.placed.is_empty()
         || states.after.routines.iter().any(|r| r.security_definer)
 }
 
 /// The extension is gone. A superuser may drop it by its name, unless the guard is hardened;
 /// nothing else may take it along.
-fn refuse_disappearance() {
+fn reject_disappearance() {
     if Own::is_there(&transaction::before())
         && (settings::is_hardened() || !transaction::drops_guard())
     {
-        act::taken_along(&transaction::last_started());
+        enforce::drops_guard(&transaction::last_started());
     }
 }
 
-/// What is refused, what the contract wants done about it, and whether no later statement is
-/// expected to put it right.
-type Found = Vec<(Rejection, GuardAction, bool)>;
+/// What is rejected, if the contract wants that.
+struct Found {
+    rejection: Rejection,
+    /// What the contract wants done about it.
+    action: GuardAction,
+    /// Whether no later statement is expected to put it right.
+    is_settled: bool,
+}
 
-fn judge(
-    states: &States,
-    now: &State,
-    touched: &[Touch],
-    (tag, freshness): (&str, Freshness),
-) -> Found {
-    let States { before, after, contract, .. } = states;
-    let wide = states.scale != Scale::Touched;
+/// What one check is about.
+struct Input<'a> {
+    states: &'a Snapshots,
+    now: &'a State,
+    changed: &'a [Changed],
+    /// The command.
+    tag: &'a str,
+    /// Of the hashes of what is exempt.
+    freshness: Freshness,
+}
+
+fn check(input: Input<'_>) -> Vec<Found> {
+    let Input { states, now, changed, tag, freshness } = input;
+    let Snapshots { before, after, contract, .. } = states;
+    let wide = states.plan != Plan::Changed;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
     let old = Context::new(contract, before, &access_before, &interrupts);
     let new = Context::new(contract, after, &access_after, &interrupts);
 
     let pasts: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
-    let noted =
-        touched.iter().filter_map(|t| if let Touch::Routine(oid) = t { Some(*oid) } else { None });
-    // Written directly, or by a way that nobody knows: another row is another routine.
+    let noted = changed
+        .iter()
+        .filter_map(|c| if let Changed::Routine(oid) = c { Some(*oid) } else { None });
+    // Written directly, or by an unknown way: another row is another routine.
     let written = after
         .routines
         .iter()
         .filter(|r| pasts.get(&r.oid).is_none_or(|past| *past != *r))
         .map(|r| r.oid);
     let routines: HashSet<Oid> = noted.chain(written).collect();
-    // In states that show more, what no command touched is judged for what has changed around it.
-    let is_touched = |r: &Routine| !wide || routines.contains(&r.oid);
+    // In snapshots that show more, what no command changed is checked for what has changed around
+    // it.
+    let is_changed = |r: &Routine| !wide || routines.contains(&r.oid);
     let exempt = Exempt { now, freshness, current: OnceCell::new() };
-    let mut found = Found::new();
+    let mut found = Vec::new();
     for routine in after
         .routines
         .iter()
-        .filter(|r| r.security_definer && is_touched(r) && !is_excused(&old, &new, r))
+        .filter(|r| r.security_definer && is_changed(r) && !is_excused(&old, &new, r))
     {
         let past =
             pasts.get(&routine.oid).copied().filter(|past| compares(&old, &new, past, routine));
@@ -197,12 +222,14 @@ fn judge(
             .iter()
             .any(|e| e.assessment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
         let rejection = Rejection::of_exposed(&new, &exposed, tag);
-        found.extend(
-            rejection.map(|rejection| (rejection, new.guard_action(&search_path::RULE), settled)),
-        );
+        found.extend(rejection.map(|rejection| Found {
+            rejection,
+            action: new.guard_action(&search_path::RULE),
+            is_settled: settled,
+        }));
     }
     if temporary::has_schema() {
-        found.extend(on_sand(&new, touched, now));
+        found.extend(temporary_dependencies(&new, changed, now));
     }
     let change = Change::new(&old, &new);
     let moved = names(before) != names(after);
@@ -210,7 +237,8 @@ fn judge(
         for worse in
             change.worse(rule).into_iter().filter(|worse| !exempt.finding(&new, &worse.finding))
         {
-            found.push((Rejection::of_regression(&worse, tag), worse.action, worse.settled));
+            let rejection = Rejection::of_regression(&worse, tag);
+            found.push(Found { rejection, action: worse.action, is_settled: worse.settled });
         }
     }
     found
@@ -246,33 +274,37 @@ impl Exempt<'_> {
     }
 }
 
-/// What lasts, rests on something temporary, and takes along what the contract is about when that
-/// goes; or lets others call what only this session should.
-fn on_sand(cx: &Context<'_>, touched: &[Touch], now: &State) -> Found {
+/// What lasts, depends on a temporary object, and takes along what the contract is about when that
+/// is dropped; or lets others call what only this session should.
+fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) -> Vec<Found> {
     let then = transaction::before();
-    let mut found = Found::new();
-    for touch in touched {
-        let object = match *touch {
-            Touch::Relation(oid) => (catalog::PG_CLASS, oid),
-            Touch::Routine(oid) => (catalog::PG_PROC, oid),
-            Touch::Other(catalog, oid) | Touch::Object(catalog, oid) => (catalog, oid),
+    let mut found = Vec::new();
+    for one in changed {
+        let object = match *one {
+            Changed::Relation(oid) => (catalog::PG_CLASS, oid),
+            Changed::Routine(oid) => (catalog::PG_PROC, oid),
+            Changed::Other(catalog, oid) | Changed::Object(catalog, oid) => (catalog, oid),
             _ => continue,
         };
         if !temporary::outlives(object.0.into(), object.1.into()) {
             continue;
         }
-        let ground = temporary::ground(now, object);
-        if ground == Ground::Firm || ground == temporary::ground(&then, object) {
+        let dependency = temporary::dependency(now, object);
+        if dependency == TemporaryDependency::None
+            || dependency == temporary::dependency(&then, object)
+        {
             continue;
         }
-        if ground == Ground::TemporaryDefiner
-            || temporary::fall(now, object).into_iter().any(|object| is_promised(cx, object))
+        if dependency == TemporaryDependency::TemporaryDefiner
+            || temporary::dropped_with(now, object)
+                .into_iter()
+                .any(|object| is_promised(cx, object))
         {
             let rejection = Rejection::of_temporary_dependency(&catalog::description(
                 object.0.into(),
                 object.1.into(),
             ));
-            found.push((rejection, GuardAction::Block, true));
+            found.push(Found { rejection, action: GuardAction::Block, is_settled: true });
         }
     }
     found
@@ -294,12 +326,12 @@ fn is_promised(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
 
 /// Whether a rule is checked after these changes. Those about routines are checked routine by
 /// routine.
-fn applies(rule: &Rule, states: &States, moved: bool) -> bool {
+fn applies(rule: &Rule, states: &Snapshots, moved: bool) -> bool {
     match rule.recheck {
         Recheck::Routines => false,
-        Recheck::Roles => states.scale == Scale::Everything,
-        Recheck::Schemas => states.scale != Scale::Touched,
-        Recheck::Names => states.scale != Scale::Touched || moved,
+        Recheck::Roles => states.plan == Plan::Everything,
+        Recheck::Schemas => states.plan != Plan::Changed,
+        Recheck::Names => states.plan != Plan::Changed || moved,
         Recheck::OwnObjects => states.own,
         Recheck::ChangedObjects => true,
     }
@@ -326,11 +358,11 @@ fn compares(old: &Context<'_>, new: &Context<'_>, past: &Routine, routine: &Rout
 
 /// A routine beside one of the extension's own, under its name: who calls ours with fewer arguments
 /// would call that one, with all of the caller's rights.
-fn refuse_impostors(touched: &[Touch], tag: &str) {
-    for touch in touched {
-        let Touch::Routine(oid) = touch else { continue };
+fn reject_impostors(changed: &[Changed], tag: &str) {
+    for one in changed {
+        let Changed::Routine(oid) = one else { continue };
         if let Some(identity) = catalog::impostor(*oid) {
-            act::carry_out(vec![(Rejection::of_impostor(&identity), GuardAction::Block)], tag);
+            enforce::act(vec![(Rejection::of_impostor(&identity), GuardAction::Block)], tag);
         }
     }
 }
@@ -341,7 +373,7 @@ fn path_check(
     routine: &Routine,
     past: Option<&Routine>,
     tag: &str,
-) -> Option<(Rejection, GuardAction, bool)> {
+) -> Option<Found> {
     let after = definer_path::assess(cx, routine)?;
     let before = past.map(|past| cx.paths.config(&past.config, past.owner));
     let worse = if after.verdict == Verdict::Safe {
@@ -352,8 +384,10 @@ fn path_check(
     } else {
         !definer_path::accepts_empty(cx, &after) && is_regression(before.as_deref(), &after)
     };
-    worse.then(|| {
-        (Rejection::of_routine(cx, routine, &after, tag), cx.guard_action(&search_path::RULE), true)
+    worse.then(|| Found {
+        rejection: Rejection::of_routine(cx, routine, &after, tag),
+        action: cx.guard_action(&search_path::RULE),
+        is_settled: true,
     })
 }
 
@@ -363,7 +397,7 @@ fn setting_checks(
     routine: &Routine,
     past: Option<&Routine>,
     exempt: &Exempt<'_>,
-) -> Found {
+) -> Vec<Found> {
     let known: Vec<&str> = past
         .map(|past| security_definer_settings::suspect(&past.config).map(|(n, _)| n).collect())
         .unwrap_or_default();
@@ -378,7 +412,11 @@ fn setting_checks(
                 "dragonfly_guard.mode" => GuardAction::Block,
                 _ => cx.guard_action(&security_definer_settings::RULE),
             };
-            (Rejection::of_setting(cx, routine, name, value), action, true)
+            Found {
+                rejection: Rejection::of_setting(cx, routine, name, value),
+                action,
+                is_settled: true,
+            }
         })
         .collect()
 }

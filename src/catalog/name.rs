@@ -1,0 +1,43 @@
+//! The names of objects.
+
+use super::oids;
+use crate::pg::text::from_server;
+use dragonfly_core::catalog::Oid;
+use pgrx::pg_sys;
+use std::ffi::{CStr, c_char};
+
+/// Schema and name of a relation or a routine, as the system cache shows it; `None` for anything
+/// else.
+pub fn name(class: Oid, object: Oid) -> Option<(String, String)> {
+    // SAFETY: look-ups in the system cache; null or C strings.
+    unsafe {
+        let (schema, name) = match class {
+            oids::PG_CLASS => {
+                (pg_sys::get_rel_namespace(object.into()), pg_sys::get_rel_name(object.into()))
+            }
+            oids::PG_PROC => {
+                (pg_sys::get_func_namespace(object.into()), pg_sys::get_func_name(object.into()))
+            }
+            _ => return None,
+        };
+        let schema = pg_sys::get_namespace_name(schema);
+        let text = |name: *mut c_char| {
+            (!name.is_null()).then(|| from_server(CStr::from_ptr(name).to_bytes()))
+        };
+        Some((text(schema)?, text(name)?))
+    }
+}
+
+/// An object as the server describes it: `view public.v`.
+pub fn description(class: pg_sys::Oid, object: pg_sys::Oid) -> String {
+    let address = pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
+    // SAFETY: gives null for what is not there, or a C string.
+    unsafe {
+        let text = pg_sys::getObjectDescription(&address, true);
+        if text.is_null() {
+            "an object".to_owned()
+        } else {
+            from_server(CStr::from_ptr(text).to_bytes())
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What the server calls: the event triggers, the object access hook and the callbacks of caches
+//! and transactions. They record what has changed and call [`commands`].
+//!
+//! Three things of the server tell, wherever a command came from: the object access hook (routines,
+//! extensions, event triggers; it is called after the catalog row is written, objectaccess.h), and
+//! the invalidations of the caches of relations and catalogs, which every change of a row sends to
+//! its own backend too, no later than the next command counter increment (inval.c): GRANT, policies
+//! and row security among them. Others' changes arrive the same way; what is recorded for them is
+//! the same before and after, and checked to be no change.
+
+use super::changes::{self, Changed};
+use super::{commands, enforce, grants, transaction, utility};
+use crate::catalog;
+use crate::pg::call::{Call, sql_function};
+use crate::pg::list::nodes;
+use crate::pg::report::Report;
+use crate::settings::{self, Mode};
+use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
+use std::cell::Cell;
+use std::ffi::{CStr, c_void};
+
+thread_local! {
+    static PREVIOUS: Cell<pg_sys::object_access_hook_type> = const { Cell::new(None) };
+}
+
+/// Installs the hooks, in front of those that are there already; called when the library is loaded.
+pub fn install() {
+    // SAFETY: called once, when the library is loaded, by a backend's only thread.
+    unsafe {
+        PREVIOUS.set(pg_sys::object_access_hook);
+        pg_sys::object_access_hook = Some(object_access);
+        let none = pg_sys::Datum::null();
+        pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
+        use pg_sys::SysCacheIdentifier::{
+            AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID,
+        };
+        use pg_sys::SysCacheIdentifier::{EVENTTRIGGEROID, PARAMETERACLOID};
+        for cache in [AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
+        }
+        if settings::is_hardened() {
+            for cache in [EVENTTRIGGEROID, PARAMETERACLOID] {
+                pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
+            }
+        }
+        pg_sys::RegisterSubXactCallback(Some(subtransaction_event), std::ptr::null_mut());
+        pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut());
+    }
+    if settings::is_hardened() {
+        utility::install();
+    }
+}
+
+sql_function!(
+    /// `dragonfly_guard.ddl_command_start() RETURNS event_trigger`
+    guard_ddl_command_start => command_start
+);
+fn command_start(call: Call) -> pg_sys::Datum {
+    let tag = event(call);
+    if tag == CREATE_EXTENSION {
+        settings::extension_begins();
+    }
+    transaction::command_starts(tag, call.event_trigger_parse_tree().is_some_and(names_the_guard));
+    pg_sys::Datum::null()
+}
+
+sql_function!(
+    /// `dragonfly_guard.ddl_command_end() RETURNS event_trigger`
+    guard_ddl_command_end => command_end
+);
+fn command_end(call: Call) -> pg_sys::Datum {
+    let tag = event(call);
+    let granted = call.event_trigger_parse_tree().into_iter().flat_map(grants::routines_of);
+    granted
+        .filter(|routine| *routine != 0)
+        .for_each(|routine| changes::note(Changed::Routine(routine)));
+    if tag == CREATE_EXTENSION {
+        settings::extension_ends();
+    }
+    commands::ended(&tag);
+    pg_sys::Datum::null()
+}
+
+const CREATE_EXTENSION: &str = "CREATE EXTENSION";
+
+/// Whether the statement is a superuser's DROP EXTENSION that names the guard, so that it is meant.
+fn names_the_guard(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: the parse tree of a statement; the cast follows the node's tag, and an extension's
+    // name is a string.
+    unsafe {
+        if (*statement).type_ != pg_sys::NodeTag::T_DropStmt || !pg_sys::superuser() {
+            return false;
+        }
+        let drop = statement.cast::<pg_sys::DropStmt>();
+        (*drop).removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+            && nodes((*drop).objects)
+                .any(|name| CStr::from_ptr(grants::string(name)) == c"dragonfly_guard")
+    }
+}
+
+/// The tag of the command for which the server calls an event trigger; an error where somebody else
+/// calls.
+fn event(call: Call) -> String {
+    call.event_trigger_tag().unwrap_or_else(|| {
+        Report {
+            message: "this function can only be called by an event trigger".into(),
+            ..Report::default()
+        }
+        .error(PgSqlErrorCode::ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED)
+    })
+}
+
+/// This frame holds nothing that would have to be dropped, so that an error of the other hook may
+/// leave it by the server's own way.
+unsafe extern "C-unwind" fn object_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    sub: i32,
+    argument: *mut c_void,
+) {
+    if let Some(previous) = PREVIOUS.get() {
+        // SAFETY: the hook that was there, with what the server gave.
+        unsafe { previous(access, class, object, sub, argument) };
+    }
+    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
+    if matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {
+        // SAFETY: asks nothing of its arguments.
+        unsafe { object_changed(class, object, access == OAT_DROP) };
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::Oid, dropped: bool) {
+    // ON COMMIT DROP, after everything has been checked, takes along what depends on the table.
+    // (What else lasts and depends on the table is the affair of whoever made it so.)
+    if dropped
+        && transaction::is_committing()
+        && settings::mode() == Mode::block
+        && matches!(
+            class.to_u32(),
+            catalog::PG_EXTENSION | catalog::PG_NAMESPACE | catalog::PG_POLICY
+        )
+        && catalog::temporary::outlives(class, object)
+    {
+        enforce::dropped_at_commit(&catalog::description(class, object));
+    }
+    let (catalog, oid) = (class.to_u32(), object.to_u32());
+    match catalog {
+        // A sequence that is given to a column, or taken from it, changes nothing in any cache.
+        catalog::PG_CLASS if !dropped => changes::note(Changed::Relation(oid)),
+        catalog::PG_TYPE | catalog::PG_OPERATOR if !dropped => {
+            changes::note(Changed::Other(catalog, oid))
+        }
+        catalog::PG_PROC => changes::note(Changed::Routine(oid)),
+        catalog::PG_EXTENSION => changes::note(Changed::Extension(oid)),
+        catalog::PG_EVENT_TRIGGER => changes::note(Changed::Own),
+        catalog::PG_CAST | catalog::PG_CONSTRAINT if !dropped => {
+            changes::note(Changed::Object(catalog, oid))
+        }
+        _ => {}
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    // What initdb made is no matter of the contract's; 0 is a reset of everything, and never the
+    // only word about a change of one's own.
+    if relation.to_u32() >= pg_sys::FirstNormalObjectId && transaction::may_change() {
+        changes::note(Changed::Relation(relation.to_u32()));
+    }
+}
+
+#[pg_guard]
+#[allow(clippy::unnecessary_cast)]
+unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32, _hash: u32) {
+    use pg_sys::SysCacheIdentifier::{
+        AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID,
+        PARAMETERACLOID,
+    };
+    if matches!(
+        cache as pg_sys::SysCacheIdentifier::Type,
+        AUTHMEMROLEMEM | AUTHOID | DATABASEOID | NAMESPACEOID
+    ) {
+        catalog::forget_base();
+    }
+    if transaction::may_change() {
+        changes::note(match cache as pg_sys::SysCacheIdentifier::Type {
+            NAMESPACEOID => Changed::Schemas,
+            DEFACLROLENSPOBJ => Changed::DefaultAcls,
+            EVENTTRIGGEROID | PARAMETERACLOID => Changed::Own,
+            _ => Changed::Roles,
+        });
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn subtransaction_event(
+    event: pg_sys::SubXactEvent::Type,
+    own: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _argument: *mut c_void,
+) {
+    use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB};
+    match event {
+        SUBXACT_EVENT_ABORT_SUB => changes::subtransaction_aborted(own),
+        SUBXACT_EVENT_COMMIT_SUB => changes::subtransaction_committed(own, parent),
+        _ => {}
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction_event(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut c_void,
+) {
+    use pg_sys::XactEvent::{
+        XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PARALLEL_ABORT, XACT_EVENT_PARALLEL_COMMIT,
+        XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE, XACT_EVENT_PREPARE,
+    };
+    match event {
+        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
+            commands::before_commit(event == XACT_EVENT_PRE_PREPARE)
+        }
+        XACT_EVENT_ABORT
+        | XACT_EVENT_COMMIT
+        | XACT_EVENT_PREPARE
+        | XACT_EVENT_PARALLEL_ABORT
+        | XACT_EVENT_PARALLEL_COMMIT => {
+            changes::forget();
+            transaction::forget();
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,129 @@
+//! What the server evaluates for the rows that a statement writes, beside the statement itself: the
+//! constraints of the table and of the domains of its columns, generated columns, the expressions
+//! of indexes and of partition keys, and the conditions of triggers (nodeModifyTable.c, execMain.c,
+//! execIndexing.c, execPartition.c, trigger.c). What the trigger functions do is not visible.
+
+use super::reader::Reader;
+use super::written::{
+    Command, Trigger, Written, checks, children, depends_on, generated, indexes, parent,
+    partition_key, predicates, triggers, types,
+};
+use crate::catalog::{self, oids};
+use crate::pg::heap::interrupts;
+use crate::pg::list::nodes;
+use dragonfly_core::catalog::Oid;
+use dragonfly_core::explain::Moment;
+use pgrx::pg_sys;
+use std::collections::HashSet;
+use std::ffi::CString;
+
+impl Reader {
+    /// Records what writing to a table needs, and to the tables that inherit from it. Which
+    /// partition a new row is for is not known.
+    pub(super) fn written(&self, written: Written) {
+        let Written { table, command, changed } = written;
+        self.written_to_one(table, command, &changed, true);
+        let (mut parents, mut seen) = (vec![table], HashSet::from([table]));
+        while let Some(parent) = parents.pop().filter(|_| command != Command::Insert) {
+            interrupts();
+            for child in children(&self.state, parent)
+                .into_iter()
+                .filter(|child| seen.insert(*child))
+                .collect::<Vec<_>>()
+            {
+                // TRUNCATE is executed on each.
+                self.written_to_one(child, command, &changed, command == Command::Truncate);
+                parents.push(child);
+            }
+        }
+        self.moment.set(Moment::Start);
+    }
+
+    fn written_to_one(&self, table: Oid, command: Command, named: &[String], fires_once: bool) {
+        // A generated column is computed when a column that it depends on changes (execUtils.c,
+        // `ExecGetExtraUpdatedCols`), and always where a trigger may change any column
+        // (nodeModifyTable.c, `ExecInitGenerated`).
+        let mut computed = Vec::new();
+        if command.makes_rows() {
+            let (_, changes_rows) = triggers(&self.state, table, command, named);
+            computed = generated(&self.state, table);
+            computed.retain(|(_, expression)| {
+                command == Command::Insert || changes_rows || depends_on(expression, table, named)
+            });
+        }
+        let changed =
+            &[named, &computed.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()].concat();
+        self.moment.set(Moment::Start);
+        if command == Command::Insert {
+            // A column without a default receives a null of its domain (preptlist.c).
+            types(&self.state, table).into_iter().for_each(|of| self.domain(of));
+        }
+        let (triggers, _) = triggers(&self.state, table, command, changed);
+        // Before 16 they are initialized before the statement begins (nodeModifyTable.c,
+        // `ExecInitModifyTable`).
+        self.moment.set(if catalog::VERSION < 16 { Moment::Start } else { Moment::Row });
+        computed.iter().for_each(|(_, expression)| self.stored(expression));
+        if fires_once {
+            self.conditions(&triggers, Moment::Statement);
+        }
+        self.moment.set(Moment::Row);
+        if command == Command::Insert {
+            self.all(&partition_key(&self.state, table));
+        }
+        self.conditions(&triggers, Moment::Row);
+        if command.makes_rows() {
+            self.moment.set(Moment::Kept);
+            self.all(&checks(&self.state, "conrelid", oids::PG_CONSTRAINT_RELID_INDEX, table));
+            self.partition(table, command);
+            self.all(&indexes(&self.state, table, command, changed));
+        }
+        if command == Command::Truncate {
+            // Its indexes are rebuilt as the owner (index.c, `reindex_index`).
+            self.moment.set(Moment::Row);
+            self.acting.set(catalog::relation_owner(&self.state, table));
+            self.all(&predicates(&self.state, table));
+            self.acting.set(None);
+        }
+        self.conditions(&triggers, Moment::Kept);
+        if fires_once {
+            self.conditions(&triggers, Moment::End);
+        }
+    }
+
+    fn all(&self, expressions: &[CString]) {
+        expressions.iter().for_each(|expression| self.stored(expression));
+    }
+
+    fn conditions(&self, triggers: &[Trigger], moment: Moment) {
+        self.moment.set(moment);
+        for condition in
+            triggers.iter().filter(|t| t.moment == moment).filter_map(|t| t.condition.as_ref())
+        {
+            // Each part of it is initialized separately (trigger.c, `TriggerEnabled`).
+            // SAFETY: the server has written it with nodeToString.
+            unsafe {
+                let node = pg_sys::stringToNode(condition.as_ptr()).cast();
+                nodes(pg_sys::make_ands_implicit(node).cast())
+                    .for_each(|part| self.expression(part));
+            }
+        }
+    }
+
+    /// The check that a row belongs to the partition to which it is written, by the keys of the
+    /// tables that this is a partition of. INSERT into the partitioned table itself only finds the
+    /// partition. (The server's own function for that condition evaluates constants in it, and may
+    /// call untrusted functions.)
+    fn partition(&self, table: Oid, command: Command) {
+        if command == Command::Update {
+            self.all(&partition_key(&self.state, table));
+        }
+        let mut part = table;
+        // SAFETY: a look-up in the system cache.
+        while unsafe { pg_sys::get_rel_relispartition(part.into()) } {
+            interrupts();
+            let Some(whole) = parent(&self.state, part) else { break };
+            self.all(&partition_key(&self.state, whole));
+            part = whole;
+        }
+    }
+}
