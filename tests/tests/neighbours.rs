@@ -1,5 +1,4 @@
-//! Other extensions that live by events and hooks: everything of theirs still works beside the
-//! guard, and the guard beside them.
+//! Other extensions with event triggers and hooks: they and the guard work together.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, provide_extension};
 
@@ -7,7 +6,7 @@ const UNSAFE: &str =
     "CREATE FUNCTION public.unsafe() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
 
 #[test]
-fn pgaudit() {
+fn pgaudit_works_in_any_order_of_libraries() {
     for libraries in ["pgaudit", "pgaudit,dragonfly_guard", "dragonfly_guard,pgaudit"] {
         let cluster = Cluster::start_with(&[
             &format!("shared_preload_libraries={libraries}"),
@@ -24,10 +23,10 @@ fn pgaudit() {
         client
             .batch_execute("CREATE VIEW public.v AS SELECT * FROM public.t; DROP VIEW public.v; ALTER ROLE anon NOLOGIN")
             .unwrap();
-        let refused =
+        let rejected =
             attempt(&mut client, "BEGIN; DROP EXTENSION pgaudit; GRANT ALL ON public.t TO anon")
                 .unwrap_err();
-        assert_eq!(refused.code, "0LP01", "{libraries}");
+        assert_eq!(rejected.code, "0LP01", "{libraries}");
         client.batch_execute("ROLLBACK").unwrap();
         assert_eq!(
             column(&mut client, "SELECT count(*)::text FROM ops.audit_guard()"),
@@ -40,12 +39,12 @@ fn pgaudit() {
         {
             assert!(log.contains(audited), "{libraries}: {audited}\n{log}");
         }
-        assert!(log.contains("{\"dragonfly_guard\":\"refused\""));
+        assert!(log.contains("{\"dragonfly_guard\":\"rejected\""));
     }
 }
 
-/// Small ones like those of pg_graphql and Supabase: they run DDL of their own inside events, some
-/// of it SECURITY DEFINER first and with a path later, in the schemas of the platform.
+/// Event triggers like those of pg_graphql and Supabase: they execute DDL in the schemas of the platform,
+/// and set SECURITY DEFINER before the search_path.
 const PLATFORM: &str = "
     CREATE SCHEMA graphql; CREATE SCHEMA graphql_public; CREATE SCHEMA extensions; CREATE SCHEMA net;
     CREATE SEQUENCE graphql.seq_schema_version;
@@ -76,7 +75,7 @@ const PLATFORM: &str = "
     CREATE EVENT TRIGGER zzz_pgrst_last ON ddl_command_end EXECUTE FUNCTION extensions.pgrst_ddl_watch()";
 
 #[test]
-fn the_platforms_own_event_triggers() {
+fn event_triggers_of_the_platform_work() {
     provide_extension(
         "pg_net",
         "default_version = '1'\nrelocatable = true\n",
@@ -96,7 +95,7 @@ fn the_platforms_own_event_triggers() {
         let mut client = cluster.connect("platform", SUPERUSER);
         client.batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
         client.batch_execute(PLATFORM).unwrap();
-        // Each trigger does its work, and the guard has nothing to say about it.
+        // Each trigger works, and the guard rejects nothing.
         client
             .batch_execute("CREATE EXTENSION pg_net SCHEMA net; CREATE EXTENSION pg_graphql; DROP EXTENSION pg_graphql")
             .unwrap();
@@ -110,7 +109,7 @@ fn the_platforms_own_event_triggers() {
             .unwrap();
         let version = "SELECT (last_value > 5)::text FROM graphql.seq_schema_version";
         assert_eq!(column(&mut client, version), ["true"]);
-        // The migration role, with all of them about.
+        // The migration role is guarded.
         let mut migration = cluster.connect("platform", "postgres");
         assert_eq!(attempt(&mut migration, UNSAFE).unwrap_err().code, "42P13");
         assert_eq!(
