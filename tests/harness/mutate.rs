@@ -64,8 +64,8 @@ const ROUTINES: [&str; 6] = [
 ];
 const SCHEMAS: [&str; 5] = ["public", "api", "intake", "ops", "enforcement"];
 
-/// Creates the roles and objects of [`mutation`] that the contract does not declare. Run by a superuser
-/// with the guard off.
+/// Creates the roles and objects of [`mutation`] that the contract does not declare. Run by a
+/// superuser with the guard off.
 pub const PREPARATION: &str = r#"
     CREATE ROLE mallory LOGIN;
     CREATE ROLE helpers;
@@ -153,7 +153,8 @@ pub fn mutation(random: &mut Random) -> String {
             )
         }
         20 => format!(
-            "ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA {schema} GRANT ALL ON TABLES TO {role}{option}"
+            "ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA {schema} GRANT ALL ON TABLES TO \
+             {role}{option}"
         ),
         21 => format!("ALTER SCHEMA {schema} OWNER TO {other}"),
         22 => format!(
@@ -176,7 +177,8 @@ pub fn mutation(random: &mut Random) -> String {
             let with =
                 if next != "PUBLIC" && random.below(2) == 0 { " WITH GRANT OPTION" } else { "" };
             format!(
-                "GRANT {privilege} ON {on} TO {other} WITH GRANT OPTION; SET ROLE {other}; GRANT {privilege} ON {on} TO {next}{with}; RESET ROLE"
+                "GRANT {privilege} ON {on} TO {other} WITH GRANT OPTION; SET ROLE {other}; GRANT \
+                 {privilege} ON {on} TO {next}{with}; RESET ROLE"
             )
         }
         _ => format!("ALTER ROLE {other} IN DATABASE app SET session_replication_role = replica"),

@@ -1,12 +1,13 @@
-//! Golden SQL, section 8 of the document: the plan that fixes all findings, and its execution, which is
-//! checked.
+//! Golden SQL, section 8 of the document: the plan that fixes all findings, and its execution,
+//! which is checked.
 
 use dragonfly_tests::mutate::{PREPARATION, Random, mutation};
 use dragonfly_tests::{Cluster, attempt, column};
 
 // Without "by default", because after a REVOKE there is an ACL.
 const WORSE_THAN_INFO: &str =
-    "SELECT concat_ws(' | ', rule, object, role_name, replace(detail, ' by default', '')) FROM ops.audit_security(min_severity => 'warning')
+    "SELECT concat_ws(' | ', rule, object, role_name, replace(detail, ' by default', '')) FROM \
+     ops.audit_security(min_severity => 'warning')
     ORDER BY 1";
 const STATEMENTS: &str = "SELECT statement FROM ops.golden_sql() WHERE left(statement, 3) <> '-- '";
 const PROPOSALS: &str = "SELECT statement FROM ops.golden_sql() WHERE left(statement, 3) = '-- '";
@@ -19,11 +20,15 @@ fn plan_for_the_documents_objects_without_grants_is_section_8() {
     client
         .batch_execute(
             "SET dragonfly_guard.mode = off;
-             REVOKE ALL ON SCHEMA public, api, intake, enforcement FROM anon, authenticated, service_role, PUBLIC;
+             REVOKE ALL ON SCHEMA public, api, intake, enforcement FROM anon, authenticated, \
+             service_role, PUBLIC;
              REVOKE ALL ON SCHEMA ops FROM service_role;
-             REVOKE ALL ON ALL TABLES IN SCHEMA public, intake, enforcement FROM anon, authenticated, service_role;
-             REVOKE ALL ON ops.v_batch_performance, ops.event_log, ops.v_reaper_status FROM anon, authenticated, service_role;
-             REVOKE ALL ON ALL FUNCTIONS IN SCHEMA api, enforcement FROM anon, authenticated, service_role;
+             REVOKE ALL ON ALL TABLES IN SCHEMA public, intake, enforcement FROM anon, \
+             authenticated, service_role;
+             REVOKE ALL ON ops.v_batch_performance, ops.event_log, ops.v_reaper_status FROM anon, \
+             authenticated, service_role;
+             REVOKE ALL ON ALL FUNCTIONS IN SCHEMA api, enforcement FROM anon, authenticated, \
+             service_role;
              ALTER FUNCTION api.get_dashboard_stats() RESET search_path;
              ALTER FUNCTION ops.complete_outbox_message(uuid) RESET search_path;
              SET dragonfly_guard.mode = block",
@@ -41,7 +46,8 @@ fn plan_for_the_documents_objects_without_grants_is_section_8() {
         "GRANT ALL ON TABLE ops.v_batch_performance TO service_role;",
         "GRANT EXECUTE ON ROUTINE api.get_dashboard_stats() TO anon, authenticated, service_role;",
         "ALTER ROUTINE api.get_dashboard_stats() SET search_path = public, pg_temp;",
-        "ALTER ROUTINE ops.complete_outbox_message(pg_catalog.uuid) SET search_path = public, pg_temp;",
+        "ALTER ROUTINE ops.complete_outbox_message(pg_catalog.uuid) SET search_path = public, \
+         pg_temp;",
     ] {
         // On 17 and later ALL is more than the contract asks for.
         let golden = match golden.strip_prefix("GRANT ALL") {
@@ -62,15 +68,16 @@ fn plan_for_the_documents_objects_without_grants_is_section_8() {
     assert_eq!(column(&mut client, "SELECT statement FROM ops.golden_sql()"), [""; 0]);
 }
 
-/// One violation of every rule: the plan is tried, executed, empty the second time, and reverted step by
-/// step.
+/// One violation of every rule: the plan is tried, executed, empty the second time, and reverted
+/// step by step.
 #[test]
 fn plan_can_be_tried_executed_and_reverted() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     cluster.psql_file("app", "fixtures/violations.sql");
     let before = column(&mut client, WORSE_THAN_INFO);
-    let outcomes = "SELECT outcome || ' ' || count(*) FROM ops.apply_golden_sql(dry_run => $1) GROUP BY outcome ORDER BY 1";
+    let outcomes = "SELECT outcome || ' ' || count(*) FROM ops.apply_golden_sql(dry_run => $1) \
+                    GROUP BY outcome ORDER BY 1";
     let mut run = |dry_run: bool| -> Vec<String> {
         client.query(outcomes, &[&dry_run]).unwrap().iter().map(|row| row.get(0)).collect()
     };
@@ -86,8 +93,10 @@ fn plan_can_be_tried_executed_and_reverted() {
     assert_eq!(
         column(&mut client, "SELECT statement FROM ops.golden_sql() ORDER BY step"),
         [
-            "-- Create it from its migration:\n-- CREATE VIEW ops.v_event_log_recent AS SELECT ...;",
-            "-- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO authenticated WITH CHECK (...);",
+            "-- Create it from its migration:\n-- CREATE VIEW ops.v_event_log_recent AS SELECT \
+             ...;",
+            "-- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO \
+             authenticated WITH CHECK (...);",
         ]
     );
     // All except the repair of the guard's own trigger, which has no undo.
@@ -111,7 +120,8 @@ fn statement_of_a_plan_can_be_run_twice() {
         .batch_execute(
             "SET dragonfly_guard.mode = off; DROP ROLE helpers; CREATE ROLE \"it's $fix$\" NOLOGIN;
              GRANT \"it's $fix$\" TO anon; DROP SCHEMA IF EXISTS enforcement CASCADE;
-             ALTER EXTENSION dragonfly_guard DROP EVENT TRIGGER zz_dragonfly_guard_start; DROP EVENT TRIGGER zz_dragonfly_guard_start;
+             ALTER EXTENSION dragonfly_guard DROP EVENT TRIGGER zz_dragonfly_guard_start; DROP \
+             EVENT TRIGGER zz_dragonfly_guard_start;
              CREATE FUNCTION ops.audit_security(text) RETURNS text LANGUAGE sql AS 'SELECT 1::text';
              SET dragonfly_guard.mode = block",
         )
@@ -135,8 +145,8 @@ fn statement_of_a_plan_can_be_run_twice() {
     assert_eq!(column(&mut client, STATEMENTS), [""; 0]);
 }
 
-/// After random changes of the database, the executed plan leaves nothing that it could fix, and the next
-/// plan is empty. If every step has an undo, reverting all steps restores all findings.
+/// After random changes of the database, the executed plan leaves nothing that it could fix, and
+/// the next plan is empty. If every step has an undo, reverting all steps restores all findings.
 #[test]
 fn plan_fixes_random_changes_and_can_be_reverted() {
     let cluster = Cluster::start();
@@ -156,13 +166,15 @@ fn plan_fixes_random_changes_and_can_be_reverted() {
                 Err(_) => client.batch_execute("ROLLBACK TO s").unwrap(),
             }
         }
-        // A statement without an event (ALTER ROLE) is accepted together with the next that fires one.
+        // A statement without an event (ALTER ROLE) is accepted together with the next that fires
+        // one.
         client.batch_execute("CREATE SCHEMA done; DROP SCHEMA done").unwrap();
         let told = |what: &str| format!("seed {seed}: {what}\n{};", done.join(";\n"));
         let before = column(&mut client, WORSE_THAN_INFO);
         let irreversible = column(
             &mut client,
-            "SELECT statement FROM ops.golden_sql() WHERE undo IS NULL AND left(statement, 3) <> '-- '",
+            "SELECT statement FROM ops.golden_sql() WHERE undo IS NULL AND left(statement, 3) <> \
+             '-- '",
         );
         let undo = column(
             &mut client,
@@ -201,14 +213,15 @@ fn plan_fixes_random_changes_and_can_be_reverted() {
         client.batch_execute("ROLLBACK").unwrap();
     }
     println!(
-        "{seeds} databases, {fixed} statements, {reverted} plans reverted, {by_hand} statements rejected by hand"
+        "{seeds} databases, {fixed} statements, {reverted} plans reverted, {by_hand} statements \
+         rejected by hand"
     );
     assert!(fixed > seeds as usize && reverted > seeds as usize / 2);
     assert_eq!(by_hand, 0);
 }
 
-/// A plan without the expected result is rolled back: an event trigger grants what the plan revokes; one
-/// step fails.
+/// A plan without the expected result is rolled back: an event trigger grants what the plan
+/// revokes; one step fails.
 #[test]
 fn plan_without_the_expected_result_is_rolled_back() {
     let cluster = Cluster::start();
@@ -216,11 +229,13 @@ fn plan_without_the_expected_result_is_rolled_back() {
     client
         .batch_execute(
             "SET dragonfly_guard.mode = off;
-             GRANT SELECT ON public.plaintiff_contacts TO anon; GRANT USAGE ON SCHEMA enforcement TO anon;
+             GRANT SELECT ON public.plaintiff_contacts TO anon; GRANT USAGE ON SCHEMA enforcement \
+             TO anon;
              CREATE FUNCTION public.helpful() RETURNS event_trigger LANGUAGE plpgsql AS
                $$ BEGIN IF NOT has_table_privilege('anon', 'public.plaintiff_contacts', 'SELECT')
                         THEN GRANT SELECT ON public.plaintiff_contacts TO anon; END IF; END $$;
-             CREATE EVENT TRIGGER helpful ON ddl_command_end WHEN TAG IN ('REVOKE') EXECUTE FUNCTION public.helpful();
+             CREATE EVENT TRIGGER helpful ON ddl_command_end WHEN TAG IN ('REVOKE') EXECUTE \
+             FUNCTION public.helpful();
              ALTER DATABASE app SET dragonfly_guard.mode = 'off'",
         )
         .unwrap();
@@ -234,7 +249,8 @@ fn plan_without_the_expected_result_is_rolled_back() {
         );
         assert_eq!(
             rejected.detail,
-            "left: table_privileges: Role \"anon\" has SELECT on table public.plaintiff_contacts, which the contract does not declare."
+            "left: table_privileges: Role \"anon\" has SELECT on table public.plaintiff_contacts, \
+             which the contract does not declare."
         );
         let usage = "SELECT has_schema_privilege('anon', 'enforcement', 'USAGE')::text";
         assert_eq!(column(&mut client, usage), ["true"], "all or nothing");
@@ -249,13 +265,15 @@ fn plan_without_the_expected_result_is_rolled_back() {
         .unwrap();
     assert_eq!(
         attempt(&mut client, apply).unwrap_err().detail,
-        "new: direct_write: Role \"anon\" has DELETE on table public.judgments, which the contract does not declare."
+        "new: direct_write: Role \"anon\" has DELETE on table public.judgments, which the contract \
+         does not declare."
     );
     let grants = "SELECT has_table_privilege('anon', 'public.judgments', 'DELETE')::text";
     assert_eq!(column(&mut client, grants), ["false"], "all or nothing");
     client
         .batch_execute(
-            "DROP EVENT TRIGGER helpful; DROP FUNCTION public.helpful(); ALTER DATABASE app RESET dragonfly_guard.mode",
+            "DROP EVENT TRIGGER helpful; DROP FUNCTION public.helpful(); ALTER DATABASE app RESET \
+             dragonfly_guard.mode",
         )
         .unwrap();
     // Another session has locked a table.
@@ -280,12 +298,13 @@ fn plan_without_the_expected_result_is_rolled_back() {
     assert_eq!(column(&mut client, WORSE_THAN_INFO), [""; 0]);
 }
 
-/// Grants that depend on other grants, on the owner, or on memberships: a setup, and the statements that
-/// fix it.
+/// Grants that depend on other grants, on the owner, or on memberships: a setup, and the statements
+/// that fix it.
 const DEPENDENT_GRANTS: [(&str, &[&str]); 8] = [
     // The owner never loses the grant option.
     (
-        "GRANT UPDATE ON public.v_judgment_pipeline TO anon WITH GRANT OPTION; SET ROLE anon; GRANT UPDATE ON public.v_judgment_pipeline TO postgres;
+        "GRANT UPDATE ON public.v_judgment_pipeline TO anon WITH GRANT OPTION; SET ROLE anon; \
+         GRANT UPDATE ON public.v_judgment_pipeline TO postgres;
          RESET ROLE; GRANT UPDATE ON public.v_judgment_pipeline TO authenticated",
         &[
             "REVOKE UPDATE ON TABLE public.v_judgment_pipeline FROM anon CASCADE;",
@@ -293,33 +312,43 @@ const DEPENDENT_GRANTS: [(&str, &[&str]); 8] = [
         ],
     ),
     (
-        "GRANT EXECUTE ON FUNCTION api.queue_job(text, jsonb) TO anon WITH GRANT OPTION; SET ROLE anon;
-         GRANT EXECUTE ON FUNCTION api.queue_job(text, jsonb) TO postgres; RESET ROLE; GRANT EXECUTE ON FUNCTION api.queue_job(text, jsonb) TO PUBLIC",
+        "GRANT EXECUTE ON FUNCTION api.queue_job(text, jsonb) TO anon WITH GRANT OPTION; SET ROLE \
+         anon;
+         GRANT EXECUTE ON FUNCTION api.queue_job(text, jsonb) TO postgres; RESET ROLE; GRANT \
+         EXECUTE ON FUNCTION api.queue_job(text, jsonb) TO PUBLIC",
         &[
-            "REVOKE GRANT OPTION FOR EXECUTE ON ROUTINE api.queue_job(pg_catalog.text,pg_catalog.jsonb) FROM anon CASCADE;",
-            "REVOKE EXECUTE ON ROUTINE api.queue_job(pg_catalog.text,pg_catalog.jsonb) FROM PUBLIC;",
+            "REVOKE GRANT OPTION FOR EXECUTE ON ROUTINE \
+             api.queue_job(pg_catalog.text,pg_catalog.jsonb) FROM anon CASCADE;",
+            "REVOKE EXECUTE ON ROUTINE api.queue_job(pg_catalog.text,pg_catalog.jsonb) FROM \
+             PUBLIC;",
         ],
     ),
-    // A member of the owner does not lose it either: only that member can revoke what it has granted.
+    // A member of the owner does not lose it either: only that member can revoke what it has
+    // granted.
     (
-        "CREATE ROLE dev IN ROLE postgres; GRANT SELECT ON public.plaintiffs TO dev WITH GRANT OPTION; SET ROLE dev; GRANT SELECT ON public.plaintiffs TO anon;
+        "CREATE ROLE dev IN ROLE postgres; GRANT SELECT ON public.plaintiffs TO dev WITH GRANT \
+         OPTION; SET ROLE dev; GRANT SELECT ON public.plaintiffs TO anon;
          RESET ROLE; REVOKE postgres FROM dev; GRANT postgres TO dev",
         &[
-            "-- Only the grantor, dev, can revoke it: SET ROLE dev; REVOKE SELECT ON TABLE public.plaintiffs FROM anon CASCADE; RESET ROLE;",
+            "-- Only the grantor, dev, can revoke it: SET ROLE dev; REVOKE SELECT ON TABLE \
+             public.plaintiffs FROM anon CASCADE; RESET ROLE;",
         ],
     ),
     // A grant of a role to itself is revoked as well.
     (
-        "GRANT UPDATE ON public.plaintiffs TO authenticated WITH GRANT OPTION; SET ROLE authenticated; GRANT UPDATE ON public.plaintiffs TO authenticated",
+        "GRANT UPDATE ON public.plaintiffs TO authenticated WITH GRANT OPTION; SET ROLE \
+         authenticated; GRANT UPDATE ON public.plaintiffs TO authenticated",
         &["REVOKE UPDATE ON TABLE public.plaintiffs FROM authenticated CASCADE;"],
     ),
     // A grant option from another grantor is revoked with the option of that grantor.
     (
-        "CREATE ROLE dd; GRANT SELECT ON SEQUENCE public.job_queue_id_seq TO dd WITH GRANT OPTION; SET ROLE dd;
+        "CREATE ROLE dd; GRANT SELECT ON SEQUENCE public.job_queue_id_seq TO dd WITH GRANT OPTION; \
+         SET ROLE dd;
          GRANT SELECT ON SEQUENCE public.job_queue_id_seq TO service_role WITH GRANT OPTION",
         &["REVOKE GRANT OPTION FOR SELECT ON SEQUENCE public.job_queue_id_seq FROM dd CASCADE;"],
     ),
-    // Without its policy, a table needs no row security; a privilege on a table includes its columns.
+    // Without its policy, a table needs no row security; a privilege on a table includes its
+    // columns.
     (
         "CREATE POLICY x ON enforcement.actions FOR UPDATE TO authenticated USING (true)",
         &["DROP POLICY IF EXISTS x ON enforcement.actions;"],
@@ -329,7 +358,8 @@ const DEPENDENT_GRANTS: [(&str, &[&str]); 8] = [
         &["REVOKE SELECT (kind) ON TABLE enforcement.actions FROM PUBLIC;"],
     ),
     (
-        "GRANT UPDATE ON public.plaintiff_tasks TO authenticated WITH GRANT OPTION; SET ROLE authenticated; GRANT UPDATE ON public.plaintiff_tasks TO anon",
+        "GRANT UPDATE ON public.plaintiff_tasks TO authenticated WITH GRANT OPTION; SET ROLE \
+         authenticated; GRANT UPDATE ON public.plaintiff_tasks TO anon",
         &["REVOKE UPDATE ON TABLE public.plaintiff_tasks FROM authenticated CASCADE;"],
     ),
 ];
@@ -354,12 +384,14 @@ fn plan_for_dependent_grants_is_minimal() {
         assert_eq!(column(&mut client, left), [""; 0], "{setup}");
         client.batch_execute("ROLLBACK").unwrap();
     }
-    // The plan contains no statement that the guard would reject: a superuser's routine must not trust
-    // the new owner of the schema.
+    // The plan contains no statement that the guard would reject: a superuser's routine must not
+    // trust the new owner of the schema.
     client
         .batch_execute(
-            "BEGIN; SET LOCAL dragonfly_guard.mode = off; CREATE ROLE su2 SUPERUSER; CREATE ROLE x1; GRANT SELECT ON public.plaintiffs TO anon;
-             ALTER FUNCTION ops.complete_outbox_message(uuid) OWNER TO su2; ALTER SCHEMA public OWNER TO x1; SET LOCAL dragonfly_guard.mode = block",
+            "BEGIN; SET LOCAL dragonfly_guard.mode = off; CREATE ROLE su2 SUPERUSER; CREATE ROLE \
+             x1; GRANT SELECT ON public.plaintiffs TO anon;
+             ALTER FUNCTION ops.complete_outbox_message(uuid) OWNER TO su2; ALTER SCHEMA public \
+             OWNER TO x1; SET LOCAL dragonfly_guard.mode = block",
         )
         .unwrap();
     let applied = column(
@@ -370,7 +402,10 @@ fn plan_for_dependent_grants_is_minimal() {
     client.batch_execute("ROLLBACK").unwrap();
     // A role that grants in its own name grants less than planned, which is an error.
     client
-        .batch_execute("SET dragonfly_guard.mode = off; CREATE TABLE public.notes (id int); GRANT SELECT ON public.notes TO postgres WITH GRANT OPTION")
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE TABLE public.notes (id int); GRANT \
+                        SELECT ON public.notes TO postgres WITH GRANT OPTION",
+        )
         .unwrap();
     let mut migration = cluster.connect("app", "postgres");
     let rejected =
@@ -384,19 +419,22 @@ fn plan_for_dependent_grants_is_minimal() {
     );
 }
 
-/// An undo statement contains text of another role. If parsing it would execute code of that role, there
-/// is no undo.
+/// An undo statement contains text of another role. If parsing it would execute code of that role,
+/// there is no undo.
 #[test]
 fn undo_executes_no_code_of_other_roles() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
         .batch_execute(
-            "SET dragonfly_guard.mode = off; CREATE ROLE mallory; CREATE SCHEMA apart AUTHORIZATION mallory; SET ROLE mallory;
-             CREATE FUNCTION apart.look(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'it runs as %', current_user; END $$;
+            "SET dragonfly_guard.mode = off; CREATE ROLE mallory; CREATE SCHEMA apart \
+             AUTHORIZATION mallory; SET ROLE mallory;
+             CREATE FUNCTION apart.look(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE \
+             'it runs as %', current_user; END $$;
              CREATE DOMAIN apart.bait AS int; RESET ROLE;
              ALTER TABLE public.job_queue OWNER TO mallory;
-             SET ROLE mallory; CREATE POLICY plain ON public.job_queue FOR SELECT TO anon USING (kind = 'it''s');
+             SET ROLE mallory; CREATE POLICY plain ON public.job_queue FOR SELECT TO anon USING \
+             (kind = 'it''s');
              RESET ROLE",
         )
         .unwrap();
@@ -404,14 +442,14 @@ fn undo_executes_no_code_of_other_roles() {
         "SELECT coalesce(undo, 'none') FROM ops.golden_sql(rules => '{rls_policy_undeclared}')";
     assert_eq!(
         column(&mut client, undo),
-        [
-            "CREATE POLICY plain ON public.job_queue AS PERMISSIVE FOR SELECT TO anon USING ((kind = 'it''s'::text));"
-        ]
+        ["CREATE POLICY plain ON public.job_queue AS PERMISSIVE FOR SELECT TO anon USING ((kind \
+             = 'it''s'::text));"]
     );
     client
         .batch_execute(
             "DROP POLICY plain ON public.job_queue;
-             CREATE POLICY trap ON public.job_queue FOR SELECT TO anon USING (id = ANY ('{1}'::apart.bait[]));
+             CREATE POLICY trap ON public.job_queue FOR SELECT TO anon USING (id = ANY \
+             ('{1}'::apart.bait[]));
              ALTER DOMAIN apart.bait ADD CHECK (apart.look(VALUE)) NOT VALID",
         )
         .unwrap();
@@ -425,15 +463,16 @@ fn undo_executes_no_code_of_other_roles() {
     );
 }
 
-/// A plan for some schemas or rules; which roles can read a plan; it is executed with the privileges of
-/// the caller.
+/// A plan for some schemas or rules; which roles can read a plan; it is executed with the
+/// privileges of the caller.
 #[test]
 fn plan_can_be_filtered_and_needs_privileges() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
         .batch_execute(
-            "SET dragonfly_guard.mode = off; GRANT USAGE ON SCHEMA ops, enforcement TO anon; GRANT SELECT ON public.job_queue TO anon;
+            "SET dragonfly_guard.mode = off; GRANT USAGE ON SCHEMA ops, enforcement TO anon; GRANT \
+             SELECT ON public.job_queue TO anon;
              SET dragonfly_guard.mode = block",
         )
         .unwrap();
@@ -473,11 +512,14 @@ fn plan_can_be_filtered_and_needs_privileges() {
     // error is left, everything is rolled back.
     client
         .batch_execute(
-            "SET dragonfly_guard.mode = off; CREATE ROLE other; CREATE FUNCTION public.others() RETURNS int LANGUAGE sql AS 'SELECT 1';
-             ALTER FUNCTION public.others() OWNER TO other; REVOKE SELECT ON public.v_judgment_pipeline FROM anon",
+            "SET dragonfly_guard.mode = off; CREATE ROLE other; CREATE FUNCTION public.others() \
+             RETURNS int LANGUAGE sql AS 'SELECT 1';
+             ALTER FUNCTION public.others() OWNER TO other; REVOKE SELECT ON \
+             public.v_judgment_pipeline FROM anon",
         )
         .unwrap();
-    let apply = "SELECT outcome || ' ' || statement FROM ops.apply_golden_sql(false) WHERE outcome <> 'proposed'";
+    let apply = "SELECT outcome || ' ' || statement FROM ops.apply_golden_sql(false) WHERE outcome \
+                 <> 'proposed'";
     assert_eq!(
         column(&mut migration, apply),
         [
@@ -500,7 +542,8 @@ fn plan_can_be_filtered_and_needs_privileges() {
         (rejected.code.as_str(), rejected.detail.as_str()),
         (
             "P0004",
-            "left: table_privileges: Role \"anon\" has SELECT on table public.judgments, which the contract does not declare."
+            "left: table_privileges: Role \"anon\" has SELECT on table public.judgments, which the \
+             contract does not declare."
         )
     );
     assert!(rejected.hint.contains("You are no superuser"), "{rejected:?}");

@@ -1,25 +1,29 @@
-//! Every route to an unsafe SECURITY DEFINER routine that fires an event: rejected. Everything else:
-//! passes. The names of the routes are those of docs/internals.md.
+//! Every route to an unsafe SECURITY DEFINER routine that fires an event: rejected. Everything
+//! else: passes. The names of the routes are those of docs/internals.md.
 
 use dragonfly_tests::{Cluster, Refused, attempt, column, provide_extension};
 use postgres::Client;
 
-/// Roles and routines for the routes: `app_owner` creates objects, `mallory` is untrusted. `api.good` is
-/// safe, `api.old` was unsafe before the guard was installed.
+/// Roles and routines for the routes: `app_owner` creates objects, `mallory` is untrusted.
+/// `api.good` is safe, `api.old` was unsafe before the guard was installed.
 const WORLD: &str = "
     DO $$ BEGIN
       IF to_regrole('app_owner') IS NULL THEN
-        CREATE ROLE app_owner CREATEROLE; CREATE ROLE mallory; CREATE ROLE anon; CREATE ROLE trigger_owner;
+        CREATE ROLE app_owner CREATEROLE; CREATE ROLE mallory; CREATE ROLE anon; CREATE ROLE \
+        trigger_owner;
       END IF;
     END $$;
     CREATE SCHEMA api AUTHORIZATION app_owner; CREATE SCHEMA hostile AUTHORIZATION mallory;
     GRANT USAGE, CREATE ON SCHEMA hostile TO PUBLIC;
     SELECT set_config('dragonfly_guard.mode', 'off', false);
     SET ROLE app_owner;
-    CREATE FUNCTION api.good() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1';
-    CREATE PROCEDURE api.good_p() LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1';
+    CREATE FUNCTION api.good() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, \
+    pg_temp AS 'SELECT 1';
+    CREATE PROCEDURE api.good_p() LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS \
+    'SELECT 1';
     CREATE FUNCTION api.old() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
-    CREATE FUNCTION api.worse() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = missing, pg_temp AS 'SELECT 1';
+    CREATE FUNCTION api.worse() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = \
+    missing, pg_temp AS 'SELECT 1';
     CREATE FUNCTION api.plain(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
     CREATE PROCEDURE api.plain_p() LANGUAGE sql AS 'SELECT 1';
     CREATE TABLE api.t (id int, body text);
@@ -63,7 +67,8 @@ fn rejects(cluster: &Cluster, database: &str, routes: &[(&str, &str)]) {
 fn unsafe_routines(client: &mut Client) -> Vec<String> {
     column(
         client,
-        "SELECT schema_name || '.' || routine_name FROM ops.security_definer_functions() WHERE verdict <> 'safe'",
+        "SELECT schema_name || '.' || routine_name FROM ops.security_definer_functions() WHERE \
+         verdict <> 'safe'",
     )
 }
 
@@ -117,7 +122,8 @@ fn create_and_alter_of_an_unsafe_routine_are_rejected() {
             ("A02", "CREATE PROCEDURE api.p() LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"),
             (
                 "A03",
-                "CREATE OR REPLACE FUNCTION api.good() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+                "CREATE OR REPLACE FUNCTION api.good() RETURNS int LANGUAGE sql SECURITY DEFINER \
+                 AS 'SELECT 1'",
             ),
             ("A04", "ALTER FUNCTION api.plain(int) SECURITY DEFINER"),
             ("A05", "ALTER PROCEDURE api.plain_p() EXTERNAL SECURITY DEFINER"),
@@ -128,26 +134,31 @@ fn create_and_alter_of_an_unsafe_routine_are_rejected() {
             ("A08", "ALTER FUNCTION api.good() SET search_path TO DEFAULT"),
             (
                 "A09",
-                "SET search_path = hostile, public; ALTER FUNCTION api.good() SET search_path FROM CURRENT",
+                "SET search_path = hostile, public; ALTER FUNCTION api.good() SET search_path FROM \
+                 CURRENT",
             ),
             (
                 "A33",
-                "SELECT set_config('search_path', E'api, pg_temp\\u00a0', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT",
+                "SELECT set_config('search_path', E'api, pg_temp\\u00a0', false); ALTER FUNCTION \
+                 api.good() SET search_path FROM CURRENT",
             ),
             (
                 "A33",
-                "SELECT set_config('search_path', '$user, api, pg_temp', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT",
+                "SELECT set_config('search_path', '$user, api, pg_temp', false); ALTER FUNCTION \
+                 api.good() SET search_path FROM CURRENT",
             ),
             ("A35", "ALTER FUNCTION api.good() SET SCHEMA 'public'"),
             ("A10", "ALTER FUNCTION api.good() OWNER TO trigger_owner"),
             ("A10 to a superuser", "ALTER FUNCTION api.good() OWNER TO root_su"),
             (
                 "A19",
-                "CREATE FUNCTION api.c(text) RETURNS text LANGUAGE internal SECURITY DEFINER AS 'upper'",
+                "CREATE FUNCTION api.c(text) RETURNS text LANGUAGE internal SECURITY DEFINER AS \
+                 'upper'",
             ),
             (
                 "A25",
-                "CREATE FUNCTION api.w() RETURNS bigint LANGUAGE internal WINDOW SECURITY DEFINER AS 'window_row_number'",
+                "CREATE FUNCTION api.w() RETURNS bigint LANGUAGE internal WINDOW SECURITY DEFINER \
+                 AS 'window_row_number'",
             ),
             (
                 "A20",
@@ -156,7 +167,8 @@ fn create_and_alter_of_an_unsafe_routine_are_rejected() {
             ("E19", "ALTER FUNCTION pg_catalog.now() SECURITY DEFINER"),
             (
                 "SET ROLE",
-                "SET ROLE app_owner; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+                "SET ROLE app_owner; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY \
+                 DEFINER AS 'SELECT 1'",
             ),
         ],
     );
@@ -165,33 +177,75 @@ fn create_and_alter_of_an_unsafe_routine_are_rejected() {
 #[test]
 fn ddl_inside_other_statements_is_rejected() {
     let cluster = Cluster::start();
-    let evil = "EXECUTE 'CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS ''SELECT 1'''";
+    let evil = "EXECUTE 'CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS \
+                ''SELECT 1'''";
     let body = |name: &str, returns: &str, result: &str| {
         format!(
-            "CREATE FUNCTION api.{name}() RETURNS {returns} LANGUAGE plpgsql AS $$ BEGIN {evil}; {result} END $$;"
+            "CREATE FUNCTION api.{name}() RETURNS {returns} LANGUAGE plpgsql AS $$ BEGIN {evil}; \
+             {result} END $$;"
         )
     };
     let matview = body("evil", "int", "RETURN 1;");
     let routes = [
         ("A11 DO", format!("DO $$ BEGIN {evil}; END $$")),
-        ("A18 trigger", format!("{} CREATE TRIGGER x BEFORE INSERT ON api.t EXECUTE FUNCTION api.trg(); INSERT INTO api.t VALUES (1)", body("trg", "trigger", "RETURN NULL;"))),
+        (
+            "A18 trigger",
+            format!(
+                "{} CREATE TRIGGER x BEFORE INSERT ON api.t EXECUTE FUNCTION \
+                                 api.trg(); INSERT INTO api.t VALUES \
+                                 (1)",
+                body("trg", "trigger", "RETURN NULL;")
+            ),
+        ),
         ("C18 function body", format!("{} SELECT api.body()", body("body", "int", "RETURN 1;"))),
         (
             "D01 REFRESH MATERIALIZED VIEW",
-            format!("{matview} CREATE MATERIALIZED VIEW api.m AS SELECT api.evil() WITH NO DATA; REFRESH MATERIALIZED VIEW api.m"),
+            format!(
+                "{matview} CREATE MATERIALIZED VIEW api.m AS SELECT api.evil() WITH NO DATA; \
+                     REFRESH MATERIALIZED VIEW api.m"
+            ),
         ),
         (
             "D01b the same by an ordinary role",
-            format!("SET ROLE app_owner; {matview} CREATE MATERIALIZED VIEW api.m AS SELECT api.evil() WITH NO DATA; REFRESH MATERIALIZED VIEW api.m"),
+            format!(
+                "SET ROLE app_owner; {matview} CREATE MATERIALIZED VIEW api.m AS SELECT \
+                     api.evil() WITH NO DATA; REFRESH MATERIALIZED VIEW api.m"
+            ),
         ),
         (
             "D05 another event trigger",
-            format!("{} CREATE EVENT TRIGGER zzz ON ddl_command_end WHEN TAG IN ('COMMENT') EXECUTE FUNCTION api.et(); COMMENT ON TABLE api.t IS 'x'", body("et", "event_trigger", "")),
+            format!(
+                "{} CREATE EVENT TRIGGER zzz ON ddl_command_end WHEN TAG IN ('COMMENT') \
+                     EXECUTE FUNCTION api.et(); COMMENT ON TABLE api.t IS \
+                     'x'",
+                body("et", "event_trigger", "")
+            ),
         ),
-        ("C20 grant, create, revoke", "BEGIN; GRANT CREATE ON SCHEMA api TO mallory; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1'".into()),
-        ("C10 unsafe and fixed later", "BEGIN; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'".into()),
-        ("C01 replica", "SET session_replication_role = replica; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'".into()),
-        ("A32 before PREPARE TRANSACTION", "BEGIN; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; PREPARE TRANSACTION 'x'".into()),
+        (
+            "C20 grant, create, revoke",
+            "BEGIN; GRANT CREATE ON SCHEMA api TO mallory; CREATE \
+                                       FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER \
+                                       SET search_path = api, pg_temp AS 'SELECT 1'"
+                .into(),
+        ),
+        (
+            "C10 unsafe and fixed later",
+            "BEGIN; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql \
+                                        SECURITY DEFINER AS 'SELECT 1'"
+                .into(),
+        ),
+        (
+            "C01 replica",
+            "SET session_replication_role = replica; CREATE FUNCTION api.f() RETURNS \
+                         int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"
+                .into(),
+        ),
+        (
+            "A32 before PREPARE TRANSACTION",
+            "BEGIN; CREATE FUNCTION api.f() RETURNS int LANGUAGE \
+            sql SECURITY DEFINER AS 'SELECT 1'; PREPARE TRANSACTION 'x'"
+                .into(),
+        ),
     ];
     let routes: Vec<(&str, &str)> =
         routes.iter().map(|(route, sql)| (*route, sql.as_str())).collect();
@@ -200,7 +254,10 @@ fn ddl_inside_other_statements_is_rejected() {
     // C17: CALL that commits between, which a batch cannot.
     let mut client = world(&cluster, "committing");
     client
-        .batch_execute(&format!("CREATE PROCEDURE api.step() LANGUAGE plpgsql AS $$ BEGIN PERFORM 1; COMMIT; {evil}; END $$"))
+        .batch_execute(&format!(
+            "CREATE PROCEDURE api.step() LANGUAGE plpgsql AS $$ BEGIN PERFORM \
+                                 1; COMMIT; {evil}; END $$"
+        ))
         .unwrap();
     rejection(&mut client, "CALL api.step()");
 
@@ -219,9 +276,11 @@ fn statement_that_makes_unchanged_routines_unsafe_is_rejected() {
         "guard_a14b",
         "default_version = '1'\nrelocatable = true\n",
         "1",
-        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1';",
+        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, \
+         pg_temp AS 'SELECT 1';",
     );
-    let lib = "CREATE SCHEMA lib AUTHORIZATION app_owner; SET ROLE app_owner; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER
+    let lib = "CREATE SCHEMA lib AUTHORIZATION app_owner; SET ROLE app_owner; CREATE FUNCTION \
+               api.f() RETURNS int LANGUAGE sql SECURITY DEFINER
          SET search_path = lib, pg_temp AS 'SELECT 1'; RESET ROLE; COMMIT";
     let drop_lib = format!("BEGIN; {lib}; DROP SCHEMA lib");
     rejects(
@@ -230,56 +289,98 @@ fn statement_that_makes_unchanged_routines_unsafe_is_rejected() {
         &[
             ("B01", "GRANT CREATE ON SCHEMA api TO mallory"),
             ("B01 ALL", "GRANT ALL ON SCHEMA api TO PUBLIC"),
-            ("B01 by the owner", "SET ROLE app_owner; GRANT CREATE ON SCHEMA api TO mallory WITH GRANT OPTION"),
+            (
+                "B01 by the owner",
+                "SET ROLE app_owner; GRANT CREATE ON SCHEMA api TO mallory WITH \
+                                  GRANT OPTION",
+            ),
             ("B02 OWNER", "ALTER SCHEMA api OWNER TO mallory"),
             ("B02 RENAME", "ALTER SCHEMA api RENAME TO api_v2"),
-            ("B02 another of that name", "BEGIN; ALTER SCHEMA api RENAME TO api_v2; CREATE SCHEMA api AUTHORIZATION mallory; COMMIT"),
+            (
+                "B02 another of that name",
+                "BEGIN; ALTER SCHEMA api RENAME TO api_v2; CREATE SCHEMA \
+                api AUTHORIZATION mallory; COMMIT",
+            ),
             ("B02 into the platform's names", "ALTER SCHEMA api RENAME TO realtime_api"),
             ("B03 DROP and CREATE", &drop_lib),
             (
                 "B07 a schema that is open by default privileges",
                 "ALTER DEFAULT PRIVILEGES GRANT CREATE ON SCHEMAS TO mallory; CREATE SCHEMA opened;
-                 CREATE FUNCTION opened.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = opened, pg_temp AS 'SELECT 1'",
+                 CREATE FUNCTION opened.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET \
+                 search_path = opened, pg_temp AS 'SELECT 1'",
             ),
-            ("A14 the extension moves, the path stays", "CREATE EXTENSION guard_a14b SCHEMA api; ALTER SCHEMA api RENAME TO api_v2"),
-            ("C20 opened and closed", "BEGIN; GRANT CREATE ON SCHEMA api TO mallory; REVOKE CREATE ON SCHEMA api FROM mallory; COMMIT"),
+            (
+                "A14 the extension moves, the path stays",
+                "CREATE EXTENSION guard_a14b SCHEMA api; \
+                ALTER SCHEMA api RENAME TO api_v2",
+            ),
+            (
+                "C20 opened and closed",
+                "BEGIN; GRANT CREATE ON SCHEMA api TO mallory; REVOKE CREATE \
+                                       ON SCHEMA api FROM mallory; COMMIT",
+            ),
             (
                 "D01 hidden",
-                "CREATE FUNCTION api.g() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'GRANT CREATE ON SCHEMA api TO mallory'; RETURN 1; END $$;
-                 CREATE MATERIALIZED VIEW api.m AS SELECT api.g() WITH NO DATA; REFRESH MATERIALIZED VIEW api.m",
+                "CREATE FUNCTION api.g() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'GRANT \
+                 CREATE ON SCHEMA api TO mallory'; RETURN 1; END $$;
+                 CREATE MATERIALIZED VIEW api.m AS SELECT api.g() WITH NO DATA; REFRESH \
+                 MATERIALIZED VIEW api.m",
             ),
             (
                 "changed before",
-                "BEGIN; ALTER FUNCTION api.good() COST 99; SAVEPOINT a; ALTER FUNCTION api.good() COST 98; ROLLBACK TO a;
+                "BEGIN; ALTER FUNCTION api.good() COST 99; SAVEPOINT a; ALTER FUNCTION api.good() \
+                 COST 98; ROLLBACK TO a;
                  GRANT CREATE ON SCHEMA api TO PUBLIC; COMMIT",
             ),
             (
                 "changed before, checked at commit",
-                "SET dragonfly_guard.check_at = commit; BEGIN; ALTER FUNCTION api.good() COST 99; GRANT CREATE ON SCHEMA api TO PUBLIC; COMMIT",
+                "SET dragonfly_guard.check_at = commit; BEGIN; ALTER FUNCTION api.good() COST 99; \
+                 GRANT CREATE ON SCHEMA api TO PUBLIC; COMMIT",
             ),
             // A missing schema of a path is created by an untrusted role, in a statement that also
             // changes the routine.
-            ("the missing schema is created", "SET dragonfly_guard.mode = off; GRANT CREATE ON DATABASE around TO mallory; GRANT USAGE ON SCHEMA api TO mallory;
+            (
+                "the missing schema is created",
+                "SET dragonfly_guard.mode = off; GRANT CREATE ON \
+                DATABASE around TO mallory; GRANT USAGE ON SCHEMA api TO mallory;
                  SET dragonfly_guard.mode = block;
-                 SET ROLE mallory; CREATE SCHEMA missing GRANT EXECUTE ON FUNCTION api.worse() TO mallory"),
+                 SET ROLE mallory; CREATE SCHEMA missing GRANT EXECUTE ON FUNCTION api.worse() TO \
+                 mallory",
+            ),
             // SP090: an object of another role is moved into the schema.
             (
                 "SP090 a function moves in",
-                "SET ROLE mallory; CREATE FUNCTION hostile.lower(name) RETURNS text LANGUAGE sql AS 'SELECT $1::text'; RESET ROLE;
+                "SET ROLE mallory; CREATE FUNCTION hostile.lower(name) RETURNS text LANGUAGE sql \
+                 AS 'SELECT $1::text'; RESET ROLE;
                  ALTER FUNCTION hostile.lower(name) SET SCHEMA api",
             ),
-            ("SP090 a domain moves in", "SET ROLE mallory; CREATE DOMAIN hostile.d AS int; RESET ROLE; ALTER DOMAIN hostile.d SET SCHEMA api"),
-            ("SP090 a domain over an array moves in", "SET ROLE mallory; CREATE DOMAIN hostile.da AS int[]; RESET ROLE; ALTER DOMAIN hostile.da SET SCHEMA api"),
-            ("SP090 a type moves in", "SET ROLE mallory; CREATE TYPE hostile.ty AS (a int); RESET ROLE; ALTER TYPE hostile.ty SET SCHEMA api"),
+            (
+                "SP090 a domain moves in",
+                "SET ROLE mallory; CREATE DOMAIN hostile.d AS int; RESET \
+                ROLE; ALTER DOMAIN hostile.d SET SCHEMA api",
+            ),
+            (
+                "SP090 a domain over an array moves in",
+                "SET ROLE mallory; CREATE DOMAIN hostile.da \
+                AS int[]; RESET ROLE; ALTER DOMAIN hostile.da SET SCHEMA api",
+            ),
+            (
+                "SP090 a type moves in",
+                "SET ROLE mallory; CREATE TYPE hostile.ty AS (a int); RESET \
+                                       ROLE; ALTER TYPE hostile.ty SET SCHEMA api",
+            ),
             (
                 "SP090 an operator moves in",
-                "SET ROLE mallory; CREATE OPERATOR hostile.+ (LEFTARG = text, RIGHTARG = int4, FUNCTION = pg_catalog.repeat); RESET ROLE;
+                "SET ROLE mallory; CREATE OPERATOR hostile.+ (LEFTARG = text, RIGHTARG = int4, \
+                 FUNCTION = pg_catalog.repeat); RESET ROLE;
                  ALTER OPERATOR hostile.+ (text, int4) SET SCHEMA api",
             ),
             (
                 "SP091 planted while it was open",
-                "SET dragonfly_guard.check_at = commit; BEGIN; GRANT CREATE ON SCHEMA api TO mallory; SET ROLE mallory;
-                 CREATE FUNCTION api.lower(name) RETURNS text LANGUAGE sql AS 'SELECT $1::text'; RESET ROLE;
+                "SET dragonfly_guard.check_at = commit; BEGIN; GRANT CREATE ON SCHEMA api TO \
+                 mallory; SET ROLE mallory;
+                 CREATE FUNCTION api.lower(name) RETURNS text LANGUAGE sql AS 'SELECT $1::text'; \
+                 RESET ROLE;
                  REVOKE CREATE ON SCHEMA api FROM mallory; COMMIT",
             ),
         ],
@@ -294,19 +395,28 @@ fn statement_that_makes_unchanged_routines_unsafe_is_rejected() {
         &mut client,
         &[
             // A schema that no path contains may be opened to any role, and dropped.
-            "CREATE SCHEMA free; GRANT ALL ON SCHEMA free TO PUBLIC; ALTER SCHEMA free OWNER TO mallory; ALTER SCHEMA free RENAME TO freed; DROP SCHEMA freed",
-            "GRANT USAGE ON SCHEMA api TO mallory; ALTER SCHEMA api OWNER TO app_owner; COMMENT ON SCHEMA api IS 'x'",
+            "CREATE SCHEMA free; GRANT ALL ON SCHEMA free TO PUBLIC; ALTER SCHEMA free OWNER TO \
+             mallory; ALTER SCHEMA free RENAME TO freed; DROP SCHEMA freed",
+            "GRANT USAGE ON SCHEMA api TO mallory; ALTER SCHEMA api OWNER TO app_owner; COMMENT ON \
+             SCHEMA api IS 'x'",
             // A temporary function that no other session can execute, with a trigger of a temporary
             // table.
-            "CREATE FUNCTION pg_temp.own() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'begin return new; end';
-             CREATE TEMP TABLE mine (id int); CREATE TRIGGER t BEFORE INSERT ON mine FOR EACH ROW EXECUTE FUNCTION pg_temp.own()",
-            // A schema that is renamed together with the paths; one that is dropped and created again.
-            "CREATE SCHEMA lib AUTHORIZATION app_owner; SET ROLE app_owner; CREATE FUNCTION lib.f() RETURNS int LANGUAGE sql SECURITY DEFINER
+            "CREATE FUNCTION pg_temp.own() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \
+             'begin return new; end';
+             CREATE TEMP TABLE mine (id int); CREATE TRIGGER t BEFORE INSERT ON mine FOR EACH ROW \
+             EXECUTE FUNCTION pg_temp.own()",
+            // A schema that is renamed together with the paths; one that is dropped and created
+            // again.
+            "CREATE SCHEMA lib AUTHORIZATION app_owner; SET ROLE app_owner; CREATE FUNCTION \
+             lib.f() RETURNS int LANGUAGE sql SECURITY DEFINER
                SET search_path = lib, pg_temp AS 'SELECT 1'; RESET ROLE",
-            "BEGIN; ALTER SCHEMA lib RENAME TO lib_v2; ALTER FUNCTION lib_v2.f() SET search_path = lib_v2, pg_temp; COMMIT",
-            "BEGIN; ALTER FUNCTION lib_v2.f() SET SCHEMA api; DROP SCHEMA lib_v2; CREATE SCHEMA lib_v2 AUTHORIZATION app_owner; COMMIT; DROP FUNCTION api.f()",
+            "BEGIN; ALTER SCHEMA lib RENAME TO lib_v2; ALTER FUNCTION lib_v2.f() SET search_path = \
+             lib_v2, pg_temp; COMMIT",
+            "BEGIN; ALTER FUNCTION lib_v2.f() SET SCHEMA api; DROP SCHEMA lib_v2; CREATE SCHEMA \
+             lib_v2 AUTHORIZATION app_owner; COMMIT; DROP FUNCTION api.f()",
             // In two statements of one transaction, with check_at = commit.
-            "SET dragonfly_guard.check_at = commit; BEGIN; GRANT CREATE ON SCHEMA api TO mallory; REVOKE CREATE ON SCHEMA api FROM mallory; COMMIT",
+            "SET dragonfly_guard.check_at = commit; BEGIN; GRANT CREATE ON SCHEMA api TO mallory; \
+             REVOKE CREATE ON SCHEMA api FROM mallory; COMMIT",
             "RESET dragonfly_guard.check_at",
         ],
     );
@@ -315,10 +425,12 @@ fn statement_that_makes_unchanged_routines_unsafe_is_rejected() {
         "CREATE FUNCTION api.mixed() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
     for mixed in [
         format!(
-            "BEGIN; CREATE TABLE api.t1 (id int); SET LOCAL dragonfly_guard.check_at = commit; {definer}; COMMIT"
+            "BEGIN; CREATE TABLE api.t1 (id int); SET LOCAL dragonfly_guard.check_at = commit; \
+             {definer}; COMMIT"
         ),
         format!(
-            "BEGIN; SET LOCAL dragonfly_guard.check_at = commit; {definer}; SET LOCAL dragonfly_guard.check_at = statement; CREATE TABLE api.t1 (id int); COMMIT"
+            "BEGIN; SET LOCAL dragonfly_guard.check_at = commit; {definer}; SET LOCAL \
+             dragonfly_guard.check_at = statement; CREATE TABLE api.t1 (id int); COMMIT"
         ),
     ] {
         rejection(&mut client, &mixed);
@@ -328,13 +440,15 @@ fn statement_that_makes_unchanged_routines_unsafe_is_rejected() {
     passes(
         &mut client,
         &["DO $$ BEGIN SET LOCAL ROLE app_owner; FOR i IN 1..300 LOOP
-             EXECUTE format('CREATE FUNCTION api.m%s() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS ''SELECT 1''', i);
+             EXECUTE format('CREATE FUNCTION api.m%s() RETURNS int LANGUAGE sql SECURITY DEFINER \
+             SET search_path = api, pg_temp AS ''SELECT 1''', i);
            END LOOP; END $$"],
     );
     let rejected = rejection(&mut client, "GRANT CREATE ON SCHEMA api TO mallory");
     assert_eq!(
         rejected.message,
-        "GRANT would make 302 SECURITY DEFINER routines unsafe: api.good(), api.good_p(), api.m1() and 299 others"
+        "GRANT would make 302 SECURITY DEFINER routines unsafe: api.good(), api.good_p(), api.m1() \
+         and 299 others"
     );
     assert!(
         rejected
@@ -349,7 +463,8 @@ fn unsafe_routine_of_an_extension_script_is_rejected_unless_managed() {
     let cluster = Cluster::start();
     let unsafe_sql =
         "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';";
-    let safe_sql = "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1';";
+    let safe_sql = "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET \
+                    search_path = pg_catalog, pg_temp AS 'SELECT 1';";
     let control = "default_version = '1'\nrelocatable = true\n";
     let trusted = "default_version = '1'\nrelocatable = true\nsuperuser = true\ntrusted = true\n";
     provide_extension("guard_a12", control, "1", unsafe_sql);
@@ -360,7 +475,8 @@ fn unsafe_routine_of_an_extension_script_is_rejected_unless_managed() {
         "guard_a14",
         control,
         "1",
-        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS 'SELECT 1';",
+        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path FROM \
+         CURRENT AS 'SELECT 1';",
     );
     provide_extension("pg_net", control, "1", unsafe_sql);
     rejects(
@@ -370,29 +486,40 @@ fn unsafe_routine_of_an_extension_script_is_rejected_unless_managed() {
             ("A12", "CREATE EXTENSION guard_a12 SCHEMA api"),
             (
                 "A36",
-                "GRANT CREATE ON DATABASE extensions TO app_owner; SET ROLE app_owner; CREATE EXTENSION guard_a36 SCHEMA api",
+                "GRANT CREATE ON DATABASE extensions TO app_owner; SET ROLE app_owner; CREATE \
+                 EXTENSION guard_a36 SCHEMA api",
             ),
-            ("A13", "CREATE EXTENSION guard_a13 SCHEMA api; ALTER EXTENSION guard_a13 UPDATE TO '2'"),
+            (
+                "A13",
+                "CREATE EXTENSION guard_a13 SCHEMA api; ALTER EXTENSION guard_a13 UPDATE TO \
+                     '2'",
+            ),
             ("A14 frozen hostile path", "CREATE EXTENSION guard_a14 SCHEMA hostile"),
             (
                 "A15 laundering",
-                "CREATE EXTENSION guard_a13 SCHEMA api; CREATE FUNCTION api.l() RETURNS int LANGUAGE sql AS 'SELECT 1';
-                 ALTER EXTENSION guard_a13 ADD FUNCTION api.l(); ALTER FUNCTION api.l() SECURITY DEFINER",
+                "CREATE EXTENSION guard_a13 SCHEMA api; CREATE FUNCTION api.l() RETURNS int \
+                 LANGUAGE sql AS 'SELECT 1';
+                 ALTER EXTENSION guard_a13 ADD FUNCTION api.l(); ALTER FUNCTION api.l() SECURITY \
+                 DEFINER",
             ),
         ],
     );
     let mut client = world(&cluster, "managed");
-    // Objects of the platform are not blocked: a declared extension of a superuser, a managed schema.
+    // Objects of the platform are not blocked: a declared extension of a superuser, a managed
+    // schema.
     passes(
         &mut client,
         &[
             "CREATE SCHEMA net; CREATE EXTENSION pg_net SCHEMA net",
-            "CREATE SCHEMA auth; CREATE FUNCTION auth.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
-            "ALTER FUNCTION net.x_f() SECURITY DEFINER; ALTER FUNCTION net.x_f() SET search_path = net",
+            "CREATE SCHEMA auth; CREATE FUNCTION auth.f() RETURNS int LANGUAGE sql SECURITY \
+             DEFINER AS 'SELECT 1'",
+            "ALTER FUNCTION net.x_f() SECURITY DEFINER; ALTER FUNCTION net.x_f() SET search_path = \
+             net",
         ],
     );
     // The audit reports them.
-    let noted = "SELECT severity || ' ' || object FROM ops.audit_functions() WHERE rule = 'security_definer_search_path'
+    let noted = "SELECT severity || ' ' || object FROM ops.audit_functions() WHERE rule = \
+                 'security_definer_search_path'
                   AND evidence ? 'managed_by' ORDER BY object";
     assert_eq!(column(&mut client, noted), ["info auth.f()", "info net.x_f()"]);
     // A schema or extension with such a name is checked if its owner is not trusted.
@@ -410,19 +537,17 @@ fn unsafe_routine_of_an_extension_script_is_rejected_unless_managed() {
     );
     passes(&mut client, &["GRANT CREATE ON DATABASE managed TO app_owner"]);
     rejection(&mut client, "SET ROLE app_owner; CREATE EXTENSION pgmq SCHEMA api");
-    // So are objects that the owner of a managed extension adds to it, and a schema of the migration
-    // role with a name of the platform.
+    // So are objects that the owner of a managed extension adds to it, and a schema of the
+    // migration role with a name of the platform.
     passes(
         &mut client,
-        &[
-            "RESET ROLE; CREATE ROLE postgres; GRANT CREATE ON DATABASE managed TO postgres; CREATE SCHEMA lib AUTHORIZATION postgres",
-        ],
+        &["RESET ROLE; CREATE ROLE postgres; GRANT CREATE ON DATABASE managed TO postgres; \
+             CREATE SCHEMA lib AUTHORIZATION postgres"],
     );
     passes(
         &mut client,
-        &[
-            "SET ROLE postgres; CREATE EXTENSION pgsodium SCHEMA lib; CREATE FUNCTION lib.g() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        ],
+        &["SET ROLE postgres; CREATE EXTENSION pgsodium SCHEMA lib; CREATE FUNCTION lib.g() \
+             RETURNS int LANGUAGE sql AS 'SELECT 1'"],
     );
     passes(&mut client, &["ALTER EXTENSION pgsodium ADD FUNCTION lib.g()"]);
     rejection(&mut client, "ALTER FUNCTION lib.g() SECURITY DEFINER");
@@ -442,21 +567,27 @@ fn statement_without_a_regression_passes() {
         &mut client,
         &[
             // Unrelated DDL.
-            "CREATE TABLE api.u (id int PRIMARY KEY, body text); ALTER TABLE api.u ADD COLUMN n int; DROP TABLE api.u",
+            "CREATE TABLE api.u (id int PRIMARY KEY, body text); ALTER TABLE api.u ADD COLUMN n \
+             int; DROP TABLE api.u",
             "CREATE FUNCTION api.invoker() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-            "CREATE FUNCTION api.safe() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'",
+            "CREATE FUNCTION api.safe() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path \
+             = pg_catalog, pg_temp AS 'SELECT 1'",
             "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
             "CREATE AGGREGATE api.agg(int) (SFUNC = int4pl, STYPE = int)",
             // What was wrong may stay wrong.
-            "ALTER FUNCTION api.old() COST 10; ALTER FUNCTION api.old() RENAME TO older; ALTER FUNCTION api.older() RENAME TO old",
-            "CREATE OR REPLACE FUNCTION api.old() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 2'",
-            "ALTER FUNCTION api.old() SET SCHEMA hostile; ALTER FUNCTION hostile.old() SET SCHEMA api",
+            "ALTER FUNCTION api.old() COST 10; ALTER FUNCTION api.old() RENAME TO older; ALTER \
+             FUNCTION api.older() RENAME TO old",
+            "CREATE OR REPLACE FUNCTION api.old() RETURNS int LANGUAGE sql SECURITY DEFINER AS \
+             'SELECT 2'",
+            "ALTER FUNCTION api.old() SET SCHEMA hostile; ALTER FUNCTION hostile.old() SET SCHEMA \
+             api",
             // Fixing one of two reasons, in steps.
             "ALTER FUNCTION api.old() SET search_path = hostile, api",
             "ALTER FUNCTION api.old() SET search_path = hostile, api, pg_temp",
             "ALTER FUNCTION api.old() SET search_path = api, pg_temp",
             // Renaming a safe routine.
-            "ALTER FUNCTION api.good() RENAME TO better; ALTER FUNCTION api.better() RENAME TO good",
+            "ALTER FUNCTION api.good() RENAME TO better; ALTER FUNCTION api.better() RENAME TO \
+             good",
         ],
     );
     assert_eq!(unsafe_routines(&mut client), ["api.worse"]);
@@ -474,9 +605,8 @@ fn statement_without_a_regression_passes() {
     // Another text with the same meaning.
     passes(
         &mut client,
-        &[
-            "SELECT set_config('search_path', E' API\\t,\\n \"pg_temp\" ', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT",
-        ],
+        &["SELECT set_config('search_path', E' API\\t,\\n \"pg_temp\" ', false); ALTER FUNCTION \
+             api.good() SET search_path FROM CURRENT"],
     );
     assert_eq!(unsafe_routines(&mut client), [""; 0]);
 }
@@ -487,21 +617,26 @@ fn nested_command_does_not_hide_the_outer_one() {
     let mut client = world(&cluster, "nested");
     client.batch_execute("ALTER ROLE mallory LOGIN").unwrap();
     let mut mallory = cluster.connect("nested", "mallory");
-    // CREATE FUNCTION parses the body of an SQL function and reads its literals. The check of a domain
-    // is a user's code: it runs after the routine has been changed, and before the command ends.
+    // CREATE FUNCTION parses the body of an SQL function and reads its literals. The check of a
+    // domain is a user's code: it runs after the routine has been changed, and before the command
+    // ends.
     let nested = |inner: &str| {
         format!(
             "DROP TYPE IF EXISTS hostile.c; DROP DOMAIN IF EXISTS hostile.d;
              CREATE OR REPLACE FUNCTION hostile.evil(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
                BEGIN {inner}; EXCEPTION WHEN OTHERS THEN NULL; END; RETURN true; END $$;
-             CREATE DOMAIN hostile.d AS int CHECK (hostile.evil(VALUE)); CREATE TYPE hostile.c AS (x hostile.d)"
+             CREATE DOMAIN hostile.d AS int CHECK (hostile.evil(VALUE)); CREATE TYPE hostile.c AS \
+             (x hostile.d)"
         )
     };
-    let create = "CREATE FUNCTION hostile.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ SELECT '(1)'::hostile.c; SELECT 1 $$";
+    let create = "CREATE FUNCTION hostile.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ \
+                  SELECT '(1)'::hostile.c; SELECT 1 $$";
     for inner in [
         "EXECUTE 'COMMENT ON SCHEMA hostile IS NULL'",
-        "EXECUTE 'ALTER FUNCTION hostile.f() SET search_path = pg_catalog, pg_temp'; RAISE EXCEPTION 'undone'",
-        "BEGIN EXECUTE 'ALTER FUNCTION hostile.f() SET search_path = pg_catalog, pg_temp'; RAISE 'x'; EXCEPTION WHEN OTHERS THEN NULL; END",
+        "EXECUTE 'ALTER FUNCTION hostile.f() SET search_path = pg_catalog, pg_temp'; RAISE \
+         EXCEPTION 'undone'",
+        "BEGIN EXECUTE 'ALTER FUNCTION hostile.f() SET search_path = pg_catalog, pg_temp'; RAISE \
+         'x'; EXCEPTION WHEN OTHERS THEN NULL; END",
     ] {
         passes(&mut mallory, &[&nested(inner)]);
         rejection(&mut mallory, create);
@@ -509,8 +644,10 @@ fn nested_command_does_not_hide_the_outer_one() {
     // The same without intent: another event trigger that runs DDL and ignores errors.
     passes(
         &mut client,
-        &["CREATE FUNCTION api.et() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN IF tg_tag = 'CREATE FUNCTION' THEN
-             BEGIN EXECUTE 'COMMENT ON SCHEMA api IS NULL'; EXCEPTION WHEN OTHERS THEN NULL; END; END IF; END $$;
+        &["CREATE FUNCTION api.et() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN IF tg_tag = \
+           'CREATE FUNCTION' THEN
+             BEGIN EXECUTE 'COMMENT ON SCHEMA api IS NULL'; EXCEPTION WHEN OTHERS THEN NULL; END; \
+             END IF; END $$;
            CREATE EVENT TRIGGER aaa ON ddl_command_end EXECUTE FUNCTION api.et()"],
     );
     rejection(
@@ -521,19 +658,23 @@ fn nested_command_does_not_hide_the_outer_one() {
     // A change that was rolled back to a savepoint excuses no later one.
     rejection(
         &mut client,
-        "BEGIN; SAVEPOINT s; ALTER FUNCTION api.good() SET search_path = api, pg_temp; ROLLBACK TO s; ALTER FUNCTION api.good() RESET ALL",
+        "BEGIN; SAVEPOINT s; ALTER FUNCTION api.good() SET search_path = api, pg_temp; ROLLBACK TO \
+         s; ALTER FUNCTION api.good() RESET ALL",
     );
     passes(&mut client, &["ROLLBACK"]);
     rejection(
         &mut client,
-        "BEGIN; SAVEPOINT s; ALTER FUNCTION api.good() COST 7; RELEASE s; ALTER FUNCTION api.good() RESET ALL",
+        "BEGIN; SAVEPOINT s; ALTER FUNCTION api.good() COST 7; RELEASE s; ALTER FUNCTION \
+         api.good() RESET ALL",
     );
     passes(&mut client, &["ROLLBACK"]);
     // Creating thousands of functions in one transaction takes linear time.
     passes(
         &mut client,
-        &["DO $$ BEGIN FOR i IN 1..5000 LOOP BEGIN EXECUTE format('CREATE FUNCTION api.m%s() RETURNS int LANGUAGE sql SECURITY DEFINER
-             SET search_path = pg_catalog, pg_temp AS ''SELECT 1''', i); EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$"],
+        &["DO $$ BEGIN FOR i IN 1..5000 LOOP BEGIN EXECUTE format('CREATE FUNCTION api.m%s() \
+           RETURNS int LANGUAGE sql SECURITY DEFINER
+             SET search_path = pg_catalog, pg_temp AS ''SELECT 1''', i); EXCEPTION WHEN \
+             division_by_zero THEN NULL; END; END LOOP; END $$"],
     );
 }
 
@@ -551,8 +692,10 @@ fn temporary_grant_does_not_excuse_a_later_statement() {
     passes(
         &mut client,
         &[
-            "SET dragonfly_guard.mode = off; ALTER FUNCTION api.good() SET search_path FROM CURRENT; RESET dragonfly_guard.mode",
-            "SET search_path = public; SET statement_timeout = '8s'; ALTER FUNCTION api.good() COST 7; RESET statement_timeout",
+            "SET dragonfly_guard.mode = off; ALTER FUNCTION api.good() SET search_path FROM \
+             CURRENT; RESET dragonfly_guard.mode",
+            "SET search_path = public; SET statement_timeout = '8s'; ALTER FUNCTION api.good() \
+             COST 7; RESET statement_timeout",
         ],
     );
 }
@@ -567,14 +710,17 @@ fn two_sessions_that_violate_together_are_rejected() {
         "1",
         "CREATE FUNCTION cron_f() RETURNS int LANGUAGE sql AS 'SELECT 1';",
     );
-    let safe = "RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'";
+    let safe = "RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS \
+                'SELECT 1'";
     passes(
         &mut client,
         &[
             &format!(
-                "CREATE SCHEMA auth; CREATE FUNCTION auth.s() {safe}; CREATE FUNCTION api.k() {safe}"
+                "CREATE SCHEMA auth; CREATE FUNCTION auth.s() {safe}; CREATE FUNCTION api.k() \
+                 {safe}"
             ),
-            "CREATE EXTENSION pg_cron SCHEMA api; ALTER EXTENSION pg_cron ADD FUNCTION api.k(); ALTER FUNCTION api.k() OWNER TO root_su",
+            "CREATE EXTENSION pg_cron SCHEMA api; ALTER EXTENSION pg_cron ADD FUNCTION api.k(); \
+             ALTER FUNCTION api.k() OWNER TO root_su",
         ],
     );
     for (first, second) in [
@@ -623,23 +769,22 @@ fn routine_that_leaves_a_managed_schema_or_extension_is_checked() {
         &mut client,
         &[
             "CREATE EXTENSION pgjwt SCHEMA api",
-            "CREATE FUNCTION api.e() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'",
+            "CREATE FUNCTION api.e() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = \
+             pg_catalog, pg_temp AS 'SELECT 1'",
             "ALTER EXTENSION pgjwt ADD FUNCTION api.e(); ALTER FUNCTION api.e() RESET ALL",
         ],
     );
     rejection(&mut client, "ALTER EXTENSION pgjwt DROP FUNCTION api.e()");
     passes(
         &mut client,
-        &[
-            "ALTER FUNCTION api.e() SET search_path = pg_catalog, pg_temp; ALTER EXTENSION pgjwt DROP FUNCTION api.e()",
-        ],
+        &["ALTER FUNCTION api.e() SET search_path = pg_catalog, pg_temp; ALTER EXTENSION pgjwt \
+             DROP FUNCTION api.e()"],
     );
     // An unsafe routine must not get a more powerful owner, but may get a less powerful one.
     passes(
         &mut client,
-        &[
-            "SET dragonfly_guard.mode = off; ALTER FUNCTION api.old() OWNER TO mallory; RESET dragonfly_guard.mode",
-        ],
+        &["SET dragonfly_guard.mode = off; ALTER FUNCTION api.old() OWNER TO mallory; RESET \
+             dragonfly_guard.mode"],
     );
     rejection(&mut client, "ALTER FUNCTION api.old() OWNER TO root_su");
     rejection(&mut client, "ALTER FUNCTION api.old() OWNER TO app_owner");
@@ -654,7 +799,8 @@ fn routine_that_leaves_a_managed_schema_or_extension_is_checked() {
     // A setting of the routine that disables the guard.
     let rejected = attempt(
         &mut client,
-        "CREATE FUNCTION api.off() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+        "CREATE FUNCTION api.off() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = \
+         pg_catalog, pg_temp
            SET dragonfly_guard.mode = off AS 'SELECT 1'",
     )
     .unwrap_err();
@@ -665,12 +811,13 @@ fn routine_that_leaves_a_managed_schema_or_extension_is_checked() {
     // A routine that shadows one of the extension's.
     passes(
         &mut client,
-        &[
-            "SET dragonfly_guard.mode = off; ALTER SCHEMA ops OWNER TO mallory; RESET dragonfly_guard.mode; CREATE FUNCTION hostile.audit_security() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        ],
+        &["SET dragonfly_guard.mode = off; ALTER SCHEMA ops OWNER TO mallory; RESET \
+             dragonfly_guard.mode; CREATE FUNCTION hostile.audit_security() RETURNS int LANGUAGE \
+             sql AS 'SELECT 1'"],
     );
     for sql in [
-        "SET ROLE mallory; CREATE FUNCTION ops.judge_search_path(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "SET ROLE mallory; CREATE FUNCTION ops.judge_search_path(text) RETURNS int LANGUAGE sql AS \
+         'SELECT 1'",
         "ALTER FUNCTION hostile.audit_security() SET SCHEMA ops",
         "CREATE PROCEDURE ops.assert_security() LANGUAGE sql AS 'SELECT 1'",
     ] {
@@ -682,9 +829,8 @@ fn routine_that_leaves_a_managed_schema_or_extension_is_checked() {
     }
     passes(
         &mut client,
-        &[
-            "RESET ROLE; CREATE FUNCTION ops.audit_everything() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        ],
+        &["RESET ROLE; CREATE FUNCTION ops.audit_everything() RETURNS int LANGUAGE sql AS \
+             'SELECT 1'"],
     );
 }
 
@@ -692,14 +838,17 @@ fn routine_that_leaves_a_managed_schema_or_extension_is_checked() {
 fn objects_of_untrusted_roles_count_after_the_revoke() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "planted");
-    let create = "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1'";
+    let create = "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET \
+                  search_path = api, pg_temp AS 'SELECT 1'";
     let plant = |what: &str| {
         format!(
-            "GRANT CREATE ON SCHEMA api TO mallory; SET ROLE mallory; {what}; RESET ROLE; REVOKE CREATE ON SCHEMA api FROM mallory"
+            "GRANT CREATE ON SCHEMA api TO mallory; SET ROLE mallory; {what}; RESET ROLE; REVOKE \
+             CREATE ON SCHEMA api FROM mallory"
         )
     };
     let many = "DO $$ BEGIN FOR i IN 1..1100 LOOP
-        EXECUTE format('CREATE FUNCTION api.many%s() RETURNS int LANGUAGE sql AS ''SELECT 1''', i); END LOOP; END $$";
+        EXECUTE format('CREATE FUNCTION api.many%s() RETURNS int LANGUAGE sql AS ''SELECT 1''', \
+        i); END LOOP; END $$";
     for planted in [
         "CREATE FUNCTION api.lower(varchar) RETURNS text LANGUAGE sql AS 'SELECT $1::text'",
         "CREATE TYPE api.text AS (a int)",
@@ -788,15 +937,18 @@ fn rejection_names_problem_reason_and_next_action() {
         .unwrap();
     let create = |clause: &str| {
         format!(
-            "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER {clause} AS 'SELECT 1'"
+            "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER {clause} AS \
+             'SELECT 1'"
         )
     };
     let rejected = rejection(&mut client, &create(""));
     assert_eq!(rejected.message, "SECURITY DEFINER function public.f() has no safe search_path");
     assert!(
-        rejected
-            .detail
-            .starts_with("The function would be exploitable: no search_path is set, so names in its body are looked up in the caller's search_path. Rule security_definer_search_path, contract section 6."),
+        rejected.detail.starts_with(
+            "The function would be exploitable: no search_path is set, so names in \
+                          its body are looked up in the caller's search_path. Rule \
+                          security_definer_search_path, contract section 6."
+        ),
         "{}",
         rejected.detail
     );
@@ -808,12 +960,14 @@ fn rejection_names_problem_reason_and_next_action() {
     let rejected = rejection(&mut client, "ALTER FUNCTION public.g() SECURITY DEFINER");
     assert_eq!(
         rejected.hint,
-        "Set a safe search_path in the same statement or before it: ALTER ROUTINE public.g() SET search_path = public, pg_temp;"
+        "Set a safe search_path in the same statement or before it: ALTER ROUTINE public.g() SET \
+         search_path = public, pg_temp;"
     );
     for (clause, explained) in [
         (
             "SET search_path = ''",
-            "search_path = '' looks strict, but pg_temp is then searched first for tables and types",
+            "search_path = '' looks strict, but pg_temp is then searched first for tables and \
+             types",
         ),
         (
             "SET search_path = 'public, pg_temp'",
@@ -844,13 +998,15 @@ fn rejection_names_problem_reason_and_next_action() {
     // A superuser's routine in a database of another role: the hint names the better owner.
     client
         .batch_execute(
-            "REVOKE CREATE ON SCHEMA public FROM worker; CREATE ROLE postgres; ALTER DATABASE words OWNER TO postgres",
+            "REVOKE CREATE ON SCHEMA public FROM worker; CREATE ROLE postgres; ALTER DATABASE \
+             words OWNER TO postgres",
         )
         .unwrap();
     let rejected = rejection(&mut client, &create("SET search_path = public, pg_temp"));
     assert_eq!(
         rejected.hint,
-        "A superuser's function must not search schemas in which other roles can create objects. Create \
+        "A superuser's function must not search schemas in which other roles can create objects. \
+         Create \
          it as role \"postgres\" with SET search_path = public, pg_temp, or use SET search_path = \
          pg_catalog, pg_temp. To restore a dump, SET dragonfly_guard.mode = warn and audit the \
          database afterwards."
@@ -861,14 +1017,16 @@ fn rejection_names_problem_reason_and_next_action() {
     client
         .batch_execute(
             "INSERT INTO dragonfly_guard.contract (id, document)
-             SELECT 2, jsonb_set(document, '{security_definer,accept_empty}', 'true') FROM dragonfly_guard.contract",
+             SELECT 2, jsonb_set(document, '{security_definer,accept_empty}', 'true') FROM \
+             dragonfly_guard.contract",
         )
         .unwrap();
     passes(&mut client, &[&create("SET search_path = ''"), "DROP FUNCTION public.f()"]);
     client
         .batch_execute(
             "INSERT INTO dragonfly_guard.contract (id, document)
-             SELECT 3, jsonb_set(document, '{security_definer,accept}', '\"canonical\"') FROM dragonfly_guard.contract WHERE id = 1",
+             SELECT 3, jsonb_set(document, '{security_definer,accept}', '\"canonical\"') FROM \
+             dragonfly_guard.contract WHERE id = 1",
         )
         .unwrap();
     let rejected = rejection(&mut client, &create("SET search_path = pg_catalog, pg_temp"));

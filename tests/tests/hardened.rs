@@ -1,5 +1,5 @@
-//! Hardened mode: with the library preloaded, violations by statements that fire no event trigger are
-//! rejected. Without preloading they pass, and the audit reports them.
+//! Hardened mode: with the library preloaded, violations by statements that fire no event trigger
+//! are rejected. Without preloading they pass, and the audit reports them.
 
 use dragonfly_tests::{Cluster, Refused, SUPERUSER, attempt, column, provide_extension};
 use postgres::Client;
@@ -21,7 +21,8 @@ fn rejection(client: &mut Client, sql: &str) -> Refused {
 fn findings(client: &mut Client) -> Vec<String> {
     column(
         client,
-        "SELECT rule || ' ' || object || ' ' || detail FROM ops.audit_security(min_severity => 'warning') ORDER BY 1",
+        "SELECT rule || ' ' || object || ' ' || detail FROM ops.audit_security(min_severity => \
+         'warning') ORDER BY 1",
     )
 }
 
@@ -35,7 +36,8 @@ const WITHOUT_EVENTS: [(&str, &str); 33] = [
     ("GRANT service_role TO authenticated", "role_membership"),
     ("GRANT pg_read_all_data TO anon", "role_membership"),
     (
-        "CREATE ROLE reader; GRANT SELECT ON public.judgments TO reader; ALTER ROLE anon INHERIT; GRANT reader TO anon",
+        "CREATE ROLE reader; GRANT SELECT ON public.judgments TO reader; ALTER ROLE anon INHERIT; \
+         GRANT reader TO anon",
         "table_privileges",
     ),
     ("CREATE ROLE helper BYPASSRLS ROLE anon", "role_membership"),
@@ -50,7 +52,8 @@ const WITHOUT_EVENTS: [(&str, &str); 33] = [
     ("ALTER EVENT TRIGGER zz_dragonfly_guard_start ENABLE REPLICA", "guard_tampered"),
     ("ALTER EVENT TRIGGER zz_dragonfly_guard_end RENAME TO harmless", "guard_tampered"),
     (
-        "CREATE ROLE boss SUPERUSER; ALTER EVENT TRIGGER zz_dragonfly_guard_end OWNER TO boss; ALTER ROLE boss NOSUPERUSER",
+        "CREATE ROLE boss SUPERUSER; ALTER EVENT TRIGGER zz_dragonfly_guard_end OWNER TO boss; \
+         ALTER ROLE boss NOSUPERUSER",
         "guard_tampered",
     ),
     ("ALTER EXTENSION dragonfly_guard DROP EVENT TRIGGER zz_dragonfly_guard_end", "guard_tampered"),
@@ -78,12 +81,14 @@ const WITHOUT_EVENTS: [(&str, &str); 33] = [
         "guard_tampered",
     ),
     (
-        "UPDATE pg_auth_members SET member = 'anon'::regrole WHERE member = 'postgres'::regrole AND roleid = 'service_role'::regrole",
+        "UPDATE pg_auth_members SET member = 'anon'::regrole WHERE member = 'postgres'::regrole \
+         AND roleid = 'service_role'::regrole",
         "role_membership",
     ),
     ("UPDATE pg_authid SET rolsuper = true WHERE rolname = 'authenticated'", "role_attributes"),
     (
-        "CREATE OR REPLACE FUNCTION dragonfly_guard.ddl_command_end() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
+        "CREATE OR REPLACE FUNCTION dragonfly_guard.ddl_command_end() RETURNS event_trigger \
+         LANGUAGE plpgsql AS 'BEGIN END'",
         "guard_tampered",
     ),
     (
@@ -93,10 +98,13 @@ const WITHOUT_EVENTS: [(&str, &str); 33] = [
 ];
 
 /// A routine that REASSIGN OWNED makes unsafe.
-const KEEPER: &str = "SET dragonfly_guard.mode = off; CREATE ROLE keeper; CREATE SCHEMA extra AUTHORIZATION keeper;
+const KEEPER: &str = "SET dragonfly_guard.mode = off; CREATE ROLE keeper; CREATE SCHEMA extra \
+                      AUTHORIZATION keeper;
     GRANT CREATE ON SCHEMA extra TO postgres; SET ROLE postgres;
-    CREATE FUNCTION ops.exposed() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = extra, pg_temp AS 'SELECT 1';
-    REVOKE EXECUTE ON FUNCTION ops.exposed() FROM PUBLIC; RESET ROLE; GRANT keeper TO postgres; RESET dragonfly_guard.mode";
+    CREATE FUNCTION ops.exposed() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = \
+    extra, pg_temp AS 'SELECT 1';
+    REVOKE EXECUTE ON FUNCTION ops.exposed() FROM PUBLIC; RESET ROLE; GRANT keeper TO postgres; \
+    RESET dragonfly_guard.mode";
 
 fn rejects_statements_without_events(cluster: &Cluster, database: &str) {
     cluster.guarded_document(database).batch_execute(KEEPER).unwrap();
@@ -139,9 +147,12 @@ fn rejects_statements_without_events(cluster: &Cluster, database: &str) {
     }
     // Statements without a violation pass.
     for sql in [
-        "CREATE ROLE newcomer LOGIN PASSWORD 'x'; ALTER ROLE newcomer CONNECTION LIMIT 5; GRANT pg_monitor TO newcomer; DROP ROLE newcomer",
-        "ALTER ROLE anon NOBYPASSRLS; ALTER ROLE anon SET statement_timeout = '3s'; COMMENT ON ROLE anon IS 'x'",
-        "GRANT CONNECT ON DATABASE @DB@ TO anon; ALTER DATABASE @DB@ SET work_mem = '5MB'; ALTER DATABASE @DB@ RESET work_mem",
+        "CREATE ROLE newcomer LOGIN PASSWORD 'x'; ALTER ROLE newcomer CONNECTION LIMIT 5; GRANT \
+         pg_monitor TO newcomer; DROP ROLE newcomer",
+        "ALTER ROLE anon NOBYPASSRLS; ALTER ROLE anon SET statement_timeout = '3s'; COMMENT ON \
+         ROLE anon IS 'x'",
+        "GRANT CONNECT ON DATABASE @DB@ TO anon; ALTER DATABASE @DB@ SET work_mem = '5MB'; ALTER \
+         DATABASE @DB@ RESET work_mem",
         "VACUUM",
         "ALTER SYSTEM SET work_mem = '4MB'",
         "ALTER SYSTEM RESET work_mem",
@@ -155,7 +166,10 @@ fn rejects_statements_without_events(cluster: &Cluster, database: &str) {
     assert_eq!(findings(&mut client), before);
     // Earlier violations may stay, and be fixed one by one.
     client
-        .batch_execute("SET dragonfly_guard.mode = off; ALTER ROLE anon BYPASSRLS CREATEDB; REVOKE anon FROM postgres; GRANT postgres TO anon; RESET dragonfly_guard.mode")
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; ALTER ROLE anon BYPASSRLS CREATEDB; REVOKE \
+                        anon FROM postgres; GRANT postgres TO anon; RESET dragonfly_guard.mode",
+        )
         .unwrap();
     for sql in [
         "ALTER ROLE anon NOCREATEDB",
@@ -180,7 +194,8 @@ fn shared_preload_rejects_statements_without_events() {
     // A database without the extension is not guarded.
     let mut free = cluster.connect("postgres", SUPERUSER);
     free.batch_execute(
-        "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; CREATE ROLE anyone BYPASSRLS",
+        "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; \
+         CREATE ROLE anyone BYPASSRLS",
     )
     .unwrap();
 }
@@ -207,9 +222,8 @@ fn session_preload_rejects_statements_without_events() {
     );
     assert_eq!(
         status,
-        [
-            "The library was loaded by session_preload_libraries, before this session's first statement."
-        ]
+        ["The library was loaded by session_preload_libraries, before this session's first \
+             statement."]
     );
     // Since 17 event triggers can be disabled; the hook does not depend on them.
     if column(&mut client, "SELECT count(*)::text FROM pg_settings WHERE name = 'event_triggers'")
@@ -217,7 +231,8 @@ fn session_preload_rejects_statements_without_events() {
     {
         rejection(
             &mut client,
-            "SET event_triggers = off; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+            "SET event_triggers = off; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY \
+             DEFINER AS 'SELECT 1'",
         );
     }
 }
@@ -247,17 +262,19 @@ fn violation_without_preloading_passes_and_is_reported() {
     }
     let open = column(
         &mut client,
-        "SELECT component || ': ' || gap FROM ops.guard_status() WHERE NOT active AND component <> 'superusers' ORDER BY 1",
+        "SELECT component || ': ' || gap FROM ops.guard_status() WHERE NOT active AND component <> \
+         'superusers' ORDER BY 1",
     );
     assert_eq!(open.len(), 2, "{open:?}");
     assert!(
-        open[0].starts_with("log: What is rejected")
+        open[0].starts_with("log: What is refused")
             && open[1].starts_with("statements without an event: ALTER ROLE"),
         "{open:?}"
     );
     // The status reports tampering.
     client.batch_execute("ALTER EVENT TRIGGER zz_dragonfly_guard_end DISABLE").unwrap();
-    let broken = "SELECT component || ': ' || coalesce(fix, '') FROM ops.guard_status() WHERE NOT active AND component IN ('event triggers', 'integrity') ORDER BY 1";
+    let broken = "SELECT component || ': ' || coalesce(fix, '') FROM ops.guard_status() WHERE NOT \
+                  active AND component IN ('event triggers', 'integrity') ORDER BY 1";
     let fix = "ALTER EVENT TRIGGER zz_dragonfly_guard_end ENABLE ALWAYS;";
     assert_eq!(
         column(&mut client, broken),
@@ -285,7 +302,12 @@ fn drop_that_cascades_to_the_guard_is_rejected() {
         "CREATE FUNCTION x_plain() RETURNS int LANGUAGE sql AS 'SELECT 1';",
     );
     let mut client = cluster.guarded_document("kept");
-    client.batch_execute("CREATE ROLE mallory LOGIN; SET dragonfly_guard.mode = off; ALTER SCHEMA ops OWNER TO mallory; CREATE TABLE ops.unrelated (id int)").unwrap();
+    client
+        .batch_execute(
+            "CREATE ROLE mallory LOGIN; SET dragonfly_guard.mode = off; ALTER SCHEMA \
+                          ops OWNER TO mallory; CREATE TABLE ops.unrelated (id int)",
+        )
+        .unwrap();
     let mut mallory = cluster.connect("kept", "mallory");
     // E01: the owner of schema ops can drop it with its contents.
     let rejected = rejection(&mut mallory, "DROP SCHEMA ops CASCADE");
@@ -316,13 +338,15 @@ fn drop_that_cascades_to_the_guard_is_rejected() {
     rejection(&mut mallory, "DROP EXTENSION guard_plain CASCADE");
     rejection(
         &mut mallory,
-        "BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP; CREATE FUNCTION m.dummy(t) RETURNS int LANGUAGE sql AS 'select 1';
+        "BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP; CREATE FUNCTION m.dummy(t) RETURNS int \
+         LANGUAGE sql AS 'select 1';
          ALTER EXTENSION guard_plain ADD FUNCTION m.dummy(t); COMMIT",
     );
     // A failed attempt to drop the extension does not allow a later one.
     rejection(
         &mut mallory,
-        "BEGIN; DO $$ BEGIN DROP EXTENSION dragonfly_guard CASCADE; EXCEPTION WHEN OTHERS THEN NULL; END $$; DROP EXTENSION guard_plain CASCADE; COMMIT",
+        "BEGIN; DO $$ BEGIN DROP EXTENSION dragonfly_guard CASCADE; EXCEPTION WHEN OTHERS THEN \
+         NULL; END $$; DROP EXTENSION guard_plain CASCADE; COMMIT",
     );
     mallory.batch_execute("ALTER EXTENSION guard_plain DROP SCHEMA ops").unwrap();
     // E03: the server rejects DROP of a single member of the extension.
@@ -345,11 +369,13 @@ fn code_in_sessions_of_other_roles_is_checked() {
         Cluster::start_with(&["shared_preload_libraries=dragonfly_guard", "autovacuum_naptime=1s"]);
     let mut admin = cluster.guarded_document("round");
     let mut owner = cluster.connect("round", "postgres");
-    let breach = "SELECT rule || ' ' || object FROM ops.audit_security(min_severity => 'error') WHERE object NOT LIKE '%bait%'";
+    let breach = "SELECT rule || ' ' || object FROM ops.audit_security(min_severity => 'error') \
+                  WHERE object NOT LIKE '%bait%'";
     // Autovacuum executes code of a table's owner, which is checked there as well.
     owner
         .batch_execute(
-            "CREATE TABLE ops.bait (a int) WITH (autovacuum_analyze_threshold = 1, autovacuum_analyze_scale_factor = 0);
+            "CREATE TABLE ops.bait (a int) WITH (autovacuum_analyze_threshold = 1, \
+             autovacuum_analyze_scale_factor = 0);
              CREATE FUNCTION ops.evil() RETURNS int LANGUAGE sql AS 'SELECT 1';
              CREATE FUNCTION ops.imm(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
                $$ DECLARE r int; BEGIN SELECT ops.evil() INTO r; RETURN $1; END $$;
@@ -380,8 +406,10 @@ fn code_in_sessions_of_other_roles_is_checked() {
     // The owner of the database stores the settings of a restore session for all sessions.
     owner
         .batch_execute(
-            "SELECT set_config('search_path', '', false); ALTER DATABASE round SET search_path FROM CURRENT;
-             ALTER DATABASE round SET check_function_bodies = off; ALTER DATABASE round SET row_security = off;
+            "SELECT set_config('search_path', '', false); ALTER DATABASE round SET search_path \
+             FROM CURRENT;
+             ALTER DATABASE round SET check_function_bodies = off; ALTER DATABASE round SET \
+             row_security = off;
              ALTER DATABASE round SET client_min_messages = warning",
         )
         .unwrap();
@@ -391,10 +419,14 @@ fn code_in_sessions_of_other_roles_is_checked() {
     owner.batch_execute("ALTER DATABASE round RESET ALL").unwrap();
     // Rows of a catalog, changed by a superuser and committed under another role.
     for sql in [
-        "BEGIN; UPDATE pg_extension SET extname = 'nope' WHERE extname = 'dragonfly_guard'; SET SESSION AUTHORIZATION anon; COMMIT",
-        "BEGIN; DELETE FROM pg_policy WHERE polname = 'judgments_read'; SET SESSION AUTHORIZATION anon; COMMIT",
-        "WITH gone AS (DELETE FROM pg_policy WHERE polname = 'judgments_read' RETURNING 1) SELECT count(*) FROM gone",
-        "INSERT INTO pg_auth_members SELECT * FROM pg_auth_members WHERE false; UPDATE pg_proc SET prosecdef = false WHERE proname = 'get_ceo_metrics'",
+        "BEGIN; UPDATE pg_extension SET extname = 'nope' WHERE extname = 'dragonfly_guard'; SET \
+         SESSION AUTHORIZATION anon; COMMIT",
+        "BEGIN; DELETE FROM pg_policy WHERE polname = 'judgments_read'; SET SESSION AUTHORIZATION \
+         anon; COMMIT",
+        "WITH gone AS (DELETE FROM pg_policy WHERE polname = 'judgments_read' RETURNING 1) SELECT \
+         count(*) FROM gone",
+        "INSERT INTO pg_auth_members SELECT * FROM pg_auth_members WHERE false; UPDATE pg_proc SET \
+         prosecdef = false WHERE proname = 'get_ceo_metrics'",
     ] {
         rejection(&mut admin, sql);
         admin.batch_execute("RESET SESSION AUTHORIZATION").unwrap();
@@ -403,8 +435,10 @@ fn code_in_sessions_of_other_roles_is_checked() {
     // Another contract during one statement.
     rejection(
         &mut admin,
-        "BEGIN; INSERT INTO dragonfly_guard.contract (id, document) SELECT 2, jsonb_set(ops.contract(), '{rules,table_privileges,guard}', '\"audit\"');
-         GRANT SELECT ON public.judgments TO anon; DELETE FROM dragonfly_guard.contract WHERE id = 2; COMMIT",
+        "BEGIN; INSERT INTO dragonfly_guard.contract (id, document) SELECT 2, \
+         jsonb_set(ops.contract(), '{rules,table_privileges,guard}', '\"audit\"');
+         GRANT SELECT ON public.judgments TO anon; DELETE FROM dragonfly_guard.contract WHERE id = \
+         2; COMMIT",
     );
     // Settings for this database, stored in a session of a database without a contract.
     let mut outside = cluster.connect("postgres", SUPERUSER);
@@ -420,7 +454,8 @@ fn code_in_sessions_of_other_roles_is_checked() {
     let before = lines();
     admin
         .batch_execute(
-            "BEGIN; SET LOCAL dragonfly_guard.check_at = commit; GRANT SELECT ON public.judgments TO anon; SET LOCAL dragonfly_guard.mode = off; COMMIT",
+            "BEGIN; SET LOCAL dragonfly_guard.check_at = commit; GRANT SELECT ON public.judgments \
+             TO anon; SET LOCAL dragonfly_guard.mode = off; COMMIT",
         )
         .unwrap();
     admin.batch_execute("SET dragonfly_guard.mode = off").unwrap();
@@ -440,7 +475,8 @@ fn roles_of_pg_dumpall_pass() {
     client.batch_execute("CREATE ROLE service_role").unwrap();
     client
         .batch_execute(
-            "ALTER ROLE service_role WITH NOSUPERUSER NOINHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION BYPASSRLS",
+            "ALTER ROLE service_role WITH NOSUPERUSER NOINHERIT NOCREATEROLE NOCREATEDB NOLOGIN \
+             NOREPLICATION BYPASSRLS",
         )
         .unwrap();
     rejection(&mut client, "ALTER ROLE service_role NOBYPASSRLS");
@@ -454,7 +490,10 @@ fn error_keeps_its_position_and_context() {
         let cluster = Cluster::start_with(settings);
         let mut client = cluster.guarded("told");
         client
-            .batch_execute("CREATE FUNCTION public.boom() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'CREATE TABLE t (a nothing)'; END $$")
+            .batch_execute(
+                "CREATE FUNCTION public.boom() RETURNS int LANGUAGE plpgsql AS $$ BEGIN \
+                            EXECUTE 'CREATE TABLE t (a nothing)'; END $$",
+            )
             .unwrap();
         [
             "CREATE TABLE t (id int DEFAULT (bar.id))",

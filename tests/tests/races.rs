@@ -5,8 +5,8 @@ use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-/// Runs two scripts concurrently in two sessions, and returns which of them pass. `|` separates steps that
-/// start together.
+/// Runs two scripts concurrently in two sessions, and returns which of them pass. `|` separates
+/// steps that start together.
 fn together(cluster: &Cluster, database: &str, scripts: [&str; 2]) -> [bool; 2] {
     let barrier = Arc::new(Barrier::new(2));
     let sessions = scripts.map(|script| {
@@ -47,7 +47,8 @@ fn concurrent_grant_on_a_schema_and_function_that_searches_it_are_not_both_accep
         ];
         let open = &open[i / 3 % 3];
         let make = format!(
-            "SET ROLE app_owner; CREATE FUNCTION app.f{i}() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = s{i}, pg_temp AS 'SELECT 1'"
+            "SET ROLE app_owner; CREATE FUNCTION app.f{i}() RETURNS int LANGUAGE sql SECURITY \
+             DEFINER SET search_path = s{i}, pg_temp AS 'SELECT 1'"
         );
         let scripts = if i < 30 {
             // Single statements; in later rounds, transactions that have an older snapshot.
@@ -60,7 +61,8 @@ fn concurrent_grant_on_a_schema_and_function_that_searches_it_are_not_both_accep
         let unsafe_now = column(
             &mut admin,
             &format!(
-                "SELECT routine_name::text FROM ops.security_definer_functions() WHERE routine_name = 'f{i}' AND verdict <> 'safe'"
+                "SELECT routine_name::text FROM ops.security_definer_functions() WHERE \
+                 routine_name = 'f{i}' AND verdict <> 'safe'"
             ),
         );
         assert_eq!(unsafe_now, [""; 0], "round {i}, {level}: {open}: {passed:?}");
@@ -79,7 +81,8 @@ fn open_migration_blocks_no_other_session() {
         .unwrap();
     let safe = |name: &str| {
         format!(
-            "CREATE FUNCTION public.{name}() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'"
+            "CREATE FUNCTION public.{name}() RETURNS int LANGUAGE sql SECURITY DEFINER SET \
+             search_path = pg_catalog, pg_temp AS 'SELECT 1'"
         )
     };
     let mut long = cluster.connect("waits", SUPERUSER);
@@ -92,7 +95,8 @@ fn open_migration_blocks_no_other_session() {
     let mut short = cluster.connect("waits", SUPERUSER);
     short
         .batch_execute(&format!(
-            "SET lock_timeout = '2s'; BEGIN; ALTER TABLE public.two ADD COLUMN a int; {}; CREATE SCHEMA sooner; COMMIT",
+            "SET lock_timeout = '2s'; BEGIN; ALTER TABLE public.two ADD COLUMN a int; {}; CREATE \
+             SCHEMA sooner; COMMIT",
             safe("b")
         ))
         .unwrap();
@@ -122,7 +126,8 @@ fn open_migration_blocks_no_other_session() {
     admin.batch_execute("CREATE ROLE eve LOGIN; CREATE SCHEMA m AUTHORIZATION eve").unwrap();
     let mut eve = cluster.connect("waits", "eve");
     eve.batch_execute(
-        "CREATE FUNCTION m.f() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT 1::bigint; END; CREATE VIEW m.v AS SELECT m.f() AS a",
+        "CREATE FUNCTION m.f() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT 1::bigint; \
+         END; CREATE VIEW m.v AS SELECT m.f() AS a",
     )
     .unwrap();
     let mut reading = cluster.connect("waits", "eve");
@@ -130,7 +135,8 @@ fn open_migration_blocks_no_other_session() {
     let hanging = thread::spawn(move || {
         eve.batch_execute(
             "BEGIN; CREATE TEMP TABLE tt (a int) ON COMMIT DROP;
-             CREATE OR REPLACE FUNCTION m.f() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT count(*) FROM tt; END;
+             CREATE OR REPLACE FUNCTION m.f() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC \
+             SELECT count(*) FROM tt; END;
              CREATE TABLE m.x (a int); COMMIT",
         )
     });
@@ -152,7 +158,8 @@ fn open_migration_blocks_no_other_session() {
     }
     mallory
         .batch_execute(
-            "CREATE FUNCTION pg_temp.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION pg_temp.mine() DEPENDS ON EXTENSION dragonfly_guard",
+            "CREATE FUNCTION pg_temp.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION \
+             pg_temp.mine() DEPENDS ON EXTENSION dragonfly_guard",
         )
         .unwrap();
     for catalog in ["pg_extension", "pg_proc", "pg_event_trigger", "dragonfly_guard.contract"] {

@@ -8,28 +8,36 @@ use std::process::{Command, Output, Stdio};
 const FINDINGS: &str =
     "SELECT fingerprint || ' ' || rule || ' ' || object FROM ops.audit_security() ORDER BY 1";
 
-/// Creates the document's database with a contract of its own, exemptions, and a routine that was unsafe
-/// before the extension was created.
+/// Creates the document's database with a contract of its own, exemptions, and a routine that was
+/// unsafe before the extension was created.
 fn database_with_history(cluster: &Cluster) -> Client {
     cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE app").unwrap();
     cluster.psql_file("app", "fixtures/document.sql");
     let mut client = cluster.connect("app", SUPERUSER);
     client
         .batch_execute(
-            "SET ROLE postgres; CREATE FUNCTION api.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; RESET ROLE;
+            "SET ROLE postgres; CREATE FUNCTION api.legacy() RETURNS int LANGUAGE sql SECURITY \
+             DEFINER AS 'SELECT 1'; RESET ROLE;
              CREATE EXTENSION dragonfly_guard;
              SELECT ops.load_contract(jsonb_set(ops.contract(), '{version}', '\"1.1.0\"'), 'Ours');
              SET ROLE postgres; CREATE VIEW public.v_extra AS SELECT id FROM public.plaintiffs;
              GRANT ALL ON public.v_extra TO service_role; GRANT SELECT ON public.v_extra TO anon;
-             CREATE TABLE public.words (word varchar(9), amount numeric); ALTER TABLE public.words ENABLE ROW LEVEL SECURITY;
+             CREATE TABLE public.words (word varchar(9), amount numeric); ALTER TABLE public.words \
+             ENABLE ROW LEVEL SECURITY;
              GRANT ALL ON public.words TO service_role; GRANT SELECT ON public.words TO anon;
-             CREATE POLICY few ON public.words FOR SELECT TO anon USING (word IN ('a', 'b') OR amount IN (1, 2));
-             CREATE VIEW public.v_words AS SELECT word FROM public.words WHERE word IN ('a', 'b') AND amount NOT IN (1, 2);
-             GRANT ALL ON public.v_words TO service_role; GRANT SELECT ON public.v_words TO anon; RESET ROLE;
-             SELECT ops.exempt(fingerprint, 'Words') FROM ops.audit_security() WHERE object LIKE '%words%' AND severity = 'error';
-             SELECT ops.exempt(fingerprint, 'Until it is rewritten', now() + interval '1 day') FROM ops.audit_security()
+             CREATE POLICY few ON public.words FOR SELECT TO anon USING (word IN ('a', 'b') OR \
+             amount IN (1, 2));
+             CREATE VIEW public.v_words AS SELECT word FROM public.words WHERE word IN ('a', 'b') \
+             AND amount NOT IN (1, 2);
+             GRANT ALL ON public.v_words TO service_role; GRANT SELECT ON public.v_words TO anon; \
+             RESET ROLE;
+             SELECT ops.exempt(fingerprint, 'Words') FROM ops.audit_security() WHERE object LIKE \
+             '%words%' AND severity = 'error';
+             SELECT ops.exempt(fingerprint, 'Until it is rewritten', now() + interval '1 day') \
+             FROM ops.audit_security()
               WHERE rule = 'security_definer_search_path' AND object = 'api.legacy()';
-             SELECT ops.exempt(reason => 'Ids only', rule => 'undeclared_view_readable', object => 'public.v_ex*');
+             SELECT ops.exempt(reason => 'Ids only', rule => 'undeclared_view_readable', object => \
+             'public.v_ex*');
              SELECT ops.freeze_schema('before')",
         )
         .unwrap();
@@ -40,13 +48,15 @@ fn assert_restored_and_guarded(cluster: &Cluster, database: &str, findings: &[St
     let mut client = cluster.connect(database, SUPERUSER);
     assert_eq!(column(&mut client, FINDINGS), findings);
     assert_eq!(column(&mut client, "SELECT ops.contract()->>'version'"), ["1.1.0"]);
-    let history = "SELECT version || ' ' || note || coalesce(' ' || changes::text, '') FROM ops.contract_history";
+    let history = "SELECT version || ' ' || note || coalesce(' ' || changes::text, '') FROM \
+                   ops.contract_history";
     assert_eq!(
         column(&mut client, history),
         ["1.0.0 Initial security contract", "1.1.0 Ours {\"~ version: 1.0.0 -> 1.1.0\"}"]
     );
     // Exemptions are still active, because the objects are unchanged.
-    let exemptions = "SELECT object || ' ' || status || ' ' || finding_count || ' ' || exempted_by FROM ops.v_exemptions ORDER BY id";
+    let exemptions = "SELECT object || ' ' || status || ' ' || finding_count || ' ' || exempted_by \
+                      FROM ops.v_exemptions ORDER BY id";
     assert_eq!(
         column(&mut client, exemptions),
         [
@@ -57,7 +67,8 @@ fn assert_restored_and_guarded(cluster: &Cluster, database: &str, findings: &[St
             "public.v_ex* active 1 root_su"
         ]
     );
-    let drift = "SELECT concat_ws(' ', change, object, what) FROM ops.check_schema_consistency() WHERE source = 'frozen before'";
+    let drift = "SELECT concat_ws(' ', change, object, what) FROM ops.check_schema_consistency() \
+                 WHERE source = 'frozen before'";
     assert_eq!(column(&mut client, drift), [""; 0]);
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_guard()"), ["0"]);
     let rejected = attempt(
@@ -72,8 +83,8 @@ fn succeeded(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Runs a client program that reads `input`. The guard recognizes a restore session by the settings at
-/// the beginning of the dump.
+/// Runs a client program that reads `input`. The guard recognizes a restore session by the settings
+/// at the beginning of the dump.
 fn restoring(cluster: &Cluster, name: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(program(name))
         .args(arguments)
@@ -142,7 +153,8 @@ fn restore_with_an_extension_that_sets_a_path_passes() {
         "zz_with_a_path",
         "default_version = '1'\nrelocatable = false\nschema = public\n",
         "1",
-        "SET search_path TO public; CREATE FUNCTION public.zz() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+        "SET search_path TO public; CREATE FUNCTION public.zz() RETURNS int LANGUAGE sql AS \
+         'SELECT 1';",
     );
     let cluster = Cluster::start();
     let mut client = database_with_history(&cluster);
@@ -168,7 +180,10 @@ fn restore_with_an_extension_that_sets_a_path_passes() {
     // The path alone does not make a restore session.
     let mut client = cluster.connect("one", SUPERUSER);
     client
-        .batch_execute("DROP EXTENSION zz_with_a_path; CREATE EXTENSION zz_with_a_path; SET check_function_bodies = off")
+        .batch_execute(
+            "DROP EXTENSION zz_with_a_path; CREATE EXTENSION zz_with_a_path; SET \
+                        check_function_bodies = off",
+        )
         .unwrap();
     let unsafe_one =
         "CREATE FUNCTION api.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
@@ -241,7 +256,8 @@ fn hot_standby_can_be_audited_and_promoted() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT count(*)::text FROM ops.check_schema_consistency() WHERE source = 'frozen before'"
+            "SELECT count(*)::text FROM ops.check_schema_consistency() WHERE source = 'frozen \
+             before'"
         ),
         ["0"]
     );
@@ -251,11 +267,17 @@ fn hot_standby_can_be_audited_and_promoted() {
         "P0004"
     );
     client
-        .batch_execute("SELECT * FROM ops.doctor(); SELECT * FROM ops.golden_sql(); SELECT ops.schema_fingerprint()")
+        .batch_execute(
+            "SELECT * FROM ops.doctor(); SELECT * FROM ops.golden_sql(); SELECT \
+                        ops.schema_fingerprint()",
+        )
         .unwrap();
     for privilege in ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"] {
         client
-            .batch_execute(&format!("SELECT * FROM ops.explain_access('postgres', 'dragonfly_guard.exemption', '{privilege}')"))
+            .batch_execute(&format!(
+                "SELECT * FROM ops.explain_access('postgres', \
+                                     'dragonfly_guard.exemption', '{privilege}')"
+            ))
             .unwrap();
     }
     for call in ["ops.freeze_schema('a')", "ops.load_contract(ops.contract())", "ops.unexempt('a')"]
@@ -291,7 +313,8 @@ fn dropped_extension_can_be_created_again() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT object FROM ops.audit_functions() WHERE rule = 'security_definer_search_path' AND severity = 'error'"
+            "SELECT object FROM ops.audit_functions() WHERE rule = 'security_definer_search_path' \
+             AND severity = 'error'"
         ),
         ["api.free()", "api.legacy()"]
     );

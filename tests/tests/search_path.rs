@@ -4,8 +4,10 @@ use dragonfly_tests::{Cluster, SUPERUSER, attempt};
 use postgres::Client;
 
 const ROLES: &str = "
-    CREATE ROLE postgres; CREATE ROLE app_owner; CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE service_role BYPASSRLS;
-    CREATE ROLE mallory; CREATE ROLE tenant; CREATE ROLE trusted_dba; CREATE ROLE nogrp; CREATE ROLE other_owner;";
+    CREATE ROLE postgres; CREATE ROLE app_owner; CREATE ROLE anon; CREATE ROLE authenticated; \
+    CREATE ROLE service_role BYPASSRLS;
+    CREATE ROLE mallory; CREATE ROLE tenant; CREATE ROLE trusted_dba; CREATE ROLE nogrp; CREATE \
+    ROLE other_owner;";
 
 /// Creates the initial state of a case, with a routine of its owner.
 fn world(cluster: &Cluster, database: &str) -> Client {
@@ -16,9 +18,11 @@ fn world(cluster: &Cluster, database: &str) -> Client {
         .batch_execute(
             "CREATE EXTENSION dragonfly_guard;
              DROP SCHEMA IF EXISTS api, intake, enforcement;
-             CREATE SCHEMA api AUTHORIZATION app_owner; CREATE SCHEMA intake AUTHORIZATION app_owner;
+             CREATE SCHEMA api AUTHORIZATION app_owner; CREATE SCHEMA intake AUTHORIZATION \
+             app_owner;
              CREATE SCHEMA enforcement AUTHORIZATION app_owner; ALTER SCHEMA ops OWNER TO app_owner;
-             CREATE SCHEMA subject; CREATE FUNCTION subject.f() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+             CREATE SCHEMA subject; CREATE FUNCTION subject.f() RETURNS int LANGUAGE sql AS \
+             'SELECT 1';",
         )
         .unwrap();
     client
@@ -48,7 +52,8 @@ fn verdict_and_reasons_of_each_case_are_as_expected() {
         client
             .execute(
                 "INSERT INTO dragonfly_guard.contract (id, document)
-                 SELECT 2, jsonb_set(document, '{trusted_roles}', to_jsonb($1::text[])) FROM dragonfly_guard.contract",
+                 SELECT 2, jsonb_set(document, '{trusted_roles}', to_jsonb($1::text[])) FROM \
+                 dragonfly_guard.contract",
                 &[&trusted],
             )
             .unwrap();
@@ -70,10 +75,18 @@ fn verdict_and_reasons_of_each_case_are_as_expected() {
             path => Some(vec![format!("search_path={path}")]),
         };
         client
-            .execute("UPDATE pg_proc SET prosecdef = true, proconfig = $1 WHERE oid = 'subject.f()'::regprocedure", &[&config])
+            .execute(
+                "UPDATE pg_proc SET prosecdef = true, proconfig = $1 WHERE oid = \
+                      'subject.f()'::regprocedure",
+                &[&config],
+            )
             .unwrap();
         let row = client
-            .query_one("SELECT verdict, reasons, canonical FROM ops.judge_search_path('subject.f()'::regprocedure)", &[])
+            .query_one(
+                "SELECT verdict, reasons, canonical FROM \
+                        ops.judge_search_path('subject.f()'::regprocedure)",
+                &[],
+            )
             .unwrap();
         let actual = (row.get::<_, String>(0), row.get::<_, bool>(2));
         if actual != (verdict.clone(), canonical == "yes") {
@@ -104,14 +117,16 @@ fn verdict_and_reasons_of_each_case_are_as_expected() {
         // The audit reports the same, and the guard accepts its fix.
         let finding = client
             .query_opt(
-                "SELECT evidence->>'verdict', fix FROM ops.audit_security(rules => ARRAY['security_definer_search_path'])
+                "SELECT evidence->>'verdict', fix FROM ops.audit_security(rules => \
+                 ARRAY['security_definer_search_path'])
                   WHERE object = 'subject.f()'",
                 &[],
             )
             .unwrap();
         let from_schema = client
             .query_opt(
-                "SELECT fix FROM ops.audit_security(rules => ARRAY['schema_create']) WHERE severity = 'error' AND fix IS NOT NULL",
+                "SELECT fix FROM ops.audit_security(rules => ARRAY['schema_create']) WHERE \
+                 severity = 'error' AND fix IS NOT NULL",
                 &[],
             )
             .unwrap();

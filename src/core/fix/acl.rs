@@ -20,8 +20,8 @@ pub struct Securable {
 }
 
 impl Securable {
-    /// Returns the privileges in SQL: `SELECT, UPDATE`, for a column `SELECT (a), UPDATE (a)`, and ALL
-    /// for exactly [`Self::all`].
+    /// Returns the privileges in SQL: `SELECT, UPDATE`, for a column `SELECT (a), UPDATE (a)`, and
+    /// ALL for exactly [`Self::all`].
     fn sql_privileges(&self, privileges: Privileges) -> String {
         if !self.all.is_empty() && privileges == self.all {
             return "ALL".to_owned();

@@ -168,7 +168,8 @@ mod tests {
         };
         assert_eq!(
             create("anon"),
-            "DO $fix$BEGIN\n  CREATE ROLE anon NOLOGIN;\nEXCEPTION WHEN duplicate_object THEN NULL;\nEND$fix$;"
+            "DO $fix$BEGIN\n  CREATE ROLE anon NOLOGIN;\nEXCEPTION WHEN duplicate_object THEN \
+             NULL;\nEND$fix$;"
         );
         assert!(create("$fix$; DROP").starts_with("DO $fix1$BEGIN"));
     }

@@ -1,8 +1,8 @@
 //! Regressions of a transaction: findings in the catalog as it is now that were not there before.
 //!
-//! Rules do not compare states. Both states are checked by the same rules, and what the second has in
-//! addition is a regression. Both may show only a part of the catalog, provided that it is the same
-//! part.
+//! Rules do not compare states. Both states are checked by the same rules, and what the second has
+//! in addition is a regression. Both may show only a part of the catalog, provided that it is the
+//! same part.
 
 use crate::catalog::{ObjectId, Snapshot};
 use crate::contract::{GuardAction, Severity};
@@ -31,8 +31,8 @@ pub struct Regression {
     /// The action of the guard: [`GuardAction::Warn`] or [`GuardAction::Block`].
     pub action: GuardAction,
     /// No later statement of the transaction is expected to fix it: an object that existed before,
-    /// under the same name, allows more. Everything else is checked at commit: a view that is dropped
-    /// and created again, a table that gets row security in the next statement.
+    /// under the same name, allows more. Everything else is checked at commit: a view that is
+    /// dropped and created again, a table that gets row security in the next statement.
     pub settled: bool,
     /// Whether another statement of the same transaction can fix it.
     pub can_be_completed: bool,
@@ -82,17 +82,17 @@ impl<'a> Change<'a> {
             .collect()
     }
 
-    /// Whether the guard acts on a finding: not on information, and not on privileges of PUBLIC while
-    /// no client role exists.
+    /// Whether the guard acts on a finding: not on information, and not on privileges of PUBLIC
+    /// while no client role exists.
     fn concerns_the_guard(&self, draft: &Draft) -> bool {
         draft.guard_severity() > Severity::Info
             && draft.measure.at_most > GuardAction::Audit
             && !(draft.role.as_deref() == Some("PUBLIC") && self.after.clients.is_empty())
     }
 
-    /// Whether the same violation, or a greater one, existed before; or PUBLIC had what one role has
-    /// now. A privilege that PUBLIC had by default counts as well: the first GRANT writes it into the
-    /// ACL.
+    /// Whether the same violation, or a greater one, existed before; or PUBLIC had what one role
+    /// has now. A privilege that PUBLIC had by default counts as well: the first GRANT writes it
+    /// into the ACL.
     fn is_excused(&self, draft: &Draft, past: &HashMap<Key, Vec<Draft>>) -> bool {
         let covers = |earlier: &Draft| {
             earlier.guard_severity() >= draft.guard_severity()
@@ -134,8 +134,8 @@ impl<'a> Change<'a> {
         !draft.measure.is_missing && (draft.object.id == ObjectId::Named || same_name)
     }
 
-    /// Returns what a current finding is compared by: the object, if it existed before; otherwise its
-    /// name, as the successor of an earlier object.
+    /// Returns what a current finding is compared by: the object, if it existed before; otherwise
+    /// its name, as the successor of an earlier object.
     fn subject(&self, draft: &Draft) -> Subject {
         if self.existed.contains_key(&draft.object.id) {
             Subject::Object(draft.object.id)
@@ -144,8 +144,8 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Returns what an earlier finding is compared by: the object, if it still exists; otherwise its
-    /// name, for a successor.
+    /// Returns what an earlier finding is compared by: the object, if it still exists; otherwise
+    /// its name, for a successor.
     fn past_subject(&self, draft: &Draft) -> Option<Subject> {
         Some(match draft.object.id {
             id if self.exists.contains(&id) => Subject::Object(id),
@@ -237,7 +237,8 @@ mod tests {
         before.grant("public.judgments", anon, Privileges::SELECT | Privileges::REFERENCES);
         after.grant("public.judgments", anon, Privileges::SELECT);
         assert_eq!(worse(&before, &after, "table_privileges"), [""; 0]);
-        let line = "block now: Role \"anon\" has SELECT, REFERENCES on table public.judgments, which the contract does not declare.";
+        let line = "block now: Role \"anon\" has SELECT, REFERENCES on table public.judgments, \
+                    which the contract does not declare.";
         assert_eq!(worse(&after, &before, "table_privileges"), [line]);
     }
 
@@ -274,7 +275,8 @@ mod tests {
         add(&mut after, 5001, "old_notes", true);
         assert_eq!(worse(&before, &after, "table_privileges"), [""; 0], "renamed");
         add(&mut after, 5002, "notes", true);
-        let line = "block at commit: Role \"anon\" has SELECT on table public.notes, which the contract does not declare.";
+        let line = "block at commit: Role \"anon\" has SELECT on table public.notes, which the \
+                    contract does not declare.";
         assert_eq!(
             worse(&before, &after, "table_privileges"),
             [line],
@@ -290,7 +292,8 @@ mod tests {
     fn missing_object_is_checked_at_commit_and_an_incomplete_new_one_passes() {
         let (before, mut after) = (World::conforming(), World::conforming());
         after.relation("public.judgments").row_security = false;
-        let reached = "block now: Row security is disabled on table public.judgments, for which the contract requires it.";
+        let reached = "block now: Row security is disabled on table public.judgments, for which \
+                       the contract requires it.";
         assert_eq!(worse(&before, &after, "rls_disabled"), [reached], "authenticated reads it");
         after.snapshot.relations.retain(|r| r.name != "judgments");
         let gone =
@@ -318,7 +321,8 @@ mod tests {
         (routine.oid, routine.name, routine.acl) = (6001, "fresh".into(), None);
         routine.schema = after.schema("ops").oid;
         after.snapshot.routines.push(routine);
-        let public = "warn at commit: PUBLIC (every role) has EXECUTE on function ops.fresh() by default, which the contract does not \
+        let public = "warn at commit: PUBLIC (every role) has EXECUTE on function ops.fresh() by \
+                      default, which the contract does not \
                       declare.";
         assert_eq!(worse(&before, &after, "security_definer_executable_by_clients"), [public]);
         let clients = |world: &mut World| {

@@ -16,12 +16,12 @@ pub struct Exposed<'a> {
     pub assessment: Assessment,
 }
 
-/// Returns the SECURITY DEFINER routines of `after` with a reason to be unsafe that they did not have
-/// `before`.
+/// Returns the SECURITY DEFINER routines of `after` with a reason to be unsafe that they did not
+/// have `before`.
 ///
-/// For an unchanged routine, another role is another reason: the path is the same, and one more role
-/// can exploit it. For an altered routine, only reasons about changed schemas count here. The others,
-/// and routines that are new (in `touched` and not in `before`), are checked one by one.
+/// For an unchanged routine, another role is another reason: the path is the same, and one more
+/// role can exploit it. For an altered routine, only reasons about changed schemas count here. The
+/// others, and routines that are new (in `touched` and not in `before`), are checked one by one.
 #[must_use]
 pub fn exposed<'a>(
     before: &Context<'_>,

@@ -25,8 +25,8 @@ pub(super) fn counts(reason: &Reason) -> bool {
     reason.code != ReasonCode::ForeignObjects || reason.planted_code
 }
 
-/// Returns what identifies a reason. pg_temp that is first by default is the same as pg_temp that is
-/// listed first.
+/// Returns what identifies a reason. pg_temp that is first by default is the same as pg_temp that
+/// is listed first.
 fn kind(reason: &Reason) -> (ReasonCode, Option<&str>) {
     let code = if reason.code == ReasonCode::TempNotLast {
         ReasonCode::TempNotListed

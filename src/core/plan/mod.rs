@@ -94,8 +94,8 @@ impl Planner<'_> {
         self.steps(snapshot, before, &chosen, &found)
     }
 
-    /// Returns the statements that are not chosen yet, of the first phase that has any: they may make
-    /// statements of later phases unnecessary.
+    /// Returns the statements that are not chosen yet, of the first phase that has any: they may
+    /// make statements of later phases unnecessary.
     fn fresh(&self, found: &[Finding], chosen: &[Wanted], rejected: &[Statement]) -> Vec<Wanted> {
         // The same text may be needed again in a later phase: a GRANT to the former owner.
         let key = |statement: &Statement| (phase(statement), statement.to_string());

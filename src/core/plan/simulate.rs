@@ -1,5 +1,5 @@
-//! Simulation: the effects of statements on a copy of the catalog (aclchk.c, user.c, `aclnewowner` and
-//! `recursive_revoke` in acl.c).
+//! Simulation: the effects of statements on a copy of the catalog (aclchk.c, user.c, `aclnewowner`
+//! and `recursive_revoke` in acl.c).
 
 use crate::access::Access;
 use crate::catalog::{
@@ -470,8 +470,8 @@ fn revoke(
         item.grantable = item.grantable & !options;
     }
     acl.retain(|i| !i.privileges.is_empty());
-    // The owner, and roles with the privileges of the owner, have all grant options. Other roles may
-    // have them from another grantor, or through a membership.
+    // The owner, and roles with the privileges of the owner, have all grant options. Other roles
+    // may have them from another grantor, or through a membership.
     if lost.is_empty() || grantee == PUBLIC || grantee == owner {
         return;
     }

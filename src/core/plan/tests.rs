@@ -1,4 +1,5 @@
-//! The laws of a plan: after it, no finding is left that it claims to fix, and the next plan is empty.
+//! The laws of a plan: after it, no finding is left that it claims to fix, and the next plan is
+//! empty.
 
 use super::simulate::Simulation;
 use super::*;
@@ -119,10 +120,10 @@ fn proposal_is_an_sql_comment() {
     let plan = plan(&world);
     assert_eq!(
         statements(&plan),
-        [
-            "-- CREATE POLICY \"authenticated select\" ON intake.simplicity_batches FOR SELECT TO authenticated USING (...);\n\
-             -- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO authenticated WITH CHECK (...);"
-        ]
+        ["-- CREATE POLICY \"authenticated select\" ON intake.simplicity_batches FOR SELECT TO \
+             authenticated USING (...);\n\
+             -- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO \
+             authenticated WITH CHECK (...);"]
     );
     assert!(plan.steps[0].is_proposal && plan.fixes.is_empty());
 }
@@ -347,23 +348,36 @@ proptest! {
 
         // Simulates the statements, not their text.
         let runner = before.role_named("root").unwrap().oid;
-        let after = plan.chosen.iter().fold(Simulation::new(before.clone(), runner), |mut world, statement| {
-            world.execute(statement);
-            world
-        }).complete();
-        let found: Vec<Finding> = findings(&contract, &after).into_iter().filter(|f| f.severity > Severity::Info).collect();
+        let mut simulation = Simulation::new(before.clone(), runner);
+        for statement in &plan.chosen {
+            simulation.execute(statement);
+        }
+        let after = simulation.complete();
+        let mut found = findings(&contract, &after);
+        found.retain(|f| f.severity > Severity::Info);
         for finding in &found {
-            prop_assert!(!plan.fixes.contains(&finding.fingerprint), "left: {} {}", finding.rule.id, finding.detail);
-            let was_there = |f: &Finding| f.about() == finding.about();
+            let text = format!("{} {}", finding.rule.id, finding.detail);
+            prop_assert!(!plan.fixes.contains(&finding.fingerprint), "left: {text}");
+            let existed = |f: &Finding| f.about() == finding.about();
             prop_assert!(
-                finding.severity < Severity::Error || findings(&contract, &before).iter().any(was_there),
-                "new: {} {}\n{:#?}", finding.rule.id, finding.detail, statements(&plan)
+                finding.severity < Severity::Error
+                    || findings(&contract, &before).iter().any(existed),
+                "new: {text}\n{:#?}",
+                statements(&plan)
             );
         }
         // The next plan contains only the same proposals.
         let again = plan_for(&contract, &after);
-        prop_assert!(again.steps.iter().all(|s| s.is_proposal), "{:#?}\nafter\n{:#?}", statements(&again), statements(&plan));
-        let proposals = |plan: &Plan| plan.steps.iter().filter(|s| s.is_proposal).map(|s| s.statement.clone()).collect::<Vec<_>>();
+        prop_assert!(
+            again.steps.iter().all(|s| s.is_proposal),
+            "{:#?}\nafter\n{:#?}",
+            statements(&again),
+            statements(&plan)
+        );
+        let proposals = |plan: &Plan| -> Vec<String> {
+            let proposals = plan.steps.iter().filter(|s| s.is_proposal);
+            proposals.map(|s| s.statement.clone()).collect()
+        };
         prop_assert_eq!(proposals(&again), proposals(&plan));
     }
 }

@@ -90,8 +90,8 @@ pub(super) fn undo(
     })
 }
 
-/// Returns the GRANT that reverts a REVOKE, or the REVOKE that reverts a GRANT. `None` where it does
-/// not restore the ACL, as after a REVOKE with CASCADE that affected other roles.
+/// Returns the GRANT that reverts a REVOKE, or the REVOKE that reverts a GRANT. `None` where it
+/// does not restore the ACL, as after a REVOKE with CASCADE that affected other roles.
 fn acl(statement: &AclStatement, before: &Simulation) -> Option<String> {
     let acls = before.acls(&statement.on.id)?;
     let with = |acls: super::simulate::Acls, statement: &AclStatement| {
@@ -184,14 +184,15 @@ fn membership(ended: &Membership, before: &Snapshot) -> Option<String> {
                 (word(membership.admin), word(membership.inherit), word(membership.set));
             let by = before.grantee(membership.grantor);
             format!(
-                "GRANT {role} TO {member} WITH ADMIN {admin}, INHERIT {inherit}, SET {set} GRANTED BY {by};"
+                "GRANT {role} TO {member} WITH ADMIN {admin}, INHERIT {inherit}, SET {set} GRANTED \
+                 BY {by};"
             )
         }
     })
 }
 
-/// Returns the ALTER ... OWNER TO that restores the owner. `None` where it does not restore the ACL,
-/// because entries of both owners have been merged.
+/// Returns the ALTER ... OWNER TO that restores the owner. `None` where it does not restore the
+/// ACL, because entries of both owners have been merged.
 fn owner(object: ObjectId, owner: Oid, target: &str, before: &Simulation) -> Option<String> {
     let acls = before.acls(&object)?;
     let from = acls.owner;

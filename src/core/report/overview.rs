@@ -185,8 +185,8 @@ pub struct Coverage {
     pub force_row_security: Option<bool>,
     /// Role to commands.
     pub policies_declared: Value,
-    /// Role to commands that a permissive policy allows; `bypasses row security` for a role that needs
-    /// none.
+    /// Role to commands that a permissive policy allows; `bypasses row security` for a role that
+    /// needs none.
     pub policies: Value,
     /// Whether no finding about row security concerns this table.
     pub conforms: bool,

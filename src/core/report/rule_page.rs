@@ -38,7 +38,11 @@ pub fn rule_page(rule: &Rule) -> String {
     );
     page = page
         .lines()
-        .map(|line| if line.starts_with('|') { line.to_owned() } else { textwrap::fill(line, WIDTH) } + "\n")
+        .map(|line| {
+            let is_table = line.starts_with('|');
+            let line = if is_table { line.to_owned() } else { textwrap::fill(line, WIDTH) };
+            line + "\n"
+        })
         .collect();
     if !rule.references.is_empty() {
         page += "\n## References\n\n";

@@ -74,10 +74,10 @@ mod tests {
         world.relation("public.plaintiffs").columns.push(("Name".into(), vec![item]));
         assert_eq!(
             world.found(&RULE),
-            [
-                "error table public.plaintiffs anon: Role \"anon\" has SELECT on column \"Name\" of table public.plaintiffs, which the \
-              contract does not declare. => REVOKE SELECT (\"Name\") ON TABLE public.plaintiffs FROM anon;"
-            ]
+            ["error table public.plaintiffs anon: Role \"anon\" has SELECT on column \"Name\" \
+                 of table public.plaintiffs, which the \
+              contract does not declare. => REVOKE SELECT (\"Name\") ON TABLE public.plaintiffs \
+              FROM anon;"]
         );
     }
 }

@@ -1,5 +1,5 @@
-//! The input of every rule: contract, catalog and access, with the declared roles and schemas looked
-//! up.
+//! The input of every rule: contract, catalog and access, with the declared roles and schemas
+//! looked up.
 
 use super::shared::privileges::Target;
 use crate::access::Access;
@@ -32,13 +32,14 @@ pub struct Context<'a> {
     /// The roles for which privileges are declared: clients, then workers.
     pub(crate) subjects: Vec<&'a Role>,
     governed: HashMap<Oid, &'a SchemaDecl>,
-    /// Called in each loop over data whose size the user controls; unwinds if the query is canceled.
+    /// Called in each loop over data whose size the user controls; unwinds if the query is
+    /// canceled.
     pub(crate) interrupts: &'a dyn Fn(),
 }
 
 impl<'a> Context<'a> {
-    /// Looks up the declared roles and schemas in the catalog. `interrupts` is called repeatedly while
-    /// rules run.
+    /// Looks up the declared roles and schemas in the catalog. `interrupts` is called repeatedly
+    /// while rules run.
     #[must_use]
     pub fn new(
         contract: &'a Contract,
@@ -182,7 +183,8 @@ impl<'a> Context<'a> {
             .filter_map(|schema| self.governed(schema.oid).map(|declared| (schema, declared)))
     }
 
-    /// Returns EXECUTE if the contract declares it for a role on a routine, otherwise no privileges.
+    /// Returns EXECUTE if the contract declares it for a role on a routine, otherwise no
+    /// privileges.
     pub(crate) fn execute_declared(
         &self,
         routine: &Routine,
@@ -196,9 +198,9 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Adds findings for the clients that can read undeclared views of one kind. A view that runs with
-    /// the privileges of its caller (security_invoker) shows nothing that the caller cannot read
-    /// directly, and is only information.
+    /// Adds findings for the clients that can read undeclared views of one kind. A view that runs
+    /// with the privileges of its caller (security_invoker) shows nothing that the caller cannot
+    /// read directly, and is only information.
     pub(crate) fn report_undeclared_readers(&self, kind: RelationKind, out: &mut Vec<Draft>) {
         for (view, schema) in self.relations().filter(|(r, _)| r.kind == kind) {
             if self.contract.view(&schema.name, &view.name).is_some() {
@@ -249,7 +251,8 @@ impl<'a> Context<'a> {
         self.governed.get(&schema).copied()
     }
 
-    /// Returns the relations of governed schemas, with the declaration of the schema, in order of name.
+    /// Returns the relations of governed schemas, with the declaration of the schema, in order of
+    /// name.
     pub(crate) fn relations(&self) -> impl Iterator<Item = (&'a Relation, &'a SchemaDecl)> + '_ {
         self.snapshot.relations.iter().filter_map(|relation| {
             (self.interrupts)();
@@ -258,8 +261,8 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Returns the routines of governed schemas, with the declaration of the schema, in order of name.
-    /// Aggregates are included, because they have an ACL.
+    /// Returns the routines of governed schemas, with the declaration of the schema, in order of
+    /// name. Aggregates are included, because they have an ACL.
     pub(crate) fn routines(&self) -> impl Iterator<Item = (&'a Routine, &'a SchemaDecl)> + '_ {
         self.snapshot.routines.iter().filter_map(|routine| {
             (self.interrupts)();
@@ -376,8 +379,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Returns the managed schema or extension that a routine belongs to; `None` if there is none, or
-    /// if its owner is not a trusted owner.
+    /// Returns the managed schema or extension that a routine belongs to; `None` if there is none,
+    /// or if its owner is not a trusted owner.
     #[must_use]
     pub fn routine_managed_by(&self, routine: &Routine) -> Option<String> {
         let schema = self.snapshot.schema(routine.schema)?;
@@ -394,26 +397,27 @@ impl<'a> Context<'a> {
         let (name, extension_owner) = extension?;
         let is_declared = name == "dragonfly_guard"
             || self.contract.managed.extensions.iter().any(|extension| extension == name);
-        // The script of an extension that requires a superuser creates all objects as one, even of a
-        // trusted extension. A member of an ordinary role may have been added later, by a role that
-        // owns both.
+        // The script of an extension that requires a superuser creates all objects as one, even of
+        // a trusted extension. A member of an ordinary role may have been added later, by a role
+        // that owns both.
         (is_declared
             && self.access.is_superuser(routine.owner)
             && self.is_trusted_owner(*extension_owner))
         .then(|| format!("extension {}", quote_ident(name)))
     }
 
-    /// Whether this is the guard's own extension: only guard_tampered checks its members, and reports
-    /// those that the extension did not create.
+    /// Whether this is the guard's own extension: only guard_tampered checks its members, and
+    /// reports those that the extension did not create.
     pub(crate) fn is_own(&self, extension: Option<&Oid>) -> bool {
         extension.is_some_and(|oid| {
             self.snapshot.extensions.get(oid).is_some_and(|(name, _)| name == "dragonfly_guard")
         })
     }
 
-    /// Returns the extension whose script created an object: the extension has a trusted owner, and the
-    /// object is a superuser's, as all objects created by an extension that requires a superuser. An
-    /// object of another role was probably added later, and a declared one is the application's.
+    /// Returns the extension whose script created an object: the extension has a trusted owner, and
+    /// the object is a superuser's, as all objects created by an extension that requires a
+    /// superuser. An object of another role was probably added later, and a declared one is the
+    /// application's.
     pub(crate) fn creating_extension(
         &self,
         extension: Option<&Oid>,

@@ -188,10 +188,12 @@ mod tests {
                 "error default acl for role postgres in schema public on tables anon: Default \
                  privileges of role \"postgres\" grant SELECT, INSERT, UPDATE, DELETE, TRUNCATE, \
                  REFERENCES, TRIGGER on new tables in schema public to role \"anon\". \
-                 => ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE SELECT, INSERT, UPDATE, DELETE, TRUNCATE, \
+                 => ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE SELECT, \
+                 INSERT, UPDATE, DELETE, TRUNCATE, \
                  REFERENCES, TRIGGER ON TABLES FROM anon;",
                 "error default acl for role postgres on schemas PUBLIC: Default privileges of role \
-                 \"postgres\" grant CREATE on new schemas to PUBLIC (every role). => ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE CREATE ON SCHEMAS FROM PUBLIC;"
+                 \"postgres\" grant CREATE on new schemas to PUBLIC (every role). => ALTER DEFAULT \
+                 PRIVILEGES FOR ROLE postgres REVOKE CREATE ON SCHEMAS FROM PUBLIC;"
             ]
         );
     }

@@ -61,10 +61,13 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error table intake.simplicity_batches authenticated: Role \"authenticated\" has UPDATE, DELETE, TRUNCATE on table \
+                "error table intake.simplicity_batches authenticated: Role \"authenticated\" has \
+                 UPDATE, DELETE, TRUNCATE on table \
                  intake.simplicity_batches, which the contract does not declare. \
-                 => REVOKE UPDATE, DELETE, TRUNCATE ON TABLE intake.simplicity_batches FROM authenticated;",
-                "error view public.v_judgment_pipeline authenticated: Role \"authenticated\" has UPDATE on view \
+                 => REVOKE UPDATE, DELETE, TRUNCATE ON TABLE intake.simplicity_batches FROM \
+                 authenticated;",
+                "error view public.v_judgment_pipeline authenticated: Role \"authenticated\" has \
+                 UPDATE on view \
                  public.v_judgment_pipeline, which the contract does not declare. \
                  => REVOKE UPDATE ON TABLE public.v_judgment_pipeline FROM authenticated;"
             ]

@@ -516,7 +516,8 @@ mod tests {
         world.snapshot.guard.triggers[1].enabled = b'D';
         world.snapshot.guard.triggers.remove(0);
         let found = world.found(&RULE);
-        let disabled = "error event trigger zz_dragonfly_guard_end: Event trigger zz_dragonfly_guard_end is disabled. =>";
+        let disabled = "error event trigger zz_dragonfly_guard_end: Event trigger \
+                        zz_dragonfly_guard_end is disabled. =>";
         assert!(found[0].starts_with(disabled), "{found:?}");
         assert!(found[1].contains("zz_dragonfly_guard_start does not exist."), "{found:?}");
     }
@@ -565,10 +566,9 @@ mod tests {
         ];
         assert_eq!(
             world.found(&RULE),
-            [
-                "error role postgres: Role postgres has the setting session_replication_role = 'replica'. \
-              => ALTER ROLE postgres RESET session_replication_role;"
-            ]
+            ["error role postgres: Role postgres has the setting session_replication_role = \
+                 'replica'. \
+              => ALTER ROLE postgres RESET session_replication_role;"]
         );
         world.snapshot.guard.settings.clear();
         world.snapshot.guard.server_settings = vec![("dragonfly_guard.mode".into(), "off".into())];

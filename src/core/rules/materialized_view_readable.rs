@@ -54,10 +54,10 @@ mod tests {
         world.grant("public.m", PUBLIC, Privileges::SELECT);
         assert_eq!(
             world.found(&RULE),
-            [
-                "error materialized view public.m PUBLIC: PUBLIC (every role) has SELECT on materialized view public.m, which the contract \
-              does not declare. => GRANT SELECT ON TABLE public.m TO service_role;\nREVOKE SELECT ON TABLE public.m FROM PUBLIC;"
-            ]
+            ["error materialized view public.m PUBLIC: PUBLIC (every role) has SELECT on \
+                 materialized view public.m, which the contract \
+              does not declare. => GRANT SELECT ON TABLE public.m TO service_role;\nREVOKE SELECT \
+              ON TABLE public.m FROM PUBLIC;"]
         );
     }
 }

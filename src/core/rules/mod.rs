@@ -1,5 +1,5 @@
-//! The rules: each checks one statement of the contract, in a file of its own with metadata, check and
-//! tests.
+//! The rules: each checks one statement of the contract, in a file of its own with metadata, check
+//! and tests.
 //!
 //! A new rule is a new file, a `mod` line and a line in [`REGISTRY`] (`scripts/new-rule` writes
 //! them).

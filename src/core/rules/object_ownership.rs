@@ -140,11 +140,14 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error function api.get_ceo_metrics() anon: Function api.get_ceo_metrics() is owned by role \"anon\", which is a client or worker role. \
+                "error function api.get_ceo_metrics() anon: Function api.get_ceo_metrics() is \
+                 owned by role \"anon\", which is a client or worker role. \
                  => ALTER ROUTINE api.get_ceo_metrics() OWNER TO postgres;",
-                "warning schema enforcement mallory: Schema enforcement is owned by role \"mallory\", which is not a trusted owner. \
+                "warning schema enforcement mallory: Schema enforcement is owned by role \
+                 \"mallory\", which is not a trusted owner. \
                  => ALTER SCHEMA enforcement OWNER TO postgres;",
-                "error table public.judgments service_role: Table public.judgments is owned by role \"service_role\", which is a client or worker role. \
+                "error table public.judgments service_role: Table public.judgments is owned by \
+                 role \"service_role\", which is a client or worker role. \
                  => ALTER TABLE public.judgments OWNER TO postgres;"
             ]
         );

@@ -75,11 +75,10 @@ mod tests {
         world.snapshot.policies.push(Policy { name: "p".into(), relation, ..Policy::default() });
         assert_eq!(
             world.found(&RULE),
-            [
-                "warning table ops.outbox: Table ops.outbox has a policy that does not apply, because row security is \
+            ["warning table ops.outbox: Table ops.outbox has a policy that does not apply, \
+                 because row security is \
               disabled. \
-              => ALTER TABLE ops.outbox ENABLE ROW LEVEL SECURITY;"
-            ]
+              => ALTER TABLE ops.outbox ENABLE ROW LEVEL SECURITY;"]
         );
     }
 }

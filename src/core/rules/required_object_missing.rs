@@ -302,12 +302,17 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error function api.get_call_queue(): Function api.get_call_queue(), which the contract declares, does not exist.",
-                "error function api.get_ceo_metrics(): Function api.get_ceo_metrics(), which the contract declares, is not SECURITY \
-                 DEFINER. => ALTER ROUTINE api.get_ceo_metrics() SECURITY DEFINER SET search_path = public, pg_temp;",
-                "error view ops.v_rls_coverage: View ops.v_rls_coverage, which the contract declares, does not exist. \
+                "error function api.get_call_queue(): Function api.get_call_queue(), which the \
+                 contract declares, does not exist.",
+                "error function api.get_ceo_metrics(): Function api.get_ceo_metrics(), which the \
+                 contract declares, is not SECURITY \
+                 DEFINER. => ALTER ROUTINE api.get_ceo_metrics() SECURITY DEFINER SET search_path \
+                 = public, pg_temp;",
+                "error view ops.v_rls_coverage: View ops.v_rls_coverage, which the contract \
+                 declares, does not exist. \
                  => CREATE VIEW ops.v_rls_coverage AS SELECT * FROM ops.rls_coverage();",
-                "error table public.judgments: Table public.judgments, which the contract declares, is a view."
+                "error table public.judgments: Table public.judgments, which the contract \
+                 declares, is a view."
             ]
         );
     }
@@ -318,10 +323,9 @@ mod tests {
         world.snapshot.schemas.retain(|s| s.name != "enforcement");
         assert_eq!(
             world.found(&RULE),
-            [
-                "error schema enforcement: Schema enforcement, which the contract declares, does not exist. \
-              => CREATE SCHEMA enforcement;"
-            ]
+            ["error schema enforcement: Schema enforcement, which the contract declares, does \
+                 not exist. \
+              => CREATE SCHEMA enforcement;"]
         );
     }
 }

@@ -67,8 +67,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// Returns severity and reason where row security should be enabled and is not: the contract requires
-/// it, or a client can access the table.
+/// Returns severity and reason where row security should be enabled and is not: the contract
+/// requires it, or a client can access the table.
 fn reason(
     cx: &Context<'_>,
     relation: &Relation,
@@ -106,11 +106,14 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error table public.judgments: Row security is disabled on table public.judgments, for which the \
+                "error table public.judgments: Row security is disabled on table public.judgments, \
+                 for which the \
                  contract requires it. \
                  => ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;",
-                "warning table public.plaintiff_tasks: Row security is disabled on table public.plaintiff_tasks, \
-                 which role \"anon\" can access. => ALTER TABLE public.plaintiff_tasks ENABLE ROW LEVEL SECURITY;"
+                "warning table public.plaintiff_tasks: Row security is disabled on table \
+                 public.plaintiff_tasks, \
+                 which role \"anon\" can access. => ALTER TABLE public.plaintiff_tasks ENABLE ROW \
+                 LEVEL SECURITY;"
             ]
         );
     }

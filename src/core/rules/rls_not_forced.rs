@@ -76,9 +76,8 @@ mod tests {
         world.relation("public.judgments").force_row_security = false;
         assert_eq!(
             world.found(&RULE),
-            [
-                "info table public.judgments postgres: Row security is not forced on the owner of table public.judgments."
-            ]
+            ["info table public.judgments postgres: Row security is not forced on the owner of \
+                 table public.judgments."]
         );
         world.contract.tables[0].force_row_security = true;
         world.contract.rules.remove("rls_not_forced");

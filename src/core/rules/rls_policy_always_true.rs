@@ -64,12 +64,11 @@ mod tests {
         });
         assert_eq!(
             world.found(&RULE),
-            [
-                "error policy p on public.plaintiff_contacts anon: Policy p on table public.plaintiff_contacts allows role \"anon\" \
+            ["error policy p on public.plaintiff_contacts anon: Policy p on table \
+                 public.plaintiff_contacts allows role \"anon\" \
               to SELECT, which the contract does not declare; its condition is always true, so it \
               applies to every row. \
-              => DROP POLICY p ON public.plaintiff_contacts;"
-            ]
+              => DROP POLICY p ON public.plaintiff_contacts;"]
         );
     }
 }

@@ -105,10 +105,9 @@ mod tests {
             .retain(|p| !(p.relation == batches && p.covers(crate::catalog::Command::Insert)));
         assert_eq!(
             world.found(&RULE),
-            [
-                "error table intake.simplicity_batches authenticated: No policy on table intake.simplicity_batches allows role \
-              \"authenticated\" to INSERT, which the contract declares."
-            ]
+            ["error table intake.simplicity_batches authenticated: No policy on table \
+                 intake.simplicity_batches allows role \
+              \"authenticated\" to INSERT, which the contract declares."]
         );
     }
 }

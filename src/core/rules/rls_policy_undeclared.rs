@@ -70,10 +70,14 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error policy all on public.job_queue anon: Policy \"all\" on table public.job_queue allows role \"anon\" to SELECT, INSERT, \
-                 UPDATE, DELETE, which the contract does not declare. => DROP POLICY \"all\" ON public.job_queue;",
-                "error policy mine on public.judgments anon: Policy mine on table public.judgments allows role \"anon\" to SELECT, which the \
-                 contract does not declare. => ALTER POLICY mine ON public.judgments TO authenticated, service_role;"
+                "error policy all on public.job_queue anon: Policy \"all\" on table \
+                 public.job_queue allows role \"anon\" to SELECT, INSERT, \
+                 UPDATE, DELETE, which the contract does not declare. => DROP POLICY \"all\" ON \
+                 public.job_queue;",
+                "error policy mine on public.judgments anon: Policy mine on table public.judgments \
+                 allows role \"anon\" to SELECT, which the \
+                 contract does not declare. => ALTER POLICY mine ON public.judgments TO \
+                 authenticated, service_role;"
             ]
             .map(|s| s.replace("policy all on", "policy \"all\" on"))
         );

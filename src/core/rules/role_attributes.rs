@@ -80,9 +80,11 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error role anon anon: Role \"anon\" has attribute BYPASSRLS, which the contract forbids. \
+                "error role anon anon: Role \"anon\" has attribute BYPASSRLS, which the contract \
+                 forbids. \
                  => ALTER ROLE anon NOBYPASSRLS;",
-                "error role service_role service_role: Role \"service_role\" does not have attribute BYPASSRLS, \
+                "error role service_role service_role: Role \"service_role\" does not have \
+                 attribute BYPASSRLS, \
                  which the contract requires. => ALTER ROLE service_role BYPASSRLS;"
             ]
         );

@@ -172,7 +172,8 @@ mod tests {
         world.add_role("helpers");
         world.grant_role("helpers", "anon");
         let helpers = "warning role helpers anon: Role \"anon\" is a member of role \"helpers\", \
-                       whose privileges the contract does not declare for it. => REVOKE helpers FROM anon;";
+                       whose privileges the contract does not declare for it. => REVOKE helpers \
+                       FROM anon;";
         assert_eq!(world.found(&RULE), [helpers]);
         world.grant_role("service_role", "helpers");
         assert_eq!(

@@ -79,10 +79,9 @@ mod tests {
         world.snapshot.roles.retain(|r| r.name != "service_role");
         assert_eq!(
             world.found(&RULE),
-            [
-                "error role service_role service_role: Role \"service_role\", which the contract declares, does not exist. \
-              => CREATE ROLE service_role NOLOGIN BYPASSRLS;"
-            ]
+            ["error role service_role service_role: Role \"service_role\", which the contract \
+                 declares, does not exist. \
+              => CREATE ROLE service_role NOLOGIN BYPASSRLS;"]
         );
     }
 }

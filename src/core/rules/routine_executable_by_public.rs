@@ -55,12 +55,12 @@ mod tests {
         world.routine("queue_job").acl = None;
         assert_eq!(
             world.found(&RULE),
-            [
-                "warning function api.queue_job() PUBLIC: PUBLIC (every role) has EXECUTE on function api.queue_job() by default, which the \
+            ["warning function api.queue_job() PUBLIC: PUBLIC (every role) has EXECUTE on \
+                 function api.queue_job() by default, which the \
               contract does not declare. => GRANT EXECUTE ON ROUTINE api.queue_job() TO anon;\n\
-              GRANT EXECUTE ON ROUTINE api.queue_job() TO authenticated;\nGRANT EXECUTE ON ROUTINE api.queue_job() TO service_role;\n\
-              REVOKE EXECUTE ON ROUTINE api.queue_job() FROM PUBLIC;"
-            ]
+              GRANT EXECUTE ON ROUTINE api.queue_job() TO authenticated;\nGRANT EXECUTE ON ROUTINE \
+              api.queue_job() TO service_role;\n\
+              REVOKE EXECUTE ON ROUTINE api.queue_job() FROM PUBLIC;"]
         );
     }
 }

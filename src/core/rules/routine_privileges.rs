@@ -76,11 +76,15 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error function api.get_ceo_metrics() anon: Role \"anon\" does not have EXECUTE on function \
-                 api.get_ceo_metrics(), which the contract declares. => GRANT EXECUTE ON ROUTINE api.get_ceo_metrics() TO anon;",
-                "warning function ops.complete_outbox_message(pg_catalog.uuid) anon: Role \"anon\" has EXECUTE on function \
+                "error function api.get_ceo_metrics() anon: Role \"anon\" does not have EXECUTE on \
+                 function \
+                 api.get_ceo_metrics(), which the contract declares. => GRANT EXECUTE ON ROUTINE \
+                 api.get_ceo_metrics() TO anon;",
+                "warning function ops.complete_outbox_message(pg_catalog.uuid) anon: Role \"anon\" \
+                 has EXECUTE on function \
                  ops.complete_outbox_message(uuid), which the contract does not declare. \
-                 => REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM anon;"
+                 => REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM \
+                 anon;"
             ]
         );
     }

@@ -120,14 +120,19 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error database app service_role: Role \"service_role\" has CREATE on database app, which the contract does not \
+                "error database app service_role: Role \"service_role\" has CREATE on database \
+                 app, which the contract does not \
                  declare. => REVOKE CREATE ON DATABASE app FROM service_role;",
-                "error schema enforcement service_role: Role \"service_role\" has CREATE on schema enforcement, which the contract \
+                "error schema enforcement service_role: Role \"service_role\" has CREATE on schema \
+                 enforcement, which the contract \
                  does not declare. => REVOKE CREATE ON SCHEMA enforcement FROM service_role;",
-                "error schema enforcement tenant: Role \"tenant\" has CREATE on schema enforcement, which the contract does not \
+                "error schema enforcement tenant: Role \"tenant\" has CREATE on schema \
+                 enforcement, which the contract does not \
                  declare. => REVOKE CREATE ON SCHEMA enforcement FROM tenant;",
-                "error schema public PUBLIC: PUBLIC (every role) has CREATE on schema public, which the contract does not declare; \
-                 6 SECURITY DEFINER routines search this schema. => REVOKE CREATE ON SCHEMA public FROM PUBLIC;"
+                "error schema public PUBLIC: PUBLIC (every role) has CREATE on schema public, \
+                 which the contract does not declare; \
+                 6 SECURITY DEFINER routines search this schema. => REVOKE CREATE ON SCHEMA public \
+                 FROM PUBLIC;"
             ]
         );
     }

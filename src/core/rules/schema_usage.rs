@@ -58,13 +58,17 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error schema api anon: Role \"anon\" does not have USAGE on schema api, which the contract declares. \
+                "error schema api anon: Role \"anon\" does not have USAGE on schema api, which the \
+                 contract declares. \
                  => GRANT USAGE ON SCHEMA api TO anon;",
-                "error schema api authenticated: Role \"authenticated\" does not have USAGE on schema api, which the contract declares. \
+                "error schema api authenticated: Role \"authenticated\" does not have USAGE on \
+                 schema api, which the contract declares. \
                  => GRANT USAGE ON SCHEMA api TO authenticated;",
-                "error schema api service_role: Role \"service_role\" does not have USAGE on schema api, which the contract declares. \
+                "error schema api service_role: Role \"service_role\" does not have USAGE on \
+                 schema api, which the contract declares. \
                  => GRANT USAGE ON SCHEMA api TO service_role;",
-                "error schema intake PUBLIC: PUBLIC (every role) has USAGE on schema intake, which the contract does not declare. \
+                "error schema intake PUBLIC: PUBLIC (every role) has USAGE on schema intake, which \
+                 the contract does not declare. \
                  => REVOKE USAGE ON SCHEMA intake FROM PUBLIC;"
             ]
         );

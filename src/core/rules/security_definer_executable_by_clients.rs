@@ -67,12 +67,12 @@ mod tests {
         world.routine("complete_outbox_message").acl = None;
         assert_eq!(
             world.found(&RULE),
-            [
-                "error function ops.complete_outbox_message(pg_catalog.uuid) PUBLIC: PUBLIC (every role) has EXECUTE on function \
+            ["error function ops.complete_outbox_message(pg_catalog.uuid) PUBLIC: PUBLIC (every \
+                 role) has EXECUTE on function \
               ops.complete_outbox_message(uuid) by default, which the contract does not declare. \
-              => GRANT EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) TO service_role;\n\
-              REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM PUBLIC;"
-            ]
+              => GRANT EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) TO \
+              service_role;\n\
+              REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM PUBLIC;"]
         );
     }
 }

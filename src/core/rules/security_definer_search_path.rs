@@ -57,8 +57,8 @@ pub fn finding(cx: &Context<'_>, routine: &Routine) -> Option<Finding> {
 }
 
 /// Returns the findings about routines that are consequences of exempt findings of `schema_create`.
-/// Consequences of other findings are reported there and not here. `causes` are the schemas and roles
-/// of the exempt findings.
+/// Consequences of other findings are reported there and not here. `causes` are the schemas and
+/// roles of the exempt findings.
 #[must_use]
 pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> Vec<Finding> {
     let is_cause = |reason: &Reason| match (reason.code, &reason.schema, &reason.role) {
@@ -87,8 +87,8 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
         cx.snapshot.routine_message(routine)
     );
     let (severity, detail) = if assessment.verdict == Verdict::Safe {
-        // In other schemas, and for routines of the platform or of the extension itself, a safe path
-        // is sufficient.
+        // In other schemas, and for routines of the platform or of the extension itself, a safe
+        // path is sufficient.
         cx.governed(routine.schema)?;
         if assessment.is_canonical(&policy.search_path) || cx.routine_managed_by(routine).is_some()
         {
@@ -137,7 +137,14 @@ fn evidence(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Val
     let reasons: Vec<Value> = assessment
         .reasons
         .iter()
-        .map(|r| json!({"reason": r.code.as_str(), "verdict": r.verdict.as_str(), "schema": r.schema, "role": r.role}))
+        .map(|r| {
+            json!({
+                "reason": r.code.as_str(),
+                "verdict": r.verdict.as_str(),
+                "schema": r.schema,
+                "role": r.role,
+            })
+        })
         .collect();
     json!({
         "verdict": assessment.verdict.as_str(),
@@ -164,11 +171,10 @@ mod tests {
         assert_eq!(World::conforming().found(&RULE), [""; 0]);
         assert_eq!(
             with_config(&["work_mem=1MB"]).found(&RULE),
-            [
-                "error function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() is exploitable: no search_path is set, \
+            ["error function api.get_call_queue(): SECURITY DEFINER function \
+                 api.get_call_queue() is exploitable: no search_path is set, \
               so names in its body are looked up in the caller's search_path. \
-              => ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;"
-            ]
+              => ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;"]
         );
     }
 
@@ -176,10 +182,10 @@ mod tests {
     fn safe_path_other_than_the_contracts_is_a_warning() {
         assert_eq!(
             with_config(&["search_path=pg_catalog, pg_temp"]).found(&RULE),
-            [
-                "warning function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() has a safe search_path that \
-              differs from the contract's: public, pg_temp. => ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;"
-            ]
+            ["warning function api.get_call_queue(): SECURITY DEFINER function \
+                 api.get_call_queue() has a safe search_path that \
+              differs from the contract's: public, pg_temp. => ALTER ROUTINE api.get_call_queue() \
+              SET search_path = public, pg_temp;"]
         );
     }
 
@@ -224,9 +230,8 @@ mod tests {
         assert_eq!(
             with_config(&["search_path=public, pg_temp", "search_path=pg_temp, public"])
                 .fixes(&RULE),
-            [
-                "ALTER ROUTINE api.get_call_queue() RESET search_path SET search_path = public, pg_temp;"
-            ]
+            ["ALTER ROUTINE api.get_call_queue() RESET search_path SET search_path = public, \
+                 pg_temp;"]
         );
     }
 }

@@ -105,10 +105,10 @@ mod tests {
         world.routine("get_call_queue").config.push("session_replication_role=replica".into());
         assert_eq!(
             world.found(&RULE),
-            [
-                "warning function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() runs with \
-              session_replication_role set to \"replica\". => ALTER ROUTINE api.get_call_queue() RESET session_replication_role;"
-            ]
+            ["warning function api.get_call_queue(): SECURITY DEFINER function \
+                 api.get_call_queue() runs with \
+              session_replication_role set to \"replica\". => ALTER ROUTINE api.get_call_queue() \
+              RESET session_replication_role;"]
         );
     }
 }

@@ -80,10 +80,14 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error sequence intake.seq authenticated: Role \"authenticated\" has UPDATE on sequence intake.seq, which the \
-                 contract does not declare. => REVOKE UPDATE ON SEQUENCE intake.seq FROM authenticated;",
-                "error sequence intake.seq service_role: Role \"service_role\" does not have SELECT, UPDATE, USAGE on sequence \
-                 intake.seq, which the contract declares. => GRANT ALL ON SEQUENCE intake.seq TO service_role;"
+                "error sequence intake.seq authenticated: Role \"authenticated\" has UPDATE on \
+                 sequence intake.seq, which the \
+                 contract does not declare. => REVOKE UPDATE ON SEQUENCE intake.seq FROM \
+                 authenticated;",
+                "error sequence intake.seq service_role: Role \"service_role\" does not have \
+                 SELECT, UPDATE, USAGE on sequence \
+                 intake.seq, which the contract declares. => GRANT ALL ON SEQUENCE intake.seq TO \
+                 service_role;"
             ]
         );
     }

@@ -1,4 +1,5 @@
-//! Privileges on tables differ from the declared ones, apart from writes by clients (`direct_write`).
+//! Privileges on tables differ from the declared ones, apart from writes by clients
+//! (`direct_write`).
 
 use super::context::Context;
 use crate::catalog::{Privileges, Role};
@@ -61,12 +62,16 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error table intake.simplicity_raw service_role: Role \"service_role\" does not have SELECT, INSERT, UPDATE, \
-                 DELETE, TRUNCATE, REFERENCES, TRIGGER on table intake.simplicity_raw, which the contract declares. \
+                "error table intake.simplicity_raw service_role: Role \"service_role\" does not \
+                 have SELECT, INSERT, UPDATE, \
+                 DELETE, TRUNCATE, REFERENCES, TRIGGER on table intake.simplicity_raw, which the \
+                 contract declares. \
                  => GRANT ALL ON TABLE intake.simplicity_raw TO service_role;",
-                "error table ops.outbox PUBLIC: PUBLIC (every role) has SELECT on table ops.outbox, which the contract does not \
+                "error table ops.outbox PUBLIC: PUBLIC (every role) has SELECT on table \
+                 ops.outbox, which the contract does not \
                  declare. => REVOKE SELECT ON TABLE ops.outbox FROM PUBLIC;",
-                "error table public.judgments anon: Role \"anon\" has SELECT on table public.judgments, which the contract does not \
+                "error table public.judgments anon: Role \"anon\" has SELECT on table \
+                 public.judgments, which the contract does not \
                  declare. => REVOKE SELECT ON TABLE public.judgments FROM anon;"
             ]
         );
@@ -81,10 +86,9 @@ mod tests {
         world.grant("public.job_queue", readers, Privileges::SELECT);
         assert_eq!(
             world.found(&RULE),
-            [
-                "error table public.job_queue anon: Role \"anon\" has SELECT on table public.job_queue through membership in \
-              \"readers\", which the contract does not declare. => REVOKE readers FROM anon;"
-            ]
+            ["error table public.job_queue anon: Role \"anon\" has SELECT on table \
+                 public.job_queue through membership in \
+              \"readers\", which the contract does not declare. => REVOKE readers FROM anon;"]
         );
     }
 
@@ -97,11 +101,11 @@ mod tests {
             Privileges::SELECT;
         assert_eq!(
             world.found(&RULE),
-            [
-                "error table public.judgments authenticated: Role \"authenticated\" has the grant option for SELECT on table \
-              public.judgments, which the contract does not declare. => REVOKE GRANT OPTION FOR SELECT ON TABLE public.judgments FROM authenticated \
-              CASCADE;"
-            ]
+            ["error table public.judgments authenticated: Role \"authenticated\" has the grant \
+                 option for SELECT on table \
+              public.judgments, which the contract does not declare. => REVOKE GRANT OPTION FOR \
+              SELECT ON TABLE public.judgments FROM authenticated \
+              CASCADE;"]
         );
     }
 

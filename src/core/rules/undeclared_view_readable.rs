@@ -61,10 +61,9 @@ mod tests {
         world.grant("public.v_secret", anon, Privileges::SELECT);
         assert_eq!(
             world.found(&RULE),
-            [
-                "error view public.v_secret anon: Role \"anon\" has SELECT on view public.v_secret, which the contract does not declare. \
-              => REVOKE SELECT ON TABLE public.v_secret FROM anon;"
-            ]
+            ["error view public.v_secret anon: Role \"anon\" has SELECT on view \
+                 public.v_secret, which the contract does not declare. \
+              => REVOKE SELECT ON TABLE public.v_secret FROM anon;"]
         );
         world.relation("public.v_secret").security_invoker = true;
         assert!(world.found(&RULE)[0].starts_with("info"));

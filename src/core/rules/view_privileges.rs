@@ -37,8 +37,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     {
         let declared = |role: &Role| cx.declared_on_relation(view, schema, role);
         let is_declared = cx.contract.view(&schema.name, &view.name).is_some();
-        // Rules undeclared_view_readable and materialized_view_readable check which clients can read
-        // an undeclared view.
+        // Rules undeclared_view_readable and materialized_view_readable check which clients can
+        // read an undeclared view.
         let reading = if is_declared { Privileges::NONE } else { Privileges::SELECT };
         let target = cx.relation_target(view);
         target.report_undeclared(
@@ -76,12 +76,17 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error view ops.v_reaper_status anon: Role \"anon\" has SELECT on view ops.v_reaper_status, which the contract does \
+                "error view ops.v_reaper_status anon: Role \"anon\" has SELECT on view \
+                 ops.v_reaper_status, which the contract does \
                  not declare. => REVOKE SELECT ON TABLE ops.v_reaper_status FROM anon;",
-                "error view public.v_judgment_pipeline anon: Role \"anon\" has TRIGGER on view public.v_judgment_pipeline, which the \
-                 contract does not declare. => REVOKE TRIGGER ON TABLE public.v_judgment_pipeline FROM anon;",
-                "error view public.v_plaintiffs_overview anon: Role \"anon\" does not have SELECT on view \
-                 public.v_plaintiffs_overview, which the contract declares. => GRANT SELECT ON TABLE public.v_plaintiffs_overview TO anon;"
+                "error view public.v_judgment_pipeline anon: Role \"anon\" has TRIGGER on view \
+                 public.v_judgment_pipeline, which the \
+                 contract does not declare. => REVOKE TRIGGER ON TABLE public.v_judgment_pipeline \
+                 FROM anon;",
+                "error view public.v_plaintiffs_overview anon: Role \"anon\" does not have SELECT \
+                 on view \
+                 public.v_plaintiffs_overview, which the contract declares. => GRANT SELECT ON \
+                 TABLE public.v_plaintiffs_overview TO anon;"
             ]
         );
     }

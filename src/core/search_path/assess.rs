@@ -1,5 +1,5 @@
-//! The verdict on a path: which untrusted roles could make a SECURITY DEFINER routine use an object of
-//! theirs?
+//! The verdict on a path: which untrusted roles could make a SECURITY DEFINER routine use an object
+//! of theirs?
 
 use super::{settings, stored_value};
 use crate::access::Access;
@@ -83,8 +83,8 @@ pub struct Reason {
     pub schema: Option<String>,
     /// The role that could exploit it; `PUBLIC` for all roles.
     pub role: Option<String>,
-    /// For FOREIGN_OBJECTS: whether there are other objects than tables and views. Only then does the
-    /// guard block, because an application's own tables in a shared schema are common.
+    /// For FOREIGN_OBJECTS: whether there are other objects than tables and views. Only then does
+    /// the guard block, because an application's own tables in a shared schema are common.
     pub planted_code: bool,
 }
 
@@ -109,17 +109,24 @@ impl Reason {
             if role == "PUBLIC" { "every role".to_owned() } else { format!("role \"{role}\"") };
         match self.code {
             ReasonCode::NoPath => {
-                "no search_path is set, so names in its body are looked up in the caller's search_path"
+                "no search_path is set, so names in its body are looked up in the caller's \
+                 search_path"
                     .to_owned()
             }
-            ReasonCode::Syntax => "the search_path is not a list of names, so every call fails".to_owned(),
-            ReasonCode::DuplicateSetting => "search_path is set twice, and only the last setting counts".to_owned(),
+            ReasonCode::Syntax => "the search_path is not a list of names, so every call \
+                                   fails"
+                .to_owned(),
+            ReasonCode::DuplicateSetting => "search_path is set twice, and only the last setting \
+                counts"
+                .to_owned(),
             ReasonCode::UserVar => {
-                "\"$user\" is the schema with the name of the owner, which another role could create"
+                "\"$user\" is the schema with the name of the owner, which another role could \
+                 create"
                     .to_owned()
             }
             ReasonCode::MissingSchema if schema.contains(',') => format!(
-                "\"{schema}\" is one schema name with a comma in it, and no such schema exists: the \
+                "\"{schema}\" is one schema name with a comma in it, and no such schema exists: \
+                 the \
                  whole list is enclosed in one pair of quotes"
             ),
             ReasonCode::MissingSchema if schema.is_empty() => {
@@ -139,7 +146,8 @@ impl Reason {
                 format!("schema \"{schema}\" contains objects owned by {who}")
             }
             ReasonCode::TempNotListed if self.role.is_some() => format!(
-                "pg_temp is not listed, so it is searched first for tables and types, and {who} can \
+                "pg_temp is not listed, so it is searched first for tables and types, and {who} \
+                 can \
                  create temporary objects"
             ),
             ReasonCode::TempNotListed => {
@@ -251,8 +259,8 @@ impl<'a> SearchPaths<'a> {
         Self { snapshot, access, trusted, known: RefCell::default() }
     }
 
-    /// Whether `role` is trusted by a routine of `owner`: superusers, the owner, roles that can act as
-    /// the owner, and, unless the owner is a superuser, the contract's trusted roles.
+    /// Whether `role` is trusted by a routine of `owner`: superusers, the owner, roles that can act
+    /// as the owner, and, unless the owner is a superuser, the contract's trusted roles.
     #[must_use]
     pub fn trusts(&self, role: Oid, owner: Oid) -> bool {
         role != PUBLIC
@@ -380,8 +388,8 @@ impl<'a> SearchPaths<'a> {
         }
     }
 
-    /// Adds a reason for each untrusted role that can create objects in `schema`: grantees of CREATE,
-    /// and the owner, which can grant it to itself.
+    /// Adds a reason for each untrusted role that can create objects in `schema`: grantees of
+    /// CREATE, and the owner, which can grant it to itself.
     fn writers(&self, schema: &Schema, owner: Oid, reasons: &mut Vec<Reason>) {
         let acl =
             schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));

@@ -5,8 +5,8 @@ mod assess;
 pub use crate::sql::identifiers::{SyntaxError, split_identifiers, split_uncut};
 pub use assess::{Assessment, Reason, ReasonCode, SearchPaths, Verdict};
 
-/// Returns the values of `search_path` in a routine's `proconfig`, in order. Like the server, it ignores
-/// the case of keys; if there are several, the last one is in force.
+/// Returns the values of `search_path` in a routine's `proconfig`, in order. Like the server, it
+/// ignores the case of keys; if there are several, the last one is in force.
 #[must_use]
 pub fn settings(config: &[String]) -> Vec<&str> {
     config

@@ -70,9 +70,9 @@ fn minimal() -> Vec<String> {
     vec!["pg_catalog".to_owned(), "pg_temp".to_owned()]
 }
 
-/// Returns a safe path for this routine: the contract's in a governed schema; elsewhere the routine's
-/// own without the schemas that make it unsafe. `None` where no path is safe, because a schema is the
-/// cause.
+/// Returns a safe path for this routine: the contract's in a governed schema; elsewhere the
+/// routine's own without the schemas that make it unsafe. `None` where no path is safe, because a
+/// schema is the cause.
 #[must_use]
 pub fn safe_path(
     cx: &Context<'_>,

@@ -72,9 +72,9 @@ fn undeclared(
     policy.commands().into_iter().filter(|c| !declared.contains(c)).collect()
 }
 
-/// Returns ALTER POLICY without the clients to which the policy should not apply, or DROP POLICY where
-/// no role is left. Where the contract declares a part of the commands for a client, the policy must
-/// be split, which is a proposal.
+/// Returns ALTER POLICY without the clients to which the policy should not apply, or DROP POLICY
+/// where no role is left. Where the contract declares a part of the commands for a client, the
+/// policy must be split, which is a proposal.
 fn fix(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDecl) -> Fix {
     let table = cx.snapshot.relation_sql(relation);
     let name = safe_ident(&policy.name);

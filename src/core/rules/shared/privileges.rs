@@ -48,9 +48,9 @@ impl Target<'_> {
         })
     }
 
-    /// Adds a finding for each of `roles`, and for PUBLIC, that has privileges in `mask` which are not
-    /// `declared`. A privilege of PUBLIC is one finding, about PUBLIC, unless it is declared for all of
-    /// the roles.
+    /// Adds a finding for each of `roles`, and for PUBLIC, that has privileges in `mask` which are
+    /// not `declared`. A privilege of PUBLIC is one finding, about PUBLIC, unless it is declared
+    /// for all of the roles.
     pub(crate) fn report_undeclared(
         &self,
         cx: &Context<'_>,
@@ -177,8 +177,8 @@ impl Target<'_> {
             .collect()
     }
 
-    /// Adds a finding for each of `roles` that does not have a declared privilege, neither by itself
-    /// nor through PUBLIC or a membership.
+    /// Adds a finding for each of `roles` that does not have a declared privilege, neither by
+    /// itself nor through PUBLIC or a membership.
     pub(crate) fn report_missing(
         &self,
         cx: &Context<'_>,
@@ -271,8 +271,8 @@ impl Target<'_> {
             role_subject(role, &name),
             self.name
         );
-        // A missing privilege can be an outage, but exposes nothing. For a routine, REVOKE from PUBLIC
-        // and GRANT to the declared roles are two statements.
+        // A missing privilege can be an outage, but exposes nothing. For a routine, REVOKE from
+        // PUBLIC and GRANT to the declared roles are two statements.
         let at_most =
             if self.kind == ObjectKind::Routine { GuardAction::Audit } else { GuardAction::Warn };
         Draft::new(self.object.clone(), severity, detail)
@@ -325,7 +325,8 @@ impl Target<'_> {
         }
     }
 
-    /// Returns how the role has the privileges, as a clause, and the roles through which it has them.
+    /// Returns how the role has the privileges, as a clause, and the roles through which it has
+    /// them.
     fn how_held(&self, cx: &Context<'_>, difference: &Difference) -> (String, Vec<String>) {
         if difference.role == PUBLIC {
             let how = if self.acl.is_none() { " by default" } else { "" };
@@ -366,8 +367,8 @@ impl Target<'_> {
         items
     }
 
-    /// Returns the statements that revoke the privileges, or the membership through which the role has
-    /// them. `None` where the role owns the object: the next owner is a person's decision.
+    /// Returns the statements that revoke the privileges, or the membership through which the role
+    /// has them. `None` where the role owns the object: the next owner is a person's decision.
     fn revoke(&self, cx: &Context<'_>, difference: &Difference) -> Option<Vec<Statement>> {
         if difference.role == self.owner {
             return None;
@@ -392,9 +393,9 @@ impl Target<'_> {
         Some(statements)
     }
 
-    /// Returns the REVOKE of one ACL entry. REVOKE acts for the owner of the object; an entry of another
-    /// grantor is revoked together with the grant option of that grantor, which comes from the owner
-    /// in one or more steps. `None` where no chain of grants leads to the owner.
+    /// Returns the REVOKE of one ACL entry. REVOKE acts for the owner of the object; an entry of
+    /// another grantor is revoked together with the grant option of that grantor, which comes from
+    /// the owner in one or more steps. `None` where no chain of grants leads to the owner.
     fn revoke_item(
         &self,
         cx: &Context<'_>,
@@ -442,10 +443,10 @@ impl Target<'_> {
         Some(statements)
     }
 
-    /// Returns the role that received the grant option from the owner, at the beginning of the chain of
-    /// grants to `grantor`: if it loses the option, all dependent grants are revoked. `None` where no
-    /// chain leads to the owner, or where a role in it has the privileges of the owner anyway (acl.c,
-    /// `recursive_revoke`).
+    /// Returns the role that received the grant option from the owner, at the beginning of the
+    /// chain of grants to `grantor`: if it loses the option, all dependent grants are revoked.
+    /// `None` where no chain leads to the owner, or where a role in it has the privileges of the
+    /// owner anyway (acl.c, `recursive_revoke`).
     fn root_of(&self, cx: &Context<'_>, mut grantor: Oid, privileges: Privileges) -> Option<Oid> {
         let acl = self.acl();
         for _ in 0..acl.len() {
@@ -490,9 +491,9 @@ impl Target<'_> {
     }
 }
 
-/// Returns the `REVOKE role FROM member` statements, one for each grantor since 16, where the server
-/// distinguishes grantors. `None` where there is no such grant: a database owner is an implicit
-/// member of `pg_database_owner`.
+/// Returns the `REVOKE role FROM member` statements, one for each grantor since 16, where the
+/// server distinguishes grantors. `None` where there is no such grant: a database owner is an
+/// implicit member of `pg_database_owner`.
 pub(crate) fn end_membership(cx: &Context<'_>, member: Oid, role: Oid) -> Option<Vec<Statement>> {
     let statements: Vec<Statement> = cx
         .snapshot
