@@ -341,7 +341,7 @@ fn alters_routine(tag: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Change;
+    use super::super::change::Change;
     use super::*;
     use crate::access::Access;
     use crate::catalog::Privileges;

@@ -1,11 +1,11 @@
 //! Privileges on single columns.
 
 use super::context::Context;
-use crate::catalog::{ObjectKind, Privileges, Role};
+use super::shared::target::Target;
+use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::sql::printable;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -36,12 +36,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations() {
         let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
         for (column, acl) in &relation.columns {
-            let mut target = cx.relation_target(relation);
-            target.kind = ObjectKind::Column;
-            target.acl = Some(acl);
-            target.column = Some(column);
-            target.name = format!("column \"{}\" of {}", printable(column), target.name);
-            target.report_undeclared(
+            Target::of_column(cx, relation, column, acl).report_undeclared(
                 cx,
                 &cx.subjects,
                 &declared,

@@ -1,17 +1,15 @@
 //! The input of every rule: contract, catalog and access, with the declared roles and schemas
 //! looked up.
 
-use super::shared::privileges::Target;
 use crate::access::Access;
 use crate::catalog::{
-    Acl, Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine,
-    Schema, Snapshot,
+    Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema,
+    Snapshot,
 };
 use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to};
-use crate::finding::Draft;
 use crate::rule::Rule;
 use crate::search_path::SearchPaths;
-use crate::sql::{argument_types, quote_ident, safe_ident};
+use crate::sql::{argument_types, quote_ident};
 use std::collections::HashMap;
 
 /// The input of every rule: the contract, the catalog, access, and the declared roles and schemas
@@ -92,89 +90,6 @@ impl<'a> Context<'a> {
         self.contract.rules.get(rule.id).and_then(|r| r.guard).unwrap_or(rule.guard)
     }
 
-    /// Returns an object with an ACL; `keyword` is its type in GRANT, `sql` its name as SQL.
-    fn target<'t>(
-        &self,
-        object: Object,
-        kind: ObjectKind,
-        owner: Oid,
-        acl: Option<&'t Acl>,
-        keyword: &'static str,
-        sql: String,
-    ) -> Target<'t> {
-        Target {
-            owner,
-            acl,
-            kind,
-            keyword,
-            name: format!("{} {sql}", object.object_type),
-            sql,
-            object,
-            column: None,
-            version: self.snapshot.version,
-        }
-    }
-
-    /// Returns a relation as an object with an ACL.
-    pub(crate) fn relation_target<'r>(&self, relation: &'r Relation) -> Target<'r> {
-        let is_sequence = relation.kind == RelationKind::Sequence;
-        self.target(
-            self.relation_object(relation),
-            relation.kind.acl_kind(),
-            relation.owner,
-            relation.acl.as_ref(),
-            if is_sequence { "SEQUENCE" } else { "TABLE" },
-            self.snapshot.relation_sql(relation),
-        )
-    }
-
-    /// Returns a routine as an object with an ACL.
-    pub(crate) fn routine_target<'r>(&self, routine: &'r Routine) -> Target<'r> {
-        let target = self.target(
-            self.routine_object(routine),
-            ObjectKind::Routine,
-            routine.owner,
-            routine.acl.as_ref(),
-            "ROUTINE",
-            self.snapshot.routine_sql(routine),
-        );
-        // A sentence names the argument types without pg_catalog.
-        let name = self.snapshot.routine_message(routine);
-        Target { name: format!("{} {name}", routine.object_type()), ..target }
-    }
-
-    /// Returns a schema as an object with an ACL.
-    pub(crate) fn schema_target<'s>(&self, schema: &'s Schema) -> Target<'s> {
-        self.target(
-            Object { id: ObjectId::Schema(schema.oid), ..Self::schema_object(&schema.name) },
-            ObjectKind::Schema,
-            schema.owner,
-            schema.acl.as_ref(),
-            "SCHEMA",
-            safe_ident(&schema.name).into_owned(),
-        )
-    }
-
-    /// Returns the database as an object with an ACL.
-    pub(crate) fn database_target(&self) -> Target<'a> {
-        let database = &self.snapshot.database;
-        let object = Object {
-            object_type: "database",
-            schema: None,
-            identity: quote_ident(&database.name).into_owned(),
-            managed_by: None,
-            id: ObjectId::Named,
-        };
-        self.target(
-            object,
-            ObjectKind::Database,
-            database.owner,
-            database.acl.as_ref(),
-            "DATABASE",
-            safe_ident(&database.name).into_owned(),
-        )
-    }
-
     /// Returns the governed schemas that exist, with their declarations, in order of name.
     pub(crate) fn schemas(&self) -> impl Iterator<Item = (&'a Schema, &'a SchemaDecl)> + '_ {
         self.snapshot
@@ -195,27 +110,6 @@ impl<'a> Context<'a> {
             Privileges::EXECUTE
         } else {
             Privileges::NONE
-        }
-    }
-
-    /// Adds findings for the clients that can read undeclared views of one kind. A view that runs
-    /// with the privileges of its caller (security_invoker) shows nothing that the caller cannot
-    /// read directly, and is only information.
-    pub(crate) fn report_undeclared_readers(&self, kind: RelationKind, out: &mut Vec<Draft>) {
-        for (view, schema) in self.relations().filter(|(r, _)| r.kind == kind) {
-            if self.contract.view(&schema.name, &view.name).is_some() {
-                continue;
-            }
-            let declared = |role: &Role| self.declared_on_relation(view, schema, role);
-            let severity = if view.security_invoker { Severity::Info } else { Severity::Error };
-            self.relation_target(view).report_undeclared(
-                self,
-                &self.clients,
-                &declared,
-                Privileges::SELECT,
-                severity,
-                out,
-            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! A client can read a materialized view that the contract does not declare.
 
 use super::context::Context;
+use super::shared::privileges::report_undeclared_readers;
 use crate::catalog::RelationKind;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -36,7 +37,7 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    cx.report_undeclared_readers(RelationKind::MaterializedView, out);
+    report_undeclared_readers(cx, RelationKind::MaterializedView, out);
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A client or worker owns an object of a governed schema, or an untrusted role owns the schema.
 
 use super::context::Context;
-use super::shared::privileges::Target;
+use super::shared::target::Target;
 use crate::catalog::{Oid, PG_DATABASE_OWNER, RoutineKind};
 use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::finding::{Draft, Measure};
@@ -51,7 +51,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             continue;
         };
         let owned = Owned { kind: "SCHEMA".to_owned(), owner, security_definer: false };
-        out.push(owned.draft(cx, &cx.schema_target(schema), severity));
+        out.push(owned.draft(cx, &Target::of_schema(cx, schema), severity));
     }
     for (relation, _) in
         cx.relations().filter(|(r, _)| cx.is_subject(r.owner) && r.owned_by.is_none())
@@ -61,7 +61,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             owner: relation.owner,
             security_definer: false,
         };
-        out.push(owned.draft(cx, &cx.relation_target(relation), Severity::Error));
+        out.push(owned.draft(cx, &Target::of_relation(cx, relation), Severity::Error));
     }
     for (routine, _) in cx.routines().filter(|(r, _)| cx.is_subject(r.owner)) {
         let kind = if routine.kind == RoutineKind::Aggregate { "AGGREGATE" } else { "ROUTINE" };
@@ -70,7 +70,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             owner: routine.owner,
             security_definer: routine.security_definer,
         };
-        out.push(owned.draft(cx, &cx.routine_target(routine), Severity::Error));
+        out.push(owned.draft(cx, &Target::of_routine(cx, routine), Severity::Error));
     }
 }
 

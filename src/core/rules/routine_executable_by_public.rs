@@ -1,6 +1,7 @@
 //! PUBLIC can execute a routine of a governed schema, usually by the built-in default.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -37,7 +38,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         if cx.is_undeclared_definer(routine, schema) {
             continue;
         }
-        let target = cx.routine_target(routine);
+        let target = Target::of_routine(cx, routine);
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
         target.report_public(cx, &declared, Privileges::EXECUTE, Severity::Warning, out);
     }

@@ -1,6 +1,7 @@
 //! EXECUTE on a routine is missing for a role, or a client has it without a declaration.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -34,7 +35,7 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (routine, schema) in cx.routines() {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
-        let target = cx.routine_target(routine);
+        let target = Target::of_routine(cx, routine);
         if !routine.security_definer {
             // PUBLIC is checked by routine_executable_by_public, SECURITY DEFINER routines by
             // security_definer_executable_by_clients.

@@ -4,6 +4,7 @@
 use super::context::Context;
 use super::shared::creators::creators;
 use super::shared::privileges::Difference;
+use super::shared::target::Target;
 use crate::catalog::Privileges;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -41,7 +42,7 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     // A role that can create schemas can create one that a path names and that does not exist.
     let none = |_: &crate::catalog::Role| Privileges::NONE;
-    cx.database_target().report_undeclared(
+    Target::of_database(cx).report_undeclared(
         cx,
         &cx.subjects,
         &none,
@@ -50,7 +51,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         out,
     );
     for (schema, _) in cx.schemas() {
-        let target = cx.schema_target(schema);
+        let target = Target::of_schema(cx, schema);
         let mut drafts: Vec<Draft> = creators(cx, schema)
             .into_iter()
             .map(|role| {

@@ -1,6 +1,7 @@
 //! USAGE on a governed schema differs from the contract.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -37,7 +38,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let usage = |role: &Role| {
             if declared.usage.contains(&role.name) { Privileges::USAGE } else { Privileges::NONE }
         };
-        let target = cx.schema_target(schema);
+        let target = Target::of_schema(cx, schema);
         target.report_undeclared(cx, &cx.subjects, &usage, Privileges::USAGE, Severity::Error, out);
         target.report_missing(cx, &cx.subjects, &usage, Severity::Error, out);
     }

@@ -1,6 +1,7 @@
 //! A client can execute a SECURITY DEFINER routine without a declaration.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -43,7 +44,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     // If a routine is declared for all clients, only the grant option is reported.
     for (routine, schema) in cx.routines().filter(|(r, _)| r.security_definer) {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
-        let target = cx.routine_target(routine);
+        let target = Target::of_routine(cx, routine);
         target.report_undeclared(
             cx,
             &cx.clients,

@@ -1,6 +1,7 @@
 //! Privileges on sequences differ from the contract.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, RelationKind, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -43,7 +44,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     Privileges::NONE
                 }
         };
-        let target = cx.relation_target(sequence);
+        let target = Target::of_relation(cx, sequence);
         target.report_undeclared(
             cx,
             &cx.subjects,

@@ -1,6 +1,7 @@
 //! Privileges on declared views, and privileges of workers on all views.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, RelationKind, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -40,7 +41,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         // Rules undeclared_view_readable and materialized_view_readable check which clients can
         // read an undeclared view.
         let reading = if is_declared { Privileges::NONE } else { Privileges::SELECT };
-        let target = cx.relation_target(view);
+        let target = Target::of_relation(cx, view);
         target.report_undeclared(
             cx,
             &cx.clients,

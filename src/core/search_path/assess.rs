@@ -1,7 +1,7 @@
 //! The verdict on a path: which untrusted roles could make a SECURITY DEFINER routine use an object
 //! of theirs?
 
-use super::{settings, stored_value};
+use super::value::{settings, stored_value};
 use crate::access::Access;
 use crate::catalog::{
     ContentKind, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema, Snapshot,

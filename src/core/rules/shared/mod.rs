@@ -5,3 +5,4 @@ pub mod definer_path;
 pub mod guard_settings;
 pub(crate) mod policies;
 pub(crate) mod privileges;
+pub(crate) mod target;

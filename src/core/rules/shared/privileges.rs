@@ -1,32 +1,17 @@
 //! Privileges that differ from the declared ones, and the GRANT and REVOKE that fix the difference,
 //! for all rules about privileges.
 
+use super::target::Target;
 use crate::access::Access;
-use crate::catalog::{Acl, AclItem, Object, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Role};
+use crate::catalog::{
+    Acl, AclItem, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, RelationKind, Role,
+};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{AclStatement, Change, Fix, Grantee, Securable, Statement, Verb};
 use crate::rules::context::Context;
 use crate::sql::printable;
 use serde_json::json;
-
-/// An object with an ACL.
-pub(crate) struct Target<'a> {
-    pub owner: Oid,
-    pub acl: Option<&'a Acl>,
-    pub kind: ObjectKind,
-    /// The type of object as GRANT names it: `TABLE`, `SCHEMA`.
-    pub keyword: &'static str,
-    /// The name as SQL: `public.t`.
-    pub sql: String,
-    /// The name in a sentence: `table public.t`.
-    pub name: String,
-    pub object: Object,
-    /// The column, for a column ACL.
-    pub column: Option<&'a str>,
-    /// The major version of the server: ALL contains MAINTAIN since 17.
-    pub version: u32,
-}
 
 /// A difference between the privileges of a role and those declared for it.
 pub(crate) struct Difference {
@@ -36,18 +21,6 @@ pub(crate) struct Difference {
 }
 
 impl Target<'_> {
-    /// Returns the ACL, or the built-in default where there is none.
-    fn acl(&self) -> Acl {
-        self.acl.cloned().unwrap_or_else(|| {
-            let mut acl = self.kind.default_acl(self.owner);
-            // MAINTAIN exists since 17.
-            acl.iter_mut()
-                .filter(|_| self.version < 17)
-                .for_each(|i| i.privileges = i.privileges & !Privileges::MAINTAIN);
-            acl
-        })
-    }
-
     /// Adds a finding for each of `roles`, and for PUBLIC, that has privileges in `mask` which are
     /// not `declared`. A privilege of PUBLIC is one finding, about PUBLIC, unless it is declared
     /// for all of the roles.
@@ -74,7 +47,7 @@ impl Target<'_> {
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
-        let privileges = Access::public(&self.acl()) & mask;
+        let privileges = Access::public(&self.acl_or_default()) & mask;
         if !privileges.is_empty() {
             let mut draft =
                 self.undeclared_draft(cx, &Difference { role: PUBLIC, privileges }, severity);
@@ -97,7 +70,7 @@ impl Target<'_> {
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
-        let acl = self.acl();
+        let acl = self.acl_or_default();
         for role in roles {
             let privileges = cx.access.granted(role.oid, &acl) & mask & !declared(role);
             if !privileges.is_empty() {
@@ -163,7 +136,7 @@ impl Target<'_> {
         declared: &dyn Fn(&Role) -> Privileges,
         from_public: Privileges,
     ) -> Vec<Statement> {
-        let acl = self.acl();
+        let acl = self.acl_or_default();
         cx.subjects
             .iter()
             .copied()
@@ -359,7 +332,7 @@ impl Target<'_> {
     /// Returns the ACL entries that give the role these privileges.
     fn items(&self, cx: &Context<'_>, difference: &Difference) -> Acl {
         let closure = cx.access.closure(difference.role, crate::access::Follow::Privileges);
-        let mut items = self.acl();
+        let mut items = self.acl_or_default();
         items.retain(|item| {
             // Privileges of PUBLIC are another difference: only PUBLIC's own closure contains it.
             closure.contains(&item.grantee) && item.privileges.intersects(difference.privileges)
@@ -425,7 +398,7 @@ impl Target<'_> {
     ) -> Option<Vec<Statement>> {
         let mut statements: Vec<Statement> = Vec::new();
         for item in self
-            .acl()
+            .acl_or_default()
             .iter()
             .filter(|item| item.grantee == role && item.grantable.intersects(privileges))
         {
@@ -448,7 +421,7 @@ impl Target<'_> {
     /// `None` where no chain leads to the owner, or where a role in it has the privileges of the
     /// owner anyway (acl.c, `recursive_revoke`).
     fn root_of(&self, cx: &Context<'_>, mut grantor: Oid, privileges: Privileges) -> Option<Oid> {
-        let acl = self.acl();
+        let acl = self.acl_or_default();
         for _ in 0..acl.len() {
             if cx.access.has_privileges_of(grantor, self.owner) {
                 return None;
@@ -488,6 +461,31 @@ impl Target<'_> {
                 self.name
             ),
         }
+    }
+}
+
+/// Adds findings for the clients that can read undeclared views of one kind. A view that runs with the
+/// privileges of its caller (security_invoker) shows nothing that the caller cannot read directly, and
+/// is only information.
+pub(in crate::rules) fn report_undeclared_readers(
+    cx: &Context<'_>,
+    kind: RelationKind,
+    out: &mut Vec<Draft>,
+) {
+    for (view, schema) in cx.relations().filter(|(r, _)| r.kind == kind) {
+        if cx.contract.view(&schema.name, &view.name).is_some() {
+            continue;
+        }
+        let declared = |role: &Role| cx.declared_on_relation(view, schema, role);
+        let severity = if view.security_invoker { Severity::Info } else { Severity::Error };
+        Target::of_relation(cx, view).report_undeclared(
+            cx,
+            &cx.clients,
+            &declared,
+            Privileges::SELECT,
+            severity,
+            out,
+        );
     }
 }
 
