@@ -169,7 +169,7 @@ fn plan_fixes_random_changes_and_can_be_reverted() {
         // A statement without an event (ALTER ROLE) is accepted together with the next that fires
         // one.
         client.batch_execute("CREATE SCHEMA done; DROP SCHEMA done").unwrap();
-        let told = |what: &str| format!("seed {seed}: {what}\n{};", done.join(";\n"));
+        let context = |what: &str| format!("seed {seed}: {what}\n{};", done.join(";\n"));
         let before = column(&mut client, WORSE_THAN_INFO);
         let irreversible = column(
             &mut client,
@@ -184,7 +184,7 @@ fn plan_fixes_random_changes_and_can_be_reverted() {
         for statement in column(&mut client, STATEMENTS) {
             client.batch_execute("SAVEPOINT s").unwrap();
             if let Err(rejected) = attempt(&mut client, &statement) {
-                println!("{}", told(&format!("by hand: {statement}: {rejected:?}")));
+                println!("{}", context(&format!("by hand: {statement}: {rejected:?}")));
                 by_hand += 1;
                 client.batch_execute("ROLLBACK TO s").unwrap();
             }
@@ -193,21 +193,21 @@ fn plan_fixes_random_changes_and_can_be_reverted() {
         let applied = client
             .query("SELECT outcome FROM ops.apply_golden_sql(false) WHERE outcome = 'done'", &[]);
         let applied =
-            applied.unwrap_or_else(|e| panic!("{}", told(&format!("{:?}", e.as_db_error()))));
+            applied.unwrap_or_else(|e| panic!("{}", context(&format!("{:?}", e.as_db_error()))));
         fixed += applied.len();
-        assert_eq!(column(&mut client, STATEMENTS), [""; 0], "{}", told("a statement is left"));
+        assert_eq!(column(&mut client, STATEMENTS), [""; 0], "{}", context("a statement is left"));
         let again = column(
             &mut client,
             "SELECT statement FROM ops.apply_golden_sql(false) WHERE outcome = 'done'",
         );
-        assert_eq!(again, [""; 0], "{}", told("applied again"));
+        assert_eq!(again, [""; 0], "{}", context("applied again"));
         if irreversible.is_empty() {
             client.batch_execute("SET LOCAL dragonfly_guard.mode = off").unwrap();
             for statement in undo {
                 attempt(&mut client, &statement)
-                    .unwrap_or_else(|e| panic!("{}", told(&format!("{statement}: {e:?}"))));
+                    .unwrap_or_else(|e| panic!("{}", context(&format!("{statement}: {e:?}"))));
             }
-            assert_eq!(column(&mut client, WORSE_THAN_INFO), before, "{}", told("reverted"));
+            assert_eq!(column(&mut client, WORSE_THAN_INFO), before, "{}", context("reverted"));
             reverted += 1;
         }
         client.batch_execute("ROLLBACK").unwrap();

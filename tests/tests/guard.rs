@@ -101,7 +101,7 @@ fn create_and_alter_of_an_unsafe_routine_are_rejected() {
         ("A27 one pair of quotes", "SET search_path = 'public, pg_temp'"),
         ("A35 SET SCHEMA", "SET SCHEMA 'public'"),
         ("the empty path", "SET search_path = ''"),
-        ("a schema anybody can create in", "SET search_path = hostile, pg_temp"),
+        ("a schema in which every role can create objects", "SET search_path = hostile, pg_temp"),
         ("... at any position", "SET search_path = pg_catalog, api, hostile, pg_temp"),
         ("pg_temp first", "SET search_path = pg_temp, api"),
         ("$user", "SET search_path = \"$user\", api, pg_temp"),
@@ -574,7 +574,7 @@ fn statement_without_a_regression_passes() {
              = pg_catalog, pg_temp AS 'SELECT 1'",
             "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
             "CREATE AGGREGATE api.agg(int) (SFUNC = int4pl, STYPE = int)",
-            // What was wrong may stay wrong.
+            // An earlier violation may stay.
             "ALTER FUNCTION api.old() COST 10; ALTER FUNCTION api.old() RENAME TO older; ALTER \
              FUNCTION api.older() RENAME TO old",
             "CREATE OR REPLACE FUNCTION api.old() RETURNS int LANGUAGE sql SECURITY DEFINER AS \

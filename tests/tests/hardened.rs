@@ -369,7 +369,7 @@ fn code_in_sessions_of_other_roles_is_checked() {
         Cluster::start_with(&["shared_preload_libraries=dragonfly_guard", "autovacuum_naptime=1s"]);
     let mut admin = cluster.guarded_document("round");
     let mut owner = cluster.connect("round", "postgres");
-    let breach = "SELECT rule || ' ' || object FROM ops.audit_security(min_severity => 'error') \
+    let errors = "SELECT rule || ' ' || object FROM ops.audit_security(min_severity => 'error') \
                   WHERE object NOT LIKE '%bait%'";
     // Autovacuum executes code of a table's owner, which is checked there as well.
     owner
@@ -401,7 +401,7 @@ fn code_in_sessions_of_other_roles_is_checked() {
             && log.contains("\"dragonfly_guard\":\"rejected\""),
         "{log}"
     );
-    assert_eq!(column(&mut admin, breach), [""; 0]);
+    assert_eq!(column(&mut admin, errors), [""; 0]);
     owner.batch_execute("DROP TABLE ops.bait").unwrap();
     // The owner of the database stores the settings of a restore session for all sessions.
     owner
@@ -430,7 +430,7 @@ fn code_in_sessions_of_other_roles_is_checked() {
     ] {
         rejection(&mut admin, sql);
         admin.batch_execute("RESET SESSION AUTHORIZATION").unwrap();
-        assert_eq!(column(&mut admin, breach), [""; 0], "{sql}");
+        assert_eq!(column(&mut admin, errors), [""; 0], "{sql}");
     }
     // Another contract during one statement.
     rejection(
@@ -488,7 +488,7 @@ fn roles_of_pg_dumpall_pass() {
 fn error_keeps_its_position_and_context() {
     let errors = |settings: &[&str]| {
         let cluster = Cluster::start_with(settings);
-        let mut client = cluster.guarded("told");
+        let mut client = cluster.guarded("errors");
         client
             .batch_execute(
                 "CREATE FUNCTION public.boom() RETURNS int LANGUAGE plpgsql AS $$ BEGIN \

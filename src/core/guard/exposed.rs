@@ -21,23 +21,23 @@ pub struct Exposed<'a> {
 ///
 /// For an unchanged routine, another role is another reason: the path is the same, and one more
 /// role can exploit it. For an altered routine, only reasons about changed schemas count here. The
-/// others, and routines that are new (in `touched` and not in `before`), are checked one by one.
+/// others, and routines that are new (in `changed` and not in `before`), are checked one by one.
 #[must_use]
 pub fn exposed<'a>(
     before: &Context<'_>,
     after: &Context<'a>,
-    touched: &HashSet<Oid>,
+    changed: &HashSet<Oid>,
 ) -> Vec<Exposed<'a>> {
     let past: HashMap<Oid, &Routine> =
         before.snapshot.routines.iter().map(|r| (r.oid, r)).collect();
-    let changed = changed_schemas(before.snapshot, after.snapshot);
+    let schemas = changed_schemas(before.snapshot, after.snapshot);
     let mut found = Vec::new();
     for routine in after.snapshot.routines.iter().filter(|r| r.security_definer) {
         after.check_interrupts();
         let Some(assessment) = definer_path::assess(after, routine) else { continue };
         let earlier = past.get(&routine.oid).copied();
         if assessment.reasons.is_empty()
-            || (earlier.is_none() && touched.contains(&routine.oid))
+            || (earlier.is_none() && changed.contains(&routine.oid))
             || is_excused(before, after, routine)
             || definer_path::accepts_empty(after, &assessment)
         {
@@ -54,7 +54,7 @@ pub fn exposed<'a>(
         let reasons = was.as_ref().map_or(&[][..], |was| &was.reasons);
         let known: HashSet<_> = reasons.iter().map(identity).collect();
         let is_about_a_change =
-            |r: &Reason| r.schema.as_deref().is_some_and(|schema| changed.contains(schema));
+            |r: &Reason| r.schema.as_deref().is_some_and(|schema| schemas.contains(schema));
         let is_new = |r: &&Reason| {
             counts(r) && !known.contains(&identity(r)) && (!altered || is_about_a_change(r))
         };
@@ -108,13 +108,13 @@ mod tests {
     use crate::catalog::{PUBLIC, Privileges};
     use crate::rules::testing::World;
 
-    fn names(before: &World, after: &World, touched: &[Oid]) -> Vec<String> {
+    fn names(before: &World, after: &World, changed: &[Oid]) -> Vec<String> {
         let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
         let (old_access, new_access) = (Access::new(&old), Access::new(&new));
         let old = Context::new(&before.contract, &old, &old_access, &|| {});
         let new = Context::new(&after.contract, &new, &new_access, &|| {});
-        let touched = touched.iter().copied().collect();
-        exposed(&old, &new, &touched)
+        let changed = changed.iter().copied().collect();
+        exposed(&old, &new, &changed)
             .iter()
             .map(|e| new.snapshot.routine_message(e.routine))
             .collect()

@@ -1,4 +1,4 @@
-//! Regressions of a search_path: only these are blocked. What was wrong before may stay, and fixing
+//! Regressions of a search_path: only these are blocked. An earlier violation may stay, and fixing
 //! a part of it always passes.
 
 use crate::search_path::{Assessment, Reason, ReasonCode};

@@ -1,4 +1,4 @@
-//! The guard's own objects are as CREATE EXTENSION made them, and no setting disables it.
+//! The guard's own objects are changed, or a setting disables the guard.
 
 use super::context::Context;
 use super::shared::guard_settings::disables_guard;
