@@ -363,7 +363,7 @@ impl<'a> Modules<'a> {
         let for_tests: BTreeSet<Vec<String>> =
             sources.iter().flat_map(declared_for_tests).collect();
         let is_for_tests = |module: &[String]| {
-            (0..=module.len()).any(|length| for_tests.contains(&module[..length].to_vec()))
+            (0..=module.len()).any(|length| for_tests.contains(&module[..length]))
         };
         let kept = sources.iter().filter(|source| !is_for_tests(&source.module));
         let by_path: BTreeMap<&[String], &Source> =
