@@ -136,10 +136,9 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
     let named = |f: &GuardFunction| {
         FUNCTIONS.iter().any(|(s, n, a, ..)| f.schema == *s && f.name == *n && f.arguments == *a)
     };
-    let strays = snapshot.guard.functions.iter().filter(|f| !named(f));
-    snapshot.guard.strays = strays
-        .map(|f| format!("{}({})", safe_qualified(&f.schema, &f.name), f.arguments))
-        .collect();
+    let extra = snapshot.guard.functions.iter().filter(|f| !named(f));
+    snapshot.guard.extra_members =
+        extra.map(|f| format!("{}({})", safe_qualified(&f.schema, &f.name), f.arguments)).collect();
     // An overload beside one of ours is what a call with other arguments could reach.
     let beside = |r: &&dragonfly_core::catalog::Routine| {
         is_called_in_ops(&r.name)
@@ -153,7 +152,7 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
         .map(|r| (r.name.clone(), argument_types(&r.arguments)));
     snapshot.guard.impostors = impostors.collect();
     snapshot.guard.impostors.sort();
-    snapshot.guard.strays.sort();
+    snapshot.guard.extra_members.sort();
 }
 
 fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
@@ -227,19 +226,26 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
                         lacking.push("of its plain form".to_owned());
                     }
                     let triggers = triggers_on(state, *object);
-                    snapshot.guard.tables.push(GuardRelation { lacking, triggers, ..relation });
+                    snapshot.guard.tables.push(GuardRelation {
+                        missing_constraints: lacking,
+                        triggers,
+                        ..relation
+                    });
                 }
                 (_, b'v', "ops", name) if VIEWS.contains(&name) => {
                     snapshot.guard.views.push(relation)
                 }
-                _ => snapshot.guard.strays.push(safe_qualified(&relation.schema, &relation.name)),
+                _ => snapshot
+                    .guard
+                    .extra_members
+                    .push(safe_qualified(&relation.schema, &relation.name)),
             }
         });
     }
     for view in
         VIEWS.iter().filter(|view| !snapshot.guard.views.iter().any(|found| found.name == **view))
     {
-        snapshot.guard.strays.push(format!("(ops.{view}, which is missing)"));
+        snapshot.guard.extra_members.push(format!("(ops.{view}, which is missing)"));
     }
 }
 
