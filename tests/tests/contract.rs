@@ -130,7 +130,7 @@ fn contract_stricter_than_the_database_loads_and_is_enforced() {
     attempt(&mut migrations, "REVOKE SELECT ON public.judgments FROM authenticated").unwrap();
     let error =
         attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap_err();
-    assert!(error.message.contains("breaks the security contract"), "{error:?}");
+    assert!(error.message.contains("violates the security contract"), "{error:?}");
     // After a rollback to the first contract, it may be granted.
     client.batch_execute("SELECT ops.rollback_contract()").unwrap();
     attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap();

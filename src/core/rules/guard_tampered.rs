@@ -261,7 +261,7 @@ fn impostors(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let identity = format!("ops.{}({arguments})", quote_ident(name));
         let own = Own { object_type: "function", identity: &identity };
         let mut draft =
-            own.finding("impostor", "", "shadows a function of extension dragonfly_guard", None);
+            own.finding("impostor", "", "conflicts with a function of extension dragonfly_guard", None);
         let sql = |exists: &str| {
             format!("DROP ROUTINE{exists} ops.{}({});", safe_ident(name), safe_sql(arguments))
         };
