@@ -244,10 +244,9 @@ fn hostile_schema_ops_does_not_affect_create_extension() {
         .unwrap();
     assert_eq!(
         column(&mut client, "SELECT detail || ' => ' || fix FROM ops.audit_guard()"),
-        [
-            "Function ops.audit_security(integer) conflicts with a function of extension dragonfly_guard. \
-          => DROP ROUTINE ops.audit_security(integer);"
-        ]
+        ["Function ops.audit_security(integer) conflicts with a function of extension \
+             dragonfly_guard. \
+          => DROP ROUTINE ops.audit_security(integer);"]
     );
 }
 

@@ -91,8 +91,8 @@ fn and_what_is_not() {
             "NO table intake.simplicity_raw: Row security is disabled on table intake.simplicity_raw, for which the contract requires it. => \
              ALTER TABLE intake.simplicity_raw ENABLE ROW LEVEL SECURITY;",
             "NO view public.v_judgment_pipeline: Role \"anon\" does not have SELECT on view public.v_judgment_pipeline, which the contract declares. \
-             Role \"authenticated\" does not have SELECT on view public.v_judgment_pipeline, which the contract declares. Role \"service_role\" lacks \
-             SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER on view public.v_judgment_pipeline, which the contract declares. => \
+             Role \"authenticated\" does not have SELECT on view public.v_judgment_pipeline, which the contract declares. Role \"service_role\" \
+             does not have SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER on view public.v_judgment_pipeline, which the contract declares. => \
              GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;\nGRANT SELECT ON TABLE public.v_judgment_pipeline TO authenticated;\n\
              GRANT ALL ON TABLE public.v_judgment_pipeline TO service_role;",
             "NO view ops.v_reaper_status: Cannot be read: relation \"ops.reaper_log\" does not exist.",
