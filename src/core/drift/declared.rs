@@ -10,24 +10,17 @@ pub fn from_findings(findings: &[Finding]) -> Vec<Difference> {
 }
 
 fn difference(finding: &Finding) -> Difference {
-    let problem =
-        finding.evidence.get("problem").and_then(|problem| problem.as_str()).unwrap_or_default();
-    let object_type = finding.object.object_type;
-    let (what, expected, actual) = match problem {
-        "is not SECURITY DEFINER" => ("security", "DEFINER", "INVOKER"),
-        "is SECURITY DEFINER" => ("security", "INVOKER", "DEFINER"),
-        _ => problem.strip_prefix("is a ").map_or(("", "", ""), |kind| ("kind", object_type, kind)),
-    };
-    let is_there = !what.is_empty();
-    let text = |text: &str| is_there.then(|| text.to_owned());
+    // Present where the object exists and differs in one property.
+    let differs = finding.evidence.get("differs");
+    let value = |key: &str| differs.and_then(|d| d[key].as_str()).map(str::to_owned);
     Difference {
-        change: if is_there { Change::Changed } else { Change::Removed },
-        object_type: object_type.to_owned(),
+        change: if differs.is_some() { Change::Changed } else { Change::Removed },
+        object_type: finding.object.object_type.to_owned(),
         schema: finding.object.schema.clone(),
         identity: finding.object.identity.clone(),
-        what: text(what),
-        expected: text(expected),
-        actual: text(actual),
+        what: value("property"),
+        expected: value("expected"),
+        actual: value("actual"),
     }
 }
 

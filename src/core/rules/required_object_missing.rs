@@ -8,7 +8,7 @@ use crate::fix::{Change, Fix, RoutineChange, Statement};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::search_path::{set_clause, stored_value};
 use crate::sql::{capitalized, quote_ident, safe_ident, safe_qualified, safe_sql};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// The rule.
@@ -147,7 +147,11 @@ impl DeclaredRelation<'_> {
             |kind| format!("is a {}", kind.object_type()),
         );
         let subject = format!("{} {sql}", capitalized(self.object_type));
-        missing(object, &subject, &problem, self.fix(&sql, kind))
+        let mut draft = missing(object, &subject, &problem, self.fix(&sql, kind));
+        if let Some(kind) = kind {
+            draft.evidence["differs"] = differs("kind", self.object_type, kind.object_type());
+        }
+        draft
     }
 
     fn fix(&self, sql: &str, kind: Option<RelationKind>) -> Fix {
@@ -257,7 +261,10 @@ fn function(
         let subject = format!("Function {}", cx.snapshot.routine_message(routine));
         let change = Change::AlterRoutine(routine.oid, actions);
         let fix = Fix::by(Statement::new(change, format!("ALTER ROUTINE {sql} {clause};")));
-        let draft = missing(cx.routine_object(routine), &subject, is, fix);
+        let mut draft = missing(cx.routine_object(routine), &subject, is, fix);
+        let (expected, actual) =
+            if wanted { ("DEFINER", "INVOKER") } else { ("INVOKER", "DEFINER") };
+        draft.evidence["differs"] = differs("security", expected, actual);
         out.push(draft.measure(Measure::default()));
     }
 }
@@ -275,6 +282,11 @@ fn from_migration(other: Option<RelationKind>, create: &str) -> Fix {
     let first =
         other.map(|kind| format!("Drop or rename the {} of that name. ", kind.object_type()));
     Fix::Proposal(format!("{}Create it from its migration:\n{create}", first.unwrap_or_default()))
+}
+
+/// Returns the evidence of an object that exists and differs from its declaration in one property.
+fn differs(property: &str, expected: &str, actual: &str) -> Value {
+    json!({"property": property, "expected": expected, "actual": actual})
 }
 
 fn missing(object: Object, subject: &str, problem: &str, fix: Fix) -> Draft {

@@ -5,7 +5,7 @@ use crate::rules::context::Context;
 
 /// Returns the roles with CREATE on the schema that are not trusted owners. The owner of the schema
 /// counts as one, unless it is a client or worker.
-pub(in crate::rules) fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> {
+pub(crate) fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> {
     let owner =
         if schema.owner == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { schema.owner };
     let acl = schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));
@@ -35,7 +35,7 @@ pub(in crate::rules) fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> 
 
 /// Whether `schema_create` reports that `role` can create objects in `schema`: then consequences
 /// need no finding of their own.
-pub(in crate::rules) fn reports(cx: &Context<'_>, schema: &str, role: &str) -> bool {
+pub(crate) fn reports(cx: &Context<'_>, schema: &str, role: &str) -> bool {
     let oid =
         if role == "PUBLIC" { Some(PUBLIC) } else { cx.snapshot.role_named(role).map(|r| r.oid) };
     cx.snapshot

@@ -10,7 +10,7 @@ use serde_json::json;
 
 /// Adds a finding for each permissive policy selected by `includes` that allows a client a command
 /// which the contract does not declare; `remark` is appended to the sentence.
-pub(in crate::rules) fn report_undeclared(
+pub(crate) fn report_undeclared(
     cx: &Context<'_>,
     includes: impl Fn(&Policy) -> bool,
     remark: &str,

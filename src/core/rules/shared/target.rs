@@ -7,7 +7,7 @@ use crate::rules::context::Context;
 use crate::sql::{printable, quote_ident, safe_ident};
 
 /// An object, or a column, with an ACL.
-pub(in crate::rules) struct Target<'a> {
+pub(crate) struct Target<'a> {
     pub owner: Oid,
     pub acl: Option<&'a Acl>,
     pub kind: ObjectKind,
