@@ -576,14 +576,14 @@ fn rolled_back_savepoint_discards_cached_state() {
         .unwrap();
     let plain = "ALTER VIEW aside.pv SET SCHEMA public";
     let error = attempt(&mut client, plain).unwrap_err();
-    assert!(error.message.contains("role \"anon\" has SELECT on view public.pv"), "{error:?}");
+    assert!(error.detail.contains("Role \"anon\" has SELECT on view public.pv"), "{error:?}");
     let swap = "BEGIN; SAVEPOINT s; SET LOCAL dragonfly_guard.check_at = commit;
         ALTER TABLE enforcement.ok RENAME TO ok_; ALTER TABLE enforcement.bad RENAME TO ok; ALTER \
             VIEW aside.pv SET SCHEMA public;
         SELECT rule, object FROM ops.audit_security(); ROLLBACK TO s; ALTER VIEW aside.pv SET \
             SCHEMA public; COMMIT";
     let error = attempt(&mut client, swap).unwrap_err();
-    assert!(error.message.contains("role \"anon\" has SELECT on view public.pv"), "{error:?}");
+    assert!(error.detail.contains("Role \"anon\" has SELECT on view public.pv"), "{error:?}");
 }
 
 /// Exemptions apply for every role that reads the audit, even without USAGE on the schemas in a
