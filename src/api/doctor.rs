@@ -306,7 +306,7 @@ impl<'a> Probe<'a> {
             ("lock_timeout", self.lock_timeout()),
         ];
         let of_literal =
-            |name| Some((name, own(name).or_else(|| settings::of_new_sessions(name))?));
+            |name| Some((name, own(name).or_else(|| settings::reset_value(name))?));
         found.extend(OF_LITERALS.into_iter().filter_map(of_literal));
         let text = |text: &str| CString::new(to_server(text)).unwrap_or_default();
         found.into_iter().map(|(name, value)| (text(name), text(&value))).collect()
@@ -314,7 +314,7 @@ impl<'a> Probe<'a> {
 
     /// The search_path of a request to `schema`.
     fn path_of_requests(&self, schema: Oid) -> String {
-        let everywhere = settings::of_new_sessions("search_path");
+        let everywhere = settings::reset_value("search_path");
         let rest = everywhere.and_then(|path| split_identifiers(&path, scan::VERSION).ok());
         let rest = rest.unwrap_or_else(|| vec!["public".into()]);
         let rest = rest.into_iter().filter(|name| name != "$user" && !name.is_empty());

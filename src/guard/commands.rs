@@ -50,7 +50,7 @@ pub fn before_commit(is_prepared: bool) {
     // others' code does in it is no such work.
     if is_binary_upgrade()
         || !transaction::had_event()
-            && (!settings::is_hardened() || settings::is_the_servers_own_work())
+            && (!settings::is_hardened() || settings::is_server_internal())
     {
         return;
     }
