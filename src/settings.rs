@@ -38,7 +38,8 @@ pub fn define() {
     GucRegistry::define_enum_guc(
         c"dragonfly_guard.mode",
         c"Sets how the security guard responds to violations of the security contract.",
-        c"block rejects the statement. warn raises a WARNING instead. off checks nothing and writes a line to the server log.",
+        c"block rejects the statement. warn raises a WARNING instead. off checks nothing and writes a \
+          line to the server log.",
         &MODE,
         GucContext::Suset,
         GucFlags::default(),
@@ -47,7 +48,8 @@ pub fn define() {
     GucRegistry::define_enum_guc(
         c"dragonfly_guard.check_at",
         c"Sets when the security guard checks the changes of a transaction.",
-        c"statement checks at the end of each statement, except changes that a later statement can still correct. commit checks everything at commit.",
+        c"statement checks at the end of each statement, except changes that a later statement can \
+          still correct. commit checks everything at commit.",
         &CHECK_AT,
         GucContext::Userset,
         GucFlags::default(),

@@ -140,7 +140,7 @@ pub fn dropped_with(state: &State, object: Address) -> HashSet<Address> {
 }
 
 /// Whether something that lasts depends on a temporary table.
-pub fn has_lasting_dependents(state: &State, relation: Oid) -> bool {
+pub fn has_permanent_dependents(state: &State, relation: Oid) -> bool {
     let dependencies = Dependencies::open();
     let mut users = Vec::new();
     let object = (oids::PG_CLASS, relation);
@@ -151,12 +151,12 @@ pub fn has_lasting_dependents(state: &State, relation: Oid) -> bool {
     for row_type in types {
         dependencies.users(state, row_type, |user, _| users.push(user));
     }
-    users.iter().any(|(class, oid)| outlives((*class).into(), (*oid).into()))
+    users.iter().any(|(class, oid)| outlives_session((*class).into(), (*oid).into()))
 }
 
 /// Whether an object outlives the session, and is not a part of something that does not: as the
 /// system caches show it.
-pub fn outlives(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
+pub fn outlives_session(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     let state = State::now();
     let in_lasting_schema = |column: &str| {
         let opened = Table::open(class.to_u32());
@@ -193,7 +193,7 @@ fn is_part_of_temporary(state: &State, object: Address) -> bool {
             whole = Some(needed);
         }
     });
-    whole.is_some_and(|(class, oid)| !outlives(class.into(), oid.into()))
+    whole.is_some_and(|(class, oid)| !outlives_session(class.into(), oid.into()))
 }
 
 fn is_temporary(state: &State, (catalog, object): (Oid, Oid)) -> bool {

@@ -155,11 +155,21 @@ pub fn cannot_release_commit_lock(is_prepared: bool) -> ! {
 
 /// Rejects a transaction that has dropped the extension, by a dependency or, where the guard is
 /// hardened, by its name.
-pub fn drops_guard(tag: &str) -> ! {
+pub fn drops_guard(tag: &str, is_by_name: bool) -> ! {
+    let (message, detail) = if is_by_name {
+        (
+            format!("{tag} would disable the security guard"),
+            "The guard is hardened: it must be switched off before its extension is dropped.",
+        )
+    } else {
+        (
+            format!("{tag} would drop extension dragonfly_guard through a dependency"),
+            "Extension dragonfly_guard, or one of its members, depends on a dropped object.",
+        )
+    };
     Report {
-        message: format!("{tag} would drop extension dragonfly_guard through a dependency"),
-        detail: "Extension dragonfly_guard, or one of its members, depends on a dropped object."
-            .into(),
+        message,
+        detail: detail.into(),
         hint: "To drop the extension, run SET dragonfly_guard.mode = off; and DROP EXTENSION \
                dragonfly_guard; as a superuser."
             .into(),
