@@ -258,8 +258,8 @@ impl<'a> Probe<'a> {
     fn trust(&self, owner: Oid) -> Result<&Trust, String> {
         let trusted = self.trusted.get_or_init(|| Trusted {
             trust: Trust::under(self.cx.contract, self.cx.snapshot),
-            hazard: scan::live_type(self.state).map(|oid| {
-                let name = scan::deparse::attempted(|| scan::deparse::type_name(oid, -1));
+            hazard: scan::type_running_code(self.state).map(|oid| {
+                let name = scan::deparse::deparsed(|| scan::deparse::type_name(oid, -1));
                 format!("reading a value of type {} could execute code", printable(&name))
             }),
         });

@@ -1,6 +1,6 @@
-//! The SQL that makes an object anew, as the server writes it down.
+//! The SQL that creates an object again, as deparsed by the server.
 
-use super::deparse::{call, plainly, role_name, runs_code};
+use super::deparse::{call, role_name, runs_code, with_plain_settings};
 use super::oids;
 use crate::pg::heap::{Row, State, Table};
 use crate::pg::subtransaction;
@@ -8,15 +8,16 @@ use dragonfly_core::catalog::Oid;
 use dragonfly_core::sql::{safe_ident, safe_qualified};
 use pgrx::pg_sys;
 
-/// `CREATE POLICY ...` of a policy; `None` where it is not there, where the server cannot write it
-/// down, and where reading it would run somebody's code as whoever makes the policy again.
+/// Returns the `CREATE POLICY ...` of a policy; `None` where it does not exist, where the server
+/// cannot deparse it, and where executing it would run user-defined code with the privileges of the
+/// role that executes it.
 pub fn policy(state: &State, policy: Oid) -> Option<String> {
-    subtransaction::attempt(|| plainly(|| written(state, policy).filter(|sql| !runs_code(sql))))
+    subtransaction::attempt(|| with_plain_settings(|| create_policy(state, policy).filter(|sql| !runs_code(sql))))
         .ok()
         .flatten()
 }
 
-fn written(state: &State, policy: Oid) -> Option<String> {
+fn create_policy(state: &State, policy: Oid) -> Option<String> {
     let table = Table::open(oids::PG_POLICY);
     let column = |name| table.column(name);
     let (oid, name, on, command) =

@@ -101,7 +101,7 @@ pub fn before_commit(is_prepared: bool) {
 /// for locks, and meanwhile no other session should wait for this one.
 fn drops_permanent_objects(changed: &[Changed], now: &State) -> bool {
     let is_dropped_with_dependents = |oid: Oid| {
-        !temporary::outlives_session(catalog::PG_CLASS.into(), oid.into())
+        !temporary::is_permanent(catalog::PG_CLASS.into(), oid.into())
             && temporary::has_permanent_dependents(now, oid)
     };
     temporary::has_schema()
@@ -336,7 +336,7 @@ fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) ->
             Changed::Other(catalog, oid) | Changed::Object(catalog, oid) => (catalog, oid),
             _ => continue,
         };
-        if !temporary::outlives_session(object.0.into(), object.1.into()) {
+        if !temporary::is_permanent(object.0.into(), object.1.into()) {
             continue;
         }
         let dependency = temporary::dependency(now, object);

@@ -145,7 +145,7 @@ unsafe extern "C-unwind" fn object_changed(
             class.to_u32(),
             catalog::PG_EXTENSION | catalog::PG_NAMESPACE | catalog::PG_POLICY
         )
-        && catalog::temporary::outlives_session(class, object)
+        && catalog::temporary::is_permanent(class, object)
     {
         enforce::dropped_at_commit(&catalog::description(class, object));
     }

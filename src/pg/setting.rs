@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
-/// A search_path in which no role but a superuser can create objects.
+/// A search_path in which names resolve to objects of the server first.
 pub const SAFE_PATH: (&CStr, &CStr) = (c"search_path", c"pg_catalog, pg_temp");
 
 /// Executes `work` with these settings, whatever role the caller is. Must be called in a

@@ -161,7 +161,7 @@ impl Reader<'_> {
             else {
                 return;
             };
-            let Some(schema) = self.place(oids::PG_CLASS, row.oid(oid), row.oid(schema)) else {
+            let Some(schema) = self.schema_of(oids::PG_CLASS, row.oid(oid), row.oid(schema)) else {
                 return;
             };
             let (owner, kind) = (row.oid(owner), row.char(kind));
@@ -337,7 +337,7 @@ impl Reader<'_> {
             (table.column("ftrelid"), table.column("ftserver"), table.column("ftoptions"));
         table.scan(self.state, |row: Row<'_>| {
             let Some(relation) = relations.get_mut(&row.oid(on)) else { return };
-            // SAFETY: the table depends on its server, which is there; a C string.
+            // SAFETY: the server exists because the table depends on it; a C string.
             let server = unsafe {
                 let server = pg_sys::GetForeignServer(row.oid(server).into());
                 from_server(CStr::from_ptr((*server).servername).to_bytes())

@@ -35,7 +35,7 @@ impl Reader<'_> {
             if made_with_a_type.contains(&routine) {
                 return;
             }
-            let Some(schema) = self.place(oids::PG_PROC, routine, row.oid(schema)) else { return };
+            let Some(schema) = self.schema_of(oids::PG_PROC, routine, row.oid(schema)) else { return };
             let object_type = match row.char(kind) {
                 b'p' => "procedure",
                 b'a' => "aggregate",
