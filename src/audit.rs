@@ -61,7 +61,8 @@ pub fn findings_in(contract: &Contract, snapshot: &Snapshot) -> Vec<Finding> {
     in_context(contract, snapshot, |cx| all(cx, &RULES))
 }
 
-/// Returns the findings under a contract, exempt ones omitted. It need not be the contract in force.
+/// Returns the findings under a contract, exempt ones omitted. It need not be the contract in
+/// force.
 pub fn findings_under(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
     let current = Current::read(state, own, Freshness::Fresh);
     under(contract, state, own, |cx| visible(cx, &RULES, &current, false))

@@ -3,8 +3,8 @@
 //!
 //! This crate is the edge between the server and `dragonfly_core`, which contains the rules. It
 //! reads `pg_catalog` ([`catalog`]) and the contract ([`store`]) and has `dragonfly_core` check the
-//! catalog against the contract ([`audit`]). It returns the findings ([`api`]) or rejects statements
-//! ([`guard`]).
+//! catalog against the contract ([`audit`]). It returns the findings ([`api`]) or rejects
+//! statements ([`guard`]).
 #![warn(missing_docs)]
 
 // In the order of the layers: a module imports only from the modules above it

@@ -305,8 +305,7 @@ impl<'a> Probe<'a> {
             ("check_function_bodies", "on".to_owned()),
             ("lock_timeout", self.lock_timeout()),
         ];
-        let of_literal =
-            |name| Some((name, own(name).or_else(|| settings::reset_value(name))?));
+        let of_literal = |name| Some((name, own(name).or_else(|| settings::reset_value(name))?));
         found.extend(OF_LITERALS.into_iter().filter_map(of_literal));
         let text = |text: &str| CString::new(to_server(text)).unwrap_or_default();
         found.into_iter().map(|(name, value)| (text(name), text(&value))).collect()

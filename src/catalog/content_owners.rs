@@ -1,5 +1,5 @@
-//! The contents of some schemas, read at a cost that does not depend on the size of the catalog: the
-//! guard reads them at every CREATE FUNCTION. Tables and views are read by the audit only.
+//! The contents of some schemas, read at a cost that does not depend on the size of the catalog:
+//! the guard reads them at every CREATE FUNCTION. Tables and views are read by the audit only.
 
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};

@@ -12,9 +12,11 @@ use pgrx::pg_sys;
 /// cannot deparse it, and where executing it would run user-defined code with the privileges of the
 /// role that executes it.
 pub fn policy(state: &State, policy: Oid) -> Option<String> {
-    subtransaction::attempt(|| with_plain_settings(|| create_policy(state, policy).filter(|sql| !runs_code(sql))))
-        .ok()
-        .flatten()
+    subtransaction::attempt(|| {
+        with_plain_settings(|| create_policy(state, policy).filter(|sql| !runs_code(sql)))
+    })
+    .ok()
+    .flatten()
 }
 
 fn create_policy(state: &State, policy: Oid) -> Option<String> {

@@ -15,8 +15,8 @@ use std::ffi::{CStr, CString};
 /// A function of the server that deparses an object.
 pub type Deparse = unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum;
 
-/// Returns a setting of a routine in the form of a dump. FROM CURRENT stores a search_path as it was
-/// typed in the session.
+/// Returns a setting of a routine in the form of a dump. FROM CURRENT stores a search_path as it
+/// was typed in the session.
 pub fn setting(item: &str) -> String {
     match item.split_once('=') {
         Some((key, value)) if key.eq_ignore_ascii_case("search_path") => {
@@ -39,9 +39,9 @@ pub fn canonical(query: &str) -> String {
     }
 }
 
-/// Whether parsing an expression would execute user-defined code: a literal of a user-defined type is
-/// parsed by the input function of the type, and for an array or a row over a domain, the domain's
-/// checks are executed. Enums execute no code.
+/// Whether parsing an expression would execute user-defined code: a literal of a user-defined type
+/// is parsed by the input function of the type, and for an array or a row over a domain, the
+/// domain's checks are executed. Enums execute no code.
 ///
 /// With the settings of this module, deparsed user-defined types are qualified
 /// (`'{1}'::app.positive[]`), except types in the session's own temporary schema.
@@ -175,8 +175,8 @@ fn rethrow_if_locked(error: CaughtError) {
     }
 }
 
-/// Parses a deparsed text as `owner` and deparses it again, so that the result does not depend on the
-/// role of the session; unchanged where `owner` cannot parse it.
+/// Parses a deparsed text as `owner` and deparses it again, so that the result does not depend on
+/// the role of the session; unchanged where `owner` cannot parse it.
 ///
 /// This happens in a subtransaction that is rolled back, because parsing locks the relations in the
 /// text, and the locks of thousands of tables would exhaust the lock table.

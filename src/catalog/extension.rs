@@ -29,9 +29,10 @@ impl Own {
             Report {
                 message: message.into(),
                 detail: String::new(),
-                hint: "As a superuser, run SET dragonfly_guard.mode = off; and then create extension \
+                hint:
+                    "As a superuser, run SET dragonfly_guard.mode = off; and then create extension \
                        dragonfly_guard again."
-                    .into(),
+                        .into(),
             }
             .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
         };

@@ -16,7 +16,8 @@ use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 
 /// Settings that can disable the guard or its event triggers.
-const DISABLING_SETTINGS: [&str; 3] = ["session_replication_role", "event_triggers", "dragonfly_guard.mode"];
+const DISABLING_SETTINGS: [&str; 3] =
+    ["session_replication_role", "event_triggers", "dragonfly_guard.mode"];
 
 /// Settings that load the library into a session. A role that can change them can omit it.
 const LOADING_SETTINGS: [&str; 2] = ["session_preload_libraries", "shared_preload_libraries"];
@@ -221,16 +222,20 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
             match (own_table, row.char(kind), relation.schema.as_str(), relation.name.as_str()) {
                 (Some((name, constraints)), ..) => {
                     let is_log = *name == "log";
-                    let mut lacking = missing_constraints(state, *object, constraints);
+                    let mut missing = missing_constraints(state, *object, constraints);
                     // Rows are read and written without rules, row security and indexes of the
                     // log, so there must be none.
                     let plain =
                         !row.bool(ruled) && !row.bool(secured) && row.oid(schema) == own.schema;
                     if !plain || (is_log && (row.bool(indexed) || row.int(columns) as i16 != 2)) {
-                        lacking.push("of its plain form".to_owned());
+                        missing.push("of its plain form".to_owned());
                     }
                     let triggers = triggers_on(state, *object);
-                    snapshot.guard.tables.push(GuardRelation { lacking, triggers, ..relation });
+                    snapshot.guard.tables.push(GuardRelation {
+                        lacking: missing,
+                        triggers,
+                        ..relation
+                    });
                 }
                 (_, b'v', "ops", name) if VIEWS.contains(&name) => {
                     snapshot.guard.views.push(relation)
@@ -326,19 +331,21 @@ fn parameter_acls(state: &State, snapshot: &mut Snapshot) {
     let (name, acl) = (table.column("parname"), table.column("paracl"));
     table.scan(state, |row| {
         let name = row.text(name).unwrap_or_default();
-        if DISABLING_SETTINGS.contains(&name.as_str()) || LOADING_SETTINGS.contains(&name.as_str()) {
+        if DISABLING_SETTINGS.contains(&name.as_str()) || LOADING_SETTINGS.contains(&name.as_str())
+        {
             snapshot.guard.parameters.push((name, row.acl(acl).unwrap_or_default()));
         }
     });
 }
 
-/// Reads the values that RESET would restore: from the configuration file, ALTER SYSTEM, the command
-/// line, and the session's role and database. Values that the session has set are not checked.
+/// Reads the values that RESET would restore: from the configuration file, ALTER SYSTEM, the
+/// command line, and the session's role and database. Values that the session has set are not
+/// checked.
 fn server_settings(snapshot: &mut Snapshot) {
     for parameter in DISABLING_SETTINGS {
         let c_name = CString::new(parameter).expect("no zero byte");
-        // SAFETY: a C string; `GetConfigOptionResetString` raises an error for a parameter that does
-        // not exist, so `GetConfigOption` with missing_ok is called first.
+        // SAFETY: a C string; `GetConfigOptionResetString` raises an error for a parameter that
+        // does not exist, so `GetConfigOption` with missing_ok is called first.
         unsafe {
             if !pg_sys::GetConfigOption(c_name.as_ptr(), true, false).is_null() {
                 let value = pg_sys::GetConfigOptionResetString(c_name.as_ptr());

@@ -19,8 +19,8 @@ use std::ffi::CStr;
 pub enum Freshness {
     /// At the time of the call.
     Fresh,
-    /// At an earlier time in this session, unless the query has been stored again since. For callers
-    /// that must not wait.
+    /// At an earlier time in this session, unless the query has been stored again since. For
+    /// callers that must not wait.
     Cached,
 }
 
@@ -42,9 +42,9 @@ pub fn object_hash(state: &State, object: ObjectId, freshness: Freshness) -> Opt
     Some(fingerprint(&parts))
 }
 
-/// Deparses some relations and routines with everything that their hashes depend on, for later calls
-/// with [`Freshness::Cached`]. Earlier entries are discarded, because names may have changed that
-/// the stored form does not contain.
+/// Deparses some relations and routines with everything that their hashes depend on, for later
+/// calls with [`Freshness::Cached`]. Earlier entries are discarded, because names may have changed
+/// that the stored form does not contain.
 pub fn cache(state: &State, objects: impl Iterator<Item = ObjectId>) {
     DEPARSED.with_borrow_mut(HashMap::clear);
     for object in objects {
@@ -457,7 +457,10 @@ fn cached(
     let stored = fingerprint(&[stored]);
     if freshness == Freshness::Cached {
         let known = DEPARSED.with_borrow(|deparsed| {
-            deparsed.get(&key).filter(|known| known.stored == stored).map(|known| known.text.clone())
+            deparsed
+                .get(&key)
+                .filter(|known| known.stored == stored)
+                .map(|known| known.text.clone())
         });
         return known.unwrap_or_else(|| "not looked at".to_owned());
     }

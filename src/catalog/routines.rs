@@ -57,8 +57,8 @@ impl Columns {
     }
 }
 
-/// Reads all SECURITY DEFINER routines and all routines of governed schemas. Of the others, it reads
-/// which roles own routines in which schemas.
+/// Reads all SECURITY DEFINER routines and all routines of governed schemas. Of the others, it
+/// reads which roles own routines in which schemas.
 pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_PROC);
     let columns = Columns::of(&table);
@@ -141,7 +141,8 @@ pub fn argument_types(oids: &[Oid]) -> String {
     oids.iter().map(|oid| type_name(*oid)).collect::<Vec<_>>().join(",")
 }
 
-/// Returns the qualified name of a type, whatever the search_path is; `???` where it does not exist.
+/// Returns the qualified name of a type, whatever the search_path is; `???` where it does not
+/// exist.
 fn type_name(oid: Oid) -> String {
     let flags = pg_sys::FORMAT_TYPE_FORCE_QUALIFY | pg_sys::FORMAT_TYPE_ALLOW_INVALID;
     let _plain = PlainIdentifiers::begin();
@@ -260,8 +261,8 @@ pub fn with_quoted_path(mut config: Vec<String>) -> Vec<String> {
     config
 }
 
-/// Returns a search_path with quoted names where the encoding of the database is not UTF-8; unchanged
-/// where it is not a valid list.
+/// Returns a search_path with quoted names where the encoding of the database is not UTF-8;
+/// unchanged where it is not a valid list.
 pub fn quoted_path(value: &str) -> String {
     if text::is_utf8() {
         return value.to_owned();

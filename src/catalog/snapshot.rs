@@ -31,8 +31,8 @@ pub fn for_paths(state: &State) -> Snapshot {
     snapshot.complete()
 }
 
-/// Reads some relations and routines, with their policies and extensions and nothing else, at a cost
-/// that does not depend on the size of the catalog. [`around`] adds the rest.
+/// Reads some relations and routines, with their policies and extensions and nothing else, at a
+/// cost that does not depend on the size of the catalog. [`around`] adds the rest.
 pub fn part(state: &State, relations: &[Oid], routines: &[Oid]) -> Snapshot {
     let mut snapshot = Snapshot::default();
     objects::some_relations(state, relations, &mut snapshot);

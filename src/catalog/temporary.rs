@@ -55,7 +55,12 @@ impl Dependencies {
     }
 
     /// Calls `each` with the objects that an object depends on, and the type of the dependency.
-    fn references(&self, state: &State, (class, object): Address, mut each: impl FnMut(Address, u8)) {
+    fn references(
+        &self,
+        state: &State,
+        (class, object): Address,
+        mut each: impl FnMut(Address, u8),
+    ) {
         let keys = [(self.class, class), (self.object, object)];
         self.table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
             each((row.oid(self.to_class), row.oid(self.to_object)), row.char(self.kind));
@@ -63,7 +68,12 @@ impl Dependencies {
     }
 
     /// Calls `each` with the objects that depend on an object, and the type of the dependency.
-    fn dependents(&self, state: &State, (class, object): Address, mut each: impl FnMut(Address, u8)) {
+    fn dependents(
+        &self,
+        state: &State,
+        (class, object): Address,
+        mut each: impl FnMut(Address, u8),
+    ) {
         let keys = [(self.to_class, class), (self.to_object, object)];
         self.table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
             each((row.oid(self.class), row.oid(self.object)), row.char(self.kind));
@@ -125,14 +135,14 @@ pub fn dropped_with(state: &State, object: Address) -> HashSet<Address> {
     while let Some(current) = waiting.pop() {
         let mut next = Vec::new();
         dependencies.dependents(state, current, |user, _| next.push(user));
-        // Dropping the rule of a view drops the view, and dropping a member drops the extension. The
-        // table of a policy is included because the contract declares the table.
-        dependencies.references(state, current, |whole, kind| {
+        // Dropping the rule of a view drops the view, and dropping a member drops the extension.
+        // The table of a policy is included because the contract declares the table.
+        dependencies.references(state, current, |container, kind| {
             if kind == b'e'
                 || (kind == b'i' && current.0 != oids::PG_CLASS)
                 || current.0 == oids::PG_POLICY
             {
-                next.push(whole);
+                next.push(container);
             }
         });
         waiting.extend(next.into_iter().filter(|user| seen.len() <= MOST && seen.insert(*user)));
@@ -187,13 +197,13 @@ fn oid_index(catalog: Oid) -> Oid {
 }
 
 fn is_part_of_temporary(state: &State, object: Address) -> bool {
-    let mut whole = None;
+    let mut container = None;
     Dependencies::open().references(state, object, |needed, kind| {
         if matches!(kind, b'a' | b'i') && matches!(needed.0, oids::PG_CLASS | oids::PG_TYPE) {
-            whole = Some(needed);
+            container = Some(needed);
         }
     });
-    whole.is_some_and(|(class, oid)| !is_permanent(class.into(), oid.into()))
+    container.is_some_and(|(class, oid)| !is_permanent(class.into(), oid.into()))
 }
 
 fn is_temporary(state: &State, (catalog, object): (Oid, Oid)) -> bool {

@@ -78,7 +78,10 @@ fn is_pure(text: &CString) -> bool {
 
 /// [`is_impure`] as a callback of the tree walker.
 #[pg_guard]
-unsafe extern "C-unwind" fn is_impure_callback(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+unsafe extern "C-unwind" fn is_impure_callback(
+    node: *mut pg_sys::Node,
+    context: *mut c_void,
+) -> bool {
     // SAFETY: the server passes valid nodes.
     unsafe { is_impure(node, context) }
 }

@@ -124,7 +124,9 @@ fn cache_hashes_of_exempt(changed: &[Changed], now: &State, own: &Own) {
         Changed::Relation(oid) => {
             may_be_exempt(catalog::PG_CLASS, oid).then_some(ObjectId::Relation(oid))
         }
-        Changed::Routine(oid) => may_be_exempt(catalog::PG_PROC, oid).then_some(ObjectId::Routine(oid)),
+        Changed::Routine(oid) => {
+            may_be_exempt(catalog::PG_PROC, oid).then_some(ObjectId::Routine(oid))
+        }
         _ => None,
     });
     catalog::cache_hashes(now, objects);
@@ -239,8 +241,7 @@ impl Checked<'_, '_> {
         let Self { old, new, exempt, tag, .. } = *self;
         let Snapshots { before, after, .. } = self.states;
         let earlier: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
-        let is_changed =
-            |r: &Routine| !self.shows_more_than_changes() || routines.contains(&r.oid);
+        let is_changed = |r: &Routine| !self.shows_more_than_changes() || routines.contains(&r.oid);
         let mut found = Vec::new();
         for routine in after
             .routines

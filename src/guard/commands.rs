@@ -50,8 +50,7 @@ pub fn before_commit(is_prepared: bool) {
     // The server's own work, such as dropping the temporary objects of an ended session, must not
     // fail. It fires no event triggers; code of users that it runs may.
     if is_binary_upgrade()
-        || !transaction::had_event()
-            && (!settings::is_hardened() || settings::is_server_internal())
+        || !transaction::had_event() && (!settings::is_hardened() || settings::is_server_internal())
     {
         return;
     }

@@ -141,9 +141,7 @@ pub fn cannot_release_commit_lock(is_prepared: bool) -> ! {
         )
     } else {
         (
-            format!(
-                "cannot commit {what} and drops a permanent object with a temporary table"
-            ),
+            format!("cannot commit {what} and drops a permanent object with a temporary table"),
             "Dropping the permanent object may wait for locks of sessions that wait for this \
              transaction.",
             "Use two transactions.",

@@ -1,5 +1,5 @@
-//! The routines that a GRANT or REVOKE changes. No hook and no cache callback reports these, so they
-//! are taken from the parse tree; their new state is read from the catalog.
+//! The routines that a GRANT or REVOKE changes. No hook and no cache callback reports these, so
+//! they are taken from the parse tree; their new state is read from the catalog.
 
 use crate::catalog;
 use crate::pg::list::nodes;

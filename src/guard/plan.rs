@@ -46,8 +46,8 @@ fn has_any(aspects: &Aspects, wanted: &[Aspect]) -> bool {
     wanted.iter().any(|aspect| aspects.contains(aspect))
 }
 
-/// Whether changes of roles are checked. Statements that change roles fire no event trigger, so that
-/// only hardened sessions check them.
+/// Whether changes of roles are checked. Statements that change roles fire no event trigger, so
+/// that only hardened sessions check them.
 fn are_roles_checked(aspects: &Aspects, is_hardened: bool) -> bool {
     aspects.contains(&Aspect::Roles) && is_hardened
 }
@@ -72,7 +72,9 @@ pub fn by_base(
     schemas_differ: bool,
     roles_differ: impl FnOnce() -> bool,
 ) -> Plan {
-    if aspects.contains(&Aspect::Catalogs) || are_roles_checked(aspects, is_hardened) && roles_differ() {
+    if aspects.contains(&Aspect::Catalogs)
+        || are_roles_checked(aspects, is_hardened) && roles_differ()
+    {
         Plan::Everything
     } else if schemas_differ
         && (has_any(aspects, &OF_OBJECTS) || aspects.contains(&Aspect::Schemas))

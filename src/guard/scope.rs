@@ -23,7 +23,8 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Returns the scope of some changes: the changed objects and the members of changed extensions.
+    /// Returns the scope of some changes: the changed objects and the members of changed
+    /// extensions.
     pub fn of(changed: &[Changed], then: &State, now: &State) -> Self {
         let mut scope = Self::default();
         for one in changed {

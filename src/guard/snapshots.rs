@@ -197,9 +197,8 @@ fn schemas_with_misplaced(placed: &[Place], before: &Snapshot, after: &Snapshot)
     let mut placed = placed.to_vec();
     let earlier: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
     for routine in &after.routines {
-        let is_same = |earlier: &&Routine| {
-            earlier.schema == routine.schema && earlier.owner == routine.owner
-        };
+        let is_same =
+            |earlier: &&Routine| earlier.schema == routine.schema && earlier.owner == routine.owner;
         if !earlier.get(&routine.oid).is_some_and(is_same) {
             placed.push(Place { schema: routine.schema, owner: routine.owner });
         }

@@ -48,8 +48,8 @@ thread_local! {
     static CURRENT: RefCell<Transaction> = RefCell::default();
 }
 
-/// Records the start of a command that fires event triggers. `drops_guard`: it is a superuser's DROP
-/// EXTENSION that names the extension.
+/// Records the start of a command that fires event triggers. `drops_guard`: it is a superuser's
+/// DROP EXTENSION that names the extension.
 pub fn command_starts(tag: String, drops_guard: bool) {
     CURRENT.with_borrow_mut(|t| {
         t.started_tag = tag;

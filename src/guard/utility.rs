@@ -115,8 +115,8 @@ struct Statement {
     tag: *const c_char,
 }
 
-/// The utility hook. This frame holds no values with destructors, so that an error may leave it by a
-/// long jump.
+/// The utility hook. This frame holds no values with destructors, so that an error may leave it by
+/// a long jump.
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -168,7 +168,8 @@ unsafe extern "C-unwind" fn after(known: Statement) {
     }
 }
 
-/// Checks the changes that have not been checked: none where the statement has fired event triggers.
+/// Checks the changes that have not been checked: none where the statement has fired event
+/// triggers.
 fn statement_ended(stores_settings: bool, tag: &str) {
     if stores_settings {
         changes::note(Changed::Own);

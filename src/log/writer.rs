@@ -7,7 +7,7 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, SignalWakeFlags
 use pgrx::{pg_guard, pg_sys};
 use std::time::Duration;
 
-/// The time between two looks at the queue.
+/// The time between two reads of the queue.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The number of intervals without an entry after which the writer ends.

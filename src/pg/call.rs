@@ -35,8 +35,8 @@ impl Value {
         name.map_or(Self::Null, |n| Self::Name(n.into()))
     }
 
-    /// Returns the value as a datum, `None` for NULL. The memory that it points to is in `buffer` or
-    /// in the current memory context.
+    /// Returns the value as a datum, `None` for NULL. The memory that it points to is in `buffer`
+    /// or in the current memory context.
     fn datum(&self, buffer: &mut Buffer) -> Option<pg_sys::Datum> {
         Some(match self {
             Self::Null => return None,
@@ -175,8 +175,8 @@ impl Call {
         self.argument(i).map(|d| d.value() as i64)
     }
 
-    /// Returns an argument of type text[]. Raises an error where an element is null: the list would be
-    /// shorter than the caller intended.
+    /// Returns an argument of type text[]. Raises an error where an element is null: the list would
+    /// be shorter than the caller intended.
     pub fn texts(&self, i: usize) -> Option<Vec<String>> {
         self.array(i).map(|d| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
     }
@@ -206,8 +206,8 @@ impl Call {
 
     /// Returns the command tag of an event trigger; `None` where the function is called otherwise.
     pub fn event_trigger_tag(&self) -> Option<String> {
-        // SAFETY: `context` is null or a node; the cast follows its tag; the name of the command tag
-        // is a C string.
+        // SAFETY: `context` is null or a node; the cast follows its tag; the name of the command
+        // tag is a C string.
         unsafe {
             let context = (*self.0).context;
             if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
@@ -218,8 +218,8 @@ impl Call {
         }
     }
 
-    /// Returns the parse tree of the command of an event trigger. The function must have been called as
-    /// one.
+    /// Returns the parse tree of the command of an event trigger. The function must have been
+    /// called as one.
     pub fn event_trigger_parse_tree(&self) -> Option<*mut pg_sys::Node> {
         // SAFETY: called for an event trigger, whose parse tree is null or a node.
         let node = unsafe { (*(*self.0).context.cast::<pg_sys::EventTriggerData>()).parsetree };
@@ -242,8 +242,8 @@ impl Call {
     /// the memory of a row is freed before the next one.
     pub fn table(&self, rows: impl IntoIterator<Item = Vec<Value>>) -> pg_sys::Datum {
         // SAFETY: `InitMaterializedSRF` raises an error where `fcinfo` is not the call of a
-        // set-returning function, and creates store and descriptor. The arrays have as many elements
-        // as the descriptor has columns, which is checked.
+        // set-returning function, and creates store and descriptor. The arrays have as many
+        // elements as the descriptor has columns, which is checked.
         unsafe {
             pg_sys::InitMaterializedSRF(self.0, 0);
             let info = (*self.0).resultinfo.cast::<pg_sys::ReturnSetInfo>();
@@ -287,21 +287,24 @@ pub fn json_text(datum: pg_sys::Datum) -> String {
     }
 }
 
-/// Declares a function for `LANGUAGE c`: its symbol, its `pg_finfo_` record, and its body, a function
-/// from [`Call`] to a datum.
+/// Declares a function for `LANGUAGE c`: its symbol, its `pg_finfo_` record, and its body, a
+/// function from [`Call`] to a datum.
 macro_rules! sql_function {
     ($(#[$meta:meta])* $name:ident => $body:path) => {
         const _: () = {
             #[unsafe(export_name = concat!("pg_finfo_", stringify!($name)))]
             extern "C" fn finfo() -> &'static pgrx::pg_sys::Pg_finfo_record {
-                const V1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+                const V1: pgrx::pg_sys::Pg_finfo_record =
+                    pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
                 &V1
             }
         };
         $(#[$meta])*
         #[pgrx::pg_guard]
         #[unsafe(no_mangle)]
-        pub extern "C-unwind" fn $name(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
+        pub extern "C-unwind" fn $name(
+            fcinfo: pgrx::pg_sys::FunctionCallInfo,
+        ) -> pgrx::pg_sys::Datum {
             // SAFETY: called by the server, with the arguments of this call.
             $body(unsafe { $crate::pg::call::Call::new(fcinfo) })
         }

@@ -1,8 +1,8 @@
 //! Direct reads of catalogs and tables, as the server reads them itself.
 //!
 //! Without SQL, the result does not depend on search_path, privileges or objects named like a
-//! catalog. The snapshot is taken at the time of the call, so that the result does not depend on the
-//! isolation level of the transaction either.
+//! catalog. The snapshot is taken at the time of the call, so that the result does not depend on
+//! the isolation level of the transaction either.
 
 use super::text::from_server;
 use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges};
@@ -21,21 +21,21 @@ pub struct State(pg_sys::Snapshot);
 impl State {
     /// Returns the committed state with the changes of this transaction.
     pub fn now() -> Self {
-        // SAFETY: called in a transaction; the snapshot is registered, so that it does not depend on
-        // the active snapshot.
+        // SAFETY: called in a transaction; the snapshot is registered, so that it does not depend
+        // on the active snapshot.
         Self(unsafe { pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()) })
     }
 
-    /// Returns the state that queries of the transaction see: under REPEATABLE READ the one that was
-    /// committed when it started.
+    /// Returns the state that queries of the transaction see: under REPEATABLE READ the one that
+    /// was committed when it started.
     pub fn of_transaction() -> Self {
         // SAFETY: as above.
         Self(unsafe { pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot()) })
     }
 
-    /// Returns the committed state without the changes that this transaction has made from a command
-    /// on (0: the first one): rows that those commands inserted are not visible, and rows that they
-    /// updated or deleted are visible as they were (`HeapTupleSatisfiesMVCC`).
+    /// Returns the committed state without the changes that this transaction has made from a
+    /// command on (0: the first one): rows that those commands inserted are not visible, and rows
+    /// that they updated or deleted are visible as they were (`HeapTupleSatisfiesMVCC`).
     pub fn before(command: pg_sys::CommandId) -> Self {
         let state = Self::now();
         // SAFETY: registering has created a copy, which nothing else uses.
@@ -122,8 +122,8 @@ impl Table {
         }
     }
 
-    /// Whether the relation is a catalog. In other tables, a column that is declared NOT NULL now may
-    /// have had nulls in this state.
+    /// Whether the relation is a catalog. In other tables, a column that is declared NOT NULL now
+    /// may have had nulls in this state.
     fn is_catalog(&self) -> bool {
         // SAFETY: the relation is open.
         unsafe { (*self.0).rd_id.to_u32() < pg_sys::FirstNormalObjectId }
@@ -510,8 +510,8 @@ pub fn keep_newest(table: Oid, column: &str, count: usize, state: &State) {
     });
     let spare = rows.len().saturating_sub(count);
     rows.sort_by_key(|(time, _)| *time);
-    // SAFETY: raises an error where the table does not exist; the rows are of that table and visible
-    // in this state.
+    // SAFETY: raises an error where the table does not exist; the rows are of that table and
+    // visible in this state.
     unsafe {
         let relation =
             pg_sys::table_open(table.into(), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);

@@ -108,8 +108,8 @@ impl Drop for Installed {
     }
 }
 
-/// Executes `work` with the hooks installed, and returns its result and the first execution that was
-/// blocked. A blocked execution raises an error, which `work` must catch.
+/// Executes `work` with the hooks installed, and returns its result and the first execution that
+/// was blocked. A blocked execution raises an error, which `work` must catch.
 pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>) {
     if OTHERS.get().is_some() {
         ereport!(

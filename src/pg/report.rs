@@ -1,5 +1,5 @@
-//! Errors, warnings and log lines in PostgreSQL's style: the primary message is lower case without a
-//! period, DETAIL is a full sentence, HINT is the next command or action.
+//! Errors, warnings and log lines in PostgreSQL's style: the primary message is lower case without
+//! a period, DETAIL is a full sentence, HINT is the next command or action.
 
 use super::text::for_message;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportWithLevel};

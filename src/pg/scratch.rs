@@ -12,8 +12,8 @@ impl Scratch {
         Self(RefCell::new(ManuallyDrop::new(PgMemoryContexts::new("dragonfly_guard scratch"))))
     }
 
-    /// Calls `work` in the memory context and resets it. Calls must not be nested, and the result of
-    /// `work` must not point into the memory context.
+    /// Calls `work` in the memory context and resets it. Calls must not be nested, and the result
+    /// of `work` must not point into the memory context.
     pub fn with<T>(&self, work: impl FnOnce() -> T) -> T {
         let mut memory = self.0.borrow_mut();
         // SAFETY: nothing that was allocated in it is used afterwards.

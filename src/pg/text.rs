@@ -55,7 +55,8 @@ fn by_byte(byte: u8) -> char {
     }
 }
 
-/// Converts by the server's function that stops instead of raising an error; `None` where it stopped.
+/// Converts by the server's function that stops instead of raising an error; `None` where it
+/// stopped.
 fn converted(bytes: &[u8], encoding: i32) -> Option<String> {
     // The server's own bound for any conversion.
     let mut buffer = vec![0u8; bytes.len() * pg_sys::MAX_CONVERSION_GROWTH as usize + 1];
@@ -81,7 +82,8 @@ fn converted(bytes: &[u8], encoding: i32) -> Option<String> {
 }
 
 /// Returns a Rust string as bytes in the encoding of the database. Raises an error for a character
-/// that the encoding does not have. Under UTF-8, bytes that are not valid text are kept as they are.
+/// that the encoding does not have. Under UTF-8, bytes that are not valid text are kept as they
+/// are.
 pub fn to_server(text: &str) -> Vec<u8> {
     if text.is_ascii() {
         return text.as_bytes().to_vec();
@@ -130,9 +132,9 @@ fn with_bytes(text: &str, is_utf8: bool) -> Vec<u8> {
     out
 }
 
-/// Returns text for a message of the server. pgrx passes messages as UTF-8, whatever the encoding of
-/// the database is. Where it is another one, characters beyond ASCII are written as `\u00FC`, because
-/// they would be garbled otherwise.
+/// Returns text for a message of the server. pgrx passes messages as UTF-8, whatever the encoding
+/// of the database is. Where it is another one, characters beyond ASCII are written as `\u00FC`,
+/// because they would be garbled otherwise.
 pub fn for_message(text: String) -> String {
     // SAFETY: reads a variable of the backend.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };

@@ -71,7 +71,7 @@ fn name(table: Oid) -> String {
         // SAFETY: a C string, because it is not null.
         from_server(unsafe { CStr::from_ptr(name) }.to_bytes())
     };
-    // SAFETY: look-ups in the system cache; null or C strings.
+    // SAFETY: lookups in the system cache; null or C strings.
     let (schema, name) = unsafe {
         (
             pg_sys::get_namespace_name(pg_sys::get_rel_namespace(table.into())),

@@ -64,9 +64,10 @@ fn none_in_force() -> ! {
     Report {
         message: "no security contract is in force".into(),
         detail: "Table dragonfly_guard.contract has no row with a document.".into(),
-        hint: "SELECT ops.load_contract(dragonfly_guard.default_contract()); loads the contract that \
+        hint:
+            "SELECT ops.load_contract(dragonfly_guard.default_contract()); loads the contract that \
                the extension ships."
-            .into(),
+                .into(),
     }
     .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 }
@@ -180,10 +181,7 @@ impl History {
         let state = State::now();
         let contracts = Contracts::open(&own);
         if contracts.newest(&State::of_transaction()) < contracts.newest(&state) {
-            changed_since(&Subject {
-                name: "the security contract",
-                view: "ops.contract_history",
-            });
+            changed_since(&Subject { name: "the security contract", view: "ops.contract_history" });
         }
         let past = past(&contracts, &state);
         Self { own, state, past }

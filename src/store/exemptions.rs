@@ -261,7 +261,8 @@ impl Change {
             self.table(),
             |table| {
                 format!(
-                    "UPDATE {table} SET withdrawn_at = pg_catalog.now(), withdrawn_by = SESSION_USER \
+                    "UPDATE {table} \
+                     SET withdrawn_at = pg_catalog.now(), withdrawn_by = SESSION_USER \
                      WHERE id OPERATOR(pg_catalog.=) $1"
                 )
             },

@@ -50,8 +50,9 @@ fn unknown_label(label: &str, known: &[(i64, String)]) -> ! {
         Report {
             message: format!("there is no frozen schema \"{}\"", printable(label)),
             detail: String::new(),
-            hint: "No schema is frozen. SELECT ops.freeze_schema('...'); freezes the current state."
-                .into(),
+            hint:
+                "No schema is frozen. SELECT ops.freeze_schema('...'); freezes the current state."
+                    .into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     }

@@ -314,7 +314,7 @@ fn two_load_at_the_same_time_and_one_is_told() {
         let told: Vec<_> = results.iter().filter_map(|r| r.as_ref().err()).collect();
         assert_eq!(told.len(), 1, "{results:?}");
         assert_eq!(told[0].code, "55P03");
-        assert_eq!(told[0].message, "another session is just changing the security contract");
+        assert_eq!(told[0].message, "another session is changing the security contract");
         // Whichever won: both versions are free for the next round only where it was the lower.
         let highest = format!("1.{}.0", round * 2 + 2);
         if column(&mut admin, IN_FORCE) != [highest.clone()] {

@@ -676,7 +676,7 @@ fn labels_are_kept_and_never_mistaken() {
         read_only,
         (
             "25006".to_owned(),
-            "cannot execute a change of what is frozen in a read-only transaction".to_owned()
+            "cannot execute a change of the frozen schemas in a read-only transaction".to_owned()
         )
     );
     refused("ROLLBACK; SELECT 1/0");

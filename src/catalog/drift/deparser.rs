@@ -67,8 +67,8 @@ impl Deparser {
         self.reparsed(text, view.owner, canonical).trim().to_owned()
     }
 
-    /// Returns an expression over the columns of a FROM clause in the form that it has after dump and
-    /// restore.
+    /// Returns an expression over the columns of a FROM clause in the form that it has after dump
+    /// and restore.
     pub fn within(&self, expression: String, owner: Oid, from: &str) -> String {
         let (head, tail) = ("SELECT ", " AS x\n");
         let read = |text: &str| {
@@ -98,7 +98,8 @@ impl Deparser {
             return definition;
         };
         let stored: Vec<String> = self.memory.with(|| {
-            // SAFETY: the catalog contains the result of nodeToString: a list of expressions, or one.
+            // SAFETY: the catalog contains the result of nodeToString: a list of expressions, or
+            // one.
             unsafe {
                 let node = pg_sys::stringToNode(trees.as_ptr()).cast::<pg_sys::Node>();
                 match (*node).type_ {

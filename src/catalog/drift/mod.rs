@@ -123,7 +123,8 @@ impl<'s> Reader<'s> {
         );
         let mut found = Vec::new();
         table.scan(self.state, |row: Row<'_>| {
-            let within_schema = self.schemas.get(&row.oid(schema)).map(|schema| schema.name.clone());
+            let within_schema =
+                self.schemas.get(&row.oid(schema)).map(|schema| schema.name.clone());
             if row.oid(schema) != 0 && within_schema.is_none() {
                 return;
             }

@@ -122,8 +122,8 @@ impl Reader<'_> {
         self.objects.append(&mut found);
     }
 
-    /// Adds user-defined triggers. Internal triggers, which enforce foreign keys, are a property of the
-    /// table where they are not enabled as usual.
+    /// Adds user-defined triggers. Internal triggers, which enforce foreign keys, are a property of
+    /// the table where they are not enabled as usual.
     fn triggers(&mut self, relations: &Relations) {
         let table = Table::open(oids::PG_TRIGGER);
         let column = |name| table.column(name);
@@ -164,8 +164,8 @@ impl Reader<'_> {
         self.objects.append(&mut found);
     }
 
-    /// Replaces the WHEN condition of a trigger, over its old and its new row, by the form that it has
-    /// after dump and restore.
+    /// Replaces the WHEN condition of a trigger, over its old and its new row, by the form that it
+    /// has after dump and restore.
     fn with_condition(&self, definition: String, relation: &Relation) -> String {
         let (start, end) = (" WHEN (", ") EXECUTE FUNCTION ");
         let Some(from) = find_unquoted(&definition, start) else { return definition };

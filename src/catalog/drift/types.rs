@@ -179,8 +179,8 @@ impl Reader<'_> {
         found
     }
 
-    /// Returns a `CHECK (...)` of a domain in the form that it has after dump and restore. VALUE is parsed
-    /// as a column of this name.
+    /// Returns a `CHECK (...)` of a domain in the form that it has after dump and restore. VALUE is
+    /// parsed as a column of this name.
     fn domain_check(&self, domain: Oid, owner: Oid, definition: &str) -> String {
         let parts = definition.strip_prefix("CHECK (").and_then(|rest| rest.rsplit_once(')'));
         let Some((condition, flags)) = parts else { return definition.to_owned() };
