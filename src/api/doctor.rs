@@ -9,7 +9,8 @@ use crate::pg::inert::{Refused, Trust, inert};
 use crate::pg::scratch::Scratch;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
-use crate::{catalog as scan, settings};
+use crate::query::{self, Needs, Unreadable};
+use crate::{catalog, settings};
 use dragonfly_core::catalog::{Oid, Relation, RelationKind, Routine, RoutineKind};
 use dragonfly_core::doctor::{Check, Trial, Trials, examine, reach};
 use dragonfly_core::rules::Context;
@@ -36,7 +37,7 @@ fn doctor(call: Call) -> pg_sys::Datum {
             routine: &|routine| probe.body(routine),
             reached: &|reach| denied.get(reach).cloned().unwrap_or(Trial::Fine),
             exposed_schemas: role
-                .and_then(|role| scan::setting_of(state, role.oid, "pgrst.db_schemas")),
+                .and_then(|role| catalog::setting_of(state, role.oid, "pgrst.db_schemas")),
             interrupts: &interrupts,
         };
         examine(cx, findings, &authenticator, &trials)
@@ -97,7 +98,8 @@ impl<'a> Probe<'a> {
     /// of those who use it.
     fn view(&self, view: &Relation) -> Trial {
         let name = safe_qualified(self.cx.snapshot.schema_name(view.schema), &view.name);
-        if view.kind == RelationKind::MaterializedView && !scan::is_populated(self.state, view.oid)
+        if view.kind == RelationKind::MaterializedView
+            && !catalog::is_populated(self.state, view.oid)
         {
             return Trial::Broken(format!("materialized view {name} has not been populated"));
         }
@@ -107,11 +109,11 @@ impl<'a> Probe<'a> {
         };
         // Rewriting alone takes as much time and memory as the owners of the views like.
         let is_untrusted = |oid: &Oid| {
-            scan::relation_owner(self.state, *oid)
+            catalog::relation_owner(self.state, *oid)
                 .is_some_and(|owner| !trust.owners.contains(&owner))
         };
         if let Some(untrusted) =
-            scan::behind_view(self.state, view.oid).into_iter().filter(is_untrusted).min()
+            catalog::behind_view(self.state, view.oid).into_iter().filter(is_untrusted).min()
         {
             return Trial::Untried(self.describe(Refused::Relation(untrusted)));
         }
@@ -123,11 +125,11 @@ impl<'a> Probe<'a> {
         let target = Target {
             trust,
             settings: &settings,
-            is_unchanged: &|| scan::relation_owner(&State::now(), view.oid) == Some(view.owner),
+            is_unchanged: &|| catalog::relation_owner(&State::now(), view.oid) == Some(view.owner),
             has_mutable_functions: &has_mutable_functions,
         };
         self.attempt(&target, || {
-            explain::view_is_read(view.oid, &name, view.owner, &has_mutable_functions)
+            query::view_is_read(view.oid, &name, view.owner, &has_mutable_functions)
         })
     }
 
@@ -138,7 +140,9 @@ impl<'a> Probe<'a> {
         if routine.kind == RoutineKind::Aggregate {
             return Trial::Fine;
         }
-        let Some(validator) = scan::validator(self.state, routine.oid) else { return Trial::Fine };
+        let Some(validator) = catalog::validator(self.state, routine.oid) else {
+            return Trial::Fine;
+        };
         let trust = match self.trust(routine.owner) {
             Ok(trust) => trust,
             Err(why) => return Trial::Untried(why),
@@ -148,7 +152,7 @@ impl<'a> Probe<'a> {
             return Trial::Untried(why);
         }
         let is_unchanged =
-            || scan::routine_owner(&State::now(), routine.oid) == Some(routine.owner);
+            || catalog::routine_owner(&State::now(), routine.oid) == Some(routine.owner);
         let target = Target {
             trust,
             settings: &settings,
@@ -171,7 +175,7 @@ impl<'a> Probe<'a> {
     /// Why names would not be looked up as for those who use the object: temporary objects of this
     /// session take precedence, or untrusted roles can put objects into the path meanwhile.
     fn untrusted_path(&self, settings: &Settings, owner: Oid) -> Option<String> {
-        if scan::temporary::has_schema() {
+        if catalog::temporary::has_schema() {
             return Some("this session has temporary objects, which take precedence".into());
         }
         let (_, path) = settings.iter().find(|(name, _)| name.as_c_str() == c"search_path")?;
@@ -214,10 +218,10 @@ impl<'a> Probe<'a> {
     /// What was to run, as a clause.
     fn describe(&self, refused: Refused) -> String {
         let relation = |oid| {
-            let name = scan::name(scan::PG_CLASS, oid);
+            let name = catalog::name(catalog::PG_CLASS, oid);
             let name = name
                 .map_or_else(|| "a table".into(), |(schema, name)| safe_qualified(&schema, &name));
-            (printable(&name).into_owned(), scan::relation_owner(self.state, oid))
+            (printable(&name).into_owned(), catalog::relation_owner(self.state, oid))
         };
         let role = |oid: Option<Oid>| {
             printable(&oid.map(|oid| self.cx.snapshot.role_name(oid)).unwrap_or_default())
@@ -230,12 +234,12 @@ impl<'a> Probe<'a> {
                     format!(
                         "{}({})",
                         safe_qualified(&schema, &name),
-                        scan::argument_types_of(self.state, oid)
+                        catalog::argument_types_of(self.state, oid)
                     )
                 };
-                let name =
-                    scan::name(scan::PG_PROC, oid).map_or_else(|| "a function".into(), signature);
-                let owner = role(scan::routine_owner(self.state, oid));
+                let name = catalog::name(catalog::PG_PROC, oid)
+                    .map_or_else(|| "a function".into(), signature);
+                let owner = role(catalog::routine_owner(self.state, oid));
                 format!(
                     "it would call function {}, which is owned by \"{owner}\"",
                     printable(&name)
@@ -258,8 +262,8 @@ impl<'a> Probe<'a> {
     fn trust(&self, owner: Oid) -> Result<&Trust, String> {
         let trusted = self.trusted.get_or_init(|| Trusted {
             trust: Trust::under(self.cx.contract, self.cx.snapshot),
-            hazard: scan::type_running_code(self.state).map(|oid| {
-                let name = scan::deparse::deparsed(|| scan::deparse::type_name(oid, -1));
+            hazard: catalog::type_running_code(self.state).map(|oid| {
+                let name = catalog::deparse::deparsed(|| catalog::deparse::type_name(oid, -1));
                 format!("reading a value of type {} could execute code", printable(&name))
             }),
         });
@@ -273,11 +277,11 @@ impl<'a> Probe<'a> {
     /// Reads what a statement needs, waiting for locks no longer than the timeout.
     fn with_lock_timeout(
         &self,
-        read: &dyn Fn() -> Result<explain::Needs, explain::Unreadable>,
-    ) -> Result<explain::Needs, explain::Unreadable> {
+        read: &dyn Fn() -> Result<Needs, Unreadable>,
+    ) -> Result<Needs, Unreadable> {
         let timeout = CString::new(self.lock_timeout()).unwrap_or_default();
         let outcome = setting::under(&[(c"lock_timeout", timeout.as_c_str())], read);
-        if let Err(explain::Unreadable::Now(_)) = &outcome {
+        if let Err(Unreadable::Now(_)) = &outcome {
             self.was_locked_out.set(true);
         }
         outcome
@@ -314,7 +318,7 @@ impl<'a> Probe<'a> {
     /// The search_path of a request to `schema`.
     fn path_of_requests(&self, schema: Oid) -> String {
         let everywhere = settings::reset_value("search_path");
-        let rest = everywhere.and_then(|path| split_identifiers(&path, scan::VERSION).ok());
+        let rest = everywhere.and_then(|path| split_identifiers(&path, catalog::VERSION).ok());
         let rest = rest.unwrap_or_else(|| vec!["public".into()]);
         let rest = rest.into_iter().filter(|name| name != "$user" && !name.is_empty());
         let first = self.cx.snapshot.schema_name(schema).to_owned();

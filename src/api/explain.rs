@@ -1,7 +1,7 @@
 //! `ops.explain_access()`: why a role can or cannot.
 
 use super::postgrest::AUTHENTICATOR;
-use crate::catalog::{self, Own};
+use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
@@ -9,9 +9,8 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::pg::scratch::Scratch;
 use crate::pg::text::to_server;
 use crate::pg::{setting, subtransaction};
-use crate::query as needs;
-pub use crate::query::{Needs, Unreadable, view_is_read};
-use crate::store::contract;
+use crate::query::{self, Needs, Unreadable};
+use crate::store::Installation;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{
     FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Routine, Snapshot,
@@ -209,8 +208,8 @@ impl<'s> Callable<'s> {
     }
 
     fn calls(&self, needs: &Needs) -> Vec<Called<'s>> {
-        let called = |call: &needs::Call| {
-            let needs::Call { routine, check_as, moment } = *call;
+        let called = |call: &query::Call| {
+            let query::Call { routine, check_as, moment } = *call;
             self.0.get(&routine).map(|routine| Called { routine, check_as, moment })
         };
         needs.calls.iter().filter_map(called).collect()
@@ -245,8 +244,7 @@ enum Found {
 }
 
 fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &str) -> Vec<Link> {
-    let state = State::now();
-    let contract = contract::in_force(&state, &Own::find(&state));
+    let Installation { state, contract, .. } = Installation::now();
     let base = catalog::base(&state).complete();
     let asked = Asked::of(&state, &base, named, privilege.as_deref());
     let Required { needs, impossible } = asked.required(&state, &base, role);
@@ -328,7 +326,7 @@ impl Asked {
         };
         let trust = Trust::of_superusers(base);
         let read = match &self.found {
-            Found::Routine(oid) => needs::of_call(*oid, &trust),
+            Found::Routine(oid) => query::of_call(*oid, &trust),
             Found::Relation(oid, columns) => {
                 needs(*oid, self.kind, self.privilege, columns, role, &trust)
             }
@@ -348,7 +346,7 @@ impl Asked {
 fn wanted(thing: Thing, word: Option<&str>) -> Privileges {
     let Some(word) = word else { return thing.natural() };
     let possible = thing.possible(catalog::VERSION);
-    let wanted = Privileges::from_word(word.trim()).filter(|p| possible.contains(*p));
+    let wanted = word.trim().parse().ok().filter(|p: &Privileges| possible.contains(*p));
     wanted.unwrap_or_else(|| unknown_argument("privilege", word, &possible.words()))
 }
 
@@ -389,7 +387,7 @@ fn needs(
     }
     let sql = dragonfly_core::sql::safe_qualified(&schema, &name);
     let all = || match columns {
-        [] => needs::all_columns(oid),
+        [] => query::all_columns(oid),
         columns => columns.to_vec(),
     };
     let list = |columns: &[String], end: &str| {
@@ -417,10 +415,10 @@ fn needs(
         Privileges::TRUNCATE if kind.is_some_and(|k| !k.is_table()) => {
             return Err(Unreadable::Never(format!("\"{}\" is not a table", printable(&name))));
         }
-        Privileges::TRUNCATE => return needs::of_truncate(oid, trust),
+        Privileges::TRUNCATE => return query::of_truncate(oid, trust),
         _ => return Ok(plain(Privileges::NONE)),
     };
-    let mut needs = needs::of(&statement, role, trust)?;
+    let mut needs = query::of(&statement, role, trust)?;
     // Where no column is named, the question is about the whole relation.
     for need in needs.needs.iter_mut().filter(|n| n.relation == oid && n.check_as.is_none()) {
         need.is_partial = !columns.is_empty();
@@ -490,7 +488,7 @@ fn in_schema(state: &State, schema: NamedSchema<'_>, name: &str, named: &Named) 
     }
     // A list names columns where a relation has them, or where no routine has the name.
     let is_of_columns = |relation: Oid| {
-        let known = needs::all_columns(relation);
+        let known = query::all_columns(relation);
         named.columns().is_some_and(|columns| columns.iter().all(|column| known.contains(column)))
     };
     let routines = catalog::routines_named(state, &[name].into(), &[schema.oid].into());
@@ -563,7 +561,7 @@ fn types_named(schema: &str, names: &[String]) -> Vec<Option<Oid>> {
 }
 
 fn columns(relation: Oid, columns: Vec<String>) -> Found {
-    let known = needs::all_columns(relation);
+    let known = query::all_columns(relation);
     for column in &columns {
         if !known.contains(column) {
             unknown_argument(

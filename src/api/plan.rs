@@ -73,13 +73,13 @@ fn plan(filter: &Filter) -> (Vec<Finding>, Plan) {
     // SAFETY: reads a variable of the backend.
     let runner = unsafe { pg_sys::GetUserId() }.to_u32();
     let planner = Planner {
-        judge: &|snapshot| audit::visible_in(&contract, snapshot, &current),
+        audit: &|snapshot| audit::visible_in(&contract, snapshot, &current),
         wants: &|finding| filter.wants(finding),
-        written: &|policy| catalog::policy_definition(&state, policy),
+        policy_sql: &|policy| catalog::policy_definition(&state, policy),
         runner,
         interrupts: &interrupts,
     };
-    let before = (planner.judge)(&snapshot);
+    let before = (planner.audit)(&snapshot);
     let plan = planner.plan(&snapshot, &before);
     (before, plan)
 }
@@ -129,7 +129,7 @@ fn prove(plan: &Plan, before: &[Finding]) -> HashSet<String> {
     // What the plan said it would mend: the finding itself, or one about the same that has become
     // another, as where a part was left.
     let claimed = |f: &Finding| -> Vec<String> {
-        if plan.mends.contains(&f.fingerprint) {
+        if plan.fixes.contains(&f.fingerprint) {
             vec![f.fingerprint.clone()]
         } else if there.contains(f.fingerprint.as_str()) {
             vec![]

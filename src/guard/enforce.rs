@@ -62,13 +62,13 @@ fn sqlstate(rule: &Rule) -> PgSqlErrorCode {
 /// Merges the rejections of one command (for example of an extension's script) into the first one:
 /// its DETAIL lists five others and counts the rest.
 fn merged(rejections: Vec<Rejection>) -> Option<Rejection> {
-    let more: Vec<String> = rejections.iter().skip(1).map(|r| r.message.clone()).collect();
+    let more: Vec<String> = rejections.iter().skip(1).map(|r| r.problem.clone()).collect();
     let mut first = rejections.into_iter().next()?;
     if !more.is_empty() {
         first.detail = format!(
-            "{} Also: {}.",
+            "{} Also: {}",
             first.detail,
-            more.iter().take(5).cloned().collect::<Vec<_>>().join("; ")
+            more.iter().take(5).cloned().collect::<Vec<_>>().join(" ")
         );
         if more.len() > 5 {
             first.detail = format!("{} And {} more.", first.detail, more.len() - 5);

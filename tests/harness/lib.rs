@@ -5,7 +5,7 @@
 //! in which the extension is installed, `GUARD_CLUSTERS` a folder with an unused cluster named
 //! `template`, and `GUARD_LOCALES` a folder with the locale [`GERMAN`].
 
-pub mod damage;
+pub mod mutate;
 pub mod pages;
 
 use postgres::{Client, NoTls};
