@@ -38,8 +38,8 @@ pub fn define() {
     GucRegistry::define_enum_guc(
         c"dragonfly_guard.mode",
         c"Sets how the security guard responds to violations of the security contract.",
-        c"block rejects the statement. warn raises a WARNING instead. off checks nothing and writes \
-          a line to the server log.",
+        c"block rejects the statement. warn raises a WARNING instead. off checks nothing and \
+          writes a line to the server log.",
         &MODE,
         GucContext::Suset,
         GucFlags::default(),

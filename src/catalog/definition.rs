@@ -33,14 +33,14 @@ fn create_policy(state: &State, policy: Oid) -> Option<String> {
             if role == 0 { "PUBLIC".to_owned() } else { safe_ident(&role_name(role)).into_owned() }
         };
         let to: Vec<String> = row.oids(roles).into_iter().map(grantee).collect();
-        let condition = |word: &str, column| {
+        let condition = |keyword: &str, column| {
             let tree = row.raw(column)?;
             Some(format!(
-                " {word} ({})",
+                " {keyword} ({})",
                 call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(row.oid(on))])
             ))
         };
-        let word = match row.char(command) {
+        let command = match row.char(command) {
             b'r' => "SELECT",
             b'a' => "INSERT",
             b'w' => "UPDATE",
@@ -48,7 +48,7 @@ fn create_policy(state: &State, policy: Oid) -> Option<String> {
             _ => "ALL",
         };
         sql = Some(format!(
-            "CREATE POLICY {} ON {} AS {} FOR {word} TO {}{}{};",
+            "CREATE POLICY {} ON {} AS {} FOR {command} TO {}{}{};",
             safe_ident(&row.name(name)),
             safe_qualified(&schema, &relation),
             if row.bool(permissive) { "PERMISSIVE" } else { "RESTRICTIVE" },

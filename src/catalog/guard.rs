@@ -201,7 +201,7 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
         column("relacl"),
         column("relkind"),
     );
-    let (columns, indexed, ruled, secured) = (
+    let (columns, has_index, has_rules, row_security) = (
         column("relnatts"),
         column("relhasindex"),
         column("relhasrules"),
@@ -225,9 +225,12 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
                     let mut missing = missing_constraints(state, *object, constraints);
                     // Rows are read and written without rules, row security and indexes of the
                     // log, so there must be none.
-                    let plain =
-                        !row.bool(ruled) && !row.bool(secured) && row.oid(schema) == own.schema;
-                    if !plain || (is_log && (row.bool(indexed) || row.int(columns) as i16 != 2)) {
+                    let is_plain = !row.bool(has_rules)
+                        && !row.bool(row_security)
+                        && row.oid(schema) == own.schema;
+                    if !is_plain
+                        || (is_log && (row.bool(has_index) || row.int(columns) as i16 != 2))
+                    {
                         missing.push("of its plain form".to_owned());
                     }
                     let triggers = triggers_on(state, *object);
@@ -244,6 +247,11 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
             }
         });
     }
+    missing_views(snapshot);
+}
+
+/// Adds the views of the extension that do not exist to its strays.
+fn missing_views(snapshot: &mut Snapshot) {
     for view in
         VIEWS.iter().filter(|view| !snapshot.guard.views.iter().any(|found| found.name == **view))
     {

@@ -91,7 +91,7 @@ pub fn setting_of(state: &State, role: Oid, parameter: &str) -> Option<(String, 
         (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
     let (mut here, mut everywhere) = (None, None);
     table.scan(state, |row| {
-        let place = match row.oid(database) {
+        let value = match row.oid(database) {
             _ if row.oid(of_role) != role => return,
             0 => &mut everywhere,
             database if database == current => &mut here,
@@ -99,7 +99,7 @@ pub fn setting_of(state: &State, role: Oid, parameter: &str) -> Option<(String, 
         };
         let config = row.texts(config);
         let mut items = config.iter().filter_map(|item| item.split_once('='));
-        *place = items
+        *value = items
             .rfind(|(name, _)| name.eq_ignore_ascii_case(parameter))
             .map(|(_, value)| value.to_owned());
     });

@@ -112,8 +112,8 @@ pub fn push(json: &str) {
         queue.count -= 1;
         queue.dropped += 1;
     }
-    let place = queue.count;
-    let entry = &mut queue.entries[place];
+    let next = queue.count;
+    let entry = &mut queue.entries[next];
     (entry.database, entry.at, entry.length) = (database, now, text.len().min(ENTRY));
     entry.text[..text.len().min(ENTRY)].copy_from_slice(&text[..text.len().min(ENTRY)]);
     queue.count += 1;

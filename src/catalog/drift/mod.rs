@@ -128,7 +128,7 @@ impl<'s> Reader<'s> {
             if row.oid(schema) != 0 && within_schema.is_none() {
                 return;
             }
-            let (kind, word) = match row.char(kind) {
+            let (kind, objects) = match row.char(kind) {
                 b'r' => (AclKind::Relation, "tables"),
                 b'S' => (AclKind::Sequence, "sequences"),
                 b'f' => (AclKind::Routine, "functions"),
@@ -141,7 +141,7 @@ impl<'s> Reader<'s> {
                 .as_deref()
                 .map(|name| format!(" in schema {}", quote_ident(name)))
                 .unwrap_or_default();
-            let identity = format!("for role {}{within} on {word}", self.role(creator));
+            let identity = format!("for role {}{within} on {objects}", self.role(creator));
             let mut object = Object::new("default acl", within_schema.as_deref(), identity);
             // Default privileges in a schema are added to the built-in ones; those for all schemas
             // replace them.

@@ -70,14 +70,9 @@ impl Reader<'_> {
                 Object::new("type", Some(&schema), qualified(&schema, &row.name(name)));
             match row.char(kind) {
                 b'e' => {
+                    let labels = labels.get(&row.oid(oid)).map(|labels| labels.join(", "));
                     object.set("kind", "enum");
-                    object.set(
-                        "labels",
-                        labels
-                            .get(&row.oid(oid))
-                            .map(|labels| labels.join(", "))
-                            .unwrap_or_default(),
-                    );
+                    object.set("labels", labels.unwrap_or_default());
                 }
                 b'd' => {
                     domain.set_properties(self, &row, &mut object);
@@ -87,11 +82,8 @@ impl Reader<'_> {
                     }
                 }
                 b'c' => {
-                    let Some(relation) =
-                        relations.get(&row.oid(relation)).filter(|r| r.kind == b'c')
-                    else {
-                        return;
-                    };
+                    let relation = relations.get(&row.oid(relation));
+                    let Some(relation) = relation.filter(|r| r.kind == b'c') else { return };
                     object.set("kind", "composite");
                     object.set("attributes", relation.attributes());
                 }
@@ -116,12 +108,12 @@ impl Reader<'_> {
     /// Returns the labels of each enum, in their order.
     fn labels(&self) -> HashMap<Oid, Vec<String>> {
         let table = Table::open(oids::PG_ENUM);
-        let (of, place, label) =
+        let (of, position, label) =
             (table.column("enumtypid"), table.column("enumsortorder"), table.column("enumlabel"));
         let mut found: HashMap<Oid, Vec<(f32, String)>> = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
-            let place = f32::from_bits(row.int(place) as u32);
-            found.entry(row.oid(of)).or_default().push((place, quote_literal(&row.name(label))));
+            let position = f32::from_bits(row.int(position) as u32);
+            found.entry(row.oid(of)).or_default().push((position, quote_literal(&row.name(label))));
         });
         let in_order = |mut labels: Vec<(f32, String)>| {
             labels.sort_by(|(a, _), (b, _)| a.total_cmp(b));
