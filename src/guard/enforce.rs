@@ -102,13 +102,18 @@ pub fn restoring(tag: &str) {
 
 /// Rejects a statement whose effect cannot be rolled back and would leave sessions without the
 /// guard.
-pub fn disables_guard(statement: &str, parameter: &str) -> ! {
+///
+/// `parameter` is the changed parameter, `None` for RESET ALL.
+pub fn disables_guard(statement: &str, parameter: Option<&str>) -> ! {
+    let changed = parameter.map_or_else(
+        || "all parameters".to_owned(),
+        |name| format!("parameter \"{}\"", printable(name)),
+    );
     Report {
         message: format!("{statement} would disable the security guard"),
         detail: format!(
-            "With this change of \"{}\", new sessions would run without the security guard, or \
-             with the guard switched off.",
-            printable(parameter)
+            "After the change of {changed}, new sessions would run without the security guard, \
+             or with the guard switched off."
         ),
         hint: "To run the statement anyway, run SET dragonfly_guard.mode = off; first, as a \
                superuser. The server log records it."

@@ -217,7 +217,7 @@ unsafe fn reject_irreversible(node: *mut pg_sys::Node) {
         return;
     }
     if settings::mode() == Mode::block {
-        let parameter = if setting.is_reset_all { "RESET ALL" } else { &setting.name };
+        let parameter = (!setting.is_reset_all).then_some(setting.name.as_str());
         enforce::disables_guard(setting.command, parameter);
     }
     enforce::unchecked(setting.command);
