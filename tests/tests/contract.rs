@@ -309,7 +309,7 @@ fn concurrent_load_is_rejected() {
         let errors: Vec<_> = results.iter().filter_map(|r| r.as_ref().err()).collect();
         assert_eq!(errors.len(), 1, "{results:?}");
         assert_eq!(errors[0].code, "55P03");
-        assert_eq!(errors[0].message, "another session is just changing the security contract");
+        assert_eq!(errors[0].message, "another session is changing the security contract");
         // If the lower version was loaded, the higher one is loaded before the next round.
         let highest = format!("1.{}.0", round * 2 + 2);
         if column(&mut admin, IN_FORCE) != [highest.clone()] {

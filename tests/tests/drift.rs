@@ -735,7 +735,7 @@ fn labels_of_frozen_schemas_are_unique_and_checked() {
         read_only,
         (
             "25006".to_owned(),
-            "cannot execute a change of what is frozen in a read-only transaction".to_owned()
+            "cannot execute a change of the frozen schemas in a read-only transaction".to_owned()
         )
     );
     error("ROLLBACK; SELECT 1/0");

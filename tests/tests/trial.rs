@@ -245,7 +245,7 @@ fn imitated_rejection_is_reported_as_failed() {
         "failed 0LP01"
     );
     assert_eq!(
-        outcome(&said("ALTER ROLE would silence the security guard", "", "42939")),
+        outcome(&said("ALTER ROLE would disable the security guard", "", "42939")),
         "failed 42939"
     );
     assert_eq!(outcome(&said("this migration cannot be tried", "", "0A000")), "failed 0A000");
