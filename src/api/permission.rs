@@ -76,7 +76,8 @@ fn reject(caller: &str, call: Call) -> ! {
     Report {
         message: "permission denied to change security contract settings".into(),
         detail: format!(
-            "Role \"{}\" can execute every function of the extension, which does not include the right to change settings.",
+            "Role \"{}\" can execute every function of the extension, which does not include the \
+             right to change settings.",
             printable(caller)
         ),
         hint: format!(
