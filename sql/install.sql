@@ -155,7 +155,7 @@ CREATE FUNCTION ops.contract_schema() RETURNS pg_catalog.jsonb
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_schema';
 COMMENT ON FUNCTION ops.contract_schema() IS
   'Returns the JSON Schema (draft 2020-12) of a contract, for editors and validators. It also '
-  'ships as docs/contract.schema.json.';
+  'ships as docs/reference/contract.schema.json.';
 
 CREATE FUNCTION ops.contract_changes(earlier pg_catalog.jsonb, later pg_catalog.jsonb)
   RETURNS pg_catalog.text[]

@@ -176,7 +176,7 @@ mod tests {
                 for word in words {
                     let question = question(word);
                     questions += 1;
-                    let privilege = Privileges::from_word(word).expect("a privilege");
+                    let privilege: Privileges = word.parse().expect("a privilege");
                     prop_assert_eq!(
                         held.contains(privilege),
                         servers_answer(&question),

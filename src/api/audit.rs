@@ -42,9 +42,7 @@ fn filter(call: Call) -> Filter {
 /// Reads a severity. Raises an error that lists the severities where `word` is none.
 fn severity(word: Option<String>) -> Option<Severity> {
     let known = Severity::ALL.map(Severity::as_str);
-    word.map(|word| {
-        Severity::from_word(&word).unwrap_or_else(|| unknown_argument("severity", &word, &known))
-    })
+    word.map(|word| word.parse().unwrap_or_else(|_| unknown_argument("severity", &word, &known)))
 }
 
 fn rows(call: Call, filter: &Filter) -> pg_sys::Datum {

@@ -9,7 +9,8 @@ use crate::pg::inert::{Refused, Trust, inert};
 use crate::pg::scratch::Scratch;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
-use crate::{catalog as scan, settings};
+use crate::query::{self, Needs, Unreadable};
+use crate::{catalog, settings};
 use dragonfly_core::catalog::{Oid, Relation, RelationKind, Routine, RoutineKind};
 use dragonfly_core::doctor::{Check, ExposedSchemas, Outcome, Probes, declared_accesses, examine};
 use dragonfly_core::rules::Context;
@@ -38,7 +39,7 @@ fn doctor(call: Call) -> pg_sys::Datum {
             routine: &|routine| probe.body(routine),
             access: &|access| outcomes.get(access).cloned().unwrap_or(Outcome::Works),
             exposed_schemas: role
-                .and_then(|role| scan::setting_of(state, role.oid, "pgrst.db_schemas"))
+                .and_then(|role| catalog::setting_of(state, role.oid, "pgrst.db_schemas"))
                 .map(|(value, is_of_database)| ExposedSchemas { value, is_of_database }),
             interrupts: &interrupts,
         };
@@ -101,7 +102,8 @@ impl<'a> Probe<'a> {
     /// search_path of the sessions that use it.
     fn view(&self, view: &Relation) -> Outcome {
         let name = safe_qualified(self.cx.snapshot.schema_name(view.schema), &view.name);
-        if view.kind == RelationKind::MaterializedView && !scan::is_populated(self.state, view.oid)
+        if view.kind == RelationKind::MaterializedView
+            && !catalog::is_populated(self.state, view.oid)
         {
             return Outcome::Fails(format!("materialized view {name} has not been populated"));
         }
@@ -111,11 +113,11 @@ impl<'a> Probe<'a> {
         };
         // Views can be written so that rewriting them takes any amount of time and memory.
         let is_untrusted = |oid: &Oid| {
-            scan::relation_owner(self.state, *oid)
+            catalog::relation_owner(self.state, *oid)
                 .is_some_and(|owner| !trust.owners.contains(&owner))
         };
         if let Some(untrusted) =
-            scan::behind_view(self.state, view.oid).into_iter().filter(is_untrusted).min()
+            catalog::behind_view(self.state, view.oid).into_iter().filter(is_untrusted).min()
         {
             return Outcome::Unchecked(self.describe(Refused::Relation(untrusted)));
         }
@@ -127,11 +129,11 @@ impl<'a> Probe<'a> {
         let target = Target {
             trust,
             settings: &settings,
-            is_unchanged: &|| scan::relation_owner(&State::now(), view.oid) == Some(view.owner),
+            is_unchanged: &|| catalog::relation_owner(&State::now(), view.oid) == Some(view.owner),
             has_mutable_functions: &has_mutable_functions,
         };
         self.attempt(&target, || {
-            explain::view_is_read(view.oid, &name, view.owner, &has_mutable_functions)
+            query::view_is_read(view.oid, &name, view.owner, &has_mutable_functions)
         })
     }
 
@@ -142,7 +144,7 @@ impl<'a> Probe<'a> {
         if routine.kind == RoutineKind::Aggregate {
             return Outcome::Works;
         }
-        let Some(validator) = scan::validator(self.state, routine.oid) else {
+        let Some(validator) = catalog::validator(self.state, routine.oid) else {
             return Outcome::Works;
         };
         let trust = match self.trust(routine.owner) {
@@ -154,7 +156,7 @@ impl<'a> Probe<'a> {
             return Outcome::Unchecked(why);
         }
         let is_unchanged =
-            || scan::routine_owner(&State::now(), routine.oid) == Some(routine.owner);
+            || catalog::routine_owner(&State::now(), routine.oid) == Some(routine.owner);
         let target = Target {
             trust,
             settings: &settings,
@@ -178,7 +180,7 @@ impl<'a> Probe<'a> {
     /// objects of this session take precedence, or untrusted roles can create objects in the
     /// search_path during the probe.
     fn untrusted_path(&self, settings: &Settings, owner: Oid) -> Option<String> {
-        if scan::temporary::has_schema() {
+        if catalog::temporary::has_schema() {
             return Some("this session has temporary objects, which take precedence".into());
         }
         let (_, path) = settings.iter().find(|(name, _)| name.as_c_str() == c"search_path")?;
@@ -218,10 +220,10 @@ impl<'a> Probe<'a> {
     /// Describes what was blocked, as a clause.
     fn describe(&self, blocked: Refused) -> String {
         let relation = |oid| {
-            let name = scan::name(scan::PG_CLASS, oid);
+            let name = catalog::name(catalog::PG_CLASS, oid);
             let name = name
                 .map_or_else(|| "a table".into(), |(schema, name)| safe_qualified(&schema, &name));
-            (printable(&name).into_owned(), scan::relation_owner(self.state, oid))
+            (printable(&name).into_owned(), catalog::relation_owner(self.state, oid))
         };
         let role = |oid: Option<Oid>| {
             printable(&oid.map(|oid| self.cx.snapshot.role_name(oid)).unwrap_or_default())
@@ -234,12 +236,12 @@ impl<'a> Probe<'a> {
                     format!(
                         "{}({})",
                         safe_qualified(&schema, &name),
-                        scan::argument_types_of(self.state, oid)
+                        catalog::argument_types_of(self.state, oid)
                     )
                 };
-                let name =
-                    scan::name(scan::PG_PROC, oid).map_or_else(|| "a function".into(), signature);
-                let owner = role(scan::routine_owner(self.state, oid));
+                let name = catalog::name(catalog::PG_PROC, oid)
+                    .map_or_else(|| "a function".into(), signature);
+                let owner = role(catalog::routine_owner(self.state, oid));
                 format!(
                     "it would call function {}, which is owned by \"{owner}\"",
                     printable(&name)
@@ -264,8 +266,8 @@ impl<'a> Probe<'a> {
     fn trust(&self, owner: Oid) -> Result<&Trust, String> {
         let trusted = self.trusted.get_or_init(|| Trusted {
             trust: Trust::under(self.cx.contract, self.cx.snapshot),
-            hazard: scan::live_type(self.state).map(|oid| {
-                let name = scan::deparse::attempted(|| scan::deparse::type_name(oid, -1));
+            hazard: catalog::live_type(self.state).map(|oid| {
+                let name = catalog::deparse::attempted(|| catalog::deparse::type_name(oid, -1));
                 format!("reading a value of type {} could execute code", printable(&name))
             }),
         });
@@ -279,11 +281,11 @@ impl<'a> Probe<'a> {
     /// Reads what a statement needs, and waits for locks no longer than the timeout.
     fn with_lock_timeout(
         &self,
-        read: &dyn Fn() -> Result<explain::Needs, explain::Unreadable>,
-    ) -> Result<explain::Needs, explain::Unreadable> {
+        read: &dyn Fn() -> Result<Needs, Unreadable>,
+    ) -> Result<Needs, Unreadable> {
         let timeout = CString::new(self.lock_timeout()).unwrap_or_default();
         let outcome = setting::under(&[(c"lock_timeout", timeout.as_c_str())], read);
-        if let Err(explain::Unreadable::Now(_)) = &outcome {
+        if let Err(Unreadable::Now(_)) = &outcome {
             self.was_locked_out.set(true);
         }
         outcome
@@ -321,7 +323,7 @@ impl<'a> Probe<'a> {
     /// The search_path of a request to `schema`.
     fn path_of_requests(&self, schema: Oid) -> String {
         let everywhere = settings::of_new_sessions("search_path");
-        let rest = everywhere.and_then(|path| split_identifiers(&path, scan::VERSION).ok());
+        let rest = everywhere.and_then(|path| split_identifiers(&path, catalog::VERSION).ok());
         let rest = rest.unwrap_or_else(|| vec!["public".into()]);
         let rest = rest.into_iter().filter(|name| name != "$user" && !name.is_empty());
         let first = self.cx.snapshot.schema_name(schema).to_owned();

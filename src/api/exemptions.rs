@@ -57,7 +57,7 @@ fn exempt(call: Call) -> pg_sys::Datum {
             && !r.exemption.is_expired
             && r.exemption.fingerprint == wanted.fingerprint
             && (&r.exemption.rule, &r.exemption.object) == (&rule, &object)
-            && found.iter().all(|f| r.exemption.standing(f, &hash) == Status::Active)
+            && found.iter().all(|f| r.exemption.status(f, &hash) == Status::Active)
     };
     if let Some(same) = change.records.iter().find(is_same) {
         let hint =
@@ -217,7 +217,7 @@ fn row(hashes: &Current<'_>, record: &Record, findings: &[Finding]) -> Vec<Value
     let about: Vec<(&Finding, Status)> = findings
         .iter()
         .filter(|f| exemption.is_about(f))
-        .map(|f| (f, exemption.standing(f, &|object| hashes.object_hash(object))))
+        .map(|f| (f, exemption.status(f, &|object| hashes.object_hash(object))))
         .collect();
     let hidden: Vec<serde_json::Value> = about
         .iter()

@@ -1,7 +1,7 @@
 //! `ops.explain_access()`: why a role can access an object or cannot.
 
 use super::postgrest::AUTHENTICATOR;
-use crate::catalog::{self, Own};
+use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
@@ -9,9 +9,8 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::pg::scratch::Scratch;
 use crate::pg::text::to_server;
 use crate::pg::{setting, subtransaction};
-use crate::query;
-pub use crate::query::{Needs, Unreadable, view_is_read};
-use crate::store::contract;
+use crate::query::{self, Needs, Unreadable};
+use crate::store::Installation;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{
     FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Routine, Snapshot,
@@ -251,8 +250,7 @@ enum Found {
 }
 
 fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &str) -> Vec<Link> {
-    let state = State::now();
-    let contract = contract::in_force(&state, &Own::find(&state));
+    let Installation { state, contract, .. } = Installation::now();
     let base = catalog::base(&state).complete();
     let asked = Asked::of(&state, &base, named, privilege.as_deref());
     let required = asked.required(&state, &base, role);
@@ -356,7 +354,7 @@ impl Asked {
 fn wanted(kind: SubjectKind, word: Option<&str>) -> Privileges {
     let Some(word) = word else { return kind.default_privilege() };
     let valid = kind.valid_privileges(catalog::VERSION);
-    let wanted = Privileges::from_word(word.trim()).filter(|p| valid.contains(*p));
+    let wanted = word.trim().parse().ok().filter(|p: &Privileges| valid.contains(*p));
     wanted.unwrap_or_else(|| unknown_argument("privilege", word, &valid.words()))
 }
 

@@ -12,7 +12,7 @@ use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::finding::Finding;
-use dragonfly_core::infer::{infer, seed, taken_for_workers};
+use dragonfly_core::infer::{infer, inferred_workers, seed};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::printable;
 use pgrx::pg_sys;
@@ -40,7 +40,7 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);
     let contract = infer(&cx, &next.to_string());
     let left_out = audit::findings_in(&contract, &snapshot);
-    report_workers(&taken_for_workers(&cx));
+    report_workers(&inferred_workers(&cx));
     report_left_out(&Current::read(&state, &own, Freshness::Fresh).apply(left_out, false));
     json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
 }

@@ -80,13 +80,13 @@ fn plan(filter: &Filter) -> (Vec<Finding>, Plan) {
     // SAFETY: reads a variable of the backend.
     let runner = unsafe { pg_sys::GetUserId() }.to_u32();
     let planner = Planner {
-        judge: &|snapshot| audit::visible_in(&contract, snapshot, &current),
+        audit: &|snapshot| audit::visible_in(&contract, snapshot, &current),
         wants: &|finding| filter.wants(finding),
-        written: &|policy| catalog::policy_definition(&state, policy),
+        policy_sql: &|policy| catalog::policy_definition(&state, policy),
         runner,
         interrupts: &interrupts,
     };
-    let before = (planner.judge)(&snapshot);
+    let before = (planner.audit)(&snapshot);
     let plan = planner.plan(&snapshot, &before);
     (before, plan)
 }
@@ -140,7 +140,7 @@ fn check_result(plan: &Plan, before: &[Finding]) -> HashSet<String> {
     // The findings that the plan promised to fix and that this one is: the finding itself, or, where
     // a part of it was fixed, those about the same subject.
     let promised = |f: &Finding| -> Vec<String> {
-        if plan.mends.contains(&f.fingerprint) {
+        if plan.fixes.contains(&f.fingerprint) {
             vec![f.fingerprint.clone()]
         } else if earlier.contains(f.fingerprint.as_str()) {
             vec![]

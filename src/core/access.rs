@@ -1,4 +1,4 @@
-//! Who can do what: role membership, ownership and ACLs, worked out as the server does
+//! Effective privileges: role membership, ownership and ACLs, evaluated as the server does
 //! (`src/backend/utils/adt/acl.c`, `src/backend/catalog/aclchk.c`).
 
 use crate::catalog::{
@@ -9,31 +9,31 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-/// Which memberships a walk follows (acl.c, `RoleRecurseType`).
+/// The memberships that a search follows (acl.c, `RoleRecurseType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Follow {
-    /// Every membership: is the role a member at all?
+    /// Every membership: the roles of which the role is a member.
     Members,
-    /// Those WITH INHERIT: whose privileges does the role have?
+    /// Memberships WITH INHERIT: the roles whose privileges it has.
     Privileges,
-    /// Those WITH SET: to which roles can it SET ROLE?
+    /// Memberships WITH SET: the roles to which it can SET ROLE.
     Set,
 }
 
-/// The predefined roles that carry privileges no ACL shows (pg_authid.dat).
+/// The predefined roles with privileges that no ACL shows (pg_authid.dat).
 const PG_READ_ALL_DATA: &str = "pg_read_all_data";
 const PG_WRITE_ALL_DATA: &str = "pg_write_all_data";
 const PG_MAINTAIN: &str = "pg_maintain";
 
-/// The roles that a role reaches, itself included.
+/// The roles that a role reaches, including itself.
 type Closure = Rc<HashSet<Oid>>;
 
-/// Answers about access in one snapshot; remembers the membership closures it has worked out.
+/// The effective privileges in one snapshot. Membership closures are cached.
 #[derive(Debug)]
 pub struct Access<'a> {
     snapshot: &'a Snapshot,
-    /// By member; made when somebody asks for the first time, which few do where all belongs to one
-    /// owner.
+    /// Memberships by member, built on first use. Often they are not needed, if one role owns all
+    /// objects.
     edges: OnceCell<HashMap<Oid, Vec<Edge>>>,
     closures: RefCell<HashMap<(Oid, Follow), Closure>>,
 }
@@ -57,13 +57,13 @@ impl Edge {
 }
 
 impl<'a> Access<'a> {
-    /// Prepares answers about `snapshot`.
+    /// Returns the effective privileges in `snapshot`.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot) -> Self {
         Self { snapshot, edges: OnceCell::new(), closures: RefCell::default() }
     }
 
-    /// What `member` is a member of.
+    /// Returns the direct memberships of `member`.
     fn edges_of(&self, member: Oid) -> &[Edge] {
         self.edges
             .get_or_init(|| Self::edges(self.snapshot))
@@ -77,8 +77,9 @@ impl<'a> Access<'a> {
             let edge = Edge { role: m.role, admin: m.admin, inherit: m.inherit, set: m.set };
             edges_of.entry(m.member).or_default().push(edge);
         }
-        // The owner of the database is the one, implicit member of pg_database_owner. PostgreSQL 15
-        // lets a NOINHERIT owner go without its privileges, later releases do not.
+        // The owner of the database is the only, implicit member of pg_database_owner. In
+        // PostgreSQL 15 a NOINHERIT owner does not inherit its privileges; in later releases it
+        // does.
         let owner = snapshot.database.owner;
         if let Some(role) = snapshot.role(owner) {
             let inherit = snapshot.version >= 16 || role.inherit;
@@ -88,7 +89,7 @@ impl<'a> Access<'a> {
         edges_of
     }
 
-    /// All roles that `member` reaches by such memberships, itself included.
+    /// Returns all roles that `member` reaches through such memberships, including itself.
     #[must_use]
     pub fn closure(&self, member: Oid, follow: Follow) -> Rc<HashSet<Oid>> {
         if let Some(known) = self.closures.borrow().get(&(member, follow)) {
@@ -114,7 +115,7 @@ impl<'a> Access<'a> {
         self.snapshot.role(member).is_some_and(|r| r.superuser)
     }
 
-    /// `has_privs_of_role`: `member` has the privileges of `role` without doing anything.
+    /// Whether `member` has the privileges of `role` without SET ROLE (acl.c, `has_privs_of_role`).
     #[must_use]
     pub fn has_privileges_of(&self, member: Oid, role: Oid) -> bool {
         member == role
@@ -128,7 +129,7 @@ impl<'a> Access<'a> {
         policy.roles.iter().any(|named| *named == PUBLIC || self.has_privileges_of(role, *named))
     }
 
-    /// `member_can_set_role`: `member` may SET ROLE to `role`.
+    /// Whether `member` can SET ROLE to `role` (acl.c, `member_can_set_role`).
     #[must_use]
     pub fn can_set_role(&self, member: Oid, role: Oid) -> bool {
         member == role
@@ -136,7 +137,7 @@ impl<'a> Access<'a> {
             || self.closure(member, Follow::Set).contains(&role)
     }
 
-    /// `is_admin_of_role`: `member` may grant membership in `role`, and so give it to itself.
+    /// Whether `member` can grant membership in `role`, also to itself (acl.c, `is_admin_of_role`).
     #[must_use]
     pub fn is_admin_of(&self, member: Oid, role: Oid) -> bool {
         self.is_superuser(member)
@@ -146,10 +147,10 @@ impl<'a> Access<'a> {
                 .any(|m| self.edges_of(*m).iter().any(|edge| edge.role == role && edge.admin))
     }
 
-    /// `member` can already do whatever `role` can: taking `role` over would win it nothing.
+    /// Whether `member` can already do everything that `role` can.
     ///
-    /// PostgreSQL 15: any membership; 16 and later: with INHERIT, SET or ADMIN, for a membership
-    /// with none of them is powerless.
+    /// In PostgreSQL 15 any membership is sufficient. In 16 and later it must have INHERIT, SET or
+    /// ADMIN.
     #[must_use]
     pub fn can_act_as(&self, member: Oid, role: Oid) -> bool {
         if member == role || self.is_superuser(member) {
@@ -163,8 +164,8 @@ impl<'a> Access<'a> {
             || self.is_admin_of(member, role)
     }
 
-    /// The first step of the shortest membership chain from `member` to `role`: the role that
-    /// `member` was granted.
+    /// Returns the first role of the shortest membership chain from `member` to `role`: a role that
+    /// was granted to `member`.
     #[must_use]
     pub fn first_step(&self, member: Oid, role: Oid) -> Option<Oid> {
         let mut queue: std::collections::VecDeque<(Oid, Option<Oid>)> = [(member, None)].into();
@@ -182,8 +183,8 @@ impl<'a> Access<'a> {
         None
     }
 
-    /// The roles of the shortest chain of such memberships from `member` to `role`, without the
-    /// member; none where there is no chain.
+    /// Returns the roles of the shortest chain of such memberships from `member` to `role`, without
+    /// the member; an empty list if there is no chain.
     #[must_use]
     pub fn path(&self, member: Oid, role: Oid, follow: Follow) -> Vec<Oid> {
         let mut came_from: HashMap<Oid, Oid> = HashMap::from([(member, member)]);
@@ -210,8 +211,8 @@ impl<'a> Access<'a> {
         Vec::new()
     }
 
-    /// The privileges that an ACL gives to `role` itself or by inheritance, PUBLIC's share left
-    /// out.
+    /// Returns the privileges that an ACL gives to `role` directly or by inheritance, without those
+    /// of PUBLIC.
     #[must_use]
     pub fn granted(&self, role: Oid, acl: &[AclItem]) -> Privileges {
         let closure = self.closure(role, Follow::Privileges);
@@ -220,7 +221,7 @@ impl<'a> Access<'a> {
             .fold(Privileges::NONE, |all, item| all | item.privileges)
     }
 
-    /// The privileges that an ACL gives to everybody.
+    /// Returns the privileges that an ACL gives to PUBLIC.
     #[must_use]
     pub fn public(acl: &[AclItem]) -> Privileges {
         acl.iter()
@@ -228,8 +229,8 @@ impl<'a> Access<'a> {
             .fold(Privileges::NONE, |all, item| all | item.privileges)
     }
 
-    /// What `role` may do with an object, as `has_*_privilege` would answer: superuser, the ACL or
-    /// its default, PUBLIC, inherited memberships.
+    /// Returns the privileges of `role` on an object, as `has_*_privilege` reports them: those of a
+    /// superuser, of the ACL or its default, of PUBLIC, and inherited ones.
     #[must_use]
     pub fn privileges(
         &self,
@@ -258,7 +259,8 @@ impl<'a> Access<'a> {
         held
     }
 
-    /// What `role` may do with a relation, predefined roles such as `pg_read_all_data` included.
+    /// Returns the privileges of `role` on a relation, including those of predefined roles such as
+    /// `pg_read_all_data`.
     #[must_use]
     pub fn relation_privileges(&self, role: Oid, relation: &Relation) -> Privileges {
         let mut held =
@@ -272,14 +274,14 @@ impl<'a> Access<'a> {
         if relation.kind != RelationKind::Sequence && self.holds(role, PG_MAINTAIN) {
             held |= Privileges::MAINTAIN;
         }
-        // Nobody but a superuser writes to a system catalog, whatever its ACL says (aclchk.c,
+        // Only a superuser can write to a system catalog, whatever its ACL (aclchk.c,
         // `pg_class_aclmask_ext`).
         let is_pinned = relation.schema == PG_CATALOG && relation.oid < FIRST_UNPINNED;
         let is_catalog = is_pinned && relation.kind != RelationKind::View;
         if is_catalog && !self.is_superuser(role) { held & !Privileges::WRITES } else { held }
     }
 
-    /// What `role` may do with a column by its own ACL or the table's.
+    /// Returns the privileges of `role` on a column, by the ACL of the column or the table.
     #[must_use]
     pub fn column_privileges(&self, role: Oid, relation: &Relation, column: &str) -> Privileges {
         let own = relation.columns.iter().find(|(name, _)| name == column).map(|(_, acl)| acl);
@@ -299,7 +301,8 @@ mod tests {
     use super::*;
     use crate::catalog::{Membership, Role};
 
-    /// Roles 1, 2 and 3, with memberships `(member, role, inherit, set, admin)`.
+    /// Returns a snapshot with the roles 1, 2 and 3, and memberships `(member, role, inherit, set,
+    /// admin)`.
     fn snapshot(version: u32, memberships: &[(Oid, Oid, bool, bool, bool)]) -> Snapshot {
         let role =
             |oid: Oid| Role { oid, name: format!("r{oid}"), inherit: true, ..Role::default() };
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn privileges_are_inherited_along_chains_and_stop_at_noinherit() {
+    fn noinherit_membership_ends_the_inheritance_chain() {
         let s = snapshot(16, &[(1, 2, true, true, false), (2, 3, true, true, false)]);
         assert!(Access::new(&s).has_privileges_of(1, 3));
         let s = snapshot(16, &[(1, 2, true, true, false), (2, 3, false, true, false)]);
@@ -327,18 +330,21 @@ mod tests {
     }
 
     #[test]
-    fn a_membership_without_options_is_powerless_from_16_on() {
-        let powerless = [(1, 2, false, false, false)];
-        let s = snapshot(16, &powerless);
+    fn membership_without_options_gives_no_access_since_16() {
+        let without_options = [(1, 2, false, false, false)];
+        let s = snapshot(16, &without_options);
         assert!(!Access::new(&s).can_act_as(1, 2));
-        let s = snapshot(15, &powerless);
+        let s = snapshot(15, &without_options);
         assert!(Access::new(&s).can_act_as(1, 2));
         let s = snapshot(16, &[(1, 2, false, false, true)]);
-        assert!(Access::new(&s).can_act_as(1, 2), "ADMIN lets a role grant itself the rest");
+        assert!(
+            Access::new(&s).can_act_as(1, 2),
+            "with ADMIN, a role can grant itself the options"
+        );
     }
 
     #[test]
-    fn a_null_acl_is_the_built_in_default() {
+    fn missing_acl_is_the_built_in_default() {
         let s = snapshot(15, &[]);
         let access = Access::new(&s);
         assert_eq!(access.privileges(1, 2, None, ObjectKind::Routine), Privileges::EXECUTE);

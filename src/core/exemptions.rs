@@ -1,8 +1,8 @@
-//! Exemptions: findings that somebody has accepted, who, why, and until when.
+//! Exemptions: findings that a role has accepted, with a reason and an optional expiry time.
 //!
-//! An exemption is about something as it was when it was accepted: it keeps what each finding
-//! rested on, and what the object was made of, its *basis*. When that changes, the exemption has
-//! ended, for nobody has accepted what is there now.
+//! An exemption applies to the state in which a finding was accepted: it stores a hash of the
+//! finding's evidence and of the object (the *object hash*). When either changes, the exemption
+//! ends and the finding is reported again.
 
 use crate::catalog::ObjectId;
 use crate::contract::Severity;
@@ -11,69 +11,69 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
-/// An accepted finding, or a rule accepted for objects of some names.
+/// An accepted finding, or a rule whose findings are accepted for objects that match a pattern.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exemption {
-    /// In the order in which they were made.
+    /// The number of the exemption. Later exemptions have higher numbers.
     pub id: i32,
-    /// The one finding; `None`: every finding of `rule` about an object whose identity matches
-    /// `object`.
+    /// The fingerprint of the accepted finding. `None`: every finding of `rule` about an object
+    /// whose identity matches `object`.
     pub fingerprint: Option<String>,
-    /// The rule.
+    /// The id of the rule.
     pub rule: String,
-    /// The identity of the object, or a pattern: `*` stands for any characters, `?` for one.
+    /// The identity of the object, or a pattern: `*` matches any characters, `?` matches one.
     pub object: String,
-    /// Why it was accepted.
+    /// Why the finding was accepted.
     pub reason: String,
-    /// By whom.
+    /// The role that accepted it.
     pub exempted_by: String,
-    /// When, as people read it.
+    /// The time at which it was accepted, as text.
     pub exempted_at: String,
-    /// Until when, as people read it; `None`: for good.
+    /// The time at which the exemption expires, as text; `None`: never.
     pub expires_at: Option<String>,
-    /// That time has come.
+    /// Whether the exemption has expired.
     pub is_expired: bool,
-    /// What was accepted, by the fingerprint of each finding.
+    /// The accepted state of each finding, by fingerprint.
     pub accepted: BTreeMap<String, Accepted>,
 }
 
-/// One finding as it was accepted.
+/// The state of a finding when it was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// No worse than that.
+    /// The highest severity that is accepted.
     pub severity: Severity,
-    /// What it rested on, and what its object was made of.
+    /// The hash of the finding's evidence and of its object.
     pub state: String,
 }
 
 impl Accepted {
-    /// A finding as it is now.
+    /// Returns the current state of a finding.
     #[must_use]
-    pub fn now(finding: &Finding, basis: Basis<'_>) -> Self {
+    pub fn now(finding: &Finding, object_hash: ObjectHash<'_>) -> Self {
         let mut evidence = finding.evidence.clone();
         if let Value::Object(evidence) = &mut evidence {
-            // What follows from it elsewhere is shown there (see
+            // The exposed routines have findings of their own, which are accepted separately (see
             // `security_definer_search_path::following_from`).
             evidence.remove("exposed_routines");
         }
-        let basis = basis(finding.object.id).unwrap_or_default();
-        Self { severity: finding.severity, state: fingerprint(&[&basis, &evidence.to_string()]) }
+        let hash = object_hash(finding.object.id).unwrap_or_default();
+        Self { severity: finding.severity, state: fingerprint(&[&hash, &evidence.to_string()]) }
     }
 }
 
-/// How an exemption stands to a finding that it is about.
+/// The status of an exemption for a finding, from the weakest to the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
-    /// What it is about is not what was accepted.
+    /// The finding or its object has changed since it was accepted.
     Changed,
-    /// Its time is over.
+    /// The exemption has expired.
     Expired,
-    /// It is accepted.
+    /// The finding is accepted.
     Active,
 }
 
 impl Status {
-    /// The word of the SQL face.
+    /// Returns the name of the status in SQL and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -84,12 +84,12 @@ impl Status {
     }
 }
 
-/// What an object is made of now; `None` for what nobody could change without changing its name or
-/// the finding.
-pub type Basis<'b> = &'b dyn Fn(ObjectId) -> Option<String>;
+/// Returns the hash of an object's current definition; `None` for an object that cannot change
+/// without a change of its name or of the finding.
+pub type ObjectHash<'h> = &'h dyn Fn(ObjectId) -> Option<String>;
 
 impl Exemption {
-    /// Whether it is about a finding, whether or not it still holds.
+    /// Whether the exemption is about a finding, whatever its status.
     #[must_use]
     pub fn is_about(&self, finding: &Finding) -> bool {
         match &self.fingerprint {
@@ -98,19 +98,19 @@ impl Exemption {
         }
     }
 
-    /// How it stands to a finding that it is about.
+    /// Returns the status of the exemption for a finding that it is about.
     #[must_use]
-    pub fn standing(&self, finding: &Finding, basis: Basis<'_>) -> Status {
+    pub fn status(&self, finding: &Finding, object_hash: ObjectHash<'_>) -> Status {
         if self.is_expired {
             return Status::Expired;
         }
-        // A pattern is for what it names, now and later; but a routine that came after it has been
-        // accepted by nobody.
+        // A pattern also applies to objects that are created later, except to routines: what a new
+        // routine executes was never accepted.
         if self.fingerprint.is_none() && !matches!(finding.object.id, ObjectId::Routine(_)) {
             return Status::Active;
         }
         let then = self.accepted.get(&finding.fingerprint);
-        let now = then.map(|_| Accepted::now(finding, basis));
+        let now = then.map(|_| Accepted::now(finding, object_hash));
         match (then, now) {
             (Some(then), Some(now)) if now.state == then.state && now.severity <= then.severity => {
                 Status::Active
@@ -119,11 +119,11 @@ impl Exemption {
         }
     }
 
-    /// What a finding says about it.
-    fn evidence(&self, standing: Status) -> Value {
+    /// Returns the evidence that a finding shows about the exemption.
+    fn evidence(&self, status: Status) -> Value {
         json!({
             "id": self.id,
-            "status": standing.as_str(),
+            "status": status.as_str(),
             "reason": self.reason,
             "exempted_by": self.exempted_by,
             "exempted_at": self.exempted_at,
@@ -131,17 +131,19 @@ impl Exemption {
         })
     }
 
-    /// What a person should know who sees a finding that was exempt.
-    fn epitaph(&self, standing: Status) -> String {
+    /// Returns the sentences that the detail of a finding adds when its exemption has ended.
+    fn expiry_note(&self, status: Status) -> String {
         let reason = crate::sql::printable(&self.reason);
-        match (standing, &self.expires_at) {
-            (Status::Expired, Some(at)) => format!(" It was exempt until {at}: {reason}"),
-            _ => format!(" It was exempt, and has changed since: {reason}"),
+        match (status, &self.expires_at) {
+            (Status::Expired, Some(at)) => {
+                format!(" It was exempt until {at}. Reason of the exemption: {reason}")
+            }
+            _ => format!(" It was exempt until it changed. Reason of the exemption: {reason}"),
         }
     }
 }
 
-/// Every exemption that nobody has taken back.
+/// The exemptions that have not been withdrawn.
 #[derive(Debug, Default)]
 pub struct Exemptions {
     list: Vec<Exemption>,
@@ -150,7 +152,7 @@ pub struct Exemptions {
 }
 
 impl Exemptions {
-    /// These.
+    /// Builds the lookups for a list of exemptions.
     #[must_use]
     pub fn new(list: Vec<Exemption>) -> Self {
         let mut all = Self { list, ..Self::default() };
@@ -165,24 +167,28 @@ impl Exemptions {
         all
     }
 
-    /// In the order in which they were made.
+    /// Returns the exemptions in the order in which they were given to [`Exemptions::new`].
     #[must_use]
     pub fn list(&self) -> &[Exemption] {
         &self.list
     }
 
-    /// The exemption of a finding that stands best, the latest of several.
+    /// Returns the exemption with the strongest status for a finding; the latest of several.
     #[must_use]
-    pub fn of(&self, finding: &Finding, basis: Basis<'_>) -> Option<(&Exemption, Status)> {
+    pub fn of(
+        &self,
+        finding: &Finding,
+        object_hash: ObjectHash<'_>,
+    ) -> Option<(&Exemption, Status)> {
         let own = self.by_fingerprint.get(&finding.fingerprint).into_iter().flatten();
         own.chain(&self.patterns)
             .map(|&i| &self.list[i])
             .filter(|exemption| exemption.is_about(finding))
-            .map(|exemption| (exemption, exemption.standing(finding, basis)))
-            .max_by_key(|(exemption, standing)| (*standing, exemption.id))
+            .map(|exemption| (exemption, exemption.status(finding, object_hash)))
+            .max_by_key(|(exemption, status)| (*status, exemption.id))
     }
 
-    /// Whether any of them could be about a rule.
+    /// Whether an exemption is about findings of a rule.
     #[must_use]
     pub fn mention(&self, rule: &str) -> bool {
         self.list.iter().any(|exemption| exemption.rule == rule)
@@ -190,78 +196,81 @@ impl Exemptions {
 
     /// Whether a finding is accepted.
     #[must_use]
-    pub fn accept(&self, finding: &Finding, basis: Basis<'_>) -> bool {
-        self.of(finding, basis).is_some_and(|(_, standing)| standing == Status::Active)
+    pub fn accept(&self, finding: &Finding, object_hash: ObjectHash<'_>) -> bool {
+        self.of(finding, object_hash).is_some_and(|(_, status)| status == Status::Active)
     }
 
-    /// The findings without those that are accepted, unless they are asked for. What was accepted
-    /// once, or is and is asked for, says so.
+    /// Removes the accepted findings, unless `with_accepted`. A remaining finding with an exemption
+    /// shows the exemption in its evidence.
     #[must_use]
     pub fn apply(
         &self,
         findings: Vec<Finding>,
-        basis: Basis<'_>,
+        object_hash: ObjectHash<'_>,
         with_accepted: bool,
     ) -> Vec<Finding> {
         if self.list.is_empty() {
             return findings;
         }
-        let said = |mut finding: Finding| match self.of(&finding, basis) {
+        let applied = |mut finding: Finding| match self.of(&finding, object_hash) {
             None => Some(finding),
             Some((_, Status::Active)) if !with_accepted => None,
-            Some((exemption, standing)) => {
+            Some((exemption, status)) => {
                 if let Value::Object(evidence) = &mut finding.evidence {
-                    evidence.insert("exemption".into(), exemption.evidence(standing));
+                    evidence.insert("exemption".into(), exemption.evidence(status));
                 }
-                if standing != Status::Active {
-                    finding.detail += &exemption.epitaph(standing);
+                if status != Status::Active {
+                    finding.detail += &exemption.expiry_note(status);
                 }
                 Some(finding)
             }
         };
-        findings.into_iter().filter_map(said).collect()
+        findings.into_iter().filter_map(applied).collect()
     }
 }
 
-/// One place of a pattern.
+/// One token of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Token {
+    /// Any characters.
     Any,
+    /// Any single character.
     One,
+    /// This character.
     Char(char),
 }
 
-/// The places of a pattern; a character after a backslash stands for itself.
-fn places(pattern: &str) -> Vec<Place> {
+/// Returns the tokens of a pattern. A backslash escapes the character after it.
+fn tokens(pattern: &str) -> Vec<Token> {
     let mut characters = pattern.chars();
-    let mut places = Vec::new();
+    let mut tokens = Vec::new();
     while let Some(c) = characters.next() {
-        places.push(match c {
-            '*' => Place::Any,
-            '?' => Place::One,
-            '\\' => Place::Char(characters.next().unwrap_or('\\')),
-            c => Place::Char(c),
+        tokens.push(match c {
+            '*' => Token::Any,
+            '?' => Token::One,
+            '\\' => Token::Char(characters.next().unwrap_or('\\')),
+            c => Token::Char(c),
         });
     }
-    places
+    tokens
 }
 
-/// Whether text matches a pattern in which `*` stands for any characters and `?` for one. In time
-/// that grows with the product of their lengths at the most.
+/// Whether `text` matches `pattern`, in which `*` matches any characters and `?` matches one. The
+/// time grows at most with the product of their lengths.
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<Place>, Vec<char>) = (places(pattern), text.chars().collect());
+    let (pattern, text): (Vec<Token>, Vec<char>) = (tokens(pattern), text.chars().collect());
     let (mut p, mut t) = (0, 0);
-    // Where the last star stands, and the first character that it does not stand for yet.
+    // The index of the last `*`, and the index of the first character that it does not match yet.
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
         match pattern.get(p) {
-            Some(Place::Any) => {
+            Some(Token::Any) => {
                 star = Some((p, t));
                 p += 1;
             }
-            Some(Place::One) => (p, t) = (p + 1, t + 1),
-            Some(Place::Char(c)) if *c == text[t] => (p, t) = (p + 1, t + 1),
+            Some(Token::One) => (p, t) = (p + 1, t + 1),
+            Some(Token::Char(c)) if *c == text[t] => (p, t) = (p + 1, t + 1),
             _ => match &mut star {
                 Some((at, from)) => {
                     *from += 1;
@@ -271,7 +280,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
             },
         }
     }
-    pattern[p..].iter().all(|place| *place == Place::Any)
+    pattern[p..].iter().all(|token| *token == Token::Any)
 }
 
 #[cfg(test)]
@@ -284,7 +293,7 @@ mod tests {
         world.findings(find(rule).unwrap())
     }
 
-    /// A world with an unsafe routine and a table that a client reads.
+    /// Returns a world with an unsafe routine and a table that a client may read.
     fn world() -> World {
         let mut world = World::conforming();
         world.routine("get_ceo_metrics").config.clear();
@@ -293,95 +302,98 @@ mod tests {
         world
     }
 
-    fn by_finding(finding: &Finding) -> Exemption {
+    fn exemption_of(finding: &Finding) -> Exemption {
         Exemption {
             id: 1,
             fingerprint: Some(finding.fingerprint.clone()),
             rule: finding.rule.id.into(),
             object: finding.object.identity.clone(),
             reason: "Legacy, ticket 7.".into(),
-            accepted: [(finding.fingerprint.clone(), Accepted::now(finding, AS_IT_WAS))].into(),
+            accepted: [(finding.fingerprint.clone(), Accepted::now(finding, UNCHANGED))].into(),
             ..Exemption::default()
         }
     }
 
-    const AS_IT_WAS: Basis<'_> = &|_| Some(String::new() + "as it was");
-    const ANOTHER: Basis<'_> = &|_| Some(String::new() + "another");
+    const UNCHANGED: ObjectHash<'_> = &|_| Some("unchanged".to_owned());
+    const CHANGED: ObjectHash<'_> = &|_| Some("changed".to_owned());
 
     #[test]
-    fn an_accepted_finding_is_shown_when_asked_for() {
+    fn accepted_finding_is_shown_on_request_only() {
         let found = findings(&world(), "security_definer_search_path");
-        let exemptions = Exemptions::new(vec![by_finding(&found[0])]);
-        assert_eq!(exemptions.apply(found.clone(), AS_IT_WAS, false), []);
-        let shown = exemptions.apply(found.clone(), AS_IT_WAS, true);
+        let exemptions = Exemptions::new(vec![exemption_of(&found[0])]);
+        assert_eq!(exemptions.apply(found.clone(), UNCHANGED, false), []);
+        let shown = exemptions.apply(found.clone(), UNCHANGED, true);
         assert_eq!(shown[0].evidence["exemption"]["reason"], "Legacy, ticket 7.");
         assert_eq!(shown[0].detail, found[0].detail);
         let others = findings(&world(), "table_privileges");
-        assert_eq!(exemptions.apply(others.clone(), AS_IT_WAS, false), others);
+        assert_eq!(exemptions.apply(others.clone(), UNCHANGED, false), others);
     }
 
     #[test]
-    fn what_has_changed_or_expired_comes_back_and_says_so() {
+    fn ended_exemption_resurfaces_finding_with_a_note() {
         let found = findings(&world(), "security_definer_search_path");
-        let accepted = by_finding(&found[0]);
-        let shown = Exemptions::new(vec![accepted.clone()]).apply(found.clone(), ANOTHER, false);
+        let accepted = exemption_of(&found[0]);
+        let shown = Exemptions::new(vec![accepted.clone()]).apply(found.clone(), CHANGED, false);
         assert!(
-            shown[0].detail.ends_with(" It was exempt, and has changed since: Legacy, ticket 7."),
+            shown[0].detail.ends_with(
+                " It was exempt until it changed. Reason of the exemption: Legacy, ticket 7."
+            ),
             "{}",
             shown[0].detail
         );
-        let over = Exemption {
+        let expired = Exemption {
             is_expired: true,
             expires_at: Some("2026-01-01 00:00:00 UTC".into()),
             ..accepted.clone()
         };
-        let shown = Exemptions::new(vec![over.clone()]).apply(found.clone(), AS_IT_WAS, false);
-        let said = " It was exempt until 2026-01-01 00:00:00 UTC: Legacy, ticket 7.";
-        assert!(shown[0].detail.ends_with(said), "{}", shown[0].detail);
+        let shown = Exemptions::new(vec![expired.clone()]).apply(found.clone(), UNCHANGED, false);
+        let note = " It was exempt until 2026-01-01 00:00:00 UTC. Reason of the exemption: \
+                    Legacy, ticket 7.";
+        assert!(shown[0].detail.ends_with(note), "{}", shown[0].detail);
         assert_eq!(shown[0].evidence["exemption"]["status"], "expired");
-        // Renewed: the one that holds counts.
-        let renewed = Exemptions::new(vec![over, Exemption { id: 2, ..accepted }]);
-        assert_eq!(renewed.apply(found, AS_IT_WAS, false), []);
+        // Of an expired and an active exemption, the active one applies.
+        let renewed = Exemptions::new(vec![expired, Exemption { id: 2, ..accepted }]);
+        assert_eq!(renewed.apply(found, UNCHANGED, false), []);
     }
 
     #[test]
-    fn what_got_worse_is_not_what_was_accepted() {
-        // A path that is safe and not the contract's; then somebody may create in its schema.
+    fn higher_severity_resurfaces_finding() {
+        // The path is safe but not the contract's. Then a client owns a routine in its schema.
         let mut world = World::conforming();
         let app = world.schema("intake").oid;
         world.routine("complete_outbox_message").config =
             vec!["search_path=intake, pg_temp".into()];
         let found = findings(&world, "security_definer_search_path");
         assert_eq!(found[0].severity, Severity::Warning);
-        let exemptions = Exemptions::new(vec![by_finding(&found[0])]);
-        assert_eq!(exemptions.apply(found, AS_IT_WAS, false), []);
+        let exemptions = Exemptions::new(vec![exemption_of(&found[0])]);
+        assert_eq!(exemptions.apply(found, UNCHANGED, false), []);
         let anon = world.role("anon").oid;
         world.snapshot.contents.insert(app, [(anon, crate::catalog::ContentKind::Routine)].into());
         let worse = findings(&world, "security_definer_search_path");
         assert_eq!(worse[0].severity, Severity::Error);
-        assert_eq!(exemptions.apply(worse, AS_IT_WAS, false).len(), 1);
-        // A membership that was harmless.
+        assert_eq!(exemptions.apply(worse, UNCHANGED, false).len(), 1);
+        // The membership was only a warning. Then the member gets CREATEROLE.
         let mut world = World::conforming();
         world.add_role("reporting");
         world.grant_role("reporting", "authenticated");
         let found = findings(&world, "role_membership");
-        let exemptions = Exemptions::new(vec![by_finding(&found[0])]);
-        assert_eq!(exemptions.apply(found, AS_IT_WAS, false), []);
+        let exemptions = Exemptions::new(vec![exemption_of(&found[0])]);
+        assert_eq!(exemptions.apply(found, UNCHANGED, false), []);
         world.role("reporting").create_role = true;
         let error = findings(&world, "role_membership");
-        assert_eq!(exemptions.apply(error.clone(), AS_IT_WAS, false).len(), 1);
-        let exemptions = Exemptions::new(vec![by_finding(&error[0])]);
-        assert_eq!(exemptions.apply(error, AS_IT_WAS, false), []);
+        assert_eq!(exemptions.apply(error.clone(), UNCHANGED, false).len(), 1);
+        let exemptions = Exemptions::new(vec![exemption_of(&error[0])]);
+        assert_eq!(exemptions.apply(error, UNCHANGED, false), []);
         world.role("reporting").superuser = true;
         assert_eq!(
-            exemptions.apply(findings(&world, "role_membership"), AS_IT_WAS, false).len(),
+            exemptions.apply(findings(&world, "role_membership"), UNCHANGED, false).len(),
             1,
-            "and worse still"
+            "SUPERUSER was not accepted"
         );
     }
 
     #[test]
-    fn a_pattern_accepts_tables_to_come_and_no_routines() {
+    fn pattern_accepts_new_tables_but_no_new_routines() {
         let world = world();
         let pattern = |rule: &str, object: &str| {
             Exemptions::new(vec![Exemption {
@@ -393,26 +405,26 @@ mod tests {
         };
         let tables = findings(&world, "table_privileges");
         assert_eq!(
-            pattern("table_privileges", "public.*").apply(tables.clone(), ANOTHER, false),
+            pattern("table_privileges", "public.*").apply(tables.clone(), CHANGED, false),
             []
         );
         assert_eq!(
-            pattern("table_privileges", "intake.*").apply(tables.clone(), ANOTHER, false),
+            pattern("table_privileges", "intake.*").apply(tables.clone(), CHANGED, false),
             tables
         );
         assert_eq!(
-            pattern("direct_write", "public.*").apply(tables.clone(), ANOTHER, false),
+            pattern("direct_write", "public.*").apply(tables.clone(), CHANGED, false),
             tables
         );
         let routines = findings(&world, "security_definer_search_path");
         assert_eq!(
-            pattern("security_definer_search_path", "api.*").apply(routines, ANOTHER, false).len(),
+            pattern("security_definer_search_path", "api.*").apply(routines, CHANGED, false).len(),
             1
         );
     }
 
     #[test]
-    fn patterns_are_those_of_a_shell() {
+    fn pattern_matches_like_a_shell_pattern() {
         for (pattern, text, expected) in [
             ("public.*", "public.judgments", true),
             ("public.*", "publicity", false),
@@ -429,12 +441,16 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
         }
-        assert!(!matches(&"*a".repeat(2_000), &"b".repeat(20_000)), "and in time");
+        assert!(!matches(&"*a".repeat(2_000), &"b".repeat(20_000)), "takes too long");
     }
 
     proptest::proptest! {
         #[test]
-        fn a_name_matches_itself_and_what_a_star_stands_for(before in "[a-c.]{0,6}", middle in "[a-c*?\\\\]{0,6}", after in "[a-c.]{0,6}") {
+        fn star_matches_any_characters(
+            before in "[a-c.]{0,6}",
+            middle in "[a-c*?\\\\]{0,6}",
+            after in "[a-c.]{0,6}",
+        ) {
             proptest::prop_assert!(matches(&before, &before));
             let text = [before.as_str(), &middle, &after].concat();
             let pattern = [before.as_str(), "*", &after].concat();

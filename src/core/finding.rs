@@ -1,4 +1,4 @@
-//! Findings: what a rule has to say, the same shape for every face.
+//! Findings: the results of rules, in one form for all consumers.
 
 use crate::catalog::Object;
 use crate::contract::{GuardAction, Severity};
@@ -8,36 +8,44 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
-/// How a finding compares with what was before a statement: what the guard asks.
+/// How the guard compares a finding with the findings before a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Measure {
-    /// What kind of thing is wrong, where the draft's key says how much of it too.
+    /// The kind of problem; `None` where the draft's key identifies it.
     pub kind: Option<String>,
-    /// How much of it: privileges, commands. A part of what was wrong before is nothing new.
+    /// The extent of the problem: privileges or commands. A subset of the earlier extent is not a
+    /// regression.
     pub extent: Vec<&'static str>,
-    /// Something is not there that a later statement of the transaction may still put there.
-    pub lacks: bool,
-    /// The most that the guard does about it, whatever the rule says.
+    /// Whether something is missing that a later statement of the transaction may still add.
+    pub is_missing: bool,
+    /// The strongest action of the guard, whatever the contract says.
     pub at_most: GuardAction,
 }
 
 impl Default for Measure {
     fn default() -> Self {
-        Self { kind: None, extent: vec![], lacks: false, at_most: GuardAction::Block }
+        Self { kind: None, extent: vec![], is_missing: false, at_most: GuardAction::Block }
     }
 }
 
 impl Measure {
-    /// So much too much of one kind of thing.
+    /// Returns the measure of something that is there and should not be.
     #[must_use]
-    pub fn surplus(kind: impl Into<String>, extent: Vec<&'static str>) -> Self {
+    pub fn excess(kind: impl Into<String>, extent: Vec<&'static str>) -> Self {
         Self { kind: Some(kind.into()), extent, ..Self::default() }
     }
 
-    /// So much too little of one kind of thing.
+    /// Returns the measure of something that should be there and is not.
     #[must_use]
-    pub fn lack(kind: impl Into<String>, extent: Vec<&'static str>) -> Self {
-        Self { lacks: true, ..Self::surplus(kind, extent) }
+    pub fn missing(kind: impl Into<String>, extent: Vec<&'static str>) -> Self {
+        Self { is_missing: true, ..Self::excess(kind, extent) }
+    }
+
+    /// Sets the strongest action of the guard.
+    #[must_use]
+    pub fn limited_to(mut self, action: GuardAction) -> Self {
+        self.at_most = action;
+        self
     }
 }
 
@@ -46,31 +54,31 @@ impl Measure {
 pub struct Finding {
     /// The rule that found it.
     pub rule: &'static Rule,
-    /// Never worse than the contract's severity of the rule.
+    /// The severity, at most that of the rule in the contract.
     pub severity: Severity,
-    /// What it is about.
+    /// The object that violates the rule.
     pub object: Object,
-    /// The role concerned; `PUBLIC` for everybody.
+    /// The role concerned; `PUBLIC` for all roles.
     pub role: Option<String>,
-    /// One sentence that a person understands; holds nothing unprintable.
+    /// One sentence that states the problem, without unprintable characters.
     pub detail: String,
-    /// What the sentence rests on.
+    /// The facts behind the sentence, machine-readable.
     pub evidence: Value,
-    /// How it is fixed: statements, or a proposal.
+    /// The fix: statements, or a proposal.
     pub fix: Fix,
-    /// Stable across dump and restore: made of names, never of OIDs.
+    /// Identifies the finding across dump and restore: made of names, never of OIDs.
     pub fingerprint: String,
 }
 
 impl Finding {
-    /// What tells a new wrong from one that has become more or less: rule, object and role; and the
-    /// owner, where a wrong is worse the more its owner may do.
+    /// Returns what the finding is about: rule, object, role, and owner where the evidence names
+    /// one. Two findings about the same differ in extent only.
     #[must_use]
     pub fn about(&self) -> (&'static str, &str, Option<&str>, Option<&str>) {
         (self.rule.id, &self.object.identity, self.role.as_deref(), self.evidence["owner"].as_str())
     }
 
-    /// The same, to keep.
+    /// Returns the owned form of [`Self::about`].
     #[must_use]
     pub fn subject(&self) -> Subject {
         let (rule, identity, role, owner) = self.about();
@@ -81,35 +89,85 @@ impl Finding {
 /// What a finding is about: rule, object, role, owner.
 pub type Subject = (&'static str, String, Option<String>, Option<String>);
 
-/// A finding as a rule writes it down; [`Finding`] adds what follows from it.
+/// A finding as a rule returns it, before the contract's severity is applied.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// What it is about.
+    /// The object that violates the rule.
     pub object: Object,
-    /// The role concerned.
+    /// The role concerned; `PUBLIC` for all roles.
     pub role: Option<String>,
-    /// How bad this one is, at the most; the contract may say that the rule is less.
+    /// The severity by the rule; the contract may lower it.
     pub severity: Severity,
-    /// What tells it from other findings of the rule about the same object and role.
+    /// Distinguishes findings of a rule about the same object and role.
     pub key: String,
-    /// One sentence.
+    /// One sentence that states the problem.
     pub detail: String,
-    /// What the sentence rests on.
+    /// The facts behind the sentence, machine-readable.
     pub evidence: Value,
-    /// How it is mended.
+    /// The fix.
     pub fix: Fix,
-    /// How it compares with what was before.
+    /// How the guard compares it with the findings before a statement.
     pub measure: Measure,
 }
 
 impl Draft {
-    /// How bad it is, before the contract has its say.
+    /// Returns a draft about an object, without role, key, evidence and fix.
     #[must_use]
-    pub fn weight(&self) -> Severity {
+    pub fn new(object: Object, severity: Severity, detail: impl Into<String>) -> Self {
+        Self {
+            object,
+            role: None,
+            severity,
+            key: String::new(),
+            detail: detail.into(),
+            evidence: Value::Object(serde_json::Map::new()),
+            fix: Fix::Unknown,
+            measure: Measure::default(),
+        }
+    }
+
+    /// Sets the role concerned.
+    #[must_use]
+    pub fn role(mut self, name: impl Into<String>) -> Self {
+        self.role = Some(name.into());
+        self
+    }
+
+    /// Sets the key.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = key.into();
+        self
+    }
+
+    /// Sets the evidence, a JSON object.
+    #[must_use]
+    pub fn evidence(mut self, evidence: Value) -> Self {
+        self.evidence = evidence;
+        self
+    }
+
+    /// Sets the fix.
+    #[must_use]
+    pub fn fix(mut self, fix: Fix) -> Self {
+        self.fix = fix;
+        self
+    }
+
+    /// Sets the measure.
+    #[must_use]
+    pub fn measure(mut self, measure: Measure) -> Self {
+        self.measure = measure;
+        self
+    }
+
+    /// Returns the severity for the guard: the contract's severity of the rule does not count.
+    #[must_use]
+    pub fn guard_severity(&self) -> Severity {
         if self.object.managed_by.is_some() { Severity::Info } else { self.severity }
     }
 
-    /// The finding of `rule`, which the contract takes as `worst` at the most.
+    /// Returns the finding of `rule`, with at most the severity `worst`.
     #[must_use]
     pub fn finish(mut self, rule: &'static Rule, worst: Severity) -> Finding {
         let mut severity = self.severity.min(worst);
@@ -118,7 +176,7 @@ impl Draft {
         {
             evidence.insert("managed_by".into(), owner.clone().into());
             severity = Severity::Info;
-            // What the platform brings is the platform's to change.
+            // Objects of the platform are changed by the platform.
             self.fix = Fix::Unknown;
         }
         let parts = [
@@ -142,8 +200,8 @@ impl Draft {
     }
 }
 
-/// 128 bits of SHA-256 over the parts, in hexadecimal; each part is preceded by its length, so that
-/// no two lists collide.
+/// Returns 128 bits of SHA-256 over the parts, in hexadecimal. Each part is preceded by its length,
+/// so that different lists have different inputs.
 #[must_use]
 pub fn fingerprint(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
@@ -162,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fingerprints_tell_lists_apart_and_never_change() {
+    fn fingerprint_differs_for_different_lists_and_is_stable() {
         assert_ne!(fingerprint(&["ab", "c"]), fingerprint(&["a", "bc"]));
         assert_eq!(fingerprint(&["a"]), "3b196fd4907bedf51c3090e9835f2f7c");
     }

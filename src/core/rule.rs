@@ -1,5 +1,4 @@
-//! What a rule is: its name, its defaults and its documentation. How it checks is in
-//! [`crate::rules`].
+//! The metadata of a rule: name, defaults and documentation. Its check is in [`crate::rules`].
 
 use crate::contract::{GuardAction, Severity};
 use std::fmt;
@@ -89,7 +88,7 @@ pub enum Recheck {
     /// As [`Self::ChangedObjects`], but routine by routine and not by comparing findings: the guard
     /// compares the reasons for a verdict.
     Routines,
-    /// When an object has another name, schema or kind than before, or is gone.
+    /// When an object has another name, schema or kind than before, or has been dropped.
     Names,
     /// When a schema has changed.
     Schemas,
@@ -99,13 +98,13 @@ pub enum Recheck {
     OwnObjects,
 }
 
-/// SQL that shows a rule at work, run by a test on the database that the shipped contract
+/// SQL that demonstrates a rule. A test executes it in the database that the shipped contract
 /// describes.
 #[derive(Debug, Clone, Copy)]
 pub struct Example {
-    /// Statements after which this rule, and no other, has a new finding.
+    /// Statements after which only this rule has a new finding.
     pub violating: &'static str,
-    /// Statements to the same purpose after which no rule has a new finding.
+    /// Statements with the same purpose after which no rule has a new finding.
     pub correct: &'static str,
 }
 
@@ -113,13 +112,13 @@ pub struct Example {
 pub struct Rule {
     /// The name in contracts and findings.
     pub id: &'static str,
-    /// One line: what is wrong where it has a finding.
+    /// One line: the problem that it reports.
     pub title: &'static str,
     /// The audit it belongs to.
     pub area: Area,
-    /// The highest severity of its findings, unless the contract lowers or raises it.
+    /// The highest severity of its findings, unless the contract sets another.
     pub severity: Severity,
-    /// What the guard does, unless the contract says otherwise.
+    /// The guard action, unless the contract sets another.
     pub guard: GuardAction,
     /// The code of the error where the guard blocks a statement.
     pub sqlstate: SqlState,
@@ -143,7 +142,7 @@ pub struct Rule {
     pub exempt_by_pattern: bool,
     /// SQL that violates it and SQL that does not.
     pub example: Example,
-    /// Where others describe the same problem: splinter lints, the CIS benchmark, CWE.
+    /// Descriptions of the same problem elsewhere: splinter lints, the CIS benchmark, CWE.
     pub references: &'static [&'static str],
 }
 

@@ -61,13 +61,13 @@ fn sqlstate(rule: &Rule) -> PgSqlErrorCode {
 
 /// Several rejections of one command (an extension's script) as one: the first, and how many more.
 fn one(rejections: Vec<Rejection>) -> Option<Rejection> {
-    let more: Vec<String> = rejections.iter().skip(1).map(|r| r.message.clone()).collect();
+    let more: Vec<String> = rejections.iter().skip(1).map(|r| r.problem.clone()).collect();
     let mut first = rejections.into_iter().next()?;
     if !more.is_empty() {
         first.detail = format!(
-            "{} Also: {}.",
+            "{} Also: {}",
             first.detail,
-            more.iter().take(5).cloned().collect::<Vec<_>>().join("; ")
+            more.iter().take(5).cloned().collect::<Vec<_>>().join(" ")
         );
         if more.len() > 5 {
             first.detail = format!("{} And {} more.", first.detail, more.len() - 5);

@@ -5,7 +5,7 @@
 //! PostgreSQL into which the extension is installed, `GUARD_CLUSTERS`, a folder with a cluster
 //! named `template` that nobody has used, and `GUARD_LOCALES`, a folder with the locale [`GERMAN`].
 
-pub mod damage;
+pub mod mutate;
 pub mod pages;
 
 use postgres::{Client, NoTls};

@@ -1,14 +1,14 @@
-//! Writes the installation script of a library that contains tests, as `cargo pgrx schema` does,
-//! and checks that without the tests it would be sql/install.sql and nothing else.
+//! Writes the installation script of a library with tests, as `cargo pgrx schema` does, and checks
+//! that the script without the tests equals sql/install.sql.
 //!
 //! Arguments: the section `.pgrxsc` of the library as a file, the control file, sql/install.sql,
-//! the version, and the file to write. cargo-pgrx would have to be installed first, and would build
-//! every dependency a second time.
+//! the version, and the file to write. cargo-pgrx is not used, because it would have to be
+//! installed and would build every dependency again.
 
 use pgrx_sql_entity_graph::{ControlFile, PgrxSql, SqlGraphEntity, section::decode_entities};
 use std::error::Error;
 
-/// The schema of the tests; they are SQL functions without arguments.
+/// The schema of the tests, which are SQL functions without arguments.
 const TESTS: &str = "tests";
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,12 +1,12 @@
-//! Contracts as living data: loaded, grown by migrations, looked back at, inferred from what is
-//! there; and everything that is no contract.
+//! Contracts in the database: loading, changing, rolling back, listing and inferring them, and
+//! rejecting invalid ones.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, project};
 use postgres::Client;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-/// The contract in force with another version and a change.
+/// Returns SQL for the contract in force with another version and a change.
 fn changed(version: &str, change: &str) -> String {
     format!("jsonb_set(ops.contract(), '{{version}}', '\"{version}\"') {change}")
 }
@@ -14,7 +14,7 @@ fn changed(version: &str, change: &str) -> String {
 const IN_FORCE: &str = "SELECT ops.contract()->>'version'";
 
 #[test]
-fn a_contract_grows_by_migrations_and_can_be_rolled_back() {
+fn contract_is_changed_and_rolled_back() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     let invoices = r#"|| jsonb_build_object('tables', ops.contract()->'tables' ||
@@ -25,7 +25,7 @@ fn a_contract_grows_by_migrations_and_can_be_rolled_back() {
     );
     let row = client.query_one(&load, &[]).unwrap();
     assert_eq!((row.get::<_, &str>(0), row.get::<_, &str>(1)), ("1.1.0", "1.0.0"));
-    // It asks for a table that is not there yet, and says so.
+    // The contract requires a table that does not exist yet.
     assert_eq!((row.get::<_, i64>(2), row.get::<_, i64>(3)), (1, 0));
     let changes = [
         "+ tables[public.invoices]",
@@ -36,50 +36,49 @@ fn a_contract_grows_by_migrations_and_can_be_rolled_back() {
     let missing = "SELECT object FROM ops.audit_objects()";
     assert_eq!(column(&mut client, missing), ["public.invoices"]);
 
-    let history = "SELECT version || ' ' || in_force || ' ' || loaded_by || ' ' || note || coalesce(' ' || changes::text, '')
+    let history = "SELECT version || ' ' || in_force || ' ' || loaded_by || ' ' || note || \
+        coalesce(' ' || changes::text, '')
         FROM ops.contract_history";
     assert_eq!(
         column(&mut client, history),
         [
             "1.0.0 false root_su Initial security contract",
-            "1.1.0 true root_su Invoices {\"+ tables[public.invoices]\",\"+ tables[public.invoices].row_security: true\",\"~ version: 1.0.0 -> \
+            "1.1.0 true root_su Invoices {\"+ tables[public.invoices]\",\"+ \
+             tables[public.invoices].row_security: true\",\"~ version: 1.0.0 -> \
              1.1.0\"}"
         ]
     );
 
-    // The same, a lower one, and an earlier one under a name of its own: refused, and nothing has
-    // changed.
+    // The same version, a lower version, a pre-release and a build are rejected, and nothing
+    // changes.
     for (version, detail) in [
         ("1.1.0", "The same contract has been loaded already."),
         ("1.0.9", "Each contract has a higher version"),
         ("1.1.0-rc.1", "Each contract has a higher version"),
         ("1.1.0+build.7", "Each contract has a higher version"),
     ] {
-        let refused =
+        let error =
             attempt(&mut client, &format!("SELECT ops.load_contract({})", changed(version, "")))
                 .unwrap_err();
-        assert_eq!(refused.code, "22023", "{version}");
+        assert_eq!(error.code, "22023", "{version}");
         assert!(
-            refused.message.starts_with(&format!("contract {version} is not higher than 1.1.0")),
+            error.message.starts_with(&format!("contract {version} is not higher than 1.1.0")),
             "{}",
-            refused.message
+            error.message
         );
-        assert!(
-            refused.detail.starts_with(detail) && !refused.hint.is_empty(),
-            "{version}: {refused:?}"
-        );
+        assert!(error.detail.starts_with(detail) && !error.hint.is_empty(), "{version}: {error:?}");
     }
     let invalid =
         format!("SELECT ops.load_contract({})", changed("1.2.0", "|| '{\"colour\": \"red\"}'"));
-    let refused = attempt(&mut client, &invalid).unwrap_err();
+    let error = attempt(&mut client, &invalid).unwrap_err();
     assert_eq!(
-        (refused.code.as_str(), refused.message.as_str()),
+        (error.code.as_str(), error.message.as_str()),
         ("22023", "not a valid security contract")
     );
-    assert!(refused.detail.starts_with("$.colour: there is no such field"), "{}", refused.detail);
+    assert!(error.detail.starts_with("$.colour: unknown field"), "{}", error.detail);
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.contract_history"), ["2"]);
 
-    // One call back; what came between keeps its version.
+    // A rollback restores the first contract; the version of the second stays in use.
     let back = "SELECT version FROM ops.rollback_contract(note => 'Too early')";
     assert_eq!(column(&mut client, back), ["1.0.0"]);
     assert_eq!(column(&mut client, missing), [""; 0]);
@@ -98,51 +97,47 @@ fn a_contract_grows_by_migrations_and_can_be_rolled_back() {
         ),
         ["1.1.1"]
     );
-    // Going back twice leads two steps back.
+    // A second rollback goes back another step.
     assert_eq!(column(&mut client, "SELECT version FROM ops.rollback_contract()"), ["1.0.0"]);
-    let refused = attempt(&mut client, "SELECT ops.rollback_contract()").unwrap_err();
-    assert_eq!(refused.message, "there was no contract before the one in force");
+    let error = attempt(&mut client, "SELECT ops.rollback_contract()").unwrap_err();
+    assert_eq!(error.message, "there was no contract before the one in force");
     assert_eq!(
         column(&mut client, "SELECT version FROM ops.rollback_contract('1.1.0')"),
         ["1.1.0"]
     );
-    let refused = attempt(&mut client, "SELECT ops.rollback_contract('1.1.0')").unwrap_err();
-    assert_eq!(refused.message, "contract 1.1.0 is in force already");
-    let refused = attempt(&mut client, "SELECT ops.rollback_contract('3.0.0')").unwrap_err();
-    assert_eq!(refused.message, "there was no contract 3.0.0");
-    assert!(
-        refused.detail.contains("1.1.1") && refused.detail.contains("1.0.0"),
-        "{}",
-        refused.detail
-    );
+    let error = attempt(&mut client, "SELECT ops.rollback_contract('1.1.0')").unwrap_err();
+    assert_eq!(error.message, "contract 1.1.0 is in force already");
+    let error = attempt(&mut client, "SELECT ops.rollback_contract('3.0.0')").unwrap_err();
+    assert_eq!(error.message, "there was no contract 3.0.0");
+    assert!(error.detail.contains("1.1.1") && error.detail.contains("1.0.0"), "{}", error.detail);
 }
 
 #[test]
-fn one_that_would_refuse_the_state_of_today_loads_and_the_guard_goes_by_it() {
+fn contract_stricter_than_the_database_loads_and_is_enforced() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    // Nobody may read judgments any more, from a client's side.
+    // Clients may no longer read judgments.
     let strict = changed("2.0.0", "#- '{tables,0,grants}' #- '{tables,0,policies,authenticated}'");
     let row = client
         .query_one(&format!("SELECT added, findings FROM ops.load_contract({strict})"), &[])
         .unwrap();
-    assert_eq!(row.get::<_, i64>(0), 2, "the grant and the policy that are there");
+    assert_eq!(row.get::<_, i64>(0), 2, "the existing grant and policy");
     let found = "SELECT rule FROM ops.audit_security(min_severity => 'error') ORDER BY 1";
     assert_eq!(column(&mut client, found), ["rls_policy_always_true", "table_privileges"]);
-    // What is there may stay and may be mended; what is taken away does not come back.
+    // The existing privilege may be granted again and revoked, but not granted after that.
     let mut migrations = cluster.connect("app", "postgres");
     attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap();
     attempt(&mut migrations, "REVOKE SELECT ON public.judgments FROM authenticated").unwrap();
-    let refused =
+    let error =
         attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap_err();
-    assert!(refused.message.contains("breaks the security contract"), "{refused:?}");
-    // Back to the first, it may.
+    assert!(error.message.contains("breaks the security contract"), "{error:?}");
+    // After a rollback to the first contract, it may be granted.
     client.batch_execute("SELECT ops.rollback_contract()").unwrap();
     attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap();
 }
 
 #[test]
-fn a_change_that_is_rolled_back_was_none() {
+fn aborted_transaction_does_not_change_the_contract() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
@@ -159,12 +154,11 @@ fn a_change_that_is_rolled_back_was_none() {
         ),
         ["1.1.0"]
     );
-    let refused =
+    let error =
         attempt(&mut client, "BEGIN READ ONLY; SELECT ops.rollback_contract()").unwrap_err();
-    assert_eq!(refused.code, "25006");
+    assert_eq!(error.code, "25006");
     client.batch_execute("ROLLBACK").unwrap();
-    // The contract of one statement is not the contract of the next: at commit, the one that stays
-    // is asked.
+    // At commit, the contract that stays in force applies, not the one of the statement.
     let open =
         changed("1.2.0", r#"|| '{"rules": {"security_definer_search_path": {"guard": "audit"}}}'"#);
     let swap = format!(
@@ -172,16 +166,15 @@ fn a_change_that_is_rolled_back_was_none() {
          CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
          SELECT ops.rollback_contract(); COMMIT"
     );
-    let refused = attempt(&mut client, &swap).unwrap_err();
-    assert!(refused.message.contains("has no safe search_path"), "{refused:?}");
+    let error = attempt(&mut client, &swap).unwrap_err();
+    assert!(error.message.contains("has no safe search_path"), "{error:?}");
 }
 
 #[test]
-fn everything_that_is_wrong_is_listed_with_its_place() {
+fn validation_lists_every_problem_with_its_path() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    // The shipped one is a contract, and names its own contradictions. Every place can be looked at
-    // with the path as it stands.
+    // The shipped contract is valid and has known contradictions. Every path is a valid jsonpath.
     let shipped = "SELECT severity || ' ' || path FROM ops.validate_contract(ops.contract())
         WHERE jsonb_path_exists(ops.contract(), path::jsonpath)";
     assert_eq!(
@@ -195,21 +188,23 @@ fn everything_that_is_wrong_is_listed_with_its_place() {
         ]
     );
     let broken = r#"ops.contract()
-        || '{"version": "1", "colour": 1, "rules": {"no_such_rule": {}}, "trusted_roles": ["anon"]}'"#;
+        || '{"version": "1", "colour": 1, "rules": {"no_such_rule": {}},
+             "trusted_roles": ["anon"]}'"#;
     let errors = format!(
-        "SELECT path || ': ' || problem FROM ops.validate_contract({broken}) WHERE severity = 'error' AND allowed <> ''"
+        "SELECT path || ': ' || problem FROM ops.validate_contract({broken}) WHERE severity = \
+         'error' AND allowed <> ''"
     );
     assert_eq!(
         column(&mut client, &errors),
         [
-            "$.colour: there is no such field",
-            "$.version: this is no semantic version",
-            "$.rules.no_such_rule: there is no such rule",
-            "$.trusted_roles[0]: role \"anon\" is trusted and a client: SECURITY DEFINER routines would count as safe in schemas where it can put \
-             objects in their way"
+            "$.colour: unknown field",
+            "$.version: not a semantic version",
+            "$.rules.no_such_rule: rule does not exist",
+            "$.trusted_roles[0]: trusted role \"anon\" is a client: schemas in which it can \
+             create objects would count as safe for SECURITY DEFINER routines"
         ]
     );
-    // As it stands in a file.
+    // The text of a file.
     let lines = |client: &mut Client, text: &str| {
         let rows = client
             .query("SELECT path || ': ' || problem FROM ops.validate_contract($1::text)", &[&text])
@@ -218,19 +213,13 @@ fn everything_that_is_wrong_is_listed_with_its_place() {
     };
     assert_eq!(
         lines(&mut client, "{\"name\": \"x\",\n \"name\": 2,}"),
-        [
-            "$.name: this field is there twice",
-            "$: this is no JSON that can be read: trailing comma at line 2 column 12"
-        ]
+        ["$.name: duplicate field", "$: not valid JSON: trailing comma at line 2 column 12"]
     );
     let twice = lines(
         &mut client,
         r#"{"tables": [], "rules": {"rls_disabled": {}, "rls_disabled": {}}, "tables": []}"#,
     );
-    assert_eq!(
-        twice[..2],
-        ["$.rules.rls_disabled: this field is there twice", "$.tables: this field is there twice"]
-    );
+    assert_eq!(twice[..2], ["$.rules.rls_disabled: duplicate field", "$.tables: duplicate field"]);
     assert_eq!(
         column(&mut client, "SELECT problem FROM ops.validate_contract(NULL::jsonb)"),
         [""; 0]
@@ -238,7 +227,7 @@ fn everything_that_is_wrong_is_listed_with_its_place() {
 }
 
 #[test]
-fn bad_input_is_an_error_and_nothing_else() {
+fn invalid_document_is_an_error_without_effect() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     for (document, code) in [
@@ -263,9 +252,9 @@ fn bad_input_is_an_error_and_nothing_else() {
         ("'{\"tables\": [' || repeat('{},', 4000000) || '{}]}'", "22023"),
     ] {
         let started = std::time::Instant::now();
-        let refused =
+        let error =
             attempt(&mut client, &format!("SELECT ops.load_contract({document})")).unwrap_err();
-        assert_eq!(refused.code, code, "{document}: {refused:?}");
+        assert_eq!(error.code, code, "{document}: {error:?}");
         assert!(started.elapsed().as_secs() < 30, "{document} took {:?}", started.elapsed());
         let listed = attempt(
             &mut client,
@@ -274,27 +263,33 @@ fn bad_input_is_an_error_and_nothing_else() {
         assert!(listed.is_ok() || code == "22P02", "{document}: {listed:?}");
     }
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.contract_history"), ["1"]);
-    // Names that do not exist yet are what a contract may demand; names of any bytes are names.
-    let odd = r#"|| jsonb_build_object('roles', ops.contract()->'roles' || jsonb_build_array(jsonb_build_object(
-        'name', E'Ünï "code"; DROP TABLE x; --\u202E', 'kind', 'client')), 'schemas', ops.contract()->'schemas' ||
-        '[{"name": "not yet", "usage": ["anon"]}]', 'sequences', '[{"schema": "not yet", "name": "s"}]'::jsonb)"#;
+    // A contract may require objects that do not exist, with names of any characters.
+    let odd = r#"|| jsonb_build_object(
+        'roles', ops.contract()->'roles' || jsonb_build_array(jsonb_build_object(
+            'name', E'Ünï "code"; DROP TABLE x; --\u202E', 'kind', 'client')),
+        'schemas', ops.contract()->'schemas' || '[{"name": "not yet", "usage": ["anon"]}]',
+        'sequences', '[{"schema": "not yet", "name": "s"}]'::jsonb)"#;
     let row = client
         .query_one(&format!("SELECT added FROM ops.load_contract({})", changed("1.1.0", odd)), &[])
         .unwrap();
     assert_eq!(row.get::<_, i64>(0), 3);
-    let found = "SELECT rule || ' ' || detail FROM ops.audit_security(min_severity => 'warning') ORDER BY 1";
+    let found = "SELECT rule || ' ' || detail FROM ops.audit_security(min_severity => 'warning') \
+        ORDER BY 1";
     assert_eq!(
         column(&mut client, found),
         [
-            "required_object_missing Schema \"not yet\", which the contract declares, does not exist.",
-            "required_object_missing Sequence \"not yet\".s, which the contract declares, does not exist.",
-            "role_missing Role \"Ünï \"code\"; DROP TABLE x; --\\u202E\", which the contract declares, does not exist."
+            "required_object_missing Schema \"not yet\", which the contract declares, does not \
+             exist.",
+            "required_object_missing Sequence \"not yet\".s, which the contract declares, does not \
+             exist.",
+            "role_missing Role \"Ünï \"code\"; DROP TABLE x; --\\u202E\", which the contract \
+             declares, does not exist."
         ]
     );
 }
 
 #[test]
-fn two_load_at_the_same_time_and_one_is_told() {
+fn concurrent_load_is_rejected() {
     let cluster = Cluster::start();
     let mut admin = cluster.guarded_document("app");
     for round in 0..10 {
@@ -311,11 +306,11 @@ fn two_load_at_the_same_time_and_one_is_told() {
             })
         });
         let results = loads.map(|load| load.join().unwrap());
-        let told: Vec<_> = results.iter().filter_map(|r| r.as_ref().err()).collect();
-        assert_eq!(told.len(), 1, "{results:?}");
-        assert_eq!(told[0].code, "55P03");
-        assert_eq!(told[0].message, "another session is just changing the security contract");
-        // Whichever won: both versions are free for the next round only where it was the lower.
+        let errors: Vec<_> = results.iter().filter_map(|r| r.as_ref().err()).collect();
+        assert_eq!(errors.len(), 1, "{results:?}");
+        assert_eq!(errors[0].code, "55P03");
+        assert_eq!(errors[0].message, "another session is just changing the security contract");
+        // If the lower version was loaded, the higher one is loaded before the next round.
         let highest = format!("1.{}.0", round * 2 + 2);
         if column(&mut admin, IN_FORCE) != [highest.clone()] {
             admin
@@ -323,18 +318,17 @@ fn two_load_at_the_same_time_and_one_is_told() {
                 .unwrap();
         }
     }
-    // A transaction that looked before another loaded changes nothing that it has not seen.
+    // A transaction with an older snapshot cannot replace a contract that it does not see.
     let mut slow = cluster.connect("app", SUPERUSER);
     slow.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT ops.contract()").unwrap();
     admin.batch_execute(&format!("SELECT ops.load_contract({})", changed("2.0.0", ""))).unwrap();
-    let refused =
-        attempt(&mut slow, &format!("SELECT ops.load_contract({})", changed("3.0.0", "")))
-            .unwrap_err();
-    assert_eq!(refused.code, "40001", "{refused:?}");
+    let error = attempt(&mut slow, &format!("SELECT ops.load_contract({})", changed("3.0.0", "")))
+        .unwrap_err();
+    assert_eq!(error.code, "40001", "{error:?}");
     slow.batch_execute("ROLLBACK").unwrap();
 }
 
-/// Every function and view of contracts and exemptions, with arguments.
+/// Calls that only authorized roles may execute.
 const CALLS: [&str; 14] = [
     "SELECT ops.load_contract(jsonb '{}')",
     "SELECT ops.load_contract('{}')",
@@ -352,7 +346,7 @@ const CALLS: [&str; 14] = [
     "DELETE FROM dragonfly_guard.exemption",
 ];
 
-/// What may be read by whom watches.
+/// Calls that monitoring roles may execute.
 const READING: [&str; 5] = [
     "SELECT ops.contract()",
     "SELECT * FROM ops.contract_history",
@@ -362,17 +356,20 @@ const READING: [&str; 5] = [
 ];
 
 #[test]
-fn only_a_superuser_and_whom_it_lets() {
+fn only_authorized_roles_change_the_contract() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
-        .batch_execute("CREATE ROLE deployer; CREATE ROLE stranger; GRANT USAGE ON SCHEMA ops TO deployer, stranger")
+        .batch_execute(
+            "CREATE ROLE deployer; CREATE ROLE untrusted; GRANT USAGE ON SCHEMA ops TO \
+            deployer, untrusted",
+        )
         .unwrap();
-    for role in ["anon", "authenticated", "service_role", "stranger"] {
+    for role in ["anon", "authenticated", "service_role", "untrusted"] {
         client.batch_execute(&format!("SET ROLE {role}")).unwrap();
         for call in CALLS {
-            let refused = attempt(&mut client, call).expect_err(call);
-            assert_eq!(refused.code, "42501", "{role}: {call}: {refused:?}");
+            let error = attempt(&mut client, call).expect_err(call);
+            assert_eq!(error.code, "42501", "{role}: {call}: {error:?}");
         }
         for call in READING {
             let done = attempt(&mut client, call);
@@ -380,31 +377,28 @@ fn only_a_superuser_and_whom_it_lets() {
         }
         client.batch_execute("RESET ROLE").unwrap();
     }
-    // Who runs migrations may draft; a GRANT on all functions lets nobody change anything.
+    // The migration role may infer and validate; a GRANT on all functions authorizes no change.
     client.batch_execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ops TO service_role").unwrap();
     for role in ["service_role", "postgres"] {
         client.batch_execute(&format!("SET ROLE {role}")).unwrap();
         for call in &CALLS[..5] {
-            let refused = attempt(&mut client, call).expect_err(call);
+            let error = attempt(&mut client, call).expect_err(call);
             assert_eq!(
-                refused.message, "permission denied to change what the security guard goes by",
+                error.message, "permission denied to change what the security guard goes by",
                 "{role}: {call}"
             );
-            assert!(
-                refused.hint.contains(&format!("TO {role} WITH GRANT OPTION")),
-                "{}",
-                refused.hint
-            );
+            assert!(error.hint.contains(&format!("TO {role} WITH GRANT OPTION")), "{}", error.hint);
         }
         attempt(&mut client, "SELECT count(*) FROM ops.validate_contract(ops.infer_contract())")
             .unwrap();
         client.batch_execute("RESET ROLE").unwrap();
     }
-    // Whom a superuser lets, may, and may do nothing else with the tables.
+    // A role that a superuser granted EXECUTE may load contracts, but not change the tables.
     client
         .batch_execute(
             "GRANT EXECUTE ON FUNCTION ops.load_contract(jsonb, text), ops.contract() TO deployer;
-             GRANT EXECUTE ON FUNCTION ops.load_contract(jsonb, text) TO postgres WITH GRANT OPTION",
+             GRANT EXECUTE ON FUNCTION ops.load_contract(jsonb, text) TO postgres WITH GRANT \
+                 OPTION",
         )
         .unwrap();
     for (role, version) in [("deployer", "1.1.0"), ("postgres", "1.2.0")] {
@@ -415,15 +409,16 @@ fn only_a_superuser_and_whom_it_lets() {
         attempt(&mut client, &load).unwrap();
         assert_eq!(column(&mut client, IN_FORCE), [version]);
     }
-    // Whoever creates roles can rename one, and is not let by that.
+    // A role with CREATEROLE does not get the privilege by renaming the authorized role.
     client
         .batch_execute(
-            "GRANT EXECUTE ON FUNCTION ops.rollback_contract TO postgres; SET ROLE postgres; CREATE ROLE helper CREATEROLE; RESET ROLE;
+            "GRANT EXECUTE ON FUNCTION ops.rollback_contract TO postgres; SET ROLE postgres; \
+             CREATE ROLE helper CREATEROLE; RESET ROLE;
              SET ROLE helper",
         )
         .unwrap();
-    if attempt(&mut client, "ALTER ROLE postgres RENAME TO somebody").is_ok() {
-        client.batch_execute("SET ROLE somebody").unwrap();
+    if attempt(&mut client, "ALTER ROLE postgres RENAME TO renamed").is_ok() {
+        client.batch_execute("SET ROLE renamed").unwrap();
         for call in [
             "SELECT ops.rollback_contract()",
             "SELECT ops.exempt(rule => 'direct_write', object => '*', reason => 'x')",
@@ -440,7 +435,7 @@ fn only_a_superuser_and_whom_it_lets() {
 }
 
 #[test]
-fn an_inferred_contract_finds_what_it_left_out_and_nothing_else() {
+fn audit_under_inferred_contract_finds_omitted_privileges() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     cluster.psql_file("app", "fixtures/violations.sql");
@@ -449,7 +444,8 @@ fn an_inferred_contract_finds_what_it_left_out_and_nothing_else() {
             "ALTER ROLE postgres_old RENAME TO postgres; SET client_min_messages = warning",
         )
         .unwrap();
-    let reported = "SELECT fingerprint || rule || object FROM ops.audit_contract(ops.infer_contract()) ORDER BY 1";
+    let reported = "SELECT fingerprint || rule || object FROM \
+        ops.audit_contract(ops.infer_contract()) ORDER BY 1";
     let reported = column(&mut client, reported);
     client.batch_execute("SELECT ops.load_contract(ops.infer_contract(), 'Inferred')").unwrap();
     let found = column(
@@ -457,9 +453,10 @@ fn an_inferred_contract_finds_what_it_left_out_and_nothing_else() {
         "SELECT fingerprint || rule || object FROM ops.audit_security() ORDER BY 1",
     );
     assert_eq!(found, reported);
-    let errors = "SELECT rule || ' ' || object || coalesce(' ' || role_name, '') FROM ops.audit_security(min_severity => 'error') ORDER BY 1";
+    let errors = "SELECT rule || ' ' || object || coalesce(' ' || role_name, '') FROM \
+        ops.audit_security(min_severity => 'error') ORDER BY 1";
     let errors = column(&mut client, errors);
-    for left_out in [
+    for omitted in [
         "security_definer_search_path api.get_ceo_metrics()",
         "table_privileges public.plaintiff_contacts anon",
         "schema_create intake service_role",
@@ -467,7 +464,7 @@ fn an_inferred_contract_finds_what_it_left_out_and_nothing_else() {
         "guard_tampered zz_dragonfly_guard_end",
         "view_privileges public.m_contacts PUBLIC",
     ] {
-        assert!(errors.iter().any(|e| e == left_out), "{left_out}: {errors:#?}");
+        assert!(errors.iter().any(|e| e == omitted), "{omitted}: {errors:#?}");
     }
     assert_eq!(
         column(
@@ -476,16 +473,15 @@ fn an_inferred_contract_finds_what_it_left_out_and_nothing_else() {
         ),
         [""; 0]
     );
-    let refused =
-        attempt(&mut client, "SELECT ops.infer_contract('{public,nowhere}')").unwrap_err();
+    let error = attempt(&mut client, "SELECT ops.infer_contract('{public,nowhere}')").unwrap_err();
     assert_eq!(
-        (refused.code.as_str(), refused.message.as_str()),
+        (error.code.as_str(), error.message.as_str()),
         ("22023", "there is no schema \"nowhere\"")
     );
 }
 
 #[test]
-fn the_worked_example_is_a_database_that_keeps_its_contract() {
+fn database_of_the_example_conforms_to_its_contract() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded("saas");
     client.batch_execute("SET client_min_messages = warning").unwrap();
@@ -499,7 +495,7 @@ fn the_worked_example_is_a_database_that_keeps_its_contract() {
             .unwrap()
             .len(),
         0,
-        "not even a contradiction"
+        "the example has no contradictions"
     );
     client.execute("SELECT ops.load_contract($1::text, 'A small SaaS')", &[&contract]).unwrap();
     client.batch_execute(&example("saas.sql")).unwrap();
@@ -523,10 +519,11 @@ fn the_worked_example_is_a_database_that_keeps_its_contract() {
         "42501"
     );
     assert_eq!(column(&mut client, "SELECT name FROM app.plans ORDER BY 1"), ["free", "team"]);
-    // The contract that the database itself would give says the same, but for what a person has
-    // decided.
+    // The inferred contract equals the example, except for decisions that the catalog does not
+    // show.
     client.batch_execute("RESET ROLE").unwrap();
-    let inferred = "SELECT unnest(ops.contract_changes(ops.contract(), ops.infer_contract('{api,app,billing}')))";
+    let inferred = "SELECT unnest(ops.contract_changes(ops.contract(), \
+        ops.infer_contract('{api,app,billing}')))";
     let differs: Vec<String> = column(&mut client, inferred)
         .into_iter()
         .filter(|line| {
@@ -539,5 +536,5 @@ fn the_worked_example_is_a_database_that_keeps_its_contract() {
     assert_eq!(differs, EXAMPLE_DECISIONS);
 }
 
-/// What a person has decided in the worked example, and no database shows.
+/// The differences between the example and the contract inferred from its database.
 const EXAMPLE_DECISIONS: [&str; 1] = ["- $schema: ../reference/contract.schema.json"];

@@ -1,5 +1,5 @@
-//! The database of the contract document: whole, the audit has nothing against it; with one
-//! violation of every rule, it finds exactly those, and every fix runs.
+//! The database of the contract document: it conforms to the contract; with one violation of each
+//! rule, the audit finds exactly the violations, and every fix can be executed.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
@@ -12,10 +12,10 @@ fn document(cluster: &Cluster) -> Client {
     client
 }
 
-const WORSE_THAN_INFO: &str = "SELECT concat_ws(' | ', rule, object_type, object, role_name)
+const ABOVE_INFO: &str = "SELECT concat_ws(' | ', rule, object_type, object, role_name)
     FROM ops.audit_security(min_severity => 'warning')";
 
-/// One for every rule; required_object_missing and others as violations.sql makes them.
+/// The violations of each rule that violations.sql creates.
 const VIOLATIONS: [&str; 28] = [
     "role_missing | role | postgres | postgres",
     "role_attributes | role | anon | anon",
@@ -34,7 +34,8 @@ const VIOLATIONS: [&str; 28] = [
     "materialized_view_readable | materialized view | public.m_contacts | PUBLIC",
     "direct_write | table | public.judgments | authenticated",
     "security_definer_search_path | function | api.get_ceo_metrics()",
-    "security_definer_executable_by_clients | function | ops.complete_outbox_message(pg_catalog.uuid) | authenticated",
+    "security_definer_executable_by_clients | function | \
+     ops.complete_outbox_message(pg_catalog.uuid) | authenticated",
     "routine_privileges | function | api.queue_job(pg_catalog.text,pg_catalog.jsonb) | anon",
     "rls_disabled | table | intake.simplicity_raw",
     "rls_policy_missing | table | intake.simplicity_batches | authenticated",
@@ -44,22 +45,24 @@ const VIOLATIONS: [&str; 28] = [
     "security_definer_settings | function | api.get_call_queue()",
     "routine_executable_by_public | function | enforcement.open_actions(bigint) | PUBLIC",
     "policy_without_rls | table | public.plaintiff_tasks",
-    // The note that every declared table without FORCE gets is the one of rls_not_forced.
+    // rls_not_forced reports every declared table without FORCE.
     "rls_not_forced | table | public.judgments | postgres_old",
 ];
 
 #[test]
-fn the_documents_database_conforms() {
+fn database_of_the_document_conforms() {
     let cluster = Cluster::start();
     let mut client = document(&cluster);
-    assert_eq!(column(&mut client, WORSE_THAN_INFO), [""; 0]);
+    assert_eq!(column(&mut client, ABOVE_INFO), [""; 0]);
     assert_eq!(
         column(&mut client, "SELECT DISTINCT rule FROM ops.audit_security()"),
         ["rls_not_forced"]
     );
     client.batch_execute("SELECT ops.assert_security('warning')").unwrap();
-    let differing = "SELECT schema_name || ' ' || role_name FROM ops.role_matrix() WHERE NOT conforms
-        UNION ALL SELECT schema_name || '.' || table_name FROM ops.rls_coverage() WHERE NOT conforms";
+    let differing = "SELECT schema_name || ' ' || role_name FROM ops.role_matrix() WHERE NOT \
+        conforms
+        UNION ALL SELECT schema_name || '.' || table_name FROM ops.rls_coverage() WHERE NOT \
+            conforms";
     assert_eq!(column(&mut client, differing), [""; 0]);
     let verdicts =
         "SELECT DISTINCT verdict || ' ' || canonical FROM ops.security_definer_functions()";
@@ -68,34 +71,35 @@ fn the_documents_database_conforms() {
 }
 
 #[test]
-fn one_violation_of_every_rule_is_found_and_nothing_else() {
+fn exactly_the_violations_are_found() {
     let cluster = Cluster::start();
     let mut client = document(&cluster);
     cluster.psql_file("app", "fixtures/violations.sql");
-    let mut found = column(&mut client, WORSE_THAN_INFO);
+    let mut found = column(&mut client, ABOVE_INFO);
     found.extend(column(
         &mut client,
-        "SELECT concat_ws(' | ', rule, object_type, object, role_name) FROM ops.audit_security(rules => '{rls_not_forced}') LIMIT 1 OFFSET 3",
+        "SELECT concat_ws(' | ', rule, object_type, object, role_name) FROM \
+         ops.audit_security(rules => '{rls_not_forced}') LIMIT 1 OFFSET 3",
     ));
     assert_eq!(found, VIOLATIONS);
     let never_violated =
         "SELECT rule FROM ops.security_rules() EXCEPT SELECT rule FROM ops.audit_security()";
-    assert_eq!(column(&mut client, never_violated), [""; 0], "a rule has no case");
+    assert_eq!(column(&mut client, never_violated), [""; 0], "rules without a violation");
 
-    let refused = attempt(&mut client, "SELECT ops.assert_security()").unwrap_err();
+    let error = attempt(&mut client, "SELECT ops.assert_security()").unwrap_err();
     assert_eq!(
-        (refused.code.as_str(), refused.message.as_str()),
+        (error.code.as_str(), error.message.as_str()),
         ("P0004", "the database differs from its security contract in 24 ways")
     );
     assert!(
-        refused.detail.contains("error role_attributes: Role \"anon\" has the attribute BYPASSRLS"),
+        error.detail.contains("error role_attributes: Role \"anon\" has the attribute BYPASSRLS"),
         "{}",
-        refused.detail
+        error.detail
     );
 }
 
 #[test]
-fn every_fix_runs_and_leaves_only_what_a_person_decides() {
+fn every_fix_is_executed_and_findings_without_fix_remain() {
     let cluster = Cluster::start();
     let mut client = document(&cluster);
     cluster.psql_file("app", "fixtures/violations.sql");
@@ -103,14 +107,14 @@ fn every_fix_runs_and_leaves_only_what_a_person_decides() {
     let fixes =
         "SELECT fix FROM ops.audit_security(min_severity => 'warning') WHERE fix IS NOT NULL";
     assert_eq!(column(&mut client, fixes).len(), 24);
-    // The worker that gave up a table gets back in the second round what it had as the owner.
+    // The worker that lost the ownership of a table is granted its privileges in the second round.
     for _round in 0..2 {
         for fix in column(&mut client, fixes) {
             attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}\n{e:?}"));
         }
     }
     assert_eq!(
-        column(&mut client, WORSE_THAN_INFO),
+        column(&mut client, ABOVE_INFO),
         [
             "required_object_missing | view | ops.v_event_log_recent",
             "rls_policy_missing | table | intake.simplicity_batches | authenticated",
@@ -119,7 +123,7 @@ fn every_fix_runs_and_leaves_only_what_a_person_decides() {
 }
 
 #[test]
-fn an_empty_database_is_mended_as_far_as_sql_can() {
+fn fixes_of_an_empty_database_leave_missing_objects_only() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded("empty");
     for round in 0..4 {
@@ -128,7 +132,7 @@ fn an_empty_database_is_mended_as_far_as_sql_can() {
         if fixes.is_empty() {
             break;
         }
-        assert!(round < 3, "the fixes never come to an end: {fixes:?}");
+        assert!(round < 3, "the fixes do not converge: {fixes:?}");
         for fix in fixes {
             attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}\n{e:?}"));
         }
@@ -140,7 +144,7 @@ fn an_empty_database_is_mended_as_far_as_sql_can() {
 }
 
 #[test]
-fn what_is_asked_for_and_not_there_is_an_error_that_lists_what_is() {
+fn unknown_argument_is_an_error_with_the_valid_values() {
     let cluster = Cluster::start();
     let mut client = document(&cluster);
     for (call, message, hint) in [
@@ -161,10 +165,10 @@ fn what_is_asked_for_and_not_there_is_an_error_that_lists_what_is() {
         ),
         ("rules => ARRAY[E'a\\n\\x1b']", "there is no rule \"a\\u000A\\u001B\"", "Valid: "),
     ] {
-        let refused =
+        let error =
             attempt(&mut client, &format!("SELECT * FROM ops.audit_security({call})")).unwrap_err();
-        assert_eq!((refused.code.as_str(), refused.message.as_str()), ("22023", message));
-        assert!(refused.hint.starts_with(hint), "{}", refused.hint);
+        assert_eq!((error.code.as_str(), error.message.as_str()), ("22023", message));
+        assert!(error.hint.starts_with(hint), "{}", error.hint);
     }
     let all = "SELECT count(*)::text FROM ops.audit_security(NULL, NULL, NULL)";
     assert_eq!(column(&mut client, all), ["7"]);
@@ -179,7 +183,7 @@ fn what_is_asked_for_and_not_there_is_an_error_that_lists_what_is() {
 }
 
 #[test]
-fn a_malformed_contract_is_refused_with_the_place() {
+fn invalid_contract_is_rejected_with_its_path() {
     let cluster = Cluster::start();
     let mut client = document(&cluster);
     for (document, place) in [
@@ -189,29 +193,31 @@ fn a_malformed_contract_is_refused_with_the_place() {
         ("jsonb_set(ops.contract(), '{roles,0,kind}', '\"king\"')", "$.roles[0].kind"),
         ("jsonb_set(ops.contract(), '{schemas,1,usage}', '[\"nobody\"]')", "$.schemas[1].usage"),
     ] {
-        let refused = attempt(
+        let error = attempt(
             &mut client,
             &format!("INSERT INTO dragonfly_guard.contract (id, document) VALUES (2, {document})"),
         )
         .unwrap_err();
-        assert_eq!(refused.message, "not a valid security contract");
-        assert!(refused.detail.starts_with(place), "{document}: {}", refused.detail);
+        assert_eq!(error.message, "not a valid security contract");
+        assert!(error.detail.starts_with(place), "{document}: {}", error.detail);
     }
-    // Past the check, the guard fails closed and says the way out.
+    // Without the constraint, the guard blocks every change, and the hint names the way out.
     client
         .batch_execute(
-            "SET dragonfly_guard.mode = off; ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT is_contract;
-             RESET dragonfly_guard.mode; INSERT INTO dragonfly_guard.contract (id, document) VALUES (2, '{}')",
+            "SET dragonfly_guard.mode = off; ALTER TABLE dragonfly_guard.contract DROP CONSTRAINT \
+             is_contract;
+             RESET dragonfly_guard.mode; INSERT INTO dragonfly_guard.contract (id, document) \
+                 VALUES (2, '{}')",
         )
         .unwrap();
     let definer =
         "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
-    let refused = attempt(&mut client, definer).unwrap_err();
-    assert_eq!(refused.message, "the security contract in force is not valid");
-    assert!(refused.hint.contains("SET dragonfly_guard.mode = off"));
+    let error = attempt(&mut client, definer).unwrap_err();
+    assert_eq!(error.message, "the security contract in force is not valid");
+    assert!(error.hint.contains("SET dragonfly_guard.mode = off"));
     assert_eq!(
         attempt(&mut client, "CREATE TABLE public.t (id int)").unwrap_err().message,
-        refused.message
+        error.message
     );
     attempt(&mut client, "CREATE TEMP TABLE unrelated (id int); COMMENT ON SCHEMA public IS NULL")
         .unwrap();

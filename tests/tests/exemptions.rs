@@ -1,10 +1,11 @@
-//! Exemptions: what somebody has accepted is out of sight as long as it is what was accepted, and
-//! the guard lets it be.
+//! Exemptions: an accepted finding is hidden and not blocked until the finding or its object
+//! changes.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
 
-/// The document's database with a routine that was unsafe before the guard came.
+/// Returns a connection to the document's database with a routine that was unsafe before the guard
+/// was installed.
 fn with_legacy(cluster: &Cluster) -> Client {
     cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE app").unwrap();
     cluster.psql_file("app", "fixtures/document.sql");
@@ -29,7 +30,7 @@ const ACCEPT: &str =
 const STATUS: &str = "SELECT status || ' ' || finding_count FROM ops.v_exemptions ORDER BY id";
 
 #[test]
-fn an_accepted_finding_is_out_of_sight_and_not_forgotten() {
+fn exempted_finding_is_hidden_and_listed_on_request() {
     let cluster = Cluster::start();
     let mut client = with_legacy(&cluster);
     assert_eq!(column(&mut client, FOUND), ["enforcement.legacy()"]);
@@ -37,29 +38,39 @@ fn an_accepted_finding_is_out_of_sight_and_not_forgotten() {
     assert_eq!(client.query_one(ACCEPT, &[]).unwrap().get::<_, i32>(0), 1);
     assert_eq!(column(&mut client, FOUND), [""; 0]);
     attempt(&mut client, "SELECT ops.assert_security()").unwrap();
-    let everywhere = "SELECT count(*)::text FROM (SELECT object FROM ops.audit_functions() UNION ALL SELECT object FROM ops.v_security_findings
-        UNION ALL SELECT object FROM ops.audit_contract(ops.contract())) AS f WHERE object = 'enforcement.legacy()'";
+    let everywhere = "SELECT count(*)::text FROM (SELECT object FROM ops.audit_functions() UNION \
+        ALL SELECT object FROM ops.v_security_findings
+        UNION ALL SELECT object FROM ops.audit_contract(ops.contract())) AS f WHERE object = \
+            'enforcement.legacy()'";
     assert_eq!(column(&mut client, everywhere), ["0"]);
-    // Who asks sees it, with who, why and until when.
-    let asked = "SELECT evidence #>> '{exemption,reason}' || ' - ' || (evidence #>> '{exemption,exempted_by}')
+    // On request it is shown with the details of the exemption.
+    let asked = "SELECT evidence #>> '{exemption,reason}' || ' - ' || (evidence #>> \
+        '{exemption,exempted_by}')
         FROM ops.audit_security(include_exempted => true) WHERE evidence ? 'exemption'";
     assert_eq!(column(&mut client, asked), ["Ticket 7: rewritten in May - root_su"]);
-    let shown = "SELECT rule || ' ' || object || ' ' || finding_count || ' ' || (findings->0->>'object') FROM ops.v_exemptions";
+    let shown = "SELECT rule || ' ' || object || ' ' || finding_count || ' ' || (findings->0->>'object') \
+        FROM ops.v_exemptions";
     assert_eq!(
         column(&mut client, shown),
         ["security_definer_search_path enforcement.legacy() 1 enforcement.legacy()"]
     );
-    let refused = attempt(&mut client, "SELECT ops.exempt(fingerprint, 'again') FROM ops.audit_security(include_exempted => true) WHERE object = 'enforcement.legacy()'").unwrap_err();
-    assert_eq!(refused.message, "it is exempt already, by exemption 1");
-    // Taken back, it is there again; that it was is on record.
+    let error = attempt(
+        &mut client,
+        "SELECT ops.exempt(fingerprint, 'again') FROM \
+        ops.audit_security(include_exempted => true) WHERE object = 'enforcement.legacy()'",
+    )
+    .unwrap_err();
+    assert_eq!(error.message, "it is exempt already, by exemption 1");
+    // After the withdrawal it is reported again; the exemption remains in the list.
     assert_eq!(client.query_one("SELECT ops.unexempt(id => 1)", &[]).unwrap().get::<_, i32>(0), 1);
     assert_eq!(column(&mut client, FOUND), ["enforcement.legacy()"]);
-    let record = "SELECT status || ' ' || withdrawn_by || ' ' || (withdrawn_at >= exempted_at) FROM ops.v_exemptions";
+    let record = "SELECT status || ' ' || withdrawn_by || ' ' || (withdrawn_at >= exempted_at) \
+        FROM ops.v_exemptions";
     assert_eq!(column(&mut client, record), ["withdrawn root_su true"]);
 }
 
 #[test]
-fn another_body_owner_or_path_is_not_what_was_accepted() {
+fn change_of_the_routine_resurfaces_finding() {
     let cluster = Cluster::start();
     let mut client = with_legacy(&cluster);
     client
@@ -69,21 +80,27 @@ fn another_body_owner_or_path_is_not_what_was_accepted() {
         .unwrap_err();
     client.batch_execute("CREATE ROLE other_owner; SET dragonfly_guard.mode = off").unwrap();
     client.batch_execute(ACCEPT).unwrap();
-    let as_it_was = "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
+    let as_it_was = "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql \
+        SECURITY DEFINER AS 'SELECT 1'";
     for change in [
-        "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 2'",
+        "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER \
+         AS 'SELECT 2'",
         "ALTER FUNCTION enforcement.legacy() OWNER TO other_owner",
         "ALTER FUNCTION enforcement.legacy() SET search_path = public",
         "ALTER FUNCTION enforcement.legacy() SET work_mem = '1MB'",
-        "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN 1; END'",
-        "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC SELECT 1; END",
+        "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE plpgsql SECURITY \
+         DEFINER AS 'BEGIN RETURN 1; END'",
+        "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER \
+         BEGIN ATOMIC SELECT 1; END",
     ] {
         assert_eq!(column(&mut client, FOUND), [""; 0], "before {change}");
         client.batch_execute(change).unwrap();
-        let said = "SELECT substring(detail from ' It was exempt.*') FROM ops.audit_security(rules => '{security_definer_search_path}')";
+        let said = "SELECT substring(detail from ' It was exempt.*') FROM ops.audit_security(rules \
+            => '{security_definer_search_path}')";
         assert_eq!(
             column(&mut client, said),
-            [" It was exempt, and has changed since: Ticket 7: rewritten in May"],
+            [" It was exempt until it changed. Reason of the exemption: Ticket 7: rewritten in \
+                May"],
             "{change}"
         );
         assert_eq!(column(&mut client, STATUS), ["changed 0"], "{change}");
@@ -93,11 +110,13 @@ fn another_body_owner_or_path_is_not_what_was_accepted() {
             ))
             .unwrap();
     }
-    // What a parsed body refers to counts, and how it is written down does not depend on who looks.
+    // The references of a parsed body matter, but not how it is deparsed for the session.
     client
         .batch_execute(
-            "CREATE TABLE public.jobs (id int); CREATE SCHEMA aside; CREATE TABLE aside.jobs (id int);
-             CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC SELECT id FROM public.jobs; END;
+            "CREATE TABLE public.jobs (id int); CREATE SCHEMA aside; CREATE TABLE aside.jobs (id \
+             int);
+             CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY \
+                 DEFINER BEGIN ATOMIC SELECT id FROM public.jobs; END;
              SELECT ops.unexempt(id => 1)",
         )
         .unwrap();
@@ -108,24 +127,26 @@ fn another_body_owner_or_path_is_not_what_was_accepted() {
     }
     client
         .batch_execute(
-            "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC SELECT id FROM aside.jobs; END",
+            "CREATE OR REPLACE FUNCTION enforcement.legacy() RETURNS int LANGUAGE sql SECURITY \
+             DEFINER BEGIN ATOMIC SELECT id FROM aside.jobs; END",
         )
         .unwrap();
     assert_eq!(column(&mut client, FOUND), ["enforcement.legacy()"]);
 }
 
 #[test]
-fn time_runs_out() {
+fn expired_exemption_resurfaces_finding() {
     let cluster = Cluster::start();
     let mut client = with_legacy(&cluster);
     client
         .batch_execute(
             "SELECT ops.exempt(fingerprint, 'For a moment', now() + interval '300 milliseconds')
-               FROM ops.audit_security() WHERE object = 'enforcement.legacy()' AND rule = 'security_definer_search_path'",
+               FROM ops.audit_security() WHERE object = 'enforcement.legacy()' AND rule = \
+                   'security_definer_search_path'",
         )
         .unwrap();
     assert_eq!(column(&mut client, FOUND), [""; 0]);
-    // Even within one transaction, which began when it was in force.
+    // It also expires within a transaction that began before.
     client.batch_execute("BEGIN; SELECT pg_sleep(0.5)").unwrap();
     let said = "SELECT detail FROM ops.audit_security(rules => '{security_definer_search_path}')";
     let detail = column(&mut client, said).remove(0);
@@ -135,52 +156,52 @@ fn time_runs_out() {
     );
     client.batch_execute("COMMIT").unwrap();
     assert_eq!(column(&mut client, STATUS), ["expired 0"]);
-    // Renewed by another.
+    // Another exemption renews it.
     client.batch_execute(ACCEPT).unwrap();
     assert_eq!(column(&mut client, FOUND), [""; 0]);
     assert_eq!(column(&mut client, STATUS), ["expired 0", "active 1"]);
 }
 
 #[test]
-fn the_guard_lets_be_what_was_accepted() {
+fn guard_allows_exempted_finding() {
     let cluster = Cluster::start();
     let mut client = with_legacy(&cluster);
     let mut migrations = cluster.connect("app", "postgres");
     client.batch_execute(ACCEPT).unwrap();
-    // Dropped and made anew, in transactions of their own.
+    // The routine is dropped and created again, in separate transactions.
     attempt(&mut migrations, "DROP FUNCTION enforcement.legacy()").unwrap();
     let another = LEGACY.replace("SELECT 1", "SELECT 2");
-    let refused = attempt(&mut migrations, &another).unwrap_err();
-    assert!(refused.message.contains("has no safe search_path"), "{refused:?}");
+    let error = attempt(&mut migrations, &another).unwrap_err();
+    assert!(error.message.contains("has no safe search_path"), "{error:?}");
     attempt(&mut migrations, LEGACY).unwrap();
-    // A pattern is for what it names, and for no routine that nobody has seen.
+    // A pattern applies to new tables but not to new routines.
     for rule in ["security_definer_search_path", "table_privileges", "direct_write"] {
         let pattern =
             format!("SELECT ops.exempt(rule => '{rule}', object => 'public.*', reason => 'Pilot')");
         client.batch_execute(&pattern).unwrap();
     }
     attempt(&mut migrations, "GRANT SELECT, UPDATE ON public.plaintiffs TO anon").unwrap();
-    let refused =
+    let error =
         attempt(&mut migrations, "GRANT SELECT ON intake.simplicity_raw TO anon").unwrap_err();
-    assert!(refused.message.contains("breaks the security contract"), "{refused:?}");
+    assert!(error.message.contains("breaks the security contract"), "{error:?}");
     let new =
         "CREATE FUNCTION public.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
     assert!(attempt(&mut migrations, new).unwrap_err().message.contains("has no safe search_path"));
-    let hidden = "SELECT string_agg(h->>'detail', '|' ORDER BY h->>'detail') FROM ops.v_exemptions, jsonb_array_elements(findings) AS h WHERE object = 'public.*'";
+    let hidden = "SELECT string_agg(h->>'detail', '|' ORDER BY h->>'detail') FROM \
+        ops.v_exemptions, jsonb_array_elements(findings) AS h WHERE object = 'public.*'";
     assert_eq!(
         column(&mut client, hidden),
-        [
-            "Role \"anon\" has SELECT on table public.plaintiffs, which the contract does not declare.|\
-          Role \"anon\" has UPDATE on table public.plaintiffs, which the contract does not declare."
-        ]
+        ["Role \"anon\" has SELECT on table public.plaintiffs, which the contract does not \
+          declare.|Role \"anon\" has UPDATE on table public.plaintiffs, which the contract does \
+          not declare."]
     );
-    // An exemption for one statement is none: what is refused without it is refused at commit.
+    // An exemption that is withdrawn before commit does not apply to the check at commit.
     attempt(&mut migrations, "REVOKE ALL ON public.plaintiffs FROM anon").unwrap();
     client.batch_execute("SELECT ops.unexempt(id => i) FROM generate_series(2, 4) AS i").unwrap();
     let swap = "BEGIN; SELECT ops.exempt(rule => 'table_privileges', object => '*', reason => 'x');
         GRANT SELECT ON public.plaintiffs TO anon; SELECT ops.unexempt(id => 5); COMMIT";
-    let refused = attempt(&mut client, swap).unwrap_err();
-    assert!(refused.message.contains("breaks the security contract"), "{refused:?}");
+    let error = attempt(&mut client, swap).unwrap_err();
+    assert!(error.message.contains("breaks the security contract"), "{error:?}");
     client.batch_execute("ROLLBACK").unwrap();
     assert_eq!(
         column(
@@ -192,15 +213,17 @@ fn the_guard_lets_be_what_was_accepted() {
 }
 
 #[test]
-fn views_end_theirs_with_what_they_select() {
+fn change_of_a_view_definition_resurfaces_finding() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
         .batch_execute(
             "SET client_min_messages = error;
-             CREATE VIEW public.v_new AS SELECT id FROM public.plaintiffs; ALTER VIEW public.v_new OWNER TO postgres;
+             CREATE VIEW public.v_new AS SELECT id FROM public.plaintiffs; ALTER VIEW public.v_new \
+                 OWNER TO postgres;
              GRANT ALL ON public.v_new TO service_role; GRANT SELECT ON public.v_new TO anon;
-             SELECT ops.exempt(fingerprint, 'Only ids') FROM ops.audit_security(rules => '{undeclared_view_readable}')",
+             SELECT ops.exempt(fingerprint, 'Only ids') FROM ops.audit_security(rules => \
+                 '{undeclared_view_readable}')",
         )
         .unwrap();
     let found = "SELECT object FROM ops.audit_security(rules => '{undeclared_view_readable}')";
@@ -214,7 +237,7 @@ fn views_end_theirs_with_what_they_select() {
 }
 
 #[test]
-fn what_is_no_exemption_is_an_error() {
+fn invalid_exemption_is_an_error() {
     let cluster = Cluster::start();
     let mut client = with_legacy(&cluster);
     for (call, message) in [
@@ -256,29 +279,37 @@ fn what_is_no_exemption_is_an_error() {
         ("ops.unexempt('x')", "there is no such exemption"),
         ("ops.unexempt(id => 7)", "there is no such exemption"),
     ] {
-        let refused = attempt(&mut client, &format!("SELECT {call}")).unwrap_err();
-        assert_eq!((refused.code.as_str(), refused.message.as_str()), ("22023", message), "{call}");
+        let error = attempt(&mut client, &format!("SELECT {call}")).unwrap_err();
+        assert_eq!((error.code.as_str(), error.message.as_str()), ("22023", message), "{call}");
     }
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM dragonfly_guard.exemption"), ["0"]);
-    // For good, and for ever.
+    // An exemption may expire at infinity.
     client
-        .batch_execute("SELECT ops.exempt(reason => 'why', rule => 'direct_write', object => '*', expires_at => 'infinity')")
+        .batch_execute(
+            "SELECT ops.exempt(reason => 'why', rule => 'direct_write', object => '*', \
+            expires_at => 'infinity')",
+        )
         .unwrap();
     assert_eq!(column(&mut client, STATUS), ["active 0"]);
-    // Somebody else is just at it.
+    // Another session is changing the exemptions.
     let mut other = cluster.connect("app", SUPERUSER);
     client.batch_execute(&format!("BEGIN; {ACCEPT}")).unwrap();
     assert_eq!(attempt(&mut other, ACCEPT).unwrap_err().code, "55P03");
     client.batch_execute("ROLLBACK").unwrap();
     attempt(&mut other, ACCEPT).unwrap();
-    // A table that has been changed accepts nothing, and says so to whoever writes.
-    other.batch_execute("SET dragonfly_guard.mode = off; ALTER TABLE dragonfly_guard.exemption ALTER basis TYPE text").unwrap();
+    // If the table of exemptions was altered, no exemption applies, and changes are errors.
+    other
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; ALTER TABLE dragonfly_guard.exemption \
+        ALTER basis TYPE text",
+        )
+        .unwrap();
     assert_eq!(column(&mut client, FOUND), ["enforcement.legacy()"]);
     assert_eq!(attempt(&mut client, "SELECT ops.unexempt(id => 1)").unwrap_err().code, "55000");
 }
 
 #[test]
-fn whatever_it_rests_on_counts() {
+fn change_of_any_dependency_resurfaces_finding() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
@@ -286,19 +317,26 @@ fn whatever_it_rests_on_counts() {
             "SET client_min_messages = error; SET dragonfly_guard.mode = warn;
              CREATE VIEW enforcement.v_inner AS SELECT id, status FROM public.plaintiffs;
              CREATE VIEW public.v_outer AS SELECT * FROM enforcement.v_inner;
-             CREATE FUNCTION enforcement.whoami(bigint) RETURNS text LANGUAGE sql STRICT SECURITY DEFINER AS 'SELECT name FROM public.plaintiffs';
-             CREATE TABLE public.lookup (code int); ALTER TABLE public.lookup ENABLE ROW LEVEL SECURITY;
+             CREATE FUNCTION enforcement.whoami(bigint) RETURNS text LANGUAGE sql STRICT SECURITY \
+                 DEFINER AS 'SELECT name FROM public.plaintiffs';
+             CREATE TABLE public.lookup (code int); ALTER TABLE public.lookup ENABLE ROW LEVEL \
+                 SECURITY;
              CREATE POLICY own ON public.lookup FOR SELECT TO anon USING (code = 7);
              CREATE POLICY not_eight ON public.lookup AS RESTRICTIVE USING (code <> 8);
-             CREATE FUNCTION enforcement.watch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
-             REVOKE EXECUTE ON FUNCTION enforcement.watch() FROM PUBLIC; GRANT EXECUTE ON FUNCTION enforcement.watch() TO service_role;
-             CREATE TRIGGER watch BEFORE INSERT ON public.lookup FOR EACH ROW EXECUTE FUNCTION enforcement.watch();
+             CREATE FUNCTION enforcement.watch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN \
+                 new; END';
+             REVOKE EXECUTE ON FUNCTION enforcement.watch() FROM PUBLIC; GRANT EXECUTE ON FUNCTION \
+                 enforcement.watch() TO service_role;
+             CREATE TRIGGER watch BEFORE INSERT ON public.lookup FOR EACH ROW EXECUTE FUNCTION \
+                 enforcement.watch();
              GRANT SELECT ON public.lookup, public.v_outer TO anon;
              GRANT CREATE ON SCHEMA intake TO service_role;
-             SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security(min_severity => 'warning')",
+             SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security(min_severity => \
+                 'warning')",
         )
         .unwrap();
-    let found = "SELECT rule || ' ' || object FROM ops.audit_security(min_severity => 'warning') ORDER BY 1";
+    let found = "SELECT rule || ' ' || object FROM ops.audit_security(min_severity => 'warning') \
+        ORDER BY 1";
     assert_eq!(column(&mut client, found), [""; 0]);
     for (change, back, shown) in [
         (
@@ -312,8 +350,10 @@ fn whatever_it_rests_on_counts() {
             "rls_policy_undeclared own on public.lookup",
         ),
         (
-            "CREATE OR REPLACE VIEW enforcement.v_inner AS SELECT id, name AS status FROM public.plaintiffs",
-            "CREATE OR REPLACE VIEW enforcement.v_inner AS SELECT id, status FROM public.plaintiffs",
+            "CREATE OR REPLACE VIEW enforcement.v_inner AS SELECT id, name AS status FROM \
+             public.plaintiffs",
+            "CREATE OR REPLACE VIEW enforcement.v_inner AS SELECT id, status FROM \
+             public.plaintiffs",
             "undeclared_view_readable public.v_outer",
         ),
         (
@@ -327,7 +367,8 @@ fn whatever_it_rests_on_counts() {
             "table_privileges public.lookup",
         ),
         (
-            "CREATE TABLE enforcement.part (code int); ALTER TABLE enforcement.part INHERIT public.lookup",
+            "CREATE TABLE enforcement.part (code int); ALTER TABLE enforcement.part INHERIT \
+             public.lookup",
             "DROP TABLE enforcement.part",
             "table_privileges public.lookup",
         ),
@@ -337,14 +378,17 @@ fn whatever_it_rests_on_counts() {
             "rls_policy_undeclared own on public.lookup",
         ),
         (
-            "CREATE RULE r AS ON INSERT TO public.v_outer DO INSTEAD INSERT INTO public.job_queue (kind) VALUES ('x')",
+            "CREATE RULE r AS ON INSERT TO public.v_outer DO INSTEAD INSERT INTO public.job_queue \
+             (kind) VALUES ('x')",
             "DROP RULE r ON public.v_outer",
             "undeclared_view_readable public.v_outer",
         ),
         (
-            "DROP FUNCTION enforcement.whoami(bigint); CREATE FUNCTION enforcement.whoami(bigint) RETURNS SETOF text LANGUAGE sql STRICT
+            "DROP FUNCTION enforcement.whoami(bigint); CREATE FUNCTION enforcement.whoami(bigint) \
+             RETURNS SETOF text LANGUAGE sql STRICT
              SECURITY DEFINER AS 'SELECT name FROM public.plaintiffs'",
-            "DROP FUNCTION enforcement.whoami(bigint); CREATE FUNCTION enforcement.whoami(bigint) RETURNS text LANGUAGE sql STRICT
+            "DROP FUNCTION enforcement.whoami(bigint); CREATE FUNCTION enforcement.whoami(bigint) \
+             RETURNS text LANGUAGE sql STRICT
              SECURITY DEFINER AS 'SELECT name FROM public.plaintiffs'",
             "security_definer_search_path enforcement.whoami(bigint)",
         ),
@@ -355,7 +399,8 @@ fn whatever_it_rests_on_counts() {
         ),
         (
             "ALTER TABLE public.lookup RENAME TO lookup_old; CREATE TABLE public.lookup (ssn text);
-             ALTER TABLE public.lookup ENABLE ROW LEVEL SECURITY; GRANT SELECT ON public.lookup TO anon",
+             ALTER TABLE public.lookup ENABLE ROW LEVEL SECURITY; GRANT SELECT ON public.lookup TO \
+                 anon",
             "DROP TABLE public.lookup; ALTER TABLE public.lookup_old RENAME TO lookup",
             "table_privileges public.lookup",
         ),
@@ -366,7 +411,7 @@ fn whatever_it_rests_on_counts() {
         client.batch_execute(back).unwrap();
         assert_eq!(column(&mut client, found), [""; 0], "{back}");
     }
-    // What the session has set changes nothing.
+    // Settings of the session do not matter.
     for setting in [
         "quote_all_identifiers = on",
         "extra_float_digits = -13",
@@ -377,7 +422,7 @@ fn whatever_it_rests_on_counts() {
         assert_eq!(column(&mut client, found), [""; 0], "{setting}");
     }
     client.batch_execute("RESET ALL; SET client_min_messages = error").unwrap();
-    // That somebody may create in a schema was accepted; what follows for routines was not.
+    // An exemption for CREATE on a schema does not cover the routines that it exposes.
     client
         .batch_execute(
             "SET dragonfly_guard.mode = off; GRANT CREATE ON SCHEMA public TO authenticated;
@@ -400,10 +445,11 @@ fn whatever_it_rests_on_counts() {
         ),
         ["5"]
     );
-    // What is shown can be accepted.
+    // A finding about an exposed routine can be exempted.
     client
         .batch_execute(
-            "SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security('{security_definer_search_path}')
+            "SELECT ops.exempt(fingerprint, 'Accepted') FROM \
+             ops.audit_security('{security_definer_search_path}')
               WHERE object = 'api.get_call_queue()'",
         )
         .unwrap();
@@ -423,10 +469,11 @@ fn whatever_it_rests_on_counts() {
     );
     client.batch_execute("REVOKE CREATE ON SCHEMA public FROM authenticated").unwrap();
     assert_eq!(column(&mut client, found), [""; 0]);
-    // A view that nobody can write down is not the one that was accepted, and ends no audit.
+    // A view that cannot be deparsed counts as changed and does not abort the audit.
     client
         .batch_execute(
-            "DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW enforcement.v_inner AS SELECT id, ' || repeat('lower(', 3000) || 'status' ||
+            "DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW enforcement.v_inner AS SELECT id, ' || \
+             repeat('lower(', 3000) || 'status' ||
              repeat(')', 3000) || ' AS status FROM public.plaintiffs'; END $$",
         )
         .unwrap();
@@ -446,7 +493,7 @@ fn whatever_it_rests_on_counts() {
 }
 
 #[test]
-fn an_old_view_of_the_exemptions_changes_none() {
+fn transaction_with_an_old_snapshot_cannot_change_exemptions() {
     let cluster = Cluster::start();
     let mut client = with_legacy(&cluster);
     let mut old = cluster.connect("app", SUPERUSER);
@@ -455,7 +502,7 @@ fn an_old_view_of_the_exemptions_changes_none() {
     assert_eq!(attempt(&mut old, "SELECT ops.unexempt(id => 1)").unwrap_err().code, "40001");
     old.batch_execute("ROLLBACK").unwrap();
     assert_eq!(column(&mut client, STATUS), ["active 1"]);
-    // In one transaction, one sees what one has done.
+    // A transaction sees its own changes.
     old.batch_execute(&format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT ops.unexempt(id => 1); {ACCEPT}; COMMIT"
     ))
@@ -463,17 +510,19 @@ fn an_old_view_of_the_exemptions_changes_none() {
     assert_eq!(column(&mut client, STATUS), ["withdrawn 0", "active 1"]);
 }
 
-/// What is exempt is looked at before the turn comes: who waits for a lock does not let others
-/// wait.
+/// Exemptions are checked before the commit lock is taken: a session that waits for a table lock
+/// does not block other sessions.
 #[test]
-fn nobody_waits_while_it_is_somebodys_turn() {
+fn session_waiting_for_a_table_lock_does_not_hold_the_commit_lock() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
         .batch_execute(
             "SET client_min_messages = error; SET dragonfly_guard.mode = warn;
-             CREATE VIEW public.v_new AS SELECT id FROM public.plaintiffs; GRANT INSERT ON public.v_new TO anon;
-             SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security('{direct_write}'); REVOKE INSERT ON public.v_new FROM anon",
+             CREATE VIEW public.v_new AS SELECT id FROM public.plaintiffs; GRANT INSERT ON \
+                 public.v_new TO anon;
+             SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security('{direct_write}'); \
+                 REVOKE INSERT ON public.v_new FROM anon",
         )
         .unwrap();
     let mut holder = cluster.connect("app", SUPERUSER);
@@ -485,13 +534,18 @@ fn nobody_waits_while_it_is_somebodys_turn() {
             "SET dragonfly_guard.check_at = commit; GRANT INSERT ON public.v_new TO anon",
         )
     });
-    let stuck = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = 'app'";
+    let stuck = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND \
+        datname = 'app'";
     while column(&mut client, stuck) != ["1"] {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     let mut other = cluster.connect("app", SUPERUSER);
-    attempt(&mut other, "SET statement_timeout = '10s'; CREATE TABLE enforcement.unrelated (id int); ALTER TABLE enforcement.unrelated ADD x int")
-        .unwrap();
+    attempt(
+        &mut other,
+        "SET statement_timeout = '10s'; CREATE TABLE enforcement.unrelated (id \
+        int); ALTER TABLE enforcement.unrelated ADD x int",
+    )
+    .unwrap();
     holder.batch_execute("ROLLBACK").unwrap();
     waiter.join().unwrap().unwrap();
     assert_eq!(
@@ -500,10 +554,9 @@ fn nobody_waits_while_it_is_somebodys_turn() {
     );
 }
 
-/// What was remembered of names in a part of the transaction that is rolled back excuses nothing at
-/// its end.
+/// A state that was cached in a savepoint does not apply after the savepoint is rolled back.
 #[test]
-fn what_was_seen_in_a_savepoint_is_forgotten() {
+fn rolled_back_savepoint_discards_cached_state() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
@@ -512,41 +565,49 @@ fn what_was_seen_in_a_savepoint_is_forgotten() {
              SELECT ops.load_contract(jsonb_set(jsonb_set(ops.contract(), '{version}', '\"1.1.0\"'),
                '{rules,undeclared_view_readable,guard}', '\"block\"'));
              CREATE TABLE enforcement.ok (id int); CREATE TABLE enforcement.bad (id int);
-             CREATE VIEW public.pv AS SELECT id FROM enforcement.ok; GRANT SELECT ON public.pv TO anon;
-             SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security('{undeclared_view_readable}'); DROP VIEW public.pv;
-             CREATE SCHEMA aside; CREATE VIEW aside.pv AS SELECT id FROM enforcement.bad; GRANT SELECT ON aside.pv TO anon;
+             CREATE VIEW public.pv AS SELECT id FROM enforcement.ok; GRANT SELECT ON public.pv TO \
+                 anon;
+             SELECT ops.exempt(fingerprint, 'Accepted') FROM \
+                 ops.audit_security('{undeclared_view_readable}'); DROP VIEW public.pv;
+             CREATE SCHEMA aside; CREATE VIEW aside.pv AS SELECT id FROM enforcement.bad; GRANT \
+                 SELECT ON aside.pv TO anon;
              SET dragonfly_guard.mode = block",
         )
         .unwrap();
     let plain = "ALTER VIEW aside.pv SET SCHEMA public";
-    let refused = attempt(&mut client, plain).unwrap_err();
-    assert!(refused.message.contains("role \"anon\" has SELECT on view public.pv"), "{refused:?}");
+    let error = attempt(&mut client, plain).unwrap_err();
+    assert!(error.message.contains("role \"anon\" has SELECT on view public.pv"), "{error:?}");
     let swap = "BEGIN; SAVEPOINT s; SET LOCAL dragonfly_guard.check_at = commit;
-        ALTER TABLE enforcement.ok RENAME TO ok_; ALTER TABLE enforcement.bad RENAME TO ok; ALTER VIEW aside.pv SET SCHEMA public;
-        SELECT rule, object FROM ops.audit_security(); ROLLBACK TO s; ALTER VIEW aside.pv SET SCHEMA public; COMMIT";
-    let refused = attempt(&mut client, swap).unwrap_err();
-    assert!(refused.message.contains("role \"anon\" has SELECT on view public.pv"), "{refused:?}");
+        ALTER TABLE enforcement.ok RENAME TO ok_; ALTER TABLE enforcement.bad RENAME TO ok; ALTER \
+            VIEW aside.pv SET SCHEMA public;
+        SELECT rule, object FROM ops.audit_security(); ROLLBACK TO s; ALTER VIEW aside.pv SET \
+            SCHEMA public; COMMIT";
+    let error = attempt(&mut client, swap).unwrap_err();
+    assert!(error.message.contains("role \"anon\" has SELECT on view public.pv"), "{error:?}");
 }
 
-/// What is accepted is the same for whoever looks: a watcher who may use none of the schemas that a
-/// view names. And looking at a view runs nothing that its author wrote.
+/// Exemptions apply for every role that reads the audit, even without USAGE on the schemas in a
+/// view. Deparsing a view does not execute code of its author.
 #[test]
-fn who_looks_does_not_count() {
+fn exemptions_do_not_depend_on_the_current_role() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
         .batch_execute(
-            "SET dragonfly_guard.mode = off; CREATE ROLE watcher; GRANT pg_monitor TO watcher; CREATE ROLE mallory;
+            "SET dragonfly_guard.mode = off; CREATE ROLE watcher; GRANT pg_monitor TO watcher; \
+             CREATE ROLE mallory;
              CREATE SCHEMA apart AUTHORIZATION mallory; SET ROLE mallory;
              CREATE TABLE apart.seen (by name); CREATE TABLE apart.rows (id int, kind varchar);
              CREATE FUNCTION apart.look(int) RETURNS boolean LANGUAGE plpgsql AS
                $$ BEGIN INSERT INTO apart.seen VALUES (current_user); RETURN true; END $$;
              CREATE DOMAIN apart.bait AS int CHECK (apart.look(VALUE));
-             GRANT USAGE ON SCHEMA apart TO postgres; GRANT SELECT ON apart.rows TO postgres; RESET ROLE;
+             GRANT USAGE ON SCHEMA apart TO postgres; GRANT SELECT ON apart.rows TO postgres; \
+                 RESET ROLE;
              CREATE VIEW public.v_apart AS SELECT id FROM apart.rows WHERE kind IN ('a', 'b');
              CREATE VIEW public.v_bait AS SELECT '{1}'::apart.bait[] AS bait;
              GRANT SELECT ON public.v_apart, public.v_bait TO anon; DELETE FROM apart.seen;
-             SELECT ops.exempt(fingerprint, 'known') FROM ops.audit_security() WHERE rule = 'undeclared_view_readable';
+             SELECT ops.exempt(fingerprint, 'known') FROM ops.audit_security() WHERE rule = \
+                 'undeclared_view_readable';
              SELECT count(*) FROM ops.audit_security()",
         )
         .unwrap();
@@ -561,35 +622,41 @@ fn who_looks_does_not_count() {
     assert_eq!(
         column(&mut client, "SELECT by::text FROM apart.seen"),
         [""; 0],
-        "somebody's code ran"
+        "code of the author was executed"
     );
 }
 
-/// A type of the session's own temporary schema is written without a schema. An audit must not take
-/// it for one of the server's, read a literal of it, and run its checks: not as a superuser, not as
-/// anybody.
+/// A type of the session's temporary schema is deparsed without a schema. An audit must not confuse
+/// it with a type of the server, parse a literal of it and so execute its checks.
 #[test]
-fn a_temporary_type_is_no_way_up() {
+fn audit_does_not_execute_checks_of_a_temporary_type() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
         .batch_execute(
-            "SET dragonfly_guard.mode = off; CREATE ROLE mallory LOGIN; CREATE SCHEMA mal AUTHORIZATION mallory;
-             CREATE VIEW public.mvw AS SELECT 1 AS a; ALTER VIEW public.mvw OWNER TO mallory; GRANT SELECT ON public.mvw TO anon;
+            "SET dragonfly_guard.mode = off; CREATE ROLE mallory LOGIN; CREATE SCHEMA mal \
+             AUTHORIZATION mallory;
+             CREATE VIEW public.mvw AS SELECT 1 AS a; ALTER VIEW public.mvw OWNER TO mallory; \
+                 GRANT SELECT ON public.mvw TO anon;
              GRANT CREATE ON SCHEMA public TO mallory; GRANT TEMP ON DATABASE app TO mallory;
-             SELECT ops.exempt(fingerprint, 'legacy') FROM ops.audit_security() WHERE object = 'public.mvw' AND severity <> 'info'",
+             SELECT ops.exempt(fingerprint, 'legacy') FROM ops.audit_security() WHERE object = \
+                 'public.mvw' AND severity <> 'info'",
         )
         .unwrap();
     let mut mallory = cluster.connect("app", "mallory");
     mallory
         .batch_execute(
-            "CREATE TABLE mal.seen (by name); GRANT ALL ON mal.seen TO PUBLIC; GRANT USAGE ON SCHEMA mal TO PUBLIC;
+            "CREATE TABLE mal.seen (by name); GRANT ALL ON mal.seen TO PUBLIC; GRANT USAGE ON \
+             SCHEMA mal TO PUBLIC;
              CREATE FUNCTION mal.evil(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
-               IF current_user <> 'mallory' THEN INSERT INTO mal.seen VALUES (current_user); RAISE WARNING 'it runs as %', current_user; END IF;
-               IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN EXECUTE 'ALTER ROLE mallory SUPERUSER'; END IF;
+               IF current_user <> 'mallory' THEN INSERT INTO mal.seen VALUES (current_user); RAISE \
+                   WARNING 'it runs as %', current_user; END IF;
+               IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN EXECUTE 'ALTER \
+                   ROLE mallory SUPERUSER'; END IF;
                RETURN true; END $$;
              CREATE DOMAIN pg_temp.ed AS int CHECK (mal.evil(value));
-             CREATE OR REPLACE VIEW public.mvw AS SELECT 1 AS a WHERE '{1}'::pg_temp.ed[] IS NOT NULL",
+             CREATE OR REPLACE VIEW public.mvw AS SELECT 1 AS a WHERE '{1}'::pg_temp.ed[] IS NOT \
+                 NULL",
         )
         .ok();
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Permission denied, section 10 of the document: `ops.explain_access()` says which link is broken,
 //! and its verdict is what really happens.
 
-use dragonfly_tests::damage::{Dice, PREPARATION, damage};
+use dragonfly_tests::mutate::{PREPARATION, Random, mutation};
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
 
@@ -672,11 +672,11 @@ fn the_verdict_is_what_happens() {
     let seeds = std::env::var("DRAGONFLY_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
     let (mut compared, mut denied, mut unseen) = (0, 0, 0);
     for seed in 0..seeds {
-        let mut dice = Dice::new(seed + 1_000);
+        let mut random = Random::new(seed + 1_000);
         client.batch_execute("BEGIN; SET LOCAL dragonfly_guard.mode = off").unwrap();
         let mut done = Vec::new();
-        for _ in 0..dice.roll(25) {
-            let statement = damage(&mut dice);
+        for _ in 0..random.below(25) {
+            let statement = mutation(&mut random);
             client.batch_execute("SAVEPOINT s").unwrap();
             match client.batch_execute(&statement) {
                 Ok(()) => done.push(statement),

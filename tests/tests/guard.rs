@@ -1,25 +1,29 @@
-//! Every route to an unsafe SECURITY DEFINER routine that fires an event: refused. Everything else:
-//! passes. The names of the routes are those of docs/internals.md.
+//! Every route to an unsafe SECURITY DEFINER routine that fires an event: rejected. Everything
+//! else: passes. The names of the routes are those of docs/internals.md.
 
 use dragonfly_tests::{Cluster, Refused, attempt, column, provide_extension};
 use postgres::Client;
 
-/// Roles and routines for the routes: `app_owner` makes things, `mallory` is nobody's friend.
-/// `api.good` is as it should be, `api.old` was unsafe before the guard came.
+/// Roles and routines for the routes: `app_owner` creates objects, `mallory` is untrusted.
+/// `api.good` is safe, `api.old` was unsafe before the guard was installed.
 const WORLD: &str = "
     DO $$ BEGIN
       IF to_regrole('app_owner') IS NULL THEN
-        CREATE ROLE app_owner CREATEROLE; CREATE ROLE mallory; CREATE ROLE anon; CREATE ROLE trigger_owner;
+        CREATE ROLE app_owner CREATEROLE; CREATE ROLE mallory; CREATE ROLE anon; CREATE ROLE \
+        trigger_owner;
       END IF;
     END $$;
     CREATE SCHEMA api AUTHORIZATION app_owner; CREATE SCHEMA hostile AUTHORIZATION mallory;
     GRANT USAGE, CREATE ON SCHEMA hostile TO PUBLIC;
     SELECT set_config('dragonfly_guard.mode', 'off', false);
     SET ROLE app_owner;
-    CREATE FUNCTION api.good() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1';
-    CREATE PROCEDURE api.good_p() LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1';
+    CREATE FUNCTION api.good() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, \
+    pg_temp AS 'SELECT 1';
+    CREATE PROCEDURE api.good_p() LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS \
+    'SELECT 1';
     CREATE FUNCTION api.old() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
-    CREATE FUNCTION api.worse() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = missing, pg_temp AS 'SELECT 1';
+    CREATE FUNCTION api.worse() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = \
+    missing, pg_temp AS 'SELECT 1';
     CREATE FUNCTION api.plain(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
     CREATE PROCEDURE api.plain_p() LANGUAGE sql AS 'SELECT 1';
     CREATE TABLE api.t (id int, body text);
@@ -32,25 +36,27 @@ fn world(cluster: &Cluster, database: &str) -> Client {
     client
 }
 
-/// The refusal of a statement, which must be the guard's.
-fn refusal(client: &mut Client, sql: &str) -> Refused {
+/// Returns the rejection of a statement, which must be the guard's.
+fn rejection(client: &mut Client, sql: &str) -> Refused {
     match attempt(client, sql) {
-        Err(refused) if refused.code == "42P13" && refused.message.contains("SECURITY DEFINER") => {
-            refused
+        Err(rejected)
+            if rejected.code == "42P13" && rejected.message.contains("SECURITY DEFINER") =>
+        {
+            rejected
         }
-        other => panic!("{sql}\nshould be refused by the guard: {other:?}"),
+        other => panic!("{sql}\nshould be rejected by the guard: {other:?}"),
     }
 }
 
-fn refuses(cluster: &Cluster, database: &str, routes: &[(&str, &str)]) {
+fn rejects(cluster: &Cluster, database: &str, routes: &[(&str, &str)]) {
     let mut client = world(cluster, database);
     for (route, sql) in routes {
         let before = unsafe_routines(&mut client);
-        let refused = refusal(&mut client, sql);
+        let rejected = rejection(&mut client, sql);
         assert!(
-            !refused.hint.is_empty()
-                && refused.detail.contains("Rule security_definer_search_path"),
-            "{route}: {refused:?}"
+            !rejected.hint.is_empty()
+                && rejected.detail.contains("Rule security_definer_search_path"),
+            "{route}: {rejected:?}"
         );
         let _ = client.batch_execute("ROLLBACK");
         client.batch_execute("RESET ALL; RESET SESSION AUTHORIZATION").unwrap();
@@ -61,11 +67,12 @@ fn refuses(cluster: &Cluster, database: &str, routes: &[(&str, &str)]) {
 fn unsafe_routines(client: &mut Client) -> Vec<String> {
     column(
         client,
-        "SELECT schema_name || '.' || routine_name FROM ops.security_definer_functions() WHERE verdict <> 'safe'",
+        "SELECT schema_name || '.' || routine_name FROM ops.security_definer_functions() WHERE \
+         verdict <> 'safe'",
     )
 }
 
-/// What only a superuser can do, and only so.
+/// Runs SQL with the guard off, which only a superuser can do.
 fn unguarded(client: &mut Client, sql: &str) {
     client
         .batch_execute(&format!(
@@ -76,12 +83,12 @@ fn unguarded(client: &mut Client, sql: &str) {
 
 fn passes(client: &mut Client, statements: &[&str]) {
     for sql in statements {
-        attempt(client, sql).unwrap_or_else(|refused| panic!("{sql}\nshould pass: {refused:?}"));
+        attempt(client, sql).unwrap_or_else(|rejected| panic!("{sql}\nshould pass: {rejected:?}"));
     }
 }
 
 #[test]
-fn statements_that_make_or_alter_a_routine() {
+fn create_and_alter_of_an_unsafe_routine_are_rejected() {
     let cluster = Cluster::start();
     let of = |rest: &str| {
         format!(
@@ -94,7 +101,7 @@ fn statements_that_make_or_alter_a_routine() {
         ("A27 one pair of quotes", "SET search_path = 'public, pg_temp'"),
         ("A35 SET SCHEMA", "SET SCHEMA 'public'"),
         ("the empty path", "SET search_path = ''"),
-        ("a schema anybody can create in", "SET search_path = hostile, pg_temp"),
+        ("a schema in which every role can create objects", "SET search_path = hostile, pg_temp"),
         ("... at any position", "SET search_path = pg_catalog, api, hostile, pg_temp"),
         ("pg_temp first", "SET search_path = pg_temp, api"),
         ("$user", "SET search_path = \"$user\", api, pg_temp"),
@@ -107,15 +114,16 @@ fn statements_that_make_or_alter_a_routine() {
         created.iter().map(|(route, rest)| (*route, of(rest))).collect();
     let created: Vec<(&str, &str)> =
         created.iter().map(|(route, sql)| (*route, sql.as_str())).collect();
-    refuses(&cluster, "created", &created);
-    refuses(
+    rejects(&cluster, "created", &created);
+    rejects(
         &cluster,
         "altered",
         &[
             ("A02", "CREATE PROCEDURE api.p() LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"),
             (
                 "A03",
-                "CREATE OR REPLACE FUNCTION api.good() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+                "CREATE OR REPLACE FUNCTION api.good() RETURNS int LANGUAGE sql SECURITY DEFINER \
+                 AS 'SELECT 1'",
             ),
             ("A04", "ALTER FUNCTION api.plain(int) SECURITY DEFINER"),
             ("A05", "ALTER PROCEDURE api.plain_p() EXTERNAL SECURITY DEFINER"),
@@ -126,26 +134,31 @@ fn statements_that_make_or_alter_a_routine() {
             ("A08", "ALTER FUNCTION api.good() SET search_path TO DEFAULT"),
             (
                 "A09",
-                "SET search_path = hostile, public; ALTER FUNCTION api.good() SET search_path FROM CURRENT",
+                "SET search_path = hostile, public; ALTER FUNCTION api.good() SET search_path FROM \
+                 CURRENT",
             ),
             (
                 "A33",
-                "SELECT set_config('search_path', E'api, pg_temp\\u00a0', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT",
+                "SELECT set_config('search_path', E'api, pg_temp\\u00a0', false); ALTER FUNCTION \
+                 api.good() SET search_path FROM CURRENT",
             ),
             (
                 "A33",
-                "SELECT set_config('search_path', '$user, api, pg_temp', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT",
+                "SELECT set_config('search_path', '$user, api, pg_temp', false); ALTER FUNCTION \
+                 api.good() SET search_path FROM CURRENT",
             ),
             ("A35", "ALTER FUNCTION api.good() SET SCHEMA 'public'"),
             ("A10", "ALTER FUNCTION api.good() OWNER TO trigger_owner"),
             ("A10 to a superuser", "ALTER FUNCTION api.good() OWNER TO root_su"),
             (
                 "A19",
-                "CREATE FUNCTION api.c(text) RETURNS text LANGUAGE internal SECURITY DEFINER AS 'upper'",
+                "CREATE FUNCTION api.c(text) RETURNS text LANGUAGE internal SECURITY DEFINER AS \
+                 'upper'",
             ),
             (
                 "A25",
-                "CREATE FUNCTION api.w() RETURNS bigint LANGUAGE internal WINDOW SECURITY DEFINER AS 'window_row_number'",
+                "CREATE FUNCTION api.w() RETURNS bigint LANGUAGE internal WINDOW SECURITY DEFINER \
+                 AS 'window_row_number'",
             ),
             (
                 "A20",
@@ -154,197 +167,304 @@ fn statements_that_make_or_alter_a_routine() {
             ("E19", "ALTER FUNCTION pg_catalog.now() SECURITY DEFINER"),
             (
                 "SET ROLE",
-                "SET ROLE app_owner; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+                "SET ROLE app_owner; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY \
+                 DEFINER AS 'SELECT 1'",
             ),
         ],
     );
 }
 
 #[test]
-fn ddl_that_hides_in_something_else() {
+fn ddl_inside_other_statements_is_rejected() {
     let cluster = Cluster::start();
-    let evil = "EXECUTE 'CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS ''SELECT 1'''";
+    let evil = "EXECUTE 'CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS \
+                ''SELECT 1'''";
     let body = |name: &str, returns: &str, result: &str| {
         format!(
-            "CREATE FUNCTION api.{name}() RETURNS {returns} LANGUAGE plpgsql AS $$ BEGIN {evil}; {result} END $$;"
+            "CREATE FUNCTION api.{name}() RETURNS {returns} LANGUAGE plpgsql AS $$ BEGIN {evil}; \
+             {result} END $$;"
         )
     };
     let matview = body("evil", "int", "RETURN 1;");
     let routes = [
         ("A11 DO", format!("DO $$ BEGIN {evil}; END $$")),
-        ("A18 trigger", format!("{} CREATE TRIGGER x BEFORE INSERT ON api.t EXECUTE FUNCTION api.trg(); INSERT INTO api.t VALUES (1)", body("trg", "trigger", "RETURN NULL;"))),
+        (
+            "A18 trigger",
+            format!(
+                "{} CREATE TRIGGER x BEFORE INSERT ON api.t EXECUTE FUNCTION \
+                                 api.trg(); INSERT INTO api.t VALUES \
+                                 (1)",
+                body("trg", "trigger", "RETURN NULL;")
+            ),
+        ),
         ("C18 function body", format!("{} SELECT api.body()", body("body", "int", "RETURN 1;"))),
         (
             "D01 REFRESH MATERIALIZED VIEW",
-            format!("{matview} CREATE MATERIALIZED VIEW api.m AS SELECT api.evil() WITH NO DATA; REFRESH MATERIALIZED VIEW api.m"),
+            format!(
+                "{matview} CREATE MATERIALIZED VIEW api.m AS SELECT api.evil() WITH NO DATA; \
+                     REFRESH MATERIALIZED VIEW api.m"
+            ),
         ),
         (
             "D01b the same by an ordinary role",
-            format!("SET ROLE app_owner; {matview} CREATE MATERIALIZED VIEW api.m AS SELECT api.evil() WITH NO DATA; REFRESH MATERIALIZED VIEW api.m"),
+            format!(
+                "SET ROLE app_owner; {matview} CREATE MATERIALIZED VIEW api.m AS SELECT \
+                     api.evil() WITH NO DATA; REFRESH MATERIALIZED VIEW api.m"
+            ),
         ),
         (
             "D05 another event trigger",
-            format!("{} CREATE EVENT TRIGGER zzz ON ddl_command_end WHEN TAG IN ('COMMENT') EXECUTE FUNCTION api.et(); COMMENT ON TABLE api.t IS 'x'", body("et", "event_trigger", "")),
+            format!(
+                "{} CREATE EVENT TRIGGER zzz ON ddl_command_end WHEN TAG IN ('COMMENT') \
+                     EXECUTE FUNCTION api.et(); COMMENT ON TABLE api.t IS \
+                     'x'",
+                body("et", "event_trigger", "")
+            ),
         ),
-        ("C20 open, make, close", "BEGIN; GRANT CREATE ON SCHEMA api TO mallory; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1'".into()),
-        ("C10 unsafe and mended later", "BEGIN; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'".into()),
-        ("C01 replica", "SET session_replication_role = replica; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'".into()),
-        ("A32 before PREPARE TRANSACTION", "BEGIN; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; PREPARE TRANSACTION 'x'".into()),
+        (
+            "C20 grant, create, revoke",
+            "BEGIN; GRANT CREATE ON SCHEMA api TO mallory; CREATE \
+                                       FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER \
+                                       SET search_path = api, pg_temp AS 'SELECT 1'"
+                .into(),
+        ),
+        (
+            "C10 unsafe and fixed later",
+            "BEGIN; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql \
+                                        SECURITY DEFINER AS 'SELECT 1'"
+                .into(),
+        ),
+        (
+            "C01 replica",
+            "SET session_replication_role = replica; CREATE FUNCTION api.f() RETURNS \
+                         int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"
+                .into(),
+        ),
+        (
+            "A32 before PREPARE TRANSACTION",
+            "BEGIN; CREATE FUNCTION api.f() RETURNS int LANGUAGE \
+            sql SECURITY DEFINER AS 'SELECT 1'; PREPARE TRANSACTION 'x'"
+                .into(),
+        ),
     ];
     let routes: Vec<(&str, &str)> =
         routes.iter().map(|(route, sql)| (*route, sql.as_str())).collect();
-    refuses(&cluster, "hidden", &routes);
+    rejects(&cluster, "hidden", &routes);
 
     // C17: CALL that commits between, which a batch cannot.
     let mut client = world(&cluster, "committing");
     client
-        .batch_execute(&format!("CREATE PROCEDURE api.step() LANGUAGE plpgsql AS $$ BEGIN PERFORM 1; COMMIT; {evil}; END $$"))
+        .batch_execute(&format!(
+            "CREATE PROCEDURE api.step() LANGUAGE plpgsql AS $$ BEGIN PERFORM \
+                                 1; COMMIT; {evil}; END $$"
+        ))
         .unwrap();
-    refusal(&mut client, "CALL api.step()");
+    rejection(&mut client, "CALL api.step()");
 
-    // A31: the refusal may be caught; the routine is gone all the same.
+    // A31: the error can be caught, but the routine has been rolled back.
     passes(&mut client, &[&format!("DO $$ BEGIN {evil}; EXCEPTION WHEN OTHERS THEN NULL; END $$")]);
     assert_eq!(unsafe_routines(&mut client), ["api.old", "api.worse"]);
-    // ... and what the failed command left behind in memory does no harm to the next.
+    // State of the failed command in memory does not affect the next command.
     passes(&mut client, &["CREATE TABLE api.next (id int)", "ALTER FUNCTION api.good() COST 10"]);
 }
 
-/// Section 1b of the routes: nobody touches the routine, and it is unsafe all the same.
+/// The routine itself is not changed, but becomes unsafe.
 #[test]
-fn safe_made_unsafe_from_around() {
+fn statement_that_makes_unchanged_routines_unsafe_is_rejected() {
     let cluster = Cluster::start();
     provide_extension(
         "guard_a14b",
         "default_version = '1'\nrelocatable = true\n",
         "1",
-        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1';",
+        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, \
+         pg_temp AS 'SELECT 1';",
     );
-    let lib = "CREATE SCHEMA lib AUTHORIZATION app_owner; SET ROLE app_owner; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER
+    let lib = "CREATE SCHEMA lib AUTHORIZATION app_owner; SET ROLE app_owner; CREATE FUNCTION \
+               api.f() RETURNS int LANGUAGE sql SECURITY DEFINER
          SET search_path = lib, pg_temp AS 'SELECT 1'; RESET ROLE; COMMIT";
     let drop_lib = format!("BEGIN; {lib}; DROP SCHEMA lib");
-    refuses(
+    rejects(
         &cluster,
         "around",
         &[
             ("B01", "GRANT CREATE ON SCHEMA api TO mallory"),
             ("B01 ALL", "GRANT ALL ON SCHEMA api TO PUBLIC"),
-            ("B01 by the owner", "SET ROLE app_owner; GRANT CREATE ON SCHEMA api TO mallory WITH GRANT OPTION"),
+            (
+                "B01 by the owner",
+                "SET ROLE app_owner; GRANT CREATE ON SCHEMA api TO mallory WITH \
+                                  GRANT OPTION",
+            ),
             ("B02 OWNER", "ALTER SCHEMA api OWNER TO mallory"),
             ("B02 RENAME", "ALTER SCHEMA api RENAME TO api_v2"),
-            ("B02 another of that name", "BEGIN; ALTER SCHEMA api RENAME TO api_v2; CREATE SCHEMA api AUTHORIZATION mallory; COMMIT"),
+            (
+                "B02 another of that name",
+                "BEGIN; ALTER SCHEMA api RENAME TO api_v2; CREATE SCHEMA \
+                api AUTHORIZATION mallory; COMMIT",
+            ),
             ("B02 into the platform's names", "ALTER SCHEMA api RENAME TO realtime_api"),
             ("B03 DROP and CREATE", &drop_lib),
             (
                 "B07 a schema that is open by default privileges",
                 "ALTER DEFAULT PRIVILEGES GRANT CREATE ON SCHEMAS TO mallory; CREATE SCHEMA opened;
-                 CREATE FUNCTION opened.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = opened, pg_temp AS 'SELECT 1'",
+                 CREATE FUNCTION opened.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET \
+                 search_path = opened, pg_temp AS 'SELECT 1'",
             ),
-            ("A14 the extension moves, the path stays", "CREATE EXTENSION guard_a14b SCHEMA api; ALTER SCHEMA api RENAME TO api_v2"),
-            ("C20 opened and closed", "BEGIN; GRANT CREATE ON SCHEMA api TO mallory; REVOKE CREATE ON SCHEMA api FROM mallory; COMMIT"),
+            (
+                "A14 the extension moves, the path stays",
+                "CREATE EXTENSION guard_a14b SCHEMA api; \
+                ALTER SCHEMA api RENAME TO api_v2",
+            ),
+            (
+                "C20 opened and closed",
+                "BEGIN; GRANT CREATE ON SCHEMA api TO mallory; REVOKE CREATE \
+                                       ON SCHEMA api FROM mallory; COMMIT",
+            ),
             (
                 "D01 hidden",
-                "CREATE FUNCTION api.g() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'GRANT CREATE ON SCHEMA api TO mallory'; RETURN 1; END $$;
-                 CREATE MATERIALIZED VIEW api.m AS SELECT api.g() WITH NO DATA; REFRESH MATERIALIZED VIEW api.m",
+                "CREATE FUNCTION api.g() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'GRANT \
+                 CREATE ON SCHEMA api TO mallory'; RETURN 1; END $$;
+                 CREATE MATERIALIZED VIEW api.m AS SELECT api.g() WITH NO DATA; REFRESH \
+                 MATERIALIZED VIEW api.m",
             ),
             (
-                "touched before",
-                "BEGIN; ALTER FUNCTION api.good() COST 99; SAVEPOINT a; ALTER FUNCTION api.good() COST 98; ROLLBACK TO a;
+                "changed before",
+                "BEGIN; ALTER FUNCTION api.good() COST 99; SAVEPOINT a; ALTER FUNCTION api.good() \
+                 COST 98; ROLLBACK TO a;
                  GRANT CREATE ON SCHEMA api TO PUBLIC; COMMIT",
             ),
             (
-                "touched before, judged at commit",
-                "SET dragonfly_guard.check_at = commit; BEGIN; ALTER FUNCTION api.good() COST 99; GRANT CREATE ON SCHEMA api TO PUBLIC; COMMIT",
+                "changed before, checked at commit",
+                "SET dragonfly_guard.check_at = commit; BEGIN; ALTER FUNCTION api.good() COST 99; \
+                 GRANT CREATE ON SCHEMA api TO PUBLIC; COMMIT",
             ),
-            // A schema that some path names and that was not there, made by somebody else, who
-            // names the routine to touch it.
-            ("the missing schema is made", "SET dragonfly_guard.mode = off; GRANT CREATE ON DATABASE around TO mallory; GRANT USAGE ON SCHEMA api TO mallory;
+            // A missing schema of a path is created by an untrusted role, in a statement that also
+            // changes the routine.
+            (
+                "the missing schema is created",
+                "SET dragonfly_guard.mode = off; GRANT CREATE ON \
+                DATABASE around TO mallory; GRANT USAGE ON SCHEMA api TO mallory;
                  SET dragonfly_guard.mode = block;
-                 SET ROLE mallory; CREATE SCHEMA missing GRANT EXECUTE ON FUNCTION api.worse() TO mallory"),
-            // SP090: planted, by moving what somebody else has made.
+                 SET ROLE mallory; CREATE SCHEMA missing GRANT EXECUTE ON FUNCTION api.worse() TO \
+                 mallory",
+            ),
+            // SP090: an object of another role is moved into the schema.
             (
                 "SP090 a function moves in",
-                "SET ROLE mallory; CREATE FUNCTION hostile.lower(name) RETURNS text LANGUAGE sql AS 'SELECT $1::text'; RESET ROLE;
+                "SET ROLE mallory; CREATE FUNCTION hostile.lower(name) RETURNS text LANGUAGE sql \
+                 AS 'SELECT $1::text'; RESET ROLE;
                  ALTER FUNCTION hostile.lower(name) SET SCHEMA api",
             ),
-            ("SP090 a domain moves in", "SET ROLE mallory; CREATE DOMAIN hostile.d AS int; RESET ROLE; ALTER DOMAIN hostile.d SET SCHEMA api"),
-            ("SP090 a domain over an array moves in", "SET ROLE mallory; CREATE DOMAIN hostile.da AS int[]; RESET ROLE; ALTER DOMAIN hostile.da SET SCHEMA api"),
-            ("SP090 a type moves in", "SET ROLE mallory; CREATE TYPE hostile.ty AS (a int); RESET ROLE; ALTER TYPE hostile.ty SET SCHEMA api"),
+            (
+                "SP090 a domain moves in",
+                "SET ROLE mallory; CREATE DOMAIN hostile.d AS int; RESET \
+                ROLE; ALTER DOMAIN hostile.d SET SCHEMA api",
+            ),
+            (
+                "SP090 a domain over an array moves in",
+                "SET ROLE mallory; CREATE DOMAIN hostile.da \
+                AS int[]; RESET ROLE; ALTER DOMAIN hostile.da SET SCHEMA api",
+            ),
+            (
+                "SP090 a type moves in",
+                "SET ROLE mallory; CREATE TYPE hostile.ty AS (a int); RESET \
+                                       ROLE; ALTER TYPE hostile.ty SET SCHEMA api",
+            ),
             (
                 "SP090 an operator moves in",
-                "SET ROLE mallory; CREATE OPERATOR hostile.+ (LEFTARG = text, RIGHTARG = int4, FUNCTION = pg_catalog.repeat); RESET ROLE;
+                "SET ROLE mallory; CREATE OPERATOR hostile.+ (LEFTARG = text, RIGHTARG = int4, \
+                 FUNCTION = pg_catalog.repeat); RESET ROLE;
                  ALTER OPERATOR hostile.+ (text, int4) SET SCHEMA api",
             ),
             (
                 "SP091 planted while it was open",
-                "SET dragonfly_guard.check_at = commit; BEGIN; GRANT CREATE ON SCHEMA api TO mallory; SET ROLE mallory;
-                 CREATE FUNCTION api.lower(name) RETURNS text LANGUAGE sql AS 'SELECT $1::text'; RESET ROLE;
+                "SET dragonfly_guard.check_at = commit; BEGIN; GRANT CREATE ON SCHEMA api TO \
+                 mallory; SET ROLE mallory;
+                 CREATE FUNCTION api.lower(name) RETURNS text LANGUAGE sql AS 'SELECT $1::text'; \
+                 RESET ROLE;
                  REVOKE CREATE ON SCHEMA api FROM mallory; COMMIT",
             ),
         ],
     );
     let mut client = world(&cluster, "aftermath");
-    let refused = refusal(&mut client, "GRANT CREATE ON SCHEMA api TO mallory");
+    let rejected = rejection(&mut client, "GRANT CREATE ON SCHEMA api TO mallory");
     assert_eq!(
-        refused.message,
+        rejected.message,
         "GRANT would make 2 SECURITY DEFINER routines unsafe: api.good() and api.good_p()"
     );
     passes(
         &mut client,
         &[
-            // What nobody's path names may be given to anybody, and taken away.
-            "CREATE SCHEMA free; GRANT ALL ON SCHEMA free TO PUBLIC; ALTER SCHEMA free OWNER TO mallory; ALTER SCHEMA free RENAME TO freed; DROP SCHEMA freed",
-            "GRANT USAGE ON SCHEMA api TO mallory; ALTER SCHEMA api OWNER TO app_owner; COMMENT ON SCHEMA api IS 'x'",
-            // A temporary function that nobody else can reach, with a trigger of a temporary table.
-            "CREATE FUNCTION pg_temp.own() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'begin return new; end';
-             CREATE TEMP TABLE mine (id int); CREATE TRIGGER t BEFORE INSERT ON mine FOR EACH ROW EXECUTE FUNCTION pg_temp.own()",
-            // A schema that is renamed, and the paths follow; one that is dropped and made anew.
-            "CREATE SCHEMA lib AUTHORIZATION app_owner; SET ROLE app_owner; CREATE FUNCTION lib.f() RETURNS int LANGUAGE sql SECURITY DEFINER
+            // A schema that no path contains may be opened to any role, and dropped.
+            "CREATE SCHEMA free; GRANT ALL ON SCHEMA free TO PUBLIC; ALTER SCHEMA free OWNER TO \
+             mallory; ALTER SCHEMA free RENAME TO freed; DROP SCHEMA freed",
+            "GRANT USAGE ON SCHEMA api TO mallory; ALTER SCHEMA api OWNER TO app_owner; COMMENT ON \
+             SCHEMA api IS 'x'",
+            // A temporary function that no other session can execute, with a trigger of a temporary
+            // table.
+            "CREATE FUNCTION pg_temp.own() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \
+             'begin return new; end';
+             CREATE TEMP TABLE mine (id int); CREATE TRIGGER t BEFORE INSERT ON mine FOR EACH ROW \
+             EXECUTE FUNCTION pg_temp.own()",
+            // A schema that is renamed together with the paths; one that is dropped and created
+            // again.
+            "CREATE SCHEMA lib AUTHORIZATION app_owner; SET ROLE app_owner; CREATE FUNCTION \
+             lib.f() RETURNS int LANGUAGE sql SECURITY DEFINER
                SET search_path = lib, pg_temp AS 'SELECT 1'; RESET ROLE",
-            "BEGIN; ALTER SCHEMA lib RENAME TO lib_v2; ALTER FUNCTION lib_v2.f() SET search_path = lib_v2, pg_temp; COMMIT",
-            "BEGIN; ALTER FUNCTION lib_v2.f() SET SCHEMA api; DROP SCHEMA lib_v2; CREATE SCHEMA lib_v2 AUTHORIZATION app_owner; COMMIT; DROP FUNCTION api.f()",
-            // In two steps within one transaction, where somebody has asked for that.
-            "SET dragonfly_guard.check_at = commit; BEGIN; GRANT CREATE ON SCHEMA api TO mallory; REVOKE CREATE ON SCHEMA api FROM mallory; COMMIT",
+            "BEGIN; ALTER SCHEMA lib RENAME TO lib_v2; ALTER FUNCTION lib_v2.f() SET search_path = \
+             lib_v2, pg_temp; COMMIT",
+            "BEGIN; ALTER FUNCTION lib_v2.f() SET SCHEMA api; DROP SCHEMA lib_v2; CREATE SCHEMA \
+             lib_v2 AUTHORIZATION app_owner; COMMIT; DROP FUNCTION api.f()",
+            // In two statements of one transaction, with check_at = commit.
+            "SET dragonfly_guard.check_at = commit; BEGIN; GRANT CREATE ON SCHEMA api TO mallory; \
+             REVOKE CREATE ON SCHEMA api FROM mallory; COMMIT",
             "RESET dragonfly_guard.check_at",
         ],
     );
-    // The moment of judgment may change within a transaction; what is judged does not.
+    // check_at may change within a transaction; what is checked does not.
     let definer =
         "CREATE FUNCTION api.mixed() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
     for mixed in [
         format!(
-            "BEGIN; CREATE TABLE api.t1 (id int); SET LOCAL dragonfly_guard.check_at = commit; {definer}; COMMIT"
+            "BEGIN; CREATE TABLE api.t1 (id int); SET LOCAL dragonfly_guard.check_at = commit; \
+             {definer}; COMMIT"
         ),
         format!(
-            "BEGIN; SET LOCAL dragonfly_guard.check_at = commit; {definer}; SET LOCAL dragonfly_guard.check_at = statement; CREATE TABLE api.t1 (id int); COMMIT"
+            "BEGIN; SET LOCAL dragonfly_guard.check_at = commit; {definer}; SET LOCAL \
+             dragonfly_guard.check_at = statement; CREATE TABLE api.t1 (id int); COMMIT"
         ),
     ] {
-        refusal(&mut client, &mixed);
+        rejection(&mut client, &mixed);
         client.batch_execute("ROLLBACK").unwrap();
     }
-    // With hundreds of routines the first few are named, and how many.
+    // With hundreds of routines the message names three, and the number of the others.
     passes(
         &mut client,
         &["DO $$ BEGIN SET LOCAL ROLE app_owner; FOR i IN 1..300 LOOP
-             EXECUTE format('CREATE FUNCTION api.m%s() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS ''SELECT 1''', i);
+             EXECUTE format('CREATE FUNCTION api.m%s() RETURNS int LANGUAGE sql SECURITY DEFINER \
+             SET search_path = api, pg_temp AS ''SELECT 1''', i);
            END LOOP; END $$"],
     );
-    let refused = refusal(&mut client, "GRANT CREATE ON SCHEMA api TO mallory");
+    let rejected = rejection(&mut client, "GRANT CREATE ON SCHEMA api TO mallory");
     assert_eq!(
-        refused.message,
-        "GRANT would make 302 SECURITY DEFINER routines unsafe: api.good(), api.good_p(), api.m1() and 299 others"
+        rejected.message,
+        "GRANT would make 302 SECURITY DEFINER routines unsafe: api.good(), api.good_p(), api.m1() \
+         and 299 others"
     );
     assert!(
-        refused.hint.starts_with("Give \"mallory\" another schema to create in"),
-        "{refused:?}"
+        rejected
+            .hint
+            .starts_with("Use another schema for role \"mallory\", or remove schema \"api\""),
+        "{rejected:?}"
     );
 }
 
 #[test]
-fn extension_scripts() {
+fn unsafe_routine_of_an_extension_script_is_rejected_unless_managed() {
     let cluster = Cluster::start();
     let unsafe_sql =
         "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';";
-    let safe_sql = "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1';";
+    let safe_sql = "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET \
+                    search_path = pg_catalog, pg_temp AS 'SELECT 1';";
     let control = "default_version = '1'\nrelocatable = true\n";
     let trusted = "default_version = '1'\nrelocatable = true\nsuperuser = true\ntrusted = true\n";
     provide_extension("guard_a12", control, "1", unsafe_sql);
@@ -355,45 +475,56 @@ fn extension_scripts() {
         "guard_a14",
         control,
         "1",
-        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS 'SELECT 1';",
+        "CREATE FUNCTION x_f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path FROM \
+         CURRENT AS 'SELECT 1';",
     );
     provide_extension("pg_net", control, "1", unsafe_sql);
-    refuses(
+    rejects(
         &cluster,
         "extensions",
         &[
             ("A12", "CREATE EXTENSION guard_a12 SCHEMA api"),
             (
                 "A36",
-                "GRANT CREATE ON DATABASE extensions TO app_owner; SET ROLE app_owner; CREATE EXTENSION guard_a36 SCHEMA api",
+                "GRANT CREATE ON DATABASE extensions TO app_owner; SET ROLE app_owner; CREATE \
+                 EXTENSION guard_a36 SCHEMA api",
             ),
-            ("A13", "CREATE EXTENSION guard_a13 SCHEMA api; ALTER EXTENSION guard_a13 UPDATE TO '2'"),
+            (
+                "A13",
+                "CREATE EXTENSION guard_a13 SCHEMA api; ALTER EXTENSION guard_a13 UPDATE TO \
+                     '2'",
+            ),
             ("A14 frozen hostile path", "CREATE EXTENSION guard_a14 SCHEMA hostile"),
             (
                 "A15 laundering",
-                "CREATE EXTENSION guard_a13 SCHEMA api; CREATE FUNCTION api.l() RETURNS int LANGUAGE sql AS 'SELECT 1';
-                 ALTER EXTENSION guard_a13 ADD FUNCTION api.l(); ALTER FUNCTION api.l() SECURITY DEFINER",
+                "CREATE EXTENSION guard_a13 SCHEMA api; CREATE FUNCTION api.l() RETURNS int \
+                 LANGUAGE sql AS 'SELECT 1';
+                 ALTER EXTENSION guard_a13 ADD FUNCTION api.l(); ALTER FUNCTION api.l() SECURITY \
+                 DEFINER",
             ),
         ],
     );
     let mut client = world(&cluster, "managed");
-    // What the platform brings is not blocked: a declared extension of a superuser, a managed
+    // Objects of the platform are not blocked: a declared extension of a superuser, a managed
     // schema.
     passes(
         &mut client,
         &[
             "CREATE SCHEMA net; CREATE EXTENSION pg_net SCHEMA net",
-            "CREATE SCHEMA auth; CREATE FUNCTION auth.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
-            "ALTER FUNCTION net.x_f() SECURITY DEFINER; ALTER FUNCTION net.x_f() SET search_path = net",
+            "CREATE SCHEMA auth; CREATE FUNCTION auth.f() RETURNS int LANGUAGE sql SECURITY \
+             DEFINER AS 'SELECT 1'",
+            "ALTER FUNCTION net.x_f() SECURITY DEFINER; ALTER FUNCTION net.x_f() SET search_path = \
+             net",
         ],
     );
-    // The audit says so all the same.
-    let noted = "SELECT severity || ' ' || object FROM ops.audit_functions() WHERE rule = 'security_definer_search_path'
+    // The audit reports them.
+    let noted = "SELECT severity || ' ' || object FROM ops.audit_functions() WHERE rule = \
+                 'security_definer_search_path'
                   AND evidence ? 'managed_by' ORDER BY object";
     assert_eq!(column(&mut client, noted), ["info auth.f()", "info net.x_f()"]);
-    // Not so where a schema or extension of such a name belongs to somebody else.
+    // A schema or extension with such a name is checked if its owner is not trusted.
     passes(&mut client, &["CREATE SCHEMA graphql_x AUTHORIZATION app_owner"]);
-    refusal(
+    rejection(
         &mut client,
         "CREATE FUNCTION graphql_x.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
     );
@@ -405,60 +536,64 @@ fn extension_scripts() {
         "CREATE FUNCTION x_s() RETURNS int LANGUAGE sql AS 'SELECT 1';",
     );
     passes(&mut client, &["GRANT CREATE ON DATABASE managed TO app_owner"]);
-    refusal(&mut client, "SET ROLE app_owner; CREATE EXTENSION pgmq SCHEMA api");
-    // Nor for what the owner of a managed extension adds to it, or for a schema that the migration
-    // role names like the platform's.
+    rejection(&mut client, "SET ROLE app_owner; CREATE EXTENSION pgmq SCHEMA api");
+    // So are objects that the owner of a managed extension adds to it, and a schema of the
+    // migration role with a name of the platform.
     passes(
         &mut client,
-        &[
-            "RESET ROLE; CREATE ROLE postgres; GRANT CREATE ON DATABASE managed TO postgres; CREATE SCHEMA lib AUTHORIZATION postgres",
-        ],
+        &["RESET ROLE; CREATE ROLE postgres; GRANT CREATE ON DATABASE managed TO postgres; \
+             CREATE SCHEMA lib AUTHORIZATION postgres"],
     );
     passes(
         &mut client,
-        &[
-            "SET ROLE postgres; CREATE EXTENSION pgsodium SCHEMA lib; CREATE FUNCTION lib.g() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        ],
+        &["SET ROLE postgres; CREATE EXTENSION pgsodium SCHEMA lib; CREATE FUNCTION lib.g() \
+             RETURNS int LANGUAGE sql AS 'SELECT 1'"],
     );
     passes(&mut client, &["ALTER EXTENSION pgsodium ADD FUNCTION lib.g()"]);
-    refusal(&mut client, "ALTER FUNCTION lib.g() SECURITY DEFINER");
+    rejection(&mut client, "ALTER FUNCTION lib.g() SECURITY DEFINER");
     passes(&mut client, &["CREATE SCHEMA supabase_mine"]);
-    refusal(
+    rejection(
         &mut client,
         "CREATE FUNCTION supabase_mine.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
     );
 }
 
 #[test]
-fn what_is_not_worse_passes() {
+fn statement_without_a_regression_passes() {
     let cluster = Cluster::start();
-    let mut client = world(&cluster, "ratchet");
+    let mut client = world(&cluster, "regressions");
     assert_eq!(unsafe_routines(&mut client), ["api.old", "api.worse"]);
     passes(
         &mut client,
         &[
             // Unrelated DDL.
-            "CREATE TABLE api.u (id int PRIMARY KEY, body text); ALTER TABLE api.u ADD COLUMN n int; DROP TABLE api.u",
+            "CREATE TABLE api.u (id int PRIMARY KEY, body text); ALTER TABLE api.u ADD COLUMN n \
+             int; DROP TABLE api.u",
             "CREATE FUNCTION api.invoker() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-            "CREATE FUNCTION api.safe() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'",
+            "CREATE FUNCTION api.safe() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path \
+             = pg_catalog, pg_temp AS 'SELECT 1'",
             "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
             "CREATE AGGREGATE api.agg(int) (SFUNC = int4pl, STYPE = int)",
-            // What was wrong may stay wrong.
-            "ALTER FUNCTION api.old() COST 10; ALTER FUNCTION api.old() RENAME TO older; ALTER FUNCTION api.older() RENAME TO old",
-            "CREATE OR REPLACE FUNCTION api.old() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 2'",
-            "ALTER FUNCTION api.old() SET SCHEMA hostile; ALTER FUNCTION hostile.old() SET SCHEMA api",
-            // Mending one of two, in steps.
+            // An earlier violation may stay.
+            "ALTER FUNCTION api.old() COST 10; ALTER FUNCTION api.old() RENAME TO older; ALTER \
+             FUNCTION api.older() RENAME TO old",
+            "CREATE OR REPLACE FUNCTION api.old() RETURNS int LANGUAGE sql SECURITY DEFINER AS \
+             'SELECT 2'",
+            "ALTER FUNCTION api.old() SET SCHEMA hostile; ALTER FUNCTION hostile.old() SET SCHEMA \
+             api",
+            // Fixing one of two reasons, in steps.
             "ALTER FUNCTION api.old() SET search_path = hostile, api",
             "ALTER FUNCTION api.old() SET search_path = hostile, api, pg_temp",
             "ALTER FUNCTION api.old() SET search_path = api, pg_temp",
-            // Moving about what is safe.
-            "ALTER FUNCTION api.good() RENAME TO better; ALTER FUNCTION api.better() RENAME TO good",
+            // Renaming a safe routine.
+            "ALTER FUNCTION api.good() RENAME TO better; ALTER FUNCTION api.better() RENAME TO \
+             good",
         ],
     );
     assert_eq!(unsafe_routines(&mut client), ["api.worse"]);
-    // Once mended, mended for good; and from fragile to exploitable is worse.
-    refusal(&mut client, "ALTER FUNCTION api.old() RESET ALL");
-    refusal(&mut client, "ALTER FUNCTION api.worse() SET search_path = hostile, pg_temp");
+    // A fixed routine must stay safe, and exploitable is worse than fragile.
+    rejection(&mut client, "ALTER FUNCTION api.old() RESET ALL");
+    rejection(&mut client, "ALTER FUNCTION api.worse() SET search_path = hostile, pg_temp");
     passes(
         &mut client,
         &[
@@ -467,150 +602,163 @@ fn what_is_not_worse_passes() {
             "DROP FUNCTION api.old()",
         ],
     );
-    // Raw text that means the same.
+    // Another text with the same meaning.
     passes(
         &mut client,
-        &[
-            "SELECT set_config('search_path', E' API\\t,\\n \"pg_temp\" ', false); ALTER FUNCTION api.good() SET search_path FROM CURRENT",
-        ],
+        &["SELECT set_config('search_path', E' API\\t,\\n \"pg_temp\" ', false); ALTER FUNCTION \
+             api.good() SET search_path FROM CURRENT"],
     );
     assert_eq!(unsafe_routines(&mut client), [""; 0]);
 }
 
 #[test]
-fn nested_commands_do_not_hide_the_outer_one() {
+fn nested_command_does_not_hide_the_outer_one() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "nested");
     client.batch_execute("ALTER ROLE mallory LOGIN").unwrap();
     let mut mallory = cluster.connect("nested", "mallory");
-    // The body of a SQL function is parsed when it is made, its literals are read, and a domain's
-    // check is anybody's code: it runs after the routine has been touched, and before the command
+    // CREATE FUNCTION parses the body of an SQL function and reads its literals. The check of a
+    // domain is a user's code: it runs after the routine has been changed, and before the command
     // ends.
     let nested = |inner: &str| {
         format!(
             "DROP TYPE IF EXISTS hostile.c; DROP DOMAIN IF EXISTS hostile.d;
              CREATE OR REPLACE FUNCTION hostile.evil(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
                BEGIN {inner}; EXCEPTION WHEN OTHERS THEN NULL; END; RETURN true; END $$;
-             CREATE DOMAIN hostile.d AS int CHECK (hostile.evil(VALUE)); CREATE TYPE hostile.c AS (x hostile.d)"
+             CREATE DOMAIN hostile.d AS int CHECK (hostile.evil(VALUE)); CREATE TYPE hostile.c AS \
+             (x hostile.d)"
         )
     };
-    let create = "CREATE FUNCTION hostile.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ SELECT '(1)'::hostile.c; SELECT 1 $$";
+    let create = "CREATE FUNCTION hostile.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ \
+                  SELECT '(1)'::hostile.c; SELECT 1 $$";
     for inner in [
         "EXECUTE 'COMMENT ON SCHEMA hostile IS NULL'",
-        "EXECUTE 'ALTER FUNCTION hostile.f() SET search_path = pg_catalog, pg_temp'; RAISE EXCEPTION 'undone'",
-        "BEGIN EXECUTE 'ALTER FUNCTION hostile.f() SET search_path = pg_catalog, pg_temp'; RAISE 'x'; EXCEPTION WHEN OTHERS THEN NULL; END",
+        "EXECUTE 'ALTER FUNCTION hostile.f() SET search_path = pg_catalog, pg_temp'; RAISE \
+         EXCEPTION 'undone'",
+        "BEGIN EXECUTE 'ALTER FUNCTION hostile.f() SET search_path = pg_catalog, pg_temp'; RAISE \
+         'x'; EXCEPTION WHEN OTHERS THEN NULL; END",
     ] {
         passes(&mut mallory, &[&nested(inner)]);
-        refusal(&mut mallory, create);
+        rejection(&mut mallory, create);
     }
-    // The same by accident: another event trigger that runs DDL and swallows what goes wrong.
+    // The same without intent: another event trigger that runs DDL and ignores errors.
     passes(
         &mut client,
-        &["CREATE FUNCTION api.et() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN IF tg_tag = 'CREATE FUNCTION' THEN
-             BEGIN EXECUTE 'COMMENT ON SCHEMA api IS NULL'; EXCEPTION WHEN OTHERS THEN NULL; END; END IF; END $$;
+        &["CREATE FUNCTION api.et() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN IF tg_tag = \
+           'CREATE FUNCTION' THEN
+             BEGIN EXECUTE 'COMMENT ON SCHEMA api IS NULL'; EXCEPTION WHEN OTHERS THEN NULL; END; \
+             END IF; END $$;
            CREATE EVENT TRIGGER aaa ON ddl_command_end EXECUTE FUNCTION api.et()"],
     );
-    refusal(
+    rejection(
         &mut client,
         "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
     );
     passes(&mut client, &["DROP EVENT TRIGGER aaa"]);
-    // What a savepoint took back is no excuse for what comes after.
-    refusal(
+    // A change that was rolled back to a savepoint excuses no later one.
+    rejection(
         &mut client,
-        "BEGIN; SAVEPOINT s; ALTER FUNCTION api.good() SET search_path = api, pg_temp; ROLLBACK TO s; ALTER FUNCTION api.good() RESET ALL",
+        "BEGIN; SAVEPOINT s; ALTER FUNCTION api.good() SET search_path = api, pg_temp; ROLLBACK TO \
+         s; ALTER FUNCTION api.good() RESET ALL",
     );
     passes(&mut client, &["ROLLBACK"]);
-    refusal(
+    rejection(
         &mut client,
-        "BEGIN; SAVEPOINT s; ALTER FUNCTION api.good() COST 7; RELEASE s; ALTER FUNCTION api.good() RESET ALL",
+        "BEGIN; SAVEPOINT s; ALTER FUNCTION api.good() COST 7; RELEASE s; ALTER FUNCTION \
+         api.good() RESET ALL",
     );
     passes(&mut client, &["ROLLBACK"]);
-    // A migration of a thousand functions in one transaction takes no longer for each than a single
-    // one.
+    // Creating thousands of functions in one transaction takes linear time.
     passes(
         &mut client,
-        &["DO $$ BEGIN FOR i IN 1..5000 LOOP BEGIN EXECUTE format('CREATE FUNCTION api.m%s() RETURNS int LANGUAGE sql SECURITY DEFINER
-             SET search_path = pg_catalog, pg_temp AS ''SELECT 1''', i); EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$"],
+        &["DO $$ BEGIN FOR i IN 1..5000 LOOP BEGIN EXECUTE format('CREATE FUNCTION api.m%s() \
+           RETURNS int LANGUAGE sql SECURITY DEFINER
+             SET search_path = pg_catalog, pg_temp AS ''SELECT 1''', i); EXCEPTION WHEN \
+             division_by_zero THEN NULL; END; END LOOP; END $$"],
     );
 }
 
 #[test]
-fn a_grant_for_a_moment_excuses_nothing() {
+fn temporary_grant_does_not_excuse_a_later_statement() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "staged");
     unguarded(&mut client, "GRANT CREATE ON SCHEMA api TO PUBLIC");
-    refusal(&mut client, "ALTER FUNCTION api.good() SET search_path = nope, pg_temp");
+    rejection(&mut client, "ALTER FUNCTION api.good() SET search_path = nope, pg_temp");
     passes(&mut client, &["REVOKE TEMP ON DATABASE staged FROM PUBLIC"]);
-    refusal(&mut client, "ALTER FUNCTION api.good() SET search_path = pg_catalog");
-    // A path of a hundred thousand names is judged, and judged again, in a moment.
+    rejection(&mut client, "ALTER FUNCTION api.good() SET search_path = pg_catalog");
+    // A path of a hundred thousand names is checked twice within the timeout.
     let path: Vec<String> = (0..100_000).map(|i| format!("n{i}")).collect();
     client.execute("SELECT set_config('search_path', $1, false)", &[&path.join(", ")]).unwrap();
     passes(
         &mut client,
         &[
-            "SET dragonfly_guard.mode = off; ALTER FUNCTION api.good() SET search_path FROM CURRENT; RESET dragonfly_guard.mode",
-            "SET search_path = public; SET statement_timeout = '8s'; ALTER FUNCTION api.good() COST 7; RESET statement_timeout",
+            "SET dragonfly_guard.mode = off; ALTER FUNCTION api.good() SET search_path FROM \
+             CURRENT; RESET dragonfly_guard.mode",
+            "SET search_path = public; SET statement_timeout = '8s'; ALTER FUNCTION api.good() \
+             COST 7; RESET statement_timeout",
         ],
     );
 }
 
 #[test]
-fn two_sessions_do_not_pass_one_by_one() {
+fn two_sessions_that_violate_together_are_rejected() {
     let cluster = Cluster::start();
-    let mut client = world(&cluster, "turns");
+    let mut client = world(&cluster, "sessions");
     provide_extension(
         "pg_cron",
         "default_version = '1'\nrelocatable = true\n",
         "1",
         "CREATE FUNCTION cron_f() RETURNS int LANGUAGE sql AS 'SELECT 1';",
     );
-    let safe = "RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'";
+    let safe = "RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS \
+                'SELECT 1'";
     passes(
         &mut client,
         &[
             &format!(
-                "CREATE SCHEMA auth; CREATE FUNCTION auth.s() {safe}; CREATE FUNCTION api.k() {safe}"
+                "CREATE SCHEMA auth; CREATE FUNCTION auth.s() {safe}; CREATE FUNCTION api.k() \
+                 {safe}"
             ),
-            "CREATE EXTENSION pg_cron SCHEMA api; ALTER EXTENSION pg_cron ADD FUNCTION api.k(); ALTER FUNCTION api.k() OWNER TO root_su",
+            "CREATE EXTENSION pg_cron SCHEMA api; ALTER EXTENSION pg_cron ADD FUNCTION api.k(); \
+             ALTER FUNCTION api.k() OWNER TO root_su",
         ],
     );
     for (first, second) in [
         ("ALTER EXTENSION pg_cron DROP FUNCTION api.k()", "ALTER FUNCTION api.k() RESET ALL"),
         ("ALTER SCHEMA auth RENAME TO app", "ALTER FUNCTION auth.s() RESET ALL"),
     ] {
-        let mut one = cluster.connect("turns", dragonfly_tests::SUPERUSER);
+        let mut one = cluster.connect("sessions", dragonfly_tests::SUPERUSER);
         passes(&mut one, &["BEGIN", first]);
-        // Each is right by itself, and neither waits for the other: who commits last is told.
+        // Each is correct by itself, and no session waits: the one that commits last is rejected.
         passes(&mut client, &[second]);
         assert_eq!(attempt(&mut one, "COMMIT").unwrap_err().code, "42P13", "{second}");
     }
-    // What somebody mends while a transaction is open stays mended.
+    // A routine that another session fixes during a transaction must stay safe.
     client.batch_execute("ALTER ROLE app_owner LOGIN").unwrap();
-    let mut owner = cluster.connect("turns", "app_owner");
+    let mut owner = cluster.connect("sessions", "app_owner");
     passes(&mut owner, &["BEGIN", "ALTER SCHEMA api OWNER TO app_owner"]);
     passes(&mut client, &["ALTER FUNCTION api.old() SET search_path = pg_catalog, pg_temp"]);
-    refusal(&mut owner, "ALTER FUNCTION api.old() RESET ALL");
+    rejection(&mut owner, "ALTER FUNCTION api.old() RESET ALL");
 }
 
 #[test]
-fn an_excuse_ends_where_it_came_from() {
+fn routine_that_leaves_a_managed_schema_or_extension_is_checked() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "excuses");
     let definer = "RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
-    // A managed schema excuses what is in it, and not what leaves it.
+    // Routines of a managed schema are not blocked, until they leave it.
     passes(&mut client, &[&format!("CREATE SCHEMA auth; CREATE FUNCTION auth.f() {definer}")]);
-    refusal(&mut client, "ALTER FUNCTION auth.f() SET SCHEMA api");
-    refusal(&mut client, "ALTER SCHEMA auth RENAME TO app");
-    refusal(&mut client, "ALTER SCHEMA auth OWNER TO mallory");
-    // Nor does a temporary schema excuse what is in it under another name.
+    rejection(&mut client, "ALTER FUNCTION auth.f() SET SCHEMA api");
+    rejection(&mut client, "ALTER SCHEMA auth RENAME TO app");
+    rejection(&mut client, "ALTER SCHEMA auth OWNER TO mallory");
+    // A temporary schema that is renamed is checked.
     passes(&mut client, &[&format!("CREATE FUNCTION pg_temp.tf() {definer}")]);
     let own: String = client
         .query_one("SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()", &[])
         .unwrap()
         .get(0);
-    refusal(&mut client, &format!("ALTER SCHEMA {own} RENAME TO laundered"));
-    // So does a managed extension.
+    rejection(&mut client, &format!("ALTER SCHEMA {own} RENAME TO laundered"));
+    // The same for a managed extension.
     provide_extension(
         "pgjwt",
         "default_version = '1'\nrelocatable = true\n",
@@ -621,26 +769,25 @@ fn an_excuse_ends_where_it_came_from() {
         &mut client,
         &[
             "CREATE EXTENSION pgjwt SCHEMA api",
-            "CREATE FUNCTION api.e() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'",
+            "CREATE FUNCTION api.e() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = \
+             pg_catalog, pg_temp AS 'SELECT 1'",
             "ALTER EXTENSION pgjwt ADD FUNCTION api.e(); ALTER FUNCTION api.e() RESET ALL",
         ],
     );
-    refusal(&mut client, "ALTER EXTENSION pgjwt DROP FUNCTION api.e()");
+    rejection(&mut client, "ALTER EXTENSION pgjwt DROP FUNCTION api.e()");
     passes(
         &mut client,
-        &[
-            "ALTER FUNCTION api.e() SET search_path = pg_catalog, pg_temp; ALTER EXTENSION pgjwt DROP FUNCTION api.e()",
-        ],
+        &["ALTER FUNCTION api.e() SET search_path = pg_catalog, pg_temp; ALTER EXTENSION pgjwt \
+             DROP FUNCTION api.e()"],
     );
-    // An old routine of one owner is no excuse for one of a stronger owner; handing it down is.
+    // An unsafe routine must not get a more powerful owner, but may get a less powerful one.
     passes(
         &mut client,
-        &[
-            "SET dragonfly_guard.mode = off; ALTER FUNCTION api.old() OWNER TO mallory; RESET dragonfly_guard.mode",
-        ],
+        &["SET dragonfly_guard.mode = off; ALTER FUNCTION api.old() OWNER TO mallory; RESET \
+             dragonfly_guard.mode"],
     );
-    refusal(&mut client, "ALTER FUNCTION api.old() OWNER TO root_su");
-    refusal(&mut client, "ALTER FUNCTION api.old() OWNER TO app_owner");
+    rejection(&mut client, "ALTER FUNCTION api.old() OWNER TO root_su");
+    rejection(&mut client, "ALTER FUNCTION api.old() OWNER TO app_owner");
     passes(
         &mut client,
         &[
@@ -649,55 +796,59 @@ fn an_excuse_ends_where_it_came_from() {
             "ALTER FUNCTION api.old() OWNER TO app_owner",
         ],
     );
-    // A setting that switches off the guard from within.
-    let refused = attempt(
+    // A setting of the routine that disables the guard.
+    let rejected = attempt(
         &mut client,
-        "CREATE FUNCTION api.off() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+        "CREATE FUNCTION api.off() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = \
+         pg_catalog, pg_temp
            SET dragonfly_guard.mode = off AS 'SELECT 1'",
     )
     .unwrap_err();
     assert_eq!(
-        refused.message,
+        rejected.message,
         "SECURITY DEFINER function api.off() sets dragonfly_guard.mode to \"off\""
     );
-    // A routine in the way of one of ours.
+    // A routine that shadows one of the extension's.
     passes(
         &mut client,
-        &[
-            "SET dragonfly_guard.mode = off; ALTER SCHEMA ops OWNER TO mallory; RESET dragonfly_guard.mode; CREATE FUNCTION hostile.audit_security() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        ],
+        &["SET dragonfly_guard.mode = off; ALTER SCHEMA ops OWNER TO mallory; RESET \
+             dragonfly_guard.mode; CREATE FUNCTION hostile.audit_security() RETURNS int LANGUAGE \
+             sql AS 'SELECT 1'"],
     );
     for sql in [
-        "SET ROLE mallory; CREATE FUNCTION ops.judge_search_path(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "SET ROLE mallory; CREATE FUNCTION ops.judge_search_path(text) RETURNS int LANGUAGE sql AS \
+         'SELECT 1'",
         "ALTER FUNCTION hostile.audit_security() SET SCHEMA ops",
         "CREATE PROCEDURE ops.assert_security() LANGUAGE sql AS 'SELECT 1'",
     ] {
-        let refused = attempt(&mut client, &format!("RESET ROLE; {sql}")).unwrap_err();
+        let rejected = attempt(&mut client, &format!("RESET ROLE; {sql}")).unwrap_err();
         assert!(
-            refused.message.ends_with("would stand in the way of one of dragonfly_guard's own"),
-            "{refused:?}"
+            rejected.message.ends_with("would shadow a function of extension dragonfly_guard"),
+            "{rejected:?}"
         );
     }
     passes(
         &mut client,
-        &[
-            "RESET ROLE; CREATE FUNCTION ops.audit_everything() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        ],
+        &["RESET ROLE; CREATE FUNCTION ops.audit_everything() RETURNS int LANGUAGE sql AS \
+             'SELECT 1'"],
     );
 }
 
 #[test]
-fn what_others_have_planted_counts_after_their_right_is_gone() {
+fn objects_of_untrusted_roles_count_after_the_revoke() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "planted");
-    let create = "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = api, pg_temp AS 'SELECT 1'";
+    let create = "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET \
+                  search_path = api, pg_temp AS 'SELECT 1'";
     let plant = |what: &str| {
         format!(
-            "GRANT CREATE ON SCHEMA api TO mallory; SET ROLE mallory; {what}; RESET ROLE; REVOKE CREATE ON SCHEMA api FROM mallory"
+            "GRANT CREATE ON SCHEMA api TO mallory; SET ROLE mallory; {what}; RESET ROLE; REVOKE \
+             CREATE ON SCHEMA api FROM mallory"
         )
     };
     let many = "DO $$ BEGIN FOR i IN 1..1100 LOOP
-        EXECUTE format('CREATE FUNCTION api.many%s() RETURNS int LANGUAGE sql AS ''SELECT 1''', i); END LOOP; END $$";
+        EXECUTE format('CREATE FUNCTION api.many%s() RETURNS int LANGUAGE sql AS ''SELECT 1''', \
+        i); END LOOP; END $$";
     for planted in [
         "CREATE FUNCTION api.lower(varchar) RETURNS text LANGUAGE sql AS 'SELECT $1::text'",
         "CREATE TYPE api.text AS (a int)",
@@ -705,15 +856,15 @@ fn what_others_have_planted_counts_after_their_right_is_gone() {
         "CREATE OPERATOR api.+ (LEFTARG = text, RIGHTARG = int4, FUNCTION = pg_catalog.repeat)",
     ] {
         unguarded(&mut client, &plant(planted));
-        let found = "schema \"api\" holds objects that belong to role \"mallory\"";
-        let refused = refusal(&mut client, &format!("SET ROLE app_owner; {create}"));
-        assert!(refused.detail.contains(found), "{planted}: {refused:?}");
-        // The same where there is too much to look at one by one.
-        let refused = refusal(
+        let found = "schema \"api\" contains objects owned by role \"mallory\"";
+        let rejected = rejection(&mut client, &format!("SET ROLE app_owner; {create}"));
+        assert!(rejected.detail.contains(found), "{planted}: {rejected:?}");
+        // The same with too many objects to check one by one.
+        let rejected = rejection(
             &mut client,
             &format!("RESET ROLE; BEGIN; {many}; SET ROLE app_owner; {create}"),
         );
-        assert!(refused.detail.contains(found), "{planted}: {refused:?}");
+        assert!(rejected.detail.contains(found), "{planted}: {rejected:?}");
         passes(
             &mut client,
             &[
@@ -723,7 +874,7 @@ fn what_others_have_planted_counts_after_their_right_is_gone() {
         );
     }
     passes(&mut client, &[&format!("SET ROLE app_owner; {create}")]);
-    // Tables of others in a shared schema are common, and left to the audit.
+    // Tables of other roles in a shared schema are common, and only reported by the audit.
     let own_tables = plant("CREATE TABLE api.theirs (id int)");
     passes(
         &mut client,
@@ -741,7 +892,7 @@ fn what_others_have_planted_counts_after_their_right_is_gone() {
 }
 
 #[test]
-fn the_mode_is_for_superusers() {
+fn only_superusers_can_change_the_mode() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "modes");
     let definer = "CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
@@ -766,18 +917,17 @@ fn the_mode_is_for_superusers() {
         "22023"
     );
 
-    // An ordinary role, who may set the placeholder before the library is there, gains nothing by
-    // it (E07).
+    // E07: an ordinary role can set the placeholder before the library is loaded, without effect.
     client.batch_execute("DROP FUNCTION api.f(); ALTER ROLE app_owner LOGIN").unwrap();
     let mut ordinary = cluster.connect("modes", "app_owner");
     attempt(&mut ordinary, "SET dragonfly_guard.mode = off").unwrap();
-    refusal(&mut ordinary, definer);
+    rejection(&mut ordinary, definer);
     assert_eq!(column(&mut ordinary, "SHOW dragonfly_guard.mode"), ["block"]);
     assert_eq!(attempt(&mut ordinary, "SET dragonfly_guard.mode = off").unwrap_err().code, "42501");
 }
 
 #[test]
-fn refusals_say_what_why_and_how() {
+fn rejection_names_problem_reason_and_next_action() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded("words");
     client
@@ -787,32 +937,37 @@ fn refusals_say_what_why_and_how() {
         .unwrap();
     let create = |clause: &str| {
         format!(
-            "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER {clause} AS 'SELECT 1'"
+            "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER {clause} AS \
+             'SELECT 1'"
         )
     };
-    let refused = refusal(&mut client, &create(""));
-    assert_eq!(refused.message, "SECURITY DEFINER function public.f() has no safe search_path");
+    let rejected = rejection(&mut client, &create(""));
+    assert_eq!(rejected.message, "SECURITY DEFINER function public.f() has no safe search_path");
     assert!(
-        refused
-            .detail
-            .starts_with("It would be exploitable: no search_path is set, so names in its body"),
+        rejected.detail.starts_with(
+            "The function would be exploitable: no search_path is set, so names in \
+                          its body are looked up in the caller's search_path. Rule \
+                          security_definer_search_path, contract section 6."
+        ),
         "{}",
-        refused.detail
+        rejected.detail
     );
     assert_eq!(
-        refused.hint,
-        "Write SECURITY DEFINER SET search_path = public, pg_temp in the statement that makes it."
+        rejected.hint,
+        "Create the function with SECURITY DEFINER SET search_path = public, pg_temp."
     );
 
-    let refused = refusal(&mut client, "ALTER FUNCTION public.g() SECURITY DEFINER");
+    let rejected = rejection(&mut client, "ALTER FUNCTION public.g() SECURITY DEFINER");
     assert_eq!(
-        refused.hint,
-        "Give it a safe path in the same statement or before: ALTER ROUTINE public.g() SET search_path = public, pg_temp;"
+        rejected.hint,
+        "Set a safe search_path in the same statement or before it: ALTER ROUTINE public.g() SET \
+         search_path = public, pg_temp;"
     );
     for (clause, explained) in [
         (
             "SET search_path = ''",
-            "search_path = '' looks strict, but pg_temp is then searched first for tables and types",
+            "search_path = '' looks strict, but pg_temp is then searched first for tables and \
+             types",
         ),
         (
             "SET search_path = 'public, pg_temp'",
@@ -823,56 +978,60 @@ fn refusals_say_what_why_and_how() {
             "does not move the function: it is another way to write SET search_path",
         ),
     ] {
-        let refused = refusal(&mut client, &create(clause));
-        assert!(refused.detail.contains(explained), "{}", refused.detail);
+        let rejected = rejection(&mut client, &create(clause));
+        assert!(rejected.detail.contains(explained), "{}", rejected.detail);
     }
 
-    // Where the schema is the cause, the hint closes the schema.
+    // If the schema is the cause, the hint fixes the schema.
     unguarded(&mut client, "GRANT CREATE ON SCHEMA public TO worker");
-    let refused = refusal(&mut client, &create("SET search_path = public, pg_temp"));
+    let rejected = rejection(&mut client, &create("SET search_path = public, pg_temp"));
     assert!(
-        refused.detail.contains("role \"worker\" can create objects in schema \"public\""),
+        rejected.detail.contains("role \"worker\" can create objects in schema \"public\""),
         "{}",
-        refused.detail
+        rejected.detail
     );
     assert_eq!(
-        refused.hint,
-        "The cause is the schema, not the routine. To close it: REVOKE CREATE ON SCHEMA public FROM worker;"
+        rejected.hint,
+        "The cause is the schema, not the routine. Run: REVOKE CREATE ON SCHEMA public FROM worker;"
     );
 
-    // A superuser's routine where the database belongs to somebody else: the hint names who should
-    // own it.
+    // A superuser's routine in a database of another role: the hint names the better owner.
     client
         .batch_execute(
-            "REVOKE CREATE ON SCHEMA public FROM worker; CREATE ROLE postgres; ALTER DATABASE words OWNER TO postgres",
+            "REVOKE CREATE ON SCHEMA public FROM worker; CREATE ROLE postgres; ALTER DATABASE \
+             words OWNER TO postgres",
         )
         .unwrap();
-    let refused = refusal(&mut client, &create("SET search_path = public, pg_temp"));
+    let rejected = rejection(&mut client, &create("SET search_path = public, pg_temp"));
     assert_eq!(
-        refused.hint,
-        "A superuser's routine must not search schemas in which others create. Make it as role \"postgres\" with SET search_path = \
-         public, pg_temp, or write SET search_path = pg_catalog, pg_temp. When restoring a dump, SET dragonfly_guard.mode = warn, and \
-         audit afterwards."
+        rejected.hint,
+        "A superuser's function must not search schemas in which other roles can create objects. \
+         Create \
+         it as role \"postgres\" with SET search_path = public, pg_temp, or use SET search_path = \
+         pg_catalog, pg_temp. To restore a dump, SET dragonfly_guard.mode = warn and audit the \
+         database afterwards."
     );
     client.batch_execute("ALTER DATABASE words OWNER TO root_su").unwrap();
 
-    // A contract that accepts the empty path by name, and one that accepts its own path alone.
+    // A contract that accepts the empty path, and one that accepts only its own path.
     client
         .batch_execute(
             "INSERT INTO dragonfly_guard.contract (id, document)
-             SELECT 2, jsonb_set(document, '{security_definer,accept_empty}', 'true') FROM dragonfly_guard.contract",
+             SELECT 2, jsonb_set(document, '{security_definer,accept_empty}', 'true') FROM \
+             dragonfly_guard.contract",
         )
         .unwrap();
     passes(&mut client, &[&create("SET search_path = ''"), "DROP FUNCTION public.f()"]);
     client
         .batch_execute(
             "INSERT INTO dragonfly_guard.contract (id, document)
-             SELECT 3, jsonb_set(document, '{security_definer,accept}', '\"canonical\"') FROM dragonfly_guard.contract WHERE id = 1",
+             SELECT 3, jsonb_set(document, '{security_definer,accept}', '\"canonical\"') FROM \
+             dragonfly_guard.contract WHERE id = 1",
         )
         .unwrap();
-    let refused = refusal(&mut client, &create("SET search_path = pg_catalog, pg_temp"));
+    let rejected = rejection(&mut client, &create("SET search_path = pg_catalog, pg_temp"));
     assert_eq!(
-        refused.message,
+        rejected.message,
         "SECURITY DEFINER function public.f() does not have the contract's search_path"
     );
     passes(

@@ -1,32 +1,33 @@
-//! The hardened guard: with the library preloaded, what fires no event is refused too. Without, it
-//! passes, and is found and said.
+//! Hardened mode: with the library preloaded, violations by statements that fire no event trigger
+//! are rejected. Without preloading they pass, and the audit reports them.
 
 use dragonfly_tests::{Cluster, Refused, SUPERUSER, attempt, column, provide_extension};
 use postgres::Client;
 
-fn refusal(client: &mut Client, sql: &str) -> Refused {
+fn rejection(client: &mut Client, sql: &str) -> Refused {
     match attempt(client, sql) {
-        Err(refused)
-            if refused.detail.contains("Rule ")
-                || refused.message.contains("security")
-                || refused.message.contains("ON COMMIT DROP") =>
+        Err(rejected)
+            if rejected.detail.contains("Rule ")
+                || rejected.message.contains("security")
+                || rejected.message.contains("ON COMMIT DROP") =>
         {
             client.batch_execute("ROLLBACK; RESET ROLE").unwrap();
-            refused
+            rejected
         }
-        other => panic!("{sql}\nshould be refused by the guard: {other:?}"),
+        other => panic!("{sql}\nshould be rejected by the guard: {other:?}"),
     }
 }
 
 fn findings(client: &mut Client) -> Vec<String> {
     column(
         client,
-        "SELECT rule || ' ' || object || ' ' || detail FROM ops.audit_security(min_severity => 'warning') ORDER BY 1",
+        "SELECT rule || ' ' || object || ' ' || detail FROM ops.audit_security(min_severity => \
+         'warning') ORDER BY 1",
     )
 }
 
-/// What fires no event, and the rule that refuses it. `@DB@` is the database.
-const SILENT: [(&str, &str); 33] = [
+/// Statements that fire no event trigger, with the rule that they violate. `@DB@` is the database.
+const WITHOUT_EVENTS: [(&str, &str); 33] = [
     ("ALTER ROLE anon BYPASSRLS", "role_attributes"),
     ("ALTER ROLE authenticated SUPERUSER", "role_attributes"),
     ("ALTER ROLE service_role CREATEROLE", "role_attributes"),
@@ -35,7 +36,8 @@ const SILENT: [(&str, &str); 33] = [
     ("GRANT service_role TO authenticated", "role_membership"),
     ("GRANT pg_read_all_data TO anon", "role_membership"),
     (
-        "CREATE ROLE reader; GRANT SELECT ON public.judgments TO reader; ALTER ROLE anon INHERIT; GRANT reader TO anon",
+        "CREATE ROLE reader; GRANT SELECT ON public.judgments TO reader; ALTER ROLE anon INHERIT; \
+         GRANT reader TO anon",
         "table_privileges",
     ),
     ("CREATE ROLE helper BYPASSRLS ROLE anon", "role_membership"),
@@ -50,7 +52,8 @@ const SILENT: [(&str, &str); 33] = [
     ("ALTER EVENT TRIGGER zz_dragonfly_guard_start ENABLE REPLICA", "guard_tampered"),
     ("ALTER EVENT TRIGGER zz_dragonfly_guard_end RENAME TO harmless", "guard_tampered"),
     (
-        "CREATE ROLE boss SUPERUSER; ALTER EVENT TRIGGER zz_dragonfly_guard_end OWNER TO boss; ALTER ROLE boss NOSUPERUSER",
+        "CREATE ROLE boss SUPERUSER; ALTER EVENT TRIGGER zz_dragonfly_guard_end OWNER TO boss; \
+         ALTER ROLE boss NOSUPERUSER",
         "guard_tampered",
     ),
     ("ALTER EXTENSION dragonfly_guard DROP EVENT TRIGGER zz_dragonfly_guard_end", "guard_tampered"),
@@ -78,12 +81,14 @@ const SILENT: [(&str, &str); 33] = [
         "guard_tampered",
     ),
     (
-        "UPDATE pg_auth_members SET member = 'anon'::regrole WHERE member = 'postgres'::regrole AND roleid = 'service_role'::regrole",
+        "UPDATE pg_auth_members SET member = 'anon'::regrole WHERE member = 'postgres'::regrole \
+         AND roleid = 'service_role'::regrole",
         "role_membership",
     ),
     ("UPDATE pg_authid SET rolsuper = true WHERE rolname = 'authenticated'", "role_attributes"),
     (
-        "CREATE OR REPLACE FUNCTION dragonfly_guard.ddl_command_end() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
+        "CREATE OR REPLACE FUNCTION dragonfly_guard.ddl_command_end() RETURNS event_trigger \
+         LANGUAGE plpgsql AS 'BEGIN END'",
         "guard_tampered",
     ),
     (
@@ -92,34 +97,37 @@ const SILENT: [(&str, &str); 33] = [
     ),
 ];
 
-/// Something for REASSIGN OWNED to expose.
-const KEEPER: &str = "SET dragonfly_guard.mode = off; CREATE ROLE keeper; CREATE SCHEMA extra AUTHORIZATION keeper;
+/// A routine that REASSIGN OWNED makes unsafe.
+const KEEPER: &str = "SET dragonfly_guard.mode = off; CREATE ROLE keeper; CREATE SCHEMA extra \
+                      AUTHORIZATION keeper;
     GRANT CREATE ON SCHEMA extra TO postgres; SET ROLE postgres;
-    CREATE FUNCTION ops.exposed() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = extra, pg_temp AS 'SELECT 1';
-    REVOKE EXECUTE ON FUNCTION ops.exposed() FROM PUBLIC; RESET ROLE; GRANT keeper TO postgres; RESET dragonfly_guard.mode";
+    CREATE FUNCTION ops.exposed() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = \
+    extra, pg_temp AS 'SELECT 1';
+    REVOKE EXECUTE ON FUNCTION ops.exposed() FROM PUBLIC; RESET ROLE; GRANT keeper TO postgres; \
+    RESET dragonfly_guard.mode";
 
-fn refuses_what_is_silent(cluster: &Cluster, database: &str) {
+fn rejects_statements_without_events(cluster: &Cluster, database: &str) {
     cluster.guarded_document(database).batch_execute(KEEPER).unwrap();
     let mut client = cluster.connect(database, SUPERUSER);
     let before = findings(&mut client);
-    for (sql, rule) in SILENT {
-        // In one transaction, so that what comes first goes with it.
+    for (sql, rule) in WITHOUT_EVENTS {
+        // In one transaction, so that the first statements are rolled back as well.
         let sql = format!("BEGIN; {}; COMMIT", sql.replace("@DB@", database));
-        let refused = refusal(&mut client, &sql);
-        let said = format!("{} {}", refused.message, refused.detail);
-        // What would silence it is refused before it is done.
+        let rejected = rejection(&mut client, &sql);
+        let text = format!("{} {}", rejected.message, rejected.detail);
+        // A statement that disables the guard is rejected before it is executed.
         assert!(
-            said.contains(rule) || said.contains("would silence the security guard"),
-            "{sql}: {refused:?}"
+            text.contains(rule) || text.contains("would silence the security guard"),
+            "{sql}: {rejected:?}"
         );
         assert_eq!(findings(&mut client), before, "{sql}: something is left");
-        // The same where the statement is the transaction.
+        // The same outside a transaction block.
         if !sql.trim_start_matches("BEGIN; ").trim_end_matches("; COMMIT").contains(';') {
-            refusal(&mut client, sql.trim_start_matches("BEGIN; ").trim_end_matches("; COMMIT"));
+            rejection(&mut client, sql.trim_start_matches("BEGIN; ").trim_end_matches("; COMMIT"));
             assert_eq!(findings(&mut client), before, "{sql}: something is left");
         }
     }
-    // What takes the guard along, and what no ROLLBACK brings back.
+    // Statements that drop the guard, and statements that ROLLBACK does not revert.
     for sql in [
         "DROP EXTENSION dragonfly_guard",
         "DROP EXTENSION dragonfly_guard CASCADE",
@@ -128,7 +136,7 @@ fn refuses_what_is_silent(cluster: &Cluster, database: &str) {
         "ALTER SYSTEM SET session_replication_role = replica",
         "ALTER SYSTEM SET dragonfly_guard.mode = 'warn'",
     ] {
-        refusal(&mut client, sql);
+        rejection(&mut client, sql);
         assert_eq!(
             column(
                 &mut client,
@@ -137,11 +145,14 @@ fn refuses_what_is_silent(cluster: &Cluster, database: &str) {
             ["1"]
         );
     }
-    // What is harmless passes.
+    // Statements without a violation pass.
     for sql in [
-        "CREATE ROLE newcomer LOGIN PASSWORD 'x'; ALTER ROLE newcomer CONNECTION LIMIT 5; GRANT pg_monitor TO newcomer; DROP ROLE newcomer",
-        "ALTER ROLE anon NOBYPASSRLS; ALTER ROLE anon SET statement_timeout = '3s'; COMMENT ON ROLE anon IS 'x'",
-        "GRANT CONNECT ON DATABASE @DB@ TO anon; ALTER DATABASE @DB@ SET work_mem = '5MB'; ALTER DATABASE @DB@ RESET work_mem",
+        "CREATE ROLE newcomer LOGIN PASSWORD 'x'; ALTER ROLE newcomer CONNECTION LIMIT 5; GRANT \
+         pg_monitor TO newcomer; DROP ROLE newcomer",
+        "ALTER ROLE anon NOBYPASSRLS; ALTER ROLE anon SET statement_timeout = '3s'; COMMENT ON \
+         ROLE anon IS 'x'",
+        "GRANT CONNECT ON DATABASE @DB@ TO anon; ALTER DATABASE @DB@ SET work_mem = '5MB'; ALTER \
+         DATABASE @DB@ RESET work_mem",
         "VACUUM",
         "ALTER SYSTEM SET work_mem = '4MB'",
         "ALTER SYSTEM RESET work_mem",
@@ -153,9 +164,12 @@ fn refuses_what_is_silent(cluster: &Cluster, database: &str) {
             .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     }
     assert_eq!(findings(&mut client), before);
-    // Old sins may stay, and be mended one by one.
+    // Earlier violations may stay, and be fixed one by one.
     client
-        .batch_execute("SET dragonfly_guard.mode = off; ALTER ROLE anon BYPASSRLS CREATEDB; REVOKE anon FROM postgres; GRANT postgres TO anon; RESET dragonfly_guard.mode")
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; ALTER ROLE anon BYPASSRLS CREATEDB; REVOKE \
+                        anon FROM postgres; GRANT postgres TO anon; RESET dragonfly_guard.mode",
+        )
         .unwrap();
     for sql in [
         "ALTER ROLE anon NOCREATEDB",
@@ -165,28 +179,29 @@ fn refuses_what_is_silent(cluster: &Cluster, database: &str) {
     ] {
         attempt(&mut client, sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     }
-    refusal(&mut client, "ALTER ROLE anon BYPASSRLS");
-    // The way out.
+    rejection(&mut client, "ALTER ROLE anon BYPASSRLS");
+    // A superuser can drop the extension.
     attempt(&mut client, "SET dragonfly_guard.mode = off; DROP EXTENSION dragonfly_guard").unwrap();
 }
 
 #[test]
-fn preloaded_for_the_server() {
+fn shared_preload_rejects_statements_without_events() {
     let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
-    refuses_what_is_silent(&cluster, "shared");
+    rejects_statements_without_events(&cluster, "shared");
     let mut other = cluster.guarded("other");
-    refusal(&mut other, "ALTER SYSTEM SET shared_preload_libraries = ''");
-    refusal(&mut other, "ALTER SYSTEM RESET ALL");
-    // A database without the extension is nobody's business.
+    rejection(&mut other, "ALTER SYSTEM SET shared_preload_libraries = ''");
+    rejection(&mut other, "ALTER SYSTEM RESET ALL");
+    // A database without the extension is not guarded.
     let mut free = cluster.connect("postgres", SUPERUSER);
     free.batch_execute(
-        "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; CREATE ROLE anyone BYPASSRLS",
+        "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; \
+         CREATE ROLE anyone BYPASSRLS",
     )
     .unwrap();
 }
 
 #[test]
-fn preloaded_for_the_sessions_of_a_database() {
+fn session_preload_rejects_statements_without_events() {
     let cluster = Cluster::start();
     let mut admin = cluster.connect("postgres", SUPERUSER);
     admin.batch_execute("CREATE DATABASE held").unwrap();
@@ -196,41 +211,41 @@ fn preloaded_for_the_sessions_of_a_database() {
     cluster.psql_file("held", "fixtures/document.sql");
     cluster.connect("held", SUPERUSER).batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
     let mut client = cluster.connect("held", SUPERUSER);
-    let refused = refusal(&mut client, "ALTER ROLE anon BYPASSRLS");
-    assert_eq!(refused.code, "0LP01");
-    refusal(&mut client, "ALTER DATABASE held RESET session_preload_libraries");
-    refusal(&mut client, "ALTER DATABASE held RESET ALL");
-    refusal(&mut client, "ALTER DATABASE held SET session_preload_libraries = 'auto_explain'");
+    let rejected = rejection(&mut client, "ALTER ROLE anon BYPASSRLS");
+    assert_eq!(rejected.code, "0LP01");
+    rejection(&mut client, "ALTER DATABASE held RESET session_preload_libraries");
+    rejection(&mut client, "ALTER DATABASE held RESET ALL");
+    rejection(&mut client, "ALTER DATABASE held SET session_preload_libraries = 'auto_explain'");
     let status = column(
         &mut client,
         "SELECT detail FROM ops.guard_status() WHERE component = 'statements without an event'",
     );
     assert_eq!(
         status,
-        [
-            "The library was loaded by session_preload_libraries, before this session's first statement."
-        ]
+        ["The library was loaded by session_preload_libraries, before this session's first \
+             statement."]
     );
-    // 17 and later can switch event triggers off; the hook does not need them.
+    // Since 17 event triggers can be disabled; the hook does not depend on them.
     if column(&mut client, "SELECT count(*)::text FROM pg_settings WHERE name = 'event_triggers'")
         == ["1"]
     {
-        refusal(
+        rejection(
             &mut client,
-            "SET event_triggers = off; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+            "SET event_triggers = off; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY \
+             DEFINER AS 'SELECT 1'",
         );
     }
 }
 
 #[test]
-fn what_passes_without_preloading_is_found_and_said() {
+fn violation_without_preloading_passes_and_is_reported() {
     let cluster = Cluster::start();
     cluster.guarded_document("plain").batch_execute(KEEPER).unwrap();
     let mut client = cluster.connect("plain", SUPERUSER);
     let before = findings(&mut client);
-    for (sql, rule) in SILENT {
+    for (sql, rule) in WITHOUT_EVENTS {
         let mut fresh = cluster.connect("plain", SUPERUSER);
-        // What leads to a statement with an event is refused in any case.
+        // If one of the statements fires an event trigger, they are rejected in any case.
         let sql = sql.replace("@DB@", "plain");
         if attempt(&mut fresh, &format!("BEGIN; {sql}")).is_err()
             || sql.starts_with("ALTER EXTENSION")
@@ -247,7 +262,8 @@ fn what_passes_without_preloading_is_found_and_said() {
     }
     let open = column(
         &mut client,
-        "SELECT component || ': ' || gap FROM ops.guard_status() WHERE NOT active AND component <> 'superusers' ORDER BY 1",
+        "SELECT component || ': ' || gap FROM ops.guard_status() WHERE NOT active AND component <> \
+         'superusers' ORDER BY 1",
     );
     assert_eq!(open.len(), 2, "{open:?}");
     assert!(
@@ -255,15 +271,16 @@ fn what_passes_without_preloading_is_found_and_said() {
             && open[1].starts_with("statements without an event: ALTER ROLE"),
         "{open:?}"
     );
-    // The status tells the truth when somebody has laid hands on the guard.
+    // The status reports tampering.
     client.batch_execute("ALTER EVENT TRIGGER zz_dragonfly_guard_end DISABLE").unwrap();
-    let broken = "SELECT component || ': ' || coalesce(fix, '') FROM ops.guard_status() WHERE NOT active AND component IN ('event triggers', 'integrity') ORDER BY 1";
-    let mend = "ALTER EVENT TRIGGER zz_dragonfly_guard_end ENABLE ALWAYS;";
+    let broken = "SELECT component || ': ' || coalesce(fix, '') FROM ops.guard_status() WHERE NOT \
+                  active AND component IN ('event triggers', 'integrity') ORDER BY 1";
+    let fix = "ALTER EVENT TRIGGER zz_dragonfly_guard_end ENABLE ALWAYS;";
     assert_eq!(
         column(&mut client, broken),
-        [format!("event triggers: {mend}"), format!("integrity: {mend}")]
+        [format!("event triggers: {fix}"), format!("integrity: {fix}")]
     );
-    client.batch_execute(mend).unwrap();
+    client.batch_execute(fix).unwrap();
     assert_eq!(column(&mut client, broken), [""; 0]);
     client.batch_execute("SET dragonfly_guard.mode = warn").unwrap();
     assert_eq!(
@@ -276,7 +293,7 @@ fn what_passes_without_preloading_is_found_and_said() {
 }
 
 #[test]
-fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
+fn drop_that_cascades_to_the_guard_is_rejected() {
     let cluster = Cluster::start();
     provide_extension(
         "guard_plain",
@@ -285,16 +302,21 @@ fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
         "CREATE FUNCTION x_plain() RETURNS int LANGUAGE sql AS 'SELECT 1';",
     );
     let mut client = cluster.guarded_document("kept");
-    client.batch_execute("CREATE ROLE mallory LOGIN; SET dragonfly_guard.mode = off; ALTER SCHEMA ops OWNER TO mallory; CREATE TABLE ops.unrelated (id int)").unwrap();
+    client
+        .batch_execute(
+            "CREATE ROLE mallory LOGIN; SET dragonfly_guard.mode = off; ALTER SCHEMA \
+                          ops OWNER TO mallory; CREATE TABLE ops.unrelated (id int)",
+        )
+        .unwrap();
     let mut mallory = cluster.connect("kept", "mallory");
-    // E01: the owner of ops may drop ops, and with it what is in it.
-    let refused = refusal(&mut mallory, "DROP SCHEMA ops CASCADE");
-    assert_eq!(refused.message, "DROP SCHEMA would take the security guard along");
-    refusal(&mut mallory, "DROP OWNED BY mallory CASCADE");
-    refusal(&mut mallory, "DO $$ BEGIN EXECUTE 'DROP SCHEMA ops CASCADE'; END $$");
+    // E01: the owner of schema ops can drop it with its contents.
+    let rejected = rejection(&mut mallory, "DROP SCHEMA ops CASCADE");
+    assert_eq!(rejected.message, "DROP SCHEMA would take the security guard along");
+    rejection(&mut mallory, "DROP OWNED BY mallory CASCADE");
+    rejection(&mut mallory, "DO $$ BEGIN EXECUTE 'DROP SCHEMA ops CASCADE'; END $$");
     let mut admin = cluster.connect("kept", SUPERUSER);
-    refusal(&mut admin, "DROP SCHEMA dragonfly_guard CASCADE");
-    refusal(&mut admin, "BEGIN; DROP SCHEMA ops CASCADE; COMMIT");
+    rejection(&mut admin, "DROP SCHEMA dragonfly_guard CASCADE");
+    rejection(&mut admin, "BEGIN; DROP SCHEMA ops CASCADE; COMMIT");
     assert_eq!(
         column(
             &mut admin,
@@ -302,7 +324,7 @@ fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
         ),
         ["2"]
     );
-    // By way of another extension, or of a temporary table that goes at commit.
+    // Through another extension, or a temporary table with ON COMMIT DROP.
     admin
         .batch_execute(
             "GRANT CREATE ON DATABASE kept TO mallory; CREATE SCHEMA m AUTHORIZATION mallory",
@@ -313,20 +335,21 @@ fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
             "CREATE EXTENSION guard_plain SCHEMA m; ALTER EXTENSION guard_plain ADD SCHEMA ops",
         )
         .unwrap();
-    refusal(&mut mallory, "DROP EXTENSION guard_plain CASCADE");
-    refusal(
+    rejection(&mut mallory, "DROP EXTENSION guard_plain CASCADE");
+    rejection(
         &mut mallory,
-        "BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP; CREATE FUNCTION m.dummy(t) RETURNS int LANGUAGE sql AS 'select 1';
+        "BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP; CREATE FUNCTION m.dummy(t) RETURNS int \
+         LANGUAGE sql AS 'select 1';
          ALTER EXTENSION guard_plain ADD FUNCTION m.dummy(t); COMMIT",
     );
-    // A superuser's attempt that fails does not open the way for somebody else's.
-    refusal(
+    // A failed attempt to drop the extension does not allow a later one.
+    rejection(
         &mut mallory,
-        "BEGIN; DO $$ BEGIN DROP EXTENSION dragonfly_guard CASCADE; EXCEPTION WHEN OTHERS THEN NULL; END $$; DROP EXTENSION guard_plain CASCADE; COMMIT",
+        "BEGIN; DO $$ BEGIN DROP EXTENSION dragonfly_guard CASCADE; EXCEPTION WHEN OTHERS THEN \
+         NULL; END $$; DROP EXTENSION guard_plain CASCADE; COMMIT",
     );
     mallory.batch_execute("ALTER EXTENSION guard_plain DROP SCHEMA ops").unwrap();
-    // E03: one object of the extension alone is refused by the server; so is what the extension
-    // made.
+    // E03: the server rejects DROP of a single member of the extension.
     assert_eq!(
         attempt(&mut mallory, "DROP FUNCTION ops.audit_security CASCADE").unwrap_err().code,
         "2BP01"
@@ -335,22 +358,24 @@ fn nobody_takes_the_guard_along_by_accident_or_otherwise() {
         attempt(&mut admin, "DROP EVENT TRIGGER zz_dragonfly_guard_end").unwrap_err().code,
         "2BP01"
     );
-    // A superuser says so by name.
+    // A superuser can drop the extension by name.
     admin.batch_execute("DROP EXTENSION dragonfly_guard").unwrap();
     admin.batch_execute("DROP SCHEMA ops CASCADE").unwrap();
 }
 
 #[test]
-fn no_way_round_by_somebody_elses_session() {
+fn code_in_sessions_of_other_roles_is_checked() {
     let cluster =
         Cluster::start_with(&["shared_preload_libraries=dragonfly_guard", "autovacuum_naptime=1s"]);
     let mut admin = cluster.guarded_document("round");
     let mut owner = cluster.connect("round", "postgres");
-    let breach = "SELECT rule || ' ' || object FROM ops.audit_security(min_severity => 'error') WHERE object NOT LIKE '%bait%'";
-    // Code of a table's owner runs in autovacuum: what it does is judged there too.
+    let errors = "SELECT rule || ' ' || object FROM ops.audit_security(min_severity => 'error') \
+                  WHERE object NOT LIKE '%bait%'";
+    // Autovacuum executes code of a table's owner, which is checked there as well.
     owner
         .batch_execute(
-            "CREATE TABLE ops.bait (a int) WITH (autovacuum_analyze_threshold = 1, autovacuum_analyze_scale_factor = 0);
+            "CREATE TABLE ops.bait (a int) WITH (autovacuum_analyze_threshold = 1, \
+             autovacuum_analyze_scale_factor = 0);
              CREATE FUNCTION ops.evil() RETURNS int LANGUAGE sql AS 'SELECT 1';
              CREATE FUNCTION ops.imm(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
                $$ DECLARE r int; BEGIN SELECT ops.evil() INTO r; RETURN $1; END $$;
@@ -373,55 +398,64 @@ fn no_way_round_by_somebody_elses_session() {
     let log = cluster.log();
     assert!(
         log.contains("automatic analyze of table \"round.ops.bait\"")
-            && log.contains("\"dragonfly_guard\":\"refused\""),
+            && log.contains("\"dragonfly_guard\":\"rejected\""),
         "{log}"
     );
-    assert_eq!(column(&mut admin, breach), [""; 0]);
+    assert_eq!(column(&mut admin, errors), [""; 0]);
     owner.batch_execute("DROP TABLE ops.bait").unwrap();
-    // The owner of the database makes every session look like one that restores a dump.
+    // The owner of the database stores the settings of a restore session for all sessions.
     owner
         .batch_execute(
-            "SELECT set_config('search_path', '', false); ALTER DATABASE round SET search_path FROM CURRENT;
-             ALTER DATABASE round SET check_function_bodies = off; ALTER DATABASE round SET row_security = off;
+            "SELECT set_config('search_path', '', false); ALTER DATABASE round SET search_path \
+             FROM CURRENT;
+             ALTER DATABASE round SET check_function_bodies = off; ALTER DATABASE round SET \
+             row_security = off;
              ALTER DATABASE round SET client_min_messages = warning",
         )
         .unwrap();
     let mut misled = cluster.connect("round", SUPERUSER);
-    refusal(&mut misled, "GRANT SELECT ON public.judgments TO anon");
-    refusal(&mut misled, "ALTER ROLE anon CREATEDB");
+    rejection(&mut misled, "GRANT SELECT ON public.judgments TO anon");
+    rejection(&mut misled, "ALTER ROLE anon CREATEDB");
     owner.batch_execute("ALTER DATABASE round RESET ALL").unwrap();
-    // Rows of a catalog, written by a superuser and committed by somebody else.
+    // Rows of a catalog, changed by a superuser and committed under another role.
     for sql in [
-        "BEGIN; UPDATE pg_extension SET extname = 'nope' WHERE extname = 'dragonfly_guard'; SET SESSION AUTHORIZATION anon; COMMIT",
-        "BEGIN; DELETE FROM pg_policy WHERE polname = 'judgments_read'; SET SESSION AUTHORIZATION anon; COMMIT",
-        "WITH gone AS (DELETE FROM pg_policy WHERE polname = 'judgments_read' RETURNING 1) SELECT count(*) FROM gone",
-        "INSERT INTO pg_auth_members SELECT * FROM pg_auth_members WHERE false; UPDATE pg_proc SET prosecdef = false WHERE proname = 'get_ceo_metrics'",
+        "BEGIN; UPDATE pg_extension SET extname = 'nope' WHERE extname = 'dragonfly_guard'; SET \
+         SESSION AUTHORIZATION anon; COMMIT",
+        "BEGIN; DELETE FROM pg_policy WHERE polname = 'judgments_read'; SET SESSION AUTHORIZATION \
+         anon; COMMIT",
+        "WITH gone AS (DELETE FROM pg_policy WHERE polname = 'judgments_read' RETURNING 1) SELECT \
+         count(*) FROM gone",
+        "INSERT INTO pg_auth_members SELECT * FROM pg_auth_members WHERE false; UPDATE pg_proc SET \
+         prosecdef = false WHERE proname = 'get_ceo_metrics'",
     ] {
-        refusal(&mut admin, sql);
+        rejection(&mut admin, sql);
         admin.batch_execute("RESET SESSION AUTHORIZATION").unwrap();
-        assert_eq!(column(&mut admin, breach), [""; 0], "{sql}");
+        assert_eq!(column(&mut admin, errors), [""; 0], "{sql}");
     }
-    // Another contract for the length of a statement.
-    refusal(
+    // Another contract during one statement.
+    rejection(
         &mut admin,
-        "BEGIN; INSERT INTO dragonfly_guard.contract (id, document) SELECT 2, jsonb_set(ops.contract(), '{rules,table_privileges,guard}', '\"audit\"');
-         GRANT SELECT ON public.judgments TO anon; DELETE FROM dragonfly_guard.contract WHERE id = 2; COMMIT",
+        "BEGIN; INSERT INTO dragonfly_guard.contract (id, document) SELECT 2, \
+         jsonb_set(ops.contract(), '{rules,table_privileges,guard}', '\"audit\"');
+         GRANT SELECT ON public.judgments TO anon; DELETE FROM dragonfly_guard.contract WHERE id = \
+         2; COMMIT",
     );
-    // From a database without a contract, what is stored for this one.
+    // Settings for this database, stored in a session of a database without a contract.
     let mut outside = cluster.connect("postgres", SUPERUSER);
     for sql in [
         "ALTER DATABASE round SET dragonfly_guard.mode = off",
         "ALTER ROLE postgres IN DATABASE round SET session_replication_role = replica",
         "ALTER ROLE ALL SET dragonfly_guard.mode = 'warn'",
     ] {
-        refusal(&mut outside, sql);
+        rejection(&mut outside, sql);
     }
-    // Whoever switches it off leaves a line, at commit too.
+    // Each statement with mode off is logged, also if it is checked at commit.
     let lines = || cluster.log().matches("\"dragonfly_guard\":\"unchecked\"").count();
     let before = lines();
     admin
         .batch_execute(
-            "BEGIN; SET LOCAL dragonfly_guard.check_at = commit; GRANT SELECT ON public.judgments TO anon; SET LOCAL dragonfly_guard.mode = off; COMMIT",
+            "BEGIN; SET LOCAL dragonfly_guard.check_at = commit; GRANT SELECT ON public.judgments \
+             TO anon; SET LOCAL dragonfly_guard.mode = off; COMMIT",
         )
         .unwrap();
     admin.batch_execute("SET dragonfly_guard.mode = off").unwrap();
@@ -433,30 +467,33 @@ fn no_way_round_by_somebody_elses_session() {
     admin.batch_execute("ALTER SYSTEM RESET session_replication_role").unwrap();
 }
 
-/// A role that is made in two statements, as pg_dumpall makes it.
+/// pg_dumpall creates a role by two statements.
 #[test]
-fn roles_restored_by_pg_dumpall() {
+fn roles_of_pg_dumpall_pass() {
     let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
     let mut client = cluster.guarded("globals");
     client.batch_execute("CREATE ROLE service_role").unwrap();
     client
         .batch_execute(
-            "ALTER ROLE service_role WITH NOSUPERUSER NOINHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION BYPASSRLS",
+            "ALTER ROLE service_role WITH NOSUPERUSER NOINHERIT NOCREATEROLE NOCREATEDB NOLOGIN \
+             NOREPLICATION BYPASSRLS",
         )
         .unwrap();
-    refusal(&mut client, "ALTER ROLE service_role NOBYPASSRLS");
-    refusal(&mut client, "CREATE ROLE anon BYPASSRLS");
+    rejection(&mut client, "ALTER ROLE service_role NOBYPASSRLS");
+    rejection(&mut client, "CREATE ROLE anon BYPASSRLS");
 }
 
-/// The hook stands between the server and every statement, and changes nothing about those that
-/// have nothing to do with it.
+/// The hook does not change errors of other statements.
 #[test]
-fn errors_keep_their_position_and_context() {
-    let told = |settings: &[&str]| {
+fn error_keeps_its_position_and_context() {
+    let errors = |settings: &[&str]| {
         let cluster = Cluster::start_with(settings);
-        let mut client = cluster.guarded("told");
+        let mut client = cluster.guarded("errors");
         client
-            .batch_execute("CREATE FUNCTION public.boom() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'CREATE TABLE t (a nothing)'; END $$")
+            .batch_execute(
+                "CREATE FUNCTION public.boom() RETURNS int LANGUAGE plpgsql AS $$ BEGIN \
+                            EXECUTE 'CREATE TABLE t (a nothing)'; END $$",
+            )
             .unwrap();
         [
             "CREATE TABLE t (id int DEFAULT (bar.id))",
@@ -475,8 +512,8 @@ fn errors_keep_their_position_and_context() {
             )
         })
     };
-    let hardened = told(&["shared_preload_libraries=dragonfly_guard"]);
-    assert_eq!(hardened, told(&[]));
+    let hardened = errors(&["shared_preload_libraries=dragonfly_guard"]);
+    assert_eq!(hardened, errors(&[]));
     assert!(
         hardened[0].2.is_some()
             && hardened[2].3.as_ref().is_some_and(|context| context.contains("boom")),

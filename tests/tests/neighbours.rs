@@ -1,5 +1,4 @@
-//! Other extensions that live by events and hooks: everything of theirs still works beside the
-//! guard, and the guard beside them.
+//! Other extensions with event triggers and hooks: they and the guard work together.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column, provide_extension};
 
@@ -7,7 +6,7 @@ const UNSAFE: &str =
     "CREATE FUNCTION public.unsafe() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
 
 #[test]
-fn pgaudit() {
+fn pgaudit_works_in_any_order_of_libraries() {
     for libraries in ["pgaudit", "pgaudit,dragonfly_guard", "dragonfly_guard,pgaudit"] {
         let cluster = Cluster::start_with(&[
             &format!("shared_preload_libraries={libraries}"),
@@ -22,12 +21,15 @@ fn pgaudit() {
             .unwrap();
         assert_eq!(attempt(&mut client, UNSAFE).unwrap_err().code, "42P13", "{libraries}");
         client
-            .batch_execute("CREATE VIEW public.v AS SELECT * FROM public.t; DROP VIEW public.v; ALTER ROLE anon NOLOGIN")
+            .batch_execute(
+                "CREATE VIEW public.v AS SELECT * FROM public.t; DROP VIEW public.v; \
+                            ALTER ROLE anon NOLOGIN",
+            )
             .unwrap();
-        let refused =
+        let rejected =
             attempt(&mut client, "BEGIN; DROP EXTENSION pgaudit; GRANT ALL ON public.t TO anon")
                 .unwrap_err();
-        assert_eq!(refused.code, "0LP01", "{libraries}");
+        assert_eq!(rejected.code, "0LP01", "{libraries}");
         client.batch_execute("ROLLBACK").unwrap();
         assert_eq!(
             column(&mut client, "SELECT count(*)::text FROM ops.audit_guard()"),
@@ -40,22 +42,27 @@ fn pgaudit() {
         {
             assert!(log.contains(audited), "{libraries}: {audited}\n{log}");
         }
-        assert!(log.contains("{\"dragonfly_guard\":\"refused\""));
+        assert!(log.contains("{\"dragonfly_guard\":\"rejected\""));
     }
 }
 
-/// Small ones like those of pg_graphql and Supabase: they run DDL of their own inside events, some
-/// of it SECURITY DEFINER first and with a path later, in the schemas of the platform.
+/// Event triggers like those of pg_graphql and Supabase: they execute DDL in the schemas of the
+/// platform, and set SECURITY DEFINER before the search_path.
 const PLATFORM: &str = "
-    CREATE SCHEMA graphql; CREATE SCHEMA graphql_public; CREATE SCHEMA extensions; CREATE SCHEMA net;
+    CREATE SCHEMA graphql; CREATE SCHEMA graphql_public; CREATE SCHEMA extensions; CREATE SCHEMA \
+    net;
     CREATE SEQUENCE graphql.seq_schema_version;
-    CREATE FUNCTION graphql.increment_schema_version() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    CREATE FUNCTION graphql.increment_schema_version() RETURNS event_trigger LANGUAGE plpgsql \
+    SECURITY DEFINER AS $$
       BEGIN PERFORM nextval('graphql.seq_schema_version'); END $$;
-    CREATE EVENT TRIGGER graphql_watch_ddl ON ddl_command_end EXECUTE FUNCTION graphql.increment_schema_version();
-    CREATE EVENT TRIGGER graphql_watch_drop ON sql_drop EXECUTE FUNCTION graphql.increment_schema_version();
+    CREATE EVENT TRIGGER graphql_watch_ddl ON ddl_command_end EXECUTE FUNCTION \
+    graphql.increment_schema_version();
+    CREATE EVENT TRIGGER graphql_watch_drop ON sql_drop EXECUTE FUNCTION \
+    graphql.increment_schema_version();
     CREATE FUNCTION extensions.grant_pg_net_access() RETURNS event_trigger LANGUAGE plpgsql AS $$
       BEGIN
-        IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_type = 'extension' AND object_identity = 'pg_net') THEN
+        IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_type = 'extension' AND \
+        object_identity = 'pg_net') THEN
           GRANT USAGE ON SCHEMA net TO anon, authenticated, service_role;
           ALTER FUNCTION net.http_get(text) SECURITY DEFINER;
           ALTER FUNCTION net.http_get(text) SET search_path = net;
@@ -63,20 +70,28 @@ const PLATFORM: &str = "
           GRANT EXECUTE ON FUNCTION net.http_get(text) TO anon, authenticated, service_role;
         END IF;
       END $$;
-    CREATE EVENT TRIGGER issue_pg_net_access ON ddl_command_end WHEN TAG IN ('CREATE EXTENSION') EXECUTE FUNCTION extensions.grant_pg_net_access();
-    CREATE FUNCTION extensions.set_graphql_placeholder() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    CREATE EVENT TRIGGER issue_pg_net_access ON ddl_command_end WHEN TAG IN ('CREATE EXTENSION') \
+    EXECUTE FUNCTION extensions.grant_pg_net_access();
+    CREATE FUNCTION extensions.set_graphql_placeholder() RETURNS event_trigger LANGUAGE plpgsql AS \
+    $$
       BEGIN
-        IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE object_type = 'extension' AND object_name = 'pg_graphql') THEN
-          CREATE OR REPLACE FUNCTION graphql_public.graphql(query text) RETURNS jsonb LANGUAGE plpgsql AS $f$ BEGIN RETURN NULL; END $f$;
+        IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE object_type = 'extension' \
+        AND object_name = 'pg_graphql') THEN
+          CREATE OR REPLACE FUNCTION graphql_public.graphql(query text) RETURNS jsonb LANGUAGE \
+          plpgsql AS $f$ BEGIN RETURN NULL; END $f$;
         END IF;
       END $$;
-    CREATE EVENT TRIGGER issue_graphql_placeholder ON sql_drop WHEN TAG IN ('DROP EXTENSION') EXECUTE FUNCTION extensions.set_graphql_placeholder();
-    CREATE FUNCTION extensions.pgrst_ddl_watch() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN NOTIFY pgrst, 'reload schema'; END $$;
-    CREATE EVENT TRIGGER pgrst_ddl_watch ON ddl_command_end EXECUTE FUNCTION extensions.pgrst_ddl_watch();
-    CREATE EVENT TRIGGER zzz_pgrst_last ON ddl_command_end EXECUTE FUNCTION extensions.pgrst_ddl_watch()";
+    CREATE EVENT TRIGGER issue_graphql_placeholder ON sql_drop WHEN TAG IN ('DROP EXTENSION') \
+    EXECUTE FUNCTION extensions.set_graphql_placeholder();
+    CREATE FUNCTION extensions.pgrst_ddl_watch() RETURNS event_trigger LANGUAGE plpgsql AS $$ \
+    BEGIN NOTIFY pgrst, 'reload schema'; END $$;
+    CREATE EVENT TRIGGER pgrst_ddl_watch ON ddl_command_end EXECUTE FUNCTION \
+    extensions.pgrst_ddl_watch();
+    CREATE EVENT TRIGGER zzz_pgrst_last ON ddl_command_end EXECUTE FUNCTION \
+    extensions.pgrst_ddl_watch()";
 
 #[test]
-fn the_platforms_own_event_triggers() {
+fn event_triggers_of_the_platform_work() {
     provide_extension(
         "pg_net",
         "default_version = '1'\nrelocatable = true\n",
@@ -87,7 +102,8 @@ fn the_platforms_own_event_triggers() {
         "pg_graphql",
         "default_version = '1'\nschema = graphql\n",
         "1",
-        "CREATE FUNCTION graphql.resolve(q text) RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';",
+        "CREATE FUNCTION graphql.resolve(q text) RETURNS int LANGUAGE sql SECURITY DEFINER AS \
+         'SELECT 1';",
     );
     for settings in [&[][..], &["shared_preload_libraries=dragonfly_guard"][..]] {
         let cluster = Cluster::start_with(settings);
@@ -96,12 +112,17 @@ fn the_platforms_own_event_triggers() {
         let mut client = cluster.connect("platform", SUPERUSER);
         client.batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
         client.batch_execute(PLATFORM).unwrap();
-        // Each trigger does its work, and the guard has nothing to say about it.
+        // Each trigger works, and the guard rejects nothing.
         client
-            .batch_execute("CREATE EXTENSION pg_net SCHEMA net; CREATE EXTENSION pg_graphql; DROP EXTENSION pg_graphql")
+            .batch_execute(
+                "CREATE EXTENSION pg_net SCHEMA net; CREATE EXTENSION pg_graphql; DROP \
+                            EXTENSION pg_graphql",
+            )
             .unwrap();
-        let made = "SELECT prosecdef::text || coalesce(' ' || proconfig::text, '') FROM pg_proc WHERE pronamespace = 'net'::regnamespace
-             UNION ALL SELECT proname::text FROM pg_proc WHERE pronamespace = 'graphql_public'::regnamespace";
+        let made = "SELECT prosecdef::text || coalesce(' ' || proconfig::text, '') FROM pg_proc \
+                    WHERE pronamespace = 'net'::regnamespace
+             UNION ALL SELECT proname::text FROM pg_proc WHERE pronamespace = \
+             'graphql_public'::regnamespace";
         assert_eq!(column(&mut client, made), ["true {search_path=net}", "graphql"]);
         client
             .batch_execute(
@@ -110,7 +131,7 @@ fn the_platforms_own_event_triggers() {
             .unwrap();
         let version = "SELECT (last_value > 5)::text FROM graphql.seq_schema_version";
         assert_eq!(column(&mut client, version), ["true"]);
-        // The migration role, with all of them about.
+        // The migration role is guarded.
         let mut migration = cluster.connect("platform", "postgres");
         assert_eq!(attempt(&mut migration, UNSAFE).unwrap_err().code, "42P13");
         assert_eq!(

@@ -1,12 +1,12 @@
-//! Two sessions at the same time: each does what is right by itself, and together they would break
-//! the contract. One of them is told.
+//! Concurrent sessions: each statement is correct by itself, but together they would violate the
+//! contract. One of them is rejected.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-/// Runs two scripts at the same time, each in a session of its own; what is between `|` are steps,
-/// begun together.
+/// Runs two scripts concurrently in two sessions, and returns which of them pass. `|` separates
+/// steps that start together.
 fn together(cluster: &Cluster, database: &str, scripts: [&str; 2]) -> [bool; 2] {
     let barrier = Arc::new(Barrier::new(2));
     let sessions = scripts.map(|script| {
@@ -28,7 +28,7 @@ fn together(cluster: &Cluster, database: &str, scripts: [&str; 2]) -> [bool; 2] 
 }
 
 #[test]
-fn a_schema_is_opened_while_a_function_is_made_that_searches_it() {
+fn concurrent_grant_on_a_schema_and_function_that_searches_it_are_not_both_accepted() {
     let cluster = Cluster::start();
     let mut admin = cluster.guarded("races");
     admin
@@ -36,7 +36,7 @@ fn a_schema_is_opened_while_a_function_is_made_that_searches_it() {
             "CREATE ROLE app_owner; CREATE ROLE mallory; CREATE SCHEMA app AUTHORIZATION app_owner",
         )
         .unwrap();
-    let mut refused = 0;
+    let mut rejected = 0;
     for i in 0..60 {
         admin.batch_execute(&format!("CREATE SCHEMA s{i} AUTHORIZATION app_owner")).unwrap();
         let level = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"][i % 3];
@@ -47,10 +47,11 @@ fn a_schema_is_opened_while_a_function_is_made_that_searches_it() {
         ];
         let open = &open[i / 3 % 3];
         let make = format!(
-            "SET ROLE app_owner; CREATE FUNCTION app.f{i}() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = s{i}, pg_temp AS 'SELECT 1'"
+            "SET ROLE app_owner; CREATE FUNCTION app.f{i}() RETURNS int LANGUAGE sql SECURITY \
+             DEFINER SET search_path = s{i}, pg_temp AS 'SELECT 1'"
         );
         let scripts = if i < 30 {
-            // Statement against statement; and each in a transaction that has looked about before.
+            // Single statements; in later rounds, transactions that have an older snapshot.
             [open.clone(), make.clone()]
         } else {
             let begin = format!("BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM pg_class");
@@ -60,18 +61,19 @@ fn a_schema_is_opened_while_a_function_is_made_that_searches_it() {
         let unsafe_now = column(
             &mut admin,
             &format!(
-                "SELECT routine_name::text FROM ops.security_definer_functions() WHERE routine_name = 'f{i}' AND verdict <> 'safe'"
+                "SELECT routine_name::text FROM ops.security_definer_functions() WHERE \
+                 routine_name = 'f{i}' AND verdict <> 'safe'"
             ),
         );
         assert_eq!(unsafe_now, [""; 0], "round {i}, {level}: {open}: {passed:?}");
-        assert!(passed[0] || passed[1], "round {i}: somebody passes");
-        refused += usize::from(!passed[0]) + usize::from(!passed[1]);
+        assert!(passed[0] || passed[1], "round {i}: one session passes");
+        rejected += usize::from(!passed[0]) + usize::from(!passed[1]);
     }
-    assert!(refused >= 30, "{refused}");
+    assert!(rejected >= 30, "{rejected}");
 }
 
 #[test]
-fn nobody_waits_for_a_migration_that_is_not_finished() {
+fn open_migration_blocks_no_other_session() {
     let cluster = Cluster::start();
     let mut admin = cluster.guarded("waits");
     admin
@@ -79,7 +81,8 @@ fn nobody_waits_for_a_migration_that_is_not_finished() {
         .unwrap();
     let safe = |name: &str| {
         format!(
-            "CREATE FUNCTION public.{name}() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1'"
+            "CREATE FUNCTION public.{name}() RETURNS int LANGUAGE sql SECURITY DEFINER SET \
+             search_path = pg_catalog, pg_temp AS 'SELECT 1'"
         )
     };
     let mut long = cluster.connect("waits", SUPERUSER);
@@ -88,16 +91,17 @@ fn nobody_waits_for_a_migration_that_is_not_finished() {
         safe("a")
     ))
     .unwrap();
-    // Another one begins later and ends sooner; the locks of tables are all there is between them.
+    // Another one begins later and ends earlier; only table locks conflict.
     let mut short = cluster.connect("waits", SUPERUSER);
     short
         .batch_execute(&format!(
-            "SET lock_timeout = '2s'; BEGIN; ALTER TABLE public.two ADD COLUMN a int; {}; CREATE SCHEMA sooner; COMMIT",
+            "SET lock_timeout = '2s'; BEGIN; ALTER TABLE public.two ADD COLUMN a int; {}; CREATE \
+             SCHEMA sooner; COMMIT",
             safe("b")
         ))
         .unwrap();
     long.batch_execute("ALTER TABLE public.two ADD COLUMN b int; COMMIT").unwrap();
-    // Nor does a transaction that was prepared and forgotten keep anybody from anything.
+    // A prepared transaction blocks no other session either.
     short
         .batch_execute(
             "BEGIN; CREATE TABLE public.forgotten (id int); PREPARE TRANSACTION 'forgotten'",
@@ -109,38 +113,39 @@ fn nobody_waits_for_a_migration_that_is_not_finished() {
     ))
     .unwrap();
     short.batch_execute("COMMIT PREPARED 'forgotten'").unwrap();
-    // What others could not judge themselves against while it is prepared cannot be.
+    // Changes against which other sessions could not be checked cannot be prepared.
     for change in
         [safe("c").as_str(), "CREATE SCHEMA prepared", "GRANT CREATE ON SCHEMA anyway TO PUBLIC"]
     {
-        let refused =
+        let rejected =
             attempt(&mut short, &format!("BEGIN; {change}; PREPARE TRANSACTION 'p'")).unwrap_err();
-        assert_eq!(refused.code, "0A000", "{change}: {refused:?}");
+        assert_eq!(rejected.code, "0A000", "{change}: {rejected:?}");
         short.batch_execute("ROLLBACK").unwrap();
     }
-    // Nor somebody whose temporary table takes a view along at commit that others are just looking
-    // at.
+    // The same for a session whose commit has to drop a view that another session is reading.
     admin.batch_execute("CREATE ROLE eve LOGIN; CREATE SCHEMA m AUTHORIZATION eve").unwrap();
     let mut eve = cluster.connect("waits", "eve");
     eve.batch_execute(
-        "CREATE FUNCTION m.f() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT 1::bigint; END; CREATE VIEW m.v AS SELECT m.f() AS a",
+        "CREATE FUNCTION m.f() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT 1::bigint; \
+         END; CREATE VIEW m.v AS SELECT m.f() AS a",
     )
     .unwrap();
-    let mut looking = cluster.connect("waits", "eve");
-    looking.batch_execute("BEGIN; SELECT * FROM m.v").unwrap();
+    let mut reading = cluster.connect("waits", "eve");
+    reading.batch_execute("BEGIN; SELECT * FROM m.v").unwrap();
     let hanging = thread::spawn(move || {
         eve.batch_execute(
             "BEGIN; CREATE TEMP TABLE tt (a int) ON COMMIT DROP;
-             CREATE OR REPLACE FUNCTION m.f() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT count(*) FROM tt; END;
+             CREATE OR REPLACE FUNCTION m.f() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC \
+             SELECT count(*) FROM tt; END;
              CREATE TABLE m.x (a int); COMMIT",
         )
     });
     thread::sleep(std::time::Duration::from_millis(500));
-    assert!(!hanging.is_finished(), "the drop waits for who is looking");
+    assert!(!hanging.is_finished(), "the drop waits for the reading session");
     admin.batch_execute("SET lock_timeout = '2s'; CREATE TABLE public.innocent (id int)").unwrap();
-    looking.batch_execute("COMMIT").unwrap();
+    reading.batch_execute("COMMIT").unwrap();
     hanging.join().unwrap().unwrap();
-    // What an ordinary user may lock is not what the guard waits for.
+    // The guard does not wait for locks that an ordinary role can take.
     admin.batch_execute("CREATE ROLE mallory LOGIN").unwrap();
     let mut mallory = cluster.connect("waits", "mallory");
     mallory.batch_execute("BEGIN").unwrap();
@@ -153,7 +158,8 @@ fn nobody_waits_for_a_migration_that_is_not_finished() {
     }
     mallory
         .batch_execute(
-            "CREATE FUNCTION pg_temp.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION pg_temp.mine() DEPENDS ON EXTENSION dragonfly_guard",
+            "CREATE FUNCTION pg_temp.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION \
+             pg_temp.mine() DEPENDS ON EXTENSION dragonfly_guard",
         )
         .unwrap();
     for catalog in ["pg_extension", "pg_proc", "pg_event_trigger", "dragonfly_guard.contract"] {

@@ -1,19 +1,19 @@
-//! The pg_regress suites of tests/pg_regress: stories in SQL, with what each step shows.
+//! Runs the pg_regress suites of tests/pg_regress.
 
 use dragonfly_tests::{Cluster, SUPERUSER, program, project};
 use std::process::Command;
 
-fn suite(name: &str) {
+fn run_suite(name: &str) {
     let cluster = Cluster::start();
     let folder = project().join("tests/pg_regress");
     let output =
         std::env::temp_dir().join(format!("dragonfly_regress_{}_{name}", std::process::id()));
-    // Up to 15 the expected results are looked for beside the actual ones, from 16 on beside the
+    // pg_regress 15 searches for expected results beside the actual ones, 16 and later beside the
     // input.
     std::fs::create_dir_all(output.join("expected")).unwrap();
     let expected = format!("expected/{name}.out");
     std::fs::copy(folder.join(&expected), output.join(&expected)).unwrap();
-    // Debian keeps pg_regress with the files for building extensions.
+    // Debian installs pg_regress with the files for building extensions.
     let pgxs = Command::new(program("pg_config")).arg("--pgxs").output().unwrap();
     let pgxs = String::from_utf8(pgxs.stdout).unwrap();
     let pg_regress = pgxs.trim().replace("src/makefiles/pgxs.mk", "src/test/regress/pg_regress");
@@ -39,20 +39,20 @@ fn suite(name: &str) {
 
 #[test]
 fn migration() {
-    suite("migration");
+    run_suite("migration");
 }
 
 #[test]
 fn attack() {
-    suite("attack");
+    run_suite("attack");
 }
 
 #[test]
 fn readers() {
-    suite("readers");
+    run_suite("readers");
 }
 
 #[test]
 fn contract() {
-    suite("contract");
+    run_suite("contract");
 }

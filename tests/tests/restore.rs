@@ -8,45 +8,55 @@ use std::process::{Command, Output, Stdio};
 const FINDINGS: &str =
     "SELECT fingerprint || ' ' || rule || ' ' || object FROM ops.audit_security() ORDER BY 1";
 
-/// The document's database with a contract of its own and a routine that was unsafe before the
-/// guard came.
-fn grandfathered(cluster: &Cluster) -> Client {
+/// Creates the document's database with a contract of its own, exemptions, and a routine that was
+/// unsafe before the extension was created.
+fn database_with_history(cluster: &Cluster) -> Client {
     cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE app").unwrap();
     cluster.psql_file("app", "fixtures/document.sql");
     let mut client = cluster.connect("app", SUPERUSER);
     client
         .batch_execute(
-            "SET ROLE postgres; CREATE FUNCTION api.legacy() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; RESET ROLE;
+            "SET ROLE postgres; CREATE FUNCTION api.legacy() RETURNS int LANGUAGE sql SECURITY \
+             DEFINER AS 'SELECT 1'; RESET ROLE;
              CREATE EXTENSION dragonfly_guard;
              SELECT ops.load_contract(jsonb_set(ops.contract(), '{version}', '\"1.1.0\"'), 'Ours');
              SET ROLE postgres; CREATE VIEW public.v_extra AS SELECT id FROM public.plaintiffs;
              GRANT ALL ON public.v_extra TO service_role; GRANT SELECT ON public.v_extra TO anon;
-             CREATE TABLE public.words (word varchar(9), amount numeric); ALTER TABLE public.words ENABLE ROW LEVEL SECURITY;
+             CREATE TABLE public.words (word varchar(9), amount numeric); ALTER TABLE public.words \
+             ENABLE ROW LEVEL SECURITY;
              GRANT ALL ON public.words TO service_role; GRANT SELECT ON public.words TO anon;
-             CREATE POLICY few ON public.words FOR SELECT TO anon USING (word IN ('a', 'b') OR amount IN (1, 2));
-             CREATE VIEW public.v_words AS SELECT word FROM public.words WHERE word IN ('a', 'b') AND amount NOT IN (1, 2);
-             GRANT ALL ON public.v_words TO service_role; GRANT SELECT ON public.v_words TO anon; RESET ROLE;
-             SELECT ops.exempt(fingerprint, 'Words') FROM ops.audit_security() WHERE object LIKE '%words%' AND severity = 'error';
-             SELECT ops.exempt(fingerprint, 'Until it is rewritten', now() + interval '1 day') FROM ops.audit_security()
+             CREATE POLICY few ON public.words FOR SELECT TO anon USING (word IN ('a', 'b') OR \
+             amount IN (1, 2));
+             CREATE VIEW public.v_words AS SELECT word FROM public.words WHERE word IN ('a', 'b') \
+             AND amount NOT IN (1, 2);
+             GRANT ALL ON public.v_words TO service_role; GRANT SELECT ON public.v_words TO anon; \
+             RESET ROLE;
+             SELECT ops.exempt(fingerprint, 'Words') FROM ops.audit_security() WHERE object LIKE \
+             '%words%' AND severity = 'error';
+             SELECT ops.exempt(fingerprint, 'Until it is rewritten', now() + interval '1 day') \
+             FROM ops.audit_security()
               WHERE rule = 'security_definer_search_path' AND object = 'api.legacy()';
-             SELECT ops.exempt(reason => 'Ids only', rule => 'undeclared_view_readable', object => 'public.v_ex*');
+             SELECT ops.exempt(reason => 'Ids only', rule => 'undeclared_view_readable', object => \
+             'public.v_ex*');
              SELECT ops.freeze_schema('before')",
         )
         .unwrap();
     client
 }
 
-fn is_whole_and_armed(cluster: &Cluster, database: &str, findings: &[String]) {
+fn assert_restored_and_guarded(cluster: &Cluster, database: &str, findings: &[String]) {
     let mut client = cluster.connect(database, SUPERUSER);
     assert_eq!(column(&mut client, FINDINGS), findings);
     assert_eq!(column(&mut client, "SELECT ops.contract()->>'version'"), ["1.1.0"]);
-    let history = "SELECT version || ' ' || note || coalesce(' ' || changes::text, '') FROM ops.contract_history";
+    let history = "SELECT version || ' ' || note || coalesce(' ' || changes::text, '') FROM \
+                   ops.contract_history";
     assert_eq!(
         column(&mut client, history),
         ["1.0.0 Initial security contract", "1.1.0 Ours {\"~ version: 1.0.0 -> 1.1.0\"}"]
     );
-    // What was accepted still is, for it is made of what it was made of.
-    let exemptions = "SELECT object || ' ' || status || ' ' || finding_count || ' ' || exempted_by FROM ops.v_exemptions ORDER BY id";
+    // Exemptions are still active, because the objects are unchanged.
+    let exemptions = "SELECT object || ' ' || status || ' ' || finding_count || ' ' || exempted_by \
+                      FROM ops.v_exemptions ORDER BY id";
     assert_eq!(
         column(&mut client, exemptions),
         [
@@ -57,23 +67,24 @@ fn is_whole_and_armed(cluster: &Cluster, database: &str, findings: &[String]) {
             "public.v_ex* active 1 root_su"
         ]
     );
-    let drift = "SELECT concat_ws(' ', change, object, what) FROM ops.check_schema_consistency() WHERE source = 'frozen before'";
+    let drift = "SELECT concat_ws(' ', change, object, what) FROM ops.check_schema_consistency() \
+                 WHERE source = 'frozen before'";
     assert_eq!(column(&mut client, drift), [""; 0]);
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_guard()"), ["0"]);
-    let refused = attempt(
+    let rejected = attempt(
         &mut client,
         "CREATE FUNCTION api.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
     )
     .unwrap_err();
-    assert_eq!(refused.code, "42P13");
+    assert_eq!(rejected.code, "42P13");
 }
 
 fn succeeded(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A client program that reads `input`. Nothing is said to the guard: it knows a dump by the
-/// settings that it begins with.
+/// Runs a client program that reads `input`. The guard recognizes a restore session by the settings
+/// at the beginning of the dump.
 fn restoring(cluster: &Cluster, name: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(program(name))
         .args(arguments)
@@ -90,13 +101,13 @@ fn restoring(cluster: &Cluster, name: &str, arguments: &[&str], input: &[u8]) ->
 }
 
 #[test]
-fn dumped_and_restored() {
+fn dump_and_restore_keep_contract_and_exemptions() {
     let cluster = Cluster::start();
-    let findings = column(&mut grandfathered(&cluster), FINDINGS);
+    let findings = column(&mut database_with_history(&cluster), FINDINGS);
     let plain = cluster.client_program("pg_dump", &["-d", "app"]);
     succeeded(&plain);
 
-    // In one transaction; a database cannot be given twice, so each restore has its own.
+    // In one transaction; each restore has a database of its own.
     let mut admin = cluster.connect("postgres", SUPERUSER);
     admin.batch_execute("CREATE DATABASE one OWNER postgres").unwrap();
     succeeded(&restoring(
@@ -105,7 +116,7 @@ fn dumped_and_restored() {
         &["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", "one"],
         &plain.stdout,
     ));
-    is_whole_and_armed(&cluster, "one", &findings);
+    assert_restored_and_guarded(&cluster, "one", &findings);
 
     let custom = cluster.client_program("pg_dump", &["-Fc", "-d", "app"]);
     succeeded(&custom);
@@ -121,10 +132,10 @@ fn dumped_and_restored() {
             b"",
         ));
         std::fs::remove_file(&file).unwrap();
-        is_whole_and_armed(&cluster, database, &findings);
+        assert_restored_and_guarded(&cluster, database, &findings);
     }
 
-    // The whole cluster, roles and all, into another.
+    // All databases and roles of the cluster, into another.
     for database in ["one", "two", "three"] {
         admin.batch_execute(&format!("DROP DATABASE {database}")).unwrap();
     }
@@ -132,21 +143,21 @@ fn dumped_and_restored() {
     succeeded(&all);
     let other = Cluster::start();
     restoring(&other, "psql", &["-X", "-q", "-d", "postgres"], &all.stdout);
-    is_whole_and_armed(&other, "app", &findings);
+    assert_restored_and_guarded(&other, "app", &findings);
 }
 
-/// The script of an extension sets a search_path for the session that installs it, and so for the
-/// rest of the dump.
+/// The script of an extension sets a search_path that stays in force for the rest of the dump.
 #[test]
-fn restored_beside_an_extension_that_sets_a_path() {
+fn restore_with_an_extension_that_sets_a_path_passes() {
     dragonfly_tests::provide_extension(
         "zz_with_a_path",
         "default_version = '1'\nrelocatable = false\nschema = public\n",
         "1",
-        "SET search_path TO public; CREATE FUNCTION public.zz() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+        "SET search_path TO public; CREATE FUNCTION public.zz() RETURNS int LANGUAGE sql AS \
+         'SELECT 1';",
     );
     let cluster = Cluster::start();
-    let mut client = grandfathered(&cluster);
+    let mut client = database_with_history(&cluster);
     client.batch_execute("CREATE EXTENSION zz_with_a_path").unwrap();
     assert_eq!(
         column(&mut client, "SELECT current_setting('search_path')"),
@@ -165,11 +176,14 @@ fn restored_beside_an_extension_that_sets_a_path() {
         &["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", "one"],
         &plain.stdout,
     ));
-    is_whole_and_armed(&cluster, "one", &findings);
-    // The path alone is not what makes a restore.
+    assert_restored_and_guarded(&cluster, "one", &findings);
+    // The path alone does not make a restore session.
     let mut client = cluster.connect("one", SUPERUSER);
     client
-        .batch_execute("DROP EXTENSION zz_with_a_path; CREATE EXTENSION zz_with_a_path; SET check_function_bodies = off")
+        .batch_execute(
+            "DROP EXTENSION zz_with_a_path; CREATE EXTENSION zz_with_a_path; SET \
+                        check_function_bodies = off",
+        )
         .unwrap();
     let unsafe_one =
         "CREATE FUNCTION api.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
@@ -177,9 +191,9 @@ fn restored_beside_an_extension_that_sets_a_path() {
 }
 
 #[test]
-fn upgraded_by_pg_upgrade() {
+fn pg_upgrade_keeps_contract_and_exemptions() {
     let cluster = Cluster::start();
-    let findings = column(&mut grandfathered(&cluster), FINDINGS);
+    let findings = column(&mut database_with_history(&cluster), FINDINGS);
     let old = cluster.stop();
     let new = old.with_file_name(format!("{}_new", old.file_name().unwrap().to_str().unwrap()));
     let (old_text, new_text) = (old.to_str().unwrap(), new.to_str().unwrap());
@@ -206,15 +220,15 @@ fn upgraded_by_pg_upgrade() {
         &new,
     );
     let upgraded = Cluster::run(new, &[]);
-    is_whole_and_armed(&upgraded, "app", &findings);
+    assert_restored_and_guarded(&upgraded, "app", &findings);
     std::fs::remove_dir_all(old).unwrap();
 }
 
 #[test]
-fn audited_on_a_hot_standby() {
+fn hot_standby_can_be_audited_and_promoted() {
     let primary =
         Cluster::start_with(&["wal_level=replica", "max_wal_senders=4", "hot_standby=on"]);
-    let findings = column(&mut grandfathered(&primary), FINDINGS);
+    let findings = column(&mut database_with_history(&primary), FINDINGS);
     let standby = primary
         .folder()
         .with_file_name(format!("{}_s", primary.folder().file_name().unwrap().to_str().unwrap()));
@@ -242,7 +256,8 @@ fn audited_on_a_hot_standby() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT count(*)::text FROM ops.check_schema_consistency() WHERE source = 'frozen before'"
+            "SELECT count(*)::text FROM ops.check_schema_consistency() WHERE source = 'frozen \
+             before'"
         ),
         ["0"]
     );
@@ -252,11 +267,17 @@ fn audited_on_a_hot_standby() {
         "P0004"
     );
     client
-        .batch_execute("SELECT * FROM ops.doctor(); SELECT * FROM ops.golden_sql(); SELECT ops.schema_fingerprint()")
+        .batch_execute(
+            "SELECT * FROM ops.doctor(); SELECT * FROM ops.golden_sql(); SELECT \
+                        ops.schema_fingerprint()",
+        )
         .unwrap();
     for privilege in ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"] {
         client
-            .batch_execute(&format!("SELECT * FROM ops.explain_access('postgres', 'dragonfly_guard.exemption', '{privilege}')"))
+            .batch_execute(&format!(
+                "SELECT * FROM ops.explain_access('postgres', \
+                                     'dragonfly_guard.exemption', '{privilege}')"
+            ))
             .unwrap();
     }
     for call in ["ops.freeze_schema('a')", "ops.load_contract(ops.contract())", "ops.unexempt('a')"]
@@ -268,15 +289,15 @@ fn audited_on_a_hot_standby() {
         );
     }
     client.batch_execute("SELECT pg_promote()").unwrap();
-    is_whole_and_armed(&standby, "app", &findings);
+    assert_restored_and_guarded(&standby, "app", &findings);
 }
 
 #[test]
-fn taken_away_and_put_back() {
+fn dropped_extension_can_be_created_again() {
     let cluster = Cluster::start();
-    let mut client = grandfathered(&cluster);
+    let mut client = database_with_history(&cluster);
     client.batch_execute("DROP EXTENSION dragonfly_guard").unwrap();
-    // Like every schema that CREATE EXTENSION makes, the private one stays, empty.
+    // Like every schema that CREATE EXTENSION creates, the private one stays, empty.
     let left =
         "SELECT relname::text FROM pg_class WHERE relnamespace = 'dragonfly_guard'::regnamespace
         UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'dragonfly_guard'::regnamespace
@@ -292,7 +313,8 @@ fn taken_away_and_put_back() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT object FROM ops.audit_functions() WHERE rule = 'security_definer_search_path' AND severity = 'error'"
+            "SELECT object FROM ops.audit_functions() WHERE rule = 'security_definer_search_path' \
+             AND severity = 'error'"
         ),
         ["api.free()", "api.legacy()"]
     );

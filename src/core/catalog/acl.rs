@@ -1,16 +1,17 @@
-//! Access control lists, as `src/include/utils/acl.h` defines them.
+//! Access control lists (`src/include/utils/acl.h`).
 
 use super::{Oid, PUBLIC};
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign, Not};
+use std::str::FromStr;
 
 /// A set of privileges: the low half of `ai_privs`, with PostgreSQL's own bit numbers
 /// (parsenodes.h, `ACL_INSERT` ...).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
 pub struct Privileges(pub u32);
 
-/// Bit, SQL word and `aclitem` letter of each privilege.
-const WORDS: [(Privileges, &str); 15] = [
+/// Each privilege and its SQL name, in the order of the documentation.
+const NAMES: [(Privileges, &str); 15] = [
     (Privileges::SELECT, "SELECT"),
     (Privileges::INSERT, "INSERT"),
     (Privileges::UPDATE, "UPDATE"),
@@ -47,12 +48,12 @@ impl Privileges {
     pub const ALTER_SYSTEM: Self = Self(1 << 13);
     /// PostgreSQL 17 and later.
     pub const MAINTAIN: Self = Self(1 << 14);
-    /// The privileges with which rows are changed: the contract's "direct table writes".
+    /// The privileges to change rows: the contract's "direct table writes".
     pub const WRITES: Self = Self(1 << 0 | 1 << 2 | 1 << 3 | 1 << 4);
-    /// What `GRANT ALL` on a table gives in every release (MAINTAIN came with 17 and is not
-    /// demanded).
+    /// The privileges that `GRANT ALL` on a table gives in every release. MAINTAIN, which
+    /// PostgreSQL 17 introduced, is not required.
     pub const ALL_ON_TABLE: Self = Self(0x7f);
-    /// What `GRANT ALL` on a sequence gives.
+    /// The privileges that `GRANT ALL` on a sequence gives.
     pub const ALL_ON_SEQUENCE: Self = Self(1 << 8 | 1 << 1 | 1 << 2);
 
     #[must_use]
@@ -70,16 +71,25 @@ impl Privileges {
         self.0 & other.0 != 0
     }
 
-    /// The SQL words, in the order of the documentation.
+    /// Returns the SQL names of the privileges, in the order of the documentation.
     #[must_use]
     pub fn words(self) -> Vec<&'static str> {
-        WORDS.iter().filter(|(bit, _)| self.intersects(*bit)).map(|(_, word)| *word).collect()
+        NAMES.iter().filter(|(bit, _)| self.intersects(*bit)).map(|(_, name)| *name).collect()
     }
+}
 
-    /// The privilege of this name, any case.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        WORDS.iter().find(|(_, w)| w.eq_ignore_ascii_case(word)).map(|(bit, _)| *bit)
+/// The text is not the name of a privilege.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a privilege")]
+pub struct UnknownPrivilege;
+
+/// Reads the name of one privilege, in upper or lower case.
+impl FromStr for Privileges {
+    type Err = UnknownPrivilege;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPrivilege> {
+        let known = NAMES.iter().find(|(_, known)| known.eq_ignore_ascii_case(name));
+        known.map(|(bit, _)| *bit).ok_or(UnknownPrivilege)
     }
 }
 
@@ -89,7 +99,7 @@ impl fmt::Debug for Privileges {
     }
 }
 
-/// `SELECT, INSERT`, as GRANT takes it.
+/// Writes the names as in GRANT: `SELECT, INSERT`.
 impl fmt::Display for Privileges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words().join(", "))
@@ -127,18 +137,18 @@ impl Not for Privileges {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct AclItem {
-    /// [`PUBLIC`] stands for everybody.
+    /// A role, or [`PUBLIC`].
     pub grantee: Oid,
     pub grantor: Oid,
     pub privileges: Privileges,
-    /// Those held WITH GRANT OPTION.
+    /// The privileges held WITH GRANT OPTION.
     pub grantable: Privileges,
 }
 
-/// An ACL, in stored order.
+/// An ACL in stored order.
 pub type Acl = Vec<AclItem>;
 
-/// The kinds of object whose built-in default ACLs differ (acl.c, `acldefault`).
+/// The kinds of objects with different built-in default ACLs (acl.c, `acldefault`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum ObjectKind {
@@ -151,10 +161,10 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    /// The ACL of an object whose catalog entry is null: what `acldefault` gives.
+    /// Returns the ACL of an object without a stored ACL (acl.c, `acldefault`).
     #[must_use]
     pub fn default_acl(self, owner: Oid) -> Acl {
-        let (world, own) = match self {
+        let (of_public, of_owner) = match self {
             Self::Relation => (Privileges::NONE, Privileges::ALL_ON_TABLE | Privileges::MAINTAIN),
             Self::Sequence => (Privileges::NONE, Privileges::ALL_ON_SEQUENCE),
             Self::Column => (Privileges::NONE, Privileges::NONE),
@@ -171,7 +181,7 @@ impl ObjectKind {
             privileges,
             grantable: Privileges::NONE,
         };
-        [item(PUBLIC, world), item(owner, own)]
+        [item(PUBLIC, of_public), item(owner, of_owner)]
             .into_iter()
             .filter(|i| !i.privileges.is_empty())
             .collect()
@@ -183,17 +193,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_in_the_order_of_the_documentation() {
+    fn names_are_in_the_order_of_the_documentation() {
         assert_eq!(
             (Privileges::WRITES | Privileges::SELECT).to_string(),
             "SELECT, INSERT, UPDATE, DELETE, TRUNCATE"
         );
-        assert_eq!(Privileges::from_word("select"), Some(Privileges::SELECT));
-        assert_eq!(Privileges::from_word("fly"), None);
+        assert_eq!("select".parse(), Ok(Privileges::SELECT));
+        assert_eq!("fly".parse::<Privileges>(), Err(UnknownPrivilege));
     }
 
     #[test]
-    fn a_new_routine_is_executable_by_everybody() {
+    fn default_acl_of_a_routine_gives_public_execute() {
         let acl = ObjectKind::Routine.default_acl(10);
         assert_eq!(acl[0].grantee, PUBLIC);
         assert_eq!(acl[0].privileges, Privileges::EXECUTE);

@@ -1,12 +1,12 @@
-//! Look-ups over a snapshot, made once when it is complete, and the names of its objects.
+//! The index of a snapshot, and the names of its objects.
 
 use super::{Oid, PUBLIC, Policy, Relation, Role, Routine, RoutineKind, Schema, Snapshot};
 use crate::sql::identifiers::{SyntaxError, split_identifiers, split_uncut};
 use crate::sql::{printable, quote_ident, safe_ident, safe_qualified, safe_sql};
 
 impl Snapshot {
-    /// Completes a snapshot whose lists have been filled: sorts them by name, so that findings come
-    /// in a stable order whatever the OIDs, and builds the look-ups.
+    /// Completes a snapshot after its lists have been filled: sorts them by name, so that the order
+    /// of findings does not depend on OIDs, and builds the index.
     #[must_use]
     pub fn complete(mut self) -> Self {
         self.index = super::Index::default();
@@ -45,54 +45,55 @@ impl Snapshot {
         self
     }
 
-    /// The names in a value of search_path, as this server reads it.
+    /// Returns the names in a value of search_path, as this server reads it.
     ///
     /// # Errors
-    /// Where it is no list of names.
+    /// If the value is not a list of names.
     pub fn split_path(&self, value: &str) -> Result<Vec<String>, SyntaxError> {
-        match self.cuts_names {
-            true => split_identifiers(value, self.version),
-            false => split_uncut(value, self.version),
+        if self.cuts_names {
+            split_identifiers(value, self.version)
+        } else {
+            split_uncut(value, self.version)
         }
     }
 
-    /// The role with this OID.
+    /// Returns the role with this OID.
     #[must_use]
     pub fn role(&self, oid: Oid) -> Option<&Role> {
         self.index.role_by_oid.get(&oid).map(|&i| &self.roles[i])
     }
 
-    /// The role with this name.
+    /// Returns the role with this name.
     #[must_use]
     pub fn role_named(&self, name: &str) -> Option<&Role> {
         self.roles.binary_search_by(|r| r.name.as_str().cmp(name)).ok().map(|i| &self.roles[i])
     }
 
-    /// The schema with this OID.
+    /// Returns the schema with this OID.
     #[must_use]
     pub fn schema(&self, oid: Oid) -> Option<&Schema> {
         self.index.schema_by_oid.get(&oid).map(|&i| &self.schemas[i])
     }
 
-    /// The schema with this name.
+    /// Returns the schema with this name.
     #[must_use]
     pub fn schema_named(&self, name: &str) -> Option<&Schema> {
         self.schemas.binary_search_by(|s| s.name.as_str().cmp(name)).ok().map(|i| &self.schemas[i])
     }
 
-    /// The relation with this OID.
+    /// Returns the relation with this OID.
     #[must_use]
     pub fn relation(&self, oid: Oid) -> Option<&Relation> {
         self.index.relation_by_oid.get(&oid).map(|&i| &self.relations[i])
     }
 
-    /// The relation of this name in a schema.
+    /// Returns the relation of this name in a schema.
     #[must_use]
     pub fn relation_named(&self, schema: Oid, name: &str) -> Option<&Relation> {
         self.index.relation_by_name.get(&(schema, name.to_owned())).map(|&i| &self.relations[i])
     }
 
-    /// The policies of a relation, in order of name.
+    /// Returns the policies of a relation, in order of name.
     #[must_use]
     pub fn policies_of(&self, relation: Oid) -> &[Policy] {
         self.index
@@ -101,8 +102,8 @@ impl Snapshot {
             .map_or(&[], |range| &self.policies[range.clone()])
     }
 
-    /// A role's name: `PUBLIC` for PUBLIC, the OID where the role is gone (as psql shows dangling
-    /// grantees).
+    /// Returns the name of a role: `PUBLIC` for PUBLIC, the OID if the role does not exist (as psql
+    /// shows such grantees).
     #[must_use]
     pub fn role_name(&self, oid: Oid) -> String {
         if oid == PUBLIC {
@@ -111,7 +112,7 @@ impl Snapshot {
         self.role(oid).map_or_else(|| oid.to_string(), |r| r.name.clone())
     }
 
-    /// A grantee as SQL writes it: `PUBLIC`, or the quoted role name.
+    /// Returns a grantee as SQL names it: `PUBLIC`, or the quoted role name.
     #[must_use]
     pub fn grantee(&self, oid: Oid) -> String {
         if oid == PUBLIC {
@@ -121,13 +122,13 @@ impl Snapshot {
         }
     }
 
-    /// A schema's name, the empty string where it is gone.
+    /// Returns the name of a schema; an empty string if the schema does not exist.
     #[must_use]
     pub fn schema_name(&self, oid: Oid) -> &str {
         self.schema(oid).map_or("", |s| s.name.as_str())
     }
 
-    /// The identity of a relation, as `pg_identify_object` says it.
+    /// Returns the identity of a relation, as `pg_identify_object` returns it.
     #[must_use]
     pub fn relation_identity(&self, relation: &Relation) -> String {
         format!(
@@ -137,19 +138,19 @@ impl Snapshot {
         )
     }
 
-    /// The relation as generated SQL names it.
+    /// Returns the relation as generated SQL names it.
     #[must_use]
     pub fn relation_sql(&self, relation: &Relation) -> String {
         safe_qualified(self.schema_name(relation.schema), &relation.name)
     }
 
-    /// The identity of a policy, as `pg_identify_object` says it.
+    /// Returns the identity of a policy, as `pg_identify_object` returns it.
     #[must_use]
     pub fn policy_identity(&self, policy: &Policy, relation: &Relation) -> String {
         format!("{} on {}", quote_ident(&policy.name), self.relation_identity(relation))
     }
 
-    /// The identity of a routine, as `pg_identify_object` says it:
+    /// Returns the identity of a routine, as `pg_identify_object` returns it:
     /// `api.f(integer,pg_catalog.text)`.
     #[must_use]
     pub fn routine_identity(&self, routine: &Routine) -> String {
@@ -161,11 +162,11 @@ impl Snapshot {
         )
     }
 
-    /// The routine as generated SQL names it, after the word ROUTINE (which does for functions and
-    /// procedures).
+    /// Returns the routine as generated SQL names it after the keyword ROUTINE, which is valid for
+    /// functions and procedures.
     #[must_use]
     pub fn routine_sql(&self, routine: &Routine) -> String {
-        // A procedure's OUT arguments can be left away only where the others are marked
+        // The OUT arguments of a procedure can be omitted only if the others have a mode
         // (LookupFuncWithArgs).
         let arguments = match routine.kind {
             RoutineKind::Procedure if !routine.arguments.is_empty() => {
@@ -180,13 +181,13 @@ impl Snapshot {
         )
     }
 
-    /// The routine as a message names it: nothing unprintable, `pg_catalog.` left away.
+    /// Returns the routine as messages name it: printable, without `pg_catalog.`.
     #[must_use]
     pub fn routine_message(&self, routine: &Routine) -> String {
         printable(&self.routine_identity(routine).replace("pg_catalog.", "")).into_owned()
     }
 
-    /// The names of a routine's input argument types; `-` where one is gone.
+    /// Returns the names of a routine's input argument types; `-` for a type that does not exist.
     #[must_use]
     pub fn argument_names(&self, routine: &Routine) -> Vec<&str> {
         routine
@@ -202,7 +203,7 @@ impl Snapshot {
 }
 
 impl Routine {
-    /// The object type as `pg_identify_object` says it.
+    /// Returns the object type, as `pg_identify_object` returns it.
     #[must_use]
     pub fn object_type(&self) -> &'static str {
         match self.kind {

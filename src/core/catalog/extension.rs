@@ -1,17 +1,17 @@
-//! The objects that `CREATE EXTENSION dragonfly_guard` makes.
+//! The objects that `CREATE EXTENSION dragonfly_guard` creates.
 
 /// The private schema.
 pub const SCHEMA: &str = "dragonfly_guard";
 
-/// The event triggers that the extension installs: name and event. Each calls the function of
-/// SCHEMA that is named like its event.
+/// The event triggers of the extension: name and event. Each calls the function in [`SCHEMA`] with
+/// the name of its event.
 pub const TRIGGERS: [(&str, &str); 2] = [
     ("zz_dragonfly_guard_start", "ddl_command_start"),
     ("zz_dragonfly_guard_end", "ddl_command_end"),
 ];
 
-/// The functions that the extension installs: schema, name, argument types, symbol in the library,
-/// and whether it is STRICT. The one without a symbol is a query that was parsed when it was made.
+/// The functions of the extension: schema, name, argument types, symbol in the library, and whether
+/// it is STRICT. The function without a symbol is written in SQL.
 pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 47] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
@@ -122,7 +122,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 47] = [
     ("ops", "validate_contract", "pg_catalog.text", Some("ops_validate_contract_text"), true),
 ];
 
-/// Whether people call a function of the extension by this name in schema `ops`.
+/// Whether the extension has a function of this name in schema `ops`.
 #[must_use]
 pub fn is_called_in_ops(name: &str) -> bool {
     FUNCTIONS.iter().any(|(schema, function, ..)| *schema == "ops" && *function == name)

@@ -1,7 +1,7 @@
-//! What `pg_catalog` says now, as plain structs: the *snapshot* that the rules judge.
+//! The snapshot of `pg_catalog` that the rules check, as plain structs.
 //!
-//! The edge fills it, in a few passes over the catalogs; nothing here reads anything. Names of
-//! fields are those of the catalog columns they come from, spelled out.
+//! The edge fills it in a few passes over the catalogs; this module reads nothing. Fields have the
+//! names of the catalog columns, written out.
 
 mod acl;
 mod build;
@@ -13,21 +13,21 @@ pub use object::{Object, ObjectId};
 
 use std::collections::{HashMap, HashSet};
 
-/// An object identifier, as in `pg_catalog`; 0 is "none", and as a grantee PUBLIC.
+/// An object identifier, as in `pg_catalog`. 0 means none, and PUBLIC if it is a grantee.
 pub type Oid = u32;
 
 /// The grantee PUBLIC in an ACL and in `pg_policy.polroles`.
 pub const PUBLIC: Oid = 0;
 
-/// `pg_database_owner`, the predefined role whose one implicit member is the owner of the current
-/// database (pg_authid.dat).
+/// `pg_database_owner`, the predefined role with the owner of the current database as its only,
+/// implicit member (pg_authid.dat).
 pub const PG_DATABASE_OWNER: Oid = 6171;
 
-/// The bootstrap superuser: the owner of everything that initdb makes.
+/// The bootstrap superuser, which owns the objects that initdb creates.
 pub const BOOTSTRAP_SUPERUSER: Oid = 10;
 
-/// Everything that initdb makes and pins has a smaller OID (transam.h, `FirstUnpinnedObjectId`):
-/// the system catalogs among it.
+/// Objects pinned by initdb, such as the system catalogs, have lower OIDs (transam.h,
+/// `FirstUnpinnedObjectId`).
 pub const FIRST_UNPINNED: Oid = 12_000;
 
 /// Schema `pg_catalog` (pg_namespace.dat).
@@ -48,7 +48,7 @@ pub struct Role {
     pub bypass_rls: bool,
 }
 
-/// An attribute of a role that the contract can speak of.
+/// An attribute of a role that a contract can declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Attribute {
@@ -60,11 +60,11 @@ pub enum Attribute {
 }
 
 impl Attribute {
-    /// Each of them.
+    /// Every attribute.
     pub const ALL: [Self; 5] =
         [Self::Superuser, Self::BypassRls, Self::CreateRole, Self::CreateDb, Self::Replication];
 
-    /// The SQL word that gives it; with NO before it, it is taken.
+    /// Returns the SQL name of the attribute.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -90,16 +90,16 @@ impl Role {
         }
     }
 
-    /// Gives or takes an attribute.
+    /// Sets or removes an attribute.
     pub fn set(&mut self, attribute: Attribute, on: bool) {
-        let place = match attribute {
+        let field = match attribute {
             Attribute::Superuser => &mut self.superuser,
             Attribute::BypassRls => &mut self.bypass_rls,
             Attribute::CreateRole => &mut self.create_role,
             Attribute::CreateDb => &mut self.create_db,
             Attribute::Replication => &mut self.replication,
         };
-        *place = on;
+        *field = on;
     }
 }
 
@@ -139,15 +139,14 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Whether it is where some session keeps its temporary objects (namespace.c,
-    /// `isAnyTempNamespace`).
+    /// Whether it holds the temporary objects of a session (namespace.c, `isAnyTempNamespace`).
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         self.name.starts_with("pg_temp_") || self.name.starts_with("pg_toast_temp_")
     }
 }
 
-/// What a row of `pg_class` is, where the contract can say something about it.
+/// The kind of a row of `pg_class` that a contract can declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs)]
 pub enum RelationKind {
@@ -161,7 +160,8 @@ pub enum RelationKind {
 }
 
 impl RelationKind {
-    /// From `pg_class.relkind`; `None` for indexes, TOAST tables and composite types.
+    /// Returns the kind for `pg_class.relkind`; `None` for indexes, TOAST tables and composite
+    /// types.
     #[must_use]
     pub fn from_relkind(relkind: u8) -> Option<Self> {
         Some(match relkind {
@@ -175,7 +175,7 @@ impl RelationKind {
         })
     }
 
-    /// The object type as `pg_identify_object` says it.
+    /// Returns the object type, as `pg_identify_object` returns it.
     #[must_use]
     pub fn object_type(self) -> &'static str {
         match self {
@@ -187,19 +187,19 @@ impl RelationKind {
         }
     }
 
-    /// Holds rows of its own that a client could read or write: a table of any make.
+    /// Whether it has rows that a client could read or write: any kind of table.
     #[must_use]
     pub fn is_table(self) -> bool {
         matches!(self, Self::Table | Self::PartitionedTable | Self::ForeignTable)
     }
 
-    /// Can have row level security (foreign tables cannot).
+    /// Whether it can have row security. Foreign tables cannot.
     #[must_use]
     pub fn has_row_security(self) -> bool {
         matches!(self, Self::Table | Self::PartitionedTable)
     }
 
-    /// The kind of ACL it carries.
+    /// Returns the kind of its ACL.
     #[must_use]
     pub fn acl_kind(self) -> ObjectKind {
         if self == Self::Sequence { ObjectKind::Sequence } else { ObjectKind::Relation }
@@ -218,13 +218,13 @@ pub struct Relation {
     pub acl: Option<Acl>,
     pub row_security: bool,
     pub force_row_security: bool,
-    /// A part of a partitioned table.
+    /// Whether it is a partition of a partitioned table.
     pub is_partition: bool,
-    /// `security_invoker` among a view's reloptions.
+    /// Whether the view has the option `security_invoker`.
     pub security_invoker: bool,
-    /// Column ACLs that are not null, by column name.
+    /// The stored column ACLs, by column name.
     pub columns: Vec<(String, Acl)>,
-    /// For a sequence: the table whose column it serves (`OWNED BY`, identity).
+    /// For a sequence: the table of its column (`OWNED BY`, identity).
     pub owned_by: Option<Oid>,
 }
 
@@ -239,10 +239,21 @@ pub enum Command {
 }
 
 impl Command {
-    /// Each of the four, in the order of the documentation.
+    /// Every command, in the order of the documentation.
     pub const ALL: [Self; 4] = [Self::Select, Self::Insert, Self::Update, Self::Delete];
 
-    /// The SQL word.
+    /// Returns the privilege that the command needs on a table.
+    #[must_use]
+    pub fn privilege(self) -> Privileges {
+        match self {
+            Self::Select => Privileges::SELECT,
+            Self::Insert => Privileges::INSERT,
+            Self::Update => Privileges::UPDATE,
+            Self::Delete => Privileges::DELETE,
+        }
+    }
+
+    /// Returns the SQL name of the command.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -264,29 +275,30 @@ pub struct Policy {
     /// `None`: FOR ALL.
     pub command: Option<Command>,
     pub permissive: bool,
-    /// Role OIDs; [`PUBLIC`] stands for everybody.
+    /// Role OIDs, or [`PUBLIC`].
     pub roles: Vec<Oid>,
-    /// The condition that counts (USING, or WITH CHECK of an INSERT policy) is constantly true.
+    /// Whether the condition (USING, or WITH CHECK of an INSERT policy) is always true.
     pub always_true: bool,
-    /// There is a WITH CHECK of its own for what is written, and it is constantly true.
+    /// Whether the policy has a WITH CHECK condition that is always true, so that new rows are not
+    /// checked.
     pub unchecked: bool,
 }
 
 impl Policy {
-    /// Whether the policy says something about `command`.
+    /// Whether the policy applies to `command`.
     #[must_use]
     pub fn covers(&self, command: Command) -> bool {
         self.command.is_none_or(|c| c == command)
     }
 
-    /// The commands it covers.
+    /// Returns the commands that the policy applies to.
     #[must_use]
     pub fn commands(&self) -> Vec<Command> {
         Command::ALL.into_iter().filter(|c| self.covers(*c)).collect()
     }
 }
 
-/// `pg_proc.prokind`, as far as SQL words differ.
+/// The kind of a routine, as far as SQL has different keywords (`pg_proc.prokind`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs)]
 pub enum RoutineKind {
@@ -306,7 +318,7 @@ pub struct Routine {
     pub owner: Oid,
     pub kind: RoutineKind,
     pub security_definer: bool,
-    /// `proconfig`, each `name=value`.
+    /// The elements of `proconfig`, each `name=value`.
     pub config: Vec<String>,
     pub acl: Option<Acl>,
     /// The input argument types, `proargtypes`: keys of [`Snapshot::types`].
@@ -318,26 +330,25 @@ pub struct Routine {
 #[allow(missing_docs)]
 pub struct DefaultAcl {
     pub role: Oid,
-    /// 0: in every schema.
+    /// The schema; 0 for every schema.
     pub schema: Oid,
     /// `defaclobjtype`: r, S, f, T, n.
     pub object_type: u8,
     pub acl: Acl,
 }
 
-/// A setting of `pg_db_role_setting`, or of nobody in particular (`None`: every role, every
-/// database).
+/// A row of `pg_db_role_setting`, or a setting for every role and database (`None`).
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct RoleSetting {
     pub role: Option<Oid>,
-    /// `None`: every database; else the name of the current one.
+    /// The name of the current database; `None` for every database.
     pub database: Option<String>,
     pub name: String,
     pub value: String,
 }
 
-/// What a schema holds that somebody could have planted: the owners of its objects, by kind.
+/// The kind of an object in a schema that a search_path can find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum ContentKind {
@@ -347,7 +358,7 @@ pub enum ContentKind {
     Relation,
 }
 
-/// One of the guard's own event triggers, as found.
+/// An event trigger with the name of one of the guard's.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct GuardTrigger {
@@ -356,23 +367,23 @@ pub struct GuardTrigger {
     /// `evtenabled`; `A` is ENABLE ALWAYS.
     pub enabled: u8,
     pub owner: Oid,
-    /// Calls the function of the extension that is named like its event.
+    /// Whether it calls the function of the extension with the name of its event.
     pub calls_own_function: bool,
-    /// Has a filter by tag.
+    /// Whether it has a filter by tag.
     pub filtered: bool,
     pub extension_member: bool,
 }
 
-/// A routine that is a member of the extension, as found.
+/// A routine that is a member of the extension.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct GuardFunction {
     pub schema: String,
     pub name: String,
-    /// Argument types as in an identity.
+    /// The argument types, as in an identity.
     pub arguments: String,
     pub owner: Oid,
-    /// The symbol it calls in the extension's library; `None` for a query of its own.
+    /// The symbol in the extension's library; `None` for a routine in another language.
     pub symbol: Option<String>,
     pub strict: bool,
     pub security_definer: bool,
@@ -380,10 +391,10 @@ pub struct GuardFunction {
     pub acl: Option<Acl>,
 }
 
-/// A table or view that is a member of the extension, as found.
+/// A table or view that is a member of the extension.
 #[derive(Debug, Clone, Default)]
 pub struct GuardRelation {
-    /// Its schema.
+    /// The name of its schema.
     pub schema: String,
     /// Its name.
     pub name: String,
@@ -391,50 +402,51 @@ pub struct GuardRelation {
     pub owner: Oid,
     /// Its ACL.
     pub acl: Option<Acl>,
-    /// Column ACLs that are not null.
+    /// The stored column ACLs, by column name.
     pub columns: Vec<(String, Acl)>,
-    /// Constraints that the extension made and that are gone.
+    /// The constraints of the extension that no longer exist.
     pub lacking: Vec<String>,
-    /// Triggers; the extension makes none.
+    /// The triggers of the table. The extension creates none.
     pub triggers: Vec<String>,
 }
 
-/// The guard's own state.
+/// The state of the guard's own objects.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
-    /// The extension is there; without it there is nothing to judge.
+    /// Whether the extension exists. Without it, the guard is not checked.
     pub installed: bool,
-    /// Event triggers that carry the guard's names.
+    /// The event triggers with the names of the guard's.
     pub triggers: Vec<GuardTrigger>,
-    /// Routines that are members of the extension.
+    /// The routines that are members of the extension.
     pub functions: Vec<GuardFunction>,
-    /// Name and arguments of routines in schema ops that carry the name of one of those and are no
-    /// members: a call may reach them instead.
+    /// The names and arguments of routines in schema ops that have the name of a function of the
+    /// extension but are not members: a call may execute them instead.
     pub impostors: Vec<(String, String)>,
-    /// Members that the extension did not make.
+    /// The members that the extension did not create.
     pub strays: Vec<String>,
-    /// The private schema.
+    /// The private schema of the extension.
     pub schema: Option<Oid>,
-    /// Tables of the private schema.
+    /// The tables in the private schema.
     pub tables: Vec<GuardRelation>,
-    /// The extension's views.
+    /// The views of the extension.
     pub views: Vec<GuardRelation>,
-    /// Settings that can silence the guard, stored for a role or a database.
+    /// The settings that can disable the guard, stored for a role or a database.
     pub settings: Vec<RoleSetting>,
-    /// The same as every session gets them from the server: name and value.
+    /// The settings that can disable the guard, with the values that the server gives to every
+    /// session.
     pub server_settings: Vec<(String, String)>,
-    /// Parameter, ACL: who may SET what silences the guard (`pg_parameter_acl`).
+    /// The ACLs of the parameters that can disable the guard (`pg_parameter_acl`).
     pub parameters: Vec<(String, Acl)>,
 }
 
-/// Everything the rules look at.
+/// The state of the catalog that the rules check.
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs)]
 pub struct Snapshot {
     /// The server's major version, 15 to 18.
     pub version: u32,
-    /// Names in a search_path are still to be cut to 63 bytes; false where the edge had the server
-    /// split them already.
+    /// Whether names in a search_path must be truncated to 63 bytes; false if the server has
+    /// already split the path.
     pub cuts_names: bool,
     pub database: Database,
     pub roles: Vec<Role>,
@@ -444,22 +456,22 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     pub routines: Vec<Routine>,
     pub default_acls: Vec<DefaultAcl>,
-    /// Who owns something in a schema, by kind of thing.
+    /// The owners of the objects in each schema, by kind of object.
     pub contents: HashMap<Oid, HashSet<(Oid, ContentKind)>>,
-    /// Type names, as `format_type` says them when every name is qualified.
+    /// Type names, as `format_type` returns them with every name qualified.
     pub types: HashMap<Oid, String>,
-    /// Extensions by OID: name and owner.
+    /// The name and owner of each extension.
     pub extensions: HashMap<Oid, (String, Oid)>,
     /// The extension that a routine belongs to.
     pub routine_extension: HashMap<Oid, Oid>,
     /// The extension that a relation belongs to.
     pub relation_extension: HashMap<Oid, Oid>,
     pub guard: Guard,
-    /// Made by [`Snapshot::complete`].
+    /// The index, built by [`Snapshot::complete`].
     pub index: Index,
 }
 
-/// Look-ups over a snapshot: positions in its lists.
+/// The index of a snapshot: positions in its lists.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
     role_by_oid: HashMap<Oid, usize>,

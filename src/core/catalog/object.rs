@@ -1,4 +1,4 @@
-//! The identity of an object: what a finding, a statement or an exemption is about.
+//! The identity of the object that a finding, a statement or an exemption is about.
 
 use super::Oid;
 

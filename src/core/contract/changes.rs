@@ -1,15 +1,15 @@
-//! How one contract differs from another, as people review it: a line a change, objects by their
-//! names and not by their places in a list.
+//! Compares two contracts for a review: one line for each change, with objects by their names
+//! instead of their indexes.
 
 use super::shipped::shipped_rules;
-use super::types::{ByRole, Contract, PrivilegeSet};
+use super::types::{ByRole, Contract, GrantPrivilege};
 use crate::catalog::Privileges;
 use crate::sql::{argument_types, printable, safe_ident, safe_qualified};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// What has changed from `earlier` to `later`: `+` added, `-` taken away, `~` changed. What is left
-/// away and what says the default are the same.
+/// Returns the changes from `earlier` to `later`: `+` added, `-` removed, `~` changed. An omitted
+/// field equals its default.
 #[must_use]
 pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
     let document = |contract: &Contract| {
@@ -19,10 +19,10 @@ pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
             declared.severity = declared.severity.or(default.severity);
             declared.guard = declared.guard.or(default.guard);
         }
-        // ALL, and everything that it stands for, are the same.
+        // ALL equals the list of all privileges.
         let tables = contract.tables.iter_mut().map(|t| &mut t.grants);
-        tables.chain(contract.views.iter_mut().map(|v| &mut v.grants)).for_each(in_full_words);
-        contract.sequences.iter_mut().map(|s| &mut s.grants).for_each(in_full_words);
+        tables.chain(contract.views.iter_mut().map(|v| &mut v.grants)).for_each(normalize);
+        contract.sequences.iter_mut().map(|s| &mut s.grants).for_each(normalize);
         serde_json::to_value(&contract).expect("a contract is JSON")
     };
     let mut lines = Vec::new();
@@ -30,10 +30,11 @@ pub fn changes(earlier: &Contract, later: &Contract) -> Vec<String> {
     lines
 }
 
-/// Every privilege once, in one order.
-fn in_full_words<W: PrivilegeSet>(grants: &mut ByRole<W>) {
-    for words in grants.values_mut() {
-        *words = W::words_of(words.iter().fold(Privileges::NONE, |all, word| all | word.bits()));
+/// Removes duplicate privileges and puts the rest in a fixed order.
+fn normalize<P: GrantPrivilege>(grants: &mut ByRole<P>) {
+    for names in grants.values_mut() {
+        let privileges = names.iter().fold(Privileges::NONE, |all, one| all | one.privileges());
+        *names = P::names_of(privileges);
     }
 }
 
@@ -57,18 +58,17 @@ fn compare(at: &str, earlier: &Value, later: &Value, lines: &mut Vec<String>) {
                 );
             }
         }
-        // The order of a path matters.
         (Value::Array(earlier), Value::Array(later)) if !at.ends_with("search_path") => {
-            let words = |values: &[Value]| values.iter().map(word).collect::<BTreeSet<String>>();
+            let texts = |values: &[Value]| values.iter().map(text).collect::<BTreeSet<String>>();
             let missing = |from: &[Value], of: &[Value], sign: char| -> Vec<String> {
-                words(of).difference(&words(from)).map(|word| format!("{sign}{word}")).collect()
+                texts(of).difference(&texts(from)).map(|text| format!("{sign}{text}")).collect()
             };
-            let words = [missing(earlier, later, '+'), missing(later, earlier, '-')].concat();
-            if !words.is_empty() {
-                lines.push(format!("~ {at}: {}", words.join(" ")));
+            let differences = [missing(earlier, later, '+'), missing(later, earlier, '-')].concat();
+            if !differences.is_empty() {
+                lines.push(format!("~ {at}: {}", differences.join(" ")));
             }
         }
-        // Names in a path are written as SQL writes them.
+        // The order of a search_path matters. Its names are quoted as in SQL.
         (Value::Array(earlier), Value::Array(later)) => {
             let path = |names: &[Value]| {
                 names
@@ -80,11 +80,11 @@ fn compare(at: &str, earlier: &Value, later: &Value, lines: &mut Vec<String>) {
             };
             lines.push(format!("~ {at}: {} -> {}", path(earlier), path(later)));
         }
-        _ => lines.push(format!("~ {at}: {} -> {}", word(earlier), word(later))),
+        _ => lines.push(format!("~ {at}: {} -> {}", text(earlier), text(later))),
     }
 }
 
-/// Fields of an object. What is empty and what is not there are the same.
+/// Compares the fields of an object. An empty field equals a missing one.
 fn fields(
     at: &str,
     earlier: &Map<String, Value>,
@@ -98,10 +98,10 @@ fn fields(
         } else {
             format!("{at}.{}", safe_ident(name))
         };
-        let there = |fields: &Map<String, Value>| {
+        let value_in = |fields: &Map<String, Value>| {
             fields.get(name).filter(|value| !is_empty(value)).cloned()
         };
-        match (there(earlier), there(later)) {
+        match (value_in(earlier), value_in(later)) {
             (Some(Value::Array(before)), None) => {
                 compare(&step, &before.into(), &Value::Array(vec![]), lines)
             }
@@ -122,23 +122,24 @@ fn fields(
 fn entry(at: &str, earlier: Option<&Value>, later: Option<&Value>, lines: &mut Vec<String>) {
     match (earlier, later) {
         (Some(earlier), Some(later)) => compare(at, earlier, later, lines),
-        // What comes with a new object matters as much as that it comes.
+        // The fields of a new object are listed as well.
         (None, Some(Value::Object(new))) => {
             lines.push(format!("+ {at}"));
-            let about = |name: &String| !matches!(name.as_str(), "schema" | "name");
-            for (name, value) in new.iter().filter(|(name, value)| {
-                about(name) && !is_empty(value) && **value != Value::Bool(false)
-            }) {
+            for (name, value) in new {
+                let is_default = is_empty(value) || *value == Value::Bool(false);
+                if is_default || matches!(name.as_str(), "schema" | "name") {
+                    continue;
+                }
                 let step = format!("{at}.{}", safe_ident(name));
                 match value {
                     Value::Object(of) => fields(&step, &Map::new(), of, lines),
-                    plain => lines.push(format!("+ {step}: {}", word(plain))),
+                    plain => lines.push(format!("+ {step}: {}", text(plain))),
                 }
             }
         }
         (Some(Value::Object(_)), None) => lines.push(format!("- {at}")),
-        (None, Some(later)) => lines.push(format!("+ {at}: {}", word(later))),
-        (Some(earlier), None) => lines.push(format!("- {at}: {}", word(earlier))),
+        (None, Some(later)) => lines.push(format!("+ {at}: {}", text(later))),
+        (Some(earlier), None) => lines.push(format!("- {at}: {}", text(earlier))),
         (None, None) => {}
     }
 }
@@ -153,7 +154,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Declarations by what they are about: `public.judgments`, `api.queue_job(uuid)`.
+/// Returns the declarations by their names: `public.judgments`, `api.queue_job(uuid)`.
 fn by_name(declarations: &[Value]) -> std::collections::BTreeMap<String, &Value> {
     let name = |declaration: &Value| {
         let text = |field: &str| declaration[field].as_str().unwrap_or_default();
@@ -171,22 +172,22 @@ fn by_name(declarations: &[Value]) -> std::collections::BTreeMap<String, &Value>
     declarations.iter().map(|declaration| (name(declaration), declaration)).collect()
 }
 
-/// A plain value as a person reads it.
-fn word(value: &Value) -> String {
+/// Returns a plain value as readable text.
+fn text(value: &Value) -> String {
     match value {
         Value::String(text) => printable(text).into_owned(),
-        Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join(", "),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
         other => printable(&other.to_string()).into_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::shipped::DEFAULT;
     use super::*;
-    use crate::contract::DEFAULT;
     use serde_json::json;
 
-    fn after(edit: impl Fn(&mut Value)) -> Vec<String> {
+    fn changes_after(edit: impl Fn(&mut Value)) -> Vec<String> {
         let mut document: Value = serde_json::from_str(DEFAULT).unwrap();
         let earlier = Contract::from_json(DEFAULT).unwrap();
         edit(&mut document);
@@ -194,11 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn a_change_reads_like_a_change_log() {
-        assert_eq!(after(|_| {}), [""; 0]);
-        assert_eq!(after(|j| j["rules"] = json!({})), [""; 0], "they were the rules' own");
+    fn each_change_is_one_line() {
+        assert_eq!(changes_after(|_| {}), [""; 0]);
         assert_eq!(
-            after(|j| {
+            changes_after(|j| j["rules"] = json!({})),
+            [""; 0],
+            "an omitted rule equals its default"
+        );
+        assert_eq!(
+            changes_after(|j| {
                 j["version"] = json!("1.1.0");
                 j["schemas"][2]["usage"] = json!(["anon", "service_role"]);
                 j["tables"]
@@ -230,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_change_exactly_where_contracts_say_the_same() {
+    fn description_counts_as_a_change() {
         let contract = Contract::from_json(DEFAULT).unwrap();
         let mut other = contract.clone();
         other.description = "another".into();

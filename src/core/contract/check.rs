@@ -1,4 +1,4 @@
-//! What types alone cannot say about a contract: names that must be declared, versions, duplicates.
+//! Checks that the types of a contract cannot express: declared names, versions, duplicates.
 
 use super::problem::{Path, Problems};
 use super::shipped::shipped_rules;
@@ -6,106 +6,115 @@ use super::types::{ByRole, Contract};
 use crate::sql::{argument_types, printable};
 use std::collections::HashSet;
 
-/// What is not known for certain, because something is wrong there.
+/// The lists of a document in which names are missing because of other errors. Names that are not
+/// found in them are not reported.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Doubt {
-    /// The roles that are declared.
+pub(super) struct Incomplete {
+    /// Names are missing from `$.roles`.
     pub roles: bool,
-    /// The schemas that are declared.
+    /// Names are missing from `$.schemas`.
     pub schemas: bool,
 }
 
 impl Contract {
-    /// Notes everything that makes the document no contract although it has the shape of one.
-    pub(super) fn check(&self, doubt: Doubt, problems: &mut Problems<'_>) {
+    /// Reports every error of a document that has the shape of a contract.
+    pub(super) fn check(&self, incomplete: Incomplete, problems: &mut Problems<'_>) {
         let mut check =
-            Check { problems, doubt, roles: Known::default(), schemas: Known::default() };
-        let root = Path::Root;
-        let version = semver::Version::parse(&self.version);
-        let small = |v: &semver::Version| {
-            [v.major, v.minor, v.patch].iter().all(|n| u32::try_from(*n).is_ok())
-        };
-        if !version.as_ref().is_ok_and(small) {
-            check.problems.error(
-                &root.field("version"),
-                "this is no semantic version",
-                "1.0.0 and the like".to_owned(),
-            );
-        }
+            Check { problems, incomplete, roles: Names::default(), schemas: Names::default() };
+        check.version(self);
         check.roles(self);
         check.schemas(self);
         check.objects(self);
         check.functions(self);
-        check.security_definer(self);
-        let known: Vec<&str> = shipped_rules().keys().map(String::as_str).collect();
-        for rule in self.rules.keys().filter(|rule| !shipped_rules().contains_key(*rule)) {
-            check.problems.error(
-                &root.field("rules").field(rule),
-                "there is no such rule",
-                known.join(", "),
-            );
-        }
+        check.search_path(self);
+        check.rules(self);
     }
 }
 
 /// Declared names, and the first of them as an error lists them.
 #[derive(Debug, Default)]
-struct Known<'c> {
+struct Names<'c> {
     names: HashSet<&'c str>,
-    listed: Option<String>,
+    allowed: Option<String>,
 }
 
-impl Known<'_> {
+impl Names<'_> {
+    /// The number of names that an error lists.
+    const LISTED: usize = 20;
+
     fn list(&mut self) {
         let mut names: Vec<_> =
             self.names.iter().filter(|name| !name.is_empty()).map(|name| printable(name)).collect();
         names.sort_unstable();
-        names.truncate(20);
-        self.listed = (!names.is_empty()).then(|| names.join(", "));
+        names.truncate(Self::LISTED);
+        self.allowed = (!names.is_empty()).then(|| names.join(", "));
     }
 }
 
 struct Check<'c, 'p, 'i> {
     problems: &'p mut Problems<'i>,
-    doubt: Doubt,
-    roles: Known<'c>,
-    schemas: Known<'c>,
+    incomplete: Incomplete,
+    roles: Names<'c>,
+    schemas: Names<'c>,
 }
 
 impl<'c> Check<'c, '_, '_> {
-    /// As long as a name can be. (In UTF-8 that is 63 bytes, in other encodings of a database as
-    /// many characters.)
-    fn name(&mut self, path: &Path<'_>, name: &str) {
-        self.problems.check_interrupts();
-        if name.is_empty() || name.chars().count() > 63 || name.contains('\0') {
-            self.problems.error(path, "this is no name", "a name of 1 to 63 characters".to_owned());
+    fn version(&mut self, contract: &Contract) {
+        let fits = |v: &semver::Version| {
+            [v.major, v.minor, v.patch].iter().all(|n| u32::try_from(*n).is_ok())
+        };
+        if !semver::Version::parse(&contract.version).as_ref().is_ok_and(fits) {
+            self.problems.error(
+                &Path::Root.field("version"),
+                "not a semantic version",
+                "a version such as 1.0.0".to_owned(),
+            );
         }
     }
 
-    fn twice(&mut self, path: &Path<'_>, what: &str, name: &str) {
-        self.problems.error(
-            path,
-            format!("{what} \"{}\" is declared twice", printable(name)),
-            "each once".to_owned(),
-        );
+    fn rules(&mut self, contract: &Contract) {
+        let known = shipped_rules();
+        let ids: Vec<&str> = known.keys().map(String::as_str).collect();
+        for rule in contract.rules.keys().filter(|rule| !known.contains_key(*rule)) {
+            let path = Path::Root.field("rules");
+            self.problems.error(&path.field(rule), "rule does not exist", ids.join(", "));
+        }
+    }
+
+    /// Checks that a name is not too long. The server's limit is 63 bytes; a name of 63 characters
+    /// fits in a database with a single-byte encoding.
+    fn name(&mut self, path: &Path<'_>, name: &str) {
+        self.problems.check_interrupts();
+        if name.is_empty() || name.chars().count() > 63 || name.contains('\0') {
+            self.problems.error(
+                path,
+                "not a valid name",
+                "a name of 1 to 63 characters".to_owned(),
+            );
+        }
+    }
+
+    fn duplicate(&mut self, path: &Path<'_>, what: &str, name: &str) {
+        let problem = format!("{what} \"{}\" is declared more than once", printable(name));
+        self.problems.error(path, problem, "one declaration".to_owned());
     }
 
     fn role(&mut self, path: &Path<'_>, role: &str) {
         self.problems.check_interrupts();
-        if !self.roles.names.contains(role) && !self.doubt.roles {
+        if !self.roles.names.contains(role) && !self.incomplete.roles {
             let problem = format!("role \"{}\" is not declared in $.roles", printable(role));
-            self.problems.error(path, problem, self.roles.listed.clone());
+            self.problems.error(path, problem, self.roles.allowed.clone());
         }
     }
 
     fn schema(&mut self, path: &Path<'_>, schema: &str) {
-        if !self.schemas.names.contains(schema) && !self.doubt.schemas {
+        if !self.schemas.names.contains(schema) && !self.incomplete.schemas {
             let problem = format!("schema \"{}\" is not declared in $.schemas", printable(schema));
-            self.problems.error(path, problem, self.schemas.listed.clone());
+            self.problems.error(path, problem, self.schemas.allowed.clone());
         }
     }
 
-    fn grants<W>(&mut self, path: &Path<'_>, grants: &ByRole<W>) {
+    fn grants<P>(&mut self, path: &Path<'_>, grants: &ByRole<P>) {
         for role in grants.keys() {
             self.role(&path.field(role), role);
         }
@@ -117,11 +126,11 @@ impl<'c> Check<'c, '_, '_> {
             let at = list.item(i);
             self.name(&at.field("name"), &role.name);
             if matches!(role.name.as_str(), "public" | "none") {
-                let problem = "this word stands for something else where a role is named";
+                let problem = format!("role name \"{}\" is reserved", role.name);
                 self.problems.error(&at.field("name"), problem, "another name".to_owned());
             }
             if !self.roles.names.insert(&role.name) {
-                self.twice(&at.field("name"), "role", &role.name);
+                self.duplicate(&at.field("name"), "role", &role.name);
             }
         }
         self.roles.list();
@@ -137,7 +146,7 @@ impl<'c> Check<'c, '_, '_> {
             let at = list.item(i);
             self.name(&at.field("name"), &schema.name);
             if !self.schemas.names.insert(&schema.name) {
-                self.twice(&at.field("name"), "schema", &schema.name);
+                self.duplicate(&at.field("name"), "schema", &schema.name);
             }
             for (field, roles) in [
                 ("usage", &schema.usage),
@@ -152,7 +161,7 @@ impl<'c> Check<'c, '_, '_> {
         self.schemas.list();
     }
 
-    /// Tables, views and sequences share the names of a schema.
+    /// Tables, views and sequences of a schema share one namespace.
     fn objects(&mut self, contract: &'c Contract) {
         let root = Path::Root;
         let mut known: HashSet<(&str, &str)> = HashSet::new();
@@ -160,7 +169,7 @@ impl<'c> Check<'c, '_, '_> {
             check.name(&at.field("name"), name);
             check.schema(&at.field("schema"), schema);
             if !known.insert((schema, name)) {
-                check.twice(&at.field("name"), "the name", name);
+                check.duplicate(&at.field("name"), "relation", name);
             }
         };
         let list = root.field("tables");
@@ -193,7 +202,7 @@ impl<'c> Check<'c, '_, '_> {
             self.schema(&at.field("schema"), &function.schema);
             let arguments = function.arguments.as_deref().map(argument_types);
             if !known.insert((&function.schema, &function.name, arguments)) {
-                self.twice(&at.field("name"), "function", &function.name);
+                self.duplicate(&at.field("name"), "function", &function.name);
             }
             for (j, role) in function.execute.iter().enumerate() {
                 self.role(&at.field("execute").item(j), role);
@@ -201,33 +210,30 @@ impl<'c> Check<'c, '_, '_> {
         }
     }
 
-    fn security_definer(&mut self, contract: &Contract) {
+    fn search_path(&mut self, contract: &Contract) {
         let of = Path::Root.field("security_definer");
         let at = of.field("search_path");
         let path = &contract.security_definer.search_path;
-        for (i, part) in path.iter().enumerate() {
-            self.name(&at.item(i), part);
+        for (i, name) in path.iter().enumerate() {
+            self.name(&at.item(i), name);
         }
         if path.last().map(String::as_str) != Some("pg_temp") {
-            let allowed =
-                "a path with pg_temp at its end, or none that follows it is safe".to_owned();
-            self.problems.error(&at, "the last name is not pg_temp", allowed);
+            let allowed = "a path that ends with pg_temp".to_owned();
+            self.problems.error(&at, "last schema is not pg_temp", allowed);
         }
         for (i, name) in path.iter().enumerate() {
             let wrong = match name.as_str() {
-                "$user" => Some((
-                    "\"$user\" is safe for nobody",
-                    "schemas by their names: who is called what changes without an event",
-                )),
-                "pg_temp" if i + 1 < path.len() => {
-                    Some(("pg_temp stands before others", "pg_temp at the end alone"))
+                "$user" => {
+                    Some(("\"$user\" names a different schema for each role", "names of schemas"))
                 }
-                "pg_catalog" if i > 0 => Some((
-                    "pg_catalog does not come first",
-                    "pg_catalog at the beginning, or nowhere",
-                )),
+                "pg_temp" if i + 1 < path.len() => {
+                    Some(("pg_temp is not the last schema", "pg_temp at the end only"))
+                }
+                "pg_catalog" if i > 0 => {
+                    Some(("pg_catalog is not the first schema", "pg_catalog first, or omitted"))
+                }
                 name if name.starts_with("pg_temp_") || name.starts_with("pg_toast_temp_") => {
-                    Some(("this is a session's temporary schema", "schemas that last"))
+                    Some(("schema is temporary", "permanent schemas"))
                 }
                 _ => None,
             };

@@ -1,15 +1,15 @@
-//! Where in a contract a name is declared: a contract inferred from a large database declares tens
-//! of thousands of objects.
+//! The index of declared names. A contract inferred from a large database declares tens of
+//! thousands of objects.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-/// Positions in the lists of a contract, by schema and name. Made when somebody asks for the first
-/// time; what is changed after that is not seen, but by a clone.
+/// Positions in the lists of a contract, by schema and name. It is built at the first lookup and
+/// does not follow later changes of the contract. A clone builds it again.
 #[derive(Debug, Default)]
 pub struct Index(OnceLock<Positions>);
 
-/// No part of what a contract says: every two are equal, and a clone begins anew.
+/// All indexes are equal, because an index is not part of what a contract declares.
 impl PartialEq for Index {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -23,13 +23,13 @@ impl Clone for Index {
 }
 
 impl Index {
-    /// Returns the positions, made by `build` when they are asked for the first time.
+    /// Returns the positions. The first call builds them with `build`.
     pub(super) fn positions(&self, build: impl FnOnce() -> Positions) -> &Positions {
         self.0.get_or_init(build)
     }
 }
 
-/// Positions in each list of a contract.
+/// The positions in each list of a contract.
 #[derive(Debug, Default)]
 pub(super) struct Positions {
     pub tables: Names,
@@ -38,7 +38,8 @@ pub(super) struct Positions {
     pub functions: Names,
 }
 
-/// Of everything that is declared under one name: for functions there may be several.
+/// The positions of the declarations of each name. A function may be declared more than once, with
+/// different arguments.
 #[derive(Debug, Default)]
 pub(super) struct Names(HashMap<String, HashMap<String, Vec<usize>>>);
 

@@ -1,9 +1,38 @@
-//! Looks up declarations by schema and name.
+//! Lookups in a contract by name.
 
 use super::index::{Names, Positions};
-use super::types::{Contract, FunctionDecl, SequenceDecl, TableDecl, ViewDecl};
+use super::types::{
+    Contract, FunctionDecl, RoleKind, SchemaDecl, SequenceDecl, TableDecl, ViewDecl,
+};
+
+/// Whether a declared name of the platform matches `name`. A `*` at its end matches any suffix.
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(name == pattern, |prefix| name.starts_with(prefix))
+}
 
 impl Contract {
+    /// Returns the names of the roles of one kind, in declared order.
+    pub fn roles_of(&self, kind: RoleKind) -> impl Iterator<Item = &str> {
+        self.roles.iter().filter(move |r| r.kind == kind).map(|r| r.name.as_str())
+    }
+
+    /// Returns the governed schema of this name.
+    #[must_use]
+    pub fn schema(&self, name: &str) -> Option<&SchemaDecl> {
+        self.schemas.iter().find(|s| s.name == name)
+    }
+
+    /// Whether the platform manages this schema. A governed schema is never managed. A pattern
+    /// applies only if `is_owned_by_superuser`: any role with CREATE on the database could choose a
+    /// schema name that matches it.
+    #[must_use]
+    pub fn manages_schema(&self, name: &str, is_owned_by_superuser: bool) -> bool {
+        let applies = |pattern: &String| {
+            matches(pattern, name) && (is_owned_by_superuser || !pattern.ends_with('*'))
+        };
+        self.schema(name).is_none() && self.managed.schemas.iter().any(applies)
+    }
+
     fn positions(&self) -> &Positions {
         self.index.positions(|| Positions {
             tables: Names::of(self.tables.iter().map(|t| (&t.schema, &t.name))),
@@ -13,19 +42,19 @@ impl Contract {
         })
     }
 
-    /// The declared table of this name.
+    /// Returns the declared table of this name.
     #[must_use]
     pub fn table(&self, schema: &str, name: &str) -> Option<&TableDecl> {
         self.positions().tables.find(schema, name).first().map(|&i| &self.tables[i])
     }
 
-    /// The declared view of this name.
+    /// Returns the declared view of this name.
     #[must_use]
     pub fn view(&self, schema: &str, name: &str) -> Option<&ViewDecl> {
         self.positions().views.find(schema, name).first().map(|&i| &self.views[i])
     }
 
-    /// The declared sequence of this name.
+    /// Returns the declared sequence of this name.
     #[must_use]
     pub fn sequence(&self, schema: &str, name: &str) -> Option<&SequenceDecl> {
         self.positions().sequences.find(schema, name).first().map(|&i| &self.sequences[i])
@@ -39,8 +68,24 @@ impl Contract {
             || self.sequence(schema, name).is_some()
     }
 
-    /// The declared functions of this name, whatever their arguments.
+    /// Returns the declared functions of this name with any arguments.
     pub fn functions_named(&self, schema: &str, name: &str) -> impl Iterator<Item = &FunctionDecl> {
         self.positions().functions.find(schema, name).iter().map(|&i| &self.functions[i])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shipped::DEFAULT;
+    use super::*;
+
+    #[test]
+    fn governed_schema_is_not_managed() {
+        let contract = Contract::from_json(DEFAULT).unwrap();
+        assert!(contract.manages_schema("auth", false));
+        assert!(contract.manages_schema("graphql_public", true));
+        assert!(!contract.manages_schema("graphql_mine", false));
+        assert!(!contract.manages_schema("public", true));
+        assert!(!contract.manages_schema("app", true));
     }
 }

@@ -1,14 +1,15 @@
-//! What is wrong with a document, and where.
+//! The problems of a document and their paths.
 
 use super::types::Severity;
 use crate::sql::printable;
+use std::collections::HashSet;
 use std::fmt;
 
-/// A place in a JSON document, as `jsonpath` writes it: `$.tables[3].grants."my role"[0]`. Lives on
-/// the stack of whoever walks the document, and costs nothing until somebody wants to read it.
+/// A path in a JSON document, displayed as `jsonpath`: `$.tables[3].grants."my role"[0]`. A walk
+/// through the document keeps it on the stack, so it costs nothing until it is displayed.
 #[derive(Debug, Clone, Copy)]
 pub enum Path<'p> {
-    /// The document.
+    /// The document itself.
     Root,
     /// A field of an object.
     Field(&'p Path<'p>, &'p str),
@@ -17,13 +18,13 @@ pub enum Path<'p> {
 }
 
 impl<'p> Path<'p> {
-    /// A field of what is here.
+    /// Returns the path of a field of this object.
     #[must_use]
     pub fn field(&'p self, name: &'p str) -> Self {
         Self::Field(self, name)
     }
 
-    /// An element of what is here.
+    /// Returns the path of an element of this array.
     #[must_use]
     pub fn item(&'p self, i: usize) -> Self {
         Self::Item(self, i)
@@ -36,18 +37,15 @@ impl fmt::Display for Path<'_> {
             Self::Root => f.write_str("$"),
             Self::Item(of, i) => write!(f, "{of}[{i}]"),
             Self::Field(of, name) => {
-                let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                     && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-                match plain {
-                    true => write!(f, "{of}.{name}"),
-                    false => write!(f, "{of}.{}", quoted(name)),
-                }
+                if is_plain { write!(f, "{of}.{name}") } else { write!(f, "{of}.{}", quoted(name)) }
             }
         }
     }
 }
 
-/// A name in quotes, as `jsonpath` takes it. What no terminal should see is written by its number.
+/// Returns a name in the quotes of `jsonpath`, with unprintable characters as escapes.
 fn quoted(name: &str) -> String {
     let escaped = |c: char| match printable(c.encode_utf8(&mut [0; 4])) {
         std::borrow::Cow::Borrowed(same) => same.to_owned(),
@@ -57,17 +55,17 @@ fn quoted(name: &str) -> String {
     serde_json::Value::from(name).to_string().chars().map(escaped).collect()
 }
 
-/// One thing that is wrong with a document, or (a warning) that contradicts something else in it.
+/// A problem of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// [`Severity::Error`]: this is no contract. [`Severity::Warning`]: it is one, and contradicts
-    /// itself.
+    /// [`Severity::Error`]: the document is not a contract. [`Severity::Warning`]: the contract
+    /// contradicts itself.
     pub severity: Severity,
-    /// The place, as `jsonpath`.
+    /// The path of the problem, as `jsonpath`.
     pub path: String,
-    /// What is wrong; holds nothing unprintable.
+    /// What is wrong, in printable characters.
     pub problem: String,
-    /// What would be right there.
+    /// What is allowed at the path.
     pub allowed: Option<String>,
 }
 
@@ -78,13 +76,13 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What has been found so far. A document that is no contract at all could be wrong in a million
-/// places: of those only the first are kept, and never a warning in place of an error.
-pub struct Problems<'i> {
+/// The problems found so far. A document can have millions of them: only the first errors and the
+/// first warnings are kept, each up to a limit of its own.
+pub(super) struct Problems<'i> {
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
-    /// Whether there were errors and warnings that were not kept.
-    more: [bool; 2],
+    omitted_errors: bool,
+    omitted_warnings: bool,
     interrupts: &'i dyn Fn(),
 }
 
@@ -95,19 +93,25 @@ impl fmt::Debug for Problems<'_> {
 }
 
 impl<'i> Problems<'i> {
-    /// So many of each kind are enough for anybody.
-    const MOST: usize = 1000;
+    /// The maximum number of errors, and of warnings.
+    const LIMIT: usize = 1000;
 
-    /// None so far. `interrupts` is called again and again while a document is looked at, and may
-    /// unwind.
+    /// Returns an empty list. `interrupts` is called repeatedly while a document is checked, and
+    /// may unwind.
     #[must_use]
     pub fn new(interrupts: &'i dyn Fn()) -> Self {
-        Self { errors: vec![], warnings: vec![], more: [false; 2], interrupts }
+        Self {
+            errors: vec![],
+            warnings: vec![],
+            omitted_errors: false,
+            omitted_warnings: false,
+            interrupts,
+        }
     }
 
-    /// As many again, for another look at the same document.
+    /// Returns an empty list for another check of the same document.
     #[must_use]
-    pub fn apart(&self) -> Self {
+    pub fn new_list(&self) -> Self {
         Self::new(self.interrupts)
     }
 
@@ -116,23 +120,23 @@ impl<'i> Problems<'i> {
         (self.interrupts)();
     }
 
-    /// Whether nobody wants to hear of more errors.
+    /// Whether further errors would be omitted.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.errors.len() >= Self::MOST
+        self.errors.len() >= Self::LIMIT
     }
 
-    /// Whether something makes it no contract.
+    /// Whether there is an error, so that the document is not a contract.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         !self.errors.is_empty()
     }
 
-    /// Whether a list of declarations lacks a name: it is no list, or something in it is no
-    /// declaration, or has no name.
+    /// Whether names are missing from a list of declarations: it is not a list, or an element is
+    /// not a declaration or has no name.
     #[must_use]
-    pub fn lacks_names(&self, list: &str) -> bool {
-        let of_names = |path: &str| match path.strip_prefix(list) {
+    pub fn is_incomplete(&self, list: &str) -> bool {
+        let is_about_names = |path: &str| match path.strip_prefix(list) {
             Some("") => true,
             Some(rest) => {
                 rest.starts_with('[')
@@ -140,10 +144,10 @@ impl<'i> Problems<'i> {
             }
             None => false,
         };
-        self.errors.iter().any(|p| of_names(&p.path))
+        self.errors.iter().any(|p| is_about_names(&p.path))
     }
 
-    /// Something that makes it no contract.
+    /// Adds an error.
     pub fn error(
         &mut self,
         path: &Path<'_>,
@@ -152,19 +156,18 @@ impl<'i> Problems<'i> {
     ) {
         self.check_interrupts();
         if self.is_full() {
-            self.more[0] = true;
+            self.omitted_errors = true;
         } else {
-            let (severity, path) = (Severity::Error, path.to_string());
             self.errors.push(Problem {
-                severity,
-                path,
+                severity: Severity::Error,
+                path: path.to_string(),
                 problem: problem.into(),
                 allowed: allowed.into(),
             });
         }
     }
 
-    /// Something that contradicts something else.
+    /// Adds a warning.
     pub fn warning(
         &mut self,
         path: &Path<'_>,
@@ -172,59 +175,57 @@ impl<'i> Problems<'i> {
         allowed: impl Into<Option<String>>,
     ) {
         self.check_interrupts();
-        if self.warnings.len() >= Self::MOST {
-            self.more[1] = true;
+        if self.warnings.len() >= Self::LIMIT {
+            self.omitted_warnings = true;
         } else {
-            let (severity, path) = (Severity::Warning, path.to_string());
             self.warnings.push(Problem {
-                severity,
-                path,
+                severity: Severity::Warning,
+                path: path.to_string(),
                 problem: problem.into(),
                 allowed: allowed.into(),
             });
         }
     }
 
-    /// Adds what others have found.
+    /// Adds the problems of another list.
     pub fn append(&mut self, others: Self) {
         self.errors.extend(others.errors);
         self.warnings.extend(others.warnings);
-        self.more = [self.more[0] || others.more[0], self.more[1] || others.more[1]];
+        self.omitted_errors |= others.omitted_errors;
+        self.omitted_warnings |= others.omitted_warnings;
     }
 
-    /// Leaves away what is in a place that `wrong` says is wrong: it was put there to be able to go
-    /// on.
-    pub fn forget_places_of(&mut self, wrong: &Self) {
-        let known: std::collections::HashSet<&str> =
-            wrong.errors.iter().map(|p| p.path.as_str()).collect();
-        let in_wrong_place = |path: &str| {
-            known.contains(path)
-                || path.match_indices(['.', '[']).any(|(end, _)| known.contains(&path[..end]))
+    /// Removes the problems at the paths of errors in `wrong`, and below them: the values there are
+    /// placeholders, which made further checks possible.
+    pub fn remove_within(&mut self, wrong: &Self) {
+        let wrong: HashSet<&str> = wrong.errors.iter().map(|p| p.path.as_str()).collect();
+        let is_within = |path: &str| {
+            wrong.contains(path)
+                || path.match_indices(['.', '[']).any(|(end, _)| wrong.contains(&path[..end]))
         };
-        self.errors.retain(|p| !in_wrong_place(&p.path));
-        self.warnings.retain(|p| !in_wrong_place(&p.path));
+        self.errors.retain(|p| !is_within(&p.path));
+        self.warnings.retain(|p| !is_within(&p.path));
     }
 
-    /// All of them, errors first; where there were more than are kept, that is the last of its
-    /// kind.
+    /// Returns all problems, errors first. If problems of a kind were omitted, the last of the kind
+    /// says so.
     #[must_use]
     pub fn into_vec(self) -> Vec<Problem> {
         let mut all = Vec::new();
         let kinds = [
-            (Severity::Error, self.errors, self.more[0]),
-            (Severity::Warning, self.warnings, self.more[1]),
+            (Severity::Error, self.errors, self.omitted_errors),
+            (Severity::Warning, self.warnings, self.omitted_warnings),
         ];
-        for (severity, mut problems, more) in kinds {
-            // Where there are so many, whoever looked may have stopped looking.
-            let more = more || problems.len() >= Self::MOST;
-            problems.truncate(Self::MOST);
+        for (severity, mut problems, omitted) in kinds {
+            // A check may stop as soon as the list is full.
+            let omitted = omitted || problems.len() >= Self::LIMIT;
+            problems.truncate(Self::LIMIT);
             all.extend(problems);
-            if more {
-                let problem = "and perhaps more, which are not listed".to_owned();
+            if omitted {
                 all.push(Problem {
                     severity,
                     path: Path::Root.to_string(),
-                    problem,
+                    problem: "there may be more problems, which are not listed".to_owned(),
                     allowed: None,
                 });
             }
@@ -238,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_jsonpath() {
+    fn path_is_displayed_as_jsonpath() {
         let (tables, role) = (Path::Root.field("tables"), "my \"role\"\n");
         assert_eq!(
             tables.item(3).field("grants").field(role).item(0).to_string(),
@@ -247,8 +248,9 @@ mod tests {
         assert_eq!(Path::Root.field("$schema").to_string(), r#"$."$schema""#);
         assert_eq!(Path::Root.field("a\u{202e}\u{e0001}").to_string(), r#"$."a\u202E\u{E0001}""#);
     }
+
     #[test]
-    fn warnings_never_take_the_place_of_errors() {
+    fn warnings_do_not_displace_errors() {
         let mut problems = Problems::new(&|| {});
         for _ in 0..1500 {
             problems.warning(&Path::Root, "odd", None);
@@ -256,6 +258,6 @@ mod tests {
         problems.error(&Path::Root.field("x"), "wrong", None);
         let all = problems.into_vec();
         assert_eq!((all.len(), all[0].path.as_str()), (1002, "$.x"));
-        assert_eq!(all[1001].problem, "and perhaps more, which are not listed");
+        assert_eq!(all[1001].problem, "there may be more problems, which are not listed");
     }
 }

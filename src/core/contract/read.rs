@@ -1,5 +1,5 @@
-//! JSON text into a value, with every place where an object names a field twice: JSON readers take
-//! the last and say nothing, while the person who reviewed the document may have read the first.
+//! Parses JSON text and reports every duplicate field of an object. JSON parsers silently use the
+//! last of them, while a reviewer of the document may have read the first.
 
 use super::problem::{Path, Problems};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -10,9 +10,9 @@ use std::fmt;
 /// Reads JSON text.
 ///
 /// # Errors
-/// Where it is no JSON: what serde_json says, with line and column.
+/// If the text is not JSON: the error of serde_json, with line and column.
 pub fn read(text: &str, problems: &mut Problems<'_>) -> Result<Value, serde_json::Error> {
-    // Some editors begin a file with a mark of its encoding.
+    // Some editors write a byte order mark at the beginning of a file.
     let mut json =
         serde_json::Deserializer::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     let problems = RefCell::new(problems);
@@ -27,13 +27,13 @@ struct Reader<'r, 'p, 'i> {
 }
 
 impl Reader<'_, '_, '_> {
-    /// PostgreSQL's jsonb holds any character but this.
+    /// Reports U+0000, which jsonb cannot store.
     fn text(&self, text: &str) {
         if text.contains('\0') {
             self.problems.borrow_mut().error(
                 self.path,
-                "text with \\u0000 in it",
-                "text without it".to_owned(),
+                "text contains \\u0000",
+                "text without \\u0000".to_owned(),
             );
         }
     }
@@ -98,8 +98,8 @@ impl<'de> Visitor<'de> for Reader<'_, '_, '_> {
             reader.text(&name);
             let value = fields.next_value_seed(reader)?;
             if object.contains_key(&name) {
-                let allowed = "each field once; of two, the last would count".to_owned();
-                self.problems.borrow_mut().error(&path, "this field is there twice", allowed);
+                let allowed = "one field of each name".to_owned();
+                self.problems.borrow_mut().error(&path, "duplicate field", allowed);
             }
             object.insert(name, value);
         }
@@ -120,12 +120,9 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_there_twice_is_found_wherever_it_is() {
-        let twice = |path: &str| {
-            format!(
-                "{path}: this field is there twice; allowed: each field once; of two, the last would count"
-            )
-        };
+    fn duplicate_field_is_reported_at_any_depth() {
+        let twice =
+            |path: &str| format!("{path}: duplicate field; allowed: one field of each name");
         assert_eq!(
             problems(r#"{"a": [1, {"b c": 1, "b c": -2.5}], "a": null}"#),
             [twice("$.a[1].\"b c\""), twice("$.a")]
@@ -133,12 +130,12 @@ mod tests {
         assert_eq!(problems(r#"{"a": {"b": true}, "c": {"b": 1}}"#), [""; 0]);
         assert_eq!(
             problems(r#"{"a": "\u0000"}"#),
-            ["$.a: text with \\u0000 in it; allowed: text without it"]
+            ["$.a: text contains \\u0000; allowed: text without \\u0000"]
         );
     }
 
     #[test]
-    fn what_is_no_json_is_said_with_its_place() {
+    fn invalid_json_is_an_error_with_line_and_column() {
         assert_eq!(
             problems(r#"{"a": "\ud800"}"#),
             ["unexpected end of hex escape at line 1 column 14"]
@@ -152,9 +149,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_read_is_what_serde_json_reads(text in r#"([\[\]{},:"a0-9. ]|"a"|null|true|\\u[0-9a-f]{4}|[^\x00]){0,30}"#) {
-            let expected = serde_json::from_str::<Value>(text.strip_prefix('\u{feff}').unwrap_or(&text)).map_err(|e| e.to_string());
-            proptest::prop_assert_eq!(read(&text, &mut Problems::new(&|| {})).map_err(|e| e.to_string()), expected);
+        fn result_equals_that_of_serde_json(
+            text in r#"([\[\]{},:"a0-9. ]|"a"|null|true|\\u[0-9a-f]{4}|[^\x00]){0,30}"#
+        ) {
+            let json = text.strip_prefix('\u{feff}').unwrap_or(&text);
+            let expected = serde_json::from_str::<Value>(json).map_err(|e| e.to_string());
+            let actual = read(&text, &mut Problems::new(&|| {})).map_err(|e| e.to_string());
+            proptest::prop_assert_eq!(actual, expected);
         }
     }
 }

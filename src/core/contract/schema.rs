@@ -1,36 +1,49 @@
-//! The JSON Schema (draft 2020-12) of a contract: made from the types, and what [`super::shape`]
-//! checks a document against.
+//! The JSON Schema (draft 2020-12) of a contract, generated from its types. [`super::shape`] checks
+//! documents against it.
 
 use super::shipped::shipped_rules;
 use super::types::Contract;
 use serde_json::{Value, json};
 use std::sync::OnceLock;
 
-/// A semantic version, as semver.org has it.
-pub const VERSION_PATTERN: &str = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-((0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?(\+([0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*))?$";
-
-/// The schema: what types say, and the names of the rules.
+/// Returns the schema of the types, with the ids of the rules as the allowed fields of `rules`.
 #[must_use]
 pub fn schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     SCHEMA.get_or_init(|| {
         let mut schema = schemars::schema_for!(Contract).to_value();
-        schema["title"] = json!("A security contract for dragonfly_guard");
+        schema["title"] = json!("Security contract for dragonfly_guard");
         let ids: Vec<&String> = shipped_rules().keys().collect();
         schema["properties"]["rules"]["propertyNames"] = json!({"enum": ids});
+        join_lines(&mut schema);
         schema
     })
 }
 
+/// Removes the line breaks of doc comments from descriptions.
+fn join_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(text) if name == "description" => *text = text.replace('\n', " "),
+                    value => join_lines(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(join_lines),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::shipped::DEFAULT;
     use super::*;
-    use crate::contract::DEFAULT;
 
-    /// `docs/reference/contract.schema.json` is made from the types: `UPDATE_DOCS=1 cargo test -p
-    /// dragonfly_core` writes it anew.
+    /// `UPDATE_DOCS=1 cargo test -p dragonfly_core` writes `docs/reference/contract.schema.json`.
     #[test]
-    fn the_file_for_editors_is_made_from_the_types() {
+    fn schema_file_equals_the_schema_of_the_types() {
         let file =
             concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/contract.schema.json");
         if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -41,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn an_independent_validator_takes_it_and_the_shipped_contract() {
+    fn schema_and_shipped_contract_are_valid_for_another_validator() {
         jsonschema::meta::validate(schema()).unwrap();
         assert_eq!(schema()["$schema"], "https://json-schema.org/draft/2020-12/schema");
         let validator = jsonschema::draft202012::new(schema()).unwrap();
@@ -54,9 +67,9 @@ mod tests {
         assert!(!validator.is_valid(&contract));
     }
 
-    /// An editor shows what a field is for.
+    /// Editors show the description of a field.
     #[test]
-    fn everything_is_explained() {
+    fn every_field_has_a_description() {
         let defs = schema()["$defs"].as_object().unwrap().values();
         for object in defs.chain([schema()]).filter(|s| s["properties"].is_object()) {
             for (name, field) in object["properties"].as_object().unwrap() {

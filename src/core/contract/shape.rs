@@ -1,82 +1,80 @@
-//! Whether a document has the shape of a contract: every place where it has not, not only the
-//! first. Serde stops at the first, so this walks along the JSON Schema that is made from the same
-//! types.
+//! Compares a document with the shape of a contract and reports every difference. Serde stops at
+//! the first one, so this follows the JSON Schema that is generated from the same types.
 
 use super::problem::{Path, Problems};
 use super::schema::schema;
 use crate::sql::printable;
 use serde_json::{Map, Value};
 
-/// What is left of a document.
+/// A document that has the shape of a contract.
 #[derive(Debug)]
-pub struct Rest {
-    /// Can be read as a contract; where nothing was noted, it is the document itself.
+pub struct Shaped {
+    /// Can be deserialized as a contract. Without problems, it is the document itself.
     pub document: Value,
-    /// Nothing had to be put in the place of something that was wrong or missing: at most, fields
-    /// that do not exist have been left away.
-    pub is_all_there: bool,
+    /// Whether it holds no placeholder for a wrong or missing value. Unknown fields may have been
+    /// omitted.
+    pub is_complete: bool,
 }
 
-/// Notes everything that is wrong with the shape of `document`. Gives the rest, with the least that
-/// does wherever something is lacking, so that whatever else is wrong can be found as well; `None`
-/// where it is no object.
-pub fn examine(document: &Value, problems: &mut Problems<'_>) -> Option<Rest> {
-    let mut walk = Walk { problems, is_all_there: true };
+/// Reports every error in the shape of `document`. Returns the document with a placeholder for each
+/// wrong or missing value, so that later checks can find further errors; `None` if it is not an
+/// object.
+pub fn examine(document: &Value, problems: &mut Problems<'_>) -> Option<Shaped> {
+    let mut walk = Walk { problems, is_complete: true };
     let document = walk.value(schema(), document, &Path::Root)?;
-    Some(Rest { document, is_all_there: walk.is_all_there })
+    Some(Shaped { document, is_complete: walk.is_complete })
 }
 
 struct Walk<'p, 'i> {
     problems: &'p mut Problems<'i>,
-    is_all_there: bool,
+    is_complete: bool,
 }
 
 impl Walk<'_, '_> {
-    /// The value, or what is left of it; `None` where it is of no use.
+    /// Returns the value with placeholders in it; `None` if the value itself is wrong.
     fn value(&mut self, at: &'static Value, value: &Value, path: &Path<'_>) -> Option<Value> {
-        let (schema, optional) = resolve(at);
-        if value.is_null() && optional {
+        let Resolved { schema, is_optional } = resolve(at);
+        if value.is_null() && is_optional {
             return Some(Value::Null);
         }
-        let words = words(schema);
-        let as_expected = match kind(schema) {
+        let allowed = allowed_texts(schema);
+        let is_allowed = match kind(schema) {
             "string" => {
-                value.as_str().is_some_and(|text| words.is_empty() || words.contains(&text))
+                value.as_str().is_some_and(|text| allowed.is_empty() || allowed.contains(&text))
             }
             "boolean" => value.is_boolean(),
             "array" => value.is_array(),
             _ => value.is_object(),
         };
-        if !as_expected {
-            let given = match value {
-                Value::String(word) if !words.is_empty() => {
-                    format!("\"{}\" is none of the words that are allowed", printable(word))
+        if !is_allowed {
+            let problem = match value {
+                Value::String(text) if !allowed.is_empty() => {
+                    format!("\"{}\" is not allowed", printable(text))
                 }
-                other => {
-                    format!("{} stands where {} belongs", describe_value(other), describe(schema))
-                }
+                other => format!("{} is not allowed", describe_value(other)),
             };
-            self.problems.error(path, given, describe(schema));
-            self.is_all_there = false;
+            self.problems.error(path, problem, describe(schema));
+            self.is_complete = false;
             return None;
         }
         match value {
-            Value::Array(items) => {
-                let mut kept = Vec::new();
-                let each = &schema["items"];
-                for (i, item) in items.iter().enumerate() {
-                    if self.problems.is_full() {
-                        break;
-                    }
-                    // Something stands in every place, or what comes after would seem to be
-                    // elsewhere.
-                    kept.push(self.value(each, item, &path.item(i)).unwrap_or_else(|| least(each)));
-                }
-                Some(kept.into())
-            }
+            Value::Array(items) => Some(self.array(schema, items, path).into()),
             Value::Object(fields) => Some(self.object(schema, fields, path).into()),
             plain => Some(plain.clone()),
         }
+    }
+
+    fn array(&mut self, schema: &'static Value, items: &[Value], path: &Path<'_>) -> Vec<Value> {
+        let mut kept = Vec::new();
+        let each = &schema["items"];
+        for (i, item) in items.iter().enumerate() {
+            if self.problems.is_full() {
+                break;
+            }
+            // A placeholder keeps the indexes of the elements after it.
+            kept.push(self.value(each, item, &path.item(i)).unwrap_or_else(|| placeholder(each)));
+        }
+        kept
     }
 
     fn object(
@@ -95,11 +93,7 @@ impl Walk<'_, '_> {
             match schema["properties"].get(name).or(any) {
                 Some(declared) => kept
                     .extend(self.value(declared, value, &place).map(|value| (name.clone(), value))),
-                None => self.problems.error(
-                    &place,
-                    "there is no such field",
-                    fields_of(schema).join(", "),
-                ),
+                None => self.problems.error(&place, "unknown field", fields_of(schema).join(", ")),
             }
         }
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -107,79 +101,85 @@ impl Walk<'_, '_> {
             if !fields.contains_key(name) {
                 self.problems.error(
                     &path.field(name),
-                    "this field is missing",
-                    describe(resolve(declared).0),
+                    "required field is missing",
+                    describe(resolve(declared).schema),
                 );
-                self.is_all_there = false;
+                self.is_complete = false;
             }
-            kept.entry(name).or_insert_with(|| least(declared));
+            kept.entry(name).or_insert_with(|| placeholder(declared));
         }
         kept
     }
 }
 
-/// What a value is held against, with references followed; and whether there may as well be none.
-fn resolve(at: &'static Value) -> (&'static Value, bool) {
-    if let Some(reference) = at["$ref"].as_str() {
-        return (schema().pointer(&reference[1..]).unwrap_or(at), false);
-    }
-    if let Some([some, ..]) = at["anyOf"].as_array().map(Vec::as_slice) {
-        return (resolve(some).0, true);
-    }
-    (at, at["type"].is_array())
+/// A part of the schema without references.
+struct Resolved {
+    schema: &'static Value,
+    /// Whether null is allowed.
+    is_optional: bool,
 }
 
-/// The JSON type of what belongs there.
+/// Follows the references in a part of the schema.
+fn resolve(at: &'static Value) -> Resolved {
+    if let Some(reference) = at["$ref"].as_str() {
+        let schema = schema().pointer(&reference[1..]).unwrap_or(at);
+        return Resolved { schema, is_optional: false };
+    }
+    if let Some([some, ..]) = at["anyOf"].as_array().map(Vec::as_slice) {
+        return Resolved { is_optional: true, ..resolve(some) };
+    }
+    Resolved { schema: at, is_optional: at["type"].is_array() }
+}
+
+/// Returns the JSON type of the allowed values.
 fn kind(schema: &'static Value) -> &'static str {
     let one = schema["type"].as_str().or_else(|| schema["type"][0].as_str());
     one.unwrap_or(if schema["oneOf"].is_array() { "string" } else { "object" })
 }
 
-/// The words of an enumeration; none where any text will do.
-fn words(schema: &'static Value) -> Vec<&'static str> {
+/// Returns the allowed texts of an enumeration; an empty list if any text is allowed.
+fn allowed_texts(schema: &'static Value) -> Vec<&'static str> {
     let plain = schema["enum"].as_array().into_iter().flatten();
-    let explained = schema["oneOf"].as_array().into_iter().flatten();
-    let words = explained
+    let described = schema["oneOf"].as_array().into_iter().flatten();
+    let texts = described
         .flat_map(|one| one["enum"].as_array().into_iter().flatten().chain(one.get("const")));
-    plain.chain(words).filter_map(Value::as_str).collect()
+    plain.chain(texts).filter_map(Value::as_str).collect()
 }
 
-/// The least that can stand there.
-fn least(at: &'static Value) -> Value {
-    let (schema, optional) = resolve(at);
+/// Returns the smallest value that is allowed.
+fn placeholder(at: &'static Value) -> Value {
+    let Resolved { schema, is_optional } = resolve(at);
     match kind(schema) {
-        _ if optional => Value::Null,
-        "string" => words(schema).first().copied().unwrap_or_default().into(),
+        _ if is_optional => Value::Null,
+        "string" => allowed_texts(schema).first().copied().unwrap_or_default().into(),
         "boolean" => false.into(),
         "array" => Value::Array(vec![]),
         _ => {
             let required =
                 schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
             required
-                .map(|name| (name.to_owned(), least(&schema["properties"][name])))
+                .map(|name| (name.to_owned(), placeholder(&schema["properties"][name])))
                 .collect::<Map<_, _>>()
                 .into()
         }
     }
 }
 
-/// What belongs there, in words.
+/// Describes the allowed values.
 fn describe(schema: &'static Value) -> String {
     match kind(schema) {
-        "string" => match words(schema) {
-            words if words.is_empty() => "text".to_owned(),
-            words => words.join(", "),
+        "string" => match allowed_texts(schema) {
+            texts if texts.is_empty() => "text".to_owned(),
+            texts => texts.join(", "),
         },
         "boolean" => "true or false".to_owned(),
-        "array" => format!("a list, each {}", describe(resolve(&schema["items"]).0)),
+        "array" => format!("a list of: {}", describe(resolve(&schema["items"]).schema)),
         _ => match fields_of(schema) {
             fields if fields.is_empty() => {
-                format!(
-                    "an object, each field {}",
-                    describe(resolve(&schema["additionalProperties"]).0)
-                )
+                let each = resolve(&schema["additionalProperties"]).schema;
+                format!("an object with fields of: {}", describe(each))
             }
-            fields => format!("an object with {}", fields.join(", ")),
+            fields => format!("an object with the fields {}", fields.join(", ")),
         },
     }
 }
@@ -191,18 +191,19 @@ fn fields_of(schema: &'static Value) -> Vec<&'static str> {
 fn describe_value(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
         Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+        Value::Array(_) => "list",
+        Value::Object(_) => "object",
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::shipped::DEFAULT;
+    use super::super::types::Contract;
     use super::*;
-    use crate::contract::{Contract, DEFAULT};
     use proptest::prelude::*;
 
     fn shipped() -> Value {
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_is_named_with_what_belongs_there() {
+    fn every_error_names_its_path_and_allowed_values() {
         assert_eq!(found(|_| {}), [""; 0]);
         let problems = found(|j| {
             j["tables"][0]["colour"] = "red".into();
@@ -232,33 +233,35 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "$.roles[0].kind: \"king\" is none of the words that are allowed; allowed: client, worker, owner",
-                "$.roles[1].superuser: text stands where true or false belongs; allowed: true or false",
-                "$.rules.rls_disabled.guard: a number stands where audit, warn, block belongs; allowed: audit, warn, block",
-                "$.security_definer.search_path: text stands where a list, each text belongs; allowed: a list, each text",
-                "$.tables[0].colour: there is no such field; allowed: force_row_security, grants, name, policies, purpose, row_security, \
-                 schema",
-                "$.tables[0].grants.anon[0]: \"FLY\" is none of the words that are allowed; allowed: ALL, SELECT, INSERT, UPDATE, DELETE, \
-                 TRUNCATE, REFERENCES, TRIGGER, MAINTAIN",
-                "$.tables[1].name: this field is missing; allowed: text",
+                "$.roles[0].kind: \"king\" is not allowed; allowed: client, worker, owner",
+                "$.roles[1].superuser: text is not allowed; allowed: true or false",
+                "$.rules.rls_disabled.guard: number is not allowed; allowed: audit, warn, block",
+                "$.security_definer.search_path: text is not allowed; allowed: a list of: text",
+                "$.tables[0].colour: unknown field; allowed: force_row_security, grants, name, \
+                 policies, purpose, row_security, schema",
+                "$.tables[0].grants.anon[0]: \"FLY\" is not allowed; allowed: ALL, SELECT, INSERT, \
+                 UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER, MAINTAIN",
+                "$.tables[1].name: required field is missing; allowed: text",
             ]
         );
     }
 
     #[test]
-    fn what_is_no_object_is_said_once() {
+    fn document_that_is_not_an_object_has_one_error() {
         let mut problems = Problems::new(&|| {});
         assert!(examine(&serde_json::json!([1, 2]), &mut problems).is_none());
         let problems = problems.into_vec();
         assert_eq!(problems.len(), 1);
         assert!(
-            problems[0].to_string().starts_with("$: a list stands where an object with "),
+            problems[0].to_string().starts_with(
+                "$: list is not allowed; allowed: an object with the fields $schema, "
+            ),
             "{}",
             problems[0]
         );
     }
 
-    /// A value somewhere in the document, by the numbers of its fields and elements.
+    /// Returns a value in the document by the indexes of fields and elements on the way to it.
     fn place<'v>(value: &'v mut Value, steps: &[usize]) -> &'v mut Value {
         let Some((step, rest)) = steps.split_first() else { return value };
         let length = match value {
@@ -275,25 +278,25 @@ mod tests {
         }
     }
 
-    /// The schema without what it says about plain text.
-    fn shape_alone(schema: &Value) -> Value {
+    /// Returns the schema without its constraints on plain text.
+    fn without_text_constraints(schema: &Value) -> Value {
         match schema {
             Value::Object(fields) => {
-                let of_text = |name: &String| {
+                let is_constraint = |name: &String| {
                     matches!(name.as_str(), "pattern" | "minLength" | "maxLength" | "propertyNames")
                 };
                 fields
                     .iter()
-                    .filter(|(name, _)| !of_text(name))
-                    .map(|(name, value)| (name.clone(), shape_alone(value)))
+                    .filter(|(name, _)| !is_constraint(name))
+                    .map(|(name, value)| (name.clone(), without_text_constraints(value)))
                     .collect()
             }
-            Value::Array(items) => items.iter().map(shape_alone).collect(),
+            Value::Array(items) => items.iter().map(without_text_constraints).collect(),
             plain => plain.clone(),
         }
     }
 
-    fn junk() -> impl Strategy<Value = Value> {
+    fn any_value() -> impl Strategy<Value = Value> {
         prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
@@ -309,8 +312,15 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn it_sees_what_other_validators_see_and_what_it_gives_back_is_a_contract(
-            edits in proptest::collection::vec((proptest::collection::vec(0usize..12, 0..6), any::<Option<String>>(), junk()), 0..4)
+        fn errors_agree_with_another_validator_and_the_result_is_a_contract(
+            edits in proptest::collection::vec(
+                (
+                    proptest::collection::vec(0usize..12, 0..6),
+                    any::<Option<String>>(),
+                    any_value(),
+                ),
+                0..4,
+            )
         ) {
             let mut document = shipped();
             for (steps, name, value) in edits {
@@ -320,14 +330,17 @@ mod tests {
                 }
             }
             let mut problems = Problems::new(&|| {});
-            let rest = examine(&document, &mut problems);
+            let shaped = examine(&document, &mut problems);
             let problems = problems.into_vec();
-            if let Some(rest) = rest {
-                prop_assert!(serde_json::from_value::<Contract>(rest.document.clone()).is_ok(), "{rest:?}");
-                prop_assert!(!problems.is_empty() || (rest.document == document && rest.is_all_there));
+            if let Some(shaped) = shaped {
+                let contract = serde_json::from_value::<Contract>(shaped.document.clone());
+                prop_assert!(contract.is_ok(), "{shaped:?}");
+                let is_unchanged = shaped.document == document && shaped.is_complete;
+                prop_assert!(!problems.is_empty() || is_unchanged);
             }
-            // An independent validator, held to shape alone.
-            let validator = jsonschema::draft202012::new(&shape_alone(schema())).unwrap();
+            // An independent validator, without the constraints that `shape` does not check.
+            let schema = without_text_constraints(schema());
+            let validator = jsonschema::draft202012::new(&schema).unwrap();
             prop_assert_eq!(problems.is_empty(), validator.is_valid(&document), "{:?}", problems);
         }
     }

@@ -1,4 +1,4 @@
-//! The contract that the extension ships, and the defaults that it gives to rules.
+//! The contract that the extension ships, with the default severity and guard action of each rule.
 
 use super::types::RuleDecl;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ struct Rules {
 }
 
 /// Returns the id of every rule with its default severity and guard action, as the shipped contract
-/// declares them. A test in `rules` keeps them equal to the rules' own.
+/// declares them. A test in `rules` checks that they equal the metadata of the rules.
 ///
 /// # Panics
 /// Never: `default.json` is part of the library, and the tests read it.

@@ -1,112 +1,124 @@
-//! What a contract is made of: the JSON document as typed structs. Unknown fields are refused.
+//! The JSON document of a contract as typed structs. Unknown fields are rejected.
 //!
-//! The comments of types and fields are what an editor shows: [`super::schema`] makes the JSON
-//! Schema from them. Section numbers are those of the contract document that version 1.0.0 writes
-//! down.
+//! [`super::schema`] generates the JSON Schema from these types, so editors show the doc comments
+//! of types and fields. Section numbers are those of the contract document that `default.json`
+//! encodes.
 
 use super::index::Index;
 use crate::catalog::{Attribute, Command, Privileges};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
-/// Role name to something that it has.
+/// A semantic version, as semver.org defines it.
+const VERSION_PATTERN: &str = concat!(
+    r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)",
+    r"(-((0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)",
+    r"(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?",
+    r"(\+([0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*))?$",
+);
+
+/// A list of privileges or commands for each role name.
 pub type ByRole<T> = BTreeMap<String, Vec<T>>;
 
-/// A whole contract.
+/// A security contract: the declared roles, privileges and objects of a database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Contract {
-    /// Where the JSON Schema of this document is, for editors.
+    /// The URL or path of the JSON Schema of this document, for editors.
     #[serde(default, rename = "$schema", skip_serializing_if = "Option::is_none")]
     pub json_schema: Option<String>,
-    /// Whose contract it is.
+    /// The name of the contract, usually that of the product or the database.
     pub name: String,
-    /// A semantic version, `1.0.0`; each contract that is loaded must have a higher one than all
-    /// before.
-    #[schemars(regex(pattern = super::schema::VERSION_PATTERN))]
+    /// The semantic version of the contract, for example `1.0.0`. It must be higher than the
+    /// version of every contract loaded before.
+    #[schemars(regex(pattern = VERSION_PATTERN))]
     pub version: String,
-    /// For people.
+    /// Free text without effect.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// Section 2: the roles and their attributes.
     pub roles: Vec<RoleDecl>,
-    /// Roles that may create what SECURITY DEFINER routines of ordinary roles look up: the
-    /// migration role.
+    /// Trusted owners: roles that may create objects in the schemas that SECURITY DEFINER routines
+    /// search. Usually this is the migration role only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_roles: Vec<String>,
-    /// Sections 2 and 3: the governed schemas, with the role x schema matrix.
+    /// Sections 2 and 3: the governed schemas and the privileges of each role in them.
     pub schemas: Vec<SchemaDecl>,
-    /// Sections 3, 5 and 7: tables, their row level security, policies and privileges.
+    /// Sections 3, 5 and 7: the tables with their row security, policies and privileges.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableDecl>,
-    /// Sections 3 and 4: the authorized read surface.
+    /// Sections 3 and 4: the views and the roles that may read them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub views: Vec<ViewDecl>,
-    /// Sequences that somebody uses by themselves. One that serves a column needs no mention: who
-    /// may INSERT into its table may use it.
+    /// The sequences that roles use directly. The sequence of a column need not be declared: a role
+    /// with INSERT on the table may have USAGE on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sequences: Vec<SequenceDecl>,
-    /// Sections 3 and 5: the routines.
+    /// Sections 3 and 5: the routines and the roles that may execute them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub functions: Vec<FunctionDecl>,
-    /// Section 6.
+    /// Section 6: the requirements on SECURITY DEFINER routines.
     pub security_definer: SecurityDefinerDecl,
-    /// What belongs to the platform: reported separately, never blocked.
+    /// The schemas and extensions of the platform. Findings about them have severity info and are
+    /// never blocked.
     #[serde(default)]
     pub managed: ManagedDecl,
-    /// Severity and guard action of each rule; a rule that is not named keeps its own defaults.
+    /// The severity and guard action of each rule. A rule that is omitted keeps its defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<String, RuleDecl>,
-    /// Look-ups by name; no part of the document.
+    /// The index for lookups by name. It is not part of the document.
     #[serde(skip)]
     #[schemars(skip)]
     pub(super) index: Index,
 }
 
-/// What a role is for.
+/// The purpose of a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoleKind {
-    /// Reached from outside: everything it can do must be declared.
+    /// A role of requests from outside, for example through PostgREST: each of its privileges must
+    /// be declared.
     Client,
-    /// A backend worker: full access to the data, none to the structure.
+    /// A role of backend services: it may access the data but not create or alter objects.
     Worker,
-    /// Owns the structure: migrations.
+    /// A role that owns the objects and runs migrations.
     Owner,
 }
 
-/// A role and its attributes; an attribute that is not named is left alone.
+/// A role and its attributes. An attribute that is omitted is not checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoleDecl {
-    /// Its name.
+    /// The name of the role.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// What it is for.
+    /// The purpose of the role.
     pub kind: RoleKind,
-    /// For people.
+    /// Free text without effect.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// SUPERUSER: it must have it, must not, or (left away) either.
+    /// SUPERUSER: true requires the attribute, false forbids it. Omitted: either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superuser: Option<bool>,
-    /// BYPASSRLS: it must have it, must not, or (left away) either.
+    /// BYPASSRLS: true requires the attribute, false forbids it. Omitted: either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bypass_rls: Option<bool>,
-    /// CREATEROLE: it must have it, must not, or (left away) either.
+    /// CREATEROLE: true requires the attribute, false forbids it. Omitted: either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_role: Option<bool>,
-    /// CREATEDB: it must have it, must not, or (left away) either.
+    /// CREATEDB: true requires the attribute, false forbids it. Omitted: either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_db: Option<bool>,
-    /// REPLICATION: it must have it, must not, or (left away) either.
+    /// REPLICATION: true requires the attribute, false forbids it. Omitted: either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<bool>,
 }
 
 impl RoleDecl {
-    /// Whether the role must have an attribute, must not, or (`None`) either.
+    /// Returns whether the role must have an attribute (`true`) or must not (`false`); `None` if
+    /// either is accepted.
     #[must_use]
     pub fn attribute(&self, attribute: Attribute) -> Option<bool> {
         match attribute {
@@ -119,34 +131,35 @@ impl RoleDecl {
     }
 }
 
-/// A governed schema: one row of the matrix.
+/// A governed schema and the privileges of roles in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SchemaDecl {
-    /// Its name.
+    /// The name of the schema.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// For people.
+    /// Free text without effect.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
-    /// Roles with USAGE, and no others.
+    /// The roles with USAGE on the schema. Other roles must not have it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub usage: Vec<String>,
-    /// Roles with every privilege on every object in it (not CREATE on the schema itself).
+    /// The roles with all privileges on every object in the schema (CREATE on the schema is not
+    /// included).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub all_on_objects: Vec<String>,
-    /// Roles with EXECUTE on every routine in it.
+    /// The roles with EXECUTE on every routine in the schema.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub execute_on_routines: Vec<String>,
 }
 
-/// A privilege on a table or view, as GRANT names it.
+/// A privilege on a table or view, as in GRANT.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs)]
-pub enum PrivilegeWord {
+pub enum TablePrivilege {
     All,
     Select,
     Insert,
@@ -158,26 +171,26 @@ pub enum PrivilegeWord {
     Maintain,
 }
 
-/// Words of GRANT, as the privileges they stand for.
-pub trait PrivilegeSet: Copy + 'static {
-    /// ALL, which stands for every privilege there is.
+/// A privilege as the contract names it in a grant.
+pub trait GrantPrivilege: Copy + 'static {
+    /// ALL, which stands for every other privilege.
     const ALL: Self;
-    /// Each of the others.
+    /// Every other privilege.
     const EACH: &'static [Self];
 
-    /// The privileges.
-    fn bits(self) -> Privileges;
+    /// Returns the privileges that this name stands for.
+    fn privileges(self) -> Privileges;
 
-    /// The words for some privileges: ALL where everything is meant.
-    fn words_of(privileges: Privileges) -> Vec<Self> {
-        if privileges.contains(Self::ALL.bits()) {
+    /// Returns the names of `privileges`: ALL if they contain every privilege.
+    fn names_of(privileges: Privileges) -> Vec<Self> {
+        if privileges.contains(Self::ALL.privileges()) {
             return vec![Self::ALL];
         }
-        Self::EACH.iter().copied().filter(|word| privileges.contains(word.bits())).collect()
+        Self::EACH.iter().copied().filter(|name| privileges.contains(name.privileges())).collect()
     }
 }
 
-impl PrivilegeSet for PrivilegeWord {
+impl GrantPrivilege for TablePrivilege {
     const ALL: Self = Self::All;
     const EACH: &'static [Self] = &[
         Self::Select,
@@ -190,7 +203,7 @@ impl PrivilegeSet for PrivilegeWord {
         Self::Maintain,
     ];
 
-    fn bits(self) -> Privileges {
+    fn privileges(self) -> Privileges {
         match self {
             Self::All => Privileges::ALL_ON_TABLE,
             Self::Select => Privileges::SELECT,
@@ -205,13 +218,13 @@ impl PrivilegeSet for PrivilegeWord {
     }
 }
 
-/// The privileges that `grants` gives to the role `name`.
+/// Returns the privileges that `grants` gives to the role `name`.
 #[must_use]
-pub fn granted_to<W: PrivilegeSet>(grants: &ByRole<W>, name: &str) -> Privileges {
-    grants.get(name).into_iter().flatten().fold(Privileges::NONE, |all, word| all | word.bits())
+pub fn granted_to<P: GrantPrivilege>(grants: &ByRole<P>, name: &str) -> Privileges {
+    grants.get(name).into_iter().flatten().fold(Privileges::NONE, |all, one| all | one.privileges())
 }
 
-/// The command of a policy, as CREATE POLICY names it.
+/// The command of a policy, as in CREATE POLICY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs)]
@@ -235,35 +248,36 @@ impl PolicyCommand {
     }
 }
 
-/// A table: one row of section 7, or a key table of section 3.
+/// A table with its row security, policies and privileges.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableDecl {
-    /// Its schema.
+    /// The schema of the table.
     #[schemars(length(min = 1, max = 63))]
     pub schema: String,
-    /// Its name.
+    /// The name of the table.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// For people.
+    /// Free text without effect.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
-    /// Row level security must be on.
+    /// Whether row security must be enabled.
     #[serde(default)]
     pub row_security: bool,
-    /// ... and forced on the owner too.
+    /// Whether row security must also apply to the table owner (FORCE ROW LEVEL SECURITY).
     #[serde(default)]
     pub force_row_security: bool,
-    /// Privileges by role, beyond what the schema's own row gives.
+    /// The privileges of each role, in addition to those that the schema's declaration gives.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub grants: ByRole<PrivilegeWord>,
-    /// Commands by role for which a permissive policy must exist, and may.
+    pub grants: ByRole<TablePrivilege>,
+    /// The commands of each role for which a permissive policy must exist. Policies for other
+    /// commands must not exist.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: ByRole<PolicyCommand>,
 }
 
 impl TableDecl {
-    /// The commands that policies open to the role `name`.
+    /// Returns the commands that the policies for the role `name` allow.
     #[must_use]
     pub fn policy_commands(&self, name: &str) -> Vec<Command> {
         let declared: Vec<Command> = self
@@ -278,32 +292,31 @@ impl TableDecl {
     }
 }
 
-/// A view or materialized view of the read surface.
+/// A view or materialized view and its privileges.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ViewDecl {
-    /// Its schema.
+    /// The schema of the view.
     #[schemars(length(min = 1, max = 63))]
     pub schema: String,
-    /// Its name.
+    /// The name of the view.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// For people.
+    /// Free text without effect.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
-    /// It must be a materialized view, or must be none.
+    /// Whether it must be a materialized view (true) or a plain view (false).
     #[serde(default)]
     pub materialized: bool,
-    /// The query that makes it, where the contract can give one: a missing view is then mended with
-    /// it.
+    /// The query of the view. If it is declared, the fix for a missing view creates the view.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
-    /// Privileges by role, beyond what the schema's own row gives.
+    /// The privileges of each role, in addition to those that the schema's declaration gives.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub grants: ByRole<PrivilegeWord>,
+    pub grants: ByRole<TablePrivilege>,
 }
 
-/// A privilege on a sequence, as GRANT names it.
+/// A privilege on a sequence, as in GRANT.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -316,11 +329,11 @@ pub enum SequencePrivilege {
     Update,
 }
 
-impl PrivilegeSet for SequencePrivilege {
+impl GrantPrivilege for SequencePrivilege {
     const ALL: Self = Self::All;
     const EACH: &'static [Self] = &[Self::Usage, Self::Select, Self::Update];
 
-    fn bits(self) -> Privileges {
+    fn privileges(self) -> Privileges {
         match self {
             Self::All => Privileges::ALL_ON_SEQUENCE,
             Self::Usage => Privileges::USAGE,
@@ -330,20 +343,20 @@ impl PrivilegeSet for SequencePrivilege {
     }
 }
 
-/// A sequence that is used by itself.
+/// A sequence that roles use directly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SequenceDecl {
-    /// Its schema.
+    /// The schema of the sequence.
     #[schemars(length(min = 1, max = 63))]
     pub schema: String,
-    /// Its name.
+    /// The name of the sequence.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// For people.
+    /// Free text without effect.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
-    /// Privileges by role, beyond what the schema's own row gives.
+    /// The privileges of each role, in addition to those that the schema's declaration gives.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: ByRole<SequencePrivilege>,
 }
@@ -352,69 +365,69 @@ pub struct SequenceDecl {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionDecl {
-    /// Its schema.
+    /// The schema of the routine.
     #[schemars(length(min = 1, max = 63))]
     pub schema: String,
-    /// Its name.
+    /// The name of the routine.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// For people.
+    /// Free text without effect.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub purpose: String,
-    /// The input argument types, as `pg_identify_object` says them without `pg_catalog.`; absent:
-    /// any.
+    /// The input argument types, as `pg_identify_object` returns them but without `pg_catalog.`.
+    /// Omitted: any arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
-    /// It must be (or must not be) SECURITY DEFINER; absent: either.
+    /// Whether it must be SECURITY DEFINER (true) or SECURITY INVOKER (false). Omitted: either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_definer: Option<bool>,
-    /// Roles with EXECUTE, beyond what the schema's own row gives.
+    /// The roles with EXECUTE, in addition to those that the schema's declaration gives.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub execute: Vec<String>,
 }
 
-/// Which safe paths satisfy the contract.
+/// The safe values of search_path that satisfy the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Accept {
-    /// Every safe path; one that differs from the canonical path is a warning.
+    /// Every safe path. A safe path that differs from the canonical path is a warning.
     #[default]
     Safe,
-    /// The canonical path alone.
+    /// The canonical path only.
     Canonical,
 }
 
-/// Section 6: the SECURITY DEFINER policy.
+/// The requirements on SECURITY DEFINER routines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecurityDefinerDecl {
-    /// The canonical path, one name an element; `pg_temp` last.
+    /// The canonical search_path, one schema name for each element. `pg_temp` must be the last.
     #[schemars(inner(length(min = 1, max = 63)))]
     pub search_path: Vec<String>,
-    /// Which other safe paths are accepted.
+    /// The safe paths that are accepted.
     #[serde(default)]
     pub accept: Accept,
-    /// Accept `search_path = ''`, knowing that it is not safe: a warning instead of an error, and
-    /// the guard lets it pass.
+    /// Whether `search_path = ''` is accepted although it is not safe: it is a warning instead of
+    /// an error, and the guard allows it.
     #[serde(default)]
     pub accept_empty: bool,
 }
 
-/// What the platform owns.
+/// The schemas and extensions that the platform manages.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManagedDecl {
-    /// Schema names; a `*` at the end stands for any ending.
+    /// The names of managed schemas. A `*` at the end matches any suffix; such a pattern applies
+    /// only to schemas owned by a superuser.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schemas: Vec<String>,
-    /// Extension names. Being a member of some extension excuses nothing: only of one of these, and
-    /// only where the extension belongs to a superuser or a role that is trusted with the
-    /// structure.
+    /// The names of managed extensions. Member objects are managed only if the extension is listed
+    /// here and is owned by a superuser or a trusted owner.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extensions: Vec<String>,
 }
 
-/// How bad a finding is, from harmless to worst.
+/// The severity of a finding, from the lowest to the highest.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -426,11 +439,16 @@ pub enum Severity {
     Error,
 }
 
+/// The text is not the name of a severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a severity")]
+pub struct UnknownSeverity;
+
 impl Severity {
-    /// All, worst first.
+    /// Every severity, the highest first.
     pub const ALL: [Self; 3] = [Self::Error, Self::Warning, Self::Info];
 
-    /// The word of the SQL face.
+    /// Returns the name of the severity in SQL and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -439,30 +457,32 @@ impl Severity {
             Self::Info => "info",
         }
     }
+}
 
-    /// The severity of that word.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|s| s.as_str() == word)
+impl FromStr for Severity {
+    type Err = UnknownSeverity;
+
+    fn from_str(name: &str) -> Result<Self, UnknownSeverity> {
+        Self::ALL.into_iter().find(|s| s.as_str() == name).ok_or(UnknownSeverity)
     }
 }
 
-/// What the guard does about a rule, from least to most.
+/// What the guard does with a statement that violates a rule, from the mildest to the strictest.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum GuardAction {
-    /// Leave it to the audit.
+    /// Allow the statement. The audit reports the finding.
     Audit,
-    /// Let it pass with a WARNING.
+    /// Allow the statement with a WARNING.
     Warn,
-    /// Refuse the statement.
+    /// Reject the statement.
     Block,
 }
 
 impl GuardAction {
-    /// The word of the SQL face.
+    /// Returns the name of the action in SQL and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -473,14 +493,14 @@ impl GuardAction {
     }
 }
 
-/// Severity and guard action of one rule.
+/// The severity and guard action of one rule.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleDecl {
-    /// The worst severity that its findings have.
+    /// The highest severity of its findings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
-    /// What the guard does.
+    /// What the guard does with a statement that violates the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<GuardAction>,
 }

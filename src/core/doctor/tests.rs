@@ -92,18 +92,18 @@ fn doctor_reports_problems_with_their_fixes() {
     assert_eq!(
         wrong,
         [
-            "NO role anon: Role \"anon\" has the attribute BYPASSRLS, which the contract forbids. => ALTER ROLE anon NOBYPASSRLS;",
+            "NO role anon: Role \"anon\" has attribute BYPASSRLS, which the contract forbids. => ALTER ROLE anon NOBYPASSRLS;",
             "NO table public.judgments: Table public.judgments, which the contract declares, does not exist.",
-            "NO table intake.simplicity_raw: Row level security is off on table intake.simplicity_raw, for which the contract demands it. => \
+            "NO table intake.simplicity_raw: Row security is disabled on table intake.simplicity_raw, for which the contract requires it. => \
              ALTER TABLE intake.simplicity_raw ENABLE ROW LEVEL SECURITY;",
-            "NO view public.v_judgment_pipeline: Role \"anon\" lacks SELECT on view public.v_judgment_pipeline, which the contract declares. \
-             Role \"authenticated\" lacks SELECT on view public.v_judgment_pipeline, which the contract declares. Role \"service_role\" lacks \
+            "NO view public.v_judgment_pipeline: Role \"anon\" does not have SELECT on view public.v_judgment_pipeline, which the contract declares. \
+             Role \"authenticated\" does not have SELECT on view public.v_judgment_pipeline, which the contract declares. Role \"service_role\" does not have \
              SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER on view public.v_judgment_pipeline, which the contract declares. => \
              GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;\nGRANT SELECT ON TABLE public.v_judgment_pipeline TO authenticated;\n\
              GRANT ALL ON TABLE public.v_judgment_pipeline TO service_role;",
             "NO view ops.v_reaper_status: Cannot be read: relation \"ops.reaper_log\" does not exist.",
             "NO function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() is exploitable: no search_path is set, so names in \
-             its body are looked up in whatever path the caller chose. => ALTER ROUTINE api.get_call_queue() SET search_path = public, \
+             its body are looked up in the caller's search_path. => ALTER ROUTINE api.get_call_queue() SET search_path = public, \
              pg_temp;",
             "NO postgrest pgrst.db_schemas: Exposes nowhere, which does not exist. => ALTER ROLE authenticator SET pgrst.db_schemas = 'public, \
              api';\nNOTIFY pgrst, 'reload config';",

@@ -1,12 +1,12 @@
-//! Access control lists as properties: who holds what, whoever granted it.
+//! Access control lists as properties: the privileges of each grantee, without the grantors.
 
-use super::Object;
+use super::snapshot::Object;
 use crate::catalog::{AclItem, Oid, PUBLIC, Privileges};
 use crate::sql::quote_ident;
 use std::collections::BTreeMap;
 
-/// Whose ACL it is: what its owner and everybody hold where nothing is stored (acl.c,
-/// `acldefault`), and what `ALL` means.
+/// The kind of an object with an ACL. It determines the privileges of the owner and of PUBLIC
+/// without a stored ACL (acl.c, `acldefault`), and the meaning of `ALL`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum AclKind {
@@ -19,8 +19,8 @@ pub enum AclKind {
 }
 
 impl AclKind {
-    /// Everything there is to grant, in any release: MAINTAIN came with 17, and `ALL` means it from
-    /// then on.
+    /// Returns the privileges that can be granted in every release. PostgreSQL 17 added MAINTAIN,
+    /// and `ALL` includes it since then.
     fn all(self) -> Privileges {
         match self {
             Self::Relation => Privileges::ALL_ON_TABLE,
@@ -37,7 +37,7 @@ impl AclKind {
         }
     }
 
-    /// What PUBLIC holds where no ACL is stored.
+    /// Returns the privileges of PUBLIC without a stored ACL.
     fn public(self) -> Privileges {
         match self {
             Self::Routine => Privileges::EXECUTE,
@@ -46,15 +46,23 @@ impl AclKind {
         }
     }
 
-    /// What the owner holds where no ACL is stored. Nobody owns a column by itself.
-    fn own(self) -> Privileges {
+    /// Returns the privileges of the owner without a stored ACL. A column has no owner of its own.
+    fn owner(self) -> Privileges {
         if self == Self::Column { Privileges::NONE } else { self.all() }
     }
 }
 
-/// Notes an ACL: one property for each grantee. The owner's own is noted only where it is not what
-/// every owner has. Who granted it is left out, for it follows the owner; `version` is the
-/// server's.
+/// The privileges of one grantee.
+#[derive(Default)]
+struct Held {
+    privileges: Privileges,
+    /// Those held WITH GRANT OPTION.
+    grantable: Privileges,
+}
+
+/// Sets one property of `object` for each grantee of its ACL. The property of the owner is set only
+/// if it differs from the default. Grantors are omitted, because they change with the owner.
+/// `version` is the major version of the server; `name` returns the name of a role.
 pub fn grants(
     object: &mut Object,
     kind: AclKind,
@@ -63,29 +71,32 @@ pub fn grants(
     version: u32,
     name: &dyn Fn(Oid) -> String,
 ) {
-    let mut held: BTreeMap<Oid, (Privileges, Privileges)> = BTreeMap::new();
+    let mut by_grantee: BTreeMap<Oid, Held> = BTreeMap::new();
+    let owner_default = with_maintain(kind.owner(), kind, version);
     match acl {
         Some(items) => {
             for item in items {
-                let entry = held.entry(item.grantee).or_default();
-                entry.0 |= item.privileges;
-                entry.1 |= item.grantable;
+                let held = by_grantee.entry(item.grantee).or_default();
+                held.privileges |= item.privileges;
+                held.grantable |= item.grantable;
             }
         }
         None => {
-            held.insert(PUBLIC, (kind.public(), Privileges::NONE));
-            held.insert(owner, (everything(kind.own(), kind, version), Privileges::NONE));
+            let of_public = Held { privileges: kind.public(), ..Held::default() };
+            let of_owner = Held { privileges: owner_default, ..Held::default() };
+            by_grantee.insert(PUBLIC, of_public);
+            by_grantee.insert(owner, of_owner);
         }
     }
-    // Nobody knows an owner of default privileges or of a column.
+    // Default privileges and columns have no owner.
     if owner != PUBLIC {
-        let (own, grantable) = held.remove(&owner).unwrap_or_default();
-        if own != everything(kind.own(), kind, version) || !grantable.is_empty() {
-            object.set("grants to its owner", words(own, grantable, kind, version));
+        let held = by_grantee.remove(&owner).unwrap_or_default();
+        if held.privileges != owner_default || !held.grantable.is_empty() {
+            object.set("grants to its owner", held.describe(kind, version));
         }
     }
-    for (grantee, (privileges, grantable)) in held {
-        if privileges.is_empty() {
+    for (grantee, held) in by_grantee {
+        if held.privileges.is_empty() {
             continue;
         }
         let grantee = if grantee == PUBLIC {
@@ -93,30 +104,31 @@ pub fn grants(
         } else {
             quote_ident(&name(grantee)).into_owned()
         };
-        object.set(format!("grants to {grantee}"), words(privileges, grantable, kind, version));
+        object.set(format!("grants to {grantee}"), held.describe(kind, version));
     }
 }
 
-/// With what this release adds to `ALL`.
-fn everything(privileges: Privileges, kind: AclKind, version: u32) -> Privileges {
-    match kind == AclKind::Relation && version >= 17 && privileges == Privileges::ALL_ON_TABLE {
-        true => privileges | Privileges::MAINTAIN,
-        false => privileges,
-    }
+/// Returns `privileges` with MAINTAIN if they are all privileges on a table and the release has it.
+fn with_maintain(privileges: Privileges, kind: AclKind, version: u32) -> Privileges {
+    let is_all = kind == AclKind::Relation && privileges == Privileges::ALL_ON_TABLE;
+    if is_all && version >= 17 { privileges | Privileges::MAINTAIN } else { privileges }
 }
 
-/// `SELECT, INSERT WITH GRANT OPTION`; `ALL` where it is all there is in this release.
-fn words(privileges: Privileges, grantable: Privileges, kind: AclKind, version: u32) -> String {
-    let all = everything(kind.all(), kind, version);
-    // One word says as much as ALL where there is but one privilege.
-    let is_all = |some: Privileges| some == all && all.0.count_ones() > 1;
-    let list = |some: Privileges| if is_all(some) { "ALL".to_owned() } else { some.to_string() };
-    let plain = Privileges(privileges.0 & !grantable.0);
-    match (plain.is_empty(), grantable.is_empty()) {
-        (true, true) => "nothing".to_owned(),
-        (_, true) => list(privileges),
-        (true, false) => format!("{} WITH GRANT OPTION", list(grantable)),
-        (false, false) => format!("{plain}; {grantable} WITH GRANT OPTION"),
+impl Held {
+    /// Returns `SELECT, INSERT WITH GRANT OPTION`, or `ALL` for all privileges of this release.
+    fn describe(&self, kind: AclKind, version: u32) -> String {
+        let all = with_maintain(kind.all(), kind, version);
+        // A single privilege is named even if it is the only one of its kind of object.
+        let is_all = |some: Privileges| some == all && all.0.count_ones() > 1;
+        let list =
+            |some: Privileges| if is_all(some) { "ALL".to_owned() } else { some.to_string() };
+        let plain = Privileges(self.privileges.0 & !self.grantable.0);
+        match (plain.is_empty(), self.grantable.is_empty()) {
+            (true, true) => "nothing".to_owned(),
+            (_, true) => list(self.privileges),
+            (true, false) => format!("{} WITH GRANT OPTION", list(self.grantable)),
+            (false, false) => format!("{plain}; {} WITH GRANT OPTION", self.grantable),
+        }
     }
 }
 
@@ -124,7 +136,7 @@ fn words(privileges: Privileges, grantable: Privileges, kind: AclKind, version: 
 mod tests {
     use super::*;
 
-    fn written(kind: AclKind, owner: Oid, acl: Option<&[AclItem]>, version: u32) -> Vec<String> {
+    fn properties(kind: AclKind, owner: Oid, acl: Option<&[AclItem]>, version: u32) -> Vec<String> {
         let mut object = Object::default();
         grants(&mut object, kind, owner, acl, version, &|oid| format!("r{oid}"));
         object
@@ -139,21 +151,21 @@ mod tests {
     }
 
     #[test]
-    fn none_is_what_the_server_takes_it_for() {
-        assert_eq!(written(AclKind::Relation, 1, None, 15), [""; 0]);
-        assert_eq!(written(AclKind::Routine, 1, None, 15), ["grants to PUBLIC: EXECUTE"]);
+    fn missing_acl_equals_the_default() {
+        assert_eq!(properties(AclKind::Relation, 1, None, 15), [""; 0]);
+        assert_eq!(properties(AclKind::Routine, 1, None, 15), ["grants to PUBLIC: EXECUTE"]);
         let stored = [
             item(0, Privileges::EXECUTE, Privileges::NONE),
             item(1, Privileges::EXECUTE, Privileges::NONE),
         ];
         assert_eq!(
-            written(AclKind::Routine, 1, Some(&stored), 15),
-            written(AclKind::Routine, 1, None, 15)
+            properties(AclKind::Routine, 1, Some(&stored), 15),
+            properties(AclKind::Routine, 1, None, 15)
         );
     }
 
     #[test]
-    fn one_grantee_is_one_line_whoever_granted_it() {
+    fn grants_of_several_grantors_are_one_property() {
         let (select, insert) = (Privileges::SELECT, Privileges::INSERT);
         let own = item(1, Privileges::ALL_ON_TABLE, Privileges::NONE);
         let acl = [
@@ -163,27 +175,33 @@ mod tests {
             item(3, select, select),
         ];
         assert_eq!(
-            written(AclKind::Relation, 1, Some(&acl), 15),
+            properties(AclKind::Relation, 1, Some(&acl), 15),
             [
                 "grants to r2: SELECT; INSERT WITH GRANT OPTION",
                 "grants to r3: SELECT WITH GRANT OPTION"
             ]
         );
-        assert_eq!(written(AclKind::Relation, 1, Some(&[]), 15), ["grants to its owner: nothing"]);
         assert_eq!(
-            written(AclKind::Relation, 1, Some(&[item(1, select, Privileges::NONE)]), 15),
+            properties(AclKind::Relation, 1, Some(&[]), 15),
+            ["grants to its owner: nothing"]
+        );
+        assert_eq!(
+            properties(AclKind::Relation, 1, Some(&[item(1, select, Privileges::NONE)]), 15),
             ["grants to its owner: SELECT"]
         );
     }
 
     #[test]
-    fn all_is_all_in_every_release() {
+    fn all_privileges_are_all_in_every_release() {
         for (version, all) in
             [(15, Privileges::ALL_ON_TABLE), (17, Privileges::ALL_ON_TABLE | Privileges::MAINTAIN)]
         {
             let acl = [item(1, all, Privileges::NONE), item(2, all, Privileges::NONE)];
-            assert_eq!(written(AclKind::Relation, 1, Some(&acl), version), ["grants to r2: ALL"]);
-            assert_eq!(written(AclKind::Relation, 1, None, version), [""; 0]);
+            assert_eq!(
+                properties(AclKind::Relation, 1, Some(&acl), version),
+                ["grants to r2: ALL"]
+            );
+            assert_eq!(properties(AclKind::Relation, 1, None, version), [""; 0]);
         }
     }
 }

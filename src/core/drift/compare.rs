@@ -1,22 +1,22 @@
-//! How one snapshot differs from another.
+//! Compares two snapshots.
 
-use super::{Object, Snapshot, order};
+use super::snapshot::{Object, Snapshot, order};
 use crate::sql::quote_ident;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// What became of an object.
+/// The kind of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It is there, and should not be.
+    /// The object exists but is not expected.
     Added,
-    /// It should be there, and is not.
+    /// The object is expected but does not exist.
     Removed,
-    /// It is something else than it should be.
+    /// The object differs from what is expected.
     Changed,
 }
 
 impl Change {
-    /// `added`, `removed`, `changed`.
+    /// Returns `added`, `removed` or `changed`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -27,22 +27,22 @@ impl Change {
     }
 }
 
-/// One difference.
+/// One difference between two snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// What became of the object.
+    /// The kind of the difference.
     pub change: Change,
-    /// As `pg_identify_object` says it.
+    /// The object type, as `pg_identify_object` returns it.
     pub object_type: String,
-    /// Its schema.
+    /// The schema of the object.
     pub schema: Option<String>,
-    /// Its identity.
+    /// The identity of the object.
     pub identity: String,
-    /// The property that changed; `None` for an object that was added or removed.
+    /// The changed property; `None` if the object was added or removed.
     pub what: Option<String>,
-    /// As it should be; `None` where there is nothing.
+    /// The expected value; `None` if the property is not expected.
     pub expected: Option<String>,
-    /// As it is; `None` where there is nothing.
+    /// The actual value; `None` if the property does not exist.
     pub actual: Option<String>,
 }
 
@@ -60,74 +60,70 @@ impl Difference {
     }
 }
 
-/// How many steps a part is from the whole at most: an identity sequence, its column, the table.
-const DEEPEST: usize = 8;
+/// The maximum number of steps from a part to its whole. The deepest known parts have two: identity
+/// sequence, column, table.
+const MAX_DEPTH: usize = 8;
 
-/// Every difference of `actual` from `expected`, schema by schema. What came or went with the
-/// object that it is a part of is not listed by itself.
+/// Returns the differences of `actual` from `expected`, schema by schema. A part that was added or
+/// removed with its whole is not listed.
 #[must_use]
 pub fn compare(expected: &Snapshot, actual: &Snapshot) -> Vec<Difference> {
     let (before, after) = (by_key(expected), by_key(actual));
-    let removed: Vec<&Object> =
-        before.iter().filter(|(key, _)| !after.contains_key(*key)).map(|(_, o)| *o).collect();
-    let added: Vec<&Object> =
-        after.iter().filter(|(key, _)| !before.contains_key(*key)).map(|(_, o)| *o).collect();
-    // The tables of which a column came or went.
-    let touched: HashSet<&str> =
-        removed.iter().chain(&added).filter_map(|object| object.part_of.as_deref()).collect();
+    let removed = without_covered_parts(&missing_from(&after, &before));
+    let added = without_covered_parts(&missing_from(&before, &after));
     let mut found: Vec<(&Object, Difference)> = Vec::new();
-    found.extend(
-        tops(&removed).into_iter().map(|object| (object, Difference::of(object, Change::Removed))),
-    );
-    found.extend(
-        tops(&added).into_iter().map(|object| (object, Difference::of(object, Change::Added))),
-    );
-    let reported: HashSet<&str> =
-        found.iter().filter_map(|(object, _)| object.part_of.as_deref()).collect();
+    found.extend(removed.iter().map(|object| (*object, Difference::of(object, Change::Removed))));
+    found.extend(added.iter().map(|object| (*object, Difference::of(object, Change::Added))));
+    // The tables with a listed column, index or other part.
+    let with_listed_parts: HashSet<&str> =
+        removed.iter().chain(&added).filter_map(|object| object.part_of.as_deref()).collect();
     for (key, was) in &before {
         let Some(is) = after.get(key) else { continue };
-        let columns = column_order(
-            was,
-            is,
-            touched.contains(was.identity.as_str()) && reported.contains(was.identity.as_str()),
-        );
-        found.extend(
-            columns.into_iter().chain(properties(was, is)).map(|difference| (*is, difference)),
-        );
+        let columns = column_order(was, is, with_listed_parts.contains(was.identity.as_str()));
+        let differences = columns.into_iter().chain(properties(was, is));
+        found.extend(differences.map(|difference| (*is, difference)));
     }
-    // The sort is stable: what became of one object stays together, by property.
+    // The sort is stable: the differences of one object stay together, by property.
     found.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
     found.into_iter().map(|(_, difference)| difference).collect()
 }
 
-fn by_key(snapshot: &Snapshot) -> BTreeMap<(&str, &str), &Object> {
+type ByKey<'o> = BTreeMap<(&'o str, &'o str), &'o Object>;
+
+fn by_key(snapshot: &Snapshot) -> ByKey<'_> {
     snapshot.objects.iter().map(|object| (object.key(), object)).collect()
 }
 
-/// Without those that are a part of another of them.
-fn tops<'o>(objects: &[&'o Object]) -> Vec<&'o Object> {
+/// Returns the objects of `some` that `other` does not hold.
+fn missing_from<'o>(other: &ByKey<'_>, some: &ByKey<'o>) -> Vec<&'o Object> {
+    some.iter().filter(|(key, _)| !other.contains_key(*key)).map(|(_, object)| *object).collect()
+}
+
+/// Returns the objects that are not a part of another one in the list.
+fn without_covered_parts<'o>(objects: &[&'o Object]) -> Vec<&'o Object> {
     let wholes: HashMap<&str, Option<&str>> = objects
         .iter()
         .map(|object| (object.identity.as_str(), object.part_of.as_deref()))
         .collect();
     let is_covered = |object: &&&Object| {
         let mut at = object.part_of.as_deref();
-        for step in 0..DEEPEST {
+        for step in 0..MAX_DEPTH {
             match at.and_then(|whole| wholes.get(whole)) {
                 Some(further) => at = *further,
                 None => return step > 0,
             }
         }
-        // A snapshot that somebody wrote by hand may go round in a circle.
+        // A snapshot that was edited by hand may have a cycle.
         false
     };
     objects.iter().filter(|object| !is_covered(object)).copied().collect()
 }
 
-/// The columns are in another order. That columns came or went is said of them, where
-/// `parts_are_listed`, and no change of the order of the others.
+/// Returns the difference between the orders of the columns. If `parts_are_listed`, added and
+/// removed columns are differences of their own, and only the order of the other columns is
+/// compared.
 fn column_order(was: &Object, is: &Object, parts_are_listed: bool) -> Option<Difference> {
-    // Of a table that inherits, the order does not count.
+    // The order of inherited columns does not matter.
     let inherits = |object: &Object| object.properties.contains_key("inherits");
     if was.columns == is.columns || inherits(was) != inherits(is) {
         return None;
@@ -199,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_comes_and_goes_with_its_columns() {
+    fn added_or_removed_table_covers_its_columns() {
         assert_eq!(found(vec![], table("t", &["a", "b"])), ["added table public.t"]);
         assert_eq!(found(table("t", &["a"]), vec![]), ["removed table public.t"]);
         let mut sequence = Object::new("sequence", Some("public"), "public.s".into());
@@ -211,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_went_moves_no_other() {
+    fn removed_column_does_not_change_the_order_of_others() {
         assert_eq!(
             found(table("t", &["a", "b", "c"]), table("t", &["a", "c"])),
             ["removed table column public.t.b"]
@@ -230,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn each_property_is_a_difference_of_its_own() {
+    fn each_changed_property_is_one_difference() {
         let mut changed = table("t", &["a"]);
         changed[0].set("owner", "anon");
         changed[0].set("row security", "enabled");
@@ -246,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_in_place_of_a_table_is_another_object() {
+    fn view_in_place_of_a_table_is_another_object() {
         let view = Object::new("view", Some("public"), "public.t".into());
         assert_eq!(
             found(table("t", &["a"]), vec![view]),

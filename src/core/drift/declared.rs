@@ -1,33 +1,26 @@
-//! Drift from the contract: what it declares, and is missing or something else.
+//! Drift from the contract: declared objects that are missing or of another kind.
 
 use super::compare::{Change, Difference};
 use crate::finding::Finding;
 
-/// Findings of the rules `required_object_missing` and `role_missing` as differences.
+/// Returns the findings of the rules `required_object_missing` and `role_missing` as differences.
 #[must_use]
 pub fn from_findings(findings: &[Finding]) -> Vec<Difference> {
     findings.iter().map(difference).collect()
 }
 
 fn difference(finding: &Finding) -> Difference {
-    let problem =
-        finding.evidence.get("problem").and_then(|problem| problem.as_str()).unwrap_or_default();
-    let object_type = finding.object.object_type;
-    let (what, expected, actual) = match problem {
-        "is not SECURITY DEFINER" => ("security", "DEFINER", "INVOKER"),
-        "is SECURITY DEFINER" => ("security", "INVOKER", "DEFINER"),
-        _ => problem.strip_prefix("is a ").map_or(("", "", ""), |kind| ("kind", object_type, kind)),
-    };
-    let is_there = !what.is_empty();
-    let text = |text: &str| is_there.then(|| text.to_owned());
+    // Present where the object exists and differs in one property.
+    let differs = finding.evidence.get("differs");
+    let value = |key: &str| differs.and_then(|d| d[key].as_str()).map(str::to_owned);
     Difference {
-        change: if is_there { Change::Changed } else { Change::Removed },
-        object_type: object_type.to_owned(),
+        change: if differs.is_some() { Change::Changed } else { Change::Removed },
+        object_type: finding.object.object_type.to_owned(),
         schema: finding.object.schema.clone(),
         identity: finding.object.identity.clone(),
-        what: text(what),
-        expected: text(expected),
-        actual: text(actual),
+        what: value("property"),
+        expected: value("expected"),
+        actual: value("actual"),
     }
 }
 
@@ -39,7 +32,7 @@ mod tests {
     use crate::rules::{required_object_missing, role_missing};
 
     #[test]
-    fn what_is_declared_is_missing_or_something_else() {
+    fn declared_object_is_removed_or_changed() {
         let mut world = World::conforming();
         world.relation("public.judgments").kind = RelationKind::View;
         world.routine("get_ceo_metrics").security_definer = false;
@@ -65,7 +58,8 @@ mod tests {
         assert_eq!(
             found,
             [
-                r#"changed function api.get_ceo_metrics() Some("security") Some("DEFINER") Some("INVOKER")"#,
+                "changed function api.get_ceo_metrics() Some(\"security\") Some(\"DEFINER\") \
+                 Some(\"INVOKER\")",
                 "removed view ops.v_rls_coverage None None None",
                 r#"changed table public.judgments Some("kind") Some("table") Some("view")"#,
                 "removed role service_role None None None",

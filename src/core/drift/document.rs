@@ -1,6 +1,6 @@
-//! A snapshot as somebody hands it over: JSON, which may be anything.
+//! Reads a snapshot from JSON text of any origin.
 
-use super::{Object, Snapshot};
+use super::snapshot::{Object, Snapshot};
 use crate::sql::printable;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
@@ -8,123 +8,132 @@ use std::collections::HashSet;
 /// The version of the format that is written and read.
 pub const FORMAT: u32 = 1;
 
-/// The longest document that is read, in bytes: a database of a hundred thousand objects has a
-/// fifth of it.
-pub const LARGEST: usize = 256 << 20;
+/// The maximum length of a document, in bytes. The snapshot of a database with a hundred thousand
+/// objects has a fifth of it.
+pub const MAX_LENGTH: usize = 256 << 20;
 
-/// Reads a snapshot; calls `interrupts` between objects.
+/// Reads a snapshot. Calls `interrupts` between objects.
 ///
 /// # Errors
-/// Where it is none: the place, as jsonpath, and what is wrong there.
+/// If the text is not a snapshot: the path of the first error, as jsonpath, and what is wrong
+/// there.
 pub fn read(text: &str, interrupts: &dyn Fn()) -> Result<Snapshot, String> {
-    if text.len() > LARGEST {
-        return Err(format!("$: {} bytes; a snapshot has at most {LARGEST}", text.len()));
+    if text.len() > MAX_LENGTH {
+        return Err(format!(
+            "$: document is {} bytes long; at most {MAX_LENGTH} are allowed",
+            text.len()
+        ));
     }
     let document: Value =
         serde_json::from_str(text).map_err(|e| format!("$: {}", printable(&e.to_string())))?;
     let Value::Object(mut fields) = document else {
-        return Err(format!("$: {}, where an object is expected", kind(&document)));
+        return Err(expected("$", "an object", &document));
     };
     let format = number(&mut fields, "format")?;
     if format != FORMAT {
-        return Err(format!(
-            "$.format: {format}, which this version of dragonfly_guard does not know; it reads format {FORMAT}"
-        ));
+        return Err(format!("$.format: format {format} is not supported; supported: {FORMAT}"));
     }
     let server = number(&mut fields, "server")?;
     let schemas = list(&mut fields, "schemas")?;
     let schemas = schemas.into_iter().enumerate().map(|(i, name)| match name {
         Value::String(name) => Ok(name),
-        other => Err(format!("$.schemas[{i}]: {}, where a name is expected", kind(&other))),
+        other => Err(expected(&format!("$.schemas[{i}]"), "a name", &other)),
     });
     let schemas = schemas.collect::<Result<_, _>>()?;
-    let mut objects: Vec<Object> = Vec::new();
-    for (i, object) in list(&mut fields, "objects")?.into_iter().enumerate() {
-        interrupts();
-        objects.push(
-            serde_json::from_value(object)
-                .map_err(|e| format!("$.objects[{i}]: {}", printable(&e.to_string())))?,
-        );
-    }
-    let mut keys = HashSet::new();
-    if let Some(i) = objects.iter().position(|object| !keys.insert(object.key())) {
-        return Err(format!("$.objects[{i}]: {} is there twice", printable(&objects[i].identity)));
-    }
+    let objects = objects(list(&mut fields, "objects")?, interrupts)?;
     if let Some(name) = fields.keys().next() {
         return Err(format!(
-            "$: unknown field \"{}\"; known: format, server, schemas, objects",
+            "$: unknown field \"{}\"; allowed: format, server, schemas, objects",
             printable(name)
         ));
     }
     Ok(Snapshot { format, server, schemas, objects })
 }
 
-fn taken(fields: &mut Map<String, Value>, name: &str) -> Result<Value, String> {
-    fields.remove(name).ok_or_else(|| format!("$: the field \"{name}\" is missing"))
+fn objects(values: Vec<Value>, interrupts: &dyn Fn()) -> Result<Vec<Object>, String> {
+    let mut objects: Vec<Object> = Vec::new();
+    for (i, value) in values.into_iter().enumerate() {
+        interrupts();
+        let object = serde_json::from_value(value)
+            .map_err(|e| format!("$.objects[{i}]: {}", printable(&e.to_string())))?;
+        objects.push(object);
+    }
+    let mut keys = HashSet::new();
+    if let Some(i) = objects.iter().position(|object| !keys.insert(object.key())) {
+        return Err(format!(
+            "$.objects[{i}]: duplicate object {}",
+            printable(&objects[i].identity)
+        ));
+    }
+    Ok(objects)
+}
+
+fn take(fields: &mut Map<String, Value>, name: &str) -> Result<Value, String> {
+    fields.remove(name).ok_or_else(|| format!("$.{name}: required field is missing"))
 }
 
 fn number(fields: &mut Map<String, Value>, name: &str) -> Result<u32, String> {
-    let value = taken(fields, name)?;
+    let value = take(fields, name)?;
     let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-    number.ok_or_else(|| format!("$.{name}: {}, where a number is expected", kind(&value)))
+    number.ok_or_else(|| expected(&format!("$.{name}"), "a non-negative integer", &value))
 }
 
 fn list(fields: &mut Map<String, Value>, name: &str) -> Result<Vec<Value>, String> {
-    match taken(fields, name)? {
+    match take(fields, name)? {
         Value::Array(items) => Ok(items),
-        other => Err(format!("$.{name}: {}, where a list is expected", kind(&other))),
+        other => Err(expected(&format!("$.{name}"), "a list", &other)),
     }
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
+/// Returns the error for a value of the wrong type.
+fn expected(path: &str, expected: &str, found: &Value) -> String {
+    let found = match found {
         Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) => return format!("{path}: expected {expected}, found {number}"),
+        Value::String(_) => "text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
-    }
+    };
+    format!("{path}: expected {expected}, found {found}")
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::compare::compare;
     use super::*;
     use proptest::prelude::*;
 
-    fn wrong(text: &str) -> String {
+    fn error(text: &str) -> String {
         read(text, &|| {}).unwrap_err()
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_place() {
-        assert_eq!(wrong("[]"), "$: a list, where an object is expected");
-        assert_eq!(wrong("{}"), "$: the field \"format\" is missing");
-        assert_eq!(
-            wrong(r#"{"format": 2}"#),
-            "$.format: 2, which this version of dragonfly_guard does not know; it reads format 1"
-        );
+    fn error_names_its_path() {
+        assert_eq!(error("[]"), "$: expected an object, found a list");
+        assert_eq!(error("{}"), "$.format: required field is missing");
+        assert_eq!(error(r#"{"format": 2}"#), "$.format: format 2 is not supported; supported: 1");
         let head = r#""format": 1, "server": 15, "schemas": ["public"]"#;
         assert_eq!(
-            wrong(&format!("{{{head}, \"objects\": 1}}")),
-            "$.objects: a number, where a list is expected"
+            error(&format!("{{{head}, \"objects\": 1}}")),
+            "$.objects: expected a list, found 1"
         );
         assert_eq!(
-            wrong(&format!(r#"{{{head}, "objects": [{{"type": "table"}}]}}"#)),
+            error(&format!(r#"{{{head}, "objects": [{{"type": "table"}}]}}"#)),
             "$.objects[0]: missing field `object`"
         );
         let table = r#"{"type": "table", "object": "public.t"}"#;
         assert_eq!(
-            wrong(&format!(r#"{{{head}, "objects": [{table}, {table}]}}"#)),
-            "$.objects[1]: public.t is there twice"
+            error(&format!(r#"{{{head}, "objects": [{table}, {table}]}}"#)),
+            "$.objects[1]: duplicate object public.t"
         );
         assert_eq!(
-            wrong(&format!(r#"{{{head}, "objects": [], "more": 1}}"#)),
-            "$: unknown field \"more\"; known: format, server, schemas, objects"
+            error(&format!(r#"{{{head}, "objects": [], "more": 1}}"#)),
+            "$: unknown field \"more\"; allowed: format, server, schemas, objects"
         );
         assert_eq!(
-            wrong(r#"{"format": 1, "server": 15, "schemas": [1], "objects": []}"#),
-            "$.schemas[0]: a number, where a name is expected"
+            error(r#"{"format": 1, "server": 15, "schemas": [1], "objects": []}"#),
+            "$.schemas[0]: expected a name, found 1"
         );
     }
 
@@ -149,10 +158,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_in_nothing_breaks(json in any_json(), text in ".{0,40}") {
+        fn any_text_is_a_snapshot_or_an_error(json in any_json(), text in ".{0,40}") {
             let _ = read(&text, &|| {});
             if let Ok(snapshot) = read(&json.to_string(), &|| {}) {
-                prop_assert_eq!(super::super::compare(&snapshot, &snapshot), vec![]);
+                prop_assert_eq!(compare(&snapshot, &snapshot), vec![]);
             }
         }
     }

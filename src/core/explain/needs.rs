@@ -66,7 +66,7 @@ pub(super) fn links(
             links.extend(Some(usage).filter(|link| link.ok == Some(false)));
         }
         for word in need.privileges.words() {
-            let privilege = Privileges::from_word(word).unwrap_or_default();
+            let privilege = word.parse().unwrap_or_default();
             links.push(link(cx, holder, relation, need, privilege, verdict));
         }
     }

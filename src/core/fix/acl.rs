@@ -4,24 +4,24 @@ use crate::catalog::{ObjectId, ObjectKind, Oid, Privileges};
 use crate::sql::safe_ident;
 use std::fmt;
 
-/// What carries an ACL.
+/// An object with an ACL, or a column.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Securable {
-    /// [`ObjectId::Named`] is the database.
+    /// The object; [`ObjectId::Named`] is the database.
     pub id: ObjectId,
-    /// Whose default ACL it has.
+    /// The kind of object for the default ACL.
     pub kind: ObjectKind,
-    /// After the word ON: `TABLE public.t`, `SCHEMA intake`.
+    /// The object in SQL, after ON: `TABLE public.t`, `SCHEMA intake`.
     pub sql: String,
-    /// Of a column ACL.
+    /// The column, for a column ACL.
     pub column: Option<String>,
-    /// What ALL means here; nothing where it is not to be said.
+    /// The privileges for which the statement says ALL; empty if it never does.
     pub all: Privileges,
 }
 
 impl Securable {
-    /// `SELECT, UPDATE`, or `SELECT (a), UPDATE (a)` of a column; ALL where, and only where,
-    /// everything is meant.
+    /// Returns the privileges in SQL: `SELECT, UPDATE`, for a column `SELECT (a), UPDATE (a)`, and
+    /// ALL for exactly [`Self::all`].
     fn sql_privileges(&self, privileges: Privileges) -> String {
         if !self.all.is_empty() && privileges == self.all {
             return "ALL".to_owned();
@@ -34,24 +34,24 @@ impl Securable {
     }
 }
 
-/// What is done with privileges.
+/// What a statement does with privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Verb {
     Grant,
-    /// GRANT of what the role has by PUBLIC, which is about to lose it.
+    /// GRANT of privileges that the role has through PUBLIC, before they are revoked from PUBLIC.
     Keep,
     GrantWithOption,
     Revoke,
     RevokeGrantOption,
 }
 
-/// Who gets or loses them.
+/// A grantee.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Grantee {
     /// [`PUBLIC`](crate::catalog::PUBLIC) or a role.
     pub oid: Oid,
-    /// As SQL writes it.
+    /// The name in SQL.
     pub sql: String,
 }
 

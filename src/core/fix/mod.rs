@@ -21,9 +21,9 @@ use crate::catalog::Oid;
 pub enum Fix {
     /// These statements, in this order.
     Statements(Vec<Statement>),
-    /// SQL that runs as it stands, but not in a transaction block (ALTER SYSTEM).
+    /// Complete SQL that cannot run in a transaction block (ALTER SYSTEM).
     OutsideTransaction(String),
-    /// SQL with gaps that a person fills in, one line or more.
+    /// Text or SQL with gaps that a person completes, one line or more.
     Proposal(String),
     /// No fix is known.
     #[default]
@@ -64,7 +64,7 @@ impl Fix {
         }
     }
 
-    /// Returns SQL that runs as it stands; `None` where a person has to decide.
+    /// Returns complete SQL; `None` where a person has to decide.
     #[must_use]
     pub fn sql(&self) -> Option<String> {
         if let Self::OutsideTransaction(sql) = self {

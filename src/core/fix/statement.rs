@@ -6,7 +6,7 @@ use crate::catalog::{
 };
 use std::fmt;
 
-/// One statement and what it changes. Its text is SQL that runs as it stands.
+/// A statement with its effect. Its text is complete SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Statement {
     /// GRANT or REVOKE on an object.
@@ -27,7 +27,7 @@ pub struct Ddl {
 }
 
 impl Statement {
-    /// Returns a statement that can be run twice as it stands.
+    /// Returns a statement that can be run twice.
     #[must_use]
     pub fn new(change: Change, sql: impl Into<String>) -> Self {
         Self::Ddl(Ddl { change, sql: sql.into(), repeatable: None })
@@ -66,9 +66,9 @@ impl fmt::Display for Statement {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Change {
-    /// CREATE ROLE; the OID does not count.
+    /// CREATE ROLE; the OID is ignored.
     AddRole(Role),
-    /// ALTER ROLE, to have an attribute or not.
+    /// ALTER ROLE, to set or remove an attribute.
     AlterRole {
         role: Oid,
         attribute: Attribute,
@@ -83,9 +83,9 @@ pub enum Change {
     ChangeOwner {
         object: ObjectId,
         owner: Oid,
-        /// What stands between ALTER and OWNER TO: `TABLE public.t`.
+        /// The object in SQL, between ALTER and OWNER TO: `TABLE public.t`.
         target: String,
-        /// The object is a SECURITY DEFINER routine.
+        /// Whether the object is a SECURITY DEFINER routine.
         definer: bool,
     },
     /// ALTER DEFAULT PRIVILEGES ... REVOKE, by creator, schema (0: every schema) and
@@ -99,14 +99,14 @@ pub enum Change {
     },
     /// ALTER ROUTINE.
     AlterRoutine(Oid, Vec<RoutineChange>),
-    /// DROP ROUTINE, by schema, name and argument types as its identity has them.
+    /// DROP ROUTINE: schema, name, and argument types as in its identity.
     DropRoutine(String, String, String),
     EnableRowSecurity(Oid),
     ForceRowSecurity(Oid),
     DropPolicy(Oid),
     /// ALTER POLICY ... TO.
     PolicyRoles(Oid, Vec<Oid>),
-    /// A repair of the guard's own objects, which a snapshot does not hold in full.
+    /// A repair of the guard's own objects, of which a snapshot contains only a part.
     Guard,
 }
 
@@ -115,7 +115,7 @@ pub enum Change {
 pub enum RoutineChange {
     /// SECURITY DEFINER, or INVOKER.
     SecurityDefiner(bool),
-    /// SET search_path, to this stored value, whatever it is set to now and how often.
+    /// SET search_path to this stored value, replacing all current settings.
     SearchPath(String),
     /// RESET of a parameter.
     Reset(&'static str),
@@ -168,7 +168,8 @@ mod tests {
         };
         assert_eq!(
             create("anon"),
-            "DO $fix$BEGIN\n  CREATE ROLE anon NOLOGIN;\nEXCEPTION WHEN duplicate_object THEN NULL;\nEND$fix$;"
+            "DO $fix$BEGIN\n  CREATE ROLE anon NOLOGIN;\nEXCEPTION WHEN duplicate_object THEN \
+             NULL;\nEND$fix$;"
         );
         assert!(create("$fix$; DROP").starts_with("DO $fix1$BEGIN"));
     }

@@ -1,9 +1,8 @@
-//! What a transaction has made worse: the findings of the catalog as it is now that were none
-//! without what the transaction did.
+//! Regressions of a transaction: findings in the catalog as it is now that were not there before.
 //!
-//! Rules say nothing about before and after. Both states are judged by the same rules, and what the
-//! second has more of than the first is new. Both may show a part of the catalog only, as long as
-//! it is the same part.
+//! Rules do not compare states. Both states are checked by the same rules, and what the second has
+//! in addition is a regression. Both may show only a part of the catalog, provided that it is the
+//! same part.
 
 use crate::catalog::{ObjectId, Snapshot};
 use crate::contract::{GuardAction, Severity};
@@ -12,36 +11,35 @@ use crate::rule::Rule;
 use crate::rules::Context;
 use std::collections::{HashMap, HashSet};
 
-/// The catalog without what the transaction has done, and with it.
+/// The catalog before the transaction and as it is now.
 pub struct Change<'a> {
     before: &'a Context<'a>,
     after: &'a Context<'a>,
-    /// What was there before, with the name it had.
+    /// The objects before, with their names.
     existed: HashMap<ObjectId, String>,
+    /// The names before.
     names: HashSet<String>,
-    /// What is there now.
+    /// The objects now.
     exists: HashSet<ObjectId>,
 }
 
-/// Something that the transaction has made worse.
+/// A violation of the contract that the transaction has added or extended.
 #[derive(Debug)]
 pub struct Regression {
-    /// What is wrong now.
+    /// The violation.
     pub finding: Finding,
-    /// What the contract says about it: [`GuardAction::Warn`] or [`GuardAction::Block`].
+    /// The action of the guard: [`GuardAction::Warn`] or [`GuardAction::Block`].
     pub action: GuardAction,
-    /// No later statement of the transaction is expected to put it right: it is about something
-    /// that was there before, under the same name, and has been given too much. Everything else is
-    /// judged when the transaction commits, for only then can it be whole: a view that is dropped
-    /// and made anew, a table that gets its row security in the next statement.
+    /// No later statement of the transaction is expected to fix it: an object that existed before,
+    /// under the same name, allows more. Everything else is checked at commit: a view that is
+    /// dropped and created again, a table that gets row security in the next statement.
     pub settled: bool,
-    /// Another statement of the same transaction can put it right, rather than leaving this one
-    /// away.
-    pub completes: bool,
+    /// Whether another statement of the same transaction can fix it.
+    pub can_be_completed: bool,
 }
 
 impl<'a> Change<'a> {
-    /// From one state to the other.
+    /// Compares two states.
     #[must_use]
     pub fn new(before: &'a Context<'a>, after: &'a Context<'a>) -> Self {
         let existed = objects(before.snapshot);
@@ -55,12 +53,12 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// What has become worse, as far as the contract wants the guard to do something about it.
+    /// Returns the regressions of one rule that the guard blocks or warns about.
     #[must_use]
     pub fn worse(&self, rule: &'static Rule) -> Vec<Regression> {
         let by_contract = self.after.guard_action(rule);
         let mut now: Vec<Draft> = self.after.drafts(rule);
-        now.retain(|draft| self.is_matter_of_the_guard(draft));
+        now.retain(|draft| self.concerns_the_guard(draft));
         if by_contract == GuardAction::Audit || now.is_empty() {
             return vec![];
         }
@@ -76,7 +74,7 @@ impl<'a> Change<'a> {
             .map(|draft| Regression {
                 action: by_contract.min(self.at_most(&draft)),
                 settled: self.is_settled(&draft),
-                completes: draft.measure.lacks
+                can_be_completed: draft.measure.is_missing
                     || (!self.existed.contains_key(&draft.object.id)
                         && !matches!(draft.object.id, ObjectId::Policy(_))),
                 finding: draft.finish(rule, Severity::Error),
@@ -84,20 +82,20 @@ impl<'a> Change<'a> {
             .collect()
     }
 
-    /// Notes are no matter of the guard's; nor is what PUBLIC has, where there is no client to make
-    /// use of it.
-    fn is_matter_of_the_guard(&self, draft: &Draft) -> bool {
-        draft.weight() > Severity::Info
+    /// Whether the guard acts on a finding: not on information, and not on privileges of PUBLIC
+    /// while no client role exists.
+    fn concerns_the_guard(&self, draft: &Draft) -> bool {
+        draft.guard_severity() > Severity::Info
             && draft.measure.at_most > GuardAction::Audit
             && !(draft.role.as_deref() == Some("PUBLIC") && self.after.clients.is_empty())
     }
 
-    /// The same was so before, or worse; or everybody had what now a role has by itself. What
-    /// everybody had by default, and has still, is the same: a grant to anybody makes an entry of
-    /// it.
+    /// Whether the same violation, or a greater one, existed before; or PUBLIC had what one role
+    /// has now. A privilege that PUBLIC had by default counts as well: the first GRANT writes it
+    /// into the ACL.
     fn is_excused(&self, draft: &Draft, past: &HashMap<Key, Vec<Draft>>) -> bool {
         let covers = |earlier: &Draft| {
-            earlier.weight() >= draft.weight()
+            earlier.guard_severity() >= draft.guard_severity()
                 && (earlier.measure.at_most >= draft.measure.at_most
                     || draft.role.as_deref() == Some("PUBLIC"))
                 && draft.measure.extent.iter().all(|part| earlier.measure.extent.contains(part))
@@ -107,8 +105,9 @@ impl<'a> Change<'a> {
         [key, public].iter().filter_map(|key| past.get(key)).flatten().any(covers)
     }
 
-    /// What the server gives to everybody with a new routine is only warned of; but where one of
-    /// that name was closed, closing its successor is a part of making it.
+    /// Returns the strongest action about a draft. The server grants EXECUTE on a new routine to
+    /// PUBLIC, which is only a warning; but the successor of a routine without that privilege must
+    /// not have it either.
     fn at_most(&self, draft: &Draft) -> GuardAction {
         let succeeds = !self.existed.contains_key(&draft.object.id)
             && self.names.contains(&draft.object.identity);
@@ -119,30 +118,34 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Something is lacking on an object that was not there at all before.
+    /// Whether something is missing on an object that did not exist before, which is better than no
+    /// object.
     fn is_progress(&self, draft: &Draft) -> bool {
-        draft.measure.lacks
+        draft.measure.is_missing
             && draft.object.id != ObjectId::Named
             && !self.existed.contains_key(&draft.object.id)
             && !self.names.contains(&draft.object.identity)
     }
 
-    /// What is called the same now as before, and has too much rather than too little.
+    /// Whether the object has the same name as before, and allows more rather than less.
     fn is_settled(&self, draft: &Draft) -> bool {
         let same_name =
             self.existed.get(&draft.object.id).is_some_and(|name| *name == draft.object.identity);
-        !draft.measure.lacks && (draft.object.id == ObjectId::Named || same_name)
+        !draft.measure.is_missing && (draft.object.id == ObjectId::Named || same_name)
     }
 
-    /// What was there before is told by what it is; what is new stands for what had its name.
+    /// Returns what a current finding is compared by: the object, if it existed before; otherwise
+    /// its name, as the successor of an earlier object.
     fn subject(&self, draft: &Draft) -> Subject {
-        match self.existed.contains_key(&draft.object.id) {
-            true => Subject::Object(draft.object.id),
-            false => Subject::Name(draft.object.identity.clone()),
+        if self.existed.contains_key(&draft.object.id) {
+            Subject::Object(draft.object.id)
+        } else {
+            Subject::Name(draft.object.identity.clone())
         }
     }
 
-    /// What is gone has a successor in what has its name; what is still there excuses nobody else.
+    /// Returns what an earlier finding is compared by: the object, if it still exists; otherwise
+    /// its name, for a successor.
     fn past_subject(&self, draft: &Draft) -> Option<Subject> {
         Some(match draft.object.id {
             id if self.exists.contains(&id) => Subject::Object(id),
@@ -151,7 +154,7 @@ impl<'a> Change<'a> {
     }
 }
 
-/// The objects of a snapshot that have an identity of their own, with their names.
+/// Returns the objects of a snapshot that have an OID, with their names.
 fn objects(snapshot: &Snapshot) -> HashMap<ObjectId, String> {
     let mut objects = HashMap::new();
     for role in &snapshot.roles {
@@ -176,14 +179,14 @@ fn objects(snapshot: &Snapshot) -> HashMap<ObjectId, String> {
     objects
 }
 
-/// What a finding is about, for the comparison.
+/// The object of a finding, for the comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Subject {
     Object(ObjectId),
     Name(String),
 }
 
-/// What two findings of a rule must have in common to be the same.
+/// Findings of a rule with equal keys are compared with each other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     subject: Subject,
@@ -209,7 +212,7 @@ mod tests {
     use crate::rules::find;
     use crate::rules::testing::World;
 
-    /// What is worse in `after`, a line each.
+    /// Returns the regressions of `after`, one line each.
     fn worse(before: &World, after: &World, rule: &str) -> Vec<String> {
         let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
         let (old_access, new_access) = (Access::new(&old), Access::new(&new));
@@ -227,19 +230,20 @@ mod tests {
     }
 
     #[test]
-    fn more_of_the_same_is_worse_and_less_is_not() {
+    fn more_privileges_are_a_regression_and_fewer_are_not() {
         let (mut before, mut after) = (World::conforming(), World::conforming());
         let anon = before.role("anon").oid;
         assert_eq!(worse(&before, &after, "table_privileges"), [""; 0]);
         before.grant("public.judgments", anon, Privileges::SELECT | Privileges::REFERENCES);
         after.grant("public.judgments", anon, Privileges::SELECT);
         assert_eq!(worse(&before, &after, "table_privileges"), [""; 0]);
-        let line = "block now: Role \"anon\" has SELECT, REFERENCES on table public.judgments, which the contract does not declare.";
+        let line = "block now: Role \"anon\" has SELECT, REFERENCES on table public.judgments, \
+                    which the contract does not declare.";
         assert_eq!(worse(&after, &before, "table_privileges"), [line]);
     }
 
     #[test]
-    fn what_everybody_had_a_role_may_have() {
+    fn grant_to_a_role_of_what_public_had_is_no_regression() {
         let (mut before, mut after) = (World::conforming(), World::conforming());
         let anon = before.role("anon").oid;
         before.grant("public.judgments", PUBLIC, Privileges::SELECT);
@@ -248,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_table_keeps_its_past_and_another_in_its_place_has_none() {
+    fn renamed_table_keeps_its_history_and_another_of_its_name_has_none() {
         let (mut before, mut after) = (World::conforming(), World::conforming());
         let anon = before.role("anon").oid;
         let owner = before.relation("public.judgments").owner;
@@ -271,43 +275,45 @@ mod tests {
         add(&mut after, 5001, "old_notes", true);
         assert_eq!(worse(&before, &after, "table_privileges"), [""; 0], "renamed");
         add(&mut after, 5002, "notes", true);
-        let line = "block at commit: Role \"anon\" has SELECT on table public.notes, which the contract does not declare.";
+        let line = "block at commit: Role \"anon\" has SELECT on table public.notes, which the \
+                    contract does not declare.";
         assert_eq!(
             worse(&before, &after, "table_privileges"),
             [line],
             "another table took its name"
         );
-        // Dropped and made anew: the new one is the old one's successor.
+        // Dropped and created again: the new table is the successor of the old one.
         let mut after = World::conforming();
         add(&mut after, 5003, "notes", true);
         assert_eq!(worse(&before, &after, "table_privileges"), [""; 0]);
     }
 
     #[test]
-    fn what_is_not_there_yet_is_judged_at_commit_and_beginning_is_progress() {
+    fn missing_object_is_checked_at_commit_and_an_incomplete_new_one_passes() {
         let (before, mut after) = (World::conforming(), World::conforming());
         after.relation("public.judgments").row_security = false;
-        let reached = "block now: Row level security is off on table public.judgments, for which the contract demands it.";
+        let reached = "block now: Row security is disabled on table public.judgments, for which \
+                       the contract requires it.";
         assert_eq!(worse(&before, &after, "rls_disabled"), [reached], "authenticated reads it");
         after.snapshot.relations.retain(|r| r.name != "judgments");
         let gone =
             "block at commit: Table public.judgments, which the contract declares, does not exist.";
         assert_eq!(worse(&before, &after, "required_object_missing"), [gone]);
-        // A declared table made for the first time, without anything: better than none.
+        // A declared table that is created for the first time, without privileges and row security.
         let (before, mut bare) = (after, World::conforming());
         let table = bare.relation("public.judgments");
         (table.acl, table.row_security) = (None, false);
         for rule in ["rls_disabled", "table_privileges", "required_object_missing"] {
             assert_eq!(worse(&before, &bare, rule), [""; 0], "{rule}");
         }
-        // ... but it must not be opened as it is.
+        // A client must not be able to access it in this state.
         let mut open = World::conforming();
         open.relation("public.judgments").row_security = false;
         assert_eq!(worse(&bare, &open, "rls_disabled"), [reached]);
     }
 
     #[test]
-    fn notes_defaults_and_a_public_without_clients_are_let_pass() {
+    fn information_defaults_and_public_without_clients_pass() {
         let (before, mut after) = (World::conforming(), World::conforming());
         after.relation("public.judgments").force_row_security = false;
         assert_eq!(worse(&before, &after, "rls_not_forced"), [""; 0]);
@@ -315,7 +321,8 @@ mod tests {
         (routine.oid, routine.name, routine.acl) = (6001, "fresh".into(), None);
         routine.schema = after.schema("ops").oid;
         after.snapshot.routines.push(routine);
-        let public = "warn at commit: PUBLIC (every role) has EXECUTE on function ops.fresh() by default, which the contract does not \
+        let public = "warn at commit: PUBLIC (every role) has EXECUTE on function ops.fresh() by \
+                      default, which the contract does not \
                       declare.";
         assert_eq!(worse(&before, &after, "security_definer_executable_by_clients"), [public]);
         let clients = |world: &mut World| {

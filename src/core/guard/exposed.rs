@@ -1,5 +1,5 @@
-//! Routines that nobody touched and that are unsafe all the same now: somebody may create in a
-//! schema of theirs, or it is gone, or belongs to somebody else.
+//! Routines that have become unsafe without being changed: a schema of their path is open to other
+//! roles, has been dropped, or has another owner.
 
 use super::regression::counts;
 use crate::catalog::{Oid, Routine, Snapshot};
@@ -8,7 +8,7 @@ use crate::rules::shared::definer_path;
 use crate::search_path::{Assessment, Reason};
 use std::collections::{HashMap, HashSet};
 
-/// A routine, and what is wrong with its path that was not so before.
+/// A routine, and the new reasons for which its path is not safe.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct Exposed<'a> {
@@ -16,29 +16,28 @@ pub struct Exposed<'a> {
     pub assessment: Assessment,
 }
 
-/// The SECURITY DEFINER routines of `after` that have a reason to be unsafe which they did not have
-/// `before`.
+/// Returns the SECURITY DEFINER routines of `after` with a reason to be unsafe that they did not
+/// have `before`.
 ///
-/// Other than for a routine that is altered, another role is another reason: the path is the same,
-/// and somebody more can make use of it. An altered one is judged here only for the schemas that
-/// have changed around it; the rest, and all that is new (`touched`, and not there before), is
-/// judged for itself.
+/// For an unchanged routine, another role is another reason: the path is the same, and one more
+/// role can exploit it. For an altered routine, only reasons about changed schemas count here. The
+/// others, and routines that are new (in `changed` and not in `before`), are checked one by one.
 #[must_use]
 pub fn exposed<'a>(
     before: &Context<'_>,
     after: &Context<'a>,
-    touched: &HashSet<Oid>,
+    changed: &HashSet<Oid>,
 ) -> Vec<Exposed<'a>> {
     let past: HashMap<Oid, &Routine> =
         before.snapshot.routines.iter().map(|r| (r.oid, r)).collect();
-    let changed = changed_schemas(before.snapshot, after.snapshot);
+    let schemas = changed_schemas(before.snapshot, after.snapshot);
     let mut found = Vec::new();
     for routine in after.snapshot.routines.iter().filter(|r| r.security_definer) {
         after.check_interrupts();
         let Some(assessment) = definer_path::assess(after, routine) else { continue };
         let earlier = past.get(&routine.oid).copied();
         if assessment.reasons.is_empty()
-            || (earlier.is_none() && touched.contains(&routine.oid))
+            || (earlier.is_none() && changed.contains(&routine.oid))
             || is_excused(before, after, routine)
             || definer_path::accepts_empty(after, &assessment)
         {
@@ -47,17 +46,17 @@ pub fn exposed<'a>(
         let altered = earlier.is_some_and(|e| {
             e.config != routine.config || e.owner != routine.owner || !e.security_definer
         });
-        // What the platform excused then is no excuse now; nor is it that it was in a session's
-        // temporary schema, where no one looks.
+        // Reasons do not count as earlier ones while the routine was in a managed or a temporary
+        // schema, where they were not checked.
         let earlier =
             earlier.filter(|r| r.security_definer && before.routine_managed_by(r).is_none());
         let was = earlier.map(|earlier| before.paths.config(&earlier.config, earlier.owner));
         let reasons = was.as_ref().map_or(&[][..], |was| &was.reasons);
-        let known: HashSet<_> = reasons.iter().map(by_whom).collect();
+        let known: HashSet<_> = reasons.iter().map(identity).collect();
         let is_about_a_change =
-            |r: &Reason| r.schema.as_deref().is_some_and(|schema| changed.contains(schema));
+            |r: &Reason| r.schema.as_deref().is_some_and(|schema| schemas.contains(schema));
         let is_new = |r: &&Reason| {
-            counts(r) && !known.contains(&by_whom(r)) && (!altered || is_about_a_change(r))
+            counts(r) && !known.contains(&identity(r)) && (!altered || is_about_a_change(r))
         };
         let new: Vec<Reason> = assessment.reasons.iter().filter(is_new).cloned().collect();
         if let Some(verdict) = new.iter().map(|r| r.verdict).max() {
@@ -70,8 +69,8 @@ pub fn exposed<'a>(
     found
 }
 
-/// Whether the platform excuses a routine: a managed schema or extension does, but for a schema
-/// that has only just been given such a name.
+/// Whether a routine belongs to a managed schema or extension. A schema that the transaction has
+/// renamed does not count.
 #[must_use]
 pub fn is_excused(before: &Context<'_>, after: &Context<'_>, routine: &Routine) -> bool {
     let renamed =
@@ -82,8 +81,8 @@ pub fn is_excused(before: &Context<'_>, after: &Context<'_>, routine: &Routine) 
     !renamed && after.routine_managed_by(routine).is_some()
 }
 
-/// The names of schemas that are not what they were: made, dropped, renamed, given away, opened or
-/// closed, or with things of somebody else's in them.
+/// Returns the names of schemas that have been created, dropped or renamed, or have another owner,
+/// ACL or owners of contained objects.
 fn changed_schemas<'s>(before: &'s Snapshot, after: &'s Snapshot) -> HashSet<&'s str> {
     let facts = |snapshot: &'s Snapshot| -> HashMap<&'s str, _> {
         let contents = |oid: &Oid| snapshot.contents.get(oid);
@@ -97,7 +96,8 @@ fn changed_schemas<'s>(before: &'s Snapshot, after: &'s Snapshot) -> HashSet<&'s
     then.keys().chain(now.keys()).copied().filter(|name| then.get(name) != now.get(name)).collect()
 }
 
-fn by_whom(reason: &Reason) -> (crate::search_path::ReasonCode, Option<&str>, Option<&str>) {
+/// Returns what distinguishes reasons here: code, schema and role.
+fn identity(reason: &Reason) -> (crate::search_path::ReasonCode, Option<&str>, Option<&str>) {
     (reason.code, reason.schema.as_deref(), reason.role.as_deref())
 }
 
@@ -108,20 +108,20 @@ mod tests {
     use crate::catalog::{PUBLIC, Privileges};
     use crate::rules::testing::World;
 
-    fn names(before: &World, after: &World, touched: &[Oid]) -> Vec<String> {
+    fn names(before: &World, after: &World, changed: &[Oid]) -> Vec<String> {
         let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
         let (old_access, new_access) = (Access::new(&old), Access::new(&new));
         let old = Context::new(&before.contract, &old, &old_access, &|| {});
         let new = Context::new(&after.contract, &new, &new_access, &|| {});
-        let touched = touched.iter().copied().collect();
-        exposed(&old, &new, &touched)
+        let changed = changed.iter().copied().collect();
+        exposed(&old, &new, &changed)
             .iter()
             .map(|e| new.snapshot.routine_message(e.routine))
             .collect()
     }
 
     #[test]
-    fn a_grant_exposes_what_searches_the_schema() {
+    fn grant_on_a_schema_exposes_routines_that_search_it() {
         let (before, mut after) = (World::conforming(), World::conforming());
         assert_eq!(names(&before, &after, &[]), [""; 0]);
         after.grant_schema("api", PUBLIC, Privileges::CREATE);
@@ -129,11 +129,11 @@ mod tests {
         after.grant_schema("public", PUBLIC, Privileges::CREATE);
         let all = before.snapshot.routines.len();
         assert_eq!(names(&before, &after, &[]).len(), all);
-        // That it has been touched, or altered, is no excuse for what happens around it.
+        // A change of the routine itself does not excuse it.
         let one = after.snapshot.routines[0].oid;
         after.snapshot.routines[0].config = vec!["search_path=public".into()];
         assert_eq!(names(&before, &after, &[one]).len(), all);
-        // One more role that may is one more reason; the same role is none.
+        // Another role is another reason; the same role is not.
         let mut more = World::conforming();
         more.grant_schema("public", PUBLIC, Privileges::CREATE);
         assert_eq!(names(&after, &more, &[]), [""; 0]);
@@ -141,11 +141,11 @@ mod tests {
         let mallory = more.role("mallory").oid;
         more.grant_schema("public", mallory, Privileges::CREATE);
         assert_eq!(names(&after, &more, &[]).len(), all);
-        assert_eq!(names(&more, &after, &[]), [""; 0], "and one less mends");
+        assert_eq!(names(&more, &after, &[]), [""; 0], "one role less is a fix");
     }
 
     #[test]
-    fn a_schema_that_is_gone_exposes_too() {
+    fn renamed_schema_exposes_routines_that_search_it() {
         let (before, mut after) = (World::conforming(), World::conforming());
         after.schema("public").name = "elsewhere".into();
         assert_eq!(names(&before, &after, &[]).len(), before.snapshot.routines.len());

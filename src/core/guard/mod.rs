@@ -1,4 +1,4 @@
-//! What the guard makes of a command: is it worse than before, and how to say so.
+//! The decisions of the guard: whether a statement is a regression, and the text of its rejection.
 
 mod change;
 mod exposed;

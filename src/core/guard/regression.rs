@@ -1,32 +1,32 @@
-//! The ratchet: only what a command made worse is refused. What was wrong before may stay wrong,
-//! and mending a part of it always passes.
+//! Regressions of a search_path: only these are blocked. An earlier violation may stay, and fixing
+//! a part of it always passes.
 
 use crate::search_path::{Assessment, Reason, ReasonCode};
 use std::collections::HashSet;
 
-/// Whether the path of a routine is worse `after` the command than `before` it; `None` where the
-/// routine did not exist, or was SECURITY INVOKER.
+/// Whether the search_path of a routine is worse `after` the command than `before` it; `before` is
+/// `None` if the routine did not exist, or was SECURITY INVOKER.
 ///
-/// What the past excuses is told by kind and schema of the reasons alone, not by the verdict: who
-/// can create where today was said by GRANT, which can be taken back tomorrow, while the path
-/// stays.
+/// Reasons are compared by kind and schema, not by verdict: the verdict depends on the roles that
+/// can create objects today, which a REVOKE changes while the path stays.
 #[must_use]
 pub fn is_regression(before: Option<&Assessment>, after: &Assessment) -> bool {
     let Some(before) = before else { return after.reasons.iter().any(counts) };
     let past: HashSet<(ReasonCode, Option<&str>)> =
         before.reasons.iter().filter(|r| counts(r)).map(kind).collect();
-    // Without a path, the caller chose the whole of it.
+    // Without a path, the caller could choose any.
     !past.contains(&(ReasonCode::NoPath, None))
         && after.reasons.iter().any(|r| counts(r) && !past.contains(&kind(r)))
 }
 
-/// Tables and views of somebody else in a shared schema are the audit's matter; everything else is
-/// the guard's too.
+/// Whether the guard blocks because of a reason. Tables and views of other roles in a shared schema
+/// are common, and only reported by the audit.
 pub(super) fn counts(reason: &Reason) -> bool {
     reason.code != ReasonCode::ForeignObjects || reason.planted_code
 }
 
-/// What a reason is about; pg_temp first by default is pg_temp first by name.
+/// Returns what identifies a reason. pg_temp that is first by default is the same as pg_temp that
+/// is listed first.
 fn kind(reason: &Reason) -> (ReasonCode, Option<&str>) {
     let code = if reason.code == ReasonCode::TempNotLast {
         ReasonCode::TempNotListed
@@ -60,7 +60,7 @@ mod tests {
     use Verdict::{Exploitable, Fragile};
 
     #[test]
-    fn new_and_unsafe_is_worse_and_safe_never_is() {
+    fn new_routine_with_an_unsafe_path_is_a_regression() {
         assert!(is_regression(None, &assess(&[(MissingSchema, Fragile, "s")])));
         assert!(!is_regression(None, &assess(&[])));
         assert!(!is_regression(Some(&assess(&[(NoPath, Exploitable, "")])), &assess(&[])));
@@ -68,19 +68,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_wrong_may_stay_wrong() {
+    fn earlier_reason_is_no_regression() {
         let old = assess(&[(Writable, Exploitable, "s"), (TempNotListed, Exploitable, "")]);
         assert!(!is_regression(Some(&old), &old));
         assert!(
             !is_regression(Some(&old), &assess(&[(Writable, Exploitable, "s")])),
-            "one of two mended"
+            "one of two fixed"
         );
         assert!(!is_regression(Some(&old), &assess(&[(TempNotLast, Exploitable, "")])));
         assert!(is_regression(Some(&old), &assess(&[(Writable, Exploitable, "other")])));
     }
 
     #[test]
-    fn no_path_let_the_caller_choose_any() {
+    fn any_path_is_no_regression_from_no_path() {
         let old = assess(&[(NoPath, Exploitable, "")]);
         assert!(!is_regression(Some(&old), &assess(&[(Writable, Exploitable, "s")])));
         assert!(!is_regression(Some(&old), &assess(&[(MissingSchema, Fragile, "s")])));
@@ -88,11 +88,11 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_that_a_grant_made_worse_for_a_moment_excuses_nothing() {
+    fn reason_of_another_kind_is_a_regression_whatever_the_verdict() {
         let opened = assess(&[(Writable, Exploitable, "s")]);
         assert!(is_regression(Some(&opened), &assess(&[(MissingSchema, Fragile, "nope")])));
         assert!(is_regression(Some(&opened), &assess(&[(TempNotListed, Fragile, "")])));
-        // Nor does a path get worse by what others have done to the schema.
+        // A grant on the schema does not make the path worse.
         assert!(!is_regression(
             Some(&assess(&[(MissingSchema, Fragile, "s")])),
             &assess(&[(MissingSchema, Exploitable, "s")])
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_applications_own_tables_are_left_to_the_audit() {
+    fn tables_of_other_roles_are_no_regression() {
         assert!(!is_regression(None, &assess(&[(ForeignObjects, Exploitable, "public")])));
     }
 }

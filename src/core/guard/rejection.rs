@@ -1,39 +1,45 @@
-//! The words of a rejection: what, why, and the SQL that would pass.
+//! The text of a rejection: what violates the contract, why it matters, and what to do next.
 
+use super::change::Regression;
+use super::exposed::Exposed;
 use crate::catalog::Routine;
 use crate::contract::RoleKind;
-use crate::guard::{Exposed, Regression};
+use crate::finding::Finding;
 use crate::rule::Rule;
-use crate::rules::security_definer_search_path::RULE;
 use crate::rules::shared::definer_path::{fix, safe_path, schema_cause};
-use crate::rules::{Context, guard_tampered, required_object_missing, security_definer_settings};
+use crate::rules::{
+    Context, guard_tampered, required_object_missing, security_definer_search_path,
+    security_definer_settings,
+};
 use crate::search_path::{Assessment, ReasonCode, Verdict, set_clause};
-use crate::sql::{listed, printable};
+use crate::sql::{is_unprintable, listed, printable, quote_literal};
 
-/// What is refused and why, in PostgreSQL's style.
+/// A violation of the contract by a statement, as an error in PostgreSQL's message style.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rejection {
-    /// The rule that says so.
+    /// The rule that is violated.
     pub rule: &'static Rule,
-    /// The object, as findings name it.
+    /// The identity of the object, as findings name it.
     pub object: String,
-    /// What it is about, whichever command brings it up: said once, it need not be said again.
+    /// Identifies the problem independently of the command: a transaction reports it once.
     pub key: String,
-    /// The verdict on a search_path.
+    /// The verdict, where the rejection is about a search_path.
     pub verdict: Option<Verdict>,
-    /// Primary message.
+    /// The primary message: short, no period.
     pub message: String,
-    /// A sentence or more.
+    /// One sentence that states the problem by itself, for lists of several.
+    pub problem: String,
+    /// DETAIL: what is wrong and why it matters, in full sentences.
     pub detail: String,
-    /// The way out.
+    /// HINT: the next command or action.
     pub hint: String,
 }
 
-/// How many of many are named.
-const SHOWN: usize = 3;
+/// How many routines a message names.
+const MOST_ROUTINES: usize = 3;
 
 impl Rejection {
-    /// About one routine; `tag` is the command that ran.
+    /// Returns the rejection of a routine's search_path; `tag` is the tag of the command.
     #[must_use]
     pub fn of_routine(
         cx: &Context<'_>,
@@ -41,242 +47,369 @@ impl Rejection {
         assessment: &Assessment,
         tag: &str,
     ) -> Self {
-        let name = cx.snapshot.routine_message(routine);
+        let rule = &security_definer_search_path::RULE;
         let kind = routine.object_type();
-        let rule = source(&RULE);
+        let subject = format!("SECURITY DEFINER {kind} {}", cx.snapshot.routine_message(routine));
         let object = cx.snapshot.routine_identity(routine);
-        if assessment.verdict == Verdict::Safe {
+        let (message, detail) = if assessment.verdict == Verdict::Safe {
             let canonical = set_clause(&cx.contract.security_definer.search_path);
-            return Self {
-                rule: &RULE,
-                key: object.clone(),
-                object,
-                verdict: Some(assessment.verdict),
-                message: format!(
-                    "SECURITY DEFINER {kind} {name} does not have the contract's search_path"
+            (
+                format!("{subject} does not have the contract's search_path"),
+                format!("Its search_path is safe, but the contract accepts only {canonical}."),
+            )
+        } else {
+            let trap = assessment.trap().map(|trap| format!(" {trap}")).unwrap_or_default();
+            (
+                format!("{subject} has no safe search_path"),
+                format!(
+                    "The {kind} would be {}: {}.{trap}",
+                    assessment.verdict.as_str(),
+                    assessment.describe()
                 ),
-                detail: format!(
-                    "Its path is safe, but the contract accepts {canonical} alone. {rule}"
-                ),
-                hint: hint(cx, routine, assessment, tag),
-            };
-        }
-        let trap = assessment.trap().map(|t| format!(" {t}")).unwrap_or_default();
+            )
+        };
         Self {
-            rule: &RULE,
+            rule,
             key: object.clone(),
             object,
             verdict: Some(assessment.verdict),
-            message: format!("SECURITY DEFINER {kind} {name} has no safe search_path"),
-            detail: format!(
-                "It would be {}: {}.{trap} {rule}",
-                assessment.verdict.as_str(),
-                assessment.describe()
-            ),
-            hint: hint(cx, routine, assessment, tag),
+            problem: format!("{message}."),
+            message,
+            detail: format!("{detail} {}", source(rule)),
+            hint: search_path_hint(cx, routine, assessment, tag),
         }
     }
 
-    /// About a setting of a routine that switches off protection.
+    /// Returns the rejection of a routine's setting that disables a protection.
     #[must_use]
     pub fn of_setting(cx: &Context<'_>, routine: &Routine, name: &str, value: &str) -> Self {
         let rule = &security_definer_settings::RULE;
+        let object = cx.snapshot.routine_identity(routine);
+        let message = format!(
+            "SECURITY DEFINER {} {} sets {name} to \"{}\"",
+            routine.object_type(),
+            cx.snapshot.routine_message(routine),
+            printable(value)
+        );
         Self {
             rule,
-            object: cx.snapshot.routine_identity(routine),
-            key: format!("{} {name}", cx.snapshot.routine_identity(routine)),
+            key: format!("{object} {name}"),
+            object,
             verdict: None,
-            message: format!(
-                "SECURITY DEFINER {} {} sets {name} to \"{}\"",
-                routine.object_type(),
-                cx.snapshot.routine_message(routine),
-                printable(value)
-            ),
+            problem: format!("{message}."),
+            message,
             detail: format!("{} {}", rule.why, source(rule)),
-            hint: format!("Leave the SET {name} clause away."),
+            hint: format!("Omit SET {name}."),
         }
     }
 
-    /// About a routine, by its identity, that a call of one of the extension's own could reach in
-    /// its place.
+    /// Returns the rejection of a routine that calls of one of the extension's functions could
+    /// execute instead; `identity` is the routine's.
     #[must_use]
     pub fn of_impostor(identity: &str) -> Self {
+        let rule = &guard_tampered::RULE;
+        let message = format!(
+            "routine {} would shadow a function of extension dragonfly_guard",
+            printable(identity)
+        );
         Self {
-            rule: &guard_tampered::RULE,
+            rule,
             object: identity.to_owned(),
             key: identity.to_owned(),
             verdict: None,
-            message: format!("routine {} would stand in the way of one of dragonfly_guard's own", printable(identity)),
-            detail: "Whoever calls the extension's function with other arguments could call this one instead, and run its code with \
-                     their own rights."
-                .into(),
-            hint: "Give it another name, or put it into another schema.".into(),
+            problem: format!("{message}."),
+            message,
+            detail: format!(
+                "A call of the extension's function with other argument types could execute this \
+                 routine instead, with the privileges of the caller. {}",
+                source(rule)
+            ),
+            hint: "Use another name or another schema.".to_owned(),
         }
     }
 
-    /// About an object that lasts, by its description, and rests on something temporary.
+    /// Returns the rejection of a permanent object that depends on a temporary one; `description`
+    /// is the permanent object's.
     #[must_use]
     pub fn of_temporary_dependency(description: &str) -> Self {
         let rule = &required_object_missing::RULE;
+        let message = format!("{} depends on a temporary object", printable(description));
         Self {
             rule,
             object: description.to_owned(),
-            key: format!("on sand {description}"),
+            key: format!("temporary dependency of {description}"),
             verdict: None,
-            message: format!("{} depends on something temporary", printable(description)),
+            problem: format!("{message}."),
+            message,
             detail: format!(
-                "When the session ends, or the transaction, it would be dropped with it, or lose a policy, and nobody would be told. {}",
+                "At the end of the session or transaction, the server would drop it, or a policy \
+                 of it, together with the temporary object, and no event trigger would fire. {}",
                 source(rule)
             ),
-            hint: "Make it without the temporary table, type or function.".to_owned(),
+            hint: "Create it without the temporary table, type or function.".to_owned(),
         }
     }
 
-    /// About routines that were safe and would be so no longer, though nobody touched them. There
-    /// is at least one.
+    /// Returns the rejection of a command that makes unchanged routines unsafe; `None` where
+    /// `exposed` is empty.
     #[must_use]
     pub fn of_exposed(cx: &Context<'_>, exposed: &[Exposed<'_>], tag: &str) -> Option<Self> {
+        let rule = &security_definer_search_path::RULE;
         let first = exposed.first()?;
-        let mut names: Vec<String> =
-            exposed.iter().take(SHOWN).map(|e| cx.snapshot.routine_message(e.routine)).collect();
-        if exposed.len() > names.len() {
-            names.push(format!("{} others", exposed.len() - names.len()));
+        let count = exposed.len();
+        let mut names: Vec<String> = exposed
+            .iter()
+            .take(MOST_ROUTINES)
+            .map(|e| cx.snapshot.routine_message(e.routine))
+            .collect();
+        if count > names.len() {
+            names.push(format!("{} others", count - names.len()));
         }
-        let (count, noun) =
-            (exposed.len(), if exposed.len() == 1 { "routine" } else { "routines" });
-        let verdict =
-            exposed.iter().map(|e| e.assessment.verdict).max().unwrap_or(first.assessment.verdict);
-        let reason = first.assessment.reasons.first();
-        let hint = match reason.map(|r| (r.code, r.schema.as_deref(), r.role.as_deref())) {
-            Some((ReasonCode::Writable | ReasonCode::ForeignObjects, Some(schema), Some(role))) => format!(
-                "Give {} another schema to create in, or take schema \"{}\" out of the search_path of these routines first.",
-                if role == "PUBLIC" { "everybody".to_owned() } else { format!("\"{}\"", printable(role)) },
-                printable(schema)
-            ),
-            _ => "Take the schema out of the search_path of these routines first, or leave it as it is.".to_owned(),
-        };
+        let names = listed(&names);
+        let noun = if count == 1 { "routine" } else { "routines" };
+        let message = format!("{tag} would make {count} SECURITY DEFINER {noun} unsafe: {names}");
         Some(Self {
-            rule: &RULE,
+            rule,
             object: cx.snapshot.routine_identity(first.routine),
-            key: format!("exposed {}", listed(&names)),
-            verdict: Some(verdict),
-            message: format!(
-                "{tag} would make {count} SECURITY DEFINER {noun} unsafe: {}",
-                listed(&names)
-            ),
+            key: format!("exposed {names}"),
+            verdict: exposed.iter().map(|e| e.assessment.verdict).max(),
+            problem: format!("{message}."),
+            message,
             detail: format!(
                 "{} would be {}: {}. {}",
                 cx.snapshot.routine_message(first.routine),
                 first.assessment.verdict.as_str(),
                 first.assessment.describe(),
-                source(&RULE)
+                source(rule)
             ),
-            hint,
+            hint: exposed_hint(&first.assessment),
         })
     }
 
-    /// About anything else that has become worse.
+    /// Returns the rejection of any other regression.
     #[must_use]
-    pub fn of_regression(worse: &Regression, tag: &str) -> Self {
-        let finding = &worse.finding;
-        let sentence = finding.detail.trim_end_matches('.');
-        let mut characters = sentence.chars();
-        let first = characters.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
-        // PUBLIC stays what it is.
-        let what = match sentence.get(1..2).is_some_and(|c| c.chars().all(char::is_uppercase)) {
-            true => sentence.to_owned(),
-            false => first + characters.as_str(),
-        };
-        let hint = match (finding.fix.sql(), worse.completes) {
-            (Some(fix), true) => format!("In the same transaction: {}", fix.replace('\n', " ")),
-            (None, true) if finding.rule == &required_object_missing::RULE => {
-                "Make it anew in the same transaction, or take it out of the contract first.".to_owned()
-            }
-            (None, true) => finding.rule.fix.to_owned(),
-            (_, false) if worse.settled => {
-                "If it is meant so, declare it in the contract first. Where a later statement takes it back, SET LOCAL \
-                 dragonfly_guard.check_at = commit before."
-                    .to_owned()
-            }
-            (_, false) => "If it is meant so, declare it in the contract first; otherwise leave it away.".to_owned(),
-        };
+    pub fn of_regression(regression: &Regression, tag: &str) -> Self {
+        let finding = &regression.finding;
+        let (rule, object) = (finding.rule, &finding.object);
         Self {
-            rule: finding.rule,
-            object: finding.object.identity.clone(),
+            rule,
+            object: object.identity.clone(),
             key: finding.fingerprint.clone(),
             verdict: None,
-            message: format!("{tag} breaks the security contract: {what}"),
-            detail: format!("{} {}", finding.rule.why, source(finding.rule)),
-            hint,
+            message: format!(
+                "{tag} violates the security contract: {} on {} {}",
+                rule.id,
+                object.object_type,
+                printable(&object.identity)
+            ),
+            problem: finding.detail.clone(),
+            detail: format!("{} {} {}", finding.detail, rule.why, source(rule)),
+            hint: regression_hint(regression),
         }
     }
 }
 
-/// Where it is written.
+/// Returns where the rule is documented.
 fn source(rule: &Rule) -> String {
     format!("Rule {}, contract section {}.", rule.id, rule.section)
 }
 
-fn hint(cx: &Context<'_>, routine: &Routine, assessment: &Assessment, tag: &str) -> String {
-    // Where a schema is open to others, closing it mends this routine and every other that searches
-    // it.
-    if let Some(revoke) = schema_cause(cx, assessment) {
-        return format!("The cause is the schema, not the routine. To close it: {revoke}");
-    }
-    if let Some((extension, _)) = cx
-        .snapshot
-        .routine_extension
-        .get(&routine.oid)
-        .and_then(|oid| cx.snapshot.extensions.get(oid))
-    {
-        return format!(
-            "The script of extension \"{}\" makes it. If you trust that extension, name it in the contract under managed.extensions.",
-            printable(extension)
+fn regression_hint(regression: &Regression) -> String {
+    let finding = &regression.finding;
+    if regression.can_be_completed {
+        return finding.fix.sql().map_or_else(
+            || finding.rule.fix.to_owned(),
+            |sql| format!("Run in the same transaction: {}", sql.replace('\n', " ")),
         );
     }
+    let mut hint =
+        "If this is intended, declare it in the contract with ops.load_contract() first".to_owned();
+    if let Some(exempt) = exempt_statement(finding) {
+        hint += &format!(", or exempt it: {exempt}");
+    } else {
+        hint += ".";
+    }
+    if regression.settled {
+        hint += " If a later statement of the transaction reverts it, run SET LOCAL \
+                 dragonfly_guard.check_at = commit first.";
+    }
+    hint
+}
+
+/// Returns the call that exempts the object from the rule, with gaps for reason and expiry. `None`
+/// where the rule cannot be exempted by pattern, or the identity cannot be written as one.
+fn exempt_statement(finding: &Finding) -> Option<String> {
+    let identity = &finding.object.identity;
+    let is_exact = !identity.chars().any(|c| matches!(c, '*' | '?') || is_unprintable(c));
+    (finding.rule.exempt_by_pattern && is_exact).then(|| {
+        format!(
+            "SELECT ops.exempt(rule => '{}', object => {}, reason => '...', expires_at => '...');",
+            finding.rule.id,
+            quote_literal(identity)
+        )
+    })
+}
+
+fn exposed_hint(assessment: &Assessment) -> String {
+    let reason = assessment.reasons.first();
+    match reason.map(|r| (r.code, r.schema.as_deref(), r.role.as_deref())) {
+        Some((ReasonCode::Writable | ReasonCode::ForeignObjects, Some(schema), Some(role))) => {
+            let role = if role == "PUBLIC" {
+                "PUBLIC".to_owned()
+            } else {
+                format!("role \"{}\"", printable(role))
+            };
+            format!(
+                "Use another schema for {role}, or remove schema \"{}\" from the search_path of \
+                 these routines first.",
+                printable(schema)
+            )
+        }
+        _ => "Remove the schema from the search_path of these routines first, or leave the schema \
+              unchanged."
+            .to_owned(),
+    }
+}
+
+fn search_path_hint(
+    cx: &Context<'_>,
+    routine: &Routine,
+    assessment: &Assessment,
+    tag: &str,
+) -> String {
+    // REVOKE on the schema fixes this routine and all others that search the schema.
+    if let Some(revoke) = schema_cause(cx, assessment) {
+        return format!("The cause is the schema, not the routine. Run: {revoke}");
+    }
+    let extension = cx.snapshot.routine_extension.get(&routine.oid);
+    if let Some((name, _)) = extension.and_then(|oid| cx.snapshot.extensions.get(oid)) {
+        return format!(
+            "The script of extension \"{}\" creates it. If you trust the extension, add it to \
+             managed.extensions in the contract.",
+            printable(name)
+        );
+    }
+    let kind = routine.object_type();
     let Some(path) = safe_path(cx, routine, assessment) else {
-        return "No search_path makes it safe while others own objects in its schemas: drop those objects, or give the routine \
-                another owner."
-            .to_owned();
+        return format!(
+            "No search_path is safe while untrusted roles own objects in its schemas. Drop these \
+             objects, or change the owner of the {kind}."
+        );
     };
     let clause = format!("SET search_path = {}", set_clause(&path));
     if let Some(owner) = better_owner(cx, routine) {
         return format!(
-            "A superuser's routine must not search schemas in which others create. Make it as role \"{}\" with SET search_path = {}, or write {clause}. When restoring a dump, SET dragonfly_guard.mode = warn, and audit afterwards.",
+            "A superuser's {kind} must not search schemas in which other roles can create \
+             objects. Create it as role \"{}\" with SET search_path = {}, or use {clause}. To \
+             restore a dump, SET dragonfly_guard.mode = warn and audit the database afterwards.",
             printable(&owner),
             set_clause(&cx.contract.security_definer.search_path)
         );
     }
-    if tag.starts_with("ALTER") && routine_statement(tag) {
+    if alters_routine(tag) {
         match fix(cx, routine, assessment).sql() {
             Some(statement) => {
-                format!("Give it a safe path in the same statement or before: {statement}")
+                format!("Set a safe search_path in the same statement or before it: {statement}")
             }
-            None => format!("Give it a safe path in the same statement: {clause}"),
+            None => format!("Set a safe search_path in the same statement: {clause}"),
         }
     } else {
-        format!("Write SECURITY DEFINER {clause} in the statement that makes it.")
+        format!("Create the {kind} with SECURITY DEFINER {clause}.")
     }
 }
 
-/// For a routine of a superuser who cannot have the contract's own path: the role that could, the
-/// one that keeps the structure.
+/// Returns the owner role of the contract under which the contract's search_path is safe; `None`
+/// unless the routine is a superuser's and the path is not safe for that superuser.
 fn better_owner(cx: &Context<'_>, routine: &Routine) -> Option<String> {
     let path = &cx.contract.security_definer.search_path;
     let is_safe = |owner| cx.paths.names(path, owner).verdict == Verdict::Safe;
     if !cx.access.is_superuser(routine.owner) || is_safe(routine.owner) {
         return None;
     }
-    let owners =
-        cx.contract.roles_of(RoleKind::Owner).filter_map(|name| cx.snapshot.role_named(name));
-    owners
-        .filter(|owner| !owner.superuser && is_safe(owner.oid))
+    cx.contract
+        .roles_of(RoleKind::Owner)
+        .filter_map(|name| cx.snapshot.role_named(name))
+        .find(|owner| !owner.superuser && is_safe(owner.oid))
         .map(|owner| owner.name.clone())
-        .next()
 }
 
-/// ALTER FUNCTION, ALTER PROCEDURE, ALTER ROUTINE: the routine exists, and the statement could
-/// carry the clause.
-fn routine_statement(tag: &str) -> bool {
-    ["FUNCTION", "PROCEDURE", "ROUTINE"].iter().any(|kind| tag.ends_with(kind))
+/// Whether the command is ALTER FUNCTION, ALTER PROCEDURE or ALTER ROUTINE, which can contain the
+/// SET clause.
+fn alters_routine(tag: &str) -> bool {
+    matches!(tag, "ALTER FUNCTION" | "ALTER PROCEDURE" | "ALTER ROUTINE")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::change::Change;
+    use super::*;
+    use crate::access::Access;
+    use crate::catalog::Privileges;
+    use crate::rules::testing::World;
+
+    fn reject(before: &World, after: &World, rule: &'static Rule, tag: &str) -> Rejection {
+        let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
+        let (old_access, new_access) = (Access::new(&old), Access::new(&new));
+        let old = Context::new(&before.contract, &old, &old_access, &|| {});
+        let new = Context::new(&after.contract, &new, &new_access, &|| {});
+        let regressions = Change::new(&old, &new).worse(rule);
+        Rejection::of_regression(&regressions[0], tag)
+    }
+
+    #[test]
+    fn rejected_grant_names_rule_object_reason_and_next_action() {
+        let (before, mut after) = (World::conforming(), World::conforming());
+        let anon = after.role("anon").oid;
+        after.grant("public.judgments", anon, Privileges::SELECT);
+        let rule = &crate::rules::table_privileges::RULE;
+        let rejection = reject(&before, &after, rule, "GRANT");
+        assert_eq!(
+            rejection.message,
+            "GRANT violates the security contract: table_privileges on table public.judgments"
+        );
+        assert_eq!(
+            rejection.detail,
+            format!(
+                "Role \"anon\" has SELECT on table public.judgments, which the contract does not \
+                 declare. {} Rule table_privileges, contract section 2.",
+                rule.why
+            )
+        );
+        assert_eq!(
+            rejection.hint,
+            "If this is intended, declare it in the contract with ops.load_contract() first, or \
+             exempt it: SELECT ops.exempt(rule => 'table_privileges', object => \
+             'public.judgments', reason => '...', expires_at => '...'); If a later statement of \
+             the transaction reverts it, run SET LOCAL dragonfly_guard.check_at = commit first."
+        );
+    }
+
+    #[test]
+    fn rejected_drop_hints_at_the_statement_that_completes_it() {
+        let (before, mut after) = (World::conforming(), World::conforming());
+        after.snapshot.relations.retain(|r| r.name != "v_rls_coverage");
+        let rejection = reject(&before, &after, &required_object_missing::RULE, "DROP VIEW");
+        assert_eq!(
+            rejection.hint,
+            "Run in the same transaction: CREATE VIEW ops.v_rls_coverage AS SELECT * FROM \
+             ops.rls_coverage();"
+        );
+        let mut after = World::conforming();
+        after.snapshot.relations.retain(|r| r.name != "judgments");
+        let rejection = reject(&before, &after, &required_object_missing::RULE, "DROP TABLE");
+        assert_eq!(rejection.hint, required_object_missing::RULE.fix);
+    }
+
+    #[test]
+    fn identity_that_is_a_pattern_is_not_offered_for_exemption() {
+        let (before, mut after) = (World::conforming(), World::conforming());
+        let anon = after.role("anon").oid;
+        let mut table = after.relation("public.judgments").clone();
+        (table.oid, table.name, table.acl) = (9001, "notes*".into(), Some(vec![]));
+        after.add_relation(table);
+        after.grant("public.notes*", anon, Privileges::SELECT);
+        let rule = &crate::rules::table_privileges::RULE;
+        let rejection = reject(&before, &after, rule, "GRANT");
+        assert!(!rejection.hint.contains("ops.exempt"), "{}", rejection.hint);
+    }
 }

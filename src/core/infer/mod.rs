@@ -1,29 +1,29 @@
-//! A first contract from a living database: what is there becomes what is declared, as far as a
-//! contract should bless it.
+//! Infers a first contract from an existing database: it declares the state that was found, as far
+//! as a contract should allow it.
 //!
-//! Nothing is blessed that a person would not have decided: tables that a client reaches without
-//! row security, policies that are always true for a client, routines with an unsafe search_path,
-//! what PUBLIC has, what came along with GRANT ALL or by default privileges, what a client has by
-//! membership in another role. All of that is left out, and so is found by the first audit under
-//! the contract.
+//! Privileges that are probably not intended are omitted, so the first audit under the contract
+//! reports them: tables that clients can access without row security, policies that are always true
+//! for a client, routines with an unsafe search_path, privileges of PUBLIC, privileges given by
+//! GRANT ALL or by default privileges, and privileges that a client has through membership in
+//! another role.
 
 mod objects;
 mod roles;
 
 use crate::access::Access;
-use crate::catalog::{Oid, Privileges};
-use crate::contract::{Accept, ByRole, Contract, PrivilegeSet, SchemaDecl, SecurityDefinerDecl};
+use crate::catalog::Privileges;
+use crate::contract::{Accept, Contract, SchemaDecl, SecurityDefinerDecl, matches};
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
 use roles::Roles;
 use std::collections::{BTreeMap, HashMap};
 
-/// What a database is looked at by, to infer a contract for some of its schemas: `base` with those
-/// schemas governed and nothing declared in them. What `base` says about roles is kept: which are
-/// clients, nobody can see.
+/// Returns the contract from which [`infer`] starts: `base`, with `schemas` as the governed schemas
+/// and without declared objects. The declared roles of `base` remain, because the catalog does not
+/// show which roles are clients.
 #[must_use]
 pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
-    let governed = |name: &String| SchemaDecl {
+    let empty = |name: &String| SchemaDecl {
         name: name.clone(),
         purpose: String::new(),
         usage: vec![],
@@ -31,12 +31,13 @@ pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
         execute_on_routines: vec![],
     };
     let mut seed = base.clone();
-    seed.schemas = schemas.iter().map(governed).collect();
+    seed.schemas = schemas.iter().map(empty).collect();
     (seed.tables, seed.views, seed.sequences, seed.functions) = (vec![], vec![], vec![], vec![]);
     seed
 }
 
-/// The contract that the schemas of a [`seed`] keep as they are.
+/// Returns a contract that the governed schemas of a [`seed`] conform to, except for the omitted
+/// privileges.
 #[must_use]
 pub fn infer(cx: &Context<'_>, version: &str) -> Contract {
     let seed = cx.contract;
@@ -46,15 +47,15 @@ pub fn infer(cx: &Context<'_>, version: &str) -> Contract {
     contract.name.clone_from(&cx.snapshot.database.name);
     version.clone_into(&mut contract.version);
     contract.description =
-        format!("Inferred from database {}: what was there, least privilege first.", contract.name);
+        format!("Inferred from database {} with least privilege.", contract.name);
     contract.roles = roles.declarations(cx);
     contract.trusted_roles.retain(|name| cx.snapshot.role_named(name).is_some());
     let known = &seed.security_definer;
     let search_path = usual_path(cx).unwrap_or_else(|| minimal_path(cx));
-    // That no other path will do was said about another one.
+    // The declared restriction to the canonical path applied to another path.
     let accept = if search_path == known.search_path { known.accept } else { Accept::Safe };
     contract.security_definer = SecurityDefinerDecl { search_path, accept, accept_empty: false };
-    // What a person has decided about rules stays; what only repeats the rules' own is left away.
+    // Severities and guard actions that equal the defaults are omitted.
     for (id, declared) in &mut contract.rules {
         let own = crate::rules::find(id);
         declared.severity =
@@ -63,36 +64,34 @@ pub fn infer(cx: &Context<'_>, version: &str) -> Contract {
     }
     contract.rules.retain(|_, declared| declared.severity.is_some() || declared.guard.is_some());
     let names: Vec<String> = contract.schemas.iter().map(|s| s.name.clone()).collect();
-    contract
-        .managed
-        .schemas
-        .retain(|pattern| !names.iter().any(|name| crate::contract::matches(pattern, name)));
+    contract.managed.schemas.retain(|pattern| !names.iter().any(|name| matches(pattern, name)));
     objects::declare(cx, &roles, &mut contract);
-    usage(cx, &roles, &mut contract);
+    declare_usage(cx, &roles, &mut contract);
     contract
 }
 
-/// The path that the seed has, where all of it is governed; or the one that looks nowhere but in
-/// the server's own schema.
+/// Returns the path of the seed if all of its schemas are governed, otherwise a path that searches
+/// only the system catalog.
 fn minimal_path(cx: &Context<'_>) -> Vec<String> {
     let known = &cx.contract.security_definer.search_path;
     let governed = |name: &String| {
         matches!(name.as_str(), "pg_catalog" | "pg_temp") || cx.contract.schema(name).is_some()
     };
-    match known.iter().all(governed) {
-        true => known.clone(),
-        false => vec!["pg_catalog".into(), "pg_temp".into()],
+    if known.iter().all(governed) {
+        known.clone()
+    } else {
+        vec!["pg_catalog".into(), "pg_temp".into()]
     }
 }
 
-/// The roles that an inferred contract takes for workers although nobody has said so, and why.
+/// Returns the undeclared roles that an inferred contract declares as workers, with the reasons.
 #[must_use]
-pub fn taken_for_workers(cx: &Context<'_>) -> Vec<(String, &'static str)> {
-    Roles::of(cx).taken_for_workers(cx)
+pub fn inferred_workers(cx: &Context<'_>) -> Vec<(String, &'static str)> {
+    Roles::of(cx).inferred_workers(cx)
 }
 
-/// The safe path that most SECURITY DEFINER routines of the schemas have; of several, the first in
-/// order of name.
+/// Returns the most frequent safe path of the SECURITY DEFINER routines; of several, the first in
+/// alphabetical order.
 fn usual_path(cx: &Context<'_>) -> Option<Vec<String>> {
     let mut counts: BTreeMap<Vec<String>, usize> = BTreeMap::new();
     for (routine, _) in cx.routines().filter(|(r, _)| r.security_definer) {
@@ -108,8 +107,9 @@ fn usual_path(cx: &Context<'_>) -> Option<Vec<String>> {
     counts.into_iter().find(|(_, count)| *count == most).map(|(path, _)| path)
 }
 
-/// USAGE where a role has it by itself, or where everybody has and the role needs it.
-fn usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
+/// Declares USAGE for the roles that were granted it, and, on a schema on which PUBLIC has it, for
+/// the roles that need it.
+fn declare_usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
     let mut needed: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut need = |schema: &'_ str, names: Vec<String>| {
         let schema = cx.snapshot.schema_named(schema).map(|s| s.name.as_str());
@@ -128,13 +128,13 @@ fn usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
     for declared in &mut contract.schemas {
         let Some(schema) = cx.snapshot.schema_named(&declared.name) else { continue };
         let acl = schema.acl.clone().unwrap_or_default();
-        let everybody = Access::public(&acl).contains(Privileges::USAGE);
-        let held = roles.held(&acl);
+        let public_has_usage = Access::public(&acl).contains(Privileges::USAGE);
+        let held = roles.privileges_in(&acl);
         declared.usage = roles
             .subjects()
             .filter(|role| {
                 let own = held.get(&role.oid).is_some_and(|p| p.contains(Privileges::USAGE));
-                own || (everybody
+                own || (public_has_usage
                     && needed
                         .get(declared.name.as_str())
                         .is_some_and(|names| names.contains(&role.name.as_str())))
@@ -142,14 +142,6 @@ fn usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
             .map(|role| role.name.clone())
             .collect();
     }
-}
-
-/// What each role is given, by name, in the words of GRANT; roles without anything are left out.
-fn by_name<W: PrivilegeSet>(cx: &Context<'_>, held: &HashMap<Oid, Privileges>) -> ByRole<W> {
-    held.iter()
-        .map(|(role, privileges)| (cx.snapshot.role_name(*role), W::words_of(*privileges)))
-        .filter(|(_, words)| !words.is_empty())
-        .collect()
 }
 
 #[cfg(test)]

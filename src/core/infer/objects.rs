@@ -1,7 +1,6 @@
-//! Tables, views, sequences and functions as they are.
+//! Declares the tables, views, sequences and functions of an inferred contract.
 
-use super::by_name;
-use super::roles::Roles;
+use super::roles::{Roles, grants_by_name};
 use crate::catalog::{
     Command, DefaultAcl, Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role, Routine,
 };
@@ -13,9 +12,9 @@ use crate::search_path::Verdict;
 use crate::sql::argument_types;
 use std::collections::{HashMap, HashSet};
 
-/// Declares what the governed schemas hold, but for what the platform brings along.
+/// Declares the objects in the governed schemas, except for managed ones.
 pub(super) fn declare(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
-    let objects = Objects { cx, roles, all: everything(cx, roles) };
+    let objects = Objects { cx, roles, all: workers_with_all(cx, roles) };
     for (relation, schema) in cx.relations() {
         if cx.relation_object(relation).managed_by.is_some() {
             continue;
@@ -45,14 +44,15 @@ pub(super) fn declare(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contra
 struct Objects<'o, 'a> {
     cx: &'o Context<'a>,
     roles: &'o Roles<'a>,
-    /// Schema and worker that holds everything on everything in it: said once, and no grant by
-    /// grant.
+    /// Schemas with the workers that have all privileges on all objects in them. They are declared
+    /// for the schema instead of each object.
     all: HashSet<(Oid, Oid)>,
 }
 
-/// The workers that hold everything on every object of a schema which has any.
-fn everything(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> {
-    let mut lacking: HashSet<(Oid, Oid)> = HashSet::new();
+/// Returns the schemas with relations, each with the workers that have all privileges on every
+/// object in it.
+fn workers_with_all(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> {
+    let mut missing: HashSet<(Oid, Oid)> = HashSet::new();
     let mut schemas = HashSet::new();
     for (relation, _) in cx.relations() {
         schemas.insert(relation.schema);
@@ -61,11 +61,11 @@ fn everything(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> {
         } else {
             Privileges::ALL_ON_TABLE
         };
-        let held = roles.held(relation.acl.as_ref().unwrap_or(&vec![]));
-        let lacks = |role: &&Role| {
+        let held = roles.privileges_in(relation.acl.as_ref().unwrap_or(&vec![]));
+        let is_missing = |role: &&Role| {
             !held.get(&role.oid).is_some_and(|privileges| privileges.contains(wanted))
         };
-        lacking.extend(roles.workers().filter(lacks).map(|role| (relation.schema, role.oid)));
+        missing.extend(roles.workers().filter(is_missing).map(|role| (relation.schema, role.oid)));
     }
     for (routine, _) in cx.routines() {
         let executes = |role: &&Role| {
@@ -77,19 +77,19 @@ fn everything(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> {
             );
             held.contains(Privileges::EXECUTE)
         };
-        lacking.extend(
+        missing.extend(
             roles.workers().filter(|role| !executes(role)).map(|role| (routine.schema, role.oid)),
         );
     }
     let pairs = schemas.iter().flat_map(|schema| roles.workers().map(|role| (*schema, role.oid)));
-    pairs.filter(|pair| !lacking.contains(pair)).collect()
+    pairs.filter(|pair| !missing.contains(pair)).collect()
 }
 
 impl Objects<'_, '_> {
-    /// What each role was granted on a relation, without workers that hold everything in its
-    /// schema.
+    /// Returns the privileges of each role on a relation, without workers that have all privileges
+    /// in the schema.
     fn grants(&self, relation: &Relation) -> HashMap<Oid, Privileges> {
-        let mut held = self.roles.held(relation.acl.as_ref().unwrap_or(&vec![]));
+        let mut held = self.roles.privileges_in(relation.acl.as_ref().unwrap_or(&vec![]));
         held.retain(|role, _| !self.all.contains(&(relation.schema, *role)));
         held
     }
@@ -98,14 +98,14 @@ impl Objects<'_, '_> {
         self.roles.clients().any(|client| client.oid == role)
     }
 
-    /// A table. A client keeps what row security governs: reading and changing rows, where no
-    /// policy opens all of them. A partition is its table's matter unless somebody has been let at
-    /// it by itself.
+    /// Returns the declaration of a table. A client keeps the privileges that row security
+    /// restricts: to read and change rows, unless a policy allows all rows. A partition without row
+    /// security and grants is not declared.
     fn table(&self, relation: &Relation, schema: &str) -> Option<TableDecl> {
         self.cx.check_interrupts();
         let mut held = self.grants(relation);
         for (role, privileges) in held.iter_mut().filter(|(role, _)| self.is_client(**role)) {
-            *privileges = self.governed_by_policies(relation, *role, *privileges);
+            *privileges = self.restricted_by_policies(relation, *role, *privileges);
         }
         let policies = if relation.row_security { self.policies(relation) } else { ByRole::new() };
         let table = TableDecl {
@@ -114,14 +114,14 @@ impl Objects<'_, '_> {
             purpose: String::new(),
             row_security: relation.row_security,
             force_row_security: relation.row_security && relation.force_row_security,
-            grants: by_name(self.cx, &held),
+            grants: grants_by_name(self.cx, &held),
             policies,
         };
-        let says_nothing = !table.row_security && table.grants.is_empty();
-        (!(relation.is_partition && says_nothing)).then_some(table)
+        let is_empty = !table.row_security && table.grants.is_empty();
+        (!(relation.is_partition && is_empty)).then_some(table)
     }
 
-    fn governed_by_policies(
+    fn restricted_by_policies(
         &self,
         relation: &Relation,
         client: Oid,
@@ -130,25 +130,28 @@ impl Objects<'_, '_> {
         if self.cx.snapshot.role(client).is_some_and(|role| role.bypass_rls || role.superuser) {
             return Privileges::NONE;
         }
-        let open = self.open_to(relation, client);
-        let by_default = self.given_by_default(client, relation.schema, b'r');
-        let governed = |command: Command| {
-            let privilege = Privileges::from_word(command.as_str()).unwrap_or(Privileges::NONE);
-            // What comes by default privileges was decided by whoever wrote the policy for it, if
-            // anybody.
-            let meant = match open.get(&command) {
-                Some(Opening::Everything) => false,
-                Some(Opening::Some) => true,
+        let allowed = self.allowed_rows(relation, client);
+        let by_default = self.default_privileges(client, relation.schema, b'r');
+        let restricted = |command: Command| {
+            let privilege = command.privilege();
+            // A default privilege counts as intended only if a policy exists for it.
+            let is_intended = match allowed.get(&command) {
+                Some(Rows::All) => false,
+                Some(Rows::Some) => true,
                 None => !by_default.contains(privilege),
             };
-            if meant && relation.row_security { privileges & privilege } else { Privileges::NONE }
+            if is_intended && relation.row_security {
+                privileges & privilege
+            } else {
+                Privileges::NONE
+            }
         };
-        Command::ALL.into_iter().map(governed).fold(Privileges::NONE, |all, one| all | one)
+        Command::ALL.into_iter().map(restricted).fold(Privileges::NONE, |all, one| all | one)
     }
 
-    /// What default privileges give to a client on new objects like this one, whoever makes them
-    /// (owners change): nobody has decided it for this one.
-    fn given_by_default(&self, client: Oid, schema: Oid, object_type: u8) -> Privileges {
+    /// Returns the default privileges of a client on new objects of this type in the schema. Those
+    /// of all creating roles count, because owners change.
+    fn default_privileges(&self, client: Oid, schema: Oid, object_type: u8) -> Privileges {
         let covers =
             |d: &&DefaultAcl| d.object_type == object_type && (d.schema == 0 || d.schema == schema);
         let items = self.cx.snapshot.default_acls.iter().filter(covers).flat_map(|d| &d.acl);
@@ -157,8 +160,8 @@ impl Objects<'_, '_> {
             .fold(Privileges::NONE, |all, item| all | item.privileges)
     }
 
-    /// Which commands policies open to a role, and whether one of them opens every row.
-    fn open_to(&self, relation: &Relation, role: Oid) -> HashMap<Command, Opening> {
+    /// Returns the commands that policies allow to a role, and for which rows.
+    fn allowed_rows(&self, relation: &Relation, role: Oid) -> HashMap<Command, Rows> {
         let applies = |policy: &&Policy| {
             policy.permissive
                 && policy
@@ -166,43 +169,44 @@ impl Objects<'_, '_> {
                     .iter()
                     .any(|named| *named == PUBLIC || self.cx.access.has_privileges_of(role, *named))
         };
-        let mut open = HashMap::new();
+        let mut allowed = HashMap::new();
         for policy in self.cx.snapshot.policies_of(relation.oid).iter().filter(applies) {
             for command in policy.commands() {
-                let opening = open.entry(command).or_insert(Opening::Some);
+                let rows = allowed.entry(command).or_insert(Rows::Some);
                 let writes = matches!(command, Command::Insert | Command::Update);
                 if policy.always_true || (policy.unchecked && writes) {
-                    *opening = Opening::Everything;
+                    *rows = Rows::All;
                 }
             }
         }
-        open
+        allowed
     }
 
-    /// The commands that policies open: to clients with a condition, to workers in any way.
+    /// Returns the commands that policies allow to each role. For clients, policies for all rows
+    /// are omitted.
     fn policies(&self, relation: &Relation) -> ByRole<PolicyCommand> {
         let mut policies = ByRole::new();
         for role in self.roles.subjects() {
-            let open = self.open_to(relation, role.oid);
-            let meant = |command: &Command| match open.get(command) {
-                Some(Opening::Everything) => !self.is_client(role.oid),
-                Some(Opening::Some) => true,
+            let allowed = self.allowed_rows(relation, role.oid);
+            let is_declared = |command: &Command| match allowed.get(command) {
+                Some(Rows::All) => !self.is_client(role.oid),
+                Some(Rows::Some) => true,
                 None => false,
             };
-            let commands: Vec<Command> = Command::ALL.into_iter().filter(meant).collect();
+            let commands: Vec<Command> = Command::ALL.into_iter().filter(is_declared).collect();
             if !commands.is_empty() {
-                policies.insert(role.name.clone(), policy_words(&commands));
+                policies.insert(role.name.clone(), policy_commands(&commands));
             }
         }
         policies
     }
 
-    /// A view. A client that was given more than SELECT on it was given it by the way, with GRANT
-    /// ALL or default privileges.
+    /// Returns the declaration of a view. A client keeps SELECT only: more privileges come from
+    /// GRANT ALL or default privileges.
     fn view(&self, relation: &Relation, schema: &str) -> ViewDecl {
         let mut held = self.grants(relation);
         held.retain(|role, privileges| {
-            let by_default = || self.given_by_default(*role, relation.schema, b'r');
+            let by_default = || self.default_privileges(*role, relation.schema, b'r');
             !self.is_client(*role) || (*privileges == Privileges::SELECT && by_default().is_empty())
         });
         ViewDecl {
@@ -211,27 +215,27 @@ impl Objects<'_, '_> {
             purpose: String::new(),
             materialized: relation.kind == RelationKind::MaterializedView,
             definition: None,
-            grants: by_name(self.cx, &held),
+            grants: grants_by_name(self.cx, &held),
         }
     }
 
-    /// A sequence that somebody may use beyond what INSERT into its table allows. No client sets
-    /// one back, and one that could was given too much by the way.
+    /// Returns the declaration of a sequence on which a role has more than INSERT on its table
+    /// needs. UPDATE, which resets a sequence, is not declared for a client.
     fn sequence(&self, relation: &Relation, schema: &str) -> Option<SequenceDecl> {
         let mut held = self.grants(relation);
         for (role, privileges) in &mut held {
             let allowed = Privileges::USAGE | Privileges::SELECT;
-            let by_default = || self.given_by_default(*role, relation.schema, b'S');
+            let by_default = || self.default_privileges(*role, relation.schema, b'S');
             if self.is_client(*role) && !(allowed.contains(*privileges) && by_default().is_empty())
             {
                 *privileges = Privileges::NONE;
             }
-            // What follows from the table needs no mention.
+            // USAGE for INSERT on the table need not be declared.
             if relation.owned_by.is_some() && *privileges == Privileges::USAGE {
                 *privileges = Privileges::NONE;
             }
         }
-        let grants = by_name(self.cx, &held);
+        let grants = grants_by_name(self.cx, &held);
         (!grants.is_empty()).then(|| SequenceDecl {
             schema: schema.to_owned(),
             name: relation.name.clone(),
@@ -240,8 +244,8 @@ impl Objects<'_, '_> {
         })
     }
 
-    /// A routine that is SECURITY DEFINER, with a safe path, or that somebody was let execute. What
-    /// PUBLIC may do was decided by nobody.
+    /// Returns the declaration of a routine that is SECURITY DEFINER with a safe path, or that a
+    /// role was granted EXECUTE on. EXECUTE of PUBLIC does not count.
     fn function(&self, routine: &Routine, schema: &str) -> Option<FunctionDecl> {
         let is_unsafe = routine.security_definer
             && self.cx.paths.config(&routine.config, routine.owner).verdict != Verdict::Safe;
@@ -249,13 +253,13 @@ impl Objects<'_, '_> {
         if is_unsafe {
             return None;
         }
-        let held = self.roles.held(routine.acl.as_ref().unwrap_or(&vec![]));
+        let held = self.roles.privileges_in(routine.acl.as_ref().unwrap_or(&vec![]));
         let executes = |role: &&Role| {
             held.get(&role.oid).is_some_and(|p| p.contains(Privileges::EXECUTE))
                 && !self.all.contains(&(routine.schema, role.oid))
                 && !(self.is_client(role.oid)
                     && self
-                        .given_by_default(role.oid, routine.schema, b'f')
+                        .default_privileges(role.oid, routine.schema, b'f')
                         .contains(Privileges::EXECUTE))
         };
         let execute: Vec<String> =
@@ -273,22 +277,22 @@ impl Objects<'_, '_> {
     }
 }
 
-/// How far policies open a command.
+/// The rows for which policies allow a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opening {
+enum Rows {
     Some,
-    Everything,
+    All,
 }
 
-fn policy_words(commands: &[Command]) -> Vec<PolicyCommand> {
+fn policy_commands(commands: &[Command]) -> Vec<PolicyCommand> {
     if commands.len() == Command::ALL.len() {
         return vec![PolicyCommand::All];
     }
-    let word = |command: &Command| match command {
+    let declared = |command: &Command| match command {
         Command::Select => PolicyCommand::Select,
         Command::Insert => PolicyCommand::Insert,
         Command::Update => PolicyCommand::Update,
         Command::Delete => PolicyCommand::Delete,
     };
-    commands.iter().map(word).collect()
+    commands.iter().map(declared).collect()
 }

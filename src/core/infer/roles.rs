@@ -1,25 +1,25 @@
-//! Which roles a contract is about, and what each is for.
+//! The roles of an inferred contract and their kinds.
 
+use crate::access::Follow;
 use crate::catalog::{Acl, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Role};
-use crate::contract::{RoleDecl, RoleKind};
+use crate::contract::{ByRole, GrantPrivilege, RoleDecl, RoleKind};
 use crate::rules::Context;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// OIDs below are the server's own, its predefined roles among them (transam.h,
-/// `FirstNormalObjectId`).
+/// System objects such as the predefined roles have lower OIDs (transam.h, `FirstNormalObjectId`).
 const FIRST_NORMAL: Oid = 16_384;
 
-/// The roles of a contract to be, by kind.
+/// The roles of an inferred contract with their kinds.
 pub(super) struct Roles<'a> {
     kinds: BTreeMap<&'a str, (&'a Role, RoleKind)>,
-    /// By grantee: the roles to which a grant to it is declared. A client has what it was granted
-    /// itself; a worker also what comes by membership.
-    reaches: HashMap<Oid, Vec<Oid>>,
+    /// By grantee: the roles for which a grant to it is declared. For a client, only its own grants
+    /// count; for a worker, also the grants that it inherits.
+    declared_for: HashMap<Oid, Vec<Oid>>,
 }
 
 impl<'a> Roles<'a> {
-    /// The roles that hold or own something in the governed schemas, and those of which the seed
-    /// speaks.
+    /// Returns the roles that own objects or have privileges in the governed schemas, and the roles
+    /// that the seed declares.
     pub fn of(cx: &Context<'a>) -> Self {
         let (grantees, owned) = in_schemas(cx);
         let trusted =
@@ -32,79 +32,77 @@ impl<'a> Roles<'a> {
                 .map(|d| d.kind)
                 .or_else(|| trusted(role))
         };
-        let keepers = keepers(cx, &owned);
+        let structure_owners = structure_owners(cx, &owned);
         let mut kinds = BTreeMap::new();
         for role in &cx.snapshot.roles {
             let kind = match declared(role) {
                 Some(kind) => kind,
-                // What is the server's own, and what no contract binds.
+                // A contract declares no predefined roles and cannot restrict superusers.
                 None if role.superuser
                     || (role.oid < FIRST_NORMAL && role.name.starts_with("pg_")) =>
                 {
                     continue;
                 }
-                None if keepers.contains(&role.oid) => RoleKind::Owner,
+                None if structure_owners.contains(&role.oid) => RoleKind::Owner,
                 None if !grantees.contains(&role.oid) => continue,
-                None if why_a_worker(role).is_some() => RoleKind::Worker,
+                None if worker_reason(role).is_some() => RoleKind::Worker,
                 None => RoleKind::Client,
             };
             kinds.insert(role.name.as_str(), (role, kind));
         }
-        let mut reaches: HashMap<Oid, Vec<Oid>> = HashMap::new();
+        let mut declared_for: HashMap<Oid, Vec<Oid>> = HashMap::new();
         for (role, kind) in kinds.values() {
             match kind {
-                RoleKind::Client => reaches.entry(role.oid).or_default().push(role.oid),
+                RoleKind::Client => declared_for.entry(role.oid).or_default().push(role.oid),
                 RoleKind::Worker => {
-                    for grantee in
-                        cx.access.closure(role.oid, crate::access::Follow::Privileges).iter()
-                    {
-                        reaches.entry(*grantee).or_default().push(role.oid);
+                    for grantee in cx.access.closure(role.oid, Follow::Privileges).iter() {
+                        declared_for.entry(*grantee).or_default().push(role.oid);
                     }
                 }
                 RoleKind::Owner => {}
             }
         }
-        Self { kinds, reaches }
+        Self { kinds, declared_for }
     }
 
-    /// The roles that are taken for workers though nobody has said so, and why.
-    pub fn taken_for_workers(&self, cx: &Context<'_>) -> Vec<(String, &'static str)> {
+    /// Returns the undeclared roles with kind worker, with the reasons.
+    pub fn inferred_workers(&self, cx: &Context<'_>) -> Vec<(String, &'static str)> {
         let known = |role: &Role| cx.contract.roles.iter().any(|d| d.name == role.name);
         self.workers()
             .filter(|role| !known(role))
-            .filter_map(|role| Some((role.name.clone(), why_a_worker(role)?)))
+            .filter_map(|role| Some((role.name.clone(), worker_reason(role)?)))
             .collect()
     }
 
-    /// Clients and workers, in order of name.
+    /// Returns the clients and workers in order of name.
     pub fn subjects(&self) -> impl Iterator<Item = &'a Role> + '_ {
         self.kinds.values().filter(|(_, kind)| *kind != RoleKind::Owner).map(|(role, _)| *role)
     }
 
-    /// Workers alone.
+    /// Returns the workers in order of name.
     pub fn workers(&self) -> impl Iterator<Item = &'a Role> + '_ {
         self.kinds.values().filter(|(_, kind)| *kind == RoleKind::Worker).map(|(role, _)| *role)
     }
 
-    /// Clients alone.
+    /// Returns the clients in order of name.
     pub fn clients(&self) -> impl Iterator<Item = &'a Role> + '_ {
         self.kinds.values().filter(|(_, kind)| *kind == RoleKind::Client).map(|(role, _)| *role)
     }
 
-    /// What an ACL gives to each of them, PUBLIC's share left out.
-    pub fn held(&self, acl: &Acl) -> HashMap<Oid, Privileges> {
-        let mut held: HashMap<Oid, Privileges> = HashMap::new();
+    /// Returns the privileges that an ACL gives to each client and worker, without those of PUBLIC.
+    pub fn privileges_in(&self, acl: &Acl) -> HashMap<Oid, Privileges> {
+        let mut privileges: HashMap<Oid, Privileges> = HashMap::new();
         for item in acl.iter().filter(|item| item.grantee != PUBLIC) {
-            for role in self.reaches.get(&item.grantee).into_iter().flatten() {
-                *held.entry(*role).or_default() |= item.privileges;
+            for role in self.declared_for.get(&item.grantee).into_iter().flatten() {
+                *privileges.entry(*role).or_default() |= item.privileges;
             }
         }
-        held
+        privileges
     }
 
-    /// As the contract declares them. A client or worker is declared without the attributes that
-    /// pass the contract by, whether it has them or not; of a worker, BYPASSRLS is what many are
-    /// for.
+    /// Returns the declarations of the roles. Clients and workers are declared without the
+    /// attributes that bypass the contract, whether they have them or not, except that a worker
+    /// keeps BYPASSRLS.
     pub fn declarations(&self, cx: &Context<'_>) -> Vec<RoleDecl> {
         let description = |role: &Role| {
             let known = cx
@@ -113,12 +111,13 @@ impl<'a> Roles<'a> {
                 .iter()
                 .find(|d| d.name == role.name)
                 .map(|d| d.description.clone());
-            let why = || {
-                why_a_worker(role).map(|why| format!("Inferred: taken for a worker, for it {why}."))
+            let inferred = || {
+                let reason = worker_reason(role)?;
+                Some(format!("Inferred as a worker because it {reason}."))
             };
-            known.or_else(why).unwrap_or_default()
+            known.or_else(inferred).unwrap_or_default()
         };
-        let bound = |role: &Role, kind| RoleDecl {
+        let restricted = |role: &Role, kind| RoleDecl {
             name: role.name.clone(),
             kind,
             description: description(role),
@@ -141,17 +140,18 @@ impl<'a> Roles<'a> {
                     create_db: None,
                     replication: None,
                 },
-                kind => bound(role, *kind),
+                kind => restricted(role, *kind),
             })
             .collect()
     }
 }
 
-/// Who is granted something in the governed schemas, and how many things in them each role owns.
+/// Returns the grantees in the governed schemas, and the number of objects that each role owns in
+/// them.
 fn in_schemas(cx: &Context<'_>) -> (HashSet<Oid>, HashMap<Oid, usize>) {
     let mut grantees = HashSet::new();
     let mut owned: HashMap<Oid, usize> = HashMap::new();
-    let mut look = |owner: Oid, acl: Option<&Acl>| {
+    let mut count = |owner: Oid, acl: Option<&Acl>| {
         *owned.entry(owner).or_default() += 1;
         grantees.extend(
             acl.into_iter().flatten().map(|item| item.grantee).filter(|grantee| *grantee != owner),
@@ -163,32 +163,43 @@ fn in_schemas(cx: &Context<'_>) -> (HashSet<Oid>, HashMap<Oid, usize>) {
         } else {
             schema.owner
         };
-        look(owner, schema.acl.as_ref());
+        count(owner, schema.acl.as_ref());
     }
     for (relation, _) in cx.relations() {
-        look(relation.owner, relation.acl.as_ref());
-        relation.columns.iter().for_each(|(_, acl)| look(relation.owner, Some(acl)));
+        count(relation.owner, relation.acl.as_ref());
+        relation.columns.iter().for_each(|(_, acl)| count(relation.owner, Some(acl)));
     }
     for (routine, _) in cx.routines() {
-        look(routine.owner, routine.acl.as_ref());
+        count(routine.owner, routine.acl.as_ref());
     }
     (grantees, owned)
 }
 
-/// Who keeps the structure: the owner of the database, and the role that owns most of what is in
-/// the schemas. Others who own something are for a person to judge.
-fn keepers(cx: &Context<'_>, owned: &HashMap<Oid, usize>) -> HashSet<Oid> {
+/// Returns the roles that own the structure: the owner of the database, and the role that owns more
+/// than half of the objects. A person has to decide about other owners.
+fn structure_owners(cx: &Context<'_>, owned: &HashMap<Oid, usize>) -> HashSet<Oid> {
     let all: usize = owned.values().sum();
     let most = owned.iter().filter(|(_, count)| **count * 2 > all).map(|(owner, _)| *owner);
     most.chain([cx.snapshot.database.owner]).collect()
 }
 
-/// Why a role that no contract knows is taken for a worker: requests become roles that do not log
-/// in, and row security is for them.
-fn why_a_worker(role: &Role) -> Option<&'static str> {
+/// Returns why an undeclared role is a worker. Roles of requests from outside cannot log in,
+/// because requests switch to them, and are subject to row security.
+fn worker_reason(role: &Role) -> Option<&'static str> {
     match (role.bypass_rls, role.can_login) {
         (true, _) => Some("bypasses row security"),
-        (false, true) => Some("logs in itself"),
+        (false, true) => Some("can log in"),
         (false, false) => None,
     }
+}
+
+/// Returns the privileges in `held` as grants by role name. Roles without privileges are omitted.
+pub(super) fn grants_by_name<P: GrantPrivilege>(
+    cx: &Context<'_>,
+    held: &HashMap<Oid, Privileges>,
+) -> ByRole<P> {
+    held.iter()
+        .map(|(role, privileges)| (cx.snapshot.role_name(*role), P::names_of(*privileges)))
+        .filter(|(_, names)| !names.is_empty())
+        .collect()
 }

@@ -1,5 +1,5 @@
-//! The law: an audit under the inferred contract finds what was left out, and nothing else; and
-//! nothing was blessed that should not be.
+//! An audit under an inferred contract finds the omitted privileges and nothing else, and the
+//! contract declares nothing that it should not.
 
 use super::*;
 use crate::catalog::{DefaultAcl, PUBLIC, Policy};
@@ -9,7 +9,7 @@ use crate::rules::RULES;
 use crate::rules::testing::{World, edit};
 use proptest::prelude::*;
 
-/// The contract for a world, and what an audit under it finds above a note.
+/// Returns the contract for a world, and the findings under it with a severity above info.
 fn inferred(world: &World) -> (Contract, Vec<Finding>) {
     let snapshot = world.snapshot.clone().complete();
     let access = Access::new(&snapshot);
@@ -34,8 +34,8 @@ fn lines(found: &[Finding]) -> Vec<String> {
         .collect()
 }
 
-/// A world in which no policy is always true for a client.
-fn careful() -> World {
+/// Returns a world without policies that are always true for a client.
+fn strict_world() -> World {
     let mut world = World::conforming();
     let worker = world.role("service_role").oid;
     world
@@ -48,8 +48,8 @@ fn careful() -> World {
 }
 
 #[test]
-fn what_conforms_to_a_contract_conforms_to_the_one_that_is_inferred() {
-    let world = careful();
+fn conforming_database_conforms_to_the_inferred_contract() {
+    let world = strict_world();
     let (contract, found) = inferred(&world);
     assert_eq!(lines(&found), [""; 0]);
     assert!(Contract::from_json(&serde_json::to_string(&contract).unwrap()).is_ok());
@@ -69,11 +69,11 @@ fn what_conforms_to_a_contract_conforms_to_the_one_that_is_inferred() {
 }
 
 #[test]
-fn what_nobody_would_have_decided_is_left_out() {
-    let mut world = careful();
+fn unintended_privileges_are_omitted() {
+    let mut world = strict_world();
     let (anon, worker) = (world.role("anon").oid, world.role("service_role").oid);
-    // A table open to anon; one that policies open entirely; TRUNCATE by the way; a view given away
-    // with everything.
+    // anon can access a table without row security, a table with a policy for all rows, and a table
+    // and a view with all privileges.
     world.grant("public.plaintiff_tasks", anon, Privileges::SELECT);
     world.grant("public.plaintiffs", anon, Privileges::ALL_ON_TABLE);
     let plaintiffs = world.relation("public.plaintiffs").oid;
@@ -119,8 +119,8 @@ fn what_nobody_would_have_decided_is_left_out() {
 }
 
 #[test]
-fn what_came_by_default_privileges_was_decided_by_nobody() {
-    let mut world = careful();
+fn default_privileges_are_omitted() {
+    let mut world = strict_world();
     let (anon, owner) = (world.role("anon").oid, world.role("postgres").oid);
     let api = world.schema("api").oid;
     let acl = vec![crate::catalog::AclItem {
@@ -149,8 +149,8 @@ fn what_came_by_default_privileges_was_decided_by_nobody() {
 }
 
 #[test]
-fn a_policy_that_checks_nothing_that_is_written_is_none() {
-    let mut world = careful();
+fn policy_with_unchecked_writes_is_omitted() {
+    let mut world = strict_world();
     let authenticated = world.role("authenticated").oid;
     let relation = world.relation("public.judgments").oid;
     world.grant(
@@ -184,8 +184,8 @@ fn a_policy_that_checks_nothing_that_is_written_is_none() {
 }
 
 #[test]
-fn roles_that_no_contract_knows_are_told_by_what_they_are() {
-    let mut world = careful();
+fn kind_of_undeclared_role_is_inferred_from_its_attributes() {
+    let mut world = strict_world();
     world.contract.roles.clear();
     world.contract.trusted_roles.clear();
     for name in ["api_user", "app_rw", "web_login", "authenticator", "owner_of_most"] {
@@ -210,24 +210,24 @@ fn roles_that_no_contract_knows_are_told_by_what_they_are() {
     assert_eq!(
         kind("api_user").as_deref(),
         Some("Client"),
-        "authenticator becomes it, and does not inherit from it"
+        "authenticator can SET ROLE to it but does not inherit from it"
     );
-    assert_eq!(kind("app_rw").as_deref(), Some("Client"), "nobody knows, and so the stricter kind");
-    assert_eq!(kind("web_login").as_deref(), Some("Worker"), "it logs in itself");
-    assert_eq!(kind("service_role").as_deref(), Some("Worker"), "row security is not for it");
+    assert_eq!(kind("app_rw").as_deref(), Some("Client"), "client is the stricter kind");
+    assert_eq!(kind("web_login").as_deref(), Some("Worker"), "it can log in");
+    assert_eq!(kind("service_role").as_deref(), Some("Worker"), "it bypasses row security");
     assert_eq!(kind("anon").as_deref(), Some("Client"));
     assert_eq!(kind("owner_of_most").as_deref(), Some("Owner"));
     assert_eq!(kind("postgres").as_deref(), Some("Owner"), "the database's owner");
     assert_eq!(kind("authenticator"), None, "nothing was granted to it");
-    let said =
+    let description =
         |name: &str| contract.roles.iter().find(|r| r.name == name).map(|r| r.description.as_str());
-    assert_eq!(said("web_login"), Some("Inferred: taken for a worker, for it logs in itself."));
+    assert_eq!(description("web_login"), Some("Inferred as a worker because it can log in."));
     assert_eq!(kind("root"), None, "a superuser");
-    assert_eq!(contract.trusted_roles, [""; 0], "whom to trust, a person says");
+    assert_eq!(contract.trusted_roles, [""; 0], "a person decides about trusted roles");
 }
 
-/// Rules that find what no contract can declare, or should.
-const NEVER_BLESSED: [&str; 10] = [
+/// Rules with findings that no declaration prevents, or should.
+const NOT_DECLARABLE: [&str; 10] = [
     "role_membership",
     "object_ownership",
     "schema_create",
@@ -243,53 +243,86 @@ const NEVER_BLESSED: [&str; 10] = [
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn an_audit_finds_what_was_left_out_and_nothing_else(edits in proptest::collection::vec(edit(), 0..12)) {
-        let mut world = careful();
+    fn audit_finds_omitted_privileges_only(
+        edits in proptest::collection::vec(edit(), 0..12)
+    ) {
+        let mut world = strict_world();
         world.add_role("mallory");
         edits.into_iter().for_each(|edit| world.edit(edit));
         let (contract, found) = inferred(&world);
         prop_assert!(Contract::from_json(&serde_json::to_string(&contract).unwrap()).is_ok());
         let clients: Vec<&str> = contract.roles_of(crate::contract::RoleKind::Client).collect();
 
-        // Nothing is blessed that should not be.
+        // Nothing is declared that should not be.
         let snapshot = world.snapshot.clone().complete();
         for table in &contract.tables {
             for client in &clients {
-                let blessed = granted_to(&table.grants, client);
-                prop_assert!(table.row_security || blessed.is_empty(), "{}.{} {client}", table.schema, table.name);
-                prop_assert!(!blessed.intersects(Privileges::TRUNCATE | Privileges::TRIGGER | Privileges::REFERENCES));
+                let declared = granted_to(&table.grants, client);
+                prop_assert!(
+                    table.row_security || declared.is_empty(),
+                    "{}.{} {client}",
+                    table.schema,
+                    table.name
+                );
+                let never = Privileges::TRUNCATE | Privileges::TRIGGER | Privileges::REFERENCES;
+                prop_assert!(!declared.intersects(never));
             }
             let schema = snapshot.schema_named(&table.schema).unwrap();
             let relation = snapshot.relation_named(schema.oid, &table.name).unwrap();
-            for policy in snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive && p.always_true) {
-                for client in clients.iter().filter(|c| policy.roles.iter().any(|r| *r == PUBLIC || snapshot.role_name(*r) == **c)) {
+            let policies = snapshot.policies_of(relation.oid).iter();
+            for policy in policies.filter(|p| p.permissive && p.always_true) {
+                let is_for = |client: &&&str| {
+                    policy.roles.iter().any(|r| *r == PUBLIC || snapshot.role_name(*r) == **client)
+                };
+                for client in clients.iter().filter(is_for) {
                     let declared = table.policy_commands(client);
-                    prop_assert!(!policy.commands().iter().any(|c| declared.contains(c)), "{} {client}", policy.name);
+                    prop_assert!(
+                        !policy.commands().iter().any(|c| declared.contains(c)),
+                        "{} {client}",
+                        policy.name
+                    );
                 }
             }
         }
 
         for function in &contract.functions {
             let schema = snapshot.schema_named(&function.schema).unwrap().oid;
-            let defaults = snapshot.default_acls.iter().filter(|d| d.object_type == b'f' && d.schema == schema);
+            let defaults = snapshot
+                .default_acls
+                .iter()
+                .filter(|d| d.object_type == b'f' && d.schema == schema);
             for item in defaults.flat_map(|d| &d.acl) {
                 let grantee = snapshot.role_name(item.grantee);
                 let owned_by_another = snapshot.routines.iter().any(|r| {
-                    r.name == function.name && r.schema == schema && snapshot.role_name(r.owner) != "postgres"
+                    r.name == function.name
+                        && r.schema == schema
+                        && snapshot.role_name(r.owner) != "postgres"
                 });
-                prop_assert!(!clients.contains(&grantee.as_str()) || owned_by_another || !function.execute.contains(&grantee));
+                prop_assert!(
+                    !clients.contains(&grantee.as_str())
+                        || owned_by_another
+                        || !function.execute.contains(&grantee)
+                );
             }
         }
 
-        // What is found is what was left out: of clients and of PUBLIC, or what no contract
-        // blesses.
+        // Findings are about omitted privileges of clients and PUBLIC, or not declarable.
         for finding in &found {
             let role = finding.role.as_deref().unwrap_or_default();
-            let left_out = NEVER_BLESSED.contains(&finding.rule.id)
+            let rule = finding.rule.id;
+            let identity = &finding.object.identity;
+            let is_of_client = clients.contains(&role)
+                && !rule.starts_with("schema_usage")
+                && finding.evidence["problem"] != "missing";
+            let requires_row_security = contract
+                .tables
+                .iter()
+                .any(|t| t.row_security && *identity == format!("{}.{}", t.schema, t.name));
+            let is_omitted = NOT_DECLARABLE.contains(&rule)
                 || role == "PUBLIC"
-                || (clients.contains(&role) && !finding.rule.id.starts_with("schema_usage") && finding.evidence["problem"] != "missing")
-                || (finding.rule.id == "rls_disabled" && !contract.tables.iter().any(|t| finding.object.identity == format!("{}.{}", t.schema, t.name) && t.row_security));
-            prop_assert!(left_out, "{} {} {role}: {}", finding.rule.id, finding.object.identity, finding.detail);
+                || is_of_client
+                || (rule == "rls_disabled" && !requires_row_security);
+            prop_assert!(is_omitted, "{rule} {identity} {role}: {}", finding.detail);
         }
     }
 }

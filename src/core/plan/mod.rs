@@ -1,4 +1,4 @@
-//! The plan: which statements, in which order.
+//! The plan: the statements that fix findings, in order.
 
 mod order;
 mod simulate;
@@ -17,52 +17,52 @@ use crate::fix::{Change, Statement};
 use order::{Wanted, in_order, phase};
 use simulate::Simulation;
 use std::collections::{HashMap, HashSet};
-use undo::{Written, undo};
+use undo::{PolicySql, undo};
 
 /// Steps in their order.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// Proposals come last.
     pub steps: Vec<Step>,
-    /// The fingerprints of the findings that are gone when it has been carried out.
-    pub mends: HashSet<String>,
-    /// The same, by what they are about.
+    /// The fingerprints of the findings that the statements fix.
+    pub fixes: HashSet<String>,
+    /// The same fingerprints, by the subject of the finding.
     pub about: HashMap<Subject, Vec<String>>,
-    /// What the steps do, without the proposals.
+    /// The statements, without the proposals.
     chosen: Vec<Statement>,
 }
 
-/// What making a plan takes.
+/// The input of a plan.
 pub struct Planner<'a> {
-    /// Everything that differs from the contract.
-    pub judge: &'a dyn Fn(&Snapshot) -> Vec<Finding>,
-    /// Which of it is to be mended.
+    /// Returns the findings in a catalog.
+    pub audit: &'a dyn Fn(&Snapshot) -> Vec<Finding>,
+    /// Selects the findings to fix.
     pub wants: &'a dyn Fn(&Finding) -> bool,
-    /// The SQL that makes a policy anew.
-    pub written: Written<'a>,
-    /// Who carries the plan out.
+    /// Returns the CREATE POLICY of an existing policy.
+    pub policy_sql: PolicySql<'a>,
+    /// The role that will execute the plan.
     pub runner: Oid,
-    /// Called again and again; may unwind when the user cancels.
+    /// Called repeatedly; unwinds if the query is canceled.
     pub interrupts: &'a dyn Fn(),
 }
 
-/// How often the catalog is judged anew: each phase once, and some more for what a mend brings up.
-const ROUNDS: usize = 32;
-/// How many statements are given up because of what they would bring.
-const REJECTED: usize = 16;
+/// How often the catalog is audited again: once for each phase, and for findings that a fix adds.
+const MOST_ROUNDS: usize = 32;
+/// How many statements are rejected because they would add errors.
+const MOST_REJECTED: usize = 16;
 
-/// So many objects are judged to see whether each statement is needed.
-const TRIED: usize = 50_000;
+/// The limit of statements times objects up to which each statement is tested for being necessary.
+const MOST_TESTED: usize = 50_000;
 
 impl Planner<'_> {
-    /// What brings the catalog into the contract; `before` is what is found in it.
+    /// Returns the plan for a catalog; `before` contains its findings.
     #[must_use]
     pub fn plan(&self, snapshot: &Snapshot, before: &[Finding]) -> Plan {
         let mut chosen: Vec<Wanted> = Vec::new();
         let mut rejected: Vec<Statement> = Vec::new();
         let mut found = before.to_vec();
         loop {
-            for _ in 0..ROUNDS {
+            for _ in 0..MOST_ROUNDS {
                 let fresh = self.fresh(&found, &chosen, &rejected);
                 if fresh.is_empty() {
                     break;
@@ -70,10 +70,10 @@ impl Planner<'_> {
                 chosen.extend(fresh);
                 found = self.after(snapshot, &in_order(&chosen));
             }
-            if rejected.len() >= REJECTED {
+            if rejected.len() >= MOST_REJECTED {
                 break;
             }
-            // What would only bring another error is not done.
+            // A statement that only adds another error is rejected.
             let Some(culprit) = self.culprit(snapshot, before, &found, &in_order(&chosen)) else {
                 break;
             };
@@ -89,21 +89,20 @@ impl Planner<'_> {
             rejected.extend(parts);
             found = self.after(snapshot, &in_order(&chosen));
         }
-        self.without_the_useless(snapshot, &mut chosen, &mut found);
-        self.without_the_needless(snapshot, &mut chosen, &found);
-        self.written_down(snapshot, before, &chosen, &found)
+        self.remove_ineffective(snapshot, &mut chosen, &mut found);
+        self.remove_unnecessary(snapshot, &mut chosen, &found);
+        self.steps(snapshot, before, &chosen, &found)
     }
 
-    /// The statements of findings that nobody has chosen yet, of the first phase that has any: they
-    /// may make those of later phases needless.
+    /// Returns the statements that are not chosen yet, of the first phase that has any: they may
+    /// make statements of later phases unnecessary.
     fn fresh(&self, found: &[Finding], chosen: &[Wanted], rejected: &[Statement]) -> Vec<Wanted> {
-        // The same text may be needed again in a later phase: a GRANT to whom the object belonged
-        // when it was first said.
+        // The same text may be needed again in a later phase: a GRANT to the former owner.
         let key = |statement: &Statement| (phase(statement), statement.to_string());
         let mut known: HashSet<(u8, String)> = chosen.iter().map(|w| key(&w.statement)).collect();
         known.extend(rejected.iter().map(key));
         let mut fresh: Vec<Wanted> = Vec::new();
-        for finding in found.iter().filter(|f| self.mends(f)) {
+        for finding in found.iter().filter(|f| self.is_wanted(f)) {
             (self.interrupts)();
             for statement in finding.fix.statements() {
                 if known.insert(key(statement)) {
@@ -121,34 +120,34 @@ impl Planner<'_> {
         fresh
     }
 
-    /// A note is no breach, and what the platform brings is not ours to mend.
-    fn mends(&self, finding: &Finding) -> bool {
+    /// Whether the plan fixes a finding: not information, which includes the platform's objects.
+    fn is_wanted(&self, finding: &Finding) -> bool {
         finding.severity > Severity::Info && (self.wants)(finding)
     }
 
-    fn imagined(&self, snapshot: &Snapshot, statements: &[Wanted]) -> Snapshot {
-        let mut imagined = Simulation::new(snapshot.clone(), self.runner);
+    /// Returns the catalog after some statements.
+    fn simulate(&self, snapshot: &Snapshot, statements: &[Wanted]) -> Snapshot {
+        let mut simulation = Simulation::new(snapshot.clone(), self.runner);
         for wanted in statements {
             (self.interrupts)();
-            imagined.carry_out(&wanted.statement);
+            simulation.execute(&wanted.statement);
         }
-        imagined.complete()
+        simulation.complete()
     }
 
-    /// What is found after some statements.
+    /// Returns the findings after some statements.
     fn after(&self, snapshot: &Snapshot, statements: &[Wanted]) -> Vec<Finding> {
-        let mended: HashSet<&str> = statements
+        let repaired: HashSet<&str> = statements
             .iter()
             .filter(|w| matches!(&w.statement, Statement::Ddl(ddl) if ddl.change == Change::Guard))
             .flat_map(|w| w.findings.iter().map(|f| f.fingerprint.as_str()))
             .collect();
-        let mut found = (self.judge)(&self.imagined(snapshot, statements));
-        found.retain(|f| !mended.contains(f.fingerprint.as_str()));
+        let mut found = (self.audit)(&self.simulate(snapshot, statements));
+        found.retain(|f| !repaired.contains(f.fingerprint.as_str()));
         found
     }
 
-    /// The first statement after which there is an error that was not there before and that nothing
-    /// mends.
+    /// Returns the first statement that adds an error which no other statement fixes.
     fn culprit(
         &self,
         snapshot: &Snapshot,
@@ -158,7 +157,7 @@ impl Planner<'_> {
     ) -> Option<Statement> {
         let known: HashSet<_> = before.iter().map(Finding::about).collect();
         let is_new = |f: &Finding| f.severity == Severity::Error && !known.contains(&f.about());
-        let new = found.iter().find(|f| is_new(f) || spoils_a_path(before, f))?;
+        let new = found.iter().find(|f| is_new(f) || adds_reason(before, f))?;
         let is_there = |first: usize| {
             self.after(snapshot, &order[..first]).iter().any(|f| f.fingerprint == new.fingerprint)
         };
@@ -170,8 +169,8 @@ impl Planner<'_> {
         order.get(with.checked_sub(1)?).map(|w| w.statement.clone())
     }
 
-    /// Leaves out what mends nothing that it was chosen for.
-    fn without_the_useless(
+    /// Removes statements that fix none of the findings for which they were chosen.
+    fn remove_ineffective(
         &self,
         snapshot: &Snapshot,
         chosen: &mut Vec<Wanted>,
@@ -192,15 +191,10 @@ impl Planner<'_> {
         }
     }
 
-    /// Leaves out what nothing is lost without, where trying each is no matter of minutes.
-    fn without_the_needless(
-        &self,
-        snapshot: &Snapshot,
-        chosen: &mut Vec<Wanted>,
-        found: &[Finding],
-    ) {
+    /// Removes statements without which the result is the same, if testing each is fast enough.
+    fn remove_unnecessary(&self, snapshot: &Snapshot, chosen: &mut Vec<Wanted>, found: &[Finding]) {
         let size = snapshot.relations.len() + snapshot.routines.len();
-        if chosen.len() * size > TRIED {
+        if chosen.len() * size > MOST_TESTED {
             return;
         }
         let left: HashSet<String> = found.iter().map(|f| f.fingerprint.clone()).collect();
@@ -218,7 +212,8 @@ impl Planner<'_> {
         }
     }
 
-    fn written_down(
+    /// Returns the plan with its steps: statements, then proposals.
+    fn steps(
         &self,
         snapshot: &Snapshot,
         before: &[Finding],
@@ -226,12 +221,12 @@ impl Planner<'_> {
         found: &[Finding],
     ) -> Plan {
         let mut plan = Plan::default();
-        let mut imagined = Simulation::new(snapshot.clone(), self.runner);
+        let mut simulation = Simulation::new(snapshot.clone(), self.runner);
         for wanted in in_order(chosen) {
             (self.interrupts)();
-            let back = undo(&wanted.statement, &imagined, self.written);
-            // What an earlier statement has made needless is left out.
-            if imagined.carry_out(&wanted.statement) {
+            let back = undo(&wanted.statement, &simulation, self.policy_sql);
+            // A statement that changes nothing after the earlier ones is omitted.
+            if simulation.execute(&wanted.statement) {
                 plan.steps.push(Step::statement(&wanted, back));
                 plan.chosen.push(wanted.statement);
             }
@@ -239,19 +234,19 @@ impl Planner<'_> {
         let left: HashSet<&str> = found.iter().map(|f| f.fingerprint.as_str()).collect();
         let gone: Vec<&Finding> = before
             .iter()
-            .filter(|f| self.mends(f) && !left.contains(f.fingerprint.as_str()))
+            .filter(|f| self.is_wanted(f) && !left.contains(f.fingerprint.as_str()))
             .collect();
-        plan.mends = gone.iter().map(|f| f.fingerprint.clone()).collect();
+        plan.fixes = gone.iter().map(|f| f.fingerprint.clone()).collect();
         for finding in gone {
             plan.about.entry(finding.subject()).or_default().push(finding.fingerprint.clone());
         }
-        plan.steps.extend(found.iter().filter(|f| self.mends(f)).map(Step::proposal));
+        plan.steps.extend(found.iter().filter(|f| self.is_wanted(f)).map(Step::proposal));
         plan
     }
 }
 
 impl Statement {
-    /// Whether this one, made of many, has that one in it.
+    /// Whether this statement, merged from several, contains `part`.
     fn covers(&self, part: &Self) -> bool {
         match (self, part) {
             (Self::Acl(all), Self::Acl(part)) => {
@@ -265,8 +260,8 @@ impl Statement {
     }
 }
 
-/// Whether a routine's path has become unsafe for one more reason, which the guard would refuse.
-fn spoils_a_path(before: &[Finding], after: &Finding) -> bool {
+/// Whether a routine's path is unsafe for an additional reason, which the guard would block.
+fn adds_reason(before: &[Finding], after: &Finding) -> bool {
     let reasons = |finding: &Finding| -> HashSet<String> {
         let all = finding.evidence["reasons"].as_array().into_iter().flatten();
         all.map(|reason| format!("{} {} {}", reason["reason"], reason["schema"], reason["role"]))

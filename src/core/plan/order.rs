@@ -1,4 +1,4 @@
-//! The order of a plan: what must exist first, then what closes something, then what opens.
+//! The order of a plan: create required objects, then restrict, then grant.
 
 use crate::catalog::ObjectId;
 use crate::finding::Finding;
@@ -22,14 +22,14 @@ pub(super) fn phase(statement: &Statement) -> u8 {
             Change::AddSchema(_) | Change::ChangeOwner { object: ObjectId::Schema(_), .. } => 3,
             Change::RevokeDefault { .. } => 4,
             Change::AddRelation(..) => 5,
-            // What a client owns in a schema spoils every path through it.
+            // An object of a client in a schema makes every path through the schema unsafe.
             Change::ChangeOwner { definer: false, .. } => 7,
-            // A path is judged for the owner of the routine: the one that is safe for the next
-            // owner comes first.
+            // A path is assessed for the owner of the routine: the one that is safe for the next
+            // owner is set first.
             Change::AlterRoutine(..) => 8,
             Change::ChangeOwner { definer: true, .. } => 9,
             Change::DropPolicy(_) | Change::PolicyRoles(..) => 10,
-            // A policy that is gone needs no row security.
+            // A table without policies may need no row security.
             Change::EnableRowSecurity(_) | Change::ForceRowSecurity(_) => 11,
         },
         Statement::Acl(AclStatement { verb: Verb::Grant | Verb::GrantWithOption, .. }) => 12,
@@ -55,10 +55,12 @@ fn merge_privileges(chosen: &[Wanted]) -> Vec<Wanted> {
             continue;
         };
         let same = places.entry((statement.on.clone(), statement.verb)).or_default();
-        let of_role = same
-            .iter()
-            .copied()
-            .find(|i| matches!(&merged[*i].statement, Statement::Acl(known) if known.grantees == statement.grantees));
+        let of_role = same.iter().copied().find(|i| {
+            matches!(
+                &merged[*i].statement,
+                Statement::Acl(known) if known.grantees == statement.grantees
+            )
+        });
         let Some(i) = of_role else {
             same.push(merged.len());
             merged.push(wanted.clone());
@@ -95,8 +97,8 @@ fn merge_grantees(statements: Vec<Wanted>) -> Vec<Wanted> {
     merged
 }
 
-/// Sorts by phase. What is done to the ACL of one object stays together, and roles keep what is
-/// declared for them before PUBLIC loses it.
+/// Sorts by phase. Within a phase, the changes to the ACL of one object stay together, and the
+/// grants that keep declared privileges come before the REVOKE from PUBLIC.
 fn sort(statements: &mut [Wanted]) {
     let mut objects: HashMap<ObjectId, usize> = HashMap::new();
     statements.sort_by_cached_key(|wanted| {

@@ -1,5 +1,5 @@
-//! What a statement does to the catalog, done to a copy of it (aclchk.c, user.c, `aclnewowner` and
-//! `recursive_revoke` in acl.c).
+//! Simulation: the effects of statements on a copy of the catalog (aclchk.c, user.c, `aclnewowner`
+//! and `recursive_revoke` in acl.c).
 
 use crate::access::Access;
 use crate::catalog::{
@@ -10,10 +10,10 @@ use crate::finding::fingerprint;
 use crate::fix::{AclStatement, Change, RoutineChange, Statement, Verb};
 use std::collections::HashMap;
 
-/// A snapshot that statements are carried out on.
+/// A snapshot on which statements are simulated.
 pub(super) struct Simulation {
     snapshot: Snapshot,
-    /// Who carries them out, and so owns what is new.
+    /// The role that executes the statements and owns new objects.
     runner: Oid,
     relations: HashMap<Oid, usize>,
     routines: HashMap<Oid, usize>,
@@ -26,25 +26,25 @@ impl Simulation {
         Self { snapshot, runner, relations, routines }
     }
 
-    /// The catalog as it would be.
+    /// Returns the resulting catalog.
     pub(super) fn complete(self) -> Snapshot {
         self.snapshot.complete()
     }
 
-    /// The catalog as it is now, its look-ups those of before.
+    /// Returns the current catalog; its lookup tables are not updated.
     pub(super) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
 
-    /// The name of a relation as SQL text; `None` where it is not there.
+    /// Returns the name of a relation as SQL; `None` if it does not exist.
     pub(super) fn relation_sql(&self, relation: Oid) -> Option<String> {
         self.relations
             .get(&relation)
             .map(|i| self.snapshot.relation_sql(&self.snapshot.relations[*i]))
     }
 
-    /// Whether it changes anything.
-    pub(super) fn carry_out(&mut self, statement: &Statement) -> bool {
+    /// Applies a statement; returns whether it changes anything.
+    pub(super) fn execute(&mut self, statement: &Statement) -> bool {
         match statement {
             Statement::Acl(statement) => self.acl(statement),
             Statement::Ddl(ddl) => self.other(&ddl.change),
@@ -74,7 +74,7 @@ impl Simulation {
             }
             Change::AddSchema(name) => self.add_schema(name),
             Change::AddRelation(kind, schema, name) => self.add_relation(*kind, schema, name),
-            Change::ChangeOwner { object, owner, .. } => self.own(*object, *owner),
+            Change::ChangeOwner { object, owner, .. } => self.change_owner(*object, *owner),
             Change::RevokeDefault { role, schema, object_type, grantee, privileges } => {
                 let is_it = |d: &&mut DefaultAcl| {
                     (d.role, d.schema, d.object_type) == (*role, *schema, *object_type)
@@ -115,8 +115,7 @@ impl Simulation {
                 let policy = self.snapshot.policies.iter_mut().find(|p| p.oid == *policy);
                 policy.is_some_and(|p| replace(&mut p.roles, roles.clone()))
             }
-            // The guard's own state is not imagined: what is said about it is mended by what mends
-            // it.
+            // The guard's own state is not simulated: the planner takes repairs as successful.
             Change::Guard => true,
         }
     }
@@ -125,7 +124,7 @@ impl Simulation {
         if self.snapshot.schemas.iter().any(|s| s.name == name) {
             return false;
         }
-        let acl = self.born_with(0, b'n', ObjectKind::Schema);
+        let acl = self.default_acl(0, b'n', ObjectKind::Schema);
         let (oid, owner) = (simulated_oid("schema", name), self.runner);
         self.snapshot.schemas.push(Schema { oid, name: name.to_owned(), owner, acl });
         true
@@ -138,9 +137,9 @@ impl Simulation {
             return false;
         };
         let object_type = if kind.acl_kind() == ObjectKind::Sequence { b'S' } else { b'r' };
-        let acl = self.born_with(schema, object_type, kind.acl_kind());
+        let acl = self.default_acl(schema, object_type, kind.acl_kind());
         let (owner, name) = (self.runner, name.to_owned());
-        self.hold(schema, (owner, owner), ContentKind::Relation, true);
+        self.move_content(schema, ContentKind::Relation, None, owner);
         self.relations.insert(oid, self.snapshot.relations.len());
         self.snapshot.relations.push(Relation {
             oid,
@@ -166,7 +165,7 @@ impl Simulation {
         self.snapshot.schemas.iter_mut().find(|s| s.oid == oid)
     }
 
-    /// From 16 on a grant of membership hangs on the grantor's right to give it (user.c,
+    /// Revokes memberships, and since 16 the memberships that depend on their admin option (user.c,
     /// `plan_recursive_revoke`).
     fn end_memberships(&mut self, role: Oid, member: Oid, grantor: Oid) {
         let by_grantor = self.snapshot.version >= 16;
@@ -181,14 +180,14 @@ impl Simulation {
         if !by_grantor || still {
             return;
         }
-        let hanging: Vec<Oid> = self
+        let dependent: Vec<Oid> = self
             .snapshot
             .memberships
             .iter()
             .filter(|m| (m.role, m.grantor) == (role, member))
             .map(|m| m.member)
             .collect();
-        for next in hanging {
+        for next in dependent {
             self.end_memberships(role, next, member);
         }
     }
@@ -210,7 +209,7 @@ impl Simulation {
         true
     }
 
-    /// Where a routine is, by schema, name and argument types.
+    /// Returns the index of a routine, by schema, name and argument types.
     pub(super) fn routine_place(&self, schema: &str, name: &str, arguments: &str) -> Option<usize> {
         let snapshot = &self.snapshot;
         let schema = snapshot.schemas.iter().find(|s| s.name == schema)?.oid;
@@ -222,7 +221,7 @@ impl Simulation {
         snapshot.routines.iter().position(is_it)
     }
 
-    fn own(&mut self, object: ObjectId, owner: Oid) -> bool {
+    fn change_owner(&mut self, object: ObjectId, owner: Oid) -> bool {
         match object {
             ObjectId::Schema(oid) => self.schema(oid).is_some_and(|schema| {
                 new_owner(schema.acl.as_mut(), schema.owner, owner);
@@ -234,10 +233,11 @@ impl Simulation {
                 let (schema, from) = (routine.schema, std::mem::replace(&mut routine.owner, owner));
                 let others =
                     self.snapshot.routines.iter().any(|r| (r.schema, r.owner) == (schema, from));
-                self.hold(schema, (from, owner), ContentKind::Routine, others);
+                let last = (!others).then_some(from);
+                self.move_content(schema, ContentKind::Routine, last, owner);
                 from != owner
             }
-            // The sequences of its columns go with a table.
+            // The sequences of a table's columns get the new owner as well.
             ObjectId::Relation(oid) => {
                 let mut moved = Vec::new();
                 for relation in self
@@ -262,7 +262,8 @@ impl Simulation {
                         .relations
                         .iter()
                         .any(|r| (r.schema, r.owner) == (schema, from));
-                    self.hold(schema, (from, owner), ContentKind::Relation, others);
+                    let last = (!others).then_some(from);
+                    self.move_content(schema, ContentKind::Relation, last, owner);
                 }
                 !moved.is_empty()
             }
@@ -270,19 +271,19 @@ impl Simulation {
         }
     }
 
-    /// Something of a schema has gone from one owner to another; `others` of that kind are still
-    /// the former one's.
-    fn hold(&mut self, schema: Oid, (from, to): (Oid, Oid), kind: ContentKind, others: bool) {
+    /// Records that an object of a schema has another owner; `from` is the former one if it owns no
+    /// other object of that kind there.
+    fn move_content(&mut self, schema: Oid, kind: ContentKind, from: Option<Oid>, to: Oid) {
         let contents = self.snapshot.contents.entry(schema).or_default();
-        if !others {
+        if let Some(from) = from {
             contents.remove(&(from, kind));
         }
         contents.insert((to, kind));
     }
 
-    /// The ACL that something new of the runner's gets by default privileges (aclchk.c,
+    /// Returns the ACL of a new object by the runner's default privileges (aclchk.c,
     /// `get_user_default_acl`).
-    fn born_with(&self, schema: Oid, object_type: u8, kind: ObjectKind) -> Option<Acl> {
+    fn default_acl(&self, schema: Oid, object_type: u8, kind: ObjectKind) -> Option<Acl> {
         let entry = |schema: Oid| {
             let all = &mut self.snapshot.default_acls.iter();
             all.find(|d| (d.role, d.schema, d.object_type) == (self.runner, schema, object_type))
@@ -297,7 +298,7 @@ impl Simulation {
         Some(merged(acl))
     }
 
-    /// With who has whose privileges as things stand.
+    /// Calls `work` with the current inheritance of privileges.
     pub(super) fn with_members<T>(&self, work: impl FnOnce(Inherits<'_>) -> T) -> T {
         let access = Access::new(&self.snapshot);
         work(&|member, role| access.has_privileges_of(member, role))
@@ -328,7 +329,7 @@ impl Simulation {
         true
     }
 
-    /// The ACLs of an object; `None` where it is not there.
+    /// Returns the ACLs of an object; `None` if it does not exist.
     pub(super) fn acls(&self, object: &ObjectId) -> Option<Acls> {
         let (owner, acl, kind, columns) = match object {
             ObjectId::Relation(oid) => {
@@ -364,7 +365,7 @@ pub(super) struct Acls {
 }
 
 impl Acls {
-    /// The same after a statement.
+    /// Returns the ACLs after a statement.
     pub(super) fn with(mut self, statement: &AclStatement, inherits: Inherits<'_>) -> Self {
         let owner = self.owner;
         let revokes = matches!(statement.verb, Verb::Revoke | Verb::RevokeGrantOption);
@@ -379,7 +380,7 @@ impl Acls {
             }
             None => {
                 change(&mut self.acl, owner, statement, inherits);
-                // What is revoked on a table is revoked on its columns (aclchk.c,
+                // REVOKE on a table revokes column privileges as well (aclchk.c,
                 // `expand_all_col_privileges`).
                 self.columns
                     .iter_mut()
@@ -390,7 +391,7 @@ impl Acls {
         self
     }
 
-    /// The same under another owner.
+    /// Returns the ACLs after a change of the owner.
     pub(super) fn owned_by(mut self, owner: Oid) -> Self {
         let from = std::mem::replace(&mut self.owner, owner);
         new_owner(Some(&mut self.acl), from, owner);
@@ -399,7 +400,7 @@ impl Acls {
     }
 }
 
-/// The order of entries does not count, and an empty ACL of a column is none.
+/// Compares ACLs regardless of the order of entries; an empty ACL of a column counts as none.
 impl PartialEq for Acls {
     fn eq(&self, other: &Self) -> bool {
         let sorted = |acl: &Acl| {
@@ -421,14 +422,14 @@ impl PartialEq for Acls {
     }
 }
 
-/// Puts `new` in the place of `old`; whether that is a change.
+/// Replaces `old` by `new`; returns whether they differ.
 fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
     let changed = *old != new;
     *old = new;
     changed
 }
 
-/// GRANT and REVOKE act for the owner.
+/// Applies a GRANT or REVOKE by the owner.
 fn change(acl: &mut Acl, owner: Oid, statement: &AclStatement, inherits: Inherits<'_>) {
     for grantee in &statement.grantees {
         let of = (owner, grantee.oid);
@@ -453,8 +454,8 @@ fn change(acl: &mut Acl, owner: Oid, statement: &AclStatement, inherits: Inherit
 /// Whether the first role has the privileges of the second (acl.c, `has_privs_of_role`).
 pub(super) type Inherits<'a> = &'a dyn Fn(Oid, Oid) -> bool;
 
-/// Takes from `grantee` what `grantor` granted, and from others what hung on it (acl.c, `aclupdate`
-/// and `recursive_revoke`).
+/// Revokes privileges and grant options that `grantor` granted to `grantee`, and dependent grants
+/// (acl.c, `aclupdate` and `recursive_revoke`).
 fn revoke(
     acl: &mut Acl,
     owner: Oid,
@@ -469,27 +470,27 @@ fn revoke(
         item.grantable = item.grantable & !options;
     }
     acl.retain(|i| !i.privileges.is_empty());
-    // The owner has every right to grant, and whoever has the owner's; others may have it from
-    // somebody else, or by a membership.
+    // The owner, and roles with the privileges of the owner, have all grant options. Other roles
+    // may have them from another grantor, or through a membership.
     if lost.is_empty() || grantee == PUBLIC || grantee == owner {
         return;
     }
-    let hangs = |item: &AclItem, lost: Privileges| {
+    let depends = |item: &AclItem, lost: Privileges| {
         item.grantor == grantee && item.privileges.intersects(lost)
     };
-    if !acl.iter().any(|item| hangs(item, lost)) || inherits(grantee, owner) {
+    if !acl.iter().any(|item| depends(item, lost)) || inherits(grantee, owner) {
         return;
     }
     let still = acl
         .iter()
         .filter(|i| i.grantee != PUBLIC && (i.grantee == grantee || inherits(grantee, i.grantee)));
     let lost = lost & !still.fold(Privileges::NONE, |all, i| all | i.grantable);
-    while let Some(next) = acl.iter().find(|item| hangs(item, lost)).map(|item| item.grantee) {
+    while let Some(next) = acl.iter().find(|item| depends(item, lost)).map(|item| item.grantee) {
         revoke(acl, owner, (grantee, next), (lost, lost), inherits);
     }
 }
 
-/// One item for each pair of grantee and grantor.
+/// Returns an ACL with one item for each pair of grantee and grantor.
 fn merged(acl: Acl) -> Acl {
     let mut out: Acl = Vec::with_capacity(acl.len());
     for item in acl {
@@ -504,6 +505,7 @@ fn merged(acl: Acl) -> Acl {
     out
 }
 
+/// Replaces the owner in an ACL (acl.c, `aclnewowner`).
 fn new_owner(acl: Option<&mut Acl>, from: Oid, to: Oid) {
     let Some(acl) = acl else { return };
     for item in acl.iter_mut() {
@@ -516,8 +518,7 @@ fn new_owner(acl: Option<&mut Acl>, from: Oid, to: Oid) {
     *acl = merged(std::mem::take(acl));
 }
 
-/// An OID for something that is not there yet, the same whenever it is made: beyond what a server
-/// counts up to for long.
+/// Returns a stable OID for a new object, beyond the OIDs that a server normally assigns.
 fn simulated_oid(kind: &str, name: &str) -> Oid {
     let hash = fingerprint(&[kind, name]);
     0xe000_0000 | u32::from_str_radix(&hash[..7], 16).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! One step of a plan, as it is shown.
+//! One step of a plan, in the form of the result.
 
 use super::order::Wanted;
 use crate::catalog::Object;
@@ -9,21 +9,21 @@ use crate::rule::Rule;
 /// One step of a plan.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// The rules whose findings it mends, in the order of the contract's sections.
+    /// The rules whose findings it fixes, in the order of the contract's sections.
     pub rules: Vec<&'static Rule>,
-    /// What it is about, by its identity.
+    /// The identity of the object.
     pub object: String,
-    /// The findings, a sentence each.
+    /// The findings, one sentence each.
     pub why: Vec<String>,
     /// Their fingerprints.
     pub findings: Vec<String>,
-    /// A statement that can be run twice; for what a person decides a comment.
+    /// A statement that can be run twice; for a proposal, an SQL comment.
     pub statement: String,
-    /// The statement that takes it back; `None` where there is none.
+    /// The statement that reverts it; `None` where there is none.
     pub undo: Option<String>,
-    /// What may go wrong: `low`, `medium` or `high`, and a few words.
+    /// The risk: `low`, `medium` or `high`, and why.
     pub risk: &'static str,
-    /// What a person decides.
+    /// Whether a person has to decide.
     pub is_proposal: bool,
 }
 
@@ -55,10 +55,10 @@ impl Step {
     pub(super) fn proposal(finding: &Finding) -> Self {
         let text = match &finding.fix {
             Fix::Proposal(text) | Fix::OutsideTransaction(text) => text.clone(),
-            // Tried on the copy, and left out of the plan.
+            // The statements were rejected in the simulation.
             Fix::Statements(_) => {
                 format!(
-                    "Does not mend it by itself, or would bring something else:\n{}",
+                    "These statements do not fix it by themselves, or cause another error:\n{}",
                     finding.fix.sql().unwrap_or_default()
                 )
             }
@@ -78,48 +78,48 @@ impl Step {
     }
 }
 
-/// What may go wrong.
+/// Returns the risk of a statement.
 fn risk(statement: &Statement) -> &'static str {
     match statement {
         Statement::Acl(s) => match s.verb {
             Verb::Grant | Verb::Keep | Verb::GrantWithOption => {
-                "low: opens what the contract declares, and nothing else"
+                "low: grants only what the contract declares"
             }
-            Verb::Revoke => {
-                "medium: whoever lives by this privilege without the contract is refused"
+            Verb::Revoke => "medium: callers relying on this undeclared privilege will lose access",
+            Verb::RevokeGrantOption => {
+                "medium: privileges that the role granted to other roles are revoked as well"
             }
-            Verb::RevokeGrantOption => "medium: what others were granted by it is gone too",
         },
         Statement::Ddl(ddl) => match &ddl.change {
-            Change::Guard => "low: the guard watches again",
-            Change::AddRole(_) => "low: a role that nobody logs in as",
+            Change::Guard => "low: restores the guard",
+            Change::AddRole(_) => "low: the new role cannot log in",
             Change::AlterRole { on: true, .. } => {
-                "medium: the role can do what the attribute allows"
+                "medium: the role gains the abilities of the attribute"
             }
             Change::AlterRole { on: false, .. } => {
-                "medium: the role can no longer do what the attribute allows"
+                "medium: the role loses the abilities of the attribute"
             }
-            Change::RevokeMembership(_) => "medium: whoever lives by the membership is refused",
-            Change::AddSchema(_) | Change::AddRelation(..) => "low: adds what is not there",
-            Change::RevokeDefault { .. } => "low: what there is already stays as it is",
+            Change::RevokeMembership(_) => {
+                "medium: callers relying on the membership will lose access"
+            }
+            Change::AddSchema(_) | Change::AddRelation(..) => "low: creates a missing object",
+            Change::RevokeDefault { .. } => "low: existing objects keep their privileges",
             Change::AlterRoutine(_, actions)
                 if matches!(actions[..], [RoutineChange::SearchPath(_)]) =>
             {
-                "medium: names in the body are looked up along this path"
+                "medium: names in the body are looked up in this path"
             }
-            Change::AlterRoutine(..) => "medium: the body runs under other settings or rights",
-            Change::DropRoutine(..) => "medium: whoever calls the routine is refused",
-            Change::ChangeOwner { .. } => {
-                "medium: the former owner loses what only an owner can do"
-            }
+            Change::AlterRoutine(..) => "medium: the body runs with other settings or privileges",
+            Change::DropRoutine(..) => "medium: calls of the routine will fail",
+            Change::ChangeOwner { .. } => "medium: the former owner loses the rights of an owner",
             Change::EnableRowSecurity(_) => {
-                "high: a role without a policy sees no rows, and no error says so"
+                "high: a role without a policy sees no rows, without an error"
             }
             Change::ForceRowSecurity(_) => {
-                "high: the owner's views and routines obey the policies too"
+                "high: the policies also apply to the owner's views and routines"
             }
             Change::DropPolicy(_) | Change::PolicyRoles(..) => {
-                "medium: rows that the policy opened are closed"
+                "medium: rows that only this policy allowed become inaccessible"
             }
         },
     }

@@ -1,5 +1,5 @@
-//! The laws: a plan carried out leaves nothing that it could mend, another plan is empty, and
-//! nothing in it is needless.
+//! The laws of a plan: after it, no finding is left that it claims to fix, and the next plan is
+//! empty.
 
 use super::simulate::Simulation;
 use super::*;
@@ -7,7 +7,7 @@ use crate::access::Access;
 use crate::catalog::{Acl, AclItem, Membership, Oid, PUBLIC, Privileges, Snapshot};
 use crate::contract::{Contract, Severity};
 use crate::finding::Finding;
-use crate::rules::testing::{World, edit};
+use crate::rules::testing::{Edit, World, edit};
 use crate::rules::{Context, RULES};
 use proptest::prelude::*;
 
@@ -21,9 +21,9 @@ fn findings(contract: &Contract, snapshot: &Snapshot) -> Vec<Finding> {
 
 fn plan_for(contract: &Contract, snapshot: &Snapshot) -> Plan {
     let runner = snapshot.role_named("root").unwrap().oid;
-    let judge = |snapshot: &Snapshot| findings(contract, snapshot);
-    let before = judge(snapshot);
-    Planner { judge: &judge, wants: &|_| true, written: &|_| None, runner, interrupts: &|| {} }
+    let audit = |snapshot: &Snapshot| findings(contract, snapshot);
+    let before = audit(snapshot);
+    Planner { audit: &audit, wants: &|_| true, policy_sql: &|_| None, runner, interrupts: &|| {} }
         .plan(snapshot, &before)
 }
 
@@ -36,13 +36,13 @@ fn statements(plan: &Plan) -> Vec<&str> {
 }
 
 #[test]
-fn what_conforms_needs_no_plan() {
+fn plan_for_a_conforming_database_is_empty() {
     assert_eq!(statements(&plan(&World::conforming())), [""; 0]);
 }
 
-/// Section 8 of the document, on its own objects before anybody has been granted anything.
+/// Section 8 of the contract document, on its own objects without any grants.
 #[test]
-fn on_the_documents_own_objects_the_plan_is_the_documents_golden_sql() {
+fn plan_for_the_documents_objects_is_the_documents_golden_sql() {
     let mut world = World::conforming();
     world.snapshot.schemas.iter_mut().for_each(|s| s.acl = None);
     world.snapshot.relations.iter_mut().for_each(|r| r.acl = None);
@@ -53,7 +53,7 @@ fn on_the_documents_own_objects_the_plan_is_the_documents_golden_sql() {
     let plan = plan(&world);
     assert!(plan.steps.iter().all(|s| !s.is_proposal && s.undo.is_some()));
     let statements = statements(&plan);
-    // Function hardening closes something, and comes before what opens.
+    // ALTER ROUTINE comes before GRANT.
     assert!(
         statements[..6].iter().all(|s| s.ends_with(" SET search_path = public, pg_temp;")),
         "{statements:#?}"
@@ -90,7 +90,7 @@ fn on_the_documents_own_objects_the_plan_is_the_documents_golden_sql() {
 }
 
 #[test]
-fn roles_come_before_what_they_are_granted() {
+fn role_is_created_before_grants_to_it() {
     let mut world = World::conforming();
     let anon = world.role("anon").oid;
     world.snapshot.roles.retain(|r| r.oid != anon);
@@ -112,7 +112,7 @@ fn roles_come_before_what_they_are_granted() {
 }
 
 #[test]
-fn what_only_a_person_can_decide_is_a_comment() {
+fn proposal_is_an_sql_comment() {
     let mut world = World::conforming();
     let authenticated = world.role("authenticated").oid;
     let batches = world.relation("intake.simplicity_batches").oid;
@@ -120,16 +120,16 @@ fn what_only_a_person_can_decide_is_a_comment() {
     let plan = plan(&world);
     assert_eq!(
         statements(&plan),
-        [
-            "-- CREATE POLICY \"authenticated select\" ON intake.simplicity_batches FOR SELECT TO authenticated USING (...);\n\
-             -- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO authenticated WITH CHECK (...);"
-        ]
+        ["-- CREATE POLICY \"authenticated select\" ON intake.simplicity_batches FOR SELECT TO \
+             authenticated USING (...);\n\
+             -- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO \
+             authenticated WITH CHECK (...);"]
     );
-    assert!(plan.steps[0].is_proposal && plan.mends.is_empty());
+    assert!(plan.steps[0].is_proposal && plan.fixes.is_empty());
 }
 
 #[test]
-fn roles_keep_what_is_declared_before_public_loses_it() {
+fn grants_to_roles_come_before_the_revoke_from_public() {
     let mut world = World::conforming();
     world.routine("get_ceo_metrics").acl = None;
     assert_eq!(
@@ -142,7 +142,7 @@ fn roles_keep_what_is_declared_before_public_loses_it() {
 }
 
 #[test]
-fn one_statement_takes_from_many_roles_what_many_rules_find() {
+fn revokes_of_several_roles_and_rules_are_merged() {
     let mut world = World::conforming();
     for role in ["anon", "authenticated"] {
         let oid = world.role(role).oid;
@@ -162,7 +162,7 @@ fn one_statement_takes_from_many_roles_what_many_rules_find() {
 }
 
 #[test]
-fn what_cascade_takes_no_statement_brings_back() {
+fn revoke_cascade_has_no_undo() {
     let mut world = World::conforming();
     let (anon, authenticated) = (world.role("anon").oid, world.role("authenticated").oid);
     world.grant("public.v_judgment_pipeline", anon, Privileges::INSERT);
@@ -185,37 +185,35 @@ fn what_cascade_takes_no_statement_brings_back() {
 }
 
 #[test]
-fn a_worker_keeps_as_a_role_what_it_had_as_the_owner() {
+fn former_owner_is_granted_its_declared_privileges() {
     let mut world = World::conforming();
     let worker = world.role("service_role").oid;
     let routine = world.routine("complete_outbox_message");
     (routine.owner, routine.acl, routine.security_definer) = (worker, None, false);
     world.contract.functions.retain(|f| f.name != "complete_outbox_message");
     let plan = plan(&world);
-    let said = statements(&plan);
-    assert!(said.iter().any(|s| s.ends_with(" OWNER TO postgres;")), "{said:#?}");
+    let statements = statements(&plan);
+    assert!(statements.iter().any(|s| s.ends_with(" OWNER TO postgres;")), "{statements:#?}");
     assert!(
-        said.last()
+        statements
+            .last()
             .is_some_and(|s| s.starts_with("GRANT EXECUTE") && s.ends_with(" TO service_role;")),
-        "{said:#?}"
+        "{statements:#?}"
     );
 }
 
-/// What the edits of other laws leave out.
-fn mischief() -> impl Strategy<Value = (usize, usize, usize, u32)> {
-    (0usize..7, 0usize..64, 0usize..6, any::<u32>())
-}
-
-fn wreck(world: &mut World, (what, object, role, bits): (usize, usize, usize, u32)) {
+/// Applies an edit of kinds that [`World::edit`] does not contain.
+fn mutate(world: &mut World, edit: Edit) {
+    let Edit { action, object, role, bits } = edit;
     let names = ["anon", "authenticated", "service_role", "postgres", "mallory"];
     let roles = names.map(|name| world.role(name).oid);
     let (grantee, root) = (roles.get(role).copied().unwrap_or(PUBLIC), world.role("root").oid);
     let relation = object % world.snapshot.relations.len();
     let routine = object % world.snapshot.routines.len();
-    match what {
+    match action {
         0 if grantee != PUBLIC => {
             let (role, member) = (roles[(bits % 5) as usize], grantee);
-            // A circle is what no server allows.
+            // The server allows no circular membership.
             let backwards = |m: &Membership| (m.role, m.member) == (member, role);
             if role != member
                 && bits % 5 > (object % 5) as u32
@@ -249,7 +247,7 @@ fn wreck(world: &mut World, (what, object, role, bits): (usize, usize, usize, u3
             };
             world.snapshot.relations[relation].columns.push((format!("c{object}"), vec![item]));
         }
-        // Somebody who was given the right to grant gives it on.
+        // A role with the grant option grants the privilege to another role.
         3 if grantee != PUBLIC => {
             let other = roles[(bits % 5) as usize];
             let relation = &mut world.snapshot.relations[relation];
@@ -284,8 +282,8 @@ fn wreck(world: &mut World, (what, object, role, bits): (usize, usize, usize, u3
     }
 }
 
-/// Makes a catalog of it that GRANT and the like could have made.
-fn possible(world: &mut World) {
+/// Changes a catalog to one that SQL statements could have created.
+fn normalize(world: &mut World) {
     let tidy = |acl: &mut Acl, owner: Oid| {
         let may_grant = |acl: &Acl, role: Oid| {
             role == owner
@@ -328,9 +326,9 @@ fn possible(world: &mut World) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn a_plan_carried_out_leaves_nothing_that_it_could_mend(
+    fn executed_plan_leaves_no_finding_that_it_claims_to_fix(
         edits in proptest::collection::vec(edit(), 0..10),
-        mischief in proptest::collection::vec(mischief(), 0..8),
+        mutations in proptest::collection::vec(Edit::any(7), 0..8),
         version in 15u32..=18,
         gone in proptest::option::of(0usize..40),
     ) {
@@ -338,35 +336,48 @@ proptest! {
         world.snapshot.version = version;
         world.add_role("mallory");
         edits.into_iter().for_each(|edit| world.edit(edit));
-        mischief.into_iter().for_each(|one| wreck(&mut world, one));
+        mutations.into_iter().for_each(|edit| mutate(&mut world, edit));
         if let Some(gone) = gone.filter(|i| *i < world.snapshot.relations.len()) {
             let gone = world.snapshot.relations.remove(gone).oid;
             world.snapshot.policies.retain(|p| p.relation != gone);
         }
-        possible(&mut world);
+        normalize(&mut world);
         let contract = world.contract.clone();
         let before = world.snapshot.clone().complete();
         let plan = plan_for(&contract, &before);
 
-        // The same by statements, for what is written down can be no more than what was chosen.
+        // Simulates the statements, not their text.
         let runner = before.role_named("root").unwrap().oid;
-        let after = plan.chosen.iter().fold(Simulation::new(before.clone(), runner), |mut world, statement| {
-            world.carry_out(statement);
-            world
-        }).complete();
-        let found: Vec<Finding> = findings(&contract, &after).into_iter().filter(|f| f.severity > Severity::Info).collect();
+        let mut simulation = Simulation::new(before.clone(), runner);
+        for statement in &plan.chosen {
+            simulation.execute(statement);
+        }
+        let after = simulation.complete();
+        let mut found = findings(&contract, &after);
+        found.retain(|f| f.severity > Severity::Info);
         for finding in &found {
-            prop_assert!(!plan.mends.contains(&finding.fingerprint), "left: {} {}", finding.rule.id, finding.detail);
-            let was_there = |f: &Finding| f.about() == finding.about();
+            let text = format!("{} {}", finding.rule.id, finding.detail);
+            prop_assert!(!plan.fixes.contains(&finding.fingerprint), "left: {text}");
+            let existed = |f: &Finding| f.about() == finding.about();
             prop_assert!(
-                finding.severity < Severity::Error || findings(&contract, &before).iter().any(was_there),
-                "new: {} {}\n{:#?}", finding.rule.id, finding.detail, statements(&plan)
+                finding.severity < Severity::Error
+                    || findings(&contract, &before).iter().any(existed),
+                "new: {text}\n{:#?}",
+                statements(&plan)
             );
         }
-        // Applying it again does nothing.
+        // The next plan contains only the same proposals.
         let again = plan_for(&contract, &after);
-        prop_assert!(again.steps.iter().all(|s| s.is_proposal), "{:#?}\nafter\n{:#?}", statements(&again), statements(&plan));
-        let proposals = |plan: &Plan| plan.steps.iter().filter(|s| s.is_proposal).map(|s| s.statement.clone()).collect::<Vec<_>>();
+        prop_assert!(
+            again.steps.iter().all(|s| s.is_proposal),
+            "{:#?}\nafter\n{:#?}",
+            statements(&again),
+            statements(&plan)
+        );
+        let proposals = |plan: &Plan| -> Vec<String> {
+            let proposals = plan.steps.iter().filter(|s| s.is_proposal);
+            proposals.map(|s| s.statement.clone()).collect()
+        };
         prop_assert_eq!(proposals(&again), proposals(&plan));
     }
 }

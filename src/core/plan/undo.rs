@@ -1,4 +1,4 @@
-//! The statement that takes a statement back.
+//! The statement that reverts a statement.
 
 use super::simulate::Simulation;
 use crate::catalog::{Membership, ObjectId, Oid, Privileges, RelationKind, Routine, Snapshot};
@@ -9,14 +9,14 @@ use crate::fix::{
 use crate::search_path::set_clause;
 use crate::sql::{quote_literal, safe_ident, safe_qualified};
 
-/// What a policy is made again from: `CREATE POLICY ...`; `None` where nobody knows.
-pub(super) type Written<'a> = &'a dyn Fn(Oid) -> Option<String>;
+/// Returns the `CREATE POLICY ...` of a policy; `None` where it is not known.
+pub(super) type PolicySql<'a> = &'a dyn Fn(Oid) -> Option<String>;
 
-/// SQL that brings back what is there before `statement` runs; `None` where no statement does.
+/// Returns SQL that restores the state before `statement`; `None` where no statement does.
 pub(super) fn undo(
     statement: &Statement,
     before: &Simulation,
-    written: Written<'_>,
+    policy_sql: PolicySql<'_>,
 ) -> Option<String> {
     let snapshot = before.snapshot();
     let change = match statement {
@@ -53,7 +53,7 @@ pub(super) fn undo(
                 .find(|d| (d.role, d.schema, d.object_type) == (*role, *schema, *object_type))?
                 .acl;
             let held = acl.iter().find(|i| (i.grantee, i.grantor) == (*grantee, *role))?;
-            // One statement brings back one half of it.
+            // One statement cannot restore privileges with and without grant option.
             if held.grantable.intersects(*privileges)
                 && !held.grantable.contains(*privileges & held.privileges)
             {
@@ -78,20 +78,20 @@ pub(super) fn undo(
         Change::ForceRowSecurity(table) => {
             format!("ALTER TABLE {} NO FORCE ROW LEVEL SECURITY;", before.relation_sql(*table)?)
         }
-        Change::DropPolicy(policy) => written(*policy)?,
+        Change::DropPolicy(policy) => policy_sql(*policy)?,
         Change::PolicyRoles(policy, _) => {
             let policy = snapshot.policies.iter().find(|p| p.oid == *policy)?;
             let table = snapshot.relation_sql(snapshot.relation(policy.relation)?);
             let roles: Vec<String> = policy.roles.iter().map(|r| snapshot.grantee(*r)).collect();
             format!("ALTER POLICY {} ON {table} TO {};", safe_ident(&policy.name), roles.join(", "))
         }
-        // What stood in the way of the guard's own is not to come back.
+        // A routine that shadowed the guard's must not be restored.
         Change::DropRoutine(..) | Change::Guard => return None,
     })
 }
 
-/// Grants what a REVOKE took, and revokes what a GRANT gave. `None` where that does not bring
-/// everything back, as what CASCADE took from others.
+/// Returns the GRANT that reverts a REVOKE, or the REVOKE that reverts a GRANT. `None` where it
+/// does not restore the ACL, as after a REVOKE with CASCADE that affected other roles.
 fn acl(statement: &AclStatement, before: &Simulation) -> Option<String> {
     let acls = before.acls(&statement.on.id)?;
     let with = |acls: super::simulate::Acls, statement: &AclStatement| {
@@ -134,7 +134,7 @@ fn acl(statement: &AclStatement, before: &Simulation) -> Option<String> {
         .then(|| back.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
-/// One statement for many roles.
+/// Adds a statement, or adds the grantee to an equal one.
 fn add(
     back: &mut Vec<AclStatement>,
     statement: &AclStatement,
@@ -160,13 +160,14 @@ fn add(
     }
 }
 
+/// Returns the GRANT that restores a membership.
 fn membership(ended: &Membership, before: &Snapshot) -> Option<String> {
     let same = |m: &&Membership| (m.role, m.member) == (ended.role, ended.member);
     let membership = match before.version {
         ..16 => before.memberships.iter().find(same)?,
         _ => before.memberships.iter().filter(same).find(|m| m.grantor == ended.grantor)?,
     };
-    // Others hang on it, and went with it.
+    // Memberships that depended on it have been revoked as well.
     let others = |m: &&Membership| (m.role, m.grantor) == (membership.role, membership.member);
     if before.version >= 16 && membership.admin && before.memberships.iter().any(|m| others(&m)) {
         return None;
@@ -183,14 +184,15 @@ fn membership(ended: &Membership, before: &Snapshot) -> Option<String> {
                 (word(membership.admin), word(membership.inherit), word(membership.set));
             let by = before.grantee(membership.grantor);
             format!(
-                "GRANT {role} TO {member} WITH ADMIN {admin}, INHERIT {inherit}, SET {set} GRANTED BY {by};"
+                "GRANT {role} TO {member} WITH ADMIN {admin}, INHERIT {inherit}, SET {set} GRANTED \
+                 BY {by};"
             )
         }
     })
 }
 
-/// The former owner gets the object back, where its ACL is then what it was: entries of both may
-/// have become one.
+/// Returns the ALTER ... OWNER TO that restores the owner. `None` where it does not restore the
+/// ACL, because entries of both owners have been merged.
 fn owner(object: ObjectId, owner: Oid, target: &str, before: &Simulation) -> Option<String> {
     let acls = before.acls(&object)?;
     let from = acls.owner;
@@ -200,6 +202,7 @@ fn owner(object: ObjectId, owner: Oid, target: &str, before: &Simulation) -> Opt
     Some(format!("ALTER {target} OWNER TO {};", before.snapshot().grantee(from)))
 }
 
+/// Returns the ALTER ROUTINE that restores security mode and settings.
 fn routine(before: &Routine, after: &Routine, snapshot: &Snapshot) -> Option<String> {
     let key = |item: &String| {
         item.split_once('=').map_or(item.clone(), |(key, _)| key.to_ascii_lowercase())
@@ -217,7 +220,7 @@ fn routine(before: &Routine, after: &Routine, snapshot: &Snapshot) -> Option<Str
         }
     }
     for item in before.config.iter().filter(|item| !after.config.contains(item)) {
-        // A setting that is there twice cannot be made by SQL.
+        // No SQL can create a duplicate setting.
         let (name, value) = item.split_once('=')?;
         if before.config.iter().filter(|other| key(other) == key(item)).count() > 1 {
             return None;

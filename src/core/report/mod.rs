@@ -1,4 +1,4 @@
-//! Reports: the contract beside the database, and the documentation of the rules.
+//! Reports: the contract compared with the database, and the documentation of the rules.
 
 pub mod overview;
 mod rule_page;

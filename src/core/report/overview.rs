@@ -1,4 +1,4 @@
-//! The contract's own tables with what there is beside them: sections 2 (role x schema) and 7 (row
+//! The tables of the contract document with the actual state: sections 2 (role x schema) and 7 (row
 //! security).
 
 use crate::catalog::{Command, ObjectKind, Privileges, Relation, RelationKind, Role, Schema};
@@ -9,25 +9,25 @@ use crate::rules::{Context, RULES};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};
 
-/// One cell of the matrix.
+/// One cell of the role x schema matrix.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub struct Cell {
     pub schema: String,
     pub role: String,
-    /// In the words of the matrix: `USAGE, SELECT (5 views)`.
+    /// The declared privileges: `USAGE, SELECT (5 views)`.
     pub declared: String,
-    /// The same of what there is; `None` where schema or role is missing.
+    /// The actual privileges; `None` if schema or role does not exist.
     pub actual: Option<String>,
-    /// No finding about grants concerns this role in this schema.
+    /// Whether no finding about grants concerns this role in this schema.
     pub conforms: bool,
 }
 
-/// The role x schema matrix, in the order of the contract.
+/// Returns the role x schema matrix, in the order of the contract.
 #[must_use]
 pub fn role_matrix(cx: &Context<'_>) -> Vec<Cell> {
-    let troubled = troubled(cx, &[Area::Grants, Area::Views, Area::Functions]);
-    let troubled: HashSet<(&str, &str)> = troubled
+    let problems = problems(cx, &[Area::Grants, Area::Views, Area::Functions]);
+    let affected: HashSet<(&str, &str)> = problems
         .iter()
         .filter_map(|f| Some((f.object.schema.as_deref()?, f.role.as_deref()?)))
         .collect();
@@ -38,8 +38,8 @@ pub fn role_matrix(cx: &Context<'_>) -> Vec<Cell> {
                 let schema = cx.snapshot.schema_named(&declared.name);
                 let role = cx.snapshot.role_named(name);
                 let actual = schema.zip(role).map(|(schema, role)| actual(cx, schema, role));
-                let clean = !troubled.contains(&(declared.name.as_str(), name))
-                    && !troubled.contains(&(declared.name.as_str(), "PUBLIC"));
+                let clean = !affected.contains(&(declared.name.as_str(), name))
+                    && !affected.contains(&(declared.name.as_str(), "PUBLIC"));
                 cells.push(Cell {
                     schema: declared.name.clone(),
                     role: name.to_owned(),
@@ -53,8 +53,8 @@ pub fn role_matrix(cx: &Context<'_>) -> Vec<Cell> {
     cells
 }
 
-/// The findings of some areas that are more than a note.
-fn troubled(cx: &Context<'_>, areas: &[Area]) -> Vec<Finding> {
+/// Returns the findings of some areas, without information.
+fn problems(cx: &Context<'_>, areas: &[Area]) -> Vec<Finding> {
     let rules = RULES.iter().filter(|r| areas.contains(&r.area));
     rules.flat_map(|rule| cx.run(rule)).filter(|f| f.severity > Severity::Info).collect()
 }
@@ -135,7 +135,7 @@ fn or_none(words: &[String]) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
-/// How many objects of each type carry a privilege.
+/// The number of objects with a privilege, by privilege and type.
 #[derive(Default)]
 struct Counts(BTreeMap<usize, BTreeMap<&'static str, usize>>);
 
@@ -158,7 +158,7 @@ impl Counts {
         }
     }
 
-    /// `SELECT (3 tables, 5 views)`.
+    /// Returns one item for each privilege: `SELECT (3 tables, 5 views)`.
     fn words(&self) -> Vec<String> {
         let word = |(i, types): (&usize, &BTreeMap<&str, usize>)| {
             let types: Vec<String> = types
@@ -177,26 +177,27 @@ impl Counts {
 pub struct Coverage {
     pub schema: String,
     pub name: String,
-    /// The contract names it.
+    /// Whether the contract declares it.
     pub declared: bool,
     pub row_security_declared: bool,
-    /// `None` where the table is missing.
+    /// `None` if the table does not exist.
     pub row_security: Option<bool>,
     pub force_row_security: Option<bool>,
     /// Role to commands.
     pub policies_declared: Value,
-    /// Role to commands that a permissive policy opens; `bypasses row security` for who needs none.
+    /// Role to commands that a permissive policy allows; `bypasses row security` for a role that
+    /// needs none.
     pub policies: Value,
-    /// No finding about row security concerns this table.
+    /// Whether no finding about row security concerns this table.
     pub conforms: bool,
 }
 
-/// Every governed table, and every declared one that is missing, in order of name.
+/// Returns every governed table, and every declared one that does not exist, in order of name.
 #[must_use]
 pub fn rls_coverage(cx: &Context<'_>) -> Vec<Coverage> {
-    let troubled = troubled(cx, &[Area::Rls]);
-    let objects: HashSet<&str> = troubled.iter().map(|f| f.object.identity.as_str()).collect();
-    let in_trouble = |relation: &Relation| {
+    let problems = problems(cx, &[Area::Rls]);
+    let objects: HashSet<&str> = problems.iter().map(|f| f.object.identity.as_str()).collect();
+    let has_problem = |relation: &Relation| {
         let policies = cx.snapshot.policies_of(relation.oid).iter();
         objects.contains(cx.snapshot.relation_identity(relation).as_str())
             || policies
@@ -217,7 +218,7 @@ pub fn rls_coverage(cx: &Context<'_>) -> Vec<Coverage> {
                 force_row_security: Some(relation.force_row_security),
                 policies_declared: json!(table.map(|t| &t.policies).cloned().unwrap_or_default()),
                 policies: policies(cx, relation),
-                conforms: !in_trouble(relation),
+                conforms: !has_problem(relation),
             }
         })
         .collect();
@@ -279,11 +280,15 @@ mod tests {
     }
 
     #[test]
-    fn the_matrix_of_a_conforming_database_reads_like_the_documents() {
+    fn matrix_of_a_conforming_database_equals_the_documents() {
         let mut world = World::conforming();
         let cell = |cells: &[Cell], schema: &str, role: &str| {
             let cell = cells.iter().find(|c| c.schema == schema && c.role == role).expect("a cell");
-            (cell.declared.clone(), cell.actual.clone().expect("both are there"), cell.conforms)
+            (
+                cell.declared.clone(),
+                cell.actual.clone().expect("role and schema exist"),
+                cell.conforms,
+            )
         };
         let cells = with(&world, role_matrix);
         let views = "USAGE, SELECT (5 views)".to_owned();
@@ -302,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn coverage_names_each_table_with_what_opens_it() {
+    fn coverage_lists_tables_with_policies_and_missing_ones() {
         let mut world = World::conforming();
         world.relation("public.job_queue").row_security = false;
         world.snapshot.relations.retain(|r| r.name != "outbox");

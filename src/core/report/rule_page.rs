@@ -1,10 +1,10 @@
-//! The documentation page of a rule, as Markdown, made from the rule itself.
+//! The documentation page of a rule, as Markdown, generated from its metadata.
 
 use crate::rule::{Example, Rule};
 use crate::rules::RULES;
 use std::fmt::Write;
 
-/// The longest line of a page, tables and SQL aside.
+/// The maximum line length of a page, except for tables and SQL.
 const WIDTH: usize = 100;
 
 /// Returns the page of one rule, `docs/rules/<id>.md`.
@@ -38,7 +38,11 @@ pub fn rule_page(rule: &Rule) -> String {
     );
     page = page
         .lines()
-        .map(|line| if line.starts_with('|') { line.to_owned() } else { textwrap::fill(line, WIDTH) } + "\n")
+        .map(|line| {
+            let is_table = line.starts_with('|');
+            let line = if is_table { line.to_owned() } else { textwrap::fill(line, WIDTH) };
+            line + "\n"
+        })
         .collect();
     if !rule.references.is_empty() {
         page += "\n## References\n\n";

@@ -1,11 +1,11 @@
 //! Privileges on single columns.
 
 use super::context::Context;
-use crate::catalog::{ObjectKind, Privileges, Role};
+use super::shared::target::Target;
+use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::sql::printable;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -36,12 +36,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations() {
         let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
         for (column, acl) in &relation.columns {
-            let mut target = cx.relation_target(relation);
-            target.kind = ObjectKind::Column;
-            target.acl = Some(acl);
-            target.column = Some(column);
-            target.name = format!("column \"{}\" of {}", printable(column), target.name);
-            target.report_undeclared(
+            Target::of_column(cx, relation, column, acl).report_undeclared(
                 cx,
                 &cx.subjects,
                 &declared,
@@ -60,7 +55,7 @@ mod tests {
     use crate::catalog::{AclItem, Privileges};
 
     #[test]
-    fn a_grant_on_a_column_counts() {
+    fn grant_on_a_column_is_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let anon = world.role("anon").oid;
@@ -74,10 +69,10 @@ mod tests {
         world.relation("public.plaintiffs").columns.push(("Name".into(), vec![item]));
         assert_eq!(
             world.found(&RULE),
-            [
-                "error table public.plaintiffs anon: Role \"anon\" has SELECT on column \"Name\" of table public.plaintiffs, which the \
-              contract does not declare. => REVOKE SELECT (\"Name\") ON TABLE public.plaintiffs FROM anon;"
-            ]
+            ["error table public.plaintiffs anon: Role \"anon\" has SELECT on column \"Name\" \
+                 of table public.plaintiffs, which the \
+              contract does not declare. => REVOKE SELECT (\"Name\") ON TABLE public.plaintiffs \
+              FROM anon;"]
         );
     }
 }

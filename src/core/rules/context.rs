@@ -1,44 +1,43 @@
-//! What every rule is given: contract, catalog and access, with the declared roles and schemas
+//! The input of every rule: contract, catalog and access, with the declared roles and schemas
 //! looked up.
 
-use super::shared::privileges::Target;
 use crate::access::Access;
 use crate::catalog::{
     Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema,
     Snapshot,
 };
 use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to};
-use crate::finding::Draft;
 use crate::rule::Rule;
 use crate::search_path::SearchPaths;
-use crate::sql::{argument_types, quote_ident, safe_ident};
+use crate::sql::{argument_types, quote_ident};
 use std::collections::HashMap;
 
-/// What a rule looks at: the contract, the catalog, access, and the declared roles and schemas as
-/// they are found there.
+/// The input of every rule: the contract, the catalog, access, and the declared roles and schemas
+/// that exist.
 pub struct Context<'a> {
     /// The declared state.
     pub contract: &'a Contract,
     /// The actual state.
     pub snapshot: &'a Snapshot,
-    /// Who can do what.
+    /// Effective privileges.
     pub access: &'a Access<'a>,
-    /// The judge of search paths.
+    /// Verdicts on search paths.
     pub paths: SearchPaths<'a>,
     /// Declared client roles that exist.
     pub clients: Vec<&'a Role>,
     /// Declared worker roles that exist.
     pub workers: Vec<&'a Role>,
-    /// The roles that privileges are declared for: clients, then workers.
+    /// The roles for which privileges are declared: clients, then workers.
     pub(crate) subjects: Vec<&'a Role>,
     governed: HashMap<Oid, &'a SchemaDecl>,
-    /// Called in every loop over user-sized data; may unwind when the user cancels.
+    /// Called in each loop over data whose size the user controls; unwinds if the query is
+    /// canceled.
     pub(crate) interrupts: &'a dyn Fn(),
 }
 
 impl<'a> Context<'a> {
-    /// Brings contract and catalog together. `interrupts` is called again and again while rules
-    /// run.
+    /// Looks up the declared roles and schemas in the catalog. `interrupts` is called repeatedly
+    /// while rules run.
     #[must_use]
     pub fn new(
         contract: &'a Contract,
@@ -74,95 +73,24 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Lets the user cancel.
+    /// Unwinds if the query is canceled.
     pub(crate) fn check_interrupts(&self) {
         (self.interrupts)();
     }
 
-    /// The severity that the contract gives to a rule.
+    /// Returns the severity of a rule in the contract.
     #[must_use]
     pub fn severity(&self, rule: &Rule) -> Severity {
         self.contract.rules.get(rule.id).and_then(|r| r.severity).unwrap_or(rule.severity)
     }
 
-    /// What the contract wants the guard to do about a rule.
+    /// Returns the guard action of a rule in the contract.
     #[must_use]
     pub fn guard_action(&self, rule: &Rule) -> GuardAction {
         self.contract.rules.get(rule.id).and_then(|r| r.guard).unwrap_or(rule.guard)
     }
 
-    /// A relation as something that carries an ACL.
-    pub(crate) fn relation_target<'r>(&self, relation: &'r Relation) -> Target<'r> {
-        let sql = self.snapshot.relation_sql(relation);
-        let word = if relation.kind == RelationKind::Sequence { "SEQUENCE" } else { "TABLE" };
-        Target {
-            owner: relation.owner,
-            acl: relation.acl.as_ref(),
-            kind: relation.kind.acl_kind(),
-            sql: format!("{word} {sql}"),
-            name: format!("{} {sql}", relation.kind.object_type()),
-            object: self.relation_object(relation),
-            column: None,
-            version: self.snapshot.version,
-        }
-    }
-
-    /// A routine as something that carries an ACL.
-    pub(crate) fn routine_target<'r>(&self, routine: &'r Routine) -> Target<'r> {
-        Target {
-            owner: routine.owner,
-            acl: routine.acl.as_ref(),
-            kind: ObjectKind::Routine,
-            sql: format!("ROUTINE {}", self.snapshot.routine_sql(routine)),
-            name: format!("{} {}", routine.object_type(), self.snapshot.routine_message(routine)),
-            object: self.routine_object(routine),
-            column: None,
-            version: self.snapshot.version,
-        }
-    }
-
-    /// A schema as something that carries an ACL.
-    pub(crate) fn schema_target<'s>(&self, schema: &'s Schema) -> Target<'s> {
-        let sql = safe_ident(&schema.name);
-        Target {
-            owner: schema.owner,
-            acl: schema.acl.as_ref(),
-            kind: ObjectKind::Schema,
-            sql: format!("SCHEMA {sql}"),
-            name: format!("schema {sql}"),
-            object: Object {
-                id: ObjectId::Schema(schema.oid),
-                ..Self::schema_object(&schema.name)
-            },
-            column: None,
-            version: self.snapshot.version,
-        }
-    }
-
-    /// The database as something that carries an ACL.
-    pub(crate) fn database_target(&self) -> Target<'a> {
-        let database = &self.snapshot.database;
-        let sql = safe_ident(&database.name);
-        let identity = quote_ident(&database.name).into_owned();
-        Target {
-            owner: database.owner,
-            acl: database.acl.as_ref(),
-            kind: ObjectKind::Database,
-            sql: format!("DATABASE {sql}"),
-            name: format!("database {sql}"),
-            object: Object {
-                object_type: "database",
-                schema: None,
-                identity,
-                managed_by: None,
-                id: ObjectId::Named,
-            },
-            column: None,
-            version: self.snapshot.version,
-        }
-    }
-
-    /// Governed schemas that exist, with their declaration, in order of name.
+    /// Returns the governed schemas that exist, with their declarations, in order of name.
     pub(crate) fn schemas(&self) -> impl Iterator<Item = (&'a Schema, &'a SchemaDecl)> + '_ {
         self.snapshot
             .schemas
@@ -170,7 +98,8 @@ impl<'a> Context<'a> {
             .filter_map(|schema| self.governed(schema.oid).map(|declared| (schema, declared)))
     }
 
-    /// Whether the contract gives a role EXECUTE on a routine, as a set of privileges.
+    /// Returns EXECUTE if the contract declares it for a role on a routine, otherwise no
+    /// privileges.
     pub(crate) fn execute_declared(
         &self,
         routine: &Routine,
@@ -184,29 +113,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Writes down who reads views of one kind that the contract does not declare. A view that runs
-    /// with its caller's rights (security_invoker) shows nothing that the caller could not read
-    /// without it, and is worth no more than a note.
-    pub(crate) fn report_undeclared_readers(&self, kind: RelationKind, out: &mut Vec<Draft>) {
-        for (view, schema) in self.relations().filter(|(r, _)| r.kind == kind) {
-            if self.contract.view(&schema.name, &view.name).is_some() {
-                continue;
-            }
-            let declared = |role: &Role| self.declared_on_relation(view, schema, role);
-            let severity = if view.security_invoker { Severity::Info } else { Severity::Error };
-            self.relation_target(view).report_undeclared(
-                self,
-                &self.clients,
-                &declared,
-                Privileges::SELECT,
-                severity,
-                out,
-            );
-        }
-    }
-
-    /// Whether a client can reach a relation by name and do something to its rows: USAGE on the
-    /// schema, and a privilege on the relation or on a column of it. The first such client.
+    /// Returns the first client that can access rows of a relation: with USAGE on the schema, and a
+    /// privilege on the relation or on one of its columns.
     pub(crate) fn reached_by(&self, relation: &Relation) -> Option<&'a Role> {
         let rows = Privileges::SELECT | Privileges::WRITES;
         let schema = self.snapshot.schema(relation.schema)?;
@@ -231,13 +139,14 @@ impl<'a> Context<'a> {
         self.subjects.iter().any(|s| s.oid == role)
     }
 
-    /// The declaration of a schema, if it is governed.
+    /// Returns the declaration of a schema; `None` if it is not governed.
     #[must_use]
     pub fn governed(&self, schema: Oid) -> Option<&'a SchemaDecl> {
         self.governed.get(&schema).copied()
     }
 
-    /// Relations of governed schemas, with the schema's declaration, in order of name.
+    /// Returns the relations of governed schemas, with the declaration of the schema, in order of
+    /// name.
     pub(crate) fn relations(&self) -> impl Iterator<Item = (&'a Relation, &'a SchemaDecl)> + '_ {
         self.snapshot.relations.iter().filter_map(|relation| {
             (self.interrupts)();
@@ -246,8 +155,8 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Routines of governed schemas, with the schema's declaration, in order of name. Aggregates
-    /// cannot be called for what they do, but carry an ACL like any other routine.
+    /// Returns the routines of governed schemas, with the declaration of the schema, in order of
+    /// name. Aggregates are included, because they have an ACL.
     pub(crate) fn routines(&self) -> impl Iterator<Item = (&'a Routine, &'a SchemaDecl)> + '_ {
         self.snapshot.routines.iter().filter_map(|routine| {
             (self.interrupts)();
@@ -256,7 +165,7 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// The privileges that the contract declares for a role on a relation.
+    /// Returns the privileges that the contract declares for a role on a relation.
     pub(crate) fn declared_on_relation(
         &self,
         relation: &Relation,
@@ -279,11 +188,11 @@ impl<'a> Context<'a> {
         if let Some(sequence) = self.contract.sequence(&schema.name, &relation.name) {
             declared |= granted_to(&sequence.grants, &role.name);
         }
-        // Before 17 there was no such privilege to have.
+        // MAINTAIN exists since 17.
         if self.snapshot.version < 17 { declared & !Privileges::MAINTAIN } else { declared }
     }
 
-    /// Whether the contract lets a role insert into the table that a sequence serves.
+    /// Whether the contract declares INSERT for a role on the table that owns a sequence.
     pub(crate) fn declares_insert_by(&self, sequence: &Relation, role: &Role) -> bool {
         let table = sequence.owned_by.and_then(|table| self.snapshot.relation(table));
         table.is_some_and(|table| {
@@ -294,7 +203,7 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Whether the contract lets a role execute a routine.
+    /// Whether the contract declares EXECUTE for a role on a routine.
     pub(crate) fn declares_execute(
         &self,
         routine: &Routine,
@@ -309,8 +218,8 @@ impl<'a> Context<'a> {
             })
     }
 
-    /// Whether a routine is SECURITY DEFINER and not declared executable for every client: the
-    /// matter of `security_definer_executable_by_clients`.
+    /// Whether a routine is SECURITY DEFINER and not declared executable for all clients: then
+    /// `security_definer_executable_by_clients` checks it.
     pub(crate) fn is_undeclared_definer(&self, routine: &Routine, schema: &SchemaDecl) -> bool {
         routine.security_definer
             && !self.clients.iter().all(|client| self.declares_execute(routine, schema, client))
@@ -324,13 +233,13 @@ impl<'a> Context<'a> {
         actual.into_iter().map(own).eq(argument_types(declared))
     }
 
-    /// A relation as the object of a finding.
+    /// Returns a relation as the object of a finding.
     pub(crate) fn relation_object(&self, relation: &Relation) -> Object {
         Object {
             object_type: relation.kind.object_type(),
             schema: Some(self.snapshot.schema_name(relation.schema).to_owned()),
             identity: self.snapshot.relation_identity(relation),
-            managed_by: self.bringing_extension(
+            managed_by: self.creating_extension(
                 self.snapshot.relation_extension.get(&relation.oid),
                 relation.owner,
                 self.declares_relation(relation),
@@ -345,7 +254,7 @@ impl<'a> Context<'a> {
         self.contract.declares_relation(schema, &relation.name)
     }
 
-    /// A routine as the object of a finding.
+    /// Returns a routine as the object of a finding.
     #[must_use]
     pub fn routine_object(&self, routine: &Routine) -> Object {
         Object {
@@ -357,16 +266,15 @@ impl<'a> Context<'a> {
                 let schema = self.snapshot.schema_name(routine.schema);
                 let declared =
                     self.contract.functions_named(schema, &routine.name).next().is_some();
-                self.bringing_extension(extension, routine.owner, declared)
+                self.creating_extension(extension, routine.owner, declared)
                     .filter(|_| !routine.security_definer)
             }),
             id: ObjectId::Routine(routine.oid),
         }
     }
 
-    /// What of the platform owns a routine: a managed schema or a declared extension. A schema or
-    /// extension of that name that belongs to somebody who is not trusted with the structure
-    /// excuses nothing.
+    /// Returns the managed schema or extension that a routine belongs to; `None` if there is none,
+    /// or if its owner is not a trusted owner.
     #[must_use]
     pub fn routine_managed_by(&self, routine: &Routine) -> Option<String> {
         let schema = self.snapshot.schema(routine.schema)?;
@@ -375,50 +283,36 @@ impl<'a> Context<'a> {
             .routine_extension
             .get(&routine.oid)
             .and_then(|oid| self.snapshot.extensions.get(oid));
-        self.managed_by(
-            (&schema.name, schema.owner),
-            extension.map(|(name, owner)| (name.as_str(), *owner)),
-            routine.owner,
-        )
-    }
-
-    /// The same of a routine of `owner` that is, or was, in a schema and perhaps in an extension,
-    /// each with name and owner.
-    #[must_use]
-    pub fn managed_by(
-        &self,
-        schema: (&str, Oid),
-        extension: Option<(&str, Oid)>,
-        owner: Oid,
-    ) -> Option<String> {
-        if self.contract.manages_schema(schema.0, self.access.is_superuser(schema.1))
-            && self.is_trusted_owner(schema.1)
-        {
-            return Some(format!("schema {}", quote_ident(schema.0)));
+        let is_managed =
+            self.contract.manages_schema(&schema.name, self.access.is_superuser(schema.owner));
+        if is_managed && self.is_trusted_owner(schema.owner) {
+            return Some(format!("schema {}", quote_ident(&schema.name)));
         }
         let (name, extension_owner) = extension?;
-        let declared =
-            name == "dragonfly_guard" || self.contract.managed.extensions.iter().any(|e| e == name);
-        // The script of an extension that takes a superuser makes everything as one, whoever runs
-        // it; what belongs to an ordinary role may as well have been added later, by anybody who
-        // owns both.
-        (declared && self.access.is_superuser(owner) && self.is_trusted_owner(extension_owner))
-            .then(|| format!("extension {}", quote_ident(name)))
+        let is_declared = name == "dragonfly_guard"
+            || self.contract.managed.extensions.iter().any(|extension| extension == name);
+        // The script of an extension that requires a superuser creates all objects as one, even of
+        // a trusted extension. A member of an ordinary role may have been added later, by a role
+        // that owns both.
+        (is_declared
+            && self.access.is_superuser(routine.owner)
+            && self.is_trusted_owner(*extension_owner))
+        .then(|| format!("extension {}", quote_ident(name)))
     }
 
-    /// Whether this is the guard's own extension, whose members guard_tampered judges and no other
-    /// rule: what the extension did not make is a finding there.
+    /// Whether this is the guard's own extension: only guard_tampered checks its members, and
+    /// reports those that the extension did not create.
     pub(crate) fn is_own(&self, extension: Option<&Oid>) -> bool {
         extension.is_some_and(|oid| {
             self.snapshot.extensions.get(oid).is_some_and(|(name, _)| name == "dragonfly_guard")
         })
     }
 
-    /// The extension that has brought an object along, where it is a superuser's, as everything is
-    /// that the script of an extension which takes a superuser makes, and the extension belongs to
-    /// somebody who is trusted with the structure. What somebody else owns was more likely added to
-    /// it, and what the contract declares is the application's.
-    pub(crate) fn bringing_extension(
+    /// Returns the extension whose script created an object: the extension has a trusted owner, and
+    /// the object is a superuser's, as all objects created by an extension that requires a
+    /// superuser. An object of another role was probably added later, and a declared one is the
+    /// application's.
+    pub(crate) fn creating_extension(
         &self,
         extension: Option<&Oid>,
         owner: Oid,
@@ -429,8 +323,7 @@ impl<'a> Context<'a> {
             .then(|| format!("extension {}", quote_ident(name)))
     }
 
-    /// Whether a role is trusted with the structure: superusers, and the roles that the contract
-    /// makes owners or trusts.
+    /// Whether a role is a trusted owner: superusers, and the contract's owner and trusted roles.
     #[must_use]
     pub fn is_trusted_owner(&self, role: Oid) -> bool {
         let name = self.snapshot.role_name(role);
@@ -439,7 +332,7 @@ impl<'a> Context<'a> {
             || self.contract.roles_of(RoleKind::Owner).any(|owner| owner == name)
     }
 
-    /// A schema as the object of a finding.
+    /// Returns a schema as the object of a finding.
     pub(crate) fn schema_object(name: &str) -> Object {
         Object {
             object_type: "schema",
@@ -450,7 +343,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// A role as the object of a finding.
+    /// Returns a role as the object of a finding.
     pub(crate) fn role_object(name: &str) -> Object {
         Object {
             object_type: "role",

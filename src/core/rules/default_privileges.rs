@@ -1,7 +1,7 @@
-//! Default privileges that hand the next object somebody creates to a client.
+//! Default privileges that grant new objects to a client.
 
 use super::context::Context;
-use crate::catalog::{Object, ObjectId, PUBLIC, Privileges};
+use crate::catalog::{DefaultAcl, Object, ObjectId, Oid, PUBLIC, Privileges};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, Statement, alter_default_privileges, default_acl_objects};
@@ -47,7 +47,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let in_schema =
             governed.map(|s| format!(" in schema {}", safe_ident(&s.name))).unwrap_or_default();
         for item in &default.acl {
-            // What belongs to somebody is theirs anyway.
+            // The creator owns the new object anyway.
             if item.grantee == default.role
                 || !(item.grantee == PUBLIC || cx.is_client(item.grantee))
             {
@@ -59,58 +59,64 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             if privileges.is_empty() {
                 continue;
             }
-            out.push(Draft {
-                object: Object {
-                    object_type: "default acl",
-                    schema: governed.map(|s| s.name.clone()),
-                    identity: format!(
-                        "for role {}{} on {}",
-                        quote_ident(&creator),
-                        governed
-                            .map(|s| format!(" in schema {}", quote_ident(&s.name)))
-                            .unwrap_or_default(),
-                        word.to_lowercase()
-                    ),
-                    managed_by: None,
-                    id: ObjectId::Named,
-                },
-                role: Some(role.clone()),
-                severity: Severity::Error,
-                key: privileges.to_string(),
-                measure: Measure::surplus("", privileges.words()),
-                detail: format!(
-                    "New {}{in_schema} that role \"{}\" creates are given to {} with {privileges}.",
-                    word.to_lowercase(),
-                    printable(&creator),
-                    if item.grantee == PUBLIC {
-                        "PUBLIC (every role)".to_owned()
-                    } else {
-                        format!("role \"{}\"", printable(&role))
-                    },
-                ),
-                evidence: json!({"creator": creator, "privileges": privileges.words()}),
-                fix: Fix::by(Statement::new(
-                    Change::RevokeDefault {
-                        role: default.role,
-                        schema: default.schema,
-                        object_type: default.object_type,
-                        grantee: item.grantee,
-                        privileges,
-                    },
-                    format!(
-                        "{} REVOKE {privileges} ON {word} FROM {};",
-                        alter_default_privileges(cx.snapshot, default.role, default.schema),
-                        cx.snapshot.grantee(item.grantee)
-                    ),
-                )),
-            });
+            let objects = word.to_lowercase();
+            let grantee = if item.grantee == PUBLIC {
+                "PUBLIC (every role)".to_owned()
+            } else {
+                format!("role \"{}\"", printable(&role))
+            };
+            let detail = format!(
+                "Default privileges of role \"{}\" grant {privileges} on new \
+                 {objects}{in_schema} to {grantee}.",
+                printable(&creator),
+            );
+            let draft = Draft::new(object(governed, &creator, &objects), Severity::Error, detail)
+                .role(role)
+                .key(privileges.to_string())
+                .evidence(json!({"creator": creator, "privileges": privileges.words()}))
+                .fix(Fix::by(revoke(cx, default, word, item.grantee, privileges)))
+                .measure(Measure::excess("", privileges.words()));
+            out.push(draft);
         }
     }
 }
 
-/// What new objects of this type may give: the built-in defaults of PUBLIC where the entry is for
-/// every schema (it then stands in place of the built-in one), and EXECUTE where every routine of
-/// the schema is declared executable.
+/// Returns the default ACL as the object of a finding.
+fn object(schema: Option<&SchemaDecl>, creator: &str, objects: &str) -> Object {
+    let in_schema =
+        schema.map(|s| format!(" in schema {}", quote_ident(&s.name))).unwrap_or_default();
+    Object {
+        object_type: "default acl",
+        schema: schema.map(|s| s.name.clone()),
+        identity: format!("for role {}{in_schema} on {objects}", quote_ident(creator)),
+        managed_by: None,
+        id: ObjectId::Named,
+    }
+}
+
+/// Returns ALTER DEFAULT PRIVILEGES ... REVOKE; `word` is the type of objects in it.
+fn revoke(
+    cx: &Context<'_>,
+    default: &DefaultAcl,
+    word: &str,
+    grantee: Oid,
+    privileges: Privileges,
+) -> Statement {
+    let change = Change::RevokeDefault {
+        role: default.role,
+        schema: default.schema,
+        object_type: default.object_type,
+        grantee,
+        privileges,
+    };
+    let alter = alter_default_privileges(cx.snapshot, default.role, default.schema);
+    let from = cx.snapshot.grantee(grantee);
+    Statement::new(change, format!("{alter} REVOKE {privileges} ON {word} FROM {from};"))
+}
+
+/// Returns the privileges that new objects of this type may grant: the built-in defaults of PUBLIC
+/// where the entry is for all schemas, because it then replaces the built-in one; and EXECUTE where
+/// all routines of the schema are declared executable.
 fn expected(
     cx: &Context<'_>,
     object_type: u8,
@@ -136,7 +142,7 @@ mod tests {
     use crate::catalog::{AclItem, DefaultAcl, PUBLIC, Privileges};
 
     #[test]
-    fn nothing_new_is_open_to_clients() {
+    fn default_privileges_for_clients_are_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let anon = world.role("anon").oid;
@@ -179,12 +185,15 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error default acl for role postgres in schema public on tables anon: New tables in schema public that role \"postgres\" \
-                 creates are given to role \"anon\" with SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER. \
-                 => ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE SELECT, INSERT, UPDATE, DELETE, TRUNCATE, \
+                "error default acl for role postgres in schema public on tables anon: Default \
+                 privileges of role \"postgres\" grant SELECT, INSERT, UPDATE, DELETE, TRUNCATE, \
+                 REFERENCES, TRIGGER on new tables in schema public to role \"anon\". \
+                 => ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE SELECT, \
+                 INSERT, UPDATE, DELETE, TRUNCATE, \
                  REFERENCES, TRIGGER ON TABLES FROM anon;",
-                "error default acl for role postgres on schemas PUBLIC: New schemas that role \"postgres\" creates are given to PUBLIC \
-                 (every role) with CREATE. => ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE CREATE ON SCHEMAS FROM PUBLIC;"
+                "error default acl for role postgres on schemas PUBLIC: Default privileges of role \
+                 \"postgres\" grant CREATE on new schemas to PUBLIC (every role). => ALTER DEFAULT \
+                 PRIVILEGES FOR ROLE postgres REVOKE CREATE ON SCHEMAS FROM PUBLIC;"
             ]
         );
     }

@@ -1,6 +1,7 @@
-//! A client writes to a table without going through a declared path.
+//! A client can write to a table or view outside the declared write paths.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, RelationKind, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -33,7 +34,7 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations().filter(|(r, _)| r.kind != RelationKind::Sequence) {
         let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
-        let target = cx.relation_target(relation);
+        let target = Target::of_relation(cx, relation);
         target.report_undeclared(
             cx,
             &cx.clients,
@@ -52,7 +53,7 @@ mod tests {
     use crate::catalog::Privileges;
 
     #[test]
-    fn only_declared_writes() {
+    fn undeclared_write_privileges_are_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let authenticated = world.role("authenticated").oid;
@@ -61,10 +62,13 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error table intake.simplicity_batches authenticated: Role \"authenticated\" has UPDATE, DELETE, TRUNCATE on table \
+                "error table intake.simplicity_batches authenticated: Role \"authenticated\" has \
+                 UPDATE, DELETE, TRUNCATE on table \
                  intake.simplicity_batches, which the contract does not declare. \
-                 => REVOKE UPDATE, DELETE, TRUNCATE ON TABLE intake.simplicity_batches FROM authenticated;",
-                "error view public.v_judgment_pipeline authenticated: Role \"authenticated\" has UPDATE on view \
+                 => REVOKE UPDATE, DELETE, TRUNCATE ON TABLE intake.simplicity_batches FROM \
+                 authenticated;",
+                "error view public.v_judgment_pipeline authenticated: Role \"authenticated\" has \
+                 UPDATE on view \
                  public.v_judgment_pipeline, which the contract does not declare. \
                  => REVOKE UPDATE ON TABLE public.v_judgment_pipeline FROM authenticated;"
             ]

@@ -1,4 +1,4 @@
-//! The guard's own objects are as CREATE EXTENSION made them, and no setting disables it.
+//! The guard's own objects are changed, or a setting disables the guard.
 
 use super::context::Context;
 use super::shared::guard_settings::disables_guard;
@@ -8,7 +8,7 @@ use crate::catalog::{
     PUBLIC, Privileges, RoleSetting,
 };
 use crate::contract::{GuardAction, Severity};
-use crate::finding::{Draft, Measure};
+use crate::finding::Draft;
 use crate::fix::{Change, Fix, Statement, ignoring};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::{
@@ -77,27 +77,22 @@ impl Own<'_> {
         problem: &str,
         repair: Option<Repair>,
     ) -> Draft {
-        let subject = printable(self.identity);
-        Draft {
-            object: Object {
-                object_type: self.object_type,
-                schema: None,
-                identity: self.identity.to_owned(),
-                managed_by: None,
-                id: ObjectId::Named,
-            },
-            role: None,
-            severity: Severity::Error,
-            key: format!("{code} {which}"),
-            measure: Measure::default(),
-            detail: format!(
-                "{} {} {problem}.",
-                capitalized(self.object_type),
-                subject.replace("pg_catalog.", "")
-            ),
-            evidence: json!({"problem": code}),
-            fix: repair.map_or(Fix::Unknown, Repair::into_fix),
-        }
+        let object = Object {
+            object_type: self.object_type,
+            schema: None,
+            identity: self.identity.to_owned(),
+            managed_by: None,
+            id: ObjectId::Named,
+        };
+        let detail = format!(
+            "{} {} {problem}.",
+            capitalized(self.object_type),
+            printable(self.identity).replace("pg_catalog.", "")
+        );
+        Draft::new(object, Severity::Error, detail)
+            .key(format!("{code} {which}"))
+            .evidence(json!({"problem": code}))
+            .fix(repair.map_or(Fix::Unknown, Repair::into_fix))
     }
 }
 
@@ -166,7 +161,7 @@ fn extension(cx: &Context<'_>, out: &mut Vec<Draft>) {
 fn untrusted_owner(cx: &Context<'_>, owner: Oid) -> Option<String> {
     (!cx.access.is_superuser(owner)).then(|| {
         format!(
-            "belongs to role \"{}\", which is not a superuser",
+            "is owned by role \"{}\", which is not a superuser",
             printable(&cx.snapshot.role_name(owner))
         )
     })
@@ -260,17 +255,13 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// Routines that a call of one of the extension's own could reach instead.
+/// Routines that calls of the extension's functions could execute instead.
 fn impostors(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (name, arguments) in &cx.snapshot.guard.impostors {
         let identity = format!("ops.{}({arguments})", quote_ident(name));
         let own = Own { object_type: "function", identity: &identity };
-        let mut draft = own.finding(
-            "impostor",
-            "",
-            "has the name of one of the extension's own and can be called instead",
-            None,
-        );
+        let mut draft =
+            own.finding("impostor", "", "shadows a function of extension dragonfly_guard", None);
         let sql = |exists: &str| {
             format!("DROP ROUTINE{exists} ops.{}({});", safe_ident(name), safe_sql(arguments))
         };
@@ -335,7 +326,7 @@ fn private_table(cx: &Context<'_>, table: &GuardRelation, identity: &str, out: &
         out.push(own.finding(
             "constraint",
             &constraints,
-            &format!("has lost the constraint {constraints}"),
+            &format!("does not have the constraint {constraints}"),
             None,
         ));
     }
@@ -525,7 +516,8 @@ mod tests {
         world.snapshot.guard.triggers[1].enabled = b'D';
         world.snapshot.guard.triggers.remove(0);
         let found = world.found(&RULE);
-        let disabled = "error event trigger zz_dragonfly_guard_end: Event trigger zz_dragonfly_guard_end is disabled. =>";
+        let disabled = "error event trigger zz_dragonfly_guard_end: Event trigger \
+                        zz_dragonfly_guard_end is disabled. =>";
         assert!(found[0].starts_with(disabled), "{found:?}");
         assert!(found[1].contains("zz_dragonfly_guard_start does not exist."), "{found:?}");
     }
@@ -574,10 +566,9 @@ mod tests {
         ];
         assert_eq!(
             world.found(&RULE),
-            [
-                "error role postgres: Role postgres has the setting session_replication_role = 'replica'. \
-              => ALTER ROLE postgres RESET session_replication_role;"
-            ]
+            ["error role postgres: Role postgres has the setting session_replication_role = \
+                 'replica'. \
+              => ALTER ROLE postgres RESET session_replication_role;"]
         );
         world.snapshot.guard.settings.clear();
         world.snapshot.guard.server_settings = vec![("dragonfly_guard.mode".into(), "off".into())];

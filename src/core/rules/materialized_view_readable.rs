@@ -1,6 +1,7 @@
-//! A materialized view outside the declared read surface that a client can read.
+//! A client can read a materialized view that the contract does not declare.
 
 use super::context::Context;
+use super::shared::privileges::report_undeclared_readers;
 use crate::catalog::RelationKind;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -36,7 +37,7 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    cx.report_undeclared_readers(RelationKind::MaterializedView, out);
+    report_undeclared_readers(cx, RelationKind::MaterializedView, out);
 }
 
 #[cfg(test)]
@@ -46,7 +47,7 @@ mod tests {
     use crate::catalog::{PUBLIC, Privileges, Relation, RelationKind};
 
     #[test]
-    fn a_copy_of_rows_is_not_for_everybody() {
+    fn undeclared_materialized_view_is_reported() {
         let mut world = World::conforming();
         let view = world.relation("public.v_judgment_pipeline").clone();
         let kind = RelationKind::MaterializedView;
@@ -54,10 +55,10 @@ mod tests {
         world.grant("public.m", PUBLIC, Privileges::SELECT);
         assert_eq!(
             world.found(&RULE),
-            [
-                "error materialized view public.m PUBLIC: PUBLIC (every role) has SELECT on materialized view public.m, which the contract \
-              does not declare. => GRANT SELECT ON TABLE public.m TO service_role;\nREVOKE SELECT ON TABLE public.m FROM PUBLIC;"
-            ]
+            ["error materialized view public.m PUBLIC: PUBLIC (every role) has SELECT on \
+                 materialized view public.m, which the contract \
+              does not declare. => GRANT SELECT ON TABLE public.m TO service_role;\nREVOKE SELECT \
+              ON TABLE public.m FROM PUBLIC;"]
         );
     }
 }

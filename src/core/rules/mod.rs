@@ -1,5 +1,5 @@
-//! The rules: each one statement of the contract, in a file of its own with its metadata, its check
-//! and its cases.
+//! The rules: each checks one statement of the contract, in a file of its own with metadata, check
+//! and tests.
 //!
 //! A new rule is a new file, a `mod` line and a line in [`REGISTRY`] (`scripts/new-rule` writes
 //! them).
@@ -42,7 +42,7 @@ pub use context::Context;
 use crate::finding::{Draft, Finding};
 use crate::rule::Rule;
 
-/// Checks one rule and adds what it finds.
+/// Checks one rule and adds its findings.
 type Check = fn(&Context<'_>, &mut Vec<Draft>);
 
 /// Every rule with its check, in the order of the contract's sections: declared objects exist, then
@@ -118,7 +118,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_rule_has_an_own_id_and_complete_documentation() {
+    fn rule_has_a_unique_id_and_complete_documentation() {
         let ids: HashSet<_> = RULES.iter().map(|r| r.id).collect();
         assert_eq!(ids.len(), RULES.len());
         for rule in RULES {

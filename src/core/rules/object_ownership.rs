@@ -1,14 +1,13 @@
-//! A client or worker owns something in a governed schema, or somebody who is not trusted with the
-//! structure owns the schema.
+//! A client or worker owns an object of a governed schema, or an untrusted role owns the schema.
 
 use super::context::Context;
-use super::shared::privileges::Target;
+use super::shared::target::Target;
 use crate::catalog::{Oid, PG_DATABASE_OWNER, RoutineKind};
 use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, Statement};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::sql::{printable, safe_ident};
+use crate::sql::{capitalized, printable, safe_ident};
 use serde_json::json;
 
 /// The rule.
@@ -44,82 +43,82 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         } else {
             schema.owner
         };
-        let target = cx.schema_target(schema);
-        if cx.is_subject(owner) {
-            out.push(draft(cx, &target, owner, Severity::Error, ("SCHEMA", false)));
+        let severity = if cx.is_subject(owner) {
+            Severity::Error
         } else if !cx.is_trusted_owner(owner) && owner != cx.snapshot.database.owner {
-            out.push(draft(cx, &target, owner, Severity::Warning, ("SCHEMA", false)));
-        }
+            Severity::Warning
+        } else {
+            continue;
+        };
+        let owned = Owned { kind: "SCHEMA".to_owned(), owner, security_definer: false };
+        out.push(owned.draft(cx, &Target::of_schema(cx, schema), severity));
     }
     for (relation, _) in
         cx.relations().filter(|(r, _)| cx.is_subject(r.owner) && r.owned_by.is_none())
     {
-        let kind = relation.kind.object_type().to_uppercase();
-        out.push(draft(
-            cx,
-            &cx.relation_target(relation),
-            relation.owner,
-            Severity::Error,
-            (&kind, false),
-        ));
+        let owned = Owned {
+            kind: relation.kind.object_type().to_uppercase(),
+            owner: relation.owner,
+            security_definer: false,
+        };
+        out.push(owned.draft(cx, &Target::of_relation(cx, relation), Severity::Error));
     }
     for (routine, _) in cx.routines().filter(|(r, _)| cx.is_subject(r.owner)) {
         let kind = if routine.kind == RoutineKind::Aggregate { "AGGREGATE" } else { "ROUTINE" };
-        out.push(draft(
-            cx,
-            &cx.routine_target(routine),
-            routine.owner,
-            Severity::Error,
-            (kind, routine.security_definer),
-        ));
+        let owned = Owned {
+            kind: kind.to_owned(),
+            owner: routine.owner,
+            security_definer: routine.security_definer,
+        };
+        out.push(owned.draft(cx, &Target::of_routine(cx, routine), Severity::Error));
     }
 }
 
-fn draft(
-    cx: &Context<'_>,
-    target: &Target<'_>,
+/// An object with the wrong owner.
+struct Owned {
+    /// The type of object as ALTER names it.
+    kind: String,
     owner: Oid,
-    severity: Severity,
-    (kind, definer): (&str, bool),
-) -> Draft {
-    let name = cx.snapshot.role_name(owner);
-    // After the word that GRANT wants stands the object's name.
-    let object = target.sql.split_once(' ').map_or(target.sql.as_str(), |(_, object)| object);
-    let keeper =
-        cx.contract.roles_of(RoleKind::Owner).find_map(|role| cx.snapshot.role_named(role));
-    Draft {
-        object: target.object.clone(),
-        role: Some(name.clone()),
-        severity,
-        key: String::new(),
-        // Another owner of a schema than the contract knows may be meant so.
-        measure: Measure {
-            at_most: if severity == Severity::Error {
-                GuardAction::Block
-            } else {
-                GuardAction::Warn
-            },
-            ..Measure::default()
-        },
-        detail: format!(
-            "{}{} belongs to role \"{}\".",
-            target.name[..1].to_uppercase(),
-            &target.name[1..],
-            printable(&name)
-        ),
-        evidence: json!({"owner": name}),
-        fix: match keeper {
-            Some(keeper) => {
-                let target_sql = format!("{kind} {object}");
-                let sql = format!("ALTER {target_sql} OWNER TO {};", safe_ident(&keeper.name));
-                let (object, owner) = (target.object.id, keeper.oid);
-                Fix::by(Statement::new(
-                    Change::ChangeOwner { object, owner, target: target_sql, definer },
-                    sql,
-                ))
-            }
-            None => Fix::Proposal(format!("ALTER {kind} {object} OWNER TO ...;")),
-        },
+    security_definer: bool,
+}
+
+impl Owned {
+    fn draft(&self, cx: &Context<'_>, target: &Target<'_>, severity: Severity) -> Draft {
+        let owner = cx.snapshot.role_name(self.owner);
+        // An owner of a schema that the contract does not know may be intended.
+        let (problem, at_most) = if severity == Severity::Error {
+            ("which is a client or worker role", GuardAction::Block)
+        } else {
+            ("which is not a trusted owner", GuardAction::Warn)
+        };
+        let detail = format!(
+            "{} is owned by role \"{}\", {problem}.",
+            capitalized(&target.name),
+            printable(&owner)
+        );
+        Draft::new(target.object.clone(), severity, detail)
+            .role(&owner)
+            .evidence(json!({"owner": owner}))
+            .fix(self.fix(cx, target))
+            .measure(Measure::default().limited_to(at_most))
+    }
+
+    /// Returns the change to the first owner role of the contract that exists.
+    fn fix(&self, cx: &Context<'_>, target: &Target<'_>) -> Fix {
+        let object = format!("{} {}", self.kind, target.sql);
+        let owner =
+            cx.contract.roles_of(RoleKind::Owner).find_map(|role| cx.snapshot.role_named(role));
+        let Some(owner) = owner else {
+            return Fix::Proposal(format!("ALTER {object} OWNER TO ...;"));
+        };
+        let sql = format!("ALTER {object} OWNER TO {};", safe_ident(&owner.name));
+        let change = Change::ChangeOwner {
+            object: target.object.id,
+            owner: owner.oid,
+            target: object,
+            definer: self.security_definer,
+        };
+        Fix::by(Statement::new(change, sql))
     }
 }
 
@@ -129,7 +128,7 @@ mod tests {
     use super::RULE;
 
     #[test]
-    fn clients_and_workers_own_nothing() {
+    fn object_of_a_client_or_worker_and_schema_of_an_untrusted_role_are_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.add_role("mallory");
@@ -141,11 +140,14 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error function api.get_ceo_metrics() anon: Function api.get_ceo_metrics() belongs to role \"anon\". \
+                "error function api.get_ceo_metrics() anon: Function api.get_ceo_metrics() is \
+                 owned by role \"anon\", which is a client or worker role. \
                  => ALTER ROUTINE api.get_ceo_metrics() OWNER TO postgres;",
-                "warning schema enforcement mallory: Schema enforcement belongs to role \"mallory\". \
+                "warning schema enforcement mallory: Schema enforcement is owned by role \
+                 \"mallory\", which is not a trusted owner. \
                  => ALTER SCHEMA enforcement OWNER TO postgres;",
-                "error table public.judgments service_role: Table public.judgments belongs to role \"service_role\". \
+                "error table public.judgments service_role: Table public.judgments is owned by \
+                 role \"service_role\", which is a client or worker role. \
                  => ALTER TABLE public.judgments OWNER TO postgres;"
             ]
         );

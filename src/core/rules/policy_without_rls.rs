@@ -1,8 +1,8 @@
-//! A table has policies, and row level security is off.
+//! A table has policies, but row security is disabled.
 
 use super::context::Context;
 use crate::contract::{GuardAction, Severity};
-use crate::finding::{Draft, Measure};
+use crate::finding::Draft;
 use crate::fix::Fix;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use serde_json::json;
@@ -41,28 +41,23 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations().filter(|(r, _)| !r.row_security) {
         let policies = cx.snapshot.policies_of(relation.oid);
-        // Where the contract demands row security, rls_disabled says so already.
-        let demanded =
+        // Where the contract requires row security, rls_disabled reports the table.
+        let required =
             cx.contract.table(&schema.name, &relation.name).is_some_and(|t| t.row_security);
-        if policies.is_empty() || demanded {
+        if policies.is_empty() || required {
             continue;
         }
         let sql = cx.snapshot.relation_sql(relation);
         let names: Vec<&str> = policies.iter().map(|p| p.name.as_str()).collect();
-        let count = match names.len() {
-            1 => "a policy that is".to_owned(),
-            n => format!("{n} policies that are"),
+        let policies = match names.len() {
+            1 => "a policy that does not apply".to_owned(),
+            n => format!("{n} policies that do not apply"),
         };
-        out.push(Draft {
-            object: cx.relation_object(relation),
-            role: None,
-            severity: Severity::Warning,
-            key: String::new(),
-            measure: Measure::default(),
-            detail: format!("Table {sql} has {count} not in force, for row level security is off."),
-            evidence: json!({"policies": names}),
-            fix: Fix::row_security(relation.oid, &sql),
-        });
+        let detail = format!("Table {sql} has {policies}, because row security is disabled.");
+        let draft = Draft::new(cx.relation_object(relation), Severity::Warning, detail)
+            .evidence(json!({"policies": names}))
+            .fix(Fix::row_security(relation.oid, &sql));
+        out.push(draft);
     }
 }
 
@@ -73,17 +68,17 @@ mod tests {
     use crate::catalog::Policy;
 
     #[test]
-    fn policies_without_the_switch() {
+    fn policy_on_a_table_without_row_security_is_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let relation = world.relation("ops.outbox").oid;
         world.snapshot.policies.push(Policy { name: "p".into(), relation, ..Policy::default() });
         assert_eq!(
             world.found(&RULE),
-            [
-                "warning table ops.outbox: Table ops.outbox has a policy that is not in force, for row level security is off. \
-              => ALTER TABLE ops.outbox ENABLE ROW LEVEL SECURITY;"
-            ]
+            ["warning table ops.outbox: Table ops.outbox has a policy that does not apply, \
+                 because row security is \
+              disabled. \
+              => ALTER TABLE ops.outbox ENABLE ROW LEVEL SECURITY;"]
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A schema, table, view or routine that the contract declares is not there, or is something else.
+//! A declared schema, table, view, sequence or routine is missing or of another kind.
 
 use super::context::Context;
 use crate::catalog::{Object, ObjectId, RelationKind, Routine, RoutineKind};
@@ -8,7 +8,7 @@ use crate::fix::{Change, Fix, RoutineChange, Statement};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::search_path::{set_clause, stored_value};
 use crate::sql::{capitalized, quote_ident, safe_ident, safe_qualified, safe_sql};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// The rule.
@@ -73,9 +73,9 @@ struct DeclaredRelation<'a> {
 
 /// How a declared relation can be created.
 enum Create<'a> {
-    /// Only its migration knows: the statement, with gaps, after the name.
+    /// By its migration; the rest of the statement after the name, with gaps.
     ByMigration(&'static str),
-    /// The contract holds the query of the view.
+    /// By the query of the view in the contract.
     View(RelationKind, &'a str),
     Sequence,
 }
@@ -130,7 +130,7 @@ fn declared_relations<'a>(cx: &Context<'a>) -> impl Iterator<Item = DeclaredRela
 }
 
 impl DeclaredRelation<'_> {
-    /// The finding; `kind` is what another relation of that name is.
+    /// Returns the finding; `kind` is the kind of an existing relation of that name.
     fn missing(&self, kind: Option<RelationKind>) -> Draft {
         let sql = safe_qualified(self.schema, self.name);
         let identity = format!("{}.{}", quote_ident(self.schema), quote_ident(self.name));
@@ -147,7 +147,11 @@ impl DeclaredRelation<'_> {
             |kind| format!("is a {}", kind.object_type()),
         );
         let subject = format!("{} {sql}", capitalized(self.object_type));
-        missing(object, &subject, &problem, self.fix(&sql, kind))
+        let mut draft = missing(object, &subject, &problem, self.fix(&sql, kind));
+        if let Some(kind) = kind {
+            draft.evidence["differs"] = differs("kind", self.object_type, kind.object_type());
+        }
+        draft
     }
 
     fn fix(&self, sql: &str, kind: Option<RelationKind>) -> Fix {
@@ -225,14 +229,11 @@ fn function(
         } else {
             "does not exist with these arguments"
         };
-        let definer = match declared.security_definer {
-            Some(true) => {
-                format!(
-                    " SECURITY DEFINER SET search_path = {}",
-                    set_clause(&cx.contract.security_definer.search_path)
-                )
-            }
-            _ => String::new(),
+        let definer = if declared.security_definer == Some(true) {
+            let path = set_clause(&cx.contract.security_definer.search_path);
+            format!(" SECURITY DEFINER SET search_path = {path}")
+        } else {
+            String::new()
         };
         let name = safe_qualified(&declared.schema, &declared.name);
         let fix = from_migration(
@@ -248,26 +249,27 @@ fn function(
     let Some(wanted) = declared.security_definer else { return };
     for routine in candidates.into_iter().filter(|r| r.security_definer != wanted) {
         let sql = cx.snapshot.routine_sql(routine);
-        let path = set_clause(&cx.contract.security_definer.search_path);
+        let path = &cx.contract.security_definer.search_path;
         let mut actions = vec![RoutineChange::SecurityDefiner(wanted)];
-        let (is, clause) = match wanted {
-            true => {
-                actions.push(RoutineChange::SearchPath(stored_value(
-                    &cx.contract.security_definer.search_path,
-                )));
-                ("is not SECURITY DEFINER", format!("SECURITY DEFINER SET search_path = {path}"))
-            }
-            false => ("is SECURITY DEFINER", "SECURITY INVOKER".to_owned()),
+        let (is, clause) = if wanted {
+            actions.push(RoutineChange::SearchPath(stored_value(path)));
+            let clause = format!("SECURITY DEFINER SET search_path = {}", set_clause(path));
+            ("is not SECURITY DEFINER", clause)
+        } else {
+            ("is SECURITY DEFINER", "SECURITY INVOKER".to_owned())
         };
         let subject = format!("Function {}", cx.snapshot.routine_message(routine));
         let change = Change::AlterRoutine(routine.oid, actions);
         let fix = Fix::by(Statement::new(change, format!("ALTER ROUTINE {sql} {clause};")));
-        let draft = missing(cx.routine_object(routine), &subject, is, fix);
-        out.push(Draft { measure: Measure::default(), ..draft });
+        let mut draft = missing(cx.routine_object(routine), &subject, is, fix);
+        let (expected, actual) =
+            if wanted { ("DEFINER", "INVOKER") } else { ("INVOKER", "DEFINER") };
+        draft.evidence["differs"] = differs("security", expected, actual);
+        out.push(draft.measure(Measure::default()));
     }
 }
 
-/// A query and its terminator, which a comment in the last line must not hide.
+/// Returns a query with a semicolon, on a line of its own after a comment.
 fn terminated(query: &str) -> String {
     let query = query.trim_end().trim_end_matches(';');
     let end =
@@ -275,24 +277,24 @@ fn terminated(query: &str) -> String {
     format!("{query}{end}")
 }
 
-/// The fix where only the migration knows the object; another relation of that name goes first.
+/// Returns the proposal for an object of a migration; `other` is an existing relation of that name.
 fn from_migration(other: Option<RelationKind>, create: &str) -> Fix {
     let first =
         other.map(|kind| format!("Drop or rename the {} of that name. ", kind.object_type()));
     Fix::Proposal(format!("{}Create it from its migration:\n{create}", first.unwrap_or_default()))
 }
 
+/// Returns the evidence of an object that exists and differs from its declaration in one property.
+fn differs(property: &str, expected: &str, actual: &str) -> Value {
+    json!({"property": property, "expected": expected, "actual": actual})
+}
+
 fn missing(object: Object, subject: &str, problem: &str, fix: Fix) -> Draft {
-    Draft {
-        object,
-        role: None,
-        severity: Severity::Error,
-        key: String::new(),
-        measure: Measure::lack("", vec![]),
-        detail: format!("{subject}, which the contract declares, {problem}."),
-        evidence: json!({"problem": problem}),
-        fix,
-    }
+    let detail = format!("{subject}, which the contract declares, {problem}.");
+    Draft::new(object, Severity::Error, detail)
+        .evidence(json!({"problem": problem}))
+        .fix(fix)
+        .measure(Measure::missing("", vec![]))
 }
 
 #[cfg(test)]
@@ -302,7 +304,7 @@ mod tests {
     use crate::catalog::RelationKind;
 
     #[test]
-    fn what_is_declared_must_be_there_and_of_its_kind() {
+    fn missing_object_and_object_of_another_kind_are_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.relation("public.judgments").kind = RelationKind::View;
@@ -312,26 +314,30 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error function api.get_call_queue(): Function api.get_call_queue(), which the contract declares, does not exist.",
-                "error function api.get_ceo_metrics(): Function api.get_ceo_metrics(), which the contract declares, is not SECURITY \
-                 DEFINER. => ALTER ROUTINE api.get_ceo_metrics() SECURITY DEFINER SET search_path = public, pg_temp;",
-                "error view ops.v_rls_coverage: View ops.v_rls_coverage, which the contract declares, does not exist. \
+                "error function api.get_call_queue(): Function api.get_call_queue(), which the \
+                 contract declares, does not exist.",
+                "error function api.get_ceo_metrics(): Function api.get_ceo_metrics(), which the \
+                 contract declares, is not SECURITY \
+                 DEFINER. => ALTER ROUTINE api.get_ceo_metrics() SECURITY DEFINER SET search_path \
+                 = public, pg_temp;",
+                "error view ops.v_rls_coverage: View ops.v_rls_coverage, which the contract \
+                 declares, does not exist. \
                  => CREATE VIEW ops.v_rls_coverage AS SELECT * FROM ops.rls_coverage();",
-                "error table public.judgments: Table public.judgments, which the contract declares, is a view."
+                "error table public.judgments: Table public.judgments, which the contract \
+                 declares, is a view."
             ]
         );
     }
 
     #[test]
-    fn a_missing_schema_is_made() {
+    fn missing_schema_is_fixed_by_create_schema() {
         let mut world = World::conforming();
         world.snapshot.schemas.retain(|s| s.name != "enforcement");
         assert_eq!(
             world.found(&RULE),
-            [
-                "error schema enforcement: Schema enforcement, which the contract declares, does not exist. \
-              => CREATE SCHEMA enforcement;"
-            ]
+            ["error schema enforcement: Schema enforcement, which the contract declares, does \
+                 not exist. \
+              => CREATE SCHEMA enforcement;"]
         );
     }
 }

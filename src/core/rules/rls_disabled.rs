@@ -1,4 +1,4 @@
-//! Row level security is off.
+//! Row security is disabled on a table.
 
 use super::context::Context;
 use crate::catalog::Relation;
@@ -44,31 +44,32 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations() {
         let Some((severity, why)) = reason(cx, relation, schema) else { continue };
         let sql = cx.snapshot.relation_sql(relation);
-        out.push(Draft {
-            object: cx.relation_object(relation),
-            role: None,
-            severity,
-            key: String::new(),
-            // That nobody can reach it yet is a difference: it must not become reachable as it is.
-            measure: match cx.reached_by(relation) {
-                Some(_) => Measure::surplus("reached", vec![]),
-                None => Measure::lack("not reached", vec![]),
-            },
-            detail: format!("Row level security is off on table {sql}, {why}."),
-            evidence: json!({"row_security": false}),
-            fix: match relation.kind.has_row_security() {
-                true => Fix::row_security(relation.oid, &sql),
-                false => Fix::Proposal(format!(
-                    "REVOKE ALL ON TABLE {sql} FROM ...; what has no row security is no table for clients"
-                )),
-            },
-        });
+        let fix = if relation.kind.has_row_security() {
+            Fix::row_security(relation.oid, &sql)
+        } else {
+            let object_type = relation.kind.object_type();
+            Fix::Proposal(format!(
+                "A {object_type} cannot have row security. Revoke its privileges from clients:\n\
+                 REVOKE ALL ON TABLE {sql} FROM ...;"
+            ))
+        };
+        // A table that no client can access yet must not become accessible in this state.
+        let measure = match cx.reached_by(relation) {
+            Some(_) => Measure::excess("reached", vec![]),
+            None => Measure::missing("not reached", vec![]),
+        };
+        let detail = format!("Row security is disabled on table {sql}, {why}.");
+        let draft = Draft::new(cx.relation_object(relation), severity, detail)
+            .evidence(json!({"row_security": false}))
+            .fix(fix)
+            .measure(measure);
+        out.push(draft);
     }
 }
 
-/// Why it should be on, where it should and is not: the contract demands it, or a client can reach
-/// the table.
-pub(super) fn reason(
+/// Returns severity and reason where row security should be enabled and is not: the contract
+/// requires it, or a client can access the table.
+fn reason(
     cx: &Context<'_>,
     relation: &Relation,
     schema: &SchemaDecl,
@@ -77,14 +78,15 @@ pub(super) fn reason(
         return None;
     }
     if cx.contract.table(&schema.name, &relation.name).is_some_and(|t| t.row_security) {
-        let never = if relation.kind.has_row_security() { "" } else { ", and which can have none" };
-        return Some((Severity::Error, format!("for which the contract demands it{never}")));
+        let never =
+            if relation.kind.has_row_security() { "" } else { ", and which cannot have it" };
+        return Some((Severity::Error, format!("for which the contract requires it{never}")));
     }
     if !relation.kind.has_row_security() {
         return None;
     }
     let client = cx.reached_by(relation)?;
-    Some((Severity::Warning, format!("which role \"{}\" can reach", printable(&client.name))))
+    Some((Severity::Warning, format!("which role \"{}\" can access", printable(&client.name))))
 }
 
 #[cfg(test)]
@@ -94,7 +96,7 @@ mod tests {
     use crate::catalog::Privileges;
 
     #[test]
-    fn declared_tables_and_those_that_clients_reach() {
+    fn declared_table_and_table_that_a_client_can_access_are_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let anon = world.role("anon").oid;
@@ -104,10 +106,14 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error table public.judgments: Row level security is off on table public.judgments, for which the contract demands it. \
+                "error table public.judgments: Row security is disabled on table public.judgments, \
+                 for which the \
+                 contract requires it. \
                  => ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;",
-                "warning table public.plaintiff_tasks: Row level security is off on table public.plaintiff_tasks, which role \"anon\" can \
-                 reach. => ALTER TABLE public.plaintiff_tasks ENABLE ROW LEVEL SECURITY;"
+                "warning table public.plaintiff_tasks: Row security is disabled on table \
+                 public.plaintiff_tasks, \
+                 which role \"anon\" can access. => ALTER TABLE public.plaintiff_tasks ENABLE ROW \
+                 LEVEL SECURITY;"
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! Row level security does not bind the owner of the table.
+//! Row security is not forced on the owner of the table.
 
 use super::context::Context;
 use crate::contract::{GuardAction, Severity};
@@ -44,28 +44,23 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             continue;
         };
         let sql = cx.snapshot.relation_sql(relation);
-        let (severity, demanded) = match table.force_row_security {
-            true => (Severity::Error, ", which the contract demands"),
-            false => (Severity::Info, ""),
+        let (severity, required, fix) = if table.force_row_security {
+            let force = Statement::new(
+                Change::ForceRowSecurity(relation.oid),
+                format!("ALTER TABLE {sql} FORCE ROW LEVEL SECURITY;"),
+            );
+            (Severity::Error, ", which the contract requires", Fix::by(force))
+        } else {
+            (Severity::Info, "", Fix::Unknown)
         };
-        out.push(Draft {
-            object: cx.relation_object(relation),
-            role: Some(cx.snapshot.role_name(relation.owner)),
-            severity,
-            key: String::new(),
-            measure: Measure::lack("", vec![]),
-            detail: format!(
-                "Row level security of table {sql} is not forced on its owner{demanded}."
-            ),
-            evidence: json!({"force_row_security": false, "declared": table.force_row_security}),
-            fix: match table.force_row_security {
-                true => Fix::by(Statement::new(
-                    Change::ForceRowSecurity(relation.oid),
-                    format!("ALTER TABLE {sql} FORCE ROW LEVEL SECURITY;"),
-                )),
-                false => Fix::Unknown,
-            },
-        });
+        let detail = format!("Row security is not forced on the owner of table {sql}{required}.");
+        let evidence = json!({"force_row_security": false, "declared": table.force_row_security});
+        let draft = Draft::new(cx.relation_object(relation), severity, detail)
+            .role(cx.snapshot.role_name(relation.owner))
+            .evidence(evidence)
+            .fix(fix)
+            .measure(Measure::missing("", vec![]));
+        out.push(draft);
     }
 }
 
@@ -75,15 +70,14 @@ mod tests {
     use super::RULE;
 
     #[test]
-    fn force_is_advice_where_it_is_not_declared() {
+    fn missing_force_is_information_unless_declared() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.relation("public.judgments").force_row_security = false;
         assert_eq!(
             world.found(&RULE),
-            [
-                "info table public.judgments postgres: Row level security of table public.judgments is not forced on its owner."
-            ]
+            ["info table public.judgments postgres: Row security is not forced on the owner of \
+                 table public.judgments."]
         );
         world.contract.tables[0].force_row_security = true;
         world.contract.rules.remove("rls_not_forced");

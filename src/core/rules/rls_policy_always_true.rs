@@ -1,4 +1,4 @@
-//! A policy that is no condition at all opens every row to a client.
+//! A policy whose condition is always true allows a client more than the contract declares.
 
 use super::context::Context;
 use super::shared::policies;
@@ -35,7 +35,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     policies::report_undeclared(
         cx,
         |policy| policy.always_true,
-        " on every row, for its condition is always true",
+        "; its condition is always true, so it applies to every row",
         out,
     );
 }
@@ -47,9 +47,9 @@ mod tests {
     use crate::catalog::{Command, Policy};
 
     #[test]
-    fn true_is_no_condition() {
+    fn undeclared_policy_that_is_always_true_is_reported() {
         let mut world = World::conforming();
-        assert_eq!(world.found(&RULE), [""; 0], "on a table that is declared readable it is one");
+        assert_eq!(world.found(&RULE), [""; 0], "a declared policy may be always true");
         let (anon, relation) =
             (world.role("anon").oid, world.relation("public.plaintiff_contacts").oid);
         world.snapshot.policies.push(Policy {
@@ -64,11 +64,11 @@ mod tests {
         });
         assert_eq!(
             world.found(&RULE),
-            [
-                "error policy p on public.plaintiff_contacts anon: Policy p on table public.plaintiff_contacts lets role \"anon\" SELECT on \
-              every row, for its condition is always true, which the contract does not declare. \
-              => DROP POLICY p ON public.plaintiff_contacts;"
-            ]
+            ["error policy p on public.plaintiff_contacts anon: Policy p on table \
+                 public.plaintiff_contacts allows role \"anon\" \
+              to SELECT, which the contract does not declare; its condition is always true, so it \
+              applies to every row. \
+              => DROP POLICY p ON public.plaintiff_contacts;"]
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A policy that the contract declares is not there: the role gets no rows, without an error.
+//! A declared policy is missing, so that a role sees no rows, without an error.
 
 use super::context::Context;
 use crate::catalog::{Command, Policy, Relation, Role};
@@ -41,8 +41,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let Some(relation) = cx.snapshot.relation_named(schema.oid, &table.name) else { continue };
         for name in table.policies.keys() {
             let Some(role) = cx.snapshot.role_named(name) else { continue };
-            // A role that bypasses row security needs no policy, and one that should is the matter
-            // of role_attributes.
+            // A role that bypasses row security needs no policy; role_attributes checks one that
+            // should.
             let declared = cx.contract.roles.iter().find(|r| r.name == *name);
             if role.bypass_rls
                 || role.superuser
@@ -53,7 +53,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             let commands: Vec<Command> = table
                 .policy_commands(name)
                 .into_iter()
-                .filter(|c| !is_open(cx, relation, role, *c))
+                .filter(|c| !is_allowed(cx, relation, role, *c))
                 .collect();
             if commands.is_empty() {
                 continue;
@@ -65,26 +65,24 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 .map(|c| create_policy(&sql, role, *c))
                 .collect::<Vec<_>>()
                 .join("\n");
-            out.push(Draft {
-                object: cx.relation_object(relation),
-                role: Some(role.name.clone()),
-                severity: Severity::Error,
-                key: missing.join(", "),
-                measure: Measure::lack("", missing.clone()),
-                detail: format!(
-                    "No policy of table {sql} lets role \"{}\" {}, which the contract declares.",
-                    printable(name),
-                    missing.join(", ")
-                ),
-                evidence: json!({"commands": missing}),
-                fix: Fix::Proposal(proposal),
-            });
+            let detail = format!(
+                "No policy on table {sql} allows role \"{}\" to {}, which the contract declares.",
+                printable(name),
+                missing.join(", ")
+            );
+            let draft = Draft::new(cx.relation_object(relation), Severity::Error, detail)
+                .role(&role.name)
+                .key(missing.join(", "))
+                .evidence(json!({"commands": missing}))
+                .fix(Fix::Proposal(proposal))
+                .measure(Measure::missing("", missing));
+            out.push(draft);
         }
     }
 }
 
-/// Some permissive policy opens the command to the role.
-fn is_open(cx: &Context<'_>, relation: &Relation, role: &Role, command: Command) -> bool {
+/// Whether a permissive policy allows the role the command.
+fn is_allowed(cx: &Context<'_>, relation: &Relation, role: &Role, command: Command) -> bool {
     let applies = |policy: &&Policy| {
         policy.permissive && policy.covers(command) && cx.access.policy_applies(policy, role.oid)
     };
@@ -97,7 +95,7 @@ mod tests {
     use super::RULE;
 
     #[test]
-    fn a_declared_command_needs_a_policy() {
+    fn declared_command_without_a_policy_is_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let batches = world.relation("intake.simplicity_batches").oid;
@@ -107,10 +105,9 @@ mod tests {
             .retain(|p| !(p.relation == batches && p.covers(crate::catalog::Command::Insert)));
         assert_eq!(
             world.found(&RULE),
-            [
-                "error table intake.simplicity_batches authenticated: No policy of table intake.simplicity_batches lets role \
-              \"authenticated\" INSERT, which the contract declares."
-            ]
+            ["error table intake.simplicity_batches authenticated: No policy on table \
+                 intake.simplicity_batches allows role \
+              \"authenticated\" to INSERT, which the contract declares."]
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A policy opens rows to a client that the contract does not declare.
+//! A policy allows a client a command that the contract does not declare.
 
 use super::context::Context;
 use super::shared::policies;
@@ -44,7 +44,7 @@ mod tests {
     use crate::catalog::{Command, PUBLIC, Policy};
 
     #[test]
-    fn one_policy_too_many() {
+    fn undeclared_policy_is_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let anon = world.role("anon").oid;
@@ -70,10 +70,14 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error policy all on public.job_queue anon: Policy \"all\" on table public.job_queue lets role \"anon\" SELECT, INSERT, \
-                 UPDATE, DELETE, which the contract does not declare. => DROP POLICY \"all\" ON public.job_queue;",
-                "error policy mine on public.judgments anon: Policy mine on table public.judgments lets role \"anon\" SELECT, which the \
-                 contract does not declare. => ALTER POLICY mine ON public.judgments TO authenticated, service_role;"
+                "error policy all on public.job_queue anon: Policy \"all\" on table \
+                 public.job_queue allows role \"anon\" to SELECT, INSERT, \
+                 UPDATE, DELETE, which the contract does not declare. => DROP POLICY \"all\" ON \
+                 public.job_queue;",
+                "error policy mine on public.judgments anon: Policy mine on table public.judgments \
+                 allows role \"anon\" to SELECT, which the \
+                 contract does not declare. => ALTER POLICY mine ON public.judgments TO \
+                 authenticated, service_role;"
             ]
             .map(|s| s.replace("policy all on", "policy \"all\" on"))
         );

@@ -1,4 +1,4 @@
-//! A role has attributes that the contract does not give it, or lacks one.
+//! The attributes of a role differ from the contract.
 
 use super::context::Context;
 use crate::catalog::{Attribute, Object, ObjectId};
@@ -43,24 +43,25 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             let Some(wanted) = declared.attribute(attribute).filter(|w| *w != actual) else {
                 continue;
             };
-            let (no, verb) = if wanted { ("", "lacks") } else { ("NO", "has") };
-            out.push(Draft {
-                object: Object { id: ObjectId::Role(role.oid), ..Context::role_object(&role.name) },
-                role: Some(role.name.clone()),
-                severity: Severity::Error,
-                key: word.to_owned(),
-                measure: Measure { lacks: wanted, ..Measure::default() },
-                detail: format!(
-                    "Role \"{}\" {verb} the attribute {word}, which the contract {}.",
-                    printable(&role.name),
-                    if wanted { "demands" } else { "forbids" }
-                ),
-                evidence: json!({"attribute": word, "declared": wanted, "actual": actual}),
-                fix: Fix::by(Statement::new(
-                    Change::AlterRole { role: role.oid, attribute, on: wanted },
-                    format!("ALTER ROLE {} {no}{word};", safe_ident(&role.name)),
-                )),
-            });
+            let (no, has, requires) =
+                if wanted { ("", "does not have", "requires") } else { ("NO", "has", "forbids") };
+            let detail = format!(
+                "Role \"{}\" {has} attribute {word}, which the contract {requires}.",
+                printable(&role.name)
+            );
+            let alter = Statement::new(
+                Change::AlterRole { role: role.oid, attribute, on: wanted },
+                format!("ALTER ROLE {} {no}{word};", safe_ident(&role.name)),
+            );
+            let object =
+                Object { id: ObjectId::Role(role.oid), ..Context::role_object(&role.name) };
+            let draft = Draft::new(object, Severity::Error, detail)
+                .role(&role.name)
+                .key(word)
+                .evidence(json!({"attribute": word, "declared": wanted, "actual": actual}))
+                .fix(Fix::by(alter))
+                .measure(Measure { is_missing: wanted, ..Measure::default() });
+            out.push(draft);
         }
     }
 }
@@ -71,7 +72,7 @@ mod tests {
     use super::RULE;
 
     #[test]
-    fn bypassrls_is_for_the_worker_alone() {
+    fn undeclared_and_missing_attributes_are_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.role("anon").bypass_rls = true;
@@ -79,10 +80,12 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error role anon anon: Role \"anon\" has the attribute BYPASSRLS, which the contract forbids. \
+                "error role anon anon: Role \"anon\" has attribute BYPASSRLS, which the contract \
+                 forbids. \
                  => ALTER ROLE anon NOBYPASSRLS;",
-                "error role service_role service_role: Role \"service_role\" lacks the attribute BYPASSRLS, which the contract \
-                 demands. => ALTER ROLE service_role BYPASSRLS;"
+                "error role service_role service_role: Role \"service_role\" does not have \
+                 attribute BYPASSRLS, \
+                 which the contract requires. => ALTER ROLE service_role BYPASSRLS;"
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! A client or worker role can become something stronger by a membership.
+//! A client or worker role is a member of another role.
 
 use super::context::Context;
 use super::shared::privileges::end_membership;
@@ -49,71 +49,116 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         reached.sort_by(|a, b| a.name.cmp(&b.name));
         for role in reached {
             let step = cx.access.first_step(member.oid, role.oid).unwrap_or(role.oid);
-            let (severity, strength) = match strength(cx, member, role) {
-                Some(strength) => (Severity::Error, strength),
-                None if step == role.oid => (
-                    Severity::Warning,
-                    "and may do what that role may, which the contract does not declare",
-                ),
+            let (severity, at_most, power) = match Power::of(cx, member, role) {
+                Some(power) => (Severity::Error, GuardAction::Block, power),
+                None if step == role.oid => (Severity::Warning, GuardAction::Warn, Power::Other),
                 None => continue,
             };
-            let by = match step == role.oid {
-                true => String::new(),
-                false => format!(" by way of \"{}\"", printable(&cx.snapshot.role_name(step))),
+            let through = if step == role.oid {
+                String::new()
+            } else {
+                format!(" through role \"{}\"", printable(&cx.snapshot.role_name(step)))
             };
-            out.push(Draft {
-                object: Object { id: ObjectId::Role(role.oid), ..Context::role_object(&role.name) },
-                role: Some(member.name.clone()),
-                severity,
-                key: String::new(),
-                measure: Measure {
-                    at_most: if severity == Severity::Error {
-                        GuardAction::Block
-                    } else {
-                        GuardAction::Warn
-                    },
-                    ..Measure::default()
-                },
-                detail: format!(
-                    "Role \"{}\" is a member of \"{}\"{by}, {strength}.",
-                    printable(&member.name),
-                    printable(&role.name)
-                ),
-                evidence: json!({"through": cx.snapshot.role_name(step), "strength": strength}),
-                fix: Fix::or_proposal(end_membership(cx, member.oid, step), || {
-                    format!(
-                        "ALTER DATABASE {} OWNER TO ...;",
-                        safe_ident(&cx.snapshot.database.name)
-                    )
-                }),
+            let detail = format!(
+                "Role \"{}\" is a member of role \"{}\"{through}, {}.",
+                printable(&member.name),
+                printable(&role.name),
+                power.clause()
+            );
+            let fix = Fix::or_proposal(end_membership(cx, member.oid, step), || {
+                format!("ALTER DATABASE {} OWNER TO ...;", safe_ident(&cx.snapshot.database.name))
             });
+            let object =
+                Object { id: ObjectId::Role(role.oid), ..Context::role_object(&role.name) };
+            let draft = Draft::new(object, severity, detail)
+                .role(&member.name)
+                .evidence(json!({
+                    "through": cx.snapshot.role_name(step),
+                    "strength": power.evidence(),
+                }))
+                .fix(fix)
+                .measure(Measure::default().limited_to(at_most));
+            out.push(draft);
         }
     }
 }
 
-/// What makes a role stronger than the member, if anything does.
-fn strength(cx: &Context<'_>, member: &Role, role: &Role) -> Option<&'static str> {
-    let kind = |name: &str| cx.contract.roles.iter().find(|r| r.name == name).map(|r| r.kind);
-    match kind(&role.name) {
-        Some(RoleKind::Owner) => return Some("which owns the structure"),
-        Some(RoleKind::Client) => return Some("another client role"),
-        Some(RoleKind::Worker) if kind(&member.name) == Some(RoleKind::Client) => {
-            return Some("a worker role");
+/// What a member of a role can do that it should not.
+#[derive(Clone, Copy)]
+enum Power {
+    Owner,
+    Client,
+    Worker,
+    Superuser,
+    BypassesRowSecurity,
+    CreatesRoles,
+    CreatesDatabases,
+    Replicates,
+    DatabaseOwner,
+    Predefined,
+    /// Only the privileges of the role.
+    Other,
+}
+
+impl Power {
+    /// Returns what makes a role more powerful than the member; `None` if nothing does.
+    fn of(cx: &Context<'_>, member: &Role, role: &Role) -> Option<Self> {
+        let kind = |name: &str| cx.contract.roles.iter().find(|r| r.name == name).map(|r| r.kind);
+        match kind(&role.name) {
+            Some(RoleKind::Owner) => return Some(Self::Owner),
+            Some(RoleKind::Client) => return Some(Self::Client),
+            Some(RoleKind::Worker) if kind(&member.name) == Some(RoleKind::Client) => {
+                return Some(Self::Worker);
+            }
+            _ => {}
         }
-        _ => {}
+        [
+            (role.superuser, Self::Superuser),
+            (role.bypass_rls && !member.bypass_rls, Self::BypassesRowSecurity),
+            (role.create_role, Self::CreatesRoles),
+            (role.create_db, Self::CreatesDatabases),
+            (role.replication, Self::Replicates),
+            (role.oid == PG_DATABASE_OWNER, Self::DatabaseOwner),
+            (role.name.starts_with("pg_"), Self::Predefined),
+        ]
+        .into_iter()
+        .find(|(applies, _)| *applies)
+        .map(|(_, power)| power)
     }
-    [
-        (role.superuser, "a superuser"),
-        (role.bypass_rls && !member.bypass_rls, "which bypasses row security"),
-        (role.create_role, "which may create roles"),
-        (role.create_db, "which may create databases"),
-        (role.replication, "which may read everything by replication"),
-        (role.oid == PG_DATABASE_OWNER, "for it owns the database"),
-        (role.name.starts_with("pg_"), "a predefined role with powers that no grant shows"),
-    ]
-    .into_iter()
-    .find(|(is, _)| *is)
-    .map(|(_, strength)| strength)
+
+    /// Returns the clause that follows the role in the finding.
+    fn clause(self) -> &'static str {
+        match self {
+            Self::Owner => "which is an owner role of the contract",
+            Self::Client => "which is another client role",
+            Self::Worker => "which is a worker role",
+            Self::Superuser => "which is a superuser",
+            Self::BypassesRowSecurity => "which bypasses row security",
+            Self::CreatesRoles => "which can create roles",
+            Self::CreatesDatabases => "which can create databases",
+            Self::Replicates => "which can read all data by replication",
+            Self::DatabaseOwner => "because it owns the database",
+            Self::Predefined => "which is a predefined role with privileges that no ACL shows",
+            Self::Other => "whose privileges the contract does not declare for it",
+        }
+    }
+
+    /// Returns the value in the evidence. Exemptions compare it, so it must not change.
+    fn evidence(self) -> &'static str {
+        match self {
+            Self::Owner => "which owns the structure",
+            Self::Client => "another client role",
+            Self::Worker => "a worker role",
+            Self::Superuser => "a superuser",
+            Self::BypassesRowSecurity => "which bypasses row security",
+            Self::CreatesRoles => "which may create roles",
+            Self::CreatesDatabases => "which may create databases",
+            Self::Replicates => "which may read everything by replication",
+            Self::DatabaseOwner => "for it owns the database",
+            Self::Predefined => "a predefined role with powers that no grant shows",
+            Self::Other => "and may do what that role may, which the contract does not declare",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -122,19 +167,21 @@ mod tests {
     use super::RULE;
 
     #[test]
-    fn a_client_must_not_reach_the_worker_even_in_two_steps() {
+    fn membership_of_a_client_in_a_worker_is_reported_even_if_indirect() {
         let mut world = World::conforming();
         world.add_role("helpers");
         world.grant_role("helpers", "anon");
-        let helpers = "warning role helpers anon: Role \"anon\" is a member of \"helpers\", and may do what that role may, which the \
-                       contract does not declare. => REVOKE helpers FROM anon;";
+        let helpers = "warning role helpers anon: Role \"anon\" is a member of role \"helpers\", \
+                       whose privileges the contract does not declare for it. => REVOKE helpers \
+                       FROM anon;";
         assert_eq!(world.found(&RULE), [helpers]);
         world.grant_role("service_role", "helpers");
         assert_eq!(
             world.found(&RULE),
             [
                 helpers,
-                "error role service_role anon: Role \"anon\" is a member of \"service_role\" by way of \"helpers\", a worker role. \
+                "error role service_role anon: Role \"anon\" is a member of role \"service_role\" \
+              through role \"helpers\", which is a worker role. \
               => REVOKE helpers FROM anon;"
             ]
         );

@@ -3,11 +3,10 @@
 use super::context::Context;
 use crate::catalog::{Attribute, Role};
 use crate::contract::{GuardAction, RoleDecl, Severity};
-use crate::finding::{Draft, Measure};
+use crate::finding::Draft;
 use crate::fix::{Change, Fix, Statement, ignoring};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::{printable, safe_ident};
-use serde_json::json;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -42,35 +41,28 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let attributes: String =
             wanted(declared).map(|attribute| format!(" {}", attribute.as_str())).collect();
         let create = format!("CREATE ROLE {} NOLOGIN{attributes};", safe_ident(&declared.name));
-        out.push(Draft {
-            object: Context::role_object(&declared.name),
-            role: Some(declared.name.clone()),
-            severity: Severity::Error,
-            key: String::new(),
-            measure: Measure::default(),
-            detail: format!(
-                "Role \"{}\", which the contract declares, does not exist.",
-                printable(&declared.name)
-            ),
-            evidence: json!({}),
-            // There is no CREATE ROLE IF NOT EXISTS.
-            fix: Fix::by(Statement::with_repeatable(
-                Change::AddRole(new_role(declared)),
-                create.clone(),
-                ignoring(&create, "duplicate_object"),
-            )),
-        });
+        // There is no CREATE ROLE IF NOT EXISTS.
+        let repeatable = ignoring(&create, "duplicate_object");
+        let change = Change::AddRole(new_role(declared));
+        let detail = format!(
+            "Role \"{}\", which the contract declares, does not exist.",
+            printable(&declared.name)
+        );
+        let draft = Draft::new(Context::role_object(&declared.name), Severity::Error, detail)
+            .role(&declared.name)
+            .fix(Fix::by(Statement::with_repeatable(change, create, repeatable)));
+        out.push(draft);
     }
 }
 
-/// The role as it will be.
+/// Returns the role that the statement creates.
 fn new_role(declared: &RoleDecl) -> Role {
     let mut role = Role { name: declared.name.clone(), inherit: true, ..Role::default() };
     wanted(declared).for_each(|attribute| role.set(attribute, true));
     role
 }
 
-/// The declared attributes that a new role does not have by itself.
+/// Returns the declared attributes that CREATE ROLE must name.
 fn wanted(declared: &RoleDecl) -> impl Iterator<Item = Attribute> {
     Attribute::ALL.into_iter().filter(|attribute| declared.attribute(*attribute) == Some(true))
 }
@@ -81,16 +73,15 @@ mod tests {
     use super::RULE;
 
     #[test]
-    fn a_missing_role_is_created_with_its_attributes() {
+    fn missing_role_is_fixed_by_create_role_with_its_attributes() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.snapshot.roles.retain(|r| r.name != "service_role");
         assert_eq!(
             world.found(&RULE),
-            [
-                "error role service_role service_role: Role \"service_role\", which the contract declares, does not exist. \
-              => CREATE ROLE service_role NOLOGIN BYPASSRLS;"
-            ]
+            ["error role service_role service_role: Role \"service_role\", which the contract \
+                 declares, does not exist. \
+              => CREATE ROLE service_role NOLOGIN BYPASSRLS;"]
         );
     }
 }

@@ -1,6 +1,7 @@
-//! Every role can call a routine in a governed schema: the built-in default that nobody revoked.
+//! PUBLIC can execute a routine of a governed schema, usually by the built-in default.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -37,7 +38,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         if cx.is_undeclared_definer(routine, schema) {
             continue;
         }
-        let target = cx.routine_target(routine);
+        let target = Target::of_routine(cx, routine);
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
         target.report_public(cx, &declared, Privileges::EXECUTE, Severity::Warning, out);
     }
@@ -49,18 +50,18 @@ mod tests {
     use super::RULE;
 
     #[test]
-    fn execute_is_by_explicit_grants() {
+    fn default_execute_of_public_is_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.routine("queue_job").acl = None;
         assert_eq!(
             world.found(&RULE),
-            [
-                "warning function api.queue_job() PUBLIC: PUBLIC (every role) has EXECUTE on function api.queue_job() by default, which the \
+            ["warning function api.queue_job() PUBLIC: PUBLIC (every role) has EXECUTE on \
+                 function api.queue_job() by default, which the \
               contract does not declare. => GRANT EXECUTE ON ROUTINE api.queue_job() TO anon;\n\
-              GRANT EXECUTE ON ROUTINE api.queue_job() TO authenticated;\nGRANT EXECUTE ON ROUTINE api.queue_job() TO service_role;\n\
-              REVOKE EXECUTE ON ROUTINE api.queue_job() FROM PUBLIC;"
-            ]
+              GRANT EXECUTE ON ROUTINE api.queue_job() TO authenticated;\nGRANT EXECUTE ON ROUTINE \
+              api.queue_job() TO service_role;\n\
+              REVOKE EXECUTE ON ROUTINE api.queue_job() FROM PUBLIC;"]
         );
     }
 }

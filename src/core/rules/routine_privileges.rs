@@ -1,7 +1,7 @@
-//! EXECUTE by explicit grants: who lacks it, and which client has it on a routine that is not
-//! declared.
+//! EXECUTE on a routine is missing for a role, or a client has it without a declaration.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -35,9 +35,9 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (routine, schema) in cx.routines() {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
-        let target = cx.routine_target(routine);
+        let target = Target::of_routine(cx, routine);
         if !routine.security_definer {
-            // PUBLIC's share is the matter of routine_executable_by_public, a definer's of
+            // PUBLIC is checked by routine_executable_by_public, SECURITY DEFINER routines by
             // security_definer_executable_by_clients.
             target.report_roles(
                 cx,
@@ -59,7 +59,7 @@ mod tests {
     use crate::catalog::{AclItem, Privileges};
 
     #[test]
-    fn rpcs_are_granted_and_helpers_are_not() {
+    fn missing_and_undeclared_execute_are_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let anon = world.role("anon").oid;
@@ -77,11 +77,15 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error function api.get_ceo_metrics() anon: Role \"anon\" lacks EXECUTE on function api.get_ceo_metrics(), which the \
-                 contract declares. => GRANT EXECUTE ON ROUTINE api.get_ceo_metrics() TO anon;",
-                "warning function ops.complete_outbox_message(pg_catalog.uuid) anon: Role \"anon\" has EXECUTE on function \
+                "error function api.get_ceo_metrics() anon: Role \"anon\" does not have EXECUTE on \
+                 function \
+                 api.get_ceo_metrics(), which the contract declares. => GRANT EXECUTE ON ROUTINE \
+                 api.get_ceo_metrics() TO anon;",
+                "warning function ops.complete_outbox_message(pg_catalog.uuid) anon: Role \"anon\" \
+                 has EXECUTE on function \
                  ops.complete_outbox_message(uuid), which the contract does not declare. \
-                 => REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM anon;"
+                 => REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM \
+                 anon;"
             ]
         );
     }

@@ -1,10 +1,10 @@
-//! CREATE on a governed schema, held by anybody who is not trusted with the structure. The one
-//! finding, with its one fix, behind every SECURITY DEFINER routine whose path leads through that
-//! schema.
+//! An untrusted role has CREATE on a governed schema or on the database; it is one finding for all
+//! SECURITY DEFINER routines that search the schema.
 
 use super::context::Context;
 use super::shared::creators::creators;
 use super::shared::privileges::Difference;
+use super::shared::target::Target;
 use crate::catalog::Privileges;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -40,9 +40,9 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    // Whoever can make schemas can make the one that some path names and that is not there.
+    // A role that can create schemas can create one that a path names and that does not exist.
     let none = |_: &crate::catalog::Role| Privileges::NONE;
-    cx.database_target().report_undeclared(
+    Target::of_database(cx).report_undeclared(
         cx,
         &cx.subjects,
         &none,
@@ -51,7 +51,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         out,
     );
     for (schema, _) in cx.schemas() {
-        let target = cx.schema_target(schema);
+        let target = Target::of_schema(cx, schema);
         let mut drafts: Vec<Draft> = creators(cx, schema)
             .into_iter()
             .map(|role| {
@@ -78,7 +78,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// How many SECURITY DEFINER routines search the schema, and the first few of them.
+/// Returns how many SECURITY DEFINER routines search the schema, and the first three of them.
 fn exposed(cx: &Context<'_>, schema: &str) -> (usize, Vec<String>) {
     let mut count = 0;
     let mut first = Vec::new();
@@ -101,7 +101,7 @@ mod tests {
     use crate::catalog::{AclItem, PUBLIC, Privileges};
 
     #[test]
-    fn only_the_owners_of_the_structure_create() {
+    fn create_of_untrusted_roles_is_reported_with_exposed_routines() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.add_role("tenant");
@@ -121,14 +121,19 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error database app service_role: Role \"service_role\" has CREATE on database app, which the contract does not \
+                "error database app service_role: Role \"service_role\" has CREATE on database \
+                 app, which the contract does not \
                  declare. => REVOKE CREATE ON DATABASE app FROM service_role;",
-                "error schema enforcement service_role: Role \"service_role\" has CREATE on schema enforcement, which the contract \
+                "error schema enforcement service_role: Role \"service_role\" has CREATE on schema \
+                 enforcement, which the contract \
                  does not declare. => REVOKE CREATE ON SCHEMA enforcement FROM service_role;",
-                "error schema enforcement tenant: Role \"tenant\" has CREATE on schema enforcement, which the contract does not \
+                "error schema enforcement tenant: Role \"tenant\" has CREATE on schema \
+                 enforcement, which the contract does not \
                  declare. => REVOKE CREATE ON SCHEMA enforcement FROM tenant;",
-                "error schema public PUBLIC: PUBLIC (every role) has CREATE on schema public, which the contract does not declare; \
-                 6 SECURITY DEFINER routines search this schema. => REVOKE CREATE ON SCHEMA public FROM PUBLIC;"
+                "error schema public PUBLIC: PUBLIC (every role) has CREATE on schema public, \
+                 which the contract does not declare; \
+                 6 SECURITY DEFINER routines search this schema. => REVOKE CREATE ON SCHEMA public \
+                 FROM PUBLIC;"
             ]
         );
     }

@@ -1,6 +1,7 @@
-//! USAGE on a governed schema: the role x schema matrix.
+//! USAGE on a governed schema differs from the contract.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -34,11 +35,10 @@ pub static RULE: Rule = Rule {
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (schema, declared) in cx.schemas() {
-        let usage = |role: &Role| match declared.usage.contains(&role.name) {
-            true => Privileges::USAGE,
-            false => Privileges::NONE,
+        let usage = |role: &Role| {
+            if declared.usage.contains(&role.name) { Privileges::USAGE } else { Privileges::NONE }
         };
-        let target = cx.schema_target(schema);
+        let target = Target::of_schema(cx, schema);
         target.report_undeclared(cx, &cx.subjects, &usage, Privileges::USAGE, Severity::Error, out);
         target.report_missing(cx, &cx.subjects, &usage, Severity::Error, out);
     }
@@ -51,7 +51,7 @@ mod tests {
     use crate::catalog::{PUBLIC, Privileges};
 
     #[test]
-    fn the_matrix_holds_in_both_directions() {
+    fn undeclared_and_missing_usage_are_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.grant_schema("intake", PUBLIC, Privileges::USAGE);
@@ -59,13 +59,17 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error schema api anon: Role \"anon\" lacks USAGE on schema api, which the contract declares. \
+                "error schema api anon: Role \"anon\" does not have USAGE on schema api, which the \
+                 contract declares. \
                  => GRANT USAGE ON SCHEMA api TO anon;",
-                "error schema api authenticated: Role \"authenticated\" lacks USAGE on schema api, which the contract declares. \
+                "error schema api authenticated: Role \"authenticated\" does not have USAGE on \
+                 schema api, which the contract declares. \
                  => GRANT USAGE ON SCHEMA api TO authenticated;",
-                "error schema api service_role: Role \"service_role\" lacks USAGE on schema api, which the contract declares. \
+                "error schema api service_role: Role \"service_role\" does not have USAGE on \
+                 schema api, which the contract declares. \
                  => GRANT USAGE ON SCHEMA api TO service_role;",
-                "error schema intake PUBLIC: PUBLIC (every role) has USAGE on schema intake, which the contract does not declare. \
+                "error schema intake PUBLIC: PUBLIC (every role) has USAGE on schema intake, which \
+                 the contract does not declare. \
                  => REVOKE USAGE ON SCHEMA intake FROM PUBLIC;"
             ]
         );

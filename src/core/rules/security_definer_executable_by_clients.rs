@@ -1,6 +1,7 @@
-//! A client can call a SECURITY DEFINER routine that the contract does not give it.
+//! A client can execute a SECURITY DEFINER routine without a declaration.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -40,10 +41,10 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    // Of one that is declared for every client, only the right to hand it on is too much.
+    // If a routine is declared for all clients, only the grant option is reported.
     for (routine, schema) in cx.routines().filter(|(r, _)| r.security_definer) {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
-        let target = cx.routine_target(routine);
+        let target = Target::of_routine(cx, routine);
         target.report_undeclared(
             cx,
             &cx.clients,
@@ -61,18 +62,18 @@ mod tests {
     use super::RULE;
 
     #[test]
-    fn outside_the_rpc_schema_the_default_is_too_wide() {
+    fn default_execute_of_public_on_a_definer_is_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.routine("complete_outbox_message").acl = None;
         assert_eq!(
             world.found(&RULE),
-            [
-                "error function ops.complete_outbox_message(pg_catalog.uuid) PUBLIC: PUBLIC (every role) has EXECUTE on function \
+            ["error function ops.complete_outbox_message(pg_catalog.uuid) PUBLIC: PUBLIC (every \
+                 role) has EXECUTE on function \
               ops.complete_outbox_message(uuid) by default, which the contract does not declare. \
-              => GRANT EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) TO service_role;\n\
-              REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM PUBLIC;"
-            ]
+              => GRANT EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) TO \
+              service_role;\n\
+              REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM PUBLIC;"]
         );
     }
 }

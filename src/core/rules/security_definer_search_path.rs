@@ -1,11 +1,10 @@
-//! The rule behind the product: every SECURITY DEFINER routine has a search_path that is safe, now,
-//! in this catalog.
+//! A SECURITY DEFINER routine has no safe search_path.
 
 use super::context::Context;
 use super::shared::definer_path::{accepts_empty, assess, fix, follows_from_schema};
 use crate::catalog::Routine;
 use crate::contract::{Accept, GuardAction, Severity};
-use crate::finding::{Draft, Finding, Measure};
+use crate::finding::{Draft, Finding};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::search_path::{Assessment, Reason, ReasonCode, Verdict, set_clause};
 use serde_json::{Value, json};
@@ -51,14 +50,15 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// What the audit says about one routine's path, if anything.
+/// Returns the finding about one routine's path, if there is one.
 #[must_use]
 pub fn finding(cx: &Context<'_>, routine: &Routine) -> Option<Finding> {
     draft(cx, routine, false).map(|draft| draft.finish(&RULE, cx.severity(&RULE)))
 }
 
-/// What follows for routines from findings of `schema_create`, which is said there and not here: as
-/// long as it is said. `causes` are the schemas and roles of findings that somebody has accepted.
+/// Returns the findings about routines that are consequences of exempt findings of `schema_create`.
+/// Consequences of other findings are reported there and not here. `causes` are the schemas and
+/// roles of the exempt findings.
 #[must_use]
 pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> Vec<Finding> {
     let is_cause = |reason: &Reason| match (reason.code, &reason.schema, &reason.role) {
@@ -77,7 +77,7 @@ pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> V
     drafts.map(|draft| draft.finish(&RULE, cx.severity(&RULE))).collect()
 }
 
-/// What is wrong with one routine's path, if anything is.
+/// Returns the draft about one routine's path, if there is a problem.
 fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option<Draft> {
     let assessment = assess(cx, routine)?;
     let policy = &cx.contract.security_definer;
@@ -87,14 +87,14 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
         cx.snapshot.routine_message(routine)
     );
     let (severity, detail) = if assessment.verdict == Verdict::Safe {
-        // Elsewhere, and for what the platform or the extension itself brings, safe is good enough.
+        // In other schemas, and for routines of the platform or of the extension itself, a safe
+        // path is sufficient.
         cx.governed(routine.schema)?;
         if assessment.is_canonical(&policy.search_path) || cx.routine_managed_by(routine).is_some()
         {
             return None;
         }
-        // Where the contract's path would be unsafe for this owner, another safe one is as good as
-        // it gets.
+        // If the contract's path is unsafe for this owner, another safe path is the best possible.
         if policy.accept == Accept::Safe
             && cx.paths.names(&policy.search_path, routine.owner).verdict != Verdict::Safe
         {
@@ -105,7 +105,7 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
         (
             severity,
             format!(
-                "{subject} has a safe search_path that is not the contract's: {}.",
+                "{subject} has a safe search_path that differs from the contract's: {}.",
                 set_clause(&policy.search_path)
             ),
         )
@@ -113,7 +113,8 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
         (
             Severity::Warning,
             format!(
-                "{subject} has search_path = '', which the contract accepts and which is not safe: {}.",
+                "{subject} has search_path = '', which the contract accepts although it is not \
+                 safe: {}.",
                 assessment.describe()
             ),
         )
@@ -125,24 +126,25 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
             format!("{subject} is {}: {}.", assessment.verdict.as_str(), assessment.describe()),
         )
     };
-    Some(Draft {
-        object: cx.routine_object(routine),
-        role: None,
-        severity,
-        key: String::new(),
-        measure: Measure::default(),
-        detail,
-        evidence: evidence(cx, routine, &assessment),
-        fix: fix(cx, routine, &assessment),
-    })
+    let draft = Draft::new(cx.routine_object(routine), severity, detail)
+        .evidence(evidence(cx, routine, &assessment))
+        .fix(fix(cx, routine, &assessment));
+    Some(draft)
 }
 
-/// Verdict, path and reasons as `evidence`.
+/// Returns verdict, reasons, path and owner as evidence.
 fn evidence(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Value {
     let reasons: Vec<Value> = assessment
         .reasons
         .iter()
-        .map(|r| json!({"reason": r.code.as_str(), "verdict": r.verdict.as_str(), "schema": r.schema, "role": r.role}))
+        .map(|r| {
+            json!({
+                "reason": r.code.as_str(),
+                "verdict": r.verdict.as_str(),
+                "schema": r.schema,
+                "role": r.role,
+            })
+        })
         .collect();
     json!({
         "verdict": assessment.verdict.as_str(),
@@ -165,31 +167,30 @@ mod tests {
     }
 
     #[test]
-    fn a_path_must_be_set() {
+    fn routine_without_a_path_is_exploitable() {
         assert_eq!(World::conforming().found(&RULE), [""; 0]);
         assert_eq!(
             with_config(&["work_mem=1MB"]).found(&RULE),
-            [
-                "error function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() is exploitable: no search_path is set, \
-              so names in its body are looked up in whatever path the caller chose. \
-              => ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;"
-            ]
+            ["error function api.get_call_queue(): SECURITY DEFINER function \
+                 api.get_call_queue() is exploitable: no search_path is set, \
+              so names in its body are looked up in the caller's search_path. \
+              => ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;"]
         );
     }
 
     #[test]
-    fn a_safe_path_other_than_the_contracts_is_a_deviation() {
+    fn safe_path_other_than_the_contracts_is_a_warning() {
         assert_eq!(
             with_config(&["search_path=pg_catalog, pg_temp"]).found(&RULE),
-            [
-                "warning function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() has a safe search_path that is not \
-              the contract's: public, pg_temp. => ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;"
-            ]
+            ["warning function api.get_call_queue(): SECURITY DEFINER function \
+                 api.get_call_queue() has a safe search_path that \
+              differs from the contract's: public, pg_temp. => ALTER ROUTINE api.get_call_queue() \
+              SET search_path = public, pg_temp;"]
         );
     }
 
     #[test]
-    fn the_empty_path_is_unsafe_unless_the_contract_takes_it() {
+    fn empty_path_is_an_error_unless_the_contract_accepts_it() {
         let mut world = with_config(&["search_path=\"\""]);
         assert!(world.found(&RULE)[0].starts_with("error"), "{:?}", world.found(&RULE));
         world.contract.security_definer.accept_empty = true;
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_schema_is_one_finding_and_not_one_for_each_routine() {
+    fn create_on_a_schema_is_one_finding_and_not_one_for_each_routine() {
         let mut world = World::conforming();
         world.grant_schema("public", PUBLIC, Privileges::CREATE);
         assert_eq!(world.found(&RULE), [""; 0]);
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_is_kept_in_the_mend_whatever_its_name() {
+    fn fix_keeps_safe_schemas_whatever_their_names() {
         let mut world = World::conforming();
         let owner = world.role("postgres").oid;
         for (oid, name) in [(7001, "app"), (7002, "a\nb")] {
@@ -225,13 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_is_there_twice_goes_first() {
+    fn duplicate_setting_is_reset_first() {
         assert_eq!(
             with_config(&["search_path=public, pg_temp", "search_path=pg_temp, public"])
                 .fixes(&RULE),
-            [
-                "ALTER ROUTINE api.get_call_queue() RESET search_path SET search_path = public, pg_temp;"
-            ]
+            ["ALTER ROUTINE api.get_call_queue() RESET search_path SET search_path = public, \
+                 pg_temp;"]
         );
     }
 }

@@ -1,10 +1,10 @@
-//! A SECURITY DEFINER routine carries a setting that switches off protection while it runs.
+//! A SECURITY DEFINER routine sets a parameter that disables a protection.
 
 use super::context::Context;
 use super::shared::guard_settings::disables_guard;
 use crate::catalog::Routine;
 use crate::contract::{GuardAction, Severity};
-use crate::finding::{Draft, Finding, Measure};
+use crate::finding::{Draft, Finding};
 use crate::fix::{Change, Fix, RoutineChange, Statement};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::printable;
@@ -38,7 +38,7 @@ pub static RULE: Rule = Rule {
     references: &["CWE-693"],
 };
 
-/// Parameters that have no place in the `SET` clause of a SECURITY DEFINER routine.
+/// Parameters that a SECURITY DEFINER routine should not set.
 const SUSPECT: [&str; 6] = [
     "session_replication_role",
     "row_security",
@@ -48,7 +48,7 @@ const SUSPECT: [&str; 6] = [
     "dragonfly_guard.mode",
 ];
 
-/// The suspect settings of a `proconfig`: name and value.
+/// Returns the settings of a `proconfig` that disable a protection: name and value.
 pub fn suspect(config: &[String]) -> impl Iterator<Item = (&'static str, &str)> {
     config.iter().filter_map(|item| item.split_once('=')).filter_map(|(name, value)| {
         let name = SUSPECT.into_iter().find(|suspect| suspect.eq_ignore_ascii_case(name))?;
@@ -70,31 +70,27 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// What the audit says about one setting of a routine.
+/// Returns the finding about one setting of a routine.
 #[must_use]
 pub fn finding(cx: &Context<'_>, routine: &Routine, name: &'static str, value: &str) -> Finding {
     draft(cx, routine, name, value).finish(&RULE, cx.severity(&RULE))
 }
 
 fn draft(cx: &Context<'_>, routine: &Routine, name: &'static str, value: &str) -> Draft {
-    Draft {
-        object: cx.routine_object(routine),
-        role: None,
-        severity: Severity::Warning,
-        key: name.to_owned(),
-        measure: Measure::default(),
-        detail: format!(
-            "SECURITY DEFINER {} {} sets {name} to \"{}\" while it runs.",
-            routine.object_type(),
-            cx.snapshot.routine_message(routine),
-            printable(value)
-        ),
-        evidence: json!({"setting": name, "value": value}),
-        fix: Fix::by(Statement::new(
-            Change::AlterRoutine(routine.oid, vec![RoutineChange::Reset(name)]),
-            format!("ALTER ROUTINE {} RESET {name};", cx.snapshot.routine_sql(routine)),
-        )),
-    }
+    let detail = format!(
+        "SECURITY DEFINER {} {} runs with {name} set to \"{}\".",
+        routine.object_type(),
+        cx.snapshot.routine_message(routine),
+        printable(value)
+    );
+    let reset = Statement::new(
+        Change::AlterRoutine(routine.oid, vec![RoutineChange::Reset(name)]),
+        format!("ALTER ROUTINE {} RESET {name};", cx.snapshot.routine_sql(routine)),
+    );
+    Draft::new(cx.routine_object(routine), Severity::Warning, detail)
+        .key(name)
+        .evidence(json!({"setting": name, "value": value}))
+        .fix(Fix::by(reset))
 }
 
 #[cfg(test)]
@@ -103,16 +99,16 @@ mod tests {
     use super::RULE;
 
     #[test]
-    fn replica_is_no_setting_for_a_routine() {
+    fn setting_that_disables_a_protection_is_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         world.routine("get_call_queue").config.push("session_replication_role=replica".into());
         assert_eq!(
             world.found(&RULE),
-            [
-                "warning function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() sets session_replication_role to \
-              \"replica\" while it runs. => ALTER ROUTINE api.get_call_queue() RESET session_replication_role;"
-            ]
+            ["warning function api.get_call_queue(): SECURITY DEFINER function \
+                 api.get_call_queue() runs with \
+              session_replication_role set to \"replica\". => ALTER ROUTINE api.get_call_queue() \
+              RESET session_replication_role;"]
         );
     }
 }

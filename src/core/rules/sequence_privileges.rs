@@ -1,6 +1,7 @@
-//! Privileges on sequences.
+//! Privileges on sequences differ from the contract.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, RelationKind, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -43,7 +44,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
                     Privileges::NONE
                 }
         };
-        let target = cx.relation_target(sequence);
+        let target = Target::of_relation(cx, sequence);
         target.report_undeclared(
             cx,
             &cx.subjects,
@@ -63,7 +64,7 @@ mod tests {
     use crate::catalog::{Privileges, Relation, RelationKind};
 
     #[test]
-    fn usage_follows_from_a_declared_insert() {
+    fn usage_is_allowed_by_a_declared_insert_on_the_table() {
         let mut world = World::conforming();
         let authenticated = world.role("authenticated").oid;
         let table = world.relation("intake.simplicity_batches").clone();
@@ -80,10 +81,14 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error sequence intake.seq authenticated: Role \"authenticated\" has UPDATE on sequence intake.seq, which the \
-                 contract does not declare. => REVOKE UPDATE ON SEQUENCE intake.seq FROM authenticated;",
-                "error sequence intake.seq service_role: Role \"service_role\" lacks SELECT, UPDATE, USAGE on sequence intake.seq, \
-                 which the contract declares. => GRANT ALL ON SEQUENCE intake.seq TO service_role;"
+                "error sequence intake.seq authenticated: Role \"authenticated\" has UPDATE on \
+                 sequence intake.seq, which the \
+                 contract does not declare. => REVOKE UPDATE ON SEQUENCE intake.seq FROM \
+                 authenticated;",
+                "error sequence intake.seq service_role: Role \"service_role\" does not have \
+                 SELECT, UPDATE, USAGE on sequence \
+                 intake.seq, which the contract declares. => GRANT ALL ON SEQUENCE intake.seq TO \
+                 service_role;"
             ]
         );
     }

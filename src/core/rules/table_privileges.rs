@@ -1,7 +1,8 @@
-//! Privileges on tables: what is declared, and no more. Writes by clients are the matter of
-//! `direct_write`.
+//! Privileges on tables differ from the declared ones, apart from writes by clients
+//! (`direct_write`).
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -38,9 +39,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let workers = &cx.workers;
     for (relation, schema) in cx.relations().filter(|(r, _)| r.kind.is_table()) {
         let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
-        let target = cx.relation_target(relation);
+        let target = Target::of_relation(cx, relation);
         target.report_undeclared(cx, clients, &declared, !Privileges::WRITES, Severity::Error, out);
-        target.report_worker_excess(cx, workers, &declared, out);
+        target.report_undeclared_of_workers(cx, workers, &declared, out);
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
 }
@@ -52,7 +53,7 @@ mod tests {
     use crate::catalog::{AclItem, PUBLIC, Privileges};
 
     #[test]
-    fn clients_read_what_is_declared_and_workers_have_all() {
+    fn undeclared_and_missing_privileges_are_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let anon = world.role("anon").oid;
@@ -62,19 +63,23 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error table intake.simplicity_raw service_role: Role \"service_role\" lacks SELECT, INSERT, UPDATE, DELETE, \
-                 TRUNCATE, REFERENCES, TRIGGER on table intake.simplicity_raw, which the contract declares. \
+                "error table intake.simplicity_raw service_role: Role \"service_role\" does not \
+                 have SELECT, INSERT, UPDATE, \
+                 DELETE, TRUNCATE, REFERENCES, TRIGGER on table intake.simplicity_raw, which the \
+                 contract declares. \
                  => GRANT ALL ON TABLE intake.simplicity_raw TO service_role;",
-                "error table ops.outbox PUBLIC: PUBLIC (every role) has SELECT on table ops.outbox, which the contract does not \
+                "error table ops.outbox PUBLIC: PUBLIC (every role) has SELECT on table \
+                 ops.outbox, which the contract does not \
                  declare. => REVOKE SELECT ON TABLE ops.outbox FROM PUBLIC;",
-                "error table public.judgments anon: Role \"anon\" has SELECT on table public.judgments, which the contract does not \
+                "error table public.judgments anon: Role \"anon\" has SELECT on table \
+                 public.judgments, which the contract does not \
                  declare. => REVOKE SELECT ON TABLE public.judgments FROM anon;"
             ]
         );
     }
 
     #[test]
-    fn what_comes_by_a_membership_is_mended_where_it_comes_from() {
+    fn privilege_through_a_membership_is_fixed_by_revoking_the_membership() {
         let mut world = World::conforming();
         world.add_role("readers");
         let readers = world.role("readers").oid;
@@ -82,15 +87,14 @@ mod tests {
         world.grant("public.job_queue", readers, Privileges::SELECT);
         assert_eq!(
             world.found(&RULE),
-            [
-                "error table public.job_queue anon: Role \"anon\" has SELECT on table public.job_queue through membership in \
-              \"readers\", which the contract does not declare. => REVOKE readers FROM anon;"
-            ]
+            ["error table public.job_queue anon: Role \"anon\" has SELECT on table \
+                 public.job_queue through membership in \
+              \"readers\", which the contract does not declare. => REVOKE readers FROM anon;"]
         );
     }
 
     #[test]
-    fn what_is_declared_may_not_be_handed_on() {
+    fn grant_option_for_a_declared_privilege_is_reported() {
         let mut world = World::conforming();
         let authenticated = world.role("authenticated").oid;
         let acl = world.relation("public.judgments").acl.as_mut().unwrap();
@@ -98,16 +102,16 @@ mod tests {
             Privileges::SELECT;
         assert_eq!(
             world.found(&RULE),
-            [
-                "error table public.judgments authenticated: Role \"authenticated\" may grant SELECT on table public.judgments to others, \
-              which the contract does not declare. => REVOKE GRANT OPTION FOR SELECT ON TABLE public.judgments FROM authenticated \
-              CASCADE;"
-            ]
+            ["error table public.judgments authenticated: Role \"authenticated\" has the grant \
+                 option for SELECT on table \
+              public.judgments, which the contract does not declare. => REVOKE GRANT OPTION FOR \
+              SELECT ON TABLE public.judgments FROM authenticated \
+              CASCADE;"]
         );
     }
 
     #[test]
-    fn what_somebody_else_granted_goes_with_the_right_to_grant_it() {
+    fn grant_of_another_grantor_is_revoked_with_the_grant_option() {
         let mut world = World::conforming();
         world.add_role("g");
         let (g, anon) = (world.role("g").oid, world.role("anon").oid);
@@ -127,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn revoking_from_public_keeps_what_is_declared() {
+    fn revoke_from_public_keeps_declared_privileges() {
         let mut world = World::conforming();
         world.relation("public.job_queue").acl = None;
         world.grant("public.job_queue", PUBLIC, Privileges::SELECT);

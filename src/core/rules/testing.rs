@@ -1,4 +1,4 @@
-//! A small catalog that keeps the shipped contract whole, to break one promise at a time in.
+//! A small catalog that conforms to the shipped contract, for tests that violate one rule.
 
 use super::context::Context;
 use crate::access::Access;
@@ -19,7 +19,7 @@ pub(crate) struct World {
 const UUID: Oid = 2950;
 
 impl World {
-    /// Everything that the contract declares, and nothing else.
+    /// Returns a catalog with everything that the contract declares, and nothing else.
     pub fn conforming() -> Self {
         let contract = Contract::from_json(DEFAULT).unwrap();
         let mut world = Self {
@@ -182,23 +182,23 @@ impl World {
     }
 
     pub fn role(&mut self, name: &str) -> &mut Role {
-        self.snapshot.roles.iter_mut().find(|r| r.name == name).expect("a role of the case")
+        self.snapshot.roles.iter_mut().find(|r| r.name == name).expect("a role of the world")
     }
 
     pub fn schema(&mut self, name: &str) -> &mut Schema {
-        self.snapshot.schemas.iter_mut().find(|s| s.name == name).expect("a schema of the case")
+        self.snapshot.schemas.iter_mut().find(|s| s.name == name).expect("a schema of the world")
     }
 
-    /// By `schema.name`.
+    /// Returns a relation by `schema.name`.
     pub fn relation(&mut self, name: &str) -> &mut Relation {
         let (schema, name) = name.split_once('.').expect("schema.name");
         let schema = self.schema(schema).oid;
         let mut relations = self.snapshot.relations.iter_mut();
-        relations.find(|r| r.schema == schema && r.name == name).expect("a relation of the case")
+        relations.find(|r| r.schema == schema && r.name == name).expect("a relation of the world")
     }
 
     pub fn routine(&mut self, name: &str) -> &mut Routine {
-        self.snapshot.routines.iter_mut().find(|r| r.name == name).expect("a routine of the case")
+        self.snapshot.routines.iter_mut().find(|r| r.name == name).expect("a routine of the world")
     }
 
     pub fn grant_role(&mut self, role: &str, member: &str) {
@@ -230,14 +230,14 @@ impl World {
     pub fn findings(&self, rule: &'static Rule) -> Vec<Finding> {
         let snapshot = self.snapshot.clone().complete();
         let access = Access::new(&snapshot);
-        // Cases change the contract as they go: a clone looks names up anew.
+        // Tests change the contract: a clone looks names up again.
         let contract = self.contract.clone();
         let mut found = Context::new(&contract, &snapshot, &access, &|| {}).run(rule);
         found.sort_by(|a, b| (&a.object.identity, &a.role).cmp(&(&b.object.identity, &b.role)));
         found
     }
 
-    /// What the rule finds, a line each: `severity type identity role: detail => fix`.
+    /// Returns the findings, one line each: `severity type identity role: detail => fix`.
     pub fn found(&self, rule: &'static Rule) -> Vec<String> {
         let line = |f: &Finding| {
             let role = f.role.as_ref().map(|r| format!(" {r}")).unwrap_or_default();
@@ -257,9 +257,10 @@ impl World {
         self.findings(rule).into_iter().filter_map(|f| f.fix.sql()).collect()
     }
 
-    /// Does it.
-    pub fn edit(&mut self, (what, object, role, bits): (usize, usize, usize, u32)) {
+    /// Applies an edit.
+    pub fn edit(&mut self, edit: Edit) {
         let world = self;
+        let Edit { action, object, role, bits } = edit;
         let roles = ["anon", "authenticated", "service_role", "postgres", "mallory"]
             .map(|name| world.role(name).oid);
         let grantee = roles.get(role).copied().unwrap_or(PUBLIC);
@@ -272,7 +273,7 @@ impl World {
             privileges,
             grantable: Privileges::NONE,
         };
-        match what {
+        match action {
             0 | 1 => {
                 let all = match world.snapshot.relations[relation].kind {
                     RelationKind::Sequence => Privileges::ALL_ON_SEQUENCE,
@@ -338,7 +339,24 @@ impl World {
     }
 }
 
-/// One thing that somebody does to a database: what, to which object, for which role, and how much.
-pub(crate) fn edit() -> impl Strategy<Value = (usize, usize, usize, u32)> {
-    (0usize..10, 0usize..64, 0usize..6, any::<u32>())
+/// A random change of a catalog, as indexes; `bits` chooses privileges and the like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Edit {
+    pub action: usize,
+    pub object: usize,
+    pub role: usize,
+    pub bits: u32,
+}
+
+impl Edit {
+    /// Returns random edits with one of the first `actions` actions.
+    pub fn any(actions: usize) -> impl Strategy<Value = Self> {
+        (0..actions, 0usize..64, 0usize..6, any::<u32>())
+            .prop_map(|(action, object, role, bits)| Self { action, object, role, bits })
+    }
+}
+
+/// Returns random edits for [`World::edit`].
+pub(crate) fn edit() -> impl Strategy<Value = Edit> {
+    Edit::any(10)
 }

@@ -1,6 +1,7 @@
-//! A view outside the declared read surface that a client can read.
+//! A client can read a view that the contract does not declare.
 
 use super::context::Context;
+use super::shared::privileges::report_undeclared_readers;
 use crate::catalog::RelationKind;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -36,7 +37,7 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    cx.report_undeclared_readers(RelationKind::View, out);
+    report_undeclared_readers(cx, RelationKind::View, out);
 }
 
 #[cfg(test)]
@@ -46,7 +47,7 @@ mod tests {
     use crate::catalog::Privileges;
 
     #[test]
-    fn an_owners_rights_view_leaks_and_an_invokers_does_not() {
+    fn undeclared_view_is_an_error_and_with_security_invoker_information() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let anon = world.role("anon").oid;
@@ -61,10 +62,9 @@ mod tests {
         world.grant("public.v_secret", anon, Privileges::SELECT);
         assert_eq!(
             world.found(&RULE),
-            [
-                "error view public.v_secret anon: Role \"anon\" has SELECT on view public.v_secret, which the contract does not declare. \
-              => REVOKE SELECT ON TABLE public.v_secret FROM anon;"
-            ]
+            ["error view public.v_secret anon: Role \"anon\" has SELECT on view \
+                 public.v_secret, which the contract does not declare. \
+              => REVOKE SELECT ON TABLE public.v_secret FROM anon;"]
         );
         world.relation("public.v_secret").security_invoker = true;
         assert!(world.found(&RULE)[0].starts_with("info"));

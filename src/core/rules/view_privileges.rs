@@ -1,6 +1,7 @@
-//! Privileges on views: the declared read surface, and workers' privileges on every view.
+//! Privileges on declared views, and privileges of workers on all views.
 
 use super::context::Context;
+use super::shared::target::Target;
 use crate::catalog::{Privileges, RelationKind, Role};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -37,10 +38,10 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     {
         let declared = |role: &Role| cx.declared_on_relation(view, schema, role);
         let is_declared = cx.contract.view(&schema.name, &view.name).is_some();
-        // Clients that read an undeclared view are the matter of undeclared_view_readable and
-        // materialized_view_readable.
+        // Rules undeclared_view_readable and materialized_view_readable check which clients can
+        // read an undeclared view.
         let reading = if is_declared { Privileges::NONE } else { Privileges::SELECT };
-        let target = cx.relation_target(view);
+        let target = Target::of_relation(cx, view);
         target.report_undeclared(
             cx,
             &cx.clients,
@@ -49,7 +50,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             Severity::Error,
             out,
         );
-        target.report_worker_excess(cx, &cx.workers, &declared, out);
+        target.report_undeclared_of_workers(cx, &cx.workers, &declared, out);
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
 }
@@ -61,7 +62,7 @@ mod tests {
     use crate::catalog::Privileges;
 
     #[test]
-    fn declared_views_are_readable_and_nothing_else() {
+    fn privileges_beyond_and_below_the_declared_ones_are_reported() {
         let mut world = World::conforming();
         assert_eq!(world.found(&RULE), [""; 0]);
         let anon = world.role("anon").oid;
@@ -76,12 +77,17 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error view ops.v_reaper_status anon: Role \"anon\" has SELECT on view ops.v_reaper_status, which the contract does \
+                "error view ops.v_reaper_status anon: Role \"anon\" has SELECT on view \
+                 ops.v_reaper_status, which the contract does \
                  not declare. => REVOKE SELECT ON TABLE ops.v_reaper_status FROM anon;",
-                "error view public.v_judgment_pipeline anon: Role \"anon\" has TRIGGER on view public.v_judgment_pipeline, which the \
-                 contract does not declare. => REVOKE TRIGGER ON TABLE public.v_judgment_pipeline FROM anon;",
-                "error view public.v_plaintiffs_overview anon: Role \"anon\" lacks SELECT on view public.v_plaintiffs_overview, \
-                 which the contract declares. => GRANT SELECT ON TABLE public.v_plaintiffs_overview TO anon;"
+                "error view public.v_judgment_pipeline anon: Role \"anon\" has TRIGGER on view \
+                 public.v_judgment_pipeline, which the \
+                 contract does not declare. => REVOKE TRIGGER ON TABLE public.v_judgment_pipeline \
+                 FROM anon;",
+                "error view public.v_plaintiffs_overview anon: Role \"anon\" does not have SELECT \
+                 on view \
+                 public.v_plaintiffs_overview, which the contract declares. => GRANT SELECT ON \
+                 TABLE public.v_plaintiffs_overview TO anon;"
             ]
         );
     }

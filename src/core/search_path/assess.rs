@@ -1,30 +1,30 @@
-//! The decision procedure: who could put an object of theirs in the way of a SECURITY DEFINER
-//! routine?
+//! The verdict on a path: which untrusted roles could make a SECURITY DEFINER routine use an object
+//! of theirs?
 
-use super::{settings, stored_value};
+use super::value::{settings, stored_value};
 use crate::access::Access;
 use crate::catalog::{
     ContentKind, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema, Snapshot,
 };
 use crate::sql::printable;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::rc::Rc;
 
-/// How good a path is, from best to worst.
+/// The verdict on a path, from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// Nobody untrusted can put anything in its way.
+    /// No untrusted role can make the routine use an object of its own.
     Safe,
-    /// Not exploitable today, but a change that fires no event makes it so.
+    /// Not exploitable today, but a change that fires no event trigger can make it exploitable.
     Fragile,
-    /// Somebody untrusted can run code as the owner.
+    /// An untrusted role can run code as the owner.
     Exploitable,
 }
 
 impl Verdict {
-    /// The word of the SQL face.
+    /// Returns the value in SQL.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ pub enum ReasonCode {
 }
 
 impl ReasonCode {
-    /// The code of the SQL face.
+    /// Returns the code in SQL.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,19 +72,19 @@ impl ReasonCode {
     }
 }
 
-/// One thing that is wrong with a path.
+/// One reason why a path is not safe.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reason {
-    /// What kind of thing.
+    /// The kind of reason.
     pub code: ReasonCode,
-    /// How bad this alone makes the path.
+    /// The verdict if this were the only reason.
     pub verdict: Verdict,
-    /// The element of the path it is about.
+    /// The element of the path.
     pub schema: Option<String>,
-    /// The role that could make use of it; `PUBLIC` for everybody.
+    /// The role that could exploit it; `PUBLIC` for all roles.
     pub role: Option<String>,
-    /// For FOREIGN_OBJECTS: there is more than tables and views, so the guard refuses too (an
-    /// application's own tables in a shared schema are common, and are left to the audit).
+    /// For FOREIGN_OBJECTS: whether there are other objects than tables and views. Only then does
+    /// the guard block, because an application's own tables in a shared schema are common.
     pub planted_code: bool,
 }
 
@@ -100,7 +100,7 @@ impl fmt::Display for Reason {
 }
 
 impl Reason {
-    /// The reason in words, for somebody who has never heard of it: a clause without a period.
+    /// Returns the reason as a clause without a period.
     #[must_use]
     pub fn describe(&self) -> String {
         let schema = printable(self.schema.as_deref().unwrap_or_default());
@@ -109,101 +109,129 @@ impl Reason {
             if role == "PUBLIC" { "every role".to_owned() } else { format!("role \"{role}\"") };
         match self.code {
             ReasonCode::NoPath => {
-                "no search_path is set, so names in its body are looked up in whatever path the caller chose".to_owned()
+                "no search_path is set, so names in its body are looked up in the caller's \
+                 search_path"
+                    .to_owned()
             }
-            ReasonCode::Syntax => "the search_path is not a list of names, so every call fails".to_owned(),
-            ReasonCode::DuplicateSetting => "search_path is set twice, and only the last setting counts".to_owned(),
+            ReasonCode::Syntax => "the search_path is not a list of names, so every call \
+                                   fails"
+                .to_owned(),
+            ReasonCode::DuplicateSetting => "search_path is set twice, and only the last setting \
+                counts"
+                .to_owned(),
             ReasonCode::UserVar => {
-                "\"$user\" stands for a schema named like the owner, which another role may come to create".to_owned()
+                "\"$user\" is the schema with the name of the owner, which another role could \
+                 create"
+                    .to_owned()
             }
             ReasonCode::MissingSchema if schema.contains(',') => format!(
-                "\"{schema}\" is one schema name with a comma in it, and no such schema exists: the whole list was put \
-                 between one pair of quotes"
+                "\"{schema}\" is one schema name with a comma in it, and no such schema exists: \
+                 the \
+                 whole list is enclosed in one pair of quotes"
             ),
-            ReasonCode::MissingSchema if schema.is_empty() => "the empty name is no schema".to_owned(),
+            ReasonCode::MissingSchema if schema.is_empty() => {
+                "an empty name is not the name of a schema".to_owned()
+            }
             ReasonCode::MissingSchema if self.role.is_some() => {
                 format!("schema \"{schema}\" does not exist, and {who} can create it")
             }
             ReasonCode::MissingSchema => {
-                format!("schema \"{schema}\" does not exist, and whoever comes to create it owns what the routine calls")
+                format!(
+                    "schema \"{schema}\" does not exist, and a role that creates it later controls \
+                     what the routine calls"
+                )
             }
             ReasonCode::Writable => format!("{who} can create objects in schema \"{schema}\""),
-            ReasonCode::ForeignObjects => format!("schema \"{schema}\" holds objects that belong to {who}"),
+            ReasonCode::ForeignObjects => {
+                format!("schema \"{schema}\" contains objects owned by {who}")
+            }
             ReasonCode::TempNotListed if self.role.is_some() => format!(
-                "pg_temp is not listed, so it is searched first for tables and types, and {who} can create temporary objects"
+                "pg_temp is not listed, so it is searched first for tables and types, and {who} \
+                 can \
+                 create temporary objects"
             ),
-            ReasonCode::TempNotListed => "pg_temp is not listed, so it is searched first for tables and types".to_owned(),
-            ReasonCode::TempNotLast => "pg_temp stands before other schemas, so temporary objects hide theirs".to_owned(),
-            ReasonCode::TempByNumber => format!("\"{schema}\" is the temporary schema of some session"),
+            ReasonCode::TempNotListed => {
+                "pg_temp is not listed, so it is searched first for tables and types".to_owned()
+            }
+            ReasonCode::TempNotLast => {
+                "pg_temp is listed before other schemas, so temporary objects hide objects in these"
+                    .to_owned()
+            }
+            ReasonCode::TempByNumber => {
+                format!("\"{schema}\" is the temporary schema of one session")
+            }
             ReasonCode::CatalogNotFirst => {
-                "pg_catalog stands behind another schema, whose objects hide the built-in ones".to_owned()
+                "pg_catalog is listed after another schema, whose objects hide built-in objects"
+                    .to_owned()
             }
         }
     }
 }
 
-/// How many reasons a message tells: a path may name thousands of schemas.
+/// How many reasons a message lists: a path may name thousands of schemas.
 const MOST_REASONS: usize = 6;
 
-/// What is to be said about one path.
+/// The verdict on one path, with the reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assessment {
-    /// The worst of the reasons.
+    /// The worst verdict of the reasons.
     pub verdict: Verdict,
-    /// In the order of the path; none for a safe one.
+    /// In the order of the path; empty for a safe one.
     pub reasons: Vec<Reason>,
-    /// The value in force, as stored; `None` where nothing is set.
+    /// The value in force, as stored; `None` if no path is set.
     pub value: Option<String>,
-    /// The names in it; `None` where nothing is set or it cannot be parsed.
+    /// The names in it; `None` if no path is set or it cannot be parsed.
     pub path: Option<Vec<String>>,
 }
 
 impl Assessment {
-    /// The path is exactly the contract's.
+    /// Whether the path is exactly the contract's.
     #[must_use]
     pub fn is_canonical(&self, canonical: &[String]) -> bool {
         self.path.as_deref() == Some(canonical)
     }
 
-    /// The path is the empty list, `''`.
+    /// Whether the path is the empty list, `''`.
     #[must_use]
     pub fn is_empty_path(&self) -> bool {
         matches!(self.path.as_deref(), Some([]))
             || matches!(self.path.as_deref(), Some([one]) if one.is_empty())
     }
 
-    /// The reasons, in words, as one enumeration.
+    /// Returns the reasons as one enumeration.
     #[must_use]
     pub fn describe(&self) -> String {
         let mut words: Vec<String> =
             self.reasons.iter().take(MOST_REASONS).map(Reason::describe).collect();
         if let Some(more) = self.reasons.len().checked_sub(MOST_REASONS).filter(|more| *more > 0) {
-            words.push(format!("and {more} more reasons"));
+            words.push(format!("and {more} other reasons"));
         }
         words.join("; ")
     }
 
-    /// What somebody who wrote this path most likely meant and did not get: the well-known traps,
-    /// each explained.
+    /// Returns an explanation if the path is a common mistake.
     #[must_use]
     pub fn trap(&self) -> Option<String> {
         if self.is_empty_path() {
             return Some(
-                "search_path = '' looks strict, but pg_temp is then searched first for tables and types: a caller's \
-                 temporary type named like a built-in one runs the caller's code as the owner."
+                "search_path = '' looks strict, but pg_temp is then searched first for tables and \
+                 types: a temporary type with the name of a built-in type makes the routine run \
+                 the caller's code as the owner."
                     .to_owned(),
             );
         }
         let path = self.path.as_deref()?;
         match path {
             [one] if one.contains(',') => Some(format!(
-                "Quotes around the whole list make it one schema named \"{}\"; write the names without quotes, or each in its own.",
+                "Quotes around the whole list make it one schema named \"{}\"; quote each name \
+                 separately or not at all.",
                 printable(one)
             )),
             [one] if self.reasons.iter().any(|r| r.code == ReasonCode::TempNotListed) => {
                 Some(format!(
-                    "The list names \"{}\" alone. Note that ALTER FUNCTION ... SET SCHEMA '{}', with quotes, does not move the \
-                 function: it is another way to write SET search_path.",
+                    "The only name in the list is \"{}\". ALTER FUNCTION ... SET SCHEMA '{}', with \
+                     quotes, does not move the function: it is another way to write SET \
+                     search_path.",
                     printable(one),
                     printable(one)
                 ))
@@ -213,27 +241,26 @@ impl Assessment {
     }
 }
 
-/// Judges paths against one snapshot.
+/// Assesses paths in one snapshot.
 #[derive(Debug)]
 pub struct SearchPaths<'a> {
     snapshot: &'a Snapshot,
     access: &'a Access<'a>,
     /// Roles that the contract trusts.
     trusted: HashSet<Oid>,
-    /// Thousands of routines share a few owners and a few paths.
+    /// Assessments by owner and path: thousands of routines share a few of both.
     known: RefCell<HashMap<Oid, HashMap<String, Rc<Assessment>>>>,
 }
 
 impl<'a> SearchPaths<'a> {
-    /// `trusted` are the OIDs of the contract's trusted roles.
+    /// `trusted` contains the OIDs of the contract's trusted roles.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot, access: &'a Access<'a>, trusted: HashSet<Oid>) -> Self {
         Self { snapshot, access, trusted, known: RefCell::default() }
     }
 
-    /// Whether `role` may put things in the way of a routine that belongs to `owner`: superusers,
-    /// the owner, whoever can already act as the owner, and, unless the owner is a superuser, the
-    /// roles that the contract trusts.
+    /// Whether `role` is trusted by a routine of `owner`: superusers, the owner, roles that can act
+    /// as the owner, and, unless the owner is a superuser, the contract's trusted roles.
     #[must_use]
     pub fn trusts(&self, role: Oid, owner: Oid) -> bool {
         role != PUBLIC
@@ -243,7 +270,7 @@ impl<'a> SearchPaths<'a> {
                 || (self.trusted.contains(&role) && !self.access.is_superuser(owner)))
     }
 
-    /// Judges a routine's `proconfig` for its `owner`.
+    /// Returns the assessment of a routine's `proconfig` for its `owner`.
     #[must_use]
     pub fn config(&self, config: &[String], owner: Oid) -> Rc<Assessment> {
         match settings(config)[..] {
@@ -266,7 +293,7 @@ impl<'a> SearchPaths<'a> {
         }
     }
 
-    /// Judges the value of a `search_path` setting for a routine that belongs to `owner`.
+    /// Returns the assessment of a `search_path` value for a routine of `owner`.
     #[must_use]
     pub fn path(&self, value: &str, owner: Oid) -> Rc<Assessment> {
         if let Some(known) = self.known.borrow().get(&owner).and_then(|paths| paths.get(value)) {
@@ -281,7 +308,7 @@ impl<'a> SearchPaths<'a> {
         assessment
     }
 
-    /// Judges a list of names.
+    /// Returns the assessment of a list of names.
     #[must_use]
     pub fn names(&self, path: &[String], owner: Oid) -> Rc<Assessment> {
         self.path(&stored_value(path), owner)
@@ -312,7 +339,7 @@ impl<'a> SearchPaths<'a> {
                 self.element(name, owner, &mut reasons);
             }
         }
-        // pg_catalog is searched, listed or not.
+        // pg_catalog is searched even if it is not listed.
         if let Some(catalog) = self.snapshot.schema_named("pg_catalog") {
             self.writers(catalog, owner, &mut reasons);
         }
@@ -324,7 +351,7 @@ impl<'a> SearchPaths<'a> {
         Assessment { verdict, reasons, value: Some(value.to_owned()), path: Some(path) }
     }
 
-    /// One named schema of the path.
+    /// Adds the reasons about one named schema of the path.
     fn element(&self, name: &str, owner: Oid, reasons: &mut Vec<Reason>) {
         let Some(schema) = self.snapshot.schema_named(name) else {
             let database = &self.snapshot.database;
@@ -345,31 +372,24 @@ impl<'a> SearchPaths<'a> {
             return;
         };
         self.writers(schema, owner, reasons);
-        let mut planters: Vec<(Oid, bool)> = Vec::new();
-        for &(holder, kind) in self.snapshot.contents.get(&schema.oid).into_iter().flatten() {
-            if self.trusts(holder, owner) {
-                continue;
-            }
-            let code = kind != ContentKind::Relation;
-            match planters.iter_mut().find(|(role, _)| *role == holder) {
-                Some((_, planted)) => *planted |= code,
-                None => planters.push((holder, code)),
+        // By role, whether it owns other objects than relations.
+        let mut owners: BTreeMap<String, bool> = BTreeMap::new();
+        for &(content_owner, kind) in self.snapshot.contents.get(&schema.oid).into_iter().flatten()
+        {
+            if !self.trusts(content_owner, owner) {
+                let role = self.snapshot.role_name(content_owner);
+                *owners.entry(role).or_default() |= kind != ContentKind::Relation;
             }
         }
-        let mut planters: Vec<(String, bool)> = planters
-            .into_iter()
-            .map(|(role, code)| (self.snapshot.role_name(role), code))
-            .collect();
-        planters.sort();
-        for (role, planted_code) in planters {
+        for (role, planted_code) in owners {
             let reason =
                 about(ReasonCode::ForeignObjects, Verdict::Exploitable, &schema.name, Some(role));
             reasons.push(Reason { planted_code, ..reason });
         }
     }
 
-    /// Every untrusted role that can create in `schema`: grantees of CREATE, and the owner, who can
-    /// grant it to itself.
+    /// Adds a reason for each untrusted role that can create objects in `schema`: grantees of
+    /// CREATE, and the owner, which can grant it to itself.
     fn writers(&self, schema: &Schema, owner: Oid, reasons: &mut Vec<Reason>) {
         let acl =
             schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));
@@ -377,7 +397,7 @@ impl<'a> SearchPaths<'a> {
             acl.iter().filter(|i| i.privileges.intersects(Privileges::CREATE)).map(|i| i.grantee);
         let mut seen = HashSet::new();
         for holder in std::iter::once(schema.owner).chain(grantees) {
-            let holder = self.real(holder);
+            let holder = self.resolve(holder);
             if seen.insert(holder) && !self.trusts(holder, owner) {
                 let role = self.snapshot.role_name(holder);
                 reasons.push(about(
@@ -390,7 +410,8 @@ impl<'a> SearchPaths<'a> {
         }
     }
 
-    /// Where pg_temp stands, and whether it matters today.
+    /// Adds the reason about the position of pg_temp; exploitable if a role can create temporary
+    /// objects.
     fn temp(&self, path: &[String], owner: Oid, reasons: &mut Vec<Reason>) {
         let code = match path.iter().position(|name| name == "pg_temp") {
             None => ReasonCode::TempNotListed,
@@ -410,7 +431,7 @@ impl<'a> SearchPaths<'a> {
         reasons.push(Reason { role, ..plain(code, verdict) });
     }
 
-    /// Some role, not trusted by `owner`, that holds `privilege` on an object or owns it; PUBLIC
+    /// Returns a role, not trusted by `owner`, that has `privilege` on an object or owns it; PUBLIC
     /// before others.
     fn untrusted_holder(
         &self,
@@ -424,15 +445,15 @@ impl<'a> SearchPaths<'a> {
         let grantees = acl.iter().filter(|i| i.privileges.intersects(privilege)).map(|i| i.grantee);
         let mut untrusted: Vec<Oid> = std::iter::once(object_owner)
             .chain(grantees)
-            .map(|r| self.real(r))
+            .map(|r| self.resolve(r))
             .filter(|r| !self.trusts(*r, owner))
             .collect();
         untrusted.sort_by_key(|r| (*r != PUBLIC, self.snapshot.role_name(*r)));
         untrusted.first().copied()
     }
 
-    /// `pg_database_owner` stands for the owner of the database.
-    fn real(&self, role: Oid) -> Oid {
+    /// Returns the owner of the database for `pg_database_owner`, and otherwise `role`.
+    fn resolve(&self, role: Oid) -> Oid {
         if role == PG_DATABASE_OWNER { self.snapshot.database.owner } else { role }
     }
 }
@@ -445,7 +466,7 @@ fn about(code: ReasonCode, verdict: Verdict, schema: &str, role: Option<String>)
     Reason { schema: Some(schema.to_owned()), role, ..plain(code, verdict) }
 }
 
-/// `pg_temp_3`, `pg_toast_temp_1`: the temporary schema of some backend.
+/// Whether a name is that of a session's temporary schema: `pg_temp_3`, `pg_toast_temp_1`.
 fn is_numbered_temp(name: &str) -> bool {
     ["pg_temp_", "pg_toast_temp_"]
         .iter()
@@ -498,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contracts_path_is_safe_while_only_the_owner_can_create() {
+    fn path_is_safe_while_only_the_owner_can_create_in_its_schemas() {
         let s = world(|_| {});
         assert_eq!(reasons(&s, "public, pg_temp", APP), (Verdict::Safe, vec![]));
         let (verdict, why) = reasons(&s, "public, pg_temp", SUPER);
@@ -509,14 +530,14 @@ mod tests {
     }
 
     #[test]
-    fn the_empty_path_leaves_pg_temp_first() {
+    fn empty_path_is_exploitable_by_temporary_objects() {
         let s = world(|_| {});
         assert_eq!(reasons(&s, "\"\"", APP).0, Verdict::Exploitable);
         assert_eq!(reasons(&s, "", APP).1, ["TEMP_NOT_LISTED:PUBLIC"]);
     }
 
     #[test]
-    fn a_grant_of_create_to_anybody_untrusted_counts_at_any_position() {
+    fn create_of_an_untrusted_role_counts_at_any_position() {
         let s = world(|s| {
             let create = Privileges::CREATE;
             s.schemas[2].acl = Some(vec![AclItem {
@@ -530,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn planted_objects_outlive_the_revoke() {
+    fn objects_of_an_untrusted_role_count_without_create() {
         let s = world(|s| {
             s.contents.insert(
                 12,
@@ -541,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_event_would_tell_of_is_fragile() {
+    fn path_that_a_silent_change_makes_unsafe_is_fragile() {
         let s = world(|_| {});
         assert_eq!(
             reasons(&s, "missing_s, public, pg_temp", APP),
@@ -555,17 +576,17 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_several_settings_is_in_force() {
+    fn last_of_several_settings_is_in_force() {
         let s = world(|_| {});
         let access = Access::new(&s);
-        let judge = SearchPaths::new(&s, &access, HashSet::new());
+        let paths = SearchPaths::new(&s, &access, HashSet::new());
         let config =
             ["SEARCH_PATH=public, pg_temp".to_owned(), "search_path=pg_temp, public".to_owned()];
-        let codes: Vec<_> = judge.config(&config, APP).reasons.iter().map(|r| r.code).collect();
+        let codes: Vec<_> = paths.config(&config, APP).reasons.iter().map(|r| r.code).collect();
         assert_eq!(codes, [ReasonCode::DuplicateSetting, ReasonCode::TempNotLast]);
-        assert_eq!(judge.config(&config[..1], APP).verdict, Verdict::Safe);
+        assert_eq!(paths.config(&config[..1], APP).verdict, Verdict::Safe);
         assert_eq!(
-            judge.config(&["work_mem=1MB".to_owned()], APP).reasons[0].code,
+            paths.config(&["work_mem=1MB".to_owned()], APP).reasons[0].code,
             ReasonCode::NoPath
         );
     }

@@ -1,36 +1,37 @@
-//! Quoted identifiers and lists of identifiers, read as the server reads them.
+//! Reads quoted identifiers and lists of identifiers as the server does.
 
-/// The longest name the server keeps, in bytes (`NAMEDATALEN - 1`).
-const LONGEST_NAME: usize = 63;
+/// The maximum length of a name, in bytes (`NAMEDATALEN - 1`).
+const MAX_NAME_LENGTH: usize = 63;
 
-/// The value cannot be a list of names; the server refuses it when the routine is called.
+/// The value is not a list of names. The server rejects it when the routine is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a list of names")]
 pub struct SyntaxError;
 
-/// The names in `value`: a port of `SplitIdentifierString` (`src/backend/utils/adt/varlena.c`).
+/// Returns the names in `value`: a port of `SplitIdentifierString`
+/// (`src/backend/utils/adt/varlena.c`).
 ///
 /// Unquoted names are folded to lower case (ASCII only, as in every multibyte encoding), `""` in a
-/// quoted name is a quote, and names are cut to 63 bytes on a character boundary. `version` is the
-/// server's major version: the vertical tab is white space from 17 on (`scanner_isspace`,
+/// quoted name is a quote, and names are truncated to 63 bytes at a character boundary. `version`
+/// is the server's major version: the vertical tab is white space from 17 on (`scanner_isspace`,
 /// scansup.c).
 ///
 /// # Errors
-/// [`SyntaxError`] where the server's function would return false.
+/// [`SyntaxError`] if the server's function would return false.
 pub fn split_identifiers(value: &str, version: u32) -> Result<Vec<String>, SyntaxError> {
     let mut names = split_uncut(value, version)?;
     names.iter_mut().for_each(truncate);
     Ok(names)
 }
 
-/// The same with names as long as they are.
+/// Returns the names in `value` without truncating them.
 ///
 /// # Errors
 /// As [`split_identifiers`].
 pub fn split_uncut(value: &str, version: u32) -> Result<Vec<String>, SyntaxError> {
     let is_space =
         |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c') || (c == '\x0b' && version >= 17);
-    // The server's string ends at the first zero byte; a catalog cannot hold one.
+    // The server's string would end at a zero byte, which a catalog cannot store.
     let mut rest = value.trim_start_matches(is_space);
     let mut names = Vec::new();
     if rest.is_empty() {
@@ -58,7 +59,7 @@ pub fn split_uncut(value: &str, version: u32) -> Result<Vec<String>, SyntaxError
 }
 
 /// Returns the byte position just after the quoted token that `text` begins with. The token ends at
-/// the first `quote` that is not doubled; `None` where there is none. `text` must begin with
+/// the first `quote` that is not doubled; `None` if there is none. `text` must begin with
 /// `quote`.
 pub(super) fn quoted_end(text: &str, quote: char) -> Option<usize> {
     let mut rest = quote.len_utf8();
@@ -71,17 +72,17 @@ pub(super) fn quoted_end(text: &str, quote: char) -> Option<usize> {
     }
 }
 
-/// Returns the name in the double-quoted identifier that `text` begins with, its doubled quotes
-/// undone, and the text after it; `None` where the closing quote is missing.
+/// Returns the name in the double-quoted identifier that `text` begins with, and the text after it;
+/// `None` if the closing quote is missing.
 pub(crate) fn unquote(text: &str) -> Option<(String, &str)> {
     let end = quoted_end(text, '"')?;
     Some((text[1..end - 1].replace("\"\"", "\""), &text[end..]))
 }
 
-/// `truncate_identifier` (scansup.c) with `pg_mbcliplen`: never inside a character.
+/// Truncates a name at a character boundary, like `truncate_identifier` (scansup.c).
 fn truncate(name: &mut String) {
-    if name.len() > LONGEST_NAME {
-        name.truncate(name.floor_char_boundary(LONGEST_NAME));
+    if name.len() > MAX_NAME_LENGTH {
+        name.truncate(name.floor_char_boundary(MAX_NAME_LENGTH));
     }
 }
 
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn folds_quotes_and_spaces_as_the_server_does() {
+    fn names_are_split_as_by_the_server() {
         assert_eq!(split("  PUBLIC ,  \"pg_temp\"  "), ["public", "pg_temp"]);
         assert_eq!(split("public\t,\n pg_temp"), ["public", "pg_temp"]);
         assert_eq!(split("\"public, pg_temp\""), ["public, pg_temp"]);
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vertical_tab_is_white_space_from_17_on() {
+    fn vertical_tab_is_white_space_since_17() {
         assert_eq!(
             split_identifiers("public\x0b, pg_temp", 16).unwrap(),
             ["public\x0b", "pg_temp"]
@@ -120,13 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn names_are_cut_on_a_character_boundary() {
+    fn names_are_truncated_at_a_character_boundary() {
         assert_eq!(split(&"x".repeat(100))[0].len(), 63);
         assert_eq!(split(&"é".repeat(40))[0], "é".repeat(31));
     }
 
     #[test]
-    fn broken_lists_are_errors() {
+    fn invalid_lists_are_errors() {
         for value in [
             "\"public, pg_temp",
             ",",
@@ -147,8 +148,9 @@ mod tests {
         }
 
         #[test]
-        fn quoting_a_name_gives_it_back(names in proptest::collection::vec("[^\0]{0,15}", 1..5)) {
-            let list: Vec<_> = names.iter().map(|n| format!("\"{}\"", n.replace('"', "\"\""))).collect();
+        fn quoted_names_are_read_back(names in proptest::collection::vec("[^\0]{0,15}", 1..5)) {
+            let quote = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
+            let list: Vec<_> = names.iter().map(quote).collect();
             prop_assert_eq!(split_identifiers(&list.join(" , "), 15).unwrap(), names);
         }
     }

@@ -1,5 +1,5 @@
-//! SQL text that no name can change: identifiers and literals as PostgreSQL's own `quote_ident` and
-//! `quote_literal` write them, and names made fit for a message.
+//! Writes SQL text safely: identifiers and literals as PostgreSQL's `quote_ident` and
+//! `quote_literal` write them, and names as messages show them.
 
 pub mod identifiers;
 
@@ -7,9 +7,9 @@ use identifiers::{quoted_end, unquote};
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Every word that PostgreSQL 15 to 18 will not take as a plain identifier everywhere: the
-/// reserved, the column-name and the type-or-function-name keywords of
-/// `src/include/parser/kwlist.h`, sorted.
+/// The words that PostgreSQL 15 to 18 do not accept as an unquoted identifier everywhere: the
+/// reserved, column-name and type-or-function-name keywords of `src/include/parser/kwlist.h`,
+/// sorted.
 const KEYWORDS: &[&str] = &[
     "all",
     "analyse",
@@ -177,27 +177,27 @@ const KEYWORDS: &[&str] = &[
     "xmltable",
 ];
 
-/// `name` as an identifier, quoted where it must be, exactly as the server's `quote_identifier`
-/// does (ruleutils.c).
+/// Returns `name` as an identifier, quoted only if required, exactly as the server's
+/// `quote_identifier` does (ruleutils.c).
 #[must_use]
 pub fn quote_ident(name: &str) -> Cow<'_, str> {
-    let plain = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_')
+    let is_plain = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_')
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         && KEYWORDS.binary_search(&name).is_err();
-    if plain {
+    if is_plain {
         Cow::Borrowed(name)
     } else {
         Cow::Owned(format!("\"{}\"", name.replace('"', "\"\"")))
     }
 }
 
-/// Bytes that are no text stand for themselves as characters of a private plane: U+10FF80 for 0x80
-/// to U+10FFFF for 0xFF.
+/// The characters for bytes that are invalid in the encoding: U+10FF80 for 0x80 to U+10FFFF for
+/// 0xFF, in a private plane.
 pub const RAW_BYTES: std::ops::RangeInclusive<char> = '\u{10ff80}'..='\u{10ffff}';
 
-/// `name` as an identifier in SQL that is shown to people as well as run: control and direction
-/// characters are written as `U&"\000A"`, so that a name can change neither the statement nor the
-/// terminal it is read in. (Not so [`RAW_BYTES`]: nothing else names them.)
+/// Returns `name` as an identifier in SQL that is both shown and executed: control and direction
+/// characters are written as `U&"\000A"`, so that a name cannot affect the statement or the
+/// terminal. [`RAW_BYTES`] are not escaped, because no escape can write them.
 #[must_use]
 pub fn safe_ident(name: &str) -> Cow<'_, str> {
     let is_unprintable = |c| is_unprintable(c) && !RAW_BYTES.contains(&c);
@@ -222,14 +222,14 @@ pub fn safe_ident(name: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// `schema.name`, each part by [`safe_ident`].
+/// Returns `schema.name`, each part as [`safe_ident`] writes it.
 #[must_use]
 pub fn safe_qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", safe_ident(schema), safe_ident(name))
 }
 
-/// SQL that the server made, such as the name of a type, with each quoted identifier that holds
-/// something unprintable written as [`safe_ident`] does.
+/// Returns SQL of the server, such as the name of a type, with each quoted identifier that holds
+/// unprintable characters as [`safe_ident`] writes it.
 #[must_use]
 pub fn safe_sql(sql: &str) -> Cow<'_, str> {
     if !sql.chars().any(is_unprintable) {
@@ -242,7 +242,7 @@ pub fn safe_sql(sql: &str) -> Cow<'_, str> {
         let name;
         (name, rest) =
             unquote(&rest[start..]).unwrap_or_else(|| (rest[start + 1..].to_owned(), ""));
-        // A name that was quoted stays quoted, whether it needed it or not.
+        // A quoted name stays quoted, even if it need not be.
         match safe_ident(&name) {
             Cow::Borrowed(plain) => {
                 let _ = write!(out, "\"{plain}\"");
@@ -254,7 +254,7 @@ pub fn safe_sql(sql: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// `text` as a string literal, in the `E''` form where it holds a backslash.
+/// Returns `text` as a string literal, in the `E''` form if it contains a backslash.
 #[must_use]
 pub fn quote_literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
@@ -265,8 +265,8 @@ pub fn quote_literal(text: &str) -> String {
     }
 }
 
-/// The types in a list of arguments, without `pg_catalog.`: `text, app."a,b"[]`. Spaces around them
-/// do not count.
+/// Returns the types in a list of arguments such as `text, app."a,b"[]`, without `pg_catalog.` and
+/// without spaces around them.
 #[must_use]
 pub fn argument_types(list: &str) -> Vec<String> {
     let (mut types, mut current, mut quoted, mut depth) = (Vec::new(), String::new(), false, 0);
@@ -295,7 +295,7 @@ pub fn argument_types(list: &str) -> Vec<String> {
     types
 }
 
-/// The name of a type without what stands in parentheses: `numeric[]` of `numeric(12,2)[]`.
+/// Returns the name of a type without its modifiers: `numeric[]` for `numeric(12,2)[]`.
 #[must_use]
 pub fn without_modifiers(name: &str) -> String {
     let (mut quoted, mut depth) = (false, 0);
@@ -310,7 +310,7 @@ pub fn without_modifiers(name: &str) -> String {
         .collect()
 }
 
-/// Where `wanted` is found in SQL of the server's outside everything that is in quotes.
+/// Returns the byte position of `wanted` in SQL of the server, outside of quotes.
 #[must_use]
 pub fn find_unquoted(sql: &str, wanted: &str) -> Option<usize> {
     let mut from = 0;
@@ -325,9 +325,9 @@ pub fn find_unquoted(sql: &str, wanted: &str) -> Option<usize> {
     }
 }
 
-/// The types that literals are of, in SQL of the server's: `app.positive` of
-/// `'{1}'::app.positive[]`, `text` of `'a'::text`; of a type whose name is several words the first.
-/// `None` where it is no such SQL.
+/// Returns the types of the literals in SQL of the server: `app.positive` for
+/// `'{1}'::app.positive[]`, `text` for `'a'::text`. For a type with several words, it returns the
+/// first. `None` if a quote is not closed or a type name is missing.
 #[must_use]
 pub fn literal_types(sql: &str) -> Option<Vec<&str>> {
     let (mut types, mut rest) = (Vec::new(), sql);
@@ -335,18 +335,19 @@ pub fn literal_types(sql: &str) -> Option<Vec<&str>> {
         let is_literal = rest[at..].starts_with('\'');
         rest = &rest[at + quoted_end(&rest[at..], if is_literal { '\'' } else { '"' })?..];
         let Some(name) = rest.strip_prefix("::").filter(|_| is_literal) else { continue };
-        let first = identifier(name)?;
-        let end = match name[first..].starts_with('.') {
-            true => first + 1 + identifier(&name[first + 1..])?,
-            false => first,
+        let first = identifier_end(name)?;
+        let end = if name[first..].starts_with('.') {
+            first + 1 + identifier_end(&name[first + 1..])?
+        } else {
+            first
         };
         types.push(&name[..end]);
     }
     Some(types)
 }
 
-/// Where the identifier ends that a text begins with.
-fn identifier(text: &str) -> Option<usize> {
+/// Returns the byte position just after the identifier that `text` begins with.
+fn identifier_end(text: &str) -> Option<usize> {
     if text.starts_with('"') {
         return quoted_end(text, '"');
     }
@@ -354,18 +355,19 @@ fn identifier(text: &str) -> Option<usize> {
     Some(text.find(|c| !is_part(c)).unwrap_or(text.len())).filter(|end| *end > 0)
 }
 
-/// The most characters of one name that a message repeats: a search_path may be 128 kB long.
-const LONGEST_IN_MESSAGE: usize = 300;
+/// The maximum number of characters of one name in a message. A search_path can have 128 kB.
+const MAX_IN_MESSAGE: usize = 300;
 
-/// `text` made fit for a message: control and direction characters escaped, its length bounded.
+/// Returns `text` for a message: control and direction characters are escaped, and it is truncated
+/// after 300 characters.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if text.len() <= LONGEST_IN_MESSAGE && !text.chars().any(is_unprintable) {
+    if text.len() <= MAX_IN_MESSAGE && !text.chars().any(is_unprintable) {
         return Cow::Borrowed(text);
     }
     let mut out = String::new();
     for (i, c) in text.chars().enumerate() {
-        if i == LONGEST_IN_MESSAGE {
+        if i == MAX_IN_MESSAGE {
             out.push_str("...");
             break;
         }
@@ -378,7 +380,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// `names` as a person lists them: `a`, `a and b`, `a, b and c`.
+/// Returns `names` as a list in a sentence: `a`, `a and b`, `a, b and c`.
 #[must_use]
 pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
     match names {
@@ -391,7 +393,7 @@ pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
     }
 }
 
-/// `text` with its first letter, which is ASCII, in upper case.
+/// Returns `text` with its first letter in upper case, if it is an ASCII letter.
 #[must_use]
 pub fn capitalized(text: &str) -> String {
     let mut capitalized = text.to_owned();
@@ -401,13 +403,21 @@ pub fn capitalized(text: &str) -> String {
     capitalized
 }
 
-/// What does something to a terminal, or to the order in which it shows letters; and what is no
-/// text at all.
+/// Whether a character affects a terminal or the direction of text, or stands for an invalid byte.
 #[must_use]
 pub fn is_unprintable(c: char) -> bool {
     RAW_BYTES.contains(&c)
         || c.is_control()
-        || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        || matches!(c,
+            '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 #[cfg(test)]
@@ -415,12 +425,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keywords_are_sorted_for_binary_search() {
+    fn keywords_are_sorted() {
         assert!(KEYWORDS.is_sorted());
     }
 
     #[test]
-    fn identifiers_are_quoted_only_where_they_must_be() {
+    fn identifiers_are_quoted_only_if_required() {
         for (name, quoted) in [
             ("judgments", "judgments"),
             ("Judgments", "\"Judgments\""),
@@ -435,10 +445,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_reach_the_terminal_raw() {
+    fn unprintable_characters_of_names_are_escaped() {
         assert_eq!(safe_ident("a\nb\u{1b}\\\""), "U&\"a\\000Ab\\001B\\\\\"\"\"");
         assert_eq!(printable("a\nb"), "a\\u000Ab");
-        // What is no text is shown by its number, and named as it is.
+        // An invalid byte is shown as an escape but written unchanged in SQL.
         assert_eq!(printable("a\u{10ffe9}"), "a\\u10FFE9");
         assert_eq!(safe_ident("a\u{10ffe9}"), "\"a\u{10ffe9}\"");
         assert_eq!(safe_ident("\n\u{10ffe9}"), "U&\"\\000A\u{10ffe9}\"");
@@ -446,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_can_a_type_within_a_signature() {
+    fn unprintable_characters_of_type_names_are_escaped() {
         assert_eq!(
             safe_sql("app.\"a\nb\",integer,\"Q\"\"x\"[]"),
             "app.U&\"a\\000Ab\",integer,\"Q\"\"x\"[]"
@@ -454,13 +464,13 @@ mod tests {
     }
 
     #[test]
-    fn literals_keep_quotes_and_backslashes() {
+    fn quotes_and_backslashes_of_literals_are_escaped() {
         assert_eq!(quote_literal("it's"), "'it''s'");
         assert_eq!(quote_literal("a\\b"), "E'a\\\\b'");
     }
 
     #[test]
-    fn types_of_literals() {
+    fn types_of_literals_are_found() {
         let types = |sql| literal_types(sql).unwrap();
         assert_eq!(
             types(r#"SELECT 'a'::text, '{1}'::app.bait[], E'\\'''::"A.""b"."c.d"(3), 1"#),
@@ -479,14 +489,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_quotes_is_not_found() {
+    fn quoted_text_is_not_searched() {
         assert_eq!(find_unquoted(r#"" WHEN (" 'WHEN (' x WHEN (a)"#, "WHEN ("), Some(21));
         assert_eq!(find_unquoted(r#""WHEN"#, "WHEN"), None);
     }
 
     proptest::proptest! {
         #[test]
-        fn any_text_can_be_looked_through(text in r#"(['".:a-c]|::|é){0,20}"#, wanted in "[a:']{1,2}") {
+        fn any_text_can_be_searched(
+            text in r#"(['".:a-c]|::|é){0,20}"#,
+            wanted in "[a:']{1,2}",
+        ) {
             let _ = literal_types(&text);
             if let Some(at) = find_unquoted(&text, &wanted) {
                 proptest::prop_assert!(text[at..].starts_with(&wanted));
@@ -495,13 +508,13 @@ mod tests {
     }
 
     #[test]
-    fn lists_read_as_people_write_them() {
+    fn names_are_listed_in_a_sentence() {
         assert_eq!(listed(&["a"]), "a");
         assert_eq!(listed(&["a", "b", "c"]), "a, b and c");
     }
 
     #[test]
-    fn types_have_modifiers() {
+    fn modifiers_of_types_are_removed() {
         for (name, plain) in [
             ("numeric(12,2)[]", "numeric[]"),
             ("timestamp(3) with time zone", "timestamp with time zone"),
@@ -513,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn argument_lists_are_told_apart_by_their_types_alone() {
+    fn argument_lists_with_the_same_types_are_equal() {
         assert_eq!(argument_types(""), [""; 0]);
         assert_eq!(
             argument_types("pg_catalog.text,jsonb"),

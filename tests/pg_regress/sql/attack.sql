@@ -1,4 +1,4 @@
--- Why search_path = '' is not safe: the attack, carried out. anon may call a function of app_owner, who alone may read the safe.
+-- Attack on search_path = '': anon may execute a function of app_owner, which alone may read the table.
 CREATE ROLE app_owner;
 CREATE ROLE anon;
 ALTER DATABASE regression OWNER TO app_owner;
@@ -11,7 +11,7 @@ CREATE FUNCTION api.greet(name text) RETURNS text LANGUAGE plpgsql SECURITY DEFI
   AS $$ DECLARE greeting text := 'hello ' || name; BEGIN RETURN greeting; END $$;
 RESET ROLE;
 
--- anon makes a type of its own in its temporary schema, with a check that runs its code.
+-- anon creates a type in its temporary schema with a check that executes its code.
 SET SESSION AUTHORIZATION anon;
 SELECT * FROM api.safe;
 CREATE FUNCTION pg_temp.steal(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql
@@ -22,11 +22,11 @@ GRANT EXECUTE ON FUNCTION pg_temp.steal(pg_catalog.text) TO PUBLIC;
 SELECT api.greet('world');
 RESET SESSION AUTHORIZATION;
 
--- With the extension there, the function is found, and its like refused.
+-- The extension reports the function and rejects similar ones.
 CREATE EXTENSION dragonfly_guard;
 SELECT object, evidence->>'verdict' AS verdict, fix FROM ops.audit_functions() WHERE rule = 'security_definer_search_path';
 
--- With pg_temp last it is safe: a new session of anon, the same preparations.
+-- With pg_temp last it is safe: a new session of anon with the same objects.
 ALTER ROUTINE api.greet(pg_catalog.text) SET search_path = pg_catalog, pg_temp;
 \c -
 SET SESSION AUTHORIZATION anon;

@@ -1,4 +1,4 @@
--- A team brings its own contract, grows it by a migration, accepts what it cannot mend yet, and goes back.
+-- A team loads its own contract, extends it in a migration, exempts a finding, and rolls back.
 CREATE ROLE web LOGIN NOINHERIT;
 CREATE ROLE visitor NOLOGIN;
 GRANT visitor TO web;
@@ -12,17 +12,17 @@ SET client_min_messages = error;
 CREATE EXTENSION dragonfly_guard;
 RESET client_min_messages;
 
--- A draft, with some mistakes.
+-- A draft with several errors.
 \set draft '{"name": "shop", "version": "2.0", "roles": [{"name": "visitor", "kind": "guest"}], "schemas": [{"name": "shop", "usage": ["visitor", "nobody"]}], "tables": [{"schema": "shop", "name": "goods", "grants": {"visitor": ["READ"]}}], "security_definer": {"search_path": ["shop"]}, "tables": []}'
 SELECT severity, path, problem, allowed FROM ops.validate_contract(:'draft');
 
--- Without them it is a contract, which contradicts itself in one place.
+-- Without the errors it is a valid contract with one contradiction.
 \set contract '{"name": "shop", "version": "2.0.0", "roles": [{"name": "visitor", "kind": "client"}], "schemas": [{"name": "shop", "usage": ["visitor"]}], "tables": [{"schema": "shop", "name": "goods", "grants": {"visitor": ["SELECT"]}}], "security_definer": {"search_path": ["shop", "pg_temp"]}}'
 SELECT severity, path, problem, allowed FROM ops.validate_contract(:'contract');
 SELECT version, replaces, findings > 0 AS has_findings FROM ops.load_contract(:'contract', 'Ours');
 SELECT rule, object, detail FROM ops.audit_security(schemas => '{shop}', min_severity => 'warning');
 
--- A migration brings its contract along.
+-- A migration loads its contract.
 BEGIN;
 SELECT version, changes FROM ops.load_contract(jsonb_set(jsonb_set(ops.contract(), '{version}', '"2.1.0"'),
   '{tables,0,row_security}', 'true'), 'Row security');
@@ -32,22 +32,22 @@ SELECT version, in_force, note FROM ops.contract_history;
 SELECT changes FROM ops.contract_history WHERE in_force;
 SELECT severity, path, problem FROM ops.validate_contract(ops.contract());
 
--- What cannot be mended yet is accepted, and the rest is clean.
+-- A finding that cannot be fixed yet is exempted; there are no others.
 SELECT ops.exempt(fingerprint, 'Ticket 7: rewritten in May')
   FROM ops.audit_security(rules => '{security_definer_search_path}');
 SELECT ops.assert_security();
 SELECT id, status, rule, object, reason, finding_count FROM ops.v_exemptions;
 
--- As long as it is what was accepted.
+-- A change of the routine ends the exemption.
 CREATE OR REPLACE FUNCTION shop.total() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM shop.goods AS g';
 SELECT detail FROM ops.audit_security(rules => '{security_definer_search_path}');
 SELECT id, status, finding_count FROM ops.v_exemptions;
 
--- And back.
+-- Roll back.
 SELECT version, changes FROM ops.rollback_contract('2.0.0', 'Too slow');
 SELECT ops.load_contract(jsonb_set(ops.contract(), '{version}', '"2.0.5"'));
 
--- What a contract could be made of, from what is there.
+-- Infer a contract from the database.
 SELECT ops.infer_contract('{shop}') - 'roles' - 'managed' AS inferred;
 
 SET ROLE web;

@@ -1,4 +1,4 @@
--- Who may look: service_role and pg_monitor. Who may change: superusers. Everybody else: nothing.
+-- service_role and pg_monitor may read, superusers may change, other roles may do neither.
 CREATE ROLE anon;
 CREATE ROLE authenticated;
 CREATE ROLE service_role BYPASSRLS;
@@ -31,22 +31,22 @@ SELECT ops.contract();
 SELECT dragonfly_guard.default_contract();
 RESET ROLE;
 
--- The trigger functions are for triggers.
+-- Trigger functions cannot be called directly.
 SELECT dragonfly_guard.ddl_command_end();
 DROP EVENT TRIGGER zz_dragonfly_guard_end;
 
--- In a read-only transaction, and one that looked long ago.
+-- The audit works in a read-only transaction with an old snapshot.
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SELECT count(*) > 0 AS sees_findings FROM ops.audit_security();
 COMMIT;
 
--- Every object says what it is for.
+-- Every object has a comment.
 SELECT pg_describe_object(classid, objid, 0) AS without_comment FROM pg_depend
  WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
    AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'dragonfly_guard')
    AND classid NOT IN ('pg_type'::regclass) AND obj_description(objid, classid::regclass::name) IS NULL;
 
--- NULL is no filter; what does not exist is an error.
+-- NULL means no filter; an argument that does not exist is an error.
 SELECT count(*) = (SELECT count(*) FROM ops.audit_security()) AS same FROM ops.audit_security(NULL, NULL, NULL);
 SELECT * FROM ops.judge_search_path(NULL::regprocedure);
 SELECT * FROM ops.judge_search_path('public', NULL);

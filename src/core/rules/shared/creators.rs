@@ -3,9 +3,9 @@
 use crate::catalog::{ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema};
 use crate::rules::context::Context;
 
-/// Everybody with CREATE on the schema who is not trusted with the structure. The schema's own
-/// owner, if not a client or worker, is.
-pub(in crate::rules) fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> {
+/// Returns the roles with CREATE on the schema that are not trusted owners. The owner of the schema
+/// counts as one, unless it is a client or worker.
+pub(crate) fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> {
     let owner =
         if schema.owner == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { schema.owner };
     let acl = schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));
@@ -33,9 +33,9 @@ pub(in crate::rules) fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> 
     found
 }
 
-/// Whether this rule says that `role` can create in `schema`: then what follows from it needs no
-/// finding of its own.
-pub(in crate::rules) fn reports(cx: &Context<'_>, schema: &str, role: &str) -> bool {
+/// Whether `schema_create` reports that `role` can create objects in `schema`: then consequences
+/// need no finding of their own.
+pub(crate) fn reports(cx: &Context<'_>, schema: &str, role: &str) -> bool {
     let oid =
         if role == "PUBLIC" { Some(PUBLIC) } else { cx.snapshot.role_named(role).map(|r| r.oid) };
     cx.snapshot

@@ -1,5 +1,5 @@
-//! The search_path of a SECURITY DEFINER routine under a contract: verdict, accepted exceptions,
-//! fix. The audit and the guard both ask here.
+//! The search_path of a SECURITY DEFINER routine under a contract, for audit and guard: verdict,
+//! accepted exceptions, fix.
 
 use super::creators;
 use crate::catalog::Routine;
@@ -10,20 +10,19 @@ use crate::search_path::{Assessment, ReasonCode, Verdict, set_clause, stored_val
 use crate::sql::safe_ident;
 use std::rc::Rc;
 
-/// The assessment of a routine's path; `None` where it needs none, being SECURITY INVOKER.
+/// Returns the assessment of a routine's path; `None` for SECURITY INVOKER.
 #[must_use]
 pub fn assess(cx: &Context<'_>, routine: &Routine) -> Option<Rc<Assessment>> {
     routine.security_definer.then(|| cx.paths.config(&routine.config, routine.owner))
 }
 
-/// Whether the contract takes this path although it is the empty one.
+/// Whether the path is empty and the contract accepts that.
 #[must_use]
 pub fn accepts_empty(cx: &Context<'_>, assessment: &Assessment) -> bool {
     cx.contract.security_definer.accept_empty && assessment.is_empty_path()
 }
 
-/// Everything that is wrong follows from CREATE on governed schemas, each a finding of its own with
-/// its one fix.
+/// Whether all reasons are grants of CREATE on governed schemas, which are findings of their own.
 #[must_use]
 pub fn follows_from_schema(cx: &Context<'_>, assessment: &Assessment) -> bool {
     assessment.reasons.iter().all(|reason| match (reason.code, &reason.schema, &reason.role) {
@@ -32,8 +31,8 @@ pub fn follows_from_schema(cx: &Context<'_>, assessment: &Assessment) -> bool {
     })
 }
 
-/// The statement that closes the governed schemas through which alone the path is unsafe; `None`
-/// where there is another reason too.
+/// Returns the statements that revoke CREATE on governed schemas, if these grants are the only
+/// reasons; otherwise `None`.
 #[must_use]
 pub fn schema_cause(cx: &Context<'_>, assessment: &Assessment) -> Option<String> {
     if assessment.reasons.is_empty() || !follows_from_schema(cx, assessment) {
@@ -55,8 +54,8 @@ pub fn schema_cause(cx: &Context<'_>, assessment: &Assessment) -> Option<String>
     Some(statements.join(" "))
 }
 
-/// Whether the guard must take a safe path for a violation: it is not the contract's own, in a
-/// governed schema, and the contract accepts no other.
+/// Whether a safe path violates the contract: the routine is in a governed schema, and the contract
+/// accepts only its own path.
 #[must_use]
 pub fn must_be_canonical(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> bool {
     let policy = &cx.contract.security_definer;
@@ -66,13 +65,13 @@ pub fn must_be_canonical(cx: &Context<'_>, routine: &Routine, assessment: &Asses
         && !assessment.is_canonical(&policy.search_path)
 }
 
-/// `pg_catalog` and nothing else: a body that qualifies every name needs no more.
+/// Returns `pg_catalog, pg_temp`, which is sufficient for a body that qualifies every name.
 fn minimal() -> Vec<String> {
     vec!["pg_catalog".to_owned(), "pg_temp".to_owned()]
 }
 
-/// The path that would do for this routine: the contract's own in a governed schema; elsewhere what
-/// the routine names already, without what makes it unsafe. `None` where no path helps, for a
+/// Returns a safe path for this routine: the contract's in a governed schema; elsewhere the
+/// routine's own without the schemas that make it unsafe. `None` where no path is safe, because a
 /// schema is the cause.
 #[must_use]
 pub fn safe_path(
@@ -80,7 +79,7 @@ pub fn safe_path(
     routine: &Routine,
     assessment: &Assessment,
 ) -> Option<Vec<String>> {
-    // What an open schema spoils, closing that schema mends: a finding of its own.
+    // CREATE on a governed schema is a finding of its own, with its own fix.
     let is_safe =
         |path: &Vec<String>| follows_from_schema(cx, &cx.paths.names(path, routine.owner));
     let mut kept: Vec<String> = assessment.path.clone().unwrap_or_default();
@@ -99,8 +98,8 @@ pub fn safe_path(
     choices.into_iter().flatten().chain([minimal()]).find(is_safe)
 }
 
-/// Whether the routine may rely on schemas that `path` leaves out altogether: then the path is for
-/// a person to say.
+/// Whether the routine may depend on schemas that `path` does not contain: then the path is a
+/// person's decision.
 fn loses_its_schemas(path: &[String], assessment: &Assessment) -> bool {
     let named = |name: &String| !matches!(name.as_str(), "" | "pg_temp" | "pg_catalog");
     path == minimal() && assessment.path.as_ref().is_none_or(|names| names.iter().any(named))
@@ -109,14 +108,14 @@ fn loses_its_schemas(path: &[String], assessment: &Assessment) -> bool {
 /// Returns the fix of a routine's path: the statement that sets a safe one, or a proposal.
 #[must_use]
 pub fn fix(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Fix {
-    // No path mends what somebody planted.
+    // No path is safe while a schema contains objects of untrusted roles.
     if let [only] = &assessment.reasons[..]
         && only.code == ReasonCode::ForeignObjects
     {
         let (schema, role) =
             (only.schema.as_deref().unwrap_or_default(), only.role.as_deref().unwrap_or_default());
         return Fix::Proposal(format!(
-            "Drop what {} owns in schema {}, or give it to somebody who is trusted.",
+            "Drop the objects of role {} in schema {}, or change their owner to a trusted owner.",
             safe_ident(role),
             safe_ident(schema)
         ));
@@ -129,6 +128,7 @@ pub fn fix(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Fix 
     })
 }
 
+/// Returns the ALTER ROUTINE that sets a safe path; `None` where a person has to decide.
 fn alter(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Option<Statement> {
     let path =
         safe_path(cx, routine, assessment).filter(|path| !loses_its_schemas(path, assessment))?;

@@ -1,7 +1,8 @@
-//! What several rules, or rules and the guard, have in common.
+//! Code that several rules, or rules and the guard, share.
 
 pub(crate) mod creators;
 pub mod definer_path;
 pub mod guard_settings;
 pub(crate) mod policies;
 pub(crate) mod privileges;
+pub(crate) mod target;

@@ -1,4 +1,4 @@
-//! What policies open to clients beyond what is declared: both rules about such policies ask here.
+//! Permissive policies that allow clients more than the contract declares, for two rules.
 
 use crate::catalog::{Command, Object, ObjectId, Oid, PUBLIC, Policy, Relation, Role};
 use crate::contract::{SchemaDecl, Severity};
@@ -8,18 +8,17 @@ use crate::rules::context::Context;
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
-/// Writes down each permissive policy of a governed table that opens a command to a client which
-/// the contract does not declare, as far as `picks` wants it; `how` says what kind of policy that
-/// is.
-pub(in crate::rules) fn report_undeclared(
+/// Adds a finding for each permissive policy selected by `includes` that allows a client a command
+/// which the contract does not declare; `remark` is appended to the sentence.
+pub(crate) fn report_undeclared(
     cx: &Context<'_>,
-    picks: impl Fn(&Policy) -> bool,
-    how: &str,
+    includes: impl Fn(&Policy) -> bool,
+    remark: &str,
     out: &mut Vec<Draft>,
 ) {
     for (relation, schema) in cx.relations() {
         for policy in
-            cx.snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive && picks(p))
+            cx.snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive && includes(p))
         {
             for client in
                 cx.clients.iter().copied().filter(|c| cx.access.policy_applies(policy, c.oid))
@@ -34,31 +33,31 @@ pub(in crate::rules) fn report_undeclared(
                     safe_ident(&policy.name),
                     cx.snapshot.relation_sql(relation)
                 );
-                out.push(Draft {
-                    object: Object {
-                        object_type: "policy",
-                        identity: cx.snapshot.policy_identity(policy, relation),
-                        id: ObjectId::Policy(policy.oid),
-                        ..cx.relation_object(relation)
-                    },
-                    role: Some(client.name.clone()),
-                    severity: Severity::Error,
-                    key: words.join(", "),
-                    measure: Measure::surplus("", words.clone()),
-                    detail: format!(
-                        "Policy {sql} lets role \"{}\" {}{how}, which the contract does not declare.",
-                        printable(&client.name),
-                        words.join(", ")
-                    ),
-                    evidence: json!({"commands": words, "always_true": policy.always_true}),
-                    fix: fix(cx, policy, relation, schema),
-                });
+                let object = Object {
+                    object_type: "policy",
+                    identity: cx.snapshot.policy_identity(policy, relation),
+                    id: ObjectId::Policy(policy.oid),
+                    ..cx.relation_object(relation)
+                };
+                let detail = format!(
+                    "Policy {sql} allows role \"{}\" to {}, which the contract does not \
+                     declare{remark}.",
+                    printable(&client.name),
+                    words.join(", ")
+                );
+                let draft = Draft::new(object, Severity::Error, detail)
+                    .role(&client.name)
+                    .key(words.join(", "))
+                    .evidence(json!({"commands": words, "always_true": policy.always_true}))
+                    .fix(fix(cx, policy, relation, schema))
+                    .measure(Measure::excess("", words));
+                out.push(draft);
             }
         }
     }
 }
 
-/// The commands that the policy covers and the contract does not declare for the client.
+/// Returns the commands that the policy covers and the contract does not declare for the client.
 fn undeclared(
     cx: &Context<'_>,
     policy: &Policy,
@@ -73,9 +72,9 @@ fn undeclared(
     policy.commands().into_iter().filter(|c| !declared.contains(c)).collect()
 }
 
-/// The policy without the clients that it should not serve; its end where nobody is left. Nothing
-/// where a client is meant to have a part of what the policy covers: then its split is for a
-/// person.
+/// Returns ALTER POLICY without the clients to which the policy should not apply, or DROP POLICY
+/// where no role is left. Where the contract declares a part of the commands for a client, the
+/// policy must be split, which is a proposal.
 fn fix(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDecl) -> Fix {
     let table = cx.snapshot.relation_sql(relation);
     let name = safe_ident(&policy.name);
@@ -86,7 +85,8 @@ fn fix(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDe
             keep.push(client.oid);
         } else if lost < policy.commands().len() {
             return Fix::Proposal(format!(
-                "One policy for what each role is meant to do, in place of this one:\nDROP POLICY {name} ON {table};\n\
+                "Replace it by one policy for each role and its commands:\n\
+                 DROP POLICY {name} ON {table};\n\
                  CREATE POLICY ... ON {table} FOR ... TO ... USING (...);"
             ));
         }
@@ -100,15 +100,16 @@ fn fix(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDe
     keep.extend(cx.workers.iter().filter(|_| serves_all).map(|w| w.oid));
     keep.dedup();
     let roles: Vec<String> = keep.iter().map(|r| cx.snapshot.grantee(*r)).collect();
-    Fix::by(match keep.is_empty() {
-        true => Statement::with_repeatable(
+    Fix::by(if keep.is_empty() {
+        Statement::with_repeatable(
             Change::DropPolicy(policy.oid),
             format!("DROP POLICY {name} ON {table};"),
             format!("DROP POLICY IF EXISTS {name} ON {table};"),
-        ),
-        false => Statement::new(
+        )
+    } else {
+        Statement::new(
             Change::PolicyRoles(policy.oid, keep),
             format!("ALTER POLICY {name} ON {table} TO {};", roles.join(", ")),
-        ),
+        )
     })
 }

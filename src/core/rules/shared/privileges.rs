@@ -1,8 +1,11 @@
-//! What roles hold on an object beside what is declared for them, and the GRANT and REVOKE that
-//! make the two equal. Every rule about privileges asks here.
+//! Privileges that differ from the declared ones, and the GRANT and REVOKE that fix the difference,
+//! for all rules about privileges.
 
+use super::target::Target;
 use crate::access::Access;
-use crate::catalog::{Acl, AclItem, Object, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Role};
+use crate::catalog::{
+    Acl, AclItem, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, RelationKind, Role,
+};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{AclStatement, Change, Fix, Grantee, Securable, Statement, Verb};
@@ -10,23 +13,7 @@ use crate::rules::context::Context;
 use crate::sql::printable;
 use serde_json::json;
 
-/// An object with an ACL.
-pub(crate) struct Target<'a> {
-    pub owner: Oid,
-    pub acl: Option<&'a Acl>,
-    pub kind: ObjectKind,
-    /// After the word ON: `TABLE public.t`, `SCHEMA intake`.
-    pub sql: String,
-    /// As a sentence names it: `table public.t`.
-    pub name: String,
-    pub object: Object,
-    /// The column list of a column ACL.
-    pub column: Option<&'a str>,
-    /// The server's: ALL means more from 17 on.
-    pub version: u32,
-}
-
-/// One difference between what a role holds and what is declared for it.
+/// A difference between the privileges of a role and those declared for it.
 pub(crate) struct Difference {
     /// [`PUBLIC`] or a role.
     pub role: Oid,
@@ -34,20 +21,9 @@ pub(crate) struct Difference {
 }
 
 impl Target<'_> {
-    fn acl(&self) -> Acl {
-        self.acl.cloned().unwrap_or_else(|| {
-            let mut acl = self.kind.default_acl(self.owner);
-            // Before 17 there was no such privilege to have.
-            acl.iter_mut()
-                .filter(|_| self.version < 17)
-                .for_each(|i| i.privileges = i.privileges & !Privileges::MAINTAIN);
-            acl
-        })
-    }
-
-    /// Writes down what each of `roles`, and PUBLIC, holds beyond what `declared` gives it, as far
-    /// as it is in `mask`. A share that PUBLIC hands to everybody counts once, as PUBLIC's, and
-    /// only where it is not declared for all of the roles.
+    /// Adds a finding for each of `roles`, and for PUBLIC, that has privileges in `mask` which are
+    /// not `declared`. A privilege of PUBLIC is one finding, about PUBLIC, unless it is declared
+    /// for all of the roles.
     pub(crate) fn report_undeclared(
         &self,
         cx: &Context<'_>,
@@ -62,7 +38,7 @@ impl Target<'_> {
         self.report_roles(cx, roles, declared, mask, severity, out);
     }
 
-    /// PUBLIC's share alone, as far as it is in `mask`.
+    /// Adds a finding for the privileges in `mask` that PUBLIC has.
     pub(crate) fn report_public(
         &self,
         cx: &Context<'_>,
@@ -71,7 +47,7 @@ impl Target<'_> {
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
-        let privileges = Access::public(&self.acl()) & mask;
+        let privileges = Access::public(&self.acl_or_default()) & mask;
         if !privileges.is_empty() {
             let mut draft =
                 self.undeclared_draft(cx, &Difference { role: PUBLIC, privileges }, severity);
@@ -84,7 +60,7 @@ impl Target<'_> {
         }
     }
 
-    /// The shares of `roles` alone.
+    /// As [`Self::report_undeclared`], without PUBLIC.
     pub(crate) fn report_roles(
         &self,
         cx: &Context<'_>,
@@ -94,7 +70,7 @@ impl Target<'_> {
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
-        let acl = self.acl();
+        let acl = self.acl_or_default();
         for role in roles {
             let privileges = cx.access.granted(role.oid, &acl) & mask & !declared(role);
             if !privileges.is_empty() {
@@ -120,30 +96,26 @@ impl Target<'_> {
         }
     }
 
-    /// The finding about a declared privilege that the role may hand on.
+    /// Returns the finding about the grant option for a declared privilege.
     fn grant_option_draft(&self, cx: &Context<'_>, difference: &Difference) -> Draft {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
-        Draft {
-            object: self.object.clone(),
-            role: Some(name.clone()),
-            severity: Severity::Error,
-            key: format!("grant option {privileges}"),
-            measure: Measure::surplus(self.kind("grant option"), privileges.words()),
-            detail: format!(
-                "{} may grant {privileges} on {} to others, which the contract does not declare.",
-                who(role, &name),
-                self.name
-            ),
-            evidence: json!({"problem": "grant option", "privileges": privileges.words()}),
-            fix: Fix::or_proposal(self.revoke_options(cx, role, privileges), || {
-                self.no_chain(cx, difference)
-            }),
-        }
+        let detail = format!(
+            "{} has the grant option for {privileges} on {}, which the contract does not declare.",
+            role_subject(role, &name),
+            self.name
+        );
+        let revoke = self.revoke_options(cx, role, privileges);
+        Draft::new(self.object.clone(), Severity::Error, detail)
+            .role(name)
+            .key(format!("grant option {privileges}"))
+            .evidence(json!({"problem": "grant option", "privileges": privileges.words()}))
+            .fix(Fix::or_proposal(revoke, || self.no_chain(cx, difference)))
+            .measure(Measure::excess(self.problem("grant option"), privileges.words()))
     }
 
-    /// The shares of workers on a relation, where MAINTAIN is part of ALL from 17 on.
-    pub(crate) fn report_worker_excess(
+    /// As [`Self::report_roles`] for workers on a relation, where MAINTAIN is part of ALL since 17.
+    pub(crate) fn report_undeclared_of_workers(
         &self,
         cx: &Context<'_>,
         workers: &[&Role],
@@ -157,15 +129,14 @@ impl Target<'_> {
         self.report_roles(cx, workers, &allowed, Privileges(u32::MAX), Severity::Error, out);
     }
 
-    /// The grants without which a REVOKE from PUBLIC would take from declared roles what the
-    /// contract gives them.
+    /// Returns the grants that keep declared privileges of roles when PUBLIC loses them.
     pub(crate) fn keeping_declared(
         &self,
         cx: &Context<'_>,
         declared: &dyn Fn(&Role) -> Privileges,
         from_public: Privileges,
     ) -> Vec<Statement> {
-        let acl = self.acl();
+        let acl = self.acl_or_default();
         cx.subjects
             .iter()
             .copied()
@@ -179,8 +150,8 @@ impl Target<'_> {
             .collect()
     }
 
-    /// Writes down what is declared for each of `roles` and it does not have, neither itself nor by
-    /// PUBLIC or membership.
+    /// Adds a finding for each of `roles` that does not have a declared privilege, neither by
+    /// itself nor through PUBLIC or a membership.
     pub(crate) fn report_missing(
         &self,
         cx: &Context<'_>,
@@ -202,7 +173,7 @@ impl Target<'_> {
         }
     }
 
-    /// The finding about a privilege too many.
+    /// Returns the finding about privileges that are not declared.
     pub(crate) fn undeclared_draft(
         &self,
         cx: &Context<'_>,
@@ -211,42 +182,44 @@ impl Target<'_> {
     ) -> Draft {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
-        let (how, chain) = self.how_held(cx, difference);
-        // What the server itself gives to everybody with a new routine cannot be left away in the
-        // statement that makes it.
+        let (how, through) = self.how_held(cx, difference);
+        let detail = format!(
+            "{} has {privileges} on {}{how}, which the contract does not declare.",
+            role_subject(role, &name),
+            self.name
+        );
+        // There may be a role whose name is "PUBLIC".
+        let to_all = if role == PUBLIC { " to all" } else { "" };
+        let column = self.column.map(|c| format!(" ({c})")).unwrap_or_default();
+        let fix = Fix::or_proposal(self.revoke(cx, difference), || {
+            if role == self.owner {
+                format!("Change the owner of {}.", self.name)
+            } else {
+                self.no_chain(cx, difference)
+            }
+        });
+        // CREATE FUNCTION cannot omit the privilege that the server grants to PUBLIC by default.
         let at_most = if role == PUBLIC && self.acl.is_none() {
             GuardAction::Warn
         } else {
             GuardAction::Block
         };
-        Draft {
-            object: self.object.clone(),
-            role: Some(name.clone()),
-            severity,
-            // There may be a role whose name is "PUBLIC".
-            key: format!(
-                "undeclared {privileges}{}{}",
-                if role == PUBLIC { " to all" } else { "" },
-                self.column.map(|c| format!(" ({c})")).unwrap_or_default()
-            ),
-            measure: Measure {
-                at_most,
-                ..Measure::surplus(self.kind("undeclared"), privileges.words())
-            },
-            detail: format!(
-                "{} has {privileges} on {}{how}, which the contract does not declare.",
-                who(role, &name),
-                self.name
-            ),
-            evidence: json!({"problem": "undeclared", "privileges": privileges.words(), "through": chain, "column": self.column}),
-            fix: Fix::or_proposal(self.revoke(cx, difference), || match role == self.owner {
-                true => format!("Its owner has it: give {} to somebody else.", self.name),
-                false => self.no_chain(cx, difference),
-            }),
-        }
+        Draft::new(self.object.clone(), severity, detail)
+            .role(name)
+            .key(format!("undeclared {privileges}{to_all}{column}"))
+            .evidence(json!({
+                "problem": "undeclared",
+                "privileges": privileges.words(),
+                "through": through,
+                "column": self.column,
+            }))
+            .fix(fix)
+            .measure(
+                Measure::excess(self.problem("undeclared"), privileges.words()).limited_to(at_most),
+            )
     }
 
-    /// What a role has on the table, where this is a column.
+    /// Returns the privileges of a role on the table, where this is a column.
     fn on_table(&self, cx: &Context<'_>, role: &Role) -> Privileges {
         match (self.column, self.object.id) {
             (Some(_), ObjectId::Relation(oid)) => {
@@ -257,7 +230,7 @@ impl Target<'_> {
         }
     }
 
-    /// The finding about a privilege that is lacking.
+    /// Returns the finding about declared privileges that are missing.
     fn missing_draft(
         &self,
         cx: &Context<'_>,
@@ -266,37 +239,29 @@ impl Target<'_> {
     ) -> Draft {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
-        Draft {
-            object: self.object.clone(),
-            role: Some(name.clone()),
-            severity,
-            key: format!("missing {privileges}"),
-            // An outage, perhaps, and no danger. A routine loses what PUBLIC had and gets what is
-            // declared in two statements.
-            measure: Measure {
-                at_most: if self.kind == ObjectKind::Routine {
-                    GuardAction::Audit
-                } else {
-                    GuardAction::Warn
-                },
-                ..Measure::lack("missing", privileges.words())
-            },
-            detail: format!(
-                "{} lacks {privileges} on {}, which the contract declares.",
-                who(role, &name),
-                self.name
-            ),
-            evidence: json!({"problem": "missing", "privileges": privileges.words()}),
-            fix: Fix::by(self.statement(cx, Verb::Grant, privileges, role, false)),
-        }
+        let detail = format!(
+            "{} does not have {privileges} on {}, which the contract declares.",
+            role_subject(role, &name),
+            self.name
+        );
+        // A missing privilege can be an outage, but exposes nothing. For a routine, REVOKE from
+        // PUBLIC and GRANT to the declared roles are two statements.
+        let at_most =
+            if self.kind == ObjectKind::Routine { GuardAction::Audit } else { GuardAction::Warn };
+        Draft::new(self.object.clone(), severity, detail)
+            .role(name)
+            .key(format!("missing {privileges}"))
+            .evidence(json!({"problem": "missing", "privileges": privileges.words()}))
+            .fix(Fix::by(self.statement(cx, Verb::Grant, privileges, role, false)))
+            .measure(Measure::missing("missing", privileges.words()).limited_to(at_most))
     }
 
-    /// What is wrong, and on which column.
-    fn kind(&self, what: &str) -> String {
+    /// Returns the kind of problem, with the column where there is one.
+    fn problem(&self, what: &str) -> String {
         self.column.map_or_else(|| what.to_owned(), |column| format!("{what} ({column})"))
     }
 
-    /// GRANT or REVOKE, by the owner.
+    /// Returns a GRANT or REVOKE by the owner.
     fn statement(
         &self,
         cx: &Context<'_>,
@@ -327,13 +292,14 @@ impl Target<'_> {
         Securable {
             id: self.object.id,
             kind: self.kind,
-            sql: self.sql.clone(),
+            sql: format!("{} {}", self.keyword, self.sql),
             column: self.column.map(str::to_owned),
             all,
         }
     }
 
-    /// In words and as role names, how the role came by it where that is not by its own name.
+    /// Returns how the role has the privileges, as a clause, and the roles through which it has
+    /// them.
     fn how_held(&self, cx: &Context<'_>, difference: &Difference) -> (String, Vec<String>) {
         if difference.role == PUBLIC {
             let how = if self.acl.is_none() { " by default" } else { "" };
@@ -363,20 +329,19 @@ impl Target<'_> {
         (how, through)
     }
 
-    /// The ACL entries that give the role what it has too many.
+    /// Returns the ACL entries that give the role these privileges.
     fn items(&self, cx: &Context<'_>, difference: &Difference) -> Acl {
         let closure = cx.access.closure(difference.role, crate::access::Follow::Privileges);
-        let mut items = self.acl();
+        let mut items = self.acl_or_default();
         items.retain(|item| {
-            // PUBLIC's share is a difference of its own; no closure but its own holds PUBLIC.
+            // Privileges of PUBLIC are another difference: only PUBLIC's own closure contains it.
             closure.contains(&item.grantee) && item.privileges.intersects(difference.privileges)
         });
         items
     }
 
-    /// The statements that take it away: REVOKE where it was granted to the role, the end of the
-    /// membership where it comes by one. Nothing where the role owns the object: who should own it
-    /// is for a person to say.
+    /// Returns the statements that revoke the privileges, or the membership through which the role
+    /// has them. `None` where the role owns the object: the next owner is a person's decision.
     fn revoke(&self, cx: &Context<'_>, difference: &Difference) -> Option<Vec<Statement>> {
         if difference.role == self.owner {
             return None;
@@ -401,9 +366,9 @@ impl Target<'_> {
         Some(statements)
     }
 
-    /// REVOKE acts for the owner of the object. What somebody else granted goes with the right to
-    /// grant it, which that somebody got, in one step or more, from the owner. `None` where no
-    /// chain leads there: the catalog is not as GRANT would have made it.
+    /// Returns the REVOKE of one ACL entry. REVOKE acts for the owner of the object; an entry of
+    /// another grantor is revoked together with the grant option of that grantor, which comes from
+    /// the owner in one or more steps. `None` where no chain of grants leads to the owner.
     fn revoke_item(
         &self,
         cx: &Context<'_>,
@@ -424,8 +389,7 @@ impl Target<'_> {
         Some(self.statement(cx, Verb::RevokeGrantOption, held, root, true))
     }
 
-    /// The same of the right to grant alone, in which nothing but what `role` itself was given
-    /// counts.
+    /// Returns the statements that revoke the grant options of `role` itself.
     fn revoke_options(
         &self,
         cx: &Context<'_>,
@@ -434,7 +398,7 @@ impl Target<'_> {
     ) -> Option<Vec<Statement>> {
         let mut statements: Vec<Statement> = Vec::new();
         for item in self
-            .acl()
+            .acl_or_default()
             .iter()
             .filter(|item| item.grantee == role && item.grantable.intersects(privileges))
         {
@@ -452,12 +416,12 @@ impl Target<'_> {
         Some(statements)
     }
 
-    /// The role at the beginning of the chain by which a grantor came to its right to grant: it has
-    /// it from the owner, and with it all that hangs on it goes. `None` where no such chain leads
-    /// to the owner, and where one who is in it has the right in any case, as a member of the
-    /// owner's (acl.c, `recursive_revoke`).
+    /// Returns the role that received the grant option from the owner, at the beginning of the
+    /// chain of grants to `grantor`: if it loses the option, all dependent grants are revoked.
+    /// `None` where no chain leads to the owner, or where a role in it has the privileges of the
+    /// owner anyway (acl.c, `recursive_revoke`).
     fn root_of(&self, cx: &Context<'_>, mut grantor: Oid, privileges: Privileges) -> Option<Oid> {
-        let acl = self.acl();
+        let acl = self.acl_or_default();
         for _ in 0..acl.len() {
             if cx.access.has_privileges_of(grantor, self.owner) {
                 return None;
@@ -472,7 +436,7 @@ impl Target<'_> {
         None
     }
 
-    /// What to do about a grant that only its grantor can take back.
+    /// Returns the proposal for a grant that only its grantor can revoke.
     fn no_chain(&self, cx: &Context<'_>, difference: &Difference) -> String {
         let holds = |i: &&AclItem| {
             i.privileges.intersects(difference.privileges) && i.grantor != self.owner
@@ -482,7 +446,7 @@ impl Target<'_> {
         let item = items.iter().filter(holds).find(|i| of_role(i)).or(items.iter().find(holds));
         match item {
             Some(item) => format!(
-                "The grant is {grantor}'s, who can take it back: SET ROLE {grantor}; {} RESET ROLE;",
+                "Only the grantor, {grantor}, can revoke it: SET ROLE {grantor}; {} RESET ROLE;",
                 self.statement(
                     cx,
                     Verb::Revoke,
@@ -492,13 +456,42 @@ impl Target<'_> {
                 ),
                 grantor = cx.snapshot.grantee(item.grantor)
             ),
-            None => format!("See where the privilege on {} comes from.", self.name),
+            None => format!(
+                "Find out through which grant or membership the role has the privilege on {}.",
+                self.name
+            ),
         }
     }
 }
 
-/// `REVOKE role FROM member`, by the role that granted it where the server keeps track of that (16
-/// and later). `None` where there is no such grant: the implicit membership of a database owner.
+/// Adds findings for the clients that can read undeclared views of one kind. A view that runs with the
+/// privileges of its caller (security_invoker) shows nothing that the caller cannot read directly, and
+/// is only information.
+pub(crate) fn report_undeclared_readers(
+    cx: &Context<'_>,
+    kind: RelationKind,
+    out: &mut Vec<Draft>,
+) {
+    for (view, schema) in cx.relations().filter(|(r, _)| r.kind == kind) {
+        if cx.contract.view(&schema.name, &view.name).is_some() {
+            continue;
+        }
+        let declared = |role: &Role| cx.declared_on_relation(view, schema, role);
+        let severity = if view.security_invoker { Severity::Info } else { Severity::Error };
+        Target::of_relation(cx, view).report_undeclared(
+            cx,
+            &cx.clients,
+            &declared,
+            Privileges::SELECT,
+            severity,
+            out,
+        );
+    }
+}
+
+/// Returns the `REVOKE role FROM member` statements, one for each grantor since 16, where the
+/// server distinguishes grantors. `None` where there is no such grant: a database owner is an
+/// implicit member of `pg_database_owner`.
 pub(crate) fn end_membership(cx: &Context<'_>, member: Oid, role: Oid) -> Option<Vec<Statement>> {
     let statements: Vec<Statement> = cx
         .snapshot
@@ -521,8 +514,8 @@ pub(crate) fn end_membership(cx: &Context<'_>, member: Oid, role: Oid) -> Option
     (!statements.is_empty()).then_some(statements)
 }
 
-/// The subject of a sentence.
-pub(crate) fn who(role: Oid, name: &str) -> String {
+/// Returns the role as the subject of a sentence.
+pub(crate) fn role_subject(role: Oid, name: &str) -> String {
     if role == PUBLIC {
         "PUBLIC (every role)".to_owned()
     } else {

@@ -1,0 +1,264 @@
+//! Checks whether JSON text is a contract: the entry points of this module.
+
+use super::check::Incomplete;
+use super::problem::{Path, Problem, Problems};
+use super::types::{Contract, Severity};
+use super::{read, shape};
+use crate::sql::printable;
+
+/// The maximum length of a document, in bytes. A contract with a hundred thousand objects is
+/// shorter.
+const MAX_LENGTH: usize = 16 << 20;
+
+/// The first error in a document that is not a contract.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ContractError(pub Problem);
+
+/// The result of checking a document.
+#[derive(Debug)]
+pub struct Examined {
+    /// The contract, if the document has no errors.
+    pub contract: Option<Contract>,
+    /// The errors, then the warnings about contradictions, each in the order of the document's
+    /// parts.
+    pub problems: Vec<Problem>,
+}
+
+impl Examined {
+    /// Returns the contract.
+    ///
+    /// # Errors
+    /// The first error in the document.
+    pub fn contract(self) -> Result<Contract, ContractError> {
+        let first = self.problems.into_iter().find(|p| p.severity == Severity::Error);
+        match (self.contract, first) {
+            (Some(contract), None) => Ok(contract),
+            (_, Some(first)) => Err(ContractError(first)),
+            (None, None) => unreachable!("a document without an error is a contract"),
+        }
+    }
+}
+
+/// Checks JSON text and returns every problem in it.
+#[must_use]
+pub fn examine(text: &str) -> Examined {
+    examine_interruptibly(text, &|| {})
+}
+
+/// Does the same and calls `interrupts` repeatedly, which may unwind.
+#[must_use]
+pub fn examine_interruptibly(text: &str, interrupts: &dyn Fn()) -> Examined {
+    let mut problems = Problems::new(interrupts);
+    let contract = read_contract(text, &mut problems);
+    let problems = problems.into_vec();
+    let is_valid = problems.iter().all(|p| p.severity != Severity::Error);
+    Examined { contract: contract.filter(|_| is_valid), problems }
+}
+
+/// Returns the parts of a contract that can be read from the text.
+fn read_contract(text: &str, problems: &mut Problems<'_>) -> Option<Contract> {
+    if text.len() > MAX_LENGTH {
+        problems.error(
+            &Path::Root,
+            format!("document is {} MB long", text.len() >> 20),
+            format!("at most {} MB", MAX_LENGTH >> 20),
+        );
+        return None;
+    }
+    let document = match read::read(text, problems) {
+        Ok(document) => document,
+        Err(e) => {
+            let problem = format!("not valid JSON: {}", printable(&e.to_string()));
+            problems.error(&Path::Root, problem, None);
+            return None;
+        }
+    };
+    let mut shape_problems = problems.new_list();
+    let read = |shaped: shape::Shaped| {
+        Some((serde_json::from_value::<Contract>(shaped.document).ok()?, shaped.is_complete))
+    };
+    let shaped = shape::examine(&document, &mut shape_problems);
+    let Some((contract, is_complete)) = shaped.and_then(read) else {
+        problems.append(shape_problems);
+        return None;
+    };
+    let mut other_problems = problems.new_list();
+    let incomplete = Incomplete {
+        roles: shape_problems.is_incomplete("$.roles"),
+        schemas: shape_problems.is_incomplete("$.schemas"),
+    };
+    contract.check(incomplete, &mut other_problems);
+    // Contradictions can be found only in a complete document.
+    if is_complete {
+        contract.contradictions(&mut other_problems);
+    }
+    other_problems.remove_within(&shape_problems);
+    problems.append(shape_problems);
+    problems.append(other_problems);
+    Some(contract)
+}
+
+impl Contract {
+    /// Reads a contract from JSON text.
+    ///
+    /// # Errors
+    /// The first error in the document.
+    pub fn from_json(text: &str) -> Result<Self, ContractError> {
+        examine(text).contract()
+    }
+
+    /// Reads a contract from JSON text that was checked when it was stored. Errors are reported all
+    /// the same, but contradictions are not searched for.
+    ///
+    /// # Errors
+    /// The first error in the document.
+    pub fn from_stored(text: &str) -> Result<Self, ContractError> {
+        if let Ok(contract) = serde_json::from_str::<Self>(text) {
+            let mut problems = Problems::new(&|| {});
+            contract.check(Incomplete::default(), &mut problems);
+            if !problems.has_errors() {
+                return Ok(contract);
+            }
+        }
+        Self::from_json(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shipped::DEFAULT;
+    use super::super::types::RoleKind;
+    use super::*;
+
+    fn problems(edit: impl Fn(&mut serde_json::Value)) -> Vec<String> {
+        let mut json: serde_json::Value = serde_json::from_str(DEFAULT).unwrap();
+        edit(&mut json);
+        let problems = examine(&json.to_string()).problems;
+        problems.iter().filter(|p| p.severity == Severity::Error).map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn shipped_contract_is_valid() {
+        let contract = Contract::from_json(DEFAULT).unwrap();
+        assert_eq!(contract.version, "1.0.0");
+        assert_eq!(contract.security_definer.search_path, ["public", "pg_temp"]);
+        assert_eq!(
+            contract.roles_of(RoleKind::Client).collect::<Vec<_>>(),
+            ["anon", "authenticated"]
+        );
+        assert_eq!(Contract::from_stored(DEFAULT).unwrap(), contract);
+    }
+
+    #[test]
+    fn every_error_names_its_path_and_allowed_values() {
+        let found = problems(|j| {
+            j["version"] = "one".into();
+            j["schemas"][0]["usage"] = serde_json::json!(["nobody"]);
+            j["tables"][0]["colour"] = "red".into();
+            j["tables"][0]["policies"]["ghost"] = serde_json::json!(["SELECT"]);
+            j["tables"][1]["schema"] = "nowhere".into();
+            j["tables"][2]["name"] = "judgments".into();
+            j["functions"][1]["name"] = "get_dashboard_stats".into();
+            j["security_definer"]["search_path"] = serde_json::json!(["$user", ""]);
+        });
+        let roles = "allowed: anon, authenticated, postgres, service_role";
+        assert_eq!(
+            found,
+            [
+                "$.tables[0].colour: unknown field; allowed: force_row_security, grants, name, \
+                 policies, purpose, row_security, schema",
+                "$.version: not a semantic version; allowed: a version such as 1.0.0",
+                &format!(
+                    "$.schemas[0].usage[0]: role \"nobody\" is not declared in $.roles; {roles}"
+                ),
+                &format!(
+                    "$.tables[0].policies.ghost: role \"ghost\" is not declared in $.roles; {roles}"
+                ),
+                "$.tables[1].schema: schema \"nowhere\" is not declared in $.schemas; allowed: \
+                 api, enforcement, intake, ops, public",
+                "$.tables[2].name: relation \"judgments\" is declared more than once; allowed: one \
+                 declaration",
+                "$.functions[1].name: function \"get_dashboard_stats\" is declared more than once; \
+                 allowed: one declaration",
+                "$.security_definer.search_path[1]: not a valid name; allowed: a name of 1 to 63 \
+                 characters",
+                "$.security_definer.search_path: last schema is not pg_temp; allowed: a path that \
+                 ends with pg_temp",
+                "$.security_definer.search_path[0]: \"$user\" names a different schema for each \
+                 role; allowed: names of schemas",
+            ]
+        );
+        let rule = problems(|j| j["rules"]["no_such_rule"] = serde_json::json!({}));
+        assert!(
+            rule[0].starts_with(
+                "$.rules.no_such_rule: rule does not exist; allowed: column_privileges, "
+            ),
+            "{rule:?}"
+        );
+    }
+
+    #[test]
+    fn error_is_reported_at_one_path_only() {
+        assert_eq!(
+            problems(|j| {
+                j.as_object_mut().unwrap().remove("roles");
+            })
+            .len(),
+            1
+        );
+        assert_eq!(
+            problems(|j| {
+                j.as_object_mut().unwrap().remove("schemas");
+            })
+            .len(),
+            1
+        );
+        assert_eq!(problems(|j| j["roles"][3]["kind"] = "onwer".into()).len(), 1);
+        assert_eq!(
+            problems(|j| {
+                j["roles"][0].as_object_mut().unwrap().remove("name");
+            })
+            .len(),
+            1
+        );
+        // An invalid element does not change the indexes of the elements after it.
+        let found = problems(|j| {
+            j["tables"][0] = "oops".into();
+            j["tables"][1]["policies"]["ghost"] = serde_json::json!(["SELECT"]);
+        });
+        assert!(
+            found[1].starts_with("$.tables[1].policies.ghost: role \"ghost\" is not declared"),
+            "{found:?}"
+        );
+        assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn invalid_document_is_an_error() {
+        for text in [
+            "",
+            "[]",
+            "null",
+            "{",
+            "{\"name\": 1}",
+            "{}",
+            &"[".repeat(100_000),
+            &" ".repeat(MAX_LENGTH + 1),
+        ] {
+            assert!(Contract::from_json(text).is_err());
+        }
+        let many = format!("{{\"tables\": [{}1]}}", "1,".repeat(1_000_000));
+        let problems = examine(&many).problems;
+        assert_eq!(problems.len(), 1001, "the list is limited");
+        assert_eq!(problems[1000].problem, "there may be more problems, which are not listed");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_contract_or_an_error(text in "(?s).{0,200}") {
+            let _ = Contract::from_json(&text);
+            let _ = Contract::from_stored(&text);
+        }
+    }
+}

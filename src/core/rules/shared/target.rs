@@ -1,0 +1,142 @@
+//! Objects with an ACL, as rules about privileges check them.
+
+use crate::catalog::{
+    Acl, Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Routine, Schema,
+};
+use crate::rules::context::Context;
+use crate::sql::{printable, quote_ident, safe_ident};
+
+/// An object, or a column, with an ACL.
+pub(crate) struct Target<'a> {
+    pub owner: Oid,
+    pub acl: Option<&'a Acl>,
+    pub kind: ObjectKind,
+    /// The type of object as GRANT names it: `TABLE`, `SCHEMA`.
+    pub keyword: &'static str,
+    /// The name as SQL: `public.t`.
+    pub sql: String,
+    /// The name in a sentence: `table public.t`.
+    pub name: String,
+    pub object: Object,
+    /// The column, for a column ACL.
+    pub column: Option<&'a str>,
+    /// The major version of the server: ALL contains MAINTAIN since 17.
+    pub version: u32,
+}
+
+impl<'a> Target<'a> {
+    /// Returns a relation.
+    pub fn of_relation(cx: &Context<'_>, relation: &'a Relation) -> Self {
+        let is_sequence = relation.kind == RelationKind::Sequence;
+        Self::new(
+            cx,
+            cx.relation_object(relation),
+            relation.kind.acl_kind(),
+            relation.owner,
+            relation.acl.as_ref(),
+            if is_sequence { "SEQUENCE" } else { "TABLE" },
+            cx.snapshot.relation_sql(relation),
+        )
+    }
+
+    /// Returns a column of a relation.
+    pub fn of_column(
+        cx: &Context<'_>,
+        relation: &'a Relation,
+        column: &'a str,
+        acl: &'a Acl,
+    ) -> Self {
+        let table = Self::of_relation(cx, relation);
+        Self {
+            acl: Some(acl),
+            kind: ObjectKind::Column,
+            column: Some(column),
+            name: format!("column \"{}\" of {}", printable(column), table.name),
+            ..table
+        }
+    }
+
+    /// Returns a routine.
+    pub fn of_routine(cx: &Context<'_>, routine: &'a Routine) -> Self {
+        let target = Self::new(
+            cx,
+            cx.routine_object(routine),
+            ObjectKind::Routine,
+            routine.owner,
+            routine.acl.as_ref(),
+            "ROUTINE",
+            cx.snapshot.routine_sql(routine),
+        );
+        // A sentence names the argument types without pg_catalog.
+        let name = cx.snapshot.routine_message(routine);
+        Self { name: format!("{} {name}", routine.object_type()), ..target }
+    }
+
+    /// Returns a schema.
+    pub fn of_schema(cx: &Context<'_>, schema: &'a Schema) -> Self {
+        Self::new(
+            cx,
+            Object { id: ObjectId::Schema(schema.oid), ..Context::schema_object(&schema.name) },
+            ObjectKind::Schema,
+            schema.owner,
+            schema.acl.as_ref(),
+            "SCHEMA",
+            safe_ident(&schema.name).into_owned(),
+        )
+    }
+
+    /// Returns the database.
+    pub fn of_database(cx: &Context<'a>) -> Self {
+        let database = &cx.snapshot.database;
+        let object = Object {
+            object_type: "database",
+            schema: None,
+            identity: quote_ident(&database.name).into_owned(),
+            managed_by: None,
+            id: ObjectId::Named,
+        };
+        Self::new(
+            cx,
+            object,
+            ObjectKind::Database,
+            database.owner,
+            database.acl.as_ref(),
+            "DATABASE",
+            safe_ident(&database.name).into_owned(),
+        )
+    }
+
+    fn new(
+        cx: &Context<'_>,
+        object: Object,
+        kind: ObjectKind,
+        owner: Oid,
+        acl: Option<&'a Acl>,
+        keyword: &'static str,
+        sql: String,
+    ) -> Self {
+        Self {
+            owner,
+            acl,
+            kind,
+            keyword,
+            name: format!("{} {sql}", object.object_type),
+            sql,
+            object,
+            column: None,
+            version: cx.snapshot.version,
+        }
+    }
+
+    /// Returns the ACL, or the built-in default where there is none.
+    pub fn acl_or_default(&self) -> Acl {
+        self.acl.cloned().unwrap_or_else(|| {
+            let mut acl = self.kind.default_acl(self.owner);
+            // MAINTAIN exists since 17.
+            acl.iter_mut()
+                .filter(|_| self.version < 17)
+                .for_each(|i| i.privileges = i.privileges & !Privileges::MAINTAIN);
+            acl
+        })
+    }
+}
