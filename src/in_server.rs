@@ -1,4 +1,4 @@
-//! Tests that run inside a server: what the core answers, beside what the server itself answers.
+//! Tests inside a server: the core returns what the server itself returns.
 
 #[pgrx::pg_schema]
 mod tests {
@@ -18,10 +18,10 @@ mod tests {
         TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
     }
 
-    /// The server's own `SplitIdentifierString`; `None` where it says that the value is no list.
-    fn servers_split(value: &str) -> Option<Vec<String>> {
+    /// Splits by the server's `SplitIdentifierString`; `None` where the server rejects the value.
+    fn split_by_server(value: &str) -> Option<Vec<String>> {
         let raw = CString::new(value).expect("no zero byte");
-        // SAFETY: the server cuts the copy to pieces, and its list points into it.
+        // SAFETY: the server splits the copy in place, and its list points into it.
         unsafe {
             let copy = pg_sys::pstrdup(raw.as_ptr());
             let mut list = std::ptr::null_mut();
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn a_search_path_is_split_as_the_server_splits_it() {
+    fn split_identifiers_agrees_with_server() {
         let piece = prop_oneof![
             4 => "[a-zA-Z_$0-9]{0,12}",
             3 => "[ \t\n\r\x0b\x0c]{1,3}",
@@ -61,7 +61,7 @@ mod tests {
                 lists.set(
                     lists.get() + u32::from(ours.as_ref().is_some_and(|names| names.len() > 1)),
                 );
-                prop_assert_eq!(ours, servers_split(&value), "{:?}", value);
+                prop_assert_eq!(ours, split_by_server(&value), "{:?}", value);
                 Ok(())
             })
             .unwrap_or_else(|e| panic!("{e}"));
@@ -72,13 +72,13 @@ mod tests {
     const PREDEFINED: [&str; 4] =
         ["pg_read_all_data", "pg_write_all_data", "pg_monitor", "pg_database_owner"];
 
-    /// Statements that make roles, memberships and grants at random.
+    /// Random statements that create memberships and grants, and change owners and attributes.
     fn statements() -> impl Strategy<Value = Vec<String>> {
         let role = || (0..ROLES).prop_map(|i| format!("t{i}"));
         let grantee = || prop_oneof![5 => role(), 1 => Just("PUBLIC".to_owned())];
         let membership = (0..ROLES, 0..ROLES + PREDEFINED.len() - 1, any::<(bool, bool, bool)>())
             .prop_map(|(member, role, options)| {
-                // Only downwards, for the server refuses circles.
+                // A role is granted lower roles only, because the server rejects circular memberships.
                 let name = if role < ROLES {
                     format!("t{}", role.min(member))
                 } else {
@@ -155,11 +155,11 @@ mod tests {
         catalog::full(&state, &contract, &own)
     }
 
-    fn servers_answer(question: &str) -> bool {
-        Spi::get_one::<bool>(&format!("SELECT {question}")).expect("an answer").expect("not null")
+    fn ask_server(question: &str) -> bool {
+        Spi::get_one::<bool>(&format!("SELECT {question}")).expect("a row").expect("not null")
     }
 
-    /// Asks both, role by role and privilege by privilege; gives how many questions there were.
+    /// Compares every privilege of every role. Returns the number of comparisons.
     fn compare() -> Result<u32, TestCaseError> {
         let snapshot = snapshot();
         let access = Access::new(&snapshot);
@@ -179,7 +179,7 @@ mod tests {
                     let privilege: Privileges = word.parse().expect("a privilege");
                     prop_assert_eq!(
                         held.contains(privilege),
-                        servers_answer(&question),
+                        ask_server(&question),
                         "{}",
                         question
                     );
@@ -234,7 +234,7 @@ mod tests {
             {
                 questions += 3;
                 let pair = format!("'{name}', '{}'", other.name);
-                let usage = servers_answer(&format!("pg_has_role({pair}, 'USAGE')"));
+                let usage = ask_server(&format!("pg_has_role({pair}, 'USAGE')"));
                 prop_assert_eq!(
                     access.has_privileges_of(role.oid, other.oid),
                     usage,
@@ -242,10 +242,9 @@ mod tests {
                     pair
                 );
                 let set = if VERSION >= 16 { "SET" } else { "MEMBER" };
-                let set = servers_answer(&format!("pg_has_role({pair}, '{set}')"));
+                let set = ask_server(&format!("pg_has_role({pair}, '{set}')"));
                 prop_assert_eq!(access.can_set_role(role.oid, other.oid), set, "SET {}", pair);
-                let admin =
-                    servers_answer(&format!("pg_has_role({pair}, 'MEMBER WITH ADMIN OPTION')"));
+                let admin = ask_server(&format!("pg_has_role({pair}, 'MEMBER WITH ADMIN OPTION')"));
                 prop_assert_eq!(access.is_admin_of(role.oid, other.oid), admin, "ADMIN {}", pair);
             }
         }
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn access_is_what_the_server_says_it_is() {
+    fn access_agrees_with_server_on_random_grants() {
         Spi::run("SET dragonfly_guard.mode = off; SET client_min_messages = error")
             .expect("settings");
         let owner = Spi::get_one::<String>("SELECT quote_ident(current_user)")
@@ -265,7 +264,7 @@ mod tests {
                 let roles: String = (0..ROLES).map(|i| format!("CREATE ROLE t{i};")).collect();
                 let objects = "CREATE SCHEMA t; CREATE TABLE t.r (\"Ü c\" int); CREATE SEQUENCE t.s;
                     CREATE FUNCTION t.f() RETURNS int LANGUAGE sql AS 'SELECT 1';";
-                Spi::run(&(roles + objects)).expect("a world");
+                Spi::run(&(roles + objects)).expect("roles and objects");
                 for statement in &statements {
                     // The server refuses a membership in oneself and the like: not what is asked
                     // here.
@@ -283,7 +282,7 @@ mod tests {
                     "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO {owner}', current_database()); END $$;
                      DROP SCHEMA t CASCADE; DROP OWNED BY {roles} CASCADE; DROP ROLE {roles}"
                 ))
-                .expect("an end");
+                .expect("cleanup");
                 questions.set(questions.get() + result?);
                 Ok(())
             })

@@ -1,4 +1,5 @@
-//! `ops.doctor()`: the daily check. The probes in this file are the part that only the server can do.
+//! `ops.doctor()`: the daily check. The probes in this file are the part that only the server can
+//! do.
 
 use super::explain;
 use super::postgrest::AUTHENTICATOR;
@@ -83,7 +84,8 @@ struct Target<'p> {
     settings: &'p Settings,
     /// Whether the catalog still shows the object as the snapshot does.
     is_unchanged: &'p dyn Fn() -> bool,
-    /// Set by the probe where a function in the object may return something else in another session.
+    /// Set by the probe where a function in the object may return something else in another
+    /// session.
     has_mutable_functions: &'p Cell<bool>,
 }
 
@@ -137,8 +139,8 @@ impl<'a> Probe<'a> {
         })
     }
 
-    /// Has the validator of the language check the body of a routine, as the owner of the routine and
-    /// with its settings.
+    /// Has the validator of the language check the body of a routine, as the owner of the routine
+    /// and with its settings.
     fn body(&self, routine: &Routine) -> Outcome {
         // An aggregate has no body; the functions that it consists of have one.
         if routine.kind == RoutineKind::Aggregate {
@@ -190,8 +192,8 @@ impl<'a> Probe<'a> {
         is_open.then(|| "untrusted roles can create objects in its search_path".into())
     }
 
-    /// Returns the outcome of `work`, during which no untrusted code is executed. `work` returns false
-    /// where the object that it found is no longer the one of the snapshot.
+    /// Returns the outcome of `work`, during which no untrusted code is executed. `work` returns
+    /// false where the object that it found is no longer the one of the snapshot.
     fn attempt(&self, target: &Target<'_>, work: impl FnOnce() -> bool) -> Outcome {
         let settings: Vec<(&CStr, &CStr)> = target
             .settings
@@ -262,7 +264,8 @@ impl<'a> Probe<'a> {
     ///
     /// # Errors
     /// Where `owner` is none of them, or where a type exists whose values cannot be read without
-    /// executing code that no hook sees: domains and ranges with functions that do more than compute.
+    /// executing code that no hook sees: domains and ranges with functions that do more than
+    /// compute.
     fn trust(&self, owner: Oid) -> Result<&Trust, String> {
         let trusted = self.trusted.get_or_init(|| Trusted {
             trust: Trust::under(self.cx.contract, self.cx.snapshot),
@@ -298,8 +301,8 @@ impl<'a> Probe<'a> {
         of_session.unwrap_or_else(|| default.into())
     }
 
-    /// The settings with which an object in `schema` is used: those of the object itself, or those of a
-    /// request. PostgREST sets a search_path that starts with the schema.
+    /// The settings with which an object in `schema` is used: those of the object itself, or those
+    /// of a request. PostgREST sets a search_path that starts with the schema.
     fn settings(&self, schema: Oid, own: &[String]) -> Settings {
         let own = |name: &str| {
             let mut items = own.iter().filter_map(|item| item.split_once('='));
@@ -388,8 +391,8 @@ impl Failure {
         )
     }
 
-    /// What the error means for the object. `has_mutable_functions` tells that functions in the object
-    /// may return something else in another session.
+    /// What the error means for the object. `has_mutable_functions` tells that functions in the
+    /// object may return something else in another session.
     fn outcome(self, has_mutable_functions: bool) -> Outcome {
         let Self { code, place, ref message } = self;
         if self.is_of_lock() {

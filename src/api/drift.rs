@@ -173,8 +173,8 @@ fn known(
     names
 }
 
-/// Raises an error where the snapshot does not contain a wanted schema, because an empty result would
-/// look like the absence of drift.
+/// Raises an error where the snapshot does not contain a wanted schema, because an empty result
+/// would look like the absence of drift.
 fn check_coverage(label: &str, snapshot: &Snapshot, wanted: &[String]) {
     if let Some(name) = wanted.iter().find(|name| !snapshot.schemas.contains(name)) {
         let covered: Vec<_> = snapshot.schemas.iter().map(|name| printable(name)).collect();

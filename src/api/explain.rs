@@ -118,8 +118,8 @@ struct Statement {
 }
 
 impl Statement {
-    /// Returns `None` where nothing is certain. Real statements differ from the one that was read: an
-    /// UPDATE does not set the column with a sequence, INSERT and UPDATE supply values where the
+    /// Returns `None` where nothing is certain. Real statements differ from the one that was read:
+    /// an UPDATE does not set the column with a sequence, INSERT and UPDATE supply values where the
     /// default fails, and a SELECT does not read every column of a view.
     ///
     /// # Errors
@@ -323,7 +323,8 @@ impl Asked {
         if let Found::Routine(oid) = self.found { Some(oid) } else { None }
     }
 
-    /// Returns no requirements where the role does not exist, or there is no statement on the object.
+    /// Returns no requirements where the role does not exist, or there is no statement on the
+    /// object.
     fn required(&self, state: &State, base: &Snapshot, role: &str) -> Required {
         if let Some(relation) = self.relation().filter(|oid| is_too_complex(state, *oid)) {
             reject_complex(relation);

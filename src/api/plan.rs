@@ -137,8 +137,8 @@ fn check_result(plan: &Plan, before: &[Finding]) -> HashSet<String> {
     let after = audit::findings_now();
     let known: HashSet<_> = before.iter().map(Finding::about).collect();
     let earlier: HashSet<&str> = before.iter().map(|f| f.fingerprint.as_str()).collect();
-    // The findings that the plan promised to fix and that this one is: the finding itself, or, where
-    // a part of it was fixed, those about the same subject.
+    // The findings that the plan promised to fix and that this one is: the finding itself, or,
+    // where a part of it was fixed, those about the same subject.
     let promised = |f: &Finding| -> Vec<String> {
         if plan.fixes.contains(&f.fingerprint) {
             vec![f.fingerprint.clone()]

@@ -1,5 +1,5 @@
-//! `ops.try_migration()`: runs a migration, returns the findings that it adds and removes, and rolls
-//! it back.
+//! `ops.try_migration()`: runs a migration, returns the findings that it adds and removes, and
+//! rolls it back.
 
 use crate::audit;
 use crate::catalog::Own;
@@ -50,8 +50,8 @@ fn differences(before: Vec<Finding>, after: Vec<Finding>) -> Vec<Vec<Value>> {
     added.chain(removed).collect()
 }
 
-/// Runs the migration as the caller, with everything that happens at commit, and returns the findings
-/// of an audit after it.
+/// Runs the migration as the caller, with everything that happens at commit, and returns the
+/// findings of an audit after it.
 fn run(sql: &str) -> Result<Vec<Finding>, NotTried> {
     if statement::outlasts_the_transaction(sql) {
         return Err(NotTried::ChangesSession);
@@ -122,7 +122,8 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// Reads the error fields and not the text, which may be a translation or imitate another error.
+    /// Reads the error fields and not the text, which may be a translation or imitate another
+    /// error.
     fn of(error: &CaughtError) -> Self {
         if let Some(rejection) = Rejection::of(error) {
             return Self::Rejected(rejection);

@@ -1,9 +1,9 @@
-//! What PostgREST needs to read its schema cache. Where one of these conditions is not met, PostgREST
-//! returns error PGRST002.
+//! What PostgREST needs to read its schema cache. Where one of these conditions is not met,
+//! PostgREST returns error PGRST002.
 //!
 //! PostgREST logs in as one role, the authenticator, and becomes another one for each request (`SET
-//! ROLE`): see "Role System" and "Schema Cache" in its documentation, and section 10 of the contract
-//! document.
+//! ROLE`): see "Role System" and "Schema Cache" in its documentation, and section 10 of the
+//! contract document.
 
 use crate::catalog::{ObjectKind, Privileges, Role};
 use crate::contract::{RoleKind, SchemaDecl};

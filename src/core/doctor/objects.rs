@@ -235,8 +235,8 @@ fn identity(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(name))
 }
 
-/// Returns a clause about the roles that an object is declared for, including those with ALL on every
-/// object, and about those of them to which the contract gives no USAGE on the schema.
+/// Returns a clause about the roles that an object is declared for, including those with ALL on
+/// every object, and about those of them to which the contract gives no USAGE on the schema.
 fn declared_for<'a>(
     cx: &'a Context<'_>,
     schema: &str,

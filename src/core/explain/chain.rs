@@ -41,8 +41,8 @@ impl<'a> Granted<'a> {
     }
 }
 
-/// Returns a clause such as `, granted to it` or `, granted to PUBLIC (every role)` that lists how a
-/// role has any of the wanted privileges on an object; an empty text where it has none.
+/// Returns a clause such as `, granted to it` or `, granted to PUBLIC (every role)` that lists how
+/// a role has any of the wanted privileges on an object; an empty text where it has none.
 pub(super) fn how(
     cx: &Context<'_>,
     role: &Role,

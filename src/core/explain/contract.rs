@@ -71,8 +71,8 @@ fn declared(cx: &Context<'_>, question: &Question<'_>) -> Declared {
         Subject::Routine(routine, _) => cx.declares_execute(routine, row, role),
         Subject::Relation(attempt) => {
             let declared = cx.declared_on_relation(attempt.relation, row, role);
-            // A sequence of a table into which the role can insert; and MAINTAIN, which is a part of
-            // ALL since PostgreSQL 17.
+            // A sequence of a table into which the role can insert; and MAINTAIN, which is a part
+            // of ALL since PostgreSQL 17.
             let is_for_insert = attempt.relation.kind == RelationKind::Sequence
                 && wanted == Privileges::USAGE
                 && cx.declares_insert_by(attempt.relation, role);

@@ -372,8 +372,8 @@ fn exists(name: &str, role: Option<&Role>) -> Link {
     Link { step, ok: Some(true), detail, fix: None }
 }
 
-/// Whether requests can become the role. It is not part of the verdict, which is about what the role
-/// can do then.
+/// Whether requests can become the role. It is not part of the verdict, which is about what the
+/// role can do then.
 fn login(cx: &Context<'_>, role: &Role, authenticator: &str) -> Link {
     let (name, login) = (printable(&role.name), printable(authenticator));
     let step = format!("SET ROLE {}", safe_ident(&role.name));

@@ -36,9 +36,9 @@ impl Named {
     }
 }
 
-/// Returns the possible types of an argument of a routine, in the order in which to look them up. The
-/// argument may be `uuid`, `job_id uuid` or `INOUT "my arg" numeric(12,2) DEFAULT 5`. `None` for an
-/// OUT argument, which is not part of the signature.
+/// Returns the possible types of an argument of a routine, in the order in which to look them up.
+/// The argument may be `uuid`, `job_id uuid` or `INOUT "my arg" numeric(12,2) DEFAULT 5`. `None`
+/// for an OUT argument, which is not part of the signature.
 #[must_use]
 pub fn types_of_argument(text: &str) -> Option<Vec<String>> {
     let plain =

@@ -28,7 +28,8 @@ pub struct Need {
     pub moment: Moment,
     /// Whether the relation is looked up by its name then, which requires USAGE on its schema.
     pub by_name: bool,
-    /// Whether the statement itself reads or changes the relation, so that its result depends on it.
+    /// Whether the statement itself reads or changes the relation, so that its result depends on
+    /// it.
     pub is_target: bool,
     /// Whether only these columns are needed: the question names them, or a view reads no others.
     pub is_partial: bool,
@@ -142,9 +143,9 @@ fn held_detail(
     format!("Role \"{name}\" has {words}{how}.")
 }
 
-/// Returns the columns on which the privilege is missing, where it exists on others or only these are
-/// needed; no columns where it is missing on the whole relation; and `None` where the role has it
-/// (execMain.c, `ExecCheckOneRelPerms`).
+/// Returns the columns on which the privilege is missing, where it exists on others or only these
+/// are needed; no columns where it is missing on the whole relation; and `None` where the role has
+/// it (execMain.c, `ExecCheckOneRelPerms`).
 fn missing(
     cx: &Context<'_>,
     holder: &Role,
