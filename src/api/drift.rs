@@ -232,7 +232,7 @@ fn freeze_schema(call: Call) -> pg_sys::Datum {
         reject(
             format!("frozen schema \"{}\" already exists", printable(&label)),
             "",
-            "Use another label, remove this one with ops.unfreeze_schema(), or set replace => true.",
+            "Use another label, ops.unfreeze_schema(), or replace => true.",
         )
     }
     let (own, state) = (&change.own, &change.state);

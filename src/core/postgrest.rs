@@ -200,7 +200,8 @@ mod tests {
                 "ok role authenticator: Role \"authenticator\" can log in.",
                 "ok database app: Role \"authenticator\" can connect to the database.",
                 "ok SET ROLE anon: Role \"authenticator\" can become \"anon\".",
-                "NO SET ROLE authenticated: Role \"authenticator\" cannot become \"authenticated\". => \
+                "NO SET ROLE authenticated: Role \"authenticator\" cannot \
+                 become \"authenticated\". => \
                  GRANT authenticated TO authenticator;",
                 "ok SET ROLE service_role: Role \"authenticator\" can become \"service_role\".",
                 "ok schema public: Schema public is accessible to the roles declared for it.",

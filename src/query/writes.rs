@@ -84,8 +84,8 @@ impl Reader {
     }
 
     /// The generated columns that a command computes. One is computed when a column that it depends
-    /// on changes (execUtils.c, `ExecGetExtraUpdatedCols`), and always where a trigger may change any
-    /// column (nodeModifyTable.c, `ExecInitGenerated`).
+    /// on changes (execUtils.c, `ExecGetExtraUpdatedCols`), and always where a trigger may change
+    /// any column (nodeModifyTable.c, `ExecInitGenerated`).
     fn computed(&self, table: Oid, command: Command, named: &[String]) -> Vec<Generated> {
         if !command.makes_rows() {
             return vec![];

@@ -204,8 +204,8 @@ pub(super) fn generated(state: &State, table: Oid) -> Vec<Generated> {
     found
 }
 
-/// Returns the CHECK constraints of a table or of a domain; `of` is the column of `pg_constraint` that
-/// refers to it, and `index` the index on that column.
+/// Returns the CHECK constraints of a table or of a domain; `of` is the column of `pg_constraint`
+/// that refers to it, and `index` the index on that column.
 pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_CONSTRAINT);
     let column = |name| catalog.column(name);
@@ -223,8 +223,8 @@ pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CS
     found.into_iter().filter_map(|(_, expression)| expression).collect()
 }
 
-/// Returns the expressions of the indexes into which a row is written; none for an UPDATE that changes no
-/// column of any index.
+/// Returns the expressions of the indexes into which a row is written; none for an UPDATE that
+/// changes no column of any index.
 pub(super) fn indexes(
     state: &State,
     table: Oid,

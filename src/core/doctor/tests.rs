@@ -44,13 +44,17 @@ fn doctor_reports_passing_checks() {
         "ok role anon: Exists, with the attributes that the contract declares.",
         "ok schema intake: Exists, for authenticated and service_role.",
         "ok table public.judgments: Exists, with row security, for authenticated and service_role.",
-        "ok view ops.v_batch_performance: Exists and can be read, for anon, authenticated and service_role; the contract \
+        "ok view ops.v_batch_performance: Exists and can be read, for anon, authenticated and \
+         service_role; the contract \
          gives anon and authenticated no USAGE on schema ops.",
-        "ok function api.get_call_queue(): Exists and its body is valid, SECURITY DEFINER with a safe search_path, for anon, \
+        "ok function api.get_call_queue(): Exists and its body is valid, SECURITY DEFINER with a \
+         safe search_path, for anon, \
          authenticated and service_role.",
-        "ok guard dragonfly_guard: Its event triggers are enabled, and no stored setting disables them. See ops.guard_status().",
+        "ok guard dragonfly_guard: Its event triggers are enabled, and no stored setting disables \
+         them. See ops.guard_status().",
         "ok postgrest SET ROLE anon: Role \"authenticator\" can become \"anon\".",
-        "ok postgrest pgrst.db_schemas: Not set in the database: PostgREST takes db-schemas from its own configuration.",
+        "ok postgrest pgrst.db_schemas: Not set in the database: PostgREST takes db-schemas from \
+         its own configuration.",
         "ok audit ops.audit_security(): The database does not differ from its contract.",
     ] {
         assert!(lines.iter().any(|l| l == line), "{line}\n{lines:#?}");
@@ -92,22 +96,34 @@ fn doctor_reports_problems_with_their_fixes() {
     assert_eq!(
         wrong,
         [
-            "NO role anon: Role \"anon\" has attribute BYPASSRLS, which the contract forbids. => ALTER ROLE anon NOBYPASSRLS;",
-            "NO table public.judgments: Table public.judgments, which the contract declares, does not exist.",
-            "NO table intake.simplicity_raw: Row security is disabled on table intake.simplicity_raw, for which the contract requires it. => \
+            "NO role anon: Role \"anon\" has attribute BYPASSRLS, which the contract forbids. => \
+             ALTER ROLE anon NOBYPASSRLS;",
+            "NO table public.judgments: Table public.judgments, which the contract declares, does \
+             not exist.",
+            "NO table intake.simplicity_raw: Row security is disabled on table \
+             intake.simplicity_raw, for which the contract requires it. => \
              ALTER TABLE intake.simplicity_raw ENABLE ROW LEVEL SECURITY;",
-            "NO view public.v_judgment_pipeline: Role \"anon\" does not have SELECT on view public.v_judgment_pipeline, which the contract declares. \
-             Role \"authenticated\" does not have SELECT on view public.v_judgment_pipeline, which the contract declares. Role \"service_role\" does not have \
-             SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER on view public.v_judgment_pipeline, which the contract declares. => \
-             GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;\nGRANT SELECT ON TABLE public.v_judgment_pipeline TO authenticated;\n\
+            "NO view public.v_judgment_pipeline: Role \"anon\" does not have SELECT on view \
+             public.v_judgment_pipeline, which the contract declares. \
+             Role \"authenticated\" does not have SELECT on view public.v_judgment_pipeline, which \
+             the contract declares. Role \"service_role\" does not have \
+             SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER on view \
+             public.v_judgment_pipeline, which the contract declares. => \
+             GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;\nGRANT SELECT ON TABLE \
+             public.v_judgment_pipeline TO authenticated;\n\
              GRANT ALL ON TABLE public.v_judgment_pipeline TO service_role;",
-            "NO view ops.v_reaper_status: Cannot be read: relation \"ops.reaper_log\" does not exist.",
-            "NO function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() is exploitable: no search_path is set, so names in \
-             its body are looked up in the caller's search_path. => ALTER ROUTINE api.get_call_queue() SET search_path = public, \
+            "NO view ops.v_reaper_status: Cannot be read: relation \"ops.reaper_log\" does not \
+             exist.",
+            "NO function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() is \
+             exploitable: no search_path is set, so names in \
+             its body are looked up in the caller's search_path. => ALTER ROUTINE \
+             api.get_call_queue() SET search_path = public, \
              pg_temp;",
-            "NO postgrest pgrst.db_schemas: Exposes nowhere, which does not exist. => ALTER ROLE authenticator SET pgrst.db_schemas = 'public, \
+            "NO postgrest pgrst.db_schemas: Exposes nowhere, which does not exist. => ALTER ROLE \
+             authenticator SET pgrst.db_schemas = 'public, \
              api';\nNOTIFY pgrst, 'reload config';",
-            "NO audit ops.audit_security(): 7 errors and 0 warnings: ops.audit_security() lists them. => SELECT * FROM ops.apply_golden_sql();",
+            "NO audit ops.audit_security(): 7 errors and 0 warnings: ops.audit_security() lists \
+             them. => SELECT * FROM ops.apply_golden_sql();",
         ]
     );
 }
@@ -124,13 +140,16 @@ fn doctor_reports_unchecked_views_and_bodies() {
     let found = |start: &str| lines.iter().find(|l| l.starts_with(start)).unwrap().clone();
     assert_eq!(
         found("ok view public.v_judgment_pipeline"),
-        "ok view public.v_judgment_pipeline: Exists (its query was not planned: it would call function public.evil(), which is owned \
+        "ok view public.v_judgment_pipeline: Exists (its query was not planned: it would call \
+         function public.evil(), which is owned \
          by \"mallory\"), for anon, authenticated and service_role."
     );
     assert_eq!(
         found("ok function api.get_call_queue()"),
-        "ok function api.get_call_queue(): Exists (its body was not checked: it would call function public.evil(), which is owned \
-         by \"mallory\"), SECURITY DEFINER with a safe search_path, for anon, authenticated and service_role."
+        "ok function api.get_call_queue(): Exists (its body was not checked: it would call \
+         function public.evil(), which is owned \
+         by \"mallory\"), SECURITY DEFINER with a safe search_path, for anon, authenticated and \
+         service_role."
     );
 }
 
@@ -154,9 +173,8 @@ fn doctor_reports_declared_access_that_fails() {
     let wrong: Vec<&String> = lines.iter().filter(|l| l.starts_with("NO ")).collect();
     assert_eq!(
         wrong,
-        [
-            "NO view public.v_judgment_pipeline: Role \"anon\" cannot SELECT, which the contract declares: permission denied for table judgments."
-        ]
+        ["NO view public.v_judgment_pipeline: Role \"anon\" cannot SELECT, which the contract \
+             declares: permission denied for table judgments."]
     );
 }
 
@@ -177,10 +195,12 @@ fn fix_of_exposed_schemas_keeps_their_scope() {
     assert_eq!(fix("public, api", true), None);
     assert_eq!(
         fix("public, nope", true).unwrap(),
-        "ALTER ROLE authenticator IN DATABASE app SET pgrst.db_schemas = 'public';\nNOTIFY pgrst, 'reload config';"
+        "ALTER ROLE authenticator IN DATABASE app SET pgrst.db_schemas = 'public';\nNOTIFY pgrst, \
+         'reload config';"
     );
     assert_eq!(
         fix("nope", false).unwrap(),
-        "ALTER ROLE authenticator SET pgrst.db_schemas = 'api, intake, public';\nNOTIFY pgrst, 'reload config';"
+        "ALTER ROLE authenticator SET pgrst.db_schemas = 'api, intake, public';\nNOTIFY pgrst, \
+         'reload config';"
     );
 }

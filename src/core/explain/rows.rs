@@ -108,9 +108,9 @@ impl<'a> RowSecurity<'a> {
         let sql = cx.snapshot.relation_sql(self.table);
         let name = printable(&self.role.name);
         let state = if self.table.force_row_security {
-            "Row security is on and forced on the owner"
+            "Row security is enabled and forced"
         } else {
-            "Row security is on"
+            "Row security is enabled"
         };
         let (ok, detail) = if let Some(why) = bypass(cx, self.role, self.table) {
             (true, format!("{state}, but role \"{name}\" {why}."))

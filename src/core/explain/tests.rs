@@ -78,7 +78,8 @@ fn explain_lists_every_link_of_a_view() {
             "ok role anon: Role \"anon\" exists.",
             "ok SET ROLE anon: Role \"authenticator\" can become \"anon\".",
             "ok USAGE on schema public: Role \"anon\" has USAGE, granted to it.",
-            "ok SELECT on view public.v_judgment_pipeline: Role \"anon\" has SELECT, granted to it.",
+            "ok SELECT on view public.v_judgment_pipeline: Role \"anon\" has SELECT, granted to \
+             it.",
             "ok verdict: Allowed.",
             "ok contract: Access should be allowed: SELECT is declared for role \"anon\".",
         ]
@@ -108,7 +109,8 @@ fn explain_names_every_way_to_a_privilege() {
     let found = asked(&world, "mallory", "public.plaintiff_tasks", Privileges::SELECT);
     assert_eq!(
         found[3],
-        "NO SELECT on table public.plaintiff_tasks: Role \"mallory\" does not have SELECT. => GRANT \
+        "NO SELECT on table public.plaintiff_tasks: Role \"mallory\" does not have SELECT. => \
+         GRANT \
          SELECT ON TABLE public.plaintiff_tasks TO mallory;"
     );
     assert_eq!(
@@ -186,7 +188,8 @@ fn explain_applies_policies_by_role_and_command() {
         row(&world, "anon", Privileges::SELECT),
         [
             format!(
-                "NO {step}: Row security is on, and no policy allows role \"anon\" to SELECT: every \
+                "NO {step}: Row security is enabled, and no policy allows role \"anon\" to SELECT: \
+                 every \
                  row is excluded, and no error is raised. => {fix}"
             ),
             format!(
@@ -210,7 +213,8 @@ fn explain_applies_policies_by_role_and_command() {
         row(&world, "anon", Privileges::SELECT),
         [
             format!(
-                "ok {step}: Row security is on; for role \"anon\" a row must be allowed by mine, and \
+                "ok {step}: Row security is enabled; for role \"anon\" a row must be allowed by mine, \
+                 and \
                  by \"office hours\"."
             ),
             "ok verdict: Allowed. The rows are limited by policies: mine and \"office hours\"."
@@ -221,11 +225,11 @@ fn explain_applies_policies_by_role_and_command() {
     let worker = &row(&world, "service_role", Privileges::SELECT)[0];
     assert_eq!(
         *worker,
-        format!("ok {step}: Row security is on, but role \"service_role\" has BYPASSRLS.")
+        format!("ok {step}: Row security is enabled, but role \"service_role\" has BYPASSRLS.")
     );
     let owner = &row(&world, "postgres", Privileges::SELECT);
     assert!(
-        owner[0].ends_with("is on, but role \"postgres\" has the privileges of the owner."),
+        owner[0].ends_with("is enabled, but role \"postgres\" has the privileges of the owner."),
         "{owner:?}"
     );
 }
@@ -265,7 +269,8 @@ fn explain_covers_missing_objects_schemas_and_routines() {
         [
             "NO verdict: Denied: permission denied for schema ops. => GRANT USAGE ON SCHEMA ops TO \
              anon;",
-            "ok contract: Access should be denied: SELECT is declared for role \"anon\", but USAGE on \
+            "ok contract: Access should be denied: SELECT is declared for role \"anon\", but USAGE \
+             on \
              schema ops is not."
         ]
     );
@@ -298,7 +303,8 @@ fn explain_checks_tables_of_view_as_owner_of_view() {
     assert_eq!(
         found[4..6],
         [
-            "NO SELECT on table public.plaintiff_tasks, as \"postgres\", the owner of the view: Role \
+            "NO SELECT on table public.plaintiff_tasks, as \"postgres\", the owner of the view: \
+             Role \
              \"postgres\" does not have SELECT. => GRANT SELECT ON TABLE public.plaintiff_tasks TO \
              postgres;",
             "NO verdict: Denied: permission denied for table plaintiff_tasks. => GRANT SELECT ON \
