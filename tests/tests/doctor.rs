@@ -58,8 +58,8 @@ fn what_is_broken_is_named_with_what_mends_it() {
     assert_eq!(
         column(&mut client, ILL),
         [
-            "table | public.judgments | No policy of table public.judgments lets role \"authenticated\" SELECT, which the contract declares.",
-            "view | public.v_judgment_pipeline | Role \"anon\" lacks SELECT on view public.v_judgment_pipeline, which the contract declares.",
+            "table | public.judgments | No policy on table public.judgments allows role \"authenticated\" to SELECT, which the contract declares.",
+            "view | public.v_judgment_pipeline | Role \"anon\" does not have SELECT on view public.v_judgment_pipeline, which the contract declares.",
             "view | ops.v_reaper_status | View ops.v_reaper_status, which the contract declares, does not exist.",
             "function | api.get_ceo_metrics() | Its body is not valid: relation \"sums\" does not exist.",
             "guard | dragonfly_guard | Event trigger zz_dragonfly_guard_end is disabled.",

@@ -92,7 +92,7 @@ fn exactly_the_violations_are_found() {
         ("P0004", "the database differs from its security contract in 24 ways")
     );
     assert!(
-        error.detail.contains("error role_attributes: Role \"anon\" has the attribute BYPASSRLS"),
+        error.detail.contains("error role_attributes: Role \"anon\" has attribute BYPASSRLS"),
         "{}",
         error.detail
     );

@@ -126,19 +126,19 @@ fn try_migration_returns_the_same_rows() {
         ),
         (
             "CREATE TABLE public.notes (id int); GRANT SELECT ON public.notes TO authenticated",
-            "refused",
+            "rejected",
             "table_privileges",
             "0LP01",
         ),
-        (definer, "refused", "security_definer_search_path", "42P13"),
+        (definer, "rejected", "security_definer_search_path", "42P13"),
         // The guard's protection of itself.
         (
             "CREATE FUNCTION ops.golden_sql(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
-            "refused",
+            "rejected",
             "guard_tampered",
             "42939",
         ),
-        ("ALTER DATABASE app SET dragonfly_guard.mode = off", "refused", "", "42939"),
+        ("ALTER DATABASE app SET dragonfly_guard.mode = off", "rejected", "", "42939"),
         ("BEGIN", "not tried", "", "0A000"),
         ("COPY public.judgments FROM STDIN", "not tried", "", "0A000"),
         ("DISCARD SEQUENCES", "not tried", "", "0A000"),

@@ -3,11 +3,16 @@
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
 
-/// What trying it says, a line each: `outcome rule object role: detail`.
+/// What trying it says, a line each: `outcome rule object role: detail`; for a rejection followed
+/// by the first sentence of its DETAIL.
 fn tried(client: &mut Client, sql: &str) -> Vec<String> {
     let rows = client
         .query(
-            "SELECT concat_ws(' ', outcome, rule, object, role_name) || ': ' || detail FROM ops.try_migration($1) WHERE severity <> 'info'",
+            "SELECT concat_ws(' ', outcome, rule, object, role_name) || ': ' || detail ||
+                    CASE outcome WHEN 'rejected'
+                    THEN coalesce(': ' || substring(evidence->>'detail' FROM '^.*?[.](?= [A-Z])'), '')
+                    ELSE '' END
+               FROM ops.try_migration($1) WHERE severity <> 'info'",
             &[&sql],
         )
         .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
@@ -30,10 +35,9 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
             &mut client,
             "CREATE TABLE public.notes (id int); GRANT SELECT ON public.notes TO authenticated"
         ),
-        [
-            "refused table_privileges: COMMIT breaks the security contract: role \"authenticated\" has SELECT on table \
-          public.notes, which the contract does not declare"
-        ]
+        ["rejected table_privileges: COMMIT violates the security contract: table_privileges on \
+             table public.notes: Role \"authenticated\" has SELECT on table public.notes, which the \
+             contract does not declare."]
     );
     assert_eq!(
         tried(
@@ -51,7 +55,7 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
     assert_eq!(
         tried(&mut client, "ALTER TABLE public.job_queue ENABLE ROW LEVEL SECURITY"),
         [
-            "removed rls_disabled public.job_queue: Row level security is off on table public.job_queue, for which the contract demands it."
+            "removed rls_disabled public.job_queue: Row security is disabled on table public.job_queue, for which the contract requires it."
         ]
     );
     admin.batch_execute("ALTER TABLE public.job_queue ENABLE ROW LEVEL SECURITY").unwrap();
@@ -63,13 +67,12 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
         ),
         [""; 0]
     );
-    // Refused at commit, and refused at once.
+    // Rejected at commit, and rejected at once.
     assert_eq!(
         tried(&mut client, "DROP VIEW public.v_judgment_pipeline"),
-        [
-            "refused required_object_missing: DROP VIEW breaks the security contract: view public.v_judgment_pipeline, which the contract \
-          declares, does not exist"
-        ]
+        ["rejected required_object_missing: DROP VIEW violates the security contract: \
+             required_object_missing on view public.v_judgment_pipeline: View \
+             public.v_judgment_pipeline, which the contract declares, does not exist."]
     );
     let definer = tried(
         &mut client,
@@ -77,17 +80,15 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
     );
     assert_eq!(
         definer,
-        [
-            "refused security_definer_search_path: SECURITY DEFINER function api.f() has no safe search_path"
-        ]
+        ["rejected security_definer_search_path: SECURITY DEFINER function api.f() has no safe \
+             search_path: The function would be exploitable: no search_path is set, so names in its \
+             body are looked up in the caller's search_path."]
     );
     let evidence = "SELECT (evidence->>'sqlstate') || ' ' || (evidence->>'hint') FROM ops.try_migration(
         'SET ROLE postgres; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS ''SELECT 1''')";
     assert_eq!(
         column(&mut client, evidence),
-        [
-            "42P13 Write SECURITY DEFINER SET search_path = public, pg_temp in the statement that makes it."
-        ]
+        ["42P13 Create the function with SECURITY DEFINER SET search_path = public, pg_temp."]
     );
     // What fails by itself, and what waits for the commit to fail.
     assert_eq!(tried(&mut client, "SELECT 1/0"), ["failed: division by zero"]);
@@ -225,8 +226,8 @@ fn imitated_rejection_is_reported_as_failed() {
         rows[0].get::<_, String>(0)
     };
     // What the guard has rejected stays rejected where a function raises the error again.
-    assert_eq!(outcome(definer), "refused security_definer_search_path 42P13");
-    assert_eq!(outcome(&block("RAISE;")), "refused security_definer_search_path 42P13");
+    assert_eq!(outcome(definer), "rejected security_definer_search_path 42P13");
+    assert_eq!(outcome(&block("RAISE;")), "rejected security_definer_search_path 42P13");
     // Words and SQLSTATE alone do not make a rejection, not even after one that was caught.
     assert_eq!(outcome(&block(&format!("RAISE EXCEPTION USING {raise};"))), "failed 42P13");
     assert_eq!(
@@ -240,11 +241,11 @@ fn imitated_rejection_is_reported_as_failed() {
     };
     let rule = "Rule table_privileges, contract section 4.";
     assert_eq!(
-        outcome(&said("COMMIT breaks the security contract", rule, "0LP01")),
+        outcome(&said("COMMIT violates the security contract", rule, "0LP01")),
         "failed 0LP01"
     );
     assert_eq!(
-        outcome(&said("ALTER ROLE would silence the security guard", "", "42939")),
+        outcome(&said("ALTER ROLE would disable the security guard", "", "42939")),
         "failed 42939"
     );
     assert_eq!(outcome(&said("this migration cannot be tried", "", "0A000")), "failed 0A000");
