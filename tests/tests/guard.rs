@@ -1,5 +1,5 @@
-//! Every route to an unsafe SECURITY DEFINER routine that fires an event: rejected. Everything
-//! else: passes. The names of the routes are those of docs/internals.md.
+//! Statements that fire an event trigger and create or expose an unsafe SECURITY DEFINER routine are
+//! rejected; all others pass. A code such as A01 identifies a route to an unsafe routine.
 
 use dragonfly_tests::{Cluster, Refused, attempt, column, provide_extension};
 use postgres::Client;
