@@ -1,5 +1,6 @@
 //! Statements that fire an event trigger and create or expose an unsafe SECURITY DEFINER routine are
-//! rejected; all others pass. A code such as A01 identifies a route to an unsafe routine.
+//! rejected; all others pass. The codes, such as A01, are those of
+//! docs/internals.md.
 
 use dragonfly_tests::{Cluster, Refused, attempt, column, provide_extension};
 use postgres::Client;
