@@ -1,4 +1,4 @@
-//! Tests that run inside a server: what the core answers, beside what the server itself answers.
+//! Tests inside a server: the core returns what the server itself returns.
 
 #[pgrx::pg_schema]
 mod tests {
@@ -6,7 +6,7 @@ mod tests {
     use crate::pg::heap::State;
     use crate::store::contract;
     use dragonfly_core::access::Access;
-    use dragonfly_core::catalog::{ObjectKind, Privileges, Snapshot};
+    use dragonfly_core::catalog::{ObjectKind, Privileges, Role, Snapshot};
     use dragonfly_core::search_path::split_identifiers;
     use pgrx::prelude::*;
     use proptest::prelude::*;
@@ -18,10 +18,10 @@ mod tests {
         TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
     }
 
-    /// The server's own `SplitIdentifierString`; `None` where it says that the value is no list.
-    fn servers_split(value: &str) -> Option<Vec<String>> {
+    /// Splits by the server's `SplitIdentifierString`; `None` where the server rejects the value.
+    fn split_by_server(value: &str) -> Option<Vec<String>> {
         let raw = CString::new(value).expect("no zero byte");
-        // SAFETY: the server cuts the copy to pieces, and its list points into it.
+        // SAFETY: the server splits the copy in place, and its list points into it.
         unsafe {
             let copy = pg_sys::pstrdup(raw.as_ptr());
             let mut list = std::ptr::null_mut();
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn a_search_path_is_split_as_the_server_splits_it() {
+    fn split_identifiers_agrees_with_server() {
         let piece = prop_oneof![
             4 => "[a-zA-Z_$0-9]{0,12}",
             3 => "[ \t\n\r\x0b\x0c]{1,3}",
@@ -61,7 +61,7 @@ mod tests {
                 lists.set(
                     lists.get() + u32::from(ours.as_ref().is_some_and(|names| names.len() > 1)),
                 );
-                prop_assert_eq!(ours, servers_split(&value), "{:?}", value);
+                prop_assert_eq!(ours, split_by_server(&value), "{:?}", value);
                 Ok(())
             })
             .unwrap_or_else(|e| panic!("{e}"));
@@ -72,13 +72,19 @@ mod tests {
     const PREDEFINED: [&str; 4] =
         ["pg_read_all_data", "pg_write_all_data", "pg_monitor", "pg_database_owner"];
 
-    /// Statements that make roles, memberships and grants at random.
+    /// A statement about the current database, whose name takes the place of `%I`.
+    fn with_database(statement: &str) -> String {
+        format!("DO $$ BEGIN EXECUTE format('{statement}', current_database()); END $$")
+    }
+
+    /// Random statements that create memberships and grants, and change owners and attributes.
     fn statements() -> impl Strategy<Value = Vec<String>> {
         let role = || (0..ROLES).prop_map(|i| format!("t{i}"));
         let grantee = || prop_oneof![5 => role(), 1 => Just("PUBLIC".to_owned())];
         let membership = (0..ROLES, 0..ROLES + PREDEFINED.len() - 1, any::<(bool, bool, bool)>())
             .prop_map(|(member, role, options)| {
-                // Only downwards, for the server refuses circles.
+                // A role is granted lower roles only, because the server rejects circular
+                // memberships.
                 let name = if role < ROLES {
                     format!("t{}", role.min(member))
                 } else {
@@ -118,10 +124,11 @@ mod tests {
         });
         let on_schema = (prop::sample::select(vec!["USAGE", "CREATE", "ALL"]), grantee())
             .prop_map(|(p, g)| format!("GRANT {p} ON SCHEMA t TO {g}"));
+        let database_privilege = prop::sample::select(vec!["CREATE", "TEMP", "CONNECT"]);
         let on_database =
-            (prop::sample::select(vec!["CREATE", "TEMP", "CONNECT"]), any::<bool>(), grantee()).prop_map(|(p, grant, g)| {
+            (database_privilege, any::<bool>(), grantee()).prop_map(|(p, grant, g)| {
                 let (verb, word) = if grant { ("GRANT", "TO") } else { ("REVOKE", "FROM") };
-                format!("DO $$ BEGIN EXECUTE format('{verb} {p} ON DATABASE %I {word} {g}', current_database()); END $$")
+                with_database(&format!("{verb} {p} ON DATABASE %I {word} {g}"))
             });
         let owner = (
             prop::sample::select(vec!["TABLE t.r", "FUNCTION t.f()", "SEQUENCE t.s", "SCHEMA t"]),
@@ -133,15 +140,23 @@ mod tests {
             role(),
         )
             .prop_map(|(object, role)| format!("REVOKE ALL ON {object} FROM {role}"));
-        let database_owner = role().prop_map(|role| {
-            format!("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO {role}', current_database()); END $$")
-        });
+        let database_owner =
+            role().prop_map(|role| with_database(&format!("ALTER DATABASE %I OWNER TO {role}")));
         let attribute = (role(), prop::sample::select(vec!["NOINHERIT", "INHERIT", "SUPERUSER"]))
             .prop_map(|(role, attribute)| format!("ALTER ROLE {role} {attribute}"));
         proptest::collection::vec(
             prop_oneof![
-                6 => membership, 4 => on_table, 2 => on_column, 2 => on_sequence, 2 => on_routine, 2 => on_schema, 1 => on_database,
-                1 => owner, 1 => owner_only, 1 => database_owner, 1 => attribute,
+                6 => membership,
+                4 => on_table,
+                2 => on_column,
+                2 => on_sequence,
+                2 => on_routine,
+                2 => on_schema,
+                1 => on_database,
+                1 => owner,
+                1 => owner_only,
+                1 => database_owner,
+                1 => attribute,
             ],
             1..24,
         )
@@ -155,124 +170,117 @@ mod tests {
         catalog::full(&state, &contract, &own)
     }
 
-    fn servers_answer(question: &str) -> bool {
-        Spi::get_one::<bool>(&format!("SELECT {question}")).expect("an answer").expect("not null")
+    fn ask_server(question: &str) -> bool {
+        Spi::get_one::<bool>(&format!("SELECT {question}")).expect("a row").expect("not null")
     }
 
-    /// Asks both, role by role and privilege by privilege; gives how many questions there were.
+    /// Compares every privilege and membership of every role. Returns the number of comparisons.
     fn compare() -> Result<u32, TestCaseError> {
         let snapshot = snapshot();
         let access = Access::new(&snapshot);
+        let mut comparisons = 0;
+        for role in (0..ROLES).map(|i| snapshot.role_named(&format!("t{i}")).expect("a role")) {
+            comparisons += compare_privileges(&snapshot, &access, role)?;
+            comparisons += compare_memberships(&snapshot, &access, role)?;
+        }
+        Ok(comparisons)
+    }
+
+    fn compare_privileges(
+        snapshot: &Snapshot,
+        access: &Access<'_>,
+        role: &Role,
+    ) -> Result<u32, TestCaseError> {
         let schema = snapshot.schema_named("t").expect("schema t");
         let [table, sequence] =
             ["r", "s"].map(|name| snapshot.relation_named(schema.oid, name).expect("a relation"));
         let routine =
             snapshot.routines.iter().find(|r| r.schema == schema.oid).expect("function t.f");
         let database = &snapshot.database;
-        let mut questions = 0;
-        for role in (0..ROLES).map(|i| snapshot.role_named(&format!("t{i}")).expect("a role")) {
-            let name = &role.name;
-            let mut ask = |held: Privileges, words: &[&str], question: &dyn Fn(&str) -> String| {
-                for word in words {
-                    let question = question(word);
-                    questions += 1;
-                    let privilege: Privileges = word.parse().expect("a privilege");
-                    prop_assert_eq!(
-                        held.contains(privilege),
-                        servers_answer(&question),
-                        "{}",
-                        question
-                    );
-                }
-                Ok(())
-            };
-            let mut on_table =
-                vec!["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"];
-            if VERSION >= 17 {
-                on_table.push("MAINTAIN");
+        let name = &role.name;
+        let mut comparisons = 0;
+        let mut ask = |held: Privileges, words: &[&str], question: &dyn Fn(&str) -> String| {
+            for word in words {
+                let question = question(word);
+                comparisons += 1;
+                let privilege: Privileges = word.parse().expect("a privilege");
+                prop_assert_eq!(held.contains(privilege), ask_server(&question), "{}", question);
             }
-            ask(access.relation_privileges(role.oid, table), &on_table, &|w| {
-                format!("has_table_privilege('{name}', 't.r', '{w}')")
-            })?;
-            ask(
-                access.column_privileges(role.oid, table, "Ü c"),
-                &["SELECT", "INSERT", "UPDATE", "REFERENCES"],
-                &|w| format!("has_column_privilege('{name}', 't.r', 'Ü c', '{w}')"),
-            )?;
-            ask(
-                access.relation_privileges(role.oid, sequence),
-                &["USAGE", "SELECT", "UPDATE"],
-                &|w| format!("has_sequence_privilege('{name}', 't.s', '{w}')"),
-            )?;
-            let held = access.privileges(
-                role.oid,
-                routine.owner,
-                routine.acl.as_ref(),
-                ObjectKind::Routine,
-            );
-            ask(held, &["EXECUTE"], &|w| {
-                format!("has_function_privilege('{name}', 't.f()', '{w}')")
-            })?;
-            let held =
-                access.privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema);
-            ask(held, &["USAGE", "CREATE"], &|w| {
-                format!("has_schema_privilege('{name}', 't', '{w}')")
-            })?;
-            let held = access.privileges(
-                role.oid,
-                database.owner,
-                database.acl.as_ref(),
-                ObjectKind::Database,
-            );
-            ask(held, &["CREATE", "TEMPORARY", "CONNECT"], &|w| {
-                format!("has_database_privilege('{name}', current_database(), '{w}')")
-            })?;
-            for other in snapshot
-                .roles
-                .iter()
-                .filter(|r| r.name.starts_with('t') || r.name.starts_with("pg_"))
-            {
-                questions += 3;
-                let pair = format!("'{name}', '{}'", other.name);
-                let usage = servers_answer(&format!("pg_has_role({pair}, 'USAGE')"));
-                prop_assert_eq!(
-                    access.has_privileges_of(role.oid, other.oid),
-                    usage,
-                    "USAGE {}",
-                    pair
-                );
-                let set = if VERSION >= 16 { "SET" } else { "MEMBER" };
-                let set = servers_answer(&format!("pg_has_role({pair}, '{set}')"));
-                prop_assert_eq!(access.can_set_role(role.oid, other.oid), set, "SET {}", pair);
-                let admin =
-                    servers_answer(&format!("pg_has_role({pair}, 'MEMBER WITH ADMIN OPTION')"));
-                prop_assert_eq!(access.is_admin_of(role.oid, other.oid), admin, "ADMIN {}", pair);
-            }
+            Ok(())
+        };
+        let mut on_table =
+            vec!["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"];
+        if VERSION >= 17 {
+            on_table.push("MAINTAIN");
         }
-        Ok(questions)
+        ask(access.relation_privileges(role.oid, table), &on_table, &|w| {
+            format!("has_table_privilege('{name}', 't.r', '{w}')")
+        })?;
+        let on_column = ["SELECT", "INSERT", "UPDATE", "REFERENCES"];
+        ask(access.column_privileges(role.oid, table, "Ü c"), &on_column, &|w| {
+            format!("has_column_privilege('{name}', 't.r', 'Ü c', '{w}')")
+        })?;
+        let on_sequence = ["USAGE", "SELECT", "UPDATE"];
+        ask(access.relation_privileges(role.oid, sequence), &on_sequence, &|w| {
+            format!("has_sequence_privilege('{name}', 't.s', '{w}')")
+        })?;
+        let held = |owner, acl, kind| access.privileges(role.oid, owner, acl, kind);
+        let on_routine = held(routine.owner, routine.acl.as_ref(), ObjectKind::Routine);
+        ask(on_routine, &["EXECUTE"], &|w| {
+            format!("has_function_privilege('{name}', 't.f()', '{w}')")
+        })?;
+        let on_schema = held(schema.owner, schema.acl.as_ref(), ObjectKind::Schema);
+        ask(on_schema, &["USAGE", "CREATE"], &|w| {
+            format!("has_schema_privilege('{name}', 't', '{w}')")
+        })?;
+        let on_database = held(database.owner, database.acl.as_ref(), ObjectKind::Database);
+        ask(on_database, &["CREATE", "TEMPORARY", "CONNECT"], &|w| {
+            format!("has_database_privilege('{name}', current_database(), '{w}')")
+        })?;
+        Ok(comparisons)
+    }
+
+    fn compare_memberships(
+        snapshot: &Snapshot,
+        access: &Access<'_>,
+        role: &Role,
+    ) -> Result<u32, TestCaseError> {
+        let mut comparisons = 0;
+        let is_compared = |r: &&Role| r.name.starts_with('t') || r.name.starts_with("pg_");
+        for other in snapshot.roles.iter().filter(is_compared) {
+            comparisons += 3;
+            let pair = format!("'{}', '{}'", role.name, other.name);
+            let usage = ask_server(&format!("pg_has_role({pair}, 'USAGE')"));
+            prop_assert_eq!(access.has_privileges_of(role.oid, other.oid), usage, "USAGE {}", pair);
+            let set = if VERSION >= 16 { "SET" } else { "MEMBER" };
+            let set = ask_server(&format!("pg_has_role({pair}, '{set}')"));
+            prop_assert_eq!(access.can_set_role(role.oid, other.oid), set, "SET {}", pair);
+            let admin = ask_server(&format!("pg_has_role({pair}, 'MEMBER WITH ADMIN OPTION')"));
+            prop_assert_eq!(access.is_admin_of(role.oid, other.oid), admin, "ADMIN {}", pair);
+        }
+        Ok(comparisons)
     }
 
     #[pg_test]
-    fn access_is_what_the_server_says_it_is() {
+    fn access_agrees_with_server_on_random_grants() {
         Spi::run("SET dragonfly_guard.mode = off; SET client_min_messages = error")
             .expect("settings");
         let owner = Spi::get_one::<String>("SELECT quote_ident(current_user)")
             .expect("a name")
             .expect("not null");
-        let questions = Cell::new(0);
+        let comparisons = Cell::new(0);
         runner(80)
             .run(&statements(), |statements| {
                 let roles: String = (0..ROLES).map(|i| format!("CREATE ROLE t{i};")).collect();
-                let objects = "CREATE SCHEMA t; CREATE TABLE t.r (\"Ü c\" int); CREATE SEQUENCE t.s;
+                let objects =
+                    "CREATE SCHEMA t; CREATE TABLE t.r (\"Ü c\" int); CREATE SEQUENCE t.s;
                     CREATE FUNCTION t.f() RETURNS int LANGUAGE sql AS 'SELECT 1';";
-                Spi::run(&(roles + objects)).expect("a world");
+                Spi::run(&(roles + objects)).expect("roles and objects");
                 for statement in &statements {
-                    // The server refuses a membership in oneself and the like: not what is asked
-                    // here.
-                    let attempt = statement.replace('\'', "''");
+                    // Errors, such as that of a role's membership in itself, do not matter here.
+                    let quoted = statement.replace('\'', "''").replace('\'', "''");
                     Spi::run(&format!(
-                        "DO 'BEGIN EXECUTE ''{}''; EXCEPTION WHEN OTHERS THEN NULL; END'",
-                        attempt.replace('\'', "''")
+                        "DO 'BEGIN EXECUTE ''{quoted}''; EXCEPTION WHEN OTHERS THEN NULL; END'"
                     ))
                     .unwrap_or_else(|e| panic!("{statement}: {e}"));
                 }
@@ -280,14 +288,14 @@ mod tests {
                 let roles: Vec<String> = (0..ROLES).map(|i| format!("t{i}")).collect();
                 let roles = roles.join(", ");
                 Spi::run(&format!(
-                    "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO {owner}', current_database()); END $$;
-                     DROP SCHEMA t CASCADE; DROP OWNED BY {roles} CASCADE; DROP ROLE {roles}"
+                    "{}; DROP SCHEMA t CASCADE; DROP OWNED BY {roles} CASCADE; DROP ROLE {roles}",
+                    with_database(&format!("ALTER DATABASE %I OWNER TO {owner}"))
                 ))
-                .expect("an end");
-                questions.set(questions.get() + result?);
+                .expect("cleanup");
+                comparisons.set(comparisons.get() + result?);
                 Ok(())
             })
             .unwrap_or_else(|e| panic!("{e}"));
-        assert!(questions.get() > 20_000, "only {} questions were asked", questions.get());
+        assert!(comparisons.get() > 20_000, "only {} comparisons", comparisons.get());
     }
 }

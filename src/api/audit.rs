@@ -1,4 +1,4 @@
-//! The SQL functions of the audit: findings as rows, as one error, as a catalogue of rules.
+//! The SQL functions of the audit: the findings as rows or as one error, and the list of rules.
 
 use crate::audit::{self, Filter, with_context};
 use crate::pg::call::{Call, Value, sql_function};
@@ -14,7 +14,7 @@ use dragonfly_core::search_path::Verdict;
 use dragonfly_core::sql::listed;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// A finding as the audits show it.
+/// The columns of a finding, as every audit returns them.
 pub fn row(finding: Finding) -> Vec<Value> {
     vec![
         Value::Text(finding.rule.id.into()),
@@ -31,14 +31,15 @@ pub fn row(finding: Finding) -> Vec<Value> {
     ]
 }
 
-/// The arguments `rules`, `schemas`, `min_severity`, each NULL for all, and `include_exempted`.
+/// Reads the arguments `rules`, `schemas` and `min_severity`, of which NULL means all, and
+/// `include_exempted`.
 fn filter(call: Call) -> Filter {
     let min_severity = severity(call.text(2)).unwrap_or(Severity::Info);
     let exempted = call.bool(3).unwrap_or(false);
     Filter { exempted, min_severity, ..Filter::about(call.texts(0), call.names(1)) }
 }
 
-/// A severity by its word; an error lists the words.
+/// Reads a severity. Raises an error that lists the severities where `word` is none.
 fn severity(word: Option<String>) -> Option<Severity> {
     let known = Severity::ALL.map(Severity::as_str);
     word.map(|word| word.parse().unwrap_or_else(|_| unknown_argument("severity", &word, &known)))
@@ -49,14 +50,18 @@ fn rows(call: Call, filter: &Filter) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.audit_security(rules text[], schemas name[], min_severity text, include_exempted boolean)`
+    /// `ops.audit_security(rules text[] DEFAULT NULL, schemas name[] DEFAULT NULL,
+    /// min_severity text DEFAULT NULL, include_exempted bool DEFAULT false)
+    /// RETURNS TABLE (rule text, severity text, object_type text,
+    /// schema_name name, object text, role_name name, detail text, evidence jsonb, fix text,
+    /// contract_section text, fingerprint text)`
     ops_audit_security => audit_security
 );
 fn audit_security(call: Call) -> pg_sys::Datum {
     rows(call, &filter(call))
 }
 
-/// Declares the audit of one area.
+/// Declares the audits of one area each. They have the columns of `ops.audit_security()`.
 macro_rules! area_audits {
     ($($(#[$doc:meta])* $symbol:ident => $body:ident, $area:ident;)*) => {$(
         sql_function!($(#[$doc])* $symbol => $body);
@@ -67,27 +72,27 @@ macro_rules! area_audits {
 }
 
 area_audits! {
-    /// `ops.audit_roles()`
+    /// `ops.audit_roles()`, which returns the findings of area `roles`.
     ops_audit_roles => audit_roles, Roles;
-    /// `ops.audit_objects()`
+    /// `ops.audit_objects()`, which returns the findings of area `objects`.
     ops_audit_objects => audit_objects, Objects;
-    /// `ops.audit_grants()`
+    /// `ops.audit_grants()`, which returns the findings of area `grants`.
     ops_audit_grants => audit_grants, Grants;
-    /// `ops.audit_views()`
+    /// `ops.audit_views()`, which returns the findings of area `views`.
     ops_audit_views => audit_views, Views;
-    /// `ops.audit_functions()`
+    /// `ops.audit_functions()`, which returns the findings of area `functions`.
     ops_audit_functions => audit_functions, Functions;
-    /// `ops.audit_rls()`
+    /// `ops.audit_rls()`, which returns the findings of area `rls`.
     ops_audit_rls => audit_rls, Rls;
-    /// `ops.audit_guard()`
+    /// `ops.audit_guard()`, which returns the findings of area `guard`.
     ops_audit_guard => audit_guard, Guard;
 }
 
-/// How many findings an error repeats.
+/// The number of findings that an error lists.
 const SHOWN: usize = 20;
 
 sql_function!(
-    /// `ops.assert_security(min_severity text)`
+    /// `ops.assert_security(min_severity text DEFAULT 'error') RETURNS void`
     ops_assert_security => assert_security
 );
 fn assert_security(call: Call) -> pg_sys::Datum {
@@ -102,13 +107,17 @@ fn assert_security(call: Call) -> pg_sys::Datum {
         if found.len() > SHOWN {
             lines.push(format!("... and {} more.", found.len() - SHOWN));
         }
-        let (ways, severity) =
-            (if found.len() == 1 { "way" } else { "ways" }, min_severity.as_str());
+        let findings = if found.len() == 1 { "finding" } else { "findings" };
         Report {
-            message: format!("the database differs from its security contract in {} {ways}", found.len()),
+            message: format!(
+                "database does not conform to its security contract: {} {findings}",
+                found.len()
+            ),
             detail: lines.join("\n"),
             hint: format!(
-                "SELECT * FROM ops.audit_security(min_severity => '{severity}') lists them with the SQL that mends them."
+                "SELECT * FROM ops.audit_security(min_severity => '{}') lists them with the SQL \
+                 that fixes them.",
+                min_severity.as_str()
             ),
         }
         .error(PgSqlErrorCode::ERRCODE_ASSERT_FAILURE);
@@ -117,7 +126,9 @@ fn assert_security(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.security_rules()`
+    /// `ops.security_rules() RETURNS TABLE (rule text, title text, area text, severity text,
+    /// guard text, sqlstate text, contract_section text, checks text, why text, fix text,
+    /// exempt text, see_also text[])`
     ops_security_rules => security_rules
 );
 fn security_rules(call: Call) -> pg_sys::Datum {
@@ -144,8 +155,8 @@ fn security_rules(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `dragonfly_guard.announce()`: what CREATE EXTENSION finds in a database that was there
-    /// before it, as one WARNING.
+    /// `dragonfly_guard.announce() RETURNS void`: one WARNING about the SECURITY DEFINER routines
+    /// that CREATE EXTENSION finds in the database.
     guard_announce => announce
 );
 fn announce(_: Call) -> pg_sys::Datum {
@@ -165,22 +176,21 @@ fn announce(_: Call) -> pg_sys::Datum {
         return pg_sys::Datum::null();
     }
     let message = match names.len() {
-        1 => "1 SECURITY DEFINER routine that is here already has no safe search_path".to_owned(),
-        n => {
-            format!("{n} SECURITY DEFINER routines that are here already have no safe search_path")
-        }
+        1 => "1 existing SECURITY DEFINER routine has no safe search_path".to_owned(),
+        n => format!("{n} existing SECURITY DEFINER routines have no safe search_path"),
     };
     let mut shown: Vec<String> = names.iter().take(3).cloned().collect();
     if names.len() > shown.len() {
-        shown.push(format!("{} others", names.len() - shown.len()));
+        let others = names.len() - shown.len();
+        shown.push(format!("{others} {}", if others == 1 { "other" } else { "others" }));
     }
     Report {
         message,
         detail: format!(
-            "{}. What is here stays as it is; the guard refuses new ones.",
+            "{}. Existing routines are not changed; the guard rejects new ones.",
             listed(&shown)
         ),
-        hint: "SELECT * FROM ops.audit_security() lists everything, with the SQL that mends it."
+        hint: "SELECT * FROM ops.audit_security() lists all findings with the SQL that fixes them."
             .into(),
     }
     .warning(PgSqlErrorCode::ERRCODE_WARNING);

@@ -1,6 +1,5 @@
-//! The SQL functions of the contract: what is in force, another one comes into force, and what
-//! people do with one before: check it, complete it in an editor, compare it, try it on the
-//! database.
+//! The SQL functions of the contract: they return the one in force, put another one into force, and
+//! validate, describe, compare and audit contracts before that.
 
 use super::audit::row;
 use super::permission;
@@ -24,8 +23,8 @@ sql_function!(
 fn contract_in_force(_: Call) -> pg_sys::Datum {
     let state = State::now();
     let text = document_in_force(&state, &Own::find(&state));
-    let json =
-        serde_json::from_str(&text).unwrap_or_else(|e| pgrx::error!("jsonb_out gave no JSON: {e}"));
+    let json = serde_json::from_str(&text)
+        .unwrap_or_else(|e| pgrx::error!("jsonb_out returned invalid JSON: {e}"));
     json_datum(&json)
 }
 
@@ -39,8 +38,8 @@ fn default_contract(_: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `dragonfly_guard.is_contract(jsonb) RETURNS boolean`: true, or an error that says where the
-    /// document is wrong.
+    /// `dragonfly_guard.is_contract(document jsonb) RETURNS bool`: true, or an error that names the
+    /// invalid places of the document.
     guard_is_contract => is_contract
 );
 fn is_contract(call: Call) -> pg_sys::Datum {
@@ -49,28 +48,39 @@ fn is_contract(call: Call) -> pg_sys::Datum {
     pg_sys::Datum::from(true)
 }
 
-/// The contract in a document; an error where it is none.
+/// Reads the contract in a document. Raises an error where the document is not a valid contract.
 fn valid(text: &str) -> Contract {
     let Examined { contract, problems } = examine_interruptibly(text, &interrupts);
     contract.unwrap_or_else(|| {
-        let errors: Vec<String> =
-            problems.iter().filter(|p| p.severity == Severity::Error).map(ToString::to_string).collect();
+        let errors: Vec<String> = problems
+            .iter()
+            .filter(|p| p.severity == Severity::Error)
+            .map(ToString::to_string)
+            .collect();
         let shown = errors.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
         let more = errors.len().saturating_sub(SHOWN);
         Report {
             message: "not a valid security contract".into(),
-            detail: if more > 0 { format!("{shown}\n... and {more} more.") } else { format!("{shown}.") },
-            hint: "SELECT * FROM ops.validate_contract(...) lists everything that is wrong with it; ops.contract() is a valid one.".into(),
+            detail: if more > 0 {
+                format!("{shown}\n... and {more} more.")
+            } else {
+                format!("{shown}.")
+            },
+            hint: "SELECT * FROM ops.validate_contract(...) lists all problems; ops.contract() \
+                   returns a valid contract."
+                .into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     })
 }
 
-/// How much of what is wrong an error repeats.
+/// The number of problems that an error lists.
 const SHOWN: usize = 10;
 
 sql_function!(
-    /// `ops.load_contract(contract jsonb, note text)`
+    /// `ops.load_contract(contract jsonb, note text DEFAULT NULL)
+    /// RETURNS TABLE (version text, replaces text, findings int8, added int8, removed int8,
+    /// changes text[])`
     ops_load_contract => load_jsonb
 );
 fn load_jsonb(call: Call) -> pg_sys::Datum {
@@ -78,7 +88,7 @@ fn load_jsonb(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.load_contract(contract text, note text)`
+    /// `ops.load_contract(contract text, note text DEFAULT NULL)`, with the same columns.
     ops_load_contract_text => load_text
 );
 fn load_text(call: Call) -> pg_sys::Datum {
@@ -99,14 +109,20 @@ fn load(call: Call, document: Option<String>) -> pg_sys::Datum {
         let same = contract.version == highest.version.to_string()
             && highest.contract.as_ref() == Some(&contract);
         Report {
-            message: format!("contract {} is not higher than {}", contract.version, highest.version),
+            message: format!(
+                "contract version {} is not higher than {}",
+                contract.version, highest.version
+            ),
             detail: if same {
                 "The same contract has been loaded already.".into()
             } else {
-                "Each contract has a higher version than all that were loaded before it, so that a version says what it is."
+                "Each contract must have a higher version than all earlier ones, so that a version \
+                 identifies one contract."
                     .into()
             },
-            hint: "Raise its version; to go back to an earlier one, SELECT * FROM ops.rollback_contract('...').".into(),
+            hint: "Increase its version. To return to an earlier contract, SELECT * FROM \
+                   ops.rollback_contract('...')."
+                .into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE);
     }
@@ -114,7 +130,9 @@ fn load(call: Call, document: Option<String>) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.rollback_contract(to_version text, note text)`
+    /// `ops.rollback_contract(to_version text DEFAULT NULL, note text DEFAULT NULL)
+    /// RETURNS TABLE (version text, replaces text, findings int8, added int8, removed int8,
+    /// changes text[])`
     ops_rollback_contract => rollback
 );
 fn rollback(call: Call) -> pg_sys::Datum {
@@ -122,20 +140,23 @@ fn rollback(call: Call) -> pg_sys::Datum {
     let history = History::open();
     let current = history.past.last().map(|p| p.version.to_string());
     let earlier = history.past.iter().rev().skip(1);
-    // What was in force before this version came; going back twice leads two steps back.
-    let came = history
+    // The place of this version in the history: a second rollback returns to the contract before
+    // it, and not to the one that the first rollback replaced.
+    let first_loaded = history
         .past
         .iter()
         .position(|p| current.as_ref().is_some_and(|version| p.version.to_string() == *version));
     let wanted = call.text(0);
     let found = match &wanted {
         Some(version) if current.as_ref() == Some(version) => Report {
-            message: format!("contract {version} is in force already"),
+            message: format!("contract {version} is already in force"),
             ..Report::default()
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE),
         Some(version) => earlier.clone().find(|p| p.version.to_string() == *version),
-        None => came.and_then(|came| came.checked_sub(1)).map(|before| &history.past[before]),
+        None => {
+            first_loaded.and_then(|place| place.checked_sub(1)).map(|before| &history.past[before])
+        }
     };
     let Some((contract, document)) = found.and_then(|p| Some((p.contract.as_ref()?, &p.document)))
     else {
@@ -144,15 +165,15 @@ fn rollback(call: Call) -> pg_sys::Datum {
         known.dedup();
         Report {
             message: match &wanted {
-                Some(version) => format!("there was no contract {}", printable(version)),
-                None => "there was no contract before the one in force".into(),
+                Some(version) => format!("contract {} has not been in force", printable(version)),
+                None => "no contract was in force before this one".into(),
             },
             detail: if known.is_empty() {
                 String::new()
             } else {
-                format!("Earlier ones: {}.", known.join(", "))
+                format!("Earlier contracts: {}.", known.join(", "))
             },
-            hint: "SELECT * FROM ops.contract_history shows them.".into(),
+            hint: "SELECT * FROM ops.contract_history lists all contracts.".into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     };
@@ -161,7 +182,7 @@ fn rollback(call: Call) -> pg_sys::Datum {
     put_into_force(call, &history, contract, document, Some(note))
 }
 
-/// Stores the contract and reports what follows from it.
+/// Stores the contract, and reports and returns its effect on the findings.
 fn put_into_force(
     call: Call,
     history: &History,
@@ -178,38 +199,53 @@ fn put_into_force(
             .collect()
     };
     let (before, after) = (earlier.map(found).unwrap_or_default(), found(contract));
-    let (added, removed) = (after.difference(&before).count(), before.difference(&after).count());
+    let findings = Counts {
+        total: after.len(),
+        added: after.difference(&before).count(),
+        removed: before.difference(&after).count(),
+    };
     let changes = earlier.map(|earlier| contract::changes(earlier, contract)).unwrap_or_default();
-    say(contract, after.len(), added, removed);
+    report(contract, findings);
     call.table([vec![
         Value::Text(contract.version.clone()),
         Value::text(earlier.map(|c| c.version.clone())),
-        Value::Int(after.len() as i64),
-        Value::Int(added as i64),
-        Value::Int(removed as i64),
+        Value::Int(findings.total as i64),
+        Value::Int(findings.added as i64),
+        Value::Int(findings.removed as i64),
         Value::Texts(changes),
     ]])
 }
 
-fn say(contract: &Contract, findings: usize, added: usize, removed: usize) {
-    let count = |n: usize| if n == 1 { "1 finding".to_owned() } else { format!("{n} findings") };
+/// How many findings a contract has, and how many it adds and removes.
+#[derive(Clone, Copy)]
+struct Counts {
+    total: usize,
+    added: usize,
+    removed: usize,
+}
+
+fn report(contract: &Contract, Counts { total, added, removed }: Counts) {
+    let findings = if total == 1 { "finding" } else { "findings" };
     Report {
         message: format!(
-            "contract {} is in force: {} now, {added} more and {removed} less than before",
-            contract.version,
-            count(findings)
+            "contract {} is in force: {total} {findings}, {added} added and {removed} removed",
+            contract.version
         ),
         detail: String::new(),
         hint: match added {
             0 => String::new(),
-            _ => "SELECT * FROM ops.audit_security() lists them; the guard refuses only what makes it worse.".into(),
+            _ => {
+                "SELECT * FROM ops.audit_security() lists them; the guard blocks regressions only."
+                    .into()
+            }
         },
     }
     .notice();
 }
 
 sql_function!(
-    /// `ops.validate_contract(contract jsonb)`
+    /// `ops.validate_contract(contract jsonb)
+    /// RETURNS TABLE (severity text, path text, problem text, allowed text)`
     ops_validate_contract => validate_jsonb
 );
 fn validate_jsonb(call: Call) -> pg_sys::Datum {
@@ -217,7 +253,7 @@ fn validate_jsonb(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.validate_contract(contract text)`
+    /// `ops.validate_contract(contract text)`, with the same columns.
     ops_validate_contract_text => validate_text
 );
 fn validate_text(call: Call) -> pg_sys::Datum {
@@ -257,7 +293,7 @@ fn changes(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.audit_contract(contract jsonb)`
+    /// `ops.audit_contract(contract jsonb)`, with the columns of `ops.audit_security()`.
     ops_audit_contract => audit_contract
 );
 fn audit_contract(call: Call) -> pg_sys::Datum {

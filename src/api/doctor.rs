@@ -1,4 +1,5 @@
-//! `ops.doctor()`: the daily check.
+//! `ops.doctor()`: the daily check. The probes in this file are the part that only the server can
+//! do.
 
 use super::explain;
 use super::postgrest::AUTHENTICATOR;
@@ -12,7 +13,7 @@ use crate::pg::{restricted, setting, subtransaction};
 use crate::query::{self, Needs, Unreadable};
 use crate::{catalog, settings};
 use dragonfly_core::catalog::{Oid, Relation, RelationKind, Routine, RoutineKind};
-use dragonfly_core::doctor::{Check, Trial, Trials, examine, reach};
+use dragonfly_core::doctor::{Check, ExposedSchemas, Outcome, Probes, declared_accesses, examine};
 use dragonfly_core::rules::Context;
 use dragonfly_core::search_path::{ReasonCode, split_identifiers, stored_value};
 use dragonfly_core::sql::{printable, safe_qualified};
@@ -22,7 +23,8 @@ use std::cell::{Cell, OnceCell};
 use std::ffi::{CStr, CString};
 
 sql_function!(
-    /// `ops.doctor(authenticator name)`
+    /// `ops.doctor(authenticator name DEFAULT NULL) RETURNS TABLE (area text, object text, ok bool,
+    /// detail text, fix text)`
     ops_doctor => doctor
 );
 fn doctor(call: Call) -> pg_sys::Datum {
@@ -30,17 +32,19 @@ fn doctor(call: Call) -> pg_sys::Datum {
     let checks: Vec<Check> = with_findings(|cx, findings, state| {
         let role = cx.snapshot.role_named(&authenticator);
         let probe = Probe::new(cx, state);
-        let denied =
-            explain::denied(cx.contract, state, &reach(cx), |read| probe.with_lock_timeout(read));
-        let trials = Trials {
+        let outcomes = explain::outcomes(cx.contract, state, &declared_accesses(cx), |read| {
+            probe.with_lock_timeout(read)
+        });
+        let probes = Probes {
             view: &|view| probe.view(view),
             routine: &|routine| probe.body(routine),
-            reached: &|reach| denied.get(reach).cloned().unwrap_or(Trial::Fine),
+            access: &|access| outcomes.get(access).cloned().unwrap_or(Outcome::Works),
             exposed_schemas: role
-                .and_then(|role| catalog::setting_of(state, role.oid, "pgrst.db_schemas")),
+                .and_then(|role| catalog::setting_of(state, role.oid, "pgrst.db_schemas"))
+                .map(|(value, is_of_database)| ExposedSchemas { value, is_of_database }),
             interrupts: &interrupts,
         };
-        examine(cx, findings, &authenticator, &trials)
+        examine(cx, findings, &authenticator, &probes)
     });
     call.table(checks.into_iter().map(|check| {
         vec![
@@ -53,7 +57,8 @@ fn doctor(call: Call) -> pg_sys::Datum {
     }))
 }
 
-/// Has the server read views and routines without executing any code in them.
+/// Checks views and routines by the server's parser, rewriter, planner and validators, without
+/// executing any code in them.
 struct Probe<'a> {
     cx: &'a Context<'a>,
     state: &'a State,
@@ -63,23 +68,24 @@ struct Probe<'a> {
     was_locked_out: Cell<bool>,
 }
 
-/// What may be probed at all.
+/// Which objects can be probed.
 struct Trusted {
     trust: Trust,
-    /// Why nothing may: reading a value of some type could execute code that no hook sees.
+    /// Why none can be: reading a value of some type could execute code that no hook sees.
     hazard: Option<String>,
 }
 
 /// Names and values of settings.
 type Settings = Vec<(CString, CString)>;
 
-/// One object while it is probed.
+/// An object while it is probed.
 struct Target<'p> {
     trust: &'p Trust,
     settings: &'p Settings,
     /// Whether the catalog still shows the object as the snapshot does.
     is_unchanged: &'p dyn Fn() -> bool,
-    /// Set by the work where a function in the object may return something else in another session.
+    /// Set by the probe where a function in the object may return something else in another
+    /// session.
     has_mutable_functions: &'p Cell<bool>,
 }
 
@@ -94,20 +100,20 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Has the server rewrite the query of a view and plan it as the view's owner, along the path
-    /// of those who use it.
-    fn view(&self, view: &Relation) -> Trial {
+    /// Has the server rewrite and plan the query of a view, as the owner of the view and with the
+    /// search_path of the sessions that use it.
+    fn view(&self, view: &Relation) -> Outcome {
         let name = safe_qualified(self.cx.snapshot.schema_name(view.schema), &view.name);
         if view.kind == RelationKind::MaterializedView
             && !catalog::is_populated(self.state, view.oid)
         {
-            return Trial::Broken(format!("materialized view {name} has not been populated"));
+            return Outcome::Fails(format!("materialized view {name} has not been populated"));
         }
         let trust = match self.trust(view.owner) {
             Ok(trust) => trust,
-            Err(why) => return Trial::Untried(why),
+            Err(why) => return Outcome::Unchecked(why),
         };
-        // Rewriting alone takes as much time and memory as the owners of the views like.
+        // Views can be written so that rewriting them takes any amount of time and memory.
         let is_untrusted = |oid: &Oid| {
             catalog::relation_owner(self.state, *oid)
                 .is_some_and(|owner| !trust.owners.contains(&owner))
@@ -115,11 +121,11 @@ impl<'a> Probe<'a> {
         if let Some(untrusted) =
             catalog::behind_view(self.state, view.oid).into_iter().filter(is_untrusted).min()
         {
-            return Trial::Untried(self.describe(Refused::Relation(untrusted)));
+            return Outcome::Unchecked(self.describe(Refused::Relation(untrusted)));
         }
         let settings = self.settings(view.schema, &[]);
         if let Some(why) = self.untrusted_path(&settings, view.owner) {
-            return Trial::Untried(why);
+            return Outcome::Unchecked(why);
         }
         let has_mutable_functions = Cell::new(false);
         let target = Target {
@@ -133,23 +139,23 @@ impl<'a> Probe<'a> {
         })
     }
 
-    /// Has the validator of its language check the body of a routine, as the routine's owner and
-    /// under its settings.
-    fn body(&self, routine: &Routine) -> Trial {
+    /// Has the validator of the language check the body of a routine, as the owner of the routine
+    /// and with its settings.
+    fn body(&self, routine: &Routine) -> Outcome {
         // An aggregate has no body; the functions that it consists of have one.
         if routine.kind == RoutineKind::Aggregate {
-            return Trial::Fine;
+            return Outcome::Works;
         }
         let Some(validator) = catalog::validator(self.state, routine.oid) else {
-            return Trial::Fine;
+            return Outcome::Works;
         };
         let trust = match self.trust(routine.owner) {
             Ok(trust) => trust,
-            Err(why) => return Trial::Untried(why),
+            Err(why) => return Outcome::Unchecked(why),
         };
         let settings = self.settings(routine.schema, &routine.config);
         if let Some(why) = self.untrusted_path(&settings, routine.owner) {
-            return Trial::Untried(why);
+            return Outcome::Unchecked(why);
         }
         let is_unchanged =
             || catalog::routine_owner(&State::now(), routine.oid) == Some(routine.owner);
@@ -172,8 +178,9 @@ impl<'a> Probe<'a> {
         })
     }
 
-    /// Why names would not be looked up as for those who use the object: temporary objects of this
-    /// session take precedence, or untrusted roles can put objects into the path meanwhile.
+    /// Why names could be looked up differently than in the sessions that use the object: temporary
+    /// objects of this session take precedence, or untrusted roles can create objects in the
+    /// search_path during the probe.
     fn untrusted_path(&self, settings: &Settings, owner: Oid) -> Option<String> {
         if catalog::temporary::has_schema() {
             return Some("this session has temporary objects, which take precedence".into());
@@ -182,41 +189,38 @@ impl<'a> Probe<'a> {
         let assessment = self.cx.paths.path(&from_server(path.to_bytes()), owner);
         let is_open = |code| matches!(code, ReasonCode::Writable | ReasonCode::ForeignObjects);
         let is_open = assessment.reasons.iter().any(|reason| is_open(reason.code));
-        is_open.then(|| "untrusted roles can put objects into its search_path".into())
+        is_open.then(|| "untrusted roles can create objects in its search_path".into())
     }
 
-    /// What comes of `work`, during which no untrusted code runs. It returns false where the object
-    /// it found is no longer the one of the snapshot.
-    fn attempt(&self, target: &Target<'_>, work: impl FnOnce() -> bool) -> Trial {
+    /// Returns the outcome of `work`, during which no untrusted code is executed. `work` returns
+    /// false where the object that it found is no longer the one of the snapshot.
+    fn attempt(&self, target: &Target<'_>, work: impl FnOnce() -> bool) -> Outcome {
         let settings: Vec<(&CStr, &CStr)> = target
             .settings
             .iter()
             .map(|(name, value)| (name.as_c_str(), value.as_c_str()))
             .collect();
         let attempt = || subtransaction::rolled_back(|| setting::under(&settings, work));
-        let (outcome, refused) = self.memory.with(|| {
-            let (outcome, refused) = inert(target.trust, attempt);
-            (
-                outcome
-                    .map_err(|error: Box<CaughtError>| Failure::of(subtransaction::report(&error))),
-                refused,
-            )
+        let (result, blocked) = self.memory.with(|| {
+            let (result, blocked) = inert(target.trust, attempt);
+            let failure = |error: Box<CaughtError>| Failure::of(subtransaction::report(&error));
+            (result.map_err(failure), blocked)
         });
-        let modified = || Trial::Untried("object is being modified concurrently".into());
-        match (refused, outcome) {
-            (Some(refused), _) => Trial::Untried(self.describe(refused)),
-            (None, Ok(true)) => Trial::Fine,
+        let modified = || Outcome::Unchecked("object is being modified concurrently".into());
+        match (blocked, result) {
+            (Some(blocked), _) => Outcome::Unchecked(self.describe(blocked)),
+            (None, Ok(true)) => Outcome::Works,
             (None, Ok(false)) => modified(),
             (None, Err(_)) if !(target.is_unchanged)() => modified(),
             (None, Err(failure)) => {
                 self.was_locked_out.set(self.was_locked_out.get() || failure.is_of_lock());
-                failure.trial(target.has_mutable_functions.get())
+                failure.outcome(target.has_mutable_functions.get())
             }
         }
     }
 
-    /// What was to run, as a clause.
-    fn describe(&self, refused: Refused) -> String {
+    /// Describes what was blocked, as a clause.
+    fn describe(&self, blocked: Refused) -> String {
         let relation = |oid| {
             let name = catalog::name(catalog::PG_CLASS, oid);
             let name = name
@@ -227,7 +231,7 @@ impl<'a> Probe<'a> {
             printable(&oid.map(|oid| self.cx.snapshot.role_name(oid)).unwrap_or_default())
                 .into_owned()
         };
-        match refused {
+        match blocked {
             Refused::Query => "it would execute a query".into(),
             Refused::Function(oid) => {
                 let signature = |(schema, name): (String, String)| {
@@ -255,10 +259,13 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Which owners are trusted while an object of `owner` is read: superusers and the contract's
-    /// trusted owners. An error where `owner` is none of them, or where a type is there whose
-    /// values cannot be read without code that no hook sees: checks of domains and functions of
-    /// ranges that do more than compute.
+    /// Returns which owners are trusted while an object of `owner` is probed: superusers and the
+    /// trusted owners of the contract.
+    ///
+    /// # Errors
+    /// Where `owner` is none of them, or where a type exists whose values cannot be read without
+    /// executing code that no hook sees: domains and ranges with functions that do more than
+    /// compute.
     fn trust(&self, owner: Oid) -> Result<&Trust, String> {
         let trusted = self.trusted.get_or_init(|| Trusted {
             trust: Trust::under(self.cx.contract, self.cx.snapshot),
@@ -274,7 +281,7 @@ impl<'a> Probe<'a> {
         trusted.hazard.clone().map_or(Ok(&trusted.trust), Err)
     }
 
-    /// Reads what a statement needs, waiting for locks no longer than the timeout.
+    /// Reads what a statement needs, and waits for locks no longer than the timeout.
     fn with_lock_timeout(
         &self,
         read: &dyn Fn() -> Result<Needs, Unreadable>,
@@ -287,15 +294,15 @@ impl<'a> Probe<'a> {
         outcome
     }
 
-    /// How long to wait for a lock: as the session says, or not long.
+    /// How long to wait for a lock: the setting of the session where it has one, or a short time.
     fn lock_timeout(&self) -> String {
         let of_session = settings::value("lock_timeout").filter(|value| value != "0");
         let default = if self.was_locked_out.get() { SHORT_LOCK_TIMEOUT } else { LOCK_TIMEOUT };
         of_session.unwrap_or_else(|| default.into())
     }
 
-    /// The settings of a session that uses an object in `schema`: the object's own, or those of a
-    /// request. PostgREST puts the schema first in the path.
+    /// The settings with which an object in `schema` is used: those of the object itself, or those
+    /// of a request. PostgREST sets a search_path that starts with the schema.
     fn settings(&self, schema: Oid, own: &[String]) -> Settings {
         let own = |name: &str| {
             let mut items = own.iter().filter_map(|item| item.split_once('='));
@@ -328,8 +335,8 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// An error that an attempt met. What it means is decided by its SQLSTATE and by the place in the
-/// server's source that raised it; its message is shown to people, in whatever language it is.
+/// An error during a probe. Its meaning is decided by its SQLSTATE and by the place in the server's
+/// source that raised it. Its message is only shown, and may be translated.
 struct Failure {
     code: PgSqlErrorCode,
     place: Place,
@@ -339,12 +346,11 @@ struct Failure {
 /// Which part of the server raised an error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// The parser or the rewriter: the SQL itself is wrong, and not what a function makes of its
-    /// arguments.
+    /// The parser or the rewriter: the SQL itself is invalid, and not an argument of a function.
     Sql,
-    /// What reads and writes settings.
+    /// The code that reads and writes settings.
     Settings,
-    /// What writes them, where a parameter may not be set.
+    /// The code that sets a parameter and checks whether it can be set.
     SettingOfParameter,
     Elsewhere,
 }
@@ -358,7 +364,7 @@ impl Place {
         }
         match file {
             "analyze.c" | "scan.l" | "gram.y" => Self::Sql,
-            // `set_config_option` and what it consists of, by version.
+            // `set_config_option` and the functions that it consists of in later versions.
             "guc.c" if function.starts_with("set_config_") => Self::SettingOfParameter,
             "guc.c" | "guc_funcs.c" => Self::Settings,
             _ => Self::Elsewhere,
@@ -384,40 +390,41 @@ impl Failure {
         )
     }
 
-    /// What it says about the object; `has_mutable_functions` where functions in it may return
-    /// something else in another session.
-    fn trial(self, has_mutable_functions: bool) -> Trial {
+    /// What the error means for the object. `has_mutable_functions` tells that functions in the
+    /// object may return something else in another session.
+    fn outcome(self, has_mutable_functions: bool) -> Outcome {
         let Self { code, place, ref message } = self;
         if self.is_of_lock() {
-            return Trial::Untried("an object that it uses is locked".into());
+            return Outcome::Unchecked("an object that it uses is locked".into());
         }
         match (code, place) {
             // The planner calls functions to estimate how many rows there are, and a parameter that
-            // only requests set does not exist.
+            // only requests set does not exist here.
             (
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
                 Place::Settings | Place::SettingOfParameter,
-            ) => Trial::Untried(format!("it depends on the request: {message}")),
-            // The settings of a function are set before any hook can reject the call. Which may be
-            // set depends on the role that calls it, and here on the security-restricted operation.
+            ) => Outcome::Unchecked(format!("it depends on the request: {message}")),
+            // The settings of a function are set before any hook can block the call. Which of them
+            // can be set depends on the role that calls it, and a security-restricted operation
+            // forbids some.
             (PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, Place::SettingOfParameter) => {
-                Trial::Untried(format!("it would call a function: {message}"))
+                Outcome::Unchecked(format!("it would call a function: {message}"))
             }
             _ if has_mutable_functions && place != Place::Sql => {
-                Trial::Untried(format!("it depends on the request: {message}"))
+                Outcome::Unchecked(format!("it depends on the request: {message}"))
             }
-            _ => Trial::Broken(self.message),
+            _ => Outcome::Fails(self.message),
         }
     }
 }
 
-/// How long to wait for a lock, unless the session says.
+/// How long to wait for a lock where the session does not set lock_timeout.
 const LOCK_TIMEOUT: &str = "1s";
 
 /// The same, once a lock could not be acquired.
 const SHORT_LOCK_TIMEOUT: &str = "10ms";
 
-/// The settings by which literals are read.
+/// The settings that affect how literals are read.
 const OF_LITERALS: [&str; 7] = [
     "standard_conforming_strings",
     "backslash_quote",

@@ -1,5 +1,5 @@
-//! The SQL functions of drift: what the governed schemas hold, as a snapshot that can be frozen,
-//! hashed, carried elsewhere and compared.
+//! The SQL functions of drift: snapshots of the governed schemas, which can be stored, hashed,
+//! copied to another database and compared.
 
 use super::permission;
 use crate::audit;
@@ -17,7 +17,7 @@ use dragonfly_core::sql::{listed, printable};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 sql_function!(
-    /// `ops.schema_snapshot(schemas name[]) RETURNS jsonb`
+    /// `ops.schema_snapshot(schemas name[] DEFAULT NULL) RETURNS jsonb`
     ops_schema_snapshot => schema_snapshot
 );
 fn schema_snapshot(call: Call) -> pg_sys::Datum {
@@ -25,7 +25,7 @@ fn schema_snapshot(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.schema_fingerprint(schemas name[]) RETURNS text`
+    /// `ops.schema_fingerprint(schemas name[] DEFAULT NULL) RETURNS text`
     ops_schema_fingerprint => schema_fingerprint
 );
 fn schema_fingerprint(call: Call) -> pg_sys::Datum {
@@ -33,7 +33,8 @@ fn schema_fingerprint(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.compare_schema(snapshot jsonb)`
+    /// `ops.compare_schema(snapshot jsonb) RETURNS TABLE (source text, change text,
+    /// object_type text, schema_name name, object text, property text, expected text, actual text)`
     ops_compare_schema => compare_schema
 );
 fn compare_schema(call: Call) -> pg_sys::Datum {
@@ -43,27 +44,28 @@ fn compare_schema(call: Call) -> pg_sys::Datum {
     });
     let other = drift::read(&text, &interrupts).unwrap_or_else(|problem| {
         Report {
-            message: "not a schema snapshot".into(),
+            message: "invalid schema snapshot".into(),
             detail: format!("{problem}."),
-            hint: "SELECT ops.schema_snapshot() in the other database gives one.".into(),
+            hint: "SELECT ops.schema_snapshot() in the other database returns one.".into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     });
     not_empty(&other.schemas);
-    mention_release(&other, "the snapshot");
-    let here = catalog::drift::read(&State::now(), other.schemas.clone());
-    call.table(compare(&other, &here).into_iter().map(|difference| row("snapshot", difference)))
+    report_other_release(&other, "the snapshot");
+    let current = catalog::drift::read(&State::now(), other.schemas.clone());
+    call.table(compare(&other, &current).into_iter().map(|difference| row("snapshot", difference)))
 }
 
 sql_function!(
-    /// `ops.check_schema_consistency(label text, schemas name[])`
+    /// `ops.check_schema_consistency(label text DEFAULT NULL, schemas name[] DEFAULT NULL)`, with
+    /// the columns of `ops.compare_schema()`.
     ops_check_schema_consistency => check_schema_consistency
 );
 fn check_schema_consistency(call: Call) -> pg_sys::Datum {
     let Installation { state, own, contract } = Installation::now();
-    let kept = frozen::find(&state, &own, call.text(0));
-    // A schema that was frozen may be gone by now.
-    let covered = kept.as_ref().map_or(&[][..], |kept| &kept.snapshot.schemas);
+    let frozen = frozen::find(&state, &own, call.text(0));
+    // A schema that was frozen may have been dropped since.
+    let covered = frozen.as_ref().map_or(&[][..], |frozen| &frozen.snapshot.schemas);
     let wanted = call.names(1).map(|names| known(names, &contract, &state, covered));
     let mut rows: Vec<Vec<Value>> = Vec::new();
     let findings = audit::findings_of(&[&required_object_missing::RULE, &role_missing::RULE]);
@@ -76,9 +78,9 @@ fn check_schema_consistency(call: Call) -> pg_sys::Datum {
             .filter(is_wanted)
             .map(|difference| row("contract", difference)),
     );
-    match kept {
+    match frozen {
         Some(Frozen { label, snapshot }) => {
-            mention_release(&snapshot, &format!("\"{}\"", printable(&label)));
+            report_other_release(&snapshot, &format!("frozen schema \"{}\"", printable(&label)));
             let expected = match wanted {
                 Some(wanted) => {
                     check_coverage(&label, &snapshot, &wanted);
@@ -93,10 +95,10 @@ fn check_schema_consistency(call: Call) -> pg_sys::Datum {
             );
         }
         None => Report {
-            message: "no schema has been frozen: looked for drift from the contract alone".into(),
+            message: "no frozen schema exists: checked for drift from the contract only".into(),
             detail: String::new(),
             hint:
-                "SELECT ops.freeze_schema('...') keeps what is here now, to be compared with later."
+                "SELECT ops.freeze_schema('...') stores the current schemas for later comparison."
                     .into(),
         }
         .notice(),
@@ -104,7 +106,7 @@ fn check_schema_consistency(call: Call) -> pg_sys::Datum {
     call.table(rows)
 }
 
-/// A difference as the functions show it.
+/// The columns of a difference.
 fn row(source: &str, difference: Difference) -> Vec<Value> {
     vec![
         Value::Text(source.into()),
@@ -118,7 +120,7 @@ fn row(source: &str, difference: Difference) -> Vec<Value> {
     ]
 }
 
-/// What is there now, in those schemas or (`None`) the governed ones.
+/// The current snapshot of those schemas or (`None`) of the governed ones.
 fn current(schemas: Option<Vec<String>>) -> Snapshot {
     let Installation { state, contract, .. } = Installation::now();
     snapshot_of(&state, &contract, schemas)
@@ -132,19 +134,21 @@ fn snapshot_of(state: &State, contract: &Contract, schemas: Option<Vec<String>>)
     catalog::drift::read(state, schemas)
 }
 
-/// An error where there is nothing to look at.
+/// Raises an error where no schema is given.
 fn not_empty(schemas: &[String]) {
     if schemas.is_empty() {
         Report {
             message: "schemas must not be empty".into(),
-            detail: "Where nothing is looked at, no row would look like no drift.".into(),
-            hint: "NULL stands for all schemas that the contract governs.".into(),
+            detail: "Without a schema, an empty result would look like the absence of drift."
+                .into(),
+            hint: "NULL means all schemas that the contract governs.".into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     }
 }
 
-/// Those schemas; an error where one is neither there nor declared, or is the server's own.
+/// Returns the schemas. Raises an error where one belongs to the server, or neither exists nor is
+/// declared nor is `covered` by a snapshot.
 fn known(
     names: Vec<String>,
     contract: &Contract,
@@ -152,10 +156,10 @@ fn known(
     covered: &[String],
 ) -> Vec<String> {
     not_empty(&names);
-    let there = catalog::base(state);
-    let is_ours = |name: &str| !name.starts_with("pg_") && name != "information_schema";
+    let present = catalog::base(state);
+    let is_of_user = |name: &str| !name.starts_with("pg_") && name != "information_schema";
     let mut valid: Vec<&str> =
-        there.schemas.iter().map(|s| s.name.as_str()).filter(|name| is_ours(name)).collect();
+        present.schemas.iter().map(|s| s.name.as_str()).filter(|name| is_of_user(name)).collect();
     valid.extend(contract.schemas.iter().map(|schema| schema.name.as_str()));
     valid.extend(covered.iter().map(String::as_str));
     valid.sort_unstable();
@@ -169,68 +173,76 @@ fn known(
     names
 }
 
-/// An error where a schema that is asked for was not looked at when the snapshot was taken: no row
-/// would look like no drift.
+/// Raises an error where the snapshot does not contain a wanted schema, because an empty result
+/// would look like the absence of drift.
 fn check_coverage(label: &str, snapshot: &Snapshot, wanted: &[String]) {
     if let Some(name) = wanted.iter().find(|name| !snapshot.schemas.contains(name)) {
         let covered: Vec<_> = snapshot.schemas.iter().map(|name| printable(name)).collect();
         Report {
             message: format!(
-                "\"{}\" does not cover schema \"{}\"",
+                "frozen schema \"{}\" does not contain schema \"{}\"",
                 printable(label),
                 printable(name)
             ),
-            detail: format!("It was frozen with {}.", covered.join(", ")),
-            hint: "Freeze the schema too: SELECT ops.freeze_schema('...', schemas => '{...}')."
+            detail: format!("It contains: {}.", covered.join(", ")),
+            hint: "SELECT ops.freeze_schema('...', schemas => '{...}') stores a snapshot of it."
                 .into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     }
 }
 
-/// Says that another release wrote the snapshot down: it may say the same thing in other words.
-fn mention_release(snapshot: &Snapshot, name: &str) {
+/// Reports that the snapshot is from another major release, which may print the same definition
+/// differently.
+fn report_other_release(snapshot: &Snapshot, name: &str) {
     if snapshot.server != catalog::VERSION {
         Report {
-            message: format!("{name} was taken on PostgreSQL {}, and this is {}", snapshot.server, catalog::VERSION),
-            detail: "A major release may write a definition in other words, which then counts as a change.".into(),
+            message: format!(
+                "{name} was taken on PostgreSQL {}, and this server is PostgreSQL {}",
+                snapshot.server,
+                catalog::VERSION
+            ),
+            detail: "A major release can print the same definition differently, which is then \
+                     reported as a change."
+                .into(),
             hint: String::new(),
         }
         .notice();
     }
 }
 
-/// The longest label, in characters.
-const LONGEST: usize = 200;
+/// The maximum length of a label, in characters.
+const MAX_LABEL: usize = 200;
 
 sql_function!(
-    /// `ops.freeze_schema(label text, schemas name[], replace boolean) RETURNS text`
+    /// `ops.freeze_schema(label text, schemas name[] DEFAULT NULL, replace bool DEFAULT false)
+    /// RETURNS text`
     ops_freeze_schema => freeze_schema
 );
 fn freeze_schema(call: Call) -> pg_sys::Datum {
     permission::check(call);
     let label =
-        call.text(0).filter(|label| !label.trim().is_empty() && label.chars().count() <= LONGEST);
+        call.text(0).filter(|label| !label.trim().is_empty() && label.chars().count() <= MAX_LABEL);
     let Some(label) = label else {
-        let hint = "For example the name of a release: ops.freeze_schema('2027.1').";
-        refuse(format!("a frozen schema has a label of 1 to {LONGEST} characters"), "", hint)
+        let hint = "Use for example the name of a release: ops.freeze_schema('2027.1').";
+        reject(format!("label must be 1 to {MAX_LABEL} characters long"), "", hint)
     };
     let change = Change::open();
     if change.contains(&label) && call.bool(2) != Some(true) {
-        refuse(
-            format!("there is a frozen schema \"{}\" already", printable(&label)),
-            "What was frozen is kept as it was.",
-            "Choose another label; or take this one away with ops.unfreeze_schema(), or say replace => true.",
+        reject(
+            format!("frozen schema \"{}\" already exists", printable(&label)),
+            "",
+            "Use another label, ops.unfreeze_schema(), or replace => true.",
         )
     }
     let (own, state) = (&change.own, &change.state);
     let snapshot = snapshot_of(state, &contract::in_force(state, own), call.names(1));
     let fingerprint = change.put(&label, &snapshot);
-    say(&label, &snapshot);
+    report_frozen(&label, &snapshot);
     text_datum(&fingerprint)
 }
 
-fn say(label: &str, snapshot: &Snapshot) {
+fn report_frozen(label: &str, snapshot: &Snapshot) {
     let names: Vec<_> = snapshot.schemas.iter().map(|name| printable(name)).collect();
     let schemas = if names.len() == 1 { "schema" } else { "schemas" };
     let objects = if snapshot.objects.len() == 1 {
@@ -240,7 +252,7 @@ fn say(label: &str, snapshot: &Snapshot) {
     };
     Report {
         message: format!(
-            "\"{}\" keeps {objects} of {schemas} {}",
+            "frozen schema \"{}\" contains {objects} of {schemas} {}",
             printable(label),
             listed(&names)
         ),
@@ -263,7 +275,7 @@ fn unfreeze_schema(call: Call) -> pg_sys::Datum {
     call.null()
 }
 
-fn refuse(message: String, detail: &str, hint: &str) -> ! {
+fn reject(message: String, detail: &str, hint: &str) -> ! {
     Report { message, detail: detail.into(), hint: hint.into() }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
 }

@@ -1,5 +1,5 @@
-//! `ops.exempt()`, `ops.unexempt()`, and `ops.exemptions()`, behind `ops.v_exemptions`: each with
-//! what it hides today.
+//! `ops.exempt()`, `ops.unexempt()`, and `dragonfly_guard.exemptions()`, which `ops.v_exemptions`
+//! shows: each exemption with the findings that it hides now.
 
 use super::permission;
 use crate::audit;
@@ -20,27 +20,28 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 sql_function!(
-    /// `ops.exempt(fingerprint text, reason text, expires_at timestamptz, rule text, object text)
-    /// RETURNS integer`
+    /// `ops.exempt(fingerprint text DEFAULT NULL, reason text DEFAULT NULL,
+    /// expires_at timestamptz DEFAULT NULL, rule text DEFAULT NULL, object text DEFAULT NULL)
+    /// RETURNS int4`
     ops_exempt => exempt
 );
 fn exempt(call: Call) -> pg_sys::Datum {
     permission::check(call);
     let reason = call.text(1).filter(|reason| !reason.trim().is_empty());
     let Some(reason) = reason else {
-        refuse(
-            "an exemption needs a reason",
+        reject(
+            "an exemption requires a reason",
             "",
-            "Say who decided it, and why: ops.exempt('...', reason => 'ticket 4711: ...').",
+            "State who decided it and why: ops.exempt('...', reason => 'ticket 4711: ...').",
         )
     };
     let expires_at = call.timestamp(2);
     if let Some(at) = expires_at
         && at <= clock::now()
     {
-        refuse(
-            "an exemption cannot have expired already",
-            &format!("It would end at {}.", timestamp(at)),
+        reject(
+            "expires_at must be in the future",
+            &format!("The exemption would have expired at {}.", timestamp(at)),
             "",
         )
     }
@@ -48,22 +49,20 @@ fn exempt(call: Call) -> pg_sys::Datum {
     let change = Change::open();
     let (own, state) = (&change.own, &change.state);
     let findings = audit::findings_with_exempt(&contract::in_force(state, own), state, own);
-    let (rule, object, found) = wanted.look_for(&findings);
+    let Exempted { rule, object, findings: found } = wanted.look_up(&findings);
     let hashes = Current::none(state);
     let hash = |object| hashes.object_hash(object);
-    let says_so = |r: &&Record| {
+    let is_same = |r: &&Record| {
         r.withdrawn.is_none()
             && !r.exemption.is_expired
             && r.exemption.fingerprint == wanted.fingerprint
             && (&r.exemption.rule, &r.exemption.object) == (&rule, &object)
             && found.iter().all(|f| r.exemption.status(f, &hash) == Status::Active)
     };
-    if let Some(same) = change.records.iter().find(says_so) {
-        let hint = format!(
-            "To say something else, SELECT ops.unexempt(id => {}) first.",
-            same.exemption.id
-        );
-        refuse(&format!("it is exempt already, by exemption {}", same.exemption.id), "", &hint)
+    if let Some(same) = change.records.iter().find(is_same) {
+        let hint =
+            format!("To replace it, run SELECT ops.unexempt(id => {}) first.", same.exemption.id);
+        reject(&format!("already exempted by exemption {}", same.exemption.id), "", &hint)
     }
     let accepted: BTreeMap<&str, Accepted> =
         found.iter().map(|f| (f.fingerprint.as_str(), Accepted::now(f, &hash))).collect();
@@ -83,16 +82,17 @@ fn exempt(call: Call) -> pg_sys::Datum {
     pg_sys::Datum::from(id)
 }
 
-/// What is to be accepted: one finding, or a rule for objects of some names.
+/// What is to be exempted: one finding, or the findings of a rule on objects with matching names.
 struct Wanted {
     fingerprint: Option<String>,
     pattern: Option<(String, String)>,
 }
 
 impl Wanted {
-    /// The arguments.
+    /// Reads the arguments of `ops.exempt()`.
     fn of(call: Call) -> Self {
-        let hint = "One finding: ops.exempt('<fingerprint>', 'why'). Several: ops.exempt(rule => '...', object => 'public.*', reason => 'why').";
+        let hint = "For one finding: ops.exempt('<fingerprint>', 'reason'). For several: \
+                    ops.exempt(rule => '...', object => 'public.*', reason => '...').";
         match (call.text(0), call.text(3), call.text(4)) {
             (Some(fingerprint), None, None) => {
                 Self { fingerprint: Some(fingerprint), pattern: None }
@@ -102,60 +102,71 @@ impl Wanted {
                     unknown_argument("rule", &rule, &RULES.map(|r| r.id))
                 };
                 if !known.exempt_by_pattern {
-                    refuse(
-                        "what touches the guard itself is exempt one by one",
+                    reject(
+                        &format!("findings of rule \"{rule}\" cannot be exempted by pattern"),
                         "",
-                        "Give the fingerprint of the finding.",
+                        "Exempt each finding by its fingerprint.",
                     )
                 }
                 if object.is_empty() || object.len() > 1000 {
-                    refuse("a pattern has 1 to 1000 bytes", "", hint)
+                    reject("object must be 1 to 1000 bytes long", "", hint)
                 }
                 Self { fingerprint: None, pattern: Some((rule, object)) }
             }
-            _ => refuse("an exemption is about one finding, or about a rule and objects", "", hint),
+            _ => reject("specify either fingerprint, or rule and object", "", hint),
         }
     }
 
-    /// Rule, object or pattern, and the findings of today that it is about. An error for a finding
-    /// that there is none of: nobody knows what would be accepted.
-    fn look_for<'f>(&self, findings: &'f [Finding]) -> (String, String, Vec<&'f Finding>) {
+    /// Looks up the current findings. Raises an error where no finding has the fingerprint, because
+    /// it is unknown what would be exempted.
+    fn look_up<'f>(&self, findings: &'f [Finding]) -> Exempted<'f> {
         if let Some((rule, object)) = &self.pattern {
             let pattern =
                 Exemption { rule: rule.clone(), object: object.clone(), ..Exemption::default() };
-            return (
-                rule.clone(),
-                object.clone(),
-                findings.iter().filter(|f| pattern.is_about(f)).collect(),
-            );
+            return Exempted {
+                rule: rule.clone(),
+                object: object.clone(),
+                findings: findings.iter().filter(|f| pattern.is_about(f)).collect(),
+            };
         }
         let fingerprint = self.fingerprint.as_deref().unwrap_or_default();
         let Some(found) = findings.iter().find(|f| f.fingerprint == fingerprint) else {
-            let message =
-                format!("there is no finding with the fingerprint \"{}\"", printable(fingerprint));
-            refuse(
-                &message,
+            reject(
+                &format!("finding with fingerprint \"{}\" does not exist", printable(fingerprint)),
                 "",
-                "SELECT rule, object, fingerprint FROM ops.audit_security() shows those of today.",
+                "SELECT rule, object, fingerprint FROM ops.audit_security() lists the current \
+                 findings.",
             )
         };
-        (found.rule.id.to_owned(), found.object.identity.clone(), vec![found])
+        Exempted {
+            rule: found.rule.id.to_owned(),
+            object: found.object.identity.clone(),
+            findings: vec![found],
+        }
     }
 }
 
+/// What an exemption covers.
+struct Exempted<'f> {
+    rule: String,
+    /// An identity, or a pattern.
+    object: String,
+    /// The current findings that it is about.
+    findings: Vec<&'f Finding>,
+}
+
 sql_function!(
-    /// `ops.unexempt(fingerprint text, id integer) RETURNS integer`
+    /// `ops.unexempt(fingerprint text DEFAULT NULL, id int4 DEFAULT NULL) RETURNS int4`
     ops_unexempt => unexempt
 );
 fn unexempt(call: Call) -> pg_sys::Datum {
     permission::check(call);
     let (fingerprint, id) = (call.text(0), call.int(1));
     if fingerprint.is_some() == id.is_some() {
-        let hint = "SELECT * FROM ops.v_exemptions shows them.";
-        refuse("an exemption is taken back by its fingerprint or by its id", "", hint)
+        reject("specify either fingerprint or id", "", LIST_HINT)
     }
     let change = Change::open();
-    let meant = |r: &&Record| match id {
+    let is_meant = |r: &&Record| match id {
         Some(id) => r.exemption.id == id,
         None => r.exemption.fingerprint == fingerprint,
     };
@@ -163,23 +174,28 @@ fn unexempt(call: Call) -> pg_sys::Datum {
         .records
         .iter()
         .filter(|r| r.withdrawn.is_none())
-        .filter(meant)
+        .filter(is_meant)
         .map(|r| r.exemption.id)
         .collect();
     if ids.is_empty() {
-        refuse("there is no such exemption", "", "SELECT * FROM ops.v_exemptions shows them.")
+        reject("exemption does not exist", "", LIST_HINT)
     }
     ids.iter().for_each(|id| change.withdraw(*id));
     pg_sys::Datum::from(ids.len() as i32)
 }
 
-fn refuse(message: &str, detail: &str, hint: &str) -> ! {
+const LIST_HINT: &str = "SELECT * FROM ops.v_exemptions lists the exemptions.";
+
+fn reject(message: &str, detail: &str, hint: &str) -> ! {
     Report { message: message.into(), detail: detail.into(), hint: hint.into() }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
 }
 
 sql_function!(
-    /// `dragonfly_guard.exemptions()`
+    /// `dragonfly_guard.exemptions() RETURNS TABLE (id int4, status text, rule text, object text,
+    /// fingerprint text, reason text, exempted_by name, exempted_at timestamptz,
+    /// expires_at timestamptz, finding_count int8, findings jsonb, withdrawn_at timestamptz,
+    /// withdrawn_by name)`
     guard_exemptions => all
 );
 fn all(call: Call) -> pg_sys::Datum {
@@ -207,7 +223,13 @@ fn row(hashes: &Current<'_>, record: &Record, findings: &[Finding]) -> Vec<Value
         .iter()
         .filter(|(_, standing)| *standing == Status::Active && withdrawn.is_none())
         .map(|(f, _)| {
-            json!({"severity": f.severity.as_str(), "object": f.object.identity, "role": f.role, "detail": f.detail, "fingerprint": f.fingerprint})
+            json!({
+                "severity": f.severity.as_str(),
+                "object": f.object.identity,
+                "role": f.role,
+                "detail": f.detail,
+                "fingerprint": f.fingerprint,
+            })
         })
         .collect();
     let status = match withdrawn {

@@ -1,4 +1,4 @@
-//! `ops.explain_access()`: why a role can or cannot.
+//! `ops.explain_access()`: why a role can access an object or cannot.
 
 use super::postgrest::AUTHENTICATOR;
 use crate::catalog;
@@ -16,10 +16,10 @@ use dragonfly_core::catalog::{
     FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Routine, Snapshot,
 };
 use dragonfly_core::contract::Contract;
-use dragonfly_core::doctor::{Reach, Trial};
+use dragonfly_core::doctor::{DeclaredAccess, Outcome};
 use dragonfly_core::explain::{
-    Attempt, Called, Link, Moment, Named, Need, Noun, Question, Subject, Thing, explain, parse,
-    types_of_argument,
+    Attempt, Called, Link, Moment, Named, Need, Noun, Question, Subject, SubjectKind, explain,
+    parse, types_of_argument,
 };
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{listed, printable, safe_ident, safe_qualified};
@@ -29,13 +29,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CString;
 
 sql_function!(
-    /// `ops.explain_access(role name, object text, privilege text, authenticator name)`
+    /// `ops.explain_access(role name, object text, privilege text DEFAULT NULL,
+    /// authenticator name DEFAULT NULL) RETURNS TABLE (link int4, step text, ok bool, detail text,
+    /// fix text)`
     ops_explain_access => explain_access
 );
 fn explain_access(call: Call) -> pg_sys::Datum {
     let (Some(role), Some(object)) = (call.name(0), call.text(1)) else { return call.table([]) };
     let authenticator = call.name(3).unwrap_or_else(|| AUTHENTICATOR.to_owned());
-    let named = parse(&object).unwrap_or_else(|| no_name(&object));
+    let named = parse(&object).unwrap_or_else(|| invalid_name(&object));
     let links = answer(&role, &named, call.text(2), &authenticator);
     call.table(links.into_iter().zip(1..).map(|(link, number)| {
         vec![
@@ -48,45 +50,48 @@ fn explain_access(call: Call) -> pg_sys::Datum {
     }))
 }
 
-/// What is known of each reach that does not work, or was not tried. `with_lock_timeout` reads what
-/// a statement needs, and limits how long that waits for locks.
-pub fn denied(
+/// Returns the outcome of each declared access that fails or could not be checked.
+/// `with_lock_timeout` calls a function that reads what a statement needs, and limits how long it
+/// waits for locks.
+pub fn outcomes(
     contract: &Contract,
     state: &State,
-    reach: &[Reach],
+    accesses: &[DeclaredAccess],
     with_lock_timeout: impl Fn(&dyn Fn() -> Result<Needs, Unreadable>) -> Result<Needs, Unreadable>,
-) -> HashMap<Reach, Trial> {
+) -> HashMap<DeclaredAccess, Outcome> {
     let memory = Scratch::new();
     let base = catalog::base(state).complete();
     let trust = Trust::of_superusers(&base);
     let owners = Trust::under(contract, &base).owners;
     let (mut statements, mut found) = (Vec::new(), HashMap::new());
-    for reach in reach {
-        if let Some(why) = complexity(state, reach.relation, &owners) {
-            found.insert(*reach, Trial::Untried(why.into()));
+    for access in accesses {
+        if let Some(why) = too_complex_to_check(state, access.relation, &owners) {
+            found.insert(*access, Outcome::Unchecked(why.into()));
             continue;
         }
-        let kind = catalog::relation_kind(state, reach.relation);
-        let read = || {
-            memory.with(|| needs(reach.relation, kind, reach.privilege, &[], reach.role, &trust))
-        };
-        match Statement::certain(*reach, kind, with_lock_timeout(&read)) {
+        let kind = catalog::relation_kind(state, access.relation);
+        let statement =
+            Accessed { relation: access.relation, kind, privilege: access.privilege, columns: &[] };
+        let read = || memory.with(|| needs(&statement, access.role, &trust));
+        match Statement::certain(*access, kind, with_lock_timeout(&read)) {
             Ok(statement) => statements.extend(statement),
             Err(error) => {
-                found.insert(
-                    *reach,
-                    Trial::Untried(subtransaction::report(&error).message().to_owned()),
-                );
+                let why = subtransaction::report(&error).message().to_owned();
+                found.insert(*access, Outcome::Unchecked(why));
             }
         }
     }
-    found.extend(refused(contract, state, base, statements));
+    found.extend(failures(contract, state, base, statements));
     found
 }
 
-/// Why the statements on a relation are not tried, if so: rewriting nested views takes as much time
-/// and memory as their owners like, of whom `owners` are trusted.
-fn complexity(state: &State, relation: Oid, owners: &HashSet<Oid>) -> Option<&'static str> {
+/// Why statements on a relation are not checked; `None` where they are. Nested views can be written
+/// so that rewriting them takes any amount of time and memory; `owners` are trusted not to do that.
+fn too_complex_to_check(
+    state: &State,
+    relation: Oid,
+    owners: &HashSet<Oid>,
+) -> Option<&'static str> {
     let is_untrusted = |oid: &Oid| {
         catalog::has_rules(state, *oid)
             && catalog::relation_owner(state, *oid).is_some_and(|owner| !owners.contains(&owner))
@@ -97,79 +102,80 @@ fn complexity(state: &State, relation: Oid, owners: &HashSet<Oid>) -> Option<&'s
     }
 }
 
-/// Whether the rules of a relation make so much of a statement that the server, which cannot be
-/// interrupted while it rewrites, may run out of memory.
+/// Whether the rules of a relation multiply a statement so often that the server may run out of
+/// memory. It cannot be interrupted while it rewrites.
 fn is_too_complex(state: &State, relation: Oid) -> bool {
-    const MOST: u64 = 50_000;
-    catalog::products(state, relation, MOST) >= MOST
+    const LIMIT: u64 = 50_000;
+    catalog::products(state, relation, LIMIT) >= LIMIT
 }
 
-/// The statement that stands for a reach, as far as it is certain what the role would meet.
+/// The statement of a declared access, with the checks of which the result is certain.
 struct Statement {
-    reach: Reach,
+    access: DeclaredAccess,
     needs: Needs,
-    /// Why no role can run it: the server's message.
+    /// Why no role can execute it: the server's message.
     impossible: Option<String>,
 }
 
 impl Statement {
-    /// `None` where nothing is certain. An UPDATE leaves a row's number as it is, INSERT and UPDATE
-    /// supply the values that a default cannot, and not every column of a view is read.
+    /// Returns `None` where nothing is certain. Real statements differ from the one that was read:
+    /// an UPDATE does not set the column with a sequence, INSERT and UPDATE supply values where the
+    /// default fails, and a SELECT does not read every column of a view.
     ///
     /// # Errors
     /// Where the statement cannot be read at present.
     fn certain(
-        reach: Reach,
+        access: DeclaredAccess,
         kind: Option<RelationKind>,
         read: Result<Needs, Unreadable>,
     ) -> Result<Option<Self>, Box<CaughtError>> {
         let is_table = kind.is_some_and(RelationKind::is_table);
-        let writes_no_values = matches!(reach.privilege, Privileges::SELECT | Privileges::DELETE);
+        let writes_no_values = matches!(access.privilege, Privileges::SELECT | Privileges::DELETE);
         match read {
             Ok(mut needs) => {
-                let is_update = reach.privilege == Privileges::UPDATE;
+                let is_update = access.privilege == Privileges::UPDATE;
                 needs.needs.retain(|need| !is_update || need.moment == Moment::Start);
                 needs
                     .calls
                     .retain(|call| is_table && writes_no_values && call.moment == Moment::Start);
-                Ok(Some(Self { reach, needs, impossible: None }))
+                Ok(Some(Self { access, needs, impossible: None }))
             }
             Err(Unreadable::Never(why)) if writes_no_values => {
-                Ok(Some(Self { reach, needs: Needs::default(), impossible: Some(why) }))
+                Ok(Some(Self { access, needs: Needs::default(), impossible: Some(why) }))
             }
-            // As on a table without columns, in which there is nothing to update.
+            // For example an UPDATE of a table without columns.
             Err(Unreadable::Never(_)) => Ok(None),
             Err(Unreadable::Now(error)) => Err(error),
         }
     }
 }
 
-/// The statements that the server would reject.
-fn refused(
+/// The statements that fail.
+fn failures(
     contract: &Contract,
     state: &State,
     base: Snapshot,
     statements: Vec<Statement>,
-) -> impl Iterator<Item = (Reach, Trial)> {
+) -> Vec<(DeclaredAccess, Outcome)> {
     let mut objects = Objects::default();
     for statement in &statements {
-        objects.relations.insert(statement.reach.relation);
+        objects.relations.insert(statement.access.relation);
         objects.add(&statement.needs);
     }
     let snapshot = objects.snapshot(state, base);
     let access = Access::new(&snapshot);
     let cx = Context::new(contract, &snapshot, &access, &interrupts);
     let callable = Callable::of(&snapshot);
-    let trial = |Statement { reach, needs, impossible }| {
-        let (relation, role) = (snapshot.relation(reach.relation)?, snapshot.role(reach.role)?);
-        let attempt = callable.attempt(relation, needs, impossible, None);
-        let why = dragonfly_core::explain::denied(&cx, role, &attempt, reach.privilege)?;
-        Some((reach, Trial::Broken(why)))
+    let failure = |Statement { access, needs, impossible }| {
+        let (relation, role) = (snapshot.relation(access.relation)?, snapshot.role(access.role)?);
+        let attempt = callable.attempt(relation, Required { needs, impossible }, None);
+        let why = dragonfly_core::explain::denied(&cx, role, &attempt, access.privilege)?;
+        Some((access, Outcome::Fails(why)))
     };
-    statements.into_iter().filter_map(trial).collect::<Vec<_>>().into_iter()
+    statements.into_iter().filter_map(failure).collect()
 }
 
-/// Relations and routines that an answer is about.
+/// The relations and routines that an answer is about.
 #[derive(Default)]
 struct Objects {
     relations: BTreeSet<Oid>,
@@ -182,8 +188,8 @@ impl Objects {
         self.routines.extend(needs.calls.iter().map(|call| call.routine));
     }
 
-    /// These objects and what checking them requires; also the tables that own the sequences among
-    /// them, for the contract speaks of those.
+    /// Reads these objects and what checking them requires; also the tables that own the sequences
+    /// among them, because the contract declares privileges on those tables.
     fn snapshot(self, state: &State, base: Snapshot) -> Snapshot {
         let relations: Vec<Oid> = self.relations.into_iter().collect();
         let routines: Vec<Oid> = self.routines.into_iter().collect();
@@ -218,28 +224,28 @@ impl<'s> Callable<'s> {
     fn attempt(
         &self,
         relation: &'s Relation,
-        needs: Needs,
-        impossible: Option<String>,
-        futile: Option<String>,
+        required: Required,
+        unusable: Option<String>,
     ) -> Attempt<'s> {
+        let Required { needs, impossible } = required;
         Attempt {
             relation,
             calls: self.calls(&needs),
             unresolved: needs.unresolved,
-            needs: asked_first(needs.needs, relation.oid),
+            needs: named_first(needs.needs, relation.oid),
             impossible,
-            futile,
+            unusable,
         }
     }
 }
 
-/// The object that a name stands for.
+/// The object that a name refers to.
 enum Found {
     Schema(Oid),
-    /// With the columns that were named.
+    /// With the columns that the name lists.
     Relation(Oid, Vec<String>),
     Routine(Oid),
-    /// No object; its schema, where that exists.
+    /// No object, with its schema where that exists.
     Nothing(Option<Oid>),
 }
 
@@ -247,11 +253,11 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     let Installation { state, contract, .. } = Installation::now();
     let base = catalog::base(&state).complete();
     let asked = Asked::of(&state, &base, named, privilege.as_deref());
-    let Required { needs, impossible } = asked.required(&state, &base, role);
+    let required = asked.required(&state, &base, role);
     let mut objects = Objects::default();
     objects.relations.extend(asked.relation());
     objects.routines.extend(asked.routine());
-    objects.add(&needs);
+    objects.add(&required.needs);
     let snapshot = objects.snapshot(&state, base);
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
@@ -260,36 +266,37 @@ fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &
     let subject = match &asked.found {
         Found::Schema(oid) => snapshot.schema(*oid).map(Subject::Schema),
         Found::Routine(oid) => {
-            callable.0.get(oid).map(|routine| Subject::Routine(routine, callable.calls(&needs)))
+            let calls = callable.calls(&required.needs);
+            callable.0.get(oid).map(|routine| Subject::Routine(routine, calls))
         }
         Found::Relation(oid, _) => snapshot.relation(*oid).map(|relation| {
-            let futile = futile(&state, relation, wanted);
-            Subject::Relation(callable.attempt(relation, needs, impossible, futile))
+            let unusable = unusable(&state, relation, wanted);
+            Subject::Relation(callable.attempt(relation, required, unusable))
         }),
         Found::Nothing(schema) => {
             let schema = schema.and_then(|schema| snapshot.schema(schema));
             Some(Subject::Missing { schema, name: asked.name.clone() })
         }
     };
-    // For other roles, a temporary object of some session does not exist.
+    // The snapshot has no temporary objects: for other sessions they do not exist.
     let subject = subject.unwrap_or(Subject::Missing { schema: None, name: asked.name });
     explain(&cx, &Question { role, authenticator, privilege: wanted, subject })
 }
 
 /// What a question is about.
 struct Asked {
-    /// As a person would write it.
+    /// The name as SQL.
     name: String,
     found: Found,
     kind: Option<RelationKind>,
     privilege: Privileges,
 }
 
-/// What the statement that stands for a question requires.
+/// What the statement of a question requires.
 #[derive(Default)]
 struct Required {
     needs: Needs,
-    /// Why no role can run it: the server's message.
+    /// Why no role can execute it: the server's message.
     impossible: Option<String>,
 }
 
@@ -298,7 +305,7 @@ impl Asked {
         let found = find(state, base, named);
         let relation = if let Found::Relation(oid, _) = found { Some(oid) } else { None };
         let kind = relation.and_then(|oid| catalog::relation_kind(state, oid));
-        let privilege = wanted(thing(&found, kind), privilege);
+        let privilege = wanted(subject_kind(&found, kind), privilege);
         let name = named
             .parts
             .iter()
@@ -316,10 +323,11 @@ impl Asked {
         if let Found::Routine(oid) = self.found { Some(oid) } else { None }
     }
 
-    /// Nothing where the role does not exist, or the object has no statements.
+    /// Returns no requirements where the role does not exist, or there is no statement on the
+    /// object.
     fn required(&self, state: &State, base: &Snapshot, role: &str) -> Required {
         if let Some(relation) = self.relation().filter(|oid| is_too_complex(state, *oid)) {
-            too_complex(relation);
+            reject_complex(relation);
         }
         let Some(role) = base.role_named(role).map(|role| role.oid) else {
             return Required::default();
@@ -328,7 +336,8 @@ impl Asked {
         let read = match &self.found {
             Found::Routine(oid) => query::of_call(*oid, &trust),
             Found::Relation(oid, columns) => {
-                needs(*oid, self.kind, self.privilege, columns, role, &trust)
+                let (relation, kind, privilege) = (*oid, self.kind, self.privilege);
+                needs(&Accessed { relation, kind, privilege, columns }, role, &trust)
             }
             Found::Schema(_) | Found::Nothing(_) => return Required::default(),
         };
@@ -342,92 +351,120 @@ impl Asked {
     }
 }
 
-/// The privilege that is asked about. An error where objects of this kind have no such privilege.
-fn wanted(thing: Thing, word: Option<&str>) -> Privileges {
-    let Some(word) = word else { return thing.natural() };
-    let possible = thing.possible(catalog::VERSION);
-    let wanted = word.trim().parse().ok().filter(|p: &Privileges| possible.contains(*p));
-    wanted.unwrap_or_else(|| unknown_argument("privilege", word, &possible.words()))
+/// The privilege of a question. Raises an error where objects of this kind do not have it.
+fn wanted(kind: SubjectKind, word: Option<&str>) -> Privileges {
+    let Some(word) = word else { return kind.default_privilege() };
+    let valid = kind.valid_privileges(catalog::VERSION);
+    let wanted = word.trim().parse().ok().filter(|p: &Privileges| valid.contains(*p));
+    wanted.unwrap_or_else(|| unknown_argument("privilege", word, &valid.words()))
 }
 
-fn thing(found: &Found, kind: Option<RelationKind>) -> Thing {
+fn subject_kind(found: &Found, kind: Option<RelationKind>) -> SubjectKind {
     match found {
-        Found::Schema(_) => Thing::Schema,
-        Found::Routine(_) => Thing::Routine,
-        Found::Relation(..) if kind == Some(RelationKind::Sequence) => Thing::Sequence,
-        Found::Relation(..) => Thing::Relation,
-        Found::Nothing(_) => Thing::Missing,
+        Found::Schema(_) => SubjectKind::Schema,
+        Found::Routine(_) => SubjectKind::Routine,
+        Found::Relation(..) if kind == Some(RelationKind::Sequence) => SubjectKind::Sequence,
+        Found::Relation(..) => SubjectKind::Relation,
+        Found::Nothing(_) => SubjectKind::Missing,
     }
 }
 
-/// What the statement that stands for a privilege needs, read by the server, or what is known
-/// without one.
-fn needs(
-    oid: Oid,
+/// A privilege on a relation, or on some of its columns.
+struct Accessed<'c> {
+    relation: Oid,
     kind: Option<RelationKind>,
-    wanted: Privileges,
-    columns: &[String],
-    role: Oid,
-    trust: &Trust,
-) -> Result<Needs, Unreadable> {
-    let Some((schema, name)) = catalog::name(catalog::PG_CLASS, oid) else {
+    privilege: Privileges,
+    /// No columns for the whole relation.
+    columns: &'c [String],
+}
+
+/// What is known about the statement that requires a privilege.
+enum StatementText {
+    /// The server can read this SQL.
+    Sql(String),
+    Truncate,
+    /// No statement is read: the privilege itself is needed, or one of the others.
+    None {
+        or: Privileges,
+    },
+}
+
+impl Accessed<'_> {
+    /// The statement that requires the privilege.
+    ///
+    /// # Errors
+    /// Where no role can execute it: the server's message.
+    fn statement(&self, schema: &str, name: &str) -> Result<StatementText, String> {
+        let Self { relation, kind, privilege, columns } = *self;
+        if kind == Some(RelationKind::Sequence) {
+            // nextval requires one of the two (sequence.c).
+            let or =
+                if privilege == Privileges::USAGE { Privileges::UPDATE } else { Privileges::NONE };
+            return Ok(StatementText::None { or });
+        }
+        let sql = safe_qualified(schema, name);
+        let list = |columns: &[String], end: &str| {
+            columns.iter().map(|c| format!("{}{end}", safe_ident(c))).collect::<Vec<_>>().join(", ")
+        };
+        Ok(StatementText::Sql(match privilege {
+            Privileges::SELECT if columns.is_empty() => format!("SELECT * FROM {sql}"),
+            Privileges::SELECT => format!("SELECT {} FROM {sql}", list(columns, "")),
+            Privileges::INSERT if columns.is_empty() => format!("INSERT INTO {sql} DEFAULT VALUES"),
+            Privileges::INSERT => {
+                let values = vec!["DEFAULT"; columns.len()].join(", ");
+                format!("INSERT INTO {sql} ({}) VALUES ({values})", list(columns, ""))
+            }
+            Privileges::UPDATE => {
+                let columns = match columns {
+                    [] => query::all_columns(relation),
+                    columns => columns.to_vec(),
+                };
+                if columns.is_empty() {
+                    return Err(format!("{sql} has no columns to update"));
+                }
+                format!("UPDATE {sql} SET {}", list(&columns, " = DEFAULT"))
+            }
+            Privileges::DELETE => format!("DELETE FROM {sql}"),
+            Privileges::TRUNCATE => {
+                if relation < FIRST_UNPINNED && kind == Some(RelationKind::Table) {
+                    let name = printable(name);
+                    return Err(format!("permission denied: \"{name}\" is a system catalog"));
+                }
+                if kind.is_some_and(|kind| !kind.is_table()) {
+                    return Err(format!("\"{}\" is not a table", printable(name)));
+                }
+                return Ok(StatementText::Truncate);
+            }
+            _ => return Ok(StatementText::None { or: Privileges::NONE }),
+        }))
+    }
+}
+
+/// Returns what the statement that requires the privilege needs when `role` executes it, as the
+/// server reads it; or the privilege itself where there is no such statement.
+fn needs(accessed: &Accessed<'_>, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
+    let Accessed { relation, privilege, columns, .. } = *accessed;
+    let Some((schema, name)) = catalog::name(catalog::PG_CLASS, relation) else {
         return Ok(Needs::default());
     };
-    let plain = |or: Privileges| Needs {
-        needs: vec![Need { relation: oid, privileges: wanted, or, ..Need::default() }],
-        ..Needs::default()
-    };
-    if kind == Some(RelationKind::Sequence) {
-        // nextval requires one of the two (sequence.c).
-        return Ok(plain(if wanted == Privileges::USAGE {
-            Privileges::UPDATE
-        } else {
-            Privileges::NONE
-        }));
-    }
-    let sql = dragonfly_core::sql::safe_qualified(&schema, &name);
-    let all = || match columns {
-        [] => query::all_columns(oid),
-        columns => columns.to_vec(),
-    };
-    let list = |columns: &[String], end: &str| {
-        columns.iter().map(|c| format!("{}{end}", safe_ident(c))).collect::<Vec<_>>().join(", ")
-    };
-    let statement = match wanted {
-        Privileges::SELECT if columns.is_empty() => format!("SELECT * FROM {sql}"),
-        Privileges::SELECT => format!("SELECT {} FROM {sql}", list(columns, "")),
-        Privileges::INSERT if columns.is_empty() => format!("INSERT INTO {sql} DEFAULT VALUES"),
-        Privileges::INSERT => {
-            let values = vec!["DEFAULT"; columns.len()].join(", ");
-            format!("INSERT INTO {sql} ({}) VALUES ({values})", list(columns, ""))
+    let statement = match accessed.statement(&schema, &name).map_err(Unreadable::Never)? {
+        StatementText::Sql(statement) => statement,
+        StatementText::Truncate => return query::of_truncate(relation, trust),
+        StatementText::None { or } => {
+            let need = Need { relation, privileges: privilege, or, ..Need::default() };
+            return Ok(Needs { needs: vec![need], ..Needs::default() });
         }
-        Privileges::UPDATE if all().is_empty() => {
-            return Err(Unreadable::Never(format!("{sql} has no columns to update")));
-        }
-        Privileges::UPDATE => format!("UPDATE {sql} SET {}", list(&all(), " = DEFAULT")),
-        Privileges::DELETE => format!("DELETE FROM {sql}"),
-        Privileges::TRUNCATE if oid < FIRST_UNPINNED && kind == Some(RelationKind::Table) => {
-            return Err(Unreadable::Never(format!(
-                "permission denied: \"{}\" is a system catalog",
-                printable(&name)
-            )));
-        }
-        Privileges::TRUNCATE if kind.is_some_and(|k| !k.is_table()) => {
-            return Err(Unreadable::Never(format!("\"{}\" is not a table", printable(&name))));
-        }
-        Privileges::TRUNCATE => return query::of_truncate(oid, trust),
-        _ => return Ok(plain(Privileges::NONE)),
     };
     let mut needs = query::of(&statement, role, trust)?;
     // Where no column is named, the question is about the whole relation.
-    for need in needs.needs.iter_mut().filter(|n| n.relation == oid && n.check_as.is_none()) {
+    for need in needs.needs.iter_mut().filter(|n| n.relation == relation && n.check_as.is_none()) {
         need.is_partial = !columns.is_empty();
     }
     Ok(needs)
 }
 
-/// Why a statement on a materialized view fails for a role that has the privileges.
-fn futile(state: &State, relation: &Relation, wanted: Privileges) -> Option<String> {
+/// Why a statement on a materialized view fails for a role with all privileges.
+fn unusable(state: &State, relation: &Relation, wanted: Privileges) -> Option<String> {
     let name = printable(&relation.name);
     match wanted {
         _ if relation.kind != RelationKind::MaterializedView => None,
@@ -441,12 +478,14 @@ fn futile(state: &State, relation: &Relation, wanted: Privileges) -> Option<Stri
     }
 }
 
-/// The needs, those on the relation that the statement names first, as the server checks them.
-fn asked_first(mut needs: Vec<Need>, asked: Oid) -> Vec<Need> {
-    needs.sort_by_key(|need| !(need.relation == asked && need.check_as.is_none()));
+/// Puts the needs on the relation that the statement names first, because the server checks them
+/// first.
+fn named_first(mut needs: Vec<Need>, named: Oid) -> Vec<Need> {
+    needs.sort_by_key(|need| !(need.relation == named && need.check_as.is_none()));
     needs
 }
 
+/// Looks up a name. Raises an error where it cannot be the name of any object.
 fn find(state: &State, base: &Snapshot, named: &Named) -> Found {
     let schema_named = |name: &str| base.schema_named(name).map(|s| s.oid);
     match (&named.parts[..], named.noun) {
@@ -469,7 +508,7 @@ fn find(state: &State, base: &Snapshot, named: &Named) -> Found {
                 |oid| columns(oid, vec![column.clone()]),
             )
         }
-        _ => no_name(&named.parts.join(".")),
+        _ => invalid_name(&named.parts.join(".")),
     }
 }
 
@@ -494,13 +533,14 @@ fn in_schema(state: &State, schema: NamedSchema<'_>, name: &str, named: &Named) 
     let routines = catalog::routines_named(state, &[name].into(), &[schema.oid].into());
     match relation {
         Some(oid) if named.noun.is_some() || routines.is_empty() || is_of_columns(oid) => {
-            columns(oid, named.columns().unwrap_or_else(|| no_name(name)))
+            columns(oid, named.columns().unwrap_or_else(|| invalid_name(name)))
         }
         _ => routine(state, schema, name, &routines, named.list.as_deref()),
     }
 }
 
-/// The one of the routines of a name that is meant.
+/// Selects one of the routines that have the name. Raises an error where a name without a list of
+/// types is not unique.
 fn routine(
     state: &State,
     schema: NamedSchema<'_>,
@@ -542,8 +582,8 @@ fn routine(
     }
 }
 
-/// The types of arguments as a person writes them: `int`, `numeric(12,2)`, a type of the routine's
-/// own schema, with or without the argument's name before it.
+/// Looks up the types of arguments as users write them: `int`, `numeric(12,2)`, or a type of the
+/// schema of the routine, with or without the name of the argument.
 fn types_named(schema: &str, names: &[String]) -> Vec<Option<Oid>> {
     let path =
         CString::new(to_server(&format!("pg_catalog, {}, public, pg_temp", safe_ident(schema))))
@@ -551,7 +591,7 @@ fn types_named(schema: &str, names: &[String]) -> Vec<Option<Oid>> {
     let work = |name: &str| {
         setting::under(&[(c"search_path", path.as_c_str())], || catalog::deparse::type_named(name))
     };
-    // For a text that is no name of a type, the parser raises an error.
+    // The parser raises an error for a text that is not the name of a type.
     let found = |name: &str| subtransaction::rolled_back(|| work(name)).ok().flatten();
     names
         .iter()
@@ -574,7 +614,7 @@ fn columns(relation: Oid, columns: Vec<String>) -> Found {
     Found::Relation(relation, columns)
 }
 
-fn too_complex(relation: Oid) -> ! {
+fn reject_complex(relation: Oid) -> ! {
     let name = catalog::name(catalog::PG_CLASS, relation)
         .map(|(schema, name)| safe_qualified(&schema, &name));
     Report {
@@ -582,8 +622,8 @@ fn too_complex(relation: Oid) -> ! {
             "{} depends on too many views or rules",
             printable(&name.unwrap_or_default())
         ),
-        detail: "Rewriting a statement on it could take more memory than the server has.".into(),
-        hint: "Ask about the tables that they read.".into(),
+        detail: "Rewriting a statement on it could exhaust the memory of the server.".into(),
+        hint: "Call ops.explain_access() for the tables that it reads.".into(),
     }
     .error(PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX)
 }
@@ -591,17 +631,21 @@ fn too_complex(relation: Oid) -> ! {
 fn unqualified(name: &str) -> ! {
     Report {
         message: format!("schema \"{}\" does not exist", printable(name)),
-        detail: "A name without a schema can only be that of a schema: what else it means depends on the search_path.".into(),
-        hint: "Write schema.name, schema.table.column, or schema.function(types).".into(),
+        detail: "A name without a schema is read as the name of a schema, because other objects \
+                 would depend on the search_path."
+            .into(),
+        hint: "Specify schema.name, schema.table.column, or schema.function(types).".into(),
     }
     .error(PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME)
 }
 
-fn no_name(text: &str) -> ! {
+fn invalid_name(text: &str) -> ! {
     Report {
         message: format!("invalid object name: \"{}\"", printable(text)),
         detail: String::new(),
-        hint: "Write schema, schema.name, schema.table.column, schema.table(column, ...), or schema.function(types).".into(),
+        hint: "Specify schema, schema.name, schema.table.column, schema.table(column, ...), or \
+               schema.function(types)."
+            .into(),
     }
     .error(PgSqlErrorCode::ERRCODE_INVALID_NAME)
 }

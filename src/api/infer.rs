@@ -1,4 +1,4 @@
-//! `ops.infer_contract()`: a first contract from what is there.
+//! `ops.infer_contract()`: drafts a contract from the current state of the database.
 
 use crate::audit;
 use crate::catalog::{self, Freshness};
@@ -19,15 +19,15 @@ use pgrx::pg_sys;
 use semver::Version;
 
 sql_function!(
-    /// `ops.infer_contract(schemas name[]) RETURNS jsonb`
+    /// `ops.infer_contract(schemas name[] DEFAULT NULL) RETURNS jsonb`
     ops_infer_contract => infer_contract
 );
 fn infer_contract(call: Call) -> pg_sys::Datum {
     let Installation { state, own, contract: base } = Installation::now();
-    let there = catalog::base(&state).complete();
+    let present = catalog::base(&state).complete();
     let schemas = call
         .names(0)
-        .map_or_else(|| schemas_of_people(&base, &there), |wanted| existing(wanted, &there));
+        .map_or_else(|| user_schemas(&base, &present), |wanted| existing(wanted, &present));
     let seed = seed(&base, &schemas);
     let snapshot = catalog::full(&state, &seed, &own);
     let access = Access::new(&snapshot);
@@ -40,34 +40,34 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);
     let contract = infer(&cx, &next.to_string());
     let left_out = audit::findings_in(&contract, &snapshot);
-    say_who_works(&inferred_workers(&cx));
-    say(&Current::read(&state, &own, Freshness::Fresh).apply(left_out, false));
+    report_workers(&inferred_workers(&cx));
+    report_left_out(&Current::read(&state, &own, Freshness::Fresh).apply(left_out, false));
     json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
 }
 
-/// Every schema that is neither the server's nor the platform's nor ours.
-fn schemas_of_people(base: &Contract, there: &Snapshot) -> Vec<String> {
-    let access = Access::new(there);
-    let is_ours = |name: &str| {
+/// Every schema that belongs neither to the server nor to the platform nor to the extension.
+fn user_schemas(base: &Contract, present: &Snapshot) -> Vec<String> {
+    let access = Access::new(present);
+    let is_of_user = |name: &str| {
         !(name.starts_with("pg_")
             || matches!(name, "information_schema" | dragonfly_core::catalog::extension::SCHEMA))
     };
     let is_managed = |s: &dragonfly_core::catalog::Schema| {
         base.manages_schema(&s.name, access.is_superuser(s.owner))
     };
-    there
+    present
         .schemas
         .iter()
-        .filter(|s| is_ours(&s.name) && !is_managed(s))
+        .filter(|s| is_of_user(&s.name) && !is_managed(s))
         .map(|s| s.name.clone())
         .collect()
 }
 
-/// Those schemas; an error where one is not there.
-fn existing(mut wanted: Vec<String>, there: &Snapshot) -> Vec<String> {
+/// Returns the schemas sorted, each once. Raises an error where one does not exist.
+fn existing(mut wanted: Vec<String>, present: &Snapshot) -> Vec<String> {
     for name in &wanted {
-        if there.schema_named(name).is_none() {
-            let known: Vec<&str> = there
+        if present.schema_named(name).is_none() {
+            let known: Vec<&str> = present
                 .schemas
                 .iter()
                 .map(|s| s.name.as_str())
@@ -81,8 +81,9 @@ fn existing(mut wanted: Vec<String>, there: &Snapshot) -> Vec<String> {
     wanted
 }
 
-/// Which roles are taken for workers, for a worker is held to less than a client.
-fn say_who_works(roles: &[(String, &'static str)]) {
+/// Reports which roles were classified as workers, because fewer rules apply to workers than to
+/// clients.
+fn report_workers(roles: &[(String, &'static str)]) {
     if roles.is_empty() {
         return;
     }
@@ -90,20 +91,22 @@ fn say_who_works(roles: &[(String, &'static str)]) {
         roles.iter().map(|(role, why)| format!("\"{}\" {why}.", printable(role))).collect();
     Report {
         message: match roles.len() {
-            1 => "1 role is taken for a worker, of which no contract speaks".to_owned(),
-            n => format!("{n} roles are taken for workers, of which no contract speaks"),
+            1 => "1 undeclared role was classified as a worker".to_owned(),
+            n => format!("{n} undeclared roles were classified as workers"),
         },
         detail: lines.join("\n"),
-        hint: "Where requests from outside become such a role, make its kind \"client\", and look again.".into(),
+        hint: "If requests from outside can become such a role, change its kind to \"client\" and \
+               review the contract again."
+            .into(),
     }
     .notice();
 }
 
-/// What a notice names of what was left out.
+/// The number of findings that a notice lists.
 const SHOWN: usize = 10;
 
-/// What the contract does not bless.
-fn say(left_out: &[Finding]) {
+/// Reports what the contract does not declare because it would be insecure.
+fn report_left_out(left_out: &[Finding]) {
     let matters: Vec<&Finding> = left_out.iter().filter(|f| f.severity > Severity::Info).collect();
     if matters.is_empty() {
         return;
@@ -116,16 +119,14 @@ fn say(left_out: &[Finding]) {
     if matters.len() > SHOWN {
         lines.push(format!("... and {} more.", matters.len() - SHOWN));
     }
-    let things = if matters.len() == 1 {
-        "1 thing is there".to_owned()
-    } else {
-        format!("{} things are there", matters.len())
-    };
     Report {
-        message: format!("{things} that a contract should not bless: left out"),
+        message: match matters.len() {
+            1 => "1 finding is left out of the inferred contract".to_owned(),
+            n => format!("{n} findings are left out of the inferred contract"),
+        },
         detail: lines.join("\n"),
-        hint: "SELECT * FROM ops.audit_contract(ops.infer_contract(...)) lists them with the SQL that mends them; what is meant so, \
-               declare by hand."
+        hint: "SELECT * FROM ops.audit_contract(ops.infer_contract(...)) lists them with the SQL \
+               that fixes them. Declare by hand what is intended."
             .into(),
     }
     .notice();

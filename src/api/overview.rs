@@ -1,5 +1,5 @@
-//! The contract's own tables, declared beside actual: the role x schema matrix and the row security
-//! reference.
+//! The tables of the contract with the declared and the actual state: the matrix of roles and
+//! schemas, and the row security of each table.
 
 use crate::audit::with_context;
 use crate::pg::call::{Call, Value, sql_function};
@@ -7,7 +7,8 @@ use dragonfly_core::report::overview;
 use pgrx::pg_sys;
 
 sql_function!(
-    /// `ops.role_matrix()`
+    /// `ops.role_matrix() RETURNS TABLE (schema_name name, role_name name, declared text,
+    /// actual text, conforms bool)`
     ops_role_matrix => role_matrix
 );
 fn role_matrix(call: Call) -> pg_sys::Datum {
@@ -24,7 +25,9 @@ fn role_matrix(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.rls_coverage()`
+    /// `ops.rls_coverage() RETURNS TABLE (schema_name name, table_name name, declared bool,
+    /// row_security_declared bool, row_security bool, force_row_security bool,
+    /// policies_declared jsonb, policies jsonb, conforms bool)`
     ops_rls_coverage => rls_coverage
 );
 fn rls_coverage(call: Call) -> pg_sys::Datum {

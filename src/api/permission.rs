@@ -3,10 +3,10 @@
 //!
 //! GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ops is common, and the role of migrations needs EXECUTE
 //! on all of them, because otherwise its own GRANT and REVOKE on all functions would fail. A role
-//! that can execute every function that only reviews contracts ([`REVIEWING`]) is taken for one that
-//! was granted all functions at once; from it, the functions that change something require the grant
-//! option. The roles are recognized by these grants and not by name, because a role that can create
-//! roles can rename one.
+//! that can execute every function that only reviews contracts ([`REVIEWING`]) is taken for one
+//! that was granted all functions at once; from it, the functions that change something require the
+//! grant option. The roles are recognized by these grants and not by name, because a role that can
+//! create roles can rename one.
 
 use crate::catalog::{self, Own};
 use crate::pg::call::Call;
@@ -76,7 +76,8 @@ fn reject(caller: &str, call: Call) -> ! {
     Report {
         message: "permission denied to change security contract settings".into(),
         detail: format!(
-            "Role \"{}\" can execute every function of the extension, which does not include the right to change settings.",
+            "Role \"{}\" can execute every function of the extension, which does not include the \
+             right to change settings.",
             printable(caller)
         ),
         hint: format!(

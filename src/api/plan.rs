@@ -1,5 +1,5 @@
-//! `ops.golden_sql()`: the plan that brings the database into its contract;
-//! `ops.apply_golden_sql()`: carries it out and proves it.
+//! `ops.golden_sql()`: the plan after which the database conforms to its contract;
+//! `ops.apply_golden_sql()`: executes the plan and checks its result.
 
 use crate::audit::{self, Filter};
 use crate::catalog::{self, Freshness};
@@ -20,7 +20,9 @@ use std::cell::Cell;
 use std::collections::HashSet;
 
 sql_function!(
-    /// `ops.golden_sql(schemas name[], rules text[])`
+    /// `ops.golden_sql(schemas name[] DEFAULT NULL, rules text[] DEFAULT NULL)
+    /// RETURNS TABLE (step int4, rule text, object text, why text, statement text,
+    /// reversible bool, risk text, undo text)`
     ops_golden_sql => golden_sql
 );
 fn golden_sql(call: Call) -> pg_sys::Datum {
@@ -29,23 +31,28 @@ fn golden_sql(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.apply_golden_sql(dry_run boolean, schemas name[], rules text[])`
+    /// `ops.apply_golden_sql(dry_run bool DEFAULT true, schemas name[] DEFAULT NULL,
+    /// rules text[] DEFAULT NULL) RETURNS TABLE (step int4, outcome text, rule text, object text,
+    /// why text, statement text, reversible bool, risk text, undo text)`
     ops_apply_golden_sql => apply_golden_sql
 );
 fn apply_golden_sql(call: Call) -> pg_sys::Datum {
     let dry_run = call.bool(0).unwrap_or(true);
     let (before, plan) = plan(&Filter::about(call.texts(2), call.names(1)));
     let at = Cell::new(0);
-    let work = || carry_out(&plan, &before, &at);
-    let done =
+    let work = || execute(&plan, &before, &at);
+    let result =
         if dry_run { subtransaction::rolled_back(work) } else { subtransaction::attempt(work) };
-    let left = done.unwrap_or_else(|error| failed(&plan, at.get(), *error));
+    let left = result.unwrap_or_else(|error| report_failure(&plan, at.get(), *error));
     let changes = plan.steps.iter().filter(|step| !step.is_proposal).count();
     if dry_run && changes > 0 {
         Report {
-            message: format!("{changes} statements ran and the audit says what the plan said; everything was rolled back"),
+            message: format!(
+                "dry run succeeded: {changes} {} and rolled back, and the audit confirmed the plan",
+                if changes == 1 { "statement was executed" } else { "statements were executed" }
+            ),
             detail: String::new(),
-            hint: "SELECT * FROM ops.apply_golden_sql(dry_run => false) carries the plan out.".into(),
+            hint: "SELECT * FROM ops.apply_golden_sql(dry_run => false) applies the plan.".into(),
         }
         .notice();
     }
@@ -64,7 +71,7 @@ fn apply_golden_sql(call: Call) -> pg_sys::Datum {
     }))
 }
 
-/// What is found now, and the plan for it.
+/// Returns the current findings and the plan that fixes them.
 fn plan(filter: &Filter) -> (Vec<Finding>, Plan) {
     let Installation { state, own, contract } = Installation::now();
     let current = Current::read(&state, &own, Freshness::Fresh);
@@ -97,18 +104,22 @@ fn row(step: Step, number: i32) -> Vec<Value> {
     ]
 }
 
-/// Runs the statements, and judges what they leave; an error where that is not what the plan said.
-/// Gives what is left of the warnings that the plan said it would mend: the server lets statements
-/// pass that do nothing, with a warning. `at` counts the steps.
-fn carry_out(plan: &Plan, before: &[Finding], at: &Cell<usize>) -> HashSet<String> {
-    // Only what the whole plan leaves counts: a step may rest on one that comes after it.
+/// Executes the statements and checks the result. Raises an error where the result is not the one
+/// that the plan promised. Returns the fingerprints of the findings below severity `error` that the
+/// plan promised to fix and that are still there: the server executes some statements without
+/// effect and raises a warning only. `at` is set to the number of the current step.
+fn execute(plan: &Plan, before: &[Finding], at: &Cell<usize>) -> HashSet<String> {
+    // Only the result of the whole plan counts: a step may depend on a later one.
     setting::under(&[setting::SAFE_PATH, (c"dragonfly_guard.check_at", c"commit")], || {
         for (i, step) in plan.steps.iter().enumerate().filter(|(_, step)| !step.is_proposal) {
             interrupts();
             at.set(i + 1);
-            if let Err(refused) = statement::run(&step.statement) {
+            if let Err(rejected) = statement::run(&step.statement) {
                 Report {
-                    message: format!("cannot be run here: {}", refused.code()),
+                    message: format!(
+                        "statement cannot be executed in a function: {}",
+                        rejected.code()
+                    ),
                     ..Report::default()
                 }
                 .error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED);
@@ -117,21 +128,21 @@ fn carry_out(plan: &Plan, before: &[Finding], at: &Cell<usize>) -> HashSet<Strin
     });
     at.set(0);
     guard::check_as_if_committing();
-    prove(plan, before)
+    check_result(plan, before)
 }
 
-/// No error that the plan said it would mend is left, and none is there that was not. The
-/// fingerprints of what else is left.
-fn prove(plan: &Plan, before: &[Finding]) -> HashSet<String> {
+/// Raises an error where a finding of severity `error` is new, or is still there although the plan
+/// promised to fix it. Returns the fingerprints of the other findings that are still there.
+fn check_result(plan: &Plan, before: &[Finding]) -> HashSet<String> {
     let after = audit::findings_now();
     let known: HashSet<_> = before.iter().map(Finding::about).collect();
-    let there: HashSet<&str> = before.iter().map(|f| f.fingerprint.as_str()).collect();
-    // What the plan said it would mend: the finding itself, or one about the same that has become
-    // another, as where a part was left.
-    let claimed = |f: &Finding| -> Vec<String> {
+    let earlier: HashSet<&str> = before.iter().map(|f| f.fingerprint.as_str()).collect();
+    // The findings that the plan promised to fix and that this one is: the finding itself, or,
+    // where a part of it was fixed, those about the same subject.
+    let promised = |f: &Finding| -> Vec<String> {
         if plan.fixes.contains(&f.fingerprint) {
             vec![f.fingerprint.clone()]
-        } else if there.contains(f.fingerprint.as_str()) {
+        } else if earlier.contains(f.fingerprint.as_str()) {
             vec![]
         } else {
             plan.about.get(&f.subject()).cloned().unwrap_or_default()
@@ -139,53 +150,56 @@ fn prove(plan: &Plan, before: &[Finding]) -> HashSet<String> {
     };
     let errors = after.iter().filter(|f| f.severity == Severity::Error);
     let wrong: Vec<String> = errors
-        .filter_map(|f| match (!claimed(f).is_empty(), known.contains(&f.about())) {
-            (true, _) => Some(format!("left: {}: {}", f.rule.id, f.detail)),
-            (false, false) => Some(format!("new: {}: {}", f.rule.id, f.detail)),
+        .filter_map(|f| match (!promised(f).is_empty(), known.contains(&f.about())) {
+            (true, _) => Some(format!("Not resolved: {}: {}", f.rule.id, f.detail)),
+            (false, false) => Some(format!("New: {}: {}", f.rule.id, f.detail)),
             (false, true) => None,
         })
         .collect();
     if !wrong.is_empty() {
         Report {
-            message: "the plan was carried out and does not bring the database into its contract".into(),
+            message: "the plan did not resolve all findings".into(),
             detail: wrong.join("\n"),
             hint: format!(
-                "Everything was rolled back. SELECT * FROM ops.golden_sql() shows the statements.{}",
-                in_whose_name()
+                "All changes were rolled back. SELECT * FROM ops.golden_sql() shows the \
+                 statements.{}",
+                grantor_hint()
             ),
         }
         .error(PgSqlErrorCode::ERRCODE_ASSERT_FAILURE);
     }
-    after.iter().flat_map(claimed).collect()
+    after.iter().flat_map(promised).collect()
 }
 
-/// Why a GRANT or REVOKE may have done nothing: the server picks a grantor that the caller can act
-/// for (acl.c, `select_best_grantor`).
-fn in_whose_name() -> &'static str {
+/// Explains why a GRANT or REVOKE may have had no effect: the server selects the grantor from the
+/// roles that the caller is a member of (acl.c, `select_best_grantor`).
+fn grantor_hint() -> &'static str {
     // SAFETY: a look-up in the system cache.
     if unsafe { pg_sys::superuser() } {
         ""
     } else {
-        " You are no superuser: what you grant and revoke on objects of other roles is done in the name of whichever role lets you, or not at \
-             all. Apply the plan as their owner or as a superuser."
+        " For a role that is not a superuser, GRANT and REVOKE on objects of other roles use the \
+         grantor that the server selects, or have no effect. Apply the plan as the owner of the \
+         objects or as a superuser."
     }
 }
 
-/// Says which step it was.
-fn failed(plan: &Plan, at: usize, error: CaughtError) -> ! {
+/// Raises the error again with the step that it belongs to.
+fn report_failure(plan: &Plan, at: usize, error: CaughtError) -> ! {
     let Some(step) = at.checked_sub(1).map(|i| &plan.steps[i]) else { error.rethrow() };
     let report = subtransaction::report(&error);
-    let said =
+    let original =
         [report.detail(), report.hint()].into_iter().flatten().collect::<Vec<_>>().join("\n");
     let failure = Report {
         message: format!("step {at} of the plan failed: {}", report.message()),
-        detail: format!("{}\n{said}", printable(&step.statement.replace('\n', " ")))
+        detail: format!("{}\n{original}", printable(&step.statement.replace('\n', " ")))
             .trim_end()
             .to_owned(),
-        hint: "Everything was rolled back. ops.golden_sql(schemas, rules) makes a plan for a part."
+        hint: "All changes were rolled back. SELECT * FROM ops.golden_sql(schemas, rules) plans a \
+               part of the changes."
             .into(),
     };
-    // A rejection by the guard stays one.
+    // An error that the guard raised is still recognized as one.
     match guard::Rejection::of(&error) {
         Some(rejection) => failure.error_from(rejection.origin(), report.sql_error_code()),
         None => failure.error(report.sql_error_code()),

@@ -1,5 +1,5 @@
-//! `ops.fix_schema_cache()`: PostgREST reads its schema cache anew, and says before why it may have
-//! had none (PGRST002).
+//! `ops.fix_schema_cache()`: checks why PostgREST may be unable to read its schema cache (PGRST002)
+//! and tells it to reload the cache.
 
 use crate::audit::with_context;
 use crate::pg::call::{Call, Value, sql_function};
@@ -7,28 +7,37 @@ use crate::pg::write::text_datum;
 use dragonfly_core::postgrest::{self, Check};
 use pgrx::pg_sys;
 
-/// The role that PostgREST logs in as, unless somebody says another.
+/// The role that PostgREST logs in as, where the caller names none.
 pub const AUTHENTICATOR: &str = "authenticator";
 
-/// What PostgREST listens to, and what it does then ("Schema Cache Reloading" in its
-/// documentation).
+/// The channel on which PostgREST listens ("Schema Cache Reloading" in its documentation).
 const CHANNEL: &str = "pgrst";
-const RELOADS: [(&str, &str); 2] =
-    [("reload schema", "its schema cache"), ("reload config", "its configuration")];
+
+/// A notification that makes PostgREST reload something.
+struct Reload {
+    payload: &'static str,
+    what: &'static str,
+}
+
+const RELOADS: [Reload; 2] = [
+    Reload { payload: "reload schema", what: "schema cache" },
+    Reload { payload: "reload config", what: "configuration" },
+];
 
 sql_function!(
-    /// `ops.fix_schema_cache(authenticator name)`
+    /// `ops.fix_schema_cache(authenticator name DEFAULT NULL)
+    /// RETURNS TABLE (step text, ok bool, detail text, fix text)`
     ops_fix_schema_cache => fix_schema_cache
 );
 fn fix_schema_cache(call: Call) -> pg_sys::Datum {
     let authenticator = call.name(0).unwrap_or_else(|| AUTHENTICATOR.to_owned());
     let mut checks = with_context(|cx| postgrest::checks(cx, &authenticator));
-    for (payload, what) in RELOADS {
+    for Reload { payload, what } in RELOADS {
         notify(payload);
         checks.push(Check {
             step: format!("NOTIFY {CHANNEL}, '{payload}'"),
             ok: true,
-            detail: format!("Who listens reads {what} anew when this transaction commits."),
+            detail: format!("PostgREST reloads its {what} when this transaction commits."),
             fix: None,
         });
     }
@@ -42,9 +51,9 @@ fn fix_schema_cache(call: Call) -> pg_sys::Datum {
     }))
 }
 
-/// NOTIFY, by the server's own function.
+/// Executes NOTIFY by the server's own function.
 fn notify(payload: &str) {
     let arguments = [Some(text_datum(CHANNEL)), Some(text_datum(payload))];
-    // SAFETY: `pg_notify` takes two texts; an error on a standby.
+    // SAFETY: `pg_notify` takes two texts; it raises an error on a standby.
     unsafe { pgrx::direct_function_call_as_datum(pg_sys::pg_notify, &arguments) };
 }

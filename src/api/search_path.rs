@@ -1,5 +1,5 @@
-//! Verdicts on search paths: of one routine, of one path, of every SECURITY DEFINER routine there
-//! is.
+//! The SQL functions of search paths: verdicts on one routine, on one path, and on every SECURITY
+//! DEFINER routine.
 
 use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
@@ -12,14 +12,15 @@ use dragonfly_core::rules::Context;
 use dragonfly_core::search_path::{Assessment, settings};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// Reads what judging paths takes, and gives it to `judge`.
-fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
+/// Reads what a verdict on search paths requires and calls `check` with it.
+fn with_context<T>(check: impl FnOnce(&Context<'_>) -> T) -> T {
     let Installation { state, contract, .. } = Installation::now();
     let snapshot = catalog::for_paths(&state);
     let access = Access::new(&snapshot);
-    judge(&Context::new(&contract, &snapshot, &access, &interrupts))
+    check(&Context::new(&contract, &snapshot, &access, &interrupts))
 }
 
+/// The columns verdict, reasons and canonical.
 fn verdict(cx: &Context<'_>, assessment: &Assessment) -> [Value; 3] {
     [
         Value::Text(assessment.verdict.as_str().into()),
@@ -29,17 +30,18 @@ fn verdict(cx: &Context<'_>, assessment: &Assessment) -> [Value; 3] {
 }
 
 sql_function!(
-    /// `ops.judge_search_path(function regprocedure)`
+    /// `ops.judge_search_path(function regprocedure)
+    /// RETURNS TABLE (verdict text, reasons text[], canonical bool)`
     ops_judge_search_path => of_routine
 );
 fn of_routine(call: Call) -> pg_sys::Datum {
     let Some(oid) = call.oid(0) else { return call.table([]) };
     let Some(routine) = catalog::routine(&State::now(), oid) else {
         Report {
-            message: format!("there is no routine with OID {oid}"),
-            detail:
-                "A routine in a temporary schema counts as none: only its own session can call it."
-                    .into(),
+            message: format!("routine with OID {oid} does not exist"),
+            detail: "Routines in temporary schemas are not considered, because only their own \
+                     session can call them."
+                .into(),
             ..Report::default()
         }
         .error(PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION)
@@ -49,7 +51,8 @@ fn of_routine(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.judge_search_path(path text, owner regrole)`
+    /// `ops.judge_search_path(path text, owner regrole)
+    /// RETURNS TABLE (verdict text, reasons text[], canonical bool)`
     ops_judge_search_path_of_owner => of_path
 );
 fn of_path(call: Call) -> pg_sys::Datum {
@@ -57,8 +60,11 @@ fn of_path(call: Call) -> pg_sys::Datum {
     let path = call.text(0).map(|path| catalog::quoted_path(&path));
     let row = with_context(|cx| {
         if cx.snapshot.role(owner).is_none() {
-            Report { message: format!("there is no role with OID {owner}"), ..Report::default() }
-                .error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT);
+            Report {
+                message: format!("role with OID {owner} does not exist"),
+                ..Report::default()
+            }
+            .error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT);
         }
         let assessment = match &path {
             Some(path) => cx.paths.path(path, owner),
@@ -70,7 +76,9 @@ fn of_path(call: Call) -> pg_sys::Datum {
 }
 
 sql_function!(
-    /// `ops.security_definer_functions()`
+    /// `ops.security_definer_functions() RETURNS TABLE (schema_name name, routine_name name,
+    /// arguments text, owner_name name, search_path text, config text, verdict text,
+    /// reasons text[], canonical bool, managed_by text)`
     ops_security_definer_functions => security_definer_functions
 );
 fn security_definer_functions(call: Call) -> pg_sys::Datum {

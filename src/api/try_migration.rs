@@ -1,4 +1,5 @@
-//! `ops.try_migration()`: what a migration would break, without keeping anything of it.
+//! `ops.try_migration()`: runs a migration, returns the findings that it adds and removes, and
+//! rolls it back.
 
 use crate::audit;
 use crate::catalog::Own;
@@ -15,7 +16,9 @@ use std::collections::HashSet;
 use std::ffi::CStr;
 
 sql_function!(
-    /// `ops.try_migration(sql text)`
+    /// `ops.try_migration(sql text) RETURNS TABLE (outcome text, rule text, severity text,
+    /// object_type text, schema_name name, object text, role_name name, detail text,
+    /// evidence jsonb, fix text, contract_section text, fingerprint text)`
     ops_try_migration => try_migration
 );
 fn try_migration(call: Call) -> pg_sys::Datum {
@@ -29,7 +32,7 @@ fn try_migration(call: Call) -> pg_sys::Datum {
     call.table(rows)
 }
 
-/// A row for each finding that is there only after the migration, or only before it.
+/// Returns a row for each finding that exists only after the migration, or only before it.
 fn differences(before: Vec<Finding>, after: Vec<Finding>) -> Vec<Vec<Value>> {
     let known = |findings: &[Finding]| {
         findings.iter().map(|f| f.fingerprint.clone()).collect::<HashSet<_>>()
@@ -47,8 +50,8 @@ fn differences(before: Vec<Finding>, after: Vec<Finding>) -> Vec<Vec<Value>> {
     added.chain(removed).collect()
 }
 
-/// Runs the migration as the caller, with everything that would wait for the commit, and returns
-/// what an audit finds then.
+/// Runs the migration as the caller, with everything that happens at commit, and returns the
+/// findings of an audit after it.
 fn run(sql: &str) -> Result<Vec<Finding>, NotTried> {
     if statement::outlasts_the_transaction(sql) {
         return Err(NotTried::ChangesSession);
@@ -93,8 +96,8 @@ impl NotTried {
                 "COPY from or to the client",
                 "There is no client to send or receive the data.".to_owned(),
             ),
-            Self::Statement(refused @ Refused::Other(_)) => {
-                ("this migration", format!("{}.", refused.code()))
+            Self::Statement(rejected @ Refused::Other(_)) => {
+                ("this migration", format!("{}.", rejected.code()))
             }
         };
         Failure {
@@ -107,7 +110,7 @@ impl NotTried {
     }
 }
 
-/// What became of a migration that did not run to its end.
+/// The outcome of a migration that was not executed completely.
 #[derive(Clone, Copy)]
 enum Outcome {
     /// The guard rejects it.
@@ -119,7 +122,7 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// By what the error carries beside its text, which may be a translation or imitate another
+    /// Reads the error fields and not the text, which may be a translation or imitate another
     /// error.
     fn of(error: &CaughtError) -> Self {
         if let Some(rejection) = Rejection::of(error) {
@@ -142,7 +145,7 @@ impl Outcome {
     }
 }
 
-/// A migration that did not run to its end, and what is reported about it.
+/// A migration that was not executed completely, and what is reported about it.
 struct Failure {
     outcome: Outcome,
     code: PgSqlErrorCode,
@@ -163,7 +166,7 @@ impl Failure {
         }
     }
 
-    /// As a finding of severity `error` that is about no object.
+    /// Returns the columns of a finding of severity `error` about no object.
     fn row(self) -> Vec<Value> {
         let rule =
             if let Outcome::Rejected(rejection) = self.outcome { rejection.rule() } else { None };

@@ -1,30 +1,30 @@
-//! What PostgREST needs before it can read its schema cache: where one of these is missing, it
-//! answers PGRST002.
+//! What PostgREST needs to read its schema cache. Where one of these conditions is not met,
+//! PostgREST returns error PGRST002.
 //!
-//! It logs in as one role, the authenticator, and becomes another for each request (`SET ROLE`):
-//! see "Role System" and "Schema Cache" in its documentation, and section 10 of the contract
-//! document.
+//! PostgREST logs in as one role, the authenticator, and becomes another one for each request (`SET
+//! ROLE`): see "Role System" and "Schema Cache" in its documentation, and section 10 of the
+//! contract document.
 
 use crate::catalog::{ObjectKind, Privileges, Role};
-use crate::contract::RoleKind;
+use crate::contract::{RoleKind, SchemaDecl};
 use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};
 
-/// One thing that has been looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What was looked at.
+    /// What was checked.
     pub step: String,
-    /// Whether it is as it should be.
+    /// Whether the check passed.
     pub ok: bool,
-    /// What was seen, as a sentence.
+    /// The result, as a sentence.
     pub detail: String,
-    /// SQL that mends it; `None` where there is nothing to mend, or a person has to decide.
+    /// SQL that fixes it; `None` where the check passed, or a person has to decide.
     pub fix: Option<String>,
 }
 
-/// Looks at the role that PostgREST logs in as, the roles that it becomes, and the schemas that
-/// these reach, in that order.
+/// Checks the role that PostgREST logs in as, the roles that it becomes, and the schemas that these
+/// can access, in that order.
 #[must_use]
 pub fn checks(cx: &Context<'_>, authenticator: &str) -> Vec<Check> {
     let role = cx.snapshot.role_named(authenticator);
@@ -75,105 +75,86 @@ fn connect_check(cx: &Context<'_>, authenticator: &Role) -> Check {
         step: format!("database {sql}"),
         ok,
         detail: format!(
-            "Role \"{}\" may{} connect to it.",
+            "Role \"{}\" {} connect to the database.",
             printable(&authenticator.name),
-            if ok { "" } else { " not" }
+            if ok { "can" } else { "cannot" }
         ),
         fix: (!ok).then(|| format!("GRANT CONNECT ON DATABASE {sql} TO {role};")),
     }
 }
 
-/// Clients and workers: what requests become.
+/// The roles that requests become: clients and workers.
 fn become_checks(cx: &Context<'_>, authenticator: &Role) -> Vec<Check> {
-    // Who logs in itself need not be what a request becomes.
-    let logs_in = |name: &&str| cx.snapshot.role_named(name).is_some_and(|role| role.can_login);
+    // A worker that can log in itself is not necessarily a role that requests become.
+    let can_log_in = |name: &&str| cx.snapshot.role_named(name).is_some_and(|role| role.can_login);
     let names = cx
         .contract
         .roles_of(RoleKind::Client)
-        .chain(cx.contract.roles_of(RoleKind::Worker).filter(|n| !logs_in(n)));
-    names
-        .map(|name| {
-            let sql = safe_ident(name);
-            let step = format!("SET ROLE {sql}");
-            match cx.snapshot.role_named(name) {
-                None => Check {
-                    step,
-                    ok: false,
-                    detail: format!("Role \"{}\" does not exist.", printable(name)),
-                    fix: None,
-                },
-                Some(role) => {
-                    let ok = cx.access.can_set_role(authenticator.oid, role.oid);
-                    let can = if ok { "can" } else { "cannot" };
-                    let who = printable(&authenticator.name);
-                    Check {
-                        step,
-                        ok,
-                        detail: format!("Role \"{who}\" {can} become \"{}\".", printable(name)),
-                        fix: (!ok).then(|| {
-                            format!("GRANT {sql} TO {};", safe_ident(&authenticator.name))
-                        }),
-                    }
-                }
-            }
-        })
+        .chain(cx.contract.roles_of(RoleKind::Worker).filter(|name| !can_log_in(name)));
+    names.map(|name| become_check(cx, authenticator, name)).collect()
+}
+
+fn become_check(cx: &Context<'_>, authenticator: &Role, name: &str) -> Check {
+    let (sql, shown) = (safe_ident(name), printable(name));
+    let step = format!("SET ROLE {sql}");
+    let Some(role) = cx.snapshot.role_named(name) else {
+        let detail = format!("Role \"{shown}\" does not exist.");
+        return Check { step, ok: false, detail, fix: None };
+    };
+    let ok = cx.access.can_set_role(authenticator.oid, role.oid);
+    let can = if ok { "can" } else { "cannot" };
+    Check {
+        step,
+        ok,
+        detail: format!("Role \"{}\" {can} become \"{shown}\".", printable(&authenticator.name)),
+        fix: (!ok).then(|| format!("GRANT {sql} TO {};", safe_ident(&authenticator.name))),
+    }
+}
+
+/// The governed schemas on which a client has USAGE: those that PostgREST may expose.
+fn schema_checks(cx: &Context<'_>) -> Vec<Check> {
+    let clients: Vec<&str> = cx.contract.roles_of(RoleKind::Client).collect();
+    let is_exposed =
+        |declared: &&SchemaDecl| declared.usage.iter().any(|role| clients.contains(&role.as_str()));
+    cx.contract
+        .schemas
+        .iter()
+        .filter(is_exposed)
+        .map(|declared| schema_check(cx, declared))
         .collect()
 }
 
-/// The governed schemas that some client has USAGE on: the ones that PostgREST may expose.
-fn schema_checks(cx: &Context<'_>) -> Vec<Check> {
-    let clients: Vec<&str> = cx.contract.roles_of(RoleKind::Client).collect();
-    let exposed = cx
-        .contract
-        .schemas
-        .iter()
-        .filter(|s| s.usage.iter().any(|role| clients.contains(&role.as_str())));
-    exposed
-        .map(|declared| {
-            let sql = safe_ident(&declared.name);
-            let step = format!("schema {sql}");
-            let Some(schema) = cx.snapshot.schema_named(&declared.name) else {
-                let fix = Some(format!("CREATE SCHEMA {sql};"));
-                return Check {
-                    step,
-                    ok: false,
-                    detail: format!("Schema {sql} does not exist."),
-                    fix,
-                };
-            };
-            let lacks = |name: &&String| {
-                cx.snapshot.role_named(name).is_some_and(|role| {
-                    let held = cx.access.privileges(
-                        role.oid,
-                        schema.owner,
-                        schema.acl.as_ref(),
-                        ObjectKind::Schema,
-                    );
-                    !held.contains(Privileges::USAGE)
-                })
-            };
-            let lacking: Vec<String> = declared
-                .usage
-                .iter()
-                .filter(lacks)
-                .map(|name| safe_ident(name).into_owned())
-                .collect();
-            match lacking.is_empty() {
-                true => Check {
-                    step,
-                    ok: true,
-                    detail: format!("Schema {sql} is accessible to the roles declared for it."),
-                    fix: None,
-                },
-                false => Check {
-                    step,
-                    ok: false,
-                    detail: format!("{} cannot use schema {sql}.", listed(&lacking)),
-                    fix: Some(format!("GRANT USAGE ON SCHEMA {sql} TO {};", lacking.join(", "))),
-                },
-            }
+fn schema_check(cx: &Context<'_>, declared: &SchemaDecl) -> Check {
+    let sql = safe_ident(&declared.name);
+    let step = format!("schema {sql}");
+    let Some(schema) = cx.snapshot.schema_named(&declared.name) else {
+        let detail = format!("Schema {sql} does not exist.");
+        return Check { step, ok: false, detail, fix: Some(format!("CREATE SCHEMA {sql};")) };
+    };
+    let has_no_usage = |name: &&String| {
+        cx.snapshot.role_named(name).is_some_and(|role| {
+            let (owner, acl) = (schema.owner, schema.acl.as_ref());
+            let held = cx.access.privileges(role.oid, owner, acl, ObjectKind::Schema);
+            !held.contains(Privileges::USAGE)
         })
-        .collect()
+    };
+    let without: Vec<String> = declared
+        .usage
+        .iter()
+        .filter(has_no_usage)
+        .map(|name| safe_ident(name).into_owned())
+        .collect();
+    if without.is_empty() {
+        let detail = format!("Schema {sql} is accessible to the roles declared for it.");
+        return Check { step, ok: true, detail, fix: None };
+    }
+    let (roles, have) = if without.len() == 1 { ("Role", "does") } else { ("Roles", "do") };
+    Check {
+        step,
+        ok: false,
+        detail: format!("{roles} {} {have} not have USAGE on schema {sql}.", listed(&without)),
+        fix: Some(format!("GRANT USAGE ON SCHEMA {sql} TO {};", without.join(", "))),
+    }
 }
 
 #[cfg(test)]
@@ -200,11 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn each_step_says_what_is_well_and_what_is_not() {
+    fn checks_report_each_condition_with_its_fix() {
         let mut world = World::conforming();
         assert_eq!(
             lines(&world)[0],
-            "NO role authenticator: Role \"authenticator\" does not exist. => CREATE ROLE authenticator LOGIN NOINHERIT;"
+            "NO role authenticator: Role \"authenticator\" does not exist. => CREATE ROLE \
+             authenticator LOGIN NOINHERIT;"
         );
         world.add_role("authenticator");
         world.role("authenticator").can_login = true;
@@ -216,13 +198,15 @@ mod tests {
             lines(&world),
             [
                 "ok role authenticator: Role \"authenticator\" can log in.",
-                "ok database app: Role \"authenticator\" may connect to it.",
+                "ok database app: Role \"authenticator\" can connect to the database.",
                 "ok SET ROLE anon: Role \"authenticator\" can become \"anon\".",
-                "NO SET ROLE authenticated: Role \"authenticator\" cannot become \"authenticated\". => GRANT authenticated TO authenticator;",
+                "NO SET ROLE authenticated: Role \"authenticator\" cannot \
+                 become \"authenticated\". => \
+                 GRANT authenticated TO authenticator;",
                 "ok SET ROLE service_role: Role \"authenticator\" can become \"service_role\".",
                 "ok schema public: Schema public is accessible to the roles declared for it.",
-                "NO schema api: anon, authenticated and service_role cannot use schema api. => GRANT USAGE ON SCHEMA api TO anon, authenticated, \
-                 service_role;",
+                "NO schema api: Roles anon, authenticated and service_role do not have USAGE on \
+                 schema api. => GRANT USAGE ON SCHEMA api TO anon, authenticated, service_role;",
                 "ok schema intake: Schema intake is accessible to the roles declared for it.",
             ]
         );

@@ -4,7 +4,8 @@
 use crate::pg::list::nodes;
 use pgrx::pg_sys;
 
-/// Whether a condition is true or false whatever the row.
+/// Returns whether a condition is true or false for every row; `None` where that depends on the
+/// row.
 ///
 /// # Safety
 /// A valid expression, or null.
@@ -41,12 +42,12 @@ pub(super) unsafe fn truth(node: *mut pg_sys::Node) -> Option<bool> {
     }
 }
 
-/// The parts of a CASE or a COALESCE that can be reached; `None` for other expressions, and where
-/// all can.
+/// Returns the parts of a CASE or a COALESCE that can be evaluated; `None` for other expressions,
+/// and where all parts can.
 ///
 /// # Safety
 /// A valid expression.
-pub(super) unsafe fn reached(node: *mut pg_sys::Node) -> Option<Vec<*mut pg_sys::Node>> {
+pub(super) unsafe fn reachable(node: *mut pg_sys::Node) -> Option<Vec<*mut pg_sys::Node>> {
     // SAFETY: each cast follows the node's tag; lists hold what their names say.
     unsafe {
         match (*node).type_ {

@@ -29,22 +29,22 @@ use written::{Command, Written};
 
 /// Why a statement cannot be read.
 pub enum Unreadable {
-    /// No role can run it: the server's message.
+    /// No role can execute it: the server's message.
     Never(String),
     /// Not at present: a relation is locked, or the statement is too complex for the server's
     /// limits.
     Now(Box<CaughtError>),
 }
 
-/// What a statement needs when `role` runs it. Names in it are looked up as by a superuser: whether
-/// the role may use them is not checked here. Reading executes nothing but input functions of
-/// types, and those only where `trust` includes their owners.
+/// Returns what a statement needs when `role` executes it. Names in it are looked up as a
+/// superuser, so that missing USAGE on a schema is no error here. Reading executes nothing but the
+/// input functions of types, and those only where `trust` includes their owners.
 ///
 /// # Errors
 /// Where the server cannot read it.
 pub fn of(sql: &str, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     reading(trust, |reader| {
-        // SAFETY: a list of queries, which are ours to change.
+        // SAFETY: a list of queries, which this function owns.
         unsafe { nodes(rewritten(sql, role)).for_each(|query| reader.expression(query)) };
         for written in reader.written.take() {
             reader.written(written);
@@ -52,10 +52,10 @@ pub fn of(sql: &str, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     })
 }
 
-/// Has the server rewrite and plan the query of a view, as its owner and under the settings in
-/// force. Returns false where the name now is another view's, or the view another owner's.
-/// `has_mutable_functions` is set where a function in it may return something else another time. An
-/// error where the server cannot: there must be a subtransaction.
+/// Has the server rewrite and plan the query of a view, as its owner and with the current settings.
+/// Returns false where the name now belongs to another view, or the view to another owner. Sets
+/// `has_mutable_functions` where a function in the query may return something else another time.
+/// Raises an error where the query cannot be planned; the caller must have a subtransaction.
 pub fn view_is_read(view: Oid, name: &str, owner: Oid, has_mutable_functions: &Cell<bool>) -> bool {
     let query = analyzed(&format!("SELECT * FROM {name}"));
     // SAFETY: the query names one relation, which it has locked.
@@ -67,8 +67,8 @@ pub fn view_is_read(view: Oid, name: &str, owner: Oid, has_mutable_functions: &C
     if found != Some(view) || catalog::relation_owner(&State::now(), view) != Some(owner) {
         return false;
     }
-    // SAFETY: a query as the analysis gave it, and what the server has made of it; the snapshot is
-    // taken away again, by an error too.
+    // SAFETY: the query of the analysis and the queries of the rewriter; the snapshot is popped
+    // again, after an error too.
     restricted::as_role(owner, || unsafe {
         let queries = pg_sys::QueryRewrite(query);
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
@@ -82,20 +82,19 @@ pub fn view_is_read(view: Oid, name: &str, owner: Oid, has_mutable_functions: &C
     true
 }
 
-/// A statement as the server rewrites it for `role`.
+/// Returns a statement as the server rewrites it for `role`.
 fn rewritten(sql: &str, role: Oid) -> *mut pg_sys::List {
     let query = analyzed(sql);
-    // SAFETY: a query as the analysis gave it. It is rewritten for the role, whose policies are the
-    // ones that count.
+    // SAFETY: the query of the analysis. It is rewritten as the role, because its policies apply.
     restricted::as_role(role, || unsafe { pg_sys::QueryRewrite(query) })
 }
 
-/// A statement as the parser understands it.
+/// Returns a statement as the parser analyzes it.
 fn analyzed(sql: &str) -> *mut pg_sys::Query {
     let text = CString::new(to_server(sql)).expect("names hold no zero byte");
-    // SAFETY: a C string with one statement; the parser raises an error or gives a list of one.
-    // Reading a statement runs no code of anybody's but the input functions of types, and there is
-    // nothing but names in it.
+    // SAFETY: a C string with one statement; the parser raises an error or returns a list of one.
+    // The analysis of a statement executes only the input functions of types, and the statement
+    // contains names only.
     restricted::as_role(BOOTSTRAP_SUPERUSER, || unsafe {
         let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         let statement = nodes(statements).next().expect("one statement");
@@ -109,7 +108,7 @@ fn analyzed(sql: &str) -> *mut pg_sys::Query {
     })
 }
 
-/// What TRUNCATE needs.
+/// Returns what TRUNCATE needs.
 ///
 /// # Errors
 /// As [`of`].
@@ -120,8 +119,8 @@ pub fn of_truncate(table: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
     })
 }
 
-/// What calling a routine needs beside EXECUTE on it: for an aggregate, what its owner needs; for
-/// arguments that are domains, the checks.
+/// Returns what a call of a routine needs beside EXECUTE on it: for an aggregate, what its owner
+/// needs; for arguments of domains, what the checks of the domains need.
 ///
 /// # Errors
 /// As [`of`].
@@ -144,13 +143,13 @@ fn reading(trust: &Trust, read: impl FnOnce(&Reader)) -> Result<Needs, Unreadabl
             reader.needs.into_inner()
         })
     };
-    let (outcome, refused) = inert(trust, || subtransaction::rolled_back(work));
+    let (outcome, blocked) = inert(trust, || subtransaction::rolled_back(work));
     outcome.map_err(|error| match subtransaction::report(&error).sql_error_code() {
         PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
         | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
         | PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX => Unreadable::Now(error),
-        // Reading it was blocked here; executing it would not be.
-        _ if refused.is_some() => Unreadable::Now(error),
+        // Only reading it is blocked; the server would execute it.
+        _ if blocked.is_some() => Unreadable::Now(error),
         _ => Unreadable::Never(subtransaction::report(&error).message().to_owned()),
     })
 }

@@ -16,13 +16,13 @@ use std::ffi::{CString, c_void};
 /// The callback of the server's tree walkers, whose errors are not Rust's: no Rust code calls it.
 #[pg_guard]
 unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    // SAFETY: the server hands on its own nodes, and the context that `Reader::context` gave it.
+    // SAFETY: the server passes its own nodes, and the context that `Reader::context` returned.
     unsafe { (*context.cast::<Reader>()).visit(node) }
 }
 
 impl Reader {
-    /// What a tree walker hands to [`walk`]. The reader is only ever shared, so that a reference
-    /// made from the pointer is as good as `self`, which is still in use.
+    /// Returns the context that a tree walker passes to [`walk`]. There are only shared references
+    /// to the reader, so that one made from the pointer is valid beside `self`.
     fn context(&self) -> *mut c_void {
         std::ptr::from_ref(self).cast_mut().cast()
     }
@@ -36,7 +36,7 @@ impl Reader {
         unsafe { self.visit(node) };
     }
 
-    /// Visits a node and everything below it. As all walkers, it returns false to go on.
+    /// Visits a node and everything below it. Returns false to continue, as all tree walkers do.
     ///
     /// # Safety
     /// A valid tree, or null.
@@ -52,14 +52,14 @@ impl Reader {
             match (*node).type_ {
                 pg_sys::NodeTag::T_Query => return self.query(node.cast()),
                 pg_sys::NodeTag::T_BoolExpr if constant::truth(node).is_some() => {
-                    return self.decided(node.cast());
+                    return self.constant_condition(node.cast());
                 }
                 pg_sys::NodeTag::T_CaseExpr | pg_sys::NodeTag::T_CoalesceExpr => {
-                    if let Some(parts) = constant::reached(node) {
+                    if let Some(parts) = constant::reachable(node) {
                         return parts.into_iter().any(|part| self.visit(part));
                     }
                 }
-                pg_sys::NodeTag::T_SubLink => exists(node.cast()),
+                pg_sys::NodeTag::T_SubLink => remove_columns_of_exists(node.cast()),
                 pg_sys::NodeTag::T_SetOperationStmt => {
                     self.grouping((*node.cast::<pg_sys::SetOperationStmt>()).groupClauses);
                 }
@@ -91,7 +91,7 @@ impl Reader {
         }
     }
 
-    /// Visits everything below a node.
+    /// Visits everything below a node, and returns what [`Reader::visit`] returns.
     ///
     /// # Safety
     /// A valid node.
@@ -100,7 +100,7 @@ impl Reader {
         unsafe { pg_sys::expression_tree_walker(node, Some(walk), self.context()) }
     }
 
-    /// A query: what it needs itself, and everything in it.
+    /// Records what a query needs itself, and visits everything in it.
     ///
     /// # Safety
     /// A valid query, which is the caller's to change.
@@ -114,7 +114,7 @@ impl Reader {
             let reads_only =
                 (*query).commandType == pg_sys::CmdType::CMD_SELECT && (*query).rowMarks.is_null();
             self.marks_rows.set(marked || !reads_only);
-            unused::leave_out(query, self.marks_rows.get());
+            unused::remove(query, self.marks_rows.get());
             for need in relations(query, self.depth.get())
                 .iter()
                 .filter_map(|permissions| permissions.need())
@@ -138,27 +138,27 @@ impl Reader {
         }
     }
 
-    /// A condition that is true or false whatever the row. What is joined to the query before the
-    /// server notices stays there (prepjointree.c, `pull_up_sublinks`): its tables, but not its
-    /// functions.
+    /// Visits a condition that is true or false for every row. Subqueries that the server joins to
+    /// the query before it removes the condition stay (prepjointree.c, `pull_up_sublinks`): their
+    /// tables are needed, their functions are not called.
     ///
     /// # Safety
     /// A valid expression.
-    unsafe fn decided(&self, expression: *mut pg_sys::BoolExpr) -> bool {
+    unsafe fn constant_condition(&self, expression: *mut pg_sys::BoolExpr) -> bool {
         // SAFETY: as the caller promises.
         unsafe {
             if (*expression).boolop == pg_sys::BoolExprType::OR_EXPR {
                 return false;
             }
-            let silent = self.is_silent.replace(true);
+            let before = self.ignores_calls.replace(true);
             let stop = self.below(expression.cast());
-            self.is_silent.set(silent);
+            self.ignores_calls.set(before);
             stop
         }
     }
 
-    /// A call of a function, and the sequence that it uses where it is one of the server's for
-    /// sequences.
+    /// Records a call of a function, and the sequence that it uses where it is one of the server's
+    /// functions for sequences.
     ///
     /// # Safety
     /// A valid call.
@@ -170,7 +170,7 @@ impl Reader {
         }
     }
 
-    /// A call of an aggregate.
+    /// Records a call of an aggregate.
     ///
     /// # Safety
     /// A valid call.
@@ -186,12 +186,13 @@ impl Reader {
         }
     }
 
-    /// The sequence from which a column's default, or any other expression, takes a number.
+    /// Records the sequence that a call uses.
     ///
     /// # Safety
     /// The arguments of a call of that function.
     unsafe fn sequence(&self, function: Oid, arguments: *mut pg_sys::List) {
-        let Some(rights) = SequenceRights::of(function).filter(|_| !self.is_silent.get()) else {
+        let Some(required) = SequencePrivileges::of(function).filter(|_| !self.ignores_calls.get())
+        else {
             return;
         };
         // SAFETY: as the caller promises.
@@ -201,20 +202,20 @@ impl Reader {
             return;
         };
         match argument {
-            NamedRelation::Known(oid) => self.need(rights.need(oid, false, self.moment.get())),
-            NamedRelation::ByText(text) => self.sequence_by_text(&rights, text),
+            NamedRelation::Known(oid) => self.need(required.need(oid, false, self.moment.get())),
+            NamedRelation::ByText(text) => self.sequence_by_text(&required, text),
             NamedRelation::Unknown => {}
         }
     }
 
-    fn sequence_by_text(&self, rights: &SequenceRights, text: String) {
-        // Before schema and name the database may be named.
+    fn sequence_by_text(&self, required: &SequencePrivileges, text: String) {
+        // The name of the database may come before schema and name.
         if let Some([.., schema, name]) = parse(&text).map(|named| named.parts).as_deref() {
             let schema = CString::new(to_server(schema))
                 .ok()
                 .and_then(|schema| catalog::schema_named(&schema));
             if let Some(oid) = schema.and_then(|schema| catalog::relation_named(schema, name)) {
-                self.need(rights.need(oid, true, self.moment.get()));
+                self.need(required.need(oid, true, self.moment.get()));
             }
             return;
         }
@@ -225,29 +226,29 @@ impl Reader {
     }
 }
 
-/// Leaves out what the query of an EXISTS selects.
+/// Removes the columns that the query of an EXISTS selects.
 ///
 /// # Safety
 /// A valid sublink, which is the caller's to change.
-unsafe fn exists(link: *mut pg_sys::SubLink) {
+unsafe fn remove_columns_of_exists(link: *mut pg_sys::SubLink) {
     // SAFETY: as the caller promises.
     unsafe {
         if (*link).subLinkType == pg_sys::SubLinkType::EXISTS_SUBLINK {
-            unused::leave_out_all((*link).subselect.cast());
+            unused::remove_all((*link).subselect.cast());
         }
     }
 }
 
 /// The privileges that one of the server's functions for sequences requires.
-struct SequenceRights {
-    /// All of these ...
+struct SequencePrivileges {
+    /// All of these are needed ...
     privileges: Privileges,
-    /// ... or one of these.
+    /// ... or one of these instead.
     or: Privileges,
 }
 
-impl SequenceRights {
-    /// By the function's number in pg_proc.dat; `None` for all other functions (sequence.c).
+impl SequencePrivileges {
+    /// Looks up a function by its OID in pg_proc.dat; `None` for all other functions (sequence.c).
     fn of(function: Oid) -> Option<Self> {
         let (privileges, or) = match function {
             // nextval
@@ -276,7 +277,7 @@ impl SequenceRights {
 /// The relation that an argument of type regclass names.
 enum NamedRelation {
     Known(Oid),
-    /// It is looked up when the call is made.
+    /// A name that is looked up when the function is called.
     ByText(String),
     Unknown,
 }
@@ -304,7 +305,7 @@ unsafe fn named_relation(argument: *mut pg_sys::Node) -> NamedRelation {
 /// # Safety
 /// A valid call.
 unsafe fn text_of_conversion(call: *mut pg_sys::FuncExpr) -> Option<String> {
-    // The function's number in pg_proc.dat.
+    // The OID of the function in pg_proc.dat.
     const REGCLASS: u32 = 1079;
     // SAFETY: as the caller promises; a node is what its tag says, and a constant of type text
     // holds a text.

@@ -1,4 +1,5 @@
-//! The permissions that the server asks for before it runs a query, as its range table lists them.
+//! The permissions that the server checks before it executes a query, as the range table lists
+//! them.
 
 use crate::catalog;
 use crate::pg::heap::State;
@@ -118,7 +119,7 @@ pub(super) struct Permissions {
 }
 
 impl Permissions {
-    /// `None` where there are none.
+    /// Returns the need; `None` where no permission is required.
     ///
     /// # Safety
     /// The columns are sets of the relation's columns, as the server makes them.
@@ -128,7 +129,7 @@ impl Permissions {
         }
         // SAFETY: as the caller promises.
         let columns = |set| unsafe { names(self.relation, set) };
-        // 32 bits of them before 16.
+        // The type has 32 bits in PostgreSQL 15.
         #[allow(clippy::unnecessary_cast)]
         let privileges = Privileges(self.required as u32);
         Some(Need {
@@ -167,7 +168,7 @@ pub(super) unsafe fn names(relation: pg_sys::Oid, set: *mut pg_sys::Bitmapset) -
     }
 }
 
-/// `None` where there is no such column.
+/// Returns the name of a column; `None` where there is no such column.
 pub(super) fn column_name(relation: pg_sys::Oid, number: pg_sys::AttrNumber) -> Option<String> {
     // SAFETY: a look-up in the system cache; null or a C string.
     unsafe {
@@ -176,7 +177,7 @@ pub(super) fn column_name(relation: pg_sys::Oid, number: pg_sys::AttrNumber) -> 
     }
 }
 
-/// The columns of a relation, in their order.
+/// Returns the columns of a relation in their order.
 pub fn all_columns(relation: Oid) -> Vec<String> {
     catalog::columns(&State::now(), relation)
 }

@@ -14,7 +14,7 @@ use std::ffi::CStr;
 /// What a statement needs.
 #[derive(Debug, Default)]
 pub struct Needs {
-    /// On relations, the one that the statement names first.
+    /// The privileges on relations, those on the relation that the statement names first.
     pub needs: Vec<Need>,
     /// The functions that it would call, in the order of the statement.
     pub calls: Vec<Call>,
@@ -33,24 +33,24 @@ pub struct Call {
 
 /// Reads expressions and queries, and records what they need.
 ///
-/// The server's tree walkers call back with an untyped pointer to it, while the methods that
-/// started the walk are still running. So all of them share it: there are references only, never an
-/// exclusive one, and what changes is in cells. No cell is borrowed while a walker runs.
+/// The server's tree walkers call back with an untyped pointer to it while the methods that started
+/// the walk are still running. Therefore there are only shared references to it, and what changes
+/// is in cells. No cell is borrowed while a walker runs.
 pub(super) struct Reader {
     pub(super) state: State,
     pub(super) needs: RefCell<Needs>,
-    /// When what is being read is evaluated.
+    /// When the expression that is being read is evaluated.
     pub(super) moment: Cell<Moment>,
-    /// The domains whose constraints have been read, for which moment.
+    /// The domains whose constraints have been read, with the moment for which.
     domains: RefCell<BTreeSet<(Moment, Oid)>>,
     /// The relations that are written to.
     pub(super) written: RefCell<Vec<Written>>,
-    /// How many queries there are around what is being read.
+    /// The number of queries that enclose the node that is being read.
     pub(super) depth: Cell<u32>,
-    /// Whether one of those changes or locks rows.
+    /// Whether one of those queries changes or locks rows.
     pub(super) marks_rows: Cell<bool>,
-    /// Whether functions do not count.
-    pub(super) is_silent: Cell<bool>,
+    /// Whether calls of functions are not recorded, because the planner removes them.
+    pub(super) ignores_calls: Cell<bool>,
     /// The role that functions are called as, where that is not the role that runs the statement.
     pub(super) acting: Cell<Option<Oid>>,
 }
@@ -65,7 +65,7 @@ impl Reader {
             written: RefCell::default(),
             depth: Cell::new(0),
             marks_rows: Cell::new(false),
-            is_silent: Cell::new(false),
+            ignores_calls: Cell::new(false),
             acting: Cell::new(None),
         }
     }
@@ -78,7 +78,7 @@ impl Reader {
     }
 
     pub(super) fn call(&self, routine: pg_sys::Oid, check_as: Option<Oid>) {
-        if self.is_silent.get() {
+        if self.ignores_calls.get() {
             return;
         }
         let check_as = check_as.or(self.acting.get());
@@ -94,7 +94,7 @@ impl Reader {
         self.call(unsafe { pg_sys::get_opcode(operator) }, None);
     }
 
-    /// The functions that compare for GROUP BY, DISTINCT and UNION (execExpr.c,
+    /// Records the functions that compare for GROUP BY, DISTINCT and UNION (execExpr.c,
     /// `ExecBuildGroupingEqual`).
     ///
     /// # Safety
@@ -106,8 +106,8 @@ impl Reader {
         operators.for_each(|operator| self.operator(operator));
     }
 
-    /// An aggregate, and the functions that it consists of, on which its owner needs EXECUTE
-    /// (nodeAgg.c, `ExecInitAgg`).
+    /// Records an aggregate, and the functions that it consists of, on which its owner needs
+    /// EXECUTE (nodeAgg.c, `ExecInitAgg`).
     pub(super) fn aggregate(&self, aggregate: pg_sys::Oid) {
         self.call(aggregate, None);
         let table = Table::open(oids::PG_AGGREGATE);
@@ -122,7 +122,7 @@ impl Reader {
         parts.into_iter().filter(|part| *part != 0).for_each(|part| self.call(part.into(), owner));
     }
 
-    /// The constraints of a domain and of the domains that it is based on.
+    /// Reads the constraints of a domain and of the domains that it is based on.
     pub(super) fn domain(&self, domain: Oid) {
         let base = |domain| {
             let base =
@@ -134,7 +134,7 @@ impl Reader {
         let mut next = (domain, base(domain));
         // Only a domain has a base type.
         while let (domain, Some(below)) = next {
-            if !self.is_silent.get()
+            if !self.ignores_calls.get()
                 && self.domains.borrow_mut().insert((self.moment.get(), domain))
             {
                 let checks =
@@ -145,7 +145,7 @@ impl Reader {
         }
     }
 
-    /// An expression as a catalog stores it.
+    /// Reads an expression as a catalog stores it.
     pub(super) fn stored(&self, text: &CStr) {
         // SAFETY: the server has written it with nodeToString.
         unsafe { self.expression(pg_sys::stringToNode(text.as_ptr()).cast()) };

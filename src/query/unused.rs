@@ -9,14 +9,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::c_void;
 
-/// Replaces each column of the subqueries in FROM that nothing reads by a null, and removes WITH
+/// Replaces each column of the subqueries in FROM that nothing reads by NULL, and removes WITH
 /// queries that nothing reads. Where rows are changed or locked (`marks_rows`), columns stay: the
 /// server keeps the whole row of each other relation (planner.c, `preprocess_rowmarks`), and passes
 /// it to a view's triggers. Nested subqueries are handled when they are visited.
 ///
 /// # Safety
 /// A query that is the caller's to change.
-pub(super) unsafe fn leave_out(query: *mut pg_sys::Query, marks_rows: bool) {
+pub(super) unsafe fn remove(query: *mut pg_sys::Query, marks_rows: bool) {
     // SAFETY: as the caller promises; the lists hold what their names say, and a target list target
     // entries.
     unsafe {
@@ -31,7 +31,7 @@ pub(super) unsafe fn leave_out(query: *mut pg_sys::Query, marks_rows: bool) {
         if marks_rows || !(*query).setOperations.is_null() {
             return;
         }
-        // The last first: LATERAL reads what comes before it.
+        // In reverse order, because LATERAL reads entries before it.
         let entries: Vec<_> = nodes((*query).rtable).zip(1..).collect();
         for (entry, number) in entries.into_iter().rev() {
             let entry = entry.cast::<pg_sys::RangeTblEntry>();
@@ -70,7 +70,7 @@ pub(super) unsafe fn leave_out(query: *mut pg_sys::Query, marks_rows: bool) {
 ///
 /// # Safety
 /// The query of an EXISTS, which is the caller's to change.
-pub(super) unsafe fn leave_out_all(query: *mut pg_sys::Query) {
+pub(super) unsafe fn remove_all(query: *mut pg_sys::Query) {
     // SAFETY: as the caller promises.
     unsafe {
         let is_kept = (*query).commandType != pg_sys::CmdType::CMD_SELECT
@@ -96,14 +96,14 @@ pub(super) unsafe fn leave_out_all(query: *mut pg_sys::Query) {
 /// Which columns of one entry of a range table a query reads.
 ///
 /// The server's tree walkers call back with an untyped pointer to it while the function that
-/// started the walk still uses it: as with the reader of needs, it is only ever shared, and what
-/// changes is in cells.
+/// started the walk still uses it. As with [`super::reader::Reader`], there are only shared
+/// references to it, and what changes is in cells.
 struct Read {
     query: *mut pg_sys::Query,
     entry: i32,
     /// How many queries there are between `query` and the node that is being visited.
     depth: Cell<u32>,
-    /// By number; 0 is the whole row.
+    /// The numbers of the columns; 0 is the whole row.
     columns: RefCell<HashSet<i16>>,
 }
 
@@ -123,7 +123,7 @@ impl Read {
         columns.contains(&0) || columns.contains(&column)
     }
 
-    /// What a tree walker hands to [`look`].
+    /// Returns the context that a tree walker passes to [`look`].
     fn context(&self) -> *mut c_void {
         std::ptr::from_ref(self).cast_mut().cast()
     }
@@ -155,7 +155,7 @@ impl Read {
         }
     }
 
-    /// A column: of the entry itself, or of a join that may take it from the entry.
+    /// Records a column of the entry itself, or of a join that may take it from the entry.
     ///
     /// # Safety
     /// A valid node.
@@ -181,10 +181,10 @@ impl Read {
         }
     }
 
-    /// A column of a join is a column of one of its sides, or an expression over both.
+    /// Visits a column of a join: a column of one of its sides, or an expression over both.
     ///
     /// # Safety
-    /// The names of that join, and the number of one of them, or 0 for all.
+    /// The alias variables of that join, and the number of one of them, or 0 for all.
     unsafe fn column_of_join(&self, names: *mut pg_sys::List, column: i16) {
         let depth = self.depth.replace(0);
         // SAFETY: as the caller promises.
@@ -204,6 +204,6 @@ const FLAGS: i32 = pg_sys::QTW_IGNORE_JOINALIASES as i32;
 /// The callback of the server's tree walkers, whose errors are not Rust's: no Rust code calls it.
 #[pg_guard]
 unsafe extern "C-unwind" fn look(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    // SAFETY: the server hands on its own nodes, and the context that `Read::context` gave it.
+    // SAFETY: the server passes its own nodes, and the context that `Read::context` returned.
     unsafe { (*context.cast::<Read>()).visit(node) }
 }

@@ -5,8 +5,8 @@
 
 use super::reader::Reader;
 use super::written::{
-    Command, Trigger, Written, checks, children, depends_on, generated, indexes, parent,
-    partition_key, predicates, triggers, types,
+    Command, Generated, Trigger, Triggers, Written, checks, children, depends_on, generated,
+    indexes, parent, partition_key, predicates, triggers, types,
 };
 use crate::catalog::{self, oids};
 use crate::pg::heap::interrupts;
@@ -39,30 +39,23 @@ impl Reader {
         self.moment.set(Moment::Start);
     }
 
+    /// Records what writing to one table needs. `named` are the columns that an UPDATE names, and
+    /// `fires_once` tells whether triggers for each statement fire.
     fn written_to_one(&self, table: Oid, command: Command, named: &[String], fires_once: bool) {
-        // A generated column is computed when a column that it depends on changes (execUtils.c,
-        // `ExecGetExtraUpdatedCols`), and always where a trigger may change any column
-        // (nodeModifyTable.c, `ExecInitGenerated`).
-        let mut computed = Vec::new();
-        if command.makes_rows() {
-            let (_, changes_rows) = triggers(&self.state, table, command, named);
-            computed = generated(&self.state, table);
-            computed.retain(|(_, expression)| {
-                command == Command::Insert || changes_rows || depends_on(expression, table, named)
-            });
-        }
-        let changed =
-            &[named, &computed.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()].concat();
+        let computed = self.computed(table, command, named);
+        let computed_names: Vec<String> = computed.iter().map(|c| c.name.clone()).collect();
+        let changed = &[named, &computed_names].concat();
         self.moment.set(Moment::Start);
         if command == Command::Insert {
-            // A column without a default receives a null of its domain (preptlist.c).
+            // A column without a default is set to NULL, which the domain of its type checks
+            // (preptlist.c).
             types(&self.state, table).into_iter().for_each(|of| self.domain(of));
         }
-        let (triggers, _) = triggers(&self.state, table, command, changed);
-        // Before 16 they are initialized before the statement begins (nodeModifyTable.c,
+        let Triggers { firing: triggers, .. } = triggers(&self.state, table, command, changed);
+        // In PostgreSQL 15 they are initialized before the statement begins (nodeModifyTable.c,
         // `ExecInitModifyTable`).
         self.moment.set(if catalog::VERSION < 16 { Moment::Start } else { Moment::Row });
-        computed.iter().for_each(|(_, expression)| self.stored(expression));
+        computed.iter().for_each(|column| self.stored(&column.expression));
         if fires_once {
             self.conditions(&triggers, Moment::Statement);
         }
@@ -88,6 +81,23 @@ impl Reader {
         if fires_once {
             self.conditions(&triggers, Moment::End);
         }
+    }
+
+    /// The generated columns that a command computes. One is computed when a column that it depends
+    /// on changes (execUtils.c, `ExecGetExtraUpdatedCols`), and always where a trigger may change
+    /// any column (nodeModifyTable.c, `ExecInitGenerated`).
+    fn computed(&self, table: Oid, command: Command, named: &[String]) -> Vec<Generated> {
+        if !command.makes_rows() {
+            return vec![];
+        }
+        let Triggers { can_change_rows, .. } = triggers(&self.state, table, command, named);
+        let mut columns = generated(&self.state, table);
+        columns.retain(|column| {
+            command == Command::Insert
+                || can_change_rows
+                || depends_on(&column.expression, table, named)
+        });
+        columns
     }
 
     fn all(&self, expressions: &[CString]) {

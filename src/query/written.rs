@@ -1,4 +1,5 @@
-//! What is written to, and what the catalogs hold about it that is evaluated then.
+//! The tables that a statement writes to, and what the catalogs store about them that is evaluated
+//! then.
 
 use super::permissions::{changed_columns, column_name, names};
 use crate::catalog::oids;
@@ -28,7 +29,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// What a query writes to, and how; nothing where it only reads.
+    /// Returns the tables that a query writes to, and how; none where it only reads.
     ///
     /// # Safety
     /// `query` is a query.
@@ -78,7 +79,7 @@ impl Command {
     }
 }
 
-/// The table that a partition belongs to.
+/// Returns the table that a partition belongs to.
 pub(super) fn parent(state: &State, partition: Oid) -> Option<Oid> {
     let catalog = Table::open(oids::PG_INHERITS);
     let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
@@ -95,20 +96,27 @@ pub(super) struct Trigger {
     pub condition: Option<CString>,
 }
 
-/// The triggers of a table that a command on some columns fires, in the order of their names; and
-/// whether any trigger, even a disabled one, could change a row before it is stored.
+/// The triggers of a table for a command.
+pub(super) struct Triggers {
+    /// Those that fire, in the order of their names.
+    pub firing: Vec<Trigger>,
+    /// Whether any trigger, even a disabled one, could change a row before it is stored.
+    pub can_change_rows: bool,
+}
+
+/// Reads the triggers of a table for a command. `changed` are the columns that an UPDATE changes.
 pub(super) fn triggers(
     state: &State,
     table: Oid,
     command: Command,
     changed: &[String],
-) -> (Vec<Trigger>, bool) {
+) -> Triggers {
     let catalog = Table::open(oids::PG_TRIGGER);
     let column = |name| catalog.column(name);
     let (on, name, kind, enabled) =
         (column("tgrelid"), column("tgname"), column("tgtype"), column("tgenabled"));
     let (columns, condition) = (column("tgattr"), column("tgqual"));
-    let (mut found, mut changes_rows) = (Vec::new(), false);
+    let (mut found, mut can_change_rows) = (Vec::new(), false);
     catalog.lookup(state, oids::PG_TRIGGER_RELID_INDEX, &[(on, table)], |row| {
         let kind = row.int(kind) as u32;
         let numbers = row.numbers(columns);
@@ -119,7 +127,7 @@ pub(super) fn triggers(
                 .any(|n| column_name(table.into(), *n).is_some_and(|name| changed.contains(&name)));
         let (is_row, is_before) =
             (kind & pg_sys::TRIGGER_TYPE_ROW != 0, kind & pg_sys::TRIGGER_TYPE_BEFORE != 0);
-        changes_rows |= is_row && is_before && kind & command.event() != 0;
+        can_change_rows |= is_row && is_before && kind & command.event() != 0;
         let fires =
             kind & command.event() != 0 && matches!(row.char(enabled), b'O' | b'A') && is_affected;
         let moment = match (is_row, is_before) {
@@ -133,10 +141,11 @@ pub(super) fn triggers(
         }
     });
     found.sort_by(|a, b| a.0.cmp(&b.0));
-    (found.into_iter().map(|(_, trigger)| trigger).collect(), changes_rows)
+    let firing = found.into_iter().map(|(_, trigger)| trigger).collect();
+    Triggers { firing, can_change_rows }
 }
 
-/// The tables that inherit from a table, partitions among them.
+/// Returns the tables that inherit from a table, including its partitions.
 pub(super) fn children(state: &State, table: Oid) -> Vec<Oid> {
     let catalog = Table::open(oids::PG_INHERITS);
     let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
@@ -147,7 +156,7 @@ pub(super) fn children(state: &State, table: Oid) -> Vec<Oid> {
     found
 }
 
-/// The types of a table's columns.
+/// Returns the types of the columns of a table.
 pub(super) fn types(state: &State, table: Oid) -> Vec<Oid> {
     let catalog = Table::open(oids::PG_ATTRIBUTE);
     let column = |name| catalog.column(name);
@@ -162,8 +171,14 @@ pub(super) fn types(state: &State, table: Oid) -> Vec<Oid> {
     found
 }
 
-/// The columns that are stored and generated, and their expressions.
-pub(super) fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
+/// A stored generated column.
+pub(super) struct Generated {
+    pub name: String,
+    pub expression: CString,
+}
+
+/// Returns the stored generated columns of a table.
+pub(super) fn generated(state: &State, table: Oid) -> Vec<Generated> {
     let attributes = Table::open(oids::PG_ATTRIBUTE);
     let (on, number, kind) = (
         attributes.column("attrelid"),
@@ -183,13 +198,14 @@ pub(super) fn generated(state: &State, table: Oid) -> Vec<(String, CString)> {
     catalog.lookup(state, oids::PG_ATTRDEF_RELID_INDEX, &[(on, table)], |row| {
         let number = row.int(number) as i16;
         let named = column_name(table.into(), number).filter(|_| numbers.contains(&number));
-        found.extend(named.zip(stored(&row, expression)));
+        let column = named.zip(stored(&row, expression));
+        found.extend(column.map(|(name, expression)| Generated { name, expression }));
     });
     found
 }
 
-/// The CHECK constraints of a table or of a domain; `of` is the column of `pg_constraint` that
-/// refers to it, and `index` the index on that column.
+/// Returns the CHECK constraints of a table or of a domain; `of` is the column of `pg_constraint`
+/// that refers to it, and `index` the index on that column.
 pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_CONSTRAINT);
     let column = |name| catalog.column(name);
@@ -207,8 +223,8 @@ pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CS
     found.into_iter().filter_map(|(_, expression)| expression).collect()
 }
 
-/// The expressions of the indexes into which a row is written; none for an UPDATE that changes no
-/// column of any index.
+/// Returns the expressions of the indexes into which a row is written; none for an UPDATE that
+/// changes no column of any index.
 pub(super) fn indexes(
     state: &State,
     table: Oid,
@@ -238,7 +254,7 @@ pub(super) fn indexes(
     if is_affected { found } else { vec![] }
 }
 
-/// The conditions of partial indexes.
+/// Returns the conditions of the partial indexes of a table.
 pub(super) fn predicates(state: &State, table: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_INDEX);
     let (on, predicate) = (catalog.column("indrelid"), catalog.column("indpred"));
@@ -249,7 +265,7 @@ pub(super) fn predicates(state: &State, table: Oid) -> Vec<CString> {
     found
 }
 
-/// The expressions that select the partition of a row.
+/// Returns the expressions that select the partition of a row.
 pub(super) fn partition_key(state: &State, table: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_PARTITIONED_TABLE);
     let (on, expressions) = (catalog.column("partrelid"), catalog.column("partexprs"));
@@ -260,7 +276,7 @@ pub(super) fn partition_key(state: &State, table: Oid) -> Vec<CString> {
     found
 }
 
-/// Whether an expression over a table's columns reads one of those.
+/// Whether an expression over the columns of a table reads one of `columns`.
 pub(super) fn depends_on(expression: &CStr, table: Oid, columns: &[String]) -> bool {
     // SAFETY: the server has written it with nodeToString; in a catalog, the table is the first and
     // only one.

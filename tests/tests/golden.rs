@@ -245,7 +245,7 @@ fn plan_without_the_expected_result_is_rolled_back() {
         let rejected = attempt(&mut client, &dry_run).unwrap_err();
         assert_eq!(
             (rejected.code.as_str(), rejected.message.as_str()),
-            ("P0004", "the plan was carried out and does not bring the database into its contract")
+            ("P0004", "the plan did not resolve all findings")
         );
         assert_eq!(
             rejected.detail,

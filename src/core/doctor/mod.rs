@@ -1,55 +1,64 @@
-//! The daily check, section 9 of the contract document: is everything there that the contract
-//! declares, of the right kind, and within reach of those it is for? What is well is said too.
+//! The daily check, section 9 of the contract document: whether every declared object exists, has
+//! the declared kind, works, and is accessible to the roles it is declared for. Passing checks are
+//! reported as well.
 //!
-//! What is wrong is what the rules find; a privilege too many is the audit's matter and not the
-//! doctor's.
+//! The problems are findings of the rules. Undeclared privileges are reported by the audit and not
+//! here.
 
 mod objects;
 
-pub use objects::reach;
+pub use objects::declared_accesses;
 
 use crate::catalog::{Oid, Privileges, Relation, Routine};
-use crate::contract::Severity;
+use crate::contract::{RoleDecl, RoleKind, Severity};
 use crate::finding::Finding;
 use crate::postgrest;
 use crate::rule::Area;
 use crate::rules::Context;
-use crate::sql::{listed, printable, safe_ident};
+use crate::sql::{listed, printable, quote_ident, quote_literal, safe_ident};
 use std::collections::HashMap;
 
-/// One thing that has been looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// `role`, `schema`, `table`, `view`, `sequence`, `function`, `guard`, `postgrest`, `audit`.
     pub area: &'static str,
-    /// What was looked at, by its identity.
+    /// The identity of the object that was checked.
     pub object: String,
-    /// Whether it is as it should be.
+    /// Whether the check passed.
     pub ok: bool,
-    /// What was seen, a sentence or more.
+    /// The result, as one or more sentences.
     pub detail: String,
-    /// SQL that mends it; `None` where there is nothing to mend, or a person has to decide.
+    /// SQL that fixes it; `None` where the check passed, or a person has to decide.
     pub fix: Option<String>,
 }
 
-/// What only the server can try.
-pub struct Trials<'a> {
-    /// Whether the server can still plan a view's query.
-    pub view: &'a dyn Fn(&Relation) -> Trial,
-    /// Whether the body of a routine can be read.
-    pub routine: &'a dyn Fn(&Routine) -> Trial,
-    /// What the server would answer to what the contract means to be open.
-    pub reached: &'a dyn Fn(&Reach) -> Trial,
-    /// What `pgrst.db_schemas` is for the role that PostgREST logs in as, where the database says;
-    /// and whether that is for this database alone.
-    pub exposed_schemas: Option<(String, bool)>,
-    /// Called again and again; may unwind when the user cancels.
+/// What only the server can check.
+pub struct Probes<'a> {
+    /// Whether the server can plan the query of a view.
+    pub view: &'a dyn Fn(&Relation) -> Outcome,
+    /// Whether the body of a routine is valid.
+    pub routine: &'a dyn Fn(&Routine) -> Outcome,
+    /// Whether the server allows an access that the contract declares.
+    pub access: &'a dyn Fn(&DeclaredAccess) -> Outcome,
+    /// `pgrst.db_schemas` of the role that PostgREST logs in as, where the database stores it.
+    pub exposed_schemas: Option<ExposedSchemas>,
+    /// Called repeatedly; may unwind when the user cancels.
     pub interrupts: &'a dyn Fn(),
 }
 
-/// What a role is meant to do with a relation.
+/// The stored value of `pgrst.db_schemas`.
+#[derive(Debug, Clone)]
+pub struct ExposedSchemas {
+    /// The names of schemas, with commas between them.
+    pub value: String,
+    /// Whether it is stored for this database only (ALTER ROLE ... IN DATABASE).
+    pub is_of_database: bool,
+}
+
+/// An access that the contract declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Reach {
+pub struct DeclaredAccess {
     /// The relation.
     pub relation: Oid,
     /// The role.
@@ -58,65 +67,61 @@ pub struct Reach {
     pub privilege: Privileges,
 }
 
-/// What came of trying something.
+/// The outcome of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trial {
-    /// It works, or there is nothing to try.
-    Fine,
-    /// It was left alone, for this reason: it would have run somebody's code, or asked another
-    /// server.
-    Untried(String),
-    /// It does not, for this reason.
-    Broken(String),
+pub enum Outcome {
+    /// It works, or there is nothing to check.
+    Works,
+    /// It was not checked, for this reason: the check would have executed untrusted code, for
+    /// example, or contacted another server.
+    Unchecked(String),
+    /// It fails with this error.
+    Fails(String),
 }
 
-/// Looks at everything. `findings` is what all rules find, without what is exempt.
+/// Returns all checks. `findings` are those of all rules that are not exempted.
 #[must_use]
 pub fn examine(
     cx: &Context<'_>,
     findings: &[Finding],
     authenticator: &str,
-    trials: &Trials<'_>,
+    probes: &Probes<'_>,
 ) -> Vec<Check> {
-    let illness = Illness::of(findings);
-    let mut checks = roles(cx, &illness);
-    checks.extend(objects::schemas(cx, &illness));
-    checks.extend(objects::tables(cx, &illness, trials));
-    checks.extend(objects::views(cx, &illness, trials));
-    checks.extend(objects::sequences(cx, &illness, trials));
-    checks.extend(objects::functions(cx, &illness, trials));
+    let problems = Problems::of(findings);
+    let mut checks = roles(cx, &problems);
+    checks.extend(objects::schemas(cx, &problems));
+    checks.extend(objects::tables(cx, &problems, probes));
+    checks.extend(objects::views(cx, &problems, probes));
+    checks.extend(objects::sequences(cx, &problems, probes));
+    checks.extend(objects::functions(cx, &problems, probes));
     checks.push(guard(findings));
-    checks.extend(postgrest(cx, authenticator, trials));
+    checks.extend(postgrest(cx, authenticator, probes));
     checks.push(audit(findings));
     checks
 }
 
-/// What is wrong, by type and identity of the object.
-struct Illness<'a>(HashMap<(&'a str, &'a str), Vec<&'a Finding>>);
+/// The findings that break something declared, by type and identity of the object.
+struct Problems<'a>(HashMap<(&'a str, &'a str), Vec<&'a Finding>>);
 
-impl<'a> Illness<'a> {
+impl<'a> Problems<'a> {
     fn of(findings: &'a [Finding]) -> Self {
-        let mut known: HashMap<_, Vec<&Finding>> = HashMap::new();
+        let mut by_object: HashMap<_, Vec<&Finding>> = HashMap::new();
         let counts = |f: &&Finding| {
             f.severity == Severity::Error
                 && (f.rule.breaks_declared || f.evidence["problem"] == "missing")
         };
         for finding in findings.iter().filter(counts) {
-            known
+            by_object
                 .entry((finding.object.object_type, finding.object.identity.as_str()))
                 .or_default()
                 .push(finding);
         }
-        Self(known)
+        Self(by_object)
     }
 
-    /// The check of one object: what is wrong with it, or `well`.
-    fn check(
-        &self,
-        area: &'static str,
-        (object_type, identity): (&str, &str),
-        well: String,
-    ) -> Check {
+    /// The check of one object: its problems, or `passing` where it has none.
+    fn check(&self, area: &'static str, object: Identified<'_>, passing: String) -> Check {
+        let Identified { object_type, identity } = object;
         let found = self.0.get(&(object_type, identity)).map_or(&[][..], Vec::as_slice);
         let details: Vec<&str> = found.iter().map(|f| f.detail.as_str()).collect();
         let fixes: Vec<String> = found.iter().filter_map(|f| f.fix.sql()).collect();
@@ -124,14 +129,21 @@ impl<'a> Illness<'a> {
             area,
             object: printable(identity).into_owned(),
             ok: found.is_empty(),
-            detail: if found.is_empty() { well } else { details.join(" ") },
+            detail: if found.is_empty() { passing } else { details.join(" ") },
             fix: (!fixes.is_empty()).then(|| fixes.join("\n")),
         }
     }
 }
 
+/// An object as findings identify it.
+#[derive(Clone, Copy)]
+struct Identified<'i> {
+    object_type: &'i str,
+    identity: &'i str,
+}
+
 impl Check {
-    /// The same, with something else that is wrong.
+    /// Adds a problem, where there is one.
     fn and(mut self, problem: Option<String>) -> Self {
         if let Some(problem) = problem {
             self.detail = if self.ok { problem } else { format!("{} {problem}", self.detail) };
@@ -141,12 +153,12 @@ impl Check {
     }
 }
 
-fn roles(cx: &Context<'_>, illness: &Illness<'_>) -> Vec<Check> {
-    let check = |declared: &crate::contract::RoleDecl| {
-        let identity = crate::sql::quote_ident(&declared.name);
-        illness.check(
+fn roles(cx: &Context<'_>, problems: &Problems<'_>) -> Vec<Check> {
+    let check = |declared: &RoleDecl| {
+        let identity = quote_ident(&declared.name);
+        problems.check(
             "role",
-            ("role", &identity),
+            Identified { object_type: "role", identity: &identity },
             "Exists, with the attributes that the contract declares.".into(),
         )
     };
@@ -154,22 +166,26 @@ fn roles(cx: &Context<'_>, illness: &Illness<'_>) -> Vec<Check> {
 }
 
 fn guard(findings: &[Finding]) -> Check {
-    let damage: Vec<&Finding> = findings.iter().filter(|f| f.rule.area == Area::Guard).collect();
-    let fixes: Vec<String> = damage.iter().filter_map(|f| f.fix.sql()).collect();
+    let found: Vec<&Finding> = findings.iter().filter(|f| f.rule.area == Area::Guard).collect();
+    let fixes: Vec<String> = found.iter().filter_map(|f| f.fix.sql()).collect();
     Check {
         area: "guard",
         object: "dragonfly_guard".into(),
-        ok: damage.is_empty(),
-        detail: match damage.as_slice() {
-            [] => "Its event triggers are enabled, and no stored setting disables them. See ops.guard_status().".into(),
+        ok: found.is_empty(),
+        detail: match found.as_slice() {
+            [] => "Its event triggers are enabled, and no stored setting disables them. See \
+                   ops.guard_status()."
+                .into(),
             [only] => only.detail.clone(),
-            [first, others @ ..] => format!("{} And {} more: ops.audit_guard().", first.detail, others.len()),
+            [first, others @ ..] => {
+                format!("{} And {} more: ops.audit_guard().", first.detail, others.len())
+            }
         },
         fix: (!fixes.is_empty()).then(|| fixes.join("\n")),
     }
 }
 
-fn postgrest(cx: &Context<'_>, authenticator: &str, trials: &Trials<'_>) -> Vec<Check> {
+fn postgrest(cx: &Context<'_>, authenticator: &str, probes: &Probes<'_>) -> Vec<Check> {
     let needs = postgrest::checks(cx, authenticator).into_iter();
     let mut checks: Vec<Check> = needs
         .map(|need| Check {
@@ -180,74 +196,90 @@ fn postgrest(cx: &Context<'_>, authenticator: &str, trials: &Trials<'_>) -> Vec<
             fix: need.fix,
         })
         .collect();
-    checks.push(exposed_schemas(cx, authenticator, trials.exposed_schemas.as_ref()));
+    checks.push(exposed_schemas(cx, authenticator, probes.exposed_schemas.as_ref()));
     checks
 }
 
-/// `pgrst.db_schemas`, where it is kept in the database ("In-Database Configuration" in PostgREST's
-/// documentation).
-fn exposed_schemas(cx: &Context<'_>, authenticator: &str, value: Option<&(String, bool)>) -> Check {
-    let for_clients = |name: &str| {
-        let clients: Vec<&str> = cx.contract.roles_of(crate::contract::RoleKind::Client).collect();
-        cx.contract
-            .schema(name)
-            .is_some_and(|s| s.usage.iter().any(|role| clients.contains(&role.as_str())))
-    };
-    let names: Vec<&str> = value
+/// Checks `pgrst.db_schemas`, where the database stores it ("In-Database Configuration" in the
+/// documentation of PostgREST).
+fn exposed_schemas(
+    cx: &Context<'_>,
+    authenticator: &str,
+    stored: Option<&ExposedSchemas>,
+) -> Check {
+    let names: Vec<&str> = stored
         .into_iter()
-        .flat_map(|(v, _)| v.split(','))
+        .flat_map(|stored| stored.value.split(','))
         .map(str::trim)
-        .filter(|n| !n.is_empty())
+        .filter(|name| !name.is_empty())
         .collect();
     let missing: Vec<&str> =
-        names.iter().copied().filter(|n| cx.snapshot.schema_named(n).is_none()).collect();
-    let closed: Vec<&str> = names.iter().copied().filter(|n| !for_clients(n)).collect();
-    let said = |names: &[&str]| {
-        listed(&names.iter().map(|n| safe_ident(n).into_owned()).collect::<Vec<_>>())
+        names.iter().copied().filter(|name| cx.snapshot.schema_named(name).is_none()).collect();
+    let closed: Vec<&str> =
+        names.iter().copied().filter(|name| !is_open_to_clients(cx, name)).collect();
+    let list = |names: &[&str]| {
+        listed(&names.iter().map(|name| safe_ident(name).into_owned()).collect::<Vec<_>>())
     };
-    let kept: Vec<String> = names
-        .iter()
-        .filter(|n| !missing.contains(n) && !closed.contains(n))
-        .map(|n| (*n).to_owned())
-        .collect();
-    let of_database = match value {
-        Some((_, true)) => format!(" IN DATABASE {}", safe_ident(&cx.snapshot.database.name)),
-        _ => String::new(),
+    let problem = if !missing.is_empty() {
+        let do_not = if missing.len() == 1 { "does not" } else { "do not" };
+        Some(format!("Exposes {}, which {do_not} exist.", list(&missing)))
+    } else if !closed.is_empty() {
+        let closed = list(&closed);
+        Some(format!("Exposes {closed}, on which the contract gives no client USAGE."))
+    } else {
+        None
     };
-    // Where nothing of it is left, all that the contract opens.
-    let kept = match kept.is_empty() {
-        true => cx.schemas().map(|(_, s)| s.name.clone()).filter(|n| for_clients(n)).collect(),
-        false => kept,
+    let fix = problem.as_ref().and(stored).and_then(|stored| {
+        let is_kept = |name: &&str| !missing.contains(name) && !closed.contains(name);
+        let kept: Vec<&str> = names.iter().copied().filter(is_kept).collect();
+        exposed_schemas_fix(cx, authenticator, stored, kept)
+    });
+    let passing = || match names.as_slice() {
+        [] => "Not set in the database: PostgREST takes db-schemas from its own configuration."
+            .to_owned(),
+        names => format!("Exposes {}.", list(names)),
     };
-    let mend = || {
-        let (role, list) = (safe_ident(authenticator), crate::sql::quote_literal(&kept.join(", ")));
-        (!kept.is_empty())
-            .then(|| format!("ALTER ROLE {role}{of_database} SET pgrst.db_schemas = {list};\nNOTIFY pgrst, 'reload config';"))
+    Check {
+        area: "postgrest",
+        object: "pgrst.db_schemas".into(),
+        ok: problem.is_none(),
+        detail: problem.unwrap_or_else(passing),
+        fix,
+    }
+}
+
+/// Whether the contract gives a client USAGE on the schema.
+fn is_open_to_clients(cx: &Context<'_>, schema: &str) -> bool {
+    let is_client = |name: &String| cx.contract.roles_of(RoleKind::Client).any(|r| r == name);
+    cx.contract.schema(schema).is_some_and(|declared| declared.usage.iter().any(is_client))
+}
+
+/// Sets `pgrst.db_schemas` to the schemas that can be kept or, where there are none, to all schemas
+/// on which the contract gives clients USAGE; `None` where there are none of those either.
+fn exposed_schemas_fix(
+    cx: &Context<'_>,
+    authenticator: &str,
+    stored: &ExposedSchemas,
+    kept: Vec<&str>,
+) -> Option<String> {
+    let names = if kept.is_empty() {
+        let declared = cx.schemas().map(|(_, declared)| declared.name.as_str());
+        declared.filter(|name| is_open_to_clients(cx, name)).collect()
+    } else {
+        kept
     };
-    let (ok, detail, fix) = match () {
-        () if names.is_empty() => (
-            true,
-            "Not set in the database: PostgREST takes db-schemas from its own configuration."
-                .to_owned(),
-            None,
-        ),
-        () if !missing.is_empty() => (
-            false,
-            format!(
-                "Exposes {}, which {} not exist.",
-                said(&missing),
-                if missing.len() == 1 { "does" } else { "do" }
-            ),
-            mend(),
-        ),
-        () if !closed.is_empty() => (
-            false,
-            format!("Exposes {}, to which the contract gives no client access.", said(&closed)),
-            mend(),
-        ),
-        () => (true, format!("Exposes {}.", said(&names)), None),
+    let in_database = if stored.is_of_database {
+        format!(" IN DATABASE {}", safe_ident(&cx.snapshot.database.name))
+    } else {
+        String::new()
     };
-    Check { area: "postgrest", object: "pgrst.db_schemas".into(), ok, detail, fix }
+    let (role, list) = (safe_ident(authenticator), quote_literal(&names.join(", ")));
+    (!names.is_empty()).then(|| {
+        format!(
+            "ALTER ROLE {role}{in_database} SET pgrst.db_schemas = {list};\n\
+             NOTIFY pgrst, 'reload config';"
+        )
+    })
 }
 
 fn audit(findings: &[Finding]) -> Check {

@@ -1,81 +1,78 @@
-//! What the contract declares, thing by thing.
+//! The checks of the declared schemas, tables, views, sequences and functions.
 
-use super::{Check, Illness, Reach, Trial, Trials};
+use super::{Check, DeclaredAccess, Identified, Outcome, Probes, Problems};
 use crate::catalog::{ObjectKind, Privileges, Relation, RelationKind, Routine};
 use crate::contract::SchemaDecl;
 use crate::rules::Context;
 use crate::sql::{listed, printable, quote_ident, safe_ident};
 use std::collections::HashMap;
 
-pub(super) fn schemas(cx: &Context<'_>, illness: &Illness<'_>) -> Vec<Check> {
+pub(super) fn schemas(cx: &Context<'_>, problems: &Problems<'_>) -> Vec<Check> {
     let check = |declared: &SchemaDecl| {
         let identity = quote_ident(&declared.name);
-        illness.check(
+        problems.check(
             "schema",
-            ("schema", &identity),
+            Identified { object_type: "schema", identity: &identity },
             format!("Exists, {}.", for_whom(&declared.usage)),
         )
     };
     cx.contract.schemas.iter().map(check).collect()
 }
 
-pub(super) fn tables(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>) -> Vec<Check> {
+pub(super) fn tables(cx: &Context<'_>, problems: &Problems<'_>, probes: &Probes<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
     for declared in &cx.contract.tables {
-        (trials.interrupts)();
-        let rows = if declared.row_security { ", with row level security" } else { "" };
-        let roles = reaching(cx, &declared.schema, declared.grants.keys());
+        (probes.interrupts)();
+        let rows = if declared.row_security { ", with row security" } else { "" };
+        let roles = declared_for(cx, &declared.schema, declared.grants.keys());
         let relation = relation(cx, &declared.schema, &declared.name);
         let object_type =
             relation.filter(|r| r.kind.is_table()).map_or("table", |r| r.kind.object_type());
         let identity = identity(&declared.schema, &declared.name);
-        let check =
-            illness.check("table", (object_type, &identity), format!("Exists{rows}, {roles}."));
-        checks.push(within_reach(cx, check, relation, trials));
+        let object = Identified { object_type, identity: &identity };
+        let check = problems.check("table", object, format!("Exists{rows}, {roles}."));
+        checks.push(with_access(cx, check, relation, probes));
     }
     checks
 }
 
 pub(super) fn sequences(
     cx: &Context<'_>,
-    illness: &Illness<'_>,
-    trials: &Trials<'_>,
+    problems: &Problems<'_>,
+    probes: &Probes<'_>,
 ) -> Vec<Check> {
     let mut checks = Vec::new();
     for declared in &cx.contract.sequences {
-        (trials.interrupts)();
-        let roles = reaching(cx, &declared.schema, declared.grants.keys());
+        (probes.interrupts)();
+        let roles = declared_for(cx, &declared.schema, declared.grants.keys());
         let identity = identity(&declared.schema, &declared.name);
-        checks.push(illness.check(
-            "sequence",
-            ("sequence", &identity),
-            format!("Exists, {roles}."),
-        ));
+        let object = Identified { object_type: "sequence", identity: &identity };
+        checks.push(problems.check("sequence", object, format!("Exists, {roles}.")));
     }
     checks
 }
 
-/// The declared views, and any other of the governed schemas that does not work.
-pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>) -> Vec<Check> {
+/// The declared views, and every other view of the governed schemas that cannot be read.
+pub(super) fn views(cx: &Context<'_>, problems: &Problems<'_>, probes: &Probes<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
     for declared in &cx.contract.views {
-        (trials.interrupts)();
+        (probes.interrupts)();
         let object_type = if declared.materialized { "materialized view" } else { "view" };
-        let roles = reaching(cx, &declared.schema, declared.grants.keys());
+        let roles = declared_for(cx, &declared.schema, declared.grants.keys());
         let identity = identity(&declared.schema, &declared.name);
         let view = relation(cx, &declared.schema, &declared.name);
-        let trial = view.map_or(Trial::Fine, |view| tried(view, trials));
-        let read = match &trial {
-            Trial::Untried(why) => format!(" (its query was not planned: {})", printable(why)),
+        let outcome = view.map_or(Outcome::Works, |view| probed(view, probes));
+        let read = match &outcome {
+            Outcome::Unchecked(why) => format!(" (its query was not planned: {})", printable(why)),
             _ => " and can be read".to_owned(),
         };
-        let check =
-            illness.check("view", (object_type, &identity), format!("Exists{read}, {roles}."));
-        checks.push(within_reach(cx, check.and(broken(trial)), view, trials));
+        let object = Identified { object_type, identity: &identity };
+        let check = problems.check("view", object, format!("Exists{read}, {roles}."));
+        checks.push(with_access(cx, check.and(failure(outcome)), view, probes));
     }
     for (view, schema) in cx.relations() {
         if cx.contract.view(&schema.name, &view.name).is_none()
-            && let Some(problem) = broken(tried(view, trials))
+            && let Some(problem) = failure(probed(view, probes))
         {
             let object = printable(&cx.snapshot.relation_identity(view)).into_owned();
             checks.push(Check { area: "view", object, ok: false, detail: problem, fix: None });
@@ -84,16 +81,16 @@ pub(super) fn views(cx: &Context<'_>, illness: &Illness<'_>, trials: &Trials<'_>
     checks
 }
 
-/// What the contract opens of the declared tables and views to roles that are there; of views,
-/// reading alone.
+/// Returns the accesses that the contract declares on existing tables and views for existing roles.
+/// Of views, only SELECT is included.
 #[must_use]
-pub fn reach(cx: &Context<'_>) -> Vec<Reach> {
+pub fn declared_accesses(cx: &Context<'_>) -> Vec<DeclaredAccess> {
     let tables = cx.contract.tables.iter().filter_map(|t| relation(cx, &t.schema, &t.name));
     let views = cx.contract.views.iter().filter_map(|v| relation(cx, &v.schema, &v.name));
-    tables.chain(views).flat_map(|relation| reach_of(cx, relation)).collect()
+    tables.chain(views).flat_map(|relation| accesses_to(cx, relation)).collect()
 }
 
-fn reach_of(cx: &Context<'_>, relation: &Relation) -> Vec<Reach> {
+fn accesses_to(cx: &Context<'_>, relation: &Relation) -> Vec<DeclaredAccess> {
     let Some(schema) = cx.governed(relation.schema) else { return vec![] };
     let mut found = Vec::new();
     for role in schema.usage.iter().filter_map(|name| cx.snapshot.role_named(name)) {
@@ -101,46 +98,46 @@ fn reach_of(cx: &Context<'_>, relation: &Relation) -> Vec<Reach> {
         for privilege in
             [Privileges::SELECT, Privileges::INSERT, Privileges::UPDATE, Privileges::DELETE]
         {
-            let is_tried = privilege == Privileges::SELECT || relation.kind.is_table();
-            if is_tried && declared.contains(privilege) {
-                found.push(Reach { relation: relation.oid, role: role.oid, privilege });
+            let is_checked = privilege == Privileges::SELECT || relation.kind.is_table();
+            if is_checked && declared.contains(privilege) {
+                found.push(DeclaredAccess { relation: relation.oid, role: role.oid, privilege });
             }
         }
     }
     found
 }
 
-/// Whether those can do it who are meant to. That they lack the privilege on it, or on its schema,
-/// has been found already.
-fn within_reach(
+/// Adds the declared accesses that fail. A missing privilege on the relation or on its schema is
+/// already a finding of its own.
+fn with_access(
     cx: &Context<'_>,
     check: Check,
     relation: Option<&Relation>,
-    trials: &Trials<'_>,
+    probes: &Probes<'_>,
 ) -> Check {
-    let is_lacking = |reach: &Reach| {
-        let lacking = relation.is_some_and(|r| {
-            !cx.access.relation_privileges(reach.role, r).contains(reach.privilege)
+    let has_no_privilege = |access: &DeclaredAccess| {
+        let is_missing = relation.is_some_and(|r| {
+            !cx.access.relation_privileges(access.role, r).contains(access.privilege)
         });
-        !check.ok && lacking
+        !check.ok && is_missing
     };
     // A role without USAGE on the schema is a finding about the schema.
-    let lacks_usage = |reach: &Reach| {
+    let has_no_usage = |access: &DeclaredAccess| {
         let schema = relation.and_then(|r| cx.snapshot.schema(r.schema));
         schema.is_some_and(|s| {
             let held =
-                cx.access.privileges(reach.role, s.owner, s.acl.as_ref(), ObjectKind::Schema);
+                cx.access.privileges(access.role, s.owner, s.acl.as_ref(), ObjectKind::Schema);
             !held.contains(Privileges::USAGE)
         })
     };
-    let (mut problems, mut untried) = (Vec::new(), None);
-    for reach in relation.into_iter().flat_map(|r| reach_of(cx, r)) {
-        match (trials.reached)(&reach) {
-            Trial::Fine => {}
-            Trial::Untried(why) => untried = untried.or(Some(why)),
-            Trial::Broken(_) if is_lacking(&reach) || lacks_usage(&reach) => {}
-            Trial::Broken(why) => {
-                let (role, privilege) = (cx.snapshot.role_name(reach.role), reach.privilege);
+    let (mut problems, mut unchecked) = (Vec::new(), None);
+    for access in relation.into_iter().flat_map(|r| accesses_to(cx, r)) {
+        match (probes.access)(&access) {
+            Outcome::Works => {}
+            Outcome::Unchecked(why) => unchecked = unchecked.or(Some(why)),
+            Outcome::Fails(_) if has_no_privilege(&access) || has_no_usage(&access) => {}
+            Outcome::Fails(why) => {
+                let (role, privilege) = (cx.snapshot.role_name(access.role), access.privilege);
                 problems.push(format!(
                     "Role \"{}\" cannot {privilege}, which the contract declares: {why}.",
                     printable(&role)
@@ -149,31 +146,31 @@ fn within_reach(
         }
     }
     let mut check = check.and((!problems.is_empty()).then(|| problems.join(" ")));
-    if let Some(why) = untried {
+    if let Some(why) = unchecked {
         check.detail += &format!(" Access was not tested: {}.", printable(&why));
     }
     check
 }
 
-fn tried(view: &Relation, trials: &Trials<'_>) -> Trial {
+fn probed(view: &Relation, probes: &Probes<'_>) -> Outcome {
     match view.kind {
-        RelationKind::View | RelationKind::MaterializedView => (trials.view)(view),
-        _ => Trial::Fine,
+        RelationKind::View | RelationKind::MaterializedView => (probes.view)(view),
+        _ => Outcome::Works,
     }
 }
 
-/// Why a view is of no use any more.
-fn broken(trial: Trial) -> Option<String> {
-    match trial {
-        Trial::Broken(error) => Some(format!("Cannot be read: {}.", printable(&error))),
-        Trial::Fine | Trial::Untried(_) => None,
+/// Why a view cannot be read.
+fn failure(outcome: Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Fails(error) => Some(format!("Cannot be read: {}.", printable(&error))),
+        Outcome::Works | Outcome::Unchecked(_) => None,
     }
 }
 
 pub(super) fn functions(
     cx: &Context<'_>,
-    illness: &Illness<'_>,
-    trials: &Trials<'_>,
+    problems: &Problems<'_>,
+    probes: &Probes<'_>,
 ) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut named: HashMap<(&str, &str), Vec<(&Routine, &SchemaDecl)>> = HashMap::new();
@@ -181,7 +178,7 @@ pub(super) fn functions(
         named.entry((&schema.name, &routine.name)).or_default().push((routine, schema));
     }
     for declared in &cx.contract.functions {
-        (trials.interrupts)();
+        (probes.interrupts)();
         let of_that_name = named
             .get(&(declared.schema.as_str(), declared.name.as_str()))
             .map_or(&[][..], Vec::as_slice);
@@ -193,33 +190,41 @@ pub(super) fn functions(
         if candidates.is_empty() {
             let arguments = declared.arguments.as_deref().unwrap_or("...");
             let identity = format!("{}({arguments})", identity(&declared.schema, &declared.name));
-            checks.push(illness.check("function", ("function", &identity), "Exists.".into()));
+            let object = Identified { object_type: "function", identity: &identity };
+            checks.push(problems.check("function", object, "Exists.".into()));
         }
         for (routine, schema) in candidates {
             let callers = declared.execute.iter().chain(&schema.execute_on_routines);
-            let roles = reaching(cx, &schema.name, callers);
-            let rights = if routine.security_definer {
-                ", SECURITY DEFINER with a safe search_path"
-            } else {
-                ""
-            };
-            let identity = cx.snapshot.routine_identity(routine);
-            let (body, unreadable) = match (trials.routine)(routine) {
-                Trial::Fine => (" and its body is valid".to_owned(), None),
-                Trial::Untried(why) => {
-                    (format!(" (its body was not checked: {})", printable(&why)), None)
-                }
-                Trial::Broken(why) => {
-                    (String::new(), Some(format!("Its body is not valid: {}.", printable(&why))))
-                }
-            };
-            let well = format!("Exists{body}{rights}, {roles}.");
-            checks.push(
-                illness.check("function", (routine.object_type(), &identity), well).and(unreadable),
-            );
+            let roles = declared_for(cx, &schema.name, callers);
+            checks.push(function(cx, problems, probes, routine, &roles));
         }
     }
     checks
+}
+
+/// The check of one function. `roles` is the clause about the roles that it is declared for.
+fn function(
+    cx: &Context<'_>,
+    problems: &Problems<'_>,
+    probes: &Probes<'_>,
+    routine: &Routine,
+    roles: &str,
+) -> Check {
+    let definer =
+        if routine.security_definer { ", SECURITY DEFINER with a safe search_path" } else { "" };
+    let (body, failure) = match (probes.routine)(routine) {
+        Outcome::Works => (" and its body is valid".to_owned(), None),
+        Outcome::Unchecked(why) => {
+            (format!(" (its body was not checked: {})", printable(&why)), None)
+        }
+        Outcome::Fails(why) => {
+            (String::new(), Some(format!("Its body is not valid: {}.", printable(&why))))
+        }
+    };
+    let identity = cx.snapshot.routine_identity(routine);
+    let object = Identified { object_type: routine.object_type(), identity: &identity };
+    let passing = format!("Exists{body}{definer}, {roles}.");
+    problems.check("function", object, passing).and(failure)
 }
 
 fn relation<'a>(cx: &'a Context<'_>, schema: &str, name: &str) -> Option<&'a Relation> {
@@ -230,9 +235,9 @@ fn identity(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(name))
 }
 
-/// For which roles something is, workers with everything included; and which of them cannot use its
-/// schema, as declared.
-fn reaching<'a>(
+/// Returns a clause about the roles that an object is declared for, including those with ALL on
+/// every object, and about those of them to which the contract gives no USAGE on the schema.
+fn declared_for<'a>(
     cx: &'a Context<'_>,
     schema: &str,
     roles: impl Iterator<Item = &'a String>,

@@ -3,7 +3,7 @@ use crate::access::Access;
 use crate::rules::RULES;
 use crate::rules::testing::World;
 
-fn examined(world: &World, trials: &Trials<'_>) -> Vec<String> {
+fn examined(world: &World, probes: &Probes<'_>) -> Vec<String> {
     let snapshot = world.snapshot.clone().complete();
     let access = Access::new(&snapshot);
     let contract = world.contract.clone();
@@ -13,14 +13,14 @@ fn examined(world: &World, trials: &Trials<'_>) -> Vec<String> {
         let fix = c.fix.map(|f| format!(" => {f}")).unwrap_or_default();
         format!("{} {} {}: {}{fix}", if c.ok { "ok" } else { "NO" }, c.area, c.object, c.detail)
     };
-    examine(&cx, &findings, "authenticator", trials).into_iter().map(line).collect()
+    examine(&cx, &findings, "authenticator", probes).into_iter().map(line).collect()
 }
 
-fn well() -> Trials<'static> {
-    Trials {
-        view: &|_| Trial::Fine,
-        routine: &|_| Trial::Fine,
-        reached: &|_| Trial::Fine,
+fn all_working() -> Probes<'static> {
+    Probes {
+        view: &|_| Outcome::Works,
+        routine: &|_| Outcome::Works,
+        access: &|_| Outcome::Works,
         exposed_schemas: None,
         interrupts: &|| {},
     }
@@ -37,20 +37,24 @@ fn conforming() -> World {
 }
 
 #[test]
-fn a_doctor_says_also_what_is_well() {
-    let lines = examined(&conforming(), &well());
+fn doctor_reports_passing_checks() {
+    let lines = examined(&conforming(), &all_working());
     assert!(lines.iter().all(|l| l.starts_with("ok ")), "{lines:#?}");
     for line in [
         "ok role anon: Exists, with the attributes that the contract declares.",
         "ok schema intake: Exists, for authenticated and service_role.",
-        "ok table public.judgments: Exists, with row level security, for authenticated and service_role.",
-        "ok view ops.v_batch_performance: Exists and can be read, for anon, authenticated and service_role; the contract \
+        "ok table public.judgments: Exists, with row security, for authenticated and service_role.",
+        "ok view ops.v_batch_performance: Exists and can be read, for anon, authenticated and \
+         service_role; the contract \
          gives anon and authenticated no USAGE on schema ops.",
-        "ok function api.get_call_queue(): Exists and its body is valid, SECURITY DEFINER with a safe search_path, for anon, \
+        "ok function api.get_call_queue(): Exists and its body is valid, SECURITY DEFINER with a \
+         safe search_path, for anon, \
          authenticated and service_role.",
-        "ok guard dragonfly_guard: Its event triggers are enabled, and no stored setting disables them. See ops.guard_status().",
+        "ok guard dragonfly_guard: Its event triggers are enabled, and no stored setting disables \
+         them. See ops.guard_status().",
         "ok postgrest SET ROLE anon: Role \"authenticator\" can become \"anon\".",
-        "ok postgrest pgrst.db_schemas: Not set in the database: PostgREST takes db-schemas from its own configuration.",
+        "ok postgrest pgrst.db_schemas: Not set in the database: PostgREST takes db-schemas from \
+         its own configuration.",
         "ok audit ops.audit_security(): The database does not differ from its contract.",
     ] {
         assert!(lines.iter().any(|l| l == line), "{line}\n{lines:#?}");
@@ -58,7 +62,7 @@ fn a_doctor_says_also_what_is_well() {
 }
 
 #[test]
-fn and_what_is_not() {
+fn doctor_reports_problems_with_their_fixes() {
     let mut world = conforming();
     let judgments = world.relation("public.judgments").oid;
     world.snapshot.relations.retain(|r| r.oid != judgments);
@@ -68,17 +72,23 @@ fn and_what_is_not() {
     world.routine("get_call_queue").config.clear();
     world.role("anon").bypass_rls = true;
     let view = world.relation("ops.v_reaper_status").oid;
-    let fails = |relation: &crate::catalog::Relation| match relation.oid == view {
-        true => Trial::Broken("relation \"ops.reaper_log\" does not exist".to_owned()),
-        false => Trial::Fine,
+    let fails = |relation: &crate::catalog::Relation| {
+        if relation.oid == view {
+            Outcome::Fails("relation \"ops.reaper_log\" does not exist".to_owned())
+        } else {
+            Outcome::Works
+        }
     };
     let lines = examined(
         &world,
-        &Trials {
+        &Probes {
             view: &fails,
-            routine: &|_| Trial::Fine,
-            reached: &|_| Trial::Fine,
-            exposed_schemas: Some(("public, api, nowhere".into(), false)),
+            routine: &|_| Outcome::Works,
+            access: &|_| Outcome::Works,
+            exposed_schemas: Some(ExposedSchemas {
+                value: "public, api, nowhere".into(),
+                is_of_database: false,
+            }),
             interrupts: &|| {},
         },
     );
@@ -86,78 +96,94 @@ fn and_what_is_not() {
     assert_eq!(
         wrong,
         [
-            "NO role anon: Role \"anon\" has attribute BYPASSRLS, which the contract forbids. => ALTER ROLE anon NOBYPASSRLS;",
-            "NO table public.judgments: Table public.judgments, which the contract declares, does not exist.",
-            "NO table intake.simplicity_raw: Row security is disabled on table intake.simplicity_raw, for which the contract requires it. => \
+            "NO role anon: Role \"anon\" has attribute BYPASSRLS, which the contract forbids. => \
+             ALTER ROLE anon NOBYPASSRLS;",
+            "NO table public.judgments: Table public.judgments, which the contract declares, does \
+             not exist.",
+            "NO table intake.simplicity_raw: Row security is disabled on table \
+             intake.simplicity_raw, for which the contract requires it. => \
              ALTER TABLE intake.simplicity_raw ENABLE ROW LEVEL SECURITY;",
-            "NO view public.v_judgment_pipeline: Role \"anon\" does not have SELECT on view public.v_judgment_pipeline, which the contract declares. \
-             Role \"authenticated\" does not have SELECT on view public.v_judgment_pipeline, which the contract declares. Role \"service_role\" does not have \
-             SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER on view public.v_judgment_pipeline, which the contract declares. => \
-             GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;\nGRANT SELECT ON TABLE public.v_judgment_pipeline TO authenticated;\n\
+            "NO view public.v_judgment_pipeline: Role \"anon\" does not have SELECT on view \
+             public.v_judgment_pipeline, which the contract declares. \
+             Role \"authenticated\" does not have SELECT on view public.v_judgment_pipeline, which \
+             the contract declares. Role \"service_role\" does not have \
+             SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER on view \
+             public.v_judgment_pipeline, which the contract declares. => \
+             GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;\nGRANT SELECT ON TABLE \
+             public.v_judgment_pipeline TO authenticated;\n\
              GRANT ALL ON TABLE public.v_judgment_pipeline TO service_role;",
-            "NO view ops.v_reaper_status: Cannot be read: relation \"ops.reaper_log\" does not exist.",
-            "NO function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() is exploitable: no search_path is set, so names in \
-             its body are looked up in the caller's search_path. => ALTER ROUTINE api.get_call_queue() SET search_path = public, \
+            "NO view ops.v_reaper_status: Cannot be read: relation \"ops.reaper_log\" does not \
+             exist.",
+            "NO function api.get_call_queue(): SECURITY DEFINER function api.get_call_queue() is \
+             exploitable: no search_path is set, so names in \
+             its body are looked up in the caller's search_path. => ALTER ROUTINE \
+             api.get_call_queue() SET search_path = public, \
              pg_temp;",
-            "NO postgrest pgrst.db_schemas: Exposes nowhere, which does not exist. => ALTER ROLE authenticator SET pgrst.db_schemas = 'public, \
+            "NO postgrest pgrst.db_schemas: Exposes nowhere, which does not exist. => ALTER ROLE \
+             authenticator SET pgrst.db_schemas = 'public, \
              api';\nNOTIFY pgrst, 'reload config';",
-            "NO audit ops.audit_security(): 7 errors and 0 warnings: ops.audit_security() lists them. => SELECT * FROM ops.apply_golden_sql();",
+            "NO audit ops.audit_security(): 7 errors and 0 warnings: ops.audit_security() lists \
+             them. => SELECT * FROM ops.apply_golden_sql();",
         ]
     );
 }
 
 #[test]
-fn what_was_not_tried_is_said() {
+fn doctor_reports_unchecked_views_and_bodies() {
     let why = || {
-        Trial::Untried("it would call function public.evil(), which is owned by \"mallory\"".into())
+        Outcome::Unchecked(
+            "it would call function public.evil(), which is owned by \"mallory\"".into(),
+        )
     };
     let lines =
-        examined(&conforming(), &Trials { view: &|_| why(), routine: &|_| why(), ..well() });
-    let said = |start: &str| lines.iter().find(|l| l.starts_with(start)).unwrap().clone();
+        examined(&conforming(), &Probes { view: &|_| why(), routine: &|_| why(), ..all_working() });
+    let found = |start: &str| lines.iter().find(|l| l.starts_with(start)).unwrap().clone();
     assert_eq!(
-        said("ok view public.v_judgment_pipeline"),
-        "ok view public.v_judgment_pipeline: Exists (its query was not planned: it would call function public.evil(), which is owned \
+        found("ok view public.v_judgment_pipeline"),
+        "ok view public.v_judgment_pipeline: Exists (its query was not planned: it would call \
+         function public.evil(), which is owned \
          by \"mallory\"), for anon, authenticated and service_role."
     );
     assert_eq!(
-        said("ok function api.get_call_queue()"),
-        "ok function api.get_call_queue(): Exists (its body was not checked: it would call function public.evil(), which is owned \
-         by \"mallory\"), SECURITY DEFINER with a safe search_path, for anon, authenticated and service_role."
+        found("ok function api.get_call_queue()"),
+        "ok function api.get_call_queue(): Exists (its body was not checked: it would call \
+         function public.evil(), which is owned \
+         by \"mallory\"), SECURITY DEFINER with a safe search_path, for anon, authenticated and \
+         service_role."
     );
 }
 
 #[test]
-fn what_is_declared_and_cannot_be_done() {
+fn doctor_reports_declared_access_that_fails() {
     let world = conforming();
     let snapshot = world.snapshot.clone().complete();
     let (anon, view) = (snapshot.role_named("anon").unwrap().oid, |r: Oid| {
         snapshot.relation(r).unwrap().name == "v_judgment_pipeline"
     });
-    let denied = |reach: &Reach| {
+    let denied = |reach: &DeclaredAccess| {
         let is_it =
             reach.role == anon && view(reach.relation) && reach.privilege == Privileges::SELECT;
-        match is_it {
-            true => Trial::Broken("permission denied for table judgments".to_owned()),
-            false => Trial::Fine,
+        if is_it {
+            Outcome::Fails("permission denied for table judgments".to_owned())
+        } else {
+            Outcome::Works
         }
     };
-    let lines = examined(&world, &Trials { reached: &denied, ..well() });
+    let lines = examined(&world, &Probes { access: &denied, ..all_working() });
     let wrong: Vec<&String> = lines.iter().filter(|l| l.starts_with("NO ")).collect();
     assert_eq!(
         wrong,
-        [
-            "NO view public.v_judgment_pipeline: Role \"anon\" cannot SELECT, which the contract declares: permission denied for table judgments."
-        ]
+        ["NO view public.v_judgment_pipeline: Role \"anon\" cannot SELECT, which the contract \
+             declares: permission denied for table judgments."]
     );
 }
 
 #[test]
-fn where_the_exposed_schemas_are_set() {
-    let fix = |value: &str, here| {
-        let lines = examined(
-            &conforming(),
-            &Trials { exposed_schemas: Some((value.into(), here)), ..well() },
-        );
+fn fix_of_exposed_schemas_keeps_their_scope() {
+    let fix = |value: &str, is_of_database| {
+        let stored = ExposedSchemas { value: value.into(), is_of_database };
+        let lines =
+            examined(&conforming(), &Probes { exposed_schemas: Some(stored), ..all_working() });
         lines
             .iter()
             .find(|l| l.contains("pgrst.db_schemas"))
@@ -169,10 +195,12 @@ fn where_the_exposed_schemas_are_set() {
     assert_eq!(fix("public, api", true), None);
     assert_eq!(
         fix("public, nope", true).unwrap(),
-        "ALTER ROLE authenticator IN DATABASE app SET pgrst.db_schemas = 'public';\nNOTIFY pgrst, 'reload config';"
+        "ALTER ROLE authenticator IN DATABASE app SET pgrst.db_schemas = 'public';\nNOTIFY pgrst, \
+         'reload config';"
     );
     assert_eq!(
         fix("nope", false).unwrap(),
-        "ALTER ROLE authenticator SET pgrst.db_schemas = 'api, intake, public';\nNOTIFY pgrst, 'reload config';"
+        "ALTER ROLE authenticator SET pgrst.db_schemas = 'api, intake, public';\nNOTIFY pgrst, \
+         'reload config';"
     );
 }

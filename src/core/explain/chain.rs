@@ -1,11 +1,11 @@
-//! How a role came by a privilege.
+//! How a role has a privilege: by a grant, by ownership, by membership.
 
 use crate::access::Follow;
-use crate::catalog::{Acl, ObjectKind, Oid, PUBLIC, Privileges, Role};
+use crate::catalog::{Acl, ObjectKind, Oid, PUBLIC, Privileges, Relation, Role};
 use crate::rules::Context;
 use crate::sql::{listed, printable};
 
-/// Roles whose members have privileges that no ACL shows (pg_authid.dat).
+/// Predefined roles whose members have privileges that no ACL shows (pg_authid.dat).
 const PREDEFINED: [(&str, Privileges); 3] = [
     ("pg_read_all_data", Privileges(Privileges::SELECT.0 | Privileges::USAGE.0)),
     (
@@ -20,24 +20,45 @@ const PREDEFINED: [(&str, Privileges); 3] = [
     ("pg_maintain", Privileges::MAINTAIN),
 ];
 
-/// `, granted to it`, `, granted to PUBLIC`, `, by way of a and b`, ...: by which ways a role has
-/// some of what is wanted on an object; nothing where it has none of it.
+/// What decides the privileges on an object.
+#[derive(Clone, Copy)]
+pub(super) struct Granted<'a> {
+    pub owner: Oid,
+    /// `None` for the built-in default privileges.
+    pub acl: Option<&'a Acl>,
+    pub kind: ObjectKind,
+}
+
+impl<'a> Granted<'a> {
+    pub(super) fn on_relation(relation: &'a Relation) -> Self {
+        let kind = relation.kind.acl_kind();
+        Self { owner: relation.owner, acl: relation.acl.as_ref(), kind }
+    }
+
+    /// The privileges of a role.
+    pub(super) fn grants(self, cx: &Context<'_>, role: &Role) -> Privileges {
+        cx.access.privileges(role.oid, self.owner, self.acl, self.kind)
+    }
+}
+
+/// Returns a clause such as `, granted to it` or `, granted to PUBLIC (every role)` that lists how
+/// a role has any of the wanted privileges on an object; an empty text where it has none.
 pub(super) fn how(
     cx: &Context<'_>,
     role: &Role,
-    (owner, acl, kind): (Oid, Option<&Acl>, ObjectKind),
+    Granted { owner, acl, kind }: Granted<'_>,
     wanted: Privileges,
 ) -> String {
     if role.superuser {
         return ", as a superuser".into();
     }
-    let default = acl.is_none();
+    let is_default = acl.is_none();
     let acl = acl.cloned().unwrap_or_else(|| kind.default_acl(owner));
     let mut ways: Vec<String> = Vec::new();
     let closure = cx.access.closure(role.oid, Follow::Privileges);
     for item in acl.iter().filter(|item| item.privileges.intersects(wanted)) {
         ways.extend(match item.grantee {
-            PUBLIC if default => Some("by default, as every role has".to_owned()),
+            PUBLIC if is_default => Some("granted to PUBLIC (every role) by default".to_owned()),
             PUBLIC => Some("granted to PUBLIC (every role)".to_owned()),
             grantee if grantee == role.oid && grantee == owner => Some("as its owner".to_owned()),
             grantee if grantee == role.oid => Some("granted to it".to_owned()),
@@ -56,7 +77,8 @@ pub(super) fn how(
     if ways.is_empty() { String::new() } else { format!(", {}", listed(&ways)) }
 }
 
-/// By way of memberships, the one that was granted first.
+/// The memberships by which a role inherits the privileges of the grantee. Where there are several
+/// ways, the one that was granted first.
 fn inherited(cx: &Context<'_>, role: Oid, grantee: Oid, owner: Oid) -> String {
     let names: Vec<String> = cx
         .access

@@ -1,4 +1,4 @@
-//! Whether the contract says that it should be open.
+//! Whether the contract declares the access.
 
 use super::{Link, Question, Subject};
 use crate::catalog::{Privileges, RelationKind, Schema};
@@ -6,13 +6,12 @@ use crate::contract::RoleKind;
 use crate::rules::Context;
 use crate::sql::{printable, safe_ident};
 
-/// The last link. It breaks where the database and the contract are not of one mind.
-pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, is_open: bool) -> Link {
-    let says = says(cx, question);
-    let (ok, detail) = match &says {
-        Says::Nothing(why) => (None, why.clone()),
-        Says::Open(why) => (Some(is_open), format!("Access should be allowed: {why}.")),
-        Says::Closed(why) => (Some(!is_open), format!("Access should be denied: {why}.")),
+/// The last link. It fails where the verdict and the contract differ.
+pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, is_allowed: bool) -> Link {
+    let (ok, detail) = match declared(cx, question) {
+        Declared::Nothing(why) => (None, why),
+        Declared::Allowed(why) => (Some(is_allowed), format!("Access should be allowed: {why}.")),
+        Declared::Denied(why) => (Some(!is_allowed), format!("Access should be denied: {why}.")),
     };
     let schema = schema(cx, &question.subject).map(|s| safe_ident(&s.name).replace('\'', "''"));
     let fix = (ok == Some(false))
@@ -25,9 +24,11 @@ pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, is_open: bool) -> 
     Link { step: "contract".into(), ok, detail, fix }
 }
 
-enum Says {
-    Open(String),
-    Closed(String),
+/// What the contract declares, with the reason.
+enum Declared {
+    Allowed(String),
+    Denied(String),
+    /// The contract does not apply. The reason is a sentence.
     Nothing(String),
 }
 
@@ -40,52 +41,56 @@ fn schema<'a>(cx: &Context<'a>, subject: &Subject<'a>) -> Option<&'a Schema> {
     }
 }
 
-fn says(cx: &Context<'_>, question: &Question<'_>) -> Says {
+fn declared(cx: &Context<'_>, question: &Question<'_>) -> Declared {
     let name = printable(question.role);
     let declared = cx.contract.roles.iter().find(|r| r.name == question.role);
     match declared.map(|r| r.kind) {
-        None => return Says::Nothing(format!("The contract does not mention role \"{name}\".")),
+        None => {
+            return Declared::Nothing(format!("The contract does not mention role \"{name}\"."));
+        }
         Some(RoleKind::Owner) => {
-            return Says::Nothing(format!(
+            return Declared::Nothing(format!(
                 "Role \"{name}\" is a trusted owner: the contract does not restrict it."
             ));
         }
         Some(_) => {}
     }
     let Some(schema) = schema(cx, &question.subject) else {
-        return Says::Nothing("The contract does not mention it.".into());
+        return Declared::Nothing("The contract does not mention the object.".into());
     };
     let sql = safe_ident(&schema.name);
     let (Some(row), Some(role)) = (cx.governed(schema.oid), cx.snapshot.role_named(question.role))
     else {
-        return Says::Nothing(format!("The contract does not govern schema {sql}."));
+        return Declared::Nothing(format!("The contract does not govern schema {sql}."));
     };
     let usage = row.usage.contains(&role.name);
     let wanted = question.privilege;
-    let given = match &question.subject {
+    let is_declared = match &question.subject {
         Subject::Schema(_) if wanted == Privileges::USAGE => usage,
         Subject::Schema(_) => false,
         Subject::Routine(routine, _) => cx.declares_execute(routine, row, role),
         Subject::Relation(attempt) => {
             let declared = cx.declared_on_relation(attempt.relation, row, role);
-            // A sequence of a table into which the role inserts, and a privilege that comes with
-            // ALL from 17 on.
-            let serves = attempt.relation.kind == RelationKind::Sequence
+            // A sequence of a table into which the role can insert; and MAINTAIN, which is a part
+            // of ALL since PostgreSQL 17.
+            let is_for_insert = attempt.relation.kind == RelationKind::Sequence
                 && wanted == Privileges::USAGE
                 && cx.declares_insert_by(attempt.relation, role);
             declared.contains(wanted)
-                || serves
+                || is_for_insert
                 || (wanted == Privileges::MAINTAIN && declared.contains(Privileges::ALL_ON_TABLE))
         }
         Subject::Missing { .. } => {
-            return Says::Nothing("It does not exist, so that nothing is declared for it.".into());
+            return Declared::Nothing(
+                "The object does not exist, so nothing is declared for it.".into(),
+            );
         }
     };
-    match (given, usage) {
-        (true, true) => Says::Open(format!("{wanted} is declared for role \"{name}\"")),
-        (true, false) => Says::Closed(format!(
-            "{wanted} is declared for role \"{name}\", which by contract has no USAGE on schema {sql}"
+    match (is_declared, usage) {
+        (true, true) => Declared::Allowed(format!("{wanted} is declared for role \"{name}\"")),
+        (true, false) => Declared::Denied(format!(
+            "{wanted} is declared for role \"{name}\", but USAGE on schema {sql} is not"
         )),
-        (false, _) => Says::Closed(format!("{wanted} is not declared for role \"{name}\"")),
+        (false, _) => Declared::Denied(format!("{wanted} is not declared for role \"{name}\"")),
     }
 }

@@ -1,9 +1,10 @@
-//! Why a role can do something or cannot: the whole chain, link by link, and the broken one.
-//! Incident response, section 10 of the contract document.
+//! Why a role can access an object or cannot: every condition that the server checks, and the first
+//! one that fails. Incident response, section 10 of the contract document.
 //!
-//! The edge asks the server which privileges a statement needs, of whom: a view's tables are read
-//! with the rights of the view's owner, or of the caller where the view is security_invoker. Here
-//! is worked out who has them, and how (aclchk.c; execMain.c, `ExecCheckPermissions`;
+//! The edge reads from the server which privileges a statement needs, and as which role they are
+//! checked: the tables of a view are read with the privileges of the owner of the view, or with
+//! those of the caller where the view is security_invoker. This module decides which roles have
+//! these privileges, and how they have them (aclchk.c; execMain.c, `ExecCheckPermissions`;
 //! rowsecurity.c).
 
 mod chain;
@@ -21,29 +22,37 @@ pub use needs::Need;
 use crate::catalog::{ObjectKind, Oid, Privileges, Relation, Role, Routine, Schema};
 use crate::rules::Context;
 use crate::sql::{printable, safe_ident};
+use chain::Granted;
 
-/// One link of the chain.
+/// One condition of the access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// What was looked at.
+    /// What is checked.
     pub step: String,
-    /// Whether it holds; `None` where it is there to be known and cannot break.
+    /// Whether the condition holds; `None` for information that does not affect the verdict.
     pub ok: Option<bool>,
-    /// What was seen, as a sentence.
+    /// The result of the check, as a sentence.
     pub detail: String,
-    /// The smallest statement that mends it.
+    /// The smallest statement that fixes it.
     pub fix: Option<String>,
 }
 
-/// What the role wants to do something with.
+impl Link {
+    /// A condition that fails. `why` is a clause in the style of an error message.
+    fn failed(step: &str, why: &str, fix: Option<String>) -> Self {
+        Self { step: step.into(), ok: Some(false), detail: sentence(why), fix }
+    }
+}
+
+/// The object that the role accesses.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub enum Subject<'a> {
     Schema(&'a Schema),
-    /// With what calling it takes beside EXECUTE on it.
+    /// With the functions that a call needs EXECUTE on beside the routine itself.
     Routine(&'a Routine, Vec<Called<'a>>),
     Relation(Attempt<'a>),
-    /// It is not there: its schema, where that is, and how a person would call it.
+    /// No such object: its schema, where that exists, and the name as SQL.
     Missing {
         schema: Option<&'a Schema>,
         name: String,
@@ -55,41 +64,42 @@ pub enum Subject<'a> {
 pub struct Attempt<'a> {
     /// The relation.
     pub relation: &'a Relation,
-    /// What the server would ask for, the relation itself first.
+    /// The privileges that the server checks, those on the relation itself first.
     pub needs: Vec<Need>,
-    /// The functions that it would call.
+    /// The functions that the statement calls.
     pub calls: Vec<Called<'a>>,
-    /// Sequences that are looked up by a name without a schema when it runs: what they are, depends
-    /// on who runs it.
+    /// Sequences that are named by a text without a schema: which sequence that is depends on the
+    /// search_path of the session.
     pub unresolved: Vec<String>,
-    /// Why the statement is refused whoever runs it: a view into which nothing can be inserted.
+    /// Why no role can execute the statement, such as an INSERT into a view that is not updatable.
     pub impossible: Option<String>,
-    /// Why it fails though nobody refuses it: a materialized view that holds nothing yet.
-    pub futile: Option<String>,
+    /// Why the statement fails for a role with all privileges, such as a SELECT from a materialized
+    /// view that has not been populated.
+    pub unusable: Option<String>,
 }
 
-/// A function that a statement would call.
+/// A function that a statement calls.
 #[derive(Debug)]
 pub struct Called<'a> {
     /// The function.
     pub routine: &'a Routine,
-    /// Who must be allowed to, where not the role itself: the owner of an aggregate (nodeAgg.c), or
-    /// of a table whose indexes are made anew.
+    /// The role that needs EXECUTE, where it is not the role that runs the statement: the owner of
+    /// an aggregate (nodeAgg.c), or of a table whose indexes are rebuilt.
     pub check_as: Option<Oid>,
-    /// When it is asked.
+    /// When the server checks it.
     pub moment: Moment,
 }
 
-/// When, in the course of a statement, the server asks for a privilege. In this order; the policies
-/// come before or after [`Moment::Row`].
+/// When, in the course of a statement, the server checks a privilege. In this order; the policies
+/// are checked before or after [`Moment::Row`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
-    /// Before it begins: on relations, then on functions (execMain.c, `InitPlan`).
+    /// Before execution starts: on relations, then on functions (execMain.c, `InitPlan`).
     #[default]
     Start,
     /// Once, whether or not there is a row: the conditions of triggers before the statement.
     Statement,
-    /// As the values of a row are worked out: sequences, the partition that it belongs to, the
+    /// When the values of a row are computed: sequences, the partition that the row belongs to, the
     /// conditions of triggers before the row, generated columns.
     Row,
     /// When the row has passed the policies: constraints, indexes, the conditions of triggers after
@@ -99,36 +109,36 @@ pub enum Moment {
     End,
 }
 
-/// Who wants to do what.
+/// A question: whether a role has a privilege on an object, and why.
 #[derive(Debug)]
 pub struct Question<'a> {
     /// The role.
     pub role: &'a str,
-    /// The role that PostgREST logs in as, and becomes the other from.
+    /// The role that PostgREST logs in as, from which requests become the other role.
     pub authenticator: &'a str,
     /// One privilege.
     pub privilege: Privileges,
-    /// On what.
+    /// The object.
     pub subject: Subject<'a>,
 }
 
-/// What kind of thing it is, as far as privileges differ.
+/// The kind of an object, as far as its privileges differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Thing {
+pub enum SubjectKind {
     Schema,
     Routine,
     Sequence,
-    /// Tables and views of any make.
+    /// Tables and views of every kind.
     Relation,
-    /// Nobody knows.
+    /// An object that does not exist.
     Missing,
 }
 
-impl Thing {
-    /// The privilege that a person means who names none.
+impl SubjectKind {
+    /// The privilege that a question without one is about.
     #[must_use]
-    pub fn natural(self) -> Privileges {
+    pub fn default_privilege(self) -> Privileges {
         match self {
             Self::Schema | Self::Sequence => Privileges::USAGE,
             Self::Routine => Privileges::EXECUTE,
@@ -136,9 +146,9 @@ impl Thing {
         }
     }
 
-    /// The privileges that one can have on it.
+    /// The privileges that exist on such an object in a major version of the server.
     #[must_use]
-    pub fn possible(self, version: u32) -> Privileges {
+    pub fn valid_privileges(self, version: u32) -> Privileges {
         match self {
             Self::Schema => Privileges::USAGE | Privileges::CREATE,
             Self::Routine => Privileges::EXECUTE,
@@ -150,61 +160,69 @@ impl Thing {
     }
 }
 
-/// Answers. The last link but one is the verdict, the last what the contract says.
+/// Answers a question. The last link but one is the verdict, the last one compares it with the
+/// contract.
 #[must_use]
 pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
     let role = cx.snapshot.role_named(question.role);
     let mut links = vec![exists(question.role, role)];
-    let mut outcome = Outcome::default();
+    let mut verdict = Verdict::default();
     match role {
-        None => outcome.deny(format!("role \"{}\" does not exist", printable(question.role))),
-        Some(role) => match &question.subject {
-            Subject::Schema(schema) => {
-                links.push(privilege_on_schema(cx, role, schema, question.privilege, &mut outcome))
-            }
-            Subject::Routine(routine, calls) => {
-                links.push(usage(cx, role, cx.snapshot.schema(routine.schema), &mut outcome));
-                links.push(execute(cx, role, routine, &mut outcome));
-                links.extend(
-                    calls.iter().filter_map(|called| refused(cx, role, called, &mut outcome)),
-                );
-                links.push(rights_of_body(cx, routine));
-            }
-            Subject::Relation(attempt) => {
-                links.extend(statement(cx, role, attempt, question.privilege, &mut outcome))
-            }
-            Subject::Missing { schema, name } => {
-                links.extend(schema.map(|schema| usage(cx, role, Some(schema), &mut outcome)));
-                let why = format!("there is no {}", printable(name));
-                links.push(Link {
-                    step: "object".into(),
-                    ok: Some(false),
-                    detail: sentence(&why),
-                    fix: None,
-                });
-                outcome.deny(why);
-            }
-        },
+        None => verdict.deny(format!("role \"{}\" does not exist", printable(question.role))),
+        Some(role) => links.extend(access(cx, role, question, &mut verdict)),
     }
-    let broken: Vec<&Link> = links.iter().filter(|link| link.ok == Some(false)).collect();
-    // No statement opens what fails for every role.
-    let is_hopeless = broken.iter().any(|link| link.fix.is_none());
+    let failed: Vec<&Link> = links.iter().filter(|link| link.ok == Some(false)).collect();
+    // Where one condition has no fix, the others together do not give access either.
+    let is_hopeless = failed.iter().any(|link| link.fix.is_none());
     let fixes = if is_hopeless {
         vec![]
     } else {
-        broken.iter().filter_map(|link| link.fix.clone()).collect()
+        failed.iter().filter_map(|link| link.fix.clone()).collect()
     };
     // Whether requests can become the role is not part of the verdict.
     if let Some(role) = role {
         links.insert(1, login(cx, role, question.authenticator));
     }
-    let is_open = outcome.error.is_none() && outcome.no_rows.is_none();
-    links.push(outcome.link(fixes));
-    links.push(contract::link(cx, question, is_open));
+    let is_allowed = verdict.is_allowed();
+    links.push(verdict.link(fixes));
+    links.push(contract::link(cx, question, is_allowed));
     links
 }
 
-/// What the server would say to a role that tries; `None` where it would let it.
+/// The links about the object itself.
+fn access(
+    cx: &Context<'_>,
+    role: &Role,
+    question: &Question<'_>,
+    verdict: &mut Verdict,
+) -> Vec<Link> {
+    match &question.subject {
+        Subject::Schema(schema) => {
+            vec![privilege_on_schema(cx, role, schema, question.privilege, verdict)]
+        }
+        Subject::Routine(routine, calls) => {
+            let mut links = vec![
+                usage(cx, role, cx.snapshot.schema(routine.schema), verdict),
+                execute(cx, role, routine, verdict),
+            ];
+            links.extend(calls.iter().filter_map(|call| denied_call(cx, role, call, verdict)));
+            links.push(privileges_of_body(cx, routine));
+            links
+        }
+        Subject::Relation(attempt) => statement(cx, role, attempt, question.privilege, verdict),
+        Subject::Missing { schema, name } => {
+            let mut links: Vec<Link> =
+                schema.iter().map(|schema| usage(cx, role, Some(schema), verdict)).collect();
+            let why = format!("object {} does not exist", printable(name));
+            links.push(Link::failed("object", &why, None));
+            verdict.deny(why);
+            links
+        }
+    }
+}
+
+/// Returns the error that the server raises when the role executes the statement; `None` where it
+/// raises none.
 #[must_use]
 pub fn denied(
     cx: &Context<'_>,
@@ -212,120 +230,125 @@ pub fn denied(
     attempt: &Attempt<'_>,
     privilege: Privileges,
 ) -> Option<String> {
-    let mut outcome = Outcome::default();
-    statement(cx, role, attempt, privilege, &mut outcome);
-    outcome.error
+    let mut verdict = Verdict::default();
+    statement(cx, role, attempt, privilege, &mut verdict);
+    verdict.error
 }
 
-/// A statement on a relation, in the order in which the server refuses it.
+/// The links of a statement on a relation, in the order in which the server checks them.
 fn statement(
     cx: &Context<'_>,
     role: &Role,
     attempt: &Attempt<'_>,
     privilege: Privileges,
-    outcome: &mut Outcome,
+    verdict: &mut Verdict,
 ) -> Vec<Link> {
     let relation = attempt.relation;
-    let failing = |step: &str, why: &String, fix: Option<String>, outcome: &mut Outcome| {
-        outcome.deny(why.clone());
-        Link { step: step.into(), ok: Some(false), detail: sentence(why), fix }
-    };
-    let mut links = vec![usage(cx, role, cx.snapshot.schema(relation.schema), outcome)];
-    links.extend(attempt.impossible.as_ref().map(|why| failing("statement", why, None, outcome)));
-    links.extend(asked(cx, role, attempt, Moment::Start, outcome));
-    links.extend(attempt.futile.as_ref().map(|why| {
+    let mut links = vec![usage(cx, role, cx.snapshot.schema(relation.schema), verdict)];
+    if let Some(why) = &attempt.impossible {
+        verdict.deny(why.clone());
+        links.push(Link::failed("statement", why, None));
+    }
+    links.extend(checks_at(cx, role, attempt, Moment::Start, verdict));
+    if let Some(why) = &attempt.unusable {
         let refresh = format!("REFRESH MATERIALIZED VIEW {};", cx.snapshot.relation_sql(relation));
-        failing("contents", why, (privilege == Privileges::SELECT).then_some(refresh), outcome)
-    }));
-    links.extend(asked(cx, role, attempt, Moment::Statement, outcome));
-    // The values of a new row are worked out before a policy looks at it; those of an old one after
-    // policies have chosen it.
+        verdict.deny(why.clone());
+        let fix = (privilege == Privileges::SELECT).then_some(refresh);
+        links.push(Link::failed("contents", why, fix));
+    }
+    links.extend(checks_at(cx, role, attempt, Moment::Statement, verdict));
+    // The values of a new row are computed before the policies check it, those of an existing row
+    // after policies have selected it.
     let inserts = privilege == Privileges::INSERT;
     if inserts {
-        links.extend(asked(cx, role, attempt, Moment::Row, outcome));
+        links.extend(checks_at(cx, role, attempt, Moment::Row, verdict));
     }
-    links.extend(rows::links(cx, role, attempt, outcome));
+    links.extend(rows::links(cx, role, attempt, verdict));
     if !inserts {
-        links.extend(asked(cx, role, attempt, Moment::Row, outcome));
+        links.extend(checks_at(cx, role, attempt, Moment::Row, verdict));
+    }
+    for moment in [Moment::Kept, Moment::End] {
+        links.extend(checks_at(cx, role, attempt, moment, verdict));
     }
     links.extend(
-        [Moment::Kept, Moment::End]
-            .into_iter()
-            .flat_map(|moment| asked(cx, role, attempt, moment, outcome)),
+        attempt.unresolved.iter().map(|name| Link {
+            step: format!("sequence {}", printable(name)),
+            ok: None,
+            detail:
+                "Its name is looked up in the search_path of the session when a row is inserted."
+                    .into(),
+            fix: None,
+        }),
     );
-    links.extend(attempt.unresolved.iter().map(|name| Link {
-        step: format!("sequence {}", printable(name)),
-        ok: None,
-        detail:
-            "It is looked up when a row is inserted, along the search_path of the session.".into(),
-        fix: None,
-    }));
     links
 }
 
-/// What is asked for at one moment: a link for every privilege on a relation, and for every
-/// function that may not be called.
-fn asked(
+/// The checks at one moment: a link for every privilege on a relation, and for every function on
+/// which EXECUTE is missing.
+fn checks_at(
     cx: &Context<'_>,
     role: &Role,
     attempt: &Attempt<'_>,
     moment: Moment,
-    outcome: &mut Outcome,
+    verdict: &mut Verdict,
 ) -> Vec<Link> {
-    // Where there are no rows, nobody asks.
-    let mut unheard = Outcome::default();
-    let by_row = matches!(moment, Moment::Row | Moment::Kept);
-    let outcome = if by_row && outcome.no_rows.is_some() { &mut unheard } else { outcome };
-    let mut links = needs::links(cx, role, attempt, moment, outcome);
-    let calls = attempt.calls.iter().filter(|called| called.moment == moment);
-    links.extend(calls.filter_map(|called| refused(cx, role, called, outcome)));
+    // Without rows the server does not check what is needed for each row.
+    let mut ignored = Verdict::default();
+    let is_by_row = matches!(moment, Moment::Row | Moment::Kept);
+    let verdict = if is_by_row && verdict.no_rows.is_some() { &mut ignored } else { verdict };
+    let mut links = needs::links(cx, role, attempt, moment, verdict);
+    let calls = attempt.calls.iter().filter(|call| call.moment == moment);
+    links.extend(calls.filter_map(|call| denied_call(cx, role, call, verdict)));
     links
 }
 
-/// A link for a function that may not be called.
-fn refused(
+/// A link for a function on which EXECUTE is missing.
+fn denied_call(
     cx: &Context<'_>,
     role: &Role,
-    called: &Called<'_>,
-    outcome: &mut Outcome,
+    call: &Called<'_>,
+    verdict: &mut Verdict,
 ) -> Option<Link> {
     cx.check_interrupts();
-    let who = checked_as(cx, role, called.check_as)
-        .filter(|who| !may_execute(cx, who, called.routine))?;
-    let mut link = execute(cx, who, called.routine, outcome);
-    if called.check_as.is_some() {
-        link.step += &format!(", as \"{}\", the owner", printable(&who.name));
+    let caller = checked_as(cx, role, call.check_as)
+        .filter(|caller| !can_execute(cx, caller, call.routine))?;
+    let mut link = execute(cx, caller, call.routine, verdict);
+    if call.check_as.is_some() {
+        link.step += &format!(", as \"{}\", the owner", printable(&caller.name));
     }
     Some(link)
 }
 
-/// What comes of it.
+/// The result of all checks.
 #[derive(Debug, Default)]
-struct Outcome {
-    /// What the server would say first.
+struct Verdict {
+    /// The first error that the server raises.
     error: Option<String>,
-    /// No policy applies, so that there is nothing to see or to change.
+    /// The table of which no policy allows a row, so that the statement has none.
     no_rows: Option<String>,
-    /// Something else that a person should know.
+    /// A restriction that is no denial.
     note: Option<String>,
 }
 
-impl Outcome {
+impl Verdict {
     fn deny(&mut self, error: String) {
         self.error.get_or_insert(error);
     }
 
+    fn is_allowed(&self) -> bool {
+        self.error.is_none() && self.no_rows.is_none()
+    }
+
     fn link(self, fixes: Vec<String>) -> Link {
-        let (ok, detail) = match (&self.error, &self.no_rows) {
-            (Some(error), _) => (false, format!("Denied: {error}.")),
-            (None, Some(table)) => (
-                false,
-                format!("Allowed, but it reaches no row of {table}, and no error is raised."),
+        let ok = self.is_allowed();
+        let detail = match (&self.error, &self.no_rows) {
+            (Some(error), _) => format!("Denied: {error}."),
+            (None, Some(table)) => format!(
+                "Allowed, but row security excludes every row of {table}, and no error is raised."
             ),
-            (None, None) => (
-                true,
-                format!("Allowed.{}", self.note.map(|n| format!(" {n}")).unwrap_or_default()),
-            ),
+            (None, None) => {
+                format!("Allowed.{}", self.note.map(|note| format!(" {note}")).unwrap_or_default())
+            }
         };
         let fix = (!ok && !fixes.is_empty()).then(|| fixes.join("\n"));
         Link { step: "verdict".into(), ok: Some(ok), detail, fix }
@@ -335,48 +358,39 @@ impl Outcome {
 fn exists(name: &str, role: Option<&Role>) -> Link {
     let step = format!("role {}", safe_ident(name));
     let shown = printable(name);
-    match role {
-        None => {
-            let fix = format!("CREATE ROLE {} NOLOGIN;", safe_ident(name));
-            Link {
-                step,
-                ok: Some(false),
-                detail: format!("Role \"{shown}\" does not exist."),
-                fix: Some(fix),
-            }
-        }
-        Some(role) => {
-            let powers = [
-                (role.superuser, "is a superuser"),
-                (role.bypass_rls, "bypasses row level security"),
-            ];
-            let powers: Vec<&str> =
-                powers.into_iter().filter(|(has, _)| *has).map(|(_, what)| what).collect();
-            let detail = match powers.as_slice() {
-                [] => format!("Role \"{shown}\" exists."),
-                powers => format!("Role \"{shown}\" {}.", powers.join(" and ")),
-            };
-            Link { step, ok: Some(true), detail, fix: None }
-        }
-    }
+    let Some(role) = role else {
+        let fix = format!("CREATE ROLE {} NOLOGIN;", safe_ident(name));
+        return Link::failed(&step, &format!("role \"{shown}\" does not exist"), Some(fix));
+    };
+    let powers = [(role.superuser, "is a superuser"), (role.bypass_rls, "bypasses row security")];
+    let powers: Vec<&str> =
+        powers.into_iter().filter(|(has, _)| *has).map(|(_, what)| what).collect();
+    let detail = match powers.as_slice() {
+        [] => format!("Role \"{shown}\" exists."),
+        powers => format!("Role \"{shown}\" {}.", powers.join(" and ")),
+    };
+    Link { step, ok: Some(true), detail, fix: None }
 }
 
-/// Whether requests can come to be this role. That is no part of the verdict: it says what happens
-/// once they are.
+/// Whether requests can become the role. It is not part of the verdict, which is about what the
+/// role can do then.
 fn login(cx: &Context<'_>, role: &Role, authenticator: &str) -> Link {
     let (name, login) = (printable(&role.name), printable(authenticator));
     let step = format!("SET ROLE {}", safe_ident(&role.name));
-    let found = cx.snapshot.role_named(authenticator);
-    let (ok, detail) = match found {
+    let (ok, detail) = match cx.snapshot.role_named(authenticator) {
         _ if role.can_login => (None, format!("Role \"{name}\" can log in itself.")),
-        None => (None, format!("Role \"{login}\", which would become \"{name}\", does not exist.")),
+        None => (
+            None,
+            format!("Role \"{login}\", from which requests become \"{name}\", does not exist."),
+        ),
         Some(by) if cx.access.can_set_role(by.oid, role.oid) => {
             (Some(true), format!("Role \"{login}\" can become \"{name}\"."))
         }
         Some(_) => (
             Some(false),
             format!(
-                "Role \"{login}\" cannot become \"{name}\": a request with that role in its token fails."
+                "Role \"{login}\" cannot become \"{name}\": a request with that role in its token \
+                 fails."
             ),
         ),
     };
@@ -385,14 +399,14 @@ fn login(cx: &Context<'_>, role: &Role, authenticator: &str) -> Link {
     Link { step, ok, detail, fix }
 }
 
-/// Whether names in the schema can be used at all.
-fn usage(cx: &Context<'_>, role: &Role, schema: Option<&Schema>, outcome: &mut Outcome) -> Link {
+/// Whether the role can access objects in the schema at all.
+fn usage(cx: &Context<'_>, role: &Role, schema: Option<&Schema>, verdict: &mut Verdict) -> Link {
     match schema {
-        Some(schema) => privilege_on_schema(cx, role, schema, Privileges::USAGE, outcome),
+        Some(schema) => privilege_on_schema(cx, role, schema, Privileges::USAGE, verdict),
         None => Link {
             step: "schema".into(),
             ok: None,
-            detail: "Its schema no longer exists.".into(),
+            detail: "The schema no longer exists.".into(),
             fix: None,
         },
     }
@@ -403,91 +417,76 @@ fn privilege_on_schema(
     role: &Role,
     schema: &Schema,
     wanted: Privileges,
-    outcome: &mut Outcome,
+    verdict: &mut Verdict,
 ) -> Link {
-    let sql = safe_ident(&schema.name);
-    let held =
-        cx.access.privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema);
-    let ok = held.contains(wanted);
-    let how = chain::how(cx, role, (schema.owner, schema.acl.as_ref(), ObjectKind::Schema), wanted);
-    if !ok {
-        outcome.deny(format!("permission denied for schema {}", printable(&schema.name)));
+    let (sql, name) = (safe_ident(&schema.name), printable(&role.name));
+    let object =
+        Granted { owner: schema.owner, acl: schema.acl.as_ref(), kind: ObjectKind::Schema };
+    let step = format!("{wanted} on schema {sql}");
+    if object.grants(cx, role).contains(wanted) {
+        let how = chain::how(cx, role, object, wanted);
+        let detail = format!("Role \"{name}\" has {wanted}{how}.");
+        return Link { step, ok: Some(true), detail, fix: None };
     }
+    verdict.deny(format!("permission denied for schema {}", printable(&schema.name)));
+    let consequence = if wanted == Privileges::USAGE {
+        format!("objects in schema {sql} cannot be accessed")
+    } else {
+        format!("objects cannot be created in schema {sql}")
+    };
     Link {
-        step: format!("{wanted} on schema {sql}"),
-        ok: Some(ok),
-        detail: match ok {
-            true => format!("Role \"{}\" has {wanted}{how}.", printable(&role.name)),
-            false => format!(
-                "Role \"{}\" lacks {wanted}: {}.",
-                printable(&role.name),
-                no_name(&schema.name, wanted)
-            ),
-        },
-        fix: (!ok)
-            .then(|| format!("GRANT {wanted} ON SCHEMA {sql} TO {};", safe_ident(&role.name))),
+        step,
+        ok: Some(false),
+        detail: format!("Role \"{name}\" does not have {wanted}: {consequence}."),
+        fix: Some(format!("GRANT {wanted} ON SCHEMA {sql} TO {};", safe_ident(&role.name))),
     }
 }
 
-fn no_name(schema: &str, wanted: Privileges) -> String {
-    match wanted {
-        Privileges::USAGE => format!("objects in schema {} cannot be accessed", safe_ident(schema)),
-        _ => format!("objects cannot be created in schema {}", safe_ident(schema)),
-    }
+fn granted_routine(routine: &Routine) -> Granted<'_> {
+    Granted { owner: routine.owner, acl: routine.acl.as_ref(), kind: ObjectKind::Routine }
 }
 
-fn may_execute(cx: &Context<'_>, role: &Role, routine: &Routine) -> bool {
-    let held =
-        cx.access.privileges(role.oid, routine.owner, routine.acl.as_ref(), ObjectKind::Routine);
-    held.contains(Privileges::EXECUTE)
+fn can_execute(cx: &Context<'_>, role: &Role, routine: &Routine) -> bool {
+    granted_routine(routine).grants(cx, role).contains(Privileges::EXECUTE)
 }
 
-fn execute(cx: &Context<'_>, role: &Role, routine: &Routine, outcome: &mut Outcome) -> Link {
-    let name = cx.snapshot.routine_message(routine);
-    let ok = may_execute(cx, role, routine);
-    if !ok {
-        outcome.deny(format!(
-            "permission denied for {} {}",
-            routine.object_type(),
-            printable(&routine.name)
-        ));
+fn execute(cx: &Context<'_>, role: &Role, routine: &Routine, verdict: &mut Verdict) -> Link {
+    let (kind, name) = (routine.object_type(), printable(&role.name));
+    let step = format!("EXECUTE on {kind} {}", cx.snapshot.routine_message(routine));
+    if can_execute(cx, role, routine) {
+        let how = chain::how(cx, role, granted_routine(routine), Privileges::EXECUTE);
+        let detail = format!("Role \"{name}\" has EXECUTE{how}.");
+        return Link { step, ok: Some(true), detail, fix: None };
     }
-    let how = chain::how(
-        cx,
-        role,
-        (routine.owner, routine.acl.as_ref(), ObjectKind::Routine),
-        Privileges::EXECUTE,
-    );
+    verdict.deny(format!("permission denied for {kind} {}", printable(&routine.name)));
     Link {
-        step: format!("EXECUTE on {} {name}", routine.object_type()),
-        ok: Some(ok),
-        detail: match ok {
-            true => format!("Role \"{}\" has EXECUTE{how}.", printable(&role.name)),
-            false => format!("Role \"{}\" lacks EXECUTE.", printable(&role.name)),
-        },
-        fix: (!ok).then(|| {
-            format!(
-                "GRANT EXECUTE ON ROUTINE {} TO {};",
-                cx.snapshot.routine_sql(routine),
-                safe_ident(&role.name)
-            )
-        }),
+        step,
+        ok: Some(false),
+        detail: format!("Role \"{name}\" does not have EXECUTE."),
+        fix: Some(format!(
+            "GRANT EXECUTE ON ROUTINE {} TO {};",
+            cx.snapshot.routine_sql(routine),
+            safe_ident(&role.name)
+        )),
     }
 }
 
-/// With whose rights the body runs: what it then may is another question.
-fn rights_of_body(cx: &Context<'_>, routine: &Routine) -> Link {
-    let detail = match routine.security_definer {
-        true => format!(
+/// The role whose privileges the body of a routine has. What the body can access is not checked.
+fn privileges_of_body(cx: &Context<'_>, routine: &Routine) -> Link {
+    let detail = if routine.security_definer {
+        format!(
             "SECURITY DEFINER: the body runs with the privileges of \"{}\".",
             printable(&cx.snapshot.role_name(routine.owner))
-        ),
-        false => "SECURITY INVOKER: the body runs with the privileges of the role, and may fail for lack of others.".into(),
+        )
+    } else {
+        "SECURITY INVOKER: the body runs with the privileges of the role, and fails where they are \
+         not sufficient."
+            .into()
     };
     Link { step: "body".into(), ok: None, detail, fix: None }
 }
 
-/// As a sentence.
+/// Turns a clause into a sentence.
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();

@@ -1,10 +1,10 @@
-//! What a person types to name something: `public.v_x`, `schema api`, `api.f(uuid)`,
+//! Reads the names that users write: `public.v_x`, `schema api`, `api.f(uuid)`,
 //! `public.t(email, phone)`.
 
 use crate::sql::identifiers::unquote;
 use crate::sql::{argument_types, without_modifiers};
 
-/// The kind of thing, where a person says it.
+/// The kind of object that a user writes before the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Noun {
@@ -13,19 +13,19 @@ pub enum Noun {
     Routine,
 }
 
-/// A name that has been read, and not yet looked up.
+/// A name that has been parsed but not looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// Before the name.
+    /// The word before the name.
     pub noun: Option<Noun>,
-    /// Its parts, as the catalogs hold them.
+    /// Its parts, as the catalogs store them.
     pub parts: Vec<String>,
-    /// What stands in parentheses after it: arguments, or columns.
+    /// The list in parentheses after it: arguments or columns.
     pub list: Option<String>,
 }
 
 impl Named {
-    /// The list as names of columns; `None` where it is no such list.
+    /// Returns the list as names of columns; `None` where it is not such a list.
     #[must_use]
     pub fn columns(&self) -> Option<Vec<String>> {
         let list = self.list.as_deref().unwrap_or_default();
@@ -36,9 +36,9 @@ impl Named {
     }
 }
 
-/// What an argument of a routine may be of, as people write arguments: `uuid`, `job_id uuid`,
-/// `INOUT "my arg" numeric(12,2) DEFAULT 5`. The names of types to be tried, one after the other;
-/// `None` for an argument that only comes out and is no part of the signature.
+/// Returns the possible types of an argument of a routine, in the order in which to look them up.
+/// The argument may be `uuid`, `job_id uuid` or `INOUT "my arg" numeric(12,2) DEFAULT 5`. `None`
+/// for an OUT argument, which is not part of the signature.
 #[must_use]
 pub fn types_of_argument(text: &str) -> Option<Vec<String>> {
     let plain =
@@ -48,7 +48,7 @@ pub fn types_of_argument(text: &str) -> Option<Vec<String>> {
     words.truncate(words.iter().position(|word| ends(word)).unwrap_or(words.len()));
     let is =
         |word: Option<&&str>, mode: &str| word.is_some_and(|word| word.eq_ignore_ascii_case(mode));
-    // Before the name, or after it.
+    // The mode is before the name or after it.
     for place in [0, 1] {
         let word = words.get(place).filter(|_| words.len() > place + 1);
         if is(word, "OUT") {
@@ -62,7 +62,7 @@ pub fn types_of_argument(text: &str) -> Option<Vec<String>> {
     Some((0..words.len().min(2)).map(|from| words[from..].join(" ")).collect())
 }
 
-/// What stands between spaces that are in no quotes.
+/// Splits a text at whitespace that is not within quotes.
 fn words(text: &str) -> Vec<&str> {
     let (mut words, mut start, mut quoted) = (Vec::new(), None, false);
     for (at, c) in text.char_indices() {
@@ -94,7 +94,7 @@ const NOUNS: [(&str, Noun); 11] = [
     ("routine", Noun::Routine),
 ];
 
-/// Reads a name; `None` where it is none.
+/// Parses a name; `None` where the text is not a valid one.
 #[must_use]
 pub fn parse(text: &str) -> Option<Named> {
     let text = text.trim();
@@ -111,7 +111,7 @@ pub fn parse(text: &str) -> Option<Named> {
     Some(Named { noun, parts: identifiers(name)?, list })
 }
 
-/// Where the first parenthesis is that is in no quoted name.
+/// The place of the first parenthesis that is not within a quoted name, in bytes.
 fn parenthesis(text: &str) -> Option<usize> {
     let mut quoted = false;
     text.char_indices()
@@ -122,7 +122,8 @@ fn parenthesis(text: &str) -> Option<usize> {
         .map(|(at, _)| at)
 }
 
-/// Identifiers with dots between them, folded as the server folds them where they are not quoted.
+/// Splits identifiers at the dots between them. Those without quotes are folded as the server folds
+/// them.
 fn identifiers(text: &str) -> Option<Vec<String>> {
     let (mut parts, mut rest) = (Vec::new(), text.trim());
     loop {
@@ -153,7 +154,7 @@ fn identifiers(text: &str) -> Option<Vec<String>> {
     }
 }
 
-/// What `U&"..."` stands for: `\000A`, `\+01F600`, `\\`.
+/// Replaces the escapes of a `U&"..."` identifier: `\000A`, `\+01F600`, `\\`.
 fn unescaped(text: &str) -> Option<String> {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(at) = rest.find('\\') {
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_read_as_people_write_them() {
+    fn parse_accepts_names_with_quotes_kinds_and_lists() {
         assert_eq!(read("public.v_x"), Some((None, "public|v_x".into(), None)));
         assert_eq!(read(" Public.\"V x\" "), Some((None, "public|V x".into(), None)));
         assert_eq!(read("schema api"), Some((Some(Noun::Schema), "api".into(), None)));
@@ -204,7 +205,7 @@ mod tests {
             read("public.U&\"a\\000A\\+01F600\\\\\"\"b\""),
             Some((None, "public|a\n\u{1f600}\\\"b".into(), None))
         );
-        for nonsense in [
+        for invalid in [
             "",
             "U&\"\\00\"",
             "U&\"\\D800\"",
@@ -218,12 +219,12 @@ mod tests {
             "a.\"\"",
             "a;b c",
         ] {
-            assert_eq!(read(nonsense), None, "{nonsense}");
+            assert_eq!(read(invalid), None, "{invalid}");
         }
     }
 
     #[test]
-    fn arguments_are_read_as_people_write_them() {
+    fn types_of_argument_ignores_modes_names_and_defaults() {
         let types = |text: &str| types_of_argument(text).map(|types| types.join(" | "));
         for (text, found) in [
             ("uuid", "uuid"),
@@ -245,14 +246,15 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_read_or_not(text in "\\PC*") {
+        fn parse_does_not_panic_on_any_text(text in "\\PC*") {
             let _ = parse(&text).map(|n| n.columns());
         }
 
         #[test]
-        fn what_is_quoted_comes_back(name in "\\PC{1,20}") {
+        fn parse_reverses_quote_ident(name in "\\PC{1,20}") {
             let quoted = crate::sql::quote_ident(&name).into_owned();
-            proptest::prop_assert_eq!(parse(&format!("public.{quoted}")).unwrap().parts, vec!["public".to_owned(), name]);
+            let parts = parse(&format!("public.{quoted}")).unwrap().parts;
+            proptest::prop_assert_eq!(parts, vec!["public".to_owned(), name]);
         }
     }
 }

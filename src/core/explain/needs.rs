@@ -1,36 +1,37 @@
-//! Which privileges a statement needs, and who has them.
+//! Which privileges a statement needs, and whether the role has them.
 
-use super::chain::how;
-use super::{Attempt, Link, Moment, Outcome, checked_as, usage};
+use super::chain::{Granted, how};
+use super::{Attempt, Link, Moment, Verdict, checked_as, usage};
 use crate::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Role};
 use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};
 
-/// What the server asks for before it runs a statement, on one relation (`RTEPermissionInfo`;
-/// before 16 a part of `RangeTblEntry`).
+/// The privileges on one relation that the server checks for a statement (`RTEPermissionInfo`; in
+/// PostgreSQL 15 a part of `RangeTblEntry`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Need {
-    /// On which relation.
+    /// The relation.
     pub relation: Oid,
-    /// As whom, where not as the role itself: the owner of a view.
+    /// The role that is checked, where it is not the role itself: the owner of a view.
     pub check_as: Option<Oid>,
-    /// All of these.
+    /// All of these are needed ...
     pub privileges: Privileges,
-    /// ... or one of these.
+    /// ... or one of these instead.
     pub or: Privileges,
-    /// The columns that are read; none: any one will do.
+    /// The columns that are read. Where there are none, SELECT on any column is sufficient.
     pub selected: Vec<String>,
-    /// The columns that are given values by INSERT.
+    /// The columns that INSERT sets.
     pub inserted: Vec<String>,
-    /// The columns that are changed by UPDATE.
+    /// The columns that UPDATE sets.
     pub updated: Vec<String>,
-    /// When it is asked.
+    /// When the server checks it.
     pub moment: Moment,
-    /// The relation is looked up by its name then, which takes USAGE on its schema.
+    /// Whether the relation is looked up by its name then, which requires USAGE on its schema.
     pub by_name: bool,
-    /// It is what the statement reads, or changes, itself: what its result comes from.
+    /// Whether the statement itself reads or changes the relation, so that its result depends on
+    /// it.
     pub is_target: bool,
-    /// A person has asked about these columns and no others, or a view reads no others.
+    /// Whether only these columns are needed: the question names them, or a view reads no others.
     pub is_partial: bool,
 }
 
@@ -44,29 +45,30 @@ impl Need {
     }
 }
 
-/// A link for each privilege that is needed, in the order in which the server asks at that moment.
+/// Returns a link for each privilege that is needed at one moment, in the order in which the server
+/// checks them.
 pub(super) fn links(
     cx: &Context<'_>,
     role: &Role,
     attempt: &Attempt<'_>,
     moment: Moment,
-    outcome: &mut Outcome,
+    verdict: &mut Verdict,
 ) -> Vec<Link> {
     let mut links = Vec::new();
     for need in attempt.needs.iter().filter(|need| need.moment == moment) {
         cx.check_interrupts();
-        let (Some(relation), Some(who)) =
+        let (Some(relation), Some(holder)) =
             (cx.snapshot.relation(need.relation), checked_as(cx, role, need.check_as))
         else {
             continue;
         };
         if need.by_name {
-            let usage = usage(cx, who, cx.snapshot.schema(relation.schema), outcome);
+            let usage = usage(cx, holder, cx.snapshot.schema(relation.schema), verdict);
             links.extend(Some(usage).filter(|link| link.ok == Some(false)));
         }
         for word in need.privileges.words() {
             let privilege = word.parse().unwrap_or_default();
-            links.push(link(cx, who, relation, need, privilege, outcome));
+            links.push(link(cx, holder, relation, need, privilege, verdict));
         }
     }
     links
@@ -74,84 +76,93 @@ pub(super) fn links(
 
 fn link(
     cx: &Context<'_>,
-    who: &Role,
+    holder: &Role,
     relation: &Relation,
     need: &Need,
     privilege: Privileges,
-    outcome: &mut Outcome,
+    verdict: &mut Verdict,
 ) -> Link {
     let (kind, sql) = (relation.kind.object_type(), cx.snapshot.relation_sql(relation));
-    let name = printable(&who.name);
-    let whole = cx.access.relation_privileges(who.oid, relation);
-    let lacking = lacking(cx, who, relation, need, privilege);
     let as_owner = match need.check_as {
-        Some(_) => format!(", as \"{name}\", the owner of the view"),
+        Some(_) => format!(", as \"{}\", the owner of the view", printable(&holder.name)),
         None => String::new(),
     };
     let step = format!("{privilege} on {kind} {sql}{as_owner}");
-    let Some(lacking) = lacking else {
-        let detail = match whole.intersects(privilege | need.or) || who.superuser {
-            true => {
-                let by = (relation.owner, relation.acl.as_ref(), relation.kind.acl_kind());
-                format!(
-                    "Role \"{name}\" has {}{}.",
-                    held_words(whole, privilege, need.or),
-                    how(cx, who, by, privilege | need.or)
-                )
-            }
-            false => format!(
-                "Role \"{name}\" has {privilege} on {}.",
-                column_list(need.columns(privilege))
-            ),
-        };
+    let Some(missing) = missing(cx, holder, relation, need, privilege) else {
+        let detail = held_detail(cx, holder, relation, need, privilege);
         return Link { step, ok: Some(true), detail, fix: None };
     };
-    outcome.deny(format!(
+    verdict.deny(format!(
         "permission denied for {} {}",
-        refused_kind(relation),
+        kind_in_error(relation),
         printable(&relation.name)
     ));
-    let grantee = safe_ident(&who.name);
-    let word = if relation.kind == RelationKind::Sequence { "SEQUENCE" } else { "TABLE" };
-    let columns: Vec<String> = lacking.iter().map(|c| safe_ident(c).into_owned()).collect();
-    let (detail, what) = match columns.as_slice() {
-        // Of a sequence there are no privileges on columns.
-        _ if relation.kind == RelationKind::Sequence => {
-            (format!("Role \"{name}\" lacks {privilege}."), privilege.to_string())
-        }
-        [] => (format!("Role \"{name}\" lacks {privilege}."), privilege.to_string()),
-        columns => (
-            format!("Role \"{name}\" lacks {privilege} on {}.", column_list(&lacking)),
-            format!("{privilege} ({})", columns.join(", ")),
-        ),
+    let is_sequence = relation.kind == RelationKind::Sequence;
+    let columns: Vec<String> = missing.iter().map(|c| safe_ident(c).into_owned()).collect();
+    // There are no privileges on columns of a sequence.
+    let (what, on_columns) = if columns.is_empty() || is_sequence {
+        (privilege.to_string(), String::new())
+    } else {
+        (format!("{privilege} ({})", columns.join(", ")), format!(" on {}", column_list(&missing)))
     };
-    // Nobody but a superuser changes catalogs (aclchk.c, `pg_class_aclmask_ext`).
+    // Only superusers can change system catalogs (aclchk.c, `pg_class_aclmask_ext`).
     let is_catalog = relation.oid < FIRST_UNPINNED
         && relation.kind == RelationKind::Table
         && privilege != Privileges::SELECT;
-    let fix = (!is_catalog).then(|| format!("GRANT {what} ON {word} {sql} TO {grantee};"));
-    Link { step, ok: Some(false), detail, fix }
+    let keyword = if is_sequence { "SEQUENCE" } else { "TABLE" };
+    let grantee = safe_ident(&holder.name);
+    Link {
+        step,
+        ok: Some(false),
+        detail: format!(
+            "Role \"{}\" does not have {privilege}{on_columns}.",
+            printable(&holder.name)
+        ),
+        fix: (!is_catalog).then(|| format!("GRANT {what} ON {keyword} {sql} TO {grantee};")),
+    }
 }
 
-/// `None` where the role has it. The columns on which it is lacking, where it is there on others or
-/// on these alone was asked for; none where it is lacking altogether (execMain.c,
-/// `ExecCheckOneRelPerms`).
-fn lacking(
+/// The detail for a privilege that the role has on the whole relation or on the needed columns.
+fn held_detail(
     cx: &Context<'_>,
-    who: &Role,
+    holder: &Role,
+    relation: &Relation,
+    need: &Need,
+    privilege: Privileges,
+) -> String {
+    let name = printable(&holder.name);
+    let held = cx.access.relation_privileges(holder.oid, relation);
+    let sufficient = privilege | need.or;
+    if !held.intersects(sufficient) && !holder.superuser {
+        let columns = column_list(need.columns(privilege));
+        return format!("Role \"{name}\" has {privilege} on {columns}.");
+    }
+    let found = held & sufficient;
+    let words = if found.is_empty() { privilege } else { found };
+    let how = how(cx, holder, Granted::on_relation(relation), sufficient);
+    format!("Role \"{name}\" has {words}{how}.")
+}
+
+/// Returns the columns on which the privilege is missing, where it exists on others or only these
+/// are needed; no columns where it is missing on the whole relation; and `None` where the role has
+/// it (execMain.c, `ExecCheckOneRelPerms`).
+fn missing(
+    cx: &Context<'_>,
+    holder: &Role,
     relation: &Relation,
     need: &Need,
     privilege: Privileges,
 ) -> Option<Vec<String>> {
-    if cx.access.relation_privileges(who.oid, relation).intersects(privilege | need.or) {
+    if cx.access.relation_privileges(holder.oid, relation).intersects(privilege | need.or) {
         return None;
     }
     let by_column = Privileges::SELECT | Privileges::INSERT | Privileges::UPDATE;
     if !by_column.contains(privilege) {
         return Some(vec![]);
     }
-    let has =
-        |column: &str| cx.access.column_privileges(who.oid, relation, column).contains(privilege);
+    let has = |column: &str| {
+        cx.access.column_privileges(holder.oid, relation, column).contains(privilege)
+    };
     let columns = need.columns(privilege);
     if columns.is_empty() {
         return if relation.columns.iter().any(|(name, _)| has(name)) {
@@ -160,20 +171,14 @@ fn lacking(
             Some(vec![])
         };
     }
-    let lacking: Vec<String> = columns.iter().filter(|c| !has(c)).cloned().collect();
-    if lacking.is_empty() {
+    let missing: Vec<String> = columns.iter().filter(|c| !has(c)).cloned().collect();
+    if missing.is_empty() {
         return None;
     }
-    Some(if lacking.len() == columns.len() && !need.is_partial { vec![] } else { lacking })
+    Some(if missing.len() == columns.len() && !need.is_partial { vec![] } else { missing })
 }
 
-/// What of it the role has.
-fn held_words(held: Privileges, privilege: Privileges, or: Privileges) -> String {
-    let some = held & (privilege | or);
-    if some.is_empty() { privilege.to_string() } else { some.to_string() }
-}
-
-/// `column a`, `columns a and b`.
+/// Returns `column a` or `columns a and b`.
 fn column_list(columns: &[String]) -> String {
     let names: Vec<String> = columns.iter().take(8).map(|c| safe_ident(c).into_owned()).collect();
     let more = if columns.len() > names.len() {
@@ -182,15 +187,15 @@ fn column_list(columns: &[String]) -> String {
         String::new()
     };
     match names.as_slice() {
-        [] => "some column".into(),
+        [] => "at least one column".into(),
         [only] => format!("column {only}"),
         names if more.is_empty() => format!("columns {}", listed(names)),
         names => format!("columns {}{more}", names.join(", ")),
     }
 }
 
-/// As the server's error calls it (aclchk.c, `aclcheck_error`).
-fn refused_kind(relation: &Relation) -> &'static str {
+/// The kind of a relation in the server's error message (aclchk.c, `aclcheck_error`).
+fn kind_in_error(relation: &Relation) -> &'static str {
     match relation.kind {
         RelationKind::Table | RelationKind::PartitionedTable => "table",
         other => other.object_type(),

@@ -1,22 +1,22 @@
-//! Row level security: which rows a role that has the privileges reaches (rowsecurity.c,
+//! Row security: which rows a role with the privileges can access (rowsecurity.c,
 //! `get_row_security_policies`; rls.c, `check_enable_rls`).
 
-use super::{Attempt, Link, Outcome, checked_as};
+use super::{Attempt, Link, Verdict, checked_as};
 use crate::catalog::{Command, Policy, Privileges, Relation, Role};
 use crate::fix::create_policy;
 use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};
 
-/// A link for each table of the statement that has row level security.
+/// Returns a link for each table of the statement that has row security.
 pub(super) fn links(
     cx: &Context<'_>,
     role: &Role,
     attempt: &Attempt<'_>,
-    outcome: &mut Outcome,
+    verdict: &mut Verdict,
 ) -> Vec<Link> {
     let mut links = Vec::new();
     for need in &attempt.needs {
-        let (Some(table), Some(who)) =
+        let (Some(table), Some(holder)) =
             (cx.snapshot.relation(need.relation), checked_as(cx, role, need.check_as))
         else {
             continue;
@@ -24,20 +24,32 @@ pub(super) fn links(
         let Some(command) = command(need.privileges).filter(|_| table.row_security) else {
             continue;
         };
-        // Of the tables that a view or a policy reads some may be without rows, and the statement
-        // not.
-        links.push(link(cx, who, table, command, need.is_target, outcome));
-        // Whoever changes rows that it also reads reaches those alone that it sees.
+        // Where row security excludes the rows of another table that a view or a policy reads, the
+        // statement may still have rows.
+        let mut add = |command| {
+            let target = Target { command, is_target: need.is_target };
+            links.push(RowSecurity::of(cx, holder, table, target).link(cx, verdict));
+        };
+        add(command);
+        // A statement that also reads the rows that it changes is restricted by the policies for
+        // SELECT too.
         if matches!(command, Command::Update | Command::Delete)
             && need.privileges.contains(Privileges::SELECT)
         {
-            links.push(link(cx, who, table, Command::Select, need.is_target, outcome));
+            add(Command::Select);
         }
     }
     links
 }
 
-/// The command whose policies count.
+/// What a statement does with the rows of a table.
+#[derive(Clone, Copy)]
+struct Target {
+    command: Command,
+    is_target: bool,
+}
+
+/// The command whose policies apply.
 fn command(privileges: Privileges) -> Option<Command> {
     [
         (Privileges::INSERT, Command::Insert),
@@ -50,103 +62,127 @@ fn command(privileges: Privileges) -> Option<Command> {
     .map(|(_, command)| command)
 }
 
-fn link(
-    cx: &Context<'_>,
-    who: &Role,
-    table: &Relation,
+/// Row security of one table for one role and one command.
+struct RowSecurity<'a> {
+    role: &'a Role,
+    table: &'a Relation,
     command: Command,
-    is_asked: bool,
-    outcome: &mut Outcome,
-) -> Link {
-    let (sql, name) = (cx.snapshot.relation_sql(table), printable(&who.name));
-    let step = format!("row level security of table {sql}");
-    let forced = if table.force_row_security { "on and forced on its owner" } else { "on" };
-    if let Some(why) = bypass(cx, who, table) {
-        return Link {
-            step,
-            ok: Some(true),
-            detail: format!("It is {forced}, but role \"{name}\" {why}."),
-            fix: None,
-        };
-    }
-    let applying: Vec<&Policy> = cx
-        .snapshot
-        .policies_of(table.oid)
-        .iter()
-        .filter(|p| p.covers(command) && cx.access.policy_applies(p, who.oid))
-        .collect();
-    let names = |permissive: bool| -> Vec<String> {
-        applying
+    /// Whether the result of the statement depends on the rows of this table.
+    is_target: bool,
+    /// The names of the permissive policies that apply.
+    permissive: Vec<String>,
+    /// The names of the restrictive policies that apply.
+    restrictive: Vec<String>,
+    /// Whether a permissive policy allows every row.
+    allows_every_row: bool,
+}
+
+impl<'a> RowSecurity<'a> {
+    fn of(cx: &Context<'a>, role: &'a Role, table: &'a Relation, of: Target) -> Self {
+        let Target { command, is_target } = of;
+        let applying: Vec<&Policy> = cx
+            .snapshot
+            .policies_of(table.oid)
             .iter()
-            .filter(|p| p.permissive == permissive)
-            .map(|p| safe_ident(&p.name).into_owned())
-            .collect()
-    };
-    let (permissive, restrictive) = (names(true), names(false));
-    if permissive.is_empty() {
-        let fix = format!("-- {}", create_policy(&sql, who, command));
-        let none = format!("no policy allows role \"{name}\" to {}", command.as_str());
-        let detail = match command {
-            Command::Insert => {
-                let error = format!(
-                    "new row violates row-level security policy for table \"{}\"",
-                    printable(&table.name)
-                );
-                if is_asked {
-                    outcome.deny(error);
-                }
-                format!("It is {forced}, and {none}: every row is rejected.")
-            }
-            _ => {
-                if is_asked {
-                    outcome.no_rows.get_or_insert(format!("table {sql}"));
-                } else {
-                    outcome.note.get_or_insert(format!(
-                        "It reaches no row of table {sql}, and no error is raised."
-                    ));
-                }
-                format!("It is {forced}, and {none}: it reaches no row, and no error is raised.")
-            }
+            .filter(|p| p.covers(command) && cx.access.policy_applies(p, role.oid))
+            .collect();
+        let names = |permissive: bool| -> Vec<String> {
+            applying
+                .iter()
+                .filter(|p| p.permissive == permissive)
+                .map(|p| safe_ident(&p.name).into_owned())
+                .collect()
         };
-        return Link { step, ok: Some(false), detail, fix: Some(fix) };
-    }
-    let open = applying.iter().any(|p| p.permissive && p.always_true) && restrictive.is_empty();
-    let restricted = match restrictive.as_slice() {
-        [] => String::new(),
-        names => format!(", and by {}", listed(names)),
-    };
-    let detail = match open {
-        true => {
-            format!("It is {forced}; for role \"{name}\" {} allows every row.", listed(&permissive))
+        Self {
+            role,
+            table,
+            command,
+            is_target,
+            permissive: names(true),
+            restrictive: names(false),
+            allows_every_row: applying.iter().any(|p| p.permissive && p.always_true),
         }
-        false => {
-            format!(
-                "It is {forced}; for role \"{name}\" a row must be allowed by {}{restricted}.",
-                either(&permissive)
+    }
+
+    fn link(&self, cx: &Context<'_>, verdict: &mut Verdict) -> Link {
+        let sql = cx.snapshot.relation_sql(self.table);
+        let name = printable(&self.role.name);
+        let state = if self.table.force_row_security {
+            "Row security is enabled and forced"
+        } else {
+            "Row security is enabled"
+        };
+        let (ok, detail) = if let Some(why) = bypass(cx, self.role, self.table) {
+            (true, format!("{state}, but role \"{name}\" {why}."))
+        } else if self.permissive.is_empty() {
+            let effect = self.deny(&sql, verdict);
+            let command = self.command.as_str();
+            (
+                false,
+                format!("{state}, and no policy allows role \"{name}\" to {command}: {effect}."),
             )
-        }
-    };
-    if is_asked && !open {
-        outcome.note.get_or_insert(format!(
-            "The rows are limited by policies: {}.",
-            listed(&[permissive, restrictive].concat())
-        ));
+        } else {
+            (true, format!("{state}; for role \"{name}\" {}.", self.restrict(verdict)))
+        };
+        let fix = (!ok).then(|| format!("-- {}", create_policy(&sql, self.role, self.command)));
+        Link { step: format!("row level security of table {sql}"), ok: Some(ok), detail, fix }
     }
-    Link { step, ok: Some(true), detail, fix: None }
+
+    /// Records that no policy allows a row, and returns the effect on the statement.
+    fn deny(&self, sql: &str, verdict: &mut Verdict) -> &'static str {
+        if self.command == Command::Insert {
+            if self.is_target {
+                verdict.deny(format!(
+                    "new row violates row-level security policy for table \"{}\"",
+                    printable(&self.table.name)
+                ));
+            }
+            return "every new row is rejected";
+        }
+        if self.is_target {
+            verdict.no_rows.get_or_insert(format!("table {sql}"));
+        } else {
+            verdict.note.get_or_insert(format!(
+                "Row security excludes every row of table {sql}, and no error is raised."
+            ));
+        }
+        "every row is excluded, and no error is raised"
+    }
+
+    /// Returns which rows the policies allow, and records a restriction.
+    fn restrict(&self, verdict: &mut Verdict) -> String {
+        let Self { permissive, restrictive, .. } = self;
+        if self.allows_every_row && restrictive.is_empty() {
+            return format!("{} allows every row", listed(permissive));
+        }
+        if self.is_target {
+            verdict.note.get_or_insert(format!(
+                "The rows are limited by policies: {}.",
+                listed(&[&permissive[..], restrictive].concat())
+            ));
+        }
+        let and = match restrictive.as_slice() {
+            [] => String::new(),
+            names => format!(", and by {}", listed(names)),
+        };
+        format!("a row must be allowed by {}{and}", either(permissive))
+    }
 }
 
-fn bypass(cx: &Context<'_>, who: &Role, table: &Relation) -> Option<&'static str> {
-    match () {
-        () if who.superuser => Some("is a superuser"),
-        () if who.bypass_rls => Some("bypasses it"),
-        () if !table.force_row_security && cx.access.has_privileges_of(who.oid, table.owner) => {
-            Some("has the privileges of its owner")
-        }
-        () => None,
+/// Why a role bypasses the row security of a table, as a predicate; `None` where it does not.
+fn bypass(cx: &Context<'_>, role: &Role, table: &Relation) -> Option<&'static str> {
+    if role.superuser {
+        Some("is a superuser")
+    } else if role.bypass_rls {
+        Some("has BYPASSRLS")
+    } else if !table.force_row_security && cx.access.has_privileges_of(role.oid, table.owner) {
+        Some("has the privileges of the owner")
+    } else {
+        None
     }
 }
 
-/// `a`, `a or b`.
+/// Returns `a` or `a or b`.
 fn either(names: &[String]) -> String {
     listed(names).replace(" and ", " or ")
 }

@@ -3,7 +3,7 @@ use crate::access::Access;
 use crate::catalog::{Command, PUBLIC, Policy, RelationKind};
 use crate::rules::testing::World;
 
-/// What an answer says, a line a link.
+/// The links of an answer, each as a line.
 fn lines(
     world: &World,
     ask: impl Fn(&crate::catalog::Snapshot) -> (String, Privileges, Option<Vec<Need>>),
@@ -37,7 +37,7 @@ fn lines(
                 calls,
                 unresolved,
                 impossible: None,
-                futile: None,
+                unusable: None,
             })
         }
         (None, Some(routine), _) => Subject::Routine(routine, vec![]),
@@ -71,14 +71,15 @@ fn with_login() -> World {
 }
 
 #[test]
-fn a_whole_chain() {
+fn explain_lists_every_link_of_a_view() {
     assert_eq!(
         asked(&with_login(), "anon", "public.v_judgment_pipeline", Privileges::SELECT),
         [
             "ok role anon: Role \"anon\" exists.",
             "ok SET ROLE anon: Role \"authenticator\" can become \"anon\".",
             "ok USAGE on schema public: Role \"anon\" has USAGE, granted to it.",
-            "ok SELECT on view public.v_judgment_pipeline: Role \"anon\" has SELECT, granted to it.",
+            "ok SELECT on view public.v_judgment_pipeline: Role \"anon\" has SELECT, granted to \
+             it.",
             "ok verdict: Allowed.",
             "ok contract: Access should be allowed: SELECT is declared for role \"anon\".",
         ]
@@ -86,7 +87,7 @@ fn a_whole_chain() {
 }
 
 #[test]
-fn a_privilege_that_comes_by_many_ways() {
+fn explain_names_every_way_to_a_privilege() {
     let mut world = with_login();
     world.add_role("mallory");
     world.add_role("staff");
@@ -99,8 +100,8 @@ fn a_privilege_that_comes_by_many_ways() {
     let found = asked(&world, "mallory", "public.plaintiff_tasks", Privileges::SELECT);
     assert_eq!(
         found[3],
-        "ok SELECT on table public.plaintiff_tasks: Role \"mallory\" has SELECT, inherited from \"staff\", a member of \"readers\" and granted to \
-         PUBLIC (every role)."
+        "ok SELECT on table public.plaintiff_tasks: Role \"mallory\" has SELECT, inherited from \
+         \"staff\", a member of \"readers\" and granted to PUBLIC (every role)."
     );
     // Without INHERIT nothing is inherited.
     world.snapshot.memberships.iter_mut().for_each(|m| m.inherit = false);
@@ -108,7 +109,9 @@ fn a_privilege_that_comes_by_many_ways() {
     let found = asked(&world, "mallory", "public.plaintiff_tasks", Privileges::SELECT);
     assert_eq!(
         found[3],
-        "NO SELECT on table public.plaintiff_tasks: Role \"mallory\" lacks SELECT. => GRANT SELECT ON TABLE public.plaintiff_tasks TO mallory;"
+        "NO SELECT on table public.plaintiff_tasks: Role \"mallory\" does not have SELECT. => \
+         GRANT \
+         SELECT ON TABLE public.plaintiff_tasks TO mallory;"
     );
     assert_eq!(
         found.last().unwrap(),
@@ -117,7 +120,7 @@ fn a_privilege_that_comes_by_many_ways() {
 }
 
 #[test]
-fn columns_that_are_granted_one_by_one() {
+fn explain_names_missing_column_privileges() {
     let mut world = with_login();
     let (anon, owner) = (world.role("anon").oid, world.role("postgres").oid);
     let item = crate::catalog::AclItem {
@@ -148,17 +151,18 @@ fn columns_that_are_granted_one_by_one() {
     };
     let step = "SELECT on table public.plaintiff_tasks";
     assert_eq!(ask(&["id"]), format!("ok {step}: Role \"anon\" has SELECT on column id."));
-    assert_eq!(ask(&[]), format!("ok {step}: Role \"anon\" has SELECT on some column."));
+    assert_eq!(ask(&[]), format!("ok {step}: Role \"anon\" has SELECT on at least one column."));
     assert_eq!(
         ask(&["id", "E mail"]),
         format!(
-            "NO {step}: Role \"anon\" lacks SELECT on column \"E mail\". => GRANT SELECT (\"E mail\") ON TABLE public.plaintiff_tasks TO anon;"
+            "NO {step}: Role \"anon\" does not have SELECT on column \"E mail\". => GRANT SELECT \
+             (\"E mail\") ON TABLE public.plaintiff_tasks TO anon;"
         )
     );
 }
 
 #[test]
-fn policies_by_role_and_command() {
+fn explain_applies_policies_by_role_and_command() {
     let mut world = with_login();
     let (relation, anon) = (world.relation("public.job_queue").oid, world.role("anon").oid);
     world.relation("public.job_queue").force_row_security = false;
@@ -184,20 +188,24 @@ fn policies_by_role_and_command() {
         row(&world, "anon", Privileges::SELECT),
         [
             format!(
-                "NO {step}: It is on, and no policy allows role \"anon\" to SELECT: it reaches no row, and no error is raised. => {fix}"
+                "NO {step}: Row security is enabled, and no policy allows role \"anon\" to SELECT: \
+                 every \
+                 row is excluded, and no error is raised. => {fix}"
             ),
             format!(
-                "NO verdict: Allowed, but it reaches no row of table public.job_queue, and no error is raised. => {fix}"
+                "NO verdict: Allowed, but row security excludes every row of table \
+                 public.job_queue, and no error is raised. => {fix}"
             ),
         ]
     );
     assert_eq!(
         row(&world, "anon", Privileges::INSERT)[1].split(" => ").next(),
         Some(
-            "NO verdict: Denied: new row violates row-level security policy for table \"job_queue\"."
+            "NO verdict: Denied: new row violates row-level security policy for table \
+             \"job_queue\"."
         )
     );
-    // Restrictive policies alone open nothing.
+    // Restrictive policies alone do not allow any row.
     world.snapshot.policies.push(policy("office hours", false, false));
     assert!(row(&world, "anon", Privileges::SELECT)[0].contains("no policy allows"));
     world.snapshot.policies.push(policy("mine", true, false));
@@ -205,44 +213,50 @@ fn policies_by_role_and_command() {
         row(&world, "anon", Privileges::SELECT),
         [
             format!(
-                "ok {step}: It is on; for role \"anon\" a row must be allowed by mine, and by \"office hours\"."
+                "ok {step}: Row security is enabled; for role \"anon\" a row must be allowed by mine, \
+                 and \
+                 by \"office hours\"."
             ),
             "ok verdict: Allowed. The rows are limited by policies: mine and \"office hours\"."
                 .to_owned(),
         ]
     );
-    // Who bypasses it.
+    // Roles that bypass it.
     let worker = &row(&world, "service_role", Privileges::SELECT)[0];
-    assert_eq!(*worker, format!("ok {step}: It is on, but role \"service_role\" bypasses it."));
+    assert_eq!(
+        *worker,
+        format!("ok {step}: Row security is enabled, but role \"service_role\" has BYPASSRLS.")
+    );
     let owner = &row(&world, "postgres", Privileges::SELECT);
     assert!(
-        owner[0].ends_with("It is on, but role \"postgres\" has the privileges of its owner."),
+        owner[0].ends_with("is enabled, but role \"postgres\" has the privileges of the owner."),
         "{owner:?}"
     );
 }
 
 #[test]
-fn what_is_not_there_and_what_has_no_privileges_on_rows() {
+fn explain_covers_missing_objects_schemas_and_routines() {
     let world = with_login();
     let verdict = |role: &str, object: &str, privilege| {
         let found = asked(&world, role, object, privilege);
         [found[found.len() - 2].clone(), found[found.len() - 1].clone()]
     };
     assert_eq!(
-        verdict("nobody", "public.judgments", Privileges::SELECT),
+        verdict("missing", "public.judgments", Privileges::SELECT),
         [
-            "NO verdict: Denied: role \"nobody\" does not exist. => CREATE ROLE nobody NOLOGIN;",
-            "-- contract: The contract does not mention role \"nobody\"."
+            "NO verdict: Denied: role \"missing\" does not exist. => CREATE ROLE missing NOLOGIN;",
+            "-- contract: The contract does not mention role \"missing\"."
         ]
     );
     assert!(
         verdict("anon", "public.nothing", Privileges::SELECT)[0]
-            .starts_with("NO verdict: Denied: there is no ")
+            .starts_with("NO verdict: Denied: object ")
     );
     assert_eq!(
         verdict("anon", "intake", Privileges::USAGE),
         [
-            "NO verdict: Denied: permission denied for schema intake. => GRANT USAGE ON SCHEMA intake TO anon;",
+            "NO verdict: Denied: permission denied for schema intake. => GRANT USAGE ON SCHEMA \
+             intake TO anon;",
             "ok contract: Access should be denied: USAGE is not declared for role \"anon\"."
         ]
     );
@@ -253,8 +267,11 @@ fn what_is_not_there_and_what_has_no_privileges_on_rows() {
     assert_eq!(
         verdict("anon", "ops.v_batch_performance", Privileges::SELECT),
         [
-            "NO verdict: Denied: permission denied for schema ops. => GRANT USAGE ON SCHEMA ops TO anon;",
-            "ok contract: Access should be denied: SELECT is declared for role \"anon\", which by contract has no USAGE on schema ops."
+            "NO verdict: Denied: permission denied for schema ops. => GRANT USAGE ON SCHEMA ops TO \
+             anon;",
+            "ok contract: Access should be denied: SELECT is declared for role \"anon\", but USAGE \
+             on \
+             schema ops is not."
         ]
     );
     assert_eq!(
@@ -264,7 +281,7 @@ fn what_is_not_there_and_what_has_no_privileges_on_rows() {
 }
 
 #[test]
-fn the_owner_of_a_view_reads_its_tables() {
+fn explain_checks_tables_of_view_as_owner_of_view() {
     let mut world = with_login();
     let (table, owner) = (world.relation("public.plaintiff_tasks").oid, world.role("postgres").oid);
     world.relation("public.plaintiff_tasks").acl = Some(vec![]);
@@ -286,9 +303,12 @@ fn the_owner_of_a_view_reads_its_tables() {
     assert_eq!(
         found[4..6],
         [
-            "NO SELECT on table public.plaintiff_tasks, as \"postgres\", the owner of the view: Role \"postgres\" lacks SELECT. => GRANT SELECT ON TABLE \
-             public.plaintiff_tasks TO postgres;",
-            "NO verdict: Denied: permission denied for table plaintiff_tasks. => GRANT SELECT ON TABLE public.plaintiff_tasks TO postgres;",
+            "NO SELECT on table public.plaintiff_tasks, as \"postgres\", the owner of the view: \
+             Role \
+             \"postgres\" does not have SELECT. => GRANT SELECT ON TABLE public.plaintiff_tasks TO \
+             postgres;",
+            "NO verdict: Denied: permission denied for table plaintiff_tasks. => GRANT SELECT ON \
+             TABLE public.plaintiff_tasks TO postgres;",
         ]
     );
 }
