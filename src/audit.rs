@@ -1,4 +1,4 @@
-//! The audit: what differs from the contract, but for what is exempt.
+//! The audit: runs the rules and applies the exemptions.
 
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
@@ -14,115 +14,118 @@ use dragonfly_core::rules::{
     self, Context, RULES, schema_create, security_definer_search_path as search_path,
 };
 
-/// Reads contract and catalog, and gives both to `judge`.
-pub fn with_context<T>(judge: impl FnOnce(&Context<'_>) -> T) -> T {
+/// Calls `work` with the contract in force and the catalog.
+pub fn with_context<T>(work: impl FnOnce(&Context<'_>) -> T) -> T {
     let Installation { state, own, contract } = Installation::now();
-    under(&contract, &state, &own, judge)
+    under(&contract, &state, &own, work)
 }
 
-/// The same under another contract.
+/// Calls `work` with a contract and the catalog.
 fn under<T>(
     contract: &Contract,
     state: &State,
     own: &Own,
-    judge: impl FnOnce(&Context<'_>) -> T,
+    work: impl FnOnce(&Context<'_>) -> T,
 ) -> T {
-    judging(contract, &catalog::full(state, contract, own), judge)
+    in_context(contract, &catalog::full(state, contract, own), work)
 }
 
-fn judging<T>(
+/// Calls `work` with a contract and a snapshot.
+fn in_context<T>(
     contract: &Contract,
     snapshot: &Snapshot,
-    judge: impl FnOnce(&Context<'_>) -> T,
+    work: impl FnOnce(&Context<'_>) -> T,
 ) -> T {
     let access = Access::new(snapshot);
-    judge(&Context::new(contract, snapshot, &access, &interrupts))
+    work(&Context::new(contract, snapshot, &access, &interrupts))
 }
 
-/// Everything that differs from the contract in force but for what is exempt, with what was looked
-/// at.
-pub fn with_findings<T>(judge: impl FnOnce(&Context<'_>, &[Finding], &State) -> T) -> T {
+/// Calls `work` with the findings under the contract in force, exempt ones omitted, and with the
+/// context and the state of the catalogs from which they result.
+pub fn with_findings<T>(work: impl FnOnce(&Context<'_>, &[Finding], &State) -> T) -> T {
     let Installation { state, own, contract } = Installation::now();
     under(&contract, &state, &own, |cx| {
         let found = visible(cx, &RULES, &Current::read(&state, &own, Freshness::Fresh), false);
-        judge(cx, &found, &state)
+        work(cx, &found, &state)
     })
 }
 
-/// Everything that differs from the contract in force but for what is exempt.
+/// Returns the findings under the contract in force, exempt ones omitted.
 pub fn findings_now() -> Vec<Finding> {
     let Installation { state, own, contract } = Installation::now();
     findings_under(&contract, &state, &own)
 }
 
-/// Everything in a snapshot that differs from a contract which governs the same schemas.
+/// Returns all findings in a snapshot, under a contract that governs the same schemas.
 pub fn findings_in(contract: &Contract, snapshot: &Snapshot) -> Vec<Finding> {
-    judging(contract, snapshot, |cx| all(cx, &RULES))
+    in_context(contract, snapshot, |cx| all(cx, &RULES))
 }
 
-/// Everything that differs from a contract, whether it is in force or not, but for what is exempt.
+/// Returns the findings under a contract, exempt ones omitted. It need not be the contract in
+/// force.
 pub fn findings_under(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
     let current = Current::read(state, own, Freshness::Fresh);
     under(contract, state, own, |cx| visible(cx, &RULES, &current, false))
 }
 
-/// Everything in a snapshot that differs from a contract which governs the same schemas, but for
-/// what is exempt.
+/// Returns the findings in a snapshot, exempt ones omitted, under a contract that governs the same
+/// schemas.
 pub fn visible_in(contract: &Contract, snapshot: &Snapshot, current: &Current<'_>) -> Vec<Finding> {
-    judging(contract, snapshot, |cx| visible(cx, &RULES, current, false))
+    in_context(contract, snapshot, |cx| visible(cx, &RULES, current, false))
 }
 
-/// What some rules find, without what is exempt unless that is asked for.
+/// Returns the findings of some rules; exempt findings are omitted unless `with_exempt`.
 fn visible(
     cx: &Context<'_>,
     rules: &[&'static Rule],
     current: &Current<'_>,
-    with_accepted: bool,
+    with_exempt: bool,
 ) -> Vec<Finding> {
-    current.apply(with_consequences(cx, rules, current), with_accepted)
+    current.apply(with_consequences(cx, rules, current), with_exempt)
 }
 
-/// What some rules find, whether it is exempt or not, and what follows from what is.
+/// Returns all findings of some rules, exempt ones included, and the findings that exempt findings
+/// had stood for.
 fn with_consequences(
     cx: &Context<'_>,
     rules: &[&'static Rule],
     current: &Current<'_>,
 ) -> Vec<Finding> {
     let mut found = all(cx, rules);
-    // What follows from an open schema is said about the schema; where nobody is to hear of that,
-    // it is said about each routine.
+    // The unsafe search_paths that result from a schema are reported by the finding about the
+    // schema. Where that finding is exempt, each routine is reported instead.
     if rules.contains(&&search_path::RULE) && current.mention(&schema_create::RULE) {
-        let accepted =
+        let exempt =
             cx.run(&schema_create::RULE).into_iter().filter(|finding| current.accept(finding));
         let causes =
-            accepted.filter_map(|finding| Some((finding.object.schema?, finding.role?))).collect();
+            exempt.filter_map(|finding| Some((finding.object.schema?, finding.role?))).collect();
         found.extend(search_path::following_from(cx, &causes));
         found.sort_by_key(|f| std::cmp::Reverse(f.severity));
     }
     found
 }
 
-/// Everything that differs from a contract as it is found, whether it is exempt or not: what can be
-/// accepted.
-pub fn findings_with_accepted(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
+/// Returns all findings under a contract, exempt ones included: those that can be exempted.
+pub fn findings_with_exempt(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
     let current = Current::read(state, own, Freshness::Fresh);
     under(contract, state, own, |cx| with_consequences(cx, &RULES, &current))
 }
 
-/// What of an audit is wanted.
+/// The findings of an audit that are wanted.
 pub struct Filter {
-    /// Of these rules.
+    /// Findings of these rules.
     pub rules: Vec<&'static Rule>,
-    /// About these schemas; `None` for all.
+    /// Findings about objects in these schemas; `None` for all.
     pub schemas: Option<Vec<String>>,
-    /// Nothing less severe.
+    /// Findings of at least this severity.
     pub min_severity: Severity,
-    /// With what is exempt.
+    /// Whether exempt findings are included.
     pub exempted: bool,
 }
 
 impl Filter {
-    /// What some rules find about some schemas; `None` for all.
+    /// Returns the filter for some rules and some schemas, `None` for all. Raises an error where a
+    /// rule does not exist.
     pub fn about(rules: Option<Vec<String>>, schemas: Option<Vec<String>>) -> Self {
         let known = || RULES.iter().map(|r| r.id).collect::<Vec<_>>();
         let rules = match rules {
@@ -139,17 +142,17 @@ impl Filter {
         Self { schemas, ..Self::new(rules, Severity::Info) }
     }
 
-    /// What some rules find, from a severity on.
+    /// Returns the filter for some rules and a minimum severity.
     pub fn new(rules: Vec<&'static Rule>, min_severity: Severity) -> Self {
         Self { rules, schemas: None, min_severity, exempted: false }
     }
 
-    /// What the rules of an area find.
+    /// Returns the filter for the rules of an area.
     pub fn area(area: Area) -> Self {
         Self::new(RULES.iter().copied().filter(|r| r.area == area).collect(), Severity::Info)
     }
 
-    /// An error where a schema is neither there nor in the contract.
+    /// Raises an error where a schema of the filter neither exists nor is in the contract.
     pub fn check_schemas(&self, contract: &Contract, snapshot: &Snapshot) {
         for name in self.schemas.iter().flatten() {
             if contract.schema(name).is_none() && snapshot.schema_named(name).is_none() {
@@ -169,7 +172,7 @@ impl Filter {
         }
     }
 
-    /// Whether a finding is wanted.
+    /// Whether the filter includes a finding.
     pub fn wants(&self, finding: &Finding) -> bool {
         finding.severity >= self.min_severity
             && self.rules.contains(&finding.rule)
@@ -179,8 +182,8 @@ impl Filter {
     }
 }
 
-/// The findings that the filter wants: the worst first, then by rule in the order of the contract's
-/// sections, then by object.
+/// Returns the findings that a filter includes, ordered by severity (the highest first), rule (in
+/// the order of the contract's sections) and object.
 pub fn findings(filter: &Filter) -> Vec<Finding> {
     let Installation { state, own, contract } = Installation::now();
     let found = under(&contract, &state, &own, |cx| {
@@ -190,14 +193,14 @@ pub fn findings(filter: &Filter) -> Vec<Finding> {
     found.into_iter().filter(|f| filter.wants(f)).collect()
 }
 
-/// What some rules find under the contract in force, without what is exempt.
+/// Returns the findings of some rules under the contract in force, exempt ones omitted.
 pub fn findings_of(rules: &[&'static Rule]) -> Vec<Finding> {
     findings(&Filter::new(rules.to_vec(), Severity::Info))
 }
 
 fn all(cx: &Context<'_>, rules: &[&'static Rule]) -> Vec<Finding> {
     let mut found: Vec<Finding> = rules.iter().flat_map(|rule| cx.run(rule)).collect();
-    // Each rule gives its findings in order of name; the sort is stable.
+    // Each rule returns its findings ordered by name; the sort is stable.
     found.sort_by_key(|f| std::cmp::Reverse(f.severity));
     found
 }

@@ -1,11 +1,14 @@
-//! dragonfly_guard: a security contract for PostgreSQL databases that enforces itself.
+//! dragonfly_guard stores a declarative security contract in the database, audits the database
+//! against it, and blocks DDL that violates it.
 //!
-//! This crate is the edge. It reads `pg_catalog` ([`catalog`]) and the contract ([`store`]), lets
-//! `dragonfly_core` check the one against the other ([`audit`]), and gives what it finds to people
-//! ([`api`]) or rejects a statement ([`guard`]).
+//! This crate is the edge between the server and `dragonfly_core`, which contains the rules. It
+//! reads `pg_catalog` ([`catalog`]) and the contract ([`store`]) and has `dragonfly_core` check the
+//! catalog against the contract ([`audit`]). It returns the findings ([`api`]) or rejects
+//! statements ([`guard`]).
 #![warn(missing_docs)]
 
-// In the order of the layers: each imports only from those above it (`src/core/tests/layering.rs`).
+// In the order of the layers: a module imports only from the modules above it
+// (`src/core/tests/layering.rs`).
 mod pg;
 
 mod settings;
@@ -33,12 +36,12 @@ use pgrx::prelude::*;
 
 extension_sql_file!("../sql/install.sql", name = "install", finalize);
 
-/// Called by the server when it loads the library: defines the settings and hangs the guard into
-/// the object access hook.
+/// Called by the server when it loads the library: defines the settings and installs the hooks of
+/// the guard.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    // An environment with RUST_BACKTRACE would make a stack trace the DETAIL of every error that
-    // passes through here. SAFETY: a backend has one thread.
+    // With RUST_BACKTRACE in the environment, pgrx would append a stack trace to the DETAIL of
+    // errors. SAFETY: a backend has one thread.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     settings::define();
     if settings::preload() == settings::Preload::Shared {

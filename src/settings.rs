@@ -9,11 +9,11 @@ use std::sync::OnceLock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 #[allow(non_camel_case_types)]
 pub enum Mode {
-    /// Refuse.
+    /// Violations are rejected.
     block,
-    /// A WARNING where the guard would refuse.
+    /// Violations raise a WARNING.
     warn,
-    /// Let everything pass, and say so in the server log.
+    /// Nothing is checked; the server log records it.
     off,
 }
 
@@ -21,10 +21,10 @@ pub enum Mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 #[allow(non_camel_case_types)]
 pub enum CheckAt {
-    /// At the end of each statement, but for what a later one of the same transaction may still put
-    /// right.
+    /// Changes are checked at the end of each statement, except those that a later statement of
+    /// the transaction can still correct.
     statement,
-    /// Everything when the transaction commits.
+    /// All changes are checked when the transaction commits.
     commit,
 }
 
@@ -32,23 +32,24 @@ static CHECK_AT: GucSetting<CheckAt> = GucSetting::<CheckAt>::new(CheckAt::state
 
 static MODE: GucSetting<Mode> = GucSetting::<Mode>::new(Mode::block);
 
-/// Defines the settings. Only a superuser, or whom one has granted SET on the parameter, can change
-/// them: a value that anybody else set before the library was loaded is thrown away by the server
-/// here.
+/// Defines the settings. `mode` can be changed by superusers and by roles with SET on the parameter
+/// only: the server discards here a value that another role set before the library was loaded.
 pub fn define() {
     GucRegistry::define_enum_guc(
         c"dragonfly_guard.mode",
-        c"What the guard does about a statement that breaks the security contract.",
-        c"block: refuse it; warn: a WARNING in place of the rejection; off: let it pass, with a line in the server log.",
+        c"Sets how the security guard responds to violations of the security contract.",
+        c"block rejects the statement. warn raises a WARNING instead. off checks nothing and \
+          writes a line to the server log.",
         &MODE,
         GucContext::Suset,
         GucFlags::default(),
     );
-    // Anybody may wait: at commit everything is judged in either case.
+    // Any role can change this one: everything is checked at commit with either value.
     GucRegistry::define_enum_guc(
         c"dragonfly_guard.check_at",
-        c"When the guard judges what a transaction does.",
-        c"statement: at the end of each statement, but for what a later one may still put right; commit: everything at commit.",
+        c"Sets when the security guard checks the changes of a transaction.",
+        c"statement checks at the end of each statement, except changes that a later statement can \
+          still correct. commit checks everything at commit.",
         &CHECK_AT,
         GucContext::Userset,
         GucFlags::default(),
@@ -57,24 +58,24 @@ pub fn define() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"dragonfly_guard".as_ptr()) };
 }
 
-/// How the library came into the session.
+/// How the library was loaded into the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preload {
-    /// By the first thing that needed it.
+    /// On demand, by the first function or trigger of the extension.
     No,
     /// By `session_preload_libraries`, before the first statement.
     Session,
-    /// By `shared_preload_libraries`, before there was a session.
+    /// By `shared_preload_libraries`, at server start.
     Shared,
 }
 
 static PRELOAD: OnceLock<Preload> = OnceLock::new();
 
-/// How the library came into the session; first asked in `_PG_init`.
+/// Returns how the library was loaded into the session; `_PG_init` is the first caller.
 pub fn preload() -> Preload {
     *PRELOAD.get_or_init(|| {
-        // SAFETY: reads variables of the process. Between connecting and its first statement a
-        // session runs nothing but these.
+        // SAFETY: reads variables of the process. Between connecting and its first statement, a
+        // session loads libraries only by `session_preload_libraries`.
         unsafe {
             if pg_sys::process_shared_preload_libraries_in_progress {
                 Preload::Shared
@@ -87,18 +88,19 @@ pub fn preload() -> Preload {
     })
 }
 
-/// Whether the library was there before the session's first statement: then no statement escapes.
+/// Whether the library was loaded before the session's first statement, so that all statements are
+/// checked.
 pub fn is_hardened() -> bool {
     preload() != Preload::No
 }
 
-/// Whether this list of libraries names ours, as every session like this one gets it.
+/// Whether a list of libraries contains this library in new sessions of the same role and database.
 pub fn loads_library(parameter: &str) -> bool {
     let Ok(name) = CString::new(parameter) else { return false };
-    // SAFETY: a C string; every server has these parameters, and lets a superuser see them.
+    // SAFETY: a C string; every server has these parameters, and a superuser may read them.
     unsafe {
         if !pg_sys::superuser() {
-            // Nor may anybody else set them.
+            // Other roles cannot set the parameter.
             return false;
         }
         let list = pg_sys::GetConfigOptionResetString(name.as_ptr());
@@ -106,7 +108,7 @@ pub fn loads_library(parameter: &str) -> bool {
     }
 }
 
-/// The value of a parameter in this session; `None` where the server has no such parameter.
+/// Returns the value of a parameter in this session; `None` where the server has no such parameter.
 pub fn value(parameter: &str) -> Option<String> {
     let name = CString::new(parameter).ok()?;
     // SAFETY: C strings; null where there is no such parameter.
@@ -116,65 +118,71 @@ pub fn value(parameter: &str) -> Option<String> {
     }
 }
 
-/// When to judge.
+/// Returns when changes are checked.
 pub fn check_at() -> CheckAt {
     CHECK_AT.get()
 }
 
-/// Whether this session is a superuser's that restores a dump. Every program that pg_dump writes
-/// begins with the same settings (pg_backup_archiver.c, `_doSetFixedOutputState`), which together
-/// nobody else has: an empty search_path, no check of function bodies, and no messages below
-/// WARNING; the first two set by the session itself, and not what a database or a role brings
-/// along. A dump makes every routine as the restoring superuser first and gives it to its owner
-/// later, brings privileges last, and holds what was there before the guard came: its statements
-/// cannot be judged one by one.
+/// Whether this session belongs to a superuser and restores a dump.
+///
+/// A dump of pg_dump starts with settings (pg_backup_archiver.c, `_doSetFixedOutputState`) whose
+/// combination is not used otherwise: an empty search_path, `check_function_bodies` off, and
+/// `client_min_messages` of at least WARNING. The first two must have been set by the session
+/// itself, not by a setting of the database or the role.
+///
+/// The statements of a dump cannot be checked one by one: it creates each routine as the restoring
+/// superuser and changes the owner later, grants privileges last, and contains objects that are
+/// older than the guard.
 pub fn is_restoring_a_dump() -> bool {
     // SAFETY: reads variables of the backend, whose own process entry is there; the path is null or
-    // a C string. `roleId` is who logged in, whatever SET SESSION AUTHORIZATION has said since.
-    let looks_like_it = unsafe {
+    // a C string. `roleId` is the role that logged in, not the one of SET SESSION AUTHORIZATION.
+    let has_settings_of_dump = unsafe {
         let path = pg_sys::namespace_search_path;
         !path.is_null()
             && (*path == 0
-                || LEFT_BY_AN_EXTENSION
-                    .with_borrow(|left| left.as_deref() == Some(CStr::from_ptr(path))))
+                || PATH_SET_BY_EXTENSION
+                    .with_borrow(|set| set.as_deref() == Some(CStr::from_ptr(path))))
             && !pg_sys::check_function_bodies
             && pg_sys::client_min_messages >= pg_sys::WARNING as i32
             && pg_sys::superuser_arg((*pg_sys::MyProc).roleId)
     };
-    looks_like_it
-        && !is_in_somebodys_code()
-        && ["search_path", "check_function_bodies"].iter().all(|name| is_set_by_the_session(name))
+    has_settings_of_dump
+        && !runs_code_of_another_role()
+        && ["search_path", "check_function_bodies"].iter().all(|name| is_set_by_session(name))
 }
 
 thread_local! {
-    /// The path that the script of an extension has left to a session that restores a dump.
-    static LEFT_BY_AN_EXTENSION: RefCell<Option<CString>> = const { RefCell::new(None) };
-    static BEFORE_AN_EXTENSION: Cell<bool> = const { Cell::new(false) };
+    /// The search_path that an extension's script has set in a session that restores a dump.
+    static PATH_SET_BY_EXTENSION: RefCell<Option<CString>> = const { RefCell::new(None) };
+    /// Whether the session was restoring a dump when CREATE EXTENSION started.
+    static RESTORED_BEFORE_EXTENSION: Cell<bool> = const { Cell::new(false) };
 }
 
-/// CREATE EXTENSION begins. Some scripts set a search_path for the whole session (that of
-/// postgis_topology does), which then is no longer the dump's.
+/// Records the start of CREATE EXTENSION. Some scripts (that of postgis_topology, for example) set
+/// the search_path of the session, which is then no longer the one of the dump.
 pub fn extension_begins() {
-    BEFORE_AN_EXTENSION.set(is_restoring_a_dump());
+    RESTORED_BEFORE_EXTENSION.set(is_restoring_a_dump());
 }
 
-/// CREATE EXTENSION is done: what its script has left does not end the restore.
+/// Records the end of CREATE EXTENSION: a search_path that its script has set does not end the
+/// restore.
 pub fn extension_ends() {
     // SAFETY: reads a variable of the backend, a C string.
     let path = unsafe { CStr::from_ptr(pg_sys::namespace_search_path) };
-    if BEFORE_AN_EXTENSION.replace(false) && !path.is_empty() {
-        LEFT_BY_AN_EXTENSION.set(Some(path.to_owned()));
+    if RESTORED_BEFORE_EXTENSION.replace(false) && !path.is_empty() {
+        PATH_SET_BY_EXTENSION.set(Some(path.to_owned()));
     }
 }
 
 /// Whether RESET would change a parameter.
-fn is_set_by_the_session(name: &str) -> bool {
-    let reset = of_new_sessions(name).unwrap_or_default();
+fn is_set_by_session(name: &str) -> bool {
+    let reset = reset_value(name).unwrap_or_default();
     value(name).is_some_and(|value| value != reset)
 }
 
-/// What RESET makes of a parameter that every server has, and everybody may see.
-pub fn of_new_sessions(parameter: &str) -> Option<String> {
+/// Returns the value that RESET would restore, of a parameter that every server has and every role
+/// may read.
+pub fn reset_value(parameter: &str) -> Option<String> {
     let name = CString::new(parameter).ok()?;
     // SAFETY: a C string; null where there is no value.
     unsafe {
@@ -183,9 +191,9 @@ pub fn of_new_sessions(parameter: &str) -> Option<String> {
     }
 }
 
-/// Whether the server itself is at work: autovacuum, or a session that ends and drops its temporary
-/// objects.
-pub fn is_the_servers_own_work() -> bool {
+/// Whether the server runs this on its own: autovacuum, or the end of a session, which drops the
+/// session's temporary objects.
+pub fn is_server_internal() -> bool {
     // SAFETY: reads variables of the process.
     unsafe {
         pg_sys::proc_exit_inprogress
@@ -194,15 +202,15 @@ pub fn is_the_servers_own_work() -> bool {
 }
 
 /// Whether code of another role runs, as in ANALYZE of that role's table, or in a SECURITY DEFINER
-/// routine: what is set there is not the session's own.
-fn is_in_somebodys_code() -> bool {
+/// routine: settings made there are not the session's own.
+fn runs_code_of_another_role() -> bool {
     let (mut role, mut context) = (pg_sys::InvalidOid, 0);
-    // SAFETY: writes both.
+    // SAFETY: writes both variables.
     unsafe { pg_sys::GetUserIdAndSecContext(&mut role, &mut context) };
     context != 0
 }
 
-/// The mode in force.
+/// Returns the mode in force.
 pub fn mode() -> Mode {
     MODE.get()
 }

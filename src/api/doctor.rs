@@ -269,8 +269,8 @@ impl<'a> Probe<'a> {
     fn trust(&self, owner: Oid) -> Result<&Trust, String> {
         let trusted = self.trusted.get_or_init(|| Trusted {
             trust: Trust::under(self.cx.contract, self.cx.snapshot),
-            hazard: catalog::live_type(self.state).map(|oid| {
-                let name = catalog::deparse::attempted(|| catalog::deparse::type_name(oid, -1));
+            hazard: catalog::type_running_code(self.state).map(|oid| {
+                let name = catalog::deparse::deparsed(|| catalog::deparse::type_name(oid, -1));
                 format!("reading a value of type {} could execute code", printable(&name))
             }),
         });
@@ -316,8 +316,7 @@ impl<'a> Probe<'a> {
             ("check_function_bodies", "on".to_owned()),
             ("lock_timeout", self.lock_timeout()),
         ];
-        let of_literal =
-            |name| Some((name, own(name).or_else(|| settings::of_new_sessions(name))?));
+        let of_literal = |name| Some((name, own(name).or_else(|| settings::reset_value(name))?));
         found.extend(OF_LITERALS.into_iter().filter_map(of_literal));
         let text = |text: &str| CString::new(to_server(text)).unwrap_or_default();
         found.into_iter().map(|(name, value)| (text(name), text(&value))).collect()
@@ -325,7 +324,7 @@ impl<'a> Probe<'a> {
 
     /// The search_path of a request to `schema`.
     fn path_of_requests(&self, schema: Oid) -> String {
-        let everywhere = settings::of_new_sessions("search_path");
+        let everywhere = settings::reset_value("search_path");
         let rest = everywhere.and_then(|path| split_identifiers(&path, catalog::VERSION).ok());
         let rest = rest.unwrap_or_else(|| vec!["public".into()]);
         let rest = rest.into_iter().filter(|name| name != "$user" && !name.is_empty());

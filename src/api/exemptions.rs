@@ -48,7 +48,7 @@ fn exempt(call: Call) -> pg_sys::Datum {
     let wanted = Wanted::of(call);
     let change = Change::open();
     let (own, state) = (&change.own, &change.state);
-    let findings = audit::findings_with_accepted(&contract::in_force(state, own), state, own);
+    let findings = audit::findings_with_exempt(&contract::in_force(state, own), state, own);
     let Exempted { rule, object, findings: found } = wanted.look_up(&findings);
     let hashes = Current::none(state);
     let hash = |object| hashes.object_hash(object);
@@ -205,7 +205,7 @@ fn all(call: Call) -> pg_sys::Datum {
     let findings = if records.is_empty() {
         vec![]
     } else {
-        audit::findings_with_accepted(&contract::in_force(&state, &own), &state, &own)
+        audit::findings_with_exempt(&contract::in_force(&state, &own), &state, &own)
     };
     let hashes = Current::none(&state);
     call.table(records.iter().map(|record| row(&hashes, record, &findings)))

@@ -1,5 +1,5 @@
-//! What others have put into a few schemas, found at a cost that does not grow with the catalog:
-//! for the guard, which asks at every CREATE FUNCTION. Tables and views are left to the audit.
+//! The contents of some schemas, read at a cost that does not depend on the size of the catalog:
+//! the guard reads them at every CREATE FUNCTION. Tables and views are read by the audit only.
 
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
@@ -7,20 +7,20 @@ use dragonfly_core::catalog::{ContentKind, Oid};
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
-/// So many routines, types and operators of the schemas are looked at one by one, or one for each
-/// role, if that is more. Where there are more, what the untrusted roles own is looked through
-/// instead, which takes a look for each of those.
-const FEW: usize = 200;
+/// The maximum number of objects in the schemas that are looked up one by one, or the number of
+/// roles, if that is higher. Where there are more, the objects of the untrusted roles are searched
+/// instead, which takes a lookup for each of these roles.
+const MOST_LOOKUPS: usize = 200;
 
-/// The routines, types and operators in the schemas `wanted`: all, or where that is too much, those
-/// of the `untrusted` roles.
+/// Returns the routines, types and operators in the schemas `wanted`: all of them or, where these
+/// are too many, those of the `untrusted` roles. `roles` is the number of all roles.
 pub fn contents(
     state: &State,
     wanted: &HashSet<Oid>,
     roles: usize,
     untrusted: impl FnOnce() -> Vec<Oid>,
 ) -> Vec<Content> {
-    // A composite type is a relation too, and as such depends on its schema.
+    // The dependency of a composite type on its schema is that of its relation.
     let composite = Class::open(
         oids::PG_CLASS,
         ContentKind::Type,
@@ -48,12 +48,12 @@ pub fn contents(
             ["oprnamespace", "oprowner"],
         ),
     ];
-    in_schemas(state, &classes, wanted, FEW.max(roles))
+    in_schemas(state, &classes, wanted, MOST_LOOKUPS.max(roles))
         .unwrap_or_else(|| of_owners(state, &classes, &untrusted(), wanted))
 }
 
-/// Schema and owner of a type or an operator, in that state; `None` where it is not there, or comes
-/// with a table or another type.
+/// Returns schema and owner of a type or an operator in a state of the catalogs; `None` where it
+/// does not exist, is temporary, or belongs to a table or another type.
 pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<Place> {
     let table = Table::open(catalog);
     let (index, [schema, owner]) = match catalog {
@@ -66,7 +66,7 @@ pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<Place> {
     let relation = table.find("typrelid");
     let mut found = None;
     table.lookup(state, index, &[(oid, object)], |row| {
-        // A domain over an array is somebody's own.
+        // A domain over an array type is no array type.
         let is_array = match (kind, element, length) {
             (Some(kind), Some(element), Some(length)) => {
                 row.char(kind) == b'b' && row.oid(element) != 0 && row.int(length) as i16 == -1
@@ -75,7 +75,7 @@ pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<Place> {
         };
         let relation = relation.map_or(0, |relation| row.oid(relation));
         let schema = row.oid(schema);
-        // SAFETY: look-ups in the system cache; a relation that is gone is of no kind.
+        // SAFETY: lookups in the system cache; the kind of a relation that does not exist is 0.
         let (of_table, temporary) = unsafe {
             let kind =
                 if relation == 0 { b'c' } else { pg_sys::get_rel_relkind(relation.into()) as u8 };
@@ -88,7 +88,7 @@ pub fn place(state: &State, catalog: Oid, object: Oid) -> Option<Place> {
     found
 }
 
-/// Where a routine, type or operator stands, and whose it is.
+/// Schema and owner of a routine, type or operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The schema.
@@ -100,19 +100,19 @@ pub struct Place {
 /// A routine, type or operator.
 #[derive(Debug, Clone, Copy)]
 pub struct Content {
-    /// Where it stands.
+    /// Its schema and owner.
     pub place: Place,
-    /// Which of them it is.
+    /// Its kind.
     pub kind: ContentKind,
 }
 
-/// By `pg_depend`: everything that is in a schema depends on it, but for what initdb made, whose
-/// owner is trusted. `None` where that is too much.
+/// Reads the contents of schemas by `pg_depend`: all objects depend on their schema, except those
+/// that initdb created, whose owner is trusted. `None` where there are more than `limit`.
 fn in_schemas(
     state: &State,
     classes: &[Class],
     wanted: &HashSet<Oid>,
-    few: usize,
+    limit: usize,
 ) -> Option<Vec<Content>> {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
@@ -124,14 +124,14 @@ fn in_schemas(
             members.extend(
                 classes.iter().find(|c| c.oid == row.oid(class)).map(|c| (c, row.oid(object))),
             );
-            members.len() <= few
+            members.len() <= limit
         });
     }
-    (members.len() <= few)
+    (members.len() <= limit)
         .then(|| members.into_iter().filter_map(|(class, object)| class.content(object)).collect())
 }
 
-/// By `pg_shdepend`: what a role owns or has been granted refers to the role.
+/// Reads the objects of some owners by `pg_shdepend`: an object depends on its owner.
 fn of_owners(
     state: &State,
     classes: &[Class],
@@ -163,7 +163,7 @@ fn of_owners(
     found
 }
 
-/// A catalog of code.
+/// A catalog of routines, types or operators.
 struct Class {
     oid: Oid,
     kind: ContentKind,
@@ -171,7 +171,7 @@ struct Class {
     table: Table,
     schema: Column,
     owner: Column,
-    /// Counts only where this column has this value.
+    /// If given, only rows with this value in this column are read.
     only: Option<(Column, u8)>,
 }
 
@@ -194,7 +194,7 @@ impl Class {
         self
     }
 
-    /// Schema, owner and kind of an object, by the system cache; `None` where it is gone.
+    /// Returns an object from the system cache; `None` where it does not exist.
     fn content(&self, object: Oid) -> Option<Content> {
         // SAFETY: the tuple is of that catalog, used while it is held, and released.
         unsafe {

@@ -1,6 +1,6 @@
-//! The SQL that makes an object anew, as the server writes it down.
+//! The SQL that creates an object again, as deparsed by the server.
 
-use super::deparse::{call, plainly, role_name, runs_code};
+use super::deparse::{call, role_name, runs_code, with_plain_settings};
 use super::oids;
 use crate::pg::heap::{Row, State, Table};
 use crate::pg::subtransaction;
@@ -8,15 +8,18 @@ use dragonfly_core::catalog::Oid;
 use dragonfly_core::sql::{safe_ident, safe_qualified};
 use pgrx::pg_sys;
 
-/// `CREATE POLICY ...` of a policy; `None` where it is not there, where the server cannot write it
-/// down, and where reading it would run somebody's code as whoever makes the policy again.
+/// Returns the `CREATE POLICY ...` of a policy; `None` where it does not exist, where the server
+/// cannot deparse it, and where executing it would run user-defined code with the privileges of the
+/// role that executes it.
 pub fn policy(state: &State, policy: Oid) -> Option<String> {
-    subtransaction::attempt(|| plainly(|| written(state, policy).filter(|sql| !runs_code(sql))))
-        .ok()
-        .flatten()
+    subtransaction::attempt(|| {
+        with_plain_settings(|| create_policy(state, policy).filter(|sql| !runs_code(sql)))
+    })
+    .ok()
+    .flatten()
 }
 
-fn written(state: &State, policy: Oid) -> Option<String> {
+fn create_policy(state: &State, policy: Oid) -> Option<String> {
     let table = Table::open(oids::PG_POLICY);
     let column = |name| table.column(name);
     let (oid, name, on, command) =
@@ -30,14 +33,14 @@ fn written(state: &State, policy: Oid) -> Option<String> {
             if role == 0 { "PUBLIC".to_owned() } else { safe_ident(&role_name(role)).into_owned() }
         };
         let to: Vec<String> = row.oids(roles).into_iter().map(grantee).collect();
-        let condition = |word: &str, column| {
+        let condition = |keyword: &str, column| {
             let tree = row.raw(column)?;
             Some(format!(
-                " {word} ({})",
+                " {keyword} ({})",
                 call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(row.oid(on))])
             ))
         };
-        let word = match row.char(command) {
+        let command = match row.char(command) {
             b'r' => "SELECT",
             b'a' => "INSERT",
             b'w' => "UPDATE",
@@ -45,7 +48,7 @@ fn written(state: &State, policy: Oid) -> Option<String> {
             _ => "ALL",
         };
         sql = Some(format!(
-            "CREATE POLICY {} ON {} AS {} FOR {word} TO {}{}{};",
+            "CREATE POLICY {} ON {} AS {} FOR {command} TO {}{}{};",
             safe_ident(&row.name(name)),
             safe_qualified(&schema, &relation),
             if row.bool(permissive) { "PERMISSIVE" } else { "RESTRICTIVE" },

@@ -1,5 +1,5 @@
-//! How the server writes things down: its own functions, called with settings that leave nothing to
-//! the session.
+//! Deparsing objects by the functions of the server, with fixed settings, so that the result does
+//! not depend on the session.
 
 use crate::pg::heap::text_of;
 use crate::pg::setting as session;
@@ -12,10 +12,11 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::ffi::{CStr, CString};
 
-/// One of the server's functions that write an object down.
+/// A function of the server that deparses an object.
 pub type Deparse = unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum;
 
-/// A path as a dump would write it: FROM CURRENT stores what the session had, as it was typed.
+/// Returns a setting of a routine in the form of a dump. FROM CURRENT stores a search_path as it
+/// was typed in the session.
 pub fn setting(item: &str) -> String {
     match item.split_once('=') {
         Some((key, value)) if key.eq_ignore_ascii_case("search_path") => {
@@ -28,21 +29,22 @@ pub fn setting(item: &str) -> String {
     }
 }
 
-/// A query as the server writes it down after it has read what it wrote down: what a dump and its
-/// restore make of it (casts in a list, as in `IN ('a', 'b')` on varchar, are not stored as they
-/// were).
+/// Returns a deparsed query after parsing and deparsing it again, which is its form after dump and
+/// restore (which changes, for example, the casts in the list of `IN ('a', 'b')` on varchar).
 pub fn canonical(query: &str) -> String {
-    // SAFETY: the parser's own output.
+    // SAFETY: the argument is the output of the parser.
     unsafe {
         let Some(parsed) = analyzed(query) else { return query.to_owned() };
         from_server(CStr::from_ptr(pg_sys::pg_get_querydef(parsed, false)).to_bytes())
     }
 }
 
-/// Whether reading an expression would run somebody's code: a literal of a type that somebody made
-/// is read by the type's input function, and that of an array or a row over a domain runs the
-/// domain's checks. Enums run nothing. With the settings here, the server writes types that are not
-/// its own with their schema, `'{1}'::app.positive[]`, but for the session's own temporary ones.
+/// Whether parsing an expression would execute user-defined code: a literal of a user-defined type
+/// is parsed by the input function of the type, and for an array or a row over a domain, the
+/// domain's checks are executed. Enums execute no code.
+///
+/// With the settings of this module, deparsed user-defined types are qualified
+/// (`'{1}'::app.positive[]`), except types in the session's own temporary schema.
 pub fn runs_code(text: &str) -> bool {
     literal_types(text).is_none_or(|types| !types.into_iter().all(is_harmless))
 }
@@ -57,15 +59,15 @@ fn is_harmless(name: &str) -> bool {
 }
 
 fn is_enum(name: &str) -> bool {
-    // SAFETY: a look-up in the system cache.
+    // SAFETY: a lookup in the system cache.
     type_named(name).is_some_and(|oid| unsafe { pg_sys::get_typtype(oid.into()) } as u8 == b'e')
 }
 
-/// The type of a name, along the path in force. The parser raises an error where it is no name at
-/// all.
+/// Returns the type of this name, found by the current search_path; `None` where it does not exist.
+/// Raises an error where the name is not valid.
 pub fn type_named(name: &str) -> Option<u32> {
     let bytes = to_server(name);
-    // SAFETY: takes a text, gives a type or null; a look-up in the system cache.
+    // SAFETY: takes a text, returns a type or null; a lookup in the system cache.
     unsafe {
         let name = pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32);
         let found = pgrx::direct_function_call_as_datum(
@@ -76,18 +78,17 @@ pub fn type_named(name: &str) -> Option<u32> {
     }
 }
 
-/// A query as the parser understands it; `None` where somebody's code would run, an error where it
-/// is not understood. Relations that it names are locked.
+/// Parses and analyzes a query; `None` where user-defined code would be executed. Raises an error
+/// where the query is not valid. Locks the relations in it.
 ///
 /// # Safety
-/// The query is one statement, and the memory context is one that lives as long as the result is
-/// used.
+/// The query is one statement, and the current memory context lives as long as the result is used.
 unsafe fn analyzed(query: &str) -> Option<*mut pg_sys::Query> {
     if runs_code(query) {
         return None;
     }
     let text = CString::new(to_server(query)).ok()?;
-    // SAFETY: C strings; the parser raises an error or gives a list of statements. The tree holds
+    // SAFETY: C strings; the parser raises an error or returns a list of statements. The tree has
     // no pointers into the text.
     unsafe {
         let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
@@ -103,10 +104,10 @@ unsafe fn analyzed(query: &str) -> Option<*mut pg_sys::Query> {
     }
 }
 
-/// The same for an expression over the columns of one relation, `name`.
+/// As [`canonical`], for an expression over the columns of one relation, `name`.
 pub fn canonical_expression(expression: &str, name: &str, relation: u32) -> String {
-    // SAFETY: a query has a list of target entries, each with an expression; what nodeToString
-    // gives is a C string.
+    // SAFETY: a query has a list of target entries, each with an expression; nodeToString returns a
+    // C string.
     unsafe {
         let parsed = analyzed(&format!("SELECT ({expression}) FROM {name}"));
         let Some(target) =
@@ -118,7 +119,7 @@ pub fn canonical_expression(expression: &str, name: &str, relation: u32) -> Stri
     }
 }
 
-/// An expression over the columns of a relation, as the server writes it down.
+/// Deparses an expression over the columns of a relation.
 ///
 /// # Safety
 /// `node` is a valid expression tree.
@@ -128,9 +129,9 @@ pub unsafe fn expression_text(node: *mut pg_sys::Node, relation: u32) -> String 
     call(pg_sys::pg_get_expr, &[pg_sys::Datum::from(tree), pg_sys::Datum::from(relation)])
 }
 
-/// What a type's output function gives for an OID: `regprocout` and the like.
+/// Returns the text of an OID by the output function of a type such as `regproc`.
 pub fn named(output: Deparse, oid: u32) -> String {
-    // SAFETY: the functions take an OID and give a C string.
+    // SAFETY: the functions take an OID and return a C string.
     unsafe {
         let text = pgrx::direct_function_call_as_datum(output, &[Some(pg_sys::Datum::from(oid))]);
         text.map(|text| from_server(CStr::from_ptr(text.cast_mut_ptr()).to_bytes()))
@@ -138,32 +139,32 @@ pub fn named(output: Deparse, oid: u32) -> String {
     }
 }
 
-/// A type as SQL names it, with its modifier.
+/// Returns a type with its modifier in SQL syntax.
 pub fn type_name(type_oid: u32, modifier: i32) -> String {
     let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_ALLOW_INVALID;
-    // SAFETY: gives a C string.
+    // SAFETY: returns a C string.
     unsafe {
         let name = pg_sys::format_type_extended(type_oid.into(), modifier, flags as pg_sys::bits16);
         from_server(CStr::from_ptr(name).to_bytes())
     }
 }
 
-/// What cannot be written down is like nothing else that somebody could have accepted; it must not
-/// end the audit.
-pub fn attempted(write: impl FnOnce() -> String) -> String {
+/// Deparses an object. Where that fails, returns a text that equals no other, so that no exemption
+/// matches it, rather than ending the audit with an error.
+pub fn deparsed(deparse: impl FnOnce() -> String) -> String {
     thread_local! {
-        static FAILED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+        static FAILURES: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
     }
-    subtransaction::attempt(|| plainly(write)).unwrap_or_else(|error| {
+    subtransaction::attempt(|| with_plain_settings(deparse)).unwrap_or_else(|error| {
         rethrow_if_locked(*error);
-        FAILED.set(FAILED.get() + 1);
-        // SAFETY: reads a variable of the process, and asks the clock.
+        FAILURES.set(FAILURES.get() + 1);
+        // SAFETY: reads a variable of the process and the clock.
         let (pid, now) = unsafe { (pg_sys::MyProcPid, pg_sys::GetCurrentTimestamp()) };
-        format!("cannot be written down: {pid} {now} {}", FAILED.get())
+        format!("cannot be deparsed: {pid} {now} {}", FAILURES.get())
     })
 }
 
-/// Nobody knows what something is while somebody else has locked it.
+/// Raises an error again if it is due to a lock: the state of a locked object is not known.
 fn rethrow_if_locked(error: CaughtError) {
     let code = subtransaction::report(&error).sql_error_code();
     if matches!(
@@ -174,11 +175,12 @@ fn rethrow_if_locked(error: CaughtError) {
     }
 }
 
-/// A text that the server wrote, read by it as `owner` and written once more, so that it is the
-/// same whoever looks; as it is where the owner cannot. In a subtransaction that is rolled back,
-/// for reading locks what is named, and thousands of tables would be more than the server has locks
-/// for.
-pub fn read_again(text: String, owner: Oid, read: impl FnOnce(&str) -> String) -> String {
+/// Parses a deparsed text as `owner` and deparses it again, so that the result does not depend on
+/// the role of the session; unchanged where `owner` cannot parse it.
+///
+/// This happens in a subtransaction that is rolled back, because parsing locks the relations in the
+/// text, and the locks of thousands of tables would exhaust the lock table.
+pub fn reparsed(text: String, owner: Oid, read: impl FnOnce(&str) -> String) -> String {
     let outcome = subtransaction::rolled_back(|| restricted::as_role(owner, || read(&text)));
     outcome.unwrap_or_else(|error| {
         rethrow_if_locked(*error);
@@ -186,7 +188,7 @@ pub fn read_again(text: String, owner: Oid, read: impl FnOnce(&str) -> String) -
     })
 }
 
-/// What changes the text that the server writes.
+/// The settings that affect deparsed text.
 const SETTINGS: [(&CStr, &CStr); 12] = [
     session::SAFE_PATH,
     (c"quote_all_identifiers", c"off"),
@@ -202,40 +204,38 @@ const SETTINGS: [(&CStr, &CStr); 12] = [
     (c"xmloption", c"content"),
 ];
 
-/// Calls `write` with settings that leave nothing to the session.
-pub fn plainly<T>(write: impl FnOnce() -> T) -> T {
-    // SAFETY: the snapshot is taken away again, by an error too: at the end of the (sub)transaction
-    // that it ends.
+/// Calls `work` with fixed values of the settings that affect deparsed text.
+pub fn with_plain_settings<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: the snapshot is popped; after an error, the end of the (sub)transaction does it.
     session::under(&SETTINGS, || unsafe {
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-        let text = write();
+        let result = work();
         pg_sys::PopActiveSnapshot();
-        text
+        result
     })
 }
 
-/// One of the server's functions that write an object down; the empty text where there is nothing
-/// to write.
+/// Calls a function of the server that deparses an object; the empty text where it returns null.
 pub fn call(deparse: Deparse, arguments: &[pg_sys::Datum]) -> String {
     let arguments: Vec<Option<pg_sys::Datum>> = arguments.iter().copied().map(Some).collect();
-    // SAFETY: the functions take an OID, or an expression tree and an OID, and give text or null.
+    // SAFETY: the functions take an OID, or an expression tree and an OID, and return text or null.
     unsafe { pgrx::direct_function_call_as_datum(deparse, &arguments) }
         .map(text_of)
         .unwrap_or_default()
 }
 
-/// A role's name; its number where there is none.
+/// Returns the name of a role; its OID where the role does not exist.
 pub fn role_name(role: u32) -> String {
-    // SAFETY: null where there is no such role, or a C string.
+    // SAFETY: null where the role does not exist, or a C string.
     unsafe {
         let name = pg_sys::GetUserNameFromId(role.into(), true);
         if name.is_null() { role.to_string() } else { from_server(CStr::from_ptr(name).to_bytes()) }
     }
 }
 
-/// A language's name.
+/// Returns the name of a language; its OID where the language does not exist.
 pub fn language_name(language: u32) -> String {
-    // SAFETY: null where there is no such language, or a C string.
+    // SAFETY: null where the language does not exist, or a C string.
     unsafe {
         let name = pg_sys::get_language_name(language.into(), true);
         if name.is_null() {

@@ -1,5 +1,5 @@
-//! The extension's own objects, found by what belongs to the extension and never by a name that
-//! somebody else could take.
+//! The extension's own objects, found by their membership in the extension and never by a name
+//! that another role could have taken.
 
 use super::oids;
 use crate::pg::heap::{State, Table};
@@ -10,10 +10,10 @@ use pgrx::PgSqlErrorCode;
 /// The extension's name.
 const NAME: &str = "dragonfly_guard";
 
-/// Where the extension is.
+/// The OIDs of the extension and its main objects.
 #[derive(Debug, Clone, Copy)]
 pub struct Own {
-    /// Its row of `pg_extension`.
+    /// The OID of its row in `pg_extension`.
     pub extension: Oid,
     /// The private schema.
     pub schema: Oid,
@@ -22,44 +22,46 @@ pub struct Own {
 }
 
 impl Own {
-    /// Finds the extension. An error where it is not installed in this database, or its table is
-    /// gone.
+    /// Finds the extension. Raises an error where it is not installed in this database, or its
+    /// table of contracts does not exist.
     pub fn find(state: &State) -> Self {
-        let missing = |what: &str| -> ! {
+        let missing = |message: &str| -> ! {
             Report {
-                message: format!("{what} is missing"),
+                message: message.into(),
                 detail: String::new(),
-                hint: "As a superuser, SET dragonfly_guard.mode = off to get on, and install the extension anew.".into(),
+                hint:
+                    "As a superuser, run SET dragonfly_guard.mode = off; and then create extension \
+                       dragonfly_guard again."
+                        .into(),
             }
             .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
         };
         let Some((extension, schema)) = Self::row(state) else {
-            missing("extension dragonfly_guard")
+            missing("extension dragonfly_guard does not exist")
         };
         let Some(contract_table) = Self::table(state, extension, "contract") else {
-            missing("the table of contracts of extension dragonfly_guard")
+            missing("table \"contract\" of extension dragonfly_guard does not exist")
         };
         Self { extension, schema, contract_table }
     }
 
-    /// The table of exemptions; `None` where it is missing.
+    /// Returns the table of exemptions; `None` where it does not exist.
     pub fn exemption_table(&self, state: &State) -> Option<Oid> {
         Self::table(state, self.extension, "exemption")
     }
 
-    /// The table of frozen schemas; `None` where it is missing.
+    /// Returns the table of frozen schemas; `None` where it does not exist.
     pub fn frozen_table(&self, state: &State) -> Option<Oid> {
         Self::table(state, self.extension, "frozen_schema")
     }
 
-    /// The table of the log; `None` where it, or the extension, is missing. Never an error: it is
-    /// asked where everything else may be broken.
+    /// Returns the log table; `None` where it or the extension does not exist. Raises no error,
+    /// because events are logged even where other parts of the extension are broken.
     pub fn log_table(state: &State) -> Option<Oid> {
         Self::row(state).and_then(|(extension, _)| Self::table(state, extension, "log"))
     }
 
-    /// The table of this name that belongs to the extension, and not whatever else may have taken
-    /// its name.
+    /// Returns the table of this name that is a member of the extension.
     fn table(state: &State, extension: Oid, wanted: &str) -> Option<Oid> {
         let class = Table::open(oids::PG_CLASS);
         let (oid, name, kind) =
@@ -77,12 +79,12 @@ impl Own {
         found
     }
 
-    /// Whether it is installed in this database, as that state shows it.
+    /// Whether the extension is installed in this database, in a state of the catalogs.
     pub fn is_there(state: &State) -> bool {
         Self::row(state).is_some()
     }
 
-    /// OID and schema of the extension.
+    /// Returns OID and schema of the extension.
     fn row(state: &State) -> Option<(Oid, Oid)> {
         let table = Table::open(oids::PG_EXTENSION);
         let (oid, name, schema) =
@@ -96,7 +98,7 @@ impl Own {
         found
     }
 
-    /// Whether this is the extension, as one of those states shows it.
+    /// Whether this is the extension, in one of two states of the catalogs.
     pub fn is(extension: Oid, states: [&State; 2]) -> bool {
         states.iter().any(|state| Self::row(state).is_some_and(|(oid, _)| oid == extension))
     }

@@ -1,4 +1,5 @@
-//! The guard's own state: its triggers, functions, tables and views, and what could silence it.
+//! Reads the state of the guard: its triggers, functions, tables and views, and the settings that
+//! could disable it.
 
 use super::Own;
 use super::oids;
@@ -14,13 +15,14 @@ use pgrx::pg_sys;
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 
-/// Settings that can silence the guard, or the triggers it lives by.
-const SILENCERS: [&str; 3] = ["session_replication_role", "event_triggers", "dragonfly_guard.mode"];
+/// Settings that can disable the guard or its event triggers.
+const DISABLING_SETTINGS: [&str; 3] =
+    ["session_replication_role", "event_triggers", "dragonfly_guard.mode"];
 
-/// Settings that bring the library into a session: whoever may set them may leave it out.
-const LOADERS: [&str; 2] = ["session_preload_libraries", "shared_preload_libraries"];
+/// Settings that load the library into a session. A role that can change them can omit it.
+const LOADING_SETTINGS: [&str; 2] = ["session_preload_libraries", "shared_preload_libraries"];
 
-/// What the install script gives to every function of the library.
+/// The library of every function in the install script.
 const LIBRARY: &str = "$libdir/dragonfly_guard";
 
 /// The tables of the private schema with their constraints.
@@ -41,7 +43,7 @@ const VIEWS: [&str; 5] =
 /// `pg_language` OID of C (pg_language.dat).
 const C_LANGUAGE: Oid = 13;
 
-/// Reads everything that `guard_tampered` judges.
+/// Reads everything that the rule `guard_tampered` checks.
 pub fn read(state: &State, own: &Own, snapshot: &mut Snapshot) {
     let mut members: HashSet<(Oid, Oid)> = HashSet::new();
     own.members(state, |class, object| {
@@ -54,8 +56,8 @@ pub fn read(state: &State, own: &Own, snapshot: &mut Snapshot) {
     settings(state, snapshot);
 }
 
-/// Name and arguments of a routine that stands in schema ops under the name of one of the
-/// extension's own, and is none of them.
+/// Returns name and arguments of a routine if it is in schema ops, has the name of one of the
+/// extension's functions, and is not a member of the extension.
 pub fn impostor(routine: Oid) -> Option<String> {
     let state = State::now();
     let table = Table::open(oids::PG_PROC);
@@ -80,15 +82,15 @@ pub fn impostor(routine: Oid) -> Option<String> {
     })
 }
 
-/// Whether a script of our own extension is running: what it makes becomes a member a moment later.
+/// Whether a script of this extension is running, whose objects are about to become members.
 pub fn in_own_script() -> bool {
     // SAFETY: reads variables of the backend.
     unsafe { pg_sys::creating_extension && is_own(pg_sys::CurrentExtensionObject.to_u32()) }
 }
 
-/// Whether this is our extension.
+/// Whether this is the extension dragonfly_guard.
 fn is_own(extension: Oid) -> bool {
-    // SAFETY: a C string; 0 where there is no such extension.
+    // SAFETY: a C string; 0 where the extension does not exist.
     unsafe { pg_sys::get_extension_oid(c"dragonfly_guard".as_ptr(), true).to_u32() == extension }
 }
 
@@ -114,11 +116,13 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
             let symbol = row.text(symbol).unwrap_or_default();
             let in_library =
                 row.oid(language) == C_LANGUAGE && row.text(library).as_deref() == Some(LIBRARY);
-            let symbol = match (in_library, row.is_null(body)) {
-                (true, _) => Some(symbol),
-                (false, false) => None,
-                // Neither ours nor a query that was parsed when it was made.
-                (false, true) => Some(format!("not in the library: {symbol}")),
+            let symbol = if in_library {
+                Some(symbol)
+            } else if row.is_null(body) {
+                // Neither in the library nor a SQL function with a parsed body.
+                Some(format!("not in the library: {symbol}"))
+            } else {
+                None
             };
             snapshot.guard.functions.push(GuardFunction {
                 schema: schema_name(row.oid(schema)),
@@ -133,15 +137,15 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
             });
         });
     }
-    let named = |f: &GuardFunction| {
+    let is_expected = |f: &GuardFunction| {
         FUNCTIONS.iter().any(|(s, n, a, ..)| f.schema == *s && f.name == *n && f.arguments == *a)
     };
-    let strays = snapshot.guard.functions.iter().filter(|f| !named(f));
+    let strays = snapshot.guard.functions.iter().filter(|f| !is_expected(f));
     snapshot.guard.strays = strays
         .map(|f| format!("{}({})", safe_qualified(&f.schema, &f.name), f.arguments))
         .collect();
-    // An overload beside one of ours is what a call with other arguments could reach.
-    let beside = |r: &&dragonfly_core::catalog::Routine| {
+    // A call with other arguments could execute an overload of one of the extension's functions.
+    let is_overload = |r: &&dragonfly_core::catalog::Routine| {
         is_called_in_ops(&r.name)
             && !members.contains(&(oids::PG_PROC, r.oid))
             && schema_name(r.schema) == "ops"
@@ -149,7 +153,7 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
     let impostors = snapshot
         .routines
         .iter()
-        .filter(beside)
+        .filter(is_overload)
         .map(|r| (r.name.clone(), argument_types(&r.arguments)));
     snapshot.guard.impostors = impostors.collect();
     snapshot.guard.impostors.sort();
@@ -166,7 +170,7 @@ fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &
         let name = row.name(name);
         let Some((_, expected)) = TRIGGERS.iter().find(|(own, _)| *own == name) else { return };
         let function = row.oid(function);
-        // SAFETY: look-ups in the system cache; null or a C string.
+        // SAFETY: lookups in the system cache; null or a C string.
         let called = unsafe {
             let called = pg_sys::get_func_name(function.into());
             !called.is_null()
@@ -185,7 +189,7 @@ fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &
     });
 }
 
-/// The extension's tables and views; what else was added to it is a stray.
+/// Reads the extension's tables and views; other relations that are members are strays.
 fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
     let column = |name| table.column(name);
@@ -197,7 +201,7 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
         column("relacl"),
         column("relkind"),
     );
-    let (columns, indexed, ruled, secured) = (
+    let (columns, has_index, has_rules, row_security) = (
         column("relnatts"),
         column("relhasindex"),
         column("relhasrules"),
@@ -218,16 +222,23 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
             match (own_table, row.char(kind), relation.schema.as_str(), relation.name.as_str()) {
                 (Some((name, constraints)), ..) => {
                     let is_log = *name == "log";
-                    let mut lacking = lacking_constraints(state, *object, constraints);
-                    // Rows are read and written past everything: nothing may be there to be gone
-                    // past.
-                    let plain =
-                        !row.bool(ruled) && !row.bool(secured) && row.oid(schema) == own.schema;
-                    if !plain || (is_log && (row.bool(indexed) || row.int(columns) as i16 != 2)) {
-                        lacking.push("of its plain form".to_owned());
+                    let mut missing = missing_constraints(state, *object, constraints);
+                    // Rows are read and written without rules, row security and indexes of the
+                    // log, so there must be none.
+                    let is_plain = !row.bool(has_rules)
+                        && !row.bool(row_security)
+                        && row.oid(schema) == own.schema;
+                    if !is_plain
+                        || (is_log && (row.bool(has_index) || row.int(columns) as i16 != 2))
+                    {
+                        missing.push("of its plain form".to_owned());
                     }
                     let triggers = triggers_on(state, *object);
-                    snapshot.guard.tables.push(GuardRelation { lacking, triggers, ..relation });
+                    snapshot.guard.tables.push(GuardRelation {
+                        lacking: missing,
+                        triggers,
+                        ..relation
+                    });
                 }
                 (_, b'v', "ops", name) if VIEWS.contains(&name) => {
                     snapshot.guard.views.push(relation)
@@ -236,6 +247,11 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
             }
         });
     }
+    missing_views(snapshot);
+}
+
+/// Adds the views of the extension that do not exist to its strays.
+fn missing_views(snapshot: &mut Snapshot) {
     for view in
         VIEWS.iter().filter(|view| !snapshot.guard.views.iter().any(|found| found.name == **view))
     {
@@ -254,7 +270,7 @@ fn column_acls(state: &State, relation: Oid) -> Vec<(String, dragonfly_core::cat
     found
 }
 
-fn lacking_constraints(state: &State, relation: Oid, constraints: &[&str]) -> Vec<String> {
+fn missing_constraints(state: &State, relation: Oid, constraints: &[&str]) -> Vec<String> {
     let names = names_on(
         state,
         oids::PG_CONSTRAINT,
@@ -270,7 +286,7 @@ fn triggers_on(state: &State, relation: Oid) -> Vec<String> {
     names_on(state, oids::PG_TRIGGER, oids::PG_TRIGGER_RELID_INDEX, "tgrelid", "tgname", relation)
 }
 
-/// The names of what hangs on a relation.
+/// Returns the names of the rows of a catalog that belong to a relation.
 fn names_on(
     state: &State,
     catalog: Oid,
@@ -288,6 +304,13 @@ fn names_on(
 }
 
 fn settings(state: &State, snapshot: &mut Snapshot) {
+    stored_settings(state, snapshot);
+    parameter_acls(state, snapshot);
+    server_settings(snapshot);
+}
+
+/// Reads the settings of roles and databases that could disable the guard.
+fn stored_settings(state: &State, snapshot: &mut Snapshot) {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_DB_ROLE_SETTING);
@@ -298,7 +321,7 @@ fn settings(state: &State, snapshot: &mut Snapshot) {
             return;
         }
         for (name, value) in row.texts(config).iter().filter_map(|item| item.split_once('=')) {
-            if SILENCERS.iter().any(|s| s.eq_ignore_ascii_case(name)) {
+            if DISABLING_SETTINGS.iter().any(|s| s.eq_ignore_ascii_case(name)) {
                 snapshot.guard.settings.push(RoleSetting {
                     role: Some(row.oid(role)).filter(|r| *r != 0),
                     database: (row.oid(database) != 0).then(|| snapshot.database.name.clone()),
@@ -308,21 +331,29 @@ fn settings(state: &State, snapshot: &mut Snapshot) {
             }
         }
     });
+}
+
+/// Reads the privileges on the settings that could disable or omit the guard.
+fn parameter_acls(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_PARAMETER_ACL);
     let (name, acl) = (table.column("parname"), table.column("paracl"));
     table.scan(state, |row| {
         let name = row.text(name).unwrap_or_default();
-        if SILENCERS.contains(&name.as_str()) || LOADERS.contains(&name.as_str()) {
+        if DISABLING_SETTINGS.contains(&name.as_str()) || LOADING_SETTINGS.contains(&name.as_str())
+        {
             snapshot.guard.parameters.push((name, row.acl(acl).unwrap_or_default()));
         }
     });
-    // What RESET would go back to: the configuration file, ALTER SYSTEM, the command line, and what
-    // the session's role and database bring along. What the session itself has set is its own
-    // affair.
-    for parameter in SILENCERS {
+}
+
+/// Reads the values that RESET would restore: from the configuration file, ALTER SYSTEM, the
+/// command line, and the session's role and database. Values that the session has set are not
+/// checked.
+fn server_settings(snapshot: &mut Snapshot) {
+    for parameter in DISABLING_SETTINGS {
         let c_name = CString::new(parameter).expect("no zero byte");
-        // SAFETY: a C string; the server answers null for a parameter it does not have only where
-        // it is told to be patient, so that is asked first.
+        // SAFETY: a C string; `GetConfigOptionResetString` raises an error for a parameter that
+        // does not exist, so `GetConfigOption` with missing_ok is called first.
         unsafe {
             if !pg_sys::GetConfigOption(c_name.as_ptr(), true, false).is_null() {
                 let value = pg_sys::GetConfigOptionResetString(c_name.as_ptr());

@@ -1,4 +1,5 @@
-//! `pg_catalog` into a [`dragonfly_core::catalog::Snapshot`]: a few passes over the catalogs, each read once.
+//! Reads `pg_catalog` into a [`dragonfly_core::catalog::Snapshot`], in a few passes over the
+//! catalogs.
 
 mod content_owners;
 mod definition;
@@ -37,9 +38,9 @@ pub use routines::{
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, part, routine,
 };
-pub use types::live_type;
+pub use types::type_running_code;
 
-/// The catalog of an object, by OID.
+/// The OIDs of catalogs.
 pub use oids::{
     PG_CAST, PG_CLASS, PG_CONSTRAINT, PG_EVENT_TRIGGER, PG_EXTENSION, PG_NAMESPACE, PG_OPERATOR,
     PG_POLICY, PG_PROC, PG_TYPE,

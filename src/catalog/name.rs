@@ -1,4 +1,4 @@
-//! The names of objects.
+//! Names and descriptions of objects.
 
 use super::oids;
 use crate::pg::text::from_server;
@@ -6,10 +6,10 @@ use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char};
 
-/// Schema and name of a relation or a routine, as the system cache shows it; `None` for anything
-/// else.
+/// Returns schema and name of a relation or a routine from the system cache; `None` for other
+/// objects and for objects that do not exist.
 pub fn name(class: Oid, object: Oid) -> Option<(String, String)> {
-    // SAFETY: look-ups in the system cache; null or C strings.
+    // SAFETY: lookups in the system cache; null or C strings.
     unsafe {
         let (schema, name) = match class {
             oids::PG_CLASS => {
@@ -28,10 +28,10 @@ pub fn name(class: Oid, object: Oid) -> Option<(String, String)> {
     }
 }
 
-/// An object as the server describes it: `view public.v`.
+/// Returns the server's description of an object, such as `view public.v`.
 pub fn description(class: pg_sys::Oid, object: pg_sys::Oid) -> String {
     let address = pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
-    // SAFETY: gives null for what is not there, or a C string.
+    // SAFETY: returns null for an object that does not exist, or a C string.
     unsafe {
         let text = pg_sys::getObjectDescription(&address, true);
         if text.is_null() {

@@ -1,7 +1,8 @@
-//! What an object is made of, as one hash: what an exemption is about, and ends with. Made of names
-//! and texts, so that it is the same after dump and restore, and whatever the session has set.
+//! The hash of an object's definition. An exemption stores it and ends when it changes. The hash is
+//! computed from names and deparsed texts, so that it does not change by dump and restore and does
+//! not depend on the settings of the session.
 
-use super::deparse::{Deparse, attempted, call, canonical, language_name, role_name, setting};
+use super::deparse::{Deparse, call, canonical, deparsed, language_name, role_name, setting};
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::text::from_server;
@@ -13,20 +14,23 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 
-/// When a query is deparsed. The server locks the relations that it names, and may wait for them.
+/// When a query is deparsed. Deparsing locks the relations in it and may wait for these locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// Now.
+    /// At the time of the call.
     Fresh,
-    /// As it was when it was last deparsed in this session, unless it has been stored again since:
-    /// for who must not wait.
+    /// At an earlier time in this session, unless the query has been stored again since. For
+    /// callers that must not wait.
     Cached,
 }
 
-/// The hash of a routine: what it is declared as, body and settings; of a relation: owner, columns,
-/// triggers, rules, restrictive policies, where its rows come from, and what the views behind it
-/// select; of a policy: its roles and conditions, and what they rest on. `None` for everything
-/// else, and for what is not there.
+/// Returns the hash of an object; `None` for other kinds of objects and for objects that do not
+/// exist.
+///
+/// - Routine: declaration, body and settings.
+/// - Relation: owner, columns, triggers, rules, restrictive policies, sources of its rows, and the
+///   queries of the views that it depends on.
+/// - Policy: roles and conditions, and the relations in them.
 pub fn object_hash(state: &State, object: ObjectId, freshness: Freshness) -> Option<String> {
     let parts = match object {
         ObjectId::Routine(oid) => routine(state, oid, freshness),
@@ -38,11 +42,11 @@ pub fn object_hash(state: &State, object: ObjectId, freshness: Freshness) -> Opt
     Some(fingerprint(&parts))
 }
 
-/// Deparses everything that belongs to some relations and routines, for cached hashes that must not
-/// wait. What was cached before is forgotten: names may have changed that the stored form does not
-/// show.
+/// Deparses some relations and routines with everything that their hashes depend on, for later
+/// calls with [`Freshness::Cached`]. Earlier entries are discarded, because names may have changed
+/// that the stored form does not contain.
 pub fn cache(state: &State, objects: impl Iterator<Item = ObjectId>) {
-    WRITTEN.with_borrow_mut(HashMap::clear);
+    DEPARSED.with_borrow_mut(HashMap::clear);
     for object in objects {
         if let ObjectId::Relation(relation) = object {
             for policy in policies_of(state, relation) {
@@ -68,15 +72,15 @@ fn routine(state: &State, routine: u32, freshness: Freshness) -> Option<Vec<Stri
         let mut all = vec![role_name(row.oid(owner)), language_name(row.oid(language))];
         all.extend(letters.map(|column| char::from(row.char(column)).to_string()));
         all.extend(flags.map(|column| row.bool(column).to_string()));
-        // Names, modes and defaults of its arguments, and its result, take no lock.
+        // Deparsing arguments and result acquires no lock.
         for declared in
             [pg_sys::pg_get_function_arguments as Deparse, pg_sys::pg_get_function_result]
         {
-            all.push(attempted(|| call(declared, &[pg_sys::Datum::from(routine)])));
+            all.push(deparsed(|| call(declared, &[pg_sys::Datum::from(routine)])));
         }
         if let Some(stored) = row.text(body) {
             let write = || call(pg_sys::pg_get_function_sqlbody, &[pg_sys::Datum::from(routine)]);
-            all.push(written(freshness, (oids::PG_PROC, routine), &stored, write));
+            all.push(cached(freshness, (oids::PG_PROC, routine), &stored, write));
             is_parsed = true;
         }
         all.extend([row.text(source), row.text(library)].map(Option::unwrap_or_default));
@@ -84,7 +88,7 @@ fn routine(state: &State, routine: u32, freshness: Freshness) -> Option<Vec<Stri
         parts = Some(all);
     });
     if let Some(parts) = parts.as_mut().filter(|_| is_parsed) {
-        behind(state, relations_of(state, oids::PG_PROC, routine), freshness, parts);
+        views_behind(state, relations_of(state, oids::PG_PROC, routine), freshness, parts);
     }
     parts
 }
@@ -99,11 +103,11 @@ fn relation(state: &State, relation: u32, freshness: Freshness) -> Option<Vec<St
     foreign(state, relation, &mut parts);
     children(state, relation, &mut parts);
     restrictive(state, relation, freshness, &mut parts);
-    behind(state, vec![relation], freshness, &mut parts);
+    views_behind(state, vec![relation], freshness, &mut parts);
     Some(parts)
 }
 
-/// Owner, kind and what of its options has to do with security; false where it is not there.
+/// Adds owner, kind and security options of a relation; false where the relation does not exist.
 fn head(state: &State, relation: u32, parts: &mut Vec<String>) -> bool {
     let table = Table::open(oids::PG_CLASS);
     let column = |name| table.column(name);
@@ -120,9 +124,9 @@ fn head(state: &State, relation: u32, parts: &mut Vec<String>) -> bool {
     found
 }
 
-/// What some relations show by their rules (a view's query is one), and what the views behind them
-/// select, with whose rights.
-fn behind(state: &State, relations: Vec<u32>, freshness: Freshness, parts: &mut Vec<String>) {
+/// Adds the rules of some relations (the query of a view is one) and of the views that these depend
+/// on, with their owners.
+fn views_behind(state: &State, relations: Vec<u32>, freshness: Freshness, parts: &mut Vec<String>) {
     let mut seen: HashSet<u32> = relations.iter().copied().collect();
     let mut queue = relations;
     while let Some(relation) = queue.pop() {
@@ -135,12 +139,12 @@ fn behind(state: &State, relations: Vec<u32>, freshness: Freshness, parts: &mut 
             let write = || {
                 if rule.is_view {
                     let view = call(pg_sys::pg_get_viewdef, &[pg_sys::Datum::from(relation)]);
-                    read_again(state, relation, view)
+                    reparsed(state, relation, view)
                 } else {
                     call(pg_sys::pg_get_ruledef, &[pg_sys::Datum::from(rule.oid)])
                 }
             };
-            parts.push(written(freshness, (oids::PG_REWRITE, rule.oid), &rule.stored, write));
+            parts.push(cached(freshness, (oids::PG_REWRITE, rule.oid), &rule.stored, write));
             queue.extend(
                 relations_of(state, oids::PG_REWRITE, rule.oid)
                     .into_iter()
@@ -150,7 +154,7 @@ fn behind(state: &State, relations: Vec<u32>, freshness: Freshness, parts: &mut 
     }
 }
 
-/// The relations that a view reads, and that the views among them read, in whatever depth.
+/// Returns the relations that a view depends on, directly or through other views.
 pub fn behind_view(state: &State, view: u32) -> HashSet<u32> {
     let (mut seen, mut queue) = (HashSet::from([view]), vec![view]);
     while let Some(relation) = queue.pop() {
@@ -166,31 +170,31 @@ pub fn behind_view(state: &State, view: u32) -> HashSet<u32> {
     seen
 }
 
-/// How many statements the rules of a relation may make of one, and the views behind it, as far as
-/// can be seen without making them; no more than `most`.
-pub fn products(state: &State, relation: u32, most: u64) -> u64 {
-    fn count(state: &State, relation: u32, most: u64, known: &mut HashMap<u32, u64>) -> u64 {
+/// Returns into how many statements the rules of a relation, and of the views that it depends on,
+/// may rewrite one statement: an estimate without rewriting, at most `limit`.
+pub fn products(state: &State, relation: u32, limit: u64) -> u64 {
+    fn count(state: &State, relation: u32, limit: u64, known: &mut HashMap<u32, u64>) -> u64 {
         if let Some(known) = known.get(&relation) {
             return *known;
         }
         crate::pg::heap::interrupts();
-        // What leads back to itself the server refuses.
+        // The server rejects infinite recursion.
         known.insert(relation, 1);
         let mut found = 1;
         for rule in rules(state, relation) {
             for named in named_by(state, oids::PG_REWRITE, rule.oid, oids::PG_CLASS) {
-                if named != relation && found < most {
-                    found = (found + count(state, named, most, known)).min(most);
+                if named != relation && found < limit {
+                    found = (found + count(state, named, limit, known)).min(limit);
                 }
             }
         }
         known.insert(relation, found);
         found
     }
-    count(state, relation, most, &mut HashMap::new())
+    count(state, relation, limit, &mut HashMap::new())
 }
 
-/// What of a catalog an object names.
+/// Returns the objects of one catalog that an object depends on.
 fn named_by(state: &State, catalog: u32, object: u32, of: u32) -> Vec<u32> {
     let table = Table::open(oids::PG_DEPEND);
     let (class, on, to_class, to_object) = (
@@ -208,22 +212,22 @@ fn named_by(state: &State, catalog: u32, object: u32, of: u32) -> Vec<u32> {
     found
 }
 
-/// What of `pg_class` an object names.
+/// Returns the relations that an object depends on, ordered by name.
 fn relations_of(state: &State, catalog: u32, object: u32) -> Vec<u32> {
     let mut found = named_by(state, catalog, object, oids::PG_CLASS);
-    // In an order that does not depend on OIDs.
+    // The order must not depend on OIDs.
     found.sort_by_cached_key(|oid| super::name(oids::PG_CLASS, *oid));
     found.dedup();
     found
 }
 
-/// Where a foreign table's rows come from.
+/// Adds the server and the options of a foreign table.
 fn foreign(state: &State, relation: u32, parts: &mut Vec<String>) {
     let table = Table::open(oids::PG_FOREIGN_TABLE);
     let (on, server, options) =
         (table.column("ftrelid"), table.column("ftserver"), table.column("ftoptions"));
     table.lookup(state, oids::PG_FOREIGN_TABLE_RELATION_INDEX, &[(on, relation)], |row| {
-        // SAFETY: the table depends on its server, which is there; a C string.
+        // SAFETY: the server exists because the table depends on it; a C string.
         let server = unsafe {
             let server = pg_sys::GetForeignServer(row.oid(server).into());
             from_server(CStr::from_ptr((*server).servername).to_bytes())
@@ -233,7 +237,8 @@ fn foreign(state: &State, relation: u32, parts: &mut Vec<String>) {
     });
 }
 
-/// The tables that inherit from it, whose rows are read by its name. Partitions come and go.
+/// Adds the tables that inherit from a table, because queries of the table read their rows.
+/// Partitions are not part of the hash.
 fn children(state: &State, relation: u32, parts: &mut Vec<String>) {
     let table = Table::open(oids::PG_INHERITS);
     let (child, parent) = (table.column("inhrelid"), table.column("inhparent"));
@@ -241,7 +246,7 @@ fn children(state: &State, relation: u32, parts: &mut Vec<String>) {
     table.lookup(state, oids::PG_INHERITS_PARENT_INDEX, &[(parent, relation)], |row| {
         found.push(row.oid(child))
     });
-    // SAFETY: a look-up in the system cache.
+    // SAFETY: a lookup in the system cache.
     found.retain(|child| !unsafe { pg_sys::get_rel_relispartition((*child).into()) });
     let mut names: Vec<String> = found
         .into_iter()
@@ -268,7 +273,7 @@ fn columns(state: &State, relation: u32, parts: &mut Vec<String>) {
             ));
         }
     });
-    // A dump may bring them in another order than years of ALTER TABLE have.
+    // A restored table may have its columns in another order.
     found.sort();
     parts.append(&mut found);
 }
@@ -284,13 +289,13 @@ fn triggers(state: &State, relation: u32, parts: &mut Vec<String>) {
             found.push((row.oid(oid), char::from(row.char(enabled))));
         }
     });
-    let written = |(trigger, enabled): (u32, char)| {
+    let definition = |(trigger, enabled): (u32, char)| {
         format!(
             "{enabled} {}",
-            attempted(|| call(pg_sys::pg_get_triggerdef, &[pg_sys::Datum::from(trigger)]))
+            deparsed(|| call(pg_sys::pg_get_triggerdef, &[pg_sys::Datum::from(trigger)]))
         )
     };
-    let mut found: Vec<String> = found.into_iter().map(written).collect();
+    let mut found: Vec<String> = found.into_iter().map(definition).collect();
     found.sort();
     parts.append(&mut found);
 }
@@ -298,14 +303,14 @@ fn triggers(state: &State, relation: u32, parts: &mut Vec<String>) {
 /// A rule of a relation.
 struct Rule {
     oid: u32,
-    /// As the server stores it.
+    /// Action and condition as they are stored.
     stored: String,
     enabled: u8,
-    /// The query of a view.
+    /// Whether it is the query of a view.
     is_view: bool,
 }
 
-/// In order of their names.
+/// Returns the rules of a relation, ordered by name.
 fn rules(state: &State, relation: u32) -> Vec<Rule> {
     let table = Table::open(oids::PG_REWRITE);
     let column = |name| table.column(name);
@@ -334,16 +339,17 @@ fn policies_of(state: &State, relation: u32) -> Vec<u32> {
     found
 }
 
-/// A policy, what it rests on, and the restrictive policies that hold beside it.
+/// Returns the parts of a policy: its own, the restrictive policies on the same relation, and the
+/// relations in its conditions.
 fn policy(state: &State, policy: u32, freshness: Freshness) -> Option<Vec<String>> {
     let mut parts = vec![];
     let relation = one_policy(state, policy, freshness, &mut parts)?;
     restrictive(state, relation, freshness, &mut parts);
-    let behind_it = relations_of(state, oids::PG_POLICY, policy)
+    let others = relations_of(state, oids::PG_POLICY, policy)
         .into_iter()
         .filter(|oid| *oid != relation)
         .collect();
-    behind(state, behind_it, freshness, &mut parts);
+    views_behind(state, others, freshness, &mut parts);
     Some(parts)
 }
 
@@ -367,7 +373,7 @@ fn restrictive(state: &State, relation: u32, freshness: Freshness, parts: &mut V
     }
 }
 
-/// Roles and conditions; gives the table.
+/// Adds command, roles and conditions of a policy and returns its relation.
 fn one_policy(
     state: &State,
     policy: u32,
@@ -400,7 +406,7 @@ fn one_policy(
                     .raw(column)
                     .map(|tree| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]));
                 match (text, super::name(oids::PG_CLASS, relation)) {
-                    (Some(text), Some((schema, name))) => read_again(
+                    (Some(text), Some((schema, name))) => reparsed(
                         state,
                         relation,
                         format!("SELECT ({text}) FROM {}", safe_qualified(&schema, &name)),
@@ -408,7 +414,7 @@ fn one_policy(
                     (text, _) => text.unwrap_or_default(),
                 }
             };
-            parts.push(written(freshness, (oids::PG_POLICY + part, policy), &stored, write));
+            parts.push(cached(freshness, (oids::PG_POLICY + part, policy), &stored, write));
         };
         condition(0, using);
         condition(1, check);
@@ -417,43 +423,53 @@ fn one_policy(
     found
 }
 
-/// A query on a relation, read again as the relation's owner.
-fn read_again(state: &State, relation: u32, query: String) -> String {
+/// Parses a query on a relation as the owner of the relation and deparses it again.
+fn reparsed(state: &State, relation: u32, query: String) -> String {
     match super::objects::owner(state, relation) {
-        Some(reader) => super::deparse::read_again(query, reader, canonical),
+        Some(reader) => super::deparse::reparsed(query, reader, canonical),
         None => query,
     }
 }
 
 thread_local! {
-    /// How objects were written down when somebody looked, by catalog and OID: as they were stored,
-    /// and the text.
-    static WRITTEN: RefCell<HashMap<(u32, u32), (String, String)>> = RefCell::default();
+    /// Deparsed objects, by catalog and OID.
+    static DEPARSED: RefCell<HashMap<(u32, u32), Deparsed>> = RefCell::default();
 }
 
-/// So many are remembered.
+/// A deparsed object.
+struct Deparsed {
+    /// The hash of the stored form.
+    stored: String,
+    text: String,
+}
+
+/// The maximum number of cached objects.
 const MOST: usize = 10_000;
 
-/// An object written down by `write`; `stored` is how the server stores it.
-fn written(
+/// Returns an object deparsed by `deparse`, or its cached text. `stored` is the stored form of the
+/// object, `key` its catalog and OID.
+fn cached(
     freshness: Freshness,
     key: (u32, u32),
     stored: &str,
-    write: impl FnOnce() -> String,
+    deparse: impl FnOnce() -> String,
 ) -> String {
     let stored = fingerprint(&[stored]);
     if freshness == Freshness::Cached {
-        let known = WRITTEN.with_borrow(|written| {
-            written.get(&key).filter(|(then, _)| *then == stored).map(|(_, text)| text.clone())
+        let known = DEPARSED.with_borrow(|deparsed| {
+            deparsed
+                .get(&key)
+                .filter(|known| known.stored == stored)
+                .map(|known| known.text.clone())
         });
         return known.unwrap_or_else(|| "not looked at".to_owned());
     }
-    let text = attempted(write);
-    WRITTEN.with_borrow_mut(|written| {
-        if written.len() >= MOST {
-            written.clear();
+    let text = deparsed(deparse);
+    DEPARSED.with_borrow_mut(|deparsed| {
+        if deparsed.len() >= MOST {
+            deparsed.clear();
         }
-        written.insert(key, (stored, text.clone()));
+        deparsed.insert(key, Deparsed { stored, text: text.clone() });
     });
     text
 }

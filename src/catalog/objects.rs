@@ -1,5 +1,5 @@
-//! Schemas, relations with their column ACLs, what schemas hold, extensions and their members,
-//! default ACLs.
+//! Reads schemas, relations with their column ACLs, the contents of schemas, extensions and their
+//! members, and default ACLs.
 
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table, of_row};
@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 
-/// `pg_depend.deptype` of an extension's member.
+/// `pg_depend.deptype` of a member of an extension.
 const DEPENDENCY_EXTENSION: u8 = b'e';
 
 /// Reads `pg_namespace`.
@@ -84,8 +84,8 @@ impl Columns {
     }
 }
 
-/// Reads the relations of governed schemas whole, and of all others, types and operators who owns
-/// something where.
+/// Reads the relations of governed schemas. Of other relations, of types and of operators, it reads
+/// which roles own some in which schemas.
 pub fn relations(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
     let columns = Columns::of(&table);
@@ -95,11 +95,11 @@ pub fn relations(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot
         let (schema, owner) = (row.oid(columns.schema), row.oid(columns.owner));
         let Some(kind) = RelationKind::from_relkind(row.char(columns.kind)) else {
             if row.char(columns.kind) == b'c' {
-                contents.hold(schema, owner, ContentKind::Type);
+                contents.add(schema, owner, ContentKind::Type);
             }
             return;
         };
-        contents.hold(schema, owner, ContentKind::Relation);
+        contents.add(schema, owner, ContentKind::Relation);
         if governed.contains(&schema) {
             relations.push(columns.relation(&row, kind));
         }
@@ -109,8 +109,8 @@ pub fn relations(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot
     types_and_operators(state, snapshot);
 }
 
-/// Reads the relations `oids` alone, those that are there, are no session's temporary ones, and are
-/// of a kind that the contract says something about; and the extension each is a member of.
+/// Reads those of the relations `oids` that exist, are not temporary and are of a kind that
+/// contracts cover, and their extensions.
 pub fn some_relations(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
     let columns = Columns::of(&table);
@@ -131,7 +131,7 @@ pub fn some_relations(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
     complete_relations(state, snapshot);
 }
 
-/// Reads the relations of some schemas, and those of `also`; none that are temporary.
+/// Reads the relations of some schemas and the relations `also`, temporary ones excepted.
 pub fn relations_in(
     state: &State,
     schemas: &HashSet<Oid>,
@@ -155,18 +155,18 @@ pub fn relations_in(
     complete_relations(state, snapshot);
 }
 
-/// What other catalogs say about the relations of the snapshot.
+/// Adds column ACLs and owners of sequences to the relations of the snapshot.
 fn complete_relations(state: &State, snapshot: &mut Snapshot) {
-    let place: HashMap<Oid, usize> =
+    let indexes: HashMap<Oid, usize> =
         snapshot.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
-    if !place.is_empty() {
-        column_acls(state, &place, snapshot);
+    if !indexes.is_empty() {
+        column_acls(state, &indexes, snapshot);
         sequence_owners(state, snapshot);
     }
 }
 
-/// `security_invoker` among a view's reloptions, read as the server reads a boolean option
-/// (`parse_bool`).
+/// Whether the reloptions of a view contain a true `security_invoker`, parsed as the server parses
+/// a boolean (`parse_bool`).
 fn is_security_invoker(options: &[String]) -> bool {
     options
         .iter()
@@ -181,15 +181,15 @@ fn is_security_invoker(options: &[String]) -> bool {
         })
 }
 
-/// The relation of this name in a schema, whatever it is.
+/// Returns the relation of this name, of any kind, in a schema.
 pub fn relation_named(schema: Oid, name: &str) -> Option<Oid> {
     let name = CString::new(to_server(name)).ok()?;
-    // SAFETY: a look-up in the system cache; 0 where there is none.
+    // SAFETY: a lookup in the system cache; 0 where there is none.
     Some(unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema.into()) }.to_u32())
         .filter(|oid| *oid != 0)
 }
 
-/// What a relation is, where the contract can say something about it.
+/// Returns the kind of a relation, where contracts cover it.
 pub fn relation_kind(state: &State, relation: Oid) -> Option<RelationKind> {
     of_row(state, oids::CLASS_BY_OID, relation, "relkind", |row, kind| {
         RelationKind::from_relkind(row.char(kind))
@@ -197,13 +197,13 @@ pub fn relation_kind(state: &State, relation: Oid) -> Option<RelationKind> {
     .flatten()
 }
 
-/// Whether a materialized view holds anything yet.
+/// Whether a materialized view is populated.
 pub fn is_populated(state: &State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relispopulated", |row, is| row.bool(is))
         .unwrap_or_default()
 }
 
-/// The columns of a relation, in their order.
+/// Returns the columns of a relation, in their order.
 pub fn columns(state: &State, relation: Oid) -> Vec<String> {
     let table = Table::open(oids::PG_ATTRIBUTE);
     let (owner, name) = (table.column("attrelid"), table.column("attname"));
@@ -219,20 +219,21 @@ pub fn columns(state: &State, relation: Oid) -> Vec<String> {
     found.into_iter().map(|(_, name)| name).collect()
 }
 
-/// Notes who owns things where; thousands of rows in a row say the same.
+/// Records which roles own objects in which schemas. Many consecutive rows agree, so that the last
+/// entry is remembered.
 pub struct Contents<'s> {
     snapshot: &'s mut Snapshot,
     last: Option<(Oid, Oid, ContentKind)>,
 }
 
 impl<'s> Contents<'s> {
-    /// Into this snapshot.
+    /// Records into a snapshot.
     pub fn of(snapshot: &'s mut Snapshot) -> Self {
         Self { snapshot, last: None }
     }
 
-    /// `owner` owns something of this kind in `schema`.
-    pub fn hold(&mut self, schema: Oid, owner: Oid, kind: ContentKind) {
+    /// Records that `owner` owns an object of this kind in `schema`.
+    pub fn add(&mut self, schema: Oid, owner: Oid, kind: ContentKind) {
         if self.last != Some((schema, owner, kind)) {
             self.snapshot.contents.entry(schema).or_default().insert((owner, kind));
             self.last = Some((schema, owner, kind));
@@ -240,11 +241,12 @@ impl<'s> Contents<'s> {
     }
 }
 
-/// Up to so many relations are looked up one by one; for more, one pass over the catalog is faster.
-const FEW: usize = 300;
+/// The maximum number of relations whose columns are looked up one by one; for more, one pass over
+/// the catalog is faster.
+const MOST_LOOKUPS: usize = 300;
 
-/// `pg_attribute`, of which hardly anything is looked at but whether there is an ACL.
-fn column_acls(state: &State, place: &HashMap<Oid, usize>, snapshot: &mut Snapshot) {
+/// Reads the column ACLs from `pg_attribute`. Most rows have none and are skipped.
+fn column_acls(state: &State, indexes: &HashMap<Oid, usize>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_ATTRIBUTE);
     let (relation, name, acl) =
         (table.column("attrelid"), table.column("attname"), table.column("attacl"));
@@ -253,20 +255,20 @@ fn column_acls(state: &State, place: &HashMap<Oid, usize>, snapshot: &mut Snapsh
         if row.is_null(acl) || row.bool(dropped) {
             return;
         }
-        if let (Some(&i), Some(acl)) = (place.get(&row.oid(relation)), row.acl(acl)) {
+        if let (Some(&i), Some(acl)) = (indexes.get(&row.oid(relation)), row.acl(acl)) {
             snapshot.relations[i].columns.push((row.name(name), acl));
         }
     };
-    if place.len() > FEW {
+    if indexes.len() > MOST_LOOKUPS {
         table.scan(state, each);
     } else {
-        for oid in place.keys() {
+        for oid in indexes.keys() {
             table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(relation, *oid)], &mut each);
         }
     }
 }
 
-/// The table that each sequence serves.
+/// Reads the table that owns each sequence.
 fn sequence_owners(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object, to_class, to_object) = (
@@ -289,8 +291,8 @@ fn sequence_owners(state: &State, snapshot: &mut Snapshot) {
     }
 }
 
-/// Types that somebody made by themselves: the row type of a table and the array type of another
-/// type come with those.
+/// Reads which roles own types and operators in which schemas, except the row types of tables and
+/// the array types of other types.
 fn types_and_operators(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_TYPE);
     let (schema, owner, relation) =
@@ -299,17 +301,17 @@ fn types_and_operators(state: &State, snapshot: &mut Snapshot) {
         (table.column("typtype"), table.column("typelem"), table.column("typlen"));
     let mut contents = Contents::of(snapshot);
     table.scan(state, |row| {
-        // Most types are the row type of a table, or the array of one.
+        // Most types are the row type of a table, or an array type.
         if row.oid(relation) != 0
             || (row.oid(element) != 0 && row.char(kind) == b'b' && row.int(length) as i16 == -1)
         {
             return;
         }
-        contents.hold(row.oid(schema), row.oid(owner), ContentKind::Type);
+        contents.add(row.oid(schema), row.oid(owner), ContentKind::Type);
     });
     let table = Table::open(oids::PG_OPERATOR);
     let (schema, owner) = (table.column("oprnamespace"), table.column("oprowner"));
-    table.scan(state, |row| contents.hold(row.oid(schema), row.oid(owner), ContentKind::Operator));
+    table.scan(state, |row| contents.add(row.oid(schema), row.oid(owner), ContentKind::Operator));
 }
 
 /// Reads `pg_extension`.
@@ -339,7 +341,7 @@ pub fn extensions(state: &State, snapshot: &mut Snapshot) {
     }
 }
 
-/// Class and OID of everything that belongs to any extension.
+/// Returns catalog and OID of all members of all extensions.
 pub fn members_of_extensions(state: &State) -> HashSet<(Oid, Oid)> {
     let mut snapshot = Snapshot::default();
     extension_names(state, &mut snapshot);
@@ -352,7 +354,7 @@ pub fn members_of_extensions(state: &State) -> HashSet<(Oid, Oid)> {
     found
 }
 
-/// Calls `each` with class and OID of every member of an extension.
+/// Calls `each` with catalog and OID of every member of an extension.
 pub fn members(state: &State, extension: Oid, each: &mut dyn FnMut(Oid, Oid)) {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object, kind) =
@@ -366,7 +368,7 @@ pub fn members(state: &State, extension: Oid, each: &mut dyn FnMut(Oid, Oid)) {
     });
 }
 
-/// The extension that an object of a catalog is a member of.
+/// Returns the extension that an object is a member of.
 pub fn extension_of(state: &State, catalog: Oid, object: Oid) -> Option<Oid> {
     let table = Table::open(oids::PG_DEPEND);
     let (to_class, to_object, kind) =
@@ -381,26 +383,26 @@ pub fn extension_of(state: &State, catalog: Oid, object: Oid) -> Option<Oid> {
     found
 }
 
-/// Who owns a relation.
+/// Returns the owner of a relation.
 pub fn owner(state: &State, relation: Oid) -> Option<Oid> {
     of_row(state, oids::CLASS_BY_OID, relation, "relowner", |row, owner| row.oid(owner))
 }
 
-/// Whether a relation has rules, as views have.
+/// Whether a relation has rules, as views do.
 pub fn has_rules(state: &State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relhasrules", |row, has| row.bool(has))
         .unwrap_or_default()
 }
 
-/// Whether a relation outlives the session.
+/// Whether a relation is not temporary.
 pub fn is_permanent(state: &State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relpersistence", |row, is| row.char(is) != b't')
         .unwrap_or_default()
 }
 
-/// The schema of this name, as the system cache shows it.
+/// Returns the schema of this name from the system cache.
 pub fn schema_named(name: &std::ffi::CStr) -> Option<Oid> {
-    // SAFETY: a look-up; 0 where there is none.
+    // SAFETY: a lookup in the system cache; 0 where there is none.
     Some(unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) }.to_u32()).filter(|oid| *oid != 0)
 }
 
@@ -421,7 +423,7 @@ pub fn default_acls(state: &State, snapshot: &mut Snapshot) {
             acl: row.acl(acl).unwrap_or_default(),
         });
     });
-    // Snapshot::complete has no order for these: by creator, schema and type, whatever the OIDs.
+    // Snapshot::complete does not order these: by the names of creator and schema and by type.
     let name =
         |s: &Snapshot, oid: Oid| s.schemas.iter().find(|x| x.oid == oid).map(|x| x.name.clone());
     let creator =

@@ -1,6 +1,7 @@
 //! OIDs of catalogs and their indexes, which are the same in every release (the headers in
 //! `src/include/catalog`).
 
+use crate::pg::heap::ByOid;
 use dragonfly_core::catalog::Oid;
 
 pub const PG_AGGREGATE: Oid = 2600;
@@ -60,7 +61,7 @@ pub const PG_TYPE: Oid = 1247;
 pub const PG_TYPE_OID_INDEX: Oid = 2703;
 
 /// Catalogs with their indexes by OID.
-pub const CLASS_BY_OID: (Oid, Oid) = (PG_CLASS, PG_CLASS_OID_INDEX);
-pub const LANGUAGE_BY_OID: (Oid, Oid) = (PG_LANGUAGE, PG_LANGUAGE_OID_INDEX);
-pub const PROC_BY_OID: (Oid, Oid) = (PG_PROC, PG_PROC_OID_INDEX);
-pub const TYPE_BY_OID: (Oid, Oid) = (PG_TYPE, PG_TYPE_OID_INDEX);
+pub const CLASS_BY_OID: ByOid = ByOid { catalog: PG_CLASS, index: PG_CLASS_OID_INDEX };
+pub const LANGUAGE_BY_OID: ByOid = ByOid { catalog: PG_LANGUAGE, index: PG_LANGUAGE_OID_INDEX };
+pub const PROC_BY_OID: ByOid = ByOid { catalog: PG_PROC, index: PG_PROC_OID_INDEX };
+pub const TYPE_BY_OID: ByOid = ByOid { catalog: PG_TYPE, index: PG_TYPE_OID_INDEX };

@@ -1,4 +1,4 @@
-//! `pg_policy`.
+//! Reads `pg_policy`.
 
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
@@ -7,9 +7,9 @@ use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot};
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
-/// The policies of up to so many relations are looked up one by one; for more, one pass over the
-/// catalog is faster.
-const FEW: usize = 100;
+/// The maximum number of relations whose policies are looked up one by one; for more, one pass over
+/// the catalog is faster.
+const MOST_LOOKUPS: usize = 100;
 
 /// Reads the policies of the relations in the snapshot.
 pub fn read(state: &State, snapshot: &mut Snapshot) {
@@ -48,7 +48,7 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             unchecked: is_always_true(&row, check),
         });
     };
-    if wanted.len() > FEW {
+    if wanted.len() > MOST_LOOKUPS {
         table.scan(state, each);
     } else {
         for oid in &wanted {
@@ -58,17 +58,19 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     snapshot.policies = policies;
 }
 
-/// Whether a stored condition is true for every row, as far as that can be seen without running
-/// anything of somebody else's: constants, AND and OR of them, built-in equality of a constant or a
-/// column with itself (`1 = 1`, `id = id`), and a query that selects such a thing from nowhere.
+/// Whether a stored condition is true for every row, as far as that can be determined without
+/// executing user-defined code: constants, AND and OR of them, built-in equality of a constant or a
+/// column with itself (`1 = 1`, `id = id`), and a subquery without FROM that selects one of these.
 fn is_always_true(row: &Row<'_>, condition: Column) -> bool {
     let Some(text) = row.text(condition).and_then(|t| std::ffi::CString::new(t).ok()) else {
         return false;
     };
-    // SAFETY: the column holds what the server wrote with nodeToString.
+    // SAFETY: the column contains the result of nodeToString.
     unsafe { is_true(pg_sys::stringToNode(text.as_ptr()).cast()) }
 }
 
+/// Whether an expression is true for every row.
+///
 /// # Safety
 /// `node` is null or a valid expression tree.
 unsafe fn is_true(node: *mut pg_sys::Node) -> bool {
@@ -97,7 +99,12 @@ unsafe fn is_true(node: *mut pg_sys::Node) -> bool {
                 let expression = node.cast::<pg_sys::OpExpr>();
                 let arguments: Vec<_> = nodes((*expression).args).collect();
                 is_built_in_equality((*expression).opno)
-                    && matches!(arguments[..], [a, b] if !a.is_null() && is_plain(a) && pg_sys::equal(a.cast(), b.cast()))
+                    && matches!(
+                        arguments[..],
+                        [a, b] if !a.is_null()
+                            && is_plain(a)
+                            && pg_sys::equal(a.cast(), b.cast())
+                    )
             }
             pg_sys::NodeTag::T_SubLink => {
                 let link = node.cast::<pg_sys::SubLink>();
@@ -116,7 +123,7 @@ unsafe fn is_true(node: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// A constant that is not null, or a column.
+/// Whether an expression is a constant that is not null, or a column.
 ///
 /// # Safety
 /// `node` is a valid expression tree.
@@ -131,7 +138,7 @@ unsafe fn is_plain(node: *mut pg_sys::Node) -> bool {
 }
 
 fn is_built_in_equality(operator: pg_sys::Oid) -> bool {
-    // SAFETY: gives null where there is no such operator.
+    // SAFETY: returns null where the operator does not exist.
     unsafe {
         let name = pg_sys::get_opname(operator);
         operator.to_u32() < pg_sys::FirstNormalObjectId

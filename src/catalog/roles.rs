@@ -1,4 +1,4 @@
-//! `pg_authid`, `pg_auth_members`, `pg_database`.
+//! Reads `pg_authid`, `pg_auth_members` and `pg_database`.
 
 use super::oids;
 use crate::pg::VERSION;
@@ -9,6 +9,12 @@ use std::collections::HashMap;
 
 /// Reads roles, memberships and the current database.
 pub fn read(state: &State, snapshot: &mut Snapshot) {
+    roles(state, snapshot);
+    memberships(state, snapshot);
+    database(state, snapshot);
+}
+
+fn roles(state: &State, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_AUTHID);
     let column = |name| table.column(name);
     let (oid, name, superuser, inherit) =
@@ -29,13 +35,16 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             bypass_rls: row.bool(bypass_rls),
         });
     });
-    let inherits: HashMap<_, _> = snapshot.roles.iter().map(|r| (r.oid, r.inherit)).collect();
+}
 
+fn memberships(state: &State, snapshot: &mut Snapshot) {
+    let inherits: HashMap<_, _> = snapshot.roles.iter().map(|r| (r.oid, r.inherit)).collect();
     let table = Table::open(oids::PG_AUTH_MEMBERS);
     let column = |name| table.column(name);
     let (role, member, grantor, admin) =
         (column("roleid"), column("member"), column("grantor"), column("admin_option"));
-    // From 16 on; before, the member's own INHERIT decides, and every member can SET ROLE.
+    // The columns exist from PostgreSQL 16 on. Before, the INHERIT attribute of the member decides,
+    // and every member can SET ROLE.
     let (inherit, set) = (table.find("inherit_option"), table.find("set_option"));
     table.scan(state, |row| {
         let member = row.oid(member);
@@ -50,7 +59,10 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
         });
     });
     debug_assert_eq!(inherit.is_some(), VERSION >= 16);
+}
 
+/// Reads the row of the current database.
+fn database(state: &State, snapshot: &mut Snapshot) {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_DATABASE);
@@ -68,9 +80,9 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     });
 }
 
-/// What ALTER ROLE has set for a role, in this database or (false) in all; what is set in this one
-/// comes first. That is what PostgREST reads of its own role ("In-Database Configuration" in its
-/// documentation).
+/// Returns the value that ALTER ROLE has set for a role, and whether it is set for this database
+/// (true) or for all (false). A setting for this database takes precedence. PostgREST reads such
+/// settings of its own role ("In-Database Configuration" in its documentation).
 pub fn setting_of(state: &State, role: Oid, parameter: &str) -> Option<(String, bool)> {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pgrx::pg_sys::MyDatabaseId }.to_u32();
@@ -79,7 +91,7 @@ pub fn setting_of(state: &State, role: Oid, parameter: &str) -> Option<(String, 
         (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
     let (mut here, mut everywhere) = (None, None);
     table.scan(state, |row| {
-        let place = match row.oid(database) {
+        let value = match row.oid(database) {
             _ if row.oid(of_role) != role => return,
             0 => &mut everywhere,
             database if database == current => &mut here,
@@ -87,7 +99,7 @@ pub fn setting_of(state: &State, role: Oid, parameter: &str) -> Option<(String, 
         };
         let config = row.texts(config);
         let mut items = config.iter().filter_map(|item| item.split_once('='));
-        *place = items
+        *value = items
             .rfind(|(name, _)| name.eq_ignore_ascii_case(parameter))
             .map(|(_, value)| value.to_owned());
     });

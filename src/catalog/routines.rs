@@ -1,4 +1,4 @@
-//! `pg_proc`.
+//! Reads `pg_proc`.
 
 use super::objects::{self, Contents};
 use super::oids;
@@ -50,26 +50,26 @@ impl Columns {
                 _ => RoutineKind::Function,
             },
             security_definer: row.bool(self.security_definer),
-            config: split_as_the_server_does(row.texts(self.config)),
+            config: with_quoted_path(row.texts(self.config)),
             acl: row.acl(self.acl),
             arguments: row.oids(self.arguments),
         }
     }
 }
 
-/// Reads every SECURITY DEFINER routine and every routine of a governed schema; of all others, who
-/// owns some where.
+/// Reads all SECURITY DEFINER routines and all routines of governed schemas. Of the others, it
+/// reads which roles own routines in which schemas.
 pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_PROC);
     let columns = Columns::of(&table);
     let mut routines = Vec::new();
-    // Only the session itself can call what is in its temporary schema.
+    // Routines in a temporary schema can be called by their session only.
     let temporary: HashSet<Oid> =
         snapshot.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
     let mut contents = Contents::of(snapshot);
     table.scan(state, |row| {
         let schema = row.oid(columns.schema);
-        contents.hold(schema, row.oid(columns.owner), ContentKind::Routine);
+        contents.add(schema, row.oid(columns.owner), ContentKind::Routine);
         if (row.bool(columns.security_definer) || governed.contains(&schema))
             && !temporary.contains(&schema)
         {
@@ -80,8 +80,8 @@ pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     name_types(snapshot);
 }
 
-/// Reads the SECURITY DEFINER routines whose path names one of the schemas `names`, the routines of
-/// `schemas`, and those of `also`.
+/// Reads the SECURITY DEFINER routines whose search_path contains one of `names`, the routines in
+/// `schemas`, and the routines `also`.
 pub fn searching(
     state: &State,
     names: &HashSet<String>,
@@ -92,13 +92,13 @@ pub fn searching(
     let table = Table::open(oids::PG_PROC);
     let columns = Columns::of(&table);
     let mut routines = Vec::new();
-    // Thousands of routines share a few paths.
+    // Thousands of routines share a few search paths.
     let mut known: HashMap<Vec<String>, bool> = HashMap::new();
     table.scan(state, |row| {
         let wanted = schemas.contains(&row.oid(columns.schema))
             || also.contains(&row.oid(columns.oid))
             || (row.bool(columns.security_definer) && {
-                let config = split_as_the_server_does(row.texts(columns.config));
+                let config = with_quoted_path(row.texts(columns.config));
                 *known.entry(config).or_insert_with_key(|config| {
                     let paths = settings(config)
                         .into_iter()
@@ -114,7 +114,7 @@ pub fn searching(
     name_types(snapshot);
 }
 
-/// Reads the routines `oids`, those that are there, and the extension each is a member of.
+/// Reads those of the routines `oids` that exist, and their extensions.
 pub fn some(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_PROC);
     let columns = Columns::of(&table);
@@ -129,31 +129,32 @@ pub fn some(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
     name_types(snapshot);
 }
 
-/// The names of all argument types, each once.
+/// Adds the names of all argument types.
 fn name_types(snapshot: &mut Snapshot) {
     for argument in snapshot.routines.iter().flat_map(|r| &r.arguments) {
         snapshot.types.entry(*argument).or_insert_with(|| type_name(*argument));
     }
 }
 
-/// Argument types as in an identity.
+/// Returns a list of argument types as in the identity of a routine.
 pub fn argument_types(oids: &[Oid]) -> String {
     oids.iter().map(|oid| type_name(*oid)).collect::<Vec<_>>().join(",")
 }
 
-/// A type's name with its schema, whatever the search_path; `???` where the type is gone.
+/// Returns the qualified name of a type, whatever the search_path is; `???` where it does not
+/// exist.
 fn type_name(oid: Oid) -> String {
     let flags = pg_sys::FORMAT_TYPE_FORCE_QUALIFY | pg_sys::FORMAT_TYPE_ALLOW_INVALID;
     let _plain = PlainIdentifiers::begin();
-    // SAFETY: gives a C string.
+    // SAFETY: returns a C string.
     unsafe {
         let name = pg_sys::format_type_extended(oid.into(), -1, flags as pg_sys::bits16);
         from_server(CStr::from_ptr(name).to_bytes())
     }
 }
 
-/// While it lives, identifiers are quoted where they need it and nowhere else, whatever
-/// `quote_all_identifiers` says: contracts name types so.
+/// Switches `quote_all_identifiers` off until it is dropped: contracts contain the names of types
+/// without unnecessary quotes.
 struct PlainIdentifiers(bool);
 
 impl PlainIdentifiers {
@@ -174,7 +175,7 @@ impl Drop for PlainIdentifiers {
     }
 }
 
-/// The routines in a schema.
+/// Returns the routines in a schema.
 pub fn of_schema(schema: Oid) -> Vec<Oid> {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
@@ -189,25 +190,25 @@ pub fn of_schema(schema: Oid) -> Vec<Oid> {
     routines
 }
 
-/// Who may execute a routine.
+/// Returns the ACL of a routine; empty where it is null.
 pub fn acl(state: &State, routine: Oid) -> Acl {
     of_row(state, oids::PROC_BY_OID, routine, "proacl", |row, acl| row.acl(acl))
         .flatten()
         .unwrap_or_default()
 }
 
-/// The input argument types of a routine; none where it is not there.
+/// Returns the input argument types of a routine; none where it does not exist.
 pub fn argument_type_oids(state: &State, routine: Oid) -> Vec<Oid> {
     of_row(state, oids::PROC_BY_OID, routine, "proargtypes", |row, types| row.oids(types))
         .unwrap_or_default()
 }
 
-/// The same, as in an identity.
+/// Returns the input argument types of a routine as in its identity.
 pub fn argument_types_of(state: &State, routine: Oid) -> String {
     argument_types(&argument_type_oids(state, routine))
 }
 
-/// The function with which a routine's language looks at a body, where it has one.
+/// Returns the validator of a routine's language, if it has one.
 pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
     let language =
         of_row(state, oids::PROC_BY_OID, routine, "prolang", |row, language| row.oid(language))?;
@@ -217,7 +218,7 @@ pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
     .filter(|oid| *oid != 0)
 }
 
-/// Who owns a routine.
+/// Returns the owner of a routine.
 pub fn owner(state: &State, routine: Oid) -> Option<Oid> {
     of_row(state, oids::PROC_BY_OID, routine, "proowner", |row, owner| row.oid(owner))
 }
@@ -228,7 +229,7 @@ pub fn is_definer(state: &State, routine: Oid) -> bool {
         .unwrap_or_default()
 }
 
-/// The routines that have one of the `names`, in one of the `schemas`.
+/// Returns the routines with one of the `names` in one of the `schemas`.
 pub fn named(state: &State, names: &HashSet<&str>, schemas: &HashSet<Oid>) -> Vec<Oid> {
     let table = Table::open(oids::PG_PROC);
     let (oid, name, schema) =
@@ -244,10 +245,10 @@ pub fn named(state: &State, names: &HashSet<&str>, schemas: &HashSet<Oid>) -> Ve
     found
 }
 
-/// In a database whose encoding is not UTF-8 the server folds and cuts the names of a path by that
-/// encoding's rules, which the core does not know: there the server splits it, and the value is
-/// written again with every name in quotes.
-pub fn split_as_the_server_does(mut config: Vec<String>) -> Vec<String> {
+/// Replaces the search_path in the settings of a routine by one with quoted names, where the
+/// encoding of the database is not UTF-8. The server folds and truncates names by the rules of the
+/// encoding, which the core does not know.
+pub fn with_quoted_path(mut config: Vec<String>) -> Vec<String> {
     if !text::is_utf8() {
         for item in &mut config {
             if let Some((key, value)) = item.split_once('=')
@@ -260,13 +261,14 @@ pub fn split_as_the_server_does(mut config: Vec<String>) -> Vec<String> {
     config
 }
 
-/// The same for one value; as it is where it is no list.
+/// Returns a search_path with quoted names where the encoding of the database is not UTF-8;
+/// unchanged where it is not a valid list.
 pub fn quoted_path(value: &str) -> String {
     if text::is_utf8() {
         return value.to_owned();
     }
     let Ok(raw) = CString::new(text::to_server(value)) else { return value.to_owned() };
-    // SAFETY: the server cuts the copy to pieces, and its list points into it.
+    // SAFETY: the server modifies the copy, and its list points into the copy.
     unsafe {
         let mut list: *mut pg_sys::List = std::ptr::null_mut();
         if !pg_sys::SplitIdentifierString(pg_sys::pstrdup(raw.as_ptr()), b',' as _, &mut list) {

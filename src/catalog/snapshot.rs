@@ -1,4 +1,4 @@
-//! Snapshots: the whole catalog, or as much of it as a check takes.
+//! Snapshots of the whole catalog, or of the part that a check needs.
 
 use super::{Own, guard, objects, policies, roles, routines};
 use crate::pg::VERSION;
@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 
-/// Everything that the rules look at.
+/// Reads everything that the rules check.
 pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = base(state);
     let governed = governed(&snapshot, contract);
@@ -22,7 +22,7 @@ pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     snapshot.complete()
 }
 
-/// What judging search paths takes, with everything that schemas hold.
+/// Reads everything that the assessment of search paths needs, with the contents of all schemas.
 pub fn for_paths(state: &State) -> Snapshot {
     let mut snapshot = base(state);
     objects::relations(state, &HashSet::new(), &mut snapshot);
@@ -31,8 +31,8 @@ pub fn for_paths(state: &State) -> Snapshot {
     snapshot.complete()
 }
 
-/// A few relations and routines, with their policies and extensions, at a cost that does not grow
-/// with the number of routines or tables there are. Nothing else: [`around`] adds that.
+/// Reads some relations and routines, with their policies and extensions and nothing else, at a
+/// cost that does not depend on the size of the catalog. [`around`] adds the rest.
 pub fn part(state: &State, relations: &[Oid], routines: &[Oid]) -> Snapshot {
     let mut snapshot = Snapshot::default();
     objects::some_relations(state, relations, &mut snapshot);
@@ -41,8 +41,8 @@ pub fn part(state: &State, relations: &[Oid], routines: &[Oid]) -> Snapshot {
     snapshot
 }
 
-/// What judging a part takes, added to it: roles and schemas, which `base` has read, extensions and
-/// default privileges. The contents of schemas are left to [`super::contents`].
+/// Adds to a part everything else that checking it needs: roles and schemas, from `base`,
+/// extensions and default privileges. The contents of schemas are read by [`super::contents`].
 pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
     let Snapshot {
         relations,
@@ -53,8 +53,8 @@ pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
         types,
         ..
     } = part;
-    // Only the session itself can call what is in its temporary schema, for nothing that lasts may
-    // refer to it. (A schema that was temporary may be renamed.)
+    // Routines in a temporary schema can be called by their session only, because permanent
+    // objects must not depend on them. (A temporary schema may have been renamed.)
     let temporary: HashSet<Oid> =
         base.schemas.iter().filter(|s| s.is_temporary()).map(|s| s.oid).collect();
     routines.retain(|r| !temporary.contains(&r.schema));
@@ -72,22 +72,23 @@ pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
     snapshot.complete()
 }
 
-/// What [`concerning`] reads.
+/// The objects that [`concerning`] reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Concerning<'a> {
     /// The schemas.
     pub schemas: &'a HashSet<Oid>,
-    /// The names that they have, or had.
+    /// The current and earlier names of the schemas.
     pub names: &'a HashSet<String>,
-    /// These relations, wherever they are.
+    /// Relations in any schema.
     pub relations: &'a HashSet<Oid>,
-    /// These routines, wherever they are.
+    /// Routines in any schema.
     pub routines: &'a HashSet<Oid>,
 }
 
-/// What has to do with some schemas, which `base` has read with all others: what is in them as far
-/// as the contract governs them, what is SECURITY DEFINER in them or searches them, by OID or by
-/// name; and some relations and routines. The contents of schemas are left to [`super::contents`].
+/// Reads everything that depends on some schemas, which are in `base`: their relations, where the
+/// contract governs them, their routines, and the SECURITY DEFINER routines whose search_path
+/// contains one of their names; and some other relations and routines. The contents of schemas are
+/// read by [`super::contents`].
 pub fn concerning(
     state: &State,
     base: Snapshot,
@@ -111,7 +112,7 @@ pub fn concerning(
     snapshot.complete()
 }
 
-/// One routine as it is; `None` where it is not there, or in a temporary schema.
+/// Reads one routine; `None` where it does not exist or is in a temporary schema.
 pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
     let mut snapshot = Snapshot::default();
     objects::schemas(state, &mut snapshot);
@@ -119,12 +120,13 @@ pub fn routine(state: &State, oid: Oid) -> Option<Routine> {
 }
 
 thread_local! {
-    /// What [`current_base`] has read last, until something of it changes.
+    /// The last result of [`current_base`], until one of its catalogs changes.
     static BASE: RefCell<Option<Rc<Snapshot>>> = const { RefCell::new(None) };
+    /// Whether one of its catalogs has changed since it was read.
     static BASE_CHANGED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Roles, memberships, the database, schemas.
+/// Reads roles, memberships, the database and schemas.
 pub fn base(state: &State) -> Snapshot {
     let cuts_names = crate::pg::text::is_utf8();
     let mut snapshot = Snapshot { version: VERSION, cuts_names, ..Snapshot::default() };
@@ -133,17 +135,18 @@ pub fn base(state: &State) -> Snapshot {
     snapshot
 }
 
-/// The same as it is now, read again only where something of it has changed since: a server can
-/// have thousands of roles.
+/// Returns the current [`base`], which is read again only after a change: a server can have
+/// thousands of roles.
 ///
-/// Whoever commits a change tells the others before it lets go of its locks. So nothing that has
-/// been committed in an earlier turn of the guard's is missing here.
+/// A committing transaction sends its invalidations before it releases its locks. So the result
+/// contains everything that was committed by an earlier holder of the commit lock.
 pub fn current_base() -> Snapshot {
-    // SAFETY: takes in what others have told since.
+    // SAFETY: processes the invalidations of other sessions.
     unsafe { pgrx::pg_sys::AcceptInvalidationMessages() };
     let known = BASE.with_borrow(Option::clone).unwrap_or_else(|| {
-        // What others told us of was committed before we look: the state must be no older than what
-        // we know. What they tell us while we read may be in it or not, and so it is not kept.
+        // Changes whose invalidations have been processed are committed, and the state taken now
+        // shows them. A change that is reported during the read may be missing, so that the result
+        // is not cached then.
         BASE_CHANGED.set(false);
         let base = Rc::new(base(&State::now()));
         if !BASE_CHANGED.get() {
@@ -154,13 +157,13 @@ pub fn current_base() -> Snapshot {
     (*known).clone()
 }
 
-/// Something has changed of what [`current_base`] reads.
+/// Discards the cached result of [`current_base`], after a change of one of its catalogs.
 pub fn forget_base() {
     BASE.set(None);
     BASE_CHANGED.set(true);
 }
 
-/// The governed schemas that exist.
+/// Returns the governed schemas that exist.
 fn governed(snapshot: &Snapshot, contract: &Contract) -> HashSet<Oid> {
     snapshot.schemas.iter().filter(|s| contract.schema(&s.name).is_some()).map(|s| s.oid).collect()
 }

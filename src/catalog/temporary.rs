@@ -1,5 +1,6 @@
-//! What lasts and depends on a temporary object: it is dropped with it, at the end of the session
-//! or of the transaction, and no command says so.
+//! Dependencies of permanent objects on temporary ones. A permanent object is dropped with the
+//! temporary object that it depends on, at the end of the session or the transaction, without any
+//! command.
 
 use super::oids;
 use crate::pg::heap::{Column, State, Table};
@@ -7,33 +8,34 @@ use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
-/// So many objects are looked at for one.
+/// The maximum number of objects that are visited for one object.
 const MOST: usize = 50_000;
 
 /// Whether this session has a temporary schema: only then can it create anything that depends on a
 /// temporary object.
 pub fn has_schema() -> bool {
     let (mut schema, mut toast) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
-    // SAFETY: writes both.
+    // SAFETY: writes both variables.
     unsafe { pg_sys::GetTempNamespaceState(&mut schema, &mut toast) };
     schema != pg_sys::InvalidOid
 }
 
-/// How an object depends on temporary ones.
+/// How an object depends on temporary objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TemporaryDependency {
-    /// On none.
+    /// It does not.
     None,
-    /// A temporary table, type or routine.
+    /// It depends on a temporary table, type or routine.
     Temporary,
-    /// A temporary routine that is SECURITY DEFINER: who can reach the object can call it.
+    /// It depends on a temporary SECURITY DEFINER routine, which roles that can use the object can
+    /// call.
     TemporaryDefiner,
 }
 
-/// Catalog and OID.
+/// An object: its catalog and its OID.
 pub type Address = (Oid, Oid);
 
-/// Rows of `pg_depend`, one way or the other.
+/// The dependencies in `pg_depend`, in both directions.
 struct Dependencies {
     table: Table,
     class: Column,
@@ -52,16 +54,26 @@ impl Dependencies {
         Self { class, object, to_class, to_object, kind, table }
     }
 
-    /// What an object needs, each with the kind of dependency.
-    fn needs(&self, state: &State, (class, object): Address, mut each: impl FnMut(Address, u8)) {
+    /// Calls `each` with the objects that an object depends on, and the type of the dependency.
+    fn references(
+        &self,
+        state: &State,
+        (class, object): Address,
+        mut each: impl FnMut(Address, u8),
+    ) {
         let keys = [(self.class, class), (self.object, object)];
         self.table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
             each((row.oid(self.to_class), row.oid(self.to_object)), row.char(self.kind));
         });
     }
 
-    /// What needs an object.
-    fn users(&self, state: &State, (class, object): Address, mut each: impl FnMut(Address, u8)) {
+    /// Calls `each` with the objects that depend on an object, and the type of the dependency.
+    fn dependents(
+        &self,
+        state: &State,
+        (class, object): Address,
+        mut each: impl FnMut(Address, u8),
+    ) {
         let keys = [(self.to_class, class), (self.to_object, object)];
         self.table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
             each((row.oid(self.class), row.oid(self.object)), row.char(self.kind));
@@ -69,16 +81,15 @@ impl Dependencies {
     }
 }
 
-/// How an object depends on temporary ones: by itself, by a part of it (a policy, the rule of a
-/// view), or by way of anything that it needs.
+/// Returns how an object depends on temporary objects: directly, by one of its parts (a policy, the
+/// rule of a view), or through other objects that it depends on.
 pub fn dependency(state: &State, object: Address) -> TemporaryDependency {
     let dependencies = Dependencies::open();
     let mut seen: HashSet<Address> = HashSet::from([object]);
     let mut waiting = vec![object];
-    // The parts of a table or a type come with it; those of one that it needs are that one's
-    // affair.
+    // Only the parts of the object itself are visited, not those of objects that it depends on.
     if matches!(object.0, oids::PG_CLASS | oids::PG_TYPE) {
-        dependencies.users(state, object, |part, kind| {
+        dependencies.dependents(state, object, |part, kind| {
             if matches!(kind, b'a' | b'i') && part.0 != oids::PG_CLASS && seen.insert(part) {
                 waiting.push(part);
             }
@@ -87,14 +98,14 @@ pub fn dependency(state: &State, object: Address) -> TemporaryDependency {
     let mut dependency = TemporaryDependency::None;
     while let Some(current) = waiting.pop() {
         let mut temporary = false;
-        dependencies.needs(state, current, |needed, _| {
+        dependencies.references(state, current, |needed, _| {
             temporary |= is_temporary(state, needed);
             if seen.insert(needed) {
                 waiting.push(needed);
             }
         });
         if current.0 == oids::PG_EXTENSION {
-            // Nothing of an extension goes without the whole of it.
+            // A member of an extension is only dropped with the extension and all its members.
             super::objects::members(state, current.1, &mut |member_class, member| {
                 if seen.insert((member_class, member)) {
                     waiting.push((member_class, member));
@@ -105,7 +116,7 @@ pub fn dependency(state: &State, object: Address) -> TemporaryDependency {
         {
             return TemporaryDependency::TemporaryDefiner;
         }
-        // Where there is more than anybody could mean, better no than yes.
+        // Where the limit is exceeded, the object counts as dependent.
         if temporary || seen.len() > MOST {
             dependency = TemporaryDependency::Temporary;
         }
@@ -116,22 +127,22 @@ pub fn dependency(state: &State, object: Address) -> TemporaryDependency {
     dependency
 }
 
-/// An object and everything that would be dropped with it.
+/// Returns an object and all objects that would be dropped with it.
 pub fn dropped_with(state: &State, object: Address) -> HashSet<Address> {
     let dependencies = Dependencies::open();
     let mut seen: HashSet<Address> = HashSet::from([object]);
     let mut waiting = vec![object];
     while let Some(current) = waiting.pop() {
         let mut next = Vec::new();
-        dependencies.users(state, current, |user, _| next.push(user));
-        // The rule of a view is the view, a policy is told by its table; and a member of an
-        // extension is the extension.
-        dependencies.needs(state, current, |whole, kind| {
+        dependencies.dependents(state, current, |user, _| next.push(user));
+        // Dropping the rule of a view drops the view, and dropping a member drops the extension.
+        // The table of a policy is included because the contract declares the table.
+        dependencies.references(state, current, |container, kind| {
             if kind == b'e'
                 || (kind == b'i' && current.0 != oids::PG_CLASS)
                 || current.0 == oids::PG_POLICY
             {
-                next.push(whole);
+                next.push(container);
             }
         });
         waiting.extend(next.into_iter().filter(|user| seen.len() <= MOST && seen.insert(*user)));
@@ -139,41 +150,40 @@ pub fn dropped_with(state: &State, object: Address) -> HashSet<Address> {
     seen
 }
 
-/// Whether something that lasts depends on a temporary table.
-pub fn has_lasting_dependents(state: &State, relation: Oid) -> bool {
+/// Whether a permanent object depends on a temporary table.
+pub fn has_permanent_dependents(state: &State, relation: Oid) -> bool {
     let dependencies = Dependencies::open();
-    let mut users = Vec::new();
+    let mut dependents = Vec::new();
     let object = (oids::PG_CLASS, relation);
-    dependencies.users(state, object, |user, _| users.push(user));
-    // Its row type is what functions take and give.
+    dependencies.dependents(state, object, |user, _| dependents.push(user));
+    // Functions depend on the row type of the table.
     let types: Vec<Address> =
-        users.iter().copied().filter(|user| user.0 == oids::PG_TYPE).collect();
+        dependents.iter().copied().filter(|user| user.0 == oids::PG_TYPE).collect();
     for row_type in types {
-        dependencies.users(state, row_type, |user, _| users.push(user));
+        dependencies.dependents(state, row_type, |user, _| dependents.push(user));
     }
-    users.iter().any(|(class, oid)| outlives((*class).into(), (*oid).into()))
+    dependents.iter().any(|(class, oid)| is_permanent((*class).into(), (*oid).into()))
 }
 
-/// Whether an object outlives the session, and is not a part of something that does not: as the
-/// system caches show it.
-pub fn outlives(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
+/// Whether an object is permanent: neither temporary nor a part of a temporary object.
+pub fn is_permanent(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     let state = State::now();
-    let in_lasting_schema = |column: &str| {
+    let is_in_permanent_schema = |column: &str| {
         let opened = Table::open(class.to_u32());
         let (oid, schema) = (opened.column("oid"), opened.column(column));
         let mut temporary = true;
         opened.lookup(&state, oid_index(class.to_u32()), &[(oid, object.to_u32())], |row| {
-            // SAFETY: a look-up in the system cache.
+            // SAFETY: a lookup in the system cache.
             temporary = unsafe { pg_sys::isAnyTempNamespace(row.oid(schema).into()) };
         });
         !temporary
     };
     match class.to_u32() {
         oids::PG_CLASS => super::objects::is_permanent(&state, object.to_u32()),
-        oids::PG_PROC => in_lasting_schema("pronamespace"),
-        oids::PG_TYPE => in_lasting_schema("typnamespace"),
-        oids::PG_OPERATOR => in_lasting_schema("oprnamespace"),
-        // A schema, an extension, a cast; or a part of a relation or a domain.
+        oids::PG_PROC => is_in_permanent_schema("pronamespace"),
+        oids::PG_TYPE => is_in_permanent_schema("typnamespace"),
+        oids::PG_OPERATOR => is_in_permanent_schema("oprnamespace"),
+        // A schema, an extension, a cast, or a part of a relation or a domain.
         other => !is_part_of_temporary(&state, (other, object.to_u32())),
     }
 }
@@ -187,19 +197,19 @@ fn oid_index(catalog: Oid) -> Oid {
 }
 
 fn is_part_of_temporary(state: &State, object: Address) -> bool {
-    let mut whole = None;
-    Dependencies::open().needs(state, object, |needed, kind| {
+    let mut container = None;
+    Dependencies::open().references(state, object, |needed, kind| {
         if matches!(kind, b'a' | b'i') && matches!(needed.0, oids::PG_CLASS | oids::PG_TYPE) {
-            whole = Some(needed);
+            container = Some(needed);
         }
     });
-    whole.is_some_and(|(class, oid)| !outlives(class.into(), oid.into()))
+    container.is_some_and(|(class, oid)| !is_permanent(class.into(), oid.into()))
 }
 
 fn is_temporary(state: &State, (catalog, object): (Oid, Oid)) -> bool {
     match catalog {
         oids::PG_CLASS => !super::objects::is_permanent(state, object),
-        // SAFETY: a look-up in the system cache.
+        // SAFETY: a lookup in the system cache.
         oids::PG_NAMESPACE => unsafe { pg_sys::isAnyTempNamespace(object.into()) },
         _ => false,
     }

@@ -1,4 +1,4 @@
-//! Types whose values run something when they are read or compared.
+//! Types for which user-defined code is executed when their values are parsed or compared.
 
 use super::oids;
 use crate::pg::heap::{State, Table};
@@ -8,29 +8,29 @@ use pgrx::{pg_guard, pg_sys};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CString, c_void};
 
-/// A type that somebody has made, and whose values run more than the server's own, immutable
-/// functions: a domain with such a check, a range with a function of its own. Not those in the
-/// temporary schemas of other sessions, which nobody else can name.
-pub fn live_type(state: &State) -> Option<Oid> {
+/// Returns a type whose values execute more than immutable functions of the server: a domain with
+/// such a check, or a range with a user-defined function. Types in the temporary schemas of other
+/// sessions are ignored, because this session cannot use them.
+pub fn type_running_code(state: &State) -> Option<Oid> {
     let checks = checks(state);
     let ranges = ranges(state);
     let table = Table::open(oids::PG_TYPE);
     let (oid, schema) = (table.column("oid"), table.column("typnamespace"));
     let mut found: Option<Oid> = None;
     table.scan(state, |row| {
-        let it = row.oid(oid);
-        let is_live = ranges.contains(&it)
-            || checks.get(&it).is_some_and(|checks| !checks.iter().all(is_pure));
-        // SAFETY: a look-up in the system cache.
-        if is_live && !unsafe { pg_sys::isOtherTempNamespace(row.oid(schema).into()) } {
-            // The same one each time.
-            found = Some(found.map_or(it, |known| known.min(it)));
+        let type_oid = row.oid(oid);
+        let runs_code = ranges.contains(&type_oid)
+            || checks.get(&type_oid).is_some_and(|checks| !checks.iter().all(is_pure));
+        // SAFETY: a lookup in the system cache.
+        if runs_code && !unsafe { pg_sys::isOtherTempNamespace(row.oid(schema).into()) } {
+            // The lowest OID, so that the result is the same each time.
+            found = Some(found.map_or(type_oid, |known| known.min(type_oid)));
         }
     });
     found
 }
 
-/// The checks of each domain.
+/// Returns the check expressions of each domain.
 fn checks(state: &State) -> HashMap<Oid, Vec<CString>> {
     let table = Table::open(oids::PG_CONSTRAINT);
     let (of, kind, expression) =
@@ -47,7 +47,7 @@ fn checks(state: &State) -> HashMap<Oid, Vec<CString>> {
     found
 }
 
-/// The ranges with a function that somebody has made.
+/// Returns the range types with a user-defined function.
 fn ranges(state: &State) -> HashSet<Oid> {
     let table = Table::open(oids::PG_RANGE);
     let column = |name| table.column(name);
@@ -65,49 +65,53 @@ fn ranges(state: &State) -> HashSet<Oid> {
     found
 }
 
-/// Whether an expression calls nothing but the server's own functions, none of which does or knows
-/// anything but its arguments.
+/// Whether an expression calls immutable functions of the server only.
 fn is_pure(text: &CString) -> bool {
-    // SAFETY: the server has written it with nodeToString.
-    let look = || unsafe {
+    // SAFETY: the text is the result of nodeToString.
+    let walk = || unsafe {
         let node = pg_sys::stringToNode(text.as_ptr()).cast();
-        !pg_sys::contain_mutable_functions(node) && !impure(node, std::ptr::null_mut())
+        !pg_sys::contain_mutable_functions(node) && !is_impure(node, std::ptr::null_mut())
     };
-    // What is too deep to be looked through is not known to be.
-    subtransaction::rolled_back(look).unwrap_or(false)
+    // An expression that is too deep for the walker counts as not pure.
+    subtransaction::rolled_back(walk).unwrap_or(false)
 }
 
-/// For the server to call.
+/// [`is_impure`] as a callback of the tree walker.
 #[pg_guard]
-unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    // SAFETY: the server hands its own nodes.
-    unsafe { impure(node, context) }
+unsafe extern "C-unwind" fn is_impure_callback(
+    node: *mut pg_sys::Node,
+    context: *mut c_void,
+) -> bool {
+    // SAFETY: the server passes valid nodes.
+    unsafe { is_impure(node, context) }
 }
 
-/// For the server to call, with each function.
+/// The callback for each function of a node.
 #[pg_guard]
-unsafe extern "C-unwind" fn is_somebodys(function: pg_sys::Oid, _context: *mut c_void) -> bool {
+unsafe extern "C-unwind" fn is_user_defined(function: pg_sys::Oid, _context: *mut c_void) -> bool {
     function.to_u32() >= pg_sys::FirstNormalObjectId
 }
 
+/// Whether an expression may execute something else than immutable functions of the server.
+///
 /// # Safety
-/// A valid expression, or null.
-unsafe fn impure(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+/// `node` is a valid expression or null.
+unsafe fn is_impure(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
     if node.is_null() {
         return false;
     }
-    // SAFETY: as the caller promises. An error where the stack is too deep.
+    // SAFETY: as the caller promises. Raises an error where the stack is too deep.
     unsafe {
         pg_sys::check_stack_depth();
-        let is_more = matches!(
+        let executes_more = matches!(
             (*node).type_,
             pg_sys::NodeTag::T_SubLink
                 | pg_sys::NodeTag::T_Query
                 | pg_sys::NodeTag::T_CoerceToDomain
                 | pg_sys::NodeTag::T_CoerceViaIO
         );
-        is_more
-            || pg_sys::check_functions_in_node(node, Some(is_somebodys), context)
-            || pg_sys::expression_tree_walker(node, Some(walk), context)
+        executes_more
+            || pg_sys::check_functions_in_node(node, Some(is_user_defined), context)
+            || pg_sys::expression_tree_walker(node, Some(is_impure_callback), context)
     }
 }

@@ -1,59 +1,61 @@
-//! Records what a transaction has changed, and which of it has yet to be checked. The hooks tell
-//! it; it calls nobody.
+//! Records the changes of a transaction and which of them have not been checked yet. The hooks
+//! report the changes.
 //!
-//! What was changed stays recorded until the transaction ends: commands nest, and a nested
-//! command's end must not let the outer one go unchecked. What a subtransaction did, changing or
-//! checking, is undone with it.
+//! A change stays recorded until the transaction ends: commands nest, and the end of a nested
+//! command must not leave changes of the outer one unchecked. The rollback of a subtransaction
+//! undoes the changes and the checks that it recorded.
 
 use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
-/// Something that a transaction may have changed.
+/// An object, or kind of object, that a transaction may have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Changed {
     /// A routine.
     Routine(Oid),
-    /// A table, view or sequence; or an index or what else has a row in `pg_class`.
+    /// A relation of any kind, indexes included.
     Relation(Oid),
-    /// A type or an operator, by its catalog.
+    /// A type or an operator: its catalog and its OID.
     Other(Oid, Oid),
-    /// An extension: its members.
+    /// An extension, and with it its members.
     Extension(Oid),
-    /// An event trigger, or something else that the guard depends on and no cache tells of.
+    /// An event trigger, or another object that the guard depends on.
     Own,
-    /// Anything else that may come to depend on a temporary object, by its catalog.
+    /// Another object that may depend on a temporary object: its catalog and its OID.
     Object(Oid, Oid),
     /// Rows of a catalog, written directly.
     Catalogs,
-    /// Some schema.
+    /// At least one schema.
     Schemas,
-    /// Some default privileges.
+    /// Default privileges.
     DefaultAcls,
-    /// Some role, membership or database.
+    /// At least one role, membership or database.
     Roles,
 }
 
 /// The number of a subtransaction.
 type Subtransaction = pg_sys::SubTransactionId;
 
-/// Everything changed in one transaction.
+/// The changes of one transaction.
 #[derive(Debug, Default)]
 struct Changes {
-    /// With the subtransaction of the first change.
+    /// The changes with the subtransaction that made them first.
     first: HashMap<Changed, Subtransaction>,
-    /// Changed, or their check undone, since they were checked.
+    /// The changes that have not been checked since they were made last, or whose check has been
+    /// rolled back.
     unchecked: HashSet<Changed>,
-    /// Which subtransaction changed or checked what, in that order: a subtransaction's own entries
-    /// are always the last.
+    /// Changes and checks with their subtransactions, in order: the entries of the current
+    /// subtransaction are the last.
     history: Vec<(Subtransaction, Changed)>,
 }
 
 impl Changes {
     fn note(&mut self, changed: Changed, now: Subtransaction) {
         let first = *self.first.entry(changed).or_insert(now);
-        // Unchecked since this very subtransaction changed it first: the history says so already.
+        // The history already has an entry if this subtransaction made the change first and it has
+        // not been checked since.
         if self.unchecked.insert(changed) || first != now {
             self.history.push((now, changed));
         }
@@ -66,13 +68,13 @@ impl Changes {
         }
     }
 
-    /// The first entry of the last subtransaction, if that is `own`.
+    /// Returns the index of the first entry of `own`, the current subtransaction.
     fn start_of(&self, own: Subtransaction) -> usize {
         self.history.iter().rposition(|(id, _)| *id != own).map_or(0, |last| last + 1)
     }
 
-    /// What the subtransaction changed first goes with it; what it changed or checked again must be
-    /// checked again.
+    /// Forgets the changes that the subtransaction made first. The others that it made or checked
+    /// must be checked again.
     fn roll_back(&mut self, own: Subtransaction) {
         let start = self.start_of(own);
         for (_, changed) in self.history.split_off(start) {
@@ -85,7 +87,7 @@ impl Changes {
         }
     }
 
-    /// What the subtransaction did, its parent did.
+    /// Assigns the entries of the subtransaction to its parent.
     fn release(&mut self, own: Subtransaction, parent: Subtransaction) {
         let start = self.start_of(own);
         for (id, changed) in &mut self.history[start..] {
@@ -101,23 +103,23 @@ thread_local! {
     static CHANGES: RefCell<Changes> = RefCell::default();
 }
 
-/// Returns what has yet to be checked.
+/// Returns the changes that have not been checked yet.
 pub fn unchecked() -> Vec<Changed> {
     CHANGES.with_borrow(|changes| changes.unchecked.iter().copied().collect())
 }
 
-/// Returns everything that has been changed.
+/// Returns all changes.
 pub fn all() -> Vec<Changed> {
     CHANGES.with_borrow(|changes| changes.first.keys().copied().collect())
 }
 
-/// Records that something has been changed.
+/// Records a change.
 pub fn note(changed: Changed) {
     let now = subtransaction();
     CHANGES.with_borrow_mut(|changes| changes.note(changed, now));
 }
 
-/// Records that those have been checked, and may stay as they are.
+/// Records that these changes have been checked and allowed.
 pub fn checked(all: &[Changed]) {
     let now = subtransaction();
     CHANGES.with_borrow_mut(|changes| changes.checked(all, now));
@@ -128,12 +130,12 @@ pub fn subtransaction_aborted(own: Subtransaction) {
     CHANGES.with_borrow_mut(|changes| changes.roll_back(own));
 }
 
-/// Records that a subtransaction has been released into its parent.
+/// Records that a subtransaction has been committed into its parent.
 pub fn subtransaction_committed(own: Subtransaction, parent: Subtransaction) {
     CHANGES.with_borrow_mut(|changes| changes.release(own, parent));
 }
 
-/// Forgets everything: the transaction is over, or what it has done is not to be checked.
+/// Forgets all changes: the transaction has ended, or its changes so far are not to be checked.
 pub fn forget() {
     CHANGES.with_borrow_mut(|changes| {
         if !changes.history.is_empty() {

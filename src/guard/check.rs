@@ -1,5 +1,5 @@
-//! What has been changed, as it was without this transaction and as it is now, checked by the
-//! rules.
+//! Checks changes: compares the catalog without and with the changes of this transaction by the
+//! rules of the audit.
 
 use super::changes::{self, Changed};
 use super::plan::Plan;
@@ -26,16 +26,16 @@ use dragonfly_core::search_path::{ReasonCode, Verdict};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
-/// When something is checked.
+/// When changes are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// At the end of a command: what no later one is expected to put right.
+    /// At the end of a command: violations that no later command is expected to correct.
     Statement,
-    /// At the end of the transaction: everything.
+    /// At commit: all violations.
     Commit,
 }
 
-/// Checks what a command has changed; an error where it is rejected.
+/// Checks the changes of a command. Raises an error where the command is rejected.
 pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
     reject_impostors(changed, tag);
     let now = State::now();
@@ -47,7 +47,7 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
         transaction::statement_checked(false, committed, None);
         return;
     };
-    // Who holds the commit lock must not wait for other locks.
+    // A session that holds the commit lock must not wait for other locks.
     let freshness = if moment == Moment::Commit { Freshness::Cached } else { Freshness::Fresh };
     let found = check(Input { states: &states, now: &now, changed, tag, freshness });
     let (at_once, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| {
@@ -57,17 +57,18 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
     enforce::act(at_once.into_iter().map(|found| (found.rejection, found.action)).collect(), tag);
 }
 
-/// Both states of what was changed; `None` where they do not differ in anything that rules look at.
+/// Reads both states of what was changed; `None` where they do not differ in anything that the
+/// rules check.
 fn snapshots_of(changed: &[Changed], now: &State) -> Option<Snapshots> {
     let then = transaction::before();
     snapshots::read(&Scope::of(changed, &then, now), &then, now)
 }
 
-/// Checks the whole transaction, in turn with others: two could otherwise pass one by one and
-/// together leave what neither would have been allowed. The commit lock is taken when everything
-/// else has been done, so that no session waits for a lock while it holds this one. A transaction
-/// that is prepared releases it: it may stay for days, and no other could change anything
-/// meanwhile.
+/// Checks the whole transaction, with the commit lock held.
+///
+/// Without the lock, two transactions could each pass their check and together create a violation.
+/// The lock is acquired last, so that no session waits for another lock while it holds this one. A
+/// prepared transaction releases the lock: it can exist for days, and would block all others.
 pub fn before_commit(is_prepared: bool) {
     let changed = changes::all();
     if changed.is_empty() {
@@ -75,33 +76,33 @@ pub fn before_commit(is_prepared: bool) {
     }
     let now = State::now();
     if !Own::is_there(&now) {
-        return reject_disappearance();
+        return reject_dropping_guard();
     }
     transaction::commits();
     if !transaction::is_relevant() && snapshots_of(&changed, &now).is_none() {
         return;
     }
     let own = Own::find(&now);
-    cache_exempt(&changed, &now, &own);
+    cache_hashes_of_exempt(&changed, &now, &own);
     lock::acquire_commit_lock(&own);
     let fresh = State::now();
     if !transaction::is_settled(&fresh.committed(), &contract::in_force(&fresh, &own)) {
         run(&changes::all(), Moment::Commit, &transaction::subject());
     }
-    if is_prepared || drops_lasting_objects(&changed, &now) {
-        if matters_to_others(&changed) {
+    if is_prepared || drops_permanent_objects(&changed, &now) {
+        if affects_other_transactions(&changed) {
             enforce::cannot_release_commit_lock(is_prepared);
         }
         lock::release_commit_lock(&own);
     }
 }
 
-/// Whether a temporary table that is dropped now takes along what lasts and depends on it. That may
-/// have to wait for locks: no other session should wait for this one meanwhile.
-fn drops_lasting_objects(changed: &[Changed], now: &State) -> bool {
+/// Whether a temporary table that is dropped now has permanent dependents. Dropping these may wait
+/// for locks, and meanwhile no other session should wait for this one.
+fn drops_permanent_objects(changed: &[Changed], now: &State) -> bool {
     let is_dropped_with_dependents = |oid: Oid| {
-        !temporary::outlives(catalog::PG_CLASS.into(), oid.into())
-            && temporary::has_lasting_dependents(now, oid)
+        !temporary::is_permanent(catalog::PG_CLASS.into(), oid.into())
+            && temporary::has_permanent_dependents(now, oid)
     };
     temporary::has_schema()
         && changed
@@ -109,38 +110,40 @@ fn drops_lasting_objects(changed: &[Changed], now: &State) -> bool {
             .any(|c| matches!(c, Changed::Relation(oid) if is_dropped_with_dependents(*oid)))
 }
 
-/// Hashing what is exempt may have to wait for locks: before the commit lock is taken, and not
-/// while others wait for it.
-fn cache_exempt(changed: &[Changed], now: &State, own: &Own) {
+/// Computes the hashes of exempt objects. This may wait for locks, so it happens before the commit
+/// lock is acquired.
+fn cache_hashes_of_exempt(changed: &[Changed], now: &State, own: &Own) {
     let current = Current::read(now, own, Freshness::Cached);
     if current.is_empty() {
         return;
     }
-    let concerned = |catalog: Oid, oid: Oid| {
+    let may_be_exempt = |catalog: Oid, oid: Oid| {
         catalog::name(catalog, oid).is_some_and(|(schema, name)| current.concern(&schema, &name))
     };
     let objects = changed.iter().filter_map(|one| match *one {
         Changed::Relation(oid) => {
-            concerned(catalog::PG_CLASS, oid).then_some(ObjectId::Relation(oid))
+            may_be_exempt(catalog::PG_CLASS, oid).then_some(ObjectId::Relation(oid))
         }
-        Changed::Routine(oid) => concerned(catalog::PG_PROC, oid).then_some(ObjectId::Routine(oid)),
+        Changed::Routine(oid) => {
+            may_be_exempt(catalog::PG_PROC, oid).then_some(ObjectId::Routine(oid))
+        }
         _ => None,
     });
     catalog::cache_hashes(now, objects);
 }
 
-/// Checks now what a commit would check; an error where it would be rejected.
+/// Checks the transaction as a commit would. Raises an error where a commit would be rejected.
 pub fn as_if_committing() {
     let (changed, now) = (changes::all(), State::now());
     if !changed.is_empty() && Own::is_there(&now) {
-        cache_exempt(&changed, &now, &Own::find(&now));
+        cache_hashes_of_exempt(&changed, &now, &Own::find(&now));
         run(&changed, Moment::Commit, &transaction::subject());
     }
 }
 
-/// Whether what another transaction does could depend on it: schemas, SECURITY DEFINER routines,
-/// what stands in schemas.
-fn matters_to_others(changed: &[Changed]) -> bool {
+/// Whether checks of other transactions may depend on these changes: changes of schemas, of
+/// SECURITY DEFINER routines or of the objects in schemas.
+fn affects_other_transactions(changed: &[Changed]) -> bool {
     let (then, now) = (transaction::before(), State::now());
     let scope = Scope::of(changed, &then, &now);
     let Some(states) = snapshots::read(&scope, &then, &now) else { return false };
@@ -149,102 +152,149 @@ fn matters_to_others(changed: &[Changed]) -> bool {
         || states.after.routines.iter().any(|r| r.security_definer)
 }
 
-/// The extension is gone. A superuser may drop it by its name, unless the guard is hardened;
-/// nothing else may take it along.
-fn reject_disappearance() {
-    if Own::is_there(&transaction::before())
-        && (settings::is_hardened() || !transaction::drops_guard())
-    {
-        enforce::drops_guard(&transaction::last_started());
+/// Rejects the transaction if it has dropped the extension. Only a superuser may drop it, by its
+/// name, and only where the guard is not hardened.
+fn reject_dropping_guard() {
+    let is_by_name = transaction::drops_guard();
+    if Own::is_there(&transaction::before()) && (settings::is_hardened() || !is_by_name) {
+        enforce::drops_guard(&transaction::last_started(), is_by_name);
     }
 }
 
-/// What is rejected, if the contract wants that.
+/// A violation.
 struct Found {
     rejection: Rejection,
-    /// What the contract wants done about it.
+    /// The guard action in the contract.
     action: GuardAction,
-    /// Whether no later statement is expected to put it right.
+    /// Whether no later statement is expected to correct it.
     is_settled: bool,
 }
 
-/// What one check is about.
+/// The input of one check.
 struct Input<'a> {
     states: &'a Snapshots,
     now: &'a State,
     changed: &'a [Changed],
-    /// The command.
+    /// The tag of the command.
     tag: &'a str,
-    /// Of the hashes of what is exempt.
+    /// Freshness of the hashes of exempt objects.
     freshness: Freshness,
 }
 
 fn check(input: Input<'_>) -> Vec<Found> {
     let Input { states, now, changed, tag, freshness } = input;
     let Snapshots { before, after, contract, .. } = states;
-    let wide = states.plan != Plan::Changed;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
-    let old = Context::new(contract, before, &access_before, &interrupts);
-    let new = Context::new(contract, after, &access_after, &interrupts);
-
-    let pasts: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
-    let noted = changed
-        .iter()
-        .filter_map(|c| if let Changed::Routine(oid) = c { Some(*oid) } else { None });
-    // Written directly, or by an unknown way: another row is another routine.
-    let written = after
-        .routines
-        .iter()
-        .filter(|r| pasts.get(&r.oid).is_none_or(|past| *past != *r))
-        .map(|r| r.oid);
-    let routines: HashSet<Oid> = noted.chain(written).collect();
-    // In snapshots that show more, what no command changed is checked for what has changed around
-    // it.
-    let is_changed = |r: &Routine| !wide || routines.contains(&r.oid);
-    let exempt = Exempt { now, freshness, current: OnceCell::new() };
-    let mut found = Vec::new();
-    for routine in after
-        .routines
-        .iter()
-        .filter(|r| r.security_definer && is_changed(r) && !is_excused(&old, &new, r))
-    {
-        let past =
-            pasts.get(&routine.oid).copied().filter(|past| compares(&old, &new, past, routine));
-        found.extend(setting_checks(&new, routine, past, &exempt));
-        found.extend(path_check(&new, routine, past, tag).filter(|_| !exempt.path(&new, routine)));
-    }
-    if wide {
-        let mut exposed = exposed(&old, &new, &routines);
-        exposed.retain(|e| !exempt.path(&new, e.routine));
-        // A schema that is renamed or dropped may have a successor, or the paths that name it may
-        // follow.
-        let settled = exposed
-            .iter()
-            .any(|e| e.assessment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
-        let rejection = Rejection::of_exposed(&new, &exposed, tag);
-        found.extend(rejection.map(|rejection| Found {
-            rejection,
-            action: new.guard_action(&search_path::RULE),
-            is_settled: settled,
-        }));
+    let checked = Checked {
+        states,
+        old: &Context::new(contract, before, &access_before, &interrupts),
+        new: &Context::new(contract, after, &access_after, &interrupts),
+        exempt: &Exempt { now, freshness, current: OnceCell::new() },
+        tag,
+    };
+    let routines = checked.changed_routines(changed);
+    let mut found = checked.routines(&routines);
+    if checked.shows_more_than_changes() {
+        found.extend(checked.exposed_routines(&routines));
     }
     if temporary::has_schema() {
-        found.extend(temporary_dependencies(&new, changed, now));
+        found.extend(temporary_dependencies(checked.new, changed, now));
     }
-    let change = Change::new(&old, &new);
-    let moved = names(before) != names(after);
-    for rule in RULES.iter().copied().filter(|rule| applies(rule, states, moved)) {
-        for worse in
-            change.worse(rule).into_iter().filter(|worse| !exempt.finding(&new, &worse.finding))
-        {
-            let rejection = Rejection::of_regression(&worse, tag);
-            found.push(Found { rejection, action: worse.action, is_settled: worse.settled });
-        }
-    }
+    found.extend(checked.regressions());
     found
 }
 
-/// What somebody has accepted; read when something is about to be refused, which is seldom.
+/// Both states with everything that checking them takes.
+struct Checked<'c, 's> {
+    states: &'s Snapshots,
+    old: &'c Context<'s>,
+    new: &'c Context<'s>,
+    exempt: &'c Exempt<'s>,
+    tag: &'c str,
+}
+
+impl Checked<'_, '_> {
+    /// Whether the snapshots show objects that no command has changed.
+    fn shows_more_than_changes(&self) -> bool {
+        self.states.plan != Plan::Changed
+    }
+
+    /// Returns the routines that commands have changed, and those whose catalog row differs, for
+    /// it may have been written directly.
+    fn changed_routines(&self, changed: &[Changed]) -> HashSet<Oid> {
+        let Snapshots { before, after, .. } = self.states;
+        let earlier: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
+        let by_commands = changed
+            .iter()
+            .filter_map(|c| if let Changed::Routine(oid) = c { Some(*oid) } else { None });
+        let by_row = after
+            .routines
+            .iter()
+            .filter(|r| earlier.get(&r.oid).is_none_or(|earlier| *earlier != *r))
+            .map(|r| r.oid);
+        by_commands.chain(by_row).collect()
+    }
+
+    /// Checks the SECURITY DEFINER routines among `routines`. (Routines that no command has changed
+    /// are checked for changes of the schemas around them, see [`Self::exposed_routines`].)
+    fn routines(&self, routines: &HashSet<Oid>) -> Vec<Found> {
+        let Self { old, new, exempt, tag, .. } = *self;
+        let Snapshots { before, after, .. } = self.states;
+        let earlier: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
+        let is_changed = |r: &Routine| !self.shows_more_than_changes() || routines.contains(&r.oid);
+        let mut found = Vec::new();
+        for routine in after
+            .routines
+            .iter()
+            .filter(|r| r.security_definer && is_changed(r) && !is_excused(old, new, r))
+        {
+            let earlier = earlier
+                .get(&routine.oid)
+                .copied()
+                .filter(|earlier| is_comparable(old, new, earlier, routine));
+            found.extend(setting_checks(new, routine, earlier, exempt));
+            found.extend(
+                path_check(new, routine, earlier, tag).filter(|_| !exempt.path(new, routine)),
+            );
+        }
+        found
+    }
+
+    /// Checks unchanged SECURITY DEFINER routines whose search_path has become unsafe by changes
+    /// of schemas.
+    fn exposed_routines(&self, routines: &HashSet<Oid>) -> Option<Found> {
+        let Self { old, new, exempt, tag, .. } = *self;
+        let mut exposed = exposed(old, new, routines);
+        exposed.retain(|e| !exempt.path(new, e.routine));
+        // Another schema may still get the name of a renamed or dropped one, or the search_paths
+        // that name it may still be changed.
+        let is_settled = exposed
+            .iter()
+            .any(|e| e.assessment.reasons.iter().any(|r| r.code != ReasonCode::MissingSchema));
+        let action = new.guard_action(&search_path::RULE);
+        let rejection = Rejection::of_exposed(new, &exposed, tag)?;
+        Some(Found { rejection, action, is_settled })
+    }
+
+    /// Checks both states by all other rules: only regressions are blocked.
+    fn regressions(&self) -> Vec<Found> {
+        let Self { states, old, new, exempt, tag } = *self;
+        let change = Change::new(old, new);
+        let are_names_changed = names(&states.before) != names(&states.after);
+        let mut found = Vec::new();
+        for rule in RULES.iter().copied().filter(|rule| applies(rule, states, are_names_changed)) {
+            for worse in
+                change.worse(rule).into_iter().filter(|worse| !exempt.finding(new, &worse.finding))
+            {
+                let rejection = Rejection::of_regression(&worse, tag);
+                found.push(Found { rejection, action: worse.action, is_settled: worse.settled });
+            }
+        }
+        found
+    }
+}
+
+/// The exemptions, read when the first violation is found, which is rare.
 struct Exempt<'s> {
     now: &'s State,
     freshness: Freshness,
@@ -252,13 +302,13 @@ struct Exempt<'s> {
 }
 
 impl Exempt<'_> {
-    /// Whether a finding is accepted. Then the transaction is judged once more when it commits, for
-    /// by then it may be no longer.
+    /// Whether a finding is exempt. If so, the transaction is checked again at commit, because the
+    /// exemption may be withdrawn until then.
     fn finding(&self, cx: &Context<'_>, finding: &Finding) -> bool {
         let current = self
             .current
             .get_or_init(|| Current::read(self.now, &Own::find(self.now), self.freshness));
-        // As bad as the audit calls it.
+        // With the severity of the audit.
         let severity = finding.severity.min(cx.severity(finding.rule));
         let accepted =
             !current.is_empty() && current.accept(&Finding { severity, ..finding.clone() });
@@ -268,14 +318,15 @@ impl Exempt<'_> {
         accepted
     }
 
-    /// Whether what the audit says about a routine's path is accepted.
+    /// Whether the audit's finding about the search_path of a routine is exempt.
     fn path(&self, cx: &Context<'_>, routine: &Routine) -> bool {
         search_path::finding(cx, routine).is_some_and(|finding| self.finding(cx, &finding))
     }
 }
 
-/// What lasts, depends on a temporary object, and takes along what the contract is about when that
-/// is dropped; or lets others call what only this session should.
+/// Checks changed permanent objects that depend on a temporary object. They are rejected where
+/// dropping the temporary object would drop an object that the contract protects, or where they
+/// let other sessions call a temporary SECURITY DEFINER routine.
 fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) -> Vec<Found> {
     let then = transaction::before();
     let mut found = Vec::new();
@@ -286,7 +337,7 @@ fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) ->
             Changed::Other(catalog, oid) | Changed::Object(catalog, oid) => (catalog, oid),
             _ => continue,
         };
-        if !temporary::outlives(object.0.into(), object.1.into()) {
+        if !temporary::is_permanent(object.0.into(), object.1.into()) {
             continue;
         }
         let dependency = temporary::dependency(now, object);
@@ -298,7 +349,7 @@ fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) ->
         if dependency == TemporaryDependency::TemporaryDefiner
             || temporary::dropped_with(now, object)
                 .into_iter()
-                .any(|object| is_promised(cx, object))
+                .any(|object| is_protected(cx, object))
         {
             let rejection = Rejection::of_temporary_dependency(&catalog::description(
                 object.0.into(),
@@ -310,9 +361,8 @@ fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) ->
     found
 }
 
-/// Whether the contract relies on an object: it names it, or it is a policy of a governed table, or
-/// the guard itself.
-fn is_promised(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
+/// Whether the contract protects an object: one that it declares, a policy, or the guard itself.
+fn is_protected(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
     if catalog == catalog::PG_EXTENSION {
         return cx.snapshot.extensions.get(&oid).is_some_and(|(name, _)| name == "dragonfly_guard");
     }
@@ -324,20 +374,21 @@ fn is_promised(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
         || cx.contract.functions_named(&schema, &name).next().is_some()
 }
 
-/// Whether a rule is checked after these changes. Those about routines are checked routine by
-/// routine.
-fn applies(rule: &Rule, states: &Snapshots, moved: bool) -> bool {
+/// Whether a rule is checked after these changes. Rules about routines are checked separately, for
+/// each routine.
+fn applies(rule: &Rule, states: &Snapshots, are_names_changed: bool) -> bool {
     match rule.recheck {
         Recheck::Routines => false,
         Recheck::Roles => states.plan == Plan::Everything,
         Recheck::Schemas => states.plan != Plan::Changed,
-        Recheck::Names => states.plan != Plan::Changed || moved,
+        Recheck::Names => states.plan != Plan::Changed || are_names_changed,
         Recheck::OwnObjects => states.own,
         Recheck::ChangedObjects => true,
     }
 }
 
-/// What is where under which name, and of what kind.
+/// Returns schema, name and kind of all relations and routines, and whether they are SECURITY
+/// DEFINER.
 fn names(snapshot: &Snapshot) -> HashSet<(Oid, &str, &str, bool)> {
     let relations =
         snapshot.relations.iter().map(|r| (r.schema, r.name.as_str(), r.kind.object_type(), false));
@@ -348,16 +399,21 @@ fn names(snapshot: &Snapshot) -> HashSet<(Oid, &str, &str, bool)> {
     relations.chain(routines).collect()
 }
 
-/// Whether what a routine was can excuse what it is: it was SECURITY DEFINER, nothing of the
-/// platform excused it then, and its owner now can do no more than its owner could.
-fn compares(old: &Context<'_>, new: &Context<'_>, past: &Routine, routine: &Routine) -> bool {
-    past.security_definer
-        && old.routine_managed_by(past).is_none()
-        && new.access.can_act_as(past.owner, routine.owner)
+/// Whether only regressions from the earlier state of a routine are blocked: it was SECURITY
+/// DEFINER and not managed by the platform, and its owner has no more privileges now.
+fn is_comparable(
+    old: &Context<'_>,
+    new: &Context<'_>,
+    earlier: &Routine,
+    routine: &Routine,
+) -> bool {
+    earlier.security_definer
+        && old.routine_managed_by(earlier).is_none()
+        && new.access.can_act_as(earlier.owner, routine.owner)
 }
 
-/// A routine beside one of the extension's own, under its name: who calls ours with fewer arguments
-/// would call that one, with all of the caller's rights.
+/// Rejects a changed routine that has the name of one of the extension's functions: a call that
+/// omits arguments could execute it instead, with the privileges of the caller.
 fn reject_impostors(changed: &[Changed], tag: &str) {
     for one in changed {
         let Changed::Routine(oid) = one else { continue };
@@ -367,20 +423,20 @@ fn reject_impostors(changed: &[Changed], tag: &str) {
     }
 }
 
-/// The rejection of a routine's path, where the transaction made it worse.
+/// Returns the rejection of a routine's search_path, if it is a regression.
 fn path_check(
     cx: &Context<'_>,
     routine: &Routine,
-    past: Option<&Routine>,
+    earlier: Option<&Routine>,
     tag: &str,
 ) -> Option<Found> {
     let after = definer_path::assess(cx, routine)?;
-    let before = past.map(|past| cx.paths.config(&past.config, past.owner));
+    let before = earlier.map(|earlier| cx.paths.config(&earlier.config, earlier.owner));
     let worse = if after.verdict == Verdict::Safe {
-        let was = before.as_ref().is_some_and(|b| {
+        let was_worse = before.as_ref().is_some_and(|b| {
             definer_path::must_be_canonical(cx, routine, b) || b.verdict != Verdict::Safe
         });
-        definer_path::must_be_canonical(cx, routine, &after) && !was
+        definer_path::must_be_canonical(cx, routine, &after) && !was_worse
     } else {
         !definer_path::accepts_empty(cx, &after) && is_regression(before.as_deref(), &after)
     };
@@ -391,15 +447,17 @@ fn path_check(
     })
 }
 
-/// Settings that switch off protection, where the transaction added them.
+/// Returns the rejections of settings that disable protection and are new in a routine.
 fn setting_checks(
     cx: &Context<'_>,
     routine: &Routine,
-    past: Option<&Routine>,
+    earlier: Option<&Routine>,
     exempt: &Exempt<'_>,
 ) -> Vec<Found> {
-    let known: Vec<&str> = past
-        .map(|past| security_definer_settings::suspect(&past.config).map(|(n, _)| n).collect())
+    let known: Vec<&str> = earlier
+        .map(|earlier| {
+            security_definer_settings::suspect(&earlier.config).map(|(n, _)| n).collect()
+        })
         .unwrap_or_default();
     security_definer_settings::suspect(&routine.config)
         .filter(|(name, _)| !known.contains(name))
@@ -407,7 +465,8 @@ fn setting_checks(
             !exempt.finding(cx, &security_definer_settings::finding(cx, routine, name, value))
         })
         .map(|(name, value)| {
-            // Of a setting that switches off the guard itself, a warning would be the last word.
+            // A setting that disables the guard is blocked in any case: the guard could report
+            // nothing after it.
             let action = match name {
                 "dragonfly_guard.mode" => GuardAction::Block,
                 _ => cx.guard_action(&security_definer_settings::RULE),

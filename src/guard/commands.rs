@@ -1,4 +1,4 @@
-//! When to check: at the end of a command, and before the transaction commits.
+//! Decides when changes are checked: at the end of a command or before the transaction commits.
 
 use super::check::{self, Moment};
 use super::{changes, enforce, transaction};
@@ -7,9 +7,9 @@ use crate::pg::heap::State;
 use crate::settings::{self, CheckAt, Mode};
 use pgrx::pg_sys;
 
-/// Checks what a command has changed.
+/// Checks the changes of a command that has ended; `tag` is its command tag.
 pub fn ended(tag: &str) {
-    // What the extension's own script creates is checked when it is complete.
+    // Objects of the extension's own script are checked when the script has ended.
     if is_binary_upgrade() || catalog::in_own_script() {
         return;
     }
@@ -33,8 +33,7 @@ pub fn ended(tag: &str) {
     changes::checked(&changed);
 }
 
-/// Checks now what would be checked if the transaction committed now; an error where it would be
-/// rejected.
+/// Checks the transaction as a commit would. Raises an error where a commit would be rejected.
 pub fn check_as_if_committing() {
     let checks = transaction::had_event() || settings::is_hardened();
     if checks && settings::mode() != Mode::off && !settings::is_restoring_a_dump() {
@@ -42,20 +41,21 @@ pub fn check_as_if_committing() {
     }
 }
 
-/// Checks the whole transaction, where commands with an event had a part in it, or the guard is
-/// hardened. (Otherwise what fires no event is not checked: in a backend that does not happen to
-/// have the library loaded it would pass.)
+/// Checks the whole transaction if it ran a command that fires event triggers, or the guard is
+/// hardened.
+///
+/// Other transactions are not checked where the guard is not hardened, so that the outcome does not
+/// depend on whether the backend has already loaded the library.
 pub fn before_commit(is_prepared: bool) {
-    // The server's own work, when it tidies up after a session that is gone, must not fail. What
-    // others' code does in it is no such work.
+    // The server's own work, such as dropping the temporary objects of an ended session, must not
+    // fail. It fires no event triggers; code of users that it runs may.
     if is_binary_upgrade()
-        || !transaction::had_event()
-            && (!settings::is_hardened() || settings::is_the_servers_own_work())
+        || !transaction::had_event() && (!settings::is_hardened() || settings::is_server_internal())
     {
         return;
     }
     if settings::mode() == Mode::off || settings::is_restoring_a_dump() {
-        // What was changed before it was switched off, and not checked.
+        // Changes that were made before the guard was switched off are not checked either.
         if (transaction::is_pending() || !changes::unchecked().is_empty())
             && Own::is_there(&State::now())
         {
@@ -63,8 +63,8 @@ pub fn before_commit(is_prepared: bool) {
         }
         return;
     }
-    // What the last statement has written may have been written directly: the caches have not been
-    // told yet, which tell us.
+    // The last statement may have written a catalog directly. The command counter increment
+    // invalidates the caches, whose callbacks record the change.
     if settings::is_hardened() && transaction::may_change() {
         // SAFETY: the transaction is still in progress.
         unsafe { pg_sys::CommandCounterIncrement() };

@@ -1,4 +1,4 @@
-//! What the guard does about what it has found: an error, a warning, a line in the server log.
+//! What the guard does about a violation: an error, a warning, a line in the server log.
 
 use super::rejection::GUARD;
 use super::transaction;
@@ -12,21 +12,21 @@ use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
 
-/// Does what the contract wants, as far as the mode lets it: an error for all that is refused, a
-/// warning for each of the rest. `tag` is the command.
+/// Enforces the guard actions of the contract in the current mode: raises one error for all
+/// blocked rejections, or a warning for each of the others. `tag` is the command tag.
 pub fn act(found: Vec<(Rejection, GuardAction)>, tag: &str) {
-    let (refused, warned): (Vec<_>, Vec<_>) = found
+    let (blocked, warned): (Vec<_>, Vec<_>) = found
         .into_iter()
         .filter(|(rejection, action)| {
             *action > GuardAction::Audit && !transaction::is_reported(&rejection.key)
         })
         .partition(|(_, action)| *action == GuardAction::Block && mode() == Mode::block);
-    let refused: Vec<Rejection> = refused.into_iter().map(|(rejection, _)| rejection).collect();
-    refused
+    let blocked: Vec<Rejection> = blocked.into_iter().map(|(rejection, _)| rejection).collect();
+    blocked
         .iter()
-        .take(WRITTEN)
+        .take(MOST_LOGGED)
         .for_each(|rejection| log::write(Event::Rejected, tag, Some(rejection)));
-    if let Some(rejection) = one(refused) {
+    if let Some(rejection) = merged(blocked) {
         let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
         report(rejection).error_from(rule, code);
     }
@@ -39,14 +39,14 @@ pub fn act(found: Vec<(Rejection, GuardAction)>, tag: &str) {
     }
 }
 
-/// So many rejections of one command are written down one by one.
-const WRITTEN: usize = 20;
+/// The maximum number of rejections of one command that are logged.
+const MOST_LOGGED: usize = 20;
 
 fn report(rejection: Rejection) -> Report {
     Report { message: rejection.message, detail: rejection.detail, hint: rejection.hint }
 }
 
-/// The SQLSTATE of a rule as the server's error code.
+/// Returns the SQLSTATE of a rule as an error code of the server.
 fn sqlstate(rule: &Rule) -> PgSqlErrorCode {
     match rule.sqlstate {
         SqlState::InvalidGrantOperation => PgSqlErrorCode::ERRCODE_INVALID_GRANT_OPERATION,
@@ -59,8 +59,9 @@ fn sqlstate(rule: &Rule) -> PgSqlErrorCode {
     }
 }
 
-/// Several rejections of one command (an extension's script) as one: the first, and how many more.
-fn one(rejections: Vec<Rejection>) -> Option<Rejection> {
+/// Merges the rejections of one command (for example of an extension's script) into the first one:
+/// its DETAIL lists five others and counts the rest.
+fn merged(rejections: Vec<Rejection>) -> Option<Rejection> {
     let more: Vec<String> = rejections.iter().skip(1).map(|r| r.problem.clone()).collect();
     let mut first = rejections.into_iter().next()?;
     if !more.is_empty() {
@@ -76,81 +77,105 @@ fn one(rejections: Vec<Rejection>) -> Option<Rejection> {
     Some(first)
 }
 
-/// A command that passes because the mode is off.
+/// Logs a command that is not checked because the mode is off.
 pub fn unchecked(tag: &str) {
     log::write(Event::Unchecked, tag, None);
 }
 
-/// A session that restores a dump: said once to whoever does it, and written down.
+/// Logs a session that restores a dump and warns its client, once per session.
 pub fn restoring(tag: &str) {
     thread_local! {
-        static SAID: Cell<bool> = const { Cell::new(false) };
+        static REPORTED: Cell<bool> = const { Cell::new(false) };
     }
-    if !SAID.replace(true) {
+    if !REPORTED.replace(true) {
         log::write(Event::Restoring, tag, None);
         Report {
-            message: "a dump is being restored: the security guard does not judge this session"
+            message: "security guard does not check this session because it restores a dump".into(),
+            detail: "The session belongs to a superuser and has the settings that a dump of \
+                     pg_dump starts with."
                 .into(),
-            detail: "Its settings are those that pg_dump begins with, and it is a superuser's."
-                .into(),
-            hint:
-                "Afterwards, SELECT * FROM ops.audit_security() tells what has come with the dump."
-                    .into(),
+            hint: "After the restore, run SELECT * FROM ops.audit_security();".into(),
         }
         .warning(PgSqlErrorCode::ERRCODE_WARNING);
     }
 }
 
-/// A statement that would leave sessions without the guard, and that nothing could take back.
-pub fn disables_guard(statement: &str, parameter: &str) -> ! {
+/// Rejects a statement whose effect cannot be rolled back and would leave sessions without the
+/// guard.
+///
+/// `parameter` is the changed parameter, `None` for RESET ALL.
+pub fn disables_guard(statement: &str, parameter: Option<&str>) -> ! {
+    let changed = parameter.map_or_else(
+        || "all parameters".to_owned(),
+        |name| format!("parameter \"{}\"", printable(name)),
+    );
     Report {
-        message: format!("{statement} would silence the security guard"),
-        detail: format!("Sessions to come would run without it, or with it switched off, by \"{}\".", printable(parameter)),
-        hint: "A superuser who means it says SET dragonfly_guard.mode = off first, which leaves a line in the server log."
+        message: format!("{statement} would disable the security guard"),
+        detail: format!(
+            "After the change of {changed}, new sessions would run without the security guard, \
+             or with the guard switched off."
+        ),
+        hint: "To run the statement anyway, run SET dragonfly_guard.mode = off; first, as a \
+               superuser. The server log records it."
             .into(),
     }
     .error_from(GUARD, PgSqlErrorCode::ERRCODE_RESERVED_NAME)
 }
 
-/// A temporary table that goes at commit would take something lasting along, after everything has
-/// been judged.
+/// Rejects a transaction in which a temporary table that is dropped at commit would drop a
+/// permanent object too, after everything has been checked.
 pub fn dropped_at_commit(what: &str) -> ! {
     Report {
         message: format!("ON COMMIT DROP would drop {} too", printable(what)),
-        detail: "It depends on a temporary table of this transaction.".into(),
-        hint: "Make it without the temporary table.".into(),
+        detail: "The object depends on a temporary table that is dropped at commit.".into(),
+        hint: "Create the object without a dependency on the temporary table.".into(),
     }
     .error_from(GUARD, PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
 }
 
-/// A transaction that others would have to wait for, or could not judge themselves against.
+/// Rejects a transaction whose changes other transactions could not be checked against, or that
+/// would make them wait.
 pub fn cannot_release_commit_lock(is_prepared: bool) -> ! {
-    let what = "a transaction that has changed a schema, or a SECURITY DEFINER routine";
+    let what = "a transaction that has changed a schema or a SECURITY DEFINER routine";
     let (message, detail, hint) = if is_prepared {
         (
             format!("cannot PREPARE {what}"),
-            "Nobody can see what it has done until it is committed, and so nobody could judge what others do meanwhile.",
-            "COMMIT it, or SET dragonfly_guard.mode = off as a superuser.",
+            "Its changes are not visible to other transactions until it is committed, so the \
+             security guard cannot check them together.",
+            "Use COMMIT, or run SET dragonfly_guard.mode = off; as a superuser.",
         )
     } else {
         (
-            format!(
-                "cannot commit {what}, together with something lasting that depends on a temporary table of its own"
-            ),
-            "Dropping the one with the other may have to wait for others, while others wait for this transaction.",
-            "Do it in two transactions.",
+            format!("cannot commit {what} and drops a permanent object with a temporary table"),
+            "Dropping the permanent object may wait for locks of sessions that wait for this \
+             transaction.",
+            "Use two transactions.",
         )
     };
     Report { message, detail: detail.into(), hint: hint.into() }
         .error_from(GUARD, PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
 }
 
-/// The guard has been taken away by something other than DROP EXTENSION.
-pub fn drops_guard(tag: &str) -> ! {
+/// Rejects a transaction that has dropped the extension, by a dependency or, where the guard is
+/// hardened, by its name.
+pub fn drops_guard(tag: &str, is_by_name: bool) -> ! {
+    let (message, detail) = if is_by_name {
+        (
+            format!("{tag} would disable the security guard"),
+            "The guard is hardened: it must be switched off before its extension is dropped.",
+        )
+    } else {
+        (
+            format!("{tag} would drop extension dragonfly_guard through a dependency"),
+            "Extension dragonfly_guard, or one of its members, depends on a dropped object.",
+        )
+    };
     Report {
-        message: format!("{tag} would take the security guard along"),
-        detail: "Extension dragonfly_guard, or something that it is made of, depends on what is dropped.".into(),
-        hint: "A superuser who means it says SET dragonfly_guard.mode = off first, and DROP EXTENSION dragonfly_guard.".into(),
+        message,
+        detail: detail.into(),
+        hint: "To drop the extension, run SET dragonfly_guard.mode = off; and DROP EXTENSION \
+               dragonfly_guard; as a superuser."
+            .into(),
     }
     .error_from(GUARD, PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
 }

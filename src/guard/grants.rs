@@ -1,12 +1,12 @@
-//! The routines that a GRANT or REVOKE is about. No hook and no cache tells: the statement does. It
-//! says only which; what became of them is read from the catalog.
+//! The routines that a GRANT or REVOKE changes. No hook and no cache callback reports these, so
+//! they are taken from the parse tree; their new state is read from the catalog.
 
 use crate::catalog;
 use crate::pg::list::nodes;
 use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys;
 
-/// The routines that a statement grants something on, or takes something from, by itself or as an
+/// Returns the routines whose privileges a statement changes: a GRANT or REVOKE, by itself or as an
 /// element of CREATE SCHEMA.
 pub fn routines_of(statement: *mut pg_sys::Node) -> Vec<Oid> {
     // SAFETY: the parse tree of the command that has just ended; each cast follows the node's tag.
@@ -24,7 +24,7 @@ pub fn routines_of(statement: *mut pg_sys::Node) -> Vec<Oid> {
 }
 
 /// # Safety
-/// `grant` is a valid statement that has been carried out.
+/// `grant` is a valid statement that has been executed.
 unsafe fn of_grant(grant: *mut pg_sys::GrantStmt) -> Vec<Oid> {
     use pg_sys::ObjectType::{OBJECT_FUNCTION, OBJECT_PROCEDURE, OBJECT_ROUTINE};
     // SAFETY: `objects` holds names of schemas or routines with their arguments, as `targtype`
@@ -48,6 +48,8 @@ unsafe fn of_grant(grant: *mut pg_sys::GrantStmt) -> Vec<Oid> {
     }
 }
 
+/// Returns the C string of a String node.
+///
 /// # Safety
 /// `node` is a String node.
 pub unsafe fn string(node: *mut pg_sys::Node) -> *const std::ffi::c_char {

@@ -1,12 +1,12 @@
-//! What the server calls: the event triggers, the object access hook and the callbacks of caches
-//! and transactions. They record what has changed and call [`commands`].
+//! The functions that the server calls: the event triggers, the object access hook, and the
+//! callbacks of caches and transactions. They record changes and call [`commands`].
 //!
-//! Three things of the server tell, wherever a command came from: the object access hook (routines,
-//! extensions, event triggers; it is called after the catalog row is written, objectaccess.h), and
-//! the invalidations of the caches of relations and catalogs, which every change of a row sends to
-//! its own backend too, no later than the next command counter increment (inval.c): GRANT, policies
-//! and row security among them. Others' changes arrive the same way; what is recorded for them is
-//! the same before and after, and checked to be no change.
+//! Changes are reported by the object access hook (routines, extensions, event triggers; called
+//! after the catalog row is written, objectaccess.h) and by the invalidations of the relation cache
+//! and the system caches, which every change of a catalog row sends to its own backend too, no
+//! later than the next command counter increment (inval.c). The latter cover GRANT, policies and
+//! row security. Changes of other sessions arrive in the same way; both states agree in these, so
+//! that checking them has no effect.
 
 use super::changes::{self, Changed};
 use super::{commands, enforce, grants, transaction, utility};
@@ -23,7 +23,7 @@ thread_local! {
     static PREVIOUS: Cell<pg_sys::object_access_hook_type> = const { Cell::new(None) };
 }
 
-/// Installs the hooks, in front of those that are there already; called when the library is loaded.
+/// Installs the hooks, in front of existing ones. Called when the library is loaded.
 pub fn install() {
     // SAFETY: called once, when the library is loaded, by a backend's only thread.
     unsafe {
@@ -83,7 +83,7 @@ fn command_end(call: Call) -> pg_sys::Datum {
 
 const CREATE_EXTENSION: &str = "CREATE EXTENSION";
 
-/// Whether the statement is a superuser's DROP EXTENSION that names the guard, so that it is meant.
+/// Whether the statement is a superuser's DROP EXTENSION that names the extension.
 fn names_the_guard(statement: *mut pg_sys::Node) -> bool {
     // SAFETY: the parse tree of a statement; the cast follows the node's tag, and an extension's
     // name is a string.
@@ -98,8 +98,8 @@ fn names_the_guard(statement: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// The tag of the command for which the server calls an event trigger; an error where somebody else
-/// calls.
+/// Returns the tag of the command for which the event trigger is called. Raises an error where the
+/// function is not called as an event trigger.
 fn event(call: Call) -> String {
     call.event_trigger_tag().unwrap_or_else(|| {
         Report {
@@ -110,8 +110,8 @@ fn event(call: Call) -> String {
     })
 }
 
-/// This frame holds nothing that would have to be dropped, so that an error of the other hook may
-/// leave it by the server's own way.
+/// The hook. This frame holds no values with destructors, so that an error of the previous hook may
+/// leave it by a long jump.
 unsafe extern "C-unwind" fn object_access(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -120,42 +120,46 @@ unsafe extern "C-unwind" fn object_access(
     argument: *mut c_void,
 ) {
     if let Some(previous) = PREVIOUS.get() {
-        // SAFETY: the hook that was there, with what the server gave.
+        // SAFETY: calls the previous hook with the arguments of the server.
         unsafe { previous(access, class, object, sub, argument) };
     }
     use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
     if matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {
-        // SAFETY: asks nothing of its arguments.
+        // SAFETY: has no requirements on its arguments.
         unsafe { object_changed(class, object, access == OAT_DROP) };
     }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::Oid, dropped: bool) {
-    // ON COMMIT DROP, after everything has been checked, takes along what depends on the table.
-    // (What else lasts and depends on the table is the affair of whoever made it so.)
-    if dropped
+unsafe extern "C-unwind" fn object_changed(
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    is_dropped: bool,
+) {
+    // ON COMMIT DROP drops the dependents of the table after everything has been checked. (Other
+    // kinds of dependents are the responsibility of their owners.)
+    if is_dropped
         && transaction::is_committing()
         && settings::mode() == Mode::block
         && matches!(
             class.to_u32(),
             catalog::PG_EXTENSION | catalog::PG_NAMESPACE | catalog::PG_POLICY
         )
-        && catalog::temporary::outlives(class, object)
+        && catalog::temporary::is_permanent(class, object)
     {
         enforce::dropped_at_commit(&catalog::description(class, object));
     }
     let (catalog, oid) = (class.to_u32(), object.to_u32());
     match catalog {
-        // A sequence that is given to a column, or taken from it, changes nothing in any cache.
-        catalog::PG_CLASS if !dropped => changes::note(Changed::Relation(oid)),
-        catalog::PG_TYPE | catalog::PG_OPERATOR if !dropped => {
+        // No cache callback reports a change of the column that owns a sequence.
+        catalog::PG_CLASS if !is_dropped => changes::note(Changed::Relation(oid)),
+        catalog::PG_TYPE | catalog::PG_OPERATOR if !is_dropped => {
             changes::note(Changed::Other(catalog, oid))
         }
         catalog::PG_PROC => changes::note(Changed::Routine(oid)),
         catalog::PG_EXTENSION => changes::note(Changed::Extension(oid)),
         catalog::PG_EVENT_TRIGGER => changes::note(Changed::Own),
-        catalog::PG_CAST | catalog::PG_CONSTRAINT if !dropped => {
+        catalog::PG_CAST | catalog::PG_CONSTRAINT if !is_dropped => {
             changes::note(Changed::Object(catalog, oid))
         }
         _ => {}
@@ -164,8 +168,8 @@ unsafe extern "C-unwind" fn object_changed(class: pg_sys::Oid, object: pg_sys::O
 
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    // What initdb made is no matter of the contract's; 0 is a reset of everything, and never the
-    // only word about a change of one's own.
+    // The contract does not cover relations that initdb created. 0 is a reset of the whole cache,
+    // which does not replace the message about a change of this session.
     if relation.to_u32() >= pg_sys::FirstNormalObjectId && transaction::may_change() {
         changes::note(Changed::Relation(relation.to_u32()));
     }

@@ -1,16 +1,15 @@
-//! The guard: event triggers that check what a command has changed, by the same rules as the audit.
+//! The guard: event triggers that check the changes of each command by the rules of the audit.
 //!
-//! `ddl_command_start` makes the backend load the library before the first command does anything;
-//! from then on [`changes`] records what any command changes, also where the list of
-//! `pg_event_trigger_ddl_commands()` is empty (inside REFRESH MATERIALIZED VIEW). `ddl_command_end`
-//! checks that against the catalog as the command left it; an error there takes the command back.
-//! What a later command of the same transaction may still put right is checked when the transaction
-//! commits, and so is everything else once more, in turn with other transactions.
+//! The trigger for `ddl_command_start` makes the backend load the library before the first command
+//! is executed. From then on, [`changes`] records what commands change, even where
+//! `pg_event_trigger_ddl_commands()` lists nothing (inside REFRESH MATERIALIZED VIEW). The trigger
+//! for `ddl_command_end` checks the changes in the catalog; an error there rolls the command back.
+//! Violations that a later command of the transaction may still correct are checked at commit,
+//! where everything else is checked again too, with the commit lock held.
 //!
-//! In the order of who calls whom, the last first: [`hooks`] is called by the server, records
-//! [`changes`] and calls [`commands`], which decides when to check; [`snapshots`] reads the catalog
-//! before and after, as much of it as [`scope`] and [`plan`] say; [`check`] compares the two; and
-//! [`enforce`] rejects, warns and logs.
+//! The server calls [`hooks`], which records [`changes`] and calls [`commands`], which decides when
+//! to check. [`snapshots`] reads both states of the catalog, as much of it as [`scope`] and
+//! [`plan`] determine; [`check`] compares them; [`enforce`] rejects, warns and logs.
 
 mod changes;
 mod check;

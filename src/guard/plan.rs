@@ -1,62 +1,62 @@
-//! How much of the catalog has to be looked at to check what a transaction has changed: a pure
-//! decision, made as more becomes known.
+//! Decides how much of the catalog has to be read to check the changes of a transaction. The
+//! decision is refined as more of the catalog is known, and reads nothing itself.
 
 use std::collections::BTreeSet;
 
-/// How much of the catalog has to be looked at.
+/// How much of the catalog has to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Plan {
-    /// Nothing: both states agree in everything that rules look at.
+    /// Nothing: both states agree in everything that the rules check.
     Skip,
-    /// What was changed.
+    /// The changed objects.
     Changed,
-    /// That, and what has to do with some schemas.
+    /// The changed objects and everything that depends on some schemas.
     Schemas,
-    /// All of it, for roles have changed.
+    /// Everything, because roles have changed.
     Everything,
 }
 
-/// A kind of thing that a transaction has changed, or may have changed.
+/// A kind of change that a transaction has made, or may have made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Aspect {
-    /// A relation, policy, routine or its extension is another than before, or what it depends on
-    /// may be.
+    /// A relation, a policy, a routine, or the membership of one in an extension has changed, or
+    /// its dependencies may have.
     Objects,
-    /// A type or an operator stands in another schema, or has another owner.
+    /// A type or an operator has another schema or owner.
     Placed,
     /// Default privileges.
     DefaultAcls,
-    /// Something of the guard's own.
+    /// An object of the guard.
     Own,
-    /// Schemas; they may be as they were.
+    /// Schemas; possibly unchanged.
     Schemas,
-    /// Roles, memberships or the database; they may be as they were.
+    /// Roles, memberships or the database; possibly unchanged.
     Roles,
-    /// A catalog has been written directly: anything.
+    /// A catalog has been written directly, so that anything may have changed.
     Catalogs,
 }
 
-/// What a transaction has changed.
+/// The kinds of changes of a transaction.
 pub type Aspects = BTreeSet<Aspect>;
 
-/// What is to be checked even where schemas and roles are as they were.
+/// The kinds that are checked even where schemas and roles are unchanged.
 const OF_OBJECTS: [Aspect; 4] = [Aspect::Objects, Aspect::Placed, Aspect::DefaultAcls, Aspect::Own];
 
 fn has_any(aspects: &Aspects, wanted: &[Aspect]) -> bool {
     wanted.iter().any(|aspect| aspects.contains(aspect))
 }
 
-/// Whether roles count. They change by statements without an event alone, which not every session
-/// would see checked.
-fn roles_count(aspects: &Aspects, is_hardened: bool) -> bool {
+/// Whether changes of roles are checked. Statements that change roles fire no event trigger, so
+/// that only hardened sessions check them.
+fn are_roles_checked(aspects: &Aspects, is_hardened: bool) -> bool {
     aspects.contains(&Aspect::Roles) && is_hardened
 }
 
-/// Returns whether roles and schemas have to be read. Otherwise there is nothing to check.
+/// Whether roles and schemas have to be read. Otherwise there is nothing to check.
 pub fn needs_base(aspects: &Aspects, is_hardened: bool) -> bool {
     has_any(aspects, &OF_OBJECTS)
         || has_any(aspects, &[Aspect::Schemas, Aspect::Catalogs])
-        || roles_count(aspects, is_hardened)
+        || are_roles_checked(aspects, is_hardened)
 }
 
 /// Whether both states of roles and schemas have to be read; otherwise they are the same.
@@ -64,15 +64,17 @@ pub fn needs_base_before(aspects: &Aspects) -> bool {
     has_any(aspects, &[Aspect::Schemas, Aspect::Roles, Aspect::Catalogs])
 }
 
-/// Returns the plan once roles and schemas are known: whether the schemas differ, and whether the
-/// roles do, which is asked where it counts.
+/// Returns the plan once roles and schemas are known. `roles_differ` is called only where the
+/// answer matters.
 pub fn by_base(
     aspects: &Aspects,
     is_hardened: bool,
     schemas_differ: bool,
     roles_differ: impl FnOnce() -> bool,
 ) -> Plan {
-    if aspects.contains(&Aspect::Catalogs) || roles_count(aspects, is_hardened) && roles_differ() {
+    if aspects.contains(&Aspect::Catalogs)
+        || are_roles_checked(aspects, is_hardened) && roles_differ()
+    {
         Plan::Everything
     } else if schemas_differ
         && (has_any(aspects, &OF_OBJECTS) || aspects.contains(&Aspect::Schemas))
@@ -85,16 +87,17 @@ pub fn by_base(
     }
 }
 
-/// Returns what becomes of [`Plan::Changed`] once that has been read: whether something has come to
-/// stand in a schema where its owner could not have created it, whether default privileges differ,
-/// and whether the guard was there before, for one that is being created has no past.
+/// Returns the plan that follows [`Plan::Changed`] once the changed objects have been read.
+///
+/// `has_misplaced`: an object has been moved into a schema where its owner has no privilege to
+/// create it. `existed`: the extension existed before, and is not just being created.
 pub fn by_changed(
     aspects: &Aspects,
-    is_planted: bool,
+    has_misplaced: bool,
     default_acls_differ: bool,
     existed: bool,
 ) -> Plan {
-    if is_planted {
+    if has_misplaced {
         Plan::Schemas
     } else if has_any(aspects, &[Aspect::Objects, Aspect::Placed])
         || default_acls_differ
@@ -129,20 +132,20 @@ mod tests {
     }
 
     #[test]
-    fn changed_objects_are_looked_at() {
+    fn changed_objects_are_read() {
         for aspect in OF_OBJECTS {
             assert_eq!(plan(&[aspect], false, false, false), Plan::Changed, "{aspect:?}");
         }
     }
 
     #[test]
-    fn schemas_as_they_were_are_skipped() {
+    fn unchanged_schemas_are_skipped() {
         assert_eq!(plan(&[Aspect::Schemas], false, false, false), Plan::Skip);
         assert_eq!(plan(&[Aspect::Schemas], false, true, false), Plan::Schemas);
     }
 
     #[test]
-    fn schemas_that_differ_count_beside_changed_objects() {
+    fn changed_schemas_widen_the_plan_of_changed_objects() {
         assert_eq!(plan(&[Aspect::Objects, Aspect::Roles], false, true, false), Plan::Schemas);
         assert_eq!(
             plan(&[Aspect::Roles], true, true, false),
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_count_in_hardened_mode_alone() {
+    fn roles_are_checked_in_hardened_mode_only() {
         assert_eq!(plan(&[Aspect::Roles], false, false, true), Plan::Skip);
         assert_eq!(plan(&[Aspect::Roles], true, false, true), Plan::Everything);
         assert_eq!(plan(&[Aspect::Roles], true, false, false), Plan::Skip);
@@ -177,19 +180,19 @@ mod tests {
     }
 
     #[test]
-    fn planted_object_widens_the_plan_to_its_schema() {
+    fn misplaced_object_widens_the_plan_to_its_schema() {
         assert_eq!(by_changed(&[Aspect::Objects].into(), true, false, true), Plan::Schemas);
         assert_eq!(by_changed(&[Aspect::Objects].into(), false, false, true), Plan::Changed);
     }
 
     #[test]
-    fn default_acls_as_they_were_are_skipped() {
+    fn unchanged_default_acls_are_skipped() {
         assert_eq!(by_changed(&[Aspect::DefaultAcls].into(), false, false, true), Plan::Skip);
         assert_eq!(by_changed(&[Aspect::DefaultAcls].into(), false, true, true), Plan::Changed);
     }
 
     #[test]
-    fn guard_that_is_being_created_has_no_past() {
+    fn guard_that_is_being_created_is_skipped() {
         assert_eq!(by_changed(&[Aspect::Own].into(), false, false, false), Plan::Skip);
         assert_eq!(by_changed(&[Aspect::Own].into(), false, false, true), Plan::Changed);
     }

@@ -1,4 +1,4 @@
-//! What has to be looked at to check what a transaction has changed.
+//! Determines the objects that have to be read to check the changes of a transaction.
 
 use super::changes::Changed;
 use super::plan::{Aspect, Aspects};
@@ -7,23 +7,24 @@ use crate::pg::heap::State;
 use dragonfly_core::catalog::{Oid, Snapshot};
 use std::collections::HashSet;
 
-/// What has to be looked at.
+/// The objects to read.
 #[derive(Debug, Default)]
 pub struct Scope {
-    /// Relations, in order.
+    /// Relations, ordered by OID.
     pub relations: Vec<Oid>,
-    /// Routines, in order.
+    /// Routines, ordered by OID.
     pub routines: Vec<Oid>,
-    /// Where the types and operators are that have come to stand where they are.
+    /// Schema and owner of the types and operators for which one of the two has changed.
     pub placed: Vec<Place>,
-    /// Whether something has changed of which only matters what it depends on.
+    /// Whether an object has changed of which only its dependencies are checked.
     has_dependents: bool,
-    /// What else has changed.
+    /// The other kinds of changes.
     aspects: Aspects,
 }
 
 impl Scope {
-    /// Returns what the changed things are, and what belongs to them.
+    /// Returns the scope of some changes: the changed objects and the members of changed
+    /// extensions.
     pub fn of(changed: &[Changed], then: &State, now: &State) -> Self {
         let mut scope = Self::default();
         for one in changed {
@@ -59,8 +60,8 @@ impl Scope {
         self.aspects.insert(aspect);
     }
 
-    /// The members of an extension: what left it was excused perhaps while it was a member, and
-    /// what came is now.
+    /// Adds the members that an extension has or had: whether a finding is excused may depend on
+    /// membership.
     fn extension(&mut self, extension: Oid, then: &State, now: &State) {
         for state in [now, then] {
             catalog::members(state, extension, &mut |class, member| match class {
@@ -74,10 +75,10 @@ impl Scope {
         }
     }
 
-    /// Returns what has changed, as far as the parts show it.
+    /// Returns the kinds of changes, as far as the parts show them.
     pub fn aspects(&self, parts: &Parts, then: &State, now: &State) -> Aspects {
         let mut aspects = self.aspects.clone();
-        // What a view or a policy depends on is in no row that is compared.
+        // The dependencies of a view or a policy are not part of the rows that are compared.
         let may_depend = self.has_dependents
             || !parts.after.relations.is_empty()
             || !parts.after.routines.is_empty()
@@ -91,8 +92,8 @@ impl Scope {
         aspects
     }
 
-    /// Reads what was changed, with what has to be looked at beside it: the table that a sequence
-    /// serves, and the other routines of a name.
+    /// Reads both states of the objects, of the tables that own changed sequences, and of the
+    /// routines with the same name in the same schemas.
     pub fn parts(&self, then: &State, now: &State) -> Parts {
         let read = |relations: &[Oid], routines: &[Oid]| Parts {
             before: catalog::part(then, relations, routines),
@@ -100,12 +101,12 @@ impl Scope {
         };
         let parts = read(&self.relations, &self.routines);
         let both = || [&parts.before, &parts.after].into_iter();
-        let served = both().flat_map(|s| &s.relations).filter_map(|r| r.owned_by);
-        let relations = with(&self.relations, served.collect());
+        let owning = both().flat_map(|s| &s.relations).filter_map(|r| r.owned_by);
+        let relations = merged(&self.relations, owning.collect());
         let names: HashSet<&str> =
             both().flat_map(|s| &s.routines).map(|r| r.name.as_str()).collect();
         let schemas: HashSet<Oid> = both().flat_map(|s| &s.routines).map(|r| r.schema).collect();
-        let routines = with(&self.routines, catalog::routines_named(now, &names, &schemas));
+        let routines = merged(&self.routines, catalog::routines_named(now, &names, &schemas));
         if relations.len() == self.relations.len() && routines.len() == self.routines.len() {
             parts
         } else {
@@ -114,11 +115,11 @@ impl Scope {
     }
 }
 
-/// Both states of some relations and routines, and of nothing else.
+/// Both states of some relations and routines.
 pub struct Parts {
-    /// Without what the transaction has done.
+    /// The state without the changes of the transaction.
     pub before: Snapshot,
-    /// With it.
+    /// The state with them.
     pub after: Snapshot,
 }
 
@@ -132,7 +133,7 @@ impl Parts {
             || before.routine_extension != after.routine_extension
     }
 
-    /// The extensions that any of it belongs to.
+    /// Returns the extensions that the objects are members of.
     fn extensions(&self) -> HashSet<Oid> {
         let of = |s: &Snapshot| -> Vec<Oid> {
             s.routine_extension.values().chain(s.relation_extension.values()).copied().collect()
@@ -141,8 +142,8 @@ impl Parts {
     }
 }
 
-/// The two lists as one, in order and without duplicates.
-fn with(list: &[Oid], more: Vec<Oid>) -> Vec<Oid> {
+/// Merges two lists: ordered, without duplicates.
+fn merged(list: &[Oid], more: Vec<Oid>) -> Vec<Oid> {
     let mut all = [list.to_vec(), more].concat();
     all.sort_unstable();
     all.dedup();

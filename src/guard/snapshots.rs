@@ -1,5 +1,5 @@
-//! Both states of what was changed: the catalog without what the transaction has done, and with it;
-//! as much of it as checking takes.
+//! Reads both states of the catalog, without and with the changes of the transaction, as far as
+//! checking needs them.
 
 use super::plan::{self, Plan};
 use super::scope::{Parts, Scope};
@@ -15,21 +15,21 @@ use dragonfly_core::search_path::settings as path_settings;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-/// The catalog without what the transaction has done, and with it.
+/// Both states of the catalog.
 pub struct Snapshots {
-    /// Without.
+    /// The state without the changes of the transaction.
     pub before: Snapshot,
-    /// With.
+    /// The state with them.
     pub after: Snapshot,
     /// How much of the catalog they show; never [`Plan::Skip`].
     pub plan: Plan,
-    /// Whether they show the guard's own objects, which were there before.
+    /// Whether they show the guard's own objects, and these existed before.
     pub own: bool,
     /// The contract in force.
     pub contract: Rc<Contract>,
 }
 
-/// Reads both states; `None` where they do not differ in anything that rules look at.
+/// Reads both states; `None` where they do not differ in anything that the rules check.
 pub fn read(scope: &Scope, then: &State, now: &State) -> Option<Snapshots> {
     let parts = scope.parts(then, now);
     let aspects = scope.aspects(&parts, then, now);
@@ -77,12 +77,12 @@ impl Bases {
             || before.database != after.database
     }
 
-    /// The schemas that are not what they were, but for those of sessions.
+    /// Returns the schemas that have changed, temporary schemas excepted.
     fn changed_schemas(&self) -> HashSet<Oid> {
-        let lasting = |schemas: &'_ [Schema]| -> HashMap<Oid, Schema> {
+        let permanent = |schemas: &'_ [Schema]| -> HashMap<Oid, Schema> {
             schemas.iter().filter(|s| !s.is_temporary()).map(|s| (s.oid, s.clone())).collect()
         };
-        let (before, after) = (lasting(&self.before.schemas), lasting(&self.after.schemas));
+        let (before, after) = (permanent(&self.before.schemas), permanent(&self.after.schemas));
         before
             .keys()
             .chain(after.keys())
@@ -92,14 +92,14 @@ impl Bases {
     }
 }
 
-/// What reading takes.
+/// The input of reading.
 struct Reader<'a> {
     scope: &'a Scope,
     then: &'a State,
     now: &'a State,
     own: Own,
-    /// Whether the extension was there before: one that is being created has no past to compare
-    /// with.
+    /// Whether the extension existed before. Otherwise it is being created, and there is no earlier
+    /// state to compare with.
     existed: bool,
     contract: Rc<Contract>,
 }
@@ -115,7 +115,7 @@ impl Reader<'_> {
         self.snapshots(before, after, Plan::Everything)
     }
 
-    /// What was changed, and what has to do with some schemas.
+    /// Reads the changed objects and everything that depends on some schemas.
     fn schemas(self, schemas: HashSet<Oid>, bases: Bases) -> Snapshots {
         let (before, after) = self.around_schemas(&schemas, bases);
         self.snapshots(before, after, Plan::Schemas)
@@ -124,16 +124,16 @@ impl Reader<'_> {
     fn changed(self, aspects: &plan::Aspects, parts: Parts, bases: Bases) -> Option<Snapshots> {
         let mut before = catalog::around(parts.before, bases.before, self.then);
         let mut after = catalog::around(parts.after, bases.after, self.now);
-        let planted = planted_schemas(&self.scope.placed, &before, &after);
+        let misplaced = schemas_with_misplaced(&self.scope.placed, &before, &after);
         let default_acls_differ = before.default_acls != after.default_acls;
         let shows_own = self.existed && aspects.contains(&plan::Aspect::Own);
-        match plan::by_changed(aspects, !planted.is_empty(), default_acls_differ, self.existed) {
+        match plan::by_changed(aspects, !misplaced.is_empty(), default_acls_differ, self.existed) {
             Plan::Skip => return None,
             Plan::Changed => {}
             Plan::Schemas | Plan::Everything => {
                 let bases =
                     Bases { before: catalog::base(self.then), after: catalog::base(self.now) };
-                return Some(self.schemas(planted, bases));
+                return Some(self.schemas(misplaced, bases));
             }
         }
         if shows_own {
@@ -165,8 +165,8 @@ impl Reader<'_> {
                 Concerning { schemas, names: &names, relations: &relations, routines: &routines };
             catalog::concerning(state, base, &self.contract, &self.own, &wanted)
         };
-        // What was in a schema that is governed no longer, for it has another name, is still there;
-        // and so was what is in one that is now.
+        // A renamed schema may be governed in one of the two states only. Each state shows the
+        // objects that the other one shows.
         let mut before = read(self.then, bases.before.clone(), [&parts.before, &parts.before]);
         let mut after = read(self.now, bases.after, [&parts.after, &before]);
         if shows_more(&before, &after) {
@@ -182,7 +182,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether the second shows something that the first does not.
+/// Whether the second snapshot shows an object that the first does not show.
 fn shows_more(first: &Snapshot, second: &Snapshot) -> bool {
     let relations: HashSet<Oid> = first.relations.iter().map(|r| r.oid).collect();
     let routines: HashSet<Oid> = first.routines.iter().map(|r| r.oid).collect();
@@ -190,15 +190,16 @@ fn shows_more(first: &Snapshot, second: &Snapshot) -> bool {
         || second.routines.iter().any(|r| !routines.contains(&r.oid))
 }
 
-/// Returns the schemas in which something has come to stand whose owner could not have created it
-/// there: another role has moved it, or the right has been taken back since. A path with that
-/// schema finds it. `placed` are types and operators.
-fn planted_schemas(placed: &[Place], before: &Snapshot, after: &Snapshot) -> HashSet<Oid> {
+/// Returns the schemas that contain a changed object whose owner has no privilege to create objects
+/// there: another role has moved the object there, or has revoked the privilege. Search paths with
+/// such a schema have to be checked. `placed` are the changed types and operators.
+fn schemas_with_misplaced(placed: &[Place], before: &Snapshot, after: &Snapshot) -> HashSet<Oid> {
     let mut placed = placed.to_vec();
-    let pasts: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
+    let earlier: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
     for routine in &after.routines {
-        let same = |past: &&Routine| past.schema == routine.schema && past.owner == routine.owner;
-        if !pasts.get(&routine.oid).is_some_and(same) {
+        let is_same =
+            |earlier: &&Routine| earlier.schema == routine.schema && earlier.owner == routine.owner;
+        if !earlier.get(&routine.oid).is_some_and(is_same) {
             placed.push(Place { schema: routine.schema, owner: routine.owner });
         }
     }
@@ -206,8 +207,8 @@ fn planted_schemas(placed: &[Place], before: &Snapshot, after: &Snapshot) -> Has
         return HashSet::new();
     }
     let access = Access::new(after);
-    // What belongs to the schema's owner, or to a superuser, needs no look at memberships.
-    let is_planted = |place: &Place| {
+    // The common cases, the schema's owner and superusers, are decided without memberships.
+    let is_misplaced = |place: &Place| {
         let owner = place.owner;
         after
             .schema(place.schema)
@@ -217,11 +218,11 @@ fn planted_schemas(placed: &[Place], before: &Snapshot, after: &Snapshot) -> Has
                 !s.is_temporary() && !held.contains(Privileges::CREATE)
             })
     };
-    placed.into_iter().filter(is_planted).map(|place| place.schema).collect()
+    placed.into_iter().filter(is_misplaced).map(|place| place.schema).collect()
 }
 
-/// Returns the schemas that the paths of SECURITY DEFINER routines name, of those that `counts`;
-/// and of the contract's own path, for the hint.
+/// Returns the schemas in the search paths of the SECURITY DEFINER routines for which `counts`, and
+/// in the contract's own search_path, which the HINT uses.
 fn searched_schemas(
     contract: &Contract,
     before: &Snapshot,
@@ -245,7 +246,7 @@ fn searched_schemas(
     names.iter().filter_map(|name| after.schema_named(name)).map(|s| s.oid).collect()
 }
 
-/// Adds to a snapshot what others have put into those schemas.
+/// Adds to a snapshot which roles own objects in some schemas.
 fn add_contents(
     snapshot: &mut Snapshot,
     state: &State,
@@ -254,8 +255,8 @@ fn add_contents(
 ) {
     let owners: HashSet<Oid> =
         snapshot.routines.iter().filter(|r| r.security_definer).map(|r| r.owner).collect();
-    // Who is not trusted by some owner takes a walk through all memberships, which most of the time
-    // nobody needs.
+    // The roles that are not trusted by every owner. Determining them takes a pass over all
+    // memberships, which is rarely needed.
     let untrusted = || {
         let access = Access::new(snapshot);
         let cx = Context::new(contract, snapshot, &access, &interrupts);

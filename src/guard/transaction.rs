@@ -1,4 +1,4 @@
-//! What the guard knows of a transaction, beside what it has changed.
+//! The state of the current transaction, besides its changes.
 
 use super::changes;
 use crate::pg::heap::{Committed, State};
@@ -8,37 +8,48 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
-/// The memory. What a subtransaction that is rolled back leaves here does no harm: it makes the
-/// guard look once more.
+/// The state. A rolled back subtransaction does not reset it, which can only cause an additional
+/// check.
 #[derive(Debug, Default)]
 struct Transaction {
-    /// Commands with an event that have ended.
+    /// The number of commands that fired event triggers and have ended.
     ended: usize,
-    /// The tag of the last command that started, and of the last that ended.
+    /// The tag of the last command that started.
     started_tag: String,
+    /// The tag of the last command that ended.
     ended_tag: String,
-    /// A superuser has dropped the guard by its name.
+    /// Whether a superuser has dropped the extension by its name.
     drops_guard: bool,
-    /// Everything has been checked, and the transaction commits.
+    /// Whether everything has been checked and the transaction commits.
     commits: bool,
-    /// Something must be checked at commit.
+    /// Whether changes must be checked at commit.
     pending: bool,
-    /// Something that the contract is about has changed.
+    /// Whether a change has been found in what the rules check.
     relevant: bool,
-    /// What was committed when the first statement was checked, and the contract by which it was.
-    first: Option<(Committed, Option<Rc<Contract>>)>,
-    /// The command from which on it is checked: everything, or what came after a superuser had
-    /// switched the guard off.
+    /// The first check of a statement.
+    first: Option<FirstCheck>,
+    /// The first command whose changes are checked; later than the first of the transaction where
+    /// the guard was switched off meanwhile.
     from: pg_sys::CommandId,
-    /// What the client has been warned of already.
+    /// The keys of the warnings that the client has received.
     reported: HashSet<String>,
+}
+
+/// The first check of a statement.
+#[derive(Debug)]
+struct FirstCheck {
+    /// The transactions that were committed then.
+    committed: Committed,
+    /// The contract of the first check that found a change.
+    contract: Option<Rc<Contract>>,
 }
 
 thread_local! {
     static CURRENT: RefCell<Transaction> = RefCell::default();
 }
 
-/// A command with an event starts; whether it is one that drops the guard by its name.
+/// Records the start of a command that fires event triggers. `drops_guard`: it is a superuser's
+/// DROP EXTENSION that names the extension.
 pub fn command_starts(tag: String, drops_guard: bool) {
     CURRENT.with_borrow_mut(|t| {
         t.started_tag = tag;
@@ -46,28 +57,28 @@ pub fn command_starts(tag: String, drops_guard: bool) {
     });
 }
 
-/// Whether the guard has been dropped by its name.
+/// Whether a superuser has dropped the extension by its name.
 pub fn drops_guard() -> bool {
     CURRENT.with_borrow(|t| t.drops_guard)
 }
 
-/// A statement is checked when the transaction commits, and not before.
+/// Records that changes must be checked when the transaction commits.
 pub fn leave_for_commit() {
     CURRENT.with_borrow_mut(|t| t.pending = true);
 }
 
-/// Everything has been checked. What the server still does on its own, dropping temporary tables,
-/// must not undo it.
+/// Records that everything has been checked and the transaction commits. What the server does
+/// after that, such as dropping temporary tables, must not invalidate the check.
 pub fn commits() {
     CURRENT.with_borrow_mut(|t| t.commits = true);
 }
 
-/// Whether the transaction is just committing.
+/// Whether the transaction is committing.
 pub fn is_committing() -> bool {
     CURRENT.with_borrow(|t| t.commits)
 }
 
-/// A command with an event has ended.
+/// Records the end of a command that fires event triggers.
 pub fn command_ends(tag: &str) {
     CURRENT.with_borrow_mut(|t| {
         t.ended += 1;
@@ -75,84 +86,91 @@ pub fn command_ends(tag: &str) {
     });
 }
 
-/// Whether there was a command with an event, at least its start: one that takes the guard along
-/// never ends for it.
+/// Whether a command that fires event triggers has at least started. (A command that drops the
+/// guard drops the trigger for its own end.)
 pub fn had_event() -> bool {
     CURRENT.with_borrow(|t| t.ended > 0 || !t.started_tag.is_empty())
 }
 
-/// The tag of the last command that started.
+/// Returns the tag of the last command that started.
 pub fn last_started() -> String {
     CURRENT.with_borrow(|t| t.started_tag.clone())
 }
 
-/// What a message about the whole transaction names as its subject: the one command it consists of,
-/// or COMMIT.
+/// Returns the subject of messages about the whole transaction: the tag of its only command, or
+/// COMMIT.
 pub fn subject() -> String {
     CURRENT.with_borrow(|t| if t.ended == 1 { t.ended_tag.clone() } else { "COMMIT".to_owned() })
 }
 
-/// Whether something is left for the commit.
+/// Whether changes must be checked at commit.
 pub fn is_pending() -> bool {
     CURRENT.with_borrow(|t| t.pending)
 }
 
-/// What the transaction has done so far is not to be checked: a superuser has said so.
+/// Excludes all changes so far from checking, because the guard is switched off.
 pub fn waive() {
     changes::forget();
-    // SAFETY: a command has just ended; what it did is visible to the next, whose number this is.
+    // SAFETY: a command has just ended; its changes are visible to the next command, whose number
+    // this is.
     let next = unsafe { pg_sys::GetCurrentCommandId(false) };
-    CURRENT
-        .with_borrow_mut(|t| (t.from, t.pending, t.relevant, t.first) = (next, false, false, None));
+    CURRENT.with_borrow_mut(|t| {
+        t.from = next;
+        t.pending = false;
+        t.relevant = false;
+        t.first = None;
+    });
 }
 
-/// The catalogs without what is to be checked.
+/// Returns the state of the catalogs without the changes that are checked.
 pub fn before() -> State {
     State::before(CURRENT.with_borrow(|t| t.from))
 }
 
-/// A statement has been checked: whether something is left for the commit, what was committed when
-/// it was checked, and, where it changed anything that matters, by which contract.
+/// Records that a statement has been checked. `pending`: changes must be checked at commit.
+/// `committed`: the transactions that were committed then. `contract`: the contract in force, if
+/// the statement changed anything that the rules check.
 pub fn statement_checked(pending: bool, committed: Committed, contract: Option<&Rc<Contract>>) {
     CURRENT.with_borrow_mut(|t| {
         t.relevant |= contract.is_some();
-        // One contract for one statement and another for the next: both must do.
-        let known = t.first.as_ref().and_then(|(_, known)| known.clone());
+        // If statements have been checked by different contracts, all are checked again at commit.
+        let earlier = t.first.as_ref().and_then(|first| first.contract.clone());
         t.pending |= pending
-            || contract.is_some_and(|new| known.is_some_and(|known| !Rc::ptr_eq(&known, new)));
-        let (_, known) = t.first.get_or_insert((committed, None));
-        if known.is_none() {
-            *known = contract.cloned();
+            || contract.is_some_and(|new| earlier.is_some_and(|known| !Rc::ptr_eq(&known, new)));
+        let first = t.first.get_or_insert(FirstCheck { committed, contract: None });
+        if first.contract.is_none() {
+            first.contract = contract.cloned();
         }
     });
 }
 
-/// Whether anything that matters has changed so far.
+/// Whether a change has been found in what the rules check.
 pub fn is_relevant() -> bool {
     CURRENT.with_borrow(|t| t.relevant)
 }
 
-/// Whether every statement has been checked for good, for nothing has been committed meanwhile and
-/// nothing was left.
+/// Whether no check is needed at commit: every change has been checked, and no other transaction
+/// has been committed since the first check.
 pub fn is_settled(committed: &Committed, contract: &Rc<Contract>) -> bool {
-    let same = |(first, by): &(Committed, Option<Rc<Contract>>)| {
-        first == committed && by.as_ref().is_none_or(|by| Rc::ptr_eq(by, contract))
+    let is_same = |first: &FirstCheck| {
+        first.committed == *committed
+            && first.contract.as_ref().is_none_or(|known| Rc::ptr_eq(known, contract))
     };
-    CURRENT.with_borrow(|t| !t.pending && t.first.as_ref().is_some_and(same))
+    CURRENT.with_borrow(|t| !t.pending && t.first.as_ref().is_some_and(is_same))
         && changes::unchecked().is_empty()
 }
 
-/// Notes a warning; false where the client has seen it already.
+/// Records a warning and returns whether it is the first with this key.
 pub fn report_once(key: &str) -> bool {
     CURRENT.with_borrow_mut(|t| t.reported.insert(key.to_owned()))
 }
 
-/// Whether the client has seen this as a warning.
+/// Whether the client has received a warning with this key.
 pub fn is_reported(key: &str) -> bool {
     CURRENT.with_borrow(|t| t.reported.contains(key))
 }
 
-/// The transaction is over.
+/// Forgets everything: the transaction has ended.
 pub fn forget() {
     CURRENT.with_borrow_mut(|t| {
         if t.ended > 0 || !t.started_tag.is_empty() || t.commits {
@@ -161,8 +179,8 @@ pub fn forget() {
     });
 }
 
-/// Whether this transaction may have changed a catalog: it has a number of its own, and is not just
-/// being rolled back.
+/// Whether this transaction may have changed a catalog: it has a transaction ID and is not being
+/// rolled back.
 pub fn may_change() -> bool {
     // SAFETY: reads the state of the transaction.
     unsafe {

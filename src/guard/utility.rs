@@ -1,8 +1,8 @@
-//! The hardened guard: where the library is loaded before a session's first statement, a hook also
-//! sees the statements that fire no event: ALTER ROLE, GRANT role, GRANT ON DATABASE, ALTER
-//! DATABASE, REASSIGN OWNED, ALTER and DROP EVENT TRIGGER, and everything else while event triggers
-//! are off. They are judged like any other: by what they have left in the catalog. Another hook
-//! notes who writes into catalogs directly, after which everything is looked at.
+//! The hardened guard: where the library is loaded before a session's first statement, hooks also
+//! check statements that fire no event trigger: ALTER ROLE, GRANT role, GRANT ON DATABASE, ALTER
+//! DATABASE, REASSIGN OWNED, ALTER and DROP EVENT TRIGGER, and all statements while event triggers
+//! are disabled. Like others, they are checked by their effect on the catalog. The executor hook
+//! records direct writes to catalogs, after which everything is checked.
 
 use super::changes::{self, Changed};
 use super::{commands, enforce};
@@ -19,7 +19,7 @@ thread_local! {
     static PREVIOUS_START: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
 }
 
-/// Hangs itself into the hook, in front of whoever is there already.
+/// Installs the hooks, in front of existing ones.
 pub fn install() {
     // SAFETY: called once, when the library is loaded, by a process with one thread.
     unsafe {
@@ -31,8 +31,8 @@ pub fn install() {
 }
 
 unsafe extern "C-unwind" {
-    /// The server's own, without anything between: an error of the statement passes as it is, with
-    /// its position and its context.
+    /// Declared here rather than called by way of pgrx, so that an error of the statement keeps its
+    /// position and its context.
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
         text: *const c_char,
@@ -46,17 +46,17 @@ unsafe extern "C-unwind" {
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
 }
 
-/// As with the other hook, nothing in this frame would have to be dropped.
+/// The executor hook. As in [`process_utility`], this frame holds no values with destructors.
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
-    // SAFETY: what the server gave is passed on as it is.
+    // SAFETY: the arguments of the server are passed on unchanged.
     unsafe {
-        note_writing(query);
+        record_query(query);
         PREVIOUS_START.get().unwrap_or(standard_ExecutorStart)(query, flags);
     }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn note_writing(query: *mut pg_sys::QueryDesc) {
+unsafe extern "C-unwind" fn record_query(query: *mut pg_sys::QueryDesc) {
     // SAFETY: a query that is about to run has a plan; `resultRelations` holds numbers of entries
     // of `rtable`, which start at 1.
     unsafe {
@@ -67,24 +67,24 @@ unsafe extern "C-unwind" fn note_writing(query: *mut pg_sys::QueryDesc) {
             let entry = (*(*written).elements.add(i)).int_value as usize - 1;
             let entry =
                 (*(*(*plan).rtable).elements.add(entry)).ptr_value.cast::<pg_sys::RangeTblEntry>();
-            note_written((*entry).relid);
+            record_write((*entry).relid);
         }
     }
 }
 
-/// What initdb made are the catalogs.
-fn note_written(relation: pg_sys::Oid) {
+/// Records a direct write to a relation if it is a catalog, which means that initdb created it.
+fn record_write(relation: pg_sys::Oid) {
     if relation != pg_sys::InvalidOid && relation.to_u32() < pg_sys::FirstNormalObjectId {
         changes::note(Changed::Catalogs);
     }
 }
 
-/// COPY ... FROM writes without a plan.
+/// Records COPY ... FROM, which writes without a plan.
 ///
 /// # Safety
 /// `node` is a valid statement.
-unsafe fn note_copying(node: *mut pg_sys::Node) {
-    // SAFETY: the cast follows the node's tag; a relation that is not there is none.
+unsafe fn record_copy(node: *mut pg_sys::Node) {
+    // SAFETY: the cast follows the node's tag; the OID of a relation that does not exist is 0.
     unsafe {
         if (*node).type_ == pg_sys::NodeTag::T_CopyStmt {
             let copy = node.cast::<pg_sys::CopyStmt>();
@@ -92,7 +92,7 @@ unsafe fn note_copying(node: *mut pg_sys::Node) {
                 let flags = pg_sys::RVROption::RVR_MISSING_OK;
                 let lock = pg_sys::NoLock as pg_sys::LOCKMODE;
                 let none = std::ptr::null_mut();
-                note_written(pg_sys::RangeVarGetRelidExtended(
+                record_write(pg_sys::RangeVarGetRelidExtended(
                     (*copy).relation,
                     lock,
                     flags,
@@ -104,19 +104,19 @@ unsafe fn note_copying(node: *mut pg_sys::Node) {
     }
 }
 
-/// What is known of a statement before it is carried out: after one that ends its transaction there
-/// may be nothing left of the tree.
+/// The properties of a statement, read before it is executed: the parse tree may not outlive a
+/// statement that ends its transaction.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Statement {
     is_ddl: bool,
     stores_settings: bool,
-    /// A string of the server's own.
+    /// The command tag, a static string of the server.
     tag: *const c_char,
 }
 
-/// This frame holds nothing that would have to be dropped, so that an error may leave it by the
-/// server's own way (a long jump).
+/// The utility hook. This frame holds no values with destructors, so that an error may leave it by
+/// a long jump.
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -128,7 +128,7 @@ unsafe extern "C-unwind" fn process_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: what the server gave is passed on as it is.
+    // SAFETY: the arguments of the server are passed on unchanged.
     unsafe {
         let known = before(statement, context);
         let next = PREVIOUS.get().unwrap_or(standard_ProcessUtility);
@@ -150,9 +150,9 @@ unsafe extern "C-unwind" fn before(
         let is_ddl = pg_sys::GetCommandLogLevel(node) == pg_sys::LogStmtLevel::LOGSTMT_DDL
             && context != pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
         if is_ddl {
-            refuse_what_cannot_be_undone(node);
+            reject_irreversible(node);
         }
-        note_copying(node);
+        record_copy(node);
         let tag = pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(node));
         Statement { is_ddl, stores_settings: stores_settings(node), tag }
     }
@@ -163,28 +163,29 @@ unsafe extern "C-unwind" fn after(known: Statement) {
     // SAFETY: reads the state of the transaction; the tag is a C string.
     unsafe {
         if pg_sys::IsTransactionState() {
-            has_ended(known.stores_settings, &CStr::from_ptr(known.tag).to_string_lossy());
+            statement_ended(known.stores_settings, &CStr::from_ptr(known.tag).to_string_lossy());
         }
     }
 }
 
-/// Judges what nobody has judged yet: nothing, where the statement fired its events.
-fn has_ended(stores_settings: bool, tag: &str) {
+/// Checks the changes that have not been checked: none where the statement has fired event
+/// triggers.
+fn statement_ended(stores_settings: bool, tag: &str) {
     if stores_settings {
         changes::note(Changed::Own);
     }
-    // SAFETY: between commands; makes the statement's changes visible, which tells the caches,
-    // which tell us.
+    // SAFETY: between commands; makes the statement's changes visible, so that the cache callbacks
+    // record them.
     unsafe { pg_sys::CommandCounterIncrement() };
-    // In a database without the extension there is nothing to judge by; and where it has just gone,
-    // the commit has its say.
+    // A database without the extension has no contract. Where the statement has dropped the
+    // extension, the commit is checked.
     if !changes::unchecked().is_empty() && Own::is_there(&State::now()) {
         commands::ended(tag);
     }
 }
 
-/// Whether a statement changes stored settings, or privileges on parameters: no cache tells of
-/// those.
+/// Whether a statement changes stored settings or privileges on parameters, which no cache callback
+/// reports.
 ///
 /// # Safety
 /// `node` is a valid statement.
@@ -202,58 +203,91 @@ unsafe fn stores_settings(node: *mut pg_sys::Node) -> bool {
     }
 }
 
-/// ALTER SYSTEM writes a file, which no error takes back; without the library in the session nobody
-/// judges; and what is stored for another database, or from one that has no contract, is judged
-/// nowhere.
+/// Rejects a statement that would disable the guard and cannot be checked afterwards. ALTER SYSTEM
+/// writes a file, which an error does not roll back. New sessions without the library check
+/// nothing. Settings that are stored for another database, or by a session in a database without a
+/// contract, are not checked at commit.
 ///
 /// # Safety
 /// `node` is a valid statement.
-unsafe fn refuse_what_cannot_be_undone(node: *mut pg_sys::Node) {
-    // SAFETY: each cast follows the node's tag.
-    let (set, place) = unsafe {
-        match (*node).type_ {
-            pg_sys::NodeTag::T_AlterSystemStmt => {
-                ((*node.cast::<pg_sys::AlterSystemStmt>()).setstmt, "ALTER SYSTEM")
-            }
-            pg_sys::NodeTag::T_AlterDatabaseSetStmt => {
-                ((*node.cast::<pg_sys::AlterDatabaseSetStmt>()).setstmt, "ALTER DATABASE")
-            }
-            pg_sys::NodeTag::T_AlterRoleSetStmt => {
-                ((*node.cast::<pg_sys::AlterRoleSetStmt>()).setstmt, "ALTER ROLE")
-            }
-            _ => return,
+unsafe fn reject_irreversible(node: *mut pg_sys::Node) {
+    // SAFETY: as the caller promises.
+    let Some(setting) = (unsafe { StoredSetting::of(node) }) else { return };
+    if !setting.disables_guard() {
+        return;
+    }
+    if settings::mode() == Mode::block {
+        let parameter = (!setting.is_reset_all).then_some(setting.name.as_str());
+        enforce::disables_guard(setting.command, parameter);
+    }
+    enforce::unchecked(setting.command);
+}
+
+/// The change of a stored setting by ALTER SYSTEM, ALTER DATABASE or ALTER ROLE.
+struct StoredSetting {
+    /// The first two words of the statement.
+    command: &'static str,
+    /// The parameter, in lower case; empty for RESET ALL.
+    name: String,
+    /// The new value; empty for RESET.
+    value: String,
+    is_reset_all: bool,
+}
+
+impl StoredSetting {
+    /// Returns the setting that a statement changes; `None` for other statements.
+    ///
+    /// # Safety
+    /// `node` is a valid statement.
+    unsafe fn of(node: *mut pg_sys::Node) -> Option<Self> {
+        // SAFETY: each cast follows the node's tag; `set` is a valid statement; name and value are
+        // null or C strings.
+        unsafe {
+            let (set, command) = match (*node).type_ {
+                pg_sys::NodeTag::T_AlterSystemStmt => {
+                    ((*node.cast::<pg_sys::AlterSystemStmt>()).setstmt, "ALTER SYSTEM")
+                }
+                pg_sys::NodeTag::T_AlterDatabaseSetStmt => {
+                    ((*node.cast::<pg_sys::AlterDatabaseSetStmt>()).setstmt, "ALTER DATABASE")
+                }
+                pg_sys::NodeTag::T_AlterRoleSetStmt => {
+                    ((*node.cast::<pg_sys::AlterRoleSetStmt>()).setstmt, "ALTER ROLE")
+                }
+                _ => return None,
+            };
+            let text = |text: *const c_char| {
+                if text.is_null() {
+                    String::new()
+                } else {
+                    CStr::from_ptr(text).to_string_lossy().into_owned()
+                }
+            };
+            let value = if (*set).kind == pg_sys::VariableSetKind::VAR_SET_VALUE {
+                pg_sys::ExtractSetVariableArgs(set)
+            } else {
+                std::ptr::null_mut()
+            };
+            Some(Self {
+                command,
+                name: text((*set).name).to_ascii_lowercase(),
+                value: text(value),
+                is_reset_all: (*set).kind == pg_sys::VariableSetKind::VAR_RESET_ALL,
+            })
         }
-    };
-    // SAFETY: `set` is a valid statement; the value is null or a C string.
-    let (name, value, all) = unsafe {
-        let name = (*set).name;
-        let name = if name.is_null() {
-            String::new()
-        } else {
-            CStr::from_ptr(name).to_string_lossy().to_ascii_lowercase()
-        };
-        let sets = (*set).kind == pg_sys::VariableSetKind::VAR_SET_VALUE;
-        let value = if sets { pg_sys::ExtractSetVariableArgs(set) } else { std::ptr::null_mut() };
-        let value = if value.is_null() {
-            String::new()
-        } else {
-            CStr::from_ptr(value).to_string_lossy().into_owned()
-        };
-        (name, value, (*set).kind == pg_sys::VariableSetKind::VAR_RESET_ALL)
-    };
-    // What the statement would leave without the library.
-    let unloads = |parameter: &str| {
-        (all || name == parameter)
-            && !value.contains("dragonfly_guard")
+    }
+
+    /// Whether new sessions would run without the library, or with the guard disabled.
+    fn disables_guard(&self) -> bool {
+        let sets_value = !self.value.is_empty() && !self.is_reset_all;
+        sets_value && disables_guard(&self.name, &self.value)
+            || self.unloads_library("shared_preload_libraries")
+            || self.unloads_library("session_preload_libraries")
+    }
+
+    /// Whether the statement removes the library from this list of libraries.
+    fn unloads_library(&self, parameter: &str) -> bool {
+        (self.is_reset_all || self.name == parameter)
+            && !self.value.contains("dragonfly_guard")
             && settings::loads_library(parameter)
-    };
-    let sets = !value.is_empty() && !all;
-    let silenced = sets && disables_guard(&name, &value);
-    let matters =
-        silenced || unloads("shared_preload_libraries") || unloads("session_preload_libraries");
-    if matters && settings::mode() == Mode::block {
-        enforce::disables_guard(place, if all { "RESET ALL" } else { &name });
-    } else if matters {
-        enforce::unchecked(place);
     }
 }

@@ -1,4 +1,4 @@
-//! An entry of the log.
+//! An entry of the log, written as one line of JSON.
 
 use crate::pg::clock;
 use crate::pg::text::{from_server, timestamp};
@@ -9,20 +9,20 @@ use serde::Serialize;
 use std::ffi::CStr;
 use std::fmt::Write;
 
-/// What the guard did.
+/// An event of the guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum Event {
     Rejected,
     Warned,
-    /// The command was not checked, because the mode is off.
+    /// A command was not checked because the mode is off.
     Unchecked,
-    /// The session restores a dump and is not checked.
+    /// A session restores a dump and is not checked.
     Restoring,
 }
 
-/// One entry, the fields in the order in which the line has them.
+/// One entry; the fields are in the order of the line.
 #[derive(Debug, Serialize)]
 pub struct Entry<'a> {
     dragonfly_guard: Event,
@@ -44,11 +44,11 @@ pub struct Entry<'a> {
     statement: Option<String>,
 }
 
-/// No text in an entry has more bytes.
+/// The maximum length of a text in an entry, in bytes.
 const LONGEST: usize = 1_000;
 
 impl<'a> Entry<'a> {
-    /// The entry for an event as it happens now; `command` is its tag.
+    /// Returns the entry for an event that happens now; `command` is the command tag.
     pub fn now(event: Event, command: &'a str, rejection: Option<&Rejection>) -> Self {
         Self {
             dragonfly_guard: event,
@@ -59,8 +59,8 @@ impl<'a> Entry<'a> {
                 Mode::off => "off",
             },
             database: clean(&database()),
-            session_user: clean(&role_name(login())),
-            role: clean(&role_name(outer_user())),
+            session_user: clean(&role_name(login_role())),
+            role: clean(&role_name(session_role())),
             pid: my_pid(),
             command,
             rule: rejection.map(|r| r.rule.id),
@@ -73,7 +73,7 @@ impl<'a> Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// One line, whatever its reader takes for the end of a line.
+    /// Returns the entry as one line, without any character that a reader may take for a line end.
     pub fn line(&self) -> String {
         let json = serde_json::to_string(self).expect("an entry is JSON");
         json.replace('\u{85}', "\\u0085")
@@ -81,9 +81,9 @@ impl Entry<'_> {
             .replace('\u{2029}', "\\u2029")
     }
 
-    /// One line of no more than so many bytes. What is mostly escapes may be longer: better without
-    /// its texts than not at all.
-    pub fn line_within(mut self, most: usize) -> Option<String> {
+    /// Returns the entry as one line of at most `limit` bytes. Where escapes make the line longer,
+    /// texts are omitted; `None` where it is still too long.
+    pub fn line_within(mut self, limit: usize) -> Option<String> {
         let texts: [fn(&mut Entry<'_>); 3] = [
             |_| {},
             |entry| entry.statement = None,
@@ -91,13 +91,13 @@ impl Entry<'_> {
         ];
         texts.into_iter().find_map(|shorten| {
             shorten(&mut self);
-            Some(self.line()).filter(|line| line.len() <= most)
+            Some(self.line()).filter(|line| line.len() <= limit)
         })
     }
 }
 
-/// Bytes that are no text, which a Rust string here holds as characters of a private plane, as
-/// people write them.
+/// Returns a text with `\x..` in place of bytes that are not valid text. (Strings from the server
+/// hold these as characters of a private plane.)
 fn clean(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         match u32::from(c) {
@@ -110,11 +110,9 @@ fn clean(text: &str) -> String {
     })
 }
 
-/// The statement that the client sent, shortened; `None` where what is left of it may hold a
-/// secret.
+/// Returns the statement that the client sent, shortened; `None` where it may contain a secret.
 fn statement() -> Option<String> {
-    // SAFETY: null or a C string that lives as long as the statement runs, of which the beginning
-    // is looked at.
+    // SAFETY: null or a C string that lives as long as the statement runs.
     let text = unsafe {
         let text = pg_sys::debug_query_string;
         if text.is_null() {
@@ -128,8 +126,9 @@ fn statement() -> Option<String> {
     (!SECRETS.iter().any(|word| lower.contains(word))).then_some(text)
 }
 
-/// ALTER ROLE ... PASSWORD, CREATE USER MAPPING, CREATE SUBSCRIPTION, set_config('app.jwt_secret',
-/// ...): the whole text is withheld, for who knows what else is in it.
+/// Words of statements that may contain a secret, such as ALTER ROLE ... PASSWORD, CREATE USER
+/// MAPPING, CREATE SUBSCRIPTION or set_config('app.jwt_secret', ...). The whole text of such a
+/// statement is withheld.
 const SECRETS: [&str; 12] = [
     "password",
     "passwd",
@@ -145,7 +144,7 @@ const SECRETS: [&str; 12] = [
     "credential",
 ];
 
-/// No more of a text than can be needed, cut where UTF-8 can be cut.
+/// Returns the part of a text that an entry can need, cut at a character boundary of UTF-8.
 fn beginning(bytes: &[u8]) -> &[u8] {
     let mut end = bytes.len().min(LONGEST + 8);
     while end < bytes.len() && end > 0 && bytes[end] & 0xc0 == 0x80 {
@@ -174,7 +173,7 @@ fn database() -> String {
     }
 }
 
-/// A role's name; empty where it is gone.
+/// Returns the name of a role; empty where the role does not exist.
 fn role_name(role: pg_sys::Oid) -> String {
     // SAFETY: null where there is no such role, or a C string.
     unsafe {
@@ -183,14 +182,14 @@ fn role_name(role: pg_sys::Oid) -> String {
     }
 }
 
-/// Who is logged in, whatever SET SESSION AUTHORIZATION and SET ROLE have said since.
-fn login() -> pg_sys::Oid {
-    // SAFETY: a session has its entry among the processes.
+/// Returns the role that logged in, regardless of SET SESSION AUTHORIZATION and SET ROLE.
+fn login_role() -> pg_sys::Oid {
+    // SAFETY: a backend has an entry in the process array.
     unsafe { (*pg_sys::MyProc).roleId }
 }
 
-/// The role that the session has set, whatever SECURITY DEFINER routines are running.
-fn outer_user() -> pg_sys::Oid {
+/// Returns the role of the session, regardless of SECURITY DEFINER routines that are running.
+fn session_role() -> pg_sys::Oid {
     // SAFETY: reads a variable of the backend.
     unsafe { pg_sys::GetOuterUserId() }
 }
@@ -205,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_cut_between_characters() {
+    fn long_text_is_cut_between_characters() {
         assert_eq!(shortened("short"), "short");
         assert_eq!(shortened(&"x".repeat(LONGEST)).len(), LONGEST);
         let cut = shortened(&"é".repeat(LONGEST));

@@ -1,6 +1,6 @@
-//! Starts a writer for each database whose entries wait for one: at once by the session that adds
-//! an entry, and by a process of its own that looks every second, for the server may have had no
-//! process to spare.
+//! Starts a writer for each database with queued entries. The session that adds an entry starts one
+//! at once; the launcher, a background worker, tries again every second, because the server may
+//! have had no free background worker.
 
 use super::{queue, writer};
 use pgrx::bgworkers::{
@@ -9,18 +9,19 @@ use pgrx::bgworkers::{
 use pgrx::{pg_guard, pg_sys};
 use std::time::Duration;
 
-/// Starts a writer for each database whose entries wait for one, as far as the server has processes
-/// to spare.
+/// Starts a writer for each database with queued entries, as long as the server has free background
+/// workers.
 pub fn start_writers() {
-    // Not with the queue's lock held: this takes one of the server's own, and may fail.
+    // Without holding the lock of the queue: starting a worker acquires a lock of the server and
+    // may raise an error.
     while let Some(database) = queue::claim_writer() {
         if !writer::start(database) {
-            return queue::forget_writer(database);
+            return queue::release_writer(database);
         }
     }
 }
 
-/// Registers the launcher: in `_PG_init`, where the postmaster loads the library.
+/// Registers the launcher. Called in `_PG_init`, where the postmaster loads the library.
 pub fn register() {
     BackgroundWorkerBuilder::new("dragonfly_guard log launcher")
         .set_library("dragonfly_guard")
@@ -31,7 +32,7 @@ pub fn register() {
         .load();
 }
 
-/// What the launcher does.
+/// The main function of the launcher.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn guard_log_launcher(_argument: pg_sys::Datum) {

@@ -1,9 +1,9 @@
-//! What the guard did and let pass: a line of JSON in the server log for each event, and a row of
-//! `dragonfly_guard.log`.
+//! The log of the guard: a line of JSON in the server log and a row of `dragonfly_guard.log` for
+//! each event.
 //!
-//! The line is always written. The row is written by a process of its own where the library is
-//! preloaded ([`writer`]), for what is refused is rolled back, and its row would be too; elsewhere
-//! only what was not refused gets one, in its own transaction.
+//! The line is always written. Where the library is preloaded, a background worker ([`writer`])
+//! inserts the row, because a rejected transaction is rolled back with its rows. Elsewhere, events
+//! other than rejections get a row, inserted in the transaction itself.
 
 mod entry;
 mod launcher;
@@ -17,18 +17,18 @@ use entry::Entry;
 pub use entry::Event;
 pub use launcher::register as register_launcher;
 
-/// Writes an event to the server log and to the table; `command` is its tag.
+/// Writes an event to the server log and to the log table; `command` is the command tag.
 pub fn write(event: Event, command: &str, rejection: Option<&Rejection>) {
     let entry = Entry::now(event, command, rejection);
     let line = entry.line();
     report::to_server_log(&line);
-    if queue::is_there() {
+    if queue::exists() {
         match entry.line_within(queue::ENTRY) {
             Some(line) => {
                 queue::push(&line);
                 launcher::start_writers();
             }
-            None => queue::drop_one(),
+            None => queue::count_dropped(),
         }
     } else if event != Event::Rejected {
         append(clock::now(), &line);

@@ -1,24 +1,24 @@
-//! The way from a session to the writer: a queue in shared memory, there where the library is in
-//! `shared_preload_libraries`. It has a fixed size and never makes anybody wait: what does not fit
-//! is counted and dropped.
+//! The queue between sessions and writers, in shared memory. It exists where the library is in
+//! `shared_preload_libraries`. Its size is fixed, and sessions never wait for space: entries for
+//! which there is none are dropped and counted.
 
 use crate::pg::clock;
 use pgrx::{PGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// So many entries wait at the most, in all databases.
+/// The maximum number of queued entries of all databases.
 const CAPACITY: usize = 128;
 
-/// So many bytes an entry has at the most.
+/// The maximum length of an entry, in bytes.
 pub const ENTRY: usize = 4_000;
 
-/// An entry that has waited for so long, in microseconds, waits for a writer that does not come.
-const PATIENCE: i64 = 10_000_000;
+/// The time in microseconds after which a writer is considered not to start.
+const WRITER_TIMEOUT: i64 = 10_000_000;
 
-/// So many databases have a writer at the same time.
+/// The maximum number of databases with a writer.
 const WRITERS: usize = 32;
 
-/// An entry: database, time, and the first `length` bytes of `text`.
+/// An entry: database, time (microseconds since 2000), and the first `length` bytes of `text`.
 #[derive(Clone, Copy)]
 struct Entry {
     database: u32,
@@ -27,18 +27,18 @@ struct Entry {
     text: [u8; ENTRY],
 }
 
-/// A database that has a writer, and since when one that has not yet begun.
+/// The writer of a database. `requested_at` is in microseconds since 2000.
 #[derive(Clone, Copy, Default)]
 struct Writer {
     database: u32,
-    asked_at: i64,
+    requested_at: i64,
     runs: bool,
 }
 
-/// What is in shared memory.
+/// The contents of the shared memory.
 pub struct Queue {
     entries: [Entry; CAPACITY],
-    /// How many of them, from the first on.
+    /// The number of entries in use, which are the first ones.
     count: usize,
     writers: [Writer; WRITERS],
     written: u64,
@@ -61,47 +61,48 @@ impl Default for Queue {
 // SAFETY: plain numbers and bytes, no pointers.
 unsafe impl PGRXSharedMemory for Queue {}
 
-// SAFETY: nobody else has a lock of this name.
+// SAFETY: no other library uses a lock of this name.
 static QUEUE: PgLwLock<Queue> = unsafe { PgLwLock::new(c"dragonfly_guard_log") };
 
-/// The postmaster asked for the memory.
-static THERE: AtomicBool = AtomicBool::new(false);
+/// Whether the postmaster has requested the memory.
+static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// How full the queue is.
+/// The numbers of queued, written and dropped entries.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)]
 pub struct Count {
     pub waiting: usize,
     pub written: u64,
     pub dropped: u64,
-    /// Something waits for a writer that does not come.
+    /// Whether an entry has waited longer than a writer takes to start.
     pub stuck: bool,
 }
 
-/// Asks for the memory: in `_PG_init`, where the postmaster loads the library.
+/// Requests the shared memory. Called in `_PG_init`, where the postmaster loads the library.
 #[allow(unexpected_cfgs, static_mut_refs)]
 pub fn request() {
     pgrx::pg_shmem_init!(QUEUE);
-    THERE.store(true, Ordering::Relaxed);
+    REQUESTED.store(true, Ordering::Relaxed);
 }
 
-/// Whether there is a queue.
-pub fn is_there() -> bool {
-    THERE.load(Ordering::Relaxed)
+/// Whether the queue exists.
+pub fn exists() -> bool {
+    REQUESTED.load(Ordering::Relaxed)
 }
 
-/// The counts, of all databases since the server started.
+/// Returns the numbers of all databases since the server started; `None` where there is no queue.
 pub fn count() -> Option<Count> {
-    is_there().then(|| {
+    exists().then(|| {
         let queue = QUEUE.share();
         let (waiting, now) = (queue.count, clock::now());
-        let stuck = queue.entries[..waiting].iter().any(|entry| now - entry.at > PATIENCE);
+        let stuck = queue.entries[..waiting].iter().any(|entry| now - entry.at > WRITER_TIMEOUT);
         Count { waiting, written: queue.written, dropped: queue.dropped, stuck }
     })
 }
 
-/// Puts an entry of this database into the queue. Where there is no room the oldest goes: a
-/// database that is gone, or lets nobody in, keeps nobody else's entries out.
+/// Adds an entry of this database. In a full queue it replaces the oldest entry, so that entries of
+/// a database without a writer (one that was dropped, or allows no connections) do not block the
+/// entries of others.
 pub fn push(json: &str) {
     let (database, now) = (my_database(), clock::now());
     let text = json.as_bytes();
@@ -111,20 +112,19 @@ pub fn push(json: &str) {
         queue.count -= 1;
         queue.dropped += 1;
     }
-    let place = queue.count;
-    let entry = &mut queue.entries[place];
+    let next = queue.count;
+    let entry = &mut queue.entries[next];
     (entry.database, entry.at, entry.length) = (database, now, text.len().min(ENTRY));
     entry.text[..text.len().min(ENTRY)].copy_from_slice(&text[..text.len().min(ENTRY)]);
     queue.count += 1;
 }
 
-/// An entry that nobody can make fit.
-pub fn drop_one() {
+/// Counts an entry that is too long for the queue.
+pub fn count_dropped() {
     QUEUE.exclusive().dropped += 1;
 }
 
-/// A database whose entries wait for a writer, if there is one; notes that it gets one, and so
-/// gives no database twice.
+/// Returns a database with queued entries and without a writer, and records that it gets a writer.
 pub fn claim_writer() -> Option<u32> {
     let now = clock::now();
     let mut queue = QUEUE.exclusive();
@@ -132,12 +132,13 @@ pub fn claim_writer() -> Option<u32> {
     waiting.into_iter().find(|database| queue.needs_writer(*database, now))
 }
 
-/// Takes back that a database gets a writer: it could not be started.
-pub fn forget_writer(database: u32) {
-    QUEUE.exclusive().forget_writer(database);
+/// Records that a database does not get a writer: it could not be started.
+pub fn release_writer(database: u32) {
+    QUEUE.exclusive().release_writer(database);
 }
 
-/// The entries of a database, taken out of the queue: time and text of each.
+/// Removes the entries of a database and returns the time (microseconds since 2000) and the text of
+/// each.
 pub fn take(database: u32) -> Vec<(i64, String)> {
     let mut queue = QUEUE.exclusive();
     let mut taken = Vec::new();
@@ -158,12 +159,12 @@ pub fn take(database: u32) -> Vec<(i64, String)> {
     taken
 }
 
-/// So many entries have been written.
+/// Counts written entries.
 pub fn written(count: usize) {
     QUEUE.exclusive().written += count as u64;
 }
 
-/// A writer has begun.
+/// Records that a writer has started.
 pub fn writer_runs(database: u32) {
     let mut queue = QUEUE.exclusive();
     if let Some(writer) = queue.writers.iter_mut().find(|w| w.database == database) {
@@ -171,39 +172,39 @@ pub fn writer_runs(database: u32) {
     }
 }
 
-/// A writer ends, if nothing is left for it: otherwise false.
+/// Returns whether no entry is left for a writer, and records then that it ends.
 pub fn writer_may_end(database: u32) -> bool {
     let mut queue = QUEUE.exclusive();
     let left = queue.entries[..queue.count].iter().any(|e| e.database == database);
     if !left {
-        queue.forget_writer(database);
+        queue.release_writer(database);
     }
     !left
 }
 
-/// A writer has ended, whatever is left. One that could not even connect is not asked again at
-/// once, or it would take the place of others.
+/// Records that a writer has ended. A writer that could not connect stays recorded until its
+/// timeout, so that starting it again does not take a worker from other databases.
 pub fn writer_has_ended(database: u32) {
     let mut queue = QUEUE.exclusive();
     if queue.writers.iter().any(|w| w.database == database && w.runs) {
-        queue.forget_writer(database);
+        queue.release_writer(database);
     }
 }
 
 impl Queue {
-    /// Whether somebody has to be started for the database; notes that somebody is.
+    /// Returns whether a writer has to be started for a database, and records then that it is.
     fn needs_writer(&mut self, database: u32, now: i64) -> bool {
         let current = self.writers.iter_mut().find(|w| w.database == database);
         match current {
-            // One that was asked for and never came.
-            Some(writer) if !writer.runs && now - writer.asked_at > PATIENCE => {
-                writer.asked_at = now;
+            // The writer was requested and has not started.
+            Some(writer) if !writer.runs && now - writer.requested_at > WRITER_TIMEOUT => {
+                writer.requested_at = now;
                 true
             }
             Some(_) => false,
             None => match self.writers.iter_mut().find(|w| w.database == 0) {
                 Some(free) => {
-                    *free = Writer { database, asked_at: now, runs: false };
+                    *free = Writer { database, requested_at: now, runs: false };
                     true
                 }
                 None => false,
@@ -211,7 +212,7 @@ impl Queue {
         }
     }
 
-    fn forget_writer(&mut self, database: u32) {
+    fn release_writer(&mut self, database: u32) {
         for writer in self.writers.iter_mut().filter(|w| w.database == database) {
             *writer = Writer::default();
         }
@@ -228,13 +229,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_gets_one_writer() {
+    fn database_gets_one_writer_at_a_time() {
         let mut queue = Box::new(Queue::default());
         assert!(queue.needs_writer(5, 100));
-        assert!(!queue.needs_writer(5, 200), "one is on its way");
-        assert!(queue.needs_writer(5, 20_000_000), "it never came");
+        assert!(!queue.needs_writer(5, 200), "a writer is requested");
+        assert!(queue.needs_writer(5, 20_000_000), "the writer has not started");
         assert!(queue.needs_writer(6, 200));
-        queue.forget_writer(5);
+        queue.release_writer(5);
         assert!(queue.needs_writer(5, 300));
     }
 }

@@ -1,5 +1,5 @@
-//! The writer: a background worker, one a database, started when there is something to write and
-//! gone a moment after. (It does not stay: a database with a session in it cannot be dropped.)
+//! The writer: a background worker for one database, started when there are entries to insert. It
+//! ends soon after the last entry, because a database with a connected worker cannot be dropped.
 
 use super::queue;
 use crate::store::log::{append, trim};
@@ -7,12 +7,14 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, SignalWakeFlags
 use pgrx::{pg_guard, pg_sys};
 use std::time::Duration;
 
-/// It looks again after this time, and ends when it has found nothing so many times.
+/// The time between two reads of the queue.
 const INTERVAL: Duration = Duration::from_millis(100);
-const IDLE: u32 = 10;
 
-/// Starts a writer for a database; false where the server has no process to spare
-/// (`max_worker_processes`).
+/// The number of intervals without an entry after which the writer ends.
+const MOST_IDLE: u32 = 10;
+
+/// Starts a writer for a database and returns whether it could: not where the server has no free
+/// background worker (`max_worker_processes`).
 pub fn start(database: u32) -> bool {
     BackgroundWorkerBuilder::new("dragonfly_guard log writer")
         .set_library("dragonfly_guard")
@@ -23,12 +25,12 @@ pub fn start(database: u32) -> bool {
         .is_ok()
 }
 
-/// What the worker does.
+/// The main function of the writer.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn guard_log_writer(argument: pg_sys::Datum) {
     let database = argument.value() as u32;
-    // SAFETY: called when the process ends, in whatever way, while shared memory is still there.
+    // SAFETY: the callback is called at any end of the process, while shared memory still exists.
     unsafe { pg_sys::before_shmem_exit(Some(ended), argument) };
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(database.into()), None);
@@ -38,7 +40,7 @@ pub extern "C-unwind" fn guard_log_writer(argument: pg_sys::Datum) {
         let entries = queue::take(database);
         if entries.is_empty() {
             idle += 1;
-            if idle > IDLE && queue::writer_may_end(database) {
+            if idle > MOST_IDLE && queue::writer_may_end(database) {
                 return;
             }
         } else {

@@ -1,4 +1,4 @@
-//! SQL functions: arguments in, rows out.
+//! Calls of SQL functions: reading arguments, returning values and rows.
 
 use super::heap::{text_elements, text_of};
 use super::report::Report;
@@ -8,7 +8,7 @@ use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
 use serde_json::Value as Json;
 use std::ffi::CString;
 
-/// One value of a result.
+/// A value of a result.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub enum Value {
@@ -25,18 +25,18 @@ pub enum Value {
 }
 
 impl Value {
-    /// `text`, NULL where there is none.
+    /// Returns a value of type text, NULL for `None`.
     pub fn text(text: Option<impl Into<String>>) -> Self {
         text.map_or(Self::Null, |t| Self::Text(t.into()))
     }
 
-    /// `name`, NULL where there is none.
+    /// Returns a value of type name, NULL for `None`.
     pub fn name(name: Option<impl Into<String>>) -> Self {
         name.map_or(Self::Null, |n| Self::Name(n.into()))
     }
 
-    /// The value as the server passes it around. What it points to is in `buffer` or in the current
-    /// memory context.
+    /// Returns the value as a datum, `None` for NULL. The memory that it points to is in `buffer`
+    /// or in the current memory context.
     fn datum(&self, buffer: &mut Buffer) -> Option<pg_sys::Datum> {
         Some(match self {
             Self::Null => return None,
@@ -51,22 +51,21 @@ impl Value {
     }
 }
 
-/// Memory of ours that datums point into, as long as this lives: 8-byte aligned, as the server
-/// wants it.
+/// Memory that datums point into, 8-byte aligned as the server requires. Freed with the buffer.
 #[derive(Debug, Default)]
 struct Buffer(Vec<Vec<u64>>);
 
 impl Buffer {
-    /// A block of `length` zero bytes.
+    /// Allocates a block of `length` zero bytes.
     fn block(&mut self, length: usize) -> *mut u8 {
         let mut block = vec![0u64; length.div_ceil(8)];
         let start = block.as_mut_ptr().cast();
-        // The vector moves, what it holds does not.
+        // Moving the vector does not move its contents.
         self.0.push(block);
         start
     }
 
-    /// A varlena with the plain four-byte header.
+    /// Allocates a varlena with a four-byte header.
     fn text(&mut self, text: &str) -> pg_sys::Datum {
         let bytes = to_server(text);
         let length = bytes.len() + size_of::<i32>();
@@ -91,7 +90,7 @@ impl Buffer {
     }
 }
 
-/// `jsonb`, by the server's own input function.
+/// Returns a value of type jsonb, converted by the server's input function.
 pub fn json_datum(json: &Json) -> pg_sys::Datum {
     let text = CString::new(to_server(&serde_json::to_string(json).expect("a JSON value")))
         .expect("JSON text holds no zero byte");
@@ -105,14 +104,14 @@ pub fn json_datum(json: &Json) -> pg_sys::Datum {
     }
 }
 
-/// `text[]`, in memory of the server's.
+/// Returns a value of type text[], in memory of the server.
 pub fn texts(texts: &[String]) -> pg_sys::Datum {
     texts_datum(texts, &mut Buffer::default())
 }
 
 fn texts_datum(texts: &[String], buffer: &mut Buffer) -> pg_sys::Datum {
     let mut items: Vec<pg_sys::Datum> = texts.iter().map(|t| buffer.text(t)).collect();
-    // SAFETY: the elements are text datums, as said; the server copies them.
+    // SAFETY: the elements are text datums; the server copies them.
     unsafe {
         let (count, align) = (items.len() as i32, b'i' as std::ffi::c_char);
         pg_sys::Datum::from(pg_sys::construct_array(
@@ -126,62 +125,63 @@ fn texts_datum(texts: &[String], buffer: &mut Buffer) -> pg_sys::Datum {
     }
 }
 
-/// One call of a SQL function. Argument types are those that the install script declares.
+/// A call of a SQL function. Its argument types must be those that the install script declares.
 #[derive(Debug, Clone, Copy)]
 pub struct Call(pg_sys::FunctionCallInfo);
 
 impl Call {
-    /// The call that the server makes.
+    /// Wraps a call by the server.
     ///
     /// # Safety
-    /// `fcinfo` is what the server passed, and lives as long as this.
+    /// `fcinfo` was passed by the server and lives as long as the result.
     pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Self {
         Self(fcinfo)
     }
 
     fn argument(&self, i: usize) -> Option<pg_sys::Datum> {
-        // SAFETY: `fcinfo` is valid, and the caller asks for arguments that are declared.
+        // SAFETY: `fcinfo` is valid, and the function has at least `i` + 1 arguments.
         unsafe { pgrx::pg_getarg_datum(self.0, i) }
     }
 
-    /// An argument of type text.
+    /// Returns an argument of type text.
     pub fn text(&self, i: usize) -> Option<String> {
         self.argument(i).map(text_of)
     }
 
-    /// An argument of type name.
+    /// Returns an argument of type name.
     pub fn name(&self, i: usize) -> Option<String> {
         // SAFETY: a name is 64 bytes with a zero among them.
         self.argument(i)
             .map(|d| from_server(unsafe { std::ffi::CStr::from_ptr(d.cast_mut_ptr()) }.to_bytes()))
     }
 
-    /// An argument of an oid type.
+    /// Returns an argument of an oid type.
     pub fn oid(&self, i: usize) -> Option<Oid> {
         self.argument(i).map(|d| d.value() as u32)
     }
 
-    /// An argument of type integer.
+    /// Returns an argument of type integer.
     pub fn int(&self, i: usize) -> Option<i32> {
         self.argument(i).map(|d| d.value() as i32)
     }
 
-    /// An argument of type boolean.
+    /// Returns an argument of type boolean.
     pub fn bool(&self, i: usize) -> Option<bool> {
         self.argument(i).map(|d| d.value() & 0xff != 0)
     }
 
-    /// An argument of type timestamptz: microseconds since 2000.
+    /// Returns an argument of type timestamptz: microseconds since 2000.
     pub fn timestamp(&self, i: usize) -> Option<i64> {
         self.argument(i).map(|d| d.value() as i64)
     }
 
-    /// An argument of type text[]. A null in it is an error: it would be taken for an empty list.
+    /// Returns an argument of type text[]. Raises an error where an element is null: the list would
+    /// be shorter than the caller intended.
     pub fn texts(&self, i: usize) -> Option<Vec<String>> {
         self.array(i).map(|d| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
     }
 
-    /// An argument of type name[]. As [`Self::texts`].
+    /// Returns an argument of type name[], as [`Self::texts`] does.
     pub fn names(&self, i: usize) -> Option<Vec<String>> {
         self.array(i).map(|d| text_elements(d, pg_sys::NAMEOID, pg_sys::NAMEDATALEN as i32, b'c'))
     }
@@ -199,15 +199,15 @@ impl Call {
         Some(array)
     }
 
-    /// An argument of type jsonb, as its JSON text.
+    /// Returns an argument of type jsonb as JSON text.
     pub fn json_text(&self, i: usize) -> Option<String> {
         self.argument(i).map(json_text)
     }
 
-    /// The command tag, where the server calls an event trigger.
+    /// Returns the command tag of an event trigger; `None` where the function is called otherwise.
     pub fn event_trigger_tag(&self) -> Option<String> {
-        // SAFETY: `context` is null or a node; where its tag says so it is an EventTriggerData, and
-        // the server has the tag's name.
+        // SAFETY: `context` is null or a node; the cast follows its tag; the name of the command
+        // tag is a C string.
         unsafe {
             let context = (*self.0).context;
             if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
@@ -218,31 +218,32 @@ impl Call {
         }
     }
 
-    /// The statement that has been carried out, where the server calls an event trigger.
+    /// Returns the parse tree of the command of an event trigger. The function must have been
+    /// called as one.
     pub fn event_trigger_parse_tree(&self) -> Option<*mut pg_sys::Node> {
         // SAFETY: called for an event trigger, whose parse tree is null or a node.
         let node = unsafe { (*(*self.0).context.cast::<pg_sys::EventTriggerData>()).parsetree };
         (!node.is_null()).then_some(node)
     }
 
-    /// The function that is called.
+    /// Returns the OID of the called function.
     pub fn function(&self) -> Oid {
-        // SAFETY: the server calls by way of the function's own entry.
+        // SAFETY: a call by the server has an FmgrInfo.
         unsafe { (*(*self.0).flinfo).fn_oid }.to_u32()
     }
 
-    /// NULL as the result of a scalar function.
+    /// Returns NULL as the result of a scalar function.
     pub fn null(&self) -> pg_sys::Datum {
         // SAFETY: `fcinfo` is valid.
         unsafe { pgrx::pg_return_null(self.0) }
     }
 
-    /// The result of a set-returning function: puts the rows into a tuplestore, freeing each row's
-    /// memory before the next.
+    /// Returns rows as the result of a set-returning function. The rows are stored in a tuplestore;
+    /// the memory of a row is freed before the next one.
     pub fn table(&self, rows: impl IntoIterator<Item = Vec<Value>>) -> pg_sys::Datum {
-        // SAFETY: `fcinfo` is that of a set-returning function; `InitMaterializedSRF` raises an
-        // error where it is not, and sets up store and descriptor. The arrays have as many elements
-        // as the descriptor has columns, which is checked.
+        // SAFETY: `InitMaterializedSRF` raises an error where `fcinfo` is not the call of a
+        // set-returning function, and creates store and descriptor. The arrays have as many
+        // elements as the descriptor has columns, which is checked.
         unsafe {
             pg_sys::InitMaterializedSRF(self.0, 0);
             let info = (*self.0).resultinfo.cast::<pg_sys::ReturnSetInfo>();
@@ -276,9 +277,9 @@ impl Call {
     }
 }
 
-/// A jsonb value as JSON text.
+/// Returns a jsonb value as JSON text.
 pub fn json_text(datum: pg_sys::Datum) -> String {
-    // SAFETY: `jsonb_out` takes a jsonb value and gives a C string.
+    // SAFETY: `jsonb_out` takes a jsonb value and returns a C string.
     unsafe {
         let text = pgrx::direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)])
             .expect("jsonb_out never returns null");
@@ -286,22 +287,25 @@ pub fn json_text(datum: pg_sys::Datum) -> String {
     }
 }
 
-/// Declares a function for `LANGUAGE c`: its symbol, its `pg_finfo_` record, and its body, which
-/// takes the [`Call`] and gives a datum.
+/// Declares a function for `LANGUAGE c`: its symbol, its `pg_finfo_` record, and its body, a
+/// function from [`Call`] to a datum.
 macro_rules! sql_function {
     ($(#[$meta:meta])* $name:ident => $body:path) => {
         const _: () = {
             #[unsafe(export_name = concat!("pg_finfo_", stringify!($name)))]
             extern "C" fn finfo() -> &'static pgrx::pg_sys::Pg_finfo_record {
-                const V1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+                const V1: pgrx::pg_sys::Pg_finfo_record =
+                    pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
                 &V1
             }
         };
         $(#[$meta])*
         #[pgrx::pg_guard]
         #[unsafe(no_mangle)]
-        pub extern "C-unwind" fn $name(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
-            // SAFETY: the server calls, with the arguments of this call.
+        pub extern "C-unwind" fn $name(
+            fcinfo: pgrx::pg_sys::FunctionCallInfo,
+        ) -> pgrx::pg_sys::Datum {
+            // SAFETY: called by the server, with the arguments of this call.
             $body(unsafe { $crate::pg::call::Call::new(fcinfo) })
         }
     };

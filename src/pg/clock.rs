@@ -1,9 +1,9 @@
-//! The time.
+//! The current time.
 
 use pgrx::pg_sys;
 
-/// The time now, as a timestamptz: microseconds since 2000.
+/// Returns the current time as a timestamptz: microseconds since 2000.
 pub fn now() -> i64 {
-    // SAFETY: asks the clock.
+    // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }
 }

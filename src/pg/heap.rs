@@ -1,13 +1,15 @@
-//! Reading catalogs directly, as the server reads them itself: no SQL, so neither search_path, nor
-//! privileges, nor what somebody named like a catalog can come between; and with a snapshot taken
-//! now, so that a REPEATABLE READ transaction cannot judge by what was true when it began.
+//! Direct reads of catalogs and tables, as the server reads them itself.
+//!
+//! Without SQL, the result does not depend on search_path, privileges or objects named like a
+//! catalog. The snapshot is taken at the time of the call, so that the result does not depend on
+//! the isolation level of the transaction either.
 
 use super::text::from_server;
 use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges};
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
-/// Lets the user cancel: every loop over what users made calls this.
+/// Processes interrupts, so that the user can cancel. Called in every loop over user objects.
 pub fn interrupts() {
     pgrx::check_for_interrupts!();
 }
@@ -17,31 +19,32 @@ pub fn interrupts() {
 pub struct State(pg_sys::Snapshot);
 
 impl State {
-    /// What is committed now, and what this transaction has done itself.
+    /// Returns the committed state with the changes of this transaction.
     pub fn now() -> Self {
-        // SAFETY: inside a transaction; registered, so that it outlives what others do with the
-        // active snapshot.
+        // SAFETY: called in a transaction; the snapshot is registered, so that it does not depend
+        // on the active snapshot.
         Self(unsafe { pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()) })
     }
 
-    /// What the transaction sees: under REPEATABLE READ what was committed when it began.
+    /// Returns the state that queries of the transaction see: under REPEATABLE READ the one that
+    /// was committed when it started.
     pub fn of_transaction() -> Self {
         // SAFETY: as above.
         Self(unsafe { pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot()) })
     }
 
-    /// What is committed now, without what this transaction has done from a command on (0: the
-    /// first): rows that those commands made are not there yet, and rows that they changed or
-    /// deleted are as they were (`HeapTupleSatisfiesMVCC`).
+    /// Returns the committed state without the changes that this transaction has made from a
+    /// command on (0: the first one): rows that those commands inserted are not visible, and rows
+    /// that they updated or deleted are visible as they were (`HeapTupleSatisfiesMVCC`).
     pub fn before(command: pg_sys::CommandId) -> Self {
         let state = Self::now();
-        // SAFETY: registering has made a copy, which is ours.
+        // SAFETY: registering has created a copy, which nothing else uses.
         unsafe { (*state.0).curcid = command };
         state
     }
 
-    /// Which transactions count as committed: two states that agree in this differ by nothing but
-    /// what this transaction has done.
+    /// Returns which transactions are committed in the state. Two states that agree in this differ
+    /// in changes of this transaction only.
     pub fn committed(&self) -> Committed {
         // SAFETY: the snapshot is valid while it is registered; `xip` has `xcnt` elements.
         unsafe {
@@ -54,7 +57,7 @@ impl State {
     }
 }
 
-/// See [`State::committed`].
+/// The transactions that are committed in a state, see [`State::committed`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
     from: pg_sys::TransactionId,
@@ -66,7 +69,7 @@ impl Drop for State {
     fn drop(&mut self) {
         // After an error the resource owner releases it.
         if !std::thread::panicking() {
-            // SAFETY: registered in `take`.
+            // SAFETY: registered when the state was created.
             unsafe { pg_sys::UnregisterSnapshot(self.0) };
         }
     }
@@ -88,18 +91,19 @@ pub struct Column {
 impl Table {
     /// Opens a relation by OID with ACCESS SHARE.
     pub fn open(relation: Oid) -> Self {
-        // SAFETY: raises an error where there is no such relation.
+        // SAFETY: raises an error where the relation does not exist.
         Self(unsafe {
             pg_sys::table_open(relation.into(), pg_sys::AccessShareLock as pg_sys::LOCKMODE)
         })
     }
 
-    /// The column of this name: attribute numbers differ between releases, names do not.
+    /// Returns the column of this name. Attribute numbers differ between releases, names do not.
+    /// Raises an error where the column does not exist.
     pub fn column(&self, name: &str) -> Column {
-        self.find(name).unwrap_or_else(|| pgrx::error!("a catalog has no column \"{name}\""))
+        self.find(name).unwrap_or_else(|| pgrx::error!("catalog column \"{name}\" does not exist"))
     }
 
-    /// The column of this name, which older releases may not have.
+    /// Returns the column of this name; `None` where it does not exist, as in an older release.
     pub fn find(&self, name: &str) -> Option<Column> {
         let name = std::ffi::CString::new(name).ok()?;
         // SAFETY: the relation is open; null where it has no such column. The row is read before it
@@ -118,13 +122,14 @@ impl Table {
         }
     }
 
-    /// Only of a catalog is it certain that what is declared NOT NULL never was anything else.
+    /// Whether the relation is a catalog. In other tables, a column that is declared NOT NULL now
+    /// may have had nulls in this state.
     fn is_catalog(&self) -> bool {
         // SAFETY: the relation is open.
         unsafe { (*self.0).rd_id.to_u32() < pg_sys::FirstNormalObjectId }
     }
 
-    /// Calls `each` with every row that `snapshot` shows.
+    /// Calls `each` with every row that is visible in `snapshot`.
     pub fn scan(&self, snapshot: &State, each: impl FnMut(Row<'_>)) {
         self.run(snapshot, 0, &mut [], always(each));
     }
@@ -158,7 +163,7 @@ impl Table {
         self.run(snapshot, index, &mut [key], always(each));
     }
 
-    /// As [`Table::lookup`], for as long as `each` says so.
+    /// As [`Table::lookup`], until `each` returns false.
     pub fn lookup_while(
         &self,
         snapshot: &State,
@@ -204,12 +209,12 @@ impl Table {
     }
 }
 
-/// The key of a scan for rows whose `column` equals `value`, by the operator function of the
+/// Returns the scan key for rows whose `column` equals `value`, by the operator function of the
 /// column's type.
 fn equals(column: Column, operator: u32, value: pg_sys::Datum) -> pg_sys::ScanKeyData {
     let mut key = pg_sys::ScanKeyData::default();
     let strategy = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
-    // SAFETY: writes the key it is given.
+    // SAFETY: writes the given key.
     unsafe { pg_sys::ScanKeyInit(&mut key, column.number, strategy, operator.into(), value) };
     key
 }
@@ -225,18 +230,25 @@ impl Drop for Table {
     fn drop(&mut self) {
         // After an error the resource owner closes it.
         if !std::thread::panicking() {
-            // SAFETY: opened in `open`; the lock stays until the end of the transaction, as is
-            // usual for user tables.
+            // SAFETY: opened in `open`.
             unsafe { pg_sys::table_close(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
         }
     }
 }
 
-/// What one row of a catalog says, found by its OID by way of an index: one of its columns, by
-/// name. `None` where there is no such row.
+/// A catalog and its index on the OID.
+#[derive(Debug, Clone, Copy)]
+pub struct ByOid {
+    /// The catalog.
+    pub catalog: Oid,
+    /// The index.
+    pub index: Oid,
+}
+
+/// Reads one column of the catalog row with an OID; `None` where there is no such row.
 pub fn of_row<T>(
     state: &State,
-    (catalog, index): (Oid, Oid),
+    ByOid { catalog, index }: ByOid,
     oid: Oid,
     column: &str,
     read: impl FnOnce(Row<'_>, Column) -> T,
@@ -258,10 +270,10 @@ pub struct Row<'t> {
 }
 
 impl<'t> Row<'t> {
-    /// A tuple of `table` that somebody else fetched, the system cache for one.
+    /// Wraps a tuple of `table` that was fetched otherwise, for example from the system cache.
     ///
     /// # Safety
-    /// `tuple` belongs to that table and stays valid as long as the row is used.
+    /// `tuple` belongs to that table and is valid as long as the row is used.
     pub unsafe fn from_tuple(tuple: pg_sys::HeapTuple, table: &'t Table) -> Self {
         Self { tuple, table }
     }
@@ -282,37 +294,37 @@ impl<'t> Row<'t> {
         })
     }
 
-    /// A column of type oid; 0 where null.
+    /// Returns a column of type oid; 0 where null.
     pub fn oid(&self, column: Column) -> Oid {
         self.datum(column).map_or(0, |d| d.value() as u32)
     }
 
-    /// A column of type int4; 0 where null.
+    /// Returns a column of type int4; 0 where null.
     pub fn int(&self, column: Column) -> i32 {
         self.datum(column).map_or(0, |d| d.value() as i32)
     }
 
-    /// A column of type int8; 0 where null.
+    /// Returns a column of type int8; 0 where null.
     pub fn bigint(&self, column: Column) -> i64 {
         self.datum(column).map_or(0, |d| d.value() as i64)
     }
 
-    /// A column of type timestamptz: microseconds since 2000.
+    /// Returns a column of type timestamptz: microseconds since 2000; `None` where null.
     pub fn timestamp(&self, column: Column) -> Option<i64> {
         self.datum(column).map(|d| d.value() as i64)
     }
 
-    /// A column of type bool; false where null.
+    /// Returns a column of type bool; false where null.
     pub fn bool(&self, column: Column) -> bool {
         self.datum(column).is_some_and(|d| d.value() & 0xff != 0)
     }
 
-    /// A column of type "char"; 0 where null.
+    /// Returns a column of type "char"; 0 where null.
     pub fn char(&self, column: Column) -> u8 {
         self.datum(column).map_or(0, |d| d.value() as u8)
     }
 
-    /// A column of type name.
+    /// Returns a column of type name.
     pub fn name(&self, column: Column) -> String {
         self.datum(column).map_or_else(String::new, |d| {
             // SAFETY: a name is 64 bytes with a zero among them.
@@ -320,49 +332,49 @@ impl<'t> Row<'t> {
         })
     }
 
-    /// A column of type text or the like.
+    /// Returns a column of type text or with the same representation; `None` where null.
     pub fn text(&self, column: Column) -> Option<String> {
         self.datum(column).map(text_of)
     }
 
-    /// The raw bytes of a variable-length column.
+    /// Returns the raw bytes of a variable-length column; `None` where null.
     pub fn bytes(&self, column: Column) -> Option<Vec<u8>> {
         self.datum(column).map(|d| detoasted(d, <[u8]>::to_vec))
     }
 
-    /// The value as the server passes it around, for the server's own functions.
+    /// Returns the datum of a column, for functions of the server; `None` where null.
     pub fn raw(&self, column: Column) -> Option<pg_sys::Datum> {
         self.datum(column)
     }
 
-    /// A column of type aclitem[]; `None` where null.
+    /// Returns a column of type aclitem[]; `None` where null.
     pub fn acl(&self, column: Column) -> Option<Acl> {
         self.datum(column).map(|d| elements::<pg_sys::AclItem, _>(d, acl_item))
     }
 
-    /// A column of type oid[] or oidvector.
+    /// Returns a column of type oid[] or oidvector.
     pub fn oids(&self, column: Column) -> Vec<Oid> {
         self.datum(column)
             .map_or_else(Vec::new, |d| elements::<pg_sys::Oid, _>(d, |oid| oid.to_u32()))
     }
 
-    /// A column of type int2vector.
+    /// Returns a column of type int2vector.
     pub fn numbers(&self, column: Column) -> Vec<i16> {
         self.datum(column).map_or_else(Vec::new, |d| elements::<i16, _>(d, |number| number))
     }
 
-    /// A column of type text[].
+    /// Returns a column of type text[].
     pub fn texts(&self, column: Column) -> Vec<String> {
         self.datum(column).map_or_else(Vec::new, |d| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
     }
 }
 
-/// A value of type text.
+/// Returns a value of type text as a string.
 pub fn text_of(datum: pg_sys::Datum) -> String {
     detoasted(datum, from_server)
 }
 
-/// Calls `use_it` with the contents of a varlena, and frees what had to be made for it.
+/// Calls `use_it` with the contents of a varlena, and frees the detoasted copy if there is one.
 fn detoasted<T>(datum: pg_sys::Datum, use_it: impl FnOnce(&[u8]) -> T) -> T {
     // SAFETY: the datum is a varlena; the packed form is read through pgrx's own accessors.
     unsafe {
@@ -380,10 +392,10 @@ fn detoasted<T>(datum: pg_sys::Datum, use_it: impl FnOnce(&[u8]) -> T) -> T {
     }
 }
 
-/// The elements of an array of fixed-size elements without nulls.
+/// Returns the elements of an array of fixed-size elements without nulls.
 fn elements<T: Copy, U>(datum: pg_sys::Datum, map: impl Fn(T) -> U) -> Vec<U> {
     // SAFETY: catalog columns of these types have one dimension and no nulls; the elements follow
-    // the header, unaligned reads ask nothing of their place.
+    // the header, and unaligned reads do not depend on their alignment.
     unsafe {
         let given = datum.cast_mut_ptr::<pg_sys::varlena>();
         let array = pg_sys::pg_detoast_datum(given).cast::<pg_sys::ArrayType>();
@@ -403,14 +415,14 @@ fn elements<T: Copy, U>(datum: pg_sys::Datum, map: impl Fn(T) -> U) -> Vec<U> {
     }
 }
 
-/// The elements of a text[] or name[] value, nulls left out.
+/// Returns the elements of a text[] or name[] value; nulls are omitted.
 pub fn text_elements(
     datum: pg_sys::Datum,
     element: pg_sys::Oid,
     length: i32,
     align: u8,
 ) -> Vec<String> {
-    // SAFETY: the datum is an array of that element type; `deconstruct_array` gives `count`
+    // SAFETY: the datum is an array of that element type; `deconstruct_array` returns `count`
     // elements.
     unsafe {
         let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
@@ -437,8 +449,8 @@ pub fn text_elements(
     }
 }
 
-/// The low half of the mode holds privileges, the high half those held with grant option (acl.h);
-/// the mode has 32 bits in 15 and 64 from 16 on.
+/// Converts an ACL item. The low half of the mode holds the privileges, the high half the grant
+/// options (acl.h); the mode has 32 bits in PostgreSQL 15 and 64 bits from 16 on.
 #[allow(clippy::unnecessary_cast)]
 fn acl_item(item: pg_sys::AclItem) -> AclItem {
     const HALF: u32 = size_of::<pg_sys::AclMode>() as u32 * 4;
@@ -452,12 +464,11 @@ fn acl_item(item: pg_sys::AclItem) -> AclItem {
     }
 }
 
-/// Adds a row to a table of the extension's own, past everything that could be hung on it
-/// (triggers, rules, row security); the table has no index. Nothing happens, and false is given,
-/// where the columns are not of those types (somebody has changed the table, and the audit says
-/// so), or somebody has locked it.
+/// Inserts a row into a table of the extension, which must have no index, without executing
+/// triggers, rules or row security. Returns whether it did: not where the columns have other types
+/// (the table has been altered, which the audit reports), or another session has locked the table.
 pub fn append(table: Oid, columns: &[(pg_sys::Oid, pg_sys::Datum)]) -> bool {
-    // SAFETY: an error where there is no such table; the tuple is formed by the table's own
+    // SAFETY: raises an error where the table does not exist; the tuple is formed with the table's
     // descriptor, whose columns have been compared.
     unsafe {
         if !pg_sys::ConditionalLockRelationOid(
@@ -484,8 +495,8 @@ pub fn append(table: Oid, columns: &[(pg_sys::Oid, pg_sys::Datum)]) -> bool {
     }
 }
 
-/// Deletes the rows of a table of the extension's own with the smallest `column`, of type
-/// timestamptz, until `count` are left.
+/// Deletes the oldest rows of a table of the extension until `count` are left. `column` is the time
+/// of a row, of type timestamptz.
 pub fn keep_newest(table: Oid, column: &str, count: usize, state: &State) {
     let mut rows: Vec<(i64, pg_sys::ItemPointerData)> = Vec::new();
     let opened = Table::open(table);
@@ -494,13 +505,13 @@ pub fn keep_newest(table: Oid, column: &str, count: usize, state: &State) {
     };
     opened.scan(state, |row| {
         let time = row.datum(at).map_or(i64::MIN, |d| d.value() as i64);
-        // SAFETY: each row is valid while it is looked at; its place is copied.
+        // SAFETY: the row is valid during the call; its address is copied.
         rows.push((time, unsafe { (*row.tuple).t_self }));
     });
     let spare = rows.len().saturating_sub(count);
     rows.sort_by_key(|(time, _)| *time);
-    // SAFETY: an error where there is no such table; the rows are of that table and have been seen
-    // by this state.
+    // SAFETY: raises an error where the table does not exist; the rows are of that table and
+    // visible in this state.
     unsafe {
         let relation =
             pg_sys::table_open(table.into(), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);

@@ -1,15 +1,14 @@
-//! Having the server read and plan what others have written, while nothing of it runs.
+//! Parsing and planning of untrusted SQL without executing any of its code.
 //!
-//! Reading a literal runs the input function of its type, and with it the checks of a domain.
-//! Planning a query runs functions whose arguments are constant, among them some of the server's
-//! own that run whole queries; it reads what belongs to each table; and it asks the wrappers of
-//! foreign tables, which ask other servers. The server has a hook for each of that, by which it is
-//! refused here.
+//! Parsing a literal executes the input function of its type, and with it the checks of a domain.
+//! Planning a query executes functions with constant arguments, among them built-in functions that
+//! execute whole queries; it reads data of each table; and it calls the wrappers of foreign tables,
+//! which contact other servers. The server has a hook for each of these, and the hooks here block
+//! them.
 //!
-//! What no hook sees must not be there to begin with, and that is the caller's to know: the checks
-//! of domains, which may call built-in functions that do something, or hold a function that was put
-//! in its place before; and the functions of range types, which the server may have at hand since
-//! before.
+//! The caller must exclude the cases that no hook covers: checks of domains, which may call
+//! built-in functions with side effects or contain an inlined function; and the functions of range
+//! types, which the server may have cached before.
 
 use super::language::{C, INTERNAL, SQL};
 use dragonfly_core::catalog::{Oid, Snapshot};
@@ -19,39 +18,39 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::c_char;
 
-/// What was to run, and was refused.
+/// An execution that was blocked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// A function that somebody has made.
+    /// A user-defined function.
     Function(Oid),
-    /// A query, by a function that runs one.
+    /// A query, executed by a function.
     Query,
-    /// A table of somebody's who is not trusted, which was to be planned.
+    /// The planning of a table of an untrusted role.
     Relation(Oid),
-    /// A foreign table, whose wrapper was to be asked.
+    /// A call of the wrapper of a foreign table.
     ForeignTable(Oid),
 }
 
-/// Who is trusted how far.
+/// The trusted roles.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
-    /// Whose functions in C run.
+    /// The roles whose functions in C may be executed.
     pub superusers: HashSet<Oid>,
-    /// Whose tables are planned, and whose functions in SQL are put in the place of their calls.
+    /// The roles whose tables may be planned and whose functions in SQL may be inlined.
     pub owners: HashSet<Oid>,
 }
 
 impl Trust {
-    /// Superusers, and whom a contract trusts with the structure.
+    /// Returns superusers and the trusted owners of a contract.
     pub fn under(contract: &Contract, snapshot: &Snapshot) -> Self {
-        let keepers =
+        let trusted_owners =
             contract.roles_of(RoleKind::Owner).filter_map(|name| snapshot.role_named(name));
         let mut trust = Self::of_superusers(snapshot);
-        trust.owners.extend(keepers.map(|role| role.oid));
+        trust.owners.extend(trusted_owners.map(|role| role.oid));
         trust
     }
 
-    /// Superusers, and nobody else.
+    /// Returns superusers only.
     pub fn of_superusers(snapshot: &Snapshot) -> Self {
         let superusers: HashSet<Oid> =
             snapshot.roles.iter().filter(|role| role.superuser).map(|role| role.oid).collect();
@@ -69,7 +68,7 @@ struct Hooks {
 }
 
 impl Hooks {
-    /// Puts these in the place of those in force; gives the latter.
+    /// Installs these hooks and returns the previous ones.
     fn swap(self) -> Self {
         // SAFETY: variables of this backend, which has one thread.
         unsafe {
@@ -92,13 +91,13 @@ impl Hooks {
 
 thread_local! {
     static TRUST: RefCell<Trust> = RefCell::default();
-    /// The hooks of others, while ours are in force.
+    /// The previous hooks, while those of this module are installed.
     static OTHERS: Cell<Option<Hooks>> = const { Cell::new(None) };
-    /// What was refused first.
+    /// The first execution that was blocked.
     static REFUSED: Cell<Option<Refused>> = const { Cell::new(None) };
 }
 
-/// Puts things back as they were, after an error too.
+/// Restores the previous hooks, after an error too.
 struct Installed;
 
 impl Drop for Installed {
@@ -109,13 +108,14 @@ impl Drop for Installed {
     }
 }
 
-/// Does `work`, which catches its own errors; also gives what was refused first, by an error.
+/// Executes `work` with the hooks installed, and returns its result and the first execution that
+/// was blocked. A blocked execution raises an error, which `work` must catch.
 pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>) {
     if OTHERS.get().is_some() {
         ereport!(
             ERROR,
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
-            "an object cannot be read while another one is being read"
+            "cannot parse an object while another object is being parsed"
         );
     }
     TRUST.set(trust.clone());
@@ -134,20 +134,20 @@ pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>)
     (result, REFUSED.take())
 }
 
-fn refuse(what: Refused) -> ! {
+fn block(what: Refused) -> ! {
     REFUSED.set(REFUSED.get().or(Some(what)));
     ereport!(
         ERROR,
         PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-        "reading this would execute untrusted code"
+        "parsing this object would execute untrusted code"
     );
 }
 
-/// Whether calls of a function are refused: of all but those of superusers in C. Those in SQL run
-/// queries, which are refused on their own; their calls are let be, so that the planner can put
-/// what they say in their place.
-fn is_refused(function: pg_sys::Oid) -> bool {
-    // SAFETY: a look-up in the system cache; the row is read before it is released.
+/// Whether calls of a function are blocked: of all but built-in functions and functions of
+/// superusers in C. Calls of trusted functions in SQL are allowed so that the planner can inline
+/// them; the queries that they would execute are blocked.
+fn is_blocked(function: pg_sys::Oid) -> bool {
+    // SAFETY: a lookup in the system cache; the row is read before it is released.
     let (language, owner) = unsafe {
         let id = pg_sys::SysCacheIdentifier::PROCOID as i32;
         let tuple = pg_sys::SearchSysCache1(id, pg_sys::Datum::from(function));
@@ -166,27 +166,27 @@ fn is_refused(function: pg_sys::Oid) -> bool {
     })
 }
 
-/// Whether calls of a function are to be announced (fmgr.c, `fmgr_info_cxt_security`).
+/// Hook: whether [`called`] is called for a function (fmgr.c, `fmgr_info_cxt_security`).
 #[pg_guard]
 unsafe extern "C-unwind" fn is_asked(function: pg_sys::Oid) -> bool {
     let next = OTHERS.get().and_then(|others| others.is_asked);
-    // SAFETY: handed on as it came.
-    is_refused(function)
+    // SAFETY: the argument of the server is passed on unchanged.
+    is_blocked(function)
         || next.is_some_and(|next| unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| next(function)) })
 }
 
-/// A call is announced (fmgr.c, `fmgr_security_definer`).
+/// Hook: a function is called (fmgr.c, `fmgr_security_definer`).
 #[pg_guard]
 unsafe extern "C-unwind" fn called(
     event: pg_sys::FmgrHookEventType::Type,
     call: *mut pg_sys::FmgrInfo,
     private: *mut pg_sys::Datum,
 ) {
-    // SAFETY: the server hands what it calls; the rest is handed on as it came.
+    // SAFETY: `call` is valid; the arguments of the server are passed on unchanged.
     unsafe {
         let function = (*call).fn_oid;
-        if event == pg_sys::FmgrHookEventType::FHET_START && is_refused(function) {
-            refuse(Refused::Function(function.to_u32()));
+        if event == pg_sys::FmgrHookEventType::FHET_START && is_blocked(function) {
+            block(Refused::Function(function.to_u32()));
         }
         if let Some(next) = OTHERS.get().and_then(|others| others.called) {
             pg_sys::ffi::pg_guard_ffi_boundary(|| next(event, call, private));
@@ -194,13 +194,14 @@ unsafe extern "C-unwind" fn called(
     }
 }
 
-/// A query is to be run (execMain.c, `ExecutorStart`).
+/// Hook: a query is executed (execMain.c, `ExecutorStart`).
 #[pg_guard]
 unsafe extern "C-unwind" fn started(_query: *mut pg_sys::QueryDesc, _flags: std::ffi::c_int) {
-    refuse(Refused::Query);
+    block(Refused::Query);
 }
 
-/// A command is to be carried out (utility.c, `ProcessUtility`), by a function in SQL for one.
+/// Hook: a utility command is executed (utility.c, `ProcessUtility`), for example by a function in
+/// SQL.
 #[allow(clippy::too_many_arguments)]
 #[pg_guard]
 unsafe extern "C-unwind" fn utility(
@@ -213,10 +214,10 @@ unsafe extern "C-unwind" fn utility(
     _destination: *mut pg_sys::DestReceiver,
     _completion: *mut pg_sys::QueryCompletion,
 ) {
-    refuse(Refused::Query);
+    block(Refused::Query);
 }
 
-/// A table is to be planned (plancat.c, `get_relation_info`).
+/// Hook: a table is planned (plancat.c, `get_relation_info`).
 #[pg_guard]
 unsafe extern "C-unwind" fn planned(
     root: *mut pg_sys::PlannerInfo,
@@ -224,7 +225,7 @@ unsafe extern "C-unwind" fn planned(
     is_parent: bool,
     info: *mut pg_sys::RelOptInfo,
 ) {
-    // SAFETY: a look-up in the system cache; the row is read before it is released.
+    // SAFETY: a lookup in the system cache; the row is read before it is released.
     let (owner, kind) = unsafe {
         let id = pg_sys::SysCacheIdentifier::RELOID as i32;
         let tuple = pg_sys::SearchSysCache1(id, pg_sys::Datum::from(relation));
@@ -237,13 +238,13 @@ unsafe extern "C-unwind" fn planned(
         found
     };
     if kind == pg_sys::RELKIND_FOREIGN_TABLE {
-        refuse(Refused::ForeignTable(relation.to_u32()));
+        block(Refused::ForeignTable(relation.to_u32()));
     }
     if TRUST.with_borrow(|trust| !trust.owners.contains(&owner)) {
-        refuse(Refused::Relation(relation.to_u32()));
+        block(Refused::Relation(relation.to_u32()));
     }
     if let Some(next) = OTHERS.get().and_then(|others| others.planned) {
-        // SAFETY: handed on as it came.
+        // SAFETY: the argument of the server is passed on unchanged.
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| next(root, relation, is_parent, info)) };
     }
 }

@@ -1,10 +1,10 @@
-//! The languages of the server's own (pg_language.dat).
+//! The OIDs of the built-in languages (pg_language.dat).
 
 use dragonfly_core::catalog::Oid;
 
-/// Functions of the server itself.
+/// Language internal: functions of the server.
 pub const INTERNAL: Oid = 12;
-/// Functions of a library.
+/// Language C: functions of a library.
 pub const C: Oid = 13;
-/// SQL.
+/// Language SQL.
 pub const SQL: Oid = 14;

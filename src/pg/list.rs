@@ -1,8 +1,8 @@
-//! The server's lists.
+//! The lists of the server (`List`).
 
 use pgrx::pg_sys;
 
-/// The nodes of a list, in its order.
+/// Returns an iterator over the nodes of a list.
 ///
 /// # Safety
 /// `list` is null or a list of nodes, and outlives the iterator.

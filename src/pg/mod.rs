@@ -1,5 +1,5 @@
-//! The thin layer over the server's own interfaces; what `unsafe` there is in the project is here,
-//! in the catalog reader and in the guard.
+//! Thin bindings to the server. The `unsafe` code of the project is here, in the catalog reader and
+//! in the guard.
 
 pub mod call;
 pub mod clock;

@@ -1,23 +1,23 @@
-//! Errors, warnings and log lines in PostgreSQL's style: primary message lower case without a
-//! period, DETAIL a sentence, HINT a way out.
+//! Errors, warnings and log lines in PostgreSQL's style: the primary message is lower case without
+//! a period, DETAIL is a full sentence, HINT is the next command or action.
 
 use super::text::for_message;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportWithLevel};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::ffi::{CString, c_char, c_int};
 
-/// What is to be said.
+/// A message to the client.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Primary message.
+    /// The primary message.
     pub message: String,
-    /// DETAIL, left away where empty.
+    /// The DETAIL; omitted where empty.
     pub detail: String,
-    /// HINT, left away where empty.
+    /// The HINT; omitted where empty.
     pub hint: String,
 }
 
-/// The origin of an error for which none is named.
+/// The origin of errors for which no other is given.
 const EXTENSION: &str = "dragonfly_guard";
 
 impl Report {
@@ -32,41 +32,41 @@ impl Report {
         report.report(level);
     }
 
-    /// Ends the statement.
+    /// Raises an error.
     pub fn error(self, code: PgSqlErrorCode) -> ! {
         self.error_from(EXTENSION, code)
     }
 
-    /// Ends the statement with an error that [`origin`] recognizes.
+    /// Raises an error with an origin, which [`origin`] returns.
     pub fn error_from(self, origin: &'static str, code: PgSqlErrorCode) -> ! {
         self.at(PgLogLevel::ERROR, code, origin);
         unreachable!("an error has been raised")
     }
 
-    /// Tells the client something that is as it should be.
+    /// Sends a NOTICE to the client.
     pub fn notice(self) {
         self.at(PgLogLevel::NOTICE, PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, EXTENSION);
     }
 
-    /// Tells the client.
+    /// Sends a WARNING to the client.
     pub fn warning(self, code: PgSqlErrorCode) {
         self.at(PgLogLevel::WARNING, code, EXTENSION);
     }
 }
 
-/// The origin that an error of this extension was given; `None` for any other error.
+/// Returns the origin of an error of this extension; `None` for any other error.
 ///
-/// The origin is the error's function name, and counts only beside the name of this file. SQL can
-/// set neither of the two, no translation changes them, and they stay with an error that a
-/// procedural language catches and raises again.
+/// The origin is stored as the error's function name, and the name of this file as the error's file
+/// identifies it. SQL can set neither of the two, they are not translated, and an error keeps them
+/// when a procedural language catches it and raises it again.
 pub fn origin(report: &ErrorReportWithLevel) -> Option<&str> {
     // The server keeps the last part of the path only (elog.c).
     let is_this = |path: &str| path.rsplit('/').next() == file!().rsplit('/').next();
     report.function_name().filter(|_| is_this(report.file()))
 }
 
-/// One line in the server log and nowhere else, without the statement that the server would add: it
-/// may hold a password.
+/// Writes a line to the server log only. The statement, which the server would add, is suppressed
+/// because it may contain a password.
 pub fn to_server_log(line: &str) {
     unsafe extern "C-unwind" {
         fn errstart(level: c_int, domain: *const c_char) -> bool;
@@ -75,8 +75,8 @@ pub fn to_server_log(line: &str) {
     let Ok(text) = CString::new(super::text::to_server(&for_message(line.to_owned()))) else {
         return;
     };
-    // SAFETY: what `ereport(LOG_SERVER_ONLY, ...)` does (elog.h). The two functions that are not
-    // pgrx's are called in its setting for errors.
+    // SAFETY: the calls that `ereport(LOG_SERVER_ONLY, ...)` expands to (elog.h). The two functions
+    // that pgrx does not bind are called within its guard for errors.
     unsafe {
         if pg_sys::ffi::pg_guard_ffi_boundary(|| {
             errstart(pg_sys::LOG_SERVER_ONLY as c_int, std::ptr::null())
@@ -91,7 +91,7 @@ pub fn to_server_log(line: &str) {
     }
 }
 
-/// An argument that names nothing there is: the error lists what there is.
+/// Raises the error for an argument with an unknown name. The HINT lists the valid ones.
 pub fn unknown_argument(kind: &str, given: &str, valid: &[&str]) -> ! {
     let given = dragonfly_core::sql::printable(given);
     Report {

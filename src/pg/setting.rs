@@ -1,15 +1,15 @@
-//! Settings for a while, as a function's own SET clauses have them.
+//! Temporary settings, as for the SET clauses of a function.
 
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
-/// What leaves a name to nobody but the server.
+/// A search_path in which names resolve to objects of the server first.
 pub const SAFE_PATH: (&CStr, &CStr) = (c"search_path", c"pg_catalog, pg_temp");
 
-/// Does `work` under these settings, whoever the caller is. After an error the end of a
-/// subtransaction takes them back: there must be one.
+/// Executes `work` with these settings, whatever role the caller is. Must be called in a
+/// subtransaction, whose end resets them after an error.
 pub fn under<T>(settings: &[(&CStr, &CStr)], work: impl FnOnce() -> T) -> T {
-    // SAFETY: C strings; the settings are undone as a function's own are (guc.c, `AtEOXact_GUC`).
+    // SAFETY: C strings; the settings are reset like those of a function (guc.c, `AtEOXact_GUC`).
     unsafe {
         let level = pg_sys::NewGUCNestLevel();
         let (user, session) = (pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION);

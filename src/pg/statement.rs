@@ -1,41 +1,41 @@
-//! SQL that is run as the caller.
+//! Executing SQL as the caller.
 
 use super::list::nodes;
 use super::text::to_server;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
-/// What SPI will not run (spi.c).
+/// A statement that SPI does not execute (spi.c).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
     /// A statement that begins or ends a transaction.
     Transaction,
     /// COPY from or to the client.
     Copy,
-    /// Anything else, by the code of it.
+    /// Another error code of SPI.
     Other(i32),
 }
 
 impl Refused {
-    /// The code as SPI spells it.
+    /// Returns the name of the error code of SPI.
     pub fn code(self) -> String {
         let code = match self {
             Self::Transaction => pg_sys::SPI_ERROR_TRANSACTION,
             Self::Copy => pg_sys::SPI_ERROR_COPY,
             Self::Other(code) => code,
         };
-        // SAFETY: gives a C string of the server's own.
+        // SAFETY: returns a static C string of the server.
         unsafe { CStr::from_ptr(pg_sys::SPI_result_code_string(code)) }
             .to_string_lossy()
             .into_owned()
     }
 }
 
-/// Whether one of some statements leaves something in the session, or takes something from it, that
-/// the end of no transaction takes back. An error where the parser does not understand them.
+/// Whether one of the statements has an effect on the session that a rollback does not undo. Raises
+/// an error where the parser rejects them.
 pub fn outlasts_the_transaction(sql: &str) -> bool {
     let Ok(text) = CString::new(to_server(sql)) else { return false };
-    // SAFETY: a C string; the parser gives a list of statements, each in a node of its own.
+    // SAFETY: a C string; the parser returns a list of RawStmt nodes.
     unsafe {
         let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         nodes(statements).any(|raw| {
@@ -51,14 +51,14 @@ pub fn outlasts_the_transaction(sql: &str) -> bool {
     }
 }
 
-/// Runs one statement or more, and lets what follows see what they did. Within a subtransaction,
-/// for its end takes back what an error leaves.
+/// Executes one or more statements and makes their changes visible to the next command. Must be
+/// called in a subtransaction, whose end cleans up after an error.
 ///
 /// # Errors
-/// What cannot be run this way; what the statements raise goes on.
+/// A statement that SPI does not execute. Errors of the statements themselves are not caught.
 pub fn run(sql: &str) -> Result<(), Refused> {
     let Ok(text) = CString::new(to_server(sql)) else { return Ok(()) };
-    // SAFETY: a C string; after an error the end of the subtransaction disconnects from SPI.
+    // SAFETY: a C string; after an error, the end of the subtransaction disconnects from SPI.
     unsafe {
         pg_sys::SPI_connect();
         let done = pg_sys::SPI_execute(text.as_ptr(), false, 0);

@@ -1,30 +1,30 @@
-//! Work that may fail without taking the transaction along.
+//! Executing work whose errors do not abort the transaction.
 
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
 use std::panic::AssertUnwindSafe;
 
-/// Runs `work` in a subtransaction of its own, as PL/pgSQL runs a block with EXCEPTION (pl_exec.c,
+/// Executes `work` in a subtransaction, as PL/pgSQL executes a block with EXCEPTION (pl_exec.c,
 /// `exec_stmt_block`).
 ///
 /// # Errors
-/// What the work raised; everything it did is rolled back. That somebody cancels it is no such
-/// error, and goes on.
+/// The error of `work`, whose changes are rolled back. Cancellation, shutdown and out-of-memory
+/// errors are not caught.
 pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
     run(work, pg_sys::ReleaseCurrentSubTransaction)
 }
 
-/// The same, and everything that the work did is rolled back in any case.
+/// Executes `work` as [`attempt`] does, and rolls its changes back in any case.
 ///
 /// # Errors
-/// What the work raised.
+/// As for [`attempt`].
 pub fn rolled_back<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
     run(work, pg_sys::RollbackAndReleaseCurrentSubTransaction)
 }
 
 fn run<T>(work: impl FnOnce() -> T, when_done: unsafe fn()) -> Result<T, Box<CaughtError>> {
-    // SAFETY: reads variables of the backend, and begins a subtransaction, which one of the two
-    // arms below ends.
+    // SAFETY: reads variables of the backend and starts a subtransaction, which one of the two
+    // branches below ends.
     let (context, owner) = unsafe {
         let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
@@ -32,8 +32,8 @@ fn run<T>(work: impl FnOnce() -> T, when_done: unsafe fn()) -> Result<T, Box<Cau
         before
     };
     let end = |how: unsafe fn()| {
-        // SAFETY: the subtransaction is the current one; afterwards memory context and resource
-        // owner are those of before.
+        // SAFETY: the subtransaction is the current one; memory context and resource owner are
+        // restored afterwards.
         unsafe {
             pg_sys::MemoryContextSwitchTo(context);
             how();
@@ -53,7 +53,7 @@ fn run<T>(work: impl FnOnce() -> T, when_done: unsafe fn()) -> Result<T, Box<Cau
     .execute()
 }
 
-/// What an error says.
+/// Returns the report of an error.
 pub fn report(error: &CaughtError) -> &ErrorReportWithLevel {
     let (CaughtError::PostgresError(report)
     | CaughtError::ErrorReport(report)

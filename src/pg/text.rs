@@ -1,4 +1,4 @@
-//! Text between the server's encoding and Rust's.
+//! Conversion of text between the server's encoding and Rust strings.
 
 use dragonfly_core::sql::{RAW_BYTES, is_unprintable};
 use pgrx::pg_sys;
@@ -8,9 +8,10 @@ use std::fmt::Write;
 const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
 const SQL_ASCII: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
 
-/// Bytes in the encoding of the database, as a Rust string. Never an error, and different bytes are
-/// always different strings: what has no equivalent, or is not valid to begin with (names of roles
-/// are shared by databases of all encodings), is kept byte by byte.
+/// Returns bytes in the encoding of the database as a Rust string.
+///
+/// Raises no error, and different bytes result in different strings: bytes that have no equivalent
+/// or are not valid (names of roles are shared by databases of all encodings) are kept one by one.
 pub fn from_server(bytes: &[u8]) -> String {
     if bytes.is_ascii() {
         return String::from_utf8_lossy(bytes).into_owned();
@@ -22,8 +23,8 @@ pub fn from_server(bytes: &[u8]) -> String {
         _ => converted(bytes, encoding),
     };
     let Some(text) = text else { return bytes.iter().map(|b| by_byte(*b)).collect() };
-    // A letter that would be taken for a byte stands as its bytes; and where there is no encoding,
-    // one that must not reach a terminal raw, for there is no other way to write it down.
+    // A character that also represents a raw byte is kept as its bytes. Under SQL_ASCII, so are
+    // unprintable characters, which have no other escaped form there.
     let is_hidden = |c: char| {
         RAW_BYTES.contains(&c) || encoding == SQL_ASCII && !c.is_ascii() && is_unprintable(c)
     };
@@ -54,12 +55,13 @@ fn by_byte(byte: u8) -> char {
     }
 }
 
-/// The conversion that does not raise an error but stops; `None` where it did.
+/// Converts by the server's function that stops instead of raising an error; `None` where it
+/// stopped.
 fn converted(bytes: &[u8], encoding: i32) -> Option<String> {
     // The server's own bound for any conversion.
     let mut buffer = vec![0u8; bytes.len() * pg_sys::MAX_CONVERSION_GROWTH as usize + 1];
-    // SAFETY: source and destination are as long as said; the server writes at most the buffer's
-    // length and a zero at the end.
+    // SAFETY: the lengths are those of source and destination; the server writes at most the
+    // length of the buffer, including a zero at the end.
     let used = unsafe {
         let procedure = pg_sys::FindDefaultConversionProc(encoding, UTF8);
         if procedure == pg_sys::InvalidOid {
@@ -79,8 +81,9 @@ fn converted(bytes: &[u8], encoding: i32) -> Option<String> {
     String::from_utf8(buffer).ok()
 }
 
-/// A Rust string as bytes in the encoding of the database. A character that it does not have is an
-/// error. In UTF-8, bytes that are no text stay what they stand as.
+/// Returns a Rust string as bytes in the encoding of the database. Raises an error for a character
+/// that the encoding does not have. Under UTF-8, bytes that are not valid text are kept as they
+/// are.
 pub fn to_server(text: &str) -> Vec<u8> {
     if text.is_ascii() {
         return text.as_bytes().to_vec();
@@ -110,7 +113,7 @@ pub fn to_server(text: &str) -> Vec<u8> {
     }
 }
 
-/// A text with the bytes that some of its characters stand for.
+/// Returns a text as bytes; characters that represent raw bytes are replaced by these.
 fn with_bytes(text: &str, is_utf8: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -120,7 +123,7 @@ fn with_bytes(text: &str, is_utf8: bool) -> Vec<u8> {
             from.split_at(from.find(|c| !RAW_BYTES.contains(&c)).unwrap_or(from.len()));
         let bytes: Vec<u8> = raw.chars().map(|c| u32::from(c) as u8).collect();
         out.extend_from_slice(plain.as_bytes());
-        // What is text after all had one of these characters in it.
+        // Bytes that form valid UTF-8 can only result from a character of this kind in the text.
         let is_text = !is_utf8 || std::str::from_utf8(&bytes).is_ok();
         out.extend_from_slice(if is_text { &bytes } else { raw.as_bytes() });
         rest = after;
@@ -129,9 +132,9 @@ fn with_bytes(text: &str, is_utf8: bool) -> Vec<u8> {
     out
 }
 
-/// Text for a message of the server. pgrx passes messages on as UTF-8, whatever the encoding of the
-/// database: where that is another one, characters beyond ASCII are written as `\u00FC`, for else
-/// they would be broken.
+/// Returns text for a message of the server. pgrx passes messages as UTF-8, whatever the encoding
+/// of the database is. Where it is another one, characters beyond ASCII are written as `\u00FC`,
+/// because they would be garbled otherwise.
 pub fn for_message(text: String) -> String {
     // SAFETY: reads a variable of the backend.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
@@ -148,9 +151,9 @@ pub fn for_message(text: String) -> String {
     })
 }
 
-/// A time, in microseconds since 2000, as the server log writes it.
+/// Returns a time (microseconds since 2000) in the format of the server log.
 pub fn timestamp(at: i64) -> String {
-    // SAFETY: gives a C string of the server's own.
+    // SAFETY: returns a static C string of the server.
     unsafe { from_server(CStr::from_ptr(pg_sys::timestamptz_to_str(at)).to_bytes()) }
 }
 

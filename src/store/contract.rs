@@ -1,4 +1,4 @@
-//! The table of contracts: the contract in force, and every one before it.
+//! The table of contracts: the contract in force and all earlier ones.
 
 use super::error::{Subject, changed_since, table_changed};
 use super::lock;
@@ -14,18 +14,20 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 thread_local! {
-    /// The last contract that was read, with the bytes it was read from: reading the same again
-    /// costs one comparison.
+    /// The contract that was read last, with the bytes of its document: reading the same document
+    /// again takes one comparison.
     static LAST: RefCell<Option<(Vec<u8>, Rc<Contract>)>> = const { RefCell::new(None) };
 }
 
-/// The contract in force. An error where there is none, or what is there is no contract.
+/// Returns the contract in force. Raises an error where there is none, or it is not valid.
 pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
     let contracts = Contracts::open(own);
     let found = contracts.newest_row(snapshot, |row| {
         let bytes = row.bytes(contracts.document)?;
         let same = |(known, _): &&(Vec<u8>, Rc<Contract>)| *known == bytes;
-        let known = LAST.with_borrow(|last| last.as_ref().filter(same).map(|(_, contract)| Rc::clone(contract)));
+        let known = LAST.with_borrow(|last| {
+            last.as_ref().filter(same).map(|(_, contract)| Rc::clone(contract))
+        });
         if known.is_some() {
             return known;
         }
@@ -33,7 +35,8 @@ pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
             Report {
                 message: "the security contract in force is not valid".into(),
                 detail: format!("{e}."),
-                hint: "Load another with ops.load_contract(); until then a superuser can SET dragonfly_guard.mode = off."
+                hint: "Load a valid contract with ops.load_contract(). Until then, run SET \
+                       dragonfly_guard.mode = off; as a superuser to work without the guard."
                     .into(),
             }
             .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
@@ -44,13 +47,14 @@ pub fn in_force(snapshot: &State, own: &Own) -> Rc<Contract> {
     found.unwrap_or_else(|| none_in_force())
 }
 
-/// The document in force, as it was loaded, as JSON text. An error where there is none.
+/// Returns the document of the contract in force, as it was loaded, as JSON text. Raises an error
+/// where there is none.
 pub fn document_in_force(state: &State, own: &Own) -> String {
     let contracts = Contracts::open(own);
     contracts.newest_row(state, |row| contracts.text(row)).unwrap_or_else(|| none_in_force())
 }
 
-/// The highest version that a contract has had so far.
+/// Returns the highest version of all contracts; 0.0.0 where there is none.
 pub fn highest_version(state: &State, own: &Own) -> Version {
     let past = past(&Contracts::open(own), state);
     highest(&past).map_or(Version::new(0, 0, 0), |p| p.version.clone())
@@ -58,9 +62,12 @@ pub fn highest_version(state: &State, own: &Own) -> Version {
 
 fn none_in_force() -> ! {
     Report {
-        message: "there is no security contract in force".into(),
-        detail: "The table dragonfly_guard.contract has no row with a document.".into(),
-        hint: "Load one with ops.load_contract(); dragonfly_guard.default_contract() is the one that ships.".into(),
+        message: "no security contract is in force".into(),
+        detail: "Table dragonfly_guard.contract has no row with a document.".into(),
+        hint:
+            "SELECT ops.load_contract(dragonfly_guard.default_contract()); loads the contract that \
+               the extension ships."
+                .into(),
     }
     .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 }
@@ -73,15 +80,16 @@ struct Contracts {
 }
 
 impl Contracts {
-    /// An error where somebody has changed the columns that are read.
+    /// Opens the table. Raises an error where a column that is read has been altered.
     fn open(own: &Own) -> Self {
         let table = Table::open(own.contract_table);
         let typed = |name: &str, type_oid: pg_sys::Oid| {
             table.find(name).filter(|column| column.type_oid == type_oid).unwrap_or_else(|| {
                 table_changed(
                     "contract",
-                    format!("Its column \"{name}\" is missing or of another type."),
-                    "Put the column back; until then a superuser can SET dragonfly_guard.mode = off.",
+                    format!("Column \"{name}\" is missing or has another type."),
+                    "Restore the column. Until then, run SET dragonfly_guard.mode = off; as a \
+                     superuser to work without the guard.",
                 )
             })
         };
@@ -89,30 +97,30 @@ impl Contracts {
         Self { table, id, document }
     }
 
-    /// The document of a row, as text.
+    /// Returns the document of a row as JSON text.
     fn text(&self, row: &Row<'_>) -> Option<String> {
         row.raw(self.document).map(json_text)
     }
 
-    /// Shows the row in force, the one with the highest id, to `look`.
+    /// Calls `read` with the row in force, which is the one with the highest id.
     fn newest_row<T>(
         &self,
         snapshot: &State,
-        look: impl FnOnce(&Row<'_>) -> Option<T>,
+        read: impl FnOnce(&Row<'_>) -> Option<T>,
     ) -> Option<T> {
         let newest = self.newest(snapshot)?;
-        let (mut look, mut result) = (Some(look), None);
+        let (mut read, mut result) = (Some(read), None);
         self.table.scan(snapshot, |row| {
             if row.int(self.id) == newest
-                && let Some(look) = look.take()
+                && let Some(read) = read.take()
             {
-                result = look(&row);
+                result = read(&row);
             }
         });
         result
     }
 
-    /// The highest id.
+    /// Returns the highest id.
     fn newest(&self, snapshot: &State) -> Option<i32> {
         let mut newest = None;
         self.table.scan(snapshot, |row| newest = newest.max(Some(row.int(self.id))));
@@ -120,18 +128,18 @@ impl Contracts {
     }
 }
 
-/// One contract that has been in force.
+/// A contract that is or has been in force.
 pub struct Past {
     id: i32,
     /// Its version.
     pub version: Version,
-    /// `None` where what is there is none (any more).
+    /// The contract; `None` where the document is not valid, or no longer.
     pub contract: Option<Contract>,
-    /// As it was loaded.
+    /// The document as it was loaded.
     pub document: String,
 }
 
-/// Every contract so far, the one in force last.
+/// Returns all contracts, the one in force last.
 fn past(contracts: &Contracts, state: &State) -> Vec<Past> {
     let mut past = Vec::new();
     contracts.table.scan(state, |row| {
@@ -148,47 +156,44 @@ fn highest(past: &[Past]) -> Option<&Past> {
     past.iter().max_by(|a, b| a.version.cmp_precedence(&b.version))
 }
 
-/// The version of a contract that has been checked.
+/// Returns the version of a valid contract.
 pub fn version(contract: &Contract) -> Version {
     Version::parse(&contract.version).expect("a semantic version")
 }
 
-/// Every contract so far, the one in force last; no other session adds to it before the transaction
+/// All contracts, the one in force last; no other session can add one before this transaction
 /// ends.
 pub struct History {
     /// The extension's own objects.
     pub own: Own,
-    /// The state in which it was read.
+    /// The state in which the table was read.
     pub state: State,
-    /// The contracts.
+    /// The contracts, the one in force last.
     pub past: Vec<Past>,
 }
 
 impl History {
-    /// Locks and reads it. An error where another session is just changing it, or has since this
-    /// transaction began to see a state of its own.
+    /// Locks and reads the table. Raises an error where another session is changing it, or has
+    /// changed it since this transaction took its snapshot.
     pub fn open() -> Self {
         let own = Own::find(&State::now());
         lock::acquire_for_change(&own, "the security contract");
         let state = State::now();
         let contracts = Contracts::open(&own);
         if contracts.newest(&State::of_transaction()) < contracts.newest(&state) {
-            changed_since(&Subject {
-                has: "the security contract has",
-                view: "ops.contract_history",
-            });
+            changed_since(&Subject { name: "the security contract", view: "ops.contract_history" });
         }
         let past = past(&contracts, &state);
         Self { own, state, past }
     }
 
-    /// The contract of the highest version.
+    /// Returns the contract with the highest version.
     pub fn highest(&self) -> Option<&Past> {
         highest(&self.past)
     }
 
-    /// Adds a contract, which is in force from now on. The document is stored as it was given, and
-    /// not as it was understood.
+    /// Adds a contract and puts it in force. The document is stored as it was given, not as it was
+    /// parsed.
     pub fn add(&self, document: &str, note: Option<&str>) {
         let id = next_id(self.past.last().map(|p| p.id)).max(2);
         let document = json_datum(&serde_json::from_str(document).expect("a contract is JSON"));

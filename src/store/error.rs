@@ -1,37 +1,39 @@
-//! Errors that every table of the extension's own can raise.
+//! Errors that reading or changing any of the extension's tables can raise.
 
 use crate::pg::report::Report;
 use pgrx::PgSqlErrorCode;
 
-/// What a table holds, in the words of an error, and the view that shows it.
+/// What a table holds, and the view that shows it, for messages.
 pub struct Subject {
-    /// With its verb: `the exemptions have`.
-    pub has: &'static str,
-    /// `ops.v_exemptions`.
+    /// The rows of the table, for example `the exemptions`.
+    pub name: &'static str,
+    /// The view, for example `ops.v_exemptions`.
     pub view: &'static str,
 }
 
-/// Raises the error for a table that another transaction has changed since this one began to see a
-/// state of its own.
+/// Raises the error for a table that another transaction has changed since this transaction took
+/// its snapshot.
 pub fn changed_since(subject: &Subject) -> ! {
-    let Subject { has, view } = subject;
+    let Subject { name, view } = subject;
     Report {
-        message: format!("could not serialize access: {has} changed since this transaction began"),
+        message: format!("could not serialize access due to a concurrent change of {name}"),
         detail: String::new(),
-        hint: format!("SELECT * FROM {view} shows how; try again in a new transaction."),
+        hint: format!(
+            "Run SELECT * FROM {view}; to see the change, then retry in a new transaction."
+        ),
     }
     .error(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE)
 }
 
-/// Raises the error for a table that is not as the extension made it.
+/// Raises the error for a table that does not have the definition of the install script.
 pub fn table_changed(table: &str, detail: impl Into<String>, hint: &str) -> ! {
     Report {
-        message: format!("the table dragonfly_guard.{table} has been changed"),
+        message: format!("table dragonfly_guard.{table} has been altered"),
         detail: detail.into(),
         hint: hint.into(),
     }
     .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 }
 
-/// The HINT of a changed table that the audit reports.
-pub const AUDIT_GUARD: &str = "SELECT * FROM ops.audit_guard() says what is wrong.";
+/// The HINT for an altered table that the audit reports.
+pub const AUDIT_GUARD: &str = "Run SELECT * FROM ops.audit_guard(); to see the difference.";

@@ -1,4 +1,5 @@
-//! The table of exemptions: read for audit and guard ([`Current`]), and changed ([`Change`]).
+//! The table of exemptions: reading it for audit and guard ([`Current`]), and changing it
+//! ([`Change`]).
 
 use super::error::{AUDIT_GUARD, Subject, changed_since, table_changed};
 use super::lock;
@@ -17,17 +18,17 @@ use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
-/// The exemptions in force, with a look at the catalog for what the objects are made of now.
+/// The exemptions in force, with the catalog state from which the objects' hashes are computed.
 pub struct Current<'s> {
     exemptions: Exemptions,
     state: &'s State,
     freshness: Freshness,
-    /// What has been looked at.
-    known: RefCell<HashMap<ObjectId, Option<String>>>,
+    /// The hashes that have been computed.
+    hashes: RefCell<HashMap<ObjectId, Option<String>>>,
 }
 
 impl<'s> Current<'s> {
-    /// As that state shows them. There are none where somebody has changed the table.
+    /// Reads the exemptions in a state of the catalogs: none where the table has been altered.
     pub fn read(state: &'s State, own: &Own, freshness: Freshness) -> Self {
         let list = all(state, own)
             .into_iter()
@@ -37,32 +38,32 @@ impl<'s> Current<'s> {
         Self::of(Exemptions::new(list), state, freshness)
     }
 
-    /// None at all, for the objects' hashes alone.
+    /// Returns no exemptions, for callers that need the objects' hashes only.
     pub fn none(state: &'s State) -> Self {
         Self::of(Exemptions::default(), state, Freshness::Fresh)
     }
 
     fn of(exemptions: Exemptions, state: &'s State, freshness: Freshness) -> Self {
-        Self { exemptions, state, freshness, known: RefCell::default() }
+        Self { exemptions, state, freshness, hashes: RefCell::default() }
     }
 
-    /// The hash of an object as it is.
+    /// Returns the hash of an object.
     pub fn object_hash(&self, object: ObjectId) -> Option<String> {
-        if let Some(known) = self.known.borrow().get(&object) {
-            return known.clone();
+        if let Some(hash) = self.hashes.borrow().get(&object) {
+            return hash.clone();
         }
         interrupts();
         let hash = catalog::object_hash(self.state, object, self.freshness);
-        self.known.borrow_mut().insert(object, hash.clone());
+        self.hashes.borrow_mut().insert(object, hash.clone());
         hash
     }
 
-    /// Whether there is any.
+    /// Whether there are no exemptions.
     pub fn is_empty(&self) -> bool {
         self.exemptions.list().is_empty()
     }
 
-    /// Whether any of them could be about an object of this name, or about a policy of it.
+    /// Whether an exemption could be about an object of this name, or about a policy on it.
     pub fn concern(&self, schema: &str, name: &str) -> bool {
         let identity = format!("{}.{}", quote_ident(schema), quote_ident(name));
         self.exemptions
@@ -71,24 +72,24 @@ impl<'s> Current<'s> {
             .any(|e| e.fingerprint.is_none() || e.object.contains(&identity))
     }
 
-    /// Whether any of them could be about a rule.
+    /// Whether an exemption could be about a rule.
     pub fn mention(&self, rule: &Rule) -> bool {
         self.exemptions.mention(rule.id)
     }
 
-    /// The findings without those that are accepted, unless they are asked for.
+    /// Returns the findings; exempt findings are omitted unless `with_accepted`.
     pub fn apply(&self, findings: Vec<Finding>, with_accepted: bool) -> Vec<Finding> {
         self.exemptions.apply(findings, &|object| self.object_hash(object), with_accepted)
     }
 
-    /// Whether a finding is accepted.
+    /// Whether a finding is exempt.
     pub fn accept(&self, finding: &Finding) -> bool {
         self.exemptions.accept(finding, &|object| self.object_hash(object))
     }
 }
 
-/// Every exemption so far, as that state shows them. There are none where somebody has changed the
-/// table.
+/// Returns all exemptions, withdrawn ones included, in a state of the catalogs: none where the
+/// table has been altered.
 pub fn all(state: &State, own: &Own) -> Vec<Record> {
     Records::open(state, own).map(|records| records.read(state)).unwrap_or_default()
 }
@@ -99,19 +100,19 @@ struct Records {
     columns: [Column; 11],
 }
 
-/// One row of it.
+/// One row of the table.
 pub struct Record {
-    /// What is exempt.
+    /// The exemption.
     pub exemption: Exemption,
-    /// Since when.
+    /// When it was created, in microseconds since 2000.
     pub exempted_at: i64,
-    /// Until when.
+    /// When it expires, in microseconds since 2000.
     pub expires_at: Option<i64>,
-    /// When it was taken back, and by whom.
+    /// When it was withdrawn, in microseconds since 2000, and the role that withdrew it.
     pub withdrawn: Option<(i64, String)>,
 }
 
-/// Its columns with their types.
+/// The columns of the table with their types.
 const COLUMNS: [(&str, pg_sys::Oid); 11] = [
     ("id", pg_sys::INT4OID),
     ("fingerprint", pg_sys::TEXTOID),
@@ -127,7 +128,7 @@ const COLUMNS: [(&str, pg_sys::Oid); 11] = [
 ];
 
 impl Records {
-    /// `None` where it is not there, or not as the extension made it.
+    /// Opens the table; `None` where it does not exist or has been altered.
     fn open(state: &State, own: &Own) -> Option<Self> {
         let table = Table::open(own.exemption_table(state)?);
         let found: Vec<Column> = COLUMNS
@@ -184,46 +185,46 @@ impl Records {
     }
 }
 
-/// A change of the table; no other session changes it before this transaction ends.
+/// A change of the table; no other session can change it before this transaction ends.
 pub struct Change {
     /// The extension's own objects.
     pub own: Own,
     /// The state in which the table was read.
     pub state: State,
-    /// Every exemption so far.
+    /// All exemptions, withdrawn ones included.
     pub records: Vec<Record>,
 }
 
-/// An exemption that is to be added.
+/// An exemption to add.
 pub struct New<'a> {
-    /// Of the one finding that is exempt, if it is one.
+    /// The fingerprint of the exempt finding; `None` for an exemption by rule and object.
     pub fingerprint: Option<&'a str>,
     /// The rule.
     pub rule: &'a str,
     /// The object, or a pattern of objects.
     pub object: &'a str,
-    /// Why.
+    /// The reason.
     pub reason: &'a str,
-    /// Until when.
+    /// When it expires, in microseconds since 2000.
     pub expires_at: Option<i64>,
-    /// What is accepted now, by fingerprint.
+    /// The findings that it accepts now, by fingerprint.
     pub accepted: &'a BTreeMap<&'a str, Accepted>,
 }
 
 impl Change {
-    /// Locks and reads the table. An error where another session is just changing it, or has since
-    /// this transaction began to see a state of its own.
+    /// Locks and reads the table. Raises an error where another session is changing it, or has
+    /// changed it since this transaction took its snapshot.
     pub fn open() -> Self {
         let own = Own::find(&State::now());
         lock::acquire_for_change(&own, "the exemptions");
         let state = State::now();
-        let Some(table) = Records::open(&state, &own) else { damaged() };
+        let Some(table) = Records::open(&state, &own) else { altered() };
         let records = table.read(&state);
         let withdrawn =
             |records: &[Record]| records.iter().filter(|r| r.withdrawn.is_some()).count();
         let seen = table.read(&State::of_transaction());
         if (seen.len(), withdrawn(&seen)) != (records.len(), withdrawn(&records)) {
-            changed_since(&Subject { has: "the exemptions have", view: "ops.v_exemptions" });
+            changed_since(&Subject { name: "the exemptions", view: "ops.v_exemptions" });
         }
         Self { own, state, records }
     }
@@ -236,7 +237,9 @@ impl Change {
             self.table(),
             |table| {
                 format!(
-                    "INSERT INTO {table} (id, fingerprint, rule, object, reason, expires_at, basis) VALUES ($1, $2, $3, $4, $5, $6, $7)"
+                    "INSERT INTO {table} \
+                     (id, fingerprint, rule, object, reason, expires_at, basis) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7)"
                 )
             },
             &[
@@ -258,7 +261,8 @@ impl Change {
             self.table(),
             |table| {
                 format!(
-                    "UPDATE {table} SET withdrawn_at = pg_catalog.now(), withdrawn_by = SESSION_USER \
+                    "UPDATE {table} \
+                     SET withdrawn_at = pg_catalog.now(), withdrawn_by = SESSION_USER \
                      WHERE id OPERATOR(pg_catalog.=) $1"
                 )
             },
@@ -267,14 +271,14 @@ impl Change {
     }
 
     fn table(&self) -> Oid {
-        self.own.exemption_table(&self.state).unwrap_or_else(|| damaged())
+        self.own.exemption_table(&self.state).unwrap_or_else(|| altered())
     }
 }
 
-fn damaged() -> ! {
+fn altered() -> ! {
     table_changed(
         "exemption",
-        "Nothing is exempt until it is as the extension made it.",
+        "No exemption is in force until the table has its original definition.",
         AUDIT_GUARD,
     )
 }

@@ -1,4 +1,4 @@
-//! The table of frozen schemas: snapshots, each under a label.
+//! The table of frozen schemas: snapshots, each with a label.
 
 use super::error::{AUDIT_GUARD, Subject, changed_since, table_changed};
 use super::lock;
@@ -11,16 +11,16 @@ use dragonfly_core::drift::{self, Snapshot};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// A snapshot that somebody has kept.
+/// A stored snapshot.
 pub struct Frozen {
-    /// Its name.
+    /// Its label.
     pub label: String,
-    /// What there was.
+    /// The snapshot.
     pub snapshot: Snapshot,
 }
 
-/// The frozen schema of this label, or (`None`) the latest. An error where there is none of that
-/// label.
+/// Returns the frozen schema with this label, or the latest where `label` is `None`. Raises an
+/// error where no frozen schema has the label.
 pub fn find(state: &State, own: &Own, label: Option<String>) -> Option<Frozen> {
     let records = Records::open(state, own);
     let all = records.labels(state);
@@ -34,9 +34,11 @@ pub fn find(state: &State, own: &Own, label: Option<String>) -> Option<Frozen> {
     let text = records.snapshot(state, &label)?;
     let snapshot = drift::read(&text, &interrupts).unwrap_or_else(|problem| {
         Report {
-            message: format!("the frozen schema \"{}\" cannot be read", printable(&label)),
+            message: format!("frozen schema \"{}\" cannot be read", printable(&label)),
             detail: format!("{problem}."),
-            hint: "SELECT ops.freeze_schema('...', replace => true) freezes what is here now in its place.".into(),
+            hint: "SELECT ops.freeze_schema('...', replace => true); replaces it by the current \
+                   state."
+                .into(),
         }
         .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
     });
@@ -48,7 +50,9 @@ fn unknown_label(label: &str, known: &[(i64, String)]) -> ! {
         Report {
             message: format!("there is no frozen schema \"{}\"", printable(label)),
             detail: String::new(),
-            hint: "Nothing is frozen yet; SELECT ops.freeze_schema('...') does it.".into(),
+            hint:
+                "No schema is frozen. SELECT ops.freeze_schema('...'); freezes the current state."
+                    .into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     }
@@ -57,7 +61,7 @@ fn unknown_label(label: &str, known: &[(i64, String)]) -> ! {
     unknown_argument("frozen schema", label, &known.iter().map(AsRef::as_ref).collect::<Vec<_>>())
 }
 
-/// A change of the table; no other session changes it before this transaction ends.
+/// A change of the table; no other session can change it before this transaction ends.
 pub struct Change {
     /// The extension's own objects.
     pub own: Own,
@@ -68,27 +72,26 @@ pub struct Change {
 }
 
 impl Change {
-    /// Locks and reads the table. An error where another session is just changing it, or has since
-    /// this transaction began to see a state of its own.
+    /// Locks and reads the table. Raises an error where another session is changing it, or has
+    /// changed it since this transaction took its snapshot.
     pub fn open() -> Self {
         let own = Own::find(&State::now());
-        lock::acquire_for_change(&own, "what is frozen");
+        lock::acquire_for_change(&own, "the frozen schemas");
         let state = State::now();
         let records = Records::open(&state, &own);
         let labels = records.labels(&state);
         if records.labels(&State::of_transaction()) != labels {
-            changed_since(&Subject { has: "what is frozen has", view: "ops.v_frozen_schemas" });
+            changed_since(&Subject { name: "the frozen schemas", view: "ops.v_frozen_schemas" });
         }
         Self { own, state, records, labels }
     }
 
-    /// Whether a schema is frozen under this label.
+    /// Whether a frozen schema has this label.
     pub fn contains(&self, label: &str) -> bool {
         self.labels.iter().any(|(_, known)| known == label)
     }
 
-    /// Keeps a snapshot under this label, in place of the one that is kept under it; returns its
-    /// fingerprint.
+    /// Stores a snapshot with this label, replacing an earlier one, and returns its fingerprint.
     pub fn put(&self, label: &str, snapshot: &Snapshot) -> String {
         let fingerprint = snapshot.fingerprint();
         let document = json_datum(&serde_json::to_value(snapshot).expect("a snapshot is JSON"));
@@ -96,8 +99,9 @@ impl Change {
         let statement = |table: &str| {
             if replaces {
                 format!(
-                    "UPDATE {table} SET frozen_at = pg_catalog.clock_timestamp(), frozen_by = SESSION_USER, fingerprint = $2, \
-                     snapshot = $3 WHERE label OPERATOR(pg_catalog.=) $1"
+                    "UPDATE {table} SET frozen_at = pg_catalog.clock_timestamp(), \
+                     frozen_by = SESSION_USER, fingerprint = $2, snapshot = $3 \
+                     WHERE label OPERATOR(pg_catalog.=) $1"
                 )
             } else {
                 format!("INSERT INTO {table} (label, fingerprint, snapshot) VALUES ($1, $2, $3)")
@@ -112,7 +116,7 @@ impl Change {
         fingerprint
     }
 
-    /// Removes the snapshot of this label. An error where there is none.
+    /// Removes the snapshot with this label. Raises an error where no frozen schema has it.
     pub fn remove(&self, label: &str) {
         if !self.contains(label) {
             unknown_label(label, &self.labels)
@@ -135,15 +139,15 @@ struct Records {
 }
 
 impl Records {
-    /// An error where somebody has changed the columns that are read.
+    /// Opens the table. Raises an error where a column that is read has been altered.
     fn open(state: &State, own: &Own) -> Self {
-        let oid = own.frozen_table(state).unwrap_or_else(|| damaged());
+        let oid = own.frozen_table(state).unwrap_or_else(|| altered());
         let table = Table::open(oid);
         let typed = |name: &str, type_oid| {
             table
                 .find(name)
                 .filter(|column| column.type_oid == type_oid)
-                .unwrap_or_else(|| damaged())
+                .unwrap_or_else(|| altered())
         };
         let (label, frozen_at) =
             (typed("label", pg_sys::TEXTOID), typed("frozen_at", pg_sys::TIMESTAMPTZOID));
@@ -151,7 +155,7 @@ impl Records {
         Self { oid, table, label, frozen_at, snapshot }
     }
 
-    /// When each was frozen, and its label, in that order.
+    /// Returns when each was frozen (microseconds since 2000) and its label, in that order.
     fn labels(&self, state: &State) -> Vec<(i64, String)> {
         let mut found = Vec::new();
         self.table.scan(state, |row: Row<'_>| {
@@ -164,7 +168,7 @@ impl Records {
         found
     }
 
-    /// The snapshot of this label, as JSON text.
+    /// Returns the snapshot with this label as JSON text.
     fn snapshot(&self, state: &State, label: &str) -> Option<String> {
         let mut found = None;
         self.table.scan(state, |row: Row<'_>| {
@@ -176,6 +180,6 @@ impl Records {
     }
 }
 
-fn damaged() -> ! {
-    table_changed("frozen_schema", "What was frozen cannot be read.", AUDIT_GUARD)
+fn altered() -> ! {
+    table_changed("frozen_schema", "Frozen schemas cannot be read.", AUDIT_GUARD)
 }

@@ -6,8 +6,7 @@ use crate::pg::heap::State;
 use dragonfly_core::contract::Contract;
 use std::rc::Rc;
 
-/// The extension and the contract in force, as one state of the catalogs shows them: what almost
-/// every function begins with.
+/// The extension and the contract in force, in one state of the catalogs.
 pub struct Installation {
     /// The state of the catalogs.
     pub state: State,
@@ -18,8 +17,8 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Reads them as they are now. An error where the extension is not installed in this database,
-    /// or no contract is in force.
+    /// Reads the current state. Raises an error where the extension is not installed in this
+    /// database, or no contract is in force.
     pub fn now() -> Self {
         let state = State::now();
         let own = Own::find(&state);

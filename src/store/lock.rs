@@ -1,22 +1,23 @@
-//! The locks of the extension: on parts of it, by number. An extension has no parts, so no
-//! statement locks one, whoever issues it; the extension itself is locked by ALTER FUNCTION ...
-//! DEPENDS ON EXTENSION, of anybody's own function.
+//! The extension's locks, on numbered parts of its object address.
+//!
+//! An extension has no parts, so no SQL statement can take these locks. A lock on the extension
+//! itself would not do: any role takes it by ALTER FUNCTION ... DEPENDS ON EXTENSION.
 
 use crate::catalog::{Own, PG_EXTENSION};
 use crate::pg::report::Report;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::ffi::CString;
 
-/// The part whose lock a transaction holds while it is checked and commits.
+/// The part that is locked as the commit lock, while a transaction is checked and commits.
 const COMMIT: u16 = 1;
 
-/// The part whose lock a transaction holds that changes the contract, the exemptions or what is
-/// frozen.
+/// The part that is locked by a transaction that changes the contract, the exemptions or the frozen
+/// schemas.
 const CHANGES: u16 = 2;
 
 const COMMIT_MODE: pg_sys::LOCKMODE = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
 
-/// Waits for the commit lock, and holds it until the end of the transaction.
+/// Waits for the commit lock and holds it until the end of the transaction.
 pub fn acquire_commit_lock(own: &Own) {
     // SAFETY: locks by OID.
     unsafe {
@@ -32,27 +33,29 @@ pub fn release_commit_lock(own: &Own) {
     };
 }
 
-/// Makes this session the only one that changes contract, exemptions or frozen schemas, until its
-/// transaction ends. An error where another is just doing so: who waited would change what it has
-/// not seen. `what` is what is to be changed.
+/// Locks contract, exemptions and frozen schemas against changes of other sessions, until this
+/// transaction ends. `what` is the subject of the change, for messages.
+///
+/// Raises an error where another session holds the lock: a session that waited would change a
+/// state that it has not seen.
 pub fn acquire_for_change(own: &Own, what: &str) {
     let command = CString::new(format!("a change of {what}")).unwrap_or_default();
-    // SAFETY: an error where the transaction is read-only, as on a standby.
+    // SAFETY: raises an error where the transaction is read-only, as on a standby.
     unsafe { pg_sys::PreventCommandIfReadOnly(command.as_ptr()) };
     if !try_for_change(own) {
         Report {
-            message: format!("another session is just changing {what}"),
-            detail:
-                "Contract, exemptions and frozen schemas are changed by one transaction at a time."
-                    .into(),
-            hint: "Look at what it has done, and try again.".into(),
+            message: format!("another session is changing {what}"),
+            detail: "Only one transaction at a time can change the contract, the exemptions and \
+                     the frozen schemas."
+                .into(),
+            hint: "Run the statement again when the other transaction has ended.".into(),
         }
         .error(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE);
     }
 }
 
 fn try_for_change(own: &Own) -> bool {
-    // SAFETY: reads a variable of the backend; the tag is what SET_LOCKTAG_OBJECT makes (lock.h).
+    // SAFETY: reads a variable of the backend; the tag is the one of SET_LOCKTAG_OBJECT (lock.h).
     unsafe {
         let tag = pg_sys::LOCKTAG {
             locktag_field1: pg_sys::MyDatabaseId.to_u32(),

@@ -1,15 +1,15 @@
-//! The table of the log.
+//! The log table, `dragonfly_guard.log`.
 
 use crate::catalog::Own;
 use crate::pg::call::json_datum;
 use crate::pg::heap::{self, State};
 use pgrx::pg_sys;
 
-/// So many of the newest rows are kept.
+/// The number of rows that are kept, the newest ones.
 const KEPT: usize = 10_000;
 
-/// Adds a row, where the table is as the extension made it, and no other session has locked it;
-/// whether it did. `at` is in microseconds since 2000.
+/// Adds a row and returns whether it did: not where the table has been altered, or another session
+/// has locked it. `at` is in microseconds since 2000.
 pub fn append(at: i64, json: &str) -> bool {
     let Some(table) = Own::log_table(&State::now()) else { return false };
     let Ok(value) = serde_json::from_str(json) else { return false };
@@ -22,7 +22,7 @@ pub fn append(at: i64, json: &str) -> bool {
     )
 }
 
-/// Removes the oldest rows.
+/// Deletes the oldest rows.
 pub fn trim() {
     let state = State::now();
     if let Some(table) = Own::log_table(&state) {

@@ -1,4 +1,4 @@
-//! The extension's own tables, and the locks under which they are changed.
+//! The extension's own tables, and the locks for changing them.
 
 pub mod contract;
 mod error;

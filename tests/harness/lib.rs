@@ -1,9 +1,9 @@
-//! Throwaway PostgreSQL servers for tests: a private folder, a Unix socket, no TCP, gone when the
-//! test ends.
+//! Temporary PostgreSQL servers for tests: each has its own data folder and Unix socket, no TCP,
+//! and is deleted when the test ends.
 //!
-//! `scripts/test` prepares what this needs and says where it is: `PG_BIN`, the programs of a
-//! PostgreSQL into which the extension is installed, `GUARD_CLUSTERS`, a folder with a cluster
-//! named `template` that nobody has used, and `GUARD_LOCALES`, a folder with the locale [`GERMAN`].
+//! `scripts/test` prepares the environment: `PG_BIN` is the folder of the programs of a PostgreSQL
+//! in which the extension is installed, `GUARD_CLUSTERS` a folder with an unused cluster named
+//! `template`, and `GUARD_LOCALES` a folder with the locale [`GERMAN`].
 
 pub mod mutate;
 pub mod pages;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// The superuser of every cluster.
 pub const SUPERUSER: &str = "root_su";
 
-/// A locale in which every server has its messages translated, where `lc_messages` says so.
+/// A locale in which every server can translate its messages, by `lc_messages`.
 pub const GERMAN: &str = "de_DE.UTF-8";
 
 /// A running server.
@@ -33,16 +33,16 @@ fn setting(name: &str) -> PathBuf {
         .into()
 }
 
-/// A program of the PostgreSQL under test.
+/// Returns the path of a program of the PostgreSQL under test.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     setting("PG_BIN").join(name)
 }
 
-/// The program as somebody who may run a server: PostgreSQL refuses root.
+/// Returns a command that runs a program as a user that may run a server, which root may not.
 #[must_use]
 pub fn as_postgres(program: &Path) -> Command {
-    // SAFETY: asks the system who runs this.
+    // SAFETY: reads the user of the process.
     if unsafe { libc::geteuid() } == 0 {
         let mut command = Command::new("runuser");
         command.args(["-u", "postgres", "--"]).arg(program);
@@ -53,13 +53,13 @@ pub fn as_postgres(program: &Path) -> Command {
 }
 
 impl Cluster {
-    /// A new cluster from the template.
+    /// Starts a server on a copy of the template.
     #[must_use]
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// The same with settings, `name=value` each.
+    /// Starts a server on a copy of the template, with settings (`name=value`).
     #[must_use]
     pub fn start_with(settings: &[&str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -78,10 +78,10 @@ impl Cluster {
         Self::run(data, settings)
     }
 
-    /// A server on the data folder `data`, which is taken over.
+    /// Starts a server on the data folder `data`, which it owns from then on.
     #[must_use]
     pub fn run(data: PathBuf, settings: &[&str]) -> Self {
-        // A base backup brings the socket's lock file along.
+        // A base backup contains the lock file of the socket.
         let _ = std::fs::remove_file(data.join(".s.PGSQL.5432.lock"));
         let mut command = as_postgres(&program("postgres"));
         command.arg("-D").arg(&data).arg("-k").arg(&data).args([
@@ -114,23 +114,23 @@ impl Cluster {
         cluster
     }
 
-    /// The folder of data and socket.
+    /// Returns the folder of the data and the socket.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.data
     }
 
-    /// What the server has logged.
+    /// Returns the server log.
     #[must_use]
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.data.join("server.log")).unwrap_or_default())
             .into_owned()
     }
 
-    /// A connection, if there can be one.
+    /// Connects to a database.
     ///
     /// # Errors
-    /// The server's.
+    /// If the connection fails.
     pub fn try_connect(&self, database: &str, user: &str) -> Result<Client, postgres::Error> {
         postgres::Config::new()
             .host_path(&self.data)
@@ -140,14 +140,17 @@ impl Cluster {
             .connect(NoTls)
     }
 
-    /// A connection.
+    /// Connects to a database.
+    ///
+    /// # Panics
+    /// If the connection fails.
     #[must_use]
     pub fn connect(&self, database: &str, user: &str) -> Client {
         self.try_connect(database, user)
             .unwrap_or_else(|e| panic!("{user} cannot connect to {database}: {e}"))
     }
 
-    /// A database with the extension in it, and a superuser's connection to it.
+    /// Creates a database with the extension and connects to it as a superuser.
     #[must_use]
     pub fn guarded(&self, database: &str) -> Client {
         self.connect("postgres", SUPERUSER)
@@ -158,8 +161,9 @@ impl Cluster {
         client
     }
 
-    /// The document's database, guarded, and a superuser's connection to it; made by sessions of
-    /// their own, for a session that has seen DDL is not like a new one.
+    /// Creates the database of the contract document with the extension and connects to it as a
+    /// superuser. Other sessions create it, because a session that has executed DDL has loaded the
+    /// library.
     #[must_use]
     pub fn guarded_document(&self, database: &str) -> Client {
         self.connect("postgres", SUPERUSER)
@@ -172,7 +176,7 @@ impl Cluster {
         self.connect(database, SUPERUSER)
     }
 
-    /// Runs a client program (psql, pg_dump, ...) against this server.
+    /// Runs a client program (psql, pg_dump, ...) on this server.
     #[must_use]
     pub fn client_program(&self, name: &str, arguments: &[&str]) -> Output {
         Command::new(program(name))
@@ -185,7 +189,10 @@ impl Cluster {
             .expect("a client program of PostgreSQL")
     }
 
-    /// Runs a file by psql, which must succeed.
+    /// Runs a file with psql.
+    ///
+    /// # Panics
+    /// If psql fails.
     pub fn psql_file(&self, database: &str, file: &str) {
         let file = project().join("tests").join(file);
         let file = file.to_str().expect("a path in UTF-8");
@@ -196,7 +203,7 @@ impl Cluster {
         assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Ends the server, and gives its folder for another to run on.
+    /// Stops the server and returns its data folder, on which another server can be started.
     #[must_use]
     pub fn stop(mut self) -> PathBuf {
         self.end("fast");
@@ -225,13 +232,13 @@ impl Drop for Cluster {
     }
 }
 
-/// The project's folder.
+/// Returns the folder of the project.
 #[must_use]
 pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the project")
 }
 
-/// What a refused statement tells: SQLSTATE, message, detail, hint.
+/// An error of the server: SQLSTATE, message, DETAIL and HINT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Refused {
@@ -241,10 +248,10 @@ pub struct Refused {
     pub hint: String,
 }
 
-/// Runs SQL that may be refused.
+/// Runs SQL that may fail.
 ///
 /// # Errors
-/// What the server said.
+/// The error of the server.
 pub fn attempt(client: &mut Client, sql: &str) -> Result<(), Refused> {
     client.batch_execute(sql).map_err(|e| {
         let e = e.as_db_error().unwrap_or_else(|| panic!("the connection is lost: {e}\n{sql}"));
@@ -257,15 +264,15 @@ pub fn attempt(client: &mut Client, sql: &str) -> Result<(), Refused> {
     })
 }
 
-/// Rows of one text column.
+/// Returns the rows of a query with one text column; NULL as the empty text.
 #[must_use]
 pub fn column(client: &mut Client, sql: &str) -> Vec<String> {
     let rows = client.query(sql, &[]).unwrap_or_else(|e| panic!("{e:?}\n{sql}"));
     rows.iter().map(|row| row.get::<_, Option<String>>(0).unwrap_or_default()).collect()
 }
 
-/// Puts an extension's control file and one script into the PostgreSQL under test; `script` is the
-/// version, or `from--to`.
+/// Installs the control file and one script of an extension into the PostgreSQL under test.
+/// `script` is the version, or `from--to`.
 pub fn provide_extension(name: &str, control: &str, script: &str, sql: &str) {
     let output = Command::new(program("pg_config")).arg("--sharedir").output().expect("pg_config");
     let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).join("extension");

@@ -1,5 +1,4 @@
-//! The documentation pages: `README.md` and the other Markdown files of the project's folder, and
-//! everything under `docs/`.
+//! The documentation pages: the Markdown files in the folder of the project and under `docs/`.
 
 use crate::project;
 use std::path::{Path, PathBuf};
@@ -7,14 +6,14 @@ use std::path::{Path, PathBuf};
 /// One Markdown file.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Relative to the project's folder.
+    /// Its path, relative to the folder of the project.
     pub path: PathBuf,
-    /// Its content.
+    /// Its contents.
     pub text: String,
 }
 
 impl Page {
-    /// The page at `path`, relative to the project's folder.
+    /// Reads the page at `path`, relative to the folder of the project.
     ///
     /// # Panics
     /// If the file cannot be read.
@@ -25,10 +24,10 @@ impl Page {
         Self { path: path.to_owned(), text }
     }
 
-    /// Compares the page with `expected`; `UPDATE_DOCS=1` writes it first.
+    /// Compares a page with `expected`; with `UPDATE_DOCS=1`, writes it first.
     ///
     /// # Errors
-    /// File and line of the first difference.
+    /// The file and the line of the first difference.
     pub fn compare(path: &Path, expected: &str) -> Result<(), String> {
         let file = project().join(path);
         if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -36,17 +35,21 @@ impl Page {
         }
         let text =
             std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-        for (i, (is, should)) in text.lines().zip(expected.lines()).enumerate() {
-            if is != should {
+        for (i, (found, wanted)) in text.lines().zip(expected.lines()).enumerate() {
+            if found != wanted {
                 let place = format!("{}:{}", path.display(), i + 1);
-                return Err(format!("{place}\n  page: {is}\n  real: {should}"));
+                return Err(format!("{place}\n  page:     {found}\n  expected: {wanted}"));
             }
         }
-        if text == expected { Ok(()) } else { Err(format!("{}: other length", path.display())) }
+        if text == expected {
+            Ok(())
+        } else {
+            Err(format!("{}: the length differs", path.display()))
+        }
     }
 }
 
-/// All pages, ordered by path.
+/// Returns all pages, ordered by path.
 ///
 /// # Panics
 /// If a folder or a page cannot be read.
@@ -68,7 +71,7 @@ pub fn pages() -> Vec<Page> {
     paths.iter().map(|path| Page::read(path)).collect()
 }
 
-/// The Markdown files directly in `folder`, which is relative to the project's folder.
+/// Returns the Markdown files directly in `folder`, which is relative to the folder of the project.
 fn markdown_files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(project().join(folder)).expect("a folder");
     let paths = entries.map(|entry| folder.join(entry.expect("an entry of a folder").file_name()));

@@ -132,7 +132,7 @@ fn contract_stricter_than_the_database_loads_and_is_enforced() {
     attempt(&mut migrations, "REVOKE SELECT ON public.judgments FROM authenticated").unwrap();
     let error =
         attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap_err();
-    assert!(error.message.contains("breaks the security contract"), "{error:?}");
+    assert!(error.message.contains("violates the security contract"), "{error:?}");
     // After a rollback to the first contract, it may be granted.
     client.batch_execute("SELECT ops.rollback_contract()").unwrap();
     attempt(&mut migrations, "GRANT SELECT ON public.judgments TO authenticated").unwrap();
@@ -311,7 +311,7 @@ fn concurrent_load_is_rejected() {
         let errors: Vec<_> = results.iter().filter_map(|r| r.as_ref().err()).collect();
         assert_eq!(errors.len(), 1, "{results:?}");
         assert_eq!(errors[0].code, "55P03");
-        assert_eq!(errors[0].message, "another session is just changing the security contract");
+        assert_eq!(errors[0].message, "another session is changing the security contract");
         // If the lower version was loaded, the higher one is loaded before the next round.
         let highest = format!("1.{}.0", round * 2 + 2);
         if column(&mut admin, IN_FORCE) != [highest.clone()] {

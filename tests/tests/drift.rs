@@ -133,7 +133,7 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     (
         "ALTER TABLE app.t DISABLE TRIGGER ALL",
         "ALTER TABLE app.t ENABLE TRIGGER ALL",
-        &["changed table app.t foreign key triggers", "changed trigger touched on app.t enabled"],
+        &["changed table app.t foreign key triggers", "changed trigger stamp on app.t enabled"],
     ),
     // Columns.
     ("ALTER TABLE app.t ADD COLUMN extra int", "ALTER TABLE app.t DROP COLUMN \
@@ -374,22 +374,22 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
         on app.t"]),
     // Triggers, rules, sequences.
     (
-        "DROP TRIGGER touched ON app.t",
-        "CREATE TRIGGER touched BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN ('a', 'b') \
+        "DROP TRIGGER stamp ON app.t",
+        "CREATE TRIGGER stamp BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN ('a', 'b') \
          AND old.word <> 'x') EXECUTE FUNCTION app.touch()",
-        &["removed trigger touched on app.t"],
+        &["removed trigger stamp on app.t"],
     ),
     (
-        "CREATE OR REPLACE TRIGGER touched BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN \
+        "CREATE OR REPLACE TRIGGER stamp BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN \
          ('a', 'c') AND old.word <> 'x') EXECUTE FUNCTION app.touch()",
-        "CREATE OR REPLACE TRIGGER touched BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN \
+        "CREATE OR REPLACE TRIGGER stamp BEFORE UPDATE ON app.t FOR EACH ROW WHEN (new.word IN \
          ('a', 'b') AND old.word <> 'x') EXECUTE FUNCTION app.touch()",
-        &["changed trigger touched on app.t definition"],
+        &["changed trigger stamp on app.t definition"],
     ),
     (
-        "ALTER TABLE app.t DISABLE TRIGGER touched",
-        "ALTER TABLE app.t ENABLE TRIGGER touched",
-        &["changed trigger touched on app.t enabled"],
+        "ALTER TABLE app.t DISABLE TRIGGER stamp",
+        "ALTER TABLE app.t ENABLE TRIGGER stamp",
+        &["changed trigger stamp on app.t enabled"],
     ),
     (
         "CREATE OR REPLACE RULE quiet AS ON DELETE TO app.to_days DO ALSO NOTHING",
@@ -735,7 +735,7 @@ fn labels_of_frozen_schemas_are_unique_and_checked() {
         read_only,
         (
             "25006".to_owned(),
-            "cannot execute a change of what is frozen in a read-only transaction".to_owned()
+            "cannot execute a change of the frozen schemas in a read-only transaction".to_owned()
         )
     );
     error("ROLLBACK; SELECT 1/0");

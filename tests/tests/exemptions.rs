@@ -183,7 +183,7 @@ fn guard_allows_exempted_finding() {
     attempt(&mut migrations, "GRANT SELECT, UPDATE ON public.plaintiffs TO anon").unwrap();
     let error =
         attempt(&mut migrations, "GRANT SELECT ON intake.simplicity_raw TO anon").unwrap_err();
-    assert!(error.message.contains("breaks the security contract"), "{error:?}");
+    assert!(error.message.contains("violates the security contract"), "{error:?}");
     let new =
         "CREATE FUNCTION public.new() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
     assert!(attempt(&mut migrations, new).unwrap_err().message.contains("has no safe search_path"));
@@ -201,7 +201,7 @@ fn guard_allows_exempted_finding() {
     let swap = "BEGIN; SELECT ops.exempt(rule => 'table_privileges', object => '*', reason => 'x');
         GRANT SELECT ON public.plaintiffs TO anon; SELECT ops.unexempt(id => 5); COMMIT";
     let error = attempt(&mut client, swap).unwrap_err();
-    assert!(error.message.contains("breaks the security contract"), "{error:?}");
+    assert!(error.message.contains("violates the security contract"), "{error:?}");
     client.batch_execute("ROLLBACK").unwrap();
     assert_eq!(
         column(
@@ -573,14 +573,14 @@ fn rolled_back_savepoint_discards_cached_state() {
         .unwrap();
     let plain = "ALTER VIEW aside.pv SET SCHEMA public";
     let error = attempt(&mut client, plain).unwrap_err();
-    assert!(error.message.contains("role \"anon\" has SELECT on view public.pv"), "{error:?}");
+    assert!(error.detail.contains("Role \"anon\" has SELECT on view public.pv"), "{error:?}");
     let swap = "BEGIN; SAVEPOINT s; SET LOCAL dragonfly_guard.check_at = commit;
         ALTER TABLE enforcement.ok RENAME TO ok_; ALTER TABLE enforcement.bad RENAME TO ok; ALTER \
             VIEW aside.pv SET SCHEMA public;
         SELECT rule, object FROM ops.audit_security(); ROLLBACK TO s; ALTER VIEW aside.pv SET \
             SCHEMA public; COMMIT";
     let error = attempt(&mut client, swap).unwrap_err();
-    assert!(error.message.contains("role \"anon\" has SELECT on view public.pv"), "{error:?}");
+    assert!(error.detail.contains("Role \"anon\" has SELECT on view public.pv"), "{error:?}");
 }
 
 /// Exemptions apply for every role that reads the audit, even without USAGE on the schemas in a

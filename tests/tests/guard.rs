@@ -823,7 +823,9 @@ fn routine_that_leaves_a_managed_schema_or_extension_is_checked() {
     ] {
         let rejected = attempt(&mut client, &format!("RESET ROLE; {sql}")).unwrap_err();
         assert!(
-            rejected.message.ends_with("would shadow a function of extension dragonfly_guard"),
+            rejected
+                .message
+                .ends_with("would conflict with a function of extension dragonfly_guard"),
             "{rejected:?}"
         );
     }

@@ -244,7 +244,8 @@ fn hostile_schema_ops_does_not_affect_create_extension() {
         .unwrap();
     assert_eq!(
         column(&mut client, "SELECT detail || ' => ' || fix FROM ops.audit_guard()"),
-        ["Function ops.audit_security(integer) shadows a function of extension dragonfly_guard. \
+        ["Function ops.audit_security(integer) conflicts with a function of extension \
+             dragonfly_guard. \
           => DROP ROUTINE ops.audit_security(integer);"]
     );
 }
@@ -448,7 +449,7 @@ fn create_extension_fails_if_a_name_is_taken() {
             "impostor",
             "CREATE SCHEMA ops; CREATE FUNCTION ops.contract(int) RETURNS int LANGUAGE sql AS \
              'SELECT 1'",
-            "function ops.contract(integer) stands in the way of one of the extension's own",
+            "function ops.contract(integer) conflicts with a function of extension dragonfly_guard",
         ),
         (
             "same",
@@ -459,12 +460,12 @@ fn create_extension_fails_if_a_name_is_taken() {
         (
             "taken",
             "CREATE SCHEMA dragonfly_guard AUTHORIZATION mallory",
-            "schema \"dragonfly_guard\" is not free",
+            "schema \"dragonfly_guard\" already exists",
         ),
         (
             "open",
             "CREATE SCHEMA dragonfly_guard; CREATE TYPE dragonfly_guard.name AS (a int)",
-            "schema \"dragonfly_guard\" is not free",
+            "schema \"dragonfly_guard\" already exists",
         ),
     ] {
         admin.batch_execute(&format!("CREATE DATABASE {database}")).unwrap();

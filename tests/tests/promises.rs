@@ -151,8 +151,8 @@ fn undeclared_privileges_of_clients_are_rejected() {
                 "security_definer_executable_by_clients",
             ),
             (
-                "ALTER DEFAULT PRIVILEGES IN SCHEMA api GRANT EXECUTE ON FUNCTIONS TO anon WITH GRANT \
-              OPTION",
+                "ALTER DEFAULT PRIVILEGES IN SCHEMA api GRANT EXECUTE ON FUNCTIONS TO anon WITH \
+              GRANT OPTION",
                 "on new routines in schema api",
                 "default_privileges",
             ),
@@ -214,8 +214,8 @@ fn undeclared_privileges_of_clients_are_rejected() {
                 "table_privileges",
             ),
             (
-                "BEGIN; GRANT SELECT ON public.judgments TO anon; REVOKE SELECT ON public.judgments \
-              FROM anon",
+                "BEGIN; GRANT SELECT ON public.judgments TO anon; REVOKE SELECT ON \
+              public.judgments FROM anon",
                 "has SELECT",
                 "table_privileges",
             ),
@@ -228,14 +228,14 @@ fn undeclared_privileges_of_clients_are_rejected() {
                 "table_privileges",
             ),
             (
-                "CREATE SCHEMA extra CREATE VIEW extra.v AS SELECT 1 GRANT SELECT ON public.judgments \
-              TO anon",
+                "CREATE SCHEMA extra CREATE VIEW extra.v AS SELECT 1 GRANT SELECT ON \
+              public.judgments TO anon",
                 "has SELECT",
                 "table_privileges",
             ),
             (
-                "CREATE SCHEMA extra GRANT EXECUTE ON FUNCTION ops.complete_outbox_message(uuid) TO \
-              anon",
+                "CREATE SCHEMA extra GRANT EXECUTE ON FUNCTION ops.complete_outbox_message(uuid) \
+              TO anon",
                 "has EXECUTE",
                 "security_definer_executable_by_clients",
             ),

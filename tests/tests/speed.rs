@@ -1,5 +1,5 @@
-//! What audit and guard cost, measured beside what PostgreSQL itself needs, in one run: medians and
-//! ratios, for the machine is shared.
+//! The run time of audit and guard, compared with that of PostgreSQL itself in the same run:
+//! medians and ratios, because the machine may run other programs.
 
 use dragonfly_tests::{Cluster, SUPERUSER, project};
 use postgres::Client;
@@ -10,19 +10,35 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
+/// Executes SQL and returns the time that it took.
 fn timed(client: &mut Client, sql: &str) -> Duration {
     let start = Instant::now();
     client.batch_execute(sql).unwrap();
     start.elapsed()
 }
 
-fn catalog(cluster: &Cluster, database: &str, sizes: [&str; 4]) -> Client {
+/// The size of a generated catalog.
+struct Size {
+    schemas: u32,
+    tables: u32,
+    functions: u32,
+    roles: u32,
+}
+
+impl Size {
+    const fn new(schemas: u32, tables: u32, functions: u32, roles: u32) -> Self {
+        Self { schemas, tables, functions, roles }
+    }
+}
+
+/// Creates a database with a generated catalog and the extension, and connects to it.
+fn catalog(cluster: &Cluster, database: &str, size: &Size) -> Client {
     cluster
         .connect("postgres", SUPERUSER)
         .batch_execute(&format!("CREATE DATABASE {database}"))
         .unwrap();
     let file = project().join("tests/bench/gen_catalog.sql");
-    let [schemas, tables, functions, roles] = sizes;
+    let Size { schemas, tables, functions, roles } = size;
     let settings = [
         format!("n_schemas={schemas}"),
         format!("n_tables={tables}"),
@@ -35,22 +51,25 @@ fn catalog(cluster: &Cluster, database: &str, sizes: [&str; 4]) -> Client {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut client = cluster.connect(database, SUPERUSER);
     client
-        .batch_execute("SET client_min_messages = error; CREATE EXTENSION dragonfly_guard; RESET client_min_messages")
+        .batch_execute(
+            "SET client_min_messages = error; CREATE EXTENSION dragonfly_guard;
+             RESET client_min_messages",
+        )
         .unwrap();
     client
 }
 
 #[test]
-fn ten_thousand_routines() {
+fn audit_and_guard_of_ten_thousand_routines_are_fast() {
     let cluster = Cluster::start_with(&["max_locks_per_transaction=1024", "shared_buffers=256MB"]);
-    let mut small = catalog(&cluster, "small", ["5", "300", "500", "10"]);
-    let mut medium = catalog(&cluster, "medium", ["20", "5000", "10000", "100"]);
+    let mut small = catalog(&cluster, "small", &Size::new(5, 300, 500, 10));
+    let mut medium = catalog(&cluster, "medium", &Size::new(20, 5_000, 10_000, 100));
 
-    // Every tenth routine breaks the rule in each of four ways; gen_catalog.sql says so at its
-    // head.
+    // A tenth of the routines violates the rule in each of four ways (see gen_catalog.sql).
     let found: i64 = medium
         .query_one(
-            "SELECT count(*) FROM ops.audit_security(rules => '{security_definer_search_path}') WHERE severity = 'error'",
+            "SELECT count(*) FROM ops.audit_security(rules => '{security_definer_search_path}')
+             WHERE severity = 'error'",
             &[],
         )
         .unwrap()
@@ -68,14 +87,15 @@ fn ten_thousand_routines() {
     println!("audit of 10k routines and 5k tables: {audit:?}, floor {floor:?}, ratio {ratio:.1}");
     assert!(ratio < 5.0, "the audit takes {ratio:.1} times the floor");
 
-    let hash = "SELECT ops.schema_fingerprint(ARRAY(SELECT nspname FROM pg_namespace WHERE nspname LIKE 'app%'))";
+    let hash = "SELECT ops.schema_fingerprint(
+        ARRAY(SELECT nspname FROM pg_namespace WHERE nspname LIKE 'app%'))";
     let hashing = median((0..5).map(|_| timed(&mut medium, hash)).collect());
-    println!("fingerprint of the same: {hashing:?}");
+    println!("fingerprint of the same catalog: {hashing:?}");
     assert!(hashing < audit * 10, "a fingerprint takes {hashing:?}, an audit {audit:?}");
 
-    // CREATE FUNCTION costs the same, whatever the size of the catalog.
-    let create = "CREATE OR REPLACE FUNCTION app_0.f_0(a int, b text) RETURNS int LANGUAGE sql SECURITY DEFINER
-        SET search_path = public, pg_temp AS 'SELECT 1'";
+    // The run time of CREATE FUNCTION does not depend on the size of the catalog.
+    let create = "CREATE OR REPLACE FUNCTION app_0.f_0(a int, b text) RETURNS int LANGUAGE sql
+        SECURITY DEFINER SET search_path = public, pg_temp AS 'SELECT 1'";
     let (mut in_small, mut in_medium, mut unguarded) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..60 {
         in_small.push(timed(&mut small, create));
@@ -87,53 +107,62 @@ fn ten_thousand_routines() {
     }
     let (in_small, in_medium, unguarded) = (median(in_small), median(in_medium), median(unguarded));
     println!(
-        "CREATE FUNCTION: {in_small:?} with 500 routines, {in_medium:?} with 10k, {unguarded:?} without the guard"
+        "CREATE FUNCTION: {in_small:?} with 500 routines, {in_medium:?} with 10k, {unguarded:?} \
+         without the guard"
     );
     assert!(in_medium < in_small * 2, "{in_medium:?} with 10k routines, {in_small:?} with 500");
 }
 
-/// What each kind of statement costs with the guard and without, in a database of a hundred
-/// routines and in one of a hundred thousand. Takes minutes: `scripts/test --test speed --
-/// --ignored --nocapture`. The figures in docs/performance.md are its.
+/// The statements whose run time is printed, with their names.
+const STATEMENTS: [(&str, &str); 8] = [
+    ("COMMENT", "COMMENT ON TABLE bench.t IS 'x'"),
+    ("CREATE TEMP TABLE, DROP", "CREATE TEMP TABLE tt (id int); DROP TABLE tt"),
+    ("CREATE INDEX, DROP", "CREATE INDEX i ON bench.t (id); DROP INDEX bench.i"),
+    ("CREATE TABLE, DROP", "CREATE TABLE public.made (id int); DROP TABLE public.made"),
+    (
+        "CREATE FUNCTION, invoker",
+        "CREATE OR REPLACE FUNCTION bench.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    ),
+    (
+        "CREATE FUNCTION, definer",
+        "CREATE OR REPLACE FUNCTION bench.g() RETURNS int LANGUAGE sql SECURITY DEFINER
+            SET search_path = public, pg_temp AS 'SELECT 1'",
+    ),
+    (
+        "GRANT on a table, REVOKE",
+        "GRANT SELECT ON public.governed TO grantee;
+         REVOKE SELECT ON public.governed FROM grantee",
+    ),
+    (
+        "GRANT on a schema, REVOKE",
+        "GRANT USAGE ON SCHEMA bench TO grantee; REVOKE USAGE ON SCHEMA bench FROM grantee",
+    ),
+];
+
+/// Prints the run time of each kind of statement with and without the guard, in databases with a
+/// hundred and a hundred thousand routines. Takes minutes: `scripts/test --test speed -- --ignored
+/// --nocapture`. The figures in docs/performance.md are from this test.
 #[test]
 #[ignore = "takes minutes"]
-fn a_hundred_thousand_routines() {
+fn print_run_times_of_statements() {
     let cluster = Cluster::start_with(&["max_locks_per_transaction=1024", "shared_buffers=512MB"]);
     let mut databases = [
-        ("100 routines", catalog(&cluster, "small", ["5", "100", "100", "10"])),
-        ("100,000 routines", catalog(&cluster, "large", ["20", "5000", "100000", "100"])),
-        ("100 routines, unguarded", catalog(&cluster, "free", ["5", "100", "100", "10"])),
+        ("100 routines", catalog(&cluster, "small", &Size::new(5, 100, 100, 10))),
+        ("100,000 routines", catalog(&cluster, "large", &Size::new(20, 5_000, 100_000, 100))),
+        ("100 routines, unguarded", catalog(&cluster, "unguarded", &Size::new(5, 100, 100, 10))),
     ];
-    databases[2].1.batch_execute("DROP EXTENSION dragonfly_guard; CREATE ROLE nobody").unwrap();
+    databases[2].1.batch_execute("DROP EXTENSION dragonfly_guard; CREATE ROLE grantee").unwrap();
     for (_, client) in &mut databases {
         client
-            .batch_execute("CREATE SCHEMA bench; CREATE TABLE bench.t (id int); CREATE TABLE public.governed (id int)")
+            .batch_execute(
+                "CREATE SCHEMA bench; CREATE TABLE bench.t (id int);
+                 CREATE TABLE public.governed (id int)",
+            )
             .unwrap();
     }
-    for (what, sql) in [
-        ("COMMENT", "COMMENT ON TABLE bench.t IS 'x'"),
-        ("CREATE TEMP TABLE, DROP", "CREATE TEMP TABLE tt (id int); DROP TABLE tt"),
-        ("CREATE INDEX, DROP", "CREATE INDEX i ON bench.t (id); DROP INDEX bench.i"),
-        ("CREATE TABLE, DROP", "CREATE TABLE public.made (id int); DROP TABLE public.made"),
-        (
-            "CREATE FUNCTION, invoker",
-            "CREATE OR REPLACE FUNCTION bench.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        ),
-        (
-            "CREATE FUNCTION, definer",
-            "CREATE OR REPLACE FUNCTION bench.g() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS 'SELECT 1'",
-        ),
-        (
-            "GRANT on a table, REVOKE",
-            "GRANT SELECT ON public.governed TO nobody; REVOKE SELECT ON public.governed FROM nobody",
-        ),
-        (
-            "GRANT on a schema, REVOKE",
-            "GRANT USAGE ON SCHEMA bench TO nobody; REVOKE USAGE ON SCHEMA bench FROM nobody",
-        ),
-    ] {
+    for (what, sql) in STATEMENTS {
         let mut times = [vec![], vec![], vec![]];
-        // In blocks, each database at each place in the order once, for one disturbs the next.
+        // In blocks, with each database at each position, because a block may affect the next one.
         for round in 0..6 {
             for place in 0..3 {
                 let i = (place + round) % 3;

@@ -3,12 +3,17 @@
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
 
-/// The rows of `ops.try_migration()` as lines: `outcome rule object role: detail`.
+/// The rows of `ops.try_migration()` as lines: `outcome rule object role: detail`, for a rejection
+/// followed by the first sentence of its DETAIL.
 fn tried(client: &mut Client, sql: &str) -> Vec<String> {
     let rows = client
         .query(
-            "SELECT concat_ws(' ', outcome, rule, object, role_name) || ': ' || detail FROM \
-             ops.try_migration($1) WHERE severity <> 'info'",
+            "SELECT concat_ws(' ', outcome, rule, object, role_name) || ': ' || detail ||
+                    CASE outcome WHEN 'rejected'
+                    THEN coalesce(': ' || substring(evidence->>'detail' FROM '^.*?[.](?= [A-Z])'), \
+             '')
+                    ELSE '' END
+               FROM ops.try_migration($1) WHERE severity <> 'info'",
             &[&sql],
         )
         .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
@@ -34,7 +39,9 @@ fn try_migration_reports_outcomes_and_changes_nothing() {
             "CREATE TABLE public.notes (id int); GRANT SELECT ON public.notes TO authenticated"
         ),
         ["rejected table_privileges: COMMIT violates the security contract: table_privileges on \
-             table public.notes"]
+             table public.notes: Role \"authenticated\" has SELECT on table public.notes, which \
+          the \
+             contract does not declare."]
     );
     assert_eq!(
         tried(
@@ -72,7 +79,8 @@ fn try_migration_reports_outcomes_and_changes_nothing() {
     assert_eq!(
         tried(&mut client, "DROP VIEW public.v_judgment_pipeline"),
         ["rejected required_object_missing: DROP VIEW violates the security contract: \
-             required_object_missing on view public.v_judgment_pipeline"]
+             required_object_missing on view public.v_judgment_pipeline: View \
+             public.v_judgment_pipeline, which the contract declares, does not exist."]
     );
     let definer = tried(
         &mut client,
@@ -81,7 +89,9 @@ fn try_migration_reports_outcomes_and_changes_nothing() {
     assert_eq!(
         definer,
         ["rejected security_definer_search_path: SECURITY DEFINER function api.f() has no safe \
-             search_path"]
+             search_path: The function would be exploitable: no search_path is set, so names in \
+          its \
+             body are looked up in the caller's search_path."]
     );
     let evidence = "SELECT (evidence->>'sqlstate') || ' ' || (evidence->>'hint') FROM \
                     ops.try_migration(

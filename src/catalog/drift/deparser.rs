@@ -1,4 +1,4 @@
-//! Writing things down without leaving anything behind: neither memory nor locks.
+//! Deparsing objects without keeping memory or locks.
 
 use crate::catalog;
 use crate::catalog::deparse::{
@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
 
-/// What an expression is about: the relation, its name as SQL says it, and its owner.
+/// The relation of an expression: its OID, its qualified and quoted name, and its owner.
 #[derive(Debug, Clone, Copy)]
 pub struct Of<'r> {
     pub relation: Oid,
@@ -20,7 +20,7 @@ pub struct Of<'r> {
     pub owner: Oid,
 }
 
-/// The server's functions, with memory that is emptied after each.
+/// The deparsing functions of the server, with memory that is reset after each call.
 pub struct Deparser {
     memory: Scratch,
     types: RefCell<HashMap<(Oid, i32), String>>,
@@ -31,44 +31,44 @@ impl Deparser {
         Self { memory: Scratch::new(), types: RefCell::default() }
     }
 
-    /// One of the functions that write an object down.
+    /// Deparses an object.
     pub fn call(&self, deparse: Deparse, object: Oid) -> String {
         self.memory.with(|| call(deparse, &[pg_sys::Datum::from(object)]))
     }
 
-    /// One of those that lock what they write about; the locks are given back.
+    /// Deparses an object by a function that acquires locks, and releases them.
     pub fn call_and_release(&self, deparse: Deparse, object: Oid) -> String {
         let write =
             || subtransaction::rolled_back(|| call(deparse, &[pg_sys::Datum::from(object)]));
         self.memory.with(write).unwrap_or_else(|error| error.rethrow())
     }
 
-    /// A collation that is not the type's own.
+    /// Returns a collation where it is not the default of the type.
     pub fn collation(&self, type_oid: Oid, collation: Oid) -> Option<String> {
-        // SAFETY: a look-up in the system cache.
+        // SAFETY: a lookup in the system cache.
         let own = unsafe { pg_sys::get_typcollation(type_oid.into()) }.to_u32();
         (collation != own && collation != 0).then(|| self.named(pg_sys::regcollationout, collation))
     }
 
-    /// An expression tree of a catalog, over the columns of a relation (0: of none), as it is
-    /// stored.
+    /// Deparses an expression tree over the columns of a relation (0: of none).
     pub fn tree(&self, tree: pg_sys::Datum, relation: Oid) -> String {
         self.memory.with(|| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]))
     }
 
-    /// The same as a dump and its restore make it.
+    /// Deparses an expression tree in the form that it has after dump and restore.
     pub fn expression(&self, tree: pg_sys::Datum, of: Of<'_>) -> String {
         let text = self.tree(tree, of.relation);
-        self.again(text, of.owner, |text| canonical_expression(text, of.name, of.relation))
+        self.reparsed(text, of.owner, |text| canonical_expression(text, of.name, of.relation))
     }
 
-    /// The query of a view.
+    /// Deparses the query of a view.
     pub fn view(&self, view: Of<'_>) -> String {
         let text = self.call_and_release(pg_sys::pg_get_viewdef, view.relation);
-        self.again(text, view.owner, canonical).trim().to_owned()
+        self.reparsed(text, view.owner, canonical).trim().to_owned()
     }
 
-    /// An expression over what `from` says, such as two rows of one table.
+    /// Returns an expression over the columns of a FROM clause in the form that it has after dump
+    /// and restore.
     pub fn within(&self, expression: String, owner: Oid, from: &str) -> String {
         let (head, tail) = ("SELECT ", " AS x\n");
         let read = |text: &str| {
@@ -80,11 +80,11 @@ impl Deparser {
                 .map(|(inner, _)| inner);
             inner.map_or_else(|| text.to_owned(), |inner| inner.trim().to_owned())
         };
-        self.again(expression, owner, read)
+        self.reparsed(expression, owner, read)
     }
 
-    /// A definition of the server's in which expressions stand as they are stored: each as a dump
-    /// and its restore make it. `trees` is a list of them, or one.
+    /// Returns a deparsed definition with its expressions in the form that they have after dump and
+    /// restore. `trees` is one expression tree or a list of them.
     pub fn with_expressions(
         &self,
         definition: String,
@@ -98,7 +98,8 @@ impl Deparser {
             return definition;
         };
         let stored: Vec<String> = self.memory.with(|| {
-            // SAFETY: the catalog holds what nodeToString wrote: a list of expressions, or one.
+            // SAFETY: the catalog contains the result of nodeToString: a list of expressions, or
+            // one.
             unsafe {
                 let node = pg_sys::stringToNode(trees.as_ptr()).cast::<pg_sys::Node>();
                 match (*node).type_ {
@@ -110,34 +111,35 @@ impl Deparser {
             }
         });
         stored.into_iter().fold(definition, |definition, stored| {
-            let again = self
-                .again(stored.clone(), owner, |text| canonical_expression(text, name, relation));
-            if again == stored { definition } else { definition.replace(&stored, &again) }
+            let reparsed = self
+                .reparsed(stored.clone(), owner, |text| canonical_expression(text, name, relation));
+            if reparsed == stored { definition } else { definition.replace(&stored, &reparsed) }
         })
     }
 
-    /// A type as SQL names it.
+    /// Returns a type with its modifier in SQL syntax.
     pub fn type_name(&self, type_oid: Oid, modifier: i32) -> String {
         let write = || self.memory.with(|| deparse::type_name(type_oid, modifier));
         self.types.borrow_mut().entry((type_oid, modifier)).or_insert_with(write).clone()
     }
 
-    /// What an output function such as `regprocout` gives.
+    /// Returns the text of an OID by an output function such as `regprocout`.
     pub fn named(&self, output: Deparse, oid: Oid) -> String {
         self.memory.with(|| deparse::named(output, oid))
     }
 
-    /// An object as the server describes it: `operator class text_ops for access method btree`.
+    /// Returns the server's description of an object, such as `operator class text_ops for access
+    /// method btree`.
     pub fn described(&self, class: Oid, object: Oid) -> String {
         self.memory.with(|| catalog::description(class.into(), object.into()))
     }
 
-    /// A text that the server wrote, as a dump and its restore make it.
-    fn again(&self, text: String, owner: Oid, read: impl FnOnce(&str) -> String) -> String {
-        // A name, a number, a word: nothing that could be read in two ways.
+    /// Returns a deparsed text in the form that it has after dump and restore.
+    fn reparsed(&self, text: String, owner: Oid, read: impl FnOnce(&str) -> String) -> String {
+        // A name, a number or a keyword does not change.
         if text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return text;
         }
-        self.memory.with(|| deparse::read_again(text, owner, read))
+        self.memory.with(|| deparse::reparsed(text, owner, read))
     }
 }

@@ -1,9 +1,9 @@
-//! `pg_catalog` into a drift snapshot: each catalog read once as a whole, what the server stores as
-//! trees written down by the server's own functions.
+//! Reads `pg_catalog` into a drift snapshot, in one pass over each catalog. Expression trees are
+//! deparsed by the functions of the server.
 //!
-//! What an extension owns is left out, our own objects with it: it belongs to a version of the
-//! extension. So is what is temporary, and what only says how rows are stored (tablespaces,
-//! statistics targets, storage and compression of columns).
+//! Members of extensions are omitted, this extension included: they belong to a version of the
+//! extension. So are temporary objects and the properties that only determine how rows are stored
+//! (tablespaces, statistics targets, storage and compression of columns).
 
 mod deparser;
 mod parts;
@@ -11,7 +11,7 @@ mod relations;
 mod routines;
 mod types;
 
-use crate::catalog::deparse::{plainly, role_name};
+use crate::catalog::deparse::{role_name, with_plain_settings};
 use crate::catalog::{self, oids};
 use crate::pg::heap::{Row, State, Table, interrupts};
 use deparser::Deparser;
@@ -21,9 +21,9 @@ use dragonfly_core::sql::{quote_ident, quote_literal};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
-/// Reads what the schemas of these names hold; those that are not there hold nothing.
+/// Reads the objects in the schemas of these names. A schema that does not exist has none.
 pub fn read(state: &State, schemas: Vec<String>) -> Snapshot {
-    let objects = plainly(|| {
+    let objects = with_plain_settings(|| {
         let mut reader = Reader::new(state, &schemas);
         reader.schemas();
         reader.default_acls();
@@ -38,12 +38,12 @@ pub fn read(state: &State, schemas: Vec<String>) -> Snapshot {
     snapshot
 }
 
-/// What all passes share.
+/// The state that all passes share.
 struct Reader<'s> {
     state: &'s State,
-    /// The schemas that are looked at.
+    /// The schemas that are read.
     schemas: HashMap<Oid, Schema>,
-    /// What belongs to an extension, by catalog.
+    /// The members of extensions: catalog and OID.
     members: HashSet<(Oid, Oid)>,
     roles: RefCell<HashMap<Oid, String>>,
     deparser: Deparser,
@@ -72,15 +72,15 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// The name of a schema that is looked at, where the object is to be looked at too.
-    fn place(&self, class: Oid, object: Oid, schema: Oid) -> Option<String> {
+    /// Returns the name of the schema if it is read and the object is not a member of an extension.
+    fn schema_of(&self, class: Oid, object: Oid, schema: Oid) -> Option<String> {
         self.schemas
             .get(&schema)
             .filter(|_| !self.members.contains(&(class, object)))
             .map(|schema| schema.name.clone())
     }
 
-    /// A role as SQL names it.
+    /// Returns the quoted name of a role.
     fn role(&self, role: Oid) -> String {
         quote_ident(&self.role_name(role)).into_owned()
     }
@@ -89,7 +89,7 @@ impl<'s> Reader<'s> {
         self.roles.borrow_mut().entry(role).or_insert_with(|| role_name(role)).clone()
     }
 
-    /// Notes who holds what.
+    /// Adds the grants of an ACL to an object.
     fn grants(&self, object: &mut Object, kind: AclKind, owner: Oid, acl: Option<&Acl>) {
         grants(object, kind, owner, acl.map(Vec::as_slice), catalog::VERSION, &|role| {
             self.role_name(role)
@@ -111,7 +111,7 @@ impl<'s> Reader<'s> {
         self.objects.append(&mut found);
     }
 
-    /// What new objects will be granted to whom: in these schemas, and wherever they are made.
+    /// Reads the default privileges: those in these schemas, and those for all schemas.
     fn default_acls(&mut self) {
         let table = Table::open(oids::PG_DEFAULT_ACL);
         let column = |name| table.column(name);
@@ -123,11 +123,12 @@ impl<'s> Reader<'s> {
         );
         let mut found = Vec::new();
         table.scan(self.state, |row: Row<'_>| {
-            let place = self.schemas.get(&row.oid(schema)).map(|schema| schema.name.clone());
-            if row.oid(schema) != 0 && place.is_none() {
+            let within_schema =
+                self.schemas.get(&row.oid(schema)).map(|schema| schema.name.clone());
+            if row.oid(schema) != 0 && within_schema.is_none() {
                 return;
             }
-            let (kind, word) = match row.char(kind) {
+            let (kind, objects) = match row.char(kind) {
                 b'r' => (AclKind::Relation, "tables"),
                 b'S' => (AclKind::Sequence, "sequences"),
                 b'f' => (AclKind::Routine, "functions"),
@@ -136,34 +137,34 @@ impl<'s> Reader<'s> {
                 _ => return,
             };
             let creator = row.oid(role);
-            let within = place
+            let within = within_schema
                 .as_deref()
                 .map(|name| format!(" in schema {}", quote_ident(name)))
                 .unwrap_or_default();
-            let identity = format!("for role {}{within} on {word}", self.role(creator));
-            let mut object = Object::new("default acl", place.as_deref(), identity);
-            // In a schema they are added to what every new object of the kind has; without one they
-            // stand in its place.
-            let owner = if place.is_some() { PUBLIC } else { creator };
+            let identity = format!("for role {}{within} on {objects}", self.role(creator));
+            let mut object = Object::new("default acl", within_schema.as_deref(), identity);
+            // Default privileges in a schema are added to the built-in ones; those for all schemas
+            // replace them.
+            let owner = if within_schema.is_some() { PUBLIC } else { creator };
             self.grants(&mut object, kind, owner, Some(&row.acl(acl).unwrap_or_default()));
             found.push(object);
         });
         self.objects.append(&mut found);
     }
 
-    /// Adds an object, and lets the user cancel.
+    /// Adds an object and processes interrupts.
     fn add(&mut self, object: Object) {
         interrupts();
         self.objects.push(object);
     }
 }
 
-/// `schema.name`, quoted where needed.
+/// Returns `schema.name`, quoted where needed.
 fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(name))
 }
 
-/// Options in the order of their names, `a=1, b='x, y'`; `None` where there are none.
+/// Returns options ordered by name, `a=1, b='x, y'`; `None` where there are none.
 fn options(mut options: Vec<String>) -> Option<String> {
     options.sort();
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);

@@ -1,4 +1,4 @@
-//! What hangs on relations: constraints, indexes, triggers, rules, policies.
+//! Reads the parts of relations: constraints, indexes, triggers, rules and policies.
 
 use super::relations::Relation;
 use super::{Reader, qualified};
@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 type Relations = HashMap<Oid, Relation>;
 
 impl Reader<'_> {
-    /// Notes the parts of these relations.
+    /// Adds the parts of these relations.
     pub fn parts(&mut self, relations: &Relations) {
         let of_constraints = self.constraints(relations);
         self.indexes(relations, &of_constraints);
@@ -22,14 +22,14 @@ impl Reader<'_> {
         self.policies(relations);
     }
 
-    /// An object that is named within a relation: `p on public.t`.
+    /// Returns an object whose name is local to a relation: `p on public.t`.
     fn part(object_type: &str, name: &str, relation: &Relation) -> Object {
         let identity = format!("{} on {}", quote_ident(name), relation.identity);
         Object::new(object_type, Some(&relation.schema), identity).of(&relation.identity)
     }
 
-    /// Notes the constraints of tables; gives the indexes that come with one. NOT NULL is a
-    /// property of its column in every release.
+    /// Adds the constraints of tables and returns the indexes that belong to one. NOT NULL is a
+    /// property of the column, in every release.
     fn constraints(&mut self, relations: &Relations) -> HashSet<Oid> {
         let table = Table::open(oids::PG_CONSTRAINT);
         let column = |name| table.column(name);
@@ -51,17 +51,17 @@ impl Reader<'_> {
                         self.deparser.expression(tree, relation.of(relation_oid))
                     );
                     let is_enforced = enforced.is_none_or(|enforced| row.bool(enforced));
-                    for (so, word) in [
+                    for (applies, word) in [
                         (row.bool(no_inherit), " NO INHERIT"),
                         (!row.bool(validated) && is_enforced, " NOT VALID"),
                         (!is_enforced, " NOT ENFORCED"),
                     ] {
-                        text.push_str(if so { word } else { "" });
+                        text.push_str(if applies { word } else { "" });
                     }
                     text
                 }
-                // What follows from the foreign key of a partitioned table is no constraint of its
-                // own; the server names it as it comes.
+                // A foreign key that is inherited from a partitioned table is omitted: the server
+                // chooses its name.
                 b'f' if row.oid(parent) != 0 => return,
                 b'p' | b'u' | b'x' | b'f' => {
                     if row.char(kind) != b'f' {
@@ -122,7 +122,8 @@ impl Reader<'_> {
         self.objects.append(&mut found);
     }
 
-    /// Triggers that somebody made; and that those which keep foreign keys are disabled.
+    /// Adds user-defined triggers. Internal triggers, which enforce foreign keys, are a property of
+    /// the table where they are not enabled as usual.
     fn triggers(&mut self, relations: &Relations) {
         let table = Table::open(oids::PG_TRIGGER);
         let column = |name| table.column(name);
@@ -130,12 +131,12 @@ impl Reader<'_> {
             (column("oid"), column("tgname"), column("tgrelid"), column("tgisinternal"));
         let (enabled, condition) = (column("tgenabled"), column("tgqual"));
         let mut found = Vec::new();
-        let mut unkept: HashMap<String, BTreeSet<&str>> = HashMap::new();
+        let mut changed_internal: HashMap<String, BTreeSet<&str>> = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
             let Some(relation) = relations.get(&row.oid(on)) else { return };
             if row.bool(internal) {
                 if let Some(how) = firing(row.char(enabled)) {
-                    unkept.entry(relation.identity.clone()).or_default().insert(how);
+                    changed_internal.entry(relation.identity.clone()).or_default().insert(how);
                 }
                 return;
             }
@@ -153,7 +154,7 @@ impl Reader<'_> {
             found.push(object);
         });
         for object in self.objects.iter_mut().filter(|o| o.object_type == "table") {
-            if let Some(how) = unkept.get(&object.identity) {
+            if let Some(how) = changed_internal.get(&object.identity) {
                 object.set(
                     "foreign key triggers",
                     how.iter().copied().collect::<Vec<_>>().join(", "),
@@ -163,7 +164,8 @@ impl Reader<'_> {
         self.objects.append(&mut found);
     }
 
-    /// The WHEN of a trigger, over its old and its new row.
+    /// Replaces the WHEN condition of a trigger, over its old and its new row, by the form that it
+    /// has after dump and restore.
     fn with_condition(&self, definition: String, relation: &Relation) -> String {
         let (start, end) = (" WHEN (", ") EXECUTE FUNCTION ");
         let Some(from) = find_unquoted(&definition, start) else { return definition };
@@ -177,7 +179,7 @@ impl Reader<'_> {
         format!("{}{condition}{}", &definition[..from + start.len()], &definition[to..])
     }
 
-    /// Rules beside those that make a view.
+    /// Adds rules, except the queries of views.
     fn rules(&mut self, relations: &Relations) {
         let table = Table::open(oids::PG_REWRITE);
         let column = |name| table.column(name);
@@ -241,7 +243,7 @@ impl Reader<'_> {
     }
 }
 
-/// When a trigger or a rule fires, where it is not as usual.
+/// Returns when a trigger or a rule fires, where that is not the default.
 fn firing(enabled: u8) -> Option<&'static str> {
     match enabled {
         b'D' => Some("disabled"),

@@ -1,9 +1,9 @@
-//! Tables, views and sequences, with their columns.
+//! Reads tables, views and sequences, with their columns.
 
 use super::deparser::Of;
 use super::{Reader, options, qualified};
 use crate::catalog::{self, oids};
-use crate::pg::heap::{Row, Table, interrupts};
+use crate::pg::heap::{self, Row, Table, interrupts};
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::{Acl, Oid};
 use dragonfly_core::drift::{AclKind, Object};
@@ -12,18 +12,18 @@ use pgrx::pg_sys;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CStr;
 
-/// The access method of a table that says nothing else (pg_am.dat).
+/// The default access method of tables (pg_am.dat).
 const HEAP: Oid = 2;
 
-/// A relation that is looked at.
+/// A relation.
 pub struct Relation {
     /// Its schema.
     pub schema: String,
-    /// Its name.
+    /// Its qualified and quoted name.
     pub identity: String,
     /// `pg_class.relkind`.
     pub kind: u8,
-    /// Its columns by number, dropped ones left out.
+    /// Its columns by number, dropped ones omitted.
     pub columns: BTreeMap<i16, Column>,
     /// Its owner.
     pub owner: Oid,
@@ -31,17 +31,17 @@ pub struct Relation {
     object: Object,
 }
 
-/// A column as it is in the catalog.
+/// A column of a relation.
 pub struct Column {
     pub name: String,
-    /// Its type, as SQL says it, with a collation that is not the type's own.
+    /// Its type in SQL syntax, with a collation that is not the default of the type.
     pub type_name: String,
     acl: Option<Acl>,
     object: Object,
 }
 
 impl Relation {
-    /// The object type of its columns; composite types have attributes, which are told in one line.
+    /// Returns the object type of its columns. (The attributes of composite types are no objects.)
     fn column_type(&self) -> &'static str {
         match self.kind {
             b'f' => "foreign table column",
@@ -51,31 +51,74 @@ impl Relation {
         }
     }
 
-    /// What its columns are derived from a query for: then they say no more than that.
+    /// Whether its columns result from a query.
     fn is_view(&self) -> bool {
         matches!(self.kind, b'v' | b'm')
     }
 
-    /// What expressions over it are about.
+    /// Returns the relation as context of an expression.
     pub fn of(&self, oid: Oid) -> Of<'_> {
         Of { relation: oid, name: &self.identity, owner: self.owner }
     }
 
-    /// `id integer, name text`
+    /// Returns the list of its columns: `id integer, name text`.
     pub fn attributes(&self) -> String {
         let attribute =
             |column: &Column| format!("{} {}", quote_ident(&column.name), column.type_name);
         self.columns.values().map(attribute).collect::<Vec<_>>().join(", ")
     }
 
-    /// A column's identity.
+    /// Returns the identity of a column.
     fn column_identity(&self, name: &str) -> String {
         format!("{}.{}", self.identity, quote_ident(name))
     }
 }
 
+/// The columns of `pg_class` that are read.
+struct ClassColumns {
+    oid: heap::Column,
+    name: heap::Column,
+    schema: heap::Column,
+    owner: heap::Column,
+    kind: heap::Column,
+    acl: heap::Column,
+    persistence: heap::Column,
+    method: heap::Column,
+    row_security: heap::Column,
+    force_row_security: heap::Column,
+    replica_identity: heap::Column,
+    options: heap::Column,
+    is_partition: heap::Column,
+    bound: heap::Column,
+    of_type: heap::Column,
+    toast: heap::Column,
+}
+
+impl ClassColumns {
+    fn of(table: &Table) -> Self {
+        Self {
+            oid: table.column("oid"),
+            name: table.column("relname"),
+            schema: table.column("relnamespace"),
+            owner: table.column("relowner"),
+            kind: table.column("relkind"),
+            acl: table.column("relacl"),
+            persistence: table.column("relpersistence"),
+            method: table.column("relam"),
+            row_security: table.column("relrowsecurity"),
+            force_row_security: table.column("relforcerowsecurity"),
+            replica_identity: table.column("relreplident"),
+            options: table.column("reloptions"),
+            is_partition: table.column("relispartition"),
+            bound: table.column("relpartbound"),
+            of_type: table.column("reloftype"),
+            toast: table.column("reltoastrelid"),
+        }
+    }
+}
+
 impl Reader<'_> {
-    /// Notes every relation of the schemas; gives them by OID.
+    /// Adds the relations of the schemas and returns them by OID.
     pub fn relations(&mut self) -> HashMap<Oid, Relation> {
         let mut relations = self.classes();
         self.columns(&mut relations);
@@ -93,8 +136,8 @@ impl Reader<'_> {
             } else if relation.kind != b'S'
                 && (relation.is_partition || !relation.object.properties.contains_key("inherits"))
             {
-                // Of a table that inherits, a dump brings the inherited columns first, whenever
-                // they came.
+                // A dump creates the inherited columns of a table first, so that their order is not
+                // compared.
                 relation.object.columns =
                     relation.columns.values().map(|column| column.name.clone()).collect();
             }
@@ -123,7 +166,7 @@ impl Reader<'_> {
                 self.grants(&mut object, AclKind::Column, owner, column.acl.as_ref());
             }
             if is_view {
-                // Its type follows from the query.
+                // The type of the column results from the query.
                 object.properties.retain(|property, _| {
                     property == "default" || property.starts_with("grants to ")
                 });
@@ -135,79 +178,21 @@ impl Reader<'_> {
         }
     }
 
+    /// Reads `pg_class`.
     fn classes(&self) -> HashMap<Oid, Relation> {
         let table = Table::open(oids::PG_CLASS);
-        let column = |name| table.column(name);
-        let (oid, name, schema, owner) =
-            (column("oid"), column("relname"), column("relnamespace"), column("relowner"));
-        let (kind, acl, persistence, method) =
-            (column("relkind"), column("relacl"), column("relpersistence"), column("relam"));
-        let (secured, forced, identity) =
-            (column("relrowsecurity"), column("relforcerowsecurity"), column("relreplident"));
-        let (reloptions, partition, bound) =
-            (column("reloptions"), column("relispartition"), column("relpartbound"));
-        let of_type = column("reloftype");
-        let toast = column("reltoastrelid");
+        let columns = ClassColumns::of(&table);
         let (mut relations, mut toasted, mut toast_options) =
             (HashMap::new(), HashMap::new(), HashMap::new());
         table.scan(self.state, |row: Row<'_>| {
-            if row.char(kind) == b't' {
-                toast_options
-                    .extend(options(row.texts(reloptions)).map(|options| (row.oid(oid), options)));
-                return;
+            let oid = row.oid(columns.oid);
+            if row.char(columns.kind) == b't' {
+                let options = options(row.texts(columns.options));
+                toast_options.extend(options.map(|options| (oid, options)));
+            } else if let Some(relation) = self.class(&columns, &row) {
+                toasted.insert(row.oid(columns.toast), oid);
+                relations.insert(oid, relation);
             }
-            let Some(object_type) =
-                object_type(row.char(kind)).filter(|_| row.char(persistence) != b't')
-            else {
-                return;
-            };
-            let Some(schema) = self.place(oids::PG_CLASS, row.oid(oid), row.oid(schema)) else {
-                return;
-            };
-            let (owner, kind) = (row.oid(owner), row.char(kind));
-            let identity_text = qualified(&schema, &row.name(name));
-            let mut object = Object::new(object_type, Some(&schema), identity_text.clone());
-            object.set("owner", self.role(owner));
-            let acl_kind = if kind == b'S' { AclKind::Sequence } else { AclKind::Relation };
-            self.grants(&mut object, acl_kind, owner, row.acl(acl).as_ref());
-            object.set_if("unlogged", row.char(persistence) == b'u');
-            if matches!(kind, b'r' | b'p') {
-                let word = |so| if so { "enabled" } else { "disabled" };
-                object.set("row security", word(row.bool(secured)));
-                object.set("force row security", word(row.bool(forced)));
-            }
-            match row.char(identity) {
-                b'f' => object.set("replica identity", "full"),
-                // That of an index is noted with the index.
-                b'n' if matches!(kind, b'r' | b'p') => object.set("replica identity", "nothing"),
-                _ => {}
-            }
-            if row.oid(of_type) != 0 {
-                object.set("of type", self.deparser.type_name(row.oid(of_type), -1));
-            }
-            if row.oid(method) != HEAP && row.oid(method) != 0 {
-                object.set("access method", self.access_method(row.oid(method)));
-            }
-            let rest = security_options(&mut object, row.texts(reloptions));
-            object.set_some("options", options(rest));
-            if let Some(bound) = row.raw(bound) {
-                object.set("partition bound", self.deparser.tree(bound, row.oid(oid)));
-            }
-            toasted.insert(row.oid(toast), row.oid(oid));
-            let is_partition = row.bool(partition);
-            let columns = BTreeMap::new();
-            relations.insert(
-                row.oid(oid),
-                Relation {
-                    schema,
-                    identity: identity_text,
-                    kind,
-                    columns,
-                    owner,
-                    is_partition,
-                    object,
-                },
-            );
         });
         for (toast, options) in toast_options {
             let relation: Option<&mut Relation> =
@@ -217,6 +202,58 @@ impl Reader<'_> {
                 .for_each(|relation| relation.object.set("toast options", &*options));
         }
         relations
+    }
+
+    /// Reads a row of `pg_class`; `None` where the relation is not part of the snapshot.
+    fn class(&self, columns: &ClassColumns, row: &Row<'_>) -> Option<Relation> {
+        let (oid, kind, owner) =
+            (row.oid(columns.oid), row.char(columns.kind), row.oid(columns.owner));
+        let object_type = object_type(kind).filter(|_| row.char(columns.persistence) != b't')?;
+        let schema = self.schema_of(oids::PG_CLASS, oid, row.oid(columns.schema))?;
+        let identity = qualified(&schema, &row.name(columns.name));
+        let mut object = Object::new(object_type, Some(&schema), identity.clone());
+        object.set("owner", self.role(owner));
+        let acl_kind = if kind == b'S' { AclKind::Sequence } else { AclKind::Relation };
+        self.grants(&mut object, acl_kind, owner, row.acl(columns.acl).as_ref());
+        object.set_if("unlogged", row.char(columns.persistence) == b'u');
+        self.table_properties(columns, row, &mut object);
+        Some(Relation {
+            schema,
+            identity,
+            kind,
+            columns: BTreeMap::new(),
+            owner,
+            is_partition: row.bool(columns.is_partition),
+            object,
+        })
+    }
+
+    /// Sets the properties of tables and views that are stored in `pg_class`.
+    fn table_properties(&self, columns: &ClassColumns, row: &Row<'_>, object: &mut Object) {
+        let is_table = matches!(row.char(columns.kind), b'r' | b'p');
+        if is_table {
+            let word = |is_enabled| if is_enabled { "enabled" } else { "disabled" };
+            object.set("row security", word(row.bool(columns.row_security)));
+            object.set("force row security", word(row.bool(columns.force_row_security)));
+        }
+        match row.char(columns.replica_identity) {
+            b'f' => object.set("replica identity", "full"),
+            // A replica identity by an index is added with the index.
+            b'n' if is_table => object.set("replica identity", "nothing"),
+            _ => {}
+        }
+        let (of_type, method) = (row.oid(columns.of_type), row.oid(columns.method));
+        if of_type != 0 {
+            object.set("of type", self.deparser.type_name(of_type, -1));
+        }
+        if method != HEAP && method != 0 {
+            object.set("access method", self.access_method(method));
+        }
+        let others = security_options(object, row.texts(columns.options));
+        object.set_some("options", options(others));
+        if let Some(bound) = row.raw(columns.bound) {
+            object.set("partition bound", self.deparser.tree(bound, row.oid(columns.oid)));
+        }
     }
 
     fn access_method(&self, method: Oid) -> String {
@@ -246,16 +283,16 @@ impl Reader<'_> {
             let number = row.int(number) as i16;
             let mut object = Object::default();
             if number < 0 {
-                // Of a system column nothing can differ but who may read it.
+                // Only the privileges on a system column can differ.
                 if let Some(acl) = row.acl(acl) {
                     self.grants(&mut object, AclKind::Column, relation.owner, Some(&acl));
-                    let told = |(property, value): (String, String)| {
+                    let of_column = |(property, value): (String, String)| {
                         (format!("{} of {}", property, row.name(name)), value)
                     };
                     relation
                         .object
                         .properties
-                        .extend(std::mem::take(&mut object.properties).into_iter().map(told));
+                        .extend(std::mem::take(&mut object.properties).into_iter().map(of_column));
                 }
                 return;
             }
@@ -308,10 +345,10 @@ impl Reader<'_> {
         });
     }
 
-    /// What a table is a partition of, or inherits from, in the order in which it does.
+    /// Adds the tables that a table is a partition of or inherits from, in their order.
     fn inheritance(&self, relations: &mut HashMap<Oid, Relation>) {
         let table = Table::open(oids::PG_INHERITS);
-        let (child, parent, place) =
+        let (child, parent, position) =
             (table.column("inhrelid"), table.column("inhparent"), table.column("inhseqno"));
         let mut parents: HashMap<Oid, BTreeMap<i32, String>> = HashMap::new();
         table.scan(self.state, |row: Row<'_>| {
@@ -321,7 +358,7 @@ impl Reader<'_> {
                 parents
                     .entry(row.oid(child))
                     .or_default()
-                    .insert(row.int(place), name.unwrap_or_default());
+                    .insert(row.int(position), name.unwrap_or_default());
             }
         });
         for (child, parents) in parents {
@@ -337,7 +374,7 @@ impl Reader<'_> {
             (table.column("ftrelid"), table.column("ftserver"), table.column("ftoptions"));
         table.scan(self.state, |row: Row<'_>| {
             let Some(relation) = relations.get_mut(&row.oid(on)) else { return };
-            // SAFETY: the table depends on its server, which is there; a C string.
+            // SAFETY: the server exists because the table depends on it; a C string.
             let server = unsafe {
                 let server = pg_sys::GetForeignServer(row.oid(server).into());
                 from_server(CStr::from_ptr((*server).servername).to_bytes())
@@ -359,7 +396,7 @@ impl Reader<'_> {
         });
     }
 
-    /// What a sequence counts, and the column that it serves; not how far it has come.
+    /// Adds the parameters of sequences and the columns that own them; not their current values.
     fn sequences(&self, relations: &mut HashMap<Oid, Relation>) {
         let table = Table::open(oids::PG_SEQUENCE);
         let column = |name| table.column(name);
@@ -412,8 +449,8 @@ impl Reader<'_> {
     }
 }
 
-/// As `pg_identify_object` says it; `None` for indexes and TOAST tables. Composite types are noted
-/// as types.
+/// Returns the object type as `pg_identify_object` does; `None` for indexes and TOAST tables.
+/// (Composite types are added as types.)
 fn object_type(kind: u8) -> Option<&'static str> {
     Some(match kind {
         b'r' | b'p' => "table",
@@ -426,7 +463,7 @@ fn object_type(kind: u8) -> Option<&'static str> {
     })
 }
 
-/// Notes what of a view's options has to do with security, whatever words say it; gives the others.
+/// Adds the security options of a view, normalized to booleans, and returns the other options.
 fn security_options(object: &mut Object, options: Vec<String>) -> Vec<String> {
     let (security, rest): (Vec<String>, Vec<String>) =
         options.into_iter().partition(|option| option.starts_with("security_"));

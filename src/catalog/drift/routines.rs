@@ -1,9 +1,9 @@
-//! Functions, procedures and aggregates.
+//! Reads functions, procedures and aggregates.
 
 use super::Reader;
 use crate::catalog::deparse::{language_name, setting};
 use crate::catalog::{self, oids};
-use crate::pg::heap::{Row, Table};
+use crate::pg::heap::{Column, Row, Table};
 use crate::pg::language::{C, INTERNAL};
 use dragonfly_core::catalog::Oid;
 use dragonfly_core::drift::{AclKind, Object, hash_of};
@@ -11,100 +11,115 @@ use dragonfly_core::sql::quote_ident;
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
+/// The columns of `pg_proc` that are read.
+struct Columns {
+    oid: Column,
+    name: Column,
+    schema: Column,
+    owner: Column,
+    kind: Column,
+    language: Column,
+    arguments: Column,
+    acl: Column,
+    security_definer: Column,
+    config: Column,
+    volatility: Column,
+    parallel: Column,
+    strict: Column,
+    leakproof: Column,
+    source: Column,
+    library: Column,
+    body: Column,
+}
+
+impl Columns {
+    fn of(table: &Table) -> Self {
+        Self {
+            oid: table.column("oid"),
+            name: table.column("proname"),
+            schema: table.column("pronamespace"),
+            owner: table.column("proowner"),
+            kind: table.column("prokind"),
+            language: table.column("prolang"),
+            arguments: table.column("proargtypes"),
+            acl: table.column("proacl"),
+            security_definer: table.column("prosecdef"),
+            config: table.column("proconfig"),
+            volatility: table.column("provolatile"),
+            parallel: table.column("proparallel"),
+            strict: table.column("proisstrict"),
+            leakproof: table.column("proleakproof"),
+            source: table.column("prosrc"),
+            library: table.column("probin"),
+            body: table.column("prosqlbody"),
+        }
+    }
+}
+
 impl Reader<'_> {
-    /// Notes the routines.
+    /// Adds the routines.
     pub fn routines(&mut self) {
         let table = Table::open(oids::PG_PROC);
-        let column = |name| table.column(name);
-        let (oid, name, schema, owner) =
-            (column("oid"), column("proname"), column("pronamespace"), column("proowner"));
-        let (kind, language, arguments, acl) =
-            (column("prokind"), column("prolang"), column("proargtypes"), column("proacl"));
-        let (security, config, volatility, parallel) = (
-            column("prosecdef"),
-            column("proconfig"),
-            column("provolatile"),
-            column("proparallel"),
-        );
-        let flags = [("strict", column("proisstrict")), ("leakproof", column("proleakproof"))];
-        let (source, library, body) = (column("prosrc"), column("probin"), column("prosqlbody"));
-        let made_with_a_type = self.made_with_a_type();
+        let columns = Columns::of(&table);
+        let internal = self.functions_of_types();
         let mut found = Vec::new();
         table.scan(self.state, |row: Row<'_>| {
-            let routine = row.oid(oid);
-            if made_with_a_type.contains(&routine) {
-                return;
+            if !internal.contains(&row.oid(columns.oid)) {
+                found.extend(self.routine(&columns, &row));
             }
-            let Some(schema) = self.place(oids::PG_PROC, routine, row.oid(schema)) else { return };
-            let object_type = match row.char(kind) {
-                b'p' => "procedure",
-                b'a' => "aggregate",
-                _ => "function",
-            };
-            let types = catalog::argument_types(&row.oids(arguments));
-            let identity =
-                format!("{}.{}({types})", quote_ident(&schema), quote_ident(&row.name(name)));
-            let mut object = Object::new(object_type, Some(&schema), identity);
-            object.set("owner", self.role(row.oid(owner)));
-            self.grants(&mut object, AclKind::Routine, row.oid(owner), row.acl(acl).as_ref());
-            object.set("arguments", self.deparser.call(pg_sys::pg_get_function_arguments, routine));
-            object.set("result", self.deparser.call(pg_sys::pg_get_function_result, routine));
-            object.set("language", quote_ident(&language_name(row.oid(language))));
-            object.set_if("window", row.char(kind) == b'w');
-            object.set(
-                "volatility",
-                match row.char(volatility) {
-                    b'i' => "IMMUTABLE",
-                    b's' => "STABLE",
-                    _ => "VOLATILE",
-                },
-            );
-            object.set(
-                "parallel",
-                match row.char(parallel) {
-                    b's' => "SAFE",
-                    b'r' => "RESTRICTED",
-                    _ => "UNSAFE",
-                },
-            );
-            object.set("security", if row.bool(security) { "DEFINER" } else { "INVOKER" });
-            flags.iter().for_each(|(property, column)| object.set_if(property, row.bool(*column)));
-            for item in row.texts(config) {
-                let item = setting(&item);
-                match item.split_once('=') {
-                    Some(("search_path", path)) => object.set("search_path", path),
-                    Some((name, value)) => object.set(format!("setting {name}"), value),
-                    None => {}
-                }
-            }
-            match (row.char(kind), row.oid(language)) {
-                (b'a', _) => self.aggregate(routine, &mut object),
-                (_, INTERNAL) => object.set("symbol", row.text(source).unwrap_or_default()),
-                (_, C) => {
-                    object.set("symbol", row.text(source).unwrap_or_default());
-                    object.set("library", row.text(library).unwrap_or_default());
-                }
-                _ if !row.is_null(body) => {
-                    object.set(
-                        "body",
-                        hash_of(
-                            &self
-                                .deparser
-                                .call_and_release(pg_sys::pg_get_function_sqlbody, routine),
-                        ),
-                    );
-                }
-                _ => object.set("body", hash_of(&row.text(source).unwrap_or_default())),
-            }
-            found.push(object);
         });
         for object in found {
             self.add(object);
         }
     }
 
-    /// The functions that the server makes with a range, to make its values: no dump has them.
-    fn made_with_a_type(&self) -> HashSet<Oid> {
+    /// Reads a row of `pg_proc`; `None` where the routine is not part of the snapshot.
+    fn routine(&self, columns: &Columns, row: &Row<'_>) -> Option<Object> {
+        let (routine, kind) = (row.oid(columns.oid), row.char(columns.kind));
+        let schema = self.schema_of(oids::PG_PROC, routine, row.oid(columns.schema))?;
+        let object_type = match kind {
+            b'p' => "procedure",
+            b'a' => "aggregate",
+            _ => "function",
+        };
+        let types = catalog::argument_types(&row.oids(columns.arguments));
+        let name = row.name(columns.name);
+        let identity = format!("{}.{}({types})", quote_ident(&schema), quote_ident(&name));
+        let mut object = Object::new(object_type, Some(&schema), identity);
+        let owner = row.oid(columns.owner);
+        object.set("owner", self.role(owner));
+        self.grants(&mut object, AclKind::Routine, owner, row.acl(columns.acl).as_ref());
+        object.set("arguments", self.deparser.call(pg_sys::pg_get_function_arguments, routine));
+        object.set("result", self.deparser.call(pg_sys::pg_get_function_result, routine));
+        object.set("language", quote_ident(&language_name(row.oid(columns.language))));
+        object.set_if("window", kind == b'w');
+        declaration(columns, row, &mut object);
+        self.body(columns, row, &mut object);
+        Some(object)
+    }
+
+    /// Sets what a routine executes.
+    fn body(&self, columns: &Columns, row: &Row<'_>, object: &mut Object) {
+        let routine = row.oid(columns.oid);
+        let source = || row.text(columns.source).unwrap_or_default();
+        match (row.char(columns.kind), row.oid(columns.language)) {
+            (b'a', _) => self.aggregate(routine, object),
+            (_, INTERNAL) => object.set("symbol", source()),
+            (_, C) => {
+                object.set("symbol", source());
+                object.set("library", row.text(columns.library).unwrap_or_default());
+            }
+            _ if row.is_null(columns.body) => object.set("body", hash_of(&source())),
+            _ => {
+                let body = self.deparser.call_and_release(pg_sys::pg_get_function_sqlbody, routine);
+                object.set("body", hash_of(&body));
+            }
+        }
+    }
+
+    /// Returns the constructor functions of range types, which the server creates with the type and
+    /// which no dump contains.
+    fn functions_of_types(&self) -> HashSet<Oid> {
         let table = Table::open(oids::PG_DEPEND);
         let column = |name| table.column(name);
         let (class, object, to_class, kind) =
@@ -121,68 +136,86 @@ impl Reader<'_> {
         found
     }
 
-    /// What an aggregate is made of.
+    /// Sets the properties of an aggregate.
     fn aggregate(&self, aggregate: Oid, object: &mut Object) {
         let table = Table::open(oids::PG_AGGREGATE);
         let column = |name| table.column(name);
-        let (of, sort) = (column("aggfnoid"), column("aggsortop"));
-        let states = [
-            ("state type", column("aggtranstype")),
-            ("moving state type", column("aggmtranstype")),
-        ];
-        let starts = [
-            ("initial value", column("agginitval")),
-            ("moving initial value", column("aggminitval")),
-        ];
-        let functions = [
-            "aggtransfn",
-            "aggfinalfn",
-            "aggcombinefn",
-            "aggserialfn",
-            "aggdeserialfn",
-            "aggmtransfn",
-            "aggminvtransfn",
-            "aggmfinalfn",
-        ];
-        let functions = functions.map(|name| (name, column(name)));
-        let flags = ["aggfinalextra", "aggmfinalextra"].map(|name| (name, column(name)));
-        // What the final functions do to the state: read it, share it, or change it.
-        let letters =
-            ["aggfinalmodify", "aggmfinalmodify", "aggkind"].map(|name| (name, column(name)));
-        table.lookup(
-            self.state,
-            oids::PG_AGGREGATE_FNOID_INDEX,
-            &[(of, aggregate)],
-            |row: Row<'_>| {
-                for (name, column) in functions {
-                    if row.oid(column) != 0 {
-                        object.set(
-                            &name[3..],
-                            self.deparser.named(pg_sys::regprocout, row.oid(column)),
-                        );
-                    }
+        let keys = [(column("aggfnoid"), aggregate)];
+        table.lookup(self.state, oids::PG_AGGREGATE_FNOID_INDEX, &keys, |row: Row<'_>| {
+            for name in AGGREGATE_FUNCTIONS {
+                let function = row.oid(column(name));
+                if function != 0 {
+                    object.set(&name[3..], self.deparser.named(pg_sys::regprocout, function));
                 }
-                for (property, column) in
-                    states.into_iter().filter(|(_, column)| row.oid(*column) != 0)
-                {
-                    object.set(property, self.deparser.type_name(row.oid(column), -1));
+            }
+            for (property, name) in
+                [("state type", "aggtranstype"), ("moving state type", "aggmtranstype")]
+            {
+                let type_oid = row.oid(column(name));
+                if type_oid != 0 {
+                    object.set(property, self.deparser.type_name(type_oid, -1));
                 }
-                starts
-                    .into_iter()
-                    .for_each(|(property, column)| object.set_some(property, row.text(column)));
-                flags
-                    .into_iter()
-                    .for_each(|(name, column)| object.set_if(&name[3..], row.bool(column)));
-                letters.into_iter().for_each(|(name, column)| {
-                    object.set(&name[3..], char::from(row.char(column)).to_string())
-                });
-                if row.oid(sort) != 0 {
-                    object.set(
-                        "sort operator",
-                        self.deparser.named(pg_sys::regoperatorout, row.oid(sort)),
-                    );
-                }
-            },
-        );
+            }
+            for (property, name) in
+                [("initial value", "agginitval"), ("moving initial value", "aggminitval")]
+            {
+                object.set_some(property, row.text(column(name)));
+            }
+            for name in ["aggfinalextra", "aggmfinalextra"] {
+                object.set_if(&name[3..], row.bool(column(name)));
+            }
+            // The first two say whether the final functions read, share or modify the state.
+            for name in ["aggfinalmodify", "aggmfinalmodify", "aggkind"] {
+                object.set(&name[3..], char::from(row.char(column(name))).to_string());
+            }
+            let operator = row.oid(column("aggsortop"));
+            if operator != 0 {
+                object.set("sort operator", self.deparser.named(pg_sys::regoperatorout, operator));
+            }
+        });
+    }
+}
+
+/// The columns of `pg_aggregate` with functions.
+const AGGREGATE_FUNCTIONS: [&str; 8] = [
+    "aggtransfn",
+    "aggfinalfn",
+    "aggcombinefn",
+    "aggserialfn",
+    "aggdeserialfn",
+    "aggmtransfn",
+    "aggminvtransfn",
+    "aggmfinalfn",
+];
+
+/// Sets the properties of the declaration of a routine.
+fn declaration(columns: &Columns, row: &Row<'_>, object: &mut Object) {
+    object.set(
+        "volatility",
+        match row.char(columns.volatility) {
+            b'i' => "IMMUTABLE",
+            b's' => "STABLE",
+            _ => "VOLATILE",
+        },
+    );
+    object.set(
+        "parallel",
+        match row.char(columns.parallel) {
+            b's' => "SAFE",
+            b'r' => "RESTRICTED",
+            _ => "UNSAFE",
+        },
+    );
+    let is_definer = row.bool(columns.security_definer);
+    object.set("security", if is_definer { "DEFINER" } else { "INVOKER" });
+    object.set_if("strict", row.bool(columns.strict));
+    object.set_if("leakproof", row.bool(columns.leakproof));
+    for item in row.texts(columns.config) {
+        let item = setting(&item);
+        match item.split_once('=') {
+            Some(("search_path", path)) => object.set("search_path", path),
+            Some((name, value)) => object.set(format!("setting {name}"), value),
+            None => {}
+        }
     }
 }

@@ -154,7 +154,7 @@ mod tests {
     fn every_error_names_its_path_and_allowed_values() {
         let found = problems(|j| {
             j["version"] = "one".into();
-            j["schemas"][0]["usage"] = serde_json::json!(["nobody"]);
+            j["schemas"][0]["usage"] = serde_json::json!(["missing"]);
             j["tables"][0]["colour"] = "red".into();
             j["tables"][0]["policies"]["ghost"] = serde_json::json!(["SELECT"]);
             j["tables"][1]["schema"] = "nowhere".into();
@@ -170,7 +170,7 @@ mod tests {
                  policies, purpose, row_security, schema",
                 "$.version: not a semantic version; allowed: a version such as 1.0.0",
                 &format!(
-                    "$.schemas[0].usage[0]: role \"nobody\" is not declared in $.roles; {roles}"
+                    "$.schemas[0].usage[0]: role \"missing\" is not declared in $.roles; {roles}"
                 ),
                 &format!(
                     "$.tables[0].policies.ghost: role \"ghost\" is not declared in $.roles; {roles}"

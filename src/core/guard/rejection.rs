@@ -109,7 +109,7 @@ impl Rejection {
     pub fn of_impostor(identity: &str) -> Self {
         let rule = &guard_tampered::RULE;
         let message = format!(
-            "routine {} would shadow a function of extension dragonfly_guard",
+            "routine {} would conflict with a function of extension dragonfly_guard",
             printable(identity)
         );
         Self {

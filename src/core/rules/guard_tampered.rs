@@ -260,8 +260,8 @@ fn impostors(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (name, arguments) in &cx.snapshot.guard.impostors {
         let identity = format!("ops.{}({arguments})", quote_ident(name));
         let own = Own { object_type: "function", identity: &identity };
-        let mut draft =
-            own.finding("impostor", "", "shadows a function of extension dragonfly_guard", None);
+        let problem = "conflicts with a function of extension dragonfly_guard";
+        let mut draft = own.finding("impostor", "", problem, None);
         let sql = |exists: &str| {
             format!("DROP ROUTINE{exists} ops.{}({});", safe_ident(name), safe_sql(arguments))
         };

@@ -25,7 +25,7 @@ pub static RULE: Rule = Rule {
     exempt: "A grant that a release in preparation needs. Declare it with that release.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "REVOKE SELECT ON public.v_judgment_pipeline FROM anon;",
+        violating: "GRANT TRIGGER ON public.v_judgment_pipeline TO anon;",
         correct: "GRANT SELECT ON public.v_judgment_pipeline TO anon;",
     },
     references: &["CIS PostgreSQL Benchmark 4.6", "CWE-732"],

@@ -464,9 +464,9 @@ impl Target<'_> {
     }
 }
 
-/// Adds findings for the clients that can read undeclared views of one kind. A view that runs with the
-/// privileges of its caller (security_invoker) shows nothing that the caller cannot read directly, and
-/// is only information.
+/// Adds findings for the clients that can read undeclared views of one kind. A view that runs with
+/// the privileges of its caller (security_invoker) shows nothing that the caller cannot read
+/// directly, and is only information.
 pub(crate) fn report_undeclared_readers(
     cx: &Context<'_>,
     kind: RelationKind,

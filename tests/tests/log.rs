@@ -1,4 +1,4 @@
-//! The log: a line of JSON for every event, and rows that outlive the transaction that was refused.
+//! The log: a line of JSON for every event, and rows that outlive the rejected transaction.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 const UNSAFE: &str =
     "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'";
 
-/// The lines of JSON in the server log.
+/// The counters of the log, once its queue is empty.
+const EMPTY_QUEUE: &str = "SELECT detail FROM ops.guard_status()
+    WHERE component = 'log' AND detail LIKE '% 0 waiting%'";
+
+/// Returns the entries in the server log.
 fn lines(cluster: &Cluster) -> Vec<serde_json::Value> {
     cluster
         .log()
@@ -20,7 +24,7 @@ fn lines(cluster: &Cluster) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// Rows of a query, once there are so many of them.
+/// Returns the rows of a query as soon as there are `count` of them, or after 20 seconds.
 fn eventually(client: &mut Client, sql: &str, count: usize) -> Vec<String> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -32,10 +36,8 @@ fn eventually(client: &mut Client, sql: &str, count: usize) -> Vec<String> {
     }
 }
 
-#[test]
-fn every_event_is_one_line() {
-    let cluster = Cluster::start();
-    let mut client = cluster.guarded("lines");
+/// Causes three rejections, two warnings and an unchecked command.
+fn cause_events(cluster: &Cluster, client: &mut Client) -> Client {
     client
         .batch_execute(
             "CREATE ROLE anon; CREATE ROLE mallory LOGIN; CREATE SCHEMA hers AUTHORIZATION mallory",
@@ -47,19 +49,35 @@ fn every_event_is_one_line() {
         .unwrap_err();
     attempt(
         &mut mallory,
-        "/* a \"quoted\"\nstatement */ CREATE FUNCTION hers.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+        "/* a \"quoted\"\nstatement */ CREATE FUNCTION hers.f() RETURNS int LANGUAGE sql \
+         SECURITY DEFINER AS 'SELECT 1'",
     )
     .unwrap_err();
     attempt(
         &mut mallory,
-        &format!("CREATE FUNCTION hers.g() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1 /* {} */'", "é".repeat(5000)),
+        &format!(
+            "CREATE FUNCTION hers.g() RETURNS int LANGUAGE sql SECURITY DEFINER \
+             AS 'SELECT 1 /* {} */'",
+            "é".repeat(5000)
+        ),
     )
     .unwrap_err();
-    attempt(&mut client, &format!("SELECT 'PASSWORD hunter2'; {UNSAFE}")).unwrap_err();
+    attempt(client, &format!("SELECT 'PASSWORD hunter2'; {UNSAFE}")).unwrap_err();
     client.batch_execute(&format!("SET dragonfly_guard.mode = warn; {UNSAFE}")).unwrap();
     client
-        .batch_execute("SET dragonfly_guard.mode = off; ALTER FUNCTION public.f() COST 5; SET dragonfly_guard.mode = block")
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; ALTER FUNCTION public.f() COST 5;
+             SET dragonfly_guard.mode = block",
+        )
         .unwrap();
+    mallory
+}
+
+#[test]
+fn event_writes_one_line_without_preloading() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("lines");
+    let mut mallory = cause_events(&cluster, &mut client);
     let lines = lines(&cluster);
     let text = |i: usize, key: &str| lines[i][key].as_str().unwrap_or_default().to_owned();
     let events: Vec<String> = (0..lines.len()).map(|i| text(i, "dragonfly_guard")).collect();
@@ -80,8 +98,8 @@ fn every_event_is_one_line() {
     assert!(text(1, "statement").len() < 1100 && text(1, "statement").ends_with("é..."));
     assert!(lines[2]["statement"].is_null(), "a statement that may hold a password");
     assert_eq!(text(5, "command"), "ALTER FUNCTION");
-    // Without preloading, what was not refused is in the table too.
-    // The function has no path, and PUBLIC may call it.
+    // Without preloading, events other than rejections are in the table too. The function violates
+    // two rules: it has no search_path, and PUBLIC has EXECUTE on it.
     assert_eq!(
         column(
             &mut client,
@@ -94,7 +112,7 @@ fn every_event_is_one_line() {
         ]
     );
     assert_eq!(attempt(&mut mallory, "SELECT * FROM ops.v_guard_log").unwrap_err().code, "42501");
-    // What is rolled back takes its row along; the line stays.
+    // A rolled back transaction has no row, but its line.
     client
         .batch_execute(&format!(
             "SET dragonfly_guard.mode = off; BEGIN; {}; ROLLBACK",
@@ -106,7 +124,7 @@ fn every_event_is_one_line() {
 }
 
 #[test]
-fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
+fn rejection_writes_row_with_preloading() {
     let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
     let mut one = cluster.guarded("one");
     let mut two = cluster.guarded("two");
@@ -120,10 +138,12 @@ fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
     attempt(&mut two, UNSAFE).unwrap_err();
     two.batch_execute(&format!("SET dragonfly_guard.mode = warn; BEGIN; {UNSAFE}; ROLLBACK"))
         .unwrap();
-    let rows = "SELECT event || ' ' || command || ' ' || rule || ' ' || object || ' ' || verdict || ' ' || session_user_name || ' ' || database_name FROM ops.v_guard_log";
+    let rows = "SELECT concat_ws(' ', event, command, rule, object, verdict, session_user_name,
+            database_name) FROM ops.v_guard_log";
     let line = |event: &str, database: &str| {
         format!(
-            "{event} CREATE FUNCTION security_definer_search_path public.f() exploitable root_su {database}"
+            "{event} CREATE FUNCTION security_definer_search_path public.f() exploitable root_su \
+             {database}"
         )
     };
     assert_eq!(eventually(&mut one, rows, 3), vec![line("rejected", "one"); 3]);
@@ -136,15 +156,18 @@ fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
     );
     assert_eq!(status, ["true Since the server started: 5 entries written, 0 waiting, 0 dropped."]);
 
-    // Many at once: nobody waits, and what does not fit is counted.
+    // With many events, sessions do not wait, and dropped entries are counted.
     let start = Instant::now();
     one.batch_execute(&format!(
-        "DO $$ BEGIN FOR i IN 1..1000 LOOP BEGIN EXECUTE $q${UNSAFE}$q$; EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$"
+        "DO $$ BEGIN
+            FOR i IN 1..1000 LOOP
+                BEGIN EXECUTE $q${UNSAFE}$q$; EXCEPTION WHEN OTHERS THEN NULL; END;
+            END LOOP;
+         END $$"
     ))
     .unwrap();
     assert!(start.elapsed() < Duration::from_secs(20));
-    let counts = "SELECT detail FROM ops.guard_status() WHERE component = 'log' AND detail LIKE '% 0 waiting%'";
-    let detail = eventually(&mut one, counts, 1).remove(0);
+    let detail = eventually(&mut one, EMPTY_QUEUE, 1).remove(0);
     let numbers: Vec<usize> =
         detail.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
     assert_eq!(numbers[0] + numbers[2], 1005, "{detail}");
@@ -156,15 +179,26 @@ fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
         "{detail}"
     );
 
-    // The writer goes, so that the database can.
+    end_without_log_table(&cluster, (one, two));
+}
+
+/// Drops a database after its writer has ended, and logs an event in a database without the table.
+fn end_without_log_table(cluster: &Cluster, (one, two): (Client, Client)) {
+    // The writer disconnects, so that the database can be dropped.
     drop((one, two));
     let mut admin = cluster.connect("postgres", SUPERUSER);
     admin.batch_execute("DROP DATABASE one").unwrap();
-    // A database whose extension is gone, or whose log is.
+    // A database without the log table.
     let mut three = cluster.guarded("three");
-    three.batch_execute("SET dragonfly_guard.mode = off; ALTER EXTENSION dragonfly_guard DROP TABLE dragonfly_guard.log; SET dragonfly_guard.mode = block").unwrap();
+    three
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             ALTER EXTENSION dragonfly_guard DROP TABLE dragonfly_guard.log;
+             SET dragonfly_guard.mode = block",
+        )
+        .unwrap();
     attempt(&mut three, UNSAFE).unwrap_err();
-    assert_eq!(eventually(&mut three, counts, 1).len(), 1);
+    assert_eq!(eventually(&mut three, EMPTY_QUEUE, 1).len(), 1);
     assert!(
         !cluster.log().contains("PANIC") && !cluster.log().contains("terminated by signal"),
         "{}",
@@ -172,15 +206,20 @@ fn what_was_rolled_back_is_written_where_the_library_is_preloaded() {
     );
 }
 
-/// What makes an entry long, or its bytes no text, or its statement a secret.
+/// Statements that are long, contain escapes or invalid text, or contain a secret.
 #[test]
-fn strange_statements() {
+fn unusual_statement_writes_one_bounded_line() {
     let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
     let mut admin = cluster.connect("postgres", SUPERUSER);
-    admin.batch_execute("CREATE DATABASE legacy ENCODING 'WIN1252' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0").unwrap();
+    admin
+        .batch_execute(
+            "CREATE DATABASE legacy ENCODING 'WIN1252' LC_COLLATE 'C' LC_CTYPE 'C'
+                TEMPLATE template0",
+        )
+        .unwrap();
     let mut legacy = cluster.connect("legacy", SUPERUSER);
     legacy.batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
-    let mut client = cluster.guarded("strange");
+    let mut client = cluster.guarded("unusual");
     let statements = [
         format!("/* {} */ {UNSAFE}", "\u{1}".repeat(900)),
         format!("/* \u{2028}\u{2029}\u{85} \r\n */ {UNSAFE}"),
@@ -198,9 +237,9 @@ fn strange_statements() {
     assert_eq!((lengths.len(), lengths[2].as_str()), (4, "0"), "{lengths:?}");
     assert!(lengths.iter().all(|length| length.parse::<usize>().unwrap() <= 1_003), "{lengths:?}");
     assert_eq!(eventually(&mut legacy, rows, 2).len(), 2);
-    // One line each, for whoever reads lines.
+    // One line for each statement.
     assert_eq!(lines(&cluster).len(), 6);
-    // A table that is no longer plain is found.
+    // The audit reports an altered table.
     client
         .batch_execute(
             "SET dragonfly_guard.mode = off; ALTER TABLE dragonfly_guard.log ADD COLUMN note text",
@@ -210,9 +249,10 @@ fn strange_statements() {
     assert_eq!(column(&mut client, found), ["1"]);
 }
 
-/// Databases that nobody writes for, for there is no process to spare, or they are gone.
+/// Databases without a writer, because there is no free background worker or no connection is
+/// allowed.
 #[test]
-fn no_database_keeps_the_others_from_the_log() {
+fn database_without_writer_does_not_block_others() {
     let cluster = Cluster::start_with(&[
         "shared_preload_libraries=dragonfly_guard",
         "max_worker_processes=3",
@@ -225,7 +265,7 @@ fn no_database_keeps_the_others_from_the_log() {
     for client in &mut clients {
         assert_eq!(eventually(client, "SELECT event FROM ops.v_guard_log", 1), ["rejected"]);
     }
-    // A database that lets nobody in, with more entries than there is room for.
+    // A database that allows no connections, with more entries than the queue holds.
     let mut admin = cluster.connect("postgres", SUPERUSER);
     admin.batch_execute("ALTER DATABASE many0 ALLOW_CONNECTIONS false").unwrap();
     for _ in 0..150 {
