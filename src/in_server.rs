@@ -277,8 +277,8 @@ mod tests {
                     CREATE FUNCTION t.f() RETURNS int LANGUAGE sql AS 'SELECT 1';";
                 Spi::run(&(roles + objects)).expect("roles and objects");
                 for statement in &statements {
-                    // Errors, such as that of a role's membership in itself, do not matter here. The quotes
-                    // are doubled twice, for two levels of literals.
+                    // Errors, such as that of a role's membership in itself, do not matter here.
+                    // The quotes are doubled twice, for two levels of literals.
                     let quoted = statement.replace('\'', "''''");
                     Spi::run(&format!(
                         "DO 'BEGIN EXECUTE ''{quoted}''; EXCEPTION WHEN OTHERS THEN NULL; END'"
