@@ -36,7 +36,7 @@ fn explain_access_names_the_failing_condition() {
             "ok SELECT on table public.plaintiffs, as \"postgres\", the owner of the view: \
              Role \"postgres\" has SELECT, as its owner, inherited \
              from \"authenticated\" and inherited from \"service_role\".",
-            "ok row level security of table public.plaintiffs: Row security is enabled, but \
+            "ok row security of table public.plaintiffs: Row security is enabled, but \
              role \"postgres\" has BYPASSRLS.",
             "NO verdict: Denied: permission denied for schema public. => GRANT USAGE ON SCHEMA \
              public TO anon;",
@@ -575,7 +575,7 @@ fn verdict_reports_excluded_rows() {
     assert_eq!(
         links(&mut client, "'service_role', 'public.job_queue'")[4..],
         [
-            "NO row level security of table public.job_queue: Row security is enabled, and no \
+            "NO row security of table public.job_queue: Row security is enabled, and no \
              policy \
              allows role \"service_role\" to SELECT: every row is excluded, and no error is \
              raised. => -- CREATE POLICY \"service_role select\" ON public.job_queue FOR SELECT TO \
@@ -597,7 +597,7 @@ fn verdict_reports_excluded_rows() {
             "NO SELECT on table public.plaintiffs: Role \"anon\" does not have SELECT on columns \
              id, name, status and tier. => GRANT SELECT (id, name, status, \
              tier) ON TABLE public.plaintiffs TO anon;",
-            "NO row level security of table public.plaintiffs: Row security is enabled, and no \
+            "NO row security of table public.plaintiffs: Row security is enabled, and no \
              policy \
              allows role \"anon\" to SELECT: every row is excluded, and no error is raised. => \
              -- CREATE POLICY \"anon select\" ON public.plaintiffs FOR SELECT TO anon USING (...);",
