@@ -125,7 +125,7 @@ impl<'a> RowSecurity<'a> {
             (true, format!("{state}; for role \"{name}\" {}.", self.restrict(verdict)))
         };
         let fix = (!ok).then(|| format!("-- {}", create_policy(&sql, self.role, self.command)));
-        Link { step: format!("row level security of table {sql}"), ok: Some(ok), detail, fix }
+        Link { step: format!("row security of table {sql}"), ok: Some(ok), detail, fix }
     }
 
     /// Records that no policy allows a row, and returns the effect on the statement.
