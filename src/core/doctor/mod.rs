@@ -13,7 +13,6 @@ pub use objects::declared_accesses;
 
 use check::{Identified, Problems};
 
-use crate::catalog::{Oid, Privileges};
 use crate::contract::{RoleDecl, RoleKind, Severity};
 use crate::finding::Finding;
 use crate::postgrest;
