@@ -22,9 +22,9 @@ fn fingerprint(client: &mut Client) -> String {
     column(client, FINGERPRINT).remove(0)
 }
 
-/// Returns drift as lines: `change type object what`.
+/// Returns drift as lines: `change type object property`.
 fn drift(client: &mut Client, from: &str) -> Vec<String> {
-    column(client, &format!("SELECT concat_ws(' ', change, object_type, object, what) FROM {from}"))
+    column(client, &format!("SELECT concat_ws(' ', change, object_type, object, property) FROM {from}"))
 }
 
 /// One change of each kind, the statement that undoes it, and the expected drift.
