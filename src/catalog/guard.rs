@@ -188,7 +188,7 @@ fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &
     });
 }
 
-/// Reads the extension's tables and views; other relations that are members are strays.
+/// Reads the extension's tables and views; other relations that are members are extra members.
 fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
     let column = |name| table.column(name);
@@ -252,7 +252,7 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
     missing_views(snapshot);
 }
 
-/// Adds the views of the extension that do not exist to its strays.
+/// Adds the views of the extension that do not exist to its extra members.
 fn missing_views(snapshot: &mut Snapshot) {
     for view in
         VIEWS.iter().filter(|view| !snapshot.guard.views.iter().any(|found| found.name == **view))

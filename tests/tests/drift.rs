@@ -24,7 +24,10 @@ fn fingerprint(client: &mut Client) -> String {
 
 /// Returns drift as lines: `change type object property`.
 fn drift(client: &mut Client, from: &str) -> Vec<String> {
-    column(client, &format!("SELECT concat_ws(' ', change, object_type, object, property) FROM {from}"))
+    column(
+        client,
+        &format!("SELECT concat_ws(' ', change, object_type, object, property) FROM {from}"),
+    )
 }
 
 /// One change of each kind, the statement that undoes it, and the expected drift.
