@@ -36,7 +36,7 @@ pub fn row(finding: Finding) -> Vec<Value> {
 fn filter(call: Call) -> Filter {
     let min_severity = severity(call.text(2)).unwrap_or(Severity::Info);
     let exempted = call.bool(3).unwrap_or(false);
-    Filter { exempted, min_severity, ..Filter::about(call.texts(0), call.names(1)) }
+    Filter { min_severity, exempted, ..Filter::about(call.texts(0), call.names(1)) }
 }
 
 /// Reads a severity. Raises an error that lists the severities where `word` is none.

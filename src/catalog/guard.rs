@@ -240,7 +240,7 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
                     });
                 }
                 (_, b'v', "ops", name) if VIEWS.contains(&name) => {
-                    snapshot.guard.views.push(relation)
+                    snapshot.guard.views.push(relation);
                 }
                 _ => snapshot
                     .guard

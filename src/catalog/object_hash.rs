@@ -244,7 +244,7 @@ fn children(state: &State, relation: u32, parts: &mut Vec<String>) {
     let (child, parent) = (table.column("inhrelid"), table.column("inhparent"));
     let mut found = Vec::new();
     table.lookup(state, oids::PG_INHERITS_PARENT_INDEX, &[(parent, relation)], |row| {
-        found.push(row.oid(child))
+        found.push(row.oid(child));
     });
     // SAFETY: a lookup in the system cache.
     found.retain(|child| !unsafe { pg_sys::get_rel_relispartition((*child).into()) });
@@ -334,7 +334,7 @@ fn policies_of(state: &State, relation: u32) -> Vec<u32> {
     let (oid, on) = (table.column("oid"), table.column("polrelid"));
     let mut found = Vec::new();
     table.lookup(state, oids::PG_POLICY_RELID_INDEX, &[(on, relation)], |row| {
-        found.push(row.oid(oid))
+        found.push(row.oid(oid));
     });
     found
 }

@@ -120,7 +120,7 @@ pub fn some(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
     let columns = Columns::of(&table);
     for oid in oids {
         table.lookup(state, oids::PG_PROC_OID_INDEX, &[(columns.oid, *oid)], |row| {
-            snapshot.routines.push(columns.routine(&row))
+            snapshot.routines.push(columns.routine(&row));
         });
         if let Some(extension) = objects::extension_of(state, oids::PG_PROC, *oid) {
             snapshot.routine_extension.insert(*oid, extension);

@@ -51,7 +51,7 @@ impl Dependencies {
         let column = |name| table.column(name);
         let (class, object, kind) = (column("classid"), column("objid"), column("deptype"));
         let (to_class, to_object) = (column("refclassid"), column("refobjid"));
-        Self { class, object, to_class, to_object, kind, table }
+        Self { table, class, object, to_class, to_object, kind }
     }
 
     /// Calls `each` with the objects that an object depends on, and the type of the dependency.

@@ -243,12 +243,11 @@ impl<'a> Access<'a> {
             return Privileges(u32::MAX);
         }
         let default;
-        let acl = match acl {
-            Some(acl) => acl,
-            None => {
-                default = kind.default_acl(owner);
-                &default
-            }
+        let acl = if let Some(acl) = acl {
+            acl
+        } else {
+            default = kind.default_acl(owner);
+            &default
         };
         let mut held = self.granted(role, acl) | Self::public(acl);
         if kind == ObjectKind::Schema

@@ -159,7 +159,7 @@ impl Exemptions {
         for (i, exemption) in all.list.iter().enumerate() {
             match &exemption.fingerprint {
                 Some(fingerprint) => {
-                    all.by_fingerprint.entry(fingerprint.clone()).or_default().push(i)
+                    all.by_fingerprint.entry(fingerprint.clone()).or_default().push(i);
                 }
                 None => all.patterns.push(i),
             }

@@ -8,6 +8,8 @@
 //!
 //! Nothing here knows a server: everything takes plain structs and gives plain structs, and is
 //! tested in seconds.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod sql;
 

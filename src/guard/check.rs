@@ -283,8 +283,10 @@ impl Checked<'_, '_> {
         let are_names_changed = names(&states.before) != names(&states.after);
         let mut found = Vec::new();
         for rule in RULES.iter().copied().filter(|rule| applies(rule, states, are_names_changed)) {
-            for worse in
-                change.worse(rule).into_iter().filter(|worse| !exempt.finding(new, &worse.finding))
+            for worse in change
+                .regressions(rule)
+                .into_iter()
+                .filter(|worse| !exempt.finding(new, &worse.finding))
             {
                 let rejection = Rejection::of_regression(&worse, tag);
                 found.push(Found { rejection, action: worse.action, is_settled: worse.settled });

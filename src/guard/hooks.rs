@@ -25,16 +25,16 @@ thread_local! {
 
 /// Installs the hooks, in front of existing ones. Called when the library is loaded.
 pub fn install() {
+    use pg_sys::SysCacheIdentifier::{
+        AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID,
+        PARAMETERACLOID,
+    };
     // SAFETY: called once, when the library is loaded, by a backend's only thread.
     unsafe {
         PREVIOUS.set(pg_sys::object_access_hook);
         pg_sys::object_access_hook = Some(object_access);
         let none = pg_sys::Datum::null();
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
-        use pg_sys::SysCacheIdentifier::{
-            AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID,
-        };
-        use pg_sys::SysCacheIdentifier::{EVENTTRIGGEROID, PARAMETERACLOID};
         for cache in [AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID] {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
         }
@@ -119,11 +119,11 @@ unsafe extern "C-unwind" fn object_access(
     sub: i32,
     argument: *mut c_void,
 ) {
+    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
     if let Some(previous) = PREVIOUS.get() {
         // SAFETY: calls the previous hook with the arguments of the server.
         unsafe { previous(access, class, object, sub, argument) };
     }
-    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
     if matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP) {
         // SAFETY: has no requirements on its arguments.
         unsafe { object_changed(class, object, access == OAT_DROP) };
@@ -154,13 +154,13 @@ unsafe extern "C-unwind" fn object_changed(
         // No cache callback reports a change of the column that owns a sequence.
         catalog::PG_CLASS if !is_dropped => changes::note(Changed::Relation(oid)),
         catalog::PG_TYPE | catalog::PG_OPERATOR if !is_dropped => {
-            changes::note(Changed::Other(catalog, oid))
+            changes::note(Changed::Other(catalog, oid));
         }
         catalog::PG_PROC => changes::note(Changed::Routine(oid)),
         catalog::PG_EXTENSION => changes::note(Changed::Extension(oid)),
         catalog::PG_EVENT_TRIGGER => changes::note(Changed::Own),
         catalog::PG_CAST | catalog::PG_CONSTRAINT if !is_dropped => {
-            changes::note(Changed::Object(catalog, oid))
+            changes::note(Changed::Object(catalog, oid));
         }
         _ => {}
     }
@@ -224,7 +224,7 @@ unsafe extern "C-unwind" fn transaction_event(
     };
     match event {
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
-            commands::before_commit(event == XACT_EVENT_PRE_PREPARE)
+            commands::before_commit(event == XACT_EVENT_PRE_PREPARE);
         }
         XACT_EVENT_ABORT
         | XACT_EVENT_COMMIT

@@ -82,7 +82,7 @@ pub fn is_committing() -> bool {
 pub fn command_ends(tag: &str) {
     CURRENT.with_borrow_mut(|t| {
         t.ended += 1;
-        t.ended_tag = tag.to_owned();
+        tag.clone_into(&mut t.ended_tag);
     });
 }
 

@@ -65,7 +65,9 @@ impl<'a> Entry<'a> {
             command,
             rule: rejection.map(|r| r.rule.id),
             object: rejection.map(|r| shortened(&clean(&r.object))),
-            verdict: rejection.and_then(|r| r.verdict).map(|v| v.as_str()),
+            verdict: rejection
+                .and_then(|r| r.verdict)
+                .map(dragonfly_core::search_path::Verdict::as_str),
             message: rejection.map(|r| shortened(&clean(&r.message))),
             statement: statement(),
         }

@@ -46,6 +46,7 @@ pub struct Queue {
 }
 
 impl Default for Queue {
+    #[allow(clippy::large_stack_arrays, reason = "a constant that initializes shared memory")]
     fn default() -> Self {
         let entry = Entry { database: 0, at: 0, length: 0, text: [0; ENTRY] };
         Self {

@@ -84,7 +84,7 @@ impl Buffer {
         let start = self.block(length);
         // SAFETY: the block has 64 bytes; at most 63 of them are written, the rest is zero.
         unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len().min(length - 1))
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len().min(length - 1));
         };
         pg_sys::Datum::from(start)
     }

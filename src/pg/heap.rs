@@ -257,7 +257,7 @@ pub fn of_row<T>(
     let (key, column) = (table.column("oid"), table.column(column));
     let (mut read, mut found) = (Some(read), None);
     table.lookup(state, index, &[(key, oid)], |row| {
-        found = read.take().map(|read| read(row, column))
+        found = read.take().map(|read| read(row, column));
     });
     found
 }
@@ -355,7 +355,7 @@ impl<'t> Row<'t> {
     /// Returns a column of type oid[] or oidvector.
     pub fn oids(&self, column: Column) -> Vec<Oid> {
         self.datum(column)
-            .map_or_else(Vec::new, |d| elements::<pg_sys::Oid, _>(d, |oid| oid.to_u32()))
+            .map_or_else(Vec::new, |d| elements::<pg_sys::Oid, _>(d, pgrx::pg_sys::Oid::to_u32))
     }
 
     /// Returns a column of type int2vector.
@@ -454,7 +454,7 @@ pub fn text_elements(
 #[allow(clippy::unnecessary_cast)]
 fn acl_item(item: pg_sys::AclItem) -> AclItem {
     const HALF: u32 = size_of::<pg_sys::AclMode>() as u32 * 4;
-    let mode = item.ai_privs as u64;
+    let mode = u64::from(item.ai_privs);
     let low = (1u64 << HALF) - 1;
     AclItem {
         grantee: item.ai_grantee.to_u32(),

@@ -85,7 +85,7 @@ pub fn to_server_log(line: &str) {
             pg_sys::errhidestmt(true);
             pg_sys::errhidecontext(true);
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                errfinish(c"dragonfly_guard".as_ptr(), 0, c"log".as_ptr())
+                errfinish(c"dragonfly_guard".as_ptr(), 0, c"log".as_ptr());
             });
         }
     }

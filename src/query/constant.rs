@@ -57,7 +57,9 @@ pub(super) unsafe fn reachable(node: *mut pg_sys::Node) -> Option<Vec<*mut pg_sy
                     return None;
                 }
                 let mut found = Vec::new();
-                for arm in nodes((*case).args).map(|arm| arm.cast::<pg_sys::CaseWhen>()) {
+                for arm in
+                    nodes((*case).args).map(<*mut pgrx::pg_sys::Node>::cast::<pg_sys::CaseWhen>)
+                {
                     match truth((*arm).expr.cast()) {
                         Some(false) => {}
                         Some(true) => {

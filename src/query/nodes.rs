@@ -66,7 +66,7 @@ impl Reader {
                 pg_sys::NodeTag::T_FuncExpr => self.function_call(node.cast()),
                 pg_sys::NodeTag::T_Aggref => self.aggregate_call(node.cast()),
                 pg_sys::NodeTag::T_WindowFunc => {
-                    self.aggregate((*node.cast::<pg_sys::WindowFunc>()).winfnoid)
+                    self.aggregate((*node.cast::<pg_sys::WindowFunc>()).winfnoid);
                 }
                 // The three are one struct.
                 pg_sys::NodeTag::T_OpExpr
@@ -124,8 +124,8 @@ impl Reader {
             self.written.borrow_mut().extend(Written::of(query));
             self.grouping((*query).groupClause);
             self.grouping((*query).distinctClause);
-            for window in
-                nodes((*query).windowClause).map(|window| window.cast::<pg_sys::WindowClause>())
+            for window in nodes((*query).windowClause)
+                .map(<*mut pgrx::pg_sys::Node>::cast::<pg_sys::WindowClause>)
             {
                 self.grouping((*window).partitionClause);
                 self.grouping((*window).orderClause);

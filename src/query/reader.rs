@@ -13,6 +13,7 @@ use std::ffi::CStr;
 
 /// What a statement needs.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_field_names, reason = "the core calls them needs, too")]
 pub struct Needs {
     /// The privileges on relations, those on the relation that the statement names first.
     pub needs: Vec<Need>,
@@ -116,7 +117,7 @@ impl Reader {
         let mut parts = Vec::new();
         let key = [(oid, aggregate.to_u32())];
         table.lookup(&self.state, oids::PG_AGGREGATE_FNOID_INDEX, &key, |row| {
-            parts.extend([row.oid(step), row.oid(end)])
+            parts.extend([row.oid(step), row.oid(end)]);
         });
         let owner = catalog::routine_owner(&self.state, aggregate.to_u32());
         parts.into_iter().filter(|part| *part != 0).for_each(|part| self.call(part.into(), owner));

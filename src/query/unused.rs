@@ -20,7 +20,9 @@ pub(super) unsafe fn remove(query: *mut pg_sys::Query, marks_rows: bool) {
     // SAFETY: as the caller promises; the lists hold what their names say, and a target list target
     // entries.
     unsafe {
-        for with in nodes((*query).cteList).map(|with| with.cast::<pg_sys::CommonTableExpr>()) {
+        for with in
+            nodes((*query).cteList).map(<*mut pgrx::pg_sys::Node>::cast::<pg_sys::CommonTableExpr>)
+        {
             let is_read_only = (*(*with).ctequery.cast::<pg_sys::Query>()).commandType
                 == pg_sys::CmdType::CMD_SELECT;
             if (*with).cterefcount == 0 && is_read_only {
@@ -172,7 +174,7 @@ impl Read {
             let place = ((*var).varno as usize).wrapping_sub(1);
             let entry = nodes((*self.query).rtable)
                 .nth(place)
-                .map(|entry| entry.cast::<pg_sys::RangeTblEntry>());
+                .map(<*mut pgrx::pg_sys::Node>::cast::<pg_sys::RangeTblEntry>);
             if let Some(join) = entry.filter(|entry| (**entry).rtekind == pg_sys::RTEKind::RTE_JOIN)
             {
                 self.column_of_join((*join).joinaliasvars, (*var).varattno);

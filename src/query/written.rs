@@ -45,7 +45,7 @@ impl Written {
             let place = usize::try_from((*query).resultRelation - 1).unwrap_or(usize::MAX);
             let Some(entry) = nodes((*query).rtable)
                 .nth(place)
-                .map(|entry| entry.cast::<pg_sys::RangeTblEntry>())
+                .map(<*mut pgrx::pg_sys::Node>::cast::<pg_sys::RangeTblEntry>)
             else {
                 return vec![];
             };
@@ -85,7 +85,7 @@ pub(super) fn parent(state: &State, partition: Oid) -> Option<Oid> {
     let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
     let mut found = None;
     catalog.lookup(state, oids::PG_INHERITS_CHILD_INDEX, &[(child, partition)], |row| {
-        found = Some(row.oid(parent))
+        found = Some(row.oid(parent));
     });
     found
 }
@@ -151,7 +151,7 @@ pub(super) fn children(state: &State, table: Oid) -> Vec<Oid> {
     let (child, parent) = (catalog.column("inhrelid"), catalog.column("inhparent"));
     let mut found = Vec::new();
     catalog.lookup(state, oids::PG_INHERITS_PARENT_INDEX, &[(parent, table)], |row| {
-        found.push(row.oid(child))
+        found.push(row.oid(child));
     });
     found
 }
@@ -260,7 +260,7 @@ pub(super) fn predicates(state: &State, table: Oid) -> Vec<CString> {
     let (on, predicate) = (catalog.column("indrelid"), catalog.column("indpred"));
     let mut found = Vec::new();
     catalog.lookup(state, oids::PG_INDEX_RELID_INDEX, &[(on, table)], |row| {
-        found.extend(stored(&row, predicate))
+        found.extend(stored(&row, predicate));
     });
     found
 }
@@ -271,7 +271,7 @@ pub(super) fn partition_key(state: &State, table: Oid) -> Vec<CString> {
     let (on, expressions) = (catalog.column("partrelid"), catalog.column("partexprs"));
     let mut found = Vec::new();
     catalog.lookup(state, oids::PG_PARTITIONED_TABLE_RELID_INDEX, &[(on, table)], |row| {
-        found.extend(stored(&row, expressions))
+        found.extend(stored(&row, expressions));
     });
     found
 }

@@ -21,7 +21,7 @@ const COMMIT_MODE: pg_sys::LOCKMODE = pg_sys::ShareUpdateExclusiveLock as pg_sys
 pub fn acquire_commit_lock(own: &Own) {
     // SAFETY: locks by OID.
     unsafe {
-        pg_sys::LockDatabaseObject(PG_EXTENSION.into(), own.extension.into(), COMMIT, COMMIT_MODE)
+        pg_sys::LockDatabaseObject(PG_EXTENSION.into(), own.extension.into(), COMMIT, COMMIT_MODE);
     };
 }
 
@@ -29,7 +29,12 @@ pub fn acquire_commit_lock(own: &Own) {
 pub fn release_commit_lock(own: &Own) {
     // SAFETY: undoes what `acquire_commit_lock` did in this transaction.
     unsafe {
-        pg_sys::UnlockDatabaseObject(PG_EXTENSION.into(), own.extension.into(), COMMIT, COMMIT_MODE)
+        pg_sys::UnlockDatabaseObject(
+            PG_EXTENSION.into(),
+            own.extension.into(),
+            COMMIT,
+            COMMIT_MODE,
+        );
     };
 }
 

@@ -106,7 +106,7 @@ impl Cluster {
             .spawn()
             .expect("the server starts");
         let cluster = Self { data, server };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while cluster.try_connect("postgres", SUPERUSER).is_err() {
             assert!(Instant::now() < deadline, "the server did not start:\n{}", cluster.log());
             std::thread::sleep(Duration::from_millis(30));

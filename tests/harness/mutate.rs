@@ -78,6 +78,7 @@ pub const PREPARATION: &str = r#"
 "#;
 
 /// Returns a random statement; the server may reject it.
+#[allow(clippy::too_many_lines, reason = "one list of statements")]
 pub fn mutation(random: &mut Random) -> String {
     let role = random.pick(&ROLES);
     let other = random.pick(&ROLES[..6]);

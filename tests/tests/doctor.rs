@@ -1,5 +1,6 @@
 //! The daily check, section 9 of the contract document: `ops.doctor()` reports passing and failing
 //! checks.
+#![allow(clippy::too_many_lines, reason = "one story, told in one piece")]
 
 use dragonfly_tests::{Cluster, attempt, column};
 

@@ -1,5 +1,6 @@
 //! Exemptions: an accepted finding is hidden and not blocked until the finding or its object
 //! changes.
+#![allow(clippy::too_many_lines, reason = "one story, told in one piece")]
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;

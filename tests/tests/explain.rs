@@ -1,5 +1,6 @@
 //! Permission denied, section 10 of the contract document: `ops.explain_access()` names the
 //! condition that fails, and its verdict agrees with what the server does.
+#![allow(clippy::too_many_lines, reason = "one story, told in one piece")]
 
 use dragonfly_tests::mutate::{PREPARATION, Random, mutation};
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
@@ -912,7 +913,7 @@ fn verdict_agrees_with_server_after_random_changes() {
                         if privilege == "UPDATE"
                             && verdict.starts_with("Denied: permission denied for sequence") =>
                     {
-                        unseen += 1
+                        unseen += 1;
                     }
                     Ok(rows) => {
                         assert!(
@@ -949,7 +950,7 @@ fn verdict_agrees_with_server_after_random_changes() {
                             true if privilege == "EXECUTE" && ok => {
                                 assert!(
                                     e.message()
-                                        != format!("permission denied for function {}", object),
+                                        != format!("permission denied for function {object}"),
                                     "{}",
                                     describe("denied")
                                 );
@@ -968,7 +969,7 @@ fn verdict_agrees_with_server_after_random_changes() {
                                 .message()
                                 .starts_with("permission denied to set parameter") =>
                             {
-                                assert!(ok, "{}", describe("a setting"))
+                                assert!(ok, "{}", describe("a setting"));
                             }
                             true => {
                                 denied += 1;

@@ -1,5 +1,6 @@
 //! Statements that fire an event trigger and create or expose an unsafe SECURITY DEFINER routine
 //! are rejected; all others pass. The codes, such as A01, are those of docs/internals.md.
+#![allow(clippy::too_many_lines, reason = "one story, told in one piece")]
 
 use dragonfly_tests::{Cluster, ServerError, attempt, column, provide_extension};
 use postgres::Client;

@@ -1,5 +1,6 @@
 //! Hostile names, schemas, sessions and encodings: they execute no code, disable no check and crash
 //! nothing.
+#![allow(clippy::too_many_lines, reason = "one story, told in one piece")]
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 

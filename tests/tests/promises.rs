@@ -1,5 +1,6 @@
 //! Regressions against the other rules, in the document's database: which statements are rejected,
 //! when, and which pass.
+#![allow(clippy::too_many_lines, reason = "one story, told in one piece")]
 
 use dragonfly_tests::{
     Cluster, SUPERUSER, ServerError, attempt, column, project, provide_extension,

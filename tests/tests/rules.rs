@@ -2,7 +2,6 @@
 //! by no other, each correct form by none, and the guard acts as the page says.
 
 use dragonfly_core::contract::GuardAction;
-use dragonfly_core::rule::Rule;
 use dragonfly_core::rules::RULES;
 use dragonfly_tests::Cluster;
 use postgres::Client;
@@ -60,7 +59,8 @@ fn guard_acts_on_the_example_of_each_rule_as_documented() {
         let is_regression = !findings_after(&mut client, rule.example.violating).is_subset(&before);
         let outcomes = tried(&mut client, rule.example.violating);
         if rule.guard == GuardAction::Block && is_regression {
-            let rejected = ("rejected".to_owned(), rule.id.to_owned(), sqlstate(rule));
+            let rejected =
+                ("rejected".to_owned(), rule.id.to_owned(), Some(rule.sqlstate.code().to_owned()));
             assert_eq!(outcomes, [rejected], "{}", rule.id);
         } else {
             for (outcome, found_by, _) in outcomes {
@@ -71,10 +71,6 @@ fn guard_acts_on_the_example_of_each_rule_as_documented() {
             assert_eq!(outcome, "removed", "{}: the correct example: {found_by}", rule.id);
         }
     }
-}
-
-fn sqlstate(rule: &Rule) -> Option<String> {
-    Some(rule.sqlstate.code().to_owned())
 }
 
 /// Outcome, rule and SQLSTATE of each row of `ops.try_migration()`.

@@ -1,4 +1,5 @@
 //! Every case of the search_path corpus, assessed in a server: by path and owner, and as a routine.
+#![allow(clippy::too_many_lines, reason = "one story, told in one piece")]
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt};
 use postgres::Client;

@@ -37,10 +37,11 @@ const FENCE: &str = "```psql\n";
 fn executed_page(text: &str) -> String {
     let sections = text.split_inclusive("\n## ");
     sections
-        .map(|section| match section.contains(FENCE) {
-            true => executed_section(section),
-            false => section.to_owned(),
-        })
+        .map(
+            |section| {
+                if section.contains(FENCE) { executed_section(section) } else { section.to_owned() }
+            },
+        )
         .collect()
 }
 

@@ -1,4 +1,5 @@
 //! `ops.try_migration()` returns the findings that a migration adds and removes, and rolls it back.
+#![allow(clippy::too_many_lines, reason = "one story, told in one piece")]
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;

@@ -247,24 +247,12 @@ impl Reader<'_> {
             object.set("of type", self.deparser.type_name(of_type, -1));
         }
         if method != HEAP && method != 0 {
-            object.set("access method", self.access_method(method));
+            object.set("access method", access_method(method));
         }
         let others = security_options(object, row.texts(columns.options));
         object.set_some("options", options(others));
         if let Some(bound) = row.raw(columns.bound) {
             object.set("partition bound", self.deparser.tree(bound, row.oid(columns.oid)));
-        }
-    }
-
-    fn access_method(&self, method: Oid) -> String {
-        // SAFETY: null or a C string.
-        unsafe {
-            let name = pg_sys::get_am_name(method.into());
-            if name.is_null() {
-                method.to_string()
-            } else {
-                from_server(CStr::from_ptr(name).to_bytes())
-            }
         }
     }
 
@@ -476,4 +464,17 @@ fn security_options(object: &mut Object, options: Vec<String>) -> Vec<String> {
         object.set_if(name, is_on);
     }
     rest
+}
+
+/// Returns the name of a table access method.
+fn access_method(method: Oid) -> String {
+    // SAFETY: null or a C string.
+    unsafe {
+        let name = pg_sys::get_am_name(method.into());
+        if name.is_null() {
+            method.to_string()
+        } else {
+            from_server(CStr::from_ptr(name).to_bytes())
+        }
+    }
 }

@@ -103,16 +103,16 @@ fn fields(
         };
         match (value_in(earlier), value_in(later)) {
             (Some(Value::Array(before)), None) => {
-                compare(&step, &before.into(), &Value::Array(vec![]), lines)
+                compare(&step, &before.into(), &Value::Array(vec![]), lines);
             }
             (None, Some(Value::Array(after))) => {
-                compare(&step, &Value::Array(vec![]), &after.into(), lines)
+                compare(&step, &Value::Array(vec![]), &after.into(), lines);
             }
             (Some(Value::Object(before)), None) => {
-                compare(&step, &before.into(), &Value::Object(Map::new()), lines)
+                compare(&step, &before.into(), &Value::Object(Map::new()), lines);
             }
             (None, Some(Value::Object(after))) => {
-                compare(&step, &Value::Object(Map::new()), &after.into(), lines)
+                compare(&step, &Value::Object(Map::new()), &after.into(), lines);
             }
             (before, after) => entry(&step, before.as_ref(), after.as_ref(), lines),
         }

@@ -73,20 +73,17 @@ pub fn grants(
 ) {
     let mut by_grantee: BTreeMap<Oid, Held> = BTreeMap::new();
     let owner_default = with_maintain(kind.owner(), kind, version);
-    match acl {
-        Some(items) => {
-            for item in items {
-                let held = by_grantee.entry(item.grantee).or_default();
-                held.privileges |= item.privileges;
-                held.grantable |= item.grantable;
-            }
+    if let Some(items) = acl {
+        for item in items {
+            let held = by_grantee.entry(item.grantee).or_default();
+            held.privileges |= item.privileges;
+            held.grantable |= item.grantable;
         }
-        None => {
-            let of_public = Held { privileges: kind.public(), ..Held::default() };
-            let of_owner = Held { privileges: owner_default, ..Held::default() };
-            by_grantee.insert(PUBLIC, of_public);
-            by_grantee.insert(owner, of_owner);
-        }
+    } else {
+        let of_public = Held { privileges: kind.public(), ..Held::default() };
+        let of_owner = Held { privileges: owner_default, ..Held::default() };
+        by_grantee.insert(PUBLIC, of_public);
+        by_grantee.insert(owner, of_owner);
     }
     // Default privileges and columns have no owner.
     if owner != PUBLIC {

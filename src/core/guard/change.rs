@@ -55,7 +55,7 @@ impl<'a> Change<'a> {
 
     /// Returns the regressions of one rule that the guard blocks or warns about.
     #[must_use]
-    pub fn worse(&self, rule: &'static Rule) -> Vec<Regression> {
+    pub fn regressions(&self, rule: &'static Rule) -> Vec<Regression> {
         let by_contract = self.after.guard_action(rule);
         let mut now: Vec<Draft> = self.after.drafts(rule);
         now.retain(|draft| self.concerns_the_guard(draft));
@@ -64,9 +64,8 @@ impl<'a> Change<'a> {
         }
         let mut past: HashMap<Key, Vec<Draft>> = HashMap::new();
         for draft in self.before.drafts(rule) {
-            if let Some(subject) = self.past_subject(&draft) {
-                past.entry(Key::of(subject, &draft)).or_default().push(draft);
-            }
+            let key = Key::of(self.past_subject(&draft), &draft);
+            past.entry(key).or_default().push(draft);
         }
         let new = |draft: &Draft| !self.is_excused(draft, &past) && !self.is_progress(draft);
         now.into_iter()
@@ -146,11 +145,11 @@ impl<'a> Change<'a> {
 
     /// Returns what an earlier finding is compared by: the object, if it still exists; otherwise
     /// its name, for a successor.
-    fn past_subject(&self, draft: &Draft) -> Option<Subject> {
-        Some(match draft.object.id {
+    fn past_subject(&self, draft: &Draft) -> Subject {
+        match draft.object.id {
             id if self.exists.contains(&id) => Subject::Object(id),
             _ => Subject::Name(draft.object.identity.clone()),
-        })
+        }
     }
 }
 
@@ -226,7 +225,7 @@ mod tests {
                 w.finding.detail
             )
         };
-        Change::new(&old, &new).worse(find(rule).unwrap()).into_iter().map(line).collect()
+        Change::new(&old, &new).regressions(find(rule).unwrap()).into_iter().map(line).collect()
     }
 
     #[test]
@@ -326,7 +325,7 @@ mod tests {
                       declare.";
         assert_eq!(worse(&before, &after, "security_definer_executable_by_clients"), [public]);
         let clients = |world: &mut World| {
-            world.snapshot.roles.retain(|r| r.name != "anon" && r.name != "authenticated")
+            world.snapshot.roles.retain(|r| r.name != "anon" && r.name != "authenticated");
         };
         clients(&mut after);
         assert_eq!(worse(&before, &after, "security_definer_executable_by_clients"), [""; 0]);

@@ -352,7 +352,7 @@ mod tests {
         let (old_access, new_access) = (Access::new(&old), Access::new(&new));
         let old = Context::new(&before.contract, &old, &old_access, &|| {});
         let new = Context::new(&after.contract, &new, &new_access, &|| {});
-        let regressions = Change::new(&old, &new).worse(rule);
+        let regressions = Change::new(&old, &new).regressions(rule);
         Rejection::of_regression(&regressions[0], tag)
     }
 

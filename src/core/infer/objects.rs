@@ -21,10 +21,10 @@ pub(super) fn declare(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contra
         }
         match relation.kind {
             RelationKind::View | RelationKind::MaterializedView => {
-                contract.views.push(objects.view(relation, &schema.name))
+                contract.views.push(objects.view(relation, &schema.name));
             }
             RelationKind::Sequence => {
-                contract.sequences.extend(objects.sequence(relation, &schema.name))
+                contract.sequences.extend(objects.sequence(relation, &schema.name));
             }
             _ => contract.tables.extend(objects.table(relation, &schema.name)),
         }

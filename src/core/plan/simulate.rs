@@ -314,14 +314,14 @@ impl Simulation {
             ObjectId::Relation(oid) => {
                 let relation = self.relation(oid);
                 relation.into_iter().for_each(|r| {
-                    (r.acl, r.columns) = (Some(after.acl.clone()), after.columns.clone())
+                    (r.acl, r.columns) = (Some(after.acl.clone()), after.columns.clone());
                 });
             }
             ObjectId::Routine(oid) => {
-                self.routine(oid).into_iter().for_each(|r| r.acl = Some(after.acl.clone()))
+                self.routine(oid).into_iter().for_each(|r| r.acl = Some(after.acl.clone()));
             }
             ObjectId::Schema(oid) => {
-                self.schema(oid).into_iter().for_each(|s| s.acl = Some(after.acl.clone()))
+                self.schema(oid).into_iter().for_each(|s| s.acl = Some(after.acl.clone()));
             }
             ObjectId::Named => self.snapshot.database.acl = Some(after.acl),
             ObjectId::Policy(_) | ObjectId::Role(_) => {}
@@ -369,24 +369,21 @@ impl Acls {
     pub(super) fn with(mut self, statement: &AclStatement, inherits: Inherits<'_>) -> Self {
         let owner = self.owner;
         let revokes = matches!(statement.verb, Verb::Revoke | Verb::RevokeGrantOption);
-        match &statement.on.column {
-            Some(column) => {
-                let place = self.columns.iter().position(|(name, _)| name == column);
-                let place = place.unwrap_or_else(|| {
-                    self.columns.push((column.clone(), vec![]));
-                    self.columns.len() - 1
-                });
-                change(&mut self.columns[place].1, owner, statement, inherits);
-            }
-            None => {
-                change(&mut self.acl, owner, statement, inherits);
-                // REVOKE on a table revokes column privileges as well (aclchk.c,
-                // `expand_all_col_privileges`).
-                self.columns
-                    .iter_mut()
-                    .filter(|_| revokes)
-                    .for_each(|(_, acl)| change(acl, owner, statement, inherits));
-            }
+        if let Some(column) = &statement.on.column {
+            let place = self.columns.iter().position(|(name, _)| name == column);
+            let place = place.unwrap_or_else(|| {
+                self.columns.push((column.clone(), vec![]));
+                self.columns.len() - 1
+            });
+            change(&mut self.columns[place].1, owner, statement, inherits);
+        } else {
+            change(&mut self.acl, owner, statement, inherits);
+            // REVOKE on a table revokes column privileges as well (aclchk.c,
+            // `expand_all_col_privileges`).
+            self.columns
+                .iter_mut()
+                .filter(|_| revokes)
+                .for_each(|(_, acl)| change(acl, owner, statement, inherits));
         }
         self
     }
@@ -442,10 +439,10 @@ fn change(acl: &mut Acl, owner: Oid, statement: &AclStatement, inherits: Inherit
                 *acl = merged(std::mem::take(acl));
             }
             Verb::Revoke => {
-                revoke(acl, owner, of, (statement.privileges, statement.privileges), inherits)
+                revoke(acl, owner, of, (statement.privileges, statement.privileges), inherits);
             }
             Verb::RevokeGrantOption => {
-                revoke(acl, owner, of, (Privileges::NONE, statement.privileges), inherits)
+                revoke(acl, owner, of, (Privileges::NONE, statement.privileges), inherits);
             }
         }
     }

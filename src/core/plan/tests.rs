@@ -95,7 +95,7 @@ fn role_is_created_before_grants_to_it() {
     let anon = world.role("anon").oid;
     world.snapshot.roles.retain(|r| r.oid != anon);
     let keeps = |acl: &mut Option<crate::catalog::Acl>| {
-        acl.iter_mut().for_each(|acl| acl.retain(|i| i.grantee != anon))
+        acl.iter_mut().for_each(|acl| acl.retain(|i| i.grantee != anon));
     };
     world.snapshot.schemas.iter_mut().for_each(|s| keeps(&mut s.acl));
     world.snapshot.relations.iter_mut().for_each(|r| keeps(&mut r.acl));

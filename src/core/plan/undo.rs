@@ -173,21 +173,20 @@ fn membership(ended: &Membership, before: &Snapshot) -> Option<String> {
         return None;
     }
     let (role, member) = (before.grantee(membership.role), before.grantee(membership.member));
-    Some(match before.version {
-        ..16 => format!(
+    Some(if let ..16 = before.version {
+        format!(
             "GRANT {role} TO {member}{};",
             if membership.admin { " WITH ADMIN OPTION" } else { "" }
-        ),
-        _ => {
-            let word = |on: bool| if on { "TRUE" } else { "FALSE" };
-            let (admin, inherit, set) =
-                (word(membership.admin), word(membership.inherit), word(membership.set));
-            let by = before.grantee(membership.grantor);
-            format!(
-                "GRANT {role} TO {member} WITH ADMIN {admin}, INHERIT {inherit}, SET {set} GRANTED \
-                 BY {by};"
-            )
-        }
+        )
+    } else {
+        let word = |on: bool| if on { "TRUE" } else { "FALSE" };
+        let (admin, inherit, set) =
+            (word(membership.admin), word(membership.inherit), word(membership.set));
+        let by = before.grantee(membership.grantor);
+        format!(
+            "GRANT {role} TO {member} WITH ADMIN {admin}, INHERIT {inherit}, SET {set} GRANTED \
+             BY {by};"
+        )
     })
 }
 
