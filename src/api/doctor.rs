@@ -6,7 +6,7 @@ use super::postgrest::AUTHENTICATOR;
 use crate::audit::with_findings;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
-use crate::pg::inert::{Refused, Trust, inert};
+use crate::pg::inert::{Blocked, Trust, inert};
 use crate::pg::scratch::Scratch;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
@@ -121,7 +121,7 @@ impl<'a> Probe<'a> {
         if let Some(untrusted) =
             catalog::behind_view(self.state, view.oid).into_iter().filter(is_untrusted).min()
         {
-            return Outcome::Unchecked(self.describe(Refused::Relation(untrusted)));
+            return Outcome::Unchecked(self.describe(Blocked::Relation(untrusted)));
         }
         let settings = self.settings(view.schema, &[]);
         if let Some(why) = self.untrusted_path(&settings, view.owner) {
@@ -220,7 +220,7 @@ impl<'a> Probe<'a> {
     }
 
     /// Describes what was blocked, as a clause.
-    fn describe(&self, blocked: Refused) -> String {
+    fn describe(&self, blocked: Blocked) -> String {
         let relation = |oid| {
             let name = catalog::name(catalog::PG_CLASS, oid);
             let name = name
@@ -232,8 +232,8 @@ impl<'a> Probe<'a> {
                 .into_owned()
         };
         match blocked {
-            Refused::Query => "it would execute a query".into(),
-            Refused::Function(oid) => {
+            Blocked::Query => "it would execute a query".into(),
+            Blocked::Function(oid) => {
                 let signature = |(schema, name): (String, String)| {
                     format!(
                         "{}({})",
@@ -249,11 +249,11 @@ impl<'a> Probe<'a> {
                     printable(&name)
                 )
             }
-            Refused::Relation(oid) => {
+            Blocked::Relation(oid) => {
                 let (name, owner) = relation(oid);
                 format!("it reads {name}, which is owned by \"{}\"", role(owner))
             }
-            Refused::ForeignTable(oid) => {
+            Blocked::ForeignTable(oid) => {
                 format!("it would contact the server of foreign table {}", relation(oid).0)
             }
         }

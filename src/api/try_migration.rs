@@ -6,7 +6,7 @@ use crate::catalog::Own;
 use crate::guard::{self, Rejection};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::State;
-use crate::pg::statement::{self, Refused};
+use crate::pg::statement::{self, NotExecuted};
 use crate::pg::subtransaction;
 use dragonfly_core::finding::Finding;
 use pgrx::pg_sys::panic::CaughtError;
@@ -74,7 +74,7 @@ enum NotTried {
     /// It drops the extension.
     DropsGuard,
     /// One of its statements cannot be executed by a function.
-    Statement(Refused),
+    Statement(NotExecuted),
 }
 
 impl NotTried {
@@ -88,15 +88,15 @@ impl NotTried {
                 "a migration that drops the security guard",
                 "Without the extension there is no contract to check against.".to_owned(),
             ),
-            Self::Statement(Refused::Transaction) => (
+            Self::Statement(NotExecuted::Transaction) => (
                 "a statement that begins or ends a transaction",
                 "The migration runs within the current transaction.".to_owned(),
             ),
-            Self::Statement(Refused::Copy) => (
+            Self::Statement(NotExecuted::Copy) => (
                 "COPY from or to the client",
                 "There is no client to send or receive the data.".to_owned(),
             ),
-            Self::Statement(rejected @ Refused::Other(_)) => {
+            Self::Statement(rejected @ NotExecuted::Other(_)) => {
                 ("this migration", format!("{}.", rejected.code()))
             }
         };

@@ -20,7 +20,7 @@ use std::ffi::c_char;
 
 /// An execution that was blocked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum Blocked {
     /// A user-defined function.
     Function(Oid),
     /// A query, executed by a function.
@@ -94,7 +94,7 @@ thread_local! {
     /// The previous hooks, while those of this module are installed.
     static OTHERS: Cell<Option<Hooks>> = const { Cell::new(None) };
     /// The first execution that was blocked.
-    static REFUSED: Cell<Option<Refused>> = const { Cell::new(None) };
+    static BLOCKED: Cell<Option<Blocked>> = const { Cell::new(None) };
 }
 
 /// Restores the previous hooks, after an error too.
@@ -110,7 +110,7 @@ impl Drop for Installed {
 
 /// Executes `work` with the hooks installed, and returns its result and the first execution that
 /// was blocked. A blocked execution raises an error, which `work` must catch.
-pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>) {
+pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Blocked>) {
     if OTHERS.get().is_some() {
         ereport!(
             ERROR,
@@ -119,7 +119,7 @@ pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>)
         );
     }
     TRUST.set(trust.clone());
-    REFUSED.set(None);
+    BLOCKED.set(None);
     let ours = Hooks {
         is_asked: Some(is_asked),
         called: Some(called),
@@ -131,11 +131,11 @@ pub fn inert<T>(trust: &Trust, work: impl FnOnce() -> T) -> (T, Option<Refused>)
     let installed = Installed;
     let result = work();
     drop(installed);
-    (result, REFUSED.take())
+    (result, BLOCKED.take())
 }
 
-fn block(what: Refused) -> ! {
-    REFUSED.set(REFUSED.get().or(Some(what)));
+fn block(what: Blocked) -> ! {
+    BLOCKED.set(BLOCKED.get().or(Some(what)));
     ereport!(
         ERROR,
         PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -186,7 +186,7 @@ unsafe extern "C-unwind" fn called(
     unsafe {
         let function = (*call).fn_oid;
         if event == pg_sys::FmgrHookEventType::FHET_START && is_blocked(function) {
-            block(Refused::Function(function.to_u32()));
+            block(Blocked::Function(function.to_u32()));
         }
         if let Some(next) = OTHERS.get().and_then(|others| others.called) {
             pg_sys::ffi::pg_guard_ffi_boundary(|| next(event, call, private));
@@ -197,7 +197,7 @@ unsafe extern "C-unwind" fn called(
 /// Hook: a query is executed (execMain.c, `ExecutorStart`).
 #[pg_guard]
 unsafe extern "C-unwind" fn started(_query: *mut pg_sys::QueryDesc, _flags: std::ffi::c_int) {
-    block(Refused::Query);
+    block(Blocked::Query);
 }
 
 /// Hook: a utility command is executed (utility.c, `ProcessUtility`), for example by a function in
@@ -214,7 +214,7 @@ unsafe extern "C-unwind" fn utility(
     _destination: *mut pg_sys::DestReceiver,
     _completion: *mut pg_sys::QueryCompletion,
 ) {
-    block(Refused::Query);
+    block(Blocked::Query);
 }
 
 /// Hook: a table is planned (plancat.c, `get_relation_info`).
@@ -238,10 +238,10 @@ unsafe extern "C-unwind" fn planned(
         found
     };
     if kind == pg_sys::RELKIND_FOREIGN_TABLE {
-        block(Refused::ForeignTable(relation.to_u32()));
+        block(Blocked::ForeignTable(relation.to_u32()));
     }
     if TRUST.with_borrow(|trust| !trust.owners.contains(&owner)) {
-        block(Refused::Relation(relation.to_u32()));
+        block(Blocked::Relation(relation.to_u32()));
     }
     if let Some(next) = OTHERS.get().and_then(|others| others.planned) {
         // SAFETY: the argument of the server is passed on unchanged.

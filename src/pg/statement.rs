@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 
 /// A statement that SPI does not execute (spi.c).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum NotExecuted {
     /// A statement that begins or ends a transaction.
     Transaction,
     /// COPY from or to the client.
@@ -16,7 +16,7 @@ pub enum Refused {
     Other(i32),
 }
 
-impl Refused {
+impl NotExecuted {
     /// Returns the name of the error code of SPI.
     pub fn code(self) -> String {
         let code = match self {
@@ -56,7 +56,7 @@ pub fn outlasts_the_transaction(sql: &str) -> bool {
 ///
 /// # Errors
 /// A statement that SPI does not execute. Errors of the statements themselves are not caught.
-pub fn run(sql: &str) -> Result<(), Refused> {
+pub fn run(sql: &str) -> Result<(), NotExecuted> {
     let Ok(text) = CString::new(to_server(sql)) else { return Ok(()) };
     // SAFETY: a C string; after an error, the end of the subtransaction disconnects from SPI.
     unsafe {
@@ -65,9 +65,9 @@ pub fn run(sql: &str) -> Result<(), Refused> {
         pg_sys::SPI_finish();
         pg_sys::CommandCounterIncrement();
         match done {
-            pg_sys::SPI_ERROR_TRANSACTION => Err(Refused::Transaction),
-            pg_sys::SPI_ERROR_COPY => Err(Refused::Copy),
-            code if code < 0 => Err(Refused::Other(code)),
+            pg_sys::SPI_ERROR_TRANSACTION => Err(NotExecuted::Transaction),
+            pg_sys::SPI_ERROR_COPY => Err(NotExecuted::Copy),
+            code if code < 0 => Err(NotExecuted::Other(code)),
             _ => Ok(()),
         }
     }

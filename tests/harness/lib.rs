@@ -241,7 +241,7 @@ pub fn project() -> &'static Path {
 /// An error of the server: SQLSTATE, message, DETAIL and HINT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Refused {
+pub struct ServerError {
     pub code: String,
     pub message: String,
     pub detail: String,
@@ -252,10 +252,10 @@ pub struct Refused {
 ///
 /// # Errors
 /// The error of the server.
-pub fn attempt(client: &mut Client, sql: &str) -> Result<(), Refused> {
+pub fn attempt(client: &mut Client, sql: &str) -> Result<(), ServerError> {
     client.batch_execute(sql).map_err(|e| {
         let e = e.as_db_error().unwrap_or_else(|| panic!("the connection is lost: {e}\n{sql}"));
-        Refused {
+        ServerError {
             code: e.code().code().to_owned(),
             message: e.message().to_owned(),
             detail: e.detail().unwrap_or_default().to_owned(),

@@ -557,7 +557,8 @@ fn restored_database_has_the_same_fingerprint() {
         .unwrap();
     let rows = there
         .query(
-            "SELECT concat_ws(' ', source, change, object_type, object, property, expected, actual) \
+            "SELECT concat_ws(' ', source, change, object_type, object, property, expected, \
+             actual) \
              FROM ops.compare_schema($1::text::jsonb)",
             &[&snapshot],
         )

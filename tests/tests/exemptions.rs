@@ -44,11 +44,12 @@ fn exempted_finding_is_hidden_and_listed_on_request() {
             'enforcement.legacy()'";
     assert_eq!(column(&mut client, everywhere), ["0"]);
     // On request it is shown with the details of the exemption.
-    let asked = "SELECT evidence #>> '{exemption,reason}' || ' - ' || (evidence #>> \
+    let shown = "SELECT evidence #>> '{exemption,reason}' || ' - ' || (evidence #>> \
         '{exemption,exempted_by}')
         FROM ops.audit_security(include_exempted => true) WHERE evidence ? 'exemption'";
-    assert_eq!(column(&mut client, asked), ["Ticket 7: rewritten in May - root_su"]);
-    let shown = "SELECT rule || ' ' || object || ' ' || finding_count || ' ' || (findings->0->>'object') \
+    assert_eq!(column(&mut client, shown), ["Ticket 7: rewritten in May - root_su"]);
+    let shown = "SELECT rule || ' ' || object || ' ' || finding_count || ' ' || \
+        (findings->0->>'object') \
         FROM ops.v_exemptions";
     assert_eq!(
         column(&mut client, shown),

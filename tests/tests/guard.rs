@@ -1,7 +1,7 @@
-//! Every route to an unsafe SECURITY DEFINER routine that fires an event: rejected. Everything
-//! else: passes. The names of the routes are those of docs/internals.md.
+//! Statements that fire an event trigger and create or expose an unsafe SECURITY DEFINER routine
+//! are rejected; all others pass. The codes, such as A01, are those of docs/internals.md.
 
-use dragonfly_tests::{Cluster, Refused, attempt, column, provide_extension};
+use dragonfly_tests::{Cluster, ServerError, attempt, column, provide_extension};
 use postgres::Client;
 
 /// Roles and routines for the routes: `app_owner` creates objects, `mallory` is untrusted.
@@ -37,7 +37,7 @@ fn world(cluster: &Cluster, database: &str) -> Client {
 }
 
 /// Returns the rejection of a statement, which must be the guard's.
-fn rejection(client: &mut Client, sql: &str) -> Refused {
+fn rejection(client: &mut Client, sql: &str) -> ServerError {
     match attempt(client, sql) {
         Err(rejected)
             if rejected.code == "42P13" && rejected.message.contains("SECURITY DEFINER") =>

@@ -1,10 +1,10 @@
 //! Hardened mode: with the library preloaded, violations by statements that fire no event trigger
 //! are rejected. Without preloading they pass, and the audit reports them.
 
-use dragonfly_tests::{Cluster, Refused, SUPERUSER, attempt, column, provide_extension};
+use dragonfly_tests::{Cluster, SUPERUSER, ServerError, attempt, column, provide_extension};
 use postgres::Client;
 
-fn rejection(client: &mut Client, sql: &str) -> Refused {
+fn rejection(client: &mut Client, sql: &str) -> ServerError {
     match attempt(client, sql) {
         Err(rejected)
             if rejected.detail.contains("Rule ")

@@ -148,7 +148,7 @@ fn rejection_writes_row_with_preloading() {
     };
     assert_eq!(eventually(&mut one, rows, 3), vec![line("rejected", "one"); 3]);
     assert_eq!(eventually(&mut two, rows, 2), [line("rejected", "two"), line("warned", "two")]);
-    let age = "SELECT (max(now() - at) < '60 seconds')::text FROM ops.v_guard_log";
+    let age = "SELECT (max(now() - logged_at) < '60 seconds')::text FROM ops.v_guard_log";
     assert_eq!(column(&mut one, age), ["true"]);
     let status = column(
         &mut one,

@@ -1,7 +1,9 @@
 //! Regressions against the other rules, in the document's database: which statements are rejected,
 //! when, and which pass.
 
-use dragonfly_tests::{Cluster, Refused, SUPERUSER, attempt, column, project, provide_extension};
+use dragonfly_tests::{
+    Cluster, SUPERUSER, ServerError, attempt, column, project, provide_extension,
+};
 use postgres::Client;
 
 /// Returns a connection of the migration role to the document's database with the extension.
@@ -11,7 +13,7 @@ fn document(cluster: &Cluster, database: &str) -> Client {
 }
 
 /// Returns the rejection of a statement, which must be the guard's, and rolls back.
-fn rejection(client: &mut Client, sql: &str) -> Refused {
+fn rejection(client: &mut Client, sql: &str) -> ServerError {
     match attempt(client, sql) {
         Err(rejected) if rejected.message.contains(" violates the security contract: ") => {
             client.batch_execute("ROLLBACK; RESET ROLE").unwrap();

@@ -1,7 +1,7 @@
 //! Row security: which rows a role with the privileges can access (rowsecurity.c,
 //! `get_row_security_policies`; rls.c, `check_enable_rls`).
 
-use super::{Attempt, Link, Verdict, checked_as};
+use super::question::{Attempt, Link, Verdict, checked_as};
 use crate::catalog::{Command, Policy, Privileges, Relation, Role};
 use crate::fix::create_policy;
 use crate::rules::Context;
