@@ -77,89 +77,91 @@ mod tests {
         format!("DO $$ BEGIN EXECUTE format('{statement}', current_database()); END $$")
     }
 
-    /// Random statements that create memberships and grants, and change owners and attributes.
-    fn statements() -> impl Strategy<Value = Vec<String>> {
-        let role = || (0..ROLES).prop_map(|i| format!("t{i}"));
+    fn role() -> impl Strategy<Value = String> {
+        (0..ROLES).prop_map(|i| format!("t{i}"))
+    }
+
+    fn any_of(words: &[&'static str]) -> impl Strategy<Value = &'static str> {
+        prop::sample::select(words.to_vec())
+    }
+
+    fn memberships() -> impl Strategy<Value = String> {
+        let options = any::<(bool, bool, bool)>();
+        (0..ROLES, 0..ROLES + PREDEFINED.len() - 1, options).prop_map(|(member, role, options)| {
+            // A role is granted lower roles only, because the server rejects circular
+            // memberships.
+            let name = if role < ROLES {
+                format!("t{}", role.min(member))
+            } else {
+                PREDEFINED[role - ROLES].to_owned()
+            };
+            let (inherit, set, admin) = options;
+            match VERSION {
+                ..16 => format!(
+                    "GRANT {name} TO t{member} {}",
+                    if admin { "WITH ADMIN OPTION" } else { "" }
+                ),
+                _ => format!(
+                    "GRANT {name} TO t{member} WITH INHERIT {inherit}, SET {set}, ADMIN {admin}"
+                ),
+            }
+        })
+    }
+
+    fn grants() -> impl Strategy<Value = String> {
         let grantee = || prop_oneof![5 => role(), 1 => Just("PUBLIC".to_owned())];
-        let membership = (0..ROLES, 0..ROLES + PREDEFINED.len() - 1, any::<(bool, bool, bool)>())
-            .prop_map(|(member, role, options)| {
-                // A role is granted lower roles only, because the server rejects circular
-                // memberships.
-                let name = if role < ROLES {
-                    format!("t{}", role.min(member))
-                } else {
-                    PREDEFINED[role - ROLES].to_owned()
-                };
-                let (inherit, set, admin) = options;
-                match VERSION {
-                    ..16 => format!(
-                        "GRANT {name} TO t{member} {}",
-                        if admin { "WITH ADMIN OPTION" } else { "" }
-                    ),
-                    _ => format!(
-                        "GRANT {name} TO t{member} WITH INHERIT {inherit}, SET {set}, ADMIN {admin}"
-                    ),
-                }
-            });
         let table = prop::sample::subsequence(
             vec!["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"],
             1..=7,
         );
-        let option = || prop_oneof![3 => Just(""), 1 => Just(" WITH GRANT OPTION")];
-        let on_table = (table, grantee(), option()).prop_map(|(p, g, o)| {
+        let option = prop_oneof![3 => Just(""), 1 => Just(" WITH GRANT OPTION")];
+        let on_table = (table, grantee(), option).prop_map(|(p, g, o)| {
             format!("GRANT {} ON t.r TO {g}{}", p.join(", "), if g == "PUBLIC" { "" } else { o })
         });
-        let on_column =
-            (prop::sample::select(vec!["SELECT", "INSERT", "UPDATE", "REFERENCES"]), grantee())
-                .prop_map(|(p, g)| format!("GRANT {p} (\"Ü c\") ON t.r TO {g}"));
-        let on_sequence =
-            (prop::sample::select(vec!["USAGE", "SELECT", "UPDATE", "ALL"]), grantee())
-                .prop_map(|(p, g)| format!("GRANT {p} ON SEQUENCE t.s TO {g}"));
-        let on_routine = (any::<bool>(), grantee()).prop_map(|(grant, g)| {
-            if grant {
-                format!("GRANT EXECUTE ON FUNCTION t.f() TO {g}")
-            } else {
-                format!("REVOKE EXECUTE ON FUNCTION t.f() FROM {g}")
-            }
+        let on_column = (any_of(&["SELECT", "INSERT", "UPDATE", "REFERENCES"]), grantee())
+            .prop_map(|(p, g)| format!("GRANT {p} (\"Ü c\") ON t.r TO {g}"));
+        let on_sequence = (any_of(&["USAGE", "SELECT", "UPDATE", "ALL"]), grantee())
+            .prop_map(|(p, g)| format!("GRANT {p} ON SEQUENCE t.s TO {g}"));
+        let on_routine = (any_of(&["GRANT", "REVOKE"]), grantee()).prop_map(|(verb, g)| {
+            let word = if verb == "GRANT" { "TO" } else { "FROM" };
+            format!("{verb} EXECUTE ON FUNCTION t.f() {word} {g}")
         });
-        let on_schema = (prop::sample::select(vec!["USAGE", "CREATE", "ALL"]), grantee())
+        let on_schema = (any_of(&["USAGE", "CREATE", "ALL"]), grantee())
             .prop_map(|(p, g)| format!("GRANT {p} ON SCHEMA t TO {g}"));
-        let database_privilege = prop::sample::select(vec!["CREATE", "TEMP", "CONNECT"]);
         let on_database =
-            (database_privilege, any::<bool>(), grantee()).prop_map(|(p, grant, g)| {
-                let (verb, word) = if grant { ("GRANT", "TO") } else { ("REVOKE", "FROM") };
-                with_database(&format!("{verb} {p} ON DATABASE %I {word} {g}"))
-            });
-        let owner = (
-            prop::sample::select(vec!["TABLE t.r", "FUNCTION t.f()", "SEQUENCE t.s", "SCHEMA t"]),
-            role(),
-        )
-            .prop_map(|(object, role)| format!("ALTER {object} OWNER TO {role}"));
-        let owner_only = (
-            prop::sample::select(vec!["TABLE t.r", "SEQUENCE t.s", "SCHEMA t", "FUNCTION t.f()"]),
-            role(),
-        )
+            (any_of(&["CREATE", "TEMP", "CONNECT"]), any_of(&["GRANT", "REVOKE"]), grantee())
+                .prop_map(|(p, verb, g)| {
+                    let word = if verb == "GRANT" { "TO" } else { "FROM" };
+                    with_database(&format!("{verb} {p} ON DATABASE %I {word} {g}"))
+                });
+        prop_oneof![
+            4 => on_table,
+            2 => on_column,
+            2 => on_sequence,
+            2 => on_routine,
+            2 => on_schema,
+            1 => on_database,
+        ]
+    }
+
+    /// Changes of owners, of their own privileges, and of role attributes.
+    fn changes_of_roles() -> impl Strategy<Value = String> {
+        let object = || any_of(&["TABLE t.r", "FUNCTION t.f()", "SEQUENCE t.s", "SCHEMA t"]);
+        let owner =
+            (object(), role()).prop_map(|(object, role)| format!("ALTER {object} OWNER TO {role}"));
+        let revoke = (object(), role())
             .prop_map(|(object, role)| format!("REVOKE ALL ON {object} FROM {role}"));
         let database_owner =
             role().prop_map(|role| with_database(&format!("ALTER DATABASE %I OWNER TO {role}")));
-        let attribute = (role(), prop::sample::select(vec!["NOINHERIT", "INHERIT", "SUPERUSER"]))
+        let attribute = (role(), any_of(&["NOINHERIT", "INHERIT", "SUPERUSER"]))
             .prop_map(|(role, attribute)| format!("ALTER ROLE {role} {attribute}"));
-        proptest::collection::vec(
-            prop_oneof![
-                6 => membership,
-                4 => on_table,
-                2 => on_column,
-                2 => on_sequence,
-                2 => on_routine,
-                2 => on_schema,
-                1 => on_database,
-                1 => owner,
-                1 => owner_only,
-                1 => database_owner,
-                1 => attribute,
-            ],
-            1..24,
-        )
+        prop_oneof![owner, revoke, database_owner, attribute]
+    }
+
+    /// Random statements that create memberships and grants, and change owners and attributes.
+    fn statements() -> impl Strategy<Value = Vec<String>> {
+        let statement = prop_oneof![6 => memberships(), 13 => grants(), 4 => changes_of_roles()];
+        proptest::collection::vec(statement, 1..24)
     }
 
     fn snapshot() -> Snapshot {
