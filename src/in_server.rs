@@ -278,7 +278,8 @@ mod tests {
                 Spi::run(&(roles + objects)).expect("roles and objects");
                 for statement in &statements {
                     // Errors, such as that of a role's membership in itself, do not matter here.
-                    let quoted = statement.replace('\'', "''").replace('\'', "''");
+                    // The quotes are doubled twice, for two levels of literals.
+                    let quoted = statement.replace('\'', "''''");
                     Spi::run(&format!(
                         "DO 'BEGIN EXECUTE ''{quoted}''; EXCEPTION WHEN OTHERS THEN NULL; END'"
                     ))

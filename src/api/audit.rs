@@ -45,6 +45,19 @@ fn severity(word: Option<String>) -> Option<Severity> {
     word.map(|word| word.parse().unwrap_or_else(|_| unknown_argument("severity", &word, &known)))
 }
 
+/// Lists findings for a message, each on a line and at most `limit` of them.
+pub fn lines<'f>(findings: impl ExactSizeIterator<Item = &'f Finding>, limit: usize) -> String {
+    let more = findings.len().saturating_sub(limit);
+    let mut lines: Vec<String> = findings
+        .take(limit)
+        .map(|f| format!("{} {}: {}", f.severity.as_str(), f.rule.id, f.detail))
+        .collect();
+    if more > 0 {
+        lines.push(format!("... and {more} more."));
+    }
+    lines.join("\n")
+}
+
 fn rows(call: Call, filter: &Filter) -> pg_sys::Datum {
     call.table(audit::findings(filter).into_iter().map(row))
 }
@@ -99,21 +112,13 @@ fn assert_security(call: Call) -> pg_sys::Datum {
     let min_severity = severity(call.text(0)).unwrap_or(Severity::Error);
     let found = audit::findings(&Filter::new(RULES.to_vec(), min_severity));
     if !found.is_empty() {
-        let mut lines: Vec<String> = found
-            .iter()
-            .take(SHOWN)
-            .map(|f| format!("{} {}: {}", f.severity.as_str(), f.rule.id, f.detail))
-            .collect();
-        if found.len() > SHOWN {
-            lines.push(format!("... and {} more.", found.len() - SHOWN));
-        }
         let findings = if found.len() == 1 { "finding" } else { "findings" };
         Report {
             message: format!(
                 "database does not conform to its security contract: {} {findings}",
                 found.len()
             ),
-            detail: lines.join("\n"),
+            detail: lines(found.iter(), SHOWN),
             hint: format!(
                 "SELECT * FROM ops.audit_security(min_severity => '{}') lists them with the SQL \
                  that fixes them.",

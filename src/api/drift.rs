@@ -114,7 +114,7 @@ fn row(source: &str, difference: Difference) -> Vec<Value> {
         Value::Text(difference.object_type),
         Value::name(difference.schema),
         Value::Text(difference.identity),
-        Value::text(difference.what),
+        Value::text(difference.property),
         Value::text(difference.expected),
         Value::text(difference.actual),
     ]

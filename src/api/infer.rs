@@ -111,20 +111,12 @@ fn report_left_out(left_out: &[Finding]) {
     if matters.is_empty() {
         return;
     }
-    let mut lines: Vec<String> = matters
-        .iter()
-        .take(SHOWN)
-        .map(|f| format!("{} {}: {}", f.severity.as_str(), f.rule.id, f.detail))
-        .collect();
-    if matters.len() > SHOWN {
-        lines.push(format!("... and {} more.", matters.len() - SHOWN));
-    }
     Report {
         message: match matters.len() {
             1 => "1 finding is left out of the inferred contract".to_owned(),
             n => format!("{n} findings are left out of the inferred contract"),
         },
-        detail: lines.join("\n"),
+        detail: super::audit::lines(matters.into_iter(), SHOWN),
         hint: "SELECT * FROM ops.audit_contract(ops.infer_contract(...)) lists them with the SQL \
                that fixes them. Declare by hand what is intended."
             .into(),

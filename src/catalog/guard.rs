@@ -140,10 +140,9 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
     let is_expected = |f: &GuardFunction| {
         FUNCTIONS.iter().any(|(s, n, a, ..)| f.schema == *s && f.name == *n && f.arguments == *a)
     };
-    let strays = snapshot.guard.functions.iter().filter(|f| !is_expected(f));
-    snapshot.guard.strays = strays
-        .map(|f| format!("{}({})", safe_qualified(&f.schema, &f.name), f.arguments))
-        .collect();
+    let extra = snapshot.guard.functions.iter().filter(|f| !is_expected(f));
+    snapshot.guard.extra_members =
+        extra.map(|f| format!("{}({})", safe_qualified(&f.schema, &f.name), f.arguments)).collect();
     // A call with other arguments could execute an overload of one of the extension's functions.
     let is_overload = |r: &&dragonfly_core::catalog::Routine| {
         is_called_in_ops(&r.name)
@@ -157,7 +156,7 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
         .map(|r| (r.name.clone(), argument_types(&r.arguments)));
     snapshot.guard.impostors = impostors.collect();
     snapshot.guard.impostors.sort();
-    snapshot.guard.strays.sort();
+    snapshot.guard.extra_members.sort();
 }
 
 fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
@@ -235,7 +234,7 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
                     }
                     let triggers = triggers_on(state, *object);
                     snapshot.guard.tables.push(GuardRelation {
-                        lacking: missing,
+                        missing_constraints: missing,
                         triggers,
                         ..relation
                     });
@@ -243,7 +242,10 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
                 (_, b'v', "ops", name) if VIEWS.contains(&name) => {
                     snapshot.guard.views.push(relation)
                 }
-                _ => snapshot.guard.strays.push(safe_qualified(&relation.schema, &relation.name)),
+                _ => snapshot
+                    .guard
+                    .extra_members
+                    .push(safe_qualified(&relation.schema, &relation.name)),
             }
         });
     }
@@ -255,7 +257,7 @@ fn missing_views(snapshot: &mut Snapshot) {
     for view in
         VIEWS.iter().filter(|view| !snapshot.guard.views.iter().any(|found| found.name == **view))
     {
-        snapshot.guard.strays.push(format!("(ops.{view}, which is missing)"));
+        snapshot.guard.extra_members.push(format!("(ops.{view}, which is missing)"));
     }
 }
 

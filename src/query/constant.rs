@@ -13,8 +13,8 @@ pub(super) unsafe fn truth(node: *mut pg_sys::Node) -> Option<bool> {
     if node.is_null() {
         return None;
     }
-    // SAFETY: each cast follows the node's tag; lists hold expressions. An error where the stack is
-    // too deep.
+    // SAFETY: each cast follows the node's tag; lists hold expressions. It raises an error where
+    // the stack is too deep.
     unsafe {
         pg_sys::check_stack_depth();
         match (*node).type_ {

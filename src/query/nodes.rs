@@ -45,8 +45,8 @@ impl Reader {
             return false;
         }
         interrupts();
-        // SAFETY: as the caller promises; a node is what its tag says. An error where the stack is
-        // too deep.
+        // SAFETY: as the caller promises; a node is what its tag says. It raises an error where the
+        // stack is too deep.
         unsafe {
             pg_sys::check_stack_depth();
             match (*node).type_ {

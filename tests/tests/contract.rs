@@ -53,16 +53,18 @@ fn contract_is_changed_and_rolled_back() {
     // changes.
     for (version, detail) in [
         ("1.1.0", "The same contract has been loaded already."),
-        ("1.0.9", "Each contract has a higher version"),
-        ("1.1.0-rc.1", "Each contract has a higher version"),
-        ("1.1.0+build.7", "Each contract has a higher version"),
+        ("1.0.9", "Each contract must have a higher version"),
+        ("1.1.0-rc.1", "Each contract must have a higher version"),
+        ("1.1.0+build.7", "Each contract must have a higher version"),
     ] {
         let error =
             attempt(&mut client, &format!("SELECT ops.load_contract({})", changed(version, "")))
                 .unwrap_err();
         assert_eq!(error.code, "22023", "{version}");
         assert!(
-            error.message.starts_with(&format!("contract {version} is not higher than 1.1.0")),
+            error
+                .message
+                .starts_with(&format!("contract version {version} is not higher than 1.1.0")),
             "{}",
             error.message
         );
@@ -100,15 +102,15 @@ fn contract_is_changed_and_rolled_back() {
     // A second rollback goes back another step.
     assert_eq!(column(&mut client, "SELECT version FROM ops.rollback_contract()"), ["1.0.0"]);
     let error = attempt(&mut client, "SELECT ops.rollback_contract()").unwrap_err();
-    assert_eq!(error.message, "there was no contract before the one in force");
+    assert_eq!(error.message, "no contract was in force before this one");
     assert_eq!(
         column(&mut client, "SELECT version FROM ops.rollback_contract('1.1.0')"),
         ["1.1.0"]
     );
     let error = attempt(&mut client, "SELECT ops.rollback_contract('1.1.0')").unwrap_err();
-    assert_eq!(error.message, "contract 1.1.0 is in force already");
+    assert_eq!(error.message, "contract 1.1.0 is already in force");
     let error = attempt(&mut client, "SELECT ops.rollback_contract('3.0.0')").unwrap_err();
-    assert_eq!(error.message, "there was no contract 3.0.0");
+    assert_eq!(error.message, "contract 3.0.0 has not been in force");
     assert!(error.detail.contains("1.1.1") && error.detail.contains("1.0.0"), "{}", error.detail);
 }
 

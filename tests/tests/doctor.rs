@@ -1,14 +1,16 @@
-//! The daily check, section 9 of the document: the doctor says what is well, and what is not.
+//! The daily check, section 9 of the contract document: `ops.doctor()` reports passing and failing
+//! checks.
 
 use dragonfly_tests::{Cluster, attempt, column};
 
-const ILL: &str = "SELECT concat_ws(' | ', area, object, detail) FROM ops.doctor() WHERE NOT ok";
+const FAILING: &str = "SELECT concat_ws(' | ', area, object, detail) FROM ops.doctor() WHERE NOT \
+                       ok";
 
 #[test]
-fn a_healthy_database() {
+fn doctor_passes_on_conforming_database() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
-    assert_eq!(column(&mut client, ILL), [""; 0]);
+    assert_eq!(column(&mut client, FAILING), [""; 0]);
     let counts =
         "SELECT area || ' ' || count(*) FROM ops.doctor() GROUP BY area ORDER BY min(detail), area";
     let mut counted = column(&mut client, counts);
@@ -26,19 +28,19 @@ fn a_healthy_database() {
             "view 9"
         ]
     );
-    // In a read-only transaction, and by whom it is for.
+    // In a read-only transaction, and for workers but not for clients.
     client
         .batch_execute(
             "BEGIN READ ONLY; SELECT * FROM ops.doctor(); ROLLBACK; SET ROLE service_role",
         )
         .unwrap();
-    assert_eq!(column(&mut client, ILL), [""; 0], "a worker sees the same");
+    assert_eq!(column(&mut client, FAILING), [""; 0], "a worker sees the same");
     client.batch_execute("SET ROLE anon").unwrap();
     assert_eq!(attempt(&mut client, "SELECT * FROM ops.doctor()").unwrap_err().code, "42501");
 }
 
 #[test]
-fn what_is_broken_is_named_with_what_mends_it() {
+fn doctor_reports_problems_with_their_fixes() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
@@ -48,23 +50,30 @@ fn what_is_broken_is_named_with_what_mends_it() {
              REVOKE SELECT ON public.v_judgment_pipeline FROM anon;
              DROP POLICY judgments_read ON public.judgments;
              CREATE TABLE public.sums (id int);
-             CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER
-               SET search_path = public, pg_temp AS $$ SELECT jsonb_build_object('amount', sum(id)) FROM sums $$;
+             CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql STABLE \
+             SECURITY DEFINER
+               SET search_path = public, pg_temp AS $$ SELECT jsonb_build_object('amount', \
+             sum(id)) FROM sums $$;
              DROP TABLE public.sums;
              ALTER ROLE authenticator SET pgrst.db_schemas = 'public, api, reports';
              ALTER EVENT TRIGGER zz_dragonfly_guard_end DISABLE",
         )
         .unwrap();
     assert_eq!(
-        column(&mut client, ILL),
+        column(&mut client, FAILING),
         [
-            "table | public.judgments | No policy on table public.judgments allows role \"authenticated\" to SELECT, which the contract declares.",
-            "view | public.v_judgment_pipeline | Role \"anon\" does not have SELECT on view public.v_judgment_pipeline, which the contract declares.",
-            "view | ops.v_reaper_status | View ops.v_reaper_status, which the contract declares, does not exist.",
-            "function | api.get_ceo_metrics() | Its body is not valid: relation \"sums\" does not exist.",
+            "table | public.judgments | No policy on table public.judgments allows \
+             role \"authenticated\" to SELECT, which the contract declares.",
+            "view | public.v_judgment_pipeline | Role \"anon\" does not have SELECT on \
+             view public.v_judgment_pipeline, which the contract declares.",
+            "view | ops.v_reaper_status | View ops.v_reaper_status, which the contract declares, \
+             does not exist.",
+            "function | api.get_ceo_metrics() | Its body is not valid: relation \"sums\" does not \
+             exist.",
             "guard | dragonfly_guard | Event trigger zz_dragonfly_guard_end is disabled.",
             "postgrest | pgrst.db_schemas | Exposes reports, which does not exist.",
-            "audit | ops.audit_security() | 4 errors and 0 warnings: ops.audit_security() lists them.",
+            "audit | ops.audit_security() | 4 errors and 0 warnings: ops.audit_security() lists \
+             them.",
         ]
     );
     for fix in column(
@@ -73,9 +82,9 @@ fn what_is_broken_is_named_with_what_mends_it() {
     ) {
         attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}: {e:?}"));
     }
-    let ill = column(&mut client, "SELECT object FROM ops.doctor() WHERE NOT ok");
+    let failing = column(&mut client, "SELECT object FROM ops.doctor() WHERE NOT ok");
     assert_eq!(
-        ill,
+        failing,
         [
             "public.judgments",
             "ops.v_reaper_status",
@@ -85,24 +94,29 @@ fn what_is_broken_is_named_with_what_mends_it() {
     );
 }
 
-/// What is granted and still cannot be done: a view whose owner has lost its tables, a policy that
-/// asks itself, a sequence.
+/// Access that is granted and fails all the same: a view whose owner has no privileges on its
+/// tables, a policy that reads its own table, a sequence.
 #[test]
-fn what_is_declared_and_does_not_work() {
+fn doctor_reports_granted_access_that_fails() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
         .batch_execute(
-            "SET dragonfly_guard.mode = off; CREATE ROLE other; ALTER VIEW public.v_judgment_pipeline OWNER TO other;
+            "SET dragonfly_guard.mode = off; CREATE ROLE other; ALTER VIEW \
+             public.v_judgment_pipeline OWNER TO other;
              REVOKE ALL ON SEQUENCE public.job_queue_id_seq FROM service_role;
-             CREATE POLICY again ON public.judgments FOR SELECT TO authenticated USING (EXISTS (SELECT FROM public.judgments))",
+             CREATE POLICY again ON public.judgments FOR SELECT TO authenticated USING (EXISTS \
+             (SELECT FROM public.judgments))",
         )
         .unwrap();
-    let ill = "SELECT object || ': ' || detail FROM ops.doctor() WHERE area IN ('table', 'view') AND NOT ok";
-    let found = column(&mut client, ill);
+    let failing = "SELECT object || ': ' || detail FROM ops.doctor() WHERE area IN ('table', \
+                   'view') AND NOT ok";
+    let found = column(&mut client, failing);
     for line in [
-        "public.job_queue: Role \"service_role\" cannot INSERT, which the contract declares: permission denied for sequence job_queue_id_seq.",
-        "public.judgments: Role \"authenticated\" cannot SELECT, which the contract declares: infinite recursion detected in policy for \
+        "public.job_queue: Role \"service_role\" cannot INSERT, which the contract declares: \
+         permission denied for sequence job_queue_id_seq.",
+        "public.judgments: Role \"authenticated\" cannot SELECT, which the contract declares: \
+         infinite recursion detected in policy for \
          relation \"judgments\".",
     ] {
         assert!(found.iter().any(|f| f.contains(line)), "{line}\n{found:#?}");
@@ -111,31 +125,34 @@ fn what_is_declared_and_does_not_work() {
     assert!(view.contains("permission denied for table judgments"), "{view}");
 }
 
-/// A view depends on tables and functions, which cannot go while it is there; but not on what the
-/// bodies of functions name, nor on what comes out.
+/// The server prevents that the tables and functions of a view are dropped, but not the tables that
+/// the bodies of those functions name, and not errors of evaluation.
 #[test]
-fn views_that_cannot_be_planned_any_more() {
+fn doctor_reports_views_that_cannot_be_planned() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
         .batch_execute(
             "SET dragonfly_guard.mode = off; SET ROLE postgres;
              CREATE TABLE public.sums (id int);
-             CREATE FUNCTION public.all_sums() RETURNS SETOF int STABLE LANGUAGE sql AS 'SELECT id FROM sums';
+             CREATE FUNCTION public.all_sums() RETURNS SETOF int STABLE LANGUAGE sql AS 'SELECT id \
+             FROM sums';
              CREATE VIEW public.v_sums AS SELECT * FROM public.all_sums();
              ALTER VIEW ops.v_reaper_status RENAME TO v_old;
-             CREATE VIEW ops.v_reaper_status AS SELECT 100 / 0 AS share FROM ops.v_old; GRANT ALL ON ops.v_reaper_status TO service_role;
+             CREATE VIEW ops.v_reaper_status AS SELECT 100 / 0 AS share FROM ops.v_old; GRANT ALL \
+             ON ops.v_reaper_status TO service_role;
              RESET ROLE",
         )
         .unwrap_or_else(|e| panic!("{e:?}"));
-    let ill = "SELECT object || ': ' || detail FROM ops.doctor() WHERE area = 'view' AND NOT ok";
+    let failing = "SELECT object || ': ' || detail FROM ops.doctor() WHERE area = 'view' AND NOT \
+                   ok";
     assert_eq!(
-        column(&mut client, ill),
+        column(&mut client, failing),
         ["ops.v_reaper_status: Cannot be read: division by zero."]
     );
     client.batch_execute("SET dragonfly_guard.mode = off; DROP TABLE public.sums").unwrap();
     assert_eq!(
-        column(&mut client, ill),
+        column(&mut client, failing),
         [
             "ops.v_reaper_status: Cannot be read: division by zero.",
             "public.v_sums: Cannot be read: relation \"sums\" does not exist.",
@@ -143,41 +160,48 @@ fn views_that_cannot_be_planned_any_more() {
     );
 }
 
-/// Planning a query runs functions whose arguments are constant, in views and in what belongs to
-/// their tables; reading a literal runs the checks of its type: not those of a stranger, and the
-/// doctor says what was not tried.
+/// Planning a query executes functions with constant arguments, in views and in the indexes of
+/// their tables; reading a literal executes the checks of its type. The doctor executes no
+/// untrusted code and reports what was not checked.
 #[test]
-fn the_doctor_runs_nobodys_code() {
+fn doctor_executes_no_untrusted_code() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
         .batch_execute(
-            "SET dragonfly_guard.mode = off; CREATE ROLE mallory; CREATE TABLE public.stolen (by name);
-             GRANT CREATE ON SCHEMA public TO mallory; GRANT INSERT ON public.stolen TO PUBLIC; SET ROLE mallory;
+            "SET dragonfly_guard.mode = off; CREATE ROLE mallory; CREATE TABLE public.stolen (by \
+             name);
+             GRANT CREATE ON SCHEMA public TO mallory; GRANT INSERT ON public.stolen TO PUBLIC; \
+             SET ROLE mallory;
              CREATE FUNCTION public.evil(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
                $$ BEGIN RAISE EXCEPTION 'it runs as %', current_user; END $$;
              CREATE VIEW public.v_own AS SELECT 1 AS one WHERE public.evil(1) = 1;
              RESET ROLE;
              CREATE VIEW public.v_super AS SELECT * FROM public.judgments WHERE id = public.evil(1);
              CREATE VIEW public.v_nested AS SELECT * FROM public.v_super;
-             CREATE VIEW public.v_migration AS SELECT * FROM public.judgments WHERE id = public.evil(1);
+             CREATE VIEW public.v_migration AS SELECT * FROM public.judgments WHERE id = \
+             public.evil(1);
              ALTER VIEW public.v_migration OWNER TO postgres;
-             CREATE VIEW public.v_broken AS SELECT * FROM public.judgments WHERE id = 1 / (id - id)",
+             CREATE VIEW public.v_broken AS SELECT * FROM public.judgments WHERE id = 1 / (id - \
+             id)",
         )
         .unwrap();
-    // Neither does it run what a planner would, and no view names: an index expression of the
-    // table's owner.
+    // Nor an index expression of the table's owner, which the planner would execute.
     client
         .batch_execute(
-            "SET ROLE mallory; CREATE FUNCTION public.sly(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
-               $$ BEGIN IF current_user <> 'mallory' THEN RAISE EXCEPTION 'it runs as %', current_user; END IF; RETURN 1; END $$;
+            "SET ROLE mallory; CREATE FUNCTION public.sly(int) RETURNS int IMMUTABLE LANGUAGE \
+             plpgsql AS
+               $$ BEGIN IF current_user <> 'mallory' THEN RAISE EXCEPTION 'it runs as %', \
+             current_user; END IF; RETURN 1; END $$;
              CREATE TABLE public.trap (x int); CREATE INDEX ON public.trap ((x + public.sly(1)));
-             GRANT SELECT ON public.trap TO PUBLIC; RESET ROLE; CREATE VIEW public.v_index AS SELECT x FROM public.trap",
+             GRANT SELECT ON public.trap TO PUBLIC; RESET ROLE; CREATE VIEW public.v_index AS \
+             SELECT x FROM public.trap",
         )
         .unwrap();
     client
         .batch_execute(
-            "ALTER VIEW ops.v_reaper_status RENAME TO v_old; CREATE VIEW ops.v_reaper_status AS SELECT public.evil(1) FROM ops.v_old;
+            "ALTER VIEW ops.v_reaper_status RENAME TO v_old; CREATE VIEW ops.v_reaper_status AS \
+             SELECT public.evil(1) FROM ops.v_old;
              GRANT ALL ON ops.v_reaper_status TO service_role;",
         )
         .unwrap();
@@ -188,7 +212,7 @@ fn the_doctor_runs_nobodys_code() {
         ),
         [""; 0]
     );
-    // Nor does it ask another server.
+    // Nor does it contact another server.
     if column(
         &mut client,
         "SELECT name::text FROM pg_available_extensions WHERE name = 'postgres_fdw'",
@@ -196,10 +220,14 @@ fn the_doctor_runs_nobodys_code() {
     {
         client
             .batch_execute(
-                "CREATE EXTENSION postgres_fdw; CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'nowhere.invalid');
-                 CREATE USER MAPPING FOR PUBLIC SERVER elsewhere; CREATE TABLE public.near (id int) PARTITION BY LIST (id);
-                 CREATE FOREIGN TABLE public.far PARTITION OF public.near DEFAULT SERVER elsewhere OPTIONS (use_remote_estimate 'true');
-                 CREATE VIEW public.v_far AS SELECT * FROM public.near; CREATE VIEW public.v_farther AS SELECT * FROM public.far",
+                "CREATE EXTENSION postgres_fdw; CREATE SERVER elsewhere FOREIGN DATA WRAPPER \
+                 postgres_fdw OPTIONS (host 'nowhere.invalid');
+                 CREATE USER MAPPING FOR PUBLIC SERVER elsewhere; CREATE TABLE public.near (id \
+                 int) PARTITION BY LIST (id);
+                 CREATE FOREIGN TABLE public.far PARTITION OF public.near DEFAULT SERVER elsewhere \
+                 OPTIONS (use_remote_estimate 'true');
+                 CREATE VIEW public.v_far AS SELECT * FROM public.near; CREATE VIEW \
+                 public.v_farther AS SELECT * FROM public.far",
             )
             .unwrap();
         assert_eq!(
@@ -210,20 +238,20 @@ fn the_doctor_runs_nobodys_code() {
             [""; 0]
         );
     }
-    let said = "SELECT detail FROM ops.doctor() WHERE object = 'ops.v_reaper_status'";
+    let detail = "SELECT detail FROM ops.doctor() WHERE object = 'ops.v_reaper_status'";
     assert_eq!(
-        column(&mut client, said),
-        [
-            "Exists (its query was not planned: untrusted roles can put objects into its search_path), for service_role."
-        ]
+        column(&mut client, detail),
+        ["Exists (its query was not planned: untrusted roles can create objects in its \
+             search_path), for service_role."]
     );
-    // A literal of a domain is read by the domain's own checks.
+    // Reading a literal of a domain executes the checks of the domain.
     client
         .batch_execute(
             "SET ROLE mallory; CREATE FUNCTION public.look(int) RETURNS boolean LANGUAGE plpgsql AS
                $$ BEGIN RAISE EXCEPTION 'it runs as %', current_user; END $$;
              CREATE DOMAIN public.bait AS int; RESET ROLE;
-             CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql SECURITY DEFINER
+             CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql SECURITY \
+             DEFINER
                SET search_path = pg_catalog, pg_temp AS $$ SELECT to_jsonb('{1}'::public.bait[]) $$;
              ALTER DOMAIN public.bait ADD CHECK (public.look(VALUE)) NOT VALID",
         )
@@ -231,47 +259,58 @@ fn the_doctor_runs_nobodys_code() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT substring(detail FROM '[(].*was not checked[^)]*') FROM ops.doctor() WHERE object = 'api.get_ceo_metrics()'"
+            "SELECT substring(detail FROM '[(].*was not checked[^)]*') FROM ops.doctor() WHERE \
+             object = 'api.get_ceo_metrics()'"
         ),
         ["(its body was not checked: reading a value of type public.bait could execute code"]
     );
 }
 
-/// The server's own functions run whole queries, keep locks, write files: domains and views that
-/// call nothing else are somebody's code too.
+/// Built-in functions can execute queries, keep locks and write files, so that domains and views
+/// that call only these are untrusted code too.
 #[test]
-fn built_in_functions_do_not_run_either() {
+fn doctor_executes_no_built_in_functions_with_side_effects() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
         .batch_execute(
-            "SET dragonfly_guard.mode = off; SET ROLE postgres; CREATE TABLE ops.secrets AS SELECT 'hunter2' AS secret; REVOKE ALL ON ops.secrets FROM PUBLIC;
-             CREATE FUNCTION api.stages() RETURNS text[] IMMUTABLE LANGUAGE sql SET search_path = '' AS $$ SELECT '{call,mail}'::text[] $$;
-             CREATE VIEW public.v_stages WITH (security_invoker) AS SELECT * FROM public.judgments WHERE stage = ANY (api.stages());
+            "SET dragonfly_guard.mode = off; SET ROLE postgres; CREATE TABLE ops.secrets AS SELECT \
+             'hunter2' AS secret; REVOKE ALL ON ops.secrets FROM PUBLIC;
+             CREATE FUNCTION api.stages() RETURNS text[] IMMUTABLE LANGUAGE sql SET search_path = \
+             '' AS $$ SELECT '{call,mail}'::text[] $$;
+             CREATE VIEW public.v_stages WITH (security_invoker) AS SELECT * FROM public.judgments \
+             WHERE stage = ANY (api.stages());
              RESET ROLE; REVOKE ALL ON ops.secrets FROM service_role;
-             CREATE ROLE mallory; GRANT CREATE ON SCHEMA public TO mallory; GRANT USAGE ON SCHEMA ops TO mallory; SET ROLE mallory;
+             CREATE ROLE mallory; GRANT CREATE ON SCHEMA public TO mallory; GRANT USAGE ON SCHEMA \
+             ops TO mallory; SET ROLE mallory;
              CREATE SEQUENCE public.told; GRANT ALL ON public.told TO PUBLIC;
-             CREATE VIEW public.v_run AS SELECT setval('public.told', 99), pg_advisory_lock(4242)::text; GRANT SELECT ON public.v_run TO PUBLIC;
-             CREATE VIEW public.v_asks AS SELECT oid FROM pg_class WHERE relname <= table_to_xml('public.v_run', false, false, '')::text;
-             GRANT SELECT ON public.v_asks TO PUBLIC; RESET ROLE; SET ROLE postgres; CREATE VIEW public.v_over AS SELECT * FROM public.v_asks; RESET ROLE",
+             CREATE VIEW public.v_run AS SELECT setval('public.told', 99), \
+             pg_advisory_lock(4242)::text; GRANT SELECT ON public.v_run TO PUBLIC;
+             CREATE VIEW public.v_asks AS SELECT oid FROM pg_class WHERE relname <= \
+             table_to_xml('public.v_run', false, false, '')::text;
+             GRANT SELECT ON public.v_asks TO PUBLIC; RESET ROLE; SET ROLE postgres; CREATE VIEW \
+             public.v_over AS SELECT * FROM public.v_asks; RESET ROLE",
         )
         .unwrap();
-    // (A server may have been built without XML, and then says so.)
+    // (A server that was built without XML reports that.)
     let wrong = "SELECT concat(object, ': ', detail) FROM ops.doctor()
         WHERE detail LIKE '%hunter2%' OR NOT ok AND area = 'view' AND detail NOT LIKE '%XML%'";
     assert_eq!(column(&mut client, wrong), [""; 0]);
-    let left = "SELECT last_value || ' ' || (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242) FROM public.told";
+    let left = "SELECT last_value || ' ' || (SELECT count(*) FROM pg_locks WHERE locktype = \
+                'advisory' AND objid = 4242) FROM public.told";
     assert_eq!(column(&mut client, left), ["1 0"]);
-    // A worker's own type takes the place of the server's.
+    // A temporary type of a worker takes precedence over the server's.
     let mut worker = cluster.connect("app", dragonfly_tests::SUPERUSER);
     for check in [
-        "query_to_xml('SELECT current_user || '':'' || (SELECT secret FROM ops.secrets)', false, false, '')::pg_catalog.text::int > 0",
+        "query_to_xml('SELECT current_user || '':'' || (SELECT secret FROM ops.secrets)', false, \
+         false, '')::pg_catalog.text::int > 0",
         "query_to_xml('SELECT * FROM ops.doctor()', false, false, '') IS NOT NULL",
         "pg_advisory_lock(4242) IS NOT NULL",
     ] {
         worker
             .batch_execute(&format!(
-                "SET ROLE service_role; CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK ({check}); SELECT * FROM ops.doctor()"
+                "SET ROLE service_role; CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK \
+                 ({check}); SELECT * FROM ops.doctor()"
             ))
             .unwrap();
         assert_eq!(column(&mut worker, wrong), [""; 0], "{check}");
@@ -280,85 +319,101 @@ fn built_in_functions_do_not_run_either() {
     assert_eq!(column(&mut client, left), ["1 0"]);
 }
 
-/// A doctor who is a part of what the doctor looks at.
+/// A view and functions that call `ops.doctor()`.
 #[test]
-fn the_doctor_does_not_look_at_the_doctor() {
+fn doctor_does_not_call_itself() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
         .batch_execute(
             "SET dragonfly_guard.mode = off; SET ROLE postgres;
-             CREATE FUNCTION public.health() RETURNS bigint IMMUTABLE LANGUAGE sql AS 'SELECT count(*) FROM ops.doctor()';
-             CREATE FUNCTION public.loud() RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM ops.doctor()); END';
+             CREATE FUNCTION public.health() RETURNS bigint IMMUTABLE LANGUAGE sql AS 'SELECT \
+             count(*) FROM ops.doctor()';
+             CREATE FUNCTION public.loud() RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS 'BEGIN \
+             RETURN (SELECT count(*) FROM ops.doctor()); END';
              CREATE VIEW public.v_health AS SELECT public.health(), public.loud();
-             ALTER VIEW ops.v_reaper_status RENAME TO v_old; CREATE VIEW ops.v_reaper_status AS SELECT public.loud() FROM ops.v_old;
+             ALTER VIEW ops.v_reaper_status RENAME TO v_old; CREATE VIEW ops.v_reaper_status AS \
+             SELECT public.loud() FROM ops.v_old;
              GRANT ALL ON ops.v_reaper_status TO service_role; RESET ROLE",
         )
         .unwrap();
     assert_eq!(
         column(&mut client, "SELECT detail FROM ops.doctor() WHERE object = 'ops.v_reaper_status'"),
-        [
-            "Exists (its query was not planned: it would call function public.loud(), which is owned by \"postgres\"), for service_role."
-        ]
+        ["Exists (its query was not planned: it would call function public.loud(), which is \
+             owned by \"postgres\"), for service_role."]
     );
     assert_eq!(
         column(&mut client, "SELECT object FROM ops.doctor() WHERE area = 'view' AND NOT ok"),
         [""; 0]
     );
-    // And everything is as it was: functions run.
+    // The hooks are restored: functions are executed again.
     assert_eq!(column(&mut client, "SELECT (public.loud() > 40)::text"), ["true"]);
 }
 
-/// What comes and goes is no illness: locks, settings that a request brings along, settings of a
-/// function's own, the session's.
+/// Locks, settings of a request, settings of a function and settings of the session cause no
+/// failing check.
 #[test]
-fn no_false_alarms() {
+fn doctor_reports_no_temporary_conditions() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
         .batch_execute(
-            r"SET dragonfly_guard.mode = off; SET ROLE postgres;
-              CREATE FUNCTION public.uid() RETURNS text STABLE LANGUAGE plpgsql AS $$ BEGIN RAISE 'not logged in'; END $$;
-              CREATE VIEW public.v_request AS SELECT * FROM public.judgments WHERE stage = current_setting('app.stage');
-              CREATE FUNCTION public.as_anon(int) RETURNS int IMMUTABLE LANGUAGE plpgsql SET role = 'anon' AS 'BEGIN RETURN 1; END';
-              CREATE VIEW public.v_role AS SELECT * FROM public.judgments WHERE id = public.as_anon(1);
-              CREATE VIEW public.v_class AS SELECT * FROM public.judgments WHERE id = ((current_user || '_t')::regclass)::oid::bigint;
-              CREATE VIEW public.v_empty AS SELECT * FROM public.judgments WHERE id = current_setting('app.id', true)::bigint;
-              CREATE VIEW public.v_user AS SELECT * FROM public.judgments WHERE stage = public.uid();
+            "SET dragonfly_guard.mode = off; SET ROLE postgres;
+              CREATE FUNCTION public.uid() RETURNS text STABLE LANGUAGE plpgsql AS $$ BEGIN RAISE \
+             'not logged in'; END $$;
+              CREATE VIEW public.v_request AS SELECT * FROM public.judgments WHERE stage = \
+             current_setting('app.stage');
+              CREATE FUNCTION public.as_anon(int) RETURNS int IMMUTABLE LANGUAGE plpgsql SET role \
+             = 'anon' AS 'BEGIN RETURN 1; END';
+              CREATE VIEW public.v_role AS SELECT * FROM public.judgments WHERE id = \
+             public.as_anon(1);
+              CREATE VIEW public.v_class AS SELECT * FROM public.judgments WHERE id = \
+             ((current_user || '_t')::regclass)::oid::bigint;
+              CREATE VIEW public.v_empty AS SELECT * FROM public.judgments WHERE id = \
+             current_setting('app.id', true)::bigint;
+              CREATE VIEW public.v_user AS SELECT * FROM public.judgments WHERE stage = \
+             public.uid();
               CREATE MATERIALIZED VIEW public.m_empty AS SELECT 1 AS one WITH NO DATA;
-              CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER
-                SET search_path = public, pg_temp SET datestyle = 'ISO, DMY' AS $$ SELECT to_jsonb('31/12/2020'::date) || to_jsonb('C:'::text) $$;
+              CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql STABLE \
+             SECURITY DEFINER
+                SET search_path = public, pg_temp SET datestyle = 'ISO, DMY' AS $$ SELECT \
+             to_jsonb('31/12/2020'::date) || to_jsonb('C:'::text) $$;
               RESET ROLE; SET app.id = ''; SET standard_conforming_strings = off",
         )
         .unwrap();
-    // A path that is one name with quotes in it, by mistake.
+    // A search_path that is a single name with quotes in it, by mistake.
     client.batch_execute(r#"ALTER DATABASE app SET search_path = '"$user", public'"#).unwrap();
     let mut client = cluster.connect("app", dragonfly_tests::SUPERUSER);
     client.batch_execute("SET app.id = ''; SET standard_conforming_strings = off").unwrap();
-    let ill = "SELECT object || ': ' || detail FROM ops.doctor() WHERE area IN ('view', 'function') AND NOT ok";
+    let failing = "SELECT object || ': ' || detail FROM ops.doctor() WHERE area IN ('view', \
+                   'function') AND NOT ok";
     let empty =
         "public.m_empty: Cannot be read: materialized view public.m_empty has not been populated.";
-    assert_eq!(column(&mut client, ill), [empty]);
+    assert_eq!(column(&mut client, failing), [empty]);
     let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
     other.batch_execute("BEGIN; LOCK TABLE public.plaintiffs").unwrap();
     client.batch_execute("SET lock_timeout = '50ms'").unwrap();
-    assert_eq!(column(&mut client, ill), [empty]);
-    let said = column(
+    assert_eq!(column(&mut client, failing), [empty]);
+    let detail = column(
         &mut client,
         "SELECT detail FROM ops.doctor() WHERE object = 'public.v_plaintiffs_overview'",
     );
     assert!(
-        said[0].starts_with("Exists (its query was not planned: an object that it uses is locked)"),
-        "{said:?}"
+        detail[0].starts_with(
+            "Exists (its query was not planned: an object that it uses is \
+                               locked)"
+        ),
+        "{detail:?}"
     );
     assert!(
-        said[0].ends_with("Access was not tested: canceling statement due to lock timeout."),
-        "{said:?}"
+        detail[0].ends_with("Access was not tested: canceling statement due to lock timeout."),
+        "{detail:?}"
     );
-    // All that is locked is not waited for one by one.
+    // After the first lock that is not available, the doctor waits only briefly for others.
     other
         .batch_execute(
-            "LOCK TABLE public.judgments, public.job_queue, ops.event_log, intake.simplicity_raw, public.plaintiff_tasks",
+            "LOCK TABLE public.judgments, public.job_queue, ops.event_log, intake.simplicity_raw, \
+             public.plaintiff_tasks",
         )
         .unwrap();
     client
@@ -368,19 +423,23 @@ fn no_false_alarms() {
         .unwrap();
 }
 
-/// An error in the middle of reading a view leaves the session as it was: this one is too deep for
-/// us, and not for the server.
+/// An error while a view is read leaves the session intact: the nesting of this one exceeds the
+/// stack of the reader but not that of the server.
 #[test]
-fn an_error_in_the_depth_is_an_error_and_no_more() {
+fn session_survives_errors_in_deeply_nested_objects() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     let deep = (0..3_000).fold("id".to_owned(), |inner, _| format!("coalesce({inner}, 1)"));
     client
         .batch_execute(&format!(
-            "SET dragonfly_guard.mode = off; SET ROLE postgres; CREATE TABLE public.deep_table AS SELECT 1 AS id;
-             CREATE VIEW public.deep AS SELECT {deep} AS id FROM public.deep_table; GRANT SELECT ON public.deep TO service_role;
-             ALTER VIEW ops.v_reaper_status RENAME TO v_old; CREATE VIEW ops.v_reaper_status AS SELECT o.* FROM ops.v_old o, public.deep;
-             GRANT ALL ON ops.v_reaper_status TO service_role; RESET ROLE; SET statement_timeout = '20s'"
+            "SET dragonfly_guard.mode = off; SET ROLE postgres; CREATE TABLE public.deep_table AS \
+             SELECT 1 AS id;
+             CREATE VIEW public.deep AS SELECT {deep} AS id FROM public.deep_table; GRANT SELECT \
+             ON public.deep TO service_role;
+             ALTER VIEW ops.v_reaper_status RENAME TO v_old; CREATE VIEW ops.v_reaper_status AS \
+             SELECT o.* FROM ops.v_old o, public.deep;
+             GRANT ALL ON ops.v_reaper_status TO service_role; RESET ROLE; SET statement_timeout = \
+             '20s'"
         ))
         .unwrap();
     let ask = "SELECT * FROM ops.explain_access('service_role', 'public.deep', 'SELECT')";
@@ -396,8 +455,8 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
         client.batch_execute("BEGIN; SELECT * FROM ops.doctor(); ROLLBACK").unwrap();
         assert_eq!(column(&mut client, "SELECT (5 + 1)::text"), ["6"], "{around}");
     }
-    // Rules that write to each other, each as deep; a domain that nobody can look through; tables
-    // that inherit from each other in every way there is.
+    // Rules that write to each other, each deeply nested; a deeply nested domain; tables that
+    // inherit from each other in every combination.
     let nested = |n: usize, inner: &str| {
         (0..n).fold(inner.to_owned(), |inner, _| format!("coalesce({inner}, 1)"))
     };
@@ -405,7 +464,8 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
         .map(|i| {
             let value = nested(1_600, "NEW.x");
             format!(
-                "CREATE TABLE public.r{i} (x int); CREATE RULE u AS ON UPDATE TO public.r{i} DO INSTEAD UPDATE public.r{} SET x = {value};",
+                "CREATE TABLE public.r{i} (x int); CREATE RULE u AS ON UPDATE TO public.r{i} DO \
+                 INSTEAD UPDATE public.r{} SET x = {value};",
                 i - 1
             )
         })
@@ -414,7 +474,8 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
         .map(|i| {
             let j = i - 1;
             format!(
-                "CREATE TABLE public.a{i} () INHERITS (public.a{j}, public.b{j}); CREATE TABLE public.b{i} () INHERITS (public.a{j}, public.b{j});"
+                "CREATE TABLE public.a{i} () INHERITS (public.a{j}, public.b{j}); CREATE TABLE \
+                 public.b{i} () INHERITS (public.a{j}, public.b{j});"
             )
         })
         .collect();
@@ -426,17 +487,19 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
             nested(1_500, "VALUE")
         ))
         .unwrap();
-    let refused =
+    let error =
         attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.r12', 'UPDATE')")
             .unwrap_err();
-    assert_eq!(refused.code, "54001");
-    // Rules that double with each table: the server cannot be interrupted while it follows them.
+    assert_eq!(error.code, "54001");
+    // Rules that double with each table: the server cannot be interrupted while it rewrites them.
     let doubling: String = (1..=18)
         .map(|i| {
             let j = i - 1;
             format!(
-                "CREATE TABLE public.d{i} (a int); CREATE RULE r1 AS ON INSERT TO public.d{i} DO ALSO INSERT INTO public.d{j} VALUES (new.a);
-                 CREATE RULE r2 AS ON INSERT TO public.d{i} DO ALSO INSERT INTO public.d{j} VALUES (new.a + 1);"
+                "CREATE TABLE public.d{i} (a int); CREATE RULE r1 AS ON INSERT TO public.d{i} DO \
+                 ALSO INSERT INTO public.d{j} VALUES (new.a);
+                 CREATE RULE r2 AS ON INSERT TO public.d{i} DO ALSO INSERT INTO public.d{j} VALUES \
+                 (new.a + 1);"
             )
         })
         .collect();
@@ -445,21 +508,24 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
             "SET dragonfly_guard.mode = off; CREATE TABLE public.d0 (a int); {doubling}"
         ))
         .unwrap();
-    let refused =
+    let error =
         attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.d18', 'INSERT')")
             .unwrap_err();
     assert_eq!(
-        (refused.code.as_str(), refused.message.as_str()),
+        (error.code.as_str(), error.message.as_str()),
         ("54001", "public.d18 depends on too many views or rules")
     );
     client
         .batch_execute("SELECT * FROM ops.explain_access('anon', 'public.d5', 'INSERT')")
         .unwrap();
     client
-        .batch_execute("SELECT * FROM ops.explain_access('anon', 'public.a0', 'DELETE'); SELECT * FROM ops.doctor()")
+        .batch_execute(
+            "SELECT * FROM ops.explain_access('anon', 'public.a0', 'DELETE'); SELECT * \
+                        FROM ops.doctor()",
+        )
         .unwrap();
     client.batch_execute("DROP DOMAIN public.deep_domain").unwrap();
-    // And one that is cancelled in the middle.
+    // A check that is cancelled.
     client.batch_execute("SET statement_timeout = '3ms'").unwrap();
     for _ in 0..30 {
         let _ = client.simple_query("SELECT * FROM ops.doctor()");
@@ -471,10 +537,10 @@ fn an_error_in_the_depth_is_an_error_and_no_more() {
     );
 }
 
-/// What nothing of ours refuses must not be there: ranges and domains that do more than compute, in
-/// a cache or not; other sessions' cannot be named.
+/// No hook sees the code of ranges and domains, so that nothing is probed while there are some that
+/// do more than compute. Temporary types of other sessions do not matter.
 #[test]
-fn types_that_are_alive() {
+fn doctor_checks_no_body_while_a_type_could_execute_code() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     let body = |client: &mut postgres::Client| {
@@ -492,27 +558,32 @@ fn types_that_are_alive() {
         .unwrap();
     assert!(body(&mut client).starts_with("Exists and its body is valid"), "{}", body(&mut client));
     for (made, gone) in [
-        ("CREATE DOMAIN ops.lock AS int CHECK (pg_advisory_lock(VALUE) IS NOT NULL)", "DROP DOMAIN ops.lock"),
+        ("CREATE DOMAIN ops.lock AS int CHECK (pg_advisory_lock(VALUE) IS NOT \
+          NULL)", "DROP DOMAIN ops.lock"),
         (
-            "SET ROLE postgres; CREATE FUNCTION ops.ok(int) RETURNS boolean LANGUAGE sql AS 'SELECT $1 > 0'; CREATE DOMAIN ops.d AS int CHECK (ops.ok(VALUE))",
+            "SET ROLE postgres; CREATE FUNCTION ops.ok(int) RETURNS boolean LANGUAGE sql AS \
+             'SELECT $1 > 0'; CREATE DOMAIN ops.d AS int CHECK (ops.ok(VALUE))",
             "DROP DOMAIN ops.d",
         ),
         (
-            "CREATE FUNCTION ops.far(int, int) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1 - $2; END';
+            "CREATE FUNCTION ops.far(int, int) RETURNS float8 IMMUTABLE LANGUAGE plpgsql AS 'BEGIN \
+             RETURN $1 - $2; END';
              CREATE TYPE ops.r AS RANGE (subtype = int, subtype_diff = ops.far)",
             "DROP TYPE ops.r",
         ),
     ] {
-        client.batch_execute(&format!("SET dragonfly_guard.mode = off; {made}; RESET ROLE")).unwrap();
+        client.batch_execute(&format!("SET dragonfly_guard.mode = off; {made}; RESET \
+                                       ROLE")).unwrap();
         assert!(body(&mut client).contains("could execute code"), "{made}: {}", body(&mut client));
         client.batch_execute(gone).unwrap();
-        assert!(body(&mut client).starts_with("Exists and its body is valid"), "{gone}: {}", body(&mut client));
+        assert!(body(&mut client).starts_with("Exists and its body is \
+            valid"), "{gone}: {}", body(&mut client));
     }
 }
 
-/// Two hundred views over each other are no matter of minutes or gigabytes.
+/// 150 nested views.
 #[test]
-fn a_tower_of_views() {
+fn doctor_limits_memory_on_nested_views() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     let views: String = (1..=150)
@@ -520,7 +591,8 @@ fn a_tower_of_views() {
         .collect();
     client
         .batch_execute(&format!(
-            "SET dragonfly_guard.mode = off; SET ROLE postgres; CREATE VIEW public.v0 AS SELECT * FROM public.judgments; {views} RESET ROLE"
+            "SET dragonfly_guard.mode = off; SET ROLE postgres; CREATE VIEW public.v0 AS SELECT * \
+             FROM public.judgments; {views} RESET ROLE"
         ))
         .unwrap();
     let started = std::time::Instant::now();

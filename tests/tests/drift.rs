@@ -557,7 +557,8 @@ fn restored_database_has_the_same_fingerprint() {
         .unwrap();
     let rows = there
         .query(
-            "SELECT concat_ws(' ', source, change, object_type, object, property, expected, actual) \
+            "SELECT concat_ws(' ', source, change, object_type, object, property, expected, \
+             actual) \
              FROM ops.compare_schema($1::text::jsonb)",
             &[&snapshot],
         )
@@ -700,7 +701,7 @@ fn labels_of_frozen_schemas_are_unique_and_checked() {
     );
     assert_eq!(
         error("SELECT ops.freeze_schema(NULL)"),
-        wrong("a frozen schema has a label of 1 to 200 characters")
+        wrong("label must be 1 to 200 characters long")
     );
     assert_eq!(
         error("SELECT ops.freeze_schema('a', '{nowhere}')"),
@@ -746,13 +747,10 @@ fn labels_of_frozen_schemas_are_unique_and_checked() {
         let error = attempt(&mut client, sql).unwrap_err();
         (error.code, error.message)
     };
-    assert_eq!(
-        error("SELECT ops.freeze_schema('a')"),
-        wrong("there is a frozen schema \"a\" already")
-    );
+    assert_eq!(error("SELECT ops.freeze_schema('a')"), wrong("frozen schema \"a\" already exists"));
     assert_eq!(
         error("SELECT * FROM ops.check_schema_consistency('a', '{public}')"),
-        wrong("\"a\" does not cover schema \"public\"")
+        wrong("frozen schema \"a\" does not contain schema \"public\"")
     );
     for (snapshot, detail) in [
         ("null", "$: expected an object, found null."),
@@ -767,7 +765,7 @@ fn labels_of_frozen_schemas_are_unique_and_checked() {
                 .unwrap_err();
         assert_eq!(
             (&*error.code, &*error.message, &*error.detail),
-            ("22023", "not a schema snapshot", detail)
+            ("22023", "invalid schema snapshot", detail)
         );
     }
     assert_eq!(

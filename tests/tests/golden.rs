@@ -249,8 +249,8 @@ fn plan_without_the_expected_result_is_rolled_back() {
         );
         assert_eq!(
             rejected.detail,
-            "left: table_privileges: Role \"anon\" has SELECT on table public.plaintiff_contacts, \
-             which the contract does not declare."
+            "Not resolved: table_privileges: Role \"anon\" has SELECT on table \
+             public.plaintiff_contacts, which the contract does not declare."
         );
         let usage = "SELECT has_schema_privilege('anon', 'enforcement', 'USAGE')::text";
         assert_eq!(column(&mut client, usage), ["true"], "all or nothing");
@@ -265,7 +265,7 @@ fn plan_without_the_expected_result_is_rolled_back() {
         .unwrap();
     assert_eq!(
         attempt(&mut client, apply).unwrap_err().detail,
-        "new: direct_write: Role \"anon\" has DELETE on table public.judgments, which the contract \
+        "New: direct_write: Role \"anon\" has DELETE on table public.judgments, which the contract \
          does not declare."
     );
     let grants = "SELECT has_table_privilege('anon', 'public.judgments', 'DELETE')::text";
@@ -412,9 +412,9 @@ fn plan_for_dependent_grants_is_minimal() {
         attempt(&mut migration, "SELECT * FROM ops.apply_golden_sql(false)").unwrap_err();
     assert_eq!(rejected.code, "P0004");
     assert!(
-        rejected
-            .detail
-            .starts_with("left: table_privileges: Role \"service_role\" does not have INSERT"),
+        rejected.detail.starts_with(
+            "Not resolved: table_privileges: Role \"service_role\" does not have INSERT"
+        ),
         "{rejected:?}"
     );
 }
@@ -542,11 +542,11 @@ fn plan_can_be_filtered_and_needs_privileges() {
         (rejected.code.as_str(), rejected.detail.as_str()),
         (
             "P0004",
-            "left: table_privileges: Role \"anon\" has SELECT on table public.judgments, which the \
-             contract does not declare."
+            "Not resolved: table_privileges: Role \"anon\" has SELECT on table \
+             public.judgments, which the contract does not declare."
         )
     );
-    assert!(rejected.hint.contains("You are no superuser"), "{rejected:?}");
+    assert!(rejected.hint.contains("For a role that is not a superuser"), "{rejected:?}");
     client.batch_execute("SET dragonfly_guard.mode = off; ALTER ROLE anon SUPERUSER").unwrap();
     let rejected =
         attempt(&mut migration, "SELECT * FROM ops.apply_golden_sql(false)").unwrap_err();

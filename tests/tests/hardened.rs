@@ -268,7 +268,7 @@ fn violation_without_preloading_passes_and_is_reported() {
     );
     assert_eq!(open.len(), 2, "{open:?}");
     assert!(
-        open[0].starts_with("log: What is refused")
+        open[0].starts_with("log: Rejected statements")
             && open[1].starts_with("statements without an event: ALTER ROLE"),
         "{open:?}"
     );

@@ -133,7 +133,7 @@ fn session_settings_and_objects_do_not_disable_the_guard() {
         attempt(&mut mallory, "SELECT dragonfly_guard.ddl_command_end()").unwrap_err().code,
         "42501"
     );
-    // Her own schema is safe for her routine only.
+    // A role's own schema is safe only for routines of that role.
     let own = "CREATE FUNCTION hers.g() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path \
                = hers, pg_temp AS 'SELECT 1'";
     attempt(&mut mallory, own).unwrap();

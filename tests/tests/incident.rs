@@ -1,12 +1,12 @@
-//! Incident response, section 10 of the document: what a person calls at night.
+//! Incident response, section 10 of the contract document.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use std::time::Duration;
 
-/// PGRST002: who listens as PostgREST does is told, and what stands in the way is named with the
-/// SQL that mends it.
+/// PGRST002: sessions that listen as PostgREST does are notified, and each failing condition is
+/// reported with the SQL that fixes it.
 #[test]
-fn the_schema_cache_is_read_anew() {
+fn fix_schema_cache_notifies_and_reports_conditions() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     let mut postgrest = cluster.connect("app", "authenticator");
@@ -27,25 +27,26 @@ fn the_schema_cache_is_read_anew() {
             "NOTIFY pgrst, 'reload config' true"
         ]
     );
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut notifications = postgrest.notifications();
     let mut waiting = notifications.timeout_iter(Duration::from_secs(10));
-    while heard.len() < 2 {
+    while received.len() < 2 {
         let notification = postgres::fallible_iterator::FallibleIterator::next(&mut waiting)
             .unwrap()
             .expect("in time");
-        heard.push(format!("{} {}", notification.channel(), notification.payload()));
+        received.push(format!("{} {}", notification.channel(), notification.payload()));
     }
-    assert_eq!(heard, ["pgrst reload schema", "pgrst reload config"]);
-    // What is wrong, and what mends it.
+    assert_eq!(received, ["pgrst reload schema", "pgrst reload config"]);
+    // Failing conditions and their fixes.
     client
         .batch_execute(
-            "SET dragonfly_guard.mode = off; REVOKE anon FROM authenticator; REVOKE USAGE ON SCHEMA api FROM anon, PUBLIC;
+            "SET dragonfly_guard.mode = off; REVOKE anon FROM authenticator; REVOKE USAGE ON \
+             SCHEMA api FROM anon, PUBLIC;
              ALTER ROLE authenticator NOLOGIN; SET dragonfly_guard.mode = block",
         )
         .unwrap();
-    let wrong = "SELECT fix FROM ops.fix_schema_cache() WHERE NOT ok";
-    let fixes = column(&mut client, wrong);
+    let failing = "SELECT fix FROM ops.fix_schema_cache() WHERE NOT ok";
+    let fixes = column(&mut client, failing);
     assert_eq!(
         fixes,
         [
@@ -57,14 +58,19 @@ fn the_schema_cache_is_read_anew() {
     for fix in fixes {
         client.batch_execute(&fix).unwrap();
     }
-    assert_eq!(column(&mut client, wrong), [""; 0]);
-    // Another login role; and one that is not there.
+    assert_eq!(column(&mut client, failing), [""; 0]);
+    // Another login role that does not exist.
     assert_eq!(
         column(&mut client, "SELECT detail FROM ops.fix_schema_cache('web') WHERE NOT ok"),
         ["Role \"web\" does not exist."]
     );
-    // Workers may; clients may not.
-    client.batch_execute("SET ROLE service_role; SELECT * FROM ops.fix_schema_cache(); RESET ROLE; SET ROLE anon").unwrap();
+    // Workers can call it; clients cannot.
+    client
+        .batch_execute(
+            "SET ROLE service_role; SELECT * FROM ops.fix_schema_cache(); RESET ROLE; \
+                          SET ROLE anon",
+        )
+        .unwrap();
     assert_eq!(
         attempt(&mut client, "SELECT * FROM ops.fix_schema_cache()").unwrap_err().code,
         "42501"

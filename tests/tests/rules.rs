@@ -1,5 +1,5 @@
-//! The examples in the documentation of the rules: each violation is reported by its own rule and by
-//! no other, each correct form by none, and the guard acts as the page says.
+//! The examples in the documentation of the rules: each violation is reported by its own rule and
+//! by no other, each correct form by none, and the guard acts as the page says.
 
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::rule::Rule;
@@ -27,7 +27,7 @@ fn findings_after(client: &mut Client, sql: &str) -> Found {
     findings(&mut transaction)
 }
 
-/// The database of the contract document on a server with hardened mode.
+/// The database of the contract document, on a server with hardened mode.
 fn document() -> (Cluster, Client) {
     let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
     let client = cluster.guarded_document("app");

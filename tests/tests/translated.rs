@@ -5,8 +5,8 @@
 use dragonfly_tests::{Cluster, GERMAN, SUPERUSER, attempt, column};
 use postgres::Client;
 
-/// A server that speaks German to whoever does not set another language. It loads the library
-/// itself, so that the guard also protects itself against statements that fire no event trigger.
+/// A server with German messages by default. It preloads the library, so that the guard also checks
+/// statements that fire no event trigger.
 fn german() -> Cluster {
     Cluster::start_with(&[
         &format!("lc_messages={GERMAN}"),
@@ -21,17 +21,17 @@ struct Message {
 }
 
 impl Message {
-    /// That of the error which the statements raise; they may begin a transaction.
+    /// The message of the error that the statements raise; they may begin a transaction.
     fn of(client: &mut Client, sql: &str) -> Self {
-        let mut said = |language: &str| {
+        let mut message = |language: &str| {
             client.batch_execute(&format!("SET lc_messages = '{language}'")).unwrap();
-            let message = attempt(client, sql).expect_err(sql).message;
+            let error = attempt(client, sql).expect_err(sql);
             client.batch_execute("ROLLBACK").unwrap();
-            message
+            error.message
         };
-        let message = Self { english: said("C"), german: said(GERMAN) };
-        assert_ne!(message.english, message.german, "the server does not speak German");
-        message
+        let both = Self { english: message("C"), german: message(GERMAN) };
+        assert_ne!(both.english, both.german, "the server has no German messages");
+        both
     }
 }
 
@@ -64,20 +64,28 @@ fn doctor_returns_the_same_rows() {
         .batch_execute(
             "SET dragonfly_guard.mode = off; SET ROLE postgres;
              CREATE TABLE public.sums (id int);
-             CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER
-               SET search_path = public, pg_temp AS $$ SELECT jsonb_build_object('amount', sum(id)) FROM sums $$;
+             CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql STABLE \
+             SECURITY DEFINER
+               SET search_path = public, pg_temp AS $$ SELECT jsonb_build_object('amount', \
+             sum(id)) FROM sums $$;
              DROP TABLE public.sums;
-             CREATE FUNCTION public.as_anon(int) RETURNS int IMMUTABLE LANGUAGE plpgsql SET role = 'anon' AS 'BEGIN RETURN 1; END';
-             CREATE FUNCTION public.as_definer() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp
+             CREATE FUNCTION public.as_anon(int) RETURNS int IMMUTABLE LANGUAGE plpgsql SET role = \
+             'anon' AS 'BEGIN RETURN 1; END';
+             CREATE FUNCTION public.as_definer() RETURNS int LANGUAGE sql SECURITY DEFINER SET \
+             search_path = public, pg_temp
                AS 'SELECT public.as_anon(1)';
              CREATE VIEW public.v_broken AS SELECT 100 / 0 AS share;
-             CREATE VIEW public.v_setting AS SELECT * FROM public.judgments WHERE id = public.as_anon(1);
-             CREATE VIEW public.v_request AS SELECT * FROM public.judgments WHERE stage = current_setting('app.stage');
+             CREATE VIEW public.v_setting AS SELECT * FROM public.judgments WHERE id = \
+             public.as_anon(1);
+             CREATE VIEW public.v_request AS SELECT * FROM public.judgments WHERE stage = \
+             current_setting('app.stage');
              ALTER VIEW ops.v_reaper_status RENAME TO v_old;
-             CREATE VIEW ops.v_reaper_status AS SELECT o.* FROM ops.v_old o WHERE public.as_anon(1) = 1;
+             CREATE VIEW ops.v_reaper_status AS SELECT o.* FROM ops.v_old o WHERE \
+             public.as_anon(1) = 1;
              ALTER VIEW public.v_judgment_pipeline RENAME TO v_old;
              CREATE VIEW public.v_judgment_pipeline AS
-               SELECT o.* FROM public.v_old o, public.judgments j WHERE j.stage = current_setting('app.stage');
+               SELECT o.* FROM public.v_old o, public.judgments j WHERE j.stage = \
+             current_setting('app.stage');
              GRANT SELECT ON public.v_judgment_pipeline TO anon, authenticated;
              GRANT ALL ON public.v_judgment_pipeline, ops.v_reaper_status TO service_role;
              RESET ROLE",
@@ -150,10 +158,11 @@ fn try_migration_returns_the_same_rows() {
         ("SELECT * FROM nowhere", "failed", "", "42P01"),
     ] {
         let rows = format!(
-            "SELECT concat_ws(' | ', outcome, coalesce(rule, ''), coalesce(evidence->>'sqlstate', ''), object, role_name, detail)
+            "SELECT concat_ws(' | ', outcome, coalesce(rule, ''), coalesce(evidence->>'sqlstate', \
+             ''), object, role_name, detail)
                FROM ops.try_migration($sql${sql}$sql$) WHERE severity <> 'info'"
         );
-        // What the server itself rejects, it rejects in its own words.
+        // Errors of the server itself have translated messages.
         let of_server = matches!(sqlstate, "25001" | "2D000" | "22012" | "42601" | "42P01");
         let messages = if of_server {
             vec![Message::of(&mut client, &format!("BEGIN; {sql}"))]

@@ -1,16 +1,17 @@
-//! Migrations that are tried: what they would break, and nothing of them stays.
+//! `ops.try_migration()` returns the findings that a migration adds and removes, and rolls it back.
 
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
 
-/// What trying it says, a line each: `outcome rule object role: detail`; for a rejection followed
-/// by the first sentence of its DETAIL.
+/// The rows of `ops.try_migration()` as lines: `outcome rule object role: detail`, for a rejection
+/// followed by the first sentence of its DETAIL.
 fn tried(client: &mut Client, sql: &str) -> Vec<String> {
     let rows = client
         .query(
             "SELECT concat_ws(' ', outcome, rule, object, role_name) || ': ' || detail ||
                     CASE outcome WHEN 'rejected'
-                    THEN coalesce(': ' || substring(evidence->>'detail' FROM '^.*?[.](?= [A-Z])'), '')
+                    THEN coalesce(': ' || substring(evidence->>'detail' FROM '^.*?[.](?= [A-Z])'), \
+             '')
                     ELSE '' END
                FROM ops.try_migration($1) WHERE severity <> 'info'",
             &[&sql],
@@ -19,24 +20,27 @@ fn tried(client: &mut Client, sql: &str) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-const STATE: &str = "SELECT (SELECT string_agg(fingerprint, ',' ORDER BY fingerprint) FROM ops.audit_security()) || ' '
-    || (SELECT count(*) FROM pg_class) || ' ' || (SELECT count(*) FROM pg_proc) || ' ' || (SELECT count(*) FROM pg_policy) || ' '
+const STATE: &str = "SELECT (SELECT string_agg(fingerprint, ',' ORDER BY fingerprint) FROM \
+                     ops.audit_security()) || ' '
+    || (SELECT count(*) FROM pg_class) || ' ' || (SELECT count(*) FROM pg_proc) || ' ' || (SELECT \
+                     count(*) FROM pg_policy) || ' '
     || current_user || ' ' || current_setting('search_path') || ' ' || current_setting('work_mem')";
 
 #[test]
-fn a_migration_is_tried_and_nothing_of_it_stays() {
+fn try_migration_reports_outcomes_and_changes_nothing() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client.batch_execute("SET client_min_messages = error").unwrap();
     let before = column(&mut client, STATE);
-    // What it would add.
+    // Findings that it adds.
     assert_eq!(
         tried(
             &mut client,
             "CREATE TABLE public.notes (id int); GRANT SELECT ON public.notes TO authenticated"
         ),
         ["rejected table_privileges: COMMIT violates the security contract: table_privileges on \
-             table public.notes: Role \"authenticated\" has SELECT on table public.notes, which the \
+             table public.notes: Role \"authenticated\" has SELECT on table public.notes, which \
+          the \
              contract does not declare."]
     );
     assert_eq!(
@@ -44,30 +48,34 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
             &mut client,
             "CREATE FUNCTION public.helper() RETURNS int LANGUAGE sql AS 'SELECT 1'"
         ),
-        [
-            "added routine_executable_by_public public.helper() PUBLIC: PUBLIC (every role) has EXECUTE on function public.helper() by default, \
-          which the contract does not declare."
-        ]
+        ["added routine_executable_by_public public.helper() PUBLIC: PUBLIC (every role) has \
+             EXECUTE on function public.helper() by default, \
+          which the contract does not declare."]
     );
-    // What it would mend.
+    // Findings that it removes.
     let mut admin = cluster.connect("app", SUPERUSER);
-    admin.batch_execute("SET dragonfly_guard.mode = off; ALTER TABLE public.job_queue DISABLE ROW LEVEL SECURITY").unwrap();
+    admin
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; ALTER TABLE public.job_queue DISABLE ROW \
+                         LEVEL SECURITY",
+        )
+        .unwrap();
     assert_eq!(
         tried(&mut client, "ALTER TABLE public.job_queue ENABLE ROW LEVEL SECURITY"),
-        [
-            "removed rls_disabled public.job_queue: Row security is disabled on table public.job_queue, for which the contract requires it."
-        ]
+        ["removed rls_disabled public.job_queue: Row security is disabled on table \
+             public.job_queue, for which the contract requires it."]
     );
     admin.batch_execute("ALTER TABLE public.job_queue ENABLE ROW LEVEL SECURITY").unwrap();
-    // Neither.
+    // No difference.
     assert_eq!(
         tried(
             &mut client,
-            "COMMENT ON TABLE public.judgments IS 'x'; SELECT 1; SET work_mem = '7MB'; SET ROLE postgres"
+            "COMMENT ON TABLE public.judgments IS 'x'; SELECT 1; SET work_mem = '7MB'; SET ROLE \
+             postgres"
         ),
         [""; 0]
     );
-    // Rejected at commit, and rejected at once.
+    // A rejection at commit, and one at the end of the statement.
     assert_eq!(
         tried(&mut client, "DROP VIEW public.v_judgment_pipeline"),
         ["rejected required_object_missing: DROP VIEW violates the security contract: \
@@ -81,29 +89,33 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
     assert_eq!(
         definer,
         ["rejected security_definer_search_path: SECURITY DEFINER function api.f() has no safe \
-             search_path: The function would be exploitable: no search_path is set, so names in its \
+             search_path: The function would be exploitable: no search_path is set, so names in \
+          its \
              body are looked up in the caller's search_path."]
     );
-    let evidence = "SELECT (evidence->>'sqlstate') || ' ' || (evidence->>'hint') FROM ops.try_migration(
-        'SET ROLE postgres; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS ''SELECT 1''')";
+    let evidence = "SELECT (evidence->>'sqlstate') || ' ' || (evidence->>'hint') FROM \
+                    ops.try_migration(
+        'SET ROLE postgres; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS \
+                    ''SELECT 1''')";
     assert_eq!(
         column(&mut client, evidence),
         ["42P13 Create the function with SECURITY DEFINER SET search_path = public, pg_temp."]
     );
-    // What fails by itself, and what waits for the commit to fail.
+    // A statement that fails, and a deferred constraint that fails at commit.
     assert_eq!(tried(&mut client, "SELECT 1/0"), ["failed: division by zero"]);
     assert_eq!(
         tried(&mut client, "CREATE TABEL x ()"),
         ["failed: syntax error at or near \"TABEL\""]
     );
     let deferred = "CREATE TABLE enforcement.a (id int PRIMARY KEY);
-        CREATE TABLE enforcement.b (a int REFERENCES enforcement.a DEFERRABLE INITIALLY DEFERRED); INSERT INTO enforcement.b VALUES (1)";
+        CREATE TABLE enforcement.b (a int REFERENCES enforcement.a DEFERRABLE INITIALLY DEFERRED); \
+                    INSERT INTO enforcement.b VALUES (1)";
     assert!(
         tried(&mut client, deferred)[0]
             .starts_with("failed: insert or update on table \"b\" violates foreign key"),
         "deferred"
     );
-    // What cannot be tried.
+    // Migrations that cannot be tried.
     for (sql, message) in [
         ("BEGIN", "a statement that begins or ends a transaction cannot be tried"),
         (
@@ -130,7 +142,7 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
     ] {
         assert_eq!(tried(&mut client, sql), [format!("not tried: {message}")], "{sql}");
     }
-    // What the guard keeps for itself.
+    // A function with the name of one of the extension's.
     let impostor = tried(
         &mut client,
         "CREATE FUNCTION ops.golden_sql(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
@@ -141,7 +153,7 @@ fn a_migration_is_tried_and_nothing_of_it_stays() {
 }
 
 #[test]
-fn within_a_transaction_it_leaves_no_trace_either() {
+fn try_migration_changes_nothing_within_a_transaction() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded_document("app");
     client
@@ -163,7 +175,8 @@ fn within_a_transaction_it_leaves_no_trace_either() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT to_regclass('enforcement.mine')::text || ' ' || (to_regclass('enforcement.other') IS NULL)"
+            "SELECT to_regclass('enforcement.mine')::text || ' ' || \
+             (to_regclass('enforcement.other') IS NULL)"
         ),
         ["enforcement.mine true"]
     );
@@ -174,7 +187,7 @@ fn within_a_transaction_it_leaves_no_trace_either() {
         ),
         ["1.0.0 0"]
     );
-    // Its caller's rights are all it has, and the guard judges what comes after it.
+    // The migration has the privileges of the caller, and the guard checks later statements.
     client.batch_execute("SET ROLE postgres").unwrap();
     assert_eq!(tried(&mut client, "ALTER ROLE postgres SUPERUSER").len(), 1);
     assert!(attempt(&mut client, "DROP VIEW public.v_judgment_pipeline").is_err());
@@ -189,8 +202,8 @@ fn within_a_transaction_it_leaves_no_trace_either() {
         "57014"
     );
     assert!(!cluster.log().contains("leaked"), "{}", cluster.log());
-    // Notices are not lost.
-    let said = cluster.client_program(
+    // Notices are sent to the client.
+    let output = cluster.client_program(
         "psql",
         &[
             "-X",
@@ -200,10 +213,10 @@ fn within_a_transaction_it_leaves_no_trace_either() {
             "SELECT * FROM ops.try_migration($$ DO 'BEGIN RAISE NOTICE ''seen''; END' $$)",
         ],
     );
-    assert!(String::from_utf8_lossy(&said.stderr).contains("NOTICE:  seen"), "{said:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("NOTICE:  seen"), "{output:?}");
 }
 
-/// An error is the guard's where the guard raised it, and not where a function says so.
+/// Only errors that the guard has raised are reported as rejections.
 #[test]
 fn imitated_rejection_is_reported_as_failed() {
     let cluster = Cluster::start();
@@ -215,38 +228,44 @@ fn imitated_rejection_is_reported_as_failed() {
         format!(
             "DO $d$ DECLARE text text; details text; code text; BEGIN {definer};
              EXCEPTION WHEN OTHERS THEN
-               GET STACKED DIAGNOSTICS text = MESSAGE_TEXT, details = PG_EXCEPTION_DETAIL, code = RETURNED_SQLSTATE;
+               GET STACKED DIAGNOSTICS text = MESSAGE_TEXT, details = PG_EXCEPTION_DETAIL, code = \
+             RETURNED_SQLSTATE;
                {handler} END $d$"
         )
     };
     let mut outcome = |sql: &str| {
         let rows = client
-            .query("SELECT concat_ws(' ', outcome, rule, evidence->>'sqlstate') FROM ops.try_migration($1)", &[&sql])
+            .query(
+                "SELECT concat_ws(' ', outcome, rule, evidence->>'sqlstate') FROM \
+                    ops.try_migration($1)",
+                &[&sql],
+            )
             .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         rows[0].get::<_, String>(0)
     };
-    // What the guard has rejected stays rejected where a function raises the error again.
+    // A rejection stays one where a function raises the error again.
     assert_eq!(outcome(definer), "rejected security_definer_search_path 42P13");
     assert_eq!(outcome(&block("RAISE;")), "rejected security_definer_search_path 42P13");
-    // Words and SQLSTATE alone do not make a rejection, not even after one that was caught.
+    // Message and SQLSTATE alone do not make a rejection, not even after one that was caught.
     assert_eq!(outcome(&block(&format!("RAISE EXCEPTION USING {raise};"))), "failed 42P13");
     assert_eq!(
         outcome(&block("PERFORM ops.load_contract('{}'::jsonb);")).split(' ').next(),
         Some("failed")
     );
-    let said = |message: &str, detail: &str, code: &str| {
+    let imitated = |message: &str, detail: &str, code: &str| {
         format!(
-            "DO $d$ BEGIN RAISE EXCEPTION '{message}' USING detail = '{detail}', errcode = '{code}'; END $d$"
+            "DO $d$ BEGIN RAISE EXCEPTION '{message}' USING detail = '{detail}', errcode = \
+             '{code}'; END $d$"
         )
     };
     let rule = "Rule table_privileges, contract section 4.";
     assert_eq!(
-        outcome(&said("COMMIT violates the security contract", rule, "0LP01")),
+        outcome(&imitated("COMMIT violates the security contract", rule, "0LP01")),
         "failed 0LP01"
     );
     assert_eq!(
-        outcome(&said("ALTER ROLE would disable the security guard", "", "42939")),
+        outcome(&imitated("ALTER ROLE would disable the security guard", "", "42939")),
         "failed 42939"
     );
-    assert_eq!(outcome(&said("this migration cannot be tried", "", "0A000")), "failed 0A000");
+    assert_eq!(outcome(&imitated("this migration cannot be tried", "", "0A000")), "failed 0A000");
 }

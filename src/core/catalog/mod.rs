@@ -405,7 +405,7 @@ pub struct GuardRelation {
     /// The stored column ACLs, by column name.
     pub columns: Vec<(String, Acl)>,
     /// The constraints of the extension that no longer exist.
-    pub lacking: Vec<String>,
+    pub missing_constraints: Vec<String>,
     /// The triggers of the table. The extension creates none.
     pub triggers: Vec<String>,
 }
@@ -423,7 +423,7 @@ pub struct Guard {
     /// extension but are not members: a call may execute them instead.
     pub impostors: Vec<(String, String)>,
     /// The members that the extension did not create.
-    pub strays: Vec<String>,
+    pub extra_members: Vec<String>,
     /// The private schema of the extension.
     pub schema: Option<Oid>,
     /// The tables in the private schema.

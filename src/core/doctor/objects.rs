@@ -1,6 +1,6 @@
 //! The checks of the declared schemas, tables, views, sequences and functions.
 
-use super::{Check, DeclaredAccess, Identified, Outcome, Probes, Problems};
+use super::check::{Check, DeclaredAccess, Identified, Outcome, Probes, Problems};
 use crate::catalog::{ObjectKind, Privileges, Relation, RelationKind, Routine};
 use crate::contract::SchemaDecl;
 use crate::rules::Context;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::access::Access;
+use crate::catalog::{Oid, Privileges};
 use crate::rules::RULES;
 use crate::rules::testing::World;
 

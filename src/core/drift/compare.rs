@@ -39,7 +39,7 @@ pub struct Difference {
     /// The identity of the object.
     pub identity: String,
     /// The changed property; `None` if the object was added or removed.
-    pub what: Option<String>,
+    pub property: Option<String>,
     /// The expected value; `None` if the property is not expected.
     pub expected: Option<String>,
     /// The actual value; `None` if the property does not exist.
@@ -53,7 +53,7 @@ impl Difference {
             object_type: object.object_type.clone(),
             schema: object.schema.clone(),
             identity: object.identity.clone(),
-            what: None,
+            property: None,
             expected: None,
             actual: None,
         }
@@ -139,7 +139,7 @@ fn column_order(was: &Object, is: &Object, parts_are_listed: bool) -> Option<Dif
         columns.iter().map(|column| quote_ident(column)).collect::<Vec<_>>().join(", ")
     };
     Some(Difference {
-        what: Some("column order".into()),
+        property: Some("column order".into()),
         expected: Some(list(&was.columns)),
         actual: Some(list(&is.columns)),
         ..Difference::of(is, Change::Changed)
@@ -155,7 +155,7 @@ fn properties(was: &Object, is: &Object) -> Vec<Difference> {
         .map(|name| (name, was.properties.get(name), is.properties.get(name)))
         .filter(|(_, expected, actual)| expected != actual)
         .map(|(name, expected, actual)| Difference {
-            what: Some(name.clone()),
+            property: Some(name.clone()),
             expected: expected.cloned(),
             actual: actual.cloned(),
             ..Difference::of(is, Change::Changed)
@@ -186,7 +186,7 @@ mod tests {
         let snapshot = |objects| Snapshot { objects, ..Snapshot::default() };
         let text = |d: Difference| {
             let what = d
-                .what
+                .property
                 .map(|w| format!(" {w}: {:?} -> {:?}", d.expected, d.actual))
                 .unwrap_or_default();
             format!("{} {} {}{what}", d.change.as_str(), d.object_type, d.identity)

@@ -18,7 +18,7 @@ fn difference(finding: &Finding) -> Difference {
         object_type: finding.object.object_type.to_owned(),
         schema: finding.object.schema.clone(),
         identity: finding.object.identity.clone(),
-        what: value("property"),
+        property: value("property"),
         expected: value("expected"),
         actual: value("actual"),
     }
@@ -49,7 +49,7 @@ mod tests {
                     d.change.as_str(),
                     d.object_type,
                     d.identity,
-                    d.what,
+                    d.property,
                     d.expected,
                     d.actual
                 )

@@ -1,6 +1,6 @@
 //! Whether the contract declares the access.
 
-use super::{Link, Question, Subject};
+use super::question::{Link, Question, Subject};
 use crate::catalog::{Privileges, RelationKind, Schema};
 use crate::contract::RoleKind;
 use crate::rules::Context;

@@ -11,154 +11,23 @@ mod chain;
 mod contract;
 mod name;
 mod needs;
+mod question;
 mod rows;
+mod schema;
 
 #[cfg(test)]
 mod tests;
 
 pub use name::{Named, Noun, parse, types_of_argument};
-pub use needs::Need;
+pub use question::{Attempt, Called, Link, Moment, Need, Question, Subject, SubjectKind};
 
-use crate::catalog::{ObjectKind, Oid, Privileges, Relation, Role, Routine, Schema};
+use question::{Verdict, checked_as};
+use schema::{privilege_on_schema, usage};
+
+use crate::catalog::{ObjectKind, Privileges, Role, Routine};
 use crate::rules::Context;
 use crate::sql::{printable, safe_ident};
 use chain::Granted;
-
-/// One condition of the access.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// What is checked.
-    pub step: String,
-    /// Whether the condition holds; `None` for information that does not affect the verdict.
-    pub ok: Option<bool>,
-    /// The result of the check, as a sentence.
-    pub detail: String,
-    /// The smallest statement that fixes it.
-    pub fix: Option<String>,
-}
-
-impl Link {
-    /// A condition that fails. `why` is a clause in the style of an error message.
-    fn failed(step: &str, why: &str, fix: Option<String>) -> Self {
-        Self { step: step.into(), ok: Some(false), detail: sentence(why), fix }
-    }
-}
-
-/// The object that the role accesses.
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub enum Subject<'a> {
-    Schema(&'a Schema),
-    /// With the functions that a call needs EXECUTE on beside the routine itself.
-    Routine(&'a Routine, Vec<Called<'a>>),
-    Relation(Attempt<'a>),
-    /// No such object: its schema, where that exists, and the name as SQL.
-    Missing {
-        schema: Option<&'a Schema>,
-        name: String,
-    },
-}
-
-/// A statement on a relation, as the server sees it.
-#[derive(Debug)]
-pub struct Attempt<'a> {
-    /// The relation.
-    pub relation: &'a Relation,
-    /// The privileges that the server checks, those on the relation itself first.
-    pub needs: Vec<Need>,
-    /// The functions that the statement calls.
-    pub calls: Vec<Called<'a>>,
-    /// Sequences that are named by a text without a schema: which sequence that is depends on the
-    /// search_path of the session.
-    pub unresolved: Vec<String>,
-    /// Why no role can execute the statement, such as an INSERT into a view that is not updatable.
-    pub impossible: Option<String>,
-    /// Why the statement fails for a role with all privileges, such as a SELECT from a materialized
-    /// view that has not been populated.
-    pub unusable: Option<String>,
-}
-
-/// A function that a statement calls.
-#[derive(Debug)]
-pub struct Called<'a> {
-    /// The function.
-    pub routine: &'a Routine,
-    /// The role that needs EXECUTE, where it is not the role that runs the statement: the owner of
-    /// an aggregate (nodeAgg.c), or of a table whose indexes are rebuilt.
-    pub check_as: Option<Oid>,
-    /// When the server checks it.
-    pub moment: Moment,
-}
-
-/// When, in the course of a statement, the server checks a privilege. In this order; the policies
-/// are checked before or after [`Moment::Row`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Moment {
-    /// Before execution starts: on relations, then on functions (execMain.c, `InitPlan`).
-    #[default]
-    Start,
-    /// Once, whether or not there is a row: the conditions of triggers before the statement.
-    Statement,
-    /// When the values of a row are computed: sequences, the partition that the row belongs to, the
-    /// conditions of triggers before the row, generated columns.
-    Row,
-    /// When the row has passed the policies: constraints, indexes, the conditions of triggers after
-    /// the row.
-    Kept,
-    /// Once, at the end: the conditions of triggers after the statement.
-    End,
-}
-
-/// A question: whether a role has a privilege on an object, and why.
-#[derive(Debug)]
-pub struct Question<'a> {
-    /// The role.
-    pub role: &'a str,
-    /// The role that PostgREST logs in as, from which requests become the other role.
-    pub authenticator: &'a str,
-    /// One privilege.
-    pub privilege: Privileges,
-    /// The object.
-    pub subject: Subject<'a>,
-}
-
-/// The kind of an object, as far as its privileges differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum SubjectKind {
-    Schema,
-    Routine,
-    Sequence,
-    /// Tables and views of every kind.
-    Relation,
-    /// An object that does not exist.
-    Missing,
-}
-
-impl SubjectKind {
-    /// The privilege that a question without one is about.
-    #[must_use]
-    pub fn default_privilege(self) -> Privileges {
-        match self {
-            Self::Schema | Self::Sequence => Privileges::USAGE,
-            Self::Routine => Privileges::EXECUTE,
-            Self::Relation | Self::Missing => Privileges::SELECT,
-        }
-    }
-
-    /// The privileges that exist on such an object in a major version of the server.
-    #[must_use]
-    pub fn valid_privileges(self, version: u32) -> Privileges {
-        match self {
-            Self::Schema => Privileges::USAGE | Privileges::CREATE,
-            Self::Routine => Privileges::EXECUTE,
-            Self::Sequence => Privileges::ALL_ON_SEQUENCE,
-            Self::Relation if version >= 17 => Privileges::ALL_ON_TABLE | Privileges::MAINTAIN,
-            Self::Relation => Privileges::ALL_ON_TABLE,
-            Self::Missing => Privileges(u32::MAX),
-        }
-    }
-}
 
 /// Answers a question. The last link but one is the verdict, the last one compares it with the
 /// contract.
@@ -319,42 +188,6 @@ fn denied_call(
     Some(link)
 }
 
-/// The result of all checks.
-#[derive(Debug, Default)]
-struct Verdict {
-    /// The first error that the server raises.
-    error: Option<String>,
-    /// The table of which no policy allows a row, so that the statement has none.
-    no_rows: Option<String>,
-    /// A restriction that is no denial.
-    note: Option<String>,
-}
-
-impl Verdict {
-    fn deny(&mut self, error: String) {
-        self.error.get_or_insert(error);
-    }
-
-    fn is_allowed(&self) -> bool {
-        self.error.is_none() && self.no_rows.is_none()
-    }
-
-    fn link(self, fixes: Vec<String>) -> Link {
-        let ok = self.is_allowed();
-        let detail = match (&self.error, &self.no_rows) {
-            (Some(error), _) => format!("Denied: {error}."),
-            (None, Some(table)) => format!(
-                "Allowed, but row security excludes every row of {table}, and no error is raised."
-            ),
-            (None, None) => {
-                format!("Allowed.{}", self.note.map(|note| format!(" {note}")).unwrap_or_default())
-            }
-        };
-        let fix = (!ok && !fixes.is_empty()).then(|| fixes.join("\n"));
-        Link { step: "verdict".into(), ok: Some(ok), detail, fix }
-    }
-}
-
 fn exists(name: &str, role: Option<&Role>) -> Link {
     let step = format!("role {}", safe_ident(name));
     let shown = printable(name);
@@ -399,49 +232,6 @@ fn login(cx: &Context<'_>, role: &Role, authenticator: &str) -> Link {
     Link { step, ok, detail, fix }
 }
 
-/// Whether the role can access objects in the schema at all.
-fn usage(cx: &Context<'_>, role: &Role, schema: Option<&Schema>, verdict: &mut Verdict) -> Link {
-    match schema {
-        Some(schema) => privilege_on_schema(cx, role, schema, Privileges::USAGE, verdict),
-        None => Link {
-            step: "schema".into(),
-            ok: None,
-            detail: "The schema no longer exists.".into(),
-            fix: None,
-        },
-    }
-}
-
-fn privilege_on_schema(
-    cx: &Context<'_>,
-    role: &Role,
-    schema: &Schema,
-    wanted: Privileges,
-    verdict: &mut Verdict,
-) -> Link {
-    let (sql, name) = (safe_ident(&schema.name), printable(&role.name));
-    let object =
-        Granted { owner: schema.owner, acl: schema.acl.as_ref(), kind: ObjectKind::Schema };
-    let step = format!("{wanted} on schema {sql}");
-    if object.grants(cx, role).contains(wanted) {
-        let how = chain::how(cx, role, object, wanted);
-        let detail = format!("Role \"{name}\" has {wanted}{how}.");
-        return Link { step, ok: Some(true), detail, fix: None };
-    }
-    verdict.deny(format!("permission denied for schema {}", printable(&schema.name)));
-    let consequence = if wanted == Privileges::USAGE {
-        format!("objects in schema {sql} cannot be accessed")
-    } else {
-        format!("objects cannot be created in schema {sql}")
-    };
-    Link {
-        step,
-        ok: Some(false),
-        detail: format!("Role \"{name}\" does not have {wanted}: {consequence}."),
-        fix: Some(format!("GRANT {wanted} ON SCHEMA {sql} TO {};", safe_ident(&role.name))),
-    }
-}
-
 fn granted_routine(routine: &Routine) -> Granted<'_> {
     Granted { owner: routine.owner, acl: routine.acl.as_ref(), kind: ObjectKind::Routine }
 }
@@ -484,16 +274,4 @@ fn privileges_of_body(cx: &Context<'_>, routine: &Routine) -> Link {
             .into()
     };
     Link { step: "body".into(), ok: None, detail, fix: None }
-}
-
-/// Turns a clause into a sentence.
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", chars.as_str().trim_end_matches('.'))
-}
-
-/// The role that a need is checked as.
-fn checked_as<'a>(cx: &Context<'a>, role: &'a Role, check_as: Option<Oid>) -> Option<&'a Role> {
-    check_as.map_or(Some(role), |oid| cx.snapshot.role(oid))
 }

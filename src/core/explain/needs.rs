@@ -1,39 +1,11 @@
 //! Which privileges a statement needs, and whether the role has them.
 
 use super::chain::{Granted, how};
-use super::{Attempt, Link, Moment, Verdict, checked_as, usage};
-use crate::catalog::{FIRST_UNPINNED, Oid, Privileges, Relation, RelationKind, Role};
+use super::question::{Attempt, Link, Moment, Need, Verdict, checked_as};
+use super::schema::usage;
+use crate::catalog::{FIRST_UNPINNED, Privileges, Relation, RelationKind, Role};
 use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};
-
-/// The privileges on one relation that the server checks for a statement (`RTEPermissionInfo`; in
-/// PostgreSQL 15 a part of `RangeTblEntry`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Need {
-    /// The relation.
-    pub relation: Oid,
-    /// The role that is checked, where it is not the role itself: the owner of a view.
-    pub check_as: Option<Oid>,
-    /// All of these are needed ...
-    pub privileges: Privileges,
-    /// ... or one of these instead.
-    pub or: Privileges,
-    /// The columns that are read. Where there are none, SELECT on any column is sufficient.
-    pub selected: Vec<String>,
-    /// The columns that INSERT sets.
-    pub inserted: Vec<String>,
-    /// The columns that UPDATE sets.
-    pub updated: Vec<String>,
-    /// When the server checks it.
-    pub moment: Moment,
-    /// Whether the relation is looked up by its name then, which requires USAGE on its schema.
-    pub by_name: bool,
-    /// Whether the statement itself reads or changes the relation, so that its result depends on
-    /// it.
-    pub is_target: bool,
-    /// Whether only these columns are needed: the question names them, or a view reads no others.
-    pub is_partial: bool,
-}
 
 impl Need {
     fn columns(&self, privilege: Privileges) -> &[String] {

@@ -1,7 +1,7 @@
 //! Row security: which rows a role with the privileges can access (rowsecurity.c,
 //! `get_row_security_policies`; rls.c, `check_enable_rls`).
 
-use super::{Attempt, Link, Verdict, checked_as};
+use super::question::{Attempt, Link, Verdict, checked_as};
 use crate::catalog::{Command, Policy, Privileges, Relation, Role};
 use crate::fix::create_policy;
 use crate::rules::Context;
@@ -125,7 +125,7 @@ impl<'a> RowSecurity<'a> {
             (true, format!("{state}; for role \"{name}\" {}.", self.restrict(verdict)))
         };
         let fix = (!ok).then(|| format!("-- {}", create_policy(&sql, self.role, self.command)));
-        Link { step: format!("row level security of table {sql}"), ok: Some(ok), detail, fix }
+        Link { step: format!("row security of table {sql}"), ok: Some(ok), detail, fix }
     }
 
     /// Records that no policy allows a row, and returns the effect on the statement.

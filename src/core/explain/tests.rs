@@ -181,7 +181,7 @@ fn explain_applies_policies_by_role_and_command() {
         let found = asked(world, role, "public.job_queue", privilege);
         [found[4].clone(), found[5].clone()]
     };
-    let step = "row level security of table public.job_queue";
+    let step = "row security of table public.job_queue";
     let fix =
         "-- CREATE POLICY \"anon select\" ON public.job_queue FOR SELECT TO anon USING (...);";
     assert_eq!(

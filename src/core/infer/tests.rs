@@ -87,7 +87,7 @@ fn unintended_privileges_are_omitted() {
         always_true,
         unchecked: false,
     };
-    world.snapshot.policies.push(policy("everybody", vec![anon], true));
+    world.snapshot.policies.push(policy("all_rows", vec![anon], true));
     world.grant("ops.v_reaper_status", anon, Privileges::ALL_ON_TABLE);
     world.routine("queue_job").config = vec!["search_path=".into()];
     world.routine("get_ceo_metrics").acl = None;
@@ -113,7 +113,7 @@ fn unintended_privileges_are_omitted() {
             "security_definer_executable_by_clients api.queue_job() anon",
             "security_definer_executable_by_clients api.queue_job() authenticated",
             "rls_disabled public.plaintiff_tasks -",
-            "rls_policy_always_true everybody on public.plaintiffs anon",
+            "rls_policy_always_true all_rows on public.plaintiffs anon",
         ]
     );
 }

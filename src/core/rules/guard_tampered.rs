@@ -148,7 +148,7 @@ fn extension(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let problem = format!("{problem}; only REASSIGN OWNED can change that");
         out.push(extension.finding("owner", "", &problem, None));
     }
-    for member in &cx.snapshot.guard.strays {
+    for member in &cx.snapshot.guard.extra_members {
         let problem =
             format!("has the member {}, which CREATE EXTENSION did not create", printable(member));
         let mut draft = extension.finding("member", member, &problem, None);
@@ -321,8 +321,8 @@ fn private_table(cx: &Context<'_>, table: &GuardRelation, identity: &str, out: &
     for (column, acl) in &table.columns {
         private_acl(cx, &own, table.owner, Some(acl), Some(column), out);
     }
-    if !table.lacking.is_empty() {
-        let constraints = listed(&table.lacking);
+    if !table.missing_constraints.is_empty() {
+        let constraints = listed(&table.missing_constraints);
         out.push(own.finding(
             "constraint",
             &constraints,

@@ -41,7 +41,6 @@ fn core_imports_only_downwards() {
 }
 
 #[test]
-#[ignore = "some files of the core's folders still import what their mod.rs defines"]
 fn core_files_import_each_other_in_no_circle() {
     assert_none(circles(&core()));
 }

@@ -13,7 +13,7 @@ CREATE EXTENSION dragonfly_guard;
 RESET client_min_messages;
 
 -- A draft with several errors.
-\set draft '{"name": "shop", "version": "2.0", "roles": [{"name": "visitor", "kind": "guest"}], "schemas": [{"name": "shop", "usage": ["visitor", "nobody"]}], "tables": [{"schema": "shop", "name": "goods", "grants": {"visitor": ["READ"]}}], "security_definer": {"search_path": ["shop"]}, "tables": []}'
+\set draft '{"name": "shop", "version": "2.0", "roles": [{"name": "visitor", "kind": "guest"}], "schemas": [{"name": "shop", "usage": ["visitor", "guest"]}], "tables": [{"schema": "shop", "name": "goods", "grants": {"visitor": ["READ"]}}], "security_definer": {"search_path": ["shop"]}, "tables": []}'
 SELECT severity, path, problem, allowed FROM ops.validate_contract(:'draft');
 
 -- Without the errors it is a valid contract with one contradiction.

@@ -1,0 +1,126 @@
+//! The result of a check, and what checks are given.
+
+use crate::catalog::{Oid, Privileges, Relation, Routine};
+use crate::contract::Severity;
+use crate::finding::Finding;
+use crate::sql::printable;
+use std::collections::HashMap;
+
+/// The result of one check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// `role`, `schema`, `table`, `view`, `sequence`, `function`, `guard`, `postgrest`, `audit`.
+    pub area: &'static str,
+    /// The identity of the object that was checked.
+    pub object: String,
+    /// Whether the check passed.
+    pub ok: bool,
+    /// The result, as one or more sentences.
+    pub detail: String,
+    /// SQL that fixes it; `None` where the check passed, or a person has to decide.
+    pub fix: Option<String>,
+}
+
+/// What only the server can check.
+pub struct Probes<'a> {
+    /// Whether the server can plan the query of a view.
+    pub view: &'a dyn Fn(&Relation) -> Outcome,
+    /// Whether the body of a routine is valid.
+    pub routine: &'a dyn Fn(&Routine) -> Outcome,
+    /// Whether the server allows an access that the contract declares.
+    pub access: &'a dyn Fn(&DeclaredAccess) -> Outcome,
+    /// `pgrst.db_schemas` of the role that PostgREST logs in as, where the database stores it.
+    pub exposed_schemas: Option<ExposedSchemas>,
+    /// Called repeatedly; may unwind when the user cancels.
+    pub interrupts: &'a dyn Fn(),
+}
+
+/// The stored value of `pgrst.db_schemas`.
+#[derive(Debug, Clone)]
+pub struct ExposedSchemas {
+    /// The names of schemas, with commas between them.
+    pub value: String,
+    /// Whether it is stored for this database only (ALTER ROLE ... IN DATABASE).
+    pub is_of_database: bool,
+}
+
+/// An access that the contract declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeclaredAccess {
+    /// The relation.
+    pub relation: Oid,
+    /// The role.
+    pub role: Oid,
+    /// SELECT, INSERT, UPDATE or DELETE.
+    pub privilege: Privileges,
+}
+
+/// The outcome of a probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It works, or there is nothing to check.
+    Works,
+    /// It was not checked, for this reason: the check would have executed untrusted code, for
+    /// example, or contacted another server.
+    Unchecked(String),
+    /// It fails with this error.
+    Fails(String),
+}
+
+/// The findings that break something declared, by type and identity of the object.
+pub(super) struct Problems<'a>(HashMap<(&'a str, &'a str), Vec<&'a Finding>>);
+
+impl<'a> Problems<'a> {
+    pub(super) fn of(findings: &'a [Finding]) -> Self {
+        let mut by_object: HashMap<_, Vec<&Finding>> = HashMap::new();
+        let counts = |f: &&Finding| {
+            f.severity == Severity::Error
+                && (f.rule.breaks_declared || f.evidence["problem"] == "missing")
+        };
+        for finding in findings.iter().filter(counts) {
+            by_object
+                .entry((finding.object.object_type, finding.object.identity.as_str()))
+                .or_default()
+                .push(finding);
+        }
+        Self(by_object)
+    }
+
+    /// The check of one object: its problems, or `passing` where it has none.
+    pub(super) fn check(
+        &self,
+        area: &'static str,
+        object: Identified<'_>,
+        passing: String,
+    ) -> Check {
+        let Identified { object_type, identity } = object;
+        let found = self.0.get(&(object_type, identity)).map_or(&[][..], Vec::as_slice);
+        let details: Vec<&str> = found.iter().map(|f| f.detail.as_str()).collect();
+        let fixes: Vec<String> = found.iter().filter_map(|f| f.fix.sql()).collect();
+        Check {
+            area,
+            object: printable(identity).into_owned(),
+            ok: found.is_empty(),
+            detail: if found.is_empty() { passing } else { details.join(" ") },
+            fix: (!fixes.is_empty()).then(|| fixes.join("\n")),
+        }
+    }
+}
+
+/// An object as findings identify it.
+#[derive(Clone, Copy)]
+pub(super) struct Identified<'i> {
+    pub object_type: &'i str,
+    pub identity: &'i str,
+}
+
+impl Check {
+    /// Adds a problem, where there is one.
+    pub(super) fn and(mut self, problem: Option<String>) -> Self {
+        if let Some(problem) = problem {
+            self.detail = if self.ok { problem } else { format!("{} {problem}", self.detail) };
+            self.ok = false;
+        }
+        self
+    }
+}

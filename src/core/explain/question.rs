@@ -1,0 +1,221 @@
+//! Questions, and the links of an answer.
+
+use crate::catalog::{Oid, Privileges, Relation, Role, Routine, Schema};
+use crate::rules::Context;
+
+/// One condition of the access.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// What is checked.
+    pub step: String,
+    /// Whether the condition holds; `None` for information that does not affect the verdict.
+    pub ok: Option<bool>,
+    /// The result of the check, as a sentence.
+    pub detail: String,
+    /// The smallest statement that fixes it.
+    pub fix: Option<String>,
+}
+
+impl Link {
+    /// A condition that fails. `why` is a clause in the style of an error message.
+    pub(super) fn failed(step: &str, why: &str, fix: Option<String>) -> Self {
+        Self { step: step.into(), ok: Some(false), detail: sentence(why), fix }
+    }
+}
+
+/// The object that the role accesses.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Subject<'a> {
+    Schema(&'a Schema),
+    /// With the functions that a call needs EXECUTE on beside the routine itself.
+    Routine(&'a Routine, Vec<Called<'a>>),
+    Relation(Attempt<'a>),
+    /// No such object: its schema, where that exists, and the name as SQL.
+    Missing {
+        schema: Option<&'a Schema>,
+        name: String,
+    },
+}
+
+/// A statement on a relation, as the server sees it.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    /// The relation.
+    pub relation: &'a Relation,
+    /// The privileges that the server checks, those on the relation itself first.
+    pub needs: Vec<Need>,
+    /// The functions that the statement calls.
+    pub calls: Vec<Called<'a>>,
+    /// Sequences that are named by a text without a schema: which sequence that is depends on the
+    /// search_path of the session.
+    pub unresolved: Vec<String>,
+    /// Why no role can execute the statement, such as an INSERT into a view that is not updatable.
+    pub impossible: Option<String>,
+    /// Why the statement fails for a role with all privileges, such as a SELECT from a materialized
+    /// view that has not been populated.
+    pub unusable: Option<String>,
+}
+
+/// A function that a statement calls.
+#[derive(Debug)]
+pub struct Called<'a> {
+    /// The function.
+    pub routine: &'a Routine,
+    /// The role that needs EXECUTE, where it is not the role that runs the statement: the owner of
+    /// an aggregate (nodeAgg.c), or of a table whose indexes are rebuilt.
+    pub check_as: Option<Oid>,
+    /// When the server checks it.
+    pub moment: Moment,
+}
+
+/// The privileges on one relation that the server checks for a statement (`RTEPermissionInfo`; in
+/// PostgreSQL 15 a part of `RangeTblEntry`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Need {
+    /// The relation.
+    pub relation: Oid,
+    /// The role that is checked, where it is not the role itself: the owner of a view.
+    pub check_as: Option<Oid>,
+    /// All of these are needed ...
+    pub privileges: Privileges,
+    /// ... or one of these instead.
+    pub or: Privileges,
+    /// The columns that are read. Where there are none, SELECT on any column is sufficient.
+    pub selected: Vec<String>,
+    /// The columns that INSERT sets.
+    pub inserted: Vec<String>,
+    /// The columns that UPDATE sets.
+    pub updated: Vec<String>,
+    /// When the server checks it.
+    pub moment: Moment,
+    /// Whether the relation is looked up by its name then, which requires USAGE on its schema.
+    pub by_name: bool,
+    /// Whether the statement itself reads or changes the relation, so that its result depends on
+    /// it.
+    pub is_target: bool,
+    /// Whether only these columns are needed: the question names them, or a view reads no others.
+    pub is_partial: bool,
+}
+
+/// When, in the course of a statement, the server checks a privilege. In this order; the policies
+/// are checked before or after [`Moment::Row`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// Before execution starts: on relations, then on functions (execMain.c, `InitPlan`).
+    #[default]
+    Start,
+    /// Once, whether or not there is a row: the conditions of triggers before the statement.
+    Statement,
+    /// When the values of a row are computed: sequences, the partition that the row belongs to, the
+    /// conditions of triggers before the row, generated columns.
+    Row,
+    /// When the row has passed the policies: constraints, indexes, the conditions of triggers after
+    /// the row.
+    Kept,
+    /// Once, at the end: the conditions of triggers after the statement.
+    End,
+}
+
+/// A question: whether a role has a privilege on an object, and why.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// The role.
+    pub role: &'a str,
+    /// The role that PostgREST logs in as, from which requests become the other role.
+    pub authenticator: &'a str,
+    /// One privilege.
+    pub privilege: Privileges,
+    /// The object.
+    pub subject: Subject<'a>,
+}
+
+/// The kind of an object, as far as its privileges differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SubjectKind {
+    Schema,
+    Routine,
+    Sequence,
+    /// Tables and views of every kind.
+    Relation,
+    /// An object that does not exist.
+    Missing,
+}
+
+impl SubjectKind {
+    /// The privilege that a question without one is about.
+    #[must_use]
+    pub fn default_privilege(self) -> Privileges {
+        match self {
+            Self::Schema | Self::Sequence => Privileges::USAGE,
+            Self::Routine => Privileges::EXECUTE,
+            Self::Relation | Self::Missing => Privileges::SELECT,
+        }
+    }
+
+    /// The privileges that exist on such an object in a major version of the server.
+    #[must_use]
+    pub fn valid_privileges(self, version: u32) -> Privileges {
+        match self {
+            Self::Schema => Privileges::USAGE | Privileges::CREATE,
+            Self::Routine => Privileges::EXECUTE,
+            Self::Sequence => Privileges::ALL_ON_SEQUENCE,
+            Self::Relation if version >= 17 => Privileges::ALL_ON_TABLE | Privileges::MAINTAIN,
+            Self::Relation => Privileges::ALL_ON_TABLE,
+            Self::Missing => Privileges(u32::MAX),
+        }
+    }
+}
+
+/// The result of all checks.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    /// The first error that the server raises.
+    pub error: Option<String>,
+    /// The table of which no policy allows a row, so that the statement has none.
+    pub no_rows: Option<String>,
+    /// A restriction that is no denial.
+    pub note: Option<String>,
+}
+
+impl Verdict {
+    pub(super) fn deny(&mut self, error: String) {
+        self.error.get_or_insert(error);
+    }
+
+    pub(super) fn is_allowed(&self) -> bool {
+        self.error.is_none() && self.no_rows.is_none()
+    }
+
+    pub(super) fn link(self, fixes: Vec<String>) -> Link {
+        let ok = self.is_allowed();
+        let detail = match (&self.error, &self.no_rows) {
+            (Some(error), _) => format!("Denied: {error}."),
+            (None, Some(table)) => format!(
+                "Allowed, but row security excludes every row of {table}, and no error is raised."
+            ),
+            (None, None) => {
+                format!("Allowed.{}", self.note.map(|note| format!(" {note}")).unwrap_or_default())
+            }
+        };
+        let fix = (!ok && !fixes.is_empty()).then(|| fixes.join("\n"));
+        Link { step: "verdict".into(), ok: Some(ok), detail, fix }
+    }
+}
+
+/// Turns a clause into a sentence.
+pub(super) fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str().trim_end_matches('.'))
+}
+
+/// The role that a need is checked as.
+pub(super) fn checked_as<'a>(
+    cx: &Context<'a>,
+    role: &'a Role,
+    check_as: Option<Oid>,
+) -> Option<&'a Role> {
+    check_as.map_or(Some(role), |oid| cx.snapshot.role(oid))
+}
