@@ -1,4 +1,5 @@
--- The database of docs/examples/saas.json, built while that contract is in force: a superuser's roles and schemas, then a migration.
+-- The database of docs/examples/saas.json, created while that contract is in force: roles and
+-- schemas by a superuser, then a migration.
 CREATE ROLE web_anon NOLOGIN NOINHERIT;
 CREATE ROLE tenant_user NOLOGIN NOINHERIT;
 CREATE ROLE billing_worker LOGIN BYPASSRLS;
@@ -16,7 +17,8 @@ GRANT USAGE ON SCHEMA billing TO billing_worker;
 
 CREATE TABLE app.tenants (id bigint PRIMARY KEY, name text NOT NULL);
 ALTER TABLE app.tenants ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own ON app.tenants FOR SELECT TO tenant_user USING (id = current_setting('app.tenant')::bigint);
+CREATE POLICY own ON app.tenants FOR SELECT TO tenant_user
+  USING (id = current_setting('app.tenant')::bigint);
 GRANT SELECT ON app.tenants TO tenant_user, billing_worker;
 
 CREATE TABLE app.projects (
@@ -26,10 +28,13 @@ CREATE TABLE app.projects (
   state text NOT NULL DEFAULT 'open'
 );
 ALTER TABLE app.projects ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own ON app.projects TO tenant_user USING (tenant_id = current_setting('app.tenant')::bigint);
+CREATE POLICY own ON app.projects TO tenant_user
+  USING (tenant_id = current_setting('app.tenant')::bigint);
 GRANT SELECT, INSERT, UPDATE, DELETE ON app.projects TO tenant_user;
 
-CREATE TABLE app.plans (name text PRIMARY KEY, cents int NOT NULL, published boolean NOT NULL DEFAULT false);
+CREATE TABLE app.plans (
+  name text PRIMARY KEY, cents int NOT NULL, published boolean NOT NULL DEFAULT false
+);
 ALTER TABLE app.plans ENABLE ROW LEVEL SECURITY;
 CREATE POLICY price_list ON app.plans FOR SELECT TO web_anon, tenant_user USING (published);
 GRANT SELECT ON app.plans TO web_anon, tenant_user;
@@ -41,12 +46,17 @@ GRANT SELECT ON app.v_project_counts TO tenant_user;
 CREATE SEQUENCE app.ticket_numbers;
 GRANT USAGE ON SEQUENCE app.ticket_numbers TO tenant_user;
 
-CREATE TABLE billing.invoices (id bigint PRIMARY KEY, tenant_id bigint NOT NULL, cents int NOT NULL);
+CREATE TABLE billing.invoices (
+  id bigint PRIMARY KEY, tenant_id bigint NOT NULL, cents int NOT NULL
+);
 GRANT ALL ON billing.invoices TO billing_worker;
 
 CREATE FUNCTION api.archive_project(project bigint) RETURNS void LANGUAGE sql
   SECURITY DEFINER SET search_path = app, pg_temp
-  AS $$ UPDATE projects SET state = 'archived' WHERE id = project AND tenant_id = current_setting('app.tenant')::bigint $$;
+  AS $$
+    UPDATE projects SET state = 'archived'
+     WHERE id = project AND tenant_id = current_setting('app.tenant')::bigint
+  $$;
 REVOKE EXECUTE ON FUNCTION api.archive_project(bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION api.archive_project(bigint) TO tenant_user;
 COMMIT;

@@ -1,5 +1,5 @@
-//! Statements that fire an event trigger and create or expose an unsafe SECURITY DEFINER routine are
-//! rejected; all others pass. The codes, such as A01, are those of docs/internals.md.
+//! Statements that fire an event trigger and create or expose an unsafe SECURITY DEFINER routine
+//! are rejected; all others pass. The codes, such as A01, are those of docs/internals.md.
 
 use dragonfly_tests::{Cluster, ServerError, attempt, column, provide_extension};
 use postgres::Client;

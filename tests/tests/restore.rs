@@ -67,8 +67,8 @@ fn assert_restored_and_guarded(cluster: &Cluster, database: &str, findings: &[St
             "public.v_ex* active 1 root_su"
         ]
     );
-    let drift = "SELECT concat_ws(' ', change, object, property) FROM ops.check_schema_consistency() \
-                 WHERE source = 'frozen before'";
+    let drift = "SELECT concat_ws(' ', change, object, property)
+                   FROM ops.check_schema_consistency() WHERE source = 'frozen before'";
     assert_eq!(column(&mut client, drift), [""; 0]);
     assert_eq!(column(&mut client, "SELECT count(*)::text FROM ops.audit_guard()"), ["0"]);
     let rejected = attempt(

@@ -13,7 +13,7 @@ pub(super) fn schemas(cx: &Context<'_>, problems: &Problems<'_>) -> Vec<Check> {
         problems.check(
             "schema",
             Identified { object_type: "schema", identity: &identity },
-            format!("Exists, {}.", for_whom(&declared.usage)),
+            format!("Exists, {}.", for_roles(&declared.usage)),
         )
     };
     cx.contract.schemas.iter().map(check).collect()
@@ -242,7 +242,7 @@ fn declared_for<'a>(
     schema: &str,
     roles: impl Iterator<Item = &'a String>,
 ) -> String {
-    let Some(declared) = cx.contract.schema(schema) else { return for_whom::<String>(&[]) };
+    let Some(declared) = cx.contract.schema(schema) else { return for_roles::<String>(&[]) };
     let mut all: Vec<&str> = roles.chain(&declared.all_on_objects).map(String::as_str).collect();
     all.sort_unstable();
     all.dedup();
@@ -259,10 +259,10 @@ fn declared_for<'a>(
             safe_ident(schema)
         ),
     };
-    format!("{}{but}", for_whom(&all))
+    format!("{}{but}", for_roles(&all))
 }
 
-fn for_whom<S: AsRef<str>>(roles: &[S]) -> String {
+fn for_roles<S: AsRef<str>>(roles: &[S]) -> String {
     match roles {
         [] => "for no declared role".to_owned(),
         roles => format!(

@@ -213,9 +213,8 @@ fn explain_applies_policies_by_role_and_command() {
         row(&world, "anon", Privileges::SELECT),
         [
             format!(
-                "ok {step}: Row security is enabled; for role \"anon\" a row must be allowed by mine, \
-                 and \
-                 by \"office hours\"."
+                "ok {step}: Row security is enabled; for role \"anon\" a row must be allowed by \
+                 mine, and by \"office hours\"."
             ),
             "ok verdict: Allowed. The rows are limited by policies: mine and \"office hours\"."
                 .to_owned(),

@@ -57,7 +57,7 @@ pub fn rule_page(rule: &Rule) -> String {
 #[must_use]
 pub fn rule_index() -> String {
     let mut page = String::from(
-        "# Rules\n\nEvery rule with the severity and guard action of the shipped contract. \
+        "# Rules\n\nEvery rule with the severity and guard action of the shipped contract.\n\
          `SELECT * FROM ops.security_rules()` lists those of the contract in force.\n\n\
          | rule | what is wrong | area | severity | guard action |\n|---|---|---|---|---|\n",
     );
