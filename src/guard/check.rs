@@ -204,7 +204,7 @@ fn check(input: Input<'_>) -> Vec<Found> {
     found
 }
 
-/// Both states with everything that checking them takes.
+/// Both states with everything that is needed to check them.
 struct Checked<'c, 's> {
     states: &'s Snapshots,
     old: &'c Context<'s>,
@@ -219,8 +219,8 @@ impl Checked<'_, '_> {
         self.states.plan != Plan::Changed
     }
 
-    /// Returns the routines that commands have changed, and those whose catalog row differs, for
-    /// it may have been written directly.
+    /// Returns the routines that commands have changed, and those whose catalog row differs,
+    /// because it may have been written directly.
     fn changed_routines(&self, changed: &[Changed]) -> HashSet<Oid> {
         let Snapshots { before, after, .. } = self.states;
         let earlier: HashMap<Oid, &Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();

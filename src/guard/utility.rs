@@ -31,7 +31,7 @@ pub fn install() {
 }
 
 unsafe extern "C-unwind" {
-    /// Declared here rather than called by way of pgrx, so that an error of the statement keeps its
+    /// Declared here rather than called through pgrx, so that an error of the statement keeps its
     /// position and its context.
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,

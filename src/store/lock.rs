@@ -1,7 +1,7 @@
 //! The extension's locks, on numbered parts of its object address.
 //!
 //! An extension has no parts, so no SQL statement can take these locks. A lock on the extension
-//! itself would not do: any role takes it by ALTER FUNCTION ... DEPENDS ON EXTENSION.
+//! itself is not suitable: any role can take it by ALTER FUNCTION ... DEPENDS ON EXTENSION.
 
 use crate::catalog::{Own, PG_EXTENSION};
 use crate::pg::report::Report;
