@@ -26,8 +26,8 @@ pub static RULE: Rule = Rule {
     exempt: "An RPC that a release in preparation adds. Declare it with that release.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "REVOKE EXECUTE ON FUNCTION api.queue_job(text, jsonb) FROM anon;",
-        correct: "GRANT EXECUTE ON FUNCTION api.queue_job(text, jsonb) TO anon;",
+        violating: "GRANT EXECUTE ON FUNCTION enforcement.open_actions(bigint) TO authenticated;",
+        correct: "GRANT EXECUTE ON FUNCTION enforcement.open_actions(bigint) TO service_role;",
     },
     references: &["CIS PostgreSQL Benchmark 4.5", "CWE-732"],
 };
