@@ -223,8 +223,8 @@ fn session_preload_rejects_statements_without_events() {
     );
     assert_eq!(
         status,
-        ["The library was loaded by session_preload_libraries, before this session's first \
-             statement."]
+        ["The library was loaded by session_preload_libraries, before the first \
+             statement of the session."]
     );
     // Since 17 event triggers can be disabled; the hook does not depend on them.
     if column(&mut client, "SELECT count(*)::text FROM pg_settings WHERE name = 'event_triggers'")
@@ -289,7 +289,9 @@ fn violation_without_preloading_passes_and_is_reported() {
             &mut client,
             "SELECT detail || ' ' || fix FROM ops.guard_status() WHERE component = 'mode'"
         ),
-        ["warn: what breaks the contract passes with a WARNING. RESET dragonfly_guard.mode;"]
+        [
+            "warn: statements that violate the contract raise a WARNING and are executed. RESET dragonfly_guard.mode;"
+        ]
     );
 }
 
