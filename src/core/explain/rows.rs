@@ -5,7 +5,7 @@ use super::question::{Attempt, Link, Verdict, checked_as};
 use crate::catalog::{Command, Policy, Privileges, Relation, Role};
 use crate::fix::create_policy;
 use crate::rules::Context;
-use crate::sql::{listed, printable, safe_ident};
+use crate::sql::{listed, listed_as_alternatives, printable, safe_ident};
 
 /// Returns a link for each table of the statement that has row security.
 pub(super) fn links(
@@ -165,7 +165,7 @@ impl<'a> RowSecurity<'a> {
             [] => String::new(),
             names => format!(", and by {}", listed(names)),
         };
-        format!("a row must be allowed by {}{and}", either(permissive))
+        format!("a row must be allowed by {}{and}", listed_as_alternatives(permissive))
     }
 }
 
@@ -180,9 +180,4 @@ fn bypass(cx: &Context<'_>, role: &Role, table: &Relation) -> Option<&'static st
     } else {
         None
     }
-}
-
-/// Returns `a` or `a or b`.
-fn either(names: &[String]) -> String {
-    listed(names).replace(" and ", " or ")
 }

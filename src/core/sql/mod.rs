@@ -383,12 +383,23 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 /// Returns `names` as a list in a sentence: `a`, `a and b`, `a, b and c`.
 #[must_use]
 pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
+    joined(names, "and")
+}
+
+/// Returns `names` as alternatives in a sentence: `a`, `a or b`, `a, b or c`.
+#[must_use]
+pub fn listed_as_alternatives<S: AsRef<str>>(names: &[S]) -> String {
+    joined(names, "or")
+}
+
+/// Returns `names` with commas between them, and with `conjunction` before the last.
+fn joined<S: AsRef<str>>(names: &[S], conjunction: &str) -> String {
     match names {
         [] => String::new(),
         [one] => one.as_ref().to_owned(),
         [most @ .., last] => {
             let most: Vec<&str> = most.iter().map(AsRef::as_ref).collect();
-            format!("{} and {}", most.join(", "), last.as_ref())
+            format!("{} {conjunction} {}", most.join(", "), last.as_ref())
         }
     }
 }
@@ -511,6 +522,7 @@ mod tests {
     fn names_are_listed_in_a_sentence() {
         assert_eq!(listed(&["a"]), "a");
         assert_eq!(listed(&["a", "b", "c"]), "a, b and c");
+        assert_eq!(listed_as_alternatives(&["a and b", "c", "d"]), "a and b, c or d");
     }
 
     #[test]
