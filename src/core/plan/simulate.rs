@@ -47,11 +47,12 @@ impl Simulation {
     pub(super) fn execute(&mut self, statement: &Statement) -> bool {
         match statement {
             Statement::Acl(statement) => self.acl(statement),
-            Statement::Ddl(ddl) => self.other(&ddl.change),
+            Statement::Ddl(ddl) => self.ddl(&ddl.change),
         }
     }
 
-    fn other(&mut self, change: &Change) -> bool {
+    /// Applies the effect of a DDL statement; returns whether it changes anything.
+    fn ddl(&mut self, change: &Change) -> bool {
         match change {
             Change::AddRole(role) => {
                 let is_new = self.snapshot.roles.iter().all(|r| r.name != role.name);
@@ -79,17 +80,8 @@ impl Simulation {
                 let is_it = |d: &&mut DefaultAcl| {
                     (d.role, d.schema, d.object_type) == (*role, *schema, *object_type)
                 };
-                self.snapshot.default_acls.iter_mut().find(is_it).is_some_and(|default| {
-                    let mut acl = default.acl.clone();
-                    revoke(
-                        &mut acl,
-                        *role,
-                        (*role, *grantee),
-                        (*privileges, *privileges),
-                        &|_, _| false,
-                    );
-                    replace(&mut default.acl, acl)
-                })
+                let defaults = self.snapshot.default_acls.iter_mut().find(is_it);
+                defaults.is_some_and(|defaults| revoke_default(defaults, *grantee, *privileges))
             }
             Change::AlterRoutine(routine, actions) => {
                 self.routine(*routine).is_some_and(|routine| {
@@ -450,6 +442,14 @@ fn change(acl: &mut Acl, owner: Oid, statement: &AclStatement, inherits: Inherit
 
 /// Whether the first role has the privileges of the second (acl.c, `has_privs_of_role`).
 pub(super) type Inherits<'a> = &'a dyn Fn(Oid, Oid) -> bool;
+
+/// Revokes default privileges that a role grants to `grantee`; returns whether that changes
+/// anything.
+fn revoke_default(defaults: &mut DefaultAcl, grantee: Oid, privileges: Privileges) -> bool {
+    let (mut acl, role) = (defaults.acl.clone(), defaults.role);
+    revoke(&mut acl, role, (role, grantee), (privileges, privileges), &|_, _| false);
+    replace(&mut defaults.acl, acl)
+}
 
 /// Revokes privileges and grant options that `grantor` granted to `grantee`, and dependent grants
 /// (acl.c, `aclupdate` and `recursive_revoke`).

@@ -1,7 +1,9 @@
 //! The statement that reverts a statement.
 
 use super::simulate::Simulation;
-use crate::catalog::{Membership, ObjectId, Oid, Privileges, RelationKind, Routine, Snapshot};
+use crate::catalog::{
+    DefaultAcl, Membership, ObjectId, Oid, Privileges, RelationKind, Routine, Snapshot,
+};
 use crate::fix::{
     AclStatement, Change, Grantee, RoutineChange, Statement, Verb, alter_default_privileges,
     default_acl_objects,
@@ -47,26 +49,11 @@ pub(super) fn undo(
             self::owner(*object, *owner, target, before)?
         }
         Change::RevokeDefault { role, schema, object_type, grantee, privileges } => {
-            let acl = &snapshot
+            let defaults = snapshot
                 .default_acls
                 .iter()
-                .find(|d| (d.role, d.schema, d.object_type) == (*role, *schema, *object_type))?
-                .acl;
-            let held = acl.iter().find(|i| (i.grantee, i.grantor) == (*grantee, *role))?;
-            // One statement cannot restore privileges with and without grant option.
-            if held.grantable.intersects(*privileges)
-                && !held.grantable.contains(*privileges & held.privileges)
-            {
-                return None;
-            }
-            let option =
-                if held.grantable.intersects(*privileges) { " WITH GRANT OPTION" } else { "" };
-            let start = alter_default_privileges(snapshot, *role, *schema);
-            let (words, to) = (*privileges & held.privileges, snapshot.grantee(*grantee));
-            format!(
-                "{start} GRANT {words} ON {} TO {to}{option};",
-                default_acl_objects(*object_type)?
-            )
+                .find(|d| (d.role, d.schema, d.object_type) == (*role, *schema, *object_type))?;
+            default_privileges(defaults, *grantee, *privileges, snapshot)?
         }
         Change::AlterRoutine(routine, actions) => {
             let routine = snapshot.routines.iter().find(|r| r.oid == *routine)?;
@@ -79,12 +66,7 @@ pub(super) fn undo(
             format!("ALTER TABLE {} NO FORCE ROW LEVEL SECURITY;", before.relation_sql(*table)?)
         }
         Change::DropPolicy(policy) => policy_sql(*policy)?,
-        Change::PolicyRoles(policy, _) => {
-            let policy = snapshot.policies.iter().find(|p| p.oid == *policy)?;
-            let table = snapshot.relation_sql(snapshot.relation(policy.relation)?);
-            let roles: Vec<String> = policy.roles.iter().map(|r| snapshot.grantee(*r)).collect();
-            format!("ALTER POLICY {} ON {table} TO {};", safe_ident(&policy.name), roles.join(", "))
-        }
+        Change::PolicyRoles(policy, _) => policy_roles(*policy, snapshot)?,
         // A routine that shadowed the guard's must not be restored.
         Change::DropRoutine(..) | Change::Guard => return None,
     })
@@ -160,20 +142,47 @@ fn add(
     }
 }
 
+/// Returns the ALTER DEFAULT PRIVILEGES that restores privileges of a grantee.
+fn default_privileges(
+    before: &DefaultAcl,
+    grantee: Oid,
+    revoked: Privileges,
+    snapshot: &Snapshot,
+) -> Option<String> {
+    let held = before.acl.iter().find(|i| (i.grantee, i.grantor) == (grantee, before.role))?;
+    let privileges = revoked & held.privileges;
+    let is_grantable = held.grantable.intersects(revoked);
+    // One statement cannot restore privileges with and without grant option.
+    if is_grantable && !held.grantable.contains(privileges) {
+        return None;
+    }
+    let option = if is_grantable { " WITH GRANT OPTION" } else { "" };
+    let start = alter_default_privileges(snapshot, before.role, before.schema);
+    let (objects, to) = (default_acl_objects(before.object_type)?, snapshot.grantee(grantee));
+    Some(format!("{start} GRANT {privileges} ON {objects} TO {to}{option};"))
+}
+
+/// Returns the ALTER POLICY that restores the roles of a policy.
+fn policy_roles(policy: Oid, before: &Snapshot) -> Option<String> {
+    let policy = before.policies.iter().find(|p| p.oid == policy)?;
+    let table = before.relation_sql(before.relation(policy.relation)?);
+    let roles: Vec<String> = policy.roles.iter().map(|r| before.grantee(*r)).collect();
+    Some(format!("ALTER POLICY {} ON {table} TO {};", safe_ident(&policy.name), roles.join(", ")))
+}
+
 /// Returns the GRANT that restores a membership.
 fn membership(ended: &Membership, before: &Snapshot) -> Option<String> {
     let same = |m: &&Membership| (m.role, m.member) == (ended.role, ended.member);
-    let membership = match before.version {
-        ..16 => before.memberships.iter().find(same)?,
-        _ => before.memberships.iter().filter(same).find(|m| m.grantor == ended.grantor)?,
-    };
+    // Since PostgreSQL 16, each grantor grants a membership of its own.
+    let is_it = |m: &&Membership| same(m) && (before.version < 16 || m.grantor == ended.grantor);
+    let membership = before.memberships.iter().find(is_it)?;
     // Memberships that depended on it have been revoked as well.
     let others = |m: &&Membership| (m.role, m.grantor) == (membership.role, membership.member);
     if before.version >= 16 && membership.admin && before.memberships.iter().any(|m| others(&m)) {
         return None;
     }
     let (role, member) = (before.grantee(membership.role), before.grantee(membership.member));
-    Some(if let ..16 = before.version {
+    Some(if before.version < 16 {
         format!(
             "GRANT {role} TO {member}{};",
             if membership.admin { " WITH ADMIN OPTION" } else { "" }
