@@ -421,7 +421,7 @@ fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
 /// Applies a GRANT or REVOKE by the owner.
 fn change(acl: &mut Acl, owner: Oid, statement: &AclStatement, inherits: Inherits<'_>) {
     for grantee in &statement.grantees {
-        let of = (owner, grantee.oid);
+        let all = Revocation::by(owner, grantee.oid, statement.privileges);
         match statement.verb {
             Verb::Grant | Verb::Keep | Verb::GrantWithOption => {
                 let (privileges, grantor) = (statement.privileges, owner);
@@ -431,10 +431,11 @@ fn change(acl: &mut Acl, owner: Oid, statement: &AclStatement, inherits: Inherit
                 *acl = merged(std::mem::take(acl));
             }
             Verb::Revoke => {
-                revoke(acl, owner, of, (statement.privileges, statement.privileges), inherits);
+                revoke(acl, owner, all, inherits);
             }
             Verb::RevokeGrantOption => {
-                revoke(acl, owner, of, (Privileges::NONE, statement.privileges), inherits);
+                let option_only = Revocation { privileges: Privileges::NONE, ..all };
+                revoke(acl, owner, option_only, inherits);
             }
         }
     }
@@ -447,19 +448,31 @@ pub(super) type Inherits<'a> = &'a dyn Fn(Oid, Oid) -> bool;
 /// anything.
 fn revoke_default(defaults: &mut DefaultAcl, grantee: Oid, privileges: Privileges) -> bool {
     let (mut acl, role) = (defaults.acl.clone(), defaults.role);
-    revoke(&mut acl, role, (role, grantee), (privileges, privileges), &|_, _| false);
+    revoke(&mut acl, role, Revocation::by(role, grantee, privileges), &|_, _| false);
     replace(&mut defaults.acl, acl)
 }
 
-/// Revokes privileges and grant options that `grantor` granted to `grantee`, and dependent grants
-/// (acl.c, `aclupdate` and `recursive_revoke`).
-fn revoke(
-    acl: &mut Acl,
-    owner: Oid,
-    (grantor, grantee): (Oid, Oid),
-    (privileges, options): (Privileges, Privileges),
-    inherits: Inherits<'_>,
-) {
+/// What is revoked from one grantee.
+#[derive(Clone, Copy)]
+struct Revocation {
+    grantor: Oid,
+    grantee: Oid,
+    privileges: Privileges,
+    /// The privileges whose grant options are revoked.
+    options: Privileges,
+}
+
+impl Revocation {
+    /// Returns the revocation of privileges with their grant options.
+    fn by(grantor: Oid, grantee: Oid, privileges: Privileges) -> Self {
+        Self { grantor, grantee, privileges, options: privileges }
+    }
+}
+
+/// Revokes privileges and grant options, and dependent grants (acl.c, `aclupdate` and
+/// `recursive_revoke`).
+fn revoke(acl: &mut Acl, owner: Oid, revocation: Revocation, inherits: Inherits<'_>) {
+    let Revocation { grantor, grantee, privileges, options } = revocation;
     let mut lost = Privileges::NONE;
     for item in acl.iter_mut().filter(|i| (i.grantee, i.grantor) == (grantee, grantor)) {
         lost |= item.grantable & options;
@@ -483,7 +496,7 @@ fn revoke(
         .filter(|i| i.grantee != PUBLIC && (i.grantee == grantee || inherits(grantee, i.grantee)));
     let lost = lost & !still.fold(Privileges::NONE, |all, i| all | i.grantable);
     while let Some(next) = acl.iter().find(|item| depends(item, lost)).map(|item| item.grantee) {
-        revoke(acl, owner, (grantee, next), (lost, lost), inherits);
+        revoke(acl, owner, Revocation::by(grantee, next, lost), inherits);
     }
 }
 
