@@ -8,7 +8,7 @@ use crate::pg::heap::{Row, State, Table};
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::extension::{FUNCTIONS, TRIGGERS, is_called_in_ops};
 use dragonfly_core::catalog::{
-    Guard, GuardFunction, GuardRelation, GuardTrigger, Oid, RoleSetting, Snapshot,
+    Guard, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Oid, RoleSetting, Snapshot,
 };
 use dragonfly_core::sql::safe_qualified;
 use pgrx::pg_sys;
@@ -113,23 +113,21 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
     let (config, acl, body) = (column("proconfig"), column("proacl"), column("prosqlbody"));
     for (_, object) in members.iter().filter(|(class, _)| *class == oids::PG_PROC) {
         table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, *object)], |row| {
-            let symbol = row.text(symbol).unwrap_or_default();
             let in_library =
                 row.oid(language) == C_LANGUAGE && row.text(library).as_deref() == Some(LIBRARY);
-            let symbol = if in_library {
-                Some(symbol)
+            let body = if in_library {
+                GuardBody::Symbol(row.text(symbol).unwrap_or_default())
             } else if row.is_null(body) {
-                // Neither in the library nor a SQL function with a parsed body.
-                Some(format!("not in the library: {symbol}"))
+                GuardBody::Other
             } else {
-                None
+                GuardBody::Parsed
             };
             snapshot.guard.functions.push(GuardFunction {
                 schema: schema_name(row.oid(schema)),
                 name: row.name(name),
                 arguments: argument_types(&row.oids(arguments)),
                 owner: row.oid(owner),
-                symbol,
+                body,
                 strict: row.bool(strict),
                 security_definer: row.bool(definer),
                 config: row.texts(config),
@@ -221,21 +219,17 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
             match (own_table, row.char(kind), relation.schema.as_str(), relation.name.as_str()) {
                 (Some((name, constraints)), ..) => {
                     let is_log = *name == "log";
-                    let mut missing = missing_constraints(state, *object, constraints);
                     // Rows are read and written without rules, row security and indexes of the
                     // log, so there must be none.
                     let is_plain = !row.bool(has_rules)
                         && !row.bool(row_security)
                         && row.oid(schema) == own.schema;
-                    if !is_plain
-                        || (is_log && (row.bool(has_index) || row.int(columns) as i16 != 2))
-                    {
-                        missing.push("of its plain form".to_owned());
-                    }
-                    let triggers = triggers_on(state, *object);
+                    let is_altered = !is_plain
+                        || (is_log && (row.bool(has_index) || row.int(columns) as i16 != 2));
                     snapshot.guard.tables.push(GuardRelation {
-                        missing_constraints: missing,
-                        triggers,
+                        missing_constraints: missing_constraints(state, *object, constraints),
+                        is_altered,
+                        triggers: triggers_on(state, *object),
                         ..relation
                     });
                 }
@@ -249,16 +243,9 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
             }
         });
     }
-    missing_views(snapshot);
-}
-
-/// Adds the views of the extension that do not exist to its extra members.
-fn missing_views(snapshot: &mut Snapshot) {
-    for view in
-        VIEWS.iter().filter(|view| !snapshot.guard.views.iter().any(|found| found.name == **view))
-    {
-        snapshot.guard.extra_members.push(format!("(ops.{view}, which is missing)"));
-    }
+    let exists = |view: &str| snapshot.guard.views.iter().any(|found| found.name == view);
+    let missing = VIEWS.iter().filter(|view| !exists(view));
+    snapshot.guard.missing_views = missing.map(|view| (*view).to_owned()).collect();
 }
 
 fn column_acls(state: &State, relation: Oid) -> Vec<(String, dragonfly_core::catalog::Acl)> {

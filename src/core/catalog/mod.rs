@@ -374,6 +374,17 @@ pub struct GuardTrigger {
     pub extension_member: bool,
 }
 
+/// What a routine of the extension executes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuardBody {
+    /// This symbol of the extension's library.
+    Symbol(String),
+    /// An SQL body that was parsed when the routine was created.
+    Parsed,
+    /// Anything else: no function of the extension has such a body.
+    Other,
+}
+
 /// A routine that is a member of the extension.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
@@ -383,8 +394,7 @@ pub struct GuardFunction {
     /// The argument types, as in an identity.
     pub arguments: String,
     pub owner: Oid,
-    /// The symbol in the extension's library; `None` for a routine in another language.
-    pub symbol: Option<String>,
+    pub body: GuardBody,
     pub strict: bool,
     pub security_definer: bool,
     pub config: Vec<String>,
@@ -406,6 +416,9 @@ pub struct GuardRelation {
     pub columns: Vec<(String, Acl)>,
     /// The constraints of the extension that no longer exist.
     pub missing_constraints: Vec<String>,
+    /// Whether a table has rules, row security, another schema or, for the log, an index or other
+    /// columns: then its rows cannot be read and written directly.
+    pub is_altered: bool,
     /// The triggers of the table. The extension creates none.
     pub triggers: Vec<String>,
 }
@@ -424,6 +437,8 @@ pub struct Guard {
     pub impostors: Vec<(String, String)>,
     /// The members that the extension did not create.
     pub extra_members: Vec<String>,
+    /// The names of the extension's views that do not exist.
+    pub missing_views: Vec<String>,
     /// The private schema of the extension.
     pub schema: Option<Oid>,
     /// The tables in the private schema.

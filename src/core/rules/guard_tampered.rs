@@ -4,8 +4,8 @@ use super::context::Context;
 use super::shared::guard_settings::disables_guard;
 use crate::catalog::extension::{FUNCTIONS, SCHEMA, TRIGGERS};
 use crate::catalog::{
-    Acl, AclItem, GuardFunction, GuardRelation, GuardTrigger, Object, ObjectId, ObjectKind, Oid,
-    PUBLIC, Privileges, RoleSetting,
+    Acl, AclItem, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Object, ObjectId,
+    ObjectKind, Oid, PUBLIC, Privileges, RoleSetting,
 };
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
@@ -148,11 +148,13 @@ fn extension(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let problem = format!("{problem}; only REASSIGN OWNED can change that");
         out.push(extension.finding("owner", "", &problem, None));
     }
-    for member in &cx.snapshot.guard.extra_members {
+    let guard = &cx.snapshot.guard;
+    let missing = guard.missing_views.iter().map(|view| format!("(ops.{view}, which is missing)"));
+    for member in guard.extra_members.iter().cloned().chain(missing) {
         let problem =
-            format!("has the member {}, which CREATE EXTENSION did not create", printable(member));
-        let mut draft = extension.finding("member", member, &problem, None);
-        draft.object.identity.clone_from(member);
+            format!("has the member {}, which CREATE EXTENSION did not create", printable(&member));
+        let mut draft = extension.finding("member", &member, &problem, None);
+        draft.object.identity = member;
         out.push(draft);
     }
 }
@@ -237,7 +239,7 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
             out.push(own.finding("missing", "", "is missing from the extension", None));
             continue;
         };
-        if function.symbol.as_deref() != symbol {
+        if function.body != symbol.map_or(GuardBody::Parsed, |s| GuardBody::Symbol(s.to_owned())) {
             out.push(own.finding("body", "", "has been replaced", None));
         }
         if let Some(problem) = untrusted_owner(cx, function.owner) {
@@ -272,7 +274,7 @@ fn impostors(cx: &Context<'_>, out: &mut Vec<Draft>) {
 }
 
 /// PUBLIC and clients must not execute the guard's functions. Which other roles may is the
-/// superuser's decision; functions that change something require more than EXECUTE (`store::rights`
+/// superuser's decision; functions that change something require more than EXECUTE (`api::permission`
 /// of the edge).
 fn callers(cx: &Context<'_>, function: &GuardFunction, own: &Own<'_>, out: &mut Vec<Draft>) {
     let acl =
@@ -321,8 +323,11 @@ fn private_table(cx: &Context<'_>, table: &GuardRelation, identity: &str, out: &
     for (column, acl) in &table.columns {
         private_acl(cx, &own, table.owner, Some(acl), Some(column), out);
     }
-    if !table.missing_constraints.is_empty() {
-        let constraints = listed(&table.missing_constraints);
+    // The name that the finding has for a table that is no longer as it was created.
+    let altered = table.is_altered.then(|| "of its plain form".to_owned());
+    let missing: Vec<String> = table.missing_constraints.iter().cloned().chain(altered).collect();
+    if !missing.is_empty() {
+        let constraints = listed(&missing);
         out.push(own.finding(
             "constraint",
             &constraints,
@@ -507,7 +512,7 @@ impl StoredSetting {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::RoleSetting;
+    use crate::catalog::{GuardBody, RoleSetting};
 
     #[test]
     fn disabled_or_missing_event_trigger_is_reported() {
@@ -576,5 +581,16 @@ mod tests {
             world.found(&RULE)[0]
                 .contains("Parameter dragonfly_guard.mode is 'off' for every session.")
         );
+    }
+
+    #[test]
+    fn replaced_function_and_missing_view_are_reported() {
+        let mut world = World::conforming();
+        world.snapshot.guard.functions[0].body = GuardBody::Other;
+        world.snapshot.guard.missing_views = vec!["v_guard_log".into()];
+        let found = world.found(&RULE);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("member (ops.v_guard_log, which is missing)"), "{found:?}");
+        assert!(found[1].contains("has been replaced"), "{found:?}");
     }
 }

@@ -3,8 +3,9 @@
 use super::context::Context;
 use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, Command, Database, DefaultAcl, Guard, GuardFunction, GuardTrigger, Membership,
-    Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role, Routine, Schema, Snapshot,
+    Acl, AclItem, Command, Database, DefaultAcl, Guard, GuardBody, GuardFunction, GuardTrigger,
+    Membership, Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role, Routine, Schema,
+    Snapshot,
 };
 use crate::contract::{Contract, DEFAULT, granted_to};
 use crate::finding::Finding;
@@ -112,7 +113,7 @@ impl World {
                 name: name.into(),
                 arguments: arguments.into(),
                 owner: root,
-                symbol: symbol.map(str::to_owned),
+                body: symbol.map_or(GuardBody::Parsed, |s| GuardBody::Symbol(s.to_owned())),
                 strict,
                 security_definer: false,
                 config: vec![],
