@@ -5,7 +5,7 @@ use super::regression::counts;
 use crate::catalog::{Oid, Routine, Snapshot};
 use crate::rules::Context;
 use crate::rules::shared::definer_path;
-use crate::search_path::{Assessment, Reason};
+use crate::search_path::{Assessment, Exploiter, Reason, ReasonCode};
 use std::collections::{HashMap, HashSet};
 
 /// A routine, and the new reasons for which its path is not safe.
@@ -97,8 +97,8 @@ fn changed_schemas<'s>(before: &'s Snapshot, after: &'s Snapshot) -> HashSet<&'s
 }
 
 /// Returns what distinguishes reasons here: code, schema and role.
-fn identity(reason: &Reason) -> (crate::search_path::ReasonCode, Option<&str>, Option<&str>) {
-    (reason.code, reason.schema.as_deref(), reason.role.as_deref())
+fn identity(reason: &Reason) -> (ReasonCode, Option<&str>, Option<&Exploiter>) {
+    (reason.code, reason.schema.as_deref(), reason.role.as_ref())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::rules::{
     Context, guard_tampered, required_object_missing, security_definer_search_path,
     security_definer_settings,
 };
-use crate::search_path::{Assessment, ReasonCode, Verdict, set_clause};
+use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
 use crate::sql::{is_unprintable, listed, printable, quote_literal};
 
 /// A violation of the contract by a statement, as an error in PostgreSQL's message style.
@@ -252,12 +252,11 @@ fn exempt_statement(finding: &Finding) -> Option<String> {
 
 fn exposed_hint(assessment: &Assessment) -> String {
     let reason = assessment.reasons.first();
-    match reason.map(|r| (r.code, r.schema.as_deref(), r.role.as_deref())) {
+    match reason.map(|r| (r.code, r.schema.as_deref(), r.role.as_ref())) {
         Some((ReasonCode::Writable | ReasonCode::ForeignObjects, Some(schema), Some(role))) => {
-            let role = if role == "PUBLIC" {
-                "PUBLIC".to_owned()
-            } else {
-                format!("role \"{}\"", printable(role))
+            let role = match role {
+                Exploiter::Public => "PUBLIC".to_owned(),
+                Exploiter::Role(name) => format!("role \"{}\"", printable(name)),
             };
             format!(
                 "Use another schema for {role}, or remove schema \"{}\" from the search_path of \

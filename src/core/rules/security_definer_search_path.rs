@@ -6,7 +6,7 @@ use crate::catalog::Routine;
 use crate::contract::{Accept, GuardAction, Severity};
 use crate::finding::{Draft, Finding};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::search_path::{Assessment, Reason, ReasonCode, Verdict, set_clause};
+use crate::search_path::{Assessment, Exploiter, Reason, ReasonCode, Verdict, set_clause};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -63,7 +63,7 @@ pub fn finding(cx: &Context<'_>, routine: &Routine) -> Option<Finding> {
 pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> Vec<Finding> {
     let is_cause = |reason: &Reason| match (reason.code, &reason.schema, &reason.role) {
         (ReasonCode::Writable, Some(schema), Some(role)) => {
-            causes.contains(&(schema.clone(), role.clone()))
+            causes.contains(&(schema.clone(), role.as_str().to_owned()))
         }
         _ => false,
     };
@@ -142,7 +142,7 @@ fn evidence(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Val
                 "reason": r.code.as_str(),
                 "verdict": r.verdict.as_str(),
                 "schema": r.schema,
-                "role": r.role,
+                "role": r.role.as_ref().map(Exploiter::as_str),
             })
         })
         .collect();

@@ -72,6 +72,34 @@ impl ReasonCode {
     }
 }
 
+/// Who could exploit a path. A role can have the name "PUBLIC" and is not PUBLIC.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Exploiter {
+    /// Every role.
+    Public,
+    /// The role of this name.
+    Role(String),
+}
+
+impl Exploiter {
+    /// Returns `PUBLIC`, or the name of the role.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Public => "PUBLIC",
+            Self::Role(name) => name,
+        }
+    }
+
+    /// Returns the subject of a sentence: `every role`, or the role.
+    fn subject(&self) -> String {
+        match self {
+            Self::Public => "every role".to_owned(),
+            Self::Role(name) => format!("role \"{}\"", printable(name)),
+        }
+    }
+}
+
 /// One reason why a path is not safe.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reason {
@@ -81,8 +109,8 @@ pub struct Reason {
     pub verdict: Verdict,
     /// The element of the path.
     pub schema: Option<String>,
-    /// The role that could exploit it; `PUBLIC` for all roles.
-    pub role: Option<String>,
+    /// Who could exploit it.
+    pub role: Option<Exploiter>,
     /// For FOREIGN_OBJECTS: whether there are other objects than tables and views. Only then does
     /// the guard block, because an application's own tables in a shared schema are common.
     pub planted_code: bool,
@@ -92,7 +120,8 @@ pub struct Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code.as_str())?;
-        for part in [&self.schema, &self.role].into_iter().flatten() {
+        let role = self.role.as_ref().map(Exploiter::as_str);
+        for part in [self.schema.as_deref(), role].into_iter().flatten() {
             write!(f, ":{}", printable(part))?;
         }
         Ok(())
@@ -104,9 +133,7 @@ impl Reason {
     #[must_use]
     pub fn describe(&self) -> String {
         let schema = printable(self.schema.as_deref().unwrap_or_default());
-        let role = self.role.as_deref().map(printable).unwrap_or_default();
-        let who =
-            if role == "PUBLIC" { "every role".to_owned() } else { format!("role \"{role}\"") };
+        let who = self.role.as_ref().map(Exploiter::subject).unwrap_or_default();
         match self.code {
             ReasonCode::NoPath => {
                 "no search_path is set, so names in its body are looked up in the caller's \
@@ -367,17 +394,17 @@ impl<'a> SearchPaths<'a> {
                 ReasonCode::MissingSchema,
                 verdict,
                 name,
-                creator.map(|r| self.snapshot.role_name(r)),
+                creator.map(|role| self.exploiter(role)),
             ));
             return;
         };
         self.writers(schema, owner, reasons);
         // By role, whether it owns other objects than relations.
-        let mut owners: BTreeMap<String, bool> = BTreeMap::new();
+        let mut owners: BTreeMap<Exploiter, bool> = BTreeMap::new();
         for &(content_owner, kind) in self.snapshot.contents.get(&schema.oid).into_iter().flatten()
         {
             if !self.trusts(content_owner, owner) {
-                let role = self.snapshot.role_name(content_owner);
+                let role = self.exploiter(content_owner);
                 *owners.entry(role).or_default() |= kind != ContentKind::Relation;
             }
         }
@@ -399,7 +426,7 @@ impl<'a> SearchPaths<'a> {
         for holder in std::iter::once(schema.owner).chain(grantees) {
             let holder = self.resolve(holder);
             if seen.insert(holder) && !self.trusts(holder, owner) {
-                let role = self.snapshot.role_name(holder);
+                let role = self.exploiter(holder);
                 reasons.push(about(
                     ReasonCode::Writable,
                     Verdict::Exploitable,
@@ -427,7 +454,7 @@ impl<'a> SearchPaths<'a> {
             Privileges::TEMPORARY,
         );
         let verdict = if holder.is_some() { Verdict::Exploitable } else { Verdict::Fragile };
-        let role = holder.map(|r| self.snapshot.role_name(r));
+        let role = holder.map(|role| self.exploiter(role));
         reasons.push(Reason { role, ..plain(code, verdict) });
     }
 
@@ -452,6 +479,14 @@ impl<'a> SearchPaths<'a> {
         untrusted.first().copied()
     }
 
+    fn exploiter(&self, role: Oid) -> Exploiter {
+        if role == PUBLIC {
+            Exploiter::Public
+        } else {
+            Exploiter::Role(self.snapshot.role_name(role))
+        }
+    }
+
     /// Returns the owner of the database for `pg_database_owner`, and otherwise `role`.
     fn resolve(&self, role: Oid) -> Oid {
         if role == PG_DATABASE_OWNER { self.snapshot.database.owner } else { role }
@@ -462,7 +497,7 @@ fn plain(code: ReasonCode, verdict: Verdict) -> Reason {
     Reason { code, verdict, schema: None, role: None, planted_code: false }
 }
 
-fn about(code: ReasonCode, verdict: Verdict, schema: &str, role: Option<String>) -> Reason {
+fn about(code: ReasonCode, verdict: Verdict, schema: &str, role: Option<Exploiter>) -> Reason {
     Reason { schema: Some(schema.to_owned()), role, ..plain(code, verdict) }
 }
 
@@ -548,6 +583,22 @@ mod tests {
             }]);
         });
         assert_eq!(reasons(&s, "pg_catalog, api, pg_temp", APP).1, ["WRITABLE:api:mallory"]);
+    }
+
+    #[test]
+    fn role_with_the_name_public_is_not_every_role() {
+        let s = world(|s| {
+            s.roles[1].name = "PUBLIC".into();
+            s.schemas[2].acl = Some(vec![AclItem {
+                grantee: MALLORY,
+                grantor: APP,
+                privileges: Privileges::CREATE,
+                grantable: Privileges::NONE,
+            }]);
+        });
+        let access = Access::new(&s);
+        let assessment = SearchPaths::new(&s, &access, HashSet::new()).path("api, pg_temp", APP);
+        assert_eq!(assessment.describe(), "role \"PUBLIC\" can create objects in schema \"api\"");
     }
 
     #[test]

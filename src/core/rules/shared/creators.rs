@@ -2,6 +2,7 @@
 
 use crate::catalog::{ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema};
 use crate::rules::context::Context;
+use crate::search_path::Exploiter;
 
 /// Returns the roles with CREATE on the schema that are not trusted owners. The owner of the schema
 /// counts as one, unless it is a client or worker.
@@ -35,9 +36,11 @@ pub(crate) fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> {
 
 /// Whether `schema_create` reports that `role` can create objects in `schema`: then consequences
 /// need no finding of their own.
-pub(crate) fn reports(cx: &Context<'_>, schema: &str, role: &str) -> bool {
-    let oid =
-        if role == "PUBLIC" { Some(PUBLIC) } else { cx.snapshot.role_named(role).map(|r| r.oid) };
+pub(crate) fn reports(cx: &Context<'_>, schema: &str, role: &Exploiter) -> bool {
+    let oid = match role {
+        Exploiter::Public => Some(PUBLIC),
+        Exploiter::Role(name) => cx.snapshot.role_named(name).map(|r| r.oid),
+    };
     cx.snapshot
         .schema_named(schema)
         .filter(|s| cx.governed(s.oid).is_some())

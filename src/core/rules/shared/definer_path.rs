@@ -6,7 +6,7 @@ use crate::catalog::Routine;
 use crate::contract::Accept;
 use crate::fix::{Change, Fix, RoutineChange, Statement};
 use crate::rules::context::Context;
-use crate::search_path::{Assessment, ReasonCode, Verdict, set_clause, stored_value};
+use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause, stored_value};
 use crate::sql::safe_ident;
 use std::rc::Rc;
 
@@ -42,8 +42,10 @@ pub fn schema_cause(cx: &Context<'_>, assessment: &Assessment) -> Option<String>
         .reasons
         .iter()
         .filter_map(|r| {
-            let role = r.role.as_deref()?;
-            let grantee = if role == "PUBLIC" { role.into() } else { safe_ident(role) };
+            let grantee = match r.role.as_ref()? {
+                Exploiter::Public => "PUBLIC".into(),
+                Exploiter::Role(name) => safe_ident(name),
+            };
             Some(format!(
                 "REVOKE CREATE ON SCHEMA {} FROM {grantee};",
                 safe_ident(r.schema.as_deref()?)
@@ -112,8 +114,8 @@ pub fn fix(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Fix 
     if let [only] = &assessment.reasons[..]
         && only.code == ReasonCode::ForeignObjects
     {
-        let (schema, role) =
-            (only.schema.as_deref().unwrap_or_default(), only.role.as_deref().unwrap_or_default());
+        let schema = only.schema.as_deref().unwrap_or_default();
+        let role = only.role.as_ref().map(Exploiter::as_str).unwrap_or_default();
         return Fix::Proposal(format!(
             "Drop the objects of role {} in schema {}, or change their owner to a trusted owner.",
             safe_ident(role),
