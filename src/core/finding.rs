@@ -1,6 +1,6 @@
 //! Findings: the results of rules, in one form for all consumers.
 
-use crate::catalog::Object;
+use crate::catalog::{Object, Oid, PUBLIC};
 use crate::contract::{GuardAction, Severity};
 use crate::fix::Fix;
 use crate::rule::Rule;
@@ -96,6 +96,8 @@ pub struct Draft {
     pub object: Object,
     /// The role concerned; `PUBLIC` for all roles.
     pub role: Option<String>,
+    /// Whether `role` stands for all roles. A role can have the name "PUBLIC" as well.
+    pub is_to_public: bool,
     /// The severity by the rule; the contract may lower it.
     pub severity: Severity,
     /// Distinguishes findings of a rule about the same object and role.
@@ -117,6 +119,7 @@ impl Draft {
         Self {
             object,
             role: None,
+            is_to_public: false,
             severity,
             key: String::new(),
             detail: detail.into(),
@@ -131,6 +134,12 @@ impl Draft {
     pub fn role(mut self, name: impl Into<String>) -> Self {
         self.role = Some(name.into());
         self
+    }
+
+    /// Sets the role concerned to a grantee, PUBLIC or a role, whose name is `name`.
+    #[must_use]
+    pub fn grantee(self, grantee: Oid, name: impl Into<String>) -> Self {
+        Self { is_to_public: grantee == PUBLIC, ..self.role(name) }
     }
 
     /// Sets the key.

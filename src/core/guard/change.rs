@@ -86,7 +86,7 @@ impl<'a> Change<'a> {
     fn concerns_the_guard(&self, draft: &Draft) -> bool {
         draft.guard_severity() > Severity::Info
             && draft.measure.at_most > GuardAction::Audit
-            && !(draft.role.as_deref() == Some("PUBLIC") && self.after.clients.is_empty())
+            && !(draft.is_to_public && self.after.clients.is_empty())
     }
 
     /// Whether the same violation, or a greater one, existed before; or PUBLIC had what one role
@@ -95,12 +95,11 @@ impl<'a> Change<'a> {
     fn is_excused(&self, draft: &Draft, past: &HashMap<Key, Vec<Draft>>) -> bool {
         let covers = |earlier: &Draft| {
             earlier.guard_severity() >= draft.guard_severity()
-                && (earlier.measure.at_most >= draft.measure.at_most
-                    || draft.role.as_deref() == Some("PUBLIC"))
+                && (earlier.measure.at_most >= draft.measure.at_most || draft.is_to_public)
                 && draft.measure.extent.iter().all(|part| earlier.measure.extent.contains(part))
         };
         let key = Key::of(self.subject(draft), draft);
-        let public = Key { role: Some("PUBLIC".into()), ..key.clone() };
+        let public = Key { role: Some("PUBLIC".into()), is_to_public: true, ..key.clone() };
         [key, public].iter().filter_map(|key| past.get(key)).flatten().any(covers)
     }
 
@@ -190,6 +189,7 @@ enum Subject {
 struct Key {
     subject: Subject,
     role: Option<String>,
+    is_to_public: bool,
     kind: String,
 }
 
@@ -198,6 +198,7 @@ impl Key {
         Self {
             subject,
             role: draft.role.clone(),
+            is_to_public: draft.is_to_public,
             kind: draft.measure.kind.as_ref().unwrap_or(&draft.key).clone(),
         }
     }
@@ -248,6 +249,21 @@ mod tests {
         before.grant("public.judgments", PUBLIC, Privileges::SELECT);
         after.grant("public.judgments", anon, Privileges::SELECT);
         assert_eq!(worse(&before, &after, "table_privileges"), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_role_with_the_name_public_had_excuses_no_other_role() {
+        let (mut before, mut after) = (World::conforming(), World::conforming());
+        for world in [&mut before, &mut after] {
+            world.add_role("PUBLIC");
+            world.add_role("tenant");
+            let named_public = world.role("PUBLIC").oid;
+            world.grant_schema("enforcement", named_public, Privileges::CREATE);
+        }
+        let tenant = after.role("tenant").oid;
+        after.grant_schema("enforcement", tenant, Privileges::CREATE);
+        let found = worse(&before, &after, "schema_create");
+        assert!(found.len() == 1 && found[0].contains("Role \"tenant\""), "{found:?}");
     }
 
     #[test]

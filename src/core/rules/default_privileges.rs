@@ -71,7 +71,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 printable(&creator),
             );
             let draft = Draft::new(object(governed, &creator, &objects), Severity::Error, detail)
-                .role(role)
+                .grantee(item.grantee, role)
                 .key(privileges.to_string())
                 .evidence(json!({"creator": creator, "privileges": privileges.words()}))
                 .fix(Fix::by(revoke(cx, default, word, item.grantee, privileges)))

@@ -107,7 +107,7 @@ impl Target<'_> {
         );
         let revoke = self.revoke_options(cx, role, privileges);
         Draft::new(self.object.clone(), Severity::Error, detail)
-            .role(name)
+            .grantee(role, name)
             .key(format!("grant option {privileges}"))
             .evidence(json!({"problem": "grant option", "privileges": privileges.words()}))
             .fix(Fix::or_proposal(revoke, || self.no_chain(cx, difference)))
@@ -205,7 +205,7 @@ impl Target<'_> {
             GuardAction::Block
         };
         Draft::new(self.object.clone(), severity, detail)
-            .role(name)
+            .grantee(role, name)
             .key(format!("undeclared {privileges}{to_all}{column}"))
             .evidence(json!({
                 "problem": "undeclared",
@@ -249,7 +249,7 @@ impl Target<'_> {
         let at_most =
             if self.kind == ObjectKind::Routine { GuardAction::Audit } else { GuardAction::Warn };
         Draft::new(self.object.clone(), severity, detail)
-            .role(name)
+            .grantee(role, name)
             .key(format!("missing {privileges}"))
             .evidence(json!({"problem": "missing", "privileges": privileges.words()}))
             .fix(Fix::by(self.statement(cx, Verb::Grant, privileges, role, false)))
