@@ -209,41 +209,7 @@ fn function(
         .filter(|r| cx.has_arguments(r, declared.arguments.as_deref()))
         .collect();
     if candidates.is_empty() {
-        let arguments = declared.arguments.as_deref().unwrap_or("...");
-        let identity = format!(
-            "{}.{}({arguments})",
-            quote_ident(&declared.schema),
-            quote_ident(&declared.name)
-        );
-        let subject =
-            format!("Function {}({arguments})", safe_qualified(&declared.schema, &declared.name));
-        let object = Object {
-            object_type: "function",
-            schema: Some(declared.schema.clone()),
-            identity,
-            managed_by: None,
-            id: ObjectId::Named,
-        };
-        let problem = if of_that_name.is_empty() {
-            "does not exist"
-        } else {
-            "does not exist with these arguments"
-        };
-        let definer = if declared.security_definer == Some(true) {
-            let path = set_clause(&cx.contract.security_definer.search_path);
-            format!(" SECURITY DEFINER SET search_path = {path}")
-        } else {
-            String::new()
-        };
-        let name = safe_qualified(&declared.schema, &declared.name);
-        let fix = from_migration(
-            None,
-            &format!(
-                "CREATE FUNCTION {name}({}) RETURNS ...{definer} AS ...;",
-                safe_sql(arguments)
-            ),
-        );
-        out.push(missing(object, &subject, problem, fix));
+        out.push(missing_function(cx, declared, !of_that_name.is_empty()));
         return;
     }
     let Some(wanted) = declared.security_definer else { return };
@@ -267,6 +233,34 @@ fn function(
         draft.evidence["differs"] = differs("security", expected, actual);
         out.push(draft.measure(Measure::default()));
     }
+}
+
+/// Returns the finding about a function that does not exist; `is_overloaded` where functions of that
+/// name have other arguments.
+fn missing_function(cx: &Context<'_>, declared: &FunctionDecl, is_overloaded: bool) -> Draft {
+    let arguments = declared.arguments.as_deref().unwrap_or("...");
+    let identity =
+        format!("{}.{}({arguments})", quote_ident(&declared.schema), quote_ident(&declared.name));
+    let name = safe_qualified(&declared.schema, &declared.name);
+    let object = Object {
+        object_type: "function",
+        schema: Some(declared.schema.clone()),
+        identity,
+        managed_by: None,
+        id: ObjectId::Named,
+    };
+    let problem =
+        if is_overloaded { "does not exist with these arguments" } else { "does not exist" };
+    let definer = if declared.security_definer == Some(true) {
+        let path = set_clause(&cx.contract.security_definer.search_path);
+        format!(" SECURITY DEFINER SET search_path = {path}")
+    } else {
+        String::new()
+    };
+    let sql = safe_sql(arguments);
+    let create = format!("CREATE FUNCTION {name}({sql}) RETURNS ...{definer} AS ...;");
+    let subject = format!("Function {name}({arguments})");
+    missing(object, &subject, problem, from_migration(None, &create))
 }
 
 /// Returns a query with a semicolon, on a line of its own after a comment.
