@@ -151,23 +151,7 @@ impl Reason {
                  create"
                     .to_owned()
             }
-            ReasonCode::MissingSchema if schema.contains(',') => format!(
-                "\"{schema}\" is one schema name with a comma in it, and no such schema exists: \
-                 the \
-                 whole list is enclosed in one pair of quotes"
-            ),
-            ReasonCode::MissingSchema if schema.is_empty() => {
-                "an empty name is not the name of a schema".to_owned()
-            }
-            ReasonCode::MissingSchema if self.role.is_some() => {
-                format!("schema \"{schema}\" does not exist, and {who} can create it")
-            }
-            ReasonCode::MissingSchema => {
-                format!(
-                    "schema \"{schema}\" does not exist, and a role that creates it later controls \
-                     what the routine calls"
-                )
-            }
+            ReasonCode::MissingSchema => self.describe_missing(&schema, &who),
             ReasonCode::Writable => format!("{who} can create objects in schema \"{schema}\""),
             ReasonCode::ForeignObjects => {
                 format!("schema \"{schema}\" contains objects owned by {who}")
@@ -191,6 +175,25 @@ impl Reason {
                 "pg_catalog is listed after another schema, whose objects hide built-in objects"
                     .to_owned()
             }
+        }
+    }
+
+    /// Returns the clause about a schema that does not exist.
+    fn describe_missing(&self, schema: &str, who: &str) -> String {
+        if schema.contains(',') {
+            format!(
+                "\"{schema}\" is one schema name with a comma in it, and no such schema exists: the \
+                 whole list is enclosed in one pair of quotes"
+            )
+        } else if schema.is_empty() {
+            "an empty name is not the name of a schema".to_owned()
+        } else if self.role.is_some() {
+            format!("schema \"{schema}\" does not exist, and {who} can create it")
+        } else {
+            format!(
+                "schema \"{schema}\" does not exist, and a role that creates it later controls what \
+                 the routine calls"
+            )
         }
     }
 }
