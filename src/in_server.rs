@@ -7,7 +7,7 @@ mod tests {
     use crate::store::contract;
     use dragonfly_core::access::Access;
     use dragonfly_core::catalog::{ObjectKind, Privileges, Role, Snapshot};
-    use dragonfly_core::search_path::split_identifiers;
+    use dragonfly_core::sql::identifiers::split_identifiers;
     use pgrx::prelude::*;
     use proptest::prelude::*;
     use proptest::test_runner::{Config, TestRunner};

@@ -3,6 +3,5 @@
 mod assess;
 mod value;
 
-pub use crate::sql::identifiers::{SyntaxError, split_identifiers, split_uncut};
 pub use assess::{Assessment, Exploiter, Reason, ReasonCode, SearchPaths, Verdict};
 pub use value::{set_clause, settings, stored_value};
