@@ -410,14 +410,28 @@ impl<'a> Modules<'a> {
         }
         let (found, _) = self.by_path.get_key_value(at.as_slice())?;
         // What it offers of another file is defined there.
-        let offered = rest.first().filter(|_| depth < 8).and_then(|name| {
-            self.imports[found].iter().find(|import| import.offered_as.as_ref() == Some(name))
-        });
-        match offered {
-            Some(import) => self.target(found, &import.path, depth + 1).or(Some(found)),
-            None => Some(found),
+        let Some(name) = rest.first().filter(|_| depth < 8) else { return Some(found) };
+        let offers = |wanted: &str| {
+            let is_wanted = |import: &&Import| import.offered_as.as_deref() == Some(wanted);
+            self.imports[found].iter().filter(is_wanted).collect::<Vec<_>>()
+        };
+        if let Some(import) = offers(name).first() {
+            return self.target(found, &import.path, depth + 1).or(Some(found));
         }
+        // `pub use types::*` offers what that file defines.
+        let by_glob = offers("*").into_iter().find_map(|import| {
+            let path = [&import.path[..import.path.len() - 1], std::slice::from_ref(name)].concat();
+            let target = self.target(found, &path, depth + 1)?;
+            defines(&self.by_path[target].text, name).then_some(target)
+        });
+        by_glob.or(Some(found))
     }
+}
+
+/// Whether a source defines an item of this name.
+fn defines(text: &str, name: &str) -> bool {
+    let kinds = ["struct", "enum", "fn", "type", "const", "static", "trait", "union"];
+    tokens(text).windows(2).any(|w| kinds.contains(&w[0].text.as_str()) && w[1].text == name)
 }
 
 /// An import that counts: from which file to which, and where.
@@ -579,6 +593,25 @@ fn module_that_offers_its_children_is_no_circle() {
         ("a/two.rs", "use super::One;\npub fn two(_: One) {}"),
     ]);
     assert_eq!(circles(&files), [""; 0]);
+}
+
+#[test]
+fn glob_that_a_module_offers_is_followed() {
+    let files = example(&[
+        ("a/mod.rs", "mod one;\nmod two;\npub use one::*;\npub use two::*;"),
+        ("a/one.rs", "use super::Two;\npub struct One;"),
+        ("a/two.rs", "use super::One;\npub struct Two;"),
+    ]);
+    assert_eq!(circles(&files).len(), 1);
+    let files = example(&[
+        ("lib.rs", "mod low;\nmod high;\npub use high::*;"),
+        ("low.rs", "use crate::H;"),
+        ("high.rs", "pub struct H;"),
+    ]);
+    assert_eq!(
+        upward_imports(&files, &["low", "high"]),
+        ["low.rs:1: module low (layer 1) imports high (layer 2)"]
+    );
 }
 
 #[test]
