@@ -52,7 +52,7 @@ pub extern "C-unwind" fn _PG_init() {
 }
 
 #[cfg(test)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "only cargo pgrx test calls it")]
 pub mod pg_test {
     pub fn setup(_options: Vec<&str>) {}
 

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 /// `dragonfly_guard.mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
-#[allow(non_camel_case_types)]
+#[allow(non_camel_case_types, reason = "the variants are the values of the setting")]
 pub enum Mode {
     /// Violations are rejected.
     block,
@@ -19,7 +19,7 @@ pub enum Mode {
 
 /// `dragonfly_guard.check_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
-#[allow(non_camel_case_types)]
+#[allow(non_camel_case_types, reason = "the variants are the values of the setting")]
 pub enum CheckAt {
     /// Changes are checked at the end of each statement, except those that a later statement of
     /// the transaction can still correct.

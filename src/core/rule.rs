@@ -5,7 +5,7 @@ use std::fmt;
 
 /// The part of an audit that a rule belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum Area {
     Roles,
     Objects,
@@ -45,7 +45,7 @@ impl Area {
 
 /// The SQLSTATE of the error that blocks a statement (errcodes.txt).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum SqlState {
     InvalidGrantOperation,
     DependentObjectsStillExist,

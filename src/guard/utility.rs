@@ -117,7 +117,7 @@ struct Statement {
 
 /// The utility hook. This frame holds no values with destructors, so that an error may leave it by
 /// a long jump.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "the signature is that of the server's hook")]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
     text: *const c_char,

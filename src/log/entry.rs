@@ -12,7 +12,7 @@ use std::fmt::Write;
 /// An event of the guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum Event {
     Rejected,
     Warned,

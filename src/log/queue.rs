@@ -70,7 +70,7 @@ static REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// The numbers of queued, written and dropped entries.
 #[derive(Debug, Clone, Copy)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Count {
     pub waiting: usize,
     pub written: u64,
@@ -80,7 +80,7 @@ pub struct Count {
 }
 
 /// Requests the shared memory. Called in `_PG_init`, where the postmaster loads the library.
-#[allow(unexpected_cfgs, static_mut_refs)]
+#[allow(unexpected_cfgs, static_mut_refs, reason = "the macro of pgrx expands to both")]
 pub fn request() {
     pgrx::pg_shmem_init!(QUEUE);
     REQUESTED.store(true, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use std::ffi::CString;
 
 /// A value of a result.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum Value {
     Null,
     Text(String),

@@ -451,7 +451,7 @@ pub fn text_elements(
 
 /// Converts an ACL item. The low half of the mode holds the privileges, the high half the grant
 /// options (acl.h); the mode has 32 bits in PostgreSQL 15 and 64 bits from 16 on.
-#[allow(clippy::unnecessary_cast)]
+#[allow(clippy::unnecessary_cast, reason = "the type has 32 bits in PostgreSQL 15")]
 fn acl_item(item: pg_sys::AclItem) -> AclItem {
     const HALF: u32 = size_of::<pg_sys::AclMode>() as u32 * 4;
     let mode = u64::from(item.ai_privs);

@@ -202,7 +202,7 @@ unsafe extern "C-unwind" fn started(_query: *mut pg_sys::QueryDesc, _flags: std:
 
 /// Hook: a utility command is executed (utility.c, `ProcessUtility`), for example by a function in
 /// SQL.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "the signature is that of the server's hook")]
 #[pg_guard]
 unsafe extern "C-unwind" fn utility(
     _statement: *mut pg_sys::PlannedStmt,

@@ -129,8 +129,7 @@ impl Permissions {
         }
         // SAFETY: as the caller promises.
         let columns = |set| unsafe { names(self.relation, set) };
-        // The type has 32 bits in PostgreSQL 15.
-        #[allow(clippy::unnecessary_cast)]
+        #[allow(clippy::unnecessary_cast, reason = "the type has 32 bits in PostgreSQL 15")]
         let privileges = Privileges(self.required as u32);
         Some(Need {
             relation: self.relation.to_u32(),

@@ -240,7 +240,7 @@ pub fn project() -> &'static Path {
 
 /// An error of the server: SQLSTATE, message, DETAIL and HINT.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct ServerError {
     pub code: String,
     pub message: String,

@@ -29,7 +29,7 @@ const NAMES: [(Privileges, &str); 15] = [
     (Privileges::ALTER_SYSTEM, "ALTER SYSTEM"),
 ];
 
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the constants are named like the privileges")]
 impl Privileges {
     pub const NONE: Self = Self(0);
     pub const INSERT: Self = Self(1 << 0);
@@ -135,7 +135,7 @@ impl Not for Privileges {
 
 /// One entry of an ACL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct AclItem {
     /// A role, or [`PUBLIC`].
     pub grantee: Oid,
@@ -150,7 +150,7 @@ pub type Acl = Vec<AclItem>;
 
 /// The kinds of objects with different built-in default ACLs (acl.c, `acldefault`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum ObjectKind {
     Relation,
     Sequence,

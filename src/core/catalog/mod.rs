@@ -35,7 +35,7 @@ pub const PG_CATALOG: Oid = 11;
 
 /// A row of `pg_authid`, without its password.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Role {
     pub oid: Oid,
     pub name: String,
@@ -50,7 +50,7 @@ pub struct Role {
 
 /// An attribute of a role that a contract can declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum Attribute {
     Superuser,
     BypassRls,
@@ -109,7 +109,7 @@ impl Role {
 /// INHERIT attribute, and `set` to true, which is how that release behaves (acl.c,
 /// `roles_is_member_of`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Membership {
     pub role: Oid,
     pub member: Oid,
@@ -121,7 +121,7 @@ pub struct Membership {
 
 /// The current database's row of `pg_database`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Database {
     pub name: String,
     pub owner: Oid,
@@ -130,7 +130,7 @@ pub struct Database {
 
 /// A row of `pg_namespace`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Schema {
     pub oid: Oid,
     pub name: String,
@@ -148,7 +148,7 @@ impl Schema {
 
 /// The kind of a row of `pg_class` that a contract can declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum RelationKind {
     #[default]
     Table,
@@ -208,7 +208,7 @@ impl RelationKind {
 
 /// A row of `pg_class`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Relation {
     pub oid: Oid,
     pub name: String,
@@ -230,7 +230,7 @@ pub struct Relation {
 
 /// The command of a policy, `pg_policy.polcmd`, or of an access to a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum Command {
     Select,
     Insert,
@@ -267,7 +267,7 @@ impl Command {
 
 /// A row of `pg_policy`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Policy {
     pub oid: Oid,
     pub name: String,
@@ -300,7 +300,7 @@ impl Policy {
 
 /// The kind of a routine, as far as SQL has different keywords (`pg_proc.prokind`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum RoutineKind {
     #[default]
     Function,
@@ -310,7 +310,7 @@ pub enum RoutineKind {
 
 /// A row of `pg_proc`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Routine {
     pub oid: Oid,
     pub name: String,
@@ -327,7 +327,7 @@ pub struct Routine {
 
 /// A row of `pg_default_acl`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct DefaultAcl {
     pub role: Oid,
     /// The schema; 0 for every schema.
@@ -339,7 +339,7 @@ pub struct DefaultAcl {
 
 /// A row of `pg_db_role_setting`, or a setting for every role and database (`None`).
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct RoleSetting {
     pub role: Option<Oid>,
     /// The name of the current database; `None` for every database.
@@ -350,7 +350,7 @@ pub struct RoleSetting {
 
 /// The kind of an object in a schema that a search_path can find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum ContentKind {
     Routine,
     Operator,
@@ -360,7 +360,7 @@ pub enum ContentKind {
 
 /// An event trigger with the name of one of the guard's.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct GuardTrigger {
     pub name: String,
     pub event: String,
@@ -387,7 +387,7 @@ pub enum GuardBody {
 
 /// A routine that is a member of the extension.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct GuardFunction {
     pub schema: String,
     pub name: String,
@@ -456,7 +456,7 @@ pub struct Guard {
 
 /// The state of the catalog that the rules check.
 #[derive(Debug, Clone, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Snapshot {
     /// The server's major version, 15 to 18.
     pub version: u32,

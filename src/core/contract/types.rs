@@ -158,7 +158,7 @@ pub struct SchemaDecl {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "UPPERCASE")]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum TablePrivilege {
     All,
     Select,
@@ -227,7 +227,7 @@ pub fn granted_to<P: GrantPrivilege>(grants: &ByRole<P>, name: &str) -> Privileg
 /// The command of a policy, as in CREATE POLICY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum PolicyCommand {
     All,
     Select,
@@ -321,7 +321,7 @@ pub struct ViewDecl {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "UPPERCASE")]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum SequencePrivilege {
     All,
     Usage,
@@ -432,7 +432,7 @@ pub struct ManagedDecl {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum Severity {
     Info,
     Warning,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// The kind of an object with an ACL. It determines the privileges of the owner and of PUBLIC
 /// without a stored ACL (acl.c, `acldefault`), and the meaning of `ALL`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum AclKind {
     Relation,
     Sequence,

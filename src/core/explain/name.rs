@@ -6,7 +6,7 @@ use crate::sql::{argument_types, without_modifiers};
 
 /// The kind of object that a user writes before the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum Noun {
     Schema,
     Relation,

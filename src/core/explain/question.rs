@@ -25,7 +25,7 @@ impl Link {
 
 /// The object that the role accesses.
 #[derive(Debug)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum Subject<'a> {
     Schema(&'a Schema),
     /// With the functions that a call needs EXECUTE on beside the routine itself.
@@ -132,7 +132,7 @@ pub struct Question<'a> {
 
 /// The kind of an object, as far as its privileges differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum SubjectKind {
     Schema,
     Routine,

@@ -36,7 +36,7 @@ impl Securable {
 
 /// What a statement does with privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum Verb {
     Grant,
     /// GRANT of privileges that the role has through PUBLIC, before they are revoked from PUBLIC.
@@ -57,7 +57,7 @@ pub struct Grantee {
 
 /// GRANT or REVOKE, by the owner of the object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct AclStatement {
     pub verb: Verb,
     pub privileges: Privileges,

@@ -64,7 +64,7 @@ impl fmt::Display for Statement {
 
 /// The effect of a statement on the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum Change {
     /// CREATE ROLE; the OID is ignored.
     AddRole(Role),

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 /// A routine, and the new reasons for which its path is not safe.
 #[derive(Debug)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Exposed<'a> {
     pub routine: &'a Routine,
     pub assessment: Assessment,

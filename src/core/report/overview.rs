@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 
 /// One cell of the role x schema matrix.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Cell {
     pub schema: String,
     pub role: String,
@@ -173,7 +173,7 @@ impl Counts {
 
 /// One governed table.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct Coverage {
     pub schema: String,
     pub name: String,

@@ -37,7 +37,7 @@ impl Verdict {
 
 /// Why a path is not safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum ReasonCode {
     NoPath,
     Syntax,
