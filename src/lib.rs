@@ -41,7 +41,8 @@ extension_sql_file!("../sql/install.sql", name = "install", finalize);
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     // With RUST_BACKTRACE in the environment, pgrx would append a stack trace to the DETAIL of
-    // errors. SAFETY: a backend has one thread.
+    // errors.
+    // SAFETY: a backend has one thread, and so has the postmaster.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     settings::define();
     if settings::preload() == settings::Preload::Shared {

@@ -14,7 +14,7 @@ use dragonfly_core::search_path::Verdict;
 use dragonfly_core::sql::listed;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-/// The columns of a finding, as every audit returns them.
+/// Returns the columns of a finding, as every audit returns them.
 pub fn row(finding: Finding) -> Vec<Value> {
     vec![
         Value::Text(finding.rule.id.into()),

@@ -422,7 +422,7 @@ impl Failure {
 /// How long to wait for a lock where the session does not set lock_timeout.
 const LOCK_TIMEOUT: &str = "1s";
 
-/// The same, once a lock could not be acquired.
+/// How long to wait for further locks, after one could not be acquired.
 const SHORT_LOCK_TIMEOUT: &str = "10ms";
 
 /// The settings that affect how literals are read.

@@ -105,7 +105,7 @@ unsafe fn analyzed(query: &str) -> Option<*mut pg_sys::Query> {
     }
 }
 
-/// As [`canonical`], for an expression over the columns of one relation, `name`.
+/// Returns the same as [`canonical`], for an expression over the columns of one relation, `name`.
 pub fn canonical_expression(expression: &str, name: &str, relation: u32) -> String {
     // SAFETY: a query has a list of target entries, each with an expression; nodeToString returns a
     // C string.

@@ -1,4 +1,4 @@
-//! The judging core of dragonfly_guard: a contract and a catalog in, findings out.
+//! The core of dragonfly_guard: checks a catalog against a contract and returns findings.
 //!
 //! ```text
 //! contract (what is declared) ─┐
@@ -6,8 +6,8 @@
 //! catalog (what there is) ─▶ access ─┘
 //! ```
 //!
-//! Nothing here knows a server: everything takes plain structs and gives plain structs, and is
-//! tested in seconds.
+//! Nothing here depends on a server: functions take and return plain structs, and their tests need
+//! seconds.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -10,7 +10,7 @@ use dragonfly_core::explain::Need;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
-/// The permissions that one level of a query needs on relations.
+/// Returns the permissions that one level of a query needs on relations.
 ///
 /// # Safety
 /// `query` is a query.
@@ -37,7 +37,7 @@ pub(super) unsafe fn relations(query: *mut pg_sys::Query, depth: u32) -> Vec<Per
     found
 }
 
-/// The permissions that one level of a query needs on relations.
+/// Returns the permissions that one level of a query needs on relations.
 ///
 /// # Safety
 /// `query` is a query.
@@ -66,7 +66,7 @@ pub(super) unsafe fn relations(query: *mut pg_sys::Query, depth: u32) -> Vec<Per
     found
 }
 
-/// The columns that a query changes.
+/// Returns the columns that a query changes.
 ///
 /// # Safety
 /// `query` is a query, and the entry is of its range table.

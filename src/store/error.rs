@@ -3,7 +3,7 @@
 use crate::pg::report::Report;
 use pgrx::PgSqlErrorCode;
 
-/// What a table holds, and the view that shows it, for messages.
+/// The contents of a table, and the view that shows them, for messages.
 pub struct Subject {
     /// The rows of the table, for example `the exemptions`.
     pub name: &'static str,

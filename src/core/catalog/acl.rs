@@ -141,7 +141,7 @@ pub struct AclItem {
     pub grantee: Oid,
     pub grantor: Oid,
     pub privileges: Privileges,
-    /// The privileges held WITH GRANT OPTION.
+    /// The privileges that are granted WITH GRANT OPTION.
     pub grantable: Privileges,
 }
 

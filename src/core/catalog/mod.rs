@@ -139,7 +139,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Whether it holds the temporary objects of a session (namespace.c, `isAnyTempNamespace`).
+    /// Whether it contains the temporary objects of a session (namespace.c, `isAnyTempNamespace`).
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         self.name.starts_with("pg_temp_") || self.name.starts_with("pg_toast_temp_")

@@ -86,7 +86,7 @@ impl<'a> Problems<'a> {
         Self(by_object)
     }
 
-    /// The check of one object: its problems, or `passing` where it has none.
+    /// Returns the check of one object: its problems, or `passing` where it has none.
     pub(super) fn check(
         &self,
         area: &'static str,

@@ -52,7 +52,7 @@ pub(super) fn sequences(
     checks
 }
 
-/// The declared views, and every other view of the governed schemas that cannot be read.
+/// Checks the declared views, and every other view of the governed schemas that cannot be read.
 pub(super) fn views(cx: &Context<'_>, problems: &Problems<'_>, probes: &Probes<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
     for declared in &cx.contract.views {

@@ -35,7 +35,7 @@ impl<'a> Granted<'a> {
         Self { owner: relation.owner, acl: relation.acl.as_ref(), kind }
     }
 
-    /// The privileges of a role.
+    /// Returns the privileges of a role.
     pub(super) fn grants(self, cx: &Context<'_>, role: &Role) -> Privileges {
         cx.access.privileges(role.oid, self.owner, self.acl, self.kind)
     }

@@ -6,7 +6,7 @@ use crate::contract::RoleKind;
 use crate::rules::Context;
 use crate::sql::{printable, safe_ident};
 
-/// The last link. It fails where the verdict and the contract differ.
+/// Returns the last link. It fails where the verdict and the contract differ.
 pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, is_allowed: bool) -> Link {
     let (ok, detail) = match declared(cx, question) {
         Declared::Nothing(why) => (None, why),

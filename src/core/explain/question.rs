@@ -17,7 +17,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// A condition that fails. `why` is a clause in the style of an error message.
+    /// Returns the link of a condition that fails. `why` is a clause in the style of an error
+    /// message.
     pub(super) fn failed(step: &str, why: &str, fix: Option<String>) -> Self {
         Self { step: step.into(), ok: Some(false), detail: sentence(why), fix }
     }
@@ -144,7 +145,7 @@ pub enum SubjectKind {
 }
 
 impl SubjectKind {
-    /// The privilege that a question without one is about.
+    /// Returns the privilege that a question without one is about.
     #[must_use]
     pub fn default_privilege(self) -> Privileges {
         match self {
@@ -154,7 +155,7 @@ impl SubjectKind {
         }
     }
 
-    /// The privileges that exist on such an object in a major version of the server.
+    /// Returns the privileges that exist on such an object in a major version of the server.
     #[must_use]
     pub fn valid_privileges(self, version: u32) -> Privileges {
         match self {
@@ -204,14 +205,14 @@ impl Verdict {
     }
 }
 
-/// Turns a clause into a sentence.
+/// Returns a clause as a sentence: with a capital letter and a period.
 pub(super) fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", chars.as_str().trim_end_matches('.'))
 }
 
-/// The role that a need is checked as.
+/// Returns the role that a need is checked as.
 pub(super) fn checked_as<'a>(
     cx: &Context<'a>,
     role: &'a Role,

@@ -257,7 +257,7 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// Routines that calls of the extension's functions could execute instead.
+/// Reports routines that calls of the extension's functions could execute instead.
 fn impostors(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (name, arguments) in &cx.snapshot.guard.impostors {
         let identity = format!("ops.{}({arguments})", quote_ident(name));
@@ -274,8 +274,8 @@ fn impostors(cx: &Context<'_>, out: &mut Vec<Draft>) {
 }
 
 /// PUBLIC and clients must not execute the guard's functions. Which other roles may is the
-/// superuser's decision; functions that change something require more than EXECUTE (`api::permission`
-/// of the edge).
+/// superuser's decision; functions that change something require more than EXECUTE
+/// (`api::permission` of the edge).
 fn callers(cx: &Context<'_>, function: &GuardFunction, own: &Own<'_>, out: &mut Vec<Draft>) {
     let acl =
         function.acl.clone().unwrap_or_else(|| ObjectKind::Routine.default_acl(function.owner));

@@ -235,8 +235,8 @@ fn function(
     }
 }
 
-/// Returns the finding about a function that does not exist; `is_overloaded` where functions of that
-/// name have other arguments.
+/// Returns the finding about a function that does not exist; `is_overloaded` where functions of
+/// that name have other arguments.
 fn missing_function(cx: &Context<'_>, declared: &FunctionDecl, is_overloaded: bool) -> Draft {
     let arguments = declared.arguments.as_deref().unwrap_or("...");
     let identity =

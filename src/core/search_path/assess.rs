@@ -182,8 +182,8 @@ impl Reason {
     fn describe_missing(&self, schema: &str, who: &str) -> String {
         if schema.contains(',') {
             format!(
-                "\"{schema}\" is one schema name with a comma in it, and no such schema exists: the \
-                 whole list is enclosed in one pair of quotes"
+                "\"{schema}\" is one schema name with a comma in it, and no such schema exists: \
+                 the whole list is enclosed in one pair of quotes"
             )
         } else if schema.is_empty() {
             "an empty name is not the name of a schema".to_owned()
@@ -191,8 +191,8 @@ impl Reason {
             format!("schema \"{schema}\" does not exist, and {who} can create it")
         } else {
             format!(
-                "schema \"{schema}\" does not exist, and a role that creates it later controls what \
-                 the routine calls"
+                "schema \"{schema}\" does not exist, and a role that creates it later controls \
+                 what the routine calls"
             )
         }
     }
@@ -283,7 +283,8 @@ pub struct SearchPaths<'a> {
 }
 
 impl<'a> SearchPaths<'a> {
-    /// `trusted` contains the OIDs of the contract's trusted roles.
+    /// Returns the assessor of a snapshot. `trusted` contains the OIDs of the contract's trusted
+    /// roles.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot, access: &'a Access<'a>, trusted: HashSet<Oid>) -> Self {
         Self { snapshot, access, trusted, known: RefCell::default() }

@@ -228,7 +228,7 @@ pub fn safe_qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", safe_ident(schema), safe_ident(name))
 }
 
-/// Returns SQL of the server, such as the name of a type, with each quoted identifier that holds
+/// Returns SQL of the server, such as the name of a type, with each quoted identifier that contains
 /// unprintable characters as [`safe_ident`] writes it.
 #[must_use]
 pub fn safe_sql(sql: &str) -> Cow<'_, str> {

@@ -60,7 +60,7 @@ impl Target<'_> {
         }
     }
 
-    /// As [`Self::report_undeclared`], without PUBLIC.
+    /// Does the same as [`Self::report_undeclared`], without PUBLIC.
     pub(crate) fn report_roles(
         &self,
         cx: &Context<'_>,
