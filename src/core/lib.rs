@@ -1,4 +1,4 @@
-//! The judging core of dragonfly_guard: a contract and a catalog in, findings out.
+//! The core of dragonfly_guard: a contract and a catalog in, findings out.
 //!
 //! ```text
 //! contract (what is declared) ─┐

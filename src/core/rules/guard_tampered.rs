@@ -272,8 +272,8 @@ fn impostors(cx: &Context<'_>, out: &mut Vec<Draft>) {
 }
 
 /// PUBLIC and clients must not execute the guard's functions. Which other roles may is the
-/// superuser's decision; functions that change something require more than EXECUTE (`store::rights`
-/// of the edge).
+/// superuser's decision; functions that change something require more than EXECUTE
+/// (`src/api/permission.rs`).
 fn callers(cx: &Context<'_>, function: &GuardFunction, own: &Own<'_>, out: &mut Vec<Draft>) {
     let acl =
         function.acl.clone().unwrap_or_else(|| ObjectKind::Routine.default_acl(function.owner));
