@@ -499,7 +499,7 @@ COMMENT ON FUNCTION ops.exempt(pg_catalog.text, pg_catalog.text, pg_catalog.time
   pg_catalog.text, pg_catalog.text) IS
   'Exempts one finding by its fingerprint, or every finding of a rule about objects that match a '
   'pattern (* and ? as in a shell). Returns the number of the exemption. It ends when it '
-  'expires, and when the body, owner or search_path of a routine or the query of a view changes. '
+  'expires, and when the object changes (owner, body, settings, query, policies and others). '
   'Requires superuser, or EXECUTE granted on this function.';
 
 CREATE FUNCTION ops.unexempt(fingerprint pg_catalog.text DEFAULT NULL, id pg_catalog.int4
@@ -523,7 +523,7 @@ COMMENT ON FUNCTION dragonfly_guard.exemptions() IS 'The rows of view ops.v_exem
 CREATE VIEW ops.v_exemptions AS SELECT * FROM dragonfly_guard.exemptions();
 COMMENT ON VIEW ops.v_exemptions IS
   'Every exemption with the findings that it exempts now. status is active, expired, changed '
-  '(the object is not what was exempted) or withdrawn.';
+  '(the object has changed since then) or withdrawn.';
 
 ---------------------------------------------------------------- drift
 
@@ -616,7 +616,7 @@ CREATE TABLE dragonfly_guard.log (
   entry     pg_catalog.jsonb NOT NULL
 );
 COMMENT ON TABLE dragonfly_guard.log IS
-  'What the guard rejected, warned of and let pass; ops.v_guard_log shows it.';
+  'What the guard rejected, warned of or did not check; ops.v_guard_log shows it.';
 COMMENT ON COLUMN dragonfly_guard.log.logged_at IS 'Time of the entry.';
 COMMENT ON COLUMN dragonfly_guard.log.entry IS 'The entry, equal to the line in the server log.';
 

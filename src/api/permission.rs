@@ -77,7 +77,7 @@ fn reject(caller: &str, call: Call) -> ! {
         message: "permission denied to change security contract settings".into(),
         detail: format!(
             "Role \"{}\" can execute every function of the extension, which does not include the \
-             right to change settings.",
+             privilege to change settings.",
             printable(caller)
         ),
         hint: format!(

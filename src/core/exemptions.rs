@@ -200,21 +200,21 @@ impl Exemptions {
         self.of(finding, object_hash).is_some_and(|(_, status)| status == Status::Active)
     }
 
-    /// Removes the accepted findings, unless `with_accepted`. A remaining finding with an exemption
+    /// Removes the accepted findings, unless `with_exempt`. A remaining finding with an exemption
     /// shows the exemption in its evidence.
     #[must_use]
     pub fn apply(
         &self,
         findings: Vec<Finding>,
         object_hash: ObjectHash<'_>,
-        with_accepted: bool,
+        with_exempt: bool,
     ) -> Vec<Finding> {
         if self.list.is_empty() {
             return findings;
         }
         let applied = |mut finding: Finding| match self.of(&finding, object_hash) {
             None => Some(finding),
-            Some((_, Status::Active)) if !with_accepted => None,
+            Some((_, Status::Active)) if !with_exempt => None,
             Some((exemption, status)) => {
                 if let Value::Object(evidence) = &mut finding.evidence {
                     evidence.insert("exemption".into(), exemption.evidence(status));

@@ -1,4 +1,4 @@
-//! The hardened guard: where the library is loaded before a session's first statement, hooks also
+//! Hardened mode: where the library is loaded before a session's first statement, hooks also
 //! check statements that fire no event trigger: ALTER ROLE, GRANT role, GRANT ON DATABASE, ALTER
 //! DATABASE, REASSIGN OWNED, ALTER and DROP EVENT TRIGGER, and all statements while event triggers
 //! are disabled. Like others, they are checked by their effect on the catalog. The executor hook

@@ -77,9 +77,9 @@ impl<'s> Current<'s> {
         self.exemptions.mention(rule.id)
     }
 
-    /// Returns the findings; exempt findings are omitted unless `with_accepted`.
-    pub fn apply(&self, findings: Vec<Finding>, with_accepted: bool) -> Vec<Finding> {
-        self.exemptions.apply(findings, &|object| self.object_hash(object), with_accepted)
+    /// Returns the findings; exempt findings are omitted unless `with_exempt`.
+    pub fn apply(&self, findings: Vec<Finding>, with_exempt: bool) -> Vec<Finding> {
+        self.exemptions.apply(findings, &|object| self.object_hash(object), with_exempt)
     }
 
     /// Whether a finding is exempt.

@@ -111,7 +111,7 @@ fn risk(statement: &Statement) -> &'static str {
             }
             Change::AlterRoutine(..) => "medium: the body runs with other settings or privileges",
             Change::DropRoutine(..) => "medium: calls of the routine will fail",
-            Change::ChangeOwner { .. } => "medium: the former owner loses the rights of an owner",
+            Change::ChangeOwner { .. } => "medium: the former owner loses owner privileges",
             Change::EnableRowSecurity(_) => {
                 "high: a role without a policy sees no rows, without an error"
             }

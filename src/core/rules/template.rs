@@ -1,0 +1,60 @@
+//! Template.
+
+use super::context::Context;
+use crate::catalog::Relation;
+use crate::contract::{GuardAction, Severity};
+use crate::finding::{Draft, Measure};
+use crate::fix::Fix;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use serde_json::json;
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "template",
+    title: "Template",
+    area: Area::Objects,
+    severity: Severity::Warning,
+    guard: GuardAction::Audit,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
+    section: "",
+    checks: "",
+    why: "",
+    fix: "",
+    exempt: "",
+    exempt_by_pattern: true,
+    example: Example { violating: "", correct: "" },
+    references: &[],
+};
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for (relation, _) in cx.relations().filter(|(relation, _)| violates(relation)) {
+        out.push(Draft {
+            object: cx.relation_object(relation),
+            role: None,
+            severity: RULE.severity,
+            key: String::new(),
+            measure: Measure::missing("", vec![]),
+            detail: format!("Table {} violates the rule.", cx.snapshot.relation_sql(relation)),
+            evidence: json!({}),
+            fix: Fix::Unknown,
+        });
+    }
+}
+
+/// Returns whether the relation violates the rule.
+fn violates(_relation: &Relation) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::World;
+    use super::RULE;
+
+    #[test]
+    fn conforming_database_has_no_finding() {
+        assert_eq!(World::conforming().found(&RULE), [""; 0]);
+    }
+}
