@@ -7,7 +7,7 @@ use crate::contract::Accept;
 use crate::fix::{Change, Fix, RoutineChange, Statement};
 use crate::rules::context::Context;
 use crate::search_path::{Assessment, ReasonCode, Verdict, set_clause, stored_value};
-use crate::sql::safe_ident;
+use crate::sql::{printable, safe_ident};
 use std::rc::Rc;
 
 /// Returns the assessment of a routine's path; `None` for SECURITY INVOKER.
@@ -115,9 +115,10 @@ pub fn fix(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Fix 
         let (schema, role) =
             (only.schema.as_deref().unwrap_or_default(), only.role.as_deref().unwrap_or_default());
         return Fix::Proposal(format!(
-            "Drop the objects of role {} in schema {}, or change their owner to a trusted owner.",
-            safe_ident(role),
-            safe_ident(schema)
+            "Drop the objects of role \"{}\" in schema \"{}\", or change their owner to a trusted \
+             owner.",
+            printable(role),
+            printable(schema)
         ));
     }
     Fix::or_proposal(alter(cx, routine, assessment).map(|statement| vec![statement]), || {
