@@ -138,22 +138,20 @@ fn schema_check(cx: &Context<'_>, declared: &SchemaDecl) -> Check {
             !held.contains(Privileges::USAGE)
         })
     };
-    let without: Vec<String> = declared
-        .usage
-        .iter()
-        .filter(has_no_usage)
-        .map(|name| safe_ident(name).into_owned())
-        .collect();
+    let without: Vec<&String> = declared.usage.iter().filter(has_no_usage).collect();
     if without.is_empty() {
         let detail = format!("Schema {sql} is accessible to the roles declared for it.");
         return Check { step, ok: true, detail, fix: None };
     }
     let (roles, have) = if without.len() == 1 { ("Role", "does") } else { ("Roles", "do") };
+    let names: Vec<String> =
+        without.iter().map(|name| format!("\"{}\"", printable(name))).collect();
+    let grantees: Vec<_> = without.iter().map(|name| safe_ident(name)).collect();
     Check {
         step,
         ok: false,
-        detail: format!("{roles} {} {have} not have USAGE on schema {sql}.", listed(&without)),
-        fix: Some(format!("GRANT USAGE ON SCHEMA {sql} TO {};", without.join(", "))),
+        detail: format!("{roles} {} {have} not have USAGE on schema {sql}.", listed(&names)),
+        fix: Some(format!("GRANT USAGE ON SCHEMA {sql} TO {};", grantees.join(", "))),
     }
 }
 
@@ -205,8 +203,9 @@ mod tests {
                  GRANT authenticated TO authenticator;",
                 "ok SET ROLE service_role: Role \"authenticator\" can become \"service_role\".",
                 "ok schema public: Schema public is accessible to the roles declared for it.",
-                "NO schema api: Roles anon, authenticated and service_role do not have USAGE on \
-                 schema api. => GRANT USAGE ON SCHEMA api TO anon, authenticated, service_role;",
+                "NO schema api: Roles \"anon\", \"authenticated\" and \"service_role\" do not have \
+                 USAGE on schema api. => GRANT USAGE ON SCHEMA api TO anon, authenticated, \
+                 service_role;",
                 "ok schema intake: Schema intake is accessible to the roles declared for it.",
             ]
         );

@@ -113,7 +113,7 @@ pub fn disables_guard(statement: &str, parameter: Option<&str>) -> ! {
         message: format!("{statement} would disable the security guard"),
         detail: format!(
             "After the change of {changed}, new sessions would run without the security guard, \
-             or with the guard switched off."
+             or with the guard disabled."
         ),
         hint: "To run the statement anyway, run SET dragonfly_guard.mode = off; first, as a \
                superuser. The server log records it."
@@ -162,7 +162,7 @@ pub fn drops_guard(tag: &str, is_by_name: bool) -> ! {
     let (message, detail) = if is_by_name {
         (
             format!("{tag} would disable the security guard"),
-            "The guard is hardened: it must be switched off before its extension is dropped.",
+            "In hardened mode, the guard must be disabled before its extension is dropped.",
         )
     } else {
         (
