@@ -117,7 +117,7 @@ COMMENT ON COLUMN dragonfly_guard.contract.id IS
 COMMENT ON COLUMN dragonfly_guard.contract.document IS
   'The contract; ops.contract_schema() describes its format.';
 COMMENT ON COLUMN dragonfly_guard.contract.shipped IS
-  'True for the contract that ships with the extension, which pg_dump leaves out.';
+  'True for the contract that ships with the extension, which pg_dump omits.';
 COMMENT ON COLUMN dragonfly_guard.contract.loaded_at IS 'Time at which it came into force.';
 COMMENT ON COLUMN dragonfly_guard.contract.loaded_by IS 'Session user who loaded it.';
 COMMENT ON COLUMN dragonfly_guard.contract.note IS 'Reason given when it was loaded.';
@@ -138,9 +138,9 @@ CREATE FUNCTION ops.validate_contract(contract pg_catalog.jsonb)
     allowed pg_catalog.text)
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'ops_validate_contract';
 COMMENT ON FUNCTION ops.validate_contract(pg_catalog.jsonb) IS
-  'Returns every problem of a contract: errors, with which it cannot be loaded, and warnings '
-  'where it contradicts itself. path is a jsonpath into the document; allowed lists the values '
-  'that are valid there.';
+  'Returns every problem of a contract: errors, which prevent loading it, and warnings, where '
+  'it contradicts itself. path is a jsonpath into the document; allowed lists the values that are '
+  'valid there.';
 
 CREATE FUNCTION ops.validate_contract(contract pg_catalog.text)
   RETURNS TABLE (severity pg_catalog.text, path pg_catalog.text, problem pg_catalog.text,
@@ -148,8 +148,8 @@ CREATE FUNCTION ops.validate_contract(contract pg_catalog.text)
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10
     AS 'MODULE_PATHNAME', 'ops_validate_contract_text';
 COMMENT ON FUNCTION ops.validate_contract(pg_catalog.text) IS
-  'Same for the text of a contract: invalid JSON is reported with line and column, and a '
-  'duplicate field is an error.';
+  'Like ops.validate_contract(jsonb), for a contract given as text: invalid JSON is reported '
+  'with line and column, and a duplicate field is an error.';
 
 CREATE FUNCTION ops.contract_schema() RETURNS pg_catalog.jsonb
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_schema';
@@ -197,7 +197,7 @@ CREATE FUNCTION ops.load_contract(contract pg_catalog.text, note pg_catalog.text
     changes pg_catalog.text[])
   LANGUAGE c ROWS 1 AS 'MODULE_PATHNAME', 'ops_load_contract_text';
 COMMENT ON FUNCTION ops.load_contract(pg_catalog.text, pg_catalog.text) IS
-  'Same for the text of a contract: a duplicate field is an error.';
+  'Like ops.load_contract(jsonb), for a contract given as text: a duplicate field is an error.';
 
 CREATE FUNCTION ops.rollback_contract(to_version pg_catalog.text DEFAULT NULL, note pg_catalog.text
   DEFAULT NULL)
@@ -292,8 +292,8 @@ CREATE FUNCTION ops.infer_contract(schemas pg_catalog.name[] DEFAULT NULL) RETUR
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_infer_contract';
 COMMENT ON FUNCTION ops.infer_contract(pg_catalog.name[]) IS
   'Returns a contract that describes those schemas, or (NULL) all schemas that do not belong to '
-  'the server or the platform, with least privileges. What a contract should not permit is left '
-  'out and named in a notice; ops.audit_contract() of the result lists it.';
+  'the server or the platform, with least privileges. What a contract should not permit is '
+  'omitted and reported in a notice; ops.audit_contract() of the result lists it.';
 
 CREATE FUNCTION ops.assert_security(min_severity pg_catalog.text DEFAULT 'error')
   RETURNS pg_catalog.void
@@ -401,10 +401,10 @@ CREATE FUNCTION ops.golden_sql(schemas pg_catalog.name[] DEFAULT NULL, rules pg_
     reversible pg_catalog.bool, risk pg_catalog.text, undo pg_catalog.text)
   LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_golden_sql';
 COMMENT ON FUNCTION ops.golden_sql(pg_catalog.name[], pg_catalog.text[]) IS
-  'Returns the statements that bring the database into its contract, in order, each safe to run '
-  'twice; for those schemas and rules, NULL for all. Proposals that a person has to complete '
-  'come last, as comments. undo reverts a step (in reverse order; the guard may have to be '
-  'switched off).';
+  'Returns the statements that make the database conform to its contract, in order, each safe '
+  'to run twice; for those schemas and rules, NULL for all. Proposals that a person has to '
+  'complete come last, as comments. undo reverts a step (in reverse order; the guard may have '
+  'to be disabled).';
 
 CREATE FUNCTION ops.apply_golden_sql(
     dry_run pg_catalog.bool DEFAULT true, schemas pg_catalog.name[]
@@ -416,11 +416,10 @@ CREATE FUNCTION ops.apply_golden_sql(
       undo pg_catalog.text)
   LANGUAGE c ROWS 100 AS 'MODULE_PATHNAME', 'ops_apply_golden_sql';
 COMMENT ON FUNCTION ops.apply_golden_sql(pg_catalog.bool, pg_catalog.name[], pg_catalog.text[]) IS
-  'Runs the plan of ops.golden_sql() as the caller and audits the result. Where an error remains '
-  'that the plan was to fix, or a new one appears, it raises an error and everything is rolled '
-  'back. By default it is a dry run (outcome tried). Outcome incomplete: a warning that the '
-  'statement is about remains, for example because the caller cannot change an object of another '
-  'owner.';
+  'Runs the plan of ops.golden_sql() as the caller and audits the result. If an error that the '
+  'plan should fix remains, or a new one appears, raises an error and rolls everything back. By '
+  'default it is a dry run (outcome tried). Outcome incomplete: a warning that the statement '
+  'should fix remains, for example because the caller cannot change an object of another owner.';
 
 CREATE FUNCTION ops.explain_access(
     role pg_catalog.name, object pg_catalog.text, privilege pg_catalog.text
@@ -472,7 +471,8 @@ CREATE TABLE dragonfly_guard.exemption (
   withdrawn_at pg_catalog.timestamptz,
   withdrawn_by pg_catalog.name
 );
-COMMENT ON TABLE dragonfly_guard.exemption IS 'Accepted findings; ops.v_exemptions shows them.';
+COMMENT ON TABLE dragonfly_guard.exemption IS
+  'Exemptions from the contract; ops.v_exemptions shows them.';
 COMMENT ON COLUMN dragonfly_guard.exemption.id IS 'Number in the order of creation.';
 COMMENT ON COLUMN dragonfly_guard.exemption.fingerprint IS
   'Fingerprint of the exempted finding; NULL: every finding of the rule about objects that '
@@ -485,7 +485,7 @@ COMMENT ON COLUMN dragonfly_guard.exemption.exempted_at IS 'Time of the exemptio
 COMMENT ON COLUMN dragonfly_guard.exemption.exempted_by IS 'Session user who exempted it.';
 COMMENT ON COLUMN dragonfly_guard.exemption.expires_at IS 'Time at which it expires; NULL: never.';
 COMMENT ON COLUMN dragonfly_guard.exemption.basis IS
-  'Hash of each object at that time: another body, owner or search_path ends the exemption.';
+  'Hash of each object at that time: a changed body, owner or search_path ends the exemption.';
 COMMENT ON COLUMN dragonfly_guard.exemption.withdrawn_at IS 'Time at which it was withdrawn.';
 COMMENT ON COLUMN dragonfly_guard.exemption.withdrawn_by IS 'Session user who withdrew it.';
 SELECT pg_catalog.pg_extension_config_dump('dragonfly_guard.exemption'::pg_catalog.regclass, '');
@@ -538,7 +538,7 @@ COMMENT ON TABLE dragonfly_guard.frozen_schema IS
   'Snapshots of schemas; ops.v_frozen_schemas shows them.';
 COMMENT ON COLUMN dragonfly_guard.frozen_schema.label IS 'Name of the snapshot.';
 COMMENT ON COLUMN dragonfly_guard.frozen_schema.frozen_at IS
-  'Time of the snapshot; the latest is compared with unless a label is given.';
+  'Time of the snapshot. Without a label, comparisons use the latest one.';
 COMMENT ON COLUMN dragonfly_guard.frozen_schema.frozen_by IS 'Session user who took it.';
 COMMENT ON COLUMN dragonfly_guard.frozen_schema.fingerprint IS
   'Result of ops.schema_fingerprint() at that time.';
@@ -551,8 +551,8 @@ CREATE FUNCTION ops.schema_snapshot(schemas pg_catalog.name[] DEFAULT NULL) RETU
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_schema_snapshot';
 COMMENT ON FUNCTION ops.schema_snapshot(pg_catalog.name[]) IS
   'Returns the definition of those schemas, or (NULL) of the governed ones, by names alone: '
-  'tables, columns, types, views, routines, policies, grants, triggers. To be stored, or '
-  'compared with another database.';
+  'tables, columns, types, views, routines, policies, grants, triggers. The result can be '
+  'stored, or compared in another database.';
 
 CREATE FUNCTION ops.schema_fingerprint(schemas pg_catalog.name[] DEFAULT NULL)
   RETURNS pg_catalog.text
@@ -616,7 +616,7 @@ CREATE TABLE dragonfly_guard.log (
   entry     pg_catalog.jsonb NOT NULL
 );
 COMMENT ON TABLE dragonfly_guard.log IS
-  'What the guard rejected, warned of or did not check; ops.v_guard_log shows it.';
+  'What the guard rejected, warned about or did not check; ops.v_guard_log shows it.';
 COMMENT ON COLUMN dragonfly_guard.log.logged_at IS 'Time of the entry.';
 COMMENT ON COLUMN dragonfly_guard.log.entry IS 'The entry, equal to the line in the server log.';
 
@@ -648,9 +648,9 @@ CREATE VIEW ops.v_guard_log AS
    ORDER BY l.logged_at;
 COMMENT ON VIEW ops.v_guard_log IS
   'What the guard did, oldest first. event is rejected, warned, unchecked (the mode was off) or '
-  'restoring (a dump). Rejections are listed here only where the library is in '
-  'shared_preload_libraries, everything else always; the server log has all of it. statement is '
-  'NULL where it may contain a password.';
+  'restoring (a dump). Rejections are listed here only if the library is in '
+  'shared_preload_libraries, all other entries always; the server log has all entries. '
+  'statement is NULL where it may contain a password.';
 
 CREATE FUNCTION dragonfly_guard.ddl_command_start() RETURNS pg_catalog.event_trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'guard_ddl_command_start';

@@ -120,8 +120,8 @@ fn load(call: Call, document: Option<String>) -> pg_sys::Datum {
                  identifies one contract."
                     .into()
             },
-            hint: "Increase its version. To return to an earlier contract, SELECT * FROM \
-                   ops.rollback_contract('...')."
+            hint: "Increase its version. To return to an earlier contract, run SELECT * FROM \
+                   ops.rollback_contract('...');"
                 .into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE);

@@ -113,7 +113,7 @@ impl Wanted {
                 }
                 Self { fingerprint: None, pattern: Some((rule, object)) }
             }
-            _ => reject("specify either fingerprint, or rule and object", "", hint),
+            _ => reject("must specify either fingerprint, or rule and object", "", hint),
         }
     }
 
@@ -163,7 +163,7 @@ fn unexempt(call: Call) -> pg_sys::Datum {
     permission::check(call);
     let (fingerprint, id) = (call.text(0), call.int(1));
     if fingerprint.is_some() == id.is_some() {
-        reject("specify either fingerprint or id", "", LIST_HINT)
+        reject("must specify either fingerprint or id", "", LIST_HINT)
     }
     let change = Change::open();
     let is_meant = |r: &&Record| match id {

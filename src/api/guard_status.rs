@@ -131,8 +131,8 @@ fn statements_without_event() -> Component {
         },
         gap: Some(match by {
             Some(_) => {
-                "Sessions in other databases, where no contract or another one is in force, can \
-                 change roles and memberships."
+                "Sessions in other databases, where no contract or a different one is in force, \
+                 can change roles and memberships."
             }
             None => {
                 "ALTER ROLE, GRANT role, GRANT ON DATABASE, ALTER DATABASE, REASSIGN OWNED, ALTER \

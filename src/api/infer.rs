@@ -113,8 +113,8 @@ fn report_left_out(left_out: &[Finding]) {
     }
     Report {
         message: match matters.len() {
-            1 => "1 finding is left out of the inferred contract".to_owned(),
-            n => format!("{n} findings are left out of the inferred contract"),
+            1 => "1 finding would remain under the inferred contract".to_owned(),
+            n => format!("{n} findings would remain under the inferred contract"),
         },
         detail: super::audit::lines(matters.into_iter(), SHOWN),
         hint: "SELECT * FROM ops.audit_contract(ops.infer_contract(...)) lists them with the SQL \

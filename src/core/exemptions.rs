@@ -138,7 +138,10 @@ impl Exemption {
             (Status::Expired, Some(at)) => {
                 format!(" It was exempt until {at}. Reason of the exemption: {reason}")
             }
-            _ => format!(" It was exempt until it changed. Reason of the exemption: {reason}"),
+            _ => format!(
+                " It was exempt until the object changed. Reason of the exemption: \
+                          {reason}"
+            ),
         }
     }
 }
@@ -336,7 +339,8 @@ mod tests {
         let shown = Exemptions::new(vec![accepted.clone()]).apply(found.clone(), CHANGED, false);
         assert!(
             shown[0].detail.ends_with(
-                " It was exempt until it changed. Reason of the exemption: Legacy, ticket 7."
+                " It was exempt until the object changed. Reason of the exemption: Legacy, ticket \
+                 7."
             ),
             "{}",
             shown[0].detail

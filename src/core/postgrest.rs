@@ -144,7 +144,8 @@ fn schema_check(cx: &Context<'_>, declared: &SchemaDecl) -> Check {
         return Check { step, ok: true, detail, fix: None };
     }
     let (roles, have) = if without.len() == 1 { ("Role", "does") } else { ("Roles", "do") };
-    let names: Vec<_> = without.iter().map(|name| format!("\"{}\"", printable(name))).collect();
+    let names: Vec<String> =
+        without.iter().map(|name| format!("\"{}\"", printable(name))).collect();
     let grantees: Vec<_> = without.iter().map(|name| safe_ident(name)).collect();
     Check {
         step,
@@ -202,8 +203,8 @@ mod tests {
                  GRANT authenticated TO authenticator;",
                 "ok SET ROLE service_role: Role \"authenticator\" can become \"service_role\".",
                 "ok schema public: Schema public is accessible to the roles declared for it.",
-                "NO schema api: Roles \"anon\", \"authenticated\" and \"service_role\" do not \
-                 have USAGE on schema api. => GRANT USAGE ON SCHEMA api TO anon, authenticated, \
+                "NO schema api: Roles \"anon\", \"authenticated\" and \"service_role\" do not have \
+                 USAGE on schema api. => GRANT USAGE ON SCHEMA api TO anon, authenticated, \
                  service_role;",
                 "ok schema intake: Schema intake is accessible to the roles declared for it.",
             ]

@@ -162,7 +162,7 @@ pub fn drops_guard(tag: &str, is_by_name: bool) -> ! {
     let (message, detail) = if is_by_name {
         (
             format!("{tag} would disable the security guard"),
-            "In hardened mode, dragonfly_guard.mode must be off before the extension is dropped.",
+            "In hardened mode, the guard must be disabled before its extension is dropped.",
         )
     } else {
         (

@@ -95,7 +95,7 @@ pub fn to_server_log(line: &str) {
 pub fn unknown_argument(kind: &str, given: &str, valid: &[&str]) -> ! {
     let given = dragonfly_core::sql::printable(given);
     Report {
-        message: format!("there is no {kind} \"{given}\""),
+        message: format!("unrecognized {kind} \"{given}\""),
         detail: String::new(),
         hint: format!("Valid: {}.", valid.join(", ")),
     }

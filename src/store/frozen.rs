@@ -48,11 +48,11 @@ pub fn find(state: &State, own: &Own, label: Option<String>) -> Option<Frozen> {
 fn unknown_label(label: &str, known: &[(i64, String)]) -> ! {
     if known.is_empty() {
         Report {
-            message: format!("there is no frozen schema \"{}\"", printable(label)),
+            message: format!("frozen schema \"{}\" does not exist", printable(label)),
             detail: String::new(),
-            hint:
-                "No schema is frozen. SELECT ops.freeze_schema('...'); freezes the current state."
-                    .into(),
+            hint: "No schema is frozen. To freeze the current state, run SELECT \
+                 ops.freeze_schema('...');"
+                .into(),
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     }

@@ -477,7 +477,7 @@ fn audit_under_inferred_contract_finds_omitted_privileges() {
     let error = attempt(&mut client, "SELECT ops.infer_contract('{public,nowhere}')").unwrap_err();
     assert_eq!(
         (error.code.as_str(), error.message.as_str()),
-        ("22023", "there is no schema \"nowhere\"")
+        ("22023", "unrecognized schema \"nowhere\"")
     );
 }
 

@@ -243,7 +243,7 @@ fn doctor_executes_no_untrusted_code() {
     assert_eq!(
         column(&mut client, detail),
         ["Exists (its query was not planned: untrusted roles can create objects in its \
-             search_path), for service_role."]
+             search_path), for \"service_role\"."]
     );
     // Reading a literal of a domain executes the checks of the domain.
     client
@@ -341,7 +341,7 @@ fn doctor_does_not_call_itself() {
     assert_eq!(
         column(&mut client, "SELECT detail FROM ops.doctor() WHERE object = 'ops.v_reaper_status'"),
         ["Exists (its query was not planned: it would call function public.loud(), which is \
-             owned by \"postgres\"), for service_role."]
+             owned by \"postgres\"), for \"service_role\"."]
     );
     assert_eq!(
         column(&mut client, "SELECT object FROM ops.doctor() WHERE area = 'view' AND NOT ok"),

@@ -150,20 +150,20 @@ fn unknown_argument_is_an_error_with_the_valid_values() {
     for (call, message, hint) in [
         (
             "rules => '{no_such}'",
-            "there is no rule \"no_such\"",
+            "unrecognized rule \"no_such\"",
             "Valid: role_missing, role_attributes",
         ),
         (
             "schemas => '{nowhere}'",
-            "there is no schema \"nowhere\"",
+            "unrecognized schema \"nowhere\"",
             "Valid: api, dragonfly_guard, enforcement",
         ),
         (
             "min_severity => 'fatal'",
-            "there is no severity \"fatal\"",
+            "unrecognized severity \"fatal\"",
             "Valid: error, warning, info.",
         ),
-        ("rules => ARRAY[E'a\\n\\x1b']", "there is no rule \"a\\u000A\\u001B\"", "Valid: "),
+        ("rules => ARRAY[E'a\\n\\x1b']", "unrecognized rule \"a\\u000A\\u001B\"", "Valid: "),
     ] {
         let error =
             attempt(&mut client, &format!("SELECT * FROM ops.audit_security({call})")).unwrap_err();

@@ -701,7 +701,7 @@ fn labels_of_frozen_schemas_are_unique_and_checked() {
     let wrong = |message: &str| ("22023".to_owned(), message.to_owned());
     assert_eq!(
         error("SELECT * FROM ops.check_schema_consistency('a')"),
-        wrong("there is no frozen schema \"a\"")
+        wrong("frozen schema \"a\" does not exist")
     );
     assert_eq!(
         error("SELECT ops.freeze_schema(NULL)"),
@@ -709,11 +709,11 @@ fn labels_of_frozen_schemas_are_unique_and_checked() {
     );
     assert_eq!(
         error("SELECT ops.freeze_schema('a', '{nowhere}')"),
-        wrong("there is no schema \"nowhere\"")
+        wrong("unrecognized schema \"nowhere\"")
     );
     assert_eq!(
         error("SELECT ops.schema_fingerprint('{pg_catalog}')"),
-        wrong("there is no schema \"pg_catalog\"")
+        wrong("unrecognized schema \"pg_catalog\"")
     );
     // Without schemas there would never be any drift.
     for call in [
@@ -744,7 +744,10 @@ fn labels_of_frozen_schemas_are_unique_and_checked() {
         )
     );
     error("ROLLBACK; SELECT 1/0");
-    assert_eq!(error("SELECT ops.unfreeze_schema('a')"), wrong("there is no frozen schema \"a\""));
+    assert_eq!(
+        error("SELECT ops.unfreeze_schema('a')"),
+        wrong("frozen schema \"a\" does not exist")
+    );
     error("SELECT ops.freeze_schema('a', '{api}'); SELECT 1/0");
     client.batch_execute("SELECT ops.freeze_schema('a', '{api}')").unwrap();
     let mut error = |sql: &str| {

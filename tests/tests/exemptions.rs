@@ -101,7 +101,8 @@ fn change_of_the_routine_resurfaces_finding() {
             => '{security_definer_search_path}')";
         assert_eq!(
             column(&mut client, said),
-            [" It was exempt until it changed. Reason of the exemption: Ticket 7: rewritten in \
+            [" It was exempt until the object changed. Reason of the exemption: Ticket 7: \
+              rewritten in \
                 May"],
             "{change}"
         );
@@ -245,14 +246,14 @@ fn invalid_exemption_is_an_error() {
     for (call, message) in [
         ("ops.exempt()", "an exemption requires a reason"),
         ("ops.exempt('x', '  ')", "an exemption requires a reason"),
-        ("ops.exempt(NULL, 'why')", "specify either fingerprint, or rule and object"),
+        ("ops.exempt(NULL, 'why')", "must specify either fingerprint, or rule and object"),
         (
             "ops.exempt('x', 'why', rule => 'direct_write', object => '*')",
-            "specify either fingerprint, or rule and object",
+            "must specify either fingerprint, or rule and object",
         ),
         (
             "ops.exempt(reason => 'why', rule => 'direct_write')",
-            "specify either fingerprint, or rule and object",
+            "must specify either fingerprint, or rule and object",
         ),
         ("ops.exempt('x', 'why')", "finding with fingerprint \"x\" does not exist"),
         (
@@ -261,7 +262,10 @@ fn invalid_exemption_is_an_error() {
         ),
         ("ops.exempt('x', 'why', '2001-01-01')", "expires_at must be in the future"),
         ("ops.exempt('x', 'why', '-infinity')", "expires_at must be in the future"),
-        ("ops.exempt(reason => 'why', rule => 'none', object => '*')", "there is no rule \"none\""),
+        (
+            "ops.exempt(reason => 'why', rule => 'none', object => '*')",
+            "unrecognized rule \"none\"",
+        ),
         (
             "ops.exempt(reason => 'why', rule => 'direct_write', object => '')",
             "object must be 1 to 1000 bytes long",
@@ -274,7 +278,7 @@ fn invalid_exemption_is_an_error() {
             "ops.exempt(reason => 'why', rule => 'guard_tampered', object => '*')",
             "findings of rule \"guard_tampered\" cannot be exempted by pattern",
         ),
-        ("ops.unexempt()", "specify either fingerprint or id"),
+        ("ops.unexempt()", "must specify either fingerprint or id"),
         ("ops.unexempt('x')", "exemption does not exist"),
         ("ops.unexempt(id => 7)", "exemption does not exist"),
     ] {

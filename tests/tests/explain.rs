@@ -138,7 +138,7 @@ fn explain_access_accepts_names_as_users_write_them() {
     let error =
         attempt(&mut client, "SELECT * FROM ops.explain_access('anon', 'public.judgments(nope)')")
             .unwrap_err();
-    assert_eq!(error.message, "there is no column \"nope\"");
+    assert_eq!(error.message, "unrecognized column \"nope\"");
 }
 
 /// The server does not evaluate the columns of a view that a statement does not read.
@@ -615,8 +615,8 @@ fn explain_access_rejects_invalid_questions_and_executes_nothing() {
     for (arguments, code, message) in [
         ("'anon', 'nowhere'", "3F000", "schema \"nowhere\" does not exist"),
         ("'anon', 'public.'", "42602", "invalid object name: \"public.\""),
-        ("'anon', 'public.judgments', 'USAGE'", "22023", "there is no privilege \"USAGE\""),
-        ("'anon', 'public.judgments.nope'", "22023", "there is no column \"nope\""),
+        ("'anon', 'public.judgments', 'USAGE'", "22023", "unrecognized privilege \"USAGE\""),
+        ("'anon', 'public.judgments.nope'", "22023", "unrecognized column \"nope\""),
     ] {
         let error = attempt(&mut client, &format!("SELECT * FROM ops.explain_access({arguments})"))
             .unwrap_err();

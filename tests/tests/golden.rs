@@ -491,7 +491,7 @@ fn plan_can_be_filtered_and_needs_privileges() {
             .unwrap_err();
     assert_eq!(
         (unknown.code.as_str(), unknown.message.as_str()),
-        ("22023", "there is no rule \"table_privilege\"")
+        ("22023", "unrecognized rule \"table_privilege\"")
     );
     client.batch_execute("BEGIN READ ONLY; SELECT * FROM ops.golden_sql(); ROLLBACK").unwrap();
     // Workers can read the plan, but not execute it; clients cannot read it.

@@ -1011,8 +1011,8 @@ fn rejection_names_problem_reason_and_next_action() {
         "A superuser's function must not search schemas in which other roles can create objects. \
          Create \
          it as role \"postgres\" with SET search_path = public, pg_temp, or use SET search_path = \
-         pg_catalog, pg_temp. To restore a dump, SET dragonfly_guard.mode = warn and audit the \
-         database afterwards."
+         pg_catalog, pg_temp. To restore a dump, run SET dragonfly_guard.mode = warn; and audit \
+         the database afterwards."
     );
     client.batch_execute("ALTER DATABASE words OWNER TO root_su").unwrap();
 

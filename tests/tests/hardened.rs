@@ -289,8 +289,8 @@ fn violation_without_preloading_passes_and_is_reported() {
             &mut client,
             "SELECT detail || ' ' || fix FROM ops.guard_status() WHERE component = 'mode'"
         ),
-        ["warn: statements that violate the contract raise a WARNING and are executed. RESET \
-             dragonfly_guard.mode;"]
+        ["warn: statements that violate the contract raise a WARNING and are executed. \
+             RESET dragonfly_guard.mode;"]
     );
 }
 

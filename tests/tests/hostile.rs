@@ -324,14 +324,14 @@ fn tampering_is_reported_and_fixed() {
         ),
         (
             "GRANT UPDATE (document) ON dragonfly_guard.contract TO mallory",
-            "grants UPDATE (document) to mallory",
+            "grants UPDATE (document) to role \"mallory\"",
         ),
-        ("GRANT USAGE ON SCHEMA dragonfly_guard TO anon", "grants USAGE to anon"),
+        ("GRANT USAGE ON SCHEMA dragonfly_guard TO anon", "grants USAGE to role \"anon\""),
         ("ALTER SCHEMA dragonfly_guard RENAME TO elsewhere", "under another name"),
         ("ALTER ROLE mallory SET session_replication_role = replica", "has the setting"),
         (
             "GRANT SET ON PARAMETER session_replication_role TO mallory WITH GRANT OPTION",
-            "grants SET to mallory",
+            "grants SET to role \"mallory\"",
         ),
         (
             "ALTER SYSTEM SET dragonfly_guard.mode = off; SELECT pg_reload_conf()",

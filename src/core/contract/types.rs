@@ -78,10 +78,11 @@ pub struct Contract {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoleKind {
-    /// A role of requests from outside, for example through PostgREST: each of its privileges must
+    /// A role used by requests from outside, for example through PostgREST: each of its
+    /// privileges must
     /// be declared.
     Client,
-    /// A role of backend services: it may access the data but not create or alter objects.
+    /// A role used by backend services: it may access the data but not create or alter objects.
     Worker,
     /// A role that owns the objects and runs migrations.
     Owner,

@@ -179,7 +179,7 @@ fn audit(findings: &[Finding]) -> Check {
         object: "ops.audit_security()".into(),
         ok: errors == 0,
         detail: match (errors, warnings) {
-            (0, 0) => "The database does not differ from its contract.".into(),
+            (0, 0) => "The database conforms to its contract.".into(),
             _ => format!(
                 "{} and {}: ops.audit_security() lists them.",
                 of(errors, "error"),

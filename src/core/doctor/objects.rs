@@ -249,7 +249,7 @@ fn declared_for<'a>(
     let outside: Vec<String> = all
         .iter()
         .filter(|role| !declared.usage.iter().any(|u| u == *role))
-        .map(|role| safe_ident(role).into_owned())
+        .map(|role| quoted(role))
         .collect();
     let but = match outside.as_slice() {
         [] => String::new(),
@@ -262,12 +262,15 @@ fn declared_for<'a>(
     format!("{}{but}", for_roles(&all))
 }
 
+fn quoted(role: &str) -> String {
+    format!("\"{}\"", printable(role))
+}
+
 fn for_roles<S: AsRef<str>>(roles: &[S]) -> String {
     match roles {
         [] => "for no declared role".to_owned(),
-        roles => format!(
-            "for {}",
-            listed(&roles.iter().map(|r| safe_ident(r.as_ref()).into_owned()).collect::<Vec<_>>())
-        ),
+        roles => {
+            format!("for {}", listed(&roles.iter().map(|r| quoted(r.as_ref())).collect::<Vec<_>>()))
+        }
     }
 }

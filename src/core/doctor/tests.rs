@@ -43,20 +43,20 @@ fn doctor_reports_passing_checks() {
     assert!(lines.iter().all(|l| l.starts_with("ok ")), "{lines:#?}");
     for line in [
         "ok role anon: Exists, with the attributes that the contract declares.",
-        "ok schema intake: Exists, for authenticated and service_role.",
-        "ok table public.judgments: Exists, with row security, for authenticated and service_role.",
-        "ok view ops.v_batch_performance: Exists and can be read, for anon, authenticated and \
-         service_role; the contract \
-         gives anon and authenticated no USAGE on schema ops.",
+        "ok schema intake: Exists, for \"authenticated\" and \"service_role\".",
+        "ok table public.judgments: Exists, with row security, for \"authenticated\" and \
+         \"service_role\".",
+        "ok view ops.v_batch_performance: Exists and can be read, for \"anon\", \"authenticated\" \
+         and \"service_role\"; the contract gives \"anon\" and \"authenticated\" no USAGE on \
+         schema ops.",
         "ok function api.get_call_queue(): Exists and its body is valid, SECURITY DEFINER with a \
-         safe search_path, for anon, \
-         authenticated and service_role.",
+         safe search_path, for \"anon\", \"authenticated\" and \"service_role\".",
         "ok guard dragonfly_guard: Its event triggers are enabled, and no stored setting disables \
          them. See ops.guard_status().",
         "ok postgrest SET ROLE anon: Role \"authenticator\" can become \"anon\".",
         "ok postgrest pgrst.db_schemas: Not set in the database: PostgREST takes db-schemas from \
          its own configuration.",
-        "ok audit ops.audit_security(): The database does not differ from its contract.",
+        "ok audit ops.audit_security(): The database conforms to its contract.",
     ] {
         assert!(lines.iter().any(|l| l == line), "{line}\n{lines:#?}");
     }
@@ -143,14 +143,14 @@ fn doctor_reports_unchecked_views_and_bodies() {
         found("ok view public.v_judgment_pipeline"),
         "ok view public.v_judgment_pipeline: Exists (its query was not planned: it would call \
          function public.evil(), which is owned \
-         by \"mallory\"), for anon, authenticated and service_role."
+         by \"mallory\"), for \"anon\", \"authenticated\" and \"service_role\"."
     );
     assert_eq!(
         found("ok function api.get_call_queue()"),
         "ok function api.get_call_queue(): Exists (its body was not checked: it would call \
          function public.evil(), which is owned \
-         by \"mallory\"), SECURITY DEFINER with a safe search_path, for anon, authenticated and \
-         service_role."
+         by \"mallory\"), SECURITY DEFINER with a safe search_path, for \"anon\", \
+         \"authenticated\" and \"service_role\"."
     );
 }
 

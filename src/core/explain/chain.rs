@@ -71,7 +71,7 @@ pub(super) fn how(
             |name: &str| cx.snapshot.role_named(name).is_some_and(|r| closure.contains(&r.oid));
         let predefined =
             PREDEFINED.iter().filter(|(name, gives)| gives.intersects(wanted) && holds(name));
-        ways.extend(predefined.map(|(name, _)| format!("as a member of {name}")));
+        ways.extend(predefined.map(|(name, _)| format!("as a member of {}", quoted(name))));
     }
     ways.dedup();
     if ways.is_empty() { String::new() } else { format!(", {}", listed(&ways)) }

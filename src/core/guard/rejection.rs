@@ -300,7 +300,8 @@ fn search_path_hint(
         return format!(
             "A superuser's {kind} must not search schemas in which other roles can create \
              objects. Create it as role \"{}\" with SET search_path = {}, or use {clause}. To \
-             restore a dump, SET dragonfly_guard.mode = warn and audit the database afterwards.",
+             restore a dump, run SET dragonfly_guard.mode = warn; and audit the database \
+             afterwards.",
             printable(&owner),
             set_clause(&cx.contract.security_definer.search_path)
         );

@@ -111,9 +111,12 @@ fn risk(statement: &Statement) -> &'static str {
             }
             Change::AlterRoutine(..) => "medium: the body runs with other settings or privileges",
             Change::DropRoutine(..) => "medium: calls of the routine will fail",
-            Change::ChangeOwner { .. } => "medium: the former owner loses owner privileges",
+            Change::ChangeOwner { .. } => {
+                "medium: the former owner loses the privileges of an \
+                                           owner"
+            }
             Change::EnableRowSecurity(_) => {
-                "high: a role without a policy sees no rows, without an error"
+                "high: a role without a policy sees no rows and gets no error"
             }
             Change::ForceRowSecurity(_) => {
                 "high: the policies also apply to the owner's views and routines"

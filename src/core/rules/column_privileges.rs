@@ -23,7 +23,7 @@ pub static RULE: Rule = Rule {
     why: "A privilege on a column opens the table for that column, and is easily overlooked \
           because it is not part of the table's ACL.",
     fix: "Revoke the privilege on the column.",
-    exempt: "A column privilege that restricts a role further than a table privilege could.",
+    exempt: "A column privilege that is granted instead of a privilege on the whole table.",
     exempt_by_pattern: true,
     example: Example {
         violating: "GRANT SELECT (payload) ON public.job_queue TO authenticated;",

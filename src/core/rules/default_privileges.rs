@@ -1,6 +1,7 @@
 //! Default privileges that grant new objects to a client.
 
 use super::context::Context;
+use super::shared::privileges::role_object;
 use crate::catalog::{DefaultAcl, Object, ObjectId, Oid, PUBLIC, Privileges};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
 use crate::finding::{Draft, Measure};
@@ -24,7 +25,7 @@ pub static RULE: Rule = Rule {
              later, beyond what the contract declares.",
     why: "The next object that the role creates is open before it has been reviewed.",
     fix: "Run ALTER DEFAULT PRIVILEGES ... REVOKE, and grant privileges on each object.",
-    exempt: "Default privileges that the platform sets for a role which creates no objects in \
+    exempt: "Default privileges that the platform sets for a role that creates no objects in \
              governed schemas.",
     exempt_by_pattern: true,
     example: Example {
@@ -60,11 +61,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 continue;
             }
             let objects = word.to_lowercase();
-            let grantee = if item.grantee == PUBLIC {
-                "PUBLIC (every role)".to_owned()
-            } else {
-                format!("role \"{}\"", printable(&role))
-            };
+            let grantee = role_object(item.grantee, &role);
             let detail = format!(
                 "Default privileges of role \"{}\" grant {privileges} on new \
                  {objects}{in_schema} to {grantee}.",

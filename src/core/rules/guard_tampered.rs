@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::shared::guard_settings::disables_guard;
+use super::shared::privileges::role_object;
 use crate::catalog::extension::{FUNCTIONS, SCHEMA, TRIGGERS};
 use crate::catalog::{
     Acl, AclItem, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Object, ObjectId,
@@ -27,14 +28,14 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::OwnObjects,
     breaks_declared: false,
     section: "9",
-    checks: "The extension's event triggers, functions, tables and views are as CREATE \
-             EXTENSION made them, belong to a superuser, are closed to PUBLIC and clients; and \
-             no stored setting or grant on a parameter disables the guard.",
+    checks: "The extension's event triggers, functions, tables and views are as CREATE EXTENSION \
+             created them, belong to a superuser, and are not accessible to PUBLIC or clients. No \
+             stored setting and no grant on a parameter disables the guard.",
     why: "Most of these changes fire no event trigger. A disabled guard does not block anything.",
     fix: "Undo the change. Where the extension itself is damaged, run DROP EXTENSION and CREATE \
           EXTENSION; save your own contracts from dragonfly_guard.contract first.",
-    exempt: "A parameter that a replication or maintenance role must be able to set. Only \
-             single findings can be exempted, by fingerprint, and not by a pattern.",
+    exempt: "A parameter that a replication or maintenance role must be able to set. Findings can \
+             only be exempted one by one, by fingerprint, not by a pattern.",
     exempt_by_pattern: false,
     example: Example {
         violating: "ALTER EVENT TRIGGER zz_dragonfly_guard_end ENABLE;",
@@ -286,7 +287,7 @@ fn callers(cx: &Context<'_>, function: &GuardFunction, own: &Own<'_>, out: &mut 
             own.identity,
             cx.snapshot.grantee(item.grantee)
         );
-        let problem = format!("can be executed by {}", printable(&role));
+        let problem = format!("can be executed by {}", role_object(item.grantee, &role));
         out.push(own.finding("execute", &role, &problem, Some(Repair::by(sql))));
     }
 }
@@ -375,7 +376,7 @@ fn private_acl(
         let (kind, role) = (own.object_type.to_uppercase(), cx.snapshot.role_name(item.grantee));
         let grantee = cx.snapshot.grantee(item.grantee);
         let sql = format!("REVOKE {privileges} ON {kind} {} FROM {grantee} CASCADE;", own.identity);
-        let problem = format!("grants {privileges} to {}", printable(&role));
+        let problem = format!("grants {privileges} to {}", role_object(item.grantee, &role));
         out.push(own.finding(
             "acl",
             &format!("{role} {privileges}"),
@@ -407,7 +408,7 @@ fn view(cx: &Context<'_>, view: &GuardRelation, out: &mut Vec<Draft>) {
             "REVOKE ALL ON TABLE {identity} FROM {} CASCADE;",
             cx.snapshot.grantee(item.grantee)
         );
-        let problem = format!("can be read by {}", printable(&role));
+        let problem = format!("can be read by {}", role_object(item.grantee, &role));
         out.push(own.finding("acl", &role, &problem, Some(Repair::by(sql))));
     }
 }
@@ -461,7 +462,7 @@ fn parameter_acls(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 (cx.snapshot.role_name(item.grantee), cx.snapshot.grantee(item.grantee));
             let sql =
                 format!("REVOKE {privileges} ON PARAMETER {parameter} FROM {grantee} CASCADE;");
-            let problem = format!("grants {privileges} to {}", printable(&role));
+            let problem = format!("grants {privileges} to {}", role_object(item.grantee, &role));
             out.push(own.finding(
                 "acl",
                 &format!("{role} {privileges}"),

@@ -22,7 +22,7 @@ pub static RULE: Rule = Rule {
     why: "A materialized view is a copy of rows and cannot have row security: a role that can \
           read it reads all of it.",
     fix: "Revoke SELECT, or declare the materialized view.",
-    exempt: "An aggregate that exposes no single row. Declaring it is better.",
+    exempt: "An aggregate that exposes no individual rows. Prefer declaring it in the contract.",
     exempt_by_pattern: true,
     example: Example {
         violating: "CREATE MATERIALIZED VIEW public.m_contacts AS SELECT * FROM \

@@ -22,8 +22,8 @@ pub static RULE: Rule = Rule {
     section: "7",
     checks: "For every command that the contract declares for a role on a table with row \
              security, a permissive policy applies.",
-    why: "With row security enabled and no policy that applies, the role sees no rows, without \
-          an error.",
+    why: "With row security enabled and no policy that applies, the role sees no rows and gets no \
+          error.",
     fix: "Create the policy; its condition has to be written by a person.",
     exempt: "A table that is not in use yet.",
     exempt_by_pattern: true,

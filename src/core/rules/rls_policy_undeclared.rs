@@ -19,10 +19,10 @@ pub static RULE: Rule = Rule {
     section: "7",
     checks: "No permissive policy applies to a client role for a command that the contract does \
              not declare.",
-    why: "Permissive policies are combined with OR: one policy too many opens rows that all \
-          others keep closed.",
+    why: "Permissive policies are combined with OR: a single additional policy makes rows visible \
+          that all other policies exclude.",
     fix: "Drop the policy, or remove the client from its roles.",
-    exempt: "A policy for a feature in preparation that the client has no privilege for yet.",
+    exempt: "A policy that is created before the client is granted a privilege on the table.",
     exempt_by_pattern: true,
     example: Example {
         violating: "CREATE POLICY mine ON public.plaintiffs FOR UPDATE TO authenticated USING \

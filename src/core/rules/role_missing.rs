@@ -23,8 +23,8 @@ pub static RULE: Rule = Rule {
     why: "Grants and policies that name a missing role protect nothing. A role created later \
           under that name gets every privilege that the application then grants to it.",
     fix: "Create the role with the attributes that the contract declares.",
-    exempt: "A role that the platform creates later, for example in a staging cluster. Remove \
-             it from the contract if it is not coming.",
+    exempt: "A role that the platform creates later, for example in a staging cluster. Remove it \
+             from the contract if it will not be created.",
     exempt_by_pattern: true,
     example: Example {
         violating: "ALTER ROLE service_role RENAME TO worker;",

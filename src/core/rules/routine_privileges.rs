@@ -23,7 +23,7 @@ pub static RULE: Rule = Rule {
     why: "A declared RPC without its grant is an outage; a client that can execute an \
           undeclared routine reaches code that was not written for it.",
     fix: "Grant or revoke EXECUTE as the contract declares.",
-    exempt: "An RPC that a release in preparation adds. Declare it with that release.",
+    exempt: "An RPC that the next release adds. Declare it with that release.",
     exempt_by_pattern: true,
     example: Example {
         violating: "GRANT EXECUTE ON FUNCTION enforcement.open_actions(bigint) TO authenticated;",

@@ -25,8 +25,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "6",
     checks: "Only trusted owners have CREATE on governed schemas and on the database.",
-    why: "A role that can create objects in a schema can place its own in front of those that a \
-          SECURITY DEFINER routine looks up there, and so run code as the owner of the routine. \
+    why: "A role with CREATE on a schema can create objects that a SECURITY DEFINER routine finds \
+          before the intended ones, and so run code as the owner of the routine. \
           ALL in the contract means all privileges on the objects, not CREATE on the schema.",
     fix: "Revoke CREATE.",
     exempt: "A worker that must create objects. No SECURITY DEFINER routine may then have the \

@@ -23,8 +23,8 @@ pub static RULE: Rule = Rule {
     why: "The routine runs with the privileges of its owner and bypasses row security. \
           PostgreSQL grants EXECUTE on every new routine to PUBLIC; a trigger function can be \
           executed through a temporary table.",
-    fix: "Revoke EXECUTE; move routines for clients to the schema whose routines the contract \
-          declares.",
+    fix: "Revoke EXECUTE. Move a routine for clients to a schema whose routines the contract \
+          declares for them.",
     exempt: "A routine that checks the caller itself and is about to be declared.",
     exempt_by_pattern: true,
     example: Example {

@@ -25,8 +25,8 @@ pub static RULE: Rule = Rule {
              role, session_authorization, event_triggers or dragonfly_guard.mode in its SET \
              clauses.",
     why: "With session_replication_role = replica, ordinary triggers and foreign keys do not \
-          fire while the routine runs; with row_security = off, policies raise errors; with \
-          role, it acts as another role than its owner.",
+          fire while the routine runs; with row_security = off, queries that a policy would filter \
+          raise errors; with role, the routine acts as a role other than its owner.",
     fix: "Run ALTER ROUTINE ... RESET for that parameter.",
     exempt: "A maintenance routine that only a worker can execute and that must load data \
              without firing triggers.",

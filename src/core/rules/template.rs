@@ -30,16 +30,9 @@ pub static RULE: Rule = Rule {
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, _) in cx.relations().filter(|(relation, _)| violates(relation)) {
-        out.push(Draft {
-            object: cx.relation_object(relation),
-            role: None,
-            severity: RULE.severity,
-            key: String::new(),
-            measure: Measure::missing("", vec![]),
-            detail: format!("Table {} violates the rule.", cx.snapshot.relation_sql(relation)),
-            evidence: json!({}),
-            fix: Fix::Unknown,
-        });
+        let detail = format!("Table {} violates the rule.", cx.snapshot.relation_sql(relation));
+        let draft = Draft::new(cx.relation_object(relation), RULE.severity, detail);
+        out.push(draft.measure(Measure::missing("", vec![])));
     }
 }
 

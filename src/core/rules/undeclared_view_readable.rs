@@ -24,7 +24,7 @@ pub static RULE: Rule = Rule {
           every row of its tables to every role that can read it.",
     fix: "Revoke SELECT; or, where the client can read the tables itself, run ALTER VIEW ... \
           SET (security_invoker = true); or declare the view.",
-    exempt: "A view over data that is public anyway. Declaring it is better.",
+    exempt: "A view of data that is public. Prefer declaring it in the contract.",
     exempt_by_pattern: true,
     example: Example {
         violating: "CREATE VIEW public.v_contacts AS SELECT * FROM public.plaintiff_contacts;\n\

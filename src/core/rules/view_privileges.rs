@@ -22,7 +22,7 @@ pub static RULE: Rule = Rule {
     why: "Clients read through the declared views: a missing grant is an outage, an additional \
           one exposes data.",
     fix: "Grant or revoke as the contract declares.",
-    exempt: "A grant that a release in preparation needs. Declare it with that release.",
+    exempt: "A grant that the next release needs. Declare it with that release.",
     exempt_by_pattern: true,
     example: Example {
         violating: "GRANT TRIGGER ON public.v_judgment_pipeline TO anon;",

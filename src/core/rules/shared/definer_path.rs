@@ -117,10 +117,10 @@ pub fn fix(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Fix 
         let schema = only.schema.as_deref().unwrap_or_default();
         let role = only.role.as_ref().map(Exploiter::as_str).unwrap_or_default();
         return Fix::Proposal(format!(
-            "Drop the objects of role \"{}\" in schema {}, or change their owner to a trusted \
+            "Drop the objects of role \"{}\" in schema \"{}\", or change their owner to a trusted \
              owner.",
             printable(role),
-            safe_ident(schema)
+            printable(schema)
         ));
     }
     Fix::or_proposal(alter(cx, routine, assessment).map(|statement| vec![statement]), || {

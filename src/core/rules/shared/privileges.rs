@@ -522,3 +522,12 @@ pub(crate) fn role_subject(role: Oid, name: &str) -> String {
         format!("Role \"{}\"", printable(name))
     }
 }
+
+/// Returns the role within a sentence.
+pub(crate) fn role_object(role: Oid, name: &str) -> String {
+    if role == PUBLIC {
+        "PUBLIC (every role)".to_owned()
+    } else {
+        format!("role \"{}\"", printable(name))
+    }
+}
