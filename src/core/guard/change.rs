@@ -328,6 +328,17 @@ mod tests {
     }
 
     #[test]
+    fn weakened_guard_does_not_excuse_a_disabled_one() {
+        let (mut before, mut after) = (World::conforming(), World::conforming());
+        before.snapshot.guard.triggers[1].enabled = b'O';
+        assert_eq!(worse(&after, &before, "guard_tampered").len(), 1);
+        after.snapshot.guard.triggers[1].enabled = b'D';
+        let disabled = "block now: Event trigger zz_dragonfly_guard_end is disabled.";
+        assert_eq!(worse(&before, &after, "guard_tampered"), [disabled]);
+        assert_eq!(worse(&after, &after, "guard_tampered"), [""; 0]);
+    }
+
+    #[test]
     fn information_defaults_and_public_without_clients_pass() {
         let (before, mut after) = (World::conforming(), World::conforming());
         after.relation("public.judgments").force_row_security = false;

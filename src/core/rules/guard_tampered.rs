@@ -70,7 +70,9 @@ struct Own<'a> {
 
 impl Own<'_> {
     /// Returns a finding. `code` names the problem in the evidence and in the fingerprint, together
-    /// with `which`; `problem` completes the sentence that begins with the object.
+    /// with `which`, which must differ where one problem replaces another of the same code: neither
+    /// an earlier problem nor an exemption excuses a worse one. `problem` completes the sentence
+    /// that begins with the object.
     fn finding(
         &self,
         code: &'static str,
@@ -145,9 +147,9 @@ impl Repair {
 fn extension(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let extension = Own { object_type: "extension", identity: SCHEMA };
     let own = cx.snapshot.extensions.values().find(|(name, _)| name == SCHEMA);
-    if let Some(problem) = own.and_then(|(_, owner)| untrusted_owner(cx, *owner)) {
-        let problem = format!("{problem}; only REASSIGN OWNED can change that");
-        out.push(extension.finding("owner", "", &problem, None));
+    if let Some(owner) = own.and_then(|(_, owner)| untrusted_owner(cx, *owner)) {
+        let problem = format!("{}; only REASSIGN OWNED can change that", owner.problem);
+        out.push(extension.finding("owner", &owner.name, &problem, None));
     }
     let guard = &cx.snapshot.guard;
     let missing = guard.missing_views.iter().map(|view| format!("(ops.{view}, which is missing)"));
@@ -160,13 +162,19 @@ fn extension(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// Returns why an owner is a problem, if it is one.
-fn untrusted_owner(cx: &Context<'_>, owner: Oid) -> Option<String> {
+/// An owner that is not a superuser.
+struct UntrustedOwner {
+    name: String,
+    problem: String,
+}
+
+/// Returns the owner if it is not a superuser.
+fn untrusted_owner(cx: &Context<'_>, owner: Oid) -> Option<UntrustedOwner> {
     (!cx.access.is_superuser(owner)).then(|| {
-        format!(
-            "is owned by role \"{}\", which is not a superuser",
-            printable(&cx.snapshot.role_name(owner))
-        )
+        let name = cx.snapshot.role_name(owner);
+        let problem =
+            format!("is owned by role \"{}\", which is not a superuser", printable(&name));
+        UntrustedOwner { name, problem }
     })
 }
 
@@ -178,8 +186,9 @@ fn trigger(
     out: &mut Vec<Draft>,
 ) {
     let own = Own { object_type: "event trigger", identity: name };
-    let mut report =
-        |code, problem: &str, repair| out.push(own.finding(code, "", problem, Some(repair)));
+    let mut report = |code, which: &str, problem: &str, repair| {
+        out.push(own.finding(code, which, problem, Some(repair)));
+    };
     let always = || Repair::by(format!("ALTER EVENT TRIGGER {name} ENABLE ALWAYS;"));
     let add = || {
         let sql = format!("ALTER EXTENSION dragonfly_guard ADD EVENT TRIGGER {name};");
@@ -191,15 +200,15 @@ fn trigger(
         );
         Repair::once(sql, "duplicate_object").then(always()).then(add())
     };
-    let Some(trigger) = found else { return report("missing", "does not exist", create()) };
+    let Some(trigger) = found else { return report("missing", "", "does not exist", create()) };
     let disabled = match trigger.enabled {
         b'A' => None,
-        b'D' => Some("is disabled"),
-        b'R' => Some("is enabled in replica mode only"),
-        _ => Some("does not fire under session_replication_role = replica"),
+        b'D' => Some(("disabled", "is disabled")),
+        b'R' => Some(("replica", "is enabled in replica mode only")),
+        _ => Some(("origin", "does not fire under session_replication_role = replica")),
     };
-    if let Some(problem) = disabled {
-        report("disabled", problem, always());
+    if let Some((state, problem)) = disabled {
+        report("disabled", state, problem, always());
     }
     let replace = || {
         let drop = Repair::drop("DROP EVENT TRIGGER", name);
@@ -212,20 +221,21 @@ fn trigger(
         drop.then(create())
     };
     if trigger.event != event || !trigger.calls_own_function {
-        return report("function", "does not call the guard", replace());
+        return report("function", "", "does not call the guard", replace());
     }
     if trigger.filtered {
-        return report("filter", "fires for some commands only", replace());
+        return report("filter", "", "fires for some commands only", replace());
     }
-    if let Some(problem) = untrusted_owner(cx, trigger.owner) {
+    if let Some(owner) = untrusted_owner(cx, trigger.owner) {
         report(
             "owner",
-            &problem,
+            &owner.name,
+            &owner.problem,
             Repair::by(format!("ALTER EVENT TRIGGER {name} OWNER TO CURRENT_USER;")),
         );
     }
     if !trigger.extension_member {
-        report("member", "is not a member of the extension and can be dropped", add());
+        report("member", "", "is not a member of the extension and can be dropped", add());
     }
 }
 
@@ -243,9 +253,9 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
         if function.body != symbol.map_or(GuardBody::Parsed, |s| GuardBody::Symbol(s.to_owned())) {
             out.push(own.finding("body", "", "has been replaced", None));
         }
-        if let Some(problem) = untrusted_owner(cx, function.owner) {
+        if let Some(owner) = untrusted_owner(cx, function.owner) {
             let repair = Repair::by(format!("ALTER FUNCTION {identity} OWNER TO CURRENT_USER;"));
-            out.push(own.finding("owner", "", &problem, Some(repair)));
+            out.push(own.finding("owner", &owner.name, &owner.problem, Some(repair)));
         }
         if function.strict != strict || function.security_definer || !function.config.is_empty() {
             let clause = if strict { "STRICT" } else { "CALLED ON NULL INPUT" };
@@ -351,10 +361,10 @@ fn private_table(cx: &Context<'_>, table: &GuardRelation, identity: &str, out: &
 }
 
 fn private_owner(cx: &Context<'_>, own: &Own<'_>, owner: Oid, out: &mut Vec<Draft>) {
-    if let Some(problem) = untrusted_owner(cx, owner) {
+    if let Some(owner) = untrusted_owner(cx, owner) {
         let kind = own.object_type.to_uppercase();
         let repair = Repair::by(format!("ALTER {kind} {} OWNER TO CURRENT_USER;", own.identity));
-        out.push(own.finding("owner", "", &problem, Some(repair)));
+        out.push(own.finding("owner", &owner.name, &owner.problem, Some(repair)));
     }
 }
 
@@ -397,9 +407,9 @@ fn is_too_much(cx: &Context<'_>, item: &AclItem, owner: Oid) -> bool {
 fn view(cx: &Context<'_>, view: &GuardRelation, out: &mut Vec<Draft>) {
     let identity = format!("{}.{}", safe_ident(&view.schema), safe_ident(&view.name));
     let own = Own { object_type: "view", identity: &identity };
-    if let Some(problem) = untrusted_owner(cx, view.owner) {
+    if let Some(owner) = untrusted_owner(cx, view.owner) {
         let repair = Repair::by(format!("ALTER VIEW {identity} OWNER TO CURRENT_USER;"));
-        out.push(own.finding("owner", "", &problem, Some(repair)));
+        out.push(own.finding("owner", &owner.name, &owner.problem, Some(repair)));
     }
     for item in view.acl.iter().flatten().filter(|i| i.grantee == PUBLIC || cx.is_client(i.grantee))
     {
@@ -423,7 +433,8 @@ fn stored_settings(cx: &Context<'_>, out: &mut Vec<Draft>) {
             setting.name,
             printable(&quote_literal(&setting.value))
         );
-        let which = format!("{} {}", setting.name, setting.database.as_deref().unwrap_or_default());
+        let database = setting.database.as_deref().unwrap_or_default();
+        let which = format!("{} {} {database}", setting.name, quote_literal(&setting.value));
         let mut draft = own.finding("setting", &which, &problem, Some(Repair::by(stored.reset)));
         draft.evidence["parameter"] = json!(setting.name);
         out.push(draft);
@@ -442,7 +453,7 @@ fn server_settings(cx: &Context<'_>, out: &mut Vec<Draft>) {
         }
         let own = Own { object_type: "parameter", identity: parameter };
         let problem = format!("is {} for every session", printable(&quote_literal(value)));
-        let mut draft = own.finding("setting", "", &problem, None);
+        let mut draft = own.finding("setting", value, &problem, None);
         draft.evidence["parameter"] = json!(parameter);
         draft.fix = Fix::OutsideTransaction(format!(
             "ALTER SYSTEM RESET {parameter};\nSELECT pg_catalog.pg_reload_conf();"
@@ -553,6 +564,49 @@ mod tests {
             ),
             "{found:?}"
         );
+    }
+
+    /// Otherwise the guard would take the second for the first, and an exemption would cover both.
+    #[test]
+    fn problems_of_one_kind_have_different_fingerprints() {
+        let fingerprint = |damage: &dyn Fn(&mut World)| {
+            let mut world = World::conforming();
+            damage(&mut world);
+            let found = world.findings(&RULE);
+            assert_eq!(found.len(), 1, "{found:?}");
+            found[0].fingerprint.clone()
+        };
+        let enabled = |state: u8| {
+            fingerprint(&|world: &mut World| world.snapshot.guard.triggers[1].enabled = state)
+        };
+        let owned = |role: &str| {
+            fingerprint(&|world: &mut World| {
+                let role = world.role(role).oid;
+                world.snapshot.guard.functions[0].owner = role;
+            })
+        };
+        let mode = |value: &str| {
+            fingerprint(&|world: &mut World| {
+                world.snapshot.guard.settings = vec![RoleSetting {
+                    role: Some(world.role("postgres").oid),
+                    database: None,
+                    name: "dragonfly_guard.mode".into(),
+                    value: value.into(),
+                }];
+            })
+        };
+        let server_mode = |value: &str| {
+            fingerprint(&|world: &mut World| {
+                let setting = ("dragonfly_guard.mode".into(), value.into());
+                world.snapshot.guard.server_settings = vec![setting];
+            })
+        };
+        assert_ne!(enabled(b'O'), enabled(b'D'));
+        assert_ne!(enabled(b'O'), enabled(b'R'));
+        assert_ne!(owned("anon"), owned("postgres"));
+        assert_ne!(mode("warn"), mode("off"));
+        assert_ne!(server_mode("warn"), server_mode("off"));
+        assert_eq!(mode("off"), mode("off"));
     }
 
     #[test]
