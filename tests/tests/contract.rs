@@ -394,6 +394,18 @@ fn only_authorized_roles_change_the_contract() {
             .unwrap();
         client.batch_execute("RESET ROLE").unwrap();
     }
+    // Revoking some of the functions afterwards does not turn the rest into a deliberate grant.
+    for revoked in ["try_migration(text)", "load_contract(text, text)", "exempt"] {
+        client
+            .batch_execute(&format!(
+                "REVOKE EXECUTE ON FUNCTION ops.{revoked} FROM service_role; SET ROLE service_role"
+            ))
+            .unwrap();
+        for call in CALLS {
+            assert_eq!(attempt(&mut client, call).expect_err(call).code, "42501", "{call}");
+        }
+        client.batch_execute("RESET ROLE").unwrap();
+    }
     // A role that a superuser granted EXECUTE may load contracts, but not change the tables.
     client
         .batch_execute(

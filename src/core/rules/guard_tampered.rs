@@ -56,7 +56,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     functions(cx, out);
     impostors(cx, out);
     private_schema(cx, out);
-    cx.snapshot.guard.views.iter().for_each(|v| view(cx, v, out));
+    let mut views: Vec<_> = cx.snapshot.guard.views.iter().collect();
+    views.sort_by_key(|view| (&view.schema, &view.name));
+    views.into_iter().for_each(|v| view(cx, v, out));
     stored_settings(cx, out);
     server_settings(cx, out);
     parameter_acls(cx, out);

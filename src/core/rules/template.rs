@@ -4,9 +4,7 @@ use super::context::Context;
 use crate::catalog::Relation;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Measure};
-use crate::fix::Fix;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use serde_json::json;
 
 /// The rule.
 pub static RULE: Rule = Rule {
