@@ -58,18 +58,19 @@ impl<'a> Target<'a> {
 
     /// Returns a routine.
     pub fn of_routine(cx: &Context<'_>, routine: &'a Routine) -> Self {
-        let target = Self::new(
-            cx,
-            cx.routine_object(routine),
-            ObjectKind::Routine,
-            routine.owner,
-            routine.acl.as_ref(),
-            "ROUTINE",
-            cx.snapshot.routine_sql(routine),
-        );
         // A sentence names the argument types without pg_catalog.
         let name = cx.snapshot.routine_message(routine);
-        Self { name: format!("{} {name}", routine.object_type()), ..target }
+        Self {
+            owner: routine.owner,
+            acl: routine.acl.as_ref(),
+            kind: ObjectKind::Routine,
+            keyword: "ROUTINE",
+            sql: cx.snapshot.routine_sql(routine),
+            name: format!("{} {name}", routine.object_type()),
+            object: cx.routine_object(routine),
+            column: None,
+            version: cx.snapshot.version,
+        }
     }
 
     /// Returns a schema.
