@@ -61,7 +61,12 @@ fn catalog(cluster: &Cluster, database: &str, size: &Size) -> Client {
 
 #[test]
 fn audit_and_guard_of_ten_thousand_routines_are_fast() {
-    let cluster = Cluster::start_with(&["max_locks_per_transaction=1024", "shared_buffers=256MB"]);
+    // Autovacuum of the new catalogs would run beside what is measured.
+    let cluster = Cluster::start_with(&[
+        "max_locks_per_transaction=1024",
+        "shared_buffers=256MB",
+        "autovacuum=off",
+    ]);
     let mut small = catalog(&cluster, "small", &Size::new(5, 300, 500, 10));
     let mut medium = catalog(&cluster, "medium", &Size::new(20, 5_000, 10_000, 100));
 
@@ -77,13 +82,15 @@ fn audit_and_guard_of_ten_thousand_routines_are_fast() {
     assert_eq!(found, 4_000);
 
     let floor_sql = std::fs::read_to_string(project().join("tests/bench/floor.sql")).unwrap();
-    let (mut floor, mut audit) = (Vec::new(), Vec::new());
-    for _ in 0..9 {
+    // Each audit is compared with the floor of its own moment: other work on the machine slows both.
+    let (mut floor, mut audit, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..25 {
         floor.push(timed(&mut medium, &floor_sql));
         audit.push(timed(&mut medium, "SELECT count(*) FROM ops.audit_security()"));
+        ratios.push(audit[audit.len() - 1].as_secs_f64() / floor[floor.len() - 1].as_secs_f64());
     }
-    let (floor, audit) = (median(floor), median(audit));
-    let ratio = audit.as_secs_f64() / floor.as_secs_f64();
+    ratios.sort_by(f64::total_cmp);
+    let (floor, audit, ratio) = (median(floor), median(audit), ratios[ratios.len() / 2]);
     println!("audit of 10k routines and 5k tables: {audit:?}, floor {floor:?}, ratio {ratio:.1}");
     assert!(ratio < 5.0, "the audit takes {ratio:.1} times the floor");
 
