@@ -82,7 +82,7 @@ fn audit_and_guard_of_ten_thousand_routines_are_fast() {
     assert_eq!(found, 4_000);
 
     let floor_sql = std::fs::read_to_string(project().join("tests/bench/floor.sql")).unwrap();
-    // Each audit is compared with the floor of its own moment: other work on the machine slows both.
+    // Each audit is compared with the floor of its own moment: other work slows both.
     let (mut floor, mut audit, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..25 {
         floor.push(timed(&mut medium, &floor_sql));
