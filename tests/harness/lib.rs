@@ -5,6 +5,8 @@
 //! in which the extension is installed, `GUARD_CLUSTERS` a folder with an unused cluster named
 //! `template`, and `GUARD_LOCALES` a folder with the locale [`GERMAN`].
 
+pub mod application;
+pub mod attempts;
 pub mod mutate;
 pub mod pages;
 
