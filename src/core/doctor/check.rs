@@ -29,19 +29,8 @@ pub struct Probes<'a> {
     pub routine: &'a dyn Fn(&Routine) -> Outcome,
     /// Whether the server allows an access that the contract declares.
     pub access: &'a dyn Fn(&DeclaredAccess) -> Outcome,
-    /// `pgrst.db_schemas` of the role that PostgREST logs in as, where the database stores it.
-    pub exposed_schemas: Option<ExposedSchemas>,
     /// Called repeatedly; may unwind when the user cancels.
     pub interrupts: &'a dyn Fn(),
-}
-
-/// The stored value of `pgrst.db_schemas`.
-#[derive(Debug, Clone)]
-pub struct ExposedSchemas {
-    /// The names of schemas, with commas between them.
-    pub value: String,
-    /// Whether it is stored for this database only (ALTER ROLE ... IN DATABASE).
-    pub is_of_database: bool,
 }
 
 /// An access that the contract declares.
