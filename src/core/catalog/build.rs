@@ -44,6 +44,8 @@ impl Snapshot {
                 .then_with(|| a.name.cmp(&b.name))
                 .then_with(|| a.arguments.iter().map(key).cmp(b.arguments.iter().map(key)))
         });
+        self.index.routine_by_oid =
+            self.routines.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
         self
     }
 
@@ -100,6 +102,12 @@ impl Snapshot {
     #[must_use]
     pub fn relation(&self, oid: Oid) -> Option<&Relation> {
         self.index.relation_by_oid.get(&oid).map(|&i| &self.relations[i])
+    }
+
+    /// Returns the routine with this OID.
+    #[must_use]
+    pub fn routine(&self, oid: Oid) -> Option<&Routine> {
+        self.index.routine_by_oid.get(&oid).map(|&i| &self.routines[i])
     }
 
     /// Returns the relation of this name in a schema.

@@ -5,13 +5,16 @@
 
 mod acl;
 mod build;
+mod dependencies;
 pub mod extension;
 mod object;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
+pub use dependencies::{Dependencies, Holder, Part, PartKind, Use};
 pub use object::{Object, ObjectId};
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// An object identifier, as in `pg_catalog`. 0 means none, and PUBLIC if it is a grantee.
 pub type Oid = u32;
@@ -329,6 +332,8 @@ pub struct Routine {
     pub acl: Option<Acl>,
     /// The input argument types, `proargtypes`: keys of [`Snapshot::types`].
     pub arguments: Vec<Oid>,
+    /// Whether it is a function that only triggers and event triggers can call.
+    pub is_trigger: bool,
 }
 
 /// A row of `pg_default_acl`.
@@ -491,6 +496,8 @@ pub struct Snapshot {
     pub routine_extension: HashMap<Oid, Oid>,
     /// The extension that a relation belongs to.
     pub relation_extension: HashMap<Oid, Oid>,
+    /// What parts of objects call and read; empty in a snapshot for which that does not matter.
+    pub dependencies: Rc<Dependencies>,
     pub guard: Guard,
     /// The index, built by [`Snapshot::complete`].
     pub index: Index,
@@ -502,6 +509,7 @@ pub struct Index {
     role_by_oid: HashMap<Oid, usize>,
     schema_by_oid: HashMap<Oid, usize>,
     relation_by_oid: HashMap<Oid, usize>,
+    routine_by_oid: HashMap<Oid, usize>,
     relation_by_name: HashMap<(Oid, String), usize>,
     policies_by_relation: HashMap<Oid, std::ops::Range<usize>>,
 }

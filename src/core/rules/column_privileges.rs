@@ -1,6 +1,7 @@
 //! Privileges on single columns.
 
 use super::context::Context;
+use super::shared::privileges::Allowed;
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
@@ -36,10 +37,14 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations() {
         let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
         for (column, acl) in &relation.columns {
-            Target::of_column(cx, relation, column, acl).report_undeclared(
+            let permitted = |role: &Role| {
+                cx.permitted_on_relation(relation, schema, role)
+                    | cx.permitted_on_column(relation, column, role)
+            };
+            Target::of_column(cx, relation, column, acl).report_beyond(
                 cx,
                 &cx.subjects,
-                &declared,
+                Allowed { declared: &declared, permitted: &permitted },
                 Privileges(u32::MAX),
                 Severity::Error,
                 out,

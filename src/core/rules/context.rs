@@ -1,6 +1,7 @@
 //! The input of every rule: contract, catalog and access, with the declared roles and schemas
 //! looked up.
 
+use super::needs::Needs;
 use crate::access::Access;
 use crate::catalog::{
     Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema,
@@ -10,6 +11,7 @@ use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, gra
 use crate::rule::Rule;
 use crate::search_path::SearchPaths;
 use crate::sql::{argument_types, quote_ident};
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 /// The input of every rule: the contract, the catalog, access, and the declared roles and schemas
@@ -33,6 +35,8 @@ pub struct Context<'a> {
     /// Called in each loop over data whose size the user controls; unwinds if the query is
     /// canceled.
     pub(crate) interrupts: &'a dyn Fn(),
+    /// What the declared access needs, once it has been determined.
+    pub(super) needs: OnceCell<Needs>,
 }
 
 impl<'a> Context<'a> {
@@ -70,6 +74,7 @@ impl<'a> Context<'a> {
             workers,
             governed,
             interrupts,
+            needs: OnceCell::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! (`direct_write`).
 
 use super::context::Context;
+use super::shared::privileges::Allowed;
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
@@ -39,9 +40,11 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let workers = &cx.workers;
     for (relation, schema) in cx.relations().filter(|(r, _)| r.kind.is_table()) {
         let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
+        let permitted = |role: &Role| cx.permitted_on_relation(relation, schema, role);
+        let allowed = Allowed { declared: &declared, permitted: &permitted };
         let target = Target::of_relation(cx, relation);
-        target.report_undeclared(cx, clients, &declared, !Privileges::WRITES, Severity::Error, out);
-        target.report_undeclared_of_workers(cx, workers, &declared, out);
+        target.report_beyond(cx, clients, allowed, !Privileges::WRITES, Severity::Error, out);
+        target.report_undeclared_of_workers(cx, workers, &permitted, out);
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
 }

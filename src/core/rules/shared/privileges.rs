@@ -13,6 +13,15 @@ use crate::rules::context::Context;
 use crate::sql::printable;
 use serde_json::json;
 
+/// The privileges that roles may have.
+#[derive(Clone, Copy)]
+pub(crate) struct Allowed<'f> {
+    /// Those that the contract declares.
+    pub declared: &'f dyn Fn(&Role) -> Privileges,
+    /// Those, and the ones that something declared needs.
+    pub permitted: &'f dyn Fn(&Role) -> Privileges,
+}
+
 /// A difference between the privileges of a role and those declared for it.
 pub(crate) struct Difference {
     /// [`PUBLIC`] or a role.
@@ -21,9 +30,8 @@ pub(crate) struct Difference {
 }
 
 impl Target<'_> {
-    /// Adds a finding for each of `roles`, and for PUBLIC, that has privileges in `mask` which are
-    /// not `declared`. A privilege of PUBLIC is one finding, about PUBLIC, unless it is declared
-    /// for all of the roles.
+    /// Does the same as [`Self::report_beyond`] where nothing but the declared privileges is
+    /// permitted.
     pub(crate) fn report_undeclared(
         &self,
         cx: &Context<'_>,
@@ -33,16 +41,33 @@ impl Target<'_> {
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
-        let for_all = roles.iter().fold(mask, |all, role| all & declared(role));
-        self.report_public(cx, declared, mask & !for_all, severity, out);
-        self.report_roles(cx, roles, declared, mask, severity, out);
+        let allowed = Allowed { declared, permitted: declared };
+        self.report_beyond(cx, roles, allowed, mask, severity, out);
     }
 
-    /// Adds a finding for the privileges in `mask` that PUBLIC has.
+    /// Adds a finding for each of `roles` that has privileges in `mask` which are not permitted,
+    /// and for PUBLIC. A privilege of PUBLIC is one finding, about PUBLIC, unless it is declared
+    /// for all of the roles.
+    pub(crate) fn report_beyond(
+        &self,
+        cx: &Context<'_>,
+        roles: &[&Role],
+        allowed: Allowed<'_>,
+        mask: Privileges,
+        severity: Severity,
+        out: &mut Vec<Draft>,
+    ) {
+        let for_all = roles.iter().fold(mask, |all, role| all & (allowed.declared)(role));
+        self.report_public(cx, allowed.permitted, mask & !for_all, severity, out);
+        self.report_roles(cx, roles, allowed.permitted, mask, severity, out);
+    }
+
+    /// Adds a finding for the privileges in `mask` that PUBLIC has. The roles for which they are
+    /// permitted keep them.
     pub(crate) fn report_public(
         &self,
         cx: &Context<'_>,
-        declared: &dyn Fn(&Role) -> Privileges,
+        permitted: &dyn Fn(&Role) -> Privileges,
         mask: Privileges,
         severity: Severity,
         out: &mut Vec<Draft>,
@@ -53,26 +78,26 @@ impl Target<'_> {
                 self.undeclared_draft(cx, &Difference { role: PUBLIC, privileges }, severity);
             if let Fix::Statements(revoke) = draft.fix {
                 draft.fix = Fix::Statements(
-                    [self.keeping_declared(cx, declared, privileges), revoke].concat(),
+                    [self.keeping_permitted(cx, permitted, privileges), revoke].concat(),
                 );
             }
             out.push(draft);
         }
     }
 
-    /// Does the same as [`Self::report_undeclared`], without PUBLIC.
+    /// Does the same as [`Self::report_beyond`], without PUBLIC.
     pub(crate) fn report_roles(
         &self,
         cx: &Context<'_>,
         roles: &[&Role],
-        declared: &dyn Fn(&Role) -> Privileges,
+        permitted: &dyn Fn(&Role) -> Privileges,
         mask: Privileges,
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
         let acl = self.acl_or_default();
         for role in roles {
-            let privileges = cx.access.granted(role.oid, &acl) & mask & !declared(role);
+            let privileges = cx.access.granted(role.oid, &acl) & mask & !permitted(role);
             if !privileges.is_empty() {
                 out.push(self.undeclared_draft(
                     cx,
@@ -84,7 +109,7 @@ impl Target<'_> {
                 acl.iter().filter(|item| item.grantee == role.oid && role.oid != self.owner);
             let grantable = grantable.fold(Privileges::NONE, |all, item| all | item.grantable)
                 & mask
-                & declared(role);
+                & permitted(role);
             if !grantable.is_empty() {
                 out.push(
                     self.grant_option_draft(
@@ -119,33 +144,97 @@ impl Target<'_> {
         &self,
         cx: &Context<'_>,
         workers: &[&Role],
-        declared: &dyn Fn(&Role) -> Privileges,
+        permitted: &dyn Fn(&Role) -> Privileges,
         out: &mut Vec<Draft>,
     ) {
-        let allowed = |role: &Role| match declared(role) {
+        let allowed = |role: &Role| match permitted(role) {
             all if all.contains(Privileges::ALL_ON_TABLE) => all | Privileges::MAINTAIN,
             some => some,
         };
         self.report_roles(cx, workers, &allowed, Privileges(u32::MAX), Severity::Error, out);
     }
 
-    /// Returns the grants that keep declared privileges of roles when PUBLIC loses them.
-    pub(crate) fn keeping_declared(
+    /// Returns the grants that keep permitted privileges of roles when PUBLIC loses them: those of
+    /// the declared roles, and of other roles that need them, such as the owner of a view.
+    pub(crate) fn keeping_permitted(
         &self,
         cx: &Context<'_>,
-        declared: &dyn Fn(&Role) -> Privileges,
+        permitted: &dyn Fn(&Role) -> Privileges,
         from_public: Privileges,
     ) -> Vec<Statement> {
         let acl = self.acl_or_default();
-        cx.subjects
+        let needing = self.needing_roles(cx);
+        let others = needing
             .iter()
-            .copied()
-            .filter_map(|role| {
-                let lost = declared(role)
-                    & from_public
-                    & !cx.access.granted(role.oid, &acl)
-                    & !self.on_table(cx, role);
-                (!lost.is_empty()).then(|| self.statement(cx, Verb::Keep, lost, role.oid, false))
+            .filter(|role| !cx.is_subject(**role) && **role != self.owner)
+            .filter_map(|role| cx.snapshot.role(*role))
+            .filter(|role| !role.superuser);
+        let mut statements = Vec::new();
+        for role in cx.subjects.iter().copied().chain(others) {
+            let allowed = permitted(role) | self.needed(cx, role.oid);
+            let lost = allowed
+                & from_public
+                & !cx.access.granted(role.oid, &acl)
+                & !self.on_table(cx, role);
+            if !lost.is_empty() {
+                statements.push(self.statement(cx, Verb::Keep, lost, role.oid, false));
+            }
+            if !lost.contains(Privileges::SELECT) {
+                statements.extend(self.keeping_columns(cx, role.oid, from_public));
+            }
+        }
+        statements
+    }
+
+    /// Returns the roles that need a privilege on the object, each once.
+    fn needing_roles(&self, cx: &Context<'_>) -> Vec<Oid> {
+        let mut roles: Vec<Oid> = match self.object.id {
+            ObjectId::Routine(oid) => {
+                cx.needs().execute(oid).iter().map(|(role, _)| *role).collect()
+            }
+            ObjectId::Relation(oid) => {
+                cx.needs().on_relation(oid).iter().map(|(role, _)| *role).collect()
+            }
+            _ => vec![],
+        };
+        roles.sort_unstable();
+        roles.dedup();
+        roles
+    }
+
+    /// Returns the privileges that a role needs on the object, or on the column.
+    fn needed(&self, cx: &Context<'_>, role: Oid) -> Privileges {
+        match self.object.id {
+            ObjectId::Routine(oid) if cx.why_execute(oid, role).is_some() => Privileges::EXECUTE,
+            ObjectId::Relation(oid) => cx.needed_on(oid, role, |column| column == self.column),
+            _ => Privileges::NONE,
+        }
+    }
+
+    /// Returns the grants of SELECT on the columns that a role needs, where it loses SELECT on the
+    /// table.
+    fn keeping_columns(&self, cx: &Context<'_>, role: Oid, lost: Privileges) -> Vec<Statement> {
+        let (ObjectId::Relation(oid), None) = (self.object.id, self.column) else { return vec![] };
+        if !lost.contains(Privileges::SELECT) {
+            return vec![];
+        }
+        let on = |column: &str| Securable {
+            kind: ObjectKind::Column,
+            column: Some(column.to_owned()),
+            all: Privileges::NONE,
+            ..self.securable()
+        };
+        let grantees = vec![Grantee { oid: role, sql: cx.snapshot.grantee(role) }];
+        cx.needed_columns(oid, role)
+            .into_iter()
+            .map(|column| {
+                Statement::Acl(AclStatement {
+                    verb: Verb::Keep,
+                    privileges: Privileges::SELECT,
+                    on: on(column),
+                    grantees: grantees.clone(),
+                    cascade: false,
+                })
             })
             .collect()
     }
@@ -183,15 +272,22 @@ impl Target<'_> {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
         let (how, through) = self.how_held(cx, difference);
+        let used = self.used_by(cx);
         let detail = format!(
-            "{} has {privileges} on {}{how}, which the contract does not declare.",
+            "{} has {privileges} on {}{how}, which the contract does not declare.{}",
             role_subject(role, &name),
-            self.name
+            self.name,
+            used.first().map(|first| format!(" It is called by {first}.")).unwrap_or_default()
         );
         // There may be a role whose name is "PUBLIC".
         let to_all = if role == PUBLIC { " to all" } else { "" };
         let column = self.column.map(|c| format!(" ({c})")).unwrap_or_default();
-        let fix = Fix::or_proposal(self.revoke(cx, difference), || {
+        let revoke = self.revoke(cx, difference).map(|revoke| {
+            let keep =
+                if role == PUBLIC { vec![] } else { self.keeping_columns(cx, role, privileges) };
+            [revoke, keep].concat()
+        });
+        let fix = Fix::or_proposal(revoke, || {
             if role == self.owner {
                 format!("Change the owner of {}.", self.name)
             } else {
@@ -199,24 +295,61 @@ impl Target<'_> {
             }
         });
         // CREATE FUNCTION cannot omit the privilege that the server grants to PUBLIC by default.
-        let at_most = if role == PUBLIC && self.acl.is_none() {
+        let at_most = if role == PUBLIC && self.is_built_in(cx) {
             GuardAction::Warn
         } else {
             GuardAction::Block
         };
+        let mut evidence = json!({
+            "problem": "undeclared",
+            "privileges": privileges.words(),
+            "through": through,
+            "column": self.column,
+        });
+        if !used.is_empty() {
+            evidence["called_by"] = used.into();
+        }
         Draft::new(self.object.clone(), severity, detail)
             .grantee(role, name)
             .key(format!("undeclared {privileges}{to_all}{column}"))
-            .evidence(json!({
-                "problem": "undeclared",
-                "privileges": privileges.words(),
-                "through": through,
-                "column": self.column,
-            }))
+            .evidence(evidence)
             .fix(fix)
             .measure(
                 Measure::excess(self.problem("undeclared"), privileges.words()).limited_to(at_most),
             )
+    }
+
+    /// Returns what calls the routine when roles do what the contract declares for them: `policy p
+    /// on public.docs as authenticated`.
+    fn used_by(&self, cx: &Context<'_>) -> Vec<String> {
+        let ObjectId::Routine(oid) = self.object.id else { return vec![] };
+        let users = cx.users_of(oid).into_iter();
+        users
+            .map(|(user, roles)| {
+                let roles: Vec<String> =
+                    roles.iter().map(|role| format!("\"{}\"", printable(role))).collect();
+                format!("{user} as {}", crate::sql::listed(&roles))
+            })
+            .collect()
+    }
+
+    /// Whether the privileges of PUBLIC are those that the server gives to PUBLIC on every new
+    /// object of this kind. The first GRANT, or default privileges of the owner, write them into
+    /// the ACL. An ACL that contains nothing else is the result of a GRANT to PUBLIC: the server
+    /// does not store it for a new object (aclchk.c, `get_user_default_acl`).
+    fn is_built_in(&self, cx: &Context<'_>) -> bool {
+        let Some(acl) = self.acl else { return true };
+        let of_owner = |item: &AclItem| item.grantee == PUBLIC && item.grantor == self.owner;
+        let gives_to_public = cx
+            .snapshot
+            .default_acls
+            .iter()
+            .find(|d| (d.role, d.schema, d.object_type) == (self.owner, 0, b'f'));
+        let built_in = self.kind.default_acl(self.owner);
+        self.kind == ObjectKind::Routine
+            && acl.iter().any(of_owner)
+            && gives_to_public.is_none_or(|d| Access::public(&d.acl).contains(Privileges::EXECUTE))
+            && !(acl.len() == built_in.len() && built_in.iter().all(|item| acl.contains(item)))
     }
 
     /// Returns the privileges of a role on the table, where this is a column.
@@ -478,10 +611,11 @@ pub(crate) fn report_undeclared_readers(
         }
         let declared = |role: &Role| cx.declared_on_relation(view, schema, role);
         let severity = if view.security_invoker { Severity::Info } else { Severity::Error };
-        Target::of_relation(cx, view).report_undeclared(
+        let permitted = |role: &Role| cx.permitted_on_relation(view, schema, role);
+        Target::of_relation(cx, view).report_beyond(
             cx,
             &cx.clients,
-            &declared,
+            Allowed { declared: &declared, permitted: &permitted },
             Privileges::SELECT,
             severity,
             out,
