@@ -4,6 +4,7 @@
 mod content_owners;
 mod definition;
 pub mod deparse;
+mod dependencies;
 pub mod drift;
 mod extension;
 mod guard;
@@ -35,7 +36,8 @@ pub use routines::{
     validator,
 };
 pub use snapshot::{
-    Concerning, around, base, concerning, current_base, for_paths, forget_base, full, part, routine,
+    Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,
+    part, routine, with_users,
 };
 pub use types::type_running_code;
 

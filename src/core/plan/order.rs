@@ -98,16 +98,22 @@ fn merge_grantees(statements: Vec<Wanted>) -> Vec<Wanted> {
 }
 
 /// Sorts by phase. Within a phase, the changes to the ACL of one object stay together, and the
-/// grants that keep declared privileges come before the REVOKE from PUBLIC.
+/// grants that keep permitted privileges come before the REVOKE from PUBLIC. Those on columns come
+/// after it, because REVOKE on a table revokes the privileges on its columns as well.
 fn sort(statements: &mut [Wanted]) {
     let mut objects: HashMap<ObjectId, usize> = HashMap::new();
     statements.sort_by_cached_key(|wanted| {
         let (place, after) = match &wanted.statement {
             Statement::Acl(s) if s.verb != Verb::Grant => {
                 let next = objects.len();
-                (*objects.entry(s.on.id).or_insert(next), s.verb != Verb::Keep)
+                let after = match s.verb {
+                    Verb::Keep if s.on.column.is_some() => 2,
+                    Verb::Keep => 0,
+                    _ => 1,
+                };
+                (*objects.entry(s.on.id).or_insert(next), after)
             }
-            _ => (0, false),
+            _ => (0, 0),
         };
         (phase(&wanted.statement), place, after)
     });

@@ -12,7 +12,7 @@ use super::needs::{NeedOnRelation, Needs, Why};
 use crate::access::Access;
 use crate::catalog::{
     Command, Dependencies, Holder, ObjectKind, Oid, PartKind, Policy, Privileges, Relation,
-    RelationKind, Role, Routine, Use,
+    RelationKind, Role, Routine, RoutineKind, Use,
 };
 use crate::contract::SchemaDecl;
 use crate::sql::identifiers::split_uncut;
@@ -271,7 +271,9 @@ impl<'s, 'a> Search<'s, 'a> {
         {
             return;
         }
-        let definer = find_routine(self.cx, oid).filter(|r| r.security_definer);
+        // An aggregate calls its functions as its owner (nodeAgg.c, `ExecInitAgg`).
+        let definer = find_routine(self.cx, oid)
+            .filter(|r| r.security_definer || r.kind == RoutineKind::Aggregate);
         let body_runs_as = definer.map_or(caller, |r| r.owner);
         self.parts(holder, 0, Acting::as_one(body_runs_as), |_| true);
         if body_runs_as != caller {
