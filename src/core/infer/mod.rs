@@ -5,8 +5,9 @@
 //! reports them: tables that clients can access without row security, policies that are always true
 //! for a client, routines with an unsafe search_path, privileges of PUBLIC, privileges given by
 //! GRANT ALL or by default privileges, and privileges that a client has through membership in
-//! another role.
+//! another role. A routine that the declared access calls is declared in any case.
 
+mod needed;
 mod objects;
 mod roles;
 
@@ -67,6 +68,7 @@ pub fn infer(cx: &Context<'_>, version: &str) -> Contract {
     contract.managed.schemas.retain(|pattern| !names.iter().any(|name| matches(pattern, name)));
     objects::declare(cx, &roles, &mut contract);
     declare_usage(cx, &roles, &mut contract);
+    needed::declare(cx, &roles, &mut contract);
     contract
 }
 

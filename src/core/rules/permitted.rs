@@ -510,3 +510,230 @@ impl<'a> Context<'a> {
             || found.acl.as_ref().is_some_and(|acl| Access::public(acl).contains(Privileges::USAGE))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::World;
+    use super::super::{
+        column_privileges, routine_executable_by_public, routine_privileges,
+        security_definer_executable_by_clients, table_privileges,
+    };
+    use super::*;
+    use crate::catalog::{AclItem, Part, RoleSetting};
+    use std::rc::Rc;
+
+    const HELPER: Oid = 7_001;
+    const INNER: Oid = 7_002;
+
+    /// Returns a conforming world with two invoker functions in schema public, which only their
+    /// owner can execute.
+    fn world() -> World {
+        let mut world = World::conforming();
+        let (schema, owner) = (world.schema("public").oid, world.role("postgres").oid);
+        for (oid, name) in [(HELPER, "helper"), (INNER, "inner")] {
+            let name = name.into();
+            let routine =
+                Routine { oid, name, schema, owner, acl: Some(vec![]), ..Routine::default() };
+            world.snapshot.routines.push(routine);
+            // The worker may execute everything in the schema.
+            let worker = world.role("service_role").oid;
+            let name = if oid == HELPER { "helper" } else { "inner" };
+            execute(&mut world, name, worker);
+        }
+        world
+    }
+
+    fn execute(world: &mut World, routine: &str, grantee: Oid) {
+        let routine = world.routine(routine);
+        let (grantor, privileges) = (routine.owner, Privileges::EXECUTE);
+        let item = AclItem { grantee, grantor, privileges, grantable: Privileges::NONE };
+        routine.acl.get_or_insert_default().push(item);
+    }
+
+    fn part(holder: Holder, kind: PartKind, name: &str, uses: Vec<Use>) -> Part {
+        Part { holder, kind, name: name.into(), uses }
+    }
+
+    fn set(world: &mut World, parts: Vec<Part>) {
+        world.snapshot.dependencies = Rc::new(Dependencies::new(parts, &[]));
+    }
+
+    /// Returns the roles that need EXECUTE on a routine, with the reasons.
+    fn needing(world: &World, routine: Oid) -> Vec<String> {
+        let snapshot = world.snapshot.clone().complete();
+        let access = Access::new(&snapshot);
+        let cx = Context::new(&world.contract, &snapshot, &access, &|| {});
+        let mut found: Vec<String> = cx
+            .needs()
+            .execute(routine)
+            .iter()
+            .map(|(role, why)| format!("{}: {}", snapshot.role_name(*role), cx.user(*why)))
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// Returns the policy of authenticated for SELECT on public.judgments.
+    fn policy(world: &mut World) -> Oid {
+        let table = world.relation("public.judgments").oid;
+        let authenticated = world.role("authenticated").oid;
+        let mut policies = world.snapshot.policies.iter();
+        let is_it = |p: &&Policy| p.relation == table && p.roles == [authenticated];
+        policies.find(is_it).expect("a policy").oid
+    }
+
+    #[test]
+    fn function_in_policy_is_permitted_for_the_roles_of_the_policy_only() {
+        let mut world = world();
+        let policy = policy(&mut world);
+        let holder = Holder::Policy(policy);
+        set(&mut world, vec![part(holder, PartKind::Policy, "p", vec![Use::Routine(HELPER)])]);
+        for role in ["anon", "authenticated"] {
+            let role = world.role(role).oid;
+            execute(&mut world, "helper", role);
+        }
+        assert_eq!(
+            world.found(&routine_privileges::RULE),
+            ["warning function public.helper() anon: Role \"anon\" has EXECUTE on function \
+              public.helper(), which the contract does not declare. It is called by policy p on \
+              public.judgments as \"authenticated\". => REVOKE EXECUTE ON ROUTINE \
+              public.helper() FROM anon;"]
+        );
+        world.routine("helper").acl = None;
+        assert_eq!(
+            world.fixes(&routine_executable_by_public::RULE),
+            ["GRANT EXECUTE ON ROUTINE public.helper() TO authenticated;\n\
+              GRANT EXECUTE ON ROUTINE public.helper() TO service_role;\n\
+              REVOKE EXECUTE ON ROUTINE public.helper() FROM PUBLIC;"]
+        );
+        world.routine("helper").security_definer = true;
+        let found = world.findings(&security_definer_executable_by_clients::RULE);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].role.as_deref(), Some("PUBLIC"));
+        // The policy is dropped: the privilege is one too many.
+        world.snapshot.policies.retain(|p| p.oid != policy);
+        assert_eq!(needing(&world, HELPER), [""; 0]);
+    }
+
+    #[test]
+    fn function_in_view_of_view_is_called_as_the_reader_and_tables_are_read_as_the_owner() {
+        let mut world = world();
+        let (outer, inner) = (
+            world.relation("public.v_judgment_pipeline").oid,
+            world.relation("ops.v_reaper_status").oid,
+        );
+        let table = world.relation("ops.outbox").oid;
+        let uses = vec![Use::Column(table, "id".into()), Use::Routine(HELPER)];
+        let query = |oid, uses| part(Holder::Relation(oid), PartKind::Query, "_RETURN", uses);
+        set(&mut world, vec![query(outer, vec![Use::Relation(inner)]), query(inner, uses)]);
+        assert_eq!(
+            needing(&world, HELPER),
+            ["anon", "authenticated", "service_role"]
+                .map(|role| format!("{role}: view ops.v_reaper_status"))
+        );
+        let anon = world.role("anon").oid;
+        world.grant("ops.outbox", anon, Privileges::SELECT);
+        assert_eq!(
+            world.fixes(&table_privileges::RULE),
+            ["REVOKE SELECT ON TABLE ops.outbox FROM anon;"],
+            "the owner of the view reads the table"
+        );
+        world.relation("ops.v_reaper_status").security_invoker = true;
+        assert_eq!(
+            world.fixes(&table_privileges::RULE),
+            ["REVOKE SELECT ON TABLE ops.outbox FROM anon;\n\
+              GRANT SELECT (id) ON TABLE ops.outbox TO anon;"],
+            "anon reads the column"
+        );
+        let item = AclItem {
+            grantee: anon,
+            grantor: world.role("postgres").oid,
+            privileges: Privileges::SELECT,
+            grantable: Privileges::NONE,
+        };
+        let columns = ["id", "payload"].map(|column| (column.to_owned(), vec![item]));
+        world.relation("ops.outbox").columns.extend(columns);
+        assert_eq!(
+            world.fixes(&column_privileges::RULE),
+            ["REVOKE SELECT (payload) ON TABLE ops.outbox FROM anon;"]
+        );
+    }
+
+    #[test]
+    fn write_evaluates_checks_and_domains_and_insert_evaluates_defaults() {
+        let mut world = world();
+        let table = world.relation("intake.simplicity_batches").oid;
+        let (relation, domain) = (Holder::Relation(table), Holder::Type(9_100));
+        set(
+            &mut world,
+            vec![
+                part(relation, PartKind::Columns, "", vec![Use::Type(9_100)]),
+                part(domain, PartKind::Type, "d", vec![Use::Routine(HELPER)]),
+                part(relation, PartKind::Default, "id", vec![Use::Routine(INNER)]),
+            ],
+        );
+        let roles = ["authenticated", "service_role"];
+        assert_eq!(needing(&world, HELPER), roles.map(|role| format!("{role}: domain d")));
+        assert_eq!(
+            needing(&world, INNER),
+            roles.map(|r| format!("{r}: the default of column intake.simplicity_batches.id"))
+        );
+        let table = world.contract.tables.iter_mut().find(|t| t.name == "simplicity_batches");
+        table.expect("a table").grants.remove("authenticated");
+        assert_eq!(needing(&world, INNER).len(), 1, "authenticated cannot write");
+    }
+
+    #[test]
+    fn body_of_definer_runs_as_its_owner_and_that_of_invoker_as_the_caller() {
+        let mut world = world();
+        let policy = policy(&mut world);
+        let body = PartKind::Routine { has_defaults: false };
+        set(
+            &mut world,
+            vec![
+                part(Holder::Policy(policy), PartKind::Policy, "p", vec![Use::Routine(HELPER)]),
+                part(Holder::Routine(HELPER), body, "helper", vec![Use::Routine(INNER)]),
+            ],
+        );
+        let by_helper = |role: &str| format!("{role}: function public.helper()");
+        assert!(needing(&world, INNER).contains(&by_helper("authenticated")));
+        world.routine("helper").security_definer = true;
+        let found = needing(&world, INNER);
+        assert!(!found.contains(&by_helper("authenticated")), "{found:?}");
+        assert!(found.contains(&by_helper("postgres")), "{found:?}");
+    }
+
+    #[test]
+    fn function_called_before_requests_is_needed_by_the_roles_of_requests() {
+        let mut world = world();
+        world.add_role("authenticator");
+        world.role("authenticator").can_login = true;
+        world.grant_role("authenticated", "authenticator");
+        let role = Some(world.role("authenticator").oid);
+        world.snapshot.settings.push(RoleSetting {
+            role,
+            database: None,
+            name: "pgrst.db_pre_request".into(),
+            value: "public.helper".into(),
+        });
+        assert_eq!(
+            needing(&world, HELPER),
+            ["authenticated: PostgREST before each request (pgrst.db_pre_request)"]
+        );
+    }
+
+    #[test]
+    fn execute_in_a_schema_without_usage_is_information_and_trigger_functions_are_no_finding() {
+        let mut world = world();
+        let anon = world.role("anon").oid;
+        execute(&mut world, "helper", anon);
+        assert!(world.found(&routine_privileges::RULE)[0].starts_with("warning"));
+        world.routine("helper").is_trigger = true;
+        assert_eq!(world.found(&routine_privileges::RULE), [""; 0]);
+        world.routine("helper").is_trigger = false;
+        let public = world.contract.schemas.iter_mut().find(|s| s.name == "public");
+        public.expect("a schema").usage.clear();
+        world.schema("public").acl = Some(vec![]);
+        assert!(world.found(&routine_privileges::RULE)[0].starts_with("info"));
+    }
+}
