@@ -12,6 +12,7 @@ pub use acl::{Acl, AclItem, ObjectKind, Privileges};
 pub use object::{Object, ObjectId};
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// An object identifier, as in `pg_catalog`. 0 means none, and PUBLIC if it is a grantee.
 pub type Oid = u32;
@@ -187,6 +188,18 @@ impl RelationKind {
         }
     }
 
+    /// Returns the object type of its columns, as `pg_identify_object` returns it.
+    #[must_use]
+    pub fn column_type(self) -> &'static str {
+        match self {
+            Self::Table | Self::PartitionedTable => "table column",
+            Self::ForeignTable => "foreign table column",
+            Self::View => "view column",
+            Self::MaterializedView => "materialized view column",
+            Self::Sequence => "sequence column",
+        }
+    }
+
     /// Whether it has rows that a client could read or write: any kind of table.
     #[must_use]
     pub fn is_table(self) -> bool {
@@ -224,6 +237,8 @@ pub struct Relation {
     pub security_invoker: bool,
     /// The stored column ACLs, by column name.
     pub columns: Vec<(String, Acl)>,
+    /// The names of all columns, in their order.
+    pub column_names: Rc<[String]>,
     /// For a sequence: the table of its column (`OWNED BY`, identity).
     pub owned_by: Option<Oid>,
 }

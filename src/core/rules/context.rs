@@ -6,7 +6,9 @@ use crate::catalog::{
     Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema,
     Snapshot,
 };
-use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to};
+use crate::contract::{
+    ColumnGrants, Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to,
+};
 use crate::rule::Rule;
 use crate::search_path::SearchPaths;
 use crate::sql::{argument_types, quote_ident};
@@ -192,13 +194,50 @@ impl<'a> Context<'a> {
         if self.snapshot.version < 17 { declared & !Privileges::MAINTAIN } else { declared }
     }
 
-    /// Whether the contract declares INSERT for a role on the table that owns a sequence.
+    /// Returns the privileges that the contract declares for a role on single columns of a
+    /// relation.
+    pub(crate) fn column_grants(
+        &self,
+        relation: &Relation,
+        schema: &SchemaDecl,
+        role: &Role,
+    ) -> Option<&'a ColumnGrants> {
+        self.contract.column_grants(&schema.name, &relation.name, &role.name)
+    }
+
+    /// Returns the privileges that the contract declares for a role on a column: those on the
+    /// relation, and those on the column itself.
+    pub(crate) fn declared_on_column(
+        &self,
+        relation: &Relation,
+        schema: &SchemaDecl,
+        role: &Role,
+        column: &str,
+    ) -> Privileges {
+        let on_column = self.column_grants(relation, schema, role).map(|grants| grants.on(column));
+        self.declared_on_relation(relation, schema, role) | on_column.unwrap_or_default()
+    }
+
+    /// Returns the privileges that the contract declares for a role on a relation or on some column
+    /// of it.
+    pub(crate) fn declared_on_some_column(
+        &self,
+        relation: &Relation,
+        schema: &SchemaDecl,
+        role: &Role,
+    ) -> Privileges {
+        let on_columns = self.column_grants(relation, schema, role).map(ColumnGrants::privileges);
+        self.declared_on_relation(relation, schema, role) | on_columns.unwrap_or_default()
+    }
+
+    /// Whether the contract declares INSERT for a role on the table that owns a sequence, or on
+    /// columns of that table.
     pub(crate) fn declares_insert_by(&self, sequence: &Relation, role: &Role) -> bool {
         let table = sequence.owned_by.and_then(|table| self.snapshot.relation(table));
         table.is_some_and(|table| {
             let schema = self.governed(table.schema);
             schema.is_some_and(|schema| {
-                self.declared_on_relation(table, schema, role).contains(Privileges::INSERT)
+                self.declared_on_some_column(table, schema, role).contains(Privileges::INSERT)
             })
         })
     }
