@@ -3,8 +3,8 @@
 
 use crate::access::Access;
 use crate::catalog::{
-    Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema,
-    Snapshot,
+    Acl, Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine,
+    Schema, Snapshot,
 };
 use crate::contract::{
     ColumnGrants, Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to,
@@ -115,22 +115,24 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Returns the first client that can access rows of a relation: with USAGE on the schema, and a
-    /// privilege on the relation or on one of its columns.
+    /// Returns the first client that can access rows of a relation.
     pub(crate) fn reached_by(&self, relation: &Relation) -> Option<&'a Role> {
+        self.clients.iter().copied().find(|client| self.reaches(client, relation))
+    }
+
+    /// Whether a role can access rows of a relation: with USAGE on the schema, and a privilege on
+    /// the relation or on one of its columns.
+    pub(crate) fn reaches(&self, role: &Role, relation: &Relation) -> bool {
         let rows = Privileges::SELECT | Privileges::WRITES;
-        let schema = self.snapshot.schema(relation.schema)?;
-        self.clients.iter().copied().find(|client| {
+        let on_column = |acl: &Acl| {
+            self.access.privileges(role.oid, relation.owner, Some(acl), ObjectKind::Column)
+        };
+        self.snapshot.schema(relation.schema).is_some_and(|schema| {
             self.access
-                .privileges(client.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema)
+                .privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema)
                 .contains(Privileges::USAGE)
-                && (self.access.relation_privileges(client.oid, relation).intersects(rows)
-                    || relation.columns.iter().any(|(_, acl)| {
-                        self.access
-                            .privileges(client.oid, relation.owner, Some(acl), ObjectKind::Column)
-                            .intersects(rows)
-                    }))
-        })
+        }) && (self.access.relation_privileges(role.oid, relation).intersects(rows)
+            || relation.columns.iter().any(|(_, acl)| on_column(acl).intersects(rows)))
     }
 
     pub(crate) fn is_client(&self, role: Oid) -> bool {
