@@ -13,7 +13,7 @@ use crate::settings;
 use crate::store::exemptions::Current;
 use crate::store::{contract, lock};
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{ObjectId, Oid, Routine, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{Change, Regression, Rejection, exposed, is_excused, is_regression};
@@ -320,7 +320,8 @@ impl Checked<'_, '_> {
     fn worse_in(&self, new: &Context<'_>) -> Vec<Regression> {
         let Self { states, old, granted_to_public, .. } = self;
         let change = Change::new(old, new).with_grants_to_public((*granted_to_public).clone());
-        let are_names_changed = names(&states.before) != names(&states.after);
+        let are_names_changed = names(&states.before) != names(&states.after)
+            || declared_columns(states, &states.before) != declared_columns(states, &states.after);
         let rules = RULES.iter().copied();
         rules
             .filter(|rule| applies(rule, states, are_names_changed))
@@ -432,6 +433,20 @@ fn names(snapshot: &Snapshot) -> HashSet<(Oid, &str, &str, bool)> {
         .iter()
         .map(|r| (r.schema, r.name.as_str(), r.object_type(), r.security_definer));
     relations.chain(routines).collect()
+}
+
+/// Returns the names of the columns of each relation on whose columns the contract declares
+/// privileges.
+fn declared_columns<'s>(
+    states: &Snapshots,
+    snapshot: &'s Snapshot,
+) -> HashMap<(Oid, &'s str), &'s [String]> {
+    let declares = |relation: &&Relation| {
+        let (schema, name) = (snapshot.schema_name(relation.schema), &relation.name);
+        states.contract.declares_column_grants(schema, name)
+    };
+    let declared = snapshot.relations.iter().filter(declares);
+    declared.map(|r| ((r.schema, r.name.as_str()), &*r.column_names)).collect()
 }
 
 /// Whether only regressions from the earlier state of a routine are blocked: it was SECURITY

@@ -196,6 +196,18 @@ impl RelationKind {
         }
     }
 
+    /// Returns the object type of its columns, as `pg_identify_object` returns it.
+    #[must_use]
+    pub fn column_type(self) -> &'static str {
+        match self {
+            Self::Table | Self::PartitionedTable => "table column",
+            Self::ForeignTable => "foreign table column",
+            Self::View => "view column",
+            Self::MaterializedView => "materialized view column",
+            Self::Sequence => "sequence column",
+        }
+    }
+
     /// Whether it has rows that a client could read or write: any kind of table.
     #[must_use]
     pub fn is_table(self) -> bool {
@@ -233,6 +245,8 @@ pub struct Relation {
     pub security_invoker: bool,
     /// The stored column ACLs, by column name.
     pub columns: Vec<(String, Acl)>,
+    /// The names of all columns, in their order.
+    pub column_names: Rc<[String]>,
     /// For a sequence: the table of its column (`OWNED BY`, identity).
     pub owned_by: Option<Oid>,
 }

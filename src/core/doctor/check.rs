@@ -34,7 +34,7 @@ pub struct Probes<'a> {
 }
 
 /// An access that the contract declares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeclaredAccess {
     /// The relation.
     pub relation: Oid,
@@ -42,6 +42,8 @@ pub struct DeclaredAccess {
     pub role: Oid,
     /// SELECT, INSERT, UPDATE or DELETE.
     pub privilege: Privileges,
+    /// The columns, where the access is to these only. Empty: the whole relation.
+    pub columns: Vec<String>,
 }
 
 /// The outcome of a probe.

@@ -119,11 +119,13 @@ fn declare_usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
             names.iter().filter_map(|name| cx.snapshot.role_named(name)).map(|r| r.name.as_str());
         needed.entry(schema.unwrap_or_default()).or_default().extend(names);
     };
-    contract
-        .tables
-        .iter()
-        .for_each(|t| need(&t.schema, t.grants.keys().chain(t.policies.keys()).cloned().collect()));
-    contract.views.iter().for_each(|v| need(&v.schema, v.grants.keys().cloned().collect()));
+    contract.tables.iter().for_each(|t| {
+        let granted = t.grants.keys().chain(t.column_grants.keys());
+        need(&t.schema, granted.chain(t.policies.keys()).cloned().collect());
+    });
+    contract.views.iter().for_each(|v| {
+        need(&v.schema, v.grants.keys().chain(v.column_grants.keys()).cloned().collect());
+    });
     contract.sequences.iter().for_each(|s| need(&s.schema, s.grants.keys().cloned().collect()));
     contract.functions.iter().for_each(|f| need(&f.schema, f.execute.clone()));
     contract.schemas.iter().for_each(|s| need(&s.name, s.all_on_objects.clone()));

@@ -69,6 +69,9 @@ fn merge_privileges(chosen: &[Wanted]) -> Vec<Wanted> {
         if let Statement::Acl(known) = &mut merged[i].statement {
             known.privileges |= statement.privileges;
             known.cascade |= statement.cascade;
+            let is_new = |next: &&AclStatement| !known.then.contains(next);
+            let new: Vec<_> = statement.then.iter().filter(is_new).cloned().collect();
+            known.then.extend(new);
         }
         merged[i].findings.extend(wanted.findings.iter().cloned());
     }
@@ -98,22 +101,16 @@ fn merge_grantees(statements: Vec<Wanted>) -> Vec<Wanted> {
 }
 
 /// Sorts by phase. Within a phase, the changes to the ACL of one object stay together, and the
-/// grants that keep permitted privileges come before the REVOKE from PUBLIC. Those on columns come
-/// after it, because REVOKE on a table revokes the privileges on its columns as well.
+/// grants that keep declared privileges come before the REVOKE from PUBLIC.
 fn sort(statements: &mut [Wanted]) {
     let mut objects: HashMap<ObjectId, usize> = HashMap::new();
     statements.sort_by_cached_key(|wanted| {
         let (place, after) = match &wanted.statement {
             Statement::Acl(s) if s.verb != Verb::Grant => {
                 let next = objects.len();
-                let after = match s.verb {
-                    Verb::Keep if s.on.column.is_some() => 2,
-                    Verb::Keep => 0,
-                    _ => 1,
-                };
-                (*objects.entry(s.on.id).or_insert(next), after)
+                (*objects.entry(s.on.id).or_insert(next), s.verb != Verb::Keep)
             }
-            _ => (0, 0),
+            _ => (0, false),
         };
         (phase(&wanted.statement), place, after)
     });

@@ -70,7 +70,7 @@ impl<'s, 'a> Search<'s, 'a> {
         for relation in cx.snapshot.relations.iter().chain(others) {
             cx.check_interrupts();
             let Some(schema) = cx.governed(relation.schema) else { continue };
-            let declared = cx.declared_on_relation(relation, schema, role);
+            let declared = cx.declared_on_some_column(relation, schema, role);
             for command in Command::ALL.into_iter().filter(|c| declared.contains(c.privilege())) {
                 self.relation(relation, command, Acting::as_one(role.oid));
             }

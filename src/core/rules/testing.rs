@@ -229,6 +229,22 @@ impl World {
         relation.acl.get_or_insert_default().push(item);
     }
 
+    pub fn grant_column(
+        &mut self,
+        relation: &str,
+        column: &str,
+        grantee: Oid,
+        privileges: Privileges,
+    ) {
+        let relation = self.relation(relation);
+        let item =
+            AclItem { grantee, grantor: relation.owner, privileges, grantable: Privileges::NONE };
+        match relation.columns.iter_mut().find(|(name, _)| name == column) {
+            Some((_, acl)) => acl.push(item),
+            None => relation.columns.push((column.to_owned(), vec![item])),
+        }
+    }
+
     pub fn findings(&self, rule: &'static Rule) -> Vec<Finding> {
         let snapshot = self.snapshot.clone().complete();
         let access = Access::new(&snapshot);
