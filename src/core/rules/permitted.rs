@@ -382,6 +382,18 @@ impl<'a> Context<'a> {
             | self.needed_on(relation.oid, role.oid, |column| column.is_none())
     }
 
+    /// Returns the privileges that a role may have on a relation or on some column of it.
+    #[must_use]
+    pub fn permitted_on_some_column(
+        &self,
+        relation: &Relation,
+        schema: &SchemaDecl,
+        role: &Role,
+    ) -> Privileges {
+        self.declared_on_some_column(relation, schema, role)
+            | self.needed_on(relation.oid, role.oid, |_| true)
+    }
+
     /// Returns the privileges that a role may have on a column beyond those on the relation.
     #[must_use]
     pub fn permitted_on_column(

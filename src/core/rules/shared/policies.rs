@@ -101,13 +101,15 @@ fn fix(
                  CREATE POLICY ... ON {table} FOR ... TO ... USING (...);"
             ));
         }
-        let granted = cx.declared_on_some_column(relation, schema, client);
+        let granted = cx.permitted_on_some_column(relation, schema, client);
         let needed: Vec<Command> =
             lost.into_iter().filter(|command| granted.contains(command.privilege())).collect();
         if !needed.is_empty()
             && row_security.is_subject(client, relation, relation.force_row_security)
         {
-            return replacement(policy, &table, client, &needed);
+            let declared = cx.declared_on_some_column(relation, schema, client);
+            let is_declared = needed.iter().all(|c| declared.contains(c.privilege()));
+            return replacement(policy, &table, (client, is_declared), &needed);
         }
         losing.push(client.oid);
     }
@@ -129,19 +131,33 @@ fn fix(
 }
 
 /// Returns the proposal for a policy without which a client would see no rows, although the
-/// contract grants it privileges on the table.
-fn replacement(policy: &Policy, table: &str, client: &Role, needed: &[Command]) -> Fix {
+/// contract grants it privileges on the table (`is_declared`), or something declared needs them.
+fn replacement(
+    policy: &Policy,
+    table: &str,
+    (client, is_declared): (&Role, bool),
+    needed: &[Command],
+) -> Fix {
     let name = safe_ident(&policy.name);
     let words: Vec<&str> = needed.iter().map(|command| command.as_str()).collect();
     let policies: Vec<String> =
         needed.iter().map(|command| create_policy(table, client, *command)).collect();
+    let (role, words) = (printable(&client.name), words.join(", "));
+    let because = if is_declared {
+        format!(
+            "The contract grants role \"{role}\" {words} on table {table}, but declares no policy \
+             that admits it"
+        )
+    } else {
+        format!(
+            "What the contract declares needs {words} on table {table} for role \"{role}\", but \
+             no declared policy admits it"
+        )
+    };
     Fix::Proposal(format!(
-        "The contract grants role \"{}\" {} on table {table}, but declares no policy that admits \
-         it: without this policy the role sees no rows. Declare the policy in the contract; or \
-         declare and create another one, and run in one transaction:\n\
+        "{because}: without this policy the role sees no rows. Declare the policy in the contract; \
+         or declare and create another one, and run in one transaction:\n\
          {}\nDROP POLICY {name} ON {table};",
-        printable(&client.name),
-        words.join(", "),
         policies.join("\n")
     ))
 }

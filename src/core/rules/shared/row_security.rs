@@ -118,7 +118,7 @@ impl<'c, 'a> RowSecurity<'c, 'a> {
     }
 
     /// Returns what roles that `is_restricted` selects do with the table: what the contract declares
-    /// for clients and workers, and what the owners of views and SECURITY DEFINER routines can do.
+    /// for clients and workers and what that needs, and what the owners of views and SECURITY DEFINER routines can do.
     fn losses(
         &self,
         relation: &Relation,
@@ -139,7 +139,7 @@ impl<'c, 'a> RowSecurity<'c, 'a> {
             .subjects
             .iter()
             .copied()
-            .filter_map(|r| loss(r, cx.declared_on_some_column(relation, schema, r), false));
+            .filter_map(|r| loss(r, cx.permitted_on_some_column(relation, schema, r), false));
         let of_code = self
             .code_owners()
             .iter()
