@@ -4,7 +4,8 @@
 //! in addition is a regression. Both may show only a part of the catalog, provided that it is the
 //! same part.
 
-use crate::catalog::{ObjectId, Snapshot};
+use crate::access::Access;
+use crate::catalog::{ObjectId, Oid, Privileges, Snapshot};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Finding};
 use crate::rule::Rule;
@@ -21,6 +22,8 @@ pub struct Change<'a> {
     names: HashSet<String>,
     /// The objects now.
     exists: HashSet<ObjectId>,
+    /// The routines on which the transaction has granted EXECUTE to PUBLIC.
+    granted_to_public: HashSet<Oid>,
 }
 
 /// A violation of the contract that the transaction has added or extended.
@@ -50,7 +53,16 @@ impl<'a> Change<'a> {
             existed,
             names,
             exists: objects(after.snapshot).into_keys().collect(),
+            granted_to_public: HashSet::new(),
         }
+    }
+
+    /// Adds the routines on which the transaction has granted EXECUTE to PUBLIC: the state does not
+    /// show the difference to the privilege that the server grants on every new routine.
+    #[must_use]
+    pub fn with_grants_to_public(mut self, routines: HashSet<Oid>) -> Self {
+        self.granted_to_public = routines;
+        self
     }
 
     /// Returns the regressions of one rule that the guard blocks or warns about.
@@ -104,16 +116,34 @@ impl<'a> Change<'a> {
     }
 
     /// Returns the strongest action about a draft. The server grants EXECUTE on a new routine to
-    /// PUBLIC, which is only a warning; but the successor of a routine without that privilege must
-    /// not have it either.
+    /// PUBLIC, which is only a warning; a GRANT to PUBLIC is not, and the successor of a routine
+    /// without that privilege must not have it either.
     fn at_most(&self, draft: &Draft) -> GuardAction {
-        let succeeds = !self.existed.contains_key(&draft.object.id)
-            && self.names.contains(&draft.object.identity);
-        if succeeds && matches!(draft.object.id, ObjectId::Routine(_)) {
+        let ObjectId::Routine(routine) = draft.object.id else { return draft.measure.at_most };
+        let is_new = !self.existed.contains_key(&draft.object.id);
+        if is_new && self.names.contains(&draft.object.identity) {
             GuardAction::Block
-        } else {
+        } else if !draft.is_to_public {
             draft.measure.at_most
+        } else if is_new {
+            if self.granted_to_public.contains(&routine) {
+                GuardAction::Block
+            } else {
+                GuardAction::Warn
+            }
+        } else if self.public_could_execute(routine) {
+            draft.measure.at_most
+        } else {
+            GuardAction::Block
         }
+    }
+
+    /// Whether PUBLIC had EXECUTE on a routine before.
+    fn public_could_execute(&self, routine: Oid) -> bool {
+        let acl = self.before.snapshot.routine(routine).map(|r| r.acl.as_ref());
+        acl.is_some_and(|acl| {
+            acl.is_none_or(|acl| Access::public(acl).contains(Privileges::EXECUTE))
+        })
     }
 
     /// Whether something is missing on an object that did not exist before, which is better than no
@@ -207,8 +237,7 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Access;
-    use crate::catalog::{PUBLIC, Privileges, Relation};
+    use crate::catalog::{AclItem, ObjectKind, PUBLIC, Relation};
     use crate::rules::find;
     use crate::rules::testing::World;
 
@@ -356,5 +385,47 @@ mod tests {
         };
         clients(&mut after);
         assert_eq!(worse(&before, &after, "security_definer_executable_by_clients"), [""; 0]);
+    }
+
+    #[test]
+    fn execute_of_public_on_a_new_routine_is_a_warning_unless_it_was_granted() {
+        const RULE: &str = "security_definer_executable_by_clients";
+        let (mut before, mut after) = (World::conforming(), World::conforming());
+        let worker = after.role("service_role").oid;
+        let mut routine = after.routine("get_ceo_metrics").clone();
+        (routine.oid, routine.name) = (6001, "fresh".into());
+        let mut acl = ObjectKind::Routine.default_acl(routine.owner);
+        acl.push(AclItem { grantee: worker, ..acl[1] });
+        routine.schema = after.schema("ops").oid;
+        routine.acl = Some(acl);
+        after.snapshot.routines.push(routine.clone());
+        let actions = |before: &World, after: &World, granted: &[Oid]| -> Vec<GuardAction> {
+            let (old, new) =
+                (before.snapshot.clone().complete(), after.snapshot.clone().complete());
+            let (old_access, new_access) = (Access::new(&old), Access::new(&new));
+            let old = Context::new(&before.contract, &old, &old_access, &|| {});
+            let new = Context::new(&after.contract, &new, &new_access, &|| {});
+            let change =
+                Change::new(&old, &new).with_grants_to_public(granted.iter().copied().collect());
+            change.regressions(find(RULE).unwrap()).iter().map(|w| w.action).collect()
+        };
+        assert_eq!(actions(&before, &after, &[]), [GuardAction::Warn]);
+        assert_eq!(actions(&before, &after, &[6001]), [GuardAction::Block]);
+        // It existed, and only its owner could execute it.
+        let mut closed = routine.clone();
+        closed.acl = Some(vec![]);
+        before.snapshot.routines.push(closed);
+        assert_eq!(actions(&before, &after, &[]), [GuardAction::Block]);
+        // It existed with the same privileges, and has become SECURITY DEFINER.
+        before.snapshot.routines.pop();
+        let mut invoker = routine;
+        invoker.security_definer = false;
+        before.snapshot.routines.push(invoker);
+        assert_eq!(actions(&before, &after, &[]), [GuardAction::Warn]);
+        // The ACL is the result of a GRANT to PUBLIC.
+        for world in [&mut before, &mut after] {
+            world.routine("fresh").acl.as_mut().unwrap().pop();
+        }
+        assert_eq!(actions(&before, &after, &[]), [GuardAction::Block]);
     }
 }

@@ -5,8 +5,9 @@
 //! reports them: tables that clients can access without row security, policies that are always true
 //! for a client, routines with an unsafe search_path, privileges of PUBLIC, privileges given by
 //! GRANT ALL or by default privileges, and privileges that a client has through membership in
-//! another role.
+//! another role. A routine that the declared access calls is declared in any case.
 
+mod needed;
 mod objects;
 mod roles;
 
@@ -67,6 +68,7 @@ pub fn infer(cx: &Context<'_>, version: &str) -> Contract {
     contract.managed.schemas.retain(|pattern| !names.iter().any(|name| matches(pattern, name)));
     objects::declare(cx, &roles, &mut contract);
     declare_usage(cx, &roles, &mut contract);
+    needed::declare(cx, &roles, &mut contract);
     contract
 }
 
@@ -117,11 +119,13 @@ fn declare_usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
             names.iter().filter_map(|name| cx.snapshot.role_named(name)).map(|r| r.name.as_str());
         needed.entry(schema.unwrap_or_default()).or_default().extend(names);
     };
-    contract
-        .tables
-        .iter()
-        .for_each(|t| need(&t.schema, t.grants.keys().chain(t.policies.keys()).cloned().collect()));
-    contract.views.iter().for_each(|v| need(&v.schema, v.grants.keys().cloned().collect()));
+    contract.tables.iter().for_each(|t| {
+        let granted = t.grants.keys().chain(t.column_grants.keys());
+        need(&t.schema, granted.chain(t.policies.keys()).cloned().collect());
+    });
+    contract.views.iter().for_each(|v| {
+        need(&v.schema, v.grants.keys().chain(v.column_grants.keys()).cloned().collect());
+    });
     contract.sequences.iter().for_each(|s| need(&s.schema, s.grants.keys().cloned().collect()));
     contract.functions.iter().for_each(|f| need(&f.schema, f.execute.clone()));
     contract.schemas.iter().for_each(|s| need(&s.name, s.all_on_objects.clone()));

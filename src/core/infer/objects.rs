@@ -5,7 +5,8 @@ use crate::catalog::{
     Command, DefaultAcl, Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role, Routine,
 };
 use crate::contract::{
-    ByRole, Contract, FunctionDecl, PolicyCommand, SequenceDecl, TableDecl, ViewDecl,
+    ByRole, ColumnGrantsByRole, Contract, FunctionDecl, PolicyCommand, SequenceDecl, TableDecl,
+    ViewDecl,
 };
 use crate::rules::Context;
 use crate::search_path::Verdict;
@@ -115,9 +116,13 @@ impl Objects<'_, '_> {
             row_security: relation.row_security,
             force_row_security: relation.row_security && relation.force_row_security,
             grants: grants_by_name(self.cx, &held),
+            column_grants: self.column_grants(relation, &held, |client, privileges| {
+                self.restricted_by_policies(relation, client, privileges)
+            }),
             policies,
         };
-        let is_empty = !table.row_security && table.grants.is_empty();
+        let is_empty =
+            !table.row_security && table.grants.is_empty() && table.column_grants.is_empty();
         (!(relation.is_partition && is_empty)).then_some(table)
     }
 
@@ -216,7 +221,34 @@ impl Objects<'_, '_> {
             materialized: relation.kind == RelationKind::MaterializedView,
             definition: None,
             grants: grants_by_name(self.cx, &held),
+            column_grants: self
+                .column_grants(relation, &held, |_, privileges| privileges & Privileges::SELECT),
         }
+    }
+
+    /// Returns the privileges of each role on single columns, without those that it keeps on the
+    /// whole relation. `kept` returns which privileges a client keeps.
+    fn column_grants(
+        &self,
+        relation: &Relation,
+        on_relation: &HashMap<Oid, Privileges>,
+        kept: impl Fn(Oid, Privileges) -> Privileges,
+    ) -> ColumnGrantsByRole {
+        let mut grants = ColumnGrantsByRole::new();
+        for (column, acl) in &relation.columns {
+            for (role, privileges) in self.roles.privileges_in(acl) {
+                let everywhere = on_relation.get(&role).copied().unwrap_or_default();
+                let mut privileges = privileges & Privileges::ON_COLUMN & !everywhere;
+                if self.is_client(role) {
+                    privileges = kept(role, privileges);
+                }
+                if !privileges.is_empty() && !self.all.contains(&(relation.schema, role)) {
+                    let name = self.cx.snapshot.role_name(role);
+                    grants.entry(name).or_default().add(privileges, column);
+                }
+            }
+        }
+        grants
     }
 
     /// Returns the declaration of a sequence on which a role has more than INSERT on its table

@@ -5,6 +5,8 @@
 //! them).
 
 mod context;
+mod needs;
+mod permitted;
 pub mod shared;
 #[cfg(test)]
 #[expect(dead_code, reason = "scripts/new-rule copies it; compiled so that a copy compiles")]
@@ -41,6 +43,7 @@ pub mod undeclared_view_readable;
 pub mod view_privileges;
 
 pub use context::Context;
+pub use needs::{NeedOnRelation, Needs, Why};
 
 use crate::finding::{Draft, Finding};
 use crate::rule::Rule;

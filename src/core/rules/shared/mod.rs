@@ -5,4 +5,6 @@ pub mod definer_path;
 pub mod guard_settings;
 pub(crate) mod policies;
 pub(crate) mod privileges;
+pub(crate) mod routines;
+pub(crate) mod row_security;
 pub(crate) mod target;
