@@ -182,9 +182,9 @@ fn validation_lists_every_problem_with_its_path() {
     assert_eq!(
         column(&mut client, shipped),
         [
-            "warning $.tables[5].row_security",
-            "warning $.tables[7].row_security",
-            "warning $.tables[8].row_security",
+            "info $.tables[5].row_security",
+            "info $.tables[7].row_security",
+            "info $.tables[8].row_security",
             "warning $.views[5].grants.anon",
             "warning $.views[5].grants.authenticated"
         ]

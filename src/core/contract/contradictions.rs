@@ -1,8 +1,9 @@
 //! Finds declarations of a contract that contradict each other: each of them is valid, but together
 //! they have another effect than their author expects.
 //!
-//! They are warnings, because the contract may describe the database correctly. The exception is a
-//! trusted client, which is an error: it would make the rules about SECURITY DEFINER ineffective.
+//! They are warnings, because the contract may describe the database correctly, or information where
+//! a declaration has no effect now and opens nothing. The exception is a trusted client, which is
+//! an error: it would make the rules about SECURITY DEFINER ineffective.
 
 use super::lookup::matches;
 use super::problem::{Path, Problems};
@@ -62,6 +63,10 @@ fn role(name: &str) -> String {
 impl Search<'_, '_, '_> {
     fn warn(&mut self, path: &Path<'_>, problem: impl Into<String>, allowed: impl Into<String>) {
         self.problems.warning(path, problem, allowed.into());
+    }
+
+    fn inform(&mut self, path: &Path<'_>, problem: impl Into<String>, allowed: impl Into<String>) {
+        self.problems.info(path, problem, allowed.into());
     }
 
     fn kind(&self, role: &str) -> Option<RoleKind> {
@@ -274,7 +279,7 @@ impl Search<'_, '_, '_> {
         }
     }
 
-    /// Reports row security that no role is subject to.
+    /// Reports row security that no role is subject to. It is a second line of defense.
     fn ineffective_row_security(&mut self, at: &Path<'_>, table: &TableDecl) {
         let rows = Privileges::SELECT | Privileges::WRITES;
         let has_access = |name: &str| {
@@ -293,7 +298,7 @@ impl Search<'_, '_, '_> {
             );
             let allowed = "true, as a second line of defense; or grants to the roles that need \
                            access";
-            self.warn(&at.field("row_security"), problem, allowed);
+            self.inform(&at.field("row_security"), problem, allowed);
         }
     }
 
@@ -316,7 +321,13 @@ impl Search<'_, '_, '_> {
                 role(name),
                 listed(&without_policy)
             );
-            self.warn(&at.field("grants").field(name), problem, "a policy for each privilege");
+            let (field, allowed) = (at.field("grants"), "a policy for each privilege");
+            if self.is_client(name) {
+                self.warn(&field.field(name), problem, allowed);
+            } else {
+                // A worker often has all privileges on the objects of a schema.
+                self.inform(&field.field(name), problem, allowed);
+            }
         }
         let without_privilege = commands(&|is_held, is_allowed| !is_held && is_allowed);
         if !without_privilege.is_empty() {
@@ -325,7 +336,9 @@ impl Search<'_, '_, '_> {
                 role(name),
                 listed(&without_privilege)
             );
-            self.warn(&at.field("policies").field(name), problem, "a privilege for each policy");
+            // Policies FOR ALL often serve roles with a part of the privileges.
+            let allowed = "a privilege for each policy";
+            self.inform(&at.field("policies").field(name), problem, allowed);
         }
     }
 
@@ -356,7 +369,7 @@ impl Search<'_, '_, '_> {
                     safe_ident(&view.name),
                     safe_ident(other)
                 );
-                self.warn(&at.field("name"), problem, "each view name in one schema");
+                self.inform(&at.field("name"), problem, "each view name in one schema");
             } else {
                 schema_of.insert(&view.name, &view.schema);
             }
@@ -442,7 +455,7 @@ mod tests {
         };
         let ineffective = |i: u32, table: &str| {
             format!(
-                "warning $.tables[{i}].row_security: row security is required on {table}, but no \
+                "info $.tables[{i}].row_security: row security is required on {table}, but no \
                  role with access to it is subject to row security"
             )
         };
@@ -494,9 +507,9 @@ mod tests {
                  UPDATE on public.judgments, but no policy allows it",
                 "warning $.tables[0].grants.authenticated: client role \"authenticated\" is \
                  granted TRUNCATE on public.judgments, which bypasses row security",
-                "warning $.tables[1].row_security: row security is required on \
+                "info $.tables[1].row_security: row security is required on \
                  public.plaintiffs, but no role with access to it is subject to row security",
-                "warning $.tables[1].policies.authenticated: a policy allows role \
+                "info $.tables[1].policies.authenticated: a policy allows role \
                  \"authenticated\" SELECT on public.plaintiffs, but it is not granted",
                 "warning $.tables[2].policies: policies of public.plaintiff_contacts have no \
                  effect, because row security need not be enabled",
@@ -534,7 +547,7 @@ mod tests {
                 "warning $.schemas[4].all_on_objects[0]: client role \"anon\" is granted all \
                  privileges, including TRUNCATE, which bypasses row security",
                 "warning $.managed.schemas[0]: schema public is governed, not managed",
-                "warning $.views[6].name: view v_judgment_pipeline is also declared in schema \
+                "info $.views[6].name: view v_judgment_pipeline is also declared in schema \
                  public: its name without a schema depends on search_path",
                 "warning $.security_definer.search_path[0]: schema elsewhere is not governed: the \
                  roles with CREATE on it are not checked",
