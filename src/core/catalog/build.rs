@@ -69,6 +69,13 @@ impl Snapshot {
         self.roles.binary_search_by(|r| r.name.as_str().cmp(name)).ok().map(|i| &self.roles[i])
     }
 
+    /// Whether PostgREST switches to a role for requests without a token: by its stored setting, or
+    /// by the names that its documentation and its platforms use.
+    #[must_use]
+    pub fn is_anonymous(&self, role: &Role) -> bool {
+        matches!(role.name.as_str(), "anon" | "web_anon") || self.anonymous.contains(&role.name)
+    }
+
     /// Returns the schema with this OID.
     #[must_use]
     pub fn schema(&self, oid: Oid) -> Option<&Schema> {

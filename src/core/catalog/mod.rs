@@ -282,6 +282,9 @@ pub struct Policy {
     /// Whether the policy has a WITH CHECK condition that is always true, so that new rows are not
     /// checked.
     pub unchecked: bool,
+    /// Whether the condition can only be true for an authenticated caller, as far as its stored
+    /// expression shows: it compares with `auth.uid()` or a claim that only a user's token has.
+    pub requires_authentication: bool,
 }
 
 impl Policy {
@@ -289,6 +292,13 @@ impl Policy {
     #[must_use]
     pub fn covers(&self, command: Command) -> bool {
         self.command.is_none_or(|c| c == command)
+    }
+
+    /// Whether the policy does not restrict the rows that `command` reads or writes.
+    #[must_use]
+    pub fn is_for_all_rows(&self, command: Command) -> bool {
+        let writes = matches!(command, Command::Insert | Command::Update);
+        self.always_true || (self.unchecked && writes)
     }
 
     /// Returns the commands that the policy applies to.
@@ -465,6 +475,9 @@ pub struct Snapshot {
     pub cuts_names: bool,
     pub database: Database,
     pub roles: Vec<Role>,
+    /// The names of the roles that PostgREST switches to for requests without a token, where the
+    /// database stores them (`pgrst.db_anon_role`).
+    pub anonymous: HashSet<String>,
     pub memberships: Vec<Membership>,
     pub schemas: Vec<Schema>,
     pub relations: Vec<Relation>,

@@ -86,6 +86,7 @@ fn unintended_privileges_are_omitted() {
         roles,
         always_true,
         unchecked: false,
+        requires_authentication: false,
     };
     world.snapshot.policies.push(policy("all_rows", vec![anon], true));
     world.grant("ops.v_reaper_status", anon, Privileges::ALL_ON_TABLE);
@@ -167,6 +168,7 @@ fn policy_with_unchecked_writes_is_omitted() {
         roles: vec![authenticated],
         always_true: false,
         unchecked: true,
+        requires_authentication: false,
     });
     let (contract, found) = inferred(&world);
     let judgments = contract.table("public", "judgments").unwrap();

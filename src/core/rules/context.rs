@@ -3,8 +3,8 @@
 
 use crate::access::Access;
 use crate::catalog::{
-    Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema,
-    Snapshot,
+    Command, Object, ObjectId, ObjectKind, Oid, PUBLIC, Policy, Privileges, Relation, RelationKind,
+    Role, Routine, Schema, Snapshot,
 };
 use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to};
 use crate::rule::Rule;
@@ -137,6 +137,38 @@ impl<'a> Context<'a> {
 
     pub(crate) fn is_subject(&self, role: Oid) -> bool {
         self.subjects.iter().any(|s| s.oid == role)
+    }
+
+    /// Whether a permissive policy can allow a role the command. A policy for PUBLIC, one without
+    /// TO, counts only for roles that have the privilege, and if its condition requires an
+    /// authenticated caller, not for the role of anonymous requests.
+    pub(crate) fn policy_admits(
+        &self,
+        policy: &Policy,
+        relation: &Relation,
+        role: &Role,
+        command: Command,
+    ) -> bool {
+        let is_named =
+            |named: &Oid| *named != PUBLIC && self.access.has_privileges_of(role.oid, *named);
+        policy.covers(command)
+            && (policy.roles.iter().any(is_named)
+                || policy.roles.contains(&PUBLIC)
+                    && !(policy.requires_authentication && self.snapshot.is_anonymous(role))
+                    && self.has_privilege_on_a_column(role, relation, command.privilege()))
+    }
+
+    /// Whether a role has a privilege on a relation or on one of its columns.
+    fn has_privilege_on_a_column(
+        &self,
+        role: &Role,
+        relation: &Relation,
+        privilege: Privileges,
+    ) -> bool {
+        let on_column =
+            |acl| self.access.privileges(role.oid, relation.owner, Some(acl), ObjectKind::Column);
+        self.access.relation_privileges(role.oid, relation).contains(privilege)
+            || relation.columns.iter().any(|(_, acl)| on_column(acl).contains(privilege))
     }
 
     /// Returns the declaration of a schema; `None` if it is not governed.

@@ -18,7 +18,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "7",
     checks: "No permissive policy applies to a client role for a command that the contract does \
-             not declare.",
+             not declare. A policy for PUBLIC counts only for roles that have the privilege, and \
+             one that requires an authenticated caller not for the role of anonymous requests.",
     why: "Permissive policies are combined with OR: a single additional policy makes rows visible \
           that all other policies exclude.",
     fix: "Drop the policy, or remove the client from its roles.",
@@ -41,7 +42,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::{Command, PUBLIC, Policy};
+    use crate::catalog::{Command, PUBLIC, Policy, Privileges};
 
     #[test]
     fn undeclared_policy_is_reported() {
@@ -59,6 +60,7 @@ mod tests {
             roles,
             always_true: false,
             unchecked: false,
+            requires_authentication: false,
         };
         world.snapshot.policies.push(policy(
             "mine",
@@ -67,6 +69,8 @@ mod tests {
             vec![PUBLIC],
         ));
         world.snapshot.policies.push(policy("all", queue, None, vec![anon]));
+        assert_eq!(world.found(&RULE).len(), 1, "anon has no privilege on judgments");
+        world.grant("public.judgments", anon, Privileges::SELECT);
         assert_eq!(
             world.found(&RULE),
             [
@@ -77,9 +81,43 @@ mod tests {
                 "error policy mine on public.judgments anon: Policy mine on table public.judgments \
                  allows role \"anon\" to SELECT, which the \
                  contract does not declare. => ALTER POLICY mine ON public.judgments TO \
-                 authenticated, service_role;"
+                 authenticated, service_role, postgres;"
             ]
             .map(|s| s.replace("policy all on", "policy \"all\" on"))
+        );
+        // An anonymous caller cannot satisfy the condition.
+        let mine = |p: &&mut Policy| p.name == "mine";
+        world
+            .snapshot
+            .policies
+            .iter_mut()
+            .filter(mine)
+            .for_each(|p| p.requires_authentication = true);
+        assert_eq!(world.found(&RULE).len(), 1);
+    }
+
+    #[test]
+    fn policy_for_public_keeps_the_owners_of_views() {
+        let mut world = World::conforming();
+        let (anon, judgments) = (world.role("anon").oid, world.relation("public.judgments").oid);
+        world.add_role("view_owner");
+        let view_owner = world.role("view_owner").oid;
+        for role in [anon, view_owner] {
+            world.grant("public.judgments", role, Privileges::SELECT);
+        }
+        world.snapshot.policies.push(Policy {
+            name: "mine".into(),
+            relation: judgments,
+            command: Some(Command::Select),
+            permissive: true,
+            roles: vec![PUBLIC],
+            ..Policy::default()
+        });
+        assert_eq!(
+            world.fixes(&RULE),
+            [
+                "ALTER POLICY mine ON public.judgments TO authenticated, service_role, view_owner, postgres;"
+            ]
         );
     }
 }

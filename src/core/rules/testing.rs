@@ -65,6 +65,7 @@ impl World {
                         roles,
                         always_true: true,
                         unchecked: false,
+                        requires_authentication: false,
                     });
                 }
             }
@@ -297,6 +298,7 @@ impl World {
                 roles: vec![grantee],
                 always_true: bits % 3 == 0,
                 unchecked: bits % 11 == 0,
+                requires_authentication: bits % 5 == 0,
             }),
             4 => world.snapshot.routines[routine]
                 .acl
