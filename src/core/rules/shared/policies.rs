@@ -20,9 +20,7 @@ pub(crate) fn report_undeclared(
         for policy in
             cx.snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive && includes(p))
         {
-            for client in
-                cx.clients.iter().copied().filter(|c| cx.access.policy_applies(policy, c.oid))
-            {
+            for client in cx.clients.iter().copied().filter(|c| cx.policy_applies(policy, c)) {
                 let undeclared = undeclared(cx, policy, relation, schema, client);
                 if undeclared.is_empty() {
                     continue;
@@ -79,7 +77,7 @@ fn fix(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDe
     let table = cx.snapshot.relation_sql(relation);
     let name = safe_ident(&policy.name);
     let mut keep: Vec<Oid> = Vec::new();
-    for client in cx.clients.iter().filter(|c| cx.access.policy_applies(policy, c.oid)) {
+    for client in cx.clients.iter().filter(|c| cx.policy_applies(policy, c)) {
         let lost = undeclared(cx, policy, relation, schema, client).len();
         if lost == 0 {
             keep.push(client.oid);
