@@ -30,6 +30,9 @@ pub const BOOTSTRAP_SUPERUSER: Oid = 10;
 /// `FirstUnpinnedObjectId`).
 pub const FIRST_UNPINNED: Oid = 12_000;
 
+/// System objects such as the predefined roles have lower OIDs (transam.h, `FirstNormalObjectId`).
+pub const FIRST_NORMAL: Oid = 16_384;
+
 /// Schema `pg_catalog` (pg_namespace.dat).
 pub const PG_CATALOG: Oid = 11;
 
@@ -88,6 +91,12 @@ impl Role {
             Attribute::CreateDb => self.create_db,
             Attribute::Replication => self.replication,
         }
+    }
+
+    /// Whether it is a predefined role, such as `pg_read_all_data`.
+    #[must_use]
+    pub fn is_predefined(&self) -> bool {
+        self.oid < FIRST_NORMAL && self.name.starts_with("pg_")
     }
 
     /// Sets or removes an attribute.

@@ -2,8 +2,9 @@
 //! they have another effect than their author expects.
 //!
 //! They are warnings, because the contract may describe the database correctly, or information where
-//! a declaration has no effect now and opens nothing. The exception is a trusted client, which is
-//! an error: it would make the rules about SECURITY DEFINER ineffective.
+//! a declaration has no effect now and opens nothing. The exception is a trusted role that requests
+//! use, a client or a login role, which is an error: it would make the rules about SECURITY DEFINER
+//! ineffective.
 
 use super::lookup::matches;
 use super::problem::{Path, Problems};
@@ -33,8 +34,10 @@ impl Contract {
         };
         search.trusted_roles();
         search.role_attributes();
+        search.login_roles();
         search.schemas();
         search.managed_schemas();
+        search.managed_roles();
         search.tables();
         search.views();
         search.sequences();
@@ -93,8 +96,12 @@ impl Search<'_, '_, '_> {
             let effect = "schemas in which it can create objects would count as safe for \
                           SECURITY DEFINER routines";
             match self.kind(name) {
-                Some(RoleKind::Client) => {
-                    let problem = format!("trusted {} is a client: {effect}", role(name));
+                Some(kind @ (RoleKind::Client | RoleKind::Login)) => {
+                    let kind = match kind {
+                        RoleKind::Login => "login role",
+                        other => other.as_str(),
+                    };
+                    let problem = format!("trusted {} is a {kind}: {effect}", role(name));
                     self.problems.error(&list.item(i), problem, allowed.to_owned());
                 }
                 Some(RoleKind::Worker) => {
@@ -115,16 +122,16 @@ impl Search<'_, '_, '_> {
         let list = Path::Root.field("roles");
         for (i, declared) in self.contract.roles.iter().enumerate() {
             let kind = match declared.kind {
-                RoleKind::Client => "client",
-                RoleKind::Worker => "worker",
                 RoleKind::Owner => continue,
+                RoleKind::Login => "login",
+                kind => kind.as_str(),
             };
             let mut attributes = vec![
                 ("superuser", declared.superuser, "bypasses all permission checks"),
                 ("replication", declared.replication, "can read all data"),
                 ("create_role", declared.create_role, "can grant itself membership in other roles"),
             ];
-            if declared.kind == RoleKind::Client {
+            if declared.kind != RoleKind::Worker {
                 let bypass_rls = ("bypass_rls", declared.bypass_rls, "bypasses row security");
                 attributes.insert(1, bypass_rls);
             }
@@ -183,6 +190,38 @@ impl Search<'_, '_, '_> {
                 let problem =
                     format!("schema {} is governed, not managed", safe_ident(&governed.name));
                 self.warn(&list.item(i), problem, "schemas that are not in $.schemas");
+            }
+        }
+    }
+
+    /// Reports the patterns of managed roles that match a declared role: it is not managed.
+    fn managed_roles(&mut self) {
+        let of = Path::Root.field("managed");
+        let list = of.field("roles");
+        for (i, pattern) in self.contract.managed.roles.iter().enumerate() {
+            self.problems.check_interrupts();
+            let mut declared = self.contract.roles.iter();
+            if let Some(declared) = declared.find(|declared| matches(pattern, &declared.name)) {
+                let problem = format!("{} is declared, not managed", role(&declared.name));
+                self.warn(&list.item(i), problem, "roles that are not in $.roles");
+            }
+        }
+    }
+
+    /// Reports a login role without a role that it could become.
+    fn login_roles(&mut self) {
+        let becomes = |role: &RoleDecl| matches!(role.kind, RoleKind::Client | RoleKind::Worker);
+        if self.contract.roles.iter().any(becomes) {
+            return;
+        }
+        let list = Path::Root.field("roles");
+        for (i, declared) in self.contract.roles.iter().enumerate() {
+            if declared.kind == RoleKind::Login {
+                let problem = format!(
+                    "login {} can become no declared role, because there is no client or worker",
+                    role(&declared.name)
+                );
+                self.warn(&list.item(i).field("kind"), problem, "a client or worker as well");
             }
         }
     }

@@ -60,6 +60,7 @@ impl<'a> Roles<'a> {
                     }
                 }
                 RoleKind::Owner => {}
+                RoleKind::Login => declared_for.entry(role.oid).or_default().push(role.oid),
             }
         }
         Self { kinds, declared_for }

@@ -163,7 +163,7 @@ fn fix(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDe
     let table = cx.snapshot.relation_sql(relation);
     let name = safe_ident(&policy.name);
     let mut keep: Vec<Oid> = Vec::new();
-    for client in cx.clients.iter().filter(|c| cx.access.policy_applies(policy, c.oid)) {
+    for client in cx.clients.iter().filter(|c| cx.policy_applies(policy, c)) {
         let lost = undeclared(cx, policy, relation, schema, client).len();
         if lost == 0 {
             keep.push(client.oid);

@@ -33,7 +33,7 @@ impl Target<'_> {
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
-        let for_all = roles.iter().fold(mask, |all, role| all & declared(role));
+        let for_all = cx.declared_for_all(roles, declared, mask);
         self.report_public(cx, declared, mask & !for_all, severity, out);
         self.report_roles(cx, roles, declared, mask, severity, out);
     }
@@ -72,7 +72,7 @@ impl Target<'_> {
     ) {
         let acl = self.acl_or_default();
         for role in roles {
-            let privileges = cx.access.granted(role.oid, &acl) & mask & !declared(role);
+            let privileges = cx.granted(role, &acl) & mask & !declared(role);
             if !privileges.is_empty() {
                 out.push(self.undeclared_draft(
                     cx,
@@ -331,7 +331,7 @@ impl Target<'_> {
 
     /// Returns the ACL entries that give the role these privileges.
     fn items(&self, cx: &Context<'_>, difference: &Difference) -> Acl {
-        let closure = cx.access.closure(difference.role, crate::access::Follow::Privileges);
+        let closure = cx.own_grantees(difference.role);
         let mut items = self.acl_or_default();
         items.retain(|item| {
             // Privileges of PUBLIC are another difference: only PUBLIC's own closure contains it.
