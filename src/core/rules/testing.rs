@@ -12,6 +12,7 @@ use crate::finding::Finding;
 use crate::rule::Rule;
 use proptest::prelude::*;
 
+#[derive(Clone)]
 pub(crate) struct World {
     pub contract: Contract,
     pub snapshot: Snapshot,
