@@ -49,7 +49,7 @@ fn is_contract(call: Call) -> pg_sys::Datum {
 }
 
 /// Reads the contract in a document. Raises an error where the document is not a valid contract.
-fn valid(text: &str) -> Contract {
+pub(super) fn valid(text: &str) -> Contract {
     let Examined { contract, problems } = examine_interruptibly(text, &interrupts);
     contract.unwrap_or_else(|| {
         let errors: Vec<String> = problems

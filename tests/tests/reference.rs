@@ -251,6 +251,7 @@ const TASKS: [(&str, &[&str]); 9] = [
             "load_contract",
             "rollback_contract",
             "infer_contract",
+            "infer_exemptions",
             "audit_contract",
         ],
     ),
