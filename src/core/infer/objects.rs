@@ -184,14 +184,21 @@ impl Objects<'_, '_> {
         }
     }
 
-    /// Returns the default privileges of a client on new objects of this type in the schema. Those
-    /// of all creating roles count, because owners change.
-    fn default_privileges(&self, client: Oid, schema: Oid, object_type: u8) -> Privileges {
+    /// Returns which of the privileges that a client holds on an object of this type probably come
+    /// from default privileges: from those that it holds completely, because a deliberate grant, or
+    /// a revoke, makes a difference. Those of all creating roles count, because owners change.
+    fn by_default(
+        &self,
+        client: Oid,
+        schema: Oid,
+        object_type: u8,
+        held: Privileges,
+    ) -> Privileges {
         let covers =
             |d: &&DefaultAcl| d.object_type == object_type && (d.schema == 0 || d.schema == schema);
         let items = self.cx.snapshot.default_acls.iter().filter(covers).flat_map(|d| &d.acl);
         items
-            .filter(|item| item.grantee == client)
+            .filter(|item| item.grantee == client && held.contains(item.privileges))
             .fold(Privileges::NONE, |all, item| all | item.privileges)
     }
 
@@ -227,9 +234,12 @@ impl Objects<'_, '_> {
             && command != Command::Select
             && self.cx.snapshot.is_anonymous(role)
             && policy.roles.contains(&PUBLIC)
-            && self
-                .default_privileges(role.oid, relation.schema, b'r')
-                .contains(command.privilege())
+            && {
+                let acl = relation.acl.as_deref().unwrap_or_default();
+                let held = self.cx.access.granted(role.oid, acl);
+                let by_default = self.by_default(role.oid, relation.schema, b'r', held);
+                by_default.contains(command.privilege())
+            }
     }
 
     /// Returns the commands that policies allow to each role. For clients, policies for all rows
@@ -257,7 +267,7 @@ impl Objects<'_, '_> {
         let mut held = self.grants(relation);
         if self.mode == Mode::Strict {
             held.retain(|role, privileges| {
-                let by_default = || self.default_privileges(*role, relation.schema, b'r');
+                let by_default = || self.by_default(*role, relation.schema, b'r', *privileges);
                 !self.is_client(*role)
                     || (*privileges == Privileges::SELECT && by_default().is_empty())
             });
@@ -280,7 +290,7 @@ impl Objects<'_, '_> {
         if self.mode == Mode::Strict {
             for (role, privileges) in &mut held {
                 if self.is_client(*role) {
-                    let by_default = self.default_privileges(*role, relation.schema, b'S');
+                    let by_default = self.by_default(*role, relation.schema, b'S', *privileges);
                     *privileges = *privileges & !(by_default | Privileges::UPDATE);
                 }
                 // USAGE for INSERT on the table need not be declared.
@@ -309,12 +319,10 @@ impl Objects<'_, '_> {
         let held = self.roles.privileges_in(routine.acl.as_ref().unwrap_or(&vec![]));
         let through_public = self.mode == Mode::AsIs && self.is_callable_by_public(routine);
         let executes = |role: &&Role| {
-            let by_default = || {
-                self.default_privileges(role.oid, routine.schema, b'f')
-                    .contains(Privileges::EXECUTE)
-            };
+            let held = held.get(&role.oid).copied().unwrap_or_default();
+            let by_default = || !self.by_default(role.oid, routine.schema, b'f', held).is_empty();
             let is_intended = self.mode == Mode::AsIs || !self.is_client(role.oid) || !by_default();
-            let is_granted = held.get(&role.oid).is_some_and(|p| p.contains(Privileges::EXECUTE));
+            let is_granted = held.contains(Privileges::EXECUTE);
             self.is_declared_alone(routine.schema, role.oid)
                 && (is_granted && is_intended
                     || through_public && self.is_client_or_worker(role.oid))
