@@ -11,8 +11,8 @@ mod objects;
 mod roles;
 
 use crate::access::Access;
-use crate::catalog::Privileges;
-use crate::contract::{Accept, Contract, SchemaDecl, SecurityDefinerDecl, matches};
+use crate::catalog::{Privileges, Snapshot};
+use crate::contract::{Accept, Contract, Platform, SchemaDecl, SecurityDefinerDecl, matches};
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
 use roles::Roles;
@@ -34,6 +34,15 @@ pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
     seed.schemas = schemas.iter().map(empty).collect();
     (seed.tables, seed.views, seed.sequences, seed.functions) = (vec![], vec![], vec![], vec![]);
     seed
+}
+
+/// Adds the preset of the platform to which a database belongs, if it is known, to the contract
+/// that inference starts from; `base` may be the contract of another database. Returns the
+/// platform.
+pub fn add_preset(base: &mut Contract, present: &Snapshot) -> Option<Platform> {
+    let platform = Platform::of(present)?;
+    platform.preset().add_to(base, present);
+    Some(platform)
 }
 
 /// Returns a contract that the governed schemas of a [`seed`] conform to, except for the omitted
@@ -65,6 +74,8 @@ pub fn infer(cx: &Context<'_>, version: &str) -> Contract {
     contract.rules.retain(|_, declared| declared.severity.is_some() || declared.guard.is_some());
     let names: Vec<String> = contract.schemas.iter().map(|s| s.name.clone()).collect();
     contract.managed.schemas.retain(|pattern| !names.iter().any(|name| matches(pattern, name)));
+    let declared: Vec<String> = contract.roles.iter().map(|role| role.name.clone()).collect();
+    contract.managed.roles.retain(|pattern| !declared.iter().any(|name| matches(pattern, name)));
     objects::declare(cx, &roles, &mut contract);
     declare_usage(cx, &roles, &mut contract);
     contract
@@ -87,7 +98,7 @@ fn minimal_path(cx: &Context<'_>) -> Vec<String> {
 /// Returns the undeclared roles that an inferred contract declares as workers, with the reasons.
 #[must_use]
 pub fn inferred_workers(cx: &Context<'_>) -> Vec<(String, &'static str)> {
-    Roles::of(cx).inferred_workers(cx)
+    Roles::of(cx).inferred_workers()
 }
 
 /// Returns the most frequent safe path of the SECURITY DEFINER routines; of several, the first in

@@ -156,7 +156,7 @@ impl<'a> Context<'a> {
     }
 
     /// Returns the platform's role as the owner of a finding; `None` if the role is not managed.
-    pub(crate) fn managed_role(&self, role: Oid) -> Option<String> {
+    pub fn managed_role(&self, role: Oid) -> Option<String> {
         let name = &self.snapshot.role(role)?.name;
         self.contract
             .manages_role(name, self.requests.reach(role))
