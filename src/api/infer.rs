@@ -12,7 +12,7 @@ use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::finding::Finding;
-use dragonfly_core::infer::{add_preset, infer, inferred_workers, seed};
+use dragonfly_core::infer::{infer, inferred_workers, seed, with_preset};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::printable;
 use pgrx::pg_sys;
@@ -23,9 +23,9 @@ sql_function!(
     ops_infer_contract => infer_contract
 );
 fn infer_contract(call: Call) -> pg_sys::Datum {
-    let Installation { state, own, contract: mut base } = Installation::now();
+    let Installation { state, own, contract: base } = Installation::now();
     let present = catalog::base(&state).complete();
-    add_preset(&mut base, &present);
+    let base = with_preset(&base, &present);
     let schemas = call
         .names(0)
         .map_or_else(|| user_schemas(&base, &present), |wanted| existing(wanted, &present));

@@ -36,13 +36,15 @@ pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
     seed
 }
 
-/// Adds the preset of the platform to which a database belongs, if it is known, to the contract
-/// that inference starts from; `base` may be the contract of another database. Returns the
-/// platform.
-pub fn add_preset(base: &mut Contract, present: &Snapshot) -> Option<Platform> {
-    let platform = Platform::of(present)?;
-    platform.preset().add_to(base, present);
-    Some(platform)
+/// Returns `base`, which may be the contract of another database, with the preset of the platform
+/// to which this database belongs, if its roles show one.
+#[must_use]
+pub fn with_preset(base: &Contract, present: &Snapshot) -> Contract {
+    let mut base = base.clone();
+    if let Some(platform) = Platform::of(present) {
+        platform.preset().add_to(&mut base, present);
+    }
+    base
 }
 
 /// Returns a contract that the governed schemas of a [`seed`] conform to, except for the omitted
