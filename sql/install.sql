@@ -157,6 +157,13 @@ COMMENT ON FUNCTION ops.contract_schema() IS
   'Returns the JSON Schema (draft 2020-12) of a contract, for editors and validators. It also '
   'ships as docs/reference/contract.schema.json.';
 
+CREATE FUNCTION ops.contract_preset(name pg_catalog.text) RETURNS pg_catalog.jsonb
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_preset';
+COMMENT ON FUNCTION ops.contract_preset(pg_catalog.text) IS
+  'Returns the part of a contract that a platform determines, to be merged into a contract that is '
+  'written by hand: the usual roles with their kinds, and the managed schemas, extensions and '
+  'roles. Presets: ''supabase'', ''postgrest''. infer_contract() recognises the platform itself.';
+
 CREATE FUNCTION ops.contract_changes(earlier pg_catalog.jsonb, later pg_catalog.jsonb)
   RETURNS pg_catalog.text[]
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_changes';
@@ -709,8 +716,8 @@ DECLARE
   -- otherwise its own GRANT and REVOKE ... ON ALL FUNCTIONS IN SCHEMA ops would fail; the functions
   -- that change something require the grant option of such a role.
   authors CONSTANT pg_catalog.name[] := ARRAY[
-    'validate_contract', 'contract_schema', 'audit_contract', 'infer_contract',
-    'infer_exemptions', 'try_migration',
+    'validate_contract', 'contract_schema', 'contract_preset', 'audit_contract',
+    'infer_contract', 'infer_exemptions', 'try_migration',
     'apply_golden_sql', 'load_contract', 'rollback_contract', 'exempt', 'unexempt', 'freeze_schema',
     'unfreeze_schema'];
 BEGIN

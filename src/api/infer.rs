@@ -16,7 +16,7 @@ use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::infer::exempt::{Remaining, remaining};
-use dragonfly_core::infer::{DefinerPaths, Mode, infer, inferred_workers, seed};
+use dragonfly_core::infer::{DefinerPaths, Mode, infer, inferred_workers, seed, with_preset};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{printable, quote_literal};
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -31,6 +31,7 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
     let mode = mode(call);
     let Installation { state, own, contract: base } = Installation::now();
     let present = catalog::base(&state).complete();
+    let base = with_preset(&base, &present);
     let schemas = call
         .names(0)
         .map_or_else(|| user_schemas(&base, &present), |wanted| existing(wanted, &present));

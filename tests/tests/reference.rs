@@ -247,6 +247,7 @@ const TASKS: [(&str, &[&str]); 9] = [
             "contract_history",
             "validate_contract",
             "contract_schema",
+            "contract_preset",
             "contract_changes",
             "load_contract",
             "rollback_contract",

@@ -12,7 +12,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT. The function without a symbol is written in SQL.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 48] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 49] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -58,6 +58,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 48] = [
         Some("ops_contract_changes"),
         true,
     ),
+    ("ops", "contract_preset", "pg_catalog.text", Some("ops_contract_preset"), true),
     ("ops", "contract_schema", "", Some("ops_contract_schema"), true),
     ("ops", "doctor", "pg_catalog.name", Some("ops_doctor"), false),
     (

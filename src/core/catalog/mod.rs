@@ -148,6 +148,12 @@ pub struct Schema {
 }
 
 impl Schema {
+    /// Whether it belongs to the server: no other schema can have such a name.
+    #[must_use]
+    pub fn is_of_server(&self) -> bool {
+        self.name.starts_with("pg_") || self.name == "information_schema"
+    }
+
     /// Whether it contains the temporary objects of a session (namespace.c, `isAnyTempNamespace`).
     #[must_use]
     pub fn is_temporary(&self) -> bool {
@@ -503,6 +509,8 @@ pub struct Snapshot {
     pub routine_extension: HashMap<Oid, Oid>,
     /// The extension that a relation belongs to.
     pub relation_extension: HashMap<Oid, Oid>,
+    /// The relations that the query of a view reads, for views outside of governed schemas.
+    pub view_sources: HashMap<Oid, Vec<Oid>>,
     pub guard: Guard,
     /// The index, built by [`Snapshot::complete`].
     pub index: Index,

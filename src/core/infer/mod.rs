@@ -18,8 +18,8 @@ mod objects;
 mod roles;
 
 use crate::access::Access;
-use crate::catalog::{Oid, Privileges, Role};
-use crate::contract::{Accept, Contract, SchemaDecl, SecurityDefinerDecl, matches};
+use crate::catalog::{Oid, Privileges, Role, Snapshot};
+use crate::contract::{Accept, Contract, Platform, SchemaDecl, SecurityDefinerDecl, matches};
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
 use roles::Roles;
@@ -80,6 +80,17 @@ pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
     seed
 }
 
+/// Returns `base`, which may be the contract of another database, with the preset of the platform
+/// to which this database belongs, if its roles show one.
+#[must_use]
+pub fn with_preset(base: &Contract, present: &Snapshot) -> Contract {
+    let mut base = base.clone();
+    if let Some(platform) = Platform::of(present) {
+        platform.preset().add_to(&mut base, present);
+    }
+    base
+}
+
 /// Returns a contract that the governed schemas of a [`seed`] conform to, except for the omitted
 /// privileges.
 #[must_use]
@@ -108,6 +119,8 @@ pub fn infer(cx: &Context<'_>, version: &str, mode: Mode) -> Contract {
     contract.rules.retain(|_, declared| declared.severity.is_some() || declared.guard.is_some());
     let names: Vec<String> = contract.schemas.iter().map(|s| s.name.clone()).collect();
     contract.managed.schemas.retain(|pattern| !names.iter().any(|name| matches(pattern, name)));
+    let declared: Vec<String> = contract.roles.iter().map(|role| role.name.clone()).collect();
+    contract.managed.roles.retain(|pattern| !declared.iter().any(|name| matches(pattern, name)));
     objects::declare(cx, &roles, mode, &mut contract);
     declare_usage(cx, &roles, mode, &mut contract);
     contract
@@ -207,7 +220,7 @@ fn minimal_path(cx: &Context<'_>) -> Vec<String> {
 /// Returns the undeclared roles that an inferred contract declares as workers, with the reasons.
 #[must_use]
 pub fn inferred_workers(cx: &Context<'_>) -> Vec<(String, &'static str)> {
-    Roles::of(cx).inferred_workers(cx)
+    Roles::of(cx).inferred_workers()
 }
 
 /// Returns the schemas, each with the roles that have USAGE on it, by a grant or through PUBLIC.

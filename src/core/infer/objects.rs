@@ -246,7 +246,10 @@ impl Objects<'_, '_> {
     /// are omitted, except (as it is) to read.
     fn policies(&self, relation: &Relation) -> ByRole<PolicyCommand> {
         let mut policies = ByRole::new();
-        for role in self.roles.subjects() {
+        // A login role becomes another one before it accesses rows, unless it has privileges.
+        let held = self.grants(relation);
+        let accesses = |role: &&Role| !self.roles.is_login(role) || held.contains_key(&role.oid);
+        for role in self.roles.subjects().filter(accesses) {
             let allowed = self.allowed_rows(relation, role);
             let is_client = self.is_client(role.oid);
             let is_declared = |command: &Command| {

@@ -228,12 +228,81 @@ fn kind_of_undeclared_role_is_inferred_from_its_attributes() {
     assert_eq!(kind("anon").as_deref(), Some("Client"));
     assert_eq!(kind("owner_of_most").as_deref(), Some("Owner"));
     assert_eq!(kind("postgres").as_deref(), Some("Owner"), "the database's owner");
-    assert_eq!(kind("authenticator"), None, "nothing was granted to it");
+    assert_eq!(kind("authenticator").as_deref(), Some("Login"), "it can become api_user");
     let description =
         |name: &str| contract.roles.iter().find(|r| r.name == name).map(|r| r.description.as_str());
-    assert_eq!(description("web_login"), Some("Inferred as a worker because it can log in."));
+    assert_eq!(description("web_login"), Some("Can log in itself, as backend services do."));
+    assert_eq!(description("anon"), Some("Cannot log in and owns nothing: requests become it."));
+    assert_eq!(
+        description("api_user"),
+        Some("A login role can become it with SET ROLE: requests become it.")
+    );
+    assert_eq!(description("postgres"), Some("Owns the database."));
     assert_eq!(kind("root"), None, "a superuser");
     assert_eq!(contract.trusted_roles, [""; 0], "a person decides about trusted roles");
+}
+
+/// Returns a world as in PostgREST's documentation, with a login role that has privileges of its
+/// own.
+fn world_with_login() -> World {
+    let mut world = strict_world();
+    world.add_login("authenticator");
+    for role in ["anon", "authenticated", "service_role"] {
+        world.grant_role_without_inherit(role, "authenticator");
+    }
+    let authenticator = world.role("authenticator").oid;
+    world.grant_schema("ops", authenticator, Privileges::USAGE);
+    world.grant("ops.event_log", authenticator, Privileges::INSERT);
+    world
+}
+
+#[test]
+fn login_role_keeps_its_memberships_and_privileges() {
+    let (contract, found) = inferred(&world_with_login());
+    assert_eq!(contract.login_role(), Some("authenticator"));
+    assert_eq!(lines(&found), [""; 0]);
+    let log = contract.table("ops", "event_log").unwrap();
+    assert_eq!(granted_to(&log.grants, "authenticator"), Privileges::INSERT);
+    let declared = contract.role("authenticator").unwrap();
+    assert_eq!((declared.bypass_rls, declared.create_role), (Some(false), None));
+}
+
+#[test]
+fn owner_of_a_view_that_cannot_log_in_is_an_owner_and_not_trusted() {
+    let mut world = strict_world();
+    world.add_role("an_api");
+    let api = world.role("an_api").oid;
+    world.relation("public.v_judgment_pipeline").owner = api;
+    world.grant_schema("public", api, Privileges::USAGE);
+    world.grant("public.judgments", api, Privileges::SELECT);
+    let (contract, found) = inferred(&world);
+    assert_eq!(lines(&found), [""; 0]);
+    let kind = contract.kind_of("an_api");
+    assert_eq!(kind, Some(crate::contract::RoleKind::Owner));
+    assert_eq!(contract.trusted_roles, ["postgres"]);
+    assert_eq!(contract.roles.last().unwrap().name, "an_api", "fixes name the first owner");
+}
+
+#[test]
+fn roles_of_the_platform_and_roles_that_act_as_owners_are_not_declared() {
+    let mut world = strict_world();
+    for login in ["alice", "cli_login_1", "supabase_storage_admin"] {
+        world.add_login(login);
+        let role = world.role(login).oid;
+        world.grant("public.judgments", role, Privileges::SELECT);
+    }
+    world.grant_role("postgres", "alice");
+    let preset = |world: &World| with_preset(&world.contract, &world.snapshot.clone().complete());
+    assert_eq!(preset(&world), world.contract, "the platform is not known");
+    world.add_role("supabase_admin");
+    world.role("supabase_admin").superuser = true;
+    world.contract.managed.roles.clear();
+    world.contract = preset(&world);
+    let (contract, found) = inferred(&world);
+    for role in ["alice", "cli_login_1", "supabase_storage_admin", "supabase_admin"] {
+        assert_eq!(contract.role(role), None, "{role}");
+    }
+    assert_eq!(lines(&found), ["role_membership postgres alice"]);
 }
 
 /// Rules with findings that no declaration prevents, or should.

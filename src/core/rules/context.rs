@@ -4,7 +4,7 @@
 use crate::access::{Access, Follow};
 use crate::catalog::{
     Acl, AclItem, Command, Object, ObjectId, ObjectKind, Oid, PUBLIC, Policy, Privileges, Relation,
-    RelationKind, Role, Routine, Schema, Snapshot,
+    RelationKind, Role, Routine, Schema, Snapshot, extension,
 };
 use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to};
 use crate::requests::Requests;
@@ -143,20 +143,21 @@ impl<'a> Context<'a> {
             })
     }
 
-    /// Returns the privileges in `mask` that are declared for each of the declared roles in
-    /// `roles`.
+    /// Returns the privileges in `mask` that are declared for each of the declared clients and
+    /// workers in `roles`: PUBLIC may have them. A login role has what PUBLIC has as well, which
+    /// matters to none of its requests.
     pub(crate) fn declared_for_all(
         &self,
         roles: &[&Role],
         declared: &dyn Fn(&Role) -> Privileges,
         mask: Privileges,
     ) -> Privileges {
-        let known = roles.iter().filter(|role| self.contract.role(&role.name).is_some());
+        let known = roles.iter().filter(|role| self.is_declared_subject(role.oid));
         known.fold(mask, |all, role| all & declared(role))
     }
 
     /// Returns the platform's role as the owner of a finding; `None` if the role is not managed.
-    pub(crate) fn managed_role(&self, role: Oid) -> Option<String> {
+    pub fn managed_role(&self, role: Oid) -> Option<String> {
         let name = &self.snapshot.role(role)?.name;
         self.contract
             .manages_role(name, self.requests.reach(role))
@@ -186,6 +187,19 @@ impl<'a> Context<'a> {
             .schemas
             .iter()
             .filter_map(|schema| self.governed(schema.oid).map(|declared| (schema, declared)))
+    }
+
+    /// Returns the schemas that neither the contract governs nor the platform manages, without
+    /// those of the server and of this extension, in order of name.
+    pub(crate) fn ungoverned(&self) -> impl Iterator<Item = &'a Schema> + '_ {
+        self.snapshot.schemas.iter().filter(|schema| {
+            (self.interrupts)();
+            let is_superusers = self.access.is_superuser(schema.owner);
+            !schema.is_of_server()
+                && schema.name != extension::SCHEMA
+                && self.governed(schema.oid).is_none()
+                && !self.contract.manages_schema(&schema.name, is_superusers)
+        })
     }
 
     /// Returns EXECUTE if the contract declares it for a role on a routine, otherwise no

@@ -173,13 +173,17 @@ fn of_undeclared(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the roles that `member` reaches through such memberships, in order of name.
+/// Returns the roles that `member` reaches through such memberships, in order of name. If the owner
+/// of the database is one of them, its implicit membership in `pg_database_owner` is not another.
 fn reached<'a>(cx: &Context<'a>, member: &Role, follow: &[Follow]) -> Vec<&'a Role> {
-    let reached: BTreeSet<Oid> = follow
+    let mut reached: BTreeSet<Oid> = follow
         .iter()
         .flat_map(|follow| cx.access.closure(member.oid, *follow).as_ref().clone())
         .filter(|role| *role != member.oid)
         .collect();
+    if reached.contains(&cx.snapshot.database.owner) {
+        reached.remove(&PG_DATABASE_OWNER);
+    }
     let mut reached: Vec<&Role> =
         reached.iter().filter_map(|role| cx.snapshot.role(*role)).collect();
     reached.sort_by(|a, b| a.name.cmp(&b.name));
