@@ -13,7 +13,7 @@ use crate::pg::{restricted, setting, subtransaction};
 use crate::query::{self, Needs, Unreadable};
 use crate::{catalog, settings};
 use dragonfly_core::catalog::{Oid, Relation, RelationKind, Routine, RoutineKind};
-use dragonfly_core::doctor::{Check, ExposedSchemas, Outcome, Probes, declared_accesses, examine};
+use dragonfly_core::doctor::{Check, Outcome, Probes, declared_accesses, examine};
 use dragonfly_core::rules::Context;
 use dragonfly_core::search_path::{ReasonCode, stored_value};
 use dragonfly_core::sql::identifiers::split_identifiers;
@@ -31,7 +31,6 @@ sql_function!(
 fn doctor(call: Call) -> pg_sys::Datum {
     let authenticator = call.name(0).unwrap_or_else(|| AUTHENTICATOR.to_owned());
     let checks: Vec<Check> = with_findings(|cx, findings, state| {
-        let role = cx.snapshot.role_named(&authenticator);
         let probe = Probe::new(cx, state);
         let outcomes = explain::outcomes(cx.contract, state, &declared_accesses(cx), |read| {
             probe.with_lock_timeout(read)
@@ -40,9 +39,6 @@ fn doctor(call: Call) -> pg_sys::Datum {
             view: &|view| probe.view(view),
             routine: &|routine| probe.body(routine),
             access: &|access| outcomes.get(access).cloned().unwrap_or(Outcome::Works),
-            exposed_schemas: role
-                .and_then(|role| catalog::setting_of(state, role.oid, "pgrst.db_schemas"))
-                .map(|(value, is_of_database)| ExposedSchemas { value, is_of_database }),
             interrupts: &interrupts,
         };
         examine(cx, findings, &authenticator, &probes)

@@ -66,18 +66,18 @@ pub fn outcomes(
     let (mut statements, mut found) = (Vec::new(), HashMap::new());
     for access in accesses {
         if let Some(why) = too_complex_to_check(state, access.relation, &owners) {
-            found.insert(*access, Outcome::Unchecked(why.into()));
+            found.insert(access.clone(), Outcome::Unchecked(why.into()));
             continue;
         }
         let kind = catalog::relation_kind(state, access.relation);
-        let statement =
-            Accessed { relation: access.relation, kind, privilege: access.privilege, columns: &[] };
+        let DeclaredAccess { relation, privilege, columns, .. } = access;
+        let statement = Accessed { relation: *relation, kind, privilege: *privilege, columns };
         let read = || memory.with(|| needs(&statement, access.role, &trust));
-        match Statement::certain(*access, kind, with_lock_timeout(&read)) {
+        match Statement::certain(access.clone(), kind, with_lock_timeout(&read)) {
             Ok(statement) => statements.extend(statement),
             Err(error) => {
                 let why = subtransaction::report(&error).message().to_owned();
-                found.insert(*access, Outcome::Unchecked(why));
+                found.insert(access.clone(), Outcome::Unchecked(why));
             }
         }
     }

@@ -5,6 +5,7 @@ mod caller;
 mod content_owners;
 mod definition;
 pub mod deparse;
+mod dependencies;
 pub mod drift;
 mod extension;
 mod guard;
@@ -30,14 +31,14 @@ pub use objects::{
     columns, has_rules, is_populated, members, members_of_extensions, owner as relation_owner,
     relation_kind, relation_named, schema_named,
 };
-pub use roles::setting_of;
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of,
     named as routines_named, of_schema as routines_of_schema, owner as routine_owner, quoted_path,
     validator,
 };
 pub use snapshot::{
-    Concerning, around, base, concerning, current_base, for_paths, forget_base, full, part, routine,
+    Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,
+    part, routine, with_users,
 };
 pub use types::type_running_code;
 

@@ -79,6 +79,7 @@ impl Columns {
             security_invoker: kind == RelationKind::View
                 && is_security_invoker(&row.texts(self.options)),
             columns: Vec::new(),
+            column_names: [].into(),
             owned_by: None,
         }
     }
@@ -155,12 +156,12 @@ pub fn relations_in(
     complete_relations(state, snapshot);
 }
 
-/// Adds column ACLs and owners of sequences to the relations of the snapshot.
+/// Adds columns and owners of sequences to the relations of the snapshot.
 fn complete_relations(state: &State, snapshot: &mut Snapshot) {
     let indexes: HashMap<Oid, usize> =
         snapshot.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
     if !indexes.is_empty() {
-        column_acls(state, &indexes, snapshot);
+        columns_of(state, &indexes, snapshot);
         sequence_owners(state, snapshot);
     }
 }
@@ -279,26 +280,36 @@ impl<'s> Contents<'s> {
 /// the catalog is faster.
 const MOST_LOOKUPS: usize = 300;
 
-/// Reads the column ACLs from `pg_attribute`. Most rows have none and are skipped.
-fn column_acls(state: &State, indexes: &HashMap<Oid, usize>, snapshot: &mut Snapshot) {
+/// Reads the names of the columns and their ACLs from `pg_attribute`. Most have no ACL.
+fn columns_of(state: &State, indexes: &HashMap<Oid, usize>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_ATTRIBUTE);
     let (relation, name, acl) =
         (table.column("attrelid"), table.column("attname"), table.column("attacl"));
-    let dropped = table.column("attisdropped");
+    let (number, dropped) = (table.column("attnum"), table.column("attisdropped"));
+    let mut names: HashMap<usize, Vec<(i16, String)>> = HashMap::new();
     let mut each = |row: Row<'_>| {
-        if row.is_null(acl) || row.bool(dropped) {
+        let Some(&i) = indexes.get(&row.oid(relation)) else { return };
+        if row.bool(dropped) {
             return;
         }
-        if let (Some(&i), Some(acl)) = (indexes.get(&row.oid(relation)), row.acl(acl)) {
+        let number = row.int(number) as i16;
+        if number > 0 {
+            names.entry(i).or_default().push((number, row.name(name)));
+        }
+        if let Some(acl) = (!row.is_null(acl)).then(|| row.acl(acl)).flatten() {
             snapshot.relations[i].columns.push((row.name(name), acl));
         }
     };
     if indexes.len() > MOST_LOOKUPS {
-        table.scan(state, each);
+        table.scan(state, &mut each);
     } else {
         for oid in indexes.keys() {
             table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(relation, *oid)], &mut each);
         }
+    }
+    for (i, mut names) in names {
+        names.sort_unstable();
+        snapshot.relations[i].column_names = names.into_iter().map(|(_, name)| name).collect();
     }
 }
 

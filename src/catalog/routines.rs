@@ -21,6 +21,7 @@ struct Columns {
     config: Column,
     acl: Column,
     arguments: Column,
+    result: Column,
 }
 
 impl Columns {
@@ -35,6 +36,7 @@ impl Columns {
             config: table.column("proconfig"),
             acl: table.column("proacl"),
             arguments: table.column("proargtypes"),
+            result: table.column("prorettype"),
         }
     }
 
@@ -53,9 +55,13 @@ impl Columns {
             config: with_quoted_path(row.texts(self.config)),
             acl: row.acl(self.acl),
             arguments: row.oids(self.arguments),
+            is_trigger: TRIGGER_TYPES.contains(&row.oid(self.result)),
         }
     }
 }
+
+/// The pseudo-types `trigger` and `event_trigger`, which only functions for triggers return.
+const TRIGGER_TYPES: [Oid; 2] = [pg_sys::TRIGGEROID.to_u32(), pg_sys::EVENT_TRIGGEROID.to_u32()];
 
 /// Reads all SECURITY DEFINER routines and all routines of governed schemas. Of the others, it
 /// reads which roles own routines in which schemas.

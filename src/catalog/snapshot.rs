@@ -1,17 +1,33 @@
 //! Snapshots of the whole catalog, or of the part that a check needs.
 
-use super::{Own, guard, objects, policies, roles, routines};
+use super::{Own, dependencies, guard, objects, policies, roles, routines};
 use crate::pg::VERSION;
 use crate::pg::heap::State;
 use dragonfly_core::catalog::extension::SCHEMA;
-use dragonfly_core::catalog::{Oid, Privileges, Routine, Schema, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, Privileges, Routine, Schema, Snapshot};
 use dragonfly_core::contract::Contract;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 
-/// Reads everything that the rules check.
+/// Reads everything that the rules check, with what the parts of objects use.
 pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
+    let mut snapshot = objects_of(state, contract, own);
+    snapshot.dependencies = Rc::new(dependencies::all(state, &snapshot));
+    snapshot
+}
+
+/// Returns a snapshot with what leads to some of its objects: which parts of objects use them.
+pub fn with_users(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> Snapshot {
+    Snapshot {
+        dependencies: Rc::new(dependencies::leading_to(state, snapshot, objects)),
+        settings: roles::settings(state, &snapshot.database.name),
+        ..snapshot.clone()
+    }
+}
+
+/// Reads everything that the rules check, without what the parts of objects use.
+pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = base(state);
     let governed = governed(&snapshot, contract);
     let open = open(&snapshot, contract);
@@ -22,6 +38,7 @@ pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     policies::read(state, &mut snapshot);
     routines::all(state, &governed, &mut snapshot);
     guard::read(state, own, &mut snapshot);
+    snapshot.settings = roles::settings(state, &snapshot.database.name);
     snapshot.complete()
 }
 

@@ -15,6 +15,8 @@ use std::collections::{HashMap, HashSet};
 pub enum Changed {
     /// A routine.
     Routine(Oid),
+    /// EXECUTE on a routine has been granted to PUBLIC by a statement.
+    GrantToPublic(Oid),
     /// A relation of any kind, indexes included.
     Relation(Oid),
     /// A type or an operator: its catalog and its OID.

@@ -13,10 +13,10 @@ use crate::settings;
 use crate::store::exemptions::Current;
 use crate::store::{contract, lock};
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{ObjectId, Oid, Routine, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
-use dragonfly_core::guard::{Change, Rejection, exposed, is_excused, is_regression};
+use dragonfly_core::guard::{Change, Regression, Rejection, exposed, is_excused, is_regression};
 use dragonfly_core::rule::{Recheck, Rule};
 use dragonfly_core::rules::shared::definer_path;
 use dragonfly_core::rules::{
@@ -190,6 +190,7 @@ fn check(input: Input<'_>) -> Vec<Found> {
         old: &Context::new(contract, before, &access_before, &interrupts),
         new: &Context::new(contract, after, &access_after, &interrupts),
         exempt: &Exempt { now, freshness, current: OnceCell::new() },
+        granted_to_public: granted_to_public(changed),
         tag,
     };
     let routines = checked.changed_routines(changed);
@@ -204,12 +205,23 @@ fn check(input: Input<'_>) -> Vec<Found> {
     found
 }
 
+/// Returns the routines on which statements have granted EXECUTE to PUBLIC.
+fn granted_to_public(changed: &[Changed]) -> HashSet<Oid> {
+    let grants = changed.iter().filter_map(|one| match one {
+        Changed::GrantToPublic(oid) => Some(*oid),
+        _ => None,
+    });
+    grants.collect()
+}
+
 /// Both states with everything that is needed to check them.
 struct Checked<'c, 's> {
     states: &'s Snapshots,
     old: &'c Context<'s>,
     new: &'c Context<'s>,
     exempt: &'c Exempt<'s>,
+    /// The routines on which EXECUTE has been granted to PUBLIC.
+    granted_to_public: HashSet<Oid>,
     tag: &'c str,
 }
 
@@ -276,23 +288,45 @@ impl Checked<'_, '_> {
         Some(Found { rejection, action, is_settled })
     }
 
-    /// Checks both states by all other rules: only regressions are blocked.
+    /// Checks both states by all other rules: only regressions are blocked. What the contract
+    /// declares may need a privilege that is beyond it: this is read only where a regression is
+    /// found. The earlier state is checked without it, so that a privilege which is needed no
+    /// longer is no regression of the transaction that drops, for example, the policy.
     fn regressions(&self) -> Vec<Found> {
-        let Self { states, old, new, exempt, tag } = *self;
-        let change = Change::new(old, new);
-        let are_names_changed = names(&states.before) != names(&states.after);
-        let mut found = Vec::new();
-        for rule in RULES.iter().copied().filter(|rule| applies(rule, states, are_names_changed)) {
-            for worse in change
-                .regressions(rule)
-                .into_iter()
-                .filter(|worse| !exempt.finding(new, &worse.finding))
-            {
-                let rejection = Rejection::of_regression(&worse, tag);
-                found.push(Found { rejection, action: worse.action, is_settled: worse.settled });
-            }
-        }
-        found
+        let worse = self.worse_in(self.new);
+        let objects: Vec<ObjectId> = worse
+            .iter()
+            .map(|worse| worse.finding.object.id)
+            .filter(|id| matches!(id, ObjectId::Routine(_) | ObjectId::Relation(_)))
+            .collect();
+        let worse = if objects.is_empty() { worse } else { self.worse_beyond_needs(&objects) };
+        let is_exempt = |worse: &Regression| self.exempt.finding(self.new, &worse.finding);
+        let found = |worse: Regression| Found {
+            rejection: Rejection::of_regression(&worse, self.tag),
+            action: worse.action,
+            is_settled: worse.settled,
+        };
+        worse.into_iter().filter(|worse| !is_exempt(worse)).map(found).collect()
+    }
+
+    /// Returns the regressions, with `objects` permitting what something declared needs.
+    fn worse_beyond_needs(&self, objects: &[ObjectId]) -> Vec<Regression> {
+        let Snapshots { after, contract, .. } = self.states;
+        let snapshot = catalog::with_users(self.exempt.now, after, objects);
+        let access = Access::new(&snapshot);
+        self.worse_in(&Context::new(contract, &snapshot, &access, &interrupts))
+    }
+
+    fn worse_in(&self, new: &Context<'_>) -> Vec<Regression> {
+        let Self { states, old, granted_to_public, .. } = self;
+        let change = Change::new(old, new).with_grants_to_public((*granted_to_public).clone());
+        let are_names_changed = names(&states.before) != names(&states.after)
+            || declared_columns(states, &states.before) != declared_columns(states, &states.after);
+        let rules = RULES.iter().copied();
+        rules
+            .filter(|rule| applies(rule, states, are_names_changed))
+            .flat_map(|rule| change.regressions(rule))
+            .collect()
     }
 }
 
@@ -399,6 +433,20 @@ fn names(snapshot: &Snapshot) -> HashSet<(Oid, &str, &str, bool)> {
         .iter()
         .map(|r| (r.schema, r.name.as_str(), r.object_type(), r.security_definer));
     relations.chain(routines).collect()
+}
+
+/// Returns the names of the columns of each relation on whose columns the contract declares
+/// privileges.
+fn declared_columns<'s>(
+    states: &Snapshots,
+    snapshot: &'s Snapshot,
+) -> HashMap<(Oid, &'s str), &'s [String]> {
+    let declares = |relation: &&Relation| {
+        let (schema, name) = (snapshot.schema_name(relation.schema), &relation.name);
+        states.contract.declares_column_grants(schema, name)
+    };
+    let declared = snapshot.relations.iter().filter(declares);
+    declared.map(|r| ((r.schema, r.name.as_str()), &*r.column_names)).collect()
 }
 
 /// Whether only regressions from the earlier state of a routine are blocked: it was SECURITY

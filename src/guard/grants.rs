@@ -23,6 +23,31 @@ pub fn routines_of(statement: *mut pg_sys::Node) -> Vec<Oid> {
     }
 }
 
+/// Whether a statement grants privileges to PUBLIC, by itself or as an element of CREATE SCHEMA.
+pub fn is_to_public(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: the parse tree of the command that has just ended; each cast follows the node's tag,
+    // and grantees are role specifications.
+    unsafe {
+        match (*statement).type_ {
+            pg_sys::NodeTag::T_GrantStmt => {
+                let grant = statement.cast::<pg_sys::GrantStmt>();
+                (*grant).is_grant
+                    && nodes((*grant).grantees).any(|role| {
+                        (*role.cast::<pg_sys::RoleSpec>()).roletype
+                            == pg_sys::RoleSpecType::ROLESPEC_PUBLIC
+                    })
+            }
+            pg_sys::NodeTag::T_CreateSchemaStmt => {
+                let elements = nodes((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaElts);
+                let mut grants =
+                    elements.filter(|node| (**node).type_ == pg_sys::NodeTag::T_GrantStmt);
+                grants.any(|node| is_to_public(node))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// # Safety
 /// `grant` is a valid statement that has been executed.
 unsafe fn of_grant(grant: *mut pg_sys::GrantStmt) -> Vec<Oid> {

@@ -70,10 +70,15 @@ sql_function!(
 );
 fn command_end(call: Call) -> pg_sys::Datum {
     let tag = event(call);
-    let granted = call.event_trigger_parse_tree().into_iter().flat_map(grants::routines_of);
-    granted
-        .filter(|routine| *routine != 0)
-        .for_each(|routine| changes::note(Changed::Routine(routine)));
+    if let Some(statement) = call.event_trigger_parse_tree() {
+        let is_to_public = grants::is_to_public(statement);
+        for routine in grants::routines_of(statement).into_iter().filter(|oid| *oid != 0) {
+            changes::note(Changed::Routine(routine));
+            if is_to_public {
+                changes::note(Changed::GrantToPublic(routine));
+            }
+        }
+    }
     if tag == CREATE_EXTENSION {
         settings::extension_ends();
     }

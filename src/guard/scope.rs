@@ -30,7 +30,7 @@ impl Scope {
         for one in changed {
             match *one {
                 Changed::Relation(oid) => scope.relations.push(oid),
-                Changed::Routine(oid) => scope.routines.push(oid),
+                Changed::Routine(oid) | Changed::GrantToPublic(oid) => scope.routines.push(oid),
                 Changed::Extension(oid) => scope.extension(oid, then, now),
                 Changed::Object(..) => scope.has_dependents = true,
                 Changed::Other(catalog, oid) => {

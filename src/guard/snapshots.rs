@@ -110,8 +110,8 @@ impl Reader<'_> {
     }
 
     fn everything(self) -> Snapshots {
-        let before = catalog::full(self.then, &self.contract, &self.own);
-        let after = catalog::full(self.now, &self.contract, &self.own);
+        let before = catalog::objects_of(self.then, &self.contract, &self.own);
+        let after = catalog::objects_of(self.now, &self.contract, &self.own);
         self.snapshots(before, after, Plan::Everything)
     }
 

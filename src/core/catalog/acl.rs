@@ -53,6 +53,11 @@ impl Privileges {
     /// The privileges that `GRANT ALL` on a table gives in every release. MAINTAIN, which
     /// PostgreSQL 17 introduced, is not required.
     pub const ALL_ON_TABLE: Self = Self(0x7f);
+    /// The privileges that exist on columns.
+    pub const ON_COLUMN: Self = Self(1 << 0 | 1 << 1 | 1 << 2 | 1 << 5);
+    /// Each privilege that exists on columns, in the order of the documentation.
+    pub const EACH_ON_COLUMN: [Self; 4] =
+        [Self::SELECT, Self::INSERT, Self::UPDATE, Self::REFERENCES];
     /// The privileges that `GRANT ALL` on a sequence gives.
     pub const ALL_ON_SEQUENCE: Self = Self(1 << 8 | 1 << 1 | 1 << 2);
 

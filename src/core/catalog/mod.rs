@@ -5,13 +5,16 @@
 
 mod acl;
 mod build;
+mod dependencies;
 pub mod extension;
 mod object;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
+pub use dependencies::{Dependencies, Holder, Part, PartKind, Use};
 pub use object::{Object, ObjectId};
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// An object identifier, as in `pg_catalog`. 0 means none, and PUBLIC if it is a grantee.
 pub type Oid = u32;
@@ -49,6 +52,10 @@ pub struct Role {
     pub can_login: bool,
     pub replication: bool,
     pub bypass_rls: bool,
+    /// How many connections the role can have at a time; `None` for any number.
+    pub connection_limit: Option<u32>,
+    /// Whether the password is no longer valid: VALID UNTIL is in the past.
+    pub password_expired: bool,
 }
 
 /// An attribute of a role that a contract can declare.
@@ -135,6 +142,8 @@ pub struct Database {
     pub name: String,
     pub owner: Oid,
     pub acl: Option<Acl>,
+    /// How many connections there can be at a time; `None` for any number.
+    pub connection_limit: Option<u32>,
 }
 
 /// A row of `pg_namespace`.
@@ -202,6 +211,18 @@ impl RelationKind {
         }
     }
 
+    /// Returns the object type of its columns, as `pg_identify_object` returns it.
+    #[must_use]
+    pub fn column_type(self) -> &'static str {
+        match self {
+            Self::Table | Self::PartitionedTable => "table column",
+            Self::ForeignTable => "foreign table column",
+            Self::View => "view column",
+            Self::MaterializedView => "materialized view column",
+            Self::Sequence => "sequence column",
+        }
+    }
+
     /// Whether it has rows that a client could read or write: any kind of table.
     #[must_use]
     pub fn is_table(self) -> bool {
@@ -239,6 +260,8 @@ pub struct Relation {
     pub security_invoker: bool,
     /// The stored column ACLs, by column name.
     pub columns: Vec<(String, Acl)>,
+    /// The names of all columns, in their order.
+    pub column_names: Rc<[String]>,
     /// For a sequence: the table of its column (`OWNED BY`, identity).
     pub owned_by: Option<Oid>,
 }
@@ -348,6 +371,8 @@ pub struct Routine {
     pub acl: Option<Acl>,
     /// The input argument types, `proargtypes`: keys of [`Snapshot::types`].
     pub arguments: Vec<Oid>,
+    /// Whether it is a function that only triggers and event triggers can call.
+    pub is_trigger: bool,
 }
 
 /// A row of `pg_default_acl`.
@@ -362,10 +387,11 @@ pub struct DefaultAcl {
     pub acl: Acl,
 }
 
-/// A row of `pg_db_role_setting`, or a setting for every role and database (`None`).
-#[derive(Debug, Clone)]
+/// A setting in `pg_db_role_setting` that sessions of the current database start with.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct RoleSetting {
+    /// `None` for every role.
     pub role: Option<Oid>,
     /// The name of the current database; `None` for every database.
     pub database: Option<String>,
@@ -499,6 +525,9 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     pub routines: Vec<Routine>,
     pub default_acls: Vec<DefaultAcl>,
+    /// The settings stored for roles and for the current database, read with the whole catalog
+    /// only. [`Snapshot::setting_of`] returns the one that is in force for a role.
+    pub settings: Vec<RoleSetting>,
     /// The owners of the objects in each schema, by kind of object.
     pub contents: HashMap<Oid, HashSet<(Oid, ContentKind)>>,
     /// Type names, as `format_type` returns them with every name qualified.
@@ -511,6 +540,8 @@ pub struct Snapshot {
     pub relation_extension: HashMap<Oid, Oid>,
     /// The relations that the query of a view reads, for views outside of governed schemas.
     pub view_sources: HashMap<Oid, Vec<Oid>>,
+    /// What parts of objects call and read; empty in a snapshot for which that does not matter.
+    pub dependencies: Rc<Dependencies>,
     pub guard: Guard,
     /// The index, built by [`Snapshot::complete`].
     pub index: Index,
@@ -522,6 +553,7 @@ pub struct Index {
     role_by_oid: HashMap<Oid, usize>,
     schema_by_oid: HashMap<Oid, usize>,
     relation_by_oid: HashMap<Oid, usize>,
+    routine_by_oid: HashMap<Oid, usize>,
     relation_by_name: HashMap<(Oid, String), usize>,
     policies_by_relation: HashMap<Oid, std::ops::Range<usize>>,
 }

@@ -235,6 +235,25 @@ mod tests {
     }
 
     #[test]
+    fn column_grants_are_compared_without_their_order() {
+        let mut earlier: Value = serde_json::from_str(DEFAULT).unwrap();
+        earlier["tables"][0]["column_grants"] =
+            json!({"anon": {"SELECT": ["id", "status"]}, "authenticated": {"UPDATE": ["status"]}});
+        let mut later = earlier.clone();
+        later["tables"][0]["column_grants"] =
+            json!({"anon": {"SELECT": ["status", "id", "name"], "INSERT": ["name"]}});
+        let contract = |json: &Value| Contract::from_json(&json.to_string()).unwrap();
+        assert_eq!(
+            changes(&contract(&earlier), &contract(&later)),
+            [
+                "~ tables[public.judgments].column_grants.anon.\"INSERT\": +name",
+                "~ tables[public.judgments].column_grants.anon.\"SELECT\": +name",
+                "~ tables[public.judgments].column_grants.authenticated.\"UPDATE\": -status",
+            ]
+        );
+    }
+
+    #[test]
     fn description_counts_as_a_change() {
         let contract = Contract::from_json(DEFAULT).unwrap();
         let mut other = contract.clone();

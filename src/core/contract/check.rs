@@ -2,7 +2,7 @@
 
 use super::problem::{Path, Problems};
 use super::shipped::shipped_rules;
-use super::types::{ByRole, Contract};
+use super::types::{ByRole, ColumnGrantsByRole, Contract};
 use crate::sql::{argument_types, printable};
 use std::collections::HashSet;
 
@@ -121,6 +121,24 @@ impl<'c> Check<'c, '_, '_> {
         }
     }
 
+    fn column_grants(&mut self, path: &Path<'_>, grants: &ColumnGrantsByRole) {
+        for (role, granted) in grants {
+            let at = path.field(role);
+            self.role(&at, role);
+            for (privilege, columns) in granted.each() {
+                let word = privilege.to_string();
+                let list = at.field(&word);
+                let mut known = HashSet::new();
+                for (i, column) in columns.iter().enumerate() {
+                    self.name(&list.item(i), column);
+                    if !known.insert(column) {
+                        self.duplicate(&list.item(i), "column", column);
+                    }
+                }
+            }
+        }
+    }
+
     fn roles(&mut self, contract: &'c Contract) {
         let list = Path::Root.field("roles");
         for (i, role) in contract.roles.iter().enumerate() {
@@ -194,6 +212,7 @@ impl<'c> Check<'c, '_, '_> {
             let at = list.item(i);
             object(self, &at, &table.schema, &table.name);
             self.grants(&at.field("grants"), &table.grants);
+            self.column_grants(&at.field("column_grants"), &table.column_grants);
             self.grants(&at.field("policies"), &table.policies);
         }
         let list = root.field("views");
@@ -201,6 +220,7 @@ impl<'c> Check<'c, '_, '_> {
             let at = list.item(i);
             object(self, &at, &view.schema, &view.name);
             self.grants(&at.field("grants"), &view.grants);
+            self.column_grants(&at.field("column_grants"), &view.column_grants);
         }
         let list = root.field("sequences");
         for (i, sequence) in contract.sequences.iter().enumerate() {

@@ -9,7 +9,8 @@
 use super::lookup::matches;
 use super::problem::{Path, Problems};
 use super::types::{
-    Accept, ByRole, Contract, GrantPrivilege, RoleDecl, RoleKind, SchemaDecl, TableDecl, granted_to,
+    Accept, ByRole, ColumnGrants, ColumnGrantsByRole, Contract, GrantPrivilege, RoleDecl, RoleKind,
+    SchemaDecl, TableDecl, TablePrivilege, granted_to,
 };
 use crate::catalog::{Command, Privileges};
 use crate::sql::{listed, printable, safe_ident, safe_qualified};
@@ -257,14 +258,50 @@ impl Search<'_, '_, '_> {
         }
     }
 
-    /// Returns the privileges of a role on a table that the contract declares.
-    fn privileges_on(&self, table: &TableDecl, name: &str) -> Privileges {
-        let granted = granted_to(&table.grants, name);
-        if self.all_on_objects.contains(&(table.schema.as_str(), name)) {
+    /// Reports privileges on columns of a schema without USAGE on the schema, and those that the
+    /// role has on the whole relation as well.
+    fn column_grants(
+        &mut self,
+        at: &Path<'_>,
+        (schema, object): (&str, &str),
+        column_grants: &ColumnGrantsByRole,
+        grants: &ByRole<TablePrivilege>,
+    ) {
+        let field = at.field("column_grants");
+        let sql = safe_qualified(schema, object);
+        for (name, granted) in column_grants {
+            let on_relation = self.on_relation(schema, grants, name);
+            // Where the role has privileges on the relation too, those are reported already.
+            if granted_to(grants, name).is_empty() {
+                let what = format!("{} on columns of {sql}", granted.privileges());
+                self.needs_usage(&field.field(name), schema, name, &what);
+            }
+            for (privilege, _) in granted.each().filter(|(one, _)| on_relation.contains(*one)) {
+                let problem = format!(
+                    "{} is granted {privilege} on columns of {sql}, and on all columns as well",
+                    role(name)
+                );
+                let word = privilege.to_string();
+                let allowed = "a privilege on all columns, or on some";
+                self.warn(&field.field(name).field(&word), problem, allowed);
+            }
+        }
+    }
+
+    /// Returns the privileges of a role on a whole relation that the contract declares.
+    fn on_relation(&self, schema: &str, grants: &ByRole<TablePrivilege>, name: &str) -> Privileges {
+        let granted = granted_to(grants, name);
+        if self.all_on_objects.contains(&(schema, name)) {
             granted | Privileges::ALL_ON_TABLE
         } else {
             granted
         }
+    }
+
+    /// Returns the privileges of a role on a table, or on columns of it, that the contract declares.
+    fn privileges_on(&self, table: &TableDecl, name: &str) -> Privileges {
+        let on_columns = table.column_grants.get(name).map(ColumnGrants::privileges);
+        self.on_relation(&table.schema, &table.grants, name) | on_columns.unwrap_or_default()
     }
 
     fn tables(&mut self) {
@@ -272,9 +309,12 @@ impl Search<'_, '_, '_> {
         for (i, table) in self.contract.tables.iter().enumerate() {
             let at = list.item(i);
             self.grants_need_usage(&at, &table.schema, &table.name, &table.grants);
+            let name = (table.schema.as_str(), table.name.as_str());
+            self.column_grants(&at, name, &table.column_grants, &table.grants);
             if table.row_security {
                 self.ineffective_row_security(&at, table);
-                let names = table.grants.keys().chain(table.policies.keys());
+                let granted = table.grants.keys().chain(table.column_grants.keys());
+                let names = granted.chain(table.policies.keys());
                 let names: BTreeSet<&String> =
                     names.filter(|name| self.is_subject_to_row_security(name)).collect();
                 for name in names {
@@ -302,19 +342,23 @@ impl Search<'_, '_, '_> {
             );
             self.warn(&at.field("policies"), problem, required);
         }
-        let grants = at.field("grants");
-        for name in table.grants.keys() {
+        let on_table =
+            table.grants.keys().map(|name| ("grants", name, granted_to(&table.grants, name)));
+        let on_columns = table
+            .column_grants
+            .iter()
+            .map(|(name, granted)| ("column_grants", name, granted.privileges()));
+        for (field, name, privileges) in on_table.chain(on_columns) {
             if !self.is_client(name) {
                 continue;
             }
             let problem = format!(
-                "client {} is granted {} on every row of {sql}, because row security is not \
-                 required",
+                "client {} is granted {privileges} on every row of {sql}, because row security is \
+                 not required",
                 role(name),
-                granted_to(&table.grants, name),
             );
             let allowed = "\"row_security\": true, and a policy for the role";
-            self.warn(&grants.field(name), problem, allowed);
+            self.warn(&at.field(field).field(name), problem, allowed);
         }
     }
 
@@ -326,7 +370,8 @@ impl Search<'_, '_, '_> {
                 && self.privileges_on(table, name).intersects(rows)
         };
         let all = self.schemas.get(table.schema.as_str()).map(|schema| &schema.all_on_objects);
-        let mut roles = table.grants.keys().chain(all.into_iter().flatten());
+        let granted = table.grants.keys().chain(table.column_grants.keys());
+        let mut roles = granted.chain(all.into_iter().flatten());
         if !table.force_row_security
             && !roles.any(|name| self.is_subject_to_row_security(name) && has_access(name))
         {
@@ -360,7 +405,9 @@ impl Search<'_, '_, '_> {
                 role(name),
                 listed(&without_policy)
             );
-            let (field, allowed) = (at.field("grants"), "a policy for each privilege");
+            let is_on_table = table.grants.contains_key(name);
+            let field = at.field(if is_on_table { "grants" } else { "column_grants" });
+            let allowed = "a policy for each privilege";
             if self.is_client(name) {
                 self.warn(&field.field(name), problem, allowed);
             } else {
@@ -401,6 +448,8 @@ impl Search<'_, '_, '_> {
         for (i, view) in self.contract.views.iter().enumerate() {
             let at = list.item(i);
             self.grants_need_usage(&at, &view.schema, &view.name, &view.grants);
+            let name = (view.schema.as_str(), view.name.as_str());
+            self.column_grants(&at, name, &view.column_grants, &view.grants);
             if let Some(other) = schema_of.get(view.name.as_str()) {
                 let problem = format!(
                     "view {} is also declared in schema {}: its name without a schema depends on \
@@ -557,6 +606,34 @@ mod tests {
                  is not required",
                 "warning $.tables[3].force_row_security: row security of \
                  public.plaintiff_status_history must be forced, but need not be enabled",
+            ]
+        );
+    }
+
+    #[test]
+    fn contradictions_of_column_grants_are_warnings() {
+        assert_eq!(
+            new_problems(|j| {
+                j["tables"][0]["column_grants"] =
+                    json!({"authenticated": {"SELECT": ["id"], "UPDATE": ["status"]}});
+                j["tables"][5]["column_grants"] = json!({"service_role": {"SELECT": ["id"]}});
+                j["tables"][3]["column_grants"] = json!({"anon": {"SELECT": ["id"]}});
+                j["views"][5]["grants"] = json!({});
+                j["views"][5]["column_grants"] = json!({"anon": {"SELECT": ["id"]}});
+            }),
+            [
+                "warning $.tables[0].column_grants.authenticated.SELECT: role \
+                 \"authenticated\" is granted SELECT on columns of public.judgments, and on all \
+                 columns as well",
+                "warning $.tables[0].grants.authenticated: role \"authenticated\" is granted \
+                 UPDATE on public.judgments, but no policy allows it",
+                "warning $.tables[3].column_grants.anon: client role \"anon\" is granted SELECT \
+                 on every row of public.plaintiff_status_history, because row security is not \
+                 required",
+                "warning $.tables[5].column_grants.service_role.SELECT: role \"service_role\" is \
+                 granted SELECT on columns of public.job_queue, and on all columns as well",
+                "warning $.views[5].column_grants.anon: role \"anon\" is granted SELECT on \
+                 columns of ops.v_batch_performance, but not USAGE on schema ops",
             ]
         );
     }

@@ -166,8 +166,8 @@ mod tests {
         assert_eq!(
             found,
             [
-                "$.tables[0].colour: unknown field; allowed: force_row_security, grants, name, \
-                 policies, purpose, row_security, schema",
+                "$.tables[0].colour: unknown field; allowed: column_grants, \
+                 force_row_security, grants, name, policies, purpose, row_security, schema",
                 "$.version: not a semantic version; allowed: a version such as 1.0.0",
                 &format!(
                     "$.schemas[0].usage[0]: role \"missing\" is not declared in $.roles; {roles}"
@@ -195,6 +195,38 @@ mod tests {
                 "$.rules.no_such_rule: rule does not exist; allowed: column_privileges, "
             ),
             "{rule:?}"
+        );
+    }
+
+    #[test]
+    fn errors_of_column_grants_name_their_path() {
+        let found = problems(|j| {
+            j["tables"][0]["column_grants"] = serde_json::json!({
+                "ghost": {"SELECT": ["id"]},
+                "anon": {"UPDATE": ["name", "name", ""], "INSERT": []},
+                "authenticated": {"DELETE": ["id"]},
+                "service_role": {}
+            });
+            j["views"][0]["column_grants"] = serde_json::json!({"anon": ["SELECT"]});
+        });
+        assert_eq!(
+            found,
+            [
+                "$.tables[0].column_grants.anon.INSERT: list is empty; allowed: one or more \
+                 elements",
+                "$.tables[0].column_grants.authenticated.DELETE: unknown field; allowed: INSERT, \
+                 REFERENCES, SELECT, UPDATE",
+                "$.tables[0].column_grants.service_role: object is empty; allowed: INSERT, \
+                 REFERENCES, SELECT, UPDATE",
+                "$.views[0].column_grants.anon: list is not allowed; allowed: an object with the \
+                 fields INSERT, REFERENCES, SELECT, UPDATE",
+                "$.tables[0].column_grants.anon.UPDATE[1]: column \"name\" is declared more than \
+                 once; allowed: one declaration",
+                "$.tables[0].column_grants.anon.UPDATE[2]: not a valid name; allowed: a name of 1 \
+                 to 63 characters",
+                "$.tables[0].column_grants.ghost: role \"ghost\" is not declared in $.roles; \
+                 allowed: anon, authenticated, postgres, service_role",
+            ]
         );
     }
 

@@ -2,7 +2,8 @@
 
 use super::index::{Names, Positions};
 use super::types::{
-    Contract, FunctionDecl, RoleDecl, RoleKind, SchemaDecl, SequenceDecl, TableDecl, ViewDecl,
+    ColumnGrants, ColumnGrantsByRole, Contract, FunctionDecl, RoleDecl, RoleKind, SchemaDecl,
+    SequenceDecl, TableDecl, ViewDecl,
 };
 
 /// Whether a declared name of the platform matches `name`. A `*` at its end matches any suffix.
@@ -82,6 +83,23 @@ impl Contract {
     #[must_use]
     pub fn view(&self, schema: &str, name: &str) -> Option<&ViewDecl> {
         self.positions().views.find(schema, name).first().map(|&i| &self.views[i])
+    }
+
+    /// Returns the privileges on columns that are declared for a role on a table or view.
+    #[must_use]
+    pub fn column_grants(&self, schema: &str, name: &str, role: &str) -> Option<&ColumnGrants> {
+        self.all_column_grants(schema, name)?.get(role)
+    }
+
+    /// Whether privileges on columns of a table or view are declared.
+    #[must_use]
+    pub fn declares_column_grants(&self, schema: &str, name: &str) -> bool {
+        self.all_column_grants(schema, name).is_some_and(|grants| !grants.is_empty())
+    }
+
+    fn all_column_grants(&self, schema: &str, name: &str) -> Option<&ColumnGrantsByRole> {
+        let of_table = self.table(schema, name).map(|table| &table.column_grants);
+        of_table.or_else(|| self.view(schema, name).map(|view| &view.column_grants))
     }
 
     /// Returns the declared sequence of this name.

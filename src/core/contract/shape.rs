@@ -67,6 +67,9 @@ impl Walk<'_, '_> {
     fn array(&mut self, schema: &'static Value, items: &[Value], path: &Path<'_>) -> Vec<Value> {
         let mut kept = Vec::new();
         let each = &schema["items"];
+        if items.is_empty() && schema["minItems"].is_u64() {
+            self.problems.error(path, "list is empty", "one or more elements".to_owned());
+        }
         for (i, item) in items.iter().enumerate() {
             if self.problems.is_full() {
                 break;
@@ -83,6 +86,9 @@ impl Walk<'_, '_> {
         fields: &Map<String, Value>,
         path: &Path<'_>,
     ) -> Map<String, Value> {
+        if fields.is_empty() && schema["minProperties"].is_u64() {
+            self.problems.error(path, "object is empty", fields_of(schema).join(", "));
+        }
         let mut kept = Map::new();
         for (name, value) in fields {
             if self.problems.is_full() {
@@ -237,8 +243,8 @@ mod tests {
                 "$.roles[1].superuser: text is not allowed; allowed: true or false",
                 "$.rules.rls_disabled.guard: number is not allowed; allowed: audit, warn, block",
                 "$.security_definer.search_path: text is not allowed; allowed: a list of: text",
-                "$.tables[0].colour: unknown field; allowed: force_row_security, grants, name, \
-                 policies, purpose, row_security, schema",
+                "$.tables[0].colour: unknown field; allowed: column_grants, force_row_security, \
+                 grants, name, policies, purpose, row_security, schema",
                 "$.tables[0].grants.anon[0]: \"FLY\" is not allowed; allowed: ALL, SELECT, INSERT, \
                  UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER, MAINTAIN",
                 "$.tables[1].name: required field is missing; allowed: text",

@@ -242,6 +242,83 @@ pub fn granted_to<P: GrantPrivilege>(grants: &ByRole<P>, name: &str) -> Privileg
     grants.get(name).into_iter().flatten().fold(Privileges::NONE, |all, one| all | one.privileges())
 }
 
+/// The columns on which a role has each privilege, as in `GRANT UPDATE (name) ON TABLE ...`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "UPPERCASE")]
+#[schemars(extend("minProperties" = 1))]
+pub struct ColumnGrants {
+    /// The columns that the role may read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1), inner(length(min = 1, max = 63)))]
+    pub select: Vec<String>,
+    /// The columns whose values the role may set in new rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1), inner(length(min = 1, max = 63)))]
+    pub insert: Vec<String>,
+    /// The columns that the role may change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1), inner(length(min = 1, max = 63)))]
+    pub update: Vec<String>,
+    /// The columns to which foreign keys of the role may refer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1), inner(length(min = 1, max = 63)))]
+    pub references: Vec<String>,
+}
+
+impl ColumnGrants {
+    /// Returns the declared columns of one privilege; none for a privilege that does not exist on
+    /// columns.
+    #[must_use]
+    pub fn columns(&self, privilege: Privileges) -> &[String] {
+        match privilege {
+            Privileges::SELECT => &self.select,
+            Privileges::INSERT => &self.insert,
+            Privileges::UPDATE => &self.update,
+            Privileges::REFERENCES => &self.references,
+            _ => &[],
+        }
+    }
+
+    /// Returns each privilege that is declared for some columns, with these.
+    pub fn each(&self) -> impl Iterator<Item = (Privileges, &[String])> {
+        Privileges::EACH_ON_COLUMN
+            .into_iter()
+            .map(|privilege| (privilege, self.columns(privilege)))
+            .filter(|(_, columns)| !columns.is_empty())
+    }
+
+    /// Returns the privileges that are declared for some column.
+    #[must_use]
+    pub fn privileges(&self) -> Privileges {
+        self.each().fold(Privileges::NONE, |all, (one, _)| all | one)
+    }
+
+    /// Returns the privileges that are declared for one column.
+    #[must_use]
+    pub fn on(&self, column: &str) -> Privileges {
+        self.each()
+            .filter(|(_, columns)| columns.iter().any(|declared| declared == column))
+            .fold(Privileges::NONE, |all, (one, _)| all | one)
+    }
+
+    /// Adds privileges on one column.
+    pub fn add(&mut self, privileges: Privileges, column: &str) {
+        for (one, columns) in [
+            (Privileges::SELECT, &mut self.select),
+            (Privileges::INSERT, &mut self.insert),
+            (Privileges::UPDATE, &mut self.update),
+            (Privileges::REFERENCES, &mut self.references),
+        ] {
+            if privileges.contains(one) && !columns.iter().any(|declared| declared == column) {
+                columns.push(column.to_owned());
+            }
+        }
+    }
+}
+
+/// The privileges on columns for each role name.
+pub type ColumnGrantsByRole = BTreeMap<String, ColumnGrants>;
+
 /// The command of a policy, as in CREATE POLICY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
@@ -288,6 +365,10 @@ pub struct TableDecl {
     /// The privileges of each role, in addition to those that the schema's declaration gives.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: ByRole<TablePrivilege>,
+    /// The privileges of each role on single columns, where it does not have them on the whole
+    /// table: `{"app_user": {"UPDATE": ["name"]}}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub column_grants: ColumnGrantsByRole,
     /// The commands of each role for which a permissive policy must exist. Policies for other
     /// commands must not exist.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -332,6 +413,10 @@ pub struct ViewDecl {
     /// The privileges of each role, in addition to those that the schema's declaration gives.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: ByRole<TablePrivilege>,
+    /// The privileges of each role on single columns, where it does not have them on the whole
+    /// view: `{"app_user": {"UPDATE": ["name"]}}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub column_grants: ColumnGrantsByRole,
 }
 
 /// A privilege on a sequence, as in GRANT.

@@ -29,23 +29,12 @@ pub struct Probes<'a> {
     pub routine: &'a dyn Fn(&Routine) -> Outcome,
     /// Whether the server allows an access that the contract declares.
     pub access: &'a dyn Fn(&DeclaredAccess) -> Outcome,
-    /// `pgrst.db_schemas` of the role that PostgREST logs in as, where the database stores it.
-    pub exposed_schemas: Option<ExposedSchemas>,
     /// Called repeatedly; may unwind when the user cancels.
     pub interrupts: &'a dyn Fn(),
 }
 
-/// The stored value of `pgrst.db_schemas`.
-#[derive(Debug, Clone)]
-pub struct ExposedSchemas {
-    /// The names of schemas, with commas between them.
-    pub value: String,
-    /// Whether it is stored for this database only (ALTER ROLE ... IN DATABASE).
-    pub is_of_database: bool,
-}
-
 /// An access that the contract declares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeclaredAccess {
     /// The relation.
     pub relation: Oid,
@@ -53,6 +42,8 @@ pub struct DeclaredAccess {
     pub role: Oid,
     /// SELECT, INSERT, UPDATE or DELETE.
     pub privilege: Privileges,
+    /// The columns, where the access is to these only. Empty: the whole relation.
+    pub columns: Vec<String>,
 }
 
 /// The outcome of a probe.

@@ -1,11 +1,12 @@
 //! The checks of the declared schemas, tables, views, sequences and functions.
 
 use super::check::{Check, DeclaredAccess, Identified, Outcome, Probes, Problems};
-use crate::catalog::{ObjectKind, Privileges, Relation, RelationKind, Routine};
-use crate::contract::SchemaDecl;
+use crate::catalog::{ObjectKind, Privileges, Relation, RelationKind, Role, Routine};
+use crate::contract::{ColumnGrants, ColumnGrantsByRole, SchemaDecl};
 use crate::rules::Context;
-use crate::sql::{listed, printable, quote_ident, safe_ident};
-use std::collections::HashMap;
+use crate::rules::shared::target::named_columns;
+use crate::sql::{capitalized, listed, printable, quote_ident, safe_ident};
+use std::collections::{BTreeSet, HashMap};
 
 pub(super) fn schemas(cx: &Context<'_>, problems: &Problems<'_>) -> Vec<Check> {
     let check = |declared: &SchemaDecl| {
@@ -24,13 +25,15 @@ pub(super) fn tables(cx: &Context<'_>, problems: &Problems<'_>, probes: &Probes<
     for declared in &cx.contract.tables {
         (probes.interrupts)();
         let rows = if declared.row_security { ", with row security" } else { "" };
-        let roles = declared_for(cx, &declared.schema, declared.grants.keys());
+        let granted = declared.grants.keys().chain(declared.column_grants.keys());
+        let roles = declared_for(cx, &declared.schema, granted);
         let relation = relation(cx, &declared.schema, &declared.name);
         let object_type =
             relation.filter(|r| r.kind.is_table()).map_or("table", |r| r.kind.object_type());
         let identity = identity(&declared.schema, &declared.name);
         let object = Identified { object_type, identity: &identity };
         let check = problems.check("table", object, format!("Exists{rows}, {roles}."));
+        let check = check.and(missing_columns(relation, &declared.column_grants));
         checks.push(with_access(cx, check, relation, probes));
     }
     checks
@@ -58,7 +61,8 @@ pub(super) fn views(cx: &Context<'_>, problems: &Problems<'_>, probes: &Probes<'
     for declared in &cx.contract.views {
         (probes.interrupts)();
         let object_type = if declared.materialized { "materialized view" } else { "view" };
-        let roles = declared_for(cx, &declared.schema, declared.grants.keys());
+        let granted = declared.grants.keys().chain(declared.column_grants.keys());
+        let roles = declared_for(cx, &declared.schema, granted);
         let identity = identity(&declared.schema, &declared.name);
         let view = relation(cx, &declared.schema, &declared.name);
         let outcome = view.map_or(Outcome::Works, |view| probed(view, probes));
@@ -68,7 +72,9 @@ pub(super) fn views(cx: &Context<'_>, problems: &Problems<'_>, probes: &Probes<'
         };
         let object = Identified { object_type, identity: &identity };
         let check = problems.check("view", object, format!("Exists{read}, {roles}."));
-        checks.push(with_access(cx, check.and(failure(outcome)), view, probes));
+        let check = check.and(failure(outcome));
+        let check = check.and(missing_columns(view, &declared.column_grants));
+        checks.push(with_access(cx, check, view, probes));
     }
     for (view, schema) in cx.relations() {
         if cx.contract.view(&schema.name, &view.name).is_none()
@@ -94,17 +100,63 @@ fn accesses_to(cx: &Context<'_>, relation: &Relation) -> Vec<DeclaredAccess> {
     let Some(schema) = cx.governed(relation.schema) else { return vec![] };
     let mut found = Vec::new();
     for role in schema.usage.iter().filter_map(|name| cx.snapshot.role_named(name)) {
-        let declared = cx.declared_on_relation(relation, schema, role);
         for privilege in
             [Privileges::SELECT, Privileges::INSERT, Privileges::UPDATE, Privileges::DELETE]
         {
             let is_checked = privilege == Privileges::SELECT || relation.kind.is_table();
-            if is_checked && declared.contains(privilege) {
-                found.push(DeclaredAccess { relation: relation.oid, role: role.oid, privilege });
+            let columns =
+                is_checked.then(|| declared_columns(cx, relation, schema, role, privilege));
+            if let Some(columns) = columns.flatten() {
+                let (relation, role) = (relation.oid, role.oid);
+                found.push(DeclaredAccess { relation, role, privilege, columns });
             }
         }
     }
     found
+}
+
+/// Returns the columns for which the contract declares a privilege, as far as they exist; no
+/// columns where it declares the privilege for the whole relation, and `None` where it does not
+/// declare it. Where a role has on columns what is declared for the whole relation, which the audit
+/// reports, these are the columns.
+fn declared_columns(
+    cx: &Context<'_>,
+    relation: &Relation,
+    schema: &SchemaDecl,
+    role: &Role,
+    privilege: Privileges,
+) -> Option<Vec<String>> {
+    let of_role = |column: &&String| {
+        cx.access.column_privileges(role.oid, relation, column).contains(privilege)
+    };
+    let exists = |column: &&String| relation.column_names.contains(column);
+    if cx.declared_on_relation(relation, schema, role).contains(privilege) {
+        let is_held = cx.access.relation_privileges(role.oid, relation).contains(privilege);
+        let held = relation.column_names.iter().filter(|column| !is_held && of_role(column));
+        return Some(held.cloned().collect());
+    }
+    let declared = cx.column_grants(relation, schema, role)?.columns(privilege);
+    let columns: Vec<String> = declared.iter().filter(exists).cloned().collect();
+    (!columns.is_empty()).then_some(columns)
+}
+
+/// Returns the problem that columns, on which the contract declares privileges, do not exist.
+fn missing_columns(
+    relation: Option<&Relation>,
+    column_grants: &ColumnGrantsByRole,
+) -> Option<String> {
+    let relation = relation?;
+    let declared = column_grants.values().flat_map(ColumnGrants::each).flat_map(|(_, names)| names);
+    let missing: BTreeSet<&str> = declared
+        .filter(|column| !relation.column_names.contains(column))
+        .map(String::as_str)
+        .collect();
+    let missing: Vec<&str> = missing.into_iter().collect();
+    let verb = if missing.len() == 1 { "does" } else { "do" };
+    (!missing.is_empty()).then(|| {
+        let named = capitalized(&named_columns(&missing));
+        format!("{named}, on which the contract declares privileges, {verb} not exist.")
+    })
 }
 
 /// Adds the declared accesses that fail. A missing privilege on the relation or on its schema is
@@ -116,8 +168,12 @@ fn with_access(
     probes: &Probes<'_>,
 ) -> Check {
     let has_no_privilege = |access: &DeclaredAccess| {
-        let is_missing = relation.is_some_and(|r| {
-            !cx.access.relation_privileges(access.role, r).contains(access.privilege)
+        let lacks_column = |r: &Relation, column: &String| {
+            !cx.access.column_privileges(access.role, r, column).contains(access.privilege)
+        };
+        let is_missing = relation.is_some_and(|r| match access.columns.as_slice() {
+            [] => !cx.access.relation_privileges(access.role, r).contains(access.privilege),
+            columns => columns.iter().any(|column| lacks_column(r, column)),
         });
         !check.ok && is_missing
     };
@@ -138,8 +194,13 @@ fn with_access(
             Outcome::Fails(_) if has_no_privilege(&access) || has_no_usage(&access) => {}
             Outcome::Fails(why) => {
                 let (role, privilege) = (cx.snapshot.role_name(access.role), access.privilege);
+                let columns: Vec<&str> = access.columns.iter().map(String::as_str).collect();
+                let columns = match columns.as_slice() {
+                    [] => String::new(),
+                    columns => format!(" {}", named_columns(columns)),
+                };
                 problems.push(format!(
-                    "Role \"{}\" cannot {privilege}, which the contract declares: {why}.",
+                    "Role \"{}\" cannot {privilege}{columns}, which the contract declares: {why}.",
                     printable(&role)
                 ));
             }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::access::Access;
-use crate::catalog::{Oid, Privileges};
+use crate::catalog::{Oid, Privileges, RoleSetting};
 use crate::rules::RULES;
 use crate::rules::testing::World;
 
@@ -22,7 +22,6 @@ fn all_working() -> Probes<'static> {
         view: &|_| Outcome::Works,
         routine: &|_| Outcome::Works,
         access: &|_| Outcome::Works,
-        exposed_schemas: None,
         interrupts: &|| {},
     }
 }
@@ -35,6 +34,17 @@ fn conforming() -> World {
         world.grant_role(role, "authenticator");
     }
     world
+}
+
+/// Stores a setting of role authenticator.
+fn store(world: &mut World, name: &str, value: &str, is_of_database: bool) {
+    let setting = RoleSetting {
+        role: Some(world.role("authenticator").oid),
+        database: is_of_database.then(|| world.snapshot.database.name.clone()),
+        name: name.into(),
+        value: value.into(),
+    };
+    world.snapshot.settings.push(setting);
 }
 
 #[test]
@@ -80,16 +90,13 @@ fn doctor_reports_problems_with_their_fixes() {
             Outcome::Works
         }
     };
+    store(&mut world, "pgrst.db_schemas", "public, api, nowhere", false);
     let lines = examined(
         &world,
         &Probes {
             view: &fails,
             routine: &|_| Outcome::Works,
             access: &|_| Outcome::Works,
-            exposed_schemas: Some(ExposedSchemas {
-                value: "public, api, nowhere".into(),
-                is_of_database: false,
-            }),
             interrupts: &|| {},
         },
     );
@@ -182,9 +189,9 @@ fn doctor_reports_declared_access_that_fails() {
 #[test]
 fn fix_of_exposed_schemas_keeps_their_scope() {
     let fix = |value: &str, is_of_database| {
-        let stored = ExposedSchemas { value: value.into(), is_of_database };
-        let lines =
-            examined(&conforming(), &Probes { exposed_schemas: Some(stored), ..all_working() });
+        let mut world = conforming();
+        store(&mut world, "pgrst.db_schemas", value, is_of_database);
+        let lines = examined(&world, &all_working());
         lines
             .iter()
             .find(|l| l.contains("pgrst.db_schemas"))

@@ -1,10 +1,28 @@
 //! Whether the contract declares the access.
 
-use super::question::{Link, Question, Subject};
-use crate::catalog::{Privileges, RelationKind, Schema};
-use crate::contract::RoleKind;
+use super::question::{Attempt, Link, Need, Question, Subject};
+use crate::catalog::{Privileges, RelationKind, Role, Schema};
+use crate::contract::{RoleKind, SchemaDecl};
 use crate::rules::Context;
+use crate::rules::shared::target::named_columns;
 use crate::sql::{printable, safe_ident};
+
+/// Whether the contract declares the privilege on each column that the statement needs.
+fn are_columns_declared(
+    cx: &Context<'_>,
+    attempt: &Attempt<'_>,
+    wanted: Privileges,
+    (schema, role): (&SchemaDecl, &Role),
+) -> bool {
+    let Some(grants) = cx.column_grants(attempt.relation, schema, role) else { return false };
+    let declared = grants.columns(wanted);
+    let is_on_relation =
+        |need: &&Need| need.relation == attempt.relation.oid && need.check_as.is_none();
+    let need = attempt.needs.iter().find(is_on_relation);
+    let needed = need.map_or(&[][..], |need| need.columns(wanted));
+    // Without columns, as in count(*), SELECT on any column is sufficient.
+    !declared.is_empty() && needed.iter().all(|column| declared.contains(column))
+}
 
 /// Returns the last link. It fails where the verdict and the contract differ.
 pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, is_allowed: bool) -> Link {
@@ -77,6 +95,7 @@ fn declared(cx: &Context<'_>, question: &Question<'_>) -> Declared {
                 && wanted == Privileges::USAGE
                 && cx.declares_insert_by(attempt.relation, role);
             declared.contains(wanted)
+                || are_columns_declared(cx, attempt, wanted, (row, role))
                 || is_for_insert
                 || (wanted == Privileges::MAINTAIN && declared.contains(Privileges::ALL_ON_TABLE))
         }
@@ -86,7 +105,19 @@ fn declared(cx: &Context<'_>, question: &Question<'_>) -> Declared {
             );
         }
     };
+    let on_columns = match &question.subject {
+        Subject::Relation(attempt) if !is_declared => {
+            let grants = cx.column_grants(attempt.relation, row, role);
+            let columns = grants.map_or(&[][..], |grants| grants.columns(wanted));
+            columns.iter().map(String::as_str).collect::<Vec<&str>>()
+        }
+        _ => vec![],
+    };
     match (is_declared, usage) {
+        (false, _) if !on_columns.is_empty() => Declared::Denied(format!(
+            "{wanted} is declared for role \"{name}\" on {} only",
+            named_columns(&on_columns)
+        )),
         (true, true) => Declared::Allowed(format!("{wanted} is declared for role \"{name}\"")),
         (true, false) => Declared::Denied(format!(
             "{wanted} is declared for role \"{name}\", but USAGE on schema {sql} is not"

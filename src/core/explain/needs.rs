@@ -8,7 +8,8 @@ use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};
 
 impl Need {
-    fn columns(&self, privilege: Privileges) -> &[String] {
+    /// Returns the columns on which the statement needs a privilege.
+    pub(super) fn columns(&self, privilege: Privileges) -> &[String] {
         match privilege {
             Privileges::SELECT => &self.selected,
             Privileges::INSERT => &self.inserted,

@@ -13,22 +13,23 @@ pub struct Securable {
     pub kind: ObjectKind,
     /// The object in SQL, after ON: `TABLE public.t`, `SCHEMA intake`.
     pub sql: String,
-    /// The column, for a column ACL.
-    pub column: Option<String>,
+    /// The columns, for column ACLs. Empty: the object itself.
+    pub columns: Vec<String>,
     /// The privileges for which the statement says ALL; empty if it never does.
     pub all: Privileges,
 }
 
 impl Securable {
-    /// Returns the privileges in SQL: `SELECT, UPDATE`, for a column `SELECT (a), UPDATE (a)`, and
-    /// ALL for exactly [`Self::all`].
+    /// Returns the privileges in SQL: `SELECT, UPDATE`, for columns `SELECT (a, b), UPDATE (a, b)`,
+    /// and ALL for exactly [`Self::all`].
     fn sql_privileges(&self, privileges: Privileges) -> String {
         if !self.all.is_empty() && privileges == self.all {
             return "ALL".to_owned();
         }
-        let word = |word: &&str| match &self.column {
-            Some(column) => format!("{word} ({})", safe_ident(column)),
-            None => (*word).to_owned(),
+        let columns: Vec<_> = self.columns.iter().map(|column| safe_ident(column)).collect();
+        let word = |word: &&str| match columns.as_slice() {
+            [] => (*word).to_owned(),
+            columns => format!("{word} ({})", columns.join(", ")),
         };
         privileges.words().iter().map(word).collect::<Vec<_>>().join(", ")
     }
@@ -64,6 +65,10 @@ pub struct AclStatement {
     pub on: Securable,
     pub grantees: Vec<Grantee>,
     pub cascade: bool,
+    /// The grants on columns that belong to the same step. REVOKE on a table also revokes the
+    /// privileges on its columns (aclchk.c, `expand_all_col_privileges`): these restore the ones
+    /// that the contract declares.
+    pub then: Vec<Self>,
 }
 
 impl fmt::Display for AclStatement {
@@ -80,6 +85,7 @@ impl fmt::Display for AclStatement {
             Verb::RevokeGrantOption => {
                 write!(f, "REVOKE GRANT OPTION FOR {words} ON {on} FROM {grantees}{cascade};")
             }
-        }
+        }?;
+        self.then.iter().try_for_each(|next| write!(f, "\n{next}"))
     }
 }

@@ -4,7 +4,8 @@
 //! in addition is a regression. Both may show only a part of the catalog, provided that it is the
 //! same part.
 
-use crate::catalog::{ObjectId, Snapshot};
+use crate::access::Access;
+use crate::catalog::{ObjectId, Oid, Privileges, Snapshot};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Finding};
 use crate::rule::Rule;
@@ -21,6 +22,8 @@ pub struct Change<'a> {
     names: HashSet<String>,
     /// The objects now.
     exists: HashSet<ObjectId>,
+    /// The routines on which the transaction has granted EXECUTE to PUBLIC.
+    granted_to_public: HashSet<Oid>,
 }
 
 /// A violation of the contract that the transaction has added or extended.
@@ -50,7 +53,16 @@ impl<'a> Change<'a> {
             existed,
             names,
             exists: objects(after.snapshot).into_keys().collect(),
+            granted_to_public: HashSet::new(),
         }
+    }
+
+    /// Adds the routines on which the transaction has granted EXECUTE to PUBLIC: the state does not
+    /// show the difference to the privilege that the server grants on every new routine.
+    #[must_use]
+    pub fn with_grants_to_public(mut self, routines: HashSet<Oid>) -> Self {
+        self.granted_to_public = routines;
+        self
     }
 
     /// Returns the regressions of one rule that the guard blocks or warns about.
@@ -104,16 +116,34 @@ impl<'a> Change<'a> {
     }
 
     /// Returns the strongest action about a draft. The server grants EXECUTE on a new routine to
-    /// PUBLIC, which is only a warning; but the successor of a routine without that privilege must
-    /// not have it either.
+    /// PUBLIC, which is only a warning; a GRANT to PUBLIC is not, and the successor of a routine
+    /// without that privilege must not have it either.
     fn at_most(&self, draft: &Draft) -> GuardAction {
-        let succeeds = !self.existed.contains_key(&draft.object.id)
-            && self.names.contains(&draft.object.identity);
-        if succeeds && matches!(draft.object.id, ObjectId::Routine(_)) {
+        let ObjectId::Routine(routine) = draft.object.id else { return draft.measure.at_most };
+        let is_new = !self.existed.contains_key(&draft.object.id);
+        if is_new && self.names.contains(&draft.object.identity) {
             GuardAction::Block
-        } else {
+        } else if !draft.is_to_public {
             draft.measure.at_most
+        } else if is_new {
+            if self.granted_to_public.contains(&routine) {
+                GuardAction::Block
+            } else {
+                GuardAction::Warn
+            }
+        } else if self.public_could_execute(routine) {
+            draft.measure.at_most
+        } else {
+            GuardAction::Block
         }
+    }
+
+    /// Whether PUBLIC had EXECUTE on a routine before.
+    fn public_could_execute(&self, routine: Oid) -> bool {
+        let acl = self.before.snapshot.routine(routine).map(|r| r.acl.as_ref());
+        acl.is_some_and(|acl| {
+            acl.is_none_or(|acl| Access::public(acl).contains(Privileges::EXECUTE))
+        })
     }
 
     /// Whether something is missing on an object that did not exist before, which is better than no
@@ -207,8 +237,7 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Access;
-    use crate::catalog::{PUBLIC, Privileges, Relation};
+    use crate::catalog::{PUBLIC, Relation};
     use crate::rules::find;
     use crate::rules::testing::World;
 

@@ -11,9 +11,10 @@
 //!
 //! In both modes the contract passes its own validation without warnings: a privilege that has no
 //! effect is not declared, because the role has no USAGE on the schema, or because no policy allows
-//! a client any row.
+//! a client any row. A routine that the declared access calls is declared in any case.
 
 pub mod exempt;
+mod needed;
 mod objects;
 mod roles;
 
@@ -123,6 +124,7 @@ pub fn infer(cx: &Context<'_>, version: &str, mode: Mode) -> Contract {
     contract.managed.roles.retain(|pattern| !declared.iter().any(|name| matches(pattern, name)));
     objects::declare(cx, &roles, mode, &mut contract);
     declare_usage(cx, &roles, mode, &mut contract);
+    needed::declare(cx, &roles, &mut contract);
     contract
 }
 
@@ -249,11 +251,13 @@ fn declare_usage(cx: &Context<'_>, roles: &Roles<'_>, mode: Mode, contract: &mut
             names.iter().filter_map(|name| cx.snapshot.role_named(name)).map(|r| r.name.as_str());
         needed.entry(schema.unwrap_or_default()).or_default().extend(names);
     };
-    contract
-        .tables
-        .iter()
-        .for_each(|t| need(&t.schema, t.grants.keys().chain(t.policies.keys()).cloned().collect()));
-    contract.views.iter().for_each(|v| need(&v.schema, v.grants.keys().cloned().collect()));
+    contract.tables.iter().for_each(|t| {
+        let granted = t.grants.keys().chain(t.column_grants.keys());
+        need(&t.schema, granted.chain(t.policies.keys()).cloned().collect());
+    });
+    contract.views.iter().for_each(|v| {
+        need(&v.schema, v.grants.keys().chain(v.column_grants.keys()).cloned().collect());
+    });
     contract.sequences.iter().for_each(|s| need(&s.schema, s.grants.keys().cloned().collect()));
     contract.functions.iter().for_each(|f| need(&f.schema, f.execute.clone()));
     contract.schemas.iter().for_each(|s| need(&s.name, s.all_on_objects.clone()));

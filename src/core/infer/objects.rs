@@ -8,7 +8,8 @@ use crate::catalog::{
     Routine,
 };
 use crate::contract::{
-    ByRole, Contract, FunctionDecl, PolicyCommand, SequenceDecl, TableDecl, ViewDecl,
+    ByRole, ColumnGrantsByRole, Contract, FunctionDecl, PolicyCommand, SequenceDecl, TableDecl,
+    ViewDecl,
 };
 use crate::rules::Context;
 use crate::search_path::Verdict;
@@ -118,8 +119,12 @@ impl Objects<'_, '_> {
         self.usage.contains(&(schema, role)) && !self.all.contains(&(schema, role))
     }
 
+    fn client(&self, role: Oid) -> Option<&Role> {
+        self.roles.clients().find(|client| client.oid == role)
+    }
+
     fn is_client(&self, role: Oid) -> bool {
-        self.roles.clients().any(|client| client.oid == role)
+        self.client(role).is_some()
     }
 
     fn is_client_or_worker(&self, role: Oid) -> bool {
@@ -133,7 +138,7 @@ impl Objects<'_, '_> {
         self.cx.check_interrupts();
         let mut held = self.grants(relation);
         for (role, privileges) in &mut held {
-            if let Some(client) = self.roles.clients().find(|client| client.oid == *role) {
+            if let Some(client) = self.client(*role) {
                 *privileges = self.restricted_by_policies(relation, client, *privileges);
             }
         }
@@ -145,9 +150,13 @@ impl Objects<'_, '_> {
             row_security: relation.row_security,
             force_row_security: relation.row_security && relation.force_row_security,
             grants: grants_by_name(self.cx, &held),
+            column_grants: self.column_grants(relation, &held, |client, privileges| {
+                self.restricted_by_policies(relation, client, privileges)
+            }),
             policies,
         };
-        let is_empty = !table.row_security && table.grants.is_empty();
+        let is_empty =
+            !table.row_security && table.grants.is_empty() && table.column_grants.is_empty();
         (!(relation.is_partition && is_empty)).then_some(table)
     }
 
@@ -282,7 +291,36 @@ impl Objects<'_, '_> {
             materialized: relation.kind == RelationKind::MaterializedView,
             definition: None,
             grants: grants_by_name(self.cx, &held),
+            column_grants: self.column_grants(relation, &held, |_, privileges| match self.mode {
+                Mode::Strict => privileges & Privileges::SELECT,
+                Mode::AsIs => privileges,
+            }),
         }
+    }
+
+    /// Returns the privileges of each role on single columns, without those that it keeps on the
+    /// whole relation. `kept` returns which privileges a client keeps.
+    fn column_grants(
+        &self,
+        relation: &Relation,
+        on_relation: &HashMap<Oid, Privileges>,
+        kept: impl Fn(&Role, Privileges) -> Privileges,
+    ) -> ColumnGrantsByRole {
+        let mut grants = ColumnGrantsByRole::new();
+        for (column, acl) in &relation.columns {
+            for (role, privileges) in self.roles.privileges_in(acl) {
+                let everywhere = on_relation.get(&role).copied().unwrap_or_default();
+                let mut privileges = privileges & Privileges::ON_COLUMN & !everywhere;
+                if let Some(client) = self.client(role) {
+                    privileges = kept(client, privileges);
+                }
+                if !privileges.is_empty() && self.is_declared_alone(relation.schema, role) {
+                    let name = self.cx.snapshot.role_name(role);
+                    grants.entry(name).or_default().add(privileges, column);
+                }
+            }
+        }
+        grants
     }
 
     /// Returns the declaration of a sequence on which a role has more than INSERT on its table

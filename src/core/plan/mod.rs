@@ -13,7 +13,7 @@ mod tests;
 use crate::catalog::{Oid, Snapshot};
 use crate::contract::Severity;
 use crate::finding::{Finding, Subject};
-use crate::fix::{Change, Statement};
+use crate::fix::{Change, Statement, Verb};
 use order::{Wanted, in_order, phase};
 use simulate::Simulation;
 use std::collections::{HashMap, HashSet};
@@ -200,6 +200,10 @@ impl Planner<'_> {
         let left: HashSet<String> = found.iter().map(|f| f.fingerprint.clone()).collect();
         for place in (0..chosen.len()).rev() {
             (self.interrupts)();
+            // No finding says that something needed is missing, but it must not be lost.
+            if matches!(&chosen[place].statement, Statement::Acl(s) if s.verb == Verb::Keep) {
+                continue;
+            }
             let mut without = chosen.clone();
             without.remove(place);
             if self

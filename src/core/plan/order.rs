@@ -69,6 +69,9 @@ fn merge_privileges(chosen: &[Wanted]) -> Vec<Wanted> {
         if let Statement::Acl(known) = &mut merged[i].statement {
             known.privileges |= statement.privileges;
             known.cascade |= statement.cascade;
+            let is_new = |next: &&AclStatement| !known.then.contains(next);
+            let new: Vec<_> = statement.then.iter().filter(is_new).cloned().collect();
+            known.then.extend(new);
         }
         merged[i].findings.extend(wanted.findings.iter().cloned());
     }

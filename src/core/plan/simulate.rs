@@ -361,14 +361,15 @@ impl Acls {
     pub(super) fn with(mut self, statement: &AclStatement, inherits: Inherits<'_>) -> Self {
         let owner = self.owner;
         let revokes = matches!(statement.verb, Verb::Revoke | Verb::RevokeGrantOption);
-        if let Some(column) = &statement.on.column {
+        for column in &statement.on.columns {
             let place = self.columns.iter().position(|(name, _)| name == column);
             let place = place.unwrap_or_else(|| {
                 self.columns.push((column.clone(), vec![]));
                 self.columns.len() - 1
             });
             change(&mut self.columns[place].1, owner, statement, inherits);
-        } else {
+        }
+        if statement.on.columns.is_empty() {
             change(&mut self.acl, owner, statement, inherits);
             // REVOKE on a table revokes column privileges as well (aclchk.c,
             // `expand_all_col_privileges`).
@@ -377,7 +378,7 @@ impl Acls {
                 .filter(|_| revokes)
                 .for_each(|(_, acl)| change(acl, owner, statement, inherits));
         }
-        self
+        statement.then.iter().fold(self, |acls, next| acls.with(next, inherits))
     }
 
     /// Returns the ACLs after a change of the owner.

@@ -82,12 +82,8 @@ fn acl(statement: &AclStatement, before: &Simulation) -> Option<String> {
     let after = with(acls.clone(), statement);
     let mut back: Vec<AclStatement> = Vec::new();
     for grantee in &statement.grantees {
-        let on_table = std::iter::once(statement.on.column.clone());
-        let on_columns = acls
-            .columns
-            .iter()
-            .filter(|_| statement.on.column.is_none())
-            .map(|(name, _)| Some(name.clone()));
+        let on_table = std::iter::once(None).filter(|_| statement.on.columns.is_empty());
+        let on_columns = after.columns.iter().map(|(name, _)| Some(name.clone()));
         for column in on_table.chain(on_columns) {
             let held = |acls: &super::simulate::Acls| {
                 let acl = match &column {
@@ -126,8 +122,8 @@ fn add(
     grantee: &Grantee,
 ) {
     let mut on = statement.on.clone();
-    on.column = column;
-    if on.column.is_some() {
+    on.columns = column.into_iter().collect();
+    if !on.columns.is_empty() {
         on.all = Privileges::NONE;
     }
     match back.iter_mut().find(|s| s.verb == verb && s.privileges == privileges && s.on == on) {
@@ -138,6 +134,7 @@ fn add(
             on,
             grantees: vec![grantee.clone()],
             cascade: false,
+            then: vec![],
         }),
     }
 }

@@ -1,16 +1,20 @@
 //! The input of every rule: contract, catalog and access, with the declared roles and schemas
 //! looked up.
 
+use super::needs::Needs;
 use crate::access::{Access, Follow};
 use crate::catalog::{
     Acl, AclItem, Command, Object, ObjectId, ObjectKind, Oid, PUBLIC, Policy, Privileges, Relation,
     RelationKind, Role, Routine, Schema, Snapshot, extension,
 };
-use crate::contract::{Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to};
+use crate::contract::{
+    ColumnGrants, Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to,
+};
 use crate::requests::Requests;
 use crate::rule::Rule;
 use crate::search_path::SearchPaths;
 use crate::sql::{argument_types, quote_ident};
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -38,6 +42,8 @@ pub struct Context<'a> {
     /// Called in each loop over data whose size the user controls; unwinds if the query is
     /// canceled.
     pub(crate) interrupts: &'a dyn Fn(),
+    /// What the declared access needs, once it has been determined.
+    pub(super) needs: OnceCell<Needs>,
 }
 
 impl<'a> Context<'a> {
@@ -76,6 +82,7 @@ impl<'a> Context<'a> {
             requests: Requests::of(contract, snapshot, access),
             governed,
             interrupts,
+            needs: OnceCell::new(),
         };
         cx.clients.extend(cx.undeclared_clients());
         cx.subjects = cx.clients.iter().chain(&cx.workers).copied().collect();
@@ -217,22 +224,24 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Returns the first client that can access rows of a relation: with USAGE on the schema, and a
-    /// privilege on the relation or on one of its columns.
+    /// Returns the first client that can access rows of a relation.
     pub(crate) fn reached_by(&self, relation: &Relation) -> Option<&'a Role> {
+        self.clients.iter().copied().find(|client| self.reaches(client, relation))
+    }
+
+    /// Whether a role can access rows of a relation: with USAGE on the schema, and a privilege on
+    /// the relation or on one of its columns.
+    pub(crate) fn reaches(&self, role: &Role, relation: &Relation) -> bool {
         let rows = Privileges::SELECT | Privileges::WRITES;
-        let schema = self.snapshot.schema(relation.schema)?;
-        self.clients.iter().copied().find(|client| {
+        let on_column = |acl: &Acl| {
+            self.access.privileges(role.oid, relation.owner, Some(acl), ObjectKind::Column)
+        };
+        self.snapshot.schema(relation.schema).is_some_and(|schema| {
             self.access
-                .privileges(client.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema)
+                .privileges(role.oid, schema.owner, schema.acl.as_ref(), ObjectKind::Schema)
                 .contains(Privileges::USAGE)
-                && (self.access.relation_privileges(client.oid, relation).intersects(rows)
-                    || relation.columns.iter().any(|(_, acl)| {
-                        self.access
-                            .privileges(client.oid, relation.owner, Some(acl), ObjectKind::Column)
-                            .intersects(rows)
-                    }))
-        })
+        }) && (self.access.relation_privileges(role.oid, relation).intersects(rows)
+            || relation.columns.iter().any(|(_, acl)| on_column(acl).intersects(rows)))
     }
 
     pub(crate) fn is_client(&self, role: Oid) -> bool {
@@ -349,13 +358,50 @@ impl<'a> Context<'a> {
         if self.snapshot.version < 17 { declared & !Privileges::MAINTAIN } else { declared }
     }
 
-    /// Whether the contract declares INSERT for a role on the table that owns a sequence.
+    /// Returns the privileges that the contract declares for a role on single columns of a
+    /// relation.
+    pub(crate) fn column_grants(
+        &self,
+        relation: &Relation,
+        schema: &SchemaDecl,
+        role: &Role,
+    ) -> Option<&'a ColumnGrants> {
+        self.contract.column_grants(&schema.name, &relation.name, &role.name)
+    }
+
+    /// Returns the privileges that the contract declares for a role on a column: those on the
+    /// relation, and those on the column itself.
+    pub(crate) fn declared_on_column(
+        &self,
+        relation: &Relation,
+        schema: &SchemaDecl,
+        role: &Role,
+        column: &str,
+    ) -> Privileges {
+        let on_column = self.column_grants(relation, schema, role).map(|grants| grants.on(column));
+        self.declared_on_relation(relation, schema, role) | on_column.unwrap_or_default()
+    }
+
+    /// Returns the privileges that the contract declares for a role on a relation or on some column
+    /// of it.
+    pub(crate) fn declared_on_some_column(
+        &self,
+        relation: &Relation,
+        schema: &SchemaDecl,
+        role: &Role,
+    ) -> Privileges {
+        let on_columns = self.column_grants(relation, schema, role).map(ColumnGrants::privileges);
+        self.declared_on_relation(relation, schema, role) | on_columns.unwrap_or_default()
+    }
+
+    /// Whether the contract declares INSERT for a role on the table that owns a sequence, or on
+    /// columns of that table.
     pub(crate) fn declares_insert_by(&self, sequence: &Relation, role: &Role) -> bool {
         let table = sequence.owned_by.and_then(|table| self.snapshot.relation(table));
         table.is_some_and(|table| {
             let schema = self.governed(table.schema);
             schema.is_some_and(|schema| {
-                self.declared_on_relation(table, schema, role).contains(Privileges::INSERT)
+                self.declared_on_some_column(table, schema, role).contains(Privileges::INSERT)
             })
         })
     }

@@ -1,6 +1,7 @@
 //! A client can write to a table or view outside the declared write paths.
 
 use super::context::Context;
+use super::shared::privileges::Allowed;
 use super::shared::target::Target;
 use crate::catalog::{Privileges, RelationKind, Role};
 use crate::contract::{GuardAction, Severity};
@@ -34,11 +35,12 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (relation, schema) in cx.relations().filter(|(r, _)| r.kind != RelationKind::Sequence) {
         let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
+        let permitted = |role: &Role| cx.permitted_on_relation(relation, schema, role);
         let target = Target::of_relation(cx, relation);
-        target.report_undeclared(
+        target.report_beyond(
             cx,
             &cx.clients,
-            &declared,
+            Allowed { declared: &declared, permitted: &permitted },
             Privileges::WRITES,
             Severity::Error,
             out,

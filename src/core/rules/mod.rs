@@ -5,6 +5,8 @@
 //! them).
 
 mod context;
+mod needs;
+mod permitted;
 pub mod shared;
 #[cfg(test)]
 #[expect(dead_code, reason = "scripts/new-rule copies it; compiled so that a copy compiles")]
@@ -43,6 +45,7 @@ pub mod ungoverned_schema_access;
 pub mod view_privileges;
 
 pub use context::Context;
+pub use needs::{NeedOnRelation, Needs, Why};
 
 use crate::finding::{Draft, Finding};
 use crate::rule::Rule;

@@ -1,9 +1,9 @@
 //! A table has policies, but row security is disabled.
 
 use super::context::Context;
+use super::shared::row_security::RowSecurity;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
-use crate::fix::Fix;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use serde_json::json;
 
@@ -20,7 +20,8 @@ pub static RULE: Rule = Rule {
     section: "7",
     checks: "Row security is enabled on every table of the governed schemas that has policies.",
     why: "The policies have no effect until row security is enabled.",
-    fix: "Run ALTER TABLE ... ENABLE ROW LEVEL SECURITY, or drop the policies.",
+    fix: "Run ALTER TABLE ... ENABLE ROW LEVEL SECURITY after creating the policies that the \
+          declared roles need, or drop the policies.",
     exempt: "Policies that are created before the release that enables row security; set an \
              expiry.",
     exempt_by_pattern: true,
@@ -39,6 +40,7 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let row_security = RowSecurity::new(cx);
     for (relation, schema) in cx.relations().filter(|(r, _)| !r.row_security) {
         let policies = cx.snapshot.policies_of(relation.oid);
         // Where the contract requires row security, rls_disabled reports the table.
@@ -56,7 +58,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let detail = format!("Table {sql} has {policies}, because row security is disabled.");
         let draft = Draft::new(cx.relation_object(relation), Severity::Warning, detail)
             .evidence(json!({"policies": names}))
-            .fix(Fix::row_security(relation.oid, &sql));
+            .fix(row_security.enable(relation, schema));
         out.push(draft);
     }
 }

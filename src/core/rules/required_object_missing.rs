@@ -1,15 +1,15 @@
 //! A declared schema, table, view, sequence or routine is missing or of another kind.
 
 use super::context::Context;
-use crate::catalog::{Object, ObjectId, RelationKind, Routine, RoutineKind};
-use crate::contract::{FunctionDecl, GuardAction, Severity};
+use crate::catalog::{Object, ObjectId, Relation, RelationKind, Routine, RoutineKind};
+use crate::contract::{ColumnGrants, FunctionDecl, GuardAction, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, RoutineChange, Statement};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::search_path::{set_clause, stored_value};
 use crate::sql::{capitalized, quote_ident, safe_ident, safe_qualified, safe_sql};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -24,7 +24,7 @@ pub static RULE: Rule = Rule {
     section: "3",
     checks: "Every schema, table, view, sequence and function that the contract declares \
              exists, is of the declared kind and, for a function, has the declared argument \
-             types and SECURITY DEFINER.",
+             types and SECURITY DEFINER. Columns that column_grants names exist.",
     why: "Clients and workers depend on the declared objects, and declarations about a missing \
           object protect nothing.",
     fix: "Create the object again from its migration, in the same transaction where it is \
@@ -44,7 +44,60 @@ pub static RULE: Rule = Rule {
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     schemas(cx, out);
     relations(cx, out);
+    columns(cx, out);
     routines(cx, out);
+}
+
+/// Adds a finding for each column that `column_grants` names and that does not exist.
+fn columns(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let of_tables =
+        cx.contract.tables.iter().map(|t| (t.schema.as_str(), t.name.as_str(), &t.column_grants));
+    let of_views =
+        cx.contract.views.iter().map(|v| (v.schema.as_str(), v.name.as_str(), &v.column_grants));
+    for (schema, name, grants) in of_tables.chain(of_views) {
+        let relation = cx
+            .snapshot
+            .schema_named(schema)
+            .and_then(|schema| cx.snapshot.relation_named(schema.oid, name));
+        // A missing relation is a finding of its own.
+        let Some(relation) = relation else { continue };
+        let declared = grants.values().flat_map(ColumnGrants::each).flat_map(|(_, names)| names);
+        let missing: BTreeSet<&String> =
+            declared.filter(|column| !relation.column_names.contains(column)).collect();
+        out.extend(missing.into_iter().map(|column| missing_column(relation, schema, column)));
+    }
+}
+
+fn missing_column(relation: &Relation, schema: &str, column: &str) -> Draft {
+    let object = Object {
+        object_type: relation.kind.column_type(),
+        schema: Some(schema.to_owned()),
+        identity: format!(
+            "{}.{}.{}",
+            quote_ident(schema),
+            quote_ident(&relation.name),
+            quote_ident(column)
+        ),
+        managed_by: None,
+        id: ObjectId::Named,
+    };
+    let table = safe_qualified(schema, &relation.name);
+    let subject =
+        format!("Column {} of {} {table}", safe_ident(column), relation.kind.object_type());
+    let proposal = format!(
+        "Create the column again from its migration:\nALTER TABLE {table} ADD COLUMN {} ...;\n\
+         Or remove it from column_grants in the contract.",
+        safe_ident(column)
+    );
+    let fix = Fix::Proposal(match relation.kind {
+        RelationKind::View | RelationKind::MaterializedView => {
+            "Create the view again from its migration, or remove the column from column_grants in \
+             the contract."
+                .to_owned()
+        }
+        _ => proposal,
+    });
+    missing(object, &subject, "does not exist", fix)
 }
 
 fn schemas(cx: &Context<'_>, out: &mut Vec<Draft>) {

@@ -1,7 +1,8 @@
 //! Row security is disabled on a table.
 
 use super::context::Context;
-use crate::catalog::Relation;
+use super::shared::row_security::RowSecurity;
+use crate::catalog::{Privileges, Relation, Role};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::Fix;
@@ -24,8 +25,9 @@ pub static RULE: Rule = Rule {
              every other table of a governed schema that a client can reach (warning).",
     why: "Without row security, policies are ignored, and a privilege on the table applies to \
           all of its rows.",
-    fix: "Run ALTER TABLE ... ENABLE ROW LEVEL SECURITY.",
-    exempt: "A lookup table whose rows every client may read.",
+    fix: "Run ALTER TABLE ... ENABLE ROW LEVEL SECURITY after creating the policies that the \
+          declared roles need. Without a policy that admits it, a role sees no rows.",
+    exempt: "A lookup table whose rows every client may read, after its privileges are declared.",
     exempt_by_pattern: true,
     example: Example {
         violating: "DROP POLICY queue_worker ON public.job_queue;\n\
@@ -41,11 +43,14 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let row_security = RowSecurity::new(cx);
     for (relation, schema) in cx.relations() {
-        let Some((severity, why)) = reason(cx, relation, schema) else { continue };
+        let Some(Reason { severity, why, at_most }) = reason(cx, relation, schema) else {
+            continue;
+        };
         let sql = cx.snapshot.relation_sql(relation);
         let fix = if relation.kind.has_row_security() {
-            Fix::row_security(relation.oid, &sql)
+            row_security.enable(relation, schema)
         } else {
             let object_type = relation.kind.object_type();
             Fix::Proposal(format!(
@@ -62,38 +67,78 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let draft = Draft::new(cx.relation_object(relation), severity, detail)
             .evidence(json!({"row_security": false}))
             .fix(fix)
-            .measure(measure);
+            .measure(measure.limited_to(at_most));
         out.push(draft);
     }
 }
 
-/// Returns severity and reason where row security should be enabled and is not: the contract
-/// requires it, or a client can access the table.
-fn reason(
-    cx: &Context<'_>,
-    relation: &Relation,
-    schema: &SchemaDecl,
-) -> Option<(Severity, String)> {
+/// Why row security should be enabled on a table.
+struct Reason {
+    severity: Severity,
+    /// A relative clause about the table.
+    why: String,
+    /// The strongest action of the guard.
+    at_most: GuardAction,
+}
+
+/// Returns the reason where row security should be enabled and is not: the contract requires it, or
+/// a client can access the table. Where the contract declares the table and each privilege of the
+/// clients without row security, the guard must not block what it declares.
+fn reason(cx: &Context<'_>, relation: &Relation, schema: &SchemaDecl) -> Option<Reason> {
     if relation.row_security {
         return None;
     }
     if cx.contract.table(&schema.name, &relation.name).is_some_and(|t| t.row_security) {
         let never =
             if relation.kind.has_row_security() { "" } else { ", and which cannot have it" };
-        return Some((Severity::Error, format!("for which the contract requires it{never}")));
+        let why = format!("for which the contract requires it{never}");
+        return Some(Reason { severity: Severity::Error, why, at_most: GuardAction::Block });
     }
     if !relation.kind.has_row_security() {
         return None;
     }
-    let client = cx.reached_by(relation)?;
-    Some((Severity::Warning, format!("which role \"{}\" can access", printable(&client.name))))
+    let reached_by = cx.reached_by(relation)?;
+    let (client, is_declared) = match undeclared_access(cx, relation, schema) {
+        Some(client) => (client, false),
+        None => (reached_by, true),
+    };
+    let name = printable(&client.name);
+    let (why, at_most) = if is_declared {
+        (format!("which role \"{name}\" can access as the contract declares"), GuardAction::Warn)
+    } else {
+        (format!("which role \"{name}\" can access"), GuardAction::Block)
+    };
+    Some(Reason { severity: Severity::Warning, why, at_most })
+}
+
+/// Returns the first client that can access rows of a table in a way that the contract does not
+/// declare.
+fn undeclared_access<'a>(
+    cx: &Context<'a>,
+    relation: &Relation,
+    schema: &SchemaDecl,
+) -> Option<&'a Role> {
+    let rows = Privileges::SELECT | Privileges::WRITES;
+    cx.clients.iter().copied().filter(|client| cx.reaches(client, relation)).find(|client| {
+        let held = cx.access.relation_privileges(client.oid, relation);
+        let is_undeclared = |column: &String| {
+            let held = cx.access.column_privileges(client.oid, relation, column);
+            (held & rows & !cx.declared_on_column(relation, schema, client, column))
+                != Privileges::NONE
+        };
+        (held & rows & !cx.declared_on_relation(relation, schema, client)) != Privileges::NONE
+            || relation.columns.iter().any(|(column, _)| is_undeclared(column))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::World;
-    use super::RULE;
+    use super::{Context, RULE};
+    use crate::access::Access;
     use crate::catalog::Privileges;
+    use crate::contract::{ByRole, ColumnGrants, GuardAction};
+    use crate::fix::Fix;
 
     #[test]
     fn declared_table_and_table_that_a_client_can_access_are_reported() {
@@ -116,5 +161,92 @@ mod tests {
                  LEVEL SECURITY;"
             ]
         );
+    }
+
+    #[test]
+    fn enable_is_a_proposal_where_a_declared_role_would_see_no_rows() {
+        let mut world = World::conforming();
+        world.relation("public.judgments").row_security = false;
+        let table = world.contract.tables.iter_mut().find(|t| t.name == "judgments").unwrap();
+        let mut columns = ColumnGrants::default();
+        columns.add(Privileges::UPDATE, "status");
+        table.column_grants.insert("authenticated".into(), columns);
+        let Fix::Proposal(proposal) = world.findings(&RULE)[0].fix.clone() else {
+            panic!("a proposal")
+        };
+        assert_eq!(
+            proposal.lines().collect::<Vec<_>>(),
+            [
+                "No policy on table public.judgments admits role \"authenticated\" (UPDATE). Run \
+                 in one transaction:",
+                "CREATE POLICY \"authenticated update\" ON public.judgments FOR UPDATE TO \
+                 authenticated USING (...) WITH CHECK (...);",
+                "ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;",
+            ]
+        );
+        world.role("authenticated").bypass_rls = true;
+        assert_eq!(world.fixes(&RULE), ["ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;"]);
+    }
+
+    #[test]
+    fn enable_is_a_proposal_where_views_of_another_owner_would_show_no_rows() {
+        let mut world = World::conforming();
+        world.relation("public.judgments").row_security = false;
+        world.add_role("reporting");
+        let reporting = world.role("reporting").oid;
+        world.relation("public.v_judgment_pipeline").owner = reporting;
+        assert_eq!(world.fixes(&RULE).len(), 1, "it cannot read the table");
+        world.grant("public.judgments", reporting, Privileges::SELECT);
+        let Fix::Proposal(proposal) = world.findings(&RULE)[0].fix.clone() else {
+            panic!("a proposal")
+        };
+        assert!(
+            proposal.contains("role \"reporting\" (SELECT) in its views and SECURITY DEFINER"),
+            "{proposal}"
+        );
+    }
+
+    #[test]
+    fn table_that_is_declared_without_row_security_is_a_warning_with_a_proposal() {
+        let mut world = World::conforming();
+        let table = world.contract.tables.iter_mut().find(|t| t.name == "judgments").unwrap();
+        (table.row_security, table.policies) = (false, ByRole::new());
+        let relation = world.relation("public.judgments");
+        relation.row_security = false;
+        let oid = relation.oid;
+        world.snapshot.policies.retain(|policy| policy.relation != oid);
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "warning table public.judgments: Row security is disabled on table public.judgments, \
+              which role \"authenticated\" can access as the contract declares."
+            ]
+        );
+        assert_eq!(at_most(&world), [GuardAction::Warn]);
+        let Fix::Proposal(proposal) = world.findings(&RULE)[0].fix.clone() else {
+            panic!("a proposal")
+        };
+        let lines: Vec<&str> = proposal.lines().collect();
+        assert!(lines[0].starts_with("The contract declares table public.judgments"), "{lines:?}");
+        assert_eq!(
+            lines[1..],
+            [
+                "CREATE POLICY \"authenticated select\" ON public.judgments FOR SELECT TO \
+                 authenticated USING (...);",
+                "ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;",
+            ]
+        );
+        let anon = world.role("anon").oid;
+        world.grant("public.judgments", anon, Privileges::SELECT);
+        assert_eq!(at_most(&world), [GuardAction::Block], "access that is not declared");
+    }
+
+    /// Returns the strongest actions of the guard about the findings.
+    fn at_most(world: &World) -> Vec<GuardAction> {
+        let snapshot = world.snapshot.clone().complete();
+        let access = Access::new(&snapshot);
+        let contract = world.contract.clone();
+        let drafts = Context::new(&contract, &snapshot, &access, &|| {}).drafts(&RULE);
+        drafts.iter().map(|draft| draft.measure.at_most).collect()
     }
 }

@@ -1,9 +1,10 @@
 //! Row security is not forced on the owner of the table.
 
 use super::context::Context;
+use super::shared::row_security::RowSecurity;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Measure};
-use crate::fix::{Change, Fix, Statement};
+use crate::fix::Fix;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use serde_json::json;
 
@@ -22,7 +23,7 @@ pub static RULE: Rule = Rule {
              absence is reported as information.",
     why: "Without FORCE the owner bypasses its own policies, and so does every view and \
           SECURITY DEFINER routine of the owner. Declared views often depend on that.",
-    fix: "Run ALTER TABLE ... FORCE ROW LEVEL SECURITY after adding the policies that the \
+    fix: "Run ALTER TABLE ... FORCE ROW LEVEL SECURITY after creating the policies that the \
           owner's views and routines need.",
     exempt: "Tables that are read through views of their owner. The finding is information \
              unless the contract declares FORCE.",
@@ -35,6 +36,7 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let row_security = RowSecurity::new(cx);
     for (relation, schema) in
         cx.relations().filter(|(r, _)| r.row_security && !r.force_row_security)
     {
@@ -45,11 +47,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         };
         let sql = cx.snapshot.relation_sql(relation);
         let (severity, required, fix) = if table.force_row_security {
-            let force = Statement::new(
-                Change::ForceRowSecurity(relation.oid),
-                format!("ALTER TABLE {sql} FORCE ROW LEVEL SECURITY;"),
-            );
-            (Severity::Error, ", which the contract requires", Fix::by(force))
+            let fix = row_security.force(relation, schema);
+            (Severity::Error, ", which the contract requires", fix)
         } else {
             (Severity::Info, "", Fix::Unknown)
         };
@@ -68,6 +67,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
+    use crate::catalog::Policy;
+    use crate::fix::Fix;
 
     #[test]
     fn missing_force_is_information_unless_declared() {
@@ -79,8 +80,46 @@ mod tests {
             ["info table public.judgments postgres: Row security is not forced on the owner of \
                  table public.judgments."]
         );
+    }
+
+    #[test]
+    fn force_is_a_proposal_unless_the_owner_is_admitted() {
+        let mut world = World::conforming();
+        world.relation("public.judgments").force_row_security = false;
         world.contract.tables[0].force_row_security = true;
         world.contract.rules.remove("rls_not_forced");
-        assert!(world.fixes(&RULE)[0].contains("FORCE"));
+        let fix = |world: &World| world.findings(&RULE)[0].fix.clone();
+        let Fix::Proposal(proposal) = fix(&world) else { panic!("a proposal") };
+        assert_eq!(
+            proposal.lines().collect::<Vec<_>>(),
+            [
+                "No policy on table public.judgments admits role \"postgres\" (SELECT, INSERT, \
+                 UPDATE, DELETE). Run in one transaction:",
+                "CREATE POLICY \"postgres select\" ON public.judgments FOR SELECT TO postgres \
+                 USING (...);",
+                "CREATE POLICY \"postgres insert\" ON public.judgments FOR INSERT TO postgres \
+                 WITH CHECK (...);",
+                "CREATE POLICY \"postgres update\" ON public.judgments FOR UPDATE TO postgres \
+                 USING (...) WITH CHECK (...);",
+                "CREATE POLICY \"postgres delete\" ON public.judgments FOR DELETE TO postgres \
+                 USING (...);",
+                "ALTER TABLE public.judgments FORCE ROW LEVEL SECURITY;",
+            ]
+        );
+        let force = "ALTER TABLE public.judgments FORCE ROW LEVEL SECURITY;";
+        let (owner, relation) =
+            (world.role("postgres").oid, world.relation("public.judgments").oid);
+        let policy = Policy {
+            name: "owner".into(),
+            relation,
+            permissive: true,
+            roles: vec![owner],
+            ..Policy::default()
+        };
+        world.snapshot.policies.push(policy);
+        assert_eq!(fix(&world).sql().as_deref(), Some(force), "a policy admits the owner");
+        world.snapshot.policies.pop();
+        world.role("postgres").bypass_rls = true;
+        assert_eq!(fix(&world).sql().as_deref(), Some(force), "the owner bypasses row security");
     }
 }

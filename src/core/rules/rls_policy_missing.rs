@@ -1,7 +1,8 @@
 //! A declared policy is missing, so that a role sees no rows, without an error.
 
 use super::context::Context;
-use crate::catalog::{Command, Policy, Relation, Role};
+use super::shared::row_security::is_admitted;
+use crate::catalog::Command;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Fix, create_policy};
@@ -53,7 +54,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             let commands: Vec<Command> = table
                 .policy_commands(name)
                 .into_iter()
-                .filter(|c| !is_allowed(cx, relation, role, *c))
+                .filter(|c| !is_admitted(cx, relation, role.oid, *c))
                 .collect();
             if commands.is_empty() {
                 continue;
@@ -79,14 +80,6 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             out.push(draft);
         }
     }
-}
-
-/// Whether a permissive policy allows the role the command.
-fn is_allowed(cx: &Context<'_>, relation: &Relation, role: &Role, command: Command) -> bool {
-    let applies = |policy: &&Policy| {
-        policy.permissive && policy.covers(command) && cx.access.policy_applies(policy, role.oid)
-    };
-    cx.snapshot.policies_of(relation.oid).iter().find(applies).is_some()
 }
 
 #[cfg(test)]

@@ -42,7 +42,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::{Command, PUBLIC, Policy, Privileges};
+    use crate::catalog::{Command, Oid, PUBLIC, Policy, Privileges};
+    use crate::fix::Fix;
 
     #[test]
     fn undeclared_policy_is_reported() {
@@ -96,28 +97,69 @@ mod tests {
         assert_eq!(world.found(&RULE).len(), 1);
     }
 
+    fn policy(relation: Oid, name: &str, roles: Vec<Oid>) -> Policy {
+        let command = Some(Command::Select);
+        let name = name.into();
+        Policy { name, relation, command, permissive: true, roles, ..Policy::default() }
+    }
+
     #[test]
-    fn policy_for_public_keeps_the_owners_of_views() {
+    fn policy_that_a_granted_privilege_needs_is_not_dropped() {
         let mut world = World::conforming();
-        let (anon, judgments) = (world.role("anon").oid, world.relation("public.judgments").oid);
-        world.add_role("view_owner");
-        let view_owner = world.role("view_owner").oid;
-        for role in [anon, view_owner] {
-            world.grant("public.judgments", role, Privileges::SELECT);
-        }
-        world.snapshot.policies.push(Policy {
-            name: "mine".into(),
-            relation: judgments,
-            command: Some(Command::Select),
-            permissive: true,
-            roles: vec![PUBLIC],
-            ..Policy::default()
-        });
+        let table = world.contract.tables.iter_mut().find(|t| t.name == "judgments").unwrap();
+        table.policies.remove("authenticated");
+        let fixes: Vec<Fix> = world.findings(&RULE).into_iter().map(|f| f.fix).collect();
+        assert_eq!(fixes, [], "the policy of the world is always true");
+        let judgments = world.relation("public.judgments").oid;
+        world.snapshot.policies.retain(|p| p.relation != judgments);
+        let authenticated = world.role("authenticated").oid;
+        world.snapshot.policies.push(policy(judgments, "own", vec![authenticated]));
+        let Fix::Proposal(proposal) = world.findings(&RULE)[0].fix.clone() else {
+            panic!("a proposal")
+        };
+        let lines: Vec<&str> = proposal.lines().collect();
+        assert!(
+            lines[0].starts_with(
+                "The contract grants role \"authenticated\" SELECT on table public.judgments, but \
+                 declares no policy that admits it"
+            ),
+            "{lines:?}"
+        );
         assert_eq!(
-            world.fixes(&RULE),
+            lines[1..],
             [
-                "ALTER POLICY mine ON public.judgments TO authenticated, service_role, view_owner, postgres;"
+                "CREATE POLICY \"authenticated select\" ON public.judgments FOR SELECT TO \
+                 authenticated USING (...);",
+                "DROP POLICY own ON public.judgments;",
             ]
         );
+    }
+
+    #[test]
+    fn policy_keeps_workers_and_owners_of_views_that_it_served() {
+        let mut world = World::conforming();
+        world.add_role("staff");
+        world.add_role("reporting");
+        let [staff, reporting] = ["staff", "reporting"].map(|name| world.role(name).oid);
+        for member in ["anon", "service_role", "reporting"] {
+            world.grant_role("staff", member);
+        }
+        world.relation("public.v_judgment_pipeline").owner = reporting;
+        let queue = world.relation("public.job_queue").oid;
+        world.snapshot.policies.push(policy(queue, "p", vec![staff]));
+        assert_eq!(
+            world.fixes(&RULE),
+            ["ALTER POLICY p ON public.job_queue TO service_role, reporting;"]
+        );
+    }
+
+    #[test]
+    fn restrictive_policy_is_not_reported() {
+        let mut world = World::conforming();
+        let anon = world.role("anon").oid;
+        let judgments = world.relation("public.judgments").oid;
+        let restrictive = Policy { permissive: false, ..policy(judgments, "r", vec![anon]) };
+        world.snapshot.policies.push(restrictive);
+        assert_eq!(world.found(&RULE), [""; 0]);
     }
 }

@@ -1,6 +1,7 @@
 //! PUBLIC can execute a routine of a governed schema, usually by the built-in default.
 
 use super::context::Context;
+use super::shared::routines;
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
@@ -35,12 +36,13 @@ pub static RULE: Rule = Rule {
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (routine, schema) in cx.routines() {
-        if cx.is_undeclared_definer(routine, schema) {
+        if cx.is_undeclared_definer(routine, schema) || routines::is_not_callable(routine) {
             continue;
         }
         let target = Target::of_routine(cx, routine);
-        let declared = |role: &Role| cx.execute_declared(routine, schema, role);
-        target.report_public(cx, &declared, Privileges::EXECUTE, Severity::Warning, out);
+        let permitted = |role: &Role| cx.permitted_execute(routine, schema, role);
+        let severity = routines::severity(cx, routine, Severity::Warning);
+        target.report_public(cx, &permitted, Privileges::EXECUTE, severity, out);
     }
 }
 

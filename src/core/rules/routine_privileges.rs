@@ -1,6 +1,7 @@
 //! EXECUTE on a routine is missing for a role, or a client has it without a declaration.
 
 use super::context::Context;
+use super::shared::routines;
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
@@ -36,17 +37,12 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (routine, schema) in cx.routines() {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
         let target = Target::of_routine(cx, routine);
-        if !routine.security_definer {
+        if !routine.security_definer && !routines::is_not_callable(routine) {
             // PUBLIC is checked by routine_executable_by_public, SECURITY DEFINER routines by
             // security_definer_executable_by_clients.
-            target.report_roles(
-                cx,
-                &cx.clients,
-                &declared,
-                Privileges::EXECUTE,
-                Severity::Warning,
-                out,
-            );
+            let permitted = |role: &Role| cx.permitted_execute(routine, schema, role);
+            let severity = routines::severity(cx, routine, Severity::Warning);
+            target.report_roles(cx, &cx.clients, &permitted, Privileges::EXECUTE, severity, out);
         }
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }

@@ -1,6 +1,8 @@
 //! A client can execute a SECURITY DEFINER routine without a declaration.
 
 use super::context::Context;
+use super::shared::privileges::Allowed;
+use super::shared::routines;
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
@@ -44,13 +46,14 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     // If a routine is declared for all clients, only the grant option is reported.
     for (routine, schema) in cx.routines().filter(|(r, _)| r.security_definer) {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
+        let permitted = |role: &Role| cx.permitted_execute(routine, schema, role);
         let target = Target::of_routine(cx, routine);
-        target.report_undeclared(
+        target.report_beyond(
             cx,
             &cx.clients,
-            &declared,
+            Allowed { declared: &declared, permitted: &permitted },
             Privileges::EXECUTE,
-            Severity::Error,
+            routines::severity(cx, routine, Severity::Error),
             out,
         );
     }

@@ -37,7 +37,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (sequence, schema) in cx.relations().filter(|(r, _)| r.kind == RelationKind::Sequence) {
         let declared = |role: &Role| cx.declared_on_relation(sequence, schema, role);
         let allowed = |role: &Role| {
-            declared(role)
+            cx.permitted_on_relation(sequence, schema, role)
                 | if cx.declares_insert_by(sequence, role) {
                     Privileges::USAGE
                 } else {

@@ -2,6 +2,7 @@
 //! (`direct_write`).
 
 use super::context::Context;
+use super::shared::privileges::Allowed;
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
@@ -39,9 +40,11 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let workers = &cx.workers;
     for (relation, schema) in cx.relations().filter(|(r, _)| r.kind.is_table()) {
         let declared = |role: &Role| cx.declared_on_relation(relation, schema, role);
+        let permitted = |role: &Role| cx.permitted_on_relation(relation, schema, role);
+        let allowed = Allowed { declared: &declared, permitted: &permitted };
         let target = Target::of_relation(cx, relation);
-        target.report_undeclared(cx, clients, &declared, !Privileges::WRITES, Severity::Error, out);
-        target.report_undeclared_of_workers(cx, workers, &declared, out);
+        target.report_beyond(cx, clients, allowed, !Privileges::WRITES, Severity::Error, out);
+        target.report_undeclared_of_workers(cx, workers, &permitted, out);
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
 }
@@ -51,6 +54,8 @@ mod tests {
     use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{AclItem, PUBLIC, Privileges};
+    use crate::contract::{ColumnGrants, TablePrivilege};
+    use crate::fix::Fix;
 
     #[test]
     fn undeclared_and_missing_privileges_are_reported() {
@@ -127,6 +132,58 @@ mod tests {
         assert_eq!(
             world.fixes(&RULE),
             ["REVOKE GRANT OPTION FOR SELECT ON TABLE public.judgments FROM g CASCADE;"]
+        );
+    }
+
+    #[test]
+    fn privilege_on_columns_is_not_widened_to_the_table() {
+        let mut world = World::conforming();
+        let table = world.contract.tables.iter_mut().find(|t| t.name == "judgments").unwrap();
+        table.grants.get_mut("authenticated").unwrap().push(TablePrivilege::Update);
+        let authenticated = world.role("authenticated").oid;
+        world.grant_column("public.judgments", "status", authenticated, Privileges::UPDATE);
+        assert_eq!(
+            world.found(&RULE),
+            ["warning table public.judgments authenticated: Role \"authenticated\" has UPDATE on \
+              column \"status\" of table public.judgments only, while the contract declares it \
+              for all columns."]
+        );
+        let Fix::Proposal(proposal) = &world.findings(&RULE)[0].fix else { panic!("a proposal") };
+        assert_eq!(
+            proposal.lines().collect::<Vec<_>>(),
+            [
+                "Declare these columns instead of the table:",
+                r#"{"column_grants":{"authenticated":{"UPDATE":["status"]}}}"#,
+                "Or grant UPDATE on all columns, which opens the other columns to the role:",
+                "GRANT UPDATE ON TABLE public.judgments TO authenticated;",
+            ]
+        );
+    }
+
+    #[test]
+    fn revoke_on_a_table_restores_declared_privileges_on_columns() {
+        let mut world = World::conforming();
+        let table = world.contract.tables.iter_mut().find(|t| t.name == "job_queue").unwrap();
+        let mut granted = ColumnGrants::default();
+        granted.add(Privileges::SELECT, "id");
+        granted.add(Privileges::SELECT, "gone");
+        table.column_grants.insert("anon".into(), granted);
+        let anon = world.role("anon").oid;
+        world.relation("public.job_queue").column_names = ["id".to_owned()].into();
+        world.grant("public.job_queue", anon, Privileges::SELECT | Privileges::REFERENCES);
+        assert_eq!(
+            world.found(&RULE),
+            ["error table public.job_queue anon: Role \"anon\" has SELECT, REFERENCES on table \
+              public.job_queue; the contract declares only SELECT on column \"id\". => REVOKE \
+              SELECT, REFERENCES ON TABLE public.job_queue FROM anon;\n\
+              GRANT SELECT (id) ON TABLE public.job_queue TO anon;"]
+        );
+        world.relation("public.job_queue").acl.as_mut().unwrap().pop();
+        world.grant("public.job_queue", PUBLIC, Privileges::SELECT);
+        assert_eq!(
+            world.fixes(&RULE),
+            ["GRANT SELECT (id) ON TABLE public.job_queue TO anon;\n\
+              REVOKE SELECT ON TABLE public.job_queue FROM PUBLIC;"]
         );
     }
 

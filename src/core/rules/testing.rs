@@ -37,7 +37,7 @@ impl World {
         }
         let owner = world.role("postgres").oid;
         let root = world.role("root").oid;
-        world.snapshot.database = Database { name: "app".into(), owner, acl: None };
+        world.snapshot.database = Database { name: "app".into(), owner, ..Database::default() };
         let contract = world.contract.clone();
         for (i, schema) in contract.schemas.iter().enumerate() {
             let acl = schema.usage.iter().map(|r| world.item(r, Privileges::USAGE)).collect();
@@ -255,6 +255,22 @@ impl World {
         let item =
             AclItem { grantee, grantor: relation.owner, privileges, grantable: Privileges::NONE };
         relation.acl.get_or_insert_default().push(item);
+    }
+
+    pub fn grant_column(
+        &mut self,
+        relation: &str,
+        column: &str,
+        grantee: Oid,
+        privileges: Privileges,
+    ) {
+        let relation = self.relation(relation);
+        let item =
+            AclItem { grantee, grantor: relation.owner, privileges, grantable: Privileges::NONE };
+        match relation.columns.iter_mut().find(|(name, _)| name == column) {
+            Some((_, acl)) => acl.push(item),
+            None => relation.columns.push((column.to_owned(), vec![item])),
+        }
     }
 
     pub fn findings(&self, rule: &'static Rule) -> Vec<Finding> {

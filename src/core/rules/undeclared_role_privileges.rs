@@ -106,12 +106,12 @@ impl Found<'_, '_> {
         for (role, privileges) in privileges {
             let held = Held {
                 kind,
-                identity: match target.column {
-                    Some(column) => format!("{}.{column}", target.object.identity),
-                    None => target.object.identity.clone(),
+                identity: match target.columns[..] {
+                    [] => target.object.identity.clone(),
+                    ref columns => format!("{}.{}", target.object.identity, columns.join(", ")),
                 },
                 sql: format!("{} {}", target.keyword, target.sql),
-                column: target.column.map(|column| safe_ident(column).into_owned()),
+                column: target.columns.first().map(|column| safe_ident(column).into_owned()),
                 privileges,
             };
             let grantee = Grantee { oid: role, sql: cx.snapshot.grantee(role) };

@@ -1,6 +1,7 @@
 //! Privileges on declared views, and privileges of workers on all views.
 
 use super::context::Context;
+use super::shared::privileges::Allowed;
 use super::shared::target::Target;
 use crate::catalog::{Privileges, RelationKind, Role};
 use crate::contract::{GuardAction, Severity};
@@ -42,15 +43,16 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         // read an undeclared view.
         let reading = if is_declared { Privileges::NONE } else { Privileges::SELECT };
         let target = Target::of_relation(cx, view);
-        target.report_undeclared(
+        let permitted = |role: &Role| cx.permitted_on_relation(view, schema, role);
+        target.report_beyond(
             cx,
             &cx.clients,
-            &declared,
+            Allowed { declared: &declared, permitted: &permitted },
             !(Privileges::WRITES | reading),
             Severity::Error,
             out,
         );
-        target.report_undeclared_of_workers(cx, &cx.workers, &declared, out);
+        target.report_undeclared_of_workers(cx, &cx.workers, &permitted, out);
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
 }

@@ -6,4 +6,6 @@ pub mod guard_settings;
 pub(crate) mod holdings;
 pub(crate) mod policies;
 pub(crate) mod privileges;
+pub(crate) mod routines;
+pub(crate) mod row_security;
 pub(crate) mod target;

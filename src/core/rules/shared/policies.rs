@@ -1,14 +1,14 @@
 //! Permissive policies that allow clients more than the contract declares, or more than another
 //! policy intends, for two rules.
 
-use crate::catalog::{Command, Object, ObjectId, Oid, PUBLIC, Policy, Relation, Role};
+use super::row_security::RowSecurity;
+use crate::catalog::{Command, Object, ObjectId, Oid, Policy, Relation, Role};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
 use crate::finding::{Draft, Measure};
-use crate::fix::{Change, Fix, Statement};
+use crate::fix::{Change, Fix, Statement, create_policy};
 use crate::rules::context::Context;
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
-use std::collections::HashSet;
 
 /// Adds a finding for each permissive policy selected by `includes` that allows a client a command
 /// which the contract does not declare; `remark` is appended to the sentence.
@@ -18,6 +18,7 @@ pub(crate) fn report_undeclared(
     remark: &str,
     out: &mut Vec<Draft>,
 ) {
+    let row_security = RowSecurity::new(cx);
     for (relation, schema) in cx.relations() {
         for policy in
             cx.snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive && includes(p))
@@ -44,7 +45,7 @@ pub(crate) fn report_undeclared(
                     .role(&client.name)
                     .key(words.join(", "))
                     .evidence(json!({"commands": words, "always_true": policy.always_true}))
-                    .fix(fix(cx, policy, relation, schema))
+                    .fix(fix(&row_security, policy, (relation, schema)))
                     .measure(Measure::excess("", words));
                 out.push(draft);
             }
@@ -156,39 +157,48 @@ fn undeclared(
 }
 
 /// Returns ALTER POLICY without the clients to which the policy should not apply, or DROP POLICY
-/// where no role is left. Where the contract declares a part of the commands for a client, the
-/// policy must be split, which is a proposal. Where the policy is for PUBLIC, it keeps the other
-/// roles with privileges on the table, such as the owners of views.
-fn fix(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDecl) -> Fix {
+/// where no role is left. It is a proposal where the contract declares a part of the commands for a
+/// client, so that the policy must be split, and where a client would see no rows although the
+/// contract grants it a privilege on the table. Only permissive policies are fixed: dropping or
+/// narrowing a restrictive policy opens rows.
+fn fix(
+    row_security: &RowSecurity<'_, '_>,
+    policy: &Policy,
+    (relation, schema): (&Relation, &SchemaDecl),
+) -> Fix {
+    let cx = row_security.cx();
     let table = cx.snapshot.relation_sql(relation);
     let name = safe_ident(&policy.name);
-    let mut keep: Vec<Oid> = Vec::new();
+    let (mut kept, mut losing): (Vec<Oid>, Vec<Oid>) = (vec![], vec![]);
     for client in cx.clients.iter().filter(|c| cx.policy_applies(policy, c)) {
-        let lost = undeclared(cx, policy, relation, schema, client).len();
-        if lost == 0 {
-            keep.push(client.oid);
-        } else if lost < policy.commands().len() {
+        let lost = undeclared(cx, policy, relation, schema, client);
+        if lost.is_empty() {
+            kept.push(client.oid);
+            continue;
+        }
+        if lost.len() < policy.commands().len() {
             return Fix::Proposal(format!(
                 "Replace it by one policy for each role and its commands:\n\
                  DROP POLICY {name} ON {table};\n\
                  CREATE POLICY ... ON {table} FOR ... TO ... USING (...);"
             ));
         }
+        let granted = cx.permitted_on_some_column(relation, schema, client);
+        let needed: Vec<Command> =
+            lost.into_iter().filter(|command| granted.contains(command.privilege())).collect();
+        if !needed.is_empty()
+            && row_security.is_subject(client, relation, relation.force_row_security)
+        {
+            let declared = cx.declared_on_some_column(relation, schema, client);
+            let is_declared = needed.iter().all(|c| declared.contains(c.privilege()));
+            return replacement(policy, &table, (client, is_declared), &needed);
+        }
+        losing.push(client.oid);
     }
-    let serves_all = policy.roles.contains(&PUBLIC);
-    let others = policy.roles.iter().filter(|r| {
-        cx.snapshot.role(**r).is_some()
-            && !cx.clients.iter().any(|c| cx.access.has_privileges_of(c.oid, **r))
-    });
-    keep.extend(others);
-    if serves_all {
-        keep.extend(cx.workers.iter().map(|w| w.oid));
-        keep.extend(other_grantees(cx, relation));
-    }
-    let mut seen = HashSet::new();
-    keep.retain(|role| seen.insert(*role));
-    let roles: Vec<String> = keep.iter().map(|r| cx.snapshot.grantee(*r)).collect();
-    Fix::by(if keep.is_empty() {
+    kept.extend(others(row_security, policy, relation, &losing));
+    kept.dedup();
+    let roles: Vec<String> = kept.iter().map(|role| cx.snapshot.grantee(*role)).collect();
+    Fix::by(if kept.is_empty() {
         Statement::with_repeatable(
             Change::DropPolicy(policy.oid),
             format!("DROP POLICY {name} ON {table};"),
@@ -196,21 +206,72 @@ fn fix(cx: &Context<'_>, policy: &Policy, relation: &Relation, schema: &SchemaDe
         )
     } else {
         Statement::new(
-            Change::PolicyRoles(policy.oid, keep),
+            Change::PolicyRoles(policy.oid, kept),
             format!("ALTER POLICY {name} ON {table} TO {};", roles.join(", ")),
         )
     })
 }
 
-/// Returns the roles that are neither clients nor workers and have privileges on the table, and the
-/// owner that row security is forced on.
-fn other_grantees(cx: &Context<'_>, relation: &Relation) -> Vec<Oid> {
-    let columns = relation.columns.iter().flat_map(|(_, acl)| acl);
-    let grantees = relation.acl.iter().flatten().chain(columns).map(|item| item.grantee);
-    let owner = relation.force_row_security.then_some(relation.owner);
-    grantees
-        .filter(|role| *role != relation.owner)
-        .chain(owner)
-        .filter(|role| cx.snapshot.role(*role).is_some() && !cx.is_subject(*role))
-        .collect()
+/// Returns the proposal for a policy without which a client would see no rows, although the
+/// contract grants it privileges on the table (`is_declared`), or something declared needs them.
+fn replacement(
+    policy: &Policy,
+    table: &str,
+    (client, is_declared): (&Role, bool),
+    needed: &[Command],
+) -> Fix {
+    let name = safe_ident(&policy.name);
+    let words: Vec<&str> = needed.iter().map(|command| command.as_str()).collect();
+    let policies: Vec<String> =
+        needed.iter().map(|command| create_policy(table, client, *command)).collect();
+    let (role, words) = (printable(&client.name), words.join(", "));
+    let because = if is_declared {
+        format!(
+            "The contract grants role \"{role}\" {words} on table {table}, but declares no policy \
+             that admits it"
+        )
+    } else {
+        format!(
+            "What the contract declares needs {words} on table {table} for role \"{role}\", but \
+             no declared policy admits it"
+        )
+    };
+    Fix::Proposal(format!(
+        "{because}: without this policy the role sees no rows. Declare the policy in the contract; \
+         or declare and create another one, and run in one transaction:\n\
+         {}\nDROP POLICY {name} ON {table};",
+        policies.join("\n")
+    ))
+}
+
+/// Returns the roles other than clients to which a policy applies and should still apply: the named
+/// ones, workers, and the owners of views and SECURITY DEFINER routines that row security
+/// restricts. A role whose privileges one of the `losing` clients has is not among them.
+fn others(
+    row_security: &RowSecurity<'_, '_>,
+    policy: &Policy,
+    relation: &Relation,
+    losing: &[Oid],
+) -> Vec<Oid> {
+    let cx = row_security.cx();
+    let is_open = |role: Oid| losing.iter().any(|l| cx.access.has_privileges_of(*l, role));
+    let is_client = |role: Oid| cx.clients.iter().any(|c| cx.access.has_privileges_of(c.oid, role));
+    let mut others: Vec<Oid> = policy
+        .roles
+        .iter()
+        .copied()
+        .filter(|role| cx.snapshot.role(*role).is_some() && !is_client(*role))
+        .collect();
+    let restricted = row_security
+        .code_owners()
+        .iter()
+        .filter(|owner| row_security.is_subject(owner, relation, relation.force_row_security));
+    for role in cx.workers.iter().chain(restricted) {
+        let is_covered = others.iter().any(|other| cx.access.has_privileges_of(role.oid, *other));
+        let is_other = !cx.is_client(role.oid) && !is_covered && !is_open(role.oid);
+        if is_other && cx.access.policy_applies(policy, role.oid) {
+            others.push(role.oid);
+        }
+    }
+    others
 }

@@ -1,17 +1,26 @@
 //! Privileges that differ from the declared ones, and the GRANT and REVOKE that fix the difference,
 //! for all rules about privileges.
 
-use super::target::Target;
+use super::target::{Target, named_columns};
 use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, RelationKind, Role,
+    Acl, AclItem, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Relation, RelationKind, Role,
 };
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{AclStatement, Change, Fix, Grantee, Securable, Statement, Verb};
 use crate::rules::context::Context;
-use crate::sql::printable;
+use crate::sql::{listed, printable};
 use serde_json::json;
+
+/// The privileges that roles may have.
+#[derive(Clone, Copy)]
+pub(crate) struct Allowed<'f> {
+    /// Those that the contract declares.
+    pub declared: &'f dyn Fn(&Role) -> Privileges,
+    /// Those, and the ones that something declared needs.
+    pub permitted: &'f dyn Fn(&Role) -> Privileges,
+}
 
 /// A difference between the privileges of a role and those declared for it.
 pub(crate) struct Difference {
@@ -21,9 +30,8 @@ pub(crate) struct Difference {
 }
 
 impl Target<'_> {
-    /// Adds a finding for each of `roles`, and for PUBLIC, that has privileges in `mask` which are
-    /// not `declared`. A privilege of PUBLIC is one finding, about PUBLIC, unless it is declared
-    /// for all of the roles.
+    /// Does the same as [`Self::report_beyond`] where nothing but the declared privileges is
+    /// permitted.
     pub(crate) fn report_undeclared(
         &self,
         cx: &Context<'_>,
@@ -33,16 +41,33 @@ impl Target<'_> {
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
-        let for_all = cx.declared_for_all(roles, declared, mask);
-        self.report_public(cx, declared, mask & !for_all, severity, out);
-        self.report_roles(cx, roles, declared, mask, severity, out);
+        let allowed = Allowed { declared, permitted: declared };
+        self.report_beyond(cx, roles, allowed, mask, severity, out);
     }
 
-    /// Adds a finding for the privileges in `mask` that PUBLIC has.
+    /// Adds a finding for each of `roles` that has privileges in `mask` which are not permitted,
+    /// and for PUBLIC. A privilege of PUBLIC is one finding, about PUBLIC, unless it is declared
+    /// for all of the roles.
+    pub(crate) fn report_beyond(
+        &self,
+        cx: &Context<'_>,
+        roles: &[&Role],
+        allowed: Allowed<'_>,
+        mask: Privileges,
+        severity: Severity,
+        out: &mut Vec<Draft>,
+    ) {
+        let for_all = cx.declared_for_all(roles, allowed.declared, mask);
+        self.report_public(cx, allowed.permitted, mask & !for_all, severity, out);
+        self.report_roles(cx, roles, allowed.permitted, mask, severity, out);
+    }
+
+    /// Adds a finding for the privileges in `mask` that PUBLIC has. The roles for which they are
+    /// permitted keep them.
     pub(crate) fn report_public(
         &self,
         cx: &Context<'_>,
-        declared: &dyn Fn(&Role) -> Privileges,
+        permitted: &dyn Fn(&Role) -> Privileges,
         mask: Privileges,
         severity: Severity,
         out: &mut Vec<Draft>,
@@ -53,26 +78,26 @@ impl Target<'_> {
                 self.undeclared_draft(cx, &Difference { role: PUBLIC, privileges }, severity);
             if let Fix::Statements(revoke) = draft.fix {
                 draft.fix = Fix::Statements(
-                    [self.keeping_declared(cx, declared, privileges), revoke].concat(),
+                    [self.keeping_permitted(cx, permitted, privileges), revoke].concat(),
                 );
             }
             out.push(draft);
         }
     }
 
-    /// Does the same as [`Self::report_undeclared`], without PUBLIC.
+    /// Does the same as [`Self::report_beyond`], without PUBLIC.
     pub(crate) fn report_roles(
         &self,
         cx: &Context<'_>,
         roles: &[&Role],
-        declared: &dyn Fn(&Role) -> Privileges,
+        permitted: &dyn Fn(&Role) -> Privileges,
         mask: Privileges,
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
         let acl = self.acl_or_default();
         for role in roles {
-            let privileges = cx.granted(role, &acl) & mask & !declared(role);
+            let privileges = cx.granted(role, &acl) & mask & !permitted(role);
             if !privileges.is_empty() {
                 out.push(self.undeclared_draft(
                     cx,
@@ -84,7 +109,7 @@ impl Target<'_> {
                 acl.iter().filter(|item| item.grantee == role.oid && role.oid != self.owner);
             let grantable = grantable.fold(Privileges::NONE, |all, item| all | item.grantable)
                 & mask
-                & declared(role);
+                & permitted(role);
             if !grantable.is_empty() {
                 out.push(
                     self.grant_option_draft(
@@ -119,35 +144,88 @@ impl Target<'_> {
         &self,
         cx: &Context<'_>,
         workers: &[&Role],
-        declared: &dyn Fn(&Role) -> Privileges,
+        permitted: &dyn Fn(&Role) -> Privileges,
         out: &mut Vec<Draft>,
     ) {
-        let allowed = |role: &Role| match declared(role) {
+        let allowed = |role: &Role| match permitted(role) {
             all if all.contains(Privileges::ALL_ON_TABLE) => all | Privileges::MAINTAIN,
             some => some,
         };
         self.report_roles(cx, workers, &allowed, Privileges(u32::MAX), Severity::Error, out);
     }
 
-    /// Returns the grants that keep declared privileges of roles when PUBLIC loses them.
-    pub(crate) fn keeping_declared(
+    /// Returns the grants that keep permitted privileges of roles when PUBLIC loses them: those of
+    /// the declared roles, and of other roles that need them, such as the owner of a view.
+    pub(crate) fn keeping_permitted(
         &self,
         cx: &Context<'_>,
-        declared: &dyn Fn(&Role) -> Privileges,
+        permitted: &dyn Fn(&Role) -> Privileges,
         from_public: Privileges,
     ) -> Vec<Statement> {
         let acl = self.acl_or_default();
-        cx.subjects
+        let needing = self.needing_roles(cx);
+        let others = needing
             .iter()
-            .copied()
-            .filter_map(|role| {
-                let lost = declared(role)
-                    & from_public
-                    & !cx.access.granted(role.oid, &acl)
-                    & !self.on_table(cx, role);
-                (!lost.is_empty()).then(|| self.statement(cx, Verb::Keep, lost, role.oid, false))
-            })
-            .collect()
+            .filter(|role| !cx.is_subject(**role) && **role != self.owner)
+            .filter_map(|role| cx.snapshot.role(*role))
+            .filter(|role| !role.superuser);
+        let mut kept = Vec::new();
+        for role in cx.subjects.iter().copied().chain(others) {
+            let remaining = cx.access.granted(role.oid, &acl) | self.on_table(cx, role);
+            let lost = from_public & !remaining;
+            let on_object = (permitted(role) | self.needed(cx, role.oid)) & lost;
+            if !on_object.is_empty() {
+                kept.push(self.statement(cx, Verb::Keep, on_object, role.oid, false));
+            }
+            let on_columns = lost & !on_object;
+            let columns =
+                self.column_grants(cx, (role, Verb::Keep), on_columns, |privilege, column| {
+                    self.is_granted_on_column(cx, role, privilege, column)
+                });
+            kept.extend(columns.into_iter().map(Statement::Acl));
+        }
+        kept
+    }
+
+    /// Returns the roles that need a privilege on the object, each once.
+    fn needing_roles(&self, cx: &Context<'_>) -> Vec<Oid> {
+        let mut roles: Vec<Oid> = match self.object.id {
+            ObjectId::Routine(oid) => {
+                cx.needs().execute(oid).iter().map(|(role, _)| *role).collect()
+            }
+            ObjectId::Relation(oid) => {
+                cx.needs().on_relation(oid).iter().map(|(role, _)| *role).collect()
+            }
+            _ => vec![],
+        };
+        roles.sort_unstable();
+        roles.dedup();
+        roles
+    }
+
+    /// Returns the privileges that a role needs on the object, or on the column.
+    fn needed(&self, cx: &Context<'_>, role: Oid) -> Privileges {
+        match self.object.id {
+            ObjectId::Routine(oid) if cx.why_execute(oid, role).is_some() => Privileges::EXECUTE,
+            ObjectId::Relation(oid) => {
+                cx.needed_on(oid, role, |column| column == self.columns.first().copied())
+            }
+            _ => Privileges::NONE,
+        }
+    }
+
+    /// Whether a role was granted a privilege on a column of this relation, directly or by
+    /// inheritance.
+    fn is_granted_on_column(
+        &self,
+        cx: &Context<'_>,
+        role: &Role,
+        privilege: Privileges,
+        column: &str,
+    ) -> bool {
+        let columns = self.relation(cx).into_iter().flat_map(|relation| &relation.columns);
+        let acl = columns.filter(|(name, _)| name == column).map(|(_, acl)| acl).next();
+        acl.is_some_and(|acl| cx.access.granted(role.oid, acl).contains(privilege))
     }
 
     /// Adds a finding for each of `roles` that does not have a declared privilege, neither by
@@ -163,6 +241,12 @@ impl Target<'_> {
         for role in roles {
             let privileges =
                 declared(role) & !cx.access.privileges(role.oid, self.owner, self.acl, self.kind);
+            let is_partial = |one: &Privileges| {
+                privileges.contains(*one) && !self.columns_held(cx, role, *one).is_empty()
+            };
+            let partial: Vec<_> =
+                Privileges::EACH_ON_COLUMN.into_iter().filter(is_partial).collect();
+            let privileges = partial.iter().fold(privileges, |left, one| left & !*one);
             if !privileges.is_empty() {
                 out.push(self.missing_draft(
                     cx,
@@ -170,7 +254,50 @@ impl Target<'_> {
                     severity,
                 ));
             }
+            let on_columns = |one: &Privileges| self.on_columns_draft(cx, role, *one);
+            out.extend(partial.iter().map(on_columns));
         }
+    }
+
+    /// Returns the finding about a privilege that is declared for the relation, while the role has
+    /// it on some columns. That exposes less than the contract declares, and the GRANT on the
+    /// relation would open the other columns: a person decides.
+    fn on_columns_draft(&self, cx: &Context<'_>, role: &Role, privilege: Privileges) -> Draft {
+        let columns = self.columns_held(cx, role, privilege);
+        let detail = format!(
+            "{} has {privilege} on {} of {} only, while the contract declares it for all columns.",
+            role_subject(role.oid, &role.name),
+            named_columns(&columns),
+            self.name
+        );
+        let words = privilege.words();
+        let declaration =
+            json!({"column_grants": {role.name.as_str(): {privilege.to_string(): &columns}}});
+        let proposal = format!(
+            "Declare these columns instead of the {}:\n{}\n\
+             Or grant {privilege} on all columns, which opens the other columns to the role:\n{}",
+            self.object.object_type,
+            printable(&declaration.to_string()),
+            self.statement(cx, Verb::Grant, privilege, role.oid, false)
+        );
+        Draft::new(self.object.clone(), Severity::Warning, detail)
+            .grantee(role.oid, &role.name)
+            .key(format!("on columns {privilege}"))
+            .evidence(json!({"problem": "on columns", "privileges": words, "columns": columns}))
+            .fix(Fix::Proposal(proposal))
+            .measure(Measure::missing("on columns", words).limited_to(GuardAction::Warn))
+    }
+
+    /// Adds the finding about a declared privilege on columns that a role does not have.
+    pub(crate) fn report_missing_on_columns(
+        &self,
+        cx: &Context<'_>,
+        role: &Role,
+        privileges: Privileges,
+        out: &mut Vec<Draft>,
+    ) {
+        let difference = Difference { role: role.oid, privileges };
+        out.push(self.missing_draft(cx, &difference, Severity::Error));
     }
 
     /// Returns the finding about privileges that are not declared.
@@ -183,14 +310,17 @@ impl Target<'_> {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
         let (how, through) = self.how_held(cx, difference);
+        let used = self.used_by(cx);
         let detail = format!(
-            "{} has {privileges} on {}{how}, which the contract does not declare.",
+            "{} has {privileges} on {}{how}{}.{}",
             role_subject(role, &name),
-            self.name
+            self.name,
+            self.not_declared(cx, difference),
+            used.first().map(|first| format!(" It is called by {first}.")).unwrap_or_default()
         );
         // There may be a role whose name is "PUBLIC".
         let to_all = if role == PUBLIC { " to all" } else { "" };
-        let column = self.column.map(|c| format!(" ({c})")).unwrap_or_default();
+        let column = self.in_parentheses();
         let fix = Fix::or_proposal(self.revoke(cx, difference), || {
             if role == self.owner {
                 format!("Change the owner of {}.", self.name)
@@ -199,35 +329,176 @@ impl Target<'_> {
             }
         });
         // CREATE FUNCTION cannot omit the privilege that the server grants to PUBLIC by default.
-        let at_most = if role == PUBLIC && self.acl.is_none() {
+        let at_most = if role == PUBLIC && self.is_built_in(cx) {
             GuardAction::Warn
         } else {
             GuardAction::Block
         };
+        let mut evidence = json!({
+            "problem": "undeclared",
+            "privileges": privileges.words(),
+            "through": through,
+            "column": self.columns.first(),
+        });
+        if !used.is_empty() {
+            evidence["called_by"] = used.into();
+        }
         Draft::new(self.object.clone(), severity, detail)
             .grantee(role, name)
             .key(format!("undeclared {privileges}{to_all}{column}"))
-            .evidence(json!({
-                "problem": "undeclared",
-                "privileges": privileges.words(),
-                "through": through,
-                "column": self.column,
-            }))
+            .evidence(evidence)
             .fix(fix)
             .measure(
                 Measure::excess(self.problem("undeclared"), privileges.words()).limited_to(at_most),
             )
     }
 
-    /// Returns the privileges of a role on the table, where this is a column.
-    fn on_table(&self, cx: &Context<'_>, role: &Role) -> Privileges {
-        match (self.column, self.object.id) {
-            (Some(_), ObjectId::Relation(oid)) => {
-                let acl = cx.snapshot.relation(oid).and_then(|table| table.acl.as_ref());
-                acl.map_or(Privileges::NONE, |acl| cx.access.granted(role.oid, acl))
-            }
-            _ => Privileges::NONE,
+    /// Returns what calls the routine when roles do what the contract declares for them: `policy p
+    /// on public.docs as authenticated`.
+    fn used_by(&self, cx: &Context<'_>) -> Vec<String> {
+        let ObjectId::Routine(oid) = self.object.id else { return vec![] };
+        let users = cx.users_of(oid).into_iter();
+        users
+            .map(|(user, roles)| {
+                let roles: Vec<String> =
+                    roles.iter().map(|role| format!("\"{}\"", printable(role))).collect();
+                format!("{user} as {}", crate::sql::listed(&roles))
+            })
+            .collect()
+    }
+
+    /// Whether the privileges of PUBLIC are those that the server gives to PUBLIC on every new
+    /// object of this kind. The first GRANT, or default privileges of the owner, write them into
+    /// the ACL. An ACL that contains nothing else is the result of a GRANT to PUBLIC: the server
+    /// does not store it for a new object (aclchk.c, `get_user_default_acl`).
+    fn is_built_in(&self, cx: &Context<'_>) -> bool {
+        let Some(acl) = self.acl else { return true };
+        let of_owner = |item: &AclItem| item.grantee == PUBLIC && item.grantor == self.owner;
+        let gives_to_public = cx
+            .snapshot
+            .default_acls
+            .iter()
+            .find(|d| (d.role, d.schema, d.object_type) == (self.owner, 0, b'f'));
+        let built_in = self.kind.default_acl(self.owner);
+        self.kind == ObjectKind::Routine
+            && acl.iter().any(of_owner)
+            && gives_to_public.is_none_or(|d| Access::public(&d.acl).contains(Privileges::EXECUTE))
+            && !(acl.len() == built_in.len() && built_in.iter().all(|item| acl.contains(item)))
+    }
+
+    /// Returns the clause that says that privileges are not declared, and for which columns they
+    /// are.
+    fn not_declared(&self, cx: &Context<'_>, difference: &Difference) -> String {
+        let role = cx.snapshot.role(difference.role);
+        let declared = |one: Privileges| {
+            let columns = self.declared_columns(cx, role?, one);
+            (!columns.is_empty()).then(|| format!("{one} on {}", named_columns(&columns)))
+        };
+        let each = Privileges::EACH_ON_COLUMN.into_iter();
+        let declared: Vec<String> =
+            each.filter(|one| difference.privileges.contains(*one)).filter_map(declared).collect();
+        match declared.as_slice() {
+            [] => ", which the contract does not declare".to_owned(),
+            declared => format!("; the contract declares only {}", listed(declared)),
         }
+    }
+
+    /// Returns the privileges of a role on the table, where these are columns.
+    fn on_table(&self, cx: &Context<'_>, role: &Role) -> Privileges {
+        let table = self.relation(cx).filter(|_| !self.columns.is_empty());
+        let acl = table.and_then(|table| table.acl.as_ref());
+        acl.map_or(Privileges::NONE, |acl| cx.access.granted(role.oid, acl))
+    }
+
+    /// Returns the relation, where this is one or columns of one.
+    fn relation<'c>(&self, cx: &Context<'c>) -> Option<&'c Relation> {
+        let ObjectId::Relation(oid) = self.object.id else { return None };
+        cx.snapshot.relation(oid)
+    }
+
+    /// Returns the columns of this relation on which a role may have a privilege that it may not
+    /// have on the relation: declared ones, and for SELECT those that something declared reads.
+    fn permitted_columns<'c>(
+        &self,
+        cx: &'c Context<'_>,
+        role: &Role,
+        privilege: Privileges,
+    ) -> Vec<&'c str> {
+        let mut columns = self.declared_columns(cx, role, privilege);
+        if let (Privileges::SELECT, ObjectId::Relation(oid)) = (privilege, self.object.id)
+            && self.columns.is_empty()
+        {
+            for column in cx.needed_columns(oid, role.oid) {
+                if !columns.contains(&column) {
+                    columns.push(column);
+                }
+            }
+        }
+        columns
+    }
+
+    /// Returns the columns of this relation for which the contract declares a privilege for a role,
+    /// as far as they exist. None where this is not a whole relation.
+    fn declared_columns<'c>(
+        &self,
+        cx: &Context<'c>,
+        role: &Role,
+        privilege: Privileges,
+    ) -> Vec<&'c str> {
+        let relation = self.relation(cx).filter(|_| self.columns.is_empty());
+        let declared = relation.and_then(|relation| {
+            let grants = cx.column_grants(relation, cx.governed(relation.schema)?, role)?;
+            Some((relation, grants.columns(privilege)))
+        });
+        let (relation, declared) = match declared {
+            Some((relation, declared)) => (relation, declared),
+            None => return vec![],
+        };
+        declared
+            .iter()
+            .filter(|column| relation.column_names.contains(column))
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// Returns the columns of this relation on which a role has a privilege that it does not have
+    /// on the relation.
+    fn columns_held<'c>(
+        &self,
+        cx: &Context<'c>,
+        role: &Role,
+        privilege: Privileges,
+    ) -> Vec<&'c str> {
+        let relation = self.relation(cx).filter(|_| self.columns.is_empty());
+        let columns = relation.into_iter().flat_map(|relation| &relation.columns);
+        let holds =
+            |acl: &Acl| cx.access.privileges(role.oid, self.owner, Some(acl), ObjectKind::Column);
+        columns
+            .filter(|(_, acl)| holds(acl).contains(privilege))
+            .map(|(name, _)| name.as_str())
+            .collect()
+    }
+
+    /// Returns the grants on columns that keep what is permitted for a role on columns of this
+    /// relation, when the role loses `privileges` on the relation and, with them, on all of
+    /// its columns. `is_kept` returns whether the role keeps a privilege on a column anyway.
+    fn column_grants(
+        &self,
+        cx: &Context<'_>,
+        (role, verb): (&Role, Verb),
+        privileges: Privileges,
+        is_kept: impl Fn(Privileges, &str) -> bool,
+    ) -> Vec<AclStatement> {
+        let Some(relation) = self.relation(cx) else { return vec![] };
+        let lost = Privileges::EACH_ON_COLUMN.into_iter().filter(|one| privileges.contains(*one));
+        let grant = |privilege: Privileges| {
+            let mut columns = self.permitted_columns(cx, role, privilege);
+            columns.retain(|column| !is_kept(privilege, column));
+            let of_columns = || Target::of_columns(cx, relation, columns.clone());
+            (!columns.is_empty())
+                .then(|| of_columns().acl_statement(cx, verb, privilege, role.oid, false))
+        };
+        lost.filter_map(grant).collect()
     }
 
     /// Returns the finding about declared privileges that are missing.
@@ -248,17 +519,32 @@ impl Target<'_> {
         // PUBLIC and GRANT to the declared roles are two statements.
         let at_most =
             if self.kind == ObjectKind::Routine { GuardAction::Audit } else { GuardAction::Warn };
+        let mut evidence = json!({"problem": "missing", "privileges": privileges.words()});
+        if !self.columns.is_empty() {
+            evidence["columns"] = json!(self.columns);
+        }
         Draft::new(self.object.clone(), severity, detail)
             .grantee(role, name)
-            .key(format!("missing {privileges}"))
-            .evidence(json!({"problem": "missing", "privileges": privileges.words()}))
+            .key(format!("missing {privileges}{}", self.in_parentheses()))
+            .evidence(evidence)
             .fix(Fix::by(self.statement(cx, Verb::Grant, privileges, role, false)))
-            .measure(Measure::missing("missing", privileges.words()).limited_to(at_most))
+            .measure(
+                Measure::missing(self.problem("missing"), privileges.words()).limited_to(at_most),
+            )
     }
 
-    /// Returns the kind of problem, with the column where there is one.
+    /// Returns the columns in parentheses, with a space before; nothing where this is the object
+    /// itself.
+    fn in_parentheses(&self) -> String {
+        match self.columns.as_slice() {
+            [] => String::new(),
+            columns => format!(" ({})", columns.join(", ")),
+        }
+    }
+
+    /// Returns the kind of problem, with the columns where there are any.
     fn problem(&self, what: &str) -> String {
-        self.column.map_or_else(|| what.to_owned(), |column| format!("{what} ({column})"))
+        format!("{what}{}", self.in_parentheses())
     }
 
     /// Returns a GRANT or REVOKE by the owner.
@@ -270,14 +556,26 @@ impl Target<'_> {
         role: Oid,
         cascade: bool,
     ) -> Statement {
+        Statement::Acl(self.acl_statement(cx, verb, privileges, role, cascade))
+    }
+
+    fn acl_statement(
+        &self,
+        cx: &Context<'_>,
+        verb: Verb,
+        privileges: Privileges,
+        role: Oid,
+        cascade: bool,
+    ) -> AclStatement {
         let grantee = Grantee { oid: role, sql: cx.snapshot.grantee(role) };
-        Statement::Acl(AclStatement {
+        AclStatement {
             verb,
             privileges,
             on: self.securable(),
             grantees: vec![grantee],
             cascade,
-        })
+            then: vec![],
+        }
     }
 
     fn securable(&self) -> Securable {
@@ -293,7 +591,7 @@ impl Target<'_> {
             id: self.object.id,
             kind: self.kind,
             sql: format!("{} {}", self.keyword, self.sql),
-            column: self.column.map(str::to_owned),
+            columns: self.columns.iter().map(|column| (*column).to_owned()).collect(),
             all,
         }
     }
@@ -377,13 +675,12 @@ impl Target<'_> {
     ) -> Option<Statement> {
         let held = item.privileges & privileges;
         if item.grantor == self.owner {
-            return Some(self.statement(
-                cx,
-                Verb::Revoke,
-                held,
-                item.grantee,
-                item.grantable.intersects(privileges),
-            ));
+            let cascade = item.grantable.intersects(privileges);
+            let mut revoke = self.acl_statement(cx, Verb::Revoke, held, item.grantee, cascade);
+            if let Some(role) = cx.snapshot.role(item.grantee) {
+                revoke.then = self.column_grants(cx, (role, Verb::Grant), held, |_, _| false);
+            }
+            return Some(Statement::Acl(revoke));
         }
         let root = self.root_of(cx, item.grantor, held)?;
         Some(self.statement(cx, Verb::RevokeGrantOption, held, root, true))
@@ -478,10 +775,11 @@ pub(crate) fn report_undeclared_readers(
         }
         let declared = |role: &Role| cx.declared_on_relation(view, schema, role);
         let severity = if view.security_invoker { Severity::Info } else { Severity::Error };
-        Target::of_relation(cx, view).report_undeclared(
+        let permitted = |role: &Role| cx.permitted_on_relation(view, schema, role);
+        Target::of_relation(cx, view).report_beyond(
             cx,
             &cx.clients,
-            &declared,
+            Allowed { declared: &declared, permitted: &permitted },
             Privileges::SELECT,
             severity,
             out,

@@ -4,9 +4,17 @@ use crate::catalog::{
     Acl, Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Routine, Schema,
 };
 use crate::rules::context::Context;
-use crate::sql::{printable, quote_ident, safe_ident};
+use crate::sql::{listed, printable, quote_ident, safe_ident};
 
-/// An object, or a column, with an ACL.
+/// Returns columns as a sentence names them: `column "a"`, `columns "a" and "b"`.
+pub(crate) fn named_columns(columns: &[&str]) -> String {
+    let names: Vec<String> =
+        columns.iter().map(|column| format!("\"{}\"", printable(column))).collect();
+    let noun = if columns.len() == 1 { "column" } else { "columns" };
+    format!("{noun} {}", listed(&names))
+}
+
+/// An object, or columns of it, with an ACL.
 pub(crate) struct Target<'a> {
     pub owner: Oid,
     pub acl: Option<&'a Acl>,
@@ -18,8 +26,8 @@ pub(crate) struct Target<'a> {
     /// The name in a sentence: `table public.t`.
     pub name: String,
     pub object: Object,
-    /// The column, for a column ACL.
-    pub column: Option<&'a str>,
+    /// The columns, for column ACLs. Empty: the object itself.
+    pub columns: Vec<&'a str>,
     /// The major version of the server: ALL contains MAINTAIN since 17.
     pub version: u32,
 }
@@ -46,12 +54,17 @@ impl<'a> Target<'a> {
         column: &'a str,
         acl: &'a Acl,
     ) -> Self {
+        Self { acl: Some(acl), ..Self::of_columns(cx, relation, vec![column]) }
+    }
+
+    /// Returns some columns of a relation, without an ACL.
+    pub fn of_columns(cx: &Context<'_>, relation: &'a Relation, columns: Vec<&'a str>) -> Self {
         let table = Self::of_relation(cx, relation);
         Self {
-            acl: Some(acl),
+            acl: None,
             kind: ObjectKind::Column,
-            column: Some(column),
-            name: format!("column \"{}\" of {}", printable(column), table.name),
+            name: format!("{} of {}", named_columns(&columns), table.name),
+            columns,
             ..table
         }
     }
@@ -68,7 +81,7 @@ impl<'a> Target<'a> {
             sql: cx.snapshot.routine_sql(routine),
             name: format!("{} {name}", routine.object_type()),
             object: cx.routine_object(routine),
-            column: None,
+            columns: vec![],
             version: cx.snapshot.version,
         }
     }
@@ -124,7 +137,7 @@ impl<'a> Target<'a> {
             name: format!("{} {sql}", object.object_type),
             sql,
             object,
-            column: None,
+            columns: vec![],
             version: cx.snapshot.version,
         }
     }

@@ -1,0 +1,671 @@
+//! Reads from `pg_depend` which routines and relations the parts of objects use: policies, views,
+//! constraints, defaults, indexes, triggers, and routines with a parsed body. All of it in one pass
+//! for the audit; for the guard, what leads to some objects, by index.
+
+use super::{objects, oids, policies, routines};
+use crate::pg::heap::{ByOid, Column, Row, State, Table, interrupts, of_row};
+use crate::pg::text::from_server;
+use dragonfly_core::catalog::{
+    Command, Dependencies, Holder, ObjectId, Oid, Part, PartKind, Snapshot, Use,
+};
+use pgrx::pg_sys;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::CStr;
+
+/// The maximum number of objects that are visited for the objects of one statement.
+const MOST: usize = 20_000;
+
+/// A row of `pg_depend`: a part uses an object or a column of it. The three numbers are the catalog,
+/// the OID and the column, or 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Edge {
+    from: (Oid, Oid, i32),
+    to: (Oid, Oid, i32),
+    kind: u8,
+}
+
+impl Edge {
+    /// Whether the row says what an expression calls or reads, or how objects are made up.
+    fn matters(&self) -> bool {
+        let calls = matches!(self.to.0, oids::PG_PROC | oids::PG_OPERATOR);
+        match self.from.0 {
+            oids::PG_POLICY
+            | oids::PG_REWRITE
+            | oids::PG_CONSTRAINT
+            | oids::PG_ATTRDEF
+            | oids::PG_PROC
+            | oids::PG_TRIGGER => true,
+            // An index, a partition key; a column of a type; a partition of a table.
+            oids::PG_CLASS => match self.to.0 {
+                oids::PG_TYPE => true,
+                oids::PG_CLASS => self.from.2 == 0 && self.to.2 == 0 && self.kind != b'i',
+                _ => calls,
+            },
+            oids::PG_TYPE => matches!(self.to.0, oids::PG_TYPE | oids::PG_CLASS),
+            oids::PG_OPERATOR => calls,
+            _ => false,
+        }
+    }
+}
+
+/// The columns of `pg_depend`.
+struct Reader {
+    table: Table,
+    from: [Column; 3],
+    to: [Column; 3],
+    kind: Column,
+}
+
+impl Reader {
+    fn open() -> Self {
+        let table = Table::open(oids::PG_DEPEND);
+        let of = |names: [&str; 3]| names.map(|name| table.column(name));
+        let (from, to) =
+            (of(["classid", "objid", "objsubid"]), of(["refclassid", "refobjid", "refobjsubid"]));
+        let kind = table.column("deptype");
+        Self { table, from, to, kind }
+    }
+
+    fn edge(&self, row: &Row<'_>) -> Option<Edge> {
+        let to_class = row.oid(self.to[0]);
+        if !matches!(to_class, oids::PG_PROC | oids::PG_OPERATOR | oids::PG_CLASS | oids::PG_TYPE) {
+            return None;
+        }
+        let edge = Edge {
+            from: (row.oid(self.from[0]), row.oid(self.from[1]), row.int(self.from[2])),
+            to: (to_class, row.oid(self.to[1]), row.int(self.to[2])),
+            kind: row.char(self.kind),
+        };
+        edge.matters().then_some(edge)
+    }
+
+    fn all(&self, state: &State) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        self.table.scan(state, |row| edges.extend(self.edge(&row)));
+        edges
+    }
+
+    /// Returns what depends on an object.
+    fn to(&self, state: &State, (class, object): (Oid, Oid)) -> Vec<Edge> {
+        let keys = [(self.to[0], class), (self.to[1], object)];
+        let mut edges = Vec::new();
+        self.table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+            edges.extend(self.edge(&row));
+        });
+        edges
+    }
+
+    /// Returns what an object depends on.
+    fn from(&self, state: &State, (class, object): (Oid, Oid)) -> Vec<Edge> {
+        let keys = [(self.from[0], class), (self.from[1], object)];
+        let mut edges = Vec::new();
+        self.table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+            edges.extend(self.edge(&row));
+        });
+        edges
+    }
+}
+
+/// Reads the dependencies of everything that can be reached from the objects of a snapshot.
+pub fn all(state: &State, snapshot: &Snapshot) -> Dependencies {
+    let found = Assembled::of(state, snapshot, &Reader::open().all(state));
+    let (mut extra, mut seen) = (Extra::default(), HashSet::new());
+    loop {
+        let missing = found.missing(snapshot, &extra, &mut seen);
+        if missing.relations.is_empty() && missing.routines.is_empty() {
+            break;
+        }
+        extra.read(state, &missing);
+    }
+    found.complete(extra)
+}
+
+/// Reads the dependencies that lead to some objects, also through other objects: the policies and
+/// views that use them, the views and policies that use their tables, and so on.
+pub fn leading_to(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> Dependencies {
+    let reader = Reader::open();
+    let mut waiting: Vec<(Oid, Oid)> = objects
+        .iter()
+        .filter_map(|object| match object {
+            ObjectId::Routine(oid) => Some((oids::PG_PROC, *oid)),
+            ObjectId::Relation(oid) => Some((oids::PG_CLASS, *oid)),
+            _ => None,
+        })
+        .collect();
+    let mut seen: HashSet<(Oid, Oid)> = waiting.iter().copied().collect();
+    let mut edges: BTreeSet<usize> = BTreeSet::new();
+    let mut list: Vec<Edge> = Vec::new();
+    let mut known: HashMap<Edge, usize> = HashMap::new();
+    while let Some(object) = waiting.pop() {
+        interrupts();
+        for edge in next_to(state, &reader, object) {
+            let place = *known.entry(edge).or_insert_with(|| {
+                list.push(edge);
+                list.len() - 1
+            });
+            edges.insert(place);
+            for next in containers(state, edge, object) {
+                if seen.len() < MOST && seen.insert(next) {
+                    waiting.push(next);
+                }
+            }
+        }
+    }
+    let found = Assembled::of(state, snapshot, &list);
+    let mut extra = Extra::default();
+    extra.read(state, &found.anchors(snapshot));
+    found.complete(extra)
+}
+
+/// Returns the rows of `pg_depend` about the users of an object, and about the tables of which it
+/// is a partition.
+fn next_to(state: &State, reader: &Reader, object: (Oid, Oid)) -> Vec<Edge> {
+    let mut edges = reader.to(state, object);
+    if object.0 == oids::PG_CLASS {
+        let mut parents = reader.from(state, object);
+        parents.retain(|edge| edge.to.0 == oids::PG_CLASS);
+        edges.extend(parents);
+    }
+    edges
+}
+
+/// Returns the objects of which the user in a row is a part, and of which more users are searched.
+fn containers(state: &State, edge: Edge, object: (Oid, Oid)) -> Vec<(Oid, Oid)> {
+    let (class, oid, _) = edge.from;
+    if (class, oid) == object {
+        return vec![(edge.to.0, edge.to.1)];
+    }
+    let one = |relation: Option<Oid>| -> Vec<(Oid, Oid)> {
+        relation.filter(|oid| *oid != 0).map(|oid| (oids::PG_CLASS, oid)).into_iter().collect()
+    };
+    let column = |by: ByOid, column: &str| of_row(state, by, oid, column, |row, c| row.oid(c));
+    match class {
+        oids::PG_POLICY => one(column(oids::POLICY_BY_OID, "polrelid")),
+        oids::PG_REWRITE => one(column(oids::REWRITE_BY_OID, "ev_class")),
+        oids::PG_ATTRDEF => one(column(oids::ATTRDEF_BY_OID, "adrelid")),
+        oids::PG_TRIGGER => one(column(oids::TRIGGER_BY_OID, "tgrelid")),
+        oids::PG_CONSTRAINT => {
+            let domain = column(oids::CONSTRAINT_BY_OID, "contypid").filter(|oid| *oid != 0);
+            match domain {
+                Some(domain) => vec![(oids::PG_TYPE, domain)],
+                None => one(column(oids::CONSTRAINT_BY_OID, "conrelid")),
+            }
+        }
+        oids::PG_CLASS => match relkind(oid) {
+            b'i' | b'I' => one(table_of_index(oid)),
+            b'c' => {
+                let row_type =
+                    of_row(state, oids::CLASS_BY_OID, oid, "reltype", |row, c| row.oid(c));
+                row_type.map(|oid| (oids::PG_TYPE, oid)).into_iter().collect()
+            }
+            _ => one(Some(oid)),
+        },
+        // The negator of an operator may replace it (prepqual.c, `negate_clause`).
+        oids::PG_OPERATOR => {
+            let negator = column(oids::OPERATOR_BY_OID, "oprnegate").unwrap_or_default();
+            [oid, negator].into_iter().filter(|o| *o != 0).map(|o| (class, o)).collect()
+        }
+        _ => vec![(class, oid)],
+    }
+}
+
+/// Relations and routines that the snapshot does not list.
+#[derive(Default)]
+struct Missing {
+    relations: Vec<Oid>,
+    routines: Vec<Oid>,
+}
+
+/// What has been read about them.
+#[derive(Default)]
+struct Extra {
+    read: Snapshot,
+    known: HashSet<ObjectId>,
+}
+
+impl Extra {
+    fn read(&mut self, state: &State, missing: &Missing) {
+        let mut more = Snapshot::default();
+        objects::some_relations(state, &missing.relations, &mut more);
+        policies::read(state, &mut more);
+        routines::some(state, &missing.routines, &mut more);
+        self.known.extend(more.relations.iter().map(|r| ObjectId::Relation(r.oid)));
+        self.known.extend(more.routines.iter().map(|r| ObjectId::Routine(r.oid)));
+        self.read.relations.append(&mut more.relations);
+        self.read.policies.append(&mut more.policies);
+        self.read.routines.append(&mut more.routines);
+        self.read.types.extend(more.types);
+    }
+}
+
+/// The parts with the objects that they are reached through.
+struct Assembled {
+    /// Each part with its relation, routine or type.
+    parts: Vec<(Part, Holder)>,
+    children: Vec<(Oid, Oid)>,
+}
+
+impl Assembled {
+    fn of(state: &State, snapshot: &Snapshot, edges: &[Edge]) -> Self {
+        let mut assembler = Assembler {
+            state,
+            snapshot,
+            contained: HashMap::new(),
+            checked: HashSet::new(),
+            operators: HashMap::new(),
+        };
+        let mut groups: Vec<((Oid, Oid), Vec<Edge>)> = Vec::new();
+        let mut places: HashMap<(Oid, Oid), usize> = HashMap::new();
+        for edge in edges {
+            let key = (edge.from.0, edge.from.1);
+            let place = *places.entry(key).or_insert_with(|| {
+                groups.push((key, vec![]));
+                groups.len() - 1
+            });
+            groups[place].1.push(*edge);
+        }
+        groups.sort_by_key(|(key, _)| *key);
+        assembler.find_types(&groups);
+        let mut found = Self { parts: vec![], children: vec![] };
+        for (key, edges) in &groups {
+            interrupts();
+            assembler.part(*key, edges, &mut found);
+        }
+        found.parts.retain(|(part, _)| !part.uses.is_empty());
+        found
+    }
+
+    /// Returns the objects that the parts of known objects lead to, and that are not known.
+    fn missing(&self, snapshot: &Snapshot, extra: &Extra, seen: &mut HashSet<ObjectId>) -> Missing {
+        let relation = |oid: &Oid| {
+            snapshot.relation(*oid).is_some() || extra.known.contains(&ObjectId::Relation(*oid))
+        };
+        let holders: HashSet<Holder> = self.parts.iter().map(|(_, anchor)| *anchor).collect();
+        let mut missing = Missing::default();
+        for (part, anchor) in &self.parts {
+            let is_known = match anchor {
+                Holder::Relation(oid) => relation(oid),
+                Holder::Routine(oid) => {
+                    snapshot.routine(*oid).is_some()
+                        || extra.known.contains(&ObjectId::Routine(*oid))
+                }
+                Holder::Type(_) | Holder::Policy(_) => true,
+            };
+            for used in part.uses.iter().filter(|_| is_known) {
+                match used {
+                    Use::Relation(oid) | Use::Column(oid, _) => {
+                        if !relation(oid) && seen.insert(ObjectId::Relation(*oid)) {
+                            missing.relations.push(*oid);
+                        }
+                    }
+                    // Only a routine with parts leads further.
+                    Use::Routine(oid) => {
+                        if holders.contains(&Holder::Routine(*oid))
+                            && snapshot.routine(*oid).is_none()
+                            && seen.insert(ObjectId::Routine(*oid))
+                        {
+                            missing.routines.push(*oid);
+                        }
+                    }
+                    Use::Type(_) => {}
+                }
+            }
+        }
+        missing
+    }
+
+    /// Returns the objects of all parts, and the relations that these read, that are not in the
+    /// snapshot.
+    fn anchors(&self, snapshot: &Snapshot) -> Missing {
+        let (mut relations, mut routines) = (BTreeSet::new(), BTreeSet::new());
+        for (part, anchor) in &self.parts {
+            match anchor {
+                Holder::Relation(oid) => relations.insert(*oid),
+                Holder::Routine(oid) => routines.insert(*oid),
+                Holder::Type(_) | Holder::Policy(_) => false,
+            };
+            relations.extend(part.uses.iter().filter_map(|used| match used {
+                Use::Relation(oid) | Use::Column(oid, _) => Some(*oid),
+                _ => None,
+            }));
+        }
+        relations.extend(self.children.iter().flat_map(|(parent, child)| [*parent, *child]));
+        Missing {
+            relations: relations.into_iter().filter(|r| snapshot.relation(*r).is_none()).collect(),
+            routines: routines.into_iter().filter(|r| snapshot.routine(*r).is_none()).collect(),
+        }
+    }
+
+    fn complete(self, extra: Extra) -> Dependencies {
+        let parts = self.parts.into_iter().map(|(part, _)| part).collect();
+        let Snapshot { relations, policies, routines, .. } = extra.read;
+        Dependencies::new(parts, &self.children).with(relations, policies, routines)
+    }
+}
+
+/// Turns rows of `pg_depend` into parts.
+struct Assembler<'a> {
+    state: &'a State,
+    snapshot: &'a Snapshot,
+    /// The types that a type, or the columns of a relation, consist of.
+    contained: HashMap<Holder, Vec<Oid>>,
+    /// The types with a constraint of a domain in them.
+    checked: HashSet<Oid>,
+    /// The functions that an operator stands for.
+    operators: HashMap<Oid, Vec<Oid>>,
+}
+
+impl Assembler<'_> {
+    /// Finds the types that contain a domain with a constraint that calls a function.
+    fn find_types(&mut self, groups: &[((Oid, Oid), Vec<Edge>)]) {
+        for ((class, oid), edges) in groups {
+            match *class {
+                oids::PG_TYPE => {
+                    for edge in edges {
+                        if edge.to.0 == oids::PG_TYPE {
+                            self.contain(Holder::Type(*oid), edge.to.1);
+                        } else {
+                            self.composite(*oid, edge.to.1);
+                        }
+                    }
+                }
+                oids::PG_CLASS => {
+                    for edge in edges.iter().filter(|edge| edge.to.0 == oids::PG_TYPE) {
+                        if edge.from.2 == 0 {
+                            // The type of a composite type's relation.
+                            self.composite(edge.to.1, *oid);
+                        } else {
+                            self.contain(Holder::Relation(*oid), edge.to.1);
+                        }
+                    }
+                }
+                oids::PG_CONSTRAINT => {
+                    let domain = self.oid_of(oids::CONSTRAINT_BY_OID, *oid, "contypid");
+                    self.checked.extend(domain.filter(|domain| *domain != 0));
+                }
+                _ => {}
+            }
+        }
+        // From the domains upwards.
+        let mut above: HashMap<Oid, Vec<Oid>> = HashMap::new();
+        for (holder, types) in &self.contained {
+            if let Holder::Type(outer) = holder {
+                types.iter().for_each(|inner| above.entry(*inner).or_default().push(*outer));
+            }
+        }
+        let mut waiting: Vec<Oid> = self.checked.iter().copied().collect();
+        while let Some(inner) = waiting.pop() {
+            let outer = above.get(&inner).into_iter().flatten();
+            waiting.extend(outer.filter(|outer| self.checked.insert(**outer)));
+        }
+    }
+
+    fn contain(&mut self, holder: Holder, inner: Oid) {
+        self.contained.entry(holder).or_default().push(inner);
+    }
+
+    /// Records that a type consists of the columns of a relation.
+    fn composite(&mut self, of: Oid, relation: Oid) {
+        let columns = Reader::open().from(self.state, (oids::PG_CLASS, relation));
+        for edge in columns.iter().filter(|edge| edge.from.2 > 0 && edge.to.0 == oids::PG_TYPE) {
+            self.contain(Holder::Type(of), edge.to.1);
+        }
+    }
+
+    fn oid_of(&self, by: ByOid, oid: Oid, column: &str) -> Option<Oid> {
+        of_row(self.state, by, oid, column, |row, column| row.oid(column))
+    }
+
+    fn name_of(&self, by: ByOid, oid: Oid, column: &str) -> String {
+        of_row(self.state, by, oid, column, |row, column| row.name(column)).unwrap_or_default()
+    }
+
+    /// Adds the parts of one user in `pg_depend`.
+    fn part(&mut self, (class, oid): (Oid, Oid), edges: &[Edge], found: &mut Assembled) {
+        match class {
+            oids::PG_POLICY => self.policy(oid, edges, found),
+            oids::PG_REWRITE => self.rule(oid, edges, found),
+            oids::PG_CONSTRAINT => self.constraint(oid, edges, found),
+            oids::PG_ATTRDEF => self.default(oid, edges, found),
+            oids::PG_TRIGGER => self.trigger(oid, edges, found),
+            oids::PG_CLASS => self.relation(oid, edges, found),
+            oids::PG_PROC => self.routine(oid, edges, found),
+            oids::PG_TYPE => self.type_parts(oid, found),
+            _ => {}
+        }
+    }
+
+    fn policy(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        let of_table = edges.iter().find(|e| e.kind == b'a' && e.to.0 == oids::PG_CLASS);
+        let Some(table) = of_table.map(|edge| edge.to.1) else { return };
+        let texts = || {
+            ["polqual", "polwithcheck"]
+                .iter()
+                .any(|column| self.has_whole_row(oids::POLICY_BY_OID, oid, column))
+        };
+        let reads_columns = edges.iter().any(|e| e.to.2 > 0 && e.to.1 != table);
+        let whole = reads_columns && texts();
+        let uses = self.uses(edges, table, whole);
+        if !uses.is_empty() {
+            let name = self.name_of(oids::POLICY_BY_OID, oid, "polname");
+            let part = Part { holder: Holder::Policy(oid), kind: PartKind::Policy, name, uses };
+            found.parts.push((part, Holder::Relation(table)));
+        }
+    }
+
+    fn rule(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        let by = oids::REWRITE_BY_OID;
+        let (Some(relation), Some(event)) = (
+            self.oid_of(by, oid, "ev_class"),
+            of_row(self.state, by, oid, "ev_type", |row, c| row.char(c)),
+        ) else {
+            return;
+        };
+        let kind = match event {
+            b'1' => PartKind::Query,
+            b'2' => PartKind::Rule(Command::Update),
+            b'3' => PartKind::Rule(Command::Insert),
+            _ => PartKind::Rule(Command::Delete),
+        };
+        let is_invoker = self.snapshot.relation(relation).is_none_or(|r| r.security_invoker);
+        let whole = is_invoker && self.has_whole_row(by, oid, "ev_action");
+        let uses = self.uses(edges, relation, whole);
+        let name = self.name_of(by, oid, "rulename");
+        let holder = Holder::Relation(relation);
+        found.parts.push((Part { holder, kind, name, uses }, holder));
+    }
+
+    fn constraint(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        let by = oids::CONSTRAINT_BY_OID;
+        let is_check = of_row(self.state, by, oid, "contype", |row, c| row.char(c) == b'c');
+        if is_check != Some(true) {
+            return;
+        }
+        let domain = self.oid_of(by, oid, "contypid").filter(|domain| *domain != 0);
+        let table = self.oid_of(by, oid, "conrelid").unwrap_or_default();
+        let uses = self.uses(edges, table, false);
+        let (holder, kind, name) = match domain {
+            Some(domain) => (
+                Holder::Type(domain),
+                PartKind::Type,
+                self.name_of(oids::TYPE_BY_OID, domain, "typname"),
+            ),
+            None => (Holder::Relation(table), PartKind::Check, self.name_of(by, oid, "conname")),
+        };
+        found.parts.push((Part { holder, kind, name, uses }, holder));
+    }
+
+    fn default(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        let by = oids::ATTRDEF_BY_OID;
+        let (Some(table), Some(number)) = (
+            self.oid_of(by, oid, "adrelid"),
+            of_row(self.state, by, oid, "adnum", |row, c| row.int(c) as i16),
+        ) else {
+            return;
+        };
+        let uses = self.uses(edges, table, false);
+        if uses.is_empty() {
+            return;
+        }
+        // SAFETY: a lookup in the system cache; 0 where there is no such column.
+        let is_generated = unsafe { pg_sys::get_attgenerated(table.into(), number) } != 0;
+        let kind = if is_generated { PartKind::Generated } else { PartKind::Default };
+        let (holder, name) = (Holder::Relation(table), column_name(table, number));
+        found.parts.push((Part { holder, kind, name, uses }, holder));
+    }
+
+    fn trigger(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        let by = oids::TRIGGER_BY_OID;
+        let has_condition = of_row(self.state, by, oid, "tgqual", |row, c| !row.is_null(c));
+        if has_condition != Some(true) {
+            return;
+        }
+        let of = |column| self.oid_of(by, oid, column).unwrap_or_default();
+        let (table, function) = (of("tgrelid"), of("tgfoid"));
+        let bits = of_row(self.state, by, oid, "tgtype", |row, c| row.int(c)).unwrap_or_default();
+        let commands = [(4, Command::Insert), (8, Command::Delete), (16, Command::Update)];
+        let commands = commands.into_iter().filter(|(bit, _)| bits & bit != 0);
+        let kind = PartKind::TriggerCondition(commands.map(|(_, command)| command).collect());
+        let mut uses = self.uses(edges, table, false);
+        // EXECUTE on the function of a trigger is checked when it is created.
+        uses.retain(|used| *used != Use::Routine(function));
+        let (holder, name) = (Holder::Relation(table), self.name_of(by, oid, "tgname"));
+        found.parts.push((Part { holder, kind, name, uses }, holder));
+    }
+
+    fn relation(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        let types = self.contained.get(&Holder::Relation(oid)).into_iter().flatten();
+        let mut types: Vec<Use> =
+            types.filter(|t| self.checked.contains(t)).map(|t| Use::Type(*t)).collect();
+        types.sort();
+        types.dedup();
+        if !types.is_empty() {
+            let holder = Holder::Relation(oid);
+            let part = Part { holder, kind: PartKind::Columns, name: String::new(), uses: types };
+            found.parts.push((part, holder));
+        }
+        let mut own: Vec<Edge> = edges.to_vec();
+        own.retain(|e| e.from.2 == 0 && matches!(e.to.0, oids::PG_PROC | oids::PG_OPERATOR));
+        let parents = edges.iter().filter(|e| e.from.2 == 0 && e.to.0 == oids::PG_CLASS);
+        let is_table = |oid: Oid| matches!(relkind(oid), b'r' | b'p' | b'f');
+        for parent in parents {
+            if is_table(oid) && is_table(parent.to.1) {
+                found.children.push((parent.to.1, oid));
+            }
+        }
+        if own.is_empty() {
+            return;
+        }
+        let (table, kind) = match relkind(oid) {
+            b'i' | b'I' => (table_of_index(oid).unwrap_or_default(), PartKind::Index),
+            b'p' => (oid, PartKind::PartitionKey),
+            _ => return,
+        };
+        let uses = self.uses(&own, table, false);
+        let name = self.name_of(oids::CLASS_BY_OID, oid, "relname");
+        let holder = Holder::Relation(table);
+        found.parts.push((Part { holder, kind, name, uses }, holder));
+    }
+
+    fn routine(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        let by = oids::PROC_BY_OID;
+        let whole = edges.iter().any(|e| e.to.2 > 0) && self.has_whole_row(by, oid, "prosqlbody");
+        let mut uses = self.uses(edges, 0, whole);
+        if uses.is_empty() {
+            return;
+        }
+        // The planner calls a support function without a check.
+        let support = self.oid_of(by, oid, "prosupport").unwrap_or_default();
+        uses.retain(|used| *used != Use::Routine(support));
+        let defaults = of_row(self.state, by, oid, "pronargdefaults", |row, c| row.int(c) as i16);
+        let kind = PartKind::Routine { has_defaults: defaults.is_some_and(|count| count > 0) };
+        let (holder, name) = (Holder::Routine(oid), self.name_of(by, oid, "proname"));
+        found.parts.push((Part { holder, kind, name, uses }, holder));
+    }
+
+    fn type_parts(&mut self, oid: Oid, found: &mut Assembled) {
+        let holder = Holder::Type(oid);
+        let inner = self.contained.get(&holder).into_iter().flatten();
+        let mut uses: Vec<Use> =
+            inner.filter(|t| self.checked.contains(t)).map(|t| Use::Type(*t)).collect();
+        uses.sort();
+        uses.dedup();
+        if !uses.is_empty() {
+            let name = self.name_of(oids::TYPE_BY_OID, oid, "typname");
+            found.parts.push((Part { holder, kind: PartKind::Type, name, uses }, holder));
+        }
+    }
+
+    /// Returns what the rows say that an expression uses, apart from its own relation. Where it
+    /// reads a whole row, `pg_depend` names the columns that it reads as well, and no more.
+    fn uses(&mut self, edges: &[Edge], own: Oid, reads_whole_rows: bool) -> Vec<Use> {
+        let mut uses = BTreeSet::new();
+        for edge in edges {
+            let (class, oid, column) = edge.to;
+            match class {
+                oids::PG_PROC => {
+                    uses.insert(Use::Routine(oid));
+                }
+                oids::PG_OPERATOR => {
+                    uses.extend(self.functions_of(oid).into_iter().map(Use::Routine));
+                }
+                oids::PG_TYPE if self.checked.contains(&oid) => {
+                    uses.insert(Use::Type(oid));
+                }
+                oids::PG_CLASS if oid != own && edge.kind != b'i' => {
+                    uses.insert(if column > 0 && !reads_whole_rows {
+                        Use::Column(oid, column_name(oid, column as i16))
+                    } else {
+                        Use::Relation(oid)
+                    });
+                }
+                _ => {}
+            }
+        }
+        uses.into_iter().collect()
+    }
+
+    /// Returns the function of an operator, and that of its negator, which may replace it.
+    fn functions_of(&mut self, operator: Oid) -> Vec<Oid> {
+        if let Some(known) = self.operators.get(&operator) {
+            return known.clone();
+        }
+        let by = oids::OPERATOR_BY_OID;
+        let negator = self.oid_of(by, operator, "oprnegate").filter(|oid| *oid != 0);
+        let functions: Vec<Oid> = [Some(operator), negator]
+            .into_iter()
+            .flatten()
+            .filter_map(|operator| self.oid_of(by, operator, "oprcode"))
+            .filter(|function| *function >= pg_sys::FirstNormalObjectId)
+            .collect();
+        self.operators.insert(operator, functions.clone());
+        functions
+    }
+
+    /// Whether a stored expression contains a reference to a whole row.
+    fn has_whole_row(&self, by: ByOid, oid: Oid, column: &str) -> bool {
+        of_row(self.state, by, oid, column, |row, column| {
+            row.text(column).is_some_and(|text| text.contains(":varattno 0 "))
+        })
+        .unwrap_or_default()
+    }
+}
+
+fn relkind(relation: Oid) -> u8 {
+    // SAFETY: a lookup in the system cache; 0 where there is no such relation.
+    unsafe { pg_sys::get_rel_relkind(relation.into()) as u8 }
+}
+
+fn table_of_index(index: Oid) -> Option<Oid> {
+    // SAFETY: a lookup in the system cache; 0 where there is no such index.
+    Some(unsafe { pg_sys::IndexGetRelation(index.into(), true) }.to_u32()).filter(|oid| *oid != 0)
+}
+
+fn column_name(relation: Oid, number: i16) -> String {
+    // SAFETY: a lookup in the system cache, which returns a C string, or null where there is no
+    // such column.
+    unsafe {
+        let name = pg_sys::get_attname(relation.into(), number, true);
+        if name.is_null() { String::new() } else { from_server(CStr::from_ptr(name).to_bytes()) }
+    }
+}

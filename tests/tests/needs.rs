@@ -1,0 +1,416 @@
+//! What policies, views, constraints and defaults call and read belongs to the declared access:
+//! inference, audit, plan and guard leave it working.
+
+use dragonfly_tests::{Cluster, attempt, column};
+use postgres::Client;
+
+/// A small application. EXECUTE on all functions is that of PUBLIC, by default.
+const APPLICATION: &str = "
+    CREATE ROLE app_user NOLOGIN;
+    CREATE ROLE app_guest NOLOGIN;
+    CREATE ROLE app_login LOGIN NOINHERIT;
+    GRANT app_user, app_guest TO app_login;
+    GRANT USAGE ON SCHEMA public TO app_user, app_guest;
+
+    CREATE TABLE members (uid text, org int, secret text);
+    INSERT INTO members VALUES ('1', 7, 's');
+    GRANT SELECT ON members TO app_user;
+
+    -- A policy that calls a SECURITY DEFINER function with an unsafe path.
+    CREATE FUNCTION is_member(int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
+        SET search_path = public AS 'SELECT EXISTS (SELECT FROM members WHERE org = $1)';
+    CREATE TABLE docs (id int PRIMARY KEY, org int);
+    ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY docs ON docs FOR SELECT TO app_user USING (is_member(org));
+    GRANT SELECT ON docs TO app_user;
+
+    -- A policy without TO.
+    CREATE FUNCTION visible(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 0';
+    CREATE TABLE notes (id int);
+    ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY notes ON notes FOR SELECT USING (visible(id));
+    GRANT SELECT ON notes TO app_user, app_guest;
+
+    -- A policy with an operator, whose negator the planner calls.
+    CREATE FUNCTION same(int, int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+        'BEGIN RETURN $1 = $2; END';
+    CREATE FUNCTION other(int, int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+        'BEGIN RETURN $1 <> $2; END';
+    CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = same, NEGATOR = !==);
+    CREATE OPERATOR !== (LEFTARG = int, RIGHTARG = int, FUNCTION = other, NEGATOR = ===);
+    CREATE TABLE marks (id int, org int);
+    INSERT INTO marks VALUES (1, 7);
+    ALTER TABLE marks ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY marks ON marks FOR SELECT TO app_user USING (NOT (org === 8));
+    GRANT SELECT ON marks TO app_user;
+
+    -- A policy that reads another table.
+    CREATE TABLE subs (id int, org int);
+    INSERT INTO subs VALUES (1, 7);
+    ALTER TABLE subs ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY subs ON subs FOR SELECT TO app_user
+        USING (EXISTS (SELECT FROM members m WHERE m.org = subs.org));
+    GRANT SELECT ON subs TO app_user;
+
+    -- A policy that calls a function with a parsed body, which calls another one.
+    CREATE FUNCTION inner_of(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+        'BEGIN RETURN $1 > 0; END';
+    CREATE FUNCTION outer_of(int) RETURNS boolean LANGUAGE sql IMMUTABLE
+        BEGIN ATOMIC SELECT inner_of($1); END;
+    CREATE TABLE deep (id int);
+    ALTER TABLE deep ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY deep ON deep FOR SELECT TO app_user USING (outer_of(id));
+    GRANT SELECT ON deep TO app_user;
+
+    -- A view of a view that calls a function.
+    CREATE FUNCTION slug(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
+    CREATE TABLE posts (id int, title text);
+    INSERT INTO posts VALUES (1, 'A');
+    CREATE VIEW slugs AS SELECT id, slug(title) AS slug FROM posts;
+    CREATE VIEW public_slugs AS SELECT slug FROM slugs;
+    GRANT SELECT ON public_slugs TO app_user;
+
+    -- Everything that an INSERT evaluates.
+    CREATE FUNCTION is_short(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS
+        'SELECT length($1) < 9';
+    CREATE FUNCTION new_code() RETURNS text LANGUAGE sql AS 'SELECT ''code''';
+    CREATE FUNCTION shout(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+        'BEGIN RETURN upper($1); END';
+    CREATE FUNCTION key_of(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+        'BEGIN RETURN $1; END';
+    CREATE FUNCTION is_label(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS
+        'SELECT $1 <> ''x''';
+    CREATE FUNCTION is_loud(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS
+        'SELECT $1 = ''LOUD''';
+    CREATE FUNCTION changed() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+    CREATE DOMAIN label AS text CHECK (is_label(VALUE));
+    CREATE SEQUENCE free_numbers;
+    GRANT USAGE ON SEQUENCE free_numbers TO app_user;
+    CREATE TABLE items (
+        id int DEFAULT nextval('free_numbers'),
+        title text CHECK (is_short(title)),
+        code text DEFAULT new_code(),
+        loud text GENERATED ALWAYS AS (shout(title)) STORED,
+        labels label[]
+    );
+    CREATE INDEX items_key ON items (key_of(title));
+    CREATE TRIGGER loud BEFORE INSERT ON items FOR EACH ROW WHEN (is_loud(NEW.title))
+        EXECUTE FUNCTION changed();
+    ALTER TABLE items ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY items ON items FOR INSERT TO app_user WITH CHECK (title IS NOT NULL);
+    GRANT INSERT ON items TO app_user;
+
+    -- A partition with a constraint of its own, and a partition key with a function.
+    CREATE FUNCTION kind_of(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+        'BEGIN RETURN $1 % 2; END';
+    CREATE FUNCTION is_small(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 < 99';
+    CREATE TABLE events (id int) PARTITION BY LIST (kind_of(id));
+    CREATE TABLE odd_events PARTITION OF events (CHECK (is_small(id))) FOR VALUES IN (1);
+    ALTER TABLE events ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY events ON events FOR INSERT TO app_user WITH CHECK (id > 0);
+    GRANT INSERT ON events TO app_user;
+
+    -- The default of an argument, and the function that PostgREST calls before each request.
+    CREATE FUNCTION the_default() RETURNS int LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION with_default(a int DEFAULT the_default()) RETURNS int LANGUAGE sql AS
+        'SELECT a';
+    GRANT EXECUTE ON FUNCTION with_default TO app_user;
+    CREATE FUNCTION check_request() RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
+    ALTER ROLE app_login SET pgrst.db_pre_request = 'public.check_request';
+
+    CREATE FUNCTION used_by_nothing() RETURNS int LANGUAGE sql AS 'SELECT 1';";
+
+/// What app_user does.
+const STATEMENTS: [&str; 11] = [
+    "SELECT * FROM docs",
+    "SELECT * FROM notes",
+    "SELECT 1 / count(*) FROM marks",
+    "SELECT 1 / count(*) FROM subs",
+    "SELECT * FROM deep",
+    "SELECT * FROM public_slugs",
+    "INSERT INTO items (title, labels) VALUES ('LOUD', '{a}')",
+    "INSERT INTO items (title) VALUES ('quiet')",
+    "INSERT INTO events VALUES (1)",
+    "SELECT with_default()",
+    "SELECT check_request()",
+];
+
+fn application() -> (Cluster, Client) {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("app");
+    client
+        .batch_execute(&format!("SET dragonfly_guard.mode = off; {APPLICATION}"))
+        .and_then(|()| client.batch_execute("RESET dragonfly_guard.mode"))
+        .unwrap_or_else(|e| panic!("{e:?}"));
+    (cluster, client)
+}
+
+/// Puts the inferred contract into force, with some of its parts replaced.
+fn load_inferred(client: &mut Client, replaced: &str) {
+    client
+        .batch_execute(&format!(
+            "SELECT * FROM ops.load_contract(
+                 ops.infer_contract('{{public}}')
+                 || '{{\"version\": \"9.0.0\"}}'::jsonb || '{replaced}'::jsonb)"
+        ))
+        .unwrap_or_else(|e| panic!("{e:?}"));
+}
+
+/// Executes a statement as a role and rolls it back.
+fn as_role(client: &mut Client, role: &str, sql: &str) -> Result<(), String> {
+    let script = format!("BEGIN; SET LOCAL ROLE {role}; {sql}");
+    let outcome = attempt(client, &script).map_err(|e| format!("{sql}: {}", e.message));
+    client.batch_execute("ROLLBACK").unwrap();
+    outcome
+}
+
+fn all_work(client: &mut Client) {
+    for sql in STATEMENTS {
+        as_role(client, "app_user", sql).unwrap();
+    }
+}
+
+fn functions_of(client: &mut Client, role: &str) -> Vec<String> {
+    column(
+        client,
+        &format!(
+            "SELECT proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+                AND has_function_privilege('{role}', oid, 'EXECUTE') ORDER BY 1"
+        ),
+    )
+}
+
+#[test]
+fn plan_for_inferred_contract_leaves_working_what_the_access_calls() {
+    for replaced in ["{}", r#"{"functions": []}"#] {
+        let (_cluster, mut client) = application();
+        all_work(&mut client);
+        load_inferred(&mut client, replaced);
+        all_work(&mut client);
+        let before = functions_of(&mut client, "app_user").len();
+        client
+            .batch_execute("SELECT * FROM ops.apply_golden_sql(dry_run => false)")
+            .unwrap_or_else(|e| panic!("{e:?}"));
+        if replaced == "{}" {
+            all_work(&mut client);
+        } else {
+            // The contract does not declare this one.
+            for sql in STATEMENTS.into_iter().filter(|sql| !sql.contains("with_default")) {
+                as_role(&mut client, "app_user", sql).unwrap();
+            }
+        }
+        client.batch_execute("SELECT ops.assert_security('warning')").unwrap();
+        // PUBLIC has lost the rest.
+        let after = functions_of(&mut client, "app_user");
+        assert!(after.len() < before, "{after:?}");
+        assert!(!after.contains(&"used_by_nothing".to_owned()), "{after:?}");
+        assert_eq!(
+            functions_of(&mut client, "app_guest"),
+            ["changed", "check_request", "visible"],
+            "app_guest reads notes and makes requests"
+        );
+        // The policy of subs reads one column.
+        as_role(&mut client, "app_user", "SELECT org FROM members").unwrap();
+        as_role(&mut client, "app_user", "SELECT secret FROM members").unwrap_err();
+    }
+}
+
+#[test]
+fn inferred_contract_says_what_calls_a_helper() {
+    let (_cluster, mut client) = application();
+    let purposes = column(
+        &mut client,
+        "SELECT f->>'name' || ' ' || (f->>'execute') || ': ' || (f->>'purpose')
+           FROM jsonb_array_elements(ops.infer_contract('{public}')->'functions') f
+          WHERE f->>'name' IN ('is_member', 'visible', 'check_request', 'inner_of')
+          ORDER BY 1",
+    );
+    assert_eq!(
+        purposes,
+        [
+            "check_request [\"app_guest\", \"app_user\"]: Called by PostgREST before each request \
+             (pgrst.db_pre_request).",
+            "inner_of [\"app_user\"]: Called by function public.outer_of(integer).",
+            "is_member [\"app_user\"]: Called by policy docs on public.docs.",
+            "visible [\"app_guest\", \"app_user\"]: Called by policy notes on public.notes.",
+        ]
+    );
+}
+
+/// Returns what the guard says about a statement that it rejects.
+fn rejection(client: &mut Client, sql: &str) -> Option<String> {
+    let error = attempt(client, sql).err()?;
+    let _ = client.batch_execute("ROLLBACK");
+    assert!(error.message.contains("violates the security contract"), "{}", error.message);
+    Some(error.detail)
+}
+
+#[test]
+fn guard_accepts_what_a_declared_policy_needs_and_no_more() {
+    let (_cluster, mut client) = application();
+    load_inferred(&mut client, r#"{"functions": []}"#);
+    client.batch_execute("SELECT * FROM ops.apply_golden_sql(dry_run => false)").unwrap();
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             REVOKE EXECUTE ON FUNCTION is_member, visible, same, slug, is_small, is_label,
+                 the_default, check_request FROM app_user, app_guest;
+             REVOKE SELECT ON members FROM app_user;
+             RESET dragonfly_guard.mode",
+        )
+        .unwrap();
+    for granted in ["is_member", "visible", "same", "slug", "is_small", "is_label", "check_request"]
+    {
+        let grant = format!("GRANT EXECUTE ON FUNCTION {granted} TO app_user");
+        assert_eq!(rejection(&mut client, &grant), None, "{grant}");
+    }
+    for sql in
+        ["GRANT SELECT (org) ON members TO app_user", "SELECT ops.assert_security('warning')"]
+    {
+        assert_eq!(rejection(&mut client, sql), None, "{sql}");
+    }
+    all_but_declared_work(&mut client);
+    for sql in [
+        "GRANT EXECUTE ON FUNCTION is_member TO app_guest",
+        "GRANT EXECUTE ON FUNCTION used_by_nothing TO app_user",
+        "GRANT SELECT ON members TO app_user",
+        "GRANT SELECT (secret) ON members TO app_user",
+        "GRANT SELECT (org) ON members TO app_guest",
+        "GRANT EXECUTE ON FUNCTION is_member TO PUBLIC",
+    ] {
+        assert!(rejection(&mut client, sql).is_some(), "{sql}");
+    }
+}
+
+fn all_but_declared_work(client: &mut Client) {
+    for sql in STATEMENTS.into_iter().filter(|sql| !sql.contains("with_default")) {
+        as_role(client, "app_user", sql).unwrap();
+    }
+}
+
+#[test]
+fn helper_may_be_granted_before_its_policy_in_one_transaction_and_the_policy_be_dropped() {
+    let (_cluster, mut client) = application();
+    load_inferred(&mut client, "{}");
+    client.batch_execute("SELECT * FROM ops.apply_golden_sql(dry_run => false)").unwrap();
+    let helper = "CREATE FUNCTION fresh(int) RETURNS boolean LANGUAGE sql IMMUTABLE
+                      AS 'SELECT true';
+                  REVOKE EXECUTE ON FUNCTION fresh FROM PUBLIC;
+                  GRANT EXECUTE ON FUNCTION fresh TO app_user;";
+    assert!(rejection(&mut client, &format!("BEGIN; {helper} COMMIT")).is_some());
+    let policy = "ALTER POLICY docs ON docs USING (is_member(org) AND fresh(org));";
+    assert_eq!(rejection(&mut client, &format!("BEGIN; {helper} {policy} COMMIT")), None);
+    as_role(&mut client, "app_user", "SELECT * FROM docs").unwrap();
+    client.batch_execute("SELECT ops.assert_security('warning')").unwrap();
+
+    // Together with another change of the helper, which has a finding now.
+    let dropped = "BEGIN; ALTER POLICY docs ON docs USING (is_member(org));
+                   COMMENT ON FUNCTION fresh IS 'unused';
+                   ALTER FUNCTION fresh STABLE; COMMIT";
+    assert_eq!(rejection(&mut client, dropped), None);
+    assert_eq!(
+        column(&mut client, "SELECT fix FROM ops.audit_security(min_severity => 'warning')"),
+        ["REVOKE EXECUTE ON ROUTINE public.fresh(integer) FROM app_user;"]
+    );
+}
+
+#[test]
+fn execute_of_public_on_a_new_definer_is_a_warning_and_a_grant_to_public_is_rejected() {
+    let (cluster, mut client) = application();
+    client
+        .batch_execute(
+            "CREATE ROLE app_worker NOLOGIN BYPASSRLS; CREATE ROLE app_owner SUPERUSER;
+             GRANT USAGE ON SCHEMA public TO app_worker",
+        )
+        .unwrap();
+    load_inferred(
+        &mut client,
+        r#"{"schemas": [{"name": "public", "usage": ["app_user", "app_guest", "app_worker"],
+                         "execute_on_routines": ["app_worker"]}]}"#,
+    );
+    let body = "LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+                    AS 'SELECT 1'";
+    let create = |name: &str| format!("CREATE FUNCTION {name}() RETURNS int {body};");
+    let defaults = [
+        "",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT EXECUTE ON FUNCTIONS TO app_worker;",
+        "ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO app_worker;",
+    ];
+    for (i, defaults) in defaults.into_iter().enumerate() {
+        client.batch_execute(defaults).unwrap();
+        let name = |what: &str| format!("{what}_{i}");
+        let (a, b, c, d) = (name("a"), name("b"), name("c"), name("d"));
+        let grant = |name: &str, to: &str| format!("GRANT EXECUTE ON FUNCTION {name} TO {to};");
+        let in_one = |sql: &str| format!("BEGIN; {sql} COMMIT");
+        for allowed in [
+            create(&a),
+            grant(&a, "app_worker"),
+            format!("CREATE OR REPLACE FUNCTION {a}() RETURNS int {body}"),
+            in_one(&format!("{}{}", create(&b), grant(&b, "app_worker"))),
+            in_one(&format!("{}ALTER FUNCTION {b} OWNER TO app_owner;", create(&c))),
+            format!("CREATE FUNCTION {d}() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+            format!("ALTER FUNCTION {d} SECURITY DEFINER SET search_path = pg_catalog, pg_temp"),
+        ] {
+            assert_eq!(rejection(&mut client, &allowed), None, "{allowed}");
+        }
+        let e = name("e");
+        let granted = in_one(&format!("{}{}", create(&e), grant(&e, "PUBLIC")));
+        assert!(rejection(&mut client, &granted).is_some(), "{granted}");
+        let granted = in_one(&format!(
+            "{}{}{}",
+            create(&e),
+            grant(&e, "app_worker"),
+            grant(&e, "app_worker, PUBLIC")
+        ));
+        assert!(rejection(&mut client, &granted).is_some(), "{granted}");
+        let revoked = in_one(&format!("{}REVOKE EXECUTE ON FUNCTION {e} FROM PUBLIC;", create(&e)));
+        assert_eq!(rejection(&mut client, &revoked), None);
+        assert!(rejection(&mut client, &grant(&e, "PUBLIC")).is_some(), "granted later");
+        assert!(rejection(&mut client, &grant(&e, "app_user")).is_some(), "to a client");
+        // A new routine with the name of a routine without the privilege.
+        let again = in_one(&format!("DROP FUNCTION {e}; {}", create(&e)));
+        assert!(rejection(&mut client, &again).is_some(), "{again}");
+    }
+    drop(client);
+    let warnings = cluster.log();
+    let warned = |name: &str| {
+        let line = format!("security_definer_executable_by_clients on function public.{name}()");
+        warnings.lines().any(|l| l.contains("WARNING") && l.contains(&line))
+    };
+    for name in ["a_0", "a_1", "a_2", "b_1", "c_1"] {
+        assert!(warned(name), "{name}: {warnings}");
+    }
+}
+
+#[test]
+fn trigger_function_and_routine_without_usage_are_no_findings() {
+    let (_cluster, mut client) = application();
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE SCHEMA hidden;
+             CREATE FUNCTION hidden.f() RETURNS int LANGUAGE sql AS 'SELECT 1';
+             GRANT EXECUTE ON FUNCTION hidden.f TO app_user;
+             CREATE FUNCTION definer_trigger() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NEW; END';",
+        )
+        .unwrap();
+    client
+        .batch_execute(
+            "SELECT * FROM ops.load_contract(
+                 ops.infer_contract('{public,hidden}') || '{\"functions\": []}')",
+        )
+        .unwrap();
+    let found = column(
+        &mut client,
+        "SELECT severity || ' ' || rule || ' ' || object || ' ' || role_name
+           FROM ops.audit_security() WHERE object ~ 'hidden.f|changed|trigger' ORDER BY 1",
+    );
+    assert_eq!(
+        found,
+        [
+            "error security_definer_executable_by_clients public.definer_trigger() PUBLIC",
+            "info routine_executable_by_public hidden.f() PUBLIC",
+            "info routine_privileges hidden.f() app_user",
+        ]
+    );
+}
