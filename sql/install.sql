@@ -157,6 +157,13 @@ COMMENT ON FUNCTION ops.contract_schema() IS
   'Returns the JSON Schema (draft 2020-12) of a contract, for editors and validators. It also '
   'ships as docs/reference/contract.schema.json.';
 
+CREATE FUNCTION ops.contract_preset(name pg_catalog.text) RETURNS pg_catalog.jsonb
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_preset';
+COMMENT ON FUNCTION ops.contract_preset(pg_catalog.text) IS
+  'Returns the part of a contract that a platform determines, to be merged into a contract that is '
+  'written by hand: the usual roles with their kinds, and the managed schemas, extensions and '
+  'roles. Presets: ''supabase'', ''postgrest''. infer_contract() recognises the platform itself.';
+
 CREATE FUNCTION ops.contract_changes(earlier pg_catalog.jsonb, later pg_catalog.jsonb)
   RETURNS pg_catalog.text[]
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_changes';
@@ -288,12 +295,26 @@ COMMENT ON FUNCTION ops.try_migration(pg_catalog.text) IS
   '(failed), or it cannot be tried in a transaction (not tried). Returns no row where no finding '
   'changes.';
 
-CREATE FUNCTION ops.infer_contract(schemas pg_catalog.name[] DEFAULT NULL) RETURNS pg_catalog.jsonb
+CREATE FUNCTION ops.infer_contract(schemas pg_catalog.name[] DEFAULT NULL,
+    mode pg_catalog.text DEFAULT 'strict') RETURNS pg_catalog.jsonb
   LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_infer_contract';
-COMMENT ON FUNCTION ops.infer_contract(pg_catalog.name[]) IS
+COMMENT ON FUNCTION ops.infer_contract(pg_catalog.name[], pg_catalog.text) IS
   'Returns a contract that describes those schemas, or (NULL) all schemas that do not belong to '
-  'the server or the platform, with least privileges. What a contract should not permit is '
-  'omitted and reported in a notice; ops.audit_contract() of the result lists it.';
+  'the server, the platform or the extension. mode strict declares least privileges, as_is '
+  'declares what exists. What a contract should not permit is omitted and counted in a notice; '
+  'ops.audit_contract() of the result lists it.';
+
+CREATE FUNCTION ops.infer_exemptions(contract pg_catalog.jsonb DEFAULT NULL,
+    expires_in pg_catalog.interval DEFAULT '90 days')
+  RETURNS TABLE (
+    severity pg_catalog.text, rule pg_catalog.text, object pg_catalog.text,
+      role_name pg_catalog.name, detail pg_catalog.text,
+    reason pg_catalog.text, statement pg_catalog.text, fingerprint pg_catalog.text)
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_infer_exemptions';
+COMMENT ON FUNCTION ops.infer_exemptions(pg_catalog.jsonb, pg_catalog.interval) IS
+  'Returns the errors and warnings under that contract, or (NULL) the contract in force, each with '
+  'the statement that exempts it while that contract is in force; the worst first. Exempts '
+  'nothing itself. statement is NULL where something that is declared is missing.';
 
 CREATE FUNCTION ops.assert_security(min_severity pg_catalog.text DEFAULT 'error')
   RETURNS pg_catalog.void
@@ -695,7 +716,8 @@ DECLARE
   -- otherwise its own GRANT and REVOKE ... ON ALL FUNCTIONS IN SCHEMA ops would fail; the functions
   -- that change something require the grant option of such a role.
   authors CONSTANT pg_catalog.name[] := ARRAY[
-    'validate_contract', 'contract_schema', 'audit_contract', 'infer_contract', 'try_migration',
+    'validate_contract', 'contract_schema', 'contract_preset', 'audit_contract',
+    'infer_contract', 'infer_exemptions', 'try_migration',
     'apply_golden_sql', 'load_contract', 'rollback_contract', 'exempt', 'unexempt', 'freeze_schema',
     'unfreeze_schema'];
 BEGIN

@@ -13,6 +13,7 @@ use dragonfly_core::rule::{Area, Rule};
 use dragonfly_core::rules::{
     self, Context, RULES, schema_create, security_definer_search_path as search_path,
 };
+use std::collections::HashSet;
 
 /// Calls `work` with the contract in force and the catalog.
 pub fn with_context<T>(work: impl FnOnce(&Context<'_>) -> T) -> T {
@@ -109,6 +110,28 @@ fn with_consequences(
 pub fn findings_with_exempt(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
     let current = Current::read(state, own, Freshness::Fresh);
     under(contract, state, own, |cx| with_consequences(cx, &RULES, &current))
+}
+
+/// Calls `work` with the findings under a contract that are not exempt, and with those that would
+/// take the place of findings of `schema_create` if these were exempt too.
+pub fn with_unexempt<T>(
+    contract: &Contract,
+    state: &State,
+    own: &Own,
+    work: impl FnOnce(&Context<'_>, Vec<Finding>) -> T,
+) -> T {
+    let current = Current::read(state, own, Freshness::Fresh);
+    under(contract, state, own, |cx| {
+        let mut found = visible(cx, &RULES, &current, false);
+        let causes = found.iter().filter(|finding| *finding.rule == schema_create::RULE);
+        let causes = causes
+            .filter_map(|finding| Some((finding.object.schema.clone()?, finding.role.clone()?)))
+            .collect();
+        let known: HashSet<String> = found.iter().map(|f| f.fingerprint.clone()).collect();
+        let following = current.apply(search_path::following_from(cx, &causes), false);
+        found.extend(following.into_iter().filter(|f| !known.contains(&f.fingerprint)));
+        work(cx, found)
+    })
 }
 
 /// The findings of an audit that are wanted.

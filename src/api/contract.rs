@@ -7,10 +7,10 @@ use crate::audit;
 use crate::catalog::Own;
 use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
 use crate::pg::heap::{State, interrupts};
-use crate::pg::report::Report;
+use crate::pg::report::{Report, unknown_argument};
 use crate::store::contract::{History, document_in_force, version};
 use dragonfly_core::contract::{
-    self, Contract, Examined, Problem, Severity, examine_interruptibly,
+    self, Contract, Examined, Platform, Problem, Severity, examine_interruptibly,
 };
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -49,7 +49,7 @@ fn is_contract(call: Call) -> pg_sys::Datum {
 }
 
 /// Reads the contract in a document. Raises an error where the document is not a valid contract.
-fn valid(text: &str) -> Contract {
+pub(super) fn valid(text: &str) -> Contract {
     let Examined { contract, problems } = examine_interruptibly(text, &interrupts);
     contract.unwrap_or_else(|| {
         let errors: Vec<String> = problems
@@ -279,6 +279,18 @@ sql_function!(
 );
 fn schema(_: Call) -> pg_sys::Datum {
     json_datum(contract::schema())
+}
+
+sql_function!(
+    /// `ops.contract_preset(name text) RETURNS jsonb`
+    ops_contract_preset => preset
+);
+fn preset(call: Call) -> pg_sys::Datum {
+    let Some(name) = call.text(0) else { return call.null() };
+    let Some(platform) = Platform::named(&name) else {
+        unknown_argument("preset", &name, &Platform::ALL.map(Platform::as_str))
+    };
+    json_datum(&serde_json::to_value(platform.preset()).expect("a preset is JSON"))
 }
 
 sql_function!(

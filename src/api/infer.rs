@@ -1,10 +1,13 @@
-//! `ops.infer_contract()`: drafts a contract from the current state of the database.
+//! `ops.infer_contract()`: drafts a contract from the current state of the database, and
+//! `ops.infer_exemptions()`: drafts the exemptions for what remains.
 
 use crate::audit;
 use crate::catalog::{self, Freshness};
-use crate::pg::call::{Call, json_datum, sql_function};
+use crate::pg::call::{Call, Value, json_datum, sql_function};
+use crate::pg::clock;
 use crate::pg::heap::interrupts;
 use crate::pg::report::{Report, unknown_argument};
+use crate::pg::text::utc;
 use crate::store::Installation;
 use crate::store::contract::highest_version;
 use crate::store::exemptions::Current;
@@ -12,19 +15,23 @@ use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::finding::Finding;
-use dragonfly_core::infer::{infer, inferred_workers, seed};
+use dragonfly_core::infer::exempt::{Remaining, remaining};
+use dragonfly_core::infer::{DefinerPaths, Mode, infer, inferred_workers, seed, with_preset};
 use dragonfly_core::rules::Context;
-use dragonfly_core::sql::printable;
-use pgrx::pg_sys;
+use dragonfly_core::sql::{printable, quote_literal};
+use pgrx::{PgSqlErrorCode, pg_sys};
 use semver::Version;
+use std::rc::Rc;
 
 sql_function!(
-    /// `ops.infer_contract(schemas name[] DEFAULT NULL) RETURNS jsonb`
+    /// `ops.infer_contract(schemas name[] DEFAULT NULL, mode text DEFAULT 'strict') RETURNS jsonb`
     ops_infer_contract => infer_contract
 );
 fn infer_contract(call: Call) -> pg_sys::Datum {
+    let mode = mode(call);
     let Installation { state, own, contract: base } = Installation::now();
     let present = catalog::base(&state).complete();
+    let base = with_preset(&base, &present);
     let schemas = call
         .names(0)
         .map_or_else(|| user_schemas(&base, &present), |wanted| existing(wanted, &present));
@@ -38,33 +45,66 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
         Version::new(highest.major + 1, 0, 0)
     };
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);
-    let contract = infer(&cx, &next.to_string());
+    let contract = infer(&cx, &next.to_string(), mode);
     let left_out = audit::findings_in(&contract, &snapshot);
     report_workers(&inferred_workers(&cx));
-    report_left_out(&Current::read(&state, &own, Freshness::Fresh).apply(left_out, false));
+    if contract.security_definer.accept_empty && !seed.security_definer.accept_empty {
+        report_empty_paths(&DefinerPaths::of(&cx));
+    }
+    let left_out = Current::read(&state, &own, Freshness::Fresh).apply(left_out, false);
+    report_left_out(&left_out, mode);
     json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
 }
 
+/// Reads the argument `mode`.
+fn mode(call: Call) -> Mode {
+    let Some(word) = call.text(1) else {
+        reject("mode must not be null", "mode is 'strict' or 'as_is'.")
+    };
+    word.parse().unwrap_or_else(|_| unknown_argument("mode", &word, &Mode::ALL.map(Mode::as_str)))
+}
+
+fn reject(message: &str, hint: &str) -> ! {
+    Report { message: message.into(), detail: String::new(), hint: hint.into() }
+        .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+}
+
 /// Every schema that belongs neither to the server nor to the platform nor to the extension.
+/// Raises an error where there is none.
 fn user_schemas(base: &Contract, present: &Snapshot) -> Vec<String> {
     let access = Access::new(present);
     let is_of_user = |name: &str| {
         !(name.starts_with("pg_")
-            || matches!(name, "information_schema" | dragonfly_core::catalog::extension::SCHEMA))
+            || matches!(
+                name,
+                "information_schema"
+                    | FUNCTIONS_SCHEMA
+                    | dragonfly_core::catalog::extension::SCHEMA
+            ))
     };
     let is_managed = |s: &dragonfly_core::catalog::Schema| {
         base.manages_schema(&s.name, access.is_superuser(s.owner))
     };
-    present
+    let schemas: Vec<String> = present
         .schemas
         .iter()
         .filter(|s| is_of_user(&s.name) && !is_managed(s))
         .map(|s| s.name.clone())
-        .collect()
+        .collect();
+    if schemas.is_empty() {
+        reject("there is no schema to describe", "Name schemas: ops.infer_contract('{...}').")
+    }
+    schemas
 }
+
+/// The schema with the functions of the extension. It is described only if it is asked for.
+const FUNCTIONS_SCHEMA: &str = "ops";
 
 /// Returns the schemas sorted, each once. Raises an error where one does not exist.
 fn existing(mut wanted: Vec<String>, present: &Snapshot) -> Vec<String> {
+    if wanted.is_empty() {
+        reject("schemas must not be empty", "Omit schemas, or use NULL, for all.")
+    }
     for name in &wanted {
         if present.schema_named(name).is_none() {
             let known: Vec<&str> = present
@@ -102,24 +142,100 @@ fn report_workers(roles: &[(String, &'static str)]) {
     .notice();
 }
 
-/// The number of findings that a notice lists.
-const SHOWN: usize = 10;
+/// Reports that `search_path = ''` is accepted, because it is not safe.
+fn report_empty_paths(paths: &DefinerPaths) {
+    Report {
+        message: "search_path = '' is accepted, because most SECURITY DEFINER routines have it"
+            .into(),
+        detail: format!(
+            "{} have it, {} have another search_path, {} have none. Those with an empty \
+             search_path are warnings, so that they do not hide the others.",
+            paths.empty, paths.other, paths.without
+        ),
+        hint: "To report them as errors, set \"accept_empty\": false.".into(),
+    }
+    .notice();
+}
 
-/// Reports what the contract does not declare because it would be insecure.
-fn report_left_out(left_out: &[Finding]) {
-    let matters: Vec<&Finding> = left_out.iter().filter(|f| f.severity > Severity::Info).collect();
-    if matters.is_empty() {
+/// Reports what the contract does not declare: the number of findings of each rule.
+fn report_left_out(left_out: &[Finding], mode: Mode) {
+    let mut counts: Vec<(Severity, &str, usize)> = Vec::new();
+    for finding in left_out.iter().filter(|f| f.severity > Severity::Info) {
+        let kind = (finding.severity, finding.rule.id);
+        match counts.iter_mut().find(|(severity, rule, _)| (*severity, *rule) == kind) {
+            Some((_, _, count)) => *count += 1,
+            None => counts.push((finding.severity, finding.rule.id, 1)),
+        }
+    }
+    let total: usize = counts.iter().map(|(_, _, count)| count).sum();
+    if total == 0 {
         return;
     }
+    let lines: Vec<String> = counts
+        .iter()
+        .map(|(severity, rule, count)| format!("{} {rule}: {count}", severity.as_str()))
+        .collect();
+    let hint = match mode {
+        Mode::Strict => {
+            "SELECT * FROM ops.audit_contract(ops.infer_contract(...)) lists them with the SQL \
+             that fixes them. Declare what is intended, or use mode => 'as_is' to declare what \
+             exists."
+        }
+        Mode::AsIs => {
+            "After ops.load_contract(), SELECT * FROM ops.infer_exemptions() lists them with a \
+             statement that exempts each, the worst first."
+        }
+    };
     Report {
-        message: match matters.len() {
+        message: match total {
             1 => "1 finding would remain under the inferred contract".to_owned(),
             n => format!("{n} findings would remain under the inferred contract"),
         },
-        detail: super::audit::lines(matters.into_iter(), SHOWN),
-        hint: "SELECT * FROM ops.audit_contract(ops.infer_contract(...)) lists them with the SQL \
-               that fixes them. Declare by hand what is intended."
-            .into(),
+        detail: lines.join("\n"),
+        hint: hint.into(),
     }
     .notice();
+}
+
+sql_function!(
+    /// `ops.infer_exemptions(contract jsonb DEFAULT NULL, expires_in interval DEFAULT '90 days')
+    /// RETURNS TABLE (severity text, rule text, object text, role_name name, detail text,
+    /// reason text, statement text, fingerprint text)`
+    ops_infer_exemptions => infer_exemptions
+);
+fn infer_exemptions(call: Call) -> pg_sys::Datum {
+    let now = clock::now();
+    let expires_at = call.interval_after(1, now);
+    if expires_at.is_some_and(|at| at <= now) {
+        reject("expires_in must be positive", "Use NULL for exemptions that do not expire.")
+    }
+    let Installation { state, own, contract: in_force } = Installation::now();
+    let contract =
+        call.json_text(0).map_or(in_force, |document| Rc::new(super::contract::valid(&document)));
+    let remaining = audit::with_unexempt(&contract, &state, &own, remaining);
+    call.table(remaining.into_iter().map(|row| exemption_row(row, expires_at)))
+}
+
+fn exemption_row(remaining: Remaining, expires_at: Option<i64>) -> Vec<Value> {
+    let Remaining { finding, reason, can_be_exempt } = remaining;
+    let until = expires_at
+        .map(|at| format!(", expires_at => {}", quote_literal(&utc(at))))
+        .unwrap_or_default();
+    let statement = can_be_exempt.then(|| {
+        format!(
+            "SELECT ops.exempt({}, {}{until});",
+            quote_literal(&finding.fingerprint),
+            quote_literal(&reason)
+        )
+    });
+    vec![
+        Value::Text(finding.severity.as_str().into()),
+        Value::Text(finding.rule.id.into()),
+        Value::Text(finding.object.identity),
+        Value::name(finding.role),
+        Value::Text(finding.detail),
+        Value::Text(reason),
+        Value::text(statement),
+        Value::Text(finding.fingerprint),
+    ]
 }

@@ -20,9 +20,10 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// The functions that CREATE EXTENSION grants to no role but that of migrations (`authors` in
 /// sql/install.sql).
-const FOR_AUTHORS: [&str; 12] = [
+const FOR_AUTHORS: [&str; 13] = [
     "validate_contract",
     "contract_schema",
+    "contract_preset",
     "audit_contract",
     "infer_contract",
     "try_migration",

@@ -1,6 +1,7 @@
 //! Reads `pg_catalog` into a [`dragonfly_core::catalog::Snapshot`], in a few passes over the
 //! catalogs.
 
+mod caller;
 mod content_owners;
 mod definition;
 pub mod deparse;

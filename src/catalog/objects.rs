@@ -85,7 +85,7 @@ impl Columns {
     }
 }
 
-/// Reads the relations of governed schemas. Of other relations, of types and of operators, it reads
+/// Reads the relations of the `governed` schemas and others that matter. Of other relations, of types and of operators, it reads
 /// which roles own some in which schemas.
 pub fn relations(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
@@ -163,6 +163,40 @@ fn complete_relations(state: &State, snapshot: &mut Snapshot) {
     if !indexes.is_empty() {
         columns_of(state, &indexes, snapshot);
         sequence_owners(state, snapshot);
+    }
+}
+
+/// Reads which relations the views and materialized views in some schemas read.
+pub fn view_sources(state: &State, schemas: &HashSet<Oid>, snapshot: &mut Snapshot) {
+    let is_wanted = |relation: &&Relation| {
+        matches!(relation.kind, RelationKind::View | RelationKind::MaterializedView)
+            && schemas.contains(&relation.schema)
+    };
+    let views: Vec<Oid> = snapshot.relations.iter().filter(is_wanted).map(|r| r.oid).collect();
+    if views.is_empty() {
+        return;
+    }
+    let (rules, depend) = (Table::open(oids::PG_REWRITE), Table::open(oids::PG_DEPEND));
+    let (rule, of) = (rules.column("oid"), rules.column("ev_class"));
+    let (class, object) = (depend.column("classid"), depend.column("objid"));
+    let (source_class, source) = (depend.column("refclassid"), depend.column("refobjid"));
+    for view in views {
+        let mut own_rules = Vec::new();
+        rules.lookup(state, oids::PG_REWRITE_RELATION_INDEX, &[(of, view)], |row| {
+            own_rules.push(row.oid(rule));
+        });
+        let mut sources: Vec<Oid> = Vec::new();
+        for rule in own_rules {
+            let keys = [(class, oids::PG_REWRITE), (object, rule)];
+            depend.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+                if row.oid(source_class) == oids::PG_CLASS && row.oid(source) != view {
+                    sources.push(row.oid(source));
+                }
+            });
+        }
+        sources.sort_unstable();
+        sources.dedup();
+        snapshot.view_sources.insert(view, sources);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reads `pg_policy`.
 
+use super::caller::{is_built_in_operator, is_never_true};
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::list::nodes;
@@ -46,6 +47,7 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             roles: row.oids(roles),
             always_true: is_always_true(&row, condition),
             unchecked: is_always_true(&row, check),
+            requires_authentication: requires_authentication(&row, command, using, check),
         });
     };
     if wanted.len() > MOST_LOOKUPS {
@@ -62,11 +64,32 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
 /// executing user-defined code: constants, AND and OR of them, built-in equality of a constant or a
 /// column with itself (`1 = 1`, `id = id`), and a subquery without FROM that selects one of these.
 fn is_always_true(row: &Row<'_>, condition: Column) -> bool {
-    let Some(text) = row.text(condition).and_then(|t| std::ffi::CString::new(t).ok()) else {
-        return false;
-    };
+    // SAFETY: the expression is null or valid.
+    unsafe { is_true(expression(row, condition)) }
+}
+
+/// Whether the condition is never true for an anonymous caller: for every command, if the policy is
+/// for all commands. `WITH CHECK` restricts INSERT; where it is missing, `USING` does.
+fn requires_authentication(
+    row: &Row<'_>,
+    command: Option<Command>,
+    using: Column,
+    check: Column,
+) -> bool {
+    // SAFETY: the expressions are null or valid.
+    let is_never_true = |condition| unsafe { is_never_true(expression(row, condition)) };
+    match command {
+        Some(Command::Insert) => is_never_true(check),
+        Some(_) => is_never_true(using),
+        None => is_never_true(using) && (row.text(check).is_none() || is_never_true(check)),
+    }
+}
+
+/// Returns a stored expression; null where there is none.
+fn expression(row: &Row<'_>, condition: Column) -> *mut pg_sys::Node {
+    let text = row.text(condition).and_then(|text| std::ffi::CString::new(text).ok());
     // SAFETY: the column contains the result of nodeToString.
-    unsafe { is_true(pg_sys::stringToNode(text.as_ptr()).cast()) }
+    text.map_or(std::ptr::null_mut(), |text| unsafe { pg_sys::stringToNode(text.as_ptr()).cast() })
 }
 
 /// Whether an expression is true for every row.
@@ -98,7 +121,7 @@ unsafe fn is_true(node: *mut pg_sys::Node) -> bool {
             pg_sys::NodeTag::T_OpExpr => {
                 let expression = node.cast::<pg_sys::OpExpr>();
                 let arguments: Vec<_> = nodes((*expression).args).collect();
-                is_built_in_equality((*expression).opno)
+                is_built_in_operator((*expression).opno, c"=")
                     && matches!(
                         arguments[..],
                         [a, b] if !a.is_null()
@@ -134,15 +157,5 @@ unsafe fn is_plain(node: *mut pg_sys::Node) -> bool {
             pg_sys::NodeTag::T_Const => !(*node.cast::<pg_sys::Const>()).constisnull,
             tag => tag == pg_sys::NodeTag::T_Var,
         }
-    }
-}
-
-fn is_built_in_equality(operator: pg_sys::Oid) -> bool {
-    // SAFETY: returns null where the operator does not exist.
-    unsafe {
-        let name = pg_sys::get_opname(operator);
-        operator.to_u32() < pg_sys::FirstNormalObjectId
-            && !name.is_null()
-            && std::ffi::CStr::from_ptr(name) == c"="
     }
 }

@@ -7,11 +7,31 @@ use dragonfly_core::catalog::{Database, Membership, Role, RoleSetting, Snapshot}
 use pgrx::pg_sys;
 use std::collections::HashMap;
 
+/// The setting of PostgREST that names the role of requests without a token.
+const ANONYMOUS_SETTING: &str = "pgrst.db_anon_role";
+
 /// Reads roles, memberships and the current database.
 pub fn read(state: &State, snapshot: &mut Snapshot) {
     roles(state, snapshot);
     memberships(state, snapshot);
     database(state, snapshot);
+    anonymous(state, snapshot);
+}
+
+/// Reads the roles of requests without a token, where a role or the database has the setting.
+fn anonymous(state: &State, snapshot: &mut Snapshot) {
+    // SAFETY: reads a variable of the backend.
+    let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    let table = Table::open(oids::PG_DB_ROLE_SETTING);
+    let (database, config) = (table.column("setdatabase"), table.column("setconfig"));
+    table.scan(state, |row| {
+        if row.oid(database) == 0 || row.oid(database) == current {
+            let settings = row.texts(config);
+            let settings = settings.iter().filter_map(|item| item.split_once('='));
+            let named = settings.filter(|(name, _)| name.eq_ignore_ascii_case(ANONYMOUS_SETTING));
+            snapshot.anonymous.extend(named.map(|(_, value)| value.to_owned()));
+        }
+    });
 }
 
 fn roles(state: &State, snapshot: &mut Snapshot) {

@@ -3,7 +3,8 @@
 use super::{Own, dependencies, guard, objects, policies, roles, routines};
 use crate::pg::VERSION;
 use crate::pg::heap::State;
-use dragonfly_core::catalog::{ObjectId, Oid, Routine, Snapshot};
+use dragonfly_core::catalog::extension::SCHEMA;
+use dragonfly_core::catalog::{ObjectId, Oid, Privileges, Routine, Schema, Snapshot};
 use dragonfly_core::contract::Contract;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -29,7 +30,9 @@ pub fn with_users(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> S
 pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = base(state);
     let governed = governed(&snapshot, contract);
-    objects::relations(state, &governed, &mut snapshot);
+    let open = open(&snapshot, contract);
+    objects::relations(state, &governed.union(&open).copied().collect(), &mut snapshot);
+    objects::view_sources(state, &open, &mut snapshot);
     objects::extensions(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
     policies::read(state, &mut snapshot);
@@ -103,7 +106,7 @@ pub struct Concerning<'a> {
 }
 
 /// Reads everything that depends on some schemas, which are in `base`: their relations, where the
-/// contract governs them, their routines, and the SECURITY DEFINER routines whose search_path
+/// contract governs them or clients may reach them, their routines, and the SECURITY DEFINER routines whose search_path
 /// contains one of their names; and some other relations and routines. The contents of schemas are
 /// read by [`super::contents`].
 pub fn concerning(
@@ -115,9 +118,14 @@ pub fn concerning(
 ) -> Snapshot {
     let mut snapshot = base;
     let Concerning { schemas, names, relations, routines } = *wanted;
-    let governed: HashSet<Oid> =
-        governed(&snapshot, contract).intersection(schemas).copied().collect();
-    objects::relations_in(state, &governed, relations, &mut snapshot);
+    let open = open(&snapshot, contract);
+    let wanted: HashSet<Oid> = governed(&snapshot, contract)
+        .union(&open)
+        .copied()
+        .filter(|schema| schemas.contains(schema))
+        .collect();
+    objects::relations_in(state, &wanted, relations, &mut snapshot);
+    objects::view_sources(state, &open, &mut snapshot);
     policies::read(state, &mut snapshot);
     routines::searching(state, names, schemas, routines, &mut snapshot);
     let temporary: HashSet<Oid> =
@@ -178,6 +186,22 @@ pub fn current_base() -> Snapshot {
 pub fn forget_base() {
     BASE.set(None);
     BASE_CHANGED.set(true);
+}
+
+/// Returns the schemas that neither the contract governs nor the platform manages, and that other
+/// roles than their owner may use. Clients may reach governed data through the objects in them.
+fn open(snapshot: &Snapshot, contract: &Contract) -> HashSet<Oid> {
+    let superusers: HashSet<Oid> =
+        snapshot.roles.iter().filter(|role| role.superuser).map(|role| role.oid).collect();
+    let is_open = |schema: &&Schema| {
+        let grants = schema.acl.iter().flatten().filter(|item| item.grantee != schema.owner);
+        grants.fold(Privileges::NONE, |all, item| all | item.privileges).contains(Privileges::USAGE)
+            && !schema.is_of_server()
+            && schema.name != SCHEMA
+            && contract.schema(&schema.name).is_none()
+            && !contract.manages_schema(&schema.name, superusers.contains(&schema.owner))
+    };
+    snapshot.schemas.iter().filter(is_open).map(|schema| schema.oid).collect()
 }
 
 /// Returns the governed schemas that exist.

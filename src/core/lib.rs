@@ -21,6 +21,8 @@ pub mod search_path;
 
 pub mod contract;
 
+pub mod requests;
+
 pub mod fix;
 
 pub mod rule;

@@ -175,6 +175,19 @@ impl Call {
         self.argument(i).map(|d| d.value() as i64)
     }
 
+    /// Returns the time that an argument of type interval is after `start`.
+    pub fn interval_after(&self, i: usize, start: i64) -> Option<i64> {
+        let interval = self.argument(i)?;
+        // SAFETY: the function takes a timestamptz and an interval, and returns a timestamptz.
+        let end = unsafe {
+            pgrx::direct_function_call_as_datum(
+                pg_sys::timestamptz_pl_interval,
+                &[Some(pg_sys::Datum::from(start)), Some(interval)],
+            )
+        };
+        end.map(|end| end.value() as i64)
+    }
+
     /// Returns an argument of type text[]. Raises an error where an element is null: the list would
     /// be shorter than the caller intended.
     pub fn texts(&self, i: usize) -> Option<Vec<String>> {

@@ -1,6 +1,7 @@
 //! Conversion of text between the server's encoding and Rust strings.
 
 use dragonfly_core::sql::{RAW_BYTES, is_unprintable};
+use pgrx::datetime::ToIsoString;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 use std::fmt::Write;
@@ -155,6 +156,14 @@ pub fn for_message(text: String) -> String {
 pub fn timestamp(at: i64) -> String {
     // SAFETY: returns a static C string of the server.
     unsafe { from_server(CStr::from_ptr(pg_sys::timestamptz_to_str(at)).to_bytes()) }
+}
+
+/// Returns a time (microseconds since 2000) in UTC as every session reads it: ISO 8601, in seconds.
+pub fn utc(at: i64) -> String {
+    let seconds = at - at.rem_euclid(1_000_000);
+    let time = pgrx::datum::TimestampWithTimeZone::try_from(seconds).ok();
+    let utc = time.and_then(|time| time.to_iso_string_with_timezone("UTC").ok());
+    utc.unwrap_or_else(|| timestamp(at))
 }
 
 /// Whether the database's encoding is UTF-8.

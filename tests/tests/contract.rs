@@ -182,9 +182,9 @@ fn validation_lists_every_problem_with_its_path() {
     assert_eq!(
         column(&mut client, shipped),
         [
-            "warning $.tables[5].row_security",
-            "warning $.tables[7].row_security",
-            "warning $.tables[8].row_security",
+            "info $.tables[5].row_security",
+            "info $.tables[7].row_security",
+            "info $.tables[8].row_security",
             "warning $.views[5].grants.anon",
             "warning $.views[5].grants.authenticated"
         ]
@@ -331,7 +331,7 @@ fn concurrent_load_is_rejected() {
 }
 
 /// Calls that only authorized roles may execute.
-const CALLS: [&str; 14] = [
+const CALLS: [&str; 15] = [
     "SELECT ops.load_contract(jsonb '{}')",
     "SELECT ops.load_contract('{}')",
     "SELECT ops.rollback_contract()",
@@ -340,6 +340,7 @@ const CALLS: [&str; 14] = [
     "SELECT ops.validate_contract(jsonb '{}')",
     "SELECT ops.validate_contract('{}')",
     "SELECT ops.contract_schema()",
+    "SELECT ops.contract_preset('supabase')",
     "SELECT ops.infer_contract()",
     "SELECT ops.audit_contract(jsonb '{}')",
     "SELECT * FROM dragonfly_guard.contract",

@@ -16,7 +16,7 @@ const ABOVE_INFO: &str = "SELECT concat_ws(' | ', rule, object_type, object, rol
     FROM ops.audit_security(min_severity => 'warning')";
 
 /// The violations of each rule that violations.sql creates.
-const VIOLATIONS: [&str; 28] = [
+const VIOLATIONS: [&str; 30] = [
     "role_missing | role | postgres | postgres",
     "role_attributes | role | anon | anon",
     "role_membership | role | helpers | authenticated",
@@ -45,6 +45,8 @@ const VIOLATIONS: [&str; 28] = [
     "security_definer_settings | function | api.get_call_queue()",
     "routine_executable_by_public | function | enforcement.open_actions(bigint) | PUBLIC",
     "policy_without_rls | table | public.plaintiff_tasks",
+    "undeclared_role_privileges | schema | public | helpers",
+    "ungoverned_schema_access | schema | reports | anon",
     // rls_not_forced reports every declared table without FORCE.
     "rls_not_forced | table | public.judgments | postgres_old",
 ];

@@ -73,6 +73,13 @@ impl Snapshot {
         self.roles.binary_search_by(|r| r.name.as_str().cmp(name)).ok().map(|i| &self.roles[i])
     }
 
+    /// Whether PostgREST switches to a role for requests without a token: by its stored setting, or
+    /// by the names that its documentation and its platforms use.
+    #[must_use]
+    pub fn is_anonymous(&self, role: &Role) -> bool {
+        matches!(role.name.as_str(), "anon" | "web_anon") || self.anonymous.contains(&role.name)
+    }
+
     /// Returns the stored setting with which sessions of a role start: the one for the role in the
     /// current database, else the one for the role, for the database, and for every role and
     /// database (postinit.c, `process_settings`). A superuser can store the same setting twice with

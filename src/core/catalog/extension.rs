@@ -12,7 +12,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT. The function without a symbol is written in SQL.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 47] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 49] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -58,6 +58,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 47] = [
         Some("ops_contract_changes"),
         true,
     ),
+    ("ops", "contract_preset", "pg_catalog.text", Some("ops_contract_preset"), true),
     ("ops", "contract_schema", "", Some("ops_contract_schema"), true),
     ("ops", "doctor", "pg_catalog.name", Some("ops_doctor"), false),
     (
@@ -92,7 +93,14 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 47] = [
         Some("ops_judge_search_path_of_owner"),
         false,
     ),
-    ("ops", "infer_contract", "pg_catalog.name[]", Some("ops_infer_contract"), false),
+    (
+        "ops",
+        "infer_contract",
+        "pg_catalog.name[],pg_catalog.text",
+        Some("ops_infer_contract"),
+        false,
+    ),
+    ("ops", "infer_exemptions", "pg_catalog.jsonb,interval", Some("ops_infer_exemptions"), false),
     ("ops", "load_contract", "pg_catalog.jsonb,pg_catalog.text", Some("ops_load_contract"), false),
     (
         "ops",

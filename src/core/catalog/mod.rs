@@ -33,6 +33,9 @@ pub const BOOTSTRAP_SUPERUSER: Oid = 10;
 /// `FirstUnpinnedObjectId`).
 pub const FIRST_UNPINNED: Oid = 12_000;
 
+/// System objects such as the predefined roles have lower OIDs (transam.h, `FirstNormalObjectId`).
+pub const FIRST_NORMAL: Oid = 16_384;
+
 /// Schema `pg_catalog` (pg_namespace.dat).
 pub const PG_CATALOG: Oid = 11;
 
@@ -97,6 +100,12 @@ impl Role {
         }
     }
 
+    /// Whether it is a predefined role, such as `pg_read_all_data`.
+    #[must_use]
+    pub fn is_predefined(&self) -> bool {
+        self.oid < FIRST_NORMAL && self.name.starts_with("pg_")
+    }
+
     /// Sets or removes an attribute.
     pub fn set(&mut self, attribute: Attribute, on: bool) {
         let field = match attribute {
@@ -148,6 +157,12 @@ pub struct Schema {
 }
 
 impl Schema {
+    /// Whether it belongs to the server: no other schema can have such a name.
+    #[must_use]
+    pub fn is_of_server(&self) -> bool {
+        self.name.starts_with("pg_") || self.name == "information_schema"
+    }
+
     /// Whether it contains the temporary objects of a session (namespace.c, `isAnyTempNamespace`).
     #[must_use]
     pub fn is_temporary(&self) -> bool {
@@ -305,6 +320,9 @@ pub struct Policy {
     /// Whether the policy has a WITH CHECK condition that is always true, so that new rows are not
     /// checked.
     pub unchecked: bool,
+    /// Whether the condition can only be true for an authenticated caller, as far as its stored
+    /// expression shows: it compares with `auth.uid()` or a claim that only a user's token has.
+    pub requires_authentication: bool,
 }
 
 impl Policy {
@@ -312,6 +330,13 @@ impl Policy {
     #[must_use]
     pub fn covers(&self, command: Command) -> bool {
         self.command.is_none_or(|c| c == command)
+    }
+
+    /// Whether the policy does not restrict the rows that `command` reads or writes.
+    #[must_use]
+    pub fn is_for_all_rows(&self, command: Command) -> bool {
+        let writes = matches!(command, Command::Insert | Command::Update);
+        self.always_true || (self.unchecked && writes)
     }
 
     /// Returns the commands that the policy applies to.
@@ -491,6 +516,9 @@ pub struct Snapshot {
     pub cuts_names: bool,
     pub database: Database,
     pub roles: Vec<Role>,
+    /// The names of the roles that PostgREST switches to for requests without a token, where the
+    /// database stores them (`pgrst.db_anon_role`).
+    pub anonymous: HashSet<String>,
     pub memberships: Vec<Membership>,
     pub schemas: Vec<Schema>,
     pub relations: Vec<Relation>,
@@ -510,6 +538,8 @@ pub struct Snapshot {
     pub routine_extension: HashMap<Oid, Oid>,
     /// The extension that a relation belongs to.
     pub relation_extension: HashMap<Oid, Oid>,
+    /// The relations that the query of a view reads, for views outside of governed schemas.
+    pub view_sources: HashMap<Oid, Vec<Oid>>,
     /// What parts of objects call and read; empty in a snapshot for which that does not matter.
     pub dependencies: Rc<Dependencies>,
     pub guard: Guard,

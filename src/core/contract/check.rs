@@ -27,6 +27,7 @@ impl Contract {
         check.objects(self);
         check.functions(self);
         check.search_path(self);
+        check.managed_roles(self);
         check.rules(self);
     }
 }
@@ -155,6 +156,22 @@ impl<'c> Check<'c, '_, '_> {
         let list = Path::Root.field("trusted_roles");
         for (i, role) in contract.trusted_roles.iter().enumerate() {
             self.name(&list.item(i), role);
+        }
+    }
+
+    /// A pattern without a prefix would excuse every role.
+    fn managed_roles(&mut self, contract: &Contract) {
+        let of = Path::Root.field("managed");
+        let list = of.field("roles");
+        for (i, pattern) in contract.managed.roles.iter().enumerate() {
+            let at = list.item(i);
+            let allowed = "a name, or the beginning of one and *";
+            let (name, _) = pattern.split_once('*').unwrap_or((pattern, ""));
+            if name.is_empty() || pattern.find('*').is_some_and(|at| at + 1 < pattern.len()) {
+                self.problems.error(&at, "not a name or a pattern", allowed.to_owned());
+            } else {
+                self.name(&at, name);
+            }
         }
     }
 

@@ -1,8 +1,10 @@
 //! Finds declarations of a contract that contradict each other: each of them is valid, but together
 //! they have another effect than their author expects.
 //!
-//! They are warnings, because the contract may describe the database correctly. The exception is a
-//! trusted client, which is an error: it would make the rules about SECURITY DEFINER ineffective.
+//! They are warnings, because the contract may describe the database correctly, or information where
+//! a declaration has no effect now and opens nothing. The exception is a trusted role that requests
+//! use, a client or a login role, which is an error: it would make the rules about SECURITY DEFINER
+//! ineffective.
 
 use super::lookup::matches;
 use super::problem::{Path, Problems};
@@ -33,8 +35,10 @@ impl Contract {
         };
         search.trusted_roles();
         search.role_attributes();
+        search.login_roles();
         search.schemas();
         search.managed_schemas();
+        search.managed_roles();
         search.tables();
         search.views();
         search.sequences();
@@ -65,6 +69,10 @@ impl Search<'_, '_, '_> {
         self.problems.warning(path, problem, allowed.into());
     }
 
+    fn inform(&mut self, path: &Path<'_>, problem: impl Into<String>, allowed: impl Into<String>) {
+        self.problems.info(path, problem, allowed.into());
+    }
+
     fn kind(&self, role: &str) -> Option<RoleKind> {
         self.roles.get(role).map(|declared| declared.kind)
     }
@@ -89,8 +97,12 @@ impl Search<'_, '_, '_> {
             let effect = "schemas in which it can create objects would count as safe for \
                           SECURITY DEFINER routines";
             match self.kind(name) {
-                Some(RoleKind::Client) => {
-                    let problem = format!("trusted {} is a client: {effect}", role(name));
+                Some(kind @ (RoleKind::Client | RoleKind::Login)) => {
+                    let kind = match kind {
+                        RoleKind::Login => "login role",
+                        other => other.as_str(),
+                    };
+                    let problem = format!("trusted {} is a {kind}: {effect}", role(name));
                     self.problems.error(&list.item(i), problem, allowed.to_owned());
                 }
                 Some(RoleKind::Worker) => {
@@ -111,16 +123,16 @@ impl Search<'_, '_, '_> {
         let list = Path::Root.field("roles");
         for (i, declared) in self.contract.roles.iter().enumerate() {
             let kind = match declared.kind {
-                RoleKind::Client => "client",
-                RoleKind::Worker => "worker",
                 RoleKind::Owner => continue,
+                RoleKind::Login => "login",
+                kind => kind.as_str(),
             };
             let mut attributes = vec![
                 ("superuser", declared.superuser, "bypasses all permission checks"),
                 ("replication", declared.replication, "can read all data"),
                 ("create_role", declared.create_role, "can grant itself membership in other roles"),
             ];
-            if declared.kind == RoleKind::Client {
+            if declared.kind != RoleKind::Worker {
                 let bypass_rls = ("bypass_rls", declared.bypass_rls, "bypasses row security");
                 attributes.insert(1, bypass_rls);
             }
@@ -179,6 +191,38 @@ impl Search<'_, '_, '_> {
                 let problem =
                     format!("schema {} is governed, not managed", safe_ident(&governed.name));
                 self.warn(&list.item(i), problem, "schemas that are not in $.schemas");
+            }
+        }
+    }
+
+    /// Reports the patterns of managed roles that match a declared role: it is not managed.
+    fn managed_roles(&mut self) {
+        let of = Path::Root.field("managed");
+        let list = of.field("roles");
+        for (i, pattern) in self.contract.managed.roles.iter().enumerate() {
+            self.problems.check_interrupts();
+            let mut declared = self.contract.roles.iter();
+            if let Some(declared) = declared.find(|declared| matches(pattern, &declared.name)) {
+                let problem = format!("{} is declared, not managed", role(&declared.name));
+                self.warn(&list.item(i), problem, "roles that are not in $.roles");
+            }
+        }
+    }
+
+    /// Reports a login role without a role that it could become.
+    fn login_roles(&mut self) {
+        let becomes = |role: &RoleDecl| matches!(role.kind, RoleKind::Client | RoleKind::Worker);
+        if self.contract.roles.iter().any(becomes) {
+            return;
+        }
+        let list = Path::Root.field("roles");
+        for (i, declared) in self.contract.roles.iter().enumerate() {
+            if declared.kind == RoleKind::Login {
+                let problem = format!(
+                    "login {} can become no declared role, because there is no client or worker",
+                    role(&declared.name)
+                );
+                self.warn(&list.item(i).field("kind"), problem, "a client or worker as well");
             }
         }
     }
@@ -318,7 +362,7 @@ impl Search<'_, '_, '_> {
         }
     }
 
-    /// Reports row security that no role is subject to.
+    /// Reports row security that no role is subject to. It is a second line of defense.
     fn ineffective_row_security(&mut self, at: &Path<'_>, table: &TableDecl) {
         let rows = Privileges::SELECT | Privileges::WRITES;
         let has_access = |name: &str| {
@@ -338,7 +382,7 @@ impl Search<'_, '_, '_> {
             );
             let allowed = "true, as a second line of defense; or grants to the roles that need \
                            access";
-            self.warn(&at.field("row_security"), problem, allowed);
+            self.inform(&at.field("row_security"), problem, allowed);
         }
     }
 
@@ -362,8 +406,14 @@ impl Search<'_, '_, '_> {
                 listed(&without_policy)
             );
             let is_on_table = table.grants.contains_key(name);
-            let field = if is_on_table { "grants" } else { "column_grants" };
-            self.warn(&at.field(field).field(name), problem, "a policy for each privilege");
+            let field = at.field(if is_on_table { "grants" } else { "column_grants" });
+            let allowed = "a policy for each privilege";
+            if self.is_client(name) {
+                self.warn(&field.field(name), problem, allowed);
+            } else {
+                // A worker often has all privileges on the objects of a schema.
+                self.inform(&field.field(name), problem, allowed);
+            }
         }
         let without_privilege = commands(&|is_held, is_allowed| !is_held && is_allowed);
         if !without_privilege.is_empty() {
@@ -372,7 +422,9 @@ impl Search<'_, '_, '_> {
                 role(name),
                 listed(&without_privilege)
             );
-            self.warn(&at.field("policies").field(name), problem, "a privilege for each policy");
+            // Policies FOR ALL often serve roles with a part of the privileges.
+            let allowed = "a privilege for each policy";
+            self.inform(&at.field("policies").field(name), problem, allowed);
         }
     }
 
@@ -405,7 +457,7 @@ impl Search<'_, '_, '_> {
                     safe_ident(&view.name),
                     safe_ident(other)
                 );
-                self.warn(&at.field("name"), problem, "each view name in one schema");
+                self.inform(&at.field("name"), problem, "each view name in one schema");
             } else {
                 schema_of.insert(&view.name, &view.schema);
             }
@@ -491,7 +543,7 @@ mod tests {
         };
         let ineffective = |i: u32, table: &str| {
             format!(
-                "warning $.tables[{i}].row_security: row security is required on {table}, but no \
+                "info $.tables[{i}].row_security: row security is required on {table}, but no \
                  role with access to it is subject to row security"
             )
         };
@@ -543,9 +595,9 @@ mod tests {
                  UPDATE on public.judgments, but no policy allows it",
                 "warning $.tables[0].grants.authenticated: client role \"authenticated\" is \
                  granted TRUNCATE on public.judgments, which bypasses row security",
-                "warning $.tables[1].row_security: row security is required on \
+                "info $.tables[1].row_security: row security is required on \
                  public.plaintiffs, but no role with access to it is subject to row security",
-                "warning $.tables[1].policies.authenticated: a policy allows role \
+                "info $.tables[1].policies.authenticated: a policy allows role \
                  \"authenticated\" SELECT on public.plaintiffs, but it is not granted",
                 "warning $.tables[2].policies: policies of public.plaintiff_contacts have no \
                  effect, because row security need not be enabled",
@@ -611,7 +663,7 @@ mod tests {
                 "warning $.schemas[4].all_on_objects[0]: client role \"anon\" is granted all \
                  privileges, including TRUNCATE, which bypasses row security",
                 "warning $.managed.schemas[0]: schema public is governed, not managed",
-                "warning $.views[6].name: view v_judgment_pipeline is also declared in schema \
+                "info $.views[6].name: view v_judgment_pipeline is also declared in schema \
                  public: its name without a schema depends on search_path",
                 "warning $.security_definer.search_path[0]: schema elsewhere is not governed: the \
                  roles with CREATE on it are not checked",

@@ -2,8 +2,8 @@
 
 use super::index::{Names, Positions};
 use super::types::{
-    ColumnGrants, ColumnGrantsByRole, Contract, FunctionDecl, RoleKind, SchemaDecl, SequenceDecl,
-    TableDecl, ViewDecl,
+    ColumnGrants, ColumnGrantsByRole, Contract, FunctionDecl, RoleDecl, RoleKind, SchemaDecl,
+    SequenceDecl, TableDecl, ViewDecl,
 };
 
 /// Whether a declared name of the platform matches `name`. A `*` at its end matches any suffix.
@@ -32,6 +32,36 @@ impl Contract {
             matches(pattern, name) && (is_owned_by_superuser || !pattern.ends_with('*'))
         };
         self.schema(name).is_none() && self.managed.schemas.iter().any(applies)
+    }
+
+    /// Whether the platform manages this role. A declared role is never managed. A pattern applies
+    /// only unless `serves_requests`: any role with CREATEROLE could choose a name that matches
+    /// it, and grant the role to one that requests can become.
+    #[must_use]
+    pub fn manages_role(&self, name: &str, serves_requests: bool) -> bool {
+        let applies = |pattern: &String| {
+            matches(pattern, name) && (!serves_requests || !pattern.ends_with('*'))
+        };
+        self.role(name).is_none() && self.managed.roles.iter().any(applies)
+    }
+
+    /// Returns the declaration of the role of this name.
+    #[must_use]
+    pub fn role(&self, name: &str) -> Option<&RoleDecl> {
+        self.roles.iter().find(|r| r.name == name)
+    }
+
+    /// Returns the declared kind of the role of this name.
+    #[must_use]
+    pub fn kind_of(&self, name: &str) -> Option<RoleKind> {
+        self.role(name).map(|r| r.kind)
+    }
+
+    /// Returns the role that requests log in as, if the contract declares exactly one.
+    #[must_use]
+    pub fn login_role(&self) -> Option<&str> {
+        let mut logins = self.roles_of(RoleKind::Login);
+        logins.next().filter(|_| logins.next().is_none())
     }
 
     fn positions(&self) -> &Positions {
@@ -105,5 +135,31 @@ mod tests {
         assert!(!contract.manages_schema("graphql_mine", false));
         assert!(!contract.manages_schema("public", true));
         assert!(!contract.manages_schema("app", true));
+    }
+
+    #[test]
+    fn declared_role_is_not_managed_and_a_pattern_excuses_no_role_of_requests() {
+        let mut contract = Contract::from_json(DEFAULT).unwrap();
+        contract.managed.roles =
+            ["anon", "ser*", "dashboard_user", "pgsodium_*"].map(String::from).to_vec();
+        for declared in ["anon", "service_role"] {
+            assert!(!contract.manages_role(declared, false), "{declared}");
+        }
+        for serves_requests in [false, true] {
+            assert!(contract.manages_role("dashboard_user", serves_requests));
+        }
+        assert!(contract.manages_role("pgsodium_keyholder", false));
+        assert!(!contract.manages_role("pgsodium_keyholder", true));
+        assert!(!contract.manages_role("other", false));
+    }
+
+    #[test]
+    fn login_role_is_the_only_declared_one() {
+        let mut contract = Contract::from_json(DEFAULT).unwrap();
+        assert_eq!(contract.login_role(), None);
+        contract.roles[0].kind = RoleKind::Login;
+        assert_eq!(contract.login_role(), Some("anon"));
+        contract.roles[1].kind = RoleKind::Login;
+        assert_eq!(contract.login_role(), None, "a person chooses one of two");
     }
 }

@@ -3,7 +3,7 @@
 //! [`types`] are the structs of the document, and [`schema`] generates its JSON Schema from them.
 //! [`examine`] checks a document: [`read`] parses it, [`shape`] compares it with the schema,
 //! [`check`] resolves names, and [`contradictions`] finds declarations that contradict each other.
-//! [`lookup`] finds declarations by name, and [`changes`] compares two contracts.
+//! [`presets`] are the usual declarations of a platform. [`lookup`] finds declarations by name, and [`changes`] compares two contracts.
 
 mod changes;
 mod check;
@@ -11,6 +11,7 @@ mod contradictions;
 mod examine;
 mod index;
 mod lookup;
+mod presets;
 mod problem;
 mod read;
 mod schema;
@@ -21,6 +22,7 @@ mod types;
 pub use changes::changes;
 pub use examine::{ContractError, Examined, examine, examine_interruptibly};
 pub(crate) use lookup::matches;
+pub use presets::{Platform, Preset};
 pub use problem::{Path, Problem};
 pub use schema::schema;
 pub use shipped::DEFAULT;

@@ -59,7 +59,7 @@ fn quoted(name: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// [`Severity::Error`]: the document is not a contract. [`Severity::Warning`]: the contract
-    /// contradicts itself.
+    /// contradicts itself. [`Severity::Info`]: a declaration has no effect now, and opens nothing.
     pub severity: Severity,
     /// The path of the problem, as `jsonpath`.
     pub path: String,
@@ -77,7 +77,7 @@ impl fmt::Display for Problem {
 }
 
 /// The problems found so far. A document can have millions of them: only the first errors and the
-/// first warnings are kept, each up to a limit of its own.
+/// first warnings are kept, each up to a limit of its own. Information counts as a warning.
 pub(super) struct Problems<'i> {
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
@@ -174,16 +174,32 @@ impl<'i> Problems<'i> {
         problem: impl Into<String>,
         allowed: impl Into<Option<String>>,
     ) {
+        self.remark(Severity::Warning, path, problem.into(), allowed.into());
+    }
+
+    /// Adds information.
+    pub fn info(
+        &mut self,
+        path: &Path<'_>,
+        problem: impl Into<String>,
+        allowed: impl Into<Option<String>>,
+    ) {
+        self.remark(Severity::Info, path, problem.into(), allowed.into());
+    }
+
+    /// Adds a problem of a valid contract.
+    fn remark(
+        &mut self,
+        severity: Severity,
+        path: &Path<'_>,
+        problem: String,
+        allowed: Option<String>,
+    ) {
         self.check_interrupts();
         if self.warnings.len() >= Self::LIMIT {
             self.omitted_warnings = true;
         } else {
-            self.warnings.push(Problem {
-                severity: Severity::Warning,
-                path: path.to_string(),
-                problem: problem.into(),
-                allowed: allowed.into(),
-            });
+            self.warnings.push(Problem { severity, path: path.to_string(), problem, allowed });
         }
     }
 

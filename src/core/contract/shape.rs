@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "$.roles[0].kind: \"king\" is not allowed; allowed: client, worker, owner",
+                "$.roles[0].kind: \"king\" is not allowed; allowed: client, worker, owner, login",
                 "$.roles[1].superuser: text is not allowed; allowed: true or false",
                 "$.rules.rls_disabled.guard: number is not allowed; allowed: audit, warn, block",
                 "$.security_definer.search_path: text is not allowed; allowed: a list of: text",

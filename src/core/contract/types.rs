@@ -61,8 +61,8 @@ pub struct Contract {
     pub functions: Vec<FunctionDecl>,
     /// Section 6: the requirements on SECURITY DEFINER routines.
     pub security_definer: SecurityDefinerDecl,
-    /// The schemas and extensions of the platform. Findings about them have severity info and are
-    /// never blocked.
+    /// The schemas, extensions and roles of the platform. Findings about them have severity info
+    /// and are never blocked.
     #[serde(default)]
     pub managed: ManagedDecl,
     /// The severity and guard action of each rule. A rule that is omitted keeps its defaults.
@@ -86,6 +86,23 @@ pub enum RoleKind {
     Worker,
     /// A role that owns the objects and runs migrations.
     Owner,
+    /// A role that logs in and becomes clients or workers by SET ROLE, such as `authenticator` of
+    /// PostgREST. Its memberships in clients and workers are its purpose; its own privileges must
+    /// be declared.
+    Login,
+}
+
+impl RoleKind {
+    /// Returns the name of the kind in JSON and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Worker => "worker",
+            Self::Owner => "owner",
+            Self::Login => "login",
+        }
+    }
 }
 
 /// A role and its attributes. An attribute that is omitted is not checked.
@@ -499,7 +516,7 @@ pub struct SecurityDefinerDecl {
     pub accept_empty: bool,
 }
 
-/// The schemas and extensions that the platform manages.
+/// The schemas, extensions and roles that the platform manages.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManagedDecl {
@@ -511,6 +528,11 @@ pub struct ManagedDecl {
     /// here and is owned by a superuser or a trusted owner.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extensions: Vec<String>,
+    /// The names of managed roles: their memberships, attributes, default privileges and objects
+    /// are the platform's. A `*` at the end matches any suffix; such a pattern does not apply to a
+    /// role that requests can become. A role that is listed in `roles` is never managed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
 }
 
 /// The severity of a finding, from the lowest to the highest.

@@ -176,6 +176,7 @@ fn explain_applies_policies_by_role_and_command() {
         roles: vec![PUBLIC],
         always_true,
         unchecked: false,
+        requires_authentication: false,
     };
     let row = |world: &World, role: &str, privilege| {
         let found = asked(world, role, "public.job_queue", privilege);

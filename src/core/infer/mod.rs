@@ -1,23 +1,67 @@
-//! Infers a first contract from an existing database: it declares the state that was found, as far
-//! as a contract should allow it.
+//! Infers a first contract from an existing database.
 //!
-//! Privileges that are probably not intended are omitted, so the first audit under the contract
-//! reports them: tables that clients can access without row security, policies that are always true
-//! for a client, routines with an unsafe search_path, privileges of PUBLIC, privileges given by
-//! GRANT ALL or by default privileges, and privileges that a client has through membership in
-//! another role. A routine that the declared access calls is declared in any case.
+//! In mode [`Mode::Strict`], privileges that are probably not intended are omitted, so the first
+//! audit under the contract reports them: tables that clients can access without row security,
+//! policies that are always true for a client, routines with an unsafe search_path, privileges of
+//! PUBLIC, privileges given by GRANT ALL or by default privileges, and privileges that a client has
+//! through membership in another role.
+//!
+//! In mode [`Mode::AsIs`], what exists is declared, and only what no declaration should express is
+//! omitted. [`exempt`] writes an exemption for each finding that remains.
+//!
+//! In both modes the contract passes its own validation without warnings: a privilege that has no
+//! effect is not declared, because the role has no USAGE on the schema, or because no policy allows
+//! a client any row. A routine that the declared access calls is declared in any case.
 
+pub mod exempt;
 mod needed;
 mod objects;
 mod roles;
 
 use crate::access::Access;
-use crate::catalog::Privileges;
-use crate::contract::{Accept, Contract, SchemaDecl, SecurityDefinerDecl, matches};
+use crate::catalog::{Oid, Privileges, Role, Snapshot};
+use crate::contract::{Accept, Contract, Platform, SchemaDecl, SecurityDefinerDecl, matches};
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
 use roles::Roles;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::str::FromStr;
+
+/// How much of what exists an inferred contract declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The least privileges with which declared access works.
+    Strict,
+    /// What exists, except for what no contract should declare.
+    AsIs,
+}
+
+/// The text is not the name of a mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a mode")]
+pub struct UnknownMode;
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 2] = [Self::Strict, Self::AsIs];
+
+    /// Returns the name of the mode in SQL.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::AsIs => "as_is",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(name: &str) -> Result<Self, UnknownMode> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == name).ok_or(UnknownMode)
+    }
+}
 
 /// Returns the contract from which [`infer`] starts: `base`, with `schemas` as the governed schemas
 /// and without declared objects. The declared roles of `base` remain, because the catalog does not
@@ -37,25 +81,35 @@ pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
     seed
 }
 
+/// Returns `base`, which may be the contract of another database, with the preset of the platform
+/// to which this database belongs, if its roles show one.
+#[must_use]
+pub fn with_preset(base: &Contract, present: &Snapshot) -> Contract {
+    let mut base = base.clone();
+    if let Some(platform) = Platform::of(present) {
+        platform.preset().add_to(&mut base, present);
+    }
+    base
+}
+
 /// Returns a contract that the governed schemas of a [`seed`] conform to, except for the omitted
 /// privileges.
 #[must_use]
-pub fn infer(cx: &Context<'_>, version: &str) -> Contract {
+pub fn infer(cx: &Context<'_>, version: &str, mode: Mode) -> Contract {
     let seed = cx.contract;
     let roles = Roles::of(cx);
     let mut contract = seed.clone();
     contract.json_schema = None;
     contract.name.clone_from(&cx.snapshot.database.name);
     version.clone_into(&mut contract.version);
-    contract.description =
-        format!("Inferred from database {} with least privilege.", contract.name);
+    let how = match mode {
+        Mode::Strict => "with least privilege",
+        Mode::AsIs => "as it was",
+    };
+    contract.description = format!("Inferred from database {} {how}.", contract.name);
     contract.roles = roles.declarations(cx);
     contract.trusted_roles.retain(|name| cx.snapshot.role_named(name).is_some());
-    let known = &seed.security_definer;
-    let search_path = usual_path(cx).unwrap_or_else(|| minimal_path(cx));
-    // The declared restriction to the canonical path applied to another path.
-    let accept = if search_path == known.search_path { known.accept } else { Accept::Safe };
-    contract.security_definer = SecurityDefinerDecl { search_path, accept, accept_empty: false };
+    contract.security_definer = security_definer(cx);
     // Severities and guard actions that equal the defaults are omitted.
     for (id, declared) in &mut contract.rules {
         let own = crate::rules::find(id);
@@ -66,10 +120,93 @@ pub fn infer(cx: &Context<'_>, version: &str) -> Contract {
     contract.rules.retain(|_, declared| declared.severity.is_some() || declared.guard.is_some());
     let names: Vec<String> = contract.schemas.iter().map(|s| s.name.clone()).collect();
     contract.managed.schemas.retain(|pattern| !names.iter().any(|name| matches(pattern, name)));
-    objects::declare(cx, &roles, &mut contract);
-    declare_usage(cx, &roles, &mut contract);
+    let declared: Vec<String> = contract.roles.iter().map(|role| role.name.clone()).collect();
+    contract.managed.roles.retain(|pattern| !declared.iter().any(|name| matches(pattern, name)));
+    objects::declare(cx, &roles, mode, &mut contract);
+    declare_usage(cx, &roles, mode, &mut contract);
     needed::declare(cx, &roles, &mut contract);
     contract
+}
+
+/// Returns the requirements on SECURITY DEFINER routines: the most frequent safe path and, where
+/// most routines have `search_path = ''`, that it is accepted. These routines are warnings then, and
+/// do not hide the others.
+fn security_definer(cx: &Context<'_>) -> SecurityDefinerDecl {
+    let known = &cx.contract.security_definer;
+    let paths = DefinerPaths::of(cx);
+    let accept_empty = known.accept_empty || paths.are_mostly_empty();
+    let search_path = paths
+        .most_frequent_safe
+        .unwrap_or_else(|| if accept_empty { catalog_only() } else { minimal_path(cx) });
+    // The declared restriction to the canonical path applied to another path.
+    let is_known = search_path == known.search_path && !accept_empty;
+    let accept = if is_known { known.accept } else { Accept::Safe };
+    SecurityDefinerDecl { search_path, accept, accept_empty }
+}
+
+/// The search paths of the SECURITY DEFINER routines in the governed schemas.
+#[derive(Debug, Default)]
+pub struct DefinerPaths {
+    /// The number of routines with `search_path = ''`.
+    pub empty: usize,
+    /// The number of routines with another path.
+    pub other: usize,
+    /// The number of routines without a path of their own.
+    pub without: usize,
+    /// The most frequent safe path whose schemas are governed or managed; of several, the first in
+    /// alphabetical order.
+    most_frequent_safe: Option<Vec<String>>,
+}
+
+impl DefinerPaths {
+    /// Counts the paths.
+    #[must_use]
+    pub fn of(cx: &Context<'_>) -> Self {
+        let mut paths = Self::default();
+        let mut safe: BTreeMap<Vec<String>, usize> = BTreeMap::new();
+        for (routine, _) in cx.routines().filter(|(r, _)| r.security_definer) {
+            let assessment = cx.paths.config(&routine.config, routine.owner);
+            let path = settings(&routine.config)
+                .last()
+                .map(|value| cx.snapshot.split_path(value).unwrap_or_default());
+            match path {
+                None => paths.without += 1,
+                Some(_) if assessment.is_empty_path() => paths.empty += 1,
+                Some(path) => {
+                    paths.other += 1;
+                    if assessment.verdict == Verdict::Safe && is_checked(cx, &path) {
+                        *safe.entry(path).or_default() += 1;
+                    }
+                }
+            }
+        }
+        let most = safe.values().copied().max();
+        paths.most_frequent_safe =
+            safe.into_iter().find(|(_, count)| Some(*count) == most).map(|(path, _)| path);
+        paths
+    }
+
+    /// Whether most routines with a path of their own have an empty one.
+    #[must_use]
+    pub fn are_mostly_empty(&self) -> bool {
+        self.empty > self.other
+    }
+}
+
+/// Whether the contract checks which roles can create objects in the schemas of a path, or leaves
+/// that to the platform.
+fn is_checked(cx: &Context<'_>, path: &[String]) -> bool {
+    let managed = &cx.contract.managed.schemas;
+    path.iter().all(|name| {
+        matches!(name.as_str(), "pg_catalog" | "pg_temp")
+            || cx.contract.schema(name).is_some()
+            || managed.iter().any(|pattern| matches(pattern, name))
+    })
+}
+
+/// Returns the path that searches only the system catalog.
+fn catalog_only() -> Vec<String> {
+    vec!["pg_catalog".into(), "pg_temp".into()]
 }
 
 /// Returns the path of the seed if all of its schemas are governed, otherwise a path that searches
@@ -79,39 +216,34 @@ fn minimal_path(cx: &Context<'_>) -> Vec<String> {
     let governed = |name: &String| {
         matches!(name.as_str(), "pg_catalog" | "pg_temp") || cx.contract.schema(name).is_some()
     };
-    if known.iter().all(governed) {
-        known.clone()
-    } else {
-        vec!["pg_catalog".into(), "pg_temp".into()]
-    }
+    if known.iter().all(governed) { known.clone() } else { catalog_only() }
 }
 
 /// Returns the undeclared roles that an inferred contract declares as workers, with the reasons.
 #[must_use]
 pub fn inferred_workers(cx: &Context<'_>) -> Vec<(String, &'static str)> {
-    Roles::of(cx).inferred_workers(cx)
+    Roles::of(cx).inferred_workers()
 }
 
-/// Returns the most frequent safe path of the SECURITY DEFINER routines; of several, the first in
-/// alphabetical order.
-fn usual_path(cx: &Context<'_>) -> Option<Vec<String>> {
-    let mut counts: BTreeMap<Vec<String>, usize> = BTreeMap::new();
-    for (routine, _) in cx.routines().filter(|(r, _)| r.security_definer) {
-        if cx.paths.config(&routine.config, routine.owner).verdict == Verdict::Safe
-            && let Some(path) = settings(&routine.config)
-                .last()
-                .and_then(|value| cx.snapshot.split_path(value).ok())
-        {
-            *counts.entry(path).or_default() += 1;
-        }
+/// Returns the schemas, each with the roles that have USAGE on it, by a grant or through PUBLIC.
+/// Nothing else is declared for roles without USAGE, because it would have no effect.
+fn usage(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> {
+    let mut usage = HashSet::new();
+    for (schema, _) in cx.schemas() {
+        let acl = schema.acl.clone().unwrap_or_default();
+        let is_public = Access::public(&acl).contains(Privileges::USAGE);
+        let held = roles.privileges_in(&acl);
+        let has_usage = |role: &&Role| {
+            is_public || held.get(&role.oid).is_some_and(|p| p.contains(Privileges::USAGE))
+        };
+        usage.extend(roles.subjects().filter(has_usage).map(|role| (schema.oid, role.oid)));
     }
-    let most = counts.values().copied().max()?;
-    counts.into_iter().find(|(_, count)| *count == most).map(|(path, _)| path)
+    usage
 }
 
 /// Declares USAGE for the roles that were granted it, and, on a schema on which PUBLIC has it, for
-/// the roles that need it.
-fn declare_usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
+/// the roles that need it, or (as it is) for all.
+fn declare_usage(cx: &Context<'_>, roles: &Roles<'_>, mode: Mode, contract: &mut Contract) {
     let mut needed: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut need = |schema: &'_ str, names: Vec<String>| {
         let schema = cx.snapshot.schema_named(schema).map(|s| s.name.as_str());
@@ -138,10 +270,11 @@ fn declare_usage(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
             .subjects()
             .filter(|role| {
                 let own = held.get(&role.oid).is_some_and(|p| p.contains(Privileges::USAGE));
-                own || (public_has_usage
-                    && needed
-                        .get(declared.name.as_str())
-                        .is_some_and(|names| names.contains(&role.name.as_str())))
+                let needs = || {
+                    let names = needed.get(declared.name.as_str());
+                    names.is_some_and(|names| names.contains(&role.name.as_str()))
+                };
+                own || (public_has_usage && (mode == Mode::AsIs || needs()))
             })
             .map(|role| role.name.clone())
             .collect();

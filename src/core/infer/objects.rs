@@ -1,8 +1,11 @@
 //! Declares the tables, views, sequences and functions of an inferred contract.
 
+use super::Mode;
 use super::roles::{Roles, grants_by_name};
+use crate::access::Access;
 use crate::catalog::{
-    Command, DefaultAcl, Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role, Routine,
+    Command, DefaultAcl, ObjectKind, Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role,
+    Routine,
 };
 use crate::contract::{
     ByRole, ColumnGrantsByRole, Contract, FunctionDecl, PolicyCommand, SequenceDecl, TableDecl,
@@ -14,8 +17,12 @@ use crate::sql::argument_types;
 use std::collections::{HashMap, HashSet};
 
 /// Declares the objects in the governed schemas, except for managed ones.
-pub(super) fn declare(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
-    let objects = Objects { cx, roles, all: workers_with_all(cx, roles) };
+pub(super) fn declare(cx: &Context<'_>, roles: &Roles<'_>, mode: Mode, contract: &mut Contract) {
+    let usage = super::usage(cx, roles);
+    let mut all = workers_with_all(cx, roles);
+    all.retain(|pair| usage.contains(pair));
+    let accept_empty = contract.security_definer.accept_empty;
+    let objects = Objects { cx, roles, mode, usage, all, accept_empty };
     for (relation, schema) in cx.relations() {
         if cx.relation_object(relation).managed_by.is_some() {
             continue;
@@ -45,9 +52,14 @@ pub(super) fn declare(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contra
 struct Objects<'o, 'a> {
     cx: &'o Context<'a>,
     roles: &'o Roles<'a>,
+    mode: Mode,
+    /// Schemas with the roles that have USAGE on them.
+    usage: HashSet<(Oid, Oid)>,
     /// Schemas with the workers that have all privileges on all objects in them. They are declared
     /// for the schema instead of each object.
     all: HashSet<(Oid, Oid)>,
+    /// Whether the contract accepts `search_path = ''`.
+    accept_empty: bool,
 }
 
 /// Returns the schemas with relations, each with the workers that have all privileges on every
@@ -74,7 +86,7 @@ fn workers_with_all(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> 
                 role.oid,
                 routine.owner,
                 routine.acl.as_ref(),
-                crate::catalog::ObjectKind::Routine,
+                ObjectKind::Routine,
             );
             held.contains(Privileges::EXECUTE)
         };
@@ -87,26 +99,48 @@ fn workers_with_all(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> 
 }
 
 impl Objects<'_, '_> {
-    /// Returns the privileges of each role on a relation, without workers that have all privileges
-    /// in the schema.
+    /// Returns the privileges of each role on a relation that have an effect, without workers that
+    /// have all privileges in the schema. As it is, privileges of PUBLIC count for every role.
     fn grants(&self, relation: &Relation) -> HashMap<Oid, Privileges> {
-        let mut held = self.roles.privileges_in(relation.acl.as_ref().unwrap_or(&vec![]));
-        held.retain(|role, _| !self.all.contains(&(relation.schema, *role)));
+        let acl = relation.acl.clone().unwrap_or_default();
+        let mut held = self.roles.privileges_in(&acl);
+        if self.mode == Mode::AsIs {
+            let public = Access::public(&acl);
+            for role in self.roles.clients().chain(self.roles.workers()) {
+                *held.entry(role.oid).or_default() |= public;
+            }
+        }
+        held.retain(|role, _| self.is_declared_alone(relation.schema, *role));
         held
     }
 
+    /// Whether privileges of a role on objects in a schema are declared object by object.
+    fn is_declared_alone(&self, schema: Oid, role: Oid) -> bool {
+        self.usage.contains(&(schema, role)) && !self.all.contains(&(schema, role))
+    }
+
+    fn client(&self, role: Oid) -> Option<&Role> {
+        self.roles.clients().find(|client| client.oid == role)
+    }
+
     fn is_client(&self, role: Oid) -> bool {
-        self.roles.clients().any(|client| client.oid == role)
+        self.client(role).is_some()
+    }
+
+    fn is_client_or_worker(&self, role: Oid) -> bool {
+        self.roles.clients().chain(self.roles.workers()).any(|known| known.oid == role)
     }
 
     /// Returns the declaration of a table. A client keeps the privileges that row security
-    /// restricts: to read and change rows, unless a policy allows all rows. A partition without row
-    /// security and grants is not declared.
+    /// restricts, if a policy allows it some rows. A partition without row security and grants is
+    /// not declared.
     fn table(&self, relation: &Relation, schema: &str) -> Option<TableDecl> {
         self.cx.check_interrupts();
         let mut held = self.grants(relation);
-        for (role, privileges) in held.iter_mut().filter(|(role, _)| self.is_client(**role)) {
-            *privileges = self.restricted_by_policies(relation, *role, *privileges);
+        for (role, privileges) in &mut held {
+            if let Some(client) = self.client(*role) {
+                *privileges = self.restricted_by_policies(relation, client, *privileges);
+            }
         }
         let policies = if relation.row_security { self.policies(relation) } else { ByRole::new() };
         let table = TableDecl {
@@ -126,77 +160,110 @@ impl Objects<'_, '_> {
         (!(relation.is_partition && is_empty)).then_some(table)
     }
 
+    /// Returns the privileges of a client that are declared: those for which a policy allows rows
+    /// and, as it is, those that neither read nor remove rows.
     fn restricted_by_policies(
         &self,
         relation: &Relation,
-        client: Oid,
+        client: &Role,
         privileges: Privileges,
     ) -> Privileges {
-        if self.cx.snapshot.role(client).is_some_and(|role| role.bypass_rls || role.superuser) {
+        if !relation.row_security || client.bypass_rls || client.superuser {
             return Privileges::NONE;
         }
         let allowed = self.allowed_rows(relation, client);
-        let by_default = self.default_privileges(client, relation.schema, b'r');
-        let restricted = |command: Command| {
-            let privilege = command.privilege();
-            // A default privilege counts as intended only if a policy exists for it.
-            let is_intended = match allowed.get(&command) {
-                Some(Rows::All) => false,
-                Some(Rows::Some) => true,
-                None => !by_default.contains(privilege),
-            };
-            if is_intended && relation.row_security {
-                privileges & privilege
-            } else {
-                Privileges::NONE
-            }
+        let commands = Command::ALL
+            .into_iter()
+            .filter(|command| self.declares_rows(allowed.get(command).copied(), *command));
+        let rows = commands.fold(Privileges::NONE, |all, command| all | command.privilege());
+        let others = match self.mode {
+            Mode::Strict => Privileges::NONE,
+            Mode::AsIs => Privileges::REFERENCES | Privileges::TRIGGER | Privileges::MAINTAIN,
         };
-        Command::ALL.into_iter().map(restricted).fold(Privileges::NONE, |all, one| all | one)
+        privileges & (rows | others)
     }
 
-    /// Returns the default privileges of a client on new objects of this type in the schema. Those
-    /// of all creating roles count, because owners change.
-    fn default_privileges(&self, client: Oid, schema: Oid, object_type: u8) -> Privileges {
+    /// Whether a client may have a command that policies allow for these rows. A command for all
+    /// rows is declared only as it is, and only to read.
+    fn declares_rows(&self, rows: Option<Rows>, command: Command) -> bool {
+        match rows {
+            Some(Rows::Some) => true,
+            Some(Rows::All) => self.mode == Mode::AsIs && command == Command::Select,
+            None => false,
+        }
+    }
+
+    /// Returns which of the privileges that a client holds on an object of this type probably come
+    /// from default privileges: from those that it holds completely, because a deliberate grant, or
+    /// a revoke, makes a difference. Those of all creating roles count, because owners change.
+    fn by_default(
+        &self,
+        client: Oid,
+        schema: Oid,
+        object_type: u8,
+        held: Privileges,
+    ) -> Privileges {
         let covers =
             |d: &&DefaultAcl| d.object_type == object_type && (d.schema == 0 || d.schema == schema);
         let items = self.cx.snapshot.default_acls.iter().filter(covers).flat_map(|d| &d.acl);
         items
-            .filter(|item| item.grantee == client)
+            .filter(|item| item.grantee == client && held.contains(item.privileges))
             .fold(Privileges::NONE, |all, item| all | item.privileges)
     }
 
-    /// Returns the commands that policies allow to a role, and for which rows.
-    fn allowed_rows(&self, relation: &Relation, role: Oid) -> HashMap<Command, Rows> {
-        let applies = |policy: &&Policy| {
-            policy.permissive
-                && policy
-                    .roles
-                    .iter()
-                    .any(|named| *named == PUBLIC || self.cx.access.has_privileges_of(role, *named))
-        };
+    /// Returns the commands that policies allow to a role, and for which rows: some, where a policy
+    /// with a condition is sufficient.
+    fn allowed_rows(&self, relation: &Relation, role: &Role) -> HashMap<Command, Rows> {
         let mut allowed = HashMap::new();
-        for policy in self.cx.snapshot.policies_of(relation.oid).iter().filter(applies) {
-            for command in policy.commands() {
-                let rows = allowed.entry(command).or_insert(Rows::Some);
-                let writes = matches!(command, Command::Insert | Command::Update);
-                if policy.always_true || (policy.unchecked && writes) {
-                    *rows = Rows::All;
+        for policy in self.cx.snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive) {
+            for command in Command::ALL {
+                if !self.cx.policy_admits(policy, relation, role, command)
+                    || self.opens_by_accident(policy, relation, role, command)
+                {
+                    continue;
                 }
+                let rows = if policy.is_for_all_rows(command) { Rows::All } else { Rows::Some };
+                let least = allowed.entry(command).or_insert(rows);
+                *least = rows.min(*least);
             }
         }
         allowed
     }
 
+    /// Whether a policy without TO lets anonymous callers write although only default privileges
+    /// give them the privilege. Probably neither is intended for them.
+    fn opens_by_accident(
+        &self,
+        policy: &Policy,
+        relation: &Relation,
+        role: &Role,
+        command: Command,
+    ) -> bool {
+        self.mode == Mode::Strict
+            && command != Command::Select
+            && self.cx.snapshot.is_anonymous(role)
+            && policy.roles.contains(&PUBLIC)
+            && {
+                let acl = relation.acl.as_deref().unwrap_or_default();
+                let held = self.cx.access.granted(role.oid, acl);
+                let by_default = self.by_default(role.oid, relation.schema, b'r', held);
+                by_default.contains(command.privilege())
+            }
+    }
+
     /// Returns the commands that policies allow to each role. For clients, policies for all rows
-    /// are omitted.
+    /// are omitted, except (as it is) to read.
     fn policies(&self, relation: &Relation) -> ByRole<PolicyCommand> {
         let mut policies = ByRole::new();
-        for role in self.roles.subjects() {
-            let allowed = self.allowed_rows(relation, role.oid);
-            let is_declared = |command: &Command| match allowed.get(command) {
-                Some(Rows::All) => !self.is_client(role.oid),
-                Some(Rows::Some) => true,
-                None => false,
+        // A login role becomes another one before it accesses rows, unless it has privileges.
+        let held = self.grants(relation);
+        let accesses = |role: &&Role| !self.roles.is_login(role) || held.contains_key(&role.oid);
+        for role in self.roles.subjects().filter(accesses) {
+            let allowed = self.allowed_rows(relation, role);
+            let is_client = self.is_client(role.oid);
+            let is_declared = |command: &Command| {
+                let rows = allowed.get(command).copied();
+                if is_client { self.declares_rows(rows, *command) } else { rows.is_some() }
             };
             let commands: Vec<Command> = Command::ALL.into_iter().filter(is_declared).collect();
             if !commands.is_empty() {
@@ -206,14 +273,17 @@ impl Objects<'_, '_> {
         policies
     }
 
-    /// Returns the declaration of a view. A client keeps SELECT only: more privileges come from
-    /// GRANT ALL or default privileges.
+    /// Returns the declaration of a view. In strict mode, a client keeps SELECT only: more
+    /// privileges come from GRANT ALL or default privileges.
     fn view(&self, relation: &Relation, schema: &str) -> ViewDecl {
         let mut held = self.grants(relation);
-        held.retain(|role, privileges| {
-            let by_default = || self.default_privileges(*role, relation.schema, b'r');
-            !self.is_client(*role) || (*privileges == Privileges::SELECT && by_default().is_empty())
-        });
+        if self.mode == Mode::Strict {
+            held.retain(|role, privileges| {
+                let by_default = || self.by_default(*role, relation.schema, b'r', *privileges);
+                !self.is_client(*role)
+                    || (*privileges == Privileges::SELECT && by_default().is_empty())
+            });
+        }
         ViewDecl {
             schema: schema.to_owned(),
             name: relation.name.clone(),
@@ -221,8 +291,10 @@ impl Objects<'_, '_> {
             materialized: relation.kind == RelationKind::MaterializedView,
             definition: None,
             grants: grants_by_name(self.cx, &held),
-            column_grants: self
-                .column_grants(relation, &held, |_, privileges| privileges & Privileges::SELECT),
+            column_grants: self.column_grants(relation, &held, |_, privileges| match self.mode {
+                Mode::Strict => privileges & Privileges::SELECT,
+                Mode::AsIs => privileges,
+            }),
         }
     }
 
@@ -232,17 +304,17 @@ impl Objects<'_, '_> {
         &self,
         relation: &Relation,
         on_relation: &HashMap<Oid, Privileges>,
-        kept: impl Fn(Oid, Privileges) -> Privileges,
+        kept: impl Fn(&Role, Privileges) -> Privileges,
     ) -> ColumnGrantsByRole {
         let mut grants = ColumnGrantsByRole::new();
         for (column, acl) in &relation.columns {
             for (role, privileges) in self.roles.privileges_in(acl) {
                 let everywhere = on_relation.get(&role).copied().unwrap_or_default();
                 let mut privileges = privileges & Privileges::ON_COLUMN & !everywhere;
-                if self.is_client(role) {
-                    privileges = kept(role, privileges);
+                if let Some(client) = self.client(role) {
+                    privileges = kept(client, privileges);
                 }
-                if !privileges.is_empty() && !self.all.contains(&(relation.schema, role)) {
+                if !privileges.is_empty() && self.is_declared_alone(relation.schema, role) {
                     let name = self.cx.snapshot.role_name(role);
                     grants.entry(name).or_default().add(privileges, column);
                 }
@@ -252,19 +324,20 @@ impl Objects<'_, '_> {
     }
 
     /// Returns the declaration of a sequence on which a role has more than INSERT on its table
-    /// needs. UPDATE, which resets a sequence, is not declared for a client.
+    /// needs. In strict mode, UPDATE, which resets a sequence, and default privileges are not
+    /// declared for a client.
     fn sequence(&self, relation: &Relation, schema: &str) -> Option<SequenceDecl> {
         let mut held = self.grants(relation);
-        for (role, privileges) in &mut held {
-            let allowed = Privileges::USAGE | Privileges::SELECT;
-            let by_default = || self.default_privileges(*role, relation.schema, b'S');
-            if self.is_client(*role) && !(allowed.contains(*privileges) && by_default().is_empty())
-            {
-                *privileges = Privileges::NONE;
-            }
-            // USAGE for INSERT on the table need not be declared.
-            if relation.owned_by.is_some() && *privileges == Privileges::USAGE {
-                *privileges = Privileges::NONE;
+        if self.mode == Mode::Strict {
+            for (role, privileges) in &mut held {
+                if self.is_client(*role) {
+                    let by_default = self.by_default(*role, relation.schema, b'S', *privileges);
+                    *privileges = *privileges & !(by_default | Privileges::UPDATE);
+                }
+                // USAGE for INSERT on the table need not be declared.
+                if relation.owned_by.is_some() && *privileges == Privileges::USAGE {
+                    *privileges = Privileges::NONE;
+                }
             }
         }
         let grants = grants_by_name(self.cx, &held);
@@ -276,23 +349,24 @@ impl Objects<'_, '_> {
         })
     }
 
-    /// Returns the declaration of a routine that is SECURITY DEFINER with a safe path, or that a
-    /// role was granted EXECUTE on. EXECUTE of PUBLIC does not count.
+    /// Returns the declaration of a routine that is SECURITY DEFINER, or that a role may execute.
+    /// In strict mode, a SECURITY DEFINER routine needs an accepted path, and EXECUTE by default
+    /// privileges does not count for a client.
     fn function(&self, routine: &Routine, schema: &str) -> Option<FunctionDecl> {
-        let is_unsafe = routine.security_definer
-            && self.cx.paths.config(&routine.config, routine.owner).verdict != Verdict::Safe;
         self.cx.check_interrupts();
-        if is_unsafe {
+        if self.mode == Mode::Strict && !self.has_accepted_path(routine) {
             return None;
         }
         let held = self.roles.privileges_in(routine.acl.as_ref().unwrap_or(&vec![]));
+        let through_public = self.mode == Mode::AsIs && self.is_callable_by_public(routine);
         let executes = |role: &&Role| {
-            held.get(&role.oid).is_some_and(|p| p.contains(Privileges::EXECUTE))
-                && !self.all.contains(&(routine.schema, role.oid))
-                && !(self.is_client(role.oid)
-                    && self
-                        .default_privileges(role.oid, routine.schema, b'f')
-                        .contains(Privileges::EXECUTE))
+            let held = held.get(&role.oid).copied().unwrap_or_default();
+            let by_default = || !self.by_default(role.oid, routine.schema, b'f', held).is_empty();
+            let is_intended = self.mode == Mode::AsIs || !self.is_client(role.oid) || !by_default();
+            let is_granted = held.contains(Privileges::EXECUTE);
+            self.is_declared_alone(routine.schema, role.oid)
+                && (is_granted && is_intended
+                    || through_public && self.is_client_or_worker(role.oid))
         };
         let execute: Vec<String> =
             self.roles.subjects().filter(executes).map(|role| role.name.clone()).collect();
@@ -307,10 +381,27 @@ impl Objects<'_, '_> {
             execute,
         })
     }
+
+    /// Whether a routine needs no path, or has a safe one, or the empty one that is accepted.
+    fn has_accepted_path(&self, routine: &Routine) -> bool {
+        if !routine.security_definer {
+            return true;
+        }
+        let assessment = self.cx.paths.config(&routine.config, routine.owner);
+        assessment.verdict == Verdict::Safe || self.accept_empty && assessment.is_empty_path()
+    }
+
+    /// Whether PUBLIC may execute a routine with the privileges of the caller. A SECURITY DEFINER
+    /// routine that everyone can execute is not declared.
+    fn is_callable_by_public(&self, routine: &Routine) -> bool {
+        let built_in = || ObjectKind::Routine.default_acl(routine.owner);
+        let acl = routine.acl.clone().unwrap_or_else(built_in);
+        !routine.security_definer && Access::public(&acl).contains(Privileges::EXECUTE)
+    }
 }
 
 /// The rows for which policies allow a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rows {
     Some,
     All,

@@ -1,4 +1,4 @@
-//! The roles of an inferred contract and their kinds.
+//! The roles of an inferred contract: their kinds, and the reasons for them.
 
 use crate::access::Follow;
 use crate::catalog::{Acl, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Role};
@@ -6,54 +6,92 @@ use crate::contract::{ByRole, GrantPrivilege, RoleDecl, RoleKind};
 use crate::rules::Context;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// System objects such as the predefined roles have lower OIDs (transam.h, `FirstNormalObjectId`).
-const FIRST_NORMAL: Oid = 16_384;
+/// The description of a role that the seed declares without one.
+const DECLARED: &str = "Declared with this kind by the contract that was in force.";
+
+/// Why a role has its kind, if neither the contract in force nor the preset of the platform
+/// declares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// The contract in force trusts it.
+    Trusted,
+    OwnsDatabase,
+    OwnsMost,
+    OwnsObjects,
+    BecomesClients,
+    BypassesRowSecurity,
+    CanLogIn,
+    IsBecome,
+    CannotLogIn,
+}
+
+impl Reason {
+    fn kind(self) -> RoleKind {
+        match self {
+            Self::IsBecome | Self::CannotLogIn => RoleKind::Client,
+            Self::Trusted | Self::OwnsDatabase | Self::OwnsMost | Self::OwnsObjects => {
+                RoleKind::Owner
+            }
+            Self::BecomesClients => RoleKind::Login,
+            Self::BypassesRowSecurity | Self::CanLogIn => RoleKind::Worker,
+        }
+    }
+
+    /// Returns the reason as the description of the role.
+    fn description(self) -> &'static str {
+        match self {
+            Self::Trusted => "Trusted by the contract that was in force.",
+            Self::OwnsDatabase => "Owns the database.",
+            Self::OwnsMost => "Owns most of the objects.",
+            Self::OwnsObjects => {
+                "Owns objects, cannot log in, and requests cannot become it. It is not in \
+                 trusted_roles."
+            }
+            Self::BecomesClients => {
+                "Can log in and become clients with SET ROLE: requests log in as it."
+            }
+            Self::BypassesRowSecurity => "Bypasses row security, as backend services do.",
+            Self::CanLogIn => "Can log in itself, as backend services do.",
+            Self::IsBecome => "A login role can become it with SET ROLE: requests become it.",
+            Self::CannotLogIn => "Cannot log in and owns nothing: requests become it.",
+        }
+    }
+}
 
 /// The roles of an inferred contract with their kinds.
 pub(super) struct Roles<'a> {
-    kinds: BTreeMap<&'a str, (&'a Role, RoleKind)>,
-    /// By grantee: the roles for which a grant to it is declared. For a client, only its own grants
-    /// count; for a worker, also the grants that it inherits.
+    kinds: BTreeMap<&'a str, Classified<'a>>,
+    /// By grantee: the roles for which a grant to it is declared. For clients and login roles, only
+    /// their own grants count; for workers, also the grants that they inherit.
     declared_for: HashMap<Oid, Vec<Oid>>,
 }
 
+/// A role with its kind.
+struct Classified<'a> {
+    role: &'a Role,
+    kind: RoleKind,
+    /// `None` for a role that the seed declares.
+    reason: Option<Reason>,
+}
+
 impl<'a> Roles<'a> {
-    /// Returns the roles that own objects or have privileges in the governed schemas, and the roles
-    /// that the seed declares.
+    /// Returns the roles that own objects or have privileges in the governed schemas, except
+    /// through PUBLIC, the login roles that become them, and the roles that the seed declares.
+    /// Roles of the platform are not declared.
     pub fn of(cx: &Context<'a>) -> Self {
-        let (grantees, owned) = in_schemas(cx);
-        let trusted =
-            |role: &Role| cx.contract.trusted_roles.contains(&role.name).then_some(RoleKind::Owner);
-        let declared = |role: &Role| {
-            cx.contract
-                .roles
-                .iter()
-                .find(|d| d.name == role.name)
-                .map(|d| d.kind)
-                .or_else(|| trusted(role))
-        };
-        let structure_owners = structure_owners(cx, &owned);
+        let found = Found::of(cx);
         let mut kinds = BTreeMap::new();
         for role in &cx.snapshot.roles {
-            let kind = match declared(role) {
-                Some(kind) => kind,
-                // A contract declares no predefined roles and cannot restrict superusers.
-                None if role.superuser
-                    || (role.oid < FIRST_NORMAL && role.name.starts_with("pg_")) =>
-                {
-                    continue;
-                }
-                None if structure_owners.contains(&role.oid) => RoleKind::Owner,
-                None if !grantees.contains(&role.oid) => continue,
-                None if worker_reason(role).is_some() => RoleKind::Worker,
-                None => RoleKind::Client,
-            };
-            kinds.insert(role.name.as_str(), (role, kind));
+            if let Some((kind, reason)) = found.classify(role) {
+                kinds.insert(role.name.as_str(), Classified { role, kind, reason });
+            }
         }
         let mut declared_for: HashMap<Oid, Vec<Oid>> = HashMap::new();
-        for (role, kind) in kinds.values() {
+        for Classified { role, kind, .. } in kinds.values() {
             match kind {
-                RoleKind::Client => declared_for.entry(role.oid).or_default().push(role.oid),
+                RoleKind::Client | RoleKind::Login => {
+                    declared_for.entry(role.oid).or_default().push(role.oid);
+                }
                 RoleKind::Worker => {
                     for grantee in cx.access.closure(role.oid, Follow::Privileges).iter() {
                         declared_for.entry(*grantee).or_default().push(role.oid);
@@ -66,27 +104,37 @@ impl<'a> Roles<'a> {
     }
 
     /// Returns the undeclared roles with kind worker, with the reasons.
-    pub fn inferred_workers(&self, cx: &Context<'_>) -> Vec<(String, &'static str)> {
-        let known = |role: &Role| cx.contract.roles.iter().any(|d| d.name == role.name);
-        self.workers()
-            .filter(|role| !known(role))
-            .filter_map(|role| Some((role.name.clone(), worker_reason(role)?)))
+    pub fn inferred_workers(&self) -> Vec<(String, &'static str)> {
+        self.kinds
+            .values()
+            .filter(|of| of.kind == RoleKind::Worker)
+            .filter_map(|of| Some((of.role.name.clone(), worker_reason(of.reason?)?)))
             .collect()
     }
 
-    /// Returns the clients and workers in order of name.
+    fn of_kind(&self, is_wanted: impl Fn(RoleKind) -> bool) -> impl Iterator<Item = &'a Role> {
+        self.kinds.values().filter(move |of| is_wanted(of.kind)).map(|of| of.role)
+    }
+
+    /// Returns the roles for which privileges are declared, in order of name.
     pub fn subjects(&self) -> impl Iterator<Item = &'a Role> + '_ {
-        self.kinds.values().filter(|(_, kind)| *kind != RoleKind::Owner).map(|(role, _)| *role)
+        self.of_kind(|kind| kind != RoleKind::Owner)
     }
 
     /// Returns the workers in order of name.
     pub fn workers(&self) -> impl Iterator<Item = &'a Role> + '_ {
-        self.kinds.values().filter(|(_, kind)| *kind == RoleKind::Worker).map(|(role, _)| *role)
+        self.of_kind(|kind| kind == RoleKind::Worker)
     }
 
     /// Returns the clients in order of name.
     pub fn clients(&self) -> impl Iterator<Item = &'a Role> + '_ {
-        self.kinds.values().filter(|(_, kind)| *kind == RoleKind::Client).map(|(role, _)| *role)
+        self.of_kind(|kind| kind == RoleKind::Client)
+    }
+
+    /// Whether a role is declared as a login role: only its grants are declared, and no policies,
+    /// because requests change their role before they access rows.
+    pub fn is_login(&self, role: &Role) -> bool {
+        self.kinds.get(role.name.as_str()).is_some_and(|of| of.kind == RoleKind::Login)
     }
 
     /// Returns the privileges that an ACL gives to each client and worker, without those of PUBLIC.
@@ -100,49 +148,169 @@ impl<'a> Roles<'a> {
         privileges
     }
 
-    /// Returns the declarations of the roles. Clients and workers are declared without the
-    /// attributes that bypass the contract, whether they have them or not, except that a worker
-    /// keeps BYPASSRLS.
+    /// Returns the declarations of the roles, owners of single objects last: fixes that change an
+    /// owner name the first one. Clients
+    /// and workers are declared without the attributes that bypass the contract, whether they have
+    /// them or not, except that a worker keeps BYPASSRLS. Of a login role only those attributes are
+    /// declared that it must not have.
     pub fn declarations(&self, cx: &Context<'_>) -> Vec<RoleDecl> {
-        let description = |role: &Role| {
-            let known = cx
-                .contract
-                .roles
-                .iter()
-                .find(|d| d.name == role.name)
-                .map(|d| d.description.clone());
-            let inferred = || {
-                let reason = worker_reason(role)?;
-                Some(format!("Inferred as a worker because it {reason}."))
-            };
-            known.or_else(inferred).unwrap_or_default()
+        let mut declared: Vec<(&Classified<'_>, RoleDecl)> =
+            self.kinds.values().map(|of| (of, of.declaration(cx))).collect();
+        declared.sort_by_key(|(of, _)| of.reason == Some(Reason::OwnsObjects));
+        declared.into_iter().map(|(_, declaration)| declaration).collect()
+    }
+}
+
+impl Classified<'_> {
+    fn declaration(&self, cx: &Context<'_>) -> RoleDecl {
+        let kind = self.kind;
+        let known = cx.contract.role(&self.role.name).map(|known| known.description.clone());
+        let description = known
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| self.reason.map_or(DECLARED, Reason::description).to_owned());
+        let bypass_rls = match kind {
+            RoleKind::Client | RoleKind::Login => Some(false),
+            RoleKind::Worker => Some(self.role.bypass_rls),
+            RoleKind::Owner => None,
         };
-        let restricted = |role: &Role, kind| RoleDecl {
-            name: role.name.clone(),
+        let is_subject = matches!(kind, RoleKind::Client | RoleKind::Worker);
+        RoleDecl {
+            name: self.role.name.clone(),
             kind,
-            description: description(role),
-            superuser: Some(false),
-            bypass_rls: Some(kind == RoleKind::Worker && role.bypass_rls),
-            create_role: Some(false),
-            create_db: Some(false),
-            replication: Some(false),
+            description,
+            superuser: (kind != RoleKind::Owner).then_some(false),
+            bypass_rls,
+            create_role: is_subject.then_some(false),
+            create_db: is_subject.then_some(false),
+            replication: is_subject.then_some(false),
+        }
+    }
+}
+
+/// What decides about the kinds of roles.
+struct Found<'c, 'a> {
+    cx: &'c Context<'a>,
+    /// The grantees in the governed schemas.
+    grantees: HashSet<Oid>,
+    /// The owners in the governed schemas.
+    owners: HashSet<Oid>,
+    /// The role that owns most of the objects.
+    owns_most: Option<Oid>,
+    logins: HashSet<Oid>,
+    /// The roles that the login roles can become.
+    usable: HashSet<Oid>,
+}
+
+impl<'c, 'a> Found<'c, 'a> {
+    fn of(cx: &'c Context<'a>) -> Self {
+        let (grantees, owned) = in_schemas(cx);
+        let all: usize = owned.values().sum();
+        // A person has to decide about other owners that can log in.
+        let owns_most = owned.iter().find(|(_, count)| **count * 2 > all).map(|(owner, _)| *owner);
+        let owners = owned.into_keys().collect();
+        let mut found = Self {
+            cx,
+            grantees,
+            owners,
+            owns_most,
+            logins: HashSet::new(),
+            usable: HashSet::new(),
         };
-        self.kinds
-            .values()
-            .map(|(role, kind)| match kind {
-                RoleKind::Owner => RoleDecl {
-                    name: role.name.clone(),
-                    kind: *kind,
-                    description: description(role),
-                    superuser: None,
-                    bypass_rls: None,
-                    create_role: None,
-                    create_db: None,
-                    replication: None,
-                },
-                kind => restricted(role, *kind),
-            })
-            .collect()
+        let members: HashSet<Oid> = cx.snapshot.memberships.iter().map(|m| m.member).collect();
+        let is_login = |role: &&Role| members.contains(&role.oid) && found.is_login(role);
+        found.logins = cx.snapshot.roles.iter().filter(is_login).map(|role| role.oid).collect();
+        for login in &found.logins {
+            found.usable.extend(cx.access.closure(*login, Follow::Set).iter());
+        }
+        found
+    }
+
+    /// Returns the kind of a role with the reason; `None` if the contract does not declare it.
+    fn classify(&self, role: &Role) -> Option<(RoleKind, Option<Reason>)> {
+        if let Some(kind) = self.cx.contract.kind_of(&role.name) {
+            return Some((kind, None));
+        }
+        let reason = self.reason(role)?;
+        Some((reason.kind(), Some(reason)))
+    }
+
+    /// Returns the reason for the kind of a role that the seed does not declare.
+    fn reason(&self, role: &Role) -> Option<Reason> {
+        let cx = self.cx;
+        if cx.contract.trusted_roles.contains(&role.name) {
+            return Some(Reason::Trusted);
+        }
+        // A contract declares no predefined and managed roles, and cannot restrict superusers.
+        if role.superuser || role.is_predefined() || cx.managed_role(role.oid).is_some() {
+            return None;
+        }
+        if role.oid == cx.snapshot.database.owner {
+            return Some(Reason::OwnsDatabase);
+        }
+        if self.owns_most == Some(role.oid) {
+            return Some(Reason::OwnsMost);
+        }
+        let is_used = self.usable.contains(&role.oid);
+        if self.owners.contains(&role.oid) && !role.can_login && !is_used {
+            return Some(Reason::OwnsObjects);
+        }
+        // What it can do as an owner, no contract restricts. The audit reports the membership.
+        if role.can_login && self.acts_as_owner(role) {
+            return None;
+        }
+        if self.logins.contains(&role.oid) {
+            return Some(Reason::BecomesClients);
+        }
+        if !self.grantees.contains(&role.oid) {
+            return None;
+        }
+        Some(match (role.bypass_rls, role.can_login) {
+            (true, _) => Reason::BypassesRowSecurity,
+            (false, true) => Reason::CanLogIn,
+            (false, false) if is_used => Reason::IsBecome,
+            (false, false) => Reason::CannotLogIn,
+        })
+    }
+
+    /// Whether a role is an owner of the structure: the owner of the database, the role that owns
+    /// most of the objects, and those that the seed declares or trusts.
+    fn is_owner(&self, role: Oid) -> bool {
+        role == self.cx.snapshot.database.owner
+            || self.owns_most == Some(role)
+            || self.cx.is_trusted_owner(role)
+    }
+
+    /// Whether a role is or can act as an owner of the structure.
+    fn acts_as_owner(&self, role: &Role) -> bool {
+        [Follow::Set, Follow::Privileges].into_iter().any(|follow| {
+            self.cx.access.closure(role.oid, follow).iter().any(|held| self.is_owner(*held))
+        })
+    }
+
+    /// Whether requests log in as an undeclared role: it can log in and become a client. If the
+    /// client is not declared either, the role must not inherit its privileges, because a service
+    /// that inherits those of a group need not change its role.
+    fn is_login(&self, role: &Role) -> bool {
+        let cx = self.cx;
+        let becomes = |other: &Oid| {
+            let Some(other) = cx.snapshot.role(*other) else { return false };
+            match cx.contract.kind_of(&other.name) {
+                Some(kind) => kind == RoleKind::Client,
+                None => {
+                    self.grantees.contains(&other.oid)
+                        && !(other.can_login || other.superuser || other.is_predefined())
+                        && !self.is_owner(other.oid)
+                        && cx.managed_role(other.oid).is_none()
+                        && !cx.access.has_privileges_of(role.oid, other.oid)
+                }
+            }
+        };
+        role.can_login
+            && !role.superuser
+            && cx.contract.kind_of(&role.name).is_none_or(|kind| kind == RoleKind::Login)
+            && cx.managed_role(role.oid).is_none()
+            && !self.acts_as_owner(role)
+            && cx.access.closure(role.oid, Follow::Set).iter().any(becomes)
     }
 }
 
@@ -175,21 +343,12 @@ fn in_schemas(cx: &Context<'_>) -> (HashSet<Oid>, HashMap<Oid, usize>) {
     (grantees, owned)
 }
 
-/// Returns the roles that own the structure: the owner of the database, and the role that owns more
-/// than half of the objects. A person has to decide about other owners.
-fn structure_owners(cx: &Context<'_>, owned: &HashMap<Oid, usize>) -> HashSet<Oid> {
-    let all: usize = owned.values().sum();
-    let most = owned.iter().filter(|(_, count)| **count * 2 > all).map(|(owner, _)| *owner);
-    most.chain([cx.snapshot.database.owner]).collect()
-}
-
-/// Returns why an undeclared role is a worker. Roles of requests from outside cannot log in,
-/// because requests switch to them, and are subject to row security.
-fn worker_reason(role: &Role) -> Option<&'static str> {
-    match (role.bypass_rls, role.can_login) {
-        (true, _) => Some("bypasses row security"),
-        (false, true) => Some("can log in"),
-        (false, false) => None,
+/// Returns why an undeclared role is a worker, as the end of a sentence.
+fn worker_reason(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::BypassesRowSecurity => Some("bypasses row security"),
+        Reason::CanLogIn => Some("can log in"),
+        _ => None,
     }
 }
 

@@ -2,7 +2,7 @@
 //! security).
 
 use crate::catalog::{Command, ObjectKind, Privileges, Relation, RelationKind, Role, Schema};
-use crate::contract::{SchemaDecl, Severity};
+use crate::contract::{RoleKind, SchemaDecl, Severity};
 use crate::finding::Finding;
 use crate::rule::Area;
 use crate::rules::{Context, RULES};
@@ -33,7 +33,7 @@ pub fn role_matrix(cx: &Context<'_>) -> Vec<Cell> {
         .collect();
     let mut cells = Vec::new();
     for declared in &cx.contract.schemas {
-        for kind in [crate::contract::RoleKind::Client, crate::contract::RoleKind::Worker] {
+        for kind in [RoleKind::Client, RoleKind::Worker, RoleKind::Login] {
             for name in cx.contract.roles_of(kind) {
                 let schema = cx.snapshot.schema_named(&declared.name);
                 let role = cx.snapshot.role_named(name);

@@ -2,19 +2,21 @@
 //! looked up.
 
 use super::needs::Needs;
-use crate::access::Access;
+use crate::access::{Access, Follow};
 use crate::catalog::{
-    Acl, Object, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine,
-    Schema, Snapshot,
+    Acl, AclItem, Command, Object, ObjectId, ObjectKind, Oid, PUBLIC, Policy, Privileges, Relation,
+    RelationKind, Role, Routine, Schema, Snapshot, extension,
 };
 use crate::contract::{
     ColumnGrants, Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to,
 };
+use crate::requests::Requests;
 use crate::rule::Rule;
 use crate::search_path::SearchPaths;
 use crate::sql::{argument_types, quote_ident};
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// The input of every rule: the contract, the catalog, access, and the declared roles and schemas
 /// that exist.
@@ -27,12 +29,15 @@ pub struct Context<'a> {
     pub access: &'a Access<'a>,
     /// Verdicts on search paths.
     pub paths: SearchPaths<'a>,
-    /// Declared client roles that exist.
+    /// Declared client roles that exist; and undeclared roles with privileges in governed schemas
+    /// that a login role can become, for which nothing is declared.
     pub clients: Vec<&'a Role>,
-    /// Declared worker roles that exist.
+    /// Declared worker and login roles that exist.
     pub workers: Vec<&'a Role>,
     /// The roles for which privileges are declared: clients, then workers.
     pub(crate) subjects: Vec<&'a Role>,
+    /// The roles that requests log in as and become.
+    pub(crate) requests: Requests<'a>,
     governed: HashMap<Oid, &'a SchemaDecl>,
     /// Called in each loop over data whose size the user controls; unwinds if the query is
     /// canceled.
@@ -64,20 +69,106 @@ impl<'a> Context<'a> {
             .iter()
             .filter_map(|d| snapshot.schema_named(&d.name).map(|s| (s.oid, d)))
             .collect();
-        let (clients, workers): (Vec<&Role>, Vec<&Role>) =
-            (existing(RoleKind::Client), existing(RoleKind::Worker));
-        Self {
+        let mut workers: Vec<&Role> = existing(RoleKind::Worker);
+        workers.extend(existing(RoleKind::Login));
+        let mut cx = Self {
             contract,
             snapshot,
             access,
             paths: SearchPaths::new(snapshot, access, trusted),
-            subjects: clients.iter().chain(&workers).copied().collect(),
-            clients,
+            subjects: vec![],
+            clients: existing(RoleKind::Client),
             workers,
+            requests: Requests::of(contract, snapshot, access),
             governed,
             interrupts,
             needs: OnceCell::new(),
+        };
+        cx.clients.extend(cx.undeclared_clients());
+        cx.subjects = cx.clients.iter().chain(&cx.workers).copied().collect();
+        cx
+    }
+
+    /// Returns the undeclared roles of requests that have privileges of their own in governed
+    /// schemas, or own something there.
+    fn undeclared_clients(&self) -> Vec<&'a Role> {
+        let mut roles = self.requests.undeclared.clone();
+        if !roles.is_empty() {
+            let grantees = self.grantees();
+            roles.retain(|role| !self.own_grantees(role.oid).is_disjoint(&grantees));
         }
+        roles
+    }
+
+    /// Returns the grantees and owners of governed schemas and the objects in them.
+    fn grantees(&self) -> HashSet<Oid> {
+        let mut grantees = HashSet::new();
+        let mut add = |owner: Oid, acl: Option<&Acl>| {
+            grantees.insert(owner);
+            grantees.extend(acl.into_iter().flatten().map(|item| item.grantee));
+        };
+        self.schemas().for_each(|(schema, _)| add(schema.owner, schema.acl.as_ref()));
+        for (relation, _) in self.relations() {
+            add(relation.owner, relation.acl.as_ref());
+            relation.columns.iter().for_each(|(_, acl)| add(relation.owner, Some(acl)));
+        }
+        self.routines().for_each(|(routine, _)| add(routine.owner, routine.acl.as_ref()));
+        grantees
+    }
+
+    /// Returns the roles whose grants count as those of `role`: itself and the roles whose
+    /// privileges it inherits. Not counted are the declared roles that a login role or an
+    /// undeclared role of requests inherits from: requests can become those anyway.
+    pub(crate) fn own_grantees(&self, role: Oid) -> Rc<HashSet<Oid>> {
+        let closure = || self.access.closure(role, Follow::Privileges);
+        match self.kind_of(role) {
+            Some(RoleKind::Login) => Rc::new(HashSet::from([role])),
+            Some(_) => closure(),
+            None if self.requests.reach(role) => {
+                let is_own = |held: &Oid| *held == role || self.kind_of(*held).is_none();
+                Rc::new(closure().iter().copied().filter(is_own).collect())
+            }
+            None => closure(),
+        }
+    }
+
+    /// Returns the privileges that an ACL gives to a role by grants that count as its own, without
+    /// those of PUBLIC.
+    pub(crate) fn granted(&self, role: &Role, acl: &[AclItem]) -> Privileges {
+        let own = self.own_grantees(role.oid);
+        acl.iter()
+            .filter(|item| item.grantee != PUBLIC && own.contains(&item.grantee))
+            .fold(Privileges::NONE, |all, item| all | item.privileges)
+    }
+
+    /// Whether a policy applies to a role, and not only to a declared role that it inherits from.
+    pub(crate) fn policy_applies(&self, policy: &Policy, role: &Role) -> bool {
+        self.access.policy_applies(policy, role.oid)
+            && (self.contract.role(&role.name).is_some() || {
+                let own = self.own_grantees(role.oid);
+                policy.roles.iter().any(|named| *named == PUBLIC || own.contains(named))
+            })
+    }
+
+    /// Returns the privileges in `mask` that are declared for each of the declared clients and
+    /// workers in `roles`: PUBLIC may have them. A login role has what PUBLIC has as well, which
+    /// matters to none of its requests.
+    pub(crate) fn declared_for_all(
+        &self,
+        roles: &[&Role],
+        declared: &dyn Fn(&Role) -> Privileges,
+        mask: Privileges,
+    ) -> Privileges {
+        let known = roles.iter().filter(|role| self.is_declared_subject(role.oid));
+        known.fold(mask, |all, role| all & declared(role))
+    }
+
+    /// Returns the platform's role as the owner of a finding; `None` if the role is not managed.
+    pub fn managed_role(&self, role: Oid) -> Option<String> {
+        let name = &self.snapshot.role(role)?.name;
+        self.contract
+            .manages_role(name, self.requests.reach(role))
+            .then(|| format!("role {}", quote_ident(name)))
     }
 
     /// Unwinds if the query is canceled.
@@ -103,6 +194,19 @@ impl<'a> Context<'a> {
             .schemas
             .iter()
             .filter_map(|schema| self.governed(schema.oid).map(|declared| (schema, declared)))
+    }
+
+    /// Returns the schemas that neither the contract governs nor the platform manages, without
+    /// those of the server and of this extension, in order of name.
+    pub(crate) fn ungoverned(&self) -> impl Iterator<Item = &'a Schema> + '_ {
+        self.snapshot.schemas.iter().filter(|schema| {
+            (self.interrupts)();
+            let is_superusers = self.access.is_superuser(schema.owner);
+            !schema.is_of_server()
+                && schema.name != extension::SCHEMA
+                && self.governed(schema.oid).is_none()
+                && !self.contract.manages_schema(&schema.name, is_superusers)
+        })
     }
 
     /// Returns EXECUTE if the contract declares it for a role on a routine, otherwise no
@@ -146,6 +250,59 @@ impl<'a> Context<'a> {
 
     pub(crate) fn is_subject(&self, role: Oid) -> bool {
         self.subjects.iter().any(|s| s.oid == role)
+    }
+
+    /// Whether a permissive policy can allow a role the command. A policy for PUBLIC, one without
+    /// TO, counts only for roles that have the privilege, and if its condition requires an
+    /// authenticated caller, not for the role of anonymous requests.
+    pub(crate) fn policy_admits(
+        &self,
+        policy: &Policy,
+        relation: &Relation,
+        role: &Role,
+        command: Command,
+    ) -> bool {
+        let own = self.own_grantees(role.oid);
+        let is_named = |named: &Oid| *named != PUBLIC && own.contains(named);
+        policy.covers(command)
+            && (policy.roles.iter().any(is_named)
+                || policy.roles.contains(&PUBLIC)
+                    && !(policy.requires_authentication && self.snapshot.is_anonymous(role))
+                    && self.has_privilege_on_a_column(role, relation, command.privilege()))
+    }
+
+    /// Whether a role has a privilege on a relation or on one of its columns.
+    fn has_privilege_on_a_column(
+        &self,
+        role: &Role,
+        relation: &Relation,
+        privilege: Privileges,
+    ) -> bool {
+        let on_column =
+            |acl| self.access.privileges(role.oid, relation.owner, Some(acl), ObjectKind::Column);
+        self.access.relation_privileges(role.oid, relation).contains(privilege)
+            || relation.columns.iter().any(|(_, acl)| on_column(acl).contains(privilege))
+    }
+
+    /// Whether the contract declares the role as a worker.
+    pub(crate) fn is_worker(&self, role: Oid) -> bool {
+        self.kind_of(role) == Some(RoleKind::Worker)
+    }
+
+    /// Whether the contract declares the role as a client or worker: what login roles become.
+    pub(crate) fn is_declared_subject(&self, role: Oid) -> bool {
+        matches!(self.kind_of(role), Some(RoleKind::Client | RoleKind::Worker))
+    }
+
+    /// Returns the declared kind of a role.
+    fn kind_of(&self, role: Oid) -> Option<RoleKind> {
+        self.snapshot.role(role).and_then(|role| self.contract.kind_of(&role.name))
+    }
+
+    /// Returns the declared clients that exist.
+    pub(crate) fn declared_clients(&self) -> Vec<&'a Role> {
+        let clients = self.contract.roles_of(RoleKind::Client);
+        clients.filter_map(|name| self.snapshot.role_named(name)).collect()
     }
 
     /// Returns the declaration of a schema; `None` if it is not governed.
@@ -268,7 +425,10 @@ impl<'a> Context<'a> {
     /// `security_definer_executable_by_clients` checks it.
     pub(crate) fn is_undeclared_definer(&self, routine: &Routine, schema: &SchemaDecl) -> bool {
         routine.security_definer
-            && !self.clients.iter().all(|client| self.declares_execute(routine, schema, client))
+            && !self
+                .declared_clients()
+                .into_iter()
+                .all(|client| self.declares_execute(routine, schema, client))
     }
 
     /// Whether a routine has the declared argument types.

@@ -22,7 +22,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "8",
     checks: "No default privileges grant a client role or PUBLIC privileges on objects created \
-             later, beyond what the contract declares.",
+             later, beyond what the contract declares. Those of managed roles are the platform's, \
+             and only information.",
     why: "The next object that the role creates is open before it has been reviewed.",
     fix: "Run ALTER DEFAULT PRIVILEGES ... REVOKE, and grant privileges on each object.",
     exempt: "Default privileges that the platform sets for a role that creates no objects in \
@@ -67,7 +68,11 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
                  {objects}{in_schema} to {grantee}.",
                 printable(&creator),
             );
-            let draft = Draft::new(object(governed, &creator, &objects), Severity::Error, detail)
+            let object = Object {
+                managed_by: cx.managed_role(default.role),
+                ..object(governed, &creator, &objects)
+            };
+            let draft = Draft::new(object, Severity::Error, detail)
                 .grantee(item.grantee, role)
                 .key(privileges.to_string())
                 .evidence(json!({"creator": creator, "privileges": privileges.words()}))

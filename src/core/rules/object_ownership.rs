@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::shared::target::Target;
-use crate::catalog::{Oid, PG_DATABASE_OWNER, RoutineKind};
+use crate::catalog::{Object, Oid, PG_DATABASE_OWNER, RoutineKind};
 use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, Statement};
@@ -96,7 +96,8 @@ impl Owned {
             capitalized(&target.name),
             printable(&owner)
         );
-        Draft::new(target.object.clone(), severity, detail)
+        let managed_by = target.object.managed_by.clone().or_else(|| cx.managed_role(self.owner));
+        Draft::new(Object { managed_by, ..target.object.clone() }, severity, detail)
             .role(&owner)
             .evidence(json!({"owner": owner}))
             .fix(self.fix(cx, target))

@@ -18,8 +18,10 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "7",
     checks: "No permissive policy whose condition is constantly true applies to a client role \
-             for a command that the contract does not declare.",
-    why: "With USING (true), row security is enabled but every row is visible.",
+             for a command that the contract does not declare, or for which a policy with a \
+             condition also applies to it.",
+    why: "With USING (true), row security is enabled but every row is visible. Permissive policies \
+          are combined with OR: next to it, the condition of another policy restricts nothing.",
     fix: "Drop the policy, remove the client from its roles, or give it a condition.",
     exempt: "A table whose rows are public. Declare the policy's command for the role instead.",
     exempt_by_pattern: true,
@@ -38,6 +40,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         "; its condition is always true, so it applies to every row",
         out,
     );
+    policies::report_overriding(cx, out);
 }
 
 #[cfg(test)]
@@ -61,6 +64,7 @@ mod tests {
             roles: vec![anon],
             always_true: true,
             unchecked: false,
+            requires_authentication: false,
         });
         assert_eq!(
             world.found(&RULE),
@@ -70,5 +74,29 @@ mod tests {
               applies to every row. \
               => DROP POLICY p ON public.plaintiff_contacts;"]
         );
+    }
+
+    #[test]
+    fn policy_that_overrides_a_condition_is_reported() {
+        let mut world = World::conforming();
+        let (authenticated, relation) =
+            (world.role("authenticated").oid, world.relation("public.judgments").oid);
+        world.snapshot.policies.push(Policy {
+            name: "mine".into(),
+            relation,
+            permissive: true,
+            roles: vec![authenticated],
+            ..Policy::default()
+        });
+        assert_eq!(
+            world.found(&RULE),
+            ["error policy \"authenticated SELECT\" on public.judgments authenticated: Policy \
+              \"authenticated SELECT\" on table public.judgments allows role \"authenticated\" to \
+              SELECT every row, because its condition is always true; the condition of policy mine \
+              restricts nothing."]
+        );
+        assert!(world.findings(&RULE)[0].fix.sql().is_none(), "a person decides");
+        world.snapshot.policies.last_mut().unwrap().permissive = false;
+        assert_eq!(world.found(&RULE), [""; 0], "a restrictive policy is combined with AND");
     }
 }

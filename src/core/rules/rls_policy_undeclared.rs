@@ -18,7 +18,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "7",
     checks: "No permissive policy applies to a client role for a command that the contract does \
-             not declare.",
+             not declare. A policy for PUBLIC counts only for roles that have the privilege, and \
+             one that requires an authenticated caller not for the role of anonymous requests.",
     why: "Permissive policies are combined with OR: a single additional policy makes rows visible \
           that all other policies exclude.",
     fix: "Drop the policy, or remove the client from its roles.",
@@ -41,7 +42,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::{Command, Oid, PUBLIC, Policy};
+    use crate::catalog::{Command, Oid, PUBLIC, Policy, Privileges};
     use crate::fix::Fix;
 
     #[test]
@@ -60,6 +61,7 @@ mod tests {
             roles,
             always_true: false,
             unchecked: false,
+            requires_authentication: false,
         };
         world.snapshot.policies.push(policy(
             "mine",
@@ -68,6 +70,8 @@ mod tests {
             vec![PUBLIC],
         ));
         world.snapshot.policies.push(policy("all", queue, None, vec![anon]));
+        assert_eq!(world.found(&RULE).len(), 1, "anon has no privilege on judgments");
+        world.grant("public.judgments", anon, Privileges::SELECT);
         assert_eq!(
             world.found(&RULE),
             [
@@ -82,6 +86,15 @@ mod tests {
             ]
             .map(|s| s.replace("policy all on", "policy \"all\" on"))
         );
+        // An anonymous caller cannot satisfy the condition.
+        let mine = |p: &&mut Policy| p.name == "mine";
+        world
+            .snapshot
+            .policies
+            .iter_mut()
+            .filter(mine)
+            .for_each(|p| p.requires_authentication = true);
+        assert_eq!(world.found(&RULE).len(), 1);
     }
 
     fn policy(relation: Oid, name: &str, roles: Vec<Oid>) -> Policy {

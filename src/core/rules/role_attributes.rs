@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use crate::catalog::{Attribute, Object, ObjectId};
-use crate::contract::{GuardAction, Severity};
+use crate::contract::{GuardAction, RoleDecl, RoleKind, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, Statement};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
@@ -21,7 +21,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: true,
     section: "2",
     checks: "Each declared role has exactly the attributes that the contract declares for it: \
-             SUPERUSER, BYPASSRLS, CREATEROLE, CREATEDB, REPLICATION.",
+             SUPERUSER, BYPASSRLS, CREATEROLE, CREATEDB, REPLICATION. A login role must not have \
+             SUPERUSER or BYPASSRLS even if its declaration omits them.",
     why: "SUPERUSER and BYPASSRLS bypass every policy; with CREATEROLE and CREATEDB a role can \
           gain further privileges. PostgreSQL fires no event trigger for ALTER ROLE, so only \
           hardened mode blocks it.",
@@ -40,15 +41,18 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let Some(role) = cx.snapshot.role_named(&declared.name) else { continue };
         for attribute in Attribute::ALL {
             let (actual, word) = (role.has(attribute), attribute.as_str());
-            let Some(wanted) = declared.attribute(attribute).filter(|w| *w != actual) else {
+            let stated = declared.attribute(attribute);
+            let Some(wanted) = stated.or_else(|| of_kind(declared, attribute)) else { continue };
+            if wanted == actual {
                 continue;
+            }
+            let (no, has, requires) = match (wanted, stated) {
+                (true, _) => ("", "does not have", "which the contract requires"),
+                (false, Some(_)) => ("NO", "has", "which the contract forbids"),
+                (false, None) => ("NO", "has", "which a login role must not have"),
             };
-            let (no, has, requires) =
-                if wanted { ("", "does not have", "requires") } else { ("NO", "has", "forbids") };
-            let detail = format!(
-                "Role \"{}\" {has} attribute {word}, which the contract {requires}.",
-                printable(&role.name)
-            );
+            let detail =
+                format!("Role \"{}\" {has} attribute {word}, {requires}.", printable(&role.name));
             let alter = Statement::new(
                 Change::AlterRole { role: role.oid, attribute, on: wanted },
                 format!("ALTER ROLE {} {no}{word};", safe_ident(&role.name)),
@@ -66,10 +70,36 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
+/// Returns what the kind of a role requires where its declaration omits an attribute: a login role
+/// with one of these would make row security and privileges ineffective for every request that
+/// does not change its role.
+fn of_kind(declared: &RoleDecl, attribute: Attribute) -> Option<bool> {
+    let bypasses = matches!(attribute, Attribute::Superuser | Attribute::BypassRls);
+    (declared.kind == RoleKind::Login && bypasses).then_some(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::World;
     use super::RULE;
+    use crate::contract::RoleKind;
+
+    #[test]
+    fn login_role_must_not_bypass_row_security() {
+        let mut world = World::conforming();
+        world.add_login("gateway");
+        world.declare("gateway", RoleKind::Login);
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.role("gateway").bypass_rls = true;
+        world.role("gateway").create_db = true;
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error role gateway gateway: Role \"gateway\" has attribute BYPASSRLS, which a login \
+              role must not have. => ALTER ROLE gateway NOBYPASSRLS;"
+            ]
+        );
+    }
 
     #[test]
     fn undeclared_and_missing_attributes_are_reported() {

@@ -1,20 +1,22 @@
-//! A client or worker role is a member of another role.
+//! A role is a member of another role whose privileges it should not have.
 
 use super::context::Context;
 use super::shared::privileges::end_membership;
 use crate::access::Follow;
-use crate::catalog::{Object, ObjectId, PG_DATABASE_OWNER, Role};
+use crate::catalog::{Object, ObjectId, Oid, PG_DATABASE_OWNER, Role};
 use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::Fix;
+use crate::requests;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// The rule.
 pub static RULE: Rule = Rule {
     id: "role_membership",
-    title: "A client or worker role is a member of another role",
+    title: "A role is a member of another role whose privileges it should not have",
     area: Area::Roles,
     severity: Severity::Error,
     guard: GuardAction::Block,
@@ -22,12 +24,14 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::Roles,
     breaks_declared: false,
     section: "2",
-    checks: "No client or worker role is a direct or indirect member of a role that the \
-             contract does not declare for it.",
+    checks: "No client or worker role is a direct or indirect member of another role. A login \
+             role is a member of clients and workers only, and does not inherit their privileges. \
+             A role that the contract does not declare and that can log in is not a member of an \
+             owner or, unless it can become clients as a login role does, of a worker.",
     why: "A member can use SET ROLE or inherits the privileges of the role, so every request \
           can do what that role can do. NOINHERIT does not prevent SET ROLE. PostgreSQL fires \
           no event trigger for GRANT of a role, so only hardened mode blocks it.",
-    fix: "Revoke the membership.",
+    fix: "Revoke the membership. Where it may be intended, the fix is a proposal.",
     exempt: "A group role without privileges of its own that an external tool needs.",
     exempt_by_pattern: true,
     example: Example {
@@ -38,49 +42,224 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
-    for member in cx.subjects.iter().copied() {
-        let mut reached: Vec<&Role> = cx
-            .access
-            .closure(member.oid, Follow::Members)
-            .iter()
-            .filter(|role| **role != member.oid)
-            .filter_map(|role| cx.snapshot.role(*role))
-            .collect();
-        reached.sort_by(|a, b| a.name.cmp(&b.name));
-        for role in reached {
-            let step = cx.access.first_step(member.oid, role.oid).unwrap_or(role.oid);
-            let (severity, at_most, power) = match Power::of(cx, member, role) {
-                Some(power) => (Severity::Error, GuardAction::Block, power),
-                None if step == role.oid => (Severity::Warning, GuardAction::Warn, Power::Other),
-                None => continue,
-            };
-            let through = if step == role.oid {
-                String::new()
-            } else {
-                format!(" through role \"{}\"", printable(&cx.snapshot.role_name(step)))
-            };
-            let detail = format!(
-                "Role \"{}\" is a member of role \"{}\"{through}, {}.",
-                printable(&member.name),
-                printable(&role.name),
-                power.clause()
-            );
-            let fix = Fix::or_proposal(end_membership(cx, member.oid, step), || {
-                format!("ALTER DATABASE {} OWNER TO ...;", safe_ident(&cx.snapshot.database.name))
-            });
-            let object =
-                Object { id: ObjectId::Role(role.oid), ..Context::role_object(&role.name) };
-            let draft = Draft::new(object, severity, detail)
-                .role(&member.name)
-                .evidence(json!({
-                    "through": cx.snapshot.role_name(step),
-                    "strength": power.evidence(),
-                }))
-                .fix(fix)
-                .measure(Measure::default().limited_to(at_most));
-            out.push(draft);
+    for declared in &cx.contract.roles {
+        let Some(member) = cx.snapshot.role_named(&declared.name) else { continue };
+        match declared.kind {
+            RoleKind::Client | RoleKind::Worker => out.extend(of_subject(cx, member)),
+            RoleKind::Login => out.extend(of_login(cx, member)),
+            RoleKind::Owner => {}
         }
     }
+    for member in undeclared_members(cx) {
+        out.extend(of_undeclared(cx, member));
+    }
+}
+
+/// Returns the memberships of a client or worker.
+fn of_subject(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
+    let may_be_login = cx.is_worker(member.oid)
+        && requests::may_be_login(cx.access, member, &cx.declared_clients());
+    let mut drafts = Vec::new();
+    for role in reached(cx, member, &[Follow::Members]) {
+        let found = Found::new(cx, member, role);
+        let power = Power::of(cx, member, role);
+        let is_purpose = may_be_login && cx.is_declared_subject(role.oid);
+        let draft = match power {
+            // The contract may have been written before there were login roles.
+            Some(power) if is_purpose => found
+                .draft(cx, Severity::Warning, power)
+                .fix(Fix::Proposal(declare_login(cx, member, found.step)))
+                .measure(Measure::default().limited_to(GuardAction::Warn)),
+            Some(power) => found
+                .draft(cx, Severity::Error, power)
+                .fix(found.revoke(cx))
+                .measure(Measure::default().limited_to(GuardAction::Block)),
+            None if found.is_direct() => found
+                .draft(cx, Severity::Warning, Power::Other)
+                .fix(found.revoke(cx))
+                .measure(Measure::default().limited_to(GuardAction::Warn)),
+            None => continue,
+        };
+        drafts.push(draft);
+    }
+    drafts
+}
+
+/// Returns the memberships of a declared login role that are not its purpose, and the clients and
+/// workers whose privileges it inherits.
+fn of_login(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for role in reached(cx, member, &[Follow::Members]) {
+        let found = Found::new(cx, member, role);
+        if cx.is_declared_subject(role.oid) {
+            if found.is_direct() && cx.access.has_privileges_of(member.oid, role.oid) {
+                drafts.push(
+                    found
+                        .draft(cx, Severity::Warning, Power::Inherited)
+                        .key("inherited")
+                        .fix(Fix::Proposal(end_inheritance(cx, member, role)))
+                        .measure(
+                            Measure::excess("inherited", vec![]).limited_to(GuardAction::Warn),
+                        ),
+                );
+            }
+            continue;
+        }
+        // What a client or worker is a member of is reported for that role.
+        let through_subject = cx.is_declared_subject(found.step.oid);
+        let Some(power) = Power::of(cx, member, role).filter(|_| !through_subject) else {
+            continue;
+        };
+        if cx.managed_role(role.oid).is_none() || role.superuser {
+            drafts.push(
+                found
+                    .draft(cx, Severity::Error, power)
+                    .fix(found.revoke(cx))
+                    .measure(Measure::default().limited_to(GuardAction::Block)),
+            );
+        }
+    }
+    drafts
+}
+
+/// Returns the undeclared roles that can log in and are members of other roles: people, services,
+/// and login roles of an older contract.
+fn undeclared_members<'a>(cx: &Context<'a>) -> Vec<&'a Role> {
+    let members: BTreeSet<Oid> = cx.snapshot.memberships.iter().map(|m| m.member).collect();
+    let mut roles: Vec<&Role> = members
+        .iter()
+        .filter_map(|oid| cx.snapshot.role(*oid))
+        .filter(|role| {
+            role.can_login
+                && cx.contract.role(&role.name).is_none()
+                && !cx.is_trusted_owner(role.oid)
+                && role.oid != cx.snapshot.database.owner
+                && cx.managed_role(role.oid).is_none()
+        })
+        .collect();
+    roles.sort_by(|a, b| a.name.cmp(&b.name));
+    roles
+}
+
+/// Returns the memberships by which an undeclared role can act as a role that the contract trusts:
+/// an owner, or a worker unless the role may be a login role. It is not known what they are for.
+fn of_undeclared(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
+    let may_be_login = cx.contract.roles_of(RoleKind::Login).next().is_none()
+        && requests::may_be_login(cx.access, member, &cx.declared_clients());
+    let mut drafts = Vec::new();
+    for role in reached(cx, member, &[Follow::Set, Follow::Privileges]) {
+        let power = match cx.contract.kind_of(&role.name) {
+            Some(RoleKind::Owner) => Power::Owner,
+            _ if cx.contract.trusted_roles.contains(&role.name) => Power::Owner,
+            Some(RoleKind::Worker) if !may_be_login => Power::Worker,
+            _ => continue,
+        };
+        let found = Found::new(cx, member, role);
+        let text = format!(
+            "If this is not intended:\n{}",
+            found.revoke(cx).sql().unwrap_or_else(|| format!(
+                "REVOKE {} FROM {};",
+                safe_ident(&found.step.name),
+                safe_ident(&member.name)
+            ))
+        );
+        drafts.push(
+            found
+                .draft(cx, Severity::Warning, power)
+                .fix(Fix::Proposal(text))
+                .measure(Measure::default().limited_to(GuardAction::Warn)),
+        );
+    }
+    drafts
+}
+
+/// Returns the roles that `member` reaches through such memberships, in order of name. If the owner
+/// of the database is one of them, its implicit membership in `pg_database_owner` is not another.
+fn reached<'a>(cx: &Context<'a>, member: &Role, follow: &[Follow]) -> Vec<&'a Role> {
+    let mut reached: BTreeSet<Oid> = follow
+        .iter()
+        .flat_map(|follow| cx.access.closure(member.oid, *follow).as_ref().clone())
+        .filter(|role| *role != member.oid)
+        .collect();
+    if reached.contains(&cx.snapshot.database.owner) {
+        reached.remove(&PG_DATABASE_OWNER);
+    }
+    let mut reached: Vec<&Role> =
+        reached.iter().filter_map(|role| cx.snapshot.role(*role)).collect();
+    reached.sort_by(|a, b| a.name.cmp(&b.name));
+    reached
+}
+
+/// A membership.
+struct Found<'a> {
+    member: &'a Role,
+    role: &'a Role,
+    /// The role that was granted to the member, at the beginning of the shortest chain to `role`.
+    step: &'a Role,
+}
+
+impl<'a> Found<'a> {
+    fn new(cx: &Context<'a>, member: &'a Role, role: &'a Role) -> Self {
+        let step = cx.access.first_step(member.oid, role.oid);
+        Self { member, role, step: step.and_then(|oid| cx.snapshot.role(oid)).unwrap_or(role) }
+    }
+
+    fn is_direct(&self) -> bool {
+        self.step.oid == self.role.oid
+    }
+
+    /// Returns the finding, without fix and measure.
+    fn draft(&self, cx: &Context<'_>, severity: Severity, power: Power) -> Draft {
+        let through = if self.is_direct() {
+            String::new()
+        } else {
+            format!(" through role \"{}\"", printable(&self.step.name))
+        };
+        let detail = format!(
+            "Role \"{}\" is a member of role \"{}\"{through}, {}.",
+            printable(&self.member.name),
+            printable(&self.role.name),
+            power.clause()
+        );
+        let object =
+            Object { id: ObjectId::Role(self.role.oid), ..Context::role_object(&self.role.name) };
+        Draft::new(object, severity, detail).role(&self.member.name).evidence(json!({
+            "through": cx.snapshot.role_name(self.step.oid),
+            "strength": power.evidence(),
+        }))
+    }
+
+    /// Returns the REVOKE of the membership at the beginning of the chain.
+    fn revoke(&self, cx: &Context<'_>) -> Fix {
+        Fix::or_proposal(end_membership(cx, self.member.oid, self.step.oid), || {
+            format!("ALTER DATABASE {} OWNER TO ...;", safe_ident(&cx.snapshot.database.name))
+        })
+    }
+}
+
+/// Returns the proposal for a worker that can log in and become clients.
+fn declare_login(cx: &Context<'_>, member: &Role, step: &Role) -> String {
+    let name = printable(&member.name);
+    let revoke = end_membership(cx, member.oid, step.oid)
+        .into_iter()
+        .flatten()
+        .map(|statement| statement.to_string())
+        .collect::<Vec<_>>();
+    format!(
+        "If requests log in as \"{name}\" and become other roles, declare it with kind \"login\". \
+         Otherwise:\n{}",
+        revoke.join("\n")
+    )
+}
+
+/// Returns the proposal that ends the inheritance of a login role, which depends on the release.
+fn end_inheritance(cx: &Context<'_>, member: &Role, role: &Role) -> String {
+    let (member, role) = (safe_ident(&member.name), safe_ident(&role.name));
+    let sql = match cx.snapshot.version {
+        ..16 => format!("ALTER ROLE {member} NOINHERIT;"),
+        _ => format!("GRANT {role} TO {member} WITH INHERIT FALSE;"),
+    };
+    format!("Queries that are executed without SET ROLE lose these privileges:\n{sql}")
 }
 
 /// What a member of a role can do that it should not.
@@ -89,6 +268,7 @@ enum Power {
     Owner,
     Client,
     Worker,
+    Login,
     Superuser,
     BypassesRowSecurity,
     CreatesRoles,
@@ -96,6 +276,8 @@ enum Power {
     Replicates,
     DatabaseOwner,
     Predefined,
+    /// A login role has the privileges of the role without SET ROLE.
+    Inherited,
     /// Only the privileges of the role.
     Other,
 }
@@ -103,13 +285,15 @@ enum Power {
 impl Power {
     /// Returns what makes a role more powerful than the member; `None` if nothing does.
     fn of(cx: &Context<'_>, member: &Role, role: &Role) -> Option<Self> {
-        let kind = |name: &str| cx.contract.roles.iter().find(|r| r.name == name).map(|r| r.kind);
-        match kind(&role.name) {
+        let kind = |role: &Role| cx.contract.kind_of(&role.name);
+        match kind(role) {
             Some(RoleKind::Owner) => return Some(Self::Owner),
             Some(RoleKind::Client) => return Some(Self::Client),
-            Some(RoleKind::Worker) if kind(&member.name) == Some(RoleKind::Client) => {
+            Some(RoleKind::Login) => return Some(Self::Login),
+            Some(RoleKind::Worker) if kind(member) == Some(RoleKind::Client) => {
                 return Some(Self::Worker);
             }
+            _ if cx.contract.trusted_roles.contains(&role.name) => return Some(Self::Owner),
             _ => {}
         }
         [
@@ -132,6 +316,7 @@ impl Power {
             Self::Owner => "which is an owner role of the contract",
             Self::Client => "which is another client role",
             Self::Worker => "which is a worker role",
+            Self::Login => "which is a login role and can become other roles",
             Self::Superuser => "which is a superuser",
             Self::BypassesRowSecurity => "which bypasses row security",
             Self::CreatesRoles => "which can create roles",
@@ -139,6 +324,7 @@ impl Power {
             Self::Replicates => "which can read all data by replication",
             Self::DatabaseOwner => "because it owns the database",
             Self::Predefined => "which is a predefined role with privileges that no ACL shows",
+            Self::Inherited => "whose privileges it has without SET ROLE",
             Self::Other => "whose privileges the contract does not declare for it",
         }
     }
@@ -149,6 +335,7 @@ impl Power {
             Self::Owner => "which owns the structure",
             Self::Client => "another client role",
             Self::Worker => "a worker role",
+            Self::Login => "a login role",
             Self::Superuser => "a superuser",
             Self::BypassesRowSecurity => "which bypasses row security",
             Self::CreatesRoles => "which may create roles",
@@ -156,6 +343,7 @@ impl Power {
             Self::Replicates => "which may read everything by replication",
             Self::DatabaseOwner => "for it owns the database",
             Self::Predefined => "a predefined role with powers that no grant shows",
+            Self::Inherited => "whose privileges it inherits",
             Self::Other => "and may do what that role may, which the contract does not declare",
         }
     }
@@ -165,6 +353,7 @@ impl Power {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
+    use crate::contract::RoleKind;
 
     #[test]
     fn membership_of_a_client_in_a_worker_is_reported_even_if_indirect() {
@@ -185,5 +374,90 @@ mod tests {
               => REVOKE helpers FROM anon;"
             ]
         );
+    }
+
+    /// Returns a world with a login role that can become every client and the worker.
+    fn world_with_login(kind: Option<RoleKind>) -> World {
+        let mut world = World::conforming();
+        world.add_login("gateway");
+        kind.into_iter().for_each(|kind| world.declare("gateway", kind));
+        for role in ["anon", "authenticated", "service_role"] {
+            world.grant_role_without_inherit(role, "gateway");
+        }
+        world
+    }
+
+    #[test]
+    fn memberships_of_a_login_role_in_clients_and_workers_are_its_purpose() {
+        for kind in [None, Some(RoleKind::Login)] {
+            assert_eq!(world_with_login(kind).found(&RULE), [""; 0], "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn login_role_that_inherits_from_a_client_is_a_proposal() {
+        let mut world = world_with_login(Some(RoleKind::Login));
+        world.snapshot.memberships[0].inherit = true;
+        assert_eq!(
+            world.found(&RULE),
+            ["warning role anon gateway: Role \"gateway\" is a member of role \"anon\", whose \
+              privileges it has without SET ROLE."]
+        );
+    }
+
+    #[test]
+    fn login_role_must_not_become_owners_superusers_and_predefined_roles() {
+        let mut world = world_with_login(Some(RoleKind::Login));
+        world.add_role("pg_read_all_data");
+        for role in ["postgres", "root", "pg_read_all_data"] {
+            world.grant_role_without_inherit(role, "gateway");
+        }
+        let reported: Vec<String> =
+            world.findings(&RULE).iter().map(|f| f.object.identity.clone()).collect();
+        assert_eq!(reported, ["pg_read_all_data", "postgres", "root"]);
+        assert_eq!(world.fixes(&RULE).len(), 3);
+    }
+
+    #[test]
+    fn login_role_may_become_a_managed_role() {
+        let mut world = world_with_login(Some(RoleKind::Login));
+        world.add_role("storage_admin");
+        world.role("storage_admin").create_role = true;
+        world.grant_role_without_inherit("storage_admin", "gateway");
+        assert_eq!(world.findings(&RULE).len(), 1);
+        world.contract.managed.roles = vec!["storage_admin".into()];
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.role("storage_admin").superuser = true;
+        assert_eq!(world.findings(&RULE).len(), 1, "requests could become a superuser");
+    }
+
+    #[test]
+    fn worker_that_may_be_a_login_role_loses_no_membership() {
+        let world = world_with_login(Some(RoleKind::Worker));
+        assert_eq!(world.findings(&RULE).len(), 3);
+        assert_eq!(world.fixes(&RULE), [""; 0]);
+    }
+
+    #[test]
+    fn undeclared_role_that_can_act_as_an_owner_or_worker_is_reported() {
+        let mut world = World::conforming();
+        world.add_login("alice");
+        world.grant_role("anon", "alice");
+        assert_eq!(world.found(&RULE), [""; 0], "what a client can do, requests can do anyway");
+        world.grant_role("service_role", "alice");
+        assert_eq!(world.found(&RULE), [""; 0], "as a login role");
+        world.snapshot.memberships.remove(0);
+        world.grant_role("postgres", "alice");
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "warning role postgres alice: Role \"alice\" is a member of role \"postgres\", which \
+                 is an owner role of the contract.",
+                "warning role service_role alice: Role \"alice\" is a member of role \
+                 \"service_role\", which is a worker role.",
+            ]
+        );
+        world.contract.managed.roles = vec!["al*".into()];
+        assert_eq!(world.found(&RULE), [""; 0], "the platform's");
     }
 }

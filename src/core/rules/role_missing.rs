@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use crate::catalog::{Attribute, Role};
-use crate::contract::{GuardAction, RoleDecl, Severity};
+use crate::contract::{GuardAction, RoleDecl, RoleKind, Severity};
 use crate::finding::Draft;
 use crate::fix::{Change, Fix, Statement, ignoring};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
@@ -40,7 +40,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         }
         let attributes: String =
             wanted(declared).map(|attribute| format!(" {}", attribute.as_str())).collect();
-        let create = format!("CREATE ROLE {} NOLOGIN{attributes};", safe_ident(&declared.name));
+        // A login role must not inherit the privileges of the roles that it becomes.
+        let login = if declared.kind == RoleKind::Login { "LOGIN NOINHERIT" } else { "NOLOGIN" };
+        let create = format!("CREATE ROLE {} {login}{attributes};", safe_ident(&declared.name));
         // There is no CREATE ROLE IF NOT EXISTS.
         let repeatable = ignoring(&create, "duplicate_object");
         let change = Change::AddRole(new_role(declared));
@@ -57,7 +59,13 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 
 /// Returns the role that the statement creates.
 fn new_role(declared: &RoleDecl) -> Role {
-    let mut role = Role { name: declared.name.clone(), inherit: true, ..Role::default() };
+    let is_login = declared.kind == RoleKind::Login;
+    let mut role = Role {
+        name: declared.name.clone(),
+        inherit: !is_login,
+        can_login: is_login,
+        ..Role::default()
+    };
     wanted(declared).for_each(|attribute| role.set(attribute, true));
     role
 }
@@ -71,6 +79,7 @@ fn wanted(declared: &RoleDecl) -> impl Iterator<Item = Attribute> {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
+    use crate::contract::RoleKind;
 
     #[test]
     fn missing_role_is_fixed_by_create_role_with_its_attributes() {
@@ -83,5 +92,12 @@ mod tests {
                  declares, does not exist. \
               => CREATE ROLE service_role NOLOGIN BYPASSRLS;"]
         );
+    }
+
+    #[test]
+    fn missing_login_role_is_created_with_login_and_noinherit() {
+        let mut world = World::conforming();
+        world.declare("gateway", RoleKind::Login);
+        assert_eq!(world.fixes(&RULE), ["CREATE ROLE gateway LOGIN NOINHERIT;"]);
     }
 }

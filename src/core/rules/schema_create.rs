@@ -55,11 +55,10 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let mut drafts: Vec<Draft> = creators(cx, schema)
             .into_iter()
             .map(|role| {
-                target.undeclared_draft(
-                    cx,
-                    &Difference { role, privileges: Privileges::CREATE },
-                    Severity::Error,
-                )
+                let difference = Difference { role, privileges: Privileges::CREATE };
+                let mut draft = target.undeclared_draft(cx, &difference, Severity::Error);
+                draft.object.managed_by = cx.managed_role(role);
+                draft
             })
             .collect();
         if drafts.is_empty() {

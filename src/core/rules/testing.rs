@@ -7,11 +7,12 @@ use crate::catalog::{
     Membership, Oid, PUBLIC, Policy, Privileges, Relation, RelationKind, Role, Routine, Schema,
     Snapshot,
 };
-use crate::contract::{Contract, DEFAULT, granted_to};
+use crate::contract::{Contract, DEFAULT, RoleDecl, RoleKind, granted_to};
 use crate::finding::Finding;
 use crate::rule::Rule;
 use proptest::prelude::*;
 
+#[derive(Clone)]
 pub(crate) struct World {
     pub contract: Contract,
     pub snapshot: Snapshot,
@@ -65,6 +66,7 @@ impl World {
                         roles,
                         always_true: true,
                         unchecked: false,
+                        requires_authentication: false,
                     });
                 }
             }
@@ -179,6 +181,26 @@ impl World {
         self.snapshot.roles.push(Role { oid, name: name.into(), inherit: true, ..Role::default() });
     }
 
+    /// Adds a role that can log in.
+    pub fn add_login(&mut self, name: &str) {
+        self.add_role(name);
+        self.role(name).can_login = true;
+    }
+
+    /// Declares a role in the contract.
+    pub fn declare(&mut self, name: &str, kind: RoleKind) {
+        self.contract.roles.push(RoleDecl {
+            name: name.into(),
+            kind,
+            description: String::new(),
+            superuser: None,
+            bypass_rls: None,
+            create_role: None,
+            create_db: None,
+            replication: None,
+        });
+    }
+
     pub fn add_relation(&mut self, relation: Relation) {
         self.snapshot.relations.push(relation);
     }
@@ -214,6 +236,12 @@ impl World {
             inherit: true,
             set: true,
         });
+    }
+
+    /// Grants a role to one that can become it and does not inherit its privileges.
+    pub fn grant_role_without_inherit(&mut self, role: &str, member: &str) {
+        self.grant_role(role, member);
+        self.snapshot.memberships.last_mut().expect("a membership").inherit = false;
     }
 
     pub fn grant_schema(&mut self, schema: &str, grantee: Oid, privileges: Privileges) {
@@ -313,6 +341,7 @@ impl World {
                 roles: vec![grantee],
                 always_true: bits % 3 == 0,
                 unchecked: bits % 11 == 0,
+                requires_authentication: bits % 5 == 0,
             }),
             4 => world.snapshot.routines[routine]
                 .acl

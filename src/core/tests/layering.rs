@@ -15,6 +15,7 @@ const CORE: &[&str] = &[
     "query",
     "search_path",
     "contract",
+    "requests",
     "policy",
     "fix",
     "rule",

@@ -1,6 +1,6 @@
 //! Which untrusted roles can create objects in a schema.
 
-use crate::catalog::{ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema};
+use crate::catalog::{ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Role, Schema};
 use crate::rules::context::Context;
 use crate::search_path::Exploiter;
 
@@ -10,8 +10,8 @@ pub(crate) fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> {
     let owner =
         if schema.owner == PG_DATABASE_OWNER { cx.snapshot.database.owner } else { schema.owner };
     let acl = schema.acl.clone().unwrap_or_else(|| ObjectKind::Schema.default_acl(schema.owner));
-    let subjects = cx.subjects.iter().copied().map(|r| r.oid);
-    let creates = |role: Oid| cx.access.granted(role, &acl).contains(Privileges::CREATE);
+    let creates = |role: &&&Role| cx.granted(role, &acl).contains(Privileges::CREATE);
+    let subjects = cx.subjects.iter().filter(creates).map(|role| role.oid);
     let mut found: Vec<Oid> = acl
         .iter()
         .filter(|item| item.privileges.contains(Privileges::CREATE))
@@ -22,7 +22,7 @@ pub(crate) fn creators(cx: &Context<'_>, schema: &Schema) -> Vec<Oid> {
                 item.grantee
             }
         })
-        .chain(subjects.filter(|role| creates(*role)))
+        .chain(subjects)
         .filter(|role| {
             *role == PUBLIC
                 || cx.is_subject(*role)

@@ -1,8 +1,9 @@
-//! Permissive policies that allow clients more than the contract declares, for two rules.
+//! Permissive policies that allow clients more than the contract declares, or more than another
+//! policy intends, for two rules.
 
 use super::row_security::RowSecurity;
 use crate::catalog::{Command, Object, ObjectId, Oid, Policy, Relation, Role};
-use crate::contract::{SchemaDecl, Severity};
+use crate::contract::{GuardAction, SchemaDecl, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, Statement, create_policy};
 use crate::rules::context::Context;
@@ -22,9 +23,7 @@ pub(crate) fn report_undeclared(
         for policy in
             cx.snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive && includes(p))
         {
-            for client in
-                cx.clients.iter().copied().filter(|c| cx.access.policy_applies(policy, c.oid))
-            {
+            for client in cx.clients.iter().copied() {
                 let undeclared = undeclared(cx, policy, relation, schema, client);
                 if undeclared.is_empty() {
                     continue;
@@ -35,18 +34,13 @@ pub(crate) fn report_undeclared(
                     safe_ident(&policy.name),
                     cx.snapshot.relation_sql(relation)
                 );
-                let object = Object {
-                    object_type: "policy",
-                    identity: cx.snapshot.policy_identity(policy, relation),
-                    id: ObjectId::Policy(policy.oid),
-                    ..cx.relation_object(relation)
-                };
                 let detail = format!(
                     "Policy {sql} allows role \"{}\" to {}, which the contract does not \
                      declare{remark}.",
                     printable(&client.name),
                     words.join(", ")
                 );
+                let object = policy_object(cx, policy, relation);
                 let draft = Draft::new(object, Severity::Error, detail)
                     .role(&client.name)
                     .key(words.join(", "))
@@ -59,7 +53,91 @@ pub(crate) fn report_undeclared(
     }
 }
 
-/// Returns the commands that the policy covers and the contract does not declare for the client.
+/// Adds a finding for each policy that is always true and applies to a client together with a
+/// conditional policy for a declared command: the condition then restricts nothing.
+pub(crate) fn report_overriding(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for (relation, schema) in cx.relations().filter(|(r, _)| r.row_security) {
+        let policies = cx.snapshot.policies_of(relation.oid);
+        for policy in policies.iter().filter(|p| p.permissive && p.always_true) {
+            for client in cx.clients.iter().copied() {
+                let declared = |command: &Command| {
+                    cx.contract
+                        .table(&schema.name, &relation.name)
+                        .is_some_and(|t| t.policy_commands(&client.name).contains(command))
+                };
+                let overridden = |command: &Command| {
+                    cx.policy_admits(policy, relation, client, *command)
+                        && declared(command)
+                        && conditional(cx, relation, client, *command).is_some()
+                };
+                let commands: Vec<Command> = Command::ALL.into_iter().filter(overridden).collect();
+                let Some(other) =
+                    commands.first().and_then(|c| conditional(cx, relation, client, *c))
+                else {
+                    continue;
+                };
+                out.push(overriding(cx, policy, relation, client, &commands, other));
+            }
+        }
+    }
+}
+
+/// Returns the first policy that allows a client the command only for rows that satisfy a
+/// condition.
+pub(crate) fn conditional<'p>(
+    cx: &Context<'p>,
+    relation: &Relation,
+    client: &Role,
+    command: Command,
+) -> Option<&'p Policy> {
+    cx.snapshot.policies_of(relation.oid).iter().find(|policy| {
+        policy.permissive
+            && !policy.is_for_all_rows(command)
+            && cx.policy_admits(policy, relation, client, command)
+    })
+}
+
+/// Returns the finding about a policy that makes another one ineffective.
+fn overriding(
+    cx: &Context<'_>,
+    policy: &Policy,
+    relation: &Relation,
+    client: &Role,
+    commands: &[Command],
+    other: &Policy,
+) -> Draft {
+    let words: Vec<&str> = commands.iter().map(|c| c.as_str()).collect();
+    let (name, table) = (safe_ident(&policy.name), cx.snapshot.relation_sql(relation));
+    let detail = format!(
+        "Policy {name} on table {table} allows role \"{}\" to {} every row, because its condition \
+         is always true; the condition of policy {} restricts nothing.",
+        printable(&client.name),
+        words.join(", "),
+        safe_ident(&other.name)
+    );
+    let proposal = format!(
+        "Without this policy, the role can access only the rows that other policies allow:\n\
+         DROP POLICY {name} ON {table};"
+    );
+    Draft::new(policy_object(cx, policy, relation), Severity::Error, detail)
+        .role(&client.name)
+        .key(format!("overrides {}", words.join(", ")))
+        .evidence(json!({"commands": words, "always_true": true, "overrides": other.name}))
+        .fix(Fix::Proposal(proposal))
+        .measure(Measure::excess("overrides", words).limited_to(GuardAction::Warn))
+}
+
+/// Returns a policy as the object of a finding.
+fn policy_object(cx: &Context<'_>, policy: &Policy, relation: &Relation) -> Object {
+    Object {
+        object_type: "policy",
+        identity: cx.snapshot.policy_identity(policy, relation),
+        id: ObjectId::Policy(policy.oid),
+        ..cx.relation_object(relation)
+    }
+}
+
+/// Returns the commands that the policy allows the client and the contract does not declare.
 fn undeclared(
     cx: &Context<'_>,
     policy: &Policy,
@@ -71,7 +149,11 @@ fn undeclared(
         .contract
         .table(&schema.name, &relation.name)
         .map_or(vec![], |t| t.policy_commands(&client.name));
-    policy.commands().into_iter().filter(|c| !declared.contains(c)).collect()
+    policy
+        .commands()
+        .into_iter()
+        .filter(|c| !declared.contains(c) && cx.policy_admits(policy, relation, client, *c))
+        .collect()
 }
 
 /// Returns ALTER POLICY without the clients to which the policy should not apply, or DROP POLICY
@@ -88,7 +170,7 @@ fn fix(
     let table = cx.snapshot.relation_sql(relation);
     let name = safe_ident(&policy.name);
     let (mut kept, mut losing): (Vec<Oid>, Vec<Oid>) = (vec![], vec![]);
-    for client in cx.clients.iter().filter(|c| cx.access.policy_applies(policy, c.oid)) {
+    for client in cx.clients.iter().filter(|c| cx.policy_applies(policy, c)) {
         let lost = undeclared(cx, policy, relation, schema, client);
         if lost.is_empty() {
             kept.push(client.oid);

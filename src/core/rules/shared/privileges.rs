@@ -57,7 +57,7 @@ impl Target<'_> {
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
-        let for_all = roles.iter().fold(mask, |all, role| all & (allowed.declared)(role));
+        let for_all = cx.declared_for_all(roles, allowed.declared, mask);
         self.report_public(cx, allowed.permitted, mask & !for_all, severity, out);
         self.report_roles(cx, roles, allowed.permitted, mask, severity, out);
     }
@@ -97,7 +97,7 @@ impl Target<'_> {
     ) {
         let acl = self.acl_or_default();
         for role in roles {
-            let privileges = cx.access.granted(role.oid, &acl) & mask & !permitted(role);
+            let privileges = cx.granted(role, &acl) & mask & !permitted(role);
             if !privileges.is_empty() {
                 out.push(self.undeclared_draft(
                     cx,
@@ -629,7 +629,7 @@ impl Target<'_> {
 
     /// Returns the ACL entries that give the role these privileges.
     fn items(&self, cx: &Context<'_>, difference: &Difference) -> Acl {
-        let closure = cx.access.closure(difference.role, crate::access::Follow::Privileges);
+        let closure = cx.own_grantees(difference.role);
         let mut items = self.acl_or_default();
         items.retain(|item| {
             // Privileges of PUBLIC are another difference: only PUBLIC's own closure contains it.

@@ -1,0 +1,225 @@
+//! A contract inferred from a real application: it validates without warnings, the audit under it
+//! finds what was left out, and after the plan, or with the exemptions, what is declared works as
+//! before and no role can do more.
+#![allow(clippy::too_many_lines, reason = "one story, told in one piece")]
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use postgres::Client;
+use std::collections::BTreeMap;
+
+/// An application: a fixture, the schemas that are inferred, the roles that use it, and the settings
+/// of a request.
+struct Application {
+    name: &'static str,
+    schemas: &'static str,
+    roles: &'static [&'static str],
+    settings: &'static str,
+}
+
+const APPLICATIONS: [Application; 4] = [
+    Application {
+        name: "supabase",
+        schemas: "{app}",
+        roles: &["anon", "authenticated", "service_role"],
+        settings: "SET LOCAL request.jwt.claim.sub = '00000000-0000-0000-0000-000000000001'",
+    },
+    Application {
+        name: "postgrest",
+        schemas: "{app,data}",
+        roles: &["web_anon", "web_user", "api"],
+        settings: "SET LOCAL request.jwt.claim.user = '1'",
+    },
+    Application {
+        name: "tenants",
+        schemas: "{app,private}",
+        roles: &["tenant_user", "tenant_app", "anon"],
+        settings: "SET LOCAL app.tenant = '1'; SET LOCAL app.member = 'ann'",
+    },
+    Application {
+        name: "reference",
+        schemas: "{app}",
+        roles: &["visitor", "member"],
+        settings: "SET LOCAL app.id = '1'",
+    },
+];
+
+/// What a statement does: the number of rows, or the SQLSTATE of its error.
+type Outcome = Result<u64, String>;
+
+/// Role, object, privilege and statement.
+type Attempts = BTreeMap<(String, String, String, String), Outcome>;
+
+impl Application {
+    /// Returns a connection to the application's database, which has the extension.
+    fn start(&self, cluster: &Cluster) -> Client {
+        let create = format!("CREATE DATABASE {}", self.name);
+        cluster.connect("postgres", SUPERUSER).batch_execute(&create).unwrap();
+        cluster.psql_file(self.name, &format!("fixtures/infer/{}.sql", self.name));
+        let mut client = cluster.connect(self.name, SUPERUSER);
+        client
+            .batch_execute("SET client_min_messages = warning; CREATE EXTENSION dragonfly_guard")
+            .unwrap();
+        client
+    }
+
+    /// Tries every kind of access of every role.
+    fn attempts(&self, client: &mut Client) -> Attempts {
+        let statements: Vec<(String, String, String)> = client
+            .query(STATEMENTS, &[])
+            .unwrap()
+            .iter()
+            .map(|row| (row.get(0), row.get(1), row.get(2)))
+            .collect();
+        let mut attempts = Attempts::new();
+        for role in self.roles {
+            for (object, privilege, statement) in &statements {
+                let mut transaction = client.transaction().unwrap();
+                transaction
+                    .batch_execute(&format!("{}; SET LOCAL ROLE {role}", self.settings))
+                    .unwrap();
+                let outcome = transaction
+                    .execute(statement, &[])
+                    .map_err(|error| error.code().unwrap().code().to_owned());
+                transaction.rollback().unwrap();
+                let key =
+                    ((*role).to_owned(), object.clone(), privilege.clone(), statement.clone());
+                attempts.insert(key, outcome);
+            }
+        }
+        attempts
+    }
+
+    fn infer(&self, mode: &str) -> String {
+        format!("ops.infer_contract('{}', '{mode}')", self.schemas)
+    }
+}
+
+/// The statements that are tried: object, privilege, statement.
+const STATEMENTS: &str = "
+    WITH relations AS (
+      SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, c.relkind
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+       WHERE n.nspname IN ('app', 'data', 'private') AND c.relkind IN ('r', 'p', 'v', 'm'))
+    SELECT name, 'SELECT', format('SELECT * FROM %s', name) FROM relations
+    UNION ALL
+    SELECT name, 'TRUNCATE', format('TRUNCATE %s', name) FROM relations WHERE relkind <> 'm'
+    UNION ALL
+    SELECT name, 'INSERT', format('INSERT INTO %s DEFAULT VALUES', name) FROM relations
+     WHERE relkind <> 'm'
+    UNION ALL
+    SELECT name, 'DELETE', format('DELETE FROM %s', name) FROM relations WHERE relkind <> 'm'
+    UNION ALL
+    SELECT name, 'SELECT', format('SELECT %I FROM %s', attname, name)
+      FROM relations JOIN pg_attribute ON attrelid = oid WHERE attnum > 0
+    UNION ALL
+    SELECT name, 'UPDATE', format('UPDATE %s SET %I = NULL', name, attname)
+      FROM relations JOIN pg_attribute ON attrelid = oid WHERE attnum > 0 AND relkind <> 'm'
+    UNION ALL
+    SELECT format('%I.%I', n.nspname, p.proname), 'EXECUTE',
+           format('SELECT %I.%I(%s)', n.nspname, p.proname,
+                  (SELECT string_agg(format('NULL::%s', format_type(t, NULL)), ', ')
+                     FROM unnest(p.proargtypes) AS t))
+      FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+     WHERE n.nspname IN ('app', 'data', 'private') AND p.prorettype <> 'trigger'::regtype
+     ORDER BY 1, 3";
+
+/// What the contract in force declares for roles: role, object and privilege.
+const DECLARED: &str = "
+    SELECT g.key || ' ' || format('%I.%I', o->>'schema', o->>'name') || ' ' || p.privilege
+      FROM jsonb_path_query(ops.contract(), '$.*[*]') AS o,
+           jsonb_each(o->'grants') AS g, jsonb_array_elements_text(g.value) AS p (privilege)
+     WHERE jsonb_typeof(o) = 'object' AND o ? 'grants'
+    UNION ALL
+    SELECT e.role || ' ' || format('%I.%I', f->>'schema', f->>'name') || ' EXECUTE'
+      FROM jsonb_array_elements(ops.contract()->'functions') AS f,
+           jsonb_array_elements_text(f->'execute') AS e (role)";
+
+const FAILURES: &str = "SELECT area || ' ' || object || ': ' || detail FROM ops.doctor()
+    WHERE NOT ok AND area <> 'audit' ORDER BY 1";
+
+const FOUND: &str = "SELECT rule || ' ' || object || ' ' || coalesce(role_name, '-')
+    FROM ops.audit_security(min_severity => 'warning') ORDER BY 1";
+
+/// Loads an inferred contract, which must be free of warnings, and whose audit must find what was
+/// announced.
+fn load(client: &mut Client, inferred: &str) {
+    let problems = format!(
+        "SELECT path || ': ' || problem FROM ops.validate_contract({inferred})
+          WHERE severity <> 'info'"
+    );
+    assert_eq!(column(client, &problems), [""; 0], "{inferred}");
+    let announced = format!(
+        "SELECT rule || ' ' || object || ' ' || coalesce(role_name, '-')
+           FROM ops.audit_contract({inferred}) WHERE severity <> 'info' ORDER BY 1"
+    );
+    let announced = column(client, &announced);
+    attempt(client, &format!("SELECT ops.load_contract({inferred}, 'Inferred')")).unwrap();
+    assert_eq!(column(client, FOUND), announced, "{inferred}");
+}
+
+/// Returns the attempts that opened something: access that was not there, or more rows.
+fn opened(before: &Attempts, after: &Attempts) -> Vec<String> {
+    let is_more = |(key, now): &(&_, &Outcome)| match (&before[*key], now) {
+        (Ok(then), Ok(now)) => now > then,
+        (Err(_), Ok(_)) => true,
+        _ => false,
+    };
+    after.iter().filter(is_more).map(|(key, now)| format!("{key:?}: {now:?}")).collect()
+}
+
+#[test]
+fn as_is_contract_with_its_exemptions_changes_nothing() {
+    let cluster = Cluster::start();
+    for application in &APPLICATIONS {
+        let client = &mut application.start(&cluster);
+        let before = application.attempts(client);
+        load(client, &application.infer("as_is"));
+        let failures = column(client, FAILURES);
+        let statements = column(client, "SELECT statement FROM ops.infer_exemptions()");
+        assert_eq!(statements.len(), column(client, FOUND).len(), "{}", application.name);
+        for statement in &statements {
+            attempt(client, statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+        }
+        assert_eq!(column(client, FOUND), [""; 0], "{}", application.name);
+        attempt(client, "SELECT ops.assert_security('warning')").unwrap();
+        assert_eq!(column(client, "SELECT statement FROM ops.golden_sql()"), [""; 0]);
+        attempt(client, "SELECT ops.apply_golden_sql(dry_run => false)").unwrap();
+        assert_eq!(application.attempts(client), before, "{}", application.name);
+        assert_eq!(column(client, FAILURES), failures, "{}", application.name);
+    }
+}
+
+#[test]
+fn declared_access_works_after_the_plan_of_a_strict_contract() {
+    let cluster = Cluster::start();
+    for application in &APPLICATIONS {
+        let client = &mut application.start(&cluster);
+        let before = application.attempts(client);
+        load(client, &application.infer("strict"));
+        let failures = column(client, FAILURES);
+        let declared = column(client, DECLARED);
+        let open = "SELECT rule || ' ' || object FROM ops.audit_security(min_severity => 'warning')
+            WHERE fix IS NULL ORDER BY 1";
+        let open = column(client, open);
+        attempt(client, "SELECT ops.apply_golden_sql(dry_run => false)")
+            .unwrap_or_else(|error| panic!("{}: {error:?}", application.name));
+        let after = application.attempts(client);
+        let is_broken = |(key, now): &(&(String, String, String, String), &Outcome)| {
+            let (role, object, privilege, _) = key;
+            declared.contains(&format!("{role} {object} {privilege}")) && before[*key] != **now
+        };
+        let broken: Vec<String> = after
+            .iter()
+            .filter(is_broken)
+            .map(|(key, now)| format!("{key:?}: {:?} -> {now:?}", before[key]))
+            .collect();
+        assert_eq!(broken, [""; 0], "{}", application.name);
+        assert_eq!(opened(&before, &after), [""; 0], "{}", application.name);
+        assert_eq!(column(client, FAILURES), failures, "{}", application.name);
+        // What remains is what a person decides.
+        let remaining = "SELECT rule || ' ' || object
+            FROM ops.audit_security(min_severity => 'warning') ORDER BY 1";
+        let remaining = column(client, remaining);
+        assert!(remaining.iter().all(|left| open.contains(left)), "{remaining:#?} {open:#?}");
+    }
+}

@@ -1,0 +1,348 @@
+//! Login roles, roles of the platform, undeclared roles and ungoverned schemas, with real logins
+//! and SET ROLE.
+
+use dragonfly_tests::{Cluster, SUPERUSER, ServerError, attempt, column};
+use postgres::Client;
+
+/// An application behind PostgREST that declares nothing yet.
+const APPLICATION: &str = "
+    CREATE ROLE deployer LOGIN CREATEROLE;
+    CREATE ROLE visitor NOLOGIN;
+    CREATE ROLE member NOLOGIN;
+    CREATE ROLE backend NOLOGIN BYPASSRLS;
+    CREATE ROLE authenticator LOGIN NOINHERIT;
+    GRANT visitor, member, backend TO authenticator;
+    CREATE SCHEMA shop AUTHORIZATION deployer;
+    SET ROLE deployer;
+    CREATE TABLE shop.goods (id int PRIMARY KEY, owner name DEFAULT current_user);
+    ALTER TABLE shop.goods ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY mine ON shop.goods TO member USING (owner = current_user);
+    CREATE POLICY offered ON shop.goods FOR SELECT TO visitor USING (id > 0);
+    CREATE FUNCTION shop.pre_request() RETURNS void LANGUAGE sql AS 'SELECT';
+    REVOKE EXECUTE ON FUNCTION shop.pre_request() FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION shop.pre_request() TO authenticator, visitor, member;
+    GRANT USAGE ON SCHEMA shop TO authenticator, visitor, member, backend;
+    GRANT SELECT ON shop.goods TO visitor;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON shop.goods TO member;
+    GRANT ALL ON shop.goods TO backend;
+    RESET ROLE;";
+
+/// Starts a server with the application in database `app` and its inferred contract in force.
+fn application(settings: &[&str], more: &str) -> (Cluster, Client) {
+    let cluster = Cluster::start_with(settings);
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client.batch_execute("CREATE DATABASE app").unwrap();
+    let mut client = cluster.connect("app", SUPERUSER);
+    client.batch_execute(APPLICATION).unwrap();
+    client.batch_execute("ALTER DATABASE app OWNER TO deployer").unwrap();
+    client.batch_execute(more).unwrap();
+    client.batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
+    load_inferred(&mut client);
+    (cluster, client)
+}
+
+fn load_inferred(client: &mut Client) {
+    client.batch_execute("SELECT ops.load_contract(ops.infer_contract('{shop}'))").unwrap();
+}
+
+fn findings(client: &mut Client) -> Vec<String> {
+    column(
+        client,
+        "SELECT concat_ws(' ', severity, rule, object, role_name)
+           FROM ops.audit_security(min_severity => 'warning') ORDER BY 1",
+    )
+}
+
+/// Changes the contract in force with an SQL expression over `c`.
+fn change_contract(client: &mut Client, expression: &str) {
+    let sql = format!(
+        "SELECT ops.load_contract(jsonb_set({expression}, '{{version}}', to_jsonb(
+             (split_part(c->>'version', '.', 1)::int + 1) || '.0.0')))
+           FROM ops.contract() AS c"
+    );
+    client.batch_execute(&sql).unwrap_or_else(|e| panic!("{e:?}\n{sql}"));
+}
+
+fn plan(client: &mut Client) -> Vec<String> {
+    column(
+        client,
+        "SELECT statement FROM ops.golden_sql() WHERE statement NOT LIKE '--%' ORDER BY step",
+    )
+}
+
+fn rejection(client: &mut Client, sql: &str) -> ServerError {
+    let rejected = attempt(client, sql).expect_err(sql);
+    assert!(rejected.detail.contains("Rule "), "{sql}: {rejected:?}");
+    rejected
+}
+
+#[test]
+fn inferred_contract_of_an_application_has_a_login_role_and_no_findings() {
+    let (cluster, mut client) = application(&[], "");
+    assert_eq!(findings(&mut client), [""; 0]);
+    assert_eq!(plan(&mut client), [""; 0]);
+    let kinds = "SELECT r->>'name' || ' ' || (r->>'kind')
+                   FROM jsonb_array_elements(ops.contract()->'roles') r ORDER BY 1";
+    assert_eq!(
+        column(&mut client, kinds),
+        [
+            "authenticator login",
+            "backend worker",
+            "deployer owner",
+            "member client",
+            "visitor client"
+        ]
+    );
+    let described = "SELECT r->>'name' FROM jsonb_array_elements(ops.contract()->'roles') r
+                      WHERE coalesce(r->>'description', '') = ''";
+    assert_eq!(column(&mut client, described), [""; 0]);
+    let warnings = "SELECT problem FROM ops.validate_contract(ops.contract())";
+    assert_eq!(column(&mut client, warnings), [""; 0]);
+
+    // After the plan, the login role still becomes every role of requests.
+    client.batch_execute("SELECT count(*) FROM ops.apply_golden_sql()").unwrap();
+    let mut login = cluster.connect("app", "authenticator");
+    login.batch_execute("SELECT shop.pre_request()").unwrap();
+    for role in ["visitor", "member", "backend"] {
+        login
+            .batch_execute(&format!("SET ROLE {role}; SELECT * FROM shop.goods; RESET ROLE"))
+            .unwrap();
+    }
+    let bad = "SELECT step FROM ops.fix_schema_cache() WHERE NOT ok";
+    assert_eq!(column(&mut client, bad), [""; 0]);
+}
+
+#[test]
+fn login_role_is_reported_where_it_can_do_more_than_become_clients() {
+    let (_cluster, mut client) = application(&[], "");
+    for (change, undo, expected) in [
+        (
+            "GRANT deployer TO authenticator",
+            "REVOKE deployer FROM authenticator",
+            "error role_membership deployer authenticator",
+        ),
+        (
+            "GRANT pg_read_all_data TO authenticator",
+            "REVOKE pg_read_all_data FROM authenticator",
+            "error role_membership pg_read_all_data authenticator",
+        ),
+        (
+            "ALTER ROLE authenticator BYPASSRLS",
+            "ALTER ROLE authenticator NOBYPASSRLS",
+            "error role_attributes authenticator authenticator",
+        ),
+        (
+            "GRANT DELETE ON shop.goods TO authenticator",
+            "REVOKE DELETE ON shop.goods FROM authenticator",
+            "error table_privileges shop.goods authenticator",
+        ),
+    ] {
+        client.batch_execute(&format!("SET dragonfly_guard.mode = off; {change}")).unwrap();
+        assert_eq!(findings(&mut client), [expected], "{change}");
+        assert_eq!(plan(&mut client).len(), 1, "{change}");
+        client.batch_execute(undo).unwrap();
+    }
+}
+
+#[test]
+fn login_role_that_inherits_from_clients_is_a_proposal() {
+    let (_cluster, mut client) = application(&[], "");
+    // Since PostgreSQL 16, the option of each membership counts.
+    let version: i32 = client
+        .query_one("SELECT current_setting('server_version_num')::int / 10000", &[])
+        .unwrap()
+        .get(0);
+    let inherit = match version {
+        ..16 => "ALTER ROLE authenticator INHERIT",
+        _ => "GRANT visitor, member, backend TO authenticator WITH INHERIT TRUE",
+    };
+    client.batch_execute(&format!("SET dragonfly_guard.mode = off; {inherit}")).unwrap();
+    assert_eq!(
+        findings(&mut client),
+        ["backend", "member", "visitor"]
+            .map(|role| format!("warning role_membership {role} authenticator"))
+    );
+    assert_eq!(plan(&mut client), [""; 0]);
+}
+
+#[test]
+fn hardened_guard_allows_memberships_of_login_roles_only_where_they_belong() {
+    let settings = ["shared_preload_libraries=dragonfly_guard"];
+    let (_cluster, mut client) = application(
+        &settings,
+        "CREATE ROLE late NOLOGIN; CREATE ROLE alice LOGIN; REVOKE visitor FROM authenticator;
+         ALTER TABLE shop.goods OWNER TO deployer;",
+    );
+    // What ops.fix_schema_cache() offers is accepted.
+    let fix = "SELECT fix FROM ops.fix_schema_cache() WHERE NOT ok";
+    assert_eq!(column(&mut client, fix), ["GRANT visitor TO authenticator;"]);
+    client.batch_execute("GRANT visitor TO authenticator").unwrap();
+    assert_eq!(column(&mut client, fix), [""; 0]);
+    assert_eq!(findings(&mut client), [""; 0]);
+
+    rejection(&mut client, "GRANT backend TO visitor");
+    rejection(&mut client, "GRANT deployer TO visitor");
+    rejection(&mut client, "GRANT deployer TO authenticator");
+    rejection(&mut client, "ALTER ROLE authenticator SUPERUSER");
+    rejection(&mut client, "CREATE ROLE helper BYPASSRLS ROLE visitor");
+
+    // The role of a person is allowed, and an escalation is reported.
+    client.batch_execute("GRANT member TO alice").unwrap();
+    assert_eq!(findings(&mut client), [""; 0]);
+    client.batch_execute("GRANT backend, deployer TO alice").unwrap();
+    assert_eq!(
+        findings(&mut client),
+        ["warning role_membership backend alice", "warning role_membership deployer alice"]
+    );
+    assert_eq!(plan(&mut client), [""; 0]);
+}
+
+#[test]
+fn shipped_contract_leaves_an_undeclared_login_role_alone() {
+    let settings = ["shared_preload_libraries=dragonfly_guard"];
+    let cluster = Cluster::start_with(&settings);
+    let mut client = cluster.guarded_document("app");
+    let before = findings(&mut client);
+    client.batch_execute("REVOKE anon FROM authenticator; GRANT anon TO authenticator").unwrap();
+    assert_eq!(findings(&mut client), before);
+    client.batch_execute("CREATE ROLE mallory LOGIN; GRANT service_role TO mallory").unwrap();
+    assert_eq!(findings(&mut client), ["warning role_membership service_role mallory"]);
+}
+
+#[test]
+fn undeclared_role_that_requests_can_become_is_checked_like_a_client() {
+    let (cluster, mut client) = application(&[], "CREATE ROLE web_admin NOLOGIN");
+    client.batch_execute("GRANT web_admin TO authenticator").unwrap();
+    assert_eq!(findings(&mut client), [""; 0], "it has no privileges");
+    let rejected = rejection(&mut client, "GRANT SELECT ON shop.goods TO web_admin");
+    assert!(rejected.detail.contains("table_privileges"), "{rejected:?}");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             GRANT USAGE ON SCHEMA shop TO web_admin; GRANT SELECT ON shop.goods TO web_admin",
+        )
+        .unwrap();
+    let mut login = cluster.connect("app", "authenticator");
+    login.batch_execute("SET ROLE web_admin; SELECT * FROM shop.goods").unwrap();
+    assert_eq!(
+        findings(&mut client),
+        ["error schema_usage shop web_admin", "error table_privileges shop.goods web_admin",]
+    );
+    // A role of one user that inherits from a client can do no more than the client.
+    client
+        .batch_execute(
+            "REVOKE ALL ON shop.goods, SCHEMA shop FROM web_admin"
+                .replace(", SCHEMA shop", "")
+                .as_str(),
+        )
+        .unwrap();
+    client.batch_execute("REVOKE USAGE ON SCHEMA shop FROM web_admin").unwrap();
+    client.batch_execute("GRANT member TO web_admin").unwrap();
+    assert_eq!(findings(&mut client), [""; 0]);
+}
+
+#[test]
+fn privileges_of_undeclared_roles_are_one_row_for_each_schema() {
+    let (_cluster, mut client) = application(&[], "CREATE ROLE reports LOGIN");
+    client
+        .batch_execute(
+            "GRANT USAGE ON SCHEMA shop TO reports; GRANT SELECT ON shop.goods TO reports;
+             GRANT UPDATE (owner) ON shop.goods TO reports",
+        )
+        .unwrap();
+    let rows = "SELECT severity || ': ' || detail FROM ops.audit_security(min_severity => 'info')
+                 WHERE rule = 'undeclared_role_privileges'";
+    let detail = "Role \"reports\", which the contract does not declare, has USAGE, SELECT on 1 \
+                  relation and UPDATE on 1 column in schema shop.";
+    assert_eq!(column(&mut client, rows), [format!("warning: {detail}")]);
+    assert_eq!(plan(&mut client), [""; 0], "it is not known what they are for");
+
+    let raised = "jsonb_set(c, '{rules}',
+        '{\"undeclared_role_privileges\": {\"severity\": \"info\"}}')";
+    change_contract(&mut client, raised);
+    assert_eq!(column(&mut client, rows), [format!("info: {detail}")]);
+    change_contract(&mut client, "jsonb_set(c, '{managed,roles}', '[\"rep*\"]')");
+    assert_eq!(column(&mut client, rows), [""; 0], "a role of the platform");
+    load_inferred(&mut client);
+    assert_eq!(findings(&mut client), [""; 0]);
+}
+
+#[test]
+fn ungoverned_schema_that_shows_governed_rows_is_reported() {
+    let (cluster, mut client) = application(
+        &[],
+        "CREATE SCHEMA reports; CREATE VIEW reports.all_goods AS SELECT * FROM shop.goods;
+         GRANT USAGE ON SCHEMA reports TO visitor; GRANT SELECT ON reports.all_goods TO visitor;
+         INSERT INTO shop.goods VALUES (-1)",
+    );
+    let mut login = cluster.connect("app", "authenticator");
+    login.batch_execute("SET ROLE visitor").unwrap();
+    let shown = "SELECT id::text FROM reports.all_goods";
+    assert_eq!(column(&mut login, shown), ["-1"], "the policy does not offer it");
+    let rows = "SELECT detail FROM ops.audit_security() WHERE rule = 'ungoverned_schema_access'";
+    assert_eq!(
+        column(&mut client, rows),
+        ["Role \"visitor\" has USAGE on schema reports, which the contract does not govern, with \
+          SELECT on 1 relation; view reports.all_goods reads shop.goods with the privileges of its \
+          owner."]
+    );
+    assert_eq!(plan(&mut client), [""; 0]);
+    client.batch_execute("ALTER VIEW reports.all_goods SET (security_invoker = true)").unwrap();
+    assert!(!column(&mut client, rows)[0].contains("reads"));
+    change_contract(&mut client, "jsonb_set(c, '{managed,schemas}', '[\"reports\"]')");
+    assert_eq!(column(&mut client, rows), [""; 0]);
+}
+
+#[test]
+fn managed_roles_are_information_and_in_no_plan() {
+    let (_cluster, mut client) = application(
+        &[],
+        "CREATE ROLE platform NOLOGIN;
+         ALTER DEFAULT PRIVILEGES FOR ROLE platform IN SCHEMA shop GRANT SELECT ON TABLES TO visitor",
+    );
+    let expected = "error default_privileges for role platform in schema shop on tables visitor";
+    assert_eq!(findings(&mut client), [expected]);
+    change_contract(&mut client, "jsonb_set(c, '{managed,roles}', '[\"platform\"]')");
+    assert_eq!(findings(&mut client), [""; 0]);
+    assert_eq!(plan(&mut client), [""; 0]);
+    let managed_by = "SELECT evidence->>'managed_by' FROM ops.audit_security()
+                       WHERE rule = 'default_privileges'";
+    assert_eq!(column(&mut client, managed_by), ["role platform"]);
+
+    // A pattern excuses no role that requests can become.
+    client
+        .batch_execute(
+            "CREATE ROLE platform_web NOLOGIN; GRANT platform_web TO authenticator;
+             SET dragonfly_guard.mode = off; GRANT SELECT ON shop.goods TO platform_web",
+        )
+        .unwrap();
+    change_contract(&mut client, "jsonb_set(c, '{managed,roles}', '[\"platform*\"]')");
+    assert_eq!(findings(&mut client), ["error table_privileges shop.goods platform_web"]);
+    let all = "SELECT problem FROM ops.validate_contract(
+        jsonb_set(ops.contract(), '{managed,roles}', '[\"*\"]')) WHERE severity = 'error'";
+    assert_eq!(column(&mut client, all), ["not a name or a pattern"]);
+}
+
+#[test]
+fn supabase_is_recognised_and_its_roles_are_left_alone() {
+    let (_cluster, mut client) = application(
+        &[],
+        "CREATE ROLE supabase_admin SUPERUSER; CREATE ROLE supabase_storage_admin CREATEROLE LOGIN;
+         CREATE ROLE cli_login_x LOGIN; GRANT deployer TO cli_login_x;
+         GRANT supabase_storage_admin TO authenticator;
+         GRANT SELECT ON shop.goods TO supabase_storage_admin;
+         ALTER DEFAULT PRIVILEGES FOR ROLE supabase_admin IN SCHEMA shop
+           GRANT ALL ON TABLES TO visitor",
+    );
+    assert_eq!(findings(&mut client), [""; 0]);
+    assert_eq!(plan(&mut client), [""; 0]);
+    let declared = "SELECT r->>'name' FROM jsonb_array_elements(ops.contract()->'roles') r
+                     WHERE r->>'name' ~ '^(supabase|cli)'";
+    assert_eq!(column(&mut client, declared), [""; 0]);
+    let preset =
+        "SELECT r->>'kind' FROM jsonb_array_elements(ops.contract_preset('supabase')->'roles') r
+                   WHERE r->>'name' = 'authenticator'";
+    assert_eq!(column(&mut client, preset), ["login"]);
+    let unknown = attempt(&mut client, "SELECT ops.contract_preset('other')").unwrap_err();
+    assert_eq!(unknown.message, "unrecognized preset \"other\"");
+}
