@@ -168,6 +168,7 @@ mod tests {
     use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{PUBLIC, Privileges};
+    use crate::contract::RoleKind;
 
     #[test]
     fn privileges_of_an_undeclared_role_are_one_finding_for_each_schema() {
@@ -202,6 +203,7 @@ mod tests {
         world.contract.managed.roles = vec!["platform_*".into()];
         world.grant_role("postgres", "dba");
         world.add_login("authenticator");
+        world.declare("authenticator", RoleKind::Login);
         for role in ["anon", "authenticated", "web_admin"] {
             world.grant_role_without_inherit(role, "authenticator");
         }
