@@ -39,7 +39,7 @@ impl<'a> Requests<'a> {
         let is_undeclared = |role: &&Role| {
             contract.role(&role.name).is_none()
                 && !contract.trusted_roles.contains(&role.name)
-                && !contract.manages_role(&role.name, true)
+                && !contract.manages_role(&role.name, false)
                 && !role.superuser
                 && !role.is_predefined()
                 && role.oid != snapshot.database.owner

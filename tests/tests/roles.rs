@@ -295,7 +295,8 @@ fn managed_roles_are_information_and_in_no_plan() {
     let (_cluster, mut client) = application(
         &[],
         "CREATE ROLE platform NOLOGIN;
-         ALTER DEFAULT PRIVILEGES FOR ROLE platform IN SCHEMA shop GRANT SELECT ON TABLES TO visitor",
+         ALTER DEFAULT PRIVILEGES FOR ROLE platform IN SCHEMA shop
+           GRANT SELECT ON TABLES TO visitor",
     );
     let expected = "error default_privileges for role platform in schema shop on tables visitor";
     assert_eq!(findings(&mut client), [expected]);

@@ -184,10 +184,11 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "warning schema ops reports: Role \"reports\", which the contract does not declare, \
-                 has INSERT on 1 relation in schema ops.",
+                "warning schema ops reports: Role \"reports\", which the contract does not \
+                 declare, has INSERT on 1 relation in schema ops.",
                 "warning schema public reports: Role \"reports\", which the contract does not \
-                 declare, has USAGE, SELECT on 2 relations and UPDATE on 1 relation in schema public.",
+                 declare, has USAGE, SELECT on 2 relations and UPDATE on 1 relation in schema \
+                 public.",
             ]
         );
         assert_eq!(world.fixes(&RULE), [""; 0], "it is not known what they are for");
