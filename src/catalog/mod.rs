@@ -1,6 +1,7 @@
 //! Reads `pg_catalog` into a [`dragonfly_core::catalog::Snapshot`], in a few passes over the
 //! catalogs.
 
+mod code;
 mod content_owners;
 mod definition;
 pub mod deparse;

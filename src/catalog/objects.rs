@@ -80,6 +80,8 @@ impl Columns {
                 && is_security_invoker(&row.texts(self.options)),
             columns: Vec::new(),
             owned_by: None,
+            code: Vec::new(),
+            protected: Vec::new(),
         }
     }
 }
@@ -391,6 +393,12 @@ pub fn owner(state: &State, relation: Oid) -> Option<Oid> {
 /// Whether a relation has rules, as views do.
 pub fn has_rules(state: &State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relhasrules", |row, has| row.bool(has))
+        .unwrap_or_default()
+}
+
+/// Whether row security is enabled on a relation.
+pub fn has_row_security(state: &State, relation: Oid) -> bool {
+    of_row(state, oids::CLASS_BY_OID, relation, "relrowsecurity", |row, is| row.bool(is))
         .unwrap_or_default()
 }
 

@@ -1,6 +1,6 @@
 //! Snapshots of the whole catalog, or of the part that a check needs.
 
-use super::{Own, guard, objects, policies, roles, routines};
+use super::{Own, code, guard, objects, policies, roles, routines};
 use crate::pg::VERSION;
 use crate::pg::heap::State;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
@@ -14,6 +14,7 @@ pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = base(state);
     let governed = governed(&snapshot, contract);
     objects::relations(state, &governed, &mut snapshot);
+    code::read(state, contract, &mut snapshot);
     objects::extensions(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
     policies::read(state, &mut snapshot);
