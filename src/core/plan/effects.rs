@@ -649,6 +649,7 @@ impl<'a> Comparison<'a> {
                 continue;
             }
             for role in &roles {
+                self.lose_rows(known, relation, role);
                 let declared = cx.declared_on_relation(relation, schema, role);
                 let lost = declared
                     & self.old.relation_privileges(role.oid, known)
@@ -691,6 +692,46 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Rows that a role could use because no row security applied to it, and that no policy allows.
+    fn lose_rows(&mut self, earlier: &Relation, relation: &Relation, role: &Role) {
+        let cx = self.cx;
+        if is_restricted(self.old, earlier, role) || !is_restricted(cx.access, relation, role) {
+            return;
+        }
+        let schema = cx.snapshot.schema_name(relation.schema);
+        let declared = declared_on_relation(cx, relation, role.oid);
+        let expected = cx
+            .contract
+            .table(schema, &relation.name)
+            .map(|table| table.policy_commands(&role.name))
+            .unwrap_or_default();
+        let lost: Vec<&str> = Command::ALL
+            .into_iter()
+            .filter(|command| declared.contains(command.privilege()))
+            // A role that loses the attribute BYPASSRLS loses what the contract does not declare.
+            .filter(|command| !earlier.row_security || expected.contains(command))
+            .filter(|command| {
+                let allows = |policy: &Policy| {
+                    policy.permissive
+                        && policy.covers(*command)
+                        && cx.access.policy_applies(policy, role.oid)
+                };
+                !cx.snapshot.policies_of(relation.oid).iter().any(allows)
+            })
+            .map(Command::as_str)
+            .collect();
+        if !lost.is_empty() {
+            let detail = format!(
+                "No policy on table {} would allow {} to {}, which the contract declares: it would \
+                 see no rows.",
+                cx.snapshot.relation_sql(relation),
+                self.role_text(role.oid),
+                lost.join(", ")
+            );
+            self.add(&cx.relation_object(relation), detail);
+        }
+    }
+
     fn add_loss(&mut self, object: &Object, name: &str, role: &Role, lost: Privileges) {
         if !lost.is_empty() {
             let role = self.role_text(role.oid);
@@ -703,6 +744,14 @@ impl<'a> Comparison<'a> {
 
 /// The privileges to read and write rows.
 const ROWS: Privileges = Privileges(Privileges::SELECT.0 | Privileges::WRITES.0);
+
+/// Whether row security of a table applies to a role (rls.c, `check_enable_rls`).
+fn is_restricted(access: &Access<'_>, table: &Relation, role: &Role) -> bool {
+    let is_owner = || !table.force_row_security && access.has_privileges_of(role.oid, table.owner);
+    let is_exempt =
+        access.is_superuser(role.oid) || access.bypasses_row_security(role.oid) || is_owner();
+    table.row_security && !is_exempt
+}
 
 /// Returns the privileges on a relation that the contract declares for a role, or for a role whose
 /// privileges it has.

@@ -397,11 +397,9 @@ fn place_of(finding: &Finding) -> Place {
 
 /// Whether a routine's path is unsafe for an additional reason, which the guard would block.
 fn adds_reason(was: &Finding, is: &Finding) -> bool {
-    let reasons = |finding: &Finding| -> HashSet<(String, String)> {
+    let reasons = |finding: &Finding| -> HashSet<[String; 3]> {
         let all = finding.evidence["reasons"].as_array().into_iter().flatten();
-        all.map(|reason| (reason["reason"].to_string(), reason["schema"].to_string())).collect()
+        all.map(|reason| ["reason", "schema", "role"].map(|key| reason[key].to_string())).collect()
     };
-    let (was, is) = (reasons(was), reasons(is));
-    // Without a path, the caller could choose any.
-    !was.iter().any(|(code, _)| code == "\"NO_PATH\"") && !is.is_subset(&was)
+    !reasons(is).is_subset(&reasons(was))
 }

@@ -2,7 +2,9 @@
 
 use super::context::Context;
 use super::shared::target::Target;
-use crate::catalog::{Oid, PG_DATABASE_OWNER, Relation, RelationKind, Role, Routine, RoutineKind};
+use crate::catalog::{
+    Code, Oid, PG_DATABASE_OWNER, Relation, RelationKind, Role, Routine, RoutineKind,
+};
 use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, Statement};
@@ -229,7 +231,15 @@ impl Carrier<'_> {
 /// Returns what a change of the owner of a table means, one sentence a line.
 fn table_consequences(cx: &Context<'_>, table: &Relation, new: &str, former: &str) -> Vec<String> {
     let mut lines = Vec::new();
-    let code: Vec<&str> = table.code.iter().map(|code| code.as_str()).collect();
+    let is_view = |code: &&Code| **code == Code::View;
+    if table.code.iter().any(|code| is_view(&code)) {
+        lines.push(format!(
+            "Views read it: after the change, those of {new} can read it, and those of {former} \
+             no longer can."
+        ));
+    }
+    let code: Vec<&str> =
+        table.code.iter().filter(|code| !is_view(code)).map(|code| code.as_str()).collect();
     if !code.is_empty() {
         lines.push(format!(
             "It has {}: read them first, because {former} can have written them.",
