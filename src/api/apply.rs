@@ -1,27 +1,26 @@
 //! The execution of a plan, and the checks of its result: what it should fix, new errors, access
 //! that opens, and declared access that worked before. A failure names the step that causes it.
 
-use super::explain;
+use crate::access::declared::{self, LockTimeout};
 use crate::audit;
 use crate::catalog;
 use crate::guard;
 use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
 use crate::pg::{setting, statement, subtransaction};
-use crate::settings;
 use crate::store::Installation;
-use dragonfly_core::catalog::{Oid, Privileges, Snapshot};
+use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
-use dragonfly_core::doctor::{DeclaredAccess, Outcome, declared_accesses};
+use dragonfly_core::doctor::{AccessName, AccessOutcome, declared_accesses};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::plan::effects::{self, Effect};
 use dragonfly_core::plan::{Plan, Step};
-use dragonfly_core::sql::{printable, safe_qualified};
+use dragonfly_core::sql::printable;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::CStr;
 
 /// The execution of some steps of a plan.
 pub struct Execution<'a> {
@@ -42,7 +41,7 @@ enum Failure {
     /// Roles have lost privileges that the contract declares.
     Lost(Vec<Effect>),
     /// Declared access that worked fails, with the server's message.
-    Broken(Vec<(DeclaredAccess, String)>),
+    Broken(Vec<(AccessName, String)>),
     /// Findings that are not fixed, or that are new.
     Findings(Vec<Left>),
 }
@@ -71,14 +70,14 @@ impl Execution<'_> {
     pub fn run(&self, dry_run: bool) -> HashSet<String> {
         let at = Cell::new(At::End);
         let contract = Installation::now().contract;
-        let denied = denied(&contract);
+        let worked = working();
         // SAFETY: reads the current command; `true` so that the command counts as used.
         let first = unsafe { pg_sys::GetCurrentCommandId(true) };
         let work = || {
             self.execute(self.steps.len(), &at);
             at.set(At::End);
             guard::check_as_if_committing();
-            self.check(&contract, &denied, first)
+            self.check(&contract, &worked, first)
         };
         match subtransaction::kept_if(work, |result| result.is_ok() && !dry_run) {
             Ok(Ok(left)) => left,
@@ -119,7 +118,7 @@ impl Execution<'_> {
     fn check(
         &self,
         contract: &Contract,
-        denied: &HashMap<DeclaredAccess, String>,
+        worked: &HashSet<AccessName>,
         first: pg_sys::CommandId,
     ) -> Result<HashSet<String>, Failure> {
         let after = snapshot(contract, &State::now());
@@ -137,12 +136,9 @@ impl Execution<'_> {
         if let Some(lost) = some(lost) {
             return Err(Failure::Lost(lost));
         }
-        let mut broken: Vec<(DeclaredAccess, String)> = self::denied(contract)
-            .into_iter()
-            .filter(|(access, _)| !denied.contains_key(access))
-            .collect();
+        let broken: Vec<(AccessName, String)> =
+            denied().into_iter().filter(|(access, _)| worked.contains(access)).collect();
         if !broken.is_empty() {
-            broken.sort_by_key(|(access, _)| (access.relation, access.role, access.privilege));
             return Err(Failure::Broken(broken));
         }
         self.check_findings()
@@ -248,9 +244,9 @@ impl Execution<'_> {
                 )
             }
             Failure::Broken(broken) => {
-                let (access, _) = broken[0];
+                let (access, _) = &broken[0];
                 self.reject(
-                    self.cause(&|| denied(contract).contains_key(&access)),
+                    self.cause(&|| is_denied(access)),
                     "would end access that the contract declares",
                     described(broken),
                 )
@@ -365,42 +361,47 @@ fn snapshot(contract: &Contract, state: &State) -> Snapshot {
     catalog::full(state, contract, &catalog::Own::find(state))
 }
 
+/// Returns what the server says at present about every access that the contract declares.
+fn outcomes() -> BTreeMap<AccessName, AccessOutcome> {
+    audit::with_context(|cx| declared::outcomes_by_name(cx, &State::now()))
+}
+
+/// Returns the declared accesses that work at present.
+fn working() -> HashSet<AccessName> {
+    let works = |outcome: &AccessOutcome| *outcome == AccessOutcome::Works;
+    outcomes().into_iter().filter(|(_, o)| works(o)).map(|(access, _)| access).collect()
+}
+
 /// Returns the declared accesses that the server denies at present, with its message.
-fn denied(contract: &Contract) -> HashMap<DeclaredAccess, String> {
-    let timeout = Cell::new(c"1s");
-    let outcomes = audit::with_context(|cx| {
-        let read = |read: &dyn Fn() -> _| {
-            let own = settings::value("lock_timeout").filter(|value| value != "0");
-            let own = own.and_then(|value| CString::new(value).ok());
-            let limit = own.as_deref().unwrap_or(timeout.get());
-            let outcome = setting::under(&[(c"lock_timeout", limit)], read);
-            if matches!(&outcome, Err(crate::query::Unreadable::Now(_))) {
-                // One object that is locked costs time; further ones should not.
-                timeout.set(c"10ms");
-            }
-            outcome
-        };
-        explain::outcomes(contract, &State::now(), &declared_accesses(cx), read)
-    });
-    outcomes
-        .into_iter()
-        .filter_map(|(access, outcome)| match outcome {
-            Outcome::Fails(why) => Some((access, why)),
-            Outcome::Works | Outcome::Unchecked(_) => None,
-        })
-        .collect()
+fn denied() -> Vec<(AccessName, String)> {
+    let denial = |(access, outcome)| match outcome {
+        AccessOutcome::Denied(denial) => Some((access, denial.message)),
+        AccessOutcome::Works | AccessOutcome::Unchecked(_) => None,
+    };
+    outcomes().into_iter().filter_map(denial).collect()
+}
+
+/// Whether the server denies one declared access at present.
+fn is_denied(wanted: &AccessName) -> bool {
+    audit::with_context(|cx| {
+        let mut accesses = declared_accesses(cx);
+        accesses.retain(|access| access.name(cx.snapshot).as_ref() == Some(wanted));
+        let timeout = LockTimeout::default();
+        declared::outcomes(cx, &State::now(), accesses, &timeout)
+            .iter()
+            .any(|(_, outcome)| matches!(outcome, AccessOutcome::Denied(_)))
+    })
 }
 
 /// Describes declared accesses that fail.
-fn described(broken: &[(DeclaredAccess, String)]) -> String {
+fn described(broken: &[(AccessName, String)]) -> String {
     const SHOWN: usize = 5;
-    let base = catalog::base(&State::now()).complete();
-    let line = |(access, why): &(DeclaredAccess, String)| {
-        let DeclaredAccess { relation, role, privilege } = *access;
+    let line = |(access, why): &(AccessName, String)| {
+        let AccessName { role, object, privilege } = access;
         format!(
-            "Role \"{}\" could {} before: {}.",
-            printable(&base.role_name(role)),
-            statement_on(relation, privilege),
+            "Role \"{}\" had working {privilege} on {} before: {}.",
+            printable(role),
+            printable(object),
             printable(why)
         )
     };
@@ -409,12 +410,6 @@ fn described(broken: &[(DeclaredAccess, String)]) -> String {
         lines.push(format!("And {} more.", broken.len() - SHOWN));
     }
     lines.join("\n")
-}
-
-fn statement_on(relation: Oid, privilege: Privileges) -> String {
-    let name = catalog::name(catalog::PG_CLASS, relation)
-        .map(|(schema, name)| safe_qualified(&schema, &name));
-    format!("{privilege} {}", printable(&name.unwrap_or_default()))
 }
 
 /// Explains why a GRANT or REVOKE may have had no effect: the server selects the grantor from the

@@ -8,7 +8,7 @@ use crate::pg::heap::{Row, State, Table};
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::extension::{FUNCTIONS, TRIGGERS, is_called_in_ops};
 use dragonfly_core::catalog::{
-    Guard, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Oid, RoleSetting, Snapshot,
+    Guard, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Oid, Snapshot,
 };
 use dragonfly_core::sql::safe_qualified;
 use pgrx::pg_sys;
@@ -300,26 +300,9 @@ fn settings(state: &State, snapshot: &mut Snapshot) {
 
 /// Reads the settings of roles and databases that could disable the guard.
 fn stored_settings(state: &State, snapshot: &mut Snapshot) {
-    // SAFETY: reads a variable of the backend.
-    let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    let table = Table::open(oids::PG_DB_ROLE_SETTING);
-    let (database, role, config) =
-        (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
-    table.scan(state, |row| {
-        if row.oid(database) != 0 && row.oid(database) != current {
-            return;
-        }
-        for (name, value) in row.texts(config).iter().filter_map(|item| item.split_once('=')) {
-            if DISABLING_SETTINGS.iter().any(|s| s.eq_ignore_ascii_case(name)) {
-                snapshot.guard.settings.push(RoleSetting {
-                    role: Some(row.oid(role)).filter(|r| *r != 0),
-                    database: (row.oid(database) != 0).then(|| snapshot.database.name.clone()),
-                    name: name.to_ascii_lowercase(),
-                    value: value.to_owned(),
-                });
-            }
-        }
-    });
+    let mut found = super::roles::settings(state, &snapshot.database.name);
+    found.retain(|setting| DISABLING_SETTINGS.contains(&setting.name.as_str()));
+    snapshot.guard.settings = found;
 }
 
 /// Reads the privileges on the settings that could disable or omit the guard.

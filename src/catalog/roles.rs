@@ -1,9 +1,9 @@
-//! Reads `pg_authid`, `pg_auth_members` and `pg_database`.
+//! Reads `pg_authid`, `pg_auth_members`, `pg_database` and `pg_db_role_setting`.
 
 use super::oids;
 use crate::pg::VERSION;
 use crate::pg::heap::{State, Table};
-use dragonfly_core::catalog::{Database, Membership, Oid, Role, Snapshot};
+use dragonfly_core::catalog::{Database, Membership, Oid, Role, RoleSetting, Snapshot};
 use pgrx::pg_sys;
 use std::collections::HashMap;
 
@@ -22,6 +22,8 @@ fn roles(state: &State, snapshot: &mut Snapshot) {
     let (create_role, create_db, can_login) =
         (column("rolcreaterole"), column("rolcreatedb"), column("rolcanlogin"));
     let (replication, bypass_rls) = (column("rolreplication"), column("rolbypassrls"));
+    let (limit, until) = (column("rolconnlimit"), column("rolvaliduntil"));
+    let now = crate::pg::clock::now();
     table.scan(state, |row| {
         snapshot.roles.push(Role {
             oid: row.oid(oid),
@@ -33,6 +35,8 @@ fn roles(state: &State, snapshot: &mut Snapshot) {
             can_login: row.bool(can_login),
             replication: row.bool(replication),
             bypass_rls: row.bool(bypass_rls),
+            connection_limit: u32::try_from(row.int(limit)).ok(),
+            password_expired: row.timestamp(until).is_some_and(|until| until < now),
         });
     });
 }
@@ -66,42 +70,61 @@ fn database(state: &State, snapshot: &mut Snapshot) {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_DATABASE);
-    let (oid, name, owner, acl) = (
+    let (oid, name, owner, acl, limit) = (
         table.column("oid"),
         table.column("datname"),
         table.column("datdba"),
         table.column("datacl"),
+        table.column("datconnlimit"),
     );
     table.scan(state, |row| {
         if row.oid(oid) == current {
-            snapshot.database =
-                Database { name: row.name(name), owner: row.oid(owner), acl: row.acl(acl) };
+            snapshot.database = Database {
+                name: row.name(name),
+                owner: row.oid(owner),
+                acl: row.acl(acl),
+                connection_limit: u32::try_from(row.int(limit)).ok(),
+            };
         }
     });
 }
 
-/// Returns the value that ALTER ROLE has set for a role, and whether it is set for this database
-/// (true) or for all (false). A setting for this database takes precedence. PostgREST reads such
-/// settings of its own role ("In-Database Configuration" in its documentation).
-pub fn setting_of(state: &State, role: Oid, parameter: &str) -> Option<(String, bool)> {
+/// Returns the settings with which sessions of a database start, those of every role: the rows of
+/// `pg_db_role_setting` that apply to the current database, whose name is `database`.
+pub fn settings(state: &State, database: &str) -> Vec<RoleSetting> {
     // SAFETY: reads a variable of the backend.
-    let current = unsafe { pgrx::pg_sys::MyDatabaseId }.to_u32();
+    let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_DB_ROLE_SETTING);
-    let (database, of_role, config) =
+    let (of_database, of_role, config) =
         (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
-    let (mut here, mut everywhere) = (None, None);
+    let mut found = Vec::new();
     table.scan(state, |row| {
-        let value = match row.oid(database) {
-            _ if row.oid(of_role) != role => return,
-            0 => &mut everywhere,
-            database if database == current => &mut here,
-            _ => return,
-        };
-        let config = row.texts(config);
-        let mut items = config.iter().filter_map(|item| item.split_once('='));
-        *value = items
-            .rfind(|(name, _)| name.eq_ignore_ascii_case(parameter))
-            .map(|(_, value)| value.to_owned());
+        let (role, only) = (row.oid(of_role), row.oid(of_database));
+        if only != 0 && only != current {
+            return;
+        }
+        for (name, value) in row.texts(config).iter().filter_map(|item| item.split_once('=')) {
+            found.push(RoleSetting {
+                role: Some(role).filter(|role| *role != 0),
+                database: (only != 0).then(|| database.to_owned()),
+                name: name.to_ascii_lowercase(),
+                value: value.to_owned(),
+            });
+        }
     });
-    here.map(|value| (value, true)).or(everywhere.map(|value| (value, false)))
+    found
+}
+
+/// Whether a role owns an object, in this or another database.
+pub fn owns_objects(state: &State, role: Oid) -> bool {
+    const OWNER: u8 = b'o';
+    let table = Table::open(oids::PG_SHDEPEND);
+    let kind = table.column("deptype");
+    let keys = [(table.column("refclassid"), oids::PG_AUTHID), (table.column("refobjid"), role)];
+    let mut owns = false;
+    table.lookup_while(state, oids::PG_SHDEPEND_REFERENCE_INDEX, &keys, |row| {
+        owns = row.char(kind) == OWNER;
+        !owns
+    });
+    owns
 }

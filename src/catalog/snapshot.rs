@@ -20,6 +20,7 @@ pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     policies::read(state, &mut snapshot);
     routines::all(state, &governed, &mut snapshot);
     guard::read(state, own, &mut snapshot);
+    snapshot.settings = roles::settings(state, &snapshot.database.name);
     snapshot.complete()
 }
 

@@ -750,8 +750,9 @@ fn step_that_ends_declared_access_is_named() {
         ("P0004", "step 2 of the plan would end access that the contract declares")
     );
     assert!(
-        rejected.detail.contains("Role \"authenticated\" could SELECT public.judgments before")
-            && rejected.detail.contains("permission denied for function"),
+        rejected.detail.contains(
+            "Role \"authenticated\" had working SELECT on table public.judgments before: "
+        ) && rejected.detail.contains("permission denied for function"),
         "{}",
         rejected.detail
     );

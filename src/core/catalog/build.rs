@@ -1,6 +1,8 @@
 //! The index of a snapshot, and the names of its objects.
 
-use super::{Oid, PUBLIC, Policy, Relation, Role, Routine, RoutineKind, Schema, Snapshot};
+use super::{
+    Oid, PUBLIC, Policy, Relation, Role, RoleSetting, Routine, RoutineKind, Schema, Snapshot,
+};
 use crate::sql::identifiers::{SyntaxError, split_identifiers, split_uncut};
 use crate::sql::{printable, quote_ident, safe_ident, safe_qualified, safe_sql};
 
@@ -67,6 +69,19 @@ impl Snapshot {
     #[must_use]
     pub fn role_named(&self, name: &str) -> Option<&Role> {
         self.roles.binary_search_by(|r| r.name.as_str().cmp(name)).ok().map(|i| &self.roles[i])
+    }
+
+    /// Returns the stored setting with which sessions of a role start: the one for the role in the
+    /// current database, else the one for the role, for the database, and for every role and
+    /// database (postinit.c, `process_settings`). A superuser can store the same setting twice with
+    /// different capitals; the last one wins.
+    #[must_use]
+    pub fn setting_of(&self, role: Oid, name: &str) -> Option<&RoleSetting> {
+        let applies = |setting: &&RoleSetting| {
+            setting.role.is_none_or(|of| of == role) && setting.name.eq_ignore_ascii_case(name)
+        };
+        let rank = |setting: &&RoleSetting| (setting.role.is_some(), setting.database.is_some());
+        self.settings.iter().filter(applies).max_by_key(rank)
     }
 
     /// Returns the schema with this OID.
@@ -211,5 +226,36 @@ impl Routine {
             RoutineKind::Procedure => "procedure",
             RoutineKind::Aggregate => "aggregate",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_of_role_in_database_wins_over_role_database_and_all() {
+        let setting = |role: Option<Oid>, database: Option<&str>, value: &str| RoleSetting {
+            role,
+            database: database.map(str::to_owned),
+            name: "pgrst.db_schemas".into(),
+            value: value.into(),
+        };
+        let mut snapshot = Snapshot {
+            settings: vec![
+                setting(Some(1), Some("app"), "role in database"),
+                setting(None, None, "all"),
+                setting(Some(1), None, "role"),
+                setting(None, Some("app"), "database"),
+                setting(Some(2), Some("app"), "another role"),
+            ],
+            ..Snapshot::default()
+        };
+        let mut in_force = Vec::new();
+        while let Some(found) = snapshot.setting_of(1, "PGRST.db_schemas").cloned() {
+            snapshot.settings.retain(|setting| *setting != found);
+            in_force.push(found.value);
+        }
+        assert_eq!(in_force, ["role in database", "role", "database", "all"]);
     }
 }

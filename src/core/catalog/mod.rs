@@ -46,6 +46,10 @@ pub struct Role {
     pub can_login: bool,
     pub replication: bool,
     pub bypass_rls: bool,
+    /// How many connections the role can have at a time; `None` for any number.
+    pub connection_limit: Option<u32>,
+    /// Whether the password is no longer valid: VALID UNTIL is in the past.
+    pub password_expired: bool,
 }
 
 /// An attribute of a role that a contract can declare.
@@ -126,6 +130,8 @@ pub struct Database {
     pub name: String,
     pub owner: Oid,
     pub acl: Option<Acl>,
+    /// How many connections there can be at a time; `None` for any number.
+    pub connection_limit: Option<u32>,
 }
 
 /// A row of `pg_namespace`.
@@ -400,10 +406,11 @@ pub struct DefaultAcl {
     pub acl: Acl,
 }
 
-/// A row of `pg_db_role_setting`, or a setting for every role and database (`None`).
-#[derive(Debug, Clone)]
+/// A setting in `pg_db_role_setting` that sessions of the current database start with.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are named like what they contain")]
 pub struct RoleSetting {
+    /// `None` for every role.
     pub role: Option<Oid>,
     /// The name of the current database; `None` for every database.
     pub database: Option<String>,
@@ -534,6 +541,9 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     pub routines: Vec<Routine>,
     pub default_acls: Vec<DefaultAcl>,
+    /// The settings stored for roles and for the current database, read with the whole catalog
+    /// only. [`Snapshot::setting_of`] returns the one that is in force for a role.
+    pub settings: Vec<RoleSetting>,
     /// The owners of the objects in each schema, by kind of object.
     pub contents: HashMap<Oid, HashSet<(Oid, ContentKind)>>,
     /// Type names, as `format_type` returns them with every name qualified.

@@ -6,13 +6,17 @@
 //! here.
 
 mod check;
+mod declared;
 mod objects;
 
-pub use check::{Check, DeclaredAccess, ExposedSchemas, Outcome, Probes};
-pub use objects::declared_accesses;
+pub use check::{Check, Outcome, Probes};
+pub use declared::{
+    AccessName, AccessOutcome, DeclaredAccess, Target, accesses_by_name, declared_accesses,
+};
 
 use check::{Identified, Problems};
 
+use crate::catalog::RoleSetting;
 use crate::contract::{RoleDecl, RoleKind, Severity};
 use crate::finding::Finding;
 use crate::postgrest;
@@ -36,7 +40,7 @@ pub fn examine(
     checks.extend(objects::sequences(cx, &problems, probes));
     checks.extend(objects::functions(cx, &problems, probes));
     checks.push(guard(findings));
-    checks.extend(postgrest(cx, authenticator, probes));
+    checks.extend(postgrest(cx, authenticator));
     checks.push(audit(findings));
     checks
 }
@@ -73,7 +77,7 @@ fn guard(findings: &[Finding]) -> Check {
     }
 }
 
-fn postgrest(cx: &Context<'_>, authenticator: &str, probes: &Probes<'_>) -> Vec<Check> {
+fn postgrest(cx: &Context<'_>, authenticator: &str) -> Vec<Check> {
     let needs = postgrest::checks(cx, authenticator).into_iter();
     let mut checks: Vec<Check> = needs
         .map(|need| Check {
@@ -84,17 +88,15 @@ fn postgrest(cx: &Context<'_>, authenticator: &str, probes: &Probes<'_>) -> Vec<
             fix: need.fix,
         })
         .collect();
-    checks.push(exposed_schemas(cx, authenticator, probes.exposed_schemas.as_ref()));
+    let role = cx.snapshot.role_named(authenticator);
+    let stored = role.and_then(|role| cx.snapshot.setting_of(role.oid, "pgrst.db_schemas"));
+    checks.push(exposed_schemas(cx, authenticator, stored));
     checks
 }
 
 /// Checks `pgrst.db_schemas`, where the database stores it ("In-Database Configuration" in the
 /// documentation of PostgREST).
-fn exposed_schemas(
-    cx: &Context<'_>,
-    authenticator: &str,
-    stored: Option<&ExposedSchemas>,
-) -> Check {
+fn exposed_schemas(cx: &Context<'_>, authenticator: &str, stored: Option<&RoleSetting>) -> Check {
     let names: Vec<&str> = stored
         .into_iter()
         .flat_map(|stored| stored.value.split(','))
@@ -147,7 +149,7 @@ fn is_open_to_clients(cx: &Context<'_>, schema: &str) -> bool {
 fn exposed_schemas_fix(
     cx: &Context<'_>,
     authenticator: &str,
-    stored: &ExposedSchemas,
+    stored: &RoleSetting,
     kept: Vec<&str>,
 ) -> Option<String> {
     let names = if kept.is_empty() {
@@ -156,11 +158,9 @@ fn exposed_schemas_fix(
     } else {
         kept
     };
-    let in_database = if stored.is_of_database {
-        format!(" IN DATABASE {}", safe_ident(&cx.snapshot.database.name))
-    } else {
-        String::new()
-    };
+    let in_database = stored.database.as_deref();
+    let in_database =
+        in_database.map(|name| format!(" IN DATABASE {}", safe_ident(name))).unwrap_or_default();
     let (role, list) = (safe_ident(authenticator), quote_literal(&names.join(", ")));
     (!names.is_empty()).then(|| {
         format!(

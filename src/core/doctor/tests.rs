@@ -1,6 +1,7 @@
 use super::*;
 use crate::access::Access;
-use crate::catalog::{Oid, Privileges};
+use crate::catalog::RoleSetting;
+use crate::explain::{Cause, Denial};
 use crate::rules::RULES;
 use crate::rules::testing::World;
 
@@ -21,8 +22,7 @@ fn all_working() -> Probes<'static> {
     Probes {
         view: &|_| Outcome::Works,
         routine: &|_| Outcome::Works,
-        access: &|_| Outcome::Works,
-        exposed_schemas: None,
+        access: &|_| AccessOutcome::Works,
         interrupts: &|| {},
     }
 }
@@ -35,6 +35,17 @@ fn conforming() -> World {
         world.grant_role(role, "authenticator");
     }
     world
+}
+
+/// Stores a setting of role authenticator.
+fn store(world: &mut World, name: &str, value: &str, is_of_database: bool) {
+    let setting = RoleSetting {
+        role: Some(world.role("authenticator").oid),
+        database: is_of_database.then(|| world.snapshot.database.name.clone()),
+        name: name.into(),
+        value: value.into(),
+    };
+    world.snapshot.settings.push(setting);
 }
 
 #[test]
@@ -80,16 +91,13 @@ fn doctor_reports_problems_with_their_fixes() {
             Outcome::Works
         }
     };
+    store(&mut world, "pgrst.db_schemas", "public, api, nowhere", false);
     let lines = examined(
         &world,
         &Probes {
             view: &fails,
             routine: &|_| Outcome::Works,
-            access: &|_| Outcome::Works,
-            exposed_schemas: Some(ExposedSchemas {
-                value: "public, api, nowhere".into(),
-                is_of_database: false,
-            }),
+            access: &|_| AccessOutcome::Works,
             interrupts: &|| {},
         },
     );
@@ -158,16 +166,18 @@ fn doctor_reports_unchecked_views_and_bodies() {
 fn doctor_reports_declared_access_that_fails() {
     let world = conforming();
     let snapshot = world.snapshot.clone().complete();
-    let (anon, view) = (snapshot.role_named("anon").unwrap().oid, |r: Oid| {
-        snapshot.relation(r).unwrap().name == "v_judgment_pipeline"
-    });
-    let denied = |reach: &DeclaredAccess| {
-        let is_it =
-            reach.role == anon && view(reach.relation) && reach.privilege == Privileges::SELECT;
-        if is_it {
-            Outcome::Fails("permission denied for table judgments".to_owned())
+    let anon = snapshot.role_named("anon").unwrap().oid;
+    let public = snapshot.schema_named("public").unwrap().oid;
+    let view = snapshot.relation_named(public, "v_judgment_pipeline").unwrap().oid;
+    let denied = |access: &DeclaredAccess| {
+        if access.role == anon && access.target == Target::Relation(view) {
+            AccessOutcome::Denied(Denial {
+                cause: Cause::Privilege,
+                message: "permission denied for table judgments".to_owned(),
+                fix: Some("GRANT SELECT ON TABLE public.judgments TO postgres;".to_owned()),
+            })
         } else {
-            Outcome::Works
+            AccessOutcome::Works
         }
     };
     let lines = examined(&world, &Probes { access: &denied, ..all_working() });
@@ -175,16 +185,17 @@ fn doctor_reports_declared_access_that_fails() {
     assert_eq!(
         wrong,
         ["NO view public.v_judgment_pipeline: Role \"anon\" cannot SELECT, which the contract \
-             declares: permission denied for table judgments."]
+             declares: permission denied for table judgments. => GRANT SELECT ON TABLE public.judgments TO \
+             postgres;"]
     );
 }
 
 #[test]
 fn fix_of_exposed_schemas_keeps_their_scope() {
     let fix = |value: &str, is_of_database| {
-        let stored = ExposedSchemas { value: value.into(), is_of_database };
-        let lines =
-            examined(&conforming(), &Probes { exposed_schemas: Some(stored), ..all_working() });
+        let mut world = conforming();
+        store(&mut world, "pgrst.db_schemas", value, is_of_database);
+        let lines = examined(&world, &all_working());
         lines
             .iter()
             .find(|l| l.contains("pgrst.db_schemas"))

@@ -36,7 +36,7 @@ impl World {
         }
         let owner = world.role("postgres").oid;
         let root = world.role("root").oid;
-        world.snapshot.database = Database { name: "app".into(), owner, acl: None };
+        world.snapshot.database = Database { name: "app".into(), owner, ..Database::default() };
         let contract = world.contract.clone();
         for (i, schema) in contract.schemas.iter().enumerate() {
             let acl = schema.usage.iter().map(|r| world.item(r, Privileges::USAGE)).collect();

@@ -534,7 +534,7 @@ mod tests {
         let mut snapshot = Snapshot {
             version: 15,
             cuts_names: true,
-            database: Database { name: "d".into(), owner: APP, acl: None },
+            database: Database { name: "d".into(), owner: APP, ..Database::default() },
             roles: vec![
                 role(APP, "app_owner", false),
                 role(MALLORY, "mallory", false),
