@@ -429,18 +429,22 @@ COMMENT ON FUNCTION ops.golden_sql(pg_catalog.name[], pg_catalog.text[]) IS
 
 CREATE FUNCTION ops.apply_golden_sql(
     dry_run pg_catalog.bool DEFAULT true, schemas pg_catalog.name[]
-      DEFAULT NULL, rules pg_catalog.text[] DEFAULT NULL)
+      DEFAULT NULL, rules pg_catalog.text[] DEFAULT NULL, steps pg_catalog.int4[] DEFAULT NULL,
+    max_risk pg_catalog.text DEFAULT NULL)
   RETURNS TABLE (
     step pg_catalog.int4, outcome pg_catalog.text, rule pg_catalog.text, object pg_catalog.text,
       why pg_catalog.text,
     statement pg_catalog.text, reversible pg_catalog.bool, risk pg_catalog.text,
       undo pg_catalog.text)
   LANGUAGE c ROWS 100 AS 'MODULE_PATHNAME', 'ops_apply_golden_sql';
-COMMENT ON FUNCTION ops.apply_golden_sql(pg_catalog.bool, pg_catalog.name[], pg_catalog.text[]) IS
-  'Runs the plan of ops.golden_sql() as the caller and audits the result. If an error that the '
-  'plan should fix remains, or a new one appears, raises an error and rolls everything back. By '
-  'default it is a dry run (outcome tried). Outcome incomplete: a warning that the statement '
-  'should fix remains, for example because the caller cannot change an object of another owner.';
+COMMENT ON FUNCTION ops.apply_golden_sql(pg_catalog.bool, pg_catalog.name[], pg_catalog.text[],
+    pg_catalog.int4[], pg_catalog.text) IS
+  'Runs the plan of ops.golden_sql() as the caller and checks the result: what the plan should fix, '
+  'new errors, access that opens, and declared access that worked before. If a check fails, raises '
+  'an error that names the step and rolls everything back. steps: only these steps, by their '
+  'numbers in ops.golden_sql() with the same filters; max_risk (low, medium, high): only steps '
+  'with at most that risk; the others are skipped. By default it is a dry run (outcome tried). '
+  'Outcome incomplete: a warning that the statement should fix remains.';
 
 CREATE FUNCTION ops.explain_access(
     role pg_catalog.name, object pg_catalog.text, privilege pg_catalog.text

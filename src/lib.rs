@@ -21,6 +21,8 @@ mod audit;
 
 mod query;
 
+mod access;
+
 mod log;
 
 mod guard;

@@ -1,8 +1,8 @@
 //! `ops.doctor()`: the daily check. The probes in this file are the part that only the server can
 //! do.
 
-use super::explain;
 use super::postgrest::AUTHENTICATOR;
+use crate::access::declared::{self, LockTimeout};
 use crate::audit::with_findings;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
@@ -10,10 +10,10 @@ use crate::pg::inert::{Blocked, Trust, inert};
 use crate::pg::scratch::Scratch;
 use crate::pg::text::{from_server, to_server};
 use crate::pg::{restricted, setting, subtransaction};
-use crate::query::{self, Needs, Unreadable};
+use crate::query;
 use crate::{catalog, settings};
 use dragonfly_core::catalog::{Oid, Relation, RelationKind, Routine, RoutineKind};
-use dragonfly_core::doctor::{Check, Outcome, Probes, declared_accesses, examine};
+use dragonfly_core::doctor::{AccessOutcome, Check, Outcome, Probes, accesses_by_name, examine};
 use dragonfly_core::rules::Context;
 use dragonfly_core::search_path::{ReasonCode, stored_value};
 use dragonfly_core::sql::identifiers::split_identifiers;
@@ -21,6 +21,7 @@ use dragonfly_core::sql::{printable, safe_qualified};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::{Cell, OnceCell};
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 
 sql_function!(
@@ -32,13 +33,14 @@ fn doctor(call: Call) -> pg_sys::Datum {
     let authenticator = call.name(0).unwrap_or_else(|| AUTHENTICATOR.to_owned());
     let checks: Vec<Check> = with_findings(|cx, findings, state| {
         let probe = Probe::new(cx, state);
-        let outcomes = explain::outcomes(cx.contract, state, &declared_accesses(cx), |read| {
-            probe.with_lock_timeout(read)
-        });
+        let outcomes: HashMap<_, _> =
+            declared::outcomes(cx, state, accesses_by_name(cx), &probe.timeout)
+                .into_iter()
+                .collect();
         let probes = Probes {
             view: &|view| probe.view(view),
             routine: &|routine| probe.body(routine),
-            access: &|access| outcomes.get(access).cloned().unwrap_or(Outcome::Works),
+            access: &|access| outcomes.get(access).cloned().unwrap_or(AccessOutcome::Works),
             interrupts: &interrupts,
         };
         examine(cx, findings, &authenticator, &probes)
@@ -61,8 +63,7 @@ struct Probe<'a> {
     state: &'a State,
     memory: Scratch,
     trusted: OnceCell<Trusted>,
-    /// Whether a lock could not be acquired in time: from then on the timeout is short.
-    was_locked_out: Cell<bool>,
+    timeout: LockTimeout,
 }
 
 /// Which objects can be probed.
@@ -93,7 +94,7 @@ impl<'a> Probe<'a> {
             state,
             memory: Scratch::new(),
             trusted: OnceCell::new(),
-            was_locked_out: Cell::new(false),
+            timeout: LockTimeout::default(),
         }
     }
 
@@ -210,7 +211,9 @@ impl<'a> Probe<'a> {
             (None, Ok(false)) => modified(),
             (None, Err(_)) if !(target.is_unchanged)() => modified(),
             (None, Err(failure)) => {
-                self.was_locked_out.set(self.was_locked_out.get() || failure.is_of_lock());
+                if failure.is_of_lock() {
+                    self.timeout.locked_out();
+                }
                 failure.outcome(target.has_mutable_functions.get())
             }
         }
@@ -278,26 +281,6 @@ impl<'a> Probe<'a> {
         trusted.hazard.clone().map_or(Ok(&trusted.trust), Err)
     }
 
-    /// Reads what a statement needs, and waits for locks no longer than the timeout.
-    fn with_lock_timeout(
-        &self,
-        read: &dyn Fn() -> Result<Needs, Unreadable>,
-    ) -> Result<Needs, Unreadable> {
-        let timeout = CString::new(self.lock_timeout()).unwrap_or_default();
-        let outcome = setting::under(&[(c"lock_timeout", timeout.as_c_str())], read);
-        if let Err(Unreadable::Now(_)) = &outcome {
-            self.was_locked_out.set(true);
-        }
-        outcome
-    }
-
-    /// How long to wait for a lock: the setting of the session where it has one, or a short time.
-    fn lock_timeout(&self) -> String {
-        let of_session = settings::value("lock_timeout").filter(|value| value != "0");
-        let default = if self.was_locked_out.get() { SHORT_LOCK_TIMEOUT } else { LOCK_TIMEOUT };
-        of_session.unwrap_or_else(|| default.into())
-    }
-
     /// The settings with which an object in `schema` is used: those of the object itself, or those
     /// of a request. PostgREST sets a search_path that starts with the schema.
     fn settings(&self, schema: Oid, own: &[String]) -> Settings {
@@ -311,7 +294,7 @@ impl<'a> Probe<'a> {
             ("search_path", own("search_path").unwrap_or_else(|| self.path_of_requests(schema))),
             ("row_security", "on".to_owned()),
             ("check_function_bodies", "on".to_owned()),
-            ("lock_timeout", self.lock_timeout()),
+            ("lock_timeout", self.timeout.value()),
         ];
         let of_literal = |name| Some((name, own(name).or_else(|| settings::reset_value(name))?));
         found.extend(OF_LITERALS.into_iter().filter_map(of_literal));
@@ -414,12 +397,6 @@ impl Failure {
         }
     }
 }
-
-/// How long to wait for a lock where the session does not set lock_timeout.
-const LOCK_TIMEOUT: &str = "1s";
-
-/// How long to wait for further locks, after one could not be acquired.
-const SHORT_LOCK_TIMEOUT: &str = "10ms";
 
 /// The settings that affect how literals are read.
 const OF_LITERALS: [&str; 7] = [

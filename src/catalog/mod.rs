@@ -2,6 +2,7 @@
 //! catalogs.
 
 mod caller;
+mod code;
 mod content_owners;
 mod definition;
 pub mod deparse;
@@ -28,11 +29,13 @@ pub use guard::{impostor, in_own_script, read as guard};
 pub use name::{description, name};
 pub use object_hash::{Freshness, behind_view, cache as cache_hashes, object_hash, products};
 pub use objects::{
-    columns, has_rules, is_populated, members, members_of_extensions, owner as relation_owner,
-    relation_kind, relation_named, schema_named,
+    columns, computed_columns, has_row_security, has_rules, is_populated, members,
+    members_of_extensions, owner as relation_owner, relation_kind, relation_named, schema_named,
+    unique_key,
 };
+pub use roles::owns_objects;
 pub use routines::{
-    acl as routine_acl, argument_type_oids, argument_types, argument_types_of,
+    acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
     named as routines_named, of_schema as routines_of_schema, owner as routine_owner, quoted_path,
     validator,
 };

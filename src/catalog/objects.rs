@@ -81,6 +81,8 @@ impl Columns {
             columns: Vec::new(),
             column_names: [].into(),
             owned_by: None,
+            code: Vec::new(),
+            protected: Vec::new(),
         }
     }
 }
@@ -252,6 +254,51 @@ pub fn columns(state: &State, relation: Oid) -> Vec<String> {
     });
     found.sort();
     found.into_iter().map(|(_, name)| name).collect()
+}
+
+/// Returns the columns that a statement can set to DEFAULT only: generated columns, and identity
+/// columns GENERATED ALWAYS.
+pub fn computed_columns(state: &State, relation: Oid) -> HashSet<String> {
+    let table = Table::open(oids::PG_ATTRIBUTE);
+    let (owner, name) = (table.column("attrelid"), table.column("attname"));
+    let (generated, identity) = (table.column("attgenerated"), table.column("attidentity"));
+    let mut found = HashSet::new();
+    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
+        if row.char(generated) != 0 || row.char(identity) == b'a' {
+            found.insert(row.name(name));
+        }
+    });
+    found
+}
+
+/// Returns the columns of the primary key, or of another unique index on columns alone, that an
+/// INSERT can name in ON CONFLICT; `None` where there is none.
+pub fn unique_key(state: &State, relation: Oid) -> Option<Vec<String>> {
+    let index = Table::open(oids::PG_INDEX);
+    let column = |name| index.column(name);
+    let (on, is_unique, is_primary) =
+        (column("indrelid"), column("indisunique"), column("indisprimary"));
+    let (is_valid, is_immediate) = (column("indisvalid"), column("indimmediate"));
+    let (keys, count, predicate) = (column("indkey"), column("indnkeyatts"), column("indpred"));
+    let mut found: Vec<(bool, Vec<i16>)> = Vec::new();
+    index.lookup(state, oids::PG_INDEX_RELID_INDEX, &[(on, relation)], |row| {
+        let mut key = row.numbers(keys);
+        key.truncate(row.int(count) as i16 as usize);
+        let is_usable = row.bool(is_unique) && row.bool(is_valid) && row.bool(is_immediate);
+        // 0 stands for an expression.
+        if is_usable && row.is_null(predicate) && !key.contains(&0) {
+            found.push((!row.bool(is_primary), key));
+        }
+    });
+    let (_, key) = found.into_iter().min()?;
+    let table = Table::open(oids::PG_ATTRIBUTE);
+    let (owner, name, number) =
+        (table.column("attrelid"), table.column("attname"), table.column("attnum"));
+    let mut names = HashMap::new();
+    table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
+        names.insert(row.int(number) as i16, row.name(name));
+    });
+    key.iter().map(|number| names.remove(number)).collect()
 }
 
 /// Records which roles own objects in which schemas. Many consecutive rows agree, so that the last
@@ -436,6 +483,12 @@ pub fn owner(state: &State, relation: Oid) -> Option<Oid> {
 /// Whether a relation has rules, as views do.
 pub fn has_rules(state: &State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relhasrules", |row, has| row.bool(has))
+        .unwrap_or_default()
+}
+
+/// Whether row security is enabled on a relation.
+pub fn has_row_security(state: &State, relation: Oid) -> bool {
+    of_row(state, oids::CLASS_BY_OID, relation, "relrowsecurity", |row, is| row.bool(is))
         .unwrap_or_default()
 }
 

@@ -3,7 +3,7 @@
 use super::oids;
 use crate::pg::VERSION;
 use crate::pg::heap::{State, Table};
-use dragonfly_core::catalog::{Database, Membership, Role, RoleSetting, Snapshot};
+use dragonfly_core::catalog::{Database, Membership, Oid, Role, RoleSetting, Snapshot};
 use pgrx::pg_sys;
 use std::collections::HashMap;
 
@@ -133,4 +133,18 @@ pub fn settings(state: &State, database: &str) -> Vec<RoleSetting> {
         }
     });
     found
+}
+
+/// Whether a role owns an object, in this or another database.
+pub fn owns_objects(state: &State, role: Oid) -> bool {
+    const OWNER: u8 = b'o';
+    let table = Table::open(oids::PG_SHDEPEND);
+    let kind = table.column("deptype");
+    let keys = [(table.column("refclassid"), oids::PG_AUTHID), (table.column("refobjid"), role)];
+    let mut owns = false;
+    table.lookup_while(state, oids::PG_SHDEPEND_REFERENCE_INDEX, &keys, |row| {
+        owns = row.char(kind) == OWNER;
+        !owns
+    });
+    owns
 }

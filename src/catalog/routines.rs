@@ -214,6 +214,17 @@ pub fn argument_types_of(state: &State, routine: Oid) -> String {
     argument_types(&argument_type_oids(state, routine))
 }
 
+/// Returns the name of a type without its schema, of an array that of its elements, and whether it
+/// is an array.
+pub fn bare_type_name(oid: Oid) -> (String, bool) {
+    // SAFETY: lookups in the system cache; 0 where the type is no array.
+    let element = unsafe { pg_sys::get_element_type(oid.into()) }.to_u32();
+    let is_array = element != 0;
+    let of = if is_array { element } else { oid };
+    let name = of_row(&State::now(), oids::TYPE_BY_OID, of, "typname", |row, name| row.name(name));
+    (name.unwrap_or_default(), is_array)
+}
+
 /// Returns the validator of a routine's language, if it has one.
 pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
     let language =

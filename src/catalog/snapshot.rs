@@ -1,6 +1,6 @@
 //! Snapshots of the whole catalog, or of the part that a check needs.
 
-use super::{Own, dependencies, guard, objects, policies, roles, routines};
+use super::{Own, code, dependencies, guard, objects, policies, roles, routines};
 use crate::pg::VERSION;
 use crate::pg::heap::State;
 use dragonfly_core::catalog::extension::SCHEMA;
@@ -33,6 +33,7 @@ pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let open = open(&snapshot, contract);
     objects::relations(state, &governed.union(&open).copied().collect(), &mut snapshot);
     objects::view_sources(state, &open, &mut snapshot);
+    code::read(state, contract, &mut snapshot);
     objects::extensions(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
     policies::read(state, &mut snapshot);

@@ -115,6 +115,12 @@ impl<'a> Access<'a> {
         self.snapshot.role(member).is_some_and(|r| r.superuser)
     }
 
+    /// Whether `member` has the attribute BYPASSRLS.
+    #[must_use]
+    pub fn bypasses_row_security(&self, member: Oid) -> bool {
+        self.snapshot.role(member).is_some_and(|r| r.bypass_rls)
+    }
+
     /// Whether `member` has the privileges of `role` without SET ROLE (acl.c, `has_privs_of_role`).
     #[must_use]
     pub fn has_privileges_of(&self, member: Oid, role: Oid) -> bool {

@@ -1,6 +1,6 @@
 //! Calls of SQL functions: reading arguments, returning values and rows.
 
-use super::heap::{text_elements, text_of};
+use super::heap::{int_elements, text_elements, text_of};
 use super::report::Report;
 use super::text::{from_server, to_server};
 use dragonfly_core::catalog::Oid;
@@ -197,6 +197,11 @@ impl Call {
     /// Returns an argument of type name[], as [`Self::texts`] does.
     pub fn names(&self, i: usize) -> Option<Vec<String>> {
         self.array(i).map(|d| text_elements(d, pg_sys::NAMEOID, pg_sys::NAMEDATALEN as i32, b'c'))
+    }
+
+    /// Returns an argument of type integer[], as [`Self::texts`] does.
+    pub fn ints(&self, i: usize) -> Option<Vec<i32>> {
+        self.array(i).map(int_elements)
     }
 
     fn array(&self, i: usize) -> Option<pg_sys::Datum> {

@@ -449,6 +449,27 @@ pub fn text_elements(
     }
 }
 
+/// Returns the elements of an integer[] value without nulls.
+pub fn int_elements(datum: pg_sys::Datum) -> Vec<i32> {
+    // SAFETY: the datum is an array of that element type; `deconstruct_array` returns `count`
+    // elements.
+    unsafe {
+        let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+        let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        pg_sys::deconstruct_array(
+            array,
+            pg_sys::INT4OID,
+            size_of::<i32>() as i32,
+            true,
+            b'i' as _,
+            &mut values,
+            &mut nulls,
+            &mut count,
+        );
+        (0..count as usize).map(|i| (*values.add(i)).value() as i32).collect()
+    }
+}
+
 /// Converts an ACL item. The low half of the mode holds the privileges, the high half the grant
 /// options (acl.h); the mode has 32 bits in PostgreSQL 15 and 64 bits from 16 on.
 #[allow(clippy::unnecessary_cast, reason = "the type has 32 bits in PostgreSQL 15")]

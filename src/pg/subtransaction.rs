@@ -11,7 +11,7 @@ use std::panic::AssertUnwindSafe;
 /// The error of `work`, whose changes are rolled back. Cancellation, shutdown and out-of-memory
 /// errors are not caught.
 pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
-    run(work, pg_sys::ReleaseCurrentSubTransaction)
+    run(work, |_| pg_sys::ReleaseCurrentSubTransaction)
 }
 
 /// Executes `work` as [`attempt`] does, and rolls its changes back in any case.
@@ -19,10 +19,31 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
 /// # Errors
 /// As for [`attempt`].
 pub fn rolled_back<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
-    run(work, pg_sys::RollbackAndReleaseCurrentSubTransaction)
+    run(work, |_| pg_sys::RollbackAndReleaseCurrentSubTransaction)
 }
 
-fn run<T>(work: impl FnOnce() -> T, when_done: unsafe fn()) -> Result<T, Box<CaughtError>> {
+/// Executes `work` as [`attempt`] does, and rolls its changes back unless `is_kept` returns true for
+/// its result.
+///
+/// # Errors
+/// As for [`attempt`].
+pub fn kept_if<T>(
+    work: impl FnOnce() -> T,
+    is_kept: impl FnOnce(&T) -> bool,
+) -> Result<T, Box<CaughtError>> {
+    run(work, |result| {
+        if is_kept(result) {
+            pg_sys::ReleaseCurrentSubTransaction
+        } else {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction
+        }
+    })
+}
+
+fn run<T>(
+    work: impl FnOnce() -> T,
+    when_done: impl FnOnce(&T) -> unsafe fn(),
+) -> Result<T, Box<CaughtError>> {
     // SAFETY: reads variables of the backend and starts a subtransaction, which one of the two
     // branches below ends.
     let (context, owner) = unsafe {
@@ -43,7 +64,7 @@ fn run<T>(work: impl FnOnce() -> T, when_done: unsafe fn()) -> Result<T, Box<Cau
     };
     PgTryBuilder::new(AssertUnwindSafe(|| {
         let result = work();
-        end(when_done);
+        end(when_done(&result));
         Ok(result)
     }))
     .catch_others(|error| {

@@ -18,7 +18,7 @@ use crate::pg::text::to_server;
 use crate::pg::{restricted, setting, subtransaction};
 use dragonfly_core::catalog::{BOOTSTRAP_SUPERUSER, Oid, Privileges};
 use dragonfly_core::explain::Need;
-pub use permissions::all_columns;
+pub use permissions::{all_columns, is_updatable_column};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use reader::Reader;

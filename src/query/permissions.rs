@@ -180,3 +180,18 @@ pub(super) fn column_name(relation: pg_sys::Oid, number: pg_sys::AttrNumber) -> 
 pub fn all_columns(relation: Oid) -> Vec<String> {
     catalog::columns(&State::now(), relation)
 }
+
+/// Whether a column can be updated by its name: of a view, one that is no expression.
+pub fn is_updatable_column(relation: Oid, column: &str) -> bool {
+    let Ok(name) = std::ffi::CString::new(crate::pg::text::to_server(column)) else { return false };
+    // SAFETY: look-ups by the server's own functions; it raises no error for a relation that does
+    // not exist. The set and the list are null or allocated in the current memory context.
+    unsafe {
+        let number = pg_sys::get_attnum(relation.into(), name.as_ptr());
+        let place = i32::from(number) - pg_sys::FirstLowInvalidHeapAttributeNumber;
+        let columns = pg_sys::bms_make_singleton(place);
+        let events =
+            pg_sys::relation_is_updatable(relation.into(), std::ptr::null_mut(), true, columns);
+        number > 0 && events & (1 << pg_sys::CmdType::CMD_UPDATE) != 0
+    }
+}

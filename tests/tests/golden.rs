@@ -81,20 +81,25 @@ fn plan_can_be_tried_executed_and_reverted() {
     let mut run = |dry_run: bool| -> Vec<String> {
         client.query(outcomes, &[&dry_run]).unwrap().iter().map(|row| row.get(0)).collect()
     };
-    assert_eq!(run(true), ["proposed 2", "tried 27"]);
+    assert_eq!(run(true), ["proposed 3", "tried 24"]);
     let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
     assert_eq!(column(&mut other, WORSE_THAN_INFO), before, "nothing was changed");
     let undo = column(
         &mut other,
         "SELECT undo FROM ops.golden_sql() WHERE undo IS NOT NULL ORDER BY step DESC",
     );
-    assert_eq!(run(false), ["done 27", "proposed 2"]);
-    assert_eq!(run(false), ["proposed 2"], "applying it again does nothing");
+    assert_eq!(run(false), ["done 24", "proposed 3"]);
+    assert_eq!(run(false), ["proposed 3"], "applying it again does nothing");
     assert_eq!(
         column(&mut client, "SELECT statement FROM ops.golden_sql() ORDER BY step"),
         [
             "-- Create it from its migration:\n-- CREATE VIEW ops.v_event_log_recent AS SELECT \
              ...;",
+            "-- Views read it: after the change, those of role \"postgres\" can read it, and those \
+             of role \"service_role\" no longer can.\n\
+             -- Role \"service_role\" also loses what it can do as the owner: grant it what it \
+             needs.\n\
+             -- ALTER TABLE ops.reaper_log OWNER TO postgres;",
             "-- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO \
              authenticated WITH CHECK (...);",
         ]
@@ -249,7 +254,7 @@ fn plan_without_the_expected_result_is_rolled_back() {
         );
         assert_eq!(
             rejected.detail,
-            "Not resolved: table_privileges: Role \"anon\" has SELECT on table \
+            "Not resolved by step 2: table_privileges: Role \"anon\" has SELECT on table \
              public.plaintiff_contacts, which the contract does not declare."
         );
         let usage = "SELECT has_schema_privilege('anon', 'enforcement', 'USAGE')::text";
@@ -263,11 +268,17 @@ fn plan_without_the_expected_result_is_rolled_back() {
                         THEN GRANT DELETE ON public.judgments TO anon; END IF; END $$",
         )
         .unwrap();
+    let rejected = attempt(&mut client, apply).unwrap_err();
     assert_eq!(
-        attempt(&mut client, apply).unwrap_err().detail,
-        "New: direct_write: Role \"anon\" has DELETE on table public.judgments, which the contract \
-         does not declare."
+        (rejected.code.as_str(), rejected.message.as_str()),
+        ("P0004", "step 1 of the plan would open what the contract does not declare")
     );
+    assert_eq!(
+        rejected.detail,
+        "REVOKE USAGE ON SCHEMA enforcement FROM anon;\n\
+         It would give role \"anon\" DELETE on table public.judgments."
+    );
+    assert!(rejected.hint.contains("steps => '{2}'"), "{rejected:?}");
     let grants = "SELECT has_table_privilege('anon', 'public.judgments', 'DELETE')::text";
     assert_eq!(column(&mut client, grants), ["false"], "all or nothing");
     client
@@ -400,7 +411,7 @@ fn plan_for_dependent_grants_is_minimal() {
     );
     assert_eq!(applied, ["REVOKE SELECT ON TABLE public.plaintiffs FROM anon;"]);
     client.batch_execute("ROLLBACK").unwrap();
-    // A role that grants in its own name grants less than planned, which is an error.
+    // A role that would grant in its own name would grant less than planned.
     client
         .batch_execute(
             "SET dragonfly_guard.mode = off; CREATE TABLE public.notes (id int); GRANT \
@@ -408,14 +419,9 @@ fn plan_for_dependent_grants_is_minimal() {
         )
         .unwrap();
     let mut migration = cluster.connect("app", "postgres");
-    let rejected =
-        attempt(&mut migration, "SELECT * FROM ops.apply_golden_sql(false)").unwrap_err();
-    assert_eq!(rejected.code, "P0004");
-    assert!(
-        rejected.detail.starts_with(
-            "Not resolved: table_privileges: Role \"service_role\" does not have INSERT"
-        ),
-        "{rejected:?}"
+    assert_eq!(
+        column(&mut migration, "SELECT DISTINCT outcome FROM ops.apply_golden_sql(false)"),
+        ["proposed"]
     );
 }
 
@@ -508,8 +514,7 @@ fn plan_can_be_filtered_and_needs_privileges() {
     let mut migration = cluster.connect("app", "postgres");
     migration.batch_execute("SELECT * FROM ops.apply_golden_sql(false)").unwrap();
     assert_eq!(column(&mut client, WORSE_THAN_INFO), [""; 0]);
-    // The server does not change objects of other roles, with a warning. The step reports it; if an
-    // error is left, everything is rolled back.
+    // What the caller cannot change is proposed to the roles that can, and the rest is executed.
     client
         .batch_execute(
             "SET dragonfly_guard.mode = off; CREATE ROLE other; CREATE FUNCTION public.others() \
@@ -518,38 +523,269 @@ fn plan_can_be_filtered_and_needs_privileges() {
              public.v_judgment_pipeline FROM anon",
         )
         .unwrap();
-    let apply = "SELECT outcome || ' ' || statement FROM ops.apply_golden_sql(false) WHERE outcome \
-                 <> 'proposed'";
+    let apply = "SELECT outcome || ' ' || statement FROM ops.apply_golden_sql(false) WHERE rule <> \
+                 'security_definer_search_path'";
     assert_eq!(
         column(&mut migration, apply),
         [
-            "incomplete GRANT EXECUTE ON ROUTINE public.others() TO service_role;",
-            "incomplete REVOKE EXECUTE ON ROUTINE public.others() FROM PUBLIC;",
-            "done GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;"
+            "done GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;",
+            "proposed -- For role \"other\", a member of it or a superuser, because ROUTINE \
+             public.others() belongs to role \"other\": the server would not act for its owner:\n\
+             -- GRANT EXECUTE ON ROUTINE public.others() TO service_role;\n\
+             -- REVOKE EXECUTE ON ROUTINE public.others() FROM PUBLIC;",
         ]
     );
     client
         .batch_execute(
-            "GRANT SELECT ON public.judgments TO anon; ALTER TABLE public.judgments OWNER TO other",
+            "ALTER FUNCTION public.others() OWNER TO postgres; ALTER ROLE anon SUPERUSER",
         )
         .unwrap();
-    let rejected = attempt(
-        &mut migration,
-        "SELECT * FROM ops.apply_golden_sql(false, rules => '{table_privileges}')",
-    )
-    .unwrap_err();
     assert_eq!(
-        (rejected.code.as_str(), rejected.detail.as_str()),
-        (
-            "P0004",
-            "Not resolved: table_privileges: Role \"anon\" has SELECT on table \
-             public.judgments, which the contract does not declare."
-        )
+        column(&mut migration, apply),
+        [
+            "done GRANT EXECUTE ON ROUTINE public.others() TO service_role;",
+            "done REVOKE EXECUTE ON ROUTINE public.others() FROM PUBLIC;",
+            "proposed -- For a superuser or a role with CREATEROLE, because altering role \"anon\" \
+             needs CREATEROLE:\n-- ALTER ROLE anon NOBYPASSRLS;",
+        ]
     );
-    assert!(rejected.hint.contains("For a role that is not a superuser"), "{rejected:?}");
-    client.batch_execute("SET dragonfly_guard.mode = off; ALTER ROLE anon SUPERUSER").unwrap();
-    let rejected =
-        attempt(&mut migration, "SELECT * FROM ops.apply_golden_sql(false)").unwrap_err();
-    assert_eq!(rejected.code, "42501");
-    assert!(rejected.message.starts_with("step 1 of the plan failed: "), "{rejected:?}");
+}
+
+/// Objects of a client with everything that can carry code. Only the last one carries none.
+const CODE_OF_A_CLIENT: &str = "
+    SET dragonfly_guard.mode = off; CREATE ROLE mallory;
+    CREATE FUNCTION api.ping() RETURNS text LANGUAGE sql SECURITY DEFINER
+      SET search_path = pg_catalog, pg_temp AS 'SELECT current_user::text';
+    CREATE FUNCTION api.invoker() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION api.t() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+    CREATE FUNCTION api.f(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+    CREATE VIEW public.v_stats AS SELECT * FROM public.judgments;
+    CREATE MATERIALIZED VIEW public.m_stats AS SELECT 1 AS one;
+    CREATE TABLE public.x_rls (id int); ALTER TABLE public.x_rls ENABLE ROW LEVEL SECURITY;
+    CREATE TABLE public.x_policy (id int);
+    CREATE POLICY p ON public.x_policy TO postgres USING (false);
+    CREATE TABLE public.x_trigger (id int);
+    CREATE TRIGGER t BEFORE INSERT ON public.x_trigger FOR EACH ROW EXECUTE FUNCTION api.t();
+    CREATE TABLE public.x_check (id int CHECK (api.f(id) > 0));
+    CREATE TABLE public.x_index (id int); CREATE INDEX ON public.x_index (api.f(id));
+    CREATE TABLE public.x_partial (id int); CREATE INDEX ON public.x_partial (id) WHERE id > 0;
+    CREATE TABLE public.x_default (id int DEFAULT api.f(1));
+    CREATE TABLE public.x_generated (id int, g int GENERATED ALWAYS AS (api.f(id)) STORED);
+    CREATE TABLE public.x_rule (id int);
+    CREATE RULE r AS ON INSERT TO public.x_rule DO ALSO SELECT 1;
+    CREATE TABLE public.x_statistics (id int);
+    CREATE STATISTICS public.s ON (id + 1), id FROM public.x_statistics;
+    CREATE TABLE public.x_parent (id int) PARTITION BY RANGE (id);
+    CREATE TABLE public.x_child PARTITION OF public.x_parent DEFAULT;
+    CREATE TRIGGER t BEFORE INSERT ON public.x_child FOR EACH ROW EXECUTE FUNCTION api.t();
+    CREATE TABLE public.x_read (id int); CREATE VIEW public.v_read AS SELECT * FROM public.x_read;
+    CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;
+    CREATE FOREIGN TABLE public.x_foreign (id int) SERVER s;
+    CREATE TABLE public.plain (id serial, n text DEFAULT lower('A'), CHECK (id > 0));
+    DO $$ DECLARE o text; BEGIN
+      FOREACH o IN ARRAY '{TABLE public.x_rls,TABLE public.x_policy,TABLE public.x_trigger,
+        TABLE public.x_check,TABLE public.x_index,TABLE public.x_partial,TABLE public.x_default,
+        TABLE public.x_generated,TABLE public.x_rule,TABLE public.x_statistics,
+        TABLE public.x_parent,TABLE public.x_read,FOREIGN TABLE public.x_foreign,
+        TABLE public.plain,VIEW public.v_stats,MATERIALIZED VIEW public.m_stats,
+        FUNCTION api.ping(),FUNCTION api.invoker()}'::text[] LOOP
+        EXECUTE format('ALTER %s OWNER TO anon', o);
+      END LOOP; END $$;
+    GRANT SELECT ON public.v_stats TO mallory; GRANT USAGE ON SCHEMA public, api TO mallory;
+    SET dragonfly_guard.mode = block";
+
+/// What a client can have written, or row security restricts, keeps its owner.
+#[test]
+fn owner_of_code_and_of_row_security_is_not_changed() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client.batch_execute(CODE_OF_A_CLIENT).unwrap();
+    let of_client = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'v', 'm', 'f', 'p') AND \
+                     relowner = 'anon'::regrole UNION ALL SELECT proname FROM pg_proc WHERE \
+                     proowner = 'anon'::regrole ORDER BY 1";
+    let before = column(&mut client, of_client);
+    assert_eq!(before.len(), 18);
+    let proposed = "SELECT count(DISTINCT object)::text FROM ops.golden_sql(rules => \
+                    '{object_ownership}') WHERE starts_with(statement, '--') AND \
+                    starts_with(risk, 'a person decides: ')";
+    assert_eq!(column(&mut client, proposed), ["17"]);
+    let fixes = "SELECT fix FROM ops.audit_security() WHERE rule = 'object_ownership' AND fix IS \
+                 NOT NULL";
+    assert_eq!(column(&mut client, fixes), ["ALTER TABLE public.plain OWNER TO postgres;"]);
+    client.batch_execute("SELECT * FROM ops.apply_golden_sql(false)").unwrap();
+    let after: Vec<String> = before.into_iter().filter(|name| name != "plain").collect();
+    assert_eq!(column(&mut client, of_client), after);
+}
+
+/// A plan is executed in part: by the numbers of steps, and by their risk.
+#[test]
+fn steps_can_be_selected_by_number_and_risk() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             GRANT SELECT ON public.plaintiff_contacts TO anon;
+             REVOKE USAGE ON SCHEMA api FROM anon;
+             ALTER TABLE intake.simplicity_raw DISABLE ROW LEVEL SECURITY;
+             DROP POLICY judgments_read ON public.judgments;
+             SET dragonfly_guard.mode = block",
+        )
+        .unwrap();
+    let outcomes = |arguments: &str| {
+        format!(
+            "SELECT step || ' ' || outcome FROM ops.apply_golden_sql({arguments}) ORDER BY step"
+        )
+    };
+    assert_eq!(
+        column(&mut client, "SELECT risk FROM ops.golden_sql()"),
+        [
+            "medium: callers relying on this undeclared privilege will lose access",
+            "high: a role without a policy sees no rows and gets no error",
+            "low: grants only what the contract declares",
+            "a person decides",
+        ]
+    );
+    assert_eq!(
+        column(&mut client, &outcomes("steps => '{3, 1}'")),
+        ["1 tried", "2 skipped", "3 tried", "4 proposed"]
+    );
+    for (max_risk, expected) in [
+        ("low", ["1 skipped", "2 skipped", "3 tried", "4 proposed"]),
+        ("medium", ["1 tried", "2 skipped", "3 tried", "4 proposed"]),
+        ("high", ["1 tried", "2 tried", "3 tried", "4 proposed"]),
+    ] {
+        let sql = outcomes(&format!("max_risk => '{max_risk}'"));
+        assert_eq!(column(&mut client, &sql), expected);
+    }
+    for (arguments, message) in [
+        ("steps => '{1, 9, 0}'", "the plan has no steps 9 and 0"),
+        ("steps => '{4}'", "step 4 of the plan is a proposal"),
+        ("steps => '{}'", "steps must not be empty"),
+        ("max_risk => 'tiny'", "unrecognized risk \"tiny\""),
+    ] {
+        let rejected = attempt(&mut client, &outcomes(arguments)).unwrap_err();
+        assert_eq!((rejected.code.as_str(), rejected.message.as_str()), ("22023", message));
+    }
+    assert_eq!(
+        column(&mut client, &outcomes("false, steps => '{1}'")),
+        ["1 done", "2 skipped", "3 skipped", "4 proposed"]
+    );
+    assert_eq!(
+        column(&mut client, &outcomes("false, max_risk => 'low'")),
+        ["1 skipped", "2 done", "3 proposed"],
+        "the steps that are left have new numbers"
+    );
+}
+
+/// A part of a plan that would take declared access away fails as a whole: the REVOKE from PUBLIC
+/// without the GRANT that keeps the privilege.
+#[test]
+fn selection_that_ends_declared_access_is_rolled_back() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             REVOKE EXECUTE ON FUNCTION api.get_call_queue() FROM anon, authenticated, service_role;
+             GRANT EXECUTE ON FUNCTION api.get_call_queue() TO PUBLIC;
+             SET dragonfly_guard.mode = block",
+        )
+        .unwrap();
+    let steps = column(
+        &mut client,
+        "SELECT step::text FROM ops.golden_sql() WHERE starts_with(statement, 'REVOKE')",
+    );
+    let [step] = &steps[..] else { panic!("{steps:?}") };
+    for dry_run in ["true", "false"] {
+        let apply = format!("SELECT * FROM ops.apply_golden_sql({dry_run}, steps => '{{{step}}}')");
+        let rejected = attempt(&mut client, &apply).unwrap_err();
+        assert_eq!(
+            (rejected.code.as_str(), rejected.message),
+            (
+                "P0004",
+                format!("step {step} of the plan would end access that the contract declares")
+            )
+        );
+        assert!(
+            rejected.detail.contains(
+                "It would take EXECUTE on function api.get_call_queue() from role \"anon\""
+            ),
+            "{}",
+            rejected.detail
+        );
+    }
+    client.batch_execute("SELECT * FROM ops.apply_golden_sql(false)").unwrap();
+}
+
+/// The server is asked before and after whether declared access works. The step that ends it is
+/// named.
+#[test]
+fn step_that_ends_declared_access_is_named() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             CREATE FUNCTION public.helper() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1';
+             ALTER FUNCTION public.helper() OWNER TO postgres;
+             REVOKE EXECUTE ON FUNCTION public.helper() FROM PUBLIC;
+             GRANT EXECUTE ON FUNCTION public.helper() TO anon, authenticated, service_role;
+             ALTER POLICY judgments_read ON public.judgments USING (public.helper() = 1);
+             GRANT SELECT ON public.plaintiff_contacts TO anon;
+             GRANT USAGE ON SCHEMA enforcement TO anon;
+             CREATE FUNCTION public.meddling() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+               IF NOT has_table_privilege('anon', 'public.plaintiff_contacts', 'SELECT')
+                  AND has_function_privilege('authenticated', 'public.helper()', 'EXECUTE')
+               THEN REVOKE EXECUTE ON FUNCTION public.helper() FROM authenticated; END IF; END $$;
+             CREATE EVENT TRIGGER meddling ON ddl_command_end WHEN TAG IN ('REVOKE')
+               EXECUTE FUNCTION public.meddling();
+             ALTER DATABASE app SET dragonfly_guard.mode = 'off'",
+        )
+        .unwrap();
+    let apply = "SELECT * FROM ops.apply_golden_sql(rules => '{schema_usage,table_privileges}')";
+    let rejected = attempt(&mut client, apply).unwrap_err();
+    assert_eq!(
+        (rejected.code.as_str(), rejected.message.as_str()),
+        ("P0004", "step 2 of the plan would end access that the contract declares")
+    );
+    assert!(
+        rejected.detail.contains(
+            "Role \"authenticated\" had working SELECT on table public.judgments before: "
+        ) && rejected.detail.contains("permission denied for function"),
+        "{}",
+        rejected.detail
+    );
+}
+
+/// Fixes that a person has to decide do not affect other statements, however many there are.
+#[test]
+fn proposals_do_not_affect_other_statements_however_many_there_are() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             DO $$ BEGIN FOR i IN 1..40 LOOP
+               EXECUTE format($s$CREATE FUNCTION api.f%s() RETURNS int LANGUAGE sql SECURITY DEFINER
+                 AS 'SELECT 1'$s$, i);
+               EXECUTE format('ALTER FUNCTION api.f%s() OWNER TO service_role', i);
+               EXECUTE format('REVOKE EXECUTE ON FUNCTION api.f%s() FROM PUBLIC', i);
+             END LOOP; END $$;
+             GRANT TRUNCATE ON public.judgments TO anon;
+             SET dragonfly_guard.mode = block",
+        )
+        .unwrap();
+    let outcomes = "SELECT outcome || ' ' || count(*) FROM ops.apply_golden_sql(false, rules => \
+                    '{object_ownership,direct_write}') GROUP BY outcome ORDER BY 1";
+    assert_eq!(column(&mut client, outcomes), ["done 1", "proposed 40"]);
+    // The guard accepts each fix of the audit by itself.
+    for fix in column(
+        &mut client,
+        "SELECT fix FROM ops.audit_security(min_severity => 'warning') WHERE fix IS NOT NULL",
+    ) {
+        client.batch_execute("BEGIN").unwrap();
+        attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}: {e:?}"));
+        client.batch_execute("ROLLBACK").unwrap();
+    }
 }

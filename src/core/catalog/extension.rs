@@ -22,7 +22,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 49] = [
     (
         "ops",
         "apply_golden_sql",
-        "boolean,pg_catalog.name[],pg_catalog.text[]",
+        "boolean,pg_catalog.name[],pg_catalog.text[],integer[],pg_catalog.text",
         Some("ops_apply_golden_sql"),
         false,
     ),

@@ -264,6 +264,69 @@ pub struct Relation {
     pub column_names: Rc<[String]>,
     /// For a sequence: the table of its column (`OWNED BY`, identity).
     pub owned_by: Option<Oid>,
+    /// What in the relation executes code, sorted. Only read where the owner is not trusted.
+    pub code: Vec<Code>,
+    /// For a view: the names of the tables with row security that it reads. Only read where the
+    /// owner is not trusted.
+    pub protected: Vec<String>,
+}
+
+impl Relation {
+    /// Whether a change of the owner changes as which role code runs, whose code is trusted, or
+    /// which rows row security hides.
+    #[must_use]
+    pub fn carries_code(&self, snapshot: &Snapshot) -> bool {
+        let is_defined_by_query =
+            matches!(self.kind, RelationKind::View | RelationKind::MaterializedView);
+        is_defined_by_query
+            || self.kind == RelationKind::ForeignTable
+            || self.row_security
+            || self.force_row_security
+            || !self.code.is_empty()
+            || !snapshot.policies_of(self.oid).is_empty()
+    }
+}
+
+/// Something in a relation that executes code, or that reads the relation for other roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Code {
+    /// A trigger, except those of foreign keys.
+    Trigger,
+    /// A rule.
+    Rule,
+    /// An index with expressions or a condition.
+    Index,
+    /// A CHECK or exclusion constraint that calls a function or uses an operator that is not the
+    /// server's.
+    Constraint,
+    /// A default or a generated column that does so.
+    Default,
+    /// Extended statistics about expressions.
+    Statistics,
+    /// A partition key with expressions.
+    PartitionKey,
+    /// A partition, or a table that inherits from it, that executes code.
+    Descendant,
+    /// A view or a rule of another relation that reads or writes it.
+    View,
+}
+
+impl Code {
+    /// Returns the noun in the plural.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trigger => "triggers",
+            Self::Rule => "rules",
+            Self::Index => "indexes with expressions",
+            Self::Constraint => "constraints that call functions",
+            Self::Default => "defaults or generated columns that call functions",
+            Self::Statistics => "statistics about expressions",
+            Self::PartitionKey => "a partition key with expressions",
+            Self::Descendant => "partitions or child tables that execute code",
+            Self::View => "views that read it",
+        }
+    }
 }
 
 /// The command of a policy, `pg_policy.polcmd`, or of an access to a table.

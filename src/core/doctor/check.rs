@@ -1,6 +1,7 @@
 //! The result of a check, and what checks are given.
 
-use crate::catalog::{Oid, Privileges, Relation, Routine};
+use super::declared::{AccessOutcome, DeclaredAccess};
+use crate::catalog::{Relation, Routine};
 use crate::contract::Severity;
 use crate::finding::Finding;
 use crate::sql::printable;
@@ -28,22 +29,9 @@ pub struct Probes<'a> {
     /// Whether the body of a routine is valid.
     pub routine: &'a dyn Fn(&Routine) -> Outcome,
     /// Whether the server allows an access that the contract declares.
-    pub access: &'a dyn Fn(&DeclaredAccess) -> Outcome,
+    pub access: &'a dyn Fn(&DeclaredAccess) -> AccessOutcome,
     /// Called repeatedly; may unwind when the user cancels.
     pub interrupts: &'a dyn Fn(),
-}
-
-/// An access that the contract declares.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct DeclaredAccess {
-    /// The relation.
-    pub relation: Oid,
-    /// The role.
-    pub role: Oid,
-    /// SELECT, INSERT, UPDATE or DELETE.
-    pub privilege: Privileges,
-    /// The columns, where the access is to these only. Empty: the whole relation.
-    pub columns: Vec<String>,
 }
 
 /// The outcome of a probe.
@@ -111,6 +99,20 @@ impl Check {
         if let Some(problem) = problem {
             self.detail = if self.ok { problem } else { format!("{} {problem}", self.detail) };
             self.ok = false;
+        }
+        self
+    }
+
+    /// Adds the statements of a fix, each once.
+    pub(super) fn with_fix(mut self, fix: Option<&str>) -> Self {
+        for statement in fix.into_iter().flat_map(str::lines) {
+            let known = self.fix.get_or_insert_default();
+            if !known.lines().any(|line| line == statement) {
+                if !known.is_empty() {
+                    known.push('\n');
+                }
+                known.push_str(statement);
+            }
         }
         self
     }

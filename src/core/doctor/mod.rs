@@ -6,10 +6,13 @@
 //! here.
 
 mod check;
+mod declared;
 mod objects;
 
-pub use check::{Check, DeclaredAccess, Outcome, Probes};
-pub use objects::declared_accesses;
+pub use check::{Check, Outcome, Probes};
+pub use declared::{
+    AccessName, AccessOutcome, DeclaredAccess, Target, accesses_by_name, declared_accesses,
+};
 
 use check::{Identified, Problems};
 

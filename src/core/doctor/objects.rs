@@ -1,8 +1,10 @@
 //! The checks of the declared schemas, tables, views, sequences and functions.
 
-use super::check::{Check, DeclaredAccess, Identified, Outcome, Probes, Problems};
-use crate::catalog::{ObjectKind, Privileges, Relation, RelationKind, Role, Routine};
+use super::check::{Check, Identified, Outcome, Probes, Problems};
+use super::declared::{AccessOutcome, DeclaredAccess, accesses_to, declares_all, executions_of};
+use crate::catalog::{ObjectKind, Oid, Privileges, Relation, RelationKind, Routine};
 use crate::contract::{ColumnGrants, ColumnGrantsByRole, SchemaDecl};
+use crate::explain::{Cause, Denial};
 use crate::rules::Context;
 use crate::rules::shared::target::named_columns;
 use crate::sql::{capitalized, listed, printable, quote_ident, safe_ident};
@@ -50,7 +52,9 @@ pub(super) fn sequences(
         let roles = declared_for(cx, &declared.schema, declared.grants.keys());
         let identity = identity(&declared.schema, &declared.name);
         let object = Identified { object_type: "sequence", identity: &identity };
-        checks.push(problems.check("sequence", object, format!("Exists, {roles}.")));
+        let check = problems.check("sequence", object, format!("Exists, {roles}."));
+        let sequence = relation(cx, &declared.schema, &declared.name);
+        checks.push(with_access(cx, check, sequence, probes));
     }
     checks
 }
@@ -87,59 +91,6 @@ pub(super) fn views(cx: &Context<'_>, problems: &Problems<'_>, probes: &Probes<'
     checks
 }
 
-/// Returns the accesses that the contract declares on existing tables and views for existing roles.
-/// Of views, only SELECT is included.
-#[must_use]
-pub fn declared_accesses(cx: &Context<'_>) -> Vec<DeclaredAccess> {
-    let tables = cx.contract.tables.iter().filter_map(|t| relation(cx, &t.schema, &t.name));
-    let views = cx.contract.views.iter().filter_map(|v| relation(cx, &v.schema, &v.name));
-    tables.chain(views).flat_map(|relation| accesses_to(cx, relation)).collect()
-}
-
-fn accesses_to(cx: &Context<'_>, relation: &Relation) -> Vec<DeclaredAccess> {
-    let Some(schema) = cx.governed(relation.schema) else { return vec![] };
-    let mut found = Vec::new();
-    for role in schema.usage.iter().filter_map(|name| cx.snapshot.role_named(name)) {
-        for privilege in
-            [Privileges::SELECT, Privileges::INSERT, Privileges::UPDATE, Privileges::DELETE]
-        {
-            let is_checked = privilege == Privileges::SELECT || relation.kind.is_table();
-            let columns =
-                is_checked.then(|| declared_columns(cx, relation, schema, role, privilege));
-            if let Some(columns) = columns.flatten() {
-                let (relation, role) = (relation.oid, role.oid);
-                found.push(DeclaredAccess { relation, role, privilege, columns });
-            }
-        }
-    }
-    found
-}
-
-/// Returns the columns for which the contract declares a privilege, as far as they exist; no
-/// columns where it declares the privilege for the whole relation, and `None` where it does not
-/// declare it. Where a role has on columns what is declared for the whole relation, which the audit
-/// reports, these are the columns.
-fn declared_columns(
-    cx: &Context<'_>,
-    relation: &Relation,
-    schema: &SchemaDecl,
-    role: &Role,
-    privilege: Privileges,
-) -> Option<Vec<String>> {
-    let of_role = |column: &&String| {
-        cx.access.column_privileges(role.oid, relation, column).contains(privilege)
-    };
-    let exists = |column: &&String| relation.column_names.contains(column);
-    if cx.declared_on_relation(relation, schema, role).contains(privilege) {
-        let is_held = cx.access.relation_privileges(role.oid, relation).contains(privilege);
-        let held = relation.column_names.iter().filter(|column| !is_held && of_role(column));
-        return Some(held.cloned().collect());
-    }
-    let declared = cx.column_grants(relation, schema, role)?.columns(privilege);
-    let columns: Vec<String> = declared.iter().filter(exists).cloned().collect();
-    (!columns.is_empty()).then_some(columns)
-}
-
 /// Returns the problem that columns, on which the contract declares privileges, do not exist.
 fn missing_columns(
     relation: Option<&Relation>,
@@ -159,55 +110,104 @@ fn missing_columns(
     })
 }
 
-/// Adds the declared accesses that fail. A missing privilege on the relation or on its schema is
-/// already a finding of its own.
+/// Adds the declared accesses to a relation that fail.
 fn with_access(
     cx: &Context<'_>,
     check: Check,
     relation: Option<&Relation>,
     probes: &Probes<'_>,
 ) -> Check {
-    let has_no_privilege = |access: &DeclaredAccess| {
-        let lacks_column = |r: &Relation, column: &String| {
-            !cx.access.column_privileges(access.role, r, column).contains(access.privilege)
+    let Some(relation) = relation else { return check };
+    let is_reported = |access: &DeclaredAccess, denial: &Denial| {
+        let lacks_column = |column: &String| {
+            let held = cx.access.column_privileges(access.role, relation, column);
+            !held.contains(access.privilege)
         };
-        let is_missing = relation.is_some_and(|r| match access.columns.as_slice() {
-            [] => !cx.access.relation_privileges(access.role, r).contains(access.privilege),
-            columns => columns.iter().any(|column| lacks_column(r, column)),
-        });
-        !check.ok && is_missing
-    };
-    // A role without USAGE on the schema is a finding about the schema.
-    let has_no_usage = |access: &DeclaredAccess| {
-        let schema = relation.and_then(|r| cx.snapshot.schema(r.schema));
-        schema.is_some_and(|s| {
-            let held =
-                cx.access.privileges(access.role, s.owner, s.acl.as_ref(), ObjectKind::Schema);
-            !held.contains(Privileges::USAGE)
-        })
-    };
-    let (mut problems, mut unchecked) = (Vec::new(), None);
-    for access in relation.into_iter().flat_map(|r| accesses_to(cx, r)) {
-        match (probes.access)(&access) {
-            Outcome::Works => {}
-            Outcome::Unchecked(why) => unchecked = unchecked.or(Some(why)),
-            Outcome::Fails(_) if has_no_privilege(&access) || has_no_usage(&access) => {}
-            Outcome::Fails(why) => {
-                let (role, privilege) = (cx.snapshot.role_name(access.role), access.privilege);
-                let columns: Vec<&str> = access.columns.iter().map(String::as_str).collect();
-                let columns = match columns.as_slice() {
-                    [] => String::new(),
-                    columns => format!(" {}", named_columns(columns)),
-                };
-                problems.push(format!(
-                    "Role \"{}\" cannot {privilege}{columns}, which the contract declares: {why}.",
-                    printable(&role)
-                ));
+        let is_missing = || match access.columns.as_slice() {
+            [] => !cx.access.relation_privileges(access.role, relation).contains(access.privilege),
+            columns => columns.iter().any(lacks_column),
+        };
+        // ALL on a view includes privileges that it cannot have, such as INSERT on one with
+        // GROUP BY or on a catalog.
+        let is_of_all = || {
+            let role = cx.snapshot.role(access.role);
+            relation.kind == RelationKind::View
+                && access.privilege != Privileges::SELECT
+                && role.is_some_and(|role| declares_all(cx, relation, role))
+        };
+        match denial.cause {
+            _ if is_of_all() => false,
+            // A missing privilege on the relation is a finding of its own.
+            Cause::Privilege => check.ok || !is_missing(),
+            // For a materialized view the query is reported.
+            Cause::Statement => relation.kind != RelationKind::MaterializedView,
+            // The contract declares which commands policies allow, and a policy that is missing is
+            // a finding. Behind a view are tables of which it may say nothing.
+            Cause::RowSecurity => {
+                relation.kind == RelationKind::View && access.privilege != Privileges::SELECT
             }
         }
+    };
+    let accesses = accesses_to(cx, relation);
+    let failing = failing(cx, relation.schema, &accesses, probes, &is_reported);
+    add_failing(cx, check, failing)
+}
+
+/// The declared accesses to one object that fail, and why some were not checked.
+#[derive(Default)]
+struct Failing {
+    denied: Vec<(DeclaredAccess, Denial)>,
+    unchecked: Option<String>,
+}
+
+fn failing(
+    cx: &Context<'_>,
+    schema: Oid,
+    accesses: &[DeclaredAccess],
+    probes: &Probes<'_>,
+    is_reported: &dyn Fn(&DeclaredAccess, &Denial) -> bool,
+) -> Failing {
+    // A role without USAGE on the schema is a finding about the schema.
+    let has_usage = |access: &&DeclaredAccess| {
+        cx.snapshot.schema(schema).is_none_or(|s| {
+            let held =
+                cx.access.privileges(access.role, s.owner, s.acl.as_ref(), ObjectKind::Schema);
+            held.contains(Privileges::USAGE)
+        })
+    };
+    let mut found = Failing::default();
+    for access in accesses.iter().filter(has_usage) {
+        match (probes.access)(access) {
+            AccessOutcome::Works => {}
+            AccessOutcome::Unchecked(why) => {
+                found.unchecked.get_or_insert(why);
+            }
+            AccessOutcome::Denied(denial) if is_reported(access, &denial) => {
+                found.denied.push((access.clone(), denial));
+            }
+            AccessOutcome::Denied(_) => {}
+        }
     }
-    let mut check = check.and((!problems.is_empty()).then(|| problems.join(" ")));
-    if let Some(why) = unchecked {
+    found
+}
+
+/// Adds to a check what fails, with the fixes.
+fn add_failing(cx: &Context<'_>, mut check: Check, failing: Failing) -> Check {
+    for (access, denial) in &failing.denied {
+        let (role, privilege) = (cx.snapshot.role_name(access.role), access.privilege);
+        let columns: Vec<&str> = access.columns.iter().map(String::as_str).collect();
+        let columns = match columns.as_slice() {
+            [] => String::new(),
+            columns => format!(" {}", named_columns(columns)),
+        };
+        let problem = format!(
+            "Role \"{}\" cannot {privilege}{columns}, which the contract declares: {}.",
+            printable(&role),
+            denial.message
+        );
+        check = check.and(Some(problem)).with_fix(denial.fix.as_deref());
+    }
+    if let Some(why) = failing.unchecked {
         check.detail += &format!(" Access was not tested: {}.", printable(&why));
     }
     check
@@ -285,7 +285,16 @@ fn function(
     let identity = cx.snapshot.routine_identity(routine);
     let object = Identified { object_type: routine.object_type(), identity: &identity };
     let passing = format!("Exists{body}{definer}, {roles}.");
-    problems.check("function", object, passing).and(failure)
+    let check = problems.check("function", object, passing).and(failure);
+    // A missing privilege on the routine is a finding of its own.
+    let has_execute = |access: &DeclaredAccess, _: &Denial| {
+        let (owner, acl) = (routine.owner, routine.acl.as_ref());
+        let held = cx.access.privileges(access.role, owner, acl, ObjectKind::Routine);
+        held.contains(Privileges::EXECUTE)
+    };
+    let accesses = executions_of(cx, routine);
+    let failing = failing(cx, routine.schema, &accesses, probes, &has_execute);
+    add_failing(cx, check, failing)
 }
 
 fn relation<'a>(cx: &'a Context<'_>, schema: &str, name: &str) -> Option<&'a Relation> {

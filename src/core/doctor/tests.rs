@@ -1,6 +1,7 @@
 use super::*;
 use crate::access::Access;
-use crate::catalog::{Oid, Privileges, RoleSetting};
+use crate::catalog::RoleSetting;
+use crate::explain::{Cause, Denial};
 use crate::rules::RULES;
 use crate::rules::testing::World;
 
@@ -21,7 +22,7 @@ fn all_working() -> Probes<'static> {
     Probes {
         view: &|_| Outcome::Works,
         routine: &|_| Outcome::Works,
-        access: &|_| Outcome::Works,
+        access: &|_| AccessOutcome::Works,
         interrupts: &|| {},
     }
 }
@@ -96,7 +97,7 @@ fn doctor_reports_problems_with_their_fixes() {
         &Probes {
             view: &fails,
             routine: &|_| Outcome::Works,
-            access: &|_| Outcome::Works,
+            access: &|_| AccessOutcome::Works,
             interrupts: &|| {},
         },
     );
@@ -165,16 +166,18 @@ fn doctor_reports_unchecked_views_and_bodies() {
 fn doctor_reports_declared_access_that_fails() {
     let world = conforming();
     let snapshot = world.snapshot.clone().complete();
-    let (anon, view) = (snapshot.role_named("anon").unwrap().oid, |r: Oid| {
-        snapshot.relation(r).unwrap().name == "v_judgment_pipeline"
-    });
-    let denied = |reach: &DeclaredAccess| {
-        let is_it =
-            reach.role == anon && view(reach.relation) && reach.privilege == Privileges::SELECT;
-        if is_it {
-            Outcome::Fails("permission denied for table judgments".to_owned())
+    let anon = snapshot.role_named("anon").unwrap().oid;
+    let public = snapshot.schema_named("public").unwrap().oid;
+    let view = snapshot.relation_named(public, "v_judgment_pipeline").unwrap().oid;
+    let denied = |access: &DeclaredAccess| {
+        if access.role == anon && access.target == Target::Relation(view) {
+            AccessOutcome::Denied(Denial {
+                cause: Cause::Privilege,
+                message: "permission denied for table judgments".to_owned(),
+                fix: Some("GRANT SELECT ON TABLE public.judgments TO postgres;".to_owned()),
+            })
         } else {
-            Outcome::Works
+            AccessOutcome::Works
         }
     };
     let lines = examined(&world, &Probes { access: &denied, ..all_working() });
@@ -182,7 +185,8 @@ fn doctor_reports_declared_access_that_fails() {
     assert_eq!(
         wrong,
         ["NO view public.v_judgment_pipeline: Role \"anon\" cannot SELECT, which the contract \
-             declares: permission denied for table judgments."]
+             declares: permission denied for table judgments. => GRANT SELECT ON TABLE public.judgments TO \
+             postgres;"]
     );
 }
 

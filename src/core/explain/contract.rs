@@ -54,13 +54,28 @@ fn schema<'a>(cx: &Context<'a>, subject: &Subject<'a>) -> Option<&'a Schema> {
     match subject {
         Subject::Schema(schema) => Some(schema),
         Subject::Routine(routine, _) => cx.snapshot.schema(routine.schema),
-        Subject::Relation(attempt) => cx.snapshot.schema(attempt.relation.schema),
-        Subject::Missing { schema, .. } => *schema,
+        Subject::Relation(attempt, _) => cx.snapshot.schema(attempt.relation.schema),
+        Subject::Missing(missing) => missing.schema,
     }
+}
+
+/// Returns the schema of the object, where the platform manages it.
+pub(super) fn platform<'a>(cx: &Context<'a>, subject: &Subject<'a>) -> Option<&'a Schema> {
+    let is_managed = |schema: &&Schema| {
+        cx.contract.manages_schema(&schema.name, cx.access.is_superuser(schema.owner))
+    };
+    schema(cx, subject).filter(is_managed)
 }
 
 fn declared(cx: &Context<'_>, question: &Question<'_>) -> Declared {
     let name = printable(question.role);
+    if let Some(schema) = platform(cx, &question.subject) {
+        return Declared::Nothing(format!(
+            "Schema {} is the platform's, so the contract declares nothing in it: its privileges \
+             are granted by the administrator of the platform.",
+            safe_ident(&schema.name)
+        ));
+    }
     let declared = cx.contract.roles.iter().find(|r| r.name == question.role);
     match declared.map(|r| r.kind) {
         None => {
@@ -87,7 +102,7 @@ fn declared(cx: &Context<'_>, question: &Question<'_>) -> Declared {
         Subject::Schema(_) if wanted == Privileges::USAGE => usage,
         Subject::Schema(_) => false,
         Subject::Routine(routine, _) => cx.declares_execute(routine, row, role),
-        Subject::Relation(attempt) => {
+        Subject::Relation(attempt, _) => {
             let declared = cx.declared_on_relation(attempt.relation, row, role);
             // A sequence of a table into which the role can insert; and MAINTAIN, which is a part
             // of ALL since PostgreSQL 17.
@@ -99,14 +114,14 @@ fn declared(cx: &Context<'_>, question: &Question<'_>) -> Declared {
                 || is_for_insert
                 || (wanted == Privileges::MAINTAIN && declared.contains(Privileges::ALL_ON_TABLE))
         }
-        Subject::Missing { .. } => {
+        Subject::Missing(_) => {
             return Declared::Nothing(
                 "The object does not exist, so nothing is declared for it.".into(),
             );
         }
     };
     let on_columns = match &question.subject {
-        Subject::Relation(attempt) if !is_declared => {
+        Subject::Relation(attempt, _) if !is_declared => {
             let grants = cx.column_grants(attempt.relation, row, role);
             let columns = grants.map_or(&[][..], |grants| grants.columns(wanted));
             columns.iter().map(String::as_str).collect::<Vec<&str>>()

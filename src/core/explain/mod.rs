@@ -12,21 +12,26 @@ mod contract;
 mod name;
 mod needs;
 mod question;
+mod requests;
 mod rows;
 mod schema;
 
 #[cfg(test)]
 mod tests;
 
-pub use name::{Named, Noun, parse, types_of_argument};
-pub use question::{Attempt, Called, Link, Moment, Need, Question, Subject, SubjectKind};
+pub use name::{Named, Noun, arguments, bare_type, parse, types_of_argument};
+pub use question::{
+    Attempt, Called, Cause, Denial, Form, Link, Missing, Moment, Need, Question, Subject,
+    SubjectKind, Variant,
+};
+pub use requests::no_role_of_requests;
 
 use question::{Verdict, checked_as};
 use schema::{privilege_on_schema, usage};
 
-use crate::catalog::{ObjectKind, Privileges, Role, Routine};
+use crate::catalog::{ObjectKind, Privileges, Role, Routine, Schema};
 use crate::rules::Context;
-use crate::sql::{printable, safe_ident};
+use crate::sql::{listed, printable, safe_ident};
 use chain::Granted;
 
 /// Answers a question. The last link but one is the verdict, the last one compares it with the
@@ -40,22 +45,35 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
         None => verdict.deny(format!("role \"{}\" does not exist", printable(question.role))),
         Some(role) => links.extend(access(cx, role, question, &mut verdict)),
     }
-    let failed: Vec<&Link> = links.iter().filter(|link| link.ok == Some(false)).collect();
-    // Where one condition has no fix, the others together do not give access either.
-    let is_hopeless = failed.iter().any(|link| link.fix.is_none());
-    let fixes = if is_hopeless {
-        vec![]
-    } else {
-        failed.iter().filter_map(|link| link.fix.clone()).collect()
-    };
+    if contract::platform(cx, &question.subject).is_some() {
+        // Its privileges are not the application's to grant.
+        links.iter_mut().skip(1).for_each(|link| link.fix = None);
+    }
+    let fixes = fixes(&links);
     // Whether requests can become the role is not part of the verdict.
     if let Some(role) = role {
-        links.insert(1, login(cx, role, question.authenticator));
+        links.insert(1, requests::link(cx, role, question));
     }
     let is_allowed = verdict.is_allowed();
-    links.push(verdict.link(fixes));
+    links.push(verdict.link(&fixes));
     links.push(contract::link(cx, question, is_allowed));
     links
+}
+
+/// The statements that fix the conditions that fail; none where one of them has no fix, because the
+/// others together do not give access either.
+fn fixes(links: &[Link]) -> Vec<String> {
+    let failed = || links.iter().filter(|link| link.ok == Some(false));
+    if failed().any(|link| link.fix.is_none()) {
+        return vec![];
+    }
+    let mut fixes: Vec<String> = Vec::new();
+    for fix in failed().filter_map(|link| link.fix.clone()) {
+        if !fixes.contains(&fix) {
+            fixes.push(fix);
+        }
+    }
+    fixes
 }
 
 /// The links about the object itself.
@@ -70,38 +88,109 @@ fn access(
             vec![privilege_on_schema(cx, role, schema, question.privilege, verdict)]
         }
         Subject::Routine(routine, calls) => {
-            let mut links = vec![
-                usage(cx, role, cx.snapshot.schema(routine.schema), verdict),
-                execute(cx, role, routine, verdict),
-            ];
-            links.extend(calls.iter().filter_map(|call| denied_call(cx, role, call, verdict)));
+            let mut links = call(cx, role, routine, calls, verdict);
             links.push(privileges_of_body(cx, routine));
             links
         }
-        Subject::Relation(attempt) => statement(cx, role, attempt, question.privilege, verdict),
-        Subject::Missing { schema, name } => {
+        Subject::Relation(attempt, variants) => {
+            let mut links = statement(cx, role, attempt, question.privilege, verdict);
+            // The other forms need everything that the plain one needs.
+            if verdict.is_allowed() {
+                let form = |variant| denied_form(cx, role, variant, question.privilege, verdict);
+                links.extend(variants.iter().filter_map(form));
+            }
+            links
+        }
+        Subject::Missing(missing) => {
+            let schema = missing.schema;
             let mut links: Vec<Link> =
                 schema.iter().map(|schema| usage(cx, role, Some(schema), verdict)).collect();
-            let why = format!("object {} does not exist", printable(name));
-            links.push(Link::failed("object", &why, None));
+            let why = format!("{} does not exist", printable(&missing.object));
+            let mut link = Link::failed("object", &why, None);
+            if !missing.existing.is_empty() {
+                link.detail += &format!(" There is {}.", printable(&listed(&missing.existing)));
+            }
+            links.push(link);
             verdict.deny(why);
             links
         }
     }
 }
 
-/// Returns the error that the server raises when the role executes the statement; `None` where it
-/// raises none.
+/// Returns why a statement of the role fails or has no rows; `None` where neither is the case.
 #[must_use]
 pub fn denied(
     cx: &Context<'_>,
     role: &Role,
     attempt: &Attempt<'_>,
     privilege: Privileges,
-) -> Option<String> {
+) -> Option<Denial> {
     let mut verdict = Verdict::default();
-    statement(cx, role, attempt, privilege, &mut verdict);
-    verdict.error
+    let links = statement(cx, role, attempt, privilege, &mut verdict);
+    verdict.denial(&fixes(&links))
+}
+
+/// Returns why a call by the role fails before the body of the routine is executed; `None` where it
+/// does not. `calls` are the functions that a call needs EXECUTE on beside the routine itself.
+#[must_use]
+pub fn denied_execution(
+    cx: &Context<'_>,
+    role: &Role,
+    routine: &Routine,
+    calls: &[Called<'_>],
+) -> Option<Denial> {
+    let mut verdict = Verdict::default();
+    let links = call(cx, role, routine, calls, &mut verdict);
+    verdict.denial(&fixes(&links))
+}
+
+/// Returns why a role cannot use a schema; `None` where it can.
+#[must_use]
+pub fn denied_usage(cx: &Context<'_>, role: &Role, schema: &Schema) -> Option<Denial> {
+    let mut verdict = Verdict::default();
+    let link = usage(cx, role, Some(schema), &mut verdict);
+    verdict.denial(&fixes(&[link]))
+}
+
+/// The links of a call, without the body.
+fn call(
+    cx: &Context<'_>,
+    role: &Role,
+    routine: &Routine,
+    calls: &[Called<'_>],
+    verdict: &mut Verdict,
+) -> Vec<Link> {
+    let mut links = vec![
+        usage(cx, role, cx.snapshot.schema(routine.schema), verdict),
+        execute(cx, role, routine, verdict),
+    ];
+    links.extend(calls.iter().filter_map(|call| denied_call(cx, role, call, verdict)));
+    links
+}
+
+/// A link for a form of the statement that fails or has no row, where the plain statement does not.
+fn denied_form(
+    cx: &Context<'_>,
+    role: &Role,
+    variant: &Variant<'_>,
+    privilege: Privileges,
+    verdict: &mut Verdict,
+) -> Option<Link> {
+    let Denial { cause, message, fix } = denied(cx, role, &variant.attempt, privilege)?;
+    let step = variant.form.describe(privilege);
+    let is_error = !message.starts_with("row security excludes");
+    let result = if is_error { "denied" } else { "without effect" };
+    verdict.notes.push(format!("{step} is {result}: {message}."));
+    let because = match (variant.form, cause) {
+        (Form::OnConflict, Cause::Privilege) => {
+            " It also needs UPDATE, and SELECT on the columns of the key."
+        }
+        (_, Cause::Privilege) => " It also needs SELECT on the columns that it reads.",
+        _ if is_error => " The policies for what it reads or updates apply too.",
+        _ => " The policies for SELECT apply too, and no error is raised.",
+    };
+    let detail = format!("{}{because}", question::sentence(&format!("{result}: {message}")));
+    Some(Link { step, ok: Some(false), detail, fix })
 }
 
 /// The links of a statement on a relation, in the order in which the server checks them.
@@ -115,13 +204,13 @@ fn statement(
     let relation = attempt.relation;
     let mut links = vec![usage(cx, role, cx.snapshot.schema(relation.schema), verdict)];
     if let Some(why) = &attempt.impossible {
-        verdict.deny(why.clone());
+        verdict.deny_for(Cause::Statement, why.clone());
         links.push(Link::failed("statement", why, None));
     }
     links.extend(checks_at(cx, role, attempt, Moment::Start, verdict));
     if let Some(why) = &attempt.unusable {
         let refresh = format!("REFRESH MATERIALIZED VIEW {};", cx.snapshot.relation_sql(relation));
-        verdict.deny(why.clone());
+        verdict.deny_for(Cause::Statement, why.clone());
         let fix = (privilege == Privileges::SELECT).then_some(refresh);
         links.push(Link::failed("contents", why, fix));
     }
@@ -203,33 +292,6 @@ fn exists(name: &str, role: Option<&Role>) -> Link {
         powers => format!("Role \"{shown}\" {}.", powers.join(" and ")),
     };
     Link { step, ok: Some(true), detail, fix: None }
-}
-
-/// Whether requests can become the role. It is not part of the verdict, which is about what the
-/// role can do then.
-fn login(cx: &Context<'_>, role: &Role, authenticator: &str) -> Link {
-    let (name, login) = (printable(&role.name), printable(authenticator));
-    let step = format!("SET ROLE {}", safe_ident(&role.name));
-    let (ok, detail) = match cx.snapshot.role_named(authenticator) {
-        _ if role.can_login => (None, format!("Role \"{name}\" can log in itself.")),
-        None => (
-            None,
-            format!("Role \"{login}\", from which requests become \"{name}\", does not exist."),
-        ),
-        Some(by) if cx.access.can_set_role(by.oid, role.oid) => {
-            (Some(true), format!("Role \"{login}\" can become \"{name}\"."))
-        }
-        Some(_) => (
-            Some(false),
-            format!(
-                "Role \"{login}\" cannot become \"{name}\": a request with that role in its token \
-                 fails."
-            ),
-        ),
-    };
-    let fix = (ok == Some(false))
-        .then(|| format!("GRANT {} TO {};", safe_ident(&role.name), safe_ident(authenticator)));
-    Link { step, ok, detail, fix }
 }
 
 fn granted_routine(routine: &Routine) -> Granted<'_> {

@@ -62,6 +62,60 @@ pub fn types_of_argument(text: &str) -> Option<Vec<String>> {
     Some((0..words.len().min(2)).map(|from| words[from..].join(" ")).collect())
 }
 
+/// Splits the list of arguments of a routine, as psql and `pg_get_function_identity_arguments()`
+/// print it, at the commas between them: `a integer DEFAULT 1, b text`, or
+/// `double precision ORDER BY anyelement` of an aggregate. `*` is the list without arguments.
+#[must_use]
+pub fn arguments(list: &str) -> Vec<String> {
+    let (mut found, mut current) = (Vec::new(), String::new());
+    let (mut quote, mut depth) = (None, 0);
+    for c in list.chars() {
+        match (c, quote) {
+            ('"' | '\'', None) => quote = Some(c),
+            (_, Some(open)) if c == open => quote = None,
+            ('(' | '[', None) => depth += 1,
+            (')' | ']', None) => depth -= 1,
+            (',', None) if depth == 0 => {
+                found.push(std::mem::take(&mut current));
+                continue;
+            }
+            _ => {}
+        }
+        current.push(c);
+    }
+    found.push(current);
+    let is_none = |only: &str| only.trim().is_empty() || only.trim() == "*";
+    if matches!(found.as_slice(), [only] if is_none(only)) {
+        return vec![];
+    }
+    found.iter().flat_map(|argument| around_order_by(argument)).collect()
+}
+
+/// Splits the last direct argument of an ordered-set aggregate from the first that is aggregated.
+fn around_order_by(argument: &str) -> Vec<String> {
+    let words = words(argument);
+    let is = |at: usize, word: &str| words[at].eq_ignore_ascii_case(word);
+    let place = (1..words.len()).find(|at| is(at - 1, "ORDER") && is(*at, "BY"));
+    let Some(place) = place else { return vec![argument.to_owned()] };
+    [&words[..place - 1], &words[place + 1..]]
+        .iter()
+        .filter(|words| !words.is_empty())
+        .map(|words| words.join(" "))
+        .collect()
+}
+
+/// Returns the name of a type without its schema, and whether brackets make it an array; `None`
+/// where the text is not such a name.
+#[must_use]
+pub fn bare_type(text: &str) -> Option<(String, bool)> {
+    let plain = without_modifiers(text);
+    let name =
+        plain.trim_end_matches(['[', ']', ' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
+    let is_array = plain[name.len()..].contains('[');
+    let name = if is_array { name } else { plain.trim_end() };
+    Some((identifiers(name)?.pop()?, is_array))
+}
+
 /// Splits a text at whitespace that is not within quotes.
 fn words(text: &str) -> Vec<&str> {
     let (mut words, mut start, mut quoted) = (Vec::new(), None, false);
@@ -242,6 +296,32 @@ mod tests {
             assert_eq!(types(text).as_deref(), Some(found), "{text}");
         }
         assert_eq!(types("OUT b int"), None);
+    }
+
+    #[test]
+    fn arguments_are_split_outside_of_quotes_and_parentheses() {
+        let split =
+            |list: &str| arguments(list).iter().map(|a| a.trim().to_owned()).collect::<Vec<_>>();
+        assert_eq!(split("bigint,text"), ["bigint", "text"]);
+        assert_eq!(
+            split("a numeric(12,2) DEFAULT 'x, (y'::text, \"b, c\" int[] DEFAULT ARRAY[1, 2]"),
+            ["a numeric(12,2) DEFAULT 'x, (y'::text", "\"b, c\" int[] DEFAULT ARRAY[1, 2]"]
+        );
+        assert_eq!(
+            split("double precision ORDER BY anyelement"),
+            ["double precision", "anyelement"]
+        );
+        assert_eq!((split("*").len(), split(" ").len()), (0, 0));
+    }
+
+    #[test]
+    fn bare_type_drops_schema_modifiers_and_brackets() {
+        let bare = |text: &str| bare_type(text);
+        assert_eq!(bare("ext.citext"), Some(("citext".into(), false)));
+        assert_eq!(bare("\"Kind (1)\"[]"), Some(("Kind (1)".into(), true)));
+        assert_eq!(bare("geometry(Point,4326) [3]"), Some(("geometry".into(), true)));
+        assert_eq!(bare("point2"), Some(("point2".into(), false)));
+        assert_eq!(bare("a b"), None);
     }
 
     proptest::proptest! {

@@ -31,12 +31,52 @@ pub enum Subject<'a> {
     Schema(&'a Schema),
     /// With the functions that a call needs EXECUTE on beside the routine itself.
     Routine(&'a Routine, Vec<Called<'a>>),
-    Relation(Attempt<'a>),
-    /// No such object: its schema, where that exists, and the name as SQL.
-    Missing {
-        schema: Option<&'a Schema>,
-        name: String,
-    },
+    /// With the other forms of the statement.
+    Relation(Attempt<'a>, Vec<Variant<'a>>),
+    /// No such object.
+    Missing(Missing<'a>),
+}
+
+/// An object that does not exist.
+#[derive(Debug, Default)]
+pub struct Missing<'a> {
+    /// Its schema, where that exists.
+    pub schema: Option<&'a Schema>,
+    /// The object as messages name it: `function api.f(integer)`.
+    pub object: String,
+    /// The objects with this name that exist, as messages name them.
+    pub existing: Vec<String>,
+}
+
+/// A form of a statement that needs more than the plain statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    /// An UPDATE or DELETE that reads a column in its condition.
+    Where,
+    /// An INSERT that returns a column.
+    Returning,
+    /// An INSERT that updates the row that has the same key.
+    OnConflict,
+}
+
+impl Form {
+    /// Returns the statement as messages name it.
+    pub(super) fn describe(self, privilege: Privileges) -> String {
+        match self {
+            Self::Where => format!("{privilege} ... WHERE"),
+            Self::Returning => format!("{privilege} ... RETURNING"),
+            Self::OnConflict => format!("{privilege} ... ON CONFLICT DO UPDATE"),
+        }
+    }
+}
+
+/// A statement in another form.
+#[derive(Debug)]
+pub struct Variant<'a> {
+    /// The form.
+    pub form: Form,
+    /// The statement.
+    pub attempt: Attempt<'a>,
 }
 
 /// A statement on a relation, as the server sees it.
@@ -125,6 +165,8 @@ pub struct Question<'a> {
     pub role: &'a str,
     /// The role that PostgREST logs in as, from which requests become the other role.
     pub authenticator: &'a str,
+    /// Whether the role owns an object in this or another database.
+    pub owns_objects: bool,
     /// One privilege.
     pub privilege: Privileges,
     /// The object.
@@ -169,36 +211,81 @@ impl SubjectKind {
     }
 }
 
+/// Why a statement does not do what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A privilege is missing.
+    Privilege,
+    /// No policy allows a row.
+    RowSecurity,
+    /// No role can execute it.
+    Statement,
+}
+
+/// A statement that fails or has no row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Why.
+    pub cause: Cause,
+    /// The server's message; where it raises no error, a clause that says which table has no rows.
+    pub message: String,
+    /// The statements that fix it; `None` where a person has to decide.
+    pub fix: Option<String>,
+}
+
 /// The result of all checks.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
-    /// The first error that the server raises.
-    pub error: Option<String>,
+    /// The first error that the server raises, and why.
+    error: Option<(Cause, String)>,
     /// The table of which no policy allows a row, so that the statement has none.
     pub no_rows: Option<String>,
-    /// A restriction that is no denial.
-    pub note: Option<String>,
+    /// Restrictions that are no denial.
+    pub notes: Vec<String>,
 }
 
 impl Verdict {
+    /// Records a missing privilege.
     pub(super) fn deny(&mut self, error: String) {
-        self.error.get_or_insert(error);
+        self.deny_for(Cause::Privilege, error);
+    }
+
+    /// Records an error.
+    pub(super) fn deny_for(&mut self, cause: Cause, error: String) {
+        self.error.get_or_insert((cause, error));
+    }
+
+    /// Records a restriction on the rows, the first one only.
+    pub(super) fn note(&mut self, note: String) {
+        if self.notes.is_empty() {
+            self.notes.push(note);
+        }
     }
 
     pub(super) fn is_allowed(&self) -> bool {
         self.error.is_none() && self.no_rows.is_none()
     }
 
-    pub(super) fn link(self, fixes: Vec<String>) -> Link {
+    /// Returns the denial; `None` where the access is allowed.
+    pub(super) fn denial(self, fixes: &[String]) -> Option<Denial> {
+        let (cause, message) = match (self.error, self.no_rows) {
+            (Some((cause, error)), _) => (cause, error),
+            (None, Some(table)) => {
+                (Cause::RowSecurity, format!("row security excludes every row of {table}"))
+            }
+            (None, None) => return None,
+        };
+        Some(Denial { cause, message, fix: (!fixes.is_empty()).then(|| fixes.join("\n")) })
+    }
+
+    pub(super) fn link(self, fixes: &[String]) -> Link {
         let ok = self.is_allowed();
         let detail = match (&self.error, &self.no_rows) {
-            (Some(error), _) => format!("Denied: {error}."),
+            (Some((_, error)), _) => format!("Denied: {error}."),
             (None, Some(table)) => format!(
                 "Allowed, but row security excludes every row of {table}, and no error is raised."
             ),
-            (None, None) => {
-                format!("Allowed.{}", self.note.map(|note| format!(" {note}")).unwrap_or_default())
-            }
+            (None, None) => [&["Allowed.".to_owned()], &self.notes[..]].concat().join(" "),
         };
         let fix = (!ok && !fixes.is_empty()).then(|| fixes.join("\n"));
         Link { step: "verdict".into(), ok: Some(ok), detail, fix }

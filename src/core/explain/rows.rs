@@ -1,7 +1,7 @@
 //! Row security: which rows a role with the privileges can access (rowsecurity.c,
 //! `get_row_security_policies`; rls.c, `check_enable_rls`).
 
-use super::question::{Attempt, Link, Verdict, checked_as};
+use super::question::{Attempt, Cause, Link, Verdict, checked_as};
 use crate::catalog::{Command, Policy, Privileges, Relation, Role};
 use crate::fix::create_policy;
 use crate::rules::Context;
@@ -26,17 +26,21 @@ pub(super) fn links(
         };
         // Where row security excludes the rows of another table that a view or a policy reads, the
         // statement may still have rows.
-        let mut add = |command| {
-            let target = Target { command, is_target: need.is_target };
+        let (is_target, inserts) = (need.is_target, command == Command::Insert);
+        let mut add = |command, checks: Checks| {
+            let target = Target { command, checks, is_target };
             links.push(RowSecurity::of(cx, holder, table, target).link(cx, verdict));
         };
-        add(command);
-        // A statement that also reads the rows that it changes is restricted by the policies for
+        add(command, if inserts { Checks::NewRow } else { Checks::Rows });
+        // ON CONFLICT DO UPDATE.
+        let updates = inserts && need.privileges.contains(Privileges::UPDATE);
+        // A statement that also reads the rows that it writes is restricted by the policies for
         // SELECT too.
-        if matches!(command, Command::Update | Command::Delete)
-            && need.privileges.contains(Privileges::SELECT)
-        {
-            add(Command::Select);
+        if command != Command::Select && need.privileges.contains(Privileges::SELECT) {
+            add(Command::Select, if inserts { Checks::NewRow } else { Checks::Rows });
+        }
+        if updates {
+            add(Command::Update, Checks::ConflictingRow);
         }
     }
     links
@@ -46,7 +50,19 @@ pub(super) fn links(
 #[derive(Clone, Copy)]
 struct Target {
     command: Command,
+    checks: Checks,
     is_target: bool,
+}
+
+/// Which rows the policies check, and what happens to those that they do not allow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checks {
+    /// The rows of the table: the others are excluded.
+    Rows,
+    /// The row that is inserted: the statement fails.
+    NewRow,
+    /// The row that has the same key: the statement fails.
+    ConflictingRow,
 }
 
 /// The command whose policies apply.
@@ -67,6 +83,7 @@ struct RowSecurity<'a> {
     role: &'a Role,
     table: &'a Relation,
     command: Command,
+    checks: Checks,
     /// Whether the result of the statement depends on the rows of this table.
     is_target: bool,
     /// The names of the permissive policies that apply.
@@ -79,7 +96,7 @@ struct RowSecurity<'a> {
 
 impl<'a> RowSecurity<'a> {
     fn of(cx: &Context<'a>, role: &'a Role, table: &'a Relation, of: Target) -> Self {
-        let Target { command, is_target } = of;
+        let Target { command, checks, is_target } = of;
         let applying: Vec<&Policy> = cx
             .snapshot
             .policies_of(table.oid)
@@ -97,6 +114,7 @@ impl<'a> RowSecurity<'a> {
             role,
             table,
             command,
+            checks,
             is_target,
             permissive: names(true),
             restrictive: names(false),
@@ -130,19 +148,22 @@ impl<'a> RowSecurity<'a> {
 
     /// Records that no policy allows a row, and returns the effect on the statement.
     fn deny(&self, sql: &str, verdict: &mut Verdict) -> &'static str {
-        if self.command == Command::Insert {
-            if self.is_target {
-                verdict.deny(format!(
-                    "new row violates row-level security policy for table \"{}\"",
-                    printable(&self.table.name)
-                ));
-            }
-            return "every new row is rejected";
+        let using = if self.checks == Checks::ConflictingRow { " (USING expression)" } else { "" };
+        if self.checks != Checks::Rows && self.is_target {
+            let table = printable(&self.table.name);
+            let error =
+                format!("new row violates row-level security policy{using} for table \"{table}\"");
+            verdict.deny_for(Cause::RowSecurity, error);
+        }
+        match self.checks {
+            Checks::Rows => {}
+            Checks::NewRow => return "every new row is rejected",
+            Checks::ConflictingRow => return "every row that exists already is rejected",
         }
         if self.is_target {
             verdict.no_rows.get_or_insert(format!("table {sql}"));
         } else {
-            verdict.note.get_or_insert(format!(
+            verdict.note(format!(
                 "Row security excludes every row of table {sql}, and no error is raised."
             ));
         }
@@ -156,7 +177,7 @@ impl<'a> RowSecurity<'a> {
             return format!("{} allows every row", listed(permissive));
         }
         if self.is_target {
-            verdict.note.get_or_insert(format!(
+            verdict.note(format!(
                 "The rows are limited by policies: {}.",
                 listed(&[&permissive[..], restrictive].concat())
             ));

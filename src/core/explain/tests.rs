@@ -31,18 +31,16 @@ fn lines(
             }];
             let (calls, unresolved) = (vec![], vec![]);
             let needs = needs.unwrap_or(plain);
-            Subject::Relation(Attempt {
-                relation,
-                needs,
-                calls,
-                unresolved,
-                impossible: None,
-                unusable: None,
-            })
+            let attempt =
+                Attempt { relation, needs, calls, unresolved, impossible: None, unusable: None };
+            Subject::Relation(attempt, vec![])
         }
         (None, Some(routine), _) => Subject::Routine(routine, vec![]),
         (None, None, Some(schema)) if object.is_empty() => Subject::Schema(schema),
-        (None, None, schema) => Subject::Missing { schema, name: name.clone() },
+        (None, None, schema) => {
+            let object = format!("object {name}");
+            Subject::Missing(Missing { schema, object, existing: vec![] })
+        }
     };
     let line = |link: Link| {
         let ok = link.ok.map_or("--", |ok| if ok { "ok" } else { "NO" });
@@ -53,7 +51,8 @@ fn lines(
             link.fix.map(|f| format!(" => {f}")).unwrap_or_default()
         )
     };
-    explain(&cx, &Question { role, authenticator: "authenticator", privilege, subject })
+    let (authenticator, owns_objects) = ("authenticator", false);
+    explain(&cx, &Question { role, authenticator, owns_objects, privilege, subject })
         .into_iter()
         .map(line)
         .collect()

@@ -25,6 +25,13 @@ pub enum Fix {
     OutsideTransaction(String),
     /// Text or SQL with gaps that a person completes, one line or more.
     Proposal(String),
+    /// A proposal whose risk is known.
+    Risky {
+        /// Text or SQL, as in a proposal.
+        proposal: String,
+        /// What can go wrong, as a clause.
+        risk: String,
+    },
     /// No fix is known.
     #[default]
     Unknown,
@@ -60,7 +67,10 @@ impl Fix {
     pub fn statements(&self) -> &[Statement] {
         match self {
             Self::Statements(statements) => statements,
-            Self::OutsideTransaction(_) | Self::Proposal(_) | Self::Unknown => &[],
+            Self::OutsideTransaction(_)
+            | Self::Proposal(_)
+            | Self::Risky { .. }
+            | Self::Unknown => &[],
         }
     }
 

@@ -79,14 +79,12 @@ pub enum Change {
     AddSchema(String),
     /// CREATE VIEW, MATERIALIZED VIEW or SEQUENCE: schema, name.
     AddRelation(RelationKind, String, String),
-    /// ALTER ... OWNER TO.
+    /// ALTER ... OWNER TO, of an object without code.
     ChangeOwner {
         object: ObjectId,
         owner: Oid,
         /// The object in SQL, between ALTER and OWNER TO: `TABLE public.t`.
         target: String,
-        /// Whether the object is a SECURITY DEFINER routine.
-        definer: bool,
     },
     /// ALTER DEFAULT PRIVILEGES ... REVOKE, by creator, schema (0: every schema) and
     /// `defaclobjtype`.

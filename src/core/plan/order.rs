@@ -23,16 +23,13 @@ pub(super) fn phase(statement: &Statement) -> u8 {
             Change::RevokeDefault { .. } => 4,
             Change::AddRelation(..) => 5,
             // An object of a client in a schema makes every path through the schema unsafe.
-            Change::ChangeOwner { definer: false, .. } => 7,
-            // A path is assessed for the owner of the routine: the one that is safe for the next
-            // owner is set first.
+            Change::ChangeOwner { .. } => 7,
             Change::AlterRoutine(..) => 8,
-            Change::ChangeOwner { definer: true, .. } => 9,
-            Change::DropPolicy(_) | Change::PolicyRoles(..) => 10,
+            Change::DropPolicy(_) | Change::PolicyRoles(..) => 9,
             // A table without policies may need no row security.
-            Change::EnableRowSecurity(_) | Change::ForceRowSecurity(_) => 11,
+            Change::EnableRowSecurity(_) | Change::ForceRowSecurity(_) => 10,
         },
-        Statement::Acl(AclStatement { verb: Verb::Grant | Verb::GrantWithOption, .. }) => 12,
+        Statement::Acl(AclStatement { verb: Verb::Grant | Verb::GrantWithOption, .. }) => 11,
         Statement::Acl(_) => 6,
     }
 }
@@ -102,7 +99,7 @@ fn merge_grantees(statements: Vec<Wanted>) -> Vec<Wanted> {
 
 /// Sorts by phase. Within a phase, the changes to the ACL of one object stay together, and the
 /// grants that keep declared privileges come before the REVOKE from PUBLIC.
-fn sort(statements: &mut [Wanted]) {
+pub(super) fn sort(statements: &mut [Wanted]) {
     let mut objects: HashMap<ObjectId, usize> = HashMap::new();
     statements.sort_by_cached_key(|wanted| {
         let (place, after) = match &wanted.statement {

@@ -4,7 +4,9 @@
 use super::simulate::Simulation;
 use super::*;
 use crate::access::Access;
-use crate::catalog::{Acl, AclItem, Membership, Oid, PUBLIC, Privileges, Snapshot};
+use crate::catalog::{
+    Acl, AclItem, DefaultAcl, Membership, Oid, PUBLIC, Privileges, RelationKind, Snapshot,
+};
 use crate::contract::{Contract, Severity};
 use crate::finding::Finding;
 use crate::rules::testing::{Edit, World, edit};
@@ -19,12 +21,19 @@ fn findings(contract: &Contract, snapshot: &Snapshot) -> Vec<Finding> {
     found
 }
 
+fn planner<'a>(
+    contract: &'a Contract,
+    audit: &'a dyn Fn(&Snapshot) -> Vec<Finding>,
+    runner: Oid,
+) -> Planner<'a> {
+    Planner { contract, audit, wants: &|_| true, policy_sql: &|_| None, runner, interrupts: &|| {} }
+}
+
 fn plan_for(contract: &Contract, snapshot: &Snapshot) -> Plan {
     let runner = snapshot.role_named("root").unwrap().oid;
     let audit = |snapshot: &Snapshot| findings(contract, snapshot);
     let before = audit(snapshot);
-    Planner { audit: &audit, wants: &|_| true, policy_sql: &|_| None, runner, interrupts: &|| {} }
-        .plan(snapshot, &before)
+    planner(contract, &audit, runner).plan(snapshot, &before)
 }
 
 fn plan(world: &World) -> Plan {
@@ -51,7 +60,7 @@ fn plan_for_the_documents_objects_is_the_documents_golden_sql() {
         routine.config.clear();
     }
     let plan = plan(&world);
-    assert!(plan.steps.iter().all(|s| !s.is_proposal && s.undo.is_some()));
+    assert!(plan.steps.iter().all(|s| !s.is_proposal() && s.undo.is_some()));
     let statements = statements(&plan);
     // ALTER ROUTINE comes before GRANT.
     assert!(
@@ -125,7 +134,7 @@ fn proposal_is_an_sql_comment() {
              -- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO \
              authenticated WITH CHECK (...);"]
     );
-    assert!(plan.steps[0].is_proposal && plan.fixes.is_empty());
+    assert!(plan.steps[0].is_proposal() && plan.fixes.is_empty());
 }
 
 #[test]
@@ -185,21 +194,146 @@ fn revoke_cascade_has_no_undo() {
 }
 
 #[test]
-fn former_owner_is_granted_its_declared_privileges() {
+fn former_owner_of_a_plain_table_is_granted_its_declared_privileges() {
     let mut world = World::conforming();
     let worker = world.role("service_role").oid;
-    let routine = world.routine("complete_outbox_message");
-    (routine.owner, routine.acl, routine.security_definer) = (worker, None, false);
-    world.contract.functions.retain(|f| f.name != "complete_outbox_message");
+    let table = world.relation("public.job_queue");
+    (table.owner, table.acl, table.row_security, table.force_row_security) =
+        (worker, None, false, false);
+    let queue = table.oid;
+    world.snapshot.policies.retain(|p| p.relation != queue);
     let plan = plan(&world);
     let statements = statements(&plan);
-    assert!(statements.iter().any(|s| s.ends_with(" OWNER TO postgres;")), "{statements:#?}");
+    let place = |end: &str| statements.iter().position(|s| s.ends_with(end));
+    let owner = place(" OWNER TO postgres;").unwrap();
+    let grant = place("ON TABLE public.job_queue TO service_role;").unwrap();
+    assert!(owner < grant, "{statements:#?}");
+}
+
+/// A routine of a client does not become the code of another role.
+#[test]
+fn owner_of_code_is_a_proposal_and_other_statements_stay() {
+    let mut world = World::conforming();
+    let anon = world.role("anon").oid;
+    let routine = world.routine("get_ceo_metrics");
+    (routine.owner, routine.config) = (anon, vec![]);
+    world.grant("public.judgments", anon, Privileges::TRUNCATE);
+    let plan = plan(&world);
+    let executed: Vec<&str> =
+        plan.steps.iter().filter(|s| !s.is_proposal()).map(|s| s.statement.as_str()).collect();
     assert!(
-        statements
-            .last()
-            .is_some_and(|s| s.starts_with("GRANT EXECUTE") && s.ends_with(" TO service_role;")),
-        "{statements:#?}"
+        executed.contains(&"REVOKE TRUNCATE ON TABLE public.judgments FROM anon;"),
+        "{executed:#?}"
     );
+    assert!(!executed.iter().any(|s| s.contains("OWNER TO")), "{executed:#?}");
+}
+
+/// The cost must not depend on how many statements cause a problem.
+#[test]
+fn every_statement_with_a_problem_is_rejected_and_no_other() {
+    let mut world = World::conforming();
+    let worker = world.role("service_role").oid;
+    let mut number = 0;
+    for relation in &mut world.snapshot.relations {
+        if relation.kind == RelationKind::Table {
+            number += 1;
+            // The worker has its declared privileges as the owner only.
+            (relation.owner, relation.row_security, relation.force_row_security) =
+                (worker, false, false);
+        }
+    }
+    assert!(number > 10);
+    world.snapshot.policies.clear();
+    let audits = std::cell::Cell::new(0);
+    let (contract, snapshot) = (world.contract.clone(), world.snapshot.clone().complete());
+    let audit = |snapshot: &Snapshot| {
+        audits.set(audits.get() + 1);
+        let mut found = findings(&contract, snapshot);
+        // A rule that objects to every change of an owner.
+        for relation in snapshot.relations.iter().filter(|r| r.kind == RelationKind::Table) {
+            let Some(mut finding) = found.first().cloned() else { break };
+            if relation.owner != worker {
+                finding.object.identity = snapshot.relation_identity(relation);
+                finding.object.object_type = "table";
+                (finding.severity, finding.role) = (Severity::Error, Some("nobody".into()));
+                finding.fix = crate::fix::Fix::Unknown;
+                finding.fingerprint = format!("objection to {}", relation.oid);
+                found.push(finding);
+            }
+        }
+        found
+    };
+    let before = audit(&snapshot);
+    let runner = snapshot.role_named("root").unwrap().oid;
+    let plan = planner(&contract, &audit, runner).plan(&snapshot, &before);
+    let executed: Vec<&Step> = plan.steps.iter().filter(|s| !s.is_proposal()).collect();
+    assert!(executed.iter().all(|s| !s.statement.contains("OWNER TO")), "{executed:#?}");
+    assert!(audits.get() < 60, "{} audits for {number} tables", audits.get());
+}
+
+/// What the caller has no right to execute is a proposal for a role that has it.
+#[test]
+fn statement_without_the_right_to_execute_it_is_a_proposal() {
+    let mut world = World::conforming();
+    world.add_role("platform");
+    world.role("platform").superuser = true;
+    let (anon, platform, postgres) =
+        (world.role("anon").oid, world.role("platform").oid, world.role("postgres").oid);
+    let public = world.schema("public").oid;
+    for role in [platform, postgres] {
+        let item = AclItem {
+            grantee: anon,
+            grantor: role,
+            privileges: Privileges::SELECT,
+            grantable: Privileges::NONE,
+        };
+        let default = DefaultAcl { role, schema: public, object_type: b'r', acl: vec![item] };
+        world.snapshot.default_acls.push(default);
+    }
+    world.grant("public.judgments", anon, Privileges::TRUNCATE);
+    world.role("anon").bypass_rls = true;
+    let (contract, snapshot) = (world.contract.clone(), world.snapshot.clone().complete());
+    let audit = |snapshot: &Snapshot| findings(&contract, snapshot);
+    let plan = planner(&contract, &audit, postgres).plan(&snapshot, &audit(&snapshot));
+    let statements = statements(&plan);
+    assert_eq!(
+        statements,
+        [
+            "ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE SELECT ON TABLES \
+             FROM anon;",
+            "REVOKE TRUNCATE ON TABLE public.judgments FROM anon;",
+            "-- For a superuser or a role with CREATEROLE, because altering role \"anon\" needs \
+             CREATEROLE:\n-- ALTER ROLE anon NOBYPASSRLS;",
+            "-- For a superuser, because the default privileges belong to role \"platform\":\n\
+             -- ALTER DEFAULT PRIVILEGES FOR ROLE platform IN SCHEMA public REVOKE SELECT ON \
+             TABLES FROM anon;",
+        ]
+    );
+}
+
+/// USAGE that the contract declares is not granted while it would make undeclared rows reachable.
+#[test]
+fn statement_that_opens_something_is_a_proposal() {
+    let mut world = World::conforming();
+    let anon = world.role("anon").oid;
+    world.schema("public").acl.as_mut().unwrap().retain(|i| i.grantee != anon);
+    world.grant("public.plaintiff_contacts", anon, Privileges::SELECT);
+    let (contract, snapshot) = (world.contract.clone(), world.snapshot.clone().complete());
+    let audit = |snapshot: &Snapshot| findings(&contract, snapshot);
+    let of_usage = |f: &Finding| f.rule.id == "schema_usage";
+    let runner = snapshot.role_named("root").unwrap().oid;
+    let planner = Planner { wants: &of_usage, ..planner(&contract, &audit, runner) };
+    let plan = planner.plan(&snapshot, &audit(&snapshot));
+    assert_eq!(
+        statements(&plan),
+        ["-- These statements have another effect:\n\
+          -- Through USAGE on the schema, role \"anon\" could use SELECT on table \
+          public.plaintiff_contacts.\n\
+          -- GRANT USAGE ON SCHEMA public TO anon;"]
+    );
+    // With the REVOKE in the same plan, it is.
+    let all = Planner { wants: &|_| true, ..planner }.plan(&snapshot, &audit(&snapshot));
+    assert!(statements(&all).contains(&"GRANT USAGE ON SCHEMA public TO anon;"));
 }
 
 /// Applies an edit of kinds that [`World::edit`] does not contain.
@@ -353,6 +487,18 @@ proptest! {
             simulation.execute(statement);
         }
         let after = simulation.complete();
+        for (effects, what) in [
+            (effects::opened(&contract, &before, &after, &|| {}), "opened"),
+            (effects::lost(&contract, &before, &after, &|| {}), "lost"),
+        ] {
+            prop_assert!(
+                effects.is_empty(),
+                "{}: {}\n{:#?}",
+                what,
+                effects::described(&effects),
+                statements(&plan)
+            );
+        }
         let mut found = findings(&contract, &after);
         found.retain(|f| f.severity > Severity::Info);
         for finding in &found {
@@ -369,13 +515,13 @@ proptest! {
         // The next plan contains only the same proposals.
         let again = plan_for(&contract, &after);
         prop_assert!(
-            again.steps.iter().all(|s| s.is_proposal),
+            again.steps.iter().all(|s| s.is_proposal()),
             "{:#?}\nafter\n{:#?}",
             statements(&again),
             statements(&plan)
         );
         let proposals = |plan: &Plan| -> Vec<String> {
-            let proposals = plan.steps.iter().filter(|s| s.is_proposal);
+            let proposals = plan.steps.iter().filter(|s| s.is_proposal());
             proposals.map(|s| s.statement.clone()).collect()
         };
         prop_assert_eq!(proposals(&again), proposals(&plan));

@@ -2,12 +2,14 @@
 
 use super::context::Context;
 use super::shared::target::Target;
-use crate::catalog::{Object, Oid, PG_DATABASE_OWNER, RoutineKind};
+use crate::catalog::{
+    Code, Object, Oid, PG_DATABASE_OWNER, Relation, RelationKind, Role, Routine, RoutineKind,
+};
 use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, Statement};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::sql::{capitalized, printable, safe_ident};
+use crate::sql::{capitalized, listed, printable, safe_ident};
 use serde_json::json;
 
 /// The rule.
@@ -25,7 +27,9 @@ pub static RULE: Rule = Rule {
              not to client or worker roles.",
     why: "An owner can grant itself any privilege, disable row security and replace the body of \
           a routine. No grant and no policy restricts it.",
-    fix: "Change the owner to the role that runs migrations.",
+    fix: "Change the owner to the role that runs migrations. An object that carries code or row \
+          security is read first, or dropped: its code would run with the privileges of the new \
+          owner.",
     exempt: "A schema or table that a worker must own, for example because it creates \
              partitions at run time.",
     exempt_by_pattern: true,
@@ -50,39 +54,46 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         } else {
             continue;
         };
-        let owned = Owned { kind: "SCHEMA".to_owned(), owner, security_definer: false };
+        let owned = Owned { keyword: "SCHEMA".to_owned(), owner, code: None };
         out.push(owned.draft(cx, &Target::of_schema(cx, schema), severity));
     }
     for (relation, _) in
         cx.relations().filter(|(r, _)| cx.is_subject(r.owner) && r.owned_by.is_none())
     {
         let owned = Owned {
-            kind: relation.kind.object_type().to_uppercase(),
+            keyword: relation.kind.object_type().to_uppercase(),
             owner: relation.owner,
-            security_definer: false,
+            code: relation.carries_code(cx.snapshot).then_some(Carrier::Relation(relation)),
         };
         out.push(owned.draft(cx, &Target::of_relation(cx, relation), Severity::Error));
     }
     for (routine, _) in cx.routines().filter(|(r, _)| cx.is_subject(r.owner)) {
-        let kind = if routine.kind == RoutineKind::Aggregate { "AGGREGATE" } else { "ROUTINE" };
+        let keyword = if routine.kind == RoutineKind::Aggregate { "AGGREGATE" } else { "ROUTINE" };
         let owned = Owned {
-            kind: kind.to_owned(),
+            keyword: keyword.to_owned(),
             owner: routine.owner,
-            security_definer: routine.security_definer,
+            code: Some(Carrier::Routine(routine)),
         };
         out.push(owned.draft(cx, &Target::of_routine(cx, routine), Severity::Error));
     }
 }
 
 /// An object with the wrong owner.
-struct Owned {
+struct Owned<'a> {
     /// The type of object as ALTER names it.
-    kind: String,
+    keyword: String,
     owner: Oid,
-    security_definer: bool,
+    /// The code that the object carries.
+    code: Option<Carrier<'a>>,
 }
 
-impl Owned {
+/// An object that carries code of its owner, or row security.
+enum Carrier<'a> {
+    Relation(&'a Relation),
+    Routine(&'a Routine),
+}
+
+impl Owned<'_> {
     fn draft(&self, cx: &Context<'_>, target: &Target<'_>, severity: Severity) -> Draft {
         let owner = cx.snapshot.role_name(self.owner);
         // An owner of a schema that the contract does not know may be intended.
@@ -104,29 +115,206 @@ impl Owned {
             .measure(Measure::default().limited_to(at_most))
     }
 
-    /// Returns the change to the first owner role of the contract that exists.
+    /// Returns the change to the first owner role of the contract that exists. Code is never moved
+    /// by a statement: it would run with the privileges of the new owner, or be trusted as its code.
     fn fix(&self, cx: &Context<'_>, target: &Target<'_>) -> Fix {
-        let object = format!("{} {}", self.kind, target.sql);
+        let object = format!("{} {}", self.keyword, target.sql);
         let owner =
             cx.contract.roles_of(RoleKind::Owner).find_map(|role| cx.snapshot.role_named(role));
-        let Some(owner) = owner else {
-            return Fix::Proposal(format!("ALTER {object} OWNER TO ...;"));
-        };
-        let sql = format!("ALTER {object} OWNER TO {};", safe_ident(&owner.name));
-        let change = Change::ChangeOwner {
-            object: target.object.id,
-            owner: owner.oid,
-            target: object,
-            definer: self.security_definer,
-        };
-        Fix::by(Statement::new(change, sql))
+        let name = owner.map_or("...".into(), |owner| safe_ident(&owner.name));
+        let sql = format!("ALTER {object} OWNER TO {name};");
+        match (&self.code, owner) {
+            (Some(code), _) => {
+                let mut proposal = format!("{}\n{sql}", code.consequences(cx, owner));
+                if code.is_only_code() {
+                    proposal += &format!("\nOr, where it is not needed: DROP {object};");
+                }
+                Fix::Risky { proposal, risk: code.risk(cx, owner) }
+            }
+            (None, None) => Fix::Proposal(sql),
+            (None, Some(owner)) => {
+                let change = Change::ChangeOwner {
+                    object: target.object.id,
+                    owner: owner.oid,
+                    target: object,
+                };
+                Fix::by(Statement::new(change, sql))
+            }
+        }
     }
+}
+
+impl Carrier<'_> {
+    /// Returns what to do before the owner is changed, and what follows from it, one sentence a
+    /// line.
+    fn consequences(&self, cx: &Context<'_>, owner: Option<&Role>) -> String {
+        let (new, former) = (described(owner), quoted(&cx.snapshot.role_name(self.owner())));
+        let mut lines = match self {
+            Self::Routine(routine) => {
+                let runs = if routine.security_definer {
+                    format!(
+                        "After the change it runs with the privileges of {new} instead of those \
+                         of {former}, for every role that can execute it."
+                    )
+                } else {
+                    format!(
+                        "It runs with the privileges of its caller; after the change its code is \
+                         trusted as code of {new}."
+                    )
+                };
+                vec![format!("Read its body first: {former} can have written it."), runs]
+            }
+            Self::Relation(view) if view.kind == RelationKind::View && view.security_invoker => {
+                vec![
+                    format!("Read its query first: {former} can have written it."),
+                    "It reads with the privileges of the caller, before and after the change."
+                        .to_owned(),
+                ]
+            }
+            Self::Relation(view) if is_query(view.kind) => {
+                let when =
+                    if view.kind == RelationKind::View { "" } else { " when it is refreshed" };
+                vec![
+                    format!("Read its query first: {former} can have written it."),
+                    format!(
+                        "After the change it reads{when} with the privileges of {new} instead of \
+                         those of {former}, for every role that can select from it."
+                    ),
+                    format!("{}.", capitalized(&hidden_rows(view, owner))),
+                ]
+            }
+            Self::Relation(table) => table_consequences(cx, table, &new, &former),
+        };
+        lines.push(format!(
+            "{} also loses what it can do as the owner: grant it what it needs.",
+            capitalized(&former)
+        ));
+        lines.join("\n")
+    }
+
+    /// Whether the object has no rows of its own.
+    fn is_only_code(&self) -> bool {
+        match self {
+            Self::Relation(relation) => is_query(relation.kind),
+            Self::Routine(_) => true,
+        }
+    }
+
+    fn owner(&self) -> Oid {
+        match self {
+            Self::Relation(relation) => relation.owner,
+            Self::Routine(routine) => routine.owner,
+        }
+    }
+
+    /// Returns the risk as a clause.
+    fn risk(&self, cx: &Context<'_>, owner: Option<&Role>) -> String {
+        let new = described(owner);
+        match self {
+            Self::Routine(routine) if routine.security_definer => {
+                format!("the body would run with the privileges of {new}")
+            }
+            Self::Routine(_) => format!("the body would be trusted as code of {new}"),
+            Self::Relation(view) if is_query(view.kind) && !view.security_invoker => {
+                format!(
+                    "it would read with the privileges of {new}, and {}",
+                    hidden_rows(view, owner)
+                )
+            }
+            Self::Relation(table) if has_row_security(cx, table) => {
+                format!("row security may no longer restrict {new}")
+            }
+            Self::Relation(_) => format!("its code would be trusted as code of {new}"),
+        }
+    }
+}
+
+/// Returns what a change of the owner of a table means, one sentence a line.
+fn table_consequences(cx: &Context<'_>, table: &Relation, new: &str, former: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let is_view = |code: &&Code| **code == Code::View;
+    if table.code.iter().any(|code| is_view(&code)) {
+        lines.push(format!(
+            "Views read it: after the change, those of {new} can read it, and those of {former} \
+             no longer can."
+        ));
+    }
+    let code: Vec<&str> =
+        table.code.iter().filter(|code| !is_view(code)).map(|code| code.as_str()).collect();
+    if !code.is_empty() {
+        lines.push(format!(
+            "It has {}: read them first, because {former} can have written them.",
+            listed(&code)
+        ));
+        lines.push(format!(
+            "After the change, maintenance such as ANALYZE and REINDEX executes expressions with \
+             the privileges of {new}."
+        ));
+    }
+    if table.kind == RelationKind::ForeignTable {
+        lines.push(format!(
+            "It reads from another server; after the change, ANALYZE uses the user mapping of \
+             {new}."
+        ));
+    }
+    if has_row_security(cx, table) {
+        lines.push(if table.force_row_security {
+            format!("Its row security also applies to the owner: {former} and {new} need policies.")
+        } else {
+            format!(
+                "After the change its row security applies to {former} and no longer to {new}, \
+                 nor to views and SECURITY DEFINER routines of {new}."
+            )
+        });
+    }
+    lines
+}
+
+fn has_row_security(cx: &Context<'_>, table: &Relation) -> bool {
+    table.row_security || table.force_row_security || !cx.snapshot.policies_of(table.oid).is_empty()
+}
+
+fn is_query(kind: RelationKind) -> bool {
+    matches!(kind, RelationKind::View | RelationKind::MaterializedView)
+}
+
+/// Returns what a new owner of a view means for the rows of the tables behind it, as a clause.
+fn hidden_rows(view: &Relation, owner: Option<&Role>) -> String {
+    let tables = match view.protected.as_slice() {
+        [] => "the tables that it reads".to_owned(),
+        tables => listed(tables),
+    };
+    if owner.is_some_and(|owner| owner.superuser || owner.bypass_rls) {
+        format!("row security of {tables} would no longer restrict its readers")
+    } else {
+        format!(
+            "row security of {tables} would restrict its readers as it restricts the new owner: \
+             not at all on tables that this role owns"
+        )
+    }
+}
+
+/// Returns the new owner in a sentence, with what makes it powerful.
+fn described(owner: Option<&Role>) -> String {
+    let Some(owner) = owner else { return "the new owner".to_owned() };
+    let power = match owner {
+        Role { superuser: true, .. } => " (a superuser)",
+        Role { bypass_rls: true, .. } => " (which bypasses row security)",
+        _ => "",
+    };
+    format!("{}{power}", quoted(&owner.name))
+}
+
+fn quoted(role: &str) -> String {
+    format!("role \"{}\"", printable(role))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::World;
     use super::RULE;
+    use crate::catalog::{Code, RelationKind};
+    use crate::fix::Fix;
 
     #[test]
     fn object_of_a_client_or_worker_and_schema_of_an_untrusted_role_are_reported() {
@@ -135,15 +323,17 @@ mod tests {
         world.add_role("mallory");
         let (anon, worker, mallory) =
             (world.role("anon").oid, world.role("service_role").oid, world.role("mallory").oid);
-        world.relation("public.judgments").owner = worker;
+        let plain = world.relation("public.judgments");
+        (plain.owner, plain.row_security, plain.force_row_security) = (worker, false, false);
+        let judgments = plain.oid;
+        world.snapshot.policies.retain(|p| p.relation != judgments);
         world.routine("get_ceo_metrics").owner = anon;
         world.schema("enforcement").owner = mallory;
         assert_eq!(
             world.found(&RULE),
             [
                 "error function api.get_ceo_metrics() anon: Function api.get_ceo_metrics() is \
-                 owned by role \"anon\", which is a client or worker role. \
-                 => ALTER ROUTINE api.get_ceo_metrics() OWNER TO postgres;",
+                 owned by role \"anon\", which is a client or worker role.",
                 "warning schema enforcement mallory: Schema enforcement is owned by role \
                  \"mallory\", which is not a trusted owner. \
                  => ALTER SCHEMA enforcement OWNER TO postgres;",
@@ -152,5 +342,69 @@ mod tests {
                  => ALTER TABLE public.judgments OWNER TO postgres;"
             ]
         );
+    }
+
+    /// Returns the proposal about an object, and its risk; panics where the fix is a statement.
+    fn proposal(world: &World, identity: &str) -> (String, String) {
+        let finding =
+            world.findings(&RULE).into_iter().find(|f| f.object.identity == identity).unwrap();
+        match finding.fix {
+            Fix::Risky { proposal, risk } => (proposal, risk),
+            fix => panic!("{fix:?}"),
+        }
+    }
+
+    #[test]
+    fn object_with_code_is_a_proposal_that_states_the_consequences() {
+        let mut world = World::conforming();
+        world.role("postgres").superuser = true;
+        let anon = world.role("anon").oid;
+        world.routine("get_ceo_metrics").owner = anon;
+        assert_eq!(
+            proposal(&world, "api.get_ceo_metrics()"),
+            (
+                "Read its body first: role \"anon\" can have written it.\n\
+                 After the change it runs with the privileges of role \"postgres\" (a superuser) \
+                 instead of those of role \"anon\", for every role that can execute it.\n\
+                 Role \"anon\" also loses what it can do as the owner: grant it what it needs.\n\
+                 ALTER ROUTINE api.get_ceo_metrics() OWNER TO postgres;\n\
+                 Or, where it is not needed: DROP ROUTINE api.get_ceo_metrics();"
+                    .to_owned(),
+                "the body would run with the privileges of role \"postgres\" (a superuser)"
+                    .to_owned()
+            )
+        );
+        let view = world.relation("public.v_plaintiffs_overview");
+        (view.owner, view.protected) = (anon, vec!["public.plaintiffs".into()]);
+        let (text, risk) = proposal(&world, "public.v_plaintiffs_overview");
+        assert!(text.contains("DROP VIEW public.v_plaintiffs_overview;"), "{text}");
+        assert!(
+            risk.ends_with(
+                "row security of public.plaintiffs would no longer restrict its readers"
+            ),
+            "{risk}"
+        );
+    }
+
+    #[test]
+    fn table_is_a_proposal_where_it_has_row_security_or_executes_code() {
+        let mut world = World::conforming();
+        let anon = world.role("anon").oid;
+        world.relation("public.judgments").owner = anon;
+        let (text, risk) = proposal(&world, "public.judgments");
+        assert!(text.contains("row security") && risk.contains("row security"), "{text} {risk}");
+        let table = world.relation("public.judgments");
+        (table.row_security, table.force_row_security) = (false, false);
+        table.code = vec![Code::Trigger, Code::Index];
+        let judgments = table.oid;
+        world.snapshot.policies.retain(|p| p.relation != judgments);
+        let (text, _) = proposal(&world, "public.judgments");
+        assert!(text.starts_with("It has triggers and indexes with expressions: "), "{text}");
+        assert!(!text.contains("DROP"), "the rows would be lost: {text}");
+        world.relation("public.judgments").code.clear();
+        assert_eq!(world.fixes(&RULE), ["ALTER TABLE public.judgments OWNER TO postgres;"]);
+        world.relation("public.judgments").kind = RelationKind::ForeignTable;
+        let (text, _) = proposal(&world, "public.judgments");
+        assert!(text.contains("user mapping"), "{text}");
     }
 }

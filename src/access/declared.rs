@@ -1,0 +1,262 @@
+//! Whether the accesses that the contract declares work: the answers of `ops.explain_access()`, for
+//! all of them at once.
+
+use super::{Callable, Objects, Required, Statement, is_too_complex, unusable};
+use crate::catalog;
+use crate::pg::heap::{State, interrupts};
+use crate::pg::inert::Trust;
+use crate::pg::scratch::Scratch;
+use crate::pg::{setting, subtransaction};
+use crate::query::{self, Needs, Unreadable};
+use crate::settings;
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, RoutineKind, Snapshot};
+use dragonfly_core::doctor::{
+    AccessName, AccessOutcome, DeclaredAccess, Target, declared_accesses,
+};
+use dragonfly_core::explain;
+use dragonfly_core::rules::Context;
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::CString;
+use std::rc::Rc;
+
+/// Statements on relations whose rules make more of them are not read.
+const MOST_PRODUCTS: u64 = 200;
+
+/// Returns every declared access with its outcome, by names, so that the outcomes before and after
+/// a change can be compared. `cx` is the whole catalog, as `state` shows it.
+pub fn outcomes_by_name(cx: &Context<'_>, state: &State) -> BTreeMap<AccessName, AccessOutcome> {
+    let outcomes = outcomes(cx, state, declared_accesses(cx), &LockTimeout::default());
+    let named = |(access, outcome): (DeclaredAccess, _)| Some((access.name(cx.snapshot)?, outcome));
+    outcomes.into_iter().filter_map(named).collect()
+}
+
+/// Returns some declared accesses with their outcomes. Nothing is executed: each statement is read
+/// as the server rewrites it, see [`crate::query`].
+pub fn outcomes(
+    cx: &Context<'_>,
+    state: &State,
+    accesses: Vec<DeclaredAccess>,
+    timeout: &LockTimeout,
+) -> Vec<(DeclaredAccess, AccessOutcome)> {
+    let base = catalog::base(state).complete();
+    let mut reader = Reader::new(cx, state, &base, timeout);
+    let read: Vec<_> = accesses
+        .into_iter()
+        .map(|access| {
+            interrupts();
+            let required = reader.read(&access);
+            (access, required)
+        })
+        .collect();
+    let mut objects = Objects::default();
+    for (access, required) in &read {
+        match access.target {
+            Target::Relation(oid) => drop(objects.relations.insert(oid)),
+            Target::Routine(oid) => drop(objects.routines.insert(oid)),
+            Target::Schema(_) => {}
+        }
+        if let Ok(required) = required {
+            objects.add(&required.needs);
+        }
+    }
+    let snapshot = objects.snapshot(state, base);
+    let access = Access::new(&snapshot);
+    let judge = Judge {
+        cx: &Context::new(cx.contract, &snapshot, &access, &interrupts),
+        callable: Callable::of(&snapshot),
+        state,
+    };
+    read.into_iter()
+        .map(|(access, required)| {
+            let outcome = match required {
+                Ok(required) => judge.outcome(&access, &required),
+                Err(why) => AccessOutcome::Unchecked(why),
+            };
+            (access, outcome)
+        })
+        .collect()
+}
+
+/// Reads what declared accesses need. What does not depend on the role is read once.
+struct Reader<'a> {
+    state: &'a State,
+    memory: Scratch,
+    trust: Trust,
+    /// The owners whose nested views are read.
+    owners: HashSet<Oid>,
+    timeout: &'a LockTimeout,
+    /// The kinds of the routines whose calls may need more than EXECUTE on themselves.
+    is_plain_call: HashMap<Oid, bool>,
+    /// Why statements on a relation are not checked.
+    unchecked: HashMap<Oid, Option<&'static str>>,
+    has_row_security: HashMap<Oid, bool>,
+    /// What is the same for every role.
+    known: HashMap<(Target, Privileges, Vec<String>), Rc<Required>>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(cx: &Context<'_>, state: &'a State, base: &Snapshot, timeout: &'a LockTimeout) -> Self {
+        // Only a domain and the parts of an aggregate are checked beside the routine.
+        let is_plain = |routine: &dragonfly_core::catalog::Routine| {
+            routine.kind != RoutineKind::Aggregate
+                && routine.arguments.iter().all(|of| *of < FIRST_UNPINNED)
+        };
+        Self {
+            state,
+            memory: Scratch::new(),
+            trust: Trust::of_superusers(base),
+            owners: Trust::under(cx.contract, base).owners,
+            timeout,
+            is_plain_call: cx.snapshot.routines.iter().map(|r| (r.oid, is_plain(r))).collect(),
+            unchecked: HashMap::new(),
+            has_row_security: HashMap::new(),
+            known: HashMap::new(),
+        }
+    }
+
+    /// # Errors
+    /// Why the access is not checked.
+    fn read(&mut self, access: &DeclaredAccess) -> Result<Rc<Required>, String> {
+        let key = (access.target, access.privilege, access.columns.clone());
+        if let Some(known) = self.known.get(&key) {
+            return Ok(Rc::clone(known));
+        }
+        let required = Rc::new(self.required(access)?);
+        let depends_on_role = required
+            .needs
+            .needs
+            .iter()
+            .any(|need| need.check_as.is_none() && self.has_row_security(need.relation));
+        if !depends_on_role {
+            self.known.insert(key, Rc::clone(&required));
+        }
+        Ok(required)
+    }
+
+    fn required(&mut self, access: &DeclaredAccess) -> Result<Required, String> {
+        let DeclaredAccess { target, role, privilege, ref columns } = *access;
+        let read = match target {
+            Target::Schema(_) => return Ok(Required::default()),
+            Target::Routine(oid) if self.is_plain_call.get(&oid) == Some(&true) => {
+                return Ok(Required::default());
+            }
+            Target::Routine(oid) => self.patiently(&|| query::of_call(oid, &self.trust)),
+            Target::Relation(relation) => {
+                let complex = self.too_complex(relation);
+                if let Some(why) = complex {
+                    return Err(why.into());
+                }
+                let kind = catalog::relation_kind(self.state, relation);
+                let statement = Statement { relation, kind, privilege, columns, form: None };
+                self.patiently(&|| statement.needs(role, &self.trust))
+            }
+        };
+        Required::of(read).map_err(|error| subtransaction::report(&error).message().to_owned())
+    }
+
+    fn patiently(&self, read: &dyn Fn() -> Result<Needs, Unreadable>) -> Result<Needs, Unreadable> {
+        self.memory.with(|| self.timeout.while_reading(read))
+    }
+
+    /// Why statements on a relation are not checked; `None` where they are. Nested views can be
+    /// written so that rewriting them takes any amount of time and memory; trusted owners do not do
+    /// that.
+    fn too_complex(&mut self, relation: Oid) -> Option<&'static str> {
+        let (state, owners) = (self.state, &self.owners);
+        *self.unchecked.entry(relation).or_insert_with(|| {
+            if !catalog::has_rules(state, relation) {
+                return None;
+            }
+            let is_untrusted = |oid: &Oid| {
+                catalog::has_rules(state, *oid)
+                    && catalog::relation_owner(state, *oid)
+                        .is_some_and(|owner| !owners.contains(&owner))
+            };
+            let behind = catalog::behind_view(state, relation);
+            match behind.iter().filter(|oid| is_untrusted(oid)).count() {
+                2.. => Some("it depends on nested views or rules of owners that are not trusted"),
+                _ => is_too_complex(state, relation, MOST_PRODUCTS)
+                    .then_some("it depends on too many views or rules"),
+            }
+        })
+    }
+
+    fn has_row_security(&mut self, relation: Oid) -> bool {
+        let state = self.state;
+        *self
+            .has_row_security
+            .entry(relation)
+            .or_insert_with(|| catalog::has_row_security(state, relation))
+    }
+}
+
+/// Decides which roles have what the accesses need.
+struct Judge<'a> {
+    cx: &'a Context<'a>,
+    callable: Callable<'a>,
+    state: &'a State,
+}
+
+impl Judge<'_> {
+    fn outcome(&self, access: &DeclaredAccess, required: &Required) -> AccessOutcome {
+        let snapshot = self.cx.snapshot;
+        // What has been dropped in the meantime is reported by the rules.
+        let Some(role) = snapshot.role(access.role) else { return AccessOutcome::Works };
+        let denial = match access.target {
+            Target::Schema(oid) => {
+                snapshot.schema(oid).and_then(|schema| explain::denied_usage(self.cx, role, schema))
+            }
+            Target::Routine(oid) => self.callable.get(oid).and_then(|routine| {
+                let calls = self.callable.calls(&required.needs);
+                explain::denied_execution(self.cx, role, routine, &calls)
+            }),
+            Target::Relation(oid) => snapshot.relation(oid).and_then(|relation| {
+                let unusable = unusable(self.state, relation, access.privilege);
+                let attempt = self.callable.attempt(relation, required, unusable);
+                explain::denied(self.cx, role, &attempt, access.privilege)
+            }),
+        };
+        denial.map_or(AccessOutcome::Works, AccessOutcome::Denied)
+    }
+}
+
+/// How long to wait for locks: as long as the session allows, or a short time; a very short one
+/// after a lock could not be acquired.
+#[derive(Default)]
+pub struct LockTimeout {
+    was_locked_out: Cell<bool>,
+}
+
+impl LockTimeout {
+    /// How long to wait where the session does not set lock_timeout.
+    const LONG: &'static str = "1s";
+    /// How long to wait for further locks.
+    const SHORT: &'static str = "10ms";
+
+    /// Returns the value of lock_timeout.
+    pub fn value(&self) -> String {
+        let of_session = settings::value("lock_timeout").filter(|value| value != "0");
+        let default = if self.was_locked_out.get() { Self::SHORT } else { Self::LONG };
+        of_session.unwrap_or_else(|| default.into())
+    }
+
+    /// Records that a lock could not be acquired.
+    pub fn locked_out(&self) {
+        self.was_locked_out.set(true);
+    }
+
+    /// Reads what a statement needs, and waits for locks no longer than that.
+    fn while_reading(
+        &self,
+        read: &dyn Fn() -> Result<Needs, Unreadable>,
+    ) -> Result<Needs, Unreadable> {
+        let timeout = CString::new(self.value()).unwrap_or_default();
+        let outcome = setting::under(&[(c"lock_timeout", timeout.as_c_str())], read);
+        if let Err(Unreadable::Now(_)) = &outcome {
+            self.locked_out();
+        }
+        outcome
+    }
+}

@@ -1,0 +1,45 @@
+//! What roles can access, as the server checks it: the statements that a privilege is for, and
+//! whether the accesses that the contract declares work. `ops.explain_access()` and `ops.doctor()`
+//! ask here, so that they agree.
+
+pub mod declared;
+pub mod named;
+mod objects;
+mod statement;
+
+pub use objects::{Callable, Objects, unusable};
+pub use statement::{Statement, forms};
+
+use crate::catalog;
+use crate::pg::heap::State;
+use crate::query::{Needs, Unreadable};
+use dragonfly_core::catalog::Oid;
+use pgrx::pg_sys::panic::CaughtError;
+
+/// What a statement requires.
+#[derive(Default)]
+pub struct Required {
+    pub needs: Needs,
+    /// Why no role can execute it: the server's message.
+    pub impossible: Option<String>,
+}
+
+impl Required {
+    /// # Errors
+    /// Where the statement cannot be read at present.
+    pub fn of(read: Result<Needs, Unreadable>) -> Result<Self, Box<CaughtError>> {
+        match read {
+            Ok(needs) => Ok(Self { needs, impossible: None }),
+            Err(Unreadable::Never(why)) => {
+                Ok(Self { needs: Needs::default(), impossible: Some(why) })
+            }
+            Err(Unreadable::Now(error)) => Err(error),
+        }
+    }
+}
+
+/// Whether the rules of a relation make at least `limit` statements of one. The server may run out
+/// of memory, and cannot be interrupted while it rewrites.
+pub fn is_too_complex(state: &State, relation: Oid, limit: u64) -> bool {
+    catalog::products(state, relation, limit) >= limit
+}

@@ -1,0 +1,102 @@
+//! The part of the catalog that statements are about, and the statements as the core checks them.
+
+use super::Required;
+use crate::catalog;
+use crate::pg::heap::State;
+use crate::query::{self, Needs};
+use dragonfly_core::catalog::{Oid, Privileges, Relation, RelationKind, Routine, Snapshot};
+use dragonfly_core::explain::{Attempt, Called, Need};
+use dragonfly_core::sql::printable;
+use std::collections::{BTreeSet, HashMap};
+
+/// The relations and routines that statements are about.
+#[derive(Default)]
+pub struct Objects {
+    pub relations: BTreeSet<Oid>,
+    pub routines: BTreeSet<Oid>,
+}
+
+impl Objects {
+    pub fn add(&mut self, needs: &Needs) {
+        self.relations.extend(needs.needs.iter().map(|need| need.relation));
+        self.routines.extend(needs.calls.iter().map(|call| call.routine));
+    }
+
+    /// Reads these objects and what checking them requires; also the tables that own the sequences
+    /// among them, because the contract declares privileges on those tables.
+    pub fn snapshot(self, state: &State, base: Snapshot) -> Snapshot {
+        let relations: Vec<Oid> = self.relations.into_iter().collect();
+        let routines: Vec<Oid> = self.routines.into_iter().collect();
+        let mut part = catalog::part(state, &relations, &routines);
+        let owners = part
+            .relations
+            .iter()
+            .filter_map(|r| r.owned_by)
+            .filter(|table| !relations.contains(table));
+        let owners: Vec<Oid> = owners.collect();
+        part.relations.extend(catalog::part(state, &owners, &[]).relations);
+        catalog::around(part, base, state)
+    }
+}
+
+/// The routines of a snapshot, by OID.
+pub struct Callable<'s>(HashMap<Oid, &'s Routine>);
+
+impl<'s> Callable<'s> {
+    pub fn of(snapshot: &'s Snapshot) -> Self {
+        Self(snapshot.routines.iter().map(|routine| (routine.oid, routine)).collect())
+    }
+
+    pub fn get(&self, routine: Oid) -> Option<&'s Routine> {
+        self.0.get(&routine).copied()
+    }
+
+    pub fn calls(&self, needs: &Needs) -> Vec<Called<'s>> {
+        let called = |call: &query::Call| {
+            let query::Call { routine, check_as, moment } = *call;
+            self.get(routine).map(|routine| Called { routine, check_as, moment })
+        };
+        needs.calls.iter().filter_map(called).collect()
+    }
+
+    /// Returns a statement on a relation for the core. `unusable` tells why it fails for a role
+    /// with all privileges.
+    pub fn attempt(
+        &self,
+        relation: &'s Relation,
+        required: &Required,
+        unusable: Option<String>,
+    ) -> Attempt<'s> {
+        let Required { needs, impossible } = required;
+        Attempt {
+            relation,
+            calls: self.calls(needs),
+            unresolved: needs.unresolved.clone(),
+            needs: named_first(needs.needs.clone(), relation.oid),
+            impossible: impossible.clone(),
+            unusable,
+        }
+    }
+}
+
+/// Puts the needs on the relation that the statement names first, because the server checks them
+/// first.
+fn named_first(mut needs: Vec<Need>, named: Oid) -> Vec<Need> {
+    needs.sort_by_key(|need| !(need.relation == named && need.check_as.is_none()));
+    needs
+}
+
+/// Why a statement on a materialized view fails for a role with all privileges.
+pub fn unusable(state: &State, relation: &Relation, wanted: Privileges) -> Option<String> {
+    let name = printable(&relation.name);
+    match wanted {
+        _ if relation.kind != RelationKind::MaterializedView => None,
+        Privileges::INSERT | Privileges::UPDATE | Privileges::DELETE => {
+            Some(format!("cannot change materialized view \"{name}\""))
+        }
+        Privileges::SELECT if !catalog::is_populated(state, relation.oid) => {
+            Some(format!("materialized view \"{name}\" has not been populated"))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,68 @@
+//! Whether requests can become a role: PostgREST logs in as one role, and each request continues as
+//! another one (SET ROLE).
+
+use super::question::{Link, Question};
+use crate::catalog::{FIRST_UNPINNED, Role};
+use crate::contract::RoleKind;
+use crate::rules::Context;
+use crate::sql::{printable, safe_ident};
+
+/// Whether requests can become the role. It is not part of the verdict, which is about what the
+/// role can do then.
+pub(super) fn link(cx: &Context<'_>, role: &Role, question: &Question<'_>) -> Link {
+    let authenticator = question.authenticator;
+    let (name, login) = (printable(&role.name), printable(authenticator));
+    let step = format!("SET ROLE {}", safe_ident(&role.name));
+    let information = |detail: String| Link { step: step.clone(), ok: None, detail, fix: None };
+    if role.can_login {
+        return information(format!("Role \"{name}\" can log in itself."));
+    }
+    let Some(by) = cx.snapshot.role_named(authenticator) else {
+        return information(format!(
+            "Role \"{login}\", from which requests become \"{name}\", does not exist."
+        ));
+    };
+    if cx.access.can_set_role(by.oid, role.oid) {
+        let detail = format!("Role \"{login}\" can become \"{name}\".");
+        return Link { step, ok: Some(true), detail, fix: None };
+    }
+    if let Some(why) = no_role_of_requests(cx, role, question.owns_objects) {
+        return information(format!("Role \"{login}\" cannot become \"{name}\", which {why}."));
+    }
+    let is_declared = cx.contract.roles.iter().any(|declared| declared.name == role.name);
+    let undeclared =
+        if is_declared { "" } else { " The contract does not declare it as a role of requests." };
+    let grant = format!("GRANT {} TO {};", safe_ident(&role.name), safe_ident(authenticator));
+    Link {
+        step,
+        ok: Some(false),
+        detail: format!(
+            "Role \"{login}\" cannot become \"{name}\": a request with that role in its token \
+             fails.{undeclared}"
+        ),
+        fix: is_declared.then_some(grant),
+    }
+}
+
+/// Returns why the role that PostgREST logs in as must not become a member of a role, as a clause
+/// after "which": then every request could choose that role in its token. `None` where nothing
+/// speaks against it. `owns_objects` tells whether the role owns any.
+#[must_use]
+pub fn no_role_of_requests(cx: &Context<'_>, role: &Role, owns_objects: bool) -> Option<String> {
+    let kind = cx.contract.roles.iter().find(|declared| declared.name == role.name);
+    let is_subject = kind.is_some_and(|declared| declared.kind != RoleKind::Owner);
+    let why = if role.superuser {
+        "is a superuser"
+    } else if role.oid < FIRST_UNPINNED {
+        "is a predefined role of the server"
+    } else if role.bypass_rls {
+        "bypasses row security"
+    } else if cx.is_trusted_owner(role.oid) {
+        "the contract declares as a trusted owner"
+    } else if owns_objects && !is_subject {
+        "owns objects and is no client"
+    } else {
+        return None;
+    };
+    Some(format!("{why}: requests that could become it would have more than a client may have"))
+}
