@@ -104,7 +104,7 @@ fn reason(cx: &Context<'_>, relation: &Relation, schema: &SchemaDecl) -> Option<
     };
     let name = printable(&client.name);
     let (why, at_most) = if is_declared {
-        (format!("which role \"{name}\" can access as the contract declares"), GuardAction::Warn)
+        (format!("which role \"{name}\" can access as the contract declares"), GuardAction::Audit)
     } else {
         (format!("which role \"{name}\" can access"), GuardAction::Block)
     };
@@ -177,8 +177,8 @@ mod tests {
         assert_eq!(
             proposal.lines().collect::<Vec<_>>(),
             [
-                "No policy on table public.judgments admits role \"authenticated\" (UPDATE). Run \
-                 in one transaction:",
+                "No policy on table public.judgments admits role \"authenticated\" (UPDATE).",
+                "Run in one transaction:",
                 "CREATE POLICY \"authenticated update\" ON public.judgments FOR UPDATE TO \
                  authenticated USING (...) WITH CHECK (...);",
                 "ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;",
@@ -222,7 +222,7 @@ mod tests {
               which role \"authenticated\" can access as the contract declares."
             ]
         );
-        assert_eq!(at_most(&world), [GuardAction::Warn]);
+        assert_eq!(at_most(&world), [GuardAction::Audit]);
         let Fix::Proposal(proposal) = world.findings(&RULE)[0].fix.clone() else {
             panic!("a proposal")
         };
@@ -231,6 +231,7 @@ mod tests {
         assert_eq!(
             lines[1..],
             [
+                "Run in one transaction:",
                 "CREATE POLICY \"authenticated select\" ON public.judgments FOR SELECT TO \
                  authenticated USING (...);",
                 "ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;",

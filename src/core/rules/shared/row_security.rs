@@ -103,7 +103,7 @@ impl<'c, 'a> RowSecurity<'c, 'a> {
         });
         let policies: Vec<String> = policies.collect();
         let statements = [policies, vec![statement.to_owned()]].concat().join("\n");
-        Fix::Proposal(format!("{because} Run in one transaction:\n{statements}"))
+        Fix::Proposal(format!("{because}\nRun in one transaction:\n{statements}"))
     }
 
     /// Returns the roles and their commands as a sentence names them.
