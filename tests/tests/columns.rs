@@ -211,11 +211,11 @@ fn inferred_contract_declares_column_grants() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT jsonb_path_query(ops.infer_contract('{app}'), '$.tables[*].column_grants')::text"
+            "SELECT jsonb_path_query(ops.infer_contract('{app}'), '$.tables[*].column_grants')
+               ::text"
         ),
-        [
-            r#"{"app_user": {"UPDATE": ["name"]}, "job_worker": {"INSERT": ["id", "name"], "SELECT": ["id"]}}"#
-        ]
+        ["{\"app_user\": {\"UPDATE\": [\"name\"]}, \"job_worker\": {\"INSERT\": [\"id\", \
+             \"name\"], \"SELECT\": [\"id\"]}}"]
     );
     let found = "SELECT rule FROM ops.audit_contract(ops.infer_contract('{app}')) \
                  WHERE severity <> 'info' AND object LIKE 'app.%'";
@@ -247,13 +247,14 @@ fn row_security_is_enabled_only_where_policies_admit_the_declared_roles() {
          GRANT SELECT (id) ON app.users TO job_worker; GRANT SELECT ON app.zips TO app_user;
          ALTER TABLE app.users DISABLE ROW LEVEL SECURITY; DROP POLICY worker ON app.users;",
     );
-    let statement = "SELECT statement FROM ops.golden_sql(rules => '{rls_disabled}') WHERE object = \
-                     'app.users'";
+    let statement = "SELECT statement FROM ops.golden_sql(rules => '{rls_disabled}') WHERE \
+                     object = 'app.users'";
     assert_eq!(
         column(&mut client, statement),
         ["-- No policy on table app.users admits role \"job_worker\" (SELECT).\n\
           -- Run in one transaction:\n\
-          -- CREATE POLICY \"job_worker select\" ON app.users FOR SELECT TO job_worker USING (...);\n\
+          -- CREATE POLICY \"job_worker select\" ON app.users FOR SELECT TO job_worker \
+          USING (...);\n\
           -- ALTER TABLE app.users ENABLE ROW LEVEL SECURITY;"]
     );
     client.batch_execute(APPLY).unwrap();

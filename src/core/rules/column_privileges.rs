@@ -86,7 +86,7 @@ mod tests {
     use crate::fix::{AclStatement, Statement, Verb};
     use proptest::prelude::*;
 
-    /// Returns a world in which the contract declares UPDATE for a client on two columns of a table.
+    /// Returns a world in which the contract declares UPDATE for a client on two columns.
     fn world_with_declared_columns() -> World {
         let mut world = World::conforming();
         let table =

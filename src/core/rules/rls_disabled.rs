@@ -217,10 +217,9 @@ mod tests {
         world.snapshot.policies.retain(|policy| policy.relation != oid);
         assert_eq!(
             world.found(&RULE),
-            [
-                "warning table public.judgments: Row security is disabled on table public.judgments, \
-              which role \"authenticated\" can access as the contract declares."
-            ]
+            ["warning table public.judgments: Row security is disabled on table \
+                 public.judgments, \
+              which role \"authenticated\" can access as the contract declares."]
         );
         assert_eq!(at_most(&world), [GuardAction::Audit]);
         let Fix::Proposal(proposal) = world.findings(&RULE)[0].fix.clone() else {
