@@ -28,8 +28,8 @@ pub static RULE: Rule = Rule {
              objects in them. Not counted are PUBLIC, superusers, predefined and managed roles, \
              and roles that can act as the owner of the object. An undeclared role that a login \
              role can become is checked like a client instead.",
-    why: "The contract says nothing about the role, so nobody has reviewed what it can do, and no \
-          other rule checks it.",
+    why: "The contract says nothing about the role, so what it can do has not been reviewed, and \
+          no other rule checks it.",
     fix: "Declare the role with its kind and its privileges, add it to the managed roles, or \
           revoke the privileges. The fix is a proposal, because it is not known what they are for.",
     exempt: "A role of a tool, for example for backups or reports, that is granted and reviewed \
