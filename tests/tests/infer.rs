@@ -27,7 +27,7 @@ const APPLICATIONS: [Application; 4] = [
         name: "postgrest",
         schemas: "{app,data}",
         roles: &["web_anon", "web_user", "api"],
-        settings: "SET LOCAL request.jwt.claim.user = '1'",
+        settings: "SET LOCAL request.jwt.claim.uid = '1'",
     },
     Application {
         name: "tenants",
@@ -169,8 +169,8 @@ fn opened(before: &Attempts, after: &Attempts) -> Vec<String> {
 
 #[test]
 fn as_is_contract_with_its_exemptions_changes_nothing() {
-    let cluster = Cluster::start();
     for application in &APPLICATIONS {
+        let cluster = Cluster::start();
         let client = &mut application.start(&cluster);
         let before = application.attempts(client);
         load(client, &application.infer("as_is"));
@@ -185,14 +185,15 @@ fn as_is_contract_with_its_exemptions_changes_nothing() {
         assert_eq!(column(client, "SELECT statement FROM ops.golden_sql()"), [""; 0]);
         attempt(client, "SELECT ops.apply_golden_sql(dry_run => false)").unwrap();
         assert_eq!(application.attempts(client), before, "{}", application.name);
-        assert_eq!(column(client, FAILURES), failures, "{}", application.name);
+        let new = column(client, FAILURES).into_iter().filter(|f| !failures.contains(f));
+        assert_eq!(new.collect::<Vec<_>>(), [""; 0], "{}", application.name);
     }
 }
 
 #[test]
 fn declared_access_works_after_the_plan_of_a_strict_contract() {
-    let cluster = Cluster::start();
     for application in &APPLICATIONS {
+        let cluster = Cluster::start();
         let client = &mut application.start(&cluster);
         let before = application.attempts(client);
         load(client, &application.infer("strict"));
@@ -215,7 +216,8 @@ fn declared_access_works_after_the_plan_of_a_strict_contract() {
             .collect();
         assert_eq!(broken, [""; 0], "{}", application.name);
         assert_eq!(opened(&before, &after), [""; 0], "{}", application.name);
-        assert_eq!(column(client, FAILURES), failures, "{}", application.name);
+        let new = column(client, FAILURES).into_iter().filter(|f| !failures.contains(f));
+        assert_eq!(new.collect::<Vec<_>>(), [""; 0], "{}", application.name);
         // What remains is what a person decides.
         let remaining = "SELECT rule || ' ' || object
             FROM ops.audit_security(min_severity => 'warning') ORDER BY 1";
