@@ -237,7 +237,7 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{PUBLIC, Relation};
+    use crate::catalog::{AclItem, ObjectKind, PUBLIC, Relation};
     use crate::rules::find;
     use crate::rules::testing::World;
 
@@ -385,5 +385,47 @@ mod tests {
         };
         clients(&mut after);
         assert_eq!(worse(&before, &after, "security_definer_executable_by_clients"), [""; 0]);
+    }
+
+    #[test]
+    fn execute_of_public_on_a_new_routine_is_a_warning_unless_it_was_granted() {
+        const RULE: &str = "security_definer_executable_by_clients";
+        let (mut before, mut after) = (World::conforming(), World::conforming());
+        let worker = after.role("service_role").oid;
+        let mut routine = after.routine("get_ceo_metrics").clone();
+        (routine.oid, routine.name) = (6001, "fresh".into());
+        let mut acl = ObjectKind::Routine.default_acl(routine.owner);
+        acl.push(AclItem { grantee: worker, ..acl[1] });
+        routine.schema = after.schema("ops").oid;
+        routine.acl = Some(acl);
+        after.snapshot.routines.push(routine.clone());
+        let actions = |before: &World, after: &World, granted: &[Oid]| -> Vec<GuardAction> {
+            let (old, new) =
+                (before.snapshot.clone().complete(), after.snapshot.clone().complete());
+            let (old_access, new_access) = (Access::new(&old), Access::new(&new));
+            let old = Context::new(&before.contract, &old, &old_access, &|| {});
+            let new = Context::new(&after.contract, &new, &new_access, &|| {});
+            let change =
+                Change::new(&old, &new).with_grants_to_public(granted.iter().copied().collect());
+            change.regressions(find(RULE).unwrap()).iter().map(|w| w.action).collect()
+        };
+        assert_eq!(actions(&before, &after, &[]), [GuardAction::Warn]);
+        assert_eq!(actions(&before, &after, &[6001]), [GuardAction::Block]);
+        // It existed, and only its owner could execute it.
+        let mut closed = routine.clone();
+        closed.acl = Some(vec![]);
+        before.snapshot.routines.push(closed);
+        assert_eq!(actions(&before, &after, &[]), [GuardAction::Block]);
+        // It existed with the same privileges, and has become SECURITY DEFINER.
+        before.snapshot.routines.pop();
+        let mut invoker = routine;
+        invoker.security_definer = false;
+        before.snapshot.routines.push(invoker);
+        assert_eq!(actions(&before, &after, &[]), [GuardAction::Warn]);
+        // The ACL is the result of a GRANT to PUBLIC.
+        for world in [&mut before, &mut after] {
+            world.routine("fresh").acl.as_mut().unwrap().pop();
+        }
+        assert_eq!(actions(&before, &after, &[]), [GuardAction::Block]);
     }
 }

@@ -98,21 +98,34 @@ fn reason(cx: &Context<'_>, relation: &Relation, schema: &SchemaDecl) -> Option<
         return None;
     }
     let reached_by = cx.reached_by(relation)?;
-    let (client, is_declared) = match undeclared_access(cx, relation, schema) {
-        Some(client) => (client, false),
-        None => (reached_by, true),
-    };
-    let name = printable(&client.name);
-    let (why, at_most) = if is_declared {
-        (format!("which role \"{name}\" can access as the contract declares"), GuardAction::Warn)
-    } else {
-        (format!("which role \"{name}\" can access"), GuardAction::Block)
-    };
-    Some(Reason { severity: Severity::Warning, why, at_most })
+    let (client, severity, how, at_most) =
+        if let Some(client) = undeclared_access(cx, relation, schema) {
+            (client, Severity::Warning, "", GuardAction::Block)
+        } else if let Some(client) = declared_access(cx, relation, schema) {
+            (client, Severity::Warning, " as the contract declares", GuardAction::Warn)
+        } else {
+            (reached_by, Severity::Info, " as declared access needs it", GuardAction::Warn)
+        };
+    let why = format!("which role \"{}\" can access{how}", printable(&client.name));
+    Some(Reason { severity, why, at_most })
+}
+
+/// Returns the first client that can access rows of a table and for which the contract declares it.
+fn declared_access<'a>(
+    cx: &Context<'a>,
+    relation: &Relation,
+    schema: &SchemaDecl,
+) -> Option<&'a Role> {
+    let rows = Privileges::SELECT | Privileges::WRITES;
+    cx.clients
+        .iter()
+        .copied()
+        .filter(|client| cx.reaches(client, relation))
+        .find(|client| cx.declared_on_some_column(relation, schema, client).intersects(rows))
 }
 
 /// Returns the first client that can access rows of a table in a way that the contract does not
-/// declare.
+/// declare, and that nothing declared needs.
 fn undeclared_access<'a>(
     cx: &Context<'a>,
     relation: &Relation,
@@ -123,10 +136,12 @@ fn undeclared_access<'a>(
         let held = cx.access.relation_privileges(client.oid, relation);
         let is_undeclared = |column: &String| {
             let held = cx.access.column_privileges(client.oid, relation, column);
-            (held & rows & !cx.declared_on_column(relation, schema, client, column))
-                != Privileges::NONE
+            let permitted = cx.permitted_on_relation(relation, schema, client)
+                | cx.declared_on_column(relation, schema, client, column)
+                | cx.permitted_on_column(relation, column, client);
+            (held & rows & !permitted) != Privileges::NONE
         };
-        (held & rows & !cx.declared_on_relation(relation, schema, client)) != Privileges::NONE
+        (held & rows & !cx.permitted_on_relation(relation, schema, client)) != Privileges::NONE
             || relation.columns.iter().any(|(column, _)| is_undeclared(column))
     })
 }
