@@ -231,13 +231,10 @@ fn undeclared_role_that_requests_can_become_is_checked_like_a_client() {
     // A role of one user that inherits from a client can do no more than the client.
     client
         .batch_execute(
-            "REVOKE ALL ON shop.goods, SCHEMA shop FROM web_admin"
-                .replace(", SCHEMA shop", "")
-                .as_str(),
+            "REVOKE ALL ON shop.goods FROM web_admin; REVOKE USAGE ON SCHEMA shop FROM web_admin;
+             GRANT member TO web_admin",
         )
         .unwrap();
-    client.batch_execute("REVOKE USAGE ON SCHEMA shop FROM web_admin").unwrap();
-    client.batch_execute("GRANT member TO web_admin").unwrap();
     assert_eq!(findings(&mut client), [""; 0]);
 }
 
@@ -298,7 +295,8 @@ fn managed_roles_are_information_and_in_no_plan() {
     let (_cluster, mut client) = application(
         &[],
         "CREATE ROLE platform NOLOGIN;
-         ALTER DEFAULT PRIVILEGES FOR ROLE platform IN SCHEMA shop GRANT SELECT ON TABLES TO visitor",
+         ALTER DEFAULT PRIVILEGES FOR ROLE platform IN SCHEMA shop
+           GRANT SELECT ON TABLES TO visitor",
     );
     let expected = "error default_privileges for role platform in schema shop on tables visitor";
     assert_eq!(findings(&mut client), [expected]);

@@ -35,13 +35,12 @@ impl Contract {
     }
 
     /// Whether the platform manages this role. A declared role is never managed. A pattern applies
-    /// only unless `serves_requests`: any role with CREATEROLE could choose a name that matches
-    /// it, and grant the role to one that requests can become.
+    /// only if `is_platforms`, as far as the memberships of the role show: any role with CREATEROLE
+    /// could choose a name that matches it.
     #[must_use]
-    pub fn manages_role(&self, name: &str, serves_requests: bool) -> bool {
-        let applies = |pattern: &String| {
-            matches(pattern, name) && (!serves_requests || !pattern.ends_with('*'))
-        };
+    pub fn manages_role(&self, name: &str, is_platforms: bool) -> bool {
+        let applies =
+            |pattern: &String| matches(pattern, name) && (is_platforms || !pattern.ends_with('*'));
         self.role(name).is_none() && self.managed.roles.iter().any(applies)
     }
 
@@ -138,19 +137,19 @@ mod tests {
     }
 
     #[test]
-    fn declared_role_is_not_managed_and_a_pattern_excuses_no_role_of_requests() {
+    fn declared_role_is_not_managed_and_a_pattern_applies_to_roles_of_the_platform() {
         let mut contract = Contract::from_json(DEFAULT).unwrap();
         contract.managed.roles =
             ["anon", "ser*", "dashboard_user", "pgsodium_*"].map(String::from).to_vec();
         for declared in ["anon", "service_role"] {
-            assert!(!contract.manages_role(declared, false), "{declared}");
+            assert!(!contract.manages_role(declared, true), "{declared}");
         }
-        for serves_requests in [false, true] {
-            assert!(contract.manages_role("dashboard_user", serves_requests));
+        for is_platforms in [false, true] {
+            assert!(contract.manages_role("dashboard_user", is_platforms));
         }
-        assert!(contract.manages_role("pgsodium_keyholder", false));
-        assert!(!contract.manages_role("pgsodium_keyholder", true));
-        assert!(!contract.manages_role("other", false));
+        assert!(contract.manages_role("pgsodium_keyholder", true));
+        assert!(!contract.manages_role("pgsodium_keyholder", false));
+        assert!(!contract.manages_role("other", true));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! [`types`] are the structs of the document, and [`schema`] generates its JSON Schema from them.
 //! [`examine`] checks a document: [`read`] parses it, [`shape`] compares it with the schema,
 //! [`check`] resolves names, and [`contradictions`] finds declarations that contradict each other.
-//! [`presets`] are the usual declarations of a platform. [`lookup`] finds declarations by name, and [`changes`] compares two contracts.
+//! [`presets`] are the usual declarations of a platform. [`lookup`] finds declarations by name, and
+//! [`changes`] compares two contracts.
 
 mod changes;
 mod check;

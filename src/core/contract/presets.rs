@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(contract.kind_of("anon"), Some(RoleKind::Worker));
         assert_eq!(contract.kind_of("authenticator"), Some(RoleKind::Login));
         assert_eq!(contract.kind_of("service_role"), None, "it does not exist");
-        assert!(contract.manages_role("supabase_auth_admin", true));
+        assert!(contract.manages_role("supabase_auth_admin", false));
         assert!(contract.managed.schemas.len() > managed);
         let again = contract.clone();
         Platform::Supabase.preset().add_to(&mut contract, &existing);

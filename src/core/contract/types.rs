@@ -529,8 +529,9 @@ pub struct ManagedDecl {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extensions: Vec<String>,
     /// The names of managed roles: their memberships, attributes, default privileges and objects
-    /// are the platform's. A `*` at the end matches any suffix; such a pattern does not apply to a
-    /// role that requests can become. A role that is listed in `roles` is never managed.
+    /// are the platform's. A `*` at the end matches any suffix; such a pattern applies only to
+    /// roles that requests cannot become and whose memberships superusers granted. A role that is
+    /// listed in `roles` is never managed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
 }

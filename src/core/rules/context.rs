@@ -163,12 +163,19 @@ impl<'a> Context<'a> {
         known.fold(mask, |all, role| all & declared(role))
     }
 
-    /// Returns the platform's role as the owner of a finding; `None` if the role is not managed.
+    /// Returns a managed role as what manages the object of a finding; `None` if the role is not
+    /// managed. Patterns apply to roles that requests cannot become and whose memberships were
+    /// granted by superusers: others may have been created to look like the platform's.
+    #[must_use]
     pub fn managed_role(&self, role: Oid) -> Option<String> {
         let name = &self.snapshot.role(role)?.name;
-        self.contract
-            .manages_role(name, self.requests.reach(role))
-            .then(|| format!("role {}", quote_ident(name)))
+        let is_platforms = || {
+            let mut memberships = self.snapshot.memberships.iter().filter(|m| m.member == role);
+            !self.requests.reach(role) && memberships.all(|m| self.access.is_superuser(m.grantor))
+        };
+        (self.contract.manages_role(name, true)
+            && (self.contract.manages_role(name, false) || is_platforms()))
+        .then(|| format!("role {}", quote_ident(name)))
     }
 
     /// Unwinds if the query is canceled.

@@ -94,10 +94,8 @@ mod tests {
         world.role("gateway").create_db = true;
         assert_eq!(
             world.found(&RULE),
-            [
-                "error role gateway gateway: Role \"gateway\" has attribute BYPASSRLS, which a login \
-              role must not have. => ALTER ROLE gateway NOBYPASSRLS;"
-            ]
+            ["error role gateway gateway: Role \"gateway\" has attribute BYPASSRLS, which a \
+                 login role must not have. => ALTER ROLE gateway NOBYPASSRLS;"]
         );
     }
 

@@ -451,13 +451,16 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "warning role postgres alice: Role \"alice\" is a member of role \"postgres\", which \
-                 is an owner role of the contract.",
+                "warning role postgres alice: Role \"alice\" is a member of role \"postgres\", \
+                 which is an owner role of the contract.",
                 "warning role service_role alice: Role \"alice\" is a member of role \
                  \"service_role\", which is a worker role.",
             ]
         );
         world.contract.managed.roles = vec!["al*".into()];
         assert_eq!(world.found(&RULE), [""; 0], "the platform's");
+        let grantor = world.role("anon").oid;
+        world.snapshot.memberships.last_mut().unwrap().grantor = grantor;
+        assert_eq!(world.findings(&RULE).len(), 2, "a superuser did not grant all of it");
     }
 }

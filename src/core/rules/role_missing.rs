@@ -27,7 +27,7 @@ pub static RULE: Rule = Rule {
              from the contract if it will not be created.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "ALTER ROLE service_role RENAME TO worker;",
+        violating: "DROP OWNED BY service_role; DROP ROLE service_role;",
         correct: "ALTER ROLE service_role NOLOGIN;",
     },
     references: &["CWE-266"],

@@ -28,8 +28,8 @@ pub static RULE: Rule = Rule {
              objects in them. Not counted are PUBLIC, superusers, predefined and managed roles, \
              and roles that can act as the owner of the object. An undeclared role that a login \
              role can become is checked like a client instead.",
-    why: "The contract says nothing about the role, so nobody has reviewed what it can do, and no \
-          other rule checks it.",
+    why: "The contract says nothing about the role, so what it can do has not been reviewed, and \
+          no other rule checks it.",
     fix: "Declare the role with its kind and its privileges, add it to the managed roles, or \
           revoke the privileges. The fix is a proposal, because it is not known what they are for.",
     exempt: "A role of a tool, for example for backups or reports, that is granted and reviewed \
@@ -168,6 +168,7 @@ mod tests {
     use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{PUBLIC, Privileges};
+    use crate::contract::RoleKind;
 
     #[test]
     fn privileges_of_an_undeclared_role_are_one_finding_for_each_schema() {
@@ -183,10 +184,11 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "warning schema ops reports: Role \"reports\", which the contract does not declare, \
-                 has INSERT on 1 relation in schema ops.",
+                "warning schema ops reports: Role \"reports\", which the contract does not \
+                 declare, has INSERT on 1 relation in schema ops.",
                 "warning schema public reports: Role \"reports\", which the contract does not \
-                 declare, has USAGE, SELECT on 2 relations and UPDATE on 1 relation in schema public.",
+                 declare, has USAGE, SELECT on 2 relations and UPDATE on 1 relation in schema \
+                 public.",
             ]
         );
         assert_eq!(world.fixes(&RULE), [""; 0], "it is not known what they are for");
@@ -202,6 +204,7 @@ mod tests {
         world.contract.managed.roles = vec!["platform_*".into()];
         world.grant_role("postgres", "dba");
         world.add_login("authenticator");
+        world.declare("authenticator", RoleKind::Login);
         for role in ["anon", "authenticated", "web_admin"] {
             world.grant_role_without_inherit(role, "authenticator");
         }

@@ -92,8 +92,10 @@ impl Holdings {
 
     /// Returns the objects by privilege and kind.
     pub fn evidence(&self) -> Value {
-        let part = |((kind, word), objects): (&(Kind, &'static str), &Vec<String>)| json!({"privilege": word, "on": kind.noun(), "objects": objects});
-        self.objects.iter().map(part).collect()
+        let parts = self.objects.iter().map(|((kind, word), objects)| {
+            json!({"privilege": word, "on": kind.noun(), "objects": objects})
+        });
+        parts.collect()
     }
 
     /// Returns the names of the privileges, each once.
