@@ -76,7 +76,8 @@ impl Reader {
             to: (to_class, row.oid(self.to[1]), row.int(self.to[2])),
             kind: row.char(self.kind),
         };
-        edge.matters().then_some(edge)
+        // No part of an object that initdb created uses an object that users created.
+        (edge.from.1 >= pg_sys::FirstNormalObjectId && edge.matters()).then_some(edge)
     }
 
     fn all(&self, state: &State) -> Vec<Edge> {
@@ -106,9 +107,134 @@ impl Reader {
     }
 }
 
+/// What a row of a catalog says about a part.
+#[derive(Debug, Clone, Default)]
+struct Info {
+    /// The relation, or the type of a constraint of a domain.
+    on: Oid,
+    /// Whether `on` is a type.
+    is_of_type: bool,
+    /// The name; empty for a default.
+    name: String,
+    /// The event of a rule, the type of a constraint, the column of a default or the events of a
+    /// trigger.
+    code: i32,
+    /// The function of a trigger.
+    function: Oid,
+    /// Whether a trigger has a condition.
+    has_condition: bool,
+}
+
+/// The columns of a catalog of parts.
+struct InfoReader {
+    table: Table,
+    by: ByOid,
+    oid: Column,
+    on: Column,
+    of_type: Option<Column>,
+    name: Option<Column>,
+    code: Option<Column>,
+    function: Option<Column>,
+    condition: Option<Column>,
+}
+
+impl InfoReader {
+    /// Opens one of the catalogs of parts.
+    fn open(class: Oid) -> Self {
+        let (by, on, name, code) = match class {
+            oids::PG_POLICY => (oids::POLICY_BY_OID, "polrelid", Some("polname"), None),
+            oids::PG_REWRITE => {
+                (oids::REWRITE_BY_OID, "ev_class", Some("rulename"), Some("ev_type"))
+            }
+            oids::PG_CONSTRAINT => {
+                (oids::CONSTRAINT_BY_OID, "conrelid", Some("conname"), Some("contype"))
+            }
+            oids::PG_ATTRDEF => (oids::ATTRDEF_BY_OID, "adrelid", None, Some("adnum")),
+            _ => (oids::TRIGGER_BY_OID, "tgrelid", Some("tgname"), Some("tgtype")),
+        };
+        let table = Table::open(by.catalog);
+        let only = |of: Oid, name: &str| (class == of).then(|| table.column(name));
+        Self {
+            by,
+            oid: table.column("oid"),
+            on: table.column(on),
+            of_type: only(oids::PG_CONSTRAINT, "contypid"),
+            name: name.map(|name| table.column(name)),
+            code: code.map(|code| table.column(code)),
+            function: only(oids::PG_TRIGGER, "tgfoid"),
+            condition: only(oids::PG_TRIGGER, "tgqual"),
+            table,
+        }
+    }
+
+    fn read(&self, row: &Row<'_>) -> Info {
+        let of_type = self.of_type.map(|column| row.oid(column)).filter(|oid| *oid != 0);
+        // Of these columns one is a smallint, the others are characters.
+        let code = |column| match self.by.catalog {
+            oids::PG_ATTRDEF | oids::PG_TRIGGER => i32::from(row.int(column) as i16),
+            _ => i32::from(row.char(column)),
+        };
+        Info {
+            on: of_type.unwrap_or_else(|| row.oid(self.on)),
+            is_of_type: of_type.is_some(),
+            name: self.name.map(|column| row.name(column)).unwrap_or_default(),
+            code: self.code.map(code).unwrap_or_default(),
+            function: self.function.map(|column| row.oid(column)).unwrap_or_default(),
+            has_condition: self.condition.is_some_and(|column| !row.is_null(column)),
+        }
+    }
+
+    fn all(&self, state: &State) -> HashMap<Oid, Info> {
+        let mut found = HashMap::new();
+        self.table.scan(state, |row| {
+            if row.oid(self.oid) >= pg_sys::FirstNormalObjectId {
+                found.insert(row.oid(self.oid), self.read(&row));
+            }
+        });
+        found
+    }
+
+    fn one(&self, state: &State, oid: Oid) -> Option<Info> {
+        let mut found = None;
+        self.table.lookup(state, self.by.index, &[(self.oid, oid)], |row| {
+            found = Some(self.read(&row));
+        });
+        found
+    }
+}
+
+/// The catalogs of parts.
+const CATALOGS: [Oid; 5] =
+    [oids::PG_POLICY, oids::PG_REWRITE, oids::PG_CONSTRAINT, oids::PG_ATTRDEF, oids::PG_TRIGGER];
+
+/// The rows of the catalogs of parts: all of them, or those that are looked up.
+enum Infos {
+    All(HashMap<Oid, HashMap<Oid, Info>>),
+    LookedUp(HashMap<Oid, InfoReader>),
+}
+
+impl Infos {
+    fn all(state: &State) -> Self {
+        let read = |class: Oid| (class, InfoReader::open(class).all(state));
+        Self::All(CATALOGS.into_iter().map(read).collect())
+    }
+
+    fn looked_up() -> Self {
+        Self::LookedUp(CATALOGS.into_iter().map(|class| (class, InfoReader::open(class))).collect())
+    }
+
+    fn get(&self, state: &State, class: Oid, oid: Oid) -> Option<Info> {
+        match self {
+            Self::All(infos) => infos.get(&class)?.get(&oid).cloned(),
+            Self::LookedUp(readers) => readers.get(&class)?.one(state, oid),
+        }
+    }
+}
+
 /// Reads the dependencies of everything that can be reached from the objects of a snapshot.
 pub fn all(state: &State, snapshot: &Snapshot) -> Dependencies {
-    let found = Assembled::of(state, snapshot, &Reader::open().all(state));
+    let edges = Reader::open().all(state);
+    let found = Assembled::of(state, snapshot, &edges, &Infos::all(state));
     let (mut extra, mut seen) = (Extra::default(), HashSet::new());
     loop {
         let missing = found.missing(snapshot, &extra, &mut seen);
@@ -123,7 +249,7 @@ pub fn all(state: &State, snapshot: &Snapshot) -> Dependencies {
 /// Reads the dependencies that lead to some objects, also through other objects: the policies and
 /// views that use them, the views and policies that use their tables, and so on.
 pub fn leading_to(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> Dependencies {
-    let reader = Reader::open();
+    let (reader, infos) = (Reader::open(), Infos::looked_up());
     let mut waiting: Vec<(Oid, Oid)> = objects
         .iter()
         .filter_map(|object| match object {
@@ -133,25 +259,22 @@ pub fn leading_to(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> D
         })
         .collect();
     let mut seen: HashSet<(Oid, Oid)> = waiting.iter().copied().collect();
-    let mut edges: BTreeSet<usize> = BTreeSet::new();
     let mut list: Vec<Edge> = Vec::new();
-    let mut known: HashMap<Edge, usize> = HashMap::new();
+    let mut known: HashSet<Edge> = HashSet::new();
     while let Some(object) = waiting.pop() {
         interrupts();
         for edge in next_to(state, &reader, object) {
-            let place = *known.entry(edge).or_insert_with(|| {
+            if known.insert(edge) {
                 list.push(edge);
-                list.len() - 1
-            });
-            edges.insert(place);
-            for next in containers(state, edge, object) {
+            }
+            for next in containers(state, &infos, edge, object) {
                 if seen.len() < MOST && seen.insert(next) {
                     waiting.push(next);
                 }
             }
         }
     }
-    let found = Assembled::of(state, snapshot, &list);
+    let found = Assembled::of(state, snapshot, &list, &infos);
     let mut extra = Extra::default();
     extra.read(state, &found.anchors(snapshot));
     found.complete(extra)
@@ -162,6 +285,8 @@ pub fn leading_to(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> D
 fn next_to(state: &State, reader: &Reader, object: (Oid, Oid)) -> Vec<Edge> {
     let mut edges = reader.to(state, object);
     if object.0 == oids::PG_CLASS {
+        // Only a type with a domain in it matters, which `containers` finds from the domain.
+        edges.retain(|edge| edge.from.0 != oids::PG_TYPE);
         let mut parents = reader.from(state, object);
         parents.retain(|edge| edge.to.0 == oids::PG_CLASS);
         edges.extend(parents);
@@ -170,44 +295,46 @@ fn next_to(state: &State, reader: &Reader, object: (Oid, Oid)) -> Vec<Edge> {
 }
 
 /// Returns the objects of which the user in a row is a part, and of which more users are searched.
-fn containers(state: &State, edge: Edge, object: (Oid, Oid)) -> Vec<(Oid, Oid)> {
+fn containers(state: &State, infos: &Infos, edge: Edge, object: (Oid, Oid)) -> Vec<(Oid, Oid)> {
     let (class, oid, _) = edge.from;
     if (class, oid) == object {
         return vec![(edge.to.0, edge.to.1)];
     }
-    let one = |relation: Option<Oid>| -> Vec<(Oid, Oid)> {
-        relation.filter(|oid| *oid != 0).map(|oid| (oids::PG_CLASS, oid)).into_iter().collect()
+    let column = |by: ByOid, column: &str| {
+        of_row(state, by, oid, column, |row, c| row.oid(c)).filter(|oid| *oid != 0)
     };
-    let column = |by: ByOid, column: &str| of_row(state, by, oid, column, |row, c| row.oid(c));
     match class {
-        oids::PG_POLICY => one(column(oids::POLICY_BY_OID, "polrelid")),
-        oids::PG_REWRITE => one(column(oids::REWRITE_BY_OID, "ev_class")),
-        oids::PG_ATTRDEF => one(column(oids::ATTRDEF_BY_OID, "adrelid")),
-        oids::PG_TRIGGER => one(column(oids::TRIGGER_BY_OID, "tgrelid")),
-        oids::PG_CONSTRAINT => {
-            let domain = column(oids::CONSTRAINT_BY_OID, "contypid").filter(|oid| *oid != 0);
-            match domain {
-                Some(domain) => vec![(oids::PG_TYPE, domain)],
-                None => one(column(oids::CONSTRAINT_BY_OID, "conrelid")),
-            }
+        oids::PG_POLICY
+        | oids::PG_REWRITE
+        | oids::PG_ATTRDEF
+        | oids::PG_TRIGGER
+        | oids::PG_CONSTRAINT => {
+            let info = infos.get(state, class, oid);
+            let info = info.filter(|i| class != oids::PG_CONSTRAINT || i.code == CHECK);
+            let catalog = |i: &Info| if i.is_of_type { oids::PG_TYPE } else { oids::PG_CLASS };
+            info.map(|info| (catalog(&info), info.on)).into_iter().collect()
         }
         oids::PG_CLASS => match relkind(oid) {
-            b'i' | b'I' => one(table_of_index(oid)),
-            b'c' => {
-                let row_type =
-                    of_row(state, oids::CLASS_BY_OID, oid, "reltype", |row, c| row.oid(c));
-                row_type.map(|oid| (oids::PG_TYPE, oid)).into_iter().collect()
+            b'i' | b'I' => table_of_index(oid).map(|oid| (class, oid)).into_iter().collect(),
+            // A column with a domain: values of the row type contain the domain as well.
+            kind if edge.to.0 == oids::PG_TYPE => {
+                let row_type = column(oids::CLASS_BY_OID, "reltype");
+                let relation = (kind != b'c').then_some((class, oid));
+                row_type.map(|oid| (oids::PG_TYPE, oid)).into_iter().chain(relation).collect()
             }
-            _ => one(Some(oid)),
+            _ => vec![(class, oid)],
         },
         // The negator of an operator may replace it (prepqual.c, `negate_clause`).
         oids::PG_OPERATOR => {
-            let negator = column(oids::OPERATOR_BY_OID, "oprnegate").unwrap_or_default();
-            [oid, negator].into_iter().filter(|o| *o != 0).map(|o| (class, o)).collect()
+            let negator = column(oids::OPERATOR_BY_OID, "oprnegate");
+            [Some(oid), negator].into_iter().flatten().map(|oid| (class, oid)).collect()
         }
         _ => vec![(class, oid)],
     }
 }
+
+/// `pg_constraint.contype` of a CHECK constraint.
+const CHECK: i32 = b'c' as i32;
 
 /// Relations and routines that the snapshot does not list.
 #[derive(Default)]
@@ -239,6 +366,7 @@ impl Extra {
 }
 
 /// The parts with the objects that they are reached through.
+#[derive(Default)]
 struct Assembled {
     /// Each part with its relation, routine or type.
     parts: Vec<(Part, Holder)>,
@@ -246,10 +374,11 @@ struct Assembled {
 }
 
 impl Assembled {
-    fn of(state: &State, snapshot: &Snapshot, edges: &[Edge]) -> Self {
+    fn of(state: &State, snapshot: &Snapshot, edges: &[Edge], infos: &Infos) -> Self {
         let mut assembler = Assembler {
             state,
             snapshot,
+            infos,
             contained: HashMap::new(),
             checked: HashSet::new(),
             operators: HashMap::new(),
@@ -266,7 +395,7 @@ impl Assembled {
         }
         groups.sort_by_key(|(key, _)| *key);
         assembler.find_types(&groups);
-        let mut found = Self { parts: vec![], children: vec![] };
+        let mut found = Self::default();
         for (key, edges) in &groups {
             interrupts();
             assembler.part(*key, edges, &mut found);
@@ -347,6 +476,7 @@ impl Assembled {
 struct Assembler<'a> {
     state: &'a State,
     snapshot: &'a Snapshot,
+    infos: &'a Infos,
     /// The types that a type, or the columns of a relation, consist of.
     contained: HashMap<Holder, Vec<Oid>>,
     /// The types with a constraint of a domain in them.
@@ -358,6 +488,7 @@ struct Assembler<'a> {
 impl Assembler<'_> {
     /// Finds the types that contain a domain with a constraint that calls a function.
     fn find_types(&mut self, groups: &[((Oid, Oid), Vec<Edge>)]) {
+        let mut composites: Vec<(Oid, Oid)> = Vec::new();
         for ((class, oid), edges) in groups {
             match *class {
                 oids::PG_TYPE => {
@@ -365,7 +496,7 @@ impl Assembler<'_> {
                         if edge.to.0 == oids::PG_TYPE {
                             self.contain(Holder::Type(*oid), edge.to.1);
                         } else {
-                            self.composite(*oid, edge.to.1);
+                            composites.push((*oid, edge.to.1));
                         }
                     }
                 }
@@ -373,18 +504,22 @@ impl Assembler<'_> {
                     for edge in edges.iter().filter(|edge| edge.to.0 == oids::PG_TYPE) {
                         if edge.from.2 == 0 {
                             // The type of a composite type's relation.
-                            self.composite(edge.to.1, *oid);
+                            composites.push((edge.to.1, *oid));
                         } else {
                             self.contain(Holder::Relation(*oid), edge.to.1);
                         }
                     }
                 }
-                oids::PG_CONSTRAINT => {
-                    let domain = self.oid_of(oids::CONSTRAINT_BY_OID, *oid, "contypid");
-                    self.checked.extend(domain.filter(|domain| *domain != 0));
+                oids::PG_CONSTRAINT if edges.iter().any(|edge| edge.to.0 != oids::PG_CLASS) => {
+                    let info = self.infos.get(self.state, *class, *oid);
+                    self.checked.extend(info.filter(|info| info.is_of_type).map(|info| info.on));
                 }
                 _ => {}
             }
+        }
+        for (of, relation) in composites {
+            let columns = self.contained.get(&Holder::Relation(relation)).cloned();
+            columns.into_iter().flatten().for_each(|inner| self.contain(Holder::Type(of), inner));
         }
         // From the domains upwards.
         let mut above: HashMap<Oid, Vec<Oid>> = HashMap::new();
@@ -402,14 +537,6 @@ impl Assembler<'_> {
 
     fn contain(&mut self, holder: Holder, inner: Oid) {
         self.contained.entry(holder).or_default().push(inner);
-    }
-
-    /// Records that a type consists of the columns of a relation.
-    fn composite(&mut self, of: Oid, relation: Oid) {
-        let columns = Reader::open().from(self.state, (oids::PG_CLASS, relation));
-        for edge in columns.iter().filter(|edge| edge.from.2 > 0 && edge.to.0 == oids::PG_TYPE) {
-            self.contain(Holder::Type(of), edge.to.1);
-        }
     }
 
     fn oid_of(&self, by: ByOid, oid: Oid, column: &str) -> Option<Oid> {
@@ -436,100 +563,73 @@ impl Assembler<'_> {
     }
 
     fn policy(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
-        let of_table = edges.iter().find(|e| e.kind == b'a' && e.to.0 == oids::PG_CLASS);
-        let Some(table) = of_table.map(|edge| edge.to.1) else { return };
-        let texts = || {
-            ["polqual", "polwithcheck"]
-                .iter()
-                .any(|column| self.has_whole_row(oids::POLICY_BY_OID, oid, column))
+        let Some(info) = self.infos.get(self.state, oids::PG_POLICY, oid) else { return };
+        let has_whole_row = || {
+            let columns = ["polqual", "polwithcheck"];
+            columns.iter().any(|column| self.has_whole_row(oids::POLICY_BY_OID, oid, column))
         };
-        let reads_columns = edges.iter().any(|e| e.to.2 > 0 && e.to.1 != table);
-        let whole = reads_columns && texts();
-        let uses = self.uses(edges, table, whole);
-        if !uses.is_empty() {
-            let name = self.name_of(oids::POLICY_BY_OID, oid, "polname");
-            let part = Part { holder: Holder::Policy(oid), kind: PartKind::Policy, name, uses };
-            found.parts.push((part, Holder::Relation(table)));
-        }
+        let reads_columns = edges.iter().any(|e| e.to.2 > 0 && e.to.1 != info.on);
+        let whole = reads_columns && has_whole_row();
+        let uses = self.uses(edges, info.on, whole);
+        let (holder, kind, name) = (Holder::Policy(oid), PartKind::Policy, info.name);
+        found.parts.push((Part { holder, kind, name, uses }, Holder::Relation(info.on)));
     }
 
     fn rule(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
-        let by = oids::REWRITE_BY_OID;
-        let (Some(relation), Some(event)) = (
-            self.oid_of(by, oid, "ev_class"),
-            of_row(self.state, by, oid, "ev_type", |row, c| row.char(c)),
-        ) else {
-            return;
-        };
-        let kind = match event {
+        let Some(info) = self.infos.get(self.state, oids::PG_REWRITE, oid) else { return };
+        let kind = match info.code as u8 {
             b'1' => PartKind::Query,
             b'2' => PartKind::Rule(Command::Update),
             b'3' => PartKind::Rule(Command::Insert),
             _ => PartKind::Rule(Command::Delete),
         };
-        let is_invoker = self.snapshot.relation(relation).is_none_or(|r| r.security_invoker);
-        let whole = is_invoker && self.has_whole_row(by, oid, "ev_action");
-        let uses = self.uses(edges, relation, whole);
-        let name = self.name_of(by, oid, "rulename");
-        let holder = Holder::Relation(relation);
+        let is_invoker = self.snapshot.relation(info.on).map_or_else(
+            || objects::runs_as_invoker(self.state, info.on),
+            |view| view.security_invoker,
+        );
+        let whole = is_invoker && self.has_whole_row(oids::REWRITE_BY_OID, oid, "ev_action");
+        let uses = self.uses(edges, info.on, whole);
+        let (holder, name) = (Holder::Relation(info.on), info.name);
         found.parts.push((Part { holder, kind, name, uses }, holder));
     }
 
     fn constraint(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
-        let by = oids::CONSTRAINT_BY_OID;
-        let is_check = of_row(self.state, by, oid, "contype", |row, c| row.char(c) == b'c');
-        if is_check != Some(true) {
-            return;
-        }
-        let domain = self.oid_of(by, oid, "contypid").filter(|domain| *domain != 0);
-        let table = self.oid_of(by, oid, "conrelid").unwrap_or_default();
-        let uses = self.uses(edges, table, false);
-        let (holder, kind, name) = match domain {
-            Some(domain) => (
-                Holder::Type(domain),
-                PartKind::Type,
-                self.name_of(oids::TYPE_BY_OID, domain, "typname"),
-            ),
-            None => (Holder::Relation(table), PartKind::Check, self.name_of(by, oid, "conname")),
+        let info = self.infos.get(self.state, oids::PG_CONSTRAINT, oid);
+        let Some(info) = info.filter(|info| info.code == CHECK) else { return };
+        let (holder, kind, name, own) = if info.is_of_type {
+            let name = self.name_of(oids::TYPE_BY_OID, info.on, "typname");
+            (Holder::Type(info.on), PartKind::Type, name, 0)
+        } else {
+            (Holder::Relation(info.on), PartKind::Check, info.name, info.on)
         };
+        let uses = self.uses(edges, own, false);
         found.parts.push((Part { holder, kind, name, uses }, holder));
     }
 
     fn default(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
-        let by = oids::ATTRDEF_BY_OID;
-        let (Some(table), Some(number)) = (
-            self.oid_of(by, oid, "adrelid"),
-            of_row(self.state, by, oid, "adnum", |row, c| row.int(c) as i16),
-        ) else {
-            return;
-        };
-        let uses = self.uses(edges, table, false);
+        let Some(info) = self.infos.get(self.state, oids::PG_ATTRDEF, oid) else { return };
+        let uses = self.uses(edges, info.on, false);
         if uses.is_empty() {
             return;
         }
+        let number = info.code as i16;
         // SAFETY: a lookup in the system cache; 0 where there is no such column.
-        let is_generated = unsafe { pg_sys::get_attgenerated(table.into(), number) } != 0;
+        let is_generated = unsafe { pg_sys::get_attgenerated(info.on.into(), number) } != 0;
         let kind = if is_generated { PartKind::Generated } else { PartKind::Default };
-        let (holder, name) = (Holder::Relation(table), column_name(table, number));
+        let (holder, name) = (Holder::Relation(info.on), column_name(info.on, number));
         found.parts.push((Part { holder, kind, name, uses }, holder));
     }
 
     fn trigger(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
-        let by = oids::TRIGGER_BY_OID;
-        let has_condition = of_row(self.state, by, oid, "tgqual", |row, c| !row.is_null(c));
-        if has_condition != Some(true) {
-            return;
-        }
-        let of = |column| self.oid_of(by, oid, column).unwrap_or_default();
-        let (table, function) = (of("tgrelid"), of("tgfoid"));
-        let bits = of_row(self.state, by, oid, "tgtype", |row, c| row.int(c)).unwrap_or_default();
+        let info = self.infos.get(self.state, oids::PG_TRIGGER, oid);
+        let Some(info) = info.filter(|info| info.has_condition) else { return };
         let commands = [(4, Command::Insert), (8, Command::Delete), (16, Command::Update)];
-        let commands = commands.into_iter().filter(|(bit, _)| bits & bit != 0);
+        let commands = commands.into_iter().filter(|(bit, _)| info.code & bit != 0);
         let kind = PartKind::TriggerCondition(commands.map(|(_, command)| command).collect());
-        let mut uses = self.uses(edges, table, false);
+        let mut uses = self.uses(edges, info.on, false);
         // EXECUTE on the function of a trigger is checked when it is created.
-        uses.retain(|used| *used != Use::Routine(function));
-        let (holder, name) = (Holder::Relation(table), self.name_of(by, oid, "tgname"));
+        uses.retain(|used| *used != Use::Routine(info.function));
+        let (holder, name) = (Holder::Relation(info.on), info.name);
         found.parts.push((Part { holder, kind, name, uses }, holder));
     }
 
@@ -546,7 +646,9 @@ impl Assembler<'_> {
         }
         let mut own: Vec<Edge> = edges.to_vec();
         own.retain(|e| e.from.2 == 0 && matches!(e.to.0, oids::PG_PROC | oids::PG_OPERATOR));
-        let parents = edges.iter().filter(|e| e.from.2 == 0 && e.to.0 == oids::PG_CLASS);
+        let parents = edges
+            .iter()
+            .filter(|e| e.from.2 == 0 && e.to.0 == oids::PG_CLASS && matches!(e.kind, b'a' | b'n'));
         let is_table = |oid: Oid| matches!(relkind(oid), b'r' | b'p' | b'f');
         for parent in parents {
             if is_table(oid) && is_table(parent.to.1) {

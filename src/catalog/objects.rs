@@ -218,6 +218,14 @@ fn is_security_invoker(options: &[String]) -> bool {
         })
 }
 
+/// Whether a view has the option `security_invoker`.
+pub fn runs_as_invoker(state: &State, view: Oid) -> bool {
+    of_row(state, oids::CLASS_BY_OID, view, "reloptions", |row, options| {
+        is_security_invoker(&row.texts(options))
+    })
+    .unwrap_or_default()
+}
+
 /// Returns the relation of this name, of any kind, in a schema.
 pub fn relation_named(schema: Oid, name: &str) -> Option<Oid> {
     let name = CString::new(to_server(name)).ok()?;

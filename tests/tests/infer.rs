@@ -27,7 +27,7 @@ const APPLICATIONS: [Application; 4] = [
         name: "postgrest",
         schemas: "{app,data}",
         roles: &["web_anon", "web_user", "api"],
-        settings: "SET LOCAL request.jwt.claim.user = '1'",
+        settings: "SET LOCAL request.jwt.claim.uid = '1'",
     },
     Application {
         name: "tenants",
@@ -157,6 +157,105 @@ fn load(client: &mut Client, inferred: &str) {
     assert_eq!(column(client, FOUND), announced, "{inferred}");
 }
 
+/// The arguments of `ops.infer_contract()` and `ops.infer_exemptions()` that have no answer.
+const WITHOUT_ANSWER: [(&str, &str, &str); 5] = [
+    ("SELECT ops.infer_contract('{}')", "22023", "schemas must not be empty"),
+    ("SELECT ops.infer_contract(NULL, 'lax')", "22023", "unrecognized mode \"lax\""),
+    ("SELECT ops.infer_contract(NULL, NULL)", "22023", "mode must not be null"),
+    ("SELECT ops.infer_exemptions(expires_in => '-1 day')", "22023", "expires_in must be positive"),
+    ("SELECT ops.infer_exemptions('{}')", "22023", "not a valid security contract"),
+];
+
+#[test]
+fn argument_without_an_answer_is_an_error() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("app");
+    for (call, code, message) in WITHOUT_ANSWER {
+        let error = attempt(&mut client, call).unwrap_err();
+        assert_eq!((error.code.as_str(), error.message.as_str()), (code, message), "{call}");
+        assert!(!error.hint.is_empty(), "{call}");
+    }
+    // Schema ops is described if it is asked for.
+    let schemas = |schemas: &str| {
+        format!(
+            "SELECT s->>'name' FROM jsonb_array_elements(ops.infer_contract({schemas})->'schemas') \
+             AS s"
+        )
+    };
+    assert_eq!(column(&mut client, &schemas("")), ["public"]);
+    assert_eq!(column(&mut client, &schemas("'{ops}'")), ["ops"]);
+}
+
+/// Conditions of policies, and whether an anonymous caller can satisfy them.
+const CONDITIONS: [(&str, bool); 24] = [
+    ("auth.uid() = uid", false),
+    ("(SELECT auth.uid()) = uid", false),
+    ("auth.uid() IS NOT NULL", false),
+    ("auth.role() = 'authenticated'", false),
+    ("(SELECT auth.role()) = 'authenticated'", false),
+    ("auth.role() = ANY (ARRAY['authenticated', 'service_role'])", false),
+    ("EXISTS (SELECT FROM app.m WHERE m.org = t.org AND m.uid = auth.uid())", false),
+    ("org IN (SELECT m.org FROM app.m WHERE m.uid = auth.uid())", false),
+    ("auth.jwt() ->> 'email' = note", false),
+    ("(auth.jwt() -> 'app_metadata' ->> 'org')::int = org", false),
+    ("nullif(current_setting('request.jwt.claims', true), '')::json ->> 'sub' = note", false),
+    ("current_setting('request.jwt.claim.sub', true)::uuid = uid", false),
+    ("current_user = 'authenticated'", false),
+    ("published AND auth.uid() = uid", false),
+    ("published", true),
+    ("auth.uid() = uid OR published", true),
+    ("auth.role() = 'anon'", true),
+    ("auth.uid() IS NULL", true),
+    ("auth.uid() IS DISTINCT FROM uid", true),
+    ("coalesce(auth.uid()::text, '') = note", true),
+    ("(SELECT count(*) FROM app.m WHERE m.uid = auth.uid()) = 0", true),
+    ("auth.jwt() ->> 'role' = note", true),
+    ("current_setting('request.jwt.claim.sub', true) IS NOT NULL", true),
+    ("note = current_setting('app.user', true)", true),
+];
+
+#[test]
+fn policy_without_to_counts_for_anonymous_callers_that_can_satisfy_it() {
+    let cluster = Cluster::start();
+    cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE app").unwrap();
+    let mut client = cluster.connect("app", SUPERUSER);
+    client
+        .batch_execute(
+            "SET client_min_messages = warning;
+             CREATE ROLE authenticated; CREATE ROLE guest;
+             CREATE ROLE authenticator LOGIN NOINHERIT; GRANT guest, authenticated TO authenticator;
+             ALTER ROLE authenticator SET pgrst.db_anon_role = 'guest';
+             CREATE SCHEMA auth; CREATE SCHEMA app;
+             CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS 'SELECT NULL::uuid';
+             CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE AS 'SELECT NULL::text';
+             CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT NULL::jsonb';
+             CREATE TABLE app.m (org int, uid uuid);
+             GRANT USAGE ON SCHEMA app TO guest, authenticated",
+        )
+        .unwrap();
+    for (i, (condition, _)) in CONDITIONS.iter().enumerate() {
+        client
+            .batch_execute(&format!(
+                "CREATE TABLE app.t{i} (org int, uid uuid, note text, published boolean);
+                 ALTER TABLE app.t{i} ENABLE ROW LEVEL SECURITY;
+                 GRANT SELECT, INSERT ON app.t{i} TO guest, authenticated;
+                 CREATE POLICY p ON app.t{i} USING ({})",
+                condition.replace("t.org", &format!("t{i}.org"))
+            ))
+            .unwrap();
+    }
+    client.batch_execute("CREATE EXTENSION dragonfly_guard").unwrap();
+    let commands = "SELECT (t->>'name') || coalesce(' ' || (p.key), '')
+          FROM jsonb_array_elements(ops.infer_contract('{app}')->'tables') AS t
+          LEFT JOIN jsonb_each(t->'policies') AS p ON p.key = 'guest'
+         WHERE t->'policies' ? 'authenticated'";
+    let found = column(&mut client, commands);
+    for (i, (condition, is_open)) in CONDITIONS.iter().enumerate() {
+        let expected = if *is_open { format!("t{i} guest") } else { format!("t{i}") };
+        assert!(found.contains(&expected), "{condition}: {found:?}");
+    }
+}
+
 /// Returns the attempts that opened something: access that was not there, or more rows.
 fn opened(before: &Attempts, after: &Attempts) -> Vec<String> {
     let is_more = |(key, now): &(&_, &Outcome)| match (&before[*key], now) {
@@ -169,8 +268,8 @@ fn opened(before: &Attempts, after: &Attempts) -> Vec<String> {
 
 #[test]
 fn as_is_contract_with_its_exemptions_changes_nothing() {
-    let cluster = Cluster::start();
     for application in &APPLICATIONS {
+        let cluster = Cluster::start();
         let client = &mut application.start(&cluster);
         let before = application.attempts(client);
         load(client, &application.infer("as_is"));
@@ -185,14 +284,15 @@ fn as_is_contract_with_its_exemptions_changes_nothing() {
         assert_eq!(column(client, "SELECT statement FROM ops.golden_sql()"), [""; 0]);
         attempt(client, "SELECT ops.apply_golden_sql(dry_run => false)").unwrap();
         assert_eq!(application.attempts(client), before, "{}", application.name);
-        assert_eq!(column(client, FAILURES), failures, "{}", application.name);
+        let new = column(client, FAILURES).into_iter().filter(|f| !failures.contains(f));
+        assert_eq!(new.collect::<Vec<_>>(), [""; 0], "{}", application.name);
     }
 }
 
 #[test]
 fn declared_access_works_after_the_plan_of_a_strict_contract() {
-    let cluster = Cluster::start();
     for application in &APPLICATIONS {
+        let cluster = Cluster::start();
         let client = &mut application.start(&cluster);
         let before = application.attempts(client);
         load(client, &application.infer("strict"));
@@ -215,7 +315,8 @@ fn declared_access_works_after_the_plan_of_a_strict_contract() {
             .collect();
         assert_eq!(broken, [""; 0], "{}", application.name);
         assert_eq!(opened(&before, &after), [""; 0], "{}", application.name);
-        assert_eq!(column(client, FAILURES), failures, "{}", application.name);
+        let new = column(client, FAILURES).into_iter().filter(|f| !failures.contains(f));
+        assert_eq!(new.collect::<Vec<_>>(), [""; 0], "{}", application.name);
         // What remains is what a person decides.
         let remaining = "SELECT rule || ' ' || object
             FROM ops.audit_security(min_severity => 'warning') ORDER BY 1";

@@ -3,7 +3,7 @@
 //! it from `pg_depend`.
 
 use super::{Command, Oid, Policy, Relation, Routine};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The object that a part belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,8 +82,8 @@ pub struct Dependencies {
     parts: Vec<Part>,
     of: HashMap<Holder, Vec<usize>>,
     children: HashMap<Oid, Vec<Oid>>,
-    relations: HashMap<Oid, Relation>,
-    routines: HashMap<Oid, Routine>,
+    relations: BTreeMap<Oid, Relation>,
+    routines: BTreeMap<Oid, Routine>,
     policies: HashMap<Oid, Vec<Policy>>,
 }
 
@@ -148,7 +148,7 @@ impl Dependencies {
         self.relations.get(&oid)
     }
 
-    /// Returns the relations that the snapshot does not list, in no order.
+    /// Returns the relations that the snapshot does not list.
     pub fn relations(&self) -> impl Iterator<Item = &Relation> {
         self.relations.values()
     }
@@ -159,7 +159,7 @@ impl Dependencies {
         self.routines.get(&oid)
     }
 
-    /// Returns the routines that the snapshot does not list, in no order.
+    /// Returns the routines that the snapshot does not list.
     pub fn routines(&self) -> impl Iterator<Item = &Routine> {
         self.routines.values()
     }

@@ -194,6 +194,137 @@ fn default_privileges_are_omitted() {
     );
 }
 
+/// Returns a policy on `public.judgments`.
+fn policy(world: &mut World, name: &str, command: Option<crate::catalog::Command>) -> Policy {
+    let relation = world.relation("public.judgments").oid;
+    Policy { name: name.into(), relation, command, permissive: true, ..Policy::default() }
+}
+
+#[test]
+fn command_with_a_conditional_and_an_always_true_policy_is_declared() {
+    // Reference data: readable by everyone, writable by administrators.
+    let mut world = strict_world();
+    let authenticated = world.role("authenticated").oid;
+    let judgments = world.relation("public.judgments").oid;
+    world.snapshot.policies.retain(|p| p.relation != judgments);
+    world.grant("public.judgments", authenticated, Privileges::WRITES & !Privileges::TRUNCATE);
+    let roles = vec![authenticated];
+    let readable = Policy {
+        always_true: true,
+        roles: roles.clone(),
+        ..policy(&mut world, "readable", Some(crate::catalog::Command::Select))
+    };
+    let admins = Policy { oid: 1, roles, ..policy(&mut world, "admins", None) };
+    world.snapshot.policies.extend([readable, admins]);
+    for mode in Mode::ALL {
+        let (contract, found) = inferred_in(mode, &world);
+        let declared = contract.table("public", "judgments").unwrap();
+        assert_eq!(declared.policies["authenticated"], [crate::contract::PolicyCommand::All]);
+        assert_eq!(
+            lines(&found),
+            ["rls_policy_always_true readable on public.judgments authenticated"]
+        );
+    }
+}
+
+#[test]
+fn policy_without_to_does_not_make_anonymous_callers_writers() {
+    let mut world = strict_world();
+    let [anon, authenticated, owner] =
+        ["anon", "authenticated", "postgres"].map(|name| world.role(name).oid);
+    let schema = world.schema("public").oid;
+    let judgments = world.relation("public.judgments").oid;
+    world.snapshot.policies.retain(|p| p.relation != judgments);
+    for role in [anon, authenticated] {
+        world.grant("public.judgments", role, Privileges::ALL_ON_TABLE);
+    }
+    let own = Policy {
+        roles: vec![crate::catalog::PUBLIC],
+        requires_authentication: true,
+        ..policy(&mut world, "own", None)
+    };
+    world.snapshot.policies.push(own);
+    let declared = |world: &World, mode| {
+        let contract = inferred_in(mode, world).0;
+        let table = contract.table("public", "judgments").unwrap();
+        ["anon", "authenticated"].map(|role| table.policy_commands(role).len())
+    };
+    assert_eq!(Mode::ALL.map(|mode| declared(&world, mode)), [[0, 4], [0, 4]]);
+    // Anonymous callers may satisfy the condition: granted deliberately, then by default.
+    world.snapshot.policies.last_mut().unwrap().requires_authentication = false;
+    assert_eq!(Mode::ALL.map(|mode| declared(&world, mode)), [[4, 4], [4, 4]]);
+    let item = crate::catalog::AclItem {
+        grantee: anon,
+        grantor: owner,
+        privileges: Privileges::ALL_ON_TABLE,
+        grantable: Privileges::NONE,
+    };
+    let acl = vec![item];
+    world.snapshot.default_acls.push(DefaultAcl { role: owner, schema, object_type: b'r', acl });
+    assert_eq!(Mode::ALL.map(|mode| declared(&world, mode)), [[1, 4], [4, 4]]);
+}
+
+#[test]
+fn empty_path_is_accepted_where_most_routines_have_it() {
+    let mut world = strict_world();
+    let with_path = |world: &mut World, empty: usize, without: usize| {
+        for (i, routine) in world.snapshot.routines.iter_mut().enumerate() {
+            if i < empty {
+                routine.config = vec!["search_path=\"\"".into()];
+            } else if i < empty + without {
+                routine.config.clear();
+            }
+        }
+    };
+    let count = world.snapshot.routines.len();
+    with_path(&mut world, count / 2 + 1, 0);
+    let (contract, found) = inferred(&world);
+    assert!(contract.security_definer.accept_empty);
+    assert_eq!(contract.security_definer.search_path, ["public", "pg_temp"], "the rest has it");
+    assert!(found.iter().all(|f| f.severity == Severity::Warning), "{:#?}", lines(&found));
+    assert_eq!(contract.functions.len(), count, "they are declared");
+    // Routines without a path do not count as having another one.
+    with_path(&mut world, count - 1, 1);
+    let (contract, found) = inferred(&world);
+    assert_eq!(contract.security_definer.search_path, ["pg_catalog", "pg_temp"]);
+    let errors = found.iter().filter(|f| f.severity == Severity::Error);
+    let errors = errors.filter(|f| f.rule.id == "security_definer_search_path");
+    assert_eq!(errors.count(), 1, "it is not hidden among the others");
+}
+
+#[test]
+fn remaining_findings_are_ordered_by_danger() {
+    let mut world = strict_world();
+    let [anon, worker] = ["anon", "service_role"].map(|name| world.role(name).oid);
+    world.grant("public.plaintiff_tasks", anon, Privileges::SELECT | Privileges::INSERT);
+    world.grant("public.plaintiff_contacts", anon, Privileges::SELECT | Privileges::INSERT);
+    world.relation("public.plaintiff_contacts").row_security = true;
+    world.relation("public.plaintiff_tasks").row_security = false;
+    world.routine("queue_job").config.clear();
+    world.grant_schema("intake", worker, Privileges::CREATE);
+    let (contract, found) = inferred_in(Mode::AsIs, &world);
+    let snapshot = world.snapshot.clone().complete();
+    let access = Access::new(&snapshot);
+    let cx = Context::new(&contract, &snapshot, &access, &|| {});
+    let ordered: Vec<String> = exempt::remaining(&cx, found)
+        .into_iter()
+        .map(|r| format!("{} {}: {}", r.finding.rule.id, r.finding.object.identity, r.reason))
+        .map(|line| line.replace("Found when contract 1.1.0 was introduced. ", ""))
+        .collect();
+    let whole_table = "The table has no row security: every row is accessible.";
+    let no_rows = "Without effect as long as no policy allows the role any row.";
+    assert!(ordered[0].starts_with("schema_create intake: "), "{ordered:#?}");
+    let position = |line: &str| ordered.iter().position(|o| o.starts_with(line)).expect(line);
+    let places = [
+        position(&format!("direct_write public.plaintiff_tasks: {whole_table}")),
+        position(&format!("table_privileges public.plaintiff_tasks: {whole_table}")),
+        position("security_definer_search_path api.queue_job(): "),
+        position(&format!("direct_write public.plaintiff_contacts: {no_rows}")),
+        position("rls_disabled public.plaintiff_tasks: "),
+    ];
+    assert!(places.is_sorted(), "{ordered:#?}");
+}
+
 #[test]
 fn policy_with_unchecked_writes_is_omitted() {
     let mut world = strict_world();

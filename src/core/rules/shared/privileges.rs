@@ -316,7 +316,7 @@ impl Target<'_> {
             role_subject(role, &name),
             self.name,
             self.not_declared(cx, difference),
-            used.first().map(|first| format!(" It is called by {first}.")).unwrap_or_default()
+            called_by(&used)
         );
         // There may be a role whose name is "PUBLIC".
         let to_all = if role == PUBLIC { " to all" } else { "" };
@@ -755,6 +755,15 @@ impl Target<'_> {
                 self.name
             ),
         }
+    }
+}
+
+/// Returns the sentence that names the first user of a routine; empty where there is none.
+fn called_by(used: &[String]) -> String {
+    match used {
+        [] => String::new(),
+        [one] => format!(" It is called by {one}."),
+        [one, others @ ..] => format!(" It is called by {one} and {} more.", others.len()),
     }
 }
 
