@@ -1,6 +1,7 @@
 //! Reads `pg_catalog` into a [`dragonfly_core::catalog::Snapshot`], in a few passes over the
 //! catalogs.
 
+mod bodies;
 mod content_owners;
 mod definition;
 pub mod deparse;
@@ -19,6 +20,7 @@ pub mod temporary;
 mod types;
 
 pub use crate::pg::VERSION;
+pub use bodies::read as bodies;
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use extension::Own;

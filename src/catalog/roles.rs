@@ -4,6 +4,7 @@ use super::oids;
 use crate::pg::VERSION;
 use crate::pg::heap::{State, Table};
 use dragonfly_core::catalog::{Database, Membership, Oid, Role, Snapshot};
+use dragonfly_core::search_path::settings;
 use pgrx::pg_sys;
 use std::collections::HashMap;
 
@@ -78,6 +79,31 @@ fn database(state: &State, snapshot: &mut Snapshot) {
                 Database { name: row.name(name), owner: row.oid(owner), acl: row.acl(acl) };
         }
     });
+}
+
+/// Returns the search_path that ALTER DATABASE has set, or ALTER ROLE ALL, and those that ALTER ROLE
+/// has set for some roles.
+pub fn search_paths(state: &State) -> (Option<String>, Vec<String>) {
+    // SAFETY: reads a variable of the backend.
+    let current = unsafe { pgrx::pg_sys::MyDatabaseId }.to_u32();
+    let table = Table::open(oids::PG_DB_ROLE_SETTING);
+    let (database, role, config) =
+        (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
+    let (mut here, mut everywhere, mut of_roles) = (None, None, Vec::new());
+    table.scan(state, |row| {
+        let in_database = row.oid(database);
+        if in_database != 0 && in_database != current {
+            return;
+        }
+        let config = row.texts(config);
+        let Some(value) = settings(&config).last().map(|value| (*value).to_owned()) else { return };
+        match (row.oid(role), in_database) {
+            (0, 0) => everywhere = Some(value),
+            (0, _) => here = Some(value),
+            _ => of_roles.push(value),
+        }
+    });
+    (here.or(everywhere), of_roles)
 }
 
 /// Returns the value that ALTER ROLE has set for a role, and whether it is set for this database

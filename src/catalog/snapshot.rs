@@ -1,6 +1,6 @@
 //! Snapshots of the whole catalog, or of the part that a check needs.
 
-use super::{Own, guard, objects, policies, roles, routines};
+use super::{Own, bodies, guard, objects, policies, roles, routines};
 use crate::pg::VERSION;
 use crate::pg::heap::State;
 use dragonfly_core::catalog::{Oid, Routine, Snapshot};
@@ -19,7 +19,9 @@ pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     policies::read(state, &mut snapshot);
     routines::all(state, &governed, &mut snapshot);
     guard::read(state, own, &mut snapshot);
-    snapshot.complete()
+    let mut snapshot = snapshot.complete();
+    bodies::read(state, contract, &mut snapshot);
+    snapshot
 }
 
 /// Reads everything that the assessment of search paths needs, with the contents of all schemas.

@@ -4,14 +4,17 @@
 //! names of the catalog columns, written out.
 
 mod acl;
+mod body;
 mod build;
 pub mod extension;
 mod object;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
+pub use body::{Body, BodyName, NameKind, Named};
 pub use object::{Object, ObjectId};
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// An object identifier, as in `pg_catalog`. 0 means none, and PUBLIC if it is a grantee.
 pub type Oid = u32;
@@ -482,6 +485,12 @@ pub struct Snapshot {
     /// The extension that a relation belongs to.
     pub relation_extension: HashMap<Oid, Oid>,
     pub guard: Guard,
+    /// The bodies of the routines whose search_path a fix may change.
+    pub bodies: Rc<HashMap<Oid, Body>>,
+    /// The search_path of a session, unless its role has another one; read with the bodies.
+    pub default_path: Option<String>,
+    /// The search_paths that ALTER ROLE has set for some roles; read with the bodies.
+    pub role_paths: Vec<String>,
     /// The index, built by [`Snapshot::complete`].
     pub index: Index,
 }
