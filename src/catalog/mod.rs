@@ -20,7 +20,7 @@ pub mod temporary;
 mod types;
 
 pub use crate::pg::VERSION;
-pub use bodies::read as bodies;
+pub use bodies::{of as bodies_of, read as bodies};
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use extension::Own;

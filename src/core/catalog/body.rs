@@ -2,9 +2,11 @@
 
 use super::Oid;
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// What the body of a routine looks up along the search_path, as far as that does not depend on
-/// data.
+/// data. Routines without a search_path that it calls, also as triggers, are included: they are
+/// executed with the same search_path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Body {
     /// The names that schemas other than `pg_catalog` contain.
@@ -26,7 +28,7 @@ pub struct BodyName {
     /// The name.
     pub name: String,
     /// The objects of this kind and name in all schemas.
-    pub objects: Vec<Named>,
+    pub objects: Rc<[Named]>,
 }
 
 /// An object that a name can stand for.

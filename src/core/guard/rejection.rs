@@ -302,7 +302,8 @@ fn search_path_hint(
         String::new()
     } else {
         format!(
-            " Along it, the body would not find {}: write these names with their schemas.",
+            " Along it, the body or what it calls would not find {}: write these names with their \
+             schemas.",
             remedy.describe_lost(cx)
         )
     };

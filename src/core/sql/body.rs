@@ -18,11 +18,13 @@ pub enum Language {
     Other,
 }
 
-/// What the text of a routine mentions without a schema.
+/// What the text of a routine mentions, without a schema except for `qualified`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mentions {
     /// The words as names, folded as the server does; true if the word may be a call of a routine.
     pub words: HashMap<String, bool>,
+    /// As `words`, the words after a dot, such as names with a schema.
+    pub qualified: HashMap<String, bool>,
     /// The operators.
     pub operators: HashSet<String>,
     /// The names of the temporary tables, views and sequences that the body creates.
@@ -54,9 +56,13 @@ impl Mentions {
                         self.keyword(name, context, language, is_literal);
                     }
                     let is_name = *quoted || RESERVED.binary_search(&name.as_str()).is_err();
-                    if is_name && !context.is_qualified() {
+                    if is_name {
                         let is_call = is_literal || context.is(1, '(');
-                        *self.words.entry(name.clone()).or_default() |= is_call;
+                        let words = match context.is_qualified() {
+                            true => &mut self.qualified,
+                            false => &mut self.words,
+                        };
+                        *words.entry(name.clone()).or_default() |= is_call;
                     }
                 }
                 Token::Operator(operator) if context.is_operator(operator, is_literal) => {
@@ -574,6 +580,8 @@ mod tests {
     #[test]
     fn qualified_names_are_omitted() {
         assert_eq!(words("rb.next_no()"), ["rb"]);
+        let qualified = Mentions::of("rb.next_no(t.n)", Language::Sql).qualified;
+        assert_eq!(qualified, [("next_no".into(), true), ("n".into(), false)].into());
         assert_eq!(words("rb . \"Log\""), ["rb"]);
         assert_eq!(operators("a OPERATOR(extensions.%) b"), [""; 0]);
         assert_eq!(operators("a OPERATOR(%) b"), ["%"]);

@@ -148,6 +148,39 @@ pub fn remedy(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> O
     safe.pop()
 }
 
+/// Returns the path that the fix of a routine sets; `None` where none is needed, or where a person
+/// has to decide.
+#[must_use]
+pub fn suggestion(
+    cx: &Context<'_>,
+    routine: &Routine,
+    assessment: &Assessment,
+) -> Option<Vec<String>> {
+    let is_needed =
+        assessment.verdict != Verdict::Safe || must_be_canonical(cx, routine, assessment);
+    is_needed
+        .then(|| remedy(cx, routine, assessment))
+        .flatten()
+        .filter(|remedy| remedy.lost.is_empty())
+        .map(|remedy| remedy.path)
+}
+
+/// Returns a safe path that changes an unsafe one as little as possible, for a routine of `owner`
+/// whose body is not known; the contract's for no path. `None` where none is needed or safe.
+#[must_use]
+pub fn suggestion_for_path(
+    cx: &Context<'_>,
+    assessment: &Assessment,
+    owner: Oid,
+) -> Option<Vec<String>> {
+    let path = match &assessment.path {
+        _ if assessment.verdict == Verdict::Safe => None,
+        Some(path) => Some(least_change(cx, path, owner)),
+        None => Some(cx.contract.security_definer.search_path.clone()),
+    };
+    path.filter(|path| is_safe(cx, path, owner))
+}
+
 /// Returns the contract's path for a routine that is not accepted with another one; `None` unless
 /// the contract accepts only its own path, and that one is safe.
 #[must_use]
@@ -299,8 +332,8 @@ fn proposal(
     let mut lines = Vec::new();
     if !remedy.lost.is_empty() {
         lines.push(format!(
-            "With this search_path, the body would no longer find {}. Write these names with \
-             their schemas in the body first, or keep the path.",
+            "With this search_path, the body or what it calls would no longer find {}. Write \
+             these names with their schemas in the body first, or keep the path.",
             remedy.describe_lost(cx)
         ));
     }
@@ -489,14 +522,14 @@ mod tests {
         ]);
         assert_eq!(
             fixed(&world(Some("rb, shared"), Some(body.clone()))),
-            "? With this search_path, the body would no longer find function next_no() of schema \
-             shared. Write these names with their schemas in the body first, or keep the path.\n\
+            "? With this search_path, the body or what it calls would no longer find function \
+             next_no() of schema shared. Write these names with their schemas in the body first, or keep the path.\n\
              ALTER ROUTINE api.get_call_queue() SET search_path = rb, pg_temp;"
         );
         assert_eq!(
             fixed(&world(Some("planted, rb, pg_temp"), Some(body.clone()))),
-            "? With this search_path, the body would no longer find operator % of schema planted. \
-             Write these names with their schemas in the body first, or keep the path.\n\
+            "? With this search_path, the body or what it calls would no longer find operator % of \
+             schema planted. Write these names with their schemas in the body first, or keep the path.\n\
              Drop the objects of role \"anon\" in schema \"planted\", or change their owner to a \
              trusted owner.\n\
              ALTER ROUTINE api.get_call_queue() SET search_path = rb, pg_temp;"
@@ -555,8 +588,8 @@ mod tests {
         assert_eq!(fixed("rb", log.clone()), "rb, pg_temp;", "safe at least");
         assert_eq!(
             fixed("rb, pg_temp", log),
-            "? With this search_path, the body would no longer find relation log of schema rb. \
-             Write these names with their schemas in the body first, or keep the path.\n\
+            "? With this search_path, the body or what it calls would no longer find relation log of \
+             schema rb. Write these names with their schemas in the body first, or keep the path.\n\
              ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;"
         );
     }
