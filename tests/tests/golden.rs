@@ -385,12 +385,12 @@ fn plan_for_dependent_grants_is_minimal() {
         client.batch_execute("ROLLBACK").unwrap();
     }
     // The plan contains no statement that the guard would reject: a superuser's routine must not
-    // trust the new owner of the schema.
+    // trust the new owner of the schema, and its body needs the schema.
     client
         .batch_execute(
             "BEGIN; SET LOCAL dragonfly_guard.mode = off; CREATE ROLE su2 SUPERUSER; CREATE ROLE \
              x1; GRANT SELECT ON public.plaintiffs TO anon;
-             ALTER FUNCTION ops.complete_outbox_message(uuid) OWNER TO su2; ALTER SCHEMA public \
+             ALTER FUNCTION api.get_ceo_metrics() OWNER TO su2; ALTER SCHEMA public \
              OWNER TO x1; SET LOCAL dragonfly_guard.mode = block",
         )
         .unwrap();

@@ -7,7 +7,7 @@ use crate::contract::Accept;
 use crate::fix::{Change, Fix, RoutineChange, Statement};
 use crate::rules::context::Context;
 use crate::search_path::{
-    Assessment, Exploiter, Lost, ReasonCode, Searched, Verdict, set_clause, stored_value,
+    Assessment, Exploiter, Lost, Reason, ReasonCode, Searched, Verdict, set_clause, stored_value,
 };
 use crate::sql::{listed, printable, safe_ident};
 use std::rc::Rc;
@@ -161,7 +161,7 @@ pub fn suggestion(
     is_needed
         .then(|| remedy(cx, routine, assessment))
         .flatten()
-        .filter(|remedy| remedy.lost.is_empty())
+        .filter(|remedy| is_decided(assessment, remedy))
         .map(|remedy| remedy.path)
 }
 
@@ -200,17 +200,23 @@ fn is_safe(cx: &Context<'_>, path: &[String], owner: Oid) -> bool {
 }
 
 /// Returns `path` without what makes it unsafe: schemas that are missing or unsafe are omitted,
-/// "$user" is replaced by its schema, `pg_catalog` is not searched later than others, and `pg_temp`
-/// is last. It need not be safe: `pg_catalog` may be the reason.
+/// "$user" is replaced by its schema and a list in quotes by its names, `pg_catalog` is not searched
+/// later than others, and `pg_temp` is last. It need not be safe: `pg_catalog` may be the reason.
 fn least_change(cx: &Context<'_>, path: &[String], owner: Oid) -> Vec<String> {
     let own = cx.snapshot.role_name(owner);
-    let named = |name: &String| if name == "$user" { own.clone() } else { name.clone() };
+    let exists = |name: &str| cx.snapshot.schema_named(name).is_some();
+    let meant = |name: &String| match name.as_str() {
+        "$user" => vec![own.clone()],
+        list if list.contains(',') && !exists(list) => {
+            cx.snapshot.split_path(list).unwrap_or_default()
+        }
+        name => vec![name.to_owned()],
+    };
     let is_kept = |name: &String| {
         name == "pg_catalog"
-            || cx.snapshot.schema_named(name).is_some()
-                && is_safe(cx, &[name.clone(), "pg_temp".to_owned()], owner)
+            || exists(name) && is_safe(cx, &[name.clone(), "pg_temp".to_owned()], owner)
     };
-    let mut kept: Vec<String> = path.iter().map(named).filter(is_kept).collect();
+    let mut kept: Vec<String> = path.iter().flat_map(meant).filter(is_kept).collect();
     // pg_catalog is searched first where it is not listed.
     if kept.first().is_some_and(|first| first != "pg_catalog") {
         kept.retain(|name| name != "pg_catalog");
@@ -285,9 +291,18 @@ pub fn fix(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Fix 
     };
     let statement = alter(cx, routine, assessment, &remedy.path);
     match statement {
-        Some(statement) if remedy.lost.is_empty() => Fix::by(statement),
+        Some(statement) if is_decided(assessment, &remedy) => Fix::by(statement),
         statement => Fix::Proposal(proposal(cx, routine, assessment, &remedy, statement)),
     }
+}
+
+/// Whether a fix may set the path: the body finds the same along it, and the cause is not only that
+/// a schema contains objects of untrusted roles. Then these objects should go and not the schema.
+fn is_decided(assessment: &Assessment, remedy: &Remedy) -> bool {
+    let is_content = |reason: &Reason| reason.code == ReasonCode::ForeignObjects;
+    let is_cause_in_schema =
+        !assessment.reasons.is_empty() && assessment.reasons.iter().all(is_content);
+    remedy.lost.is_empty() && !is_cause_in_schema
 }
 
 /// Returns the fix that makes a routine SECURITY DEFINER, with a safe path.
@@ -313,7 +328,7 @@ pub fn become_definer(cx: &Context<'_>, routine: &Routine) -> Fix {
             set_clause(&remedy.path)
         ),
     );
-    if remedy.lost.is_empty() {
+    if is_decided(&assessment, &remedy) {
         Fix::by(statement)
     } else {
         Fix::Proposal(proposal(cx, routine, &assessment, &remedy, Some(statement)))
@@ -482,11 +497,12 @@ mod tests {
             // A schema that does not exist, and one that exists as "$user".
             ("rb, missing, public, pg_temp", "rb, public, pg_temp;"),
             ("\"$user\", public", "public, pg_temp;"),
-            ("\"public, pg_temp\"", "pg_catalog, pg_temp;"),
+            ("\"public, pg_temp\"", "public, pg_temp;"),
+            ("\"rb, extensions\", public", "rb, extensions, public, pg_temp;"),
             ("rb, pg_temp_3", "rb, pg_temp;"),
             // Unsafe schemas in which the body finds nothing.
             ("rb, shared, public", "rb, public, pg_temp;"),
-            ("planted, rb, pg_temp", "rb, pg_temp;"),
+            ("planted, rb", "rb, pg_temp;"),
             // pg_catalog is searched first if it is not listed.
             ("rb, pg_catalog, pg_temp", "rb, pg_temp;"),
             ("missing, pg_catalog, rb", "pg_catalog, rb, pg_temp;"),
@@ -495,6 +511,12 @@ mod tests {
         ] {
             assert_eq!(fix(path), safe, "{path}");
         }
+        assert_eq!(
+            fix("planted, rb, pg_temp"),
+            "? Drop the objects of role \"anon\" in schema \"planted\", or change their owner to a \
+             trusted owner.\nALTER ROUTINE api.get_call_queue() SET search_path = rb, pg_temp;",
+            "the schema is the cause"
+        );
         for safe in ["rb, pg_temp", "public, extensions, pg_temp", "pg_catalog, pg_temp"] {
             assert_eq!(fix(safe), "", "{safe}");
         }
