@@ -87,7 +87,7 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
         routine.object_type(),
         cx.snapshot.routine_message(routine)
     );
-    let (severity, detail) = if assessment.verdict == Verdict::Safe {
+    let (severity, key, detail) = if assessment.verdict == Verdict::Safe {
         if !must_be_canonical(cx, routine, &assessment) || cx.routine_managed_by(routine).is_some()
         {
             return None;
@@ -96,6 +96,8 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
         // routines.
         (
             Severity::Warning,
+            // A finding of its own: the fix of an unsafe path may leave it.
+            "accept",
             format!(
                 "{subject} has a safe search_path that differs from the contract's: {}.",
                 set_clause(&cx.contract.security_definer.search_path)
@@ -104,6 +106,7 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
     } else if accepts_empty(cx, &assessment) {
         (
             Severity::Warning,
+            "",
             format!(
                 "{subject} has search_path = '', which the contract accepts although it is not \
                  safe: {}.",
@@ -115,16 +118,18 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
     } else {
         (
             Severity::Error,
+            "",
             format!("{subject} is {}: {}.", assessment.verdict.as_str(), assessment.describe()),
         )
     };
     let draft = Draft::new(cx.routine_object(routine), severity, detail)
+        .key(key)
         .evidence(evidence(cx, routine, &assessment))
         .fix(fix(cx, routine, &assessment));
     Some(draft)
 }
 
-/// Returns verdict, reasons, path and owner as evidence.
+/// Returns verdict, reasons, path and, unless the path is safe, the owner as evidence.
 fn evidence(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Value {
     let reasons: Vec<Value> = assessment
         .reasons
@@ -138,11 +143,13 @@ fn evidence(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Val
             })
         })
         .collect();
+    // The owner decides which paths are safe; a safe path is of another subject.
+    let owner = (assessment.verdict != Verdict::Safe).then(|| cx.snapshot.role_name(routine.owner));
     json!({
         "verdict": assessment.verdict.as_str(),
         "reasons": reasons,
         "search_path": assessment.value,
-        "owner": cx.snapshot.role_name(routine.owner),
+        "owner": owner,
     })
 }
 
