@@ -81,8 +81,8 @@ fn database(state: &State, snapshot: &mut Snapshot) {
     });
 }
 
-/// Returns the search_path that ALTER DATABASE has set, or ALTER ROLE ALL, and those that ALTER ROLE
-/// has set for some roles.
+/// Returns the search_path that ALTER DATABASE has set, or ALTER ROLE ALL, and those that ALTER
+/// ROLE has set for some roles.
 pub fn search_paths(state: &State) -> (Option<String>, Vec<String>) {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pgrx::pg_sys::MyDatabaseId }.to_u32();

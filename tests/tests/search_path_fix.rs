@@ -14,7 +14,8 @@ const SCHEMAS: &str = "
     CREATE FUNCTION rb.next_no() RETURNS int LANGUAGE sql AS 'SELECT 42';
     CREATE TYPE rb.mood AS ENUM ('good'); CREATE SEQUENCE rb.numbers;
     CREATE FUNCTION extensions.similar_to(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true';
-    CREATE OPERATOR extensions.% (FUNCTION = extensions.similar_to, LEFTARG = text, RIGHTARG = text);
+    CREATE OPERATOR extensions.% (FUNCTION = extensions.similar_to, LEFTARG = text,
+      RIGHTARG = text);
     CREATE FUNCTION extensions.crypt(text) RETURNS text LANGUAGE sql AS 'SELECT $1';
     CREATE TABLE shared.notes (n int); CREATE FUNCTION shared.note() RETURNS int LANGUAGE sql
       AS 'SELECT 7';

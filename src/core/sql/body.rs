@@ -58,9 +58,10 @@ impl Mentions {
                     let is_name = *quoted || RESERVED.binary_search(&name.as_str()).is_err();
                     if is_name {
                         let is_call = is_literal || context.is(1, '(');
-                        let words = match context.is_qualified() {
-                            true => &mut self.qualified,
-                            false => &mut self.words,
+                        let words = if context.is_qualified() {
+                            &mut self.qualified
+                        } else {
+                            &mut self.words
                         };
                         *words.entry(name.clone()).or_default() |= is_call;
                     }
@@ -90,11 +91,11 @@ impl Mentions {
     /// Records what an unquoted word means for the search_path.
     fn keyword(&mut self, word: &str, at: Around<'_>, language: Language, is_literal: bool) {
         match word {
-            "create" => match at.temporary_name() {
-                Some(name) => self.temporary.extend(name),
+            "create" => match at.temporary() {
+                Some(temporary) => self.temporary.extend(at.name_after(temporary)),
                 None => self.creates = true,
             },
-            "into" => self.temporary.extend(at.temporary_name().flatten()),
+            "into" => self.temporary.extend(at.temporary().and_then(|t| at.name_after(t))),
             "search_path" | "current_schema" | "current_schemas" => self.creates = true,
             "execute" if language == Language::PlPgSql && !is_literal => self.runs_text = true,
             _ if is_literal => {}
@@ -283,8 +284,9 @@ impl<'t> Around<'t> {
             Some(Token::Punctuation(c)) => *c == '(',
             _ => false,
         };
-        !self.is_qualified()
-            && !(operator == "%" && matches!(self.word(1), Some("type" | "rowtype")))
+        let is_type = operator == "%" && matches!(self.word(1), Some("type" | "rowtype"));
+        !is_type
+            && !self.is_qualified()
             && (operator != "*" || follows_operand)
             && (!is_literal || (follows_operand && precedes_operand))
     }
@@ -299,27 +301,24 @@ impl<'t> Around<'t> {
         }
     }
 
-    /// Returns the name after CREATE TEMPORARY ... or INTO TEMPORARY; the outer `None` if the
-    /// object is not temporary.
-    fn temporary_name(self) -> Option<Option<String>> {
-        let mut words = (1..).map_while(|i| self.token(i).map(|token| (i, token)));
-        let is_temporary = words
-            .by_ref()
-            .map_while(|(_, token)| match token {
-                Token::Word { name, quoted: false } => Some(name.as_str()),
-                _ => None,
-            })
-            .find(|word| !matches!(*word, "or" | "replace" | "local" | "global"))
-            .is_some_and(|word| matches!(word, "temp" | "temporary"));
-        is_temporary.then(|| {
-            words.find_map(|(i, token)| match token {
-                Token::Word { name, quoted } => {
-                    let is_keyword = !quoted && BEFORE_NAME.contains(&name.as_str());
-                    (!is_keyword && !self.is(i + 1, '.')).then(|| name.clone())
-                }
-                _ => None,
-            })
-        })
+    /// Returns the offset of TEMPORARY after CREATE or INTO; `None` if the object is not temporary.
+    fn temporary(self) -> Option<isize> {
+        let is_before = |word: &str| matches!(word, "or" | "replace" | "local" | "global");
+        let at = (1..).find(|i| !self.word(*i).is_some_and(is_before))?;
+        matches!(self.word(at), Some("temp" | "temporary")).then_some(at)
+    }
+
+    /// Returns the name of the object after TEMPORARY at an offset.
+    fn name_after(self, temporary: isize) -> Option<String> {
+        let tokens = (temporary + 1..).map_while(|i| self.token(i).map(|token| (i, token)));
+        let mut names = tokens.filter_map(|(i, token)| match token {
+            Token::Word { name, quoted } => {
+                let is_keyword = !quoted && BEFORE_NAME.contains(&name.as_str());
+                (!is_keyword && !self.is(i + 1, '.')).then(|| name.clone())
+            }
+            _ => None,
+        });
+        names.next()
     }
 }
 

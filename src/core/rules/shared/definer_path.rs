@@ -200,8 +200,8 @@ fn is_safe(cx: &Context<'_>, path: &[String], owner: Oid) -> bool {
 }
 
 /// Returns `path` without what makes it unsafe: schemas that are missing or unsafe are omitted,
-/// "$user" is replaced by its schema and a list in quotes by its names, `pg_catalog` is not searched
-/// later than others, and `pg_temp` is last. It need not be safe: `pg_catalog` may be the reason.
+/// "$user" is replaced by its schema and a list in quotes by its names, `pg_catalog` is not
+/// searched later than others, and `pg_temp` is last. It need not be safe: `pg_catalog` may be the reason.
 fn least_change(cx: &Context<'_>, path: &[String], owner: Oid) -> Vec<String> {
     let own = cx.snapshot.role_name(owner);
     let exists = |name: &str| cx.snapshot.schema_named(name).is_some();
@@ -545,13 +545,15 @@ mod tests {
         assert_eq!(
             fixed(&world(Some("rb, shared"), Some(body.clone()))),
             "? With this search_path, the body or what it calls would no longer find function \
-             next_no() of schema shared. Write these names with their schemas in the body first, or keep the path.\n\
+             next_no() of schema shared. Write these names with their schemas in the body \
+             first, or keep the path.\n\
              ALTER ROUTINE api.get_call_queue() SET search_path = rb, pg_temp;"
         );
         assert_eq!(
             fixed(&world(Some("planted, rb, pg_temp"), Some(body.clone()))),
             "? With this search_path, the body or what it calls would no longer find operator % of \
-             schema planted. Write these names with their schemas in the body first, or keep the path.\n\
+             schema planted. Write these names with their schemas in the body \
+             first, or keep the path.\n\
              Drop the objects of role \"anon\" in schema \"planted\", or change their owner to a \
              trusted owner.\n\
              ALTER ROUTINE api.get_call_queue() SET search_path = rb, pg_temp;"
@@ -610,8 +612,9 @@ mod tests {
         assert_eq!(fixed("rb", log.clone()), "rb, pg_temp;", "safe at least");
         assert_eq!(
             fixed("rb, pg_temp", log),
-            "? With this search_path, the body or what it calls would no longer find relation log of \
-             schema rb. Write these names with their schemas in the body first, or keep the path.\n\
+            "? With this search_path, the body or what it calls would no longer find relation log \
+             of schema rb. Write these names with their schemas in the body \
+             first, or keep the path.\n\
              ALTER ROUTINE api.get_call_queue() SET search_path = public, pg_temp;"
         );
     }
