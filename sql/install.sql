@@ -375,8 +375,8 @@ COMMENT ON FUNCTION ops.judge_search_path(pg_catalog.regprocedure) IS
   'Returns the verdict on the search_path of a routine as if it were SECURITY DEFINER: safe, '
   'fragile or exploitable. reasons are CODE[:schema[:role]]; canonical tells whether it is the '
   'contract''s own path. safe_path is the path that the fix of the audit sets: it changes as '
-  'little as makes the path safe. It is NULL where no fix is needed, or where a person has to decide, '
-  'because the body would find fewer names.';
+  'little as makes the path safe. It is NULL where no fix is needed, or where a person has to '
+  'decide, because the body would find fewer names.';
 
 CREATE FUNCTION ops.judge_search_path(path pg_catalog.text, owner pg_catalog.regrole)
   RETURNS TABLE (verdict pg_catalog.text, reasons pg_catalog.text[], canonical pg_catalog.bool,

@@ -311,7 +311,8 @@ fn search_path_hint(
         return format!(
             "A superuser's {kind} must not search schemas in which other roles can create \
              objects. Create it as role \"{}\" with SET search_path = {}, or use \
-             {clause}.{qualify} To restore a dump, run SET dragonfly_guard.mode = warn; and audit the database \
+             {clause}.{qualify} \
+             To restore a dump, run SET dragonfly_guard.mode = warn; and audit the database \
              afterwards.",
             printable(&owner),
             set_clause(&path)

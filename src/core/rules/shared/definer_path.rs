@@ -201,7 +201,8 @@ fn is_safe(cx: &Context<'_>, path: &[String], owner: Oid) -> bool {
 
 /// Returns `path` without what makes it unsafe: schemas that are missing or unsafe are omitted,
 /// "$user" is replaced by its schema and a list in quotes by its names, `pg_catalog` is not
-/// searched later than others, and `pg_temp` is last. It need not be safe: `pg_catalog` may be the reason.
+/// searched later than others, and `pg_temp` is last. It need not be safe: `pg_catalog` may be the
+/// reason.
 fn least_change(cx: &Context<'_>, path: &[String], owner: Oid) -> Vec<String> {
     let own = cx.snapshot.role_name(owner);
     let exists = |name: &str| cx.snapshot.schema_named(name).is_some();
