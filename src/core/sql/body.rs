@@ -304,7 +304,7 @@ impl<'t> Around<'t> {
     /// Returns the offset of TEMPORARY after CREATE or INTO; `None` if the object is not temporary.
     fn temporary(self) -> Option<isize> {
         let is_before = |word: &str| matches!(word, "or" | "replace" | "local" | "global");
-        let at = (1..).find(|i| !self.word(*i).is_some_and(is_before))?;
+        let at = (1..6).find(|i| !self.word(*i).is_some_and(is_before))?;
         matches!(self.word(at), Some("temp" | "temporary")).then_some(at)
     }
 
