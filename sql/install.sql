@@ -389,19 +389,24 @@ COMMENT ON FUNCTION ops.rls_policies() IS
   'Returns the row security policies of the governed schemas.';
 
 CREATE FUNCTION ops.judge_search_path("function" pg_catalog.regprocedure)
-  RETURNS TABLE (verdict pg_catalog.text, reasons pg_catalog.text[], canonical pg_catalog.bool)
+  RETURNS TABLE (verdict pg_catalog.text, reasons pg_catalog.text[], canonical pg_catalog.bool,
+    safe_path pg_catalog.text)
   LANGUAGE c STABLE STRICT ROWS 1 AS 'MODULE_PATHNAME', 'ops_judge_search_path';
 COMMENT ON FUNCTION ops.judge_search_path(pg_catalog.regprocedure) IS
   'Returns the verdict on the search_path of a routine as if it were SECURITY DEFINER: safe, '
   'fragile or exploitable. reasons are CODE[:schema[:role]]; canonical tells whether it is the '
-  'contract''s own path.';
+  'contract''s own path. safe_path is the path that the fix of the audit sets: it changes as '
+  'little as makes the path safe. It is NULL where no fix is needed, or where a person has to '
+  'decide, because the body would find fewer names.';
 
 CREATE FUNCTION ops.judge_search_path(path pg_catalog.text, owner pg_catalog.regrole)
-  RETURNS TABLE (verdict pg_catalog.text, reasons pg_catalog.text[], canonical pg_catalog.bool)
+  RETURNS TABLE (verdict pg_catalog.text, reasons pg_catalog.text[], canonical pg_catalog.bool,
+    safe_path pg_catalog.text)
   LANGUAGE c STABLE ROWS 1 AS 'MODULE_PATHNAME', 'ops_judge_search_path_of_owner';
 COMMENT ON FUNCTION ops.judge_search_path(pg_catalog.text, pg_catalog.regrole) IS
   'Returns the verdict on a value of search_path, as stored in pg_proc.proconfig, for a SECURITY '
-  'DEFINER routine of that owner. A NULL path means that none is set.';
+  'DEFINER routine of that owner. A NULL path means that none is set. safe_path is a safe path '
+  'that differs as little as possible; NULL where the path is safe.';
 
 CREATE FUNCTION ops.fix_schema_cache(authenticator pg_catalog.name DEFAULT NULL)
   RETURNS TABLE (step pg_catalog.text, ok pg_catalog.bool, detail pg_catalog.text,

@@ -7,15 +7,23 @@ use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
 use crate::store::Installation;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::Routine;
+use dragonfly_core::catalog::{Oid, Routine};
 use dragonfly_core::rules::Context;
-use dragonfly_core::search_path::{Assessment, settings};
+use dragonfly_core::rules::shared::definer_path;
+use dragonfly_core::search_path::{Assessment, set_clause, settings};
 use pgrx::{PgSqlErrorCode, pg_sys};
+use std::collections::HashSet;
 
 /// Reads what a verdict on search paths requires and calls `check` with it.
 fn with_context<T>(check: impl FnOnce(&Context<'_>) -> T) -> T {
+    with_bodies(&HashSet::new(), check)
+}
+
+/// As [`with_context`], with the bodies of some routines.
+fn with_bodies<T>(routines: &HashSet<Oid>, check: impl FnOnce(&Context<'_>) -> T) -> T {
     let Installation { state, contract, .. } = Installation::now();
-    let snapshot = catalog::for_paths(&state);
+    let mut snapshot = catalog::for_paths(&state);
+    catalog::bodies_of(&state, routines, &mut snapshot);
     let access = Access::new(&snapshot);
     check(&Context::new(&contract, &snapshot, &access, &interrupts))
 }
@@ -29,9 +37,15 @@ fn verdict(cx: &Context<'_>, assessment: &Assessment) -> [Value; 3] {
     ]
 }
 
+/// Adds the column `safe_path`: the list of SET search_path.
+fn with_safe_path(verdict: [Value; 3], safe_path: Option<Vec<String>>) -> Vec<Value> {
+    let [verdict, reasons, canonical] = verdict;
+    vec![verdict, reasons, canonical, Value::text(safe_path.map(|path| set_clause(&path)))]
+}
+
 sql_function!(
     /// `ops.judge_search_path(function regprocedure)
-    /// RETURNS TABLE (verdict text, reasons text[], canonical bool)`
+    /// RETURNS TABLE (verdict text, reasons text[], canonical bool, safe_path text)`
     ops_judge_search_path => of_routine
 );
 fn of_routine(call: Call) -> pg_sys::Datum {
@@ -46,13 +60,17 @@ fn of_routine(call: Call) -> pg_sys::Datum {
         }
         .error(PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION)
     };
-    let row = with_context(|cx| verdict(cx, &cx.paths.config(&routine.config, routine.owner)));
-    call.table([row.to_vec()])
+    let row = with_bodies(&HashSet::from([oid]), |cx| {
+        let assessment = cx.paths.config(&routine.config, routine.owner);
+        let safe_path = definer_path::suggestion(cx, &routine, &assessment);
+        with_safe_path(verdict(cx, &assessment), safe_path)
+    });
+    call.table([row])
 }
 
 sql_function!(
     /// `ops.judge_search_path(path text, owner regrole)
-    /// RETURNS TABLE (verdict text, reasons text[], canonical bool)`
+    /// RETURNS TABLE (verdict text, reasons text[], canonical bool, safe_path text)`
     ops_judge_search_path_of_owner => of_path
 );
 fn of_path(call: Call) -> pg_sys::Datum {
@@ -70,9 +88,10 @@ fn of_path(call: Call) -> pg_sys::Datum {
             Some(path) => cx.paths.path(path, owner),
             None => cx.paths.config(&[], owner),
         };
-        verdict(cx, &assessment)
+        let safe_path = definer_path::suggestion_for_path(cx, &assessment, owner);
+        with_safe_path(verdict(cx, &assessment), safe_path)
     });
-    call.table([row.to_vec()])
+    call.table([row])
 }
 
 sql_function!(

@@ -1,6 +1,7 @@
 //! Reads `pg_catalog` into a [`dragonfly_core::catalog::Snapshot`], in a few passes over the
 //! catalogs.
 
+mod bodies;
 mod caller;
 mod code;
 mod content_owners;
@@ -22,6 +23,7 @@ pub mod temporary;
 mod types;
 
 pub use crate::pg::VERSION;
+pub use bodies::{of as bodies_of, read as bodies};
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use extension::Own;

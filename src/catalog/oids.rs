@@ -15,6 +15,7 @@ pub const PG_AUTHID: Oid = 1260;
 pub const PG_AUTH_MEMBERS: Oid = 1261;
 pub const PG_CAST: Oid = 2605;
 pub const PG_CLASS: Oid = 1259;
+pub const PG_COLLATION: Oid = 3456;
 pub const PG_CONSTRAINT: Oid = 2606;
 pub const PG_CONSTRAINT_OID_INDEX: Oid = 2667;
 pub const PG_CONSTRAINT_RELID_INDEX: Oid = 2665;
@@ -63,6 +64,8 @@ pub const PG_TRIGGER: Oid = 2620;
 pub const PG_TRIGGER_OID_INDEX: Oid = 2702;
 pub const PG_TRIGGER_RELID_INDEX: Oid = 2701;
 pub const PG_OPERATOR_OID_INDEX: Oid = 2688;
+pub const PG_TS_CONFIG: Oid = 3602;
+pub const PG_TS_DICT: Oid = 3600;
 pub const PG_TYPE: Oid = 1247;
 pub const PG_TYPE_OID_INDEX: Oid = 2703;
 

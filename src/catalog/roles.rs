@@ -109,6 +109,21 @@ fn database(state: &State, snapshot: &mut Snapshot) {
     });
 }
 
+/// Returns the search_path that ALTER DATABASE has set, or ALTER ROLE ALL, and those that ALTER
+/// ROLE has set for some roles.
+pub fn search_paths(state: &State, database: &str) -> (Option<String>, Vec<String>) {
+    let (mut here, mut everywhere, mut of_roles) = (None, None, Vec::new());
+    let paths = settings(state, database).into_iter().filter(|s| s.name == "search_path");
+    for setting in paths {
+        match (setting.role, setting.database) {
+            (None, None) => everywhere = Some(setting.value),
+            (None, Some(_)) => here = Some(setting.value),
+            (Some(_), _) => of_roles.push(setting.value),
+        }
+    }
+    (here.or(everywhere), of_roles)
+}
+
 /// Returns the settings with which sessions of a database start, those of every role: the rows of
 /// `pg_db_role_setting` that apply to the current database, whose name is `database`.
 pub fn settings(state: &State, database: &str) -> Vec<RoleSetting> {

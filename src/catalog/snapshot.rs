@@ -1,6 +1,6 @@
 //! Snapshots of the whole catalog, or of the part that a check needs.
 
-use super::{Own, code, dependencies, guard, objects, policies, roles, routines};
+use super::{Own, bodies, code, dependencies, guard, objects, policies, roles, routines};
 use crate::pg::VERSION;
 use crate::pg::heap::State;
 use dragonfly_core::catalog::extension::SCHEMA;
@@ -40,7 +40,9 @@ pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     routines::all(state, &governed, &mut snapshot);
     guard::read(state, own, &mut snapshot);
     snapshot.settings = roles::settings(state, &snapshot.database.name);
-    snapshot.complete()
+    let mut snapshot = snapshot.complete();
+    bodies::read(state, contract, &mut snapshot);
+    snapshot
 }
 
 /// Reads everything that the assessment of search paths needs, with the contents of all schemas.

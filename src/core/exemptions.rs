@@ -364,6 +364,7 @@ mod tests {
     fn higher_severity_resurfaces_finding() {
         // The path is safe but not the contract's. Then a client owns a routine in its schema.
         let mut world = World::conforming();
+        world.contract.security_definer.accept = crate::contract::Accept::Canonical;
         let app = world.schema("intake").oid;
         world.routine("complete_outbox_message").config =
             vec!["search_path=intake, pg_temp".into()];

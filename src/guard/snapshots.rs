@@ -143,6 +143,7 @@ impl Reader<'_> {
         if after.routines.iter().any(|r| r.security_definer) {
             let wanted = searched_schemas(&self.contract, &before, &after, &|_| true);
             add_contents(&mut after, self.now, &self.contract, &wanted);
+            catalog::bodies(self.now, &self.contract, &mut after);
         }
         Some(Snapshots { own: shows_own, ..self.snapshots(before, after, Plan::Changed) })
     }
@@ -178,6 +179,7 @@ impl Reader<'_> {
         let wanted = searched.union(schemas).copied().collect();
         add_contents(&mut before, self.then, &self.contract, &wanted);
         add_contents(&mut after, self.now, &self.contract, &wanted);
+        catalog::bodies(self.now, &self.contract, &mut after);
         (before, after)
     }
 }

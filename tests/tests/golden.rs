@@ -396,12 +396,12 @@ fn plan_for_dependent_grants_is_minimal() {
         client.batch_execute("ROLLBACK").unwrap();
     }
     // The plan contains no statement that the guard would reject: a superuser's routine must not
-    // trust the new owner of the schema.
+    // trust the new owner of the schema, and its body needs the schema.
     client
         .batch_execute(
             "BEGIN; SET LOCAL dragonfly_guard.mode = off; CREATE ROLE su2 SUPERUSER; CREATE ROLE \
              x1; GRANT SELECT ON public.plaintiffs TO anon;
-             ALTER FUNCTION ops.complete_outbox_message(uuid) OWNER TO su2; ALTER SCHEMA public \
+             ALTER FUNCTION api.get_ceo_metrics() OWNER TO su2; ALTER SCHEMA public \
              OWNER TO x1; SET LOCAL dragonfly_guard.mode = block",
         )
         .unwrap();
@@ -409,7 +409,15 @@ fn plan_for_dependent_grants_is_minimal() {
         &mut client,
         "SELECT statement FROM ops.apply_golden_sql(false) WHERE outcome = 'done'",
     );
-    assert_eq!(applied, ["REVOKE SELECT ON TABLE public.plaintiffs FROM anon;"]);
+    // Other bodies need the schema as well, except for one that qualifies every name.
+    assert_eq!(
+        applied,
+        [
+            "REVOKE SELECT ON TABLE public.plaintiffs FROM anon;",
+            "ALTER ROUTINE ops.complete_outbox_message(pg_catalog.uuid) SET search_path = \
+             pg_catalog, pg_temp;"
+        ]
+    );
     client.batch_execute("ROLLBACK").unwrap();
     // A role that would grant in its own name would grant less than planned.
     client

@@ -4,12 +4,14 @@
 //! names of the catalog columns, written out.
 
 mod acl;
+mod body;
 mod build;
 mod dependencies;
 pub mod extension;
 mod object;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
+pub use body::{Body, BodyName, NameKind, Named};
 pub use dependencies::{Dependencies, Holder, Part, PartKind, Use};
 pub use object::{Object, ObjectId};
 
@@ -606,6 +608,12 @@ pub struct Snapshot {
     /// What parts of objects call and read; empty in a snapshot for which that does not matter.
     pub dependencies: Rc<Dependencies>,
     pub guard: Guard,
+    /// The bodies of the routines whose search_path a fix may change.
+    pub bodies: Rc<HashMap<Oid, Body>>,
+    /// The search_path of a session, unless its role has another one; read with the bodies.
+    pub default_path: Option<String>,
+    /// The search_paths that ALTER ROLE has set for some roles; read with the bodies.
+    pub role_paths: Vec<String>,
     /// The index, built by [`Snapshot::complete`].
     pub index: Index,
 }

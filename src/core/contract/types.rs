@@ -493,10 +493,11 @@ pub struct FunctionDecl {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Accept {
-    /// Every safe path. A safe path that differs from the canonical path is a warning.
+    /// Every safe path.
     #[default]
     Safe,
-    /// The canonical path only.
+    /// The canonical path only: the guard rejects new routines with another safe path, and that of
+    /// an existing routine is a warning.
     Canonical,
 }
 

@@ -6,7 +6,7 @@ use crate::catalog::Routine;
 use crate::contract::RoleKind;
 use crate::finding::Finding;
 use crate::rule::Rule;
-use crate::rules::shared::definer_path::{fix, safe_path, schema_cause};
+use crate::rules::shared::definer_path::{fix, remedy, required, schema_cause};
 use crate::rules::{
     Context, guard_tampered, required_object_missing, security_definer_search_path,
     security_definer_settings,
@@ -289,21 +289,33 @@ fn search_path_hint(
         );
     }
     let kind = routine.object_type();
-    let Some(path) = safe_path(cx, routine, assessment) else {
+    let Some(remedy) =
+        required(cx, routine, assessment).or_else(|| remedy(cx, routine, assessment))
+    else {
         return format!(
             "No search_path is safe while untrusted roles own objects in its schemas. Drop these \
              objects, or change the owner of the {kind}."
         );
     };
-    let clause = format!("SET search_path = {}", set_clause(&path));
-    if let Some(owner) = better_owner(cx, routine) {
+    let clause = format!("SET search_path = {}", set_clause(&remedy.path));
+    let qualify = if remedy.lost.is_empty() {
+        String::new()
+    } else {
+        format!(
+            " Along it, the body or what it calls would not find {}: write these names with their \
+             schemas.",
+            remedy.describe_lost(cx)
+        )
+    };
+    if let Some((owner, path)) = better_owner(cx, routine) {
         return format!(
             "A superuser's {kind} must not search schemas in which other roles can create \
-             objects. Create it as role \"{}\" with SET search_path = {}, or use {clause}. To \
-             restore a dump, run SET dragonfly_guard.mode = warn; and audit the database \
+             objects. Create it as role \"{}\" with SET search_path = {}, or use \
+             {clause}.{qualify} \
+             To restore a dump, run SET dragonfly_guard.mode = warn; and audit the database \
              afterwards.",
             printable(&owner),
-            set_clause(&cx.contract.security_definer.search_path)
+            set_clause(&path)
         );
     }
     if alters_routine(tag) {
@@ -311,26 +323,31 @@ fn search_path_hint(
             Some(statement) => {
                 format!("Set a safe search_path in the same statement or before it: {statement}")
             }
-            None => format!("Set a safe search_path in the same statement: {clause}"),
+            None => format!("Set a safe search_path in the same statement: {clause}.{qualify}"),
         }
     } else {
-        format!("Create the {kind} with SECURITY DEFINER {clause}.")
+        format!("Create the {kind} with SECURITY DEFINER {clause}.{qualify}")
     }
 }
 
-/// Returns the owner role of the contract under which the contract's search_path is safe; `None`
-/// unless the routine is a superuser's and the path is not safe for that superuser.
-fn better_owner(cx: &Context<'_>, routine: &Routine) -> Option<String> {
+/// Returns the owner role of the contract under which the routine could have a safe search_path
+/// with the schemas that it needs, and this path; `None` unless the routine is a superuser's and
+/// the contract's path is not safe for that superuser.
+fn better_owner(cx: &Context<'_>, routine: &Routine) -> Option<(String, Vec<String>)> {
     let path = &cx.contract.security_definer.search_path;
     let is_safe = |owner| cx.paths.names(path, owner).verdict == Verdict::Safe;
     if !cx.access.is_superuser(routine.owner) || is_safe(routine.owner) {
         return None;
     }
-    cx.contract
+    let owner = cx
+        .contract
         .roles_of(RoleKind::Owner)
         .filter_map(|name| cx.snapshot.role_named(name))
-        .find(|owner| !owner.superuser && is_safe(owner.oid))
-        .map(|owner| owner.name.clone())
+        .find(|owner| !owner.superuser && is_safe(owner.oid))?;
+    let assessment = cx.paths.config(&routine.config, owner.oid);
+    let moved = Routine { owner: owner.oid, ..routine.clone() };
+    let remedy = required(cx, &moved, &assessment).or_else(|| remedy(cx, &moved, &assessment))?;
+    Some((owner.name.clone(), remedy.path))
 }
 
 /// Whether the command is ALTER FUNCTION, ALTER PROCEDURE or ALTER ROUTINE, which can contain the

@@ -5,13 +5,15 @@ use super::simulate::Simulation;
 use super::*;
 use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, DefaultAcl, Membership, Oid, PUBLIC, Privileges, RelationKind, Snapshot,
+    Acl, AclItem, Body, BodyName, DefaultAcl, Membership, NameKind, Named, Oid, PUBLIC, Privileges,
+    RelationKind, Snapshot,
 };
-use crate::contract::{Contract, Severity};
+use crate::contract::{Accept, Contract, Severity};
 use crate::finding::Finding;
 use crate::rules::testing::{Edit, World, edit};
 use crate::rules::{Context, RULES};
 use proptest::prelude::*;
+use std::rc::Rc;
 
 fn findings(contract: &Contract, snapshot: &Snapshot) -> Vec<Finding> {
     let access = Access::new(snapshot);
@@ -96,6 +98,30 @@ fn plan_for_the_documents_objects_is_the_documents_golden_sql() {
             "{statement}\n{statements:#?}"
         );
     }
+}
+
+#[test]
+fn unsafe_path_is_fixed_even_if_the_contracts_path_is_a_proposal() {
+    let mut world = World::conforming();
+    world.contract.security_definer.accept = Accept::Canonical;
+    let intake = world.schema("intake").oid;
+    let routine = world.routine("get_call_queue");
+    routine.config = vec!["search_path=intake".into()];
+    let log = BodyName {
+        kind: NameKind::Relation,
+        name: "log".into(),
+        objects: [Named { schema: intake, arguments: vec![] }].into(),
+    };
+    let body = Body { names: vec![log], ..Body::default() };
+    world.snapshot.bodies = Rc::new([(routine.oid, body)].into());
+    let plan = plan(&world);
+    assert_eq!(
+        statements(&plan)[0],
+        "ALTER ROUTINE api.get_call_queue() SET search_path = intake, pg_temp;"
+    );
+    assert!(plan.steps[1].is_proposal(), "{:#?}", plan.steps);
+    assert!(plan.steps[1].statement.ends_with(" SET search_path = public, pg_temp;"));
+    assert_eq!(plan.steps.len(), 2, "{:#?}", plan.steps);
 }
 
 #[test]

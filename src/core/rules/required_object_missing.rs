@@ -1,12 +1,13 @@
 //! A declared schema, table, view, sequence or routine is missing or of another kind.
 
 use super::context::Context;
+use super::shared::definer_path;
 use crate::catalog::{Object, ObjectId, Relation, RelationKind, Routine, RoutineKind};
 use crate::contract::{ColumnGrants, FunctionDecl, GuardAction, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, RoutineChange, Statement};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::search_path::{set_clause, stored_value};
+use crate::search_path::set_clause;
 use crate::sql::{capitalized, quote_ident, safe_ident, safe_qualified, safe_sql};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -267,19 +268,16 @@ fn function(
     }
     let Some(wanted) = declared.security_definer else { return };
     for routine in candidates.into_iter().filter(|r| r.security_definer != wanted) {
-        let sql = cx.snapshot.routine_sql(routine);
-        let path = &cx.contract.security_definer.search_path;
-        let mut actions = vec![RoutineChange::SecurityDefiner(wanted)];
-        let (is, clause) = if wanted {
-            actions.push(RoutineChange::SearchPath(stored_value(path)));
-            let clause = format!("SECURITY DEFINER SET search_path = {}", set_clause(path));
-            ("is not SECURITY DEFINER", clause)
-        } else {
-            ("is SECURITY DEFINER", "SECURITY INVOKER".to_owned())
-        };
         let subject = format!("Function {}", cx.snapshot.routine_message(routine));
-        let change = Change::AlterRoutine(routine.oid, actions);
-        let fix = Fix::by(Statement::new(change, format!("ALTER ROUTINE {sql} {clause};")));
+        let (is, fix) = if wanted {
+            ("is not SECURITY DEFINER", definer_path::become_definer(cx, routine))
+        } else {
+            let actions = vec![RoutineChange::SecurityDefiner(false)];
+            let sql =
+                format!("ALTER ROUTINE {} SECURITY INVOKER;", cx.snapshot.routine_sql(routine));
+            let change = Change::AlterRoutine(routine.oid, actions);
+            ("is SECURITY DEFINER", Fix::by(Statement::new(change, sql)))
+        };
         let mut draft = missing(cx.routine_object(routine), &subject, is, fix);
         let (expected, actual) =
             if wanted { ("DEFINER", "INVOKER") } else { ("INVOKER", "DEFINER") };

@@ -1,9 +1,11 @@
 //! A SECURITY DEFINER routine has no safe search_path.
 
 use super::context::Context;
-use super::shared::definer_path::{accepts_empty, assess, fix, follows_from_schema};
+use super::shared::definer_path::{
+    accepts_empty, assess, fix, follows_from_schema, must_be_canonical,
+};
 use crate::catalog::Routine;
-use crate::contract::{Accept, GuardAction, Severity};
+use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Finding};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::search_path::{Assessment, Exploiter, Reason, ReasonCode, Verdict, set_clause};
@@ -80,38 +82,31 @@ pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> V
 /// Returns the draft about one routine's path, if there is a problem.
 fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option<Draft> {
     let assessment = assess(cx, routine)?;
-    let policy = &cx.contract.security_definer;
     let subject = format!(
         "SECURITY DEFINER {} {}",
         routine.object_type(),
         cx.snapshot.routine_message(routine)
     );
-    let (severity, detail) = if assessment.verdict == Verdict::Safe {
-        // In other schemas, and for routines of the platform or of the extension itself, a safe
-        // path is sufficient.
-        cx.governed(routine.schema)?;
-        if assessment.is_canonical(&policy.search_path) || cx.routine_managed_by(routine).is_some()
+    let (severity, key, detail) = if assessment.verdict == Verdict::Safe {
+        if !must_be_canonical(cx, routine, &assessment) || cx.routine_managed_by(routine).is_some()
         {
             return None;
         }
-        // If the contract's path is unsafe for this owner, another safe path is the best possible.
-        if policy.accept == Accept::Safe
-            && cx.paths.names(&policy.search_path, routine.owner).verdict != Verdict::Safe
-        {
-            return None;
-        }
-        let severity =
-            if policy.accept == Accept::Canonical { Severity::Error } else { Severity::Warning };
+        // The path is safe: only the declaration is violated. The guard rejects it for new
+        // routines.
         (
-            severity,
+            Severity::Warning,
+            // A finding of its own: the fix of an unsafe path may leave it.
+            "accept",
             format!(
                 "{subject} has a safe search_path that differs from the contract's: {}.",
-                set_clause(&policy.search_path)
+                set_clause(&cx.contract.security_definer.search_path)
             ),
         )
     } else if accepts_empty(cx, &assessment) {
         (
             Severity::Warning,
+            "",
             format!(
                 "{subject} has search_path = '', which the contract accepts although it is not \
                  safe: {}.",
@@ -123,16 +118,18 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
     } else {
         (
             Severity::Error,
+            "",
             format!("{subject} is {}: {}.", assessment.verdict.as_str(), assessment.describe()),
         )
     };
     let draft = Draft::new(cx.routine_object(routine), severity, detail)
+        .key(key)
         .evidence(evidence(cx, routine, &assessment))
         .fix(fix(cx, routine, &assessment));
     Some(draft)
 }
 
-/// Returns verdict, reasons, path and owner as evidence.
+/// Returns verdict, reasons, path and, unless the path is safe, the owner as evidence.
 fn evidence(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Value {
     let reasons: Vec<Value> = assessment
         .reasons
@@ -146,11 +143,13 @@ fn evidence(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Val
             })
         })
         .collect();
+    // The owner decides which paths are safe; a safe path is of another subject.
+    let owner = (assessment.verdict != Verdict::Safe).then(|| cx.snapshot.role_name(routine.owner));
     json!({
         "verdict": assessment.verdict.as_str(),
         "reasons": reasons,
         "search_path": assessment.value,
-        "owner": cx.snapshot.role_name(routine.owner),
+        "owner": owner,
     })
 }
 
@@ -159,6 +158,7 @@ mod tests {
     use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{PUBLIC, Privileges};
+    use crate::contract::Accept;
 
     fn with_config(config: &[&str]) -> World {
         let mut world = World::conforming();
@@ -179,9 +179,12 @@ mod tests {
     }
 
     #[test]
-    fn safe_path_other_than_the_contracts_is_a_warning() {
+    fn safe_path_other_than_the_contracts_is_a_warning_if_only_that_is_accepted() {
+        let mut world = with_config(&["search_path=pg_catalog, pg_temp"]);
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.contract.security_definer.accept = Accept::Canonical;
         assert_eq!(
-            with_config(&["search_path=pg_catalog, pg_temp"]).found(&RULE),
+            world.found(&RULE),
             ["warning function api.get_call_queue(): SECURITY DEFINER function \
                  api.get_call_queue() has a safe search_path that \
               differs from the contract's: public, pg_temp. => ALTER ROUTINE api.get_call_queue() \

@@ -1,7 +1,9 @@
 //! Whether a `search_path` is safe in a catalog.
 
 mod assess;
+mod lookup;
 mod value;
 
 pub use assess::{Assessment, Exploiter, Reason, ReasonCode, SearchPaths, Verdict};
+pub use lookup::{Lost, Searched};
 pub use value::{set_clause, settings, stored_value};

@@ -1,0 +1,404 @@
+//! Reads what the bodies of routines look up along the search_path, from their text. Nothing is
+//! parsed by the server and nothing is executed.
+
+use super::{oids, roles, routines};
+use crate::pg::heap::{Column, Row, State, Table, interrupts};
+use crate::settings;
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::{Body, BodyName, NameKind, Named, Oid, PG_CATALOG, Snapshot};
+use dragonfly_core::contract::Contract;
+use dragonfly_core::rules::Context;
+use dragonfly_core::rules::shared::definer_path;
+use dragonfly_core::search_path::settings as path_settings;
+use dragonfly_core::sql::body::{Language, Mentions};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+
+/// Adds to a complete snapshot the bodies of the routines whose search_path a fix may change, and
+/// the search_paths of sessions, if there are such routines.
+pub fn read(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
+    let wanted: HashSet<Oid> = {
+        let access = Access::new(snapshot);
+        let cx = Context::new(contract, snapshot, &access, &interrupts);
+        let may_change = snapshot.routines.iter().filter(|r| definer_path::may_change(&cx, r));
+        may_change.map(|r| r.oid).collect()
+    };
+    of(state, &wanted, snapshot);
+}
+
+/// Adds to a snapshot the bodies of some routines, and the search_paths of sessions.
+pub fn of(state: &State, wanted: &HashSet<Oid>, snapshot: &mut Snapshot) {
+    if wanted.is_empty() {
+        return;
+    }
+    let texts = Texts::reachable(state, wanted);
+    let objects = Objects::read(state, texts.mentions(), snapshot);
+    let own: HashMap<Oid, Body> =
+        texts.by_routine.iter().map(|(oid, text)| (*oid, objects.body(&text.mentions))).collect();
+    snapshot.bodies =
+        Rc::new(wanted.iter().map(|oid| (*oid, texts.with_called(*oid, &own))).collect());
+    let reset = settings::reset_value("search_path");
+    let (of_database, of_roles) = roles::search_paths(state, &snapshot.database.name);
+    snapshot.default_path = of_database.or(reset).map(|path| routines::quoted_path(&path));
+    snapshot.role_paths = of_roles.iter().map(|path| routines::quoted_path(path)).collect();
+}
+
+/// The texts of routines, with what they call.
+#[derive(Default)]
+struct Texts {
+    by_routine: HashMap<Oid, Text>,
+}
+
+/// The text of a routine.
+#[derive(Default)]
+struct Text {
+    mentions: Mentions,
+    /// The routines without a search_path that it may call.
+    calls: Vec<Oid>,
+}
+
+impl Texts {
+    /// Reads some routines and the routines without a search_path that they call.
+    fn reachable(state: &State, wanted: &HashSet<Oid>) -> Self {
+        let reader = Reader::open(state);
+        let mut texts = Self::default();
+        let mut next: Vec<Oid> = wanted.iter().copied().collect();
+        while let Some(oid) = next.pop() {
+            interrupts();
+            if !texts.by_routine.contains_key(&oid) {
+                let text = reader.text(state, oid);
+                next.extend(&text.calls);
+                texts.by_routine.insert(oid, text);
+            }
+        }
+        texts
+    }
+
+    fn mentions(&self) -> impl Iterator<Item = &Mentions> + Clone {
+        self.by_routine.values().map(|text| &text.mentions)
+    }
+
+    /// Returns the body of a routine together with those of the routines that it calls.
+    fn with_called(&self, routine: Oid, own: &HashMap<Oid, Body>) -> Body {
+        let (mut seen, mut next) = (HashSet::from([routine]), vec![routine]);
+        let mut names: BTreeMap<(NameKind, &str), &BodyName> = BTreeMap::new();
+        let mut all = Body::default();
+        while let Some(oid) = next.pop() {
+            interrupts();
+            let calls = self.by_routine.get(&oid).map_or(&[][..], |text| &text.calls);
+            next.extend(calls.iter().copied().filter(|oid| seen.insert(*oid)));
+            let Some(body) = own.get(&oid) else { continue };
+            names.extend(body.names.iter().map(|name| ((name.kind, name.name.as_str()), name)));
+            all.temporary.extend(body.temporary.iter().cloned());
+            all.creates |= body.creates;
+            all.runs_text |= body.runs_text;
+        }
+        all.names = names.into_values().cloned().collect();
+        all
+    }
+}
+
+/// Reads the texts of routines.
+struct Reader {
+    table: Table,
+    oid: Column,
+    language: Column,
+    text: Column,
+    parsed: Column,
+    languages: HashMap<Oid, Language>,
+    /// The routines without a search_path: they use that of their caller.
+    inheriting: HashSet<Oid>,
+    /// The same, by name.
+    by_name: HashMap<String, Vec<Oid>>,
+    /// The trigger functions without a search_path, by the relation.
+    triggers: HashMap<Oid, Vec<Oid>>,
+    /// The relations with such triggers, by name.
+    with_triggers: HashMap<String, Vec<Oid>>,
+}
+
+impl Reader {
+    fn open(state: &State) -> Self {
+        let table = Table::open(oids::PG_PROC);
+        let column = |name| table.column(name);
+        let mut reader = Self {
+            oid: column("oid"),
+            language: column("prolang"),
+            text: column("prosrc"),
+            parsed: column("prosqlbody"),
+            table,
+            languages: languages(state),
+            inheriting: HashSet::new(),
+            by_name: HashMap::new(),
+            triggers: HashMap::new(),
+            with_triggers: HashMap::new(),
+        };
+        reader.read_inheriting(state);
+        reader.read_triggers(state);
+        reader
+    }
+
+    fn read_inheriting(&mut self, state: &State) {
+        let column = |name| self.table.column(name);
+        let (name, schema, config) =
+            (column("proname"), column("pronamespace"), column("proconfig"));
+        let (inheriting, by_name) = (&mut self.inheriting, &mut self.by_name);
+        self.table.scan(state, |row| {
+            if row.oid(schema) != PG_CATALOG
+                && self.languages.contains_key(&row.oid(self.language))
+                && path_settings(&row.texts(config)).is_empty()
+            {
+                inheriting.insert(row.oid(self.oid));
+                by_name.entry(row.name(name)).or_default().push(row.oid(self.oid));
+            }
+        });
+    }
+
+    fn read_triggers(&mut self, state: &State) {
+        let table = Table::open(oids::PG_TRIGGER);
+        let (relation, routine) = (table.column("tgrelid"), table.column("tgfoid"));
+        table.scan(state, |row| {
+            if self.inheriting.contains(&row.oid(routine)) {
+                self.triggers.entry(row.oid(relation)).or_default().push(row.oid(routine));
+            }
+        });
+        for relation in self.triggers.keys() {
+            if let Some((_, name)) = super::name(oids::PG_CLASS, *relation) {
+                self.with_triggers.entry(name).or_default().push(*relation);
+            }
+        }
+    }
+
+    fn text(&self, state: &State, routine: Oid) -> Text {
+        let mut text = Text::default();
+        let mut is_parsed = false;
+        self.table.lookup(state, oids::PG_PROC_OID_INDEX, &[(self.oid, routine)], |row| {
+            is_parsed = !row.is_null(self.parsed);
+            if !is_parsed {
+                let language = self.languages.get(&row.oid(self.language));
+                text.mentions = Mentions::of(
+                    &row.text(self.text).unwrap_or_default(),
+                    language.copied().unwrap_or(Language::Other),
+                );
+            }
+        });
+        // A body that was parsed when the routine was created (BEGIN ATOMIC) looks up nothing, but
+        // what it calls may.
+        text.calls = if is_parsed {
+            self.called_by_parsed(state, routine)
+        } else {
+            self.called_by(&text.mentions)
+        };
+        text.calls.sort_unstable();
+        text.calls.dedup();
+        text
+    }
+
+    fn called_by(&self, mentions: &Mentions) -> Vec<Oid> {
+        let mut called = Vec::new();
+        for (word, is_call) in mentions.words.iter().chain(&mentions.qualified) {
+            if *is_call {
+                called.extend(self.by_name.get(word).into_iter().flatten());
+            }
+            let relations = self.with_triggers.get(word).into_iter().flatten();
+            called.extend(relations.filter_map(|oid| self.triggers.get(oid)).flatten());
+        }
+        called
+    }
+
+    fn called_by_parsed(&self, state: &State, routine: Oid) -> Vec<Oid> {
+        let table = Table::open(oids::PG_DEPEND);
+        let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
+        let keys = [(table.column("classid"), oids::PG_PROC), (table.column("objid"), routine)];
+        let mut called = Vec::new();
+        table.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
+            let object = row.oid(to_object);
+            match row.oid(to_class) {
+                oids::PG_CLASS => called.extend(self.triggers.get(&object).into_iter().flatten()),
+                oids::PG_PROC if self.inheriting.contains(&object) => called.push(object),
+                _ => {}
+            }
+        });
+        called
+    }
+}
+
+/// Returns the languages whose routines have a text. A routine in C has none, and calls what it
+/// calls by OID or with qualified names.
+fn languages(state: &State) -> HashMap<Oid, Language> {
+    let table = Table::open(oids::PG_LANGUAGE);
+    let (oid, name) = (table.column("oid"), table.column("lanname"));
+    let mut languages = HashMap::new();
+    table.scan(state, |row| {
+        let language = match row.name(name).as_str() {
+            "c" | "internal" => return,
+            "sql" => Language::Sql,
+            "plpgsql" => Language::PlPgSql,
+            _ => Language::Other,
+        };
+        languages.insert(row.oid(oid), language);
+    });
+    languages
+}
+
+/// The objects of the database that have one of the mentioned names.
+struct Objects {
+    by_name: HashMap<String, HashMap<NameKind, Rc<[Named]>>>,
+}
+
+impl Objects {
+    /// Reads the catalogs of objects that are found along the search_path, one pass for each.
+    fn read<'m>(
+        state: &State,
+        mentions: impl Iterator<Item = &'m Mentions> + Clone,
+        snapshot: &Snapshot,
+    ) -> Self {
+        let words: HashSet<&str> =
+            mentions.clone().flat_map(|m| m.words.keys().map(String::as_str)).collect();
+        let operators: HashSet<&str> =
+            mentions.flat_map(|m| m.operators.iter().map(String::as_str)).collect();
+        let mut found: HashMap<String, HashMap<NameKind, Vec<Named>>> = HashMap::new();
+        for source in Source::all() {
+            let names = if source.is_operators() { &operators } else { &words };
+            source.scan(state, names, |name, kind, object| {
+                if snapshot.schema(object.schema).is_some_and(|schema| !schema.is_temporary()) {
+                    let kinds = found.entry(name).or_default();
+                    kinds.entry(kind).or_default().push(object);
+                }
+            });
+        }
+        let shared = |kinds: HashMap<NameKind, Vec<Named>>| {
+            kinds.into_iter().map(|(kind, objects)| (kind, Rc::from(objects))).collect()
+        };
+        Self { by_name: found.into_iter().map(|(name, kinds)| (name, shared(kinds))).collect() }
+    }
+
+    /// Returns what a body looks up. Names that only `pg_catalog` contains are found along every
+    /// search_path and are omitted.
+    fn body(&self, mentions: &Mentions) -> Body {
+        let mut names = Vec::new();
+        let operators = mentions.operators.iter().map(|operator| (operator, false));
+        for (name, is_call) in mentions.words.iter().map(|(w, call)| (w, *call)).chain(operators) {
+            for (kind, objects) in self.by_name.get(name).into_iter().flatten() {
+                let is_routine = matches!(kind, NameKind::Function | NameKind::Procedure);
+                if (is_call || !is_routine) && objects.iter().any(|o| o.schema != PG_CATALOG) {
+                    names.push(BodyName {
+                        kind: *kind,
+                        name: name.clone(),
+                        objects: Rc::clone(objects),
+                    });
+                }
+            }
+        }
+        Body {
+            names,
+            temporary: mentions.temporary.clone(),
+            creates: mentions.creates,
+            runs_text: mentions.runs_text,
+        }
+    }
+}
+
+/// A catalog of objects that are found along the search_path.
+struct Source {
+    table: Table,
+    name: Column,
+    schema: Column,
+    details: Details,
+}
+
+/// How the rows of a catalog differ.
+enum Details {
+    Relation { kind: Column },
+    Routine { kind: Column, arguments: Column },
+    Type { kind: Column, relation: Column },
+    Operator { left: Column, right: Column },
+    Other(NameKind),
+}
+
+impl Source {
+    fn all() -> [Self; 7] {
+        let open = |catalog, name, schema, details: fn(&Table) -> Details| {
+            let table = Table::open(catalog);
+            let (name, schema) = (table.column(name), table.column(schema));
+            let details = details(&table);
+            Self { table, name, schema, details }
+        };
+        [
+            open(oids::PG_CLASS, "relname", "relnamespace", |t| Details::Relation {
+                kind: t.column("relkind"),
+            }),
+            open(oids::PG_PROC, "proname", "pronamespace", |t| Details::Routine {
+                kind: t.column("prokind"),
+                arguments: t.column("proargtypes"),
+            }),
+            open(oids::PG_TYPE, "typname", "typnamespace", |t| Details::Type {
+                kind: t.column("typtype"),
+                relation: t.column("typrelid"),
+            }),
+            open(oids::PG_OPERATOR, "oprname", "oprnamespace", |t| Details::Operator {
+                left: t.column("oprleft"),
+                right: t.column("oprright"),
+            }),
+            open(oids::PG_COLLATION, "collname", "collnamespace", |_| {
+                Details::Other(NameKind::Collation)
+            }),
+            open(oids::PG_TS_CONFIG, "cfgname", "cfgnamespace", |_| {
+                Details::Other(NameKind::TextSearchConfiguration)
+            }),
+            open(oids::PG_TS_DICT, "dictname", "dictnamespace", |_| {
+                Details::Other(NameKind::TextSearchDictionary)
+            }),
+        ]
+    }
+
+    fn is_operators(&self) -> bool {
+        matches!(self.details, Details::Operator { .. })
+    }
+
+    /// Calls `each` with every object that has one of some names.
+    fn scan(
+        &self,
+        state: &State,
+        names: &HashSet<&str>,
+        mut each: impl FnMut(String, NameKind, Named),
+    ) {
+        if names.is_empty() {
+            return;
+        }
+        self.table.scan(state, |row| {
+            let name = row.name(self.name);
+            if names.contains(name.as_str())
+                && let Some((kind, arguments)) = self.details.of(row)
+            {
+                each(name, kind, Named { schema: row.oid(self.schema), arguments });
+            }
+        });
+    }
+}
+
+impl Details {
+    /// Returns the kind and the arguments of an object; `None` where it is not found by its name.
+    fn of(&self, row: Row<'_>) -> Option<(NameKind, Vec<Oid>)> {
+        match *self {
+            // A composite type has a relation, too.
+            Self::Relation { kind } => match row.char(kind) {
+                b'r' | b'p' | b'f' | b'v' | b'm' | b'S' => Some((NameKind::Relation, vec![])),
+                b'c' => Some((NameKind::Type, vec![])),
+                _ => None,
+            },
+            Self::Routine { kind, arguments } => {
+                let kind = match row.char(kind) {
+                    b'p' => NameKind::Procedure,
+                    _ => NameKind::Function,
+                };
+                Some((kind, row.oids(arguments)))
+            }
+            Self::Type { kind, relation } => (row.char(kind) != b'c' && row.oid(relation) == 0)
+                .then_some((NameKind::Type, vec![])),
+            Self::Operator { left, right } => {
+                Some((NameKind::Operator, vec![row.oid(left), row.oid(right)]))
+            }
+            Self::Other(kind) => Some((kind, vec![])),
+        }
+    }
+}
