@@ -9,20 +9,24 @@ use super::{enforce, transaction};
 use crate::catalog::temporary::{self, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
-use crate::settings;
+use crate::settings::{self, Mode};
 use crate::store::exemptions::Current;
 use crate::store::{contract, lock};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectId, Oid, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
-use dragonfly_core::guard::{Change, Rejection, exposed, is_excused, is_regression};
+use dragonfly_core::guard::{
+    Change, Completion, Regression, RejectedAt, Rejection, exposed, is_excused, is_regression,
+};
+use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
 use dragonfly_core::rules::shared::definer_path;
 use dragonfly_core::rules::{
     Context, RULES, security_definer_search_path as search_path, security_definer_settings,
 };
 use dragonfly_core::search_path::{ReasonCode, Verdict};
+use pgrx::pg_sys;
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
@@ -33,6 +37,15 @@ pub enum Moment {
     Statement,
     /// At commit: all violations.
     Commit,
+}
+
+impl From<Moment> for RejectedAt {
+    fn from(moment: Moment) -> Self {
+        match moment {
+            Moment::Statement => Self::Statement,
+            Moment::Commit => Self::Commit,
+        }
+    }
 }
 
 /// Checks the changes of a command. Raises an error where the command is rejected.
@@ -49,12 +62,22 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
     };
     // A session that holds the commit lock must not wait for other locks.
     let freshness = if moment == Moment::Commit { Freshness::Cached } else { Freshness::Fresh };
-    let found = check(Input { states: &states, now: &now, changed, tag, freshness });
+    let input = Input { states: &states, now: &now, changed, moment, tag, freshness };
+    let Violations { found, completion } = check(input);
+    let is_rejected = found.iter().any(|found| found.is_rejected_at(moment));
     let (at_once, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| {
-        moment == Moment::Commit || (found.is_settled && found.action == GuardAction::Block)
+        moment == Moment::Commit
+            || found.is_rejected_at(moment)
+            // The message about a rejected statement covers what the commit would reject as well.
+            || is_rejected && found.is_blocked_addition()
     });
     transaction::statement_checked(!later.is_empty(), committed, Some(&states.contract));
-    enforce::act(at_once.into_iter().map(|found| (found.rejection, found.action)).collect(), tag);
+    enforce::act(
+        at_once.into_iter().map(|found| (found.rejection, found.action)).collect(),
+        &completion,
+        moment.into(),
+        tag,
+    );
 }
 
 /// Reads both states of what was changed; `None` where they do not differ in anything that the
@@ -170,19 +193,43 @@ struct Found {
     is_settled: bool,
 }
 
+impl Found {
+    /// Whether the guard rejects the statement or the transaction because of it.
+    fn is_rejected_at(&self, moment: Moment) -> bool {
+        self.action == GuardAction::Block
+            && (moment == Moment::Commit || self.is_settled)
+            && settings::mode() == Mode::block
+    }
+
+    /// Whether it would be rejected at commit because a new object allows too much.
+    fn is_blocked_addition(&self) -> bool {
+        let regression = self.rejection.regression.as_ref();
+        self.action == GuardAction::Block
+            && regression.is_some_and(|r| r.can_be_completed && !r.is_missing)
+    }
+}
+
+/// What a check has found.
+struct Violations {
+    found: Vec<Found>,
+    /// The statements that fix what is rejected; none where nothing is.
+    completion: Completion,
+}
+
 /// The input of one check.
 struct Input<'a> {
     states: &'a Snapshots,
     now: &'a State,
     changed: &'a [Changed],
+    moment: Moment,
     /// The tag of the command.
     tag: &'a str,
     /// Freshness of the hashes of exempt objects.
     freshness: Freshness,
 }
 
-fn check(input: Input<'_>) -> Vec<Found> {
-    let Input { states, now, changed, tag, freshness } = input;
+fn check(input: Input<'_>) -> Violations {
+    let Input { states, now, changed, moment, tag, freshness } = input;
     let Snapshots { before, after, contract, .. } = states;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
     let checked = Checked {
@@ -201,7 +248,8 @@ fn check(input: Input<'_>) -> Vec<Found> {
         found.extend(temporary_dependencies(checked.new, changed, now));
     }
     found.extend(checked.regressions());
-    found
+    let completion = checked.completion(&found, moment);
+    Violations { found, completion }
 }
 
 /// Both states with everything that is needed to check them.
@@ -276,13 +324,19 @@ impl Checked<'_, '_> {
         Some(Found { rejection, action, is_settled })
     }
 
+    /// Returns the rules that are checked by comparing findings.
+    fn rules(&self) -> Vec<&'static Rule> {
+        let states = self.states;
+        let are_names_changed = names(&states.before) != names(&states.after);
+        RULES.iter().copied().filter(|rule| applies(rule, states, are_names_changed)).collect()
+    }
+
     /// Checks both states by all other rules: only regressions are blocked.
     fn regressions(&self) -> Vec<Found> {
-        let Self { states, old, new, exempt, tag } = *self;
+        let Self { old, new, exempt, tag, .. } = *self;
         let change = Change::new(old, new);
-        let are_names_changed = names(&states.before) != names(&states.after);
         let mut found = Vec::new();
-        for rule in RULES.iter().copied().filter(|rule| applies(rule, states, are_names_changed)) {
+        for rule in self.rules() {
             for worse in change
                 .regressions(rule)
                 .into_iter()
@@ -293,6 +347,31 @@ impl Checked<'_, '_> {
             }
         }
         found
+    }
+
+    /// Returns the statements that fix what is rejected: after a statement only what a new object
+    /// allows, because the transaction has to run the statement again.
+    fn completion(&self, found: &[Found], moment: Moment) -> Completion {
+        if !found.iter().any(|found| found.is_rejected_at(moment)) {
+            return Completion::default();
+        }
+        let is_offered = |r: &Regression| {
+            r.action == GuardAction::Block && (moment == Moment::Commit || r.can_be_completed)
+        };
+        let regressions = found.iter().filter_map(|found| found.rejection.regression.as_ref());
+        let offered: Vec<&Regression> = regressions.filter(|r| is_offered(r)).collect();
+        Completer {
+            before: self.old,
+            after: self.new,
+            rules: &self.rules(),
+            is_wanted: &|cx, regression| {
+                is_offered(regression) && !self.exempt.finding(cx, &regression.finding)
+            },
+            // SAFETY: reads a variable of the backend.
+            runner: unsafe { pg_sys::GetUserId() }.to_u32(),
+            interrupts: &interrupts,
+        }
+        .complete(&offered)
     }
 }
 
@@ -420,7 +499,8 @@ fn reject_impostors(changed: &[Changed], tag: &str) {
     for one in changed {
         let Changed::Routine(oid) = one else { continue };
         if let Some(identity) = catalog::impostor(*oid) {
-            enforce::act(vec![(Rejection::of_impostor(&identity), GuardAction::Block)], tag);
+            let found = vec![(Rejection::of_impostor(&identity), GuardAction::Block)];
+            enforce::act(found, &Completion::default(), RejectedAt::Statement, tag);
         }
     }
 }

@@ -6,15 +6,21 @@ use crate::log::{self, Event};
 use crate::pg::report::Report;
 use crate::settings::{Mode, mode};
 use dragonfly_core::contract::GuardAction;
-use dragonfly_core::guard::Rejection;
+use dragonfly_core::guard::{Completion, RejectedAt, Rejection, merged};
 use dragonfly_core::rule::{Rule, SqlState};
 use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
 
 /// Enforces the guard actions of the contract in the current mode: raises one error for all
-/// blocked rejections, or a warning for each of the others. `tag` is the command tag.
-pub fn act(found: Vec<(Rejection, GuardAction)>, tag: &str) {
+/// blocked rejections, whose HINT contains `completion`, or a warning for each of the others. `tag`
+/// is the command tag.
+pub fn act(
+    found: Vec<(Rejection, GuardAction)>,
+    completion: &Completion,
+    at: RejectedAt,
+    tag: &str,
+) {
     let (blocked, warned): (Vec<_>, Vec<_>) = found
         .into_iter()
         .filter(|(rejection, action)| {
@@ -26,7 +32,7 @@ pub fn act(found: Vec<(Rejection, GuardAction)>, tag: &str) {
         .iter()
         .take(MOST_LOGGED)
         .for_each(|rejection| log::write(Event::Rejected, tag, Some(rejection)));
-    if let Some(rejection) = merged(blocked) {
+    if let Some(rejection) = merged(blocked, completion, at) {
         let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
         report(rejection).error_from(rule, code);
     }
@@ -57,24 +63,6 @@ fn sqlstate(rule: &Rule) -> PgSqlErrorCode {
         SqlState::InvalidObjectDefinition => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
         SqlState::ReservedName => PgSqlErrorCode::ERRCODE_RESERVED_NAME,
     }
-}
-
-/// Merges the rejections of one command (for example of an extension's script) into the first one:
-/// its DETAIL lists five others and counts the rest.
-fn merged(rejections: Vec<Rejection>) -> Option<Rejection> {
-    let more: Vec<String> = rejections.iter().skip(1).map(|r| r.problem.clone()).collect();
-    let mut first = rejections.into_iter().next()?;
-    if !more.is_empty() {
-        first.detail = format!(
-            "{} Also: {}",
-            first.detail,
-            more.iter().take(5).cloned().collect::<Vec<_>>().join(" ")
-        );
-        if more.len() > 5 {
-            first.detail = format!("{} And {} more.", first.detail, more.len() - 5);
-        }
-    }
-    Some(first)
 }
 
 /// Logs a command that is not checked because the mode is off.

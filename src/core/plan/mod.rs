@@ -1,10 +1,12 @@
 //! The plan: the statements that fix findings, in order.
 
+mod completion;
 mod order;
 mod simulate;
 mod step;
 mod undo;
 
+pub use completion::Completer;
 pub use step::Step;
 
 #[cfg(test)]
