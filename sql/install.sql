@@ -136,7 +136,7 @@ COMMENT ON FUNCTION ops.contract() IS
 CREATE FUNCTION ops.validate_contract(contract pg_catalog.jsonb)
   RETURNS TABLE (severity pg_catalog.text, path pg_catalog.text, problem pg_catalog.text,
     allowed pg_catalog.text)
-  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'ops_validate_contract';
+  LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'ops_validate_contract';
 COMMENT ON FUNCTION ops.validate_contract(pg_catalog.jsonb) IS
   'Returns every problem of a contract: errors, which prevent loading it, and warnings, where '
   'it contradicts itself. path is a jsonpath into the document; allowed lists the values that are '
@@ -145,7 +145,7 @@ COMMENT ON FUNCTION ops.validate_contract(pg_catalog.jsonb) IS
 CREATE FUNCTION ops.validate_contract(contract pg_catalog.text)
   RETURNS TABLE (severity pg_catalog.text, path pg_catalog.text, problem pg_catalog.text,
     allowed pg_catalog.text)
-  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10
+  LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 10
     AS 'MODULE_PATHNAME', 'ops_validate_contract_text';
 COMMENT ON FUNCTION ops.validate_contract(pg_catalog.text) IS
   'Like ops.validate_contract(jsonb), for a contract given as text: invalid JSON is reported '
@@ -159,7 +159,7 @@ COMMENT ON FUNCTION ops.contract_schema() IS
 
 CREATE FUNCTION ops.contract_changes(earlier pg_catalog.jsonb, later pg_catalog.jsonb)
   RETURNS pg_catalog.text[]
-  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_changes';
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_changes';
 COMMENT ON FUNCTION ops.contract_changes(pg_catalog.jsonb, pg_catalog.jsonb) IS
   'Returns the differences between two contracts, one per line: + added, - removed, ~ changed.';
 
@@ -170,8 +170,9 @@ CREATE VIEW ops.contract_history AS
          c.loaded_at,
          c.loaded_by,
          c.note,
-         ops.contract_changes(pg_catalog.lag(c.document) OVER (ORDER BY c.id), c.document)
-           AS changes,
+         CASE WHEN pg_catalog.lag(c.document) OVER (ORDER BY c.id) IS NOT NULL
+           THEN ops.contract_changes(pg_catalog.lag(c.document) OVER (ORDER BY c.id), c.document)
+         END AS changes,
          c.document AS contract
     FROM dragonfly_guard.contract AS c
    ORDER BY c.id;
@@ -270,7 +271,7 @@ CREATE FUNCTION ops.audit_contract(contract pg_catalog.jsonb)
     object pg_catalog.text, role_name pg_catalog.name, detail pg_catalog.text,
       evidence pg_catalog.jsonb,
     fix pg_catalog.text, contract_section pg_catalog.text, fingerprint pg_catalog.text)
-  LANGUAGE c STABLE STRICT ROWS 100 AS 'MODULE_PATHNAME', 'ops_audit_contract';
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_audit_contract';
 COMMENT ON FUNCTION ops.audit_contract(pg_catalog.jsonb) IS
   'Returns what ops.audit_security() would return if that contract were in force.';
 
@@ -281,7 +282,7 @@ CREATE FUNCTION ops.try_migration(sql pg_catalog.text)
     object pg_catalog.text, role_name pg_catalog.name, detail pg_catalog.text,
       evidence pg_catalog.jsonb,
     fix pg_catalog.text, contract_section pg_catalog.text, fingerprint pg_catalog.text)
-  LANGUAGE c STRICT ROWS 10 AS 'MODULE_PATHNAME', 'ops_try_migration';
+  LANGUAGE c ROWS 10 AS 'MODULE_PATHNAME', 'ops_try_migration';
 COMMENT ON FUNCTION ops.try_migration(pg_catalog.text) IS
   'Runs a migration as the caller and rolls it back. Returns the findings that it would add and '
   'remove; or one row where the guard would reject it (outcome rejected), it fails by itself '
@@ -301,6 +302,15 @@ CREATE FUNCTION ops.assert_security(min_severity pg_catalog.text DEFAULT 'error'
 COMMENT ON FUNCTION ops.assert_security(pg_catalog.text) IS
   'Returns nothing where ops.audit_security() has no finding of that severity or higher; '
   'otherwise raises one error that lists them. For CI.';
+
+CREATE FUNCTION ops.assert_consistency() RETURNS pg_catalog.void
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_assert_consistency';
+COMMENT ON FUNCTION ops.assert_consistency() IS
+  'Returns nothing where the guard and the contract are consistent: the extension''s objects are '
+  'intact, the guard rejects in this session, a contract for this database is in force, its '
+  'schemas and roles exist, the log writer works, and the library has the version of the '
+  'extension. Otherwise raises one error that lists what is not. For CI, before '
+  'ops.assert_security().';
 
 CREATE FUNCTION ops.security_rules()
   RETURNS TABLE (
@@ -369,7 +379,7 @@ COMMENT ON FUNCTION ops.rls_policies() IS
 
 CREATE FUNCTION ops.judge_search_path("function" pg_catalog.regprocedure)
   RETURNS TABLE (verdict pg_catalog.text, reasons pg_catalog.text[], canonical pg_catalog.bool)
-  LANGUAGE c STABLE STRICT ROWS 1 AS 'MODULE_PATHNAME', 'ops_judge_search_path';
+  LANGUAGE c STABLE ROWS 1 AS 'MODULE_PATHNAME', 'ops_judge_search_path';
 COMMENT ON FUNCTION ops.judge_search_path(pg_catalog.regprocedure) IS
   'Returns the verdict on the search_path of a routine as if it were SECURITY DEFINER: safe, '
   'fragile or exploitable. reasons are CODE[:schema[:role]]; canonical tells whether it is the '

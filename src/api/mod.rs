@@ -1,6 +1,8 @@
 //! The SQL functions, one file per family. Nothing else imports this module.
 
+mod argument;
 mod audit;
+mod consistency;
 mod contract;
 mod doctor;
 mod drift;

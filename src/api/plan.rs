@@ -1,6 +1,7 @@
 //! `ops.golden_sql()`: the plan after which the database conforms to its contract;
 //! `ops.apply_golden_sql()`: executes the plan and checks its result.
 
+use super::argument;
 use crate::audit::{self, Filter};
 use crate::catalog::{self, Freshness};
 use crate::guard;
@@ -26,7 +27,8 @@ sql_function!(
     ops_golden_sql => golden_sql
 );
 fn golden_sql(call: Call) -> pg_sys::Datum {
-    let (_, plan) = plan(&Filter::about(call.texts(1), call.names(0)));
+    let (schemas, rules) = (argument::names(call, 0, "schemas"), argument::texts(call, 1, "rules"));
+    let (_, plan) = plan(&Filter::about(rules, schemas));
     call.table(plan.steps.into_iter().zip(1..).map(|(step, number)| row(step, number)))
 }
 
@@ -37,8 +39,9 @@ sql_function!(
     ops_apply_golden_sql => apply_golden_sql
 );
 fn apply_golden_sql(call: Call) -> pg_sys::Datum {
-    let dry_run = call.bool(0).unwrap_or(true);
-    let (before, plan) = plan(&Filter::about(call.texts(2), call.names(1)));
+    let dry_run = argument::flag(call, 0, "dry_run");
+    let (schemas, rules) = (argument::names(call, 1, "schemas"), argument::texts(call, 2, "rules"));
+    let (before, plan) = plan(&Filter::about(rules, schemas));
     let at = Cell::new(0);
     let work = || execute(&plan, &before, &at);
     let result =
