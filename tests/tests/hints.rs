@@ -39,7 +39,7 @@ fn one_round(client: &mut Client, sql: &str) -> ServerError {
 }
 
 fn database(cluster: &Cluster, name: &str) -> Client {
-    cluster.guarded(name);
+    drop(cluster.guarded(name));
     let mut client = cluster.connect(name, "postgres");
     attempt(&mut client, "SET dragonfly_guard.check_at = statement").unwrap();
     client
