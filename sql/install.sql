@@ -657,8 +657,8 @@ CREATE VIEW ops.v_guard_log AS
     FROM dragonfly_guard.log AS l
    ORDER BY l.logged_at;
 COMMENT ON VIEW ops.v_guard_log IS
-  'What the guard did, oldest first. event is rejected, warned, unchecked (the mode was off) or '
-  'restoring (a dump). Rejections are listed here only if the library is in '
+  'What the guard did, oldest first. event is rejected, warned, unchecked (the mode was off), '
+  'restoring (a dump) or changed (the mode was changed). Rejections are listed here only if the library is in '
   'shared_preload_libraries, all other entries always; the server log has all entries. '
   'statement is NULL where it may contain a password.';
 

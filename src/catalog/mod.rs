@@ -29,7 +29,7 @@ pub use objects::{
     columns, has_rules, is_populated, members, members_of_extensions, owner as relation_owner,
     relation_kind, relation_named, schema_named,
 };
-pub use roles::setting_of;
+pub use roles::{setting_of, stored_setting};
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of,
     named as routines_named, of_schema as routines_of_schema, owner as routine_owner, quoted_path,

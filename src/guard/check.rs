@@ -66,8 +66,7 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
     let Violations { found, completion } = check(input);
     let is_rejected = found.iter().any(|found| found.is_rejected_at(moment));
     let (at_once, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| {
-        moment == Moment::Commit
-            || found.is_rejected_at(moment)
+        found.is_due_at(moment)
             // The message about a rejected statement covers what the commit would reject as well.
             || is_rejected && found.is_blocked_addition()
     });
@@ -182,6 +181,15 @@ fn reject_dropping_guard() {
     if Own::is_there(&transaction::before()) && (settings::is_hardened() || !is_by_name) {
         enforce::drops_guard(&transaction::last_started(), is_by_name);
     }
+    log_dropping_guard();
+}
+
+/// Logs a transaction that has dropped the extension.
+pub fn log_dropping_guard() {
+    if Own::is_there(&transaction::before()) && !Own::is_there(&State::now()) {
+        let tag = transaction::last_started();
+        enforce::dropped(if tag.is_empty() { "DROP EXTENSION" } else { &tag });
+    }
 }
 
 /// A violation.
@@ -194,10 +202,15 @@ struct Found {
 }
 
 impl Found {
+    /// Whether it is reported now, and not at commit.
+    fn is_due_at(&self, moment: Moment) -> bool {
+        moment == Moment::Commit || self.is_settled && self.action == GuardAction::Block
+    }
+
     /// Whether the guard rejects the statement or the transaction because of it.
     fn is_rejected_at(&self, moment: Moment) -> bool {
-        self.action == GuardAction::Block
-            && (moment == Moment::Commit || self.is_settled)
+        self.is_due_at(moment)
+            && self.action == GuardAction::Block
             && settings::mode() == Mode::block
     }
 
