@@ -658,9 +658,9 @@ CREATE VIEW ops.v_guard_log AS
    ORDER BY l.logged_at;
 COMMENT ON VIEW ops.v_guard_log IS
   'What the guard did, oldest first. event is rejected, warned, unchecked (the mode was off), '
-  'restoring (a dump) or changed (the mode was changed). Rejections are listed here only if the library is in '
-  'shared_preload_libraries, all other entries always; the server log has all entries. '
-  'statement is NULL where it may contain a password.';
+  'restoring (a dump) or changed (the guard itself was changed). Rejections are listed here only '
+  'if the library is in shared_preload_libraries, all other entries always; the server log has '
+  'all entries. statement is NULL where it may contain a password.';
 
 CREATE FUNCTION dragonfly_guard.ddl_command_start() RETURNS pg_catalog.event_trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'guard_ddl_command_start';

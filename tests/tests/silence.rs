@@ -292,8 +292,8 @@ fn everything_that_makes_a_check_meaningless_is_named() {
             "extension dragonfly_guard has version 0.9.",
         ),
         (
-            "SELECT set_config('search_path', '', false); SET check_function_bodies = off; SET client_min_messages = \
-             warning",
+            "SELECT set_config('search_path', '', false); SET check_function_bodies = off; \
+             SET client_min_messages = warning",
             "The settings of this session are those of a dump that is being restored.",
         ),
     ];

@@ -106,7 +106,7 @@ fn subject(cx: &Context<'_>, grantee: Oid) -> String {
 }
 
 /// Returns the default ACLs that give every privilege which the fix of a finding revokes from a new
-/// object; none where it revokes nothing, or also what somebody has granted.
+/// object; none where it revokes nothing, or also what a role has granted.
 fn defaults_behind<'a>(cx: &Context<'a>, finding: &Finding) -> Vec<&'a DefaultAcl> {
     let snapshot = cx.snapshot;
     let (owner, schema, object_type) = match finding.object.id {

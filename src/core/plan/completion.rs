@@ -329,7 +329,7 @@ mod tests {
             }
             edits.iter().for_each(|change| edit_as_a_server(&mut after, *change));
             let Outcome { completion, left, rejection } = check(&before, &after);
-            // What is left has no statement that fixes it, and the HINT says something all the same.
+            // What is left has no statement that fixes it, and the HINT says what to do instead.
             for finding in &left {
                 prop_assert!(finding.fix.statements().is_empty(), "{finding:#?} {completion:#?}");
             }
