@@ -110,9 +110,8 @@ fn functions(client: &mut Client) -> Vec<Function> {
 fn call(function: &Function, wrong: &str, value: &str) -> String {
     // Of these, one or the other is given.
     let excluded: &[&str] = match (function.name.as_str(), wrong) {
-        ("exempt", "rule" | "object") => &["fingerprint"],
+        ("exempt", "rule" | "object") | ("unexempt", "id") => &["fingerprint"],
         ("exempt", _) => &["rule", "object"],
-        ("unexempt", "id") => &["fingerprint"],
         ("unexempt", _) => &["id"],
         _ => &[],
     };

@@ -46,7 +46,7 @@ pub fn causes(cx: &Context<'_>, regressions: &[&Regression]) -> Vec<Cause> {
         }
     }
     let revocable = Revocable::of(cx);
-    found.into_iter().filter_map(|(_, found)| found.cause(cx, &revocable)).collect()
+    found.into_values().filter_map(|found| found.cause(cx, &revocable)).collect()
 }
 
 /// The default privileges of one role in one schema, and the findings that they explain.
