@@ -767,26 +767,18 @@ END
 $privileges$;
 
 -- pg_dump by a role that is no superuser reads the tables that are part of a dump: by the owner of
--- the database, and by the owner of the application, which owns at least half of the tables that
--- belong to no superuser. The log, which contains statements of other roles, is not part of a dump.
+-- the database, and by the owner of the application, to whom schema public has been given. The log,
+-- which contains statements of other roles, is not part of a dump.
 DO $dumps$
 DECLARE
   reader pg_catalog.name;
 BEGIN
   FOR reader IN
-    WITH application AS (
-      SELECT r.rolname AS owner FROM pg_catalog.pg_class AS c
-        JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-        JOIN pg_catalog.pg_authid AS r ON r.oid OPERATOR(pg_catalog.=) c.relowner
-       WHERE NOT r.rolsuper AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::pg_catalog."char"[])
-         AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_')
-         AND n.nspname OPERATOR(pg_catalog.<>) ALL
-           ('{information_schema,dragonfly_guard}'::pg_catalog.name[]))
     SELECT 'pg_database_owner'::pg_catalog.name
-    UNION ALL
-    SELECT a.owner FROM application AS a GROUP BY a.owner
-    HAVING pg_catalog.count(*) OPERATOR(pg_catalog.*) 2
-      OPERATOR(pg_catalog.>=) (SELECT pg_catalog.count(*) FROM application)
+    UNION
+    SELECT r.rolname FROM pg_catalog.pg_namespace AS n
+      JOIN pg_catalog.pg_authid AS r ON r.oid OPERATOR(pg_catalog.=) n.nspowner
+     WHERE n.nspname OPERATOR(pg_catalog.=) 'public'::pg_catalog.name AND NOT r.rolsuper
   LOOP
     EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA dragonfly_guard TO %I', reader);
     EXECUTE pg_catalog.format('GRANT SELECT ON TABLE dragonfly_guard.contract, '

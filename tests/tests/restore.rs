@@ -362,7 +362,8 @@ fn owner_who_is_no_superuser_can_dump_and_sees_no_log() {
     let mut client = cluster.connect("owned", SUPERUSER);
     client
         .batch_execute(
-            "CREATE SCHEMA app AUTHORIZATION deployer; SET ROLE deployer;
+            "ALTER SCHEMA public OWNER TO deployer;
+             CREATE SCHEMA app AUTHORIZATION deployer; SET ROLE deployer;
              CREATE TABLE app.t (id int); GRANT USAGE ON SCHEMA app TO dba, visitor;
              GRANT SELECT ON app.t TO dba, visitor; RESET ROLE;
              CREATE EXTENSION dragonfly_guard;
