@@ -767,8 +767,8 @@ END
 $privileges$;
 
 -- pg_dump by a role that is no superuser reads the tables that are part of a dump: by the owner of
--- the database, and by the owner of the application, to whom schema public has been given. The log,
--- which contains statements of other roles, is not part of a dump.
+-- the database, and by the owner of the application, which was made the owner of schema public. The
+-- log, which contains statements of other roles, is not part of a dump.
 DO $dumps$
 DECLARE
   reader pg_catalog.name;
