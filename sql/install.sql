@@ -136,7 +136,7 @@ COMMENT ON FUNCTION ops.contract() IS
 CREATE FUNCTION ops.validate_contract(contract pg_catalog.jsonb)
   RETURNS TABLE (severity pg_catalog.text, path pg_catalog.text, problem pg_catalog.text,
     allowed pg_catalog.text)
-  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'ops_validate_contract';
+  LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 10 AS 'MODULE_PATHNAME', 'ops_validate_contract';
 COMMENT ON FUNCTION ops.validate_contract(pg_catalog.jsonb) IS
   'Returns every problem of a contract: errors, which prevent loading it, and warnings, where '
   'it contradicts itself. path is a jsonpath into the document; allowed lists the values that are '
@@ -145,7 +145,7 @@ COMMENT ON FUNCTION ops.validate_contract(pg_catalog.jsonb) IS
 CREATE FUNCTION ops.validate_contract(contract pg_catalog.text)
   RETURNS TABLE (severity pg_catalog.text, path pg_catalog.text, problem pg_catalog.text,
     allowed pg_catalog.text)
-  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 10
+  LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 10
     AS 'MODULE_PATHNAME', 'ops_validate_contract_text';
 COMMENT ON FUNCTION ops.validate_contract(pg_catalog.text) IS
   'Like ops.validate_contract(jsonb), for a contract given as text: invalid JSON is reported '
@@ -158,7 +158,7 @@ COMMENT ON FUNCTION ops.contract_schema() IS
   'ships as docs/reference/contract.schema.json.';
 
 CREATE FUNCTION ops.contract_preset(name pg_catalog.text) RETURNS pg_catalog.jsonb
-  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_preset';
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_preset';
 COMMENT ON FUNCTION ops.contract_preset(pg_catalog.text) IS
   'Returns the part of a contract that a platform determines, to be merged into a contract that is '
   'written by hand: the usual roles with their kinds, and the managed schemas, extensions and '
@@ -166,7 +166,7 @@ COMMENT ON FUNCTION ops.contract_preset(pg_catalog.text) IS
 
 CREATE FUNCTION ops.contract_changes(earlier pg_catalog.jsonb, later pg_catalog.jsonb)
   RETURNS pg_catalog.text[]
-  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_changes';
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'ops_contract_changes';
 COMMENT ON FUNCTION ops.contract_changes(pg_catalog.jsonb, pg_catalog.jsonb) IS
   'Returns the differences between two contracts, one per line: + added, - removed, ~ changed.';
 
@@ -177,8 +177,9 @@ CREATE VIEW ops.contract_history AS
          c.loaded_at,
          c.loaded_by,
          c.note,
-         ops.contract_changes(pg_catalog.lag(c.document) OVER (ORDER BY c.id), c.document)
-           AS changes,
+         CASE WHEN pg_catalog.lag(c.document) OVER (ORDER BY c.id) IS NOT NULL
+           THEN ops.contract_changes(pg_catalog.lag(c.document) OVER (ORDER BY c.id), c.document)
+         END AS changes,
          c.document AS contract
     FROM dragonfly_guard.contract AS c
    ORDER BY c.id;
@@ -277,7 +278,7 @@ CREATE FUNCTION ops.audit_contract(contract pg_catalog.jsonb)
     object pg_catalog.text, role_name pg_catalog.name, detail pg_catalog.text,
       evidence pg_catalog.jsonb,
     fix pg_catalog.text, contract_section pg_catalog.text, fingerprint pg_catalog.text)
-  LANGUAGE c STABLE STRICT ROWS 100 AS 'MODULE_PATHNAME', 'ops_audit_contract';
+  LANGUAGE c STABLE ROWS 100 AS 'MODULE_PATHNAME', 'ops_audit_contract';
 COMMENT ON FUNCTION ops.audit_contract(pg_catalog.jsonb) IS
   'Returns what ops.audit_security() would return if that contract were in force.';
 
@@ -288,7 +289,7 @@ CREATE FUNCTION ops.try_migration(sql pg_catalog.text)
     object pg_catalog.text, role_name pg_catalog.name, detail pg_catalog.text,
       evidence pg_catalog.jsonb,
     fix pg_catalog.text, contract_section pg_catalog.text, fingerprint pg_catalog.text)
-  LANGUAGE c STRICT ROWS 10 AS 'MODULE_PATHNAME', 'ops_try_migration';
+  LANGUAGE c ROWS 10 AS 'MODULE_PATHNAME', 'ops_try_migration';
 COMMENT ON FUNCTION ops.try_migration(pg_catalog.text) IS
   'Runs a migration as the caller and rolls it back. Returns the findings that it would add and '
   'remove; or one row where the guard would reject it (outcome rejected), it fails by itself '
@@ -322,6 +323,15 @@ CREATE FUNCTION ops.assert_security(min_severity pg_catalog.text DEFAULT 'error'
 COMMENT ON FUNCTION ops.assert_security(pg_catalog.text) IS
   'Returns nothing where ops.audit_security() has no finding of that severity or higher; '
   'otherwise raises one error that lists them. For CI.';
+
+CREATE FUNCTION ops.assert_consistency() RETURNS pg_catalog.void
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'ops_assert_consistency';
+COMMENT ON FUNCTION ops.assert_consistency() IS
+  'Returns nothing where the guard and the contract are consistent: the extension''s objects are '
+  'intact, the guard rejects in this session, a contract for this database is in force, its '
+  'schemas and roles exist, the log writer works, and the library has the version of the '
+  'extension. Otherwise raises one error that lists what is not. For CI, before '
+  'ops.assert_security().';
 
 CREATE FUNCTION ops.security_rules()
   RETURNS TABLE (
@@ -391,7 +401,7 @@ COMMENT ON FUNCTION ops.rls_policies() IS
 CREATE FUNCTION ops.judge_search_path("function" pg_catalog.regprocedure)
   RETURNS TABLE (verdict pg_catalog.text, reasons pg_catalog.text[], canonical pg_catalog.bool,
     safe_path pg_catalog.text)
-  LANGUAGE c STABLE STRICT ROWS 1 AS 'MODULE_PATHNAME', 'ops_judge_search_path';
+  LANGUAGE c STABLE ROWS 1 AS 'MODULE_PATHNAME', 'ops_judge_search_path';
 COMMENT ON FUNCTION ops.judge_search_path(pg_catalog.regprocedure) IS
   'Returns the verdict on the search_path of a routine as if it were SECURITY DEFINER: safe, '
   'fragile or exploitable. reasons are CODE[:schema[:role]]; canonical tells whether it is the '
@@ -677,10 +687,10 @@ CREATE VIEW ops.v_guard_log AS
     FROM dragonfly_guard.log AS l
    ORDER BY l.logged_at;
 COMMENT ON VIEW ops.v_guard_log IS
-  'What the guard did, oldest first. event is rejected, warned, unchecked (the mode was off) or '
-  'restoring (a dump). Rejections are listed here only if the library is in '
-  'shared_preload_libraries, all other entries always; the server log has all entries. '
-  'statement is NULL where it may contain a password.';
+  'What the guard did, oldest first. event is rejected, warned, unchecked (the mode was off), '
+  'restoring (a dump) or changed (the guard itself was changed). Rejections are listed here only '
+  'if the library is in shared_preload_libraries, all other entries always; the server log has '
+  'all entries. statement is NULL where it may contain a password.';
 
 CREATE FUNCTION dragonfly_guard.ddl_command_start() RETURNS pg_catalog.event_trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'guard_ddl_command_start';
@@ -786,6 +796,27 @@ BEGIN
   END LOOP;
 END
 $privileges$;
+
+-- pg_dump by a role that is no superuser reads the tables that are part of a dump: by the owner of
+-- the database, and by the owner of the application, which was made the owner of schema public. The
+-- log, which contains statements of other roles, is not part of a dump.
+DO $dumps$
+DECLARE
+  reader pg_catalog.name;
+BEGIN
+  FOR reader IN
+    SELECT 'pg_database_owner'::pg_catalog.name
+    UNION
+    SELECT r.rolname FROM pg_catalog.pg_namespace AS n
+      JOIN pg_catalog.pg_authid AS r ON r.oid OPERATOR(pg_catalog.=) n.nspowner
+     WHERE n.nspname OPERATOR(pg_catalog.=) 'public'::pg_catalog.name AND NOT r.rolsuper
+  LOOP
+    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA dragonfly_guard TO %I', reader);
+    EXECUTE pg_catalog.format('GRANT SELECT ON TABLE dragonfly_guard.contract, '
+      'dragonfly_guard.exemption, dragonfly_guard.frozen_schema TO %I', reader);
+  END LOOP;
+END
+$dumps$;
 
 -- A function in ops with the name of one of the extension's could be called instead of it with
 -- other arguments, so the extension is not installed beside such a function.

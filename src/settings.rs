@@ -17,6 +17,17 @@ pub enum Mode {
     off,
 }
 
+impl Mode {
+    /// Returns the value of the setting.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::block => "block",
+            Self::warn => "warn",
+            Self::off => "off",
+        }
+    }
+}
+
 /// `dragonfly_guard.check_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 #[allow(non_camel_case_types, reason = "the variants are the values of the setting")]
@@ -199,6 +210,12 @@ pub fn is_server_internal() -> bool {
         pg_sys::proc_exit_inprogress
             || pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER
     }
+}
+
+/// Whether this process serves a client.
+pub fn is_session() -> bool {
+    // SAFETY: reads a variable of the process.
+    unsafe { pg_sys::MyBackendType == pg_sys::BackendType::B_BACKEND }
 }
 
 /// Whether code of another role runs, as in ANALYZE of that role's table, or in a SECURITY DEFINER

@@ -1,6 +1,8 @@
 //! The SQL functions of the audit: the findings as rows or as one error, and the list of rules.
 
+use super::argument;
 use crate::audit::{self, Filter, with_context};
+use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::report::{Report, unknown_argument};
 use crate::store::Installation;
@@ -11,7 +13,7 @@ use dragonfly_core::rule::Area;
 use dragonfly_core::rules::RULES;
 use dragonfly_core::rules::shared::definer_path;
 use dragonfly_core::search_path::Verdict;
-use dragonfly_core::sql::listed;
+use dragonfly_core::sql::{listed, printable};
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Returns the columns of a finding, as every audit returns them.
@@ -34,15 +36,17 @@ pub fn row(finding: Finding) -> Vec<Value> {
 /// Reads the arguments `rules`, `schemas` and `min_severity`, of which NULL means all, and
 /// `include_exempted`.
 fn filter(call: Call) -> Filter {
-    let min_severity = severity(call.text(2)).unwrap_or(Severity::Info);
-    let exempted = call.bool(3).unwrap_or(false);
-    Filter { min_severity, exempted, ..Filter::about(call.texts(0), call.names(1)) }
+    let min_severity = argument::optional_text(call, 2, "min_severity");
+    let min_severity = min_severity.map_or(Severity::Info, |word| severity(&word));
+    let exempted = argument::flag(call, 3, "include_exempted");
+    let (rules, schemas) = (argument::texts(call, 0, "rules"), argument::names(call, 1, "schemas"));
+    Filter { min_severity, exempted, ..Filter::about(rules, schemas) }
 }
 
 /// Reads a severity. Raises an error that lists the severities where `word` is none.
-fn severity(word: Option<String>) -> Option<Severity> {
+fn severity(word: &str) -> Severity {
     let known = Severity::ALL.map(Severity::as_str);
-    word.map(|word| word.parse().unwrap_or_else(|_| unknown_argument("severity", &word, &known)))
+    word.parse().unwrap_or_else(|_| unknown_argument("severity", word, &known))
 }
 
 /// Lists findings for a message, each on a line and at most `limit` of them.
@@ -109,7 +113,8 @@ sql_function!(
     ops_assert_security => assert_security
 );
 fn assert_security(call: Call) -> pg_sys::Datum {
-    let min_severity = severity(call.text(0)).unwrap_or(Severity::Error);
+    let min_severity = severity(&argument::text(call, 0, "min_severity"));
+    reject_empty_contract();
     let found = audit::findings(&Filter::new(RULES.to_vec(), min_severity));
     if !found.is_empty() {
         let findings = if found.len() == 1 { "finding" } else { "findings" };
@@ -128,6 +133,26 @@ fn assert_security(call: Call) -> pg_sys::Datum {
         .error(PgSqlErrorCode::ERRCODE_ASSERT_FAILURE);
     }
     pg_sys::Datum::null()
+}
+
+/// Raises an error where no schema that the contract governs exists: the absence of findings would
+/// mean nothing.
+fn reject_empty_contract() {
+    let Installation { state, contract, .. } = Installation::now();
+    let base = catalog::base(&state).complete();
+    if contract.schemas.iter().all(|schema| base.schema_named(&schema.name).is_none()) {
+        Report {
+            message: "no schema that the security contract governs exists".into(),
+            detail: format!(
+                "Contract \"{}\" {} is in force.",
+                printable(&contract.name),
+                contract.version
+            ),
+            hint: "SELECT ops.infer_contract() returns a contract that describes this database."
+                .into(),
+        }
+        .error(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
+    }
 }
 
 sql_function!(

@@ -1,6 +1,7 @@
 //! The SQL functions of the contract: they return the one in force, put another one into force, and
 //! validate, describe, compare and audit contracts before that.
 
+use super::argument;
 use super::audit::row;
 use super::permission;
 use crate::audit;
@@ -84,7 +85,7 @@ sql_function!(
     ops_load_contract => load_jsonb
 );
 fn load_jsonb(call: Call) -> pg_sys::Datum {
-    load(call, call.json_text(0))
+    load(call, argument::required(call.json_text(0), "contract"))
 }
 
 sql_function!(
@@ -92,15 +93,12 @@ sql_function!(
     ops_load_contract_text => load_text
 );
 fn load_text(call: Call) -> pg_sys::Datum {
-    load(call, call.text(0))
+    load(call, argument::text(call, 0, "contract"))
 }
 
-fn load(call: Call, document: Option<String>) -> pg_sys::Datum {
-    let document = document.unwrap_or_else(|| {
-        Report { message: "contract must not be null".into(), ..Report::default() }
-            .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED)
-    });
+fn load(call: Call, document: String) -> pg_sys::Datum {
     permission::check(call);
+    let note = argument::optional_text(call, 1, "note");
     let contract = valid(&document);
     let history = History::open();
     if let Some(highest) = history.highest()
@@ -126,7 +124,7 @@ fn load(call: Call, document: Option<String>) -> pg_sys::Datum {
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE);
     }
-    put_into_force(call, &history, &contract, &document, call.text(1))
+    put_into_force(call, &history, &contract, &document, note)
 }
 
 sql_function!(
@@ -137,6 +135,8 @@ sql_function!(
 );
 fn rollback(call: Call) -> pg_sys::Datum {
     permission::check(call);
+    let wanted = argument::optional_text(call, 0, "to_version");
+    let note = argument::optional_text(call, 1, "note");
     let history = History::open();
     let current = history.past.last().map(|p| p.version.to_string());
     let earlier = history.past.iter().rev().skip(1);
@@ -146,7 +146,6 @@ fn rollback(call: Call) -> pg_sys::Datum {
         .past
         .iter()
         .position(|p| current.as_ref().is_some_and(|version| p.version.to_string() == *version));
-    let wanted = call.text(0);
     let found = match &wanted {
         Some(version) if current.as_ref() == Some(version) => Report {
             message: format!("contract {version} is already in force"),
@@ -177,8 +176,7 @@ fn rollback(call: Call) -> pg_sys::Datum {
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
     };
-    let note =
-        call.text(1).unwrap_or_else(|| format!("Rolled back from {}", current.unwrap_or_default()));
+    let note = note.unwrap_or_else(|| format!("Rolled back from {}", current.unwrap_or_default()));
     put_into_force(call, &history, contract, document, Some(note))
 }
 
@@ -249,7 +247,7 @@ sql_function!(
     ops_validate_contract => validate_jsonb
 );
 fn validate_jsonb(call: Call) -> pg_sys::Datum {
-    problems(call, call.json_text(0))
+    problems(call, &argument::required(call.json_text(0), "contract"))
 }
 
 sql_function!(
@@ -257,12 +255,11 @@ sql_function!(
     ops_validate_contract_text => validate_text
 );
 fn validate_text(call: Call) -> pg_sys::Datum {
-    problems(call, call.text(0))
+    problems(call, &argument::text(call, 0, "contract"))
 }
 
-fn problems(call: Call, document: Option<String>) -> pg_sys::Datum {
-    let problems =
-        document.map(|text| examine_interruptibly(&text, &interrupts).problems).unwrap_or_default();
+fn problems(call: Call, document: &str) -> pg_sys::Datum {
+    let problems = examine_interruptibly(document, &interrupts).problems;
     call.table(problems.into_iter().map(|Problem { severity, path, problem, allowed }| {
         vec![
             Value::Text(severity.as_str().into()),
@@ -298,10 +295,9 @@ sql_function!(
     ops_contract_changes => changes
 );
 fn changes(call: Call) -> pg_sys::Datum {
-    match (call.json_text(0), call.json_text(1)) {
-        (Some(earlier), Some(later)) => texts(&contract::changes(&valid(&earlier), &valid(&later))),
-        _ => call.null(),
-    }
+    let earlier = argument::required(call.json_text(0), "earlier");
+    let later = argument::required(call.json_text(1), "later");
+    texts(&contract::changes(&valid(&earlier), &valid(&later)))
 }
 
 sql_function!(
@@ -309,8 +305,7 @@ sql_function!(
     ops_audit_contract => audit_contract
 );
 fn audit_contract(call: Call) -> pg_sys::Datum {
-    let Some(document) = call.json_text(0) else { return call.table([]) };
-    let contract = valid(&document);
+    let contract = valid(&argument::required(call.json_text(0), "contract"));
     let state = State::now();
     let findings = audit::findings_under(&contract, &state, &Own::find(&state));
     call.table(findings.into_iter().map(row))

@@ -1,6 +1,7 @@
 //! `ops.doctor()`: the daily check. The probes in this file are the part that only the server can
 //! do.
 
+use super::argument;
 use super::postgrest::AUTHENTICATOR;
 use crate::access::declared::{self, LockTimeout};
 use crate::audit::with_findings;
@@ -30,7 +31,8 @@ sql_function!(
     ops_doctor => doctor
 );
 fn doctor(call: Call) -> pg_sys::Datum {
-    let authenticator = call.name(0).unwrap_or_else(|| AUTHENTICATOR.to_owned());
+    let authenticator = argument::optional_name(call, 0, "authenticator")
+        .unwrap_or_else(|| AUTHENTICATOR.to_owned());
     let checks: Vec<Check> = with_findings(|cx, findings, state| {
         let probe = Probe::new(cx, state);
         let outcomes: HashMap<_, _> =

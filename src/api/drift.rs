@@ -1,7 +1,7 @@
 //! The SQL functions of drift: snapshots of the governed schemas, which can be stored, hashed,
 //! copied to another database and compared.
 
-use super::permission;
+use super::{argument, permission};
 use crate::audit;
 use crate::catalog;
 use crate::pg::call::{Call, Value, json_datum, sql_function};
@@ -21,7 +21,10 @@ sql_function!(
     ops_schema_snapshot => schema_snapshot
 );
 fn schema_snapshot(call: Call) -> pg_sys::Datum {
-    json_datum(&serde_json::to_value(current(call.names(0))).expect("a snapshot is JSON"))
+    json_datum(
+        &serde_json::to_value(current(argument::names(call, 0, "schemas")))
+            .expect("a snapshot is JSON"),
+    )
 }
 
 sql_function!(
@@ -29,7 +32,7 @@ sql_function!(
     ops_schema_fingerprint => schema_fingerprint
 );
 fn schema_fingerprint(call: Call) -> pg_sys::Datum {
-    text_datum(&current(call.names(0)).fingerprint())
+    text_datum(&current(argument::names(call, 0, "schemas")).fingerprint())
 }
 
 sql_function!(
@@ -38,10 +41,7 @@ sql_function!(
     ops_compare_schema => compare_schema
 );
 fn compare_schema(call: Call) -> pg_sys::Datum {
-    let text = call.json_text(0).unwrap_or_else(|| {
-        Report { message: "snapshot must not be null".into(), ..Report::default() }
-            .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED)
-    });
+    let text = argument::required(call.json_text(0), "snapshot");
     let other = drift::read(&text, &interrupts).unwrap_or_else(|problem| {
         Report {
             message: "invalid schema snapshot".into(),
@@ -63,10 +63,11 @@ sql_function!(
 );
 fn check_schema_consistency(call: Call) -> pg_sys::Datum {
     let Installation { state, own, contract } = Installation::now();
-    let frozen = frozen::find(&state, &own, call.text(0));
+    let frozen = frozen::find(&state, &own, argument::optional_text(call, 0, "label"));
     // A schema that was frozen may have been dropped since.
     let covered = frozen.as_ref().map_or(&[][..], |frozen| &frozen.snapshot.schemas);
-    let wanted = call.names(1).map(|names| known(names, &contract, &state, covered));
+    let wanted = argument::names(call, 1, "schemas");
+    let wanted = wanted.map(|names| known(names, &contract, &state, covered));
     let mut rows: Vec<Vec<Value>> = Vec::new();
     let findings = audit::findings_of(&[&required_object_missing::RULE, &role_missing::RULE]);
     let is_wanted = |d: &Difference| {
@@ -221,14 +222,14 @@ sql_function!(
 );
 fn freeze_schema(call: Call) -> pg_sys::Datum {
     permission::check(call);
-    let label =
-        call.text(0).filter(|label| !label.trim().is_empty() && label.chars().count() <= MAX_LABEL);
-    let Some(label) = label else {
+    let label = argument::text(call, 0, "label");
+    let replace = argument::flag(call, 2, "replace");
+    if label.chars().count() > MAX_LABEL {
         let hint = "Use for example the name of a release: ops.freeze_schema('2027.1').";
         reject(format!("label must be 1 to {MAX_LABEL} characters long"), "", hint)
-    };
+    }
     let change = Change::open();
-    if change.contains(&label) && call.bool(2) != Some(true) {
+    if change.contains(&label) && !replace {
         reject(
             format!("frozen schema \"{}\" already exists", printable(&label)),
             "",
@@ -236,7 +237,8 @@ fn freeze_schema(call: Call) -> pg_sys::Datum {
         )
     }
     let (own, state) = (&change.own, &change.state);
-    let snapshot = snapshot_of(state, &contract::in_force(state, own), call.names(1));
+    let snapshot =
+        snapshot_of(state, &contract::in_force(state, own), argument::names(call, 1, "schemas"));
     let fingerprint = change.put(&label, &snapshot);
     report_frozen(&label, &snapshot);
     text_datum(&fingerprint)
@@ -267,10 +269,7 @@ sql_function!(
 );
 fn unfreeze_schema(call: Call) -> pg_sys::Datum {
     permission::check(call);
-    let label = call.text(0).unwrap_or_else(|| {
-        Report { message: "label must not be null".into(), ..Report::default() }
-            .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED)
-    });
+    let label = argument::text(call, 0, "label");
     Change::open().remove(&label);
     call.null()
 }

@@ -1,7 +1,7 @@
 //! `ops.exempt()`, `ops.unexempt()`, and `dragonfly_guard.exemptions()`, which `ops.v_exemptions`
 //! shows: each exemption with the findings that it hides now.
 
-use super::permission;
+use super::{argument, permission};
 use crate::audit;
 use crate::catalog::Own;
 use crate::pg::call::{Call, Value, sql_function};
@@ -93,7 +93,8 @@ impl Wanted {
     fn of(call: Call) -> Self {
         let hint = "For one finding: ops.exempt('<fingerprint>', 'reason'). For several: \
                     ops.exempt(rule => '...', object => 'public.*', reason => '...').";
-        match (call.text(0), call.text(3), call.text(4)) {
+        let text = |i, name| argument::optional_text(call, i, name);
+        match (text(0, "fingerprint"), text(3, "rule"), text(4, "object")) {
             (Some(fingerprint), None, None) => {
                 Self { fingerprint: Some(fingerprint), pattern: None }
             }
@@ -108,7 +109,7 @@ impl Wanted {
                         "Exempt each finding by its fingerprint.",
                     )
                 }
-                if object.is_empty() || object.len() > 1000 {
+                if object.len() > 1000 {
                     reject("object must be 1 to 1000 bytes long", "", hint)
                 }
                 Self { fingerprint: None, pattern: Some((rule, object)) }
@@ -161,7 +162,7 @@ sql_function!(
 );
 fn unexempt(call: Call) -> pg_sys::Datum {
     permission::check(call);
-    let (fingerprint, id) = (call.text(0), call.int(1));
+    let (fingerprint, id) = (argument::optional_text(call, 0, "fingerprint"), call.int(1));
     if fingerprint.is_some() == id.is_some() {
         reject("must specify either fingerprint or id", "", LIST_HINT)
     }

@@ -1,5 +1,6 @@
 //! `ops.explain_access()`: why a role can access an object or cannot.
 
+use super::argument;
 use super::postgrest::AUTHENTICATOR;
 use crate::access::named::{Found, Names, Nothing, invalid_name};
 use crate::access::{Callable, Objects, Required, Statement, forms, is_too_complex, unusable};
@@ -26,10 +27,12 @@ sql_function!(
     ops_explain_access => explain_access
 );
 fn explain_access(call: Call) -> pg_sys::Datum {
-    let (Some(role), Some(object)) = (call.name(0), call.text(1)) else { return call.table([]) };
-    let authenticator = call.name(3).unwrap_or_else(|| AUTHENTICATOR.to_owned());
+    let (role, object) = (argument::name(call, 0, "role"), argument::text(call, 1, "object"));
+    let privilege = argument::optional_text(call, 2, "privilege");
+    let authenticator = argument::optional_name(call, 3, "authenticator")
+        .unwrap_or_else(|| AUTHENTICATOR.to_owned());
     let named = parse(&object).unwrap_or_else(|| invalid_name(&object));
-    let links = answer(&role, &named, call.text(2), &authenticator);
+    let links = answer(&role, &named, privilege, &authenticator);
     call.table(links.into_iter().zip(1..).map(|(link, number)| {
         vec![
             Value::Int4(number),

@@ -1,6 +1,7 @@
 //! `ops.infer_contract()`: drafts a contract from the current state of the database, and
 //! `ops.infer_exemptions()`: drafts the exemptions for what remains.
 
+use super::argument;
 use crate::audit;
 use crate::catalog::{self, Freshness};
 use crate::pg::call::{Call, Value, json_datum, sql_function};
@@ -32,8 +33,7 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
     let Installation { state, own, contract: base } = Installation::now();
     let present = catalog::base(&state).complete();
     let base = with_preset(&base, &present);
-    let schemas = call
-        .names(0)
+    let schemas = argument::names(call, 0, "schemas")
         .map_or_else(|| user_schemas(&base, &present), |wanted| existing(wanted, &present));
     let seed = seed(&base, &schemas);
     let snapshot = catalog::full(&state, &seed, &own);

@@ -1,7 +1,9 @@
 //! The SQL functions, one file per family. Nothing else imports this module.
 
 mod apply;
+mod argument;
 mod audit;
+mod consistency;
 mod contract;
 mod doctor;
 mod drift;

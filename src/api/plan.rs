@@ -2,6 +2,7 @@
 //! `ops.apply_golden_sql()`: executes the plan, or some of its steps, and checks the result.
 
 use super::apply::Execution;
+use super::argument;
 use crate::audit::{self, Filter};
 use crate::catalog::{self, Freshness};
 use crate::pg::call::{Call, Value, sql_function};
@@ -22,7 +23,8 @@ sql_function!(
     ops_golden_sql => golden_sql
 );
 fn golden_sql(call: Call) -> pg_sys::Datum {
-    let Planned { plan, .. } = plan(&Filter::about(call.texts(1), call.names(0)));
+    let (schemas, rules) = (argument::names(call, 0, "schemas"), argument::texts(call, 1, "rules"));
+    let Planned { plan, .. } = plan(&Filter::about(rules, schemas));
     call.table(plan.steps.into_iter().zip(1..).map(|(step, number)| row(step, number)))
 }
 
@@ -34,10 +36,12 @@ sql_function!(
     ops_apply_golden_sql => apply_golden_sql
 );
 fn apply_golden_sql(call: Call) -> pg_sys::Datum {
-    let dry_run = call.bool(0).unwrap_or(true);
-    let max_risk = call.text(4).map(|word| risk_named(&word));
-    let Planned { before, snapshot, plan } = plan(&Filter::about(call.texts(2), call.names(1)));
-    let steps = selected(&plan, call.ints(3).as_deref(), max_risk);
+    let dry_run = argument::flag(call, 0, "dry_run");
+    let (schemas, rules) = (argument::names(call, 1, "schemas"), argument::texts(call, 2, "rules"));
+    let numbers = argument::integers(call, 3, "steps");
+    let max_risk = argument::optional_text(call, 4, "max_risk").map(|word| risk_named(&word));
+    let Planned { before, snapshot, plan } = plan(&Filter::about(rules, schemas));
+    let steps = selected(&plan, numbers.as_deref(), max_risk);
     let left = if steps.is_empty() {
         std::collections::HashSet::new()
     } else {

@@ -1,6 +1,7 @@
 //! `ops.fix_schema_cache()`: checks why PostgREST may be unable to read its schema cache (PGRST002)
 //! and tells it to reload the cache.
 
+use super::argument;
 use crate::audit::with_context;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::write::text_datum;
@@ -30,7 +31,8 @@ sql_function!(
     ops_fix_schema_cache => fix_schema_cache
 );
 fn fix_schema_cache(call: Call) -> pg_sys::Datum {
-    let authenticator = call.name(0).unwrap_or_else(|| AUTHENTICATOR.to_owned());
+    let authenticator = argument::optional_name(call, 0, "authenticator")
+        .unwrap_or_else(|| AUTHENTICATOR.to_owned());
     let mut checks = with_context(|cx| postgrest::checks(cx, &authenticator));
     for Reload { payload, what } in RELOADS {
         notify(payload);

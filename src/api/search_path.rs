@@ -1,6 +1,7 @@
 //! The SQL functions of search paths: verdicts on one routine, on one path, and on every SECURITY
 //! DEFINER routine.
 
+use super::argument;
 use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
@@ -49,7 +50,7 @@ sql_function!(
     ops_judge_search_path => of_routine
 );
 fn of_routine(call: Call) -> pg_sys::Datum {
-    let Some(oid) = call.oid(0) else { return call.table([]) };
+    let oid = argument::required(call.oid(0), "function");
     let Some(routine) = catalog::routine(&State::now(), oid) else {
         Report {
             message: format!("routine with OID {oid} does not exist"),
@@ -74,7 +75,7 @@ sql_function!(
     ops_judge_search_path_of_owner => of_path
 );
 fn of_path(call: Call) -> pg_sys::Datum {
-    let Some(owner) = call.oid(1) else { return call.table([]) };
+    let owner = argument::required(call.oid(1), "owner");
     let path = call.text(0).map(|path| catalog::quoted_path(&path));
     let row = with_context(|cx| {
         if cx.snapshot.role(owner).is_none() {

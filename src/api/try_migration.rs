@@ -1,6 +1,7 @@
 //! `ops.try_migration()`: runs a migration, returns the findings that it adds and removes, and
 //! rolls it back.
 
+use super::argument;
 use crate::audit;
 use crate::catalog::Own;
 use crate::guard::{self, Rejection};
@@ -22,7 +23,7 @@ sql_function!(
     ops_try_migration => try_migration
 );
 fn try_migration(call: Call) -> pg_sys::Datum {
-    let Some(sql) = call.text(0) else { return call.table([]) };
+    let sql = argument::text(call, 0, "sql");
     let before = audit::findings_now();
     let rows = match subtransaction::rolled_back(|| run(&sql)) {
         Ok(Ok(after)) => differences(before, after),

@@ -84,6 +84,19 @@ impl Own {
         Self::row(state).is_some()
     }
 
+    /// Returns the version of the extension's objects; `None` where it is not installed.
+    pub fn version(state: &State) -> Option<String> {
+        let table = Table::open(oids::PG_EXTENSION);
+        let (name, version) = (table.column("extname"), table.column("extversion"));
+        let mut found = None;
+        table.scan(state, |row| {
+            if row.name(name) == NAME {
+                found = row.text(version);
+            }
+        });
+        found
+    }
+
     /// Returns OID and schema of the extension.
     fn row(state: &State) -> Option<(Oid, Oid)> {
         let table = Table::open(oids::PG_EXTENSION);

@@ -35,7 +35,7 @@ pub use objects::{
     members_of_extensions, owner as relation_owner, relation_kind, relation_named, schema_named,
     unique_key,
 };
-pub use roles::owns_objects;
+pub use roles::{owns_objects, stored_setting};
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
     named as routines_named, of_schema as routines_of_schema, owner as routine_owner, quoted_path,

@@ -163,3 +163,21 @@ pub fn owns_objects(state: &State, role: Oid) -> bool {
     });
     owns
 }
+
+/// Returns the value of a parameter that is stored for a database and a role, 0 for all.
+pub fn stored_setting(state: &State, database: Oid, role: Oid, parameter: &str) -> Option<String> {
+    let table = Table::open(oids::PG_DB_ROLE_SETTING);
+    let (of_database, of_role, config) =
+        (table.column("setdatabase"), table.column("setrole"), table.column("setconfig"));
+    let mut found = None;
+    table.scan(state, |row| {
+        if (row.oid(of_database), row.oid(of_role)) == (database, role) {
+            let config = row.texts(config);
+            let mut items = config.iter().filter_map(|item| item.split_once('='));
+            found = items
+                .rfind(|(name, _)| name.eq_ignore_ascii_case(parameter))
+                .map(|(_, value)| value.to_owned());
+        }
+    });
+    found
+}

@@ -9,20 +9,24 @@ use super::{enforce, transaction};
 use crate::catalog::temporary::{self, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
-use crate::settings;
+use crate::settings::{self, Mode};
 use crate::store::exemptions::Current;
 use crate::store::{contract, lock};
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
-use dragonfly_core::guard::{Change, Regression, Rejection, exposed, is_excused, is_regression};
+use dragonfly_core::guard::{
+    Change, Completion, Regression, RejectedAt, Rejection, exposed, is_excused, is_regression,
+};
+use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
 use dragonfly_core::rules::shared::definer_path;
 use dragonfly_core::rules::{
     Context, RULES, security_definer_search_path as search_path, security_definer_settings,
 };
 use dragonfly_core::search_path::{ReasonCode, Verdict};
+use pgrx::pg_sys;
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
@@ -33,6 +37,15 @@ pub enum Moment {
     Statement,
     /// At commit: all violations.
     Commit,
+}
+
+impl From<Moment> for RejectedAt {
+    fn from(moment: Moment) -> Self {
+        match moment {
+            Moment::Statement => Self::Statement,
+            Moment::Commit => Self::Commit,
+        }
+    }
 }
 
 /// Checks the changes of a command. Raises an error where the command is rejected.
@@ -49,12 +62,21 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
     };
     // A session that holds the commit lock must not wait for other locks.
     let freshness = if moment == Moment::Commit { Freshness::Cached } else { Freshness::Fresh };
-    let found = check(Input { states: &states, now: &now, changed, tag, freshness });
+    let input = Input { states: &states, now: &now, changed, moment, tag, freshness };
+    let Violations { found, completion } = check(input);
+    let is_rejected = found.iter().any(|found| found.is_rejected_at(moment));
     let (at_once, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| {
-        moment == Moment::Commit || (found.is_settled && found.action == GuardAction::Block)
+        found.is_due_at(moment)
+            // The message about a rejected statement covers what the commit would reject as well.
+            || is_rejected && found.is_blocked_addition()
     });
     transaction::statement_checked(!later.is_empty(), committed, Some(&states.contract));
-    enforce::act(at_once.into_iter().map(|found| (found.rejection, found.action)).collect(), tag);
+    enforce::act(
+        at_once.into_iter().map(|found| (found.rejection, found.action)).collect(),
+        &completion,
+        moment.into(),
+        tag,
+    );
 }
 
 /// Reads both states of what was changed; `None` where they do not differ in anything that the
@@ -159,6 +181,15 @@ fn reject_dropping_guard() {
     if Own::is_there(&transaction::before()) && (settings::is_hardened() || !is_by_name) {
         enforce::drops_guard(&transaction::last_started(), is_by_name);
     }
+    log_dropping_guard();
+}
+
+/// Logs a transaction that has dropped the extension.
+pub fn log_dropping_guard() {
+    if Own::is_there(&transaction::before()) && !Own::is_there(&State::now()) {
+        let tag = transaction::last_started();
+        enforce::dropped(if tag.is_empty() { "DROP EXTENSION" } else { &tag });
+    }
 }
 
 /// A violation.
@@ -170,19 +201,48 @@ struct Found {
     is_settled: bool,
 }
 
+impl Found {
+    /// Whether it is reported now, and not at commit.
+    fn is_due_at(&self, moment: Moment) -> bool {
+        moment == Moment::Commit || self.is_settled && self.action == GuardAction::Block
+    }
+
+    /// Whether the guard rejects the statement or the transaction because of it.
+    fn is_rejected_at(&self, moment: Moment) -> bool {
+        self.is_due_at(moment)
+            && self.action == GuardAction::Block
+            && settings::mode() == Mode::block
+    }
+
+    /// Whether it would be rejected at commit because a new object allows too much.
+    fn is_blocked_addition(&self) -> bool {
+        let regression = self.rejection.regression.as_ref();
+        self.action == GuardAction::Block
+            && regression.is_some_and(|r| r.can_be_completed && !r.is_missing)
+    }
+}
+
+/// What a check has found.
+struct Violations {
+    found: Vec<Found>,
+    /// The statements that fix what is rejected; none where nothing is.
+    completion: Completion,
+}
+
 /// The input of one check.
 struct Input<'a> {
     states: &'a Snapshots,
     now: &'a State,
     changed: &'a [Changed],
+    moment: Moment,
     /// The tag of the command.
     tag: &'a str,
     /// Freshness of the hashes of exempt objects.
     freshness: Freshness,
 }
 
-fn check(input: Input<'_>) -> Vec<Found> {
-    let Input { states, now, changed, tag, freshness } = input;
+fn check(input: Input<'_>) -> Violations {
+    let Input { states, now, changed, moment, tag, freshness } = input;
     let Snapshots { before, after, contract, .. } = states;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
     let checked = Checked {
@@ -191,6 +251,7 @@ fn check(input: Input<'_>) -> Vec<Found> {
         new: &Context::new(contract, after, &access_after, &interrupts),
         exempt: &Exempt { now, freshness, current: OnceCell::new() },
         granted_to_public: granted_to_public(changed),
+        needs: OnceCell::new(),
         tag,
     };
     let routines = checked.changed_routines(changed);
@@ -202,7 +263,8 @@ fn check(input: Input<'_>) -> Vec<Found> {
         found.extend(temporary_dependencies(checked.new, changed, now));
     }
     found.extend(checked.regressions());
-    found
+    let completion = checked.completion(&found, moment);
+    Violations { found, completion }
 }
 
 /// Returns the routines on which statements have granted EXECUTE to PUBLIC.
@@ -222,6 +284,8 @@ struct Checked<'c, 's> {
     exempt: &'c Exempt<'s>,
     /// The routines on which EXECUTE has been granted to PUBLIC.
     granted_to_public: HashSet<Oid>,
+    /// See [`Self::needs`].
+    needs: OnceCell<Option<Snapshot>>,
     tag: &'c str,
 }
 
@@ -288,45 +352,87 @@ impl Checked<'_, '_> {
         Some(Found { rejection, action, is_settled })
     }
 
+    /// Returns the rules that are checked by comparing findings.
+    fn rules(&self) -> Vec<&'static Rule> {
+        let states = self.states;
+        let are_names_changed = names(&states.before) != names(&states.after)
+            || declared_columns(states, &states.before) != declared_columns(states, &states.after);
+        RULES.iter().copied().filter(|rule| applies(rule, states, are_names_changed)).collect()
+    }
+
     /// Checks both states by all other rules: only regressions are blocked. What the contract
     /// declares may need a privilege that is beyond it: this is read only where a regression is
     /// found. The earlier state is checked without it, so that a privilege which is needed no
     /// longer is no regression of the transaction that drops, for example, the policy.
     fn regressions(&self) -> Vec<Found> {
-        let worse = self.worse_in(self.new);
-        let objects: Vec<ObjectId> = worse
-            .iter()
-            .map(|worse| worse.finding.object.id)
-            .filter(|id| matches!(id, ObjectId::Routine(_) | ObjectId::Relation(_)))
-            .collect();
-        let worse = if objects.is_empty() { worse } else { self.worse_beyond_needs(&objects) };
-        let is_exempt = |worse: &Regression| self.exempt.finding(self.new, &worse.finding);
+        let Some(needs) = self.needs() else { return self.worse_in(self.new) };
+        let access = Access::new(needs);
+        self.worse_in(&Context::new(&self.states.contract, needs, &access, &interrupts))
+    }
+
+    /// Returns the later state with what something declared needs of the objects with regressions;
+    /// `None` where there are none.
+    fn needs(&self) -> Option<&Snapshot> {
+        let read = || {
+            let change = self.change(self.new);
+            let objects: Vec<ObjectId> = self
+                .rules()
+                .into_iter()
+                .flat_map(|rule| change.regressions(rule))
+                .map(|worse| worse.finding.object.id)
+                .filter(|id| matches!(id, ObjectId::Routine(_) | ObjectId::Relation(_)))
+                .collect();
+            let after = &self.states.after;
+            (!objects.is_empty()).then(|| catalog::with_users(self.exempt.now, after, &objects))
+        };
+        self.needs.get_or_init(read).as_ref()
+    }
+
+    fn change<'x>(&'x self, new: &'x Context<'x>) -> Change<'x> {
+        Change::new(self.old, new).with_grants_to_public(self.granted_to_public.clone())
+    }
+
+    fn worse_in(&self, new: &Context<'_>) -> Vec<Found> {
+        let change = self.change(new);
         let found = |worse: Regression| Found {
             rejection: Rejection::of_regression(&worse, self.tag),
             action: worse.action,
             is_settled: worse.settled,
         };
-        worse.into_iter().filter(|worse| !is_exempt(worse)).map(found).collect()
-    }
-
-    /// Returns the regressions, with `objects` permitting what something declared needs.
-    fn worse_beyond_needs(&self, objects: &[ObjectId]) -> Vec<Regression> {
-        let Snapshots { after, contract, .. } = self.states;
-        let snapshot = catalog::with_users(self.exempt.now, after, objects);
-        let access = Access::new(&snapshot);
-        self.worse_in(&Context::new(contract, &snapshot, &access, &interrupts))
-    }
-
-    fn worse_in(&self, new: &Context<'_>) -> Vec<Regression> {
-        let Self { states, old, granted_to_public, .. } = self;
-        let change = Change::new(old, new).with_grants_to_public((*granted_to_public).clone());
-        let are_names_changed = names(&states.before) != names(&states.after)
-            || declared_columns(states, &states.before) != declared_columns(states, &states.after);
-        let rules = RULES.iter().copied();
-        rules
-            .filter(|rule| applies(rule, states, are_names_changed))
+        self.rules()
+            .into_iter()
             .flat_map(|rule| change.regressions(rule))
+            .filter(|worse| !self.exempt.finding(new, &worse.finding))
+            .map(found)
             .collect()
+    }
+
+    /// Returns the statements that fix what is rejected: after a statement only what a new object
+    /// allows, because the transaction has to run the statement again.
+    fn completion(&self, found: &[Found], moment: Moment) -> Completion {
+        if !found.iter().any(|found| found.is_rejected_at(moment)) {
+            return Completion::default();
+        }
+        let is_offered = |r: &Regression| {
+            r.action == GuardAction::Block && (moment == Moment::Commit || r.can_be_completed)
+        };
+        let regressions = found.iter().filter_map(|found| found.rejection.regression.as_ref());
+        let offered: Vec<&Regression> = regressions.filter(|r| is_offered(r)).collect();
+        let after = self.needs().unwrap_or(&self.states.after);
+        let access = Access::new(after);
+        Completer {
+            before: self.old,
+            after: &Context::new(&self.states.contract, after, &access, &interrupts),
+            rules: &self.rules(),
+            granted_to_public: &self.granted_to_public,
+            is_wanted: &|cx, regression| {
+                is_offered(regression) && !self.exempt.finding(cx, &regression.finding)
+            },
+            // SAFETY: reads a variable of the backend.
+            runner: unsafe { pg_sys::GetUserId() }.to_u32(),
+            interrupts: &interrupts,
+        }
+        .complete(&offered)
     }
 }
 
@@ -468,7 +574,8 @@ fn reject_impostors(changed: &[Changed], tag: &str) {
     for one in changed {
         let Changed::Routine(oid) = one else { continue };
         if let Some(identity) = catalog::impostor(*oid) {
-            enforce::act(vec![(Rejection::of_impostor(&identity), GuardAction::Block)], tag);
+            let found = vec![(Rejection::of_impostor(&identity), GuardAction::Block)];
+            enforce::act(found, &Completion::default(), RejectedAt::Statement, tag);
         }
     }
 }

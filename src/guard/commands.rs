@@ -61,6 +61,9 @@ pub fn before_commit(is_prepared: bool) {
         {
             enforce::unchecked("COMMIT");
         }
+        if transaction::may_change() {
+            check::log_dropping_guard();
+        }
         return;
     }
     // The last statement may have written a catalog directly. The command counter increment

@@ -2,19 +2,25 @@
 
 use super::rejection::GUARD;
 use super::transaction;
-use crate::log::{self, Event};
+use crate::log::{self, About, Event};
 use crate::pg::report::Report;
-use crate::settings::{Mode, mode};
+use crate::settings::{self, Mode, mode};
 use dragonfly_core::contract::GuardAction;
-use dragonfly_core::guard::Rejection;
+use dragonfly_core::guard::{Completion, RejectedAt, Rejection, merged};
 use dragonfly_core::rule::{Rule, SqlState};
 use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
 
 /// Enforces the guard actions of the contract in the current mode: raises one error for all
-/// blocked rejections, or a warning for each of the others. `tag` is the command tag.
-pub fn act(found: Vec<(Rejection, GuardAction)>, tag: &str) {
+/// blocked rejections, whose HINT contains `completion`, or a warning for each of the others. `tag`
+/// is the command tag.
+pub fn act(
+    found: Vec<(Rejection, GuardAction)>,
+    completion: &Completion,
+    at: RejectedAt,
+    tag: &str,
+) {
     let (blocked, warned): (Vec<_>, Vec<_>) = found
         .into_iter()
         .filter(|(rejection, action)| {
@@ -25,14 +31,14 @@ pub fn act(found: Vec<(Rejection, GuardAction)>, tag: &str) {
     blocked
         .iter()
         .take(MOST_LOGGED)
-        .for_each(|rejection| log::write(Event::Rejected, tag, Some(rejection)));
-    if let Some(rejection) = merged(blocked) {
+        .for_each(|rejection| log::write(Event::Rejected, tag, rejection.into()));
+    if let Some(rejection) = merged(blocked, completion, at) {
         let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
         report(rejection).error_from(rule, code);
     }
     for (rejection, _) in warned {
         if transaction::report_once(&rejection.key) {
-            log::write(Event::Warned, tag, Some(&rejection));
+            log::write(Event::Warned, tag, (&rejection).into());
             let code = sqlstate(rejection.rule);
             report(rejection).warning(code);
         }
@@ -59,27 +65,40 @@ fn sqlstate(rule: &Rule) -> PgSqlErrorCode {
     }
 }
 
-/// Merges the rejections of one command (for example of an extension's script) into the first one:
-/// its DETAIL lists five others and counts the rest.
-fn merged(rejections: Vec<Rejection>) -> Option<Rejection> {
-    let more: Vec<String> = rejections.iter().skip(1).map(|r| r.problem.clone()).collect();
-    let mut first = rejections.into_iter().next()?;
-    if !more.is_empty() {
-        first.detail = format!(
-            "{} Also: {}",
-            first.detail,
-            more.iter().take(5).cloned().collect::<Vec<_>>().join(" ")
-        );
-        if more.len() > 5 {
-            first.detail = format!("{} And {} more.", first.detail, more.len() - 5);
-        }
-    }
-    Some(first)
-}
-
 /// Logs a command that is not checked because the mode is off.
 pub fn unchecked(tag: &str) {
-    log::write(Event::Unchecked, tag, None);
+    log::write(Event::Unchecked, tag, About::default());
+}
+
+/// Logs that a transaction has dropped the extension.
+pub fn dropped(tag: &str) {
+    let message = "extension dragonfly_guard was dropped";
+    log::write(Event::Changed, tag, About::message(message));
+}
+
+/// Logs that a stored setting of `dragonfly_guard.mode` is changed by `statement`.
+pub fn changes_stored_mode(statement: &str) {
+    let message = format!("{statement} changes dragonfly_guard.mode for new sessions");
+    log::write(Event::Changed, statement, About::message(&message));
+}
+
+/// Logs that the mode of this session is another one than before. Called after statements that may
+/// have changed it, and before those that it matters for.
+pub fn note_mode(tag: &str) {
+    thread_local! {
+        static KNOWN: Cell<Mode> = const { Cell::new(Mode::block) };
+    }
+    let (before, now) = (KNOWN.get(), mode());
+    if before == now || !settings::is_session() {
+        return;
+    }
+    KNOWN.set(now);
+    let message = format!(
+        "dragonfly_guard.mode changed from \"{}\" to \"{}\"",
+        before.as_str(),
+        now.as_str()
+    );
+    log::write(Event::Changed, tag, About::message(&message));
 }
 
 /// Logs a session that restores a dump and warns its client, once per session.
@@ -88,7 +107,7 @@ pub fn restoring(tag: &str) {
         static REPORTED: Cell<bool> = const { Cell::new(false) };
     }
     if !REPORTED.replace(true) {
-        log::write(Event::Restoring, tag, None);
+        log::write(Event::Restoring, tag, About::default());
         Report {
             message: "security guard does not check this session because it restores a dump".into(),
             detail: "The session belongs to a superuser and has the settings that a dump of \
@@ -109,7 +128,7 @@ pub fn disables_guard(statement: &str, parameter: Option<&str>) -> ! {
         || "all parameters".to_owned(),
         |name| format!("parameter \"{}\"", printable(name)),
     );
-    Report {
+    let report = Report {
         message: format!("{statement} would disable the security guard"),
         detail: format!(
             "After the change of {changed}, new sessions would run without the security guard, \
@@ -118,19 +137,19 @@ pub fn disables_guard(statement: &str, parameter: Option<&str>) -> ! {
         hint: "To run the statement anyway, run SET dragonfly_guard.mode = off; first, as a \
                superuser. The server log records it."
             .into(),
-    }
-    .error_from(GUARD, PgSqlErrorCode::ERRCODE_RESERVED_NAME)
+    };
+    reject(report, statement, PgSqlErrorCode::ERRCODE_RESERVED_NAME)
 }
 
 /// Rejects a transaction in which a temporary table that is dropped at commit would drop a
 /// permanent object too, after everything has been checked.
 pub fn dropped_at_commit(what: &str) -> ! {
-    Report {
+    let report = Report {
         message: format!("ON COMMIT DROP would drop {} too", printable(what)),
         detail: "The object depends on a temporary table that is dropped at commit.".into(),
         hint: "Create the object without a dependency on the temporary table.".into(),
-    }
-    .error_from(GUARD, PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
+    };
+    reject(report, "COMMIT", PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
 }
 
 /// Rejects a transaction whose changes other transactions could not be checked against, or that
@@ -152,8 +171,9 @@ pub fn cannot_release_commit_lock(is_prepared: bool) -> ! {
             "Use two transactions.",
         )
     };
-    Report { message, detail: detail.into(), hint: hint.into() }
-        .error_from(GUARD, PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
+    let report = Report { message, detail: detail.into(), hint: hint.into() };
+    let command = if is_prepared { "PREPARE TRANSACTION" } else { "COMMIT" };
+    reject(report, command, PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED)
 }
 
 /// Rejects a transaction that has dropped the extension, by a dependency or, where the guard is
@@ -170,12 +190,18 @@ pub fn drops_guard(tag: &str, is_by_name: bool) -> ! {
             "Extension dragonfly_guard, or one of its members, depends on a dropped object.",
         )
     };
-    Report {
+    let report = Report {
         message,
         detail: detail.into(),
         hint: "To drop the extension, run SET dragonfly_guard.mode = off; and DROP EXTENSION \
                dragonfly_guard; as a superuser."
             .into(),
-    }
-    .error_from(GUARD, PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
+    };
+    reject(report, tag, PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
+}
+
+/// Logs and raises an error by which the guard protects itself.
+fn reject(report: Report, command: &str, code: PgSqlErrorCode) -> ! {
+    log::write(Event::Rejected, command, About::message(&report.message));
+    report.error_from(GUARD, code)
 }

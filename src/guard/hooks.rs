@@ -57,6 +57,7 @@ sql_function!(
 );
 fn command_start(call: Call) -> pg_sys::Datum {
     let tag = event(call);
+    enforce::note_mode(&tag);
     if tag == CREATE_EXTENSION {
         settings::extension_begins();
     }
@@ -232,6 +233,7 @@ unsafe extern "C-unwind" fn transaction_event(
     };
     match event {
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
+            enforce::note_mode("COMMIT");
             commands::before_commit(event == XACT_EVENT_PRE_PREPARE);
         }
         XACT_EVENT_ABORT

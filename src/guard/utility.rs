@@ -6,13 +6,17 @@
 
 use super::changes::{self, Changed};
 use super::{commands, enforce};
-use crate::catalog::Own;
+use crate::catalog::{self, Own};
 use crate::pg::heap::State;
-use crate::settings::{self, Mode};
+use crate::settings::{self, Mode, Preload};
+use dragonfly_core::catalog::Oid;
 use dragonfly_core::rules::shared::guard_settings::disables_guard;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
+
+/// The setting of the mode.
+const MODE: &str = "dragonfly_guard.mode";
 
 thread_local! {
     static PREVIOUS: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
@@ -110,6 +114,8 @@ unsafe fn record_copy(node: *mut pg_sys::Node) {
 #[derive(Clone, Copy)]
 struct Statement {
     is_ddl: bool,
+    /// Whether it may change the mode of the session.
+    sets_variable: bool,
     stores_settings: bool,
     /// The command tag, a static string of the server.
     tag: *const c_char,
@@ -133,7 +139,7 @@ unsafe extern "C-unwind" fn process_utility(
         let known = before(statement, context);
         let next = PREVIOUS.get().unwrap_or(standard_ProcessUtility);
         next(statement, text, read_only, context, parameters, environment, destination, completion);
-        if known.is_ddl {
+        if known.is_ddl || known.sets_variable {
             after(known);
         }
     }
@@ -154,7 +160,11 @@ unsafe extern "C-unwind" fn before(
         }
         record_copy(node);
         let tag = pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(node));
-        Statement { is_ddl, stores_settings: stores_settings(node), tag }
+        let sets_variable = (*node).type_ == pg_sys::NodeTag::T_VariableSetStmt;
+        if is_ddl && pg_sys::IsTransactionState() {
+            enforce::note_mode(&CStr::from_ptr(tag).to_string_lossy());
+        }
+        Statement { is_ddl, sets_variable, stores_settings: stores_settings(node), tag }
     }
 }
 
@@ -162,8 +172,14 @@ unsafe extern "C-unwind" fn before(
 unsafe extern "C-unwind" fn after(known: Statement) {
     // SAFETY: reads the state of the transaction; the tag is a C string.
     unsafe {
-        if pg_sys::IsTransactionState() {
-            statement_ended(known.stores_settings, &CStr::from_ptr(known.tag).to_string_lossy());
+        if !pg_sys::IsTransactionState() {
+            return;
+        }
+        let tag = CStr::from_ptr(known.tag).to_string_lossy();
+        if known.is_ddl {
+            statement_ended(known.stores_settings, &tag);
+        } else {
+            enforce::note_mode(&tag);
         }
     }
 }
@@ -214,6 +230,9 @@ unsafe fn reject_irreversible(node: *mut pg_sys::Node) {
     // SAFETY: as the caller promises.
     let Some(setting) = (unsafe { StoredSetting::of(node) }) else { return };
     if !setting.disables_guard() {
+        if setting.changes_mode() {
+            enforce::changes_stored_mode(setting.command);
+        }
         return;
     }
     if settings::mode() == Mode::block {
@@ -231,7 +250,18 @@ struct StoredSetting {
     name: String,
     /// The new value; empty for RESET.
     value: String,
+    is_reset: bool,
     is_reset_all: bool,
+    holder: Holder,
+}
+
+/// Where a setting is stored.
+#[derive(Clone, Copy)]
+enum Holder {
+    /// `postgresql.auto.conf`.
+    Server,
+    /// The row of `pg_db_role_setting` for a database and a role, 0 for all.
+    Row { database: Oid, role: Oid },
 }
 
 impl StoredSetting {
@@ -243,15 +273,29 @@ impl StoredSetting {
         // SAFETY: each cast follows the node's tag; `set` is a valid statement; name and value are
         // null or C strings.
         unsafe {
-            let (set, command) = match (*node).type_ {
+            let database_oid = |name: *mut c_char| {
+                if name.is_null() { 0 } else { pg_sys::get_database_oid(name, true).to_u32() }
+            };
+            let (set, command, holder) = match (*node).type_ {
                 pg_sys::NodeTag::T_AlterSystemStmt => {
-                    ((*node.cast::<pg_sys::AlterSystemStmt>()).setstmt, "ALTER SYSTEM")
+                    let statement = node.cast::<pg_sys::AlterSystemStmt>();
+                    ((*statement).setstmt, "ALTER SYSTEM", Holder::Server)
                 }
                 pg_sys::NodeTag::T_AlterDatabaseSetStmt => {
-                    ((*node.cast::<pg_sys::AlterDatabaseSetStmt>()).setstmt, "ALTER DATABASE")
+                    let statement = node.cast::<pg_sys::AlterDatabaseSetStmt>();
+                    let database = database_oid((*statement).dbname);
+                    ((*statement).setstmt, "ALTER DATABASE", Holder::Row { database, role: 0 })
                 }
                 pg_sys::NodeTag::T_AlterRoleSetStmt => {
-                    ((*node.cast::<pg_sys::AlterRoleSetStmt>()).setstmt, "ALTER ROLE")
+                    let statement = node.cast::<pg_sys::AlterRoleSetStmt>();
+                    let role = (*statement).role;
+                    let role = if role.is_null() {
+                        0
+                    } else {
+                        pg_sys::get_rolespec_oid(role, true).to_u32()
+                    };
+                    let database = database_oid((*statement).database);
+                    ((*statement).setstmt, "ALTER ROLE", Holder::Row { database, role })
                 }
                 _ => return None,
             };
@@ -271,7 +315,14 @@ impl StoredSetting {
                 command,
                 name: text((*set).name).to_ascii_lowercase(),
                 value: text(value),
+                is_reset: matches!(
+                    (*set).kind,
+                    pg_sys::VariableSetKind::VAR_RESET
+                        | pg_sys::VariableSetKind::VAR_RESET_ALL
+                        | pg_sys::VariableSetKind::VAR_SET_DEFAULT
+                ),
                 is_reset_all: (*set).kind == pg_sys::VariableSetKind::VAR_RESET_ALL,
+                holder,
             })
         }
     }
@@ -286,8 +337,29 @@ impl StoredSetting {
 
     /// Whether the statement removes the library from this list of libraries.
     fn unloads_library(&self, parameter: &str) -> bool {
-        (self.is_reset_all || self.name == parameter)
+        let concerns = (self.is_reset_all || self.name == parameter)
             && !self.value.contains("dragonfly_guard")
-            && settings::loads_library(parameter)
+            && settings::loads_library(parameter);
+        concerns
+            && match self.holder {
+                Holder::Server => true,
+                // Where the server loads the library, no setting of a role or database matters.
+                Holder::Row { .. } if settings::preload() == Preload::Shared => false,
+                Holder::Row { .. } => {
+                    !self.is_reset
+                        || self.stored(parameter).is_some_and(|v| v.contains("dragonfly_guard"))
+                }
+            }
+    }
+
+    /// Whether the statement changes a stored mode.
+    fn changes_mode(&self) -> bool {
+        self.name == MODE || self.is_reset_all && self.stored(MODE).is_some()
+    }
+
+    /// Returns the value that is stored now, for a database or a role.
+    fn stored(&self, parameter: &str) -> Option<String> {
+        let Holder::Row { database, role } = self.holder else { return None };
+        catalog::stored_setting(&State::now(), database, role, parameter)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::pg::clock;
 use crate::pg::text::{from_server, timestamp};
-use crate::settings::{self, Mode};
+use crate::settings;
 use dragonfly_core::guard::Rejection;
 use pgrx::pg_sys;
 use serde::Serialize;
@@ -20,6 +20,36 @@ pub enum Event {
     Unchecked,
     /// A session restores a dump and is not checked.
     Restoring,
+    /// The guard itself was changed: its mode, or the extension was dropped.
+    Changed,
+}
+
+/// What an entry is about.
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(missing_docs, reason = "the fields are named like those of the entry")]
+pub struct About<'a> {
+    pub rule: Option<&'static str>,
+    pub object: Option<&'a str>,
+    pub verdict: Option<&'static str>,
+    pub message: Option<&'a str>,
+}
+
+impl<'a> About<'a> {
+    /// Returns an entry's subject of which only a message is known.
+    pub fn message(message: &'a str) -> Self {
+        Self { message: Some(message), ..Self::default() }
+    }
+}
+
+impl<'a> From<&'a Rejection> for About<'a> {
+    fn from(rejection: &'a Rejection) -> Self {
+        Self {
+            rule: Some(rejection.rule.id),
+            object: Some(&rejection.object),
+            verdict: rejection.verdict.map(dragonfly_core::search_path::Verdict::as_str),
+            message: Some(&rejection.message),
+        }
+    }
 }
 
 /// One entry; the fields are in the order of the line.
@@ -49,26 +79,20 @@ const LONGEST: usize = 1_000;
 
 impl<'a> Entry<'a> {
     /// Returns the entry for an event that happens now; `command` is the command tag.
-    pub fn now(event: Event, command: &'a str, rejection: Option<&Rejection>) -> Self {
+    pub fn now(event: Event, command: &'a str, about: About<'_>) -> Self {
         Self {
             dragonfly_guard: event,
             at: timestamp(clock::now()),
-            mode: match settings::mode() {
-                Mode::block => "block",
-                Mode::warn => "warn",
-                Mode::off => "off",
-            },
+            mode: settings::mode().as_str(),
             database: clean(&database()),
             session_user: clean(&role_name(login_role())),
             role: clean(&role_name(session_role())),
             pid: my_pid(),
             command,
-            rule: rejection.map(|r| r.rule.id),
-            object: rejection.map(|r| shortened(&clean(&r.object))),
-            verdict: rejection
-                .and_then(|r| r.verdict)
-                .map(dragonfly_core::search_path::Verdict::as_str),
-            message: rejection.map(|r| shortened(&clean(&r.message))),
+            rule: about.rule,
+            object: about.object.map(|object| shortened(&clean(object))),
+            verdict: about.verdict,
+            message: about.message.map(|message| shortened(&clean(message))),
             statement: statement(),
         }
     }

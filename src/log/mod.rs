@@ -12,14 +12,13 @@ mod writer;
 
 use crate::pg::{clock, report};
 use crate::store::log::append;
-use dragonfly_core::guard::Rejection;
 use entry::Entry;
-pub use entry::Event;
+pub use entry::{About, Event};
 pub use launcher::register as register_launcher;
 
 /// Writes an event to the server log and to the log table; `command` is the command tag.
-pub fn write(event: Event, command: &str, rejection: Option<&Rejection>) {
-    let entry = Entry::now(event, command, rejection);
+pub fn write(event: Event, command: &str, about: About<'_>) {
+    let entry = Entry::now(event, command, about);
     let line = entry.line();
     report::to_server_log(&line);
     if queue::exists() {
@@ -30,7 +29,13 @@ pub fn write(event: Event, command: &str, rejection: Option<&Rejection>) {
             }
             None => queue::count_dropped(),
         }
-    } else if event != Event::Rejected {
+    } else if event != Event::Rejected && !is_standby() {
         append(clock::now(), &line);
     }
+}
+
+/// Whether the server is a standby, on which a session can change its mode but write no row.
+fn is_standby() -> bool {
+    // SAFETY: reads a variable of the server.
+    unsafe { pgrx::pg_sys::RecoveryInProgress() }
 }

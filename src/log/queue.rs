@@ -160,9 +160,11 @@ pub fn take(database: u32) -> Vec<(i64, String)> {
     taken
 }
 
-/// Counts written entries.
-pub fn written(count: usize) {
-    QUEUE.exclusive().written += count as u64;
+/// Counts entries that were written, and those that could not be.
+pub fn written(count: usize, dropped: usize) {
+    let mut queue = QUEUE.exclusive();
+    queue.written += count as u64;
+    queue.dropped += dropped as u64;
 }
 
 /// Records that a writer has started.

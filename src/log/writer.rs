@@ -2,6 +2,7 @@
 //! ends soon after the last entry, because a database with a connected worker cannot be dropped.
 
 use super::queue;
+use crate::pg::heap::Appended;
 use crate::store::log::{append, trim};
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, SignalWakeFlags};
 use pgrx::{pg_guard, pg_sys};
@@ -12,6 +13,9 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The number of intervals without an entry after which the writer ends.
 const MOST_IDLE: u32 = 10;
+
+/// The number of intervals for which entries are kept while another session has locked the table.
+const MOST_RETRIES: u32 = 20;
 
 /// Starts a writer for a database and returns whether it could: not where the server has no free
 /// background worker (`max_worker_processes`).
@@ -35,9 +39,10 @@ pub extern "C-unwind" fn guard_log_writer(argument: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(database.into()), None);
     queue::writer_runs(database);
-    let mut idle = 0;
+    let (mut idle, mut retries) = (0, 0);
+    let mut locked_out: Vec<(i64, String)> = Vec::new();
     loop {
-        let entries = queue::take(database);
+        let entries = [std::mem::take(&mut locked_out), queue::take(database)].concat();
         if entries.is_empty() {
             idle += 1;
             if idle > MOST_IDLE && queue::writer_may_end(database) {
@@ -45,17 +50,33 @@ pub extern "C-unwind" fn guard_log_writer(argument: pg_sys::Datum) {
             }
         } else {
             idle = 0;
-            let written = BackgroundWorker::transaction(|| {
-                let written = entries.iter().filter(|(at, json)| append(*at, json)).count();
-                trim();
-                written
-            });
-            queue::written(written);
+            let (written, left) = BackgroundWorker::transaction(|| write(entries));
+            retries = if written > 0 { 0 } else { retries + 1 };
+            let gives_up = retries >= MOST_RETRIES;
+            queue::written(written, if gives_up { left.len() } else { 0 });
+            locked_out = if gives_up { Vec::new() } else { left };
         }
         if !BackgroundWorker::wait_latch(Some(INTERVAL)) {
             return;
         }
     }
+}
+
+/// Writes entries and removes old ones. Returns how many were written, and the entries that could
+/// not be written because another session has locked the table.
+fn write(entries: Vec<(i64, String)>) -> (usize, Vec<(i64, String)>) {
+    let (mut written, mut locked_out) = (0, Vec::new());
+    for (at, json) in entries {
+        match append(at, &json) {
+            Appended::Written => written += 1,
+            Appended::Locked => locked_out.push((at, json)),
+            Appended::Impossible => {}
+        }
+    }
+    if written > 0 {
+        trim();
+    }
+    (written, locked_out)
 }
 
 #[pg_guard]

@@ -204,12 +204,19 @@ impl Call {
         self.array(i).map(int_elements)
     }
 
+    /// Whether an argument of an array type has an element that is null.
+    pub fn has_null_elements(&self, i: usize) -> bool {
+        self.argument(i).is_some_and(|array| {
+            // SAFETY: the argument is an array, as declared.
+            unsafe {
+                pg_sys::array_contains_nulls(pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast())
+            }
+        })
+    }
+
     fn array(&self, i: usize) -> Option<pg_sys::Datum> {
         let array = self.argument(i)?;
-        // SAFETY: the argument is an array, as declared.
-        if unsafe {
-            pg_sys::array_contains_nulls(pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast())
-        } {
+        if self.has_null_elements(i) {
             let message = "array must not contain nulls".to_owned();
             Report { message, ..Report::default() }
                 .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED);

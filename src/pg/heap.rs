@@ -485,10 +485,21 @@ fn acl_item(item: pg_sys::AclItem) -> AclItem {
     }
 }
 
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// It was inserted.
+    Written,
+    /// Another session has locked the table.
+    Locked,
+    /// The table does not exist, or its columns have other types (it has been altered, which the
+    /// audit reports).
+    Impossible,
+}
+
 /// Inserts a row into a table of the extension, which must have no index, without executing
-/// triggers, rules or row security. Returns whether it did: not where the columns have other types
-/// (the table has been altered, which the audit reports), or another session has locked the table.
-pub fn append(table: Oid, columns: &[(pg_sys::Oid, pg_sys::Datum)]) -> bool {
+/// triggers, rules or row security, and without waiting for a lock.
+pub fn append(table: Oid, columns: &[(pg_sys::Oid, pg_sys::Datum)]) -> Appended {
     // SAFETY: raises an error where the table does not exist; the tuple is formed with the table's
     // descriptor, whose columns have been compared.
     unsafe {
@@ -496,7 +507,7 @@ pub fn append(table: Oid, columns: &[(pg_sys::Oid, pg_sys::Datum)]) -> bool {
             table.into(),
             pg_sys::RowExclusiveLock as pg_sys::LOCKMODE,
         ) {
-            return false;
+            return Appended::Locked;
         }
         let relation = pg_sys::table_open(table.into(), pg_sys::NoLock as pg_sys::LOCKMODE);
         let descriptor = (*relation).rd_att;
@@ -512,7 +523,7 @@ pub fn append(table: Oid, columns: &[(pg_sys::Oid, pg_sys::Datum)]) -> bool {
             pg_sys::simple_heap_insert(relation, tuple);
         }
         pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
-        same
+        if same { Appended::Written } else { Appended::Impossible }
     }
 }
 

@@ -2,17 +2,16 @@
 
 use crate::catalog::Own;
 use crate::pg::call::json_datum;
-use crate::pg::heap::{self, State};
+use crate::pg::heap::{self, Appended, State};
 use pgrx::pg_sys;
 
 /// The number of rows that are kept, the newest ones.
 const KEPT: usize = 10_000;
 
-/// Adds a row and returns whether it did: not where the table has been altered, or another session
-/// has locked it. `at` is in microseconds since 2000.
-pub fn append(at: i64, json: &str) -> bool {
-    let Some(table) = Own::log_table(&State::now()) else { return false };
-    let Ok(value) = serde_json::from_str(json) else { return false };
+/// Adds a row. `at` is in microseconds since 2000.
+pub fn append(at: i64, json: &str) -> Appended {
+    let Some(table) = Own::log_table(&State::now()) else { return Appended::Impossible };
+    let Ok(value) = serde_json::from_str(json) else { return Appended::Impossible };
     heap::append(
         table,
         &[

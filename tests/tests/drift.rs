@@ -705,7 +705,7 @@ fn labels_of_frozen_schemas_are_unique_and_checked() {
     );
     assert_eq!(
         error("SELECT ops.freeze_schema(NULL)"),
-        wrong("label must be 1 to 200 characters long")
+        ("22004".to_owned(), "label must not be null".to_owned())
     );
     assert_eq!(
         error("SELECT ops.freeze_schema('a', '{nowhere}')"),

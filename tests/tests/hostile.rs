@@ -215,12 +215,20 @@ fn hostile_schema_ops_does_not_affect_create_extension() {
         JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'dragonfly_guard',
         LATERAL aclexplode(coalesce(o.acl, acldefault(o.kind, o.owner))) item
         WHERE item.grantee <> o.owner AND item.grantee NOT IN (to_regrole('service_role'), \
-        to_regrole('pg_monitor'))";
-    assert_eq!(column(&mut client, open), [""; 0]);
+        to_regrole('pg_monitor')) ORDER BY 1";
+    // Only the owner of the database can read, and only what pg_dump reads.
+    assert_eq!(
+        column(&mut client, open),
+        [
+            "dragonfly_guard.contract SELECT pg_database_owner",
+            "dragonfly_guard.exemption SELECT pg_database_owner",
+            "dragonfly_guard.frozen_schema SELECT pg_database_owner",
+        ]
+    );
     let private =
         "SELECT item.grantee::regrole::text FROM pg_namespace n, LATERAL aclexplode(n.nspacl) item
         WHERE nspname = 'dragonfly_guard' AND item.grantee <> n.nspowner";
-    assert_eq!(column(&mut client, private), [""; 0]);
+    assert_eq!(column(&mut client, private), ["pg_database_owner"]);
     client
         .batch_execute(
             "SELECT * FROM ops.audit_security(); SELECT * FROM ops.v_security_findings; SELECT * \

@@ -78,7 +78,17 @@ fn event_writes_one_line_without_preloading() {
     let cluster = Cluster::start();
     let mut client = cluster.guarded("lines");
     let mut mallory = cause_events(&cluster, &mut client);
-    let lines = lines(&cluster);
+    let is_change = |line: &serde_json::Value| line["dragonfly_guard"] == "changed";
+    let (changes, lines): (Vec<_>, Vec<_>) = lines(&cluster).into_iter().partition(is_change);
+    let changes: Vec<&str> = changes.iter().filter_map(|line| line["message"].as_str()).collect();
+    assert_eq!(
+        changes,
+        [
+            "dragonfly_guard.mode changed from \"block\" to \"warn\"",
+            "dragonfly_guard.mode changed from \"warn\" to \"off\"",
+            "dragonfly_guard.mode changed from \"off\" to \"block\""
+        ]
+    );
     let text = |i: usize, key: &str| lines[i][key].as_str().unwrap_or_default().to_owned();
     let events: Vec<String> = (0..lines.len()).map(|i| text(i, "dragonfly_guard")).collect();
     assert_eq!(events, ["rejected", "rejected", "rejected", "warned", "warned", "unchecked"]);
@@ -103,7 +113,8 @@ fn event_writes_one_line_without_preloading() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT event || ' ' || command || coalesce(' ' || rule, '') FROM ops.v_guard_log"
+            "SELECT event || ' ' || command || coalesce(' ' || rule, '') FROM ops.v_guard_log
+              WHERE event <> 'changed'"
         ),
         [
             "warned CREATE FUNCTION security_definer_search_path",
@@ -119,8 +130,9 @@ fn event_writes_one_line_without_preloading() {
             UNSAFE.replace("public.f", "public.g")
         ))
         .unwrap();
-    assert_eq!(column(&mut client, "SELECT event FROM ops.v_guard_log").len(), 3);
-    assert_eq!(self::lines(&cluster).len(), 7);
+    let rows = "SELECT event FROM ops.v_guard_log WHERE event <> 'changed'";
+    assert_eq!(column(&mut client, rows).len(), 3);
+    assert_eq!(self::lines(&cluster).iter().filter(|line| !is_change(line)).count(), 7);
 }
 
 #[test]
@@ -139,7 +151,7 @@ fn rejection_writes_row_with_preloading() {
     two.batch_execute(&format!("SET dragonfly_guard.mode = warn; BEGIN; {UNSAFE}; ROLLBACK"))
         .unwrap();
     let rows = "SELECT concat_ws(' ', event, command, rule, object, verdict, session_user_name,
-            database_name) FROM ops.v_guard_log";
+            database_name) FROM ops.v_guard_log WHERE event <> 'changed'";
     let line = |event: &str, database: &str| {
         format!(
             "{event} CREATE FUNCTION security_definer_search_path public.f() exploitable root_su \
@@ -150,11 +162,14 @@ fn rejection_writes_row_with_preloading() {
     assert_eq!(eventually(&mut two, rows, 2), [line("rejected", "two"), line("warned", "two")]);
     let age = "SELECT (max(now() - logged_at) < '60 seconds')::text FROM ops.v_guard_log";
     assert_eq!(column(&mut one, age), ["true"]);
-    let status = column(
+    // Session two changed its mode, and the ROLLBACK changed it back.
+    let status = eventually(
         &mut one,
-        "SELECT active::text || ' ' || detail FROM ops.guard_status() WHERE component = 'log'",
+        "SELECT active::text || ' ' || detail FROM ops.guard_status()
+          WHERE component = 'log' AND detail LIKE '%: 7 % 0 waiting%'",
+        1,
     );
-    assert_eq!(status, ["true Since the server started: 5 entries written, 0 waiting, 0 dropped."]);
+    assert_eq!(status, ["true Since the server started: 7 entries written, 0 waiting, 0 dropped."]);
 
     // With many events, sessions do not wait, and dropped entries are counted.
     let start = Instant::now();
@@ -170,11 +185,11 @@ fn rejection_writes_row_with_preloading() {
     let detail = eventually(&mut one, EMPTY_QUEUE, 1).remove(0);
     let numbers: Vec<usize> =
         detail.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
-    assert_eq!(numbers[0] + numbers[2], 1005, "{detail}");
+    assert_eq!(numbers[0] + numbers[2], 1007, "{detail}");
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(
         column(&mut one, "SELECT count(*)::text FROM ops.v_guard_log")[0].parse::<usize>().unwrap()
-            + 2,
+            + 4,
         numbers[0],
         "{detail}"
     );
@@ -273,4 +288,111 @@ fn database_without_writer_does_not_block_others() {
     }
     attempt(&mut clients[1], UNSAFE).unwrap_err();
     assert_eq!(eventually(&mut clients[1], "SELECT event FROM ops.v_guard_log", 2).len(), 2);
+}
+
+/// Returns event, command and message of the entries, from the server log.
+fn events(cluster: &Cluster) -> Vec<String> {
+    let text =
+        |line: &serde_json::Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    lines(cluster)
+        .iter()
+        .map(|line| {
+            format!(
+                "{} {}: {}",
+                text(line, "dragonfly_guard"),
+                text(line, "command"),
+                text(line, "message")
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn every_change_of_the_guard_is_in_both_logs_in_hardened_mode() {
+    let cluster = Cluster::start_with(&[
+        "shared_preload_libraries=dragonfly_guard",
+        "max_prepared_transactions=2",
+    ]);
+    let mut client = cluster.guarded("changes");
+    client.batch_execute("CREATE ROLE worker; CREATE SCHEMA app").unwrap();
+    let mode =
+        |from: &str, to: &str| format!("dragonfly_guard.mode changed from \"{from}\" to \"{to}\"");
+    let disables =
+        |command: &str| format!("rejected {command}: {command} would disable the security guard");
+    let stored = |command: &str| {
+        format!("changed {command}: {command} changes dragonfly_guard.mode for new sessions")
+    };
+    let cases = [
+        ("SET dragonfly_guard.mode = warn", format!("changed SET: {}", mode("block", "warn"))),
+        ("RESET dragonfly_guard.mode", format!("changed RESET: {}", mode("warn", "block"))),
+        (
+            "SELECT set_config('dragonfly_guard.mode', 'off', false)",
+            format!("changed COMMIT: {}", mode("block", "off")),
+        ),
+        ("RESET ALL", format!("changed RESET: {}", mode("off", "block"))),
+        ("ALTER ROLE worker SET dragonfly_guard.mode = 'off'", disables("ALTER ROLE")),
+        ("ALTER DATABASE changes SET dragonfly_guard.mode = 'warn'", disables("ALTER DATABASE")),
+        ("ALTER SYSTEM SET dragonfly_guard.mode = 'off'", disables("ALTER SYSTEM")),
+        ("ALTER ROLE worker SET dragonfly_guard.mode = 'block'", stored("ALTER ROLE")),
+        ("ALTER ROLE worker RESET ALL", stored("ALTER ROLE")),
+        (
+            "ALTER EVENT TRIGGER zz_dragonfly_guard_end DISABLE",
+            "rejected ALTER EVENT TRIGGER: ALTER EVENT TRIGGER violates the security contract: \
+             guard_tampered on event trigger zz_dragonfly_guard_end"
+                .to_owned(),
+        ),
+        ("DROP EXTENSION dragonfly_guard", disables("DROP EXTENSION")),
+        (
+            "BEGIN; ALTER SCHEMA app RENAME TO other; PREPARE TRANSACTION 'p'",
+            "rejected PREPARE TRANSACTION: cannot PREPARE a transaction that has changed a schema \
+             or a SECURITY DEFINER routine"
+                .to_owned(),
+        ),
+    ];
+    for (number, (sql, expected)) in cases.iter().enumerate() {
+        for statement in sql.split("; ") {
+            let _ = attempt(&mut client, statement);
+        }
+        let _ = attempt(&mut client, "ROLLBACK");
+        let events = events(&cluster);
+        assert_eq!(events.last(), Some(expected), "{sql}");
+        assert_eq!(events.len(), number + 1, "{sql}: {events:#?}");
+    }
+    // What does not concern the guard is neither rejected nor logged.
+    client
+        .batch_execute(
+            "ALTER ROLE worker SET work_mem = '4MB'; ALTER ROLE worker RESET ALL;
+             ALTER DATABASE changes SET work_mem = '4MB'; ALTER DATABASE changes RESET ALL;
+             ALTER ROLE worker IN DATABASE changes SET work_mem = '4MB';
+             ALTER ROLE worker IN DATABASE changes RESET ALL",
+        )
+        .unwrap();
+    assert_eq!(events(&cluster).len(), cases.len());
+    // Each line is a row as well.
+    let rows = "SELECT concat(event, ' ', command, ': ', message) FROM ops.v_guard_log";
+    let mut listed = eventually(&mut client, rows, cases.len());
+    let mut expected: Vec<String> = cases.iter().map(|(_, expected)| expected.clone()).collect();
+    listed.sort();
+    expected.sort();
+    assert_eq!(listed, expected);
+    // The line about the dropped extension outlives its table.
+    client.batch_execute("SET dragonfly_guard.mode = off; DROP EXTENSION dragonfly_guard").unwrap();
+    let last = "changed DROP EXTENSION: extension dragonfly_guard was dropped".to_owned();
+    assert_eq!(events(&cluster).last(), Some(&last));
+}
+
+#[test]
+fn dropped_extension_is_in_the_server_log_without_preloading() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("dropped");
+    client.batch_execute("BEGIN; DROP EXTENSION dragonfly_guard; ROLLBACK").unwrap();
+    assert_eq!(events(&cluster), [""; 0], "it was not dropped");
+    client.batch_execute("DROP EXTENSION dragonfly_guard").unwrap();
+    assert_eq!(events(&cluster), ["changed DROP EXTENSION: extension dragonfly_guard was dropped"]);
+    client.batch_execute("DROP SCHEMA dragonfly_guard; CREATE EXTENSION dragonfly_guard").unwrap();
+    client
+        .batch_execute("SET dragonfly_guard.mode = off; DROP SCHEMA dragonfly_guard CASCADE")
+        .unwrap();
+    let last = "changed DROP SCHEMA: extension dragonfly_guard was dropped".to_owned();
+    assert_eq!(events(&cluster).last(), Some(&last), "{:?}", events(&cluster));
 }

@@ -231,6 +231,7 @@ const TASKS: [(&str, &[&str]); 9] = [
             "audit_functions",
             "audit_rls",
             "audit_guard",
+            "assert_consistency",
             "assert_security",
             "v_security_findings",
             "security_rules",

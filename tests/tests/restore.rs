@@ -334,3 +334,63 @@ fn as_postgres(name: &str, arguments: &[&str], folder: &Path) {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+/// Runs pg_dump as a role; returns its output, or its error messages.
+fn dump_as(cluster: &Cluster, role: &str, database: &str) -> Result<String, String> {
+    let output = Command::new(program("pg_dump"))
+        .args(["-h", cluster.folder().to_str().unwrap(), "-U", role, "-d", database])
+        .output()
+        .unwrap();
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+#[test]
+fn owner_who_is_no_superuser_can_dump_and_sees_no_log() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client
+        .batch_execute(
+            "CREATE ROLE anon; CREATE ROLE dba LOGIN; CREATE ROLE deployer LOGIN; \
+             CREATE ROLE visitor LOGIN",
+        )
+        .unwrap();
+    client.batch_execute("CREATE DATABASE owned OWNER dba").unwrap();
+    let mut client = cluster.connect("owned", SUPERUSER);
+    client
+        .batch_execute(
+            "ALTER SCHEMA public OWNER TO deployer;
+             CREATE SCHEMA app AUTHORIZATION deployer; SET ROLE deployer;
+             CREATE TABLE app.t (id int); GRANT USAGE ON SCHEMA app TO dba, visitor;
+             GRANT SELECT ON app.t TO dba, visitor; RESET ROLE;
+             CREATE EXTENSION dragonfly_guard;
+             SELECT ops.load_contract(ops.infer_contract('{app}'), 'Ours');
+             SELECT ops.freeze_schema('before')",
+        )
+        .unwrap();
+    let by_superuser = dump_as(&cluster, SUPERUSER, "owned").unwrap();
+    assert!(by_superuser.contains("COPY dragonfly_guard.contract"), "{by_superuser}");
+    // Newer releases of pg_dump write a random key into the dump.
+    let lines = |dump: &str| {
+        let lines = dump.lines().filter(|line| !line.contains("restrict "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for role in ["dba", "deployer"] {
+        assert_eq!(
+            lines(&dump_as(&cluster, role, "owned").unwrap()),
+            lines(&by_superuser),
+            "{role}"
+        );
+        let mut client = cluster.connect("owned", role);
+        let error = attempt(&mut client, "SELECT * FROM dragonfly_guard.log").unwrap_err();
+        assert_eq!(error.code, "42501", "{role}");
+        let error = attempt(&mut client, "DELETE FROM dragonfly_guard.contract").unwrap_err();
+        assert_eq!(error.code, "42501", "{role}");
+    }
+    let error = dump_as(&cluster, "visitor", "owned").unwrap_err();
+    assert!(error.contains("permission denied"), "{error}");
+    assert_eq!(column(&mut client, "SELECT detail FROM ops.audit_guard()"), [""; 0]);
+}

@@ -149,7 +149,10 @@ fn try_migration_reports_outcomes_and_changes_nothing() {
         "CREATE FUNCTION ops.golden_sql(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
     );
     assert!(impostor[0].starts_with("rejected"), "{impostor:?}");
-    assert_eq!(column(&mut client, "SELECT outcome FROM ops.try_migration(NULL)"), [""; 0]);
+    for (sql, message) in [("NULL", "sql must not be null"), ("' '", "sql must not be empty")] {
+        let call = format!("SELECT ops.try_migration({sql})");
+        assert_eq!(attempt(&mut client, &call).unwrap_err().message, message);
+    }
     assert_eq!(column(&mut client, STATE), before);
 }
 

@@ -12,7 +12,7 @@ pub const TRIGGERS: [(&str, &str); 2] = [
 
 /// The functions of the extension: schema, name, argument types, symbol in the library, and whether
 /// it is STRICT. The function without a symbol is written in SQL.
-pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 49] = [
+pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 50] = [
     (SCHEMA, "announce", "", Some("guard_announce"), false),
     (SCHEMA, "ddl_command_end", "", Some("guard_ddl_command_end"), false),
     (SCHEMA, "ddl_command_start", "", Some("guard_ddl_command_start"), false),
@@ -26,8 +26,9 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 49] = [
         Some("ops_apply_golden_sql"),
         false,
     ),
+    ("ops", "assert_consistency", "", Some("ops_assert_consistency"), false),
     ("ops", "assert_security", "pg_catalog.text", Some("ops_assert_security"), false),
-    ("ops", "audit_contract", "pg_catalog.jsonb", Some("ops_audit_contract"), true),
+    ("ops", "audit_contract", "pg_catalog.jsonb", Some("ops_audit_contract"), false),
     ("ops", "audit_functions", "", Some("ops_audit_functions"), false),
     ("ops", "audit_grants", "", Some("ops_audit_grants"), false),
     ("ops", "audit_guard", "", Some("ops_audit_guard"), false),
@@ -56,9 +57,9 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 49] = [
         "contract_changes",
         "pg_catalog.jsonb,pg_catalog.jsonb",
         Some("ops_contract_changes"),
-        true,
+        false,
     ),
-    ("ops", "contract_preset", "pg_catalog.text", Some("ops_contract_preset"), true),
+    ("ops", "contract_preset", "pg_catalog.text", Some("ops_contract_preset"), false),
     ("ops", "contract_schema", "", Some("ops_contract_schema"), true),
     ("ops", "doctor", "pg_catalog.name", Some("ops_doctor"), false),
     (
@@ -85,7 +86,7 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 49] = [
     ),
     ("ops", "golden_sql", "pg_catalog.name[],pg_catalog.text[]", Some("ops_golden_sql"), false),
     ("ops", "guard_status", "", Some("ops_guard_status"), false),
-    ("ops", "judge_search_path", "pg_catalog.regprocedure", Some("ops_judge_search_path"), true),
+    ("ops", "judge_search_path", "pg_catalog.regprocedure", Some("ops_judge_search_path"), false),
     (
         "ops",
         "judge_search_path",
@@ -123,11 +124,11 @@ pub const FUNCTIONS: [(&str, &str, &str, Option<&str>, bool); 49] = [
     ("ops", "schema_snapshot", "pg_catalog.name[]", Some("ops_schema_snapshot"), false),
     ("ops", "security_definer_functions", "", Some("ops_security_definer_functions"), false),
     ("ops", "security_rules", "", Some("ops_security_rules"), false),
-    ("ops", "try_migration", "pg_catalog.text", Some("ops_try_migration"), true),
+    ("ops", "try_migration", "pg_catalog.text", Some("ops_try_migration"), false),
     ("ops", "unexempt", "pg_catalog.text,integer", Some("ops_unexempt"), false),
     ("ops", "unfreeze_schema", "pg_catalog.text", Some("ops_unfreeze_schema"), false),
-    ("ops", "validate_contract", "pg_catalog.jsonb", Some("ops_validate_contract"), true),
-    ("ops", "validate_contract", "pg_catalog.text", Some("ops_validate_contract_text"), true),
+    ("ops", "validate_contract", "pg_catalog.jsonb", Some("ops_validate_contract"), false),
+    ("ops", "validate_contract", "pg_catalog.text", Some("ops_validate_contract_text"), false),
 ];
 
 /// Whether the extension has a function of this name in schema `ops`.

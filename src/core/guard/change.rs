@@ -27,7 +27,7 @@ pub struct Change<'a> {
 }
 
 /// A violation of the contract that the transaction has added or extended.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Regression {
     /// The violation.
     pub finding: Finding,
@@ -39,6 +39,8 @@ pub struct Regression {
     pub settled: bool,
     /// Whether another statement of the same transaction can fix it.
     pub can_be_completed: bool,
+    /// Whether something is missing, rather than there in excess.
+    pub is_missing: bool,
 }
 
 impl<'a> Change<'a> {
@@ -85,6 +87,7 @@ impl<'a> Change<'a> {
             .map(|draft| Regression {
                 action: by_contract.min(self.at_most(&draft)),
                 settled: self.is_settled(&draft),
+                is_missing: draft.measure.is_missing,
                 can_be_completed: draft.measure.is_missing
                     || (!self.existed.contains_key(&draft.object.id)
                         && !matches!(draft.object.id, ObjectId::Policy(_))),

@@ -1,11 +1,13 @@
 //! The decisions of the guard: whether a statement is a regression, and the text of its rejection.
 
 mod change;
+mod completion;
 mod exposed;
 mod regression;
 mod rejection;
 
 pub use change::{Change, Regression};
+pub use completion::{Cause, Completion, causes};
 pub use exposed::{Exposed, exposed, is_excused};
 pub use regression::is_regression;
-pub use rejection::Rejection;
+pub use rejection::{RejectedAt, Rejection, merged};

@@ -1,6 +1,7 @@
 //! The text of a rejection: what violates the contract, why it matters, and what to do next.
 
 use super::change::Regression;
+use super::completion::Completion;
 use super::exposed::Exposed;
 use crate::catalog::Routine;
 use crate::contract::RoleKind;
@@ -13,6 +14,7 @@ use crate::rules::{
 };
 use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
 use crate::sql::{is_unprintable, listed, printable, quote_literal};
+use std::collections::BTreeSet;
 
 /// A violation of the contract by a statement, as an error in PostgreSQL's message style.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,10 +35,31 @@ pub struct Rejection {
     pub detail: String,
     /// HINT: the next command or action.
     pub hint: String,
+    /// The regression, where the rejection is about one.
+    pub regression: Option<Regression>,
 }
 
 /// How many routines a message names.
 const MOST_ROUTINES: usize = 3;
+
+/// How many calls that exempt an object a HINT has.
+const MOST_CALLS: usize = 10;
+
+/// How many other problems a DETAIL lists.
+const MOST_PROBLEMS: usize = 5;
+
+/// How many statements, and how many bytes of them, a HINT has.
+const MOST_STATEMENTS: usize = 40;
+const LONGEST_STATEMENTS: usize = 6_000;
+
+/// When a transaction is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectedAt {
+    /// At the end of a statement.
+    Statement,
+    /// At commit.
+    Commit,
+}
 
 impl Rejection {
     /// Returns the rejection of a routine's search_path; `tag` is the tag of the command.
@@ -77,6 +100,7 @@ impl Rejection {
             message,
             detail: format!("{detail} {}", source(rule)),
             hint: search_path_hint(cx, routine, assessment, tag),
+            regression: None,
         }
     }
 
@@ -100,6 +124,7 @@ impl Rejection {
             message,
             detail: format!("{} {}", rule.why, source(rule)),
             hint: format!("Omit SET {name}."),
+            regression: None,
         }
     }
 
@@ -125,6 +150,7 @@ impl Rejection {
                 source(rule)
             ),
             hint: "Use another name or another schema.".to_owned(),
+            regression: None,
         }
     }
 
@@ -147,6 +173,7 @@ impl Rejection {
                 source(rule)
             ),
             hint: "Create it without the temporary table, type or function.".to_owned(),
+            regression: None,
         }
     }
 
@@ -183,6 +210,7 @@ impl Rejection {
                 source(rule)
             ),
             hint: exposed_hint(&first.assessment),
+            regression: None,
         })
     }
 
@@ -205,8 +233,122 @@ impl Rejection {
             problem: finding.detail.clone(),
             detail: format!("{} {} {}", finding.detail, rule.why, source(rule)),
             hint: regression_hint(regression),
+            regression: Some(regression.clone()),
         }
     }
+}
+
+/// Merges the rejections of one command or transaction into the first one. Its DETAIL lists the
+/// others, without those whose cause it names; its HINT covers all of them. `None` where there are
+/// no rejections.
+#[must_use]
+pub fn merged(
+    rejections: Vec<Rejection>,
+    completion: &Completion,
+    at: RejectedAt,
+) -> Option<Rejection> {
+    let hint = merged_hint(&rejections, completion, at);
+    let detail = merged_detail(&rejections, completion);
+    let first = rejections.into_iter().next()?;
+    Some(Rejection { detail, hint, ..first })
+}
+
+fn merged_detail(rejections: &[Rejection], completion: &Completion) -> String {
+    let mut detail = rejections.first().map(|first| first.detail.clone()).unwrap_or_default();
+    for cause in &completion.causes {
+        detail += &format!(" {}", cause.problem);
+    }
+    let is_explained = |rejection: &&Rejection| {
+        rejection.regression.as_ref().is_some_and(|regression| {
+            let fingerprint = &regression.finding.fingerprint;
+            completion.causes.iter().any(|cause| cause.findings.contains(fingerprint))
+        })
+    };
+    let mut more: Vec<&str> = Vec::new();
+    for other in rejections.iter().skip(1).filter(|r| !is_explained(r)) {
+        if !more.contains(&other.problem.as_str()) {
+            more.push(&other.problem);
+        }
+    }
+    if !more.is_empty() {
+        let shown = more.iter().take(MOST_PROBLEMS).copied().collect::<Vec<_>>().join(" ");
+        detail += &format!(" Also: {shown}");
+    }
+    if more.len() > MOST_PROBLEMS {
+        detail += &format!(" And {} more.", more.len() - MOST_PROBLEMS);
+    }
+    detail
+}
+
+/// Returns the HINT for all rejections: what to change in the statements themselves, how to accept
+/// what may be intended, and last the statements that complete the transaction.
+fn merged_hint(rejections: &[Rejection], completion: &Completion, at: RejectedAt) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut add = |part: String| {
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    };
+    let texts = rejections.iter().filter(|r| r.regression.is_none()).map(|r| r.hint.clone());
+    texts.take(MOST_PROBLEMS).for_each(&mut add);
+    let regressions = || rejections.iter().filter_map(|r| r.regression.as_ref());
+    let intended: Vec<&Regression> = regressions().filter(|r| !r.can_be_completed).collect();
+    if !intended.is_empty() {
+        add(accept_hint(&intended, at == RejectedAt::Statement));
+    }
+    let is_left =
+        |r: &&Regression| r.can_be_completed && !completion.fixes.contains(&r.finding.fingerprint);
+    regressions().filter(is_left).map(|r| r.finding.rule.fix.to_owned()).for_each(add);
+    if !completion.statements.is_empty() {
+        let run = if intended.is_empty() { "Run" } else { "Otherwise run" };
+        parts.push(run_hint(run, regressions(), completion));
+    }
+    parts.join(" ")
+}
+
+/// Returns the statements of a completion, or the command that lists them where they are too long
+/// for a HINT. The statements that remove a cause come last.
+fn run_hint<'r>(
+    run: &str,
+    regressions: impl Iterator<Item = &'r Regression>,
+    completion: &Completion,
+) -> String {
+    let causes = || completion.causes.iter().flat_map(|cause| &cause.statements);
+    let statements: Vec<&str> =
+        completion.statements.iter().chain(causes()).map(String::as_str).collect();
+    let length: usize = statements.iter().map(|sql| sql.len() + 1).sum();
+    if statements.len() > MOST_STATEMENTS || length > LONGEST_STATEMENTS {
+        return many_statements_hint(run, regressions, completion);
+    }
+    let separator = if statements.len() == 1 { " " } else { "\n" };
+    format!("{run} in the same transaction:{separator}{}", statements.join("\n"))
+}
+
+fn many_statements_hint<'r>(
+    run: &str,
+    regressions: impl Iterator<Item = &'r Regression>,
+    completion: &Completion,
+) -> String {
+    let schemas: BTreeSet<&str> =
+        regressions.filter_map(|r| r.finding.object.schema.as_deref()).collect();
+    let schemas: Vec<String> = schemas.into_iter().map(quote_literal).collect();
+    let mut hint = format!(
+        "{run} in the same transaction the {} statements that this query lists before COMMIT:\n\
+         SELECT statement FROM ops.golden_sql(schemas => ARRAY[{}]::name[]);",
+        completion.statements.len(),
+        schemas.join(", ")
+    );
+    let causes: Vec<&str> = completion
+        .causes
+        .iter()
+        .flat_map(|cause| &cause.statements)
+        .take(MOST_STATEMENTS)
+        .map(String::as_str)
+        .collect();
+    if !causes.is_empty() {
+        hint += &format!("\nTo remove the cause, run:\n{}", causes.join("\n"));
+    }
+    hint
 }
 
 /// Returns where the rule is documented.
@@ -222,28 +364,41 @@ fn regression_hint(regression: &Regression) -> String {
             |sql| format!("Run in the same transaction: {}", sql.replace('\n', " ")),
         );
     }
+    accept_hint(&[regression], true)
+}
+
+/// Returns how regressions can be declared or exempted. `is_at_statement`: the statement has just
+/// ended, so that a later one may still revert it.
+fn accept_hint(regressions: &[&Regression], is_at_statement: bool) -> String {
     let mut hint =
         "If this is intended, declare it in the contract with ops.load_contract() first".to_owned();
-    if let Some(exempt) = exempt_statement(finding) {
-        hint += &format!(", or exempt it: {exempt}");
-    } else {
-        hint += ".";
+    let mut calls: Vec<String> = Vec::new();
+    for call in regressions.iter().filter_map(|r| exempt_statement(&r.finding)) {
+        if !calls.contains(&call) {
+            calls.push(call);
+        }
     }
-    if regression.settled {
+    match calls.len() {
+        0 => hint.push('.'),
+        1..=MOST_CALLS => hint += &format!(", or exempt it: {}", calls.join(" ")),
+        _ => hint += ", or exempt each object with ops.exempt().",
+    }
+    if is_at_statement && regressions.iter().any(|r| r.settled) {
         hint += " If a later statement of the transaction reverts it, run SET LOCAL \
                  dragonfly_guard.check_at = commit first.";
     }
     hint
 }
 
-/// Returns the call that exempts the object from the rule, with gaps for reason and expiry. `None`
+/// Returns the call that exempts the object from the rule, with a gap for the reason. `None`
 /// where the rule cannot be exempted by pattern, or the identity cannot be written as one.
 fn exempt_statement(finding: &Finding) -> Option<String> {
     let identity = &finding.object.identity;
     let is_exact = !identity.chars().any(|c| matches!(c, '*' | '?') || is_unprintable(c));
     (finding.rule.exempt_by_pattern && is_exact).then(|| {
         format!(
-            "SELECT ops.exempt(rule => '{}', object => {}, reason => '...', expires_at => '...');",
+            "SELECT ops.exempt(rule => '{}', object => {}, reason => '...', expires_at => now() + \
+             interval '30 days');",
             finding.rule.id,
             quote_literal(identity)
         )
@@ -396,7 +551,8 @@ mod tests {
             rejection.hint,
             "If this is intended, declare it in the contract with ops.load_contract() first, or \
              exempt it: SELECT ops.exempt(rule => 'table_privileges', object => \
-             'public.judgments', reason => '...', expires_at => '...'); If a later statement of \
+             'public.judgments', reason => '...', expires_at => now() + interval \
+             '30 days'); If a later statement of \
              the transaction reverts it, run SET LOCAL dragonfly_guard.check_at = commit first."
         );
     }

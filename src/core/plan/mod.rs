@@ -1,5 +1,6 @@
 //! The plan: the statements that fix findings, in order.
 
+mod completion;
 pub mod effects;
 mod order;
 mod rights;
@@ -8,6 +9,7 @@ mod simulate;
 mod step;
 mod undo;
 
+pub use completion::Completer;
 pub use search::Planner;
 pub use step::{Risk, Step};
 

@@ -1,0 +1,112 @@
+//! Arguments of the SQL functions. An argument that cannot be answered is an error that names it:
+//! NULL where a value is required, an empty text, an empty array, or a null or empty element. An
+//! empty result, or NULL, would look as if there were nothing to report.
+
+use crate::pg::call::Call;
+use crate::pg::report::Report;
+use pgrx::PgSqlErrorCode;
+
+/// Returns the value of an argument that must not be NULL.
+pub fn required<T>(value: Option<T>, name: &str) -> T {
+    value.unwrap_or_else(|| null(name, &format!("Specify {name}.")))
+}
+
+/// Returns a text that must be neither NULL nor blank.
+pub fn text(call: Call, i: usize, name: &str) -> String {
+    let text = required(call.text(i), name);
+    if text.trim().is_empty() {
+        empty(name, &format!("Specify {name}."));
+    }
+    text
+}
+
+/// Returns a text that must not be blank; `None` for NULL, which has a meaning of its own.
+pub fn optional_text(call: Call, i: usize, name: &str) -> Option<String> {
+    not_blank(call.text(i), name)
+}
+
+/// Returns a name that must be neither NULL nor empty.
+pub fn name(call: Call, i: usize, name: &str) -> String {
+    let value = required(call.name(i), name);
+    if value.is_empty() {
+        empty(name, &format!("Specify {name}."));
+    }
+    value
+}
+
+/// Returns a name that must not be empty; `None` for NULL, which has a meaning of its own.
+pub fn optional_name(call: Call, i: usize, name: &str) -> Option<String> {
+    not_blank(call.name(i), name)
+}
+
+/// Returns a boolean that must not be NULL.
+pub fn flag(call: Call, i: usize, name: &str) -> bool {
+    call.bool(i).unwrap_or_else(|| null(name, &format!("Use {name} => true or {name} => false.")))
+}
+
+/// Returns the texts of an array that must have elements, none of them null or empty; `None` for
+/// NULL, which means all.
+pub fn texts(call: Call, i: usize, name: &str) -> Option<Vec<String>> {
+    reject_null_elements(call, i, name);
+    not_empty(call.texts(i), name)
+}
+
+/// Returns the names of an array, as [`texts`] does.
+pub fn names(call: Call, i: usize, name: &str) -> Option<Vec<String>> {
+    reject_null_elements(call, i, name);
+    not_empty(call.names(i), name)
+}
+
+/// Returns the numbers of an array that must have elements, none of them null; `None` for NULL,
+/// which means all.
+pub fn integers(call: Call, i: usize, name: &str) -> Option<Vec<i32>> {
+    reject_null_elements(call, i, name);
+    let numbers = call.ints(i);
+    if numbers.as_ref().is_some_and(Vec::is_empty) {
+        empty(name, &format!("Omit {name}, or use NULL, for all."));
+    }
+    numbers
+}
+
+fn not_blank(text: Option<String>, name: &str) -> Option<String> {
+    if text.as_ref().is_some_and(|text| text.trim().is_empty()) {
+        empty(name, &format!("Omit {name}, or use a text that is not empty."));
+    }
+    text
+}
+
+fn not_empty(elements: Option<Vec<String>>, name: &str) -> Option<Vec<String>> {
+    if elements.as_ref().is_some_and(|all| all.is_empty() || all.iter().any(String::is_empty)) {
+        empty(name, &format!("Omit {name}, or use NULL, for all."));
+    }
+    elements
+}
+
+fn reject_null_elements(call: Call, i: usize, name: &str) {
+    if call.has_null_elements(i) {
+        Report {
+            message: format!("{name} must not contain nulls"),
+            detail: String::new(),
+            hint: format!("Omit {name}, or use NULL instead of the array, for all."),
+        }
+        .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED);
+    }
+}
+
+fn null(name: &str, hint: &str) -> ! {
+    Report {
+        message: format!("{name} must not be null"),
+        detail: String::new(),
+        hint: hint.to_owned(),
+    }
+    .error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED)
+}
+
+fn empty(name: &str, hint: &str) -> ! {
+    Report {
+        message: format!("{name} must not be empty"),
+        detail: String::new(),
+        hint: hint.to_owned(),
+    }
+    .error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE)
+}

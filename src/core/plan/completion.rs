@@ -1,0 +1,345 @@
+//! Which statements complete a transaction so that the guard allows it: the fixes of what it would
+//! reject, chosen phase by phase as in a plan, because one fix may make another unnecessary.
+
+use super::order::{Wanted, in_order, phase};
+use super::simulate::Simulation;
+use crate::access::Access;
+use crate::catalog::{Oid, Snapshot};
+use crate::finding::Finding;
+use crate::guard::{Change, Completion, Regression, causes};
+use crate::rule::Rule;
+use crate::rules::Context;
+use std::collections::HashSet;
+
+/// How often the changed catalog is checked again: once for each phase, and for findings that a fix
+/// adds.
+const MOST_ROUNDS: usize = 16;
+
+/// The input of a completion.
+pub struct Completer<'a> {
+    /// The catalog without the changes of the transaction.
+    pub before: &'a Context<'a>,
+    /// The catalog with them.
+    pub after: &'a Context<'a>,
+    /// The rules that are checked.
+    pub rules: &'a [&'static Rule],
+    /// The routines on which statements of the transaction granted EXECUTE to PUBLIC.
+    pub granted_to_public: &'a HashSet<Oid>,
+    /// Whether the guard would reject a regression, and a statement of the transaction may fix it.
+    pub is_wanted: &'a dyn Fn(&Context<'_>, &Regression) -> bool,
+    /// The role that executes the transaction.
+    pub runner: Oid,
+    /// Called repeatedly; unwinds if the query is canceled.
+    pub interrupts: &'a dyn Fn(),
+}
+
+impl Completer<'_> {
+    /// Returns the statements that fix `regressions`, and what these have in common.
+    #[must_use]
+    pub fn complete(&self, regressions: &[&Regression]) -> Completion {
+        let findings: Vec<Finding> = regressions.iter().map(|r| r.finding.clone()).collect();
+        let (chosen, left) = self.choose(findings.clone());
+        let left: HashSet<&str> = left.iter().map(|f| f.fingerprint.as_str()).collect();
+        let fixed = findings.into_iter().map(|f| f.fingerprint);
+        Completion {
+            statements: in_order(&chosen).iter().map(|w| w.statement.to_string()).collect(),
+            fixes: fixed.filter(|f| !left.contains(f.as_str())).collect(),
+            causes: causes(self.after, regressions),
+        }
+    }
+
+    /// Returns the statements that fix findings, and the findings that are left after them.
+    fn choose(&self, mut found: Vec<Finding>) -> (Vec<Wanted>, Vec<Finding>) {
+        let mut chosen: Vec<Wanted> = Vec::new();
+        for _ in 0..MOST_ROUNDS {
+            let fresh = fresh(&found, &chosen);
+            if fresh.is_empty() {
+                break;
+            }
+            chosen.extend(fresh);
+            found = self.left_after(&chosen);
+        }
+        let left: HashSet<&str> = found.iter().map(|f| f.fingerprint.as_str()).collect();
+        chosen.retain(|w| w.findings.iter().any(|f| !left.contains(f.fingerprint.as_str())));
+        (chosen, found)
+    }
+
+    /// Returns the findings that the guard would still reject after some statements.
+    fn left_after(&self, chosen: &[Wanted]) -> Vec<Finding> {
+        let snapshot = self.simulate(chosen);
+        let access = Access::new(&snapshot);
+        let cx = Context::new(self.after.contract, &snapshot, &access, self.interrupts);
+        let change =
+            Change::new(self.before, &cx).with_grants_to_public(self.granted_to_public.clone());
+        let mut left = Vec::new();
+        for rule in self.rules {
+            let regressions = change.regressions(rule);
+            left.extend(
+                regressions.into_iter().filter(|r| (self.is_wanted)(&cx, r)).map(|r| r.finding),
+            );
+        }
+        left
+    }
+
+    fn simulate(&self, chosen: &[Wanted]) -> Snapshot {
+        let mut simulation = Simulation::new(self.after.snapshot.clone(), self.runner);
+        for wanted in in_order(chosen) {
+            (self.interrupts)();
+            simulation.execute(&wanted.statement);
+        }
+        simulation.complete()
+    }
+}
+
+/// Returns the fixes that are not chosen yet, of the first phase that has any.
+fn fresh(found: &[Finding], chosen: &[Wanted]) -> Vec<Wanted> {
+    let mut known: HashSet<String> = chosen.iter().map(|w| w.statement.to_string()).collect();
+    let mut fresh: Vec<Wanted> = Vec::new();
+    for finding in found {
+        for statement in finding.fix.statements() {
+            if known.insert(statement.to_string()) {
+                let findings = vec![finding.clone()];
+                fresh.push(Wanted { statement: statement.clone(), findings });
+            } else if let Some(same) = fresh.iter_mut().find(|w| w.statement == *statement) {
+                same.findings.push(finding.clone());
+            }
+        }
+    }
+    let first = fresh.iter().map(|w| phase(&w.statement)).min();
+    fresh.retain(|w| Some(phase(&w.statement)) == first);
+    fresh
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{AclItem, DefaultAcl, PUBLIC, Privileges, Relation, RelationKind};
+    use crate::contract::GuardAction;
+    use crate::guard::{RejectedAt, Rejection, merged};
+    use crate::rules::RULES;
+    use crate::rules::testing::{Edit, World, edit};
+    use proptest::prelude::*;
+
+    /// What the guard says about a transaction, and what is left after the statements of its HINT.
+    struct Outcome {
+        rejection: Option<Rejection>,
+        completion: Completion,
+        left: Vec<Finding>,
+    }
+
+    /// Checks the transaction that has changed `before` into `after`, at commit.
+    fn check(before: &World, after: &World) -> Outcome {
+        let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
+        let (old_access, new_access) = (Access::new(&old), Access::new(&new));
+        let old = Context::new(&before.contract, &old, &old_access, &|| {});
+        let new = Context::new(&after.contract, &new, &new_access, &|| {});
+        let change = Change::new(&old, &new);
+        let blocked = |r: &Regression| r.action == GuardAction::Block;
+        let found: Vec<Regression> = RULES
+            .iter()
+            .flat_map(|rule| change.regressions(rule))
+            .filter(|regression| blocked(regression))
+            .collect();
+        let completer = Completer {
+            before: &old,
+            after: &new,
+            rules: &RULES,
+            granted_to_public: &HashSet::new(),
+            is_wanted: &|_, regression| blocked(regression),
+            runner: new.snapshot.role_named("root").unwrap().oid,
+            interrupts: &|| {},
+        };
+        let completion = completer.complete(&found.iter().collect::<Vec<_>>());
+        let (_, left) = completer.choose(found.iter().map(|r| r.finding.clone()).collect());
+        let rejections = found.iter().map(|r| Rejection::of_regression(r, "COMMIT")).collect();
+        let rejection = merged(rejections, &completion, RejectedAt::Commit);
+        Outcome { rejection, completion, left }
+    }
+
+    fn add_table(world: &mut World, name: &str, kind: RelationKind, acl: &[(Oid, Privileges)]) {
+        let (schema, owner) = (world.schema("public").oid, world.role("postgres").oid);
+        let oid = 40_000 + world.snapshot.relations.len() as Oid;
+        let acl = acl.iter().map(|(grantee, privileges)| AclItem {
+            grantee: *grantee,
+            grantor: owner,
+            privileges: *privileges,
+            grantable: Privileges::NONE,
+        });
+        world.add_relation(Relation {
+            oid,
+            name: name.into(),
+            schema,
+            owner,
+            kind,
+            acl: Some(acl.collect()),
+            ..Relation::default()
+        });
+    }
+
+    /// Lets new tables and sequences of postgres in public be open to both clients.
+    fn add_defaults(world: &mut World) -> Vec<Oid> {
+        let (role, schema) = (world.role("postgres").oid, world.schema("public").oid);
+        let clients = ["anon", "authenticated"].map(|name| world.role(name).oid);
+        let kinds = [(b'r', Privileges::ALL_ON_TABLE), (b'S', Privileges::ALL_ON_SEQUENCE)];
+        for (object_type, privileges) in kinds {
+            let acl = clients.map(|grantee| AclItem {
+                grantee,
+                grantor: role,
+                privileges,
+                grantable: Privileges::NONE,
+            });
+            let default = DefaultAcl { role, schema, object_type, acl: acl.to_vec() };
+            world.snapshot.default_acls.push(default);
+        }
+        clients.to_vec()
+    }
+
+    #[test]
+    fn table_opened_by_default_privileges_gets_one_hint_with_the_cause() {
+        let mut before = World::conforming();
+        add_defaults(&mut before);
+        let mut after = World::conforming();
+        let clients = add_defaults(&mut after);
+        let all = |privileges| clients.iter().map(|c| (*c, privileges)).collect::<Vec<_>>();
+        add_table(&mut after, "notes", RelationKind::Table, &all(Privileges::ALL_ON_TABLE));
+        let sequence = all(Privileges::ALL_ON_SEQUENCE);
+        add_table(&mut after, "notes_id_seq", RelationKind::Sequence, &sequence);
+        let Outcome { rejection, completion, left } = check(&before, &after);
+        let rejection = rejection.unwrap();
+        assert_eq!(left, []);
+        assert_eq!(completion.causes.len(), 1);
+        assert_eq!(
+            rejection.hint,
+            "Run in the same transaction:\n\
+             REVOKE ALL ON TABLE public.notes FROM anon, authenticated;\n\
+             REVOKE ALL ON SEQUENCE public.notes_id_seq FROM anon, authenticated;\n\
+             ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE ALL ON TABLES \
+             FROM anon, authenticated;\n\
+             ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE ALL ON SEQUENCES \
+             FROM anon, authenticated;"
+        );
+        let cause = "The cause of 6 findings is that default privileges of role \"postgres\" in \
+                     schema public grant privileges on new tables and sequences to role \"anon\" \
+                     and role \"authenticated\". Also: Row security is disabled on table \
+                     public.notes, which role \"anon\" can access.";
+        assert!(rejection.detail.ends_with(cause), "{}", rejection.detail);
+    }
+
+    #[test]
+    fn privileges_that_were_granted_by_hand_have_no_cause() {
+        let mut before = World::conforming();
+        add_defaults(&mut before);
+        let mut after = World::conforming();
+        add_defaults(&mut after);
+        let all = [(PUBLIC, Privileges::ALL_ON_TABLE)];
+        add_table(&mut after, "notes", RelationKind::Table, &all);
+        let Outcome { rejection, completion, left } = check(&before, &after);
+        assert_eq!((left, completion.causes), (vec![], vec![]));
+        assert_eq!(
+            rejection.unwrap().hint,
+            "Run in the same transaction:\n\
+             GRANT ALL ON TABLE public.notes TO service_role;\n\
+             REVOKE ALL ON TABLE public.notes FROM PUBLIC;"
+        );
+    }
+
+    #[test]
+    fn hint_for_very_many_objects_names_the_query_that_lists_the_statements() {
+        let before = World::conforming();
+        let mut after = World::conforming();
+        let anon = after.role("anon").oid;
+        for number in 0..100 {
+            let acl = [(anon, Privileges::ALL_ON_TABLE)];
+            add_table(&mut after, &format!("t{number}"), RelationKind::Table, &acl);
+        }
+        let Outcome { rejection, left, .. } = check(&before, &after);
+        assert_eq!(left, []);
+        assert_eq!(
+            rejection.unwrap().hint,
+            "Run in the same transaction the 100 statements that this query lists before \
+             COMMIT:\nSELECT statement FROM ops.golden_sql(schemas => ARRAY['public']::name[]);"
+        );
+    }
+
+    #[test]
+    fn intended_grant_can_be_declared_exempted_or_reverted() {
+        let before = World::conforming();
+        let mut after = World::conforming();
+        let anon = after.role("anon").oid;
+        after.grant("public.judgments", anon, Privileges::SELECT | Privileges::INSERT);
+        let Outcome { rejection, left, .. } = check(&before, &after);
+        assert_eq!(left, []);
+        let exempt = |rule: &str| {
+            format!(
+                "SELECT ops.exempt(rule => '{rule}', object => 'public.judgments', reason => \
+                 '...', expires_at => now() + interval '30 days');"
+            )
+        };
+        assert_eq!(
+            rejection.unwrap().hint,
+            format!(
+                "If this is intended, declare it in the contract with ops.load_contract() first, \
+                 or exempt it: {} {} Otherwise run in the same transaction: REVOKE SELECT, INSERT \
+                 ON TABLE public.judgments FROM anon;",
+                exempt("table_privileges"),
+                exempt("direct_write")
+            )
+        );
+    }
+
+    /// Applies an edit that leaves a catalog as a server could: without a new owner, which would
+    /// be another grantor, and with one row for each kind of default privileges.
+    fn edit_as_a_server(world: &mut World, edit: Edit) {
+        if edit.action == 7 {
+            return;
+        }
+        world.edit(edit);
+        let mut merged: Vec<DefaultAcl> = Vec::new();
+        for default in std::mem::take(&mut world.snapshot.default_acls) {
+            let key = |d: &DefaultAcl| (d.role, d.schema, d.object_type);
+            match merged.iter_mut().find(|known| key(known) == key(&default)) {
+                Some(known) => known.acl.extend(default.acl),
+                None => merged.push(default),
+            }
+        }
+        world.snapshot.default_acls = merged;
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+        #[test]
+        fn statements_of_the_hint_leave_nothing_that_the_guard_rejects(
+            earlier in proptest::collection::vec(edit(), 0..6),
+            edits in proptest::collection::vec(edit(), 0..10),
+            tables in proptest::collection::vec(Edit::any(1), 0..4),
+            has_defaults in any::<bool>(),
+        ) {
+            let mut before = World::conforming();
+            before.add_role("mallory");
+            let mut after = World::conforming();
+            after.add_role("mallory");
+            for world in [&mut before, &mut after] {
+                if has_defaults {
+                    add_defaults(world);
+                }
+                earlier.iter().for_each(|change| edit_as_a_server(world, *change));
+            }
+            for (i, table) in tables.iter().enumerate() {
+                let clients = ["anon", "authenticated"].map(|name| after.role(name).oid);
+                let grantee = clients.get(table.role).copied().unwrap_or(PUBLIC);
+                let all = Privileges(table.bits) & Privileges::ALL_ON_TABLE;
+                let kinds = [RelationKind::Table, RelationKind::View];
+                add_table(&mut after, &format!("n{i}"), kinds[i % 2], &[(grantee, all)]);
+            }
+            edits.iter().for_each(|change| edit_as_a_server(&mut after, *change));
+            let Outcome { completion, left, rejection } = check(&before, &after);
+            // What is left has no statement that fixes it, and the HINT says what to do instead.
+            for finding in &left {
+                prop_assert!(finding.fix.statements().is_empty(), "{finding:#?} {completion:#?}");
+            }
+            if let Some(rejection) = rejection {
+                prop_assert!(!rejection.hint.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! One HINT suffices: the statements that it gives, run in the same transaction, let the rejected
+//! statement or commit pass, and a cause that several findings share is named once.
+
+use dragonfly_tests::{Cluster, ServerError, attempt, column};
+use postgres::Client;
+
+/// The default privileges of every Supabase database.
+const OPEN_DEFAULTS: &str = "
+    CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE service_role BYPASSRLS;
+    CREATE ROLE postgres SUPERUSER LOGIN; GRANT USAGE ON SCHEMA public TO anon, authenticated;
+    SET ROLE postgres;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON SEQUENCES TO anon, authenticated;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON FUNCTIONS TO anon, authenticated;
+    RESET ROLE;";
+
+/// Returns the statements of a HINT; none where it has none for the same transaction.
+fn statements(hint: &str) -> String {
+    hint.split_once("in the same transaction:").map(|(_, sql)| sql.to_owned()).unwrap_or_default()
+}
+
+/// Runs `sql` in a transaction, with `rest` before COMMIT. A failed transaction is rolled back.
+fn transaction(client: &mut Client, sql: &str, rest: &str) -> Result<(), ServerError> {
+    let result = ["BEGIN", sql, rest, "COMMIT"].iter().try_for_each(|sql| attempt(client, sql));
+    attempt(client, "ROLLBACK")?;
+    result
+}
+
+/// Runs `sql`, which must be rejected, and again with the statements of the HINT, which must pass.
+/// Returns the rejection.
+fn one_round(client: &mut Client, sql: &str) -> ServerError {
+    let rejected = transaction(client, sql, "").expect_err(sql);
+    let rest = statements(&rejected.hint);
+    assert!(!rest.trim().is_empty(), "{sql}: {rejected:?}");
+    if let Err(again) = transaction(client, sql, &rest) {
+        panic!("{sql}\nfirst: {rejected:?}\nthen: {again:?}");
+    }
+    rejected
+}
+
+fn database(cluster: &Cluster, name: &str) -> Client {
+    drop(cluster.guarded(name));
+    let mut client = cluster.connect(name, "postgres");
+    attempt(&mut client, "SET dragonfly_guard.check_at = statement").unwrap();
+    client
+}
+
+fn start() -> Cluster {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("template1", dragonfly_tests::SUPERUSER);
+    client.batch_execute(OPEN_DEFAULTS).unwrap();
+    cluster
+}
+
+#[test]
+fn statements_of_one_hint_let_a_new_object_pass() {
+    let cluster = start();
+    let scenarios = [
+        "CREATE TABLE public.notes (id serial PRIMARY KEY, body text)",
+        "CREATE TABLE public.notes AS SELECT 1 AS id",
+        "CREATE TABLE public.t (id int); CREATE VIEW public.v AS SELECT * FROM public.t",
+        "CREATE MATERIALIZED VIEW public.m AS SELECT 1 AS id",
+        "CREATE SEQUENCE public.s",
+        "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = \
+         pg_catalog, pg_temp AS 'SELECT 1'",
+        "CREATE TABLE public.t (id bigint GENERATED ALWAYS AS IDENTITY); \
+         GRANT ALL ON public.t TO PUBLIC",
+        "CREATE TABLE public.t (id int); CREATE TABLE public.\"Odd; name\" (id serial); \
+         CREATE VIEW public.v AS SELECT 1; CREATE SEQUENCE public.s",
+        "CREATE SCHEMA later; CREATE TABLE public.t (id serial); ALTER TABLE public.t RENAME TO u",
+    ];
+    for (number, sql) in scenarios.iter().enumerate() {
+        let mut client = database(&cluster, &format!("hint{number}"));
+        let rejected = one_round(&mut client, sql);
+        let cause = "default privileges of role \"postgres\" in schema public grant privileges";
+        assert_eq!(rejected.detail.matches(cause).count(), 1, "{sql}: {rejected:?}");
+        assert!(
+            rejected.hint.contains(
+                "ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE ALL ON"
+            )
+        );
+        // The cause is removed: the next table needs no statement at all.
+        if rejected.hint.contains("ON TABLES FROM anon, authenticated;") {
+            transaction(&mut client, "CREATE TABLE public.next (id int)", "").unwrap();
+        }
+    }
+}
+
+#[test]
+fn grants_on_a_new_table_get_one_merged_revoke() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("grants");
+    client.batch_execute("CREATE ROLE anon; CREATE ROLE authenticated").unwrap();
+    let table = "CREATE TABLE public.t (id int)";
+    let rejected = one_round(
+        &mut client,
+        &format!("{table}; GRANT SELECT, INSERT ON public.t TO authenticated, anon"),
+    );
+    assert_eq!(
+        rejected.hint,
+        "Run in the same transaction: REVOKE SELECT, INSERT ON TABLE public.t FROM anon, \
+         authenticated;"
+    );
+    client.batch_execute("DROP TABLE public.t").unwrap();
+    let rejected = one_round(&mut client, &format!("{table}; GRANT ALL ON public.t TO PUBLIC"));
+    assert_eq!(
+        rejected.hint,
+        "Run in the same transaction: REVOKE ALL ON TABLE public.t FROM PUBLIC;"
+    );
+    assert!(!rejected.detail.contains("default privileges"), "{rejected:?}");
+}
+
+#[test]
+fn rejected_routine_gets_its_path_and_its_revokes_in_one_hint() {
+    let cluster = start();
+    let mut client = database(&cluster, "routine");
+    let create = |path: &str| {
+        format!(
+            "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER {path} AS \
+             'SELECT 1'"
+        )
+    };
+    let rejected = transaction(&mut client, &create(""), "").unwrap_err();
+    assert!(rejected.message.contains("has no safe search_path"), "{rejected:?}");
+    let rest = statements(&rejected.hint);
+    assert!(rest.contains("FROM anon, authenticated;"), "{rejected:?}");
+    let path = "SET search_path = pg_catalog, pg_temp";
+    transaction(&mut client, &create(path), &rest).unwrap();
+}
+
+#[test]
+fn intended_change_can_be_exempted_or_reverted_by_the_statements_of_the_hint() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("intended");
+    let grant = "GRANT ALL ON public.judgments TO PUBLIC";
+    let rejected = transaction(&mut client, grant, "").unwrap_err();
+    // Every finding can be exempted as the HINT says.
+    let calls: Vec<&str> = rejected
+        .hint
+        .split("SELECT ops.exempt(")
+        .skip(1)
+        .map(|c| c.split(';').next().unwrap())
+        .collect();
+    assert_eq!(calls.len(), 2, "{rejected:?}");
+    for call in calls {
+        attempt(&mut client, &format!("SELECT ops.exempt({call}")).unwrap();
+    }
+    transaction(&mut client, grant, "").unwrap();
+    client.batch_execute("REVOKE ALL ON public.judgments FROM PUBLIC").unwrap();
+    attempt(&mut client, "SELECT ops.unexempt(id => id) FROM ops.v_exemptions").unwrap();
+    // At commit, the same transaction can also revert it.
+    let deferred = format!("SET LOCAL dragonfly_guard.check_at = commit; {grant}");
+    let rejected = one_round(&mut client, &deferred);
+    assert!(rejected.hint.contains("Otherwise run in the same transaction:"), "{rejected:?}");
+}
+
+#[test]
+fn hint_about_very_many_objects_names_the_query_that_lists_the_statements() {
+    let cluster = start();
+    let mut client = database(&cluster, "many");
+    let create = "DO $$ BEGIN FOR i IN 1..100 LOOP
+        EXECUTE format('CREATE TABLE public.t%s (id serial)', i); END LOOP; END $$";
+    let rejected = transaction(&mut client, create, "").unwrap_err();
+    assert!(rejected.hint.len() < 1_000, "{rejected:?}");
+    let query = rejected.hint.lines().nth(1).unwrap().trim_end_matches(';').to_owned();
+    attempt(&mut client, "BEGIN").unwrap();
+    attempt(&mut client, create).unwrap();
+    let listed = column(&mut client, &query);
+    assert!(listed.len() >= 200, "{listed:?}");
+    for statement in listed.iter().filter(|sql| !sql.starts_with("--")) {
+        attempt(&mut client, statement).unwrap();
+    }
+    attempt(&mut client, "COMMIT").unwrap();
+}
