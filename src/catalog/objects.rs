@@ -87,8 +87,8 @@ impl Columns {
     }
 }
 
-/// Reads the relations of the `governed` schemas and others that matter. Of other relations, of types and of operators, it reads
-/// which roles own some in which schemas.
+/// Reads the relations of the `governed` schemas, and of others that matter as much. Of other
+/// relations, of types and of operators, it reads which roles own some in which schemas.
 pub fn relations(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_CLASS);
     let columns = Columns::of(&table);

@@ -42,7 +42,7 @@ const VIOLATIONS: [&str; 30] = [
     "rls_policy_undeclared | policy | mine on public.plaintiffs | authenticated",
     "rls_policy_always_true | policy | anybody on public.job_queue | anon",
     "guard_tampered | event trigger | zz_dragonfly_guard_end",
-    "undeclared_role_privileges | schema | public | helpers",
+    "undeclared_role_privileges | schema | public | reporter",
     "ungoverned_schema_access | schema | reports | anon",
     "security_definer_settings | function | api.get_call_queue()",
     "routine_executable_by_public | function | enforcement.open_actions(bigint) | PUBLIC",
@@ -120,7 +120,7 @@ fn every_fix_is_executed_and_findings_without_fix_remain() {
         [
             "required_object_missing | view | ops.v_event_log_recent",
             "rls_policy_missing | table | intake.simplicity_batches | authenticated",
-            "undeclared_role_privileges | schema | public | helpers",
+            "undeclared_role_privileges | schema | public | reporter",
             "ungoverned_schema_access | schema | reports | anon",
         ]
     );

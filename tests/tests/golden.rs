@@ -81,15 +81,15 @@ fn plan_can_be_tried_executed_and_reverted() {
     let mut run = |dry_run: bool| -> Vec<String> {
         client.query(outcomes, &[&dry_run]).unwrap().iter().map(|row| row.get(0)).collect()
     };
-    assert_eq!(run(true), ["proposed 3", "tried 24"]);
+    assert_eq!(run(true), ["proposed 5", "tried 24"]);
     let mut other = cluster.connect("app", dragonfly_tests::SUPERUSER);
     assert_eq!(column(&mut other, WORSE_THAN_INFO), before, "nothing was changed");
     let undo = column(
         &mut other,
         "SELECT undo FROM ops.golden_sql() WHERE undo IS NOT NULL ORDER BY step DESC",
     );
-    assert_eq!(run(false), ["done 24", "proposed 3"]);
-    assert_eq!(run(false), ["proposed 3"], "applying it again does nothing");
+    assert_eq!(run(false), ["done 24", "proposed 5"]);
+    assert_eq!(run(false), ["proposed 5"], "applying it again does nothing");
     assert_eq!(
         column(&mut client, "SELECT statement FROM ops.golden_sql() ORDER BY step"),
         [
@@ -102,6 +102,10 @@ fn plan_can_be_tried_executed_and_reverted() {
              -- ALTER TABLE ops.reaper_log OWNER TO postgres;",
             "-- CREATE POLICY \"authenticated insert\" ON intake.simplicity_batches FOR INSERT TO \
              authenticated WITH CHECK (...);",
+            "-- Declare role \"reporter\" if these privileges are intended. Otherwise:\n-- REVOKE \
+             SELECT ON TABLE public.plaintiffs FROM reporter;",
+            "-- Add schema reports to the contract if it is intended. Otherwise:\n-- REVOKE USAGE \
+             ON SCHEMA reports FROM anon;",
         ]
     );
     // All except the repair of the guard's own trigger, which has no undo.
@@ -356,7 +360,11 @@ const DEPENDENT_GRANTS: [(&str, &[&str]); 8] = [
         "CREATE ROLE dd; GRANT SELECT ON SEQUENCE public.job_queue_id_seq TO dd WITH GRANT OPTION; \
          SET ROLE dd;
          GRANT SELECT ON SEQUENCE public.job_queue_id_seq TO service_role WITH GRANT OPTION",
-        &["REVOKE GRANT OPTION FOR SELECT ON SEQUENCE public.job_queue_id_seq FROM dd CASCADE;"],
+        &[
+            "REVOKE GRANT OPTION FOR SELECT ON SEQUENCE public.job_queue_id_seq FROM dd CASCADE;",
+            "-- Declare role \"dd\" if these privileges are intended. Otherwise:\n-- REVOKE SELECT \
+             ON SEQUENCE public.job_queue_id_seq FROM dd;",
+        ],
     ),
     // Without its policy, a table needs no row security; a privilege on a table includes its
     // columns.

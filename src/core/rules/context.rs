@@ -120,15 +120,14 @@ impl<'a> Context<'a> {
     /// privileges it inherits. Not counted are the declared roles that a login role or an
     /// undeclared role of requests inherits from: requests can become those anyway.
     pub(crate) fn own_grantees(&self, role: Oid) -> Rc<HashSet<Oid>> {
-        let closure = || self.access.closure(role, Follow::Privileges);
+        let closure = self.access.closure(role, Follow::Privileges);
         match self.kind_of(role) {
             Some(RoleKind::Login) => Rc::new(HashSet::from([role])),
-            Some(_) => closure(),
             None if self.requests.reach(role) => {
                 let is_own = |held: &Oid| *held == role || self.kind_of(*held).is_none();
-                Rc::new(closure().iter().copied().filter(is_own).collect())
+                Rc::new(closure.iter().copied().filter(is_own).collect())
             }
-            None => closure(),
+            _ => closure,
         }
     }
 
