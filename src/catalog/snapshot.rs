@@ -20,6 +20,7 @@ pub fn full(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     routines::all(state, &governed, &mut snapshot);
     guard::read(state, own, &mut snapshot);
     snapshot.settings = roles::settings(state, &snapshot.database.name);
+    routines::named_in_settings(state, &mut snapshot);
     snapshot.complete()
 }
 

@@ -630,7 +630,12 @@ fn explain_access_rejects_invalid_questions_and_executes_nothing() {
     );
     assert_eq!(
         links(&mut client, "'missing', 'api'")[1],
-        "NO verdict: Denied: role \"missing\" does not exist. => CREATE ROLE missing NOLOGIN;"
+        "NO verdict: Denied: role \"missing\" does not exist."
+    );
+    assert_eq!(
+        links(&mut client, "'missing', 'api'")[0],
+        "NO role missing: Role \"missing\" does not exist. The contract declares \"anon\", \
+         \"authenticated\", \"service_role\" and \"postgres\"."
     );
     client
         .batch_execute(

@@ -23,6 +23,7 @@ fn fix_schema_cache_notifies_and_reports_conditions() {
             "schema public true",
             "schema api true",
             "schema intake true",
+            "pgrst.db_schemas true",
             "NOTIFY pgrst, 'reload schema' true",
             "NOTIFY pgrst, 'reload config' true"
         ]
@@ -62,7 +63,8 @@ fn fix_schema_cache_notifies_and_reports_conditions() {
     // Another login role that does not exist.
     assert_eq!(
         column(&mut client, "SELECT detail FROM ops.fix_schema_cache('web') WHERE NOT ok"),
-        ["Role \"web\" does not exist."]
+        ["Role \"web\" does not exist. Roles that log in and can become clients: \
+          \"authenticator\"."]
     );
     // Workers can call it; clients cannot.
     client
