@@ -126,8 +126,8 @@ fn with_access(
     check
 }
 
-/// A sentence about the roles for which UPDATE or DELETE is declared and SELECT is not: the contract
-/// declares no access to single rows.
+/// A sentence about the roles for which UPDATE or DELETE is declared and SELECT is not: the
+/// contract declares no access to single rows.
 fn only_without_where(
     cx: &Context<'_>,
     relation: &Relation,

@@ -6,8 +6,8 @@ use crate::contract::RoleKind;
 use crate::rules::Context;
 use crate::sql::{printable, safe_ident};
 
-/// Returns the last link. It fails where the verdict and the contract differ. `denied` tells why the
-/// access is denied, if it is.
+/// Returns the last link. It fails where the verdict and the contract differ. `denied` tells why
+/// the access is denied, if it is.
 pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, denied: Option<Cause>) -> Link {
     let is_allowed = denied.is_none();
     let (ok, detail) = match declared(cx, question) {
