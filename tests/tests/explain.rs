@@ -501,7 +501,8 @@ const CASES: [(&str, &str, &str, &str); 60] = [
     (
         "CREATE TABLE w.b AS SELECT 1 AS id; ALTER TABLE w.b ENABLE ROW LEVEL SECURITY; ALTER \
          TABLE w.b OWNER TO mallory; CREATE POLICY m ON w.b USING (w.sec(id) = 1); ALTER TABLE w.b \
-         FORCE ROW LEVEL SECURITY; CREATE VIEW w.a AS SELECT * FROM w.b; ALTER VIEW w.a OWNER TO mallory",
+         FORCE ROW LEVEL SECURITY; CREATE VIEW w.a AS SELECT * FROM w.b; ALTER VIEW w.a OWNER TO \
+         mallory",
         "w.a",
         "SELECT * FROM w.a",
         "f",
@@ -614,8 +615,8 @@ fn verdict_and_fix_are_correct_for_known_cases() {
 }
 
 /// Forms of a statement that need more than the plain one: statements that prepare the case, the
-/// object, the privilege, the form, the statement that is executed, and its outcome as in [`CASES`];
-/// `p` is denied by a policy.
+/// object, the privilege, the form, the statement that is executed, and its outcome as in
+/// [`CASES`]; `p` is denied by a policy.
 const FORMS: [(&str, &str, &str, &str, &str, &str); 16] = [
     (
         "GRANT UPDATE ON w.t TO anon",

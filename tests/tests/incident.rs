@@ -60,6 +60,52 @@ fn fix_schema_cache_notifies_and_reports_conditions() {
         client.batch_execute(&fix).unwrap();
     }
     assert_eq!(column(&mut client, failing), [""; 0]);
+    // Settings that prevent logins and requests, stored for the role or for the role in the
+    // database; the more specific one is in force.
+    for (change, step) in [
+        (
+            "ALTER ROLE authenticator CONNECTION LIMIT 0 VALID UNTIL '2020-01-01'",
+            "role authenticator",
+        ),
+        ("ALTER ROLE authenticator SET pgrst.db_schemas = ''", "pgrst.db_schemas"),
+        (
+            "ALTER ROLE authenticator SET pgrst.db_schemas = 'public'; ALTER ROLE authenticator IN \
+             DATABASE app SET pgrst.db_schemas = 'nowhere'",
+            "pgrst.db_schemas",
+        ),
+        (
+            "ALTER ROLE authenticator SET pgrst.db_extra_search_path = 'gone, public'",
+            "pgrst.db_extra_search_path",
+        ),
+        (
+            "ALTER ROLE authenticator IN DATABASE app SET pgrst.db_anon_role = 'web_anon'",
+            "pgrst.db_anon_role",
+        ),
+        ("ALTER ROLE authenticator SET pgrst.db_anon_role = 'postgres'", "pgrst.db_anon_role"),
+        (
+            "ALTER ROLE authenticator SET statement_timeout = '1ms'",
+            "statement_timeout of role authenticator",
+        ),
+        ("ALTER ROLE anon SET statement_timeout = 300", "statement_timeout of role anon"),
+        (
+            "CREATE SCHEMA hooks; CREATE FUNCTION hooks.check() RETURNS void LANGUAGE sql AS \
+             'SELECT'; REVOKE EXECUTE ON FUNCTION hooks.check() FROM PUBLIC; ALTER ROLE \
+             authenticator SET pgrst.db_pre_request = 'hooks.check'",
+            "pgrst.db_pre_request",
+        ),
+    ] {
+        client
+            .batch_execute(&format!("SET dragonfly_guard.mode = off; {change}"))
+            .unwrap_or_else(|e| panic!("{change}: {e:?}"));
+        let of_both = "SELECT step FROM ops.fix_schema_cache() WHERE NOT ok INTERSECT SELECT object \
+                       FROM ops.doctor() WHERE NOT ok AND area = 'postgrest'";
+        assert_eq!(column(&mut client, of_both), [step], "{change}");
+        for fix in column(&mut client, failing) {
+            attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}: {e:?}"));
+        }
+        assert_eq!(column(&mut client, failing), [""; 0], "{change}");
+    }
+    client.batch_execute("SET ROLE anon; SELECT hooks.check(); RESET ROLE").unwrap();
     // Another login role that does not exist.
     assert_eq!(
         column(&mut client, "SELECT detail FROM ops.fix_schema_cache('web') WHERE NOT ok"),

@@ -302,8 +302,8 @@ mod tests {
                 "NO role authenticator: Role \"authenticator\" cannot log in. \
                  Role \"authenticator\" has CONNECTION LIMIT 0, so that it cannot connect. The \
                  password of role \"authenticator\" is no longer valid (VALID UNTIL). => \
-                 ALTER ROLE authenticator LOGIN;\nALTER ROLE authenticator CONNECTION LIMIT -1;\nALTER ROLE \
-                 authenticator VALID UNTIL 'infinity';",
+                 ALTER ROLE authenticator LOGIN;\nALTER ROLE authenticator CONNECTION LIMIT \
+                 -1;\nALTER ROLE authenticator VALID UNTIL 'infinity';",
                 "NO database app: The database has CONNECTION LIMIT 0: only superusers can \
                  connect. => ALTER DATABASE app CONNECTION LIMIT -1;",
             ]
