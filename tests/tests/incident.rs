@@ -97,8 +97,8 @@ fn fix_schema_cache_notifies_and_reports_conditions() {
         client
             .batch_execute(&format!("SET dragonfly_guard.mode = off; {change}"))
             .unwrap_or_else(|e| panic!("{change}: {e:?}"));
-        let of_both = "SELECT step FROM ops.fix_schema_cache() WHERE NOT ok INTERSECT SELECT object \
-                       FROM ops.doctor() WHERE NOT ok AND area = 'postgrest'";
+        let of_both = "SELECT step FROM ops.fix_schema_cache() WHERE NOT ok INTERSECT SELECT \
+                       object FROM ops.doctor() WHERE NOT ok AND area = 'postgrest'";
         assert_eq!(column(&mut client, of_both), [step], "{change}");
         for fix in column(&mut client, failing) {
             attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}: {e:?}"));

@@ -185,14 +185,13 @@ fn failing(
     let mut found = Failing::default();
     for access in accesses.iter().filter(has_usage) {
         match (probes.access)(access) {
-            AccessOutcome::Works => {}
             AccessOutcome::Unchecked(why) => {
                 found.unchecked.get_or_insert(why);
             }
             AccessOutcome::Denied(denial) if is_reported(access, &denial) => {
                 found.denied.push((*access, denial));
             }
-            AccessOutcome::Denied(_) => {}
+            AccessOutcome::Works | AccessOutcome::Denied(_) => {}
         }
     }
     found
