@@ -126,8 +126,8 @@ fn doctor_reports_granted_access_that_fails() {
     assert!(view.contains("permission denied for table judgments"), "{view}");
 }
 
-/// Functions that a default, a CHECK, a view or a policy calls, and a sequence: what the doctor says
-/// about declared access is the verdict of `ops.explain_access()` and what the server does, and its
+/// Functions that a default, a CHECK, a view or a policy calls, and a sequence: what the doctor
+/// says about declared access is the verdict of `ops.explain_access()` and what the server does, and its
 /// fixes restore the access.
 #[test]
 fn doctor_agrees_with_explain_access_and_the_server() {
@@ -232,8 +232,8 @@ fn doctor_reports_access_that_no_role_can_have() {
         .unwrap();
     client
         .batch_execute(
-            r#"SELECT ops.load_contract('{"name": "x", "version": "2.0.0", "roles": [{"name": "anon",
-             "kind": "client"}, {"name": "worker", "kind": "worker"}], "schemas": [{"name":
+            r#"SELECT ops.load_contract('{"name": "x", "version": "2.0.0", "roles": [{"name":
+             "anon", "kind": "client"}, {"name": "worker", "kind": "worker"}], "schemas": [{"name":
              "public", "usage": ["anon", "worker"]}], "tables": [{"schema": "public", "name": "t",
              "row_security": true, "grants": {"anon": ["UPDATE"]}, "policies": {"anon":
              ["UPDATE"]}}], "views": [{"schema": "public", "name": "v", "grants": {"anon":

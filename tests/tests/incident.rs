@@ -60,6 +60,32 @@ fn fix_schema_cache_notifies_and_reports_conditions() {
         client.batch_execute(&fix).unwrap();
     }
     assert_eq!(column(&mut client, failing), [""; 0]);
+    // Another login role that does not exist.
+    assert_eq!(
+        column(&mut client, "SELECT detail FROM ops.fix_schema_cache('web') WHERE NOT ok"),
+        ["Role \"web\" does not exist. Roles that log in and can become clients: \
+          \"authenticator\"."]
+    );
+    // Workers can call it; clients cannot.
+    client
+        .batch_execute(
+            "SET ROLE service_role; SELECT * FROM ops.fix_schema_cache(); RESET ROLE; \
+                          SET ROLE anon",
+        )
+        .unwrap();
+    assert_eq!(
+        attempt(&mut client, "SELECT * FROM ops.fix_schema_cache()").unwrap_err().code,
+        "42501"
+    );
+    drop(cluster.connect("app", SUPERUSER));
+}
+
+/// The fix of a setting changes it where it is stored, and doctor reports the same.
+#[test]
+fn fix_schema_cache_fixes_settings_where_they_are_stored() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let failing = "SELECT fix FROM ops.fix_schema_cache() WHERE NOT ok";
     // Settings that prevent logins and requests, stored for the role or for the role in the
     // database; the more specific one is in force.
     for (change, step) in [
@@ -106,22 +132,4 @@ fn fix_schema_cache_notifies_and_reports_conditions() {
         assert_eq!(column(&mut client, failing), [""; 0], "{change}");
     }
     client.batch_execute("SET ROLE anon; SELECT hooks.check(); RESET ROLE").unwrap();
-    // Another login role that does not exist.
-    assert_eq!(
-        column(&mut client, "SELECT detail FROM ops.fix_schema_cache('web') WHERE NOT ok"),
-        ["Role \"web\" does not exist. Roles that log in and can become clients: \
-          \"authenticator\"."]
-    );
-    // Workers can call it; clients cannot.
-    client
-        .batch_execute(
-            "SET ROLE service_role; SELECT * FROM ops.fix_schema_cache(); RESET ROLE; \
-                          SET ROLE anon",
-        )
-        .unwrap();
-    assert_eq!(
-        attempt(&mut client, "SELECT * FROM ops.fix_schema_cache()").unwrap_err().code,
-        "42501"
-    );
-    drop(cluster.connect("app", SUPERUSER));
 }
