@@ -127,8 +127,8 @@ fn doctor_reports_granted_access_that_fails() {
 }
 
 /// Functions that a default, a CHECK, a view or a policy calls, and a sequence: what the doctor
-/// says about declared access is the verdict of `ops.explain_access()` and what the server does, and its
-/// fixes restore the access.
+/// says about declared access is the verdict of `ops.explain_access()` and what the server does,
+/// and its fixes restore the access.
 #[test]
 fn doctor_agrees_with_explain_access_and_the_server() {
     let cluster = Cluster::start();
