@@ -126,7 +126,7 @@ impl Names<'_> {
             (_, found, Some(list)) => {
                 let arguments = arguments(list);
                 self.with_arguments(schema, found, &arguments)
-                    .map_or_else(|| nothing(&self.shown(schema, &arguments)), Found::Routine)
+                    .map_or_else(|| nothing(&shown(schema, &arguments)), Found::Routine)
             }
         }
     }
@@ -161,22 +161,6 @@ impl Names<'_> {
                 && pairs.all(|((of, names), wanted)| Some(*of) == *wanted || is_called(*of, names))
         });
         alike.next().copied().filter(|_| alike.next().is_none())
-    }
-
-    /// The arguments as messages name them: with the names of types that exist, otherwise as they
-    /// were written.
-    fn shown(&self, schema: NamedSchema<'_>, arguments: &[String]) -> String {
-        let shown =
-            |argument: &String| {
-                let types = types_of_argument(argument)?;
-                let found = types.iter().find_map(|name| type_named(schema.name, name));
-                let name = found.map(|oid| catalog::argument_types(&[oid]));
-                Some(name.map_or_else(
-                    || argument.trim().to_owned(),
-                    |name| name.replace("pg_catalog.", ""),
-                ))
-            };
-        format!("({})", arguments.iter().filter_map(shown).collect::<Vec<_>>().join(","))
     }
 
     /// The routines and relations with this name in the governed schemas, as messages name them.
@@ -235,6 +219,20 @@ impl Names<'_> {
         }
         .error(PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME)
     }
+}
+
+/// The arguments as messages name them: with the names of types that exist, otherwise as they
+/// were written.
+fn shown(schema: NamedSchema<'_>, arguments: &[String]) -> String {
+    let shown = |argument: &String| {
+        let types = types_of_argument(argument)?;
+        let found = types.iter().find_map(|name| type_named(schema.name, name));
+        let name = found.map(|oid| catalog::argument_types(&[oid]));
+        Some(
+            name.map_or_else(|| argument.trim().to_owned(), |name| name.replace("pg_catalog.", "")),
+        )
+    };
+    format!("({})", arguments.iter().filter_map(shown).collect::<Vec<_>>().join(","))
 }
 
 /// Looks up a type as users write it, `int` or `numeric(12,2)`: as a name of the server, of the

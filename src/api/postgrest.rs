@@ -34,15 +34,7 @@ fn fix_schema_cache(call: Call) -> pg_sys::Datum {
     let authenticator = argument::optional_name(call, 0, "authenticator")
         .unwrap_or_else(|| AUTHENTICATOR.to_owned());
     let mut checks = with_context(|cx| postgrest::checks(cx, &authenticator));
-    for Reload { payload, what } in RELOADS {
-        notify(payload);
-        checks.push(Check {
-            step: format!("NOTIFY {CHANNEL}, '{payload}'"),
-            ok: true,
-            detail: format!("PostgREST reloads its {what} when this transaction commits."),
-            fix: None,
-        });
-    }
+    checks.extend(RELOADS.map(reload));
     call.table(checks.into_iter().map(|check| {
         vec![
             Value::Text(check.step),
@@ -53,9 +45,24 @@ fn fix_schema_cache(call: Call) -> pg_sys::Datum {
     }))
 }
 
+/// Tells PostgREST to reload, where the server can.
+fn reload(Reload { payload, what }: Reload) -> Check {
+    let step = format!("NOTIFY {CHANNEL}, '{payload}'");
+    // SAFETY: reads the state of the server.
+    if unsafe { pg_sys::RecoveryInProgress() } {
+        let detail = "NOTIFY cannot be executed during recovery: call the function on the primary \
+                      server, or restart PostgREST."
+            .to_owned();
+        return Check { step, ok: false, detail, fix: None };
+    }
+    notify(payload);
+    let detail = format!("PostgREST reloads its {what} when this transaction commits.");
+    Check { step, ok: true, detail, fix: None }
+}
+
 /// Executes NOTIFY by the server's own function.
 fn notify(payload: &str) {
     let arguments = [Some(text_datum(CHANNEL)), Some(text_datum(payload))];
-    // SAFETY: `pg_notify` takes two texts; it raises an error on a standby.
+    // SAFETY: `pg_notify` takes two texts.
     unsafe { pgrx::direct_function_call_as_datum(pg_sys::pg_notify, &arguments) };
 }

@@ -5,6 +5,7 @@ use super::oids;
 use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::{self, from_server};
 use dragonfly_core::catalog::{Acl, ContentKind, Oid, Routine, RoutineKind, Snapshot};
+use dragonfly_core::explain::parse;
 use dragonfly_core::search_path::{settings, stored_value};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -133,6 +134,31 @@ pub fn some(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
         }
     }
     name_types(snapshot);
+}
+
+/// Reads the functions that settings of PostgREST name, where they are not in the snapshot yet.
+pub fn named_in_settings(state: &State, snapshot: &mut Snapshot) {
+    let names: HashMap<Oid, &str> =
+        snapshot.schemas.iter().map(|schema| (schema.oid, schema.name.as_str())).collect();
+    let mut found = Vec::new();
+    let of_functions = ["pgrst.db_pre_request", "pgrst.db_root_spec", "pgrst.db_pre_config"];
+    for setting in &snapshot.settings {
+        let is_function = of_functions.contains(&setting.name.as_str());
+        let parts = is_function
+            .then(|| parse(&setting.value))
+            .flatten()
+            .map(|named| named.parts)
+            .unwrap_or_default();
+        let Some(name) = parts.last() else { continue };
+        let schema = (parts.len() == 2).then(|| parts[0].as_str());
+        let is_it = |oid: &Oid| schema.is_none_or(|schema| names.get(oid) == Some(&schema));
+        let wanted = names.keys().copied().filter(is_it).collect();
+        found.extend(self::named(state, &[name.as_str()].into(), &wanted));
+    }
+    found.retain(|oid| !snapshot.routines.iter().any(|routine| routine.oid == *oid));
+    found.sort_unstable();
+    found.dedup();
+    some(state, &found, snapshot);
 }
 
 /// Adds the names of all argument types.

@@ -40,6 +40,7 @@ pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     routines::all(state, &governed, &mut snapshot);
     guard::read(state, own, &mut snapshot);
     snapshot.settings = roles::settings(state, &snapshot.database.name);
+    routines::named_in_settings(state, &mut snapshot);
     let mut snapshot = snapshot.complete();
     bodies::read(state, contract, &mut snapshot);
     snapshot

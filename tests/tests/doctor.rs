@@ -126,6 +126,136 @@ fn doctor_reports_granted_access_that_fails() {
     assert!(view.contains("permission denied for table judgments"), "{view}");
 }
 
+/// Functions that a default, a CHECK, a view or a policy calls, and a sequence: what the doctor
+/// says about declared access is the verdict of `ops.explain_access()` and what the server does,
+/// and its fixes restore the access.
+#[test]
+fn doctor_agrees_with_explain_access_and_the_server() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; SET ROLE postgres;
+             CREATE FUNCTION enforcement.token() RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN \
+             1; END';
+             CREATE FUNCTION enforcement.is_name(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql \
+             AS 'BEGIN RETURN true; END';
+             CREATE FUNCTION enforcement.weight(bigint) RETURNS bigint LANGUAGE plpgsql AS 'BEGIN \
+             RETURN $1; END';
+             CREATE FUNCTION enforcement.is_mine(bigint) RETURNS boolean STABLE LANGUAGE plpgsql \
+             AS 'BEGIN RETURN true; END';
+             REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA enforcement FROM PUBLIC, anon, \
+             authenticated, service_role;
+             ALTER TABLE intake.simplicity_batches ADD token text DEFAULT enforcement.token();
+             ALTER TABLE public.plaintiffs ADD CHECK (enforcement.is_name(name));
+             CREATE OR REPLACE VIEW public.v_collectability_snapshot AS SELECT tier, \
+             enforcement.weight(count(*)) AS judgments FROM public.judgments GROUP BY tier;
+             ALTER POLICY judgments_read ON public.judgments USING (enforcement.is_mine(id));
+             REVOKE ALL ON SEQUENCE public.job_queue_id_seq FROM service_role; RESET ROLE",
+        )
+        .unwrap();
+    let failing = "SELECT object, m[1], m[2], m[3] FROM ops.doctor(), LATERAL \
+                   regexp_matches(detail, 'Role \"(\\w+)\" cannot (\\w+), which the contract \
+                   declares: ([^.]+)\\.', 'g') m WHERE NOT ok AND area IN ('table', 'view')";
+    let found = client.query(failing, &[]).unwrap();
+    let mut shown = Vec::new();
+    for row in &found {
+        let (object, role, privilege, error): (String, String, String, String) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
+        let verdict = column(
+            &mut client,
+            &format!(
+                "SELECT detail FROM ops.explain_access('{role}', '{object}', '{privilege}') WHERE \
+                 step = 'verdict'"
+            ),
+        );
+        assert_eq!(verdict, [format!("Denied: {error}.")], "{role} {privilege} {object}");
+        shown.push(format!("{role} {privilege} {object}"));
+    }
+    shown.sort();
+    assert_eq!(
+        shown,
+        [
+            "anon SELECT public.v_collectability_snapshot",
+            "authenticated INSERT intake.simplicity_batches",
+            "authenticated SELECT public.judgments",
+            "authenticated SELECT public.v_collectability_snapshot",
+            "service_role INSERT intake.simplicity_batches",
+            "service_role INSERT public.job_queue",
+            "service_role INSERT public.plaintiffs",
+            "service_role SELECT public.v_collectability_snapshot",
+            "service_role UPDATE public.plaintiffs",
+        ]
+    );
+    let statements = [
+        ("authenticated", "SELECT * FROM public.judgments"),
+        ("authenticated", "INSERT INTO intake.simplicity_batches (file_name) VALUES ('a')"),
+        ("service_role", "INSERT INTO public.plaintiffs (name) VALUES ('a')"),
+        ("service_role", "INSERT INTO public.job_queue (kind) VALUES ('a')"),
+        ("anon", "SELECT * FROM public.v_collectability_snapshot"),
+    ];
+    let outcomes = |client: &mut postgres::Client| {
+        statements.map(|(role, statement)| {
+            let sql = format!("BEGIN; SET LOCAL ROLE {role}; {statement}");
+            let result = attempt(client, &sql).map_err(|e| e.code);
+            client.batch_execute("ROLLBACK").unwrap();
+            result
+        })
+    };
+    assert!(outcomes(&mut client).iter().all(|o| o.as_ref().is_err_and(|code| code == "42501")));
+    client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    for fix in column(
+        &mut client,
+        "SELECT fix FROM ops.doctor() WHERE fix IS NOT NULL AND area IN ('table', 'view')",
+    ) {
+        attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}: {e:?}"));
+    }
+    assert_eq!(outcomes(&mut client), [const { Ok(()) }; 5]);
+    assert_eq!(client.query(failing, &[]).unwrap().len(), 0);
+}
+
+/// An access that no role can have is reported where the contract names it, and not where it
+/// declares every privilege. UPDATE without SELECT is allowed and of little use.
+#[test]
+fn doctor_reports_access_that_no_role_can_have() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE ROLE anon; CREATE ROLE worker; CREATE TABLE \
+             public.t (id int); ALTER TABLE public.t ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY p ON public.t FOR UPDATE TO anon USING (id > 0); CREATE VIEW public.v \
+             AS SELECT count(*) AS n FROM public.t;
+             GRANT UPDATE ON public.t TO anon; GRANT SELECT, INSERT ON public.v TO anon; GRANT ALL \
+             ON public.v TO worker",
+        )
+        .unwrap();
+    client
+        .batch_execute(
+            r#"SELECT ops.load_contract('{"name": "x", "version": "2.0.0", "roles": [{"name":
+             "anon", "kind": "client"}, {"name": "worker", "kind": "worker"}], "schemas": [{"name":
+             "public", "usage": ["anon", "worker"]}], "tables": [{"schema": "public", "name": "t",
+             "row_security": true, "grants": {"anon": ["UPDATE"]}, "policies": {"anon":
+             ["UPDATE"]}}], "views": [{"schema": "public", "name": "v", "grants": {"anon":
+             ["SELECT", "INSERT"], "worker": ["ALL"]}}], "security_definer": {"search_path":
+             ["pg_catalog", "pg_temp"]}}', 'test')"#,
+        )
+        .unwrap_or_else(|e| panic!("{e:?}"));
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT concat_ws(' | ', object, ok, detail) FROM ops.doctor() WHERE area IN \
+             ('table', 'view')"
+        ),
+        [
+            "public.t | t | Exists, with row security, for \"anon\". Role \"anon\" does not have \
+             SELECT, so that UPDATE and DELETE with a WHERE are denied.",
+            "public.v | f | Role \"anon\" cannot INSERT, which the contract declares: cannot \
+             insert into view \"v\".",
+        ]
+    );
+}
+
 /// The server prevents that the tables and functions of a view are dropped, but not the tables that
 /// the bodies of those functions name, and not errors of evaluation.
 #[test]

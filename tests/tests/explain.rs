@@ -205,7 +205,7 @@ fn verdict_ignores_columns_that_are_not_read() {
 /// Cases that reviews have found: statements that prepare the case, the object, the statement that
 /// is executed, and its outcome (`t`: allowed; `f`: denied; `-`: no row; `p`: denied, and only a
 /// policy allows it; `f-`: denied in PostgreSQL 15 only).
-const CASES: [(&str, &str, &str, &str); 48] = [
+const CASES: [(&str, &str, &str, &str); 60] = [
     // Every part of a UNION is evaluated.
     ("CREATE VIEW w.a AS SELECT 0 AS id UNION SELECT w.sec(id) FROM \
       w.i", "w.a", "SELECT * FROM w.a", "f"),
@@ -453,6 +453,60 @@ const CASES: [(&str, &str, &str, &str); 48] = [
         "TRUNCATE w.a",
         "f",
     ),
+    // An UPDATE evaluates no default; an INSERT evaluates those of the columns that it omits.
+    (
+        "CREATE TABLE w.a (id int, t int DEFAULT w.sec(1)); INSERT INTO w.a VALUES (1, 1)",
+        "w.a",
+        "UPDATE w.a SET id = 2, t = 3",
+        "t",
+    ),
+    ("CREATE TABLE w.a (id int, t int DEFAULT w.sec(1))", "w.a(id)", "INSERT INTO w.a (id) VALUES \
+      (1)", "f"),
+    ("CREATE TABLE w.a (id int DEFAULT w.sec(1), t int)", "w.a(id)", "INSERT INTO w.a (id) VALUES \
+      (1)", "t"),
+    ("CREATE TABLE w.a (id serial, t int)", "w.a", "INSERT INTO w.a (t) VALUES (1)", "f"),
+    ("CREATE TABLE w.a (id int GENERATED ALWAYS AS IDENTITY, t int)", "w.a", "INSERT INTO w.a (t) \
+      VALUES (1)", "t"),
+    ("CREATE TABLE w.a (id int, g int GENERATED ALWAYS AS (w.imm(id)) STORED)", "w.a", "INSERT \
+      INTO w.a (id) VALUES (1)", "f"),
+    (
+        "CREATE TABLE w.a (id int GENERATED ALWAYS AS IDENTITY, t int, g int GENERATED ALWAYS AS \
+         (t + 1) STORED); INSERT INTO w.a (t) VALUES (1)",
+        "w.a",
+        "UPDATE w.a SET t = 2",
+        "t",
+    ),
+    ("CREATE DOMAIN w.d AS int CHECK (w.imm(VALUE) = 1); CREATE TABLE w.a (id int, t w.d); INSERT \
+      INTO w.a VALUES (1)", "w.a", "UPDATE w.a SET t = 1", "f"),
+    // Of a view, the columns that can be updated; the sequence of a table behind it as the caller.
+    (
+        "CREATE TABLE w.b (id int, t text, g int GENERATED ALWAYS AS (id + 1) STORED); INSERT INTO \
+         w.b VALUES (1); CREATE VIEW w.a AS SELECT id, g, upper(t) AS up, w.imm(id) AS i FROM w.b",
+        "w.a",
+        "UPDATE w.a SET id = 2",
+        "t",
+    ),
+    ("CREATE TABLE w.b (id serial, t text); CREATE VIEW w.a AS SELECT t FROM w.b", "w.a", "INSERT \
+      INTO w.a (t) VALUES ('x')", "f"),
+    // Functions in policies and views: no USAGE on their schema is needed, but EXECUTE as the
+    // caller.
+    (
+        "CREATE SCHEMA p; CREATE FUNCTION p.mine(int) RETURNS boolean STABLE LANGUAGE plpgsql AS \
+         'BEGIN RETURN true; END'; CREATE TABLE w.a AS SELECT 1 AS id; ALTER TABLE w.a ENABLE ROW \
+         LEVEL SECURITY; CREATE POLICY m ON w.a USING (p.mine(id))",
+        "w.a",
+        "SELECT * FROM w.a",
+        "t",
+    ),
+    (
+        "CREATE TABLE w.b AS SELECT 1 AS id; ALTER TABLE w.b ENABLE ROW LEVEL SECURITY; ALTER \
+         TABLE w.b OWNER TO mallory; CREATE POLICY m ON w.b USING (w.sec(id) = 1); ALTER TABLE w.b \
+         FORCE ROW LEVEL SECURITY; CREATE VIEW w.a AS SELECT * FROM w.b; ALTER VIEW w.a OWNER TO \
+         mallory",
+        "w.a",
+        "SELECT * FROM w.a",
+        "f",
+    ),
     // Names that need quotes.
     ("CREATE SCHEMA \"S x\"; CREATE TABLE \"S x\".a (id int); GRANT ALL ON \"S x\".a TO \
       PUBLIC", "\"S x\".a", "SELECT * FROM \"S x\".a", "f"),
@@ -560,6 +614,230 @@ fn verdict_and_fix_are_correct_for_known_cases() {
     }
 }
 
+/// Forms of a statement that need more than the plain one: statements that prepare the case, the
+/// object, the privilege, the form, the statement that is executed, and its outcome as in
+/// [`CASES`]; `p` is denied by a policy.
+const FORMS: [(&str, &str, &str, &str, &str, &str); 16] = [
+    (
+        "GRANT UPDATE ON w.t TO anon",
+        "w.t",
+        "UPDATE",
+        "UPDATE ... WHERE",
+        "UPDATE w.t SET a = 'x' \
+      WHERE id = 1",
+        "f",
+    ),
+    (
+        "GRANT UPDATE ON w.t TO anon",
+        "w.t",
+        "UPDATE",
+        "UPDATE ... WHERE",
+        "UPDATE w.t SET a = 'x' \
+      RETURNING id",
+        "f",
+    ),
+    (
+        "GRANT DELETE ON w.t TO anon",
+        "w.t",
+        "DELETE",
+        "DELETE ... WHERE",
+        "DELETE FROM w.t WHERE id \
+      = 1",
+        "f",
+    ),
+    (
+        "GRANT DELETE, SELECT (id) ON w.t TO anon",
+        "w.t",
+        "DELETE",
+        "DELETE ... WHERE",
+        "DELETE FROM \
+      w.t WHERE id = 1",
+        "t",
+    ),
+    (
+        "GRANT INSERT ON w.t TO anon",
+        "w.t",
+        "INSERT",
+        "INSERT ... RETURNING",
+        "INSERT INTO w.t (id) \
+      VALUES (9) RETURNING id",
+        "f",
+    ),
+    (
+        "GRANT INSERT, SELECT ON w.t TO anon",
+        "w.t",
+        "INSERT",
+        "INSERT ... RETURNING",
+        "INSERT INTO \
+      w.t (id) VALUES (9) RETURNING id",
+        "t",
+    ),
+    (
+        "GRANT INSERT, SELECT ON w.t TO anon",
+        "w.t",
+        "INSERT",
+        "INSERT ... ON CONFLICT DO \
+      UPDATE",
+        "INSERT INTO w.t (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET a = EXCLUDED.a",
+        "f",
+    ),
+    (
+        "GRANT INSERT, UPDATE ON w.t TO anon",
+        "w.t",
+        "INSERT",
+        "INSERT ... ON CONFLICT DO \
+      UPDATE",
+        "INSERT INTO w.t (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET a = EXCLUDED.a",
+        "f",
+    ),
+    (
+        "GRANT INSERT, UPDATE, SELECT ON w.t TO anon",
+        "w.t",
+        "INSERT",
+        "INSERT ... ON CONFLICT DO \
+      UPDATE",
+        "INSERT INTO w.t (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET a = EXCLUDED.a",
+        "t",
+    ),
+    // Row security: the policies for SELECT apply where the statement reads.
+    (
+        "GRANT UPDATE, SELECT ON w.t TO anon; ALTER TABLE w.t ENABLE ROW LEVEL SECURITY; CREATE \
+         POLICY u ON w.t FOR UPDATE USING (true)",
+        "w.t",
+        "UPDATE",
+        "UPDATE ... WHERE",
+        "UPDATE w.t SET a = 'x' WHERE id = 1",
+        "-",
+    ),
+    (
+        "GRANT INSERT, SELECT ON w.t TO anon; ALTER TABLE w.t ENABLE ROW LEVEL SECURITY; CREATE \
+         POLICY i ON w.t FOR INSERT WITH CHECK (true)",
+        "w.t",
+        "INSERT",
+        "INSERT ... RETURNING",
+        "INSERT INTO w.t (id) VALUES (9) RETURNING id",
+        "p",
+    ),
+    (
+        "GRANT INSERT, SELECT, UPDATE ON w.t TO anon; ALTER TABLE w.t ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY i ON w.t FOR INSERT WITH CHECK (true); CREATE POLICY s ON w.t FOR SELECT \
+         USING (true)",
+        "w.t",
+        "INSERT",
+        "INSERT ... ON CONFLICT DO UPDATE",
+        "INSERT INTO w.t (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET a = 'x'",
+        "p",
+    ),
+    (
+        "GRANT UPDATE, SELECT ON w.t TO anon; ALTER TABLE w.t ENABLE ROW LEVEL SECURITY; CREATE \
+         POLICY u ON w.t FOR UPDATE USING (true); CREATE POLICY s ON w.t FOR SELECT USING \
+         (w.hidden() = 1)",
+        "w.t",
+        "UPDATE",
+        "UPDATE ... WHERE",
+        "UPDATE w.t SET a = 'x' WHERE id = 1",
+        "f",
+    ),
+    // Views: of the caller's privileges, and with computed columns.
+    (
+        "CREATE VIEW w.v AS SELECT upper(a) AS up, id, a FROM w.t; GRANT UPDATE ON w.v TO anon",
+        "w.v",
+        "UPDATE",
+        "UPDATE ... WHERE",
+        "UPDATE w.v SET a = 'x' WHERE id = 1",
+        "f",
+    ),
+    (
+        "CREATE VIEW w.v WITH (security_invoker) AS SELECT w.hidden() AS h, id, a FROM w.t; GRANT \
+         UPDATE, SELECT ON w.v TO anon; GRANT UPDATE, SELECT ON w.t TO anon",
+        "w.v",
+        "UPDATE",
+        "UPDATE ... WHERE",
+        "UPDATE w.v SET a = 'x' WHERE id = 1",
+        "t",
+    ),
+    (
+        "CREATE VIEW w.v AS SELECT id, a FROM w.t; GRANT INSERT ON w.v TO anon",
+        "w.v",
+        "INSERT",
+        "INSERT ... RETURNING",
+        "INSERT INTO w.v (id) VALUES (9) RETURNING id",
+        "f",
+    ),
+];
+
+/// Where the plain statement is allowed, the forms that are not have a link, whose fix is correct.
+#[test]
+fn forms_that_need_more_are_reported_as_the_server_treats_them() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE SCHEMA w; GRANT USAGE ON SCHEMA w TO PUBLIC;
+             CREATE TABLE w.t (id int PRIMARY KEY DEFAULT 7, a text); INSERT INTO w.t VALUES (1, \
+             'a');
+             CREATE FUNCTION w.hidden() RETURNS int STABLE LANGUAGE plpgsql AS 'BEGIN RETURN 1; \
+             END'; REVOKE EXECUTE ON FUNCTION w.hidden() FROM PUBLIC",
+        )
+        .unwrap();
+    let outcome = |client: &mut Client, statement: &str| {
+        client.batch_execute("SAVEPOINT s; SET LOCAL ROLE anon").unwrap();
+        let result = client.simple_query(statement);
+        client.batch_execute("ROLLBACK TO s").unwrap();
+        match result {
+            Ok(messages) => match messages.last() {
+                Some(postgres::SimpleQueryMessage::CommandComplete(0)) => ("-", String::new()),
+                _ => ("t", String::new()),
+            },
+            Err(e) => {
+                let e = e.as_db_error().unwrap();
+                assert_eq!(e.code().code(), "42501", "{statement}: {e:?}");
+                let is_policy = e.message().starts_with("new row violates");
+                (if is_policy { "p" } else { "f" }, e.message().to_owned())
+            }
+        }
+    };
+    for (setup, object, privilege, form, statement, expected) in FORMS {
+        client
+            .batch_execute(&format!("BEGIN; SET LOCAL dragonfly_guard.mode = off; {setup}"))
+            .unwrap_or_else(|e| panic!("{setup}: {e:?}"));
+        let (happened, error) = outcome(&mut client, statement);
+        assert_eq!(happened, expected, "{setup}: {statement}: {error}");
+        let ask = "SELECT step, ok, detail, coalesce(fix, '') FROM ops.explain_access('anon', $1, \
+                   $2) WHERE step IN ('verdict', $3) ORDER BY link";
+        let rows = client.query(ask, &[&object, &privilege, &form]).unwrap();
+        let verdict = rows.last().unwrap();
+        assert!(
+            verdict.get::<_, bool>(1),
+            "{setup}: the plain statement: {}",
+            verdict.get::<_, &str>(2)
+        );
+        let found = (rows.len() > 1).then(|| {
+            let (ok, detail): (bool, String) = (rows[0].get(1), rows[0].get(2));
+            assert!(!ok);
+            (detail, rows[0].get::<_, String>(3))
+        });
+        match (expected, found) {
+            ("t", None) => {}
+            ("-", Some((detail, fix))) => {
+                assert!(detail.starts_with("Without effect: row security excludes"), "{detail}");
+                assert!(fix.starts_with("-- CREATE POLICY"), "{fix}");
+            }
+            ("f" | "p", Some((detail, fix))) => {
+                assert!(detail.starts_with(&format!("Denied: {error}.")), "{error}: {detail}");
+                let note = format!("{form} is denied: {error}.");
+                assert!(verdict.get::<_, &str>(2).contains(&note), "{note}");
+                if expected == "f" {
+                    client.batch_execute(&fix).unwrap_or_else(|e| panic!("{fix}: {e:?}"));
+                    assert_eq!(outcome(&mut client, statement).0, "t", "{setup}: {fix}");
+                }
+            }
+            (_, found) => panic!("{setup}: {statement}: {expected}, but {found:?}"),
+        }
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+}
+
 /// Row security excludes rows without an error: for a worker without BYPASSRLS, and in a view that
 /// reads with the privileges of the caller.
 #[test]
@@ -631,7 +909,12 @@ fn explain_access_rejects_invalid_questions_and_executes_nothing() {
     );
     assert_eq!(
         links(&mut client, "'missing', 'api'")[1],
-        "NO verdict: Denied: role \"missing\" does not exist. => CREATE ROLE missing NOLOGIN;"
+        "NO verdict: Denied: role \"missing\" does not exist."
+    );
+    assert_eq!(
+        links(&mut client, "'missing', 'api'")[0],
+        "NO role missing: Role \"missing\" does not exist. The contract declares \"anon\", \
+         \"authenticated\", \"service_role\" and \"postgres\"."
     );
     client
         .batch_execute(

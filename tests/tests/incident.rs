@@ -23,6 +23,7 @@ fn fix_schema_cache_notifies_and_reports_conditions() {
             "schema public true",
             "schema api true",
             "schema intake true",
+            "pgrst.db_schemas true",
             "NOTIFY pgrst, 'reload schema' true",
             "NOTIFY pgrst, 'reload config' true"
         ]
@@ -62,7 +63,8 @@ fn fix_schema_cache_notifies_and_reports_conditions() {
     // Another login role that does not exist.
     assert_eq!(
         column(&mut client, "SELECT detail FROM ops.fix_schema_cache('web') WHERE NOT ok"),
-        ["Role \"web\" does not exist."]
+        ["Role \"web\" does not exist. Roles that log in and can become clients: \
+          \"authenticator\"."]
     );
     // Workers can call it; clients cannot.
     client
@@ -76,4 +78,58 @@ fn fix_schema_cache_notifies_and_reports_conditions() {
         "42501"
     );
     drop(cluster.connect("app", SUPERUSER));
+}
+
+/// The fix of a setting changes it where it is stored, and doctor reports the same.
+#[test]
+fn fix_schema_cache_fixes_settings_where_they_are_stored() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let failing = "SELECT fix FROM ops.fix_schema_cache() WHERE NOT ok";
+    // Settings that prevent logins and requests, stored for the role or for the role in the
+    // database; the more specific one is in force.
+    for (change, step) in [
+        (
+            "ALTER ROLE authenticator CONNECTION LIMIT 0 VALID UNTIL '2020-01-01'",
+            "role authenticator",
+        ),
+        ("ALTER ROLE authenticator SET pgrst.db_schemas = ''", "pgrst.db_schemas"),
+        (
+            "ALTER ROLE authenticator SET pgrst.db_schemas = 'public'; ALTER ROLE authenticator IN \
+             DATABASE app SET pgrst.db_schemas = 'nowhere'",
+            "pgrst.db_schemas",
+        ),
+        (
+            "ALTER ROLE authenticator SET pgrst.db_extra_search_path = 'gone, public'",
+            "pgrst.db_extra_search_path",
+        ),
+        (
+            "ALTER ROLE authenticator IN DATABASE app SET pgrst.db_anon_role = 'web_anon'",
+            "pgrst.db_anon_role",
+        ),
+        ("ALTER ROLE authenticator SET pgrst.db_anon_role = 'postgres'", "pgrst.db_anon_role"),
+        (
+            "ALTER ROLE authenticator SET statement_timeout = '1ms'",
+            "statement_timeout of role authenticator",
+        ),
+        ("ALTER ROLE anon SET statement_timeout = 300", "statement_timeout of role anon"),
+        (
+            "CREATE SCHEMA hooks; CREATE FUNCTION hooks.check() RETURNS void LANGUAGE sql AS \
+             'SELECT'; REVOKE EXECUTE ON FUNCTION hooks.check() FROM PUBLIC; ALTER ROLE \
+             authenticator SET pgrst.db_pre_request = 'hooks.check'",
+            "pgrst.db_pre_request",
+        ),
+    ] {
+        client
+            .batch_execute(&format!("SET dragonfly_guard.mode = off; {change}"))
+            .unwrap_or_else(|e| panic!("{change}: {e:?}"));
+        let of_both = "SELECT step FROM ops.fix_schema_cache() WHERE NOT ok INTERSECT SELECT \
+                       object FROM ops.doctor() WHERE NOT ok AND area = 'postgrest'";
+        assert_eq!(column(&mut client, of_both), [step], "{change}");
+        for fix in column(&mut client, failing) {
+            attempt(&mut client, &fix).unwrap_or_else(|e| panic!("{fix}: {e:?}"));
+        }
+        assert_eq!(column(&mut client, failing), [""; 0], "{change}");
+    }
+    client.batch_execute("SET ROLE anon; SELECT hooks.check(); RESET ROLE").unwrap();
 }

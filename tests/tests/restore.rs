@@ -272,6 +272,18 @@ fn hot_standby_can_be_audited_and_promoted() {
                         ops.schema_fingerprint()",
         )
         .unwrap();
+    // Everything but the NOTIFY.
+    assert_eq!(
+        column(
+            &mut client,
+            "SELECT concat(step, ': ', detail) FROM ops.fix_schema_cache('root_su') WHERE step ~ \
+             'NOTIFY' AND NOT ok"
+        ),
+        ["schema", "config"].map(|what| format!(
+            "NOTIFY pgrst, 'reload {what}': NOTIFY cannot be executed during recovery: call the \
+             function on the primary server, or restart PostgREST."
+        ))
+    );
     for privilege in ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"] {
         client
             .batch_execute(&format!(

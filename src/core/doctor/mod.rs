@@ -16,13 +16,12 @@ pub use declared::{
 
 use check::{Identified, Problems};
 
-use crate::catalog::RoleSetting;
-use crate::contract::{RoleDecl, RoleKind, Severity};
+use crate::contract::{RoleDecl, Severity};
 use crate::finding::Finding;
 use crate::postgrest;
 use crate::rule::Area;
 use crate::rules::Context;
-use crate::sql::{listed, quote_ident, quote_literal, safe_ident};
+use crate::sql::quote_ident;
 
 /// Returns all checks. `findings` are those of all rules that are not exempted.
 #[must_use]
@@ -78,96 +77,14 @@ fn guard(findings: &[Finding]) -> Check {
 }
 
 fn postgrest(cx: &Context<'_>, authenticator: &str) -> Vec<Check> {
-    let needs = postgrest::checks(cx, authenticator).into_iter();
-    let mut checks: Vec<Check> = needs
-        .map(|need| Check {
-            area: "postgrest",
-            object: need.step,
-            ok: need.ok,
-            detail: need.detail,
-            fix: need.fix,
-        })
-        .collect();
-    let role = cx.snapshot.role_named(authenticator);
-    let stored = role.and_then(|role| cx.snapshot.setting_of(role.oid, "pgrst.db_schemas"));
-    checks.push(exposed_schemas(cx, authenticator, stored));
-    checks
-}
-
-/// Checks `pgrst.db_schemas`, where the database stores it ("In-Database Configuration" in the
-/// documentation of PostgREST).
-fn exposed_schemas(cx: &Context<'_>, authenticator: &str, stored: Option<&RoleSetting>) -> Check {
-    let names: Vec<&str> = stored
-        .into_iter()
-        .flat_map(|stored| stored.value.split(','))
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .collect();
-    let missing: Vec<&str> =
-        names.iter().copied().filter(|name| cx.snapshot.schema_named(name).is_none()).collect();
-    let closed: Vec<&str> =
-        names.iter().copied().filter(|name| !is_open_to_clients(cx, name)).collect();
-    let list = |names: &[&str]| {
-        listed(&names.iter().map(|name| safe_ident(name).into_owned()).collect::<Vec<_>>())
-    };
-    let problem = if !missing.is_empty() {
-        let do_not = if missing.len() == 1 { "does not" } else { "do not" };
-        Some(format!("Exposes {}, which {do_not} exist.", list(&missing)))
-    } else if !closed.is_empty() {
-        let closed = list(&closed);
-        Some(format!("Exposes {closed}, on which the contract gives no client USAGE."))
-    } else {
-        None
-    };
-    let fix = problem.as_ref().and(stored).and_then(|stored| {
-        let is_kept = |name: &&str| !missing.contains(name) && !closed.contains(name);
-        let kept: Vec<&str> = names.iter().copied().filter(is_kept).collect();
-        exposed_schemas_fix(cx, authenticator, stored, kept)
-    });
-    let passing = || match names.as_slice() {
-        [] => "Not set in the database: PostgREST takes db-schemas from its own configuration."
-            .to_owned(),
-        names => format!("Exposes {}.", list(names)),
-    };
-    Check {
+    let check = |need: postgrest::Check| Check {
         area: "postgrest",
-        object: "pgrst.db_schemas".into(),
-        ok: problem.is_none(),
-        detail: problem.unwrap_or_else(passing),
-        fix,
-    }
-}
-
-/// Whether the contract gives a client USAGE on the schema.
-fn is_open_to_clients(cx: &Context<'_>, schema: &str) -> bool {
-    let is_client = |name: &String| cx.contract.roles_of(RoleKind::Client).any(|r| r == name);
-    cx.contract.schema(schema).is_some_and(|declared| declared.usage.iter().any(is_client))
-}
-
-/// Sets `pgrst.db_schemas` to the schemas that can be kept or, where there are none, to all schemas
-/// on which the contract gives clients USAGE; `None` where there are none of those either.
-fn exposed_schemas_fix(
-    cx: &Context<'_>,
-    authenticator: &str,
-    stored: &RoleSetting,
-    kept: Vec<&str>,
-) -> Option<String> {
-    let names = if kept.is_empty() {
-        let declared = cx.schemas().map(|(_, declared)| declared.name.as_str());
-        declared.filter(|name| is_open_to_clients(cx, name)).collect()
-    } else {
-        kept
+        object: need.step,
+        ok: need.ok,
+        detail: need.detail,
+        fix: need.fix,
     };
-    let in_database = stored.database.as_deref();
-    let in_database =
-        in_database.map(|name| format!(" IN DATABASE {}", safe_ident(name))).unwrap_or_default();
-    let (role, list) = (safe_ident(authenticator), quote_literal(&names.join(", ")));
-    (!names.is_empty()).then(|| {
-        format!(
-            "ALTER ROLE {role}{in_database} SET pgrst.db_schemas = {list};\n\
-             NOTIFY pgrst, 'reload config';"
-        )
-    })
+    postgrest::checks(cx, authenticator).into_iter().map(check).collect()
 }
 
 fn audit(findings: &[Finding]) -> Check {

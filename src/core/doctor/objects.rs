@@ -150,7 +150,45 @@ fn with_access(
     };
     let accesses = accesses_to(cx, relation);
     let failing = failing(cx, relation.schema, &accesses, probes, &is_reported);
-    add_failing(cx, check, failing)
+    let mut check = add_failing(cx, check, failing);
+    if let Some(note) = only_without_where(cx, relation, &accesses) {
+        check.detail += &format!(" {note}");
+    }
+    check
+}
+
+/// A sentence about the roles for which UPDATE or DELETE is declared and SELECT is not: the
+/// contract declares no access to single rows.
+fn only_without_where(
+    cx: &Context<'_>,
+    relation: &Relation,
+    accesses: &[DeclaredAccess],
+) -> Option<String> {
+    let cannot_select = |role: Oid| {
+        !cx.access.relation_privileges(role, relation).contains(Privileges::SELECT)
+            && !relation.columns.iter().any(|(column, _)| {
+                cx.access.column_privileges(role, relation, column).contains(Privileges::SELECT)
+            })
+    };
+    // A declared SELECT that is missing is a finding of its own.
+    let declares_select = |role: Oid| {
+        accesses.iter().any(|access| access.role == role && access.privilege == Privileges::SELECT)
+    };
+    let writes = Privileges::UPDATE | Privileges::DELETE;
+    let mut roles: Vec<String> = accesses
+        .iter()
+        .filter(|access| writes.contains(access.privilege))
+        .filter(|access| !declares_select(access.role) && cannot_select(access.role))
+        .map(|access| quoted(&cx.snapshot.role_name(access.role)))
+        .collect();
+    roles.dedup();
+    let (role, has) = if roles.len() == 1 { ("Role", "does") } else { ("Roles", "do") };
+    (!roles.is_empty()).then(|| {
+        format!(
+            "{role} {} {has} not have SELECT, so that UPDATE and DELETE with a WHERE are denied.",
+            listed(&roles)
+        )
+    })
 }
 
 /// The declared accesses to one object that fail, and why some were not checked.
@@ -178,14 +216,13 @@ fn failing(
     let mut found = Failing::default();
     for access in accesses.iter().filter(has_usage) {
         match (probes.access)(access) {
-            AccessOutcome::Works => {}
             AccessOutcome::Unchecked(why) => {
                 found.unchecked.get_or_insert(why);
             }
             AccessOutcome::Denied(denial) if is_reported(access, &denial) => {
                 found.denied.push((access.clone(), denial));
             }
-            AccessOutcome::Denied(_) => {}
+            AccessOutcome::Works | AccessOutcome::Denied(_) => {}
         }
     }
     found

@@ -185,8 +185,8 @@ fn doctor_reports_declared_access_that_fails() {
     assert_eq!(
         wrong,
         ["NO view public.v_judgment_pipeline: Role \"anon\" cannot SELECT, which the contract \
-             declares: permission denied for table judgments. => GRANT SELECT ON TABLE public.judgments TO \
-             postgres;"]
+             declares: permission denied for table judgments. => GRANT SELECT ON TABLE \
+             public.judgments TO postgres;"]
     );
 }
 

@@ -1,7 +1,7 @@
 //! Whether the contract declares the access.
 
-use super::question::{Attempt, Link, Need, Question, Subject};
-use crate::catalog::{Privileges, RelationKind, Role, Schema};
+use super::question::{Attempt, Cause, Link, Need, Question, Subject};
+use crate::catalog::{ObjectKind, Privileges, RelationKind, Role, Schema};
 use crate::contract::{RoleKind, SchemaDecl};
 use crate::rules::Context;
 use crate::rules::shared::target::named_columns;
@@ -24,15 +24,17 @@ fn are_columns_declared(
     !declared.is_empty() && needed.iter().all(|column| declared.contains(column))
 }
 
-/// Returns the last link. It fails where the verdict and the contract differ.
-pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, is_allowed: bool) -> Link {
+/// Returns the last link. It fails where the verdict and the contract differ. `denied` tells why
+/// the access is denied, if it is.
+pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, denied: Option<Cause>) -> Link {
+    let is_allowed = denied.is_none();
     let (ok, detail) = match declared(cx, question) {
         Declared::Nothing(why) => (None, why),
         Declared::Allowed(why) => (Some(is_allowed), format!("Access should be allowed: {why}.")),
         Declared::Denied(why) => (Some(!is_allowed), format!("Access should be denied: {why}.")),
     };
     let schema = schema(cx, &question.subject).map(|s| safe_ident(&s.name).replace('\'', "''"));
-    let fix = (ok == Some(false))
+    let fix = (ok == Some(false) && is_in_plan(cx, question, denied))
         .then(|| {
             schema.map(|schema| {
                 format!("SELECT * FROM ops.golden_sql(schemas => ARRAY['{schema}']::name[]);")
@@ -40,6 +42,36 @@ pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, is_allowed: bool) 
         })
         .flatten();
     Link { step: "contract".into(), ok, detail, fix }
+}
+
+/// Whether the plan may resolve the difference: it grants what is declared and revokes what is not,
+/// but not what something else needs that the access depends on.
+fn is_in_plan(cx: &Context<'_>, question: &Question<'_>, denied: Option<Cause>) -> bool {
+    let Some(role) = cx.snapshot.role_named(question.role) else { return true };
+    match denied {
+        None | Some(Cause::RowSecurity) => true,
+        Some(Cause::Statement) => false,
+        Some(Cause::Privilege) => {
+            let has_usage = schema(cx, &question.subject).is_some_and(|schema| {
+                let (owner, acl) = (schema.owner, schema.acl.as_ref());
+                let held = cx.access.privileges(role.oid, owner, acl, ObjectKind::Schema);
+                held.contains(Privileges::USAGE)
+            });
+            let has_privilege = match &question.subject {
+                Subject::Routine(routine, _) => {
+                    let (owner, acl) = (routine.owner, routine.acl.as_ref());
+                    let held = cx.access.privileges(role.oid, owner, acl, ObjectKind::Routine);
+                    held.contains(question.privilege)
+                }
+                Subject::Relation(attempt, _) => cx
+                    .access
+                    .relation_privileges(role.oid, attempt.relation)
+                    .contains(question.privilege),
+                Subject::Schema(_) | Subject::Missing(_) => false,
+            };
+            !(has_usage && has_privilege)
+        }
+    }
 }
 
 /// What the contract declares, with the reason.

@@ -39,7 +39,7 @@ use chain::Granted;
 #[must_use]
 pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
     let role = cx.snapshot.role_named(question.role);
-    let mut links = vec![exists(question.role, role)];
+    let mut links = vec![exists(cx, question.role, role)];
     let mut verdict = Verdict::default();
     match role {
         None => verdict.deny(format!("role \"{}\" does not exist", printable(question.role))),
@@ -54,9 +54,9 @@ pub fn explain(cx: &Context<'_>, question: &Question<'_>) -> Vec<Link> {
     if let Some(role) = role {
         links.insert(1, requests::link(cx, role, question));
     }
-    let is_allowed = verdict.is_allowed();
+    let denied = verdict.cause();
     links.push(verdict.link(&fixes));
-    links.push(contract::link(cx, question, is_allowed));
+    links.push(contract::link(cx, question, denied));
     links
 }
 
@@ -277,12 +277,23 @@ fn denied_call(
     Some(link)
 }
 
-fn exists(name: &str, role: Option<&Role>) -> Link {
+fn exists(cx: &Context<'_>, name: &str, role: Option<&Role>) -> Link {
     let step = format!("role {}", safe_ident(name));
     let shown = printable(name);
     let Some(role) = role else {
-        let fix = format!("CREATE ROLE {} NOLOGIN;", safe_ident(name));
-        return Link::failed(&step, &format!("role \"{shown}\" does not exist"), Some(fix));
+        let mut link = Link::failed(&step, &format!("role \"{shown}\" does not exist"), None);
+        let declared: Vec<&str> = cx.contract.roles.iter().map(|r| r.name.as_str()).collect();
+        if declared.contains(&name) {
+            link.fix = Some(format!("CREATE ROLE {} NOLOGIN;", safe_ident(name)));
+        } else if name.eq_ignore_ascii_case("public") {
+            link.detail += " PUBLIC stands for every role: ask about one of them.";
+        } else if !declared.is_empty() {
+            // It is probably misspelled.
+            let names: Vec<String> =
+                declared.iter().map(|name| format!("\"{}\"", printable(name))).collect();
+            link.detail += &format!(" The contract declares {}.", listed(&names));
+        }
+        return link;
     };
     let powers = [(role.superuser, "is a superuser"), (role.bypass_rls, "bypasses row security")];
     let powers: Vec<&str> =

@@ -266,6 +266,12 @@ impl Verdict {
         self.error.is_none() && self.no_rows.is_none()
     }
 
+    /// Returns why the access is denied; `None` where it is allowed.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        let error = self.error.as_ref().map(|(cause, _)| *cause);
+        error.or(self.no_rows.as_ref().map(|_| Cause::RowSecurity))
+    }
+
     /// Returns the denial; `None` where the access is allowed.
     pub(super) fn denial(self, fixes: &[String]) -> Option<Denial> {
         let (cause, message) = match (self.error, self.no_rows) {

@@ -2,7 +2,7 @@
 //! another one (SET ROLE).
 
 use super::question::{Link, Question};
-use crate::catalog::{FIRST_UNPINNED, Role};
+use crate::catalog::Role;
 use crate::contract::RoleKind;
 use crate::rules::Context;
 use crate::sql::{printable, safe_ident};
@@ -27,7 +27,10 @@ pub(super) fn link(cx: &Context<'_>, role: &Role, question: &Question<'_>) -> Li
         return Link { step, ok: Some(true), detail, fix: None };
     }
     if let Some(why) = no_role_of_requests(cx, role, question.owns_objects) {
-        return information(format!("Role \"{login}\" cannot become \"{name}\", which {why}."));
+        return information(format!(
+            "Role \"{login}\" cannot become \"{name}\", which {why}: requests must not have its \
+             privileges."
+        ));
     }
     let is_declared = cx.contract.roles.iter().any(|declared| declared.name == role.name);
     let undeclared =
@@ -48,21 +51,24 @@ pub(super) fn link(cx: &Context<'_>, role: &Role, question: &Question<'_>) -> Li
 /// after "which": then every request could choose that role in its token. `None` where nothing
 /// speaks against it. `owns_objects` tells whether the role owns any.
 #[must_use]
-pub fn no_role_of_requests(cx: &Context<'_>, role: &Role, owns_objects: bool) -> Option<String> {
+pub fn no_role_of_requests(
+    cx: &Context<'_>,
+    role: &Role,
+    owns_objects: bool,
+) -> Option<&'static str> {
     let kind = cx.contract.roles.iter().find(|declared| declared.name == role.name);
     let is_subject = kind.is_some_and(|declared| declared.kind != RoleKind::Owner);
-    let why = if role.superuser {
-        "is a superuser"
-    } else if role.oid < FIRST_UNPINNED {
-        "is a predefined role of the server"
+    if role.superuser {
+        Some("is a superuser")
+    } else if role.name.starts_with("pg_") {
+        Some("is a predefined role of the server")
     } else if role.bypass_rls {
-        "bypasses row security"
+        Some("bypasses row security")
     } else if cx.is_trusted_owner(role.oid) {
-        "the contract declares as a trusted owner"
+        Some("the contract declares as a trusted owner")
     } else if owns_objects && !is_subject {
-        "owns objects and is no client"
+        Some("owns objects and is no client")
     } else {
-        return None;
-    };
-    Some(format!("{why}: requests that could become it would have more than a client may have"))
+        None
+    }
 }

@@ -28,7 +28,7 @@ pub(super) fn links(
         // statement may still have rows.
         let (is_target, inserts) = (need.is_target, command == Command::Insert);
         let mut add = |command, checks: Checks| {
-            let target = Target { command, checks, is_target };
+            let target = Use { command, checks, is_target };
             links.push(RowSecurity::of(cx, holder, table, target).link(cx, verdict));
         };
         add(command, if inserts { Checks::NewRow } else { Checks::Rows });
@@ -48,7 +48,7 @@ pub(super) fn links(
 
 /// What a statement does with the rows of a table.
 #[derive(Clone, Copy)]
-struct Target {
+struct Use {
     command: Command,
     checks: Checks,
     is_target: bool,
@@ -95,8 +95,8 @@ struct RowSecurity<'a> {
 }
 
 impl<'a> RowSecurity<'a> {
-    fn of(cx: &Context<'a>, role: &'a Role, table: &'a Relation, of: Target) -> Self {
-        let Target { command, checks, is_target } = of;
+    fn of(cx: &Context<'a>, role: &'a Role, table: &'a Relation, of: Use) -> Self {
+        let Use { command, checks, is_target } = of;
         let applying: Vec<&Policy> = cx
             .snapshot
             .policies_of(table.oid)

@@ -243,7 +243,7 @@ fn explain_covers_missing_objects_schemas_and_routines() {
     assert_eq!(
         verdict("missing", "public.judgments", Privileges::SELECT),
         [
-            "NO verdict: Denied: role \"missing\" does not exist. => CREATE ROLE missing NOLOGIN;",
+            "NO verdict: Denied: role \"missing\" does not exist.",
             "-- contract: The contract does not mention role \"missing\"."
         ]
     );
