@@ -3,8 +3,8 @@
 //!
 //! They are warnings, because the contract may describe the database correctly, or information
 //! where a declaration has no effect now and opens nothing. The exception is a trusted role that
-//! requests use, a client or a login role, which is an error: it would make the rules about SECURITY
-//! DEFINER ineffective.
+//! requests use, a client or a login role, which is an error: it would make the rules about
+//! SECURITY DEFINER ineffective.
 
 use super::lookup::matches;
 use super::problem::{Path, Problems};
