@@ -40,7 +40,7 @@ pub unsafe fn is_never_true(node: *mut pg_sys::Node) -> bool {
                 let constant = node.cast::<pg_sys::Const>();
                 (*constant).constisnull
                     || (*constant).consttype == pg_sys::BOOLOID
-                        && (*constant).constvalue.value() & 0xff == 0
+                        && (*constant).constvalue.value() as u8 == 0
             }
             pg_sys::NodeTag::T_BoolExpr => {
                 let expression = node.cast::<pg_sys::BoolExpr>();

@@ -7,8 +7,8 @@ use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
 use std::collections::BTreeMap;
 
-/// An application: a fixture, the schemas that are inferred, the roles that use it, and the settings
-/// of a request.
+/// An application: a fixture, the schemas that are inferred, the roles that use it, and the
+/// settings of a request.
 struct Application {
     name: &'static str,
     schemas: &'static str,

@@ -1,10 +1,10 @@
 //! Finds declarations of a contract that contradict each other: each of them is valid, but together
 //! they have another effect than their author expects.
 //!
-//! They are warnings, because the contract may describe the database correctly, or information where
-//! a declaration has no effect now and opens nothing. The exception is a trusted role that requests
-//! use, a client or a login role, which is an error: it would make the rules about SECURITY DEFINER
-//! ineffective.
+//! They are warnings, because the contract may describe the database correctly, or information
+//! where a declaration has no effect now and opens nothing. The exception is a trusted role that
+//! requests use, a client or a login role, which is an error: it would make the rules about
+//! SECURITY DEFINER ineffective.
 
 use super::lookup::matches;
 use super::problem::{Path, Problems};

@@ -129,8 +129,8 @@ pub fn infer(cx: &Context<'_>, version: &str, mode: Mode) -> Contract {
 }
 
 /// Returns the requirements on SECURITY DEFINER routines: the most frequent safe path and, where
-/// most routines have `search_path = ''`, that it is accepted. These routines are warnings then, and
-/// do not hide the others.
+/// most routines have `search_path = ''`, that it is accepted. These routines are warnings then,
+/// and do not hide the others.
 fn security_definer(cx: &Context<'_>) -> SecurityDefinerDecl {
     let known = &cx.contract.security_definer;
     let paths = DefinerPaths::of(cx);

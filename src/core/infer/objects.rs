@@ -358,7 +358,7 @@ impl Objects<'_, '_> {
             return None;
         }
         let held = self.roles.privileges_in(routine.acl.as_ref().unwrap_or(&vec![]));
-        let through_public = self.mode == Mode::AsIs && self.is_callable_by_public(routine);
+        let through_public = self.mode == Mode::AsIs && is_callable_by_public(routine);
         let executes = |role: &&Role| {
             let held = held.get(&role.oid).copied().unwrap_or_default();
             let by_default = || !self.by_default(role.oid, routine.schema, b'f', held).is_empty();
@@ -390,14 +390,14 @@ impl Objects<'_, '_> {
         let assessment = self.cx.paths.config(&routine.config, routine.owner);
         assessment.verdict == Verdict::Safe || self.accept_empty && assessment.is_empty_path()
     }
+}
 
-    /// Whether PUBLIC may execute a routine with the privileges of the caller. A SECURITY DEFINER
-    /// routine that everyone can execute is not declared.
-    fn is_callable_by_public(&self, routine: &Routine) -> bool {
-        let built_in = || ObjectKind::Routine.default_acl(routine.owner);
-        let acl = routine.acl.clone().unwrap_or_else(built_in);
-        !routine.security_definer && Access::public(&acl).contains(Privileges::EXECUTE)
-    }
+/// Whether PUBLIC may execute a routine with the privileges of the caller. A SECURITY DEFINER
+/// routine that everyone can execute is not declared.
+fn is_callable_by_public(routine: &Routine) -> bool {
+    let built_in = || ObjectKind::Routine.default_acl(routine.owner);
+    let acl = routine.acl.clone().unwrap_or_else(built_in);
+    !routine.security_definer && Access::public(&acl).contains(Privileges::EXECUTE)
 }
 
 /// The rows for which policies allow a command.
