@@ -444,8 +444,8 @@ impl<'a> Context<'a> {
             .next()
     }
 
-    /// Returns what needs a privilege as a part of a sentence after `by`: `policy p on public.docs`,
-    /// `view public.v`.
+    /// Returns what needs a privilege as a part of a sentence after `by`: `policy p on
+    /// public.docs`, `view public.v`.
     #[must_use]
     pub fn user(&self, why: Why) -> String {
         let Why::Part { part, on } = why else {
@@ -505,8 +505,8 @@ impl<'a> Context<'a> {
         users
     }
 
-    /// Whether PUBLIC, a client or a worker has USAGE on a schema, or the contract declares it for a
-    /// role. No statement of a role can name a routine in another schema.
+    /// Whether PUBLIC, a client or a worker has USAGE on a schema, or the contract declares it for
+    /// a role. No statement of a role can name a routine in another schema.
     #[must_use]
     pub fn is_reachable(&self, schema: Oid) -> bool {
         let (Some(declared), Some(found)) = (self.governed(schema), self.snapshot.schema(schema))

@@ -117,8 +117,9 @@ impl<'c, 'a> RowSecurity<'c, 'a> {
         listed(&losses.iter().map(name).collect::<Vec<_>>())
     }
 
-    /// Returns what roles that `is_restricted` selects do with the table: what the contract declares
-    /// for clients and workers and what that needs, and what the owners of views and SECURITY DEFINER routines can do.
+    /// Returns what roles that `is_restricted` selects do with the table: what the contract
+    /// declares for clients and workers and what that needs, and what the owners of views and
+    /// SECURITY DEFINER routines can do.
     fn losses(
         &self,
         relation: &Relation,
