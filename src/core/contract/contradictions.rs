@@ -254,7 +254,7 @@ impl Search<'_, '_, '_> {
         }
     }
 
-    /// Returns the privileges of a role on a table, or on columns of it, that the contract declares.
+    /// Returns the privileges that the contract declares for a role on a table or columns of it.
     fn privileges_on(&self, table: &TableDecl, name: &str) -> Privileges {
         let on_columns = table.column_grants.get(name).map(ColumnGrants::privileges);
         self.on_relation(&table.schema, &table.grants, name) | on_columns.unwrap_or_default()

@@ -69,6 +69,43 @@ fn conforming_database_conforms_to_the_inferred_contract() {
 }
 
 #[test]
+fn privileges_on_columns_are_declared_where_row_security_restricts_them() {
+    let mut world = strict_world();
+    let anon = world.role("anon").oid;
+    let authenticated = world.role("authenticated").oid;
+    // Row security is enabled on judgments, with a policy for SELECT, and disabled on tasks.
+    world.grant_column("public.judgments", "status", authenticated, Privileges::SELECT);
+    world.grant_column("public.judgments", "status", anon, Privileges::SELECT);
+    world.grant_column("public.judgments", "status", anon, Privileges::REFERENCES);
+    world.grant_column("public.plaintiff_tasks", "title", anon, Privileges::SELECT);
+    world.grant_column("public.v_judgment_pipeline", "status", authenticated, Privileges::UPDATE);
+    for table in ["public.judgments", "public.plaintiff_tasks", "public.v_judgment_pipeline"] {
+        let names = ["status", "title"].map(String::from);
+        world.relation(table).column_names = names.into();
+    }
+    let (contract, found) = inferred(&world);
+    let judgments = contract.table("public", "judgments").unwrap();
+    let names: Vec<&String> = judgments.column_grants.keys().collect();
+    assert_eq!(names, ["anon"], "authenticated has SELECT on the table");
+    assert_eq!(judgments.column_grants["anon"].select, ["status"]);
+    assert_eq!(judgments.column_grants["anon"].privileges(), Privileges::SELECT);
+    let tasks = contract.table("public", "plaintiff_tasks").unwrap();
+    assert!(tasks.column_grants.is_empty(), "no row security");
+    let view = contract.view("public", "v_judgment_pipeline").unwrap();
+    assert!(view.column_grants.is_empty(), "a client does not write to views");
+    let columns: Vec<String> =
+        lines(&found).into_iter().filter(|line| line.starts_with("column_privileges")).collect();
+    assert_eq!(
+        columns,
+        [
+            "column_privileges public.judgments anon",
+            "column_privileges public.plaintiff_tasks anon",
+            "column_privileges public.v_judgment_pipeline authenticated",
+        ]
+    );
+}
+
+#[test]
 fn unintended_privileges_are_omitted() {
     let mut world = strict_world();
     let (anon, worker) = (world.role("anon").oid, world.role("service_role").oid);

@@ -83,12 +83,16 @@ fn report_missing(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::World;
-    use super::RULE;
-    use crate::catalog::{AclItem, PUBLIC, Privileges};
+    use super::super::RULES;
+    use super::super::testing::{Edit, World, edit};
+    use super::{Context, RULE};
+    use crate::access::Access;
+    use crate::catalog::{AclItem, ObjectId, PUBLIC, Privileges};
     use crate::contract::ColumnGrants;
+    use crate::fix::{AclStatement, Statement, Verb};
+    use proptest::prelude::*;
 
-    /// Returns a world in which the contract declares UPDATE for a client on two columns of a table.
+    /// Returns a world in which the contract declares UPDATE for a client on two columns.
     fn world_with_declared_columns() -> World {
         let mut world = World::conforming();
         let table =
@@ -169,5 +173,86 @@ mod tests {
               contract does not declare. => REVOKE SELECT (\"Name\") ON TABLE public.plaintiffs \
               FROM anon;"]
         );
+    }
+
+    const COLUMNS: [&str; 3] = ["id", "name", "status"];
+    const ROLES: [&str; 3] = ["anon", "authenticated", "service_role"];
+
+    /// Returns a world whose tables have the same columns, with privileges on columns that are held
+    /// or declared: `(table, column, role, privileges, is_declared)`.
+    fn world_with(edits: &[Edit], grants: &[(usize, usize, usize, u32, bool)]) -> World {
+        let mut world = World::conforming();
+        world.add_role("mallory");
+        for relation in &mut world.snapshot.relations {
+            relation.column_names = COLUMNS.map(String::from).into();
+        }
+        edits.iter().for_each(|edit| world.edit(*edit));
+        let tables = world.contract.tables.len();
+        for (table, column, role, bits, is_declared) in grants {
+            let privileges = Privileges(*bits) & Privileges::ON_COLUMN;
+            let (column, role) = (COLUMNS[*column], ROLES[*role]);
+            let table = &mut world.contract.tables[table % tables];
+            if *is_declared {
+                table.column_grants.entry(role.into()).or_default().add(privileges, column);
+            } else {
+                let name = format!("{}.{}", table.schema, table.name);
+                let grantee = world.role(role).oid;
+                world.grant_column(&name, column, grantee, privileges);
+            }
+        }
+        world
+    }
+
+    /// Returns a GRANT with the grants that belong to the same step.
+    fn with_following(statement: &AclStatement) -> Vec<AclStatement> {
+        [vec![statement.clone()], statement.then.clone()].concat()
+    }
+
+    proptest! {
+        /// No fix gives a role a privilege on a column that it does not have and that the contract
+        /// does not declare for this column.
+        #[test]
+        fn fix_gives_no_privilege_on_a_column_that_is_not_declared(
+            edits in proptest::collection::vec(edit(), 0..6),
+            grants in proptest::collection::vec(
+                (0usize..16, 0usize..3, 0usize..3, any::<u32>(), any::<bool>()), 0..8),
+        ) {
+            let world = world_with(&edits, &grants);
+            let snapshot = world.snapshot.clone().complete();
+            let access = Access::new(&snapshot);
+            let cx = Context::new(&world.contract, &snapshot, &access, &|| {});
+            let fixes = RULES.iter().flat_map(|rule| cx.run(rule)).map(|finding| finding.fix);
+            let statements = fixes.flat_map(|fix| fix.statements().to_vec());
+            let acl = statements.filter_map(|statement| match statement {
+                Statement::Acl(acl) => Some(with_following(&acl)),
+                Statement::Ddl(_) => None,
+            });
+            let gives = |acl: &AclStatement| matches!(acl.verb, Verb::Grant | Verb::Keep);
+            for acl in acl.flatten().filter(gives) {
+                let ObjectId::Relation(oid) = acl.on.id else { continue };
+                let relation = snapshot.relation(oid).unwrap();
+                let schema = cx.governed(relation.schema).unwrap();
+                let all: Vec<String> = relation.column_names.to_vec();
+                let columns = if acl.on.columns.is_empty() { &all } else { &acl.on.columns };
+                for (grantee, column) in
+                    acl.grantees.iter().flat_map(|g| columns.iter().map(move |c| (g, c)))
+                {
+                    let role = snapshot.role(grantee.oid).unwrap();
+                    let held = access.column_privileges(role.oid, relation, column);
+                    let declared = cx.declared_on_column(relation, schema, role, column);
+                    let given = acl.privileges & Privileges::ON_COLUMN;
+                    prop_assert!((held | declared).contains(given), "{acl} on column {column}");
+                    // A privilege on columns is not widened to the table.
+                    let is_widened = acl.on.columns.is_empty()
+                        && !(access.relation_privileges(role.oid, relation)).contains(given)
+                        && columns.iter().any(|column| {
+                            let held = access.column_privileges(role.oid, relation, column);
+                            let on_table = access.relation_privileges(role.oid, relation);
+                            (held & given & !on_table) != Privileges::NONE
+                        });
+                    prop_assert!(!is_widened, "{acl}");
+                }
+            }
+        }
     }
 }

@@ -102,9 +102,9 @@ fn reason(cx: &Context<'_>, relation: &Relation, schema: &SchemaDecl) -> Option<
         if let Some(client) = undeclared_access(cx, relation, schema) {
             (client, Severity::Warning, "", GuardAction::Block)
         } else if let Some(client) = declared_access(cx, relation, schema) {
-            (client, Severity::Warning, " as the contract declares", GuardAction::Warn)
+            (client, Severity::Warning, " as the contract declares", GuardAction::Audit)
         } else {
-            (reached_by, Severity::Info, " as declared access needs it", GuardAction::Warn)
+            (reached_by, Severity::Info, " as declared access needs it", GuardAction::Audit)
         };
     let why = format!("which role \"{}\" can access{how}", printable(&client.name));
     Some(Reason { severity, why, at_most })
@@ -192,8 +192,8 @@ mod tests {
         assert_eq!(
             proposal.lines().collect::<Vec<_>>(),
             [
-                "No policy on table public.judgments admits role \"authenticated\" (UPDATE). Run \
-                 in one transaction:",
+                "No policy on table public.judgments admits role \"authenticated\" (UPDATE).",
+                "Run in one transaction:",
                 "CREATE POLICY \"authenticated update\" ON public.judgments FOR UPDATE TO \
                  authenticated USING (...) WITH CHECK (...);",
                 "ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;",
@@ -232,12 +232,11 @@ mod tests {
         world.snapshot.policies.retain(|policy| policy.relation != oid);
         assert_eq!(
             world.found(&RULE),
-            [
-                "warning table public.judgments: Row security is disabled on table public.judgments, \
-              which role \"authenticated\" can access as the contract declares."
-            ]
+            ["warning table public.judgments: Row security is disabled on table \
+                 public.judgments, \
+              which role \"authenticated\" can access as the contract declares."]
         );
-        assert_eq!(at_most(&world), [GuardAction::Warn]);
+        assert_eq!(at_most(&world), [GuardAction::Audit]);
         let Fix::Proposal(proposal) = world.findings(&RULE)[0].fix.clone() else {
             panic!("a proposal")
         };
@@ -246,6 +245,7 @@ mod tests {
         assert_eq!(
             lines[1..],
             [
+                "Run in one transaction:",
                 "CREATE POLICY \"authenticated select\" ON public.judgments FOR SELECT TO \
                  authenticated USING (...);",
                 "ALTER TABLE public.judgments ENABLE ROW LEVEL SECURITY;",

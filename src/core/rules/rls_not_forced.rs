@@ -94,7 +94,8 @@ mod tests {
             proposal.lines().collect::<Vec<_>>(),
             [
                 "No policy on table public.judgments admits role \"postgres\" (SELECT, INSERT, \
-                 UPDATE, DELETE). Run in one transaction:",
+                 UPDATE, DELETE).",
+                "Run in one transaction:",
                 "CREATE POLICY \"postgres select\" ON public.judgments FOR SELECT TO postgres \
                  USING (...);",
                 "CREATE POLICY \"postgres insert\" ON public.judgments FOR INSERT TO postgres \

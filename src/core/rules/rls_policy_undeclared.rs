@@ -18,7 +18,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "7",
     checks: "No permissive policy applies to a client role for a command that the contract does \
-             not declare.",
+             not declare. On a table that is not declared and that no client can access, such a \
+             policy is information.",
     why: "Permissive policies are combined with OR: a single additional policy makes rows visible \
           that all other policies exclude.",
     fix: "Drop the policy, or remove the client from its roles.",
@@ -41,7 +42,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::{Command, Oid, PUBLIC, Policy};
+    use crate::catalog::{Command, Oid, PUBLIC, Policy, Privileges};
     use crate::fix::Fix;
 
     #[test]
@@ -138,6 +139,18 @@ mod tests {
             world.fixes(&RULE),
             ["ALTER POLICY p ON public.job_queue TO service_role, reporting;"]
         );
+    }
+
+    #[test]
+    fn policy_on_an_undeclared_table_that_no_client_reaches_is_information() {
+        let mut world = World::conforming();
+        let anon = world.role("anon").oid;
+        let queue = world.relation("public.job_queue").oid;
+        world.relation("public.job_queue").name = "job_queue_old".into();
+        world.snapshot.policies.push(policy(queue, "p", vec![anon]));
+        assert!(world.found(&RULE)[0].starts_with("info policy p on public.job_queue_old anon"));
+        world.grant("public.job_queue_old", anon, Privileges::SELECT);
+        assert!(world.found(&RULE)[0].starts_with("error policy p on public.job_queue_old anon"));
     }
 
     #[test]

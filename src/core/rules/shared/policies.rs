@@ -47,7 +47,11 @@ pub(crate) fn report_undeclared(
                     printable(&client.name),
                     words.join(", ")
                 );
-                let draft = Draft::new(object, Severity::Error, detail)
+                // A policy on a table that the contract does not mention and that no client
+                // reaches opens nothing.
+                let is_used = cx.declares_relation(relation) || cx.reached_by(relation).is_some();
+                let severity = if is_used { Severity::Error } else { Severity::Info };
+                let draft = Draft::new(object, severity, detail)
                     .role(&client.name)
                     .key(words.join(", "))
                     .evidence(json!({"commands": words, "always_true": policy.always_true}))

@@ -450,10 +450,7 @@ impl Target<'_> {
             let grants = cx.column_grants(relation, cx.governed(relation.schema)?, role)?;
             Some((relation, grants.columns(privilege)))
         });
-        let (relation, declared) = match declared {
-            Some((relation, declared)) => (relation, declared),
-            None => return vec![],
-        };
+        let Some((relation, declared)) = declared else { return vec![] };
         declared
             .iter()
             .filter(|column| relation.column_names.contains(column))

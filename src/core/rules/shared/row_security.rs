@@ -52,13 +52,13 @@ impl<'c, 'a> RowSecurity<'c, 'a> {
             return Fix::row_security(relation.oid, &sql);
         }
         let because = if is_required {
-            format!("No policy on table {sql} admits {}.", self.named(&losses))
+            format!("No policy on table {sql} admits {}.", Self::named(&losses))
         } else {
             format!(
                 "The contract declares table {sql} for {} without row security, which would \
                  exclude every row that no policy admits. Where these roles may access every row, \
                  nothing is to be done. Otherwise declare \"row_security\": true and the policies.",
-                self.named(&losses)
+                Self::named(&losses)
             )
         };
         let enable = format!("ALTER TABLE {sql} ENABLE ROW LEVEL SECURITY;");
@@ -84,7 +84,7 @@ impl<'c, 'a> RowSecurity<'c, 'a> {
         if losses.is_empty() {
             return Fix::by(Statement::new(Change::ForceRowSecurity(relation.oid), force));
         }
-        let because = format!("No policy on table {sql} admits {}.", self.named(&losses));
+        let because = format!("No policy on table {sql} admits {}.", Self::named(&losses));
         self.proposal(relation, losses, &because, &force)
     }
 
@@ -103,11 +103,11 @@ impl<'c, 'a> RowSecurity<'c, 'a> {
         });
         let policies: Vec<String> = policies.collect();
         let statements = [policies, vec![statement.to_owned()]].concat().join("\n");
-        Fix::Proposal(format!("{because} Run in one transaction:\n{statements}"))
+        Fix::Proposal(format!("{because}\nRun in one transaction:\n{statements}"))
     }
 
     /// Returns the roles and their commands as a sentence names them.
-    fn named(&self, losses: &[Loss<'_>]) -> String {
+    fn named(losses: &[Loss<'_>]) -> String {
         let name = |loss: &Loss<'_>| {
             let commands: Vec<&str> = loss.commands.iter().map(|c| c.as_str()).collect();
             let code =
