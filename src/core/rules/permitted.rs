@@ -52,9 +52,11 @@ impl<'s, 'a> Search<'s, 'a> {
     /// Returns what the declared access of all clients and workers needs.
     fn run(cx: &'s Context<'a>) -> Needs {
         let mut search = Self { cx, needs: Needs::default(), visited: HashSet::new() };
-        for role in &cx.subjects {
-            search.declared_relations(role);
-            search.declared_routines(role);
+        if !cx.snapshot.dependencies.is_empty() {
+            for role in &cx.subjects {
+                search.declared_relations(role);
+                search.declared_routines(role);
+            }
         }
         search.pre_request();
         search.needs
