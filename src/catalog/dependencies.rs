@@ -15,8 +15,8 @@ use std::ffi::CStr;
 /// The maximum number of objects that are visited for the objects of one statement.
 const MOST: usize = 20_000;
 
-/// A row of `pg_depend`: a part uses an object or a column of it. The three numbers are the catalog,
-/// the OID and the column, or 0.
+/// A row of `pg_depend`: a part uses an object or a column of it. The three numbers are the
+/// catalog, the OID and the column, or 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Edge {
     from: (Oid, Oid, i32),

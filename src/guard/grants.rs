@@ -41,7 +41,7 @@ pub fn is_to_public(statement: *mut pg_sys::Node) -> bool {
                 let elements = nodes((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaElts);
                 let mut grants =
                     elements.filter(|node| (**node).type_ == pg_sys::NodeTag::T_GrantStmt);
-                grants.any(|node| is_to_public(node))
+                grants.any(is_to_public)
             }
             _ => false,
         }

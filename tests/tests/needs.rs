@@ -339,36 +339,39 @@ fn execute_of_public_on_a_new_definer_is_a_warning_and_a_grant_to_public_is_reje
     for (i, defaults) in defaults.into_iter().enumerate() {
         client.batch_execute(defaults).unwrap();
         let name = |what: &str| format!("{what}_{i}");
-        let (a, b, c, d) = (name("a"), name("b"), name("c"), name("d"));
+        let [plain, granted, moved, turned] = ["a", "b", "c", "d"].map(name);
         let grant = |name: &str, to: &str| format!("GRANT EXECUTE ON FUNCTION {name} TO {to};");
         let in_one = |sql: &str| format!("BEGIN; {sql} COMMIT");
         for allowed in [
-            create(&a),
-            grant(&a, "app_worker"),
-            format!("CREATE OR REPLACE FUNCTION {a}() RETURNS int {body}"),
-            in_one(&format!("{}{}", create(&b), grant(&b, "app_worker"))),
-            in_one(&format!("{}ALTER FUNCTION {b} OWNER TO app_owner;", create(&c))),
-            format!("CREATE FUNCTION {d}() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
-            format!("ALTER FUNCTION {d} SECURITY DEFINER SET search_path = pg_catalog, pg_temp"),
+            create(&plain),
+            grant(&plain, "app_worker"),
+            format!("CREATE OR REPLACE FUNCTION {plain}() RETURNS int {body}"),
+            in_one(&format!("{}{}", create(&granted), grant(&granted, "app_worker"))),
+            in_one(&format!("{}ALTER FUNCTION {moved} OWNER TO app_owner;", create(&moved))),
+            format!("CREATE FUNCTION {turned}() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+            format!(
+                "ALTER FUNCTION {turned} SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
+            ),
         ] {
             assert_eq!(rejection(&mut client, &allowed), None, "{allowed}");
         }
-        let e = name("e");
-        let granted = in_one(&format!("{}{}", create(&e), grant(&e, "PUBLIC")));
-        assert!(rejection(&mut client, &granted).is_some(), "{granted}");
-        let granted = in_one(&format!(
+        let public = name("e");
+        let to_public = in_one(&format!("{}{}", create(&public), grant(&public, "PUBLIC")));
+        assert!(rejection(&mut client, &to_public).is_some(), "{to_public}");
+        let to_public = in_one(&format!(
             "{}{}{}",
-            create(&e),
-            grant(&e, "app_worker"),
-            grant(&e, "app_worker, PUBLIC")
+            create(&public),
+            grant(&public, "app_worker"),
+            grant(&public, "app_worker, PUBLIC")
         ));
-        assert!(rejection(&mut client, &granted).is_some(), "{granted}");
-        let revoked = in_one(&format!("{}REVOKE EXECUTE ON FUNCTION {e} FROM PUBLIC;", create(&e)));
+        assert!(rejection(&mut client, &to_public).is_some(), "{to_public}");
+        let revoked =
+            in_one(&format!("{}REVOKE EXECUTE ON FUNCTION {public} FROM PUBLIC;", create(&public)));
         assert_eq!(rejection(&mut client, &revoked), None);
-        assert!(rejection(&mut client, &grant(&e, "PUBLIC")).is_some(), "granted later");
-        assert!(rejection(&mut client, &grant(&e, "app_user")).is_some(), "to a client");
+        assert!(rejection(&mut client, &grant(&public, "PUBLIC")).is_some(), "granted later");
+        assert!(rejection(&mut client, &grant(&public, "app_user")).is_some(), "to a client");
         // A new routine with the name of a routine without the privilege.
-        let again = in_one(&format!("DROP FUNCTION {e}; {}", create(&e)));
+        let again = in_one(&format!("DROP FUNCTION {public}; {}", create(&public)));
         assert!(rejection(&mut client, &again).is_some(), "{again}");
     }
     drop(client);

@@ -52,9 +52,11 @@ impl<'s, 'a> Search<'s, 'a> {
     /// Returns what the declared access of all clients and workers needs.
     fn run(cx: &'s Context<'a>) -> Needs {
         let mut search = Self { cx, needs: Needs::default(), visited: HashSet::new() };
-        for role in &cx.subjects {
-            search.declared_relations(role);
-            search.declared_routines(role);
+        if !cx.snapshot.dependencies.is_empty() {
+            for role in &cx.subjects {
+                search.declared_relations(role);
+                search.declared_routines(role);
+            }
         }
         search.pre_request();
         search.needs
@@ -444,8 +446,8 @@ impl<'a> Context<'a> {
             .next()
     }
 
-    /// Returns what needs a privilege as a part of a sentence after `by`: `policy p on public.docs`,
-    /// `view public.v`.
+    /// Returns what needs a privilege as a part of a sentence after `by`: `policy p on
+    /// public.docs`, `view public.v`.
     #[must_use]
     pub fn user(&self, why: Why) -> String {
         let Why::Part { part, on } = why else {
@@ -505,8 +507,8 @@ impl<'a> Context<'a> {
         users
     }
 
-    /// Whether PUBLIC, a client or a worker has USAGE on a schema, or the contract declares it for a
-    /// role. No statement of a role can name a routine in another schema.
+    /// Whether PUBLIC, a client or a worker has USAGE on a schema, or the contract declares it for
+    /// a role. No statement of a role can name a routine in another schema.
     #[must_use]
     pub fn is_reachable(&self, schema: Oid) -> bool {
         let (Some(declared), Some(found)) = (self.governed(schema), self.snapshot.schema(schema))

@@ -20,7 +20,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "8",
     checks: "Client and worker roles have EXECUTE on exactly the routines that the contract \
-             declares for them.",
+             declares for them. Routines that declared access calls, for example in policies, are \
+             permitted as well.",
     why: "A declared RPC without its grant is an outage; a client that can execute an \
           undeclared routine reaches code that was not written for it.",
     fix: "Grant or revoke EXECUTE as the contract declares.",
