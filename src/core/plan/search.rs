@@ -9,7 +9,7 @@ use super::undo::PolicySql;
 use crate::catalog::{ObjectId, Oid, Snapshot};
 use crate::contract::{Contract, GuardAction, Severity};
 use crate::finding::Finding;
-use crate::fix::{Change, Statement};
+use crate::fix::{Change, Statement, Verb};
 use std::collections::{HashMap, HashSet};
 
 /// The input of a plan.
@@ -352,7 +352,9 @@ impl<'a> Search<'a> {
     /// are not needed. In each round, one statement of each object is left out.
     fn remove_unnecessary(&mut self) {
         let mut by_object: HashMap<Place, Vec<usize>> = HashMap::new();
-        for (i, wanted) in self.chosen.iter().enumerate() {
+        // A privilege that something declared needs is kept, although no finding says so.
+        let keeps = |w: &Wanted| matches!(&w.statement, Statement::Acl(s) if s.verb == Verb::Keep);
+        for (i, wanted) in self.chosen.iter().enumerate().filter(|(_, w)| !keeps(w)) {
             by_object.entry(place_of(&wanted.findings[0])).or_default().push(i);
         }
         let rounds = by_object.values().map(Vec::len).max().unwrap_or_default();
