@@ -230,8 +230,8 @@ impl<'a> Search<'a> {
     }
 
     /// Returns the statements about the objects with problems that cause these problems, by their
-    /// position, and the problems. All objects are searched at the same time, so that the cost does not depend on
-    /// their number: in each round, half of the suspects of each object are left out.
+    /// position, and the problems. All objects are searched at the same time, so that the cost does
+    /// not depend on their number: in each round, half of the suspects of each object are left out.
     fn culprits_about(&self, problems: &[Problem]) -> HashMap<usize, String> {
         let mut suspects: HashMap<&Place, Vec<usize>> =
             problems.iter().map(|p| (&p.object, vec![])).collect();

@@ -255,7 +255,7 @@ fn every_statement_with_a_problem_is_rejected_and_no_other() {
             if relation.owner != worker {
                 finding.object.identity = snapshot.relation_identity(relation);
                 finding.object.object_type = "table";
-                (finding.severity, finding.role) = (Severity::Error, Some("nobody".into()));
+                (finding.severity, finding.role) = (Severity::Error, Some("objector".into()));
                 finding.fix = crate::fix::Fix::Unknown;
                 finding.fingerprint = format!("objection to {}", relation.oid);
                 found.push(finding);
