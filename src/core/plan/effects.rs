@@ -50,7 +50,9 @@ pub fn lost(
     after: &Snapshot,
     interrupts: &dyn Fn(),
 ) -> Vec<Effect> {
-    compare(contract, before, after, interrupts, |comparison| comparison.losses())
+    compare(contract, before, after, interrupts, |comparison| {
+        comparison.losses();
+    })
 }
 
 fn compare(

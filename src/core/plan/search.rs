@@ -219,7 +219,7 @@ impl<'a> Search<'a> {
         for (i, wanted) in std::mem::take(&mut self.chosen).into_iter().enumerate() {
             match why.get(&i) {
                 Some(why) => {
-                    self.rejected.push(Rejected { statement: wanted.statement, why: why.clone() })
+                    self.rejected.push(Rejected { statement: wanted.statement, why: why.clone() });
                 }
                 None => kept.push(wanted),
             }

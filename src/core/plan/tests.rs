@@ -544,7 +544,7 @@ proptest! {
         // The next plan contains only the same proposals.
         let again = plan_for(&contract, &after);
         prop_assert!(
-            again.steps.iter().all(|s| s.is_proposal()),
+            again.steps.iter().all(Step::is_proposal),
             "{:#?}\nafter\n{:#?}",
             statements(&again),
             statements(&plan)
