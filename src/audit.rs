@@ -32,7 +32,7 @@ fn under<T>(
 }
 
 /// Calls `work` with a contract and a snapshot.
-fn in_context<T>(
+pub fn in_context<T>(
     contract: &Contract,
     snapshot: &Snapshot,
     work: impl FnOnce(&Context<'_>) -> T,

@@ -267,22 +267,17 @@ impl Execution<'_> {
     }
 
     fn reject_findings(&self, left: &[Left]) -> ! {
+        const SHOWN: usize = 10;
         let line = |left: &Left| {
             let Left { finding, step } = left;
             let (rule, detail) = (finding.rule.id, &finding.detail);
-            match step {
-                Some(position) => {
-                    format!("Not resolved by step {}: {rule}: {detail}", position + 1)
-                }
-                None => {
-                    let subject = finding.subject();
-                    let position = self
-                        .cause(&|| audit::findings_now().iter().any(|f| f.subject() == subject));
-                    format!("New after step {}: {rule}: {detail}", position + 1)
-                }
+            if let Some(position) = step {
+                return format!("Not resolved by step {}: {rule}: {detail}", position + 1);
             }
+            let subject = finding.subject();
+            let is_there = || audit::findings_now().iter().any(|f| f.subject() == subject);
+            format!("New after step {}: {rule}: {detail}", self.cause(&is_there) + 1)
         };
-        const SHOWN: usize = 10;
         let mut lines: Vec<String> = left.iter().take(SHOWN).map(line).collect();
         if left.len() > SHOWN {
             lines.push(format!("And {} more.", left.len() - SHOWN));

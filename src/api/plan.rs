@@ -12,7 +12,7 @@ use crate::store::Installation;
 use crate::store::exemptions::Current;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::finding::Finding;
-use dragonfly_core::plan::{Plan, Planner, Risk, Step};
+use dragonfly_core::plan::{Invoked, Plan, Planner, Risk, Step, invoked};
 use dragonfly_core::sql::listed;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -156,7 +156,15 @@ fn plan(filter: &Filter) -> Planned {
         interrupts: &interrupts,
     };
     let before = (planner.audit)(&snapshot);
-    let plan = planner.plan(&snapshot, &before);
+    let mut plan = planner.plan(&snapshot, &before);
+    if plan.revokes() {
+        let triggers = catalog::triggers(&state);
+        let invoked = audit::in_context(&contract, &snapshot, |cx| invoked(cx, &triggers));
+        let source = |invoked: Invoked| {
+            catalog::routine_source(&state, invoked.routine).map(|source| (invoked, source))
+        };
+        plan.raise_risks(invoked.into_iter().filter_map(source).collect());
+    }
     Planned { before, snapshot, plan }
 }
 

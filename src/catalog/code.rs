@@ -1,5 +1,5 @@
-//! Reads what in the relations of untrusted owners executes code: a change of the owner would change
-//! as which role it runs.
+//! Reads what in the relations of untrusted owners executes code: a change of the owner would
+//! change as which role it runs.
 
 use super::{objects, oids};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};

@@ -39,7 +39,7 @@ pub use roles::{owns_objects, stored_setting};
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
     named as routines_named, of_schema as routines_of_schema, owner as routine_owner, quoted_path,
-    validator,
+    source as routine_source, triggers, validator,
 };
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,

@@ -261,6 +261,25 @@ pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
     .filter(|oid| *oid != 0)
 }
 
+/// Returns the source of a routine, as `pg_proc.prosrc` stores it.
+pub fn source(state: &State, routine: Oid) -> Option<String> {
+    of_row(state, oids::PROC_BY_OID, routine, "prosrc", |row, source| row.text(source)).flatten()
+}
+
+/// Returns table and function of every trigger, except those of foreign keys.
+pub fn triggers(state: &State) -> Vec<(Oid, Oid)> {
+    let triggers = Table::open(oids::PG_TRIGGER);
+    let (table, function, internal) =
+        (triggers.column("tgrelid"), triggers.column("tgfoid"), triggers.column("tgisinternal"));
+    let mut found = Vec::new();
+    triggers.scan(state, |row| {
+        if !row.bool(internal) {
+            found.push((row.oid(table), row.oid(function)));
+        }
+    });
+    found
+}
+
 /// Returns the owner of a routine.
 pub fn owner(state: &State, routine: Oid) -> Option<Oid> {
     of_row(state, oids::PROC_BY_OID, routine, "proowner", |row, owner| row.oid(owner))

@@ -50,7 +50,9 @@ pub fn lost(
     after: &Snapshot,
     interrupts: &dyn Fn(),
 ) -> Vec<Effect> {
-    compare(contract, before, after, interrupts, |comparison| comparison.losses())
+    compare(contract, before, after, interrupts, |comparison| {
+        comparison.losses();
+    })
 }
 
 fn compare(
@@ -705,25 +707,30 @@ impl<'a> Comparison<'a> {
             .table(schema, &relation.name)
             .map(|table| table.policy_commands(&role.name))
             .unwrap_or_default();
+        let is_lost = |command: &Command| {
+            let is_allowed = cx.snapshot.policies_of(relation.oid).iter().any(|policy| {
+                policy.permissive
+                    && policy.covers(*command)
+                    && cx.access.policy_applies(policy, role.oid)
+            });
+            let is_expected = expected.contains(command);
+            if earlier.row_security {
+                // A role that loses the attribute BYPASSRLS keeps what policies should allow.
+                is_expected && !is_allowed
+            } else {
+                // A policy that is not declared does not stay.
+                !(is_expected && is_allowed)
+            }
+        };
         let lost: Vec<&str> = Command::ALL
             .into_iter()
-            .filter(|command| declared.contains(command.privilege()))
-            // A role that loses the attribute BYPASSRLS loses what the contract does not declare.
-            .filter(|command| !earlier.row_security || expected.contains(command))
-            .filter(|command| {
-                let allows = |policy: &Policy| {
-                    policy.permissive
-                        && policy.covers(*command)
-                        && cx.access.policy_applies(policy, role.oid)
-                };
-                !cx.snapshot.policies_of(relation.oid).iter().any(allows)
-            })
+            .filter(|command| declared.contains(command.privilege()) && is_lost(command))
             .map(Command::as_str)
             .collect();
         if !lost.is_empty() {
             let detail = format!(
-                "No policy on table {} would allow {} to {}, which the contract declares: it would \
-                 see no rows.",
+                "No declared policy on table {} would allow {} to {}, which the contract declares: \
+                 it would see no rows.",
                 cx.snapshot.relation_sql(relation),
                 self.role_text(role.oid),
                 lost.join(", ")

@@ -1,5 +1,6 @@
 //! The plan: the statements that fix findings, in order.
 
+mod bodies;
 mod completion;
 pub mod effects;
 mod order;
@@ -9,6 +10,7 @@ mod simulate;
 mod step;
 mod undo;
 
+pub use bodies::{Invoked, invoked};
 pub use completion::Completer;
 pub use search::Planner;
 pub use step::{Risk, Step};
@@ -18,6 +20,7 @@ mod tests;
 
 use crate::catalog::Snapshot;
 use crate::finding::{Finding, Subject};
+use bodies::{Body, raise_risks};
 use order::in_order;
 use rights::Rights;
 use search::Search;
@@ -39,6 +42,22 @@ pub struct Plan {
     chosen: Vec<crate::fix::Statement>,
 }
 
+impl Plan {
+    /// Whether a step revokes a privilege on an object.
+    #[must_use]
+    pub fn revokes(&self) -> bool {
+        self.steps.iter().any(|step| step.revoked.is_some())
+    }
+
+    /// Raises the risk of the steps that revoke a privilege on an object which a body mentions that
+    /// runs with the privileges of its caller; `bodies` are these routines with their source.
+    pub fn raise_risks(&mut self, bodies: Vec<(Invoked, String)>) {
+        let bodies: Vec<Body> =
+            bodies.into_iter().map(|(invoked, source)| Body::new(invoked, &source)).collect();
+        raise_risks(&mut self.steps, &bodies);
+    }
+}
+
 impl Planner<'_> {
     /// Returns the plan for a catalog; `before` contains its findings.
     #[must_use]
@@ -51,7 +70,7 @@ impl Planner<'_> {
             let back = undo(&wanted.statement, &simulation, self.policy_sql);
             // A statement that changes nothing after the earlier ones is omitted.
             if simulation.execute(&wanted.statement) {
-                plan.steps.push(Step::statement(&wanted, back));
+                plan.steps.push(Step::statement(&wanted, back, snapshot));
                 #[cfg(test)]
                 plan.chosen.push(wanted.statement);
             }

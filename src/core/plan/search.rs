@@ -219,7 +219,7 @@ impl<'a> Search<'a> {
         for (i, wanted) in std::mem::take(&mut self.chosen).into_iter().enumerate() {
             match why.get(&i) {
                 Some(why) => {
-                    self.rejected.push(Rejected { statement: wanted.statement, why: why.clone() })
+                    self.rejected.push(Rejected { statement: wanted.statement, why: why.clone() });
                 }
                 None => kept.push(wanted),
             }
@@ -230,8 +230,8 @@ impl<'a> Search<'a> {
     }
 
     /// Returns the statements about the objects with problems that cause these problems, by their
-    /// position, and the problems. All objects are searched at the same time, so that the cost does not depend on
-    /// their number: in each round, half of the suspects of each object are left out.
+    /// position, and the problems. All objects are searched at the same time, so that the cost does
+    /// not depend on their number: in each round, half of the suspects of each object are left out.
     fn culprits_about(&self, problems: &[Problem]) -> HashMap<usize, String> {
         let mut suspects: HashMap<&Place, Vec<usize>> =
             problems.iter().map(|p| (&p.object, vec![])).collect();
@@ -352,7 +352,9 @@ impl<'a> Search<'a> {
     /// are not needed. In each round, one statement of each object is left out.
     fn remove_unnecessary(&mut self) {
         let mut by_object: HashMap<Place, Vec<usize>> = HashMap::new();
-        for (i, wanted) in self.chosen.iter().enumerate() {
+        // A privilege that something declared needs is kept, although no finding says so.
+        let keeps = |w: &Wanted| matches!(&w.statement, Statement::Acl(s) if s.verb == Verb::Keep);
+        for (i, wanted) in self.chosen.iter().enumerate().filter(|(_, w)| !keeps(w)) {
             by_object.entry(place_of(&wanted.findings[0])).or_default().push(i);
         }
         let rounds = by_object.values().map(Vec::len).max().unwrap_or_default();

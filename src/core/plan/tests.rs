@@ -281,7 +281,7 @@ fn every_statement_with_a_problem_is_rejected_and_no_other() {
             if relation.owner != worker {
                 finding.object.identity = snapshot.relation_identity(relation);
                 finding.object.object_type = "table";
-                (finding.severity, finding.role) = (Severity::Error, Some("nobody".into()));
+                (finding.severity, finding.role) = (Severity::Error, Some("objector".into()));
                 finding.fix = crate::fix::Fix::Unknown;
                 finding.fingerprint = format!("objection to {}", relation.oid);
                 found.push(finding);
@@ -335,6 +335,35 @@ fn statement_without_the_right_to_execute_it_is_a_proposal() {
              TABLES FROM anon;",
         ]
     );
+}
+
+/// A body that runs with the privileges of its caller may need what a step revokes.
+#[test]
+fn risk_of_a_revoke_is_high_where_a_body_mentions_the_object() {
+    let mut world = World::conforming();
+    let anon = world.role("anon").oid;
+    world.grant("public.plaintiff_contacts", anon, Privileges::SELECT);
+    world.grant("public.judgments", anon, Privileges::TRUNCATE);
+    let routine = world.routine("get_ceo_metrics");
+    routine.security_definer = false;
+    let oid = routine.oid;
+    for function in &mut world.contract.functions {
+        function.security_definer = None;
+    }
+    let mut plan = plan(&world);
+    let snapshot = world.snapshot.clone().complete();
+    let access = Access::new(&snapshot);
+    let invoked = invoked(&Context::new(&world.contract, &snapshot, &access, &|| {}), &[]);
+    assert_eq!(invoked.iter().map(|i| i.routine).collect::<Vec<_>>(), [oid]);
+    let source = "SELECT count(*) FROM public.Plaintiff_Contacts, judgments_old";
+    plan.raise_risks(invoked.into_iter().map(|i| (i, source.to_owned())).collect());
+    let risk = |end: &str| &plan.steps.iter().find(|s| s.statement.ends_with(end)).unwrap().risk;
+    assert_eq!(
+        risk("ON TABLE public.plaintiff_contacts FROM anon;"),
+        "high: the body of function api.get_ceo_metrics() mentions it and runs with the \
+         privileges of its caller"
+    );
+    assert!(risk("ON TABLE public.judgments FROM anon;").starts_with("medium: "));
 }
 
 /// USAGE that the contract declares is not granted while it would make undeclared rows reachable.
@@ -541,7 +570,7 @@ proptest! {
         // The next plan contains only the same proposals.
         let again = plan_for(&contract, &after);
         prop_assert!(
-            again.steps.iter().all(|s| s.is_proposal()),
+            again.steps.iter().all(Step::is_proposal),
             "{:#?}\nafter\n{:#?}",
             statements(&again),
             statements(&plan)

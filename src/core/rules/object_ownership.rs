@@ -116,7 +116,8 @@ impl Owned<'_> {
     }
 
     /// Returns the change to the first owner role of the contract that exists. Code is never moved
-    /// by a statement: it would run with the privileges of the new owner, or be trusted as its code.
+    /// by a statement: it would run with the privileges of the new owner, or be trusted as code of
+    /// the new owner.
     fn fix(&self, cx: &Context<'_>, target: &Target<'_>) -> Fix {
         let object = format!("{} {}", self.keyword, target.sql);
         let owner =
