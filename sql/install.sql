@@ -423,7 +423,7 @@ CREATE FUNCTION ops.fix_schema_cache(authenticator pg_catalog.name DEFAULT NULL)
     fix pg_catalog.text)
   LANGUAGE c ROWS 10 AS 'MODULE_PATHNAME', 'ops_fix_schema_cache';
 COMMENT ON FUNCTION ops.fix_schema_cache(pg_catalog.name) IS
-  'For PGRST002: checks what PostgREST needs (its login role, authenticator by default, the '
+  'For PGRST002: checks what PostgREST needs (its login role, by default that of the contract, the '
   'roles that requests switch to, the schemas that they can reach) and makes it reload schema '
   'cache and configuration (NOTIFY pgrst).';
 

@@ -2,7 +2,7 @@
 //! do.
 
 use super::argument;
-use super::postgrest::AUTHENTICATOR;
+use super::postgrest::authenticator_of;
 use crate::access::declared::{self, LockTimeout};
 use crate::audit::with_findings;
 use crate::pg::call::{Call, Value, sql_function};
@@ -31,8 +31,7 @@ sql_function!(
     ops_doctor => doctor
 );
 fn doctor(call: Call) -> pg_sys::Datum {
-    let authenticator = argument::optional_name(call, 0, "authenticator")
-        .unwrap_or_else(|| AUTHENTICATOR.to_owned());
+    let named = argument::optional_name(call, 0, "authenticator");
     let checks: Vec<Check> = with_findings(|cx, findings, state| {
         let probe = Probe::new(cx, state);
         let outcomes: HashMap<_, _> =
@@ -45,7 +44,7 @@ fn doctor(call: Call) -> pg_sys::Datum {
             access: &|access| outcomes.get(access).cloned().unwrap_or(AccessOutcome::Works),
             interrupts: &interrupts,
         };
-        examine(cx, findings, &authenticator, &probes)
+        examine(cx, findings, &authenticator_of(named.as_deref(), cx.contract), &probes)
     });
     call.table(checks.into_iter().map(|check| {
         vec![

@@ -1,7 +1,7 @@
 //! `ops.explain_access()`: why a role can access an object or cannot.
 
 use super::argument;
-use super::postgrest::AUTHENTICATOR;
+use super::postgrest::authenticator_of;
 use crate::access::named::{Found, Names, Nothing, invalid_name};
 use crate::access::{Callable, Objects, Required, Statement, forms, is_too_complex, unusable};
 use crate::catalog;
@@ -29,10 +29,9 @@ sql_function!(
 fn explain_access(call: Call) -> pg_sys::Datum {
     let (role, object) = (argument::name(call, 0, "role"), argument::text(call, 1, "object"));
     let privilege = argument::optional_text(call, 2, "privilege");
-    let authenticator = argument::optional_name(call, 3, "authenticator")
-        .unwrap_or_else(|| AUTHENTICATOR.to_owned());
+    let authenticator = argument::optional_name(call, 3, "authenticator");
     let named = parse(&object).unwrap_or_else(|| invalid_name(&object));
-    let links = answer(&role, &named, privilege, &authenticator);
+    let links = answer(&role, &named, privilege, authenticator.as_deref());
     call.table(links.into_iter().zip(1..).map(|(link, number)| {
         vec![
             Value::Int4(number),
@@ -44,8 +43,14 @@ fn explain_access(call: Call) -> pg_sys::Datum {
     }))
 }
 
-fn answer(role: &str, named: &Named, privilege: Option<String>, authenticator: &str) -> Vec<Link> {
+fn answer(
+    role: &str,
+    named: &Named,
+    privilege: Option<String>,
+    authenticator: Option<&str>,
+) -> Vec<Link> {
     let Installation { state, contract, .. } = Installation::now();
+    let authenticator = &authenticator_of(authenticator, &contract);
     let base = catalog::base(&state).complete();
     let names = Names { state: &state, base: &base, contract: &contract };
     let asked = Asked::of(&names, named, privilege.as_deref());

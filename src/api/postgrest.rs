@@ -5,11 +5,15 @@ use super::argument;
 use crate::audit::with_context;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::write::text_datum;
+use dragonfly_core::contract::Contract;
 use dragonfly_core::postgrest::{self, Check};
 use pgrx::pg_sys;
 
-/// The role that PostgREST logs in as, where the caller names none.
-pub const AUTHENTICATOR: &str = "authenticator";
+/// Returns the role that PostgREST logs in as: the one that the caller names, otherwise the only
+/// login role of the contract, otherwise the name that PostgREST's documentation uses.
+pub fn authenticator_of(named: Option<&str>, contract: &Contract) -> String {
+    named.or(contract.login_role()).unwrap_or("authenticator").to_owned()
+}
 
 /// The channel on which PostgREST listens ("Schema Cache Reloading" in its documentation).
 const CHANNEL: &str = "pgrst";
@@ -31,9 +35,9 @@ sql_function!(
     ops_fix_schema_cache => fix_schema_cache
 );
 fn fix_schema_cache(call: Call) -> pg_sys::Datum {
-    let authenticator = argument::optional_name(call, 0, "authenticator")
-        .unwrap_or_else(|| AUTHENTICATOR.to_owned());
-    let mut checks = with_context(|cx| postgrest::checks(cx, &authenticator));
+    let named = argument::optional_name(call, 0, "authenticator");
+    let mut checks =
+        with_context(|cx| postgrest::checks(cx, &authenticator_of(named.as_deref(), cx.contract)));
     checks.extend(RELOADS.map(reload));
     call.table(checks.into_iter().map(|check| {
         vec![

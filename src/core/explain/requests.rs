@@ -62,6 +62,8 @@ pub fn no_role_of_requests(
         Some("is a superuser")
     } else if role.name.starts_with("pg_") {
         Some("is a predefined role of the server")
+    } else if cx.managed_role(role.oid).is_some() {
+        Some("belongs to the platform")
     } else if role.bypass_rls {
         Some("bypasses row security")
     } else if cx.is_trusted_owner(role.oid) {

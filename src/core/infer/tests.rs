@@ -82,6 +82,13 @@ fn privileges_on_columns_are_declared_where_row_security_restricts_them() {
     let anon = world.role("anon").oid;
     let authenticated = world.role("authenticated").oid;
     // Row security is enabled on judgments, with a policy for SELECT, and disabled on tasks.
+    let judgments = world.relation("public.judgments").oid;
+    world
+        .snapshot
+        .policies
+        .iter_mut()
+        .filter(|p| p.relation == judgments && p.roles.contains(&authenticated))
+        .for_each(|p| p.roles.push(anon));
     world.grant_column("public.judgments", "status", authenticated, Privileges::SELECT);
     world.grant_column("public.judgments", "status", anon, Privileges::SELECT);
     world.grant_column("public.judgments", "status", anon, Privileges::REFERENCES);

@@ -330,7 +330,7 @@ impl<'a> Comparison<'a> {
             cx.check_interrupts();
             for role in &roles {
                 let held = new.relation_privileges(role.oid, relation);
-                let undeclared = held & ROWS & !declared_on_relation(cx, relation, role.oid);
+                let undeclared = held & ROWS & !permitted_on_relation(cx, relation, role.oid);
                 if !undeclared.is_empty() && relation.owner != role.oid {
                     let (kind, name) =
                         (relation.kind.object_type(), snapshot.relation_sql(relation));
@@ -351,7 +351,7 @@ impl<'a> Comparison<'a> {
                 );
                 if held.contains(Privileges::EXECUTE)
                     && routine.owner != role.oid
-                    && !declares_execute(cx, routine, role.oid)
+                    && !permits_execute(cx, routine, role.oid)
                 {
                     let name = snapshot.routine_message(routine);
                     reached.push((role.oid, format!("call {} {name}", routine.object_type())));
@@ -445,7 +445,7 @@ impl<'a> Comparison<'a> {
             }
             gain.privileges = gain.privileges
                 & !held(gain.grantee)
-                & !declared_on_relation(self.cx, relation, gain.grantee);
+                & !permitted_on_relation(self.cx, relation, gain.grantee);
             added.push((name.clone(), gain));
         }
         for (column, acl) in &relation.columns {
@@ -454,7 +454,7 @@ impl<'a> Comparison<'a> {
             for mut gain in gains(&had, acl) {
                 gain.privileges = gain.privileges
                     & !held(gain.grantee)
-                    & !declared_on_relation(self.cx, relation, gain.grantee);
+                    & !permitted_on_column(self.cx, relation, gain.grantee, column);
                 if gain.grantee != relation.owner || !self.may_own(gain.grantee) {
                     let column = printable(column);
                     added.push((format!("column \"{column}\" of {name}"), gain));
@@ -583,7 +583,7 @@ impl<'a> Comparison<'a> {
                         .privileges(gain.grantee, r.owner, r.acl.as_ref(), ObjectKind::Routine)
                         .contains(gain.privileges)
                 });
-            let is_declared = had_before || declares_execute(self.cx, routine, gain.grantee);
+            let is_declared = had_before || permits_execute(self.cx, routine, gain.grantee);
             if !(is_owner || is_declared && gain.options.is_empty()) {
                 self.add_gain(&object, &name, &gain);
             }
@@ -652,8 +652,8 @@ impl<'a> Comparison<'a> {
             }
             for role in &roles {
                 self.lose_rows(known, relation, role);
-                let declared = cx.declared_on_relation(relation, schema, role);
-                let lost = declared
+                let permitted = cx.permitted_on_relation(relation, schema, role);
+                let lost = permitted
                     & self.old.relation_privileges(role.oid, known)
                     & !cx.access.relation_privileges(role.oid, relation);
                 let name = || {
@@ -679,7 +679,7 @@ impl<'a> Comparison<'a> {
                 access.privileges(role.oid, r.owner, r.acl.as_ref(), ObjectKind::Routine)
             };
             for role in &roles {
-                let lost = cx.execute_declared(routine, schema, role)
+                let lost = cx.permitted_execute(routine, schema, role)
                     & held(self.old, known, role)
                     & !held(cx.access, routine, role);
                 if !lost.is_empty() {
@@ -701,7 +701,7 @@ impl<'a> Comparison<'a> {
             return;
         }
         let schema = cx.snapshot.schema_name(relation.schema);
-        let declared = declared_on_relation(cx, relation, role.oid);
+        let declared = permitted_on_relation(cx, relation, role.oid);
         let expected = cx
             .contract
             .table(schema, &relation.name)
@@ -761,31 +761,48 @@ fn is_restricted(access: &Access<'_>, table: &Relation, role: &Role) -> bool {
 }
 
 /// Returns the privileges on a relation that the contract declares for a role, or for a role whose
-/// privileges it has.
-fn declared_on_relation(cx: &Context<'_>, relation: &Relation, role: Oid) -> Privileges {
-    let Some(schema) = cx.governed(relation.schema).filter(|_| role != PUBLIC) else {
-        return Privileges::NONE;
-    };
-    let closure = cx.access.closure(role, Follow::Privileges);
-    closure.iter().filter_map(|oid| cx.snapshot.role(*oid)).fold(Privileges::NONE, |all, role| {
+/// privileges it has, and those that something declared needs.
+fn permitted_on_relation(cx: &Context<'_>, relation: &Relation, role: Oid) -> Privileges {
+    let Some(schema) = cx.governed(relation.schema) else { return Privileges::NONE };
+    roles_behind(cx, role).fold(Privileges::NONE, |all, role| {
         let of_insert = if cx.declares_insert_by(relation, role) {
             Privileges::USAGE
         } else {
             Privileges::NONE
         };
-        all | cx.declared_on_relation(relation, schema, role) | of_insert
+        all | cx.permitted_on_relation(relation, schema, role) | of_insert
+    })
+}
+
+/// As [`permitted_on_relation`], on one column.
+fn permitted_on_column(
+    cx: &Context<'_>,
+    relation: &Relation,
+    role: Oid,
+    column: &str,
+) -> Privileges {
+    let Some(schema) = cx.governed(relation.schema) else { return Privileges::NONE };
+    let on_table = permitted_on_relation(cx, relation, role);
+    roles_behind(cx, role).fold(on_table, |all, role| {
+        all | cx.declared_on_column(relation, schema, role, column)
+            | cx.permitted_on_column(relation, column, role)
     })
 }
 
 /// Whether the contract declares EXECUTE on a routine for a role, or for a role whose privileges it
-/// has.
-fn declares_execute(cx: &Context<'_>, routine: &Routine, role: Oid) -> bool {
-    let Some(schema) = cx.governed(routine.schema).filter(|_| role != PUBLIC) else { return false };
+/// has, or something declared needs it.
+fn permits_execute(cx: &Context<'_>, routine: &Routine, role: Oid) -> bool {
+    let Some(schema) = cx.governed(routine.schema) else { return false };
+    roles_behind(cx, role).any(|role| cx.permits_execute(routine, schema, role))
+}
+
+/// Returns a role and the roles whose privileges it has; none for PUBLIC.
+fn roles_behind<'a>(cx: &Context<'a>, role: Oid) -> impl Iterator<Item = &'a Role> {
     let closure = cx.access.closure(role, Follow::Privileges);
-    closure
-        .iter()
-        .filter_map(|oid| cx.snapshot.role(*oid))
-        .any(|role| cx.declares_execute(routine, schema, role))
+    let snapshot = cx.snapshot;
+    let roles: Vec<&Role> =
+        closure.iter().filter(|_| role != PUBLIC).filter_map(|oid| snapshot.role(*oid)).collect();
+    roles.into_iter()
 }
 
 /// Returns effects as text: the first few sentences, and how many others there are.
