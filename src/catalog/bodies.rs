@@ -11,6 +11,7 @@ use dragonfly_core::rules::Context;
 use dragonfly_core::rules::shared::definer_path;
 use dragonfly_core::search_path::settings as path_settings;
 use dragonfly_core::sql::body::{Language, Mentions};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
@@ -65,10 +66,8 @@ impl Texts {
         let mut next: Vec<Oid> = wanted.iter().copied().collect();
         while let Some(oid) = next.pop() {
             interrupts();
-            if !texts.by_routine.contains_key(&oid) {
-                let text = reader.text(state, oid);
-                next.extend(&text.calls);
-                texts.by_routine.insert(oid, text);
+            if let Entry::Vacant(place) = texts.by_routine.entry(oid) {
+                next.extend(&place.insert(reader.text(state, oid)).calls);
             }
         }
         texts

@@ -732,7 +732,7 @@ fn labels_of_frozen_schemas_are_unique_and_checked() {
         "ops.golden_sql('{api,NULL}')",
         "ops.audit_security(schemas => '{NULL}')",
     ] {
-        let null = ("22004".to_owned(), "array must not contain nulls".to_owned());
+        let null = ("22004".to_owned(), "schemas must not contain nulls".to_owned());
         assert_eq!(error(&format!("SELECT * FROM {call}")), null, "{call}");
     }
     let read_only = error("BEGIN READ ONLY; SELECT ops.freeze_schema('a')");
@@ -876,13 +876,12 @@ fn only_authorized_roles_read_and_freeze() {
             };
             assert_eq!(outcome, expected, "{role}: {call}");
         }
-        for call in [
-            "SELECT ops.freeze_schema('b')",
-            "SELECT ops.unfreeze_schema('a')",
-            "SELECT * FROM dragonfly_guard.frozen_schema",
-        ] {
+        for call in ["SELECT ops.freeze_schema('b')", "SELECT ops.unfreeze_schema('a')"] {
             assert_eq!(attempt(&mut client, call).unwrap_err().code, "42501", "{role}: {call}");
         }
+        // The owner of schema public may dump the database.
+        let read = attempt(&mut client, "SELECT * FROM dragonfly_guard.frozen_schema");
+        assert_eq!(read.is_ok(), role == "postgres", "{role}: {read:?}");
         client.batch_execute("RESET ROLE").unwrap();
     }
     client
