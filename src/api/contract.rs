@@ -283,7 +283,7 @@ sql_function!(
     ops_contract_preset => preset
 );
 fn preset(call: Call) -> pg_sys::Datum {
-    let Some(name) = call.text(0) else { return call.null() };
+    let name = argument::text(call, 0, "name");
     let Some(platform) = Platform::named(&name) else {
         unknown_argument("preset", &name, &Platform::ALL.map(Platform::as_str))
     };

@@ -182,10 +182,11 @@ fn undeclared_privileges_of_clients_are_rejected() {
                 "Role \"anon\" has SELECT on table ops.own",
                 "table_privileges",
             ),
-            // A sequence that no longer belongs to its table.
+            // A sequence that no longer belongs to its table, and that no default of it uses.
             (
                 "ALTER TABLE intake.simplicity_batches ADD n bigserial; GRANT USAGE ON SEQUENCE \
                  intake.simplicity_batches_n_seq TO authenticated;
+                 ALTER TABLE intake.simplicity_batches ALTER n DROP DEFAULT;
                  ALTER SEQUENCE intake.simplicity_batches_n_seq OWNED BY NONE",
                 "has USAGE on sequence",
                 "sequence_privileges",

@@ -141,7 +141,9 @@ fn policy_object(cx: &Context<'_>, policy: &Policy, relation: &Relation) -> Obje
     }
 }
 
-/// Returns the commands that the policy allows the client and the contract does not declare.
+/// Returns the commands that the policy allows the client and the contract does not declare. A
+/// policy for all rows counts for every role that it applies to, because a privilege that the role
+/// gets later would be on all rows.
 fn undeclared(
     cx: &Context<'_>,
     policy: &Policy,
@@ -153,11 +155,12 @@ fn undeclared(
         .contract
         .table(&schema.name, &relation.name)
         .map_or(vec![], |t| t.policy_commands(&client.name));
-    policy
-        .commands()
-        .into_iter()
-        .filter(|c| !declared.contains(c) && cx.policy_admits(policy, relation, client, *c))
-        .collect()
+    let applies = cx.policy_applies(policy, client);
+    let counts = |command: Command| {
+        cx.policy_admits(policy, relation, client, command)
+            || (applies && policy.is_for_all_rows(command))
+    };
+    policy.commands().into_iter().filter(|c| !declared.contains(c) && counts(*c)).collect()
 }
 
 /// Returns ALTER POLICY without the clients to which the policy should not apply, or DROP POLICY
