@@ -640,7 +640,7 @@ impl<'a> Comparison<'a> {
                 let lost = Privileges::USAGE
                     & held(self.old, earlier, role)
                     & !held(cx.access, schema, role);
-                self.add_loss(&Context::schema_object(&schema.name), &name, role, lost);
+                self.add_loss(&Context::schema_object(&schema.name), &name, role, (lost, lost));
             }
         }
         let earlier: HashMap<Oid, &Relation> =
@@ -664,7 +664,9 @@ impl<'a> Comparison<'a> {
                     )
                 };
                 if !lost.is_empty() {
-                    self.add_loss(&cx.relation_object(relation), &name(), role, lost);
+                    let declared = cx.declared_on_relation(relation, schema, role);
+                    let object = cx.relation_object(relation);
+                    self.add_loss(&object, &name(), role, (lost, declared));
                 }
             }
         }
@@ -688,7 +690,8 @@ impl<'a> Comparison<'a> {
                         routine.object_type(),
                         cx.snapshot.routine_message(routine)
                     );
-                    self.add_loss(&cx.routine_object(routine), &name, role, lost);
+                    let declared = cx.execute_declared(routine, schema, role);
+                    self.add_loss(&cx.routine_object(routine), &name, role, (lost, declared));
                 }
             }
         }
@@ -739,12 +742,23 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    fn add_loss(&mut self, object: &Object, name: &str, role: &Role, lost: Privileges) {
+    /// Adds the effect that a role loses privileges, of which the contract declares some, and
+    /// something declared needs the others.
+    fn add_loss(
+        &mut self,
+        object: &Object,
+        name: &str,
+        role: &Role,
+        (lost, declared): (Privileges, Privileges),
+    ) {
         if !lost.is_empty() {
             let role = self.role_text(role.oid);
-            let detail =
-                format!("It would take {lost} on {name} from {role}, which the contract declares.");
-            self.add(object, detail);
+            let why = if declared.contains(lost) {
+                "the contract declares"
+            } else {
+                "something declared needs"
+            };
+            self.add(object, format!("It would take {lost} on {name} from {role}, which {why}."));
         }
     }
 }
