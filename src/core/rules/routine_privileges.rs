@@ -86,4 +86,61 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn grantees_are_one_finding_only_where_they_hold_execute_in_the_same_way() {
+        let mut world = World::conforming();
+        world.add_role("callers");
+        world.grant_role("callers", "anon");
+        let grantees = ["callers", "authenticated"].map(|name| world.role(name).oid);
+        let helper = world.routine("complete_outbox_message");
+        helper.security_definer = false;
+        let grantor = helper.owner;
+        let item = |grantee| AclItem {
+            grantee,
+            grantor,
+            privileges: Privileges::EXECUTE,
+            grantable: Privileges::NONE,
+        };
+        helper.acl.as_mut().unwrap().extend(grantees.map(item));
+        let details = |world: &World| -> Vec<String> {
+            world.findings(&RULE).into_iter().map(|finding| finding.detail).collect()
+        };
+        assert_eq!(
+            details(&world),
+            [
+                "Role \"anon\" has EXECUTE on function ops.complete_outbox_message(uuid) through \
+                 membership in \"callers\", which the contract does not declare.",
+                "Role \"authenticated\" has EXECUTE on function \
+                 ops.complete_outbox_message(uuid), which the contract does not declare."
+            ]
+        );
+        world.grant_role("callers", "authenticated");
+        world.routine("complete_outbox_message").acl.as_mut().unwrap().pop();
+        assert_eq!(
+            details(&world),
+            ["Roles \"anon\" and \"authenticated\" have EXECUTE on function \
+              ops.complete_outbox_message(uuid) through membership in \"callers\", which the \
+              contract does not declare."]
+        );
+        assert_eq!(
+            world.fixes(&RULE),
+            ["REVOKE callers FROM anon;\nREVOKE callers FROM authenticated;"]
+        );
+    }
+
+    #[test]
+    fn roles_without_a_declared_execute_are_one_finding() {
+        let mut world = World::conforming();
+        let roles = ["anon", "authenticated"].map(|name| world.role(name).oid);
+        let routine = world.routine("get_ceo_metrics");
+        routine.acl.as_mut().unwrap().retain(|item| !roles.contains(&item.grantee));
+        assert_eq!(
+            world.found(&RULE),
+            ["error function api.get_ceo_metrics() anon,authenticated: Roles \"anon\" and \
+              \"authenticated\" do not have EXECUTE on function api.get_ceo_metrics(), which the \
+              contract declares. => GRANT EXECUTE ON ROUTINE api.get_ceo_metrics() TO anon, \
+              authenticated;"]
+        );
+    }
 }

@@ -7,7 +7,8 @@ use crate::catalog::{
     Acl, AclItem, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Relation, RelationKind, Role,
 };
 use crate::contract::{GuardAction, Severity};
-use crate::finding::{Draft, Measure};
+use crate::finding::Verb::{Has, Lacks};
+use crate::finding::{Draft, Measure, Predicate};
 use crate::fix::{AclStatement, Change, Fix, Grantee, Securable, Statement, Verb};
 use crate::rules::context::Context;
 use crate::sql::{listed, printable};
@@ -125,14 +126,12 @@ impl Target<'_> {
     fn grant_option_draft(&self, cx: &Context<'_>, difference: &Difference) -> Draft {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
-        let detail = format!(
-            "{} has the grant option for {privileges} on {}, which the contract does not declare.",
-            role_subject(role, &name),
+        let rest = format!(
+            "the grant option for {privileges} on {}, which the contract does not declare.",
             self.name
         );
         let revoke = self.revoke_options(cx, role, privileges);
-        Draft::new(self.object.clone(), Severity::Error, detail)
-            .grantee(role, name)
+        self.draft(Severity::Error, (role, &name), Predicate { verb: Has, rest })
             .key(format!("grant option {privileges}"))
             .evidence(json!({"problem": "grant option", "privileges": privileges.words()}))
             .fix(Fix::or_proposal(revoke, || self.no_chain(cx, difference)))
@@ -311,9 +310,8 @@ impl Target<'_> {
         let name = cx.snapshot.role_name(role);
         let (how, through) = self.how_held(cx, difference);
         let used = self.used_by(cx);
-        let detail = format!(
-            "{} has {privileges} on {}{how}{}.{}",
-            role_subject(role, &name),
+        let rest = format!(
+            "{privileges} on {}{how}{}.{}",
             self.name,
             self.not_declared(cx, difference),
             called_by(&used)
@@ -343,14 +341,23 @@ impl Target<'_> {
         if !used.is_empty() {
             evidence["called_by"] = used.into();
         }
-        Draft::new(self.object.clone(), severity, detail)
-            .grantee(role, name)
+        self.draft(severity, (role, &name), Predicate { verb: Has, rest })
             .key(format!("undeclared {privileges}{to_all}{column}"))
             .evidence(evidence)
             .fix(fix)
             .measure(
                 Measure::excess(self.problem("undeclared"), privileges.words()).limited_to(at_most),
             )
+    }
+
+    /// Returns a draft about a grantee. Grantees of which the same is true are one finding about a
+    /// routine; other rules refer to the role of a finding about a schema.
+    fn draft(&self, severity: Severity, grantee: (Oid, &str), predicate: Predicate) -> Draft {
+        let draft = Draft::of_grantee(self.object.clone(), severity, grantee, predicate);
+        match self.object.id {
+            ObjectId::Routine(_) => draft,
+            _ => Draft { predicate: None, ..draft },
+        }
     }
 
     /// Returns what calls the routine when roles do what the contract declares for them: `policy p
@@ -507,11 +514,7 @@ impl Target<'_> {
     ) -> Draft {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
-        let detail = format!(
-            "{} does not have {privileges} on {}, which the contract declares.",
-            role_subject(role, &name),
-            self.name
-        );
+        let rest = format!("{privileges} on {}, which the contract declares.", self.name);
         // A missing privilege can be an outage, but exposes nothing. For a routine, REVOKE from
         // PUBLIC and GRANT to the declared roles are two statements.
         let at_most =
@@ -520,8 +523,7 @@ impl Target<'_> {
         if !self.columns.is_empty() {
             evidence["columns"] = json!(self.columns);
         }
-        Draft::new(self.object.clone(), severity, detail)
-            .grantee(role, name)
+        self.draft(severity, (role, &name), Predicate { verb: Lacks, rest })
             .key(format!("missing {privileges}{}", self.in_parentheses()))
             .evidence(evidence)
             .fix(Fix::by(self.statement(cx, Verb::Grant, privileges, role, false)))

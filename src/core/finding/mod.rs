@@ -1,5 +1,10 @@
 //! Findings: the results of rules, in one form for all consumers.
 
+mod grantees;
+
+pub(crate) use grantees::{Common, GRANTEES};
+pub use grantees::{Predicate, Problem, Verb};
+
 use crate::catalog::{Object, Oid, PUBLIC};
 use crate::contract::{GuardAction, Severity};
 use crate::fix::Fix;
@@ -58,8 +63,8 @@ pub struct Finding {
     pub severity: Severity,
     /// The object that violates the rule.
     pub object: Object,
-    /// The role concerned; `PUBLIC` for all roles.
-    pub role: Option<String>,
+    /// The roles concerned; `PUBLIC` for all roles. Several have the same problem in the same way.
+    pub roles: Vec<String>,
     /// One sentence that states the problem, without unprintable characters.
     pub detail: String,
     /// The facts behind the sentence, machine-readable.
@@ -71,22 +76,36 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Returns what the finding is about: rule, object, role, and owner where the evidence names
-    /// one. Two findings about the same differ in extent only.
+    /// Returns the role concerned, where it is one; `PUBLIC` for all roles.
     #[must_use]
-    pub fn about(&self) -> (&'static str, &str, Option<&str>, Option<&str>) {
-        (self.rule.id, &self.object.identity, self.role.as_deref(), self.evidence["owner"].as_str())
+    pub fn role(&self) -> Option<&str> {
+        match self.roles.as_slice() {
+            [role] => Some(role),
+            _ => None,
+        }
+    }
+
+    /// Returns what the finding is about, for each of its roles: rule, object, role, and owner
+    /// where the evidence names one. Two findings about the same differ in extent only.
+    pub fn about(&self) -> impl Iterator<Item = About<'_>> {
+        let none = self.roles.is_empty().then_some(None);
+        let owner = self.evidence["owner"].as_str();
+        let about = move |role| (self.rule.id, self.object.identity.as_str(), role, owner);
+        none.into_iter().chain(self.roles.iter().map(|role| Some(role.as_str()))).map(about)
     }
 
     /// Returns the owned form of [`Self::about`].
-    #[must_use]
-    pub fn subject(&self) -> Subject {
-        let (rule, identity, role, owner) = self.about();
-        (rule, identity.to_owned(), role.map(str::to_owned), owner.map(str::to_owned))
+    pub fn subjects(&self) -> impl Iterator<Item = Subject> {
+        self.about().map(|(rule, identity, role, owner)| {
+            (rule, identity.to_owned(), role.map(str::to_owned), owner.map(str::to_owned))
+        })
     }
 }
 
 /// What a finding is about: rule, object, role, owner.
+pub type About<'f> = (&'static str, &'f str, Option<&'f str>, Option<&'f str>);
+
+/// The owned form of [`About`].
 pub type Subject = (&'static str, String, Option<String>, Option<String>);
 
 /// A finding as a rule returns it, before the contract's severity is applied.
@@ -104,6 +123,8 @@ pub struct Draft {
     pub key: String,
     /// One sentence that states the problem.
     pub detail: String,
+    /// What the sentence says about the grantee, where drafts about others may say the same.
+    pub predicate: Option<Predicate>,
     /// The facts behind the sentence, machine-readable.
     pub evidence: Value,
     /// The fix.
@@ -123,10 +144,25 @@ impl Draft {
             severity,
             key: String::new(),
             detail: detail.into(),
+            predicate: None,
             evidence: Value::Object(serde_json::Map::new()),
             fix: Fix::Unknown,
             measure: Measure::default(),
         }
+    }
+
+    /// Returns a draft about a grantee, PUBLIC or a role, and its name. Drafts that say the same
+    /// about several become one finding.
+    #[must_use]
+    pub fn of_grantee(
+        object: Object,
+        severity: Severity,
+        (grantee, name): (Oid, &str),
+        predicate: Predicate,
+    ) -> Self {
+        let detail = predicate.of_one(name, grantee == PUBLIC);
+        let draft = Self::new(object, severity, detail).grantee(grantee, name);
+        Self { predicate: Some(predicate), ..draft }
     }
 
     /// Sets the role concerned.
@@ -176,36 +212,10 @@ impl Draft {
         if self.object.managed_by.is_some() { Severity::Info } else { self.severity }
     }
 
-    /// Returns the finding of `rule`, with at most the severity `worst`.
+    /// Returns the finding of `rule` about this draft, with at most the severity `worst`.
     #[must_use]
-    pub fn finish(mut self, rule: &'static Rule, worst: Severity) -> Finding {
-        let mut severity = self.severity.min(worst);
-        if let (Some(owner), Value::Object(evidence)) =
-            (&self.object.managed_by, &mut self.evidence)
-        {
-            evidence.insert("managed_by".into(), owner.clone().into());
-            severity = Severity::Info;
-            // Objects of the platform are changed by the platform.
-            self.fix = Fix::Unknown;
-        }
-        let parts = [
-            rule.id,
-            self.object.object_type,
-            &self.object.identity,
-            self.role.as_deref().unwrap_or_default(),
-            &self.key,
-        ];
-        let fingerprint = fingerprint(&parts);
-        Finding {
-            rule,
-            severity,
-            object: self.object,
-            role: self.role,
-            detail: self.detail,
-            evidence: self.evidence,
-            fix: self.fix,
-            fingerprint,
-        }
+    pub fn finish(self, rule: &'static Rule, worst: Severity) -> Finding {
+        Problem::from(self).finish(rule, worst)
     }
 }
 
