@@ -118,7 +118,8 @@ impl<'a> Change<'a> {
     /// Whether the guard acts on a finding: not on information, and not on privileges of PUBLIC
     /// while no client role exists.
     fn concerns_the_guard(&self, draft: &Draft) -> bool {
-        draft.guard_severity() > Severity::Info
+        !draft.is_covered
+            && draft.guard_severity() > Severity::Info
             && draft.measure.at_most > GuardAction::Audit
             && !(draft.is_to_public && self.after.clients.is_empty())
     }
@@ -372,6 +373,22 @@ mod tests {
         let found = Change::new(&old, &new).regressions(find(RULE).unwrap());
         assert_eq!(found[0].audited, new.run(find(RULE).unwrap())[0]);
         assert_eq!(found[0].audited.detail, both);
+    }
+
+    #[test]
+    fn revoked_truncate_leaves_no_regression_of_the_rule_that_takes_over() {
+        let (mut before, mut after) = (World::conforming(), World::conforming());
+        let anon = before.role("anon").oid;
+        let left_over = Privileges::REFERENCES | Privileges::TRIGGER;
+        let read = Privileges::SELECT;
+        before.grant("public.job_queue", anon, left_over | read | Privileges::TRUNCATE);
+        after.grant("public.job_queue", anon, left_over | read);
+        assert_eq!(worse(&before, &after, "table_privileges"), [""; 0]);
+        assert_eq!(worse(&before, &after, "direct_write"), [""; 0]);
+        let line = "block now: Role \"anon\" has TRUNCATE, REFERENCES, TRIGGER on table \
+                    public.job_queue, which the contract does not declare.";
+        assert_eq!(worse(&after, &before, "direct_write"), [line]);
+        assert_eq!(worse(&after, &before, "table_privileges"), [""; 0]);
     }
 
     #[test]

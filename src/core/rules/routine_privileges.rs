@@ -1,6 +1,7 @@
 //! EXECUTE on a routine is missing for a role, or a client has it without a declaration.
 
 use super::context::Context;
+use super::shared::privileges::Mask;
 use super::shared::routines;
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
@@ -43,7 +44,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             // security_definer_executable_by_clients.
             let permitted = |role: &Role| cx.permitted_execute(routine, schema, role);
             let severity = routines::severity(cx, routine, Severity::Warning);
-            target.report_roles(cx, &cx.clients, &permitted, Privileges::EXECUTE, severity, out);
+            let execute = Mask::Of(Privileges::EXECUTE);
+            target.report_roles(cx, &cx.clients, &permitted, execute, severity, out);
         }
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }

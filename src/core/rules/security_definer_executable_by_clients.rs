@@ -1,7 +1,7 @@
 //! A client can execute a SECURITY DEFINER routine without a declaration.
 
 use super::context::Context;
-use super::shared::privileges::Allowed;
+use super::shared::privileges::{Allowed, Mask};
 use super::shared::routines;
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
@@ -52,7 +52,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             cx,
             &cx.clients,
             Allowed { declared: &declared, permitted: &permitted },
-            Privileges::EXECUTE,
+            Mask::Of(Privileges::EXECUTE),
             routines::severity(cx, routine, Severity::Error),
             out,
         );
