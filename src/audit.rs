@@ -98,8 +98,11 @@ fn with_consequences(
     if rules.contains(&&search_path::RULE) && current.mention(&schema_create::RULE) {
         let exempt =
             cx.run(&schema_create::RULE).into_iter().filter(|finding| current.accept(finding));
-        let causes =
-            exempt.filter_map(|finding| Some((finding.object.schema?, finding.role?))).collect();
+        let causes = exempt
+            .filter_map(|finding| {
+                Some((finding.object.schema.clone()?, finding.role()?.to_owned()))
+            })
+            .collect();
         found.extend(search_path::following_from(cx, &causes));
         found.sort_by_key(|f| std::cmp::Reverse(f.severity));
     }
@@ -125,7 +128,9 @@ pub fn with_unexempt<T>(
         let mut found = visible(cx, &RULES, &current, false);
         let causes = found.iter().filter(|finding| *finding.rule == schema_create::RULE);
         let causes = causes
-            .filter_map(|finding| Some((finding.object.schema.clone()?, finding.role.clone()?)))
+            .filter_map(|finding| {
+                Some((finding.object.schema.clone()?, finding.role()?.to_owned()))
+            })
             .collect();
         let known: HashSet<String> = found.iter().map(|f| f.fingerprint.clone()).collect();
         let following = current.apply(search_path::following_from(cx, &causes), false);

@@ -12,7 +12,7 @@ use crate::store::Installation;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::doctor::{AccessName, AccessOutcome, declared_accesses};
-use dragonfly_core::finding::Finding;
+use dragonfly_core::finding::{Finding, Subject};
 use dragonfly_core::plan::effects::{self, Effect};
 use dragonfly_core::plan::{Plan, Step};
 use dragonfly_core::sql::printable;
@@ -148,7 +148,7 @@ impl Execution<'_> {
     /// should have fixed it.
     fn check_findings(&self) -> Result<HashSet<String>, Failure> {
         let after = audit::findings_now();
-        let known: HashSet<_> = self.before.iter().map(Finding::about).collect();
+        let known: HashSet<_> = self.before.iter().flat_map(Finding::about).collect();
         let earlier: HashSet<&str> = self.before.iter().map(|f| f.fingerprint.as_str()).collect();
         let expected = self.expected();
         // The findings that the steps should fix and that this one is: the finding itself, or,
@@ -159,17 +159,25 @@ impl Execution<'_> {
             } else if earlier.contains(f.fingerprint.as_str()) {
                 vec![]
             } else {
-                let about = self.plan.about.get(&f.subject()).into_iter().flatten();
-                about.map(String::as_str).filter(|known| expected.contains_key(known)).collect()
+                let about = f.subjects().filter_map(|subject| self.plan.about.get(&subject));
+                about
+                    .flatten()
+                    .map(String::as_str)
+                    .filter(|known| expected.contains_key(known))
+                    .collect()
             }
         };
         let wrong: Vec<Left> = after
             .iter()
             .filter(|f| f.severity == Severity::Error)
-            .filter_map(|f| match (promised(f).first(), known.contains(&f.about())) {
-                (Some(known), _) => Some(Left { finding: f.clone(), step: Some(expected[known]) }),
-                (None, false) => Some(Left { finding: f.clone(), step: None }),
-                (None, true) => None,
+            .filter_map(|f| {
+                match (promised(f).first(), f.about().all(|about| known.contains(&about))) {
+                    (Some(known), _) => {
+                        Some(Left { finding: f.clone(), step: Some(expected[known]) })
+                    }
+                    (None, false) => Some(Left { finding: f.clone(), step: None }),
+                    (None, true) => None,
+                }
             })
             .collect();
         if wrong.is_empty() {
@@ -274,8 +282,13 @@ impl Execution<'_> {
             if let Some(position) = step {
                 return format!("Not resolved by step {}: {rule}: {detail}", position + 1);
             }
-            let subject = finding.subject();
-            let is_there = || audit::findings_now().iter().any(|f| f.subject() == subject);
+            let known: HashSet<Subject> = self.before.iter().flat_map(Finding::subjects).collect();
+            let subjects: Vec<Subject> =
+                finding.subjects().filter(|subject| !known.contains(subject)).collect();
+            let is_there = || {
+                let found = audit::findings_now();
+                found.iter().flat_map(Finding::subjects).any(|s| subjects.contains(&s))
+            };
             format!("New after step {}: {rule}: {detail}", self.cause(&is_there) + 1)
         };
         let mut lines: Vec<String> = left.iter().take(SHOWN).map(line).collect();

@@ -18,13 +18,14 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// Returns the columns of a finding, as every audit returns them.
 pub fn row(finding: Finding) -> Vec<Value> {
+    let role = finding.role().map(str::to_owned);
     vec![
         Value::Text(finding.rule.id.into()),
         Value::Text(finding.severity.as_str().into()),
         Value::Text(finding.object.object_type.into()),
         Value::name(finding.object.schema),
         Value::Text(finding.object.identity),
-        Value::name(finding.role),
+        Value::name(role),
         Value::Text(finding.detail),
         Value::Json(finding.evidence),
         Value::text(finding.fix.sql()),

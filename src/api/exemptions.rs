@@ -227,7 +227,7 @@ fn row(hashes: &Current<'_>, record: &Record, findings: &[Finding]) -> Vec<Value
             json!({
                 "severity": f.severity.as_str(),
                 "object": f.object.identity,
-                "role": f.role,
+                "role": f.role(),
                 "detail": f.detail,
                 "fingerprint": f.fingerprint,
             })

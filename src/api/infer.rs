@@ -221,6 +221,7 @@ fn exemption_row(remaining: Remaining, expires_at: Option<i64>) -> Vec<Value> {
     let until = expires_at
         .map(|at| format!(", expires_at => {}", quote_literal(&utc(at))))
         .unwrap_or_default();
+    let role = finding.role().map(str::to_owned);
     let statement = can_be_exempt.then(|| {
         format!(
             "SELECT ops.exempt({}, {}{until});",
@@ -232,7 +233,7 @@ fn exemption_row(remaining: Remaining, expires_at: Option<i64>) -> Vec<Value> {
         Value::Text(finding.severity.as_str().into()),
         Value::Text(finding.rule.id.into()),
         Value::Text(finding.object.identity),
-        Value::name(finding.role),
+        Value::name(role),
         Value::Text(finding.detail),
         Value::Text(reason),
         Value::text(statement),

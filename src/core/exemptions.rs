@@ -6,7 +6,7 @@
 
 use crate::catalog::ObjectId;
 use crate::contract::Severity;
-use crate::finding::{Finding, fingerprint};
+use crate::finding::{Finding, GRANTEES, fingerprint};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -55,6 +55,8 @@ impl Accepted {
             // The exposed routines have findings of their own, which are accepted separately (see
             // `security_definer_search_path::following_from`).
             evidence.remove("exposed_routines");
+            // The fingerprint identifies the grantees.
+            evidence.remove(GRANTEES);
         }
         let hash = object_hash(finding.object.id).unwrap_or_default();
         Self { severity: finding.severity, state: fingerprint(&[&hash, &evidence.to_string()]) }

@@ -402,7 +402,7 @@ impl Checked<'_, '_> {
         self.rules()
             .into_iter()
             .flat_map(|rule| change.regressions(rule))
-            .filter(|worse| !self.exempt.finding(new, &worse.finding))
+            .filter(|worse| !self.exempt.finding(new, &worse.audited))
             .map(found)
             .collect()
     }
@@ -426,7 +426,7 @@ impl Checked<'_, '_> {
             rules: &self.rules(),
             granted_to_public: &self.granted_to_public,
             is_wanted: &|cx, regression| {
-                is_offered(regression) && !self.exempt.finding(cx, &regression.finding)
+                is_offered(regression) && !self.exempt.finding(cx, &regression.audited)
             },
             // SAFETY: reads a variable of the backend.
             runner: unsafe { pg_sys::GetUserId() }.to_u32(),

@@ -670,3 +670,40 @@ fn audit_does_not_execute_checks_of_a_temporary_type() {
     client.batch_execute("SELECT count(*) FROM ops.audit_security()").unwrap();
     assert_eq!(column(&mut client, "SELECT by::text FROM mal.seen"), [""; 0]);
 }
+
+/// Clients that have the same privileges are one finding, and are accepted together: the guard
+/// allows what the exemption covers, and rejects what it does not.
+#[test]
+fn exemption_of_a_finding_about_two_roles_covers_both_and_no_third() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let quietly = "SET dragonfly_guard.mode = off";
+    let grant = "GRANT TRUNCATE, REFERENCES, TRIGGER ON public.job_queue TO anon, authenticated";
+    let both = format!("BEGIN; {quietly}; {grant}; COMMIT; RESET dragonfly_guard.mode");
+    client.batch_execute(&both).unwrap();
+    let found = "SELECT concat_ws(' | ', rule, role_name, evidence->'grantees', detail, fix)
+                   FROM ops.audit_security(rules => '{direct_write,table_privileges}')";
+    assert_eq!(
+        column(&mut client, found),
+        [
+            "direct_write | [\"anon\", \"authenticated\"] | Roles \"anon\" and \"authenticated\" have \
+          TRUNCATE, REFERENCES, TRIGGER on table public.job_queue, which the contract does not \
+          declare. | REVOKE TRUNCATE, REFERENCES, TRIGGER ON TABLE public.job_queue FROM anon, \
+          authenticated;"
+        ]
+    );
+    let accept = "SELECT ops.exempt(fingerprint, 'Ticket 8')::text FROM ops.audit_security()
+                   WHERE rule = 'direct_write'";
+    assert_eq!(column(&mut client, accept).len(), 1);
+    assert_eq!(column(&mut client, found), [""; 0]);
+    // The second role completes what was accepted; the first alone is another finding.
+    let revoke = "REVOKE ALL ON public.job_queue FROM authenticated";
+    attempt(&mut client, revoke).unwrap();
+    assert_eq!(column(&mut client, found).len(), 1);
+    let again = "GRANT TRUNCATE, REFERENCES, TRIGGER ON public.job_queue TO authenticated";
+    attempt(&mut client, again).unwrap();
+    assert_eq!(column(&mut client, found), [""; 0]);
+    let rejected = attempt(&mut client, "GRANT TRUNCATE ON public.job_queue TO PUBLIC");
+    let detail = rejected.unwrap_err().detail;
+    assert!(detail.starts_with("PUBLIC (every role) has TRUNCATE on table"), "{detail}");
+}

@@ -557,7 +557,7 @@ fn new_table_that_a_client_can_access_is_rejected() {
     let rejected = rejection(&mut client, "CREATE TABLE public.notes (id int)");
     let text = rejected.message + &rejected.detail;
     assert!(
-        text.contains("has SELECT")
+        text.contains("Roles \"anon\" and \"authenticated\" have SELECT")
             && text.contains("Row security is disabled on table public.notes"),
         "{text}"
     );

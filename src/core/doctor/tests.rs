@@ -112,14 +112,11 @@ fn doctor_reports_problems_with_their_fixes() {
             "NO table intake.simplicity_raw: Row security is disabled on table \
              intake.simplicity_raw, for which the contract requires it. => \
              ALTER TABLE intake.simplicity_raw ENABLE ROW LEVEL SECURITY;",
-            "NO view public.v_judgment_pipeline: Role \"anon\" does not have SELECT on view \
-             public.v_judgment_pipeline, which the contract declares. \
-             Role \"authenticated\" does not have SELECT on view public.v_judgment_pipeline, which \
-             the contract declares. Role \"service_role\" does not have \
+            "NO view public.v_judgment_pipeline: Roles \"anon\" and \"authenticated\" do not have \
+             SELECT on view public.v_judgment_pipeline, which the contract declares. Role \"service_role\" does not have \
              SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER on view \
              public.v_judgment_pipeline, which the contract declares. => \
-             GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon;\nGRANT SELECT ON TABLE \
-             public.v_judgment_pipeline TO authenticated;\n\
+             GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon, authenticated;\n\
              GRANT ALL ON TABLE public.v_judgment_pipeline TO service_role;",
             "NO view ops.v_reaper_status: Cannot be read: relation \"ops.reaper_log\" does not \
              exist.",
@@ -131,7 +128,7 @@ fn doctor_reports_problems_with_their_fixes() {
             "NO postgrest pgrst.db_schemas: Exposes nowhere, which does not exist. => ALTER ROLE \
              authenticator SET pgrst.db_schemas = 'public, \
              api';\nNOTIFY pgrst, 'reload config';",
-            "NO audit ops.audit_security(): 7 errors and 0 warnings: ops.audit_security() lists \
+            "NO audit ops.audit_security(): 6 errors and 0 warnings: ops.audit_security() lists \
              them. => SELECT * FROM ops.apply_golden_sql();",
         ]
     );

@@ -71,6 +71,15 @@ pub struct AclStatement {
     pub then: Vec<Self>,
 }
 
+impl AclStatement {
+    /// Whether another statement does the same for other grantees only.
+    pub(super) fn is_same_for_others(&self, other: &Self) -> bool {
+        let apart = |all: &Self| Self { grantees: vec![], ..all.clone() };
+        apart(self) == apart(other)
+            && !other.grantees.iter().any(|grantee| self.grantees.contains(grantee))
+    }
+}
+
 impl fmt::Display for AclStatement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (words, on) = (self.on.sql_privileges(self.privileges), &self.on.sql);

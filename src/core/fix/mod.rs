@@ -81,7 +81,44 @@ impl Fix {
             return Some(sql.clone());
         }
         let statements = self.statements();
-        (!statements.is_empty())
-            .then(|| statements.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        let merged = merged(statements);
+        (!merged.is_empty())
+            .then(|| merged.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
+
+    /// Adds the fix of the same problem for another role.
+    pub(crate) fn append(&mut self, other: Self) {
+        match (self, other) {
+            (Self::Statements(all), Self::Statements(more)) => {
+                for statement in more {
+                    if !all.contains(&statement) {
+                        all.push(statement);
+                    }
+                }
+            }
+            (Self::Proposal(all), Self::Proposal(more)) if *all != more => {
+                *all += "\n";
+                *all += &more;
+            }
+            (_, _) => {}
+        }
+    }
+}
+
+/// Returns the statements, of which those that grant or revoke the same for several roles are one.
+fn merged(statements: &[Statement]) -> Vec<Statement> {
+    let mut merged: Vec<Statement> = Vec::with_capacity(statements.len());
+    for statement in statements {
+        let same = merged.iter_mut().find_map(|known| match (known, statement) {
+            (Statement::Acl(known), Statement::Acl(more)) => {
+                known.is_same_for_others(more).then_some((known, more))
+            }
+            _ => None,
+        });
+        match same {
+            Some((known, more)) => known.grantees.extend(more.grantees.iter().cloned()),
+            None => merged.push(statement.clone()),
+        }
+    }
+    merged
 }

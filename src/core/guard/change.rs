@@ -7,7 +7,7 @@
 use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Privileges, Snapshot};
 use crate::contract::{GuardAction, Severity};
-use crate::finding::{Draft, Finding};
+use crate::finding::{Common, Draft, Finding, Problem};
 use crate::rule::Rule;
 use crate::rules::Context;
 use std::collections::{HashMap, HashSet};
@@ -29,8 +29,10 @@ pub struct Change<'a> {
 /// A violation of the contract that the transaction has added or extended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Regression {
-    /// The violation.
+    /// The violation, of the grantees that did not have it before.
     pub finding: Finding,
+    /// The violation as the audit reports it, of all its grantees. Exemptions are about this.
+    pub audited: Finding,
     /// The action of the guard: [`GuardAction::Warn`] or [`GuardAction::Block`].
     pub action: GuardAction,
     /// No later statement of the transaction is expected to fix it: an object that existed before,
@@ -82,24 +84,42 @@ impl<'a> Change<'a> {
             past.entry(key).or_default().push(draft);
         }
         let new = |draft: &Draft| !self.is_excused(draft, &past) && !self.is_progress(draft);
-        now.into_iter()
-            .filter(new)
-            .map(|draft| Regression {
-                action: by_contract.min(self.at_most(&draft)),
-                settled: self.is_settled(&draft),
-                is_missing: draft.measure.is_missing,
-                can_be_completed: draft.measure.is_missing
-                    || (!self.existed.contains_key(&draft.object.id)
-                        && !matches!(draft.object.id, ObjectId::Policy(_))),
-                finding: draft.finish(rule, Severity::Error),
-            })
-            .collect()
+        let mut groups: Vec<(Reaction, Vec<Draft>)> = Vec::new();
+        for draft in now.into_iter().filter(new) {
+            let reaction = self.reaction(by_contract, &draft);
+            match groups.iter_mut().find(|(known, _)| *known == reaction) {
+                Some((_, drafts)) => drafts.push(draft),
+                None => groups.push((reaction, vec![draft])),
+            }
+        }
+        if groups.is_empty() {
+            return vec![];
+        }
+        let audited = Audited::new(rule, self.after.drafts(rule));
+        let regressions = |(reaction, drafts)| {
+            let audited = &audited;
+            Problem::all_of(drafts).into_iter().map(move |new| audited.regression(new, reaction))
+        };
+        groups.into_iter().flat_map(regressions).collect()
+    }
+
+    /// Returns what the guard does about a draft that was not there before.
+    fn reaction(&self, by_contract: GuardAction, draft: &Draft) -> Reaction {
+        Reaction {
+            action: by_contract.min(self.at_most(draft)),
+            settled: self.is_settled(draft),
+            is_missing: draft.measure.is_missing,
+            can_be_completed: draft.measure.is_missing
+                || (!self.existed.contains_key(&draft.object.id)
+                    && !matches!(draft.object.id, ObjectId::Policy(_))),
+        }
     }
 
     /// Whether the guard acts on a finding: not on information, and not on privileges of PUBLIC
     /// while no client role exists.
     fn concerns_the_guard(&self, draft: &Draft) -> bool {
-        draft.guard_severity() > Severity::Info
+        !draft.is_covered
+            && draft.guard_severity() > Severity::Info
             && draft.measure.at_most > GuardAction::Audit
             && !(draft.is_to_public && self.after.clients.is_empty())
     }
@@ -181,6 +201,44 @@ impl<'a> Change<'a> {
         match draft.object.id {
             id if self.exists.contains(&id) => Subject::Object(id),
             _ => Subject::Name(draft.object.identity.clone()),
+        }
+    }
+}
+
+/// What the guard does about a draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reaction {
+    action: GuardAction,
+    settled: bool,
+    can_be_completed: bool,
+    is_missing: bool,
+}
+
+/// The problems of one rule in the later state, as the audit reports them.
+struct Audited {
+    rule: &'static Rule,
+    /// Those that may have several grantees.
+    problems: HashMap<Common, Problem>,
+}
+
+impl Audited {
+    fn new(rule: &'static Rule, drafts: Vec<Draft>) -> Self {
+        let problems = Problem::all_of(drafts).into_iter();
+        let problems = problems.filter_map(|problem| Some((problem.common()?, problem)));
+        Self { rule, problems: problems.collect() }
+    }
+
+    /// Returns the regression about a problem of the new grantees.
+    fn regression(&self, new: Problem, reaction: Reaction) -> Regression {
+        let whole = new.common().and_then(|common| self.problems.get(&common));
+        let whole = whole.unwrap_or(&new).clone();
+        Regression {
+            audited: whole.finish(self.rule, Severity::Error),
+            finding: new.finish(self.rule, Severity::Error),
+            action: reaction.action,
+            settled: reaction.settled,
+            can_be_completed: reaction.can_be_completed,
+            is_missing: reaction.is_missing,
         }
     }
 }
@@ -281,6 +339,56 @@ mod tests {
         before.grant("public.judgments", PUBLIC, Privileges::SELECT);
         after.grant("public.judgments", anon, Privileges::SELECT);
         assert_eq!(worse(&before, &after, "table_privileges"), [""; 0]);
+    }
+
+    #[test]
+    fn regression_is_about_the_new_grantee_and_the_audit_about_all() {
+        const RULE: &str = "security_definer_executable_by_clients";
+        let (mut before, mut after) = (World::conforming(), World::conforming());
+        let grant = |world: &mut World, name: &str| {
+            let grantee = world.role(name).oid;
+            let routine = world.routine("complete_outbox_message");
+            let item = AclItem {
+                grantee,
+                grantor: routine.owner,
+                privileges: Privileges::EXECUTE,
+                grantable: Privileges::NONE,
+            };
+            routine.acl.as_mut().unwrap().push(item);
+        };
+        let text = "on function ops.complete_outbox_message(uuid), which the contract does not \
+                    declare.";
+        grant(&mut after, "anon");
+        grant(&mut after, "authenticated");
+        let both = format!("Roles \"anon\" and \"authenticated\" have EXECUTE {text}");
+        assert_eq!(worse(&before, &after, RULE), [format!("block now: {both}")]);
+        grant(&mut before, "anon");
+        let new = format!("block now: Role \"authenticated\" has EXECUTE {text}");
+        assert_eq!(worse(&before, &after, RULE), [new]);
+        assert_eq!(worse(&after, &before, RULE), [""; 0], "one grantee less");
+        let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
+        let (old_access, new_access) = (Access::new(&old), Access::new(&new));
+        let old = Context::new(&before.contract, &old, &old_access, &|| {});
+        let new = Context::new(&after.contract, &new, &new_access, &|| {});
+        let found = Change::new(&old, &new).regressions(find(RULE).unwrap());
+        assert_eq!(found[0].audited, new.run(find(RULE).unwrap())[0]);
+        assert_eq!(found[0].audited.detail, both);
+    }
+
+    #[test]
+    fn revoked_truncate_leaves_no_regression_of_the_rule_that_takes_over() {
+        let (mut before, mut after) = (World::conforming(), World::conforming());
+        let anon = before.role("anon").oid;
+        let left_over = Privileges::REFERENCES | Privileges::TRIGGER;
+        let read = Privileges::SELECT;
+        before.grant("public.job_queue", anon, left_over | read | Privileges::TRUNCATE);
+        after.grant("public.job_queue", anon, left_over | read);
+        assert_eq!(worse(&before, &after, "table_privileges"), [""; 0]);
+        assert_eq!(worse(&before, &after, "direct_write"), [""; 0]);
+        let line = "block now: Role \"anon\" has TRUNCATE, REFERENCES, TRIGGER on table \
+                    public.job_queue, which the contract does not declare.";
+        assert_eq!(worse(&after, &before, "direct_write"), [line]);
+        assert_eq!(worse(&after, &before, "table_privileges"), [""; 0]);
     }
 
     #[test]

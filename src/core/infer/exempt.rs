@@ -69,7 +69,7 @@ pub fn remaining(cx: &Context<'_>, findings: Vec<Finding>) -> Vec<Remaining> {
                 effect,
                 rank(finding.rule),
                 finding.object.identity.clone(),
-                finding.role.clone(),
+                finding.roles.clone(),
             );
             let reason = format!(
                 "Found when contract {} was introduced. {}",
@@ -120,11 +120,12 @@ impl Effect {
             .flatten()
             .filter_map(|word| word.as_str())
             .collect();
-        let role = finding.role.as_ref().and_then(|name| cx.snapshot.role_named(name));
-        match role {
+        let roles = finding.roles.iter().map(|name| cx.snapshot.role_named(name));
+        let of_role = |role: Option<&Role>| match role {
             Some(role) if !words.is_empty() => Self::of_privileges(cx, relation, role, &words),
             _ => Self::Other,
-        }
+        };
+        roles.map(of_role).min().unwrap_or(Self::Other)
     }
 
     fn of_privileges(cx: &Context<'_>, relation: &Relation, role: &Role, words: &[&str]) -> Self {

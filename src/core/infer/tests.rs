@@ -33,7 +33,12 @@ fn lines(found: &[Finding]) -> Vec<String> {
     found
         .iter()
         .map(|f| {
-            format!("{} {} {}", f.rule.id, f.object.identity, f.role.as_deref().unwrap_or("-"))
+            format!(
+                "{} {} {}",
+                f.rule.id,
+                f.object.identity,
+                if f.roles.is_empty() { "-".into() } else { f.roles.join(",") }
+            )
         })
         .collect()
 }
@@ -163,8 +168,7 @@ fn unintended_privileges_are_omitted() {
             "direct_write public.plaintiffs anon",
             "security_definer_search_path api.queue_job() -",
             "security_definer_executable_by_clients api.get_ceo_metrics() PUBLIC",
-            "security_definer_executable_by_clients api.queue_job() anon",
-            "security_definer_executable_by_clients api.queue_job() authenticated",
+            "security_definer_executable_by_clients api.queue_job() anon,authenticated",
             "rls_disabled public.plaintiff_tasks -",
             "rls_policy_always_true all_rows on public.plaintiffs anon",
         ]
@@ -561,8 +565,12 @@ proptest! {
 
         // Findings are about omitted privileges of clients and PUBLIC, or not declarable.
         let clients: Vec<&str> = contract.roles_of(crate::contract::RoleKind::Client).collect();
-        for finding in &found {
-            let role = finding.role.as_deref().unwrap_or_default();
+        let of_each_role = |finding: &'_ Finding| {
+            let roles = finding.about().map(|(_, _, role, _)| role.unwrap_or_default().to_owned());
+            roles.map(|role| (finding.clone(), role)).collect::<Vec<_>>()
+        };
+        for (finding, role) in found.iter().flat_map(of_each_role) {
+            let role = role.as_str();
             let rule = finding.rule.id;
             let identity = &finding.object.identity;
             let is_of_client = clients.contains(&role)

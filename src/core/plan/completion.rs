@@ -218,7 +218,7 @@ mod tests {
              ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE ALL ON SEQUENCES \
              FROM anon, authenticated;"
         );
-        let cause = "The cause of 6 findings is that default privileges of role \"postgres\" in \
+        let cause = "The cause of 3 findings is that default privileges of role \"postgres\" in \
                      schema public grant privileges on new tables and sequences to role \"anon\" \
                      and role \"authenticated\". Also: Row security is disabled on table \
                      public.notes, which role \"anon\" can access.";

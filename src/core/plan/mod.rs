@@ -83,7 +83,9 @@ impl Planner<'_> {
             .collect();
         plan.fixes = gone.iter().map(|f| f.fingerprint.clone()).collect();
         for finding in gone {
-            plan.about.entry(finding.subject()).or_default().push(finding.fingerprint.clone());
+            for subject in finding.subjects() {
+                plan.about.entry(subject).or_default().push(finding.fingerprint.clone());
+            }
         }
         plan.steps.extend(self.proposals(&search));
         plan

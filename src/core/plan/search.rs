@@ -8,7 +8,7 @@ use super::simulate::Simulation;
 use super::undo::PolicySql;
 use crate::catalog::{ObjectId, Oid, Snapshot};
 use crate::contract::{Contract, GuardAction, Severity};
-use crate::finding::Finding;
+use crate::finding::{About, Finding};
 use crate::fix::{Change, Statement, Verb};
 use std::collections::{HashMap, HashSet};
 
@@ -177,16 +177,17 @@ impl<'a> Search<'a> {
     /// Returns what is worse in a state than in the catalog: errors, openings, losses.
     fn problems(&self, state: &State) -> Vec<Problem> {
         let Planner { contract, interrupts, .. } = *self.planner;
-        let known: HashSet<_> = self.before.iter().map(Finding::about).collect();
-        let earlier: HashMap<_, &Finding> = self.before.iter().map(|f| (f.about(), f)).collect();
+        let earlier: HashMap<About<'_>, &Finding> =
+            self.before.iter().flat_map(|f| f.about().map(move |about| (about, f))).collect();
         let mut problems: Vec<Problem> = Vec::new();
         for finding in state.found.iter().filter(|f| self.planner.is_blocked(f)) {
-            let is_worse = !known.contains(&finding.about())
-                || earlier.get(&finding.about()).is_some_and(|was| adds_reason(was, finding));
+            let is_worse = finding
+                .about()
+                .any(|about| earlier.get(&about).is_none_or(|was| adds_reason(was, finding)));
             if is_worse {
                 problems.push(Problem {
                     object: place_of(finding),
-                    key: format!("{:?}", finding.subject()),
+                    key: format!("{:?}", finding.about().collect::<Vec<_>>()),
                     why: finding.detail.clone(),
                 });
             }

@@ -51,12 +51,15 @@ impl Step {
         }
         let mut why: Vec<String> = wanted.findings.iter().map(|f| f.detail.clone()).collect();
         why.dedup();
+        let mut findings: Vec<String> =
+            wanted.findings.iter().map(|f| f.fingerprint.clone()).collect();
+        findings.dedup();
         let (level, clause) = risk(&wanted.statement);
         Self {
             rules,
             object: first.object.identity.clone(),
             why,
-            findings: wanted.findings.iter().map(|f| f.fingerprint.clone()).collect(),
+            findings,
             statement: wanted.statement.repeatable(),
             undo,
             risk: format!("{}: {clause}", level.as_str()),

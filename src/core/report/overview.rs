@@ -29,7 +29,8 @@ pub fn role_matrix(cx: &Context<'_>) -> Vec<Cell> {
     let problems = problems(cx, &[Area::Grants, Area::Views, Area::Functions]);
     let affected: HashSet<(&str, &str)> = problems
         .iter()
-        .filter_map(|f| Some((f.object.schema.as_deref()?, f.role.as_deref()?)))
+        .filter_map(|f| Some((f.object.schema.as_deref()?, &f.roles)))
+        .flat_map(|(schema, roles)| roles.iter().map(move |role| (schema, role.as_str())))
         .collect();
     let mut cells = Vec::new();
     for declared in &cx.contract.schemas {

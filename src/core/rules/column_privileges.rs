@@ -1,7 +1,7 @@
 //! Privileges on single columns.
 
 use super::context::Context;
-use super::shared::privileges::Allowed;
+use super::shared::privileges::{Allowed, Mask};
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Relation, Role};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
@@ -47,7 +47,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
                 cx,
                 &cx.subjects,
                 Allowed { declared: &declared, permitted: &permitted },
-                Privileges(u32::MAX),
+                Mask::Of(Privileges(u32::MAX)),
                 Severity::Error,
                 out,
             );

@@ -47,7 +47,7 @@ pub mod view_privileges;
 pub use context::Context;
 pub use needs::{NeedOnRelation, Needs, Why};
 
-use crate::finding::{Draft, Finding};
+use crate::finding::{Draft, Finding, Problem};
 use crate::rule::Rule;
 
 /// Checks one rule and adds its findings.
@@ -109,10 +109,11 @@ impl Context<'_> {
     #[must_use]
     pub fn run(&self, rule: &'static Rule) -> Vec<Finding> {
         let worst = self.severity(rule);
-        self.drafts(rule).into_iter().map(|draft| draft.finish(rule, worst)).collect()
+        Problem::all_of(self.drafts(rule)).into_iter().map(|p| p.finish(rule, worst)).collect()
     }
 
-    /// Returns the findings of one rule before the contract's severity is applied.
+    /// Returns the findings of one rule before the contract's severity is applied, one for each
+    /// role.
     pub(crate) fn drafts(&self, rule: &Rule) -> Vec<Draft> {
         let mut drafts = Vec::new();
         for (_, check) in REGISTRY.iter().filter(|(registered, _)| *registered == rule) {

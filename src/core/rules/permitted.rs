@@ -616,14 +616,13 @@ mod tests {
         world.routine("helper").acl = None;
         assert_eq!(
             world.fixes(&routine_executable_by_public::RULE),
-            ["GRANT EXECUTE ON ROUTINE public.helper() TO authenticated;\n\
-              GRANT EXECUTE ON ROUTINE public.helper() TO service_role;\n\
+            ["GRANT EXECUTE ON ROUTINE public.helper() TO authenticated, service_role;\n\
               REVOKE EXECUTE ON ROUTINE public.helper() FROM PUBLIC;"]
         );
         world.routine("helper").security_definer = true;
         let found = world.findings(&security_definer_executable_by_clients::RULE);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!(found[0].role.as_deref(), Some("PUBLIC"));
+        assert_eq!(found[0].role(), Some("PUBLIC"));
         // The policy is dropped: the privilege is one too many.
         world.snapshot.policies.retain(|p| p.oid != policy);
         assert_eq!(needing(&world, HELPER), [""; 0]);

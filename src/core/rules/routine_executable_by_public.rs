@@ -60,9 +60,8 @@ mod tests {
             world.found(&RULE),
             ["warning function api.queue_job() PUBLIC: PUBLIC (every role) has EXECUTE on \
                  function api.queue_job() by default, which the \
-              contract does not declare. => GRANT EXECUTE ON ROUTINE api.queue_job() TO anon;\n\
-              GRANT EXECUTE ON ROUTINE api.queue_job() TO authenticated;\nGRANT EXECUTE ON ROUTINE \
-              api.queue_job() TO service_role;\n\
+              contract does not declare. => GRANT EXECUTE ON ROUTINE api.queue_job() TO anon, \
+              authenticated, service_role;\n\
               REVOKE EXECUTE ON ROUTINE api.queue_job() FROM PUBLIC;"]
         );
     }

@@ -1,6 +1,7 @@
 //! EXECUTE on a routine is missing for a role, or a client has it without a declaration.
 
 use super::context::Context;
+use super::shared::privileges::Mask;
 use super::shared::routines;
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
@@ -43,7 +44,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             // security_definer_executable_by_clients.
             let permitted = |role: &Role| cx.permitted_execute(routine, schema, role);
             let severity = routines::severity(cx, routine, Severity::Warning);
-            target.report_roles(cx, &cx.clients, &permitted, Privileges::EXECUTE, severity, out);
+            let execute = Mask::Of(Privileges::EXECUTE);
+            target.report_roles(cx, &cx.clients, &permitted, execute, severity, out);
         }
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }
@@ -84,6 +86,63 @@ mod tests {
                  => REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM \
                  anon;"
             ]
+        );
+    }
+
+    #[test]
+    fn grantees_are_one_finding_only_where_they_hold_execute_in_the_same_way() {
+        let mut world = World::conforming();
+        world.add_role("callers");
+        world.grant_role("callers", "anon");
+        let grantees = ["callers", "authenticated"].map(|name| world.role(name).oid);
+        let helper = world.routine("complete_outbox_message");
+        helper.security_definer = false;
+        let grantor = helper.owner;
+        let item = |grantee| AclItem {
+            grantee,
+            grantor,
+            privileges: Privileges::EXECUTE,
+            grantable: Privileges::NONE,
+        };
+        helper.acl.as_mut().unwrap().extend(grantees.map(item));
+        let details = |world: &World| -> Vec<String> {
+            world.findings(&RULE).into_iter().map(|finding| finding.detail).collect()
+        };
+        assert_eq!(
+            details(&world),
+            [
+                "Role \"anon\" has EXECUTE on function ops.complete_outbox_message(uuid) through \
+                 membership in \"callers\", which the contract does not declare.",
+                "Role \"authenticated\" has EXECUTE on function \
+                 ops.complete_outbox_message(uuid), which the contract does not declare."
+            ]
+        );
+        world.grant_role("callers", "authenticated");
+        world.routine("complete_outbox_message").acl.as_mut().unwrap().pop();
+        assert_eq!(
+            details(&world),
+            ["Roles \"anon\" and \"authenticated\" have EXECUTE on function \
+              ops.complete_outbox_message(uuid) through membership in \"callers\", which the \
+              contract does not declare."]
+        );
+        assert_eq!(
+            world.fixes(&RULE),
+            ["REVOKE callers FROM anon;\nREVOKE callers FROM authenticated;"]
+        );
+    }
+
+    #[test]
+    fn roles_without_a_declared_execute_are_one_finding() {
+        let mut world = World::conforming();
+        let roles = ["anon", "authenticated"].map(|name| world.role(name).oid);
+        let routine = world.routine("get_ceo_metrics");
+        routine.acl.as_mut().unwrap().retain(|item| !roles.contains(&item.grantee));
+        assert_eq!(
+            world.found(&RULE),
+            ["error function api.get_ceo_metrics() anon,authenticated: Roles \"anon\" and \
+              \"authenticated\" do not have EXECUTE on function api.get_ceo_metrics(), which the \
+              contract declares. => GRANT EXECUTE ON ROUTINE api.get_ceo_metrics() TO anon, \
+              authenticated;"]
         );
     }
 }

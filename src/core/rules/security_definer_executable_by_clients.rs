@@ -1,7 +1,7 @@
 //! A client can execute a SECURITY DEFINER routine without a declaration.
 
 use super::context::Context;
-use super::shared::privileges::Allowed;
+use super::shared::privileges::{Allowed, Mask};
 use super::shared::routines;
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
@@ -52,7 +52,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             cx,
             &cx.clients,
             Allowed { declared: &declared, permitted: &permitted },
-            Privileges::EXECUTE,
+            Mask::Of(Privileges::EXECUTE),
             routines::severity(cx, routine, Severity::Error),
             out,
         );
@@ -63,6 +63,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
+    use crate::catalog::{AclItem, PUBLIC, Privileges};
+    use serde_json::json;
 
     #[test]
     fn default_execute_of_public_on_a_definer_is_reported() {
@@ -78,5 +80,31 @@ mod tests {
               service_role;\n\
               REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM PUBLIC;"]
         );
+    }
+
+    #[test]
+    fn public_and_clients_with_execute_on_one_routine_are_one_finding() {
+        let mut world = World::conforming();
+        let grantees = [world.role("authenticated").oid, PUBLIC, world.role("anon").oid];
+        let routine = world.routine("complete_outbox_message");
+        let grantor = routine.owner;
+        let item = |grantee| AclItem {
+            grantee,
+            grantor,
+            privileges: Privileges::EXECUTE,
+            grantable: Privileges::NONE,
+        };
+        routine.acl.as_mut().unwrap().extend(grantees.map(item));
+        assert_eq!(
+            world.found(&RULE),
+            ["error function ops.complete_outbox_message(pg_catalog.uuid) \
+              PUBLIC,anon,authenticated: PUBLIC (every role) and roles \"anon\" and \
+              \"authenticated\" have EXECUTE on function ops.complete_outbox_message(uuid), which \
+              the contract does not declare. => REVOKE EXECUTE ON ROUTINE \
+              ops.complete_outbox_message(pg_catalog.uuid) FROM PUBLIC, anon, authenticated;"]
+        );
+        let finding = &world.findings(&RULE)[0];
+        assert_eq!(finding.role(), None);
+        assert_eq!(finding.evidence["grantees"], json!(["PUBLIC", "anon", "authenticated"]));
     }
 }

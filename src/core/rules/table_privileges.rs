@@ -2,7 +2,7 @@
 //! (`direct_write`).
 
 use super::context::Context;
-use super::shared::privileges::Allowed;
+use super::shared::privileges::{Allowed, Mask};
 use super::shared::target::Target;
 use crate::catalog::{Privileges, Role};
 use crate::contract::{GuardAction, Severity};
@@ -21,7 +21,7 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "2",
     checks: "Client and worker roles have exactly the declared privileges on each table of the \
-             governed schemas, apart from client writes (rule direct_write).",
+             governed schemas, apart from client writes and what rule direct_write reports with them.",
     why: "Views are the declared read surface. A client that can read a base table sees columns \
           that no view exposes; a worker without a declared privilege fails at run time.",
     fix: "Grant or revoke as the contract declares.",
@@ -43,7 +43,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let permitted = |role: &Role| cx.permitted_on_relation(relation, schema, role);
         let allowed = Allowed { declared: &declared, permitted: &permitted };
         let target = Target::of_relation(cx, relation);
-        target.report_beyond(cx, clients, allowed, !Privileges::WRITES, Severity::Error, out);
+        let others = Mask::BesideWrites(!Privileges::WRITES);
+        target.report_beyond(cx, clients, allowed, others, Severity::Error, out);
         target.report_undeclared_of_workers(cx, workers, &permitted, out);
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }

@@ -279,14 +279,15 @@ impl World {
         // Tests change the contract: a clone looks names up again.
         let contract = self.contract.clone();
         let mut found = Context::new(&contract, &snapshot, &access, &|| {}).run(rule);
-        found.sort_by(|a, b| (&a.object.identity, &a.role).cmp(&(&b.object.identity, &b.role)));
+        found.sort_by(|a, b| (&a.object.identity, &a.roles).cmp(&(&b.object.identity, &b.roles)));
         found
     }
 
     /// Returns the findings, one line each: `severity type identity role: detail => fix`.
     pub fn found(&self, rule: &'static Rule) -> Vec<String> {
         let line = |f: &Finding| {
-            let role = f.role.as_ref().map(|r| format!(" {r}")).unwrap_or_default();
+            let role =
+                if f.roles.is_empty() { String::new() } else { format!(" {}", f.roles.join(",")) };
             let fix = f.fix.sql().map(|fix| format!(" => {fix}")).unwrap_or_default();
             format!(
                 "{} {} {}{role}: {}{fix}",

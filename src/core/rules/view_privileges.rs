@@ -1,7 +1,7 @@
 //! Privileges on declared views, and privileges of workers on all views.
 
 use super::context::Context;
-use super::shared::privileges::Allowed;
+use super::shared::privileges::{Allowed, Mask};
 use super::shared::target::Target;
 use crate::catalog::{Privileges, RelationKind, Role};
 use crate::contract::{GuardAction, Severity};
@@ -48,7 +48,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             cx,
             &cx.clients,
             Allowed { declared: &declared, permitted: &permitted },
-            !(Privileges::WRITES | reading),
+            Mask::BesideWrites(!(Privileges::WRITES | reading)),
             Severity::Error,
             out,
         );

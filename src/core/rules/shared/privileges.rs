@@ -7,7 +7,8 @@ use crate::catalog::{
     Acl, AclItem, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Relation, RelationKind, Role,
 };
 use crate::contract::{GuardAction, Severity};
-use crate::finding::{Draft, Measure};
+use crate::finding::Verb::{Has, Lacks};
+use crate::finding::{Draft, Measure, Predicate};
 use crate::fix::{AclStatement, Change, Fix, Grantee, Securable, Statement, Verb};
 use crate::rules::context::Context;
 use crate::sql::{listed, printable};
@@ -20,6 +21,54 @@ pub(crate) struct Allowed<'f> {
     pub declared: &'f dyn Fn(&Role) -> Privileges,
     /// Those, and the ones that something declared needs.
     pub permitted: &'f dyn Fn(&Role) -> Privileges,
+}
+
+/// Which privileges beyond the permitted ones a rule reports.
+#[derive(Clone, Copy)]
+pub(crate) enum Mask {
+    /// These.
+    Of(Privileges),
+    /// The privileges to write. For a grantee with TRUNCATE also the [`LEFT_OVER`] ones.
+    Writes,
+    /// These, which do not write. For a grantee with TRUNCATE, [`Self::Writes`] reports the
+    /// [`LEFT_OVER`] ones.
+    BesideWrites(Privileges),
+}
+
+/// The privileges that are usually left over, with TRUNCATE, from GRANT ALL or default privileges.
+const LEFT_OVER: Privileges = Privileges(Privileges::REFERENCES.0 | Privileges::TRIGGER.0);
+
+impl Mask {
+    /// Returns the privileges that the rule reports by itself.
+    fn own(self) -> Privileges {
+        match self {
+            Self::Of(own) | Self::BesideWrites(own) => own,
+            Self::Writes => Privileges::WRITES,
+        }
+    }
+
+    /// Returns the part of `excess` that the rule reports, and the part, not empty only if it is
+    /// another, that it would report if the rule about writes did not.
+    fn parts(self, excess: Privileges) -> (Privileges, Privileges) {
+        let own = excess & self.own();
+        let left_over = if excess.contains(Privileges::TRUNCATE) {
+            excess & LEFT_OVER
+        } else {
+            Privileges::NONE
+        };
+        match self {
+            Self::Of(_) => (own, Privileges::NONE),
+            Self::Writes => (own | left_over, Privileges::NONE),
+            Self::BesideWrites(_) if !own.intersects(left_over) => (own, Privileges::NONE),
+            Self::BesideWrites(_) => (own & !left_over, own),
+        }
+    }
+}
+
+/// A draft about privileges that are not permitted.
+struct Excess {
+    draft: Draft,
+    privileges: Privileges,
 }
 
 /// A difference between the privileges of a role and those declared for it.
@@ -42,7 +91,7 @@ impl Target<'_> {
         out: &mut Vec<Draft>,
     ) {
         let allowed = Allowed { declared, permitted: declared };
-        self.report_beyond(cx, roles, allowed, mask, severity, out);
+        self.report_beyond(cx, roles, allowed, Mask::Of(mask), severity, out);
     }
 
     /// Adds a finding for each of `roles` that has privileges in `mask` which are not permitted,
@@ -53,12 +102,15 @@ impl Target<'_> {
         cx: &Context<'_>,
         roles: &[&Role],
         allowed: Allowed<'_>,
-        mask: Privileges,
+        mask: Mask,
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
-        let for_all = cx.declared_for_all(roles, allowed.declared, mask);
-        self.report_public(cx, allowed.permitted, mask & !for_all, severity, out);
+        let for_all = cx.declared_for_all(roles, allowed.declared, Privileges(u32::MAX));
+        let excess = Access::public(&self.acl_or_default()) & !for_all;
+        for excess in self.excess_drafts(cx, PUBLIC, excess, mask, severity) {
+            out.push(self.keeping(cx, allowed.permitted, excess));
+        }
         self.report_roles(cx, roles, allowed.permitted, mask, severity, out);
     }
 
@@ -72,17 +124,47 @@ impl Target<'_> {
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
-        let privileges = Access::public(&self.acl_or_default()) & mask;
-        if !privileges.is_empty() {
-            let mut draft =
-                self.undeclared_draft(cx, &Difference { role: PUBLIC, privileges }, severity);
-            if let Fix::Statements(revoke) = draft.fix {
-                draft.fix = Fix::Statements(
-                    [self.keeping_permitted(cx, permitted, privileges), revoke].concat(),
-                );
-            }
-            out.push(draft);
+        let excess = Access::public(&self.acl_or_default());
+        for excess in self.excess_drafts(cx, PUBLIC, excess, Mask::Of(mask), severity) {
+            out.push(self.keeping(cx, permitted, excess));
         }
+    }
+
+    /// Returns a draft about PUBLIC whose fix begins with the grants that keep what is permitted.
+    fn keeping(
+        &self,
+        cx: &Context<'_>,
+        permitted: &dyn Fn(&Role) -> Privileges,
+        excess: Excess,
+    ) -> Draft {
+        let Excess { mut draft, privileges } = excess;
+        if let Fix::Statements(revoke) = draft.fix {
+            draft.fix = Fix::Statements(
+                [self.keeping_permitted(cx, permitted, privileges), revoke].concat(),
+            );
+        }
+        draft
+    }
+
+    /// Returns the drafts about `excess` privileges of PUBLIC or a role, as far as a rule with this
+    /// mask has any.
+    fn excess_drafts(
+        &self,
+        cx: &Context<'_>,
+        role: Oid,
+        excess: Privileges,
+        mask: Mask,
+        severity: Severity,
+    ) -> impl Iterator<Item = Excess> {
+        let (reported, covered) = mask.parts(excess);
+        let draft = move |privileges: Privileges, is_covered| {
+            (!privileges.is_empty()).then(|| {
+                let difference = Difference { role, privileges };
+                let draft = self.undeclared_draft(cx, &difference, severity);
+                Excess { draft: Draft { is_covered, ..draft }, privileges }
+            })
+        };
+        draft(reported, false).into_iter().chain(draft(covered, true))
     }
 
     /// Does the same as [`Self::report_beyond`], without PUBLIC.
@@ -91,24 +173,19 @@ impl Target<'_> {
         cx: &Context<'_>,
         roles: &[&Role],
         permitted: &dyn Fn(&Role) -> Privileges,
-        mask: Privileges,
+        mask: Mask,
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
         let acl = self.acl_or_default();
         for role in roles {
-            let privileges = cx.granted(role, &acl) & mask & !permitted(role);
-            if !privileges.is_empty() {
-                out.push(self.undeclared_draft(
-                    cx,
-                    &Difference { role: role.oid, privileges },
-                    severity,
-                ));
-            }
+            let excess = cx.granted(role, &acl) & !permitted(role);
+            let drafts = self.excess_drafts(cx, role.oid, excess, mask, severity);
+            out.extend(drafts.map(|excess| excess.draft));
             let grantable =
                 acl.iter().filter(|item| item.grantee == role.oid && role.oid != self.owner);
             let grantable = grantable.fold(Privileges::NONE, |all, item| all | item.grantable)
-                & mask
+                & mask.own()
                 & permitted(role);
             if !grantable.is_empty() {
                 out.push(
@@ -125,14 +202,12 @@ impl Target<'_> {
     fn grant_option_draft(&self, cx: &Context<'_>, difference: &Difference) -> Draft {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
-        let detail = format!(
-            "{} has the grant option for {privileges} on {}, which the contract does not declare.",
-            role_subject(role, &name),
+        let rest = format!(
+            "the grant option for {privileges} on {}, which the contract does not declare.",
             self.name
         );
         let revoke = self.revoke_options(cx, role, privileges);
-        Draft::new(self.object.clone(), Severity::Error, detail)
-            .grantee(role, name)
+        self.draft(Severity::Error, (role, &name), Predicate { verb: Has, rest })
             .key(format!("grant option {privileges}"))
             .evidence(json!({"problem": "grant option", "privileges": privileges.words()}))
             .fix(Fix::or_proposal(revoke, || self.no_chain(cx, difference)))
@@ -151,7 +226,8 @@ impl Target<'_> {
             all if all.contains(Privileges::ALL_ON_TABLE) => all | Privileges::MAINTAIN,
             some => some,
         };
-        self.report_roles(cx, workers, &allowed, Privileges(u32::MAX), Severity::Error, out);
+        let all = Mask::Of(Privileges(u32::MAX));
+        self.report_roles(cx, workers, &allowed, all, Severity::Error, out);
     }
 
     /// Returns the grants that keep permitted privileges of roles when PUBLIC loses them: those of
@@ -311,9 +387,8 @@ impl Target<'_> {
         let name = cx.snapshot.role_name(role);
         let (how, through) = self.how_held(cx, difference);
         let used = self.used_by(cx);
-        let detail = format!(
-            "{} has {privileges} on {}{how}{}.{}",
-            role_subject(role, &name),
+        let rest = format!(
+            "{privileges} on {}{how}{}.{}",
             self.name,
             self.not_declared(cx, difference),
             called_by(&used)
@@ -343,14 +418,23 @@ impl Target<'_> {
         if !used.is_empty() {
             evidence["called_by"] = used.into();
         }
-        Draft::new(self.object.clone(), severity, detail)
-            .grantee(role, name)
+        self.draft(severity, (role, &name), Predicate { verb: Has, rest })
             .key(format!("undeclared {privileges}{to_all}{column}"))
             .evidence(evidence)
             .fix(fix)
             .measure(
                 Measure::excess(self.problem("undeclared"), privileges.words()).limited_to(at_most),
             )
+    }
+
+    /// Returns a draft about a grantee. Grantees of which the same is true are one finding about a
+    /// routine or relation; other rules refer to the role of a finding about a schema.
+    fn draft(&self, severity: Severity, grantee: (Oid, &str), predicate: Predicate) -> Draft {
+        let draft = Draft::of_grantee(self.object.clone(), severity, grantee, predicate);
+        match self.object.id {
+            ObjectId::Routine(_) | ObjectId::Relation(_) => draft,
+            _ => Draft { predicate: None, ..draft },
+        }
     }
 
     /// Returns what calls the routine when roles do what the contract declares for them: `policy p
@@ -507,11 +591,7 @@ impl Target<'_> {
     ) -> Draft {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
-        let detail = format!(
-            "{} does not have {privileges} on {}, which the contract declares.",
-            role_subject(role, &name),
-            self.name
-        );
+        let rest = format!("{privileges} on {}, which the contract declares.", self.name);
         // A missing privilege can be an outage, but exposes nothing. For a routine, REVOKE from
         // PUBLIC and GRANT to the declared roles are two statements.
         let at_most =
@@ -520,8 +600,7 @@ impl Target<'_> {
         if !self.columns.is_empty() {
             evidence["columns"] = json!(self.columns);
         }
-        Draft::new(self.object.clone(), severity, detail)
-            .grantee(role, name)
+        self.draft(severity, (role, &name), Predicate { verb: Lacks, rest })
             .key(format!("missing {privileges}{}", self.in_parentheses()))
             .evidence(evidence)
             .fix(Fix::by(self.statement(cx, Verb::Grant, privileges, role, false)))
@@ -786,7 +865,7 @@ pub(crate) fn report_undeclared_readers(
             cx,
             &cx.clients,
             Allowed { declared: &declared, permitted: &permitted },
-            Privileges::SELECT,
+            Mask::Of(Privileges::SELECT),
             severity,
             out,
         );
