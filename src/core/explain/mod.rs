@@ -24,7 +24,7 @@ pub use question::{
     Attempt, Called, Cause, Denial, Form, Link, Missing, Moment, Need, Question, Subject,
     SubjectKind, Variant,
 };
-pub use requests::no_role_of_requests;
+pub use requests::{no_role_of_requests, other_login};
 
 use question::{Verdict, checked_as};
 use schema::{privilege_on_schema, usage};

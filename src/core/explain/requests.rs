@@ -26,6 +26,12 @@ pub(super) fn link(cx: &Context<'_>, role: &Role, question: &Question<'_>) -> Li
         let detail = format!("Role \"{login}\" can become \"{name}\".");
         return Link { step, ok: Some(true), detail, fix: None };
     }
+    if let Some(other) = other_login(cx, role) {
+        return information(format!(
+            "Role \"{}\" can become \"{name}\", and \"{login}\" cannot.",
+            printable(&other.name)
+        ));
+    }
     if let Some(why) = no_role_of_requests(cx, role, question.owns_objects) {
         return information(format!(
             "Role \"{login}\" cannot become \"{name}\", which {why}: requests must not have its \
@@ -73,4 +79,16 @@ pub fn no_role_of_requests(
     } else {
         None
     }
+}
+
+/// Returns another role that logs in and can become a role: the role belongs to its sessions, and
+/// requests need not become it.
+#[must_use]
+pub fn other_login<'a>(cx: &Context<'a>, role: &Role) -> Option<&'a Role> {
+    let can_become = |login: &&Role| {
+        login.can_login
+            && !cx.access.is_superuser(login.oid)
+            && cx.access.can_set_role(login.oid, role.oid)
+    };
+    cx.snapshot.roles.iter().find(can_become)
 }

@@ -19,12 +19,12 @@ mod objects;
 mod roles;
 
 use crate::access::Access;
-use crate::catalog::{Oid, Privileges, Role, Snapshot};
+use crate::catalog::{Privileges, Snapshot};
 use crate::contract::{Accept, Contract, Platform, SchemaDecl, SecurityDefinerDecl, matches};
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
 use roles::Roles;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 
 /// How much of what exists an inferred contract declares.
@@ -223,22 +223,6 @@ fn minimal_path(cx: &Context<'_>) -> Vec<String> {
 #[must_use]
 pub fn inferred_workers(cx: &Context<'_>) -> Vec<(String, &'static str)> {
     Roles::of(cx).inferred_workers()
-}
-
-/// Returns the schemas, each with the roles that have USAGE on it, by a grant or through PUBLIC.
-/// Nothing else is declared for roles without USAGE, because it would have no effect.
-fn usage(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> {
-    let mut usage = HashSet::new();
-    for (schema, _) in cx.schemas() {
-        let acl = schema.acl.clone().unwrap_or_default();
-        let is_public = Access::public(&acl).contains(Privileges::USAGE);
-        let held = roles.privileges_in(&acl);
-        let has_usage = |role: &&Role| {
-            is_public || held.get(&role.oid).is_some_and(|p| p.contains(Privileges::USAGE))
-        };
-        usage.extend(roles.subjects().filter(has_usage).map(|role| (schema.oid, role.oid)));
-    }
-    usage
 }
 
 /// Declares USAGE for the roles that were granted it, and, on a schema on which PUBLIC has it, for

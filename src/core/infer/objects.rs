@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 
 /// Declares the objects in the governed schemas, except for managed ones.
 pub(super) fn declare(cx: &Context<'_>, roles: &Roles<'_>, mode: Mode, contract: &mut Contract) {
-    let usage = super::usage(cx, roles);
+    let usage = usage(cx, roles);
     let mut all = workers_with_all(cx, roles);
     all.retain(|pair| usage.contains(pair));
     let accept_empty = contract.security_definer.accept_empty;
@@ -60,6 +60,22 @@ struct Objects<'o, 'a> {
     all: HashSet<(Oid, Oid)>,
     /// Whether the contract accepts `search_path = ''`.
     accept_empty: bool,
+}
+
+/// Returns the schemas, each with the roles that have USAGE on it, by a grant or through PUBLIC.
+/// Nothing else is declared for roles without USAGE, because it would have no effect.
+fn usage(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> {
+    let mut usage = HashSet::new();
+    for (schema, _) in cx.schemas() {
+        let acl = schema.acl.clone().unwrap_or_default();
+        let is_public = Access::public(&acl).contains(Privileges::USAGE);
+        let held = roles.privileges_in(&acl);
+        let has_usage = |role: &&Role| {
+            is_public || held.get(&role.oid).is_some_and(|p| p.contains(Privileges::USAGE))
+        };
+        usage.extend(roles.subjects().filter(has_usage).map(|role| (schema.oid, role.oid)));
+    }
+    usage
 }
 
 /// Returns the schemas with relations, each with the workers that have all privileges on every
@@ -171,16 +187,26 @@ impl Objects<'_, '_> {
         if !relation.row_security || client.bypass_rls || client.superuser {
             return Privileges::NONE;
         }
-        let allowed = self.allowed_rows(relation, client);
-        let commands = Command::ALL
-            .into_iter()
-            .filter(|command| self.declares_rows(allowed.get(command).copied(), *command));
+        let commands = self.declared_commands(relation, client).into_iter();
         let rows = commands.fold(Privileges::NONE, |all, command| all | command.privilege());
         let others = match self.mode {
             Mode::Strict => Privileges::NONE,
             Mode::AsIs => Privileges::REFERENCES | Privileges::TRIGGER | Privileges::MAINTAIN,
         };
         privileges & (rows | others)
+    }
+
+    /// Returns the commands that are declared for a client, in the order of [`Command::ALL`].
+    fn declared_commands(&self, relation: &Relation, client: &Role) -> Vec<Command> {
+        let allowed = self.allowed_rows(relation, client);
+        let rows = |command: Command| allowed.get(&command).copied();
+        let is_declared = |command: Command| self.declares_rows(rows(command), command);
+        // UPDATE and DELETE with a WHERE, which are declared, need SELECT as well.
+        let needs_select = is_declared(Command::Update) || is_declared(Command::Delete);
+        let is_needed = |command: Command| {
+            command == Command::Select && needs_select && rows(Command::Select).is_some()
+        };
+        Command::ALL.into_iter().filter(|c| is_declared(*c) || is_needed(*c)).collect()
     }
 
     /// Whether a client may have a command that policies allow for these rows. A command for all
@@ -259,13 +285,12 @@ impl Objects<'_, '_> {
         let held = self.grants(relation);
         let accesses = |role: &&Role| !self.roles.is_login(role) || held.contains_key(&role.oid);
         for role in self.roles.subjects().filter(accesses) {
-            let allowed = self.allowed_rows(relation, role);
-            let is_client = self.is_client(role.oid);
-            let is_declared = |command: &Command| {
-                let rows = allowed.get(command).copied();
-                if is_client { self.declares_rows(rows, *command) } else { rows.is_some() }
+            let commands = if self.is_client(role.oid) {
+                self.declared_commands(relation, role)
+            } else {
+                let allowed = self.allowed_rows(relation, role);
+                Command::ALL.into_iter().filter(|c| allowed.contains_key(c)).collect()
             };
-            let commands: Vec<Command> = Command::ALL.into_iter().filter(is_declared).collect();
             if !commands.is_empty() {
                 policies.insert(role.name.clone(), policy_commands(&commands));
             }

@@ -206,7 +206,7 @@ impl<'a> Comparison<'a> {
             .iter()
             .filter(|p| !p.permissive)
             .filter_map(|p| Some((p, self.cx.snapshot.relation(p.relation)?)))
-            .filter(|(_, table)| table.row_security)
+            .filter(|(_, table)| self.before.relation(table.oid).is_some_and(|t| t.row_security))
             .collect();
         for role in &self.cx.snapshot.roles {
             self.cx.check_interrupts();

@@ -15,6 +15,7 @@ use membership::{grant_membership, reason_against};
 
 use crate::catalog::{ObjectKind, Privileges, Role};
 use crate::contract::{RoleKind, SchemaDecl};
+use crate::explain::other_login;
 use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};
 
@@ -43,6 +44,12 @@ fn login_check(cx: &Context<'_>, name: &str, role: Option<&Role>) -> Check {
         let (detail, fix) = missing_login(cx, name);
         return Check { step, ok: false, detail, fix };
     };
+    if !role.can_login && cx.is_subject(role.oid) {
+        let detail = format!(
+            "Role \"{shown}\" is a role that requests become, not the one that PostgREST logs in as."
+        );
+        return Check { step, ok: false, detail, fix: None };
+    }
     let mut problems: Vec<(String, String)> = Vec::new();
     let mut problem = |is: bool, detail: String, options: &str| {
         if is {
@@ -127,6 +134,10 @@ fn connect_check(cx: &Context<'_>, login: &Role) -> Check {
 
 /// The roles that requests become: clients and workers.
 fn become_checks(cx: &Context<'_>, authenticator: &Role) -> Vec<Check> {
+    // The name of the login role is wrong.
+    if !authenticator.can_login && cx.is_subject(authenticator.oid) {
+        return vec![];
+    }
     // A worker that can log in itself is not necessarily a role that requests become.
     let can_log_in = |name: &&str| cx.snapshot.role_named(name).is_some_and(|role| role.can_login);
     let names = cx
@@ -146,6 +157,13 @@ fn become_check(cx: &Context<'_>, authenticator: &Role, name: &str) -> Check {
     let by = printable(&authenticator.name);
     if cx.access.can_set_role(authenticator.oid, role.oid) {
         let detail = format!("Role \"{by}\" can become \"{shown}\".");
+        return Check { step, ok: true, detail, fix: None };
+    }
+    if let Some(other) = other_login(cx, role) {
+        let detail = format!(
+            "Role \"{}\" can become \"{shown}\", and \"{by}\" cannot.",
+            printable(&other.name)
+        );
         return Check { step, ok: true, detail, fix: None };
     }
     let why = reason_against(cx, role)

@@ -14,7 +14,7 @@ use crate::catalog::{
     Command, Dependencies, Holder, ObjectKind, Oid, PartKind, Policy, Privileges, Relation,
     RelationKind, Role, Routine, RoutineKind, Use,
 };
-use crate::contract::SchemaDecl;
+use crate::contract::{RoleKind, SchemaDecl};
 use crate::sql::identifiers::split_uncut;
 use crate::sql::{printable, quote_ident};
 use std::collections::HashSet;
@@ -57,6 +57,10 @@ impl<'s, 'a> Search<'s, 'a> {
                 search.declared_relations(role);
                 search.declared_routines(role);
             }
+            let owners = cx.contract.roles_of(RoleKind::Owner);
+            for owner in owners.filter_map(|name| cx.snapshot.role_named(name)) {
+                search.held_by_owner(owner);
+            }
         }
         search.pre_request();
         search.needs
@@ -75,6 +79,24 @@ impl<'s, 'a> Search<'s, 'a> {
             let declared = cx.declared_on_some_column(relation, schema, role);
             for command in Command::ALL.into_iter().filter(|c| declared.contains(c.privilege())) {
                 self.relation(relation, command, Acting::as_one(role.oid));
+            }
+        }
+    }
+
+    /// Adds what an owner needs on the tables that it does not own: its views and SECURITY DEFINER
+    /// routines access them, and the contract restricts it nowhere.
+    fn held_by_owner(&mut self, owner: &Role) {
+        let cx = self.cx;
+        if owner.superuser {
+            return;
+        }
+        for relation in cx.snapshot.relations.iter().filter(|r| r.owner != owner.oid) {
+            cx.check_interrupts();
+            if cx.governed(relation.schema).is_some() {
+                let held = cx.access.relation_privileges(owner.oid, relation);
+                for command in Command::ALL.into_iter().filter(|c| held.contains(c.privilege())) {
+                    self.relation(relation, command, Acting::as_one(owner.oid));
+                }
             }
         }
     }

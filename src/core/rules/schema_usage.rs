@@ -2,10 +2,12 @@
 
 use super::context::Context;
 use super::shared::target::Target;
-use crate::catalog::{Privileges, Role};
+use crate::catalog::{Privileges, Role, Schema};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
+use crate::fix::Fix;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::safe_ident;
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -39,9 +41,29 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             if declared.usage.contains(&role.name) { Privileges::USAGE } else { Privileges::NONE }
         };
         let target = Target::of_schema(cx, schema);
+        let first = out.len();
         target.report_undeclared(cx, &cx.subjects, &usage, Privileges::USAGE, Severity::Error, out);
+        if contains_extension_routines(cx, schema) {
+            for draft in out[first..].iter_mut().filter(|draft| draft.is_to_public) {
+                draft.fix = Fix::Proposal(format!(
+                    "Schema {} contains objects of extensions, which bodies of routines find \
+                     through the search_path, as the role that executes them. Grant USAGE to the \
+                     roles that need it first:\n{}",
+                    safe_ident(&schema.name),
+                    draft.fix.sql().unwrap_or_default()
+                ));
+            }
+        }
         target.report_missing(cx, &cx.subjects, &usage, Severity::Error, out);
     }
+}
+
+/// Whether an extension other than this one has created routines in a schema.
+fn contains_extension_routines(cx: &Context<'_>, schema: &Schema) -> bool {
+    cx.snapshot.routines.iter().filter(|routine| routine.schema == schema.oid).any(|routine| {
+        let extension = cx.snapshot.routine_extension.get(&routine.oid);
+        extension.is_some() && !cx.is_own(extension)
+    })
 }
 
 #[cfg(test)]
