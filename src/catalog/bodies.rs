@@ -365,11 +365,11 @@ impl Source {
             return;
         }
         self.table.scan(state, |row| {
-            let name = row.name(self.name);
-            if names.contains(name.as_str())
+            let name = row.borrowed_name(self.name);
+            if names.contains(name.as_ref())
                 && let Some((kind, arguments)) = self.details.of(row)
             {
-                each(name, kind, Named { schema: row.oid(self.schema), arguments });
+                each(name.into_owned(), kind, Named { schema: row.oid(self.schema), arguments });
             }
         });
     }

@@ -25,6 +25,11 @@ struct Edge {
 }
 
 impl Edge {
+    /// Returns the catalog and the OID of the part.
+    fn user(&self) -> (Oid, Oid) {
+        (self.from.0, self.from.1)
+    }
+
     /// Whether the row says what an expression calls or reads, or how objects are made up.
     fn matters(&self) -> bool {
         let calls = matches!(self.to.0, oids::PG_PROC | oids::PG_OPERATOR);
@@ -80,10 +85,12 @@ impl Reader {
         (edge.from.1 >= pg_sys::FirstNormalObjectId && edge.matters()).then_some(edge)
     }
 
+    /// Returns what all parts depend on, without those that use their own relation only.
     fn all(&self, state: &State) -> Vec<Edge> {
         let mut edges = Vec::new();
         self.table.scan(state, |row| edges.extend(self.edge(&row)));
-        edges
+        edges.sort_by_key(Edge::user);
+        by_user(&edges).filter(|group| !is_about_own_relation(group)).flatten().copied().collect()
     }
 
     /// Returns what depends on an object.
@@ -105,6 +112,23 @@ impl Reader {
         });
         edges
     }
+}
+
+/// Returns the rows of each part, from rows in the order of the parts.
+fn by_user(edges: &[Edge]) -> impl Iterator<Item = &[Edge]> {
+    edges.chunk_by(|a, b| a.user() == b.user())
+}
+
+/// Whether a part, of which these are all rows, uses nothing but the relation that it belongs to:
+/// most policies, constraints and defaults.
+fn is_about_own_relation(edges: &[Edge]) -> bool {
+    let of_relation = [oids::PG_POLICY, oids::PG_CONSTRAINT, oids::PG_ATTRDEF];
+    let relation = |edge: &Edge| (edge.to.0, edge.to.1);
+    edges.iter().all(|edge| {
+        of_relation.contains(&edge.from.0)
+            && edge.to.0 == oids::PG_CLASS
+            && relation(edge) == relation(&edges[0])
+    })
 }
 
 /// What a row of a catalog says about a part.
@@ -184,13 +208,17 @@ impl InfoReader {
         }
     }
 
-    fn all(&self, state: &State) -> HashMap<Oid, Info> {
+    /// Reads the rows of some parts in one pass.
+    fn some(&self, state: &State, wanted: &HashSet<Oid>) -> HashMap<Oid, Info> {
         let mut found = HashMap::new();
-        self.table.scan(state, |row| {
-            if row.oid(self.oid) >= pg_sys::FirstNormalObjectId {
-                found.insert(row.oid(self.oid), self.read(&row));
-            }
-        });
+        if !wanted.is_empty() {
+            self.table.scan(state, |row| {
+                let oid = row.oid(self.oid);
+                if wanted.contains(&oid) {
+                    found.insert(oid, self.read(&row));
+                }
+            });
+        }
         found
     }
 
@@ -207,16 +235,20 @@ impl InfoReader {
 const CATALOGS: [Oid; 5] =
     [oids::PG_POLICY, oids::PG_REWRITE, oids::PG_CONSTRAINT, oids::PG_ATTRDEF, oids::PG_TRIGGER];
 
-/// The rows of the catalogs of parts: all of them, or those that are looked up.
+/// The rows of the catalogs of parts: those that have been read, or those that are looked up.
 enum Infos {
-    All(HashMap<Oid, HashMap<Oid, Info>>),
+    Read(HashMap<Oid, HashMap<Oid, Info>>),
     LookedUp(HashMap<Oid, InfoReader>),
 }
 
 impl Infos {
-    fn all(state: &State) -> Self {
-        let read = |class: Oid| (class, InfoReader::open(class).all(state));
-        Self::All(CATALOGS.into_iter().map(read).collect())
+    /// Reads the rows of the parts in some rows of `pg_depend`.
+    fn of(state: &State, edges: &[Edge]) -> Self {
+        let read = |class: Oid| {
+            let parts = edges.iter().filter(|edge| edge.from.0 == class).map(|edge| edge.from.1);
+            (class, InfoReader::open(class).some(state, &parts.collect()))
+        };
+        Self::Read(CATALOGS.into_iter().map(read).collect())
     }
 
     fn looked_up() -> Self {
@@ -225,7 +257,7 @@ impl Infos {
 
     fn get(&self, state: &State, class: Oid, oid: Oid) -> Option<Info> {
         match self {
-            Self::All(infos) => infos.get(&class)?.get(&oid).cloned(),
+            Self::Read(infos) => infos.get(&class)?.get(&oid).cloned(),
             Self::LookedUp(readers) => readers.get(&class)?.one(state, oid),
         }
     }
@@ -234,7 +266,7 @@ impl Infos {
 /// Reads the dependencies of everything that can be reached from the objects of a snapshot.
 pub fn all(state: &State, snapshot: &Snapshot) -> Dependencies {
     let edges = Reader::open().all(state);
-    let found = Assembled::of(state, snapshot, &edges, &Infos::all(state));
+    let found = Assembled::of(state, snapshot, &edges, &Infos::of(state, &edges));
     let (mut extra, mut seen) = (Extra::default(), HashSet::new());
     loop {
         let missing = found.missing(snapshot, &extra, &mut seen);
@@ -274,6 +306,7 @@ pub fn leading_to(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> D
             }
         }
     }
+    list.sort_by_key(Edge::user);
     let found = Assembled::of(state, snapshot, &list, &infos);
     let mut extra = Extra::default();
     extra.read(state, &found.anchors(snapshot));
@@ -374,6 +407,7 @@ struct Assembled {
 }
 
 impl Assembled {
+    /// Returns the parts in rows of `pg_depend` that are in the order of the parts.
     fn of(state: &State, snapshot: &Snapshot, edges: &[Edge], infos: &Infos) -> Self {
         let mut assembler = Assembler {
             state,
@@ -383,22 +417,11 @@ impl Assembled {
             checked: HashSet::new(),
             operators: HashMap::new(),
         };
-        let mut groups: Vec<((Oid, Oid), Vec<Edge>)> = Vec::new();
-        let mut places: HashMap<(Oid, Oid), usize> = HashMap::new();
-        for edge in edges {
-            let key = (edge.from.0, edge.from.1);
-            let place = *places.entry(key).or_insert_with(|| {
-                groups.push((key, vec![]));
-                groups.len() - 1
-            });
-            groups[place].1.push(*edge);
-        }
-        groups.sort_by_key(|(key, _)| *key);
-        assembler.find_types(&groups);
+        assembler.find_types(edges);
         let mut found = Self::default();
-        for (key, edges) in &groups {
+        for edges in by_user(edges) {
             interrupts();
-            assembler.part(*key, edges, &mut found);
+            assembler.part(edges, &mut found);
         }
         found.parts.retain(|(part, _)| !part.uses.is_empty());
         found
@@ -487,16 +510,17 @@ struct Assembler<'a> {
 
 impl Assembler<'_> {
     /// Finds the types that contain a domain with a constraint that calls a function.
-    fn find_types(&mut self, groups: &[((Oid, Oid), Vec<Edge>)]) {
+    fn find_types(&mut self, edges: &[Edge]) {
         let mut composites: Vec<(Oid, Oid)> = Vec::new();
-        for ((class, oid), edges) in groups {
-            match *class {
+        for edges in by_user(edges) {
+            let (class, oid) = edges[0].user();
+            match class {
                 oids::PG_TYPE => {
                     for edge in edges {
                         if edge.to.0 == oids::PG_TYPE {
-                            self.contain(Holder::Type(*oid), edge.to.1);
+                            self.contain(Holder::Type(oid), edge.to.1);
                         } else {
-                            composites.push((*oid, edge.to.1));
+                            composites.push((oid, edge.to.1));
                         }
                     }
                 }
@@ -504,14 +528,14 @@ impl Assembler<'_> {
                     for edge in edges.iter().filter(|edge| edge.to.0 == oids::PG_TYPE) {
                         if edge.from.2 == 0 {
                             // The type of a composite type's relation.
-                            composites.push((edge.to.1, *oid));
+                            composites.push((edge.to.1, oid));
                         } else {
-                            self.contain(Holder::Relation(*oid), edge.to.1);
+                            self.contain(Holder::Relation(oid), edge.to.1);
                         }
                     }
                 }
                 oids::PG_CONSTRAINT if edges.iter().any(|edge| edge.to.0 != oids::PG_CLASS) => {
-                    let info = self.infos.get(self.state, *class, *oid);
+                    let info = self.infos.get(self.state, class, oid);
                     self.checked.extend(info.filter(|info| info.is_of_type).map(|info| info.on));
                 }
                 _ => {}
@@ -547,8 +571,9 @@ impl Assembler<'_> {
         of_row(self.state, by, oid, column, |row, column| row.name(column)).unwrap_or_default()
     }
 
-    /// Adds the parts of one user in `pg_depend`.
-    fn part(&mut self, (class, oid): (Oid, Oid), edges: &[Edge], found: &mut Assembled) {
+    /// Adds the parts of one user in `pg_depend`, of which these are all rows.
+    fn part(&mut self, edges: &[Edge], found: &mut Assembled) {
+        let (class, oid) = edges[0].user();
         match class {
             oids::PG_POLICY => self.policy(oid, edges, found),
             oids::PG_REWRITE => self.rule(oid, edges, found),

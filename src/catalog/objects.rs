@@ -87,9 +87,15 @@ impl Columns {
     }
 }
 
-/// Reads the relations of the `governed` schemas, and of others that matter as much. Of other
-/// relations, of types and of operators, it reads which roles own some in which schemas.
-pub fn relations(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
+/// Reads the relations of the `governed` schemas, and those of `open` schemas without the names of
+/// their columns. Of other relations, of types and of operators, it reads which roles own some in
+/// which schemas.
+pub fn relations(
+    state: &State,
+    governed: &HashSet<Oid>,
+    open: &HashSet<Oid>,
+    snapshot: &mut Snapshot,
+) {
     let table = Table::open(oids::PG_CLASS);
     let columns = Columns::of(&table);
     let mut relations = Vec::new();
@@ -103,12 +109,12 @@ pub fn relations(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot
             return;
         };
         contents.add(schema, owner, ContentKind::Relation);
-        if governed.contains(&schema) {
+        if governed.contains(&schema) || open.contains(&schema) {
             relations.push(columns.relation(&row, kind));
         }
     });
     snapshot.relations = relations;
-    complete_relations(state, snapshot);
+    complete_relations(state, snapshot, |relation| governed.contains(&relation.schema));
     types_and_operators(state, snapshot);
 }
 
@@ -131,7 +137,7 @@ pub fn some_relations(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
             snapshot.relation_extension.insert(*oid, extension);
         }
     }
-    complete_relations(state, snapshot);
+    complete_relations(state, snapshot, |_| true);
 }
 
 /// Reads the relations of some schemas and the relations `also`, temporary ones excepted.
@@ -155,15 +161,21 @@ pub fn relations_in(
         );
     });
     snapshot.relations = relations;
-    complete_relations(state, snapshot);
+    complete_relations(state, snapshot, |_| true);
 }
 
-/// Adds columns and owners of sequences to the relations of the snapshot.
-fn complete_relations(state: &State, snapshot: &mut Snapshot) {
+/// Adds the ACLs of columns and the owners of sequences to the relations of the snapshot, and the
+/// names of the columns to those for which `names_columns` is true.
+fn complete_relations(
+    state: &State,
+    snapshot: &mut Snapshot,
+    names_columns: impl Fn(&Relation) -> bool,
+) {
     let indexes: HashMap<Oid, usize> =
         snapshot.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
     if !indexes.is_empty() {
-        columns_of(state, &indexes, snapshot);
+        let named = snapshot.relations.iter().filter(|r| names_columns(r)).map(|r| r.oid).collect();
+        columns_of(state, &indexes, &named, snapshot);
         sequence_owners(state, snapshot);
     }
 }
@@ -335,23 +347,31 @@ impl<'s> Contents<'s> {
 /// the catalog is faster.
 const MOST_LOOKUPS: usize = 300;
 
-/// Reads the names of the columns and their ACLs from `pg_attribute`. Most have no ACL.
-fn columns_of(state: &State, indexes: &HashMap<Oid, usize>, snapshot: &mut Snapshot) {
+/// Reads the ACLs of the columns from `pg_attribute`, and the names of all columns of the `named`
+/// relations. Most columns have no ACL.
+fn columns_of(
+    state: &State,
+    indexes: &HashMap<Oid, usize>,
+    named: &HashSet<Oid>,
+    snapshot: &mut Snapshot,
+) {
     let table = Table::open(oids::PG_ATTRIBUTE);
     let (relation, name, acl) =
         (table.column("attrelid"), table.column("attname"), table.column("attacl"));
     let (number, dropped) = (table.column("attnum"), table.column("attisdropped"));
     let mut names: HashMap<usize, Vec<(i16, String)>> = HashMap::new();
     let mut each = |row: Row<'_>| {
-        let Some(&i) = indexes.get(&row.oid(relation)) else { return };
-        if row.bool(dropped) {
+        let oid = row.oid(relation);
+        let (is_named, has_acl) = (named.contains(&oid), !row.is_null(acl));
+        if !(is_named || has_acl) || row.bool(dropped) {
             return;
         }
+        let Some(&i) = indexes.get(&oid) else { return };
         let number = row.int(number) as i16;
-        if number > 0 {
+        if is_named && number > 0 {
             names.entry(i).or_default().push((number, row.name(name)));
         }
-        if let Some(acl) = (!row.is_null(acl)).then(|| row.acl(acl)).flatten() {
+        if let Some(acl) = row.acl(acl) {
             snapshot.relations[i].columns.push((row.name(name), acl));
         }
     };

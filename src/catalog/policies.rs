@@ -6,7 +6,8 @@ use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::list::nodes;
 use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot};
 use pgrx::pg_sys;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
 
 /// The maximum number of relations whose policies are looked up one by one; for more, one pass over
 /// the catalog is faster.
@@ -25,7 +26,7 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
         column("polpermissive"),
     );
     let (roles, using, check) = (column("polroles"), column("polqual"), column("polwithcheck"));
-    let mut policies = Vec::new();
+    let (mut policies, mut conditions) = (Vec::new(), Conditions::default());
     let mut each = |row: Row<'_>| {
         if !wanted.contains(&row.oid(relation)) {
             return;
@@ -37,6 +38,7 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             b'd' => Some(Command::Delete),
             _ => None,
         };
+        let (using, check) = (conditions.of(&row, using), conditions.of(&row, check));
         let condition = if command == Some(Command::Insert) { check } else { using };
         policies.push(Policy {
             oid: row.oid(oid),
@@ -45,9 +47,9 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             command,
             permissive: row.bool(permissive),
             roles: row.oids(roles),
-            always_true: is_always_true(&row, condition),
-            unchecked: is_always_true(&row, check),
-            requires_authentication: requires_authentication(&row, command, using, check),
+            always_true: condition.is_some_and(|c| c.is_always_true),
+            unchecked: check.is_some_and(|c| c.is_always_true),
+            requires_authentication: requires_authentication(command, using, check),
         });
     };
     if wanted.len() > MOST_LOOKUPS {
@@ -60,36 +62,53 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
     snapshot.policies = policies;
 }
 
-/// Whether a stored condition is true for every row, as far as that can be determined without
-/// executing user-defined code: constants, AND and OR of them, built-in equality of a constant or a
-/// column with itself (`1 = 1`, `id = id`), and a subquery without FROM that selects one of these.
-fn is_always_true(row: &Row<'_>, condition: Column) -> bool {
-    // SAFETY: the expression is null or valid.
-    unsafe { is_true(expression(row, condition)) }
+/// What a stored condition says.
+#[derive(Debug, Clone, Copy)]
+struct Condition {
+    /// Whether it is true for every row, as far as that can be determined without executing
+    /// user-defined code: constants, AND and OR of them, built-in equality of a constant or a
+    /// column with itself (`1 = 1`, `id = id`), and a subquery without FROM that selects one of
+    /// these.
+    is_always_true: bool,
+    /// Whether it is never true for an anonymous caller.
+    is_never_true: bool,
 }
 
-/// Whether the condition is never true for an anonymous caller: for every command, if the policy is
-/// for all commands. `WITH CHECK` restricts INSERT; where it is missing, `USING` does.
-fn requires_authentication(
-    row: &Row<'_>,
-    command: Option<Command>,
-    using: Column,
-    check: Column,
-) -> bool {
-    // SAFETY: the expressions are null or valid.
-    let is_never_true = |condition| unsafe { is_never_true(expression(row, condition)) };
-    match command {
-        Some(Command::Insert) => is_never_true(check),
-        Some(_) => is_never_true(using),
-        None => is_never_true(using) && (row.text(check).is_none() || is_never_true(check)),
+/// Conditions by their stored text: many policies have the same one.
+#[derive(Default)]
+struct Conditions(HashMap<Vec<u8>, Condition>);
+
+impl Conditions {
+    /// Returns what the condition in a column says; `None` where there is none.
+    fn of(&mut self, row: &Row<'_>, column: Column) -> Option<Condition> {
+        let text = row.bytes(column)?;
+        if let Some(known) = self.0.get(&text) {
+            return Some(*known);
+        }
+        let expression = CString::new(text.as_slice()).ok()?;
+        // SAFETY: the column contains the result of nodeToString.
+        let condition = unsafe {
+            let node = pg_sys::stringToNode(expression.as_ptr()).cast();
+            Condition { is_always_true: is_true(node), is_never_true: is_never_true(node) }
+        };
+        self.0.insert(text, condition);
+        Some(condition)
     }
 }
 
-/// Returns a stored expression; null where there is none.
-fn expression(row: &Row<'_>, condition: Column) -> *mut pg_sys::Node {
-    let text = row.text(condition).and_then(|text| std::ffi::CString::new(text).ok());
-    // SAFETY: the column contains the result of nodeToString.
-    text.map_or(std::ptr::null_mut(), |text| unsafe { pg_sys::stringToNode(text.as_ptr()).cast() })
+/// Whether a policy admits no anonymous caller: for every command, if the policy is for all
+/// commands. `WITH CHECK` restricts INSERT; where it is missing, `USING` does.
+fn requires_authentication(
+    command: Option<Command>,
+    using: Option<Condition>,
+    check: Option<Condition>,
+) -> bool {
+    let is_never_true = |condition: Condition| condition.is_never_true;
+    match command {
+        Some(Command::Insert) => check.is_some_and(is_never_true),
+        Some(_) => using.is_some_and(is_never_true),
+        None => using.is_some_and(is_never_true) && check.is_none_or(is_never_true),
+    }
 }
 
 /// Whether an expression is true for every row.

@@ -31,7 +31,7 @@ pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     let mut snapshot = base(state);
     let governed = governed(&snapshot, contract);
     let open = open(&snapshot, contract);
-    objects::relations(state, &governed.union(&open).copied().collect(), &mut snapshot);
+    objects::relations(state, &governed, &open, &mut snapshot);
     objects::view_sources(state, &open, &mut snapshot);
     code::read(state, contract, &mut snapshot);
     objects::extensions(state, &mut snapshot);
@@ -49,7 +49,7 @@ pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
 /// Reads everything that the assessment of search paths needs, with the contents of all schemas.
 pub fn for_paths(state: &State) -> Snapshot {
     let mut snapshot = base(state);
-    objects::relations(state, &HashSet::new(), &mut snapshot);
+    objects::relations(state, &HashSet::new(), &HashSet::new(), &mut snapshot);
     objects::extensions(state, &mut snapshot);
     routines::all(state, &HashSet::new(), &mut snapshot);
     snapshot.complete()

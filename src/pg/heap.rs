@@ -4,9 +4,10 @@
 //! catalog. The snapshot is taken at the time of the call, so that the result does not depend on
 //! the isolation level of the transaction either.
 
-use super::text::from_server;
+use super::text::{borrowed_from_server, from_server};
 use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges};
 use pgrx::pg_sys;
+use std::borrow::Cow;
 use std::ffi::CStr;
 
 /// Processes interrupts, so that the user can cancel. Called in every loop over user objects.
@@ -282,16 +283,64 @@ impl<'t> Row<'t> {
     pub fn is_null(&self, column: Column) -> bool {
         // SAFETY: the tuple is of the table, whose descriptor is valid.
         !column.not_null
-            && unsafe {
+            && self.stores_null(column.number).unwrap_or_else(|| unsafe {
                 pg_sys::heap_attisnull(self.tuple, column.number.into(), (*self.table.0).rd_att)
-            }
+            })
     }
 
     fn datum(&self, column: Column) -> Option<pg_sys::Datum> {
-        // SAFETY: as above, and the column is not null.
-        (!self.is_null(column)).then(|| unsafe {
+        if self.is_null(column) {
+            return None;
+        }
+        // SAFETY: the tuple is of the table, whose descriptor is valid, and the column is not null.
+        Some(self.datum_at_known_place(column).unwrap_or_else(|| unsafe {
             pg_sys::nocachegetattr(self.tuple, column.number.into(), (*self.table.0).rd_att)
-        })
+        }))
+    }
+
+    /// Whether the tuple stores a null in a column; `None` where it was stored before the column
+    /// was added, and for system columns. A call of the server's function takes ten times as long,
+    /// because an error that it might raise has to be caught.
+    fn stores_null(&self, number: i16) -> Option<bool> {
+        // SAFETY: the tuple is valid; its bitmap has a bit for each stored column.
+        unsafe {
+            let header = &*(*self.tuple).t_data;
+            let stored = i32::from(header.t_infomask2) & pg_sys::HEAP_NATTS_MASK as i32;
+            let at = usize::try_from(number - 1).ok().filter(|_| i32::from(number) <= stored)?;
+            let has_nulls = u32::from(header.t_infomask) & pg_sys::HEAP_HASNULL != 0;
+            Some(has_nulls && *header.t_bits.as_ptr().add(at / 8) & (1 << (at % 8)) == 0)
+        }
+    }
+
+    /// Returns a column that the tuple stores without nulls before it, and that is at the same place
+    /// in every such tuple, if the server has determined that place (`fastgetattr`); else `None`.
+    fn datum_at_known_place(&self, column: Column) -> Option<pg_sys::Datum> {
+        if (1..=column.number).any(|number| self.stores_null(number) != Some(false)) {
+            return None;
+        }
+        let at = usize::try_from(column.number - 1).ok()?;
+        // SAFETY: the descriptor has an element for each column. A place that is not negative is
+        // the offset of a value with the length of the column's type, aligned for that type.
+        unsafe {
+            let descriptor = (*self.table.0).rd_att;
+            let count = (*descriptor).natts as usize;
+            #[cfg(feature = "pg18")]
+            let attribute = (*descriptor).compact_attrs.as_slice(count).get(at)?;
+            #[cfg(not(feature = "pg18"))]
+            let attribute = (*descriptor).attrs.as_slice(count).get(at)?;
+            let header = (*self.tuple).t_data;
+            let place =
+                usize::try_from(attribute.attcacheoff).ok()? + usize::from((*header).t_hoff);
+            let value = header.cast::<u8>().add(place);
+            Some(pg_sys::Datum::from(match (attribute.attbyval, attribute.attlen) {
+                (false, _) => value as usize,
+                (true, 1) => value.cast::<i8>().read() as usize,
+                (true, 2) => value.cast::<i16>().read() as usize,
+                (true, 4) => value.cast::<i32>().read() as usize,
+                (true, 8) => value.cast::<i64>().read() as usize,
+                (true, _) => return None,
+            }))
+        }
     }
 
     /// Returns a column of type oid; 0 where null.
@@ -326,9 +375,15 @@ impl<'t> Row<'t> {
 
     /// Returns a column of type name.
     pub fn name(&self, column: Column) -> String {
-        self.datum(column).map_or_else(String::new, |d| {
-            // SAFETY: a name is 64 bytes with a zero among them.
-            from_server(unsafe { CStr::from_ptr(d.cast_mut_ptr()) }.to_bytes())
+        self.borrowed_name(column).into_owned()
+    }
+
+    /// Returns a column of type name, without a copy where none is needed.
+    pub fn borrowed_name(&self, column: Column) -> Cow<'_, str> {
+        self.datum(column).map_or(Cow::Borrowed(""), |d| {
+            // SAFETY: a name is 64 bytes with a zero among them, in the tuple, which is valid as
+            // long as the row is used.
+            borrowed_from_server(unsafe { CStr::from_ptr(d.cast_mut_ptr()) }.to_bytes())
         })
     }
 

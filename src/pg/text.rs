@@ -3,11 +3,20 @@
 use dragonfly_core::sql::{RAW_BYTES, is_unprintable};
 use pgrx::datetime::ToIsoString;
 use pgrx::pg_sys;
+use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fmt::Write;
 
 const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
 const SQL_ASCII: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
+
+/// As [`from_server`], without a copy where none is needed.
+pub fn borrowed_from_server(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => Cow::Borrowed(text),
+        _ => Cow::Owned(from_server(bytes)),
+    }
+}
 
 /// Returns bytes in the encoding of the database as a Rust string.
 ///

@@ -18,31 +18,23 @@ impl Snapshot {
         self.index.schema_by_oid =
             self.schemas.iter().enumerate().map(|(i, s)| (s.oid, i)).collect();
         let rank = |oid: Oid| self.index.schema_by_oid.get(&oid).copied().unwrap_or(usize::MAX);
-        self.relations
-            .sort_by(|a, b| rank(a.schema).cmp(&rank(b.schema)).then_with(|| a.name.cmp(&b.name)));
+        self.relations.sort_by_cached_key(|r| (rank(r.schema), r.name.clone()));
         self.index.relation_by_oid =
             self.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
         let place = |oid: Oid| self.index.relation_by_oid.get(&oid).copied().unwrap_or(usize::MAX);
-        self.policies.sort_by(|a, b| {
-            place(a.relation).cmp(&place(b.relation)).then_with(|| a.name.cmp(&b.name))
-        });
-        self.index.relation_by_name = self
-            .relations
-            .iter()
-            .enumerate()
-            .map(|(i, r)| ((r.schema, r.name.clone()), i))
-            .collect();
+        self.policies.sort_by_cached_key(|p| (place(p.relation), p.name.clone()));
+        for (i, relation) in self.relations.iter().enumerate() {
+            let range = self.index.relations_by_schema.entry(relation.schema).or_insert(i..i);
+            range.end = i + 1;
+        }
         for (i, policy) in self.policies.iter().enumerate() {
             let range = self.index.policies_by_relation.entry(policy.relation).or_insert(i..i);
             range.end = i + 1;
         }
         let types = &self.types;
         let key = |oid: &Oid| types.get(oid).map_or("", String::as_str);
-        self.routines.sort_by(|a, b| {
-            rank(a.schema)
-                .cmp(&rank(b.schema))
-                .then_with(|| a.name.cmp(&b.name))
-                .then_with(|| a.arguments.iter().map(key).cmp(b.arguments.iter().map(key)))
+        self.routines.sort_by_cached_key(|r| {
+            (rank(r.schema), r.name.clone(), r.arguments.iter().map(key).collect::<Vec<_>>())
         });
         self.index.routine_by_oid =
             self.routines.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
@@ -120,7 +112,10 @@ impl Snapshot {
     /// Returns the relation of this name in a schema.
     #[must_use]
     pub fn relation_named(&self, schema: Oid, name: &str) -> Option<&Relation> {
-        self.index.relation_by_name.get(&(schema, name.to_owned())).map(|&i| &self.relations[i])
+        let range = self.index.relations_by_schema.get(&schema)?;
+        let relations = &self.relations[range.clone()];
+        let found = relations.binary_search_by(|relation| relation.name.as_str().cmp(name)).ok()?;
+        Some(&relations[found])
     }
 
     /// Returns the policies of a relation, in order of name.

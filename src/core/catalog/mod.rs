@@ -625,6 +625,6 @@ pub struct Index {
     schema_by_oid: HashMap<Oid, usize>,
     relation_by_oid: HashMap<Oid, usize>,
     routine_by_oid: HashMap<Oid, usize>,
-    relation_by_name: HashMap<(Oid, String), usize>,
+    relations_by_schema: HashMap<Oid, std::ops::Range<usize>>,
     policies_by_relation: HashMap<Oid, std::ops::Range<usize>>,
 }

@@ -14,7 +14,7 @@ use crate::requests::Requests;
 use crate::rule::Rule;
 use crate::search_path::SearchPaths;
 use crate::sql::{argument_types, quote_ident};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -39,6 +39,14 @@ pub struct Context<'a> {
     /// The roles that requests log in as and become.
     pub(crate) requests: Requests<'a>,
     governed: HashMap<Oid, &'a SchemaDecl>,
+    /// The positions of the relations of governed schemas in the snapshot, determined when a rule
+    /// first asks for them.
+    governed_relations: OnceCell<Vec<usize>>,
+    /// The positions of the routines of governed schemas.
+    governed_routines: OnceCell<Vec<usize>>,
+    /// The paths that change unsafe ones as little as possible, by owner and path: thousands of
+    /// routines share a few of both.
+    pub(super) least_changes: RefCell<HashMap<Oid, HashMap<Vec<String>, Rc<[String]>>>>,
     /// Called in each loop over data whose size the user controls; unwinds if the query is
     /// canceled.
     pub(crate) interrupts: &'a dyn Fn(),
@@ -81,6 +89,9 @@ impl<'a> Context<'a> {
             workers,
             requests: Requests::of(contract, snapshot, access),
             governed,
+            governed_relations: OnceCell::new(),
+            governed_routines: OnceCell::new(),
+            least_changes: RefCell::default(),
             interrupts,
             needs: OnceCell::new(),
         };
@@ -134,10 +145,7 @@ impl<'a> Context<'a> {
     /// Returns the privileges that an ACL gives to a role by grants that count as its own, without
     /// those of PUBLIC.
     pub(crate) fn granted(&self, role: &Role, acl: &[AclItem]) -> Privileges {
-        let own = self.own_grantees(role.oid);
-        acl.iter()
-            .filter(|item| item.grantee != PUBLIC && own.contains(&item.grantee))
-            .fold(Privileges::NONE, |all, item| all | item.privileges)
+        granted_to_any(&self.own_grantees(role.oid), acl)
     }
 
     /// Whether a policy applies to a role, and not only to a declared role that it inherits from.
@@ -320,20 +328,38 @@ impl<'a> Context<'a> {
     /// Returns the relations of governed schemas, with the declaration of the schema, in order of
     /// name.
     pub(crate) fn relations(&self) -> impl Iterator<Item = (&'a Relation, &'a SchemaDecl)> + '_ {
-        self.snapshot.relations.iter().filter_map(|relation| {
-            (self.interrupts)();
-            let own = self.is_own(self.snapshot.relation_extension.get(&relation.oid));
-            self.governed(relation.schema).filter(|_| !own).map(|schema| (relation, schema))
+        let positions = self.governed_relations.get_or_init(|| {
+            let extensions = &self.snapshot.relation_extension;
+            let is_checked = |relation: &Relation| {
+                self.governed(relation.schema).is_some()
+                    && !self.is_own(extensions.get(&relation.oid))
+            };
+            let all = self.snapshot.relations.iter().enumerate();
+            all.filter(|(_, relation)| is_checked(relation)).map(|(at, _)| at).collect()
+        });
+        positions.iter().filter_map(|at| {
+            self.check_interrupts();
+            let relation = &self.snapshot.relations[*at];
+            Some((relation, self.governed(relation.schema)?))
         })
     }
 
     /// Returns the routines of governed schemas, with the declaration of the schema, in order of
     /// name. Aggregates are included, because they have an ACL.
     pub(crate) fn routines(&self) -> impl Iterator<Item = (&'a Routine, &'a SchemaDecl)> + '_ {
-        self.snapshot.routines.iter().filter_map(|routine| {
-            (self.interrupts)();
-            let own = self.is_own(self.snapshot.routine_extension.get(&routine.oid));
-            self.governed(routine.schema).filter(|_| !own).map(|schema| (routine, schema))
+        let positions = self.governed_routines.get_or_init(|| {
+            let extensions = &self.snapshot.routine_extension;
+            let is_checked = |routine: &Routine| {
+                self.governed(routine.schema).is_some()
+                    && !self.is_own(extensions.get(&routine.oid))
+            };
+            let all = self.snapshot.routines.iter().enumerate();
+            all.filter(|(_, routine)| is_checked(routine)).map(|(at, _)| at).collect()
+        });
+        positions.iter().filter_map(|at| {
+            self.check_interrupts();
+            let routine = &self.snapshot.routines[*at];
+            Some((routine, self.governed(routine.schema)?))
         })
     }
 
@@ -565,4 +591,11 @@ impl<'a> Context<'a> {
             id: ObjectId::Named,
         }
     }
+}
+
+/// Returns the privileges that an ACL gives to some roles, without those of PUBLIC.
+pub(crate) fn granted_to_any(roles: &HashSet<Oid>, acl: &[AclItem]) -> Privileges {
+    acl.iter()
+        .filter(|item| item.grantee != PUBLIC && roles.contains(&item.grantee))
+        .fold(Privileges::NONE, |all, item| all | item.privileges)
 }

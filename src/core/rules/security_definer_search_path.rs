@@ -82,11 +82,10 @@ pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> V
 /// Returns the draft about one routine's path, if there is a problem.
 fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option<Draft> {
     let assessment = assess(cx, routine)?;
-    let subject = format!(
-        "SECURITY DEFINER {} {}",
-        routine.object_type(),
-        cx.snapshot.routine_message(routine)
-    );
+    let subject = || {
+        let name = cx.snapshot.routine_message(routine);
+        format!("SECURITY DEFINER {} {name}", routine.object_type())
+    };
     let (severity, key, detail) = if assessment.verdict == Verdict::Safe {
         if !must_be_canonical(cx, routine, &assessment) || cx.routine_managed_by(routine).is_some()
         {
@@ -99,7 +98,8 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
             // A finding of its own: the fix of an unsafe path may leave it.
             "accept",
             format!(
-                "{subject} has a safe search_path that differs from the contract's: {}.",
+                "{} has a safe search_path that differs from the contract's: {}.",
+                subject(),
                 set_clause(&cx.contract.security_definer.search_path)
             ),
         )
@@ -108,8 +108,8 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
             Severity::Warning,
             "",
             format!(
-                "{subject} has search_path = '', which the contract accepts although it is not \
-                 safe: {}.",
+                "{} has search_path = '', which the contract accepts although it is not safe: {}.",
+                subject(),
                 assessment.describe()
             ),
         )
@@ -119,7 +119,7 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
         (
             Severity::Error,
             "",
-            format!("{subject} is {}: {}.", assessment.verdict.as_str(), assessment.describe()),
+            format!("{} is {}: {}.", subject(), assessment.verdict.as_str(), assessment.describe()),
         )
     };
     let draft = Draft::new(cx.routine_object(routine), severity, detail)

@@ -2,7 +2,7 @@
 //! each role and schema.
 
 use super::context::Context;
-use super::shared::holdings::{Held, Holdings, Kind};
+use super::shared::holdings::{Holdings, Kind, Revoked};
 use super::shared::target::Target;
 use crate::catalog::{ObjectId, ObjectKind, Oid, PUBLIC};
 use crate::contract::{GuardAction, Severity};
@@ -103,22 +103,23 @@ impl Found<'_, '_> {
                 *privileges.entry(item.grantee).or_default() |= item.privileges;
             }
         }
+        if privileges.is_empty() {
+            return;
+        }
+        let identity = match target.columns[..] {
+            [] => target.object.identity.clone(),
+            ref columns => format!("{}.{}", target.object.identity, columns.join(", ")),
+        };
+        let sql = format!("{} {}", target.keyword, target.sql);
+        let column = target.columns.first().map(|column| safe_ident(column));
         for (role, privileges) in privileges {
-            let held = Held {
-                kind,
-                identity: match target.columns[..] {
-                    [] => target.object.identity.clone(),
-                    ref columns => format!("{}.{}", target.object.identity, columns.join(", ")),
-                },
-                sql: format!("{} {}", target.keyword, target.sql),
-                column: target.columns.first().map(|column| safe_ident(column).into_owned()),
-                privileges,
-            };
             let grantee = Grantee { oid: role, sql: cx.snapshot.grantee(role) };
             let key = (cx.snapshot.schema_name(schema).to_owned(), cx.snapshot.role_name(role));
             let (_, _, holdings) =
                 self.held.entry(key).or_insert_with(|| (schema, role, Holdings::default()));
-            holdings.add(&held, &grantee);
+            holdings.add(kind, &identity, privileges);
+            let revoked = Revoked { sql: &sql, column: column.as_deref(), privileges };
+            holdings.add_revoke(&revoked, &grantee);
         }
     }
 }

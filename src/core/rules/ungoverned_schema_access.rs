@@ -1,8 +1,8 @@
 //! A client, or PUBLIC, can use a schema that the contract does not govern; one finding for each
 //! role and schema.
 
-use super::context::Context;
-use super::shared::holdings::{Held, Holdings, Kind};
+use super::context::{Context, granted_to_any};
+use super::shared::holdings::{Holdings, Kind, Revoked};
 use super::shared::privileges::role_subject;
 use crate::access::Access;
 use crate::catalog::{
@@ -15,7 +15,7 @@ use crate::fix::{Fix, Grantee};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::{listed, safe_ident};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -51,8 +51,7 @@ pub static RULE: Rule = Rule {
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     let mut rows: Vec<Row<'_>> = Vec::new();
-    for schema in cx.ungoverned() {
-        let objects = Objects::of(cx, schema);
+    for objects in Objects::of_ungoverned(cx) {
         if !objects.may_concern_clients(cx) {
             continue;
         }
@@ -73,18 +72,30 @@ struct Objects<'a> {
 }
 
 impl<'a> Objects<'a> {
-    fn of(cx: &Context<'a>, schema: &'a Schema) -> Self {
+    /// Returns the objects of each schema that the contract does not govern.
+    fn of_ungoverned(cx: &Context<'a>) -> Vec<Self> {
         let snapshot = cx.snapshot;
-        let relations = snapshot.relations.iter().filter(|relation| {
-            relation.schema == schema.oid
+        let mut found: Vec<Self> = cx
+            .ungoverned()
+            .map(|schema| Self { schema, relations: vec![], routines: vec![] })
+            .collect();
+        let places: HashMap<Oid, usize> =
+            found.iter().enumerate().map(|(place, objects)| (objects.schema.oid, place)).collect();
+        for relation in &snapshot.relations {
+            if let Some(place) = places.get(&relation.schema)
                 && !snapshot.relation_extension.contains_key(&relation.oid)
-        });
-        let routines = snapshot.routines.iter().filter(|routine| {
-            routine.schema == schema.oid
-                && routine.security_definer
+            {
+                found[*place].relations.push(relation);
+            }
+        }
+        for routine in snapshot.routines.iter().filter(|routine| routine.security_definer) {
+            if let Some(place) = places.get(&routine.schema)
                 && !snapshot.routine_extension.contains_key(&routine.oid)
-        });
-        Self { schema, relations: relations.collect(), routines: routines.collect() }
+            {
+                found[*place].routines.push(routine);
+            }
+        }
+        found
     }
 
     /// Whether there is an object that is not a member of an extension, or no object at all: a
@@ -109,8 +120,9 @@ struct Row<'a> {
 /// `None` if it is nothing.
 fn row<'a>(cx: &Context<'a>, objects: &Objects<'a>, client: Option<&Role>) -> Option<Row<'a>> {
     let schema = objects.schema;
-    let granted = |acl: &[AclItem]| match client {
-        Some(client) => cx.granted(client, acl),
+    let own = client.map(|client| cx.own_grantees(client.oid));
+    let granted = |acl: &[AclItem]| match &own {
+        Some(own) => granted_to_any(own, acl),
         None => Access::public(acl),
     };
     let role = client.map_or(PUBLIC, |client| client.oid);
@@ -119,8 +131,15 @@ fn row<'a>(cx: &Context<'a>, objects: &Objects<'a>, client: Option<&Role>) -> Op
     if !has_usage && !Access::public(&acl).contains(Privileges::USAGE) {
         return None;
     }
-    let grantee = Grantee { oid: role, sql: cx.snapshot.grantee(role) };
     let mut row = Row { schema, role, has_usage, held: Holdings::default(), views: vec![] };
+    let grantee = Grantee { oid: role, sql: cx.snapshot.grantee(role) };
+    let mut hold = |kind, identity: &str, privileges, sql: &dyn Fn() -> String| {
+        row.held.add(kind, identity, privileges);
+        // Where the role has USAGE on the schema, the fix revokes that alone.
+        if !has_usage {
+            row.held.add_revoke(&Revoked { sql: &sql(), column: None, privileges }, &grantee);
+        }
+    };
     for relation in &objects.relations {
         cx.check_interrupts();
         let mut privileges = relation.acl.as_deref().map_or(Privileges::NONE, granted);
@@ -130,21 +149,13 @@ fn row<'a>(cx: &Context<'a>, objects: &Objects<'a>, client: Option<&Role>) -> Op
         if privileges.is_empty() {
             continue;
         }
-        let is_sequence = relation.kind == RelationKind::Sequence;
-        row.held.add(
-            &Held {
-                kind: if is_sequence { Kind::Sequence } else { Kind::Relation },
-                identity: cx.snapshot.relation_identity(relation),
-                sql: format!(
-                    "{} {}",
-                    if is_sequence { "SEQUENCE" } else { "TABLE" },
-                    cx.snapshot.relation_sql(relation)
-                ),
-                column: None,
-                privileges,
-            },
-            &grantee,
-        );
+        let (kind, keyword) = match relation.kind {
+            RelationKind::Sequence => (Kind::Sequence, "SEQUENCE"),
+            _ => (Kind::Relation, "TABLE"),
+        };
+        hold(kind, &cx.snapshot.relation_identity(relation), privileges, &|| {
+            format!("{keyword} {}", cx.snapshot.relation_sql(relation))
+        });
         if privileges.intersects(Privileges::SELECT | Privileges::WRITES) {
             let tables = governed_sources(cx, relation);
             if !tables.is_empty() {
@@ -156,16 +167,9 @@ fn row<'a>(cx: &Context<'a>, objects: &Objects<'a>, client: Option<&Role>) -> Op
         let default = ObjectKind::Routine.default_acl(routine.owner);
         let privileges = granted(routine.acl.as_deref().unwrap_or(&default));
         if !privileges.is_empty() {
-            row.held.add(
-                &Held {
-                    kind: Kind::Routine,
-                    identity: cx.snapshot.routine_identity(routine),
-                    sql: format!("ROUTINE {}", cx.snapshot.routine_sql(routine)),
-                    column: None,
-                    privileges,
-                },
-                &grantee,
-            );
+            hold(Kind::Routine, &cx.snapshot.routine_identity(routine), privileges, &|| {
+                format!("ROUTINE {}", cx.snapshot.routine_sql(routine))
+            });
         }
     }
     // USAGE that PUBLIC has, such as on schema public, is used by its own or a client's privileges.

@@ -204,6 +204,18 @@ fn is_safe(cx: &Context<'_>, path: &[String], owner: Oid) -> bool {
 /// searched later than others, and `pg_temp` is last. It need not be safe: `pg_catalog` may be the
 /// reason.
 fn least_change(cx: &Context<'_>, path: &[String], owner: Oid) -> Vec<String> {
+    let known = cx.least_changes.borrow().get(&owner).and_then(|paths| paths.get(path).cloned());
+    let change = known.unwrap_or_else(|| {
+        let change: Rc<[String]> = safe_part(cx, path, owner).into();
+        let mut changes = cx.least_changes.borrow_mut();
+        changes.entry(owner).or_default().insert(path.to_vec(), Rc::clone(&change));
+        change
+    });
+    change.to_vec()
+}
+
+/// Determines [`least_change`].
+fn safe_part(cx: &Context<'_>, path: &[String], owner: Oid) -> Vec<String> {
     let own = cx.snapshot.role_name(owner);
     let exists = |name: &str| cx.snapshot.schema_named(name).is_some();
     let meant = |name: &String| match name.as_str() {

@@ -38,15 +38,12 @@ pub(crate) struct Holdings {
     revoke: Vec<String>,
 }
 
-/// An object on which a role has privileges.
-pub(crate) struct Held {
-    pub kind: Kind,
-    /// The identity in the evidence.
-    pub identity: String,
-    /// The object in SQL, between ON and FROM.
-    pub sql: String,
+/// What a REVOKE statement names between ON and FROM, and the column.
+pub(crate) struct Revoked<'h> {
+    /// The object in SQL, such as `TABLE public.t`.
+    pub sql: &'h str,
     /// The column in SQL, for a column.
-    pub column: Option<String>,
+    pub column: Option<&'h str>,
     pub privileges: Privileges,
 }
 
@@ -55,16 +52,20 @@ impl Holdings {
         self.objects.is_empty()
     }
 
-    /// Adds the privileges on one object.
-    pub fn add(&mut self, held: &Held, grantee: &Grantee) {
-        for word in held.privileges.words() {
-            self.objects.entry((held.kind, word)).or_default().push(held.identity.clone());
+    /// Adds the privileges on one object; `identity` is for the evidence.
+    pub fn add(&mut self, kind: Kind, identity: &str, privileges: Privileges) {
+        for word in privileges.words() {
+            self.objects.entry((kind, word)).or_default().push(identity.to_owned());
         }
-        let privileges: Vec<String> = held
+    }
+
+    /// Adds the statement that revokes the privileges on one object.
+    pub fn add_revoke(&mut self, revoked: &Revoked<'_>, grantee: &Grantee) {
+        let privileges: Vec<String> = revoked
             .privileges
             .words()
             .iter()
-            .map(|word| match &held.column {
+            .map(|word| match revoked.column {
                 Some(column) => format!("{word} ({column})"),
                 None => (*word).to_owned(),
             })
@@ -72,7 +73,7 @@ impl Holdings {
         self.revoke.push(format!(
             "REVOKE {} ON {} FROM {};",
             privileges.join(", "),
-            held.sql,
+            revoked.sql,
             grantee.sql
         ));
     }
@@ -120,15 +121,10 @@ mod tests {
     fn summary_counts_objects_by_kind_and_privilege() {
         let mut holdings = Holdings::default();
         let reader = Grantee { oid: 1, sql: "reader".into() };
-        let mut add = |kind, name: &str, column: Option<&str>, privileges| {
-            let held = Held {
-                kind,
-                identity: name.into(),
-                sql: format!("TABLE {name}"),
-                column: column.map(str::to_owned),
-                privileges,
-            };
-            holdings.add(&held, &reader);
+        let mut add = |kind, name: &str, column, privileges| {
+            holdings.add(kind, name, privileges);
+            let sql = format!("TABLE {name}");
+            holdings.add_revoke(&Revoked { sql: &sql, column, privileges }, &reader);
         };
         add(Kind::Relation, "s.a", None, Privileges::SELECT | Privileges::INSERT);
         add(Kind::Relation, "s.b", None, Privileges::SELECT);
