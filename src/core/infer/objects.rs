@@ -1,6 +1,6 @@
 //! Declares the tables, views, sequences and functions of an inferred contract.
 
-use super::Mode;
+use super::mode::Mode;
 use super::roles::{Roles, grants_by_name};
 use crate::access::Access;
 use crate::catalog::{
