@@ -315,7 +315,11 @@ impl<'t> Row<'t> {
     /// Returns a column that the tuple stores without nulls before it, and that is at the same place
     /// in every such tuple, if the server has determined that place (`fastgetattr`); else `None`.
     fn datum_at_known_place(&self, column: Column) -> Option<pg_sys::Datum> {
-        if (1..=column.number).any(|number| self.stores_null(number) != Some(false)) {
+        // SAFETY: the tuple is valid.
+        let has_nulls =
+            unsafe { u32::from((*(*self.tuple).t_data).t_infomask) } & pg_sys::HEAP_HASNULL != 0;
+        let first = if has_nulls { 1 } else { column.number };
+        if (first..=column.number).any(|number| self.stores_null(number) != Some(false)) {
             return None;
         }
         let at = usize::try_from(column.number - 1).ok()?;
