@@ -298,6 +298,26 @@ impl<'a> Context<'a> {
             || relation.columns.iter().any(|(_, acl)| on_column(acl).contains(privilege))
     }
 
+    /// Returns the declared login roles: requests use them before they become another role.
+    pub(crate) fn logins(&self) -> Vec<&'a Role> {
+        let is_login = |role: &&Role| self.kind_of(role.oid) == Some(RoleKind::Login);
+        self.workers.iter().copied().filter(is_login).collect()
+    }
+
+    /// Returns the declared owners that are not superusers and own a view or routine of a governed
+    /// schema.
+    pub(crate) fn owners_of_code(&self) -> Vec<Oid> {
+        let owners = self.contract.roles_of(RoleKind::Owner);
+        let owners = owners.filter_map(|name| self.snapshot.role_named(name));
+        let owns_code = |role: &&Role| {
+            let owns_view = |r: &Relation| r.owner == role.oid && r.kind == RelationKind::View;
+            !role.superuser
+                && (self.snapshot.routines.iter().any(|r| r.owner == role.oid)
+                    || self.snapshot.relations.iter().any(owns_view))
+        };
+        owners.filter(owns_code).map(|role| role.oid).collect()
+    }
+
     /// Whether the contract declares the role as a worker.
     pub(crate) fn is_worker(&self, role: Oid) -> bool {
         self.kind_of(role) == Some(RoleKind::Worker)

@@ -46,6 +46,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             let severity = routines::severity(cx, routine, Severity::Warning);
             let execute = Mask::Of(Privileges::EXECUTE);
             target.report_roles(cx, &cx.clients, &permitted, execute, severity, out);
+            target.report_roles(cx, &cx.logins(), &permitted, execute, severity, out);
         }
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }

@@ -56,6 +56,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             routines::severity(cx, routine, Severity::Error),
             out,
         );
+        let (execute, severity) =
+            (Mask::Of(Privileges::EXECUTE), routines::severity(cx, routine, Severity::Error));
+        target.report_roles(cx, &cx.logins(), &permitted, execute, severity, out);
     }
 }
 

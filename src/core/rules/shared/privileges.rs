@@ -272,6 +272,7 @@ impl Target<'_> {
             ObjectId::Relation(oid) => {
                 cx.needs().on_relation(oid).iter().map(|(role, _)| *role).collect()
             }
+            ObjectId::Schema(_) => cx.owners_of_code(),
             _ => vec![],
         };
         roles.sort_unstable();
@@ -286,6 +287,8 @@ impl Target<'_> {
             ObjectId::Relation(oid) => {
                 cx.needed_on(oid, role, |column| column == self.columns.first().copied())
             }
+            // Their views and SECURITY DEFINER routines may look up names in the schema.
+            ObjectId::Schema(_) if cx.owners_of_code().contains(&role) => Privileges::USAGE,
             _ => Privileges::NONE,
         }
     }
