@@ -312,8 +312,9 @@ impl<'t> Row<'t> {
         }
     }
 
-    /// Returns a column that the tuple stores without nulls before it, and that is at the same place
-    /// in every such tuple, if the server has determined that place (`fastgetattr`); else `None`.
+    /// Returns a column that the tuple stores without nulls before it, and that is at the same
+    /// place in every such tuple, if the server has determined that place (`fastgetattr`); else
+    /// `None`.
     fn datum_at_known_place(&self, column: Column) -> Option<pg_sys::Datum> {
         // SAFETY: the tuple is valid.
         let has_nulls =

@@ -22,8 +22,8 @@ pub fn rolled_back<T>(work: impl FnOnce() -> T) -> Result<T, Box<CaughtError>> {
     run(work, |_| pg_sys::RollbackAndReleaseCurrentSubTransaction)
 }
 
-/// Executes `work` as [`attempt`] does, and rolls its changes back unless `is_kept` returns true for
-/// its result.
+/// Executes `work` as [`attempt`] does, and rolls its changes back unless `is_kept` returns true
+/// for its result.
 ///
 /// # Errors
 /// As for [`attempt`].

@@ -685,12 +685,11 @@ fn exemption_of_a_finding_about_two_roles_covers_both_and_no_third() {
                    FROM ops.audit_security(rules => '{direct_write,table_privileges}')";
     assert_eq!(
         column(&mut client, found),
-        [
-            "direct_write | [\"anon\", \"authenticated\"] | Roles \"anon\" and \"authenticated\" have \
+        ["direct_write | [\"anon\", \"authenticated\"] | Roles \"anon\" and \"authenticated\" \
+             have \
           TRUNCATE, REFERENCES, TRIGGER on table public.job_queue, which the contract does not \
           declare. | REVOKE TRUNCATE, REFERENCES, TRIGGER ON TABLE public.job_queue FROM anon, \
-          authenticated;"
-        ]
+          authenticated;"]
     );
     let accept = "SELECT ops.exempt(fingerprint, 'Ticket 8')::text FROM ops.audit_security()
                    WHERE rule = 'direct_write'";

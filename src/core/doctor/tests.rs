@@ -113,9 +113,9 @@ fn doctor_reports_problems_with_their_fixes() {
              intake.simplicity_raw, for which the contract requires it. => \
              ALTER TABLE intake.simplicity_raw ENABLE ROW LEVEL SECURITY;",
             "NO view public.v_judgment_pipeline: Roles \"anon\" and \"authenticated\" do not have \
-             SELECT on view public.v_judgment_pipeline, which the contract declares. Role \"service_role\" does not have \
-             SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER on view \
-             public.v_judgment_pipeline, which the contract declares. => \
+             SELECT on view public.v_judgment_pipeline, which the contract declares. Role \
+             \"service_role\" does not have SELECT, INSERT, UPDATE, DELETE, TRUNCATE, \
+             REFERENCES, TRIGGER on view public.v_judgment_pipeline, which the contract declares. => \
              GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon, authenticated;\n\
              GRANT ALL ON TABLE public.v_judgment_pipeline TO service_role;",
             "NO view ops.v_reaper_status: Cannot be read: relation \"ops.reaper_log\" does not \

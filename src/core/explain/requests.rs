@@ -87,7 +87,7 @@ pub fn no_role_of_requests(
 pub fn other_login<'a>(cx: &Context<'a>, role: &Role) -> Option<&'a Role> {
     let can_become = |login: &&Role| {
         login.can_login
-            && !cx.access.is_superuser(login.oid)
+            && !cx.is_trusted_owner(login.oid)
             && cx.access.can_set_role(login.oid, role.oid)
     };
     cx.snapshot.roles.iter().find(can_become)

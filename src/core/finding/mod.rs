@@ -271,8 +271,8 @@ impl From<Draft> for Problem {
 }
 
 impl Problem {
-    /// Returns the problems that drafts of one rule state, in the order of their first drafts, without
-    /// those that another rule reports.
+    /// Returns the problems that drafts of one rule state, in the order of their first drafts,
+    /// without those that another rule reports.
     #[must_use]
     pub fn all_of(drafts: Vec<Draft>) -> Vec<Self> {
         let mut found: Vec<Vec<Draft>> = Vec::with_capacity(drafts.len());
@@ -293,8 +293,8 @@ impl Problem {
         found.into_iter().filter_map(problem).collect()
     }
 
-    /// Returns what identifies the problem among those of its rule, whoever the grantees are;
-    /// `None` where it has no others.
+    /// Returns what identifies the problem among those of its rule, for any grantees; `None`
+    /// where it has no others.
     pub(crate) fn common(&self) -> Option<Common> {
         Common::of(&self.first)
     }

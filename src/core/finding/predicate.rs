@@ -27,8 +27,8 @@ impl Verb {
     }
 }
 
-/// What a sentence says about grantees: `has`, and `EXECUTE on function f(), which the contract does
-/// not declare.` The text tells how they have a privilege, and differs where that differs.
+/// What a sentence says about grantees: `has`, and `EXECUTE on function f(), which the contract
+/// does not declare.` The text tells how they have a privilege, and differs where that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Predicate {
     /// The verb.

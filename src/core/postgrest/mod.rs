@@ -46,7 +46,8 @@ fn login_check(cx: &Context<'_>, name: &str, role: Option<&Role>) -> Check {
     };
     if !role.can_login && cx.is_subject(role.oid) {
         let detail = format!(
-            "Role \"{shown}\" is a role that requests become, not the one that PostgREST logs in as."
+            "Role \"{shown}\" is a role that requests become, not the one that PostgREST logs in \
+             as."
         );
         return Check { step, ok: false, detail, fix: None };
     }

@@ -21,7 +21,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "2",
     checks: "Client and worker roles have exactly the declared privileges on each table of the \
-             governed schemas, apart from client writes and what rule direct_write reports with them.",
+             governed schemas, apart from client writes and what rule direct_write reports with \
+             them.",
     why: "Views are the declared read surface. A client that can read a base table sees columns \
           that no view exposes; a worker without a declared privilege fails at run time.",
     fix: "Grant or revoke as the contract declares.",
