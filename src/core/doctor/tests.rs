@@ -115,8 +115,8 @@ fn doctor_reports_problems_with_their_fixes() {
             "NO view public.v_judgment_pipeline: Roles \"anon\" and \"authenticated\" do not have \
              SELECT on view public.v_judgment_pipeline, which the contract declares. Role \
              \"service_role\" does not have SELECT, INSERT, UPDATE, DELETE, TRUNCATE, \
-             REFERENCES, TRIGGER on view public.v_judgment_pipeline, which the contract declares. => \
-             GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon, authenticated;\n\
+             REFERENCES, TRIGGER on view public.v_judgment_pipeline, which the contract declares. \
+             => GRANT SELECT ON TABLE public.v_judgment_pipeline TO anon, authenticated;\n\
              GRANT ALL ON TABLE public.v_judgment_pipeline TO service_role;",
             "NO view ops.v_reaper_status: Cannot be read: relation \"ops.reaper_log\" does not \
              exist.",

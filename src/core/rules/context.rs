@@ -18,6 +18,9 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+/// The safe paths that change paths least, by path.
+pub(super) type LeastChanges = HashMap<Vec<String>, Rc<[String]>>;
+
 /// The input of every rule: the contract, the catalog, access, and the declared roles and schemas
 /// that exist.
 pub struct Context<'a> {
@@ -46,7 +49,7 @@ pub struct Context<'a> {
     governed_routines: OnceCell<Vec<usize>>,
     /// The paths that change unsafe ones as little as possible, by owner and path: thousands of
     /// routines share a few of both.
-    pub(super) least_changes: RefCell<HashMap<Oid, HashMap<Vec<String>, Rc<[String]>>>>,
+    pub(super) least_changes: RefCell<HashMap<Oid, LeastChanges>>,
     /// Called in each loop over data whose size the user controls; unwinds if the query is
     /// canceled.
     pub(crate) interrupts: &'a dyn Fn(),
