@@ -36,6 +36,7 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let callers = [cx.clients.clone(), cx.logins()].concat();
     for (routine, schema) in cx.routines() {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
         let target = Target::of_routine(cx, routine);
@@ -45,8 +46,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             let permitted = |role: &Role| cx.permitted_execute(routine, schema, role);
             let severity = routines::severity(cx, routine, Severity::Warning);
             let execute = Mask::Of(Privileges::EXECUTE);
-            target.report_roles(cx, &cx.clients, &permitted, execute, severity, out);
-            target.report_roles(cx, &cx.logins(), &permitted, execute, severity, out);
+            target.report_roles(cx, &callers, &permitted, execute, severity, out);
         }
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
     }

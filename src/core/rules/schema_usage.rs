@@ -71,6 +71,36 @@ mod tests {
     use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{PUBLIC, Privileges};
+    use crate::contract::RoleKind;
+    use crate::fix::Fix;
+
+    #[test]
+    fn owner_of_a_definer_keeps_usage_that_public_loses() {
+        let mut world = World::conforming();
+        world.add_role("code_owner");
+        world.declare("code_owner", RoleKind::Owner);
+        world.routine("get_ceo_metrics").owner = world.role("code_owner").oid;
+        world.grant_schema("intake", PUBLIC, Privileges::USAGE);
+        assert_eq!(
+            world.fixes(&RULE),
+            ["GRANT USAGE ON SCHEMA intake TO code_owner;\n\
+              REVOKE USAGE ON SCHEMA intake FROM PUBLIC;"]
+        );
+    }
+
+    #[test]
+    fn usage_of_a_schema_with_extension_objects_is_a_proposal() {
+        let mut world = World::conforming();
+        let intake = world.schema("intake").oid;
+        world.routine("get_ceo_metrics").schema = intake;
+        world.grant_schema("intake", PUBLIC, Privileges::USAGE);
+        let (routine, owner) = (world.routine("get_ceo_metrics").oid, world.role("postgres").oid);
+        world.snapshot.extensions.insert(9_100, ("citext".into(), owner));
+        world.snapshot.routine_extension.insert(routine, 9_100);
+        let findings = world.findings(&RULE);
+        let of_public = findings.iter().find(|f| f.role() == Some("PUBLIC")).unwrap();
+        assert!(matches!(of_public.fix, Fix::Proposal(_)), "{:?}", of_public.fix);
+    }
 
     #[test]
     fn undeclared_and_missing_usage_are_reported() {

@@ -43,22 +43,17 @@ pub static RULE: Rule = Rule {
 };
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let logins = cx.logins();
+    let execute = Mask::Of(Privileges::EXECUTE);
     // If a routine is declared for all clients, only the grant option is reported.
     for (routine, schema) in cx.routines().filter(|(r, _)| r.security_definer) {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
         let permitted = |role: &Role| cx.permitted_execute(routine, schema, role);
         let target = Target::of_routine(cx, routine);
-        target.report_beyond(
-            cx,
-            &cx.clients,
-            Allowed { declared: &declared, permitted: &permitted },
-            Mask::Of(Privileges::EXECUTE),
-            routines::severity(cx, routine, Severity::Error),
-            out,
-        );
-        let (execute, severity) =
-            (Mask::Of(Privileges::EXECUTE), routines::severity(cx, routine, Severity::Error));
-        target.report_roles(cx, &cx.logins(), &permitted, execute, severity, out);
+        let severity = routines::severity(cx, routine, Severity::Error);
+        let allowed = Allowed { declared: &declared, permitted: &permitted };
+        target.report_beyond(cx, &cx.clients, allowed, execute, severity, out);
+        target.report_roles(cx, &logins, &permitted, execute, severity, out);
     }
 }
 
@@ -67,7 +62,27 @@ mod tests {
     use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{AclItem, PUBLIC, Privileges};
+    use crate::contract::RoleKind;
     use serde_json::json;
+
+    #[test]
+    fn execute_of_a_login_role_is_reported() {
+        let mut world = World::conforming();
+        world.add_login("web_login");
+        world.declare("web_login", RoleKind::Login);
+        let (login, routine) = (world.role("web_login").oid, world.routine("queue_job"));
+        let grantor = routine.owner;
+        routine.acl.as_mut().unwrap().push(AclItem {
+            grantee: login,
+            grantor,
+            privileges: Privileges::EXECUTE,
+            grantable: Privileges::NONE,
+        });
+        assert_eq!(
+            world.fixes(&RULE),
+            ["REVOKE EXECUTE ON ROUTINE api.queue_job() FROM web_login;"]
+        );
+    }
 
     #[test]
     fn default_execute_of_public_on_a_definer_is_reported() {

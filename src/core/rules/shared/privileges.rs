@@ -249,7 +249,7 @@ impl Target<'_> {
         for role in cx.subjects.iter().copied().chain(others) {
             let remaining = cx.access.granted(role.oid, &acl) | self.on_table(cx, role);
             let lost = from_public & !remaining;
-            let on_object = (permitted(role) | self.needed(cx, role.oid)) & lost;
+            let on_object = (permitted(role) | self.needed(cx, role.oid, &needing)) & lost;
             if !on_object.is_empty() {
                 kept.push(self.statement(cx, Verb::Keep, on_object, role.oid, false));
             }
@@ -280,15 +280,16 @@ impl Target<'_> {
         roles
     }
 
-    /// Returns the privileges that a role needs on the object, or on the column.
-    fn needed(&self, cx: &Context<'_>, role: Oid) -> Privileges {
+    /// Returns the privileges that a role needs on the object, or on the column; `needing` are the
+    /// roles that need any.
+    fn needed(&self, cx: &Context<'_>, role: Oid, needing: &[Oid]) -> Privileges {
         match self.object.id {
             ObjectId::Routine(oid) if cx.why_execute(oid, role).is_some() => Privileges::EXECUTE,
             ObjectId::Relation(oid) => {
                 cx.needed_on(oid, role, |column| column == self.columns.first().copied())
             }
             // Their views and SECURITY DEFINER routines may look up names in the schema.
-            ObjectId::Schema(_) if cx.owners_of_code().contains(&role) => Privileges::USAGE,
+            ObjectId::Schema(_) if needing.contains(&role) => Privileges::USAGE,
             _ => Privileges::NONE,
         }
     }
