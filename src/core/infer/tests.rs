@@ -336,6 +336,35 @@ fn remaining_findings_are_ordered_by_danger() {
     assert!(places.is_sorted(), "{ordered:#?}");
 }
 
+/// UPDATE and DELETE with a WHERE need SELECT.
+#[test]
+fn select_is_declared_with_update_although_its_policy_is_always_true() {
+    let mut world = strict_world();
+    let authenticated = world.role("authenticated").oid;
+    let relation = world.relation("public.judgments").oid;
+    world.grant("public.judgments", authenticated, Privileges::UPDATE);
+    let reads = |p: &&mut Policy| p.relation == relation && p.roles.contains(&authenticated);
+    world.snapshot.policies.iter_mut().filter(reads).for_each(|p| p.always_true = true);
+    let (contract, _) = inferred(&world);
+    let judgments = contract.table("public", "judgments").unwrap();
+    assert_eq!(granted_to(&judgments.grants, "authenticated"), Privileges::NONE);
+    world.snapshot.policies.push(Policy {
+        oid: 9_001,
+        name: "mine".into(),
+        relation,
+        command: Some(crate::catalog::Command::Update),
+        permissive: true,
+        roles: vec![authenticated],
+        ..Policy::default()
+    });
+    let (contract, _) = inferred(&world);
+    let judgments = contract.table("public", "judgments").unwrap();
+    assert_eq!(
+        granted_to(&judgments.grants, "authenticated"),
+        Privileges::SELECT | Privileges::UPDATE
+    );
+}
+
 #[test]
 fn policy_with_unchecked_writes_is_omitted() {
     let mut world = strict_world();

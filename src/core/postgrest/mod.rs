@@ -228,11 +228,13 @@ mod tests {
     use crate::catalog::RoleSetting;
     use crate::rules::testing::World;
 
-    fn lines(world: &World) -> Vec<String> {
+    fn checks_of(world: &World, authenticator: &str) -> Vec<Check> {
         let snapshot = world.snapshot.clone().complete();
         let access = Access::new(&snapshot);
-        let contract = world.contract.clone();
-        let cx = Context::new(&contract, &snapshot, &access, &|| {});
+        checks(&Context::new(&world.contract, &snapshot, &access, &|| {}), authenticator)
+    }
+
+    fn lines(world: &World) -> Vec<String> {
         let line = |c: Check| {
             format!(
                 "{} {}: {}{}",
@@ -242,7 +244,7 @@ mod tests {
                 c.fix.map(|f| format!(" => {f}")).unwrap_or_default()
             )
         };
-        checks(&cx, "authenticator").into_iter().map(line).collect()
+        checks_of(world, "authenticator").into_iter().map(line).collect()
     }
 
     #[test]
@@ -424,6 +426,33 @@ mod tests {
             closed,
             ["NO pgrst.db_pre_request: Role \"anon\" cannot execute function api.get_call_queue. \
               => GRANT EXECUTE ON ROUTINE api.get_call_queue() TO anon;"]
+        );
+    }
+
+    #[test]
+    fn client_named_as_the_login_role_gets_no_fix() {
+        let mut world = World::conforming();
+        world.add_login("authenticator");
+        for role in ["anon", "authenticated", "service_role"] {
+            world.grant_role(role, "authenticator");
+        }
+        let found = checks_of(&world, "anon");
+        assert!(found.iter().all(|check| check.fix.is_none()), "{found:?}");
+        assert!(found[0].detail.contains("is a role that requests become"), "{:?}", found[0]);
+    }
+
+    #[test]
+    fn role_of_another_login_role_is_not_offered() {
+        let mut world = World::conforming();
+        world.add_login("authenticator");
+        world.add_login("admin_login");
+        world.grant_role("anon", "admin_login");
+        let found = checks_of(&world, "authenticator");
+        let anon = found.iter().find(|check| check.step == "SET ROLE anon").unwrap();
+        assert_eq!((anon.ok, anon.fix.as_deref()), (true, None));
+        assert_eq!(
+            anon.detail,
+            "Role \"admin_login\" can become \"anon\", and \"authenticator\" cannot."
         );
     }
 
