@@ -11,7 +11,7 @@ use crate::pg::write::text_datum;
 use crate::store::frozen::{self, Change, Frozen};
 use crate::store::{Installation, contract};
 use dragonfly_core::contract::Contract;
-use dragonfly_core::drift::{self, Difference, Snapshot, compare, from_findings};
+use dragonfly_core::drift::{self, Difference, Release, Snapshot, compare, from_findings};
 use dragonfly_core::rules::{required_object_missing, role_missing};
 use dragonfly_core::sql::{listed, printable};
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -193,17 +193,17 @@ fn check_coverage(label: &str, snapshot: &Snapshot, wanted: &[String]) {
     }
 }
 
-/// Reports that the snapshot is from another major release, which may print the same definition
-/// differently.
+/// Reports that the snapshot is from another release, which may print the same definition
+/// differently: minor releases do too (15.20 prints `UPDATE t AS x` in rules, 15.18 `UPDATE t x`).
 fn report_other_release(snapshot: &Snapshot, name: &str) {
-    if snapshot.server != catalog::VERSION {
+    let here = Release::of_number(catalog::release());
+    if !snapshot.server.may_equal(here) {
         Report {
             message: format!(
-                "{name} was taken on PostgreSQL {}, and this server is PostgreSQL {}",
-                snapshot.server,
-                catalog::VERSION
+                "{name} was taken on PostgreSQL {}, and this server is PostgreSQL {here}",
+                snapshot.server
             ),
-            detail: "A major release can print the same definition differently, which is then \
+            detail: "Another release can print the same definition differently, which is then \
                      reported as a change."
                 .into(),
             hint: String::new(),

@@ -6,21 +6,36 @@ use super::oids;
 use super::routines::argument_types;
 use crate::pg::heap::{Row, State, Table};
 use crate::pg::text::from_server;
+use crate::pg::{VERSION, library};
 use dragonfly_core::catalog::extension::{FUNCTIONS, TRIGGERS, is_called_in_ops};
 use dragonfly_core::catalog::{
     Guard, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Oid, Snapshot,
 };
+use dragonfly_core::rules::shared::guard_settings;
 use dragonfly_core::sql::safe_qualified;
 use pgrx::pg_sys;
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 
 /// Settings that can disable the guard or its event triggers.
-const DISABLING_SETTINGS: [&str; 3] =
-    ["session_replication_role", "event_triggers", "dragonfly_guard.mode"];
+const DISABLING_SETTINGS: [&str; 4] =
+    ["session_replication_role", "event_triggers", "dragonfly_guard.mode", LIBRARY_PATH];
 
-/// Settings that load the library into a session. A role that can change them can omit it.
-const LOADING_SETTINGS: [&str; 2] = ["session_preload_libraries", "shared_preload_libraries"];
+/// Settings that load the library into a session, or determine the files of the extension. A role
+/// that can change them can omit or replace it.
+const LOADING_SETTINGS: [&str; 3] =
+    ["session_preload_libraries", "shared_preload_libraries", "extension_control_path"];
+
+/// The setting that determines the file of the library since PostgreSQL 18.
+const LIBRARY_PATH: &str = "dynamic_library_path";
+
+/// Whether a setting disables the guard in sessions that have it.
+pub fn disables_guard(setting: &str, value: &str) -> bool {
+    // A path that leads to the file that is loaded now changes nothing.
+    let is_harmless =
+        setting == LIBRARY_PATH && (VERSION < 18 || library::is_in_first_folder_of(value));
+    !is_harmless && guard_settings::disables_guard(setting, value)
+}
 
 /// The library of every function in the install script.
 const LIBRARY: &str = "$libdir/dragonfly_guard";
@@ -301,7 +316,7 @@ fn settings(state: &State, snapshot: &mut Snapshot) {
 /// Reads the settings of roles and databases that could disable the guard.
 fn stored_settings(state: &State, snapshot: &mut Snapshot) {
     let mut found = super::roles::settings(state, &snapshot.database.name);
-    found.retain(|setting| DISABLING_SETTINGS.contains(&setting.name.as_str()));
+    found.retain(|setting| disables_guard(&setting.name, &setting.value));
     snapshot.guard.settings = found;
 }
 
@@ -311,7 +326,10 @@ fn parameter_acls(state: &State, snapshot: &mut Snapshot) {
     let (name, acl) = (table.column("parname"), table.column("paracl"));
     table.scan(state, |row| {
         let name = row.text(name).unwrap_or_default();
-        if DISABLING_SETTINGS.contains(&name.as_str()) || LOADING_SETTINGS.contains(&name.as_str())
+        let is_used = name != LIBRARY_PATH || VERSION >= 18;
+        if is_used
+            && (DISABLING_SETTINGS.contains(&name.as_str())
+                || LOADING_SETTINGS.contains(&name.as_str()))
         {
             snapshot.guard.parameters.push((name, row.acl(acl).unwrap_or_default()));
         }
@@ -328,9 +346,17 @@ fn server_settings(snapshot: &mut Snapshot) {
         // does not exist, so `GetConfigOption` with missing_ok is called first.
         unsafe {
             if !pg_sys::GetConfigOption(c_name.as_ptr(), true, false).is_null() {
-                let value = pg_sys::GetConfigOptionResetString(c_name.as_ptr());
+                // Other roles may not read this one, and cannot have set it.
+                let value = if parameter == LIBRARY_PATH && !pg_sys::superuser() {
+                    pg_sys::Dynamic_library_path.cast_const()
+                } else {
+                    pg_sys::GetConfigOptionResetString(c_name.as_ptr())
+                };
                 if !value.is_null() {
                     let value = from_server(CStr::from_ptr(value).to_bytes());
+                    if !disables_guard(parameter, &value) {
+                        continue;
+                    }
                     snapshot.guard.server_settings.push((parameter.to_owned(), value));
                 }
             }

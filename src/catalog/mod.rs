@@ -22,12 +22,12 @@ mod snapshot;
 pub mod temporary;
 mod types;
 
-pub use crate::pg::VERSION;
+pub use crate::pg::{VERSION, release};
 pub use bodies::{of as bodies_of, read as bodies};
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use extension::Own;
-pub use guard::{impostor, in_own_script, read as guard};
+pub use guard::{disables_guard, impostor, in_own_script, read as guard};
 pub use name::{description, name};
 pub use object_hash::{Freshness, behind_view, cache as cache_hashes, object_hash, products};
 pub use objects::{

@@ -526,6 +526,11 @@ pub fn is_permanent(state: &State, relation: Oid) -> bool {
         .unwrap_or_default()
 }
 
+/// Returns the schema of a relation.
+pub fn schema_of(state: &State, relation: Oid) -> Option<Oid> {
+    of_row(state, oids::CLASS_BY_OID, relation, "relnamespace", |row, schema| row.oid(schema))
+}
+
 /// Returns the schema of this name from the system cache.
 pub fn schema_named(name: &std::ffi::CStr) -> Option<Oid> {
     // SAFETY: a lookup in the system cache; 0 where there is none.

@@ -150,6 +150,14 @@ pub fn dropped_with(state: &State, object: Address) -> HashSet<Address> {
     seen
 }
 
+/// Whether a relation is a temporary one of this session. (Those of other sessions end with them.)
+pub fn is_own(state: &State, relation: Oid) -> bool {
+    super::objects::schema_of(state, relation).is_some_and(|schema| {
+        // SAFETY: compares with a variable of the backend.
+        unsafe { pg_sys::isTempNamespace(schema.into()) }
+    })
+}
+
 /// Whether a permanent object depends on a temporary table.
 pub fn has_permanent_dependents(state: &State, relation: Oid) -> bool {
     let dependencies = Dependencies::open();
@@ -162,29 +170,28 @@ pub fn has_permanent_dependents(state: &State, relation: Oid) -> bool {
     for row_type in types {
         dependencies.dependents(state, row_type, |user, _| dependents.push(user));
     }
-    dependents.iter().any(|(class, oid)| is_permanent((*class).into(), (*oid).into()))
+    dependents.iter().any(|dependent| is_permanent(state, *dependent))
 }
 
 /// Whether an object is permanent: neither temporary nor a part of a temporary object.
-pub fn is_permanent(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
-    let state = State::now();
+pub fn is_permanent(state: &State, (class, object): Address) -> bool {
     let is_in_permanent_schema = |column: &str| {
-        let opened = Table::open(class.to_u32());
+        let opened = Table::open(class);
         let (oid, schema) = (opened.column("oid"), opened.column(column));
         let mut temporary = true;
-        opened.lookup(&state, oid_index(class.to_u32()), &[(oid, object.to_u32())], |row| {
+        opened.lookup(state, oid_index(class), &[(oid, object)], |row| {
             // SAFETY: a lookup in the system cache.
             temporary = unsafe { pg_sys::isAnyTempNamespace(row.oid(schema).into()) };
         });
         !temporary
     };
-    match class.to_u32() {
-        oids::PG_CLASS => super::objects::is_permanent(&state, object.to_u32()),
+    match class {
+        oids::PG_CLASS => super::objects::is_permanent(state, object),
         oids::PG_PROC => is_in_permanent_schema("pronamespace"),
         oids::PG_TYPE => is_in_permanent_schema("typnamespace"),
         oids::PG_OPERATOR => is_in_permanent_schema("oprnamespace"),
         // A schema, an extension, a cast, or a part of a relation or a domain.
-        other => !is_part_of_temporary(&state, (other, object.to_u32())),
+        other => !is_part_of_temporary(state, (other, object)),
     }
 }
 
@@ -203,7 +210,7 @@ fn is_part_of_temporary(state: &State, object: Address) -> bool {
             container = Some(needed);
         }
     });
-    container.is_some_and(|(class, oid)| !is_permanent(class.into(), oid.into()))
+    container.is_some_and(|container| !is_permanent(state, container))
 }
 
 fn is_temporary(state: &State, (catalog, object): (Oid, Oid)) -> bool {

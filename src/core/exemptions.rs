@@ -106,12 +106,17 @@ impl Exemption {
         if self.is_expired {
             return Status::Expired;
         }
+        let then = self.accepted.get(&finding.fingerprint);
         // A pattern also applies to objects that are created later, except to routines: what a new
-        // routine executes was never accepted.
-        if self.fingerprint.is_none() && !matches!(finding.object.id, ObjectId::Routine(_)) {
+        // routine executes was never accepted. An accepted membership must not become stronger.
+        let applies = match finding.object.id {
+            ObjectId::Routine(_) => false,
+            ObjectId::Role(_) => then.is_none(),
+            _ => true,
+        };
+        if self.fingerprint.is_none() && applies {
             return Status::Active;
         }
-        let then = self.accepted.get(&finding.fingerprint);
         let now = then.map(|_| Accepted::now(finding, object_hash));
         match (then, now) {
             (Some(then), Some(now)) if now.state == then.state && now.severity <= then.severity => {
@@ -428,6 +433,33 @@ mod tests {
             pattern("security_definer_search_path", "api.*").apply(routines, CHANGED, false).len(),
             1
         );
+    }
+
+    #[test]
+    fn accepted_membership_that_becomes_stronger_is_reported() {
+        let mut world = World::conforming();
+        world.snapshot.version = 16;
+        world.add_role("helper");
+        world.grant_role("helper", "anon");
+        let options = |world: &mut World, [inherit, set, admin]: [bool; 3]| {
+            let membership = &mut world.snapshot.memberships[0];
+            (membership.inherit, membership.set, membership.admin) = (inherit, set, admin);
+        };
+        for stronger in [[true, false, false], [false, true, false], [false, false, true]] {
+            options(&mut world, [false; 3]);
+            let weaker = findings(&world, "role_membership").remove(0);
+            options(&mut world, stronger);
+            let found = findings(&world, "role_membership");
+            let accepted = exemption_of(&weaker);
+            let pattern = Exemption { fingerprint: None, object: "h*".into(), ..accepted.clone() };
+            for exemption in [accepted, pattern.clone()] {
+                let exemptions = Exemptions::new(vec![exemption]);
+                assert_eq!(exemptions.apply(vec![weaker.clone()], UNCHANGED, false), []);
+                assert_eq!(exemptions.apply(found.clone(), UNCHANGED, false).len(), 1);
+            }
+            let later = Exemption { accepted: [].into(), ..pattern };
+            assert_eq!(Exemptions::new(vec![later]).apply(found, UNCHANGED, false), []);
+        }
     }
 
     #[test]

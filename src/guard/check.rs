@@ -82,7 +82,7 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
 /// Reads both states of what was changed; `None` where they do not differ in anything that the
 /// rules check.
 fn snapshots_of(changed: &[Changed], now: &State) -> Option<Snapshots> {
-    let then = transaction::before();
+    let then = transaction::before(now);
     snapshots::read(&Scope::of(changed, &then, now), &then, now)
 }
 
@@ -111,21 +111,21 @@ pub fn before_commit(is_prepared: bool) {
     if !transaction::is_settled(&fresh.committed(), &contract::in_force(&fresh, &own)) {
         run(&changes::all(), Moment::Commit, &transaction::subject());
     }
-    if is_prepared || drops_permanent_objects(&changed, &now) {
-        if affects_other_transactions(&changed) {
+    if is_prepared || drops_permanent_objects(&changed, &fresh) {
+        if affects_other_transactions(&changed, &fresh) {
             enforce::cannot_release_commit_lock(is_prepared);
         }
         lock::release_commit_lock(&own);
     }
 }
 
-/// Whether a temporary table that is dropped now has permanent dependents. Dropping these may wait
-/// for locks, and meanwhile no other session should wait for this one.
+/// Whether a temporary table of this session, which may be dropped now, has permanent dependents.
+/// Dropping these may wait for locks, and meanwhile no other session should wait for this one.
+/// (Tables of other sessions are among the changes too: a session receives the invalidations of all
+/// others.)
 fn drops_permanent_objects(changed: &[Changed], now: &State) -> bool {
-    let is_dropped_with_dependents = |oid: Oid| {
-        !temporary::is_permanent(catalog::PG_CLASS.into(), oid.into())
-            && temporary::has_permanent_dependents(now, oid)
-    };
+    let is_dropped_with_dependents =
+        |oid: Oid| temporary::is_own(now, oid) && temporary::has_permanent_dependents(now, oid);
     temporary::has_schema()
         && changed
             .iter()
@@ -165,10 +165,10 @@ pub fn as_if_committing() {
 
 /// Whether checks of other transactions may depend on these changes: changes of schemas, of
 /// SECURITY DEFINER routines or of the objects in schemas.
-fn affects_other_transactions(changed: &[Changed]) -> bool {
-    let (then, now) = (transaction::before(), State::now());
-    let scope = Scope::of(changed, &then, &now);
-    let Some(states) = snapshots::read(&scope, &then, &now) else { return false };
+fn affects_other_transactions(changed: &[Changed], now: &State) -> bool {
+    let then = transaction::before(now);
+    let scope = Scope::of(changed, &then, now);
+    let Some(states) = snapshots::read(&scope, &then, now) else { return false };
     states.plan != Plan::Changed
         || !scope.placed.is_empty()
         || states.after.routines.iter().any(|r| r.security_definer)
@@ -178,7 +178,9 @@ fn affects_other_transactions(changed: &[Changed]) -> bool {
 /// name, and only where the guard is not hardened.
 fn reject_dropping_guard() {
     let is_by_name = transaction::drops_guard();
-    if Own::is_there(&transaction::before()) && (settings::is_hardened() || !is_by_name) {
+    if Own::is_there(&transaction::before(&State::now()))
+        && (settings::is_hardened() || !is_by_name)
+    {
         enforce::drops_guard(&transaction::last_started(), is_by_name);
     }
     log_dropping_guard();
@@ -186,7 +188,8 @@ fn reject_dropping_guard() {
 
 /// Logs a transaction that has dropped the extension.
 pub fn log_dropping_guard() {
-    if Own::is_there(&transaction::before()) && !Own::is_there(&State::now()) {
+    let now = State::now();
+    if Own::is_there(&transaction::before(&now)) && !Own::is_there(&now) {
         let tag = transaction::last_started();
         enforce::dropped(if tag.is_empty() { "DROP EXTENSION" } else { &tag });
     }
@@ -470,7 +473,7 @@ impl Exempt<'_> {
 /// dropping the temporary object would drop an object that the contract protects, or where they
 /// let other sessions call a temporary SECURITY DEFINER routine.
 fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) -> Vec<Found> {
-    let then = transaction::before();
+    let then = transaction::before(now);
     let mut found = Vec::new();
     for one in changed {
         let object = match *one {
@@ -479,7 +482,7 @@ fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) ->
             Changed::Other(catalog, oid) | Changed::Object(catalog, oid) => (catalog, oid),
             _ => continue,
         };
-        if !temporary::is_permanent(object.0.into(), object.1.into()) {
+        if !temporary::is_permanent(now, object) {
             continue;
         }
         let dependency = temporary::dependency(now, object);

@@ -12,6 +12,7 @@ use super::changes::{self, Changed};
 use super::{commands, enforce, grants, transaction, utility};
 use crate::catalog;
 use crate::pg::call::{Call, sql_function};
+use crate::pg::heap::State;
 use crate::pg::list::nodes;
 use crate::pg::report::Report;
 use crate::settings::{self, Mode};
@@ -151,7 +152,7 @@ unsafe extern "C-unwind" fn object_changed(
             class.to_u32(),
             catalog::PG_EXTENSION | catalog::PG_NAMESPACE | catalog::PG_POLICY
         )
-        && catalog::temporary::is_permanent(class, object)
+        && catalog::temporary::is_permanent(&State::now(), (class.to_u32(), object.to_u32()))
     {
         enforce::dropped_at_commit(&catalog::description(class, object));
     }

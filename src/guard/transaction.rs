@@ -122,9 +122,10 @@ pub fn waive() {
     });
 }
 
-/// Returns the state of the catalogs without the changes that are checked.
-pub fn before() -> State {
-    State::before(CURRENT.with_borrow(|t| t.from))
+/// Returns the state `now` of the catalogs without the changes that are checked. Changes of other
+/// transactions are visible in both states or in neither.
+pub fn before(now: &State) -> State {
+    now.without_commands_from(CURRENT.with_borrow(|t| t.from))
 }
 
 /// Records that a statement has been checked. `pending`: changes must be checked at commit.

@@ -10,7 +10,6 @@ use crate::catalog::{self, Own};
 use crate::pg::heap::State;
 use crate::settings::{self, Mode, Preload};
 use dragonfly_core::catalog::Oid;
-use dragonfly_core::rules::shared::guard_settings::disables_guard;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
@@ -330,7 +329,7 @@ impl StoredSetting {
     /// Whether new sessions would run without the library, or with the guard disabled.
     fn disables_guard(&self) -> bool {
         let sets_value = !self.value.is_empty() && !self.is_reset_all;
-        sets_value && disables_guard(&self.name, &self.value)
+        sets_value && catalog::disables_guard(&self.name, &self.value)
             || self.unloads_library("shared_preload_libraries")
             || self.unloads_library("session_preload_libraries")
     }

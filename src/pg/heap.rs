@@ -38,10 +38,20 @@ impl State {
     /// command on (0: the first one): rows that those commands inserted are not visible, and rows
     /// that they updated or deleted are visible as they were (`HeapTupleSatisfiesMVCC`).
     pub fn before(command: pg_sys::CommandId) -> Self {
-        let state = Self::now();
-        // SAFETY: registering has created a copy, which nothing else uses.
-        unsafe { (*state.0).curcid = command };
-        state
+        Self::now().without_commands_from(command)
+    }
+
+    /// Returns this state without the changes that this transaction has made from a command on: the
+    /// same transactions are committed in both.
+    pub fn without_commands_from(&self, command: pg_sys::CommandId) -> Self {
+        // SAFETY: the snapshot is valid while it is registered. Registering copies one that does not
+        // say that it is a copy, with what it points to.
+        unsafe {
+            let mut snapshot = *self.0;
+            snapshot.curcid = command;
+            snapshot.copied = false;
+            Self(pg_sys::RegisterSnapshot(&raw mut snapshot))
+        }
     }
 
     /// Returns which transactions are committed in the state. Two states that agree in this differ

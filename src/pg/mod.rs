@@ -6,6 +6,7 @@ pub mod clock;
 pub mod heap;
 pub mod inert;
 pub mod language;
+pub mod library;
 pub mod list;
 pub mod report;
 pub mod restricted;
@@ -18,3 +19,14 @@ pub mod write;
 
 /// The server's major version.
 pub const VERSION: u32 = pgrx::pg_sys::PG_VERSION_NUM / 10_000;
+
+/// Returns the running server's `server_version_num`. (The library may have been built for another
+/// minor release.)
+pub fn release() -> u32 {
+    // SAFETY: C strings; every server has the parameter.
+    let number = unsafe {
+        let value = pgrx::pg_sys::GetConfigOption(c"server_version_num".as_ptr(), false, false);
+        std::ffi::CStr::from_ptr(value).to_str().ok().and_then(|value| value.parse().ok())
+    };
+    number.unwrap_or(pgrx::pg_sys::PG_VERSION_NUM)
+}

@@ -908,3 +908,147 @@ fn only_authorized_roles_read_and_freeze() {
         "SELECT count(*)::text FROM pg_locks WHERE relation >= 16384 AND pid = pg_backend_pid()";
     assert_eq!(column(&mut client, locked), ["0"]);
 }
+
+/// Runs SQL with psql, and returns what it prints and what the server says besides.
+fn psql(cluster: &Cluster, database: &str, sql: &str) -> (String, String) {
+    let output =
+        cluster.client_program("psql", &["-X", "-q", "-A", "-t", "-d", database, "-c", sql]);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim().to_owned();
+    (text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn definitions_that_are_nested_too_deeply_are_named_and_the_others_compared() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("deep");
+    let deep = format!("1{}", "+1".repeat(9_000));
+    client
+        .batch_execute(&format!(
+            "SET max_stack_depth = '7MB'; CREATE SCHEMA app; CREATE TABLE app.plain (a int);
+             CREATE VIEW app.view AS SELECT {deep} AS a;
+             CREATE TABLE app.t (a int DEFAULT {deep}, CHECK (a > {deep}));
+             CREATE POLICY p ON app.t USING (a < {deep});
+             CREATE FUNCTION app.f() RETURNS int LANGUAGE sql RETURN {deep}"
+        ))
+        .unwrap();
+    let freeze = "SELECT ops.freeze_schema('deep', '{app}', replace => true)";
+    let named = [
+        "function app.f()",
+        "policy p on app.t",
+        "table column app.t.a",
+        "table constraint t_a_check on app.t",
+        "view app.view",
+    ];
+    let warning = format!(
+        "WARNING:  5 objects are nested too deeply to be printed\nDETAIL:  {}\nTheir definitions are \
+         not compared: a change is no difference.\nHINT:  Increase max_stack_depth, or rewrite the \
+         definition with less nesting.",
+        named.join("\n")
+    );
+    for sql in [
+        freeze,
+        "SELECT ops.schema_fingerprint('{app}')",
+        "SELECT ops.schema_snapshot('{app}') IS NOT NULL",
+        "SELECT count(*) FROM ops.check_schema_consistency('deep')",
+        "SELECT count(*) FROM ops.compare_schema((SELECT snapshot FROM dragonfly_guard.frozen_schema))",
+    ] {
+        let (printed, said) = psql(&cluster, "deep", sql);
+        assert!(said.starts_with(&warning), "{sql}: {said}");
+        assert!(!printed.is_empty(), "{sql}");
+    }
+    client.batch_execute("ALTER TABLE app.plain ADD b int; DROP VIEW app.view").unwrap();
+    let (printed, said) = psql(
+        &cluster,
+        "deep",
+        "SELECT change, object FROM ops.check_schema_consistency('deep') WHERE source <> 'contract'",
+    );
+    assert_eq!(printed, "added|app.plain.b\nremoved|app.view");
+    assert!(said.starts_with("WARNING:  4 objects are nested too deeply to be printed"), "{said}");
+    // With enough stack, all of them are printed.
+    client.batch_execute("SET max_stack_depth = '7MB'").unwrap();
+    let deep = "SELECT count(*) FROM ops.check_schema_consistency('deep') WHERE source <> \
+                'contract' AND change = 'changed'";
+    assert_eq!(client.query_one(deep, &[]).unwrap().get::<_, i64>(0), 4);
+    client.batch_execute(
+        "DROP FUNCTION app.f(); DROP POLICY p ON app.t; ALTER TABLE app.t DROP CONSTRAINT t_a_check",
+    ).unwrap();
+    let (_, said) = psql(&cluster, "deep", "SELECT ops.schema_fingerprint('{app}')");
+    let alone = "WARNING:  table column app.t.a is nested too deeply to be printed\nDETAIL:  Its \
+                 definition is not compared: a change is no difference.";
+    assert!(said.starts_with(alone), "{said}");
+}
+
+#[test]
+fn snapshot_of_another_minor_release_is_compared_with_a_notice() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("minor");
+    client.batch_execute("CREATE SCHEMA app; CREATE TABLE app.t (a int)").unwrap();
+    let here = "SELECT current_setting('server_version_num')";
+    let here: u32 = column(&mut client, here).remove(0).parse().unwrap();
+    let release = |number: u32| format!("{}.{}", number / 10_000, number % 10_000);
+    let stored = "SELECT ops.schema_snapshot('{app}')->>'server'";
+    assert_eq!(column(&mut client, stored), [here.to_string()]);
+    let compared = |server: u32| {
+        let sql = format!(
+            "SELECT count(*) FROM ops.compare_schema(jsonb_set(ops.schema_snapshot('{{app}}'), \
+             '{{server}}', '{server}'))"
+        );
+        let (printed, said) = psql(&cluster, "minor", &sql);
+        assert_eq!(printed, "0");
+        said
+    };
+    assert_eq!(compared(here), "");
+    assert_eq!(compared(here / 10_000), "", "an earlier version stored the major version");
+    for other in [here + 1, here - 1, here + 10_000] {
+        let notice = format!(
+            "NOTICE:  the snapshot was taken on PostgreSQL {}, and this server is PostgreSQL {}\n\
+             DETAIL:  Another release can print the same definition differently, which is then \
+             reported as a change.",
+            release(other),
+            release(here)
+        );
+        assert_eq!(compared(other), notice);
+    }
+    assert!(compared(14).starts_with("NOTICE:  the snapshot was taken on PostgreSQL 14, and"));
+}
+
+#[test]
+fn not_null_that_is_not_valid_differs_from_not_null() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("valid");
+    client
+        .batch_execute(
+            "CREATE SCHEMA app; CREATE TABLE app.t (v int, w int); INSERT INTO app.t \
+                        VALUES (NULL, 1)",
+        )
+        .unwrap();
+    let changes = "ops.check_schema_consistency('nv') WHERE source <> 'contract'";
+    let freeze = "SELECT ops.freeze_schema('nv', '{app}', replace => true)";
+    for constraint in ["CHECK (v IS NOT NULL)", "FOREIGN KEY (v) REFERENCES app.p", "NOT NULL v"] {
+        let is_known = constraint != "NOT NULL v" || {
+            let version = "SELECT current_setting('server_version_num')";
+            column(&mut client, version).remove(0).parse::<u32>().unwrap() >= 180_000
+        };
+        if !is_known {
+            continue;
+        }
+        client
+            .batch_execute(&format!(
+                "CREATE TABLE IF NOT EXISTS app.p (id int PRIMARY KEY); INSERT INTO app.p VALUES \
+                 (1) ON CONFLICT DO NOTHING; UPDATE app.t SET v = NULL; ALTER TABLE app.t ADD \
+                 CONSTRAINT c {constraint} NOT VALID"
+            ))
+            .unwrap();
+        client.batch_execute(freeze).unwrap();
+        client
+            .batch_execute("UPDATE app.t SET v = 1; ALTER TABLE app.t VALIDATE CONSTRAINT c")
+            .unwrap();
+        let expected = if constraint == "NOT NULL v" {
+            "changed table column app.t.v not null"
+        } else {
+            "changed table constraint c on app.t definition"
+        };
+        assert_eq!(drift(&mut client, changes), [expected], "{constraint}");
+        client.batch_execute("ALTER TABLE app.t DROP CONSTRAINT c").unwrap();
+    }
+}

@@ -1,9 +1,11 @@
 //! Concurrent sessions: each statement is correct by itself, but together they would violate the
 //! contract. One of them is rejected.
 
-use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use dragonfly_tests::{Cluster, SUPERUSER, ServerError, attempt, column};
+use postgres::{CancelToken, Client, NoTls};
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Runs two scripts concurrently in two sessions, and returns which of them pass. `|` separates
 /// steps that start together.
@@ -169,4 +171,131 @@ fn open_migration_blocks_no_other_session() {
         mallory.batch_execute("ROLLBACK TO s").unwrap();
     }
     admin.batch_execute(&format!("SET lock_timeout = '2s'; {}", safe("e"))).unwrap();
+}
+
+/// Executes in a session of its own, and returns a handle that yields the outcome.
+fn in_background(
+    cluster: &Cluster,
+    database: &str,
+    sql: &str,
+) -> (thread::JoinHandle<Result<(), ServerError>>, CancelToken) {
+    let (mut client, sql) = (cluster.connect(database, SUPERUSER), sql.to_owned());
+    let cancel = client.cancel_token();
+    (thread::spawn(move || attempt(&mut client, &sql)), cancel)
+}
+
+/// Waits until a number of sessions wait for the commit lock.
+fn wait_for_waiting(admin: &mut Client, count: i64) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let waiting: i64 = admin
+            .query_one(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'object' AND \
+                 classid = 'pg_extension'::regclass AND objsubid = 1",
+                &[],
+            )
+            .unwrap()
+            .get(0);
+        if waiting == count {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{waiting} sessions wait for the commit lock");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn temporary_table_of_another_session_rejects_no_commit() {
+    for preload in ["", "dragonfly_guard"] {
+        let cluster = Cluster::start_with(&[&format!("shared_preload_libraries={preload}")]);
+        let mut ours = cluster.guarded("temporary");
+        let mut other = cluster.connect("temporary", SUPERUSER);
+        // A permanent function depends on the other session's table, which changes meanwhile.
+        other
+            .batch_execute(
+                "CREATE TEMP TABLE theirs (id int); CREATE FUNCTION public.takes(theirs) RETURNS \
+                 int LANGUAGE sql AS 'SELECT 1'; CREATE TABLE public.rests (c theirs)",
+            )
+            .unwrap();
+        ours.batch_execute("CREATE TEMP TABLE ours (id int)").unwrap();
+        for (change, theirs) in [
+            ("CREATE SCHEMA s1", "CREATE INDEX ON theirs (id)"),
+            ("CREATE SCHEMA s2", "ALTER TABLE theirs ADD COLUMN more int"),
+            ("GRANT CREATE ON SCHEMA s1 TO postgres", "ALTER TABLE public.rests ADD d theirs"),
+            ("CREATE SCHEMA s3", "DROP TABLE theirs CASCADE"),
+        ] {
+            let change = change.replace("postgres", SUPERUSER);
+            ours.batch_execute(&format!("BEGIN; {change}")).unwrap();
+            other.batch_execute(theirs).unwrap();
+            ours.batch_execute("CREATE TABLE public.more (i int)").unwrap();
+            attempt(&mut ours, "DROP TABLE public.more; COMMIT")
+                .unwrap_or_else(|e| panic!("{preload}: {change}, {theirs}: {e:?}"));
+        }
+        // One of this session is still rejected: its dependents are dropped at the commit.
+        let rejected = attempt(
+            &mut ours,
+            "BEGIN; CREATE TEMP TABLE gone (id int) ON COMMIT DROP; CREATE FUNCTION \
+             public.takes(gone) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE SCHEMA s4; COMMIT",
+        );
+        assert_eq!(rejected.unwrap_err().code, "0A000", "{preload}");
+    }
+}
+
+#[test]
+fn table_that_another_session_drops_while_a_commit_waits_does_not_reject_it() {
+    for preload in ["", "dragonfly_guard"] {
+        // A commit that waits for a standby holds the commit lock.
+        let cluster = Cluster::start_with(&[
+            &format!("shared_preload_libraries={preload}"),
+            "synchronous_standby_names=nobody",
+            "synchronous_commit=local",
+        ]);
+        let mut admin = cluster.guarded("dropped");
+        let mut ours = cluster.connect("dropped", SUPERUSER);
+        admin.batch_execute("CREATE SCHEMA elsewhere; CREATE TABLE public.c (i int)").unwrap();
+        for (number, create, drop) in [
+            (1, "CREATE TABLE elsewhere.t (id int PRIMARY KEY)", "DROP TABLE elsewhere.t"),
+            (
+                2,
+                "CREATE TABLE elsewhere.t (id serial); CREATE VIEW elsewhere.v AS TABLE elsewhere.t",
+                "DROP TABLE elsewhere.t CASCADE",
+            ),
+        ] {
+            ours.batch_execute("CREATE TEMP TABLE IF NOT EXISTS ours (i int)").unwrap();
+            ours.batch_execute(&format!("BEGIN; CREATE SCHEMA s{number}")).unwrap();
+            admin.batch_execute(create).unwrap();
+            // The session learns about the other's table with its next command.
+            ours.batch_execute(&format!("CREATE TABLE s{number}.t (i int)")).unwrap();
+            let (holding, cancel) = in_background(
+                &cluster,
+                "dropped",
+                "SET synchronous_commit = on; ALTER TABLE public.c ENABLE ROW LEVEL SECURITY",
+            );
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while column(
+                &mut admin,
+                "SELECT 1::text FROM pg_stat_activity WHERE wait_event = \
+                 'SyncRep'",
+            )
+            .is_empty()
+            {
+                assert!(Instant::now() < deadline, "no session waits for the standby");
+                thread::sleep(Duration::from_millis(20));
+            }
+            let (dropping, _) = in_background(&cluster, "dropped", drop);
+            wait_for_waiting(&mut admin, 1);
+            let committing = thread::spawn(move || {
+                let outcome = attempt(&mut ours, "COMMIT");
+                (ours, outcome)
+            });
+            wait_for_waiting(&mut admin, 2);
+            cancel.cancel_query(NoTls).unwrap();
+            holding.join().unwrap().unwrap();
+            dropping.join().unwrap().unwrap();
+            let (client, outcome) = committing.join().unwrap();
+            outcome.unwrap_or_else(|e| panic!("{preload}: {drop}: {e:?}"));
+            ours = client;
+            admin.batch_execute("ALTER TABLE public.c DISABLE ROW LEVEL SECURITY").unwrap();
+        }
+    }
 }

@@ -7,7 +7,8 @@ use crate::catalog::deparse::{
 use crate::pg::scratch::Scratch;
 use crate::pg::subtransaction;
 use dragonfly_core::catalog::Oid;
-use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -20,27 +21,50 @@ pub struct Of<'r> {
     pub owner: Oid,
 }
 
+/// The text of what is nested too deeply for the server to print it.
+pub const TOO_DEEP: &str = "(nested too deeply to be printed)";
+
+/// Whether the server has rejected a query, or an expression that it deparses, because the nesting
+/// exceeds `max_stack_depth`.
+pub fn is_too_deep(error: &CaughtError) -> bool {
+    subtransaction::report(error).sql_error_code() == PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX
+}
+
 /// The deparsing functions of the server, with memory that is reset after each call.
 pub struct Deparser {
     memory: Scratch,
+    /// Whether what is nested too deeply has the text [`TOO_DEEP`]. Otherwise it is an error.
+    is_careful: bool,
     types: RefCell<HashMap<(Oid, i32), String>>,
 }
 
 impl Deparser {
-    pub fn new() -> Self {
-        Self { memory: Scratch::new(), types: RefCell::default() }
+    pub fn new(is_careful: bool) -> Self {
+        Self { memory: Scratch::new(), is_careful, types: RefCell::default() }
+    }
+
+    /// Returns the result of deparsing, or [`TOO_DEEP`].
+    fn text(&self, deparse: impl FnOnce() -> String) -> String {
+        if !self.is_careful {
+            return deparse();
+        }
+        match subtransaction::rolled_back(deparse) {
+            Ok(text) => text,
+            Err(error) if is_too_deep(&error) => TOO_DEEP.to_owned(),
+            Err(error) => error.rethrow(),
+        }
     }
 
     /// Deparses an object.
     pub fn call(&self, deparse: Deparse, object: Oid) -> String {
-        self.memory.with(|| call(deparse, &[pg_sys::Datum::from(object)]))
+        self.text(|| self.memory.with(|| call(deparse, &[pg_sys::Datum::from(object)])))
     }
 
     /// Deparses an object by a function that acquires locks, and releases them.
     pub fn call_and_release(&self, deparse: Deparse, object: Oid) -> String {
         let write =
             || subtransaction::rolled_back(|| call(deparse, &[pg_sys::Datum::from(object)]));
-        self.memory.with(write).unwrap_or_else(|error| error.rethrow())
+        self.text(|| self.memory.with(write).unwrap_or_else(|error| error.rethrow()))
     }
 
     /// Returns a collation where it is not the default of the type.
@@ -52,7 +76,9 @@ impl Deparser {
 
     /// Deparses an expression tree over the columns of a relation (0: of none).
     pub fn tree(&self, tree: pg_sys::Datum, relation: Oid) -> String {
-        self.memory.with(|| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]))
+        self.text(|| {
+            self.memory.with(|| call(pg_sys::pg_get_expr, &[tree, pg_sys::Datum::from(relation)]))
+        })
     }
 
     /// Deparses an expression tree in the form that it has after dump and restore.
@@ -97,6 +123,9 @@ impl Deparser {
         else {
             return definition;
         };
+        if definition == TOO_DEEP {
+            return definition;
+        }
         let stored: Vec<String> = self.memory.with(|| {
             // SAFETY: the catalog contains the result of nodeToString: a list of expressions, or
             // one.
@@ -137,7 +166,7 @@ impl Deparser {
     /// Returns a deparsed text in the form that it has after dump and restore.
     fn reparsed(&self, text: String, owner: Oid, read: impl FnOnce(&str) -> String) -> String {
         // A name, a number or a keyword does not change.
-        if text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        if text == TOO_DEEP || text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return text;
         }
         self.memory.with(|| deparse::reparsed(text, owner, read))

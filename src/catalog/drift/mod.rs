@@ -14,28 +14,74 @@ mod types;
 use crate::catalog::deparse::{role_name, with_plain_settings};
 use crate::catalog::{self, oids};
 use crate::pg::heap::{Row, State, Table, interrupts};
-use deparser::Deparser;
+use crate::pg::report::Report;
+use crate::pg::subtransaction;
+use deparser::{Deparser, TOO_DEEP, is_too_deep};
 use dragonfly_core::catalog::{Acl, Oid, PUBLIC, Schema};
-use dragonfly_core::drift::{AclKind, FORMAT, Object, Snapshot, grants};
-use dragonfly_core::sql::{quote_ident, quote_literal};
+use dragonfly_core::drift::{AclKind, FORMAT, Object, Release, Snapshot, grants};
+use dragonfly_core::sql::{printable, quote_ident, quote_literal};
+use pgrx::PgSqlErrorCode;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
-/// Reads the objects in the schemas of these names. A schema that does not exist has none.
+/// Reads the objects in the schemas of these names. A schema that does not exist has none. Raises a
+/// WARNING about objects that are nested too deeply to be printed.
 pub fn read(state: &State, schemas: Vec<String>) -> Snapshot {
     let objects = with_plain_settings(|| {
-        let mut reader = Reader::new(state, &schemas);
-        reader.schemas();
-        reader.default_acls();
-        let relations = reader.relations();
-        reader.parts(&relations);
-        reader.types(&relations);
-        reader.routines();
-        reader.objects
+        let read = |is_careful| Reader::new(state, &schemas, is_careful).read();
+        // Catching the errors of single objects is slower, and is rarely needed.
+        match subtransaction::rolled_back(|| read(false)) {
+            Ok(objects) => objects,
+            Err(error) if is_too_deep(&error) => read(true),
+            Err(error) => error.rethrow(),
+        }
     });
-    let mut snapshot = Snapshot { format: FORMAT, server: catalog::VERSION, schemas, objects };
+    report_too_deep(&objects);
+    let server = Release::of_number(catalog::release());
+    let mut snapshot = Snapshot { format: FORMAT, server, schemas, objects };
     snapshot.sort();
     snapshot
+}
+
+/// The number of objects that the warning names.
+const SHOWN: usize = 20;
+
+/// Raises a WARNING that names the objects that could not be printed: their changes are no
+/// differences.
+fn report_too_deep(objects: &[Object]) {
+    let mut names: Vec<String> = objects
+        .iter()
+        .filter(|object| object.properties.values().any(|text| text.contains(TOO_DEEP)))
+        .map(|object| format!("{} {}", object.object_type, printable(&object.identity)))
+        .collect();
+    let Some(first) = names.first().filter(|_| names.len() == 1).cloned() else {
+        if !names.is_empty() {
+            let count = names.len();
+            names.sort();
+            names.truncate(SHOWN);
+            if count > SHOWN {
+                names.push(format!("... and {} more", count - SHOWN));
+            }
+            warn_too_deep(format!("{count} objects are"), &names.join("\n"));
+        }
+        return;
+    };
+    warn_too_deep(format!("{first} is"), "");
+}
+
+/// Raises the WARNING; `subject` are the objects with the verb.
+fn warn_too_deep(subject: String, objects: &str) {
+    let meaning = "Their definitions are not compared: a change is no difference.";
+    Report {
+        message: format!("{subject} nested too deeply to be printed"),
+        detail: if objects.is_empty() {
+            "Its definition is not compared: a change is no difference.".into()
+        } else {
+            format!("{objects}\n{meaning}")
+        },
+        hint: "Increase max_stack_depth, or rewrite the definition with less nesting.".into(),
+    }
+    .warning(PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX);
 }
 
 /// The state that all passes share.
@@ -51,7 +97,7 @@ struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    fn new(state: &'s State, names: &[String]) -> Self {
+    fn new(state: &'s State, names: &[String], is_careful: bool) -> Self {
         let base = catalog::base(state);
         let wanted: HashSet<&String> = names.iter().collect();
         let schemas = base
@@ -67,9 +113,20 @@ impl<'s> Reader<'s> {
             schemas,
             members,
             roles: RefCell::new(roles),
-            deparser: Deparser::new(),
+            deparser: Deparser::new(is_careful),
             objects: vec![],
         }
+    }
+
+    /// Reads all objects.
+    fn read(mut self) -> Vec<Object> {
+        self.schemas();
+        self.default_acls();
+        let relations = self.relations();
+        self.parts(&relations);
+        self.types(&relations);
+        self.routines();
+        self.objects
     }
 
     /// Returns the name of the schema if it is read and the object is not a member of an extension.
@@ -134,6 +191,7 @@ impl<'s> Reader<'s> {
                 b'f' => (AclKind::Routine, "functions"),
                 b'T' => (AclKind::Type, "types"),
                 b'n' => (AclKind::Schema, "schemas"),
+                b'L' => (AclKind::LargeObject, "large objects"),
                 _ => return,
             };
             let creator = row.oid(role);

@@ -9,7 +9,7 @@ use dragonfly_core::catalog::{Acl, Oid};
 use dragonfly_core::drift::{AclKind, Object};
 use dragonfly_core::sql::quote_ident;
 use pgrx::pg_sys;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CStr;
 
 /// The default access method of tables (pg_am.dat).
@@ -266,8 +266,10 @@ impl Reader<'_> {
         let (not_null, identity, generated) =
             (column("attnotnull"), column("attidentity"), column("attgenerated"));
         let (acl, foreign) = (column("attacl"), column("attfdwoptions"));
+        let not_valid = self.columns_not_valid();
         table.scan(self.state, |row: Row<'_>| {
-            let Some(relation) = relations.get_mut(&row.oid(relation)) else { return };
+            let relation_oid = row.oid(relation);
+            let Some(relation) = relations.get_mut(&relation_oid) else { return };
             let number = row.int(number) as i16;
             let mut object = Object::default();
             if number < 0 {
@@ -294,7 +296,11 @@ impl Reader<'_> {
                 type_name = format!("{type_name} COLLATE {collation}");
                 object.set("collation", collation);
             }
-            object.set_if("not null", row.bool(not_null));
+            if not_valid.contains(&(relation_oid, number)) {
+                object.set("not null", "NOT VALID");
+            } else {
+                object.set_if("not null", row.bool(not_null));
+            }
             match row.char(identity) {
                 b'a' => object.set("identity", "ALWAYS"),
                 b'd' => object.set("identity", "BY DEFAULT"),
@@ -311,6 +317,26 @@ impl Reader<'_> {
                 Column { name: row.name(name), type_name, acl: row.acl(acl), object },
             );
         });
+    }
+
+    /// Returns the columns with a NOT NULL constraint that rows may violate, which exist since
+    /// PostgreSQL 18: relation and number.
+    fn columns_not_valid(&self) -> HashSet<(Oid, i16)> {
+        let mut found = HashSet::new();
+        if catalog::VERSION < 18 {
+            return found;
+        }
+        let table = Table::open(oids::PG_CONSTRAINT);
+        let column = |name| table.column(name);
+        let (kind, relation, validated, key) =
+            (column("contype"), column("conrelid"), column("convalidated"), column("conkey"));
+        table.scan(self.state, |row: Row<'_>| {
+            if row.char(kind) == b'n' && !row.bool(validated) {
+                let relation = row.oid(relation);
+                found.extend(row.numbers(key).into_iter().map(|number| (relation, number)));
+            }
+        });
+        found
     }
 
     fn defaults(&self, relations: &mut HashMap<Oid, Relation>) {

@@ -1,6 +1,7 @@
 //! Reads functions, procedures and aggregates.
 
 use super::Reader;
+use super::deparser::TOO_DEEP;
 use crate::catalog::deparse::{language_name, setting};
 use crate::catalog::{self, oids};
 use crate::pg::heap::{Column, Row, Table};
@@ -112,7 +113,8 @@ impl Reader<'_> {
             _ if row.is_null(columns.body) => object.set("body", hash_of(&source())),
             _ => {
                 let body = self.deparser.call_and_release(pg_sys::pg_get_function_sqlbody, routine);
-                object.set("body", hash_of(&body));
+                let body = if body == TOO_DEEP { body } else { hash_of(&body) };
+                object.set("body", body);
             }
         }
     }

@@ -16,6 +16,7 @@ pub enum AclKind {
     Routine,
     Schema,
     Type,
+    LargeObject,
 }
 
 impl AclKind {
@@ -34,6 +35,7 @@ impl AclKind {
             Self::Routine => Privileges::EXECUTE,
             Self::Schema => Privileges::USAGE | Privileges::CREATE,
             Self::Type => Privileges::USAGE,
+            Self::LargeObject => Privileges::SELECT | Privileges::UPDATE,
         }
     }
 

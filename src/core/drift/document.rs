@@ -1,6 +1,6 @@
 //! Reads a snapshot from JSON text of any origin.
 
-use super::snapshot::{Object, Snapshot};
+use super::snapshot::{Object, Release, Snapshot};
 use crate::sql::printable;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
@@ -33,7 +33,7 @@ pub fn read(text: &str, interrupts: &dyn Fn()) -> Result<Snapshot, String> {
     if format != FORMAT {
         return Err(format!("$.format: format {format} is not supported; supported: {FORMAT}"));
     }
-    let server = number(&mut fields, "server")?;
+    let server = Release::of_number(number(&mut fields, "server")?);
     let schemas = list(&mut fields, "schemas")?;
     let schemas = schemas.into_iter().enumerate().map(|(i, name)| match name {
         Value::String(name) => Ok(name),

@@ -15,7 +15,7 @@ pub use acl::{AclKind, grants};
 pub use compare::{Change, Difference, compare};
 pub use declared::from_findings;
 pub use document::{FORMAT, MAX_LENGTH, read};
-pub use snapshot::{Object, Snapshot, hash_of};
+pub use snapshot::{Object, Release, Snapshot, hash_of};
 
 #[cfg(test)]
 mod tests;

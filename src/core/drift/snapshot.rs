@@ -10,13 +10,58 @@ use std::fmt::Write;
 pub struct Snapshot {
     /// The version of the format, [`super::FORMAT`].
     pub format: u32,
-    /// The major version of the server. It is not part of the fingerprint.
-    pub server: u32,
+    /// The release of the server. It is not part of the fingerprint.
+    pub server: Release,
     /// The schemas that were read, including schemas that do not exist. They are not part of the
     /// fingerprint.
     pub schemas: Vec<String>,
     /// The objects in the schemas.
     pub objects: Vec<Object>,
+}
+
+/// A release of PostgreSQL. One that was stored by an earlier version of the extension has no minor
+/// version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Release {
+    major: u32,
+    minor: Option<u32>,
+}
+
+/// The factor of the major version in `server_version_num`. Smaller numbers are major versions.
+const MAJOR: u32 = 10_000;
+
+impl Release {
+    /// Returns the release of a `server_version_num`, or of a major version.
+    #[must_use]
+    pub fn of_number(number: u32) -> Self {
+        match number {
+            0..MAJOR => Self { major: number, minor: None },
+            _ => Self { major: number / MAJOR, minor: Some(number % MAJOR) },
+        }
+    }
+
+    /// Whether both are the same release, as far as their versions are known.
+    #[must_use]
+    pub fn may_equal(self, other: Self) -> bool {
+        let both = self.minor.zip(other.minor);
+        self.major == other.major && both.is_none_or(|(one, other)| one == other)
+    }
+}
+
+impl std::fmt::Display for Release {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.minor {
+            Some(minor) => write!(f, "{}.{minor}", self.major),
+            None => write!(f, "{}", self.major),
+        }
+    }
+}
+
+impl Serialize for Release {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let number = self.minor.map_or(self.major, |minor| self.major * MAJOR + minor);
+        serializer.serialize_u32(number)
+    }
 }
 
 /// An object, for example a table, a column, a routine or a policy.

@@ -16,7 +16,8 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let columns = prop::collection::vec(word().prop_map(String::from), 0..4);
     let object =
         (word(), prop::option::of(word()), word(), prop::option::of(word()), columns, properties);
-    prop::collection::vec(object, 0..8).prop_map(|objects| {
+    let server = prop::sample::select(vec![15, 150_018, 180_006]);
+    (prop::collection::vec(object, 0..8), server).prop_map(|(objects, server)| {
         let mut all: BTreeMap<(String, String), Object> = BTreeMap::new();
         for (object_type, schema, identity, whole, columns, properties) in objects {
             let mut object = Object::new(object_type, schema, identity.into());
@@ -26,7 +27,7 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
         }
         Snapshot {
             format: FORMAT,
-            server: 15,
+            server: Release::of_number(server),
             schemas: vec![],
             objects: all.into_values().collect(),
         }
@@ -68,9 +69,21 @@ proptest! {
 
 #[test]
 fn server_and_schemas_are_not_part_of_the_fingerprint() {
-    let a = Snapshot { server: 15, schemas: vec!["a".into()], ..Snapshot::default() };
-    let b = Snapshot { server: 18, ..Snapshot::default() };
+    let a = Snapshot {
+        server: Release::of_number(150_018),
+        schemas: vec!["a".into()],
+        ..Snapshot::default()
+    };
+    let b = Snapshot { server: Release::of_number(18), ..Snapshot::default() };
     assert_eq!(a.fingerprint(), b.fingerprint());
+}
+
+#[test]
+fn releases_differ_in_their_minor_version_where_both_have_one() {
+    let [old, minor, other, next] = [15, 150_018, 150_020, 160_001].map(Release::of_number);
+    assert!(old.may_equal(minor) && minor.may_equal(old) && minor.may_equal(minor));
+    assert!(!minor.may_equal(other) && !old.may_equal(next) && !other.may_equal(next));
+    assert_eq!([old, other, next].map(|r| r.to_string()), ["15", "15.20", "16.1"]);
 }
 
 #[test]

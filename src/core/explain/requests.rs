@@ -4,6 +4,7 @@
 use super::question::{Link, Question};
 use crate::catalog::Role;
 use crate::contract::RoleKind;
+use crate::fix::grant_set_role;
 use crate::rules::Context;
 use crate::sql::{printable, safe_ident};
 
@@ -41,7 +42,7 @@ pub(super) fn link(cx: &Context<'_>, role: &Role, question: &Question<'_>) -> Li
     let is_declared = cx.contract.roles.iter().any(|declared| declared.name == role.name);
     let undeclared =
         if is_declared { "" } else { " The contract does not declare it as a role of requests." };
-    let grant = format!("GRANT {} TO {};", safe_ident(&role.name), safe_ident(authenticator));
+    let grant = grant_set_role(cx.snapshot, role.oid, by.oid);
     Link {
         step,
         ok: Some(false),

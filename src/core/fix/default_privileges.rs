@@ -21,6 +21,8 @@ pub(crate) fn default_acl_objects(object_type: u8) -> Option<&'static str> {
         b'S' => Some("SEQUENCES"),
         b'f' => Some("ROUTINES"),
         b'n' => Some("SCHEMAS"),
+        // Since PostgreSQL 18.
+        b'L' => Some("LARGE OBJECTS"),
         _ => None,
     }
 }

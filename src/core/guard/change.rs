@@ -376,6 +376,29 @@ mod tests {
     }
 
     #[test]
+    fn membership_that_becomes_stronger_is_a_regression() {
+        let with = |role: &str, [inherit, set, admin]: [bool; 3]| {
+            let mut world = World::conforming();
+            world.snapshot.version = 16;
+            world.add_role("helper");
+            world.grant_role(role, "anon");
+            let membership = world.snapshot.memberships.last_mut().unwrap();
+            (membership.inherit, membership.set, membership.admin) = (inherit, set, admin);
+            world
+        };
+        let options = [[false; 3], [false, true, false], [true, true, false], [true; 3]];
+        for (role, action) in [("helper", "warn now"), ("service_role", "block now")] {
+            for (i, before) in options.iter().enumerate() {
+                for (j, after) in options.iter().enumerate() {
+                    let found = worse(&with(role, *before), &with(role, *after), "role_membership");
+                    assert_eq!(found.len(), usize::from(i < j), "{before:?} {after:?} {found:?}");
+                    assert!(found.iter().all(|line| line.starts_with(action)), "{found:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn revoked_truncate_leaves_no_regression_of_the_rule_that_takes_over() {
         let (mut before, mut after) = (World::conforming(), World::conforming());
         let anon = before.role("anon").oid;

@@ -2,15 +2,15 @@
 
 use crate::catalog::Role;
 use crate::explain::no_role_of_requests;
+use crate::fix::grant_set_role;
 use crate::rules::Context;
-use crate::sql::safe_ident;
 
 /// Returns the GRANT by which requests can become a role; `None` where it must not be given, or
 /// where the contract does not declare the role as one of requests.
 pub(super) fn grant_membership(cx: &Context<'_>, role: &Role, login: &Role) -> Option<String> {
     let is_declared = cx.is_subject(role.oid);
     let is_given = is_declared && reason_against(cx, role).is_none();
-    is_given.then(|| format!("GRANT {} TO {};", safe_ident(&role.name), safe_ident(&login.name)))
+    is_given.then(|| grant_set_role(cx.snapshot, role.oid, login.oid))
 }
 
 /// Returns why requests must not become a role, as a clause after "which"; `None` where nothing

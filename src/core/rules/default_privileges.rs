@@ -183,6 +183,12 @@ mod tests {
                 object_type: b'n',
                 acl: vec![item(PUBLIC, Privileges::CREATE)],
             },
+            DefaultAcl {
+                role,
+                schema: 0,
+                object_type: b'L',
+                acl: vec![item(anon, Privileges::SELECT)],
+            },
         ];
         assert_eq!(
             world.found(&RULE),
@@ -193,6 +199,9 @@ mod tests {
                  => ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE SELECT, \
                  INSERT, UPDATE, DELETE, TRUNCATE, \
                  REFERENCES, TRIGGER ON TABLES FROM anon;",
+                "error default acl for role postgres on large objects anon: Default privileges of \
+                 role \"postgres\" grant SELECT on new large objects to role \"anon\". => ALTER \
+                 DEFAULT PRIVILEGES FOR ROLE postgres REVOKE SELECT ON LARGE OBJECTS FROM anon;",
                 "error default acl for role postgres on schemas PUBLIC: Default privileges of role \
                  \"postgres\" grant CREATE on new schemas to PUBLIC (every role). => ALTER DEFAULT \
                  PRIVILEGES FOR ROLE postgres REVOKE CREATE ON SCHEMAS FROM PUBLIC;"

@@ -6,7 +6,7 @@ use crate::access::Follow;
 use crate::catalog::{Object, ObjectId, Oid, PG_DATABASE_OWNER, Role};
 use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::finding::{Draft, Measure};
-use crate::fix::Fix;
+use crate::fix::{Fix, end_inheritance};
 use crate::requests;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 use crate::sql::{printable, safe_ident};
@@ -67,18 +67,15 @@ fn of_subject(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
         let draft = match power {
             // The contract may have been written before there were login roles.
             Some(power) if is_purpose => found
-                .draft(cx, Severity::Warning, power)
-                .fix(Fix::Proposal(declare_login(cx, member, found.step)))
-                .measure(Measure::default().limited_to(GuardAction::Warn)),
-            Some(power) => found
-                .draft(cx, Severity::Error, power)
-                .fix(found.revoke(cx))
-                .measure(Measure::default().limited_to(GuardAction::Block)),
-            None if found.is_direct() => found
-                .draft(cx, Severity::Warning, Power::Other)
-                .fix(found.revoke(cx))
-                .measure(Measure::default().limited_to(GuardAction::Warn)),
-            None => continue,
+                .draft(cx, GuardAction::Warn, power)
+                .fix(Fix::Proposal(declare_login(cx, member, found.step))),
+            Some(power) if found.is_direct() || !found.options.is_empty() => {
+                found.draft(cx, GuardAction::Block, power).fix(found.revoke(cx))
+            }
+            None if found.is_direct() => {
+                found.draft(cx, GuardAction::Warn, Power::Other).fix(found.revoke(cx))
+            }
+            _ => continue,
         };
         drafts.push(draft);
     }
@@ -95,9 +92,12 @@ fn of_login(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
             if found.is_direct() && cx.access.has_privileges_of(member.oid, role.oid) {
                 drafts.push(
                     found
-                        .draft(cx, Severity::Warning, Power::Inherited)
+                        .draft(cx, GuardAction::Warn, Power::Inherited)
                         .key("inherited")
-                        .fix(Fix::Proposal(end_inheritance(cx, member, role)))
+                        .fix(Fix::Proposal(format!(
+                            "Queries that are executed without SET ROLE lose these privileges:\n{}",
+                            end_inheritance(cx.snapshot, role.oid, member.oid)
+                        )))
                         .measure(
                             Measure::excess("inherited", vec![]).limited_to(GuardAction::Warn),
                         ),
@@ -110,13 +110,9 @@ fn of_login(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
         let Some(power) = Power::of(cx, member, role).filter(|_| !through_subject) else {
             continue;
         };
-        if cx.managed_role(role.oid).is_none() || role.superuser {
-            drafts.push(
-                found
-                    .draft(cx, Severity::Error, power)
-                    .fix(found.revoke(cx))
-                    .measure(Measure::default().limited_to(GuardAction::Block)),
-            );
+        let is_reported = found.is_direct() || !found.options.is_empty();
+        if is_reported && (cx.managed_role(role.oid).is_none() || role.superuser) {
+            drafts.push(found.draft(cx, GuardAction::Block, power).fix(found.revoke(cx)));
         }
     }
     drafts
@@ -163,12 +159,7 @@ fn of_undeclared(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
                 safe_ident(&member.name)
             ))
         );
-        drafts.push(
-            found
-                .draft(cx, Severity::Warning, power)
-                .fix(Fix::Proposal(text))
-                .measure(Measure::default().limited_to(GuardAction::Warn)),
-        );
+        drafts.push(found.draft(cx, GuardAction::Warn, power).fix(Fix::Proposal(text)));
     }
     drafts
 }
@@ -196,20 +187,56 @@ struct Found<'a> {
     role: &'a Role,
     /// The role that was granted to the member, at the beginning of the shortest chain to `role`.
     step: &'a Role,
+    options: Options,
+}
+
+/// What the options of memberships let the member do with a role. Before PostgreSQL 16 every member
+/// can SET ROLE.
+#[derive(Clone, Copy)]
+struct Options {
+    inherit: bool,
+    set: bool,
+    admin: bool,
+}
+
+impl Options {
+    fn of(cx: &Context<'_>, member: &Role, role: &Role) -> Self {
+        let reaches = |follow| cx.access.closure(member.oid, follow).contains(&role.oid);
+        Self {
+            inherit: reaches(Follow::Privileges),
+            set: reaches(Follow::Set),
+            admin: cx.access.is_admin_of(member.oid, role.oid),
+        }
+    }
+
+    /// Returns the options that are true, as GRANT names them.
+    fn words(self) -> Vec<&'static str> {
+        let each = [(self.inherit, "INHERIT"), (self.set, "SET"), (self.admin, "ADMIN")];
+        each.into_iter().filter(|(is_true, _)| *is_true).map(|(_, word)| word).collect()
+    }
+
+    fn is_empty(self) -> bool {
+        !(self.inherit || self.set || self.admin)
+    }
 }
 
 impl<'a> Found<'a> {
     fn new(cx: &Context<'a>, member: &'a Role, role: &'a Role) -> Self {
         let step = cx.access.first_step(member.oid, role.oid);
-        Self { member, role, step: step.and_then(|oid| cx.snapshot.role(oid)).unwrap_or(role) }
+        let step = step.and_then(|oid| cx.snapshot.role(oid)).unwrap_or(role);
+        Self { member, role, step, options: Options::of(cx, member, role) }
     }
 
     fn is_direct(&self) -> bool {
         self.step.oid == self.role.oid
     }
 
-    /// Returns the finding, without fix and measure.
-    fn draft(&self, cx: &Context<'_>, severity: Severity, power: Power) -> Draft {
+    /// Returns the finding, without fix. `action` is that of the guard where the membership gives
+    /// anything. The guard compares the options: one that becomes true is a regression.
+    fn draft(&self, cx: &Context<'_>, action: GuardAction, power: Power) -> Draft {
+        let action = if self.options.is_empty() { GuardAction::Warn } else { action };
+        let severity =
+            if action == GuardAction::Block { Severity::Error } else { Severity::Warning };
         let through = if self.is_direct() {
             String::new()
         } else {
@@ -219,14 +246,31 @@ impl<'a> Found<'a> {
             "Role \"{}\" is a member of role \"{}\"{through}, {}.",
             printable(&self.member.name),
             printable(&self.role.name),
-            power.clause()
+            self.clause(power)
         );
         let object =
             Object { id: ObjectId::Role(self.role.oid), ..Context::role_object(&self.role.name) };
-        Draft::new(object, severity, detail).role(&self.member.name).evidence(json!({
-            "through": cx.snapshot.role_name(self.step.oid),
-            "strength": power.evidence(),
-        }))
+        Draft::new(object, severity, detail)
+            .role(&self.member.name)
+            .evidence(json!({
+                "through": cx.snapshot.role_name(self.step.oid),
+                "strength": power.evidence(),
+                "options": self.options.words(),
+            }))
+            .measure(Measure {
+                extent: self.options.words(),
+                ..Measure::default().limited_to(action)
+            })
+    }
+
+    /// Returns the clause that follows the role in the finding.
+    fn clause(&self, power: Power) -> String {
+        if self.options.is_empty() {
+            return "which gives it no privileges while INHERIT, SET and ADMIN are FALSE"
+                .to_owned();
+        }
+        let admin = if self.options.admin { ", and can grant membership in it" } else { "" };
+        format!("{}{admin}", power.clause())
     }
 
     /// Returns the REVOKE of the membership at the beginning of the chain.
@@ -250,16 +294,6 @@ fn declare_login(cx: &Context<'_>, member: &Role, step: &Role) -> String {
          Otherwise:\n{}",
         revoke.join("\n")
     )
-}
-
-/// Returns the proposal that ends the inheritance of a login role, which depends on the release.
-fn end_inheritance(cx: &Context<'_>, member: &Role, role: &Role) -> String {
-    let (member, role) = (safe_ident(&member.name), safe_ident(&role.name));
-    let sql = match cx.snapshot.version {
-        ..16 => format!("ALTER ROLE {member} NOINHERIT;"),
-        _ => format!("GRANT {role} TO {member} WITH INHERIT FALSE;"),
-    };
-    format!("Queries that are executed without SET ROLE lose these privileges:\n{sql}")
 }
 
 /// What a member of a role can do that it should not.
@@ -373,6 +407,50 @@ mod tests {
               through role \"helpers\", which is a worker role. \
               => REVOKE helpers FROM anon;"
             ]
+        );
+    }
+
+    /// Returns a world of a release in which `anon` is a member of `role` with these options.
+    fn world_with_options(version: u32, role: &str, options: [bool; 3]) -> World {
+        let mut world = World::conforming();
+        world.snapshot.version = version;
+        world.add_role("helper");
+        world.grant_role(role, "anon");
+        let membership = world.snapshot.memberships.last_mut().unwrap();
+        [membership.inherit, membership.set, membership.admin] = options;
+        world
+    }
+
+    #[test]
+    fn membership_without_options_gives_nothing_since_16() {
+        for role in ["helper", "service_role"] {
+            let world = world_with_options(16, role, [false; 3]);
+            let expected = format!(
+                "warning role {role} anon: Role \"anon\" is a member of role \"{role}\", which gives \
+                 it no privileges while INHERIT, SET and ADMIN are FALSE. => REVOKE {role} FROM anon \
+                 GRANTED BY root;"
+            );
+            assert_eq!(world.found(&RULE), [expected]);
+        }
+    }
+
+    #[test]
+    fn roles_behind_a_membership_without_options_are_not_reached_since_16() {
+        let mut world = world_with_options(16, "helper", [false; 3]);
+        world.grant_role("service_role", "helper");
+        assert_eq!(world.findings(&RULE).len(), 1);
+        world.snapshot.memberships[0].set = true;
+        assert_eq!(world.findings(&RULE).len(), 2);
+    }
+
+    #[test]
+    fn membership_with_admin_says_so() {
+        let world = world_with_options(16, "helper", [false, false, true]);
+        assert_eq!(
+            world.found(&RULE),
+            ["warning role helper anon: Role \"anon\" is a member of role \"helper\", whose \
+              privileges the contract does not declare for it, and can grant membership in it. => \
+              REVOKE helper FROM anon GRANTED BY root CASCADE;"]
         );
     }
 

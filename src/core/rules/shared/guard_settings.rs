@@ -14,10 +14,32 @@ pub fn disables_guard(parameter: &str, value: &str) -> bool {
                 || is_prefix(&value, &["false", "no"])
         }
         "dragonfly_guard.mode" => value != "block",
+        // Since PostgreSQL 18 the server looks up `$libdir/dragonfly_guard` in this path. The first
+        // folder decides which file is loaded.
+        "dynamic_library_path" => value.split(':').next() != Some("$libdir"),
         _ => false,
     }
 }
 
 fn is_prefix(value: &str, words: &[&str]) -> bool {
     !value.is_empty() && words.iter().any(|word| word.starts_with(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn library_path_disables_the_guard_where_another_folder_is_searched_first() {
+        for (path, disables) in [
+            ("$libdir", false),
+            ("$libdir:/more", false),
+            ("/own:$libdir", true),
+            ("$libdir/sub", true),
+            ("/own", true),
+            ("", true),
+        ] {
+            assert_eq!(disables_guard("dynamic_library_path", path), disables, "{path}");
+        }
+    }
 }
