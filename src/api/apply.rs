@@ -38,7 +38,7 @@ pub struct Execution<'a> {
 enum Failure {
     /// Roles can do more, which the contract does not declare.
     Opened(Vec<Effect>),
-    /// Roles have lost privileges that the contract declares.
+    /// Roles have lost privileges that the contract declares, or that bodies use.
     Lost(Vec<Effect>),
     /// Declared access that worked fails, with the server's message.
     Broken(Vec<(AccessName, String)>),
@@ -132,7 +132,7 @@ impl Execution<'_> {
         if let Some(opened) = some(opened) {
             return Err(Failure::Opened(opened));
         }
-        let lost = effects::lost(contract, self.snapshot, &after, &interrupts);
+        let lost = self.lost(contract, &after);
         if let Some(lost) = some(lost) {
             return Err(Failure::Lost(lost));
         }
@@ -142,6 +142,13 @@ impl Execution<'_> {
             return Err(Failure::Broken(broken));
         }
         self.check_findings()
+    }
+
+    /// Returns the privileges that roles have lost: declared ones, and those that bodies use.
+    fn lost(&self, contract: &Contract, after: &Snapshot) -> Vec<Effect> {
+        let mut lost = effects::lost(contract, self.snapshot, after, &interrupts);
+        lost.extend(audit::in_context(contract, after, |cx| self.plan.uses.lost(cx)));
+        lost
     }
 
     /// Checks that no finding of severity `error` is new, or is still there although the steps
@@ -243,8 +250,7 @@ impl Execution<'_> {
                 )
             }
             Failure::Lost(lost) => {
-                let found =
-                    |after: &Snapshot| effects::lost(contract, self.snapshot, after, &interrupts);
+                let found = |after: &Snapshot| self.lost(contract, after);
                 self.reject(
                     effect(&found, &lost[0]),
                     "would end access that the contract declares",
