@@ -1,13 +1,15 @@
-//! What roles can access, as the server checks it: the statements that a privilege is for, and
-//! whether the accesses that the contract declares work. `ops.explain_access()` and `ops.doctor()`
-//! ask here, so that they agree.
+//! What roles can access, as the server checks it: the statements that a privilege is for, whether
+//! the accesses that the contract declares work, and whether views and bodies of routines are valid.
+//! `ops.explain_access()`, `ops.doctor()` and `ops.apply_golden_sql()` ask here, so that they agree.
 
 pub mod declared;
 pub mod named;
 mod objects;
+mod probe;
 mod statement;
 
 pub use objects::{Callable, Objects, unusable};
+pub use probe::Probe;
 pub use statement::{Statement, forms};
 
 use crate::catalog;

@@ -1,6 +1,7 @@
 //! The execution of a plan, and the checks of its result: what it should fix, new errors, access
 //! that opens, and declared access that worked before. A failure names the step that causes it.
 
+use crate::access::Probe;
 use crate::access::declared::{self, LockTimeout};
 use crate::audit;
 use crate::catalog;
@@ -9,17 +10,18 @@ use crate::pg::heap::{State, interrupts};
 use crate::pg::report::Report;
 use crate::pg::{setting, statement, subtransaction};
 use crate::store::Installation;
-use dragonfly_core::catalog::Snapshot;
+use dragonfly_core::catalog::{ObjectId, Snapshot};
 use dragonfly_core::contract::{Contract, Severity};
-use dragonfly_core::doctor::{AccessName, AccessOutcome, declared_accesses};
+use dragonfly_core::doctor::{AccessName, AccessOutcome, Outcome, declared_accesses};
 use dragonfly_core::finding::{Finding, Subject};
 use dragonfly_core::plan::effects::{self, Effect};
 use dragonfly_core::plan::{Plan, Step};
+use dragonfly_core::rules::Context;
 use dragonfly_core::sql::printable;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CStr;
 
 /// The execution of some steps of a plan.
@@ -38,10 +40,12 @@ pub struct Execution<'a> {
 enum Failure {
     /// Roles can do more, which the contract does not declare.
     Opened(Vec<Effect>),
-    /// Roles have lost privileges that the contract declares.
+    /// Roles have lost privileges that the contract declares, or that bodies use.
     Lost(Vec<Effect>),
     /// Declared access that worked fails, with the server's message.
     Broken(Vec<(AccessName, String)>),
+    /// Views and bodies that were valid are not, with the server's message.
+    Invalid(Vec<(ObjectId, String)>),
     /// Findings that are not fixed, or that are new.
     Findings(Vec<Left>),
 }
@@ -70,7 +74,7 @@ impl Execution<'_> {
     pub fn run(&self, dry_run: bool) -> HashSet<String> {
         let at = Cell::new(At::End);
         let contract = Installation::now().contract;
-        let worked = working();
+        let worked = self.working();
         // SAFETY: reads the current command; `true` so that the command counts as used.
         let first = unsafe { pg_sys::GetCurrentCommandId(true) };
         let work = || {
@@ -118,7 +122,7 @@ impl Execution<'_> {
     fn check(
         &self,
         contract: &Contract,
-        worked: &HashSet<AccessName>,
+        worked: &Working,
         first: pg_sys::CommandId,
     ) -> Result<HashSet<String>, Failure> {
         let after = snapshot(contract, &State::now());
@@ -132,16 +136,46 @@ impl Execution<'_> {
         if let Some(opened) = some(opened) {
             return Err(Failure::Opened(opened));
         }
-        let lost = effects::lost(contract, self.snapshot, &after, &interrupts);
+        let lost = self.lost(contract, &after);
         if let Some(lost) = some(lost) {
             return Err(Failure::Lost(lost));
         }
-        let broken: Vec<(AccessName, String)> =
-            denied().into_iter().filter(|(access, _)| worked.contains(access)).collect();
+        let (broken, invalid) = broken(worked);
         if !broken.is_empty() {
             return Err(Failure::Broken(broken));
         }
+        if !invalid.is_empty() {
+            return Err(Failure::Invalid(invalid));
+        }
         self.check_findings()
+    }
+
+    /// Returns what works at present, of what the contract declares: accesses, views, and the bodies
+    /// that run because of it.
+    fn working(&self) -> Working {
+        let works = |outcome: &AccessOutcome| *outcome == AccessOutcome::Works;
+        audit::with_context(|cx| {
+            let state = State::now();
+            let accesses = declared::outcomes_by_name(cx, &state).into_iter();
+            let probe = Probe::new(cx, &state);
+            let objects = checked_objects(cx)
+                .chain(self.plan.uses.bodies.iter().map(|oid| ObjectId::Routine(*oid)));
+            let is_valid = |object: &ObjectId| {
+                interrupts();
+                probe.object(*object) == Some(Outcome::Works)
+            };
+            Working {
+                accesses: accesses.filter(|(_, o)| works(o)).map(|(access, _)| access).collect(),
+                valid: objects.collect::<BTreeSet<_>>().into_iter().filter(is_valid).collect(),
+            }
+        })
+    }
+
+    /// Returns the privileges that roles have lost: declared ones, and those that bodies use.
+    fn lost(&self, contract: &Contract, after: &Snapshot) -> Vec<Effect> {
+        let mut lost = effects::lost(contract, self.snapshot, after, &interrupts);
+        lost.extend(audit::in_context(contract, after, |cx| self.plan.uses.lost(cx)));
+        lost
     }
 
     /// Checks that no finding of severity `error` is new, or is still there although the steps
@@ -243,8 +277,7 @@ impl Execution<'_> {
                 )
             }
             Failure::Lost(lost) => {
-                let found =
-                    |after: &Snapshot| effects::lost(contract, self.snapshot, after, &interrupts);
+                let found = |after: &Snapshot| self.lost(contract, after);
                 self.reject(
                     effect(&found, &lost[0]),
                     "would end access that the contract declares",
@@ -257,6 +290,14 @@ impl Execution<'_> {
                     self.cause(&|| is_denied(access)),
                     "would end access that the contract declares",
                     described(broken),
+                )
+            }
+            Failure::Invalid(invalid) => {
+                let (object, _) = invalid[0];
+                self.reject(
+                    self.cause(&|| !invalid_among(&[object]).is_empty()),
+                    "would break what the contract declares",
+                    first_lines(invalid.iter().map(|(_, line)| line.clone()).collect()),
                 )
             }
             Failure::Findings(left) => self.reject_findings(left),
@@ -369,24 +410,76 @@ fn snapshot(contract: &Contract, state: &State) -> Snapshot {
     catalog::full(state, contract, &catalog::Own::find(state))
 }
 
-/// Returns what the server says at present about every access that the contract declares.
-fn outcomes() -> BTreeMap<AccessName, AccessOutcome> {
-    audit::with_context(|cx| declared::outcomes_by_name(cx, &State::now()))
+/// What works before a plan.
+struct Working {
+    /// The declared accesses.
+    accesses: HashSet<AccessName>,
+    /// The views and the routines that are valid.
+    valid: Vec<ObjectId>,
 }
 
-/// Returns the declared accesses that work at present.
-fn working() -> HashSet<AccessName> {
-    let works = |outcome: &AccessOutcome| *outcome == AccessOutcome::Works;
-    outcomes().into_iter().filter(|(_, o)| works(o)).map(|(access, _)| access).collect()
+/// Returns the views and routines that the contract names.
+fn checked_objects<'c>(cx: &'c Context<'_>) -> impl Iterator<Item = ObjectId> + 'c {
+    let views = cx.relations().filter(|(relation, _)| cx.declares_relation(relation));
+    let routines = cx.routines().filter(|(routine, schema)| {
+        cx.contract.functions_named(&schema.name, &routine.name).next().is_some()
+    });
+    views
+        .map(|(relation, _)| ObjectId::Relation(relation.oid))
+        .chain(routines.map(|(routine, _)| ObjectId::Routine(routine.oid)))
 }
 
-/// Returns the declared accesses that the server denies at present, with its message.
-fn denied() -> Vec<(AccessName, String)> {
-    let denial = |(access, outcome)| match outcome {
-        AccessOutcome::Denied(denial) => Some((access, denial.message)),
-        AccessOutcome::Works | AccessOutcome::Unchecked(_) => None,
+/// Returns what worked and does not work at present, with the server's messages: declared accesses,
+/// and views and bodies.
+fn broken(worked: &Working) -> (Vec<(AccessName, String)>, Vec<(ObjectId, String)>) {
+    audit::with_context(|cx| {
+        let state = State::now();
+        let denial = |(access, outcome)| match outcome {
+            AccessOutcome::Denied(denial) => Some((access, denial.message)),
+            AccessOutcome::Works | AccessOutcome::Unchecked(_) => None,
+        };
+        let denied = declared::outcomes_by_name(cx, &state).into_iter().filter_map(denial);
+        let broken = denied.filter(|(access, _)| worked.accesses.contains(access)).collect();
+        (broken, invalid_in(cx, &state, &worked.valid))
+    })
+}
+
+/// Returns those of some views and routines that are not valid at present, with the server's
+/// message.
+fn invalid_among(objects: &[ObjectId]) -> Vec<(ObjectId, String)> {
+    audit::with_context(|cx| invalid_in(cx, &State::now(), objects))
+}
+
+fn invalid_in(cx: &Context<'_>, state: &State, objects: &[ObjectId]) -> Vec<(ObjectId, String)> {
+    let probe = Probe::new(cx, state);
+    let failure = |object: &ObjectId| {
+        interrupts();
+        match probe.object(*object)? {
+            Outcome::Fails(why) => Some((*object, described_object(cx, *object, &why))),
+            Outcome::Works | Outcome::Unchecked(_) => None,
+        }
     };
-    outcomes().into_iter().filter_map(denial).collect()
+    objects.iter().filter_map(failure).collect()
+}
+
+/// Describes a view or routine that is not valid any more.
+fn described_object(cx: &Context<'_>, object: ObjectId, why: &str) -> String {
+    let why = printable(why);
+    match object {
+        ObjectId::Routine(oid) => {
+            let name = cx.snapshot.routine(oid).map_or_else(String::new, |r| {
+                format!("{} {}", r.object_type(), cx.snapshot.routine_message(r))
+            });
+            format!("The body of {name} was valid before: {why}.")
+        }
+        ObjectId::Relation(oid) => {
+            let name = cx.snapshot.relation(oid).map_or_else(String::new, |r| {
+                format!("{} {}", r.kind.object_type(), cx.snapshot.relation_identity(r))
+            });
+            format!("The {name} could be read before: {why}.")
+        }
+        _ => why.into_owned(),
+    }
 }
 
 /// Whether the server denies one declared access at present.
@@ -403,7 +496,6 @@ fn is_denied(wanted: &AccessName) -> bool {
 
 /// Describes declared accesses that fail.
 fn described(broken: &[(AccessName, String)]) -> String {
-    const SHOWN: usize = 5;
     let line = |(access, why): &(AccessName, String)| {
         let AccessName { role, object, privilege } = access;
         format!(
@@ -413,9 +505,16 @@ fn described(broken: &[(AccessName, String)]) -> String {
             printable(why)
         )
     };
-    let mut lines: Vec<String> = broken.iter().take(SHOWN).map(line).collect();
-    if broken.len() > SHOWN {
-        lines.push(format!("And {} more.", broken.len() - SHOWN));
+    first_lines(broken.iter().map(line).collect())
+}
+
+/// Returns some lines, and how many more there are.
+fn first_lines(mut lines: Vec<String>) -> String {
+    const SHOWN: usize = 5;
+    if lines.len() > SHOWN {
+        let more = lines.len() - SHOWN;
+        lines.truncate(SHOWN);
+        lines.push(format!("And {more} more."));
     }
     lines.join("\n")
 }

@@ -12,7 +12,7 @@ use crate::store::Installation;
 use crate::store::exemptions::Current;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::finding::Finding;
-use dragonfly_core::plan::{Invoked, Plan, Planner, Risk, Step, invoked};
+use dragonfly_core::plan::{Plan, Planner, Risk, Step};
 use dragonfly_core::sql::listed;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -152,19 +152,12 @@ fn plan(filter: &Filter) -> Planned {
         audit: &|snapshot| audit::visible_in(&contract, snapshot, &current),
         wants: &|finding| filter.wants(finding),
         policy_sql: &|policy| catalog::policy_definition(&state, policy),
+        code: &|| catalog::code(&state),
         runner,
         interrupts: &interrupts,
     };
     let before = (planner.audit)(&snapshot);
-    let mut plan = planner.plan(&snapshot, &before);
-    if plan.revokes() {
-        let triggers = catalog::triggers(&state);
-        let invoked = audit::in_context(&contract, &snapshot, |cx| invoked(cx, &triggers));
-        let source = |invoked: Invoked| {
-            catalog::routine_source(&state, invoked.routine).map(|source| (invoked, source))
-        };
-        plan.raise_risks(invoked.into_iter().filter_map(source).collect());
-    }
+    let plan = planner.plan(&snapshot, &before);
     Planned { before, snapshot, plan }
 }
 

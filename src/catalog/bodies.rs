@@ -223,7 +223,7 @@ impl Reader {
 
 /// Returns the languages whose routines have a text. A routine in C has none, and calls what it
 /// calls by OID or with qualified names.
-fn languages(state: &State) -> HashMap<Oid, Language> {
+pub(super) fn languages(state: &State) -> HashMap<Oid, Language> {
     let table = Table::open(oids::PG_LANGUAGE);
     let (oid, name) = (table.column("oid"), table.column("lanname"));
     let mut languages = HashMap::new();

@@ -38,8 +38,8 @@ pub use objects::{
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
-    named as routines_named, of_schema as routines_of_schema, owner as routine_owner, quoted_path,
-    source as routine_source, triggers, validator,
+    code, named as routines_named, of_schema as routines_of_schema, owner as routine_owner,
+    quoted_path, validator,
 };
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,

@@ -1,11 +1,12 @@
 //! Reads `pg_proc`.
 
 use super::objects::{self, Contents};
-use super::oids;
+use super::{bodies, oids};
 use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::{self, from_server};
-use dragonfly_core::catalog::{Acl, ContentKind, Oid, Routine, RoutineKind, Snapshot};
+use dragonfly_core::catalog::{Acl, ContentKind, Oid, PG_CATALOG, Routine, RoutineKind, Snapshot};
 use dragonfly_core::explain::parse;
+use dragonfly_core::plan::{Code, Text};
 use dragonfly_core::search_path::{settings, stored_value};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -261,13 +262,41 @@ pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
     .filter(|oid| *oid != 0)
 }
 
-/// Returns the source of a routine, as `pg_proc.prosrc` stores it.
-pub fn source(state: &State, routine: Oid) -> Option<String> {
-    of_row(state, oids::PROC_BY_OID, routine, "prosrc", |row, source| row.text(source)).flatten()
+/// Reads the texts of routines whose names are looked up when they run, the triggers and the
+/// operators.
+pub fn code(state: &State) -> Code {
+    let mut code = Code { triggers: triggers(state), ..Code::default() };
+    let languages = bodies::languages(state);
+    let table = Table::open(oids::PG_PROC);
+    let (oid, schema, language, text, parsed) = (
+        table.column("oid"),
+        table.column("pronamespace"),
+        table.column("prolang"),
+        table.column("prosrc"),
+        table.column("prosqlbody"),
+    );
+    table.scan(state, |row| {
+        if let Some(language) = languages.get(&row.oid(language))
+            && row.oid(schema) != PG_CATALOG
+            && row.is_null(parsed)
+            && let Some(source) = row.text(text)
+        {
+            code.texts.insert(row.oid(oid), Text { language: *language, source });
+        }
+    });
+    let table = Table::open(oids::PG_OPERATOR);
+    let (oid, name, function) =
+        (table.column("oid"), table.column("oprname"), table.column("oprcode"));
+    table.scan(state, |row| {
+        if row.oid(oid) >= pg_sys::FirstNormalObjectId {
+            code.operators.push((row.oid(function), row.name(name)));
+        }
+    });
+    code
 }
 
 /// Returns table and function of every trigger, except those of foreign keys.
-pub fn triggers(state: &State) -> Vec<(Oid, Oid)> {
+fn triggers(state: &State) -> Vec<(Oid, Oid)> {
     let triggers = Table::open(oids::PG_TRIGGER);
     let (table, function, internal) =
         (triggers.column("tgrelid"), triggers.column("tgfoid"), triggers.column("tgisinternal"));

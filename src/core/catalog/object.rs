@@ -3,7 +3,7 @@
 use super::Oid;
 
 /// What identifies an object even after it has been renamed: its catalog and OID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum ObjectId {
     Schema(Oid),

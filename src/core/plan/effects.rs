@@ -119,7 +119,7 @@ fn gains(before: &[AclItem], after: &[AclItem]) -> Vec<Gain> {
 }
 
 /// Returns an ACL, or the built-in default where there is none.
-fn acl_of(acl: Option<&Acl>, owner: Oid, kind: ObjectKind) -> Acl {
+pub(super) fn acl_of(acl: Option<&Acl>, owner: Oid, kind: ObjectKind) -> Acl {
     acl.cloned().unwrap_or_else(|| kind.default_acl(owner))
 }
 

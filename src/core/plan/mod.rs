@@ -1,6 +1,5 @@
 //! The plan: the statements that fix findings, in order.
 
-mod bodies;
 mod completion;
 pub mod effects;
 mod order;
@@ -9,18 +8,18 @@ mod search;
 mod simulate;
 mod step;
 mod undo;
+mod uses;
 
-pub use bodies::{Invoked, invoked};
 pub use completion::Completer;
 pub use search::Planner;
 pub use step::{Risk, Step};
+pub use uses::{Code, Text, Uses};
 
 #[cfg(test)]
 mod tests;
 
 use crate::catalog::Snapshot;
 use crate::finding::{Finding, Subject};
-use bodies::{Body, raise_risks};
 use order::in_order;
 use rights::Rights;
 use search::Search;
@@ -37,25 +36,11 @@ pub struct Plan {
     pub fixes: HashSet<String>,
     /// The same fingerprints, by the subject of the finding.
     pub about: HashMap<Subject, Vec<String>>,
+    /// The privileges that bodies use and that no step may take away.
+    pub uses: Uses,
     /// The statements, without the proposals.
     #[cfg(test)]
     chosen: Vec<crate::fix::Statement>,
-}
-
-impl Plan {
-    /// Whether a step revokes a privilege on an object.
-    #[must_use]
-    pub fn revokes(&self) -> bool {
-        self.steps.iter().any(|step| step.revoked.is_some())
-    }
-
-    /// Raises the risk of the steps that revoke a privilege on an object which a body mentions that
-    /// runs with the privileges of its caller; `bodies` are these routines with their source.
-    pub fn raise_risks(&mut self, bodies: Vec<(Invoked, String)>) {
-        let bodies: Vec<Body> =
-            bodies.into_iter().map(|(invoked, source)| Body::new(invoked, &source)).collect();
-        raise_risks(&mut self.steps, &bodies);
-    }
 }
 
 impl Planner<'_> {
@@ -70,7 +55,7 @@ impl Planner<'_> {
             let back = undo(&wanted.statement, &simulation, self.policy_sql);
             // A statement that changes nothing after the earlier ones is omitted.
             if simulation.execute(&wanted.statement) {
-                plan.steps.push(Step::statement(&wanted, back, snapshot));
+                plan.steps.push(Step::statement(&wanted, back));
                 #[cfg(test)]
                 plan.chosen.push(wanted.statement);
             }
@@ -88,6 +73,7 @@ impl Planner<'_> {
             }
         }
         plan.steps.extend(self.proposals(&search));
+        plan.uses = search.uses;
         plan
     }
 

@@ -1,15 +1,18 @@
 //! The search for the statements of a plan: the fixes of all findings, without those that cause a
 //! problem, that the caller has no right to execute, or that are not needed.
 
-use super::effects::{lost, opened};
+use super::effects::{acl_of, lost, opened};
 use super::order::{Wanted, in_order, phase, sort};
 use super::rights::Rights;
 use super::simulate::Simulation;
 use super::undo::PolicySql;
-use crate::catalog::{ObjectId, Oid, Snapshot};
+use super::uses::{Code, Uses};
+use crate::access::Access;
+use crate::catalog::{Acl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Snapshot};
 use crate::contract::{Contract, GuardAction, Severity};
 use crate::finding::{About, Finding};
-use crate::fix::{Change, Statement, Verb};
+use crate::fix::{AclStatement, Change, Grantee, Statement, Verb};
+use crate::rules::Context;
 use std::collections::{HashMap, HashSet};
 
 /// The input of a plan.
@@ -22,6 +25,8 @@ pub struct Planner<'a> {
     pub wants: &'a dyn Fn(&Finding) -> bool,
     /// Returns the CREATE POLICY of an existing policy.
     pub policy_sql: PolicySql<'a>,
+    /// Reads the code in the database.
+    pub code: &'a dyn Fn() -> Code,
     /// The role that will execute the plan.
     pub runner: Oid,
     /// Called repeatedly; unwinds if the query is canceled.
@@ -45,6 +50,18 @@ impl Planner<'_> {
                 && finding.rule.severity == Severity::Error
                 && finding.severity == worst
                 && finding.object.managed_by.is_none())
+    }
+}
+
+impl Planner<'_> {
+    fn in_context<R>(&self, snapshot: &Snapshot, work: impl FnOnce(&Context<'_>) -> R) -> R {
+        let access = Access::new(snapshot);
+        work(&Context::new(self.contract, snapshot, &access, self.interrupts))
+    }
+
+    /// Returns the privileges that bodies use.
+    fn uses(&self, snapshot: &Snapshot) -> Uses {
+        self.in_context(snapshot, |cx| Uses::of(cx, &(self.code)()))
     }
 }
 
@@ -80,6 +97,8 @@ pub(super) struct Search<'a> {
     before: &'a [Finding],
     pub chosen: Vec<Wanted>,
     pub rejected: Vec<Rejected>,
+    /// The privileges that bodies use.
+    pub uses: Uses,
     /// The state after the chosen statements.
     pub state: State,
 }
@@ -92,8 +111,11 @@ impl<'a> Search<'a> {
         before: &'a [Finding],
     ) -> Self {
         let state = State { snapshot: snapshot.clone(), found: before.to_vec() };
+        let has_fixes = |f: &Finding| planner.is_wanted(f) && !f.fix.statements().is_empty();
+        let uses =
+            if before.iter().any(has_fixes) { planner.uses(snapshot) } else { Uses::default() };
         let mut search =
-            Self { planner, snapshot, before, chosen: vec![], rejected: vec![], state };
+            Self { planner, snapshot, before, chosen: vec![], rejected: vec![], uses, state };
         loop {
             search.extend();
             if !search.reject() {
@@ -126,28 +148,60 @@ impl<'a> Search<'a> {
         let chosen = self.chosen.iter().map(|w| &w.statement);
         let mut known: HashSet<(u8, String)> =
             chosen.chain(self.rejected.iter().map(|r| &r.statement)).map(key).collect();
-        let rights = Rights::of(&self.state.snapshot, self.planner.runner);
+        let Planner { contract, interrupts, runner, .. } = *self.planner;
+        let rights = Rights::of(&self.state.snapshot, runner);
+        let access = Access::new(&self.state.snapshot);
+        let cx = Context::new(contract, &self.state.snapshot, &access, interrupts);
         let mut fresh: Vec<Wanted> = Vec::new();
         let mut places: HashMap<(u8, String), usize> = HashMap::new();
         for finding in self.state.found.iter().filter(|f| self.planner.is_wanted(f)) {
             (self.planner.interrupts)();
-            for statement in finding.fix.statements() {
-                let key = key(statement);
-                if let Some(place) = places.get(&key) {
-                    fresh[*place].findings.push(finding.clone());
-                } else if !known.contains(&key) && rights.obstacle(statement).is_none() {
-                    places.insert(key.clone(), fresh.len());
-                    known.insert(key);
-                    fresh.push(Wanted {
-                        statement: statement.clone(),
-                        findings: vec![finding.clone()],
-                    });
+            for fix in finding.fix.statements() {
+                let kept = self.kept(&cx, fix);
+                for statement in kept.iter().chain([fix]) {
+                    let key = key(statement);
+                    if let Some(place) = places.get(&key) {
+                        fresh[*place].findings.push(finding.clone());
+                    } else if !known.contains(&key) && rights.obstacle(statement).is_none() {
+                        places.insert(key.clone(), fresh.len());
+                        known.insert(key);
+                        fresh.push(Wanted {
+                            statement: statement.clone(),
+                            findings: vec![finding.clone()],
+                        });
+                    }
                 }
             }
         }
         let first = fresh.iter().map(|w| phase(&w.statement)).min();
         fresh.retain(|w| Some(phase(&w.statement)) == first);
         fresh
+    }
+
+    /// Returns the grants that keep what the bodies of an owner use and have through PUBLIC only,
+    /// for a statement that revokes it from PUBLIC. The contract restricts an owner nowhere.
+    fn kept(&self, cx: &Context<'_>, statement: &Statement) -> Vec<Statement> {
+        let Statement::Acl(revoke) = statement else { return vec![] };
+        let is_from_public = revoke.grantees.iter().any(|grantee| grantee.oid == PUBLIC);
+        if revoke.verb != Verb::Revoke || !is_from_public || !revoke.on.columns.is_empty() {
+            return vec![];
+        }
+        let acl = acl_on(cx.snapshot, revoke.on.id).unwrap_or_default();
+        let grant = |(role, used): (Oid, Privileges)| {
+            let lost = used & revoke.privileges & !cx.access.granted(role, &acl);
+            let grantee = Grantee { oid: role, sql: cx.snapshot.grantee(role) };
+            (!lost.is_empty()).then(|| {
+                Statement::Acl(AclStatement {
+                    verb: Verb::Keep,
+                    privileges: lost,
+                    on: revoke.on.clone(),
+                    grantees: vec![grantee],
+                    cascade: false,
+                    then: vec![],
+                })
+            })
+        };
+        self.uses.of_owners(cx, revoke.on.id).into_iter().filter_map(grant).collect()
     }
 
     /// Returns the state after some statements, in the order of a plan.
@@ -195,7 +249,8 @@ impl<'a> Search<'a> {
         let effects = opened(contract, self.snapshot, &state.snapshot, interrupts)
             .into_iter()
             .chain(lost(contract, self.snapshot, &state.snapshot, interrupts));
-        problems.extend(effects.map(|effect| Problem {
+        let lost_by_bodies = self.planner.in_context(&state.snapshot, |cx| self.uses.lost(cx));
+        problems.extend(effects.chain(lost_by_bodies).map(|effect| Problem {
             object: effect.object,
             key: effect.detail.clone(),
             why: effect.detail,
@@ -397,6 +452,25 @@ impl<'a> Search<'a> {
             self.remove(first.to_vec());
         }
     }
+}
+
+/// Returns the ACL of an object, or its built-in default.
+fn acl_on(snapshot: &Snapshot, object: ObjectId) -> Option<Acl> {
+    Some(match object {
+        ObjectId::Relation(oid) => {
+            let relation = snapshot.relation(oid)?;
+            acl_of(relation.acl.as_ref(), relation.owner, relation.kind.acl_kind())
+        }
+        ObjectId::Routine(oid) => {
+            let routine = snapshot.routine(oid)?;
+            acl_of(routine.acl.as_ref(), routine.owner, ObjectKind::Routine)
+        }
+        ObjectId::Schema(oid) => {
+            let schema = snapshot.schema(oid)?;
+            acl_of(schema.acl.as_ref(), schema.owner, ObjectKind::Schema)
+        }
+        _ => return None,
+    })
 }
 
 fn place_of(finding: &Finding) -> Place {

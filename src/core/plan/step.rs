@@ -2,7 +2,6 @@
 
 use super::order::Wanted;
 use super::rights::Obstacle;
-use crate::catalog::{ObjectId, Oid, Snapshot};
 use crate::finding::Finding;
 use crate::fix::{Change, Fix, RoutineChange, Statement, Verb};
 use crate::rule::Rule;
@@ -26,22 +25,11 @@ pub struct Step {
     pub risk: String,
     /// The level of the risk; `None` for a proposal.
     pub level: Option<Risk>,
-    /// What a REVOKE on an object takes away.
-    pub(super) revoked: Option<Revoked>,
-}
-
-/// A privilege that a step revokes.
-#[derive(Debug, Clone)]
-pub(super) struct Revoked {
-    /// The name of the object, without its schema.
-    pub name: String,
-    /// The roles that lose it, or [`PUBLIC`](crate::catalog::PUBLIC).
-    pub roles: Vec<Oid>,
 }
 
 impl Step {
     /// Returns the step that runs a statement; `undo` is SQL that reverts it.
-    pub(super) fn statement(wanted: &Wanted, undo: Option<String>, snapshot: &Snapshot) -> Self {
+    pub(super) fn statement(wanted: &Wanted, undo: Option<String>) -> Self {
         let first: &Finding = &wanted.findings[0];
         let mut rules: Vec<&'static Rule> = Vec::new();
         for finding in &wanted.findings {
@@ -64,7 +52,6 @@ impl Step {
             undo,
             risk: format!("{}: {clause}", level.as_str()),
             level: Some(level),
-            revoked: revoked(&wanted.statement, snapshot),
         }
     }
 
@@ -112,7 +99,6 @@ impl Step {
                 |risk| format!("a person decides: {risk}"),
             ),
             level: None,
-            revoked: None,
         }
     }
 
@@ -121,22 +107,6 @@ impl Step {
     pub fn is_proposal(&self) -> bool {
         self.level.is_none()
     }
-}
-
-/// Returns what a statement revokes on an object with a name.
-fn revoked(statement: &Statement, snapshot: &Snapshot) -> Option<Revoked> {
-    let Statement::Acl(acl) = statement else { return None };
-    if acl.verb != Verb::Revoke {
-        return None;
-    }
-    let name = match acl.on.id {
-        ObjectId::Relation(oid) => &snapshot.relation(oid)?.name,
-        ObjectId::Routine(oid) => &snapshot.routines.iter().find(|r| r.oid == oid)?.name,
-        ObjectId::Schema(oid) => &snapshot.schema(oid)?.name,
-        ObjectId::Policy(_) | ObjectId::Role(_) | ObjectId::Named => return None,
-    };
-    let roles = acl.grantees.iter().map(|grantee| grantee.oid).collect();
-    Some(Revoked { name: name.clone(), roles })
 }
 
 /// How much can go wrong when a step is executed.

@@ -8,10 +8,11 @@ use crate::catalog::{
     Acl, AclItem, Body, BodyName, DefaultAcl, Membership, NameKind, Named, Oid, PUBLIC, Privileges,
     RelationKind, Snapshot,
 };
-use crate::contract::{Accept, Contract, Severity};
+use crate::contract::{Accept, Contract, RoleKind, Severity};
 use crate::finding::Finding;
 use crate::rules::testing::{Edit, World, edit};
 use crate::rules::{Context, RULES};
+use crate::sql::body::Language;
 use proptest::prelude::*;
 use std::rc::Rc;
 
@@ -28,7 +29,15 @@ fn planner<'a>(
     audit: &'a dyn Fn(&Snapshot) -> Vec<Finding>,
     runner: Oid,
 ) -> Planner<'a> {
-    Planner { contract, audit, wants: &|_| true, policy_sql: &|_| None, runner, interrupts: &|| {} }
+    Planner {
+        contract,
+        audit,
+        wants: &|_| true,
+        policy_sql: &|_| None,
+        code: &Code::default,
+        runner,
+        interrupts: &|| {},
+    }
 }
 
 fn plan_for(contract: &Contract, snapshot: &Snapshot) -> Plan {
@@ -337,33 +346,113 @@ fn statement_without_the_right_to_execute_it_is_a_proposal() {
     );
 }
 
-/// A body that runs with the privileges of its caller may need what a step revokes.
-#[test]
-fn risk_of_a_revoke_is_high_where_a_body_mentions_the_object() {
+fn text(source: &str) -> Text {
+    Text { language: Language::PlPgSql, source: source.to_owned() }
+}
+
+/// Returns the plan for a world in which routines have these bodies.
+fn plan_with(world: &World, code: &Code) -> Plan {
+    let (contract, snapshot) = (world.contract.clone(), world.snapshot.clone().complete());
+    let audit = |snapshot: &Snapshot| findings(&contract, snapshot);
+    let runner = snapshot.role_named("root").unwrap().oid;
+    let code = || code.clone();
+    let planner = Planner { code: &code, ..planner(&contract, &audit, runner) };
+    planner.plan(&snapshot, &audit(&snapshot))
+}
+
+/// Returns a world in which the roles of a declared routine run its body, and the routine.
+fn world_with_invoker() -> (World, Oid) {
     let mut world = World::conforming();
-    let anon = world.role("anon").oid;
-    world.grant("public.plaintiff_contacts", anon, Privileges::SELECT);
-    world.grant("public.judgments", anon, Privileges::TRUNCATE);
     let routine = world.routine("get_ceo_metrics");
     routine.security_definer = false;
     let oid = routine.oid;
     for function in &mut world.contract.functions {
         function.security_definer = None;
     }
-    let mut plan = plan(&world);
-    let snapshot = world.snapshot.clone().complete();
-    let access = Access::new(&snapshot);
-    let invoked = invoked(&Context::new(&world.contract, &snapshot, &access, &|| {}), &[]);
-    assert_eq!(invoked.iter().map(|i| i.routine).collect::<Vec<_>>(), [oid]);
-    let source = "SELECT count(*) FROM public.Plaintiff_Contacts, judgments_old";
-    plan.raise_risks(invoked.into_iter().map(|i| (i, source.to_owned())).collect());
-    let risk = |end: &str| &plan.steps.iter().find(|s| s.statement.ends_with(end)).unwrap().risk;
-    assert_eq!(
-        risk("ON TABLE public.plaintiff_contacts FROM anon;"),
-        "high: the body of function api.get_ceo_metrics() mentions it and runs with the \
-         privileges of its caller"
+    (world, oid)
+}
+
+#[test]
+fn revoke_of_what_the_body_of_a_declared_routine_may_use_is_a_proposal() {
+    let (mut world, routine) = world_with_invoker();
+    let anon = world.role("anon").oid;
+    world.grant("public.plaintiff_contacts", anon, Privileges::SELECT);
+    world.grant("public.judgments", anon, Privileges::TRUNCATE);
+    let plan = |source: &str| {
+        let code = Code { texts: [(routine, text(source))].into(), ..Code::default() };
+        plan_with(&world, &code)
+    };
+    let statements_of = |source: &str| -> Vec<String> {
+        statements(&plan(source)).into_iter().map(str::to_owned).collect()
+    };
+    let truncate = "REVOKE TRUNCATE ON TABLE public.judgments FROM anon;";
+    let select = "REVOKE SELECT ON TABLE public.plaintiff_contacts FROM anon;";
+    let proposal = format!(
+        "-- These statements have another effect:\n\
+         -- Role \"anon\" would lose SELECT on table public.plaintiff_contacts, which the body of \
+         function api.get_ceo_metrics() may use as this role.\n\
+         -- {select}"
     );
-    assert!(risk("ON TABLE public.judgments FROM anon;").starts_with("medium: "));
+    // A table whose rows it reads, and one that it does not truncate.
+    assert_eq!(
+        statements_of("SELECT count(*) FROM public.Plaintiff_Contacts, judgments"),
+        [truncate, proposal.as_str()]
+    );
+    assert!(statements_of("EXECUTE 'TRUNCATE judgments'").iter().all(|s| s != truncate));
+    // Another table, another schema, a comment.
+    for source in ["SELECT FROM plaintiff_contacts_old", "SELECT FROM intake.plaintiff_contacts"] {
+        assert_eq!(statements_of(source), [select, truncate], "{source}");
+    }
+    assert_eq!(statements_of("SELECT 1 -- plaintiff_contacts"), [select, truncate]);
+}
+
+#[test]
+fn revoke_of_what_a_trigger_or_a_called_body_may_use_is_a_proposal() {
+    let (mut world, routine) = world_with_invoker();
+    let roles = ["anon", "authenticated"].map(|role| world.role(role).oid);
+    for role in roles {
+        world.grant("public.plaintiff_contacts", role, Privileges::SELECT);
+    }
+    let mut helper = world.routine("get_ceo_metrics").clone();
+    let schema = world.schema("public").oid;
+    (helper.oid, helper.name, helper.schema, helper.acl) = (9_700, "helper".into(), schema, None);
+    world.snapshot.routines.push(helper);
+    let texts = HashMap::from([
+        (routine, text("SELECT public.helper()")),
+        (9_700, text("SELECT FROM plaintiff_contacts")),
+    ]);
+    let is_revoked = |plan: &Plan, from: &str| {
+        statements(plan)
+            .iter()
+            .any(|s| *s == format!("REVOKE SELECT ON TABLE public.plaintiff_contacts FROM {from};"))
+    };
+    let helper = "REVOKE EXECUTE ON ROUTINE public.helper() FROM PUBLIC;";
+    let plan = plan_with(&world, &Code { texts: texts.clone(), ..Code::default() });
+    assert!(!is_revoked(&plan, "anon, authenticated"), "{:#?}", statements(&plan));
+    assert!(!statements(&plan).contains(&helper), "{:#?}", statements(&plan));
+    // Nothing calls it: it is a trigger of a table into which only authenticated may insert.
+    let texts = HashMap::from([(9_700, texts[&9_700].clone())]);
+    let table = world.relation("intake.simplicity_batches").oid;
+    let code = Code { texts, triggers: vec![(table, 9_700)], ..Code::default() };
+    assert!(is_revoked(&plan_with(&world, &code), "anon"));
+}
+
+#[test]
+fn owner_of_a_definer_keeps_what_its_body_uses_through_public() {
+    let mut world = World::conforming();
+    world.add_role("code_owner");
+    world.declare("code_owner", RoleKind::Owner);
+    let owner = world.role("code_owner").oid;
+    world.grant_schema("public", owner, Privileges::USAGE);
+    let routine = world.routine("get_ceo_metrics");
+    routine.owner = owner;
+    let texts = [(routine.oid, text("SELECT FROM judgments"))].into();
+    world.grant("public.judgments", PUBLIC, Privileges::SELECT);
+    let plan = plan_with(&world, &Code { texts, ..Code::default() });
+    let keep = "GRANT SELECT ON TABLE public.judgments TO code_owner;";
+    let revoke = "REVOKE SELECT ON TABLE public.judgments FROM PUBLIC;";
+    let at = |wanted: &str| statements(&plan).iter().position(|s| *s == wanted);
+    assert!(at(keep).is_some() && at(keep) < at(revoke), "{:#?}", statements(&plan));
 }
 
 /// USAGE that the contract declares is not granted while it would make undeclared rows reachable.

@@ -350,7 +350,7 @@ impl<'a> Context<'a> {
 
     /// Returns the relations of governed schemas, with the declaration of the schema, in order of
     /// name.
-    pub(crate) fn relations(&self) -> impl Iterator<Item = (&'a Relation, &'a SchemaDecl)> + '_ {
+    pub fn relations(&self) -> impl Iterator<Item = (&'a Relation, &'a SchemaDecl)> + '_ {
         let positions = self.governed_relations.get_or_init(|| {
             let extensions = &self.snapshot.relation_extension;
             let is_checked = |relation: &Relation| {
@@ -369,7 +369,7 @@ impl<'a> Context<'a> {
 
     /// Returns the routines of governed schemas, with the declaration of the schema, in order of
     /// name. Aggregates are included, because they have an ACL.
-    pub(crate) fn routines(&self) -> impl Iterator<Item = (&'a Routine, &'a SchemaDecl)> + '_ {
+    pub fn routines(&self) -> impl Iterator<Item = (&'a Routine, &'a SchemaDecl)> + '_ {
         let positions = self.governed_routines.get_or_init(|| {
             let extensions = &self.snapshot.routine_extension;
             let is_checked = |routine: &Routine| {
@@ -510,7 +510,7 @@ impl<'a> Context<'a> {
     }
 
     /// Whether the contract names a relation.
-    pub(crate) fn declares_relation(&self, relation: &Relation) -> bool {
+    pub fn declares_relation(&self, relation: &Relation) -> bool {
         let schema = self.snapshot.schema_name(relation.schema);
         self.contract.declares_relation(schema, &relation.name)
     }

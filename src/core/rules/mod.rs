@@ -46,6 +46,7 @@ pub mod view_privileges;
 
 pub use context::Context;
 pub use needs::{NeedOnRelation, Needs, Why};
+pub use permitted::AccessNeeds;
 
 use crate::finding::{Draft, Finding, Problem};
 use crate::rule::Rule;

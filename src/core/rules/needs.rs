@@ -48,6 +48,18 @@ impl Needs {
         self.relations.get(&relation).map_or(&[], Vec::as_slice)
     }
 
+    /// Returns the routines on which roles need EXECUTE, with the roles.
+    pub fn executions(&self) -> impl Iterator<Item = (Oid, Oid)> {
+        let all = self.execute.iter();
+        all.flat_map(|(routine, roles)| roles.iter().map(|(role, _)| (*routine, *role)))
+    }
+
+    /// Returns the relations on which roles need privileges, with the roles.
+    pub fn accesses(&self) -> impl Iterator<Item = (Oid, Oid, &NeedOnRelation)> {
+        let all = self.relations.iter();
+        all.flat_map(|(relation, needs)| needs.iter().map(|(role, need)| (*relation, *role, need)))
+    }
+
     /// Adds EXECUTE on a routine for a role. The first reason is kept.
     pub(super) fn add_execute(&mut self, routine: Oid, role: Oid, why: Why) {
         let roles = self.execute.entry(routine).or_default();

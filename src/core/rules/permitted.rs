@@ -325,6 +325,31 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 }
 
+/// What accesses need that the contract does not declare, access by access.
+pub struct AccessNeeds<'s, 'a>(Search<'s, 'a>);
+
+impl<'s, 'a> AccessNeeds<'s, 'a> {
+    /// Returns the search in a catalog, before the first access.
+    #[must_use]
+    pub fn new(cx: &'s Context<'a>) -> Self {
+        Self(Search { cx, needs: Needs::default(), visited: HashSet::new() })
+    }
+
+    /// Returns what a command of a role on a relation needs beyond the privilege on it, without
+    /// what an earlier access needs.
+    pub fn of_command(&mut self, relation: &Relation, command: Command, role: Oid) -> Needs {
+        self.0.relation(relation, command, Acting::as_one(role));
+        std::mem::take(&mut self.0.needs)
+    }
+
+    /// Returns what the parsed body and the defaults of a routine need when a role calls it,
+    /// without what an earlier access needs.
+    pub fn of_call(&mut self, routine: Oid, role: Oid) -> Needs {
+        self.0.routine(routine, role);
+        std::mem::take(&mut self.0.needs)
+    }
+}
+
 /// Whether the server evaluates a policy for a role. Row security may still be disabled on the
 /// table: a plan may enable it.
 fn is_evaluated_for(cx: &Context<'_>, policy: &Policy, role: Oid) -> bool {

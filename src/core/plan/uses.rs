@@ -1,0 +1,479 @@
+//! The privileges that the bodies of routines use: of those that run because of what the contract
+//! declares, directly, as triggers of declared writes, or called by such a body. The server checks
+//! these privileges only when the body runs, so they are not among those that the declared access
+//! needs ([`crate::rules::Needs`]); the text of the body tells which objects it mentions.
+
+use super::effects::Effect;
+use crate::access::Access;
+use crate::catalog::{
+    Command, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema,
+};
+use crate::contract::RoleKind;
+use crate::rules::{AccessNeeds, Context, Needs};
+use crate::search_path::settings;
+use crate::sql::body::{Language, Mentions};
+use crate::sql::{printable, safe_ident};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+
+/// The text of a routine.
+#[derive(Debug, Clone)]
+pub struct Text {
+    /// What it is written in.
+    pub language: Language,
+    /// The text.
+    pub source: String,
+}
+
+/// The code in a database, as far as a plan has to know it.
+#[derive(Debug, Clone, Default)]
+pub struct Code {
+    /// The texts of routines whose names are looked up when they run.
+    pub texts: HashMap<Oid, Text>,
+    /// The table and the function of each trigger.
+    pub triggers: Vec<(Oid, Oid)>,
+    /// The operators that users created: function and name.
+    pub operators: Vec<(Oid, String)>,
+}
+
+/// Which privilege of whom: role, object, and the column for a privilege on a column only.
+type Key = (Oid, ObjectId, Option<String>);
+
+/// A privilege that a role has and that a body uses which runs as this role.
+#[derive(Debug, Clone)]
+struct Use {
+    privileges: Privileges,
+    /// The first body in which it was found.
+    body: Oid,
+}
+
+/// The privileges that bodies use.
+#[derive(Debug, Clone, Default)]
+pub struct Uses {
+    found: BTreeMap<Oid, HashMap<Key, Use>>,
+    /// The routines whose bodies run because of what the contract declares.
+    pub bodies: BTreeSet<Oid>,
+}
+
+impl Uses {
+    /// Returns what the bodies use that run because of what the contract declares, as far as the
+    /// roles that they run as have the privileges.
+    #[must_use]
+    pub fn of(cx: &Context<'_>, code: &Code) -> Self {
+        let mut search = Search::new(cx, code);
+        search.begin();
+        while let Some((routine, role)) = search.waiting.pop() {
+            cx.check_interrupts();
+            search.body(routine, role);
+        }
+        search.uses
+    }
+
+    /// Returns the privileges on an object that bodies use which run as a declared owner: SECURITY
+    /// DEFINER routines.
+    pub(super) fn of_owners(&self, cx: &Context<'_>, object: ObjectId) -> Vec<(Oid, Privileges)> {
+        let is_owner = |role: Oid| {
+            let role = cx.snapshot.role(role);
+            role.is_some_and(|r| cx.contract.kind_of(&r.name) == Some(RoleKind::Owner))
+        };
+        let owners = self.found.iter().filter(|(role, _)| is_owner(**role));
+        let of_role = |(role, uses): (&Oid, &HashMap<Key, Use>)| {
+            Some((*role, uses.get(&(*role, object, None))?.privileges))
+        };
+        owners.filter_map(of_role).collect()
+    }
+
+    /// Returns the privileges that bodies use and that their roles do not have in a catalog.
+    #[must_use]
+    pub fn lost(&self, cx: &Context<'_>) -> Vec<Effect> {
+        let mut lost = Vec::new();
+        for ((role, object, column), used) in self.found.values().flatten() {
+            let Some(role) = cx.snapshot.role(*role) else { continue };
+            let Some(held) = held_on(cx, role.oid, *object, column.as_deref()) else { continue };
+            let missing = used.privileges & !held;
+            if !missing.is_empty() {
+                lost.extend(effect(cx, role, (*object, column.as_deref()), missing, used.body));
+            }
+        }
+        lost.sort_by(|a, b| (&a.object, &a.detail).cmp(&(&b.object, &b.detail)));
+        lost
+    }
+}
+
+/// Returns the effect that a role loses what a body uses.
+fn effect(
+    cx: &Context<'_>,
+    role: &Role,
+    (object, column): (ObjectId, Option<&str>),
+    missing: Privileges,
+    body: Oid,
+) -> Option<Effect> {
+    let snapshot = cx.snapshot;
+    let (object, name) = match object {
+        ObjectId::Relation(oid) => {
+            let relation = snapshot.relation(oid)?;
+            let kind = relation.kind.object_type();
+            (cx.relation_object(relation), format!("{kind} {}", snapshot.relation_sql(relation)))
+        }
+        ObjectId::Routine(oid) => {
+            let routine = snapshot.routine(oid)?;
+            let kind = routine.object_type();
+            (cx.routine_object(routine), format!("{kind} {}", snapshot.routine_message(routine)))
+        }
+        ObjectId::Schema(oid) => {
+            let name = &snapshot.schema(oid)?.name;
+            (Context::schema_object(name), format!("schema {}", safe_ident(name)))
+        }
+        _ => return None,
+    };
+    let name = match column {
+        Some(column) => format!("column \"{}\" of {name}", printable(column)),
+        None => name,
+    };
+    let body = snapshot.routine(body).map_or_else(
+        || "a routine".to_owned(),
+        |r| format!("{} {}", r.object_type(), snapshot.routine_message(r)),
+    );
+    Some(Effect {
+        object: (object.object_type, object.identity),
+        detail: format!(
+            "Role \"{}\" would lose {missing} on {name}, which the body of {body} may use as this \
+             role.",
+            printable(&role.name)
+        ),
+    })
+}
+
+/// Returns the privileges of a role on an object or a column; `None` where there is none.
+fn held_on(
+    cx: &Context<'_>,
+    role: Oid,
+    object: ObjectId,
+    column: Option<&str>,
+) -> Option<Privileges> {
+    Some(match (object, column) {
+        (ObjectId::Relation(oid), None) => {
+            cx.access.relation_privileges(role, cx.snapshot.relation(oid)?)
+        }
+        (ObjectId::Relation(oid), Some(column)) => {
+            cx.access.column_privileges(role, cx.snapshot.relation(oid)?, column)
+        }
+        (ObjectId::Routine(oid), _) => of_routine(cx.access, role, cx.snapshot.routine(oid)?),
+        (ObjectId::Schema(oid), _) => of_schema(cx.access, role, cx.snapshot.schema(oid)?),
+        _ => return None,
+    })
+}
+
+fn of_routine(access: &Access<'_>, role: Oid, routine: &Routine) -> Privileges {
+    access.privileges(role, routine.owner, routine.acl.as_ref(), ObjectKind::Routine)
+}
+
+fn of_schema(access: &Access<'_>, role: Oid, schema: &Schema) -> Privileges {
+    access.privileges(role, schema.owner, schema.acl.as_ref(), ObjectKind::Schema)
+}
+
+/// What the text of a routine mentions.
+struct Body {
+    mentions: Mentions,
+    verbs: Verbs,
+}
+
+impl Body {
+    fn of(text: &Text) -> Self {
+        Self { mentions: Mentions::of(&text.source, text.language), verbs: Verbs::of(text) }
+    }
+}
+
+/// The search for uses, from body to body.
+struct Search<'s, 'a> {
+    cx: &'s Context<'a>,
+    code: &'s Code,
+    needs: AccessNeeds<'s, 'a>,
+    relations: HashMap<&'a str, Vec<&'a Relation>>,
+    routines: HashMap<&'a str, Vec<&'a Routine>>,
+    /// The functions of operators, by the name of the operator.
+    operators: HashMap<&'s str, Vec<Oid>>,
+    /// The functions of the triggers of a table.
+    triggers: HashMap<Oid, Vec<Oid>>,
+    bodies: HashMap<Oid, Rc<Body>>,
+    /// The bodies to look into, with the roles that they run as.
+    waiting: Vec<(Oid, Oid)>,
+    visited: HashSet<(Oid, Oid)>,
+    uses: Uses,
+}
+
+impl<'s, 'a> Search<'s, 'a> {
+    fn new(cx: &'s Context<'a>, code: &'s Code) -> Self {
+        let mut search = Self {
+            cx,
+            code,
+            needs: AccessNeeds::new(cx),
+            relations: HashMap::new(),
+            routines: HashMap::new(),
+            operators: HashMap::new(),
+            triggers: HashMap::new(),
+            bodies: HashMap::new(),
+            waiting: vec![],
+            visited: HashSet::new(),
+            uses: Uses::default(),
+        };
+        for relation in &cx.snapshot.relations {
+            search.relations.entry(&relation.name).or_default().push(relation);
+        }
+        for routine in &cx.snapshot.routines {
+            search.routines.entry(&routine.name).or_default().push(routine);
+        }
+        let is_listed = |function: &Oid| cx.snapshot.routine(*function).is_some();
+        for (function, name) in code.operators.iter().filter(|(function, _)| is_listed(function)) {
+            search.operators.entry(name).or_default().push(*function);
+        }
+        for (table, function) in &code.triggers {
+            search.triggers.entry(*table).or_default().push(*function);
+        }
+        search
+    }
+
+    /// Finds the bodies that run because of what the contract declares.
+    fn begin(&mut self) {
+        let cx = self.cx;
+        for (routine, role) in cx.needs().executions() {
+            self.runs(routine, role);
+        }
+        for (routine, schema) in cx.routines() {
+            for role in cx.subjects.iter().filter(|r| cx.declares_execute(routine, schema, r)) {
+                self.runs(routine.oid, role.oid);
+            }
+        }
+        for (relation, schema) in cx.relations().filter(|(r, _)| r.kind != RelationKind::Sequence) {
+            for role in &cx.subjects {
+                let declared = cx.declared_on_some_column(relation, schema, role);
+                self.fires(relation.oid, role.oid, declared);
+            }
+        }
+    }
+
+    /// Adds the body of a routine that a role calls.
+    fn runs(&mut self, routine: Oid, caller: Oid) {
+        self.uses.bodies.insert(routine);
+        let definer = self.cx.snapshot.routine(routine).filter(|r| r.security_definer);
+        let role = definer.map_or(caller, |r| r.owner);
+        // A superuser needs no privilege.
+        let is_superuser = self.cx.access.is_superuser(role);
+        if !is_superuser && self.visited.insert((routine, role)) {
+            self.waiting.push((routine, role));
+        }
+    }
+
+    /// Adds the bodies of the triggers of a table that a role may write to.
+    fn fires(&mut self, table: Oid, role: Oid, privileges: Privileges) {
+        if privileges.intersects(Privileges::WRITES) {
+            for function in self.triggers.get(&table).cloned().unwrap_or_default() {
+                self.runs(function, role);
+            }
+        }
+    }
+
+    /// Looks into the body of a routine that runs as a role.
+    fn body(&mut self, routine: Oid, role: Oid) {
+        let found = self.needs.of_call(routine, role);
+        self.needed(&found, routine);
+        let Some(text) = self.code.texts.get(&routine) else { return };
+        let known = self.bodies.get(&routine).cloned();
+        let body = known.unwrap_or_else(|| {
+            let body = Rc::new(Body::of(text));
+            self.bodies.insert(routine, Rc::clone(&body));
+            body
+        });
+        for schema in self.schemas(routine, &body) {
+            self.reaches(schema, role, routine);
+        }
+        let (relations, routines) = self.named(&body);
+        for relation in relations {
+            self.relation(relation, role, &body.verbs, routine);
+        }
+        for called in routines {
+            if self.reaches(called.schema, role, routine) {
+                self.call(called.oid, role, routine);
+            }
+        }
+        // Whether the role has USAGE on the schema of the operator is not known here.
+        for function in self.functions_of_operators(&body, text) {
+            self.call(function, role, routine);
+        }
+    }
+
+    /// Returns the relations and routines whose names a body mentions.
+    fn named(&self, body: &Body) -> (Vec<&'a Relation>, Vec<&'a Routine>) {
+        let Mentions { words, qualified, .. } = &body.mentions;
+        let (mut relations, mut routines) = (Vec::new(), Vec::new());
+        let unqualified = words.iter().map(|(name, is_call)| (name, *is_call, false));
+        let names = qualified.iter().map(|(name, is_call)| (name, *is_call, true));
+        for (name, is_call, is_qualified) in unqualified.chain(names) {
+            // A name after a dot stands for an object in a schema that is mentioned, too.
+            let is_meant = |schema: Oid| {
+                !is_qualified || words.contains_key(self.cx.snapshot.schema_name(schema))
+            };
+            let found = self.relations.get(name.as_str()).into_iter().flatten();
+            relations.extend(found.filter(|relation| is_meant(relation.schema)));
+            let found = self.routines.get(name.as_str()).into_iter().flatten();
+            routines.extend(found.filter(|routine| is_call && is_meant(routine.schema)));
+        }
+        (relations, routines)
+    }
+
+    /// Returns the functions of the operators that a body mentions.
+    fn functions_of_operators(&self, body: &Body, text: &Text) -> Vec<Oid> {
+        // The name in OPERATOR(schema.name) is no operator for `Mentions`.
+        let has_qualified = body.verbs.words.contains("operator");
+        let is_in_text = |name: &str| {
+            body.mentions.operators.contains(name)
+                || has_qualified && text.source.contains(&format!(".{name})"))
+        };
+        let functions = self.operators.iter().filter(|(name, _)| is_in_text(name));
+        functions.flat_map(|(_, functions)| functions).copied().collect()
+    }
+
+    /// Returns the schemas that a body mentions, such as that of a type, and those in the
+    /// search_path of the routine.
+    fn schemas(&self, routine: Oid, body: &Body) -> Vec<Oid> {
+        let snapshot = self.cx.snapshot;
+        let config = snapshot.routine(routine).map_or(&[][..], |r| &r.config);
+        let paths = settings(config).into_iter().filter_map(|path| snapshot.split_path(path).ok());
+        let searched: Vec<String> = paths.flatten().collect();
+        let names = body.mentions.words.keys().chain(&searched);
+        names.filter_map(|name| Some(snapshot.schema_named(name)?.oid)).collect()
+    }
+
+    /// Whether a role can name objects of a schema, which is a use of USAGE.
+    fn reaches(&mut self, schema: Oid, role: Oid, body: Oid) -> bool {
+        let Some(found) = self.cx.snapshot.schema(schema) else { return false };
+        let usage = of_schema(self.cx.access, role, found) & Privileges::USAGE;
+        self.add(role, (ObjectId::Schema(schema), None), usage, body);
+        !usage.is_empty()
+    }
+
+    /// Adds the call of a routine by a body.
+    fn call(&mut self, routine: Oid, role: Oid, body: Oid) {
+        let Some(found) = self.cx.snapshot.routine(routine) else { return };
+        let execute = of_routine(self.cx.access, role, found) & Privileges::EXECUTE;
+        if !execute.is_empty() {
+            self.add(role, (ObjectId::Routine(routine), None), execute, body);
+            self.runs(routine, role);
+        }
+    }
+
+    /// Adds the access to a relation by a body.
+    fn relation(&mut self, relation: &Relation, role: Oid, verbs: &Verbs, body: Oid) {
+        let cx = self.cx;
+        let possible = verbs.privileges(relation.kind);
+        let whole = cx.access.relation_privileges(role, relation) & possible;
+        let mut used = whole;
+        for (column, acl) in &relation.columns {
+            let on_column =
+                cx.access.privileges(role, relation.owner, Some(acl), ObjectKind::Column);
+            let only = on_column & possible & !whole;
+            used |= only;
+            let column = Some(column.clone());
+            self.add(role, (ObjectId::Relation(relation.oid), column), only, body);
+        }
+        if used.is_empty() || !self.reaches(relation.schema, role, body) {
+            return;
+        }
+        self.add(role, (ObjectId::Relation(relation.oid), None), whole, body);
+        self.fires(relation.oid, role, used);
+        if relation.kind != RelationKind::Sequence {
+            for command in Command::ALL.into_iter().filter(|c| used.contains(c.privilege())) {
+                let found = self.needs.of_command(relation, command, role);
+                self.needed(&found, body);
+            }
+        }
+    }
+
+    /// Adds what an access by a body needs.
+    fn needed(&mut self, needs: &Needs, body: Oid) {
+        for (routine, role) in needs.executions() {
+            self.call(routine, role, body);
+        }
+        for (relation, role, need) in needs.accesses() {
+            let object = ObjectId::Relation(relation);
+            let held = held_on(self.cx, role, object, need.column.as_deref()).unwrap_or_default();
+            let used = held & need.privileges;
+            self.add(role, (object, need.column.clone()), used, body);
+        }
+    }
+
+    fn add(
+        &mut self,
+        role: Oid,
+        (object, column): (ObjectId, Option<String>),
+        privileges: Privileges,
+        body: Oid,
+    ) {
+        if privileges.is_empty() || self.cx.access.is_superuser(role) {
+            return;
+        }
+        let of_role = self.uses.found.entry(role).or_default();
+        let known = of_role.entry((role, object, column));
+        let used = known.or_insert(Use { privileges: Privileges::NONE, body });
+        used.privileges |= privileges;
+    }
+}
+
+/// The words in a text that tell which privileges it can use.
+#[derive(Debug, Clone)]
+struct Verbs {
+    words: HashSet<String>,
+    /// Whether it may use any: it is written in a language that is not read.
+    any: bool,
+}
+
+/// The words with which statements begin, or the functions, that require a privilege. SELECT is
+/// also required by the conditions and expressions of other statements.
+const VERBS: [(Privileges, &[&str]); 9] = [
+    (
+        Privileges::SELECT,
+        &[
+            "select",
+            "perform",
+            "from",
+            "table",
+            "returning",
+            "where",
+            "update",
+            "conflict",
+            "merge",
+            "copy",
+            "refresh",
+            "lock",
+            "currval",
+            "lastval",
+        ],
+    ),
+    (Privileges::INSERT, &["insert", "merge", "copy", "lock"]),
+    (Privileges::UPDATE, &["update", "merge", "share", "lock", "nextval", "setval"]),
+    (Privileges::DELETE, &["delete", "merge", "lock"]),
+    (Privileges::TRUNCATE, &["truncate", "lock"]),
+    (Privileges::REFERENCES, &["references"]),
+    (Privileges::TRIGGER, &["trigger"]),
+    (Privileges::USAGE, &["nextval", "currval", "lastval"]),
+    (Privileges::MAINTAIN, &["vacuum", "analyze", "cluster", "refresh", "reindex", "lock"]),
+];
+
+impl Verbs {
+    fn of(text: &Text) -> Self {
+        let source = text.source.to_lowercase();
+        let words = source.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        Self { words: words.map(str::to_owned).collect(), any: text.language == Language::Other }
+    }
+
+    /// Returns the privileges on a relation of a kind that the text can use.
+    fn privileges(&self, kind: RelationKind) -> Privileges {
+        let is_used = |(privileges, words): &&(Privileges, &[&str])| {
+            let is_in_text = || words.iter().any(|word| self.words.contains(*word));
+            (*privileges == Privileges::USAGE) <= (kind == RelationKind::Sequence)
+                && (self.any || is_in_text())
+        };
+        let used = VERBS.iter().filter(is_used);
+        used.fold(Privileges::NONE, |all, (privileges, _)| all | *privileges)
+    }
+}
