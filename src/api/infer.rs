@@ -2,6 +2,7 @@
 //! `ops.infer_exemptions()`: drafts the exemptions for what remains.
 
 use super::argument;
+use crate::access::declared::{self, LockTimeout};
 use crate::audit;
 use crate::catalog::{self, Freshness};
 use crate::pg::call::{Call, Value, json_datum, sql_function};
@@ -15,9 +16,12 @@ use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
+use dragonfly_core::doctor::AccessName;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::infer::exempt::{Remaining, remaining};
-use dragonfly_core::infer::{DefinerPaths, Mode, infer, inferred_workers, seed, with_preset};
+use dragonfly_core::infer::{
+    DefinerPaths, Inferred, LeftOut, Mode, infer, inferred_workers, seed, with_preset,
+};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{printable, quote_literal};
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -45,12 +49,16 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
         Version::new(highest.major + 1, 0, 0)
     };
     let cx = Context::new(&seed, &snapshot, &access, &interrupts);
-    let contract = infer(&cx, &next.to_string(), mode);
+    let ask = |cx: &Context<'_>, accesses| {
+        declared::outcomes(cx, &state, accesses, &LockTimeout::default())
+    };
+    let Inferred { contract, left_out: failing } = infer(&cx, &next.to_string(), mode, &ask);
     let left_out = audit::findings_in(&contract, &snapshot);
     report_workers(&inferred_workers(&cx));
     if contract.security_definer.accept_empty && !seed.security_definer.accept_empty {
         report_empty_paths(&DefinerPaths::of(&cx));
     }
+    report_failing(&failing);
     let left_out = Current::read(&state, &own, Freshness::Fresh).apply(left_out, false);
     report_left_out(&left_out, mode);
     json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
@@ -153,6 +161,44 @@ fn report_empty_paths(paths: &DefinerPaths) {
             paths.empty, paths.other, paths.without
         ),
         hint: "To report them as errors, set \"accept_empty\": false.".into(),
+    }
+    .notice();
+}
+
+/// The number of accesses that a NOTICE lists.
+const SHOWN: usize = 20;
+
+/// Reports the access that is not declared, because it does not work.
+fn report_failing(left_out: &[LeftOut]) {
+    if left_out.is_empty() {
+        return;
+    }
+    let line = |of: &LeftOut| {
+        let AccessName { role, object, privilege } = &of.access;
+        let instead = match of.columns.as_slice() {
+            [] => String::new(),
+            columns => format!("; declared on {}", printable(&columns.join(", "))),
+        };
+        format!(
+            "{privilege} on {} by \"{}\": {}{instead}.",
+            printable(object),
+            printable(role),
+            of.why
+        )
+    };
+    let mut lines: Vec<String> = left_out.iter().take(SHOWN).map(line).collect();
+    if left_out.len() > SHOWN {
+        lines.push(format!("... and {} more.", left_out.len() - SHOWN));
+    }
+    Report {
+        message: match left_out.len() {
+            1 => "1 privilege is not declared, because its use fails".to_owned(),
+            n => format!("{n} privileges are not declared, because their use fails"),
+        },
+        detail: lines.join("\n"),
+        hint: "SELECT * FROM ops.explain_access('role', 'object', 'privilege') shows what is \
+               missing. Grant that first if the access is intended."
+            .into(),
     }
     .notice();
 }

@@ -2,7 +2,7 @@
 
 use crate::catalog::{Oid, Privileges, Relation, RelationKind, Role, Routine, Snapshot};
 use crate::contract::SchemaDecl;
-use crate::explain::Denial;
+use crate::explain::{Cause, Denial};
 use crate::rules::Context;
 
 /// The object of an access.
@@ -153,9 +153,53 @@ pub(super) fn executions_of(cx: &Context<'_>, routine: &Routine) -> Vec<Declared
         .collect()
 }
 
+/// Whether it contradicts the contract that an access to a relation is denied: then it is reported.
+#[must_use]
+pub fn fails(
+    cx: &Context<'_>,
+    relation: &Relation,
+    access: &DeclaredAccess,
+    denial: &Denial,
+) -> bool {
+    // ALL on a view includes privileges that it cannot have, such as INSERT on one with GROUP BY or
+    // on a catalog.
+    let is_of_all = || {
+        let role = cx.snapshot.role(access.role);
+        relation.kind == RelationKind::View
+            && access.privilege != Privileges::SELECT
+            && role.is_some_and(|role| declares_all(cx, relation, role))
+    };
+    match denial.cause {
+        _ if is_of_all() => false,
+        Cause::Privilege => true,
+        // For a materialized view the query is reported.
+        Cause::Statement => relation.kind != RelationKind::MaterializedView,
+        // The contract declares which commands policies allow, and a policy that is missing is a
+        // finding. Behind a view are tables of which it may say nothing.
+        Cause::RowSecurity => {
+            relation.kind == RelationKind::View && access.privilege != Privileges::SELECT
+        }
+    }
+}
+
+/// Whether row security rejects every row that an access would add to a table, and the contract
+/// does not declare every privilege at once.
+#[must_use]
+pub fn rejects_every_row(
+    cx: &Context<'_>,
+    relation: &Relation,
+    access: &DeclaredAccess,
+    denial: &Denial,
+) -> bool {
+    let role = cx.snapshot.role(access.role);
+    denial.cause == Cause::RowSecurity
+        && access.privilege == Privileges::INSERT
+        && !role.is_some_and(|role| declares_all(cx, relation, role))
+}
+
 /// Whether the contract declares every privilege on a relation at once. Then those that such a
 /// relation cannot have, such as INSERT on a view with GROUP BY, are not meant.
-pub(super) fn declares_all(cx: &Context<'_>, relation: &Relation, role: &Role) -> bool {
+fn declares_all(cx: &Context<'_>, relation: &Relation, role: &Role) -> bool {
     cx.governed(relation.schema).is_some_and(|schema| {
         cx.declared_on_relation(relation, schema, role).contains(Privileges::ALL_ON_TABLE)
     })

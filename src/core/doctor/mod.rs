@@ -11,7 +11,8 @@ mod objects;
 
 pub use check::{Check, Outcome, Probes};
 pub use declared::{
-    AccessName, AccessOutcome, DeclaredAccess, Target, accesses_by_name, declared_accesses,
+    AccessName, AccessOutcome, DeclaredAccess, Target, accesses_by_name, declared_accesses, fails,
+    rejects_every_row,
 };
 
 use check::{Identified, Problems};

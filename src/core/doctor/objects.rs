@@ -1,7 +1,7 @@
 //! The checks of the declared schemas, tables, views, sequences and functions.
 
 use super::check::{Check, Identified, Outcome, Probes, Problems};
-use super::declared::{AccessOutcome, DeclaredAccess, accesses_to, declares_all, executions_of};
+use super::declared::{AccessOutcome, DeclaredAccess, accesses_to, executions_of, fails};
 use crate::catalog::{ObjectKind, Oid, Privileges, Relation, RelationKind, Routine};
 use crate::contract::{ColumnGrants, ColumnGrantsByRole, SchemaDecl};
 use crate::explain::{Cause, Denial};
@@ -127,26 +127,9 @@ fn with_access(
             [] => !cx.access.relation_privileges(access.role, relation).contains(access.privilege),
             columns => columns.iter().any(lacks_column),
         };
-        // ALL on a view includes privileges that it cannot have, such as INSERT on one with
-        // GROUP BY or on a catalog.
-        let is_of_all = || {
-            let role = cx.snapshot.role(access.role);
-            relation.kind == RelationKind::View
-                && access.privilege != Privileges::SELECT
-                && role.is_some_and(|role| declares_all(cx, relation, role))
-        };
-        match denial.cause {
-            _ if is_of_all() => false,
-            // A missing privilege on the relation is a finding of its own.
-            Cause::Privilege => check.ok || !is_missing(),
-            // For a materialized view the query is reported.
-            Cause::Statement => relation.kind != RelationKind::MaterializedView,
-            // The contract declares which commands policies allow, and a policy that is missing is
-            // a finding. Behind a view are tables of which it may say nothing.
-            Cause::RowSecurity => {
-                relation.kind == RelationKind::View && access.privilege != Privileges::SELECT
-            }
-        }
+        // A missing privilege on the relation is a finding of its own.
+        fails(cx, relation, access, denial)
+            && (denial.cause != Cause::Privilege || check.ok || !is_missing())
     };
     let accesses = accesses_to(cx, relation);
     let failing = failing(cx, relation.schema, &accesses, probes, &is_reported);

@@ -11,14 +11,17 @@
 //!
 //! In both modes the contract passes its own validation without warnings: a privilege that has no
 //! effect is not declared, because the role has no USAGE on the schema, or because no policy allows
-//! a client any row. A routine that the declared access calls is declared in any case.
+//! a client any row. A routine that the declared access calls is declared in any case. What fails
+//! when the server is asked about it is not declared: see [`LeftOut`].
 
 pub mod exempt;
+mod failing;
 mod mode;
 mod needed;
 mod objects;
 mod roles;
 
+pub use failing::{LeftOut, Outcomes};
 pub use mode::Mode;
 
 use crate::access::Access;
@@ -26,6 +29,7 @@ use crate::catalog::{Privileges, Snapshot};
 use crate::contract::{Accept, Contract, Platform, SchemaDecl, SecurityDefinerDecl, matches};
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
+use failing::Failing;
 use roles::Roles;
 use std::collections::{BTreeMap, HashMap};
 
@@ -58,12 +62,39 @@ pub fn with_preset(base: &Contract, present: &Snapshot) -> Contract {
     base
 }
 
-/// Returns a contract that the governed schemas of a [`seed`] conform to, except for the omitted
-/// privileges.
+/// An inferred contract.
+#[derive(Debug)]
+pub struct Inferred {
+    /// The contract.
+    pub contract: Contract,
+    /// The access that the contract does not declare, because it does not work.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Infers a contract that the governed schemas of a [`seed`] conform to, except for the omitted
+/// privileges. `outcomes` asks the server which access works.
 #[must_use]
-pub fn infer(cx: &Context<'_>, version: &str, mode: Mode) -> Contract {
-    let seed = cx.contract;
+pub fn infer(cx: &Context<'_>, version: &str, mode: Mode, outcomes: &Outcomes<'_>) -> Inferred {
     let roles = Roles::of(cx);
+    let mut failing = Failing::default();
+    // Without access that fails, other access may have to be declared in another way.
+    loop {
+        let contract = draft(cx, &roles, version, mode, &failing);
+        if !failing.learn(&contract, cx.snapshot, cx.interrupts, outcomes) {
+            return Inferred { contract, left_out: failing.into_left_out() };
+        }
+    }
+}
+
+/// Returns the contract without the access that fails.
+fn draft(
+    cx: &Context<'_>,
+    roles: &Roles<'_>,
+    version: &str,
+    mode: Mode,
+    failing: &Failing,
+) -> Contract {
+    let seed = cx.contract;
     let mut contract = seed.clone();
     contract.json_schema = None;
     contract.name.clone_from(&cx.snapshot.database.name);
@@ -88,9 +119,9 @@ pub fn infer(cx: &Context<'_>, version: &str, mode: Mode) -> Contract {
     contract.managed.schemas.retain(|pattern| !names.iter().any(|name| matches(pattern, name)));
     let declared: Vec<String> = contract.roles.iter().map(|role| role.name.clone()).collect();
     contract.managed.roles.retain(|pattern| !declared.iter().any(|name| matches(pattern, name)));
-    objects::declare(cx, &roles, mode, &mut contract);
-    declare_usage(cx, &roles, mode, &mut contract);
-    needed::declare(cx, &roles, &mut contract);
+    objects::declare(cx, roles, mode, failing, &mut contract);
+    declare_usage(cx, roles, mode, &mut contract);
+    needed::declare(cx, roles, failing, &mut contract);
     contract
 }
 

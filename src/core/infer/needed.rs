@@ -1,9 +1,11 @@
 //! Declares EXECUTE on the routines that the inferred access calls.
 
+use super::failing::Failing;
 use super::roles::Roles;
 use crate::access::Access;
 use crate::catalog::{ObjectKind, Privileges, Role, Routine};
 use crate::contract::{Contract, FunctionDecl, SchemaDecl};
+use crate::doctor::Target;
 use crate::rules::Context;
 use crate::sql::{argument_types, listed};
 
@@ -15,10 +17,15 @@ const MOST_NAMED: usize = 3;
 /// PUBLIC, and the routine may have an unsafe path, which remains a finding: without EXECUTE the
 /// declared access fails. Where a role has no USAGE on the schema, which a call by a policy or a
 /// view does not need, EXECUTE is not declared: it is permitted as long as it is needed.
-pub(super) fn declare(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contract) {
+pub(super) fn declare(
+    cx: &Context<'_>,
+    roles: &Roles<'_>,
+    failing: &Failing,
+    contract: &mut Contract,
+) {
     // A clone looks names up again, and the declarations change below.
     let so_far = contract.clone();
-    for (declaration, routine) in needed(cx, roles, &so_far) {
+    for (declaration, routine) in needed(cx, roles, failing, &so_far) {
         let known = contract.functions.iter_mut().find(|f| {
             (&f.schema, &f.name) == (&declaration.schema, &declaration.name)
                 && cx.has_arguments(routine, f.arguments.as_deref())
@@ -40,6 +47,7 @@ pub(super) fn declare(cx: &Context<'_>, roles: &Roles<'_>, contract: &mut Contra
 fn needed<'a>(
     cx: &Context<'a>,
     roles: &Roles<'_>,
+    failing: &Failing,
     contract: &Contract,
 ) -> Vec<(FunctionDecl, &'a Routine)> {
     let access = Access::new(cx.snapshot);
@@ -54,6 +62,7 @@ fn needed<'a>(
         }
         let execute: Vec<String> = roles
             .subjects()
+            .filter(|role| failing.on(Target::Routine(routine.oid), role.oid).is_empty())
             .filter(|role| must_be_declared(&under, routine, declared, role))
             .map(|role| role.name.clone())
             .collect();

@@ -1,5 +1,6 @@
 //! Declares the tables, views, sequences and functions of an inferred contract.
 
+use super::failing::Failing;
 use super::mode::Mode;
 use super::roles::{Roles, grants_by_name};
 use crate::access::Access;
@@ -11,18 +12,25 @@ use crate::contract::{
     ByRole, ColumnGrantsByRole, Contract, FunctionDecl, PolicyCommand, SequenceDecl, TableDecl,
     ViewDecl,
 };
+use crate::doctor::Target;
 use crate::rules::Context;
 use crate::search_path::Verdict;
 use crate::sql::argument_types;
 use std::collections::{HashMap, HashSet};
 
 /// Declares the objects in the governed schemas, except for managed ones.
-pub(super) fn declare(cx: &Context<'_>, roles: &Roles<'_>, mode: Mode, contract: &mut Contract) {
+pub(super) fn declare(
+    cx: &Context<'_>,
+    roles: &Roles<'_>,
+    mode: Mode,
+    failing: &Failing,
+    contract: &mut Contract,
+) {
     let usage = usage(cx, roles);
     let mut all = workers_with_all(cx, roles);
-    all.retain(|pair| usage.contains(pair));
+    all.retain(|pair| usage.contains(pair) && !failing.is_in(pair.0, pair.1));
     let accept_empty = contract.security_definer.accept_empty;
-    let objects = Objects { cx, roles, mode, usage, all, accept_empty };
+    let objects = Objects { cx, roles, mode, usage, all, accept_empty, failing };
     for (relation, schema) in cx.relations() {
         if cx.relation_object(relation).managed_by.is_some() {
             continue;
@@ -60,6 +68,7 @@ struct Objects<'o, 'a> {
     all: HashSet<(Oid, Oid)>,
     /// Whether the contract accepts `search_path = ''`.
     accept_empty: bool,
+    failing: &'o Failing,
 }
 
 /// Returns the schemas, each with the roles that have USAGE on it, by a grant or through PUBLIC.
@@ -115,8 +124,8 @@ fn workers_with_all(cx: &Context<'_>, roles: &Roles<'_>) -> HashSet<(Oid, Oid)> 
 }
 
 impl Objects<'_, '_> {
-    /// Returns the privileges of each role on a relation that have an effect, without workers that
-    /// have all privileges in the schema. As it is, privileges of PUBLIC count for every role.
+    /// Returns the privileges of each role on a relation that work, without workers that have all
+    /// privileges in the schema. As it is, privileges of PUBLIC count for every role.
     fn grants(&self, relation: &Relation) -> HashMap<Oid, Privileges> {
         let acl = relation.acl.clone().unwrap_or_default();
         let mut held = self.roles.privileges_in(&acl);
@@ -127,7 +136,21 @@ impl Objects<'_, '_> {
             }
         }
         held.retain(|role, _| self.is_declared_alone(relation.schema, *role));
+        for (role, privileges) in &mut held {
+            *privileges = self.working(relation, *role, *privileges);
+        }
         held
+    }
+
+    /// Returns the privileges that work. TRUNCATE, REFERENCES and TRIGGER, with which nothing can
+    /// be done on a view, come with the others that do not work.
+    fn working(&self, relation: &Relation, role: Oid, held: Privileges) -> Privileges {
+        let failing = self.failing.on(Target::Relation(relation.oid), role);
+        let working = held & !failing;
+        let is_view = matches!(relation.kind, RelationKind::View | RelationKind::MaterializedView);
+        let accesses_rows =
+            Command::ALL.into_iter().any(|command| working.contains(command.privilege()));
+        if is_view && !failing.is_empty() && !accesses_rows { Privileges::NONE } else { working }
     }
 
     /// Whether privileges of a role on objects in a schema are declared object by object.
@@ -143,8 +166,12 @@ impl Objects<'_, '_> {
         self.client(role).is_some()
     }
 
+    fn is_worker(&self, role: Oid) -> bool {
+        self.roles.workers().any(|worker| worker.oid == role)
+    }
+
     fn is_client_or_worker(&self, role: Oid) -> bool {
-        self.roles.clients().chain(self.roles.workers()).any(|known| known.oid == role)
+        self.is_client(role) || self.is_worker(role)
     }
 
     /// Returns the declaration of a table. A client keeps the privileges that row security
@@ -335,7 +362,8 @@ impl Objects<'_, '_> {
         for (column, acl) in &relation.columns {
             for (role, privileges) in self.roles.privileges_in(acl) {
                 let everywhere = on_relation.get(&role).copied().unwrap_or_default();
-                let mut privileges = privileges & Privileges::ON_COLUMN & !everywhere;
+                let failing = self.failing.on_column(relation.oid, role, column);
+                let mut privileges = privileges & Privileges::ON_COLUMN & !everywhere & !failing;
                 if let Some(client) = self.client(role) {
                     privileges = kept(client, privileges);
                 }
@@ -343,6 +371,12 @@ impl Objects<'_, '_> {
                     let name = self.cx.snapshot.role_name(role);
                     grants.entry(name).or_default().add(privileges, column);
                 }
+            }
+        }
+        for role in self.roles.subjects() {
+            for (privilege, columns) in self.failing.instead(relation.oid, role.oid) {
+                let granted = grants.entry(role.name.clone()).or_default();
+                columns.iter().for_each(|column| granted.add(*privilege, column));
             }
         }
         grants
@@ -375,23 +409,28 @@ impl Objects<'_, '_> {
     }
 
     /// Returns the declaration of a routine that is SECURITY DEFINER, or that a role may execute.
-    /// In strict mode, a SECURITY DEFINER routine needs an accepted path, and EXECUTE by default
-    /// privileges does not count for a client.
+    /// In strict mode, a SECURITY DEFINER routine needs an accepted path, and for a client neither
+    /// EXECUTE by default privileges counts nor that of PUBLIC, which a worker uses with its own
+    /// privileges.
     fn function(&self, routine: &Routine, schema: &str) -> Option<FunctionDecl> {
         self.cx.check_interrupts();
         if self.mode == Mode::Strict && !self.has_accepted_path(routine) {
             return None;
         }
         let held = self.roles.privileges_in(routine.acl.as_ref().unwrap_or(&vec![]));
-        let through_public = self.mode == Mode::AsIs && is_callable_by_public(routine);
+        let is_callable = is_callable_by_public(routine);
+        let through_public = |role: Oid| match self.mode {
+            Mode::Strict => is_callable && self.is_worker(role),
+            Mode::AsIs => is_callable && self.is_client_or_worker(role),
+        };
         let executes = |role: &&Role| {
             let held = held.get(&role.oid).copied().unwrap_or_default();
             let by_default = || !self.by_default(role.oid, routine.schema, b'f', held).is_empty();
             let is_intended = self.mode == Mode::AsIs || !self.is_client(role.oid) || !by_default();
             let is_granted = held.contains(Privileges::EXECUTE);
             self.is_declared_alone(routine.schema, role.oid)
-                && (is_granted && is_intended
-                    || through_public && self.is_client_or_worker(role.oid))
+                && (is_granted && is_intended || through_public(role.oid))
+                && self.failing.on(Target::Routine(routine.oid), role.oid).is_empty()
         };
         let execute: Vec<String> =
             self.roles.subjects().filter(executes).map(|role| role.name.clone()).collect();
@@ -417,12 +456,14 @@ impl Objects<'_, '_> {
     }
 }
 
-/// Whether PUBLIC may execute a routine with the privileges of the caller. A SECURITY DEFINER
-/// routine that everyone can execute is not declared.
+/// Whether PUBLIC may execute a routine with the privileges of the caller, and a statement can call
+/// it. A SECURITY DEFINER routine that everyone can execute is not declared.
 fn is_callable_by_public(routine: &Routine) -> bool {
     let built_in = || ObjectKind::Routine.default_acl(routine.owner);
     let acl = routine.acl.clone().unwrap_or_else(built_in);
-    !routine.security_definer && Access::public(&acl).contains(Privileges::EXECUTE)
+    !routine.security_definer
+        && !routine.is_trigger
+        && Access::public(&acl).contains(Privileges::EXECUTE)
 }
 
 /// The rows for which policies allow a command.

@@ -19,7 +19,8 @@ fn inferred_in(mode: Mode, world: &World) -> (Contract, Vec<Finding>) {
     let access = Access::new(&snapshot);
     let names: Vec<String> = world.contract.schemas.iter().map(|s| s.name.clone()).collect();
     let seed = seed(&world.contract, &names);
-    let contract = infer(&Context::new(&seed, &snapshot, &access, &|| {}), "1.1.0", mode);
+    let cx = Context::new(&seed, &snapshot, &access, &|| {});
+    let contract = infer(&cx, "1.1.0", mode, &|_, _| vec![]).contract;
     let cx = Context::new(&contract, &snapshot, &access, &|| {});
     let found = RULES
         .iter()
