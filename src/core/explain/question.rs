@@ -124,6 +124,8 @@ pub struct Need {
     pub or: Privileges,
     /// The columns that are read. Where there are none, SELECT on any column is sufficient.
     pub selected: Vec<String>,
+    /// The column on which SELECT is granted where any is sufficient: the first.
+    pub any_column: Option<String>,
     /// The columns that INSERT sets.
     pub inserted: Vec<String>,
     /// The columns that UPDATE sets.
