@@ -748,13 +748,15 @@ impl Assembler<'_> {
                         Some(Use::Relation(oid))
                     } else {
                         // Otherwise it is a constant of type regclass.
-                        text.filter(|text| text.contains(&format!(":relid {oid} "))).and_then(|_| {
-                            if reads_whole_rows {
-                                return Some(Use::Relation(oid));
-                            }
-                            let first = objects::columns(self.state, oid).into_iter().next();
-                            first.map(|first| Use::AnyColumn(oid, first))
-                        })
+                        text.filter(|text| text.contains(&format!(":relid {oid} "))).and_then(
+                            |_| {
+                                if reads_whole_rows {
+                                    return Some(Use::Relation(oid));
+                                }
+                                let first = objects::columns(self.state, oid).into_iter().next();
+                                first.map(|first| Use::AnyColumn(oid, first))
+                            },
+                        )
                     });
                 }
                 _ => {}
@@ -797,9 +799,9 @@ fn reads_relation(edges: &[Edge], own: Oid) -> bool {
 /// Whether a part reads no column of another relation, or whole rows only.
 fn reads_without_columns(edges: &[Edge], own: Oid) -> bool {
     reads_relation(edges, own)
-        && edges.iter().any(|e| {
-            e.to.0 == oids::PG_CLASS && e.to.1 != own && e.to.2 == 0 && e.kind != b'i'
-        })
+        && edges
+            .iter()
+            .any(|e| e.to.0 == oids::PG_CLASS && e.to.1 != own && e.to.2 == 0 && e.kind != b'i')
 }
 
 fn relkind(relation: Oid) -> u8 {

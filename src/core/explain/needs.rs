@@ -1,7 +1,7 @@
 //! Which privileges a statement needs, and whether the role has them.
 
 use super::chain::{Granted, how};
-use super::question::{Attempt, Link, Moment, Need, Verdict, checked_as};
+use super::question::{Link, Moment, Need, Verdict, checked_as};
 use super::schema::usage;
 use crate::catalog::{FIRST_UNPINNED, Privileges, Relation, RelationKind, Role};
 use crate::rules::Context;
@@ -23,12 +23,12 @@ impl Need {
 pub(super) fn links(
     cx: &Context<'_>,
     role: &Role,
-    attempt: &Attempt<'_>,
+    needs: &[Need],
     moment: Moment,
     verdict: &mut Verdict,
 ) -> Vec<Link> {
     let mut links = Vec::new();
-    for need in attempt.needs.iter().filter(|need| need.moment == moment) {
+    for need in needs.iter().filter(|need| need.moment == moment) {
         cx.check_interrupts();
         let (Some(relation), Some(holder)) =
             (cx.snapshot.relation(need.relation), checked_as(cx, role, need.check_as))

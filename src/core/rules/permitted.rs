@@ -486,9 +486,8 @@ impl<'a> Context<'a> {
             let (schema, role) = (self.governed(relation.schema)?, self.snapshot.role(role)?);
             Some(self.declared_on_some_column(relation, schema, role))
         };
-        needs.any(|(of, need)| {
-            *of == role && !need.is_any && need.privileges.contains(select)
-        }) || declared().is_some_and(|declared| declared.contains(select))
+        needs.any(|(of, need)| *of == role && !need.is_any && need.privileges.contains(select))
+            || declared().is_some_and(|declared| declared.contains(select))
     }
 
     /// Returns the privileges that a role needs on a relation, or on the selected columns.
