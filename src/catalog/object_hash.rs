@@ -194,6 +194,11 @@ pub fn products(state: &State, relation: u32, limit: u64) -> u64 {
     count(state, relation, limit, &mut HashMap::new())
 }
 
+/// Returns the relations that the parsed body of a routine names.
+pub fn relations_of_body(state: &State, routine: u32) -> Vec<u32> {
+    named_by(state, oids::PG_PROC, routine, oids::PG_CLASS)
+}
+
 /// Returns the objects of one catalog that an object depends on.
 fn named_by(state: &State, catalog: u32, object: u32, of: u32) -> Vec<u32> {
     let table = Table::open(oids::PG_DEPEND);

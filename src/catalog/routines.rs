@@ -236,6 +236,19 @@ pub fn argument_type_oids(state: &State, routine: Oid) -> Vec<Oid> {
         .unwrap_or_default()
 }
 
+/// Returns the owner of a SECURITY DEFINER routine; `None` for other routines.
+pub fn definer(state: &State, routine: Oid) -> Option<Oid> {
+    is_definer(state, routine).then(|| owner(state, routine)).flatten()
+}
+
+/// Whether a routine has a parsed body (BEGIN ATOMIC), or defaults of arguments.
+pub fn has_expressions(state: &State, routine: Oid) -> bool {
+    let by = oids::PROC_BY_OID;
+    ["prosqlbody", "proargdefaults"].into_iter().any(|column| {
+        of_row(state, by, routine, column, |row, column| !row.is_null(column)) == Some(true)
+    })
+}
+
 /// Returns the input argument types of a routine as in its identity.
 pub fn argument_types_of(state: &State, routine: Oid) -> String {
     argument_types(&argument_type_oids(state, routine))
