@@ -3,6 +3,7 @@
 
 mod bodies;
 mod caller;
+mod caller_typed;
 mod code;
 mod content_owners;
 mod definition;

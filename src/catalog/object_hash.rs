@@ -100,8 +100,6 @@ fn relation(state: &State, relation: u32, freshness: Freshness) -> Option<Vec<St
     }
     columns(state, relation, &mut parts);
     triggers(state, relation, &mut parts);
-    foreign(state, relation, &mut parts);
-    children(state, relation, &mut parts);
     restrictive(state, relation, freshness, &mut parts);
     views_behind(state, vec![relation], freshness, &mut parts);
     Some(parts)
@@ -124,12 +122,17 @@ fn head(state: &State, relation: u32, parts: &mut Vec<String>) -> bool {
     found
 }
 
-/// Adds the rules of some relations (the query of a view is one) and of the views that these depend
-/// on, with their owners.
+/// Adds the rules of some relations (the query of a view is one), the owners of those with rules,
+/// and where the rows of each come from: a foreign server, and tables that inherit from it. The
+/// same of all relations that these depend on.
 fn views_behind(state: &State, relations: Vec<u32>, freshness: Freshness, parts: &mut Vec<String>) {
     let mut seen: HashSet<u32> = relations.iter().copied().collect();
     let mut queue = relations;
     while let Some(relation) = queue.pop() {
+        crate::pg::heap::interrupts();
+        foreign(state, relation, parts);
+        let children = children(state, relation, parts);
+        queue.extend(children.into_iter().filter(|oid| seen.insert(*oid)));
         let rules = rules(state, relation);
         if !rules.is_empty() {
             head(state, relation, parts);
@@ -242,9 +245,9 @@ fn foreign(state: &State, relation: u32, parts: &mut Vec<String>) {
     });
 }
 
-/// Adds the tables that inherit from a table, because queries of the table read their rows.
-/// Partitions are not part of the hash.
-fn children(state: &State, relation: u32, parts: &mut Vec<String>) {
+/// Adds the tables that inherit from a table, because queries of the table read their rows, and
+/// returns them. Partitions are not part of the hash.
+fn children(state: &State, relation: u32, parts: &mut Vec<String>) -> Vec<u32> {
     let table = Table::open(oids::PG_INHERITS);
     let (child, parent) = (table.column("inhrelid"), table.column("inhparent"));
     let mut found = Vec::new();
@@ -253,13 +256,11 @@ fn children(state: &State, relation: u32, parts: &mut Vec<String>) {
     });
     // SAFETY: a lookup in the system cache.
     found.retain(|child| !unsafe { pg_sys::get_rel_relispartition((*child).into()) });
-    let mut names: Vec<String> = found
-        .into_iter()
-        .filter_map(|oid| super::name(oids::PG_CLASS, oid))
-        .map(|(s, n)| safe_qualified(&s, &n))
-        .collect();
-    names.sort();
-    parts.append(&mut names);
+    // The order must not depend on OIDs.
+    found.sort_by_cached_key(|oid| super::name(oids::PG_CLASS, *oid));
+    let names = found.iter().filter_map(|oid| super::name(oids::PG_CLASS, *oid));
+    parts.extend(names.map(|(schema, name)| safe_qualified(&schema, &name)));
+    found
 }
 
 fn columns(state: &State, relation: u32, parts: &mut Vec<String>) {

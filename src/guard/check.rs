@@ -332,6 +332,7 @@ impl Checked<'_, '_> {
                 .copied()
                 .filter(|earlier| is_comparable(old, new, earlier, routine));
             found.extend(setting_checks(new, routine, earlier, exempt));
+            found.extend(caller_types_check(old, new, (routine, earlier), exempt));
             found.extend(
                 path_check(new, routine, earlier, tag).filter(|_| !exempt.path(new, routine)),
             );
@@ -604,6 +605,30 @@ fn path_check(
         rejection: Rejection::of_routine(cx, routine, &after, tag),
         action: cx.guard_action(&search_path::RULE),
         is_settled: true,
+    })
+}
+
+/// Returns the rejection of a routine that executes code of types which its callers choose, if it
+/// did not do so before. For a new routine it is checked at commit: the server grants EXECUTE to
+/// PUBLIC, and only a later statement can revoke it.
+fn caller_types_check(
+    old: &Context<'_>,
+    new: &Context<'_>,
+    (routine, earlier): (&Routine, Option<&Routine>),
+    exempt: &Exempt<'_>,
+) -> Option<Found> {
+    let verdict = new.paths.caller_types(routine)?.verdict;
+    let before = earlier.and_then(|earlier| old.paths.caller_types(earlier));
+    let finding = search_path::caller_types_finding(new, routine)?;
+    if before.is_some_and(|before| before.verdict >= verdict) || exempt.finding(new, &finding) {
+        return None;
+    }
+    let at_most =
+        if verdict == Verdict::Exploitable { GuardAction::Block } else { GuardAction::Warn };
+    Some(Found {
+        rejection: Rejection::of_caller_types(new, routine, &finding),
+        action: new.guard_action(&search_path::RULE).min(at_most),
+        is_settled: earlier.is_some(),
     })
 }
 

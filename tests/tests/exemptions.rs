@@ -332,7 +332,10 @@ fn change_of_any_dependency_resurfaces_finding() {
                  enforcement.watch() TO service_role;
              CREATE TRIGGER watch BEFORE INSERT ON public.lookup FOR EACH ROW EXECUTE FUNCTION \
                  enforcement.watch();
-             GRANT SELECT ON public.lookup, public.v_outer TO anon;
+             CREATE FOREIGN DATA WRAPPER files; CREATE SERVER far FOREIGN DATA WRAPPER files;
+             CREATE FOREIGN TABLE enforcement.far (id int) SERVER far OPTIONS (name 'harmless');
+             CREATE VIEW public.v_far AS SELECT id FROM enforcement.far;
+             GRANT SELECT ON public.lookup, public.v_outer, public.v_far TO anon;
              GRANT CREATE ON SCHEMA intake TO service_role;
              SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security(min_severity => \
                  'warning')",
@@ -374,6 +377,21 @@ fn change_of_any_dependency_resurfaces_finding() {
              public.lookup",
             "DROP TABLE enforcement.part",
             "table_privileges public.lookup",
+        ),
+        (
+            "CREATE TABLE enforcement.salaries () INHERITS (public.plaintiffs)",
+            "DROP TABLE enforcement.salaries",
+            "undeclared_view_readable public.v_outer",
+        ),
+        (
+            "CREATE TABLE enforcement.far_child () INHERITS (enforcement.far)",
+            "DROP TABLE enforcement.far_child",
+            "undeclared_view_readable public.v_far",
+        ),
+        (
+            "ALTER FOREIGN TABLE enforcement.far OPTIONS (SET name 'salaries')",
+            "ALTER FOREIGN TABLE enforcement.far OPTIONS (SET name 'harmless')",
+            "undeclared_view_readable public.v_far",
         ),
         (
             "DROP POLICY not_eight ON public.lookup",

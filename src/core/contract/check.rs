@@ -221,6 +221,11 @@ impl<'c> Check<'c, '_, '_> {
             object(self, &at, &view.schema, &view.name);
             self.grants(&at.field("grants"), &view.grants);
             self.column_grants(&at.field("column_grants"), &view.column_grants);
+            if view.security_invoker && view.materialized {
+                let allowed = "false for a materialized view, which no caller executes".to_owned();
+                let at = at.field("security_invoker");
+                self.problems.error(&at, "a materialized view has no security_invoker", allowed);
+            }
         }
         let list = root.field("sequences");
         for (i, sequence) in contract.sequences.iter().enumerate() {

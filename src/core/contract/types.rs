@@ -407,6 +407,9 @@ pub struct ViewDecl {
     /// Whether it must be a materialized view (true) or a plain view (false).
     #[serde(default)]
     pub materialized: bool,
+    /// Whether the view must run with the privileges of its caller (`security_invoker`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub security_invoker: bool,
     /// The query of the view. If it is declared, the fix for a missing view creates the view.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,

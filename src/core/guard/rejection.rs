@@ -104,6 +104,35 @@ impl Rejection {
         }
     }
 
+    /// Returns the rejection of a routine that executes code of types which its callers choose;
+    /// `finding` is the audit's, with the severity of the rule.
+    #[must_use]
+    pub fn of_caller_types(cx: &Context<'_>, routine: &Routine, finding: &Finding) -> Self {
+        let rule = finding.rule;
+        let message = format!(
+            "SECURITY DEFINER {} {} executes code of types that its callers choose",
+            routine.object_type(),
+            cx.snapshot.routine_message(routine)
+        );
+        let declare = "Declare the argument or the result with a type that the caller does not \
+                       choose, such as jsonb or text, or revoke EXECUTE from untrusted roles in \
+                       the same transaction.";
+        let exempt = exempt_statement(finding)
+            .map(|call| format!(" If this is intended, exempt it: {call}"))
+            .unwrap_or_default();
+        Self {
+            rule,
+            object: finding.object.identity.clone(),
+            key: finding.fingerprint.clone(),
+            verdict: cx.paths.caller_types(routine).map(|reason| reason.verdict),
+            problem: finding.detail.clone(),
+            message,
+            detail: format!("{} {}", finding.detail, source(rule)),
+            hint: format!("{declare}{exempt}"),
+            regression: None,
+        }
+    }
+
     /// Returns the rejection of a routine's setting that disables a protection.
     #[must_use]
     pub fn of_setting(cx: &Context<'_>, routine: &Routine, name: &str, value: &str) -> Self {

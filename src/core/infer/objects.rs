@@ -341,6 +341,7 @@ impl Objects<'_, '_> {
             name: relation.name.clone(),
             purpose: String::new(),
             materialized: relation.kind == RelationKind::MaterializedView,
+            security_invoker: relation.security_invoker,
             definition: None,
             grants: grants_by_name(self.cx, &held),
             column_grants: self.column_grants(relation, &held, |_, privileges| match self.mode {

@@ -168,6 +168,10 @@ fn declared_relations<'a>(cx: &Context<'a>) -> impl Iterator<Item = DeclaredRela
                 |kind| kind == RelationKind::View
             },
             create: match &view.definition {
+                // The roles that read the tables behind it may need privileges on these first.
+                _ if view.security_invoker => {
+                    Create::ByMigration("WITH (security_invoker = true) AS SELECT ...")
+                }
                 Some(query) => Create::View(kind, query),
                 None => Create::ByMigration("AS SELECT ..."),
             },
