@@ -17,7 +17,8 @@ use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
-    Change, Completion, Regression, RejectedAt, Rejection, exposed, is_excused, is_regression,
+    Change, Completion, Opened, Opening, Regression, RejectedAt, Rejection, exposed, is_excused,
+    is_regression, opened,
 };
 use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
@@ -266,6 +267,7 @@ fn check(input: Input<'_>) -> Violations {
         found.extend(temporary_dependencies(checked.new, changed, now));
     }
     found.extend(checked.regressions());
+    found.extend(checked.opened_rows());
     let completion = checked.completion(&found, moment);
     Violations { found, completion }
 }
@@ -354,6 +356,21 @@ impl Checked<'_, '_> {
         let action = new.guard_action(&search_path::RULE);
         let rejection = Rejection::of_exposed(new, &exposed, tag)?;
         Some(Found { rejection, action, is_settled })
+    }
+
+    /// Checks whether policies open rows to clients in a way that is no finding.
+    fn opened_rows(&self) -> Vec<Found> {
+        let Self { old, new, tag, .. } = *self;
+        let found = |opened: &Opened<'_>| {
+            let rejection = Rejection::of_opened(new, opened, tag);
+            let by_contract = new.guard_action(rejection.rule);
+            let (action, is_settled) = match opened.how {
+                Opening::AlwaysTrue { existed } => (by_contract, existed),
+                Opening::NoLongerRestricted => (by_contract.min(GuardAction::Warn), false),
+            };
+            Found { rejection, action, is_settled }
+        };
+        opened(old, new).iter().map(found).collect()
     }
 
     /// Returns the rules that are checked by comparing findings.

@@ -214,6 +214,9 @@ impl<'c> Check<'c, '_, '_> {
             self.grants(&at.field("grants"), &table.grants);
             self.column_grants(&at.field("column_grants"), &table.column_grants);
             self.grants(&at.field("policies"), &table.policies);
+            if let Some(all_rows) = &table.all_rows {
+                self.grants(&at.field("all_rows"), all_rows);
+            }
         }
         let list = root.field("views");
         for (i, view) in contract.views.iter().enumerate() {

@@ -3,17 +3,18 @@
 use super::change::Regression;
 use super::completion::Completion;
 use super::exposed::Exposed;
+use super::opened::{Opened, Opening};
 use crate::catalog::Routine;
 use crate::contract::RoleKind;
 use crate::finding::Finding;
 use crate::rule::Rule;
 use crate::rules::shared::definer_path::{fix, remedy, required, schema_cause};
 use crate::rules::{
-    Context, guard_tampered, required_object_missing, security_definer_search_path,
-    security_definer_settings,
+    Context, guard_tampered, required_object_missing, rls_policy_always_true, rls_policy_missing,
+    security_definer_search_path, security_definer_settings,
 };
 use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
-use crate::sql::{is_unprintable, listed, printable, quote_literal};
+use crate::sql::{is_unprintable, listed, printable, quote_literal, safe_ident};
 use std::collections::BTreeSet;
 
 /// A violation of the contract by a statement, as an error in PostgreSQL's message style.
@@ -241,6 +242,51 @@ impl Rejection {
             hint: exposed_hint(&first.assessment),
             regression: None,
         })
+    }
+
+    /// Returns the rejection of a policy with which a client can access more rows than before.
+    #[must_use]
+    pub fn of_opened(cx: &Context<'_>, opened: &Opened<'_>, tag: &str) -> Self {
+        let table = cx.snapshot.relation_sql(opened.relation);
+        let name = safe_ident(&opened.policy.name);
+        let client = printable(&opened.client.name);
+        let words: Vec<&str> = opened.commands.iter().map(|c| c.as_str()).collect();
+        let words = words.join(", ");
+        let (rule, problem, hint) = match opened.how {
+            Opening::AlwaysTrue { .. } => (
+                &rls_policy_always_true::RULE,
+                format!(
+                    "Policy {name} on table {table} allows role \"{client}\" to {words} every \
+                     row, because its condition is always true; before, only policies with a \
+                     condition allowed it."
+                ),
+                format!(
+                    "Give the policy a condition. If this is intended, declare it in the contract \
+                     with ops.load_contract() first: \"all_rows\" of table {table}."
+                ),
+            ),
+            Opening::NoLongerRestricted => (
+                &rls_policy_missing::RULE,
+                format!(
+                    "Restrictive policy {name} on table {table} no longer restricts role \
+                     \"{client}\" in {words}, and no new one does."
+                ),
+                "If this is not intended, create the policy again AS RESTRICTIVE in the same \
+                 transaction."
+                    .to_owned(),
+            ),
+        };
+        Self {
+            rule,
+            object: cx.snapshot.policy_identity(opened.policy, opened.relation),
+            key: problem.clone(),
+            verdict: None,
+            message: format!("{tag} opens rows of table {table} to role \"{client}\""),
+            detail: format!("{problem} {}", source(rule)),
+            problem,
+            hint,
+            regression: None,
+        }
     }
 
     /// Returns the rejection of any other regression.
