@@ -12,31 +12,35 @@ use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
 
-/// Enforces the guard actions of the contract in the current mode: raises one error for all
-/// blocked rejections, whose HINT contains `completion`, or a warning for each of the others. `tag`
-/// is the command tag.
+/// Enforces the guard actions of the contract in the current mode: raises one error if there are
+/// blocked rejections, whose DETAIL lists all of them and whose HINT contains `completion`, or a
+/// warning for each rejection. `tag` is the command tag.
 pub fn act(
     found: Vec<(Rejection, GuardAction)>,
     completion: &Completion,
     at: RejectedAt,
     tag: &str,
 ) {
-    let (blocked, warned): (Vec<_>, Vec<_>) = found
+    let (blocked, warned): (Vec<Enforced>, Vec<Enforced>) = found
         .into_iter()
         .filter(|(rejection, action)| {
             *action > GuardAction::Audit && !transaction::is_reported(&rejection.key)
         })
         .partition(|(_, action)| *action == GuardAction::Block && mode() == Mode::block);
-    let blocked: Vec<Rejection> = blocked.into_iter().map(|(rejection, _)| rejection).collect();
-    blocked
-        .iter()
-        .take(MOST_LOGGED)
-        .for_each(|rejection| log::write(Event::Rejected, tag, rejection.into()));
-    if let Some(rejection) = merged(blocked, completion, at) {
-        let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
-        report(rejection).error_from(rule, code);
+    let rejections = |found: Vec<Enforced>| found.into_iter().map(|(rejection, _)| rejection);
+    if !blocked.is_empty() {
+        blocked
+            .iter()
+            .take(MOST_LOGGED)
+            .for_each(|(rejection, _)| log::write(Event::Rejected, tag, rejection.into()));
+        let (blocked, warned) = (rejections(blocked).collect(), rejections(warned).collect());
+        if let Some(rejection) = merged(blocked, warned, completion, at) {
+            let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
+            report(rejection).error_from(rule, code);
+        }
+        return;
     }
-    for (rejection, _) in warned {
+    for rejection in rejections(warned) {
         if transaction::report_once(&rejection.key) {
             log::write(Event::Warned, tag, (&rejection).into());
             let code = sqlstate(rejection.rule);
@@ -44,6 +48,9 @@ pub fn act(
         }
     }
 }
+
+/// A rejection with the guard action in the contract.
+type Enforced = (Rejection, GuardAction);
 
 /// The maximum number of rejections of one command that are logged.
 const MOST_LOGGED: usize = 20;
