@@ -183,7 +183,10 @@ fn affects_other_transactions(changed: &[Changed]) -> bool {
 fn reject_dropping_guard() {
     let is_by_name = transaction::drops_guard();
     if Own::is_there(&transaction::before()) && (settings::is_hardened() || !is_by_name) {
-        enforce::drops_guard(&transaction::last_started(), is_by_name);
+        let tag = transaction::last_started();
+        // A temporary object that is dropped at commit may take the extension along.
+        let tag = if tag.is_empty() { "COMMIT" } else { &tag };
+        enforce::drops_guard(tag, is_by_name);
     }
     log_dropping_guard();
 }

@@ -131,20 +131,32 @@ pub fn restoring(tag: &str) {
 ///
 /// `parameter` is the changed parameter, `None` for RESET ALL.
 pub fn disables_guard(statement: &str, parameter: Option<&str>) -> ! {
-    let changed = parameter.map_or_else(
-        || "all parameters".to_owned(),
-        |name| format!("parameter \"{}\"", printable(name)),
-    );
-    let report = Report {
-        message: format!("{statement} would disable the security guard"),
-        detail: format!(
-            "After the change of {changed}, new sessions would run without the security guard, \
-             or with the guard disabled."
+    let hint = "To run the statement anyway, run SET dragonfly_guard.mode = off; first, as a \
+                superuser. The server log records it.";
+    let (message, detail) = match parameter {
+        // The event triggers of the guard fire always.
+        Some(parameter @ "session_replication_role") => (
+            format!("{statement} violates the security contract: {parameter} = replica"),
+            format!(
+                "In new sessions, ordinary triggers and foreign keys would not fire. Neither would \
+                 an event trigger of the security guard if it were not ENABLE ALWAYS."
+            ),
         ),
-        hint: "To run the statement anyway, run SET dragonfly_guard.mode = off; first, as a \
-               superuser. The server log records it."
-            .into(),
+        _ => {
+            let changed = parameter.map_or_else(
+                || "all parameters".to_owned(),
+                |name| format!("parameter \"{}\"", printable(name)),
+            );
+            (
+                format!("{statement} would disable the security guard"),
+                format!(
+                    "After the change of {changed}, new sessions would run without the security \
+                     guard, or with the guard disabled."
+                ),
+            )
+        }
     };
+    let report = Report { message, detail, hint: hint.into() };
     reject(report, statement, PgSqlErrorCode::ERRCODE_RESERVED_NAME)
 }
 
