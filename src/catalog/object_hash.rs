@@ -22,6 +22,8 @@ pub enum Freshness {
     /// At an earlier time in this session, unless the query has been stored again since. For
     /// callers that must not wait.
     Cached,
+    /// Never: the stored form is used. For comparisons of two states of the catalogs.
+    Stored,
 }
 
 /// Returns the hash of an object; `None` for other kinds of objects and for objects that do not
@@ -40,6 +42,21 @@ pub fn object_hash(state: &State, object: ObjectId, freshness: Freshness) -> Opt
     }?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     Some(fingerprint(&parts))
+}
+
+/// Whether the definition of a relation or a routine, or of a policy of the relation, differs
+/// between two states of the catalogs.
+pub fn is_redefined(then: &State, now: &State, object: ObjectId) -> bool {
+    let hashes = |state: &State| -> Vec<Option<String>> {
+        let policies = match object {
+            ObjectId::Relation(relation) => policies_of(state, relation),
+            _ => vec![],
+        };
+        let policies = policies.into_iter().map(ObjectId::Policy);
+        let objects = std::iter::once(object).chain(policies);
+        objects.map(|object| object_hash(state, object, Freshness::Stored)).collect()
+    };
+    hashes(then) != hashes(now)
 }
 
 /// Deparses some relations and routines with everything that their hashes depend on, for later
@@ -461,6 +478,9 @@ fn cached(
     deparse: impl FnOnce() -> String,
 ) -> String {
     let stored = fingerprint(&[stored]);
+    if freshness == Freshness::Stored {
+        return stored;
+    }
     if freshness == Freshness::Cached {
         let known = DEPARSED.with_borrow(|deparsed| {
             deparsed

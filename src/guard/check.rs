@@ -5,7 +5,7 @@ use super::changes::{self, Changed};
 use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
-use super::{enforce, transaction};
+use super::{ended, enforce, transaction};
 use crate::catalog::temporary::{self, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
@@ -69,7 +69,7 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
     let (at_once, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| {
         found.is_due_at(moment)
             // The message about a rejected statement covers what the commit would reject as well.
-            || is_rejected && found.is_blocked_addition()
+            || is_rejected && found.is_addition()
     });
     transaction::statement_checked(!later.is_empty(), committed, Some(&states.contract));
     enforce::act(
@@ -101,9 +101,10 @@ pub fn before_commit(is_prepared: bool) {
     if !Own::is_there(&now) {
         return reject_dropping_guard();
     }
+    let ended = ended::warnings(&changed, &now);
     transaction::commits();
     if !transaction::is_relevant() && snapshots_of(&changed, &now).is_none() {
-        return;
+        return ended::raise(ended);
     }
     let own = Own::find(&now);
     cache_hashes_of_exempt(&changed, &now, &own);
@@ -112,6 +113,7 @@ pub fn before_commit(is_prepared: bool) {
     if !transaction::is_settled(&fresh.committed(), &contract::in_force(&fresh, &own)) {
         run(&changes::all(), Moment::Commit, &transaction::subject());
     }
+    ended::raise(ended);
     if is_prepared || drops_permanent_objects(&changed, &fresh) {
         if affects_other_transactions(&changed, &fresh) {
             enforce::cannot_release_commit_lock(is_prepared);
@@ -159,8 +161,10 @@ fn cache_hashes_of_exempt(changed: &[Changed], now: &State, own: &Own) {
 pub fn as_if_committing() {
     let (changed, now) = (changes::all(), State::now());
     if !changed.is_empty() && Own::is_there(&now) {
+        let ended = ended::warnings(&changed, &now);
         cache_hashes_of_exempt(&changed, &now, &Own::find(&now));
         run(&changed, Moment::Commit, &transaction::subject());
+        ended::raise(ended);
     }
 }
 
@@ -182,7 +186,10 @@ fn reject_dropping_guard() {
     if Own::is_there(&transaction::before(&State::now()))
         && (settings::is_hardened() || !is_by_name)
     {
-        enforce::drops_guard(&transaction::last_started(), is_by_name);
+        let tag = transaction::last_started();
+        // A temporary object that is dropped at commit may take the extension along.
+        let tag = if tag.is_empty() { "COMMIT" } else { &tag };
+        enforce::drops_guard(tag, is_by_name);
     }
     log_dropping_guard();
 }
@@ -218,11 +225,10 @@ impl Found {
             && settings::mode() == Mode::block
     }
 
-    /// Whether it would be rejected at commit because a new object allows too much.
-    fn is_blocked_addition(&self) -> bool {
+    /// Whether it would be reported at commit because a new object allows too much.
+    fn is_addition(&self) -> bool {
         let regression = self.rejection.regression.as_ref();
-        self.action == GuardAction::Block
-            && regression.is_some_and(|r| r.can_be_completed && !r.is_missing)
+        regression.is_some_and(|r| r.can_be_completed && !r.is_missing)
     }
 }
 
@@ -428,15 +434,14 @@ impl Checked<'_, '_> {
             .collect()
     }
 
-    /// Returns the statements that fix what is rejected: after a statement only what a new object
-    /// allows, because the transaction has to run the statement again.
+    /// Returns the statements that fix what is rejected and what would be warned about: after a
+    /// statement only what a new object allows, because the transaction has to run the statement
+    /// again.
     fn completion(&self, found: &[Found], moment: Moment) -> Completion {
         if !found.iter().any(|found| found.is_rejected_at(moment)) {
             return Completion::default();
         }
-        let is_offered = |r: &Regression| {
-            r.action == GuardAction::Block && (moment == Moment::Commit || r.can_be_completed)
-        };
+        let is_offered = |r: &Regression| moment == Moment::Commit || r.can_be_completed;
         let regressions = found.iter().filter_map(|found| found.rejection.regression.as_ref());
         let offered: Vec<&Regression> = regressions.filter(|r| is_offered(r)).collect();
         let after = self.needs().unwrap_or(&self.states.after);

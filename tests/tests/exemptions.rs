@@ -724,3 +724,43 @@ fn exemption_of_a_finding_about_two_roles_covers_both_and_no_third() {
     let detail = rejected.unwrap_err().detail;
     assert!(detail.starts_with("PUBLIC (every role) has TRUNCATE on table"), "{detail}");
 }
+
+#[test]
+fn guard_warns_once_in_the_transaction_that_ends_an_exemption() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("ended");
+    attempt(
+        &mut client,
+        "SET dragonfly_guard.mode = off; GRANT TRUNCATE ON public.judgments TO anon; RESET \
+         dragonfly_guard.mode",
+    )
+    .unwrap();
+    let accept = "SELECT ops.exempt(fingerprint, 'It''s accepted') FROM ops.audit_security() WHERE \
+                  rule = 'direct_write' AND object = 'public.judgments'";
+    attempt(&mut client, accept).unwrap();
+    let clean = "SELECT ops.assert_security()";
+    attempt(&mut client, clean).unwrap();
+    let warnings = |sql: &str| -> Vec<String> {
+        let output = cluster.client_program("psql", &["-X", "-q", "-d", "ended", "-c", sql]);
+        let output = String::from_utf8_lossy(&output.stderr);
+        let lines = output.lines().filter(|line| line.contains("no longer applies"));
+        let hints = output.lines().filter(|line| line.starts_with("HINT:"));
+        lines.chain(hints).map(str::to_owned).collect()
+    };
+    // Not part of the definition.
+    assert_eq!(warnings("COMMENT ON TABLE public.judgments IS 'x'"), [""; 0]);
+    let found = warnings(
+        "BEGIN; ALTER TABLE public.judgments ADD COLUMN x int; ALTER TABLE public.judgments ADD \
+         COLUMN y int; COMMIT",
+    );
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("exemption 1 of rule direct_write on public.judgments"), "{found:?}");
+    assert_eq!(attempt(&mut client, clean).unwrap_err().code, "P0004");
+    // The HINT renews it.
+    let (_, renew) = found[1].split_once("run: ").unwrap();
+    attempt(&mut client, renew).unwrap();
+    attempt(&mut client, clean).unwrap();
+    // A rolled back change ends nothing.
+    let rolled_back = "BEGIN; ALTER TABLE public.judgments ADD COLUMN z int; ROLLBACK";
+    assert_eq!(warnings(rolled_back), [""; 0]);
+}

@@ -79,6 +79,35 @@ mod tests {
     }
 
     #[test]
+    fn policy_that_opens_a_table_to_several_clients_is_one_finding() {
+        let mut world = World::conforming();
+        let relation = world.relation("public.plaintiff_contacts").oid;
+        let clients = ["authenticated", "anon"].map(|name| world.role(name).oid);
+        world.snapshot.policies.push(Policy {
+            name: "p".into(),
+            relation,
+            command: Some(Command::Update),
+            permissive: true,
+            roles: clients.into(),
+            always_true: true,
+            ..Policy::default()
+        });
+        let findings = world.findings(&RULE);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].roles, ["anon", "authenticated"]);
+        assert_eq!(
+            findings[0].detail,
+            "Policy p on table public.plaintiff_contacts allows roles \"anon\" and \
+             \"authenticated\" to UPDATE, which the contract does not declare; its condition is \
+             always true, so it applies to every row."
+        );
+        assert_eq!(
+            findings[0].fix.sql().as_deref(),
+            Some("DROP POLICY p ON public.plaintiff_contacts;")
+        );
+    }
+
+    #[test]
     fn policy_that_overrides_a_condition_is_reported() {
         let mut world = World::conforming();
         let (authenticated, relation) =

@@ -4,14 +4,15 @@
 use super::row_security::RowSecurity;
 use crate::catalog::{Command, Object, ObjectId, Oid, Policy, Relation, Role};
 use crate::contract::{SchemaDecl, Severity};
-use crate::finding::{Draft, Measure};
+use crate::finding::{Draft, Measure, Predicate, Verb};
 use crate::fix::{Change, Fix, Statement, create_policy};
 use crate::rules::context::Context;
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
-/// Adds a finding for each permissive policy selected by `includes` that allows a client a command
-/// which the contract does not declare; `remark` is appended to the sentence.
+/// Adds a finding for each permissive policy selected by `includes` that allows clients a command
+/// which the contract does not declare; `remark` is appended to the sentence. Clients that it
+/// allows the same are one finding.
 pub(crate) fn report_undeclared(
     cx: &Context<'_>,
     includes: impl Fn(&Policy) -> bool,
@@ -34,19 +35,20 @@ pub(crate) fn report_undeclared(
                     safe_ident(&policy.name),
                     cx.snapshot.relation_sql(relation)
                 );
-                let detail = format!(
-                    "Policy {sql} allows role \"{}\" to {}, which the contract does not \
-                     declare{remark}.",
-                    printable(&client.name),
-                    words.join(", ")
-                );
+                let predicate = Predicate {
+                    verb: Verb::Of(format!("Policy {sql} allows")),
+                    rest: format!(
+                        "to {}, which the contract does not declare{remark}.",
+                        words.join(", ")
+                    ),
+                };
                 // A policy on a table that the contract does not mention and that no client
                 // reaches opens nothing.
                 let is_used = cx.declares_relation(relation) || cx.reached_by(relation).is_some();
                 let severity = if is_used { Severity::Error } else { Severity::Info };
                 let object = policy_object(cx, policy, relation);
-                let draft = Draft::new(object, severity, detail)
-                    .role(&client.name)
+                let grantee = (client.oid, client.name.as_str());
+                let draft = Draft::of_grantee(object, severity, grantee, predicate)
                     .key(words.join(", "))
                     .evidence(json!({"commands": words, "always_true": policy.always_true}))
                     .fix(fix(&row_security, policy, (relation, schema)))
