@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::shared::definer_path::{
-    accepts_empty, assess, caller_types_fix, fix, follows_from_schema, must_be_canonical,
+    accepts_empty, assess, caller_types_fix, fix, follows_from_findings, must_be_canonical,
 };
 use crate::catalog::Routine;
 use crate::contract::{GuardAction, Severity};
@@ -96,20 +96,21 @@ fn caller_types(cx: &Context<'_>, routine: &Routine) -> Option<Draft> {
     Some(draft)
 }
 
-/// Returns the findings about routines that are consequences of exempt findings of `schema_create`.
+/// Returns the findings about routines that are consequences of exempt findings of `schema_create`
+/// and `object_ownership`.
 /// Consequences of other findings are reported there and not here. `causes` are the schemas and
 /// roles of the exempt findings.
 #[must_use]
 pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> Vec<Finding> {
     let is_cause = |reason: &Reason| match (reason.code, &reason.schema, &reason.role) {
-        (ReasonCode::Writable, Some(schema), Some(role)) => {
+        (ReasonCode::Writable | ReasonCode::ForeignObjects, Some(schema), Some(role)) => {
             causes.contains(&(schema.clone(), role.as_str().to_owned()))
         }
         _ => false,
     };
     let follows = |routine: &&Routine| {
         assess(cx, routine).is_some_and(|j| {
-            !j.reasons.is_empty() && follows_from_schema(cx, &j) && j.reasons.iter().any(is_cause)
+            !j.reasons.is_empty() && follows_from_findings(cx, &j) && j.reasons.iter().any(is_cause)
         })
     };
     let drafts =
@@ -151,7 +152,7 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
                 assessment.describe()
             ),
         )
-    } else if !with_consequences && follows_from_schema(cx, &assessment) {
+    } else if !with_consequences && follows_from_findings(cx, &assessment) {
         return None;
     } else {
         (

@@ -1,7 +1,7 @@
 //! The search_path of a SECURITY DEFINER routine under a contract, for audit and guard: verdict,
 //! accepted exceptions, fix.
 
-use super::creators;
+use super::{creators, owners};
 use crate::catalog::{ObjectKind, Oid, Routine};
 use crate::contract::Accept;
 use crate::fix::{Change, Fix, RoutineChange, Statement};
@@ -49,6 +49,19 @@ pub fn accepts_empty(cx: &Context<'_>, assessment: &Assessment) -> bool {
 pub fn follows_from_schema(cx: &Context<'_>, assessment: &Assessment) -> bool {
     assessment.reasons.iter().all(|reason| match (reason.code, &reason.schema, &reason.role) {
         (ReasonCode::Writable, Some(schema), Some(role)) => creators::reports(cx, schema, role),
+        _ => false,
+    })
+}
+
+/// Whether all reasons are findings of other rules: grants of CREATE on governed schemas, or objects
+/// there that belong to a role which the contract does not name.
+#[must_use]
+pub fn follows_from_findings(cx: &Context<'_>, assessment: &Assessment) -> bool {
+    assessment.reasons.iter().all(|reason| match (reason.code, &reason.schema, &reason.role) {
+        (ReasonCode::Writable, Some(schema), Some(role)) => creators::reports(cx, schema, role),
+        (ReasonCode::ForeignObjects, Some(schema), Some(Exploiter::Role(role))) => {
+            owners::reports(cx, schema, role)
+        }
         _ => false,
     })
 }
