@@ -26,6 +26,7 @@ pub use crate::pg::VERSION;
 pub use bodies::{of as bodies_of, read as bodies};
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
+pub use dependencies::{Users, uses_of};
 pub use extension::Own;
 pub use guard::{impostor, in_own_script, read as guard};
 pub use name::{description, name};

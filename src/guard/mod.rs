@@ -18,6 +18,7 @@ mod enforce;
 mod grants;
 mod hooks;
 mod plan;
+mod reasons;
 mod rejection;
 mod scope;
 mod snapshots;
