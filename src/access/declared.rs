@@ -66,7 +66,7 @@ pub fn outcomes(
     let snapshot = objects.snapshot(state, base);
     let access = Access::new(&snapshot);
     let judge = Judge {
-        cx: &Context::new(cx.contract, &snapshot, &access, &interrupts),
+        cx: &Context::new(cx.contract, &snapshot, &access, &interrupts).with_needs_of(cx),
         callable: Callable::of(&snapshot),
         state,
     };

@@ -12,7 +12,7 @@ use crate::pg::report::{Report, unknown_argument};
 use crate::query;
 use crate::store::Installation;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{Oid, Privileges, RelationKind, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, Privileges, RelationKind, Snapshot};
 use dragonfly_core::explain::{
     Form, Link, Missing, Named, Question, Subject, SubjectKind, Variant, explain, parse,
 };
@@ -64,6 +64,11 @@ fn answer(
     objects.add(&required.plain.defaults);
     required.forms.iter().for_each(|(_, required)| objects.add(&required.needs));
     let snapshot = objects.snapshot(&state, base);
+    // What needs a privilege decides whether it can be granted.
+    let routines = snapshot.routines.iter().map(|r| ObjectId::Routine(r.oid));
+    let relations = snapshot.relations.iter().map(|r| ObjectId::Relation(r.oid));
+    let involved: Vec<ObjectId> = routines.chain(relations).collect();
+    let snapshot = catalog::with_users(&state, &snapshot, &involved);
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
     let callable = Callable::of(&snapshot);

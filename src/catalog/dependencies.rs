@@ -313,6 +313,51 @@ pub fn leading_to(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> D
     found.complete(extra)
 }
 
+/// The users of something: the parts of an object, such as the policies of a table, or an object
+/// itself, such as a routine with its body. The two numbers are the catalog and the OID.
+#[derive(Debug, Clone, Copy)]
+pub enum Users {
+    Of(Oid, Oid),
+    Itself(Oid, Oid),
+}
+
+/// Returns the routines and relations that some parts use.
+pub fn uses_of(state: &State, parts: &[Users]) -> HashSet<ObjectId> {
+    let reader = Reader::open();
+    let operator =
+        |oid| of_row(state, oids::OPERATOR_BY_OID, oid, "oprcode", |row, column| row.oid(column));
+    let mut found = HashSet::new();
+    for part in parts {
+        interrupts();
+        let users: HashSet<(Oid, Oid)> = match *part {
+            Users::Itself(class, oid) => HashSet::from([(class, oid)]),
+            Users::Of(class, oid) => {
+                let edges = reader.to(state, (class, oid)).into_iter();
+                let is_part = |edge: &Edge| CATALOGS.contains(&edge.from.0);
+                let indexes = |edge: &Edge| edge.from.0 == oids::PG_CLASS && edge.from.2 == 0;
+                edges.filter(|e| is_part(e) || indexes(e)).map(|e| e.user()).collect()
+            }
+        };
+        let own = match *part {
+            Users::Of(_, oid) | Users::Itself(_, oid) => oid,
+        };
+        for edge in users.into_iter().flat_map(|user| reader.from(state, user)) {
+            let (class, oid, _) = edge.to;
+            found.extend(match class {
+                oids::PG_PROC => Some(ObjectId::Routine(oid)),
+                oids::PG_OPERATOR => operator(oid).map(ObjectId::Routine),
+                oids::PG_CLASS if oid != own => Some(ObjectId::Relation(oid)),
+                _ => None,
+            });
+        }
+    }
+    found.retain(|object| match object {
+        ObjectId::Routine(oid) | ObjectId::Relation(oid) => *oid >= pg_sys::FirstNormalObjectId,
+        _ => false,
+    });
+    found
+}
+
 /// Returns the rows of `pg_depend` about the users of an object, and about the tables of which it
 /// is a partition.
 fn next_to(state: &State, reader: &Reader, object: (Oid, Oid)) -> Vec<Edge> {

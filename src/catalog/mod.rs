@@ -27,6 +27,7 @@ pub use crate::pg::{VERSION, release};
 pub use bodies::{of as bodies_of, read as bodies};
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
+pub use dependencies::{Users, uses_of};
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard};
 pub use name::{description, name, qualified_name};

@@ -5,7 +5,7 @@ use super::changes::{self, Changed};
 use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
-use super::{ended, enforce, transaction};
+use super::{ended, enforce, reasons, transaction};
 use crate::catalog::temporary::{self, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
@@ -57,13 +57,14 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
         return;
     }
     let committed = now.committed();
-    let Some(states) = snapshots_of(changed, &now) else {
+    let lost = reasons::lost(changed, [&transaction::before(&now), &now], tag);
+    let Some(states) = snapshots_of(changed, &now, !lost.is_empty()) else {
         transaction::statement_checked(false, committed, None);
         return;
     };
     // A session that holds the commit lock must not wait for other locks.
     let freshness = if moment == Moment::Commit { Freshness::Cached } else { Freshness::Fresh };
-    let input = Input { states: &states, now: &now, changed, moment, tag, freshness };
+    let input = Input { states: &states, now: &now, changed, lost: &lost, moment, tag, freshness };
     let Violations { found, completion } = check(input);
     let is_rejected = found.iter().any(|found| found.is_rejected_at(moment));
     let (at_once, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| {
@@ -81,10 +82,12 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
 }
 
 /// Reads both states of what was changed; `None` where they do not differ in anything that the
-/// rules check.
-fn snapshots_of(changed: &[Changed], now: &State) -> Option<Snapshots> {
+/// rules check, and no object has lost a use.
+fn snapshots_of(changed: &[Changed], now: &State, loses_uses: bool) -> Option<Snapshots> {
     let then = transaction::before(now);
-    snapshots::read(&Scope::of(changed, &then, now), &then, now)
+    let mut scope = Scope::of(changed, &then, now);
+    scope.loses_uses = loses_uses;
+    snapshots::read(&scope, &then, now)
 }
 
 /// Checks the whole transaction, with the commit lock held.
@@ -103,7 +106,7 @@ pub fn before_commit(is_prepared: bool) {
     }
     let ended = ended::warnings(&changed, &now);
     transaction::commits();
-    if !transaction::is_relevant() && snapshots_of(&changed, &now).is_none() {
+    if !transaction::is_relevant() && snapshots_of(&changed, &now, false).is_none() {
         return ended::raise(ended);
     }
     let own = Own::find(&now);
@@ -244,6 +247,8 @@ struct Input<'a> {
     states: &'a Snapshots,
     now: &'a State,
     changed: &'a [Changed],
+    /// The objects that the changed ones use no longer.
+    lost: &'a HashSet<ObjectId>,
     moment: Moment,
     /// The tag of the command.
     tag: &'a str,
@@ -252,7 +257,7 @@ struct Input<'a> {
 }
 
 fn check(input: Input<'_>) -> Violations {
-    let Input { states, now, changed, moment, tag, freshness } = input;
+    let Input { states, now, changed, lost, moment, tag, freshness } = input;
     let Snapshots { before, after, contract, .. } = states;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
     let checked = Checked {
@@ -274,6 +279,7 @@ fn check(input: Input<'_>) -> Violations {
     }
     found.extend(checked.regressions());
     found.extend(checked.opened_rows());
+    found.extend(checked.left_behind(lost));
     let completion = checked.completion(&found, moment);
     Violations { found, completion }
 }
@@ -393,8 +399,26 @@ impl Checked<'_, '_> {
     /// longer is no regression of the transaction that drops, for example, the policy.
     fn regressions(&self) -> Vec<Found> {
         let Some(needs) = self.needs() else { return self.worse_in(self.new) };
+        // A later statement of the transaction may remove the reason.
+        transaction::leave_for_commit();
         let access = Access::new(needs);
         self.worse_in(&Context::new(&self.states.contract, needs, &access, &interrupts))
+    }
+
+    /// Warns about privileges that are permitted no longer, because a command has removed what
+    /// needed them. Dropping that is allowed: the privileges were there before.
+    fn left_behind(&self, lost: &HashSet<ObjectId>) -> Vec<Found> {
+        let (then, now) = (&transaction::before(self.exempt.now), self.exempt.now);
+        let warning = |worse: Regression| {
+            let mut rejection = Rejection::of_regression(&worse, self.tag);
+            rejection.left_behind(&worse);
+            Found { rejection, action: worse.action.min(GuardAction::Warn), is_settled: true }
+        };
+        reasons::left_behind(self.states, lost, [then, now], &self.rules())
+            .into_iter()
+            .filter(|worse| !self.exempt.finding(self.new, &worse.audited))
+            .map(warning)
+            .collect()
     }
 
     /// Returns the later state with what something declared needs of the objects with regressions;

@@ -19,6 +19,7 @@ mod enforce;
 mod grants;
 mod hooks;
 mod plan;
+mod reasons;
 mod rejection;
 mod scope;
 mod snapshots;

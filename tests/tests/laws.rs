@@ -319,6 +319,66 @@ fn fix_of_a_finding_is_accepted_and_fixes_it() {
     assert!(all.is_empty(), "{}", all.join("\n"));
 }
 
+/// Every fix of `ops.explain_access()`, `ops.doctor()` and `ops.fix_schema_cache()` that is SQL is
+/// accepted by the guard, and leaves no finding that was not there before.
+#[test]
+fn fix_of_a_denied_access_is_accepted_and_leaves_no_new_finding() {
+    let cluster = Cluster::start();
+    let mut random = Random::new(number("DRAGONFLY_SEED", 0));
+    let (mut all, mut executed) = (Vec::new(), 0);
+    for feature in FEATURES {
+        let application = Application::create(&cluster, with_features(&[feature.name]));
+        let (mut client, _) = application.guard();
+        let denied = application.before.iter().filter(|(attempt, outcome)| {
+            matches!(outcome, Outcome::Denied(_)) && attempt.privilege != MEMBERSHIP
+        });
+        let mut fixes = Vec::new();
+        for (attempt, _) in denied {
+            if random.below(6) == 0 {
+                let rows = client
+                    .query(
+                        "SELECT fix FROM ops.explain_access($1::text::name, $2, $3) \
+                         WHERE fix IS NOT NULL AND step <> 'contract'",
+                        &[&attempt.role, &attempt.object, &attempt.privilege],
+                    )
+                    .unwrap_or_else(|error| panic!("{}: {attempt:?}: {error:?}", feature.name));
+                fixes.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+            }
+        }
+        fixes.extend(column(
+            &mut client,
+            "SELECT fix FROM ops.doctor() WHERE NOT ok AND fix IS NOT NULL AND area <> 'audit'
+             UNION SELECT fix FROM ops.fix_schema_cache() WHERE NOT ok AND fix IS NOT NULL",
+        ));
+        fixes.sort();
+        fixes.dedup();
+        for fix in fixes.iter().filter(|fix| fix.starts_with("GRANT ") && !fix.contains("...")) {
+            let audit = "SELECT fingerprint || ': ' || detail FROM ops.audit_security() \
+                         WHERE severity <> 'info' ORDER BY 1";
+            let before = column(&mut client, audit);
+            client.batch_execute("BEGIN").unwrap();
+            executed += 1;
+            match attempt(&mut client, &format!("{fix}; SET CONSTRAINTS ALL IMMEDIATE")) {
+                Err(error) => all.push(format!("{}: {fix}\n  {error:?}", feature.name)),
+                Ok(()) => {
+                    let new = column(&mut client, audit);
+                    let is_known = |found: &String| {
+                        let fingerprint = found.split(": ").next().unwrap_or_default();
+                        before.iter().any(|known| known.starts_with(fingerprint))
+                    };
+                    let new = new.into_iter().filter(|found| !is_known(found));
+                    all.extend(new.map(|found| format!("{}: {fix}\n  {found}", feature.name)));
+                }
+            }
+            client.batch_execute("ROLLBACK").unwrap();
+        }
+        drop(client);
+        application.drop();
+    }
+    assert!(all.is_empty(), "{executed} executed\n{}", all.join("\n"));
+    assert!(executed > 5, "{executed}");
+}
+
 /// `ops.explain_access()` says of each role and object what the server does.
 #[test]
 fn explain_access_agrees_with_real_attempts() {

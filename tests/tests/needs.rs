@@ -417,3 +417,132 @@ fn trigger_function_and_routine_without_usage_are_no_findings() {
         ]
     );
 }
+
+/// An application in which a policy, a default or a view can need what the contract does not
+/// declare.
+const REASONS: &str = "
+    CREATE ROLE visitor; CREATE ROLE maker; CREATE ROLE web LOGIN NOINHERIT; GRANT visitor TO web;
+    CREATE SCHEMA s AUTHORIZATION maker; SET ROLE maker; GRANT USAGE ON SCHEMA s TO visitor;
+    CREATE TABLE s.t (id int PRIMARY KEY, o text); ALTER TABLE s.t ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY p ON s.t TO visitor USING (o = current_user);
+    GRANT SELECT, INSERT ON s.t TO visitor;
+    CREATE TABLE s.secret (id int, password text); ALTER TABLE s.secret ENABLE ROW LEVEL SECURITY;
+    CREATE FUNCTION s.danger() RETURNS text LANGUAGE sql SECURITY DEFINER
+        SET search_path = pg_catalog, pg_temp AS 'SELECT password FROM s.secret';
+    REVOKE EXECUTE ON FUNCTION s.danger() FROM PUBLIC;
+    RESET ROLE;";
+
+fn with_reasons(cluster: &Cluster) -> Client {
+    let mut client = cluster.guarded("app");
+    client
+        .batch_execute(&format!(
+            "SET dragonfly_guard.mode = off; {REASONS}
+             SELECT ops.load_contract(
+                 jsonb_set(ops.infer_contract('{{s}}'), '{{version}}', '\"1.0.1\"'));
+             RESET dragonfly_guard.mode; SET ROLE maker"
+        ))
+        .unwrap();
+    client
+}
+
+fn audited(client: &mut Client, severity: &str) -> Vec<String> {
+    client.batch_execute("RESET ROLE").unwrap();
+    let sql = format!(
+        "SELECT rule || ' ' || object || ': ' || detail FROM ops.audit_security() \
+         WHERE severity = '{severity}' AND rule <> 'rls_not_forced' AND object ~ 'danger|secret' ORDER BY 1"
+    );
+    let found = column(client, &sql);
+    client.batch_execute("SET ROLE maker").unwrap();
+    found
+}
+
+#[test]
+fn policy_that_counts_rows_permits_one_column_and_one_with_whole_rows_all() {
+    let cluster = Cluster::start();
+    let mut client = with_reasons(&cluster);
+    let whole = "GRANT SELECT ON s.secret TO visitor";
+    let policy = |condition: &str| {
+        format!("CREATE POLICY r ON s.t AS RESTRICTIVE USING ((SELECT {condition}))")
+    };
+    for counting in ["count(*) > 0 FROM s.secret", "EXISTS (SELECT FROM s.secret)"] {
+        attempt(&mut client, &policy(counting)).unwrap();
+        assert_eq!(attempt(&mut client, whole).unwrap_err().code, "0LP01", "{counting}");
+        let other = attempt(&mut client, "GRANT SELECT (password) ON s.secret TO visitor");
+        assert_eq!(other.unwrap_err().code, "0LP01", "{counting}");
+        attempt(&mut client, "GRANT SELECT (id) ON s.secret TO visitor").unwrap();
+        assert_eq!(audited(&mut client, "error"), [""; 0], "{counting}");
+        attempt(&mut client, "SET ROLE visitor; TABLE s.t; SET ROLE maker").unwrap();
+        attempt(&mut client, "REVOKE SELECT (id) ON s.secret FROM visitor").unwrap();
+        attempt(&mut client, "DROP POLICY r ON s.t").unwrap();
+    }
+    // A constant of type regclass reads nothing.
+    attempt(&mut client, &policy("'s.secret'::regclass IS NOT NULL")).unwrap();
+    assert_eq!(attempt(&mut client, whole).unwrap_err().code, "0LP01");
+    attempt(&mut client, "DROP POLICY r ON s.t").unwrap();
+    attempt(&mut client, &policy("x IS NOT NULL FROM s.secret x LIMIT 1")).unwrap();
+    attempt(&mut client, whole).unwrap();
+    assert_eq!(audited(&mut client, "error"), [""; 0]);
+}
+
+#[test]
+fn definer_that_clients_can_call_because_it_is_needed_is_information() {
+    let cluster = Cluster::start();
+    let mut client = with_reasons(&cluster);
+    attempt(&mut client, "ALTER TABLE s.t ALTER o SET DEFAULT s.danger()").unwrap();
+    attempt(&mut client, "GRANT EXECUTE ON FUNCTION s.danger() TO visitor").unwrap();
+    assert_eq!(
+        audited(&mut client, "info"),
+        ["security_definer_executable_by_clients s.danger(): Role \"visitor\" has EXECUTE on \
+          function s.danger(), which the contract does not declare. It is permitted because the \
+          default of column s.t.o calls the routine, which also lets the role call it directly."]
+    );
+}
+
+#[test]
+fn command_that_removes_the_reason_of_a_privilege_warns() {
+    let cluster = Cluster::start();
+    let mut client = with_reasons(&cluster);
+    let grant = "GRANT EXECUTE ON FUNCTION s.danger() TO visitor";
+    let pairs = [
+        ("CREATE POLICY r ON s.t AS RESTRICTIVE USING (o = s.danger())", "DROP POLICY r ON s.t"),
+        (
+            "CREATE POLICY r ON s.t AS RESTRICTIVE USING (o = s.danger())",
+            "ALTER POLICY r ON s.t USING (o IS NOT NULL)",
+        ),
+        ("ALTER TABLE s.t ALTER o SET DEFAULT s.danger()", "ALTER TABLE s.t ALTER o DROP DEFAULT"),
+        (
+            "ALTER TABLE s.t ADD CONSTRAINT c CHECK (o <> s.danger())",
+            "ALTER TABLE s.t DROP CONSTRAINT c",
+        ),
+        (
+            "CREATE FUNCTION s.inner() RETURNS text LANGUAGE sql RETURN s.danger();
+             ALTER TABLE s.t ALTER o SET DEFAULT s.inner()",
+            "ALTER TABLE s.t ALTER o SET DEFAULT 'x'",
+        ),
+    ];
+    let warnings = |cluster: &Cluster| {
+        let warning = "leaves a privilege that nothing declared needs: \
+                       security_definer_executable_by_clients on function s.danger()";
+        cluster.log().lines().filter(|l| l.contains("WARNING") && l.contains(warning)).count()
+    };
+    for (number, (reason, removal)) in pairs.into_iter().enumerate() {
+        attempt(&mut client, grant).unwrap_err();
+        attempt(&mut client, reason).unwrap_or_else(|error| panic!("{reason}: {error:?}"));
+        attempt(&mut client, grant).unwrap_or_else(|error| panic!("{reason}: {error:?}"));
+        assert_eq!(warnings(&cluster), number, "{reason}");
+        attempt(&mut client, removal).unwrap_or_else(|error| panic!("{removal}: {error:?}"));
+        assert_eq!(warnings(&cluster), number + 1, "{removal}: {}", cluster.log());
+        assert_eq!(audited(&mut client, "error").len(), 1, "{removal}");
+        attempt(&mut client, "REVOKE EXECUTE ON FUNCTION s.danger() FROM visitor").unwrap();
+        attempt(&mut client, "DROP POLICY IF EXISTS r ON s.t").unwrap();
+    }
+    assert!(cluster.log().contains(
+        "If it is needed no longer, revoke it: REVOKE EXECUTE ON ROUTINE s.danger() FROM visitor;"
+    ));
+    // In one transaction, nothing was there before.
+    let (reason, removal) = pairs[0];
+    let all = ["BEGIN", reason, grant, removal, "COMMIT"];
+    let result = all.iter().try_for_each(|sql| attempt(&mut client, sql));
+    assert_eq!(result.unwrap_err().code, "0LP01");
+    attempt(&mut client, "ROLLBACK").unwrap();
+}

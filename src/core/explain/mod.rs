@@ -9,6 +9,7 @@
 
 mod chain;
 mod contract;
+mod grant;
 mod name;
 mod needs;
 mod question;
@@ -33,6 +34,7 @@ use crate::catalog::{ObjectKind, Privileges, Role, Routine, Schema};
 use crate::rules::Context;
 use crate::sql::{listed, printable, safe_ident};
 use chain::Granted;
+use grant::{Grant, On};
 
 /// Answers a question. The last link but one is the verdict, the last one compares it with the
 /// contract.
@@ -384,16 +386,9 @@ fn execute(cx: &Context<'_>, role: &Role, routine: &Routine, verdict: &mut Verdi
         return Link { step, ok: Some(true), detail, fix: None };
     }
     verdict.deny(format!("permission denied for {kind} {}", printable(&routine.name)));
-    Link {
-        step,
-        ok: Some(false),
-        detail: format!("Role \"{name}\" does not have EXECUTE."),
-        fix: Some(format!(
-            "GRANT EXECUTE ON ROUTINE {} TO {};",
-            cx.snapshot.routine_sql(routine),
-            safe_ident(&role.name)
-        )),
-    }
+    let detail = format!("Role \"{name}\" does not have EXECUTE.");
+    let link = Link { step, ok: Some(false), detail, fix: None };
+    Grant { role, privilege: Privileges::EXECUTE, on: On::Routine(routine) }.fix(cx, link)
 }
 
 /// The role whose privileges the body of a routine has, and whether what it can access is checked.

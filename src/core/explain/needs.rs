@@ -1,6 +1,7 @@
 //! Which privileges a statement needs, and whether the role has them.
 
 use super::chain::{Granted, how};
+use super::grant::{Grant, On};
 use super::question::{Link, Moment, Need, Verdict, checked_as};
 use super::schema::usage;
 use crate::catalog::{FIRST_UNPINNED, Privileges, Relation, RelationKind, Role};
@@ -71,30 +72,24 @@ fn link(
         printable(&relation.name)
     ));
     let is_sequence = relation.kind == RelationKind::Sequence;
-    let columns: Vec<String> = missing.iter().map(|c| safe_ident(c).into_owned()).collect();
     // There are no privileges on columns of a sequence.
-    let (what, on_columns) = if columns.is_empty() || is_sequence {
-        (privilege.to_string(), String::new())
-    } else if need.columns(privilege).is_empty() {
-        (format!("{privilege} ({})", columns.join(", ")), " on any column".to_owned())
-    } else {
-        (format!("{privilege} ({})", columns.join(", ")), format!(" on {}", column_list(&missing)))
+    let columns = if is_sequence { vec![] } else { missing };
+    let on_columns = match need.columns(privilege) {
+        _ if columns.is_empty() => String::new(),
+        [] => " on any column".to_owned(),
+        _ => format!(" on {}", column_list(&columns)),
     };
     // Only superusers can change system catalogs (aclchk.c, `pg_class_aclmask_ext`).
     let is_catalog = relation.oid < FIRST_UNPINNED
         && relation.kind == RelationKind::Table
         && privilege != Privileges::SELECT;
-    let keyword = if is_sequence { "SEQUENCE" } else { "TABLE" };
-    let grantee = safe_ident(&holder.name);
-    Link {
-        step,
-        ok: Some(false),
-        detail: format!(
-            "Role \"{}\" does not have {privilege}{on_columns}.",
-            printable(&holder.name)
-        ),
-        fix: (!is_catalog).then(|| format!("GRANT {what} ON {keyword} {sql} TO {grantee};")),
+    let name = printable(&holder.name);
+    let detail = format!("Role \"{name}\" does not have {privilege}{on_columns}.");
+    let link = Link { step, ok: Some(false), detail, fix: None };
+    if is_catalog {
+        return link;
     }
+    Grant { role: holder, privilege, on: On::Relation(relation, &columns) }.fix(cx, link)
 }
 
 /// The detail for a privilege that the role has on the whole relation or on the needed columns.

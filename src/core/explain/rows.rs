@@ -1,6 +1,7 @@
 //! Row security: which rows a role with the privileges can access (rowsecurity.c,
 //! `get_row_security_policies`; rls.c, `check_enable_rls`).
 
+use super::grant::may_access_rows;
 use super::question::{Cause, Link, Need, Verdict, checked_as};
 use crate::catalog::{Command, Policy, Privileges, Relation, Role};
 use crate::fix::create_policy;
@@ -142,7 +143,9 @@ impl<'a> RowSecurity<'a> {
         } else {
             (true, format!("{state}; for role \"{name}\" {}.", self.restrict(verdict)))
         };
-        let fix = (!ok).then(|| format!("-- {}", create_policy(&sql, self.role, self.command)));
+        let is_offered = !ok && may_access_rows(cx, self.role, self.table, self.command);
+        let policy = || format!("-- {}", create_policy(&sql, self.role, self.command));
+        let fix = is_offered.then(policy);
         Link { step: format!("row security of table {sql}"), ok: Some(ok), detail, fix }
     }
 

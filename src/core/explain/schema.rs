@@ -1,6 +1,7 @@
 //! Privileges on a schema.
 
 use super::chain::{Granted, how};
+use super::grant::{Grant, On};
 use super::question::{Link, Verdict};
 use crate::catalog::{ObjectKind, Privileges, Role, Schema};
 use crate::rules::Context;
@@ -46,10 +47,7 @@ pub(super) fn privilege_on_schema(
     } else {
         format!("objects cannot be created in schema {sql}")
     };
-    Link {
-        step,
-        ok: Some(false),
-        detail: format!("Role \"{name}\" does not have {wanted}: {consequence}."),
-        fix: Some(format!("GRANT {wanted} ON SCHEMA {sql} TO {};", safe_ident(&role.name))),
-    }
+    let detail = format!("Role \"{name}\" does not have {wanted}: {consequence}.");
+    let link = Link { step, ok: Some(false), detail, fix: None };
+    Grant { role, privilege: wanted, on: On::Schema(schema) }.fix(cx, link)
 }

@@ -315,6 +315,19 @@ impl Rejection {
             regression: Some(regression.clone()),
         }
     }
+
+    /// Says that the privileges of a regression were permitted, because something declared needed
+    /// them until now, and how to revoke them.
+    pub fn left_behind(&mut self, regression: &Regression) {
+        self.message = self.message.replacen(
+            "violates the security contract",
+            "leaves a privilege that nothing declared needs",
+            1,
+        );
+        if let Some(sql) = regression.finding.fix.sql() {
+            self.hint = format!("If it is needed no longer, revoke it: {sql} {}", self.hint);
+        }
+    }
 }
 
 /// Merges the rejections of one command or transaction into the first one: `blocked`, and those

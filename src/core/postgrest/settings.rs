@@ -239,6 +239,9 @@ fn not_executable(
         !cx.access.privileges(role.oid, owner, acl, kind).contains(wanted)
     };
     let (mut without, mut fixes) = (Vec::new(), Vec::new());
+    // The guard rejects USAGE on a governed schema that the contract does not declare.
+    let mut undeclared = Vec::new();
+    let governed = cx.governed(schema.oid);
     for role in callers {
         let name = safe_ident(&role.name);
         let mut statements = Vec::new();
@@ -246,6 +249,8 @@ fn not_executable(
         if lacks(role, schema.owner, schema.acl.as_ref(), ObjectKind::Schema, usage) {
             statements
                 .push(format!("GRANT USAGE ON SCHEMA {} TO {name};", safe_ident(&schema.name)));
+            let is_declared = governed.is_none_or(|declared| declared.usage.contains(&role.name));
+            undeclared.extend((!is_declared).then(|| format!("\"{}\"", printable(&role.name))));
         }
         let execute = Privileges::EXECUTE;
         if lacks(role, routine.owner, routine.acl.as_ref(), ObjectKind::Routine, execute) {
@@ -260,7 +265,16 @@ fn not_executable(
     let roles = if without.len() == 1 { "Role" } else { "Roles" };
     (!without.is_empty()).then(|| {
         let detail = format!("{roles} {} cannot execute function {shown}.", listed(&without));
-        (detail, Some(fixes.join("\n")))
+        if undeclared.is_empty() {
+            return (detail, Some(fixes.join("\n")));
+        }
+        let declare = format!(
+            " The contract does not declare USAGE on schema {} for {}: add the role to \"usage\" of \
+             the schema and load it with ops.load_contract().",
+            printable(&safe_ident(&schema.name)),
+            listed(&undeclared)
+        );
+        (detail + &declare, None)
     })
 }
 

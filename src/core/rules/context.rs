@@ -103,6 +103,13 @@ impl<'a> Context<'a> {
         cx
     }
 
+    /// Takes over what declared access needs from a context of the same contract that shows more of
+    /// the catalog.
+    #[must_use]
+    pub fn with_needs_of(self, whole: &Context<'_>) -> Self {
+        Self { needs: OnceCell::from(whole.needs().clone()), ..self }
+    }
+
     /// Returns the undeclared roles of requests that have privileges of their own in governed
     /// schemas, or own something there.
     fn undeclared_clients(&self) -> Vec<&'a Role> {

@@ -31,7 +31,7 @@ pub struct NeedOnRelation {
 }
 
 /// The privileges that declared access needs, by object and role.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Needs {
     execute: HashMap<Oid, Vec<(Oid, Why)>>,
     relations: HashMap<Oid, Vec<(Oid, NeedOnRelation)>>,

@@ -719,6 +719,16 @@ mod tests {
         let found = world.findings(&security_definer_executable_by_clients::RULE);
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].role(), Some("PUBLIC"));
+        world.routine("helper").acl = Some(vec![]);
+        let authenticated = world.role("authenticated").oid;
+        execute(&mut world, "helper", authenticated);
+        assert_eq!(
+            world.found(&security_definer_executable_by_clients::RULE),
+            ["info function public.helper() authenticated: Role \"authenticated\" has EXECUTE on \
+              function public.helper(), which the contract does not declare. It is permitted \
+              because policy p on public.judgments calls the routine, which also lets the role \
+              call it directly."]
+        );
         // The policy is dropped: the privilege is one too many.
         world.snapshot.policies.retain(|p| p.oid != policy);
         assert_eq!(needing(&world, HELPER), [""; 0]);

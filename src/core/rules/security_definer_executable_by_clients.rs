@@ -21,7 +21,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "2",
     checks: "Client roles and PUBLIC have EXECUTE on SECURITY DEFINER routines of the governed \
-             schemas only where the contract declares it.",
+             schemas only where the contract declares it, or something declared calls the routine. \
+             The latter is reported as information, with what calls it.",
     why: "The routine runs with the privileges of its owner and bypasses row security. \
           PostgreSQL grants EXECUTE on every new routine to PUBLIC; a trigger function can be \
           executed through a temporary table.",
@@ -54,6 +55,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let allowed = Allowed { declared: &declared, permitted: &permitted };
         target.report_beyond(cx, &cx.clients, allowed, execute, severity, out);
         target.report_roles(cx, &logins, &permitted, execute, severity, out);
+        target.report_needed_execute(cx, &cx.clients, &declared, out);
     }
 }
 

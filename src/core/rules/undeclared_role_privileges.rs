@@ -125,7 +125,7 @@ impl Found<'_, '_> {
 }
 
 /// Whether the contract does not restrict a role in another way.
-fn is_checked(cx: &Context<'_>, role: Oid) -> bool {
+pub(crate) fn is_checked(cx: &Context<'_>, role: Oid) -> bool {
     let Some(known) = cx.snapshot.role(role).filter(|_| role != PUBLIC) else { return false };
     cx.contract.role(&known.name).is_none()
         && !known.superuser

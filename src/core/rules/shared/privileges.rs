@@ -198,6 +198,44 @@ impl Target<'_> {
         }
     }
 
+    /// Adds information about each of `roles` that has EXECUTE on this routine only because
+    /// something declared calls it: the role can call the routine directly as well.
+    pub(crate) fn report_needed_execute(
+        &self,
+        cx: &Context<'_>,
+        roles: &[&Role],
+        declared: &dyn Fn(&Role) -> Privileges,
+        out: &mut Vec<Draft>,
+    ) {
+        let ObjectId::Routine(oid) = self.object.id else { return };
+        let acl = self.acl_or_default();
+        for role in roles {
+            let undeclared = cx.granted(role, &acl) & Privileges::EXECUTE & !declared(role);
+            let Some(why) = cx.why_execute(oid, role.oid).filter(|_| !undeclared.is_empty()) else {
+                continue;
+            };
+            let user = cx.user(why);
+            let rest = format!(
+                "EXECUTE on {}, which the contract does not declare. It is permitted because {user} \
+                 calls the routine, which also lets the role call it directly.",
+                self.name
+            );
+            let draft = self
+                .draft(Severity::Info, (role.oid, &role.name), Predicate { verb: Has, rest })
+                .key("needed EXECUTE")
+                .evidence(json!({
+                    "problem": "needed",
+                    "privileges": Privileges::EXECUTE.words(),
+                    "called_by": self.used_by(cx),
+                }))
+                .measure(
+                    Measure::excess("needed", Privileges::EXECUTE.words())
+                        .limited_to(GuardAction::Audit),
+                );
+            out.push(draft);
+        }
+    }
+
     /// Returns the finding about the grant option for a declared privilege.
     fn grant_option_draft(&self, cx: &Context<'_>, difference: &Difference) -> Draft {
         let Difference { role, privileges } = *difference;
@@ -518,15 +556,15 @@ impl Target<'_> {
         let (Privileges::SELECT, ObjectId::Relation(oid)) = (privilege, self.object.id) else {
             return columns;
         };
-        if !self.columns.is_empty() {
-            let any = cx.needed_any_column(oid, role.oid);
-            columns.extend(any.filter(|column| !self.columns.contains(column)));
-        } else {
+        if self.columns.is_empty() {
             for column in cx.needed_columns(oid, role.oid) {
                 if !columns.contains(&column) {
                     columns.push(column);
                 }
             }
+        } else {
+            let any = cx.needed_any_column(oid, role.oid);
+            columns.extend(any.filter(|column| !self.columns.contains(column)));
         }
         columns
     }

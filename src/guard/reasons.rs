@@ -1,0 +1,97 @@
+//! Privileges that were permitted because something declared needed them, and that stay when the
+//! reason is gone: the policy, default or view has been dropped or altered. Nothing has changed
+//! about the object itself, so that the comparison of the changed objects does not show it.
+
+use super::changes::Changed;
+use super::snapshots::Snapshots;
+use crate::catalog::{self, Users};
+use crate::pg::heap::{State, interrupts};
+use dragonfly_core::access::Access;
+use dragonfly_core::catalog::{ObjectId, Oid, Snapshot};
+use dragonfly_core::guard::{Change, Regression};
+use dragonfly_core::rule::{Recheck, Rule};
+use dragonfly_core::rules::Context;
+use std::collections::HashSet;
+
+/// Returns the objects that the changed ones have used before and use no longer. `tag` is the
+/// command tag: a command that only adds objects or privileges removes no use.
+pub fn lost(changed: &[Changed], [then, now]: [&State; 2], tag: &str) -> HashSet<ObjectId> {
+    let replaces = ["CREATE VIEW", "CREATE FUNCTION", "CREATE PROCEDURE", "CREATE RULE", "COMMIT"];
+    if !(tag.starts_with("DROP") || tag.starts_with("ALTER") || replaces.contains(&tag)) {
+        return HashSet::new();
+    }
+    let users: Vec<Users> = changed.iter().filter_map(users_in).collect();
+    let mut lost = catalog::uses_of(then, &users);
+    if !lost.is_empty() {
+        let kept = catalog::uses_of(now, &users);
+        lost.retain(|object| !kept.contains(object));
+    }
+    lost
+}
+
+/// Returns what `rules` report about objects that are [`lost`], and did not report before.
+pub fn left_behind(
+    states: &Snapshots,
+    lost: &HashSet<ObjectId>,
+    [then, now]: [&State; 2],
+    rules: &[&'static Rule],
+) -> Vec<Regression> {
+    if lost.is_empty() {
+        return vec![];
+    }
+    let objects = with_inner(then, lost);
+    let before = around(then, &states.before, &objects);
+    let after = around(now, &states.after, &objects);
+    let (old, new) = (Access::new(&before), Access::new(&after));
+    let old = Context::new(&states.contract, &before, &old, &interrupts);
+    let new = Context::new(&states.contract, &after, &new, &interrupts);
+    let change = Change::new(&old, &new);
+    let concerned = rules.iter().filter(|rule| matches!(rule.recheck, Recheck::ChangedObjects));
+    let regressions = concerned.flat_map(|rule| change.regressions(rule));
+    regressions.filter(|regression| !regression.is_missing).collect()
+}
+
+fn users_in(changed: &Changed) -> Option<Users> {
+    match *changed {
+        Changed::Relation(oid) => Some(Users::Of(catalog::PG_CLASS, oid)),
+        Changed::Routine(oid) => Some(Users::Itself(catalog::PG_PROC, oid)),
+        Changed::Other(class, oid) => Some(Users::Of(class, oid)),
+        _ => None,
+    }
+}
+
+/// The maximum number of objects that are followed: those behind bodies and views.
+const MOST: usize = 500;
+
+/// Adds what the bodies of the routines and the queries of the views use themselves.
+fn with_inner(state: &State, objects: &HashSet<ObjectId>) -> Vec<ObjectId> {
+    let (mut seen, mut waiting) = (objects.clone(), Vec::from_iter(objects.iter().copied()));
+    while let Some(object) = waiting.pop().filter(|_| seen.len() < MOST) {
+        interrupts();
+        let part = match object {
+            ObjectId::Routine(oid) => Users::Itself(catalog::PG_PROC, oid),
+            ObjectId::Relation(oid) => Users::Of(catalog::PG_CLASS, oid),
+            _ => continue,
+        };
+        let inner = catalog::uses_of(state, &[part]);
+        waiting.extend(inner.into_iter().filter(|inner| seen.insert(*inner)));
+    }
+    Vec::from_iter(seen)
+}
+
+/// Reads objects, with what needs them.
+fn around(state: &State, base: &Snapshot, objects: &[ObjectId]) -> Snapshot {
+    let (mut relations, mut routines): (Vec<Oid>, Vec<Oid>) = (vec![], vec![]);
+    for object in objects {
+        match object {
+            ObjectId::Relation(oid) => relations.push(*oid),
+            ObjectId::Routine(oid) => routines.push(*oid),
+            _ => {}
+        }
+    }
+    relations.sort_unstable();
+    routines.sort_unstable();
+    let part = catalog::part(state, &relations, &routines);
+    let snapshot = catalog::around(part, base.clone(), state);
+    catalog::with_users(state, &snapshot, objects)
+}
