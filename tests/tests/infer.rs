@@ -318,7 +318,7 @@ fn notice_of_inference_counts_what_loading_the_contract_counts() {
 const FAILING: &str = "
     CREATE ROLE visitor; CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO visitor;
     CREATE TABLE app.closed (owner_name text, pw text);
-    INSERT INTO app.closed VALUES ('somebody', 'secret');
+    INSERT INTO app.closed VALUES ('other', 'secret');
     CREATE VIEW app.mine WITH (security_invoker) AS
       SELECT pw FROM app.closed WHERE owner_name = current_user;
     CREATE FUNCTION app.token() RETURNS text LANGUAGE sql AS $$ SELECT 't'::text $$;
