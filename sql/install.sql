@@ -303,7 +303,8 @@ COMMENT ON FUNCTION ops.infer_contract(pg_catalog.name[], pg_catalog.text) IS
   'Returns a contract that describes those schemas, or (NULL) all schemas that do not belong to '
   'the server, the platform or the extension. mode strict declares least privileges, as_is '
   'declares what exists. What a contract should not permit is omitted and counted in a notice; '
-  'ops.audit_contract() of the result lists it.';
+  'ops.audit_contract() of the result lists it. Access that fails is omitted and listed in a '
+  'notice.';
 
 CREATE FUNCTION ops.infer_exemptions(contract pg_catalog.jsonb DEFAULT NULL,
     expires_in pg_catalog.interval DEFAULT '90 days')

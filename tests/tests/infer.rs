@@ -289,6 +289,88 @@ fn as_is_contract_with_its_exemptions_changes_nothing() {
     }
 }
 
+/// Returns the number before " finding" in a line.
+fn counted(line: &str) -> u64 {
+    let before = line.split(" finding").next().unwrap_or_default();
+    before.rsplit(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default()
+}
+
+#[test]
+fn notice_of_inference_counts_what_loading_the_contract_counts() {
+    for application in &APPLICATIONS {
+        let cluster = Cluster::start();
+        drop(application.start(&cluster));
+        for mode in ["strict", "as_is"] {
+            let load =
+                format!("BEGIN; SELECT ops.load_contract({}); ROLLBACK", application.infer(mode));
+            let output =
+                cluster.client_program("psql", &["-Xq", "-d", application.name, "-c", &load]);
+            let notices = String::from_utf8(output.stderr).unwrap();
+            let line = |part: &str| notices.lines().find(|line| line.contains(part));
+            let remaining = line("would remain under the inferred contract").map_or(0, counted);
+            let loaded = counted(line("is in force").unwrap_or_else(|| panic!("{notices}")));
+            assert_eq!(remaining, loaded, "{} {mode}: {notices}", application.name);
+        }
+    }
+}
+
+/// Access that exists and fails: by object and role, as the NOTICE names it.
+const FAILING: &str = "
+    CREATE ROLE visitor; CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO visitor;
+    CREATE TABLE app.closed (owner_name text, pw text);
+    INSERT INTO app.closed VALUES ('other', 'secret');
+    CREATE VIEW app.mine WITH (security_invoker) AS
+      SELECT pw FROM app.closed WHERE owner_name = current_user;
+    CREATE FUNCTION app.token() RETURNS text LANGUAGE sql AS $$ SELECT 't'::text $$;
+    REVOKE EXECUTE ON FUNCTION app.token() FROM PUBLIC;
+    CREATE TABLE app.entry (x text, token text DEFAULT app.token());
+    ALTER TABLE app.entry ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY p ON app.entry TO visitor USING (x <> '') WITH CHECK (x <> '');
+    GRANT SELECT ON app.mine TO visitor; GRANT SELECT, INSERT ON app.entry TO visitor;
+    CREATE EXTENSION dragonfly_guard";
+
+#[test]
+fn access_that_fails_is_left_out_and_no_check_offers_to_open_it() {
+    let cluster = Cluster::start();
+    let server = &mut cluster.connect("postgres", SUPERUSER);
+    server.batch_execute("CREATE DATABASE app").unwrap();
+    let mut client = cluster.connect("app", SUPERUSER);
+    client.batch_execute("SET client_min_messages = warning").unwrap();
+    client.batch_execute(FAILING).unwrap();
+    for mode in ["strict", "as_is"] {
+        let infer = format!("ops.infer_contract('{{app}}', '{mode}')");
+        let output =
+            cluster.client_program("psql", &["-Xq", "-d", "app", "-c", &format!("SELECT {infer}")]);
+        let notices = String::from_utf8(output.stderr).unwrap();
+        for line in [
+            "2 privileges are not declared, because their use fails",
+            "SELECT on view app.mine by \"visitor\": permission denied for table closed.",
+            "INSERT on table app.entry by \"visitor\": permission denied for function token; \
+             declared on x, token.",
+        ] {
+            assert!(notices.contains(line), "{mode}: {line}: {notices}");
+        }
+        let grants = format!(
+            "SELECT t->'column_grants'->>'visitor' FROM \
+             jsonb_array_elements({infer}->'tables') AS t WHERE t->>'name' = 'entry'"
+        );
+        let grants = column(&mut client, &grants);
+        assert_eq!(grants.len(), 1, "{mode}");
+        assert!(grants[0].contains("\"INSERT\": [\"x\", \"token\"]"), "{mode}: {grants:?}");
+        client.batch_execute("BEGIN").unwrap();
+        load(&mut client, &infer);
+        let failures = column(&mut client, FAILURES);
+        let is_of_object = |failure: &&String| !failure.starts_with("postgrest ");
+        assert_eq!(failures.iter().find(is_of_object), None, "{mode}");
+        attempt(&mut client, "SELECT ops.apply_golden_sql(dry_run => false)").unwrap();
+        let insert = "SET LOCAL ROLE visitor; INSERT INTO app.entry VALUES ('a', 'given')";
+        attempt(&mut client, insert).unwrap();
+        let read = attempt(&mut client, "SELECT * FROM app.closed").unwrap_err();
+        assert_eq!(read.code, "42501", "{mode}");
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+}
+
 #[test]
 fn declared_access_works_after_the_plan_of_a_strict_contract() {
     for application in &APPLICATIONS {

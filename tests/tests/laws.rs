@@ -6,8 +6,10 @@
 //! 3. One voice: audit, plan, guard, `ops.explain_access()` and `ops.doctor()` agree with each
 //!    other and with the server.
 //!
-//! Each law holds for contracts of both modes of inference. What is declared works: the contract has
-//! no warning, and `ops.doctor()` reports nothing under it. With its exemptions, an `as_is` contract
+//! Each law holds for contracts of both modes of inference. What is declared works: the contract
+//! has
+//! no warning, and `ops.doctor()` reports nothing under it. With its exemptions, an `as_is`
+//! contract
 //! leaves nothing to report and nothing to do.
 //!
 //! `DRAGONFLY_SEEDS` sets the number of random applications, `DRAGONFLY_SEED` the first one, and

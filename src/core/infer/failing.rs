@@ -3,7 +3,7 @@
 //! security_invoker view, or EXECUTE on the function of a CHECK constraint.
 //!
 //! It is not declared. Otherwise the first check under the contract would report it, and offer to
-//! grant what is missing, which nobody had before.
+//! grant what is missing, which no role had before.
 
 use crate::access::Access;
 use crate::catalog::{Oid, Privileges, Relation, Snapshot};
