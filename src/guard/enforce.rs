@@ -8,6 +8,7 @@ use crate::settings::{self, Mode, mode};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::guard::{Completion, RejectedAt, Rejection, merged};
 use dragonfly_core::rule::{Rule, SqlState};
+use dragonfly_core::rules::guard_tampered;
 use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
@@ -139,7 +140,10 @@ pub fn disables_guard(statement: &str, parameter: Option<&str>) -> ! {
             format!("{statement} violates the security contract: {parameter} = replica"),
             format!(
                 "In new sessions, ordinary triggers and foreign keys would not fire. Neither would \
-                 an event trigger of the security guard if it were not ENABLE ALWAYS."
+                 an event trigger of the security guard if it were not ENABLE ALWAYS. Rule {}, \
+                 contract section {}.",
+                guard_tampered::RULE.id,
+                guard_tampered::RULE.section
             ),
         ),
         _ => {

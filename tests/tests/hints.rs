@@ -213,14 +213,15 @@ const SEVERAL_VIOLATIONS: [(&str, usize); 8] = [
         5,
     ),
     (
-        "CREATE SCHEMA intake CREATE TABLE intake.x (id serial) CREATE VIEW intake.v AS SELECT 1 AS \
-         id GRANT ALL ON intake.x TO anon GRANT SELECT ON intake.v TO PUBLIC",
+        "CREATE SCHEMA intake CREATE TABLE intake.x (id serial) CREATE VIEW intake.v AS SELECT 1 \
+         AS id GRANT ALL ON intake.x TO anon GRANT SELECT ON intake.v TO PUBLIC",
         3,
     ),
     (
         "DO $$ BEGIN CREATE TABLE public.t (id int); CREATE VIEW public.v AS SELECT * FROM \
          public.t; CREATE PROCEDURE public.p() LANGUAGE sql SECURITY DEFINER SET search_path = \
-         pg_catalog, pg_temp AS 'SELECT 1'; GRANT EXECUTE ON PROCEDURE public.p() TO PUBLIC; END $$",
+         pg_catalog, pg_temp AS 'SELECT 1'; GRANT EXECUTE ON PROCEDURE public.p() TO PUBLIC; \
+         END $$",
         5,
     ),
     ("CREATE MATERIALIZED VIEW public.m AS SELECT 1 AS id; CREATE SEQUENCE public.s", 3),

@@ -439,9 +439,12 @@ fn new_name(cause: &Cause) -> Option<&str> {
 /// Whether someone may want what a regression is about: an existing object allows more, or a
 /// privilege on a new object, which a statement or default privileges have granted.
 fn may_be_intended(regression: &Regression) -> bool {
-    let is_revoked = |statement: &Statement| matches!(statement, Statement::Acl(acl) if acl.verb == Verb::Revoke);
+    let is_revoke = |statement: &Statement| match statement {
+        Statement::Acl(acl) => acl.verb == Verb::Revoke,
+        Statement::Ddl(_) => false,
+    };
     !regression.can_be_completed
-        || !regression.is_missing && regression.finding.fix.statements().iter().any(is_revoked)
+        || !regression.is_missing && regression.finding.fix.statements().iter().any(is_revoke)
 }
 
 /// Returns the statements of a completion, or the command that lists them where they are too long
