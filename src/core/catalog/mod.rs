@@ -438,6 +438,8 @@ pub struct Routine {
     pub arguments: Vec<Oid>,
     /// Whether it is a function that only triggers and event triggers can call.
     pub is_trigger: bool,
+    /// Whether it is one of the functions that the server creates with a range type.
+    pub is_constructor: bool,
 }
 
 /// A row of `pg_default_acl`.

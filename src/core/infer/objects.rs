@@ -38,7 +38,8 @@ pub(super) fn declare(cx: &Context<'_>, roles: &Roles<'_>, mode: Mode, contract:
         }
     }
     for (routine, schema) in cx.routines() {
-        if cx.routine_object(routine).managed_by.is_none() {
+        // The constructors belong to their range type.
+        if !routine.is_constructor && cx.routine_object(routine).managed_by.is_none() {
             contract.functions.extend(objects.function(routine, &schema.name));
         }
     }
