@@ -4,7 +4,7 @@ use super::objects::{self, Contents};
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::{self, from_server};
-use dragonfly_core::catalog::{Acl, ContentKind, Oid, PG_CATALOG, Routine, RoutineKind, Snapshot};
+use dragonfly_core::catalog::{Acl, ContentKind, Oid, Routine, RoutineKind, Snapshot};
 use dragonfly_core::explain::parse;
 use dragonfly_core::search_path::{settings, stored_value};
 use pgrx::pg_sys;
