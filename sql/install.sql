@@ -456,11 +456,12 @@ CREATE FUNCTION ops.apply_golden_sql(
 COMMENT ON FUNCTION ops.apply_golden_sql(pg_catalog.bool, pg_catalog.name[], pg_catalog.text[],
     pg_catalog.int4[], pg_catalog.text) IS
   'Runs the plan of ops.golden_sql() as the caller and checks the result: what the plan should '
-  'fix, new errors, access that opens, and declared access that worked before. If a check fails, '
-  'raises an error that names the step and rolls everything back. steps: only these, by their '
-  'numbers in ops.golden_sql() with the same filters; max_risk (low, medium, high): only steps '
-  'with at most that risk; the others are skipped. By default it is a dry run (outcome tried). '
-  'Outcome incomplete: a warning that the statement should fix remains.';
+  'fix, new errors, access that opens, declared access that worked before, and views and bodies '
+  'of routines that were valid before. If a check fails, raises an error that names the step and '
+  'rolls everything back. steps: only these, by their numbers in ops.golden_sql() with the same '
+  'filters; max_risk (low, medium, high): only steps with at most that risk; the others are '
+  'skipped. By default it is a dry run (outcome tried). Outcome incomplete: a warning that the '
+  'statement should fix remains.';
 
 CREATE FUNCTION ops.explain_access(
     role pg_catalog.name, object pg_catalog.text, privilege pg_catalog.text

@@ -43,9 +43,9 @@ enum Failure {
     /// Roles have lost privileges that the contract declares, or that bodies use.
     Lost(Vec<Effect>),
     /// Declared access that worked fails, with the server's message.
-    Broken(Vec<(AccessName, String)>),
+    Broken(Denied),
     /// Views and bodies that were valid are not, with the server's message.
-    Invalid(Vec<(ObjectId, String)>),
+    Invalid(Invalid),
     /// Findings that are not fixed, or that are new.
     Findings(Vec<Left>),
 }
@@ -410,6 +410,12 @@ fn snapshot(contract: &Contract, state: &State) -> Snapshot {
     catalog::full(state, contract, &catalog::Own::find(state))
 }
 
+/// Declared accesses that fail, with the server's message.
+type Denied = Vec<(AccessName, String)>;
+
+/// Views and routines that are not valid, each with a sentence about it.
+type Invalid = Vec<(ObjectId, String)>;
+
 /// What works before a plan.
 struct Working {
     /// The declared accesses.
@@ -431,7 +437,7 @@ fn checked_objects<'c>(cx: &'c Context<'_>) -> impl Iterator<Item = ObjectId> + 
 
 /// Returns what worked and does not work at present, with the server's messages: declared accesses,
 /// and views and bodies.
-fn broken(worked: &Working) -> (Vec<(AccessName, String)>, Vec<(ObjectId, String)>) {
+fn broken(worked: &Working) -> (Denied, Invalid) {
     audit::with_context(|cx| {
         let state = State::now();
         let denial = |(access, outcome)| match outcome {
@@ -446,11 +452,11 @@ fn broken(worked: &Working) -> (Vec<(AccessName, String)>, Vec<(ObjectId, String
 
 /// Returns those of some views and routines that are not valid at present, with the server's
 /// message.
-fn invalid_among(objects: &[ObjectId]) -> Vec<(ObjectId, String)> {
+fn invalid_among(objects: &[ObjectId]) -> Invalid {
     audit::with_context(|cx| invalid_in(cx, &State::now(), objects))
 }
 
-fn invalid_in(cx: &Context<'_>, state: &State, objects: &[ObjectId]) -> Vec<(ObjectId, String)> {
+fn invalid_in(cx: &Context<'_>, state: &State, objects: &[ObjectId]) -> Invalid {
     let probe = Probe::new(cx, state);
     let failure = |object: &ObjectId| {
         interrupts();

@@ -47,7 +47,7 @@ impl Edge {
                 _ => calls,
             },
             oids::PG_TYPE => matches!(self.to.0, oids::PG_TYPE | oids::PG_CLASS),
-            oids::PG_OPERATOR => calls,
+            oids::PG_OPERATOR | oids::PG_CAST => calls || self.to.0 == oids::PG_TYPE,
             _ => false,
         }
     }
@@ -358,8 +358,8 @@ pub fn uses_of(state: &State, parts: &[Users]) -> HashSet<ObjectId> {
     found
 }
 
-/// Returns the rows of `pg_depend` about the users of an object, and about the tables of which it
-/// is a partition.
+/// Returns the rows of `pg_depend` about the users of an object, about the tables of which it is a
+/// partition, and about the types of an operator or a cast.
 fn next_to(state: &State, reader: &Reader, object: (Oid, Oid)) -> Vec<Edge> {
     let mut edges = reader.to(state, object);
     if object.0 == oids::PG_CLASS {
@@ -368,6 +368,11 @@ fn next_to(state: &State, reader: &Reader, object: (Oid, Oid)) -> Vec<Edge> {
         let mut parents = reader.from(state, object);
         parents.retain(|edge| edge.to.0 == oids::PG_CLASS);
         edges.extend(parents);
+    }
+    if matches!(object.0, oids::PG_OPERATOR | oids::PG_CAST) {
+        let mut types = reader.from(state, object);
+        types.retain(|edge| edge.to.0 == oids::PG_TYPE);
+        edges.extend(types);
     }
     edges
 }
@@ -460,6 +465,7 @@ impl Assembled {
             infos,
             contained: HashMap::new(),
             checked: HashSet::new(),
+            of_types: HashMap::new(),
             operators: HashMap::new(),
         };
         assembler.find_types(edges);
@@ -468,6 +474,7 @@ impl Assembled {
             interrupts();
             assembler.part(edges, &mut found);
         }
+        assembler.add_operators(&mut found);
         found.parts.retain(|(part, _)| !part.uses.is_empty());
         found
     }
@@ -547,14 +554,17 @@ struct Assembler<'a> {
     infos: &'a Infos,
     /// The types that a type, or the columns of a relation, consist of.
     contained: HashMap<Holder, Vec<Oid>>,
-    /// The types with a constraint of a domain in them.
+    /// The types with a constraint of a domain, or with operators, in them.
     checked: HashSet<Oid>,
+    /// The functions of the operators and casts of a type.
+    of_types: HashMap<Oid, BTreeSet<Oid>>,
     /// The functions that an operator stands for.
     operators: HashMap<Oid, Vec<Oid>>,
 }
 
 impl Assembler<'_> {
-    /// Finds the types that contain a domain with a constraint that calls a function.
+    /// Finds the types that contain a domain with a constraint that calls a function, or a type with
+    /// operators or casts.
     fn find_types(&mut self, edges: &[Edge]) {
         let mut composites: Vec<(Oid, Oid)> = Vec::new();
         for edges in by_user(edges) {
@@ -583,6 +593,7 @@ impl Assembler<'_> {
                     let info = self.infos.get(self.state, class, oid);
                     self.checked.extend(info.filter(|info| info.is_of_type).map(|info| info.on));
                 }
+                oids::PG_OPERATOR | oids::PG_CAST => self.operators_of_types(edges),
                 _ => {}
             }
         }
@@ -601,6 +612,26 @@ impl Assembler<'_> {
         while let Some(inner) = waiting.pop() {
             let outer = above.get(&inner).into_iter().flatten();
             waiting.extend(outer.filter(|outer| self.checked.insert(**outer)));
+        }
+    }
+
+    /// Finds the types that an operator or a cast is about, of which these are all rows. What an
+    /// extension creates is not restricted.
+    fn operators_of_types(&mut self, edges: &[Edge]) {
+        let (class, oid) = edges[0].user();
+        let mut functions = if class == oids::PG_OPERATOR {
+            self.functions_of(oid)
+        } else {
+            let calls = edges.iter().filter(|edge| edge.to.0 == oids::PG_PROC);
+            calls.map(|edge| edge.to.1).collect()
+        };
+        functions.retain(|oid| !self.snapshot.routine_extension.contains_key(oid));
+        if functions.is_empty() {
+            return;
+        }
+        for edge in edges.iter().filter(|edge| edge.to.0 == oids::PG_TYPE) {
+            self.of_types.entry(edge.to.1).or_default().extend(&functions);
+            self.checked.insert(edge.to.1);
         }
     }
 
@@ -764,6 +795,16 @@ impl Assembler<'_> {
         if !uses.is_empty() {
             let name = self.name_of(oids::TYPE_BY_OID, oid, "typname");
             found.parts.push((Part { holder, kind: PartKind::Type, name, uses }, holder));
+        }
+    }
+
+    /// Adds the operators and casts of types.
+    fn add_operators(&mut self, found: &mut Assembled) {
+        for (oid, functions) in std::mem::take(&mut self.of_types) {
+            let holder = Holder::Type(oid);
+            let uses = functions.into_iter().map(Use::Routine).collect();
+            let name = self.name_of(oids::TYPE_BY_OID, oid, "typname");
+            found.parts.push((Part { holder, kind: PartKind::Operators, name, uses }, holder));
         }
     }
 

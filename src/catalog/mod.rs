@@ -21,6 +21,7 @@ mod roles;
 mod routines;
 mod snapshot;
 pub mod temporary;
+mod texts;
 mod types;
 
 pub use crate::pg::{VERSION, release};
@@ -43,13 +44,14 @@ pub use objects::{
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
-    code, definer, has_expressions, named as routines_named, of_schema as routines_of_schema,
+    definer, has_expressions, named as routines_named, of_schema as routines_of_schema,
     owner as routine_owner, quoted_path, validator,
 };
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,
     part, routine, with_users,
 };
+pub use texts::code;
 pub use types::type_running_code;
 
 /// The OIDs of catalogs.

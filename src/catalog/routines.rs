@@ -1,12 +1,11 @@
 //! Reads `pg_proc`.
 
 use super::objects::{self, Contents};
-use super::{bodies, caller_typed, oids};
+use super::{caller_typed, oids};
 use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::{self, from_server};
-use dragonfly_core::catalog::{Acl, ContentKind, Oid, PG_CATALOG, Routine, RoutineKind, Snapshot};
+use dragonfly_core::catalog::{Acl, ContentKind, Oid, Routine, RoutineKind, Snapshot};
 use dragonfly_core::explain::parse;
-use dragonfly_core::plan::{Code, Text};
 use dragonfly_core::search_path::{settings, stored_value};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -26,6 +25,7 @@ struct Columns {
     result: Column,
     all_arguments: Column,
     language: Column,
+    source: Column,
 }
 
 impl Columns {
@@ -43,6 +43,7 @@ impl Columns {
             result: table.column("prorettype"),
             all_arguments: table.column("proallargtypes"),
             language: table.column("prolang"),
+            source: table.column("prosrc"),
         }
     }
 
@@ -65,12 +66,31 @@ impl Columns {
             converts_result: row.oid(self.result) == pg_sys::RECORDOID.to_u32()
                 && row.oid(self.language) == SQL
                 && row.is_null(self.all_arguments),
+            is_constructor: self.is_constructor(row),
         }
+    }
+
+    fn is_constructor(&self, row: &Row<'_>) -> bool {
+        row.oid(self.language) == INTERNAL
+            && row.text(self.source).is_some_and(|name| CONSTRUCTORS.contains(&name.as_str()))
     }
 }
 
 /// The language `sql` (pg_language.dat).
 const SQL: Oid = 14;
+/// The language internal (pg_language.dat).
+const INTERNAL: Oid = 12;
+
+/// The functions of the server that make values of any range and multirange type (typecmds.c,
+/// `makeRangeConstructors` and `makeMultirangeConstructors`). Only superusers can create functions
+/// in language internal.
+const CONSTRUCTORS: [&str; 5] = [
+    "range_constructor2",
+    "range_constructor3",
+    "multirange_constructor0",
+    "multirange_constructor1",
+    "multirange_constructor2",
+];
 
 /// The pseudo-types `trigger` and `event_trigger`, which only functions for triggers return.
 const TRIGGER_TYPES: [Oid; 2] = [pg_sys::TRIGGEROID.to_u32(), pg_sys::EVENT_TRIGGEROID.to_u32()];
@@ -289,53 +309,6 @@ pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
         row.oid(validator)
     })
     .filter(|oid| *oid != 0)
-}
-
-/// Reads the texts of routines whose names are looked up when they run, the triggers and the
-/// operators.
-pub fn code(state: &State) -> Code {
-    let mut code = Code { triggers: triggers(state), ..Code::default() };
-    let languages = bodies::languages(state);
-    let table = Table::open(oids::PG_PROC);
-    let (oid, schema, language, text, parsed) = (
-        table.column("oid"),
-        table.column("pronamespace"),
-        table.column("prolang"),
-        table.column("prosrc"),
-        table.column("prosqlbody"),
-    );
-    table.scan(state, |row| {
-        if let Some(language) = languages.get(&row.oid(language))
-            && row.oid(schema) != PG_CATALOG
-            && row.is_null(parsed)
-            && let Some(source) = row.text(text)
-        {
-            code.texts.insert(row.oid(oid), Text { language: *language, source });
-        }
-    });
-    let table = Table::open(oids::PG_OPERATOR);
-    let (oid, name, function) =
-        (table.column("oid"), table.column("oprname"), table.column("oprcode"));
-    table.scan(state, |row| {
-        if row.oid(oid) >= pg_sys::FirstNormalObjectId {
-            code.operators.push((row.oid(function), row.name(name)));
-        }
-    });
-    code
-}
-
-/// Returns table and function of every trigger, except those of foreign keys.
-fn triggers(state: &State) -> Vec<(Oid, Oid)> {
-    let triggers = Table::open(oids::PG_TRIGGER);
-    let (table, function, internal) =
-        (triggers.column("tgrelid"), triggers.column("tgfoid"), triggers.column("tgisinternal"));
-    let mut found = Vec::new();
-    triggers.scan(state, |row| {
-        if !row.bool(internal) {
-            found.push((row.oid(table), row.oid(function)));
-        }
-    });
-    found
 }
 
 /// Returns the owner of a routine.

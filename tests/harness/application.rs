@@ -340,6 +340,111 @@ const FEATURES: &[Feature] = &[
               USING (owner_id OPERATOR(data.===) tools.uid());
             GRANT SELECT, INSERT ON data.coded TO authenticated",
     },
+    Feature {
+        name: "range type of the application",
+        sql: "SET ROLE owner;
+            CREATE TYPE data.span AS RANGE (subtype = float8);
+            CREATE TABLE data.booking (owner_id int DEFAULT tools.uid(),
+              during data.span DEFAULT data.span(0, 1));
+            INSERT INTO data.booking VALUES (1, data.span(1, 2));
+            ALTER TABLE data.booking ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY mine ON data.booking TO authenticated USING (owner_id = tools.uid());
+            GRANT SELECT, INSERT ON data.booking TO authenticated;
+            CREATE FUNCTION api.book() RETURNS text LANGUAGE sql
+              AS 'INSERT INTO data.booking (during) VALUES (data.span(3, 4)) RETURNING during::text';
+            REVOKE EXECUTE ON FUNCTION api.book() FROM PUBLIC;
+            GRANT EXECUTE ON FUNCTION api.book() TO authenticated",
+    },
+    Feature {
+        name: "type with an operator and a cast",
+        sql: "SET ROLE owner;
+            CREATE TYPE data.mood AS ENUM ('sad', 'glad');
+            CREATE FUNCTION data.is_better(data.mood, data.mood) RETURNS boolean LANGUAGE sql
+              IMMUTABLE AS 'SELECT $1 > $2';
+            CREATE OPERATOR data.>>> (FUNCTION = data.is_better, LEFTARG = data.mood,
+              RIGHTARG = data.mood);
+            CREATE FUNCTION data.to_number(data.mood) RETURNS int LANGUAGE sql IMMUTABLE
+              AS $$ SELECT CASE $1 WHEN 'glad' THEN 1 ELSE 0 END $$;
+            CREATE CAST (data.mood AS int) WITH FUNCTION data.to_number(data.mood);
+            CREATE TABLE data.day (owner_id int DEFAULT tools.uid(), mood data.mood);
+            INSERT INTO data.day VALUES (1, 'glad'), (2, 'sad');
+            ALTER TABLE data.day ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY mine ON data.day TO authenticated USING (owner_id = tools.uid());
+            GRANT SELECT ON data.day TO authenticated;
+            CREATE FUNCTION api.good_days() RETURNS bigint LANGUAGE sql STABLE AS
+              $$ SELECT count(*) FROM data.day
+                 WHERE mood OPERATOR(data.>>>) 'sad' OR mood::int > 0 $$;
+            REVOKE EXECUTE ON FUNCTION api.good_days() FROM PUBLIC;
+            GRANT EXECUTE ON FUNCTION api.good_days() TO authenticated",
+    },
+    Feature {
+        name: "SECURITY DEFINER functions whose owner depends on PUBLIC",
+        sql: "SET ROLE owner;
+            CREATE SEQUENCE data.calls; GRANT USAGE ON SEQUENCE data.calls TO PUBLIC;
+            CREATE FUNCTION data.is_even(int) RETURNS boolean LANGUAGE sql IMMUTABLE
+              AS 'SELECT $1 % 2 = 0';
+            CREATE FUNCTION data.clock() RETURNS timestamptz LANGUAGE sql
+              AS $$ SELECT timestamptz '2026-01-01' $$;
+            CREATE FUNCTION data.stamp() RETURNS trigger LANGUAGE plpgsql AS
+              'BEGIN NEW.at := data.clock(); RETURN NEW; END';
+            CREATE TABLE data.audit (n int CHECK (data.is_even(n)), at timestamptz);
+            CREATE TRIGGER stamp BEFORE INSERT ON data.audit
+              FOR EACH ROW EXECUTE FUNCTION data.stamp();
+            CREATE TABLE data.rate (rate int); INSERT INTO data.rate VALUES (7);
+            GRANT SELECT ON data.rate TO PUBLIC;
+            GRANT INSERT ON data.audit TO api_owner;
+            GRANT USAGE ON SCHEMA data, api TO api_owner;
+            RESET ROLE;
+            CREATE FUNCTION api.count_up() RETURNS boolean LANGUAGE sql SECURITY DEFINER
+              SET search_path = pg_catalog, pg_temp AS $$ SELECT nextval('data.calls') > 0 $$;
+            CREATE FUNCTION api.record() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+              SET search_path = pg_catalog, pg_temp
+              AS 'BEGIN INSERT INTO data.audit (n) VALUES (2); END';
+            CREATE FUNCTION api.rate() RETURNS int LANGUAGE sql SECURITY DEFINER
+              SET search_path = pg_catalog, pg_temp AS 'SELECT rate FROM data.rate';
+            ALTER FUNCTION api.count_up() OWNER TO api_owner;
+            ALTER FUNCTION api.record() OWNER TO api_owner;
+            ALTER FUNCTION api.rate() OWNER TO api_owner;
+            REVOKE EXECUTE ON FUNCTION api.count_up(), api.record(), api.rate() FROM PUBLIC;
+            GRANT EXECUTE ON FUNCTION api.count_up(), api.record(), api.rate() TO authenticated",
+    },
+    Feature {
+        name: "body with the privileges of its caller over what PUBLIC has",
+        sql: "SET ROLE owner;
+            CREATE TABLE data.price (price int); INSERT INTO data.price VALUES (3);
+            GRANT SELECT ON data.price TO PUBLIC;
+            CREATE FUNCTION data.tax(int) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1';
+            CREATE FUNCTION data.total() RETURNS int LANGUAGE sql AS
+              'SELECT sum(data.tax(price))::int FROM data.price';
+            CREATE FUNCTION api.total() RETURNS int LANGUAGE plpgsql AS
+              'BEGIN RETURN data.total(); END';
+            REVOKE EXECUTE ON FUNCTION api.total() FROM PUBLIC;
+            GRANT EXECUTE ON FUNCTION api.total() TO authenticated",
+    },
+    Feature {
+        name: "trigger behind a view calls a function of PUBLIC",
+        sql: "SET ROLE owner;
+            CREATE FUNCTION data.clean(text) RETURNS text LANGUAGE sql IMMUTABLE
+              AS 'SELECT lower($1)';
+            CREATE FUNCTION data.clean_word() RETURNS trigger LANGUAGE plpgsql AS
+              'BEGIN NEW.word := data.clean(NEW.word); RETURN NEW; END';
+            CREATE TABLE data.word (owner_id int DEFAULT tools.uid(), word text);
+            CREATE TRIGGER clean BEFORE INSERT ON data.word
+              FOR EACH ROW EXECUTE FUNCTION data.clean_word();
+            ALTER TABLE data.word ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY mine ON data.word TO authenticated USING (owner_id = tools.uid());
+            CREATE VIEW api.words AS SELECT word FROM data.word;
+            GRANT INSERT ON api.words TO authenticated",
+    },
+    Feature {
+        name: "worker that calls a function through PUBLIC",
+        sql: "GRANT USAGE ON SCHEMA data TO backend;
+            SET ROLE owner;
+            CREATE TABLE data.job (id int, done boolean); INSERT INTO data.job VALUES (1, false);
+            GRANT SELECT, INSERT, UPDATE, DELETE ON data.job TO backend;
+            CREATE FUNCTION data.finish(int) RETURNS void LANGUAGE sql
+              AS 'UPDATE data.job SET done = true WHERE id = $1'",
+    },
 ];
 
 /// Returns a random application: SQL that creates it, and the names of its features.

@@ -782,6 +782,81 @@ fn step_that_ends_declared_access_is_named() {
     );
 }
 
+/// The server is asked before and after whether views and the bodies of routines are valid. The step
+/// after which one is not is named.
+#[test]
+fn step_that_invalidates_a_body_is_named() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             CREATE TABLE public.rates (rate int); ALTER TABLE public.rates OWNER TO postgres;
+             REVOKE ALL ON public.rates FROM anon, authenticated;
+             GRANT ALL ON public.rates TO service_role;
+             CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql STABLE
+               SECURITY DEFINER SET search_path = public, pg_temp
+               AS 'SELECT to_jsonb(sum(rate)) FROM public.rates';
+             GRANT SELECT ON public.plaintiff_contacts TO anon;
+             GRANT USAGE ON SCHEMA enforcement TO anon;
+             CREATE FUNCTION public.meddling() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+               IF NOT has_table_privilege('anon', 'public.plaintiff_contacts', 'SELECT') THEN
+                 ALTER TABLE IF EXISTS public.rates RENAME TO prices;
+               END IF; END $$;
+             CREATE EVENT TRIGGER meddling ON ddl_command_end WHEN TAG IN ('REVOKE')
+               EXECUTE FUNCTION public.meddling();
+             ALTER DATABASE app SET dragonfly_guard.mode = 'off'",
+        )
+        .unwrap();
+    let apply = "SELECT * FROM ops.apply_golden_sql(rules => '{schema_usage,table_privileges}')";
+    let rejected = attempt(&mut client, apply).unwrap_err();
+    assert_eq!(
+        (rejected.code.as_str(), rejected.message.as_str()),
+        ("P0004", "step 2 of the plan would break what the contract declares")
+    );
+    let why = "The body of function api.get_ceo_metrics() was valid before: relation \
+               \"public.rates\" does not exist.";
+    assert!(rejected.detail.ends_with(why), "{}", rejected.detail);
+}
+
+/// A REVOKE that would take away what the body of a declared routine uses is a proposal, and is left
+/// out as long as the body uses it.
+#[test]
+fn revoke_of_what_a_body_uses_is_a_proposal() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off;
+             CREATE FUNCTION public.norm(text) RETURNS text LANGUAGE sql AS 'SELECT lower($1)';
+             CREATE FUNCTION api.clean(text) RETURNS text LANGUAGE sql AS 'SELECT public.norm($1)';
+             ALTER FUNCTION public.norm(text) OWNER TO postgres;
+             ALTER FUNCTION api.clean(text) OWNER TO postgres;
+             SET dragonfly_guard.mode = block",
+        )
+        .unwrap();
+    let of_norm = "SELECT statement FROM ops.golden_sql(rules => '{routine_executable_by_public}') \
+                   WHERE statement LIKE '%REVOKE%public.norm%'";
+    let grant = "GRANT EXECUTE ON ROUTINE public.norm(pg_catalog.text) TO service_role;";
+    let revoke = "REVOKE EXECUTE ON ROUTINE public.norm(pg_catalog.text) FROM PUBLIC;";
+    assert_eq!(
+        column(&mut client, of_norm),
+        [format!(
+            "-- These statements have another effect:\n\
+             -- Role \"anon\" would lose EXECUTE on function public.norm(text), which the body of \
+             function api.clean(text) may use as this role.\n-- {grant}\n-- {revoke}"
+        )]
+    );
+    client.batch_execute("SELECT * FROM ops.apply_golden_sql(false)").unwrap();
+    client.batch_execute("SET ROLE anon; SELECT api.clean('A'); RESET ROLE").unwrap();
+    client
+        .batch_execute(
+            "CREATE OR REPLACE FUNCTION api.clean(text) RETURNS text LANGUAGE sql AS 'SELECT $1'",
+        )
+        .unwrap();
+    assert_eq!(column(&mut client, of_norm), [revoke]);
+}
+
 /// Fixes that a person has to decide do not affect other statements, however many there are.
 #[test]
 fn proposals_do_not_affect_other_statements_however_many_there_are() {

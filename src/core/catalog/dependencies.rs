@@ -36,10 +36,12 @@ pub enum PartKind {
     PartitionKey,
     /// The WHEN condition of a trigger for some commands.
     TriggerCondition(Vec<Command>),
-    /// The types of the columns of a relation: only domains matter.
+    /// The types of the columns of a relation, as far as they use something.
     Columns,
     /// The types that a type consists of, and the constraints of a domain.
     Type,
+    /// The operators and casts of a type, which statements about its values use.
+    Operators,
     /// The parsed body of a routine (BEGIN ATOMIC), the defaults of its arguments, and the types of
     /// these.
     Routine {

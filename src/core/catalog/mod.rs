@@ -443,6 +443,8 @@ pub struct Routine {
     /// Whether it is an SQL function that returns records without names and types for their
     /// columns: it converts its result to the types that the query names.
     pub converts_result: bool,
+    /// Whether it is one of the functions that the server creates with a range type.
+    pub is_constructor: bool,
 }
 
 /// A row of `pg_default_acl`.

@@ -46,7 +46,8 @@ pub(super) fn declare(
         }
     }
     for (routine, schema) in cx.routines() {
-        if cx.routine_object(routine).managed_by.is_none() {
+        // The constructors belong to their range type.
+        if !routine.is_constructor && cx.routine_object(routine).managed_by.is_none() {
             contract.functions.extend(objects.function(routine, &schema.name));
         }
     }

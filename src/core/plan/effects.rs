@@ -700,36 +700,11 @@ impl<'a> Comparison<'a> {
     /// Rows that a role could use because no row security applied to it, and that no policy allows.
     fn lose_rows(&mut self, earlier: &Relation, relation: &Relation, role: &Role) {
         let cx = self.cx;
-        if is_restricted(self.old, earlier, role) || !is_restricted(cx.access, relation, role) {
+        if is_restricted(self.old, earlier, role) {
             return;
         }
-        let schema = cx.snapshot.schema_name(relation.schema);
         let declared = permitted_on_relation(cx, relation, role.oid);
-        let expected = cx
-            .contract
-            .table(schema, &relation.name)
-            .map(|table| table.policy_commands(&role.name))
-            .unwrap_or_default();
-        let is_lost = |command: &Command| {
-            let is_allowed = cx.snapshot.policies_of(relation.oid).iter().any(|policy| {
-                policy.permissive
-                    && policy.covers(*command)
-                    && cx.access.policy_applies(policy, role.oid)
-            });
-            let is_expected = expected.contains(command);
-            if earlier.row_security {
-                // A role that loses the attribute BYPASSRLS keeps what policies should allow.
-                is_expected && !is_allowed
-            } else {
-                // A policy that is not declared does not stay.
-                !(is_expected && is_allowed)
-            }
-        };
-        let lost: Vec<&str> = Command::ALL
-            .into_iter()
-            .filter(|command| declared.contains(command.privilege()) && is_lost(command))
-            .map(Command::as_str)
-            .collect();
+        let lost = hidden_rows(cx, relation, role, earlier.row_security, declared);
         if !lost.is_empty() {
             let detail = format!(
                 "No declared policy on table {} would allow {} to {}, which the contract declares: \
@@ -766,8 +741,52 @@ impl<'a> Comparison<'a> {
 /// The privileges to read and write rows.
 const ROWS: Privileges = Privileges(Privileges::SELECT.0 | Privileges::WRITES.0);
 
+/// Returns the commands, of those that privileges are for, for which no policy that stays allows a
+/// role any row, while row security applies to the role; for a role to which it did not apply.
+pub(super) fn hidden_rows(
+    cx: &Context<'_>,
+    relation: &Relation,
+    role: &Role,
+    had_row_security: bool,
+    privileges: Privileges,
+) -> Vec<&'static str> {
+    if !is_restricted(cx.access, relation, role) {
+        return vec![];
+    }
+    let schema = cx.snapshot.schema_name(relation.schema);
+    let expected = cx
+        .contract
+        .table(schema, &relation.name)
+        .map(|table| table.policy_commands(&role.name))
+        .unwrap_or_default();
+    // The contract declares no policies for owners.
+    let is_owner = cx.contract.kind_of(&role.name) == Some(RoleKind::Owner);
+    let is_hidden = |command: &Command| {
+        let is_allowed = cx.snapshot.policies_of(relation.oid).iter().any(|policy| {
+            policy.permissive
+                && policy.covers(*command)
+                && cx.access.policy_applies(policy, role.oid)
+        });
+        let is_expected = expected.contains(command);
+        if is_owner {
+            !is_allowed
+        } else if had_row_security {
+            // A role that loses the attribute BYPASSRLS keeps what policies should allow.
+            is_expected && !is_allowed
+        } else {
+            // A policy that is not declared does not stay.
+            !(is_expected && is_allowed)
+        }
+    };
+    Command::ALL
+        .into_iter()
+        .filter(|command| privileges.contains(command.privilege()) && is_hidden(command))
+        .map(Command::as_str)
+        .collect()
+}
+
 /// Whether row security of a table applies to a role (rls.c, `check_enable_rls`).
-fn is_restricted(access: &Access<'_>, table: &Relation, role: &Role) -> bool {
+pub(super) fn is_restricted(access: &Access<'_>, table: &Relation, role: &Role) -> bool {
     let is_owner = || !table.force_row_security && access.has_privileges_of(role.oid, table.owner);
     let is_exempt =
         access.is_superuser(role.oid) || access.bypasses_row_security(role.oid) || is_owner();

@@ -3,16 +3,17 @@
 //! these privileges only when the body runs, so they are not among those that the declared access
 //! needs ([`crate::rules::Needs`]); the text of the body tells which objects it mentions.
 
-use super::effects::Effect;
+use super::effects::{self, Effect};
 use crate::access::Access;
 use crate::catalog::{
-    Command, ObjectId, ObjectKind, Oid, Privileges, Relation, RelationKind, Role, Routine, Schema,
+    self, Command, Holder, ObjectId, ObjectKind, Oid, PartKind, Privileges, Relation, RelationKind,
+    Role, Routine, Schema,
 };
 use crate::contract::RoleKind;
 use crate::rules::{AccessNeeds, Context, Needs};
 use crate::search_path::settings;
 use crate::sql::body::{Language, Mentions};
-use crate::sql::{printable, safe_ident};
+use crate::sql::{listed, printable, safe_ident};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
@@ -45,6 +46,8 @@ struct Use {
     privileges: Privileges,
     /// The first body in which it was found.
     body: Oid,
+    /// For a table whose row security does not apply to the role, whether it is enabled.
+    all_rows: Option<bool>,
 }
 
 /// The privileges that bodies use.
@@ -94,10 +97,38 @@ impl Uses {
             if !missing.is_empty() {
                 lost.extend(effect(cx, role, (*object, column.as_deref()), missing, used.body));
             }
+            lost.extend(hidden(cx, role, *object, used));
         }
         lost.sort_by(|a, b| (&a.object, &a.detail).cmp(&(&b.object, &b.detail)));
         lost
     }
+}
+
+/// Returns the effect that row security hides the rows of a table that a body uses.
+fn hidden(cx: &Context<'_>, role: &Role, object: ObjectId, used: &Use) -> Option<Effect> {
+    let (ObjectId::Relation(oid), Some(is_enabled)) = (object, used.all_rows) else { return None };
+    let relation = cx.snapshot.relation(oid)?;
+    let commands = effects::hidden_rows(cx, relation, role, is_enabled, used.privileges);
+    let object = cx.relation_object(relation);
+    (!commands.is_empty()).then(|| Effect {
+        object: (object.object_type, object.identity),
+        detail: format!(
+            "No declared policy on table {} would allow role \"{}\" to {}, which the body of {} \
+             may do as this role.",
+            cx.snapshot.relation_sql(relation),
+            printable(&role.name),
+            listed(&commands),
+            described(cx, used.body)
+        ),
+    })
+}
+
+/// Returns a routine in a sentence.
+fn described(cx: &Context<'_>, routine: Oid) -> String {
+    cx.snapshot.routine(routine).map_or_else(
+        || "a routine".to_owned(),
+        |r| format!("{} {}", r.object_type(), cx.snapshot.routine_message(r)),
+    )
 }
 
 /// Returns the effect that a role loses what a body uses.
@@ -130,10 +161,7 @@ fn effect(
         Some(column) => format!("column \"{}\" of {name}", printable(column)),
         None => name,
     };
-    let body = snapshot.routine(body).map_or_else(
-        || "a routine".to_owned(),
-        |r| format!("{} {}", r.object_type(), snapshot.routine_message(r)),
-    );
+    let body = described(cx, body);
     Some(Effect {
         object: (object.object_type, object.identity),
         detail: format!(
@@ -264,12 +292,27 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
-    /// Adds the bodies of the triggers of a table that a role may write to.
-    fn fires(&mut self, table: Oid, role: Oid, privileges: Privileges) {
-        if privileges.intersects(Privileges::WRITES) {
-            for function in self.triggers.get(&table).cloned().unwrap_or_default() {
+    /// Adds the bodies of the triggers that fire when a role writes to a relation: also those of its
+    /// partitions and, of a view, those of the tables behind it.
+    fn fires(&mut self, relation: Oid, role: Oid, privileges: Privileges) {
+        if !privileges.intersects(Privileges::WRITES) || self.triggers.is_empty() {
+            return;
+        }
+        let dependencies = &self.cx.snapshot.dependencies;
+        let (mut written, mut seen) = (vec![relation], HashSet::from([relation]));
+        while let Some(relation) = written.pop() {
+            for function in self.triggers.get(&relation).cloned().unwrap_or_default() {
                 self.runs(function, role);
             }
+            let parts = dependencies.parts_of(Holder::Relation(relation)).iter();
+            let queries = parts.map(|part| dependencies.part(*part));
+            let queries = queries.filter(|part| part.kind == PartKind::Query);
+            let behind = queries.flat_map(|part| &part.uses).filter_map(|used| match used {
+                catalog::Use::Relation(oid) | catalog::Use::Column(oid, _) => Some(oid),
+                _ => None,
+            });
+            let next = dependencies.children_of(relation).iter().chain(behind);
+            written.extend(next.filter(|oid| seen.insert(**oid)));
         }
     }
 
@@ -402,6 +445,14 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
+    /// Returns whether row security is enabled on a table, if it does not apply to a role.
+    fn all_rows(&self, role: Oid, object: ObjectId) -> Option<bool> {
+        let ObjectId::Relation(oid) = object else { return None };
+        let (relation, role) = (self.cx.snapshot.relation(oid)?, self.cx.snapshot.role(role)?);
+        let is_restricted = effects::is_restricted(self.cx.access, relation, role);
+        (!is_restricted).then_some(relation.row_security)
+    }
+
     fn add(
         &mut self,
         role: Oid,
@@ -412,9 +463,10 @@ impl<'s, 'a> Search<'s, 'a> {
         if privileges.is_empty() || self.cx.access.is_superuser(role) {
             return;
         }
+        let all_rows = self.all_rows(role, object);
         let of_role = self.uses.found.entry(role).or_default();
         let known = of_role.entry((role, object, column));
-        let used = known.or_insert(Use { privileges: Privileges::NONE, body });
+        let used = known.or_insert(Use { privileges: Privileges::NONE, body, all_rows });
         used.privileges |= privileges;
     }
 }

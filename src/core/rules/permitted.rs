@@ -49,7 +49,16 @@ enum Visited {
     Relation(Oid, Command, Acting),
     Write(Oid, Command, Acting),
     Routine(Oid, Oid),
-    Type(Oid, Oid),
+    Type(Oid, Oid, Values),
+}
+
+/// What is done with values of a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Values {
+    /// They are made: the constraints of domains are checked.
+    Made,
+    /// Statements compare and convert them.
+    Used,
 }
 
 /// The search for needs, from what the contract declares along the dependencies.
@@ -156,6 +165,7 @@ impl<'s, 'a> Search<'s, 'a> {
             }
         }
         self.rules(relation, command, acting);
+        self.operators_of_columns(relation.oid, acting.caller);
         match relation.kind {
             RelationKind::View => self.view(relation, command, acting),
             // The query is executed by REFRESH, as the owner.
@@ -169,6 +179,22 @@ impl<'s, 'a> Search<'s, 'a> {
         }
         if command != Command::Select {
             self.write(relation.oid, command, acting);
+        }
+    }
+
+    /// Visits the operators and casts of the types of columns: a role that may access the column may
+    /// use them in any statement.
+    fn operators_of_columns(&mut self, relation: Oid, caller: Oid) {
+        let dependencies = self.dependencies();
+        for place in dependencies.parts_of(Holder::Relation(relation)) {
+            let part = dependencies.part(*place);
+            if part.kind == PartKind::Columns {
+                for used in &part.uses {
+                    if let Use::Type(oid) = used {
+                        self.type_of_values(*oid, caller, Values::Used);
+                    }
+                }
+            }
         }
     }
 
@@ -286,7 +312,7 @@ impl<'s, 'a> Search<'s, 'a> {
             Use::Relation(oid) => self.read(*oid, Read::Rows, why, acting),
             Use::Column(oid, column) => self.read(*oid, Read::Column(column), why, acting),
             Use::AnyColumn(oid, first) => self.read(*oid, Read::AnyColumn(first), why, acting),
-            Use::Type(oid) => self.type_of_values(*oid, acting.caller),
+            Use::Type(oid) => self.type_of_values(*oid, acting.caller, Values::Made),
         }
     }
 
@@ -336,13 +362,28 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
-    /// Visits the constraints of a domain, also within a type.
-    fn type_of_values(&mut self, oid: Oid, caller: Oid) {
+    /// Visits the constraints of a domain or the operators of a type, also within a type.
+    fn type_of_values(&mut self, oid: Oid, caller: Oid, values: Values) {
         let holder = Holder::Type(oid);
-        if !self.dependencies().parts_of(holder).is_empty()
-            && self.visited.insert(Visited::Type(oid, caller))
+        if self.dependencies().parts_of(holder).is_empty()
+            || !self.visited.insert(Visited::Type(oid, caller, values))
         {
-            self.parts(holder, 0, Acting::as_one(caller), |_| true);
+            return;
+        }
+        let acting = Acting::as_one(caller);
+        match values {
+            Values::Made => self.parts(holder, 0, acting, |kind| *kind == PartKind::Type),
+            Values::Used => {
+                self.parts(holder, 0, acting, |kind| *kind == PartKind::Operators);
+                let dependencies = self.dependencies();
+                for place in dependencies.parts_of(holder) {
+                    for used in &dependencies.part(*place).uses {
+                        if let Use::Type(inner) = used {
+                            self.type_of_values(*inner, caller, values);
+                        }
+                    }
+                }
+            }
         }
     }
 }
@@ -568,6 +609,7 @@ impl<'a> Context<'a> {
             (PartKind::TriggerCondition(_), _) => format!("trigger {name} on {relation}"),
             (PartKind::Columns, _) => format!("the column types of {relation}"),
             (PartKind::Type, _) => format!("domain {name}"),
+            (PartKind::Operators, _) => format!("an operator or a cast of type {name}"),
             (PartKind::Routine { .. }, Holder::Routine(oid)) => find_routine(self, oid)
                 .map_or_else(
                     || format!("function {name}"),
@@ -834,6 +876,32 @@ mod tests {
         let table = world.contract.tables.iter_mut().find(|t| t.name == "simplicity_batches");
         table.expect("a table").grants.remove("authenticated");
         assert_eq!(needing(&world, INNER).len(), 1, "authenticated cannot write");
+    }
+
+    #[test]
+    fn operators_of_column_types_are_needed_by_whoever_may_access_the_columns() {
+        let mut world = world();
+        let table = world.relation("intake.simplicity_batches").oid;
+        let (relation, outer, inner) = (Holder::Relation(table), 9_100, 9_101);
+        let operators = |of, used| part(Holder::Type(of), PartKind::Operators, "t", vec![used]);
+        set(
+            &mut world,
+            vec![
+                part(relation, PartKind::Columns, "", vec![Use::Type(outer)]),
+                part(Holder::Type(outer), PartKind::Type, "outer", vec![Use::Type(inner)]),
+                operators(inner, Use::Routine(HELPER)),
+                operators(9_102, Use::Routine(INNER)),
+            ],
+        );
+        let roles = ["authenticated", "service_role"];
+        assert_eq!(
+            needing(&world, HELPER),
+            roles.map(|role| format!("{role}: an operator or a cast of type t"))
+        );
+        assert_eq!(needing(&world, INNER), [""; 0], "no column has the type");
+        let table = world.contract.tables.iter_mut().find(|t| t.name == "simplicity_batches");
+        table.expect("a table").grants.remove("authenticated");
+        assert_eq!(needing(&world, HELPER).len(), 1, "authenticated has no access");
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub static RULE: Rule = Rule {
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (routine, schema) in cx.routines() {
-        if cx.is_undeclared_definer(routine, schema) || routines::is_not_callable(routine) {
+        if cx.is_undeclared_definer(routine, schema) || routines::is_of_no_concern(routine) {
             continue;
         }
         let target = Target::of_routine(cx, routine);
@@ -50,6 +50,16 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
+
+    #[test]
+    fn constructor_of_a_range_type_is_no_finding() {
+        let mut world = World::conforming();
+        let routine = world.routine("queue_job");
+        (routine.acl, routine.security_definer) = (None, false);
+        assert_eq!(world.found(&RULE).len(), 1);
+        world.routine("queue_job").is_constructor = true;
+        assert_eq!(world.found(&RULE), [""; 0]);
+    }
 
     #[test]
     fn default_execute_of_public_is_reported() {

@@ -40,7 +40,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for (routine, schema) in cx.routines() {
         let declared = |role: &Role| cx.execute_declared(routine, schema, role);
         let target = Target::of_routine(cx, routine);
-        if !routine.security_definer && !routines::is_not_callable(routine) {
+        if !routine.security_definer && !routines::is_of_no_concern(routine) {
             // PUBLIC is checked by routine_executable_by_public, SECURITY DEFINER routines by
             // security_definer_executable_by_clients.
             let permitted = |role: &Role| cx.permitted_execute(routine, schema, role);

@@ -4,11 +4,16 @@ use crate::catalog::Routine;
 use crate::contract::Severity;
 use crate::rules::context::Context;
 
-/// Whether no statement can call a routine: the server fires triggers without a check of EXECUTE,
-/// and a function that returns a trigger can be called in no other way. A SECURITY DEFINER function
-/// can be called through a trigger of a temporary table, with the privileges of its owner.
-pub(crate) fn is_not_callable(routine: &Routine) -> bool {
-    routine.is_trigger && !routine.security_definer
+/// Whether it does not matter who has EXECUTE on a routine.
+///
+/// The server fires triggers without a check of EXECUTE, and a function that returns a trigger can
+/// be called in no other way. A SECURITY DEFINER function can be called through a trigger of a
+/// temporary table, with the privileges of its owner.
+///
+/// The constructors of a range type make a value of it, as a literal does, and whoever uses the type
+/// calls them.
+pub(crate) fn is_of_no_concern(routine: &Routine) -> bool {
+    !routine.security_definer && (routine.is_trigger || routine.is_constructor)
 }
 
 /// Returns the severity of EXECUTE beyond the declared one: `worst`, or information where no

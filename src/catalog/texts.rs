@@ -1,0 +1,54 @@
+//! Reads the code that a plan has to know: texts of routines, triggers, operators.
+
+use super::{bodies, oids};
+use crate::pg::heap::{State, Table};
+use dragonfly_core::catalog::{Oid, PG_CATALOG};
+use dragonfly_core::plan::{Code, Text};
+use pgrx::pg_sys;
+
+/// Reads the texts of routines whose names are looked up when they run, the triggers and the
+/// operators.
+pub fn code(state: &State) -> Code {
+    let mut code = Code { triggers: triggers(state), ..Code::default() };
+    let languages = bodies::languages(state);
+    let table = Table::open(oids::PG_PROC);
+    let (oid, schema, language, text, parsed) = (
+        table.column("oid"),
+        table.column("pronamespace"),
+        table.column("prolang"),
+        table.column("prosrc"),
+        table.column("prosqlbody"),
+    );
+    table.scan(state, |row| {
+        if let Some(language) = languages.get(&row.oid(language))
+            && row.oid(schema) != PG_CATALOG
+            && row.is_null(parsed)
+            && let Some(source) = row.text(text)
+        {
+            code.texts.insert(row.oid(oid), Text { language: *language, source });
+        }
+    });
+    let table = Table::open(oids::PG_OPERATOR);
+    let (oid, name, function) =
+        (table.column("oid"), table.column("oprname"), table.column("oprcode"));
+    table.scan(state, |row| {
+        if row.oid(oid) >= pg_sys::FirstNormalObjectId {
+            code.operators.push((row.oid(function), row.name(name)));
+        }
+    });
+    code
+}
+
+/// Returns table and function of every trigger, except those of foreign keys.
+fn triggers(state: &State) -> Vec<(Oid, Oid)> {
+    let triggers = Table::open(oids::PG_TRIGGER);
+    let (table, function, internal) =
+        (triggers.column("tgrelid"), triggers.column("tgfoid"), triggers.column("tgisinternal"));
+    let mut found = Vec::new();
+    triggers.scan(state, |row| {
+        if !row.bool(internal) {
+            found.push((row.oid(table), row.oid(function)));
+        }
+    });
+    found
+}
