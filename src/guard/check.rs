@@ -56,7 +56,7 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
         return;
     }
     let committed = now.committed();
-    let Some(states) = snapshots_of(changed, &now) else {
+    let Some(states) = snapshots_of(changed, &now, moment) else {
         transaction::statement_checked(false, committed, None);
         return;
     };
@@ -77,13 +77,17 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
         moment.into(),
         tag,
     );
+    if let Some(base) = states.base {
+        transaction::base_checked(base);
+    }
 }
 
 /// Reads both states of what was changed; `None` where they do not differ in anything that the
 /// rules check.
-fn snapshots_of(changed: &[Changed], now: &State) -> Option<Snapshots> {
+fn snapshots_of(changed: &[Changed], now: &State, moment: Moment) -> Option<Snapshots> {
     let then = transaction::before(now);
-    snapshots::read(&Scope::of(changed, &then, now), &then, now)
+    let checked = (moment == Moment::Statement).then(transaction::checked_base).flatten();
+    snapshots::read(&Scope::of(changed, &then, now), &then, now, checked.as_deref())
 }
 
 /// Checks the whole transaction, with the commit lock held.
@@ -101,7 +105,7 @@ pub fn before_commit(is_prepared: bool) {
         return reject_dropping_guard();
     }
     transaction::commits();
-    if !transaction::is_relevant() && snapshots_of(&changed, &now).is_none() {
+    if !transaction::is_relevant() && snapshots_of(&changed, &now, Moment::Commit).is_none() {
         return;
     }
     let own = Own::find(&now);
@@ -168,7 +172,7 @@ pub fn as_if_committing() {
 fn affects_other_transactions(changed: &[Changed], now: &State) -> bool {
     let then = transaction::before(now);
     let scope = Scope::of(changed, &then, now);
-    let Some(states) = snapshots::read(&scope, &then, now) else { return false };
+    let Some(states) = snapshots::read(&scope, &then, now, None) else { return false };
     states.plan != Plan::Changed
         || !scope.placed.is_empty()
         || states.after.routines.iter().any(|r| r.security_definer)
@@ -287,7 +291,7 @@ struct Checked<'c, 's> {
     exempt: &'c Exempt<'s>,
     /// The routines on which EXECUTE has been granted to PUBLIC.
     granted_to_public: HashSet<Oid>,
-    /// See [`Self::needs`].
+    /// See [`Self::read_needs`].
     needs: OnceCell<Option<Snapshot>>,
     tag: &'c str,
 }
@@ -368,43 +372,42 @@ impl Checked<'_, '_> {
     /// found. The earlier state is checked without it, so that a privilege which is needed no
     /// longer is no regression of the transaction that drops, for example, the policy.
     fn regressions(&self) -> Vec<Found> {
-        let Some(needs) = self.needs() else { return self.worse_in(self.new) };
+        let worse = self.worse_in(self.new);
+        let Some(needs) = self.needs.get_or_init(|| self.read_needs(&worse)) else {
+            return self.found(self.new, worse);
+        };
         let access = Access::new(needs);
-        self.worse_in(&Context::new(&self.states.contract, needs, &access, &interrupts))
+        let new = &Context::new(&self.states.contract, needs, &access, &interrupts);
+        self.found(new, self.worse_in(new))
     }
 
     /// Returns the later state with what something declared needs of the objects with regressions;
     /// `None` where there are none.
-    fn needs(&self) -> Option<&Snapshot> {
-        let read = || {
-            let change = self.change(self.new);
-            let objects: Vec<ObjectId> = self
-                .rules()
-                .into_iter()
-                .flat_map(|rule| change.regressions(rule))
-                .map(|worse| worse.finding.object.id)
-                .filter(|id| matches!(id, ObjectId::Routine(_) | ObjectId::Relation(_)))
-                .collect();
-            let after = &self.states.after;
-            (!objects.is_empty()).then(|| catalog::with_users(self.exempt.now, after, &objects))
-        };
-        self.needs.get_or_init(read).as_ref()
+    fn read_needs(&self, worse: &[Regression]) -> Option<Snapshot> {
+        let objects: Vec<ObjectId> = worse
+            .iter()
+            .map(|worse| worse.finding.object.id)
+            .filter(|id| matches!(id, ObjectId::Routine(_) | ObjectId::Relation(_)))
+            .collect();
+        let after = &self.states.after;
+        (!objects.is_empty()).then(|| catalog::with_users(self.exempt.now, after, &objects))
     }
 
-    fn change<'x>(&'x self, new: &'x Context<'x>) -> Change<'x> {
-        Change::new(self.old, new).with_grants_to_public(self.granted_to_public.clone())
+    fn worse_in(&self, new: &Context<'_>) -> Vec<Regression> {
+        let change =
+            Change::new(self.old, new).with_grants_to_public(self.granted_to_public.clone());
+        self.rules().into_iter().flat_map(|rule| change.regressions(rule)).collect()
     }
 
-    fn worse_in(&self, new: &Context<'_>) -> Vec<Found> {
-        let change = self.change(new);
+    /// Returns the regressions that are not exempt.
+    fn found(&self, new: &Context<'_>, worse: Vec<Regression>) -> Vec<Found> {
         let found = |worse: Regression| Found {
             rejection: Rejection::of_regression(&worse, self.tag),
             action: worse.action,
             is_settled: worse.settled,
         };
-        self.rules()
+        worse
             .into_iter()
-            .flat_map(|rule| change.regressions(rule))
             .filter(|worse| !self.exempt.finding(new, &worse.audited))
             .map(found)
             .collect()
@@ -421,7 +424,8 @@ impl Checked<'_, '_> {
         };
         let regressions = found.iter().filter_map(|found| found.rejection.regression.as_ref());
         let offered: Vec<&Regression> = regressions.filter(|r| is_offered(r)).collect();
-        let after = self.needs().unwrap_or(&self.states.after);
+        let needs = self.needs.get().and_then(Option::as_ref);
+        let after = needs.unwrap_or(&self.states.after);
         let access = Access::new(after);
         Completer {
             before: self.old,
