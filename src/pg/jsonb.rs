@@ -121,7 +121,7 @@ impl Container {
         let before = out.len();
         let kind = write(out)?;
         let end = out.len() - self.start;
-        let is_offset = self.count % OFFSET_STRIDE == 0;
+        let is_offset = self.count.is_multiple_of(OFFSET_STRIDE);
         let length = if is_offset { end } else { out.len() - before };
         let length = u32::try_from(length).ok().filter(|_| end <= MOST)?;
         let entry = kind | length | if is_offset { HAS_OFFSET } else { 0 };
