@@ -11,9 +11,13 @@ use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::rule::{Area, Rule};
 use dragonfly_core::rules::{
-    self, Context, RULES, schema_create, security_definer_search_path as search_path,
+    self, Context, RULES, object_ownership, schema_create,
+    security_definer_search_path as search_path,
 };
 use std::collections::HashSet;
+
+/// The rules of which unsafe search_paths can be consequences.
+static CAUSES: [&Rule; 2] = [&schema_create::RULE, &object_ownership::RULE];
 
 /// Calls `work` with the contract in force and the catalog.
 pub fn with_context<T>(work: impl FnOnce(&Context<'_>) -> T) -> T {
@@ -93,11 +97,15 @@ fn with_consequences(
     current: &Current<'_>,
 ) -> Vec<Finding> {
     let mut found = all(cx, rules);
-    // The unsafe search_paths that result from a schema are reported by the finding about the
-    // schema. Where that finding is exempt, each routine is reported instead.
-    if rules.contains(&&search_path::RULE) && current.mention(&schema_create::RULE) {
-        let exempt =
-            cx.run(&schema_create::RULE).into_iter().filter(|finding| current.accept(finding));
+    // The unsafe search_paths that result from a schema, or from objects of an untrusted role in it,
+    // are reported by the finding about these. Where that is exempt, each routine is reported
+    // instead.
+    let of_causes: Vec<&Rule> = CAUSES.into_iter().filter(|rule| current.mention(rule)).collect();
+    if rules.contains(&&search_path::RULE) && !of_causes.is_empty() {
+        let exempt = of_causes
+            .into_iter()
+            .flat_map(|rule| cx.run(rule))
+            .filter(|finding| current.accept(finding));
         let causes = exempt
             .filter_map(|finding| {
                 Some((finding.object.schema.clone()?, finding.role()?.to_owned()))
@@ -116,7 +124,7 @@ pub fn findings_with_exempt(contract: &Contract, state: &State, own: &Own) -> Ve
 }
 
 /// Calls `work` with the findings under a contract that are not exempt, and with those that would
-/// take the place of findings of `schema_create` if these were exempt too.
+/// take the place of findings of [`CAUSES`] if these were exempt too.
 pub fn with_unexempt<T>(
     contract: &Contract,
     state: &State,
@@ -126,7 +134,7 @@ pub fn with_unexempt<T>(
     let current = Current::read(state, own, Freshness::Fresh);
     under(contract, state, own, |cx| {
         let mut found = visible(cx, &RULES, &current, false);
-        let causes = found.iter().filter(|finding| *finding.rule == schema_create::RULE);
+        let causes = found.iter().filter(|finding| CAUSES.contains(&finding.rule));
         let causes = causes
             .filter_map(|finding| {
                 Some((finding.object.schema.clone()?, finding.role()?.to_owned()))

@@ -119,6 +119,24 @@ pub fn loads_library(parameter: &str) -> bool {
     }
 }
 
+/// Whether ALTER SYSTEM has stored a value with this library for a list of libraries, so that ALTER
+/// SYSTEM RESET removes it. True where the file cannot be read.
+pub fn is_stored_by_alter_system(parameter: &str) -> bool {
+    // SAFETY: a C string that the server sets when it starts.
+    let folder = unsafe { CStr::from_ptr(pg_sys::DataDir) }.to_string_lossy().into_owned();
+    let file = std::path::Path::new(&folder).join("postgresql.auto.conf");
+    // The server writes each setting in a line of its own.
+    let Ok(text) = std::fs::read(file) else { return true };
+    mentions(&String::from_utf8_lossy(&text), parameter)
+}
+
+/// Whether a configuration file sets a parameter to a value with this library.
+fn mentions(text: &str, parameter: &str) -> bool {
+    text.lines().filter_map(|line| line.split_once('=')).any(|(name, value)| {
+        name.trim().eq_ignore_ascii_case(parameter) && value.contains("dragonfly_guard")
+    })
+}
+
 /// Returns the value of a parameter in this session; `None` where the server has no such parameter.
 pub fn value(parameter: &str) -> Option<String> {
     let name = CString::new(parameter).ok()?;

@@ -7,7 +7,7 @@ use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
 use crate::pg::scratch::Scratch;
 use crate::pg::{setting, subtransaction};
-use crate::query::{self, Needs, Unreadable};
+use crate::query::{self, Unreadable};
 use crate::settings;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{FIRST_UNPINNED, Oid, Privileges, RoutineKind, Snapshot};
@@ -16,6 +16,7 @@ use dragonfly_core::doctor::{
 };
 use dragonfly_core::explain;
 use dragonfly_core::rules::Context;
+use pgrx::pg_sys::panic::CaughtError;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CString;
@@ -59,6 +60,7 @@ pub fn outcomes(
         }
         if let Ok(required) = required {
             objects.add(&required.needs);
+            objects.add(&required.defaults);
         }
     }
     let snapshot = objects.snapshot(state, base);
@@ -98,9 +100,10 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(cx: &Context<'_>, state: &'a State, base: &Snapshot, timeout: &'a LockTimeout) -> Self {
-        // Only a domain and the parts of an aggregate are checked beside the routine.
+        // Only a domain, the parts of an aggregate and a parsed body are checked beside the routine.
         let is_plain = |routine: &dragonfly_core::catalog::Routine| {
             routine.kind != RoutineKind::Aggregate
+                && !catalog::has_expressions(state, routine.oid)
                 && routine.arguments.iter().all(|of| *of < FIRST_UNPINNED)
         };
         Self {
@@ -124,11 +127,8 @@ impl<'a> Reader<'a> {
             return Ok(Rc::clone(known));
         }
         let required = Rc::new(self.required(access)?);
-        let depends_on_role = required
-            .needs
-            .needs
-            .iter()
-            .any(|need| need.check_as.is_none() && self.has_row_security(need.relation));
+        let depends_on_role =
+            required.needs.of_caller().any(|need| self.has_row_security(need.relation));
         if !depends_on_role {
             self.known.insert(key, Rc::clone(&required));
         }
@@ -142,7 +142,14 @@ impl<'a> Reader<'a> {
             Target::Routine(oid) if self.is_plain_call.get(&oid) == Some(&true) => {
                 return Ok(Required::default());
             }
-            Target::Routine(oid) => self.patiently(&|| query::of_call(oid, &self.trust)),
+            Target::Routine(oid) => {
+                let relations = catalog::relations_of_body(self.state, oid);
+                if let Some(why) = relations.into_iter().find_map(|r| self.too_complex(r)) {
+                    return Err(why.into());
+                }
+                let read = self.patiently(&|| query::of_call(oid, role, &self.trust));
+                return Required::of_call(read).map_err(unread);
+            }
             Target::Relation(relation) => {
                 let complex = self.too_complex(relation);
                 if let Some(why) = complex {
@@ -153,10 +160,10 @@ impl<'a> Reader<'a> {
                 self.patiently(&|| statement.needs(role, &self.trust))
             }
         };
-        Required::of(read).map_err(|error| subtransaction::report(&error).message().to_owned())
+        Required::of(read).map_err(unread)
     }
 
-    fn patiently(&self, read: &dyn Fn() -> Result<Needs, Unreadable>) -> Result<Needs, Unreadable> {
+    fn patiently<T>(&self, read: &dyn Fn() -> Result<T, Unreadable>) -> Result<T, Unreadable> {
         self.memory.with(|| self.timeout.while_reading(read))
     }
 
@@ -192,6 +199,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Why a statement could not be read.
+fn unread(error: Box<CaughtError>) -> String {
+    subtransaction::report(&error).message().to_owned()
+}
+
 /// Decides which roles have what the accesses need.
 struct Judge<'a> {
     cx: &'a Context<'a>,
@@ -209,8 +221,8 @@ impl Judge<'_> {
                 snapshot.schema(oid).and_then(|schema| explain::denied_usage(self.cx, role, schema))
             }
             Target::Routine(oid) => self.callable.get(oid).and_then(|routine| {
-                let calls = self.callable.calls(&required.needs);
-                explain::denied_execution(self.cx, role, routine, &calls)
+                let execution = self.callable.execution(routine, required);
+                explain::denied_execution(self.cx, role, &execution)
             }),
             Target::Relation(oid) => snapshot.relation(oid).and_then(|relation| {
                 let unusable = unusable(self.state, relation, access.privilege);
@@ -248,10 +260,7 @@ impl LockTimeout {
     }
 
     /// Reads what a statement needs, and waits for locks no longer than that.
-    fn while_reading(
-        &self,
-        read: &dyn Fn() -> Result<Needs, Unreadable>,
-    ) -> Result<Needs, Unreadable> {
+    fn while_reading<T>(&self, read: &dyn Fn() -> Result<T, Unreadable>) -> Result<T, Unreadable> {
         let timeout = CString::new(self.value()).unwrap_or_default();
         let outcome = setting::under(&[(c"lock_timeout", timeout.as_c_str())], read);
         if let Err(Unreadable::Now(_)) = &outcome {

@@ -14,7 +14,7 @@ pub use statement::{Statement, forms};
 
 use crate::catalog;
 use crate::pg::heap::State;
-use crate::query::{Needs, Unreadable};
+use crate::query::{CallNeeds, Needs, Unreadable};
 use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys::panic::CaughtError;
 
@@ -22,6 +22,8 @@ use pgrx::pg_sys::panic::CaughtError;
 #[derive(Default)]
 pub struct Required {
     pub needs: Needs,
+    /// What the defaults of the arguments of a call need, where the call omits these.
+    pub defaults: Needs,
     /// Why no role can execute it: the server's message.
     pub impossible: Option<String>,
 }
@@ -30,11 +32,17 @@ impl Required {
     /// # Errors
     /// Where the statement cannot be read at present.
     pub fn of(read: Result<Needs, Unreadable>) -> Result<Self, Box<CaughtError>> {
+        Self::of_call(read.map(|call| CallNeeds { call, defaults: Needs::default() }))
+    }
+
+    /// # Errors
+    /// Where the call cannot be read at present.
+    pub fn of_call(read: Result<CallNeeds, Unreadable>) -> Result<Self, Box<CaughtError>> {
         match read {
-            Ok(needs) => Ok(Self { needs, impossible: None }),
-            Err(Unreadable::Never(why)) => {
-                Ok(Self { needs: Needs::default(), impossible: Some(why) })
+            Ok(CallNeeds { call: needs, defaults }) => {
+                Ok(Self { needs, defaults, impossible: None })
             }
+            Err(Unreadable::Never(why)) => Ok(Self { impossible: Some(why), ..Self::default() }),
             Err(Unreadable::Now(error)) => Err(error),
         }
     }

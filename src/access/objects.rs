@@ -5,7 +5,7 @@ use crate::catalog;
 use crate::pg::heap::State;
 use crate::query::{self, Needs};
 use dragonfly_core::catalog::{Oid, Privileges, Relation, RelationKind, Routine, Snapshot};
-use dragonfly_core::explain::{Attempt, Called, Need};
+use dragonfly_core::explain::{Attempt, Body, Called, Checks, Execution, Need};
 use dragonfly_core::sql::printable;
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,6 +20,8 @@ impl Objects {
     pub fn add(&mut self, needs: &Needs) {
         self.relations.extend(needs.needs.iter().map(|need| need.relation));
         self.routines.extend(needs.calls.iter().map(|call| call.routine));
+        self.routines.extend(needs.bodies.iter().map(|body| body.routine));
+        needs.bodies.iter().for_each(|body| self.add(&body.needs));
     }
 
     /// Reads these objects and what checking them requires; also the tables that own the sequences
@@ -51,7 +53,7 @@ impl<'s> Callable<'s> {
         self.0.get(&routine).copied()
     }
 
-    pub fn calls(&self, needs: &Needs) -> Vec<Called<'s>> {
+    fn calls(&self, needs: &Needs) -> Vec<Called<'s>> {
         let called = |call: &query::Call| {
             let query::Call { routine, check_as, moment } = *call;
             self.get(routine).map(|routine| Called { routine, check_as, moment })
@@ -67,23 +69,46 @@ impl<'s> Callable<'s> {
         required: &Required,
         unusable: Option<String>,
     ) -> Attempt<'s> {
-        let Required { needs, impossible } = required;
-        Attempt {
-            relation,
+        let Required { needs, impossible, .. } = required;
+        let mut checks = self.checks(needs);
+        named_first(&mut checks.needs, relation.oid);
+        let (bodies, impossible) = (self.bodies(needs), impossible.clone());
+        Attempt { relation, checks, bodies, impossible, unusable }
+    }
+
+    /// Returns a call of a routine for the core.
+    pub fn execution(&self, routine: &'s Routine, required: &Required) -> Execution<'s> {
+        let Required { needs, defaults, impossible } = required;
+        Execution {
+            routine,
+            calls: self.calls(needs),
+            defaults: self.checks(defaults),
+            bodies: self.bodies(needs),
+            impossible: impossible.clone(),
+        }
+    }
+
+    fn checks(&self, needs: &Needs) -> Checks<'s> {
+        Checks {
+            needs: needs.needs.clone(),
             calls: self.calls(needs),
             unresolved: needs.unresolved.clone(),
-            needs: named_first(needs.needs.clone(), relation.oid),
-            impossible: impossible.clone(),
-            unusable,
         }
+    }
+
+    fn bodies(&self, needs: &Needs) -> Vec<Body<'s>> {
+        let body = |body: &query::Body| {
+            let routine = self.get(body.routine)?;
+            Some(Body { routine, runs_as: body.runs_as, checks: self.checks(&body.needs) })
+        };
+        needs.bodies.iter().filter_map(body).collect()
     }
 }
 
 /// Puts the needs on the relation that the statement names first, because the server checks them
 /// first.
-fn named_first(mut needs: Vec<Need>, named: Oid) -> Vec<Need> {
+fn named_first(needs: &mut [Need], named: Oid) {
     needs.sort_by_key(|need| !(need.relation == named && need.check_as.is_none()));
-    needs
 }
 
 /// Why a statement on a materialized view fails for a role with all privileges.

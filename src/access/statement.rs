@@ -55,7 +55,7 @@ impl Statement<'_> {
     pub fn needs(&self, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
         let Some(name) = Name::of(self.relation) else { return Ok(Needs::default()) };
         match self.text(&name, self.columns).map_err(Unreadable::Never)? {
-            Text::Truncate => query::of_truncate(self.relation, trust),
+            Text::Truncate => query::of_truncate(self.relation, role, trust),
             Text::Privilege { or } => {
                 let (relation, privileges) = (self.relation, self.privilege);
                 let need = Need { relation, privileges, or, ..Need::default() };

@@ -61,6 +61,7 @@ fn answer(
     objects.relations.extend(asked.relation());
     objects.routines.extend(asked.routine());
     objects.add(&required.plain.needs);
+    objects.add(&required.plain.defaults);
     required.forms.iter().for_each(|(_, required)| objects.add(&required.needs));
     let snapshot = objects.snapshot(&state, base);
     let access = Access::new(&snapshot);
@@ -70,8 +71,8 @@ fn answer(
     let subject = match &asked.found {
         Found::Schema(oid) => snapshot.schema(*oid).map(Subject::Schema),
         Found::Routine(oid) => {
-            let calls = callable.calls(&required.plain.needs);
-            callable.get(*oid).map(|routine| Subject::Routine(routine, calls))
+            let execution = |routine| callable.execution(routine, &required.plain);
+            callable.get(*oid).map(|routine| Subject::Routine(execution(routine)))
         }
         Found::Relation(oid, _) => snapshot.relation(*oid).map(|relation| {
             let attempt = |required: &Required| {
@@ -153,7 +154,8 @@ impl Asked {
         let required = |read| Required::of(read).unwrap_or_else(|error| error.rethrow());
         match &self.found {
             Found::Routine(oid) => {
-                let plain = required(query::of_call(*oid, &trust));
+                let read = Required::of_call(query::of_call(*oid, role, &trust));
+                let plain = read.unwrap_or_else(|error| error.rethrow());
                 Statements { plain, forms: vec![] }
             }
             Found::Relation(oid, columns) => {

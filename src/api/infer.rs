@@ -36,7 +36,9 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
     let mode = mode(call);
     let Installation { state, own, contract: base } = Installation::now();
     let present = catalog::base(&state).complete();
-    let base = with_preset(&base, &present);
+    let base = with_preset(&base, &present, &|schema, name| {
+        catalog::relation_named(schema.oid, name).is_some()
+    });
     let schemas = argument::names(call, 0, "schemas")
         .map_or_else(|| user_schemas(&base, &present), |wanted| existing(wanted, &present));
     let seed = seed(&base, &schemas);
@@ -203,10 +205,11 @@ fn report_failing(left_out: &[LeftOut]) {
     .notice();
 }
 
-/// Reports what the contract does not declare: the number of findings of each rule.
+/// Reports what the contract does not declare: the number of findings of each rule, as
+/// `ops.load_contract()` counts them.
 fn report_left_out(left_out: &[Finding], mode: Mode) {
     let mut counts: Vec<(Severity, &str, usize)> = Vec::new();
-    for finding in left_out.iter().filter(|f| f.severity > Severity::Info) {
+    for finding in left_out {
         let kind = (finding.severity, finding.rule.id);
         match counts.iter_mut().find(|(severity, rule, _)| (*severity, *rule) == kind) {
             Some((_, _, count)) => *count += 1,
@@ -228,8 +231,8 @@ fn report_left_out(left_out: &[Finding], mode: Mode) {
              exists."
         }
         Mode::AsIs => {
-            "After ops.load_contract(), SELECT * FROM ops.infer_exemptions() lists them with a \
-             statement that exempts each, the worst first."
+            "After ops.load_contract(), SELECT * FROM ops.infer_exemptions() lists the errors and \
+             warnings with a statement that exempts each, the worst first."
         }
     };
     Report {

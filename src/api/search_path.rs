@@ -62,9 +62,9 @@ fn of_routine(call: Call) -> pg_sys::Datum {
         .error(PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION)
     };
     let row = with_bodies(&HashSet::from([oid]), |cx| {
-        let assessment = cx.paths.config(&routine.config, routine.owner);
-        let safe_path = definer_path::suggestion(cx, &routine, &assessment);
-        with_safe_path(verdict(cx, &assessment), safe_path)
+        let path = cx.paths.config(&routine.config, routine.owner);
+        let safe_path = definer_path::suggestion(cx, &routine, &path);
+        with_safe_path(verdict(cx, &cx.paths.routine(&routine)), safe_path)
     });
     call.table([row])
 }
@@ -110,8 +110,7 @@ fn security_definer_functions(call: Call) -> pg_sys::Datum {
 }
 
 fn row(cx: &Context<'_>, routine: &Routine) -> Vec<Value> {
-    let [verdict, reasons, canonical] =
-        verdict(cx, &cx.paths.config(&routine.config, routine.owner));
+    let [verdict, reasons, canonical] = verdict(cx, &cx.paths.routine(routine));
     vec![
         Value::Name(cx.snapshot.schema_name(routine.schema).into()),
         Value::Name(routine.name.clone()),

@@ -25,7 +25,10 @@ sql_function!(
 fn try_migration(call: Call) -> pg_sys::Datum {
     let sql = argument::text(call, 0, "sql");
     let before = audit::findings_now();
-    let rows = match subtransaction::rolled_back(|| run(&sql)) {
+    let earlier = guard::before_trial();
+    let result = subtransaction::rolled_back(|| run(&sql));
+    guard::after_trial(earlier);
+    let rows = match result {
         Ok(Ok(after)) => differences(before, after),
         Ok(Err(reason)) => vec![reason.failure().row()],
         Err(error) => vec![Failure::of(&error).row()],

@@ -445,7 +445,7 @@ impl Assembled {
             };
             for used in part.uses.iter().filter(|_| is_known) {
                 match used {
-                    Use::Relation(oid) | Use::Column(oid, _) => {
+                    Use::Relation(oid) | Use::Column(oid, _) | Use::AnyColumn(oid, _) => {
                         if !relation(oid) && seen.insert(ObjectId::Relation(*oid)) {
                             missing.relations.push(*oid);
                         }
@@ -477,7 +477,7 @@ impl Assembled {
                 Holder::Type(_) | Holder::Policy(_) => false,
             };
             relations.extend(part.uses.iter().filter_map(|used| match used {
-                Use::Relation(oid) | Use::Column(oid, _) => Some(*oid),
+                Use::Relation(oid) | Use::Column(oid, _) | Use::AnyColumn(oid, _) => Some(*oid),
                 _ => None,
             }));
         }
@@ -589,13 +589,9 @@ impl Assembler<'_> {
 
     fn policy(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
         let Some(info) = self.infos.get(self.state, oids::PG_POLICY, oid) else { return };
-        let has_whole_row = || {
-            let columns = ["polqual", "polwithcheck"];
-            columns.iter().any(|column| self.has_whole_row(oids::POLICY_BY_OID, oid, column))
-        };
-        let reads_columns = edges.iter().any(|e| e.to.2 > 0 && e.to.1 != info.on);
-        let whole = reads_columns && has_whole_row();
-        let uses = self.uses(edges, info.on, whole);
+        let stored = || self.stored(oids::POLICY_BY_OID, oid, &["polqual", "polwithcheck"]);
+        let text = reads_relation(edges, info.on).then(stored);
+        let uses = self.uses(edges, info.on, text.as_deref());
         let (holder, kind, name) = (Holder::Policy(oid), PartKind::Policy, info.name);
         found.parts.push((Part { holder, kind, name, uses }, Holder::Relation(info.on)));
     }
@@ -612,8 +608,11 @@ impl Assembler<'_> {
             || objects::runs_as_invoker(self.state, info.on),
             |view| view.security_invoker,
         );
-        let whole = is_invoker && self.has_whole_row(oids::REWRITE_BY_OID, oid, "ev_action");
-        let uses = self.uses(edges, info.on, whole);
+        // Of other views, the columns that the owner reads are sufficient: it rarely needs a GRANT,
+        // and the queries of all views are long.
+        let is_read = is_invoker || reads_without_columns(edges, info.on);
+        let text = is_read.then(|| self.stored(oids::REWRITE_BY_OID, oid, &["ev_action"]));
+        let uses = self.uses(edges, info.on, text.as_deref());
         let (holder, name) = (Holder::Relation(info.on), info.name);
         found.parts.push((Part { holder, kind, name, uses }, holder));
     }
@@ -627,13 +626,13 @@ impl Assembler<'_> {
         } else {
             (Holder::Relation(info.on), PartKind::Check, info.name, info.on)
         };
-        let uses = self.uses(edges, own, false);
+        let uses = self.uses(edges, own, None);
         found.parts.push((Part { holder, kind, name, uses }, holder));
     }
 
     fn default(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
         let Some(info) = self.infos.get(self.state, oids::PG_ATTRDEF, oid) else { return };
-        let uses = self.uses(edges, info.on, false);
+        let uses = self.uses(edges, info.on, None);
         if uses.is_empty() {
             return;
         }
@@ -651,7 +650,7 @@ impl Assembler<'_> {
         let commands = [(4, Command::Insert), (8, Command::Delete), (16, Command::Update)];
         let commands = commands.into_iter().filter(|(bit, _)| info.code & bit != 0);
         let kind = PartKind::TriggerCondition(commands.map(|(_, command)| command).collect());
-        let mut uses = self.uses(edges, info.on, false);
+        let mut uses = self.uses(edges, info.on, None);
         // EXECUTE on the function of a trigger is checked when it is created.
         uses.retain(|used| *used != Use::Routine(info.function));
         let (holder, name) = (Holder::Relation(info.on), info.name);
@@ -688,7 +687,7 @@ impl Assembler<'_> {
             b'p' => (oid, PartKind::PartitionKey),
             _ => return,
         };
-        let uses = self.uses(&own, table, false);
+        let uses = self.uses(&own, table, None);
         let name = self.name_of(oids::CLASS_BY_OID, oid, "relname");
         let holder = Holder::Relation(table);
         found.parts.push((Part { holder, kind, name, uses }, holder));
@@ -696,8 +695,8 @@ impl Assembler<'_> {
 
     fn routine(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
         let by = oids::PROC_BY_OID;
-        let whole = edges.iter().any(|e| e.to.2 > 0) && self.has_whole_row(by, oid, "prosqlbody");
-        let mut uses = self.uses(edges, 0, whole);
+        let text = reads_relation(edges, 0).then(|| self.stored(by, oid, &["prosqlbody"]));
+        let mut uses = self.uses(edges, 0, text.as_deref());
         if uses.is_empty() {
             return;
         }
@@ -724,9 +723,12 @@ impl Assembler<'_> {
     }
 
     /// Returns what the rows say that an expression uses, apart from its own relation. Where it
-    /// reads a whole row, `pg_depend` names the columns that it reads as well, and no more.
-    fn uses(&mut self, edges: &[Edge], own: Oid, reads_whole_rows: bool) -> Vec<Use> {
+    /// reads a whole row, `pg_depend` names the columns that it reads as well, and no more: then,
+    /// and where it names no column, the stored expression `text` tells. Without it, the expression
+    /// contains no query, and reads no relation but sequences.
+    fn uses(&mut self, edges: &[Edge], own: Oid, text: Option<&str>) -> Vec<Use> {
         let mut uses = BTreeSet::new();
+        let reads_whole_rows = text.is_some_and(|text| text.contains(":varattno 0 "));
         for edge in edges {
             let (class, oid, column) = edge.to;
             match class {
@@ -740,10 +742,21 @@ impl Assembler<'_> {
                     uses.insert(Use::Type(oid));
                 }
                 oids::PG_CLASS if oid != own && edge.kind != b'i' => {
-                    uses.insert(if column > 0 && !reads_whole_rows {
-                        Use::Column(oid, column_name(oid, column as i16))
+                    uses.extend(if column > 0 && !reads_whole_rows {
+                        Some(Use::Column(oid, column_name(oid, column as i16)))
+                    } else if column > 0 || relkind(oid) == b'S' {
+                        Some(Use::Relation(oid))
                     } else {
-                        Use::Relation(oid)
+                        // Otherwise it is a constant of type regclass.
+                        text.filter(|text| text.contains(&format!(":relid {oid} "))).and_then(
+                            |_| {
+                                if reads_whole_rows {
+                                    return Some(Use::Relation(oid));
+                                }
+                                let first = objects::columns(self.state, oid).into_iter().next();
+                                first.map(|first| Use::AnyColumn(oid, first))
+                            },
+                        )
                     });
                 }
                 _ => {}
@@ -769,13 +782,26 @@ impl Assembler<'_> {
         functions
     }
 
-    /// Whether a stored expression contains a reference to a whole row.
-    fn has_whole_row(&self, by: ByOid, oid: Oid, column: &str) -> bool {
-        of_row(self.state, by, oid, column, |row, column| {
-            row.text(column).is_some_and(|text| text.contains(":varattno 0 "))
-        })
-        .unwrap_or_default()
+    /// Returns the expressions that a row of a catalog stores, as text.
+    fn stored(&self, by: ByOid, oid: Oid, columns: &[&str]) -> String {
+        let text = |column: &&str| {
+            of_row(self.state, by, oid, column, |row, column| row.text(column)).flatten()
+        };
+        columns.iter().filter_map(text).collect()
     }
+}
+
+/// Whether a part reads another relation than its own, or names one.
+fn reads_relation(edges: &[Edge], own: Oid) -> bool {
+    edges.iter().any(|edge| edge.to.0 == oids::PG_CLASS && edge.to.1 != own)
+}
+
+/// Whether a part reads no column of another relation, or whole rows only.
+fn reads_without_columns(edges: &[Edge], own: Oid) -> bool {
+    reads_relation(edges, own)
+        && edges
+            .iter()
+            .any(|e| e.to.0 == oids::PG_CLASS && e.to.1 != own && e.to.2 == 0 && e.kind != b'i')
 }
 
 fn relkind(relation: Oid) -> u8 {

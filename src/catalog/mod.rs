@@ -3,6 +3,7 @@
 
 mod bodies;
 mod caller;
+mod caller_typed;
 mod code;
 mod content_owners;
 mod definition;
@@ -28,8 +29,11 @@ pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard};
-pub use name::{description, name};
-pub use object_hash::{Freshness, behind_view, cache as cache_hashes, object_hash, products};
+pub use name::{description, name, qualified_name};
+pub use object_hash::{
+    Freshness, behind_view, cache as cache_hashes, is_redefined, object_hash, products,
+    relations_of_body,
+};
 pub use objects::{
     columns, computed_columns, has_row_security, has_rules, is_populated, members,
     members_of_extensions, owner as relation_owner, relation_kind, relation_named, schema_named,
@@ -38,8 +42,8 @@ pub use objects::{
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
-    code, named as routines_named, of_schema as routines_of_schema, owner as routine_owner,
-    quoted_path, validator,
+    code, definer, has_expressions, named as routines_named, of_schema as routines_of_schema,
+    owner as routine_owner, quoted_path, validator,
 };
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,

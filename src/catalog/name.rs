@@ -1,8 +1,10 @@
 //! Names and descriptions of objects.
 
 use super::oids;
+use crate::pg::heap::{State, of_row};
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::Oid;
+use dragonfly_core::sql::quote_ident;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char};
 
@@ -40,4 +42,22 @@ pub fn description(class: pg_sys::Oid, object: pg_sys::Oid) -> String {
             from_server(CStr::from_ptr(text).to_bytes())
         }
     }
+}
+
+/// Returns schema and name of a relation or a routine in a state of the catalogs, quoted; `None`
+/// for other objects and for objects that do not exist in it.
+pub fn qualified_name(state: &State, class: Oid, object: Oid) -> Option<String> {
+    let (by_oid, name, schema) = match class {
+        oids::PG_CLASS => (oids::CLASS_BY_OID, "relname", "relnamespace"),
+        oids::PG_PROC => (oids::PROC_BY_OID, "proname", "pronamespace"),
+        _ => return None,
+    };
+    let schema = of_row(state, by_oid, object, schema, |row, schema| row.oid(schema))?;
+    let name = of_row(state, by_oid, object, name, |row, name| row.name(name))?;
+    // SAFETY: a lookup in the system cache; null or a C string.
+    let schema = unsafe {
+        let schema = pg_sys::get_namespace_name(schema.into());
+        (!schema.is_null()).then(|| from_server(CStr::from_ptr(schema).to_bytes()))
+    }?;
+    Some(format!("{}.{}", quote_ident(&schema), quote_ident(&name)))
 }

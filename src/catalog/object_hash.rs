@@ -22,6 +22,8 @@ pub enum Freshness {
     /// At an earlier time in this session, unless the query has been stored again since. For
     /// callers that must not wait.
     Cached,
+    /// Never: the stored form is used. For comparisons of two states of the catalogs.
+    Stored,
 }
 
 /// Returns the hash of an object; `None` for other kinds of objects and for objects that do not
@@ -40,6 +42,21 @@ pub fn object_hash(state: &State, object: ObjectId, freshness: Freshness) -> Opt
     }?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     Some(fingerprint(&parts))
+}
+
+/// Whether the definition of a relation or a routine, or of a policy of the relation, differs
+/// between two states of the catalogs.
+pub fn is_redefined(then: &State, now: &State, object: ObjectId) -> bool {
+    let hashes = |state: &State| -> Vec<Option<String>> {
+        let policies = match object {
+            ObjectId::Relation(relation) => policies_of(state, relation),
+            _ => vec![],
+        };
+        let policies = policies.into_iter().map(ObjectId::Policy);
+        let objects = std::iter::once(object).chain(policies);
+        objects.map(|object| object_hash(state, object, Freshness::Stored)).collect()
+    };
+    hashes(then) != hashes(now)
 }
 
 /// Deparses some relations and routines with everything that their hashes depend on, for later
@@ -100,8 +117,6 @@ fn relation(state: &State, relation: u32, freshness: Freshness) -> Option<Vec<St
     }
     columns(state, relation, &mut parts);
     triggers(state, relation, &mut parts);
-    foreign(state, relation, &mut parts);
-    children(state, relation, &mut parts);
     restrictive(state, relation, freshness, &mut parts);
     views_behind(state, vec![relation], freshness, &mut parts);
     Some(parts)
@@ -124,12 +139,17 @@ fn head(state: &State, relation: u32, parts: &mut Vec<String>) -> bool {
     found
 }
 
-/// Adds the rules of some relations (the query of a view is one) and of the views that these depend
-/// on, with their owners.
+/// Adds the rules of some relations (the query of a view is one), the owners of those with rules,
+/// and where the rows of each come from: a foreign server, and tables that inherit from it. The
+/// same of all relations that these depend on.
 fn views_behind(state: &State, relations: Vec<u32>, freshness: Freshness, parts: &mut Vec<String>) {
     let mut seen: HashSet<u32> = relations.iter().copied().collect();
     let mut queue = relations;
     while let Some(relation) = queue.pop() {
+        crate::pg::heap::interrupts();
+        foreign(state, relation, parts);
+        let children = children(state, relation, parts);
+        queue.extend(children.into_iter().filter(|oid| seen.insert(*oid)));
         let rules = rules(state, relation);
         if !rules.is_empty() {
             head(state, relation, parts);
@@ -194,6 +214,11 @@ pub fn products(state: &State, relation: u32, limit: u64) -> u64 {
     count(state, relation, limit, &mut HashMap::new())
 }
 
+/// Returns the relations that the parsed body of a routine names.
+pub fn relations_of_body(state: &State, routine: u32) -> Vec<u32> {
+    named_by(state, oids::PG_PROC, routine, oids::PG_CLASS)
+}
+
 /// Returns the objects of one catalog that an object depends on.
 fn named_by(state: &State, catalog: u32, object: u32, of: u32) -> Vec<u32> {
     let table = Table::open(oids::PG_DEPEND);
@@ -237,9 +262,9 @@ fn foreign(state: &State, relation: u32, parts: &mut Vec<String>) {
     });
 }
 
-/// Adds the tables that inherit from a table, because queries of the table read their rows.
-/// Partitions are not part of the hash.
-fn children(state: &State, relation: u32, parts: &mut Vec<String>) {
+/// Adds the tables that inherit from a table, because queries of the table read their rows, and
+/// returns them. Partitions are not part of the hash.
+fn children(state: &State, relation: u32, parts: &mut Vec<String>) -> Vec<u32> {
     let table = Table::open(oids::PG_INHERITS);
     let (child, parent) = (table.column("inhrelid"), table.column("inhparent"));
     let mut found = Vec::new();
@@ -248,13 +273,11 @@ fn children(state: &State, relation: u32, parts: &mut Vec<String>) {
     });
     // SAFETY: a lookup in the system cache.
     found.retain(|child| !unsafe { pg_sys::get_rel_relispartition((*child).into()) });
-    let mut names: Vec<String> = found
-        .into_iter()
-        .filter_map(|oid| super::name(oids::PG_CLASS, oid))
-        .map(|(s, n)| safe_qualified(&s, &n))
-        .collect();
-    names.sort();
-    parts.append(&mut names);
+    // The order must not depend on OIDs.
+    found.sort_by_cached_key(|oid| super::name(oids::PG_CLASS, *oid));
+    let names = found.iter().filter_map(|oid| super::name(oids::PG_CLASS, *oid));
+    parts.extend(names.map(|(schema, name)| safe_qualified(&schema, &name)));
+    found
 }
 
 fn columns(state: &State, relation: u32, parts: &mut Vec<String>) {
@@ -455,6 +478,9 @@ fn cached(
     deparse: impl FnOnce() -> String,
 ) -> String {
     let stored = fingerprint(&[stored]);
+    if freshness == Freshness::Stored {
+        return stored;
+    }
     if freshness == Freshness::Cached {
         let known = DEPARSED.with_borrow(|deparsed| {
             deparsed

@@ -1,7 +1,7 @@
 //! Reads `pg_proc`.
 
 use super::objects::{self, Contents};
-use super::{bodies, oids};
+use super::{bodies, caller_typed, oids};
 use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::{self, from_server};
 use dragonfly_core::catalog::{Acl, ContentKind, Oid, PG_CATALOG, Routine, RoutineKind, Snapshot};
@@ -24,6 +24,8 @@ struct Columns {
     acl: Column,
     arguments: Column,
     result: Column,
+    all_arguments: Column,
+    language: Column,
 }
 
 impl Columns {
@@ -39,6 +41,8 @@ impl Columns {
             acl: table.column("proacl"),
             arguments: table.column("proargtypes"),
             result: table.column("prorettype"),
+            all_arguments: table.column("proallargtypes"),
+            language: table.column("prolang"),
         }
     }
 
@@ -58,9 +62,15 @@ impl Columns {
             acl: row.acl(self.acl),
             arguments: row.oids(self.arguments),
             is_trigger: TRIGGER_TYPES.contains(&row.oid(self.result)),
+            converts_result: row.oid(self.result) == pg_sys::RECORDOID.to_u32()
+                && row.oid(self.language) == SQL
+                && row.is_null(self.all_arguments),
         }
     }
 }
+
+/// The language `sql` (pg_language.dat).
+const SQL: Oid = 14;
 
 /// The pseudo-types `trigger` and `event_trigger`, which only functions for triggers return.
 const TRIGGER_TYPES: [Oid; 2] = [pg_sys::TRIGGEROID.to_u32(), pg_sys::EVENT_TRIGGEROID.to_u32()];
@@ -85,7 +95,7 @@ pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
         }
     });
     snapshot.routines = routines;
-    name_types(snapshot);
+    complete(state, snapshot);
 }
 
 /// Reads the SECURITY DEFINER routines whose search_path contains one of `names`, the routines in
@@ -119,7 +129,7 @@ pub fn searching(
         }
     });
     snapshot.routines = routines;
-    name_types(snapshot);
+    complete(state, snapshot);
 }
 
 /// Reads those of the routines `oids` that exist, and their extensions.
@@ -134,7 +144,7 @@ pub fn some(state: &State, oids: &[Oid], snapshot: &mut Snapshot) {
             snapshot.routine_extension.insert(*oid, extension);
         }
     }
-    name_types(snapshot);
+    complete(state, snapshot);
 }
 
 /// Reads the functions that settings of PostgREST name, where they are not in the snapshot yet.
@@ -160,6 +170,12 @@ pub fn named_in_settings(state: &State, snapshot: &mut Snapshot) {
     found.sort_unstable();
     found.dedup();
     some(state, &found, snapshot);
+}
+
+/// Adds what other catalogs say about the routines.
+fn complete(state: &State, snapshot: &mut Snapshot) {
+    name_types(snapshot);
+    caller_typed::read(state, snapshot);
 }
 
 /// Adds the names of all argument types.
@@ -234,6 +250,19 @@ pub fn acl(state: &State, routine: Oid) -> Acl {
 pub fn argument_type_oids(state: &State, routine: Oid) -> Vec<Oid> {
     of_row(state, oids::PROC_BY_OID, routine, "proargtypes", |row, types| row.oids(types))
         .unwrap_or_default()
+}
+
+/// Returns the owner of a SECURITY DEFINER routine; `None` for other routines.
+pub fn definer(state: &State, routine: Oid) -> Option<Oid> {
+    is_definer(state, routine).then(|| owner(state, routine)).flatten()
+}
+
+/// Whether a routine has a parsed body (BEGIN ATOMIC), or defaults of arguments.
+pub fn has_expressions(state: &State, routine: Oid) -> bool {
+    let by = oids::PROC_BY_OID;
+    ["prosqlbody", "proargdefaults"].into_iter().any(|column| {
+        of_row(state, by, routine, column, |row, column| !row.is_null(column)) == Some(true)
+    })
 }
 
 /// Returns the input argument types of a routine as in its identity.

@@ -75,6 +75,7 @@ pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
         routine_extension,
         relation_extension,
         types,
+        caller_typed,
         ..
     } = part;
     // Routines in a temporary schema can be called by their session only, because permanent
@@ -89,6 +90,7 @@ pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
         routine_extension,
         relation_extension,
         types,
+        caller_typed,
         ..base
     };
     objects::extension_names(state, &mut snapshot);

@@ -7,9 +7,11 @@
 use crate::catalog::ObjectId;
 use crate::contract::Severity;
 use crate::finding::{Finding, GRANTEES, fingerprint};
+use crate::rule::Rule;
+use crate::sql::quote_literal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// An accepted finding, or a rule whose findings are accepted for objects that match a pattern.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -198,6 +200,23 @@ impl Exemptions {
             .max_by_key(|(exemption, status)| (*status, exemption.id))
     }
 
+    /// Returns the names of the objects on whose definition exemptions are based.
+    #[must_use]
+    pub fn basis(&self) -> HashSet<&str> {
+        let based = self.list.iter().filter(|exemption| exemption.fingerprint.is_some());
+        based.map(|exemption| object_name(&exemption.object)).collect()
+    }
+
+    /// Returns the exemption of one finding of a rule about an object with this name.
+    #[must_use]
+    pub fn of_name(&self, rule: &Rule, name: &str) -> Option<&Exemption> {
+        self.list.iter().find(|exemption| {
+            exemption.fingerprint.is_some()
+                && exemption.rule == rule.id
+                && object_name(&exemption.object) == name
+        })
+    }
+
     /// Whether an exemption is about findings of a rule.
     #[must_use]
     pub fn mention(&self, rule: &str) -> bool {
@@ -237,6 +256,35 @@ impl Exemptions {
         };
         findings.into_iter().filter_map(applied).collect()
     }
+}
+
+/// Returns schema and name of the relation or routine that an identity is about: of a routine
+/// without the argument types, of a policy the name of its table.
+#[must_use]
+pub fn object_name(identity: &str) -> &str {
+    let of_policy = identity.rsplit_once(" on ").map_or(identity, |(_, relation)| relation);
+    of_policy.split_once('(').map_or(of_policy, |(name, _)| name)
+}
+
+/// Returns the calls that exempt the findings of an exemption again, in their current state, with
+/// its reason and expiry time.
+#[must_use]
+pub fn renewal(exemption: &Exemption, findings: &[&Finding]) -> Vec<String> {
+    let reason = quote_literal(&exemption.reason);
+    let until = exemption.expires_at.as_ref();
+    let until =
+        until.map(|at| format!(", expires_at => {}", quote_literal(at))).unwrap_or_default();
+    if exemption.fingerprint.is_none() {
+        let object = quote_literal(&exemption.object);
+        return vec![format!(
+            "SELECT ops.exempt(rule => '{}', object => {object}, reason => {reason}{until});",
+            exemption.rule
+        )];
+    }
+    findings
+        .iter()
+        .map(|finding| format!("SELECT ops.exempt('{}', {reason}{until});", finding.fingerprint))
+        .collect()
 }
 
 /// One token of a pattern.
@@ -296,6 +344,13 @@ pub fn matches(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn name_of_the_object_is_that_of_the_routine_or_of_the_table_of_a_policy() {
+        let identities = ["app.t", "app.f(integer,text)", "p on app.t", "\"a on b\" on app.\"T\""];
+        assert_eq!(identities.map(object_name), ["app.t", "app.f", "app.t", "app.\"T\""]);
+    }
+
     use crate::rules::find;
     use crate::rules::testing::World;
 

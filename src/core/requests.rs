@@ -12,7 +12,8 @@ use std::collections::HashSet;
 /// The roles of requests in one snapshot under one contract.
 #[derive(Debug)]
 pub struct Requests<'a> {
-    /// The undeclared roles that a declared login role can become, in order of name.
+    /// The undeclared roles that a declared login role can become, or that a client can become
+    /// without inheriting their privileges, in order of name.
     pub undeclared: Vec<&'a Role>,
     /// Every role that a client or a login role is a member of.
     reached: HashSet<Oid>,
@@ -21,8 +22,8 @@ pub struct Requests<'a> {
 impl<'a> Requests<'a> {
     /// Returns the roles of requests. Roles that the contract or the platform restricts in another
     /// way are not among the undeclared ones: declared roles of any kind, superusers, predefined
-    /// and managed roles, the owner of the database, and roles that a client or worker is a member
-    /// of, because that membership is reported.
+    /// and managed roles, the owner of the database, and roles whose privileges a client inherits,
+    /// because they count as its own, or that a worker is a member of.
     #[must_use]
     pub fn of(contract: &Contract, snapshot: &'a Snapshot, access: &Access<'_>) -> Self {
         let existing = |kind| -> Vec<&'a Role> {
@@ -35,7 +36,11 @@ impl<'a> Requests<'a> {
         let (logins, clients) = (existing(RoleKind::Login), existing(RoleKind::Client));
         let possible = [logins.clone(), clients.clone(), possible_logins(snapshot, &clients)];
         let reached = closure(&possible.concat(), Follow::Members);
-        let reported = closure(&[clients, existing(RoleKind::Worker)].concat(), Follow::Members);
+        let reported =
+            closure(&[clients.clone(), existing(RoleKind::Worker)].concat(), Follow::Members);
+        let mut usable = closure(&logins, Follow::Set);
+        let groups = clients_groups(snapshot, access, &clients);
+        usable.extend(&groups);
         let is_undeclared = |role: &&Role| {
             contract.role(&role.name).is_none()
                 && !contract.trusted_roles.contains(&role.name)
@@ -43,9 +48,8 @@ impl<'a> Requests<'a> {
                 && !role.superuser
                 && !role.is_predefined()
                 && role.oid != snapshot.database.owner
-                && !reported.contains(&role.oid)
+                && (groups.contains(&role.oid) || !reported.contains(&role.oid))
         };
-        let usable = closure(&logins, Follow::Set);
         let mut undeclared: Vec<&Role> =
             usable.iter().filter_map(|oid| snapshot.role(*oid)).filter(is_undeclared).collect();
         undeclared.sort_by(|a, b| a.name.cmp(&b.name));
@@ -58,6 +62,21 @@ impl<'a> Requests<'a> {
     pub fn reach(&self, role: Oid) -> bool {
         self.reached.contains(&role)
     }
+}
+
+/// Returns the roles that a client can act as without inheriting their privileges: it can SET ROLE,
+/// or grant itself the membership. What is granted to them is as good as granted to the client.
+fn clients_groups(snapshot: &Snapshot, access: &Access<'_>, clients: &[&Role]) -> HashSet<Oid> {
+    let mut groups = HashSet::new();
+    for client in clients.iter().filter(|client| !client.superuser) {
+        let closure = access.closure(client.oid, Follow::Members);
+        groups.extend(closure.iter().filter(|role| {
+            !access.has_privileges_of(client.oid, **role)
+                && access.can_act_as(client.oid, **role)
+                && snapshot.role(**role).is_some()
+        }));
+    }
+    groups
 }
 
 /// Returns the direct members of clients that can log in.
@@ -117,6 +136,25 @@ mod tests {
             "a pattern of managed roles excuses no role of requests; memberships in owners and \
              superusers, and those of clients, are reported"
         );
+    }
+
+    #[test]
+    fn group_that_a_client_can_become_without_inheriting_is_a_role_of_requests() {
+        let mut world = World::conforming();
+        world.snapshot.version = 16;
+        for name in ["group", "inner", "inherited", "powerless", "granted"] {
+            world.add_role(name);
+        }
+        world.grant_role_without_inherit("group", "anon");
+        world.grant_role("inner", "group");
+        world.grant_role("inherited", "anon");
+        world.grant_role_without_inherit("service_role", "anon");
+        for role in ["powerless", "granted"] {
+            world.grant_role_without_inherit(role, "authenticated");
+            world.snapshot.memberships.last_mut().unwrap().set = false;
+        }
+        world.snapshot.memberships.last_mut().unwrap().admin = true;
+        assert_eq!(undeclared(&world), ["granted", "group", "inner"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::changes::{self, Changed};
 use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
-use super::{enforce, transaction};
+use super::{ended, enforce, transaction};
 use crate::catalog::temporary::{self, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
@@ -17,7 +17,8 @@ use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
-    Change, Completion, Regression, RejectedAt, Rejection, exposed, is_excused, is_regression,
+    Change, Completion, Opened, Opening, Regression, RejectedAt, Rejection, exposed, is_excused,
+    is_regression, opened,
 };
 use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
@@ -68,7 +69,7 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
     let (at_once, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| {
         found.is_due_at(moment)
             // The message about a rejected statement covers what the commit would reject as well.
-            || is_rejected && found.is_blocked_addition()
+            || is_rejected && found.is_addition()
     });
     transaction::statement_checked(!later.is_empty(), committed, Some(&states.contract));
     enforce::act(
@@ -104,9 +105,10 @@ pub fn before_commit(is_prepared: bool) {
     if !Own::is_there(&now) {
         return reject_dropping_guard();
     }
+    let ended = ended::warnings(&changed, &now);
     transaction::commits();
     if !transaction::is_relevant() && snapshots_of(&changed, &now, Moment::Commit).is_none() {
-        return;
+        return ended::raise(ended);
     }
     let own = Own::find(&now);
     cache_hashes_of_exempt(&changed, &now, &own);
@@ -115,6 +117,7 @@ pub fn before_commit(is_prepared: bool) {
     if !transaction::is_settled(&fresh.committed(), &contract::in_force(&fresh, &own)) {
         run(&changes::all(), Moment::Commit, &transaction::subject());
     }
+    ended::raise(ended);
     if is_prepared || drops_permanent_objects(&changed, &fresh) {
         if affects_other_transactions(&changed, &fresh) {
             enforce::cannot_release_commit_lock(is_prepared);
@@ -162,8 +165,10 @@ fn cache_hashes_of_exempt(changed: &[Changed], now: &State, own: &Own) {
 pub fn as_if_committing() {
     let (changed, now) = (changes::all(), State::now());
     if !changed.is_empty() && Own::is_there(&now) {
+        let ended = ended::warnings(&changed, &now);
         cache_hashes_of_exempt(&changed, &now, &Own::find(&now));
         run(&changed, Moment::Commit, &transaction::subject());
+        ended::raise(ended);
     }
 }
 
@@ -185,7 +190,10 @@ fn reject_dropping_guard() {
     if Own::is_there(&transaction::before(&State::now()))
         && (settings::is_hardened() || !is_by_name)
     {
-        enforce::drops_guard(&transaction::last_started(), is_by_name);
+        let tag = transaction::last_started();
+        // A temporary object that is dropped at commit may take the extension along.
+        let tag = if tag.is_empty() { "COMMIT" } else { &tag };
+        enforce::drops_guard(tag, is_by_name);
     }
     log_dropping_guard();
 }
@@ -221,11 +229,10 @@ impl Found {
             && settings::mode() == Mode::block
     }
 
-    /// Whether it would be rejected at commit because a new object allows too much.
-    fn is_blocked_addition(&self) -> bool {
+    /// Whether it would be reported at commit because a new object allows too much.
+    fn is_addition(&self) -> bool {
         let regression = self.rejection.regression.as_ref();
-        self.action == GuardAction::Block
-            && regression.is_some_and(|r| r.can_be_completed && !r.is_missing)
+        regression.is_some_and(|r| r.can_be_completed && !r.is_missing)
     }
 }
 
@@ -270,6 +277,7 @@ fn check(input: Input<'_>) -> Violations {
         found.extend(temporary_dependencies(checked.new, changed, now));
     }
     found.extend(checked.regressions());
+    found.extend(checked.opened_rows());
     let completion = checked.completion(&found, moment);
     Violations { found, completion }
 }
@@ -336,6 +344,7 @@ impl Checked<'_, '_> {
                 .copied()
                 .filter(|earlier| is_comparable(old, new, earlier, routine));
             found.extend(setting_checks(new, routine, earlier, exempt));
+            found.extend(caller_types_check(old, new, (routine, earlier), exempt));
             found.extend(
                 path_check(new, routine, earlier, tag).filter(|_| !exempt.path(new, routine)),
             );
@@ -357,6 +366,21 @@ impl Checked<'_, '_> {
         let action = new.guard_action(&search_path::RULE);
         let rejection = Rejection::of_exposed(new, &exposed, tag)?;
         Some(Found { rejection, action, is_settled })
+    }
+
+    /// Checks whether policies open rows to clients in a way that is no finding.
+    fn opened_rows(&self) -> Vec<Found> {
+        let Self { old, new, tag, .. } = *self;
+        let found = |opened: &Opened<'_>| {
+            let rejection = Rejection::of_opened(new, opened, tag);
+            let by_contract = new.guard_action(rejection.rule);
+            let (action, is_settled) = match opened.how {
+                Opening::AlwaysTrue { existed } => (by_contract, existed),
+                Opening::NoLongerRestricted => (by_contract.min(GuardAction::Warn), false),
+            };
+            Found { rejection, action, is_settled }
+        };
+        opened(old, new).iter().map(found).collect()
     }
 
     /// Returns the rules that are checked by comparing findings.
@@ -413,15 +437,14 @@ impl Checked<'_, '_> {
             .collect()
     }
 
-    /// Returns the statements that fix what is rejected: after a statement only what a new object
-    /// allows, because the transaction has to run the statement again.
+    /// Returns the statements that fix what is rejected and what would be warned about: after a
+    /// statement only what a new object allows, because the transaction has to run the statement
+    /// again.
     fn completion(&self, found: &[Found], moment: Moment) -> Completion {
         if !found.iter().any(|found| found.is_rejected_at(moment)) {
             return Completion::default();
         }
-        let is_offered = |r: &Regression| {
-            r.action == GuardAction::Block && (moment == Moment::Commit || r.can_be_completed)
-        };
+        let is_offered = |r: &Regression| moment == Moment::Commit || r.can_be_completed;
         let regressions = found.iter().filter_map(|found| found.rejection.regression.as_ref());
         let offered: Vec<&Regression> = regressions.filter(|r| is_offered(r)).collect();
         let needs = self.needs.get().and_then(Option::as_ref);
@@ -608,6 +631,30 @@ fn path_check(
         rejection: Rejection::of_routine(cx, routine, &after, tag),
         action: cx.guard_action(&search_path::RULE),
         is_settled: true,
+    })
+}
+
+/// Returns the rejection of a routine that executes code of types which its callers choose, if it
+/// did not do so before. For a new routine it is checked at commit: the server grants EXECUTE to
+/// PUBLIC, and only a later statement can revoke it.
+fn caller_types_check(
+    old: &Context<'_>,
+    new: &Context<'_>,
+    (routine, earlier): (&Routine, Option<&Routine>),
+    exempt: &Exempt<'_>,
+) -> Option<Found> {
+    let verdict = new.paths.caller_types(routine)?.verdict;
+    let before = earlier.and_then(|earlier| old.paths.caller_types(earlier));
+    let finding = search_path::caller_types_finding(new, routine)?;
+    if before.is_some_and(|before| before.verdict >= verdict) || exempt.finding(new, &finding) {
+        return None;
+    }
+    let at_most =
+        if verdict == Verdict::Exploitable { GuardAction::Block } else { GuardAction::Warn };
+    Some(Found {
+        rejection: Rejection::of_caller_types(new, routine, &finding),
+        action: new.guard_action(&search_path::RULE).min(at_most),
+        is_settled: earlier.is_some(),
     })
 }
 

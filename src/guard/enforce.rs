@@ -12,31 +12,35 @@ use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::cell::Cell;
 
-/// Enforces the guard actions of the contract in the current mode: raises one error for all
-/// blocked rejections, whose HINT contains `completion`, or a warning for each of the others. `tag`
-/// is the command tag.
+/// Enforces the guard actions of the contract in the current mode: raises one error if there are
+/// blocked rejections, whose DETAIL lists all of them and whose HINT contains `completion`, or a
+/// warning for each rejection. `tag` is the command tag.
 pub fn act(
     found: Vec<(Rejection, GuardAction)>,
     completion: &Completion,
     at: RejectedAt,
     tag: &str,
 ) {
-    let (blocked, warned): (Vec<_>, Vec<_>) = found
+    let (blocked, warned): (Vec<Enforced>, Vec<Enforced>) = found
         .into_iter()
         .filter(|(rejection, action)| {
             *action > GuardAction::Audit && !transaction::is_reported(&rejection.key)
         })
         .partition(|(_, action)| *action == GuardAction::Block && mode() == Mode::block);
-    let blocked: Vec<Rejection> = blocked.into_iter().map(|(rejection, _)| rejection).collect();
-    blocked
-        .iter()
-        .take(MOST_LOGGED)
-        .for_each(|rejection| log::write(Event::Rejected, tag, rejection.into()));
-    if let Some(rejection) = merged(blocked, completion, at) {
-        let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
-        report(rejection).error_from(rule, code);
+    let rejections = |found: Vec<Enforced>| found.into_iter().map(|(rejection, _)| rejection);
+    if !blocked.is_empty() {
+        blocked
+            .iter()
+            .take(MOST_LOGGED)
+            .for_each(|(rejection, _)| log::write(Event::Rejected, tag, rejection.into()));
+        let (blocked, warned) = (rejections(blocked).collect(), rejections(warned).collect());
+        if let Some(rejection) = merged(blocked, warned, completion, at) {
+            let (rule, code) = (rejection.rule.id, sqlstate(rejection.rule));
+            report(rejection).error_from(rule, code);
+        }
+        return;
     }
-    for (rejection, _) in warned {
+    for rejection in rejections(warned) {
         if transaction::report_once(&rejection.key) {
             log::write(Event::Warned, tag, (&rejection).into());
             let code = sqlstate(rejection.rule);
@@ -44,6 +48,9 @@ pub fn act(
         }
     }
 }
+
+/// A rejection with the guard action in the contract.
+type Enforced = (Rejection, GuardAction);
 
 /// The maximum number of rejections of one command that are logged.
 const MOST_LOGGED: usize = 20;
@@ -124,20 +131,32 @@ pub fn restoring(tag: &str) {
 ///
 /// `parameter` is the changed parameter, `None` for RESET ALL.
 pub fn disables_guard(statement: &str, parameter: Option<&str>) -> ! {
-    let changed = parameter.map_or_else(
-        || "all parameters".to_owned(),
-        |name| format!("parameter \"{}\"", printable(name)),
-    );
-    let report = Report {
-        message: format!("{statement} would disable the security guard"),
-        detail: format!(
-            "After the change of {changed}, new sessions would run without the security guard, \
-             or with the guard disabled."
+    let hint = "To run the statement anyway, run SET dragonfly_guard.mode = off; first, as a \
+                superuser. The server log records it.";
+    let (message, detail) = match parameter {
+        // The event triggers of the guard fire always.
+        Some(parameter @ "session_replication_role") => (
+            format!("{statement} violates the security contract: {parameter} = replica"),
+            format!(
+                "In new sessions, ordinary triggers and foreign keys would not fire. Neither would \
+                 an event trigger of the security guard if it were not ENABLE ALWAYS."
+            ),
         ),
-        hint: "To run the statement anyway, run SET dragonfly_guard.mode = off; first, as a \
-               superuser. The server log records it."
-            .into(),
+        _ => {
+            let changed = parameter.map_or_else(
+                || "all parameters".to_owned(),
+                |name| format!("parameter \"{}\"", printable(name)),
+            );
+            (
+                format!("{statement} would disable the security guard"),
+                format!(
+                    "After the change of {changed}, new sessions would run without the security \
+                     guard, or with the guard disabled."
+                ),
+            )
+        }
     };
+    let report = Report { message, detail, hint: hint.into() };
     reject(report, statement, PgSqlErrorCode::ERRCODE_RESERVED_NAME)
 }
 

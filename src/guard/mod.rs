@@ -14,6 +14,7 @@
 mod changes;
 mod check;
 mod commands;
+mod ended;
 mod enforce;
 mod grants;
 mod hooks;
@@ -27,3 +28,4 @@ mod utility;
 pub use commands::check_as_if_committing;
 pub use hooks::install;
 pub use rejection::Rejection;
+pub use transaction::{after_trial, before_trial};

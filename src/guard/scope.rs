@@ -129,6 +129,8 @@ impl Parts {
         before.relations != after.relations
             || before.policies != after.policies
             || before.routines != after.routines
+            // What a body does with arguments whose types callers choose.
+            || before.caller_typed != after.caller_typed
             || before.relation_extension != after.relation_extension
             || before.routine_extension != after.routine_extension
     }

@@ -117,6 +117,32 @@ pub fn subject() -> String {
     CURRENT.with_borrow(|t| if t.ended == 1 { t.ended_tag.clone() } else { "COMMIT".to_owned() })
 }
 
+/// What the transaction had done and reported before a trial.
+pub struct BeforeTrial {
+    ended: usize,
+    ended_tag: String,
+    reported: HashSet<String>,
+}
+
+/// Returns what [`after_trial`] restores.
+pub fn before_trial() -> BeforeTrial {
+    CURRENT.with_borrow(|t| BeforeTrial {
+        ended: t.ended,
+        ended_tag: t.ended_tag.clone(),
+        reported: t.reported.clone(),
+    })
+}
+
+/// Forgets the commands and warnings of a trial that has been rolled back: the same commands get
+/// the same messages when they are executed.
+pub fn after_trial(before: BeforeTrial) {
+    CURRENT.with_borrow_mut(|t| {
+        t.ended = before.ended;
+        t.ended_tag = before.ended_tag;
+        t.reported = before.reported;
+    });
+}
+
 /// Whether changes must be checked at commit.
 pub fn is_pending() -> bool {
     CURRENT.with_borrow(|t| t.pending)

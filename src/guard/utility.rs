@@ -341,7 +341,7 @@ impl StoredSetting {
             && settings::loads_library(parameter);
         concerns
             && match self.holder {
-                Holder::Server => true,
+                Holder::Server => !self.is_reset || settings::is_stored_by_alter_system(parameter),
                 // Where the server loads the library, no setting of a role or database matters.
                 Holder::Row { .. } if settings::preload() == Preload::Shared => false,
                 Holder::Row { .. } => {

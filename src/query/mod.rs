@@ -2,6 +2,7 @@
 //! the server itself rewrites it: views replaced by their queries, policies added. Nothing is
 //! planned and nothing is executed.
 
+mod bodies;
 mod constant;
 mod nodes;
 mod permissions;
@@ -22,7 +23,7 @@ pub use permissions::{all_columns, is_updatable_column};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use reader::Reader;
-pub use reader::{Call, Needs};
+pub use reader::{Body, Call, Needs};
 use std::cell::Cell;
 use std::ffi::CString;
 use written::{Command, Written};
@@ -43,12 +44,10 @@ pub enum Unreadable {
 /// # Errors
 /// Where the server cannot read it.
 pub fn of(sql: &str, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
-    reading(trust, |reader| {
+    reading(role, trust, |reader| {
         // SAFETY: a list of queries, which this function owns.
         unsafe { nodes(rewritten(sql, role)).for_each(|query| reader.expression(query)) };
-        for written in reader.written.take() {
-            reader.written(written);
-        }
+        reader.all_written();
     })
 }
 
@@ -108,39 +107,54 @@ fn analyzed(sql: &str) -> *mut pg_sys::Query {
     })
 }
 
-/// Returns what TRUNCATE needs.
+/// Returns what TRUNCATE needs when `role` executes it.
 ///
 /// # Errors
 /// As [`of`].
-pub fn of_truncate(table: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
-    reading(trust, |reader| {
+pub fn of_truncate(table: Oid, role: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
+    reading(role, trust, |reader| {
         reader.need(Need { relation: table, privileges: Privileges::TRUNCATE, ..Need::default() });
         reader.written(Written { table, command: Command::Truncate, changed: vec![] });
     })
 }
 
-/// Returns what a call of a routine needs beside EXECUTE on it: for an aggregate, what its owner
-/// needs; for arguments of domains, what the checks of the domains need.
+/// What a call of a routine needs beside EXECUTE on it.
+#[derive(Debug, Default)]
+pub struct CallNeeds {
+    /// For an aggregate, what its owner needs; for arguments of domains, what the checks of the
+    /// domains need; and what the parsed body needs.
+    pub call: Needs,
+    /// What the defaults of its arguments need, where a call omits these.
+    pub defaults: Needs,
+}
+
+/// Returns what a call of a routine by `role` needs beside EXECUTE on it.
 ///
 /// # Errors
 /// As [`of`].
-pub fn of_call(routine: Oid, trust: &Trust) -> Result<Needs, Unreadable> {
-    reading(trust, |reader| {
+pub fn of_call(routine: Oid, role: Oid, trust: &Trust) -> Result<CallNeeds, Unreadable> {
+    let call = reading(role, trust, |reader| {
         reader.aggregate(routine.into());
         reader.needs.borrow_mut().calls.retain(|call| call.routine != routine);
         catalog::argument_type_oids(&State::now(), routine)
             .into_iter()
             .for_each(|of| reader.domain(of));
-    })
+    })?;
+    let defaults = reading(role, trust, |reader| {
+        reader.defaults(routine).into_iter().for_each(|default| reader.argument(default));
+    })?;
+    Ok(CallNeeds { call, defaults })
 }
 
-fn reading(trust: &Trust, read: impl FnOnce(&Reader)) -> Result<Needs, Unreadable> {
+/// Reads what a statement of `role` needs, with the bodies of the routines that it calls.
+fn reading(role: Oid, trust: &Trust, read: impl FnOnce(&Reader)) -> Result<Needs, Unreadable> {
     let settings = [setting::SAFE_PATH, (c"row_security", c"on")];
     let work = || {
         setting::under(&settings, || {
-            let reader = Reader::new();
+            let reader = Reader::new(role);
             read(&reader);
-            reader.needs.into_inner()
+            let bodies = reader.bodies();
+            Needs { bodies, ..reader.needs.into_inner() }
         })
     };
     let (outcome, blocked) = inert(trust, || subtransaction::rolled_back(work));

@@ -166,6 +166,7 @@ impl Reader {
         // SAFETY: as the caller promises.
         unsafe {
             self.call((*call).funcid, None);
+            self.omitted_arguments(call);
             self.sequence((*call).funcid.to_u32(), (*call).args);
         }
     }

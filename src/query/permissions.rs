@@ -131,11 +131,16 @@ impl Permissions {
         let columns = |set| unsafe { names(self.relation, set) };
         #[allow(clippy::unnecessary_cast, reason = "the type has 32 bits in PostgreSQL 15")]
         let privileges = Privileges(self.required as u32);
+        let selected = columns(self.selected);
+        let reads_no_column = privileges.contains(Privileges::SELECT) && selected.is_empty();
+        let any_column =
+            reads_no_column.then(|| all_columns(self.relation.to_u32()).into_iter().next());
         Some(Need {
             relation: self.relation.to_u32(),
             check_as: Some(self.check_as.to_u32()).filter(|oid| *oid != 0),
             privileges,
-            selected: columns(self.selected),
+            selected,
+            any_column: any_column.flatten(),
             inserted: columns(self.inserted),
             updated: columns(self.updated),
             is_target: self.is_target,

@@ -21,6 +21,28 @@ pub struct Needs {
     pub calls: Vec<Call>,
     /// The sequences that it names by a text without a schema.
     pub unresolved: Vec<String>,
+    /// The statements in the parsed bodies of the routines that it calls, in their order.
+    pub bodies: Vec<Body>,
+}
+
+impl Needs {
+    /// Returns the privileges on relations that the statement and the bodies need as the role that
+    /// runs the statement.
+    pub fn of_caller(&self) -> impl Iterator<Item = &Need> {
+        let bodies = self.bodies.iter().filter(|body| body.runs_as.is_none());
+        let needs = self.needs.iter().chain(bodies.flat_map(|body| &body.needs.needs));
+        needs.filter(|need| need.check_as.is_none())
+    }
+}
+
+/// A statement in the parsed body of a routine (BEGIN ATOMIC).
+#[derive(Debug)]
+pub struct Body {
+    pub routine: Oid,
+    /// The role that runs it, where that is not the role that runs the statement.
+    pub runs_as: Option<Oid>,
+    /// What it needs, without the bodies that it calls itself.
+    pub needs: Needs,
 }
 
 /// A function that would be called: the role that needs EXECUTE, where that is not the role that
@@ -54,11 +76,18 @@ pub(super) struct Reader {
     pub(super) ignores_calls: Cell<bool>,
     /// The role that functions are called as, where that is not the role that runs the statement.
     pub(super) acting: Cell<Option<Oid>>,
+    /// The role that runs the statement.
+    pub(super) role: Oid,
+    /// The routines that have been called, with the role that calls them, and whose bodies have not
+    /// been read yet.
+    pub(super) entered: RefCell<Vec<(Oid, Option<Oid>)>>,
 }
 
 impl Reader {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(role: Oid) -> Self {
         Self {
+            role,
+            entered: RefCell::default(),
             state: State::now(),
             needs: RefCell::default(),
             moment: Cell::new(Moment::Start),
@@ -82,6 +111,8 @@ impl Reader {
         if self.ignores_calls.get() {
             return;
         }
+        // An aggregate needs EXECUTE as its owner, and its functions run as the caller.
+        self.entered.borrow_mut().push((routine.to_u32(), self.acting.get()));
         let check_as = check_as.or(self.acting.get());
         let call = Call { routine: routine.to_u32(), check_as, moment: self.moment.get() };
         let mut needs = self.needs.borrow_mut();
@@ -143,6 +174,18 @@ impl Reader {
                 checks.iter().for_each(|check| self.stored(check));
             }
             next = (below, base(below));
+        }
+    }
+
+    /// Forgets which domains have been read: each statement evaluates their constraints again.
+    pub(super) fn forget_domains(&self) {
+        self.domains.borrow_mut().clear();
+    }
+
+    /// Records what the relations that are written to need.
+    pub(super) fn all_written(&self) {
+        for written in self.written.take() {
+            self.written(written);
         }
     }
 

@@ -73,9 +73,9 @@ impl Reader {
         if command == Command::Truncate {
             // Its indexes are rebuilt as the owner (index.c, `reindex_index`).
             self.moment.set(Moment::Row);
-            self.acting.set(catalog::relation_owner(&self.state, table));
+            let before = self.acting.replace(catalog::relation_owner(&self.state, table));
             self.all(&predicates(&self.state, table));
-            self.acting.set(None);
+            self.acting.set(before);
         }
         self.conditions(&triggers, Moment::Kept);
         if fires_once {

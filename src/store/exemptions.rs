@@ -10,13 +10,13 @@ use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::pg::text::timestamp;
 use crate::pg::write::{as_owner, next_id, text_datum};
 use dragonfly_core::catalog::{ObjectId, Oid};
-use dragonfly_core::exemptions::{Accepted, Exemption, Exemptions};
+use dragonfly_core::exemptions::{Accepted, Exemption, Exemptions, Status, object_name};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::rule::Rule;
 use dragonfly_core::sql::quote_ident;
 use pgrx::pg_sys;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The exemptions in force, with the catalog state from which the objects' hashes are computed.
 pub struct Current<'s> {
@@ -70,6 +70,26 @@ impl<'s> Current<'s> {
             .list()
             .iter()
             .any(|e| e.fingerprint.is_none() || e.object.contains(&identity))
+    }
+
+    /// Returns the names (schema and name, quoted) of the objects on whose definition exemptions are
+    /// based.
+    pub fn basis(&self) -> HashSet<&str> {
+        let mut names = self.exemptions.basis();
+        // An exemption by pattern accepts routines only as they were.
+        let by_pattern = self.exemptions.list().iter().filter(|e| e.fingerprint.is_none());
+        names.extend(by_pattern.map(|e| object_name(&e.object)));
+        names
+    }
+
+    /// Returns the exemption with the strongest status for a finding, whatever the status is.
+    pub fn about(&self, finding: &Finding) -> Option<(&Exemption, Status)> {
+        self.exemptions.of(finding, &|object| self.object_hash(object))
+    }
+
+    /// Returns the exemption of one finding of a rule about an object with this name.
+    pub fn of_name(&self, rule: &Rule, name: &str) -> Option<&Exemption> {
+        self.exemptions.of_name(rule, name)
     }
 
     /// Whether an exemption could be about a rule.

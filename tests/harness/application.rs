@@ -2,6 +2,7 @@
 //! The same seed builds the same application.
 
 use crate::mutate::Random;
+use crate::projects::{DEAD, PROJECTS};
 
 /// One feature of an application: SQL that a superuser runs. Features are independent of each
 /// other and of their order.
@@ -9,20 +10,21 @@ use crate::mutate::Random;
 pub struct Feature {
     /// Its name, for the message of a failing test.
     pub name: &'static str,
-    sql: &'static str,
+    pub(crate) sql: &'static str,
 }
 
 /// The roles and schemas of every application, and a first table.
 ///
 /// `owner` runs the migrations, `authenticator` is the role that PostgREST logs in as, `api_owner`
-/// owns views and cannot log in.
+/// owns views and cannot log in. Nobody has privileges on schema `closed`.
 const BASE: &str = "
     CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE service_role BYPASSRLS;
     CREATE ROLE authenticator LOGIN NOINHERIT; CREATE ROLE owner LOGIN; CREATE ROLE api_owner;
-    CREATE ROLE backend LOGIN; CREATE ROLE report LOGIN;
+    CREATE ROLE backend LOGIN; CREATE ROLE report LOGIN; CREATE ROLE staff; CREATE ROLE editor LOGIN;
     GRANT anon, authenticated, service_role TO authenticator;
     CREATE SCHEMA data AUTHORIZATION owner; CREATE SCHEMA api AUTHORIZATION owner;
     CREATE SCHEMA tools AUTHORIZATION owner; CREATE SCHEMA private AUTHORIZATION owner;
+    CREATE SCHEMA closed AUTHORIZATION owner;
     GRANT USAGE ON SCHEMA data, api TO anon, authenticated, service_role;
     GRANT USAGE ON SCHEMA tools TO PUBLIC;
     SET ROLE owner;
@@ -38,8 +40,12 @@ const BASE: &str = "
     RESET ROLE;
 ";
 
-/// Every feature.
-pub const FEATURES: &[Feature] = &[
+/// Returns every feature.
+pub fn features() -> impl Iterator<Item = &'static Feature> {
+    [FEATURES, PROJECTS, DEAD].into_iter().flatten()
+}
+
+const FEATURES: &[Feature] = &[
     Feature {
         name: "policy calls a SECURITY DEFINER function without pg_temp in its path",
         sql: "SET ROLE owner;
@@ -337,7 +343,7 @@ pub const FEATURES: &[Feature] = &[
 /// Returns a random application: SQL that creates it, and the names of its features.
 #[must_use]
 pub fn application(random: &mut Random) -> (String, Vec<&'static str>) {
-    let chosen: Vec<&Feature> = FEATURES.iter().filter(|_| random.below(3) == 0).collect();
+    let chosen: Vec<&Feature> = features().filter(|_| random.below(3) == 0).collect();
     of_features(&chosen)
 }
 
@@ -348,7 +354,7 @@ pub fn application(random: &mut Random) -> (String, Vec<&'static str>) {
 #[must_use]
 pub fn with_features(names: &[&str]) -> (String, Vec<&'static str>) {
     let find = |name: &&str| {
-        let found = FEATURES.iter().find(|feature| feature.name == *name);
+        let found = features().find(|feature| feature.name == *name);
         found.unwrap_or_else(|| panic!("there is no feature \"{name}\""))
     };
     of_features(&names.iter().map(find).collect::<Vec<_>>())
@@ -366,6 +372,6 @@ pub fn clean_up(name: &str) -> String {
     format!(
         "DROP DATABASE {name} WITH (FORCE);
          DROP ROLE anon, authenticated, service_role, authenticator, owner, api_owner, backend,
-           report;"
+           report, staff, editor;"
     )
 }

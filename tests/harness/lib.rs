@@ -9,6 +9,7 @@ pub mod application;
 pub mod attempts;
 pub mod mutate;
 pub mod pages;
+pub mod projects;
 
 use postgres::{Client, NoTls};
 use std::path::{Path, PathBuf};

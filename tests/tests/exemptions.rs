@@ -332,7 +332,10 @@ fn change_of_any_dependency_resurfaces_finding() {
                  enforcement.watch() TO service_role;
              CREATE TRIGGER watch BEFORE INSERT ON public.lookup FOR EACH ROW EXECUTE FUNCTION \
                  enforcement.watch();
-             GRANT SELECT ON public.lookup, public.v_outer TO anon;
+             CREATE FOREIGN DATA WRAPPER files; CREATE SERVER far FOREIGN DATA WRAPPER files;
+             CREATE FOREIGN TABLE enforcement.far (id int) SERVER far OPTIONS (name 'harmless');
+             CREATE VIEW public.v_far AS SELECT id FROM enforcement.far;
+             GRANT SELECT ON public.lookup, public.v_outer, public.v_far TO anon;
              GRANT CREATE ON SCHEMA intake TO service_role;
              SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security(min_severity => \
                  'warning')",
@@ -374,6 +377,21 @@ fn change_of_any_dependency_resurfaces_finding() {
              public.lookup",
             "DROP TABLE enforcement.part",
             "table_privileges public.lookup",
+        ),
+        (
+            "CREATE TABLE enforcement.salaries () INHERITS (public.plaintiffs)",
+            "DROP TABLE enforcement.salaries",
+            "undeclared_view_readable public.v_outer",
+        ),
+        (
+            "CREATE TABLE enforcement.far_child () INHERITS (enforcement.far)",
+            "DROP TABLE enforcement.far_child",
+            "undeclared_view_readable public.v_far",
+        ),
+        (
+            "ALTER FOREIGN TABLE enforcement.far OPTIONS (SET name 'salaries')",
+            "ALTER FOREIGN TABLE enforcement.far OPTIONS (SET name 'harmless')",
+            "undeclared_view_readable public.v_far",
         ),
         (
             "DROP POLICY not_eight ON public.lookup",
@@ -705,4 +723,44 @@ fn exemption_of_a_finding_about_two_roles_covers_both_and_no_third() {
     let rejected = attempt(&mut client, "GRANT TRUNCATE ON public.job_queue TO PUBLIC");
     let detail = rejected.unwrap_err().detail;
     assert!(detail.starts_with("PUBLIC (every role) has TRUNCATE on table"), "{detail}");
+}
+
+#[test]
+fn guard_warns_once_in_the_transaction_that_ends_an_exemption() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("ended");
+    attempt(
+        &mut client,
+        "SET dragonfly_guard.mode = off; GRANT TRUNCATE ON public.judgments TO anon; RESET \
+         dragonfly_guard.mode",
+    )
+    .unwrap();
+    let accept = "SELECT ops.exempt(fingerprint, 'It''s accepted') FROM ops.audit_security() WHERE \
+                  rule = 'direct_write' AND object = 'public.judgments'";
+    attempt(&mut client, accept).unwrap();
+    let clean = "SELECT ops.assert_security()";
+    attempt(&mut client, clean).unwrap();
+    let warnings = |sql: &str| -> Vec<String> {
+        let output = cluster.client_program("psql", &["-X", "-q", "-d", "ended", "-c", sql]);
+        let output = String::from_utf8_lossy(&output.stderr);
+        let lines = output.lines().filter(|line| line.contains("no longer applies"));
+        let hints = output.lines().filter(|line| line.starts_with("HINT:"));
+        lines.chain(hints).map(str::to_owned).collect()
+    };
+    // Not part of the definition.
+    assert_eq!(warnings("COMMENT ON TABLE public.judgments IS 'x'"), [""; 0]);
+    let found = warnings(
+        "BEGIN; ALTER TABLE public.judgments ADD COLUMN x int; ALTER TABLE public.judgments ADD \
+         COLUMN y int; COMMIT",
+    );
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("exemption 1 of rule direct_write on public.judgments"), "{found:?}");
+    assert_eq!(attempt(&mut client, clean).unwrap_err().code, "P0004");
+    // The HINT renews it.
+    let (_, renew) = found[1].split_once("run: ").unwrap();
+    attempt(&mut client, renew).unwrap();
+    attempt(&mut client, clean).unwrap();
+    // A rolled back change ends nothing.
+    let rolled_back = "BEGIN; ALTER TABLE public.judgments ADD COLUMN z int; ROLLBACK";
+    assert_eq!(warnings(rolled_back), [""; 0]);
 }

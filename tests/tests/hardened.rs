@@ -191,7 +191,14 @@ fn shared_preload_rejects_statements_without_events() {
     rejects_statements_without_events(&cluster, "shared");
     let mut other = cluster.guarded("other");
     rejection(&mut other, "ALTER SYSTEM SET shared_preload_libraries = ''");
+    // It removes only what ALTER SYSTEM has stored.
+    attempt(&mut other, "ALTER SYSTEM RESET ALL").unwrap();
+    attempt(&mut other, "ALTER SYSTEM SET shared_preload_libraries = 'dragonfly_guard'").unwrap();
     rejection(&mut other, "ALTER SYSTEM RESET ALL");
+    rejection(&mut other, "ALTER SYSTEM RESET shared_preload_libraries");
+    let replica = "ALTER ROLE anon SET session_replication_role = replica";
+    let rejected = rejection(&mut other, replica);
+    assert!(rejected.detail.contains("ordinary triggers and foreign keys"), "{rejected:?}");
     // A database without the extension is not guarded.
     let mut free = cluster.connect("postgres", SUPERUSER);
     free.batch_execute(

@@ -98,14 +98,17 @@ fn grants_on_a_new_table_get_one_merged_revoke() {
     );
     assert_eq!(
         rejected.hint,
-        "Run in the same transaction: REVOKE SELECT, INSERT ON TABLE public.t FROM anon, \
-         authenticated;"
+        "If this is intended, declare it in the contract with ops.load_contract() first, or exempt \
+         it with ops.exempt(). Otherwise run in the same transaction: REVOKE SELECT, INSERT ON \
+         TABLE public.t FROM anon, authenticated;"
     );
     client.batch_execute("DROP TABLE public.t").unwrap();
     let rejected = one_round(&mut client, &format!("{table}; GRANT ALL ON public.t TO PUBLIC"));
     assert_eq!(
         rejected.hint,
-        "Run in the same transaction: REVOKE ALL ON TABLE public.t FROM PUBLIC;"
+        "If this is intended, declare it in the contract with ops.load_contract() first, or exempt \
+         it with ops.exempt(). Otherwise run in the same transaction: REVOKE ALL ON TABLE public.t \
+         FROM PUBLIC;"
     );
     assert!(!rejected.detail.contains("default privileges"), "{rejected:?}");
 }
@@ -171,4 +174,129 @@ fn hint_about_very_many_objects_names_the_query_that_lists_the_statements() {
         attempt(&mut client, statement).unwrap();
     }
     attempt(&mut client, "COMMIT").unwrap();
+}
+
+/// Returns the findings of the audit that concern its reader, without those in `known`.
+fn findings(client: &mut Client, known: &[String]) -> Vec<String> {
+    let query = "SELECT concat_ws(' ', severity, rule, object, role_name, detail) \
+                 FROM ops.audit_security(min_severity => 'warning')";
+    column(client, query).into_iter().filter(|one| !known.contains(one)).collect()
+}
+
+/// Returns message, DETAIL and HINT of the rejection that `ops.try_migration()` reports.
+fn tried(client: &mut Client, sql: &str) -> [String; 3] {
+    let query = "SELECT outcome, detail, evidence->>'detail', evidence->>'hint' \
+                 FROM ops.try_migration($1)";
+    let rows = client.query(query, &[&sql]).unwrap();
+    assert_eq!(rows.len(), 1, "{sql}: {rows:?}");
+    assert_eq!(rows[0].get::<_, String>(0), "rejected", "{sql}");
+    [1, 2, 3].map(|column| rows[0].get(column))
+}
+
+const SEVERAL_VIOLATIONS: [(&str, usize); 8] = [
+    ("CREATE TABLE public.notes (id serial PRIMARY KEY, body text)", 5),
+    (
+        "CREATE FUNCTION public.f(int) RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = \
+         pg_catalog, pg_temp AS 'SELECT 1'; \
+         CREATE FUNCTION public.f(text) RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path \
+         = pg_catalog, pg_temp AS 'SELECT 1'",
+        5,
+    ),
+    (
+        "CREATE TABLE public.t (id int); ALTER TABLE public.t ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY p ON public.t USING (id = 1); CREATE POLICY q ON public.t USING (true)",
+        5,
+    ),
+    (
+        "CREATE TABLE public.a (id int); CREATE TABLE public.b (id int); \
+         GRANT ALL ON ALL TABLES IN SCHEMA public TO anon, authenticated, PUBLIC",
+        5,
+    ),
+    (
+        "CREATE SCHEMA intake CREATE TABLE intake.x (id serial) CREATE VIEW intake.v AS SELECT 1 AS \
+         id GRANT ALL ON intake.x TO anon GRANT SELECT ON intake.v TO PUBLIC",
+        3,
+    ),
+    (
+        "DO $$ BEGIN CREATE TABLE public.t (id int); CREATE VIEW public.v AS SELECT * FROM \
+         public.t; CREATE PROCEDURE public.p() LANGUAGE sql SECURITY DEFINER SET search_path = \
+         pg_catalog, pg_temp AS 'SELECT 1'; GRANT EXECUTE ON PROCEDURE public.p() TO PUBLIC; END $$",
+        5,
+    ),
+    ("CREATE MATERIALIZED VIEW public.m AS SELECT 1 AS id; CREATE SEQUENCE public.s", 3),
+    (
+        "CREATE TABLE public.p (id int) PARTITION BY RANGE (id); CREATE TABLE public.p1 PARTITION \
+         OF public.p FOR VALUES FROM (1) TO (2)",
+        5,
+    ),
+];
+
+#[test]
+fn hint_resolves_every_listed_violation_and_leaves_no_finding() {
+    let cluster = start();
+    for (number, (sql, least)) in SEVERAL_VIOLATIONS.iter().enumerate() {
+        let mut client = database(&cluster, &format!("several{number}"));
+        let known = findings(&mut client, &[]);
+        let trial = tried(&mut client, sql);
+        let rejected = one_round(&mut client, sql);
+        assert_eq!(trial, [&*rejected.message, &*rejected.detail, &*rejected.hint], "{sql}");
+        let lines: Vec<&str> = rejected.detail.lines().collect();
+        assert!(lines.len() >= *least, "{sql}: {lines:#?}");
+        if let Some(last) = lines.iter().rposition(|line| line.starts_with("The cause of ")) {
+            assert!(lines[..last].iter().all(|line| line.starts_with("The cause of ")));
+        }
+        assert_eq!(findings(&mut client, &known), [""; 0], "{sql}: {rejected:?}");
+    }
+}
+
+#[test]
+fn grants_on_all_tables_can_be_exempted_by_the_calls_of_the_hint() {
+    let cluster = start();
+    let mut client = database(&cluster, "all_tables");
+    for table in ["a", "b", "\"Odd; 'name\""] {
+        let create = format!("CREATE TABLE public.{table} (id int)");
+        transaction(
+            &mut client,
+            &create,
+            &format!("REVOKE ALL ON public.{table} FROM anon, authenticated"),
+        )
+        .unwrap();
+    }
+    let known = findings(&mut client, &[]);
+    let grant = "GRANT SELECT, TRUNCATE ON ALL TABLES IN SCHEMA public TO anon, authenticated";
+    let trial = tried(&mut client, grant);
+    let rejected = attempt(&mut client, grant).unwrap_err();
+    assert_eq!(trial, [&*rejected.message, &*rejected.detail, &*rejected.hint]);
+    let calls: Vec<&str> =
+        rejected.hint.lines().filter(|line| line.starts_with("SELECT ops.exempt(")).collect();
+    assert!(calls.len() >= 6, "{rejected:?}");
+    calls.iter().for_each(|call| attempt(&mut client, call).unwrap());
+    attempt(&mut client, grant).unwrap();
+    assert_eq!(findings(&mut client, &known), [""; 0], "{rejected:?}");
+}
+
+#[test]
+fn renamed_table_is_named_as_the_cause_and_loses_its_privileges_by_the_hint() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("swap");
+    let swap = "CREATE TABLE public.judgments_new (LIKE public.judgments INCLUDING ALL); \
+                ALTER TABLE public.judgments RENAME TO judgments_old; \
+                ALTER TABLE public.judgments_new RENAME TO judgments";
+    let rejected = transaction(&mut client, swap, "").unwrap_err();
+    let cause = "is that table public.judgments has become table public.judgments_old";
+    assert!(rejected.detail.lines().next().unwrap().contains(cause), "{rejected:?}");
+    assert!(!rejected.hint.contains("ops.exempt"), "{rejected:?}");
+    assert!(rejected.hint.contains("ON TABLE public.judgments_old FROM"), "{rejected:?}");
+}
+
+#[test]
+fn trial_does_not_change_the_messages_about_the_same_statement_in_its_transaction() {
+    let cluster = start();
+    let mut client = database(&cluster, "trial");
+    let sql = "CREATE TABLE public.notes (id int)";
+    attempt(&mut client, "BEGIN").unwrap();
+    let first = tried(&mut client, sql);
+    assert_eq!(tried(&mut client, sql), first);
+    let rejected = transaction(&mut client, sql, "").unwrap_err();
+    assert_eq!(first, [rejected.message, rejected.detail, rejected.hint]);
 }

@@ -344,3 +344,164 @@ fn supabase_is_recognised_and_its_roles_are_left_alone() {
     let unknown = attempt(&mut client, "SELECT ops.contract_preset('other')").unwrap_err();
     assert_eq!(unknown.message, "unrecognized preset \"other\"");
 }
+
+fn major(client: &mut Client) -> i32 {
+    let version = "SELECT current_setting('server_version_num')::int / 10000";
+    client.query_one(version, &[]).unwrap().get(0)
+}
+
+const HARDENED: &[&str] = &["shared_preload_libraries=dragonfly_guard"];
+
+#[test]
+fn fix_of_a_login_role_that_cannot_set_role_has_an_effect() {
+    let (_cluster, mut client) = application(&[], "");
+    if major(&mut client) < 16 {
+        return;
+    }
+    client.batch_execute("GRANT visitor TO authenticator WITH SET FALSE").unwrap();
+    for source in [
+        "ops.explain_access('visitor', 'shop.goods') WHERE ok IS FALSE",
+        "ops.fix_schema_cache() WHERE NOT ok",
+        "ops.doctor() WHERE NOT ok",
+    ] {
+        let fixes = column(&mut client, &format!("SELECT DISTINCT fix FROM {source}"));
+        assert_eq!(fixes, ["GRANT visitor TO authenticator WITH SET TRUE;"], "{source}");
+    }
+    client.batch_execute("GRANT visitor TO authenticator WITH SET TRUE").unwrap();
+    assert_eq!(column(&mut client, "SELECT fix FROM ops.fix_schema_cache() WHERE NOT ok"), [""; 0]);
+}
+
+#[test]
+fn membership_that_becomes_stronger_is_reported_although_the_weaker_is_exempt() {
+    let (cluster, mut client) = application(HARDENED, "CREATE ROLE helper");
+    let is_16 = major(&mut client) >= 16;
+    let weak = if is_16 { " WITH INHERIT FALSE, SET FALSE" } else { "" };
+    let steps: &[&str] = if is_16 {
+        &["WITH SET TRUE", "WITH INHERIT TRUE", "WITH ADMIN TRUE"]
+    } else {
+        &["WITH ADMIN OPTION"]
+    };
+    let warnings = || cluster.log().matches("is a member of role \"helper\"").count();
+    client.batch_execute(&format!("GRANT helper TO visitor{weak}")).unwrap();
+    let mut expected = warnings();
+    assert!(expected > 0, "{}", cluster.log());
+    if is_16 {
+        let detail = "SELECT detail FROM ops.audit_security('{role_membership}')";
+        assert_eq!(
+            column(&mut client, detail),
+            [
+                "Role \"visitor\" is a member of role \"helper\", which gives it no privileges while \
+              INHERIT, SET and ADMIN are FALSE."
+            ]
+        );
+    }
+    for (i, step) in steps.iter().enumerate() {
+        // A pattern, and then the fingerprint.
+        let accept = if i % 2 == 0 {
+            "SELECT ops.exempt(rule => 'role_membership', object => 'helper', reason => 'Reviewed.')"
+        } else {
+            "SELECT ops.exempt(fingerprint => fingerprint, reason => 'Reviewed.') FROM \
+             ops.audit_security('{role_membership}')"
+        };
+        client.batch_execute(accept).unwrap();
+        assert_eq!(findings(&mut client), [""; 0], "{accept}");
+        client.batch_execute(&format!("GRANT helper TO visitor {step}")).unwrap();
+        assert!(warnings() > expected, "{step}");
+        expected = warnings();
+        assert_eq!(findings(&mut client), ["warning role_membership helper visitor"], "{step}");
+    }
+}
+
+#[test]
+fn grant_to_a_group_that_a_client_can_become_counts_as_one_to_the_client() {
+    for settings in [&[][..], HARDENED] {
+        let (_cluster, mut client) = application(
+            settings,
+            "ALTER ROLE visitor NOINHERIT; CREATE ROLE team; CREATE ROLE inner_team; GRANT \
+             inner_team TO team; CREATE TABLE shop.secrets (id int); ALTER TABLE shop.secrets \
+             ENABLE ROW LEVEL SECURITY",
+        );
+        client.batch_execute("GRANT team TO visitor").unwrap();
+        assert_eq!(
+            findings(&mut client),
+            ["warning role_membership inner_team visitor", "warning role_membership team visitor"]
+                [1..]
+        );
+        for group in ["team", "inner_team"] {
+            let grant = format!("GRANT SELECT ON shop.secrets TO {group}");
+            let rejected = rejection(&mut client, &grant);
+            assert!(
+                rejected.message.contains("\"team\" has SELECT")
+                    || rejected.detail.contains("\"team\" has SELECT")
+                    || rejected.detail.contains(&format!("\"{group}\" has SELECT")),
+                "{rejected:?}"
+            );
+        }
+        // What was granted before the membership is found too.
+        client
+            .batch_execute("REVOKE team FROM visitor; GRANT SELECT ON shop.secrets TO inner_team")
+            .unwrap();
+        let member = "SET dragonfly_guard.mode = off; GRANT team TO visitor";
+        client.batch_execute(member).unwrap();
+        client.batch_execute("RESET dragonfly_guard.mode").unwrap();
+        let found = findings(&mut client);
+        assert!(
+            found.iter().any(|f| f.starts_with("error table_privileges shop.secrets")),
+            "{found:?}"
+        );
+        client.batch_execute("REVOKE team FROM visitor").unwrap();
+        if !settings.is_empty() {
+            let rejected = rejection(&mut client, "GRANT team TO visitor");
+            assert!(rejected.message.contains("shop.secrets"), "{rejected:?}");
+        }
+    }
+}
+
+#[test]
+fn declared_object_given_to_a_role_that_the_contract_does_not_name_is_one_finding() {
+    let (_cluster, mut client) = application(
+        &[],
+        "CREATE ROLE mallory; ALTER SCHEMA shop OWNER TO root_su; ALTER TABLE shop.goods OWNER TO \
+         root_su;
+         CREATE FUNCTION shop.rpc(a int) RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path \
+         = shop, pg_temp AS 'SELECT 1'; CREATE FUNCTION shop.rpc2() RETURNS int LANGUAGE sql \
+         SECURITY DEFINER SET search_path = shop, pg_temp AS 'SELECT 1'; ALTER FUNCTION \
+         shop.pre_request() OWNER TO root_su; REVOKE EXECUTE ON FUNCTION shop.rpc, shop.rpc2 FROM \
+         PUBLIC; GRANT EXECUTE ON FUNCTION shop.rpc, shop.rpc2 TO visitor;",
+    );
+    assert_eq!(findings(&mut client), [""; 0]);
+    for change in
+        ["ALTER TABLE shop.goods OWNER TO mallory", "ALTER FUNCTION shop.rpc(int) OWNER TO mallory"]
+    {
+        let rejected = rejection(&mut client, change);
+        assert!(
+            format!("{} {}", rejected.message, rejected.detail)
+                .contains("is owned by role \"mallory\", which the contract does not name"),
+            "{rejected:?}"
+        );
+    }
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; ALTER TABLE shop.goods OWNER TO mallory; RESET \
+             dragonfly_guard.mode",
+        )
+        .unwrap();
+    assert_eq!(findings(&mut client), ["error object_ownership shop.goods mallory"]);
+    let detail = "SELECT detail FROM ops.audit_security('{object_ownership}')";
+    assert_eq!(
+        column(&mut client, detail),
+        ["Table shop.goods is owned by role \"mallory\", which the contract does not name; 2 \
+          SECURITY DEFINER routines search its schema."]
+    );
+    // Where the owner is accepted, the routines are reported.
+    client
+        .batch_execute(
+            "SELECT ops.exempt(fingerprint => fingerprint, reason => 'Reviewed.') FROM ops.audit_security('{object_ownership}')",
+        )
+        .unwrap();
+    assert_eq!(
+        findings(&mut client),
+        ["shop.rpc(integer)", "shop.rpc2()"]
+            .map(|routine| format!("error security_definer_search_path {routine}"))
+    );
+}

@@ -53,8 +53,11 @@ pub enum PartKind {
 pub enum Use {
     /// It calls a routine, by its name or by an operator.
     Routine(Oid),
-    /// It reads a relation, or no single column of it.
+    /// It reads whole rows of a relation, or uses a sequence.
     Relation(Oid),
+    /// It reads a relation and no column of it, as `count(*)` does: the server requires SELECT on
+    /// any one column. The column is the first, which stands for it.
+    AnyColumn(Oid, String),
     /// It reads a column of a relation.
     Column(Oid, String),
     /// It makes values of a type.

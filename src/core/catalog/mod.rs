@@ -6,6 +6,7 @@
 mod acl;
 mod body;
 mod build;
+mod caller_typed;
 mod dependencies;
 pub mod extension;
 mod object;
@@ -13,6 +14,7 @@ mod oids;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
 pub use body::{Body, BodyName, NameKind, Named};
+pub use caller_typed::{CallerTyped, TypeChoice};
 pub use dependencies::{Dependencies, Holder, Part, PartKind, Use};
 pub use object::{Object, ObjectId};
 pub use oids::{OidHasher, OidMap, OidSet};
@@ -440,6 +442,9 @@ pub struct Routine {
     pub arguments: Vec<Oid>,
     /// Whether it is a function that only triggers and event triggers can call.
     pub is_trigger: bool,
+    /// Whether it is an SQL function that returns records without names and types for their
+    /// columns: it converts its result to the types that the query names.
+    pub converts_result: bool,
 }
 
 /// A row of `pg_default_acl`.
@@ -610,6 +615,9 @@ pub struct Snapshot {
     /// What parts of objects call and read; empty in a snapshot for which that does not matter.
     pub dependencies: Rc<Dependencies>,
     pub guard: Guard,
+    /// What callers choose the types of, by SECURITY DEFINER routine: only of those that other
+    /// roles than the owner may execute.
+    pub caller_typed: HashMap<Oid, Vec<CallerTyped>>,
     /// The bodies of the routines whose search_path a fix may change.
     pub bodies: Rc<HashMap<Oid, Body>>,
     /// The search_path of a session, unless its role has another one; read with the bodies.

@@ -214,6 +214,9 @@ impl<'c> Check<'c, '_, '_> {
             self.grants(&at.field("grants"), &table.grants);
             self.column_grants(&at.field("column_grants"), &table.column_grants);
             self.grants(&at.field("policies"), &table.policies);
+            if let Some(all_rows) = &table.all_rows {
+                self.grants(&at.field("all_rows"), all_rows);
+            }
         }
         let list = root.field("views");
         for (i, view) in contract.views.iter().enumerate() {
@@ -221,6 +224,11 @@ impl<'c> Check<'c, '_, '_> {
             object(self, &at, &view.schema, &view.name);
             self.grants(&at.field("grants"), &view.grants);
             self.column_grants(&at.field("column_grants"), &view.column_grants);
+            if view.security_invoker && view.materialized {
+                let allowed = "false for a materialized view, which no caller executes".to_owned();
+                let at = at.field("security_invoker");
+                self.problems.error(&at, "a materialized view has no security_invoker", allowed);
+            }
         }
         let list = root.field("sequences");
         for (i, sequence) in contract.sequences.iter().enumerate() {

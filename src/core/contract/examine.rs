@@ -199,6 +199,20 @@ mod tests {
     }
 
     #[test]
+    fn materialized_view_with_security_invoker_is_an_error() {
+        let found = problems(|j| {
+            j["views"][0]["security_invoker"] = true.into();
+            j["views"][1]["security_invoker"] = true.into();
+            j["views"][1]["materialized"] = true.into();
+        });
+        assert_eq!(
+            found,
+            ["$.views[1].security_invoker: a materialized view has no security_invoker; allowed: \
+              false for a materialized view, which no caller executes"]
+        );
+    }
+
+    #[test]
     fn errors_of_column_grants_name_their_path() {
         let found = problems(|j| {
             j["tables"][0]["column_grants"] = serde_json::json!({

@@ -373,22 +373,33 @@ pub struct TableDecl {
     /// commands must not exist.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: ByRole<PolicyCommand>,
+    /// The commands of each client among its `policies` for which a policy may allow every row.
+    /// For the others, the condition of a policy must not be always true. Omitted: either is
+    /// allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_rows: Option<ByRole<PolicyCommand>>,
 }
 
 impl TableDecl {
     /// Returns the commands that the policies for the role `name` allow.
     #[must_use]
     pub fn policy_commands(&self, name: &str) -> Vec<Command> {
-        let declared: Vec<Command> = self
-            .policies
-            .get(name)
-            .into_iter()
-            .flatten()
-            .flat_map(|c| c.commands())
-            .copied()
-            .collect();
-        Command::ALL.into_iter().filter(|c| declared.contains(c)).collect()
+        commands_of(&self.policies, name)
     }
+
+    /// Returns the commands for which a policy may allow the role `name` every row; `None` where
+    /// the contract does not say.
+    #[must_use]
+    pub fn all_rows_commands(&self, name: &str) -> Option<Vec<Command>> {
+        self.all_rows.as_ref().map(|declared| commands_of(declared, name))
+    }
+}
+
+/// Returns the commands of one role, in the order of [`Command::ALL`].
+fn commands_of(declared: &ByRole<PolicyCommand>, name: &str) -> Vec<Command> {
+    let declared: Vec<Command> =
+        declared.get(name).into_iter().flatten().flat_map(|c| c.commands()).copied().collect();
+    Command::ALL.into_iter().filter(|c| declared.contains(c)).collect()
 }
 
 /// A view or materialized view and its privileges.
@@ -407,6 +418,9 @@ pub struct ViewDecl {
     /// Whether it must be a materialized view (true) or a plain view (false).
     #[serde(default)]
     pub materialized: bool,
+    /// Whether the view must run with the privileges of its caller (`security_invoker`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub security_invoker: bool,
     /// The query of the view. If it is declared, the fix for a missing view creates the view.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,

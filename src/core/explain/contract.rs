@@ -1,6 +1,6 @@
 //! Whether the contract declares the access.
 
-use super::question::{Attempt, Cause, Link, Need, Question, Subject};
+use super::question::{Attempt, Cause, Execution, Link, Need, Question, Subject};
 use crate::catalog::{ObjectKind, Privileges, RelationKind, Role, Schema};
 use crate::contract::{RoleKind, SchemaDecl};
 use crate::rules::Context;
@@ -18,7 +18,7 @@ fn are_columns_declared(
     let declared = grants.columns(wanted);
     let is_on_relation =
         |need: &&Need| need.relation == attempt.relation.oid && need.check_as.is_none();
-    let need = attempt.needs.iter().find(is_on_relation);
+    let need = attempt.checks.needs.iter().find(is_on_relation);
     let needed = need.map_or(&[][..], |need| need.columns(wanted));
     // Without columns, as in count(*), SELECT on any column is sufficient.
     !declared.is_empty() && needed.iter().all(|column| declared.contains(column))
@@ -58,7 +58,7 @@ fn is_in_plan(cx: &Context<'_>, question: &Question<'_>, denied: Option<Cause>) 
                 held.contains(Privileges::USAGE)
             });
             let has_privilege = match &question.subject {
-                Subject::Routine(routine, _) => {
+                Subject::Routine(Execution { routine, .. }) => {
                     let (owner, acl) = (routine.owner, routine.acl.as_ref());
                     let held = cx.access.privileges(role.oid, owner, acl, ObjectKind::Routine);
                     held.contains(question.privilege)
@@ -85,7 +85,7 @@ enum Declared {
 fn schema<'a>(cx: &Context<'a>, subject: &Subject<'a>) -> Option<&'a Schema> {
     match subject {
         Subject::Schema(schema) => Some(schema),
-        Subject::Routine(routine, _) => cx.snapshot.schema(routine.schema),
+        Subject::Routine(Execution { routine, .. }) => cx.snapshot.schema(routine.schema),
         Subject::Relation(attempt, _) => cx.snapshot.schema(attempt.relation.schema),
         Subject::Missing(missing) => missing.schema,
     }
@@ -133,7 +133,7 @@ fn declared(cx: &Context<'_>, question: &Question<'_>) -> Declared {
     let is_declared = match &question.subject {
         Subject::Schema(_) if wanted == Privileges::USAGE => usage,
         Subject::Schema(_) => false,
-        Subject::Routine(routine, _) => cx.declares_execute(routine, row, role),
+        Subject::Routine(Execution { routine, .. }) => cx.declares_execute(routine, row, role),
         Subject::Relation(attempt, _) => {
             let declared = cx.declared_on_relation(attempt.relation, row, role);
             // A sequence of a table into which the role can insert; and MAINTAIN, which is a part

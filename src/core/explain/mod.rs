@@ -21,8 +21,8 @@ mod tests;
 
 pub use name::{Named, Noun, arguments, bare_type, parse, types_of_argument};
 pub use question::{
-    Attempt, Called, Cause, Denial, Form, Link, Missing, Moment, Need, Question, Subject,
-    SubjectKind, Variant,
+    Attempt, Body, Called, Cause, Checks, Denial, Execution, Form, Link, Missing, Moment, Need,
+    Question, Subject, SubjectKind, Variant,
 };
 pub use requests::{no_role_of_requests, other_login};
 
@@ -87,9 +87,14 @@ fn access(
         Subject::Schema(schema) => {
             vec![privilege_on_schema(cx, role, schema, question.privilege, verdict)]
         }
-        Subject::Routine(routine, calls) => {
-            let mut links = call(cx, role, routine, calls, verdict);
-            links.push(privileges_of_body(cx, routine));
+        Subject::Routine(execution) => {
+            let mut links = call(cx, role, execution, verdict);
+            let body = links.len();
+            links.extend(bodies(cx, role, &execution.bodies, verdict));
+            links.insert(body, privileges_of_body(cx, execution));
+            if verdict.is_allowed() {
+                links.extend(denied_defaults(cx, role, &execution.defaults, verdict));
+            }
             links
         }
         Subject::Relation(attempt, variants) => {
@@ -130,17 +135,17 @@ pub fn denied(
     verdict.denial(&fixes(&links))
 }
 
-/// Returns why a call by the role fails before the body of the routine is executed; `None` where it
-/// does not. `calls` are the functions that a call needs EXECUTE on beside the routine itself.
+/// Returns why a call by the role fails, as far as that is known without executing a body that the
+/// server has not parsed; `None` where it does not.
 #[must_use]
 pub fn denied_execution(
     cx: &Context<'_>,
     role: &Role,
-    routine: &Routine,
-    calls: &[Called<'_>],
+    execution: &Execution<'_>,
 ) -> Option<Denial> {
     let mut verdict = Verdict::default();
-    let links = call(cx, role, routine, calls, &mut verdict);
+    let mut links = call(cx, role, execution, &mut verdict);
+    links.extend(bodies(cx, role, &execution.bodies, &mut verdict));
     verdict.denial(&fixes(&links))
 }
 
@@ -156,16 +161,66 @@ pub fn denied_usage(cx: &Context<'_>, role: &Role, schema: &Schema) -> Option<De
 fn call(
     cx: &Context<'_>,
     role: &Role,
-    routine: &Routine,
-    calls: &[Called<'_>],
+    execution: &Execution<'_>,
     verdict: &mut Verdict,
 ) -> Vec<Link> {
+    let routine = execution.routine;
     let mut links = vec![
         usage(cx, role, cx.snapshot.schema(routine.schema), verdict),
         execute(cx, role, routine, verdict),
     ];
-    links.extend(calls.iter().filter_map(|call| denied_call(cx, role, call, verdict)));
+    let denied = |call| denied_call(cx, role, call, verdict);
+    links.extend(execution.calls.iter().filter_map(denied));
+    if let Some(why) = &execution.impossible {
+        verdict.deny_for(Cause::Statement, why.clone());
+        links.push(Link::failed("statement in the body", why, None));
+    }
     links
+}
+
+/// The links of the statements in bodies: those of the privileges on relations, and those that
+/// fail.
+fn bodies(cx: &Context<'_>, role: &Role, bodies: &[Body<'_>], verdict: &mut Verdict) -> Vec<Link> {
+    let mut links = Vec::new();
+    for body in bodies {
+        cx.check_interrupts();
+        let Some(runs_as) = checked_as(cx, role, body.runs_as) else { continue };
+        let within = printable(&cx.snapshot.routine_message(body.routine)).into_owned();
+        let mut found = Vec::new();
+        for moment in Moment::ALL {
+            found.extend(checks_at(cx, runs_as, &body.checks, moment, verdict));
+            if moment == Moment::Statement {
+                found.extend(rows::links(cx, runs_as, &body.checks.needs, verdict));
+            }
+        }
+        found.extend(unresolved(&body.checks));
+        for mut link in found {
+            link.step += &format!(", in the body of {within}");
+            if !links.contains(&link) {
+                links.push(link);
+            }
+        }
+    }
+    links
+}
+
+/// A link for the defaults of arguments, where a call that omits the arguments fails and one that
+/// gives them does not.
+fn denied_defaults(
+    cx: &Context<'_>,
+    role: &Role,
+    defaults: &Checks<'_>,
+    verdict: &mut Verdict,
+) -> Option<Link> {
+    let mut omitting = Verdict::default();
+    let links: Vec<Link> = Moment::ALL
+        .into_iter()
+        .flat_map(|moment| checks_at(cx, role, defaults, moment, &mut omitting))
+        .collect();
+    let Denial { message, fix, .. } = omitting.denial(&fixes(&links))?;
+    let step = "call without the arguments that have defaults";
+    verdict.notes.push(format!("A {step} is denied: {message}."));
+    Some(Link::failed(step, &format!("denied: {message}"), fix))
 }
 
 /// A link for a form of the statement that fails or has no row, where the plain statement does not.
@@ -207,38 +262,45 @@ fn statement(
         verdict.deny_for(Cause::Statement, why.clone());
         links.push(Link::failed("statement", why, None));
     }
-    links.extend(checks_at(cx, role, attempt, Moment::Start, verdict));
+    let checks = &attempt.checks;
+    links.extend(checks_at(cx, role, checks, Moment::Start, verdict));
     if let Some(why) = &attempt.unusable {
         let refresh = format!("REFRESH MATERIALIZED VIEW {};", cx.snapshot.relation_sql(relation));
         verdict.deny_for(Cause::Statement, why.clone());
         let fix = (privilege == Privileges::SELECT).then_some(refresh);
         links.push(Link::failed("contents", why, fix));
     }
-    links.extend(checks_at(cx, role, attempt, Moment::Statement, verdict));
+    links.extend(checks_at(cx, role, checks, Moment::Statement, verdict));
     // The values of a new row are computed before the policies check it, those of an existing row
     // after policies have selected it.
     let inserts = privilege == Privileges::INSERT;
     if inserts {
-        links.extend(checks_at(cx, role, attempt, Moment::Row, verdict));
+        links.extend(checks_at(cx, role, checks, Moment::Row, verdict));
     }
-    links.extend(rows::links(cx, role, attempt, verdict));
+    links.extend(rows::links(cx, role, &checks.needs, verdict));
     if !inserts {
-        links.extend(checks_at(cx, role, attempt, Moment::Row, verdict));
+        links.extend(checks_at(cx, role, checks, Moment::Row, verdict));
     }
     for moment in [Moment::Kept, Moment::End] {
-        links.extend(checks_at(cx, role, attempt, moment, verdict));
+        links.extend(checks_at(cx, role, checks, moment, verdict));
     }
-    links.extend(
-        attempt.unresolved.iter().map(|name| Link {
-            step: format!("sequence {}", printable(name)),
-            ok: None,
-            detail:
-                "Its name is looked up in the search_path of the session when a row is inserted."
-                    .into(),
-            fix: None,
-        }),
-    );
+    links.extend(unresolved(checks));
+    // Without rows, the functions that are evaluated for each row are not called.
+    if verdict.no_rows.is_none() {
+        links.extend(bodies(cx, role, &attempt.bodies, verdict));
+    }
     links
+}
+
+/// The links of sequences of which it is not known which one is used.
+fn unresolved(checks: &Checks<'_>) -> impl Iterator<Item = Link> {
+    checks.unresolved.iter().map(|name| Link {
+        step: format!("sequence {}", printable(name)),
+        ok: None,
+        detail: "Its name is looked up in the search_path of the session when a row is inserted."
+            .into(),
+        fix: None,
+    })
 }
 
 /// The checks at one moment: a link for every privilege on a relation, and for every function on
@@ -246,7 +308,7 @@ fn statement(
 fn checks_at(
     cx: &Context<'_>,
     role: &Role,
-    attempt: &Attempt<'_>,
+    checks: &Checks<'_>,
     moment: Moment,
     verdict: &mut Verdict,
 ) -> Vec<Link> {
@@ -254,8 +316,8 @@ fn checks_at(
     let mut ignored = Verdict::default();
     let is_by_row = matches!(moment, Moment::Row | Moment::Kept);
     let verdict = if is_by_row && verdict.no_rows.is_some() { &mut ignored } else { verdict };
-    let mut links = needs::links(cx, role, attempt, moment, verdict);
-    let calls = attempt.calls.iter().filter(|call| call.moment == moment);
+    let mut links = needs::links(cx, role, &checks.needs, moment, verdict);
+    let calls = checks.calls.iter().filter(|call| call.moment == moment);
     links.extend(calls.filter_map(|call| denied_call(cx, role, call, verdict)));
     links
 }
@@ -334,17 +396,21 @@ fn execute(cx: &Context<'_>, role: &Role, routine: &Routine, verdict: &mut Verdi
     }
 }
 
-/// The role whose privileges the body of a routine has. What the body can access is not checked.
-fn privileges_of_body(cx: &Context<'_>, routine: &Routine) -> Link {
-    let detail = if routine.security_definer {
-        format!(
+/// The role whose privileges the body of a routine has, and whether what it can access is checked.
+fn privileges_of_body(cx: &Context<'_>, execution: &Execution<'_>) -> Link {
+    let routine = execution.routine;
+    let is_read = execution.bodies.iter().any(|body| body.routine.oid == routine.oid);
+    let detail = match (routine.security_definer, is_read) {
+        (true, _) => format!(
             "SECURITY DEFINER: the body runs with the privileges of \"{}\".",
             printable(&cx.snapshot.role_name(routine.owner))
-        )
-    } else {
-        "SECURITY INVOKER: the body runs with the privileges of the role, and fails where they are \
-         not sufficient."
-            .into()
+        ),
+        (false, true) => {
+            "SECURITY INVOKER: the body runs with the privileges of the role.".to_owned()
+        }
+        (false, false) => "SECURITY INVOKER: the body runs with the privileges of the role, and \
+                           fails where they are not sufficient."
+            .to_owned(),
     };
     Link { step: "body".into(), ok: None, detail, fix: None }
 }

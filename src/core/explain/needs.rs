@@ -1,7 +1,7 @@
 //! Which privileges a statement needs, and whether the role has them.
 
 use super::chain::{Granted, how};
-use super::question::{Attempt, Link, Moment, Need, Verdict, checked_as};
+use super::question::{Link, Moment, Need, Verdict, checked_as};
 use super::schema::usage;
 use crate::catalog::{FIRST_UNPINNED, Privileges, Relation, RelationKind, Role};
 use crate::rules::Context;
@@ -23,12 +23,12 @@ impl Need {
 pub(super) fn links(
     cx: &Context<'_>,
     role: &Role,
-    attempt: &Attempt<'_>,
+    needs: &[Need],
     moment: Moment,
     verdict: &mut Verdict,
 ) -> Vec<Link> {
     let mut links = Vec::new();
-    for need in attempt.needs.iter().filter(|need| need.moment == moment) {
+    for need in needs.iter().filter(|need| need.moment == moment) {
         cx.check_interrupts();
         let (Some(relation), Some(holder)) =
             (cx.snapshot.relation(need.relation), checked_as(cx, role, need.check_as))
@@ -75,6 +75,8 @@ fn link(
     // There are no privileges on columns of a sequence.
     let (what, on_columns) = if columns.is_empty() || is_sequence {
         (privilege.to_string(), String::new())
+    } else if need.columns(privilege).is_empty() {
+        (format!("{privilege} ({})", columns.join(", ")), " on any column".to_owned())
     } else {
         (format!("{privilege} ({})", columns.join(", ")), format!(" on {}", column_list(&missing)))
     };
@@ -117,7 +119,7 @@ fn held_detail(
 }
 
 /// Returns the columns on which the privilege is missing, where it exists on others or only these
-/// are needed; no columns where it is missing on the whole relation; and `None` where the role has
+/// are needed, or the one that stands for any; no columns where it is missing on the whole relation; and `None` where the role has
 /// it (execMain.c, `ExecCheckOneRelPerms`).
 fn missing(
     cx: &Context<'_>,
@@ -138,11 +140,8 @@ fn missing(
     };
     let columns = need.columns(privilege);
     if columns.is_empty() {
-        return if relation.columns.iter().any(|(name, _)| has(name)) {
-            None
-        } else {
-            Some(vec![])
-        };
+        let has_any = relation.columns.iter().any(|(name, _)| has(name));
+        return (!has_any).then(|| need.any_column.iter().cloned().collect());
     }
     let missing: Vec<String> = columns.iter().filter(|c| !has(c)).cloned().collect();
     if missing.is_empty() {

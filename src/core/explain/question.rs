@@ -29,8 +29,8 @@ impl Link {
 #[allow(missing_docs, reason = "the variants are named like what they stand for")]
 pub enum Subject<'a> {
     Schema(&'a Schema),
-    /// With the functions that a call needs EXECUTE on beside the routine itself.
-    Routine(&'a Routine, Vec<Called<'a>>),
+    /// A call of a routine.
+    Routine(Execution<'a>),
     /// With the other forms of the statement.
     Relation(Attempt<'a>, Vec<Variant<'a>>),
     /// No such object.
@@ -84,18 +84,54 @@ pub struct Variant<'a> {
 pub struct Attempt<'a> {
     /// The relation.
     pub relation: &'a Relation,
-    /// The privileges that the server checks, those on the relation itself first.
+    /// What the statement itself needs.
+    pub checks: Checks<'a>,
+    /// What the statements in the bodies of the functions need that it calls.
+    pub bodies: Vec<Body<'a>>,
+    /// Why no role can execute the statement, such as an INSERT into a view that is not updatable.
+    pub impossible: Option<String>,
+    /// Why the statement fails for a role with all privileges, such as a SELECT from a materialized
+    /// view that has not been populated.
+    pub unusable: Option<String>,
+}
+
+/// A call of a routine, as the server sees it.
+#[derive(Debug)]
+pub struct Execution<'a> {
+    /// The routine.
+    pub routine: &'a Routine,
+    /// The functions that the call needs EXECUTE on beside the routine itself.
+    pub calls: Vec<Called<'a>>,
+    /// What the defaults of the arguments need, where the call omits these.
+    pub defaults: Checks<'a>,
+    /// What the statements need in its body and in those of the routines that it calls, as far as
+    /// the server has parsed them.
+    pub bodies: Vec<Body<'a>>,
+    /// Why no role can execute it.
+    pub impossible: Option<String>,
+}
+
+/// What the server checks for one statement.
+#[derive(Debug, Default)]
+pub struct Checks<'a> {
+    /// The privileges on relations; those on the relation that the statement names first.
     pub needs: Vec<Need>,
     /// The functions that the statement calls.
     pub calls: Vec<Called<'a>>,
     /// Sequences that are named by a text without a schema: which sequence that is depends on the
     /// search_path of the session.
     pub unresolved: Vec<String>,
-    /// Why no role can execute the statement, such as an INSERT into a view that is not updatable.
-    pub impossible: Option<String>,
-    /// Why the statement fails for a role with all privileges, such as a SELECT from a materialized
-    /// view that has not been populated.
-    pub unusable: Option<String>,
+}
+
+/// A statement in the parsed body of a routine (BEGIN ATOMIC).
+#[derive(Debug)]
+pub struct Body<'a> {
+    /// The routine.
+    pub routine: &'a Routine,
+    /// The role that runs it, where that is not the role that calls the routine.
+    pub runs_as: Option<Oid>,
+    /// What the statement needs.
+    pub checks: Checks<'a>,
 }
 
 /// A function that a statement calls.
@@ -124,6 +160,8 @@ pub struct Need {
     pub or: Privileges,
     /// The columns that are read. Where there are none, SELECT on any column is sufficient.
     pub selected: Vec<String>,
+    /// The column on which SELECT is granted where any is sufficient: the first.
+    pub any_column: Option<String>,
     /// The columns that INSERT sets.
     pub inserted: Vec<String>,
     /// The columns that UPDATE sets.
@@ -156,6 +194,11 @@ pub enum Moment {
     Kept,
     /// Once, at the end: the conditions of triggers after the statement.
     End,
+}
+
+impl Moment {
+    /// All moments, in order.
+    pub const ALL: [Self; 5] = [Self::Start, Self::Statement, Self::Row, Self::Kept, Self::End];
 }
 
 /// A question: whether a role has a privilege on an object, and why.

@@ -1,7 +1,7 @@
 //! Row security: which rows a role with the privileges can access (rowsecurity.c,
 //! `get_row_security_policies`; rls.c, `check_enable_rls`).
 
-use super::question::{Attempt, Cause, Link, Verdict, checked_as};
+use super::question::{Cause, Link, Need, Verdict, checked_as};
 use crate::catalog::{Command, Policy, Privileges, Relation, Role};
 use crate::fix::create_policy;
 use crate::rules::Context;
@@ -11,11 +11,11 @@ use crate::sql::{listed, listed_as_alternatives, printable, safe_ident};
 pub(super) fn links(
     cx: &Context<'_>,
     role: &Role,
-    attempt: &Attempt<'_>,
+    needs: &[Need],
     verdict: &mut Verdict,
 ) -> Vec<Link> {
     let mut links = Vec::new();
-    for need in &attempt.needs {
+    for need in needs {
         let (Some(table), Some(holder)) =
             (cx.snapshot.relation(need.relation), checked_as(cx, role, need.check_as))
         else {

@@ -29,13 +29,18 @@ fn lines(
                 is_target: true,
                 ..Need::default()
             }];
-            let (calls, unresolved) = (vec![], vec![]);
-            let needs = needs.unwrap_or(plain);
-            let attempt =
-                Attempt { relation, needs, calls, unresolved, impossible: None, unusable: None };
+            let checks = Checks { needs: needs.unwrap_or(plain), ..Checks::default() };
+            let (bodies, impossible, unusable) = (vec![], None, None);
+            let attempt = Attempt { relation, checks, bodies, impossible, unusable };
             Subject::Relation(attempt, vec![])
         }
-        (None, Some(routine), _) => Subject::Routine(routine, vec![]),
+        (None, Some(routine), _) => Subject::Routine(Execution {
+            routine,
+            calls: vec![],
+            defaults: Checks::default(),
+            bodies: vec![],
+            impossible: None,
+        }),
         (None, None, Some(schema)) if object.is_empty() => Subject::Schema(schema),
         (None, None, schema) => {
             let object = format!("object {name}");

@@ -3,32 +3,18 @@
 use crate::sql::{listed, printable};
 
 /// The verb of a sentence about grantees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// They have something.
     Has,
     /// They do not have something.
     Lacks,
-}
-
-impl Verb {
-    fn singular(self) -> &'static str {
-        match self {
-            Self::Has => "has",
-            Self::Lacks => "does not have",
-        }
-    }
-
-    fn plural(self) -> &'static str {
-        match self {
-            Self::Has => "have",
-            Self::Lacks => "do not have",
-        }
-    }
+    /// They are the object of this subject and verb, such as `Policy p on table t allows`.
+    Of(String),
 }
 
 /// What a sentence says about grantees: `has`, and `EXECUTE on function f(), which the contract
-/// does not declare.` The text tells how they have a privilege, and differs where that differs.
+/// does not declare.`; or `Policy p on table t allows`, and `to SELECT, ...`. The text tells how they have a privilege, and differs where that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Predicate {
     /// The verb.
@@ -41,9 +27,14 @@ impl Predicate {
     /// Returns the sentence about one grantee, PUBLIC or a role.
     #[must_use]
     pub fn of_one(&self, name: &str, is_to_public: bool) -> String {
-        let subject =
-            if is_to_public { PUBLIC.to_owned() } else { format!("Role \"{}\"", printable(name)) };
-        format!("{subject} {} {}", self.verb.singular(), self.rest)
+        let name = format!("\"{}\"", printable(name));
+        let (verb, rest) = (&self.verb, &self.rest);
+        let grantee = if is_to_public { PUBLIC.to_owned() } else { format!("role {name}") };
+        match verb {
+            Verb::Has => format!("{} has {rest}", capitalized(&grantee)),
+            Verb::Lacks => format!("{} does not have {rest}", capitalized(&grantee)),
+            Verb::Of(subject) => format!("{subject} {grantee} {rest}"),
+        }
     }
 
     /// Returns the sentence about PUBLIC, if `is_to_public`, and these roles.
@@ -52,14 +43,25 @@ impl Predicate {
         let names: Vec<String> =
             roles.iter().map(|name| format!("\"{}\"", printable(name))).collect();
         let names = listed(&names);
-        let subject = match (is_to_public, roles) {
-            (false, _) => format!("Roles {names}"),
+        let (verb, rest) = (&self.verb, &self.rest);
+        let grantees = match (is_to_public, roles) {
+            (false, _) => format!("roles {names}"),
             (true, [_]) => format!("{PUBLIC} and role {names}"),
             (true, _) => format!("{PUBLIC} and roles {names}"),
         };
-        format!("{subject} {} {}", self.verb.plural(), self.rest)
+        match verb {
+            Verb::Has => format!("{} have {rest}", capitalized(&grantees)),
+            Verb::Lacks => format!("{} do not have {rest}", capitalized(&grantees)),
+            Verb::Of(subject) => format!("{subject} {grantees} {rest}"),
+        }
     }
 }
 
-/// PUBLIC as the subject of a sentence.
+/// Returns a text that begins with an upper-case letter.
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// PUBLIC as a part of a sentence.
 const PUBLIC: &str = "PUBLIC (every role)";

@@ -1,15 +1,17 @@
 //! The statements that complete a transaction so that the guard allows it, and the cause that
-//! several findings share, as parts of one DETAIL and one HINT.
+//! several findings share, as parts of one DETAIL and one HINT. A cause is one of: default
+//! privileges, a policy that applies to PUBLIC, another name of a declared table.
 
 use super::change::Regression;
-use crate::catalog::{DefaultAcl, ObjectId, ObjectKind, Oid, Privileges};
+use crate::catalog::{DefaultAcl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges};
 use crate::finding::Finding;
 use crate::fix::{Change, Statement, Verb, alter_default_privileges, default_acl_objects};
 use crate::rules::{Context, default_privileges};
 use crate::sql::{listed, printable, safe_ident};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// The statements after which a transaction has no findings that the guard rejects.
+/// The statements after which a transaction has no findings that the guard rejects or warns about,
+/// as far as statements can fix them.
 #[derive(Debug, Clone, Default)]
 pub struct Completion {
     /// The statements, in order.
@@ -20,94 +22,208 @@ pub struct Completion {
     pub causes: Vec<Cause>,
 }
 
-/// Default privileges of one role in one schema that have granted what findings report.
+/// What findings have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
+    /// What it is.
+    pub kind: CauseKind,
     /// One sentence.
     pub problem: String,
-    /// ALTER DEFAULT PRIVILEGES ... REVOKE, one for each type of objects.
+    /// The statements that remove it, beyond those that fix the findings: ALTER DEFAULT PRIVILEGES
+    /// ... REVOKE, one for each type of objects.
     pub statements: Vec<String>,
     /// The fingerprints of the findings that it explains.
     pub findings: HashSet<String>,
 }
 
+/// The kinds of causes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CauseKind {
+    /// Default privileges of one role in one schema have granted what the findings are about.
+    DefaultPrivileges,
+    /// A policy applies to PUBLIC, which is the default.
+    PolicyForPublic,
+    /// The transaction has renamed a relation or moved it to another schema, and what the contract
+    /// declares for its name stayed on it. Contains the new identity, with its type.
+    Renamed(String),
+}
+
+/// Returns the causes of `regressions`. `before` and `after` are the catalog without and with the
+/// changes of the transaction, which `runner` executes.
+#[must_use]
+pub fn causes(
+    before: &Context<'_>,
+    after: &Context<'_>,
+    runner: Oid,
+    regressions: &[&Regression],
+) -> Vec<Cause> {
+    let mut causes = renamed(before, after, regressions);
+    causes.extend(default_privileges_behind(after, runner, regressions));
+    causes.extend(policies_for_public(after, regressions));
+    causes
+}
+
+/// Returns the relations that have another name than before the transaction, with the findings
+/// about them and about their policies.
+fn renamed(before: &Context<'_>, after: &Context<'_>, regressions: &[&Regression]) -> Vec<Cause> {
+    let mut found: BTreeMap<Oid, HashSet<String>> = BTreeMap::new();
+    for regression in regressions.iter().filter(|r| !r.is_missing) {
+        let relation = match regression.finding.object.id {
+            ObjectId::Relation(oid) => Some(oid),
+            ObjectId::Policy(oid) => {
+                after.snapshot.policies.iter().find(|p| p.oid == oid).map(|p| p.relation)
+            }
+            _ => None,
+        };
+        if let Some(relation) = relation {
+            found.entry(relation).or_default().insert(regression.finding.fingerprint.clone());
+        }
+    }
+    let cause = |(oid, findings): (Oid, HashSet<String>)| {
+        let (old, new) = (before.snapshot.relation(oid)?, after.snapshot.relation(oid)?);
+        let name = before.snapshot.relation_sql(old);
+        let (object_type, now) = (new.kind.object_type(), after.snapshot.relation_sql(new));
+        let schema = before.snapshot.schema_name(old.schema);
+        if name == now || !after.contract.declares_relation(schema, &old.name) {
+            return None;
+        }
+        let problem = format!(
+            "The cause of {} is that {object_type} {name} has become {object_type} {now}: the \
+             privileges and policies that the contract declares for {name} have stayed on it.",
+            counted(findings.len())
+        );
+        let kind = CauseKind::Renamed(format!("{object_type} {now}"));
+        Some(Cause { kind, problem, statements: vec![], findings })
+    };
+    found.into_iter().filter_map(cause).collect()
+}
+
+/// Returns the policies for PUBLIC that findings are about.
+fn policies_for_public(cx: &Context<'_>, regressions: &[&Regression]) -> Vec<Cause> {
+    let mut found: BTreeMap<Oid, HashSet<String>> = BTreeMap::new();
+    for regression in regressions {
+        if let ObjectId::Policy(oid) = regression.finding.object.id {
+            found.entry(oid).or_default().insert(regression.finding.fingerprint.clone());
+        }
+    }
+    let cause = |(oid, findings): (Oid, HashSet<String>)| {
+        let policy = cx.snapshot.policies.iter().find(|p| p.oid == oid)?;
+        let relation = cx.snapshot.relation(policy.relation)?;
+        if !policy.roles.contains(&PUBLIC) {
+            return None;
+        }
+        let problem = format!(
+            "The cause of {} is that policy {} on table {} applies to PUBLIC, every role, as each \
+             policy without TO does.",
+            counted(findings.len()),
+            safe_ident(&policy.name),
+            cx.snapshot.relation_sql(relation)
+        );
+        let kind = CauseKind::PolicyForPublic;
+        Some(Cause { kind, problem, statements: vec![], findings })
+    };
+    found.into_iter().filter_map(cause).collect()
+}
+
+/// Returns a number of violations in words.
+fn counted(count: usize) -> String {
+    if count == 1 { "one violation".to_owned() } else { format!("{count} violations") }
+}
+
 /// Returns the default privileges that have granted what `regressions` are about. `cx` is the
 /// catalog with the changes of the transaction.
-#[must_use]
-pub fn causes(cx: &Context<'_>, regressions: &[&Regression]) -> Vec<Cause> {
+fn default_privileges_behind(
+    cx: &Context<'_>,
+    runner: Oid,
+    regressions: &[&Regression],
+) -> Vec<Cause> {
     let mut found: BTreeMap<(Oid, Oid), Found<'_>> = BTreeMap::new();
     for regression in regressions.iter().filter(|r| r.can_be_completed) {
-        for default in defaults_behind(cx, &regression.finding) {
+        let revoked = revoked(&regression.finding);
+        for default in defaults_behind(cx, &regression.finding, &revoked) {
             let cause = found.entry((default.role, default.schema)).or_default();
             cause.findings.insert(regression.finding.fingerprint.clone());
+            cause.grantees.extend(revoked.iter().map(|(grantee, _)| *grantee));
             if !cause.defaults.contains(&default) {
                 cause.defaults.push(default);
             }
         }
     }
     let revocable = Revocable::of(cx);
-    found.into_values().filter_map(|found| found.cause(cx, &revocable)).collect()
+    found.into_values().filter_map(|found| found.cause(cx, runner, &revocable)).collect()
 }
 
 /// The default privileges of one role in one schema, and the findings that they explain.
 #[derive(Default)]
 struct Found<'a> {
     defaults: Vec<&'a DefaultAcl>,
+    /// The roles that the findings are about, and PUBLIC.
+    grantees: BTreeSet<Oid>,
     findings: HashSet<String>,
 }
 
 impl Found<'_> {
-    /// Returns the cause; `None` where the contract allows these default privileges.
-    fn cause(self, cx: &Context<'_>, revocable: &Revocable) -> Option<Cause> {
+    /// Returns the cause, with the statements that revoke the default privileges where the contract
+    /// does not allow them and `runner` may execute them.
+    fn cause(self, cx: &Context<'_>, runner: Oid, revocable: &Revocable) -> Option<Cause> {
         let first = self.defaults.first()?;
-        let (mut objects, mut grantees, mut statements) = (vec![], vec![], vec![]);
+        let mut objects = vec![];
+        let mut statements = vec![];
         for default in &self.defaults {
             let word = default_acl_objects(default.object_type)?;
-            let revoked = revocable.statements(cx, default, word);
-            if !revoked.is_empty() {
-                objects.push(word.to_lowercase());
-            }
-            for (statement, roles) in revoked {
-                statements.push(statement);
-                grantees.extend(roles);
-            }
+            objects.push(word.to_lowercase());
+            statements.extend(revocable.statements(cx, default, word));
         }
-        if statements.is_empty() {
-            return None;
-        }
-        grantees.sort_unstable();
-        grantees.dedup();
-        let roles: Vec<String> = grantees.iter().map(|oid| subject(cx, *oid)).collect();
+        let roles: Vec<String> = self.grantees.iter().map(|oid| subject(cx, *oid)).collect();
         let in_schema = match first.schema {
             0 => String::new(),
             schema => format!(" in schema {}", safe_ident(cx.snapshot.schema_name(schema))),
         };
-        let count = match self.findings.len() {
-            1 => "one finding".to_owned(),
-            count => format!("{count} findings"),
-        };
         let problem = format!(
-            "The cause of {count} is that default privileges of role \"{}\"{in_schema} grant \
+            "The cause of {} is that default privileges of role \"{}\"{in_schema} grant \
              privileges on new {} to {}.",
+            counted(self.findings.len()),
             printable(&cx.snapshot.role_name(first.role)),
             listed(&objects),
             listed(&roles)
         );
-        Some(Cause { problem, statements, findings: self.findings })
+        if !cx.access.can_act_as(runner, first.role) {
+            statements.clear();
+        }
+        let kind = CauseKind::DefaultPrivileges;
+        Some(Cause { kind, problem, statements, findings: self.findings })
     }
 }
 
 /// Returns a grantee for a message.
 fn subject(cx: &Context<'_>, grantee: Oid) -> String {
-    if grantee == crate::catalog::PUBLIC {
+    if grantee == PUBLIC {
         return "PUBLIC".to_owned();
     }
     format!("role \"{}\"", printable(&cx.snapshot.role_name(grantee)))
 }
 
-/// Returns the default ACLs that give every privilege which the fix of a finding revokes from a new
-/// object; none where it revokes nothing, or also what a role has granted.
-fn defaults_behind<'a>(cx: &Context<'a>, finding: &Finding) -> Vec<&'a DefaultAcl> {
+/// Returns the privileges that the fix of a finding revokes, by grantee.
+fn revoked(finding: &Finding) -> Vec<(Oid, Privileges)> {
+    finding
+        .fix
+        .statements()
+        .iter()
+        .filter_map(|statement| match statement {
+            Statement::Acl(acl) if acl.verb == Verb::Revoke => Some(acl),
+            _ => None,
+        })
+        .flat_map(|acl| acl.grantees.iter().map(|grantee| (grantee.oid, acl.privileges)))
+        .collect()
+}
+
+/// Returns the default ACLs that give every privilege which the fix of a finding has `revoked` from
+/// a new object; none where it revokes nothing, or also what a role has granted.
+fn defaults_behind<'a>(
+    cx: &Context<'a>,
+    finding: &Finding,
+    revoked: &[(Oid, Privileges)],
+) -> Vec<&'a DefaultAcl> {
     let snapshot = cx.snapshot;
     let (owner, schema, object_type) = match finding.object.id {
         ObjectId::Relation(oid) => {
@@ -137,16 +253,6 @@ fn defaults_behind<'a>(cx: &Context<'a>, finding: &Finding) -> Vec<&'a DefaultAc
         let given = defaults.iter().flat_map(|d| &d.acl).filter(|i| i.grantee == grantee);
         given.fold(Privileges::NONE, |all, item| all | item.privileges).contains(privileges)
     };
-    let revoked: Vec<(Oid, Privileges)> = finding
-        .fix
-        .statements()
-        .iter()
-        .filter_map(|statement| match statement {
-            Statement::Acl(acl) if acl.verb == Verb::Revoke => Some(acl),
-            _ => None,
-        })
-        .flat_map(|acl| acl.grantees.iter().map(|grantee| (grantee.oid, acl.privileges)))
-        .collect();
     if revoked.is_empty() || !revoked.iter().all(|(role, all)| gives(*role, *all)) {
         return vec![];
     }
@@ -170,14 +276,8 @@ impl Revocable {
         Self(changes.collect())
     }
 
-    /// Returns the statements that revoke default privileges, each with its grantees: one for all
-    /// roles that lose the same privileges.
-    fn statements(
-        &self,
-        cx: &Context<'_>,
-        default: &DefaultAcl,
-        word: &str,
-    ) -> Vec<(String, Vec<Oid>)> {
+    /// Returns the statements that revoke default privileges, one for all roles that lose the same.
+    fn statements(&self, cx: &Context<'_>, default: &DefaultAcl, word: &str) -> Vec<String> {
         let mut by_privileges: BTreeMap<String, Vec<Oid>> = BTreeMap::new();
         for change in &self.0 {
             let Change::RevokeDefault { role, schema, object_type, grantee, privileges } = change
@@ -200,8 +300,7 @@ impl Revocable {
             .map(|(words, grantees)| {
                 let names: Vec<String> =
                     grantees.iter().map(|grantee| cx.snapshot.grantee(*grantee)).collect();
-                let sql = format!("{alter} REVOKE {words} ON {word} FROM {};", names.join(", "));
-                (sql, grantees)
+                format!("{alter} REVOKE {words} ON {word} FROM {};", names.join(", "))
             })
             .collect()
     }

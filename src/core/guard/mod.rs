@@ -3,11 +3,13 @@
 mod change;
 mod completion;
 mod exposed;
+mod opened;
 mod regression;
 mod rejection;
 
 pub use change::{Change, Regression};
-pub use completion::{Cause, Completion, causes};
+pub use completion::{Cause, CauseKind, Completion, causes};
 pub use exposed::{Exposed, exposed, is_excused};
+pub use opened::{Opened, Opening, opened};
 pub use regression::is_regression;
 pub use rejection::{RejectedAt, Rejection, merged};

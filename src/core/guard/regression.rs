@@ -50,6 +50,7 @@ mod tests {
                 schema: (!schema.is_empty()).then(|| (*schema).to_owned()),
                 role: None,
                 planted_code: false,
+                ability: None,
             })
             .collect();
         let verdict = reasons.iter().map(|r| r.verdict).max().unwrap_or(Verdict::Safe);

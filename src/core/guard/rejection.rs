@@ -1,20 +1,22 @@
 //! The text of a rejection: what violates the contract, why it matters, and what to do next.
 
 use super::change::Regression;
-use super::completion::Completion;
+use super::completion::{Cause, CauseKind, Completion};
 use super::exposed::Exposed;
-use crate::catalog::Routine;
+use super::opened::{Opened, Opening};
+use crate::catalog::{ObjectId, Routine};
 use crate::contract::RoleKind;
 use crate::finding::Finding;
+use crate::fix::{Statement, Verb};
 use crate::rule::Rule;
 use crate::rules::shared::definer_path::{fix, remedy, required, schema_cause};
 use crate::rules::{
-    Context, guard_tampered, required_object_missing, security_definer_search_path,
-    security_definer_settings,
+    Context, guard_tampered, required_object_missing, rls_policy_always_true, rls_policy_missing,
+    security_definer_search_path, security_definer_settings,
 };
 use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
-use crate::sql::{is_unprintable, listed, printable, quote_literal};
-use std::collections::BTreeSet;
+use crate::sql::{is_unprintable, listed, printable, quote_literal, safe_ident};
+use std::collections::{BTreeSet, HashSet};
 
 /// A violation of the contract by a statement, as an error in PostgreSQL's message style.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,10 +45,13 @@ pub struct Rejection {
 const MOST_ROUTINES: usize = 3;
 
 /// How many calls that exempt an object a HINT has.
-const MOST_CALLS: usize = 10;
+const MOST_CALLS: usize = 40;
 
-/// How many other problems a DETAIL lists.
-const MOST_PROBLEMS: usize = 5;
+/// How many problems a DETAIL lists.
+const MOST_PROBLEMS: usize = 200;
+
+/// How many texts about what to change in the statements themselves a HINT has.
+const MOST_TEXTS: usize = 5;
 
 /// How many statements, and how many bytes of them, a HINT has.
 const MOST_STATEMENTS: usize = 40;
@@ -100,6 +105,35 @@ impl Rejection {
             message,
             detail: format!("{detail} {}", source(rule)),
             hint: search_path_hint(cx, routine, assessment, tag),
+            regression: None,
+        }
+    }
+
+    /// Returns the rejection of a routine that executes code of types which its callers choose;
+    /// `finding` is the audit's, with the severity of the rule.
+    #[must_use]
+    pub fn of_caller_types(cx: &Context<'_>, routine: &Routine, finding: &Finding) -> Self {
+        let rule = finding.rule;
+        let message = format!(
+            "SECURITY DEFINER {} {} executes code of types that its callers choose",
+            routine.object_type(),
+            cx.snapshot.routine_message(routine)
+        );
+        let declare = "Declare the argument or the result with a type that the caller does not \
+                       choose, such as jsonb or text, or revoke EXECUTE from untrusted roles in \
+                       the same transaction.";
+        let exempt = exempt_call(finding)
+            .map(|call| format!(" If this is intended, exempt it: {call}"))
+            .unwrap_or_default();
+        Self {
+            rule,
+            object: finding.object.identity.clone(),
+            key: finding.fingerprint.clone(),
+            verdict: cx.paths.caller_types(routine).map(|reason| reason.verdict),
+            problem: finding.detail.clone(),
+            message,
+            detail: format!("{} {}", finding.detail, source(rule)),
+            hint: format!("{declare}{exempt}"),
             regression: None,
         }
     }
@@ -214,6 +248,51 @@ impl Rejection {
         })
     }
 
+    /// Returns the rejection of a policy with which a client can access more rows than before.
+    #[must_use]
+    pub fn of_opened(cx: &Context<'_>, opened: &Opened<'_>, tag: &str) -> Self {
+        let table = cx.snapshot.relation_sql(opened.relation);
+        let name = safe_ident(&opened.policy.name);
+        let client = printable(&opened.client.name);
+        let words: Vec<&str> = opened.commands.iter().map(|c| c.as_str()).collect();
+        let words = words.join(", ");
+        let (rule, problem, hint) = match opened.how {
+            Opening::AlwaysTrue { .. } => (
+                &rls_policy_always_true::RULE,
+                format!(
+                    "Policy {name} on table {table} allows role \"{client}\" to {words} every \
+                     row, because its condition is always true; before, only policies with a \
+                     condition allowed it."
+                ),
+                format!(
+                    "Give the policy a condition. If this is intended, declare it in the contract \
+                     with ops.load_contract() first: \"all_rows\" of table {table}."
+                ),
+            ),
+            Opening::NoLongerRestricted => (
+                &rls_policy_missing::RULE,
+                format!(
+                    "Restrictive policy {name} on table {table} no longer restricts role \
+                     \"{client}\" in {words}, and no new one does."
+                ),
+                "If this is not intended, create the policy again AS RESTRICTIVE in the same \
+                 transaction."
+                    .to_owned(),
+            ),
+        };
+        Self {
+            rule,
+            object: cx.snapshot.policy_identity(opened.policy, opened.relation),
+            key: problem.clone(),
+            verdict: None,
+            message: format!("{tag} opens rows of table {table} to role \"{client}\""),
+            detail: format!("{problem} {}", source(rule)),
+            problem,
+            hint,
+            regression: None,
+        }
+    }
+
     /// Returns the rejection of any other regression.
     #[must_use]
     pub fn of_regression(regression: &Regression, tag: &str) -> Self {
@@ -238,72 +317,118 @@ impl Rejection {
     }
 }
 
-/// Merges the rejections of one command or transaction into the first one. Its DETAIL lists the
-/// others, without those whose cause it names; its HINT covers all of them. `None` where there are
-/// no rejections.
+/// Merges the rejections of one command or transaction into the first one: `blocked`, and those
+/// that would only be `warned` about. Where there are several, its DETAIL lists each of them in a
+/// line, after the lines about their causes. Its HINT covers all of them. `None` where nothing is
+/// blocked.
 #[must_use]
 pub fn merged(
-    rejections: Vec<Rejection>,
+    blocked: Vec<Rejection>,
+    warned: Vec<Rejection>,
     completion: &Completion,
     at: RejectedAt,
 ) -> Option<Rejection> {
-    let hint = merged_hint(&rejections, completion, at);
-    let detail = merged_detail(&rejections, completion);
-    let first = rejections.into_iter().next()?;
+    let hint = merged_hint(&blocked, &warned, completion, at);
+    let detail = merged_detail(&blocked, &warned, completion);
+    let first = blocked.into_iter().next()?;
     Some(Rejection { detail, hint, ..first })
 }
 
-fn merged_detail(rejections: &[Rejection], completion: &Completion) -> String {
-    let mut detail = rejections.first().map(|first| first.detail.clone()).unwrap_or_default();
-    for cause in &completion.causes {
-        detail += &format!(" {}", cause.problem);
-    }
-    let is_explained = |rejection: &&Rejection| {
-        rejection.regression.as_ref().is_some_and(|regression| {
-            let fingerprint = &regression.finding.fingerprint;
-            completion.causes.iter().any(|cause| cause.findings.contains(fingerprint))
-        })
-    };
-    let mut more: Vec<&str> = Vec::new();
-    for other in rejections.iter().skip(1).filter(|r| !is_explained(r)) {
-        if !more.contains(&other.problem.as_str()) {
-            more.push(&other.problem);
+fn merged_detail(blocked: &[Rejection], warned: &[Rejection], completion: &Completion) -> String {
+    let mut lines: Vec<String> = completion.causes.iter().map(|c| c.problem.clone()).collect();
+    let causes = lines.len();
+    let mut known: HashSet<&str> = HashSet::new();
+    for (place, rejection) in blocked.iter().chain(warned).enumerate() {
+        if !known.insert(&rejection.problem) {
+            continue;
+        }
+        if place == 0 {
+            lines.push(rejection.detail.clone());
+        } else {
+            lines.push(format!("{} {}", rejection.problem, source(rejection.rule)));
         }
     }
-    if !more.is_empty() {
-        let shown = more.iter().take(MOST_PROBLEMS).copied().collect::<Vec<_>>().join(" ");
-        detail += &format!(" Also: {shown}");
+    let most = causes + MOST_PROBLEMS;
+    if lines.len() > most {
+        let more = format!("And {} more.", lines.len() - most);
+        lines.truncate(most);
+        lines.push(more);
     }
-    if more.len() > MOST_PROBLEMS {
-        detail += &format!(" And {} more.", more.len() - MOST_PROBLEMS);
-    }
-    detail
+    lines.join("\n")
 }
 
 /// Returns the HINT for all rejections: what to change in the statements themselves, how to accept
 /// what may be intended, and last the statements that complete the transaction.
-fn merged_hint(rejections: &[Rejection], completion: &Completion, at: RejectedAt) -> String {
+fn merged_hint(
+    blocked: &[Rejection],
+    warned: &[Rejection],
+    completion: &Completion,
+    at: RejectedAt,
+) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut add = |part: String| {
         if !parts.contains(&part) {
             parts.push(part);
         }
     };
-    let texts = rejections.iter().filter(|r| r.regression.is_none()).map(|r| r.hint.clone());
-    texts.take(MOST_PROBLEMS).for_each(&mut add);
-    let regressions = || rejections.iter().filter_map(|r| r.regression.as_ref());
-    let intended: Vec<&Regression> = regressions().filter(|r| !r.can_be_completed).collect();
+    let texts = blocked.iter().filter(|r| r.regression.is_none()).map(|r| r.hint.clone());
+    texts.take(MOST_TEXTS).for_each(&mut add);
+    let regressions = || blocked.iter().filter_map(|r| r.regression.as_ref());
+    let moved: Vec<&str> = completion.causes.iter().filter_map(new_name).collect();
+    let is_moved = |r: &&Regression| {
+        let explains = |c: &&Cause| c.findings.contains(&r.finding.fingerprint);
+        completion.causes.iter().filter(|c| new_name(c).is_some()).any(|c| explains(&c))
+    };
+    let mut intended: Vec<&Regression> =
+        regressions().filter(|r| may_be_intended(r) && !is_moved(r)).collect();
     if !intended.is_empty() {
+        // An exemption of the privileges leaves what is reported with them.
+        intended = regressions().filter(|r| !r.is_missing || !r.can_be_completed).collect();
+        intended.retain(|r| !is_moved(r));
         add(accept_hint(&intended, at == RejectedAt::Statement));
+    }
+    if !moved.is_empty() {
+        add(format!(
+            "If {} is meant to keep them, declare it in the contract with ops.load_contract() \
+             first.",
+            listed(&moved)
+        ));
     }
     let is_left =
         |r: &&Regression| r.can_be_completed && !completion.fixes.contains(&r.finding.fingerprint);
     regressions().filter(is_left).map(|r| r.finding.rule.fix.to_owned()).for_each(add);
     if !completion.statements.is_empty() {
-        let run = if intended.is_empty() { "Run" } else { "Otherwise run" };
+        let run = if intended.is_empty() && moved.is_empty() { "Run" } else { "Otherwise run" };
+        let regressions = || blocked.iter().chain(warned).filter_map(|r| r.regression.as_ref());
         parts.push(run_hint(run, regressions(), completion));
     }
-    parts.join(" ")
+    joined(&parts)
+}
+
+/// Joins the parts of a HINT: with a space, or with a newline after a part of several lines.
+fn joined(parts: &[String]) -> String {
+    let mut text = String::new();
+    for part in parts {
+        if !text.is_empty() {
+            let is_long = text.lines().nth(1).is_some();
+            text.push(if is_long { '\n' } else { ' ' });
+        }
+        text += part;
+    }
+    text
+}
+
+/// Returns the new identity of a relation that has another name than before, if that is the cause.
+fn new_name(cause: &Cause) -> Option<&str> {
+    if let CauseKind::Renamed(now) = &cause.kind { Some(now) } else { None }
+}
+
+/// Whether someone may want what a regression is about: an existing object allows more, or a
+/// privilege on a new object, which a statement or default privileges have granted.
+fn may_be_intended(regression: &Regression) -> bool {
+    let is_revoked = |statement: &Statement| matches!(statement, Statement::Acl(acl) if acl.verb == Verb::Revoke);
+    !regression.can_be_completed
+        || !regression.is_missing && regression.finding.fix.statements().iter().any(is_revoked)
 }
 
 /// Returns the statements of a completion, or the command that lists them where they are too long
@@ -372,29 +497,42 @@ fn regression_hint(regression: &Regression) -> String {
 fn accept_hint(regressions: &[&Regression], is_at_statement: bool) -> String {
     let mut hint =
         "If this is intended, declare it in the contract with ops.load_contract() first".to_owned();
-    let mut calls: Vec<String> = Vec::new();
-    for call in regressions.iter().filter_map(|r| exempt_statement(&r.finding)) {
-        if !calls.contains(&call) {
-            calls.push(call);
+    let calls: Option<BTreeSet<String>> =
+        regressions.iter().map(|regression| exempt_statement(regression)).collect();
+    let calls: Vec<String> = calls.into_iter().flatten().collect();
+    // What a new object allows can be revoked at once, which the rest of the HINT is about.
+    let are_new = regressions.iter().all(|regression| regression.can_be_completed);
+    match calls.as_slice() {
+        [] => hint.push('.'),
+        _ if are_new => hint += ", or exempt it with ops.exempt().",
+        [call] => hint += &format!(", or exempt it: {call}"),
+        some if some.len() <= MOST_CALLS => {
+            hint += &format!(", or exempt it:\n{}", calls.join("\n"));
         }
-    }
-    match calls.len() {
-        0 => hint.push('.'),
-        1..=MOST_CALLS => hint += &format!(", or exempt it: {}", calls.join(" ")),
         _ => hint += ", or exempt each object with ops.exempt().",
     }
     if is_at_statement && regressions.iter().any(|r| r.settled) {
-        hint += " If a later statement of the transaction reverts it, run SET LOCAL \
-                 dragonfly_guard.check_at = commit first.";
+        let later = "If a later statement of the transaction reverts it, run SET LOCAL \
+                     dragonfly_guard.check_at = commit first.";
+        return joined(&[hint, later.to_owned()]);
     }
     hint
 }
 
-/// Returns the call that exempts the object from the rule, with a gap for the reason. `None`
-/// where the rule cannot be exempted by pattern, or the identity cannot be written as one.
-fn exempt_statement(finding: &Finding) -> Option<String> {
+/// Returns the call that exempts the object of a regression. `None` where there is none, or the
+/// object is a new routine: it would have to be exempted when it exists.
+fn exempt_statement(regression: &Regression) -> Option<String> {
+    let finding = &regression.finding;
+    let is_new_routine =
+        regression.can_be_completed && matches!(finding.object.id, ObjectId::Routine(_));
+    if is_new_routine { None } else { exempt_call(finding) }
+}
+
+/// Returns the call that exempts the object of a finding from its rule, with a gap for the reason.
+/// `None` where the rule cannot be exempted by pattern, or the identity cannot be written as one.
+fn exempt_call(finding: &Finding) -> Option<String> {
     let identity = &finding.object.identity;
-    let is_exact = !identity.chars().any(|c| matches!(c, '*' | '?') || is_unprintable(c));
+    let is_exact = !identity.chars().any(|c| matches!(c, '*' | '?' | '\\') || is_unprintable(c));
     (finding.rule.exempt_by_pattern && is_exact).then(|| {
         format!(
             "SELECT ops.exempt(rule => '{}', object => {}, reason => '...', expires_at => now() + \

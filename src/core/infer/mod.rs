@@ -25,7 +25,7 @@ pub use failing::{LeftOut, Outcomes};
 pub use mode::Mode;
 
 use crate::access::Access;
-use crate::catalog::{Privileges, Snapshot};
+use crate::catalog::{Privileges, Schema, Snapshot};
 use crate::contract::{Accept, Contract, Platform, SchemaDecl, SecurityDefinerDecl, matches};
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
@@ -52,10 +52,23 @@ pub fn seed(base: &Contract, schemas: &[String]) -> Contract {
 }
 
 /// Returns `base`, which may be the contract of another database, with the preset of the platform
-/// to which this database belongs, if its roles show one.
+/// to which this database belongs, if its roles show one. If no relation that `base` declares
+/// exists, its descriptions of roles are about another database and are removed.
 #[must_use]
-pub fn with_preset(base: &Contract, present: &Snapshot) -> Contract {
+pub fn with_preset(
+    base: &Contract,
+    present: &Snapshot,
+    exists: &dyn Fn(&Schema, &str) -> bool,
+) -> Contract {
     let mut base = base.clone();
+    let tables = base.tables.iter().map(|table| (&table.schema, &table.name));
+    let mut relations = tables.chain(base.views.iter().map(|view| (&view.schema, &view.name)));
+    let is_there = |(schema, name): (&String, &String)| {
+        present.schema_named(schema).is_some_and(|schema| exists(schema, name))
+    };
+    if relations.clone().next().is_some() && !relations.any(is_there) {
+        base.roles.iter_mut().for_each(|role| role.description.clear());
+    }
     if let Some(platform) = Platform::of(present) {
         platform.preset().add_to(&mut base, present);
     }
@@ -105,7 +118,7 @@ fn draft(
     };
     contract.description = format!("Inferred from database {} {how}.", contract.name);
     contract.roles = roles.declarations(cx);
-    contract.trusted_roles.retain(|name| cx.snapshot.role_named(name).is_some());
+    contract.trusted_roles.retain(|name| contract.roles.iter().any(|role| role.name == *name));
     contract.security_definer = security_definer(cx);
     // Severities and guard actions that equal the defaults are omitted.
     for (id, declared) in &mut contract.rules {

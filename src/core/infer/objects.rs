@@ -186,6 +186,7 @@ impl Objects<'_, '_> {
             }
         }
         let policies = if relation.row_security { self.policies(relation) } else { ByRole::new() };
+        let all_rows = self.all_rows(relation, &policies);
         let table = TableDecl {
             schema: schema.to_owned(),
             name: relation.name.clone(),
@@ -197,6 +198,7 @@ impl Objects<'_, '_> {
                 self.restricted_by_policies(relation, client, privileges)
             }),
             policies,
+            all_rows,
         };
         let is_empty =
             !table.row_security && table.grants.is_empty() && table.column_grants.is_empty();
@@ -325,6 +327,25 @@ impl Objects<'_, '_> {
         policies
     }
 
+    /// Returns the commands of each client among its declared `policies` for which a policy allows
+    /// every row; `None` where none of them is a client's.
+    fn all_rows(
+        &self,
+        relation: &Relation,
+        policies: &ByRole<PolicyCommand>,
+    ) -> Option<ByRole<PolicyCommand>> {
+        let has_policies = |client: &&Role| policies.contains_key(&client.name);
+        let mut clients = self.roles.clients().filter(has_policies).peekable();
+        clients.peek()?;
+        let all_rows = clients.filter_map(|client| {
+            let allowed = self.allowed_rows(relation, client);
+            let mut commands = self.declared_commands(relation, client);
+            commands.retain(|command| allowed.get(command) == Some(&Rows::All));
+            (!commands.is_empty()).then(|| (client.name.clone(), policy_commands(&commands)))
+        });
+        Some(all_rows.collect())
+    }
+
     /// Returns the declaration of a view. In strict mode, a client keeps SELECT only: more
     /// privileges come from GRANT ALL or default privileges.
     fn view(&self, relation: &Relation, schema: &str) -> ViewDecl {
@@ -341,6 +362,7 @@ impl Objects<'_, '_> {
             name: relation.name.clone(),
             purpose: String::new(),
             materialized: relation.kind == RelationKind::MaterializedView,
+            security_invoker: relation.security_invoker,
             definition: None,
             grants: grants_by_name(self.cx, &held),
             column_grants: self.column_grants(relation, &held, |_, privileges| match self.mode {

@@ -72,18 +72,22 @@ struct Classified<'a> {
     kind: RoleKind,
     /// `None` for a role that the seed declares.
     reason: Option<Reason>,
+    /// What the database shows, also for a role that the seed declares.
+    shown: Option<Reason>,
 }
 
 impl<'a> Roles<'a> {
     /// Returns the roles that own objects or have privileges in the governed schemas, except
-    /// through PUBLIC, the login roles that become them, and the roles that the seed declares.
+    /// through PUBLIC, the login roles that become them, and those of the roles that the seed
+    /// declares which this database uses: others may belong to another database of the cluster.
     /// Roles of the platform are not declared.
     pub fn of(cx: &Context<'a>) -> Self {
         let found = Found::of(cx);
         let mut kinds = BTreeMap::new();
         for role in &cx.snapshot.roles {
             if let Some((kind, reason)) = found.classify(role) {
-                kinds.insert(role.name.as_str(), Classified { role, kind, reason });
+                let shown = found.reason(role);
+                kinds.insert(role.name.as_str(), Classified { role, kind, reason, shown });
             }
         }
         let mut declared_for: HashMap<Oid, Vec<Oid>> = HashMap::new();
@@ -162,12 +166,23 @@ impl<'a> Roles<'a> {
 }
 
 impl Classified<'_> {
+    /// Whether the description of a role in the seed fits what the database shows.
+    fn is_as_described(&self, known: &RoleDecl) -> bool {
+        !known.description.is_empty()
+            && self.shown.is_none_or(|reason| reason.kind() == self.kind)
+            && known.bypass_rls.is_none_or(|bypasses| bypasses == self.role.bypass_rls)
+    }
+
     fn declaration(&self, cx: &Context<'_>) -> RoleDecl {
         let kind = self.kind;
-        let known = cx.contract.role(&self.role.name).map(|known| known.description.clone());
-        let description = known
-            .filter(|text| !text.is_empty())
-            .unwrap_or_else(|| self.reason.map_or(DECLARED, Reason::description).to_owned());
+        let known = cx.contract.role(&self.role.name).filter(|known| self.is_as_described(known));
+        let description = known.map_or_else(
+            || {
+                let shown = self.shown.filter(|reason| reason.kind() == kind);
+                shown.map_or(DECLARED, Reason::description).to_owned()
+            },
+            |known| known.description.clone(),
+        );
         let bypass_rls = match kind {
             RoleKind::Client | RoleKind::Login => Some(false),
             RoleKind::Worker => Some(self.role.bypass_rls),
@@ -199,6 +214,8 @@ struct Found<'c, 'a> {
     logins: HashSet<Oid>,
     /// The roles that the login roles can become.
     usable: HashSet<Oid>,
+    /// The roles that have privileges, objects or settings in this database.
+    present: HashSet<Oid>,
 }
 
 impl<'c, 'a> Found<'c, 'a> {
@@ -210,6 +227,7 @@ impl<'c, 'a> Found<'c, 'a> {
         let owners = owned.into_keys().collect();
         let mut found = Self {
             cx,
+            present: present(cx, &grantees, &owners),
             grantees,
             owners,
             owns_most,
@@ -228,16 +246,27 @@ impl<'c, 'a> Found<'c, 'a> {
     /// Returns the kind of a role with the reason; `None` if the contract does not declare it.
     fn classify(&self, role: &Role) -> Option<(RoleKind, Option<Reason>)> {
         if let Some(kind) = self.cx.contract.kind_of(&role.name) {
-            return Some((kind, None));
+            return self.is_used(role).then_some((kind, None));
         }
         let reason = self.reason(role)?;
         Some((reason.kind(), Some(reason)))
     }
 
+    /// Whether this database uses a role: the role or one that it is a member of has privileges,
+    /// objects or settings in it.
+    fn is_used(&self, role: &Role) -> bool {
+        let has_own = self.present.contains(&role.oid);
+        has_own
+            || [Follow::Set, Follow::Privileges].into_iter().any(|follow| {
+                let held = self.cx.access.closure(role.oid, follow);
+                held.iter().any(|other| self.present.contains(other))
+            })
+    }
+
     /// Returns the reason for the kind of a role that the seed does not declare.
     fn reason(&self, role: &Role) -> Option<Reason> {
         let cx = self.cx;
-        if cx.contract.trusted_roles.contains(&role.name) {
+        if cx.contract.trusted_roles.contains(&role.name) && self.is_used(role) {
             return Some(Reason::Trusted);
         }
         // A contract declares no predefined and managed roles, and cannot restrict superusers.
@@ -295,7 +324,7 @@ impl<'c, 'a> Found<'c, 'a> {
         let becomes = |other: &Oid| {
             let Some(other) = cx.snapshot.role(*other) else { return false };
             match cx.contract.kind_of(&other.name) {
-                Some(kind) => kind == RoleKind::Client,
+                Some(kind) => kind == RoleKind::Client && self.is_used(other),
                 None => {
                     self.grantees.contains(&other.oid)
                         && !(other.can_login || other.superuser || other.is_predefined())
@@ -312,6 +341,32 @@ impl<'c, 'a> Found<'c, 'a> {
             && !self.acts_as_owner(role)
             && cx.access.closure(role.oid, Follow::Set).iter().any(becomes)
     }
+}
+
+/// Returns the roles that have privileges, objects or settings in the database. `grantees` and
+/// `owners` are those in the governed schemas.
+fn present(cx: &Context<'_>, grantees: &HashSet<Oid>, owners: &HashSet<Oid>) -> HashSet<Oid> {
+    let snapshot = cx.snapshot;
+    let mut present: HashSet<Oid> = grantees.union(owners).copied().collect();
+    present.insert(snapshot.database.owner);
+    let schemas = snapshot.schemas.iter().filter(|schema| !schema.name.starts_with("pg_"));
+    let of_schemas = schemas.map(|schema| (schema.owner, schema.acl.as_ref()));
+    let of_database = (snapshot.database.owner, snapshot.database.acl.as_ref());
+    for (owner, acl) in of_schemas.chain([of_database]) {
+        let items = acl.into_iter().flatten();
+        present.extend(items.map(|item| item.grantee).filter(|grantee| *grantee != owner));
+    }
+    for default in &snapshot.default_acls {
+        present.insert(default.role);
+        present.extend(default.acl.iter().map(|item| item.grantee));
+    }
+    for (relation, _) in cx.relations() {
+        present.extend(snapshot.policies_of(relation.oid).iter().flat_map(|p| &p.roles));
+    }
+    let of_database = snapshot.settings.iter().filter(|setting| setting.database.is_some());
+    present.extend(of_database.filter_map(|setting| setting.role));
+    present.remove(&PUBLIC);
+    present
 }
 
 /// Returns the grantees in the governed schemas, and the number of objects that each role owns in

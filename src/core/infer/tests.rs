@@ -501,7 +501,9 @@ fn roles_of_the_platform_and_roles_that_act_as_owners_are_not_declared() {
         world.grant("public.judgments", role, Privileges::SELECT);
     }
     world.grant_role("postgres", "alice");
-    let preset = |world: &World| with_preset(&world.contract, &world.snapshot.clone().complete());
+    let preset = |world: &World| {
+        with_preset(&world.contract, &world.snapshot.clone().complete(), &|_, _| true)
+    };
     assert_eq!(preset(&world), world.contract, "the platform is not known");
     world.add_role("supabase_admin");
     world.role("supabase_admin").superuser = true;
@@ -512,6 +514,111 @@ fn roles_of_the_platform_and_roles_that_act_as_owners_are_not_declared() {
         assert_eq!(contract.role(role), None, "{role}");
     }
     assert_eq!(lines(&found), ["role_membership postgres alice"]);
+}
+
+#[test]
+fn roles_of_another_database_are_not_declared() {
+    let mut world = strict_world();
+    let mut base = world.contract.clone();
+    let other = |name: &str| crate::contract::RoleDecl {
+        name: name.into(),
+        ..base.role("anon").unwrap().clone()
+    };
+    base.roles.extend(["visitor", "guest"].map(other));
+    base.trusted_roles.push("visitor".into());
+    world.add_role("visitor");
+    world.add_role("guest");
+    world.add_login("gateway");
+    world.grant_role("visitor", "gateway");
+    world.grant_role("anon", "guest");
+    world.contract = base;
+    let (contract, _) = inferred(&world);
+    assert_eq!(contract.role("visitor"), None, "it has nothing in this database");
+    assert_eq!(contract.trusted_roles, ["postgres"]);
+    assert_eq!(contract.role("gateway"), None, "it becomes a role of another database");
+    assert!(contract.role("guest").is_some(), "it is a member of anon");
+    let visitor = world.role("visitor").oid;
+    world.grant("public.judgments", visitor, Privileges::SELECT);
+    world.contract.trusted_roles.pop();
+    let (contract, _) = inferred(&world);
+    assert!(contract.role("visitor").is_some());
+    assert!(contract.role("gateway").is_some());
+}
+
+#[test]
+fn description_remains_while_it_fits() {
+    let mut world = strict_world();
+    let description =
+        |world: &World| inferred(world).0.role("service_role").unwrap().description.clone();
+    let known = world.contract.role("service_role").unwrap().description.clone();
+    assert_eq!(description(&world), known);
+    world.role("service_role").bypass_rls = false;
+    assert_eq!(description(&world), "Declared with this kind by the contract that was in force.");
+    world.role("service_role").bypass_rls = true;
+    let snapshot = world.snapshot.clone().complete();
+    world.contract = with_preset(&world.contract, &snapshot, &|_, _| false);
+    assert_eq!(description(&world), "Bypasses row security, as backend services do.");
+}
+
+/// Returns what inference declares and leaves out if the server denies some accesses.
+fn without(
+    world: &World,
+    denied: &dyn Fn(&crate::doctor::DeclaredAccess) -> bool,
+) -> (Contract, Vec<String>) {
+    use crate::doctor::AccessOutcome;
+    use crate::explain::{Cause, Denial};
+    let snapshot = world.snapshot.clone().complete();
+    let access = Access::new(&snapshot);
+    let names: Vec<String> = world.contract.schemas.iter().map(|s| s.name.clone()).collect();
+    let seed = seed(&world.contract, &names);
+    let cx = Context::new(&seed, &snapshot, &access, &|| {});
+    let outcome = |access: &crate::doctor::DeclaredAccess| {
+        let denial = Denial { cause: Cause::Privilege, message: "denied".into(), fix: None };
+        if denied(access) { AccessOutcome::Denied(denial) } else { AccessOutcome::Works }
+    };
+    let outcomes = |_: &Context<'_>, accesses: Vec<crate::doctor::DeclaredAccess>| {
+        accesses.into_iter().map(|access| (access.clone(), outcome(&access))).collect()
+    };
+    let Inferred { contract, left_out } = infer(&cx, "1.1.0", Mode::AsIs, &outcomes);
+    let line = |of: LeftOut| {
+        let name = of.access;
+        format!("{} {} {} {:?}", name.role, name.privilege, name.object, of.columns)
+    };
+    (contract, left_out.into_iter().map(line).collect())
+}
+
+#[test]
+fn access_that_fails_is_not_declared() {
+    let mut world = strict_world();
+    let view = "public.v_judgment_pipeline";
+    world.relation(view).column_names = ["id", "status"].map(String::from).into();
+    let (oid, anon) = (world.relation(view).oid, world.role("anon").oid);
+    let target = crate::doctor::Target::Relation(oid);
+    let (contract, left_out) = without(&world, &|access| {
+        access.target == target && access.role == anon && access.columns != ["id"]
+    });
+    let declared = contract.view("public", "v_judgment_pipeline").unwrap();
+    assert_eq!(granted_to(&declared.grants, "anon"), Privileges::NONE);
+    assert_eq!(granted_to(&declared.grants, "authenticated"), Privileges::SELECT);
+    assert_eq!(declared.column_grants["anon"].select, ["id"], "it works on this column");
+    assert_eq!(left_out, [format!("anon SELECT view {view} [\"id\"]")]);
+    assert_eq!(problems(&contract), [""; 0]);
+}
+
+#[test]
+fn worker_with_all_privileges_has_them_one_by_one_where_one_fails() {
+    let world = strict_world();
+    let queue_job = world.snapshot.routines.iter().find(|r| r.name == "queue_job").unwrap().oid;
+    let worker = world.snapshot.roles.iter().find(|r| r.name == "service_role").unwrap().oid;
+    let target = crate::doctor::Target::Routine(queue_job);
+    let is_denied =
+        |access: &crate::doctor::DeclaredAccess| access.target == target && access.role == worker;
+    let (contract, left_out) = without(&world, &is_denied);
+    assert_eq!(left_out, ["service_role EXECUTE function api.queue_job() []"]);
+    let function = contract.functions_named("api", "queue_job").next().unwrap();
+    assert_eq!(function.execute, ["anon", "authenticated"]);
+    assert_eq!(contract.schema("public").unwrap().all_on_objects, ["service_role"]);
+    assert_eq!(problems(&contract), [""; 0]);
 }
 
 /// Rules with findings that no declaration prevents, or should.

@@ -4,8 +4,9 @@
 use super::order::{Wanted, in_order, phase};
 use super::simulate::Simulation;
 use crate::access::Access;
-use crate::catalog::{Oid, Snapshot};
-use crate::finding::Finding;
+use crate::catalog::{ObjectId, Oid, Snapshot};
+use crate::contract::Severity;
+use crate::finding::{Finding, Problem};
 use crate::guard::{Change, Completion, Regression, causes};
 use crate::rule::Rule;
 use crate::rules::Context;
@@ -25,7 +26,8 @@ pub struct Completer<'a> {
     pub rules: &'a [&'static Rule],
     /// The routines on which statements of the transaction granted EXECUTE to PUBLIC.
     pub granted_to_public: &'a HashSet<Oid>,
-    /// Whether the guard would reject a regression, and a statement of the transaction may fix it.
+    /// Whether the guard would reject a regression or warn about it, and a statement of the
+    /// transaction may fix it.
     pub is_wanted: &'a dyn Fn(&Context<'_>, &Regression) -> bool,
     /// The role that executes the transaction.
     pub runner: Oid,
@@ -34,44 +36,67 @@ pub struct Completer<'a> {
 }
 
 impl Completer<'_> {
-    /// Returns the statements that fix `regressions`, and what these have in common.
+    /// Returns the statements that fix `regressions`, and what these have in common. They also add
+    /// what is missing on new objects, so that these have no finding at all.
     #[must_use]
     pub fn complete(&self, regressions: &[&Regression]) -> Completion {
         let findings: Vec<Finding> = regressions.iter().map(|r| r.finding.clone()).collect();
-        let (chosen, left) = self.choose(findings.clone());
+        let existed: HashSet<ObjectId> = objects(self.before.snapshot).collect();
+        let new = objects(self.after.snapshot).filter(|id| !existed.contains(id)).collect();
+        let (chosen, left) = self.choose(findings.clone(), &new);
         let left: HashSet<&str> = left.iter().map(|f| f.fingerprint.as_str()).collect();
         let fixed = findings.into_iter().map(|f| f.fingerprint);
         Completion {
             statements: in_order(&chosen).iter().map(|w| w.statement.to_string()).collect(),
             fixes: fixed.filter(|f| !left.contains(f.as_str())).collect(),
-            causes: causes(self.after, regressions),
+            causes: causes(self.before, self.after, self.runner, regressions),
         }
     }
 
-    /// Returns the statements that fix findings, and the findings that are left after them.
-    fn choose(&self, mut found: Vec<Finding>) -> (Vec<Wanted>, Vec<Finding>) {
+    /// Returns the statements that fix findings, and the findings that are left after them. Where
+    /// something on the `new` objects is missing, which the guard allows, the statements add it.
+    fn choose(
+        &self,
+        mut found: Vec<Finding>,
+        new: &HashSet<ObjectId>,
+    ) -> (Vec<Wanted>, Vec<Finding>) {
         let mut chosen: Vec<Wanted> = Vec::new();
+        found.extend(self.missing(self.after, new));
         for _ in 0..MOST_ROUNDS {
             let fresh = fresh(&found, &chosen);
             if fresh.is_empty() {
                 break;
             }
             chosen.extend(fresh);
-            found = self.left_after(&chosen);
+            found = self.left_after(&chosen, new);
         }
         let left: HashSet<&str> = found.iter().map(|f| f.fingerprint.as_str()).collect();
         chosen.retain(|w| w.findings.iter().any(|f| !left.contains(f.fingerprint.as_str())));
         (chosen, found)
     }
 
-    /// Returns the findings that the guard would still reject after some statements.
-    fn left_after(&self, chosen: &[Wanted]) -> Vec<Finding> {
+    /// Returns the findings about what is missing on the `new` objects.
+    fn missing(&self, cx: &Context<'_>, new: &HashSet<ObjectId>) -> Vec<Finding> {
+        let mut found = Vec::new();
+        for rule in self.rules {
+            let mut drafts = cx.drafts(rule);
+            drafts.retain(|d| d.measure.is_missing && new.contains(&d.object.id));
+            let problems = Problem::all_of(drafts).into_iter();
+            found.extend(problems.map(|problem| problem.finish(rule, Severity::Error)));
+        }
+        found.retain(|finding| !finding.fix.statements().is_empty());
+        found
+    }
+
+    /// Returns the findings that the guard would still report after some statements, and what is
+    /// still missing on the `new` objects.
+    fn left_after(&self, chosen: &[Wanted], new: &HashSet<ObjectId>) -> Vec<Finding> {
         let snapshot = self.simulate(chosen);
         let access = Access::new(&snapshot);
         let cx = Context::new(self.after.contract, &snapshot, &access, self.interrupts);
         let change =
             Change::new(self.before, &cx).with_grants_to_public(self.granted_to_public.clone());
-        let mut left = Vec::new();
+        let mut left = self.missing(&cx, new);
         for rule in self.rules {
             let regressions = change.regressions(rule);
             left.extend(
@@ -89,6 +114,14 @@ impl Completer<'_> {
         }
         simulation.complete()
     }
+}
+
+/// Returns the schemas, relations and routines of a snapshot.
+fn objects(snapshot: &Snapshot) -> impl Iterator<Item = ObjectId> {
+    let schemas = snapshot.schemas.iter().map(|schema| ObjectId::Schema(schema.oid));
+    let relations = snapshot.relations.iter().map(|relation| ObjectId::Relation(relation.oid));
+    let routines = snapshot.routines.iter().map(|routine| ObjectId::Routine(routine.oid));
+    schemas.chain(relations).chain(routines)
 }
 
 /// Returns the fixes that are not chosen yet, of the first phase that has any.
@@ -150,9 +183,10 @@ mod tests {
             interrupts: &|| {},
         };
         let completion = completer.complete(&found.iter().collect::<Vec<_>>());
-        let (_, left) = completer.choose(found.iter().map(|r| r.finding.clone()).collect());
+        let (_, left) =
+            completer.choose(found.iter().map(|r| r.finding.clone()).collect(), &HashSet::new());
         let rejections = found.iter().map(|r| Rejection::of_regression(r, "COMMIT")).collect();
-        let rejection = merged(rejections, &completion, RejectedAt::Commit);
+        let rejection = merged(rejections, vec![], &completion, RejectedAt::Commit);
         Outcome { rejection, completion, left }
     }
 
@@ -210,19 +244,29 @@ mod tests {
         assert_eq!(completion.causes.len(), 1);
         assert_eq!(
             rejection.hint,
-            "Run in the same transaction:\n\
+            "If this is intended, declare it in the contract with ops.load_contract() first, or \
+             exempt it with ops.exempt(). Otherwise run in the same transaction:\n\
              REVOKE ALL ON TABLE public.notes FROM anon, authenticated;\n\
              REVOKE ALL ON SEQUENCE public.notes_id_seq FROM anon, authenticated;\n\
+             GRANT ALL ON TABLE public.notes TO service_role;\n\
+             GRANT ALL ON SEQUENCE public.notes_id_seq TO service_role;\n\
              ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE ALL ON TABLES \
              FROM anon, authenticated;\n\
              ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public REVOKE ALL ON SEQUENCES \
              FROM anon, authenticated;"
         );
-        let cause = "The cause of 3 findings is that default privileges of role \"postgres\" in \
-                     schema public grant privileges on new tables and sequences to role \"anon\" \
-                     and role \"authenticated\". Also: Row security is disabled on table \
-                     public.notes, which role \"anon\" can access.";
-        assert!(rejection.detail.ends_with(cause), "{}", rejection.detail);
+        let lines: Vec<&str> = rejection.detail.lines().collect();
+        assert_eq!(
+            lines[0],
+            "The cause of 3 violations is that default privileges of role \"postgres\" in schema \
+             public grant privileges on new tables and sequences to role \"anon\" and role \
+             \"authenticated\"."
+        );
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        assert!(lines.contains(
+            &"Row security is disabled on table public.notes, which role \"anon\" can access. Rule \
+              rls_disabled, contract section 7."
+        ));
     }
 
     #[test]
@@ -237,7 +281,8 @@ mod tests {
         assert_eq!((left, completion.causes), (vec![], vec![]));
         assert_eq!(
             rejection.unwrap().hint,
-            "Run in the same transaction:\n\
+            "If this is intended, declare it in the contract with ops.load_contract() first, or \
+             exempt it with ops.exempt(). Otherwise run in the same transaction:\n\
              GRANT ALL ON TABLE public.notes TO service_role;\n\
              REVOKE ALL ON TABLE public.notes FROM PUBLIC;"
         );
@@ -256,8 +301,9 @@ mod tests {
         assert_eq!(left, []);
         assert_eq!(
             rejection.unwrap().hint,
-            "Run in the same transaction the 100 statements that this query lists before \
-             COMMIT:\nSELECT statement FROM ops.golden_sql(schemas => ARRAY['public']::name[]);"
+            "If this is intended, declare it in the contract with ops.load_contract() first, or \
+             exempt it with ops.exempt(). Otherwise run in the same transaction \
+             the 200 statements that this query lists before COMMIT:\nSELECT statement FROM ops.golden_sql(schemas => ARRAY['public']::name[]);"
         );
     }
 
@@ -279,10 +325,10 @@ mod tests {
             rejection.unwrap().hint,
             format!(
                 "If this is intended, declare it in the contract with ops.load_contract() first, \
-                 or exempt it: {} {} Otherwise run in the same transaction: REVOKE SELECT, INSERT \
-                 ON TABLE public.judgments FROM anon;",
-                exempt("table_privileges"),
-                exempt("direct_write")
+                 or exempt it:\n{}\n{}\nOtherwise run in the same transaction: REVOKE SELECT, \
+                 INSERT ON TABLE public.judgments FROM anon;",
+                exempt("direct_write"),
+                exempt("table_privileges")
             )
         );
     }

@@ -24,6 +24,8 @@ pub struct NeedOnRelation {
     pub privileges: Privileges,
     /// The column; `None` for the relation.
     pub column: Option<String>,
+    /// Whether any other column does as well.
+    pub is_any: bool,
     /// Why.
     pub why: Why,
 }
@@ -72,7 +74,9 @@ impl Needs {
     pub(super) fn add_on_relation(&mut self, relation: Oid, role: Oid, need: NeedOnRelation) {
         let known = self.relations.entry(relation).or_default();
         let is_same = |(of, other): &(Oid, NeedOnRelation)| {
-            *of == role && other.privileges == need.privileges && other.column == need.column
+            *of == role
+                && other.privileges == need.privileges
+                && (&other.column, other.is_any) == (&need.column, need.is_any)
         };
         if !known.iter().any(is_same) {
             known.push((role, need));

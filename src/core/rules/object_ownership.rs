@@ -1,6 +1,10 @@
-//! A client or worker owns an object of a governed schema, or an untrusted role owns the schema.
+//! A client or worker owns an object of a governed schema, or a role that the contract does not name
+//! owns a declared object or the schema.
 
 use super::context::Context;
+use super::shared::owners::{
+    consequences, has_strange_owner, is_stranger, routine_has_strange_owner,
+};
 use super::shared::target::Target;
 use crate::catalog::{
     Code, Object, Oid, PG_DATABASE_OWNER, Relation, RelationKind, Role, Routine, RoutineKind,
@@ -15,7 +19,7 @@ use serde_json::json;
 /// The rule.
 pub static RULE: Rule = Rule {
     id: "object_ownership",
-    title: "A client or worker role owns a governed object",
+    title: "A client, a worker or an undeclared role owns a governed object",
     area: Area::Objects,
     severity: Severity::Error,
     guard: GuardAction::Block,
@@ -24,7 +28,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: true,
     section: "2",
     checks: "Schemas, relations and routines of the governed schemas belong to trusted owners, \
-             not to client or worker roles.",
+             not to client or worker roles; those that the contract declares do not belong to a \
+             role that it does not name either.",
     why: "An owner can grant itself any privilege, disable row security and replace the body of \
           a routine. No grant and no policy restricts it.",
     fix: "Change the owner to the role that runs migrations. An object that carries code or row \
@@ -57,9 +62,11 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let owned = Owned { keyword: "SCHEMA".to_owned(), owner, code: None };
         out.push(owned.draft(cx, &Target::of_schema(cx, schema), severity));
     }
-    for (relation, _) in
-        cx.relations().filter(|(r, _)| cx.is_subject(r.owner) && r.owned_by.is_none())
-    {
+    let is_wrong = |relation: &Relation| {
+        cx.is_subject(relation.owner) && relation.owned_by.is_none()
+            || has_strange_owner(cx, relation)
+    };
+    for (relation, _) in cx.relations().filter(|(relation, _)| is_wrong(relation)) {
         let owned = Owned {
             keyword: relation.kind.object_type().to_uppercase(),
             owner: relation.owner,
@@ -67,7 +74,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         };
         out.push(owned.draft(cx, &Target::of_relation(cx, relation), Severity::Error));
     }
-    for (routine, _) in cx.routines().filter(|(r, _)| cx.is_subject(r.owner)) {
+    let is_wrong =
+        |routine: &Routine| cx.is_subject(routine.owner) || routine_has_strange_owner(cx, routine);
+    for (routine, _) in cx.routines().filter(|(routine, _)| is_wrong(routine)) {
         let keyword = if routine.kind == RoutineKind::Aggregate { "AGGREGATE" } else { "ROUTINE" };
         let owned = Owned {
             keyword: keyword.to_owned(),
@@ -97,20 +106,30 @@ impl Owned<'_> {
     fn draft(&self, cx: &Context<'_>, target: &Target<'_>, severity: Severity) -> Draft {
         let owner = cx.snapshot.role_name(self.owner);
         // An owner of a schema that the contract does not know may be intended.
-        let (problem, at_most) = if severity == Severity::Error {
+        let (problem, at_most) = if severity == Severity::Warning {
+            ("which is not a trusted owner", GuardAction::Warn)
+        } else if cx.is_subject(self.owner) {
             ("which is a client or worker role", GuardAction::Block)
         } else {
-            ("which is not a trusted owner", GuardAction::Warn)
+            ("which the contract does not name", GuardAction::Block)
         };
+        let schema = target.object.schema.as_deref().filter(|_| is_stranger(cx, self.owner));
+        let consequences =
+            schema.filter(|_| severity == Severity::Error).map(|schema| consequences(cx, schema));
+        let clause = consequences.as_ref().map_or("", |(clause, _)| clause);
         let detail = format!(
-            "{} is owned by role \"{}\", {problem}.",
+            "{} is owned by role \"{}\", {problem}{clause}.",
             capitalized(&target.name),
             printable(&owner)
         );
+        let mut evidence = json!({"owner": owner});
+        if let Some((_, exposed)) = consequences {
+            evidence["exposed_routines"] = exposed;
+        }
         let managed_by = target.object.managed_by.clone().or_else(|| cx.managed_role(self.owner));
         Draft::new(Object { managed_by, ..target.object.clone() }, severity, detail)
             .role(&owner)
-            .evidence(json!({"owner": owner}))
+            .evidence(evidence)
             .fix(self.fix(cx, target))
             .measure(Measure::default().limited_to(at_most))
     }
@@ -342,6 +361,41 @@ mod tests {
                  role \"service_role\", which is a client or worker role. \
                  => ALTER TABLE public.judgments OWNER TO postgres;"
             ]
+        );
+    }
+
+    #[test]
+    fn declared_object_of_a_role_that_the_contract_does_not_name_is_reported() {
+        let mut world = World::conforming();
+        for name in ["mallory", "platform"] {
+            world.add_role(name);
+        }
+        let (mallory, platform) = (world.role("mallory").oid, world.role("platform").oid);
+        world.routine("get_ceo_metrics").owner = mallory;
+        let table = world.relation("public.plaintiffs");
+        (table.owner, table.row_security, table.force_row_security) = (mallory, false, false);
+        let plaintiffs = table.oid;
+        world.snapshot.policies.retain(|policy| policy.relation != plaintiffs);
+        world.contract.managed.roles = vec!["platform".into()];
+        world.routine("complete_outbox_message").owner = platform;
+        let undeclared = world.relation("public.judgments").clone();
+        let oid = undeclared.oid + 100_000;
+        let name = "scratch".to_owned();
+        let undeclared = crate::catalog::Relation { oid, name, owner: mallory, ..undeclared };
+        world.snapshot.relations.push(undeclared);
+        let found = world.found(&RULE);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(
+            found[0],
+            "error function api.get_ceo_metrics() mallory: Function api.get_ceo_metrics() is owned \
+             by role \"mallory\", which the contract does not name."
+        );
+        assert!(found[1].starts_with("info function ops.complete_outbox_message"), "{found:?}");
+        assert_eq!(
+            found[2],
+            "error table public.plaintiffs mallory: Table public.plaintiffs is owned by role \
+             \"mallory\", which the contract does not name; 6 SECURITY DEFINER routines search its \
+             schema. => ALTER TABLE public.plaintiffs OWNER TO postgres;"
         );
     }
 

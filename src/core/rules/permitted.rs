@@ -32,6 +32,17 @@ impl Acting {
     }
 }
 
+/// What is read of a relation.
+#[derive(Clone, Copy)]
+enum Read<'u> {
+    /// Whole rows.
+    Rows,
+    /// One column.
+    Column(&'u str),
+    /// Any column, for which the first stands.
+    AnyColumn(&'u str),
+}
+
 /// What has been visited.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Visited {
@@ -177,7 +188,12 @@ impl<'s, 'a> Search<'s, 'a> {
             && let Some((part, base)) = self.base_of(view.oid)
         {
             let why = Why::Part { part, on: view.oid };
-            let need = NeedOnRelation { privileges: command.privilege(), column: None, why };
+            let need = NeedOnRelation {
+                privileges: command.privilege(),
+                column: None,
+                is_any: false,
+                why,
+            };
             self.needs.add_on_relation(base.oid, inner.checked, need);
             self.relation(base, command, inner);
         }
@@ -206,7 +222,7 @@ impl<'s, 'a> Search<'s, 'a> {
             .uses
             .iter()
             .filter_map(|used| match used {
-                Use::Relation(oid) | Use::Column(oid, _) => Some(*oid),
+                Use::Relation(oid) | Use::Column(oid, _) | Use::AnyColumn(oid, _) => Some(*oid),
                 _ => None,
             })
             .collect();
@@ -267,20 +283,26 @@ impl<'s, 'a> Search<'s, 'a> {
                 self.needs.add_execute(*routine, acting.caller, why);
                 self.routine(*routine, acting.caller);
             }
-            Use::Relation(oid) => self.read(*oid, None, why, acting),
-            Use::Column(oid, column) => self.read(*oid, Some(column), why, acting),
+            Use::Relation(oid) => self.read(*oid, Read::Rows, why, acting),
+            Use::Column(oid, column) => self.read(*oid, Read::Column(column), why, acting),
+            Use::AnyColumn(oid, first) => self.read(*oid, Read::AnyColumn(first), why, acting),
             Use::Type(oid) => self.type_of_values(*oid, acting.caller),
         }
     }
 
-    fn read(&mut self, oid: Oid, column: Option<&String>, why: Why, acting: Acting) {
+    fn read(&mut self, oid: Oid, read: Read<'_>, why: Why, acting: Acting) {
         let Some(relation) = find_relation(self.cx, oid) else { return };
+        let (column, is_any) = match read {
+            Read::Rows => (None, false),
+            Read::Column(column) => (Some(column.to_owned()), false),
+            Read::AnyColumn(first) => (Some(first.to_owned()), true),
+        };
         if relation.kind == RelationKind::Sequence {
-            let need = NeedOnRelation { privileges: Privileges::USAGE, column: None, why };
+            let privileges = Privileges::USAGE;
+            let need = NeedOnRelation { privileges, column: None, is_any: false, why };
             self.needs.add_on_relation(oid, acting.caller, need);
         } else {
-            let column = column.cloned();
-            let need = NeedOnRelation { privileges: Privileges::SELECT, column, why };
+            let need = NeedOnRelation { privileges: Privileges::SELECT, column, is_any, why };
             self.needs.add_on_relation(oid, acting.checked, need);
             self.relation(relation, Command::Select, acting);
         }
@@ -457,10 +479,40 @@ impl<'a> Context<'a> {
     /// Returns the columns of a relation on which a role needs SELECT, each once.
     #[must_use]
     pub fn needed_columns(&self, relation: Oid, role: Oid) -> Vec<&str> {
+        let needs = self.needs_of(relation, role);
+        let reads = needs.filter(|need| need.privileges.contains(Privileges::SELECT));
+        let mut columns: Vec<&str> = reads.filter_map(|need| need.column.as_deref()).collect();
+        columns.dedup();
+        columns
+    }
+
+    /// Returns the column of a relation on which a role may have SELECT because it needs it on any
+    /// column; `None` where it does not.
+    #[must_use]
+    pub fn needed_any_column(&self, relation: Oid, role: Oid) -> Option<&str> {
+        self.needs_of(relation, role).find(|need| need.is_any)?.column.as_deref()
+    }
+
+    /// Returns what a role needs on a relation. Where any column would do, it is the first, unless
+    /// the role may read another column anyway: nothing more is needed then.
+    fn needs_of(&self, relation: Oid, role: Oid) -> impl Iterator<Item = &NeedOnRelation> {
         let needs = self.needs().on_relation(relation).iter();
-        let of_role =
-            needs.filter(|(of, need)| *of == role && need.privileges.contains(Privileges::SELECT));
-        of_role.filter_map(|(_, need)| need.column.as_deref()).collect()
+        let of_role = needs.filter(move |(of, _)| *of == role).map(|(_, need)| need);
+        of_role.filter(move |need| !(need.is_any && self.reads_a_column(relation, role)))
+    }
+
+    /// Whether the contract declares SELECT on some column of a relation for a role, or something
+    /// declared reads certain columns or whole rows of it.
+    fn reads_a_column(&self, oid: Oid, role: Oid) -> bool {
+        let mut needs = self.needs().on_relation(oid).iter();
+        let select = Privileges::SELECT;
+        let declared = || {
+            let relation = find_relation(self, oid)?;
+            let (schema, role) = (self.governed(relation.schema)?, self.snapshot.role(role)?);
+            Some(self.declared_on_some_column(relation, schema, role))
+        };
+        needs.any(|(of, need)| *of == role && !need.is_any && need.privileges.contains(select))
+            || declared().is_some_and(|declared| declared.contains(select))
     }
 
     /// Returns the privileges that a role needs on a relation, or on the selected columns.
@@ -470,10 +522,9 @@ impl<'a> Context<'a> {
         role: Oid,
         selects: impl Fn(Option<&str>) -> bool,
     ) -> Privileges {
-        let needs = self.needs().on_relation(relation).iter();
-        needs
-            .filter(|(of, need)| *of == role && selects(need.column.as_deref()))
-            .fold(Privileges::NONE, |all, (_, need)| all | need.privileges)
+        self.needs_of(relation, role)
+            .filter(|need| selects(need.column.as_deref()))
+            .fold(Privileges::NONE, |all, need| all | need.privileges)
     }
 
     /// Returns why a role needs EXECUTE on a routine; `None` where it does not.
@@ -486,11 +537,9 @@ impl<'a> Context<'a> {
     /// it does not.
     #[must_use]
     pub fn why_on_relation(&self, relation: Oid, role: Oid, privileges: Privileges) -> Option<Why> {
-        let needs = self.needs().on_relation(relation).iter();
-        needs
-            .filter(|(of, need)| *of == role && need.privileges.intersects(privileges))
-            .map(|(_, need)| need.why)
-            .next()
+        self.needs_of(relation, role)
+            .find(|need| need.privileges.intersects(privileges))
+            .map(|need| need.why)
     }
 
     /// Returns what needs a privilege as a part of a sentence after `by`: `policy p on
@@ -716,6 +765,40 @@ mod tests {
         assert_eq!(
             world.fixes(&column_privileges::RULE),
             ["REVOKE SELECT (payload) ON TABLE ops.outbox FROM anon;"]
+        );
+    }
+
+    #[test]
+    fn policy_that_counts_rows_permits_select_on_the_first_column_only() {
+        let mut world = world();
+        let policy = policy(&mut world);
+        let table = world.relation("ops.outbox").oid;
+        let counts = Use::AnyColumn(table, "id".into());
+        let part = part(Holder::Policy(policy), PartKind::Policy, "p", vec![counts]);
+        set(&mut world, vec![part.clone()]);
+        let authenticated = world.role("authenticated").oid;
+        world.grant_column("ops.outbox", "id", authenticated, Privileges::SELECT);
+        assert_eq!(world.fixes(&column_privileges::RULE), [""; 0]);
+        world.grant_column("ops.outbox", "payload", authenticated, Privileges::SELECT);
+        let revoke = "REVOKE SELECT (payload) ON TABLE ops.outbox FROM authenticated;";
+        assert_eq!(world.fixes(&column_privileges::RULE), [revoke]);
+        // Another column would do, but the declared access must not lose it.
+        world.relation("ops.outbox").columns.retain(|(name, _)| name == "payload");
+        let grant = "GRANT SELECT (id) ON TABLE ops.outbox TO authenticated;";
+        assert_eq!(world.fixes(&column_privileges::RULE), [format!("{revoke}\n{grant}")]);
+        world.relation("ops.outbox").columns.clear();
+        world.grant("ops.outbox", authenticated, Privileges::SELECT);
+        assert_eq!(
+            world.fixes(&table_privileges::RULE),
+            [format!("REVOKE SELECT ON TABLE ops.outbox FROM authenticated;\n{grant}")]
+        );
+        // Something else reads a column: then nothing more is needed.
+        let uses = [part.uses.clone(), vec![Use::Column(table, "kind".into())]].concat();
+        set(&mut world, vec![Part { uses, ..part }]);
+        assert_eq!(
+            world.fixes(&table_privileges::RULE),
+            ["REVOKE SELECT ON TABLE ops.outbox FROM authenticated;\n\
+              GRANT SELECT (kind) ON TABLE ops.outbox TO authenticated;"]
         );
     }
 

@@ -29,8 +29,8 @@ pub static RULE: Rule = Rule {
     why: "Clients and workers depend on the declared objects, and declarations about a missing \
           object protect nothing.",
     fix: "Create the object again from its migration, in the same transaction where it is \
-          replaced, or remove it from the contract. A schema, a view whose query the contract \
-          holds, and SECURITY DEFINER on a routine can be restored by SQL.",
+          replaced, or remove it from the contract with ops.load_contract(). A schema, a view \
+          whose query the contract holds, and SECURITY DEFINER on a routine can be restored by SQL.",
     exempt: "An object that a later release adds. Prefer removing it from the contract until \
              then.",
     exempt_by_pattern: true,
@@ -168,6 +168,10 @@ fn declared_relations<'a>(cx: &Context<'a>) -> impl Iterator<Item = DeclaredRela
                 |kind| kind == RelationKind::View
             },
             create: match &view.definition {
+                // The roles that read the tables behind it may need privileges on these first.
+                _ if view.security_invoker => {
+                    Create::ByMigration("WITH (security_invoker = true) AS SELECT ...")
+                }
                 Some(query) => Create::View(kind, query),
                 None => Create::ByMigration("AS SELECT ..."),
             },

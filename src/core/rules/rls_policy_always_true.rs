@@ -18,12 +18,13 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "7",
     checks: "No permissive policy whose condition is constantly true applies to a client role \
-             for a command that the contract does not declare, or for which a policy with a \
-             condition also applies to it.",
+             for a command that the contract does not declare, for which a policy with a \
+             condition also applies to it, or that all_rows of the table omits.",
     why: "With USING (true), row security is enabled but every row is visible. Permissive policies \
           are combined with OR: next to it, the condition of another policy restricts nothing.",
     fix: "Drop the policy, remove the client from its roles, or give it a condition.",
-    exempt: "A table whose rows are public. Declare the policy's command for the role instead.",
+    exempt: "A table whose rows are public. Declare the policy's command for the role, and in \
+             all_rows, instead.",
     exempt_by_pattern: true,
     example: Example {
         violating: "CREATE POLICY anybody ON public.job_queue FOR SELECT TO anon USING (1 = 1);",
@@ -41,6 +42,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         out,
     );
     policies::report_overriding(cx, out);
+    policies::report_opened(cx, out);
 }
 
 #[cfg(test)]
@@ -73,6 +75,35 @@ mod tests {
               to SELECT, which the contract does not declare; its condition is always true, so it \
               applies to every row. \
               => DROP POLICY p ON public.plaintiff_contacts;"]
+        );
+    }
+
+    #[test]
+    fn policy_that_opens_a_table_to_several_clients_is_one_finding() {
+        let mut world = World::conforming();
+        let relation = world.relation("public.plaintiff_contacts").oid;
+        let clients = ["authenticated", "anon"].map(|name| world.role(name).oid);
+        world.snapshot.policies.push(Policy {
+            name: "p".into(),
+            relation,
+            command: Some(Command::Update),
+            permissive: true,
+            roles: clients.into(),
+            always_true: true,
+            ..Policy::default()
+        });
+        let findings = world.findings(&RULE);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].roles, ["anon", "authenticated"]);
+        assert_eq!(
+            findings[0].detail,
+            "Policy p on table public.plaintiff_contacts allows roles \"anon\" and \
+             \"authenticated\" to UPDATE, which the contract does not declare; its condition is \
+             always true, so it applies to every row."
+        );
+        assert_eq!(
+            findings[0].fix.sql().as_deref(),
+            Some("DROP POLICY p ON public.plaintiff_contacts;")
         );
     }
 

@@ -2,14 +2,13 @@
 //! SECURITY DEFINER routines that search the schema.
 
 use super::context::Context;
-use super::shared::creators::creators;
+use super::shared::creators;
 use super::shared::privileges::Difference;
 use super::shared::target::Target;
 use crate::catalog::Privileges;
 use crate::contract::{GuardAction, Severity};
 use crate::finding::Draft;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::search_path::settings;
 use serde_json::json;
 
 /// The rule.
@@ -52,7 +51,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     );
     for (schema, _) in cx.schemas() {
         let target = Target::of_schema(cx, schema);
-        let mut drafts: Vec<Draft> = creators(cx, schema)
+        let mut drafts: Vec<Draft> = creators::creators(cx, schema)
             .into_iter()
             .map(|role| {
                 let difference = Difference { role, privileges: Privileges::CREATE };
@@ -64,7 +63,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         if drafts.is_empty() {
             continue;
         }
-        let (count, first) = exposed(cx, &schema.name);
+        let (count, first) = creators::exposed(cx, &schema.name);
         for draft in &mut drafts {
             if count > 0 {
                 let noun = if count == 1 { "routine searches" } else { "routines search" };
@@ -75,22 +74,6 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         }
         out.append(&mut drafts);
     }
-}
-
-/// Returns how many SECURITY DEFINER routines search the schema, and the first three of them.
-fn exposed(cx: &Context<'_>, schema: &str) -> (usize, Vec<String>) {
-    let mut count = 0;
-    let mut first = Vec::new();
-    for routine in cx.snapshot.routines.iter().filter(|r| r.security_definer) {
-        let path = settings(&routine.config).last().and_then(|v| cx.snapshot.split_path(v).ok());
-        if path.is_some_and(|names| names.iter().any(|n| n == schema)) {
-            count += 1;
-            if first.len() < 3 {
-                first.push(cx.snapshot.routine_identity(routine));
-            }
-        }
-    }
-    (count, first)
 }
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 
 use super::context::Context;
 use super::shared::definer_path::{
-    accepts_empty, assess, fix, follows_from_schema, must_be_canonical,
+    accepts_empty, assess, caller_types_fix, fix, follows_from_findings, must_be_canonical,
 };
 use crate::catalog::{Routine, Snapshot};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Finding};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
-use crate::search_path::{Assessment, Exploiter, Reason, ReasonCode, Verdict, set_clause};
+use crate::search_path::{
+    Assessment, Exploiter, Reason, ReasonCode, Verdict, set_clause, settings,
+};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -25,12 +27,15 @@ pub static RULE: Rule = Rule {
     section: "6",
     checks: "The search_path of every SECURITY DEFINER routine is set, ends with pg_temp, and \
              names only existing schemas in which no untrusted role can create objects or owns \
-             code.",
+             code; and no untrusted role can pass it a value of a type of its own (polymorphic \
+             types, record).",
     why: "Names in the body are looked up along the search_path: a role that can create an \
           object in one of its schemas, or a temporary one, can run code as the owner of the \
-          routine.",
+          routine. Casts and domain constraints are looked up by the type of a value, whatever \
+          the search_path is: a role that chooses the type can run code in the same way.",
     fix: "Run ALTER ROUTINE ... SET search_path with schemas in which only trusted roles can \
-          create objects, and pg_temp last.",
+          create objects, and pg_temp last. Declare arguments with types that the caller does \
+          not choose, such as jsonb or text.",
     exempt: "A routine that only trusted roles can execute and that cannot be changed, for \
              example one of a third-party script.",
     exempt_by_pattern: true,
@@ -49,6 +54,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for routine in &cx.snapshot.routines {
         cx.check_interrupts();
         out.extend(draft(cx, routine, false));
+        out.extend(caller_types(cx, routine));
     }
 }
 
@@ -58,20 +64,53 @@ pub fn finding(cx: &Context<'_>, routine: &Routine) -> Option<Finding> {
     draft(cx, routine, false).map(|draft| draft.finish(&RULE, cx.severity(&RULE)))
 }
 
-/// Returns the findings about routines that are consequences of exempt findings of `schema_create`.
+/// Returns the finding about the types that callers of a routine choose, if there is one.
+#[must_use]
+pub fn caller_types_finding(cx: &Context<'_>, routine: &Routine) -> Option<Finding> {
+    caller_types(cx, routine).map(|draft| draft.finish(&RULE, cx.severity(&RULE)))
+}
+
+/// Returns the draft about the types that callers of a routine choose: an error where the body
+/// executes code of these types, otherwise a warning.
+fn caller_types(cx: &Context<'_>, routine: &Routine) -> Option<Draft> {
+    let reason = cx.paths.caller_types(routine)?;
+    let is_proven = reason.verdict == Verdict::Exploitable;
+    let severity = if is_proven { Severity::Error } else { Severity::Warning };
+    let detail = format!(
+        "SECURITY DEFINER {} {} is {}: {}.",
+        routine.object_type(),
+        cx.snapshot.routine_message(routine),
+        reason.verdict.as_str(),
+        reason.describe()
+    );
+    let evidence = json!({
+        "verdict": reason.verdict.as_str(),
+        "reasons": [reason_evidence(&reason)],
+        "search_path": settings(&routine.config).last(),
+        "owner": cx.snapshot.role_name(routine.owner),
+    });
+    let draft = Draft::new(cx.routine_object(routine), severity, detail)
+        .key("caller types")
+        .evidence(evidence)
+        .fix(caller_types_fix(cx, routine));
+    Some(draft)
+}
+
+/// Returns the findings about routines that are consequences of exempt findings of `schema_create`
+/// and `object_ownership`.
 /// Consequences of other findings are reported there and not here. `causes` are the schemas and
 /// roles of the exempt findings.
 #[must_use]
 pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> Vec<Finding> {
     let is_cause = |reason: &Reason| match (reason.code, &reason.schema, &reason.role) {
-        (ReasonCode::Writable, Some(schema), Some(role)) => {
+        (ReasonCode::Writable | ReasonCode::ForeignObjects, Some(schema), Some(role)) => {
             causes.contains(&(schema.clone(), role.as_str().to_owned()))
         }
         _ => false,
     };
     let follows = |routine: &&Routine| {
         assess(cx, routine).is_some_and(|j| {
-            !j.reasons.is_empty() && follows_from_schema(cx, &j) && j.reasons.iter().any(is_cause)
+            !j.reasons.is_empty() && follows_from_findings(cx, &j) && j.reasons.iter().any(is_cause)
         })
     };
     let drafts =
@@ -87,7 +126,7 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
     let is_reported = if is_safe {
         must_be_canonical(cx, routine, &assessment) && cx.routine_managed_by(routine).is_none()
     } else {
-        is_accepted_if_empty || with_consequences || !follows_from_schema(cx, &assessment)
+        is_accepted_if_empty || with_consequences || !follows_from_findings(cx, &assessment)
     };
     if !is_reported {
         return None;
@@ -133,18 +172,7 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
 
 /// Returns verdict, reasons, path and, unless the path is safe, the owner as evidence.
 fn evidence(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Value {
-    let reasons: Vec<Value> = assessment
-        .reasons
-        .iter()
-        .map(|r| {
-            json!({
-                "reason": r.code.as_str(),
-                "verdict": r.verdict.as_str(),
-                "schema": r.schema,
-                "role": r.role.as_ref().map(Exploiter::as_str),
-            })
-        })
-        .collect();
+    let reasons: Vec<Value> = assessment.reasons.iter().map(reason_evidence).collect();
     // The owner decides which paths are safe; a safe path is of another subject.
     let owner = (assessment.verdict != Verdict::Safe).then(|| cx.snapshot.role_name(routine.owner));
     let mut evidence = json!({
@@ -157,11 +185,20 @@ fn evidence(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Val
     evidence
 }
 
+fn reason_evidence(reason: &Reason) -> Value {
+    json!({
+        "reason": reason.code.as_str(),
+        "verdict": reason.verdict.as_str(),
+        "schema": reason.schema,
+        "role": reason.role.as_ref().map(Exploiter::as_str),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::{PUBLIC, Privileges};
+    use crate::catalog::{CallerTyped, PUBLIC, Privileges, TypeChoice};
     use crate::contract::Accept;
 
     fn with_config(config: &[&str]) -> World {
@@ -230,6 +267,29 @@ mod tests {
             world.fixes(&RULE),
             ["ALTER ROUTINE app.get_call_queue() SET search_path = U&\"a\\000Ab\", pg_temp;"]
         );
+    }
+
+    #[test]
+    fn argument_of_any_type_is_an_error_only_if_the_body_executes_code_by_type() {
+        let with = |executes: Option<&str>| {
+            let mut world = World::conforming();
+            let routine = world.routine("get_call_queue").oid;
+            let typed = CallerTyped {
+                choice: TypeChoice::Any,
+                name: "payload".into(),
+                executes: executes.map(str::to_owned),
+            };
+            world.snapshot.caller_typed.insert(routine, vec![typed]);
+            world.found(&RULE)
+        };
+        assert_eq!(
+            with(Some("to_jsonb(payload)")),
+            ["error function api.get_call_queue(): SECURITY DEFINER function \
+              api.get_call_queue() is exploitable: role \"anon\" can pass a value of a type of \
+              its own as payload, and to_jsonb(payload) executes code of the type as the owner of \
+              the routine."]
+        );
+        assert!(with(None)[0].starts_with("warning "), "{:?}", with(None));
     }
 
     #[test]

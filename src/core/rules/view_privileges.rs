@@ -1,11 +1,13 @@
-//! Privileges on declared views, and privileges of workers on all views.
+//! Privileges on declared views, privileges of workers on all views, and with whose privileges
+//! declared views run.
 
 use super::context::Context;
 use super::shared::privileges::{Allowed, Mask};
 use super::shared::target::Target;
-use crate::catalog::{Privileges, RelationKind, Role};
+use crate::catalog::{Privileges, Relation, RelationKind, Role};
 use crate::contract::{GuardAction, Severity};
-use crate::finding::Draft;
+use crate::finding::{Draft, Measure};
+use crate::fix::Fix;
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
 
 /// The rule.
@@ -19,10 +21,13 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
     section: "4",
-    checks: "Client and worker roles have exactly the declared privileges on each declared view.",
+    checks: "Client and worker roles have exactly the declared privileges on each declared view, \
+             and a view that the contract declares with security_invoker has that option.",
     why: "Clients read through the declared views: a missing grant is an outage, an additional \
-          one exposes data.",
-    fix: "Grant or revoke as the contract declares.",
+          one exposes data. Without security_invoker, which CREATE OR REPLACE VIEW without WITH \
+          removes, a view bypasses row security: it runs with the privileges of its owner.",
+    fix: "Grant or revoke as the contract declares. Repeat WITH (security_invoker = true) where \
+          the view is replaced.",
     exempt: "A grant that the next release needs. Declare it with that release.",
     exempt_by_pattern: true,
     example: Example {
@@ -54,7 +59,31 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         );
         target.report_undeclared_of_workers(cx, &cx.workers, &permitted, out);
         target.report_missing(cx, &cx.subjects, &declared, Severity::Error, out);
+        let declaration = cx.contract.view(&schema.name, &view.name);
+        if !view.security_invoker && declaration.is_some_and(|view| view.security_invoker) {
+            out.push(not_invoker(cx, view));
+        }
     }
+}
+
+/// Returns the finding about a view that runs with the privileges of its owner although the
+/// contract declares it with `security_invoker`. The fix is a proposal, because it can take access
+/// away.
+fn not_invoker(cx: &Context<'_>, view: &Relation) -> Draft {
+    let sql = cx.snapshot.relation_sql(view);
+    let detail = format!(
+        "View {sql} runs with the privileges of its owner and bypasses row security; the contract \
+         declares it with security_invoker."
+    );
+    let proposal = format!(
+        "Risk: the roles that read the view then need privileges on the relations that it reads, \
+         and row security restricts their rows.\n\
+         ALTER VIEW {sql} SET (security_invoker = true);"
+    );
+    Draft::new(cx.relation_object(view), Severity::Error, detail)
+        .key("security_invoker")
+        .fix(Fix::Proposal(proposal))
+        .measure(Measure::excess("security_invoker", vec![]))
 }
 
 #[cfg(test)]
@@ -62,6 +91,23 @@ mod tests {
     use super::super::testing::World;
     use super::RULE;
     use crate::catalog::Privileges;
+
+    #[test]
+    fn view_without_its_declared_security_invoker_is_reported() {
+        let mut world = World::conforming();
+        world.contract.views[0].security_invoker = true;
+        let view = world.contract.views[0].name.clone();
+        assert_eq!(
+            world.found(&RULE),
+            ["error view public.v_plaintiffs_overview: View public.v_plaintiffs_overview runs \
+              with the privileges of its owner and bypasses row security; the contract declares \
+              it with security_invoker."]
+        );
+        world.relation(&format!("public.{view}")).security_invoker = true;
+        assert_eq!(world.found(&RULE), [""; 0]);
+        world.contract.views[0].security_invoker = false;
+        assert_eq!(world.found(&RULE), [""; 0], "either is allowed where it is not declared");
+    }
 
     #[test]
     fn privileges_beyond_and_below_the_declared_ones_are_reported() {

@@ -4,10 +4,11 @@
 use super::value::{settings, stored_value};
 use crate::access::Access;
 use crate::catalog::{
-    ContentKind, ObjectKind, Oid, OidMap, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema, Snapshot,
+    Acl, ContentKind, ObjectKind, Oid, OidMap, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema,
+    Snapshot,
 };
 use crate::sql::printable;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::rc::Rc;
@@ -50,6 +51,7 @@ pub enum ReasonCode {
     TempNotLast,
     TempByNumber,
     CatalogNotFirst,
+    CallerTypes,
 }
 
 impl ReasonCode {
@@ -68,6 +70,7 @@ impl ReasonCode {
             Self::TempNotLast => "TEMP_NOT_LAST",
             Self::TempByNumber => "TEMP_BY_NUMBER",
             Self::CatalogNotFirst => "CATALOG_NOT_FIRST",
+            Self::CallerTypes => "CALLER_TYPES",
         }
     }
 }
@@ -92,7 +95,7 @@ impl Exploiter {
     }
 
     /// Returns the subject of a sentence: `every role`, or the role.
-    fn subject(&self) -> String {
+    pub(super) fn subject(&self) -> String {
         match self {
             Self::Public => "every role".to_owned(),
             Self::Role(name) => format!("role \"{}\"", printable(name)),
@@ -114,6 +117,8 @@ pub struct Reason {
     /// For FOREIGN_OBJECTS: whether there are other objects than tables and views. Only then does
     /// the guard block, because an application's own tables in a shared schema are common.
     pub planted_code: bool,
+    /// For CALLER_TYPES: what the role can do, as the rest of a sentence about it.
+    pub ability: Option<String>,
 }
 
 /// `CODE[:schema[:role]]`.
@@ -170,6 +175,9 @@ impl Reason {
             }
             ReasonCode::TempByNumber => {
                 format!("\"{schema}\" is the temporary schema of one session")
+            }
+            ReasonCode::CallerTypes => {
+                format!("{who} {}", self.ability.as_deref().unwrap_or_default())
             }
             ReasonCode::CatalogNotFirst => {
                 "pg_catalog is listed after another schema, whose objects hide built-in objects"
@@ -274,12 +282,14 @@ impl Assessment {
 /// Assesses paths in one snapshot.
 #[derive(Debug)]
 pub struct SearchPaths<'a> {
-    snapshot: &'a Snapshot,
-    access: &'a Access<'a>,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) access: &'a Access<'a>,
     /// Roles that the contract trusts.
     trusted: HashSet<Oid>,
     /// Assessments by owner and path: thousands of routines share a few of both.
     known: RefCell<OidMap<HashMap<String, Rc<Assessment>>>>,
+    /// The grantees and owners that can create types, temporary ones included.
+    creators: OnceCell<HashSet<Oid>>,
 }
 
 impl<'a> SearchPaths<'a> {
@@ -287,7 +297,7 @@ impl<'a> SearchPaths<'a> {
     /// roles.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot, access: &'a Access<'a>, trusted: HashSet<Oid>) -> Self {
-        Self { snapshot, access, trusted, known: RefCell::default() }
+        Self { snapshot, access, trusted, known: RefCell::default(), creators: OnceCell::new() }
     }
 
     /// Whether `role` is trusted by a routine of `owner`: superusers, the owner, roles that can act
@@ -483,7 +493,23 @@ impl<'a> SearchPaths<'a> {
         untrusted.first().copied()
     }
 
-    fn exploiter(&self, role: Oid) -> Exploiter {
+    /// Returns the grantees and owners that can create types: permanent ones in some schema, or
+    /// temporary ones.
+    pub(super) fn creators(&self) -> &HashSet<Oid> {
+        self.creators.get_or_init(|| {
+            let database = &self.snapshot.database;
+            let of_database = Privileges::TEMPORARY | Privileges::CREATE;
+            let acl = database.acl.as_ref();
+            let mut found = holders(ObjectKind::Database, database.owner, acl, of_database);
+            for schema in self.snapshot.schemas.iter().filter(|schema| !schema.is_temporary()) {
+                let acl = schema.acl.as_ref();
+                found.extend(holders(ObjectKind::Schema, schema.owner, acl, Privileges::CREATE));
+            }
+            found
+        })
+    }
+
+    pub(super) fn exploiter(&self, role: Oid) -> Exploiter {
         if role == PUBLIC {
             Exploiter::Public
         } else {
@@ -497,8 +523,26 @@ impl<'a> SearchPaths<'a> {
     }
 }
 
-fn plain(code: ReasonCode, verdict: Verdict) -> Reason {
-    Reason { code, verdict, schema: None, role: None, planted_code: false }
+/// Returns the owner of an object and the grantees that have one of `privileges` on it.
+pub(super) fn holders(
+    kind: ObjectKind,
+    owner: Oid,
+    acl: Option<&Acl>,
+    privileges: Privileges,
+) -> HashSet<Oid> {
+    let default;
+    let acl = if let Some(acl) = acl {
+        acl
+    } else {
+        default = kind.default_acl(owner);
+        &default
+    };
+    let grantees = acl.iter().filter(|item| item.privileges.intersects(privileges));
+    std::iter::once(owner).chain(grantees.map(|item| item.grantee)).collect()
+}
+
+pub(super) fn plain(code: ReasonCode, verdict: Verdict) -> Reason {
+    Reason { code, verdict, schema: None, role: None, planted_code: false, ability: None }
 }
 
 fn about(code: ReasonCode, verdict: Verdict, schema: &str, role: Option<Exploiter>) -> Reason {

@@ -1,6 +1,7 @@
 //! Whether a `search_path` is safe in a catalog.
 
 mod assess;
+mod caller_types;
 mod lookup;
 mod value;
 

@@ -140,8 +140,9 @@ const TO_REG: [&str; 7] = [
 /// How many literals inside of literals are read.
 const DEEPEST: usize = 8;
 
+/// A token of SQL or PL/pgSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
+pub(super) enum Token {
     Word {
         name: String,
         quoted: bool,
@@ -152,12 +153,21 @@ enum Token {
     Punctuation(char),
     /// `::`
     Cast,
-    /// A number, a parameter, or a placeholder of format().
+    /// A parameter: `$1`.
+    Parameter(usize),
+    /// A number, or a placeholder of format().
     Operand,
     /// A name with Unicode escapes.
     Escaped,
-    /// `..` and `:=`.
+    /// `:=`
+    Assign,
+    /// `..` and `=>`.
     Other,
+}
+
+/// Returns the tokens of a text that is SQL or PL/pgSQL, or of a string literal with such text.
+pub(super) fn tokens(text: &str, is_literal: bool) -> Vec<Token> {
+    Lexer { rest: text, is_literal, has_names: true }.tokens()
 }
 
 /// A token with its neighbours.
@@ -193,12 +203,18 @@ impl<'t> Around<'t> {
     fn is_operator(self, operator: &str, is_literal: bool) -> bool {
         let follows_operand = match self.token(-1) {
             Some(Token::Word { name, quoted }) => *quoted || !is_reserved(name),
-            Some(Token::Operand | Token::Literal(_)) => true,
+            Some(Token::Operand | Token::Parameter(_) | Token::Literal(_)) => true,
             Some(Token::Punctuation(c)) => matches!(c, ')' | ']'),
             _ => false,
         };
         let precedes_operand = match self.token(1) {
-            Some(Token::Word { .. } | Token::Operand | Token::Literal(_) | Token::Escaped) => true,
+            Some(
+                Token::Word { .. }
+                | Token::Operand
+                | Token::Parameter(_)
+                | Token::Literal(_)
+                | Token::Escaped,
+            ) => true,
             Some(Token::Punctuation(c)) => *c == '(',
             _ => false,
         };
@@ -359,7 +375,7 @@ impl Lexer<'_> {
         }
         let digits = text[1..].find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len() - 1);
         self.skip(1 + digits);
-        Token::Operand
+        text[1..=digits].parse().map_or(Token::Operand, Token::Parameter)
     }
 
     fn word(&mut self) -> Token {
@@ -408,7 +424,7 @@ impl Lexer<'_> {
     }
 
     fn punctuation(&mut self, first: char) -> Token {
-        for (text, token) in [("::", Token::Cast), (":=", Token::Other), ("..", Token::Other)] {
+        for (text, token) in [("::", Token::Cast), (":=", Token::Assign), ("..", Token::Other)] {
             if self.rest.starts_with(text) {
                 self.skip(text.len());
                 return token;

@@ -1,6 +1,7 @@
 //! Writes SQL text safely: identifiers and literals as PostgreSQL's `quote_ident` and
 //! `quote_literal` write them, and names as messages show them.
 
+pub mod argument_use;
 pub mod body;
 pub mod identifiers;
 mod keywords;

@@ -2,7 +2,7 @@
 
 use crate::catalog::{ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Role, Schema};
 use crate::rules::context::Context;
-use crate::search_path::Exploiter;
+use crate::search_path::{Exploiter, settings};
 
 /// Returns the roles with CREATE on the schema that are not trusted owners. The owner of the schema
 /// counts as one, unless it is a client or worker.
@@ -45,4 +45,20 @@ pub(crate) fn reports(cx: &Context<'_>, schema: &str, role: &Exploiter) -> bool 
         .schema_named(schema)
         .filter(|s| cx.governed(s.oid).is_some())
         .is_some_and(|s| oid.is_some_and(|oid| creators(cx, s).contains(&oid)))
+}
+
+/// Returns how many SECURITY DEFINER routines search the schema, and the first three of them.
+pub(crate) fn exposed(cx: &Context<'_>, schema: &str) -> (usize, Vec<String>) {
+    let mut count = 0;
+    let mut first = Vec::new();
+    for routine in cx.snapshot.routines.iter().filter(|r| r.security_definer) {
+        let path = settings(&routine.config).last().and_then(|v| cx.snapshot.split_path(v).ok());
+        if path.is_some_and(|names| names.iter().any(|n| n == schema)) {
+            count += 1;
+            if first.len() < 3 {
+                first.push(cx.snapshot.routine_identity(routine));
+            }
+        }
+    }
+    (count, first)
 }

@@ -1,8 +1,8 @@
 //! The search_path of a SECURITY DEFINER routine under a contract, for audit and guard: verdict,
 //! accepted exceptions, fix.
 
-use super::creators;
-use crate::catalog::{Oid, Routine};
+use super::{creators, owners};
+use crate::catalog::{ObjectKind, Oid, Routine};
 use crate::contract::Accept;
 use crate::fix::{Change, Fix, RoutineChange, Statement};
 use crate::rules::context::Context;
@@ -19,6 +19,26 @@ pub fn assess(cx: &Context<'_>, routine: &Routine) -> Option<Rc<Assessment>> {
     routine.security_definer.then(|| cx.paths.config(&routine.config, routine.owner))
 }
 
+/// Returns the proposal for a routine that executes code of types which its callers choose. It is
+/// no statement: a fixed type is another routine, and whether a role needs EXECUTE is a decision.
+#[must_use]
+pub fn caller_types_fix(cx: &Context<'_>, routine: &Routine) -> Fix {
+    let sql = cx.snapshot.routine_sql(routine);
+    let built_in = || ObjectKind::Routine.default_acl(routine.owner);
+    let acl = routine.acl.clone().unwrap_or_else(built_in);
+    let untrusted = acl.iter().filter(|item| !cx.paths.trusts(item.grantee, routine.owner));
+    let mut grantees: Vec<String> =
+        untrusted.map(|item| cx.snapshot.grantee(item.grantee)).collect();
+    grantees.sort();
+    grantees.dedup();
+    Fix::Proposal(format!(
+        "Create the routine with a type that the caller does not choose, such as jsonb or text, \
+         and drop this one; or revoke EXECUTE from all untrusted roles:\n\
+         REVOKE EXECUTE ON ROUTINE {sql} FROM {};",
+        grantees.join(", ")
+    ))
+}
+
 /// Whether the path is empty and the contract accepts that.
 #[must_use]
 pub fn accepts_empty(cx: &Context<'_>, assessment: &Assessment) -> bool {
@@ -30,6 +50,19 @@ pub fn accepts_empty(cx: &Context<'_>, assessment: &Assessment) -> bool {
 pub fn follows_from_schema(cx: &Context<'_>, assessment: &Assessment) -> bool {
     assessment.reasons.iter().all(|reason| match (reason.code, &reason.schema, &reason.role) {
         (ReasonCode::Writable, Some(schema), Some(role)) => creators::reports(cx, schema, role),
+        _ => false,
+    })
+}
+
+/// Whether all reasons are findings of other rules: grants of CREATE on governed schemas, or objects
+/// there that belong to a role which the contract does not name.
+#[must_use]
+pub fn follows_from_findings(cx: &Context<'_>, assessment: &Assessment) -> bool {
+    assessment.reasons.iter().all(|reason| match (reason.code, &reason.schema, &reason.role) {
+        (ReasonCode::Writable, Some(schema), Some(role)) => creators::reports(cx, schema, role),
+        (ReasonCode::ForeignObjects, Some(schema), Some(Exploiter::Role(role))) => {
+            owners::reports(cx, schema, role)
+        }
         _ => false,
     })
 }

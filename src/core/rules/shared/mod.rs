@@ -4,6 +4,7 @@ pub(crate) mod creators;
 pub mod definer_path;
 pub mod guard_settings;
 pub(crate) mod holdings;
+pub(crate) mod owners;
 pub(crate) mod policies;
 pub(crate) mod privileges;
 pub(crate) mod routines;

@@ -3,15 +3,16 @@
 
 use super::row_security::RowSecurity;
 use crate::catalog::{Command, Object, ObjectId, Oid, Policy, Relation, Role};
-use crate::contract::{GuardAction, SchemaDecl, Severity};
-use crate::finding::{Draft, Measure};
+use crate::contract::{SchemaDecl, Severity};
+use crate::finding::{Draft, Measure, Predicate, Verb};
 use crate::fix::{Change, Fix, Statement, create_policy};
 use crate::rules::context::Context;
 use crate::sql::{printable, safe_ident};
 use serde_json::json;
 
-/// Adds a finding for each permissive policy selected by `includes` that allows a client a command
-/// which the contract does not declare; `remark` is appended to the sentence.
+/// Adds a finding for each permissive policy selected by `includes` that allows clients a command
+/// which the contract does not declare; `remark` is appended to the sentence. Clients that it
+/// allows the same are one finding.
 pub(crate) fn report_undeclared(
     cx: &Context<'_>,
     includes: impl Fn(&Policy) -> bool,
@@ -34,19 +35,20 @@ pub(crate) fn report_undeclared(
                     safe_ident(&policy.name),
                     cx.snapshot.relation_sql(relation)
                 );
-                let detail = format!(
-                    "Policy {sql} allows role \"{}\" to {}, which the contract does not \
-                     declare{remark}.",
-                    printable(&client.name),
-                    words.join(", ")
-                );
+                let predicate = Predicate {
+                    verb: Verb::Of(format!("Policy {sql} allows")),
+                    rest: format!(
+                        "to {}, which the contract does not declare{remark}.",
+                        words.join(", ")
+                    ),
+                };
                 // A policy on a table that the contract does not mention and that no client
                 // reaches opens nothing.
                 let is_used = cx.declares_relation(relation) || cx.reached_by(relation).is_some();
                 let severity = if is_used { Severity::Error } else { Severity::Info };
                 let object = policy_object(cx, policy, relation);
-                let draft = Draft::new(object, severity, detail)
-                    .role(&client.name)
+                let grantee = (client.oid, client.name.as_str());
+                let draft = Draft::of_grantee(object, severity, grantee, predicate)
                     .key(words.join(", "))
                     .evidence(json!({"commands": words, "always_true": policy.always_true}))
                     .fix(fix(&row_security, policy, (relation, schema)))
@@ -65,9 +67,11 @@ pub(crate) fn report_overriding(cx: &Context<'_>, out: &mut Vec<Draft>) {
         for policy in policies.iter().filter(|p| p.permissive && p.always_true) {
             for client in cx.clients.iter().copied() {
                 let declared = |command: &Command| {
-                    cx.contract
-                        .table(&schema.name, &relation.name)
-                        .is_some_and(|t| t.policy_commands(&client.name).contains(command))
+                    cx.contract.table(&schema.name, &relation.name).is_some_and(|table| {
+                        let all_rows = table.all_rows_commands(&client.name);
+                        table.policy_commands(&client.name).contains(command)
+                            && !all_rows.is_some_and(|all_rows| all_rows.contains(command))
+                    })
                 };
                 let overridden = |command: &Command| {
                     cx.policy_admits(policy, relation, client, *command)
@@ -128,7 +132,71 @@ fn overriding(
         .key(format!("overrides {}", words.join(", ")))
         .evidence(json!({"commands": words, "always_true": true, "overrides": other.name}))
         .fix(Fix::Proposal(proposal))
-        .measure(Measure::excess("overrides", words).limited_to(GuardAction::Warn))
+        .measure(Measure::excess("overrides", words))
+}
+
+/// Adds a finding for each policy that allows a client every row for a declared command, although
+/// the contract declares for which commands a policy may do so, and not for this one. Where a
+/// policy with a condition applies as well, [`report_overriding`] reports it.
+pub(crate) fn report_opened(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    for (relation, schema) in cx.relations().filter(|(r, _)| r.row_security) {
+        let Some(table) = cx.contract.table(&schema.name, &relation.name) else { continue };
+        for client in cx.clients.iter().copied() {
+            let Some(all_rows) = table.all_rows_commands(&client.name) else { continue };
+            let mut commands = table.policy_commands(&client.name);
+            commands.retain(|command| !all_rows.contains(command));
+            for policy in cx.snapshot.policies_of(relation.oid) {
+                let opens = |command: &Command| opens(cx, policy, relation, client, *command);
+                let opened: Vec<Command> = commands.iter().copied().filter(opens).collect();
+                if !opened.is_empty() {
+                    out.push(opening(cx, policy, relation, client, &opened));
+                }
+            }
+        }
+    }
+}
+
+/// Whether a policy allows a client the command for every row, and that is not reported as
+/// overriding another policy.
+pub(crate) fn opens(
+    cx: &Context<'_>,
+    policy: &Policy,
+    relation: &Relation,
+    client: &Role,
+    command: Command,
+) -> bool {
+    policy.permissive
+        && policy.is_for_all_rows(command)
+        && cx.policy_admits(policy, relation, client, command)
+        && !(policy.always_true && conditional(cx, relation, client, command).is_some())
+}
+
+/// Returns the finding about a policy that allows every row.
+fn opening(
+    cx: &Context<'_>,
+    policy: &Policy,
+    relation: &Relation,
+    client: &Role,
+    commands: &[Command],
+) -> Draft {
+    let words: Vec<&str> = commands.iter().map(|c| c.as_str()).collect();
+    let (name, table) = (safe_ident(&policy.name), cx.snapshot.relation_sql(relation));
+    let detail = format!(
+        "Policy {name} on table {table} allows role \"{}\" to {} every row, because its condition \
+         is always true; all_rows of the contract does not declare that.",
+        printable(&client.name),
+        words.join(", ")
+    );
+    let proposal = format!(
+        "Give the policy a condition, or declare the commands in all_rows of the table:\n\
+         ALTER POLICY {name} ON {table} USING (...);"
+    );
+    Draft::new(policy_object(cx, policy, relation), Severity::Error, detail)
+        .role(&client.name)
+        .key(format!("opens {}", words.join(", ")))
+        .evidence(json!({"commands": words, "always_true": true}))
+        .fix(Fix::Proposal(proposal))
+        .measure(Measure::excess("opens", words))
 }
 
 /// Returns a policy as the object of a finding.

@@ -506,6 +506,8 @@ impl Target<'_> {
 
     /// Returns the columns of this relation on which a role may have a privilege that it may not
     /// have on the relation: declared ones, and for SELECT those that something declared reads.
+    /// Where this is a column, and any column is sufficient for what is declared: the one that is
+    /// permitted for that.
     fn permitted_columns<'c>(
         &self,
         cx: &'c Context<'_>,
@@ -513,9 +515,13 @@ impl Target<'_> {
         privilege: Privileges,
     ) -> Vec<&'c str> {
         let mut columns = self.declared_columns(cx, role, privilege);
-        if let (Privileges::SELECT, ObjectId::Relation(oid)) = (privilege, self.object.id)
-            && self.columns.is_empty()
-        {
+        let (Privileges::SELECT, ObjectId::Relation(oid)) = (privilege, self.object.id) else {
+            return columns;
+        };
+        if !self.columns.is_empty() {
+            let any = cx.needed_any_column(oid, role.oid);
+            columns.extend(any.filter(|column| !self.columns.contains(column)));
+        } else {
             for column in cx.needed_columns(oid, role.oid) {
                 if !columns.contains(&column) {
                     columns.push(column);
@@ -758,7 +764,12 @@ impl Target<'_> {
             let cascade = item.grantable.intersects(privileges);
             let mut revoke = self.acl_statement(cx, Verb::Revoke, held, item.grantee, cascade);
             if let Some(role) = cx.snapshot.role(item.grantee) {
-                revoke.then = self.column_grants(cx, (role, Verb::Grant), held, |_, _| false);
+                // REVOKE on the relation revokes the privileges on its columns as well.
+                let is_kept = |privilege, column: &str| {
+                    !self.columns.is_empty()
+                        && self.is_granted_on_column(cx, role, privilege, column)
+                };
+                revoke.then = self.column_grants(cx, (role, Verb::Grant), held, is_kept);
             }
             return Some(Statement::Acl(revoke));
         }

@@ -1,0 +1,67 @@
+//! Declared objects that belong to roles which the contract does not name.
+
+use super::creators::exposed;
+use crate::catalog::{ContentKind, Oid, Relation, Routine};
+use crate::rules::context::Context;
+
+/// Whether the contract neither names a role nor trusts it for another reason. An owner of this
+/// kind can change what the contract declares.
+pub(crate) fn is_stranger(cx: &Context<'_>, owner: Oid) -> bool {
+    !cx.is_subject(owner) && !cx.is_trusted_owner(owner) && owner != cx.snapshot.database.owner
+}
+
+/// Whether a declared relation belongs to a stranger. A sequence of a column belongs to the owner
+/// of the table.
+pub(crate) fn has_strange_owner(cx: &Context<'_>, relation: &Relation) -> bool {
+    let schema = cx.snapshot.schema_name(relation.schema);
+    is_stranger(cx, relation.owner)
+        && relation.owned_by.is_none()
+        && cx.contract.declares_relation(schema, &relation.name)
+}
+
+/// Whether a declared routine belongs to a stranger.
+pub(crate) fn routine_has_strange_owner(cx: &Context<'_>, routine: &Routine) -> bool {
+    let schema = cx.snapshot.schema_name(routine.schema);
+    is_stranger(cx, routine.owner)
+        && cx.contract.functions_named(schema, &routine.name).next().is_some()
+}
+
+/// Whether `object_ownership` reports everything that a role owns in a schema: then consequences
+/// need no finding of their own.
+pub(crate) fn reports(cx: &Context<'_>, schema: &str, role: &str) -> bool {
+    let (Some(schema), Some(role)) =
+        (cx.snapshot.schema_named(schema), cx.snapshot.role_named(role))
+    else {
+        return false;
+    };
+    let owned = |kind| {
+        let contents = cx.snapshot.contents.get(&schema.oid);
+        contents.is_some_and(|contents| contents.contains(&(role.oid, kind)))
+    };
+    let is_owned = |schema_of: Oid, owner: Oid| (schema_of, owner) == (schema.oid, role.oid);
+    let relations = || {
+        let owned = cx.snapshot.relations.iter().filter(|r| is_owned(r.schema, r.owner));
+        owned.filter(|relation| relation.owned_by.is_none())
+    };
+    let routines = || cx.snapshot.routines.iter().filter(|r| is_owned(r.schema, r.owner));
+    cx.governed(schema.oid).is_some()
+        && cx.managed_role(role.oid).is_none()
+        && !owned(ContentKind::Operator)
+        && !owned(ContentKind::Type)
+        && owned(ContentKind::Relation) == relations().next().is_some()
+        && owned(ContentKind::Routine) == routines().next().is_some()
+        && relations().all(|relation| has_strange_owner(cx, relation))
+        && routines().all(|routine| routine_has_strange_owner(cx, routine))
+}
+
+/// Returns a clause about the SECURITY DEFINER routines that search the schema of an object, and
+/// the evidence about them.
+pub(crate) fn consequences(cx: &Context<'_>, schema: &str) -> (String, serde_json::Value) {
+    let (count, first) = exposed(cx, schema);
+    let clause = match count {
+        0 => String::new(),
+        1 => "; 1 SECURITY DEFINER routine searches its schema".to_owned(),
+        _ => format!("; {count} SECURITY DEFINER routines search its schema"),
+    };
+    (clause, serde_json::json!({"count": count, "first": first}))
+}

@@ -1,0 +1,147 @@
+//! Warns about exemptions that a transaction ends because it changes the objects on whose
+//! definition they are based.
+
+use super::changes::Changed;
+use super::transaction;
+use crate::audit;
+use crate::catalog::{self, Freshness, Own};
+use crate::log::{self, About, Event};
+use crate::pg::heap::{State, interrupts};
+use crate::pg::report::Report;
+use crate::store::contract;
+use crate::store::exemptions::Current;
+use dragonfly_core::catalog::ObjectId;
+use dragonfly_core::exemptions::{Exemption, Status, object_name, renewal};
+use dragonfly_core::finding::Finding;
+use dragonfly_core::sql::printable;
+use pgrx::PgSqlErrorCode;
+use std::collections::{BTreeMap, HashMap};
+
+/// A WARNING about an exemption that has ended.
+pub struct Warning {
+    id: i32,
+    report: Report,
+}
+
+/// Returns a WARNING for each exemption that applied before the transaction and applies no longer.
+/// Called before the commit lock is acquired, because the hashes of the objects may wait for locks.
+pub fn warnings(changed: &[Changed], now: &State) -> Vec<Warning> {
+    let own = Own::find(now);
+    let current = Current::read(now, &own, Freshness::Fresh);
+    if current.is_empty() {
+        return vec![];
+    }
+    let redefined = redefined(changed, &current, &transaction::before(now), now);
+    if redefined.is_empty() {
+        return vec![];
+    }
+    let found = audit::findings_with_exempt(&contract::in_force(now, &own), now, &own);
+    let ended = ended(&current, &redefined, &found).into_values();
+    ended.filter_map(|ended| ended.warning()).collect()
+}
+
+/// Raises the warnings that this transaction has not raised yet.
+pub fn raise(warnings: Vec<Warning>) {
+    for Warning { id, report } in warnings {
+        if transaction::report_once(&format!("ended exemption {id}")) {
+            log::write(Event::Warned, &transaction::subject(), About::message(&report.message));
+            report.warning(PgSqlErrorCode::ERRCODE_WARNING);
+        }
+    }
+}
+
+/// The names of changed objects, with their names before the transaction: schema and name, quoted.
+type Renamed = HashMap<String, Option<String>>;
+
+/// Returns the changed objects that exemptions are based on and whose definition differs.
+fn redefined(changed: &[Changed], current: &Current<'_>, then: &State, now: &State) -> Renamed {
+    let basis = current.basis();
+    let mut redefined = Renamed::new();
+    for one in changed {
+        let (object, class, oid) = match *one {
+            Changed::Relation(oid) => (ObjectId::Relation(oid), catalog::PG_CLASS, oid),
+            Changed::Routine(oid) => (ObjectId::Routine(oid), catalog::PG_PROC, oid),
+            _ => continue,
+        };
+        interrupts();
+        let Some(name) = catalog::qualified_name(now, class, oid) else { continue };
+        let earlier = catalog::qualified_name(then, class, oid);
+        let is_basis = [Some(&name), earlier.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|name| basis.contains(name.as_str()));
+        let is_renamed = earlier.as_ref().is_some_and(|earlier| *earlier != name);
+        if is_basis && (is_renamed || catalog::is_redefined(then, now, object)) {
+            redefined.insert(name, earlier);
+        }
+    }
+    redefined
+}
+
+/// An exemption that applies no longer.
+struct Ended<'a> {
+    exemption: &'a Exemption,
+    /// The findings that are reported again.
+    findings: Vec<&'a Finding>,
+    /// The name that its object had before the transaction, where it has another one now.
+    earlier: Option<&'a str>,
+}
+
+/// Returns the exemptions that have ended, by number. They are still about their findings, unless
+/// the object has another name and the finding therefore another fingerprint.
+fn ended<'a>(
+    current: &'a Current<'_>,
+    redefined: &'a Renamed,
+    found: &'a [Finding],
+) -> BTreeMap<i32, Ended<'a>> {
+    let mut ended: BTreeMap<i32, Ended<'_>> = BTreeMap::new();
+    for finding in found {
+        let name = object_name(&finding.object.identity);
+        let Some(earlier) = redefined.get(name) else { continue };
+        let earlier = earlier.as_deref().filter(|earlier| *earlier != name);
+        let exemption = match current.about(finding) {
+            Some((exemption, Status::Changed)) => Some(exemption),
+            Some(_) => None,
+            None => earlier.and_then(|earlier| current.of_name(finding.rule, earlier)),
+        };
+        let Some(exemption) = exemption else { continue };
+        let new = Ended { exemption, findings: vec![], earlier };
+        ended.entry(exemption.id).or_insert(new).findings.push(finding);
+    }
+    ended
+}
+
+impl Ended<'_> {
+    fn warning(&self) -> Option<Warning> {
+        let Self { exemption, findings, earlier } = self;
+        let finding = findings.first()?;
+        let (object_type, object) = (finding.object.object_type, &finding.object.identity);
+        let message = format!(
+            "exemption {} of rule {} on {} no longer applies",
+            exemption.id,
+            exemption.rule,
+            printable(&exemption.object)
+        );
+        let why = match earlier {
+            Some(earlier) => format!(
+                "This transaction has changed the name {} to {}.",
+                printable(earlier),
+                printable(object_name(object))
+            ),
+            None => format!(
+                "It is based on the definition of {object_type} {}, which this transaction has \
+                 changed.",
+                printable(object)
+            ),
+        };
+        let report = Report {
+            message,
+            detail: format!("{why} The audit reports again: {}", finding.detail),
+            hint: format!(
+                "If it is still acceptable, run: {}",
+                renewal(exemption, findings).join(" ")
+            ),
+        };
+        Some(Warning { id: exemption.id, report })
+    }
+}

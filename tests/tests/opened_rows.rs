@@ -1,0 +1,199 @@
+//! Statements with which a client sees more rows of declared objects than before: policies that
+//! become always true, restrictive policies that are gone, views that lose security_invoker.
+#![allow(clippy::too_many_lines, reason = "one story, told in one piece")]
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use postgres::Client;
+
+/// A schema of `rows_owner` with rows of two tenants, of which `rows_app` sees one, and an inferred
+/// contract. `declares`: what replaces parts of the contract.
+fn world(cluster: &Cluster, declares: &str) -> Client {
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client
+        .batch_execute(
+            "CREATE ROLE rows_app; CREATE ROLE rows_login LOGIN NOINHERIT; CREATE ROLE rows_owner;
+             GRANT rows_app TO rows_login;
+             CREATE SCHEMA app AUTHORIZATION rows_owner; GRANT USAGE ON SCHEMA app TO rows_app;
+             SET ROLE rows_owner;
+             CREATE TABLE app.t (id int, tenant text, sealed bool DEFAULT false);
+             ALTER TABLE app.t ENABLE ROW LEVEL SECURITY;
+             INSERT INTO app.t VALUES (1, 'a', false), (2, 'b', false), (3, 'a', true);
+             CREATE POLICY own ON app.t TO rows_app USING (tenant = current_setting('app.tenant'));
+             CREATE POLICY hide_sealed ON app.t AS RESTRICTIVE TO rows_app USING (NOT sealed);
+             CREATE TABLE app.open (id int); ALTER TABLE app.open ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY readable ON app.open FOR SELECT TO rows_app USING (true);
+             CREATE VIEW app.v WITH (security_invoker = true) AS SELECT id FROM app.t;
+             GRANT SELECT, INSERT, UPDATE, DELETE ON app.t TO rows_app;
+             GRANT SELECT ON app.open, app.v TO rows_app; RESET ROLE;
+             CREATE EXTENSION dragonfly_guard",
+        )
+        .unwrap();
+    client
+        .batch_execute(&format!(
+            "SELECT ops.load_contract(jsonb_set({declares}, '{{version}}', '\"1.0.1\"'));
+             SET app.tenant = 'a'; SET client_min_messages = error"
+        ))
+        .unwrap();
+    client
+}
+
+const INFERRED: &str = "ops.infer_contract('{app}', mode => 'as_is')";
+
+/// The contract without what it says about rows, as contracts before this field.
+const WITHOUT_ALL_ROWS: &str = "(SELECT jsonb_set(c, '{tables}', (SELECT jsonb_agg(t - 'all_rows') \
+    FROM jsonb_array_elements(c->'tables') AS t)) FROM ops.infer_contract('{app}', mode => \
+    'as_is') AS c)";
+
+const FOUND: &str = "SELECT severity || ' ' || rule || ' ' || object FROM \
+    ops.audit_security(min_severity => 'warning') ORDER BY 1";
+
+/// Executes statements in one transaction as the owner of the table.
+fn run(client: &mut Client, sql: &str) -> Result<(), String> {
+    client.batch_execute("SET ROLE rows_owner").unwrap();
+    let result = attempt(client, &format!("BEGIN; {sql}; COMMIT"));
+    client.batch_execute("ROLLBACK; RESET ROLE").unwrap();
+    result.map(drop).map_err(|error| format!("{} {}", error.code, error.message))
+}
+
+fn visible(client: &mut Client, relation: &str) -> String {
+    client.batch_execute("SET ROLE rows_app").unwrap();
+    let count = column(client, &format!("SELECT count(*)::text FROM {relation}")).remove(0);
+    client.batch_execute("RESET ROLE").unwrap();
+    count
+}
+
+#[test]
+fn inferred_contract_says_which_policies_are_for_every_row() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, INFERRED);
+    let all_rows = "SELECT t->>'name' || ' ' || (t->>'all_rows') FROM \
+        jsonb_array_elements(ops.contract()->'tables') AS t ORDER BY 1";
+    assert_eq!(column(&mut client, all_rows), ["open {\"rows_app\": [\"SELECT\"]}", "t {}"]);
+    assert_eq!(column(&mut client, FOUND), [""; 0]);
+}
+
+#[test]
+fn policy_that_becomes_always_true_is_rejected() {
+    let cluster = Cluster::start();
+    for (database, declares) in [("said", INFERRED), ("unsaid", WITHOUT_ALL_ROWS)] {
+        let cluster = if database == "said" { &cluster } else { &Cluster::start() };
+        let mut client = world(cluster, declares);
+        for sql in [
+            "ALTER POLICY own ON app.t USING (true)",
+            "ALTER POLICY own ON app.t USING (1 = 1 OR tenant = 'a')",
+            "DROP POLICY own ON app.t; CREATE POLICY own ON app.t TO rows_app USING (true)",
+            "CREATE POLICY x ON app.t FOR SELECT TO rows_app USING (true)",
+            "CREATE POLICY x ON app.t FOR SELECT USING (true)",
+        ] {
+            let error = run(&mut client, sql).unwrap_err();
+            assert!(error.starts_with("42P17"), "{database}: {sql}: {error}");
+            assert_eq!(visible(&mut client, "app.t"), "1", "{database}: {sql}");
+        }
+        // Another condition, and a policy that was always true before, are allowed.
+        run(&mut client, "ALTER POLICY own ON app.t USING (tenant = 'b')").unwrap();
+        run(&mut client, "ALTER POLICY readable ON app.open USING (2 = 2)").unwrap();
+        run(
+            &mut client,
+            "DROP POLICY readable ON app.open; CREATE POLICY again ON app.open FOR SELECT TO \
+             rows_app USING (true)",
+        )
+        .unwrap();
+        assert_eq!(column(&mut client, FOUND), [""; 0], "{database}");
+    }
+}
+
+#[test]
+fn audit_reports_policies_for_every_row_that_the_contract_does_not_declare() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, INFERRED);
+    client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    run(&mut client, "CREATE POLICY x ON app.t FOR SELECT TO rows_app USING (true)").unwrap();
+    assert_eq!(column(&mut client, FOUND), ["error rls_policy_always_true x on app.t"]);
+    run(&mut client, "ALTER POLICY own ON app.t USING (true)").unwrap();
+    assert_eq!(
+        column(&mut client, FOUND),
+        ["error rls_policy_always_true own on app.t", "error rls_policy_always_true x on app.t"]
+    );
+    // Declared: every row may be read, and still not written.
+    client
+        .batch_execute(
+            "SELECT ops.load_contract((SELECT jsonb_set(jsonb_set(c, '{version}', '\"1.0.2\"'), \
+             '{tables}', (SELECT jsonb_agg(t || '{\"all_rows\": {\"rows_app\": [\"SELECT\"]}}') \
+             FROM jsonb_array_elements(c->'tables') AS t)) FROM ops.contract() AS c))",
+        )
+        .unwrap();
+    assert_eq!(column(&mut client, FOUND), ["error rls_policy_always_true own on app.t"]);
+}
+
+#[test]
+fn restrictive_policy_that_restricts_less_is_a_warning() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, INFERRED);
+    let warned = "SELECT rule || ' ' || object FROM ops.v_guard_log WHERE event = 'warned' ORDER \
+        BY logged_at DESC LIMIT 1";
+    assert_eq!(visible(&mut client, "app.t"), "1");
+    let create = "CREATE POLICY hide_sealed ON app.t AS RESTRICTIVE TO rows_app USING (NOT sealed)";
+    // Replaced in one transaction, or with another condition: not known to be weaker.
+    run(&mut client, &format!("DROP POLICY hide_sealed ON app.t; {create}")).unwrap();
+    run(&mut client, "ALTER POLICY hide_sealed ON app.t USING (sealed IS NOT TRUE)").unwrap();
+    assert_eq!(column(&mut client, warned), [""; 0]);
+    for (sql, back) in [
+        ("DROP POLICY hide_sealed ON app.t", create),
+        (
+            "ALTER POLICY hide_sealed ON app.t TO rows_owner",
+            "ALTER POLICY hide_sealed ON app.t TO rows_app",
+        ),
+        (
+            "ALTER POLICY hide_sealed ON app.t USING (true)",
+            "ALTER POLICY hide_sealed ON app.t USING (NOT sealed)",
+        ),
+    ] {
+        run(&mut client, sql).unwrap();
+        assert_eq!(
+            column(&mut client, warned),
+            ["rls_policy_missing hide_sealed on app.t"],
+            "{sql}"
+        );
+        assert_eq!(visible(&mut client, "app.t"), "2", "{sql}");
+        run(&mut client, back).unwrap();
+        client.batch_execute("SET dragonfly_guard.mode = off; DELETE FROM dragonfly_guard.log; RESET dragonfly_guard.mode").unwrap();
+    }
+}
+
+#[test]
+fn declared_view_that_loses_security_invoker_is_rejected_and_reported() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, INFERRED);
+    let declared = "SELECT v->>'security_invoker' FROM \
+        jsonb_array_elements(ops.contract()->'views') AS v";
+    assert_eq!(column(&mut client, declared), ["true"]);
+    for sql in [
+        "CREATE OR REPLACE VIEW app.v AS SELECT id, 1 AS n FROM app.t",
+        "ALTER VIEW app.v RESET (security_invoker)",
+        "ALTER VIEW app.v SET (security_invoker = off)",
+        "DROP VIEW app.v; CREATE VIEW app.v AS SELECT id FROM app.t; GRANT SELECT ON app.v TO \
+         rows_app",
+    ] {
+        let error = run(&mut client, sql).unwrap_err();
+        assert!(error.starts_with("42P17"), "{sql}: {error}");
+        assert_eq!(visible(&mut client, "app.v"), "1", "{sql}");
+    }
+    run(
+        &mut client,
+        "CREATE OR REPLACE VIEW app.v WITH (security_invoker) AS SELECT id, 1 AS n FROM app.t",
+    )
+    .unwrap();
+    client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    run(&mut client, "ALTER VIEW app.v RESET (security_invoker)").unwrap();
+    assert_eq!(visible(&mut client, "app.v"), "3");
+    assert_eq!(column(&mut client, FOUND), ["error view_privileges app.v"]);
+    let plan = "SELECT statement FROM ops.golden_sql() WHERE statement LIKE '%security_invoker%'";
+    assert_eq!(
+        column(&mut client, plan),
+        ["-- Risk: the roles that read the view then need privileges on the relations that it \
+          reads, and row security restricts their rows.\n-- ALTER VIEW app.v SET \
+          (security_invoker = true);"]
+    );
+    run(&mut client, "ALTER VIEW app.v SET (security_invoker = true)").unwrap();
+    assert_eq!(column(&mut client, FOUND), [""; 0]);
+}
