@@ -5,7 +5,9 @@ use super::{oids, roles, routines};
 use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::settings;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{Body, BodyName, NameKind, Named, Oid, PG_CATALOG, Snapshot};
+use dragonfly_core::catalog::{
+    Body, BodyName, NameKind, Named, Oid, OidMap, OidSet, PG_CATALOG, Snapshot,
+};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::rules::Context;
 use dragonfly_core::rules::shared::definer_path;
@@ -34,7 +36,7 @@ pub fn of(state: &State, wanted: &HashSet<Oid>, snapshot: &mut Snapshot) {
     }
     let texts = Texts::reachable(state, wanted);
     let objects = Objects::read(state, texts.mentions(), snapshot);
-    let own: HashMap<Oid, Body> =
+    let own: OidMap<Body> =
         texts.by_routine.iter().map(|(oid, text)| (*oid, objects.body(&text.mentions))).collect();
     snapshot.bodies =
         Rc::new(wanted.iter().map(|oid| (*oid, texts.with_called(*oid, &own))).collect());
@@ -47,7 +49,7 @@ pub fn of(state: &State, wanted: &HashSet<Oid>, snapshot: &mut Snapshot) {
 /// The texts of routines, with what they call.
 #[derive(Default)]
 struct Texts {
-    by_routine: HashMap<Oid, Text>,
+    by_routine: OidMap<Text>,
 }
 
 /// The text of a routine.
@@ -61,7 +63,7 @@ struct Text {
 impl Texts {
     /// Reads some routines and the routines without a search_path that they call.
     fn reachable(state: &State, wanted: &HashSet<Oid>) -> Self {
-        let reader = Reader::open(state);
+        let mut reader = Reader::open(state, wanted);
         let mut texts = Self::default();
         let mut next: Vec<Oid> = wanted.iter().copied().collect();
         while let Some(oid) = next.pop() {
@@ -78,7 +80,12 @@ impl Texts {
     }
 
     /// Returns the body of a routine together with those of the routines that it calls.
-    fn with_called(&self, routine: Oid, own: &HashMap<Oid, Body>) -> Body {
+    fn with_called(&self, routine: Oid, own: &OidMap<Body>) -> Body {
+        if self.by_routine.get(&routine).is_none_or(|text| text.calls.is_empty()) {
+            let mut body = own.get(&routine).cloned().unwrap_or_default();
+            body.names.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+            return body;
+        }
         let (mut seen, mut next) = (HashSet::from([routine]), vec![routine]);
         let mut names: BTreeMap<(NameKind, &str), &BodyName> = BTreeMap::new();
         let mut all = Body::default();
@@ -97,57 +104,98 @@ impl Texts {
     }
 }
 
+/// The columns of `pg_proc` that are read.
+struct Columns {
+    oid: Column,
+    name: Column,
+    schema: Column,
+    language: Column,
+    config: Column,
+    text: Column,
+    parsed: Column,
+}
+
+impl Columns {
+    fn of(table: &Table) -> Self {
+        Self {
+            oid: table.column("oid"),
+            name: table.column("proname"),
+            schema: table.column("pronamespace"),
+            language: table.column("prolang"),
+            config: table.column("proconfig"),
+            text: table.column("prosrc"),
+            parsed: table.column("prosqlbody"),
+        }
+    }
+
+    fn definition(&self, row: &Row<'_>, languages: &OidMap<Language>) -> Definition {
+        if !row.is_null(self.parsed) {
+            return Definition { is_parsed: true, ..Definition::default() };
+        }
+        let language = languages.get(&row.oid(self.language)).copied().unwrap_or(Language::Other);
+        let mentions = Mentions::of(&row.text(self.text).unwrap_or_default(), language);
+        Definition { mentions, is_parsed: false }
+    }
+}
+
+/// What `pg_proc` says about the body of a routine.
+#[derive(Default)]
+struct Definition {
+    mentions: Mentions,
+    /// Whether it was parsed when the routine was created (BEGIN ATOMIC).
+    is_parsed: bool,
+}
+
 /// Reads the texts of routines.
 struct Reader {
     table: Table,
-    oid: Column,
-    language: Column,
-    text: Column,
-    parsed: Column,
-    languages: HashMap<Oid, Language>,
+    columns: Columns,
+    languages: OidMap<Language>,
+    /// The wanted routines; others are looked up.
+    definitions: OidMap<Definition>,
     /// The routines without a search_path: they use that of their caller.
-    inheriting: HashSet<Oid>,
+    inheriting: OidSet,
     /// The same, by name.
     by_name: HashMap<String, Vec<Oid>>,
     /// The trigger functions without a search_path, by the relation.
-    triggers: HashMap<Oid, Vec<Oid>>,
+    triggers: OidMap<Vec<Oid>>,
     /// The relations with such triggers, by name.
     with_triggers: HashMap<String, Vec<Oid>>,
 }
 
 impl Reader {
-    fn open(state: &State) -> Self {
+    fn open(state: &State, wanted: &HashSet<Oid>) -> Self {
         let table = Table::open(oids::PG_PROC);
-        let column = |name| table.column(name);
         let mut reader = Self {
-            oid: column("oid"),
-            language: column("prolang"),
-            text: column("prosrc"),
-            parsed: column("prosqlbody"),
+            columns: Columns::of(&table),
             table,
             languages: languages(state),
-            inheriting: HashSet::new(),
+            definitions: OidMap::default(),
+            inheriting: OidSet::default(),
             by_name: HashMap::new(),
-            triggers: HashMap::new(),
+            triggers: OidMap::default(),
             with_triggers: HashMap::new(),
         };
-        reader.read_inheriting(state);
+        reader.read_routines(state, wanted);
         reader.read_triggers(state);
         reader
     }
 
-    fn read_inheriting(&mut self, state: &State) {
-        let column = |name| self.table.column(name);
-        let (name, schema, config) =
-            (column("proname"), column("pronamespace"), column("proconfig"));
-        let (inheriting, by_name) = (&mut self.inheriting, &mut self.by_name);
-        self.table.scan(state, |row| {
-            if row.oid(schema) != PG_CATALOG
-                && self.languages.contains_key(&row.oid(self.language))
-                && path_settings(&row.texts(config)).is_empty()
+    /// Reads the wanted routines, and which routines have no search_path.
+    fn read_routines(&mut self, state: &State, wanted: &HashSet<Oid>) {
+        let Self { table, columns, languages, definitions, inheriting, by_name, .. } = self;
+        table.scan(state, |row| {
+            let oid = row.oid(columns.oid);
+            if wanted.contains(&oid) {
+                definitions.insert(oid, columns.definition(&row, languages));
+            }
+            if row.oid(columns.schema) != PG_CATALOG
+                && languages.contains_key(&row.oid(columns.language))
+                && (row.is_null(columns.config)
+                    || path_settings(&row.texts(columns.config)).is_empty())
             {
-                inheriting.insert(row.oid(self.oid));
-                by_name.entry(row.name(name)).or_default().push(row.oid(self.oid));
+                inheriting.insert(oid);
+                by_name.entry(row.name(columns.name)).or_default().push(oid);
             }
         });
     }
@@ -167,29 +215,29 @@ impl Reader {
         }
     }
 
-    fn text(&self, state: &State, routine: Oid) -> Text {
-        let mut text = Text::default();
-        let mut is_parsed = false;
-        self.table.lookup(state, oids::PG_PROC_OID_INDEX, &[(self.oid, routine)], |row| {
-            is_parsed = !row.is_null(self.parsed);
-            if !is_parsed {
-                let language = self.languages.get(&row.oid(self.language));
-                text.mentions = Mentions::of(
-                    &row.text(self.text).unwrap_or_default(),
-                    language.copied().unwrap_or(Language::Other),
-                );
-            }
-        });
-        // A body that was parsed when the routine was created (BEGIN ATOMIC) looks up nothing, but
-        // what it calls may.
-        text.calls = if is_parsed {
+    fn text(&mut self, state: &State, routine: Oid) -> Text {
+        let known = self.definitions.remove(&routine);
+        let Definition { mentions, is_parsed } =
+            known.unwrap_or_else(|| self.looked_up(state, routine));
+        // A body that was parsed when the routine was created looks up nothing, but what it calls
+        // may.
+        let mut calls = if is_parsed {
             self.called_by_parsed(state, routine)
         } else {
-            self.called_by(&text.mentions)
+            self.called_by(&mentions)
         };
-        text.calls.sort_unstable();
-        text.calls.dedup();
-        text
+        calls.sort_unstable();
+        calls.dedup();
+        Text { mentions, calls }
+    }
+
+    fn looked_up(&self, state: &State, routine: Oid) -> Definition {
+        let Self { table, columns, languages, .. } = self;
+        let mut found = Definition::default();
+        table.lookup(state, oids::PG_PROC_OID_INDEX, &[(columns.oid, routine)], |row| {
+            found = columns.definition(&row, languages);
+        });
+        found
     }
 
     fn called_by(&self, mentions: &Mentions) -> Vec<Oid> {
@@ -223,10 +271,10 @@ impl Reader {
 
 /// Returns the languages whose routines have a text. A routine in C has none, and calls what it
 /// calls by OID or with qualified names.
-pub(super) fn languages(state: &State) -> HashMap<Oid, Language> {
+pub(super) fn languages(state: &State) -> OidMap<Language> {
     let table = Table::open(oids::PG_LANGUAGE);
     let (oid, name) = (table.column("oid"), table.column("lanname"));
-    let mut languages = HashMap::new();
+    let mut languages = OidMap::default();
     table.scan(state, |row| {
         let language = match row.name(name).as_str() {
             "c" | "internal" => return,

@@ -5,7 +5,7 @@ use super::oids;
 use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{
-    ContentKind, DefaultAcl, Oid, Relation, RelationKind, Schema, Snapshot,
+    ContentKind, DefaultAcl, Oid, OidMap, OidSet, Relation, RelationKind, Schema, Snapshot,
 };
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -171,7 +171,7 @@ fn complete_relations(
     snapshot: &mut Snapshot,
     names_columns: impl Fn(&Relation) -> bool,
 ) {
-    let indexes: HashMap<Oid, usize> =
+    let indexes: OidMap<usize> =
         snapshot.relations.iter().enumerate().map(|(i, r)| (r.oid, i)).collect();
     if !indexes.is_empty() {
         let named = snapshot.relations.iter().filter(|r| names_columns(r)).map(|r| r.oid).collect();
@@ -349,20 +349,15 @@ const MOST_LOOKUPS: usize = 300;
 
 /// Reads the ACLs of the columns from `pg_attribute`, and the names of all columns of the `named`
 /// relations. Most columns have no ACL.
-fn columns_of(
-    state: &State,
-    indexes: &HashMap<Oid, usize>,
-    named: &HashSet<Oid>,
-    snapshot: &mut Snapshot,
-) {
+fn columns_of(state: &State, indexes: &OidMap<usize>, named: &OidSet, snapshot: &mut Snapshot) {
     let table = Table::open(oids::PG_ATTRIBUTE);
     let (relation, name, acl) =
         (table.column("attrelid"), table.column("attname"), table.column("attacl"));
     let (number, dropped) = (table.column("attnum"), table.column("attisdropped"));
     let mut names: HashMap<usize, Vec<(i16, String)>> = HashMap::new();
     let mut each = |row: Row<'_>| {
-        let oid = row.oid(relation);
-        let (is_named, has_acl) = (named.contains(&oid), !row.is_null(acl));
+        let (oid, has_acl) = (row.oid(relation), !row.is_null(acl));
+        let is_named = named.contains(&oid);
         if !(is_named || has_acl) || row.bool(dropped) {
             return;
         }

@@ -111,7 +111,7 @@ pub struct Concerning<'a> {
     pub routines: &'a HashSet<Oid>,
 }
 
-/// Reads everything that depends on some schemas, which are in `base`: their relations, where the
+/// Reads what depends on some schemas, which are in `base`: their relations, where the
 /// contract governs them or clients may reach them, their routines, and the SECURITY DEFINER
 /// routines whose search_path contains one of their names; and some other relations and routines.
 /// The contents of schemas are read by [`super::contents`].
@@ -119,7 +119,6 @@ pub fn concerning(
     state: &State,
     base: Snapshot,
     contract: &Contract,
-    own: &Own,
     wanted: &Concerning<'_>,
 ) -> Snapshot {
     let mut snapshot = base;
@@ -139,7 +138,6 @@ pub fn concerning(
     snapshot.routines.retain(|r| !temporary.contains(&r.schema));
     objects::extensions(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
-    guard::read(state, own, &mut snapshot);
     snapshot.complete()
 }
 
@@ -171,10 +169,10 @@ pub fn base(state: &State) -> Snapshot {
 ///
 /// A committing transaction sends its invalidations before it releases its locks. So the result
 /// contains everything that was committed by an earlier holder of the commit lock.
-pub fn current_base() -> Snapshot {
+pub fn current_base() -> Rc<Snapshot> {
     // SAFETY: processes the invalidations of other sessions.
     unsafe { pgrx::pg_sys::AcceptInvalidationMessages() };
-    let known = BASE.with_borrow(Option::clone).unwrap_or_else(|| {
+    BASE.with_borrow(Option::clone).unwrap_or_else(|| {
         // Changes whose invalidations have been processed are committed, and the state taken now
         // shows them. A change that is reported during the read may be missing, so that the result
         // is not cached then.
@@ -184,8 +182,7 @@ pub fn current_base() -> Snapshot {
             BASE.set(Some(Rc::clone(&base)));
         }
         base
-    });
-    (*known).clone()
+    })
 }
 
 /// Discards the cached result of [`current_base`], after a change of one of its catalogs.

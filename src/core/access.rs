@@ -2,8 +2,8 @@
 //! (`src/backend/utils/adt/acl.c`, `src/backend/catalog/aclchk.c`).
 
 use crate::catalog::{
-    Acl, AclItem, FIRST_UNPINNED, ObjectKind, Oid, PG_CATALOG, PG_DATABASE_OWNER, PUBLIC, Policy,
-    Privileges, Relation, RelationKind, Snapshot,
+    Acl, AclItem, FIRST_UNPINNED, ObjectKind, Oid, OidMap, PG_CATALOG, PG_DATABASE_OWNER, PUBLIC,
+    Policy, Privileges, Relation, RelationKind, Snapshot,
 };
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -34,8 +34,8 @@ pub struct Access<'a> {
     snapshot: &'a Snapshot,
     /// Memberships by member, built on first use. Often they are not needed, if one role owns all
     /// objects.
-    edges: OnceCell<HashMap<Oid, Vec<Edge>>>,
-    closures: RefCell<HashMap<(Oid, Follow), Closure>>,
+    edges: OnceCell<OidMap<Vec<Edge>>>,
+    closures: RefCell<OidMap<Closure, (Oid, Follow)>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -71,8 +71,8 @@ impl<'a> Access<'a> {
             .map_or(&[], Vec::as_slice)
     }
 
-    fn edges(snapshot: &Snapshot) -> HashMap<Oid, Vec<Edge>> {
-        let mut edges_of: HashMap<Oid, Vec<Edge>> = HashMap::new();
+    fn edges(snapshot: &Snapshot) -> OidMap<Vec<Edge>> {
+        let mut edges_of: OidMap<Vec<Edge>> = OidMap::default();
         for m in &snapshot.memberships {
             let edge = Edge { role: m.role, admin: m.admin, inherit: m.inherit, set: m.set };
             edges_of.entry(m.member).or_default().push(edge);

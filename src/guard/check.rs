@@ -58,7 +58,7 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
     }
     let committed = now.committed();
     let lost = reasons::lost(changed, [&transaction::before(&now), &now], tag);
-    let Some(states) = snapshots_of(changed, &now, !lost.is_empty()) else {
+    let Some(states) = snapshots_of(changed, &now, moment, !lost.is_empty()) else {
         transaction::statement_checked(false, committed, None);
         return;
     };
@@ -79,15 +79,24 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
         moment.into(),
         tag,
     );
+    if let Some(base) = states.base {
+        transaction::base_checked(base);
+    }
 }
 
 /// Reads both states of what was changed; `None` where they do not differ in anything that the
 /// rules check, and no object has lost a use.
-fn snapshots_of(changed: &[Changed], now: &State, loses_uses: bool) -> Option<Snapshots> {
+fn snapshots_of(
+    changed: &[Changed],
+    now: &State,
+    moment: Moment,
+    loses_uses: bool,
+) -> Option<Snapshots> {
     let then = transaction::before(now);
+    let checked = (moment == Moment::Statement).then(transaction::checked_base).flatten();
     let mut scope = Scope::of(changed, &then, now);
     scope.loses_uses = loses_uses;
-    snapshots::read(&scope, &then, now)
+    snapshots::read(&scope, &then, now, checked.as_deref())
 }
 
 /// Checks the whole transaction, with the commit lock held.
@@ -106,7 +115,8 @@ pub fn before_commit(is_prepared: bool) {
     }
     let ended = ended::warnings(&changed, &now);
     transaction::commits();
-    if !transaction::is_relevant() && snapshots_of(&changed, &now, false).is_none() {
+    if !transaction::is_relevant() && snapshots_of(&changed, &now, Moment::Commit, false).is_none()
+    {
         return ended::raise(ended);
     }
     let own = Own::find(&now);
@@ -176,7 +186,7 @@ pub fn as_if_committing() {
 fn affects_other_transactions(changed: &[Changed], now: &State) -> bool {
     let then = transaction::before(now);
     let scope = Scope::of(changed, &then, now);
-    let Some(states) = snapshots::read(&scope, &then, now) else { return false };
+    let Some(states) = snapshots::read(&scope, &then, now, None) else { return false };
     states.plan != Plan::Changed
         || !scope.placed.is_empty()
         || states.after.routines.iter().any(|r| r.security_definer)
@@ -301,7 +311,7 @@ struct Checked<'c, 's> {
     exempt: &'c Exempt<'s>,
     /// The routines on which EXECUTE has been granted to PUBLIC.
     granted_to_public: HashSet<Oid>,
-    /// See [`Self::needs`].
+    /// See [`Self::read_needs`].
     needs: OnceCell<Option<Snapshot>>,
     tag: &'c str,
 }
@@ -398,11 +408,15 @@ impl Checked<'_, '_> {
     /// found. The earlier state is checked without it, so that a privilege which is needed no
     /// longer is no regression of the transaction that drops, for example, the policy.
     fn regressions(&self) -> Vec<Found> {
-        let Some(needs) = self.needs() else { return self.worse_in(self.new) };
+        let worse = self.worse_in(self.new);
+        let Some(needs) = self.needs.get_or_init(|| self.read_needs(&worse)) else {
+            return self.found(self.new, worse);
+        };
         // A later statement of the transaction may remove the reason.
         transaction::leave_for_commit();
         let access = Access::new(needs);
-        self.worse_in(&Context::new(&self.states.contract, needs, &access, &interrupts))
+        let new = &Context::new(&self.states.contract, needs, &access, &interrupts);
+        self.found(new, self.worse_in(new))
     }
 
     /// Warns about privileges that are permitted no longer, because a command has removed what
@@ -423,36 +437,31 @@ impl Checked<'_, '_> {
 
     /// Returns the later state with what something declared needs of the objects with regressions;
     /// `None` where there are none.
-    fn needs(&self) -> Option<&Snapshot> {
-        let read = || {
-            let change = self.change(self.new);
-            let objects: Vec<ObjectId> = self
-                .rules()
-                .into_iter()
-                .flat_map(|rule| change.regressions(rule))
-                .map(|worse| worse.finding.object.id)
-                .filter(|id| matches!(id, ObjectId::Routine(_) | ObjectId::Relation(_)))
-                .collect();
-            let after = &self.states.after;
-            (!objects.is_empty()).then(|| catalog::with_users(self.exempt.now, after, &objects))
-        };
-        self.needs.get_or_init(read).as_ref()
+    fn read_needs(&self, worse: &[Regression]) -> Option<Snapshot> {
+        let objects: Vec<ObjectId> = worse
+            .iter()
+            .map(|worse| worse.finding.object.id)
+            .filter(|id| matches!(id, ObjectId::Routine(_) | ObjectId::Relation(_)))
+            .collect();
+        let after = &self.states.after;
+        (!objects.is_empty()).then(|| catalog::with_users(self.exempt.now, after, &objects))
     }
 
-    fn change<'x>(&'x self, new: &'x Context<'x>) -> Change<'x> {
-        Change::new(self.old, new).with_grants_to_public(self.granted_to_public.clone())
+    fn worse_in(&self, new: &Context<'_>) -> Vec<Regression> {
+        let change =
+            Change::new(self.old, new).with_grants_to_public(self.granted_to_public.clone());
+        self.rules().into_iter().flat_map(|rule| change.regressions(rule)).collect()
     }
 
-    fn worse_in(&self, new: &Context<'_>) -> Vec<Found> {
-        let change = self.change(new);
+    /// Returns the regressions that are not exempt.
+    fn found(&self, new: &Context<'_>, worse: Vec<Regression>) -> Vec<Found> {
         let found = |worse: Regression| Found {
             rejection: Rejection::of_regression(&worse, self.tag),
             action: worse.action,
             is_settled: worse.settled,
         };
-        self.rules()
+        worse
             .into_iter()
-            .flat_map(|rule| change.regressions(rule))
             .filter(|worse| !self.exempt.finding(new, &worse.audited))
             .map(found)
             .collect()
@@ -468,7 +477,8 @@ impl Checked<'_, '_> {
         let is_offered = |r: &Regression| moment == Moment::Commit || r.can_be_completed;
         let regressions = found.iter().filter_map(|found| found.rejection.regression.as_ref());
         let offered: Vec<&Regression> = regressions.filter(|r| is_offered(r)).collect();
-        let after = self.needs().unwrap_or(&self.states.after);
+        let needs = self.needs.get().and_then(Option::as_ref);
+        let after = needs.unwrap_or(&self.states.after);
         let access = Access::new(after);
         Completer {
             before: self.old,

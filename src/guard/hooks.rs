@@ -217,7 +217,10 @@ unsafe extern "C-unwind" fn subtransaction_event(
 ) {
     use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB};
     match event {
-        SUBXACT_EVENT_ABORT_SUB => changes::subtransaction_aborted(own),
+        SUBXACT_EVENT_ABORT_SUB => {
+            changes::subtransaction_aborted(own);
+            transaction::subtransaction_aborted();
+        }
         SUBXACT_EVENT_COMMIT_SUB => changes::subtransaction_committed(own, parent),
         _ => {}
     }

@@ -64,6 +64,11 @@ pub fn needs_base_before(aspects: &Aspects) -> bool {
     has_any(aspects, &[Aspect::Schemas, Aspect::Roles, Aspect::Catalogs])
 }
 
+/// Whether the roles before the changes matter, besides the schemas.
+pub fn needs_roles_before(aspects: &Aspects) -> bool {
+    has_any(aspects, &[Aspect::Roles, Aspect::Catalogs])
+}
+
 /// Returns the plan once roles and schemas are known. `roles_differ` is called only where the
 /// answer matters.
 pub fn by_base(

@@ -3,12 +3,14 @@
 
 use super::plan::{self, Plan};
 use super::scope::{Parts, Scope};
+use super::transaction;
 use crate::catalog::{self, Concerning, Own, Place};
 use crate::pg::heap::{State, interrupts};
 use crate::settings;
 use crate::store::contract;
 use dragonfly_core::access::Access;
-use dragonfly_core::catalog::{ObjectKind, Oid, Privileges, Routine, Schema, Snapshot};
+use dragonfly_core::catalog::extension::SCHEMA;
+use dragonfly_core::catalog::{ObjectKind, Oid, OidMap, Privileges, Routine, Schema, Snapshot};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::rules::Context;
 use dragonfly_core::search_path::settings as path_settings;
@@ -27,10 +29,20 @@ pub struct Snapshots {
     pub own: bool,
     /// The contract in force.
     pub contract: Rc<Contract>,
+    /// The roles and schemas with the changes, where all changes of schemas are covered.
+    pub base: Option<Rc<Snapshot>>,
 }
 
-/// Reads both states; `None` where they do not differ in anything that the rules check.
-pub fn read(scope: &Scope, then: &State, now: &State) -> Option<Snapshots> {
+/// Reads both states; `None` where they do not differ in anything that the rules check. `checked`
+/// has the schemas as an earlier check of this transaction has allowed them: those that are still
+/// the same are not checked again, so that the cost of a statement does not depend on how many
+/// schemas the earlier ones have created.
+pub fn read(
+    scope: &Scope,
+    then: &State,
+    now: &State,
+    checked: Option<&Snapshot>,
+) -> Option<Snapshots> {
     let parts = scope.parts(then, now);
     let aspects = scope.aspects(&parts, then, now);
     let is_hardened = settings::is_hardened();
@@ -38,10 +50,19 @@ pub fn read(scope: &Scope, then: &State, now: &State) -> Option<Snapshots> {
         return None;
     }
     let after = catalog::current_base();
-    let before =
-        if plan::needs_base_before(&aspects) { catalog::base(then) } else { after.clone() };
-    let bases = Bases { before, after };
-    let schemas = bases.changed_schemas();
+    let covers_schemas = plan::needs_base_before(&aspects);
+    let before = if covers_schemas {
+        transaction::base_before(then, || catalog::base(then))
+    } else {
+        Rc::clone(&after)
+    };
+    let mut bases = Bases { before, after };
+    let schemas = bases.changed_schemas(checked);
+    if schemas.is_empty() && checked.is_some() && !plan::needs_roles_before(&aspects) {
+        // As after a command that changes no schema.
+        bases.before = Rc::clone(&bases.after);
+    }
+    let base = covers_schemas.then(|| Rc::clone(&bases.after));
     let plan = plan::by_base(&aspects, is_hardened, !schemas.is_empty(), || bases.roles_differ());
     if plan == Plan::Skip {
         return None;
@@ -58,15 +79,16 @@ pub fn read(scope: &Scope, then: &State, now: &State) -> Option<Snapshots> {
     match plan {
         Plan::Skip => None,
         Plan::Everything => Some(reader.everything()),
-        Plan::Schemas => Some(reader.schemas(schemas, bases)),
+        Plan::Schemas => Some(reader.schemas(&aspects, schemas, bases)),
         Plan::Changed => reader.changed(&aspects, parts, bases),
     }
+    .map(|states| Snapshots { base, ..states })
 }
 
 /// Both states of roles, memberships, the database and schemas.
 struct Bases {
-    before: Snapshot,
-    after: Snapshot,
+    before: Rc<Snapshot>,
+    after: Rc<Snapshot>,
 }
 
 impl Bases {
@@ -77,19 +99,36 @@ impl Bases {
             || before.database != after.database
     }
 
-    /// Returns the schemas that have changed, temporary schemas excepted.
-    fn changed_schemas(&self) -> HashSet<Oid> {
-        let permanent = |schemas: &'_ [Schema]| -> HashMap<Oid, Schema> {
-            schemas.iter().filter(|s| !s.is_temporary()).map(|s| (s.oid, s.clone())).collect()
-        };
-        let (before, after) = (permanent(&self.before.schemas), permanent(&self.after.schemas));
-        before
-            .keys()
-            .chain(after.keys())
-            .copied()
-            .filter(|oid| before.get(oid) != after.get(oid))
-            .collect()
+    /// Returns the schemas that have changed, temporary schemas excepted, without those that are as
+    /// in `checked`.
+    fn changed_schemas(&self, checked: Option<&Snapshot>) -> HashSet<Oid> {
+        if Rc::ptr_eq(&self.before, &self.after) {
+            return HashSet::new();
+        }
+        let since = differing(checked.unwrap_or(&self.before), &self.after);
+        match checked {
+            None => since,
+            Some(_) if since.is_empty() => since,
+            Some(_) => differing(&self.before, &self.after).intersection(&since).copied().collect(),
+        }
     }
+}
+
+/// Returns the schemas that differ in two states, temporary schemas excepted.
+fn differing(before: &Snapshot, after: &Snapshot) -> HashSet<Oid> {
+    // Both lists are in the order of the catalog, in which most rows have the same place.
+    let same = before.schemas.iter().zip(&after.schemas).take_while(|(a, b)| a == b).count();
+    let (before, after) = (permanent(&before.schemas[same..]), permanent(&after.schemas[same..]));
+    before
+        .keys()
+        .chain(after.keys())
+        .copied()
+        .filter(|oid| before.get(oid) != after.get(oid))
+        .collect()
+}
+
+fn permanent(schemas: &[Schema]) -> OidMap<&Schema> {
+    schemas.iter().filter(|s| !s.is_temporary()).map(|schema| (schema.oid, schema)).collect()
 }
 
 /// The input of reading.
@@ -106,7 +145,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn snapshots(self, before: Snapshot, after: Snapshot, plan: Plan) -> Snapshots {
-        Snapshots { before, after, plan, own: self.existed, contract: self.contract }
+        Snapshots { before, after, plan, own: self.existed, contract: self.contract, base: None }
     }
 
     fn everything(self) -> Snapshots {
@@ -116,14 +155,27 @@ impl Reader<'_> {
     }
 
     /// Reads the changed objects and everything that depends on some schemas.
-    fn schemas(self, schemas: HashSet<Oid>, bases: Bases) -> Snapshots {
-        let (before, after) = self.around_schemas(&schemas, bases);
-        self.snapshots(before, after, Plan::Schemas)
+    fn schemas(self, aspects: &plan::Aspects, schemas: HashSet<Oid>, bases: Bases) -> Snapshots {
+        let is_of_guard = |base: &Snapshot| {
+            let mut changed = base.schemas.iter().filter(|s| schemas.contains(&s.oid));
+            changed.any(|s| s.oid == self.own.schema || [SCHEMA, "ops"].contains(&s.name.as_str()))
+        };
+        let own = self.existed
+            && (aspects.contains(&plan::Aspect::Own)
+                || is_of_guard(&bases.before)
+                || is_of_guard(&bases.after));
+        let (mut before, mut after) = self.around_schemas(&schemas, bases);
+        if own {
+            catalog::guard(self.then, &self.own, &mut before);
+            catalog::guard(self.now, &self.own, &mut after);
+        }
+        Snapshots { own, ..self.snapshots(before, after, Plan::Schemas) }
     }
 
     fn changed(self, aspects: &plan::Aspects, parts: Parts, bases: Bases) -> Option<Snapshots> {
-        let mut before = catalog::around(parts.before, bases.before, self.then);
-        let mut after = catalog::around(parts.after, bases.after, self.now);
+        let Bases { before, after } = bases;
+        let mut before = catalog::around(parts.before, Rc::unwrap_or_clone(before), self.then);
+        let mut after = catalog::around(parts.after, Rc::unwrap_or_clone(after), self.now);
         let misplaced = schemas_with_misplaced(&self.scope.placed, &before, &after);
         let default_acls_differ = before.default_acls != after.default_acls;
         let shows_own = self.existed && aspects.contains(&plan::Aspect::Own);
@@ -131,9 +183,9 @@ impl Reader<'_> {
             Plan::Skip => return None,
             Plan::Changed => {}
             Plan::Schemas | Plan::Everything => {
-                let bases =
-                    Bases { before: catalog::base(self.then), after: catalog::base(self.now) };
-                return Some(self.schemas(misplaced, bases));
+                let base = |state| Rc::new(catalog::base(state));
+                let bases = Bases { before: base(self.then), after: base(self.now) };
+                return Some(self.schemas(aspects, misplaced, bases));
             }
         }
         if shows_own {
@@ -159,19 +211,19 @@ impl Reader<'_> {
         let names: HashSet<String> =
             [named(&bases.before), named(&bases.after)].concat().into_iter().collect();
         let parts = self.scope.parts(self.then, self.now);
-        let read = |state: &State, base: Snapshot, parts: [&Snapshot; 2]| {
+        let read = |state: &State, base: &Snapshot, parts: [&Snapshot; 2]| {
             let relations = parts.iter().flat_map(|part| &part.relations).map(|r| r.oid).collect();
             let routines = parts.iter().flat_map(|part| &part.routines).map(|r| r.oid).collect();
             let wanted =
                 Concerning { schemas, names: &names, relations: &relations, routines: &routines };
-            catalog::concerning(state, base, &self.contract, &self.own, &wanted)
+            catalog::concerning(state, base.clone(), &self.contract, &wanted)
         };
         // A renamed schema may be governed in one of the two states only. Each state shows the
         // objects that the other one shows.
-        let mut before = read(self.then, bases.before.clone(), [&parts.before, &parts.before]);
-        let mut after = read(self.now, bases.after, [&parts.after, &before]);
+        let mut before = read(self.then, &bases.before, [&parts.before, &parts.before]);
+        let mut after = read(self.now, &bases.after, [&parts.after, &before]);
         if shows_more(&before, &after) {
-            before = read(self.then, bases.before, [&parts.before, &after]);
+            before = read(self.then, &bases.before, [&parts.before, &after]);
         }
         let changed: HashSet<Oid> = self.scope.routines.iter().copied().collect();
         let searched =

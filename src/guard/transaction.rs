@@ -2,6 +2,7 @@
 
 use super::changes;
 use crate::pg::heap::{Committed, State};
+use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::Contract;
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -33,6 +34,19 @@ struct Transaction {
     from: pg_sys::CommandId,
     /// The keys of the warnings that the client has received.
     reported: HashSet<String>,
+    /// The roles and schemas as the last check of a statement that changed schemas has allowed
+    /// them; `None` before the first one and after the rollback of a subtransaction.
+    checked_base: Option<Rc<Snapshot>>,
+    /// The roles and schemas in [`before`], which statements of a transaction share.
+    base_before: Option<BaseBefore>,
+}
+
+/// The roles and schemas in the state without the changes that are checked.
+#[derive(Debug)]
+struct BaseBefore {
+    /// What determines the state, besides changes that a rollback undoes.
+    of: (pg_sys::CommandId, Committed),
+    base: Rc<Snapshot>,
 }
 
 /// The first check of a statement.
@@ -145,6 +159,43 @@ pub fn waive() {
         t.pending = false;
         t.relevant = false;
         t.first = None;
+        t.checked_base = None;
+        t.base_before = None;
+    });
+}
+
+/// Returns the roles and schemas as the last check of a statement has allowed them: a schema that
+/// is still the same need not be checked again because of itself.
+pub fn checked_base() -> Option<Rc<Snapshot>> {
+    CURRENT.with_borrow(|t| t.checked_base.clone())
+}
+
+/// Records that a statement has been allowed that resulted in these roles and schemas.
+pub fn base_checked(base: Rc<Snapshot>) {
+    CURRENT.with_borrow_mut(|t| t.checked_base = Some(base));
+}
+
+/// Returns the roles and schemas in `then`, the result of [`before`]. `read` is called unless they
+/// have been read from the same state.
+pub fn base_before(then: &State, read: impl FnOnce() -> Snapshot) -> Rc<Snapshot> {
+    let of = CURRENT.with_borrow(|t| (t.from, then.committed()));
+    let known = CURRENT.with_borrow(|t| {
+        t.base_before.as_ref().filter(|known| known.of == of).map(|known| Rc::clone(&known.base))
+    });
+    known.unwrap_or_else(|| {
+        let base = Rc::new(read());
+        CURRENT.with_borrow_mut(|t| {
+            t.base_before = Some(BaseBefore { of, base: Rc::clone(&base) });
+        });
+        base
+    })
+}
+
+/// Records that a subtransaction has been rolled back, and with it what statements had changed.
+pub fn subtransaction_aborted() {
+    CURRENT.with_borrow_mut(|t| {
+        t.checked_base = None;
+        t.base_before = None;
     });
 }
 

@@ -1,8 +1,9 @@
 //! Calls of SQL functions: reading arguments, returning values and rows.
 
 use super::heap::{int_elements, text_elements, text_of};
+use super::jsonb;
 use super::report::Report;
-use super::text::{from_server, to_server};
+use super::text::{borrowed_to_server, from_server, to_server};
 use dragonfly_core::catalog::Oid;
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
 use serde_json::Value as Json;
@@ -45,7 +46,7 @@ impl Value {
             Self::Bool(bool) => pg_sys::Datum::from(*bool),
             Self::Int4(number) => pg_sys::Datum::from(*number),
             Self::Int(number) | Self::Timestamp(number) => pg_sys::Datum::from(*number),
-            Self::Json(json) => json_datum(json),
+            Self::Json(json) => buffer.json(json),
             Self::Texts(texts) => texts_datum(texts, buffer),
         })
     }
@@ -65,9 +66,22 @@ impl Buffer {
         start
     }
 
-    /// Allocates a varlena with a four-byte header.
+    /// Allocates a varlena with a text.
     fn text(&mut self, text: &str) -> pg_sys::Datum {
-        let bytes = to_server(text);
+        self.varlena(&borrowed_to_server(text))
+    }
+
+    /// Allocates a jsonb value. Where the server has to convert it, it is in the current memory
+    /// context.
+    fn json(&mut self, json: &Json) -> pg_sys::Datum {
+        match jsonb::contents(json) {
+            Some(contents) => self.varlena(&contents),
+            None => json_datum(json),
+        }
+    }
+
+    /// Allocates a varlena with a four-byte header.
+    fn varlena(&mut self, bytes: &[u8]) -> pg_sys::Datum {
         let length = bytes.len() + size_of::<i32>();
         let start = self.block(length);
         // SAFETY: the block is as long as header and text together.
@@ -79,7 +93,7 @@ impl Buffer {
     }
 
     fn name(&mut self, name: &str) -> pg_sys::Datum {
-        let bytes = to_server(name);
+        let bytes = borrowed_to_server(name);
         let length = pg_sys::NAMEDATALEN as usize;
         let start = self.block(length);
         // SAFETY: the block has 64 bytes; at most 63 of them are written, the rest is zero.

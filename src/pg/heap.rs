@@ -322,15 +322,28 @@ impl<'t> Row<'t> {
         }
     }
 
+    /// Whether the tuple stores a null in a column before one that it stores.
+    fn stores_null_before(&self, number: i16) -> bool {
+        // SAFETY: the tuple is valid; where it has nulls, its bitmap has a bit for each stored
+        // column, which is 1 for a value.
+        unsafe {
+            let header = &*(*self.tuple).t_data;
+            let before = (number - 1) as usize;
+            let bits = header.t_bits.as_ptr();
+            let is_full = |byte: usize| *bits.add(byte) == u8::MAX;
+            let rest = !(u8::MAX << (before % 8));
+            u32::from(header.t_infomask) & pg_sys::HEAP_HASNULL != 0
+                && !((0..before / 8).all(is_full)
+                    && (rest == 0 || *bits.add(before / 8) & rest == rest))
+        }
+    }
+
     /// Returns a column that the tuple stores without nulls before it, and that is at the same
     /// place in every such tuple, if the server has determined that place (`fastgetattr`); else
     /// `None`.
     fn datum_at_known_place(&self, column: Column) -> Option<pg_sys::Datum> {
-        // SAFETY: the tuple is valid.
-        let has_nulls =
-            unsafe { u32::from((*(*self.tuple).t_data).t_infomask) } & pg_sys::HEAP_HASNULL != 0;
-        let first = if has_nulls { 1 } else { column.number };
-        if (first..=column.number).any(|number| self.stores_null(number) != Some(false)) {
+        if self.stores_null(column.number) != Some(false) || self.stores_null_before(column.number)
+        {
             return None;
         }
         let at = usize::try_from(column.number - 1).ok()?;
@@ -435,7 +448,9 @@ impl<'t> Row<'t> {
 
     /// Returns a column of type text[].
     pub fn texts(&self, column: Column) -> Vec<String> {
-        self.datum(column).map_or_else(Vec::new, |d| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
+        self.datum(column).map_or_else(Vec::new, |d| {
+            detoasted(d, plain_texts).unwrap_or_else(|| text_elements(d, pg_sys::TEXTOID, -1, b'i'))
+        })
     }
 }
 
@@ -444,17 +459,20 @@ pub fn text_of(datum: pg_sys::Datum) -> String {
     detoasted(datum, from_server)
 }
 
-/// Calls `use_it` with the contents of a varlena, and frees the detoasted copy if there is one.
+/// Calls `use_it` with the contents of a varlena, without its header, and frees the detoasted copy
+/// if there is one. Most values are neither compressed nor stored elsewhere and need no call of the
+/// server.
 fn detoasted<T>(datum: pg_sys::Datum, use_it: impl FnOnce(&[u8]) -> T) -> T {
-    // SAFETY: the datum is a varlena; the packed form is read through pgrx's own accessors.
+    // SAFETY: the datum is a varlena; both forms are read through pgrx's own accessors.
     unsafe {
         let given = datum.cast_mut_ptr::<pg_sys::varlena>();
+        let is_plain = pgrx::varatt_is_4b_u(given)
+            || pgrx::varatt_is_1b(given) && !pgrx::varatt_is_1b_e(given);
+        if is_plain {
+            return use_it(contents(given));
+        }
         let plain = pg_sys::pg_detoast_datum_packed(given);
-        let bytes = std::slice::from_raw_parts(
-            pgrx::vardata_any(plain).cast::<u8>(),
-            pgrx::varsize_any_exhdr(plain),
-        );
-        let result = use_it(bytes);
+        let result = use_it(contents(plain));
         if plain != given {
             pg_sys::pfree(plain.cast());
         }
@@ -462,27 +480,63 @@ fn detoasted<T>(datum: pg_sys::Datum, use_it: impl FnOnce(&[u8]) -> T) -> T {
     }
 }
 
+/// Returns the contents of a varlena that is neither compressed nor stored elsewhere.
+///
+/// # Safety
+/// `plain` is such a varlena, valid as long as the result is used.
+unsafe fn contents<'v>(plain: *const pg_sys::varlena) -> &'v [u8] {
+    // SAFETY: the length in the header counts the bytes after it.
+    unsafe {
+        let start = pgrx::vardata_any(plain).cast::<u8>();
+        std::slice::from_raw_parts(start, pgrx::varsize_any_exhdr(plain))
+    }
+}
+
+/// Returns the number of elements and their bytes, from the contents of an array with one dimension
+/// and without nulls (`ArrayType`); `None` for another array.
+fn plain_array(contents: &[u8]) -> Option<(usize, &[u8])> {
+    // After the header of the varlena: the number of dimensions, the offset of the elements where
+    // there are nulls, the type of the elements, and the length and the lower bound of each
+    // dimension.
+    let field = |at: usize| Some(i32::from_ne_bytes(contents.get(at..at + 4)?.try_into().ok()?));
+    let is_plain = field(0)? == 1 && field(4)? == 0;
+    let count = usize::try_from(field(12)?).ok()?;
+    is_plain.then_some((count, contents.get(20..)?))
+}
+
 /// Returns the elements of an array of fixed-size elements without nulls.
 fn elements<T: Copy, U>(datum: pg_sys::Datum, map: impl Fn(T) -> U) -> Vec<U> {
-    // SAFETY: catalog columns of these types have one dimension and no nulls; the elements follow
-    // the header, and unaligned reads do not depend on their alignment.
-    unsafe {
-        let given = datum.cast_mut_ptr::<pg_sys::varlena>();
-        let array = pg_sys::pg_detoast_datum(given).cast::<pg_sys::ArrayType>();
-        let dimensions = (*array).ndim as usize;
-        let mut result = Vec::new();
-        if dimensions == 1 && (*array).dataoffset == 0 {
-            let header = size_of::<pg_sys::ArrayType>();
-            let count = array.byte_add(header).cast::<i32>().read_unaligned() as usize;
-            let data =
-                array.byte_add((header + 2 * size_of::<i32>()).next_multiple_of(8)).cast::<T>();
-            result.extend((0..count).map(|i| map(data.add(i).read_unaligned())));
-        }
-        if array.cast() != given {
-            pg_sys::pfree(array.cast());
-        }
-        result
+    detoasted(datum, |contents| {
+        let Some((count, bytes)) = plain_array(contents) else { return vec![] };
+        let element = |bytes: &[u8]| {
+            // SAFETY: the bytes of one element, of a type for which any bytes are valid; unaligned
+            // reads do not depend on their place.
+            map(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+        };
+        bytes.chunks_exact(size_of::<T>()).take(count).map(element).collect()
+    })
+}
+
+/// Returns the elements of a text[] value, from the contents of an array with one dimension and
+/// without nulls; `None` where the server has to read it.
+fn plain_texts(contents: &[u8]) -> Option<Vec<String>> {
+    let (count, bytes) = plain_array(contents)?;
+    let (mut texts, mut at) = (Vec::with_capacity(count), 0);
+    for _ in 0..count {
+        // The elements of a stored array have headers of four bytes, aligned to four, whose lower
+        // bits are 0 for values that are not compressed (varatt.h).
+        at = usize::next_multiple_of(at, 4);
+        let header = u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
+        let (is_uncompressed, length) = if cfg!(target_endian = "little") {
+            (header & 3 == 0, header >> 2)
+        } else {
+            (header >> 30 == 0, header & 0x3fff_ffff)
+        };
+        let end = at + length as usize;
+        texts.push(from_server(bytes.get(at + 4..end).filter(|_| is_uncompressed)?));
+        at = end;
     }
+    Some(texts)
 }
 
 /// Returns the elements of a text[] or name[] value; nulls are omitted.

@@ -5,6 +5,7 @@ pub mod call;
 pub mod clock;
 pub mod heap;
 pub mod inert;
+mod jsonb;
 pub mod language;
 pub mod library;
 pub mod list;

@@ -123,6 +123,11 @@ pub fn to_server(text: &str) -> Vec<u8> {
     }
 }
 
+/// As [`to_server`], without a copy where none is needed.
+pub fn borrowed_to_server(text: &str) -> Cow<'_, [u8]> {
+    if text.is_ascii() { Cow::Borrowed(text.as_bytes()) } else { Cow::Owned(to_server(text)) }
+}
+
 /// Returns a text as bytes; characters that represent raw bytes are replaced by these.
 fn with_bytes(text: &str, is_utf8: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());

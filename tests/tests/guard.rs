@@ -680,6 +680,39 @@ fn nested_command_does_not_hide_the_outer_one() {
 }
 
 #[test]
+fn later_changes_of_other_schemas_do_not_hide_an_earlier_one() {
+    let cluster = Cluster::start();
+    rejects(
+        &cluster,
+        "other_schemas",
+        &[
+            (
+                "left for the commit",
+                "BEGIN; ALTER SCHEMA api RENAME TO api_v2; CREATE SCHEMA other; CREATE SCHEMA more; \
+                 COMMIT",
+            ),
+            (
+                "opened after others have been checked",
+                "BEGIN; CREATE SCHEMA other; CREATE SCHEMA more; GRANT CREATE ON SCHEMA api TO \
+                 mallory",
+            ),
+            (
+                "opened after a rollback",
+                "BEGIN; GRANT USAGE ON SCHEMA api TO mallory; SAVEPOINT s; REVOKE USAGE ON SCHEMA \
+                 api FROM mallory; CREATE SCHEMA more; ROLLBACK TO s; CREATE SCHEMA more; GRANT \
+                 CREATE ON SCHEMA api TO mallory",
+            ),
+            (
+                "changed twice",
+                "BEGIN; CREATE SCHEMA other AUTHORIZATION app_owner; SET ROLE app_owner; CREATE \
+                 FUNCTION other.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = \
+                 other, pg_temp AS 'SELECT 1'; GRANT CREATE ON SCHEMA other TO mallory",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn temporary_grant_does_not_excuse_a_later_statement() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, "staged");

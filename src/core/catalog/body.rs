@@ -20,6 +20,14 @@ pub struct Body {
     pub runs_text: bool,
 }
 
+impl Body {
+    /// Whether it does the same along every search_path.
+    #[must_use]
+    pub fn is_independent(&self) -> bool {
+        self.names.is_empty() && !self.creates && !self.runs_text
+    }
+}
+
 /// A name in the body of a routine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodyName {

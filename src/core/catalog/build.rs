@@ -5,6 +5,7 @@ use super::{
 };
 use crate::sql::identifiers::{SyntaxError, split_identifiers, split_uncut};
 use crate::sql::{printable, quote_ident, safe_ident, safe_qualified, safe_sql};
+use std::borrow::Cow;
 
 impl Snapshot {
     /// Completes a snapshot after its lists have been filled: sorts them by name, so that the order
@@ -156,11 +157,8 @@ impl Snapshot {
     /// Returns the identity of a relation, as `pg_identify_object` returns it.
     #[must_use]
     pub fn relation_identity(&self, relation: &Relation) -> String {
-        format!(
-            "{}.{}",
-            quote_ident(self.schema_name(relation.schema)),
-            quote_ident(&relation.name)
-        )
+        [&*quote_ident(self.schema_name(relation.schema)), ".", &*quote_ident(&relation.name)]
+            .concat()
     }
 
     /// Returns the relation as generated SQL names it.
@@ -179,12 +177,15 @@ impl Snapshot {
     /// `api.f(integer,pg_catalog.text)`.
     #[must_use]
     pub fn routine_identity(&self, routine: &Routine) -> String {
-        format!(
-            "{}.{}({})",
-            quote_ident(self.schema_name(routine.schema)),
-            quote_ident(&routine.name),
-            self.argument_list(routine)
-        )
+        let schema = quote_ident(self.schema_name(routine.schema));
+        let name = quote_ident(&routine.name);
+        let mut identity = String::with_capacity(schema.len() + name.len() + 64);
+        identity.extend([&*schema, ".", &*name, "("]);
+        for (place, argument) in routine.arguments.iter().enumerate() {
+            identity.extend([if place == 0 { "" } else { "," }, self.argument_name(*argument)]);
+        }
+        identity.push(')');
+        identity
     }
 
     /// Returns the routine as generated SQL names it after the keyword ROUTINE, which is valid for
@@ -209,17 +210,27 @@ impl Snapshot {
     /// Returns the routine as messages name it: printable, without `pg_catalog.`.
     #[must_use]
     pub fn routine_message(&self, routine: &Routine) -> String {
-        printable(&self.routine_identity(routine).replace("pg_catalog.", "")).into_owned()
+        Self::message_of(&self.routine_identity(routine))
+    }
+
+    /// Returns the identity of a routine as messages name it.
+    #[must_use]
+    pub fn message_of(identity: &str) -> String {
+        let short = identity.replace("pg_catalog.", "");
+        match printable(&short) {
+            Cow::Borrowed(_) => short,
+            Cow::Owned(escaped) => escaped,
+        }
     }
 
     /// Returns the names of a routine's input argument types; `-` for a type that does not exist.
     #[must_use]
     pub fn argument_names(&self, routine: &Routine) -> Vec<&str> {
-        routine
-            .arguments
-            .iter()
-            .map(|oid| self.types.get(oid).map_or("-", String::as_str))
-            .collect()
+        routine.arguments.iter().map(|oid| self.argument_name(*oid)).collect()
+    }
+
+    fn argument_name(&self, argument: Oid) -> &str {
+        self.types.get(&argument).map_or("-", String::as_str)
     }
 
     fn argument_list(&self, routine: &Routine) -> String {

@@ -10,12 +10,14 @@ mod caller_typed;
 mod dependencies;
 pub mod extension;
 mod object;
+mod oids;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
 pub use body::{Body, BodyName, NameKind, Named};
 pub use caller_typed::{CallerTyped, TypeChoice};
 pub use dependencies::{Dependencies, Holder, Part, PartKind, Use};
 pub use object::{Object, ObjectId};
+pub use oids::{OidHasher, OidMap, OidSet};
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -603,13 +605,13 @@ pub struct Snapshot {
     /// The owners of the objects in each schema, by kind of object.
     pub contents: HashMap<Oid, HashSet<(Oid, ContentKind)>>,
     /// Type names, as `format_type` returns them with every name qualified.
-    pub types: HashMap<Oid, String>,
+    pub types: OidMap<String>,
     /// The name and owner of each extension.
     pub extensions: HashMap<Oid, (String, Oid)>,
     /// The extension that a routine belongs to.
-    pub routine_extension: HashMap<Oid, Oid>,
+    pub routine_extension: OidMap<Oid>,
     /// The extension that a relation belongs to.
-    pub relation_extension: HashMap<Oid, Oid>,
+    pub relation_extension: OidMap<Oid>,
     /// The relations that the query of a view reads, for views outside of governed schemas.
     pub view_sources: HashMap<Oid, Vec<Oid>>,
     /// What parts of objects call and read; empty in a snapshot for which that does not matter.
@@ -631,10 +633,10 @@ pub struct Snapshot {
 /// The index of a snapshot: positions in its lists.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
-    role_by_oid: HashMap<Oid, usize>,
-    schema_by_oid: HashMap<Oid, usize>,
-    relation_by_oid: HashMap<Oid, usize>,
-    routine_by_oid: HashMap<Oid, usize>,
-    relations_by_schema: HashMap<Oid, std::ops::Range<usize>>,
-    policies_by_relation: HashMap<Oid, std::ops::Range<usize>>,
+    role_by_oid: OidMap<usize>,
+    schema_by_oid: OidMap<usize>,
+    relation_by_oid: OidMap<usize>,
+    routine_by_oid: OidMap<usize>,
+    relations_by_schema: OidMap<std::ops::Range<usize>>,
+    policies_by_relation: OidMap<std::ops::Range<usize>>,
 }

@@ -15,7 +15,6 @@ use crate::sql::quote_ident;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::fmt::Write;
 
 /// How the guard compares a finding with the findings before a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -286,7 +285,9 @@ impl Problem {
             }
         }
         let problem = |mut drafts: Vec<Draft>| {
-            drafts.sort_by_cached_key(|draft| (!draft.is_to_public, draft.role.clone()));
+            if drafts.len() > 1 {
+                drafts.sort_by_cached_key(|draft| (!draft.is_to_public, draft.role.clone()));
+            }
             let mut drafts = drafts.into_iter();
             Some(Self { first: drafts.next()?, others: drafts.collect() })
         };
@@ -365,10 +366,8 @@ pub fn fingerprint(parts: &[&str]) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    hash.finalize()[..16].iter().fold(String::with_capacity(32), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    let digit = |half: u8| char::from_digit(half.into(), 16).expect("half a byte");
+    hash.finalize()[..16].iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

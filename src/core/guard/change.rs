@@ -73,9 +73,12 @@ impl<'a> Change<'a> {
     #[must_use]
     pub fn regressions(&self, rule: &'static Rule) -> Vec<Regression> {
         let by_contract = self.after.guard_action(rule);
+        if by_contract == GuardAction::Audit {
+            return vec![];
+        }
         let mut now: Vec<Draft> = self.after.drafts(rule);
         now.retain(|draft| self.concerns_the_guard(draft));
-        if by_contract == GuardAction::Audit || now.is_empty() {
+        if now.is_empty() {
             return vec![];
         }
         let mut past: HashMap<Key, Vec<Draft>> = HashMap::new();

@@ -4,8 +4,8 @@
 use super::needs::Needs;
 use crate::access::{Access, Follow};
 use crate::catalog::{
-    Acl, AclItem, Command, Object, ObjectId, ObjectKind, Oid, PUBLIC, Policy, Privileges, Relation,
-    RelationKind, Role, Routine, Schema, Snapshot, extension,
+    Acl, AclItem, Command, Object, ObjectId, ObjectKind, Oid, OidMap, PUBLIC, Policy, Privileges,
+    Relation, RelationKind, Role, Routine, Schema, Snapshot, extension,
 };
 use crate::contract::{
     ColumnGrants, Contract, GuardAction, RoleKind, SchemaDecl, Severity, granted_to,
@@ -41,7 +41,7 @@ pub struct Context<'a> {
     pub(crate) subjects: Vec<&'a Role>,
     /// The roles that requests log in as and become.
     pub(crate) requests: Requests<'a>,
-    governed: HashMap<Oid, &'a SchemaDecl>,
+    governed: OidMap<&'a SchemaDecl>,
     /// The positions of the relations of governed schemas in the snapshot, determined when a rule
     /// first asks for them.
     governed_relations: OnceCell<Vec<usize>>,
@@ -49,7 +49,7 @@ pub struct Context<'a> {
     governed_routines: OnceCell<Vec<usize>>,
     /// The paths that change unsafe ones as little as possible, by owner and path: thousands of
     /// routines share a few of both.
-    pub(super) least_changes: RefCell<HashMap<Oid, LeastChanges>>,
+    pub(super) least_changes: RefCell<OidMap<LeastChanges>>,
     /// Called in each loop over data whose size the user controls; unwinds if the query is
     /// canceled.
     pub(crate) interrupts: &'a dyn Fn(),

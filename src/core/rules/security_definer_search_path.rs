@@ -4,7 +4,7 @@ use super::context::Context;
 use super::shared::definer_path::{
     accepts_empty, assess, caller_types_fix, fix, follows_from_findings, must_be_canonical,
 };
-use crate::catalog::Routine;
+use crate::catalog::{Routine, Snapshot};
 use crate::contract::{GuardAction, Severity};
 use crate::finding::{Draft, Finding};
 use crate::rule::{Area, Example, Recheck, Rule, SqlState};
@@ -121,15 +121,20 @@ pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> V
 /// Returns the draft about one routine's path, if there is a problem.
 fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option<Draft> {
     let assessment = assess(cx, routine)?;
-    let subject = || {
-        let name = cx.snapshot.routine_message(routine);
-        format!("SECURITY DEFINER {} {name}", routine.object_type())
+    let is_safe = assessment.verdict == Verdict::Safe;
+    let is_accepted_if_empty = !is_safe && accepts_empty(cx, &assessment);
+    let is_reported = if is_safe {
+        must_be_canonical(cx, routine, &assessment) && cx.routine_managed_by(routine).is_none()
+    } else {
+        is_accepted_if_empty || with_consequences || !follows_from_findings(cx, &assessment)
     };
-    let (severity, key, detail) = if assessment.verdict == Verdict::Safe {
-        if !must_be_canonical(cx, routine, &assessment) || cx.routine_managed_by(routine).is_some()
-        {
-            return None;
-        }
+    if !is_reported {
+        return None;
+    }
+    let object = cx.routine_object(routine);
+    let name = Snapshot::message_of(&object.identity);
+    let subject = format!("SECURITY DEFINER {} {name}", routine.object_type());
+    let (severity, key, detail) = if is_safe {
         // The path is safe: only the declaration is violated. The guard rejects it for new
         // routines.
         (
@@ -137,31 +142,28 @@ fn draft(cx: &Context<'_>, routine: &Routine, with_consequences: bool) -> Option
             // A finding of its own: the fix of an unsafe path may leave it.
             "accept",
             format!(
-                "{} has a safe search_path that differs from the contract's: {}.",
-                subject(),
+                "{subject} has a safe search_path that differs from the contract's: {}.",
                 set_clause(&cx.contract.security_definer.search_path)
             ),
         )
-    } else if accepts_empty(cx, &assessment) {
+    } else if is_accepted_if_empty {
         (
             Severity::Warning,
             "",
             format!(
-                "{} has search_path = '', which the contract accepts although it is not safe: {}.",
-                subject(),
+                "{subject} has search_path = '', which the contract accepts although it is not \
+                 safe: {}.",
                 assessment.describe()
             ),
         )
-    } else if !with_consequences && follows_from_findings(cx, &assessment) {
-        return None;
     } else {
         (
             Severity::Error,
             "",
-            format!("{} is {}: {}.", subject(), assessment.verdict.as_str(), assessment.describe()),
+            format!("{subject} is {}: {}.", assessment.verdict.as_str(), assessment.describe()),
         )
     };
-    let draft = Draft::new(cx.routine_object(routine), severity, detail)
+    let draft = Draft::new(object, severity, detail)
         .key(key)
         .evidence(evidence(cx, routine, &assessment))
         .fix(fix(cx, routine, &assessment));
@@ -173,12 +175,14 @@ fn evidence(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> Val
     let reasons: Vec<Value> = assessment.reasons.iter().map(reason_evidence).collect();
     // The owner decides which paths are safe; a safe path is of another subject.
     let owner = (assessment.verdict != Verdict::Safe).then(|| cx.snapshot.role_name(routine.owner));
-    json!({
+    let mut evidence = json!({
         "verdict": assessment.verdict.as_str(),
-        "reasons": reasons,
         "search_path": assessment.value,
         "owner": owner,
-    })
+    });
+    // The macro would copy the list.
+    evidence["reasons"] = Value::Array(reasons);
+    evidence
 }
 
 fn reason_evidence(reason: &Reason) -> Value {

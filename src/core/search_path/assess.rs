@@ -4,7 +4,8 @@
 use super::value::{settings, stored_value};
 use crate::access::Access;
 use crate::catalog::{
-    Acl, ContentKind, ObjectKind, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema, Snapshot,
+    Acl, ContentKind, ObjectKind, Oid, OidMap, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema,
+    Snapshot,
 };
 use crate::sql::printable;
 use std::cell::{OnceCell, RefCell};
@@ -286,7 +287,7 @@ pub struct SearchPaths<'a> {
     /// Roles that the contract trusts.
     trusted: HashSet<Oid>,
     /// Assessments by owner and path: thousands of routines share a few of both.
-    known: RefCell<HashMap<Oid, HashMap<String, Rc<Assessment>>>>,
+    known: RefCell<OidMap<HashMap<String, Rc<Assessment>>>>,
     /// The grantees and owners that can create types, temporary ones included.
     creators: OnceCell<HashSet<Oid>>,
 }

@@ -174,6 +174,9 @@ const RESTRICTED: &[&str] = &[
     "xmltable",
 ];
 
+/// The length of the longest keyword in both lists.
+const LONGEST: usize = "current_timestamp".len();
+
 /// Whether `word`, in lower case, can be a name only in quotes.
 pub(super) fn is_reserved(word: &str) -> bool {
     RESERVED.binary_search(&word).is_ok()
@@ -181,7 +184,10 @@ pub(super) fn is_reserved(word: &str) -> bool {
 
 /// Whether `word`, in lower case, has to be quoted in some place where a name can stand.
 pub(super) fn needs_quotes(word: &str) -> bool {
-    is_reserved(word) || RESTRICTED.binary_search(&word).is_ok()
+    // Many names of users are longer or contain a digit, and need no search.
+    word.len() <= LONGEST
+        && !word.bytes().any(|byte| byte.is_ascii_digit())
+        && (is_reserved(word) || RESTRICTED.binary_search(&word).is_ok())
 }
 
 #[cfg(test)]
@@ -192,5 +198,13 @@ mod tests {
     fn keywords_are_sorted_and_in_one_list() {
         assert!(RESERVED.is_sorted() && RESTRICTED.is_sorted());
         assert!(!RESTRICTED.iter().any(|word| is_reserved(word)));
+    }
+
+    #[test]
+    fn every_keyword_needs_quotes() {
+        for word in RESERVED.iter().chain(RESTRICTED) {
+            assert!(needs_quotes(word), "{word}");
+        }
+        assert!(!needs_quotes("select1") && !needs_quotes("account"));
     }
 }

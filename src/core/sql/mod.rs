@@ -58,7 +58,7 @@ pub fn safe_ident(name: &str) -> Cow<'_, str> {
 /// Returns `schema.name`, each part as [`safe_ident`] writes it.
 #[must_use]
 pub fn safe_qualified(schema: &str, name: &str) -> String {
-    format!("{}.{}", safe_ident(schema), safe_ident(name))
+    [&*safe_ident(schema), ".", &*safe_ident(name)].concat()
 }
 
 /// Returns SQL of the server, such as the name of a type, with each quoted identifier that contains

@@ -10,6 +10,7 @@ use crate::search_path::{
     Assessment, Exploiter, Lost, Reason, ReasonCode, Searched, Verdict, set_clause, stored_value,
 };
 use crate::sql::{listed, printable, safe_ident};
+use std::cell::LazyCell;
 use std::rc::Rc;
 
 /// Returns the assessment of a routine's path; `None` for SECURITY INVOKER.
@@ -153,32 +154,45 @@ pub fn remedy(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) -> O
     let canonical = &cx.contract.security_definer.search_path;
     let is_canonical_only = cx.contract.security_definer.accept == Accept::Canonical
         && cx.governed(routine.schema).is_some();
-    let choices = match &assessment.path {
+    let choices: &[Choice] = match &assessment.path {
         // A safe path is changed only to the contract's.
-        Some(_) if assessment.verdict == Verdict::Safe => vec![canonical.clone()],
-        Some(path) if is_canonical_only => {
-            vec![canonical.clone(), least_change(cx, path, routine.owner)]
-        }
-        Some(path) => vec![least_change(cx, path, routine.owner)],
-        None => {
-            let usual = least_change(cx, &default_path(cx), routine.owner);
-            let more = with_schemas_of_the_body(cx, routine, &usual);
-            vec![canonical.clone(), usual, more]
-        }
+        Some(_) if assessment.verdict == Verdict::Safe => &[Choice::Canonical],
+        Some(_) if is_canonical_only => &[Choice::Canonical, Choice::LeastChange],
+        Some(_) => &[Choice::LeastChange],
+        None => &[Choice::Canonical, Choice::LeastChange, Choice::SchemasOfTheBody],
     };
-    let old = searched(cx, routine, assessment);
-    let mut safe: Vec<Remedy> = choices
-        .into_iter()
-        .filter(|path| is_safe(cx, path, routine.owner))
-        .map(|path| {
-            let lost = lost(cx, routine, &old, &path);
-            Remedy { path, lost }
-        })
-        .collect();
-    // Otherwise the last one, which is the nearest to what the routine searches today.
-    let best = safe.iter().position(|remedy| remedy.lost.is_empty()).unwrap_or(safe.len());
-    safe.truncate(best + 1);
-    safe.pop()
+    let usual = || match &assessment.path {
+        Some(path) => least_change(cx, path, routine.owner),
+        None => least_change(cx, &default_path(cx), routine.owner),
+    };
+    let old = LazyCell::new(|| searched(cx, routine, assessment));
+    let mut found = None;
+    for choice in choices {
+        let path = match choice {
+            Choice::Canonical => canonical.clone(),
+            Choice::LeastChange => usual(),
+            Choice::SchemasOfTheBody => with_schemas_of_the_body(cx, routine, &usual()),
+        };
+        if is_safe(cx, &path, routine.owner) {
+            let remedy = Remedy { lost: lost(cx, routine, &old, &path), path };
+            if remedy.lost.is_empty() {
+                return Some(remedy);
+            }
+            // The last one is the nearest to what the routine searches today.
+            found = Some(remedy);
+        }
+    }
+    found
+}
+
+/// A path that a fix may set.
+enum Choice {
+    /// The contract's.
+    Canonical,
+    /// The one that changes as little as possible: of a routine without a path, the default path.
+    LeastChange,
+    /// The same, with the schemas in which the body finds more.
+    SchemasOfTheBody,
 }
 
 /// Returns the path that the fix of a routine sets; `None` where none is needed, or where a person
@@ -221,7 +235,7 @@ pub fn required(cx: &Context<'_>, routine: &Routine, assessment: &Assessment) ->
     let policy = &cx.contract.security_definer;
     let is_required = policy.accept == Accept::Canonical && cx.governed(routine.schema).is_some();
     (is_required && is_safe(cx, &policy.search_path, routine.owner)).then(|| {
-        let old = searched(cx, routine, assessment);
+        let old = LazyCell::new(|| searched(cx, routine, assessment));
         let lost = lost(cx, routine, &old, &policy.search_path);
         Remedy { path: policy.search_path.clone(), lost }
     })
@@ -284,7 +298,7 @@ fn default_path(cx: &Context<'_>) -> Vec<String> {
 
 /// Adds to a path the safe schemas in which the body of a routine without a path finds more.
 fn with_schemas_of_the_body(cx: &Context<'_>, routine: &Routine, path: &[String]) -> Vec<String> {
-    let old = searched_without_path(cx, routine);
+    let old = LazyCell::new(|| searched_without_path(cx, routine));
     let mut path = path.to_vec();
     for lost in lost(cx, routine, &old, &path) {
         let schema = lost.found_in().and_then(|oid| cx.snapshot.schema(oid));
@@ -316,11 +330,17 @@ fn searched_without_path(cx: &Context<'_>, routine: &Routine) -> Searched {
 }
 
 /// Returns what the body of a routine finds along `old` and not along `path`.
-fn lost(cx: &Context<'_>, routine: &Routine, old: &Searched, path: &[String]) -> Vec<Lost> {
-    let new = Searched::by(cx.snapshot, path, routine.owner);
+fn lost(
+    cx: &Context<'_>,
+    routine: &Routine,
+    old: &LazyCell<Searched, impl FnOnce() -> Searched>,
+    path: &[String],
+) -> Vec<Lost> {
+    let new = || Searched::by(cx.snapshot, path, routine.owner);
     match cx.snapshot.bodies.get(&routine.oid) {
-        Some(body) => old.lost(body, &new),
-        None => old.lost_by_unknown(&new),
+        Some(body) if body.is_independent() => vec![],
+        Some(body) => old.lost(body, &new()),
+        None => old.lost_by_unknown(&new()),
     }
 }
 
