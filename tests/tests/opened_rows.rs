@@ -156,7 +156,12 @@ fn restrictive_policy_that_restricts_less_is_a_warning() {
         );
         assert_eq!(visible(&mut client, "app.t"), "2", "{sql}");
         run(&mut client, back).unwrap();
-        client.batch_execute("SET dragonfly_guard.mode = off; DELETE FROM dragonfly_guard.log; RESET dragonfly_guard.mode").unwrap();
+        client
+            .batch_execute(
+                "SET dragonfly_guard.mode = off; DELETE FROM dragonfly_guard.log;
+                 RESET dragonfly_guard.mode",
+            )
+            .unwrap();
     }
 }
 

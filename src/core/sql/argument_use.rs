@@ -1,5 +1,5 @@
-//! How the text of a routine uses arguments whose types its caller chooses: whether it executes code
-//! that the server finds by the type of a value, and not along the search_path.
+//! How the text of a routine uses arguments whose types its caller chooses: whether it executes
+//! code that the server finds by the type of a value, and not along the search_path.
 //!
 //! Such code are casts, which the owner of a type may create, and constraints of domains. Output
 //! functions and the operators of indexes and sorting are not: only superusers create these for
