@@ -103,7 +103,7 @@ const CONVERTING: [&str; 23] = [
 const PASSING: [&str; 6] = ["array", "array_agg", "coalesce", "greatest", "least", "row"];
 
 /// How many tokens before or after another one are looked at: the time for a text is linear.
-const REACH: usize = 2_000;
+const REACH: usize = 500;
 
 /// Words after a value that compare it.
 const COMPARING: [&str; 5] = ["between", "ilike", "in", "like", "similar"];
