@@ -132,9 +132,8 @@ struct Reference {
 
 impl Body<'_> {
     fn executes(&self) -> Option<String> {
-        let references = (0..self.tokens.len()).filter_map(|at| self.reference(at));
-        references
-            .into_iter()
+        (0..self.tokens.len())
+            .filter_map(|at| self.reference(at))
             .find_map(|reference| self.code_of(reference))
             .or_else(|| self.in_sql_text())
     }
@@ -237,7 +236,7 @@ impl Body<'_> {
     /// result.
     fn converted(&self, reference: Reference, label: &str) -> Option<String> {
         if let Some(function) = self.called_by(reference)
-            && (self.ends_argument(reference.last + 1))
+            && self.ends_argument(reference.last + 1)
         {
             if CONVERTING.contains(&function) {
                 return Some(format!("{function}({label})"));
@@ -265,8 +264,8 @@ impl Body<'_> {
 
     /// Whether the statement of a reference is INSERT.
     fn inserts(&self, reference: Reference) -> bool {
-        let before = (0..reference.first).rev().take(REACH).take_while(|at| !self.is(*at, ';'));
-        before.into_iter().any(|at| self.word(at) == Some("insert"))
+        let mut before = (0..reference.first).rev().take(REACH).take_while(|at| !self.is(*at, ';'));
+        before.any(|at| self.word(at) == Some("insert"))
     }
 
     /// Returns the function that turns the value, or something that contains it, into JSON.
