@@ -50,6 +50,8 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             always_true: condition.is_some_and(|c| c.is_always_true),
             unchecked: check.is_some_and(|c| c.is_always_true),
             requires_authentication: requires_authentication(command, using, check),
+            never_true: condition.is_some_and(|c| c.is_never_true_for_any_caller),
+            rejects_new_rows: check.or(using).is_some_and(|c| c.is_never_true_for_any_caller),
         });
     };
     if wanted.len() > MOST_LOOKUPS {
@@ -72,6 +74,9 @@ struct Condition {
     is_always_true: bool,
     /// Whether it is never true for an anonymous caller.
     is_never_true: bool,
+    /// Whether it is true for no row and no caller, as far as that can be determined in the same
+    /// way: constants, AND, OR and NOT of them, and built-in equality of different constants.
+    is_never_true_for_any_caller: bool,
 }
 
 /// Conditions by their stored text: many policies have the same one.
@@ -89,7 +94,11 @@ impl Conditions {
         // SAFETY: the column contains the result of nodeToString.
         let condition = unsafe {
             let node = pg_sys::stringToNode(expression.as_ptr()).cast();
-            Condition { is_always_true: is_true(node), is_never_true: is_never_true(node) }
+            Condition {
+                is_always_true: is_true(node),
+                is_never_true: is_never_true(node),
+                is_never_true_for_any_caller: is_not_true(node),
+            }
         };
         self.0.insert(text, condition);
         Some(condition)
@@ -148,20 +157,93 @@ unsafe fn is_true(node: *mut pg_sys::Node) -> bool {
                             && pg_sys::equal(a.cast(), b.cast())
                     )
             }
+            pg_sys::NodeTag::T_SubLink => selected(node.cast()).is_some_and(|value| is_true(value)),
+            _ => false,
+        }
+    }
+}
+
+/// Returns the expression that a subquery without FROM and WHERE selects; `None` for others.
+///
+/// # Safety
+/// `link` is a valid subquery expression.
+unsafe fn selected(link: *mut pg_sys::SubLink) -> Option<*mut pg_sys::Node> {
+    // SAFETY: the subquery of a stored expression is a query, whose list holds target entries.
+    unsafe {
+        let query = (*link).subselect.cast::<pg_sys::Query>();
+        let is_plain = (*link).subLinkType == pg_sys::SubLinkType::EXPR_SUBLINK
+            && (*query).commandType == pg_sys::CmdType::CMD_SELECT
+            && !(*query).jointree.is_null()
+            && (*(*query).jointree).fromlist.is_null()
+            && (*(*query).jointree).quals.is_null();
+        let first = nodes((*query).targetList).next().filter(|_| is_plain)?;
+        Some((*first.cast::<pg_sys::TargetEntry>()).expr.cast())
+    }
+}
+
+/// Whether an expression is false or null for every row.
+///
+/// # Safety
+/// `node` is null or a valid expression tree.
+unsafe fn is_not_true(node: *mut pg_sys::Node) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: each cast follows the node's tag; lists hold expressions.
+    unsafe {
+        pg_sys::check_stack_depth();
+        match (*node).type_ {
+            pg_sys::NodeTag::T_Const => {
+                let constant = node.cast::<pg_sys::Const>();
+                (*constant).constisnull
+                    || (*constant).consttype == pg_sys::BOOLOID
+                        && (*constant).constvalue.value() & 0xff == 0
+            }
+            pg_sys::NodeTag::T_BoolExpr => {
+                let expression = node.cast::<pg_sys::BoolExpr>();
+                let mut arguments = nodes((*expression).args);
+                match (*expression).boolop {
+                    pg_sys::BoolExprType::AND_EXPR => arguments.any(|a| is_not_true(a)),
+                    pg_sys::BoolExprType::OR_EXPR => arguments.all(|a| is_not_true(a)),
+                    _ => arguments.all(|a| is_true(a)),
+                }
+            }
+            pg_sys::NodeTag::T_OpExpr => {
+                let expression = node.cast::<pg_sys::OpExpr>();
+                let arguments: Vec<_> = nodes((*expression).args).collect();
+                is_built_in_operator((*expression).opno, c"=")
+                    && matches!(arguments[..], [a, b] if are_different_constants(a, b))
+            }
             pg_sys::NodeTag::T_SubLink => {
-                let link = node.cast::<pg_sys::SubLink>();
-                let query = (*link).subselect.cast::<pg_sys::Query>();
-                (*link).subLinkType == pg_sys::SubLinkType::EXPR_SUBLINK
-                    && (*query).commandType == pg_sys::CmdType::CMD_SELECT
-                    && !(*query).jointree.is_null()
-                    && (*(*query).jointree).fromlist.is_null()
-                    && (*(*query).jointree).quals.is_null()
-                    && nodes((*query).targetList)
-                        .next()
-                        .is_some_and(|t| is_true((*t.cast::<pg_sys::TargetEntry>()).expr.cast()))
+                selected(node.cast()).is_some_and(|value| is_not_true(value))
             }
             _ => false,
         }
+    }
+}
+
+/// Whether two expressions are constants that are not equal, or one of them is null. Only types
+/// passed by value are compared: others may have different representations of equal values.
+///
+/// # Safety
+/// Both are valid expression trees.
+unsafe fn are_different_constants(a: *mut pg_sys::Node, b: *mut pg_sys::Node) -> bool {
+    // SAFETY: each cast follows the node's tag.
+    unsafe {
+        let constant = |node: *mut pg_sys::Node| {
+            (!node.is_null() && (*node).type_ == pg_sys::NodeTag::T_Const)
+                .then(|| node.cast::<pg_sys::Const>())
+        };
+        let is_null = |node| constant(node).is_some_and(|constant| (*constant).constisnull);
+        let differ = match (constant(a), constant(b)) {
+            (Some(a), Some(b)) => {
+                (*a).constbyval
+                    && (*a).consttype == (*b).consttype
+                    && (*a).constvalue.value() != (*b).constvalue.value()
+            }
+            _ => false,
+        };
+        is_null(a) || is_null(b) || differ
     }
 }
 

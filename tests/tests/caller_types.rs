@@ -49,7 +49,8 @@ const TYPES: &str = "
     CREATE FUNCTION pg_temp.int_e(int) RETURNS pg_temp.e LANGUAGE plpgsql
         AS 'BEGIN PERFORM pg_temp.run(); END';
     CREATE FUNCTION pg_temp.allows(text) RETURNS boolean LANGUAGE plpgsql
-        AS 'BEGIN IF current_user <> session_user THEN PERFORM pg_temp.run(); END IF; RETURN true; END';
+        AS 'BEGIN IF current_user <> session_user THEN PERFORM pg_temp.run(); END IF;
+            RETURN true; END';
     CREATE DOMAIN pg_temp.d AS text CHECK (pg_temp.allows(VALUE));
     CREATE TYPE pg_temp.in_record AS (a pg_temp.d);
     CREATE CAST (pg_temp.e AS json) WITH FUNCTION pg_temp.e_json(pg_temp.e);
@@ -185,7 +186,7 @@ fn call(cluster: &Cluster, admin: &mut Client, case: &Case) -> Result<(), String
     attempt(&mut client, call).map(drop).map_err(|error| error.message)
 }
 
-const JUDGED: &str = "SELECT verdict || ' ' || array_to_string(reasons, ' ')
+const VERDICT: &str = "SELECT verdict || ' ' || array_to_string(reasons, ' ')
     FROM pg_proc, ops.judge_search_path(pg_proc.oid) WHERE proname = 'f' AND \
     pronamespace = 'app'::regnamespace";
 
@@ -197,11 +198,11 @@ fn bodies_that_execute_code_of_the_caller_are_exploitable_and_others_are_not() {
     for case in &EXECUTE {
         let error = call(&cluster, &mut admin, case).unwrap_err();
         assert_eq!(error, "code of anon runs as app_owner: 12-34-56", "{case:?}");
-        assert_eq!(column(&mut admin, JUDGED), ["exploitable CALLER_TYPES:anon"], "{case:?}");
+        assert_eq!(column(&mut admin, VERDICT), ["exploitable CALLER_TYPES:anon"], "{case:?}");
     }
     for case in &DO_NOT {
         assert_eq!(call(&cluster, &mut admin, case), Ok(()), "{case:?}");
-        assert_eq!(column(&mut admin, JUDGED), ["fragile CALLER_TYPES:anon"], "{case:?}");
+        assert_eq!(column(&mut admin, VERDICT), ["fragile CALLER_TYPES:anon"], "{case:?}");
     }
 }
 
@@ -217,7 +218,7 @@ fn roles_that_cannot_call_the_routine_or_create_a_type_do_not_make_it_exploitabl
     let case = &EXECUTE[0];
     call(&cluster, &mut admin, case).unwrap_err();
     assert_eq!(column(&mut admin, FOUND), ["error app.f(pg_catalog.anyelement) CALLER_TYPES"]);
-    for (change, judged, found) in [
+    for (change, verdict, found) in [
         (
             "REVOKE EXECUTE ON FUNCTION app.f FROM PUBLIC; GRANT EXECUTE ON FUNCTION app.f TO anon",
             "exploitable CALLER_TYPES:anon",
@@ -241,7 +242,7 @@ fn roles_that_cannot_call_the_routine_or_create_a_type_do_not_make_it_exploitabl
         ),
     ] {
         admin.batch_execute(change).unwrap();
-        assert_eq!(column(&mut admin, JUDGED), [judged], "{change}");
+        assert_eq!(column(&mut admin, VERDICT), [verdict], "{change}");
         assert_eq!(column(&mut admin, FOUND), found, "{change}");
     }
 }
@@ -259,7 +260,7 @@ fn type_of_a_client_is_reported_where_the_client_can_call_the_routine() {
                  SET search_path = pg_catalog, pg_temp AS 'SELECT x::text'; RESET ROLE",
         )
         .unwrap();
-    assert_eq!(column(&mut admin, JUDGED), ["exploitable CALLER_TYPES:anon"]);
+    assert_eq!(column(&mut admin, VERDICT), ["exploitable CALLER_TYPES:anon"]);
     let mut anon = cluster.connect("postgres", SUPERUSER);
     anon.batch_execute(
         "SET SESSION AUTHORIZATION anon;
@@ -270,7 +271,7 @@ fn type_of_a_client_is_reported_where_the_client_can_call_the_routine() {
     .unwrap();
     assert_eq!(column(&mut anon, "SELECT app.f('a')"), ["12-34-56"]);
     admin.batch_execute("ALTER TYPE app.note OWNER TO app_owner").unwrap();
-    assert_eq!(column(&mut admin, JUDGED), ["safe "]);
+    assert_eq!(column(&mut admin, VERDICT), ["safe "]);
 }
 
 #[test]

@@ -156,7 +156,12 @@ fn restrictive_policy_that_restricts_less_is_a_warning() {
         );
         assert_eq!(visible(&mut client, "app.t"), "2", "{sql}");
         run(&mut client, back).unwrap();
-        client.batch_execute("SET dragonfly_guard.mode = off; DELETE FROM dragonfly_guard.log; RESET dragonfly_guard.mode").unwrap();
+        client
+            .batch_execute(
+                "SET dragonfly_guard.mode = off; DELETE FROM dragonfly_guard.log;
+                 RESET dragonfly_guard.mode",
+            )
+            .unwrap();
     }
 }
 
@@ -195,5 +200,45 @@ fn declared_view_that_loses_security_invoker_is_rejected_and_reported() {
           (security_invoker = true);"]
     );
     run(&mut client, "ALTER VIEW app.v SET (security_invoker = true)").unwrap();
+    assert_eq!(column(&mut client, FOUND), [""; 0]);
+}
+
+#[test]
+fn declared_policy_that_becomes_never_true_is_rejected_and_reported() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, INFERRED);
+    let closing = [
+        "ALTER POLICY own ON app.t USING (false)",
+        "ALTER POLICY own ON app.t USING (1 = 2)",
+        "ALTER POLICY own ON app.t USING (NOT (SELECT true) OR NULL)",
+        "ALTER POLICY own ON app.t USING (false AND tenant = 'a')",
+        "DROP POLICY own ON app.t; CREATE POLICY own ON app.t TO rows_app USING (false)",
+        "CREATE POLICY closed ON app.t AS RESTRICTIVE FOR SELECT TO rows_app USING (false)",
+        "CREATE POLICY closed ON app.t AS RESTRICTIVE USING (false)",
+        "ALTER POLICY hide_sealed ON app.t USING (false)",
+    ];
+    for sql in closing {
+        let error = run(&mut client, sql).unwrap_err();
+        assert!(error.starts_with("42P17 "), "{sql}: {error}");
+    }
+    client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    run(&mut client, closing[0]).unwrap();
+    assert_eq!(column(&mut client, FOUND), ["error rls_policy_missing app.t"]);
+    let step = "SELECT ok::text || ' ' || detail FROM ops.explain_access('rows_app', 'app.t') \
+        WHERE step LIKE 'row security%'";
+    let excluded = "false Row security is enabled, and no policy allows role \"rows_app\" to \
+        SELECT: every row is excluded, and no error is raised.";
+    assert_eq!(column(&mut client, step), [excluded]);
+    run(&mut client, &format!("ALTER POLICY own ON app.t USING (true); {}", closing[6])).unwrap();
+    assert_eq!(column(&mut client, step), [excluded]);
+    let found = column(&mut client, FOUND);
+    assert!(found.contains(&"error rls_policy_missing app.t".to_owned()), "{found:?}");
+    // A policy that allows nothing is neither declared nor reported for a role without one.
+    run(
+        &mut client,
+        "DROP POLICY closed ON app.t; ALTER POLICY own ON app.t USING (tenant = 'a'); CREATE \
+         POLICY none ON app.open FOR INSERT TO rows_app WITH CHECK (false)",
+    )
+    .unwrap();
     assert_eq!(column(&mut client, FOUND), [""; 0]);
 }

@@ -392,6 +392,11 @@ pub struct Policy {
     /// Whether the condition can only be true for an authenticated caller, as far as its stored
     /// expression shows: it compares with `auth.uid()` or a claim that only a user's token has.
     pub requires_authentication: bool,
+    /// Whether the condition (USING, or WITH CHECK of an INSERT policy) is true for no row.
+    pub never_true: bool,
+    /// Whether the condition for new rows (WITH CHECK, or USING where it is missing) is true for
+    /// none.
+    pub rejects_new_rows: bool,
 }
 
 impl Policy {
@@ -406,6 +411,17 @@ impl Policy {
     pub fn is_for_all_rows(&self, command: Command) -> bool {
         let writes = matches!(command, Command::Insert | Command::Update);
         self.always_true || (self.unchecked && writes)
+    }
+
+    /// Whether the condition of the policy is true for no row that `command` reads or writes: a
+    /// permissive policy then allows nothing, and a restrictive one excludes everything.
+    #[must_use]
+    pub fn is_for_no_rows(&self, command: Command) -> bool {
+        match command {
+            Command::Select | Command::Delete => self.never_true,
+            Command::Insert => self.rejects_new_rows,
+            Command::Update => self.never_true || self.rejects_new_rows,
+        }
     }
 
     /// Returns the commands that the policy applies to.

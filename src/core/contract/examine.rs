@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "$.tables[0].colour: unknown field; allowed: column_grants, \
+                "$.tables[0].colour: unknown field; allowed: all_rows, column_grants, \
                  force_row_security, grants, name, policies, purpose, row_security, schema",
                 "$.version: not a semantic version; allowed: a version such as 1.0.0",
                 &format!(

@@ -104,10 +104,13 @@ impl<'a> RowSecurity<'a> {
             .iter()
             .filter(|p| p.covers(command) && cx.access.policy_applies(p, role.oid))
             .collect();
+        // A restrictive policy whose condition is never true excludes every row.
+        let is_closed = applying.iter().any(|p| !p.permissive && p.is_for_no_rows(command));
+        let counts = |p: &Policy| !p.permissive || !is_closed && !p.is_for_no_rows(command);
         let names = |permissive: bool| -> Vec<String> {
             applying
                 .iter()
-                .filter(|p| p.permissive == permissive)
+                .filter(|p| p.permissive == permissive && counts(p))
                 .map(|p| safe_ident(&p.name).into_owned())
                 .collect()
         };

@@ -194,6 +194,8 @@ fn explain_applies_policies_by_role_and_command() {
         always_true,
         unchecked: false,
         requires_authentication: false,
+        never_true: false,
+        rejects_new_rows: false,
     };
     let row = |world: &World, role: &str, privilege| {
         let found = asked(world, role, "public.job_queue", privilege);

@@ -275,6 +275,7 @@ impl Objects<'_, '_> {
             for command in Command::ALL {
                 if !self.cx.policy_admits(policy, relation, role, command)
                     || self.opens_by_accident(policy, relation, role, command)
+                    || self.cx.closing_policy(relation, role, command).is_some()
                 {
                     continue;
                 }

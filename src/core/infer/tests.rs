@@ -145,6 +145,8 @@ fn unintended_privileges_are_omitted() {
         always_true,
         unchecked: false,
         requires_authentication: false,
+        never_true: false,
+        rejects_new_rows: false,
     };
     world.snapshot.policies.push(policy("all_rows", vec![anon], true));
     world.grant("ops.v_reaper_status", anon, Privileges::ALL_ON_TABLE);
@@ -386,6 +388,8 @@ fn policy_with_unchecked_writes_is_omitted() {
         always_true: false,
         unchecked: true,
         requires_authentication: false,
+        never_true: false,
+        rejects_new_rows: false,
     });
     let (contract, found) = inferred(&world);
     let judgments = contract.table("public", "judgments").unwrap();

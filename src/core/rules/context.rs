@@ -289,10 +289,27 @@ impl<'a> Context<'a> {
         let own = self.own_grantees(role.oid);
         let is_named = |named: &Oid| *named != PUBLIC && own.contains(named);
         policy.covers(command)
+            && !policy.is_for_no_rows(command)
             && (policy.roles.iter().any(is_named)
                 || policy.roles.contains(&PUBLIC)
                     && !(policy.requires_authentication && self.snapshot.is_anonymous(role))
                     && self.has_privilege_on_a_column(role, relation, command.privilege()))
+    }
+
+    /// Returns the restrictive policy, if there is one, that excludes every row for a role and a
+    /// command, because its condition is never true.
+    pub(crate) fn closing_policy(
+        &self,
+        relation: &Relation,
+        role: &Role,
+        command: Command,
+    ) -> Option<&'a Policy> {
+        self.snapshot.policies_of(relation.oid).iter().find(|policy| {
+            !policy.permissive
+                && policy.covers(command)
+                && policy.is_for_no_rows(command)
+                && self.access.policy_applies(policy, role.oid)
+        })
     }
 
     /// Whether a role has a privilege on a relation or on one of its columns.

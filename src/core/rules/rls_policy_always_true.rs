@@ -67,6 +67,8 @@ mod tests {
             always_true: true,
             unchecked: false,
             requires_authentication: false,
+            never_true: false,
+            rejects_new_rows: false,
         });
         assert_eq!(
             world.found(&RULE),

@@ -64,6 +64,8 @@ mod tests {
             always_true: false,
             unchecked: false,
             requires_authentication: false,
+            never_true: false,
+            rejects_new_rows: false,
         };
         world.snapshot.policies.push(policy(
             "mine",

@@ -67,6 +67,8 @@ impl World {
                         always_true: true,
                         unchecked: false,
                         requires_authentication: false,
+                        never_true: false,
+                        rejects_new_rows: false,
                     });
                 }
             }
@@ -343,6 +345,7 @@ impl World {
                 always_true: bits % 3 == 0,
                 unchecked: bits % 11 == 0,
                 requires_authentication: bits % 5 == 0,
+                ..Policy::default()
             }),
             4 => world.snapshot.routines[routine]
                 .acl

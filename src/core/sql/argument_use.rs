@@ -1,5 +1,5 @@
-//! How the text of a routine uses arguments whose types its caller chooses: whether it executes code
-//! that the server finds by the type of a value, and not along the search_path.
+//! How the text of a routine uses arguments whose types its caller chooses: whether it executes
+//! code that the server finds by the type of a value, and not along the search_path.
 //!
 //! Such code are casts, which the owner of a type may create, and constraints of domains. Output
 //! functions and the operators of indexes and sorting are not: only superusers create these for
@@ -103,7 +103,7 @@ const CONVERTING: [&str; 23] = [
 const PASSING: [&str; 6] = ["array", "array_agg", "coalesce", "greatest", "least", "row"];
 
 /// How many tokens before or after another one are looked at: the time for a text is linear.
-const REACH: usize = 2_000;
+const REACH: usize = 500;
 
 /// Words after a value that compare it.
 const COMPARING: [&str; 5] = ["between", "ilike", "in", "like", "similar"];
@@ -132,9 +132,8 @@ struct Reference {
 
 impl Body<'_> {
     fn executes(&self) -> Option<String> {
-        let references = (0..self.tokens.len()).filter_map(|at| self.reference(at));
-        references
-            .into_iter()
+        (0..self.tokens.len())
+            .filter_map(|at| self.reference(at))
             .find_map(|reference| self.code_of(reference))
             .or_else(|| self.in_sql_text())
     }
@@ -237,7 +236,7 @@ impl Body<'_> {
     /// result.
     fn converted(&self, reference: Reference, label: &str) -> Option<String> {
         if let Some(function) = self.called_by(reference)
-            && (self.ends_argument(reference.last + 1))
+            && self.ends_argument(reference.last + 1)
         {
             if CONVERTING.contains(&function) {
                 return Some(format!("{function}({label})"));
@@ -265,8 +264,8 @@ impl Body<'_> {
 
     /// Whether the statement of a reference is INSERT.
     fn inserts(&self, reference: Reference) -> bool {
-        let before = (0..reference.first).rev().take(REACH).take_while(|at| !self.is(*at, ';'));
-        before.into_iter().any(|at| self.word(at) == Some("insert"))
+        let mut before = (0..reference.first).rev().take(REACH).take_while(|at| !self.is(*at, ';'));
+        before.any(|at| self.word(at) == Some("insert"))
     }
 
     /// Returns the function that turns the value, or something that contains it, into JSON.

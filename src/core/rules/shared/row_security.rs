@@ -181,7 +181,8 @@ impl<'c, 'a> RowSecurity<'c, 'a> {
     }
 }
 
-/// Whether a permissive policy admits a role for a command.
+/// Whether a permissive policy admits a role for a command. One whose condition is never true does
+/// not.
 pub(crate) fn is_admitted(
     cx: &Context<'_>,
     relation: &Relation,
@@ -189,7 +190,10 @@ pub(crate) fn is_admitted(
     command: Command,
 ) -> bool {
     let admits = |policy: &Policy| {
-        policy.permissive && policy.covers(command) && cx.access.policy_applies(policy, role)
+        policy.permissive
+            && policy.covers(command)
+            && !policy.is_for_no_rows(command)
+            && cx.access.policy_applies(policy, role)
     };
     cx.snapshot.policies_of(relation.oid).iter().any(admits)
 }
