@@ -20,6 +20,7 @@ mod roles;
 mod routines;
 mod snapshot;
 pub mod temporary;
+mod type_name;
 mod types;
 
 pub use crate::pg::VERSION;
@@ -38,13 +39,15 @@ pub use objects::{
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
-    named as routines_named, of_schema as routines_of_schema, owner as routine_owner, quoted_path,
-    source as routine_source, triggers, validator,
+    is_written as routine_is_written, named as routines_named, owner as routine_owner, quoted_path,
+    source as routine_source, triggers, validator, with_argument as routines_with_argument,
+    with_argument_in as routines_with_argument_in,
 };
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,
     part, routine, with_users,
 };
+pub use type_name::is_renamed as type_is_renamed;
 pub use types::type_running_code;
 
 /// The OIDs of catalogs.

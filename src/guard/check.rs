@@ -146,7 +146,7 @@ fn cache_hashes_of_exempt(changed: &[Changed], now: &State, own: &Own) {
         Changed::Relation(oid) => {
             may_be_exempt(catalog::PG_CLASS, oid).then_some(ObjectId::Relation(oid))
         }
-        Changed::Routine(oid) => {
+        Changed::Routine(oid) | Changed::RoutineRow(oid) => {
             may_be_exempt(catalog::PG_PROC, oid).then_some(ObjectId::Routine(oid))
         }
         _ => None,
@@ -529,15 +529,17 @@ fn applies(rule: &Rule, states: &Snapshots, are_names_changed: bool) -> bool {
     }
 }
 
-/// Returns schema, name and kind of all relations and routines, and whether they are SECURITY
-/// DEFINER.
-fn names(snapshot: &Snapshot) -> HashSet<(Oid, &str, &str, bool)> {
-    let relations =
-        snapshot.relations.iter().map(|r| (r.schema, r.name.as_str(), r.kind.object_type(), false));
-    let routines = snapshot
-        .routines
+/// Returns schema, name and kind of all relations and routines, the names of the argument types of
+/// the routines, and whether they are SECURITY DEFINER.
+fn names(snapshot: &Snapshot) -> HashSet<(Oid, &str, &str, Vec<&str>, bool)> {
+    let relations = snapshot
+        .relations
         .iter()
-        .map(|r| (r.schema, r.name.as_str(), r.object_type(), r.security_definer));
+        .map(|r| (r.schema, r.name.as_str(), r.kind.object_type(), vec![], false));
+    let routines = snapshot.routines.iter().map(|r| {
+        let arguments = snapshot.argument_names(r);
+        (r.schema, r.name.as_str(), r.object_type(), arguments, r.security_definer)
+    });
     relations.chain(routines).collect()
 }
 

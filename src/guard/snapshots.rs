@@ -77,6 +77,18 @@ impl Bases {
             || before.database != after.database
     }
 
+    /// Returns those of some schemas that have another name than before.
+    fn renamed(&self, schemas: &HashSet<Oid>) -> HashSet<Oid> {
+        let name = |base: &Snapshot, oid: Oid| {
+            base.schemas.iter().find(|s| s.oid == oid).map(|s| s.name.clone())
+        };
+        let is_renamed = |oid: &Oid| {
+            let names = name(&self.before, *oid).zip(name(&self.after, *oid));
+            names.is_some_and(|(old, new)| old != new)
+        };
+        schemas.iter().copied().filter(is_renamed).collect()
+    }
+
     /// Returns the schemas that have changed, temporary schemas excepted.
     fn changed_schemas(&self) -> HashSet<Oid> {
         let permanent = |schemas: &'_ [Schema]| -> HashMap<Oid, Schema> {
@@ -159,9 +171,16 @@ impl Reader<'_> {
         let names: HashSet<String> =
             [named(&bases.before), named(&bases.after)].concat().into_iter().collect();
         let parts = self.scope.parts(self.then, self.now);
+        let renamed = bases.renamed(schemas);
+        let with_argument = if renamed.is_empty() {
+            vec![]
+        } else {
+            catalog::routines_with_argument_in(self.now, &renamed)
+        };
         let read = |state: &State, base: Snapshot, parts: [&Snapshot; 2]| {
             let relations = parts.iter().flat_map(|part| &part.relations).map(|r| r.oid).collect();
-            let routines = parts.iter().flat_map(|part| &part.routines).map(|r| r.oid).collect();
+            let routines = parts.iter().flat_map(|part| &part.routines).map(|r| r.oid);
+            let routines = routines.chain(with_argument.iter().copied()).collect();
             let wanted =
                 Concerning { schemas, names: &names, relations: &relations, routines: &routines };
             catalog::concerning(state, base, &self.contract, &self.own, &wanted)
