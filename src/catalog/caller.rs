@@ -113,8 +113,7 @@ unsafe fn is_null(node: *mut pg_sys::Node) -> bool {
             pg_sys::NodeTag::T_FuncExpr => {
                 let call = node.cast::<pg_sys::FuncExpr>();
                 matches!(claim_of(node), Some(Claim::Missing | Claim::Unset))
-                    || is_strict((*call).funcid)
-                        && nodes((*call).args).any(|a| is_null(a))
+                    || is_strict((*call).funcid) && nodes((*call).args).any(|a| is_null(a))
             }
             pg_sys::NodeTag::T_OpExpr => {
                 let expression = node.cast::<pg_sys::OpExpr>();

@@ -25,7 +25,7 @@ mod types;
 
 pub use crate::pg::VERSION;
 pub use bodies::{of as bodies_of, read as bodies};
-pub use content_owners::{Place, contents, place};
+pub use content_owners::{Extent, Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use extension::Own;
 pub use guard::{impostor, in_own_script, read as guard};

@@ -74,8 +74,7 @@ pub const PG_TYPE_OID_INDEX: Oid = 2703;
 pub const ATTRDEF_BY_OID: ByOid = ByOid { catalog: PG_ATTRDEF, index: PG_ATTRDEF_OID_INDEX };
 pub const CLASS_BY_OID: ByOid = ByOid { catalog: PG_CLASS, index: PG_CLASS_OID_INDEX };
 pub const LANGUAGE_BY_OID: ByOid = ByOid { catalog: PG_LANGUAGE, index: PG_LANGUAGE_OID_INDEX };
-pub const NAMESPACE_BY_OID: ByOid =
-    ByOid { catalog: PG_NAMESPACE, index: PG_NAMESPACE_OID_INDEX };
+pub const NAMESPACE_BY_OID: ByOid = ByOid { catalog: PG_NAMESPACE, index: PG_NAMESPACE_OID_INDEX };
 pub const PROC_BY_OID: ByOid = ByOid { catalog: PG_PROC, index: PG_PROC_OID_INDEX };
 pub const TYPE_BY_OID: ByOid = ByOid { catalog: PG_TYPE, index: PG_TYPE_OID_INDEX };
 pub const CONSTRAINT_BY_OID: ByOid =

@@ -89,7 +89,7 @@ pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
 }
 
 /// Reads the SECURITY DEFINER routines whose search_path contains one of `names`, the routines in
-/// `schemas`, and the routines `also`.
+/// `schemas`, and the routines `also`. `pg_catalog` is in every search_path.
 pub fn searching(
     state: &State,
     names: &HashSet<String>,
@@ -102,18 +102,20 @@ pub fn searching(
     let mut routines = Vec::new();
     // Thousands of routines share a few search paths.
     let mut known: HashMap<Vec<String>, bool> = HashMap::new();
+    let all_search = names.contains("pg_catalog");
     table.scan(state, |row| {
         let wanted = schemas.contains(&row.oid(columns.schema))
             || also.contains(&row.oid(columns.oid))
-            || (row.bool(columns.security_definer) && {
-                let config = with_quoted_path(row.texts(columns.config));
-                *known.entry(config).or_insert_with_key(|config| {
-                    let paths = settings(config)
-                        .into_iter()
-                        .filter_map(|value| snapshot.split_path(value).ok());
-                    paths.flatten().any(|name| name == "$user" || names.contains(&name))
-                })
-            });
+            || (row.bool(columns.security_definer)
+                && (all_search || {
+                    let config = with_quoted_path(row.texts(columns.config));
+                    *known.entry(config).or_insert_with_key(|config| {
+                        let paths = settings(config)
+                            .into_iter()
+                            .filter_map(|value| snapshot.split_path(value).ok());
+                        paths.flatten().any(|name| name == "$user" || names.contains(&name))
+                    })
+                }));
         if wanted {
             routines.push(columns.routine(&row));
         }

@@ -6,7 +6,7 @@ use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
 use super::{enforce, transaction};
-use crate::catalog::temporary::{self, TemporaryDependency};
+use crate::catalog::temporary::{self, Address, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
 use crate::settings::{self, Mode};
@@ -466,41 +466,54 @@ impl Exempt<'_> {
     }
 }
 
-/// Checks changed permanent objects that depend on a temporary object. They are rejected where
-/// dropping the temporary object would drop an object that the contract protects, or where they
-/// let other sessions call a temporary SECURITY DEFINER routine.
+/// Checks changed permanent objects that depend on a temporary object, and those that depend on a
+/// changed temporary routine. They are rejected where dropping the temporary object would drop an
+/// object that the contract protects, or where they let other sessions call a temporary SECURITY
+/// DEFINER routine.
 fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) -> Vec<Found> {
     let then = transaction::before();
     let mut found = Vec::new();
-    for one in changed {
-        let object = match *one {
-            Changed::Relation(oid) => (catalog::PG_CLASS, oid),
-            Changed::Routine(oid) => (catalog::PG_PROC, oid),
-            Changed::Other(catalog, oid) | Changed::Object(catalog, oid) => (catalog, oid),
-            _ => continue,
-        };
-        if !temporary::is_permanent(object.0.into(), object.1.into()) {
-            continue;
-        }
+    for object in permanent_objects(changed, now) {
         let dependency = temporary::dependency(now, object);
         if dependency == TemporaryDependency::None
             || dependency == temporary::dependency(&then, object)
         {
             continue;
         }
-        if dependency == TemporaryDependency::TemporaryDefiner
+        let calls_definer = dependency == TemporaryDependency::TemporaryDefiner;
+        if calls_definer
             || temporary::dropped_with(now, object)
                 .into_iter()
                 .any(|object| is_protected(cx, object))
         {
-            let rejection = Rejection::of_temporary_dependency(&catalog::description(
-                object.0.into(),
-                object.1.into(),
-            ));
+            let description = catalog::description(object.0.into(), object.1.into());
+            let rejection = Rejection::of_temporary_dependency(&description, calls_definer);
             found.push(Found { rejection, action: GuardAction::Block, is_settled: true });
         }
     }
     found
+}
+
+/// Returns the changed permanent objects, and the permanent objects that depend on changed
+/// temporary SECURITY DEFINER routines.
+fn permanent_objects(changed: &[Changed], now: &State) -> Vec<Address> {
+    let mut objects = Vec::new();
+    for one in changed {
+        let object = match *one {
+            Changed::Relation(oid) => (catalog::PG_CLASS, oid),
+            Changed::Routine(oid) | Changed::RoutineRow(oid) => (catalog::PG_PROC, oid),
+            Changed::Other(catalog, oid) | Changed::Object(catalog, oid) => (catalog, oid),
+            _ => continue,
+        };
+        if temporary::is_permanent(object.0.into(), object.1.into()) {
+            objects.push(object);
+        } else {
+            objects.extend(temporary::permanent_dependents_of_definer(now, object));
+        }
+    }
+    objects.sort_unstable();
+    objects.dedup();
+    objects
 }
 
 /// Whether the contract protects an object: one that it declares, a policy, or the guard itself.

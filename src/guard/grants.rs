@@ -1,6 +1,6 @@
-//! What a GRANT says about routines. Which routines it has changed is read from the catalog, and not
-//! from its names: another session, or a trigger, may have renamed them or changed the search_path
-//! since they were looked up.
+//! What a GRANT says about routines. Which routines it has changed is read from the catalog, and
+//! not from its names: another session, or a trigger, may have renamed them or changed the
+//! search_path since they were looked up.
 
 use crate::pg::list::nodes;
 use pgrx::pg_sys;
