@@ -68,6 +68,17 @@ mod tests {
         assert!(lists.get() > 1_000, "only {} of the values were lists", lists.get());
     }
 
+    #[pg_test]
+    fn oid_of_hash_inverts_the_hash_of_the_server() {
+        let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
+        for oid in (0..32).map(|bit| 1 << bit).chain([3, 16_384, u32::MAX]) {
+            let [key, none] = [oid, 0].map(pg_sys::Datum::from);
+            // SAFETY: the cache has one key, an OID.
+            let hash = unsafe { pg_sys::GetSysCacheHashValue(cache, key, none, none, none) };
+            assert_eq!(crate::pg::syscache::oid_of_hash(hash), oid);
+        }
+    }
+
     const ROLES: usize = 7;
     const PREDEFINED: [&str; 4] =
         ["pg_read_all_data", "pg_write_all_data", "pg_monitor", "pg_database_owner"];

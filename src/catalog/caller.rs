@@ -7,6 +7,8 @@
 //! - `auth.uid()` and `auth.email()` return NULL, and so does every other claim than [`COMMON`];
 //! - `auth.role()`, the claim `role` and `CURRENT_USER` are not [`AUTHENTICATED`].
 
+use super::oids;
+use crate::pg::heap::{State, of_row};
 use crate::pg::list::nodes;
 use crate::pg::text::from_server;
 use pgrx::pg_sys;
@@ -111,19 +113,18 @@ unsafe fn is_null(node: *mut pg_sys::Node) -> bool {
             pg_sys::NodeTag::T_FuncExpr => {
                 let call = node.cast::<pg_sys::FuncExpr>();
                 matches!(claim_of(node), Some(Claim::Missing | Claim::Unset))
-                    || pg_sys::func_strict((*call).funcid)
-                        && nodes((*call).args).any(|a| is_null(a))
+                    || is_strict((*call).funcid) && nodes((*call).args).any(|a| is_null(a))
             }
             pg_sys::NodeTag::T_OpExpr => {
                 let expression = node.cast::<pg_sys::OpExpr>();
                 matches!(claim_of(node), Some(Claim::Missing | Claim::Unset))
-                    || pg_sys::op_strict((*expression).opno)
+                    || is_strict(pg_sys::get_opcode((*expression).opno))
                         && nodes((*expression).args).any(|a| is_null(a))
             }
             pg_sys::NodeTag::T_ScalarArrayOpExpr => {
                 let expression = node.cast::<pg_sys::ScalarArrayOpExpr>();
                 (*expression).useOr
-                    && pg_sys::op_strict((*expression).opno)
+                    && is_strict(pg_sys::get_opcode((*expression).opno))
                     && nodes((*expression).args).any(|a| is_null(a))
             }
             pg_sys::NodeTag::T_RelabelType => {
@@ -307,15 +308,41 @@ unsafe fn claim_of(node: *mut pg_sys::Node) -> Option<Claim> {
     }
 }
 
+/// Whether a function is strict. The condition may be one of an earlier state, with a function or
+/// an operator that the transaction has dropped.
+fn is_strict(function: pg_sys::Oid) -> bool {
+    // SAFETY: lookups in the system cache; the first returns null for a function that is missing.
+    unsafe {
+        if !pg_sys::get_func_name(function).is_null() {
+            return pg_sys::func_strict(function);
+        }
+    }
+    let then = State::before(0);
+    of_row(&then, oids::PROC_BY_OID, function.to_u32(), "proisstrict", |row, is| row.bool(is))
+        .unwrap_or_default()
+}
+
+/// Returns schema and name of a function, which may be dropped, as in [`is_strict`].
+fn function_name(function: pg_sys::Oid) -> Option<(String, String)> {
+    super::name(oids::PG_PROC, function.to_u32()).or_else(|| {
+        let (then, oid) = (State::before(0), function.to_u32());
+        let schema =
+            of_row(&then, oids::PROC_BY_OID, oid, "pronamespace", |row, schema| row.oid(schema))?;
+        Some((
+            of_row(&then, oids::NAMESPACE_BY_OID, schema, "nspname", |row, name| row.name(name))?,
+            of_row(&then, oids::PROC_BY_OID, oid, "proname", |row, name| row.name(name))?,
+        ))
+    })
+}
+
 /// Returns which claim a call returns.
 ///
 /// # Safety
 /// `arguments` is null or a list of expressions.
 unsafe fn claim_of_function(function: pg_sys::Oid, arguments: *mut pg_sys::List) -> Option<Claim> {
-    // SAFETY: as the caller promises; the names are null where the function does not exist.
+    let (schema, name) = function_name(function)?;
+    // SAFETY: as the caller promises.
     unsafe {
-        let name = text_at(pg_sys::get_func_name(function))?;
-        let schema = text_at(pg_sys::get_namespace_name(pg_sys::get_func_namespace(function)))?;
         match (schema.as_str(), name.as_str()) {
             ("auth", "uid" | "email") => Some(Claim::Missing),
             ("auth", "role") => Some(Claim::Role),

@@ -2,8 +2,8 @@
 //! the guard reads them at every CREATE FUNCTION. Tables and views are read by the audit only.
 
 use super::oids;
-use crate::pg::heap::{Column, Row, State, Table};
-use dragonfly_core::catalog::{ContentKind, Oid};
+use crate::pg::heap::{ByOid, Column, Row, State, Table};
+use dragonfly_core::catalog::{ContentKind, Oid, PG_CATALOG};
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
@@ -14,42 +14,42 @@ const MOST_LOOKUPS: usize = 200;
 
 /// Returns the routines, types and operators in the schemas `wanted`: all of them or, where these
 /// are too many, those of the `untrusted` roles. `roles` is the number of all roles.
+///
+/// Of `pg_catalog`, it returns those of the `untrusted` roles, and their relations: no object
+/// depends on that schema. `extent` is how many objects of these roles are visited for it.
 pub fn contents(
     state: &State,
     wanted: &HashSet<Oid>,
+    extent: Extent,
     roles: usize,
     untrusted: impl FnOnce() -> Vec<Oid>,
 ) -> Vec<Content> {
-    // The dependency of a composite type on its schema is that of its relation.
-    let composite = Class::open(
-        oids::PG_CLASS,
-        ContentKind::Type,
-        pg_sys::SysCacheIdentifier::RELOID as i32,
-        ["relnamespace", "relowner"],
-    );
-    let classes = [
-        composite.only("relkind", b'c'),
-        Class::open(
-            oids::PG_PROC,
-            ContentKind::Routine,
-            pg_sys::SysCacheIdentifier::PROCOID as i32,
-            ["pronamespace", "proowner"],
-        ),
-        Class::open(
-            oids::PG_TYPE,
-            ContentKind::Type,
-            pg_sys::SysCacheIdentifier::TYPEOID as i32,
-            ["typnamespace", "typowner"],
-        ),
-        Class::open(
-            oids::PG_OPERATOR,
-            ContentKind::Operator,
-            pg_sys::SysCacheIdentifier::OPEROID as i32,
-            ["oprnamespace", "oprowner"],
-        ),
-    ];
-    in_schemas(state, &classes, wanted, MOST_LOOKUPS.max(roles))
-        .unwrap_or_else(|| of_owners(state, &classes, &untrusted(), wanted))
+    let most = match extent {
+        Extent::All => usize::MAX,
+        Extent::Few => MOST_LOOKUPS,
+    };
+    let classes = [Class::composite_types(), Class::routines(), Class::types(), Class::operators()];
+    let found = in_schemas(state, &classes, wanted, MOST_LOOKUPS.max(roles));
+    let searches_catalog = wanted.contains(&PG_CATALOG);
+    let untrusted = if found.is_none() || searches_catalog { untrusted() } else { vec![] };
+    let mut found =
+        found.unwrap_or_else(|| of_owners(state, &classes, &untrusted, wanted, usize::MAX));
+    if searches_catalog {
+        // A relation there hides those of all other schemas.
+        let classes = [Class::relations(), Class::routines(), Class::types(), Class::operators()];
+        found.extend(of_owners(state, &classes, &untrusted, &[PG_CATALOG].into(), most));
+    }
+    found
+}
+
+/// How many objects are visited to find those in `pg_catalog`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All, because the transaction has changed `pg_catalog` or something in it.
+    All,
+    /// At most [`MOST_LOOKUPS`], so that the cost does not depend on the size of the catalog. What
+    /// an earlier transaction has put there is a finding of every routine already.
+    Few,
 }
 
 /// Returns schema and owner of a type or an operator in a state of the catalogs; `None` where it
@@ -122,21 +122,27 @@ fn in_schemas(
         let keys = [(to_class, oids::PG_NAMESPACE), (to_object, *schema)];
         table.lookup_while(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
             members.extend(
-                classes.iter().find(|c| c.oid == row.oid(class)).map(|c| (c, row.oid(object))),
+                classes
+                    .iter()
+                    .find(|c| c.by_oid.catalog == row.oid(class))
+                    .map(|c| (c, row.oid(object))),
             );
             members.len() <= limit
         });
     }
-    (members.len() <= limit)
-        .then(|| members.into_iter().filter_map(|(class, object)| class.content(object)).collect())
+    (members.len() <= limit).then(|| {
+        members.into_iter().filter_map(|(class, object)| class.content(state, object)).collect()
+    })
 }
 
-/// Reads the objects of some owners by `pg_shdepend`: an object depends on its owner.
+/// Reads the objects of some owners by `pg_shdepend`, where an object depends on its owner, until
+/// `most` owners and objects have been visited.
 fn of_owners(
     state: &State,
     classes: &[Class],
     owners: &[Oid],
     wanted: &HashSet<Oid>,
+    most: usize,
 ) -> Vec<Content> {
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
@@ -145,19 +151,21 @@ fn of_owners(
         (table.column("dbid"), table.column("classid"), table.column("objid"));
     let (to_class, to_object, kind) =
         (table.column("refclassid"), table.column("refobjid"), table.column("deptype"));
-    let mut found = Vec::new();
-    for owner in owners {
+    let (mut found, mut visited) = (Vec::new(), 0);
+    for owner in owners.iter().take(most) {
         let keys = [(to_class, oids::PG_AUTHID), (to_object, *owner)];
-        table.lookup(state, oids::PG_SHDEPEND_REFERENCE_INDEX, &keys, |row| {
+        table.lookup_while(state, oids::PG_SHDEPEND_REFERENCE_INDEX, &keys, |row| {
+            visited += 1;
             if row.char(kind) != b'o' || row.oid(database) != current {
-                return;
+                return visited < most;
             }
-            let class = classes.iter().find(|c| c.oid == row.oid(class));
+            let class = classes.iter().find(|c| c.by_oid.catalog == row.oid(class));
             found.extend(
                 class
-                    .and_then(|c| c.content(row.oid(object)))
+                    .and_then(|c| c.content(state, row.oid(object)))
                     .filter(|content| wanted.contains(&content.place.schema)),
             );
+            visited < most
         });
     }
     found
@@ -165,10 +173,11 @@ fn of_owners(
 
 /// A catalog of routines, types or operators.
 struct Class {
-    oid: Oid,
+    by_oid: ByOid,
     kind: ContentKind,
     cache: i32,
     table: Table,
+    oid: Column,
     schema: Column,
     owner: Column,
     /// If given, only rows with this value in this column are read.
@@ -176,12 +185,13 @@ struct Class {
 }
 
 impl Class {
-    fn open(oid: Oid, kind: ContentKind, cache: i32, [schema, owner]: [&str; 2]) -> Self {
-        let table = Table::open(oid);
+    fn open(by_oid: ByOid, kind: ContentKind, cache: i32, [schema, owner]: [&str; 2]) -> Self {
+        let table = Table::open(by_oid.catalog);
         Self {
-            oid,
+            by_oid,
             kind,
             cache,
+            oid: table.column("oid"),
             schema: table.column(schema),
             owner: table.column(owner),
             only: None,
@@ -189,27 +199,79 @@ impl Class {
         }
     }
 
-    fn only(mut self, column: &str, value: u8) -> Self {
-        self.only = Some((self.table.column(column), value));
-        self
+    fn relations() -> Self {
+        Self::open(
+            oids::CLASS_BY_OID,
+            ContentKind::Relation,
+            pg_sys::SysCacheIdentifier::RELOID as i32,
+            ["relnamespace", "relowner"],
+        )
     }
 
-    /// Returns an object from the system cache; `None` where it does not exist.
-    fn content(&self, object: Oid) -> Option<Content> {
+    /// The dependency of a composite type on its schema is that of its relation.
+    fn composite_types() -> Self {
+        let relations = Self::relations();
+        let only = Some((relations.table.column("relkind"), b'c'));
+        Self { kind: ContentKind::Type, only, ..relations }
+    }
+
+    fn routines() -> Self {
+        Self::open(
+            oids::PROC_BY_OID,
+            ContentKind::Routine,
+            pg_sys::SysCacheIdentifier::PROCOID as i32,
+            ["pronamespace", "proowner"],
+        )
+    }
+
+    fn types() -> Self {
+        Self::open(
+            oids::TYPE_BY_OID,
+            ContentKind::Type,
+            pg_sys::SysCacheIdentifier::TYPEOID as i32,
+            ["typnamespace", "typowner"],
+        )
+    }
+
+    fn operators() -> Self {
+        Self::open(
+            oids::OPERATOR_BY_OID,
+            ContentKind::Operator,
+            pg_sys::SysCacheIdentifier::OPEROID as i32,
+            ["oprnamespace", "oprowner"],
+        )
+    }
+
+    /// Returns an object of a state; `None` where it does not exist.
+    fn content(&self, state: &State, object: Oid) -> Option<Content> {
+        if state.is_current() {
+            return self.cached(object);
+        }
+        let mut found = None;
+        self.table.lookup(state, self.by_oid.index, &[(self.oid, object)], |row| {
+            found = self.of_row(&row);
+        });
+        found
+    }
+
+    /// Returns an object from the system cache, which is faster than reading a state.
+    fn cached(&self, object: Oid) -> Option<Content> {
         // SAFETY: the tuple is of that catalog, used while it is held, and released.
         unsafe {
             let tuple = pg_sys::SearchSysCache1(self.cache, pg_sys::Datum::from(object));
             if tuple.is_null() {
                 return None;
             }
-            let row = Row::from_tuple(tuple, &self.table);
-            let counts = self.only.is_none_or(|(column, value)| row.char(column) == value);
-            let content = counts.then(|| Content {
-                place: Place { schema: row.oid(self.schema), owner: row.oid(self.owner) },
-                kind: self.kind,
-            });
+            let content = self.of_row(&Row::from_tuple(tuple, &self.table));
             pg_sys::ReleaseSysCache(tuple);
             content
         }
+    }
+
+    fn of_row(&self, row: &Row<'_>) -> Option<Content> {
+        self.only.is_none_or(|(column, value)| row.char(column) == value).then(|| Content {
+            place: Place { schema: row.oid(self.schema), owner: row.oid(self.owner) },
+            kind: self.kind,
+        })
     }
 }

@@ -22,11 +22,12 @@ mod routines;
 mod snapshot;
 pub mod temporary;
 mod texts;
+mod type_name;
 mod types;
 
 pub use crate::pg::{VERSION, release};
 pub use bodies::{of as bodies_of, read as bodies};
-pub use content_owners::{Place, contents, place};
+pub use content_owners::{Extent, Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use dependencies::{Users, uses_of};
 pub use extension::Own;
@@ -44,14 +45,16 @@ pub use objects::{
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
-    definer, has_expressions, named as routines_named, of_schema as routines_of_schema,
-    owner as routine_owner, quoted_path, validator,
+    definer, has_expressions, is_written as routine_is_written, named as routines_named,
+    owner as routine_owner, quoted_path, validator, with_argument as routines_with_argument,
+    with_argument_in as routines_with_argument_in,
 };
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,
     part, routine, with_users,
 };
 pub use texts::code;
+pub use type_name::is_renamed as type_is_renamed;
 pub use types::type_running_code;
 
 /// The OIDs of catalogs.

@@ -1,6 +1,7 @@
 //! Reads `pg_proc`.
 
 use super::objects::{self, Contents};
+use super::type_name::{self, type_name};
 use super::{caller_typed, oids};
 use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::{self, from_server};
@@ -119,7 +120,7 @@ pub fn all(state: &State, governed: &HashSet<Oid>, snapshot: &mut Snapshot) {
 }
 
 /// Reads the SECURITY DEFINER routines whose search_path contains one of `names`, the routines in
-/// `schemas`, and the routines `also`.
+/// `schemas`, and the routines `also`. `pg_catalog` is in every search_path.
 pub fn searching(
     state: &State,
     names: &HashSet<String>,
@@ -132,18 +133,20 @@ pub fn searching(
     let mut routines = Vec::new();
     // Thousands of routines share a few search paths.
     let mut known: HashMap<Vec<String>, bool> = HashMap::new();
+    let all_search = names.contains("pg_catalog");
     table.scan(state, |row| {
         let wanted = schemas.contains(&row.oid(columns.schema))
             || also.contains(&row.oid(columns.oid))
-            || (row.bool(columns.security_definer) && {
-                let config = with_quoted_path(row.texts(columns.config));
-                *known.entry(config).or_insert_with_key(|config| {
-                    let paths = settings(config)
-                        .into_iter()
-                        .filter_map(|value| snapshot.split_path(value).ok());
-                    paths.flatten().any(|name| name == "$user" || names.contains(&name))
-                })
-            });
+            || (row.bool(columns.security_definer)
+                && (all_search || {
+                    let config = with_quoted_path(row.texts(columns.config));
+                    *known.entry(config).or_insert_with_key(|config| {
+                        let paths = settings(config)
+                            .into_iter()
+                            .filter_map(|value| snapshot.split_path(value).ok());
+                        paths.flatten().any(|name| name == "$user" || names.contains(&name))
+                    })
+                }));
         if wanted {
             routines.push(columns.routine(&row));
         }
@@ -194,66 +197,62 @@ pub fn named_in_settings(state: &State, snapshot: &mut Snapshot) {
 
 /// Adds what other catalogs say about the routines.
 fn complete(state: &State, snapshot: &mut Snapshot) {
-    name_types(snapshot);
+    name_types(state, snapshot);
     caller_typed::read(state, snapshot);
 }
 
-/// Adds the names of all argument types.
-fn name_types(snapshot: &mut Snapshot) {
+/// Adds the names that all argument types have in a state.
+fn name_types(state: &State, snapshot: &mut Snapshot) {
     for argument in snapshot.routines.iter().flat_map(|r| &r.arguments) {
-        snapshot.types.entry(*argument).or_insert_with(|| type_name(*argument));
+        snapshot.types.entry(*argument).or_insert_with(|| type_name(state, *argument));
     }
 }
 
 /// Returns a list of argument types as in the identity of a routine.
 pub fn argument_types(oids: &[Oid]) -> String {
-    oids.iter().map(|oid| type_name(*oid)).collect::<Vec<_>>().join(",")
+    oids.iter().map(|oid| type_name::current(*oid)).collect::<Vec<_>>().join(",")
 }
 
-/// Returns the qualified name of a type, whatever the search_path is; `???` where it does not
-/// exist.
-fn type_name(oid: Oid) -> String {
-    let flags = pg_sys::FORMAT_TYPE_FORCE_QUALIFY | pg_sys::FORMAT_TYPE_ALLOW_INVALID;
-    let _plain = PlainIdentifiers::begin();
-    // SAFETY: returns a C string.
-    unsafe {
-        let name = pg_sys::format_type_extended(oid.into(), -1, flags as pg_sys::bits16);
-        from_server(CStr::from_ptr(name).to_bytes())
-    }
-}
-
-/// Switches `quote_all_identifiers` off until it is dropped: contracts contain the names of types
-/// without unnecessary quotes.
-struct PlainIdentifiers(bool);
-
-impl PlainIdentifiers {
-    fn begin() -> Self {
-        // SAFETY: a variable of the backend, which has one thread.
-        unsafe {
-            let before = Self(pg_sys::quote_all_identifiers);
-            pg_sys::quote_all_identifiers = false;
-            before
-        }
-    }
-}
-
-impl Drop for PlainIdentifiers {
-    fn drop(&mut self) {
-        // SAFETY: as above.
-        unsafe { pg_sys::quote_all_identifiers = self.0 };
-    }
-}
-
-/// Returns the routines in a schema.
-pub fn of_schema(schema: Oid) -> Vec<Oid> {
+/// Returns the routines that have one of some types, or an array of it, as an argument.
+pub fn with_argument(state: &State, types: &HashSet<Oid>) -> Vec<Oid> {
     let table = Table::open(oids::PG_DEPEND);
     let (class, object) = (table.column("classid"), table.column("objid"));
-    let keys =
-        [(table.column("refclassid"), oids::PG_NAMESPACE), (table.column("refobjid"), schema)];
+    let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
     let mut routines = Vec::new();
-    table.lookup(&State::now(), oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
-        if row.oid(class) == oids::PG_PROC {
-            routines.push(row.oid(object));
+    for one in types {
+        // Routines depend on the array type itself.
+        let array = of_row(state, oids::TYPE_BY_OID, *one, "typarray", |row, of| row.oid(of));
+        for referenced in [Some(*one), array.filter(|array| *array != 0)].into_iter().flatten() {
+            let keys = [(to_class, oids::PG_TYPE), (to_object, referenced)];
+            table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+                if row.oid(class) == oids::PG_PROC {
+                    routines.push(row.oid(object));
+                }
+            });
+        }
+    }
+    routines
+}
+
+/// Returns the routines that have a type of one of some schemas, or an array of it, as an argument.
+pub fn with_argument_in(state: &State, schemas: &HashSet<Oid>) -> Vec<Oid> {
+    let types = Table::open(oids::PG_TYPE);
+    let (oid, schema) = (types.column("oid"), types.column("typnamespace"));
+    let mut inside = HashSet::new();
+    types.scan(state, |row| {
+        if schemas.contains(&row.oid(schema)) {
+            inside.insert(row.oid(oid));
+        }
+    });
+    let table = Table::open(oids::PG_PROC);
+    let (oid, arguments) = (table.column("oid"), table.column("proargtypes"));
+    let mut routines = Vec::new();
+    table.scan(state, |row| {
+        let oid = row.oid(oid);
+        if oid >= pg_sys::FirstNormalObjectId
+            && row.oids(arguments).iter().any(|argument| inside.contains(argument))
+        {
+            routines.push(oid);
         }
     });
     routines
@@ -309,6 +308,11 @@ pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
         row.oid(validator)
     })
     .filter(|oid| *oid != 0)
+}
+
+/// Whether the current transaction has written the row of a routine.
+pub fn is_written(state: &State, routine: Oid) -> bool {
+    of_row(state, oids::PROC_BY_OID, routine, "oid", |row, _| row.is_own()).unwrap_or_default()
 }
 
 /// Returns the owner of a routine.

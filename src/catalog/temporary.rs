@@ -173,6 +173,33 @@ pub fn has_permanent_dependents(state: &State, relation: Oid) -> bool {
     dependents.iter().any(|dependent| is_permanent(state, *dependent))
 }
 
+/// Returns the permanent objects that depend on an object, directly or through other temporary
+/// objects, if it is a SECURITY DEFINER routine; otherwise none.
+pub fn permanent_dependents_of_definer(state: &State, object: Address) -> Vec<Address> {
+    if object.0 != oids::PG_PROC || !super::routines::is_definer(state, object.1) {
+        return vec![];
+    }
+    let dependencies = Dependencies::open();
+    let mut seen: HashSet<Address> = HashSet::from([object]);
+    let mut waiting = vec![object];
+    let mut found = Vec::new();
+    while let Some(current) = waiting.pop() {
+        let mut dependents = Vec::new();
+        dependencies.dependents(state, current, |user, _| dependents.push(user));
+        for user in dependents {
+            if seen.len() > MOST || !seen.insert(user) {
+                continue;
+            }
+            if is_permanent(state, user) {
+                found.push(user);
+            } else {
+                waiting.push(user);
+            }
+        }
+    }
+    found
+}
+
 /// Whether an object is permanent: neither temporary nor a part of a temporary object.
 pub fn is_permanent(state: &State, (class, object): Address) -> bool {
     let is_in_permanent_schema = |column: &str| {

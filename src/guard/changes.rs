@@ -15,6 +15,9 @@ use std::collections::{HashMap, HashSet};
 pub enum Changed {
     /// A routine.
     Routine(Oid),
+    /// The catalog row of a routine, which this session or another one has written. GRANT and
+    /// DROP OWNED write only that.
+    RoutineRow(Oid),
     /// EXECUTE on a routine has been granted to PUBLIC by a statement.
     GrantToPublic(Oid),
     /// A relation of any kind, indexes included.
@@ -119,6 +122,15 @@ pub fn all() -> Vec<Changed> {
 pub fn note(changed: Changed) {
     let now = subtransaction();
     CHANGES.with_borrow_mut(|changes| changes.note(changed, now));
+}
+
+/// Records that the catalog row of a routine has been written, unless the routine is to be checked
+/// anyway.
+pub fn note_routine_row(routine: Oid) {
+    let is_known = CHANGES.with_borrow(|c| c.unchecked.contains(&Changed::Routine(routine)));
+    if !is_known {
+        note(Changed::RoutineRow(routine));
+    }
 }
 
 /// Records that these changes have been checked and allowed.

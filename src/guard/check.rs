@@ -6,7 +6,7 @@ use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
 use super::{ended, enforce, reasons, transaction};
-use crate::catalog::temporary::{self, TemporaryDependency};
+use crate::catalog::temporary::{self, Address, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
 use crate::settings::{self, Mode};
@@ -162,7 +162,7 @@ fn cache_hashes_of_exempt(changed: &[Changed], now: &State, own: &Own) {
         Changed::Relation(oid) => {
             may_be_exempt(catalog::PG_CLASS, oid).then_some(ObjectId::Relation(oid))
         }
-        Changed::Routine(oid) => {
+        Changed::Routine(oid) | Changed::RoutineRow(oid) => {
             may_be_exempt(catalog::PG_PROC, oid).then_some(ObjectId::Routine(oid))
         }
         _ => None,
@@ -526,41 +526,54 @@ impl Exempt<'_> {
     }
 }
 
-/// Checks changed permanent objects that depend on a temporary object. They are rejected where
-/// dropping the temporary object would drop an object that the contract protects, or where they
-/// let other sessions call a temporary SECURITY DEFINER routine.
+/// Checks changed permanent objects that depend on a temporary object, and those that depend on a
+/// changed temporary routine. They are rejected where dropping the temporary object would drop an
+/// object that the contract protects, or where they let other sessions call a temporary SECURITY
+/// DEFINER routine.
 fn temporary_dependencies(cx: &Context<'_>, changed: &[Changed], now: &State) -> Vec<Found> {
     let then = transaction::before(now);
     let mut found = Vec::new();
-    for one in changed {
-        let object = match *one {
-            Changed::Relation(oid) => (catalog::PG_CLASS, oid),
-            Changed::Routine(oid) => (catalog::PG_PROC, oid),
-            Changed::Other(catalog, oid) | Changed::Object(catalog, oid) => (catalog, oid),
-            _ => continue,
-        };
-        if !temporary::is_permanent(now, object) {
-            continue;
-        }
+    for object in permanent_objects(changed, now) {
         let dependency = temporary::dependency(now, object);
         if dependency == TemporaryDependency::None
             || dependency == temporary::dependency(&then, object)
         {
             continue;
         }
-        if dependency == TemporaryDependency::TemporaryDefiner
+        let calls_definer = dependency == TemporaryDependency::TemporaryDefiner;
+        if calls_definer
             || temporary::dropped_with(now, object)
                 .into_iter()
                 .any(|object| is_protected(cx, object))
         {
-            let rejection = Rejection::of_temporary_dependency(&catalog::description(
-                object.0.into(),
-                object.1.into(),
-            ));
+            let description = catalog::description(object.0.into(), object.1.into());
+            let rejection = Rejection::of_temporary_dependency(&description, calls_definer);
             found.push(Found { rejection, action: GuardAction::Block, is_settled: true });
         }
     }
     found
+}
+
+/// Returns the changed permanent objects, and the permanent objects that depend on changed
+/// temporary SECURITY DEFINER routines.
+fn permanent_objects(changed: &[Changed], now: &State) -> Vec<Address> {
+    let mut objects = Vec::new();
+    for one in changed {
+        let object = match *one {
+            Changed::Relation(oid) => (catalog::PG_CLASS, oid),
+            Changed::Routine(oid) | Changed::RoutineRow(oid) => (catalog::PG_PROC, oid),
+            Changed::Other(catalog, oid) | Changed::Object(catalog, oid) => (catalog, oid),
+            _ => continue,
+        };
+        if temporary::is_permanent(now, object) {
+            objects.push(object);
+        } else {
+            objects.extend(temporary::permanent_dependents_of_definer(now, object));
+        }
+    }
+    objects.sort_unstable();
+    objects.dedup();
+    objects
 }
 
 /// Whether the contract protects an object: one that it declares, a policy, or the guard itself.
@@ -589,15 +602,17 @@ fn applies(rule: &Rule, states: &Snapshots, are_names_changed: bool) -> bool {
     }
 }
 
-/// Returns schema, name and kind of all relations and routines, and whether they are SECURITY
-/// DEFINER.
-fn names(snapshot: &Snapshot) -> HashSet<(Oid, &str, &str, bool)> {
-    let relations =
-        snapshot.relations.iter().map(|r| (r.schema, r.name.as_str(), r.kind.object_type(), false));
-    let routines = snapshot
-        .routines
+/// Returns schema, name and kind of all relations and routines, the names of the argument types of
+/// the routines, and whether they are SECURITY DEFINER.
+fn names(snapshot: &Snapshot) -> HashSet<(Oid, &str, &str, Vec<&str>, bool)> {
+    let relations = snapshot
+        .relations
         .iter()
-        .map(|r| (r.schema, r.name.as_str(), r.object_type(), r.security_definer));
+        .map(|r| (r.schema, r.name.as_str(), r.kind.object_type(), vec![], false));
+    let routines = snapshot.routines.iter().map(|r| {
+        let arguments = snapshot.argument_names(r);
+        (r.schema, r.name.as_str(), r.object_type(), arguments, r.security_definer)
+    });
     relations.chain(routines).collect()
 }
 

@@ -1,30 +1,14 @@
-//! The routines that a GRANT or REVOKE changes. No hook and no cache callback reports these, so
-//! they are taken from the parse tree; their new state is read from the catalog.
+//! What a GRANT says about routines. Which routines it has changed is read from the catalog, and
+//! not from its names: another session, or a trigger, may have renamed them or changed the
+//! search_path since they were looked up.
 
-use crate::catalog;
 use crate::pg::list::nodes;
-use dragonfly_core::catalog::Oid;
 use pgrx::pg_sys;
 
-/// Returns the routines whose privileges a statement changes: a GRANT or REVOKE, by itself or as an
-/// element of CREATE SCHEMA.
-pub fn routines_of(statement: *mut pg_sys::Node) -> Vec<Oid> {
-    // SAFETY: the parse tree of the command that has just ended; each cast follows the node's tag.
-    unsafe {
-        match (*statement).type_ {
-            pg_sys::NodeTag::T_GrantStmt => of_grant(statement.cast()),
-            pg_sys::NodeTag::T_CreateSchemaStmt => {
-                let elements = nodes((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaElts);
-                let grants = elements.filter(|node| (**node).type_ == pg_sys::NodeTag::T_GrantStmt);
-                grants.flat_map(|node| of_grant(node.cast())).collect()
-            }
-            _ => vec![],
-        }
-    }
-}
-
-/// Whether a statement grants privileges to PUBLIC, by itself or as an element of CREATE SCHEMA.
+/// Whether a statement grants privileges on routines to PUBLIC, by itself or as an element of
+/// CREATE SCHEMA.
 pub fn is_to_public(statement: *mut pg_sys::Node) -> bool {
+    use pg_sys::ObjectType::{OBJECT_FUNCTION, OBJECT_PROCEDURE, OBJECT_ROUTINE};
     // SAFETY: the parse tree of the command that has just ended; each cast follows the node's tag,
     // and grantees are role specifications.
     unsafe {
@@ -32,6 +16,10 @@ pub fn is_to_public(statement: *mut pg_sys::Node) -> bool {
             pg_sys::NodeTag::T_GrantStmt => {
                 let grant = statement.cast::<pg_sys::GrantStmt>();
                 (*grant).is_grant
+                    && matches!(
+                        (*grant).objtype,
+                        OBJECT_FUNCTION | OBJECT_PROCEDURE | OBJECT_ROUTINE
+                    )
                     && nodes((*grant).grantees).any(|role| {
                         (*role.cast::<pg_sys::RoleSpec>()).roletype
                             == pg_sys::RoleSpecType::ROLESPEC_PUBLIC
@@ -44,31 +32,6 @@ pub fn is_to_public(statement: *mut pg_sys::Node) -> bool {
                 grants.any(is_to_public)
             }
             _ => false,
-        }
-    }
-}
-
-/// # Safety
-/// `grant` is a valid statement that has been executed.
-unsafe fn of_grant(grant: *mut pg_sys::GrantStmt) -> Vec<Oid> {
-    use pg_sys::ObjectType::{OBJECT_FUNCTION, OBJECT_PROCEDURE, OBJECT_ROUTINE};
-    // SAFETY: `objects` holds names of schemas or routines with their arguments, as `targtype`
-    // says.
-    unsafe {
-        let kind = (*grant).objtype;
-        if !matches!(kind, OBJECT_FUNCTION | OBJECT_PROCEDURE | OBJECT_ROUTINE) {
-            return vec![];
-        }
-        let objects = nodes((*grant).objects);
-        match (*grant).targtype {
-            pg_sys::GrantTargetType::ACL_TARGET_OBJECT => objects
-                .map(|routine| pg_sys::LookupFuncWithArgs(kind, routine.cast(), true).to_u32())
-                .collect(),
-            pg_sys::GrantTargetType::ACL_TARGET_ALL_IN_SCHEMA => objects
-                .filter_map(|name| catalog::schema_named(std::ffi::CStr::from_ptr(string(name))))
-                .flat_map(catalog::routines_of_schema)
-                .collect(),
-            _ => vec![],
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::pg::call::{Call, sql_function};
 use crate::pg::heap::State;
 use crate::pg::list::nodes;
 use crate::pg::report::Report;
+use crate::pg::syscache;
 use crate::settings::{self, Mode};
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 use std::cell::Cell;
@@ -28,7 +29,7 @@ thread_local! {
 pub fn install() {
     use pg_sys::SysCacheIdentifier::{
         AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, EVENTTRIGGEROID, NAMESPACEOID,
-        PARAMETERACLOID,
+        PARAMETERACLOID, PROCOID,
     };
     // SAFETY: called once, when the library is loaded, by a backend's only thread.
     unsafe {
@@ -39,6 +40,7 @@ pub fn install() {
         for cache in [AUTHMEMROLEMEM, AUTHOID, DATABASEOID, DEFACLROLENSPOBJ, NAMESPACEOID] {
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
         }
+        pg_sys::CacheRegisterSyscacheCallback(PROCOID as i32, Some(routine_changed), none);
         if settings::is_hardened() {
             for cache in [EVENTTRIGGEROID, PARAMETERACLOID] {
                 pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), none);
@@ -72,11 +74,9 @@ sql_function!(
 );
 fn command_end(call: Call) -> pg_sys::Datum {
     let tag = event(call);
-    if let Some(statement) = call.event_trigger_parse_tree() {
-        let is_to_public = grants::is_to_public(statement);
-        for routine in grants::routines_of(statement).into_iter().filter(|oid| *oid != 0) {
-            changes::note(Changed::Routine(routine));
-            if is_to_public {
+    if call.event_trigger_parse_tree().is_some_and(grants::is_to_public) {
+        for one in changes::unchecked() {
+            if let Changed::RoutineRow(routine) = one {
                 changes::note(Changed::GrantToPublic(routine));
             }
         }
@@ -205,6 +205,16 @@ unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32
             EVENTTRIGGEROID | PARAMETERACLOID => Changed::Own,
             _ => Changed::Roles,
         });
+    }
+}
+
+/// Records a change of a row of `pg_proc`. No object access hook reports those of GRANT and DROP
+/// OWNED.
+#[pg_guard]
+unsafe extern "C-unwind" fn routine_changed(_argument: pg_sys::Datum, _cache: i32, hash: u32) {
+    let routine = syscache::oid_of_hash(hash);
+    if routine >= pg_sys::FirstNormalObjectId && transaction::may_change() {
+        changes::note_routine_row(routine);
     }
 }
 

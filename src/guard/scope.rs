@@ -25,14 +25,19 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Returns the scope of some changes: the changed objects and the members of changed
-    /// extensions.
+    /// Returns the scope of some changes: the changed objects, the members of changed extensions,
+    /// and the routines with an argument of a renamed or moved type.
     pub fn of(changed: &[Changed], then: &State, now: &State) -> Self {
         let mut scope = Self::default();
+        let mut renamed = HashSet::new();
         for one in changed {
             match *one {
                 Changed::Relation(oid) => scope.relations.push(oid),
                 Changed::Routine(oid) | Changed::GrantToPublic(oid) => scope.routines.push(oid),
+                // Those of other sessions are the same in both states.
+                Changed::RoutineRow(oid) => {
+                    scope.routines.extend(catalog::routine_is_written(now, oid).then_some(oid));
+                }
                 Changed::Extension(oid) => scope.extension(oid, then, now),
                 Changed::Object(..) => scope.has_dependents = true,
                 Changed::Other(catalog, oid) => {
@@ -40,6 +45,9 @@ impl Scope {
                     scope
                         .placed
                         .extend(place.filter(|_| place != catalog::place(then, catalog, oid)));
+                    if catalog == catalog::PG_TYPE && catalog::type_is_renamed(then, now, oid) {
+                        renamed.insert(oid);
+                    }
                 }
                 Changed::Catalogs => scope.has(Aspect::Catalogs),
                 Changed::Own => scope.has(Aspect::Own),
@@ -50,6 +58,10 @@ impl Scope {
         }
         if !scope.placed.is_empty() {
             scope.has(Aspect::Placed);
+        }
+        if !renamed.is_empty() {
+            // The names of its argument types are part of the identity of a routine.
+            scope.routines.extend(catalog::routines_with_argument(now, &renamed));
         }
         for list in [&mut scope.relations, &mut scope.routines] {
             list.sort_unstable();
@@ -133,6 +145,7 @@ impl Parts {
             || before.routines != after.routines
             // What a body does with arguments whose types callers choose.
             || before.caller_typed != after.caller_typed
+            || before.types != after.types
             || before.relation_extension != after.relation_extension
             || before.routine_extension != after.routine_extension
     }

@@ -4,13 +4,15 @@
 use super::plan::{self, Plan};
 use super::scope::{Parts, Scope};
 use super::transaction;
-use crate::catalog::{self, Concerning, Own, Place};
+use crate::catalog::{self, Concerning, Extent, Own, Place};
 use crate::pg::heap::{State, interrupts};
 use crate::settings;
 use crate::store::contract;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::extension::SCHEMA;
-use dragonfly_core::catalog::{ObjectKind, Oid, OidMap, Privileges, Routine, Schema, Snapshot};
+use dragonfly_core::catalog::{
+    ObjectKind, Oid, OidMap, PG_CATALOG, Privileges, Routine, Schema, Snapshot,
+};
 use dragonfly_core::contract::Contract;
 use dragonfly_core::rules::Context;
 use dragonfly_core::search_path::settings as path_settings;
@@ -79,7 +81,10 @@ pub fn read(
     match plan {
         Plan::Skip => None,
         Plan::Everything => Some(reader.everything()),
-        Plan::Schemas => Some(reader.schemas(&aspects, schemas, bases)),
+        Plan::Schemas => {
+            let misplaced = reader.misplaced(parts, &bases);
+            Some(reader.schemas(&aspects, &schemas | &misplaced, bases))
+        }
         Plan::Changed => reader.changed(&aspects, parts, bases),
     }
     .map(|states| Snapshots { base, ..states })
@@ -97,6 +102,18 @@ impl Bases {
         before.roles != after.roles
             || before.memberships != after.memberships
             || before.database != after.database
+    }
+
+    /// Returns those of some schemas that have another name than before.
+    fn renamed(&self, schemas: &HashSet<Oid>) -> HashSet<Oid> {
+        let name = |base: &Snapshot, oid: Oid| {
+            base.schemas.iter().find(|s| s.oid == oid).map(|s| s.name.clone())
+        };
+        let is_renamed = |oid: &Oid| {
+            let names = name(&self.before, *oid).zip(name(&self.after, *oid));
+            names.is_some_and(|(old, new)| old != new)
+        };
+        schemas.iter().copied().filter(is_renamed).collect()
     }
 
     /// Returns the schemas that have changed, temporary schemas excepted, without those that are as
@@ -172,6 +189,22 @@ impl Reader<'_> {
         Snapshots { own, ..self.snapshots(before, after, Plan::Schemas) }
     }
 
+    /// Returns the schemas that another role has moved a changed object into.
+    fn misplaced(&self, parts: Parts, bases: &Bases) -> HashSet<Oid> {
+        let owners: HashMap<Oid, Oid> =
+            bases.after.schemas.iter().map(|schema| (schema.oid, schema.owner)).collect();
+        let is_owners = |schema: Oid, owner: Oid| owners.get(&schema) == Some(&owner);
+        // The common case is decided without the privileges of all roles.
+        if self.scope.placed.iter().all(|place| is_owners(place.schema, place.owner))
+            && parts.after.routines.iter().all(|r| is_owners(r.schema, r.owner))
+            && !parts.after.relations.iter().any(|r| r.schema == PG_CATALOG)
+        {
+            return HashSet::new();
+        }
+        let after = catalog::around(parts.after, (*bases.after).clone(), self.now);
+        schemas_with_misplaced(&self.scope.placed, &parts.before, &after)
+    }
+
     fn changed(self, aspects: &plan::Aspects, parts: Parts, bases: Bases) -> Option<Snapshots> {
         let Bases { before, after } = bases;
         let mut before = catalog::around(parts.before, Rc::unwrap_or_clone(before), self.then);
@@ -194,7 +227,7 @@ impl Reader<'_> {
         }
         if after.routines.iter().any(|r| r.security_definer) {
             let wanted = searched_schemas(&self.contract, &before, &after, &|_| true);
-            add_contents(&mut after, self.now, &self.contract, &wanted);
+            add_contents(&mut after, self.now, &self.contract, &wanted, Extent::Few);
             catalog::bodies(self.now, &self.contract, &mut after);
         }
         Some(Snapshots { own: shows_own, ..self.snapshots(before, after, Plan::Changed) })
@@ -211,9 +244,16 @@ impl Reader<'_> {
         let names: HashSet<String> =
             [named(&bases.before), named(&bases.after)].concat().into_iter().collect();
         let parts = self.scope.parts(self.then, self.now);
+        let renamed = bases.renamed(schemas);
+        let with_argument = if renamed.is_empty() {
+            vec![]
+        } else {
+            catalog::routines_with_argument_in(self.now, &renamed)
+        };
         let read = |state: &State, base: &Snapshot, parts: [&Snapshot; 2]| {
             let relations = parts.iter().flat_map(|part| &part.relations).map(|r| r.oid).collect();
-            let routines = parts.iter().flat_map(|part| &part.routines).map(|r| r.oid).collect();
+            let routines = parts.iter().flat_map(|part| &part.routines).map(|r| r.oid);
+            let routines = routines.chain(with_argument.iter().copied()).collect();
             let wanted =
                 Concerning { schemas, names: &names, relations: &relations, routines: &routines };
             catalog::concerning(state, base.clone(), &self.contract, &wanted)
@@ -229,8 +269,9 @@ impl Reader<'_> {
         let searched =
             searched_schemas(&self.contract, &before, &after, &|r| changed.contains(&r.oid));
         let wanted = searched.union(schemas).copied().collect();
-        add_contents(&mut before, self.then, &self.contract, &wanted);
-        add_contents(&mut after, self.now, &self.contract, &wanted);
+        let extent = if schemas.contains(&PG_CATALOG) { Extent::All } else { Extent::Few };
+        add_contents(&mut before, self.then, &self.contract, &wanted, extent);
+        add_contents(&mut after, self.now, &self.contract, &wanted, extent);
         catalog::bodies(self.now, &self.contract, &mut after);
         (before, after)
     }
@@ -257,6 +298,8 @@ fn schemas_with_misplaced(placed: &[Place], before: &Snapshot, after: &Snapshot)
             placed.push(Place { schema: routine.schema, owner: routine.owner });
         }
     }
+    let in_catalog = after.relations.iter().filter(|relation| relation.schema == PG_CATALOG);
+    placed.extend(in_catalog.map(|r| Place { schema: r.schema, owner: r.owner }));
     if placed.is_empty() {
         return HashSet::new();
     }
@@ -276,7 +319,7 @@ fn schemas_with_misplaced(placed: &[Place], before: &Snapshot, after: &Snapshot)
 }
 
 /// Returns the schemas in the search paths of the SECURITY DEFINER routines for which `counts`, and
-/// in the contract's own search_path, which the HINT uses.
+/// in the contract's own search_path, which the HINT uses. `pg_catalog` is in every search_path.
 fn searched_schemas(
     contract: &Contract,
     before: &Snapshot,
@@ -288,6 +331,7 @@ fn searched_schemas(
     for routine in
         before.routines.iter().chain(&after.routines).filter(|r| r.security_definer && counts(r))
     {
+        names.insert("pg_catalog".to_owned());
         let paths = path_settings(&routine.config)
             .into_iter()
             .filter_map(|value| after.split_path(value).ok());
@@ -306,6 +350,7 @@ fn add_contents(
     state: &State,
     contract: &Contract,
     schemas: &HashSet<Oid>,
+    extent: Extent,
 ) {
     let owners: HashSet<Oid> =
         snapshot.routines.iter().filter(|r| r.security_definer).map(|r| r.owner).collect();
@@ -317,7 +362,7 @@ fn add_contents(
         let by_some = |role: Oid| owners.iter().any(|owner| !cx.paths.trusts(role, *owner));
         snapshot.roles.iter().map(|r| r.oid).filter(|r| by_some(*r)).collect()
     };
-    for content in catalog::contents(state, schemas, snapshot.roles.len(), untrusted) {
+    for content in catalog::contents(state, schemas, extent, snapshot.roles.len(), untrusted) {
         snapshot
             .contents
             .entry(content.place.schema)

@@ -54,6 +54,12 @@ impl State {
         }
     }
 
+    /// Whether the state shows all changes of this transaction, as the system caches do.
+    pub fn is_current(&self) -> bool {
+        // SAFETY: the snapshot is valid while it is registered; reads the state of the transaction.
+        unsafe { (*self.0).curcid >= pg_sys::GetCurrentCommandId(false) }
+    }
+
     /// Returns which transactions are committed in the state. Two states that agree in this differ
     /// in changes of this transaction only.
     pub fn committed(&self) -> Committed {
@@ -287,6 +293,15 @@ impl<'t> Row<'t> {
     /// `tuple` belongs to that table and is valid as long as the row is used.
     pub unsafe fn from_tuple(tuple: pg_sys::HeapTuple, table: &'t Table) -> Self {
         Self { tuple, table }
+    }
+
+    /// Whether the current transaction, or a subtransaction of it, has written the row.
+    pub fn is_own(&self) -> bool {
+        // SAFETY: the tuple is valid; reads its header and the state of the transaction.
+        unsafe {
+            let writer = pg_sys::HeapTupleHeaderGetXmin((*self.tuple).t_data);
+            pg_sys::TransactionIdIsCurrentTransactionId(writer)
+        }
     }
 
     /// Whether the column is null.

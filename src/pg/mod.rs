@@ -15,6 +15,7 @@ pub mod scratch;
 pub mod setting;
 pub mod statement;
 pub mod subtransaction;
+pub mod syscache;
 pub mod text;
 pub mod write;
 

@@ -1078,3 +1078,74 @@ fn rejection_names_problem_reason_and_next_action() {
         ],
     );
 }
+
+/// `pg_catalog` is searched by every routine, whether its path names it or not, and no object
+/// depends on it.
+#[test]
+fn change_that_lets_others_into_pg_catalog_is_rejected() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, "catalog");
+    unguarded(
+        &mut client,
+        "CREATE FUNCTION hostile.lower(int) RETURNS int LANGUAGE sql AS 'SELECT 1';
+         ALTER FUNCTION hostile.lower OWNER TO mallory;
+         CREATE TYPE hostile.ty AS (a int); ALTER TYPE hostile.ty OWNER TO mallory;
+         CREATE DOMAIN hostile.dom AS int; ALTER DOMAIN hostile.dom OWNER TO mallory;
+         CREATE OPERATOR hostile.### (FUNCTION = int4eq, LEFTARG = int, RIGHTARG = int);
+         ALTER OPERATOR hostile.### (int, int) OWNER TO mallory;
+         CREATE TABLE hostile.tab (a int); ALTER TABLE hostile.tab OWNER TO mallory;
+         CREATE FUNCTION pg_catalog.added(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    );
+    for sql in [
+        "GRANT CREATE ON SCHEMA pg_catalog TO mallory",
+        "GRANT ALL ON SCHEMA pg_catalog TO PUBLIC",
+        "ALTER SCHEMA pg_catalog OWNER TO mallory",
+        "ALTER FUNCTION hostile.lower SET SCHEMA pg_catalog",
+        "ALTER TYPE hostile.ty SET SCHEMA pg_catalog",
+        "ALTER DOMAIN hostile.dom SET SCHEMA pg_catalog",
+        "ALTER OPERATOR hostile.### (int, int) SET SCHEMA pg_catalog",
+        "ALTER TABLE hostile.tab SET SCHEMA pg_catalog",
+        "ALTER FUNCTION pg_catalog.added OWNER TO mallory",
+        "SET dragonfly_guard.check_at = commit; BEGIN; CREATE SCHEMA unrelated; ALTER FUNCTION \
+         hostile.lower SET SCHEMA pg_catalog; COMMIT",
+        // Another changed schema does not hide where an object has been moved to.
+        "BEGIN; CREATE SCHEMA unrelated; ALTER FUNCTION hostile.lower SET SCHEMA api; COMMIT",
+    ] {
+        let rejected = rejection(&mut client, sql);
+        let _ = client.batch_execute("ROLLBACK");
+        client.batch_execute("RESET ALL").unwrap();
+        let (message, what) = (rejected.message, "SECURITY DEFINER routines unsafe");
+        assert!(message.contains(what) && message.contains("api.good_p()"), "{sql}: {message}");
+    }
+    let schema = attempt(&mut client, "GRANT CREATE ON SCHEMA information_schema TO mallory");
+    assert!(schema.unwrap_err().message.contains("schema_create on schema information_schema"));
+    passes(
+        &mut client,
+        &[
+            "ALTER FUNCTION pg_catalog.added(int) RENAME TO renamed",
+            "GRANT USAGE ON SCHEMA pg_catalog TO mallory",
+        ],
+    );
+    // With the guard off: the audit, the verdict on a path and the next routine show it.
+    unguarded(&mut client, "ALTER FUNCTION hostile.lower SET SCHEMA pg_catalog");
+    let verdict = "SELECT reasons::text FROM ops.judge_search_path('api, pg_temp', 'app_owner')";
+    assert_eq!(column(&mut client, verdict), ["{FOREIGN_OBJECTS:pg_catalog:mallory}"]);
+    let unsafe_now = "SELECT object FROM ops.audit_security() WHERE rule = \
+                      'security_definer_search_path' AND detail LIKE '%pg_catalog%' ORDER BY 1";
+    assert_eq!(column(&mut client, unsafe_now), ["api.good()", "api.good_p()", "api.worse()"]);
+    let created = rejection(
+        &mut client,
+        "SET ROLE app_owner; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY DEFINER SET \
+         search_path = api, pg_temp AS 'SELECT 1'",
+    );
+    assert!(created.detail.contains("\"pg_catalog\" contains objects"), "{created:?}");
+    client.batch_execute("RESET ROLE").unwrap();
+    unguarded(
+        &mut client,
+        "ALTER FUNCTION pg_catalog.lower(int) SET SCHEMA hostile; GRANT CREATE ON SCHEMA \
+         pg_catalog TO mallory",
+    );
+    let created = "SELECT fix FROM ops.audit_security() WHERE rule = 'schema_create' AND object = \
+                   'pg_catalog'";
+    assert_eq!(column(&mut client, created), ["REVOKE CREATE ON SCHEMA pg_catalog FROM mallory;"]);
+}

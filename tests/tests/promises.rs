@@ -397,6 +397,8 @@ fn permanent_object_with_a_temporary_dependency_is_rejected() {
     );
     let definer = "CREATE FUNCTION pg_temp.d(text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER \
                    AS 'BEGIN RETURN $1; END'";
+    let invoker = definer.replace(" SECURITY DEFINER", "");
+    let replaced = definer.replace("CREATE", "CREATE OR REPLACE");
     for sql in [
         "CREATE TEMP TABLE tt (a int); CREATE FUNCTION elsewhere.tf() RETURNS bigint LANGUAGE sql \
          BEGIN ATOMIC SELECT count(*) FROM tt; END;
@@ -440,6 +442,22 @@ fn permanent_object_with_a_temporary_dependency_is_rejected() {
         &format!(
             "SET dragonfly_guard.check_at = commit; BEGIN; CREATE SCHEMA zzz; {definer}; CREATE \
              VIEW elsewhere.v AS SELECT pg_temp.d('x'); COMMIT"
+        ),
+        // It becomes SECURITY DEFINER after the permanent object was created.
+        &format!(
+            "{invoker}; CREATE TABLE elsewhere.later (a int, b text DEFAULT pg_temp.d('x')); \
+             ALTER FUNCTION pg_temp.d SECURITY DEFINER"
+        ),
+        &format!("{invoker}; CREATE VIEW elsewhere.late AS SELECT pg_temp.d('x'); {replaced}"),
+        &format!(
+            "{invoker}; CREATE FUNCTION pg_temp.calls() RETURNS text LANGUAGE sql BEGIN ATOMIC \
+             SELECT pg_temp.d('x'); END; CREATE VIEW elsewhere.late AS SELECT pg_temp.calls(); \
+             ALTER FUNCTION pg_temp.d SECURITY DEFINER"
+        ),
+        &format!(
+            "SET dragonfly_guard.check_at = commit; BEGIN; {invoker}; CREATE OPERATOR \
+             elsewhere.### (RIGHTARG = text, FUNCTION = pg_temp.d); ALTER FUNCTION pg_temp.d \
+             SECURITY DEFINER; COMMIT"
         ),
     ] {
         let mut client =

@@ -189,11 +189,18 @@ impl Rejection {
     }
 
     /// Returns the rejection of a permanent object that depends on a temporary one; `description`
-    /// is the permanent object's.
+    /// is the permanent object's. `calls_definer`: it calls a temporary SECURITY DEFINER routine.
     #[must_use]
-    pub fn of_temporary_dependency(description: &str) -> Self {
+    pub fn of_temporary_dependency(description: &str, calls_definer: bool) -> Self {
         let rule = &required_object_missing::RULE;
         let message = format!("{} depends on a temporary object", printable(description));
+        let consequence = if calls_definer {
+            "Through it, other sessions would execute a temporary SECURITY DEFINER routine with \
+             the privileges of its owner and their own search_path."
+        } else {
+            "At the end of the session or transaction, the server would drop it, or a policy of \
+             it, together with the temporary object, and no event trigger would fire."
+        };
         Self {
             rule,
             object: description.to_owned(),
@@ -201,11 +208,7 @@ impl Rejection {
             verdict: None,
             problem: format!("{message}."),
             message,
-            detail: format!(
-                "At the end of the session or transaction, the server would drop it, or a policy \
-                 of it, together with the temporary object, and no event trigger would fire. {}",
-                source(rule)
-            ),
+            detail: format!("{consequence} {}", source(rule)),
             hint: "Create it without the temporary table, type or function.".to_owned(),
             regression: None,
         }

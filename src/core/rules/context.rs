@@ -13,7 +13,7 @@ use crate::contract::{
 use crate::requests::Requests;
 use crate::rule::Rule;
 use crate::search_path::SearchPaths;
-use crate::sql::{argument_types, quote_ident};
+use crate::sql::{argument_types, canonical_type, quote_ident};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -515,7 +515,11 @@ impl<'a> Context<'a> {
         let Some(declared) = declared else { return true };
         let actual = self.snapshot.argument_names(routine);
         let own = |name: &str| name.strip_prefix("pg_catalog.").unwrap_or(name).to_owned();
-        actual.into_iter().map(own).eq(argument_types(declared))
+        let (actual, declared) = (actual.into_iter().map(own), argument_types(declared));
+        actual.len() == declared.len()
+            && actual.zip(&declared).all(|(actual, declared)| {
+                actual == *declared || canonical_type(&actual) == canonical_type(declared)
+            })
     }
 
     /// Returns a relation as the object of a finding.

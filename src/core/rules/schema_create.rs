@@ -1,8 +1,8 @@
-//! An untrusted role has CREATE on a governed schema or on the database; it is one finding for all
-//! SECURITY DEFINER routines that search the schema.
+//! An untrusted role has CREATE on a governed schema, a schema of the server or the database; it is
+//! one finding for all SECURITY DEFINER routines that search the schema.
 
 use super::context::Context;
-use super::shared::creators;
+use super::shared::creators::{self, SERVER};
 use super::shared::privileges::Difference;
 use super::shared::target::Target;
 use crate::catalog::Privileges;
@@ -14,8 +14,8 @@ use serde_json::json;
 /// The rule.
 pub static RULE: Rule = Rule {
     id: "schema_create",
-    title: "An untrusted role can create objects in a governed schema, or schemas in the \
-            database",
+    title: "An untrusted role can create objects in a governed schema or in pg_catalog, or \
+            schemas in the database",
     area: Area::Grants,
     severity: Severity::Error,
     guard: GuardAction::Block,
@@ -23,7 +23,8 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::Schemas,
     breaks_declared: false,
     section: "6",
-    checks: "Only trusted owners have CREATE on governed schemas and on the database.",
+    checks: "Only trusted owners have CREATE on governed schemas and on the database, and only \
+             superusers on pg_catalog and information_schema.",
     why: "A role with CREATE on a schema can create objects that a SECURITY DEFINER routine finds \
           before the intended ones, and so run code as the owner of the routine. \
           ALL in the contract means all privileges on the objects, not CREATE on the schema.",
@@ -49,7 +50,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         Severity::Error,
         out,
     );
-    for (schema, _) in cx.schemas() {
+    let of_server = SERVER.iter().filter_map(|name| cx.snapshot.schema_named(name));
+    for schema in cx.schemas().map(|(schema, _)| schema).chain(of_server) {
         let target = Target::of_schema(cx, schema);
         let mut drafts: Vec<Draft> = creators::creators(cx, schema)
             .into_iter()

@@ -4,8 +4,8 @@
 use super::value::{settings, stored_value};
 use crate::access::Access;
 use crate::catalog::{
-    Acl, ContentKind, ObjectKind, Oid, OidMap, PG_DATABASE_OWNER, PUBLIC, Privileges, Schema,
-    Snapshot,
+    Acl, ContentKind, ObjectKind, Oid, OidMap, PG_CATALOG, PG_DATABASE_OWNER, PUBLIC, Privileges,
+    Schema, Snapshot,
 };
 use crate::sql::printable;
 use std::cell::{OnceCell, RefCell};
@@ -114,8 +114,9 @@ pub struct Reason {
     pub schema: Option<String>,
     /// Who could exploit it.
     pub role: Option<Exploiter>,
-    /// For FOREIGN_OBJECTS: whether there are other objects than tables and views. Only then does
-    /// the guard block, because an application's own tables in a shared schema are common.
+    /// For FOREIGN_OBJECTS: whether there are other objects than tables and views, or any in
+    /// pg_catalog. Only then does the guard block, because an application's own tables in a shared
+    /// schema are common.
     pub planted_code: bool,
     /// For CALLER_TYPES: what the role can do, as the rest of a sentence about it.
     pub ability: Option<String>,
@@ -382,7 +383,7 @@ impl<'a> SearchPaths<'a> {
         }
         // pg_catalog is searched even if it is not listed.
         if let Some(catalog) = self.snapshot.schema_named("pg_catalog") {
-            self.writers(catalog, owner, &mut reasons);
+            self.schema(catalog, owner, &mut reasons);
         }
         self.temp(&path, owner, &mut reasons);
         if path.iter().position(|name| name == "pg_catalog").is_some_and(|at| at > 0) {
@@ -412,14 +413,22 @@ impl<'a> SearchPaths<'a> {
             ));
             return;
         };
+        self.schema(schema, owner, reasons);
+    }
+
+    /// Adds the reasons about a schema that exists: who can create objects there, and who owns
+    /// some.
+    fn schema(&self, schema: &Schema, owner: Oid, reasons: &mut Vec<Reason>) {
         self.writers(schema, owner, reasons);
-        // By role, whether it owns other objects than relations.
+        // By role, whether it owns other objects than an application's own relations.
         let mut owners: BTreeMap<Exploiter, bool> = BTreeMap::new();
         for &(content_owner, kind) in self.snapshot.contents.get(&schema.oid).into_iter().flatten()
         {
             if !self.trusts(content_owner, owner) {
                 let role = self.exploiter(content_owner);
-                *owners.entry(role).or_default() |= kind != ContentKind::Relation;
+                // A relation in pg_catalog hides those of the application.
+                let is_code = kind != ContentKind::Relation || schema.oid == PG_CATALOG;
+                *owners.entry(role).or_default() |= is_code;
             }
         }
         for (role, planted_code) in owners {

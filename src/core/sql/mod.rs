@@ -128,6 +128,68 @@ pub fn argument_types(list: &str) -> Vec<String> {
     types
 }
 
+/// Returns a type as [`argument_types`] returns it, written as the server prints it: `bigint` for
+/// `INT8`, `character varying[]` for `varchar(5)[]`, `app.t` for `"app"."t"`.
+#[must_use]
+pub fn canonical_type(name: &str) -> String {
+    let plain = without_modifiers(name);
+    let element = plain.trim_end_matches(|c: char| {
+        matches!(c, '[' | ']') || c.is_ascii_digit() || c.is_whitespace()
+    });
+    let is_array = plain[element.len()..].contains('[');
+    let element = if is_array { element } else { plain.trim_end() };
+    let (words, array) = (folded(element), if is_array { "[]" } else { "" });
+    let words = words.strip_prefix("pg_catalog.").unwrap_or(&words);
+    let standard = SYNONYMS.iter().find(|(synonym, _)| *synonym == words);
+    format!("{}{array}", standard.map_or(words, |(_, standard)| standard))
+}
+
+/// The names by which SQL knows the server's types, and those that the server prints.
+const SYNONYMS: [(&str, &str); 19] = [
+    ("bool", "boolean"),
+    ("bpchar", "character"),
+    ("char", "character"),
+    ("char varying", "character varying"),
+    ("decimal", "numeric"),
+    ("dec", "numeric"),
+    ("float", "double precision"),
+    ("float4", "real"),
+    ("float8", "double precision"),
+    ("int", "integer"),
+    ("int2", "smallint"),
+    ("int4", "integer"),
+    ("int8", "bigint"),
+    ("time", "time without time zone"),
+    ("timestamp", "timestamp without time zone"),
+    ("timestamptz", "timestamp with time zone"),
+    ("timetz", "time with time zone"),
+    ("varbit", "bit varying"),
+    ("varchar", "character varying"),
+];
+
+/// Returns the words and names of a type in lower case where they are not quoted, with quotes only
+/// where they are required, and with single spaces.
+fn folded(name: &str) -> String {
+    let (mut out, mut rest) = (String::new(), name.trim());
+    while let Some(next) = rest.chars().next() {
+        if next == '"'
+            && let Some((quoted, after)) = unquote(rest)
+        {
+            out.push_str(&quote_ident(&quoted));
+            rest = after;
+        } else if next.is_whitespace() {
+            rest = rest.trim_start();
+            if !out.ends_with('.') && !rest.starts_with('.') {
+                out.push(' ');
+            }
+        } else {
+            out.push(next.to_ascii_lowercase());
+            rest = &rest[next.len_utf8()..];
+        }
+    }
+    out
+}
+
 /// Returns the name of a type without its modifiers: `numeric[]` for `numeric(12,2)[]`.
 #[must_use]
 pub fn without_modifiers(name: &str) -> String {
@@ -362,6 +424,25 @@ mod tests {
             ("text", "text"),
         ] {
             assert_eq!(without_modifiers(name), plain);
+        }
+    }
+
+    #[test]
+    fn synonyms_of_a_type_have_one_canonical_name() {
+        for (names, canonical) in [
+            (vec!["int8", "INT8", "pg_catalog.int8", "bigint"], "bigint"),
+            (vec!["varchar", "varchar(5)", "character  varying"], "character varying"),
+            (vec!["int[]", "integer[][]", "int4 [3]"], "integer[]"),
+            (vec!["timestamptz", "timestamp(3) with time zone"], "timestamp with time zone"),
+            (vec!["app.t", "App.T", "\"app\".\"t\"", "app . t"], "app.t"),
+            (vec!["app.\"T\"[]", "APP.\"T\" []"], "app.\"T\"[]"),
+            (vec!["\"char\"", "pg_catalog.\"char\""], "\"char\""),
+            (vec!["app.int8"], "app.int8"),
+            (vec!["app.\"a.b c\""], "app.\"a.b c\""),
+        ] {
+            for name in names {
+                assert_eq!(canonical_type(name), canonical, "{name}");
+            }
         }
     }
 

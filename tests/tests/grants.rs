@@ -1,0 +1,128 @@
+//! A GRANT on routines is checked by the rows that it has written, and not by its names: these may
+//! mean other routines when it is checked.
+
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
+use postgres::Client;
+use std::thread;
+use std::time::Duration;
+
+/// `secret.target` and `app.target` are SECURITY DEFINER routines that anon must not execute.
+const WORLD: &str = "
+    SELECT set_config('dragonfly_guard.mode', 'off', false);
+    CREATE ROLE app_owner; CREATE ROLE anon;
+    CREATE SCHEMA app AUTHORIZATION app_owner; CREATE SCHEMA secret AUTHORIZATION app_owner;
+    GRANT USAGE ON SCHEMA app, secret TO anon; GRANT CREATE ON DATABASE grants TO app_owner;
+    SET ROLE app_owner;
+    CREATE FUNCTION app.target() RETURNS int LANGUAGE sql SECURITY DEFINER
+      SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
+    CREATE FUNCTION secret.target() RETURNS int LANGUAGE sql SECURITY DEFINER
+      SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
+    CREATE FUNCTION app.harmless() RETURNS int LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION app.moves() RETURNS int LANGUAGE plpgsql
+      AS $$ BEGIN PERFORM set_config('search_path', 'secret', true); RETURN 1; END $$;
+    REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA app, secret FROM PUBLIC;
+    RESET ROLE; RESET dragonfly_guard.mode;
+    SELECT FROM ops.load_contract(ops.infer_contract('{app,secret}') || '{\"functions\": []}', \
+    'none');";
+
+fn executable_by_anon(client: &mut Client) -> Vec<String> {
+    column(
+        client,
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace::regnamespace::text IN \
+         ('app', 'secret') AND has_function_privilege('anon', oid, 'EXECUTE') ORDER BY 1",
+    )
+}
+
+/// Asserts that a statement is rejected because anon would execute `routine`.
+fn is_rejected(client: &mut Client, sql: &str, routine: &str) {
+    let rejected = attempt(client, sql).expect_err(sql);
+    client.batch_execute("ROLLBACK; RESET ROLE; RESET search_path").unwrap();
+    let what = format!("security_definer_executable_by_clients on function {routine}");
+    assert!(rejected.code == "0LP01" && rejected.message.contains(&what), "{sql}: {rejected:?}");
+}
+
+#[test]
+fn grant_is_rejected_whatever_its_names_mean_afterwards() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("grants");
+    client.batch_execute(WORLD).unwrap();
+    for sql in [
+        "GRANT EXECUTE ON FUNCTION secret.target() TO anon",
+        "GRANT ALL ON ROUTINE secret.target TO anon",
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA secret TO anon",
+        "GRANT EXECUTE ON FUNCTION secret.target TO PUBLIC",
+        "DO $$ BEGIN GRANT EXECUTE ON FUNCTION secret.target TO anon; ALTER FUNCTION secret.target \
+         RENAME TO other; END $$",
+        "BEGIN; SAVEPOINT s; GRANT EXECUTE ON FUNCTION app.harmless TO app_owner; ROLLBACK TO s; \
+         GRANT EXECUTE ON FUNCTION secret.target TO anon; COMMIT",
+        "SET search_path = secret; GRANT EXECUTE ON FUNCTION target() TO anon",
+        // A bound of a partition changes the search_path between the elements.
+        "SET ROLE app_owner; SET search_path = app; CREATE SCHEMA hole
+         CREATE TABLE p (a int) PARTITION BY RANGE (a)
+         CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (app.moves()) TO (100)
+         GRANT EXECUTE ON FUNCTION target() TO anon",
+    ] {
+        is_rejected(&mut client, sql, "secret.target()");
+    }
+    // With check_at = commit the name is gone when the transaction is checked.
+    is_rejected(
+        &mut client,
+        "SET dragonfly_guard.check_at = commit; BEGIN; GRANT EXECUTE ON FUNCTION secret.target TO \
+         anon; ALTER FUNCTION secret.target RENAME TO other; COMMIT",
+        "secret.other()",
+    );
+    client.batch_execute("RESET dragonfly_guard.check_at").unwrap();
+    // Another event trigger changes the search_path before the guard is called.
+    client
+        .batch_execute(
+            "CREATE FUNCTION public.moves() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN \
+             PERFORM set_config('search_path', 'app', false); END $$;
+             CREATE EVENT TRIGGER aaa ON ddl_command_end EXECUTE FUNCTION public.moves()",
+        )
+        .unwrap();
+    let sql = "SET search_path = secret; GRANT EXECUTE ON FUNCTION target() TO anon";
+    is_rejected(&mut client, sql, "secret.target()");
+    client.batch_execute("DROP EVENT TRIGGER aaa; RESET search_path").unwrap();
+    assert_eq!(executable_by_anon(&mut client), [""; 0]);
+    // What the contract does not forbid passes.
+    client
+        .batch_execute(
+            "GRANT EXECUTE ON FUNCTION secret.target TO app_owner; REVOKE EXECUTE ON \
+             ALL FUNCTIONS IN SCHEMA app FROM anon",
+        )
+        .unwrap();
+}
+
+/// GRANT looks all names up first and locks no routine. So another session can rename one that is
+/// granted later.
+#[test]
+fn grant_is_rejected_if_another_session_renames_the_routine_meanwhile() {
+    let cluster = Cluster::start();
+    let mut admin = cluster.guarded("grants");
+    admin.batch_execute(WORLD).unwrap();
+    // The row of this routine is locked, so that the GRANT waits after it has looked up the names.
+    let mut holder = cluster.connect("grants", SUPERUSER);
+    holder.batch_execute("BEGIN; ALTER FUNCTION app.harmless() COST 7").unwrap();
+    let mut granting = cluster.connect("grants", SUPERUSER);
+    let grant = thread::spawn(move || {
+        attempt(
+            &mut granting,
+            "SET ROLE app_owner; GRANT EXECUTE ON FUNCTION app.harmless(), secret.target() TO anon",
+        )
+    });
+    let waits = "SELECT pid::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query \
+                 LIKE '%GRANT EXECUTE%' AND pid <> pg_backend_pid()";
+    while column(&mut admin, waits).is_empty() {
+        assert!(!grant.is_finished(), "the GRANT waits for the row");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let mut renaming = cluster.connect("grants", SUPERUSER);
+    renaming
+        .batch_execute("SET ROLE app_owner; ALTER FUNCTION secret.target() RENAME TO target2")
+        .unwrap();
+    holder.batch_execute("ROLLBACK").unwrap();
+    let rejected = grant.join().unwrap().unwrap_err();
+    let what = "security_definer_executable_by_clients on function secret.target2()";
+    assert!(rejected.message.contains(what), "{rejected:?}");
+    assert_eq!(executable_by_anon(&mut admin), [""; 0]);
+}
