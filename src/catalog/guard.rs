@@ -29,6 +29,12 @@ const LOADING_SETTINGS: [&str; 3] =
 /// The setting that determines the file of the library since PostgreSQL 18.
 const LIBRARY_PATH: &str = "dynamic_library_path";
 
+/// Whether the guard depends on a parameter, so that no role may set it.
+pub fn is_own_parameter(name: &str) -> bool {
+    let is_used = name != LIBRARY_PATH || VERSION >= 18;
+    is_used && (DISABLING_SETTINGS.contains(&name) || LOADING_SETTINGS.contains(&name))
+}
+
 /// Whether a setting disables the guard in sessions that have it.
 pub fn disables_guard(setting: &str, value: &str) -> bool {
     // A path that leads to the file that is loaded now changes nothing.
@@ -326,11 +332,7 @@ fn parameter_acls(state: &State, snapshot: &mut Snapshot) {
     let (name, acl) = (table.column("parname"), table.column("paracl"));
     table.scan(state, |row| {
         let name = row.text(name).unwrap_or_default();
-        let is_used = name != LIBRARY_PATH || VERSION >= 18;
-        if is_used
-            && (DISABLING_SETTINGS.contains(&name.as_str())
-                || LOADING_SETTINGS.contains(&name.as_str()))
-        {
+        if is_own_parameter(&name) {
             snapshot.guard.parameters.push((name, row.acl(acl).unwrap_or_default()));
         }
     });

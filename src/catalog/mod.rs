@@ -18,6 +18,7 @@ pub mod oids;
 mod policies;
 mod roles;
 mod routines;
+mod server_objects;
 mod snapshot;
 pub mod temporary;
 mod types;
@@ -41,6 +42,7 @@ pub use routines::{
     named as routines_named, of_schema as routines_of_schema, owner as routine_owner, quoted_path,
     source as routine_source, triggers, validator,
 };
+pub use server_objects::read as server_objects;
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,
     part, routine, with_users,

@@ -74,8 +74,14 @@ fn command_end(call: Call) -> pg_sys::Datum {
     let tag = event(call);
     if let Some(statement) = call.event_trigger_parse_tree() {
         let is_to_public = grants::is_to_public(statement);
+        if grants::may_concern_server(statement) {
+            changes::note(Changed::ServerObjects);
+        }
         for routine in grants::routines_of(statement).into_iter().filter(|oid| *oid != 0) {
             changes::note(Changed::Routine(routine));
+            if routine < pg_sys::FirstNormalObjectId {
+                changes::note(Changed::ServerObjects);
+            }
             if is_to_public {
                 changes::note(Changed::GrantToPublic(routine));
             }
@@ -175,10 +181,14 @@ unsafe extern "C-unwind" fn object_changed(
 
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    // The contract does not cover relations that initdb created. 0 is a reset of the whole cache,
-    // which does not replace the message about a change of this session.
-    if relation.to_u32() >= pg_sys::FirstNormalObjectId && transaction::may_change() {
-        changes::note(Changed::Relation(relation.to_u32()));
+    // Of relations that initdb created, only privileges are checked. 0 is a reset of the whole
+    // cache, which does not replace the message about a change of this session.
+    let relation = relation.to_u32();
+    if relation != 0 && transaction::may_change() {
+        changes::note(match relation {
+            pg_sys::FirstNormalObjectId.. => Changed::Relation(relation),
+            _ => Changed::ServerObjects,
+        });
     }
 }
 

@@ -58,7 +58,7 @@ pub fn read(scope: &Scope, then: &State, now: &State) -> Option<Snapshots> {
     match plan {
         Plan::Skip => None,
         Plan::Everything => Some(reader.everything()),
-        Plan::Schemas => Some(reader.schemas(schemas, bases)),
+        Plan::Schemas => Some(reader.schemas(schemas, bases, &aspects)),
         Plan::Changed => reader.changed(&aspects, parts, bases),
     }
 }
@@ -116,8 +116,11 @@ impl Reader<'_> {
     }
 
     /// Reads the changed objects and everything that depends on some schemas.
-    fn schemas(self, schemas: HashSet<Oid>, bases: Bases) -> Snapshots {
-        let (before, after) = self.around_schemas(&schemas, bases);
+    fn schemas(self, schemas: HashSet<Oid>, bases: Bases, aspects: &plan::Aspects) -> Snapshots {
+        let (mut before, mut after) = self.around_schemas(&schemas, bases);
+        if aspects.contains(&plan::Aspect::ServerObjects) {
+            self.add_server_objects(&mut before, &mut after);
+        }
         self.snapshots(before, after, Plan::Schemas)
     }
 
@@ -126,14 +129,19 @@ impl Reader<'_> {
         let mut after = catalog::around(parts.after, bases.after, self.now);
         let misplaced = schemas_with_misplaced(&self.scope.placed, &before, &after);
         let default_acls_differ = before.default_acls != after.default_acls;
+        if aspects.contains(&plan::Aspect::ServerObjects) {
+            self.add_server_objects(&mut before, &mut after);
+        }
+        let server_objects_differ = before.server_objects != after.server_objects;
         let shows_own = self.existed && aspects.contains(&plan::Aspect::Own);
-        match plan::by_changed(aspects, !misplaced.is_empty(), default_acls_differ, self.existed) {
+        let acls_differ = default_acls_differ || server_objects_differ;
+        match plan::by_changed(aspects, !misplaced.is_empty(), acls_differ, self.existed) {
             Plan::Skip => return None,
             Plan::Changed => {}
             Plan::Schemas | Plan::Everything => {
                 let bases =
                     Bases { before: catalog::base(self.then), after: catalog::base(self.now) };
-                return Some(self.schemas(misplaced, bases));
+                return Some(self.schemas(misplaced, bases, aspects));
             }
         }
         if shows_own {
@@ -146,6 +154,11 @@ impl Reader<'_> {
             catalog::bodies(self.now, &self.contract, &mut after);
         }
         Some(Snapshots { own: shows_own, ..self.snapshots(before, after, Plan::Changed) })
+    }
+
+    fn add_server_objects(&self, before: &mut Snapshot, after: &mut Snapshot) {
+        catalog::server_objects(self.then, before);
+        catalog::server_objects(self.now, after);
     }
 
     fn around_schemas(&self, schemas: &HashSet<Oid>, bases: Bases) -> (Snapshot, Snapshot) {

@@ -16,7 +16,7 @@ const ABOVE_INFO: &str = "SELECT concat_ws(' | ', rule, object_type, object, rol
     FROM ops.audit_security(min_severity => 'warning')";
 
 /// The violations of each rule that violations.sql creates.
-const VIOLATIONS: [&str; 30] = [
+const VIOLATIONS: [&str; 31] = [
     "role_missing | role | postgres | postgres",
     "role_attributes | role | anon | anon",
     "role_membership | role | helpers | authenticated",
@@ -33,6 +33,7 @@ const VIOLATIONS: [&str; 30] = [
     "undeclared_view_readable | view | public.v_everybody | authenticated",
     "materialized_view_readable | materialized view | public.m_contacts | PUBLIC",
     "direct_write | table | public.judgments | authenticated",
+    "server_object_privileges | function | pg_catalog.pg_read_file(pg_catalog.text) | anon",
     "security_definer_search_path | function | api.get_ceo_metrics()",
     "security_definer_executable_by_clients | function | \
      ops.complete_outbox_message(pg_catalog.uuid) | authenticated",

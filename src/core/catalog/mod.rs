@@ -9,11 +9,13 @@ mod build;
 mod dependencies;
 pub mod extension;
 mod object;
+mod server_object;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
 pub use body::{Body, BodyName, NameKind, Named};
 pub use dependencies::{Dependencies, Holder, Part, PartKind, Use};
 pub use object::{Object, ObjectId};
+pub use server_object::ServerObject;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -590,6 +592,9 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     pub routines: Vec<Routine>,
     pub default_acls: Vec<DefaultAcl>,
+    /// The objects of the server with privileges beyond those that they were created with; only
+    /// in a snapshot of the whole catalog, and where such privileges may have changed.
+    pub server_objects: Vec<ServerObject>,
     /// The settings stored for roles and for the current database, read with the whole catalog
     /// only. [`Snapshot::setting_of`] returns the one that is in force for a role.
     pub settings: Vec<RoleSetting>,
