@@ -6,7 +6,8 @@ use super::oids;
 use super::routines::argument_types;
 use crate::pg::heap::{Row, State, Table};
 use crate::pg::text::from_server;
-use crate::pg::{VERSION, library};
+use crate::pg::{VERSION, library, probe};
+use crate::settings;
 use dragonfly_core::catalog::extension::{FUNCTIONS, TRIGGERS, is_called_in_ops};
 use dragonfly_core::catalog::{
     Guard, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Oid, Snapshot,
@@ -74,7 +75,8 @@ pub fn read(state: &State, own: &Own, snapshot: &mut Snapshot) {
     functions(state, &members, snapshot);
     triggers(state, own, &members, snapshot);
     relations(state, own, &members, snapshot);
-    settings(state, snapshot);
+    own_settings(state, snapshot);
+    snapshot.guard.skips_superusers = settings::has_supautils() && !settings::is_hardened();
 }
 
 /// Returns name and arguments of a routine if it is in schema ops, has the name of one of the
@@ -203,6 +205,9 @@ fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &
             calls_own_function: called && members.contains(&(oids::PG_PROC, function)),
             filtered: !row.is_null(tags),
             extension_member: members.contains(&(oids::PG_EVENT_TRIGGER, row.oid(oid))),
+            is_skipped: called
+                && members.contains(&(oids::PG_PROC, function))
+                && !probe::reaches(function),
         });
     });
 }
@@ -313,7 +318,7 @@ fn names_on(
     names
 }
 
-fn settings(state: &State, snapshot: &mut Snapshot) {
+fn own_settings(state: &State, snapshot: &mut Snapshot) {
     stored_settings(state, snapshot);
     parameter_acls(state, snapshot);
     server_settings(snapshot);

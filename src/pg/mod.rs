@@ -8,6 +8,7 @@ pub mod inert;
 pub mod language;
 pub mod library;
 pub mod list;
+pub mod probe;
 pub mod report;
 pub mod restricted;
 pub mod scratch;

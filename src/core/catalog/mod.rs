@@ -490,6 +490,8 @@ pub struct GuardTrigger {
     /// Whether it has a filter by tag.
     pub filtered: bool,
     pub extension_member: bool,
+    /// Whether something in the server replaces its function in this session.
+    pub is_skipped: bool,
 }
 
 /// What a routine of the extension executes.
@@ -546,6 +548,9 @@ pub struct GuardRelation {
 pub struct Guard {
     /// Whether the extension exists. Without it, the guard is not checked.
     pub installed: bool,
+    /// Whether the platform may skip the event triggers in sessions of other superusers than their
+    /// owner, and nothing else checks these sessions.
+    pub skips_superusers: bool,
     /// The event triggers with the names of the guard's.
     pub triggers: Vec<GuardTrigger>,
     /// The routines that are members of the extension.
