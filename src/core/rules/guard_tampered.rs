@@ -182,11 +182,13 @@ fn untrusted_owner(cx: &Context<'_>, owner: Oid) -> Option<UntrustedOwner> {
 }
 
 /// The problem of an event trigger whose function another extension replaces.
-const SKIPPED: &str = "is skipped in this session, probably by an extension of the platform such as \
+const SKIPPED: &str = "is skipped in this session, probably by an extension of the platform such \
+ as \
                        supautils: its DDL is not checked, except where the library is preloaded";
 
 /// How to have all sessions checked where the platform skips event triggers.
-const UNSKIP: &str = "Add dragonfly_guard to shared_preload_libraries and restart the server. Where \
+const UNSKIP: &str = "Add dragonfly_guard to shared_preload_libraries and restart the server. \
+ Where \
                       that is not possible, create the extension as the superuser of the platform.";
 
 /// Sessions of other superusers than the owner of the event triggers are not checked.
