@@ -86,11 +86,15 @@ static PRELOAD: OnceLock<Preload> = OnceLock::new();
 pub fn preload() -> Preload {
     *PRELOAD.get_or_init(|| {
         // SAFETY: reads variables of the process. Between connecting and its first statement, a
-        // session loads libraries only by `session_preload_libraries`.
+        // session loads libraries only by `session_preload_libraries`, which applies to sessions of
+        // clients: a background worker has no statement of a client and loads none.
         unsafe {
             if pg_sys::process_shared_preload_libraries_in_progress {
                 Preload::Shared
-            } else if pg_sys::debug_query_string.is_null() && !pg_sys::MyProc.is_null() {
+            } else if is_session()
+                && pg_sys::debug_query_string.is_null()
+                && !pg_sys::MyProc.is_null()
+            {
                 Preload::Session
             } else {
                 Preload::No
@@ -103,6 +107,13 @@ pub fn preload() -> Preload {
 /// checked.
 pub fn is_hardened() -> bool {
     preload() != Preload::No
+}
+
+/// Whether supautils is loaded, which skips event triggers in sessions of some superusers.
+pub fn has_supautils() -> bool {
+    value("supautils.superuser").is_some()
+        || value("shared_preload_libraries").is_some_and(|list| list.contains("supautils"))
+        || value("session_preload_libraries").is_some_and(|list| list.contains("supautils"))
 }
 
 /// Whether a list of libraries contains this library in new sessions of the same role and database.

@@ -6,6 +6,7 @@ use crate::log::queue;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::settings::{self, Mode, Preload};
 use dragonfly_core::finding::Finding;
+use dragonfly_core::fix::Fix;
 use dragonfly_core::rules::{Context, guard_tampered};
 use pgrx::pg_sys;
 
@@ -53,6 +54,16 @@ fn fixes<'f>(findings: impl Iterator<Item = &'f Finding>) -> Option<String> {
     (!fixes.is_empty()).then(|| fixes.join("\n"))
 }
 
+/// Returns what has to be done where the platform skips event triggers.
+fn proposal(findings: &[Finding]) -> Option<String> {
+    let is_skipped = |problem: &str| matches!(problem, "skipped" | "unchecked");
+    let problem = |finding: &&Finding| finding.evidence["problem"].as_str().is_some_and(is_skipped);
+    match &findings.iter().find(problem)?.fix {
+        Fix::Proposal(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
 fn event_triggers(findings: &[Finding]) -> Component {
     let about = || findings.iter().filter(|f| f.object.object_type == "event trigger");
     // Since PostgreSQL 17 a setting disables all event triggers.
@@ -67,8 +78,20 @@ fn event_triggers(findings: &[Finding]) -> Component {
             (false, []) => "DDL is checked at the end of each statement and at commit.".into(),
             (false, problems) => problems.join(" "),
         },
-        gap: (!active).then_some("DDL is not checked, except where the library is preloaded."),
-        fix: if off { Some("SET event_triggers = on;".into()) } else { fixes(about()) },
+        gap: if active {
+            let is_unchecked = |finding: &&Finding| finding.evidence["problem"] == "unchecked";
+            findings.iter().find(is_unchecked).map(|_| {
+                "Sessions of superusers other than the owner of the event triggers are unchecked: \
+                 supautils skips event triggers there."
+            })
+        } else {
+            Some("DDL is not checked, except where the library is preloaded.")
+        },
+        fix: if off {
+            Some("SET event_triggers = on;".into())
+        } else {
+            fixes(about()).or_else(|| proposal(findings))
+        },
     }
 }
 
@@ -130,6 +153,12 @@ fn statements_without_event() -> Component {
             None => "The library was loaded by the first DDL statement of the session.".into(),
         },
         gap: Some(match by {
+            Some("session_preload_libraries") => {
+                "Background workers, such as those of pg_cron and of logical replication, do not \
+                 load the library: these statements are not checked there. Sessions in other \
+                 databases, where no contract or a different one is in force, can change roles and \
+                 memberships."
+            }
             Some(_) => {
                 "Sessions in other databases, where no contract or a different one is in force, \
                  can change roles and memberships."

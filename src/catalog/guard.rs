@@ -6,7 +6,8 @@ use super::oids;
 use super::routines::argument_types;
 use crate::pg::heap::{Row, State, Table};
 use crate::pg::text::from_server;
-use crate::pg::{VERSION, library};
+use crate::pg::{VERSION, library, probe};
+use crate::settings;
 use dragonfly_core::catalog::extension::{FUNCTIONS, TRIGGERS, is_called_in_ops};
 use dragonfly_core::catalog::{
     Guard, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Oid, Snapshot,
@@ -28,6 +29,12 @@ const LOADING_SETTINGS: [&str; 3] =
 
 /// The setting that determines the file of the library since PostgreSQL 18.
 const LIBRARY_PATH: &str = "dynamic_library_path";
+
+/// Whether the guard depends on a parameter, so that no role may set it.
+pub fn is_own_parameter(name: &str) -> bool {
+    let is_used = name != LIBRARY_PATH || VERSION >= 18;
+    is_used && (DISABLING_SETTINGS.contains(&name) || LOADING_SETTINGS.contains(&name))
+}
 
 /// Whether a setting disables the guard in sessions that have it.
 pub fn disables_guard(setting: &str, value: &str) -> bool {
@@ -68,7 +75,8 @@ pub fn read(state: &State, own: &Own, snapshot: &mut Snapshot) {
     functions(state, &members, snapshot);
     triggers(state, own, &members, snapshot);
     relations(state, own, &members, snapshot);
-    settings(state, snapshot);
+    own_settings(state, snapshot);
+    snapshot.guard.skips_superusers = settings::has_supautils() && !settings::is_hardened();
 }
 
 /// Returns name and arguments of a routine if it is in schema ops, has the name of one of the
@@ -197,6 +205,9 @@ fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &
             calls_own_function: called && members.contains(&(oids::PG_PROC, function)),
             filtered: !row.is_null(tags),
             extension_member: members.contains(&(oids::PG_EVENT_TRIGGER, row.oid(oid))),
+            is_skipped: called
+                && members.contains(&(oids::PG_PROC, function))
+                && !probe::reaches(function),
         });
     });
 }
@@ -307,7 +318,7 @@ fn names_on(
     names
 }
 
-fn settings(state: &State, snapshot: &mut Snapshot) {
+fn own_settings(state: &State, snapshot: &mut Snapshot) {
     stored_settings(state, snapshot);
     parameter_acls(state, snapshot);
     server_settings(snapshot);
@@ -326,11 +337,7 @@ fn parameter_acls(state: &State, snapshot: &mut Snapshot) {
     let (name, acl) = (table.column("parname"), table.column("paracl"));
     table.scan(state, |row| {
         let name = row.text(name).unwrap_or_default();
-        let is_used = name != LIBRARY_PATH || VERSION >= 18;
-        if is_used
-            && (DISABLING_SETTINGS.contains(&name.as_str())
-                || LOADING_SETTINGS.contains(&name.as_str()))
-        {
+        if is_own_parameter(&name) {
             snapshot.guard.parameters.push((name, row.acl(acl).unwrap_or_default()));
         }
     });

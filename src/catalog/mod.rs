@@ -19,6 +19,7 @@ pub mod oids;
 mod policies;
 mod roles;
 mod routines;
+mod server_objects;
 mod snapshot;
 pub mod temporary;
 mod texts;
@@ -49,6 +50,7 @@ pub use routines::{
     owner as routine_owner, quoted_path, validator, with_argument as routines_with_argument,
     with_argument_in as routines_with_argument_in,
 };
+pub use server_objects::read as server_objects;
 pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,
     part, routine, with_users,

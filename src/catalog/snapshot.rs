@@ -1,6 +1,8 @@
 //! Snapshots of the whole catalog, or of the part that a check needs.
 
-use super::{Own, bodies, code, dependencies, guard, objects, policies, roles, routines};
+use super::{
+    Own, bodies, code, dependencies, guard, objects, policies, roles, routines, server_objects,
+};
 use crate::pg::VERSION;
 use crate::pg::heap::State;
 use dragonfly_core::catalog::extension::SCHEMA;
@@ -36,6 +38,7 @@ pub fn objects_of(state: &State, contract: &Contract, own: &Own) -> Snapshot {
     code::read(state, contract, &mut snapshot);
     objects::extensions(state, &mut snapshot);
     objects::default_acls(state, &mut snapshot);
+    server_objects::read(state, &mut snapshot);
     policies::read(state, &mut snapshot);
     routines::all(state, &governed, &mut snapshot);
     guard::read(state, own, &mut snapshot);

@@ -36,6 +36,8 @@ pub enum Changed {
     Schemas,
     /// Default privileges.
     DefaultAcls,
+    /// Privileges on objects of the server.
+    ServerObjects,
     /// At least one role, membership or database.
     Roles,
 }

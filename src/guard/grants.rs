@@ -5,6 +5,35 @@
 use crate::pg::list::nodes;
 use pgrx::pg_sys;
 
+/// Whether a statement changes privileges on objects of the server that belong to no schema, by
+/// itself or as an element of CREATE SCHEMA. (Changes of relations and routines are reported with
+/// their OIDs.)
+pub fn may_concern_server(statement: *mut pg_sys::Node) -> bool {
+    use pg_sys::ObjectType::{
+        OBJECT_FDW, OBJECT_FOREIGN_SERVER, OBJECT_LANGUAGE, OBJECT_LARGEOBJECT,
+        OBJECT_PARAMETER_ACL, OBJECT_TABLESPACE,
+    };
+    // SAFETY: a parse tree; each cast follows the node's tag.
+    unsafe {
+        match (*statement).type_ {
+            pg_sys::NodeTag::T_GrantStmt => matches!(
+                (*statement.cast::<pg_sys::GrantStmt>()).objtype,
+                OBJECT_FDW
+                    | OBJECT_FOREIGN_SERVER
+                    | OBJECT_LANGUAGE
+                    | OBJECT_LARGEOBJECT
+                    | OBJECT_PARAMETER_ACL
+                    | OBJECT_TABLESPACE
+            ),
+            pg_sys::NodeTag::T_CreateSchemaStmt => {
+                nodes((*statement.cast::<pg_sys::CreateSchemaStmt>()).schemaElts)
+                    .any(may_concern_server)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Whether a statement grants privileges on routines to PUBLIC, by itself or as an element of
 /// CREATE SCHEMA.
 pub fn is_to_public(statement: *mut pg_sys::Node) -> bool {

@@ -14,6 +14,7 @@ use crate::catalog;
 use crate::pg::call::{Call, sql_function};
 use crate::pg::heap::State;
 use crate::pg::list::nodes;
+use crate::pg::probe;
 use crate::pg::report::Report;
 use crate::pg::syscache;
 use crate::settings::{self, Mode};
@@ -59,6 +60,9 @@ sql_function!(
     guard_ddl_command_start => command_start
 );
 fn command_start(call: Call) -> pg_sys::Datum {
+    if probe::answers(&call) {
+        return pg_sys::Datum::null();
+    }
     let tag = event(call);
     enforce::note_mode(&tag);
     if tag == CREATE_EXTENSION {
@@ -73,10 +77,21 @@ sql_function!(
     guard_ddl_command_end => command_end
 );
 fn command_end(call: Call) -> pg_sys::Datum {
+    if probe::answers(&call) {
+        return pg_sys::Datum::null();
+    }
     let tag = event(call);
-    if call.event_trigger_parse_tree().is_some_and(grants::is_to_public) {
+    if let Some(statement) = call.event_trigger_parse_tree() {
+        let is_to_public = grants::is_to_public(statement);
+        if grants::may_concern_server(statement) {
+            changes::note(Changed::ServerObjects);
+        }
         for one in changes::unchecked() {
-            if let Changed::RoutineRow(routine) = one {
+            let Changed::RoutineRow(routine) = one else { continue };
+            if routine < pg_sys::FirstNormalObjectId {
+                changes::note(Changed::ServerObjects);
+            }
+            if is_to_public {
                 changes::note(Changed::GrantToPublic(routine));
             }
         }
@@ -175,10 +190,14 @@ unsafe extern "C-unwind" fn object_changed(
 
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    // The contract does not cover relations that initdb created. 0 is a reset of the whole cache,
-    // which does not replace the message about a change of this session.
-    if relation.to_u32() >= pg_sys::FirstNormalObjectId && transaction::may_change() {
-        changes::note(Changed::Relation(relation.to_u32()));
+    // Of relations that initdb created, only privileges are checked. 0 is a reset of the whole
+    // cache, which does not replace the message about a change of this session.
+    let relation = relation.to_u32();
+    if relation != 0 && transaction::may_change() {
+        changes::note(match relation {
+            pg_sys::FirstNormalObjectId.. => Changed::Relation(relation),
+            _ => Changed::ServerObjects,
+        });
     }
 }
 

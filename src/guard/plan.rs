@@ -26,6 +26,8 @@ pub enum Aspect {
     Placed,
     /// Default privileges.
     DefaultAcls,
+    /// Privileges on objects of the server; possibly unchanged.
+    ServerObjects,
     /// An object of the guard.
     Own,
     /// Schemas; possibly unchanged.
@@ -40,7 +42,8 @@ pub enum Aspect {
 pub type Aspects = BTreeSet<Aspect>;
 
 /// The kinds that are checked even where schemas and roles are unchanged.
-const OF_OBJECTS: [Aspect; 4] = [Aspect::Objects, Aspect::Placed, Aspect::DefaultAcls, Aspect::Own];
+const OF_OBJECTS: [Aspect; 5] =
+    [Aspect::Objects, Aspect::Placed, Aspect::DefaultAcls, Aspect::ServerObjects, Aspect::Own];
 
 fn has_any(aspects: &Aspects, wanted: &[Aspect]) -> bool {
     wanted.iter().any(|aspect| aspects.contains(aspect))
@@ -95,17 +98,18 @@ pub fn by_base(
 /// Returns the plan that follows [`Plan::Changed`] once the changed objects have been read.
 ///
 /// `has_misplaced`: an object has been moved into a schema where its owner has no privilege to
-/// create it. `existed`: the extension existed before, and is not just being created.
+/// create it. `acls_differ`: default privileges, or privileges on objects of the server, do.
+/// `existed`: the extension existed before, and is not just being created.
 pub fn by_changed(
     aspects: &Aspects,
     has_misplaced: bool,
-    default_acls_differ: bool,
+    acls_differ: bool,
     existed: bool,
 ) -> Plan {
     if has_misplaced {
         Plan::Schemas
     } else if has_any(aspects, &[Aspect::Objects, Aspect::Placed])
-        || default_acls_differ
+        || acls_differ
         || existed && aspects.contains(&Aspect::Own)
     {
         Plan::Changed

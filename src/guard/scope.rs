@@ -54,6 +54,7 @@ impl Scope {
                 Changed::Schemas => scope.has(Aspect::Schemas),
                 Changed::Roles => scope.has(Aspect::Roles),
                 Changed::DefaultAcls => scope.has(Aspect::DefaultAcls),
+                Changed::ServerObjects => scope.has(Aspect::ServerObjects),
             }
         }
         if !scope.placed.is_empty() {

@@ -182,6 +182,9 @@ impl Reader<'_> {
                 || is_of_guard(&bases.before)
                 || is_of_guard(&bases.after));
         let (mut before, mut after) = self.around_schemas(&schemas, bases);
+        if aspects.contains(&plan::Aspect::ServerObjects) {
+            self.add_server_objects(&mut before, &mut after);
+        }
         if own {
             catalog::guard(self.then, &self.own, &mut before);
             catalog::guard(self.now, &self.own, &mut after);
@@ -211,8 +214,13 @@ impl Reader<'_> {
         let mut after = catalog::around(parts.after, Rc::unwrap_or_clone(after), self.now);
         let misplaced = schemas_with_misplaced(&self.scope.placed, &before, &after);
         let default_acls_differ = before.default_acls != after.default_acls;
+        if aspects.contains(&plan::Aspect::ServerObjects) {
+            self.add_server_objects(&mut before, &mut after);
+        }
+        let server_objects_differ = before.server_objects != after.server_objects;
         let shows_own = self.existed && aspects.contains(&plan::Aspect::Own);
-        match plan::by_changed(aspects, !misplaced.is_empty(), default_acls_differ, self.existed) {
+        let acls_differ = default_acls_differ || server_objects_differ;
+        match plan::by_changed(aspects, !misplaced.is_empty(), acls_differ, self.existed) {
             Plan::Skip => return None,
             Plan::Changed => {}
             Plan::Schemas | Plan::Everything => {
@@ -231,6 +239,11 @@ impl Reader<'_> {
             catalog::bodies(self.now, &self.contract, &mut after);
         }
         Some(Snapshots { own: shows_own, ..self.snapshots(before, after, Plan::Changed) })
+    }
+
+    fn add_server_objects(&self, before: &mut Snapshot, after: &mut Snapshot) {
+        catalog::server_objects(self.then, before);
+        catalog::server_objects(self.now, after);
     }
 
     fn around_schemas(&self, schemas: &HashSet<Oid>, bases: Bases) -> (Snapshot, Snapshot) {

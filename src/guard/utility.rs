@@ -5,7 +5,7 @@
 //! records direct writes to catalogs, after which everything is checked.
 
 use super::changes::{self, Changed};
-use super::{commands, enforce};
+use super::{commands, enforce, grants};
 use crate::catalog::{self, Own};
 use crate::pg::heap::State;
 use crate::settings::{self, Mode, Preload};
@@ -116,6 +116,8 @@ struct Statement {
     /// Whether it may change the mode of the session.
     sets_variable: bool,
     stores_settings: bool,
+    /// Whether it changes privileges on objects of the server.
+    concerns_server: bool,
     /// The command tag, a static string of the server.
     tag: *const c_char,
 }
@@ -163,7 +165,13 @@ unsafe extern "C-unwind" fn before(
         if is_ddl && pg_sys::IsTransactionState() {
             enforce::note_mode(&CStr::from_ptr(tag).to_string_lossy());
         }
-        Statement { is_ddl, sets_variable, stores_settings: stores_settings(node), tag }
+        Statement {
+            is_ddl,
+            sets_variable,
+            stores_settings: stores_settings(node),
+            concerns_server: grants::may_concern_server(node),
+            tag,
+        }
     }
 }
 
@@ -176,7 +184,7 @@ unsafe extern "C-unwind" fn after(known: Statement) {
         }
         let tag = CStr::from_ptr(known.tag).to_string_lossy();
         if known.is_ddl {
-            statement_ended(known.stores_settings, &tag);
+            statement_ended(known, &tag);
         } else {
             enforce::note_mode(&tag);
         }
@@ -185,9 +193,12 @@ unsafe extern "C-unwind" fn after(known: Statement) {
 
 /// Checks the changes that have not been checked: none where the statement has fired event
 /// triggers.
-fn statement_ended(stores_settings: bool, tag: &str) {
-    if stores_settings {
+fn statement_ended(known: Statement, tag: &str) {
+    if known.stores_settings {
         changes::note(Changed::Own);
+    }
+    if known.concerns_server {
+        changes::note(Changed::ServerObjects);
     }
     // SAFETY: between commands; makes the statement's changes visible, so that the cache callbacks
     // record them.

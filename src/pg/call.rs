@@ -257,6 +257,19 @@ impl Call {
         }
     }
 
+    /// Returns the event of an event trigger; `None` where the function is called otherwise.
+    pub fn event(&self) -> Option<&std::ffi::CStr> {
+        // SAFETY: `context` is null or a node; the cast follows its tag; the event is a C string.
+        unsafe {
+            let context = (*self.0).context;
+            let is_event =
+                !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_EventTriggerData;
+            is_event.then(|| {
+                std::ffi::CStr::from_ptr((*context.cast::<pg_sys::EventTriggerData>()).event)
+            })
+        }
+    }
+
     /// Returns the parse tree of the command of an event trigger. The function must have been
     /// called as one.
     pub fn event_trigger_parse_tree(&self) -> Option<*mut pg_sys::Node> {

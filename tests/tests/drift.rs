@@ -940,7 +940,8 @@ fn definitions_that_are_nested_too_deeply_are_named_and_the_others_compared() {
         "view app.view",
     ];
     let warning = format!(
-        "WARNING:  5 objects are nested too deeply to be printed\nDETAIL:  {}\nTheir definitions are \
+        "WARNING:  5 objects are nested too deeply to be printed\nDETAIL:  {}\nTheir definitions \
+         are \
          not compared: a change is no difference.\nHINT:  Increase max_stack_depth, or rewrite the \
          definition with less nesting.",
         named.join("\n")
@@ -950,7 +951,8 @@ fn definitions_that_are_nested_too_deeply_are_named_and_the_others_compared() {
         "SELECT ops.schema_fingerprint('{app}')",
         "SELECT ops.schema_snapshot('{app}') IS NOT NULL",
         "SELECT count(*) FROM ops.check_schema_consistency('deep')",
-        "SELECT count(*) FROM ops.compare_schema((SELECT snapshot FROM dragonfly_guard.frozen_schema))",
+        "SELECT count(*) FROM ops.compare_schema((SELECT snapshot FROM \
+         dragonfly_guard.frozen_schema))",
     ] {
         let (printed, said) = psql(&cluster, "deep", sql);
         assert!(said.starts_with(&warning), "{sql}: {said}");
@@ -960,7 +962,8 @@ fn definitions_that_are_nested_too_deeply_are_named_and_the_others_compared() {
     let (printed, said) = psql(
         &cluster,
         "deep",
-        "SELECT change, object FROM ops.check_schema_consistency('deep') WHERE source <> 'contract'",
+        "SELECT change, object FROM ops.check_schema_consistency('deep') WHERE source <> \
+         'contract'",
     );
     assert_eq!(printed, "added|app.plain.b\nremoved|app.view");
     assert!(said.starts_with("WARNING:  4 objects are nested too deeply to be printed"), "{said}");
@@ -969,9 +972,12 @@ fn definitions_that_are_nested_too_deeply_are_named_and_the_others_compared() {
     let deep = "SELECT count(*) FROM ops.check_schema_consistency('deep') WHERE source <> \
                 'contract' AND change = 'changed'";
     assert_eq!(client.query_one(deep, &[]).unwrap().get::<_, i64>(0), 4);
-    client.batch_execute(
-        "DROP FUNCTION app.f(); DROP POLICY p ON app.t; ALTER TABLE app.t DROP CONSTRAINT t_a_check",
-    ).unwrap();
+    client
+        .batch_execute(
+            "DROP FUNCTION app.f(); DROP POLICY p ON app.t; ALTER TABLE app.t DROP CONSTRAINT \
+         t_a_check",
+        )
+        .unwrap();
     let (_, said) = psql(&cluster, "deep", "SELECT ops.schema_fingerprint('{app}')");
     let alone = "WARNING:  table column app.t.a is nested too deeply to be printed\nDETAIL:  Its \
                  definition is not compared: a change is no difference.";

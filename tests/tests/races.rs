@@ -247,7 +247,7 @@ fn table_that_another_session_drops_while_a_commit_waits_does_not_reject_it() {
         // A commit that waits for a standby holds the commit lock.
         let cluster = Cluster::start_with(&[
             &format!("shared_preload_libraries={preload}"),
-            "synchronous_standby_names=nobody",
+            "synchronous_standby_names=missing",
             "synchronous_commit=local",
         ]);
         let mut admin = cluster.guarded("dropped");
@@ -257,7 +257,8 @@ fn table_that_another_session_drops_while_a_commit_waits_does_not_reject_it() {
             (1, "CREATE TABLE elsewhere.t (id int PRIMARY KEY)", "DROP TABLE elsewhere.t"),
             (
                 2,
-                "CREATE TABLE elsewhere.t (id serial); CREATE VIEW elsewhere.v AS TABLE elsewhere.t",
+                "CREATE TABLE elsewhere.t (id serial); CREATE VIEW elsewhere.v AS TABLE \
+                 elsewhere.t",
                 "DROP TABLE elsewhere.t CASCADE",
             ),
         ] {

@@ -389,16 +389,16 @@ fn membership_that_becomes_stronger_is_reported_although_the_weaker_is_exempt() 
         let detail = "SELECT detail FROM ops.audit_security('{role_membership}')";
         assert_eq!(
             column(&mut client, detail),
-            [
-                "Role \"visitor\" is a member of role \"helper\", which gives it no privileges while \
-              INHERIT, SET and ADMIN are FALSE."
-            ]
+            ["Role \"visitor\" is a member of role \"helper\", which gives it no privileges \
+                 while \
+              INHERIT, SET and ADMIN are FALSE."]
         );
     }
     for (i, step) in steps.iter().enumerate() {
         // A pattern, and then the fingerprint.
         let accept = if i % 2 == 0 {
-            "SELECT ops.exempt(rule => 'role_membership', object => 'helper', reason => 'Reviewed.')"
+            "SELECT ops.exempt(rule => 'role_membership', object => 'helper', reason => \
+             'Reviewed.')"
         } else {
             "SELECT ops.exempt(fingerprint => fingerprint, reason => 'Reviewed.') FROM \
              ops.audit_security('{role_membership}')"
@@ -496,7 +496,8 @@ fn declared_object_given_to_a_role_that_the_contract_does_not_name_is_one_findin
     // Where the owner is accepted, the routines are reported.
     client
         .batch_execute(
-            "SELECT ops.exempt(fingerprint => fingerprint, reason => 'Reviewed.') FROM ops.audit_security('{object_ownership}')",
+            "SELECT ops.exempt(fingerprint => fingerprint, reason => 'Reviewed.') FROM \
+             ops.audit_security('{object_ownership}')",
         )
         .unwrap();
     assert_eq!(

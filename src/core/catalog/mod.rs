@@ -11,6 +11,7 @@ mod dependencies;
 pub mod extension;
 mod object;
 mod oids;
+mod server_object;
 
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
 pub use body::{Body, BodyName, NameKind, Named};
@@ -18,6 +19,7 @@ pub use caller_typed::{CallerTyped, TypeChoice};
 pub use dependencies::{Dependencies, Holder, Part, PartKind, Use};
 pub use object::{Object, ObjectId};
 pub use oids::{OidHasher, OidMap, OidSet};
+pub use server_object::ServerObject;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -513,6 +515,8 @@ pub struct GuardTrigger {
     /// Whether it has a filter by tag.
     pub filtered: bool,
     pub extension_member: bool,
+    /// Whether something in the server replaces its function in this session.
+    pub is_skipped: bool,
 }
 
 /// What a routine of the extension executes.
@@ -569,6 +573,9 @@ pub struct GuardRelation {
 pub struct Guard {
     /// Whether the extension exists. Without it, the guard is not checked.
     pub installed: bool,
+    /// Whether the platform may skip the event triggers in sessions of other superusers than their
+    /// owner, and nothing else checks these sessions.
+    pub skips_superusers: bool,
     /// The event triggers with the names of the guard's.
     pub triggers: Vec<GuardTrigger>,
     /// The routines that are members of the extension.
@@ -615,6 +622,9 @@ pub struct Snapshot {
     pub policies: Vec<Policy>,
     pub routines: Vec<Routine>,
     pub default_acls: Vec<DefaultAcl>,
+    /// The objects of the server with privileges beyond those that they were created with; only
+    /// in a snapshot of the whole catalog, and where such privileges may have changed.
+    pub server_objects: Vec<ServerObject>,
     /// The settings stored for roles and for the current database, read with the whole catalog
     /// only. [`Snapshot::setting_of`] returns the one that is in force for a role.
     pub settings: Vec<RoleSetting>,

@@ -95,6 +95,12 @@ pub enum Change {
         grantee: Oid,
         privileges: Privileges,
     },
+    /// REVOKE on an object of the server, by type and identity.
+    RevokeOnServerObject {
+        object: (&'static str, String),
+        grantee: Oid,
+        privileges: Privileges,
+    },
     /// ALTER ROUTINE.
     AlterRoutine(Oid, Vec<RoutineChange>),
     /// DROP ROUTINE: schema, name, and argument types as in its identity.

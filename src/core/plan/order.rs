@@ -21,6 +21,7 @@ pub(super) fn phase(statement: &Statement) -> u8 {
             Change::RevokeMembership(_) => 2,
             Change::AddSchema(_) | Change::ChangeOwner { object: ObjectId::Schema(_), .. } => 3,
             Change::RevokeDefault { .. } => 4,
+            Change::RevokeOnServerObject { .. } => 6,
             Change::AddRelation(..) => 5,
             // An object of a client in a schema makes every path through the schema unsafe.
             Change::ChangeOwner { .. } => 7,

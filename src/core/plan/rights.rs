@@ -78,6 +78,12 @@ impl<'a> Rights<'a> {
                 self.change_owner(*object, *owner, target)
             }
             Change::RevokeDefault { role, .. } => self.change_defaults_of(*role),
+            Change::RevokeOnServerObject { object, .. } => {
+                let all = &self.snapshot.server_objects;
+                let found =
+                    all.iter().find(|o| (o.object_type, &o.identity) == (object.0, &object.1));
+                self.must_act_as(found?.owner, |owner| format!("the object belongs to {owner}"))
+            }
             Change::AlterRoutine(routine, actions) => self
                 .must_own(ObjectId::Routine(*routine))
                 .or_else(|| actions.iter().find_map(|action| self.set_parameter(action))),

@@ -4,7 +4,7 @@
 use crate::access::Access;
 use crate::catalog::{
     Acl, AclItem, ContentKind, DefaultAcl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Relation,
-    RelationKind, Role, Routine, Schema, Snapshot,
+    RelationKind, Role, Routine, Schema, ServerObject, Snapshot,
 };
 use crate::finding::fingerprint;
 use crate::fix::{AclStatement, Change, RoutineChange, Statement, Verb};
@@ -82,6 +82,12 @@ impl Simulation {
                 };
                 let defaults = self.snapshot.default_acls.iter_mut().find(is_it);
                 defaults.is_some_and(|defaults| revoke_default(defaults, *grantee, *privileges))
+            }
+            Change::RevokeOnServerObject { object, grantee, privileges } => {
+                let all = self.snapshot.server_objects.iter_mut();
+                let mut found =
+                    all.filter(|o| (o.object_type, &o.identity) == (object.0, &object.1));
+                found.next().is_some_and(|object| revoke_added(object, *grantee, *privileges))
             }
             Change::AlterRoutine(routine, actions) => {
                 self.routine(*routine).is_some_and(|routine| {
@@ -533,4 +539,15 @@ fn new_owner(acl: Option<&mut Acl>, from: Oid, to: Oid) {
 fn simulated_oid(kind: &str, name: &str) -> Oid {
     let hash = fingerprint(&[kind, name]);
     0xe000_0000 | u32::from_str_radix(&hash[..7], 16).unwrap_or_default()
+}
+
+/// Removes privileges of a grantee from what has been added to an object of the server.
+fn revoke_added(object: &mut ServerObject, grantee: Oid, privileges: Privileges) -> bool {
+    let before = object.added.clone();
+    for item in object.added.iter_mut().filter(|item| item.grantee == grantee) {
+        item.privileges = item.privileges & !privileges;
+        item.grantable = item.grantable & !privileges;
+    }
+    object.added.retain(|item| !item.privileges.is_empty());
+    object.added != before
 }

@@ -164,6 +164,9 @@ fn risk(statement: &Statement) -> (Risk, &'static str) {
             }
             Change::AddSchema(_) | Change::AddRelation(..) => (Low, "creates a missing object"),
             Change::RevokeDefault { .. } => (Low, "existing objects keep their privileges"),
+            Change::RevokeOnServerObject { .. } => {
+                (Medium, "what relies on the privilege will fail")
+            }
             Change::AlterRoutine(_, actions) => of_routine(actions),
             Change::DropRoutine(..) => (Medium, "calls of the routine will fail"),
             Change::ChangeOwner { .. } => {

@@ -2,7 +2,8 @@
 
 use super::simulate::Simulation;
 use crate::catalog::{
-    DefaultAcl, Membership, ObjectId, Oid, Privileges, RelationKind, Routine, Snapshot,
+    DefaultAcl, Membership, ObjectId, Oid, Privileges, RelationKind, Routine, ServerObject,
+    Snapshot,
 };
 use crate::fix::{
     AclStatement, Change, Grantee, RoutineChange, Statement, Verb, alter_default_privileges,
@@ -54,6 +55,12 @@ pub(super) fn undo(
                 .iter()
                 .find(|d| (d.role, d.schema, d.object_type) == (*role, *schema, *object_type))?;
             default_privileges(defaults, *grantee, *privileges, snapshot)?
+        }
+        Change::RevokeOnServerObject { object, grantee, privileges } => {
+            let all = &snapshot.server_objects;
+            let found =
+                all.iter().find(|o| (o.object_type, &o.identity) == (object.0, &object.1))?;
+            on_server_object(found, *grantee, *privileges, snapshot)?
         }
         Change::AlterRoutine(routine, actions) => {
             let routine = snapshot.routines.iter().find(|r| r.oid == *routine)?;
@@ -137,6 +144,31 @@ fn add(
             then: vec![],
         }),
     }
+}
+
+/// Returns the GRANT that restores privileges of a grantee on an object of the server.
+fn on_server_object(
+    before: &ServerObject,
+    grantee: Oid,
+    revoked: Privileges,
+    snapshot: &Snapshot,
+) -> Option<String> {
+    let held = before.added.iter().find(|i| (i.grantee, i.grantor) == (grantee, before.owner))?;
+    let is_grantable = held.grantable.intersects(revoked);
+    // One statement cannot restore privileges with and without grant option.
+    if is_grantable && !held.grantable.contains(revoked) {
+        return None;
+    }
+    let option = if is_grantable { " WITH GRANT OPTION" } else { "" };
+    let on_column = before.column.as_ref().map(|c| format!(" ({c})")).unwrap_or_default();
+    let words: Vec<String> =
+        revoked.words().iter().map(|word| format!("{word}{on_column}")).collect();
+    Some(format!(
+        "GRANT {} ON {} TO {}{option};",
+        words.join(", "),
+        before.sql,
+        snapshot.grantee(grantee)
+    ))
 }
 
 /// Returns the ALTER DEFAULT PRIVILEGES that restores privileges of a grantee.

@@ -53,6 +53,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let found = cx.snapshot.guard.triggers.iter().find(|t| t.name == name);
         trigger(cx, name, event, found, out);
     }
+    superusers(cx, out);
     functions(cx, out);
     impostors(cx, out);
     private_schema(cx, out);
@@ -180,6 +181,33 @@ fn untrusted_owner(cx: &Context<'_>, owner: Oid) -> Option<UntrustedOwner> {
     })
 }
 
+/// The problem of an event trigger whose function another extension replaces.
+const SKIPPED: &str = "is skipped in this session, probably by an extension of the platform such \
+ as \
+                       supautils: its DDL is not checked, except where the library is preloaded";
+
+/// How to have all sessions checked where the platform skips event triggers.
+const UNSKIP: &str = "Add dragonfly_guard to shared_preload_libraries and restart the server. \
+ Where \
+                      that is not possible, create the extension as the superuser of the platform.";
+
+/// Sessions of other superusers than the owner of the event triggers are not checked.
+fn superusers(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let Some(trigger) = cx.snapshot.guard.triggers.first() else { return };
+    if cx.snapshot.guard.skips_superusers {
+        let owner = cx.snapshot.role_name(trigger.owner);
+        let problem = format!(
+            "is unchecked in sessions of superusers other than \"{}\": supautils skips event \
+             triggers there",
+            printable(&owner)
+        );
+        let own = Own { object_type: "extension", identity: SCHEMA };
+        let mut draft = own.finding("unchecked", &owner, &problem, None);
+        (draft.severity, draft.fix) = (Severity::Warning, Fix::Proposal(UNSKIP.to_owned()));
+        out.push(draft);
+    }
+}
+
 fn trigger(
     cx: &Context<'_>,
     name: &str,
@@ -235,6 +263,12 @@ fn trigger(
             &owner.problem,
             Repair::by(format!("ALTER EVENT TRIGGER {name} OWNER TO CURRENT_USER;")),
         );
+    }
+    if trigger.is_skipped {
+        let mut draft = own.finding("skipped", "", SKIPPED, None);
+        draft.fix = Fix::Proposal(UNSKIP.to_owned());
+        out.push(draft);
+        return;
     }
     if !trigger.extension_member {
         report("member", "", "is not a member of the extension and can be dropped", add());
@@ -539,6 +573,23 @@ mod tests {
                         zz_dragonfly_guard_end is disabled. =>";
         assert!(found[0].starts_with(disabled), "{found:?}");
         assert!(found[1].contains("zz_dragonfly_guard_start does not exist."), "{found:?}");
+    }
+
+    #[test]
+    fn event_triggers_that_the_platform_skips_are_reported() {
+        let mut world = World::conforming();
+        world.snapshot.guard.skips_superusers = true;
+        world.snapshot.guard.triggers[1].is_skipped = true;
+        let found = world.found(&RULE);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with(
+            "error event trigger zz_dragonfly_guard_end: Event trigger zz_dragonfly_guard_end is \
+             skipped in this session, probably by an extension of the platform"
+        ));
+        assert!(found[1].starts_with(
+            "warning extension dragonfly_guard: Extension dragonfly_guard is unchecked in sessions \
+             of superusers other than"
+        ));
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod security_definer_executable_by_clients;
 pub mod security_definer_search_path;
 pub mod security_definer_settings;
 pub mod sequence_privileges;
+pub mod server_object_privileges;
 pub mod table_privileges;
 pub mod undeclared_role_privileges;
 pub mod undeclared_view_readable;
@@ -56,7 +57,7 @@ type Check = fn(&Context<'_>, &mut Vec<Draft>);
 
 /// Every rule with its check, in the order of the contract's sections: declared objects exist, then
 /// roles, schemas, objects, routines, rows, and at the end the guard itself.
-const REGISTRY: [(&Rule, Check); 29] = [
+const REGISTRY: [(&Rule, Check); 30] = [
     (&role_missing::RULE, role_missing::check),
     (&role_attributes::RULE, role_attributes::check),
     (&role_membership::RULE, role_membership::check),
@@ -74,6 +75,7 @@ const REGISTRY: [(&Rule, Check); 29] = [
     (&direct_write::RULE, direct_write::check),
     (&undeclared_role_privileges::RULE, undeclared_role_privileges::check),
     (&ungoverned_schema_access::RULE, ungoverned_schema_access::check),
+    (&server_object_privileges::RULE, server_object_privileges::check),
     (&security_definer_search_path::RULE, security_definer_search_path::check),
     (&security_definer_settings::RULE, security_definer_settings::check),
     (&security_definer_executable_by_clients::RULE, security_definer_executable_by_clients::check),

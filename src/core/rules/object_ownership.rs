@@ -1,9 +1,10 @@
-//! A client or worker owns an object of a governed schema, or a role that the contract does not name
+//! A client or worker owns an object of a governed schema, or a role that the contract does not
+//! name
 //! owns a declared object or the schema.
 
 use super::context::Context;
 use super::shared::owners::{
-    consequences, has_strange_owner, is_stranger, routine_has_strange_owner,
+    consequences, has_strange_owner, is_unnamed, routine_has_strange_owner,
 };
 use super::shared::target::Target;
 use crate::catalog::{
@@ -113,7 +114,7 @@ impl Owned<'_> {
         } else {
             ("which the contract does not name", GuardAction::Block)
         };
-        let schema = target.object.schema.as_deref().filter(|_| is_stranger(cx, self.owner));
+        let schema = target.object.schema.as_deref().filter(|_| is_unnamed(cx, self.owner));
         let consequences =
             schema.filter(|_| severity == Severity::Error).map(|schema| consequences(cx, schema));
         let clause = consequences.as_ref().map_or("", |(clause, _)| clause);

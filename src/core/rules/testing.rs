@@ -110,6 +110,7 @@ impl World {
             calls_own_function: true,
             filtered: false,
             extension_member: true,
+            is_skipped: false,
         });
         let functions = crate::catalog::extension::FUNCTIONS.map(
             |(schema, name, arguments, symbol, strict)| GuardFunction {

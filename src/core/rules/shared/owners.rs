@@ -6,23 +6,24 @@ use crate::rules::context::Context;
 
 /// Whether the contract neither names a role nor trusts it for another reason. An owner of this
 /// kind can change what the contract declares.
-pub(crate) fn is_stranger(cx: &Context<'_>, owner: Oid) -> bool {
+pub(crate) fn is_unnamed(cx: &Context<'_>, owner: Oid) -> bool {
     !cx.is_subject(owner) && !cx.is_trusted_owner(owner) && owner != cx.snapshot.database.owner
 }
 
-/// Whether a declared relation belongs to a stranger. A sequence of a column belongs to the owner
+/// Whether a declared relation belongs to a role that it does not name. A sequence of a column
+/// belongs to the owner
 /// of the table.
 pub(crate) fn has_strange_owner(cx: &Context<'_>, relation: &Relation) -> bool {
     let schema = cx.snapshot.schema_name(relation.schema);
-    is_stranger(cx, relation.owner)
+    is_unnamed(cx, relation.owner)
         && relation.owned_by.is_none()
         && cx.contract.declares_relation(schema, &relation.name)
 }
 
-/// Whether a declared routine belongs to a stranger.
+/// Whether a declared routine belongs to a role that it does not name.
 pub(crate) fn routine_has_strange_owner(cx: &Context<'_>, routine: &Routine) -> bool {
     let schema = cx.snapshot.schema_name(routine.schema);
-    is_stranger(cx, routine.owner)
+    is_unnamed(cx, routine.owner)
         && cx.contract.functions_named(schema, &routine.name).next().is_some()
 }
 

@@ -1,0 +1,313 @@
+//! Reads the objects of the server with privileges beyond those that they were created with: what
+//! initdb creates, and what belongs to no schema.
+
+use super::{guard, oids};
+use crate::pg::heap::{Column, Row, State, Table};
+use dragonfly_core::catalog::{
+    Acl, AclItem, BOOTSTRAP_SUPERUSER, FIRST_NORMAL, ObjectKind, Oid, PUBLIC, Privileges,
+    ServerObject, Snapshot,
+};
+use dragonfly_core::sql::{quote_ident, safe_ident, safe_qualified};
+use std::collections::HashMap;
+
+/// The privileges that objects were created with, by catalog, OID and number of the column.
+type Initial = HashMap<(Oid, Oid, i32), Acl>;
+
+/// A catalog of objects without a schema.
+struct Catalog {
+    oid: Oid,
+    /// The columns with name, owner and ACL; no owner where there is none.
+    name: &'static str,
+    owner: Option<&'static str>,
+    acl: &'static str,
+    object_type: &'static str,
+    /// The type of object as GRANT names it.
+    keyword: &'static str,
+    /// The privileges that PUBLIC has without a stored ACL (acl.c, `acldefault`).
+    of_public: Privileges,
+}
+
+const CATALOGS: [Catalog; 4] = [
+    Catalog {
+        oid: oids::PG_LANGUAGE,
+        name: "lanname",
+        owner: Some("lanowner"),
+        acl: "lanacl",
+        object_type: "language",
+        keyword: "LANGUAGE",
+        of_public: Privileges::USAGE,
+    },
+    Catalog {
+        oid: oids::PG_FOREIGN_DATA_WRAPPER,
+        name: "fdwname",
+        owner: Some("fdwowner"),
+        acl: "fdwacl",
+        object_type: "foreign-data wrapper",
+        keyword: "FOREIGN DATA WRAPPER",
+        of_public: Privileges::NONE,
+    },
+    Catalog {
+        oid: oids::PG_FOREIGN_SERVER,
+        name: "srvname",
+        owner: Some("srvowner"),
+        acl: "srvacl",
+        object_type: "server",
+        keyword: "FOREIGN SERVER",
+        of_public: Privileges::NONE,
+    },
+    Catalog {
+        oid: oids::PG_TABLESPACE,
+        name: "spcname",
+        owner: Some("spcowner"),
+        acl: "spcacl",
+        object_type: "tablespace",
+        keyword: "TABLESPACE",
+        of_public: Privileges::NONE,
+    },
+];
+
+/// Reads the objects. Only those with something to report are kept.
+pub fn read(state: &State, snapshot: &mut Snapshot) {
+    let mut reader = Reader { state, initial: initial(state), found: vec![] };
+    reader.relations();
+    reader.routines();
+    for catalog in &CATALOGS {
+        reader.without_schema(catalog);
+    }
+    reader.parameters();
+    reader.large_objects();
+    snapshot.server_objects = reader.found;
+    snapshot
+        .server_objects
+        .sort_by(|a, b| (a.object_type, &a.identity).cmp(&(b.object_type, &b.identity)));
+}
+
+/// Reads `pg_init_privs`.
+fn initial(state: &State) -> Initial {
+    let table = Table::open(oids::PG_INIT_PRIVS);
+    let column = |name| table.column(name);
+    let (class, object, part, acl) =
+        (column("classoid"), column("objoid"), column("objsubid"), column("initprivs"));
+    let mut found = HashMap::new();
+    table.scan(state, |row: Row<'_>| {
+        let key = (row.oid(class), row.oid(object), row.int(part));
+        found.extend(row.acl(acl).map(|acl| (key, acl)));
+    });
+    found
+}
+
+struct Reader<'s> {
+    state: &'s State,
+    initial: Initial,
+    found: Vec<ServerObject>,
+}
+
+impl Reader<'_> {
+    /// Returns what has been granted since an object was created; `None` for nothing.
+    fn added(
+        &self,
+        key: (Oid, Oid, i32),
+        owner: Oid,
+        acl: &Acl,
+        default: impl FnOnce() -> Acl,
+    ) -> Option<Acl> {
+        let added = match self.initial.get(&key) {
+            Some(initial) => ServerObject::added(owner, acl, initial),
+            None => ServerObject::added(owner, acl, &default()),
+        };
+        (!added.is_empty()).then_some(added)
+    }
+
+    /// Reads the relations that initdb created, and their columns.
+    fn relations(&mut self) {
+        let table = Table::open(oids::PG_CLASS);
+        let column = |name| table.column(name);
+        let (oid, kind, owner, acl) =
+            (column("oid"), column("relkind"), column("relowner"), column("relacl"));
+        let mut relations = Vec::new();
+        table.scan(self.state, |row: Row<'_>| {
+            let relation = row.oid(oid);
+            let kind = row.char(kind);
+            if relation >= FIRST_NORMAL || !matches!(kind, b'r' | b'v' | b'm' | b'S') {
+                return;
+            }
+            let added = row.acl(acl).and_then(|acl| {
+                let key = (oids::PG_CLASS, relation, 0);
+                let default = || default_of_relation(relation, row.oid(owner));
+                self.added(key, row.oid(owner), &acl, default)
+            });
+            relations.push((relation, kind, row.oid(owner), added));
+        });
+        let columns = Table::open(oids::PG_ATTRIBUTE);
+        for (relation, kind, owner, added) in relations {
+            let mut more = Vec::new();
+            self.columns(&columns, relation, owner, &mut more);
+            if added.is_none() && more.is_empty() {
+                continue;
+            }
+            let Some((schema, name)) = super::name(oids::PG_CLASS, relation) else { continue };
+            let (object_type, keyword) = match kind {
+                b'v' => ("view", "TABLE"),
+                b'm' => ("materialized view", "TABLE"),
+                b'S' => ("sequence", "SEQUENCE"),
+                _ => ("table", "TABLE"),
+            };
+            let whole = ServerObject {
+                object_type,
+                identity: format!("{}.{}", quote_ident(&schema), quote_ident(&name)),
+                sql: format!("{keyword} {}", safe_qualified(&schema, &name)),
+                schema: Some(schema),
+                column: None,
+                owner,
+                added: vec![],
+            };
+            self.found.extend(more.into_iter().map(|(column, added)| ServerObject {
+                object_type: if kind == b'v' { "view column" } else { "table column" },
+                identity: format!("{}.{}", whole.identity, quote_ident(&column)),
+                column: Some(safe_ident(&column).into_owned()),
+                added,
+                ..whole.clone()
+            }));
+            self.found.extend(added.map(|added| ServerObject { added, ..whole }));
+        }
+    }
+
+    /// Adds the columns of a relation, with what has been granted on them.
+    fn columns(&self, table: &Table, relation: Oid, owner: Oid, found: &mut Vec<(String, Acl)>) {
+        let column = |name| table.column(name);
+        let (of, number, name, acl): (Column, Column, Column, Column) =
+            (column("attrelid"), column("attnum"), column("attname"), column("attacl"));
+        table.lookup(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(of, relation)], |row| {
+            let added = row.acl(acl).and_then(|acl| {
+                let key = (oids::PG_CLASS, relation, row.int(number));
+                self.added(key, owner, &acl, Vec::new)
+            });
+            found.extend(added.map(|added| (row.name(name), added)));
+        });
+    }
+
+    /// Reads the routines that initdb created.
+    fn routines(&mut self) {
+        let table = Table::open(oids::PG_PROC);
+        let column = |name| table.column(name);
+        let (oid, name, owner, acl) =
+            (column("oid"), column("proname"), column("proowner"), column("proacl"));
+        let (arguments, kind) = (column("proargtypes"), column("prokind"));
+        let mut found = Vec::new();
+        table.scan(self.state, |row: Row<'_>| {
+            let routine = row.oid(oid);
+            if routine >= FIRST_NORMAL || row.is_null(acl) {
+                return;
+            }
+            let owner = row.oid(owner);
+            let added = row.acl(acl).and_then(|acl| {
+                let default = || ObjectKind::Routine.default_acl(owner);
+                self.added((oids::PG_PROC, routine, 0), owner, &acl, default)
+            });
+            let Some(added) = added else { return };
+            let Some((schema, _)) = super::name(oids::PG_PROC, routine) else { return };
+            let (name, types) = (row.name(name), super::argument_types(&row.oids(arguments)));
+            found.push(ServerObject {
+                object_type: match row.char(kind) {
+                    b'a' => "aggregate",
+                    b'p' => "procedure",
+                    _ => "function",
+                },
+                identity: format!("{}.{}({types})", quote_ident(&schema), quote_ident(&name)),
+                sql: format!("ROUTINE {}({types})", safe_qualified(&schema, &name)),
+                schema: Some(schema),
+                column: None,
+                owner,
+                added,
+            });
+        });
+        self.found.append(&mut found);
+    }
+
+    fn without_schema(&mut self, catalog: &Catalog) {
+        let table = Table::open(catalog.oid);
+        let (oid, name, acl) =
+            (table.column("oid"), table.column(catalog.name), table.column(catalog.acl));
+        let owner = catalog.owner.map(|owner| table.column(owner));
+        let mut found = Vec::new();
+        table.scan(self.state, |row: Row<'_>| {
+            let Some(acl) = row.acl(acl) else { return };
+            let owner = owner.map_or(BOOTSTRAP_SUPERUSER, |owner| row.oid(owner));
+            let default = || vec![granted(PUBLIC, owner, catalog.of_public)];
+            let added = self.added((catalog.oid, row.oid(oid), 0), owner, &acl, default);
+            let name = row.name(name);
+            found.extend(added.map(|added| ServerObject {
+                object_type: catalog.object_type,
+                schema: None,
+                identity: quote_ident(&name).into_owned(),
+                sql: format!("{} {}", catalog.keyword, safe_ident(&name)),
+                column: None,
+                owner,
+                added,
+            }));
+        });
+        self.found.append(&mut found);
+    }
+
+    /// Reads the privileges on parameters, without those that [`super::guard()`] reads.
+    fn parameters(&mut self) {
+        let table = Table::open(oids::PG_PARAMETER_ACL);
+        let (oid, name, acl) =
+            (table.column("oid"), table.column("parname"), table.column("paracl"));
+        let mut found = Vec::new();
+        table.scan(self.state, |row: Row<'_>| {
+            let (name, acl) =
+                (row.text(name).unwrap_or_default(), row.acl(acl).unwrap_or_default());
+            if guard::is_own_parameter(&name) {
+                return;
+            }
+            let key = (oids::PG_PARAMETER_ACL, row.oid(oid), 0);
+            let added = self.added(key, BOOTSTRAP_SUPERUSER, &acl, Vec::new);
+            found.extend(added.map(|added| ServerObject {
+                object_type: "parameter",
+                schema: None,
+                sql: format!("PARAMETER {name}"),
+                identity: name,
+                column: None,
+                owner: BOOTSTRAP_SUPERUSER,
+                added,
+            }));
+        });
+        self.found.append(&mut found);
+    }
+
+    fn large_objects(&mut self) {
+        let table = Table::open(oids::PG_LARGEOBJECT_METADATA);
+        let (oid, owner, acl) =
+            (table.column("oid"), table.column("lomowner"), table.column("lomacl"));
+        let mut found = Vec::new();
+        table.scan(self.state, |row: Row<'_>| {
+            let Some(acl) = row.acl(acl) else { return };
+            let (oid, owner) = (row.oid(oid), row.oid(owner));
+            let key = (oids::PG_LARGEOBJECT, oid, 0);
+            let added = self.added(key, owner, &acl, Vec::new);
+            found.extend(added.map(|added| ServerObject {
+                object_type: "large object",
+                schema: None,
+                identity: oid.to_string(),
+                sql: format!("LARGE OBJECT {oid}"),
+                column: None,
+                owner,
+                added,
+            }));
+        });
+        self.found.append(&mut found);
+    }
+}
+
+/// Returns what initdb has granted on a relation that is not in `pg_init_privs`: those of
+/// information_schema are not, because initdb creates it later.
+fn default_of_relation(relation: Oid, owner: Oid) -> Acl {
+    let schema = super::name(oids::PG_CLASS, relation).map(|(schema, _)| schema);
+    let is_standard = schema.as_deref() == Some("information_schema");
+    is_standard.then(|| granted(PUBLIC, owner, Privileges::SELECT)).into_iter().collect()
+}
+
+fn granted(grantee: Oid, grantor: Oid, privileges: Privileges) -> AclItem {
+    AclItem { grantee, grantor, privileges, grantable: Privileges::NONE }
+}

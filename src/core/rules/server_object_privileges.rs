@@ -1,0 +1,254 @@
+//! A client, or PUBLIC, has more privileges on objects of the server than these are created with.
+
+use super::context::Context;
+use super::shared::privileges::role_subject;
+use crate::catalog::{AclItem, Object, ObjectId, Oid, PUBLIC, Privileges, Role, ServerObject};
+use crate::contract::{GuardAction, Severity};
+use crate::finding::{Draft, Measure};
+use crate::fix::{Change, Fix, Statement};
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::{listed, printable};
+use serde_json::json;
+use std::collections::HashSet;
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "server_object_privileges",
+    title: "A client has privileges on objects of the server that PostgreSQL does not grant",
+    area: Area::Grants,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidGrantOperation,
+    recheck: Recheck::ChangedObjects,
+    breaks_declared: false,
+    section: "2",
+    checks: "Clients and PUBLIC have no other privileges than those that initdb, or CREATE \
+             EXTENSION, has granted (pg_init_privs) on relations, columns and functions of \
+             pg_catalog and information_schema, on languages, foreign-data wrappers, foreign \
+             servers, tablespaces, parameters and large objects. Privileges of a role count that \
+             a client inherits, or can have with SET ROLE.",
+    why: "The contract declares what clients can do in schemas. These objects are in none, or in \
+          those of the server: reading pg_authid shows the hashes of passwords, pg_read_file() \
+          reads files, and a parameter can run a program.",
+    fix: "Revoke the privilege. Where a client has it through another role, or another role than \
+          the owner has granted it, the fix is a proposal.",
+    exempt: "A large object or a foreign server that a client is meant to use.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO anon;",
+        correct: "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) FROM anon;",
+    },
+    references: &["CIS PostgreSQL Benchmark 4.6", "CWE-732"],
+};
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    if cx.snapshot.server_objects.is_empty() {
+        return;
+    }
+    // Roles of requests without privileges in governed schemas are clients here.
+    let others = cx.requests.undeclared.iter().filter(|role| !cx.is_client(role.oid));
+    let roles: Vec<(&Role, _)> =
+        cx.clients.iter().chain(others).map(|role| (*role, cx.own_grantees(role.oid))).collect();
+    let of_public = HashSet::from([PUBLIC]);
+    for object in &cx.snapshot.server_objects {
+        cx.check_interrupts();
+        out.extend(draft(cx, object, (PUBLIC, "PUBLIC"), &of_public));
+        let of_roles = roles
+            .iter()
+            .filter(|(role, _)| !role.superuser)
+            .filter_map(|(role, own)| draft(cx, object, (role.oid, &role.name), own));
+        out.extend(of_roles);
+    }
+}
+
+/// Returns the finding about a role, or PUBLIC, and an object; `None` where the role has nothing
+/// more. `own` are the grantees whose privileges it has.
+fn draft(
+    cx: &Context<'_>,
+    object: &ServerObject,
+    (role, name): (Oid, &str),
+    own: &HashSet<Oid>,
+) -> Option<Draft> {
+    let items: Vec<&AclItem> = object.added.iter().filter(|i| own.contains(&i.grantee)).collect();
+    let privileges = items.iter().fold(Privileges::NONE, |all, item| all | item.privileges);
+    if privileges.is_empty() || role == object.owner {
+        return None;
+    }
+    let mut through: Vec<String> = items
+        .iter()
+        .filter(|item| item.grantee != role)
+        .map(|item| format!("\"{}\"", printable(&cx.snapshot.role_name(item.grantee))))
+        .collect();
+    through.sort();
+    through.dedup();
+    let how = if through.is_empty() {
+        String::new()
+    } else {
+        format!(" through membership in {}", listed(&through))
+    };
+    let detail = format!(
+        "{} has {privileges} on {} {}{how}, which PostgreSQL does not grant.",
+        role_subject(role, name),
+        object.object_type,
+        printable(&object.identity)
+    );
+    let found = Object {
+        object_type: object.object_type,
+        schema: object.schema.clone(),
+        identity: object.identity.clone(),
+        managed_by: None,
+        id: ObjectId::Named,
+    };
+    Some(
+        Draft::new(found, Severity::Error, detail)
+            .grantee(role, name)
+            .key(privileges.to_string())
+            .evidence(json!({"privileges": privileges.words(), "through": through}))
+            .fix(fix(cx, object, role, &items))
+            .measure(Measure::excess("", privileges.words())),
+    )
+}
+
+/// Returns the REVOKE of each entry. REVOKE acts for the owner, and another role than the one of
+/// the finding may need its privilege: these are proposals.
+fn fix(cx: &Context<'_>, object: &ServerObject, role: Oid, items: &[&AclItem]) -> Fix {
+    let is_decided = |item: &&&AclItem| item.grantee == role && item.grantor == object.owner;
+    if items.iter().all(|item| is_decided(&item)) {
+        return Fix::Statements(items.iter().map(|item| revoke(cx, object, item)).collect());
+    }
+    let line = |item: &&AclItem| {
+        let as_grantor = if item.grantor == object.owner {
+            String::new()
+        } else {
+            format!("SET ROLE {}; -- which has granted it\n", cx.snapshot.grantee(item.grantor))
+        };
+        format!("{as_grantor}{}", revoke(cx, object, item))
+    };
+    let lines: Vec<String> = items.iter().map(line).collect();
+    Fix::Proposal(lines.join("\n"))
+}
+
+fn revoke(cx: &Context<'_>, object: &ServerObject, item: &AclItem) -> Statement {
+    let on_column = object.column.as_ref().map(|c| format!(" ({c})")).unwrap_or_default();
+    let words: Vec<String> =
+        item.privileges.words().iter().map(|word| format!("{word}{on_column}")).collect();
+    let cascade = if item.grantable.is_empty() { "" } else { " CASCADE" };
+    let sql = format!(
+        "REVOKE {} ON {} FROM {}{cascade};",
+        words.join(", "),
+        object.sql,
+        cx.snapshot.grantee(item.grantee)
+    );
+    let change = Change::RevokeOnServerObject {
+        object: (object.object_type, object.identity.clone()),
+        grantee: item.grantee,
+        privileges: item.privileges,
+    };
+    Statement::new(change, sql)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::World;
+    use super::RULE;
+    use crate::catalog::{AclItem, Oid, PUBLIC, Privileges, ServerObject};
+
+    const OWNER: Oid = 10;
+
+    fn object(object_type: &'static str, name: &str, sql: &str) -> ServerObject {
+        ServerObject {
+            object_type,
+            schema: None,
+            identity: name.into(),
+            sql: sql.into(),
+            column: None,
+            owner: OWNER,
+            added: vec![],
+        }
+    }
+
+    fn item(grantee: Oid, privileges: Privileges) -> AclItem {
+        AclItem { grantee, grantor: OWNER, privileges, grantable: Privileges::NONE }
+    }
+
+    #[test]
+    fn privileges_of_clients_and_public_are_reported() {
+        let mut world = World::conforming();
+        assert_eq!(world.found(&RULE), [""; 0]);
+        let (anon, worker) = (world.role("anon").oid, world.role("service_role").oid);
+        let table = object("table", "pg_catalog.pg_authid", "TABLE pg_catalog.pg_authid");
+        let column = ServerObject {
+            object_type: "table column",
+            identity: "pg_catalog.pg_authid.rolname".into(),
+            column: Some("rolname".into()),
+            ..table.clone()
+        };
+        let parameter = object("parameter", "archive_command", "PARAMETER archive_command");
+        let both = Privileges::SET | Privileges::ALTER_SYSTEM;
+        world.snapshot.server_objects = vec![
+            ServerObject {
+                added: vec![item(anon, Privileges::SELECT), item(worker, Privileges::SELECT)],
+                ..table
+            },
+            ServerObject { added: vec![item(PUBLIC, Privileges::SELECT)], ..column },
+            ServerObject {
+                added: vec![AclItem { grantable: both, ..item(anon, both) }],
+                ..parameter
+            },
+        ];
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error parameter archive_command anon: Role \"anon\" has SET, ALTER SYSTEM on \
+                 parameter archive_command, which PostgreSQL does not grant. => REVOKE SET, ALTER \
+                 SYSTEM ON PARAMETER archive_command FROM anon CASCADE;",
+                "error table pg_catalog.pg_authid anon: Role \"anon\" has SELECT on table \
+                 pg_catalog.pg_authid, which PostgreSQL does not grant. => REVOKE SELECT ON TABLE \
+                 pg_catalog.pg_authid FROM anon;",
+                "error table column pg_catalog.pg_authid.rolname PUBLIC: PUBLIC (every role) has \
+                 SELECT on table column pg_catalog.pg_authid.rolname, which PostgreSQL does not \
+                 grant. => REVOKE SELECT (rolname) ON TABLE pg_catalog.pg_authid FROM PUBLIC;",
+            ]
+        );
+    }
+
+    #[test]
+    fn privilege_of_a_group_is_a_proposal() {
+        let mut world = World::conforming();
+        for name in ["inherited", "other"] {
+            world.add_role(name);
+        }
+        world.grant_role("inherited", "anon");
+        world.grant_role_without_inherit("other", "anon");
+        let (inherited, other) = (world.role("inherited").oid, world.role("other").oid);
+        let server = object("foreign server", "remote", "FOREIGN SERVER remote");
+        let added = vec![item(inherited, Privileges::USAGE), item(other, Privileges::USAGE)];
+        world.snapshot.server_objects = vec![ServerObject { added, ..server }];
+        assert_eq!(
+            world.found(&RULE),
+            [
+                "error foreign server remote anon: Role \"anon\" has USAGE on foreign server \
+                 remote through membership in \"inherited\", which PostgreSQL does not grant.",
+                "error foreign server remote other: Role \"other\" has USAGE on foreign server \
+                 remote, which PostgreSQL does not grant. => REVOKE USAGE ON FOREIGN SERVER \
+                 remote FROM other;",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_an_object_was_created_with_is_not_added() {
+        let initial = vec![item(PUBLIC, Privileges::SELECT), item(OWNER, Privileges::ALL_ON_TABLE)];
+        let more = |grantee, privileges| {
+            let acl = [initial.clone(), vec![item(grantee, privileges)]].concat();
+            ServerObject::added(OWNER, &acl, &initial)
+        };
+        assert_eq!(more(PUBLIC, Privileges::SELECT), []);
+        assert_eq!(more(OWNER, Privileges::MAINTAIN), []);
+        assert_eq!(more(PUBLIC, Privileges::UPDATE), [item(PUBLIC, Privileges::UPDATE)]);
+        assert_eq!(more(7, Privileges::SELECT), [], "PUBLIC has it");
+        assert_eq!(more(7, Privileges::INSERT), [item(7, Privileges::INSERT)]);
+        let option = AclItem { grantable: Privileges::SELECT, ..initial[0] };
+        assert_eq!(ServerObject::added(OWNER, &vec![option], &initial), [option]);
+    }
+}
