@@ -328,9 +328,9 @@ fn fix_of_a_denied_access_is_accepted_and_leaves_no_new_finding() {
     let cluster = Cluster::start();
     let mut random = Random::new(number("DRAGONFLY_SEED", 0));
     let (mut all, mut executed) = (Vec::new(), 0);
-    for feature in FEATURES {
+    for feature in features() {
         let application = Application::create(&cluster, with_features(&[feature.name]));
-        let (mut client, _) = application.guard();
+        let (mut client, _) = application.guard("strict");
         let denied = application.before.iter().filter(|(attempt, outcome)| {
             matches!(outcome, Outcome::Denied(_)) && attempt.privilege != MEMBERSHIP
         });

@@ -243,8 +243,8 @@ mod tests {
                 "$.roles[1].superuser: text is not allowed; allowed: true or false",
                 "$.rules.rls_disabled.guard: number is not allowed; allowed: audit, warn, block",
                 "$.security_definer.search_path: text is not allowed; allowed: a list of: text",
-                "$.tables[0].colour: unknown field; allowed: column_grants, force_row_security, \
-                 grants, name, policies, purpose, row_security, schema",
+                "$.tables[0].colour: unknown field; allowed: all_rows, column_grants, \
+                 force_row_security, grants, name, policies, purpose, row_security, schema",
                 "$.tables[0].grants.anon[0]: \"FLY\" is not allowed; allowed: ALL, SELECT, INSERT, \
                  UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER, MAINTAIN",
                 "$.tables[1].name: required field is missing; allowed: text",

@@ -183,12 +183,10 @@ fn untrusted_owner(cx: &Context<'_>, owner: Oid) -> Option<UntrustedOwner> {
 
 /// The problem of an event trigger whose function another extension replaces.
 const SKIPPED: &str = "is skipped in this session, probably by an extension of the platform such \
- as \
-                       supautils: its DDL is not checked, except where the library is preloaded";
+                       as supautils: its DDL is not checked, except where the library is preloaded";
 
 /// How to have all sessions checked where the platform skips event triggers.
-const UNSKIP: &str = "Add dragonfly_guard to shared_preload_libraries and restart the server. \
- Where \
+const UNSKIP: &str = "Add dragonfly_guard to shared_preload_libraries and restart the server. Where \
                       that is not possible, create the extension as the superuser of the platform.";
 
 /// Sessions of other superusers than the owner of the event triggers are not checked.
@@ -582,11 +580,11 @@ mod tests {
         world.snapshot.guard.triggers[1].is_skipped = true;
         let found = world.found(&RULE);
         assert_eq!(found.len(), 2, "{found:?}");
+        let skipped = "error event trigger zz_dragonfly_guard_end: Event trigger \
+                       zz_dragonfly_guard_end is skipped in this session, probably by an extension \
+                       of the platform";
+        assert!(found[1].starts_with(skipped), "{found:?}");
         assert!(found[0].starts_with(
-            "error event trigger zz_dragonfly_guard_end: Event trigger zz_dragonfly_guard_end is \
-             skipped in this session, probably by an extension of the platform"
-        ));
-        assert!(found[1].starts_with(
             "warning extension dragonfly_guard: Extension dragonfly_guard is unchecked in sessions \
              of superusers other than"
         ));
