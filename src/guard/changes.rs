@@ -56,6 +56,8 @@ struct Changes {
     /// Changes and checks with their subtransactions, in order: the entries of the current
     /// subtransaction are the last.
     history: Vec<(Subtransaction, Changed)>,
+    /// The routines whose catalog rows have been written since the last statement started.
+    rows: HashSet<Oid>,
 }
 
 impl Changes {
@@ -126,13 +128,26 @@ pub fn note(changed: Changed) {
     CHANGES.with_borrow_mut(|changes| changes.note(changed, now));
 }
 
-/// Records that the catalog row of a routine has been written, unless the routine is to be checked
-/// anyway.
+/// Records that the catalog row of a routine has been written. The routine is checked unless that
+/// is to be done anyway.
 pub fn note_routine_row(routine: Oid) {
-    let is_known = CHANGES.with_borrow(|c| c.unchecked.contains(&Changed::Routine(routine)));
+    let is_known = CHANGES.with_borrow_mut(|changes| {
+        changes.rows.insert(routine);
+        changes.unchecked.contains(&Changed::Routine(routine))
+    });
     if !is_known {
         note(Changed::RoutineRow(routine));
     }
+}
+
+/// Records that a statement starts.
+pub fn statement_starts() {
+    CHANGES.with_borrow_mut(|changes| changes.rows.clear());
+}
+
+/// Returns the routines whose catalog rows have been written since the last statement started.
+pub fn written_since_start() -> Vec<Oid> {
+    CHANGES.with_borrow(|changes| changes.rows.iter().copied().collect())
 }
 
 /// Records that these changes have been checked and allowed.
@@ -154,7 +169,7 @@ pub fn subtransaction_committed(own: Subtransaction, parent: Subtransaction) {
 /// Forgets all changes: the transaction has ended, or its changes so far are not to be checked.
 pub fn forget() {
     CHANGES.with_borrow_mut(|changes| {
-        if !changes.history.is_empty() {
+        if !changes.history.is_empty() || !changes.rows.is_empty() {
             *changes = Changes::default();
         }
     });

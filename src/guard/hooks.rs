@@ -64,6 +64,7 @@ fn command_start(call: Call) -> pg_sys::Datum {
         return pg_sys::Datum::null();
     }
     let tag = event(call);
+    changes::statement_starts();
     enforce::note_mode(&tag);
     if tag == CREATE_EXTENSION {
         settings::extension_begins();
@@ -82,16 +83,11 @@ fn command_end(call: Call) -> pg_sys::Datum {
     }
     let tag = event(call);
     if let Some(statement) = call.event_trigger_parse_tree() {
-        let is_to_public = grants::is_to_public(statement);
         if grants::may_concern_server(statement) {
             changes::note(Changed::ServerObjects);
         }
-        for one in changes::unchecked() {
-            let Changed::RoutineRow(routine) = one else { continue };
-            if routine < pg_sys::FirstNormalObjectId {
-                changes::note(Changed::ServerObjects);
-            }
-            if is_to_public {
+        if grants::is_to_public(statement) {
+            for routine in changes::written_since_start() {
                 changes::note(Changed::GrantToPublic(routine));
             }
         }
@@ -232,8 +228,13 @@ unsafe extern "C-unwind" fn catalog_changed(_argument: pg_sys::Datum, cache: i32
 #[pg_guard]
 unsafe extern "C-unwind" fn routine_changed(_argument: pg_sys::Datum, _cache: i32, hash: u32) {
     let routine = syscache::oid_of_hash(hash);
-    if routine >= pg_sys::FirstNormalObjectId && transaction::may_change() {
+    if routine == 0 || !transaction::may_change() {
+        return;
+    }
+    if routine >= pg_sys::FirstNormalObjectId {
         changes::note_routine_row(routine);
+    } else {
+        changes::note(Changed::ServerObjects);
     }
 }
 

@@ -71,6 +71,14 @@ fn grant_is_rejected_whatever_its_names_mean_afterwards() {
          anon; ALTER FUNCTION secret.target RENAME TO other; COMMIT",
         "secret.other()",
     );
+    // The routine is to be checked at commit anyway, and PUBLIC's EXECUTE is still a GRANT.
+    is_rejected(
+        &mut client,
+        "BEGIN; CREATE FUNCTION secret.fresh() RETURNS int LANGUAGE sql SECURITY DEFINER SET \
+         search_path = pg_catalog, pg_temp AS 'SELECT 1'; GRANT EXECUTE ON FUNCTION secret.fresh \
+         TO PUBLIC; COMMIT",
+        "secret.fresh()",
+    );
     client.batch_execute("RESET dragonfly_guard.check_at").unwrap();
     // Another event trigger changes the search_path before the guard is called.
     client
