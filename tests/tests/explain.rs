@@ -133,7 +133,7 @@ fn verdict_covers_what_parsed_bodies_use() {
              ALTER FUNCTION s.definer() OWNER TO maker;
              CREATE TABLE s.guarded AS SELECT 1 AS id;
              ALTER TABLE s.guarded ENABLE ROW LEVEL SECURITY;
-             CREATE POLICY p ON s.guarded TO reader USING (s.reads() > 0);
+             CREATE POLICY p ON s.guarded FOR SELECT TO reader USING (s.reads() > 0);
              GRANT SELECT ON s.guarded TO reader;
              -- Inference declares only what works. What is declared may also fail.
              CREATE TABLE inferred AS SELECT ops.infer_contract('{s}', 'as_is') || jsonb_build_object(
@@ -220,7 +220,10 @@ fn verdict_covers_what_parsed_bodies_use() {
     }
     assert_eq!(compare(&mut client), ["writes"]);
     assert_eq!(
-        column(&mut client, "SELECT detail FROM ops.audit_security('error') WHERE role = 'reader'"),
+        column(
+            &mut client,
+            "SELECT detail FROM ops.audit_security(min_severity => 'error') WHERE role_name = 'reader'"
+        ),
         [""; 0]
     );
 }
