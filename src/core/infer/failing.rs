@@ -15,9 +15,11 @@ use crate::explain::Denial;
 use crate::rules::Context;
 use std::collections::{HashMap, HashSet};
 
-/// Returns what the server says about accesses that a contract declares.
-pub type Outcomes<'o> =
-    dyn Fn(&Context<'_>, Vec<DeclaredAccess>) -> Vec<(DeclaredAccess, AccessOutcome)> + 'o;
+/// What the server says about accesses.
+pub type Answers = Vec<(DeclaredAccess, AccessOutcome)>;
+
+/// Asks the server about accesses that a contract declares.
+pub type Outcomes<'o> = dyn Fn(&Context<'_>, Vec<DeclaredAccess>) -> Answers + 'o;
 
 /// An access that is not declared, because it does not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,9 @@ pub struct LeftOut {
     pub columns: Vec<String>,
 }
 
+/// Privileges, and the columns on which they work.
+pub(super) type OnColumns = (Privileges, Vec<String>);
+
 /// What is known about the access that does not work.
 #[derive(Default)]
 pub(super) struct Failing {
@@ -37,7 +42,7 @@ pub(super) struct Failing {
     on_objects: HashMap<(Target, Oid), Privileges>,
     on_columns: HashMap<(Oid, Oid, String), Privileges>,
     /// By relation and role: the columns on which a privilege works that fails on the relation.
-    instead: HashMap<(Oid, Oid), Vec<(Privileges, Vec<String>)>>,
+    instead: HashMap<(Oid, Oid), Vec<OnColumns>>,
     /// Schemas and roles.
     schemas: HashSet<(Oid, Oid)>,
     left_out: Vec<LeftOut>,
@@ -56,7 +61,7 @@ impl Failing {
     }
 
     /// Returns the privileges on columns that are declared instead of those on the relation.
-    pub fn instead(&self, relation: Oid, role: Oid) -> &[(Privileges, Vec<String>)] {
+    pub fn instead(&self, relation: Oid, role: Oid) -> &[OnColumns] {
         self.instead.get(&(relation, role)).map_or(&[], Vec::as_slice)
     }
 
