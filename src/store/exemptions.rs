@@ -66,10 +66,9 @@ impl<'s> Current<'s> {
     /// Whether an exemption could be about an object of this name, or about a policy on it.
     pub fn concern(&self, schema: &str, name: &str) -> bool {
         let identity = format!("{}.{}", quote_ident(schema), quote_ident(name));
-        self.exemptions
-            .list()
-            .iter()
-            .any(|e| e.fingerprint.is_none() || e.object.contains(&identity))
+        self.exemptions.list().iter().any(|e| {
+            e.fingerprint.is_none() || e.objects().any(|object| object.contains(&identity))
+        })
     }
 
     /// Returns the names (schema and name, quoted) of the objects on whose definition exemptions are
