@@ -122,7 +122,18 @@ fn with_consequences(
 /// Returns all findings under a contract, exempt ones included: those that can be exempted.
 pub fn findings_with_exempt(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
     let current = Current::read(state, own, Freshness::Fresh);
-    under(contract, state, own, |cx| with_consequences(cx, &RULES, &current))
+    findings_with_exempt_of(&RULES, contract, own, &current, state)
+}
+
+/// Does the same as [`findings_with_exempt`] for some rules.
+pub fn findings_with_exempt_of(
+    rules: &[&'static Rule],
+    contract: &Contract,
+    own: &Own,
+    current: &Current<'_>,
+    state: &State,
+) -> Vec<Finding> {
+    under(contract, state, own, |cx| with_consequences(cx, rules, current))
 }
 
 /// Calls `work` with the findings under a contract that are not exempt, and with those that would

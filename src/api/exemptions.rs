@@ -151,16 +151,19 @@ impl Wanted {
 
     /// Looks up the findings with one cause that the audit reports as one: first among those
     /// without an exemption, as the audit does, then among those whose exemption applies no longer,
-    /// and last among all. Raises an error where there are none, because it is unknown what would
-    /// be exempted.
+    /// and last among those that are exempt by this fingerprint. Raises an error where there are
+    /// none, because it is unknown what would be exempted.
     fn look_up_merged<'f>(&self, change: &Change, findings: &'f [Finding]) -> Exempted<'f> {
         let Change { own, state, .. } = change;
         let fingerprint = self.fingerprint.as_deref().unwrap_or_default();
         let current = Current::read(state, own, Freshness::Fresh);
         let is_new = |f: &&Finding| current.about(f).is_none();
         let is_ended = |f: &&Finding| !current.accept(f);
-        let all = |_: &&Finding| true;
-        let steps: [&dyn Fn(&&Finding) -> bool; 3] = [&is_new, &is_ended, &all];
+        let is_own = |f: &&Finding| {
+            let about = current.about(f);
+            about.is_some_and(|(exemption, _)| exemption.fingerprint == self.fingerprint)
+        };
+        let steps: [&dyn Fn(&&Finding) -> bool; 3] = [&is_new, &is_ended, &is_own];
         let found = audit::with_context(|cx| {
             let among = |step: &dyn Fn(&&Finding) -> bool| {
                 let findings: Vec<&Finding> = findings.iter().filter(step).collect();

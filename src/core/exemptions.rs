@@ -8,6 +8,7 @@ use crate::catalog::ObjectId;
 use crate::contract::Severity;
 use crate::finding::{Finding, GRANTEES, fingerprint};
 use crate::rule::Rule;
+use crate::rules::RULES;
 use crate::sql::quote_literal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -244,6 +245,15 @@ impl Exemptions {
         })
     }
 
+    /// Returns the rules of the exemptions that are based on an object with one of some names.
+    pub fn rules_about(&self, is_named: impl Fn(&str) -> bool) -> Vec<&'static Rule> {
+        let is_about = |exemption: &Exemption, rule: &Rule| {
+            exemption.rule == rule.id && exemption.objects().map(object_name).any(&is_named)
+        };
+        let rules = RULES.iter().copied();
+        rules.filter(|rule| self.list.iter().any(|one| is_about(one, rule))).collect()
+    }
+
     /// Whether an exemption is about findings of a rule.
     #[must_use]
     pub fn mention(&self, rule: &str) -> bool {
@@ -444,6 +454,9 @@ mod tests {
         let basis = ["public", "public.judgments", "public.plaintiffs"];
         assert_eq!(exemptions.basis(), basis.into());
         assert!(exemptions.of_name(found[0].rule, "public.plaintiffs").is_some());
+        let rules = |name| exemptions.rules_about(|object| object == name);
+        assert_eq!(rules("public.plaintiffs"), [found[0].rule]);
+        assert!(rules("public.job_queue").is_empty());
         world.grant("public.job_queue", anon, crate::catalog::Privileges::SELECT);
         let added = exemptions.apply(findings(&world, "table_privileges"), UNCHANGED, false);
         let objects: Vec<&str> = added.iter().map(|f| f.object.identity.as_str()).collect();

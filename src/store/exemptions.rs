@@ -91,6 +91,11 @@ impl<'s> Current<'s> {
         self.exemptions.of_name(rule, name)
     }
 
+    /// Returns the rules of the exemptions that are based on an object with one of some names.
+    pub fn rules_about(&self, is_named: impl Fn(&str) -> bool) -> Vec<&'static Rule> {
+        self.exemptions.rules_about(is_named)
+    }
+
     /// Whether an exemption could be about a rule.
     pub fn mention(&self, rule: &Rule) -> bool {
         self.exemptions.mention(rule.id)
