@@ -9,9 +9,10 @@ use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::finding::Finding;
+use dragonfly_core::report::shared_causes;
 use dragonfly_core::rule::{Area, Rule};
 use dragonfly_core::rules::{
-    self, Context, RULES, object_ownership, schema_create,
+    self, Context, RULES, default_privileges, object_ownership, schema_create,
     security_definer_search_path as search_path,
 };
 use std::collections::HashSet;
@@ -121,7 +122,18 @@ fn with_consequences(
 /// Returns all findings under a contract, exempt ones included: those that can be exempted.
 pub fn findings_with_exempt(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
     let current = Current::read(state, own, Freshness::Fresh);
-    under(contract, state, own, |cx| with_consequences(cx, &RULES, &current))
+    findings_with_exempt_of(&RULES, contract, own, &current, state)
+}
+
+/// Does the same as [`findings_with_exempt`] for some rules.
+pub fn findings_with_exempt_of(
+    rules: &[&'static Rule],
+    contract: &Contract,
+    own: &Own,
+    current: &Current<'_>,
+    state: &State,
+) -> Vec<Finding> {
+    under(contract, state, own, |cx| with_consequences(cx, rules, current))
 }
 
 /// Calls `work` with the findings under a contract that are not exempt, and with those that would
@@ -220,14 +232,17 @@ impl Filter {
 }
 
 /// Returns the findings that a filter includes, ordered by severity (the highest first), rule (in
-/// the order of the contract's sections) and object.
+/// the order of the contract's sections) and object. Those that have one cause are one.
 pub fn findings(filter: &Filter) -> Vec<Finding> {
     let Installation { state, own, contract } = Installation::now();
-    let found = under(&contract, &state, &own, |cx| {
+    under(&contract, &state, &own, |cx| {
         filter.check_schemas(cx.contract, cx.snapshot);
-        visible(cx, &filter.rules, &Current::read(&state, &own, Freshness::Fresh), filter.exempted)
-    });
-    found.into_iter().filter(|f| filter.wants(f)).collect()
+        let current = Current::read(&state, &own, Freshness::Fresh);
+        let mut found = visible(cx, &filter.rules, &current, filter.exempted);
+        found.retain(|finding| filter.wants(finding));
+        let of_defaults = || current.apply(cx.run(&default_privileges::RULE), false);
+        shared_causes::merged(cx, found, of_defaults)
+    })
 }
 
 /// Returns the findings of some rules under the contract in force, exempt ones omitted.

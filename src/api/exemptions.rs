@@ -3,7 +3,7 @@
 
 use super::{argument, permission};
 use crate::audit;
-use crate::catalog::Own;
+use crate::catalog::{Freshness, Own};
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::clock;
 use crate::pg::heap::{State, interrupts};
@@ -13,6 +13,7 @@ use crate::store::contract;
 use crate::store::exemptions::{self, Change, Current, New, Record};
 use dragonfly_core::exemptions::{Accepted, Exemption, Status};
 use dragonfly_core::finding::Finding;
+use dragonfly_core::report::shared_causes;
 use dragonfly_core::rules::{self, RULES};
 use dragonfly_core::sql::printable;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -49,7 +50,10 @@ fn exempt(call: Call) -> pg_sys::Datum {
     let change = Change::open();
     let (own, state) = (&change.own, &change.state);
     let findings = audit::findings_with_exempt(&contract::in_force(state, own), state, own);
-    let Exempted { rule, object, findings: found } = wanted.look_up(&findings);
+    let Exempted { rule, object, findings: found } = match wanted.look_up(&findings) {
+        Some(exempted) => exempted,
+        None => wanted.look_up_merged(&change, &findings),
+    };
     let hashes = Current::none(state);
     let hash = |object| hashes.object_hash(object);
     let is_same = |r: &&Record| {
@@ -64,8 +68,15 @@ fn exempt(call: Call) -> pg_sys::Datum {
             format!("To replace it, run SELECT ops.unexempt(id => {}) first.", same.exemption.id);
         reject(&format!("already exempted by exemption {}", same.exemption.id), "", &hint)
     }
+    let accepted = |finding: &Finding| {
+        if finding.object.identity == object || wanted.fingerprint.is_none() {
+            Accepted::now(finding, &hash)
+        } else {
+            Accepted::member(finding, &hash)
+        }
+    };
     let accepted: BTreeMap<&str, Accepted> =
-        found.iter().map(|f| (f.fingerprint.as_str(), Accepted::now(f, &hash))).collect();
+        found.iter().map(|f| (f.fingerprint.as_str(), accepted(f))).collect();
     let id = change.add(&New {
         fingerprint: wanted.fingerprint.as_deref(),
         rule: &rule,
@@ -118,20 +129,49 @@ impl Wanted {
         }
     }
 
-    /// Looks up the current findings. Raises an error where no finding has the fingerprint, because
-    /// it is unknown what would be exempted.
-    fn look_up<'f>(&self, findings: &'f [Finding]) -> Exempted<'f> {
+    /// Looks up the current findings; `None` where no finding has the fingerprint.
+    fn look_up<'f>(&self, findings: &'f [Finding]) -> Option<Exempted<'f>> {
         if let Some((rule, object)) = &self.pattern {
             let pattern =
                 Exemption { rule: rule.clone(), object: object.clone(), ..Exemption::default() };
-            return Exempted {
+            return Some(Exempted {
                 rule: rule.clone(),
                 object: object.clone(),
                 findings: findings.iter().filter(|f| pattern.is_about(f)).collect(),
-            };
+            });
         }
         let fingerprint = self.fingerprint.as_deref().unwrap_or_default();
-        let Some(found) = findings.iter().find(|f| f.fingerprint == fingerprint) else {
+        let found = findings.iter().find(|f| f.fingerprint == fingerprint)?;
+        Some(Exempted {
+            rule: found.rule.id.to_owned(),
+            object: found.object.identity.clone(),
+            findings: vec![found],
+        })
+    }
+
+    /// Looks up the findings with one cause that the audit reports as one: first among those
+    /// without an exemption, as the audit does, then among those whose exemption applies no longer,
+    /// and last among those that are exempt by this fingerprint. Raises an error where there are
+    /// none, because it is unknown what would be exempted.
+    fn look_up_merged<'f>(&self, change: &Change, findings: &'f [Finding]) -> Exempted<'f> {
+        let Change { own, state, .. } = change;
+        let fingerprint = self.fingerprint.as_deref().unwrap_or_default();
+        let current = Current::read(state, own, Freshness::Fresh);
+        let is_new = |f: &&Finding| current.about(f).is_none();
+        let is_ended = |f: &&Finding| !current.accept(f);
+        let is_own = |f: &&Finding| {
+            let about = current.about(f);
+            about.is_some_and(|(exemption, _)| exemption.fingerprint == self.fingerprint)
+        };
+        let steps: [&dyn Fn(&&Finding) -> bool; 3] = [&is_new, &is_ended, &is_own];
+        let found = audit::with_context(|cx| {
+            let among = |step: &dyn Fn(&&Finding) -> bool| {
+                let findings: Vec<&Finding> = findings.iter().filter(step).collect();
+                shared_causes::members(cx, &findings, fingerprint)
+            };
+            steps.into_iter().find_map(among)
+        });
+        let Some((object, found)) = found else {
             reject(
                 &format!("finding with fingerprint \"{}\" does not exist", printable(fingerprint)),
                 "",
@@ -139,11 +179,7 @@ impl Wanted {
                  findings.",
             )
         };
-        Exempted {
-            rule: found.rule.id.to_owned(),
-            object: found.object.identity.clone(),
-            findings: vec![found],
-        }
+        Exempted { rule: found[0].rule.id.to_owned(), object, findings: found }
     }
 }
 

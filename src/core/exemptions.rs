@@ -8,6 +8,7 @@ use crate::catalog::ObjectId;
 use crate::contract::Severity;
 use crate::finding::{Finding, GRANTEES, fingerprint};
 use crate::rule::Rule;
+use crate::rules::RULES;
 use crate::sql::quote_literal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -46,6 +47,10 @@ pub struct Accepted {
     pub severity: Severity,
     /// The hash of the finding's evidence and of its object.
     pub state: String,
+    /// The identity of the object, where it is not that of the exemption: one exemption can be about
+    /// the same privileges on several relations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
 }
 
 impl Accepted {
@@ -61,7 +66,15 @@ impl Accepted {
             evidence.remove(GRANTEES);
         }
         let hash = object_hash(finding.object.id).unwrap_or_default();
-        Self { severity: finding.severity, state: fingerprint(&[&hash, &evidence.to_string()]) }
+        let state = fingerprint(&[&hash, &evidence.to_string()]);
+        Self { severity: finding.severity, state, object: None }
+    }
+
+    /// Returns the current state of one of several findings that are accepted together.
+    #[must_use]
+    pub fn member(finding: &Finding, object_hash: ObjectHash<'_>) -> Self {
+        let object = Some(finding.object.identity.clone());
+        Self { object, ..Self::now(finding, object_hash) }
     }
 }
 
@@ -97,7 +110,12 @@ impl Exemption {
     #[must_use]
     pub fn is_about(&self, finding: &Finding) -> bool {
         match &self.fingerprint {
-            Some(fingerprint) => *fingerprint == finding.fingerprint,
+            // The fingerprint may be that of several findings with one cause. Those that are added
+            // later were not accepted.
+            Some(fingerprint) => {
+                *fingerprint == finding.fingerprint
+                    || self.accepted.contains_key(&finding.fingerprint)
+            }
             None => self.rule == finding.rule.id && matches(&self.object, &finding.object.identity),
         }
     }
@@ -126,6 +144,13 @@ impl Exemption {
             }
             _ => Status::Changed,
         }
+    }
+
+    /// Returns the identities of the objects that the exemption is about; a pattern for one by
+    /// pattern.
+    pub fn objects(&self) -> impl Iterator<Item = &str> {
+        let members = self.accepted.values().filter_map(|accepted| accepted.object.as_deref());
+        std::iter::once(self.object.as_str()).chain(members)
     }
 
     /// Returns the evidence that a finding shows about the exemption.
@@ -171,7 +196,10 @@ impl Exemptions {
         for (i, exemption) in all.list.iter().enumerate() {
             match &exemption.fingerprint {
                 Some(fingerprint) => {
-                    all.by_fingerprint.entry(fingerprint.clone()).or_default().push(i);
+                    let members = exemption.accepted.keys().filter(|member| *member != fingerprint);
+                    for about in std::iter::once(fingerprint).chain(members) {
+                        all.by_fingerprint.entry(about.clone()).or_default().push(i);
+                    }
                 }
                 None => all.patterns.push(i),
             }
@@ -204,7 +232,7 @@ impl Exemptions {
     #[must_use]
     pub fn basis(&self) -> HashSet<&str> {
         let based = self.list.iter().filter(|exemption| exemption.fingerprint.is_some());
-        based.map(|exemption| object_name(&exemption.object)).collect()
+        based.flat_map(Exemption::objects).map(object_name).collect()
     }
 
     /// Returns the exemption of one finding of a rule about an object with this name.
@@ -213,8 +241,17 @@ impl Exemptions {
         self.list.iter().find(|exemption| {
             exemption.fingerprint.is_some()
                 && exemption.rule == rule.id
-                && object_name(&exemption.object) == name
+                && exemption.objects().any(|object| object_name(object) == name)
         })
+    }
+
+    /// Returns the rules of the exemptions that are based on an object with one of some names.
+    pub fn rules_about(&self, is_named: impl Fn(&str) -> bool) -> Vec<&'static Rule> {
+        let is_about = |exemption: &Exemption, rule: &Rule| {
+            exemption.rule == rule.id && exemption.objects().map(object_name).any(&is_named)
+        };
+        let rules = RULES.iter().copied();
+        rules.filter(|rule| self.list.iter().any(|one| is_about(one, rule))).collect()
     }
 
     /// Whether an exemption is about findings of a rule.
@@ -392,6 +429,38 @@ mod tests {
         assert_eq!(shown[0].detail, found[0].detail);
         let others = findings(&world(), "table_privileges");
         assert_eq!(exemptions.apply(others.clone(), UNCHANGED, false), others);
+    }
+
+    #[test]
+    fn exemption_of_several_findings_is_about_no_others() {
+        let mut world = world();
+        let anon = world.role("anon").oid;
+        world.grant("public.plaintiffs", anon, crate::catalog::Privileges::SELECT);
+        let found = findings(&world, "table_privileges");
+        let accepted =
+            found.iter().map(|f| (f.fingerprint.clone(), Accepted::member(f, UNCHANGED)));
+        let of_both = Exemption {
+            id: 1,
+            fingerprint: Some("of both".into()),
+            rule: "table_privileges".into(),
+            object: "public".into(),
+            accepted: accepted.collect(),
+            ..Exemption::default()
+        };
+        let exemptions = Exemptions::new(vec![of_both]);
+        assert_eq!(found.len(), 2);
+        assert_eq!(exemptions.apply(found.clone(), UNCHANGED, false), []);
+        assert_eq!(exemptions.apply(found.clone(), CHANGED, false).len(), 2);
+        let basis = ["public", "public.judgments", "public.plaintiffs"];
+        assert_eq!(exemptions.basis(), basis.into());
+        assert!(exemptions.of_name(found[0].rule, "public.plaintiffs").is_some());
+        let rules = |name| exemptions.rules_about(|object| object == name);
+        assert_eq!(rules("public.plaintiffs"), [found[0].rule]);
+        assert!(rules("public.job_queue").is_empty());
+        world.grant("public.job_queue", anon, crate::catalog::Privileges::SELECT);
+        let added = exemptions.apply(findings(&world, "table_privileges"), UNCHANGED, false);
+        let objects: Vec<&str> = added.iter().map(|f| f.object.identity.as_str()).collect();
+        assert_eq!(objects, ["public.job_queue"], "it was never accepted");
     }
 
     #[test]

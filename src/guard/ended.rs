@@ -40,7 +40,16 @@ pub fn warnings(changed: &[Changed], now: &State) -> Vec<Warning> {
     if redefined.is_empty() {
         return vec![];
     }
-    let found = audit::findings_with_exempt(&contract::in_force(now, &own), now, &own);
+    let is_redefined = |name: &str| {
+        let earlier = redefined.values().flatten().any(|earlier| earlier == name);
+        earlier || redefined.contains_key(name)
+    };
+    let rules = current.rules_about(is_redefined);
+    if rules.is_empty() {
+        return vec![];
+    }
+    let contract = contract::in_force(now, &own);
+    let found = audit::findings_with_exempt_of(&rules, &contract, &own, &current, now);
     let ended = ended(&current, &redefined, &found).into_values();
     ended.filter_map(|ended| ended.warning()).collect()
 }

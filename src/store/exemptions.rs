@@ -66,10 +66,9 @@ impl<'s> Current<'s> {
     /// Whether an exemption could be about an object of this name, or about a policy on it.
     pub fn concern(&self, schema: &str, name: &str) -> bool {
         let identity = format!("{}.{}", quote_ident(schema), quote_ident(name));
-        self.exemptions
-            .list()
-            .iter()
-            .any(|e| e.fingerprint.is_none() || e.object.contains(&identity))
+        self.exemptions.list().iter().any(|e| {
+            e.fingerprint.is_none() || e.objects().any(|object| object.contains(&identity))
+        })
     }
 
     /// Returns the names (schema and name, quoted) of the objects on whose definition exemptions are
@@ -90,6 +89,11 @@ impl<'s> Current<'s> {
     /// Returns the exemption of one finding of a rule about an object with this name.
     pub fn of_name(&self, rule: &Rule, name: &str) -> Option<&Exemption> {
         self.exemptions.of_name(rule, name)
+    }
+
+    /// Returns the rules of the exemptions that are based on an object with one of some names.
+    pub fn rules_about(&self, is_named: impl Fn(&str) -> bool) -> Vec<&'static Rule> {
+        self.exemptions.rules_about(is_named)
     }
 
     /// Whether an exemption could be about a rule.

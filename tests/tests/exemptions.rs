@@ -764,3 +764,58 @@ fn guard_warns_once_in_the_transaction_that_ends_an_exemption() {
     let rolled_back = "BEGIN; ALTER TABLE public.judgments ADD COLUMN z int; ROLLBACK";
     assert_eq!(warnings(rolled_back), [""; 0]);
 }
+
+#[test]
+fn exemption_of_several_tables_with_one_cause_excuses_no_table_that_is_added() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("cause");
+    let unguarded = |client: &mut Client, sql: &str| {
+        let sql =
+            format!("SET dragonfly_guard.mode = off; {sql}; SET dragonfly_guard.mode = block");
+        attempt(client, &sql).unwrap();
+    };
+    unguarded(
+        &mut client,
+        "ALTER DEFAULT PRIVILEGES FOR ROLE postgres IN SCHEMA public GRANT ALL ON TABLES TO anon;
+         GRANT TRUNCATE, REFERENCES, TRIGGER ON public.judgments, public.plaintiffs, \
+         public.job_queue TO anon",
+    );
+    let found = "SELECT concat_ws(' ', object_type, object, role_name, evidence->>'count') FROM \
+                 ops.audit_security(rules => '{direct_write}')";
+    assert_eq!(column(&mut client, found), ["schema public anon 3"]);
+    let fix = "SELECT fix FROM ops.audit_security(rules => '{direct_write}')";
+    let fix = column(&mut client, fix).remove(0);
+    assert!(fix.starts_with("ALTER DEFAULT PRIVILEGES FOR ROLE postgres"), "{fix}");
+    assert_eq!(fix.lines().count(), 4, "{fix}");
+    // One table is exempt by itself, and the others together.
+    let one = "SELECT ops.exempt((SELECT r->>'fingerprint' FROM \
+        jsonb_array_elements(evidence->'relations') AS r WHERE r->>'object' = \
+        'public.job_queue'), 'by itself') FROM ops.audit_security(rules => '{direct_write}')";
+    attempt(&mut client, one).unwrap();
+    assert_eq!(column(&mut client, found), ["schema public anon 2"]);
+    let fingerprint = "SELECT fingerprint FROM ops.audit_security(rules => '{direct_write}')";
+    let fingerprint = column(&mut client, fingerprint).remove(0);
+    let accept = format!("SELECT ops.exempt('{fingerprint}', 'together')");
+    attempt(&mut client, &accept).unwrap();
+    assert_eq!(column(&mut client, found), [""; 0]);
+    let hidden = "SELECT object || ' ' || finding_count FROM ops.v_exemptions ORDER BY id";
+    assert_eq!(column(&mut client, hidden), ["public.job_queue 1", "public 2"]);
+    let again = attempt(&mut client, &accept).unwrap_err();
+    assert_eq!(again.message, "already exempted by exemption 2");
+    // The guard allows the same on the same tables, and on no other.
+    let grant = "GRANT TRUNCATE, REFERENCES, TRIGGER ON public.plaintiffs TO anon";
+    attempt(&mut client, "REVOKE ALL ON public.plaintiffs FROM anon").unwrap();
+    attempt(&mut client, grant).unwrap();
+    attempt(&mut client, &grant.replace("plaintiffs", "plaintiff_contacts")).unwrap_err();
+    unguarded(&mut client, &grant.replace("plaintiffs", "plaintiff_contacts"));
+    assert_eq!(column(&mut client, found), ["table public.plaintiff_contacts anon"]);
+    // A table whose definition changes is reported again.
+    unguarded(&mut client, "ALTER TABLE public.plaintiffs ADD COLUMN x int");
+    assert_eq!(
+        column(&mut client, found),
+        ["table public.plaintiff_contacts anon", "table public.plaintiffs anon"]
+    );
+    let withdraw = format!("SELECT ops.unexempt('{fingerprint}')");
+    attempt(&mut client, &withdraw).unwrap();
+    assert_eq!(column(&mut client, found), ["schema public anon 3"]);
+}

@@ -74,8 +74,10 @@ pub struct AclStatement {
 impl AclStatement {
     /// Whether another statement does the same for other grantees only.
     pub(super) fn is_same_for_others(&self, other: &Self) -> bool {
-        let apart = |all: &Self| Self { grantees: vec![], ..all.clone() };
-        apart(self) == apart(other)
+        self.on == other.on
+            && (self.verb, self.privileges, self.cascade)
+                == (other.verb, other.privileges, other.cascade)
+            && self.then == other.then
             && !other.grantees.iter().any(|grantee| self.grantees.contains(grantee))
     }
 }

@@ -2,5 +2,6 @@
 
 pub mod overview;
 mod rule_page;
+pub mod shared_causes;
 
 pub use rule_page::{rule_index, rule_page};

@@ -83,6 +83,15 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
+/// Returns the identity of default privileges in findings, those for a kind of objects of which no
+/// finding exists excepted: it is empty.
+pub(crate) fn identity(cx: &Context<'_>, default: &DefaultAcl) -> String {
+    let creator = cx.snapshot.role_name(default.role);
+    let objects = default_acl_objects(default.object_type).map(str::to_lowercase);
+    let governed = cx.governed(default.schema);
+    objects.map(|objects| object(governed, &creator, &objects).identity).unwrap_or_default()
+}
+
 /// Returns the default ACL as the object of a finding.
 fn object(schema: Option<&SchemaDecl>, creator: &str, objects: &str) -> Object {
     let in_schema =
