@@ -22,10 +22,10 @@ const CORE: &[&str] = &[
     "exemptions",
     "guard",
     "plan",
-    "infer",
     "explain",
     "postgrest",
     "doctor",
+    "infer",
     "drift",
     "report",
 ];
