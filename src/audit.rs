@@ -98,9 +98,8 @@ fn with_consequences(
     current: &Current<'_>,
 ) -> Vec<Finding> {
     let mut found = all(cx, rules);
-    // The unsafe search_paths that result from a schema, or from objects of an untrusted role
-    // in it,
-    // are reported by the finding about these. Where that is exempt, each routine is reported
+    // The unsafe search_paths that result from a schema, or from objects of an untrusted role in
+    // it, are reported by the finding about these. Where that is exempt, each routine is reported
     // instead.
     let of_causes: Vec<&Rule> = CAUSES.into_iter().filter(|rule| current.mention(rule)).collect();
     if rules.contains(&&search_path::RULE) && !of_causes.is_empty() {

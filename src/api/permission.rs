@@ -92,8 +92,8 @@ fn reject(caller: &str, call: Call) -> ! {
     Report {
         message: "permission denied to change security contract settings".into(),
         detail: format!(
-            "Role \"{}\" can execute most functions of the extension, as after GRANT on all \
-             functions at once, which does not include the privilege to change settings.",
+            "Role \"{}\" can execute most functions of the extension. EXECUTE on all of them does \
+             not include the privilege to change settings.",
             printable(caller)
         ),
         hint: format!(

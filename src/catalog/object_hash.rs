@@ -59,6 +59,12 @@ pub fn is_redefined(then: &State, now: &State, object: ObjectId) -> bool {
     hashes(then) != hashes(now)
 }
 
+/// Whether the hash of one object differs between two states of the catalogs.
+pub fn hash_differs(then: &State, now: &State, object: ObjectId) -> bool {
+    let hash = |state: &State| object_hash(state, object, Freshness::Stored);
+    hash(then) != hash(now)
+}
+
 /// Deparses some relations and routines with everything that their hashes depend on, for later
 /// calls with [`Freshness::Cached`]. Earlier entries are discarded, because names may have changed
 /// that the stored form does not contain.

@@ -114,10 +114,10 @@ pub struct Concerning<'a> {
     pub routines: &'a HashSet<Oid>,
 }
 
-/// Reads what depends on some schemas, which are in `base`: their relations, where the
-/// contract governs them or clients may reach them, their routines, and the SECURITY DEFINER
-/// routines whose search_path contains one of their names; and some other relations and routines.
-/// The contents of schemas are read by [`super::contents`].
+/// Reads what depends on some schemas, which are in `base`: their relations, where the contract
+/// governs them or clients may reach them, their routines, and the SECURITY DEFINER routines whose
+/// search_path contains one of their names; and some other relations and routines. The contents of
+/// schemas are read by [`super::contents`].
 pub fn concerning(
     state: &State,
     base: Snapshot,

@@ -50,7 +50,8 @@ pub fn warnings(changed: &[Changed], now: &State) -> Vec<Warning> {
     }
     let contract = contract::in_force(now, &own);
     let found = audit::findings_with_exempt_of(&rules, &contract, &own, &current, now);
-    let ended = ended(&current, &redefined, &found).into_values();
+    let differs = |object| catalog::hash_differs(&then, now, object);
+    let ended = ended(&current, &redefined, &found, &differs).into_values();
     ended.filter_map(|ended| ended.warning()).collect()
 }
 
@@ -111,11 +112,14 @@ struct Ended<'a> {
 }
 
 /// Returns the exemptions that have ended, by number. They are still about their findings, unless
-/// the object has another name and the finding therefore another fingerprint.
+/// the object has another name and the finding therefore another fingerprint. A changed policy ends
+/// no exemption of its table, and the reverse: `differs` tells whether the object of a finding is
+/// defined differently.
 fn ended<'a>(
     current: &'a Current<'_>,
     redefined: &'a Renamed,
     found: &'a [Finding],
+    differs: &dyn Fn(ObjectId) -> bool,
 ) -> BTreeMap<i32, Ended<'a>> {
     let mut ended: BTreeMap<i32, Ended<'_>> = BTreeMap::new();
     for finding in found {
@@ -123,7 +127,9 @@ fn ended<'a>(
         let Some(earlier) = redefined.get(name) else { continue };
         let earlier = earlier.as_deref().filter(|earlier| *earlier != name);
         let exemption = match current.about(finding) {
-            Some((exemption, Status::Changed)) => Some(exemption),
+            Some((exemption, Status::Changed)) => {
+                Some(exemption).filter(|_| earlier.is_some() || differs(finding.object.id))
+            }
             Some(_) => None,
             None => earlier.and_then(|earlier| current.of_name(finding.rule, earlier)),
         };

@@ -44,9 +44,8 @@ impl State {
     /// Returns this state without the changes that this transaction has made from a command on: the
     /// same transactions are committed in both.
     pub fn without_commands_from(&self, command: pg_sys::CommandId) -> Self {
-        // SAFETY: the snapshot is valid while it is registered. Registering copies one that
-        // does not
-        // say that it is a copy, with what it points to.
+        // SAFETY: the snapshot is valid while it is registered. Registering copies one that does
+        // not say that it is a copy, with what it points to.
         unsafe {
             let mut snapshot = *self.0;
             snapshot.curcid = command;

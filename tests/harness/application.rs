@@ -16,8 +16,7 @@ pub struct Feature {
 /// The roles and schemas of every application, and a first table.
 ///
 /// `owner` runs the migrations, `authenticator` is the role that PostgREST logs in as, `api_owner`
-/// owns views and cannot log in. No role has privileges on
-/// schema `closed`.
+/// owns views and cannot log in. No role has privileges on schema `closed`.
 const BASE: &str = "
     CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE service_role BYPASSRLS;
     CREATE ROLE authenticator LOGIN NOINHERIT; CREATE ROLE owner LOGIN; CREATE ROLE api_owner;

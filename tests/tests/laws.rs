@@ -7,10 +7,8 @@
 //!    other and with the server.
 //!
 //! Each law holds for contracts of both modes of inference. What is declared works: the contract
-//! has
-//! no warning, and `ops.doctor()` reports nothing under it. With its exemptions, an `as_is`
-//! contract
-//! leaves nothing to report and nothing to do.
+//! has no warning, and `ops.doctor()` reports nothing under it. With its exemptions, an `as_is`
+//! contract leaves nothing to report and nothing to do.
 //!
 //! `DRAGONFLY_SEEDS` sets the number of random applications, `DRAGONFLY_SEED` the first one, and
 //! `DRAGONFLY_FEATURE` a part of the names of the features that are tested alone.

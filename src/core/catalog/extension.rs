@@ -3,6 +3,9 @@
 /// The private schema.
 pub const SCHEMA: &str = "dragonfly_guard";
 
+/// The schema of the functions and views, which can belong to the application.
+pub const API_SCHEMA: &str = "ops";
+
 /// The event triggers of the extension: name and event. Each calls the function in [`SCHEMA`] with
 /// the name of its event.
 pub const TRIGGERS: [(&str, &str); 2] = [

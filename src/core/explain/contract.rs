@@ -44,6 +44,16 @@ pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, denied: Option<Cau
     Link { step: "contract".into(), ok, detail, fix }
 }
 
+/// Whether a role has the privilege on every column for which it is declared, if any is.
+fn has_declared_columns(cx: &Context<'_>, question: &Question<'_>, role: &Role) -> bool {
+    let Subject::Relation(attempt, _) = &question.subject else { return false };
+    let schema = schema(cx, &question.subject).and_then(|schema| cx.governed(schema.oid));
+    let grants = schema.and_then(|schema| cx.column_grants(attempt.relation, schema, role));
+    let columns = grants.map_or(&[][..], |grants| grants.columns(question.privilege));
+    let held = |column: &String| cx.access.column_privileges(role.oid, attempt.relation, column);
+    !columns.is_empty() && columns.iter().all(|column| held(column).contains(question.privilege))
+}
+
 /// Whether the plan may resolve the difference: it grants what is declared and revokes what is not,
 /// but not what something else needs that the access depends on.
 fn is_in_plan(cx: &Context<'_>, question: &Question<'_>, denied: Option<Cause>) -> bool {
@@ -63,10 +73,10 @@ fn is_in_plan(cx: &Context<'_>, question: &Question<'_>, denied: Option<Cause>) 
                     let held = cx.access.privileges(role.oid, owner, acl, ObjectKind::Routine);
                     held.contains(question.privilege)
                 }
-                Subject::Relation(attempt, _) => cx
-                    .access
-                    .relation_privileges(role.oid, attempt.relation)
-                    .contains(question.privilege),
+                Subject::Relation(attempt, _) => {
+                    let held = cx.access.relation_privileges(role.oid, attempt.relation);
+                    held.contains(question.privilege) || has_declared_columns(cx, question, role)
+                }
                 Subject::Schema(_) | Subject::Missing(_) => false,
             };
             !(has_usage && has_privilege)

@@ -1,7 +1,7 @@
 //! The roles of an inferred contract: their kinds, and the reasons for them.
 
 use crate::access::Follow;
-use crate::catalog::{Acl, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Role};
+use crate::catalog::{Acl, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Role, extension};
 use crate::contract::{ByRole, GrantPrivilege, RoleDecl, RoleKind};
 use crate::rules::Context;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -349,7 +349,11 @@ fn present(cx: &Context<'_>, grantees: &HashSet<Oid>, owners: &HashSet<Oid>) -> 
     let snapshot = cx.snapshot;
     let mut present: HashSet<Oid> = grantees.union(owners).copied().collect();
     present.insert(snapshot.database.owner);
-    let schemas = snapshot.schemas.iter().filter(|schema| !schema.name.starts_with("pg_"));
+    // CREATE EXTENSION grants USAGE on its schemas to roles of other databases. If the application
+    // uses schema ops as well, it is among the governed schemas.
+    let is_own = |name: &str| [extension::SCHEMA, extension::API_SCHEMA].contains(&name);
+    let schemas = snapshot.schemas.iter();
+    let schemas = schemas.filter(|schema| !schema.name.starts_with("pg_") && !is_own(&schema.name));
     let of_schemas = schemas.map(|schema| (schema.owner, schema.acl.as_ref()));
     let of_database = (snapshot.database.owner, snapshot.database.acl.as_ref());
     for (owner, acl) in of_schemas.chain([of_database]) {

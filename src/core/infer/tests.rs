@@ -550,6 +550,25 @@ fn roles_of_another_database_are_not_declared() {
 }
 
 #[test]
+fn usage_that_the_extension_grants_is_no_use_of_a_role() {
+    let mut world = strict_world();
+    world.add_role("reader");
+    world.declare("reader", crate::contract::RoleKind::Worker);
+    let reader = world.role("reader").oid;
+    let is_declared = |world: &World| {
+        let snapshot = world.snapshot.clone().complete();
+        let access = Access::new(&snapshot);
+        let seed = seed(&world.contract, &["public".into(), "api".into()]);
+        let cx = Context::new(&seed, &snapshot, &access, &|| {});
+        infer(&cx, "1.1.0", Mode::Strict, &|_, _| vec![]).contract.role("reader").is_some()
+    };
+    world.grant_schema("ops", reader, Privileges::USAGE);
+    assert!(!is_declared(&world));
+    world.grant_schema("api", reader, Privileges::USAGE);
+    assert!(is_declared(&world));
+}
+
+#[test]
 fn description_remains_while_it_fits() {
     let mut world = strict_world();
     let description =

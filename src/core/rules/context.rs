@@ -121,7 +121,8 @@ impl<'a> Context<'a> {
         roles
     }
 
-    /// Returns the grantees and owners of governed schemas and the objects in them.
+    /// Returns the grantees and owners of governed schemas and the objects in them, and the grantees
+    /// of default privileges for such objects.
     fn grantees(&self) -> HashSet<Oid> {
         let mut grantees = HashSet::new();
         let mut add = |owner: Oid, acl: Option<&Acl>| {
@@ -134,6 +135,9 @@ impl<'a> Context<'a> {
             relation.columns.iter().for_each(|(_, acl)| add(relation.owner, Some(acl)));
         }
         self.routines().for_each(|(routine, _)| add(routine.owner, routine.acl.as_ref()));
+        let defaults = self.snapshot.default_acls.iter();
+        let defaults = defaults.filter(|d| d.schema == 0 || self.governed(d.schema).is_some());
+        grantees.extend(defaults.flat_map(|default| &default.acl).map(|item| item.grantee));
         grantees
     }
 

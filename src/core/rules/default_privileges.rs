@@ -151,6 +151,7 @@ mod tests {
     use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{AclItem, DefaultAcl, PUBLIC, Privileges};
+    use crate::contract::RoleKind;
 
     #[test]
     fn default_privileges_for_clients_are_reported() {
@@ -216,5 +217,30 @@ mod tests {
                  PRIVILEGES FOR ROLE postgres REVOKE CREATE ON SCHEMAS FROM PUBLIC;"
             ]
         );
+    }
+
+    #[test]
+    fn role_that_requests_can_become_counts_before_it_has_any_other_privilege() {
+        let mut world = World::conforming();
+        world.add_role("visitor");
+        world.add_login("authenticator");
+        world.declare("authenticator", RoleKind::Login);
+        for role in ["anon", "visitor"] {
+            world.grant_role_without_inherit(role, "authenticator");
+        }
+        assert_eq!(world.found(&RULE), [""; 0]);
+        let (visitor, role) = (world.role("visitor").oid, world.role("postgres").oid);
+        let privileges = Privileges::SELECT;
+        let item =
+            AclItem { grantee: visitor, grantor: role, privileges, grantable: Privileges::NONE };
+        let schema = world.schema("public").oid;
+        world.snapshot.default_acls =
+            vec![DefaultAcl { role, schema, object_type: b'r', acl: vec![item] }];
+        let found = world.found(&RULE);
+        assert!(
+            found[0].contains("grant SELECT on new tables in schema public to role"),
+            "{found:?}"
+        );
+        assert_eq!(found.len(), 1);
     }
 }

@@ -1,6 +1,5 @@
 //! A client or worker owns an object of a governed schema, or a role that the contract does not
-//! name
-//! owns a declared object or the schema.
+//! name owns a declared object or the schema.
 
 use super::context::Context;
 use super::shared::owners::{

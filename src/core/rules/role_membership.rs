@@ -427,10 +427,8 @@ mod tests {
             let world = world_with_options(16, role, [false; 3]);
             let expected = format!(
                 "warning role {role} anon: Role \"anon\" is a member of role \"{role}\", which \
-                 gives \
-                 it no privileges while INHERIT, SET and ADMIN are FALSE. => REVOKE {role} FROM \
-                  anon \
-                 GRANTED BY root;"
+                 gives it no privileges while INHERIT, SET and ADMIN are FALSE. => REVOKE {role} \
+                 FROM anon GRANTED BY root;"
             );
             assert_eq!(world.found(&RULE), [expected]);
         }

@@ -97,9 +97,8 @@ fn caller_types(cx: &Context<'_>, routine: &Routine) -> Option<Draft> {
 }
 
 /// Returns the findings about routines that are consequences of exempt findings of `schema_create`
-/// and `object_ownership`.
-/// Consequences of other findings are reported there and not here. `causes` are the schemas and
-/// roles of the exempt findings.
+/// and `object_ownership`. Consequences of other findings are reported there and not here. `causes`
+/// are the schemas and roles of the exempt findings.
 #[must_use]
 pub fn following_from(cx: &Context<'_>, causes: &HashSet<(String, String)>) -> Vec<Finding> {
     let is_cause = |reason: &Reason| match (reason.code, &reason.schema, &reason.role) {

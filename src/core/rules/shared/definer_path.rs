@@ -55,8 +55,7 @@ pub fn follows_from_schema(cx: &Context<'_>, assessment: &Assessment) -> bool {
 }
 
 /// Whether all reasons are findings of other rules: grants of CREATE on governed schemas, or
-/// objects
-/// there that belong to a role which the contract does not name.
+/// objects there that belong to a role which the contract does not name.
 #[must_use]
 pub fn follows_from_findings(cx: &Context<'_>, assessment: &Assessment) -> bool {
     assessment.reasons.iter().all(|reason| match (reason.code, &reason.schema, &reason.role) {

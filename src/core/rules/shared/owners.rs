@@ -11,8 +11,7 @@ pub(crate) fn is_unnamed(cx: &Context<'_>, owner: Oid) -> bool {
 }
 
 /// Whether a declared relation belongs to a role that it does not name. A sequence of a column
-/// belongs to the owner
-/// of the table.
+/// belongs to the owner of the table.
 pub(crate) fn has_strange_owner(cx: &Context<'_>, relation: &Relation) -> bool {
     let schema = cx.snapshot.schema_name(relation.schema);
     is_unnamed(cx, relation.owner)
