@@ -26,12 +26,17 @@ pub struct Warning {
 /// Returns a WARNING for each exemption that applied before the transaction and applies no longer.
 /// Called before the commit lock is acquired, because the hashes of the objects may wait for locks.
 pub fn warnings(changed: &[Changed], now: &State) -> Vec<Warning> {
+    let then = transaction::before(now);
+    // Most transactions only create objects, and do not need the tables of the extension.
+    if !changed.iter().any(|one| existed(one, &then)) {
+        return vec![];
+    }
     let own = Own::find(now);
     let current = Current::read(now, &own, Freshness::Fresh);
     if current.is_empty() {
         return vec![];
     }
-    let redefined = redefined(changed, &current, &transaction::before(now), now);
+    let redefined = redefined(changed, &current, &then, now);
     if redefined.is_empty() {
         return vec![];
     }
@@ -47,6 +52,15 @@ pub fn raise(warnings: Vec<Warning>) {
             log::write(Event::Warned, &transaction::subject(), About::message(&report.message));
             report.warning(PgSqlErrorCode::ERRCODE_WARNING);
         }
+    }
+}
+
+/// Whether a changed object that an exemption can be based on existed in an earlier state.
+fn existed(changed: &Changed, then: &State) -> bool {
+    match *changed {
+        Changed::Relation(oid) => catalog::qualified_name(then, catalog::PG_CLASS, oid).is_some(),
+        Changed::Routine(oid) => catalog::qualified_name(then, catalog::PG_PROC, oid).is_some(),
+        _ => false,
     }
 }
 

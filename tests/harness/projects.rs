@@ -95,19 +95,19 @@ pub const PROJECTS: &[Feature] = &[
     Feature {
         name: "generated, identity and excluded columns",
         sql: "SET ROLE owner;
-            CREATE FUNCTION data.span(int, int) RETURNS int4range LANGUAGE sql IMMUTABLE
+            CREATE FUNCTION data.days(int, int) RETURNS int4range LANGUAGE sql IMMUTABLE
               AS 'SELECT pg_catalog.int4range($1, $2)';
             CREATE FUNCTION tools.initials(text) RETURNS text LANGUAGE sql IMMUTABLE
               AS 'SELECT pg_catalog.left($1, 1)';
-            CREATE TABLE data.booking (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            CREATE TABLE data.reservation (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
               owner_id int DEFAULT tools.uid(), first int DEFAULT 5, last int DEFAULT 6,
               name text DEFAULT 'n', short text GENERATED ALWAYS AS (tools.initials(name)) STORED,
-              EXCLUDE USING gist (data.span(first, last) WITH &&));
-            INSERT INTO data.booking (owner_id, first, last) VALUES (1, 1, 2), (2, 3, 4);
-            ALTER TABLE data.booking ENABLE ROW LEVEL SECURITY;
-            CREATE POLICY own ON data.booking TO authenticated USING (owner_id = tools.uid());
-            GRANT SELECT, INSERT, DELETE ON data.booking TO authenticated;
-            GRANT UPDATE (first, last, name) ON data.booking TO authenticated",
+              EXCLUDE USING gist (data.days(first, last) WITH &&));
+            INSERT INTO data.reservation (owner_id, first, last) VALUES (1, 1, 2), (2, 3, 4);
+            ALTER TABLE data.reservation ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY own ON data.reservation TO authenticated USING (owner_id = tools.uid());
+            GRANT SELECT, INSERT, DELETE ON data.reservation TO authenticated;
+            GRANT UPDATE (first, last, name) ON data.reservation TO authenticated",
     },
     Feature {
         name: "view with INSTEAD OF triggers",

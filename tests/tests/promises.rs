@@ -294,13 +294,13 @@ fn weaker_row_security_and_missing_objects_are_rejected() {
                 "rls_policy_undeclared",
             ),
             (
-                "CREATE POLICY all_of_it ON public.job_queue USING (true)",
+                "CREATE POLICY all_of_it ON public.plaintiff_contacts USING (true)",
                 "allows role \"anon\" to SELECT, INSERT, UPDATE, DELETE, which the contract does \
                  not declare; its condition is always true, so it applies to every row.",
                 "rls_policy_always_true",
             ),
             (
-                "ALTER POLICY queue_worker ON public.job_queue TO service_role, anon",
+                "ALTER POLICY contacts_worker ON public.plaintiff_contacts TO service_role, anon",
                 "allows role \"anon\" to",
                 "rls_policy_always_true",
             ),

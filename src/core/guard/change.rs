@@ -323,6 +323,27 @@ mod tests {
     }
 
     #[test]
+    fn privilege_that_makes_an_idle_policy_effective_is_a_regression() {
+        let before = World::conforming();
+        let mut idle = before.clone();
+        let (anon, queue) = (idle.role("anon").oid, idle.relation("public.job_queue").oid);
+        idle.snapshot.policies.push(crate::catalog::Policy {
+            oid: 4711,
+            name: "idle".into(),
+            relation: queue,
+            permissive: true,
+            roles: vec![anon],
+            always_true: true,
+            ..crate::catalog::Policy::default()
+        });
+        assert_eq!(worse(&before, &idle, "rls_policy_always_true"), [""; 0]);
+        let mut effective = idle.clone();
+        effective.grant("public.job_queue", anon, Privileges::SELECT);
+        let found = worse(&idle, &effective, "rls_policy_always_true");
+        assert!(found.len() == 1 && found[0].starts_with("block now: Policy idle"), "{found:?}");
+    }
+
+    #[test]
     fn more_privileges_are_a_regression_and_fewer_are_not() {
         let (mut before, mut after) = (World::conforming(), World::conforming());
         let anon = before.role("anon").oid;

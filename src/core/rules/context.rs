@@ -313,7 +313,7 @@ impl<'a> Context<'a> {
     }
 
     /// Whether a role has a privilege on a relation or on one of its columns.
-    fn has_privilege_on_a_column(
+    pub(crate) fn has_privilege_on_a_column(
         &self,
         role: &Role,
         relation: &Relation,

@@ -19,7 +19,9 @@ pub static RULE: Rule = Rule {
     section: "7",
     checks: "No permissive policy whose condition is constantly true applies to a client role \
              for a command that the contract does not declare, for which a policy with a \
-             condition also applies to it, or that all_rows of the table omits.",
+             condition also applies to it, or that all_rows of the table omits. On a table where \
+             no client has a privilege to access rows, and the contract declares none, the policy \
+             opens nothing and is only information; the GRANT that changes this is a violation.",
     why: "With USING (true), row security is enabled but every row is visible. Permissive policies \
           are combined with OR: next to it, the condition of another policy restricts nothing.",
     fix: "Drop the policy, remove the client from its roles, or give it a condition.",
@@ -27,9 +29,10 @@ pub static RULE: Rule = Rule {
              all_rows, instead.",
     exempt_by_pattern: true,
     example: Example {
-        violating: "CREATE POLICY anybody ON public.job_queue FOR SELECT TO anon USING (1 = 1);",
-        correct: "CREATE POLICY worker ON public.job_queue FOR SELECT TO service_role USING (1 \
-                  = 1);",
+        violating: "CREATE POLICY anybody ON public.plaintiff_contacts FOR SELECT TO anon USING \
+                    (1 = 1);",
+        correct: "CREATE POLICY worker ON public.plaintiff_contacts FOR SELECT TO service_role \
+                  USING (1 = 1);",
     },
     references: &["splinter 0024_permissive_rls_policy", "CIS PostgreSQL Benchmark 4.7", "CWE-863"],
 };
@@ -49,7 +52,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
 mod tests {
     use super::super::testing::World;
     use super::RULE;
-    use crate::catalog::{Command, Policy};
+    use crate::catalog::{Command, PUBLIC, Policy, Privileges};
+    use crate::contract::{Severity, TablePrivilege};
 
     #[test]
     fn undeclared_policy_that_is_always_true_is_reported() {
@@ -107,6 +111,43 @@ mod tests {
             findings[0].fix.sql().as_deref(),
             Some("DROP POLICY p ON public.plaintiff_contacts;")
         );
+    }
+
+    #[test]
+    fn policy_on_a_table_without_privileges_of_clients_is_information() {
+        let mut world = World::conforming();
+        let (anon, queue) = (world.role("anon").oid, world.relation("public.job_queue").oid);
+        world.snapshot.policies.push(Policy {
+            name: "idle".into(),
+            relation: queue,
+            permissive: true,
+            roles: vec![PUBLIC],
+            always_true: true,
+            ..Policy::default()
+        });
+        let severities = |world: &World| -> Vec<Severity> {
+            world.findings(&RULE).iter().map(|finding| finding.severity).collect()
+        };
+        assert_eq!(severities(&world), [Severity::Info]);
+        assert!(
+            world.findings(&RULE)[0].detail.ends_with(
+                " applies to every row. It opens nothing while no client can access rows of the \
+                 table."
+            ),
+            "{:?}",
+            world.findings(&RULE)
+        );
+        let mut declared = world.clone();
+        let table = declared.contract.tables.iter_mut().find(|t| t.name == "job_queue").unwrap();
+        table.grants.insert("anon".into(), vec![TablePrivilege::Delete]);
+        assert_eq!(severities(&declared), [Severity::Error], "the GRANT may follow");
+        let mut on_column = world.clone();
+        on_column.grant_column("public.job_queue", "id", anon, Privileges::SELECT);
+        assert_eq!(severities(&on_column), [Severity::Error]);
+        world.grant("public.job_queue", anon, Privileges::REFERENCES);
+        assert_eq!(severities(&world), [Severity::Info]);
+        world.grant("public.job_queue", anon, Privileges::UPDATE);
+        assert_eq!(severities(&world), [Severity::Error]);
     }
 
     #[test]

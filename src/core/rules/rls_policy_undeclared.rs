@@ -79,9 +79,10 @@ mod tests {
         assert_eq!(
             world.found(&RULE),
             [
-                "error policy all on public.job_queue anon: Policy \"all\" on table \
+                "info policy all on public.job_queue anon: Policy \"all\" on table \
                  public.job_queue allows role \"anon\" to SELECT, INSERT, \
-                 UPDATE, DELETE, which the contract does not declare. => DROP POLICY \"all\" ON \
+                 UPDATE, DELETE, which the contract does not declare. It opens nothing while no \
+                 client can access rows of the table. => DROP POLICY \"all\" ON \
                  public.job_queue;",
                 "error policy mine on public.judgments anon: Policy mine on table public.judgments \
                  allows role \"anon\" to SELECT, which the \

@@ -21,9 +21,16 @@ pub(crate) fn report_undeclared(
 ) {
     let row_security = RowSecurity::new(cx);
     for (relation, schema) in cx.relations() {
-        for policy in
-            cx.snapshot.policies_of(relation.oid).iter().filter(|p| p.permissive && includes(p))
-        {
+        let policies = cx.snapshot.policies_of(relation.oid);
+        let policies = policies.iter().filter(|p| p.permissive && includes(p));
+        let opening = policies.clone().next().map(|_| can_open(cx, relation, schema));
+        let (severity, nothing) = match opening {
+            Some(true) => (Severity::Error, ""),
+            _ => {
+                (Severity::Info, " It opens nothing while no client can access rows of the table.")
+            }
+        };
+        for policy in policies {
             for client in cx.clients.iter().copied() {
                 let undeclared = undeclared(cx, policy, relation, schema, client);
                 if undeclared.is_empty() {
@@ -38,14 +45,10 @@ pub(crate) fn report_undeclared(
                 let predicate = Predicate {
                     verb: Verb::Of(format!("Policy {sql} allows")),
                     rest: format!(
-                        "to {}, which the contract does not declare{remark}.",
+                        "to {}, which the contract does not declare{remark}.{nothing}",
                         words.join(", ")
                     ),
                 };
-                // A policy on a table that the contract does not mention and that no client
-                // reaches opens nothing.
-                let is_used = cx.declares_relation(relation) || cx.reached_by(relation).is_some();
-                let severity = if is_used { Severity::Error } else { Severity::Info };
                 let object = policy_object(cx, policy, relation);
                 let grantee = (client.oid, client.name.as_str());
                 let draft = Draft::of_grantee(object, severity, grantee, predicate)
@@ -57,6 +60,22 @@ pub(crate) fn report_undeclared(
             }
         }
     }
+}
+
+/// Whether policies on a relation can open rows to a client: one has a privilege to access rows, or
+/// the contract declares one. On a table that the contract does not mention, a client also needs
+/// USAGE on the schema.
+fn can_open(cx: &Context<'_>, relation: &Relation, schema: &SchemaDecl) -> bool {
+    if !cx.declares_relation(relation) {
+        return cx.reached_by(relation).is_some();
+    }
+    cx.clients.iter().any(|client| {
+        let declared = cx.declared_on_some_column(relation, schema, client);
+        Command::ALL.into_iter().map(Command::privilege).any(|privilege| {
+            declared.contains(privilege)
+                || cx.has_privilege_on_a_column(client, relation, privilege)
+        })
+    })
 }
 
 /// Adds a finding for each policy that is always true and applies to a client together with a
