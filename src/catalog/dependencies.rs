@@ -712,11 +712,10 @@ impl Assembler<'_> {
         if uses.is_empty() {
             return;
         }
-        let number = info.code as i16;
-        // SAFETY: a lookup in the system cache; 0 where there is no such column.
-        let is_generated = unsafe { pg_sys::get_attgenerated(info.on.into(), number) } != 0;
+        let column = column_with_default(self.state, info.on, info.code as i16);
+        let Some((name, is_generated)) = column else { return };
         let kind = if is_generated { PartKind::Generated } else { PartKind::Default };
-        let (holder, name) = (Holder::Relation(info.on), column_name(info.on, number));
+        let holder = Holder::Relation(info.on);
         found.parts.push((Part { holder, kind, name, uses }, holder));
     }
 
@@ -898,6 +897,23 @@ fn relkind(relation: Oid) -> u8 {
 fn table_of_index(index: Oid) -> Option<Oid> {
     // SAFETY: a lookup in the system cache; 0 where there is no such index.
     Some(unsafe { pg_sys::IndexGetRelation(index.into(), true) }.to_u32()).filter(|oid| *oid != 0)
+}
+
+/// Returns the name of a column and whether it is generated. It may have been dropped since the
+/// state, so that the system cache does not have it.
+fn column_with_default(state: &State, relation: Oid, number: i16) -> Option<(String, bool)> {
+    let table = Table::open(oids::PG_ATTRIBUTE);
+    let column = |name| table.column(name);
+    let (owner, own_number, name, generated) =
+        (column("attrelid"), column("attnum"), column("attname"), column("attgenerated"));
+    let mut found = None;
+    table.lookup_while(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(owner, relation)], |row| {
+        if row.int(own_number) as i16 == number {
+            found = Some((row.name(name), row.char(generated) != 0));
+        }
+        found.is_none()
+    });
+    found
 }
 
 fn column_name(relation: Oid, number: i16) -> String {

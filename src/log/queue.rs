@@ -27,12 +27,14 @@ struct Entry {
     text: [u8; ENTRY],
 }
 
-/// The writer of a database. `requested_at` is in microseconds since 2000.
+/// The writer of a database. `requested_at` is in microseconds since 2000; `taken` is the number of
+/// entries that it has taken from the queue and neither written nor dropped.
 #[derive(Clone, Copy, Default)]
 struct Writer {
     database: u32,
     requested_at: i64,
     runs: bool,
+    taken: usize,
 }
 
 /// The contents of the shared memory.
@@ -95,9 +97,16 @@ pub fn exists() -> bool {
 pub fn count() -> Option<Count> {
     exists().then(|| {
         let queue = QUEUE.share();
-        let (waiting, now) = (queue.count, clock::now());
-        let stuck = queue.entries[..waiting].iter().any(|entry| now - entry.at > WRITER_TIMEOUT);
-        Count { waiting, written: queue.written, dropped: queue.dropped, stuck }
+        let now = clock::now();
+        let queued = &queue.entries[..queue.count];
+        let stuck = queued.iter().any(|entry| now - entry.at > WRITER_TIMEOUT);
+        let taken: usize = queue.writers.iter().map(|writer| writer.taken).sum();
+        Count {
+            waiting: queue.count + taken,
+            written: queue.written,
+            dropped: queue.dropped,
+            stuck,
+        }
     })
 }
 
@@ -139,7 +148,8 @@ pub fn release_writer(database: u32) {
 }
 
 /// Removes the entries of a database and returns the time (microseconds since 2000) and the text of
-/// each.
+/// each. They are counted as waiting until [`settle`] is called for them, and as dropped if the
+/// writer ends before.
 pub fn take(database: u32) -> Vec<(i64, String)> {
     let mut queue = QUEUE.exclusive();
     let mut taken = Vec::new();
@@ -157,20 +167,22 @@ pub fn take(database: u32) -> Vec<(i64, String)> {
         }
     }
     queue.count = kept;
+    if let Some(writer) = queue.writer(database) {
+        writer.taken += taken.len();
+    }
     taken
 }
 
-/// Counts entries that were written, and those that could not be.
-pub fn written(count: usize, dropped: usize) {
-    let mut queue = QUEUE.exclusive();
-    queue.written += count as u64;
-    queue.dropped += dropped as u64;
+/// Counts entries that the writer of a database had taken: those that it has written, and those
+/// that it could not write.
+pub fn settle(database: u32, written: usize, dropped: usize) {
+    QUEUE.exclusive().settle(database, written, dropped);
 }
 
 /// Records that a writer has started.
 pub fn writer_runs(database: u32) {
     let mut queue = QUEUE.exclusive();
-    if let Some(writer) = queue.writers.iter_mut().find(|w| w.database == database) {
+    if let Some(writer) = queue.writer(database) {
         writer.runs = true;
     }
 }
@@ -195,10 +207,21 @@ pub fn writer_has_ended(database: u32) {
 }
 
 impl Queue {
+    fn writer(&mut self, database: u32) -> Option<&mut Writer> {
+        self.writers.iter_mut().find(|writer| writer.database == database)
+    }
+
+    fn settle(&mut self, database: u32, written: usize, dropped: usize) {
+        if let Some(writer) = self.writer(database) {
+            writer.taken = writer.taken.saturating_sub(written + dropped);
+        }
+        self.written += written as u64;
+        self.dropped += dropped as u64;
+    }
+
     /// Returns whether a writer has to be started for a database, and records then that it is.
     fn needs_writer(&mut self, database: u32, now: i64) -> bool {
-        let current = self.writers.iter_mut().find(|w| w.database == database);
-        match current {
+        match self.writer(database) {
             // The writer was requested and has not started.
             Some(writer) if !writer.runs && now - writer.requested_at > WRITER_TIMEOUT => {
                 writer.requested_at = now;
@@ -207,7 +230,7 @@ impl Queue {
             Some(_) => false,
             None => match self.writers.iter_mut().find(|w| w.database == 0) {
                 Some(free) => {
-                    *free = Writer { database, requested_at: now, runs: false };
+                    *free = Writer { database, requested_at: now, ..Writer::default() };
                     true
                 }
                 None => false,
@@ -215,10 +238,11 @@ impl Queue {
         }
     }
 
+    /// Forgets the writer of a database. Entries that it has taken and not written are lost.
     fn release_writer(&mut self, database: u32) {
-        for writer in self.writers.iter_mut().filter(|w| w.database == database) {
-            *writer = Writer::default();
-        }
+        let Some(writer) = self.writer(database) else { return };
+        let lost = std::mem::take(writer).taken;
+        self.dropped += lost as u64;
     }
 }
 
@@ -240,5 +264,17 @@ mod tests {
         assert!(queue.needs_writer(6, 200));
         queue.release_writer(5);
         assert!(queue.needs_writer(5, 300));
+    }
+
+    #[test]
+    fn entries_that_a_writer_has_taken_are_written_or_dropped() {
+        let mut queue = Box::new(Queue::default());
+        assert!(queue.needs_writer(5, 100));
+        queue.writer(5).unwrap().taken = 7;
+        queue.settle(5, 3, 1);
+        assert_eq!((queue.writer(5).unwrap().taken, queue.written, queue.dropped), (3, 3, 1));
+        queue.release_writer(5);
+        assert!(queue.writer(5).is_none());
+        assert_eq!((queue.written, queue.dropped), (3, 4));
     }
 }

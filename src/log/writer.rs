@@ -50,11 +50,11 @@ pub extern "C-unwind" fn guard_log_writer(argument: pg_sys::Datum) {
             }
         } else {
             idle = 0;
+            let count = entries.len();
             let (written, left) = BackgroundWorker::transaction(|| write(entries));
             retries = if written > 0 { 0 } else { retries + 1 };
-            let gives_up = retries >= MOST_RETRIES;
-            queue::written(written, if gives_up { left.len() } else { 0 });
-            locked_out = if gives_up { Vec::new() } else { left };
+            locked_out = if retries >= MOST_RETRIES { Vec::new() } else { left };
+            queue::settle(database, written, count - written - locked_out.len());
         }
         if !BackgroundWorker::wait_latch(Some(INTERVAL)) {
             return;

@@ -299,7 +299,7 @@ impl<'t> Row<'t> {
     pub fn is_own(&self) -> bool {
         // SAFETY: the tuple is valid; reads its header and the state of the transaction.
         unsafe {
-            let writer = pg_sys::HeapTupleHeaderGetXmin((*self.tuple).t_data);
+            let writer = pg_sys::htup::HeapTupleHeaderGetXmin((*self.tuple).t_data);
             pg_sys::TransactionIdIsCurrentTransactionId(writer)
         }
     }

@@ -1149,3 +1149,26 @@ fn change_that_lets_others_into_pg_catalog_is_rejected() {
                    'pg_catalog'";
     assert_eq!(column(&mut client, created), ["REVOKE CREATE ON SCHEMA pg_catalog FROM mallory;"]);
 }
+
+#[test]
+fn table_whose_defaults_call_routines_can_be_dropped() {
+    for settings in [&[][..], &["shared_preload_libraries=dragonfly_guard"]] {
+        let cluster = Cluster::start_with(settings);
+        let mut client = cluster.guarded("defaults");
+        client
+            .batch_execute(
+                "CREATE FUNCTION public.number(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT \
+                 $1'; CREATE SEQUENCE public.s; CREATE TABLE public.t (id serial, a int DEFAULT \
+                 nextval('public.s'), b int DEFAULT public.number(1), c int GENERATED ALWAYS AS \
+                 (public.number(2)) STORED); CREATE TABLE public.u (LIKE public.t INCLUDING ALL)",
+            )
+            .unwrap();
+        for sql in [
+            "ALTER TABLE public.u DROP COLUMN b, DROP COLUMN a",
+            "BEGIN; ALTER TABLE public.t DROP COLUMN c; DROP TABLE public.t, public.u; COMMIT",
+            "DROP FUNCTION public.number; DROP SEQUENCE public.s",
+        ] {
+            attempt(&mut client, sql).unwrap_or_else(|e| panic!("{settings:?}: {sql}: {e:?}"));
+        }
+    }
+}

@@ -532,3 +532,54 @@ fn error_keeps_its_position_and_context() {
         "{hardened:?}"
     );
 }
+
+#[test]
+fn settings_that_decide_which_library_is_loaded_are_protected_where_they_do() {
+    let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
+    let mut client = cluster.guarded_document("app");
+    let version = "SELECT current_setting('server_version_num')::int";
+    // Earlier versions look up the file of an extension's library in one folder.
+    let is_18 = client.query_one(version, &[]).unwrap().get::<_, i32>(0) >= 180_000;
+    let audited = "SELECT count(*)::text FROM ops.audit_guard()";
+    assert_eq!(column(&mut client, audited), ["0"]);
+    for (sql, undo) in [
+        (
+            "ALTER DATABASE app SET dynamic_library_path = '/nowhere'",
+            "ALTER DATABASE app RESET dynamic_library_path",
+        ),
+        (
+            "ALTER ROLE postgres SET dynamic_library_path = '/nowhere:$libdir'",
+            "ALTER ROLE postgres RESET dynamic_library_path",
+        ),
+        (
+            "GRANT SET ON PARAMETER dynamic_library_path TO postgres",
+            "REVOKE SET ON PARAMETER dynamic_library_path FROM postgres",
+        ),
+    ] {
+        if is_18 {
+            rejection(&mut client, sql);
+            client
+                .batch_execute(&format!(
+                    "SET dragonfly_guard.mode = off; {sql}; RESET dragonfly_guard.mode"
+                ))
+                .unwrap();
+            assert_ne!(column(&mut client, audited), ["0"], "{sql}");
+        } else {
+            attempt(&mut client, sql).unwrap();
+        }
+        client.batch_execute(undo).unwrap();
+        assert_eq!(column(&mut client, audited), ["0"], "{undo}");
+    }
+    if is_18 {
+        rejection(&mut client, "ALTER SYSTEM SET dynamic_library_path = '/nowhere'");
+        rejection(&mut client, "GRANT SET ON PARAMETER extension_control_path TO postgres");
+        rejection(&mut client, "GRANT ALTER SYSTEM ON PARAMETER dynamic_library_path TO postgres");
+    }
+    // The folder that is searched first is the library's own.
+    attempt(
+        &mut client,
+        "ALTER DATABASE app SET dynamic_library_path = '$libdir:/more'; ALTER DATABASE app RESET \
+         dynamic_library_path",
+    )
+    .unwrap();
+}

@@ -396,3 +396,42 @@ fn dropped_extension_is_in_the_server_log_without_preloading() {
     let last = "changed DROP SCHEMA: extension dragonfly_guard was dropped".to_owned();
     assert_eq!(events(&cluster).last(), Some(&last), "{:?}", events(&cluster));
 }
+
+#[test]
+fn every_entry_is_counted_as_written_waiting_or_dropped_at_any_time() {
+    let cluster = Cluster::start_with(&["shared_preload_libraries=dragonfly_guard"]);
+    let mut client = cluster.guarded("taken");
+    let mut other = cluster.connect("taken", SUPERUSER);
+    let writer = "FROM pg_stat_activity WHERE backend_type = 'dragonfly_guard log writer'";
+    // The writer takes an entry, and cannot write it while the table is locked.
+    other.batch_execute("BEGIN; LOCK TABLE dragonfly_guard.log IN SHARE MODE").unwrap();
+    for (entries, ends_writer) in [(1, true), (2, false)] {
+        attempt(&mut client, UNSAFE).unwrap_err();
+        let deadline = Instant::now() + Duration::from_mins(1);
+        loop {
+            let [written, waiting, dropped] = counts(&mut client);
+            assert_eq!(written + waiting + dropped, entries, "{written} {waiting} {dropped}");
+            if dropped == entries {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{written} {waiting} {dropped}");
+            if ends_writer {
+                std::thread::sleep(Duration::from_millis(500));
+                let end = format!("SELECT pg_terminate_backend(pid) {writer}");
+                client.batch_execute(&end).unwrap();
+            }
+        }
+    }
+    other.batch_execute("ROLLBACK").unwrap();
+    attempt(&mut client, UNSAFE).unwrap_err();
+    eventually(&mut client, EMPTY_QUEUE, 1);
+    assert_eq!(counts(&mut client), [1, 0, 2]);
+}
+
+/// Returns the numbers of written, waiting and dropped entries.
+fn counts(client: &mut Client) -> [usize; 3] {
+    let detail = "SELECT detail FROM ops.guard_status() WHERE component = 'log'";
+    let detail = column(client, detail).remove(0);
+    let numbers = detail.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
+    numbers.collect::<Vec<usize>>().try_into().unwrap()
+}

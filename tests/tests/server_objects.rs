@@ -114,3 +114,46 @@ fn plan_revokes_privileges_on_objects_of_the_server_and_can_be_undone() {
     undo.iter().for_each(|sql| client.batch_execute(sql).unwrap());
     assert_eq!(findings(&mut client), before);
 }
+
+#[test]
+fn default_privilege_on_large_objects_is_rejected_found_fixed_and_compared() {
+    let (_cluster, mut client) = database(&[]);
+    let version = "SELECT current_setting('server_version_num')::int";
+    // Earlier versions have no default privileges on large objects.
+    if client.query_one(version, &[]).unwrap().get::<_, i32>(0) < 180_000 {
+        return;
+    }
+    let audited = "SELECT concat_ws(' ', object, role_name) FROM \
+                   ops.audit_security('{default_privileges}')";
+    let before = column(&mut client, audited);
+    for (grant, grantee) in [
+        ("SELECT ON LARGE OBJECTS TO anon", "anon"),
+        ("UPDATE ON LARGE OBJECTS TO authenticated WITH GRANT OPTION", "authenticated"),
+        ("ALL ON LARGE OBJECTS TO PUBLIC", "PUBLIC"),
+    ] {
+        let grant = format!("ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT {grant}");
+        client.batch_execute("SELECT ops.freeze_schema('lo', replace => true)").unwrap();
+        let rejected = attempt(&mut client, &grant).expect_err(&grant);
+        assert!(rejected.detail.contains("on new large objects"), "{grant}: {rejected:?}");
+        client
+            .batch_execute(&format!(
+                "SET dragonfly_guard.mode = off; {grant}; RESET dragonfly_guard.mode"
+            ))
+            .unwrap();
+        let found = format!("for role postgres on large objects {grantee}");
+        assert!(column(&mut client, audited).contains(&found), "{grant}");
+        let changes = "SELECT change || ' ' || object FROM ops.check_schema_consistency('lo') \
+                       WHERE source <> 'contract'";
+        assert_eq!(
+            column(&mut client, changes),
+            ["added for role postgres on large objects"],
+            "{grant}"
+        );
+        let fixes = "SELECT fix FROM ops.audit_security('{default_privileges}') WHERE object ~ \
+                     'large objects'";
+        let fixes = column(&mut client, fixes);
+        fixes.iter().for_each(|fix| client.batch_execute(fix).unwrap());
+        assert_eq!(column(&mut client, audited), before, "{grant}: {fixes:?}");
+        assert_eq!(column(&mut client, changes), [""; 0], "{grant}: {fixes:?}");
+    }
+}
