@@ -145,6 +145,7 @@ fn unintended_privileges_are_omitted() {
         always_true,
         unchecked: false,
         requires_authentication: false,
+        asks_memberships: false,
         never_true: false,
         rejects_new_rows: false,
     };
@@ -255,6 +256,7 @@ fn policy_without_to_does_not_make_anonymous_callers_writers() {
     let own = Policy {
         roles: vec![crate::catalog::PUBLIC],
         requires_authentication: true,
+        asks_memberships: false,
         ..policy(&mut world, "own", None)
     };
     world.snapshot.policies.push(own);
@@ -388,6 +390,7 @@ fn policy_with_unchecked_writes_is_omitted() {
         always_true: false,
         unchecked: true,
         requires_authentication: false,
+        asks_memberships: false,
         never_true: false,
         rejects_new_rows: false,
     });
