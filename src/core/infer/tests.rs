@@ -500,6 +500,31 @@ fn owner_of_a_view_that_cannot_log_in_is_an_owner_and_not_trusted() {
 }
 
 #[test]
+fn owner_of_most_objects_is_an_owner_although_extensions_have_more_members() {
+    let mut world = strict_world();
+    world.add_role("migrations");
+    world.contract.roles.retain(|role| role.name != "postgres");
+    world.contract.trusted_roles.clear();
+    let (owner, root) = (world.role("migrations").oid, world.role("root").oid);
+    world.role("migrations").can_login = true;
+    world.snapshot.database.owner = root;
+    world.snapshot.schemas.iter_mut().for_each(|schema| schema.owner = owner);
+    world.snapshot.relations.iter_mut().for_each(|relation| relation.owner = owner);
+    world.snapshot.routines.iter_mut().for_each(|routine| routine.owner = owner);
+    let schema = world.schema("public").oid;
+    for oid in 50_000..50_500 {
+        let mut member = world.snapshot.routines[0].clone();
+        (member.oid, member.name, member.schema) = (oid, format!("of_extension_{oid}"), schema);
+        (member.owner, member.security_definer) = (root, false);
+        world.snapshot.routines.push(member);
+        world.snapshot.routine_extension.insert(oid, 9_100);
+    }
+    world.snapshot.extensions.insert(9_100, ("citext".into(), root));
+    let (contract, _) = inferred(&world);
+    assert_eq!(contract.kind_of("migrations"), Some(crate::contract::RoleKind::Owner));
+}
+
+#[test]
 fn roles_of_the_platform_and_roles_that_act_as_owners_are_not_declared() {
     let mut world = strict_world();
     for login in ["alice", "cli_login_1", "supabase_storage_admin"] {
