@@ -4,10 +4,10 @@ use super::caller::{is_built_in_operator, is_never_true};
 use super::oids;
 use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::list::nodes;
-use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot};
+use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot, tells_of_memberships};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 /// The maximum number of relations whose policies are looked up one by one; for more, one pass over
 /// the catalog is faster.
@@ -50,6 +50,7 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
             always_true: condition.is_some_and(|c| c.is_always_true),
             unchecked: check.is_some_and(|c| c.is_always_true),
             requires_authentication: requires_authentication(command, using, check),
+            asks_memberships: using.iter().chain(&check).any(|c| c.asks_memberships),
             never_true: condition.is_some_and(|c| c.is_never_true_for_any_caller),
             rejects_new_rows: check.or(using).is_some_and(|c| c.is_never_true_for_any_caller),
         });
@@ -77,6 +78,8 @@ struct Condition {
     /// Whether it is true for no row and no caller, as far as that can be determined in the same
     /// way: constants, AND, OR and NOT of them, and built-in equality of different constants.
     is_never_true_for_any_caller: bool,
+    /// Whether it calls a built-in function that tells of memberships.
+    asks_memberships: bool,
 }
 
 /// Conditions by their stored text: many policies have the same one.
@@ -98,11 +101,26 @@ impl Conditions {
                 is_always_true: is_true(node),
                 is_never_true: is_never_true(node),
                 is_never_true_for_any_caller: is_not_true(node),
+                asks_memberships: asks_memberships(&text),
             }
         };
         self.0.insert(text, condition);
         Some(condition)
     }
+}
+
+/// Whether a stored expression calls a built-in function that tells of memberships.
+fn asks_memberships(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let calls = text.split(":funcid ").skip(1);
+    let functions = calls.filter_map(|rest| rest.split(' ').next()?.parse::<u32>().ok());
+    let mut built_in = functions.filter(|function| *function < pg_sys::FirstGenbkiObjectId);
+    built_in.any(|function| {
+        // SAFETY: looks a function up; the result is null or a palloc'd string.
+        let name = unsafe { pg_sys::get_func_name(function.into()) };
+        // SAFETY: as above.
+        !name.is_null() && unsafe { CStr::from_ptr(name) }.to_str().is_ok_and(tells_of_memberships)
+    })
 }
 
 /// Whether a policy admits no anonymous caller: for every command, if the policy is for all

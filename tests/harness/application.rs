@@ -411,7 +411,7 @@ const FEATURES: &[Feature] = &[
         name: "body with the privileges of its caller over what PUBLIC has",
         sql: "SET ROLE owner;
             CREATE TABLE data.price (price int); INSERT INTO data.price VALUES (3);
-            GRANT SELECT ON data.price TO PUBLIC;
+            GRANT SELECT ON data.price TO PUBLIC, authenticated;
             CREATE FUNCTION data.tax(int) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1';
             CREATE FUNCTION data.total() RETURNS int LANGUAGE sql AS
               'SELECT sum(data.tax(price))::int FROM data.price';
@@ -419,6 +419,22 @@ const FEATURES: &[Feature] = &[
               'BEGIN RETURN data.total(); END';
             REVOKE EXECUTE ON FUNCTION api.total() FROM PUBLIC;
             GRANT EXECUTE ON FUNCTION api.total() TO authenticated",
+    },
+    Feature {
+        name: "policies that ask for memberships",
+        sql: "GRANT staff TO authenticated;
+            SET ROLE owner;
+            CREATE TABLE data.memo (memo text); INSERT INTO data.memo VALUES ('a');
+            ALTER TABLE data.memo ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY staff ON data.memo FOR SELECT TO authenticated
+              USING (pg_has_role(current_user, 'staff', 'MEMBER'));
+            CREATE FUNCTION tools.is_staff() RETURNS boolean LANGUAGE sql STABLE
+              AS $$ SELECT pg_has_role(current_user, 'staff', 'MEMBER') $$;
+            CREATE TABLE data.shift (shift int); INSERT INTO data.shift VALUES (1);
+            ALTER TABLE data.shift ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY staff ON data.shift FOR SELECT TO authenticated
+              USING (tools.is_staff());
+            GRANT SELECT ON data.memo, data.shift TO authenticated",
     },
     Feature {
         name: "trigger behind a view calls a function of PUBLIC",

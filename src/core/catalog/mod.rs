@@ -394,11 +394,21 @@ pub struct Policy {
     /// Whether the condition can only be true for an authenticated caller, as far as its stored
     /// expression shows: it compares with `auth.uid()` or a claim that only a user's token has.
     pub requires_authentication: bool,
+    /// Whether a condition calls a built-in function that [tells of
+    /// memberships](tells_of_memberships).
+    pub asks_memberships: bool,
     /// Whether the condition (USING, or WITH CHECK of an INSERT policy) is true for no row.
     pub never_true: bool,
     /// Whether the condition for new rows (WITH CHECK, or USING where it is missing) is true for
     /// none.
     pub rejects_new_rows: bool,
+}
+
+/// Whether the result of the built-in function with this name depends on the roles that a role is a
+/// member of.
+#[must_use]
+pub fn tells_of_memberships(function: &str) -> bool {
+    function == "pg_has_role" || (function.starts_with("has_") && function.ends_with("_privilege"))
 }
 
 impl Policy {

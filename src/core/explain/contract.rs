@@ -5,7 +5,7 @@ use crate::catalog::{ObjectKind, Privileges, RelationKind, Role, Schema};
 use crate::contract::{RoleKind, SchemaDecl};
 use crate::rules::Context;
 use crate::rules::shared::target::named_columns;
-use crate::sql::{printable, safe_ident};
+use crate::sql::{printable, quote_literal, safe_ident};
 
 /// Whether the contract declares the privilege on each column that the statement needs.
 fn are_columns_declared(
@@ -33,14 +33,10 @@ pub(super) fn link(cx: &Context<'_>, question: &Question<'_>, denied: Option<Cau
         Declared::Allowed(why) => (Some(is_allowed), format!("Access should be allowed: {why}.")),
         Declared::Denied(why) => (Some(!is_allowed), format!("Access should be denied: {why}.")),
     };
-    let schema = schema(cx, &question.subject).map(|s| safe_ident(&s.name).replace('\'', "''"));
-    let fix = (ok == Some(false) && is_in_plan(cx, question, denied))
-        .then(|| {
-            schema.map(|schema| {
-                format!("SELECT * FROM ops.golden_sql(schemas => ARRAY['{schema}']::name[]);")
-            })
-        })
-        .flatten();
+    let schema = schema(cx, &question.subject);
+    let fix = schema
+        .filter(|_| ok == Some(false) && is_in_plan(cx, question, denied))
+        .map(|schema| plan_of(&schema.name));
     Link { step: "contract".into(), ok, detail, fix }
 }
 
@@ -52,6 +48,11 @@ fn has_declared_columns(cx: &Context<'_>, question: &Question<'_>, role: &Role) 
     let columns = grants.map_or(&[][..], |grants| grants.columns(question.privilege));
     let held = |column: &String| cx.access.column_privileges(role.oid, attempt.relation, column);
     !columns.is_empty() && columns.iter().all(|column| held(column).contains(question.privilege))
+}
+
+/// Returns the query that shows the plan for a schema. Its argument is a name, not an identifier.
+fn plan_of(schema: &str) -> String {
+    format!("SELECT * FROM ops.golden_sql(schemas => ARRAY[{}]::name[]);", quote_literal(schema))
 }
 
 /// Whether the plan may resolve the difference: it grants what is declared and revokes what is not,
@@ -180,5 +181,24 @@ fn declared(cx: &Context<'_>, question: &Question<'_>) -> Declared {
             "{wanted} is declared for role \"{name}\", but USAGE on schema {sql} is not"
         )),
         (false, _) => Declared::Denied(format!("{wanted} is not declared for role \"{name}\"")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plan_of;
+
+    #[test]
+    fn plan_of_a_schema_is_asked_for_by_its_name_not_by_its_identifier() {
+        for (schema, literal) in [
+            ("public", "'public'"),
+            ("Api Data", "'Api Data'"),
+            ("o'hara", "'o''hara'"),
+            ("a\\b", "E'a\\\\b'"),
+        ] {
+            let query =
+                format!("SELECT * FROM ops.golden_sql(schemas => ARRAY[{literal}]::name[]);");
+            assert_eq!(plan_of(schema), query);
+        }
     }
 }

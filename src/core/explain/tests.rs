@@ -194,6 +194,7 @@ fn explain_applies_policies_by_role_and_command() {
         always_true,
         unchecked: false,
         requires_authentication: false,
+        asks_memberships: false,
         never_true: false,
         rejects_new_rows: false,
     };

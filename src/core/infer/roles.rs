@@ -374,12 +374,13 @@ fn present(cx: &Context<'_>, grantees: &HashSet<Oid>, owners: &HashSet<Oid>) -> 
 }
 
 /// Returns the grantees in the governed schemas, and the number of objects that each role owns in
-/// them.
+/// them. The members of an extension do not count: they belong to the role that installed it, which
+/// need not be one that runs migrations.
 fn in_schemas(cx: &Context<'_>) -> (HashSet<Oid>, HashMap<Oid, usize>) {
     let mut grantees = HashSet::new();
     let mut owned: HashMap<Oid, usize> = HashMap::new();
-    let mut count = |owner: Oid, acl: Option<&Acl>| {
-        *owned.entry(owner).or_default() += 1;
+    let mut count = |owner: Oid, acl: Option<&Acl>, is_member: bool| {
+        *owned.entry(owner).or_default() += usize::from(!is_member);
         grantees.extend(
             acl.into_iter().flatten().map(|item| item.grantee).filter(|grantee| *grantee != owner),
         );
@@ -390,14 +391,16 @@ fn in_schemas(cx: &Context<'_>) -> (HashSet<Oid>, HashMap<Oid, usize>) {
         } else {
             schema.owner
         };
-        count(owner, schema.acl.as_ref());
+        count(owner, schema.acl.as_ref(), false);
     }
     for (relation, _) in cx.relations() {
-        count(relation.owner, relation.acl.as_ref());
-        relation.columns.iter().for_each(|(_, acl)| count(relation.owner, Some(acl)));
+        let is_member = cx.snapshot.relation_extension.contains_key(&relation.oid);
+        count(relation.owner, relation.acl.as_ref(), is_member);
+        relation.columns.iter().for_each(|(_, acl)| count(relation.owner, Some(acl), is_member));
     }
     for (routine, _) in cx.routines() {
-        count(routine.owner, routine.acl.as_ref());
+        let is_member = cx.snapshot.routine_extension.contains_key(&routine.oid);
+        count(routine.owner, routine.acl.as_ref(), is_member);
     }
     (grantees, owned)
 }

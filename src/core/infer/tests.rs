@@ -145,6 +145,7 @@ fn unintended_privileges_are_omitted() {
         always_true,
         unchecked: false,
         requires_authentication: false,
+        asks_memberships: false,
         never_true: false,
         rejects_new_rows: false,
     };
@@ -255,6 +256,7 @@ fn policy_without_to_does_not_make_anonymous_callers_writers() {
     let own = Policy {
         roles: vec![crate::catalog::PUBLIC],
         requires_authentication: true,
+        asks_memberships: false,
         ..policy(&mut world, "own", None)
     };
     world.snapshot.policies.push(own);
@@ -388,6 +390,7 @@ fn policy_with_unchecked_writes_is_omitted() {
         always_true: false,
         unchecked: true,
         requires_authentication: false,
+        asks_memberships: false,
         never_true: false,
         rejects_new_rows: false,
     });
@@ -494,6 +497,31 @@ fn owner_of_a_view_that_cannot_log_in_is_an_owner_and_not_trusted() {
     assert_eq!(kind, Some(crate::contract::RoleKind::Owner));
     assert_eq!(contract.trusted_roles, ["postgres"]);
     assert_eq!(contract.roles.last().unwrap().name, "an_api", "fixes name the first owner");
+}
+
+#[test]
+fn owner_of_most_objects_is_an_owner_although_extensions_have_more_members() {
+    let mut world = strict_world();
+    world.add_role("migrations");
+    world.contract.roles.retain(|role| role.name != "postgres");
+    world.contract.trusted_roles.clear();
+    let (owner, root) = (world.role("migrations").oid, world.role("root").oid);
+    world.role("migrations").can_login = true;
+    world.snapshot.database.owner = root;
+    world.snapshot.schemas.iter_mut().for_each(|schema| schema.owner = owner);
+    world.snapshot.relations.iter_mut().for_each(|relation| relation.owner = owner);
+    world.snapshot.routines.iter_mut().for_each(|routine| routine.owner = owner);
+    let schema = world.schema("public").oid;
+    for oid in 50_000..50_500 {
+        let mut member = world.snapshot.routines[0].clone();
+        (member.oid, member.name, member.schema) = (oid, format!("of_extension_{oid}"), schema);
+        (member.owner, member.security_definer) = (root, false);
+        world.snapshot.routines.push(member);
+        world.snapshot.routine_extension.insert(oid, 9_100);
+    }
+    world.snapshot.extensions.insert(9_100, ("citext".into(), root));
+    let (contract, _) = inferred(&world);
+    assert_eq!(contract.kind_of("migrations"), Some(crate::contract::RoleKind::Owner));
 }
 
 #[test]

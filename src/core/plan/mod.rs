@@ -34,7 +34,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The fingerprints of the findings that the statements fix.
     pub fixes: HashSet<String>,
-    /// The same fingerprints, by the subject of the finding.
+    /// The same fingerprints, by those subjects of the finding that no finding is about after the
+    /// statements: where the fix for one grantee is a proposal, the finding remains for it.
     pub about: HashMap<Subject, Vec<String>>,
     /// The privileges that bodies use and that no step may take away.
     pub uses: Uses,
@@ -67,8 +68,9 @@ impl Planner<'_> {
             .filter(|f| self.is_wanted(f) && !left.contains(f.fingerprint.as_str()))
             .collect();
         plan.fixes = gone.iter().map(|f| f.fingerprint.clone()).collect();
+        let remaining: HashSet<Subject> = found.iter().flat_map(Finding::subjects).collect();
         for finding in gone {
-            for subject in finding.subjects() {
+            for subject in finding.subjects().filter(|subject| !remaining.contains(subject)) {
                 plan.about.entry(subject).or_default().push(finding.fingerprint.clone());
             }
         }

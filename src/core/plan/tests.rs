@@ -437,6 +437,46 @@ fn revoke_of_what_a_trigger_or_a_called_body_may_use_is_a_proposal() {
     assert!(is_revoked(&plan_with(&world, &code), "anon"));
 }
 
+/// Lets a role be a member of a group, which the contract declares for no client.
+fn join(world: &mut World, member: &str) {
+    world.add_role("staff");
+    let (role, member) = (world.role("staff").oid, world.role(member).oid);
+    let grantor = world.role("root").oid;
+    let membership = Membership { role, member, grantor, admin: false, inherit: true, set: true };
+    world.snapshot.memberships.push(membership);
+}
+
+#[test]
+fn revoke_of_a_membership_that_a_policy_or_a_body_asks_for_is_a_proposal() {
+    let (mut world, routine) = world_with_invoker();
+    join(&mut world, "authenticated");
+    let revoke = "REVOKE staff FROM authenticated;";
+    let plan = |world: &World, source: &str| {
+        let texts = [(routine, text(source))].into();
+        let plan = plan_with(world, &Code { texts, ..Code::default() });
+        statements(&plan).iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(plan(&world, "SELECT 1 -- pg_has_role()"), [revoke]);
+    let body = plan(&world, "SELECT pg_catalog.pg_has_role($1, 'staff', 'MEMBER')");
+    assert_eq!(
+        body,
+        [format!(
+            "-- These statements have another effect:\n\
+             -- Role \"authenticated\" would no longer be a member of role \"staff\", which the body \
+             of function api.get_ceo_metrics() may find out and depend on.\n\
+             -- {revoke}"
+        )]
+    );
+    let table = world.relation("public.judgments").oid;
+    let policies = world.snapshot.policies.iter_mut().filter(|p| p.relation == table);
+    policies.for_each(|policy| policy.asks_memberships = true);
+    let policy = plan(&world, "SELECT 1");
+    assert!(
+        policy[0].contains("which a policy on table public.judgments may find out"),
+        "{policy:?}"
+    );
+}
+
 #[test]
 fn owner_of_a_definer_keeps_what_its_body_uses_through_public() {
     let mut world = World::conforming();

@@ -2,12 +2,14 @@
 //! declares, directly, as triggers of declared writes, or called by such a body. The server checks
 //! these privileges only when the body runs, so they are not among those that the declared access
 //! needs ([`crate::rules::Needs`]); the text of the body tells which objects it mentions.
+//!
+//! What policies and bodies find out about memberships, as with `pg_has_role()`, is a use as well.
 
 use super::effects::{self, Effect};
-use crate::access::Access;
+use crate::access::{Access, Follow};
 use crate::catalog::{
-    self, Command, Holder, ObjectId, ObjectKind, Oid, PartKind, Privileges, Relation, RelationKind,
-    Role, Routine, Schema,
+    self, Command, Holder, ObjectId, ObjectKind, Oid, PUBLIC, PartKind, Privileges, Relation,
+    RelationKind, Role, Routine, Schema, tells_of_memberships,
 };
 use crate::contract::RoleKind;
 use crate::rules::{AccessNeeds, Context, Needs};
@@ -50,10 +52,30 @@ struct Use {
     all_rows: Option<bool>,
 }
 
-/// The privileges that bodies use.
+/// What asks for the memberships of a role.
+#[derive(Debug, Clone, Copy)]
+enum Asker {
+    /// A policy on this table.
+    PolicyOn(Oid),
+    /// The body of this routine.
+    Body(Oid),
+}
+
+/// The memberships that a role has and that something declared asks for.
+#[derive(Debug, Clone)]
+struct Asked {
+    /// The roles that it is a member of.
+    roles: BTreeSet<Oid>,
+    /// What was found first.
+    asker: Asker,
+}
+
+/// The privileges that bodies use, and the memberships that bodies and policies ask for.
 #[derive(Debug, Clone, Default)]
 pub struct Uses {
     found: BTreeMap<Oid, HashMap<Key, Use>>,
+    /// By member.
+    memberships: BTreeMap<Oid, Asked>,
     /// The routines whose bodies run because of what the contract declares.
     pub bodies: BTreeSet<Oid>,
 }
@@ -86,7 +108,8 @@ impl Uses {
         owners.filter_map(of_role).collect()
     }
 
-    /// Returns the privileges that bodies use and that their roles do not have in a catalog.
+    /// Returns the privileges that bodies use and that their roles do not have in a catalog, and the
+    /// memberships that are asked for and do not exist in it.
     #[must_use]
     pub fn lost(&self, cx: &Context<'_>) -> Vec<Effect> {
         let mut lost = Vec::new();
@@ -99,9 +122,37 @@ impl Uses {
             }
             lost.extend(hidden(cx, role, *object, used));
         }
+        for (member, asked) in &self.memberships {
+            let Some(member) = cx.snapshot.role(*member) else { continue };
+            let still = cx.access.closure(member.oid, Follow::Members);
+            let ended = asked.roles.iter().filter(|role| !still.contains(role));
+            lost.extend(ended.filter_map(|role| unasked(cx, member, *role, asked.asker)));
+        }
         lost.sort_by(|a, b| (&a.object, &a.detail).cmp(&(&b.object, &b.detail)));
         lost
     }
+}
+
+/// Returns the effect that a role is no longer a member of another role.
+fn unasked(cx: &Context<'_>, member: &Role, role: Oid, asker: Asker) -> Option<Effect> {
+    let role = cx.snapshot.role(role)?;
+    let asker = match asker {
+        Asker::PolicyOn(table) => {
+            let table = cx.snapshot.relation(table)?;
+            format!("a policy on table {}", cx.snapshot.relation_sql(table))
+        }
+        Asker::Body(routine) => format!("the body of {}", described(cx, routine)),
+    };
+    let object = Context::role_object(&role.name);
+    Some(Effect {
+        object: (object.object_type, object.identity),
+        detail: format!(
+            "Role \"{}\" would no longer be a member of role \"{}\", which {asker} may find out and \
+             depend on.",
+            printable(&member.name),
+            printable(&role.name)
+        ),
+    })
 }
 
 /// Returns the effect that row security hides the rows of a table that a body uses.
@@ -210,6 +261,13 @@ impl Body {
     fn of(text: &Text) -> Self {
         Self { mentions: Mentions::of(&text.source, text.language), verbs: Verbs::of(text) }
     }
+
+    /// Whether it mentions a built-in function that tells of memberships.
+    fn asks_memberships(&self) -> bool {
+        let Mentions { words, qualified, .. } = &self.mentions;
+        let mut calls = words.iter().chain(qualified).filter(|(_, is_call)| **is_call);
+        calls.any(|(name, _)| tells_of_memberships(name))
+    }
 }
 
 /// The search for uses, from body to body.
@@ -276,13 +334,47 @@ impl<'s, 'a> Search<'s, 'a> {
             for role in &cx.subjects {
                 let declared = cx.declared_on_some_column(relation, schema, role);
                 self.fires(relation.oid, role.oid, declared);
+                if !declared.is_empty() && self.is_asked_by_policies(relation, role) {
+                    self.asks(role.oid, Asker::PolicyOn(relation.oid));
+                }
             }
         }
     }
 
+    /// Whether a policy on a table that applies to a role asks for memberships.
+    fn is_asked_by_policies(&self, relation: &Relation, role: &Role) -> bool {
+        let held = self.cx.access.closure(role.oid, Follow::Privileges);
+        let applies = |to: &Oid| *to == PUBLIC || held.contains(to);
+        let policies = self.cx.snapshot.policies_of(relation.oid);
+        policies.iter().any(|policy| policy.asks_memberships && policy.roles.iter().any(applies))
+    }
+
+    /// Adds the memberships of a role, if it has any.
+    fn asks(&mut self, member: Oid, asker: Asker) {
+        let held = self.cx.access.closure(member, Follow::Members);
+        let roles: BTreeSet<Oid> = held.iter().copied().filter(|role| *role != member).collect();
+        if !roles.is_empty() {
+            self.uses.memberships.entry(member).or_insert(Asked { roles, asker });
+        }
+    }
+
+    /// Returns what the text of a routine mentions; `None` where it has no text.
+    fn body_of(&mut self, routine: Oid) -> Option<Rc<Body>> {
+        let text = self.code.texts.get(&routine)?;
+        let body = self.bodies.entry(routine).or_insert_with(|| Rc::new(Body::of(text)));
+        Some(Rc::clone(body))
+    }
+
     /// Adds the body of a routine that a role calls.
     fn runs(&mut self, routine: Oid, caller: Oid) {
-        self.uses.bodies.insert(routine);
+        if self.uses.bodies.insert(routine)
+            && self.body_of(routine).is_some_and(|body| body.asks_memberships())
+        {
+            // The role is an argument, and which one is known only when the body runs.
+            for role in &self.cx.subjects {
+                self.asks(role.oid, Asker::Body(routine));
+            }
+        }
         let definer = self.cx.snapshot.routine(routine).filter(|r| r.security_definer);
         let role = definer.map_or(caller, |r| r.owner);
         // A superuser needs no privilege.
@@ -321,12 +413,7 @@ impl<'s, 'a> Search<'s, 'a> {
         let found = self.needs.of_call(routine, role);
         self.needed(&found, routine);
         let Some(text) = self.code.texts.get(&routine) else { return };
-        let known = self.bodies.get(&routine).cloned();
-        let body = known.unwrap_or_else(|| {
-            let body = Rc::new(Body::of(text));
-            self.bodies.insert(routine, Rc::clone(&body));
-            body
-        });
+        let Some(body) = self.body_of(routine) else { return };
         for schema in self.schemas(routine, &body) {
             self.reaches(schema, role, routine);
         }

@@ -71,6 +71,7 @@ mod tests {
             always_true: true,
             unchecked: false,
             requires_authentication: false,
+            asks_memberships: false,
             never_true: false,
             rejects_new_rows: false,
         });

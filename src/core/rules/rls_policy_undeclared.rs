@@ -64,6 +64,7 @@ mod tests {
             always_true: false,
             unchecked: false,
             requires_authentication: false,
+            asks_memberships: false,
             never_true: false,
             rejects_new_rows: false,
         };

@@ -67,6 +67,7 @@ impl World {
                         always_true: true,
                         unchecked: false,
                         requires_authentication: false,
+                        asks_memberships: false,
                         never_true: false,
                         rejects_new_rows: false,
                     });
@@ -346,6 +347,7 @@ impl World {
                 always_true: bits % 3 == 0,
                 unchecked: bits % 11 == 0,
                 requires_authentication: bits % 5 == 0,
+                asks_memberships: false,
                 ..Policy::default()
             }),
             4 => world.snapshot.routines[routine]
