@@ -382,7 +382,7 @@ fn claim_named(key: &str) -> Option<Claim> {
 ///
 /// # Safety
 /// `node` is null or a valid expression tree.
-unsafe fn text_of(node: *mut pg_sys::Node) -> Option<String> {
+pub unsafe fn text_of(node: *mut pg_sys::Node) -> Option<String> {
     if node.is_null() {
         return None;
     }

@@ -5,6 +5,7 @@ mod bodies;
 mod caller;
 mod caller_typed;
 mod code;
+mod condition;
 mod content_owners;
 mod definition;
 pub mod deparse;

@@ -25,7 +25,7 @@ pub fn act(
     let (blocked, warned): (Vec<Enforced>, Vec<Enforced>) = found
         .into_iter()
         .filter(|(rejection, action)| {
-            *action > GuardAction::Audit && !transaction::is_reported(&rejection.key)
+            *action > GuardAction::Audit && !transaction::is_reported(&known_as(rejection, *action))
         })
         .partition(|(_, action)| *action == GuardAction::Block && mode() == Mode::block);
     let rejections = |found: Vec<Enforced>| found.into_iter().map(|(rejection, _)| rejection);
@@ -41,8 +41,8 @@ pub fn act(
         }
         return;
     }
-    for rejection in rejections(warned) {
-        if transaction::report_once(&rejection.key) {
+    for (rejection, action) in warned {
+        if transaction::report_once(&known_as(&rejection, action)) {
             log::write(Event::Warned, tag, (&rejection).into());
             let code = sqlstate(rejection.rule);
             report(rejection).warning(code);
@@ -52,6 +52,15 @@ pub fn act(
 
 /// A rejection with the guard action in the contract.
 type Enforced = (Rejection, GuardAction);
+
+/// Returns what a warning is remembered by. A warning in place of an error stands for exactly what
+/// it says: the same violation later in the transaction passes, and one that has grown does not.
+fn known_as(rejection: &Rejection, action: GuardAction) -> String {
+    match action {
+        GuardAction::Block => format!("{}\n{}", rejection.key, rejection.detail),
+        GuardAction::Warn | GuardAction::Audit => rejection.key.clone(),
+    }
+}
 
 /// The maximum number of rejections of one command that are logged.
 const MOST_LOGGED: usize = 20;

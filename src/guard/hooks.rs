@@ -249,9 +249,12 @@ unsafe extern "C-unwind" fn subtransaction_event(
     match event {
         SUBXACT_EVENT_ABORT_SUB => {
             changes::subtransaction_aborted(own);
-            transaction::subtransaction_aborted();
+            transaction::subtransaction_aborted(own);
         }
-        SUBXACT_EVENT_COMMIT_SUB => changes::subtransaction_committed(own, parent),
+        SUBXACT_EVENT_COMMIT_SUB => {
+            changes::subtransaction_committed(own, parent);
+            transaction::subtransaction_committed(own, parent);
+        }
         _ => {}
     }
 }

@@ -6,11 +6,16 @@ use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::Contract;
 use pgrx::pg_sys;
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
-/// The state. A rolled back subtransaction does not reset it, which can only cause an additional
-/// check.
+/// The keys of warnings, with the subtransaction in which each was raised: one whose cause has been
+/// rolled back must not replace a later error or warning.
+type Reported = HashMap<String, pg_sys::SubTransactionId>;
+
+/// The state. Except for what a rollback could make pass unchecked, a rolled back subtransaction
+/// does not reset it, which can only cause an additional check.
 #[derive(Debug, Default)]
 struct Transaction {
     /// The number of commands that fired event triggers and have ended.
@@ -32,8 +37,8 @@ struct Transaction {
     /// The first command whose changes are checked; later than the first of the transaction where
     /// the guard was switched off meanwhile.
     from: pg_sys::CommandId,
-    /// The keys of the warnings that the client has received.
-    reported: HashSet<String>,
+    /// The warnings that the client has received, with the subtransaction that raised them.
+    reported: Reported,
     /// The roles and schemas as the last check of a statement that changed schemas has allowed
     /// them; `None` before the first one and after the rollback of a subtransaction.
     checked_base: Option<Rc<Snapshot>>,
@@ -121,7 +126,7 @@ pub fn subject() -> String {
 pub struct BeforeTrial {
     ended: usize,
     ended_tag: String,
-    reported: HashSet<String>,
+    reported: Reported,
 }
 
 /// Returns what [`after_trial`] restores.
@@ -192,10 +197,18 @@ pub fn base_before(then: &State, read: impl FnOnce() -> Snapshot) -> Rc<Snapshot
 }
 
 /// Records that a subtransaction has been rolled back, and with it what statements had changed.
-pub fn subtransaction_aborted() {
+pub fn subtransaction_aborted(own: pg_sys::SubTransactionId) {
     CURRENT.with_borrow_mut(|t| {
         t.checked_base = None;
         t.base_before = None;
+        t.reported.retain(|_, by| *by != own);
+    });
+}
+
+/// Records that a subtransaction has been committed into its parent.
+pub fn subtransaction_committed(own: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
+    CURRENT.with_borrow_mut(|t| {
+        t.reported.values_mut().filter(|by| **by == own).for_each(|by| *by = parent);
     });
 }
 
@@ -240,12 +253,20 @@ pub fn is_settled(committed: &Committed, contract: &Rc<Contract>) -> bool {
 
 /// Records a warning and returns whether it is the first with this key.
 pub fn report_once(key: &str) -> bool {
-    CURRENT.with_borrow_mut(|t| t.reported.insert(key.to_owned()))
+    // SAFETY: reads the state of the current transaction.
+    let by = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    CURRENT.with_borrow_mut(|t| match t.reported.entry(key.to_owned()) {
+        Entry::Occupied(_) => false,
+        Entry::Vacant(new) => {
+            new.insert(by);
+            true
+        }
+    })
 }
 
 /// Whether the client has received a warning with this key.
 pub fn is_reported(key: &str) -> bool {
-    CURRENT.with_borrow(|t| t.reported.contains(key))
+    CURRENT.with_borrow(|t| t.reported.contains_key(key))
 }
 
 /// Forgets everything: the transaction has ended.

@@ -669,6 +669,36 @@ fn nested_command_does_not_hide_the_outer_one() {
          api.good() RESET ALL",
     );
     passes(&mut client, &["ROLLBACK"]);
+    // A warning in place of an error stands for what it says, and not for what is rolled back.
+    let violation = "GRANT CREATE ON SCHEMA api TO mallory";
+    let warned = format!("SET LOCAL dragonfly_guard.mode = warn; {violation}");
+    for sql in [
+        format!("BEGIN; SAVEPOINT s; {warned}; ROLLBACK TO s; {violation}"),
+        format!("BEGIN; SAVEPOINT s; SAVEPOINT t; {warned}; RELEASE t; ROLLBACK TO s; {violation}"),
+        format!(
+            "BEGIN; SAVEPOINT s; {warned}; ROLLBACK TO s; SET LOCAL dragonfly_guard.check_at = \
+             commit; {violation}; COMMIT"
+        ),
+        format!(
+            "BEGIN; {warned}; SET LOCAL dragonfly_guard.mode = block; GRANT CREATE ON SCHEMA api \
+             TO PUBLIC"
+        ),
+    ] {
+        let rejected = attempt(&mut client, &sql).unwrap_err();
+        assert!(rejected.message.contains("GRANT") || rejected.message.contains("COMMIT"), "{sql}");
+        assert!(rejected.code == "42P13" || rejected.code == "0LP01", "{sql}: {rejected:?}");
+        passes(&mut client, &["ROLLBACK"]);
+    }
+    passes(
+        &mut client,
+        &[
+            &format!(
+                "BEGIN; {warned}; SET LOCAL dragonfly_guard.mode = block; CREATE TABLE \
+                    api.more (); COMMIT"
+            ),
+            "REVOKE CREATE ON SCHEMA api FROM mallory; DROP TABLE api.more",
+        ],
+    );
     // Creating thousands of functions in one transaction takes linear time.
     passes(
         &mut client,

@@ -537,8 +537,10 @@ fn command_that_removes_the_reason_of_a_privilege_warns() {
         attempt(&mut client, "DROP POLICY IF EXISTS r ON s.t").unwrap();
     }
     assert!(cluster.log().contains(
-        "If it is needed no longer, revoke it: REVOKE EXECUTE ON ROUTINE s.danger() FROM visitor;"
+        "If it is needed no longer, revoke it: REVOKE EXECUTE ON ROUTINE s.danger() FROM visitor; If \
+         this is intended, declare it"
     ));
+    assert!(!cluster.log().contains("reverts it, run SET LOCAL"), "the removal is allowed");
     // In one transaction, nothing was there before.
     let (reason, removal) = pairs[0];
     let all = ["BEGIN", reason, grant, removal, "COMMIT"];

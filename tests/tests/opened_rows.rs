@@ -84,13 +84,39 @@ fn policy_that_becomes_always_true_is_rejected() {
             "DROP POLICY own ON app.t; CREATE POLICY own ON app.t TO rows_app USING (true)",
             "CREATE POLICY x ON app.t FOR SELECT TO rows_app USING (true)",
             "CREATE POLICY x ON app.t FOR SELECT USING (true)",
+            "ALTER POLICY own ON app.t USING (NOT false)",
+            "ALTER POLICY own ON app.t USING (NOT (1 > 2))",
+            "ALTER POLICY own ON app.t USING (tenant = 'a' OR tenant IS NULL OR tenant IS NOT NULL)",
+            "ALTER POLICY own ON app.t USING (tenant IS NOT DISTINCT FROM tenant)",
+            "ALTER POLICY own ON app.t USING (tenant LIKE '%')",
+            "ALTER POLICY own ON app.t USING (COALESCE(NULL, true))",
+            "ALTER POLICY own ON app.t USING (CASE WHEN sealed IS TRUE THEN true ELSE NOT false END)",
+            "ALTER POLICY own ON app.t USING ((tenant = 'a') IS UNKNOWN IS NOT UNKNOWN)",
+            "ALTER POLICY own ON app.t USING (CURRENT_USER IS NOT NULL)",
+            "ALTER POLICY own ON app.t USING (ctid IS NOT NULL)",
+            "ALTER TABLE app.t ALTER id SET NOT NULL; ALTER POLICY own ON app.t USING (id IS NOT \
+             NULL)",
+            "ALTER TABLE app.t RENAME TO old; CREATE TABLE app.t (LIKE app.old); ALTER TABLE app.t \
+             ENABLE ROW LEVEL SECURITY; REVOKE ALL ON app.old FROM rows_app; GRANT SELECT, INSERT, \
+             UPDATE, DELETE ON app.t TO rows_app; CREATE POLICY own ON app.t TO rows_app USING \
+             (true)",
         ] {
             let error = run(&mut client, sql).unwrap_err();
             assert!(error.starts_with("42P17"), "{database}: {sql}: {error}");
             assert_eq!(visible(&mut client, "app.t"), "1", "{database}: {sql}");
         }
         // Another condition, and a policy that was always true before, are allowed.
-        run(&mut client, "ALTER POLICY own ON app.t USING (tenant = 'b')").unwrap();
+        for condition in [
+            "id IS NOT NULL",
+            "tenant IS NULL AND tenant IS NOT NULL OR sealed",
+            "COALESCE(sealed, true)",
+            "CASE WHEN sealed THEN true END",
+            "sealed IS NOT TRUE",
+            "tenant LIKE '_%'",
+            "tenant = 'b'",
+        ] {
+            run(&mut client, &format!("ALTER POLICY own ON app.t USING ({condition})")).unwrap();
+        }
         run(&mut client, "ALTER POLICY readable ON app.open USING (2 = 2)").unwrap();
         run(
             &mut client,
@@ -145,6 +171,10 @@ fn restrictive_policy_that_restricts_less_is_a_warning() {
         ),
         (
             "ALTER POLICY hide_sealed ON app.t USING (true)",
+            "ALTER POLICY hide_sealed ON app.t USING (NOT sealed)",
+        ),
+        (
+            "ALTER POLICY hide_sealed ON app.t USING (NOT sealed OR NOT false)",
             "ALTER POLICY hide_sealed ON app.t USING (NOT sealed)",
         ),
     ] {
@@ -212,6 +242,10 @@ fn declared_policy_that_becomes_never_true_is_rejected_and_reported() {
         "ALTER POLICY own ON app.t USING (1 = 2)",
         "ALTER POLICY own ON app.t USING (NOT (SELECT true) OR NULL)",
         "ALTER POLICY own ON app.t USING (false AND tenant = 'a')",
+        "ALTER POLICY own ON app.t USING (tenant IS NULL AND tenant IS NOT NULL)",
+        "ALTER POLICY own ON app.t USING (id <> id)",
+        "ALTER POLICY own ON app.t USING (ctid IS NULL)",
+        "ALTER POLICY own ON app.t USING (COALESCE(NULL, false))",
         "DROP POLICY own ON app.t; CREATE POLICY own ON app.t TO rows_app USING (false)",
         "CREATE POLICY closed ON app.t AS RESTRICTIVE FOR SELECT TO rows_app USING (false)",
         "CREATE POLICY closed ON app.t AS RESTRICTIVE USING (false)",

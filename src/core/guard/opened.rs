@@ -37,9 +37,9 @@ pub enum Opening {
 pub fn opened<'a>(before: &Context<'a>, after: &Context<'a>) -> Vec<Opened<'a>> {
     let mut found = Vec::new();
     for (relation, schema) in after.relations().filter(|(relation, _)| relation.row_security) {
-        let earlier = before.snapshot.relation(relation.oid).filter(|r| r.row_security);
-        let table = after.contract.table(&schema.name, &relation.name);
-        let (Some(earlier), Some(table)) = (earlier, table) else { continue };
+        let Some(table) = after.contract.table(&schema.name, &relation.name) else { continue };
+        let earlier = earlier(before, after, relation).filter(|r| r.row_security);
+        let Some(earlier) = earlier else { continue };
         if before.snapshot.policies_of(earlier.oid) == after.snapshot.policies_of(relation.oid) {
             continue;
         }
@@ -53,6 +53,26 @@ pub fn opened<'a>(before: &Context<'a>, after: &Context<'a>) -> Vec<Opened<'a>> 
         }
     }
     found
+}
+
+/// Returns the table that a table was before: the table that had its name, which may have been
+/// dropped or renamed since, or otherwise itself. The contract declares rows by the name of a
+/// table.
+fn earlier<'a>(
+    before: &Context<'a>,
+    after: &Context<'a>,
+    relation: &Relation,
+) -> Option<&'a Relation> {
+    let schema = after.snapshot.schema_name(relation.schema);
+    let has_its_name = |other: &Relation| {
+        other.name == relation.name && before.snapshot.schema_name(other.schema) == schema
+    };
+    let itself = before.snapshot.relation(relation.oid);
+    if itself.is_some_and(has_its_name) {
+        return itself;
+    }
+    let mut others = before.relations().map(|(other, _)| other);
+    others.find(|other| has_its_name(other)).or(itself)
 }
 
 /// A table in both states, and a client.
@@ -243,6 +263,31 @@ mod tests {
             );
             assert_eq!(found(&after, &before), [""; 0], "{name}: the way back restricts more");
         }
+    }
+
+    #[test]
+    fn table_that_takes_the_name_of_another_is_compared_with_it() {
+        let before = world();
+        let mut after = world();
+        let old = after.relation("public.judgments").clone();
+        after.relation("public.judgments").name = "judgments_old".into();
+        after.add_relation(Relation { oid: 9100, ..old });
+        let mut copy = |oid, from: u32| {
+            let policy = policy(&mut after, from).clone();
+            after.snapshot.policies.push(Policy { oid, relation: 9100, ..policy });
+        };
+        copy(9101, 9001);
+        let lost = found(&before, &after);
+        assert!(lost.len() == 1 && lost[0].starts_with("hide_sealed authenticated"), "{lost:?}");
+        let mut copy = |oid, from: u32| {
+            let policy = policy(&mut after, from).clone();
+            after.snapshot.policies.push(Policy { oid, relation: 9100, ..policy });
+        };
+        copy(9102, 9002);
+        assert_eq!(found(&before, &after), [""; 0]);
+        policy(&mut after, 9101).always_true = true;
+        let opened = found(&before, &after);
+        assert!(opened.len() == 1 && opened[0].starts_with("own authenticated SELECT"));
     }
 
     #[test]

@@ -327,6 +327,7 @@ impl Rejection {
             "leaves a privilege that nothing declared needs",
             1,
         );
+        self.hint = accept_hint(&[regression], false);
         if let Some(sql) = regression.finding.fix.sql() {
             self.hint = format!("If it is needed no longer, revoke it: {sql} {}", self.hint);
         }
