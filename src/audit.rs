@@ -223,11 +223,12 @@ impl Filter {
 /// the order of the contract's sections) and object.
 pub fn findings(filter: &Filter) -> Vec<Finding> {
     let Installation { state, own, contract } = Installation::now();
-    let found = under(&contract, &state, &own, |cx| {
+    let mut found = under(&contract, &state, &own, |cx| {
         filter.check_schemas(cx.contract, cx.snapshot);
         visible(cx, &filter.rules, &Current::read(&state, &own, Freshness::Fresh), filter.exempted)
     });
-    found.into_iter().filter(|f| filter.wants(f)).collect()
+    found.retain(|finding| filter.wants(finding));
+    found
 }
 
 /// Returns the findings of some rules under the contract in force, exempt ones omitted.
