@@ -190,17 +190,13 @@ pub fn view_sources(state: &State, schemas: &HashSet<Oid>, snapshot: &mut Snapsh
     if views.is_empty() {
         return;
     }
-    let (rules, depend) = (Table::open(oids::PG_REWRITE), Table::open(oids::PG_DEPEND));
-    let (rule, of) = (rules.column("oid"), rules.column("ev_class"));
+    let mut rules = rules_of(state, &views);
+    let depend = Table::open(oids::PG_DEPEND);
     let (class, object) = (depend.column("classid"), depend.column("objid"));
     let (source_class, source) = (depend.column("refclassid"), depend.column("refobjid"));
     for view in views {
-        let mut own_rules = Vec::new();
-        rules.lookup(state, oids::PG_REWRITE_RELATION_INDEX, &[(of, view)], |row| {
-            own_rules.push(row.oid(rule));
-        });
         let mut sources: Vec<Oid> = Vec::new();
-        for rule in own_rules {
+        for rule in rules.remove(&view).unwrap_or_default() {
             let keys = [(class, oids::PG_REWRITE), (object, rule)];
             depend.lookup(state, oids::PG_DEPEND_DEPENDER_INDEX, &keys, |row| {
                 if row.oid(source_class) == oids::PG_CLASS && row.oid(source) != view {
@@ -212,6 +208,27 @@ pub fn view_sources(state: &State, schemas: &HashSet<Oid>, snapshot: &mut Snapsh
         sources.dedup();
         snapshot.view_sources.insert(view, sources);
     }
+}
+
+/// Returns the rules of some views.
+fn rules_of(state: &State, views: &[Oid]) -> OidMap<Vec<Oid>> {
+    let table = Table::open(oids::PG_REWRITE);
+    let (rule, of) = (table.column("oid"), table.column("ev_class"));
+    let mut found: OidMap<Vec<Oid>> = views.iter().map(|view| (*view, vec![])).collect();
+    if views.len() > MOST_LOOKUPS {
+        table.scan(state, |row| {
+            if let Some(rules) = found.get_mut(&row.oid(of)) {
+                rules.push(row.oid(rule));
+            }
+        });
+    } else {
+        for (view, rules) in &mut found {
+            table.lookup(state, oids::PG_REWRITE_RELATION_INDEX, &[(of, *view)], |row| {
+                rules.push(row.oid(rule));
+            });
+        }
+    }
+    found
 }
 
 /// Whether the reloptions of a view contain a true `security_invoker`, parsed as the server parses
@@ -343,8 +360,8 @@ impl<'s> Contents<'s> {
     }
 }
 
-/// The maximum number of relations whose columns are looked up one by one; for more, one pass over
-/// the catalog is faster.
+/// The maximum number of relations whose columns or rules are looked up one by one; for more, one
+/// pass over the catalog is faster.
 const MOST_LOOKUPS: usize = 300;
 
 /// Reads the ACLs of the columns from `pg_attribute`, and the names of all columns of the `named`

@@ -2,7 +2,7 @@
 //! initdb creates, and what belongs to no schema.
 
 use super::{guard, oids};
-use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::heap::{Row, State, Table};
 use dragonfly_core::catalog::{
     Acl, AclItem, BOOTSTRAP_SUPERUSER, FIRST_NORMAL, ObjectKind, Oid, PUBLIC, Privileges,
     ServerObject, Snapshot,
@@ -125,10 +125,11 @@ impl Reader<'_> {
         let (oid, kind, owner, acl) =
             (column("oid"), column("relkind"), column("relowner"), column("relacl"));
         let mut relations = Vec::new();
-        table.scan(self.state, |row: Row<'_>| {
+        let created = (oid, FIRST_NORMAL);
+        table.lookup_below(self.state, oids::PG_CLASS_OID_INDEX, created, |row| {
             let relation = row.oid(oid);
             let kind = row.char(kind);
-            if relation >= FIRST_NORMAL || !matches!(kind, b'r' | b'v' | b'm' | b'S') {
+            if !matches!(kind, b'r' | b'v' | b'm' | b'S') {
                 return;
             }
             let added = row.acl(acl).and_then(|acl| {
@@ -138,10 +139,10 @@ impl Reader<'_> {
             });
             relations.push((relation, kind, row.oid(owner), added));
         });
-        let columns = Table::open(oids::PG_ATTRIBUTE);
+        let owners = relations.iter().map(|(relation, _, owner, _)| (*relation, *owner)).collect();
+        let mut columns = self.columns(&owners);
         for (relation, kind, owner, added) in relations {
-            let mut more = Vec::new();
-            self.columns(&columns, relation, owner, &mut more);
+            let more = columns.remove(&relation).unwrap_or_default();
             if added.is_none() && more.is_empty() {
                 continue;
             }
@@ -172,18 +173,25 @@ impl Reader<'_> {
         }
     }
 
-    /// Adds the columns of a relation, with what has been granted on them.
-    fn columns(&self, table: &Table, relation: Oid, owner: Oid, found: &mut Vec<(String, Acl)>) {
+    /// Returns the columns of relations that initdb created, given with their owners, and what has
+    /// been granted on them.
+    fn columns(&self, owners: &HashMap<Oid, Oid>) -> HashMap<Oid, Vec<(String, Acl)>> {
+        let table = Table::open(oids::PG_ATTRIBUTE);
         let column = |name| table.column(name);
-        let (of, number, name, acl): (Column, Column, Column, Column) =
+        let (of, number, name, acl) =
             (column("attrelid"), column("attnum"), column("attname"), column("attacl"));
-        table.lookup(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(of, relation)], |row| {
-            let added = row.acl(acl).and_then(|acl| {
-                let key = (oids::PG_CLASS, relation, row.int(number));
-                self.added(key, owner, &acl, Vec::new)
-            });
-            found.extend(added.map(|added| (row.name(name), added)));
+        let mut found: HashMap<Oid, Vec<(String, Acl)>> = HashMap::new();
+        let created = (of, FIRST_NORMAL);
+        table.lookup_below(self.state, oids::PG_ATTRIBUTE_RELID_INDEX, created, |row| {
+            let Some(acl) = row.acl(acl) else { return };
+            let relation = row.oid(of);
+            let Some(owner) = owners.get(&relation) else { return };
+            let key = (oids::PG_CLASS, relation, row.int(number));
+            if let Some(added) = self.added(key, *owner, &acl, Vec::new) {
+                found.entry(relation).or_default().push((row.name(name), added));
+            }
         });
+        found
     }
 
     /// Reads the routines that initdb created.
@@ -194,9 +202,10 @@ impl Reader<'_> {
             (column("oid"), column("proname"), column("proowner"), column("proacl"));
         let (arguments, kind) = (column("proargtypes"), column("prokind"));
         let mut found = Vec::new();
-        table.scan(self.state, |row: Row<'_>| {
+        let created = (oid, FIRST_NORMAL);
+        table.lookup_below(self.state, oids::PG_PROC_OID_INDEX, created, |row| {
             let routine = row.oid(oid);
-            if routine >= FIRST_NORMAL || row.is_null(acl) {
+            if row.is_null(acl) {
                 return;
             }
             let owner = row.oid(owner);

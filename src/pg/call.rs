@@ -54,16 +54,34 @@ impl Value {
 
 /// Memory that datums point into, 8-byte aligned as the server requires. Freed with the buffer.
 #[derive(Debug, Default)]
-struct Buffer(Vec<Vec<u64>>);
+struct Buffer {
+    /// Blocks that do not move. The last one has space for more.
+    blocks: Vec<Vec<u64>>,
+    /// How many elements of the last block are in use.
+    used: usize,
+}
 
 impl Buffer {
-    /// Allocates a block of `length` zero bytes.
+    /// The number of elements of a block that holds several values.
+    const SHARED: usize = 1024;
+
+    /// Allocates `length` bytes, whose contents are arbitrary.
     fn block(&mut self, length: usize) -> *mut u8 {
-        let mut block = vec![0u64; length.div_ceil(8)];
-        let start = block.as_mut_ptr().cast();
+        let count = length.div_ceil(8);
+        if self.blocks.last().is_none_or(|last| last.len() - self.used < count) {
+            self.blocks.push(vec![0; count.max(Self::SHARED)]);
+            self.used = 0;
+        }
+        let start = self.used;
+        self.used += count;
         // Moving the vector does not move its contents.
-        self.0.push(block);
-        start
+        self.blocks.last_mut().expect("one was added")[start..].as_mut_ptr().cast()
+    }
+
+    /// Frees what has been allocated, and keeps one block for what is allocated next.
+    fn clear(&mut self) {
+        self.blocks.truncate(1);
+        self.used = 0;
     }
 
     /// Allocates a varlena with a text.
@@ -96,8 +114,9 @@ impl Buffer {
         let bytes = borrowed_to_server(name);
         let length = pg_sys::NAMEDATALEN as usize;
         let start = self.block(length);
-        // SAFETY: the block has 64 bytes; at most 63 of them are written, the rest is zero.
+        // SAFETY: the block has 64 bytes; at most 63 of them are of the name, the rest is zero.
         unsafe {
+            start.write_bytes(0, length);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len().min(length - 1));
         };
         pg_sys::Datum::from(start)
@@ -301,6 +320,8 @@ impl Call {
             let info = (*self.0).resultinfo.cast::<pg_sys::ReturnSetInfo>();
             let columns = (*(*info).setDesc).natts as usize;
             let mut row_memory = PgMemoryContexts::new("dragonfly_guard row");
+            let mut buffer = Buffer::default();
+            let (mut values, mut nulls) = (Vec::new(), Vec::new());
             for row in rows {
                 super::heap::interrupts();
                 assert_eq!(
@@ -309,12 +330,14 @@ impl Call {
                     "the install script and the function differ in their columns"
                 );
                 row_memory.switch_to(|_| {
-                    let mut buffer = Buffer::default();
-                    let datums: Vec<Option<pg_sys::Datum>> =
-                        row.iter().map(|value| value.datum(&mut buffer)).collect();
-                    let mut values: Vec<pg_sys::Datum> =
-                        datums.iter().map(|d| d.unwrap_or(pg_sys::Datum::null())).collect();
-                    let mut nulls: Vec<bool> = datums.iter().map(Option::is_none).collect();
+                    buffer.clear();
+                    values.clear();
+                    nulls.clear();
+                    for value in &row {
+                        let datum = value.datum(&mut buffer);
+                        nulls.push(datum.is_none());
+                        values.push(datum.unwrap_or(pg_sys::Datum::null()));
+                    }
                     pg_sys::tuplestore_putvalues(
                         (*info).setResult,
                         (*info).setDesc,

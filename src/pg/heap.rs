@@ -9,6 +9,7 @@ use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges};
 use pgrx::pg_sys;
 use std::borrow::Cow;
 use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Processes interrupts, so that the user can cancel. Called in every loop over user objects.
 pub fn interrupts() {
@@ -162,6 +163,19 @@ impl Table {
         self.lookup_while(snapshot, index, keys, always(each));
     }
 
+    /// Calls `each` with the rows whose leading index column, of type oid, is less than `end`.
+    pub fn lookup_below(
+        &self,
+        snapshot: &State,
+        index: Oid,
+        (column, end): (Column, Oid),
+        each: impl FnMut(Row<'_>),
+    ) {
+        let strategy = pg_sys::BTLessStrategyNumber;
+        let key = compares(column, strategy, pg_sys::F_OIDLT, pg_sys::Datum::from(end));
+        self.run(snapshot, index, &mut [key], always(each));
+    }
+
     /// Calls `each` with the rows whose leading index column, of type name, equals `value`.
     pub fn lookup_name(
         &self,
@@ -202,6 +216,7 @@ impl Table {
         keys: &mut [pg_sys::ScanKeyData],
         mut each: impl FnMut(Row<'_>) -> bool,
     ) {
+        interrupts();
         // SAFETY: relation and snapshot are open for as long as the scan; each tuple is used before
         // the next is fetched.
         unsafe {
@@ -214,23 +229,70 @@ impl Table {
                 count,
                 keys.as_mut_ptr(),
             );
-            loop {
+            let table = self;
+            let visit = |tuple| {
                 interrupts();
-                let tuple = pg_sys::systable_getnext(scan);
-                if tuple.is_null() || !each(Row { tuple, table: self }) {
-                    break;
-                }
+                each(Row { tuple, table })
+            };
+            if let Err(panic) = for_each_tuple(scan, visit) {
+                std::panic::resume_unwind(panic);
             }
             pg_sys::systable_endscan(scan);
         }
     }
 }
 
+unsafe extern "C-unwind" {
+    /// The function of the server itself: that of `pg_sys` catches the errors of each call.
+    #[link_name = "systable_getnext"]
+    fn next_tuple(scan: pg_sys::SysScanDesc) -> pg_sys::HeapTuple;
+}
+
+/// Calls `visit` with the tuples of a scan until it returns false. Errors of the server are caught
+/// once for the whole scan, because that takes as long as fetching a tuple; a panic of `visit` is
+/// returned.
+///
+/// # Safety
+/// The scan has begun and has not ended.
+unsafe fn for_each_tuple(
+    scan: pg_sys::SysScanDesc,
+    mut visit: impl FnMut(pg_sys::HeapTuple) -> bool,
+) -> std::thread::Result<()> {
+    // The server may leave `next_tuple` with an error: at that time the closure owns nothing.
+    let mut scan_all = || loop {
+        // SAFETY: the scan is valid.
+        let tuple = unsafe { next_tuple(scan) };
+        if tuple.is_null() {
+            return Ok(());
+        }
+        // A panic must not pass through the frames of the boundary. It is raised again after them,
+        // so that nothing that it has left incomplete is used.
+        match catch_unwind(AssertUnwindSafe(|| visit(tuple))) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(panic) => return Err(panic),
+        }
+    };
+    // SAFETY: the closure does not panic, see above.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(&mut scan_all) }
+}
+
 /// Returns the scan key for rows whose `column` equals `value`, by the operator function of the
 /// column's type.
 fn equals(column: Column, operator: u32, value: pg_sys::Datum) -> pg_sys::ScanKeyData {
+    compares(column, pg_sys::BTEqualStrategyNumber, operator, value)
+}
+
+/// Returns the scan key for rows whose `column` compares to `value` as a strategy of B-trees says,
+/// by the operator function of that strategy and the column's type.
+fn compares(
+    column: Column,
+    strategy: u32,
+    operator: u32,
+    value: pg_sys::Datum,
+) -> pg_sys::ScanKeyData {
     let mut key = pg_sys::ScanKeyData::default();
-    let strategy = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
+    let strategy = strategy as pg_sys::StrategyNumber;
     // SAFETY: writes the given key.
     unsafe { pg_sys::ScanKeyInit(&mut key, column.number, strategy, operator.into(), value) };
     key
@@ -314,13 +376,13 @@ impl<'t> Row<'t> {
     }
 
     fn datum(&self, column: Column) -> Option<pg_sys::Datum> {
-        if self.is_null(column) {
-            return None;
-        }
-        // SAFETY: the tuple is of the table, whose descriptor is valid, and the column is not null.
-        Some(self.datum_at_known_place(column).unwrap_or_else(|| unsafe {
-            pg_sys::nocachegetattr(self.tuple, column.number.into(), (*self.table.0).rd_att)
-        }))
+        self.datum_at_known_place(column).or_else(|| {
+            // SAFETY: the tuple is of the table, whose descriptor is valid, and the column is not
+            // null.
+            (!self.is_null(column)).then(|| unsafe {
+                pg_sys::nocachegetattr(self.tuple, column.number.into(), (*self.table.0).rd_att)
+            })
+        })
     }
 
     /// Whether the tuple stores a null in a column; `None` where it was stored before the column
@@ -337,19 +399,23 @@ impl<'t> Row<'t> {
         }
     }
 
-    /// Whether the tuple stores a null in a column before one that it stores.
-    fn stores_null_before(&self, number: i16) -> bool {
+    /// Whether the tuple stores values, and no nulls, in a column and in all columns before it.
+    fn stores_values_until(&self, number: i16) -> bool {
         // SAFETY: the tuple is valid; where it has nulls, its bitmap has a bit for each stored
         // column, which is 1 for a value.
         unsafe {
             let header = &*(*self.tuple).t_data;
-            let before = (number - 1) as usize;
-            let bits = header.t_bits.as_ptr();
-            let is_full = |byte: usize| *bits.add(byte) == u8::MAX;
-            let rest = !(u8::MAX << (before % 8));
-            u32::from(header.t_infomask) & pg_sys::HEAP_HASNULL != 0
-                && !((0..before / 8).all(is_full)
-                    && (rest == 0 || *bits.add(before / 8) & rest == rest))
+            let stored = i32::from(header.t_infomask2) & pg_sys::HEAP_NATTS_MASK as i32;
+            if number <= 0 || i32::from(number) > stored {
+                return false;
+            }
+            if u32::from(header.t_infomask) & pg_sys::HEAP_HASNULL == 0 {
+                return true;
+            }
+            let (bits, count) = (header.t_bits.as_ptr(), number as usize);
+            let rest = !(u8::MAX << (count % 8));
+            (0..count / 8).all(|byte| *bits.add(byte) == u8::MAX)
+                && (rest == 0 || *bits.add(count / 8) & rest == rest)
         }
     }
 
@@ -357,8 +423,7 @@ impl<'t> Row<'t> {
     /// place in every such tuple, if the server has determined that place (`fastgetattr`); else
     /// `None`.
     fn datum_at_known_place(&self, column: Column) -> Option<pg_sys::Datum> {
-        if self.stores_null(column.number) != Some(false) || self.stores_null_before(column.number)
-        {
+        if !self.stores_values_until(column.number) {
             return None;
         }
         let at = usize::try_from(column.number - 1).ok()?;

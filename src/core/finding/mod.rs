@@ -274,24 +274,30 @@ impl Problem {
     /// without those that another rule reports.
     #[must_use]
     pub fn all_of(drafts: Vec<Draft>) -> Vec<Self> {
-        let mut found: Vec<Vec<Draft>> = Vec::with_capacity(drafts.len());
+        let mut found: Vec<Self> = Vec::with_capacity(drafts.len());
         let mut places: HashMap<Common, usize> = HashMap::new();
         for draft in drafts.into_iter().filter(|draft| !draft.is_covered) {
             let next = found.len();
             let place = Common::of(&draft).map(|common| *places.entry(common).or_insert(next));
             match place.and_then(|place| found.get_mut(place)) {
-                Some(same) => same.push(draft),
-                None => found.push(vec![draft]),
+                Some(same) => same.others.push(draft),
+                None => found.push(draft.into()),
             }
         }
-        let problem = |mut drafts: Vec<Draft>| {
-            if drafts.len() > 1 {
-                drafts.sort_by_cached_key(|draft| (!draft.is_to_public, draft.role.clone()));
-            }
-            let mut drafts = drafts.into_iter();
-            Some(Self { first: drafts.next()?, others: drafts.collect() })
-        };
-        found.into_iter().filter_map(problem).collect()
+        found.iter_mut().for_each(Self::order);
+        found
+    }
+
+    /// Puts the drafts in order of grantee: PUBLIC, then the roles by name.
+    fn order(&mut self) {
+        let key = |draft: &Draft| (!draft.is_to_public, draft.role.clone());
+        self.others.sort_by_cached_key(key);
+        if let Some(least) = self.others.first_mut()
+            && key(least) < key(&self.first)
+        {
+            std::mem::swap(&mut self.first, least);
+            self.others.sort_by_cached_key(key);
+        }
     }
 
     /// Returns what identifies the problem among those of its rule, for any grantees; `None`
