@@ -112,8 +112,8 @@ impl Conditions {
     }
 }
 
-/// Whether a stored expression calls a built-in function that tells of memberships.
-fn asks_memberships(text: &[u8]) -> bool {
+/// Whether a stored expression or query calls a built-in function that tells of memberships.
+pub fn asks_memberships(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     let calls = text.split(":funcid ").skip(1);
     let functions = calls.filter_map(|rest| rest.split(' ').next()?.parse::<u32>().ok());

@@ -1,13 +1,15 @@
-//! Reads the code that a plan has to know: texts of routines, triggers, operators.
+//! Reads the code that a plan has to know: texts of routines, triggers, operators, and which views
+//! ask for memberships.
 
+use super::policies::asks_memberships;
 use super::{bodies, oids};
 use crate::pg::heap::{State, Table};
 use dragonfly_core::catalog::{Oid, PG_CATALOG};
 use dragonfly_core::plan::{Code, Text};
 use pgrx::pg_sys;
 
-/// Reads the texts of routines whose names are looked up when they run, the triggers and the
-/// operators.
+/// Reads the texts of routines whose names are looked up when they run, the triggers, the operators,
+/// and the views that ask for memberships.
 pub fn code(state: &State) -> Code {
     let mut code = Code { triggers: triggers(state), ..Code::default() };
     let languages = bodies::languages(state);
@@ -34,6 +36,16 @@ pub fn code(state: &State) -> Code {
     table.scan(state, |row| {
         if row.oid(oid) >= pg_sys::FirstNormalObjectId {
             code.operators.push((row.oid(function), row.name(name)));
+        }
+    });
+    let table = Table::open(oids::PG_REWRITE);
+    let (oid, relation, action) =
+        (table.column("oid"), table.column("ev_class"), table.column("ev_action"));
+    table.scan(state, |row| {
+        if row.oid(oid) >= pg_sys::FirstNormalObjectId
+            && row.bytes(action).is_some_and(|text| asks_memberships(&text))
+        {
+            code.asking_views.insert(row.oid(relation));
         }
     });
     code

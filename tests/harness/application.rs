@@ -421,7 +421,7 @@ const FEATURES: &[Feature] = &[
             GRANT EXECUTE ON FUNCTION api.total() TO authenticated",
     },
     Feature {
-        name: "policies that ask for memberships",
+        name: "policies and views that ask for memberships",
         sql: "GRANT staff TO authenticated;
             SET ROLE owner;
             CREATE TABLE data.memo (memo text); INSERT INTO data.memo VALUES ('a');
@@ -434,7 +434,10 @@ const FEATURES: &[Feature] = &[
             ALTER TABLE data.shift ENABLE ROW LEVEL SECURITY;
             CREATE POLICY staff ON data.shift FOR SELECT TO authenticated
               USING (tools.is_staff());
-            GRANT SELECT ON data.memo, data.shift TO authenticated",
+            CREATE VIEW data.rota AS
+              SELECT shift FROM data.shift WHERE pg_has_role(current_user, 'staff', 'MEMBER');
+            CREATE VIEW api.rota AS SELECT shift FROM data.rota;
+            GRANT SELECT ON data.memo, data.shift, api.rota TO authenticated",
     },
     Feature {
         name: "trigger behind a view calls a function of PUBLIC",

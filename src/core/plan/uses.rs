@@ -37,6 +37,8 @@ pub struct Code {
     pub triggers: Vec<(Oid, Oid)>,
     /// The operators that users created: function and name.
     pub operators: Vec<(Oid, String)>,
+    /// The views whose queries call a built-in function that tells of memberships.
+    pub asking_views: HashSet<Oid>,
 }
 
 /// Which privilege of whom: role, object, and the column for a privilege on a column only.
@@ -57,6 +59,8 @@ struct Use {
 enum Asker {
     /// A policy on this table.
     PolicyOn(Oid),
+    /// The query of this view.
+    View(Oid),
     /// The body of this routine.
     Body(Oid),
 }
@@ -140,6 +144,10 @@ fn unasked(cx: &Context<'_>, member: &Role, role: Oid, asker: Asker) -> Option<E
         Asker::PolicyOn(table) => {
             let table = cx.snapshot.relation(table)?;
             format!("a policy on table {}", cx.snapshot.relation_sql(table))
+        }
+        Asker::View(view) => {
+            let view = cx.snapshot.relation(view)?;
+            format!("{} {}", view.kind.object_type(), cx.snapshot.relation_sql(view))
         }
         Asker::Body(routine) => format!("the body of {}", described(cx, routine)),
     };
@@ -334,8 +342,14 @@ impl<'s, 'a> Search<'s, 'a> {
             for role in &cx.subjects {
                 let declared = cx.declared_on_some_column(relation, schema, role);
                 self.fires(relation.oid, role.oid, declared);
-                if !declared.is_empty() && self.is_asked_by_policies(relation, role) {
+                if declared.is_empty() {
+                    continue;
+                }
+                if self.is_asked_by_policies(relation, role) {
                     self.asks(role.oid, Asker::PolicyOn(relation.oid));
+                }
+                if self.is_asked_by_views(relation.oid) {
+                    self.asks(role.oid, Asker::View(relation.oid));
                 }
             }
         }
@@ -347,6 +361,33 @@ impl<'s, 'a> Search<'s, 'a> {
         let applies = |to: &Oid| *to == PUBLIC || held.contains(to);
         let policies = self.cx.snapshot.policies_of(relation.oid);
         policies.iter().any(|policy| policy.asks_memberships && policy.roles.iter().any(applies))
+    }
+
+    /// Whether a view or one that it reads asks for memberships.
+    fn is_asked_by_views(&self, relation: Oid) -> bool {
+        if self.code.asking_views.is_empty() {
+            return false;
+        }
+        let (mut read, mut seen) = (vec![relation], HashSet::from([relation]));
+        while let Some(relation) = read.pop() {
+            if self.code.asking_views.contains(&relation) {
+                return true;
+            }
+            read.extend(self.behind(relation).filter(|oid| seen.insert(*oid)));
+        }
+        false
+    }
+
+    /// Returns the relations that the query of a view reads.
+    fn behind(&self, view: Oid) -> impl Iterator<Item = Oid> + use<'a> {
+        let dependencies = &self.cx.snapshot.dependencies;
+        let parts = dependencies.parts_of(Holder::Relation(view)).iter();
+        let queries = parts.map(|part| dependencies.part(*part));
+        let queries = queries.filter(|part| part.kind == PartKind::Query);
+        queries.flat_map(|part| &part.uses).filter_map(|used| match used {
+            catalog::Use::Relation(oid) | catalog::Use::Column(oid, _) => Some(*oid),
+            _ => None,
+        })
     }
 
     /// Adds the memberships of a role, if it has any.
@@ -396,15 +437,9 @@ impl<'s, 'a> Search<'s, 'a> {
             for function in self.triggers.get(&relation).cloned().unwrap_or_default() {
                 self.runs(function, role);
             }
-            let parts = dependencies.parts_of(Holder::Relation(relation)).iter();
-            let queries = parts.map(|part| dependencies.part(*part));
-            let queries = queries.filter(|part| part.kind == PartKind::Query);
-            let behind = queries.flat_map(|part| &part.uses).filter_map(|used| match used {
-                catalog::Use::Relation(oid) | catalog::Use::Column(oid, _) => Some(oid),
-                _ => None,
-            });
-            let next = dependencies.children_of(relation).iter().chain(behind);
-            written.extend(next.filter(|oid| seen.insert(**oid)));
+            let behind = self.behind(relation);
+            let next = dependencies.children_of(relation).iter().copied().chain(behind);
+            written.extend(next.filter(|oid| seen.insert(*oid)));
         }
     }
 
