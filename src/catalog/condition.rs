@@ -272,7 +272,8 @@ unsafe fn constant(constant: *mut pg_sys::Const) -> Values {
 /// # Safety
 /// `expression` is valid.
 unsafe fn operator(expression: *mut pg_sys::OpExpr) -> Values {
-    const COMPARISONS: [(&CStr, fn(std::cmp::Ordering) -> bool); 6] = [
+    type Holds = fn(std::cmp::Ordering) -> bool;
+    const COMPARISONS: [(&CStr, Holds); 6] = [
         (c"=", |order| order.is_eq()),
         (c"<>", |order| order.is_ne()),
         (c"<=", |order| order.is_le()),
