@@ -100,7 +100,8 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(cx: &Context<'_>, state: &'a State, base: &Snapshot, timeout: &'a LockTimeout) -> Self {
-        // Only a domain, the parts of an aggregate and a parsed body are checked beside the routine.
+        // Only a domain, the parts of an aggregate and a parsed body are checked beside the
+        // routine.
         let is_plain = |routine: &dragonfly_core::catalog::Routine| {
             routine.kind != RoutineKind::Aggregate
                 && !catalog::has_expressions(state, routine.oid)

@@ -1,6 +1,8 @@
 //! What roles can access, as the server checks it: the statements that a privilege is for, whether
-//! the accesses that the contract declares work, and whether views and bodies of routines are valid.
-//! `ops.explain_access()`, `ops.doctor()` and `ops.apply_golden_sql()` ask here, so that they agree.
+//! the accesses that the contract declares work, and whether views and bodies of routines are
+//! valid.
+//! `ops.explain_access()`, `ops.doctor()` and `ops.apply_golden_sql()` ask here, so that they
+//! agree.
 
 pub mod declared;
 pub mod named;

@@ -64,8 +64,8 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Returns the outcome for an object of the catalog; `None` for one that is neither a view nor a
-    /// routine.
+    /// Returns the outcome for an object of the catalog; `None` for one that is neither a view nor
+    /// a routine.
     pub fn object(&self, object: ObjectId) -> Option<Outcome> {
         match object {
             ObjectId::Relation(oid) => {

@@ -150,8 +150,8 @@ impl Execution<'_> {
         self.check_findings()
     }
 
-    /// Returns what works at present, of what the contract declares: accesses, views, and the bodies
-    /// that run because of it.
+    /// Returns what works at present, of what the contract declares: accesses, views, and the
+    /// bodies that run because of it.
     fn working(&self) -> Working {
         let works = |outcome: &AccessOutcome| *outcome == AccessOutcome::Works;
         audit::with_context(|cx| {

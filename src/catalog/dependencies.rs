@@ -563,8 +563,8 @@ struct Assembler<'a> {
 }
 
 impl Assembler<'_> {
-    /// Finds the types that contain a domain with a constraint that calls a function, or a type with
-    /// operators or casts.
+    /// Finds the types that contain a domain with a constraint that calls a function, or a type
+    /// with operators or casts.
     fn find_types(&mut self, edges: &[Edge]) {
         let mut composites: Vec<(Oid, Oid)> = Vec::new();
         for edges in by_user(edges) {

@@ -8,8 +8,8 @@ use dragonfly_core::catalog::{Oid, PG_CATALOG};
 use dragonfly_core::plan::{Code, Text};
 use pgrx::pg_sys;
 
-/// Reads the texts of routines whose names are looked up when they run, the triggers, the operators,
-/// and the views that ask for memberships.
+/// Reads the texts of routines whose names are looked up when they run, the triggers, the
+/// operators, and the views that ask for memberships.
 pub fn code(state: &State) -> Code {
     let mut code = Code { triggers: triggers(state), ..Code::default() };
     let languages = bodies::languages(state);

@@ -47,8 +47,8 @@ pub struct Accepted {
     pub severity: Severity,
     /// The hash of the finding's evidence and of its object.
     pub state: String,
-    /// The identity of the object, where it is not that of the exemption: one exemption can be about
-    /// the same privileges on several relations.
+    /// The identity of the object, where it is not that of the exemption: one exemption can be
+    /// about the same privileges on several relations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
 }

@@ -143,9 +143,9 @@ pub fn restoring(tag: &str) {
 pub fn disables_guard(statement: &str, parameter: Option<&str>) -> ! {
     let hint = "To run the statement anyway, run SET dragonfly_guard.mode = off; first, as a \
                 superuser. The server log records it.";
-    let (message, detail) = match parameter {
+    let (message, detail) = if let Some(parameter @ "session_replication_role") = parameter {
         // The event triggers of the guard fire always.
-        Some(parameter @ "session_replication_role") => (
+        (
             format!("{statement} violates the security contract: {parameter} = replica"),
             format!(
                 "In new sessions, ordinary triggers and foreign keys would not fire. Neither would \
@@ -154,20 +154,19 @@ pub fn disables_guard(statement: &str, parameter: Option<&str>) -> ! {
                 guard_tampered::RULE.id,
                 guard_tampered::RULE.section
             ),
-        ),
-        _ => {
-            let changed = parameter.map_or_else(
-                || "all parameters".to_owned(),
-                |name| format!("parameter \"{}\"", printable(name)),
-            );
-            (
-                format!("{statement} would disable the security guard"),
-                format!(
-                    "After the change of {changed}, new sessions would run without the security \
-                     guard, or with the guard disabled."
-                ),
-            )
-        }
+        )
+    } else {
+        let changed = parameter.map_or_else(
+            || "all parameters".to_owned(),
+            |name| format!("parameter \"{}\"", printable(name)),
+        );
+        (
+            format!("{statement} would disable the security guard"),
+            format!(
+                "After the change of {changed}, new sessions would run without the security \
+                 guard, or with the guard disabled."
+            ),
+        )
     };
     let report = Report { message, detail, hint: hint.into() };
     reject(report, statement, PgSqlErrorCode::ERRCODE_RESERVED_NAME)

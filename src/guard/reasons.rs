@@ -65,7 +65,7 @@ const MOST: usize = 500;
 
 /// Adds what the bodies of the routines and the queries of the views use themselves.
 fn with_inner(state: &State, objects: &HashSet<ObjectId>) -> Vec<ObjectId> {
-    let (mut seen, mut waiting) = (objects.clone(), Vec::from_iter(objects.iter().copied()));
+    let (mut seen, mut waiting) = (objects.clone(), objects.iter().copied().collect::<Vec<_>>());
     while let Some(object) = waiting.pop().filter(|_| seen.len() < MOST) {
         interrupts();
         let part = match object {
@@ -76,7 +76,7 @@ fn with_inner(state: &State, objects: &HashSet<ObjectId>) -> Vec<ObjectId> {
         let inner = catalog::uses_of(state, &[part]);
         waiting.extend(inner.into_iter().filter(|inner| seen.insert(*inner)));
     }
-    Vec::from_iter(seen)
+    seen.into_iter().collect()
 }
 
 /// Reads objects, with what needs them.

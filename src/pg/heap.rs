@@ -608,7 +608,7 @@ fn plain_texts(contents: &[u8]) -> Option<Vec<String>> {
         at = usize::next_multiple_of(at, 4);
         let header = u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
         let (is_uncompressed, length) = if cfg!(target_endian = "little") {
-            (header & 3 == 0, header >> 2)
+            (header.trailing_zeros() >= 2, header >> 2)
         } else {
             (header >> 30 == 0, header & 0x3fff_ffff)
         };

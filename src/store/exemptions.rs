@@ -71,8 +71,8 @@ impl<'s> Current<'s> {
         })
     }
 
-    /// Returns the names (schema and name, quoted) of the objects on whose definition exemptions are
-    /// based.
+    /// Returns the names (schema and name, quoted) of the objects on whose definition exemptions
+    /// are based.
     pub fn basis(&self) -> HashSet<&str> {
         let mut names = self.exemptions.basis();
         // An exemption by pattern accepts routines only as they were.

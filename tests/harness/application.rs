@@ -350,7 +350,8 @@ const FEATURES: &[Feature] = &[
             CREATE POLICY mine ON data.booking TO authenticated USING (owner_id = tools.uid());
             GRANT SELECT, INSERT ON data.booking TO authenticated;
             CREATE FUNCTION api.book() RETURNS text LANGUAGE sql
-              AS 'INSERT INTO data.booking (during) VALUES (data.span(3, 4)) RETURNING during::text';
+              AS 'INSERT INTO data.booking (during) VALUES (data.span(3, 4))
+                RETURNING during::text';
             REVOKE EXECUTE ON FUNCTION api.book() FROM PUBLIC;
             GRANT EXECUTE ON FUNCTION api.book() TO authenticated",
     },

@@ -83,7 +83,8 @@ const STATEMENTS: &str = "
       SELECT c.oid, c.relkind, format('%I.%I', n.nspname, c.relname) AS name,
         (SELECT quote_ident(attname) FROM pg_attribute a
          WHERE a.attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-           AND attidentity <> 'a' AND pg_column_is_updatable(c.oid, attnum, false) ORDER BY attnum LIMIT 1) AS first
+           AND attidentity <> 'a' AND pg_column_is_updatable(c.oid, attnum, false)
+         ORDER BY attnum LIMIT 1) AS first
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE n.nspname = ANY($1) AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
     statement(object, privilege, variant, sql) AS (

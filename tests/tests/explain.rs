@@ -136,16 +136,19 @@ fn verdict_covers_what_parsed_bodies_use() {
              CREATE POLICY p ON s.guarded FOR SELECT TO reader USING (s.reads() > 0);
              GRANT SELECT ON s.guarded TO reader;
              -- Inference declares only what works. What is declared may also fail.
-             CREATE TABLE inferred AS SELECT ops.infer_contract('{s}', 'as_is') || jsonb_build_object(
+             CREATE TABLE inferred AS
+             SELECT ops.infer_contract('{s}', 'as_is') || jsonb_build_object(
                'version', '1.0.1',
                'functions', (SELECT jsonb_agg(jsonb_build_object(
                    'schema', 's', 'name', proname, 'arguments', oidvectortypes(proargtypes),
                    'execute', ARRAY['reader']))
                  FROM pg_proc WHERE pronamespace = 's'::regnamespace AND proname <> 'hidden'),
-               'views', '[{\"schema\": \"s\", \"name\": \"own\", \"grants\": {\"reader\": [\"SELECT\"]}},
+               'views', '[{\"schema\": \"s\", \"name\": \"own\",
+                          \"grants\": {\"reader\": [\"SELECT\"]}},
                          {\"schema\": \"s\", \"name\": \"invoker\",
                           \"grants\": {\"reader\": [\"SELECT\"]}}]'::jsonb,
-               'tables', '[{\"schema\": \"s\", \"name\": \"base\"}, {\"schema\": \"s\", \"name\": \"log\"},
+               'tables', '[{\"schema\": \"s\", \"name\": \"base\"},
+                          {\"schema\": \"s\", \"name\": \"log\"},
                           {\"schema\": \"s\", \"name\": \"guarded\", \"row_security\": true,
                            \"grants\": {\"reader\": [\"SELECT\"]},
                            \"policies\": {\"reader\": [\"SELECT\"]}}]'::jsonb) AS c;
@@ -222,7 +225,8 @@ fn verdict_covers_what_parsed_bodies_use() {
     assert_eq!(
         column(
             &mut client,
-            "SELECT detail FROM ops.audit_security(min_severity => 'error') WHERE role_name = 'reader'"
+            "SELECT detail FROM ops.audit_security(min_severity => 'error')
+             WHERE role_name = 'reader'"
         ),
         [""; 0]
     );

@@ -782,8 +782,8 @@ fn step_that_ends_declared_access_is_named() {
     );
 }
 
-/// The server is asked before and after whether views and the bodies of routines are valid. The step
-/// after which one is not is named.
+/// The server is asked before and after whether views and the bodies of routines are valid. The
+/// step after which one is not is named.
 #[test]
 fn step_that_invalidates_a_body_is_named() {
     let cluster = Cluster::start();
@@ -819,8 +819,8 @@ fn step_that_invalidates_a_body_is_named() {
     assert!(rejected.detail.ends_with(why), "{}", rejected.detail);
 }
 
-/// A REVOKE that would take away what the body of a declared routine uses is a proposal, and is left
-/// out as long as the body uses it.
+/// A REVOKE that would take away what the body of a declared routine uses is a proposal, and is
+/// left out as long as the body uses it.
 #[test]
 fn revoke_of_what_a_body_uses_is_a_proposal() {
     let cluster = Cluster::start();

@@ -128,7 +128,7 @@ fn grant_is_rejected_if_another_session_renames_the_routine_meanwhile() {
     let rename = "SET ROLE app_owner; SET lock_timeout = '3s'; ALTER FUNCTION secret.target() \
                   RENAME TO target2";
     let name = match attempt(&mut renaming, rename) {
-        Ok(_) => "target2",
+        Ok(()) => "target2",
         // PostgreSQL 18 locks the routines that GRANT names, so that the other session waits.
         Err(waited) => {
             let version = "SELECT current_setting('server_version_num')::int";

@@ -718,8 +718,8 @@ fn later_changes_of_other_schemas_do_not_hide_an_earlier_one() {
         &[
             (
                 "left for the commit",
-                "BEGIN; ALTER SCHEMA api RENAME TO api_v2; CREATE SCHEMA other; CREATE SCHEMA more; \
-                 COMMIT",
+                "BEGIN; ALTER SCHEMA api RENAME TO api_v2; CREATE SCHEMA other; CREATE SCHEMA \
+                 more; COMMIT",
             ),
             (
                 "opened after others have been checked",

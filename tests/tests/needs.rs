@@ -449,7 +449,8 @@ fn audited(client: &mut Client, severity: &str) -> Vec<String> {
     client.batch_execute("RESET ROLE").unwrap();
     let sql = format!(
         "SELECT rule || ' ' || object || ': ' || detail FROM ops.audit_security() \
-         WHERE severity = '{severity}' AND rule <> 'rls_not_forced' AND object ~ 'danger|secret' ORDER BY 1"
+         WHERE severity = '{severity}' AND rule <> 'rls_not_forced' AND object ~ 'danger|secret'
+         ORDER BY 1"
     );
     let found = column(client, &sql);
     client.batch_execute("SET ROLE maker").unwrap();
@@ -537,8 +538,8 @@ fn command_that_removes_the_reason_of_a_privilege_warns() {
         attempt(&mut client, "DROP POLICY IF EXISTS r ON s.t").unwrap();
     }
     assert!(cluster.log().contains(
-        "If it is needed no longer, revoke it: REVOKE EXECUTE ON ROUTINE s.danger() FROM visitor; If \
-         this is intended, declare it"
+        "If it is needed no longer, revoke it: REVOKE EXECUTE ON ROUTINE s.danger() FROM visitor; \
+         If this is intended, declare it"
     ));
     let log = cluster.log();
     let hint = log.lines().find(|line| line.contains("If it is needed no longer")).unwrap();

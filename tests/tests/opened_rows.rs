@@ -86,11 +86,13 @@ fn policy_that_becomes_always_true_is_rejected() {
             "CREATE POLICY x ON app.t FOR SELECT USING (true)",
             "ALTER POLICY own ON app.t USING (NOT false)",
             "ALTER POLICY own ON app.t USING (NOT (1 > 2))",
-            "ALTER POLICY own ON app.t USING (tenant = 'a' OR tenant IS NULL OR tenant IS NOT NULL)",
+            "ALTER POLICY own ON app.t \
+             USING (tenant = 'a' OR tenant IS NULL OR tenant IS NOT NULL)",
             "ALTER POLICY own ON app.t USING (tenant IS NOT DISTINCT FROM tenant)",
             "ALTER POLICY own ON app.t USING (tenant LIKE '%')",
             "ALTER POLICY own ON app.t USING (COALESCE(NULL, true))",
-            "ALTER POLICY own ON app.t USING (CASE WHEN sealed IS TRUE THEN true ELSE NOT false END)",
+            "ALTER POLICY own ON app.t \
+             USING (CASE WHEN sealed IS TRUE THEN true ELSE NOT false END)",
             "ALTER POLICY own ON app.t USING ((tenant = 'a') IS UNKNOWN IS NOT UNKNOWN)",
             "ALTER POLICY own ON app.t USING (CURRENT_USER IS NOT NULL)",
             "ALTER POLICY own ON app.t USING (ctid IS NOT NULL)",

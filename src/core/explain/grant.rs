@@ -85,8 +85,8 @@ impl Grant<'_> {
         if undeclared_role_privileges::is_checked(cx, role.oid) {
             let name = printable(&role.name);
             return Some(format!(
-                "add role \"{name}\" with its kind to \"roles\", and what it may do, and load it with \
-                 ops.load_contract()"
+                "add role \"{name}\" with its kind to \"roles\", and what it may do, and load it \
+                 with ops.load_contract()"
             ));
         }
         let is_permitted = match self.on {

@@ -114,8 +114,8 @@ fn held_detail(
 }
 
 /// Returns the columns on which the privilege is missing, where it exists on others or only these
-/// are needed, or the one that stands for any; no columns where it is missing on the whole relation; and `None` where the role has
-/// it (execMain.c, `ExecCheckOneRelPerms`).
+/// are needed, or the one that stands for any; no columns where it is missing on the whole
+/// relation; and `None` where the role has it (execMain.c, `ExecCheckOneRelPerms`).
 fn missing(
     cx: &Context<'_>,
     holder: &Role,

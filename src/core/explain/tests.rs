@@ -154,8 +154,8 @@ fn explain_names_missing_column_privileges() {
         })[3]
             .clone()
     };
-    let missing = "NO SELECT on table public.plaintiff_tasks: Role \"anon\" does not have SELECT on \
-                   column \"E mail\".";
+    let missing = "NO SELECT on table public.plaintiff_tasks: Role \"anon\" does not have SELECT \
+                   on column \"E mail\".";
     assert_eq!(
         ask(&world, &["id", "E mail"]),
         format!(

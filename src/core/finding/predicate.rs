@@ -14,7 +14,8 @@ pub enum Verb {
 }
 
 /// What a sentence says about grantees: `has`, and `EXECUTE on function f(), which the contract
-/// does not declare.`; or `Policy p on table t allows`, and `to SELECT, ...`. The text tells how they have a privilege, and differs where that differs.
+/// does not declare.`; or `Policy p on table t allows`, and `to SELECT, ...`. The text tells how
+/// they have a privilege, and differs where that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Predicate {
     /// The verb.

@@ -244,10 +244,13 @@ mod tests {
         assert_eq!(found(&before, &after), [""; 0]);
     }
 
+    /// A change of a world.
+    type Edit = fn(&mut World);
+
     #[test]
     fn restrictive_policy_that_restricts_less_opens_rows() {
         let before = world();
-        let changes: [(&str, fn(&mut World)); 4] = [
+        let changes: [(&str, Edit); 4] = [
             ("dropped", |w| w.snapshot.policies.retain(|p| p.oid != 9002)),
             ("for another role", |w| policy(w, 9002).roles = vec![1]),
             ("always true", |w| policy(w, 9002).always_true = true),

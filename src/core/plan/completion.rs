@@ -303,7 +303,8 @@ mod tests {
             rejection.unwrap().hint,
             "If this is intended, declare it in the contract with ops.load_contract() first, or \
              exempt it with ops.exempt(). Otherwise run in the same transaction \
-             the 200 statements that this query lists before COMMIT:\nSELECT statement FROM ops.golden_sql(schemas => ARRAY['public']::name[]);"
+             the 200 statements that this query lists before COMMIT:\nSELECT statement FROM \
+             ops.golden_sql(schemas => ARRAY['public']::name[]);"
         );
     }
 

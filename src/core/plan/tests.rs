@@ -462,8 +462,8 @@ fn revoke_of_a_membership_that_a_policy_or_a_body_asks_for_is_a_proposal() {
         body,
         [format!(
             "-- These statements have another effect:\n\
-             -- Role \"authenticated\" would no longer be a member of role \"staff\", which the body \
-             of function api.get_ceo_metrics() may find out and depend on.\n\
+             -- Role \"authenticated\" would no longer be a member of role \"staff\", which the \
+             body of function api.get_ceo_metrics() may find out and depend on.\n\
              -- {revoke}"
         )]
     );

@@ -41,7 +41,7 @@ pub struct Code {
     pub asking_views: HashSet<Oid>,
 }
 
-/// Which privilege of whom: role, object, and the column for a privilege on a column only.
+/// A role, an object, and the column for a privilege on a column only.
 type Key = (Oid, ObjectId, Option<String>);
 
 /// A privilege that a role has and that a body uses which runs as this role.
@@ -112,8 +112,8 @@ impl Uses {
         owners.filter_map(of_role).collect()
     }
 
-    /// Returns the privileges that bodies use and that their roles do not have in a catalog, and the
-    /// memberships that are asked for and do not exist in it.
+    /// Returns the privileges that bodies use and that their roles do not have in a catalog, and
+    /// the memberships that are asked for and do not exist in it.
     #[must_use]
     pub fn lost(&self, cx: &Context<'_>) -> Vec<Effect> {
         let mut lost = Vec::new();
@@ -155,8 +155,8 @@ fn unasked(cx: &Context<'_>, member: &Role, role: Oid, asker: Asker) -> Option<E
     Some(Effect {
         object: (object.object_type, object.identity),
         detail: format!(
-            "Role \"{}\" would no longer be a member of role \"{}\", which {asker} may find out and \
-             depend on.",
+            "Role \"{}\" would no longer be a member of role \"{}\", which {asker} may find out \
+             and depend on.",
             printable(&member.name),
             printable(&role.name)
         ),
@@ -425,8 +425,8 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
-    /// Adds the bodies of the triggers that fire when a role writes to a relation: also those of its
-    /// partitions and, of a view, those of the tables behind it.
+    /// Adds the bodies of the triggers that fire when a role writes to a relation: also those of
+    /// its partitions and, of a view, those of the tables behind it.
     fn fires(&mut self, relation: Oid, role: Oid, privileges: Privileges) {
         if !privileges.intersects(Privileges::WRITES) || self.triggers.is_empty() {
             return;

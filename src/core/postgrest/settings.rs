@@ -269,8 +269,8 @@ fn not_executable(
             return (detail, Some(fixes.join("\n")));
         }
         let declare = format!(
-            " The contract does not declare USAGE on schema {} for {}: add the role to \"usage\" of \
-             the schema and load it with ops.load_contract().",
+            " The contract does not declare USAGE on schema {} for {}: add the role to \"usage\" \
+             of the schema and load it with ops.load_contract().",
             printable(&safe_ident(&schema.name)),
             listed(&undeclared)
         );

@@ -1,8 +1,8 @@
 //! Findings that have one cause, as one: the same privileges on several relations of a schema that
 //! the same default privileges have granted.
 //!
-//! The guard, the plan and the exemptions judge each relation by itself. Only what a person reads is
-//! merged.
+//! The guard, the plan and the exemptions judge each relation by itself. Only what a person reads
+//! is merged.
 
 use crate::catalog::{DefaultAcl, ObjectId, Oid, PUBLIC, Privileges, Relation, RelationKind};
 use crate::contract::Severity;
@@ -121,7 +121,7 @@ fn cause<'a>(cx: &Context<'a>, finding: &Finding) -> Option<(Key, &'a DefaultAcl
     let relation = cx.snapshot.relation(oid).filter(|_| is_direct)?;
     let grantees = grantees(cx, &evidence[GRANTEES])?;
     let words: Vec<&str> =
-        evidence["privileges"].as_array()?.iter().flat_map(Value::as_str).collect();
+        evidence["privileges"].as_array()?.iter().filter_map(Value::as_str).collect();
     let grants = |default: &&DefaultAcl| {
         is_for(default, relation)
             && grantees.iter().all(|grantee| {
@@ -294,12 +294,10 @@ mod tests {
         let details: Vec<&str> = found.iter().map(|f| f.detail.as_str()).collect();
         assert_eq!(
             details,
-            [
-                "Role \"anon\" has TRUNCATE, REFERENCES, TRIGGER on 4 tables of schema public, which \
-              the contract does not declare. Default privileges of role \"postgres\" grant them on \
-              new tables: public.job_queue, public.judgments, public.plaintiff_contacts and 1 \
-              other."
-            ]
+            ["Role \"anon\" has TRUNCATE, REFERENCES, TRIGGER on 4 tables of schema public, \
+              which the contract does not declare. Default privileges of role \"postgres\" grant \
+              them on new tables: public.job_queue, public.judgments, public.plaintiff_contacts and 1 \
+              other."]
         );
         assert_eq!((found[0].object.object_type, found[0].role()), ("schema", Some("anon")));
         let relations = found[0].evidence["relations"].as_array().unwrap();

@@ -121,8 +121,8 @@ impl<'a> Context<'a> {
         roles
     }
 
-    /// Returns the grantees and owners of governed schemas and the objects in them, and the grantees
-    /// of default privileges for such objects.
+    /// Returns the grantees and owners of governed schemas and the objects in them, and the
+    /// grantees of default privileges for such objects.
     fn grantees(&self) -> HashSet<Oid> {
         let mut grantees = HashSet::new();
         let mut add = |owner: Oid, acl: Option<&Acl>| {

@@ -186,8 +186,9 @@ const SKIPPED: &str = "is skipped in this session, probably by an extension of t
                        as supautils: its DDL is not checked, except where the library is preloaded";
 
 /// How to have all sessions checked where the platform skips event triggers.
-const UNSKIP: &str = "Add dragonfly_guard to shared_preload_libraries and restart the server. Where \
-                      that is not possible, create the extension as the superuser of the platform.";
+const UNSKIP: &str = "Add dragonfly_guard to shared_preload_libraries and restart the server. \
+                      Where that is not possible, create the extension as the superuser of the \
+                      platform.";
 
 /// Sessions of other superusers than the owner of the event triggers are not checked.
 fn superusers(cx: &Context<'_>, out: &mut Vec<Draft>) {

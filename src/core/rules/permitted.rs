@@ -182,8 +182,8 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
-    /// Visits the operators and casts of the types of columns: a role that may access the column may
-    /// use them in any statement.
+    /// Visits the operators and casts of the types of columns: a role that may access the column
+    /// may use them in any statement.
     fn operators_of_columns(&mut self, relation: Oid, caller: Oid) {
         let dependencies = self.dependencies();
         for place in dependencies.parts_of(Holder::Relation(relation)) {
@@ -879,7 +879,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_of_column_types_are_needed_by_whoever_may_access_the_columns() {
+    fn operators_of_column_types_are_needed_by_roles_that_may_access_the_columns() {
         let mut world = world();
         let table = world.relation("intake.simplicity_batches").oid;
         let (relation, outer, inner) = (Holder::Relation(table), 9_100, 9_101);

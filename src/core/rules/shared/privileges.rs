@@ -216,8 +216,8 @@ impl Target<'_> {
             };
             let user = cx.user(why);
             let rest = format!(
-                "EXECUTE on {}, which the contract does not declare. It is permitted because {user} \
-                 calls the routine, which also lets the role call it directly.",
+                "EXECUTE on {}, which the contract does not declare. It is permitted because \
+                 {user} calls the routine, which also lets the role call it directly.",
                 self.name
             );
             let draft = self

@@ -10,8 +10,8 @@ use crate::rules::context::Context;
 /// be called in no other way. A SECURITY DEFINER function can be called through a trigger of a
 /// temporary table, with the privileges of its owner.
 ///
-/// The constructors of a range type make a value of it, as a literal does, and whoever uses the type
-/// calls them.
+/// The constructors of a range type make a value of it, as a literal does, and each role that
+/// uses the type calls them.
 pub(crate) fn is_of_no_concern(routine: &Routine) -> bool {
     !routine.security_definer && (routine.is_trigger || routine.is_constructor)
 }
