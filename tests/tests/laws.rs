@@ -358,17 +358,17 @@ fn fix_of_a_denied_access_is_accepted_and_leaves_no_new_finding() {
             let before = column(&mut client, audit);
             client.batch_execute("BEGIN").unwrap();
             executed += 1;
-            match attempt(&mut client, &format!("{fix}; SET CONSTRAINTS ALL IMMEDIATE")) {
-                Err(error) => all.push(format!("{}: {fix}\n  {error:?}", feature.name)),
-                Ok(()) => {
-                    let new = column(&mut client, audit);
-                    let is_known = |found: &String| {
-                        let fingerprint = found.split(": ").next().unwrap_or_default();
-                        before.iter().any(|known| known.starts_with(fingerprint))
-                    };
-                    let new = new.into_iter().filter(|found| !is_known(found));
-                    all.extend(new.map(|found| format!("{}: {fix}\n  {found}", feature.name)));
-                }
+            let done = attempt(&mut client, &format!("{fix}; SET CONSTRAINTS ALL IMMEDIATE"));
+            if let Err(error) = done {
+                all.push(format!("{}: {fix}\n  {error:?}", feature.name));
+            } else {
+                let new = column(&mut client, audit);
+                let is_known = |found: &String| {
+                    let fingerprint = found.split(": ").next().unwrap_or_default();
+                    before.iter().any(|known| known.starts_with(fingerprint))
+                };
+                let new = new.into_iter().filter(|found| !is_known(found));
+                all.extend(new.map(|found| format!("{}: {fix}\n  {found}", feature.name)));
             }
             client.batch_execute("ROLLBACK").unwrap();
         }
