@@ -46,13 +46,14 @@ pub fn in_context<T>(
     work(&Context::new(contract, snapshot, &access, &interrupts))
 }
 
-/// Calls `work` with the findings under the contract in force, exempt ones omitted, and with the
-/// context and the state of the catalogs from which they result.
+/// Calls `work` with the findings under the contract in force as the audit reports them, and with
+/// the context and the state of the catalogs from which they result.
 pub fn with_findings<T>(work: impl FnOnce(&Context<'_>, &[Finding], &State) -> T) -> T {
     let Installation { state, own, contract } = Installation::now();
     under(&contract, &state, &own, |cx| {
-        let found = visible(cx, &RULES, &Current::read(&state, &own, Freshness::Fresh), false);
-        work(cx, &found, &state)
+        let current = Current::read(&state, &own, Freshness::Fresh);
+        let found = visible(cx, &RULES, &current, false);
+        work(cx, &reported(cx, found, &current), &state)
     })
 }
 
@@ -62,9 +63,29 @@ pub fn findings_now() -> Vec<Finding> {
     findings_under(&contract, &state, &own)
 }
 
-/// Returns all findings in a snapshot, under a contract that governs the same schemas.
-pub fn findings_in(contract: &Contract, snapshot: &Snapshot) -> Vec<Finding> {
-    in_context(contract, snapshot, |cx| all(cx, &RULES))
+/// Returns the findings in a snapshot as the audit would report them, under a contract that governs
+/// the same schemas.
+pub fn reported_in(
+    contract: &Contract,
+    snapshot: &Snapshot,
+    current: &Current<'_>,
+) -> Vec<Finding> {
+    in_context(contract, snapshot, |cx| {
+        reported(cx, current.apply(all(cx, &RULES), false), current)
+    })
+}
+
+/// Returns the findings under a contract as the audit would report them. It need not be the
+/// contract in force.
+pub fn reported_under(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
+    let current = Current::read(state, own, Freshness::Fresh);
+    under(contract, state, own, |cx| reported(cx, visible(cx, &RULES, &current, false), &current))
+}
+
+/// Returns findings as the audit reports them: those that have one cause are one.
+fn reported(cx: &Context<'_>, found: Vec<Finding>, current: &Current<'_>) -> Vec<Finding> {
+    let of_defaults = || current.apply(cx.run(&default_privileges::RULE), false);
+    shared_causes::merged(cx, found, of_defaults)
 }
 
 /// Returns the findings under a contract, exempt ones omitted. It need not be the contract in
@@ -239,8 +260,7 @@ pub fn findings(filter: &Filter) -> Vec<Finding> {
         let current = Current::read(&state, &own, Freshness::Fresh);
         let mut found = visible(cx, &filter.rules, &current, filter.exempted);
         found.retain(|finding| filter.wants(finding));
-        let of_defaults = || current.apply(cx.run(&default_privileges::RULE), false);
-        shared_causes::merged(cx, found, of_defaults)
+        reported(cx, found, &current)
     })
 }
 

@@ -55,14 +55,13 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
         declared::outcomes(cx, &state, accesses, &LockTimeout::default())
     };
     let Inferred { contract, left_out: failing } = infer(&cx, &next.to_string(), mode, &ask);
-    let left_out = audit::findings_in(&contract, &snapshot);
     report_workers(&inferred_workers(&cx));
     if contract.security_definer.accept_empty && !seed.security_definer.accept_empty {
         report_empty_paths(&DefinerPaths::of(&cx));
     }
     report_failing(&failing);
-    let left_out = Current::read(&state, &own, Freshness::Fresh).apply(left_out, false);
-    report_left_out(&left_out, mode);
+    let current = Current::read(&state, &own, Freshness::Fresh);
+    report_left_out(&audit::reported_in(&contract, &snapshot, &current), mode);
     json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
 }
 
