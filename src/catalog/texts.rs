@@ -22,9 +22,14 @@ pub fn code(state: &State) -> Code {
         table.column("prosqlbody"),
     );
     table.scan(state, |row| {
-        if let Some(language) = languages.get(&row.oid(language))
-            && row.oid(schema) != PG_CATALOG
-            && row.is_null(parsed)
+        if row.oid(schema) == PG_CATALOG {
+            return;
+        }
+        if let Some(body) = row.bytes(parsed) {
+            if asks_memberships(&body) {
+                code.asking_bodies.insert(row.oid(oid));
+            }
+        } else if let Some(language) = languages.get(&row.oid(language))
             && let Some(source) = row.text(text)
         {
             code.texts.insert(row.oid(oid), Text { language: *language, source });

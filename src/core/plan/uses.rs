@@ -39,6 +39,8 @@ pub struct Code {
     pub operators: Vec<(Oid, String)>,
     /// The views whose queries call a built-in function that tells of memberships.
     pub asking_views: HashSet<Oid>,
+    /// The routines with a parsed body that calls such a function.
+    pub asking_bodies: HashSet<Oid>,
 }
 
 /// A role, an object, and the column for a privilege on a column only.
@@ -409,7 +411,8 @@ impl<'s, 'a> Search<'s, 'a> {
     /// Adds the body of a routine that a role calls.
     fn runs(&mut self, routine: Oid, caller: Oid) {
         if self.uses.bodies.insert(routine)
-            && self.body_of(routine).is_some_and(|body| body.asks_memberships())
+            && (self.code.asking_bodies.contains(&routine)
+                || self.body_of(routine).is_some_and(|body| body.asks_memberships()))
         {
             // The role is an argument, and which one is known only when the body runs.
             for role in &self.cx.subjects {
