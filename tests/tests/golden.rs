@@ -455,7 +455,8 @@ fn undo_executes_no_code_of_other_roles() {
              'it runs as %', current_user; END $$;
              CREATE DOMAIN apart.bait AS int; RESET ROLE;
              ALTER TABLE public.job_queue OWNER TO mallory;
-             SET ROLE mallory; GRANT SELECT ON public.job_queue TO anon; CREATE POLICY plain ON public.job_queue FOR SELECT TO anon USING \
+             SET ROLE mallory; GRANT SELECT ON public.job_queue TO anon;
+             CREATE POLICY plain ON public.job_queue FOR SELECT TO anon USING \
              (kind = 'it''s');
              RESET ROLE",
         )

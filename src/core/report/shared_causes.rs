@@ -296,8 +296,8 @@ mod tests {
             details,
             ["Role \"anon\" has TRUNCATE, REFERENCES, TRIGGER on 4 tables of schema public, \
               which the contract does not declare. Default privileges of role \"postgres\" grant \
-              them on new tables: public.job_queue, public.judgments, public.plaintiff_contacts and 1 \
-              other."]
+              them on new tables: public.job_queue, public.judgments, public.plaintiff_contacts \
+              and 1 other."]
         );
         assert_eq!((found[0].object.object_type, found[0].role()), ("schema", Some("anon")));
         let relations = found[0].evidence["relations"].as_array().unwrap();

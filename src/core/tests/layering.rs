@@ -273,7 +273,9 @@ fn imports(tokens: &[Token], children: &BTreeSet<String>) -> Vec<Import> {
     while at < tokens.len() {
         let token = &tokens[at];
         let before = at.checked_sub(1).map(|i| tokens[i].text.as_str());
-        if token.text == "use" {
+        // In a type, `use<'a>` names what it captures.
+        let next = tokens.get(at + 1).map(|token| token.text.as_str());
+        if token.text == "use" && next != Some("<") {
             let is_offered = matches!(before, Some("pub" | ")"));
             let mut tree = Vec::new();
             at = use_tree(tokens, at + 1, &[], &mut tree);
