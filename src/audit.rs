@@ -128,15 +128,16 @@ fn with_consequences(
             .into_iter()
             .flat_map(|rule| cx.run(rule))
             .filter(|finding| current.accept(finding));
-        let causes = exempt
-            .filter_map(|finding| {
-                Some((finding.object.schema.clone()?, finding.role()?.to_owned()))
-            })
-            .collect();
+        let causes = exempt.filter_map(|finding| cause(&finding)).collect();
         found.extend(search_path::following_from(cx, &causes));
         found.sort_by_key(|f| std::cmp::Reverse(f.severity));
     }
     found
+}
+
+/// Returns the schema and the role of a finding of [`CAUSES`].
+fn cause(finding: &Finding) -> Option<(String, String)> {
+    Some((finding.object.schema.clone()?, finding.role()?.to_owned()))
 }
 
 /// Returns all findings under a contract, exempt ones included: those that can be exempted.
@@ -168,11 +169,7 @@ pub fn with_unexempt<T>(
     under(contract, state, own, |cx| {
         let mut found = visible(cx, &RULES, &current, false);
         let causes = found.iter().filter(|finding| CAUSES.contains(&finding.rule));
-        let causes = causes
-            .filter_map(|finding| {
-                Some((finding.object.schema.clone()?, finding.role()?.to_owned()))
-            })
-            .collect();
+        let causes = causes.filter_map(cause).collect();
         let known: HashSet<String> = found.iter().map(|f| f.fingerprint.clone()).collect();
         let following = current.apply(search_path::following_from(cx, &causes), false);
         found.extend(following.into_iter().filter(|f| !known.contains(&f.fingerprint)));
