@@ -2,7 +2,8 @@
 //! which is checked.
 
 use dragonfly_tests::mutate::{PREPARATION, Random, mutation};
-use dragonfly_tests::{Cluster, attempt, column};
+use dragonfly_tests::{Cluster, ServerError, attempt, column};
+use postgres::Client;
 
 // Without "by default", because after a REVOKE there is an ACL.
 const WORSE_THAN_INFO: &str =
@@ -740,6 +741,26 @@ fn selection_that_ends_declared_access_is_rolled_back() {
     client.batch_execute("SELECT * FROM ops.apply_golden_sql(false)").unwrap();
 }
 
+/// Executes a plan of two steps, the second of which makes an event trigger execute `statement`.
+/// Returns why the plan fails.
+fn plan_during_which(client: &mut Client, statement: &str) -> ServerError {
+    client
+        .batch_execute(&format!(
+            "GRANT SELECT ON public.plaintiff_contacts TO anon;
+             GRANT USAGE ON SCHEMA enforcement TO anon;
+             CREATE FUNCTION public.meddling() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+               IF NOT has_table_privilege('anon', 'public.plaintiff_contacts', 'SELECT') THEN
+                 {statement}
+               END IF; END $$;
+             CREATE EVENT TRIGGER meddling ON ddl_command_end WHEN TAG IN ('REVOKE')
+               EXECUTE FUNCTION public.meddling();
+             ALTER DATABASE app SET dragonfly_guard.mode = 'off'"
+        ))
+        .unwrap();
+    let apply = "SELECT * FROM ops.apply_golden_sql(rules => '{schema_usage,table_privileges}')";
+    attempt(client, apply).unwrap_err()
+}
+
 /// The server is asked before and after whether declared access works. The step that ends it is
 /// named.
 #[test]
@@ -756,20 +777,13 @@ fn step_that_ends_declared_access_is_named() {
              ALTER POLICY judgments_read ON public.judgments USING (public.helper() = 1);
              CREATE FUNCTION public.closed() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1';
              ALTER FUNCTION public.closed() OWNER TO postgres;
-             REVOKE EXECUTE ON FUNCTION public.closed() FROM PUBLIC;
-             GRANT SELECT ON public.plaintiff_contacts TO anon;
-             GRANT USAGE ON SCHEMA enforcement TO anon;
-             CREATE FUNCTION public.meddling() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
-               IF NOT has_table_privilege('anon', 'public.plaintiff_contacts', 'SELECT') THEN
-                 ALTER POLICY judgments_read ON public.judgments USING (public.closed() = 1);
-               END IF; END $$;
-             CREATE EVENT TRIGGER meddling ON ddl_command_end WHEN TAG IN ('REVOKE')
-               EXECUTE FUNCTION public.meddling();
-             ALTER DATABASE app SET dragonfly_guard.mode = 'off'",
+             REVOKE EXECUTE ON FUNCTION public.closed() FROM PUBLIC;",
         )
         .unwrap();
-    let apply = "SELECT * FROM ops.apply_golden_sql(rules => '{schema_usage,table_privileges}')";
-    let rejected = attempt(&mut client, apply).unwrap_err();
+    let rejected = plan_during_which(
+        &mut client,
+        "ALTER POLICY judgments_read ON public.judgments USING (public.closed() = 1);",
+    );
     assert_eq!(
         (rejected.code.as_str(), rejected.message.as_str()),
         ("P0004", "step 2 of the plan would end access that the contract declares")
@@ -797,20 +811,11 @@ fn step_that_invalidates_a_body_is_named() {
              GRANT ALL ON public.rates TO service_role;
              CREATE OR REPLACE FUNCTION api.get_ceo_metrics() RETURNS jsonb LANGUAGE sql STABLE
                SECURITY DEFINER SET search_path = public, pg_temp
-               AS 'SELECT to_jsonb(sum(rate)) FROM public.rates';
-             GRANT SELECT ON public.plaintiff_contacts TO anon;
-             GRANT USAGE ON SCHEMA enforcement TO anon;
-             CREATE FUNCTION public.meddling() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
-               IF NOT has_table_privilege('anon', 'public.plaintiff_contacts', 'SELECT') THEN
-                 ALTER TABLE IF EXISTS public.rates RENAME TO prices;
-               END IF; END $$;
-             CREATE EVENT TRIGGER meddling ON ddl_command_end WHEN TAG IN ('REVOKE')
-               EXECUTE FUNCTION public.meddling();
-             ALTER DATABASE app SET dragonfly_guard.mode = 'off'",
+               AS 'SELECT to_jsonb(sum(rate)) FROM public.rates';",
         )
         .unwrap();
-    let apply = "SELECT * FROM ops.apply_golden_sql(rules => '{schema_usage,table_privileges}')";
-    let rejected = attempt(&mut client, apply).unwrap_err();
+    let rejected =
+        plan_during_which(&mut client, "ALTER TABLE IF EXISTS public.rates RENAME TO prices;");
     assert_eq!(
         (rejected.code.as_str(), rejected.message.as_str()),
         ("P0004", "step 2 of the plan would break what the contract declares")
