@@ -34,21 +34,21 @@ pub use definition::policy as policy_definition;
 pub use dependencies::{Users, uses_of};
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard};
-pub use name::{description, name, qualified_name};
+pub use name::{description, identity, name, qualified_name};
 pub use object_hash::{
     Freshness, behind_view, cache as cache_hashes, hash_differs, is_redefined, object_hash,
     products, relations_of_body,
 };
 pub use objects::{
-    columns, computed_columns, has_row_security, has_rules, is_populated, members,
+    columns, computed_columns, has_row_security, has_rules, is_populated, is_written, members,
     members_of_extensions, owner as relation_owner, relation_kind, relation_named, schema_named,
     unique_key,
 };
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
-    definer, has_expressions, is_written as routine_is_written, named as routines_named,
-    owner as routine_owner, quoted_path, validator, with_argument as routines_with_argument,
+    definer, has_expressions, named as routines_named, owner as routine_owner, quoted_path,
+    validator, with_argument as routines_with_argument,
     with_argument_in as routines_with_argument_in,
 };
 pub use server_objects::read as server_objects;

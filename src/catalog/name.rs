@@ -3,7 +3,7 @@
 use super::oids;
 use crate::pg::heap::{State, of_row};
 use crate::pg::text::from_server;
-use dragonfly_core::catalog::Oid;
+use dragonfly_core::catalog::{ObjectId, Oid};
 use dragonfly_core::sql::quote_ident;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char};
@@ -60,4 +60,17 @@ pub fn qualified_name(state: &State, class: Oid, object: Oid) -> Option<String> 
         (!schema.is_null()).then(|| from_server(CStr::from_ptr(schema).to_bytes()))
     }?;
     Some(format!("{}.{}", quote_ident(&schema), quote_ident(&name)))
+}
+
+/// Returns the identity of a relation or a routine in a state of the catalogs; `None` for other
+/// objects and for objects that do not exist in it.
+pub fn identity(state: &State, object: ObjectId) -> Option<String> {
+    match object {
+        ObjectId::Relation(oid) => qualified_name(state, oids::PG_CLASS, oid),
+        ObjectId::Routine(oid) => {
+            let name = qualified_name(state, oids::PG_PROC, oid)?;
+            Some(format!("{name}({})", super::routines::argument_types_of(state, oid)))
+        }
+        _ => None,
+    }
 }

@@ -5,7 +5,8 @@ use super::oids;
 use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{
-    ContentKind, DefaultAcl, Oid, OidMap, OidSet, Relation, RelationKind, Schema, Snapshot,
+    ContentKind, DefaultAcl, ObjectId, Oid, OidMap, OidSet, Relation, RelationKind, Schema,
+    Snapshot,
 };
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -513,6 +514,16 @@ pub fn extension_of(state: &State, catalog: Oid, object: Oid) -> Option<Oid> {
         }
     });
     found
+}
+
+/// Whether the current transaction has written the catalog row of a relation or a routine.
+pub fn is_written(state: &State, object: ObjectId) -> bool {
+    let (by_oid, oid) = match object {
+        ObjectId::Relation(oid) => (oids::CLASS_BY_OID, oid),
+        ObjectId::Routine(oid) => (oids::PROC_BY_OID, oid),
+        _ => return false,
+    };
+    of_row(state, by_oid, oid, "oid", |row, _| row.is_own()).unwrap_or_default()
 }
 
 /// Returns the owner of a relation.

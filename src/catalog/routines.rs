@@ -310,11 +310,6 @@ pub fn validator(state: &State, routine: Oid) -> Option<Oid> {
     .filter(|oid| *oid != 0)
 }
 
-/// Whether the current transaction has written the row of a routine.
-pub fn is_written(state: &State, routine: Oid) -> bool {
-    of_row(state, oids::PROC_BY_OID, routine, "oid", |row, _| row.is_own()).unwrap_or_default()
-}
-
 /// Returns the owner of a routine.
 pub fn owner(state: &State, routine: Oid) -> Option<Oid> {
     of_row(state, oids::PROC_BY_OID, routine, "proowner", |row, owner| row.oid(owner))

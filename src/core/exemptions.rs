@@ -235,6 +235,21 @@ impl Exemptions {
         based.flat_map(Exemption::objects).map(object_name).collect()
     }
 
+    /// Whether the status of an exemption can depend on the hash of a relation, or of a policy on
+    /// it, or of a routine. `identity` is that of the relation or routine.
+    #[must_use]
+    pub fn rest_on(&self, object: ObjectId, identity: &str) -> bool {
+        // An exemption by pattern accepts any definition, except those of routines.
+        let is_routine = matches!(object, ObjectId::Routine(_));
+        let name = object_name(identity);
+        self.list.iter().any(|exemption| match exemption.fingerprint {
+            Some(_) => exemption.objects().any(|object| object_name(object) == name),
+            None => {
+                is_routine && !exemption.accepted.is_empty() && matches(&exemption.object, identity)
+            }
+        })
+    }
+
     /// Returns the exemption of one finding of a rule about an object with this name.
     #[must_use]
     pub fn of_name(&self, rule: &Rule, name: &str) -> Option<&Exemption> {
@@ -557,6 +572,26 @@ mod tests {
             pattern("security_definer_search_path", "api.*").apply(routines, CHANGED, false).len(),
             1
         );
+    }
+
+    #[test]
+    fn exemption_rests_on_the_definition_of_what_it_has_accepted_only() {
+        let found = findings(&world(), "security_definer_search_path");
+        let (routine, relation) = (ObjectId::Routine(1), ObjectId::Relation(1));
+        let identity = found[0].object.identity.as_str();
+        let one = exemption_of(&found[0]);
+        let rests_on = |exemption: &Exemption, object, identity| {
+            Exemptions::new(vec![exemption.clone()]).rest_on(object, identity)
+        };
+        assert!(rests_on(&one, routine, identity));
+        assert!(!rests_on(&one, routine, "api.another()"));
+        let pattern = Exemption { fingerprint: None, object: "*".into(), ..one };
+        assert!(rests_on(&pattern, routine, identity));
+        assert!(!rests_on(&pattern, relation, "app.v"), "it accepts any definition of a relation");
+        let elsewhere = Exemption { object: "elsewhere.*".into(), ..pattern.clone() };
+        assert!(!rests_on(&elsewhere, routine, identity));
+        let of_none = Exemption { accepted: BTreeMap::new(), ..pattern };
+        assert!(!rests_on(&of_none, routine, identity), "it has accepted no routine");
     }
 
     #[test]

@@ -148,26 +148,32 @@ fn drops_permanent_objects(changed: &[Changed], now: &State) -> bool {
             .any(|c| matches!(c, Changed::Relation(oid) if is_dropped_with_dependents(*oid)))
 }
 
-/// Computes the hashes of exempt objects. This may wait for locks, so it happens before the commit
-/// lock is acquired.
+/// Computes the hashes of exempt objects that this transaction has written. This may wait for
+/// locks, so it happens before the commit lock is acquired, and for no other objects: a session
+/// must not wait for the locks of objects that only others have changed.
 fn cache_hashes_of_exempt(changed: &[Changed], now: &State, own: &Own) {
     let current = Current::read(now, own, Freshness::Cached);
     if current.is_empty() {
         return;
     }
-    let may_be_exempt = |catalog: Oid, oid: Oid| {
-        catalog::name(catalog, oid).is_some_and(|(schema, name)| current.concern(&schema, &name))
+    let then = transaction::before(now);
+    let is_exempt = |object: ObjectId| {
+        interrupts();
+        catalog::identity(now, object).is_some_and(|identity| current.rest_on(object, &identity))
     };
-    let objects = changed.iter().filter_map(|one| match *one {
-        Changed::Relation(oid) => {
-            may_be_exempt(catalog::PG_CLASS, oid).then_some(ObjectId::Relation(oid))
-        }
-        Changed::Routine(oid) | Changed::RoutineRow(oid) => {
-            may_be_exempt(catalog::PG_PROC, oid).then_some(ObjectId::Routine(oid))
-        }
-        _ => None,
-    });
-    catalog::cache_hashes(now, objects);
+    let is_written = |object: ObjectId| {
+        catalog::is_written(now, object) || catalog::is_redefined(&then, now, object)
+    };
+    let objects: HashSet<ObjectId> = changed
+        .iter()
+        .filter_map(|one| match *one {
+            Changed::Relation(oid) => Some(ObjectId::Relation(oid)),
+            Changed::Routine(oid) | Changed::RoutineRow(oid) => Some(ObjectId::Routine(oid)),
+            _ => None,
+        })
+        .filter(|object| is_exempt(*object) && is_written(*object))
+        .collect();
+    catalog::cache_hashes(now, objects.into_iter());
 }
 
 /// Checks the transaction as a commit would. Raises an error where a commit would be rejected.

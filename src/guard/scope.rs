@@ -4,7 +4,7 @@ use super::changes::Changed;
 use super::plan::{Aspect, Aspects};
 use crate::catalog::{self, Own, Place};
 use crate::pg::heap::State;
-use dragonfly_core::catalog::{Oid, Snapshot};
+use dragonfly_core::catalog::{ObjectId, Oid, Snapshot};
 use std::collections::HashSet;
 
 /// The objects to read.
@@ -36,7 +36,8 @@ impl Scope {
                 Changed::Routine(oid) | Changed::GrantToPublic(oid) => scope.routines.push(oid),
                 // Those of other sessions are the same in both states.
                 Changed::RoutineRow(oid) => {
-                    scope.routines.extend(catalog::routine_is_written(now, oid).then_some(oid));
+                    let is_own = catalog::is_written(now, ObjectId::Routine(oid));
+                    scope.routines.extend(is_own.then_some(oid));
                 }
                 Changed::Extension(oid) => scope.extension(oid, then, now),
                 Changed::Object(..) => scope.has_dependents = true,

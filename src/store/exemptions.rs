@@ -13,7 +13,6 @@ use dragonfly_core::catalog::{ObjectId, Oid};
 use dragonfly_core::exemptions::{Accepted, Exemption, Exemptions, Status, object_name};
 use dragonfly_core::finding::Finding;
 use dragonfly_core::rule::Rule;
-use dragonfly_core::sql::quote_ident;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -63,12 +62,10 @@ impl<'s> Current<'s> {
         self.exemptions.list().is_empty()
     }
 
-    /// Whether an exemption could be about an object of this name, or about a policy on it.
-    pub fn concern(&self, schema: &str, name: &str) -> bool {
-        let identity = format!("{}.{}", quote_ident(schema), quote_ident(name));
-        self.exemptions.list().iter().any(|e| {
-            e.fingerprint.is_none() || e.objects().any(|object| object.contains(&identity))
-        })
+    /// Whether the status of an exemption can depend on the hash of a relation, or of a policy on
+    /// it, or of a routine. `identity` is that of the relation or routine.
+    pub fn rest_on(&self, object: ObjectId, identity: &str) -> bool {
+        self.exemptions.rest_on(object, identity)
     }
 
     /// Returns the names (schema and name, quoted) of the objects on whose definition exemptions
