@@ -41,6 +41,8 @@ pub enum CheckAt {
 
 static CHECK_AT: GucSetting<CheckAt> = GucSetting::<CheckAt>::new(CheckAt::statement);
 
+static COMMIT_LOCK_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+
 static MODE: GucSetting<Mode> = GucSetting::<Mode>::new(Mode::block);
 
 /// Defines the settings. `mode` can be changed by superusers and by roles with SET on the parameter
@@ -64,6 +66,16 @@ pub fn define() {
         &CHECK_AT,
         GucContext::Userset,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"dragonfly_guard.commit_lock_timeout",
+        c"Sets how long a commit waits for other transactions that are committing.",
+        c"A transaction that waits longer is rolled back.",
+        &COMMIT_LOCK_TIMEOUT,
+        1,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
     );
     // SAFETY: a static C string; called once, when the library is loaded.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"dragonfly_guard".as_ptr()) };
@@ -161,6 +173,11 @@ pub fn value(parameter: &str) -> Option<String> {
 /// Returns when changes are checked.
 pub fn check_at() -> CheckAt {
     CHECK_AT.get()
+}
+
+/// Returns how long a commit waits for the commit lock, in milliseconds.
+pub fn commit_lock_timeout() -> i32 {
+    COMMIT_LOCK_TIMEOUT.get()
 }
 
 /// Whether this session belongs to a superuser and restores a dump.

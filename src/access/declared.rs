@@ -236,7 +236,7 @@ impl Judge<'_> {
 }
 
 /// How long to wait for locks: as long as the session allows, or a short time; a very short one
-/// after a lock could not be acquired.
+/// after a lock could not be acquired, because the next statements may need the same lock.
 #[derive(Default)]
 pub struct LockTimeout {
     was_locked_out: Cell<bool>,
@@ -250,9 +250,11 @@ impl LockTimeout {
 
     /// Returns the value of lock_timeout.
     pub fn value(&self) -> String {
+        if self.was_locked_out.get() {
+            return Self::SHORT.into();
+        }
         let of_session = settings::value("lock_timeout").filter(|value| value != "0");
-        let default = if self.was_locked_out.get() { Self::SHORT } else { Self::LONG };
-        of_session.unwrap_or_else(|| default.into())
+        of_session.unwrap_or_else(|| Self::LONG.into())
     }
 
     /// Records that a lock could not be acquired.

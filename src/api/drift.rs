@@ -6,6 +6,7 @@ use crate::audit;
 use crate::catalog;
 use crate::pg::call::{Call, Value, json_datum, sql_function};
 use crate::pg::heap::{State, interrupts};
+use crate::pg::lock_timeout;
 use crate::pg::report::{Report, unknown_argument};
 use crate::pg::write::text_datum;
 use crate::store::frozen::{self, Change, Frozen};
@@ -52,7 +53,7 @@ fn compare_schema(call: Call) -> pg_sys::Datum {
     });
     not_empty(&other.schemas);
     report_other_release(&other, "the snapshot");
-    let current = catalog::drift::read(&State::now(), other.schemas.clone());
+    let current = read(&State::now(), other.schemas.clone());
     call.table(compare(&other, &current).into_iter().map(|difference| row("snapshot", difference)))
 }
 
@@ -89,7 +90,7 @@ fn check_schema_consistency(call: Call) -> pg_sys::Datum {
                 }
                 None => snapshot,
             };
-            let actual = catalog::drift::read(&state, expected.schemas.clone());
+            let actual = read(&state, expected.schemas.clone());
             let source = format!("frozen {label}");
             rows.extend(
                 compare(&expected, &actual).into_iter().map(|difference| row(&source, difference)),
@@ -132,7 +133,12 @@ fn snapshot_of(state: &State, contract: &Contract, schemas: Option<Vec<String>>)
         Some(names) => known(names, contract, state, &[]),
         None => contract.schemas.iter().map(|schema| schema.name.clone()).collect(),
     };
-    catalog::drift::read(state, schemas)
+    read(state, schemas)
+}
+
+/// Reads the schemas, without waiting for locks for long.
+fn read(state: &State, schemas: Vec<String>) -> Snapshot {
+    lock_timeout::of_reader(|| catalog::drift::read(state, schemas))
 }
 
 /// Raises an error where no schema is given.

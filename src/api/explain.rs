@@ -8,6 +8,7 @@ use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
+use crate::pg::lock_timeout;
 use crate::pg::report::{Report, unknown_argument};
 use crate::query;
 use crate::store::Installation;
@@ -31,7 +32,8 @@ fn explain_access(call: Call) -> pg_sys::Datum {
     let privilege = argument::optional_text(call, 2, "privilege");
     let authenticator = argument::optional_name(call, 3, "authenticator");
     let named = parse(&object).unwrap_or_else(|| invalid_name(&object));
-    let links = answer(&role, &named, privilege, authenticator.as_deref());
+    let links =
+        lock_timeout::of_reader(|| answer(&role, &named, privilege, authenticator.as_deref()));
     call.table(links.into_iter().zip(1..).map(|(link, number)| {
         vec![
             Value::Int4(number),

@@ -9,6 +9,7 @@ mod jsonb;
 pub mod language;
 pub mod library;
 pub mod list;
+pub mod lock_timeout;
 pub mod probe;
 pub mod report;
 pub mod restricted;

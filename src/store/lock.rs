@@ -4,7 +4,9 @@
 //! itself is not suitable: any role can take it by ALTER FUNCTION ... DEPENDS ON EXTENSION.
 
 use crate::catalog::{Own, PG_EXTENSION};
+use crate::pg::lock_timeout;
 use crate::pg::report::Report;
+use crate::settings;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::ffi::CString;
 
@@ -18,11 +20,27 @@ const CHANGES: u16 = 2;
 const COMMIT_MODE: pg_sys::LOCKMODE = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
 
 /// Waits for the commit lock and holds it until the end of the transaction.
+///
+/// Raises an error after `dragonfly_guard.commit_lock_timeout`, or `lock_timeout` where that is
+/// shorter. The server detects no deadlock with a session that has the lock and waits for something
+/// outside the server: for example for a remote commit of postgres_fdw, which waits for this lock.
 pub fn acquire_commit_lock(own: &Own) {
-    // SAFETY: locks by OID.
-    unsafe {
-        pg_sys::LockDatabaseObject(PG_EXTENSION.into(), own.extension.into(), COMMIT, COMMIT_MODE);
+    let limit = settings::commit_lock_timeout();
+    let exceeded = || Report {
+        message: "could not commit within dragonfly_guard.commit_lock_timeout".into(),
+        detail: format!(
+            "Another transaction has been committing for more than {limit} ms, and the security \
+             guard checks and commits one transaction after the other."
+        ),
+        hint: "Run the transaction again. pg_locks shows the session that has the commit lock \
+               (locktype object, classid pg_extension, objsubid 1). If it waits for a remote \
+               commit of postgres_fdw, add dragonfly_guard to shared_preload_libraries."
+            .into(),
     };
+    // SAFETY: locks by OID.
+    lock_timeout::at_most(limit, exceeded, || unsafe {
+        pg_sys::LockDatabaseObject(PG_EXTENSION.into(), own.extension.into(), COMMIT, COMMIT_MODE);
+    });
 }
 
 /// Releases the commit lock before the transaction ends.

@@ -2,7 +2,7 @@
 //! checks.
 #![allow(clippy::too_many_lines, reason = "one story, told in one piece")]
 
-use dragonfly_tests::{Cluster, attempt, column};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 
 const FAILING: &str = "SELECT concat_ws(' | ', area, object, detail) FROM ops.doctor() WHERE NOT \
                        ok";
@@ -735,4 +735,41 @@ fn doctor_limits_memory_on_nested_views() {
     });
     println!("{:?}, {peak:?} kB", started.elapsed());
     assert!(peak.unwrap() < 400_000, "{peak:?} kB");
+}
+
+/// A daily check must not wait for the end of a long migration, nor once for each statement that
+/// it tries on the locked table.
+#[test]
+fn locked_table_is_waited_for_once_and_not_for_long() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    let mut migration = cluster.connect("app", SUPERUSER);
+    migration
+        .batch_execute("BEGIN; LOCK TABLE public.plaintiffs IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    client.batch_execute("SET lock_timeout = '1s'").unwrap();
+    let started = std::time::Instant::now();
+    let unchecked = "SELECT count(*)::text FROM ops.doctor() WHERE detail LIKE '%is locked%'";
+    assert_ne!(column(&mut client, unchecked), ["0"]);
+    let elapsed = started.elapsed();
+    assert!(elapsed < std::time::Duration::from_secs(4), "{elapsed:?}");
+    client.batch_execute("RESET lock_timeout").unwrap();
+    for call in [
+        "SELECT * FROM ops.explain_access('anon', 'public.plaintiffs')",
+        "SELECT ops.schema_fingerprint()",
+        "SELECT ops.schema_snapshot()",
+    ] {
+        let started = std::time::Instant::now();
+        let error = attempt(&mut client, call).unwrap_err();
+        let elapsed = started.elapsed();
+        assert!(elapsed < std::time::Duration::from_secs(9), "{call}: {elapsed:?}");
+        assert_eq!(
+            (error.code.as_str(), error.message.as_str()),
+            ("55P03", "could not obtain a lock on a table or view that must be read"),
+            "{call}"
+        );
+        assert_eq!(column(&mut client, "SHOW lock_timeout"), ["0"], "{call}");
+    }
+    migration.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(column(&mut client, "SELECT ops.schema_fingerprint()").len(), 1);
 }

@@ -204,6 +204,77 @@ fn wait_for_waiting(admin: &mut Client, count: i64) {
     }
 }
 
+/// Without a limit, a commit that waits for something outside the server, which itself waits for
+/// the commit lock (a remote commit to the same database), would block all others for good.
+#[test]
+fn commit_that_waits_too_long_for_another_is_rolled_back() {
+    // A commit that waits for a standby holds the commit lock.
+    let settings = ["synchronous_standby_names=missing", "synchronous_commit=local"];
+    let cluster = Cluster::start_with(&settings);
+    let mut admin = cluster.guarded("limited");
+    let (holder, cancel) =
+        in_background(&cluster, "limited", "SET synchronous_commit = on; CREATE SCHEMA first");
+    let holds = "SELECT count(*)::text FROM pg_locks WHERE granted AND locktype = 'object' AND \
+                 classid = 'pg_extension'::regclass AND objsubid = 1";
+    while column(&mut admin, holds) != ["1"] {
+        thread::sleep(Duration::from_millis(20));
+    }
+    for (limits, message) in [
+        (
+            "SET dragonfly_guard.commit_lock_timeout = '300ms'",
+            "could not commit within dragonfly_guard.commit_lock_timeout",
+        ),
+        ("SET lock_timeout = '300ms'", "canceling statement due to lock timeout"),
+        (
+            "SET lock_timeout = '1h'; SET dragonfly_guard.commit_lock_timeout = '300ms'",
+            "could not commit within dragonfly_guard.commit_lock_timeout",
+        ),
+    ] {
+        let mut waiting = cluster.connect("limited", SUPERUSER);
+        waiting.batch_execute(limits).unwrap();
+        let setting = column(&mut waiting, "SHOW lock_timeout");
+        let started = Instant::now();
+        let error = attempt(&mut waiting, "CREATE SCHEMA second").unwrap_err();
+        assert!(started.elapsed() < Duration::from_secs(10), "{limits}");
+        assert_eq!((error.code.as_str(), error.message.as_str()), ("55P03", message), "{limits}");
+        assert_eq!(column(&mut waiting, "SHOW lock_timeout"), setting, "{limits}");
+        let none = "SELECT nspname::text FROM pg_namespace WHERE nspname = 'second'";
+        assert_eq!(column(&mut waiting, none), [""; 0], "{limits}");
+    }
+    cancel.cancel_query(NoTls).unwrap();
+    holder.join().unwrap().unwrap();
+    attempt(&mut admin, "CREATE SCHEMA second").unwrap();
+}
+
+/// A session learns of all relations that others change. It must not read their definitions, which
+/// waits for their locks, for an exemption that does not depend on these.
+#[test]
+fn exemption_by_pattern_does_not_make_a_commit_wait_for_views_of_others() {
+    let cluster = Cluster::start();
+    let mut admin = cluster.guarded("patterns");
+    admin
+        .batch_execute(
+            "CREATE TABLE public.t (a int); CREATE VIEW public.v AS SELECT * FROM public.t;
+             SELECT ops.exempt(rule => 'routine_executable_by_public', object => '*', reason => \
+                 'A test.');
+             SELECT ops.exempt(rule => 'table_privileges', object => 'public.*', reason => \
+                 'A test.')",
+        )
+        .unwrap();
+    let [mut ours, mut theirs] = [(); 2].map(|()| cluster.connect("patterns", SUPERUSER));
+    ours.batch_execute("BEGIN; CREATE TABLE public.n (a int)").unwrap();
+    theirs
+        .batch_execute(
+            "CREATE OR REPLACE VIEW public.v AS SELECT * FROM public.t WITH LOCAL CHECK OPTION",
+        )
+        .unwrap();
+    // Our session is told now that the view has changed.
+    ours.batch_execute("SELECT count(*) FROM pg_class").unwrap();
+    theirs.batch_execute("BEGIN; ALTER TABLE public.t ADD z int").unwrap();
+    ours.batch_execute("SET LOCAL lock_timeout = '2s'; COMMIT").unwrap();
+    theirs.batch_execute("DROP VIEW public.v; COMMIT").unwrap();
+}
+
 #[test]
 fn temporary_table_of_another_session_rejects_no_commit() {
     for preload in ["", "dragonfly_guard"] {
