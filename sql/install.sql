@@ -660,7 +660,9 @@ CREATE TABLE dragonfly_guard.log (
 COMMENT ON TABLE dragonfly_guard.log IS
   'What the guard rejected, warned about or did not check; ops.v_guard_log shows it.';
 COMMENT ON COLUMN dragonfly_guard.log.logged_at IS 'Time of the entry.';
-COMMENT ON COLUMN dragonfly_guard.log.entry IS 'The entry, equal to the line in the server log.';
+COMMENT ON COLUMN dragonfly_guard.log.entry IS
+  'The entry, equal to the line in the server log. repeated and last_at stand for equal entries of '
+  'the same session that followed.';
 
 CREATE FUNCTION ops.guard_status()
   RETURNS TABLE (
@@ -685,14 +687,19 @@ CREATE VIEW ops.v_guard_log AS
          l.entry OPERATOR(pg_catalog.->>) 'object'::pg_catalog.text AS object,
          l.entry OPERATOR(pg_catalog.->>) 'verdict'::pg_catalog.text AS verdict,
          l.entry OPERATOR(pg_catalog.->>) 'message'::pg_catalog.text AS message,
-         l.entry OPERATOR(pg_catalog.->>) 'statement'::pg_catalog.text AS statement
+         l.entry OPERATOR(pg_catalog.->>) 'statement'::pg_catalog.text AS statement,
+         coalesce((l.entry OPERATOR(pg_catalog.->>) 'repeated'::pg_catalog.text)::pg_catalog.int4,
+           0) AS repeated,
+         coalesce((l.entry OPERATOR(pg_catalog.->>) 'last_at'::pg_catalog.text)
+           ::pg_catalog.timestamptz, l.logged_at) AS last_at
     FROM dragonfly_guard.log AS l
    ORDER BY l.logged_at;
 COMMENT ON VIEW ops.v_guard_log IS
   'What the guard did, oldest first. event is rejected, warned, unchecked (the mode was off), '
   'restoring (a dump) or changed (the guard itself was changed). Rejections are listed here only '
   'if the library is in shared_preload_libraries, all other entries always; the server log has '
-  'all entries. statement is NULL where it may contain a password.';
+  'all entries. repeated is the number of equal entries of the same session that followed, last_at '
+  'the time of the last one.';
 
 CREATE FUNCTION dragonfly_guard.ddl_command_start() RETURNS pg_catalog.event_trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'guard_ddl_command_start';

@@ -182,18 +182,35 @@ fn log() -> Component {
     match queue::count() {
         Some(count) => Component {
             name: "log",
-            active: count.dropped == 0 && !count.stuck,
+            active: count.dropped == 0 && !count.stuck && !count.has_failed,
             detail: format!(
-                "Since the server started: {} entries written, {} waiting, {} dropped.",
-                count.written, count.waiting, count.dropped
+                "Since the server started: {} entries written, {} waiting, {} dropped.{}",
+                count.written,
+                count.waiting,
+                count.dropped,
+                if count.has_failed {
+                    " The last writer ended before it wrote its entries."
+                } else {
+                    ""
+                }
             ),
-            gap: (count.dropped > 0 || count.stuck)
+            gap: (count.dropped > 0 || count.stuck || count.has_failed)
                 .then_some("Entries that were dropped or are waiting are in the server log only."),
-            fix: count.stuck.then(|| {
-                "Increase max_worker_processes: no worker slot is free for the log writer. (Or a \
-                 database with waiting entries was dropped or does not accept connections.)"
-                    .into()
-            }),
+            fix: if count.has_failed {
+                Some(
+                    "Look in the server log for the error of \"dragonfly_guard log writer\" (a \
+                     full disk, for example). Waiting entries are written as soon as it is \
+                     resolved."
+                        .into(),
+                )
+            } else {
+                count.stuck.then(|| {
+                    "Increase max_worker_processes: no worker slot is free for the log writer. (Or \
+                     dragonfly_guard.log is locked, or a database with waiting entries does not \
+                     accept connections.)"
+                        .into()
+                })
+            },
         },
         None => Component {
             name: "log",

@@ -4,6 +4,7 @@ use crate::pg::clock;
 use crate::pg::text::{from_server, timestamp};
 use crate::settings;
 use dragonfly_core::guard::Rejection;
+use dragonfly_core::sql::secrets::without_secrets;
 use pgrx::pg_sys;
 use serde::Serialize;
 use std::ffi::CStr;
@@ -93,7 +94,7 @@ impl<'a> Entry<'a> {
             object: about.object.map(|object| shortened(&clean(object))),
             verdict: about.verdict,
             message: about.message.map(|message| shortened(&clean(message))),
-            statement: statement(),
+            statement: Some(statement()),
         }
     }
 }
@@ -136,8 +137,8 @@ fn clean(text: &str) -> String {
     })
 }
 
-/// Returns the statement that the client sent, shortened; `None` where it may contain a secret.
-fn statement() -> Option<String> {
+/// Returns the statement that the client sent, shortened and without secrets.
+fn statement() -> String {
     // SAFETY: null or a C string that lives as long as the statement runs.
     let text = unsafe {
         let text = pg_sys::debug_query_string;
@@ -147,28 +148,8 @@ fn statement() -> Option<String> {
             from_server(beginning(CStr::from_ptr(text).to_bytes()))
         }
     };
-    let text = shortened(&clean(&text));
-    let lower = text.to_ascii_lowercase();
-    (!SECRETS.iter().any(|word| lower.contains(word))).then_some(text)
+    shortened(&without_secrets(&clean(&text)))
 }
-
-/// Words of statements that may contain a secret, such as ALTER ROLE ... PASSWORD, CREATE USER
-/// MAPPING, CREATE SUBSCRIPTION or set_config('app.jwt_secret', ...). The whole text of such a
-/// statement is withheld.
-const SECRETS: [&str; 12] = [
-    "password",
-    "passwd",
-    "user mapping",
-    "subscription",
-    "options",
-    "secret",
-    "token",
-    "jwt",
-    "api_key",
-    "apikey",
-    "private",
-    "credential",
-];
 
 /// Returns the part of a text that an entry can need, cut at a character boundary of UTF-8.
 fn beginning(bytes: &[u8]) -> &[u8] {

@@ -40,4 +40,8 @@ pub extern "C-unwind" fn guard_log_launcher(_argument: pg_sys::Datum) {
     while BackgroundWorker::wait_latch(Some(Duration::from_secs(1))) {
         start_writers();
     }
+    // The server starts a worker again whose exit code is 1, after the restart time, and never one
+    // that returns.
+    // SAFETY: ends the process as the server's own workers end after SIGTERM.
+    unsafe { pg_sys::proc_exit(1) }
 }

@@ -8,10 +8,12 @@
 mod entry;
 mod launcher;
 pub mod queue;
+mod slots;
+mod spool;
 mod writer;
 
 use crate::pg::{clock, report};
-use crate::store::log::append;
+use crate::store::log::{Repeated, Row, append};
 use entry::Entry;
 pub use entry::{About, Event};
 pub use launcher::register as register_launcher;
@@ -30,7 +32,8 @@ pub fn write(event: Event, command: &str, about: About<'_>) {
             None => queue::count_dropped(),
         }
     } else if event != Event::Rejected && !is_standby() {
-        append(clock::now(), &line);
+        let at = clock::now();
+        append(&Row { at, json: &line, repeated: Repeated { count: 0, last_at: at } });
     }
 }
 

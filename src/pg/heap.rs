@@ -731,28 +731,38 @@ pub fn append(table: Oid, columns: &[(pg_sys::Oid, pg_sys::Datum)]) -> Appended 
     }
 }
 
-/// Deletes the oldest rows of a table of the extension until `count` are left. `column` is the time
-/// of a row, of type timestamptz.
-pub fn keep_newest(table: Oid, column: &str, count: usize, state: &State) {
-    let mut rows: Vec<(i64, pg_sys::ItemPointerData)> = Vec::new();
-    let opened = Table::open(table);
-    let Some(at) = opened.find(column).filter(|c| c.type_oid == pg_sys::TIMESTAMPTZOID) else {
-        return;
-    };
-    opened.scan(state, |row| {
-        let time = row.datum(at).map_or(i64::MIN, |d| d.value() as i64);
+/// The place of a row in its table.
+#[derive(Clone, Copy)]
+pub struct Place(pg_sys::ItemPointerData);
+
+/// Returns the number of rows of a table of the extension.
+pub fn count(table: Oid, state: &State) -> usize {
+    let mut count = 0;
+    Table::open(table).scan(state, |_| count += 1);
+    count
+}
+
+/// Returns what `read` returns for each row of a table of the extension, with its place.
+pub fn rows<T>(table: Oid, state: &State, read: impl Fn(&Row<'_>, &Table) -> T) -> Vec<(T, Place)> {
+    let table = Table::open(table);
+    let mut rows = Vec::new();
+    table.scan(state, |row| {
         // SAFETY: the row is valid during the call; its address is copied.
-        rows.push((time, unsafe { (*row.tuple).t_self }));
+        let place = Place(unsafe { (*row.tuple).t_self });
+        rows.push((read(&row, &table), place));
     });
-    let spare = rows.len().saturating_sub(count);
-    rows.sort_by_key(|(time, _)| *time);
+    rows
+}
+
+/// Deletes rows of a table of the extension, which no other session deletes.
+pub fn delete(table: Oid, rows: impl Iterator<Item = Place>) {
     // SAFETY: raises an error where the table does not exist; the rows are of that table and
-    // visible in this state.
+    // visible in the current state.
     unsafe {
         let relation =
             pg_sys::table_open(table.into(), pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
-        for (_, row) in rows.iter_mut().take(spare) {
-            pg_sys::simple_heap_delete(relation, row);
+        for Place(mut row) in rows {
+            pg_sys::simple_heap_delete(relation, &mut row);
         }
         pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
     }

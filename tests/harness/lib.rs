@@ -208,8 +208,14 @@ impl Cluster {
 
     /// Stops the server and returns its data folder, on which another server can be started.
     #[must_use]
-    pub fn stop(mut self) -> PathBuf {
-        self.end("fast");
+    pub fn stop(self) -> PathBuf {
+        self.stop_by("fast")
+    }
+
+    /// Stops the server by a mode of pg_ctl, and returns its data folder.
+    #[must_use]
+    pub fn stop_by(mut self, mode: &str) -> PathBuf {
+        self.end(mode);
         std::mem::take(&mut self.data)
     }
 

@@ -436,7 +436,7 @@ impl Lexer<'_> {
 }
 
 /// Returns the end of the comment that `text` begins with; comments are nested.
-fn comment_end(text: &str) -> usize {
+pub(super) fn comment_end(text: &str) -> usize {
     let (mut depth, mut at) = (0usize, 0);
     while let Some(found) = text[at..].find(['/', '*']) {
         at += found;

@@ -5,6 +5,7 @@ pub mod argument_use;
 pub mod body;
 pub mod identifiers;
 mod keywords;
+pub mod secrets;
 
 use identifiers::{quoted_end, unquote};
 use std::borrow::Cow;
