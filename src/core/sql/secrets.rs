@@ -78,6 +78,11 @@ fn clean_statement(parts: &[Part<'_>], depth: usize, out: &mut String) {
     let sets = parts.iter().any(is_set);
     // After `SET app.jwt_secret =` or `TO`, also a word or a number is the value.
     let (mut last_word_is_secret, mut is_value) = (false, false);
+    // The body of a routine or a DO block.
+    let is_do =
+        parts.iter().find_map(|part| if let Part::Word(word) = part { Some(*word) } else { None });
+    let is_do = is_do.is_some_and(|word| word.eq_ignore_ascii_case("do"));
+    let mut is_body = is_do;
     for part in parts {
         match *part {
             Part::Comment(comment) if mentions_secret(comment) => {
@@ -88,11 +93,16 @@ fn clean_statement(parts: &[Part<'_>], depth: usize, out: &mut String) {
             Part::Word(word) => {
                 is_value = sets && last_word_is_secret && word.eq_ignore_ascii_case("to");
                 last_word_is_secret = mentions_secret(word);
+                is_body = is_do || word.eq_ignore_ascii_case("as");
                 *out += word;
             }
             Part::Literal(open, content, close) => {
                 *out += open;
-                *out += &literal(open, content, has_secret, depth);
+                *out += &match open {
+                    "'" => literal(content, has_secret),
+                    _ if is_body && depth < MOST_DEPTH => body(content, depth),
+                    _ => literal(content, has_secret),
+                };
                 *out += close;
             }
             Part::Other(text) => {
@@ -105,17 +115,13 @@ fn clean_statement(parts: &[Part<'_>], depth: usize, out: &mut String) {
 }
 
 /// Returns the content of a literal without secrets.
-fn literal(open: &str, content: &str, has_secret: bool, depth: usize) -> String {
-    // The body of a routine or a DO block is SQL text itself. Literals in it are read like those
-    // of the statement.
-    if open.starts_with('$') && depth < MOST_DEPTH {
-        return if mentions_secret(content) {
-            cleaned(content, depth + 1)
-        } else {
-            content.to_owned()
-        };
-    }
+fn literal(content: &str, has_secret: bool) -> String {
     if has_secret || mentions_secret(content) { REMOVED.to_owned() } else { content.to_owned() }
+}
+
+/// Returns a body, which is SQL text itself, without secrets.
+fn body(content: &str, depth: usize) -> String {
+    if mentions_secret(content) { cleaned(content, depth + 1) } else { content.to_owned() }
 }
 
 /// Splits a text into its parts, which together are the text.
@@ -140,11 +146,10 @@ fn part(text: &str, first: char) -> (Part<'_>, usize) {
         return (Part::Comment(&text[..end]), end);
     }
     match first {
-        '\'' => {
-            let end = string_end(text);
-            let content = text[1..end].strip_suffix('\'').unwrap_or(&text[1..end]);
-            (Part::Literal("'", content, &text[1 + content.len()..end]), end)
-        }
+        '\'' => match string_end(text) {
+            Some(end) => (Part::Literal("'", &text[1..end - 1], "'"), end),
+            None => (Part::Literal("'", &text[1..], ""), text.len()),
+        },
         '"' => {
             let end = quoted_end(text, '"').unwrap_or(text.len());
             (Part::Word(&text[..end]), end)
@@ -166,21 +171,20 @@ fn is_word_part(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || !c.is_ascii()
 }
 
-/// Returns the end of the string literal that `text` begins with. Whether a backslash escapes the
-/// quote after it depends on the literal and on a setting; such a literal extends to the end of the
-/// text, so that no part of a secret is taken for something else.
-fn string_end(text: &str) -> usize {
+/// Returns the end of the string literal that `text` begins with; `None` where it is not closed.
+/// Whether a backslash escapes the quote after it depends on the literal and on a setting; such a
+/// literal extends to the end of the text, so that no part of a secret is taken for something else.
+fn string_end(text: &str) -> Option<usize> {
     let mut at = 1;
-    while let Some(found) = text[at..].find(['\'', '\\']) {
-        at += found;
+    loop {
+        at += text[at..].find(['\'', '\\'])?;
         match (&text[at..=at], text.as_bytes().get(at + 1)) {
             ("'", Some(b'\'')) => at += 2,
-            ("'", _) => return at + 1,
-            (_, Some(b'\'' | b'\\')) => return text.len(),
+            ("'", _) => return Some(at + 1),
+            (_, Some(b'\'' | b'\\')) => return None,
             _ => at += 1,
         }
     }
-    text.len()
 }
 
 /// Returns the literal in dollar quotes that `text` begins with, or the dollar sign.
@@ -227,7 +231,7 @@ mod tests {
             ("ALTER ROLE a PASSWORD 'hunter2'", "ALTER ROLE a PASSWORD '...'"),
             (
                 "alter role a encrypted password E'a\\'b' valid until 'x'",
-                "alter role a encrypted password E'...'",
+                "alter role a encrypted password E'...",
             ),
             ("CREATE ROLE a PASSWORD $p$hunter2$p$", "CREATE ROLE a PASSWORD $p$...$p$"),
             (
@@ -249,6 +253,10 @@ mod tests {
             ),
             ("SELECT vault.create_secret('abc')", "SELECT vault.create_secret('...')"),
             ("SELECT dblink('password=p', 'SELECT 1')", "SELECT dblink('...', '...')"),
+            (
+                "SELECT set_config('app.jwt_secret', $$two words$$, false)",
+                "SELECT set_config('...', $$...$$, false)",
+            ),
             ("ALTER ROLE a PASSWORD 'hunter", "ALTER ROLE a PASSWORD '..."),
         ] {
             assert_eq!(without_secrets(text), expected, "{text}");
@@ -290,7 +298,7 @@ mod tests {
                 Part::Literal(open, _, close) => open == close,
                 Part::Comment(comment) => comment.starts_with("/*") && comment.ends_with("*/")
                     && comment.len() > 3,
-                Part::Word(word) => !word.starts_with('"') || word.len() > 1 && word.ends_with('"'),
+                Part::Word(word) => !word.starts_with('"') || quoted_end(word, '"').is_some(),
                 Part::Other(_) => true,
             });
             if !is_open {
