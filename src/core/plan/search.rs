@@ -2,6 +2,7 @@
 //! problem, that the caller has no right to execute, or that are not needed.
 
 use super::effects::{acl_of, lost, opened};
+use super::guarded::Guarded;
 use super::order::{Wanted, in_order, phase, sort};
 use super::rights::Rights;
 use super::simulate::Simulation;
@@ -77,6 +78,16 @@ struct Problem {
     why: String,
 }
 
+impl Problem {
+    fn of(finding: &Finding) -> Self {
+        Self {
+            object: place_of(finding),
+            key: format!("{:?}", finding.about().collect::<Vec<_>>()),
+            why: finding.detail.clone(),
+        }
+    }
+}
+
 /// The catalog after some statements, and its findings.
 pub(super) struct State {
     pub snapshot: Snapshot,
@@ -99,6 +110,7 @@ pub(super) struct Search<'a> {
     pub rejected: Vec<Rejected>,
     /// The privileges that bodies use.
     pub uses: Uses,
+    guarded: Guarded<'a>,
     /// The state after the chosen statements.
     pub state: State,
 }
@@ -114,8 +126,9 @@ impl<'a> Search<'a> {
         let has_fixes = |f: &Finding| planner.is_wanted(f) && !f.fix.statements().is_empty();
         let uses =
             if before.iter().any(has_fixes) { planner.uses(snapshot) } else { Uses::default() };
-        let mut search =
-            Self { planner, snapshot, before, chosen: vec![], rejected: vec![], uses, state };
+        let guarded = Guarded::new(planner.contract, snapshot, before, planner.interrupts);
+        let (chosen, rejected) = (vec![], vec![]);
+        let mut search = Self { planner, snapshot, before, chosen, rejected, uses, guarded, state };
         loop {
             search.extend();
             if !search.reject() {
@@ -228,24 +241,19 @@ impl<'a> Search<'a> {
         State { snapshot, found }
     }
 
-    /// Returns what is worse in a state than in the catalog: errors, openings, losses.
+    /// Returns what is worse in a state than in the catalog: errors, what the guard would reject,
+    /// openings, losses.
     fn problems(&self, state: &State) -> Vec<Problem> {
         let Planner { contract, interrupts, .. } = *self.planner;
         let earlier: HashMap<About<'_>, &Finding> =
             self.before.iter().flat_map(|f| f.about().map(move |about| (about, f))).collect();
-        let mut problems: Vec<Problem> = Vec::new();
-        for finding in state.found.iter().filter(|f| self.planner.is_blocked(f)) {
-            let is_worse = finding
-                .about()
-                .any(|about| earlier.get(&about).is_none_or(|was| adds_reason(was, finding)));
-            if is_worse {
-                problems.push(Problem {
-                    object: place_of(finding),
-                    key: format!("{:?}", finding.about().collect::<Vec<_>>()),
-                    why: finding.detail.clone(),
-                });
-            }
-        }
+        let is_worse = |finding: &&Finding| {
+            let mut about = finding.about();
+            about.any(|about| earlier.get(&about).is_none_or(|was| adds_reason(was, finding)))
+        };
+        let blocked = state.found.iter().filter(|f| self.planner.is_blocked(f)).filter(is_worse);
+        let rejected = self.guarded.rejected(&state.snapshot, &state.found);
+        let mut problems: Vec<Problem> = blocked.chain(&rejected).map(Problem::of).collect();
         let effects = opened(contract, self.snapshot, &state.snapshot, interrupts)
             .into_iter()
             .chain(lost(contract, self.snapshot, &state.snapshot, interrupts));

@@ -8,8 +8,9 @@ use crate::catalog::{
     Acl, AclItem, Body, BodyName, DefaultAcl, Membership, NameKind, Named, Oid, PUBLIC, Privileges,
     RelationKind, Snapshot,
 };
-use crate::contract::{Accept, Contract, RoleKind, Severity};
+use crate::contract::{Accept, Contract, GuardAction, RoleKind, Severity};
 use crate::finding::Finding;
+use crate::guard::Change;
 use crate::rules::testing::{Edit, World, edit};
 use crate::rules::{Context, RULES};
 use crate::sql::body::Language;
@@ -520,6 +521,70 @@ fn statement_that_opens_something_is_a_proposal() {
     assert!(statements(&all).contains(&"GRANT USAGE ON SCHEMA public TO anon;"));
 }
 
+/// Returns what the guard rejects of a change, one sentence each.
+fn rejected_by_guard(contract: &Contract, before: &Snapshot, after: &Snapshot) -> Vec<String> {
+    let (old, new) = (Access::new(before), Access::new(after));
+    let old = Context::new(contract, before, &old, &|| {});
+    let new = Context::new(contract, after, &new, &|| {});
+    let change = Change::new(&old, &new);
+    let regressions = RULES.iter().flat_map(|rule| change.regressions(rule));
+    let blocked = regressions.filter(|worse| worse.action == GuardAction::Block);
+    blocked.map(|worse| worse.finding.detail).collect()
+}
+
+/// A client that is a member of the role for which EXECUTE is declared could call the routine.
+#[test]
+fn statement_that_the_guard_would_reject_is_a_proposal() {
+    let mut world = World::conforming();
+    world.grant_role("service_role", "anon");
+    let worker = world.role("service_role").oid;
+    let routine = world.routine("complete_outbox_message");
+    routine.security_definer = false;
+    routine.acl.as_mut().unwrap().retain(|item| item.grantee != worker);
+    let (contract, snapshot) = (world.contract.clone(), world.snapshot.clone().complete());
+    let audit = |snapshot: &Snapshot| findings(&contract, snapshot);
+    let of_routines = |f: &Finding| f.rule.id == "routine_privileges";
+    let plan = |runner: &str| {
+        let runner = snapshot.role_named(runner).unwrap().oid;
+        let planner = Planner { wants: &of_routines, ..planner(&contract, &audit, runner) };
+        planner.plan(&snapshot, &audit(&snapshot))
+    };
+    let grant =
+        "GRANT EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) TO service_role;";
+    assert_eq!(statements(&plan("root")), ["REVOKE service_role FROM anon;", grant]);
+    let owner = plan("postgres");
+    assert!(owner.steps.iter().all(Step::is_proposal), "{:#?}", statements(&owner));
+    let proposal = format!(
+        "-- These statements have another effect:\n\
+         -- Role \"anon\" has EXECUTE on function ops.complete_outbox_message(uuid) through \
+         membership in \"service_role\", which the contract does not declare.\n-- {grant}"
+    );
+    assert!(statements(&owner).contains(&proposal.as_str()), "{:#?}", statements(&owner));
+}
+
+/// The routine is declared for a group, and its member can call it through PUBLIC already.
+#[test]
+fn execute_of_a_group_takes_the_place_of_that_of_public() {
+    let mut world = World::conforming();
+    world.grant_role("service_role", "anon");
+    let routine = world.routine("complete_outbox_message");
+    (routine.security_definer, routine.acl) = (false, None);
+    let (contract, snapshot) = (world.contract.clone(), world.snapshot.clone().complete());
+    let audit = |snapshot: &Snapshot| findings(&contract, snapshot);
+    let runner = snapshot.role_named("root").unwrap().oid;
+    let of_public = |f: &Finding| f.rule.id == "routine_executable_by_public";
+    let planner = Planner { wants: &of_public, ..planner(&contract, &audit, runner) };
+    let plan = planner.plan(&snapshot, &audit(&snapshot));
+    assert_eq!(
+        statements(&plan),
+        [
+            "GRANT EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) TO \
+             service_role;",
+            "REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM PUBLIC;",
+        ]
+    );
+}
+
 /// Applies an edit of kinds that [`World::edit`] does not contain.
 fn mutate(world: &mut World, edit: Edit) {
     let Edit { action, object, role, bits } = edit;
@@ -684,6 +749,8 @@ proptest! {
             );
         }
         let mut found = findings(&contract, &after);
+        let rejected = rejected_by_guard(&contract, &before, &after);
+        prop_assert!(rejected.is_empty(), "{rejected:#?}\n{:#?}", statements(&plan));
         found.retain(|f| f.severity > Severity::Info);
         for finding in &found {
             let text = format!("{} {}", finding.rule.id, finding.detail);
