@@ -304,7 +304,7 @@ const FEATURES: &[Feature] = &[
         sql: "SET ROLE owner;
             CREATE TABLE data.open (id int); INSERT INTO data.open VALUES (1);
             GRANT SELECT ON data.open TO PUBLIC;
-            CREATE SEQUENCE data.ticket; GRANT USAGE ON SEQUENCE data.ticket TO PUBLIC",
+            CREATE SEQUENCE data.number; GRANT USAGE ON SEQUENCE data.number TO PUBLIC",
     },
     Feature {
         name: "truncate and trigger privileges",
