@@ -266,7 +266,8 @@ impl<'a> Search<'a> {
         problems
     }
 
-    /// Rejects the statements that cause problems; returns whether there are any.
+    /// Rejects the statements that cause problems; returns whether there are any. Of a REVOKE of
+    /// several privileges, those that cause none are still revoked.
     fn reject(&mut self) -> bool {
         let problems = self.problems(&self.state);
         if problems.is_empty() {
@@ -283,6 +284,7 @@ impl<'a> Search<'a> {
         for (i, wanted) in std::mem::take(&mut self.chosen).into_iter().enumerate() {
             match why.get(&i) {
                 Some(why) => {
+                    kept.extend(self.parts(&wanted));
                     self.rejected.push(Rejected { statement: wanted.statement, why: why.clone() });
                 }
                 None => kept.push(wanted),
@@ -291,6 +293,15 @@ impl<'a> Search<'a> {
         self.chosen = kept;
         self.state = self.after(&self.chosen);
         true
+    }
+
+    /// Returns the parts of a statement that have not been rejected by themselves.
+    fn parts(&self, wanted: &Wanted) -> Vec<Wanted> {
+        let Statement::Acl(statement) = &wanted.statement else { return vec![] };
+        let parts = statement.parts().into_iter().map(Statement::Acl);
+        let is_rejected = |part: &Statement| self.rejected.iter().any(|r| r.statement == *part);
+        let with = |statement| Wanted { statement, findings: wanted.findings.clone() };
+        parts.filter(|part| !is_rejected(part)).map(with).collect()
     }
 
     /// Returns the statements about the objects with problems that cause these problems, by their

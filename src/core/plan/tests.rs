@@ -408,6 +408,58 @@ fn revoke_of_what_the_body_of_a_declared_routine_may_use_is_a_proposal() {
 }
 
 #[test]
+fn privileges_that_the_body_does_not_use_are_revoked() {
+    let (mut world, routine) = world_with_invoker();
+    let anon = world.role("anon").oid;
+    let read = Privileges::SELECT | Privileges::REFERENCES | Privileges::TRIGGER;
+    world.grant("public.plaintiff_contacts", anon, read);
+    world.grant("public.job_queue", anon, Privileges::WRITES);
+    let plan = |source: &str| {
+        let code = Code { texts: [(routine, text(source))].into(), ..Code::default() };
+        plan_with(&world, &code)
+    };
+    let revoke =
+        |words: &str, table: &str| format!("REVOKE {words} ON TABLE public.{table} FROM anon;");
+    for (source, revoked, proposed) in [
+        (
+            "SELECT FROM plaintiff_contacts; INSERT INTO job_queue",
+            [
+                revoke("REFERENCES, TRIGGER", "plaintiff_contacts"),
+                revoke("UPDATE, DELETE, TRUNCATE", "job_queue"),
+            ],
+            [revoke("INSERT", "job_queue"), revoke("SELECT", "plaintiff_contacts")],
+        ),
+        (
+            "DELETE FROM job_queue; UPDATE job_queue; SELECT FROM plaintiff_contacts; REFERENCES",
+            [revoke("TRIGGER", "plaintiff_contacts"), revoke("INSERT, TRUNCATE", "job_queue")],
+            [
+                revoke("UPDATE, DELETE", "job_queue"),
+                revoke("SELECT, REFERENCES", "plaintiff_contacts"),
+            ],
+        ),
+    ] {
+        let plan = plan(source);
+        let (steps, proposals): (Vec<&Step>, Vec<&Step>) =
+            plan.steps.iter().partition(|step| !step.is_proposal());
+        let steps: Vec<&str> = steps.iter().map(|step| step.statement.as_str()).collect();
+        assert!(
+            steps.len() == 2 && revoked.iter().all(|s| steps.contains(&s.as_str())),
+            "{:#?}",
+            statements(&plan)
+        );
+        assert_eq!(proposals.len(), 2, "{:#?}", statements(&plan));
+        for statement in proposed {
+            let end = format!("as this role.\n-- {statement}");
+            assert!(
+                proposals.iter().any(|step| step.statement.ends_with(&end)),
+                "{:#?}",
+                statements(&plan)
+            );
+        }
+    }
+}
+
+#[test]
 fn revoke_of_what_a_trigger_or_a_called_body_may_use_is_a_proposal() {
     let (mut world, routine) = world_with_invoker();
     let roles = ["anon", "authenticated"].map(|role| world.role(role).oid);
