@@ -863,6 +863,44 @@ fn revoke_of_what_a_body_uses_is_a_proposal() {
     assert_eq!(column(&mut client, of_norm), [revoke]);
 }
 
+/// A declared GRANT that would let a client call a function through its membership, which the
+/// caller cannot end, is a proposal: the guard would reject it.
+#[test]
+fn grant_that_the_guard_would_reject_is_a_proposal() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("app");
+    client
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; ALTER ROLE postgres NOCREATEROLE;
+             ALTER ROLE anon INHERIT; GRANT service_role TO anon;
+             CREATE FUNCTION enforcement.step() RETURNS int LANGUAGE sql AS 'SELECT 1';
+             ALTER FUNCTION enforcement.step() OWNER TO postgres;
+             REVOKE EXECUTE ON FUNCTION enforcement.step() FROM PUBLIC;
+             REVOKE SELECT ON public.job_queue FROM service_role;
+             SET dragonfly_guard.mode = block",
+        )
+        .unwrap();
+    let grants = "SELECT outcome || ' ' || statement FROM ops.apply_golden_sql(false, rules => \
+                  '{routine_privileges,table_privileges}') WHERE statement LIKE '%GRANT %' ORDER \
+                  BY 1";
+    let mut migration = cluster.connect("app", "postgres");
+    let execute = "GRANT EXECUTE ON ROUTINE enforcement.step() TO service_role;";
+    let select = "GRANT SELECT ON TABLE public.job_queue TO service_role;";
+    let proposals = column(&mut migration, grants);
+    assert_eq!(proposals.len(), 2, "{proposals:#?}");
+    for (proposal, grant) in proposals.iter().zip([execute, select]) {
+        assert!(
+            proposal
+                .starts_with("proposed -- These statements have another effect:\n-- Role \"anon\"")
+                && proposal.ends_with(grant),
+            "{proposal}"
+        );
+    }
+    // A superuser can end the membership.
+    let done = [format!("done {execute}"), format!("done {select}")];
+    assert_eq!(column(&mut client, grants), done);
+}
+
 /// Fixes that a person has to decide do not affect other statements, however many there are.
 #[test]
 fn proposals_do_not_affect_other_statements_however_many_there_are() {

@@ -262,6 +262,25 @@ fn plan_for_each_feature_opens_nothing_and_breaks_nothing() {
     assert!(all.is_empty(), "{}", all.join("\n"));
 }
 
+/// Features that depend on each other's memberships.
+const COMBINATIONS: [&[&str]; 1] = [&[
+    "policies and views that ask for memberships",
+    "schema of a tenant with a group role and a member",
+]];
+
+#[test]
+fn plan_for_features_with_common_roles_opens_nothing_and_breaks_nothing() {
+    let cluster = Cluster::start();
+    let mut all = Vec::new();
+    for (features, mode) in COMBINATIONS.into_iter().flat_map(|f| MODES.map(|mode| (f, mode))) {
+        let found = violations(&cluster, with_features(features), mode);
+        if !found.is_empty() {
+            all.push(format!("== {mode}: {}\n{}", features.join(", "), found.join("\n")));
+        }
+    }
+    assert!(all.is_empty(), "{}", all.join("\n"));
+}
+
 #[test]
 fn plan_for_a_random_application_opens_nothing_and_breaks_nothing() {
     let cluster = Cluster::start();

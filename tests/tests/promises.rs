@@ -527,6 +527,37 @@ fn related_objects_are_checked() {
     passes(&mut client, "GRANT USAGE ON SEQUENCE intake.simplicity_batches_n_seq TO authenticated");
 }
 
+/// A client that is a member of a worker could call a function through PUBLIC: that the worker gets
+/// EXECUTE instead opens nothing. Where PUBLIC did not have it, it does.
+#[test]
+fn execute_of_public_may_become_that_of_a_role_with_a_client_as_its_member() {
+    let cluster = Cluster::start();
+    let mut client = document(&cluster, "member");
+    cluster
+        .connect("member", SUPERUSER)
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; ALTER ROLE anon INHERIT; GRANT service_role TO anon;
+             SET ROLE postgres; CREATE FUNCTION ops.helper() RETURNS int LANGUAGE sql
+               AS 'SELECT 1';
+             CREATE FUNCTION ops.definer() RETURNS int LANGUAGE sql SECURITY DEFINER
+               SET search_path = public, pg_temp AS 'SELECT 1'",
+        )
+        .unwrap();
+    for function in ["ops.helper()", "ops.definer()"] {
+        let grant = format!("GRANT EXECUTE ON FUNCTION {function} TO service_role");
+        let revoke = |from: &str| format!("REVOKE EXECUTE ON FUNCTION {function} FROM {from}");
+        rejection(&mut client, &format!("{grant}, anon"));
+        passes(&mut client, &format!("BEGIN; {grant}; {}; COMMIT", revoke("PUBLIC")));
+        passes(&mut client, &revoke("service_role"));
+        let rejected = rejection(&mut client, &grant);
+        assert!(
+            rejected.detail.contains("Role \"anon\" has EXECUTE on function ops.")
+                && rejected.detail.contains("through membership in \"service_role\""),
+            "{rejected:?}"
+        );
+    }
+}
+
 #[test]
 fn no_force_on_a_declared_table_is_rejected() {
     let cluster = Cluster::start();

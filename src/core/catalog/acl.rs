@@ -76,6 +76,12 @@ impl Privileges {
         self.0 & other.0 != 0
     }
 
+    /// Returns the privileges one by one, in the order of the documentation.
+    #[must_use]
+    pub fn each(self) -> Vec<Self> {
+        NAMES.iter().map(|(bit, _)| *bit).filter(|bit| self.intersects(*bit)).collect()
+    }
+
     /// Returns the SQL names of the privileges, in the order of the documentation.
     #[must_use]
     pub fn words(self) -> Vec<&'static str> {

@@ -72,6 +72,24 @@ pub struct AclStatement {
 }
 
 impl AclStatement {
+    /// Returns the statements that revoke one privilege each and have the same effect together;
+    /// none where it revokes one only, or grants.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Self> {
+        let revokes = matches!(self.verb, Verb::Revoke | Verb::RevokeGrantOption);
+        let each = self.privileges.each();
+        if !revokes || each.len() < 2 {
+            return vec![];
+        }
+        let with = |statement: &Self, privileges| Self { privileges, ..statement.clone() };
+        let part = |privilege: Privileges| {
+            let then = self.then.iter().filter(|next| next.privileges.intersects(privilege));
+            let then = then.map(|next| with(next, next.privileges & privilege)).collect();
+            Self { then, ..with(self, privilege) }
+        };
+        each.into_iter().map(part).collect()
+    }
+
     /// Whether another statement does the same for other grantees only.
     pub(super) fn is_same_for_others(&self, other: &Self) -> bool {
         self.on == other.on
@@ -98,5 +116,48 @@ impl fmt::Display for AclStatement {
             }
         }?;
         self.then.iter().try_for_each(|next| write!(f, "\n{next}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::PUBLIC;
+
+    #[test]
+    fn parts_of_a_revoke_restore_the_columns_that_it_would_take() {
+        let on = Securable {
+            id: ObjectId::Relation(1),
+            kind: ObjectKind::Relation,
+            sql: "TABLE t".into(),
+            columns: vec![],
+            all: Privileges::ALL_ON_TABLE,
+        };
+        let revoke = AclStatement {
+            verb: Verb::Revoke,
+            privileges: Privileges::SELECT | Privileges::INSERT,
+            on: on.clone(),
+            grantees: vec![Grantee { oid: PUBLIC, sql: "PUBLIC".into() }],
+            cascade: true,
+            then: vec![],
+        };
+        let grant = AclStatement {
+            verb: Verb::Grant,
+            privileges: Privileges::SELECT,
+            on: Securable { columns: vec!["a".into()], ..on },
+            cascade: false,
+            ..revoke.clone()
+        };
+        let revoke = AclStatement { then: vec![grant.clone()], ..revoke };
+        let parts: Vec<String> = revoke.parts().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            parts,
+            [
+                "REVOKE SELECT ON TABLE t FROM PUBLIC CASCADE;\nGRANT SELECT (a) ON TABLE t TO \
+                 PUBLIC;",
+                "REVOKE INSERT ON TABLE t FROM PUBLIC CASCADE;",
+            ]
+        );
+        assert_eq!((grant.parts(), revoke.parts()[0].parts()), (vec![], vec![]));
     }
 }

@@ -4,6 +4,7 @@
 //! in addition is a regression. Both may show only a part of the catalog, provided that it is the
 //! same part.
 
+use super::held::was_held_through_public;
 use crate::access::Access;
 use crate::catalog::{ObjectId, Oid, Privileges, Snapshot};
 use crate::contract::{GuardAction, Severity};
@@ -129,7 +130,7 @@ impl<'a> Change<'a> {
 
     /// Whether the same violation, or a greater one, existed before; or PUBLIC had what one role
     /// has now. A privilege that PUBLIC had by default counts as well: the first GRANT writes it
-    /// into the ACL.
+    /// into the ACL. See also [`was_held_through_public`].
     fn is_excused(&self, draft: &Draft, past: &HashMap<Key, Vec<Draft>>) -> bool {
         let covers = |earlier: &Draft| {
             earlier.guard_severity() >= draft.guard_severity()
@@ -139,6 +140,7 @@ impl<'a> Change<'a> {
         let key = Key::of(self.subject(draft), draft);
         let public = Key { role: Some("PUBLIC".into()), is_to_public: true, ..key.clone() };
         [key, public].iter().filter_map(|key| past.get(key)).flatten().any(covers)
+            || was_held_through_public(self.before, self.after, draft)
     }
 
     /// Returns the strongest action about a draft. The server grants EXECUTE on a new routine to
@@ -301,7 +303,7 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{AclItem, ObjectKind, PUBLIC, Relation};
+    use crate::catalog::{Acl, AclItem, ObjectKind, PUBLIC, Relation};
     use crate::rules::find;
     use crate::rules::testing::World;
 
@@ -363,6 +365,71 @@ mod tests {
         before.grant("public.judgments", PUBLIC, Privileges::SELECT);
         after.grant("public.judgments", anon, Privileges::SELECT);
         assert_eq!(worse(&before, &after, "table_privileges"), [""; 0]);
+    }
+
+    #[test]
+    fn execute_that_public_had_is_no_regression_through_a_membership() {
+        const INVOKER: &str = "routine_privileges";
+        const DEFINER: &str = "security_definer_executable_by_clients";
+        let mut group = World::conforming();
+        group.add_role("callers");
+        group.grant_role("callers", "anon");
+        let [callers, anon] = ["callers", "anon"].map(|name| group.role(name).oid);
+        // The routine with EXECUTE for grantees; for PUBLIC by default where there are none.
+        let world = |security_definer: bool, grantees: &[Oid]| {
+            let mut world = group.clone();
+            let routine = world.routine("complete_outbox_message");
+            let item = |grantee: &Oid| AclItem {
+                grantee: *grantee,
+                grantor: routine.owner,
+                privileges: Privileges::EXECUTE,
+                grantable: Privileges::NONE,
+            };
+            let acl: Acl = grantees.iter().map(item).collect();
+            routine.acl = (!acl.is_empty()).then_some(acl);
+            routine.security_definer = security_definer;
+            world
+        };
+        for (rule, definer) in [(INVOKER, false), (DEFINER, true)] {
+            let (open, closed) = (world(definer, &[]), world(definer, &[1]));
+            let after = world(definer, &[callers]);
+            assert_eq!(worse(&open, &after, rule), [""; 0], "{rule}");
+            assert_eq!(worse(&closed, &after, rule).len(), 1, "{rule}: it is new");
+            let by_name = world(definer, &[callers, anon]);
+            assert_eq!(worse(&open, &by_name, rule).len(), 1, "{rule}: by name");
+            let mut moved = after.clone();
+            moved.routine("complete_outbox_message").owner = callers;
+            assert_eq!(worse(&open, &moved, rule).len(), 1, "{rule}: another owner");
+        }
+        let turned = worse(&world(false, &[]), &world(true, &[callers]), DEFINER);
+        assert_eq!(turned.len(), 1, "it has become SECURITY DEFINER");
+    }
+
+    #[test]
+    fn column_that_public_had_is_no_regression_through_a_membership() {
+        const RULE: &str = "column_privileges";
+        let mut before = World::conforming();
+        before.add_role("readers");
+        before.grant_role("readers", "anon");
+        let [readers, anon] = ["readers", "anon"].map(|name| before.role(name).oid);
+        let closed = before.clone();
+        before.grant("public.job_queue", PUBLIC, Privileges::SELECT);
+        let with = |grantee: Oid, privileges: Privileges| {
+            let mut after = closed.clone();
+            after.grant_column("public.job_queue", "kind", grantee, privileges);
+            after
+        };
+        let read = with(readers, Privileges::SELECT);
+        assert_eq!(worse(&before, &read, RULE), [""; 0]);
+        assert_eq!(worse(&closed, &read, RULE).len(), 1, "it is new");
+        assert_eq!(worse(&before, &with(readers, Privileges::UPDATE), RULE).len(), 1, "another");
+        assert_eq!(worse(&before, &with(anon, Privileges::SELECT), RULE).len(), 1, "by name");
+        let mut open = read;
+        for world in [&mut before, &mut open] {
+            world.relation("public.job_queue").row_security = true;
+        }
+        open.relation("public.job_queue").row_security = false;
+        assert_eq!(worse(&before, &open, RULE).len(), 1, "without row security");
     }
 
     #[test]

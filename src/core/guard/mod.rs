@@ -3,6 +3,7 @@
 mod change;
 mod completion;
 mod exposed;
+mod held;
 mod opened;
 mod regression;
 mod rejection;

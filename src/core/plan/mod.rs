@@ -2,6 +2,7 @@
 
 mod completion;
 pub mod effects;
+mod guarded;
 mod order;
 mod rights;
 mod search;

@@ -2,6 +2,7 @@
 //! problem, that the caller has no right to execute, or that are not needed.
 
 use super::effects::{acl_of, lost, opened};
+use super::guarded::Guarded;
 use super::order::{Wanted, in_order, phase, sort};
 use super::rights::Rights;
 use super::simulate::Simulation;
@@ -77,6 +78,16 @@ struct Problem {
     why: String,
 }
 
+impl Problem {
+    fn of(finding: &Finding) -> Self {
+        Self {
+            object: place_of(finding),
+            key: format!("{:?}", finding.about().collect::<Vec<_>>()),
+            why: finding.detail.clone(),
+        }
+    }
+}
+
 /// The catalog after some statements, and its findings.
 pub(super) struct State {
     pub snapshot: Snapshot,
@@ -99,6 +110,7 @@ pub(super) struct Search<'a> {
     pub rejected: Vec<Rejected>,
     /// The privileges that bodies use.
     pub uses: Uses,
+    guarded: Guarded<'a>,
     /// The state after the chosen statements.
     pub state: State,
 }
@@ -114,8 +126,9 @@ impl<'a> Search<'a> {
         let has_fixes = |f: &Finding| planner.is_wanted(f) && !f.fix.statements().is_empty();
         let uses =
             if before.iter().any(has_fixes) { planner.uses(snapshot) } else { Uses::default() };
-        let mut search =
-            Self { planner, snapshot, before, chosen: vec![], rejected: vec![], uses, state };
+        let guarded = Guarded::new(planner.contract, snapshot, before, planner.interrupts);
+        let (chosen, rejected) = (vec![], vec![]);
+        let mut search = Self { planner, snapshot, before, chosen, rejected, uses, guarded, state };
         loop {
             search.extend();
             if !search.reject() {
@@ -228,24 +241,19 @@ impl<'a> Search<'a> {
         State { snapshot, found }
     }
 
-    /// Returns what is worse in a state than in the catalog: errors, openings, losses.
+    /// Returns what is worse in a state than in the catalog: errors, what the guard would reject,
+    /// openings, losses.
     fn problems(&self, state: &State) -> Vec<Problem> {
         let Planner { contract, interrupts, .. } = *self.planner;
         let earlier: HashMap<About<'_>, &Finding> =
             self.before.iter().flat_map(|f| f.about().map(move |about| (about, f))).collect();
-        let mut problems: Vec<Problem> = Vec::new();
-        for finding in state.found.iter().filter(|f| self.planner.is_blocked(f)) {
-            let is_worse = finding
-                .about()
-                .any(|about| earlier.get(&about).is_none_or(|was| adds_reason(was, finding)));
-            if is_worse {
-                problems.push(Problem {
-                    object: place_of(finding),
-                    key: format!("{:?}", finding.about().collect::<Vec<_>>()),
-                    why: finding.detail.clone(),
-                });
-            }
-        }
+        let is_worse = |finding: &&Finding| {
+            let mut about = finding.about();
+            about.any(|about| earlier.get(&about).is_none_or(|was| adds_reason(was, finding)))
+        };
+        let blocked = state.found.iter().filter(|f| self.planner.is_blocked(f)).filter(is_worse);
+        let rejected = self.guarded.rejected(&state.snapshot, &state.found);
+        let mut problems: Vec<Problem> = blocked.chain(&rejected).map(Problem::of).collect();
         let effects = opened(contract, self.snapshot, &state.snapshot, interrupts)
             .into_iter()
             .chain(lost(contract, self.snapshot, &state.snapshot, interrupts));
@@ -258,7 +266,8 @@ impl<'a> Search<'a> {
         problems
     }
 
-    /// Rejects the statements that cause problems; returns whether there are any.
+    /// Rejects the statements that cause problems; returns whether there are any. Of a REVOKE of
+    /// several privileges, those that cause none are still revoked.
     fn reject(&mut self) -> bool {
         let problems = self.problems(&self.state);
         if problems.is_empty() {
@@ -275,6 +284,7 @@ impl<'a> Search<'a> {
         for (i, wanted) in std::mem::take(&mut self.chosen).into_iter().enumerate() {
             match why.get(&i) {
                 Some(why) => {
+                    kept.extend(self.parts(&wanted));
                     self.rejected.push(Rejected { statement: wanted.statement, why: why.clone() });
                 }
                 None => kept.push(wanted),
@@ -283,6 +293,15 @@ impl<'a> Search<'a> {
         self.chosen = kept;
         self.state = self.after(&self.chosen);
         true
+    }
+
+    /// Returns the parts of a statement that have not been rejected by themselves.
+    fn parts(&self, wanted: &Wanted) -> Vec<Wanted> {
+        let Statement::Acl(statement) = &wanted.statement else { return vec![] };
+        let parts = statement.parts().into_iter().map(Statement::Acl);
+        let is_rejected = |part: &Statement| self.rejected.iter().any(|r| r.statement == *part);
+        let with = |statement| Wanted { statement, findings: wanted.findings.clone() };
+        parts.filter(|part| !is_rejected(part)).map(with).collect()
     }
 
     /// Returns the statements about the objects with problems that cause these problems, by their

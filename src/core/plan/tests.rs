@@ -8,8 +8,9 @@ use crate::catalog::{
     Acl, AclItem, Body, BodyName, DefaultAcl, Membership, NameKind, Named, Oid, PUBLIC, Privileges,
     RelationKind, Snapshot,
 };
-use crate::contract::{Accept, Contract, RoleKind, Severity};
+use crate::contract::{Accept, Contract, GuardAction, RoleKind, Severity};
 use crate::finding::Finding;
+use crate::guard::Change;
 use crate::rules::testing::{Edit, World, edit};
 use crate::rules::{Context, RULES};
 use crate::sql::body::Language;
@@ -407,6 +408,58 @@ fn revoke_of_what_the_body_of_a_declared_routine_may_use_is_a_proposal() {
 }
 
 #[test]
+fn privileges_that_the_body_does_not_use_are_revoked() {
+    let (mut world, routine) = world_with_invoker();
+    let anon = world.role("anon").oid;
+    let read = Privileges::SELECT | Privileges::REFERENCES | Privileges::TRIGGER;
+    world.grant("public.plaintiff_contacts", anon, read);
+    world.grant("public.job_queue", anon, Privileges::WRITES);
+    let plan = |source: &str| {
+        let code = Code { texts: [(routine, text(source))].into(), ..Code::default() };
+        plan_with(&world, &code)
+    };
+    let revoke =
+        |words: &str, table: &str| format!("REVOKE {words} ON TABLE public.{table} FROM anon;");
+    for (source, revoked, proposed) in [
+        (
+            "SELECT FROM plaintiff_contacts; INSERT INTO job_queue",
+            [
+                revoke("REFERENCES, TRIGGER", "plaintiff_contacts"),
+                revoke("UPDATE, DELETE, TRUNCATE", "job_queue"),
+            ],
+            [revoke("INSERT", "job_queue"), revoke("SELECT", "plaintiff_contacts")],
+        ),
+        (
+            "DELETE FROM job_queue; UPDATE job_queue; SELECT FROM plaintiff_contacts; REFERENCES",
+            [revoke("TRIGGER", "plaintiff_contacts"), revoke("INSERT, TRUNCATE", "job_queue")],
+            [
+                revoke("UPDATE, DELETE", "job_queue"),
+                revoke("SELECT, REFERENCES", "plaintiff_contacts"),
+            ],
+        ),
+    ] {
+        let plan = plan(source);
+        let (steps, proposals): (Vec<&Step>, Vec<&Step>) =
+            plan.steps.iter().partition(|step| !step.is_proposal());
+        let steps: Vec<&str> = steps.iter().map(|step| step.statement.as_str()).collect();
+        assert!(
+            steps.len() == 2 && revoked.iter().all(|s| steps.contains(&s.as_str())),
+            "{:#?}",
+            statements(&plan)
+        );
+        assert_eq!(proposals.len(), 2, "{:#?}", statements(&plan));
+        for statement in proposed {
+            let end = format!("as this role.\n-- {statement}");
+            assert!(
+                proposals.iter().any(|step| step.statement.ends_with(&end)),
+                "{:#?}",
+                statements(&plan)
+            );
+        }
+    }
+}
+
+#[test]
 fn revoke_of_what_a_trigger_or_a_called_body_may_use_is_a_proposal() {
     let (mut world, routine) = world_with_invoker();
     let roles = ["anon", "authenticated"].map(|role| world.role(role).oid);
@@ -518,6 +571,70 @@ fn statement_that_opens_something_is_a_proposal() {
     // With the REVOKE in the same plan, it is.
     let all = Planner { wants: &|_| true, ..planner }.plan(&snapshot, &audit(&snapshot));
     assert!(statements(&all).contains(&"GRANT USAGE ON SCHEMA public TO anon;"));
+}
+
+/// Returns what the guard rejects of a change, one sentence each.
+fn rejected_by_guard(contract: &Contract, before: &Snapshot, after: &Snapshot) -> Vec<String> {
+    let (old, new) = (Access::new(before), Access::new(after));
+    let old = Context::new(contract, before, &old, &|| {});
+    let new = Context::new(contract, after, &new, &|| {});
+    let change = Change::new(&old, &new);
+    let regressions = RULES.iter().flat_map(|rule| change.regressions(rule));
+    let blocked = regressions.filter(|worse| worse.action == GuardAction::Block);
+    blocked.map(|worse| worse.finding.detail).collect()
+}
+
+/// A client that is a member of the role for which EXECUTE is declared could call the routine.
+#[test]
+fn statement_that_the_guard_would_reject_is_a_proposal() {
+    let mut world = World::conforming();
+    world.grant_role("service_role", "anon");
+    let worker = world.role("service_role").oid;
+    let routine = world.routine("complete_outbox_message");
+    routine.security_definer = false;
+    routine.acl.as_mut().unwrap().retain(|item| item.grantee != worker);
+    let (contract, snapshot) = (world.contract.clone(), world.snapshot.clone().complete());
+    let audit = |snapshot: &Snapshot| findings(&contract, snapshot);
+    let of_routines = |f: &Finding| f.rule.id == "routine_privileges";
+    let plan = |runner: &str| {
+        let runner = snapshot.role_named(runner).unwrap().oid;
+        let planner = Planner { wants: &of_routines, ..planner(&contract, &audit, runner) };
+        planner.plan(&snapshot, &audit(&snapshot))
+    };
+    let grant =
+        "GRANT EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) TO service_role;";
+    assert_eq!(statements(&plan("root")), ["REVOKE service_role FROM anon;", grant]);
+    let owner = plan("postgres");
+    assert!(owner.steps.iter().all(Step::is_proposal), "{:#?}", statements(&owner));
+    let proposal = format!(
+        "-- These statements have another effect:\n\
+         -- Role \"anon\" has EXECUTE on function ops.complete_outbox_message(uuid) through \
+         membership in \"service_role\", which the contract does not declare.\n-- {grant}"
+    );
+    assert!(statements(&owner).contains(&proposal.as_str()), "{:#?}", statements(&owner));
+}
+
+/// The routine is declared for a group, and its member can call it through PUBLIC already.
+#[test]
+fn execute_of_a_group_takes_the_place_of_that_of_public() {
+    let mut world = World::conforming();
+    world.grant_role("service_role", "anon");
+    let routine = world.routine("complete_outbox_message");
+    (routine.security_definer, routine.acl) = (false, None);
+    let (contract, snapshot) = (world.contract.clone(), world.snapshot.clone().complete());
+    let audit = |snapshot: &Snapshot| findings(&contract, snapshot);
+    let runner = snapshot.role_named("root").unwrap().oid;
+    let of_public = |f: &Finding| f.rule.id == "routine_executable_by_public";
+    let planner = Planner { wants: &of_public, ..planner(&contract, &audit, runner) };
+    let plan = planner.plan(&snapshot, &audit(&snapshot));
+    assert_eq!(
+        statements(&plan),
+        [
+            "GRANT EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) TO \
+             service_role;",
+            "REVOKE EXECUTE ON ROUTINE ops.complete_outbox_message(pg_catalog.uuid) FROM PUBLIC;",
+        ]
+    );
 }
 
 /// Applies an edit of kinds that [`World::edit`] does not contain.
@@ -684,6 +801,8 @@ proptest! {
             );
         }
         let mut found = findings(&contract, &after);
+        let rejected = rejected_by_guard(&contract, &before, &after);
+        prop_assert!(rejected.is_empty(), "{rejected:#?}\n{:#?}", statements(&plan));
         found.retain(|f| f.severity > Severity::Info);
         for finding in &found {
             let text = format!("{} {}", finding.rule.id, finding.detail);
