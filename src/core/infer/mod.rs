@@ -3,8 +3,9 @@
 //! In mode [`Mode::Strict`], privileges that are probably not intended are omitted, so the first
 //! audit under the contract reports them: tables that clients can access without row security,
 //! policies that are always true for a client, routines with an unsafe search_path, privileges of
-//! PUBLIC, privileges given by GRANT ALL or by default privileges, and privileges that a client has
-//! through membership in another role.
+//! PUBLIC, privileges given by GRANT ALL or by default privileges, writes to views, and privileges
+//! that a client has through membership in another role. What row security restricts is declared
+//! however it was granted: on tables, and SELECT on the views that read them as the caller.
 //!
 //! In mode [`Mode::AsIs`], what exists is declared, and only what no declaration should express is
 //! omitted. [`exempt`] writes an exemption for each finding that remains.
@@ -20,6 +21,7 @@ mod mode;
 mod needed;
 mod objects;
 mod roles;
+mod views;
 
 pub use failing::{LeftOut, Outcomes};
 pub use mode::Mode;

@@ -10,7 +10,7 @@ use crate::rules::testing::{World, edit};
 use proptest::prelude::*;
 
 /// Returns the strict contract for a world, and the findings under it with a severity above info.
-fn inferred(world: &World) -> (Contract, Vec<Finding>) {
+pub(super) fn inferred(world: &World) -> (Contract, Vec<Finding>) {
     inferred_in(Mode::Strict, world)
 }
 
@@ -46,7 +46,7 @@ fn lines(found: &[Finding]) -> Vec<String> {
 
 /// Returns a world without policies that are always true for a client, and without privileges of
 /// clients in schemas on which they have no USAGE.
-fn strict_world() -> World {
+pub(super) fn strict_world() -> World {
     let mut world = World::conforming();
     let clients = [world.role("anon").oid, world.role("authenticated").oid];
     let unusable = world.relation("ops.v_batch_performance");
