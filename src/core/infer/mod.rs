@@ -25,15 +25,16 @@ mod views;
 
 pub use failing::{LeftOut, Outcomes};
 pub use mode::Mode;
+pub use roles::ToConfirm;
 
 use crate::access::Access;
-use crate::catalog::{Privileges, Schema, Snapshot};
+use crate::catalog::{Privileges, Role, Schema, Snapshot};
 use crate::contract::{Accept, Contract, Platform, SchemaDecl, SecurityDefinerDecl, matches};
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
 use failing::Failing;
 use roles::Roles;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Returns the contract from which [`infer`] starts: `base`, with `schemas` as the governed schemas
 /// and without declared objects. The declared roles of `base` remain, because the catalog does not
@@ -231,10 +232,26 @@ fn minimal_path(cx: &Context<'_>) -> Vec<String> {
     if known.iter().all(governed) { known.clone() } else { catalog_only() }
 }
 
-/// Returns the undeclared roles that an inferred contract declares as workers, with the reasons.
+/// Returns which of these roles have members that can log in and inherit their privileges, with the
+/// names of those that are not among the roles themselves. What is revoked from the role, they lose
+/// as well.
 #[must_use]
-pub fn inferred_workers(cx: &Context<'_>) -> Vec<(String, &'static str)> {
-    Roles::of(cx).inferred_workers()
+pub fn heirs(cx: &Context<'_>, roles: &BTreeSet<&str>) -> Vec<(String, Vec<String>)> {
+    let heirs_of = |role: &Role| -> Vec<String> {
+        let members = roles::members_that_log_in(cx, role).map(|member| member.name.clone());
+        members.filter(|name| !roles.contains(name.as_str())).collect()
+    };
+    let roles = roles.iter().filter_map(|name| cx.snapshot.role_named(name));
+    roles
+        .map(|role| (role.name.clone(), heirs_of(role)))
+        .filter(|(_, heirs)| !heirs.is_empty())
+        .collect()
+}
+
+/// Returns the undeclared roles whose inferred kind a person should confirm, in order of name.
+#[must_use]
+pub fn roles_to_confirm(cx: &Context<'_>) -> Vec<ToConfirm> {
+    Roles::of(cx).to_confirm(cx)
 }
 
 /// Declares USAGE for the roles that were granted it, and, on a schema on which PUBLIC has it, for

@@ -174,8 +174,8 @@ mod tests {
     #[test]
     fn select_through_two_views_is_declared_where_row_security_restricts_it() {
         let mut world = reading(TABLE);
-        let [outer_reads, inner_reads] =
-            [OTHER_VIEW, TABLE].map(|name| vec![Use::Column(world.relation(name).oid, "id".into())]);
+        let [outer_reads, inner_reads] = [OTHER_VIEW, TABLE]
+            .map(|name| vec![Use::Column(world.relation(name).oid, "id".into())]);
         set(&mut world, &[(VIEW, outer_reads), (OTHER_VIEW, inner_reads)]);
         for (outer, inner, expected) in [
             (true, true, READS),
@@ -205,8 +205,7 @@ mod tests {
                 privileges: by_default,
                 grantable: Privileges::NONE,
             };
-            let defaults =
-                DefaultAcl { role: owner, schema, object_type: b'r', acl: vec![item] };
+            let defaults = DefaultAcl { role: owner, schema, object_type: b'r', acl: vec![item] };
             world.snapshot.default_acls = vec![defaults];
             assert_eq!(declared(&world, READS | Privileges::INSERT), expected, "{by_default}");
         }
