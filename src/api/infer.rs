@@ -222,8 +222,8 @@ fn report_failing(left_out: &[LeftOut]) {
 }
 
 /// Reports what the contract does not declare: the number of findings of each rule, as
-/// `ops.load_contract()` counts them, with the roles that they are about, and the roles that
-/// inherit the privileges of these.
+/// `ops.load_contract()` counts them; of errors and warnings, which a plan fixes, also the roles that
+/// they are about, and the roles that inherit the privileges of these.
 fn report_left_out(cx: &Context<'_>, left_out: &[Finding], mode: Mode) {
     let mut kinds: Vec<(Severity, &str, usize, BTreeSet<&str>)> = Vec::new();
     for finding in left_out {
@@ -234,7 +234,9 @@ fn report_left_out(cx: &Context<'_>, left_out: &[Finding], mode: Mode) {
             kinds.len() - 1
         });
         kinds[place].2 += 1;
-        kinds[place].3.extend(finding.roles.iter().map(String::as_str));
+        if finding.severity > Severity::Info {
+            kinds[place].3.extend(finding.roles.iter().map(String::as_str));
+        }
     }
     let total = left_out.len();
     if total == 0 {

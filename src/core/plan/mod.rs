@@ -2,6 +2,7 @@
 
 mod completion;
 pub mod effects;
+mod mentioned;
 mod order;
 mod rights;
 mod search;
@@ -11,6 +12,7 @@ mod undo;
 mod uses;
 
 pub use completion::Completer;
+pub use mentioned::Mentioned;
 pub use search::Planner;
 pub use step::{Risk, Step};
 pub use uses::{Code, Text, Uses};
