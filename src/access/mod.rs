@@ -9,10 +9,12 @@ pub mod named;
 mod objects;
 mod probe;
 mod statement;
+mod texts;
 
 pub use objects::{Callable, Objects, unusable};
 pub use probe::Probe;
 pub use statement::{Statement, forms};
+pub use texts::{Texts, Told};
 
 use crate::catalog;
 use crate::pg::heap::State;

@@ -1,11 +1,11 @@
 //! The part of the catalog that statements are about, and the statements as the core checks them.
 
-use super::Required;
+use super::{Required, Told};
 use crate::catalog;
 use crate::pg::heap::State;
 use crate::query::{self, Needs};
 use dragonfly_core::catalog::{Oid, Privileges, Relation, RelationKind, Routine, Snapshot};
-use dragonfly_core::explain::{Attempt, Body, Called, Checks, Execution, Need};
+use dragonfly_core::explain::{Attempt, Body, Called, Checks, Execution, Need, TextBody};
 use dragonfly_core::sql::printable;
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,6 +21,7 @@ impl Objects {
         self.relations.extend(needs.needs.iter().map(|need| need.relation));
         self.routines.extend(needs.calls.iter().map(|call| call.routine));
         self.routines.extend(needs.bodies.iter().map(|body| body.routine));
+        self.routines.extend(needs.texts.iter().map(|(routine, _)| *routine));
         needs.bodies.iter().for_each(|body| self.add(&body.needs));
     }
 
@@ -73,7 +74,7 @@ impl<'s> Callable<'s> {
         let mut checks = self.checks(needs);
         named_first(&mut checks.needs, relation.oid);
         let (bodies, impossible) = (self.bodies(needs), impossible.clone());
-        Attempt { relation, checks, bodies, impossible, unusable }
+        Attempt { relation, checks, bodies, texts: vec![], impossible, unusable }
     }
 
     /// Returns a call of a routine for the core.
@@ -84,8 +85,25 @@ impl<'s> Callable<'s> {
             calls: self.calls(needs),
             defaults: self.checks(defaults),
             bodies: self.bodies(needs),
+            texts: vec![],
             impossible: impossible.clone(),
         }
+    }
+
+    /// Returns the texts that `role` runs by a statement, in the order of the calls. `told` has
+    /// what is known about them, by routine and role.
+    pub fn texts(
+        &self,
+        needs: &Needs,
+        role: Oid,
+        told: &HashMap<(Oid, Oid), Told>,
+    ) -> Vec<TextBody<'s>> {
+        let text = |(routine, runs_as): &(Oid, Option<Oid>)| {
+            let Told { names_objects, missing } =
+                told.get(&(*routine, runs_as.unwrap_or(role))).cloned()?;
+            Some(TextBody { routine: self.get(*routine)?, names_objects, missing })
+        };
+        needs.texts.iter().filter_map(text).collect()
     }
 
     fn checks(&self, needs: &Needs) -> Checks<'s> {

@@ -118,7 +118,8 @@ fn assert_security(call: Call) -> pg_sys::Datum {
     reject_empty_contract();
     let found = audit::findings(&Filter::new(RULES.to_vec(), min_severity));
     if !found.is_empty() {
-        let findings = if found.len() == 1 { "finding" } else { "findings" };
+        let (findings, them) =
+            if found.len() == 1 { ("finding", "it") } else { ("findings", "them") };
         Report {
             message: format!(
                 "database does not conform to its security contract: {} {findings}",
@@ -126,8 +127,8 @@ fn assert_security(call: Call) -> pg_sys::Datum {
             ),
             detail: lines(found.iter(), SHOWN),
             hint: format!(
-                "SELECT * FROM ops.audit_security(min_severity => '{}') lists them with the SQL \
-                 that fixes them.",
+                "SELECT * FROM ops.audit_security(min_severity => '{}') lists {them} with the SQL \
+                 that fixes {them}.",
                 min_severity.as_str()
             ),
         }

@@ -232,10 +232,10 @@ fn report(contract: &Contract, Counts { total, added, removed }: Counts) {
         detail: String::new(),
         hint: match added {
             0 => String::new(),
-            _ => {
-                "SELECT * FROM ops.audit_security() lists them; the guard blocks regressions only."
-                    .into()
-            }
+            _ => format!(
+                "SELECT * FROM ops.audit_security() lists {}; the guard blocks regressions only.",
+                if total == 1 { "it" } else { "them" }
+            ),
         },
     }
     .notice();

@@ -3,23 +3,28 @@
 use super::argument;
 use super::postgrest::authenticator_of;
 use crate::access::named::{Found, Names, Nothing, invalid_name};
-use crate::access::{Callable, Objects, Required, Statement, forms, is_too_complex, unusable};
+use crate::access::{
+    Callable, Objects, Required, Statement, Texts, Told, forms, is_too_complex, unusable,
+};
 use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::heap::{State, interrupts};
 use crate::pg::inert::Trust;
 use crate::pg::lock_timeout;
 use crate::pg::report::{Report, unknown_argument};
-use crate::query;
+use crate::query::{self, Needs};
 use crate::store::Installation;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{ObjectId, Oid, Privileges, RelationKind, Snapshot};
+use dragonfly_core::contract::Contract;
 use dragonfly_core::explain::{
-    Form, Link, Missing, Named, Question, Subject, SubjectKind, Variant, explain, parse,
+    Attempt, Execution, Form, Link, Missing, Named, Question, Subject, SubjectKind, Variant,
+    explain, parse,
 };
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::{printable, safe_ident, safe_qualified};
 use pgrx::{PgSqlErrorCode, pg_sys};
+use std::collections::HashMap;
 
 sql_function!(
     /// `ops.explain_access(role name, object text, privilege text DEFAULT NULL,
@@ -74,12 +79,17 @@ fn answer(
     let access = Access::new(&snapshot);
     let cx = Context::new(&contract, &snapshot, &access, &interrupts);
     let callable = Callable::of(&snapshot);
+    let runner = snapshot.role_named(role).map(|role| role.oid).unwrap_or_default();
+    let told = told(&state, &contract, &required.plain.needs, runner);
+    let texts = callable.texts(&required.plain.needs, runner, &told);
     let wanted = asked.privilege;
     let subject = match &asked.found {
         Found::Schema(oid) => snapshot.schema(*oid).map(Subject::Schema),
         Found::Routine(oid) => {
             let execution = |routine| callable.execution(routine, &required.plain);
-            callable.get(*oid).map(|routine| Subject::Routine(execution(routine)))
+            callable
+                .get(*oid)
+                .map(|routine| Subject::Routine(Execution { texts, ..execution(routine) }))
         }
         Found::Relation(oid, _) => snapshot.relation(*oid).map(|relation| {
             let attempt = |required: &Required| {
@@ -88,7 +98,7 @@ fn answer(
             let variant =
                 |(form, required): &(Form, _)| Variant { form: *form, attempt: attempt(required) };
             let variants = required.forms.iter().map(variant).collect();
-            Subject::Relation(attempt(&required.plain), variants)
+            Subject::Relation(Attempt { texts, ..attempt(&required.plain) }, variants)
         }),
         Found::Nothing(Nothing { schema, object, existing }) => Some(Subject::Missing(Missing {
             schema: schema.and_then(|schema| snapshot.schema(schema)),
@@ -101,6 +111,13 @@ fn answer(
         Subject::Missing(Missing { object: asked.name.clone(), ..Missing::default() })
     });
     explain(&cx, &Question { role, authenticator, owns_objects, privilege: wanted, subject })
+}
+
+/// Tells about the texts that a statement of a role runs, by routine and role.
+fn told(state: &State, contract: &Contract, needs: &Needs, role: Oid) -> HashMap<(Oid, Oid), Told> {
+    let routines = needs.texts.iter().map(|(routine, _)| *routine).collect();
+    let runs = needs.texts.iter().map(|(routine, by)| (*routine, by.unwrap_or(role)));
+    Texts::read(state, &routines).tell(contract, runs)
 }
 
 /// Statements on relations whose rules make more of them are not read.

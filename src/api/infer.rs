@@ -15,17 +15,19 @@ use crate::store::contract::highest_version;
 use crate::store::exemptions::Current;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
-use dragonfly_core::contract::{Contract, Severity};
+use dragonfly_core::contract::{Contract, RoleKind, Severity};
 use dragonfly_core::doctor::AccessName;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::infer::exempt::{Remaining, remaining};
 use dragonfly_core::infer::{
-    DefinerPaths, Inferred, LeftOut, Mode, infer, inferred_workers, seed, with_preset,
+    DefinerPaths, Inferred, LeftOut, Mode, ToConfirm, heirs, infer, roles_to_confirm, seed,
+    with_preset,
 };
 use dragonfly_core::rules::Context;
-use dragonfly_core::sql::{printable, quote_literal};
+use dragonfly_core::sql::{listed, printable, quote_literal};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use semver::Version;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 sql_function!(
@@ -55,13 +57,13 @@ fn infer_contract(call: Call) -> pg_sys::Datum {
         declared::outcomes(cx, &state, accesses, &LockTimeout::default())
     };
     let Inferred { contract, left_out: failing } = infer(&cx, &next.to_string(), mode, &ask);
-    report_workers(&inferred_workers(&cx));
+    report_kinds(&roles_to_confirm(&cx));
     if contract.security_definer.accept_empty && !seed.security_definer.accept_empty {
         report_empty_paths(&DefinerPaths::of(&cx));
     }
     report_failing(&failing);
     let current = Current::read(&state, &own, Freshness::Fresh);
-    report_left_out(&audit::reported_in(&contract, &snapshot, &current), mode);
+    report_left_out(&cx, &audit::reported_in(&contract, &snapshot, &current), mode);
     json_datum(&serde_json::to_value(contract).expect("a contract is JSON"))
 }
 
@@ -131,22 +133,37 @@ fn existing(mut wanted: Vec<String>, present: &Snapshot) -> Vec<String> {
 }
 
 /// Reports which roles were classified as workers, because fewer rules apply to workers than to
-/// clients.
-fn report_workers(roles: &[(String, &'static str)]) {
+/// clients, and as clients although nothing shows it, because they lose more.
+fn report_kinds(roles: &[ToConfirm]) {
+    report_kind(roles, RoleKind::Worker, |subject| {
+        format!(
+            "If requests from outside can become {subject}, change its kind to \"client\" and \
+             review the contract again."
+        )
+    });
+    report_kind(roles, RoleKind::Client, |subject| {
+        format!(
+            "If a service uses {subject}, change its kind to \"worker\", load the contract and infer \
+             it again: in strict mode, fewer privileges of clients are declared."
+        )
+    });
+}
+
+fn report_kind(roles: &[ToConfirm], kind: RoleKind, hint: fn(&str) -> String) {
+    let roles: Vec<&ToConfirm> = roles.iter().filter(|role| role.kind == kind).collect();
     if roles.is_empty() {
         return;
     }
-    let lines: Vec<String> =
-        roles.iter().map(|(role, why)| format!("\"{}\" {why}.", printable(role))).collect();
+    let line = |of: &&ToConfirm| format!("\"{}\" {}.", printable(&of.role), of.why);
+    let lines: Vec<String> = roles.iter().map(line).collect();
+    let word = kind.as_str();
     Report {
         message: match roles.len() {
-            1 => "1 undeclared role was classified as a worker".to_owned(),
-            n => format!("{n} undeclared roles were classified as workers"),
+            1 => format!("1 undeclared role was classified as a {word}"),
+            n => format!("{n} undeclared roles were classified as {word}s"),
         },
         detail: lines.join("\n"),
-        hint: "If requests from outside can become such a role, change its kind to \"client\" and \
-               review the contract again."
-            .into(),
+        hint: hint(if roles.len() == 1 { "the role" } else { "such a role" }),
     }
     .notice();
 }
@@ -205,34 +222,49 @@ fn report_failing(left_out: &[LeftOut]) {
 }
 
 /// Reports what the contract does not declare: the number of findings of each rule, as
-/// `ops.load_contract()` counts them.
-fn report_left_out(left_out: &[Finding], mode: Mode) {
-    let mut counts: Vec<(Severity, &str, usize)> = Vec::new();
+/// `ops.load_contract()` counts them; of errors and warnings, which a plan fixes, also the roles that
+/// they are about, and the roles that inherit the privileges of these.
+fn report_left_out(cx: &Context<'_>, left_out: &[Finding], mode: Mode) {
+    let mut kinds: Vec<(Severity, &str, usize, BTreeSet<&str>)> = Vec::new();
     for finding in left_out {
         let kind = (finding.severity, finding.rule.id);
-        match counts.iter_mut().find(|(severity, rule, _)| (*severity, *rule) == kind) {
-            Some((_, _, count)) => *count += 1,
-            None => counts.push((finding.severity, finding.rule.id, 1)),
+        let place = kinds.iter().position(|(severity, rule, ..)| (*severity, *rule) == kind);
+        let place = place.unwrap_or_else(|| {
+            kinds.push((kind.0, kind.1, 0, BTreeSet::new()));
+            kinds.len() - 1
+        });
+        kinds[place].2 += 1;
+        if finding.severity > Severity::Info {
+            kinds[place].3.extend(finding.roles.iter().map(String::as_str));
         }
     }
-    let total: usize = counts.iter().map(|(_, _, count)| count).sum();
+    let total = left_out.len();
     if total == 0 {
         return;
     }
-    let lines: Vec<String> = counts
-        .iter()
-        .map(|(severity, rule, count)| format!("{} {rule}: {count}", severity.as_str()))
-        .collect();
+    let line = |(severity, rule, count, roles): &(Severity, &str, usize, BTreeSet<&str>)| {
+        let severity = severity.as_str();
+        let of = if roles.is_empty() { String::new() } else { format!(" ({})", names(roles)) };
+        format!("{severity} {rule}: {count}{of}")
+    };
+    let mut lines: Vec<String> = kinds.iter().map(line).collect();
+    let roles: BTreeSet<&str> = kinds.iter().flat_map(|(.., roles)| roles).copied().collect();
+    for (role, heirs) in heirs(cx, &roles) {
+        let heirs: BTreeSet<&str> = heirs.iter().map(String::as_str).collect();
+        let verb = if heirs.len() == 1 { "inherits" } else { "inherit" };
+        let role = printable(&role);
+        lines.push(format!("{} {verb} the privileges of \"{role}\".", names(&heirs)));
+    }
+    let them = if total == 1 { "it" } else { "them" };
     let hint = match mode {
-        Mode::Strict => {
-            "SELECT * FROM ops.audit_contract(ops.infer_contract(...)) lists them with the SQL \
-             that fixes them. Declare what is intended, or use mode => 'as_is' to declare what \
+        Mode::Strict => format!(
+            "SELECT * FROM ops.audit_contract(ops.infer_contract(...)) lists {them} with the SQL \
+             that fixes {them}. Declare what is intended, or use mode => 'as_is' to declare what \
              exists."
-        }
-        Mode::AsIs => {
-            "After ops.load_contract(), SELECT * FROM ops.infer_exemptions() lists the errors and \
-             warnings with a statement that exempts each, the worst first."
-        }
+        ),
+        Mode::AsIs => "After ops.load_contract(), SELECT * FROM ops.infer_exemptions() lists the \
+                       errors and warnings with a statement that exempts each, the worst first."
+            .to_owned(),
     };
     Report {
         message: match total {
@@ -240,9 +272,22 @@ fn report_left_out(left_out: &[Finding], mode: Mode) {
             n => format!("{n} findings would remain under the inferred contract"),
         },
         detail: lines.join("\n"),
-        hint: hint.into(),
+        hint,
     }
     .notice();
+}
+
+/// Returns the names of roles as a list, of many the first ones.
+fn names(roles: &BTreeSet<&str>) -> String {
+    let quoted = |role: &&str| match *role {
+        "PUBLIC" => "PUBLIC".to_owned(),
+        role => format!("\"{}\"", printable(role)),
+    };
+    let mut names: Vec<String> = roles.iter().take(SHOWN).map(quoted).collect();
+    if roles.len() > SHOWN {
+        names.push(format!("{} others", roles.len() - SHOWN));
+    }
+    listed(&names)
 }
 
 sql_function!(

@@ -47,8 +47,8 @@ pub use objects::{
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,
-    definer, has_expressions, named as routines_named, owner as routine_owner, quoted_path,
-    validator, with_argument as routines_with_argument,
+    definer, has_expressions, has_text, named as routines_named, owner as routine_owner,
+    quoted_path, validator, with_argument as routines_with_argument,
     with_argument_in as routines_with_argument_in,
 };
 pub use server_objects::read as server_objects;
@@ -56,7 +56,7 @@ pub use snapshot::{
     Concerning, around, base, concerning, current_base, for_paths, forget_base, full, objects_of,
     part, routine, with_users,
 };
-pub use texts::code;
+pub use texts::{code, named as objects_named, of as texts_of};
 pub use type_name::is_renamed as type_is_renamed;
 pub use types::type_running_code;
 

@@ -79,6 +79,8 @@ impl Columns {
 
 /// The language `sql` (pg_language.dat).
 const SQL: Oid = 14;
+/// The language C (pg_language.dat).
+const C: Oid = 13;
 /// The language internal (pg_language.dat).
 const INTERNAL: Oid = 12;
 
@@ -274,6 +276,15 @@ pub fn argument_type_oids(state: &State, routine: Oid) -> Vec<Oid> {
 /// Returns the owner of a SECURITY DEFINER routine; `None` for other routines.
 pub fn definer(state: &State, routine: Oid) -> Option<Oid> {
     is_definer(state, routine).then(|| owner(state, routine)).flatten()
+}
+
+/// Whether the body of a routine is text, which only its execution interprets: neither parsed nor in
+/// C.
+pub fn has_text(state: &State, routine: Oid) -> bool {
+    let by = oids::PROC_BY_OID;
+    of_row(state, by, routine, "prosqlbody", |row, c| row.is_null(c)) == Some(true)
+        && of_row(state, by, routine, "prolang", |row, c| ![INTERNAL, C].contains(&row.oid(c)))
+            == Some(true)
 }
 
 /// Whether a routine has a parsed body (BEGIN ATOMIC), or defaults of arguments.

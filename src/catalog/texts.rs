@@ -3,10 +3,11 @@
 
 use super::policies::asks_memberships;
 use super::{bodies, oids};
-use crate::pg::heap::{State, Table};
+use crate::pg::heap::{Row, State, Table, interrupts};
 use dragonfly_core::catalog::{Oid, PG_CATALOG};
 use dragonfly_core::plan::{Code, Text};
 use pgrx::pg_sys;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Reads the texts of routines whose names are looked up when they run, the triggers, the
 /// operators, and the views that ask for memberships.
@@ -54,6 +55,55 @@ pub fn code(state: &State) -> Code {
         }
     });
     code
+}
+
+/// Reads the texts of some routines, those without text omitted.
+pub fn of(state: &State, routines: &BTreeSet<Oid>) -> HashMap<Oid, Text> {
+    let languages = bodies::languages(state);
+    let table = Table::open(oids::PG_PROC);
+    let (oid, language, text, parsed) = (
+        table.column("oid"),
+        table.column("prolang"),
+        table.column("prosrc"),
+        table.column("prosqlbody"),
+    );
+    let mut texts = HashMap::new();
+    for routine in routines {
+        interrupts();
+        table.lookup(state, oids::PG_PROC_OID_INDEX, &[(oid, *routine)], |row| {
+            if row.is_null(parsed)
+                && let Some(language) = languages.get(&row.oid(language))
+                && let Some(source) = row.text(text)
+            {
+                texts.insert(*routine, Text { language: *language, source });
+            }
+        });
+    }
+    texts
+}
+
+/// Returns the relations and routines that have one of some names, except those of the system
+/// catalog.
+pub fn named(state: &State, names: &HashSet<String>) -> (Vec<Oid>, Vec<Oid>) {
+    let of = |catalog, name, schema, is_meant: &dyn Fn(&Row<'_>, &Table) -> bool| {
+        let table = Table::open(catalog);
+        let (oid, name, schema) = (table.column("oid"), table.column(name), table.column(schema));
+        let mut found = Vec::new();
+        table.scan(state, |row| {
+            if names.contains(row.borrowed_name(name).as_ref())
+                && row.oid(schema) != PG_CATALOG
+                && is_meant(&row, &table)
+            {
+                found.push(row.oid(oid));
+            }
+        });
+        found
+    };
+    let has_name = |row: &Row<'_>, table: &Table| {
+        matches!(row.char(table.column("relkind")), b'r' | b'p' | b'f' | b'v' | b'm' | b'S')
+    };
+    let relations = of(oids::PG_CLASS, "relname", "relnamespace", &has_name);
+    (relations, of(oids::PG_PROC, "proname", "pronamespace", &|_, _| true))
 }
 
 /// Returns table and function of every trigger, except those of foreign keys.

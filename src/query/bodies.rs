@@ -37,7 +37,7 @@ impl Reader {
         interrupts();
         // SAFETY: raises an error where the stack is too deep.
         unsafe { pg_sys::check_stack_depth() };
-        let Some(text) = self.parsed_body(routine) else { return };
+        let Some(text) = self.parsed_body(routine) else { return self.text(routine, caller) };
         let runs_as = catalog::definer(&self.state, routine).or(caller);
         if !seen.insert((routine, runs_as)) {
             return;
@@ -60,6 +60,18 @@ impl Reader {
             for (routine, caller) in self.entered.take() {
                 self.body(routine, caller, seen, found);
             }
+        }
+    }
+
+    /// Records a routine whose body is text.
+    fn text(&self, routine: Oid, caller: Option<Oid>) {
+        if routine < FIRST_UNPINNED || !catalog::has_text(&self.state, routine) {
+            return;
+        }
+        let found = (routine, catalog::definer(&self.state, routine).or(caller));
+        let mut texts = self.texts.borrow_mut();
+        if !texts.contains(&found) {
+            texts.push(found);
         }
     }
 

@@ -154,7 +154,7 @@ fn reading(role: Oid, trust: &Trust, read: impl FnOnce(&Reader)) -> Result<Needs
             let reader = Reader::new(role);
             read(&reader);
             let bodies = reader.bodies();
-            Needs { bodies, ..reader.needs.into_inner() }
+            Needs { bodies, texts: reader.texts.take(), ..reader.needs.into_inner() }
         })
     };
     let (outcome, blocked) = inert(trust, || subtransaction::rolled_back(work));

@@ -23,6 +23,9 @@ pub struct Needs {
     pub unresolved: Vec<String>,
     /// The statements in the parsed bodies of the routines that it calls, in their order.
     pub bodies: Vec<Body>,
+    /// The routines with a body that only its execution interprets, which it calls, each with the
+    /// role that runs the body, where that is not the role that runs the statement.
+    pub texts: Vec<(Oid, Option<Oid>)>,
 }
 
 impl Needs {
@@ -81,6 +84,8 @@ pub(super) struct Reader {
     /// The routines that have been called, with the role that calls them, and whose bodies have not
     /// been read yet.
     pub(super) entered: RefCell<Vec<(Oid, Option<Oid>)>>,
+    /// The routines of [`Needs::texts`].
+    pub(super) texts: RefCell<Vec<(Oid, Option<Oid>)>>,
 }
 
 impl Reader {
@@ -88,6 +93,7 @@ impl Reader {
         Self {
             role,
             entered: RefCell::default(),
+            texts: RefCell::default(),
             state: State::now(),
             needs: RefCell::default(),
             moment: Cell::new(Moment::Start),

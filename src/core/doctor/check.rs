@@ -30,6 +30,9 @@ pub struct Probes<'a> {
     pub routine: &'a dyn Fn(&Routine) -> Outcome,
     /// Whether the server allows an access that the contract declares.
     pub access: &'a dyn Fn(&DeclaredAccess) -> AccessOutcome,
+    /// A sentence about what the body of a routine mentions, if it is text, that the role may not
+    /// use as which it runs in a declared access.
+    pub text: &'a dyn Fn(&DeclaredAccess) -> Option<String>,
     /// Called repeatedly; may unwind when the user cancels.
     pub interrupts: &'a dyn Fn(),
 }

@@ -99,9 +99,10 @@ fn audit(findings: &[Finding]) -> Check {
         detail: match (errors, warnings) {
             (0, 0) => "The database conforms to its contract.".into(),
             _ => format!(
-                "{} and {}: ops.audit_security() lists them.",
+                "{} and {}: ops.audit_security() lists {}.",
                 of(errors, "error"),
-                of(warnings, "warning")
+                of(warnings, "warning"),
+                if errors + warnings == 1 { "it" } else { "them" }
             ),
         },
         fix: (errors > 0).then(|| "SELECT * FROM ops.apply_golden_sql();".to_owned()),

@@ -314,7 +314,17 @@ fn function(
     };
     let accesses = executions_of(cx, routine);
     let failing = failing(cx, routine.schema, &accesses, probes, &has_execute);
-    add_failing(cx, check, failing)
+    let mut check = add_failing(cx, check, failing);
+    // Whether the body gets there is known only when it runs.
+    let mut missing: Vec<String> = accesses.iter().filter_map(|of| (probes.text)(of)).collect();
+    missing.sort();
+    missing.dedup();
+    if !missing.is_empty() {
+        let missing = missing.join(" ");
+        check.detail +=
+            &format!(" Its body is text, which is checked only when it runs. {missing}");
+    }
+    check
 }
 
 fn relation<'a>(cx: &'a Context<'_>, schema: &str, name: &str) -> Option<&'a Relation> {

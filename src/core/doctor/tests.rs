@@ -23,6 +23,7 @@ fn all_working() -> Probes<'static> {
         view: &|_| Outcome::Works,
         routine: &|_| Outcome::Works,
         access: &|_| AccessOutcome::Works,
+        text: &|_| None,
         interrupts: &|| {},
     }
 }
@@ -46,6 +47,20 @@ fn store(world: &mut World, name: &str, value: &str, is_of_database: bool) {
         value: value.into(),
     };
     world.snapshot.settings.push(setting);
+}
+
+#[test]
+fn what_a_text_mentions_and_a_role_lacks_is_told_and_no_failure() {
+    let missing = |access: &DeclaredAccess| {
+        let is_of_routine = matches!(access.target, Target::Routine(_));
+        is_of_routine.then(|| "Role \"anon\" does not have SELECT on table t.".to_owned())
+    };
+    let lines = examined(&conforming(), &Probes { text: &missing, ..all_working() });
+    let told = "Its body is text, which is checked only when it runs. Role \"anon\" does not have \
+                SELECT on table t.";
+    let found = lines.iter().find(|l| l.starts_with("ok function api.queue_job()")).unwrap();
+    assert!(found.ends_with(told), "{found}");
+    assert!(lines.iter().all(|line| line.starts_with("ok ")), "{lines:#?}");
 }
 
 #[test]
@@ -92,15 +107,7 @@ fn doctor_reports_problems_with_their_fixes() {
         }
     };
     store(&mut world, "pgrst.db_schemas", "public, api, nowhere", false);
-    let lines = examined(
-        &world,
-        &Probes {
-            view: &fails,
-            routine: &|_| Outcome::Works,
-            access: &|_| AccessOutcome::Works,
-            interrupts: &|| {},
-        },
-    );
+    let lines = examined(&world, &Probes { view: &fails, ..all_working() });
     let wrong: Vec<&String> = lines.iter().filter(|l| l.starts_with("NO ")).collect();
     assert_eq!(
         wrong,

@@ -23,7 +23,7 @@ mod tests;
 pub use name::{Named, Noun, arguments, bare_type, parse, types_of_argument};
 pub use question::{
     Attempt, Body, Called, Cause, Checks, Denial, Execution, Form, Link, Missing, Moment, Need,
-    Question, Subject, SubjectKind, Variant,
+    Question, Subject, SubjectKind, TextBody, Variant,
 };
 pub use requests::{no_role_of_requests, other_login};
 
@@ -96,6 +96,7 @@ fn access(
             links.insert(body, privileges_of_body(cx, execution));
             if verdict.is_allowed() {
                 links.extend(denied_defaults(cx, role, &execution.defaults, verdict));
+                note_texts(cx, &execution.texts, Some(execution.routine), verdict);
             }
             links
         }
@@ -105,6 +106,9 @@ fn access(
             if verdict.is_allowed() {
                 let form = |variant| denied_form(cx, role, variant, question.privilege, verdict);
                 links.extend(variants.iter().filter_map(form));
+            }
+            if verdict.is_allowed() {
+                note_texts(cx, &attempt.texts, None, verdict);
             }
             links
         }
@@ -204,6 +208,35 @@ fn bodies(cx: &Context<'_>, role: &Role, bodies: &[Body<'_>], verdict: &mut Verd
         }
     }
     links
+}
+
+/// Notes that the bodies of routines are text, which the server checks only when they run: of the
+/// routine that the question is about in any case, of others where privileges can matter.
+fn note_texts(
+    cx: &Context<'_>,
+    texts: &[TextBody<'_>],
+    asked: Option<&Routine>,
+    verdict: &mut Verdict,
+) {
+    for text in texts {
+        let is_asked = asked.is_some_and(|asked| asked.oid == text.routine.oid);
+        let may_fail = text.names_objects && !text.routine.security_definer;
+        if is_asked || may_fail || text.missing.is_some() {
+            verdict.notes.push(unchecked_text(cx, text, is_asked));
+        }
+    }
+}
+
+/// Returns the sentences about a body that is text.
+fn unchecked_text(cx: &Context<'_>, text: &TextBody<'_>, is_asked: bool) -> String {
+    let subject = if is_asked {
+        "The body".to_owned()
+    } else {
+        let routine = text.routine;
+        format!("The body of {} {}", routine.object_type(), cx.snapshot.routine_message(routine))
+    };
+    let missing = text.missing.as_ref().map(|missing| format!(" {missing}")).unwrap_or_default();
+    format!("{subject} is text, which is checked only when it runs.{missing}")
 }
 
 /// A link for the defaults of arguments, where a call that omits the arguments fails and one that

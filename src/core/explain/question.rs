@@ -88,6 +88,8 @@ pub struct Attempt<'a> {
     pub checks: Checks<'a>,
     /// What the statements in the bodies of the functions need that it calls.
     pub bodies: Vec<Body<'a>>,
+    /// The functions that it calls and whose bodies are text.
+    pub texts: Vec<TextBody<'a>>,
     /// Why no role can execute the statement, such as an INSERT into a view that is not updatable.
     pub impossible: Option<String>,
     /// Why the statement fails for a role with all privileges, such as a SELECT from a materialized
@@ -107,6 +109,8 @@ pub struct Execution<'a> {
     /// What the statements need in its body and in those of the routines that it calls, as far as
     /// the server has parsed them.
     pub bodies: Vec<Body<'a>>,
+    /// The routine and those that it calls, as far as their bodies are text.
+    pub texts: Vec<TextBody<'a>>,
     /// Why no role can execute it.
     pub impossible: Option<String>,
 }
@@ -132,6 +136,18 @@ pub struct Body<'a> {
     pub runs_as: Option<Oid>,
     /// What the statement needs.
     pub checks: Checks<'a>,
+}
+
+/// A routine whose body is text, which only its execution interprets: what the body may do is
+/// checked then.
+#[derive(Debug, Clone)]
+pub struct TextBody<'a> {
+    /// The routine.
+    pub routine: &'a Routine,
+    /// Whether the text may name a relation or routine, so that privileges matter.
+    pub names_objects: bool,
+    /// A sentence about what it mentions that the role may not use which runs it.
+    pub missing: Option<String>,
 }
 
 /// A function that a statement calls.

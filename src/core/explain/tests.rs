@@ -31,8 +31,8 @@ fn lines(
                 ..Need::default()
             }];
             let checks = Checks { needs: needs.unwrap_or(plain), ..Checks::default() };
-            let (bodies, impossible, unusable) = (vec![], None, None);
-            let attempt = Attempt { relation, checks, bodies, impossible, unusable };
+            let (bodies, texts, impossible, unusable) = (vec![], vec![], None, None);
+            let attempt = Attempt { relation, checks, bodies, texts, impossible, unusable };
             Subject::Relation(attempt, vec![])
         }
         (None, Some(routine), _) => Subject::Routine(Execution {
@@ -40,6 +40,7 @@ fn lines(
             calls: vec![],
             defaults: Checks::default(),
             bodies: vec![],
+            texts: vec![],
             impossible: None,
         }),
         (None, None, Some(schema)) if object.is_empty() => Subject::Schema(schema),

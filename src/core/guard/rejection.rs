@@ -12,7 +12,8 @@ use crate::rule::Rule;
 use crate::rules::shared::definer_path::{fix, remedy, required, schema_cause};
 use crate::rules::{
     Context, guard_tampered, required_object_missing, rls_policy_always_true, rls_policy_missing,
-    security_definer_search_path, security_definer_settings,
+    security_definer_search_path, security_definer_settings, undeclared_view_readable,
+    view_privileges,
 };
 use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
 use crate::sql::{is_unprintable, listed, printable, quote_literal, safe_ident};
@@ -37,6 +38,8 @@ pub struct Rejection {
     pub detail: String,
     /// HINT: the next command or action.
     pub hint: String,
+    /// What to change in the statement itself, where its HINT says that beside something else.
+    pub remedy: Option<String>,
     /// The regression, where the rejection is about one.
     pub regression: Option<Regression>,
 }
@@ -105,6 +108,7 @@ impl Rejection {
             message,
             detail: format!("{detail} {}", source(rule)),
             hint: search_path_hint(cx, routine, assessment, tag),
+            remedy: None,
             regression: None,
         }
     }
@@ -134,6 +138,7 @@ impl Rejection {
             message,
             detail: format!("{} {}", finding.detail, source(rule)),
             hint: format!("{declare}{exempt}"),
+            remedy: None,
             regression: None,
         }
     }
@@ -158,6 +163,7 @@ impl Rejection {
             message,
             detail: format!("{} {}", rule.why, source(rule)),
             hint: format!("Omit SET {name}."),
+            remedy: None,
             regression: None,
         }
     }
@@ -184,6 +190,7 @@ impl Rejection {
                 source(rule)
             ),
             hint: "Use another name or another schema.".to_owned(),
+            remedy: None,
             regression: None,
         }
     }
@@ -210,6 +217,7 @@ impl Rejection {
             message,
             detail: format!("{consequence} {}", source(rule)),
             hint: "Create it without the temporary table, type or function.".to_owned(),
+            remedy: None,
             regression: None,
         }
     }
@@ -247,6 +255,7 @@ impl Rejection {
                 source(rule)
             ),
             hint: exposed_hint(&first.assessment),
+            remedy: None,
             regression: None,
         })
     }
@@ -292,6 +301,7 @@ impl Rejection {
             detail: format!("{problem} {}", source(rule)),
             problem,
             hint,
+            remedy: None,
             regression: None,
         }
     }
@@ -301,6 +311,7 @@ impl Rejection {
     pub fn of_regression(regression: &Regression, tag: &str) -> Self {
         let finding = &regression.finding;
         let (rule, object) = (finding.rule, &finding.object);
+        let remedy = loses_invoker(regression).then(|| remedy_for_invoker(tag)).flatten();
         Self {
             rule,
             object: object.identity.clone(),
@@ -314,7 +325,10 @@ impl Rejection {
             ),
             problem: finding.detail.clone(),
             detail: format!("{} {} {}", finding.detail, rule.why, source(rule)),
-            hint: regression_hint(regression),
+            hint: joined(
+                &remedy.iter().cloned().chain([regression_hint(regression)]).collect::<Vec<_>>(),
+            ),
+            remedy,
             regression: Some(regression.clone()),
         }
     }
@@ -390,6 +404,7 @@ fn merged_hint(
     };
     let texts = blocked.iter().filter(|r| r.regression.is_none()).map(|r| r.hint.clone());
     texts.take(MOST_TEXTS).for_each(&mut add);
+    blocked.iter().filter_map(|r| r.remedy.clone()).for_each(&mut add);
     let regressions = || blocked.iter().filter_map(|r| r.regression.as_ref());
     let moved: Vec<&str> = completion.causes.iter().filter_map(new_name).collect();
     let is_moved = |r: &&Regression| {
@@ -477,10 +492,13 @@ fn many_statements_hint<'r>(
     let schemas: BTreeSet<&str> =
         regressions.filter_map(|r| r.finding.object.schema.as_deref()).collect();
     let schemas: Vec<String> = schemas.into_iter().map(quote_literal).collect();
+    let statements = match completion.statements.len() {
+        1 => "statement".to_owned(),
+        n => format!("{n} statements"),
+    };
     let mut hint = format!(
-        "{run} in the same transaction the {} statements that this query lists before COMMIT:\n\
+        "{run} in the same transaction the {statements} that this query lists before COMMIT:\n\
          SELECT statement FROM ops.golden_sql(schemas => ARRAY[{}]::name[]);",
-        completion.statements.len(),
         schemas.join(", ")
     );
     let causes: Vec<&str> = completion
@@ -494,6 +512,24 @@ fn many_statements_hint<'r>(
         hint += &format!("\nTo remove the cause, run:\n{}", causes.join("\n"));
     }
     hint
+}
+
+/// Whether a regression is that a view no longer has the option security_invoker.
+fn loses_invoker(regression: &Regression) -> bool {
+    let finding = &regression.finding;
+    // The other findings of the rule are about roles.
+    *finding.rule == view_privileges::RULE && finding.roles.is_empty()
+        || *finding.rule == undeclared_view_readable::RULE && !regression.can_be_completed
+}
+
+/// Returns what to change in a statement that removes security_invoker from a view without naming
+/// it.
+fn remedy_for_invoker(tag: &str) -> Option<String> {
+    (tag == "CREATE VIEW").then(|| {
+        "CREATE OR REPLACE VIEW removes the options that it does not repeat: add WITH \
+         (security_invoker = true)."
+            .to_owned()
+    })
 }
 
 /// Returns where the rule is documented.
@@ -729,6 +765,37 @@ mod tests {
         after.snapshot.relations.retain(|r| r.name != "judgments");
         let rejection = reject(&before, &after, &required_object_missing::RULE, "DROP TABLE");
         assert_eq!(rejection.hint, required_object_missing::RULE.fix);
+    }
+
+    #[test]
+    fn view_that_loses_security_invoker_hints_at_the_clause_to_repeat() {
+        let hint = |is_declared: bool, tag| {
+            let mut before = World::conforming();
+            before.contract.views[0].security_invoker = true;
+            let view = format!("public.{}", before.contract.views[0].name);
+            if !is_declared {
+                before.contract.views.remove(0);
+            }
+            before.relation(&view).security_invoker = true;
+            let mut after = before.clone();
+            after.relation(&view).security_invoker = false;
+            let rule =
+                if is_declared { &view_privileges::RULE } else { &undeclared_view_readable::RULE };
+            let rejection = reject(&before, &after, rule, tag);
+            let merged =
+                merged(vec![rejection.clone()], vec![], &Completion::default(), RejectedAt::Commit);
+            [rejection.hint, merged.unwrap().hint]
+        };
+        let repeat = "CREATE OR REPLACE VIEW removes the options that it does not repeat: add \
+                      WITH (security_invoker = true). If this is intended, ";
+        for is_declared in [true, false] {
+            for hint in hint(is_declared, "CREATE VIEW") {
+                assert!(hint.starts_with(repeat), "{is_declared}: {hint}");
+            }
+            for hint in hint(is_declared, "ALTER VIEW") {
+                assert!(hint.starts_with("If this is intended, "), "{is_declared}: {hint}");
+            }
+        }
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! In mode [`Mode::Strict`], privileges that are probably not intended are omitted, so the first
 //! audit under the contract reports them: tables that clients can access without row security,
 //! policies that are always true for a client, routines with an unsafe search_path, privileges of
-//! PUBLIC, privileges given by GRANT ALL or by default privileges, and privileges that a client has
-//! through membership in another role.
+//! PUBLIC, privileges given by GRANT ALL or by default privileges, writes to views, and privileges
+//! that a client has through membership in another role. What row security restricts is declared
+//! however it was granted: on tables, and SELECT on the views that read them as the caller.
 //!
 //! In mode [`Mode::AsIs`], what exists is declared, and only what no declaration should express is
 //! omitted. [`exempt`] writes an exemption for each finding that remains.
@@ -20,18 +21,20 @@ mod mode;
 mod needed;
 mod objects;
 mod roles;
+mod views;
 
 pub use failing::{LeftOut, Outcomes};
 pub use mode::Mode;
+pub use roles::ToConfirm;
 
 use crate::access::Access;
-use crate::catalog::{Privileges, Schema, Snapshot};
+use crate::catalog::{Privileges, Role, Schema, Snapshot};
 use crate::contract::{Accept, Contract, Platform, SchemaDecl, SecurityDefinerDecl, matches};
 use crate::rules::Context;
 use crate::search_path::{Verdict, settings};
 use failing::Failing;
 use roles::Roles;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Returns the contract from which [`infer`] starts: `base`, with `schemas` as the governed schemas
 /// and without declared objects. The declared roles of `base` remain, because the catalog does not
@@ -229,10 +232,26 @@ fn minimal_path(cx: &Context<'_>) -> Vec<String> {
     if known.iter().all(governed) { known.clone() } else { catalog_only() }
 }
 
-/// Returns the undeclared roles that an inferred contract declares as workers, with the reasons.
+/// Returns which of these roles have members that can log in and inherit their privileges, with the
+/// names of those that are not among the roles themselves. What is revoked from the role, they lose
+/// as well.
 #[must_use]
-pub fn inferred_workers(cx: &Context<'_>) -> Vec<(String, &'static str)> {
-    Roles::of(cx).inferred_workers()
+pub fn heirs(cx: &Context<'_>, roles: &BTreeSet<&str>) -> Vec<(String, Vec<String>)> {
+    let heirs_of = |role: &Role| -> Vec<String> {
+        let members = roles::members_that_log_in(cx, role).map(|member| member.name.clone());
+        members.filter(|name| !roles.contains(name.as_str())).collect()
+    };
+    let roles = roles.iter().filter_map(|name| cx.snapshot.role_named(name));
+    roles
+        .map(|role| (role.name.clone(), heirs_of(role)))
+        .filter(|(_, heirs)| !heirs.is_empty())
+        .collect()
+}
+
+/// Returns the undeclared roles whose inferred kind a person should confirm, in order of name.
+#[must_use]
+pub fn roles_to_confirm(cx: &Context<'_>) -> Vec<ToConfirm> {
+    Roles::of(cx).to_confirm(cx)
 }
 
 /// Declares USAGE for the roles that were granted it, and, on a schema on which PUBLIC has it, for

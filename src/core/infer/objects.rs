@@ -58,9 +58,9 @@ pub(super) fn declare(
     }
 }
 
-struct Objects<'o, 'a> {
-    cx: &'o Context<'a>,
-    roles: &'o Roles<'a>,
+pub(super) struct Objects<'o, 'a> {
+    pub(super) cx: &'o Context<'a>,
+    pub(super) roles: &'o Roles<'a>,
     mode: Mode,
     /// Schemas with the roles that have USAGE on them.
     usage: HashSet<(Oid, Oid)>,
@@ -214,7 +214,7 @@ impl Objects<'_, '_> {
         client: &Role,
         privileges: Privileges,
     ) -> Privileges {
-        if !relation.row_security || client.bypass_rls || client.superuser {
+        if !self.row_security_restricts(relation, client) {
             return Privileges::NONE;
         }
         let commands = self.declared_commands(relation, client).into_iter();
@@ -226,8 +226,12 @@ impl Objects<'_, '_> {
         privileges & (rows | others)
     }
 
+    pub(super) fn row_security_restricts(&self, relation: &Relation, client: &Role) -> bool {
+        relation.row_security && !client.bypass_rls && !client.superuser
+    }
+
     /// Returns the commands that are declared for a client, in the order of [`Command::ALL`].
-    fn declared_commands(&self, relation: &Relation, client: &Role) -> Vec<Command> {
+    pub(super) fn declared_commands(&self, relation: &Relation, client: &Role) -> Vec<Command> {
         let allowed = self.allowed_rows(relation, client);
         let rows = |command: Command| allowed.get(&command).copied();
         let is_declared = |command: Command| self.declares_rows(rows(command), command);
@@ -252,7 +256,7 @@ impl Objects<'_, '_> {
     /// Returns which of the privileges that a client holds on an object of this type probably come
     /// from default privileges: from those that it holds completely, because a deliberate grant, or
     /// a revoke, makes a difference. Those of all creating roles count, because owners change.
-    fn by_default(
+    pub(super) fn by_default(
         &self,
         client: Oid,
         schema: Oid,
@@ -348,16 +352,16 @@ impl Objects<'_, '_> {
         Some(all_rows.collect())
     }
 
-    /// Returns the declaration of a view. In strict mode, a client keeps SELECT only: more
-    /// privileges come from GRANT ALL or default privileges.
+    /// Returns the declaration of a view. In strict mode, a client keeps SELECT at most.
     fn view(&self, relation: &Relation, schema: &str) -> ViewDecl {
+        self.cx.check_interrupts();
         let mut held = self.grants(relation);
         if self.mode == Mode::Strict {
-            held.retain(|role, privileges| {
-                let by_default = || self.by_default(*role, relation.schema, b'r', *privileges);
-                !self.is_client(*role)
-                    || (*privileges == Privileges::SELECT && by_default().is_empty())
-            });
+            for (role, privileges) in &mut held {
+                if let Some(client) = self.client(*role) {
+                    *privileges = self.kept_on_view(relation, client, *privileges);
+                }
+            }
         }
         ViewDecl {
             schema: schema.to_owned(),

@@ -4,6 +4,7 @@ use crate::access::Follow;
 use crate::catalog::{Acl, Oid, PG_DATABASE_OWNER, PUBLIC, Privileges, Role, extension};
 use crate::contract::{ByRole, GrantPrivilege, RoleDecl, RoleKind};
 use crate::rules::Context;
+use crate::sql::{listed, printable};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The description of a role that the seed declares without one.
@@ -21,6 +22,8 @@ enum Reason {
     BecomesClients,
     BypassesRowSecurity,
     CanLogIn,
+    /// Roles that can log in inherit its privileges.
+    IsGroup,
     IsBecome,
     CannotLogIn,
 }
@@ -33,7 +36,7 @@ impl Reason {
                 RoleKind::Owner
             }
             Self::BecomesClients => RoleKind::Login,
-            Self::BypassesRowSecurity | Self::CanLogIn => RoleKind::Worker,
+            Self::BypassesRowSecurity | Self::CanLogIn | Self::IsGroup => RoleKind::Worker,
         }
     }
 
@@ -52,10 +55,28 @@ impl Reason {
             }
             Self::BypassesRowSecurity => "Bypasses row security, as backend services do.",
             Self::CanLogIn => "Can log in itself, as backend services do.",
+            Self::IsGroup => {
+                "Cannot log in. Roles that can log in inherit its privileges, as backend services \
+                 do."
+            }
             Self::IsBecome => "A login role can become it with SET ROLE: requests become it.",
-            Self::CannotLogIn => "Cannot log in and owns nothing: requests become it.",
+            Self::CannotLogIn => {
+                "Cannot log in, owns nothing, and no service or login role is a member of it: taken \
+                 for a role of requests."
+            }
         }
     }
+}
+
+/// An undeclared role with the kind that was inferred for it, which a person should confirm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToConfirm {
+    /// The name of the role.
+    pub role: String,
+    /// The inferred kind.
+    pub kind: RoleKind,
+    /// Why, as the end of a sentence about the role.
+    pub why: String,
 }
 
 /// The roles of an inferred contract with their kinds.
@@ -107,12 +128,32 @@ impl<'a> Roles<'a> {
         Self { kinds, declared_for }
     }
 
-    /// Returns the undeclared roles with kind worker, with the reasons.
-    pub fn inferred_workers(&self) -> Vec<(String, &'static str)> {
+    /// Returns the undeclared roles whose kind a person should confirm: the workers, and the clients
+    /// that no login role becomes.
+    pub fn to_confirm(&self, cx: &Context<'_>) -> Vec<ToConfirm> {
+        let reason = |of: &Classified<'_>| {
+            Some(match of.reason? {
+                Reason::BypassesRowSecurity => "bypasses row security".to_owned(),
+                Reason::CanLogIn => "can log in".to_owned(),
+                Reason::IsGroup => {
+                    let names: Vec<String> = members_that_log_in(cx, of.role)
+                        .map(|member| format!("\"{}\"", printable(&member.name)))
+                        .collect();
+                    let verb = if names.len() == 1 { "inherits" } else { "inherit" };
+                    format!("cannot log in; {} can, and {verb} its privileges", listed(&names))
+                }
+                Reason::CannotLogIn => {
+                    "cannot log in, owns nothing, and no service or login role is a member of it"
+                        .to_owned()
+                }
+                _ => return None,
+            })
+        };
         self.kinds
             .values()
-            .filter(|of| of.kind == RoleKind::Worker)
-            .filter_map(|of| Some((of.role.name.clone(), worker_reason(of.reason?)?)))
+            .filter_map(|of| {
+                Some(ToConfirm { role: of.role.name.clone(), kind: of.kind, why: reason(of)? })
+            })
             .collect()
     }
 
@@ -297,8 +338,16 @@ impl<'c, 'a> Found<'c, 'a> {
             (true, _) => Reason::BypassesRowSecurity,
             (false, true) => Reason::CanLogIn,
             (false, false) if is_used => Reason::IsBecome,
+            (false, false) if self.is_group(role) => Reason::IsGroup,
             (false, false) => Reason::CannotLogIn,
         })
+    }
+
+    /// Whether services log in and inherit the privileges of a role that is not the role of
+    /// anonymous requests.
+    fn is_group(&self, role: &Role) -> bool {
+        !self.cx.snapshot.is_anonymous(role)
+            && members_that_log_in(self.cx, role).any(|member| !self.acts_as_owner(member))
     }
 
     /// Whether a role is an owner of the structure: the owner of the database, the role that owns
@@ -318,7 +367,8 @@ impl<'c, 'a> Found<'c, 'a> {
 
     /// Whether requests log in as an undeclared role: it can log in and become a client. If the
     /// client is not declared either, the role must not inherit its privileges, because a service
-    /// that inherits those of a group need not change its role.
+    /// that inherits those of a group need not change its role; unless settings of PostgREST are
+    /// stored for the role, or the other one is the role of anonymous requests.
     fn is_login(&self, role: &Role) -> bool {
         let cx = self.cx;
         let becomes = |other: &Oid| {
@@ -330,7 +380,9 @@ impl<'c, 'a> Found<'c, 'a> {
                         && !(other.can_login || other.superuser || other.is_predefined())
                         && !self.is_owner(other.oid)
                         && cx.managed_role(other.oid).is_none()
-                        && !cx.access.has_privileges_of(role.oid, other.oid)
+                        && (!cx.access.has_privileges_of(role.oid, other.oid)
+                            || cx.snapshot.is_anonymous(other)
+                            || has_settings_of_postgrest(cx, role))
                 }
             }
         };
@@ -341,6 +393,11 @@ impl<'c, 'a> Found<'c, 'a> {
             && !self.acts_as_owner(role)
             && cx.access.closure(role.oid, Follow::Set).iter().any(becomes)
     }
+}
+
+fn has_settings_of_postgrest(cx: &Context<'_>, role: &Role) -> bool {
+    let mut settings = cx.snapshot.settings.iter().filter(|of| of.role == Some(role.oid));
+    settings.any(|setting| setting.name.starts_with("pgrst."))
 }
 
 /// Returns the roles that have privileges, objects or settings in the database. `grantees` and
@@ -405,13 +462,18 @@ fn in_schemas(cx: &Context<'_>) -> (HashSet<Oid>, HashMap<Oid, usize>) {
     (grantees, owned)
 }
 
-/// Returns why an undeclared role is a worker, as the end of a sentence.
-fn worker_reason(reason: Reason) -> Option<&'static str> {
-    match reason {
-        Reason::BypassesRowSecurity => Some("bypasses row security"),
-        Reason::CanLogIn => Some("can log in"),
-        _ => None,
-    }
+/// Returns the roles that can log in and inherit the privileges of a role, without superusers and
+/// roles of the platform.
+pub(super) fn members_that_log_in<'a>(
+    cx: &Context<'a>,
+    role: &Role,
+) -> impl Iterator<Item = &'a Role> {
+    cx.snapshot.roles.iter().filter(|member| {
+        member.can_login
+            && !member.superuser
+            && cx.managed_role(member.oid).is_none()
+            && cx.access.has_privileges_of(member.oid, role.oid)
+    })
 }
 
 /// Returns the privileges in `held` as grants by role name. Roles without privileges are omitted.

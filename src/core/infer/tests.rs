@@ -10,7 +10,7 @@ use crate::rules::testing::{World, edit};
 use proptest::prelude::*;
 
 /// Returns the strict contract for a world, and the findings under it with a severity above info.
-fn inferred(world: &World) -> (Contract, Vec<Finding>) {
+pub(super) fn inferred(world: &World) -> (Contract, Vec<Finding>) {
     inferred_in(Mode::Strict, world)
 }
 
@@ -46,7 +46,7 @@ fn lines(found: &[Finding]) -> Vec<String> {
 
 /// Returns a world without policies that are always true for a client, and without privileges of
 /// clients in schemas on which they have no USAGE.
-fn strict_world() -> World {
+pub(super) fn strict_world() -> World {
     let mut world = World::conforming();
     let clients = [world.role("anon").oid, world.role("authenticated").oid];
     let unusable = world.relation("ops.v_batch_performance");
@@ -438,7 +438,7 @@ fn kind_of_undeclared_role_is_inferred_from_its_attributes() {
         Some("Client"),
         "authenticator can SET ROLE to it but does not inherit from it"
     );
-    assert_eq!(kind("app_rw").as_deref(), Some("Client"), "client is the stricter kind");
+    assert_eq!(kind("app_rw").as_deref(), Some("Worker"), "web_login inherits its privileges");
     assert_eq!(kind("web_login").as_deref(), Some("Worker"), "it can log in");
     assert_eq!(kind("service_role").as_deref(), Some("Worker"), "it bypasses row security");
     assert_eq!(kind("anon").as_deref(), Some("Client"));
@@ -448,7 +448,19 @@ fn kind_of_undeclared_role_is_inferred_from_its_attributes() {
     let description =
         |name: &str| contract.roles.iter().find(|r| r.name == name).map(|r| r.description.as_str());
     assert_eq!(description("web_login"), Some("Can log in itself, as backend services do."));
-    assert_eq!(description("anon"), Some("Cannot log in and owns nothing: requests become it."));
+    assert_eq!(
+        description("app_rw"),
+        Some(
+            "Cannot log in. Roles that can log in inherit its privileges, as backend services do."
+        )
+    );
+    assert_eq!(
+        description("anon"),
+        Some(
+            "Cannot log in, owns nothing, and no service or login role is a member of it: taken \
+             for a role of requests."
+        )
+    );
     assert_eq!(
         description("api_user"),
         Some("A login role can become it with SET ROLE: requests become it.")
@@ -456,6 +468,82 @@ fn kind_of_undeclared_role_is_inferred_from_its_attributes() {
     assert_eq!(description("postgres"), Some("Owns the database."));
     assert_eq!(kind("root"), None, "a superuser");
     assert_eq!(contract.trusted_roles, [""; 0], "a person decides about trusted roles");
+}
+
+#[test]
+fn group_whose_privileges_services_inherit_is_a_worker_unless_requests_become_it() {
+    let mut world = strict_world();
+    for name in ["app_rw", "inner", "unused", "owners_group", "web_anon", "with_settings"] {
+        world.add_role(name);
+        let role = world.role(name).oid;
+        world.grant("public.judgments", role, Privileges::SELECT);
+    }
+    for (login, group) in [
+        ("service", "app_rw"),
+        ("postgres", "owners_group"),
+        ("careless", "web_anon"),
+        ("rest", "with_settings"),
+    ] {
+        if login != "postgres" {
+            world.add_login(login);
+        }
+        world.grant_role(group, login);
+    }
+    world.grant_role("inner", "app_rw");
+    let setting = crate::catalog::RoleSetting {
+        role: Some(world.role("rest").oid),
+        database: None,
+        name: "pgrst.db_schemas".into(),
+        value: "public".into(),
+    };
+    world.snapshot.settings.push(setting);
+    let kinds = |world: &World| {
+        let (contract, _) = inferred(world);
+        let kind = |name: &&str| {
+            let kind = contract.kind_of(name).map(crate::contract::RoleKind::as_str);
+            format!("{name} {}", kind.unwrap_or("undeclared"))
+        };
+        let names = ["app_rw", "inner", "unused", "owners_group", "web_anon", "with_settings"];
+        let logins = ["service", "careless", "rest"];
+        names.iter().chain(&logins).map(kind).collect::<Vec<_>>()
+    };
+    let mut expected = [
+        "app_rw worker",
+        "inner worker",
+        "unused client",
+        "owners_group client",
+        "web_anon client",
+        "with_settings client",
+        "service undeclared",
+        "careless login",
+        "rest login",
+    ];
+    assert_eq!(kinds(&world), expected);
+    let snapshot = world.snapshot.clone().complete();
+    let access = Access::new(&snapshot);
+    let cx = Context::new(&world.contract, &snapshot, &access, &|| {});
+    let to_confirm: Vec<String> = roles_to_confirm(&cx)
+        .into_iter()
+        .map(|of| format!("{} {}: {}", of.role, of.kind.as_str(), of.why))
+        .collect();
+    let unused = "cannot log in, owns nothing, and no service or login role is a member of it";
+    let group = "cannot log in; \"service\" can, and inherits its privileges";
+    assert_eq!(
+        to_confirm,
+        [
+            format!("app_rw worker: {group}"),
+            format!("inner worker: {group}"),
+            format!("owners_group client: {unused}"),
+            format!("unused client: {unused}"),
+        ]
+    );
+    // Requests become it as well.
+    world.add_login("authenticator");
+    world.grant_role_without_inherit("app_rw", "authenticator");
+    for (place, kind) in [(0, "app_rw client"), (1, "inner client")] {
+        expected[place] = kind;
+    }
+    assert_eq!(kinds(&world), expected);
 }
 
 /// Returns a world as in PostgREST's documentation, with a login role that has privileges of its

@@ -3,6 +3,7 @@
 mod completion;
 pub mod effects;
 mod guarded;
+mod mentioned;
 mod order;
 mod rights;
 mod search;
@@ -12,6 +13,7 @@ mod undo;
 mod uses;
 
 pub use completion::Completer;
+pub use mentioned::Mentioned;
 pub use search::Planner;
 pub use step::{Risk, Step};
 pub use uses::{Code, Text, Uses};

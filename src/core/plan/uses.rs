@@ -253,11 +253,11 @@ fn held_on(
     })
 }
 
-fn of_routine(access: &Access<'_>, role: Oid, routine: &Routine) -> Privileges {
+pub(super) fn of_routine(access: &Access<'_>, role: Oid, routine: &Routine) -> Privileges {
     access.privileges(role, routine.owner, routine.acl.as_ref(), ObjectKind::Routine)
 }
 
-fn of_schema(access: &Access<'_>, role: Oid, schema: &Schema) -> Privileges {
+pub(super) fn of_schema(access: &Access<'_>, role: Oid, schema: &Schema) -> Privileges {
     access.privileges(role, schema.owner, schema.acl.as_ref(), ObjectKind::Schema)
 }
 
@@ -598,7 +598,7 @@ impl<'s, 'a> Search<'s, 'a> {
 
 /// The words in a text that tell which privileges it can use.
 #[derive(Debug, Clone)]
-struct Verbs {
+pub(super) struct Verbs {
     words: HashSet<String>,
     /// Whether it may use any: it is written in a language that is not read.
     any: bool,
@@ -637,14 +637,14 @@ const VERBS: [(Privileges, &[&str]); 9] = [
 ];
 
 impl Verbs {
-    fn of(text: &Text) -> Self {
+    pub(super) fn of(text: &Text) -> Self {
         let source = text.source.to_lowercase();
         let words = source.split(|c: char| !(c.is_alphanumeric() || c == '_'));
         Self { words: words.map(str::to_owned).collect(), any: text.language == Language::Other }
     }
 
     /// Returns the privileges on a relation of a kind that the text can use.
-    fn privileges(&self, kind: RelationKind) -> Privileges {
+    pub(super) fn privileges(&self, kind: RelationKind) -> Privileges {
         let is_used = |(privileges, words): &&(Privileges, &[&str])| {
             let is_in_text = || words.iter().any(|word| self.words.contains(*word));
             (*privileges == Privileges::USAGE) <= (kind == RelationKind::Sequence)
