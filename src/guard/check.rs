@@ -283,6 +283,7 @@ fn check(input: Input<'_>) -> Violations {
     let mut found = checked.routines(&routines);
     if checked.shows_more_than_changes() {
         found.extend(checked.exposed_routines(&routines));
+        found.extend(checked.routines_with_caller_types(&routines));
     }
     if temporary::has_schema() {
         found.extend(temporary_dependencies(checked.new, changed, now));
@@ -378,6 +379,25 @@ impl Checked<'_, '_> {
         let action = new.guard_action(&search_path::RULE);
         let rejection = Rejection::of_exposed(new, &exposed, tag)?;
         Some(Found { rejection, action, is_settled })
+    }
+
+    /// Checks unchanged SECURITY DEFINER routines whose callers choose a type: a role can create
+    /// types now, or execute the routine.
+    fn routines_with_caller_types(&self, changed: &HashSet<Oid>) -> Vec<Found> {
+        let Self { old, new, exempt, .. } = *self;
+        let earlier: HashMap<Oid, &Routine> =
+            old.snapshot.routines.iter().map(|r| (r.oid, r)).collect();
+        let typed = &new.snapshot.caller_typed;
+        let is_unchanged = |r: &&Routine| typed.contains_key(&r.oid) && !changed.contains(&r.oid);
+        let mut found = Vec::new();
+        for routine in new.snapshot.routines.iter().filter(is_unchanged) {
+            interrupts();
+            let earlier = earlier.get(&routine.oid).copied();
+            if earlier.is_some() && !is_excused(old, new, routine) {
+                found.extend(caller_types_check(old, new, (routine, earlier), exempt));
+            }
+        }
+        found
     }
 
     /// Checks whether policies open rows to clients in a way that is no finding.

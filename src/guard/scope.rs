@@ -26,13 +26,16 @@ pub struct Scope {
 
 impl Scope {
     /// Returns the scope of some changes: the changed objects, the members of changed extensions,
-    /// and the routines with an argument of a renamed or moved type.
+    /// and the routines with an argument of a type that is renamed, moved or given to another role.
     pub fn of(changed: &[Changed], then: &State, now: &State) -> Self {
         let mut scope = Self::default();
-        let mut renamed = HashSet::new();
+        let (mut renamed, mut given) = (HashSet::new(), HashSet::new());
         for one in changed {
             match *one {
-                Changed::Relation(oid) => scope.relations.push(oid),
+                Changed::Relation(oid) => {
+                    scope.relations.push(oid);
+                    given.extend(catalog::row_type_of_another_owner(then, now, oid));
+                }
                 Changed::Routine(oid) | Changed::GrantToPublic(oid) => scope.routines.push(oid),
                 // Those of other sessions are the same in both states.
                 Changed::RoutineRow(oid) => {
@@ -41,12 +44,17 @@ impl Scope {
                 Changed::Extension(oid) => scope.extension(oid, then, now),
                 Changed::Object(..) => scope.has_dependents = true,
                 Changed::Other(catalog, oid) => {
-                    let place = catalog::place(now, catalog, oid);
-                    scope
-                        .placed
-                        .extend(place.filter(|_| place != catalog::place(then, catalog, oid)));
-                    if catalog == catalog::PG_TYPE && catalog::type_is_renamed(then, now, oid) {
-                        renamed.insert(oid);
+                    let [before, after] =
+                        [then, now].map(|state| catalog::place(state, catalog, oid));
+                    scope.placed.extend(after.filter(|_| after != before));
+                    if catalog == catalog::PG_TYPE {
+                        let owner = |place: Option<Place>| place.map(|place| place.owner);
+                        if before.is_some() && owner(before) != owner(after) {
+                            given.insert(oid);
+                        }
+                        if catalog::type_is_renamed(then, now, oid) {
+                            renamed.insert(oid);
+                        }
                     }
                 }
                 Changed::Catalogs => scope.has(Aspect::Catalogs),
@@ -63,6 +71,11 @@ impl Scope {
         if !renamed.is_empty() {
             // The names of its argument types are part of the identity of a routine.
             scope.routines.extend(catalog::routines_with_argument(now, &renamed));
+        }
+        if !given.is_empty() {
+            // The owner of a type can add casts to it, and to the types that consist of it.
+            let containing = catalog::types_containing(now, given);
+            scope.routines.extend(catalog::routines_with_argument(now, &containing));
         }
         for list in [&mut scope.relations, &mut scope.routines] {
             list.sort_unstable();

@@ -115,13 +115,22 @@ impl Rejection {
     pub fn of_caller_types(cx: &Context<'_>, routine: &Routine, finding: &Finding) -> Self {
         let rule = finding.rule;
         let message = format!(
-            "SECURITY DEFINER {} {} executes code of types that its callers choose",
+            "SECURITY DEFINER {} {} executes {} that its callers choose",
             routine.object_type(),
-            cx.snapshot.routine_message(routine)
+            cx.snapshot.routine_message(routine),
+            if cx.paths.are_cursors_chosen(routine) {
+                "the queries of cursors"
+            } else {
+                "code of types"
+            }
         );
-        let declare = "Declare the argument or the result with a type that the caller does not \
-                       choose, such as jsonb or text, or revoke EXECUTE from untrusted roles in \
-                       the same transaction.";
+        let declare = if cx.paths.are_cursors_chosen(routine) {
+            "Open the cursor in the routine before it fetches, or revoke EXECUTE from untrusted \
+             roles in the same transaction."
+        } else {
+            "Declare the argument or the result with a type that the caller does not choose, such \
+             as jsonb or text, or revoke EXECUTE from untrusted roles in the same transaction."
+        };
         let exempt = exempt_call(finding)
             .map(|call| format!(" If this is intended, exempt it: {call}"))
             .unwrap_or_default();
