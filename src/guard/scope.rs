@@ -18,8 +18,9 @@ pub struct Scope {
     pub placed: Vec<Place>,
     /// Whether an object has changed of which only its dependencies are checked.
     has_dependents: bool,
-    /// Whether a changed object uses an object no longer.
-    pub loses_uses: bool,
+    /// Whether something is to be checked that the rows of the objects do not show: a changed
+    /// object uses an object no longer, or a table has a new parent.
+    pub is_more: bool,
     /// The other kinds of changes.
     aspects: Aspects,
 }
@@ -111,7 +112,7 @@ impl Scope {
             || !parts.after.relations.is_empty()
             || !parts.after.routines.is_empty()
             || !self.placed.is_empty();
-        if parts.differ() || self.loses_uses || may_depend && catalog::temporary::has_schema() {
+        if parts.differ() || self.is_more || may_depend && catalog::temporary::has_schema() {
             aspects.insert(Aspect::Objects);
         }
         if parts.extensions().into_iter().any(|extension| Own::is(extension, [now, then])) {

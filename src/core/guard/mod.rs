@@ -3,6 +3,7 @@
 mod change;
 mod completion;
 mod exposed;
+mod inherited;
 mod opened;
 mod regression;
 mod rejection;
@@ -10,6 +11,7 @@ mod rejection;
 pub use change::{Change, Regression};
 pub use completion::{Cause, CauseKind, Completion, causes};
 pub use exposed::{Exposed, exposed, is_excused};
+pub use inherited::{Inherited, inherited};
 pub use opened::{Opened, Opening, opened};
 pub use regression::is_regression;
 pub use rejection::{RejectedAt, Rejection, merged};

@@ -3,6 +3,7 @@
 use super::change::Regression;
 use super::completion::{Cause, CauseKind, Completion};
 use super::exposed::Exposed;
+use super::inherited::Inherited;
 use super::opened::{Opened, Opening};
 use crate::catalog::{ObjectId, Routine};
 use crate::contract::RoleKind;
@@ -12,10 +13,10 @@ use crate::rule::Rule;
 use crate::rules::shared::definer_path::{fix, remedy, required, schema_cause};
 use crate::rules::{
     Context, guard_tampered, required_object_missing, rls_policy_always_true, rls_policy_missing,
-    security_definer_search_path, security_definer_settings,
+    security_definer_search_path, security_definer_settings, table_privileges,
 };
 use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
-use crate::sql::{is_unprintable, listed, printable, quote_literal, safe_ident};
+use crate::sql::{capitalized, is_unprintable, listed, printable, quote_literal, safe_ident};
 use std::collections::{BTreeSet, HashSet};
 
 /// A violation of the contract by a statement, as an error in PostgreSQL's message style.
@@ -301,6 +302,38 @@ impl Rejection {
             detail: format!("{problem} {}", source(rule)),
             problem,
             hint,
+            regression: None,
+        }
+    }
+
+    /// Returns the rejection of a table that opens its rows to clients through another table.
+    #[must_use]
+    pub fn of_inherited(cx: &Context<'_>, found: &Inherited<'_>, tag: &str) -> Self {
+        let rule = &table_privileges::RULE;
+        let [table, parent] =
+            [found.child, found.ancestor].map(|relation| cx.snapshot.relation_sql(relation));
+        let clients: Vec<String> =
+            found.clients.iter().map(|c| format!("\"{}\"", printable(&c.name))).collect();
+        let role = if clients.len() == 1 { "role" } else { "roles" };
+        let clients = format!("{role} {}", listed(&clients));
+        let words: Vec<&str> = found.commands.iter().map(|c| c.as_str()).collect();
+        let problem = format!(
+            "{} can {} rows of table {table} through table {parent}: privileges and policies of \
+             {parent} apply, and not those of {table}.",
+            capitalized(&clients),
+            listed(&words)
+        );
+        Self {
+            rule,
+            object: cx.snapshot.relation_identity(found.child),
+            key: problem.clone(),
+            verdict: None,
+            message: format!("{tag} opens rows of table {table} to {clients}"),
+            detail: format!("{problem} {}", source(rule)),
+            problem,
+            hint: "If this is not intended, run ALTER TABLE ... NO INHERIT or DETACH PARTITION in \
+                   the same transaction."
+                .to_owned(),
             regression: None,
         }
     }
