@@ -9,9 +9,11 @@ use dragonfly_core::catalog::{
 };
 use dragonfly_core::sql::argument_use::{Argument, Source};
 use dragonfly_core::sql::body::Language;
+use dragonfly_core::sql::cursor_use::{Continues, continues};
 use pgrx::pg_sys;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, c_char};
+use std::rc::Rc;
 
 /// The types of arguments for which a caller can pass a value of any type.
 const ANY_TYPES: [Oid; 14] = [
@@ -31,23 +33,63 @@ const ANY_TYPES: [Oid; 14] = [
     pg_sys::RECORDARRAYOID.to_u32(),
 ];
 
+/// The types of arguments that name a cursor.
+const CURSORS: [Oid; 2] = [pg_sys::REFCURSOROID.to_u32(), pg_sys::REFCURSORARRAYOID.to_u32()];
+
 /// Adds what callers choose the types of, for the routines of the snapshot that have been read from
 /// `state`.
 pub fn read(state: &State, snapshot: &mut Snapshot) {
-    let mut owners = HashMap::new();
+    let mut owners = Owners::default();
     let mut found = HashMap::new();
     for routine in snapshot.routines.iter().filter(|routine| is_callable_by_others(routine)) {
         interrupts();
         let mut chosen: Vec<(usize, TypeChoice)> = Vec::new();
         for (at, argument) in routine.arguments.iter().enumerate() {
-            let choice = choice(state, *argument, routine.owner, &mut owners);
-            chosen.extend(choice.map(|choice| (at, choice)));
+            let choices = choices(state, *argument, routine.owner, &mut owners);
+            chosen.extend(choices.into_iter().map(|choice| (at, choice)));
         }
         if !chosen.is_empty() || routine.converts_result {
-            found.insert(routine.oid, caller_typed(state, routine, &chosen));
+            let typed = caller_typed(state, routine, &chosen);
+            if !typed.is_empty() {
+                found.insert(routine.oid, typed);
+            }
         }
     }
     snapshot.caller_typed = found;
+}
+
+/// Returns the SECURITY DEFINER routines whose callers may choose types or pass cursors: those that
+/// a type of another role, or a role that can create types, may make exploitable.
+pub fn candidates(state: &State) -> HashSet<Oid> {
+    let table = Table::open(oids::PG_PROC);
+    let column = |name| table.column(name);
+    let (oid, is_definer) = (column("oid"), column("prosecdef"));
+    let (arguments, result) = (column("proargtypes"), column("prorettype"));
+    let mut found = HashSet::new();
+    let may_be_chosen = |argument: &Oid| {
+        *argument >= FIRST_NORMAL || ANY_TYPES.contains(argument) || CURSORS.contains(argument)
+    };
+    table.scan(state, |row| {
+        if row.bool(is_definer)
+            && (row.oid(result) == pg_sys::RECORDOID.to_u32()
+                || row.oids(arguments).iter().any(may_be_chosen))
+        {
+            found.insert(row.oid(oid));
+        }
+    });
+    found
+}
+
+/// Returns a type that a relation is the row type of, if its owner differs in two states.
+pub fn row_type_of_another_owner(then: &State, now: &State, relation: Oid) -> Option<Oid> {
+    let owner =
+        |state| of_row(state, oids::CLASS_BY_OID, relation, "relowner", |row, of| row.oid(of));
+    let (before, after) = (owner(then)?, owner(now)?);
+    if before == after {
+        return None;
+    }
+    of_row(now, oids::CLASS_BY_OID, relation, "reltype", |row, of| row.oid(of))
+        .filter(|row_type| *row_type != 0)
 }
 
 /// Whether another role than the owner may execute a SECURITY DEFINER routine. Functions for
@@ -61,26 +103,64 @@ fn is_callable_by_others(routine: &Routine) -> bool {
         })
 }
 
-/// Returns how the caller chooses the type of an argument; `None` where it does not, or where the
-/// type belongs to the owner of the routine or to the bootstrap superuser.
-fn choice(
-    state: &State,
-    argument: Oid,
-    owner: Oid,
-    owners: &mut HashMap<Oid, Oid>,
-) -> Option<TypeChoice> {
+/// The owners of types, by type: thousands of routines share a few.
+type Owners = HashMap<Oid, Rc<[Oid]>>;
+
+/// Returns how the caller chooses the type of an argument: not at all where it and the types in it
+/// belong to the owner of the routine or to the bootstrap superuser.
+fn choices(state: &State, argument: Oid, owner: Oid, owners: &mut Owners) -> Vec<TypeChoice> {
     if ANY_TYPES.contains(&argument) {
-        return Some(TypeChoice::Any);
+        return vec![TypeChoice::Any];
+    }
+    if CURSORS.contains(&argument) {
+        return vec![TypeChoice::Cursor];
     }
     if argument < FIRST_NORMAL {
-        return None;
+        return vec![];
     }
-    let type_owner = *owners.entry(argument).or_insert_with(|| {
-        of_row(state, oids::TYPE_BY_OID, argument, "typowner", |row, owner| row.oid(owner))
-            .unwrap_or(BOOTSTRAP_SUPERUSER)
-    });
-    (type_owner != owner && type_owner != BOOTSTRAP_SUPERUSER)
-        .then_some(TypeChoice::Owned(type_owner))
+    let owners = owners.entry(argument).or_insert_with(|| owners_of(state, argument).into());
+    owners.iter().filter(|of| **of != owner).map(|of| TypeChoice::Owned(*of)).collect()
+}
+
+/// How many types are followed from the type of an argument.
+const MOST_TYPES: usize = 100;
+
+/// Returns the owners of a type and of the types that it consists of, without the bootstrap
+/// superuser. A cast of a domain or an array is a cast of its base type or elements, and JSON
+/// contains the fields of a composite type.
+fn owners_of(state: &State, argument: Oid) -> Vec<Oid> {
+    let table = Table::open(oids::PG_TYPE);
+    let column = |name| table.column(name);
+    let (oid, of, relation) = (column("oid"), column("typowner"), column("typrelid"));
+    let (base, element) = (column("typbasetype"), column("typelem"));
+    let (mut owners, mut seen, mut waiting) = (vec![], HashSet::from([argument]), vec![argument]);
+    while let Some(one) = waiting.pop().filter(|_| seen.len() <= MOST_TYPES) {
+        let mut inside = Vec::new();
+        table.lookup(state, oids::PG_TYPE_OID_INDEX, &[(oid, one)], |row| {
+            let owner = row.oid(of);
+            if owner != BOOTSTRAP_SUPERUSER && !owners.contains(&owner) {
+                owners.push(owner);
+            }
+            inside.extend([row.oid(base), row.oid(element)]);
+            inside.extend(column_types(state, row.oid(relation)));
+        });
+        inside.retain(|inner| *inner >= FIRST_NORMAL && seen.insert(*inner));
+        waiting.extend(inside);
+    }
+    owners
+}
+
+/// Returns the types of the columns of a relation; none for 0.
+fn column_types(state: &State, relation: Oid) -> Vec<Oid> {
+    let mut types = Vec::new();
+    if relation != 0 {
+        let table = Table::open(oids::PG_ATTRIBUTE);
+        let (of, kind) = (table.column("attrelid"), table.column("atttypid"));
+        table.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(of, relation)], |row| {
+            types.push(row.oid(kind));
+        });
+    }
+    types
 }
 
 /// Returns what the caller of a routine chooses the types of: the `chosen` arguments, by position,
@@ -112,14 +192,17 @@ fn caller_typed(
                 position: at + 1,
                 is_record: routine.arguments[*at] == pg_sys::RECORDOID.to_u32(),
             };
-            let source = Source {
-                text: &text,
-                language,
-                routine: &routine.name,
-                arguments: std::slice::from_ref(&argument),
-                has_fixed_result,
+            let executes = if *choice == TypeChoice::Cursor {
+                match continues(&text, language, (&argument.name, argument.position)) {
+                    Continues::No => continue,
+                    Continues::Unknown => None,
+                    Continues::Yes(statement) => Some(statement),
+                }
+            } else {
+                let arguments = std::slice::from_ref(&argument);
+                let routine = routine.name.as_str();
+                Source { text: &text, language, routine, arguments, has_fixed_result }.executes()
             };
-            let executes = source.executes();
             let name =
                 if argument.name.is_empty() { format!("${}", at + 1) } else { argument.name };
             found.push(CallerTyped { choice: *choice, name, executes });

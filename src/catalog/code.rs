@@ -197,6 +197,23 @@ fn is_read_by_views(state: &State, table: Oid) -> bool {
     found
 }
 
+/// Returns the tables that a table is a partition of or inherits from, and their ancestors.
+pub fn ancestors(state: &State, table: Oid) -> Vec<Oid> {
+    let inherits = Table::open(oids::PG_INHERITS);
+    let (child, parent) = (inherits.column("inhrelid"), inherits.column("inhparent"));
+    let (mut found, mut queue) = (Vec::new(), vec![table]);
+    while let Some(oid) = queue.pop() {
+        inherits.lookup(state, oids::PG_INHERITS_CHILD_INDEX, &[(child, oid)], |row| {
+            let parent = row.oid(parent);
+            if !found.contains(&parent) {
+                found.push(parent);
+                queue.push(parent);
+            }
+        });
+    }
+    found
+}
+
 /// Returns the partitions of a table and the tables that inherit from it, and their descendants.
 fn descendants(state: &State, table: Oid) -> HashSet<Oid> {
     let inherits = Table::open(oids::PG_INHERITS);

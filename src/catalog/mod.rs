@@ -29,6 +29,8 @@ mod types;
 
 pub use crate::pg::{VERSION, release};
 pub use bodies::{of as bodies_of, read as bodies};
+pub use caller_typed::{candidates as caller_typed_candidates, row_type_of_another_owner};
+pub use code::ancestors;
 pub use content_owners::{Extent, Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use dependencies::{Users, uses_of};
@@ -58,7 +60,7 @@ pub use snapshot::{
 };
 pub use texts::{code, named as objects_named, of as texts_of};
 pub use type_name::is_renamed as type_is_renamed;
-pub use types::type_running_code;
+pub use types::{type_running_code, types_containing};
 
 /// The OIDs of catalogs.
 pub use oids::{

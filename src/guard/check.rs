@@ -2,6 +2,7 @@
 //! rules of the audit.
 
 use super::changes::{self, Changed};
+use super::inherited::{self, Attached};
 use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
@@ -58,13 +59,24 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
     }
     let committed = now.committed();
     let lost = reasons::lost(changed, [&transaction::before(&now), &now], tag);
-    let Some(states) = snapshots_of(changed, &now, moment, !lost.is_empty()) else {
+    let attached = inherited::attached(changed, [&transaction::before(&now), &now]);
+    let is_more = !lost.is_empty() || !attached.is_empty();
+    let Some(states) = snapshots_of(changed, &now, moment, is_more) else {
         transaction::statement_checked(false, committed, None);
         return;
     };
     // A session that holds the commit lock must not wait for other locks.
     let freshness = if moment == Moment::Commit { Freshness::Cached } else { Freshness::Fresh };
-    let input = Input { states: &states, now: &now, changed, lost: &lost, moment, tag, freshness };
+    let input = Input {
+        states: &states,
+        now: &now,
+        changed,
+        lost: &lost,
+        attached: &attached,
+        moment,
+        tag,
+        freshness,
+    };
     let Violations { found, completion } = check(input);
     let is_rejected = found.iter().any(|found| found.is_rejected_at(moment));
     let (at_once, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| {
@@ -85,17 +97,17 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
 }
 
 /// Reads both states of what was changed; `None` where they do not differ in anything that the
-/// rules check, and no object has lost a use.
+/// rules check, and there is nothing else to check: `is_more`.
 fn snapshots_of(
     changed: &[Changed],
     now: &State,
     moment: Moment,
-    loses_uses: bool,
+    is_more: bool,
 ) -> Option<Snapshots> {
     let then = transaction::before(now);
     let checked = (moment == Moment::Statement).then(transaction::checked_base).flatten();
     let mut scope = Scope::of(changed, &then, now);
-    scope.loses_uses = loses_uses;
+    scope.is_more = is_more;
     snapshots::read(&scope, &then, now, checked.as_deref())
 }
 
@@ -265,6 +277,8 @@ struct Input<'a> {
     changed: &'a [Changed],
     /// The objects that the changed ones use no longer.
     lost: &'a HashSet<ObjectId>,
+    /// The tables that have a new parent.
+    attached: &'a [Attached],
     moment: Moment,
     /// The tag of the command.
     tag: &'a str,
@@ -273,7 +287,7 @@ struct Input<'a> {
 }
 
 fn check(input: Input<'_>) -> Violations {
-    let Input { states, now, changed, lost, moment, tag, freshness } = input;
+    let Input { states, now, changed, lost, attached, moment, tag, freshness } = input;
     let Snapshots { before, after, contract, .. } = states;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
     let checked = Checked {
@@ -289,6 +303,7 @@ fn check(input: Input<'_>) -> Violations {
     let mut found = checked.routines(&routines);
     if checked.shows_more_than_changes() {
         found.extend(checked.exposed_routines(&routines));
+        found.extend(checked.routines_with_caller_types(&routines));
     }
     if temporary::has_schema() {
         found.extend(temporary_dependencies(checked.new, changed, now));
@@ -296,6 +311,7 @@ fn check(input: Input<'_>) -> Violations {
     found.extend(checked.regressions());
     found.extend(checked.opened_rows());
     found.extend(checked.left_behind(lost));
+    found.extend(checked.inherited_rows(attached));
     let completion = checked.completion(&found, moment);
     Violations { found, completion }
 }
@@ -386,6 +402,25 @@ impl Checked<'_, '_> {
         Some(Found { rejection, action, is_settled })
     }
 
+    /// Checks unchanged SECURITY DEFINER routines whose callers choose a type: a role can create
+    /// types now, or execute the routine.
+    fn routines_with_caller_types(&self, changed: &HashSet<Oid>) -> Vec<Found> {
+        let Self { old, new, exempt, .. } = *self;
+        let earlier: HashMap<Oid, &Routine> =
+            old.snapshot.routines.iter().map(|r| (r.oid, r)).collect();
+        let typed = &new.snapshot.caller_typed;
+        let is_unchanged = |r: &&Routine| typed.contains_key(&r.oid) && !changed.contains(&r.oid);
+        let mut found = Vec::new();
+        for routine in new.snapshot.routines.iter().filter(is_unchanged) {
+            interrupts();
+            let earlier = earlier.get(&routine.oid).copied();
+            if earlier.is_some() && !is_excused(old, new, routine) {
+                found.extend(caller_types_check(old, new, (routine, earlier), exempt));
+            }
+        }
+        found
+    }
+
     /// Checks whether policies open rows to clients in a way that is no finding.
     fn opened_rows(&self) -> Vec<Found> {
         let Self { old, new, tag, .. } = *self;
@@ -399,6 +434,20 @@ impl Checked<'_, '_> {
             Found { rejection, action, is_settled }
         };
         opened(old, new).iter().map(found).collect()
+    }
+
+    /// Warns about tables whose rows clients can access through a new parent. An application's
+    /// partitions are attached in the same way.
+    fn inherited_rows(&self, attached: &[Attached]) -> Vec<Found> {
+        let states = [&transaction::before(self.exempt.now), self.exempt.now];
+        let found = |rejection: Rejection| {
+            let action = self.new.guard_action(rejection.rule).min(GuardAction::Warn);
+            Found { rejection, action, is_settled: true }
+        };
+        inherited::rejections(self.states, attached, states, self.tag)
+            .into_iter()
+            .map(found)
+            .collect()
     }
 
     /// Returns the rules that are checked by comparing findings.

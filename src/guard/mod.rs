@@ -18,6 +18,7 @@ mod ended;
 mod enforce;
 mod grants;
 mod hooks;
+mod inherited;
 mod plan;
 mod reasons;
 mod rejection;

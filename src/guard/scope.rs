@@ -18,21 +18,25 @@ pub struct Scope {
     pub placed: Vec<Place>,
     /// Whether an object has changed of which only its dependencies are checked.
     has_dependents: bool,
-    /// Whether a changed object uses an object no longer.
-    pub loses_uses: bool,
+    /// Whether something is to be checked that the rows of the objects do not show: a changed
+    /// object uses an object no longer, or a table has a new parent.
+    pub is_more: bool,
     /// The other kinds of changes.
     aspects: Aspects,
 }
 
 impl Scope {
     /// Returns the scope of some changes: the changed objects, the members of changed extensions,
-    /// and the routines with an argument of a renamed or moved type.
+    /// and the routines with an argument of a type that is renamed, moved or given to another role.
     pub fn of(changed: &[Changed], then: &State, now: &State) -> Self {
         let mut scope = Self::default();
-        let mut renamed = HashSet::new();
+        let (mut renamed, mut given) = (HashSet::new(), HashSet::new());
         for one in changed {
             match *one {
-                Changed::Relation(oid) => scope.relations.push(oid),
+                Changed::Relation(oid) => {
+                    scope.relations.push(oid);
+                    given.extend(catalog::row_type_of_another_owner(then, now, oid));
+                }
                 Changed::Routine(oid) | Changed::GrantToPublic(oid) => scope.routines.push(oid),
                 // Those of other sessions are the same in both states.
                 Changed::RoutineRow(oid) => {
@@ -42,12 +46,17 @@ impl Scope {
                 Changed::Extension(oid) => scope.extension(oid, then, now),
                 Changed::Object(..) => scope.has_dependents = true,
                 Changed::Other(catalog, oid) => {
-                    let place = catalog::place(now, catalog, oid);
-                    scope
-                        .placed
-                        .extend(place.filter(|_| place != catalog::place(then, catalog, oid)));
-                    if catalog == catalog::PG_TYPE && catalog::type_is_renamed(then, now, oid) {
-                        renamed.insert(oid);
+                    let [before, after] =
+                        [then, now].map(|state| catalog::place(state, catalog, oid));
+                    scope.placed.extend(after.filter(|_| after != before));
+                    if catalog == catalog::PG_TYPE {
+                        let owner = |place: Option<Place>| place.map(|place| place.owner);
+                        if before.is_some() && owner(before) != owner(after) {
+                            given.insert(oid);
+                        }
+                        if catalog::type_is_renamed(then, now, oid) {
+                            renamed.insert(oid);
+                        }
                     }
                 }
                 Changed::Catalogs => scope.has(Aspect::Catalogs),
@@ -64,6 +73,11 @@ impl Scope {
         if !renamed.is_empty() {
             // The names of its argument types are part of the identity of a routine.
             scope.routines.extend(catalog::routines_with_argument(now, &renamed));
+        }
+        if !given.is_empty() {
+            // The owner of a type can add casts to it, and to the types that consist of it.
+            let containing = catalog::types_containing(now, given);
+            scope.routines.extend(catalog::routines_with_argument(now, &containing));
         }
         for list in [&mut scope.relations, &mut scope.routines] {
             list.sort_unstable();
@@ -99,7 +113,7 @@ impl Scope {
             || !parts.after.relations.is_empty()
             || !parts.after.routines.is_empty()
             || !self.placed.is_empty();
-        if parts.differ() || self.loses_uses || may_depend && catalog::temporary::has_schema() {
+        if parts.differ() || self.is_more || may_depend && catalog::temporary::has_schema() {
             aspects.insert(Aspect::Objects);
         }
         if parts.extensions().into_iter().any(|extension| Own::is(extension, [now, then])) {

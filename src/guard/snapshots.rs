@@ -15,7 +15,7 @@ use dragonfly_core::catalog::{
 };
 use dragonfly_core::contract::Contract;
 use dragonfly_core::rules::Context;
-use dragonfly_core::search_path::settings as path_settings;
+use dragonfly_core::search_path::{settings as path_settings, type_creators};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -102,6 +102,11 @@ impl Bases {
         before.roles != after.roles
             || before.memberships != after.memberships
             || before.database != after.database
+    }
+
+    /// Whether a role or PUBLIC can create types that could not create any before.
+    fn have_more_creators(&self) -> bool {
+        !type_creators(&self.after).is_subset(&type_creators(&self.before))
     }
 
     /// Returns those of some schemas that have another name than before.
@@ -258,15 +263,17 @@ impl Reader<'_> {
             [named(&bases.before), named(&bases.after)].concat().into_iter().collect();
         let parts = self.scope.parts(self.then, self.now);
         let renamed = bases.renamed(schemas);
-        let with_argument = if renamed.is_empty() {
-            vec![]
-        } else {
-            catalog::routines_with_argument_in(self.now, &renamed)
-        };
+        let mut also: HashSet<Oid> = HashSet::new();
+        if !renamed.is_empty() {
+            also.extend(catalog::routines_with_argument_in(self.now, &renamed));
+        }
+        if bases.have_more_creators() {
+            also.extend(catalog::caller_typed_candidates(self.now));
+        }
         let read = |state: &State, base: &Snapshot, parts: [&Snapshot; 2]| {
             let relations = parts.iter().flat_map(|part| &part.relations).map(|r| r.oid).collect();
             let routines = parts.iter().flat_map(|part| &part.routines).map(|r| r.oid);
-            let routines = routines.chain(with_argument.iter().copied()).collect();
+            let routines = routines.chain(also.iter().copied()).collect();
             let wanted =
                 Concerning { schemas, names: &names, relations: &relations, routines: &routines };
             catalog::concerning(state, base.clone(), &self.contract, &wanted)

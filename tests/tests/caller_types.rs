@@ -69,9 +69,10 @@ type Case = (&'static str, &'static str, &'static str, &'static str, &'static st
 const E: &str = "SELECT app.f('a'::pg_temp.e)";
 const C: &str = "SELECT app.f(row(1)::pg_temp.c)";
 const D: &str = "SELECT app.f('a'::pg_temp.d)";
+const P: &str = "BEGIN; DECLARE c CURSOR FOR SELECT pg_temp.run(); SELECT app.f('c')";
 
 /// Bodies that execute code of the client.
-const EXECUTE: [Case; 28] = [
+const EXECUTE: [Case; 32] = [
     ("x anyelement", "jsonb", "sql", "select to_jsonb(x)", E, EXPLICIT),
     ("x anyelement", "jsonb", "sql", "select jsonb_build_object('x', coalesce($1))", E, EXPLICIT),
     ("x anyelement", "text", "sql", "select x::text", E, EXPLICIT),
@@ -135,6 +136,17 @@ const EXECUTE: [Case; 28] = [
         EXPLICIT,
     ),
     ("", "setof record", "sql", "select 1", "SELECT * FROM app.f() AS t(a pg_temp.e)", EXPLICIT),
+    ("x refcursor", "void", "plpgsql", "declare r record; begin fetch x into r; end", P, EXPLICIT),
+    ("x refcursor", "void", "plpgsql", "begin move next from $1; end", P, EXPLICIT),
+    (
+        "x refcursor",
+        "void",
+        "plpgsql",
+        "declare c refcursor := x; r record; begin fetch c into r; end",
+        P,
+        EXPLICIT,
+    ),
+    ("x refcursor", "void", "plpgsql", "begin execute 'fetch ' || x::text; end", P, EXPLICIT),
 ];
 
 /// Bodies that execute no code of the client.
@@ -272,6 +284,60 @@ fn type_of_a_client_is_reported_where_the_client_can_call_the_routine() {
     assert_eq!(column(&mut anon, "SELECT app.f('a')"), ["12-34-56"]);
     admin.batch_execute("ALTER TYPE app.note OWNER TO app_owner").unwrap();
     assert_eq!(column(&mut admin, VERDICT), ["safe "]);
+}
+
+#[test]
+fn routine_that_opens_the_cursor_that_it_returns_is_safe() {
+    let cluster = Cluster::start();
+    let mut admin = world(&cluster);
+    let body = "declare r record; begin open x for select 1; fetch x into r; return x; end";
+    let case = ("x refcursor", "refcursor", "plpgsql", body, "BEGIN; SELECT app.f('c')", EXPLICIT);
+    assert_eq!(call(&cluster, &mut admin, &case), Ok(()));
+    assert_eq!(column(&mut admin, VERDICT), ["safe "]);
+}
+
+/// Changes that make a routine exploitable without changing it, after what precedes them: each is
+/// rejected.
+const OPENING: [(&str, &str); 6] = [
+    ("", "ALTER TYPE app.e OWNER TO stranger"),
+    ("", "ALTER TYPE app.c OWNER TO stranger"),
+    ("", "ALTER TABLE app.holder OWNER TO stranger"),
+    ("REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC", "GRANT CREATE ON SCHEMA ground TO anon"),
+    ("REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC", "ALTER SCHEMA ground OWNER TO anon"),
+    ("REVOKE USAGE ON SCHEMA app FROM anon", "GRANT USAGE ON SCHEMA app TO anon"),
+];
+
+#[test]
+fn guard_rejects_what_makes_an_unchanged_routine_exploitable() {
+    let cluster = Cluster::start();
+    let mut admin = world(&cluster);
+    admin
+        .batch_execute(
+            "SET dragonfly_guard.mode = off; CREATE SCHEMA ground; CREATE ROLE stranger;
+             SET ROLE app_owner;
+             CREATE TYPE app.e AS ENUM ('a'); CREATE DOMAIN app.over_e AS app.e;
+             CREATE TYPE app.c AS (a int); CREATE TABLE app.holder (a int);
+             CREATE FUNCTION app.of_e(x app.over_e[]) RETURNS text LANGUAGE sql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp AS 'SELECT x::text';
+             CREATE FUNCTION app.of_c(x app.c) RETURNS jsonb LANGUAGE sql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp AS 'SELECT to_jsonb(x)';
+             CREATE FUNCTION app.of_holder(x app.holder) RETURNS jsonb LANGUAGE sql SECURITY \
+             DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT to_jsonb(x)';
+             CREATE FUNCTION app.of_any(x anyelement) RETURNS jsonb LANGUAGE sql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp AS 'SELECT to_jsonb(x)'; RESET ROLE",
+        )
+        .unwrap();
+    for (before, change) in OPENING {
+        let mut client = cluster.connect("postgres", SUPERUSER);
+        client.batch_execute(&format!("SET dragonfly_guard.mode = off; {before}")).unwrap();
+        client.batch_execute("RESET dragonfly_guard.mode").unwrap();
+        let error = attempt(&mut client, change).unwrap_err();
+        assert_eq!(error.code, "42P13", "{change}: {error:?}");
+        assert!(error.message.contains("that its callers choose"), "{change}: {error:?}");
+        let restore = "SET dragonfly_guard.mode = off;
+            GRANT TEMPORARY ON DATABASE postgres TO PUBLIC; GRANT USAGE ON SCHEMA app TO anon";
+        client.batch_execute(restore).unwrap();
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn findings(client: &mut Client) -> Vec<String> {
 }
 
 /// Statements that fire no event trigger, with the rule that they violate. `@DB@` is the database.
-const WITHOUT_EVENTS: [(&str, &str); 33] = [
+const WITHOUT_EVENTS: [(&str, &str); 36] = [
     ("ALTER ROLE anon BYPASSRLS", "role_attributes"),
     ("ALTER ROLE authenticated SUPERUSER", "role_attributes"),
     ("ALTER ROLE service_role CREATEROLE", "role_attributes"),
@@ -45,6 +45,14 @@ const WITHOUT_EVENTS: [(&str, &str); 33] = [
     ("GRANT CREATE ON DATABASE @DB@ TO authenticated", "schema_create"),
     ("CREATE ROLE mallory; ALTER DATABASE @DB@ OWNER TO mallory", "security_definer_search_path"),
     ("REASSIGN OWNED BY postgres TO service_role", "role_membership"),
+    // The database, which changes its owner too, excuses nothing.
+    ("CREATE ROLE mallory; REASSIGN OWNED BY postgres TO mallory", "object_ownership"),
+    ("ALTER ROLE postgres RENAME TO former", "object_ownership"),
+    (
+        "CREATE ROLE mallory; ALTER ROLE postgres RENAME TO former; ALTER ROLE mallory RENAME TO \
+         postgres",
+        "object_ownership",
+    ),
     (
         "CREATE ROLE weak; GRANT CREATE ON SCHEMA extra TO weak; REASSIGN OWNED BY keeper TO weak",
         "security_definer_search_path",

@@ -236,6 +236,55 @@ fn declared_view_that_loses_security_invoker_is_rejected_and_reported() {
 }
 
 #[test]
+fn table_that_becomes_a_child_of_an_open_table_is_a_warning() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, INFERRED);
+    let warned = "SELECT rule || ' ' || object || ' ' || message FROM ops.v_guard_log WHERE event \
+        = 'warned' ORDER BY 1";
+    client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    run(
+        &mut client,
+        "CREATE TABLE app.hidden (id int); INSERT INTO app.hidden VALUES (1); CREATE TABLE \
+         app.parts (id int) PARTITION BY LIST (id); ALTER TABLE app.parts ENABLE ROW LEVEL \
+         SECURITY; GRANT SELECT ON app.parts TO rows_app; CREATE POLICY readable ON app.parts FOR \
+         SELECT TO rows_app USING (true); CREATE TABLE app.middle (id int); ALTER TABLE app.middle \
+         INHERIT app.open",
+    )
+    .unwrap();
+    client.batch_execute("RESET dragonfly_guard.mode; TRUNCATE dragonfly_guard.log").unwrap();
+    let line = |table: &str| {
+        format!(
+            "table_privileges app.{table} ALTER TABLE opens rows of table app.{table} to role \
+             \"rows_app\""
+        )
+    };
+    // A parent of a parent counts.
+    for (change, undo) in [
+        ("INHERIT app.open", "NO INHERIT app.open"),
+        ("INHERIT app.middle", "NO INHERIT app.middle"),
+    ] {
+        run(&mut client, &format!("ALTER TABLE app.hidden {change}")).unwrap();
+        assert_eq!(visible(&mut client, "app.open"), "1", "{change}");
+        assert_eq!(column(&mut client, warned), [line("hidden")], "{change}");
+        run(&mut client, &format!("ALTER TABLE app.hidden {undo}")).unwrap();
+        client.batch_execute("TRUNCATE dragonfly_guard.log").unwrap();
+    }
+    run(&mut client, "ALTER TABLE app.parts ATTACH PARTITION app.hidden FOR VALUES IN (1)")
+        .unwrap();
+    assert_eq!(column(&mut client, warned), [line("hidden")]);
+    client.batch_execute("TRUNCATE dragonfly_guard.log").unwrap();
+    // A new partition opens nothing that was there before, and the rows of this one were open.
+    run(&mut client, "CREATE TABLE app.new PARTITION OF app.parts FOR VALUES IN (2)").unwrap();
+    run(
+        &mut client,
+        "ALTER TABLE app.parts DETACH PARTITION app.hidden; ALTER TABLE app.hidden INHERIT \
+         app.open",
+    )
+    .unwrap();
+    assert_eq!(column(&mut client, warned), [""; 0]);
+}
+
+#[test]
 fn declared_policy_that_becomes_never_true_is_rejected_and_reported() {
     let cluster = Cluster::start();
     let mut client = world(&cluster, INFERRED);

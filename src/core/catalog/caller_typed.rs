@@ -1,4 +1,4 @@
-//! What callers of a routine choose the types of.
+//! What callers of a routine choose the types of, and cursors that they pass.
 
 use super::Oid;
 
@@ -9,8 +9,8 @@ pub struct CallerTyped {
     pub choice: TypeChoice,
     /// The argument: its name, or `$1`. Empty for the result.
     pub name: String,
-    /// The expression of the body that executes code found by the type, such as `x::text`; `None`
-    /// where none is recognized.
+    /// The expression of the body that executes code found by the type, such as `x::text`, or the
+    /// statement that continues the query of the cursor; `None` where none is recognized.
     pub executes: Option<String>,
 }
 
@@ -22,6 +22,8 @@ pub enum TypeChoice {
     Any,
     /// The type of the argument belongs to this role, which can add casts and constraints to it.
     Owned(Oid),
+    /// The argument names a cursor, whose query the caller has written.
+    Cursor,
     /// An SQL function returns records, whose columns it converts to the types in the column
     /// definition list of the query.
     Result,

@@ -3,6 +3,7 @@
 use super::change::Regression;
 use super::completion::{Cause, CauseKind, Completion};
 use super::exposed::Exposed;
+use super::inherited::Inherited;
 use super::opened::{Opened, Opening};
 use crate::catalog::{ObjectId, Routine};
 use crate::contract::RoleKind;
@@ -12,11 +13,11 @@ use crate::rule::Rule;
 use crate::rules::shared::definer_path::{fix, remedy, required, schema_cause};
 use crate::rules::{
     Context, guard_tampered, required_object_missing, rls_policy_always_true, rls_policy_missing,
-    security_definer_search_path, security_definer_settings, undeclared_view_readable,
-    view_privileges,
+    security_definer_search_path, security_definer_settings, table_privileges,
+    undeclared_view_readable, view_privileges,
 };
 use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
-use crate::sql::{is_unprintable, listed, printable, quote_literal, safe_ident};
+use crate::sql::{capitalized, is_unprintable, listed, printable, quote_literal, safe_ident};
 use std::collections::{BTreeSet, HashSet};
 
 /// A violation of the contract by a statement, as an error in PostgreSQL's message style.
@@ -119,13 +120,22 @@ impl Rejection {
     pub fn of_caller_types(cx: &Context<'_>, routine: &Routine, finding: &Finding) -> Self {
         let rule = finding.rule;
         let message = format!(
-            "SECURITY DEFINER {} {} executes code of types that its callers choose",
+            "SECURITY DEFINER {} {} executes {} that its callers choose",
             routine.object_type(),
-            cx.snapshot.routine_message(routine)
+            cx.snapshot.routine_message(routine),
+            if cx.paths.are_cursors_chosen(routine) {
+                "the queries of cursors"
+            } else {
+                "code of types"
+            }
         );
-        let declare = "Declare the argument or the result with a type that the caller does not \
-                       choose, such as jsonb or text, or revoke EXECUTE from untrusted roles in \
-                       the same transaction.";
+        let declare = if cx.paths.are_cursors_chosen(routine) {
+            "Open the cursor in the routine before it fetches, or revoke EXECUTE from untrusted \
+             roles in the same transaction."
+        } else {
+            "Declare the argument or the result with a type that the caller does not choose, such \
+             as jsonb or text, or revoke EXECUTE from untrusted roles in the same transaction."
+        };
         let exempt = exempt_call(finding)
             .map(|call| format!(" If this is intended, exempt it: {call}"))
             .unwrap_or_default();
@@ -302,6 +312,38 @@ impl Rejection {
             problem,
             hint,
             remedy: None,
+            regression: None,
+        }
+    }
+
+    /// Returns the rejection of a table that opens its rows to clients through another table.
+    #[must_use]
+    pub fn of_inherited(cx: &Context<'_>, found: &Inherited<'_>, tag: &str) -> Self {
+        let rule = &table_privileges::RULE;
+        let [table, parent] =
+            [found.child, found.ancestor].map(|relation| cx.snapshot.relation_sql(relation));
+        let clients: Vec<String> =
+            found.clients.iter().map(|c| format!("\"{}\"", printable(&c.name))).collect();
+        let role = if clients.len() == 1 { "role" } else { "roles" };
+        let clients = format!("{role} {}", listed(&clients));
+        let words: Vec<&str> = found.commands.iter().map(|c| c.as_str()).collect();
+        let problem = format!(
+            "{} can {} rows of table {table} through table {parent}: privileges and policies of \
+             {parent} apply, and not those of {table}.",
+            capitalized(&clients),
+            listed(&words)
+        );
+        Self {
+            rule,
+            object: cx.snapshot.relation_identity(found.child),
+            key: problem.clone(),
+            verdict: None,
+            message: format!("{tag} opens rows of table {table} to {clients}"),
+            detail: format!("{problem} {}", source(rule)),
+            problem,
+            hint: "If this is not intended, run ALTER TABLE ... NO INHERIT or DETACH PARTITION in \
+                   the same transaction."
+                .to_owned(),
             regression: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::shared::privileges::role_object;
-use crate::catalog::{DefaultAcl, Object, ObjectId, Oid, PUBLIC, Privileges};
+use crate::catalog::{DefaultAcl, Object, ObjectId, Oid, PUBLIC, Privileges, Role};
 use crate::contract::{GuardAction, SchemaDecl, Severity};
 use crate::finding::{Draft, Measure};
 use crate::fix::{Change, Fix, Statement, alter_default_privileges, default_acl_objects};
@@ -21,8 +21,8 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::ChangedObjects,
     breaks_declared: false,
     section: "8",
-    checks: "No default privileges grant a client role or PUBLIC privileges on objects created \
-             later, beyond what the contract declares. Those of managed roles are the platform's, \
+    checks: "No default privileges grant a client role, a group of one or PUBLIC privileges on \
+             objects created later, beyond what the contract declares. Those of managed roles are the platform's, \
              and only information.",
     why: "The next object that the role creates is open before it has been reviewed.",
     fix: "Run ALTER DEFAULT PRIVILEGES ... REVOKE, and grant privileges on each object.",
@@ -50,19 +50,22 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             governed.map(|s| format!(" in schema {}", safe_ident(&s.name))).unwrap_or_default();
         for item in &default.acl {
             // The creator owns the new object anyway.
-            if item.grantee == default.role
-                || !(item.grantee == PUBLIC || cx.is_client(item.grantee))
-            {
+            if item.grantee == default.role {
                 continue;
             }
+            let Some(client) = client_through(cx, item.grantee) else { continue };
             let role = cx.snapshot.role_name(item.grantee);
-            let expected = expected(cx, default.object_type, governed, item.grantee);
+            let expected = expected(cx, default.object_type, governed, client);
             let privileges = (item.privileges & !expected) | item.grantable;
             if privileges.is_empty() {
                 continue;
             }
             let objects = word.to_lowercase();
-            let grantee = role_object(item.grantee, &role);
+            let mut grantee = role_object(item.grantee, &role);
+            if client != item.grantee {
+                let client = cx.snapshot.role_name(client);
+                grantee += &format!(", whose privileges role \"{}\" inherits", printable(&client));
+            }
             let detail = format!(
                 "Default privileges of role \"{}\" grant {privileges} on new \
                  {objects}{in_schema} to {grantee}.",
@@ -81,6 +84,19 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             out.push(draft);
         }
     }
+}
+
+/// Returns the client that has what is granted to a role, or PUBLIC: the role itself, or the first
+/// client that inherits the privileges of an undeclared role. (One that a client can become without
+/// inheriting them is a client itself.)
+fn client_through(cx: &Context<'_>, grantee: Oid) -> Option<Oid> {
+    if grantee == PUBLIC || cx.is_client(grantee) {
+        return Some(grantee);
+    }
+    let is_declared = || cx.contract.role(&cx.snapshot.role_name(grantee)).is_some();
+    let inherits = |client: &&&Role| cx.own_grantees(client.oid).contains(&grantee);
+    let client = cx.clients.iter().find(inherits).filter(|_| !is_declared())?;
+    Some(client.oid)
 }
 
 /// Returns the identity of default privileges in findings, those for a kind of objects of which no
@@ -216,6 +232,39 @@ mod tests {
                  \"postgres\" grant CREATE on new schemas to PUBLIC (every role). => ALTER DEFAULT \
                  PRIVILEGES FOR ROLE postgres REVOKE CREATE ON SCHEMAS FROM PUBLIC;"
             ]
+        );
+    }
+
+    #[test]
+    fn group_whose_privileges_a_client_inherits_counts_as_the_client() {
+        let mut world = World::conforming();
+        world.snapshot.version = 16;
+        for name in ["team", "service_team"] {
+            world.add_role(name);
+        }
+        world.grant_role("team", "anon");
+        world.grant_role("service_team", "service_role");
+        let (role, api) = (world.role("postgres").oid, world.schema("api").oid);
+        let (public, team) = (world.schema("public").oid, world.role("team").oid);
+        let worker = world.role("service_team").oid;
+        let item = |grantee, privileges| AclItem {
+            grantee,
+            grantor: role,
+            privileges,
+            grantable: Privileges::NONE,
+        };
+        let of_tables = vec![item(team, Privileges::SELECT), item(worker, Privileges::SELECT)];
+        let of_routines = vec![item(team, Privileges::EXECUTE)];
+        let default = |schema, object_type, acl| DefaultAcl { role, schema, object_type, acl };
+        world.snapshot.default_acls =
+            vec![default(public, b'r', of_tables), default(api, b'f', of_routines)];
+        assert_eq!(
+            world.found(&RULE),
+            ["error default acl for role postgres in schema public on tables team: Default \
+              privileges of role \"postgres\" grant SELECT on new tables in schema public to role \
+              \"team\", whose privileges role \"anon\" inherits. => ALTER DEFAULT PRIVILEGES FOR \
+              ROLE postgres IN SCHEMA public REVOKE SELECT ON TABLES FROM team;"],
+            "anon may execute the routines of api"
         );
     }
 

@@ -7,7 +7,8 @@ use super::shared::owners::{
 };
 use super::shared::target::Target;
 use crate::catalog::{
-    Code, Object, Oid, PG_DATABASE_OWNER, Relation, RelationKind, Role, Routine, RoutineKind,
+    Code, Object, ObjectKind, Oid, PG_DATABASE_OWNER, Relation, RelationKind, Role, Routine,
+    RoutineKind,
 };
 use crate::contract::{GuardAction, RoleKind, Severity};
 use crate::finding::{Draft, Measure};
@@ -27,9 +28,10 @@ pub static RULE: Rule = Rule {
     recheck: Recheck::ChangedObjects,
     breaks_declared: true,
     section: "2",
-    checks: "Schemas, relations and routines of the governed schemas belong to trusted owners, \
-             not to client or worker roles; those that the contract declares do not belong to a \
-             role that it does not name either.",
+    checks: "The database, and schemas, relations and routines of the governed schemas, belong to \
+             trusted owners, not to client or worker roles; those that the contract declares do \
+             not belong to a role that it does not name either. The owner of the database counts \
+             as named only where the contract names no owner.",
     why: "An owner can grant itself any privilege, disable row security and replace the body of \
           a routine. No grant and no policy restricts it.",
     fix: "Change the owner to the role that runs migrations. An object that carries code or row \
@@ -52,15 +54,14 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         } else {
             schema.owner
         };
-        let severity = if cx.is_subject(owner) {
-            Severity::Error
-        } else if !cx.is_trusted_owner(owner) && owner != cx.snapshot.database.owner {
-            Severity::Warning
-        } else {
-            continue;
-        };
+        let Some(severity) = severity_of_container(cx, owner) else { continue };
         let owned = Owned { keyword: "SCHEMA".to_owned(), owner, code: None };
         out.push(owned.draft(cx, &Target::of_schema(cx, schema), severity));
+    }
+    let owner = cx.snapshot.database.owner;
+    if let Some(severity) = severity_of_container(cx, owner) {
+        let owned = Owned { keyword: "DATABASE".to_owned(), owner, code: None };
+        out.push(owned.draft(cx, &Target::of_database(cx), severity));
     }
     let is_wrong = |relation: &Relation| {
         cx.is_subject(relation.owner) && relation.owned_by.is_none()
@@ -84,6 +85,16 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
             code: Some(Carrier::Routine(routine)),
         };
         out.push(owned.draft(cx, &Target::of_routine(cx, routine), Severity::Error));
+    }
+}
+
+/// Returns the severity of a finding about the owner of a schema or of the database; `None` where
+/// the owner is not wrong.
+fn severity_of_container(cx: &Context<'_>, owner: Oid) -> Option<Severity> {
+    if cx.is_subject(owner) {
+        Some(Severity::Error)
+    } else {
+        is_unnamed(cx, owner).then_some(Severity::Warning)
     }
 }
 
@@ -152,6 +163,8 @@ impl Owned<'_> {
                 Fix::Risky { proposal, risk: code.risk(cx, owner) }
             }
             (None, None) => Fix::Proposal(sql),
+            // Only a superuser or a member of both roles that may create databases can do it.
+            (None, Some(_)) if target.kind == ObjectKind::Database => Fix::Proposal(sql),
             (None, Some(owner)) => {
                 let change = Change::ChangeOwner {
                     object: target.object.id,
@@ -334,6 +347,7 @@ mod tests {
     use super::super::testing::World;
     use super::RULE;
     use crate::catalog::{Code, RelationKind};
+    use crate::contract::RoleKind;
     use crate::fix::Fix;
 
     #[test]
@@ -397,6 +411,24 @@ mod tests {
              \"mallory\", which the contract does not name; 6 SECURITY DEFINER routines search its \
              schema. => ALTER TABLE public.plaintiffs OWNER TO postgres;"
         );
+    }
+
+    #[test]
+    fn owner_of_the_database_is_excused_only_where_the_contract_names_no_owner() {
+        let mut world = World::conforming();
+        world.add_role("mallory");
+        let (mallory, former) = (world.role("mallory").oid, world.snapshot.database.owner);
+        world.snapshot.database.owner = mallory;
+        for relation in world.snapshot.relations.iter_mut().filter(|r| r.owner == former) {
+            relation.owner = mallory;
+        }
+        let found = world.found(&RULE);
+        let concerned = |text: &str| found.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(concerned("warning database"), 1, "{found:?}");
+        assert!(concerned("error table public.judgments mallory") == 1, "{found:?}");
+        world.contract.roles.retain(|role| role.kind != RoleKind::Owner);
+        let found = world.found(&RULE);
+        assert!(!found.iter().any(|line| line.contains("mallory")), "{found:?}");
     }
 
     /// Returns the proposal about an object, and its risk; panics where the fix is a statement.

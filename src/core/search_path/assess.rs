@@ -505,17 +505,7 @@ impl<'a> SearchPaths<'a> {
     /// Returns the grantees and owners that can create types: permanent ones in some schema, or
     /// temporary ones.
     pub(super) fn creators(&self) -> &HashSet<Oid> {
-        self.creators.get_or_init(|| {
-            let database = &self.snapshot.database;
-            let of_database = Privileges::TEMPORARY | Privileges::CREATE;
-            let acl = database.acl.as_ref();
-            let mut found = holders(ObjectKind::Database, database.owner, acl, of_database);
-            for schema in self.snapshot.schemas.iter().filter(|schema| !schema.is_temporary()) {
-                let acl = schema.acl.as_ref();
-                found.extend(holders(ObjectKind::Schema, schema.owner, acl, Privileges::CREATE));
-            }
-            found
-        })
+        self.creators.get_or_init(|| type_creators(self.snapshot))
     }
 
     pub(super) fn exploiter(&self, role: Oid) -> Exploiter {
@@ -530,6 +520,21 @@ impl<'a> SearchPaths<'a> {
     fn resolve(&self, role: Oid) -> Oid {
         if role == PG_DATABASE_OWNER { self.snapshot.database.owner } else { role }
     }
+}
+
+/// Returns the grantees and owners that can create types: permanent ones in some schema, or
+/// temporary ones.
+#[must_use]
+pub fn type_creators(snapshot: &Snapshot) -> HashSet<Oid> {
+    let database = &snapshot.database;
+    let of_database = Privileges::TEMPORARY | Privileges::CREATE;
+    let mut found =
+        holders(ObjectKind::Database, database.owner, database.acl.as_ref(), of_database);
+    for schema in snapshot.schemas.iter().filter(|schema| !schema.is_temporary()) {
+        let acl = schema.acl.as_ref();
+        found.extend(holders(ObjectKind::Schema, schema.owner, acl, Privileges::CREATE));
+    }
+    found
 }
 
 /// Returns the owner of an object and the grantees that have one of `privileges` on it.

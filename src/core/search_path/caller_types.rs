@@ -31,7 +31,8 @@ impl SearchPaths<'_> {
     /// It is exploitable if an untrusted role can execute the routine and create a type, and the
     /// body executes code of the type. It is fragile if one of the last two is not known: the body
     /// may do so in a way that is not recognized, and TEMPORARY on the database is granted without
-    /// an event trigger.
+    /// an event trigger. The owner of the type of an argument need not be able to execute the
+    /// routine: another caller executes its casts.
     #[must_use]
     pub fn caller_types(&self, routine: &Routine) -> Option<Reason> {
         let typed = self.snapshot.caller_typed.get(&routine.oid)?;
@@ -40,13 +41,22 @@ impl SearchPaths<'_> {
         reasons.rev().max_by_key(|reason| reason.verdict)
     }
 
+    /// Whether callers of a routine choose no types, but cursors.
+    #[must_use]
+    pub fn are_cursors_chosen(&self, routine: &Routine) -> bool {
+        let typed = self.snapshot.caller_typed.get(&routine.oid);
+        typed.is_some_and(|typed| typed.iter().all(|typed| typed.choice == TypeChoice::Cursor))
+    }
+
     fn reason(&self, routine: &Routine, typed: &CallerTyped) -> Option<Reason> {
         let callers = Callers::of(self, routine)?;
         let (role, can_create) = match typed.choice {
             TypeChoice::Any | TypeChoice::Result => callers.first(self, routine.owner)?,
+            // The query of a cursor needs no type.
+            TypeChoice::Cursor => (callers.first(self, routine.owner)?.0, true),
+            // Whoever calls the routine executes the casts of the owner of the type.
             TypeChoice::Owned(owner) => {
-                let is_caller = !self.trusts(owner, routine.owner) && callers.include(self, owner);
-                is_caller.then(|| (owner, can_create(self, owner)))?
+                (!self.trusts(owner, routine.owner)).then(|| (owner, can_create(self, owner)))?
             }
         };
         let is_proven = typed.executes.is_some();
@@ -70,6 +80,7 @@ fn ability(typed: &CallerTyped, can_create: bool) -> String {
         TypeChoice::Any => format!("can pass a value of a type of its own as {name}"),
         TypeChoice::Owned(_) => format!("owns the type of {name}"),
         TypeChoice::Result => "can name types of its own for the columns of the result".to_owned(),
+        TypeChoice::Cursor => return ability_of_cursor(typed.executes.as_deref(), &name),
     };
     let then = match (&typed.executes, typed.choice) {
         (Some(_), TypeChoice::Result) => {
@@ -86,6 +97,20 @@ fn ability(typed: &CallerTyped, can_create: bool) -> String {
     };
     let but = if can_create { "" } else { ", as soon as the role can create a type or a function" };
     format!("{passes}, and {then}{but}")
+}
+
+/// Returns what a role can do with a routine that it passes the name of a cursor to.
+fn ability_of_cursor(statement: Option<&str>, name: &str) -> String {
+    let then = match statement {
+        Some(statement) => format!(
+            "{} executes the functions in the query of the cursor as the owner of the routine",
+            printable(statement)
+        ),
+        None => "FETCH executes the functions in the query of the cursor as the owner of the \
+                 routine; it is not known whether the body uses it"
+            .to_owned(),
+    };
+    format!("can pass the name of a cursor of its own as {name}, and {then}")
 }
 
 /// The roles that can execute a routine, as grantees.
@@ -284,7 +309,17 @@ mod tests {
     }
 
     #[test]
-    fn type_of_an_untrusted_role_is_chosen_by_its_owner_only() {
+    fn cursor_of_an_untrusted_caller_is_exploitable_without_any_type() {
+        let mut world = world(Some("FETCH p"));
+        world.database.acl = Some(vec![]);
+        world.caller_typed.get_mut(&100).unwrap()[0].choice = TypeChoice::Cursor;
+        assert_eq!(verdict(world.clone()), Some(of_anon(Verdict::Exploitable)));
+        world.caller_typed.get_mut(&100).unwrap()[0].executes = None;
+        assert_eq!(verdict(world), Some(of_anon(Verdict::Fragile)));
+    }
+
+    #[test]
+    fn type_of_an_untrusted_role_is_chosen_by_its_owner_whoever_calls() {
         let owned = |owner| {
             let mut world = world(Some("x::text"));
             world.caller_typed.get_mut(&100).unwrap()[0].choice = TypeChoice::Owned(owner);
@@ -292,6 +327,8 @@ mod tests {
         };
         assert_eq!(verdict(owned(ANON)), Some(of_anon(Verdict::Exploitable)));
         assert_eq!(verdict(owned(APP)), None);
-        assert_eq!(verdict(owned(GROUP)), None, "the owner cannot call the routine");
+        let of_group = verdict(owned(GROUP)).unwrap();
+        assert_eq!(of_group.1, "CALLER_TYPES:grp", "anon calls the routine and runs its casts");
+        assert_eq!(of_group.0, Verdict::Fragile, "it cannot create a function yet");
     }
 }

@@ -5,6 +5,6 @@ mod caller_types;
 mod lookup;
 mod value;
 
-pub use assess::{Assessment, Exploiter, Reason, ReasonCode, SearchPaths, Verdict};
+pub use assess::{Assessment, Exploiter, Reason, ReasonCode, SearchPaths, Verdict, type_creators};
 pub use lookup::{Lost, Searched};
 pub use value::{set_clause, settings, stored_value};

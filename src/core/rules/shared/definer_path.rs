@@ -31,9 +31,14 @@ pub fn caller_types_fix(cx: &Context<'_>, routine: &Routine) -> Fix {
         untrusted.map(|item| cx.snapshot.grantee(item.grantee)).collect();
     grantees.sort();
     grantees.dedup();
-    Fix::Proposal(format!(
+    let instead = if cx.paths.are_cursors_chosen(routine) {
+        "Open the cursor in the routine before it fetches"
+    } else {
         "Create the routine with a type that the caller does not choose, such as jsonb or text, \
-         and drop this one; or revoke EXECUTE from all untrusted roles:\n\
+         and drop this one"
+    };
+    Fix::Proposal(format!(
+        "{instead}; or revoke EXECUTE from all untrusted roles:\n\
          REVOKE EXECUTE ON ROUTINE {sql} FROM {};",
         grantees.join(", ")
     ))

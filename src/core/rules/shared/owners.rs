@@ -2,12 +2,18 @@
 
 use super::creators::exposed;
 use crate::catalog::{ContentKind, Oid, Relation, Routine};
+use crate::contract::RoleKind;
 use crate::rules::context::Context;
 
 /// Whether the contract neither names a role nor trusts it for another reason. An owner of this
-/// kind can change what the contract declares.
+/// kind can change what the contract declares. The owner of the database is excused only where the
+/// contract names no owner: the database can change its owner together with what is in it.
 pub(crate) fn is_unnamed(cx: &Context<'_>, owner: Oid) -> bool {
-    !cx.is_subject(owner) && !cx.is_trusted_owner(owner) && owner != cx.snapshot.database.owner
+    let is_excused = || {
+        owner == cx.snapshot.database.owner
+            && cx.contract.roles_of(RoleKind::Owner).next().is_none()
+    };
+    !cx.is_subject(owner) && !cx.is_trusted_owner(owner) && !is_excused()
 }
 
 /// Whether a declared relation belongs to a role that it does not name. A sequence of a column

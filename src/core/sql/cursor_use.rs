@@ -1,0 +1,215 @@
+//! How the text of a PL/pgSQL routine uses a cursor whose name its caller passes: FETCH and MOVE
+//! continue the query of the cursor, and execute its functions with the privileges of the routine.
+
+use super::body::{Language, Token, tokens};
+use super::quote_ident;
+
+/// Whether a body continues the query of a cursor that its caller names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Continues {
+    /// No: it does not fetch, or only from cursors that it has opened itself.
+    No,
+    /// Not known.
+    Unknown,
+    /// This statement does.
+    Yes(String),
+}
+
+/// Returns how a body uses an argument of type `refcursor`, which has a name and a position.
+#[must_use]
+pub fn continues(text: &str, language: Language, (name, position): (&str, usize)) -> Continues {
+    match language {
+        // FETCH in a function in SQL names its cursor in the text.
+        Language::Sql => return Continues::No,
+        Language::Other => return Continues::Unknown,
+        Language::PlPgSql => {}
+    }
+    let tokens = tokens(text, false);
+    Body { tokens: &tokens, name, position }.continues()
+}
+
+/// The tokens of a body with an argument.
+struct Body<'t> {
+    tokens: &'t [Token],
+    name: &'t str,
+    position: usize,
+}
+
+impl Body<'_> {
+    fn continues(&self) -> Continues {
+        let mut answer = Continues::No;
+        for at in 0..self.tokens.len() {
+            match self.at(at) {
+                Continues::No => {}
+                Continues::Unknown => answer = Continues::Unknown,
+                yes @ Continues::Yes(_) => return yes,
+            }
+        }
+        answer
+    }
+
+    /// Returns what a statement that starts with a token does.
+    fn at(&self, at: usize) -> Continues {
+        match self.word(at) {
+            Some(verb @ ("fetch" | "move")) if self.starts_statement(at) => {
+                self.fetch(at, &verb.to_uppercase())
+            }
+            Some("execute") => self.executed(at),
+            _ => Continues::No,
+        }
+    }
+
+    /// Returns what a FETCH or MOVE statement does: the last name before INTO is the cursor.
+    fn fetch(&self, at: usize, verb: &str) -> Continues {
+        let is_end = |at: &usize| {
+            matches!(self.tokens[*at], Token::Punctuation(';')) || self.word(*at) == Some("into")
+        };
+        let Some(end) = (at + 1..self.tokens.len()).find(is_end) else { return Continues::No };
+        let cursor = &self.tokens[end - 1];
+        let label = match cursor {
+            Token::Word { name, .. } => quote_ident(name).into_owned(),
+            Token::Parameter(number) => format!("${number}"),
+            _ => return Continues::Unknown,
+        };
+        let is_argument = self.is_argument(end - 1);
+        if !is_argument && !self.can_be_assigned() || self.is_bound(cursor) {
+            return Continues::No;
+        }
+        match self.opened(cursor) {
+            // A cursor of this name must not exist when it is opened.
+            Some(opened) if opened < at && self.is_unconditional(opened) => Continues::No,
+            Some(_) => Continues::Unknown,
+            None => Continues::Yes(format!("{verb} {label}")),
+        }
+    }
+
+    /// Returns what EXECUTE with a text does that contains FETCH or MOVE.
+    fn executed(&self, at: usize) -> Continues {
+        let statement = (at + 1..self.tokens.len())
+            .take_while(|at| !matches!(self.tokens[*at], Token::Punctuation(';')));
+        let (mut verb, mut mentions) = (None, false);
+        for at in statement {
+            if let Token::Literal(text) = &self.tokens[at] {
+                let text = text.trim_start().to_ascii_lowercase();
+                verb = ["fetch", "move"].into_iter().find(|v| text.starts_with(v)).or(verb);
+            }
+            mentions |= self.is_argument(at);
+        }
+        match verb {
+            Some(verb) if mentions => {
+                Continues::Yes(format!("EXECUTE '{} ...'", verb.to_uppercase()))
+            }
+            Some(_) => Continues::Unknown,
+            None => Continues::No,
+        }
+    }
+
+    /// Returns where OPEN names a cursor.
+    fn opened(&self, cursor: &Token) -> Option<usize> {
+        (1..self.tokens.len())
+            .find(|at| self.tokens[*at] == *cursor && self.word(*at - 1) == Some("open"))
+    }
+
+    /// Whether a cursor is declared with its query.
+    fn is_bound(&self, cursor: &Token) -> bool {
+        (0..self.tokens.len()).any(|at| {
+            self.tokens[at] == *cursor
+                && (at + 1..at + 4).any(|next| self.word(next) == Some("cursor"))
+        })
+    }
+
+    /// Whether the value of the argument may be assigned to a variable.
+    fn can_be_assigned(&self) -> bool {
+        (1..self.tokens.len()).any(|at| {
+            let is_assigned = self.tokens[at - 1] == Token::Assign
+                || matches!(&self.tokens[at - 1], Token::Operator(operator) if operator == "=")
+                || matches!(self.word(at - 1), Some("default" | "select"));
+            is_assigned && self.is_argument(at)
+        })
+    }
+
+    /// Whether nothing before a token makes it conditional.
+    fn is_unconditional(&self, at: usize) -> bool {
+        !(0..at)
+            .any(|at| matches!(self.word(at), Some("if" | "case" | "loop" | "exception" | "close")))
+    }
+
+    fn starts_statement(&self, at: usize) -> bool {
+        let Some(before) = at.checked_sub(1) else { return true };
+        matches!(self.tokens[before], Token::Punctuation(';'))
+            || matches!(&self.tokens[before], Token::Operator(operator) if operator == ">>")
+            || matches!(self.word(before), Some("begin" | "then" | "else" | "loop"))
+    }
+
+    fn is_argument(&self, at: usize) -> bool {
+        match &self.tokens[at] {
+            Token::Word { name, .. } => !name.is_empty() && name == self.name,
+            Token::Parameter(number) => *number == self.position,
+            _ => false,
+        }
+    }
+
+    /// Returns the unquoted word at a position.
+    fn word(&self, at: usize) -> Option<&str> {
+        match self.tokens.get(at) {
+            Some(Token::Word { name, quoted: false }) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Continues {
+        continues(text, Language::PlPgSql, ("p", 1))
+    }
+
+    fn yes(statement: &str) -> Continues {
+        Continues::Yes(statement.to_owned())
+    }
+
+    #[test]
+    fn fetch_and_move_continue_the_query_of_the_caller() {
+        assert_eq!(found("declare r record; begin fetch p into r; end"), yes("FETCH p"));
+        assert_eq!(
+            found("begin if a then FETCH NEXT FROM $1 INTO r; end if; end"),
+            yes("FETCH $1")
+        );
+        assert_eq!(found("begin move forward 2 in p; end"), yes("MOVE p"));
+        assert_eq!(found("declare c refcursor := p; begin fetch c into r; end"), yes("FETCH c"));
+        assert_eq!(found("begin c = $1; fetch c into r; end"), yes("FETCH c"));
+        assert_eq!(
+            found("begin execute 'fetch all from ' || quote_ident(p::text); end"),
+            yes("EXECUTE 'FETCH ...'")
+        );
+    }
+
+    #[test]
+    fn cursor_that_the_body_opens_is_its_own() {
+        assert_eq!(found("begin open p for select 1; return p; end"), Continues::No);
+        assert_eq!(found("begin open p for select 1; fetch p into r; end"), Continues::No);
+        assert_eq!(
+            found("begin if p is null then open p for select 1; end if; fetch p into r; end"),
+            Continues::Unknown
+        );
+        let bound = "declare c cursor for select 1; begin q := p; open c; fetch c into r; end";
+        assert_eq!(found(bound), Continues::No);
+    }
+
+    #[test]
+    fn other_uses_of_the_words_continue_nothing() {
+        assert_eq!(found("begin return query select 1 fetch first 1 row only; end"), Continues::No);
+        assert_eq!(found("begin fetch other into r; end"), Continues::No, "not an argument");
+        assert_eq!(continues("fetch p", Language::Sql, ("p", 1)), Continues::No);
+        assert_eq!(continues("fetch(p)", Language::Other, ("p", 1)), Continues::Unknown);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read(text in "(fetch|move|open|execute|p|c|:=|;|into|'|\\$1| ){0,30}") {
+            let _ = found(&text);
+        }
+    }
+}
