@@ -28,8 +28,8 @@ mod type_name;
 mod types;
 
 pub use crate::pg::{VERSION, release};
-pub use bodies::{of as bodies_of, read as bodies};
-pub use content_owners::{Extent, Place, contents, place};
+pub use bodies::{of as bodies_of, read_changed as changed_bodies};
+pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use dependencies::{Users, uses_of};
 pub use extension::Own;
