@@ -382,7 +382,7 @@ impl Checked<'_, '_> {
 
     /// Checks whether policies open rows to clients in a way that is no finding.
     fn opened_rows(&self) -> Vec<Found> {
-        let Self { old, new, tag, .. } = *self;
+        let Self { old, new, exempt, tag, .. } = *self;
         let found = |opened: &Opened<'_>| {
             let rejection = Rejection::of_opened(new, opened, tag);
             let by_contract = new.guard_action(rejection.rule);
@@ -392,7 +392,9 @@ impl Checked<'_, '_> {
             };
             Found { rejection, action, is_settled }
         };
-        opened(old, new).iter().map(found).collect()
+        let mut opened = opened(old, new);
+        opened.retain(|opened| !exempt.finding(new, &opened.finding(new)));
+        opened.iter().map(found).collect()
     }
 
     /// Returns the rules that are checked by comparing findings.
