@@ -6,7 +6,7 @@ use crate::pg::heap::{Column, Row, State, Table, interrupts};
 use crate::settings;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{
-    Body, BodyName, NameKind, Named, Oid, OidMap, OidSet, PG_CATALOG, Snapshot,
+    Body, BodyName, NameKind, Named, Oid, OidMap, OidSet, PG_CATALOG, Routine, Snapshot,
 };
 use dragonfly_core::contract::Contract;
 use dragonfly_core::rules::Context;
@@ -20,13 +20,38 @@ use std::rc::Rc;
 /// Adds to a complete snapshot the bodies of the routines whose search_path a fix may change, and
 /// the search_paths of sessions, if there are such routines.
 pub fn read(state: &State, contract: &Contract, snapshot: &mut Snapshot) {
-    let wanted: HashSet<Oid> = {
+    let wanted = {
         let access = Access::new(snapshot);
         let cx = Context::new(contract, snapshot, &access, &interrupts);
         let may_change = snapshot.routines.iter().filter(|r| definer_path::may_change(&cx, r));
         may_change.map(|r| r.oid).collect()
     };
     of(state, &wanted, snapshot);
+}
+
+/// As [`read`], without the routines that an earlier state shows with the same properties and the
+/// same verdict, because the guard has nothing to say about them.
+pub fn read_changed(state: &State, contract: &Contract, before: &Snapshot, after: &mut Snapshot) {
+    if !after.routines.iter().any(|routine| routine.security_definer) {
+        return;
+    }
+    let wanted = {
+        let (old, new) = (Access::new(before), Access::new(after));
+        let old = Context::new(contract, before, &old, &interrupts);
+        let new = Context::new(contract, after, &new, &interrupts);
+        let earlier: OidMap<&Routine> = before.routines.iter().map(|r| (r.oid, r)).collect();
+        let assess = |cx: &Context<'_>, r: &Routine| cx.paths.config(&r.config, r.owner);
+        let is_same = |routine: &Routine| {
+            earlier.get(&routine.oid).is_some_and(|earlier| {
+                *earlier == routine
+                    && before.schema_name(earlier.schema) == after.schema_name(routine.schema)
+                    && assess(&old, earlier) == assess(&new, routine)
+            })
+        };
+        let may_change = after.routines.iter().filter(|r| definer_path::may_change(&new, r));
+        may_change.filter(|r| !is_same(r)).map(|r| r.oid).collect()
+    };
+    of(state, &wanted, after);
 }
 
 /// Adds to a snapshot the bodies of some routines, and the search_paths of sessions.

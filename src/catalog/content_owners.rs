@@ -1,9 +1,10 @@
-//! The contents of some schemas, read at a cost that does not depend on the size of the catalog:
-//! the guard reads them at every CREATE FUNCTION. Tables and views are read by the audit only.
+//! The contents of some schemas. The guard reads them at every CREATE FUNCTION, and therefore at a
+//! cost that does not depend on the size of the catalog, unless untrusted roles own many objects.
+//! Tables and views are read by the audit only.
 
 use super::oids;
 use crate::pg::heap::{ByOid, Column, Row, State, Table};
-use dragonfly_core::catalog::{ContentKind, Oid, PG_CATALOG};
+use dragonfly_core::catalog::{ContentKind, Oid, OidSet, PG_CATALOG};
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
@@ -16,40 +17,35 @@ const MOST_LOOKUPS: usize = 200;
 /// are too many, those of the `untrusted` roles. `roles` is the number of all roles.
 ///
 /// Of `pg_catalog`, it returns those of the `untrusted` roles, and their relations: no object
-/// depends on that schema. `extent` is how many objects of these roles are visited for it.
+/// depends on that schema.
 pub fn contents(
     state: &State,
     wanted: &HashSet<Oid>,
-    extent: Extent,
     roles: usize,
     untrusted: impl FnOnce() -> Vec<Oid>,
 ) -> Vec<Content> {
-    let most = match extent {
-        Extent::All => usize::MAX,
-        Extent::Few => MOST_LOOKUPS,
-    };
     let classes = [Class::composite_types(), Class::routines(), Class::types(), Class::operators()];
     let found = in_schemas(state, &classes, wanted, MOST_LOOKUPS.max(roles));
     let searches_catalog = wanted.contains(&PG_CATALOG);
     let untrusted = if found.is_none() || searches_catalog { untrusted() } else { vec![] };
-    let mut found =
-        found.unwrap_or_else(|| of_owners(state, &classes, &untrusted, wanted, usize::MAX));
+    let mut found = found
+        .or_else(|| of_owners(state, &classes, &untrusted, wanted, usize::MAX))
+        .unwrap_or_default();
     if searches_catalog {
-        // A relation there hides those of all other schemas.
-        let classes = [Class::relations(), Class::routines(), Class::types(), Class::operators()];
-        found.extend(of_owners(state, &classes, &untrusted, &[PG_CATALOG].into(), most));
+        found.extend(in_catalog(state, &untrusted));
     }
     found
 }
 
-/// How many objects are visited to find those in `pg_catalog`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// All, because the transaction has changed `pg_catalog` or something in it.
-    All,
-    /// At most [`MOST_LOOKUPS`], so that the cost does not depend on the size of the catalog. What
-    /// an earlier transaction has put there is a finding of every routine already.
-    Few,
+/// Returns the objects of some owners in `pg_catalog`. Objects of these owners are looked up one by
+/// one or, where they are too many, in one pass over each catalog.
+fn in_catalog(state: &State, owners: &[Oid]) -> Vec<Content> {
+    // A relation there hides those of all other schemas.
+    let classes = [Class::relations(), Class::routines(), Class::types(), Class::operators()];
+    of_owners(state, &classes, owners, &[PG_CATALOG].into(), MOST_LOOKUPS).unwrap_or_else(|| {
+        let owners: OidSet = owners.iter().copied().collect();
+        classes.iter().flat_map(|class| class.in_catalog(state, &owners)).collect()
+    })
 }
 
 /// Returns schema and owner of a type or an operator in a state of the catalogs; `None` where it
@@ -135,15 +131,18 @@ fn in_schemas(
     })
 }
 
-/// Reads the objects of some owners by `pg_shdepend`, where an object depends on its owner, until
-/// `most` owners and objects have been visited.
+/// Reads the objects of some owners by `pg_shdepend`, where an object depends on its owner. `None`
+/// where there are more than `limit` owners and objects.
 fn of_owners(
     state: &State,
     classes: &[Class],
     owners: &[Oid],
     wanted: &HashSet<Oid>,
-    most: usize,
-) -> Vec<Content> {
+    limit: usize,
+) -> Option<Vec<Content>> {
+    if owners.len() > limit {
+        return None;
+    }
     // SAFETY: reads a variable of the backend.
     let current = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let table = Table::open(oids::PG_SHDEPEND);
@@ -152,23 +151,22 @@ fn of_owners(
     let (to_class, to_object, kind) =
         (table.column("refclassid"), table.column("refobjid"), table.column("deptype"));
     let (mut found, mut visited) = (Vec::new(), 0);
-    for owner in owners.iter().take(most) {
+    for owner in owners {
         let keys = [(to_class, oids::PG_AUTHID), (to_object, *owner)];
         table.lookup_while(state, oids::PG_SHDEPEND_REFERENCE_INDEX, &keys, |row| {
             visited += 1;
-            if row.char(kind) != b'o' || row.oid(database) != current {
-                return visited < most;
+            if row.char(kind) == b'o' && row.oid(database) == current {
+                let class = classes.iter().find(|c| c.by_oid.catalog == row.oid(class));
+                found.extend(
+                    class
+                        .and_then(|c| c.content(state, row.oid(object)))
+                        .filter(|content| wanted.contains(&content.place.schema)),
+                );
             }
-            let class = classes.iter().find(|c| c.by_oid.catalog == row.oid(class));
-            found.extend(
-                class
-                    .and_then(|c| c.content(state, row.oid(object)))
-                    .filter(|content| wanted.contains(&content.place.schema)),
-            );
-            visited < most
+            visited <= limit
         });
     }
-    found
+    (visited <= limit).then_some(found)
 }
 
 /// A catalog of routines, types or operators.
@@ -250,6 +248,17 @@ impl Class {
         let mut found = None;
         self.table.lookup(state, self.by_oid.index, &[(self.oid, object)], |row| {
             found = self.of_row(&row);
+        });
+        found
+    }
+
+    /// Returns the objects of some owners in `pg_catalog`.
+    fn in_catalog(&self, state: &State, owners: &OidSet) -> Vec<Content> {
+        let mut found = Vec::new();
+        self.table.scan(state, |row| {
+            if row.oid(self.schema) == PG_CATALOG && owners.contains(&row.oid(self.owner)) {
+                found.extend(self.of_row(&row));
+            }
         });
         found
     }

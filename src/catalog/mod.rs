@@ -28,10 +28,10 @@ mod type_name;
 mod types;
 
 pub use crate::pg::{VERSION, release};
-pub use bodies::{of as bodies_of, read as bodies};
+pub use bodies::{of as bodies_of, read_changed as changed_bodies};
 pub use caller_typed::{candidates as caller_typed_candidates, row_type_of_another_owner};
 pub use code::ancestors;
-pub use content_owners::{Extent, Place, contents, place};
+pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
 pub use dependencies::{Users, uses_of};
 pub use extension::Own;

@@ -5,8 +5,8 @@ use super::oids;
 use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{
-    ContentKind, DefaultAcl, ObjectId, Oid, OidMap, OidSet, Relation, RelationKind, Schema,
-    Snapshot,
+    ContentKind, DefaultAcl, ObjectId, Oid, OidMap, OidSet, PG_CATALOG, Relation, RelationKind,
+    Schema, Snapshot,
 };
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -151,18 +151,53 @@ pub fn relations_in(
     let table = Table::open(oids::PG_CLASS);
     let columns = Columns::of(&table);
     let mut relations = Vec::new();
-    table.scan(state, |row| {
-        if !(schemas.contains(&row.oid(columns.schema)) || also.contains(&row.oid(columns.oid))) {
-            return;
-        }
+    let mut each = |row: Row<'_>| {
         let kind = RelationKind::from_relkind(row.char(columns.kind));
         relations.extend(
             kind.filter(|_| row.char(columns.persistence) != b't')
                 .map(|kind| columns.relation(&row, kind)),
         );
-    });
+    };
+    match members_of_schemas(state, oids::PG_CLASS, schemas) {
+        Some(members) if also.len() <= MOST_LOOKUPS => {
+            for oid in &members | also {
+                table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(columns.oid, oid)], &mut each);
+            }
+        }
+        _ => table.scan(state, |row| {
+            if schemas.contains(&row.oid(columns.schema)) || also.contains(&row.oid(columns.oid)) {
+                each(row);
+            }
+        }),
+    }
     snapshot.relations = relations;
     complete_relations(state, snapshot, |_| true);
+}
+
+/// Returns the objects of one catalog in some schemas; `None` where one pass over the catalog is
+/// faster, and for `pg_catalog`, on which nothing depends.
+pub fn members_of_schemas(
+    state: &State,
+    catalog: Oid,
+    schemas: &HashSet<Oid>,
+) -> Option<HashSet<Oid>> {
+    if schemas.contains(&PG_CATALOG) {
+        return None;
+    }
+    let table = Table::open(oids::PG_DEPEND);
+    let (class, object) = (table.column("classid"), table.column("objid"));
+    let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
+    let mut members = HashSet::new();
+    for schema in schemas {
+        let keys = [(to_class, oids::PG_NAMESPACE), (to_object, *schema)];
+        table.lookup_while(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+            if row.oid(class) == catalog {
+                members.insert(row.oid(object));
+            }
+            members.len() <= MOST_LOOKUPS
+        });
+    }
+    (members.len() <= MOST_LOOKUPS).then_some(members)
 }
 
 /// Adds the ACLs of columns and the owners of sequences to the relations of the snapshot, and the
@@ -361,8 +396,8 @@ impl<'s> Contents<'s> {
     }
 }
 
-/// The maximum number of relations whose columns or rules are looked up one by one; for more, one
-/// pass over the catalog is faster.
+/// The maximum number of objects, or of relations whose columns or rules are read, that are looked up
+/// one by one; for more, one pass over the catalog is faster.
 const MOST_LOOKUPS: usize = 300;
 
 /// Reads the ACLs of the columns from `pg_attribute`, and the names of all columns of the `named`

@@ -5,7 +5,7 @@ use super::type_name::{self, type_name};
 use super::{caller_typed, oids};
 use crate::pg::heap::{Column, Row, State, Table, of_row};
 use crate::pg::text::{self, from_server};
-use dragonfly_core::catalog::{Acl, ContentKind, Oid, Routine, RoutineKind, Snapshot};
+use dragonfly_core::catalog::{Acl, ContentKind, Oid, OidSet, Routine, RoutineKind, Snapshot};
 use dragonfly_core::explain::parse;
 use dragonfly_core::search_path::{settings, stored_value};
 use pgrx::pg_sys;
@@ -133,28 +133,85 @@ pub fn searching(
     let table = Table::open(oids::PG_PROC);
     let columns = Columns::of(&table);
     let mut routines = Vec::new();
-    // Thousands of routines share a few search paths.
-    let mut known: HashMap<Vec<String>, bool> = HashMap::new();
+    let members = names
+        .is_empty()
+        .then(|| objects::members_of_schemas(state, oids::PG_PROC, schemas))
+        .flatten();
+    if let Some(members) = members {
+        for oid in &members | also {
+            table.lookup(state, oids::PG_PROC_OID_INDEX, &[(columns.oid, oid)], |row| {
+                routines.push(columns.routine(&row));
+            });
+        }
+        snapshot.routines = routines;
+        return complete(state, snapshot);
+    }
+    let mut paths = PathsNaming::new(names, snapshot);
     let all_search = names.contains("pg_catalog");
+    let (schemas, also): (OidSet, OidSet) =
+        (schemas.iter().copied().collect(), also.iter().copied().collect());
     table.scan(state, |row| {
         let wanted = schemas.contains(&row.oid(columns.schema))
             || also.contains(&row.oid(columns.oid))
-            || (row.bool(columns.security_definer)
-                && (all_search || {
-                    let config = with_quoted_path(row.texts(columns.config));
-                    *known.entry(config).or_insert_with_key(|config| {
-                        let paths = settings(config)
-                            .into_iter()
-                            .filter_map(|value| snapshot.split_path(value).ok());
-                        paths.flatten().any(|name| name == "$user" || names.contains(&name))
-                    })
-                }));
+            || row.bool(columns.security_definer)
+                && (all_search || paths.contain(&row, columns.config, columns.owner));
         if wanted {
             routines.push(columns.routine(&row));
         }
     });
     snapshot.routines = routines;
     complete(state, snapshot);
+}
+
+/// Tells which search_paths contain one of some names.
+struct PathsNaming<'a> {
+    names: &'a HashSet<String>,
+    /// The roles with one of the names: "$user" stands for the name of the owner.
+    users: OidSet,
+    snapshot: &'a Snapshot,
+    /// The answers by the stored settings: thousands of routines share a few search paths.
+    known: HashMap<Vec<u8>, Named>,
+}
+
+/// How a search_path contains one of the names.
+#[derive(Clone, Copy)]
+struct Named {
+    directly: bool,
+    by_user: bool,
+}
+
+impl<'a> PathsNaming<'a> {
+    fn new(names: &'a HashSet<String>, snapshot: &'a Snapshot) -> Self {
+        let users = snapshot.roles.iter().filter(|role| names.contains(&role.name));
+        Self { names, users: users.map(|role| role.oid).collect(), snapshot, known: HashMap::new() }
+    }
+
+    /// Whether one of the search_paths in the settings of a routine contains one of the names.
+    fn contain(&mut self, row: &Row<'_>, config: Column, owner: Column) -> bool {
+        if row.is_null(config) {
+            return false;
+        }
+        let named = row.with_bytes(config, |stored| match self.known.get(stored) {
+            Some(named) => *named,
+            None => {
+                let named = self.read(row.texts(config));
+                self.known.insert(stored.to_vec(), named);
+                named
+            }
+        });
+        named.directly || named.by_user && self.users.contains(&row.oid(owner))
+    }
+
+    fn read(&self, config: Vec<String>) -> Named {
+        let config = with_quoted_path(config);
+        let paths = settings(&config).into_iter().filter_map(|v| self.snapshot.split_path(v).ok());
+        let mut found = Named { directly: false, by_user: false };
+        for name in paths.flatten() {
+            found.directly |= self.names.contains(&name);
+            found.by_user |= name == "$user";
+        }
+        found
+    }
 }
 
 /// Reads those of the routines `oids` that exist, and their extensions.

@@ -106,7 +106,7 @@ pub fn around(part: Snapshot, base: Snapshot, state: &State) -> Snapshot {
 pub struct Concerning<'a> {
     /// The schemas.
     pub schemas: &'a HashSet<Oid>,
-    /// The current and earlier names of the schemas.
+    /// The names of those schemas that the search_paths of routines are read for.
     pub names: &'a HashSet<String>,
     /// Relations in any schema.
     pub relations: &'a HashSet<Oid>,
@@ -116,7 +116,7 @@ pub struct Concerning<'a> {
 
 /// Reads what depends on some schemas, which are in `base`: their relations, where the contract
 /// governs them or clients may reach them, their routines, and the SECURITY DEFINER routines whose
-/// search_path contains one of their names; and some other relations and routines. The contents of
+/// search_path contains one of the names; and some other relations and routines. The contents of
 /// schemas are read by [`super::contents`].
 pub fn concerning(
     state: &State,

@@ -423,7 +423,7 @@ impl Checked<'_, '_> {
 
     /// Checks whether policies open rows to clients in a way that is no finding.
     fn opened_rows(&self) -> Vec<Found> {
-        let Self { old, new, tag, .. } = *self;
+        let Self { old, new, exempt, tag, .. } = *self;
         let found = |opened: &Opened<'_>| {
             let rejection = Rejection::of_opened(new, opened, tag);
             let by_contract = new.guard_action(rejection.rule);
@@ -433,7 +433,9 @@ impl Checked<'_, '_> {
             };
             Found { rejection, action, is_settled }
         };
-        opened(old, new).iter().map(found).collect()
+        let mut opened = opened(old, new);
+        opened.retain(|opened| !exempt.finding(new, &opened.finding(new)));
+        opened.iter().map(found).collect()
     }
 
     /// Warns about tables whose rows clients can access through a new parent. An application's

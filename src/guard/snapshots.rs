@@ -4,7 +4,7 @@
 use super::plan::{self, Plan};
 use super::scope::{Parts, Scope};
 use super::transaction;
-use crate::catalog::{self, Concerning, Extent, Own, Place};
+use crate::catalog::{self, Concerning, Own, Place};
 use crate::pg::heap::{State, interrupts};
 use crate::settings;
 use crate::store::contract;
@@ -83,7 +83,8 @@ pub fn read(
         Plan::Everything => Some(reader.everything()),
         Plan::Schemas => {
             let misplaced = reader.misplaced(parts, &bases);
-            Some(reader.schemas(&aspects, &schemas | &misplaced, bases))
+            let names = &bases.searched_differently(&schemas) | &bases.names(&misplaced);
+            Some(reader.schemas(&aspects, &(&schemas | &misplaced), &names, bases))
         }
         Plan::Changed => reader.changed(&aspects, parts, bases),
     }
@@ -119,6 +120,24 @@ impl Bases {
             names.is_some_and(|(old, new)| old != new)
         };
         schemas.iter().copied().filter(is_renamed).collect()
+    }
+
+    /// Returns the current and earlier names of those of some schemas that differ in what the
+    /// verdict on a search_path depends on: existence, name, and the roles that can create objects.
+    fn searched_differently(&self, schemas: &HashSet<Oid>) -> HashSet<String> {
+        let facts = |base: &Snapshot| -> HashMap<Oid, (String, Oid, HashSet<Oid>)> {
+            let wanted = base.schemas.iter().filter(|schema| schemas.contains(&schema.oid));
+            wanted.map(|s| (s.oid, (s.name.clone(), s.owner, s.creators()))).collect()
+        };
+        let (before, after) = (facts(&self.before), facts(&self.after));
+        let differing = schemas.iter().filter(|oid| before.get(oid) != after.get(oid)).copied();
+        self.names(&differing.collect())
+    }
+
+    /// Returns the names of some schemas in both states.
+    fn names(&self, schemas: &HashSet<Oid>) -> HashSet<String> {
+        let both = self.before.schemas.iter().chain(&self.after.schemas);
+        both.filter(|s| schemas.contains(&s.oid)).map(|s| s.name.clone()).collect()
     }
 
     /// Returns the schemas that have changed, temporary schemas excepted, without those that are as
@@ -176,8 +195,15 @@ impl Reader<'_> {
         self.snapshots(before, after, Plan::Everything)
     }
 
-    /// Reads the changed objects and everything that depends on some schemas.
-    fn schemas(self, aspects: &plan::Aspects, schemas: HashSet<Oid>, bases: Bases) -> Snapshots {
+    /// Reads the changed objects and everything that depends on some schemas, and the routines whose
+    /// search_path contains one of `names`.
+    fn schemas(
+        self,
+        aspects: &plan::Aspects,
+        schemas: &HashSet<Oid>,
+        names: &HashSet<String>,
+        bases: Bases,
+    ) -> Snapshots {
         let is_of_guard = |base: &Snapshot| {
             let mut changed = base.schemas.iter().filter(|s| schemas.contains(&s.oid));
             changed.any(|s| s.oid == self.own.schema || [SCHEMA, "ops"].contains(&s.name.as_str()))
@@ -186,7 +212,7 @@ impl Reader<'_> {
             && (aspects.contains(&plan::Aspect::Own)
                 || is_of_guard(&bases.before)
                 || is_of_guard(&bases.after));
-        let (mut before, mut after) = self.around_schemas(&schemas, bases);
+        let (mut before, mut after) = self.around_schemas(schemas, names, bases);
         if aspects.contains(&plan::Aspect::ServerObjects) {
             self.add_server_objects(&mut before, &mut after);
         }
@@ -231,7 +257,8 @@ impl Reader<'_> {
             Plan::Schemas | Plan::Everything => {
                 let base = |state| Rc::new(catalog::base(state));
                 let bases = Bases { before: base(self.then), after: base(self.now) };
-                return Some(self.schemas(aspects, misplaced, bases));
+                let names = bases.names(&misplaced);
+                return Some(self.schemas(aspects, &misplaced, &names, bases));
             }
         }
         if shows_own {
@@ -240,8 +267,8 @@ impl Reader<'_> {
         }
         if after.routines.iter().any(|r| r.security_definer) {
             let wanted = searched_schemas(&self.contract, &before, &after, &|_| true);
-            add_contents(&mut after, self.now, &self.contract, &wanted, Extent::Few);
-            catalog::bodies(self.now, &self.contract, &mut after);
+            add_contents(&mut after, self.now, &self.contract, &wanted);
+            catalog::changed_bodies(self.now, &self.contract, &before, &mut after);
         }
         Some(Snapshots { own: shows_own, ..self.snapshots(before, after, Plan::Changed) })
     }
@@ -251,16 +278,12 @@ impl Reader<'_> {
         catalog::server_objects(self.now, after);
     }
 
-    fn around_schemas(&self, schemas: &HashSet<Oid>, bases: Bases) -> (Snapshot, Snapshot) {
-        let named = |base: &Snapshot| -> Vec<String> {
-            base.schemas
-                .iter()
-                .filter(|s| schemas.contains(&s.oid))
-                .map(|s| s.name.clone())
-                .collect()
-        };
-        let names: HashSet<String> =
-            [named(&bases.before), named(&bases.after)].concat().into_iter().collect();
+    fn around_schemas(
+        &self,
+        schemas: &HashSet<Oid>,
+        names: &HashSet<String>,
+        bases: Bases,
+    ) -> (Snapshot, Snapshot) {
         let parts = self.scope.parts(self.then, self.now);
         let renamed = bases.renamed(schemas);
         let mut also: HashSet<Oid> = HashSet::new();
@@ -274,8 +297,7 @@ impl Reader<'_> {
             let relations = parts.iter().flat_map(|part| &part.relations).map(|r| r.oid).collect();
             let routines = parts.iter().flat_map(|part| &part.routines).map(|r| r.oid);
             let routines = routines.chain(also.iter().copied()).collect();
-            let wanted =
-                Concerning { schemas, names: &names, relations: &relations, routines: &routines };
+            let wanted = Concerning { schemas, names, relations: &relations, routines: &routines };
             catalog::concerning(state, base.clone(), &self.contract, &wanted)
         };
         // A renamed schema may be governed in one of the two states only. Each state shows the
@@ -289,10 +311,9 @@ impl Reader<'_> {
         let searched =
             searched_schemas(&self.contract, &before, &after, &|r| changed.contains(&r.oid));
         let wanted = searched.union(schemas).copied().collect();
-        let extent = if schemas.contains(&PG_CATALOG) { Extent::All } else { Extent::Few };
-        add_contents(&mut before, self.then, &self.contract, &wanted, extent);
-        add_contents(&mut after, self.now, &self.contract, &wanted, extent);
-        catalog::bodies(self.now, &self.contract, &mut after);
+        add_contents(&mut before, self.then, &self.contract, &wanted);
+        add_contents(&mut after, self.now, &self.contract, &wanted);
+        catalog::changed_bodies(self.now, &self.contract, &before, &mut after);
         (before, after)
     }
 }
@@ -370,7 +391,6 @@ fn add_contents(
     state: &State,
     contract: &Contract,
     schemas: &HashSet<Oid>,
-    extent: Extent,
 ) {
     let owners: HashSet<Oid> =
         snapshot.routines.iter().filter(|r| r.security_definer).map(|r| r.owner).collect();
@@ -382,7 +402,7 @@ fn add_contents(
         let by_some = |role: Oid| owners.iter().any(|owner| !cx.paths.trusts(role, *owner));
         snapshot.roles.iter().map(|r| r.oid).filter(|r| by_some(*r)).collect()
     };
-    for content in catalog::contents(state, schemas, extent, snapshot.roles.len(), untrusted) {
+    for content in catalog::contents(state, schemas, snapshot.roles.len(), untrusted) {
         snapshot
             .contents
             .entry(content.place.schema)

@@ -505,6 +505,14 @@ impl<'t> Row<'t> {
         self.datum(column).map(|d| detoasted(d, <[u8]>::to_vec))
     }
 
+    /// Calls `use_it` with the raw bytes of a variable-length column; none where null.
+    pub fn with_bytes<T>(&self, column: Column, use_it: impl FnOnce(&[u8]) -> T) -> T {
+        match self.datum(column) {
+            Some(datum) => detoasted(datum, use_it),
+            None => use_it(&[]),
+        }
+    }
+
     /// Returns the datum of a column, for functions of the server; `None` where null.
     pub fn raw(&self, column: Column) -> Option<pg_sys::Datum> {
         self.datum(column)

@@ -143,3 +143,59 @@ fn grant_is_rejected_if_another_session_renames_the_routine_meanwhile() {
     assert!(rejected.message.contains(&what), "{rejected:?}");
     assert_eq!(executable_by_anon(&mut admin), [""; 0]);
 }
+
+/// PUBLIC stands for roles that such a contract says nothing about.
+#[test]
+fn grant_on_relations_to_public_is_rejected_where_the_contract_has_no_client() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded("closed");
+    client
+        .batch_execute(
+            "CREATE ROLE closed_owner; CREATE SCHEMA closed AUTHORIZATION closed_owner;
+             SET ROLE closed_owner; CREATE TABLE closed.t (id int); CREATE SEQUENCE closed.s;
+             CREATE VIEW closed.v AS SELECT 1 AS id; CREATE MATERIALIZED VIEW closed.m AS SELECT 1;
+             RESET ROLE; SELECT ops.load_contract(ops.infer_contract('{closed}'), 'none')",
+        )
+        .unwrap();
+    let clients = "SELECT count(*)::text FROM jsonb_array_elements(ops.contract()->'roles') AS r \
+                   WHERE r->>'kind' = 'client'";
+    assert_eq!(column(&mut client, clients), ["0"]);
+    let audited = "SELECT DISTINCT rule || ' ' || object FROM ops.audit_security(min_severity => \
+                   'error') ORDER BY 1";
+    assert_eq!(column(&mut client, audited), [""; 0]);
+    for (sql, found) in [
+        ("GRANT SELECT ON closed.t TO PUBLIC", "table_privileges closed.t"),
+        ("GRANT UPDATE ON ALL TABLES IN SCHEMA closed TO PUBLIC", "direct_write closed.t"),
+        ("GRANT SELECT (id) ON closed.t TO PUBLIC", "column_privileges closed.t"),
+        ("GRANT USAGE ON SEQUENCE closed.s TO PUBLIC", "sequence_privileges closed.s"),
+        ("GRANT SELECT ON closed.v TO PUBLIC", "view_privileges closed.v"),
+        ("GRANT SELECT ON closed.m TO PUBLIC", "view_privileges closed.m"),
+        (
+            "CREATE TABLE closed.later (id int); GRANT SELECT ON closed.later TO PUBLIC",
+            "table_privileges closed.later",
+        ),
+        (
+            "ALTER DEFAULT PRIVILEGES FOR ROLE closed_owner IN SCHEMA closed GRANT SELECT ON \
+             TABLES TO PUBLIC",
+            "default_privileges for role closed_owner in schema closed on tables",
+        ),
+    ] {
+        let rejected = attempt(&mut client, &format!("BEGIN; {sql}; COMMIT")).expect_err(sql);
+        client.batch_execute("ROLLBACK").unwrap();
+        assert!(
+            ["0LP01", "42P17"].contains(&&*rejected.code)
+                && rejected.detail.contains("PUBLIC (every role)"),
+            "{sql}: {rejected:?}"
+        );
+        client
+            .batch_execute(&format!("SET dragonfly_guard.mode = off; BEGIN; {sql}; COMMIT"))
+            .unwrap();
+        let audited = column(&mut client, audited);
+        assert!(audited.iter().any(|one| one == found), "{sql}: {audited:?}");
+        client.batch_execute("SET dragonfly_guard.mode = block").unwrap();
+    }
+    // The server grants EXECUTE on a new function to PUBLIC.
+    client
+        .batch_execute("CREATE FUNCTION closed.f() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        .unwrap();
+}

@@ -1181,6 +1181,87 @@ fn change_that_lets_others_into_pg_catalog_is_rejected() {
 }
 
 #[test]
+fn objects_in_pg_catalog_of_an_owner_of_many_objects_count_for_a_new_routine() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, "many");
+    unguarded(
+        &mut client,
+        "DO $$ BEGIN FOR i IN 1..250 LOOP
+           EXECUTE format('CREATE DOMAIN hostile.d%s AS int', i);
+           EXECUTE format('ALTER DOMAIN hostile.d%s OWNER TO mallory', i);
+         END LOOP; END $$;
+         CREATE FUNCTION hostile.lower(int) RETURNS int LANGUAGE sql AS 'SELECT 1';
+         ALTER FUNCTION hostile.lower OWNER TO mallory;
+         ALTER FUNCTION hostile.lower SET SCHEMA pg_catalog",
+    );
+    let create = "SET ROLE app_owner; CREATE FUNCTION api.f() RETURNS int LANGUAGE sql SECURITY \
+                  DEFINER SET search_path = api, pg_temp AS 'SELECT 1'; RESET ROLE";
+    let created = rejection(&mut client, create);
+    assert!(created.detail.contains("\"pg_catalog\" contains objects"), "{created:?}");
+    client.batch_execute("RESET ROLE").unwrap();
+    unguarded(&mut client, "DROP FUNCTION pg_catalog.lower(int)");
+    client.batch_execute(create).unwrap();
+}
+
+/// A new schema that no search_path names changes no verdict, and is not looked for in all of them;
+/// one that a search_path names is noticed, whichever way it is named.
+#[test]
+fn schema_is_noticed_where_a_search_path_names_it() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, "named");
+    client.batch_execute("CREATE ROLE tenant; CREATE ROLE other_owner").unwrap();
+    unguarded(
+        &mut client,
+        "GRANT CREATE ON SCHEMA api TO tenant, other_owner;
+         SET ROLE tenant; CREATE FUNCTION api.by_user() RETURNS int LANGUAGE sql SECURITY DEFINER
+           SET search_path = \"$user\", pg_temp AS 'SELECT 1';
+         SET ROLE other_owner; CREATE FUNCTION api.by_other_user() RETURNS int LANGUAGE sql
+           SECURITY DEFINER SET search_path = \"$user\", pg_temp AS 'SELECT 1'; RESET ROLE;
+         ALTER ROLE app_owner SET search_path = of_role, pg_temp;
+         ALTER DATABASE named SET search_path = of_database, pg_temp;
+         SET search_path = of_role, pg_temp;
+         CREATE FUNCTION api.by_role() RETURNS int LANGUAGE sql SECURITY DEFINER
+           SET search_path FROM CURRENT AS 'SELECT 1';
+         SET search_path = of_database, pg_temp;
+         CREATE FUNCTION api.by_database() RETURNS int LANGUAGE sql SECURITY DEFINER
+           SET search_path FROM CURRENT AS 'SELECT 1';
+         ALTER FUNCTION api.by_role() OWNER TO app_owner;
+         ALTER FUNCTION api.by_database() OWNER TO app_owner; RESET search_path",
+    );
+    for (schema, routine) in [
+        ("missing", "api.worse()"),
+        ("tenant", "api.by_user()"),
+        ("of_role", "api.by_role()"),
+        ("of_database", "api.by_database()"),
+    ] {
+        let create = format!("CREATE SCHEMA {schema} AUTHORIZATION mallory");
+        let rejected = rejection(&mut client, &create);
+        assert!(rejected.message.contains(routine), "{create}: {rejected:?}");
+        // In a transaction that has created other schemas, and by a later GRANT.
+        let owner = if schema == "tenant" { "tenant" } else { "app_owner" };
+        let grant = format!(
+            "BEGIN; CREATE SCHEMA unrelated; CREATE SCHEMA {schema} AUTHORIZATION {owner};
+             GRANT USAGE ON SCHEMA {schema} TO PUBLIC; GRANT CREATE ON SCHEMA {schema} TO mallory"
+        );
+        let rejected = rejection(&mut client, &grant);
+        client.batch_execute("ROLLBACK").unwrap();
+        assert!(rejected.message.contains(routine), "{grant}: {rejected:?}");
+        let rename = format!(
+            "BEGIN; CREATE SCHEMA unrelated AUTHORIZATION mallory;
+             ALTER SCHEMA unrelated RENAME TO {schema}"
+        );
+        let rejected = rejection(&mut client, &rename);
+        client.batch_execute("ROLLBACK").unwrap();
+        assert!(rejected.message.contains(routine), "{rename}: {rejected:?}");
+    }
+    // "$user" is the owner of the routine, and no search_path names this schema.
+    passes(
+        &mut client,
+        &["CREATE SCHEMA unrelated AUTHORIZATION mallory; GRANT ALL ON SCHEMA unrelated TO PUBLIC"],
+    );
+}
+
+#[test]
 fn table_whose_defaults_call_routines_can_be_dropped() {
     for settings in [&[][..], &["shared_preload_libraries=dragonfly_guard"]] {
         let cluster = Cluster::start_with(settings);

@@ -176,6 +176,16 @@ impl Schema {
     pub fn is_temporary(&self) -> bool {
         self.name.starts_with("pg_temp_") || self.name.starts_with("pg_toast_temp_")
     }
+
+    /// Returns the roles that can create objects in it: its owner, who can grant itself the
+    /// privilege, and the grantees of CREATE.
+    #[must_use]
+    pub fn creators(&self) -> HashSet<Oid> {
+        let by_default = || ObjectKind::Schema.default_acl(self.owner);
+        let acl = self.acl.clone().unwrap_or_else(by_default);
+        let grantees = acl.iter().filter(|item| item.privileges.contains(Privileges::CREATE));
+        std::iter::once(self.owner).chain(grantees.map(|item| item.grantee)).collect()
+    }
 }
 
 /// The kind of a row of `pg_class` that a contract can declare.

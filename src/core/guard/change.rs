@@ -120,12 +120,15 @@ impl<'a> Change<'a> {
     }
 
     /// Whether the guard acts on a finding: not on information, and not on privileges of PUBLIC
-    /// while no client role exists.
+    /// while no client role exists, unless the contract has none.
     fn concerns_the_guard(&self, draft: &Draft) -> bool {
+        let after = self.after;
         !draft.is_covered
             && draft.guard_severity() > Severity::Info
             && draft.measure.at_most > GuardAction::Audit
-            && !(draft.is_to_public && self.after.clients.is_empty())
+            && !(draft.is_to_public
+                && after.clients.is_empty()
+                && !after.counts_public_without_clients(draft.object.id))
     }
 
     /// Whether the same violation, or a greater one, existed before; or PUBLIC had what one role
@@ -610,6 +613,30 @@ mod tests {
         };
         clients(&mut after);
         assert_eq!(worse(&before, &after, "security_definer_executable_by_clients"), [""; 0]);
+    }
+
+    #[test]
+    fn grant_to_public_is_a_regression_where_the_contract_has_no_client() {
+        let mut without = World::conforming();
+        without.snapshot.roles.retain(|r| r.name != "anon" && r.name != "authenticated");
+        let mut open = without.clone();
+        open.grant("public.job_queue", PUBLIC, Privileges::SELECT | Privileges::INSERT);
+        let rules = ["table_privileges", "direct_write"];
+        for rule in rules {
+            assert_eq!(worse(&without, &open, rule), [""; 0], "the clients do not exist: {rule}");
+            assert_eq!(open.found(find(rule).unwrap()), [""; 0], "{rule}");
+        }
+        for world in [&mut without, &mut open] {
+            world.contract.roles.retain(|role| role.kind != crate::contract::RoleKind::Client);
+        }
+        for (rule, privilege) in rules.into_iter().zip(["SELECT", "INSERT"]) {
+            let line = format!(
+                "block now: PUBLIC (every role) has {privilege} on table public.job_queue, which \
+                 the contract does not declare."
+            );
+            assert_eq!(worse(&without, &open, rule), [line]);
+            assert_eq!(open.found(find(rule).unwrap()).len(), 1, "{rule}");
+        }
     }
 
     #[test]

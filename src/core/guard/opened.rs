@@ -3,9 +3,11 @@
 //! two states show the difference.
 
 use crate::catalog::{Command, Policy, Relation, Role};
-use crate::contract::TableDecl;
-use crate::rules::Context;
-use crate::rules::shared::policies::opens;
+use crate::contract::{Severity, TableDecl};
+use crate::finding::{Draft, Finding};
+use crate::rule::Rule;
+use crate::rules::shared::policies::{opening, opens, policy_object};
+use crate::rules::{Context, rls_policy_always_true, rls_policy_missing};
 
 /// A policy with which a client can access more rows than before.
 #[derive(Debug)]
@@ -28,6 +30,33 @@ pub enum Opening {
     },
     /// A restrictive policy no longer restricts the client, and no other one does instead.
     NoLongerRestricted,
+}
+
+impl Opened<'_> {
+    /// Returns the rule whose guard action and exemptions count.
+    #[must_use]
+    pub fn rule(&self) -> &'static Rule {
+        match self.how {
+            Opening::AlwaysTrue { .. } => &rls_policy_always_true::RULE,
+            Opening::NoLongerRestricted => &rls_policy_missing::RULE,
+        }
+    }
+
+    /// Returns the finding about it. Of a policy that is always true, it is that of the audit for a
+    /// contract that declares `all_rows`, so that the same exemptions apply to it.
+    #[must_use]
+    pub fn finding(&self, cx: &Context<'_>) -> Finding {
+        let Self { policy, relation, client, ref commands, how } = *self;
+        let draft = match how {
+            Opening::AlwaysTrue { .. } => opening(cx, policy, relation, client, commands),
+            Opening::NoLongerRestricted => {
+                Draft::new(policy_object(cx, policy, relation), Severity::Warning, String::new())
+                    .role(&client.name)
+                    .key("no longer restricts")
+            }
+        };
+        draft.finish(self.rule(), cx.severity(self.rule()))
+    }
 }
 
 /// Returns the policies that open rows of declared tables with row security to clients. Commands

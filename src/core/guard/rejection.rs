@@ -12,9 +12,8 @@ use crate::fix::{Statement, Verb};
 use crate::rule::Rule;
 use crate::rules::shared::definer_path::{fix, remedy, required, schema_cause};
 use crate::rules::{
-    Context, guard_tampered, required_object_missing, rls_policy_always_true, rls_policy_missing,
-    security_definer_search_path, security_definer_settings, table_privileges,
-    undeclared_view_readable, view_privileges,
+    Context, guard_tampered, required_object_missing, security_definer_search_path,
+    security_definer_settings, table_privileges, undeclared_view_readable, view_privileges,
 };
 use crate::search_path::{Assessment, Exploiter, ReasonCode, Verdict, set_clause};
 use crate::sql::{capitalized, is_unprintable, listed, printable, quote_literal, safe_ident};
@@ -278,9 +277,9 @@ impl Rejection {
         let client = printable(&opened.client.name);
         let words: Vec<&str> = opened.commands.iter().map(|c| c.as_str()).collect();
         let words = words.join(", ");
-        let (rule, problem, hint) = match opened.how {
+        let rule = opened.rule();
+        let (problem, hint) = match opened.how {
             Opening::AlwaysTrue { .. } => (
-                &rls_policy_always_true::RULE,
                 format!(
                     "Policy {name} on table {table} allows role \"{client}\" to {words} every \
                      row, because its condition is always true; before, only policies with a \
@@ -292,7 +291,6 @@ impl Rejection {
                 ),
             ),
             Opening::NoLongerRestricted => (
-                &rls_policy_missing::RULE,
                 format!(
                     "Restrictive policy {name} on table {table} no longer restricts role \
                      \"{client}\" in {words}, and no new one does."
@@ -344,6 +342,7 @@ impl Rejection {
             hint: "If this is not intended, run ALTER TABLE ... NO INHERIT or DETACH PARTITION in \
                    the same transaction."
                 .to_owned(),
+            remedy: None,
             regression: None,
         }
     }

@@ -191,7 +191,7 @@ pub(crate) fn opens(
 }
 
 /// Returns the finding about a policy that allows every row.
-fn opening(
+pub(crate) fn opening(
     cx: &Context<'_>,
     policy: &Policy,
     relation: &Relation,
@@ -219,7 +219,7 @@ fn opening(
 }
 
 /// Returns a policy as the object of a finding.
-fn policy_object(cx: &Context<'_>, policy: &Policy, relation: &Relation) -> Object {
+pub(crate) fn policy_object(cx: &Context<'_>, policy: &Policy, relation: &Relation) -> Object {
     Object {
         object_type: "policy",
         identity: cx.snapshot.policy_identity(policy, relation),

@@ -96,7 +96,7 @@ impl Target<'_> {
 
     /// Adds a finding for each of `roles` that has privileges in `mask` which are not permitted,
     /// and for PUBLIC. A privilege of PUBLIC is one finding, about PUBLIC, unless it is declared
-    /// for all of the roles.
+    /// for all of the roles, of which one is a client.
     pub(crate) fn report_beyond(
         &self,
         cx: &Context<'_>,
@@ -106,7 +106,11 @@ impl Target<'_> {
         severity: Severity,
         out: &mut Vec<Draft>,
     ) {
-        let for_all = cx.declared_for_all(roles, allowed.declared, Privileges(u32::MAX));
+        let for_all = if cx.counts_public_without_clients(self.object.id) {
+            Privileges::NONE
+        } else {
+            cx.declared_for_all(roles, allowed.declared, Privileges(u32::MAX))
+        };
         let excess = Access::public(&self.acl_or_default()) & !for_all;
         for excess in self.excess_drafts(cx, PUBLIC, excess, mask, severity) {
             out.push(self.keeping(cx, allowed.permitted, excess));
