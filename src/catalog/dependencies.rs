@@ -147,6 +147,15 @@ struct Info {
     function: Oid,
     /// Whether a trigger has a condition.
     has_condition: bool,
+    /// Whether a constraint is NOT ENFORCED (from PostgreSQL 18 on), so that it is not evaluated.
+    is_not_enforced: bool,
+}
+
+impl Info {
+    /// Whether the constraint evaluates an expression when a row is written.
+    fn is_evaluated_check(&self) -> bool {
+        self.code == CHECK && !self.is_not_enforced
+    }
 }
 
 /// The columns of a catalog of parts.
@@ -160,6 +169,7 @@ struct InfoReader {
     code: Option<Column>,
     function: Option<Column>,
     condition: Option<Column>,
+    enforced: Option<Column>,
 }
 
 impl InfoReader {
@@ -187,6 +197,7 @@ impl InfoReader {
             code: code.map(|code| table.column(code)),
             function: only(oids::PG_TRIGGER, "tgfoid"),
             condition: only(oids::PG_TRIGGER, "tgqual"),
+            enforced: table.find("conenforced"),
             table,
         }
     }
@@ -205,6 +216,7 @@ impl InfoReader {
             code: self.code.map(code).unwrap_or_default(),
             function: self.function.map(|column| row.oid(column)).unwrap_or_default(),
             has_condition: self.condition.is_some_and(|column| !row.is_null(column)),
+            is_not_enforced: self.enforced.is_some_and(|column| !row.bool(column)),
         }
     }
 
@@ -393,7 +405,7 @@ fn containers(state: &State, infos: &Infos, edge: Edge, object: (Oid, Oid)) -> V
         | oids::PG_TRIGGER
         | oids::PG_CONSTRAINT => {
             let info = infos.get(state, class, oid);
-            let info = info.filter(|i| class != oids::PG_CONSTRAINT || i.code == CHECK);
+            let info = info.filter(|i| class != oids::PG_CONSTRAINT || i.is_evaluated_check());
             let catalog = |i: &Info| if i.is_of_type { oids::PG_TYPE } else { oids::PG_CLASS };
             info.map(|info| (catalog(&info), info.on)).into_iter().collect()
         }
@@ -695,7 +707,7 @@ impl Assembler<'_> {
 
     fn constraint(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
         let info = self.infos.get(self.state, oids::PG_CONSTRAINT, oid);
-        let Some(info) = info.filter(|info| info.code == CHECK) else { return };
+        let Some(info) = info.filter(Info::is_evaluated_check) else { return };
         let (holder, kind, name, own) = if info.is_of_type {
             let name = self.name_of(oids::TYPE_BY_OID, info.on, "typname");
             (Holder::Type(info.on), PartKind::Type, name, 0)

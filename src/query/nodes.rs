@@ -2,7 +2,7 @@
 
 use super::permissions::relations;
 use super::reader::Reader;
-use super::written::Written;
+use super::written::{Written, virtual_columns};
 use super::{constant, unused};
 use crate::catalog;
 use crate::pg::heap::{interrupts, text_of};
@@ -122,6 +122,7 @@ impl Reader {
                 self.need(need);
             }
             self.written.borrow_mut().extend(Written::of(query));
+            self.virtual_columns(query);
             self.grouping((*query).groupClause);
             self.grouping((*query).distinctClause);
             for window in nodes((*query).windowClause)
@@ -135,6 +136,31 @@ impl Reader {
             self.depth.set(self.depth.get() - 1);
             self.marks_rows.set(marked);
             stop
+        }
+    }
+
+    /// Visits the expressions of the virtual columns that a query reads (prepjointree.c,
+    /// `expand_virtual_generated_columns`).
+    ///
+    /// # Safety
+    /// A valid query.
+    unsafe fn virtual_columns(&self, query: *mut pg_sys::Query) {
+        // SAFETY: as the caller promises; a range table holds entries.
+        unsafe {
+            for (entry, number) in nodes((*query).rtable).zip(1..) {
+                let entry = entry.cast::<pg_sys::RangeTblEntry>();
+                if (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION {
+                    continue;
+                }
+                let columns = virtual_columns(&self.state, (*entry).relid.to_u32());
+                if columns.is_empty() {
+                    continue;
+                }
+                let read = unused::Read::of(query, number);
+                for column in columns.iter().filter(|column| read.has(column.number)) {
+                    self.stored(&column.expression);
+                }
+            }
         }
     }
 

@@ -100,7 +100,7 @@ pub(super) unsafe fn remove_all(query: *mut pg_sys::Query) {
 /// The server's tree walkers call back with an untyped pointer to it while the function that
 /// started the walk still uses it. As with [`super::reader::Reader`], there are only shared
 /// references to it, and what changes is in cells.
-struct Read {
+pub(super) struct Read {
     query: *mut pg_sys::Query,
     entry: i32,
     /// How many queries there are between `query` and the node that is being visited.
@@ -112,7 +112,7 @@ struct Read {
 impl Read {
     /// # Safety
     /// A query, and the number of an entry.
-    unsafe fn of(query: *mut pg_sys::Query, entry: i32) -> Self {
+    pub(super) unsafe fn of(query: *mut pg_sys::Query, entry: i32) -> Self {
         let read = Self { query, entry, depth: Cell::new(0), columns: RefCell::default() };
         // SAFETY: as the caller promises. The name of a join's column is looked up where the column
         // is read.
@@ -120,7 +120,8 @@ impl Read {
         read
     }
 
-    fn has(&self, column: i16) -> bool {
+    /// Whether the query reads a column of this number, or the whole row.
+    pub(super) fn has(&self, column: i16) -> bool {
         let columns = self.columns.borrow();
         columns.contains(&0) || columns.contains(&column)
     }

@@ -6,7 +6,7 @@
 use super::reader::Reader;
 use super::written::{
     Command, Generated, Trigger, Triggers, Written, checks, children, depends_on, generated,
-    indexes, parent, partition_key, predicates, triggers, types,
+    indexes, parent, partition_key, predicates, triggers, types, virtual_columns,
 };
 use crate::catalog::{self, oids};
 use crate::pg::heap::interrupts;
@@ -15,7 +15,7 @@ use dragonfly_core::catalog::Oid;
 use dragonfly_core::explain::Moment;
 use pgrx::pg_sys;
 use std::collections::HashSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 impl Reader {
     /// Records what writing to a table needs, and to the tables that inherit from it. Which
@@ -57,16 +57,16 @@ impl Reader {
         self.moment.set(if catalog::VERSION < 16 { Moment::Start } else { Moment::Row });
         computed.iter().for_each(|column| self.stored(&column.expression));
         if fires_once {
-            self.conditions(&triggers, Moment::Statement);
+            self.conditions(table, &triggers, Moment::Statement);
         }
         self.moment.set(Moment::Row);
         if command == Command::Insert {
             self.all(&partition_key(&self.state, table));
         }
-        self.conditions(&triggers, Moment::Row);
+        self.conditions(table, &triggers, Moment::Row);
         if command.makes_rows() {
             self.moment.set(Moment::Kept);
-            self.all(&checks(&self.state, "conrelid", oids::PG_CONSTRAINT_RELID_INDEX, table));
+            self.constraints(table);
             self.partition(table, command);
             self.all(&indexes(&self.state, table, command, changed));
         }
@@ -77,9 +77,9 @@ impl Reader {
             self.all(&predicates(&self.state, table));
             self.acting.set(before);
         }
-        self.conditions(&triggers, Moment::Kept);
+        self.conditions(table, &triggers, Moment::Kept);
         if fires_once {
-            self.conditions(&triggers, Moment::End);
+            self.conditions(table, &triggers, Moment::End);
         }
     }
 
@@ -100,11 +100,33 @@ impl Reader {
         columns
     }
 
+    /// The constraints of a table: NOT NULL of virtual columns first (execMain.c,
+    /// `ExecConstraints`).
+    fn constraints(&self, table: Oid) {
+        for column in virtual_columns(&self.state, table).iter().filter(|c| c.is_not_null) {
+            self.stored(&column.expression);
+        }
+        for check in checks(&self.state, "conrelid", oids::PG_CONSTRAINT_RELID_INDEX, table) {
+            self.stored(&check);
+            self.virtual_columns_in(&check, table);
+        }
+    }
+
+    /// The virtual columns of a table that an expression reads: the server replaces them by their
+    /// expressions.
+    fn virtual_columns_in(&self, expression: &CStr, table: Oid) {
+        for column in virtual_columns(&self.state, table) {
+            if depends_on(expression, table, std::slice::from_ref(&column.name)) {
+                self.stored(&column.expression);
+            }
+        }
+    }
+
     fn all(&self, expressions: &[CString]) {
         expressions.iter().for_each(|expression| self.stored(expression));
     }
 
-    fn conditions(&self, triggers: &[Trigger], moment: Moment) {
+    fn conditions(&self, table: Oid, triggers: &[Trigger], moment: Moment) {
         self.moment.set(moment);
         for condition in
             triggers.iter().filter(|t| t.moment == moment).filter_map(|t| t.condition.as_ref())
@@ -116,6 +138,7 @@ impl Reader {
                 nodes(pg_sys::make_ands_implicit(node).cast())
                     .for_each(|part| self.expression(part));
             }
+            self.virtual_columns_in(condition, table);
         }
     }
 

@@ -2,7 +2,7 @@
 //! then.
 
 use super::permissions::{changed_columns, column_name, names};
-use crate::catalog::oids;
+use crate::catalog::{self, oids};
 use crate::pg::heap::{Column, Row, State, Table};
 use crate::pg::list::nodes;
 use dragonfly_core::catalog::Oid;
@@ -171,49 +171,66 @@ pub(super) fn types(state: &State, table: Oid) -> Vec<Oid> {
     found
 }
 
-/// A stored generated column.
+/// A generated column.
 pub(super) struct Generated {
+    pub number: i16,
     pub name: String,
+    pub is_not_null: bool,
     pub expression: CString,
 }
 
 /// Returns the stored generated columns of a table.
 pub(super) fn generated(state: &State, table: Oid) -> Vec<Generated> {
+    columns_of_kind(state, table, b's')
+}
+
+/// Returns the virtual generated columns of a table, which are computed when they are read; there
+/// are none before PostgreSQL 18.
+pub(super) fn virtual_columns(state: &State, table: Oid) -> Vec<Generated> {
+    if catalog::VERSION < 18 { vec![] } else { columns_of_kind(state, table, b'v') }
+}
+
+/// Returns the generated columns of a table with this value of `pg_attribute.attgenerated`.
+fn columns_of_kind(state: &State, table: Oid, wanted: u8) -> Vec<Generated> {
     let attributes = Table::open(oids::PG_ATTRIBUTE);
-    let (on, number, kind) = (
-        attributes.column("attrelid"),
-        attributes.column("attnum"),
-        attributes.column("attgenerated"),
-    );
+    let column = |name| attributes.column(name);
+    let (on, number, kind, not_null) =
+        (column("attrelid"), column("attnum"), column("attgenerated"), column("attnotnull"));
     let mut numbers = Vec::new();
     attributes.lookup(state, oids::PG_ATTRIBUTE_RELID_INDEX, &[(on, table)], |row| {
-        if row.char(kind) == b's' {
-            numbers.push(row.int(number) as i16);
+        if row.char(kind) == wanted {
+            numbers.push((row.int(number) as i16, row.bool(not_null)));
         }
     });
+    if numbers.is_empty() {
+        return vec![];
+    }
     let catalog = Table::open(oids::PG_ATTRDEF);
     let (on, number, expression) =
         (catalog.column("adrelid"), catalog.column("adnum"), catalog.column("adbin"));
     let mut found = Vec::new();
     catalog.lookup(state, oids::PG_ATTRDEF_RELID_INDEX, &[(on, table)], |row| {
-        let number = row.int(number) as i16;
-        let named = column_name(table.into(), number).filter(|_| numbers.contains(&number));
-        let column = named.zip(stored(&row, expression));
-        found.extend(column.map(|(name, expression)| Generated { name, expression }));
+        let of_column = numbers.iter().find(|(known, _)| *known == row.int(number) as i16);
+        found.extend(of_column.and_then(|&(number, is_not_null)| {
+            let name = column_name(table.into(), number)?;
+            Some(Generated { number, name, is_not_null, expression: stored(&row, expression)? })
+        }));
     });
     found
 }
 
 /// Returns the CHECK constraints of a table or of a domain; `of` is the column of `pg_constraint`
-/// that refers to it, and `index` the index on that column.
+/// that refers to it, and `index` the index on that column. Those that are NOT ENFORCED (from
+/// PostgreSQL 18 on) are not evaluated.
 pub(super) fn checks(state: &State, of: &str, index: Oid, object: Oid) -> Vec<CString> {
     let catalog = Table::open(oids::PG_CONSTRAINT);
     let column = |name| catalog.column(name);
     let (of, name, kind, expression) =
         (column(of), column("conname"), column("contype"), column("conbin"));
+    let enforced = catalog.find("conenforced");
     let mut found = Vec::new();
     catalog.lookup(state, index, &[(of, object)], |row| {
-        if row.char(kind) == b'c' {
+        if row.char(kind) == b'c' && enforced.is_none_or(|column| row.bool(column)) {
             found.push((row.name(name), stored(&row, expression)));
         }
     });
@@ -279,10 +296,13 @@ pub(super) fn partition_key(state: &State, table: Oid) -> Vec<CString> {
 /// Whether an expression over the columns of a table reads one of `columns`.
 pub(super) fn depends_on(expression: &CStr, table: Oid, columns: &[String]) -> bool {
     // SAFETY: the server has written it with nodeToString; in a catalog, the table is the first and
-    // only one.
+    // only one, and in the condition of a trigger its old row is the first and the new one the
+    // second.
     let read = unsafe {
+        let node = pg_sys::stringToNode(expression.as_ptr()).cast();
         let mut set = std::ptr::null_mut();
-        pg_sys::pull_varattnos(pg_sys::stringToNode(expression.as_ptr()).cast(), 1, &mut set);
+        pg_sys::pull_varattnos(node, 1, &mut set);
+        pg_sys::pull_varattnos(node, 2, &mut set);
         names(table.into(), set)
     };
     read.iter().any(|name| columns.contains(name))

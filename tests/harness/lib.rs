@@ -14,6 +14,7 @@ pub mod projects;
 use postgres::{Client, NoTls};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,22 @@ fn setting(name: &str) -> PathBuf {
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     setting("PG_BIN").join(name)
+}
+
+/// Returns the folder of the extensions of the PostgreSQL under test.
+fn extensions() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let pg_config = Command::new(program("pg_config")).arg("--sharedir").output();
+        let output = pg_config.expect("pg_config").stdout;
+        PathBuf::from(String::from_utf8_lossy(&output).trim()).join("extension")
+    })
+}
+
+/// Whether the PostgreSQL under test has the files of an extension.
+#[must_use]
+pub fn has_extension(name: &str) -> bool {
+    extensions().join(format!("{name}.control")).exists()
 }
 
 /// Returns a command that runs a program as a user that may run a server, which root may not.
@@ -283,8 +300,7 @@ pub fn column(client: &mut Client, sql: &str) -> Vec<String> {
 /// Installs the control file and one script of an extension into the PostgreSQL under test.
 /// `script` is the version, or `from--to`.
 pub fn provide_extension(name: &str, control: &str, script: &str, sql: &str) {
-    let output = Command::new(program("pg_config")).arg("--sharedir").output().expect("pg_config");
-    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).join("extension");
+    let folder = extensions();
     std::fs::write(folder.join(format!("{name}.control")), control).expect("a control file");
     std::fs::write(folder.join(format!("{name}--{script}.sql")), sql).expect("a script");
 }
