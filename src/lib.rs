@@ -34,6 +34,9 @@ mod in_server;
 
 use pgrx::prelude::*;
 
+#[global_allocator]
+static ALLOCATOR: pg::memory::Allocator = pg::memory::Allocator;
+
 ::pgrx::pg_module_magic!(name = c"dragonfly_guard", version = c"1.0.0");
 
 extension_sql_file!("../sql/install.sql", name = "install", finalize);

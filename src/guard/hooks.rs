@@ -14,6 +14,7 @@ use crate::catalog;
 use crate::pg::call::{Call, sql_function};
 use crate::pg::heap::State;
 use crate::pg::list::nodes;
+use crate::pg::memory;
 use crate::pg::probe;
 use crate::pg::report::Report;
 use crate::pg::syscache;
@@ -271,7 +272,7 @@ unsafe extern "C-unwind" fn transaction_event(
     match event {
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
             enforce::note_mode("COMMIT");
-            commands::before_commit(event == XACT_EVENT_PRE_PREPARE);
+            memory::guarded(|| commands::before_commit(event == XACT_EVENT_PRE_PREPARE));
         }
         XACT_EVENT_ABORT
         | XACT_EVENT_COMMIT
@@ -280,6 +281,7 @@ unsafe extern "C-unwind" fn transaction_event(
         | XACT_EVENT_PARALLEL_COMMIT => {
             changes::forget();
             transaction::forget();
+            memory::transaction_ended();
         }
         _ => {}
     }

@@ -8,6 +8,7 @@ use super::changes::{self, Changed};
 use super::{commands, enforce, grants};
 use crate::catalog::{self, Own};
 use crate::pg::heap::State;
+use crate::pg::memory;
 use crate::settings::{self, Mode, Preload};
 use dragonfly_core::catalog::Oid;
 use pgrx::{pg_guard, pg_sys};
@@ -184,7 +185,7 @@ unsafe extern "C-unwind" fn after(known: Statement) {
         }
         let tag = CStr::from_ptr(known.tag).to_string_lossy();
         if known.is_ddl {
-            statement_ended(known, &tag);
+            memory::guarded(|| statement_ended(known, &tag));
         } else {
             enforce::note_mode(&tag);
         }

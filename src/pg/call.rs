@@ -381,7 +381,8 @@ macro_rules! sql_function {
             fcinfo: pgrx::pg_sys::FunctionCallInfo,
         ) -> pgrx::pg_sys::Datum {
             // SAFETY: called by the server, with the arguments of this call.
-            $body(unsafe { $crate::pg::call::Call::new(fcinfo) })
+            let call = unsafe { $crate::pg::call::Call::new(fcinfo) };
+            $crate::pg::memory::guarded(|| $body(call))
         }
     };
 }

@@ -4,6 +4,7 @@
 //! catalog. The snapshot is taken at the time of the call, so that the result does not depend on
 //! the isolation level of the transaction either.
 
+use super::memory;
 use super::text::{borrowed_from_server, from_server};
 use dragonfly_core::catalog::{Acl, AclItem, Oid, Privileges};
 use pgrx::pg_sys;
@@ -11,9 +12,11 @@ use std::borrow::Cow;
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Processes interrupts, so that the user can cancel. Called in every loop over user objects.
+/// Processes interrupts, so that the user can cancel, and raises an error where memory runs out.
+/// Called in every loop over user objects.
 pub fn interrupts() {
     pgrx::check_for_interrupts!();
+    memory::check();
 }
 
 /// A state of the catalogs.

@@ -10,6 +10,7 @@ pub mod language;
 pub mod library;
 pub mod list;
 pub mod lock_timeout;
+pub mod memory;
 pub mod probe;
 pub mod report;
 pub mod restricted;

@@ -10,6 +10,10 @@ use crate::sql::printable;
 /// shorter.
 const MAX_LENGTH: usize = 16 << 20;
 
+/// The maximum number of JSON objects in a document, that is of declared tables, routines, roles
+/// and others. Each takes up to 3 kB while an audit under the contract runs.
+const MAX_OBJECTS: usize = 150_000;
+
 /// The first error in a document that is not a contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -63,6 +67,15 @@ fn read_contract(text: &str, problems: &mut Problems<'_>) -> Option<Contract> {
             &Path::Root,
             format!("document is {} MB long", text.len() >> 20),
             format!("at most {} MB", MAX_LENGTH >> 20),
+        );
+        return None;
+    }
+    let objects = text.bytes().filter(|byte| *byte == b'{').count();
+    if objects > MAX_OBJECTS {
+        problems.error(
+            &Path::Root,
+            format!("document has {objects} JSON objects"),
+            format!("at most {MAX_OBJECTS}"),
         );
         return None;
     }
