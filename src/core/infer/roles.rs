@@ -176,6 +176,11 @@ impl<'a> Roles<'a> {
         self.of_kind(|kind| kind == RoleKind::Client)
     }
 
+    /// Whether a role is declared as an owner.
+    pub fn is_owner(&self, role: &Role) -> bool {
+        self.kinds.get(role.name.as_str()).is_some_and(|of| of.kind == RoleKind::Owner)
+    }
+
     /// Whether a role is declared as a login role: only its grants are declared, and no policies,
     /// because requests change their role before they access rows.
     pub fn is_login(&self, role: &Role) -> bool {
