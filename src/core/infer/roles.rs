@@ -61,8 +61,8 @@ impl Reason {
             }
             Self::IsBecome => "A login role can become it with SET ROLE: requests become it.",
             Self::CannotLogIn => {
-                "Cannot log in, owns nothing, and no service or login role is a member of it: taken \
-                 for a role of requests."
+                "Cannot log in, owns nothing, and no service or login role is a member of it: \
+                 taken for a role of requests."
             }
         }
     }
@@ -128,8 +128,8 @@ impl<'a> Roles<'a> {
         Self { kinds, declared_for }
     }
 
-    /// Returns the undeclared roles whose kind a person should confirm: the workers, and the clients
-    /// that no login role becomes.
+    /// Returns the undeclared roles whose kind a person should confirm: the workers, and the
+    /// clients that no login role becomes.
     pub fn to_confirm(&self, cx: &Context<'_>) -> Vec<ToConfirm> {
         let reason = |of: &Classified<'_>| {
             Some(match of.reason? {

@@ -1,5 +1,6 @@
-//! What the text of a body mentions that the role it runs as may not use. The server checks that only
-//! when the body runs, and the statement may not be reached: it is a note, and never a verdict.
+//! What the text of a body mentions that the role it runs as may not use. The server checks that
+//! only when the body runs, and the statement may not be reached: it is a note, and never a
+//! verdict.
 
 use super::uses::{Text, Verbs, of_routine, of_schema};
 use crate::catalog::{ObjectKind, Oid, PG_CATALOG, Privileges, Relation, Role, Routine};

@@ -439,10 +439,8 @@ mod tests {
         world.grant_role("app_rw", "service");
         assert_eq!(
             world.found(&RULE),
-            [
-                "warning role app_rw service: Role \"service\" is a member of role \"app_rw\", which \
-              is another worker role."
-            ]
+            ["warning role app_rw service: Role \"service\" is a member of role \"app_rw\", \
+              which is another worker role."]
         );
         // A group with more power is none that a service needs.
         world.role("app_rw").bypass_rls = true;
