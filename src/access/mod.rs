@@ -14,7 +14,7 @@ mod texts;
 pub use objects::{Callable, Objects, unusable};
 pub use probe::Probe;
 pub use statement::{Statement, forms};
-pub use texts::{Texts, Told};
+pub use texts::{Texts, Told, text_bodies};
 
 use crate::catalog;
 use crate::pg::heap::State;

@@ -1,11 +1,11 @@
 //! The part of the catalog that statements are about, and the statements as the core checks them.
 
-use super::{Required, Told};
+use super::Required;
 use crate::catalog;
 use crate::pg::heap::State;
 use crate::query::{self, Needs};
 use dragonfly_core::catalog::{Oid, Privileges, Relation, RelationKind, Routine, Snapshot};
-use dragonfly_core::explain::{Attempt, Body, Called, Checks, Execution, Need, TextBody};
+use dragonfly_core::explain::{Attempt, Body, Called, Checks, Execution, Need};
 use dragonfly_core::sql::printable;
 use std::collections::{BTreeSet, HashMap};
 
@@ -88,22 +88,6 @@ impl<'s> Callable<'s> {
             texts: vec![],
             impossible: impossible.clone(),
         }
-    }
-
-    /// Returns the texts that `role` runs by a statement, in the order of the calls. `told` has
-    /// what is known about them, by routine and role.
-    pub fn texts(
-        &self,
-        needs: &Needs,
-        role: Oid,
-        told: &HashMap<(Oid, Oid), Told>,
-    ) -> Vec<TextBody<'s>> {
-        let text = |(routine, runs_as): &(Oid, Option<Oid>)| {
-            let Told { names_objects, missing } =
-                told.get(&(*routine, runs_as.unwrap_or(role))).cloned()?;
-            Some(TextBody { routine: self.get(*routine)?, names_objects, missing })
-        };
-        needs.texts.iter().filter_map(text).collect()
     }
 
     fn checks(&self, needs: &Needs) -> Checks<'s> {

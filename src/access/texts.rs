@@ -1,11 +1,13 @@
 //! Bodies that are text: what they mention that the role which runs them may not use.
 
-use super::Objects;
+use super::{Callable, Objects};
 use crate::catalog;
 use crate::pg::heap::{State, interrupts};
+use crate::query::Needs;
 use dragonfly_core::access::Access;
 use dragonfly_core::catalog::{Oid, Snapshot};
 use dragonfly_core::contract::Contract;
+use dragonfly_core::explain::TextBody;
 use dragonfly_core::plan::{Mentioned, Text};
 use dragonfly_core::rules::Context;
 use dragonfly_core::sql::body::Mentions;
@@ -24,6 +26,22 @@ pub struct Told {
     pub names_objects: bool,
     /// A sentence about what the role may not use.
     pub missing: Option<String>,
+}
+
+/// Returns the texts that `role` runs by a statement, in the order of the calls. `told` has what is
+/// known about them, by routine and role.
+pub fn text_bodies<'s>(
+    callable: &Callable<'s>,
+    needs: &Needs,
+    role: Oid,
+    told: &HashMap<(Oid, Oid), Told>,
+) -> Vec<TextBody<'s>> {
+    let text = |(routine, runs_as): &(Oid, Option<Oid>)| {
+        let Told { names_objects, missing } =
+            told.get(&(*routine, runs_as.unwrap_or(role))).cloned()?;
+        Some(TextBody { routine: callable.get(*routine)?, names_objects, missing })
+    };
+    needs.texts.iter().filter_map(text).collect()
 }
 
 impl Texts {

@@ -4,7 +4,8 @@ use super::argument;
 use super::postgrest::authenticator_of;
 use crate::access::named::{Found, Names, Nothing, invalid_name};
 use crate::access::{
-    Callable, Objects, Required, Statement, Texts, Told, forms, is_too_complex, unusable,
+    Callable, Objects, Required, Statement, Texts, Told, forms, is_too_complex, text_bodies,
+    unusable,
 };
 use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
@@ -81,7 +82,7 @@ fn answer(
     let callable = Callable::of(&snapshot);
     let runner = snapshot.role_named(role).map(|role| role.oid).unwrap_or_default();
     let told = told(&state, &contract, &required.plain.needs, runner);
-    let texts = callable.texts(&required.plain.needs, runner, &told);
+    let texts = text_bodies(&callable, &required.plain.needs, runner, &told);
     let wanted = asked.privilege;
     let subject = match &asked.found {
         Found::Schema(oid) => snapshot.schema(*oid).map(Subject::Schema),

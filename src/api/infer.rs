@@ -143,8 +143,8 @@ fn report_kinds(roles: &[ToConfirm]) {
     });
     report_kind(roles, RoleKind::Client, |subject| {
         format!(
-            "If a service uses {subject}, change its kind to \"worker\", load the contract and infer \
-             it again: in strict mode, fewer privileges of clients are declared."
+            "If a service uses {subject}, change its kind to \"worker\", load the contract and \
+             infer it again: in strict mode, fewer privileges of clients are declared."
         )
     });
 }
@@ -222,8 +222,8 @@ fn report_failing(left_out: &[LeftOut]) {
 }
 
 /// Reports what the contract does not declare: the number of findings of each rule, as
-/// `ops.load_contract()` counts them; of errors and warnings, which a plan fixes, also the roles that
-/// they are about, and the roles that inherit the privileges of these.
+/// `ops.load_contract()` counts them; of errors and warnings, which a plan fixes, also the roles
+/// that they are about, and the roles that inherit the privileges of these.
 fn report_left_out(cx: &Context<'_>, left_out: &[Finding], mode: Mode) {
     let mut kinds: Vec<(Severity, &str, usize, BTreeSet<&str>)> = Vec::new();
     for finding in left_out {

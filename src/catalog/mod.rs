@@ -38,8 +38,8 @@ pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard};
 pub use name::{description, identity, name, qualified_name};
 pub use object_hash::{
-    Freshness, behind_view, cache as cache_hashes, hash_differs, is_redefined, object_hash,
-    products, relations_of_body,
+    Freshness, behind_view, cache as cache_hashes, earlier_hash, hash_differs, is_redefined,
+    object_hash, products, relations_of_body,
 };
 pub use objects::{
     columns, computed_columns, has_row_security, has_rules, is_populated, is_written, members,

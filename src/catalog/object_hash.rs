@@ -24,6 +24,9 @@ pub enum Freshness {
     Cached,
     /// Never: the stored form is used. For comparisons of two states of the catalogs.
     Stored,
+    /// At an earlier time in this session. What cannot be deparsed as it was in an earlier state of
+    /// the catalogs is [`UNKNOWN`].
+    Earlier,
 }
 
 /// Returns the hash of an object; `None` for other kinds of objects and for objects that do not
@@ -34,14 +37,20 @@ pub enum Freshness {
 ///   queries of the views that it depends on.
 /// - Policy: roles and conditions, and the relations in them.
 pub fn object_hash(state: &State, object: ObjectId, freshness: Freshness) -> Option<String> {
-    let parts = match object {
+    parts(state, object, freshness).map(|parts| hash_of(&parts))
+}
+
+fn parts(state: &State, object: ObjectId, freshness: Freshness) -> Option<Vec<String>> {
+    match object {
         ObjectId::Routine(oid) => routine(state, oid, freshness),
         ObjectId::Relation(oid) => relation(state, oid, freshness),
         ObjectId::Policy(oid) => policy(state, oid, freshness),
         _ => None,
-    }?;
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    Some(fingerprint(&parts))
+    }
+}
+
+fn hash_of(parts: &[String]) -> String {
+    fingerprint(&parts.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Whether the definition of a relation or a routine, or of a policy of the relation, differs
@@ -57,6 +66,17 @@ pub fn is_redefined(then: &State, now: &State, object: ObjectId) -> bool {
         objects.map(|object| object_hash(state, object, Freshness::Stored)).collect()
     };
     hashes(then) != hashes(now)
+}
+
+/// Stands for the text of something that has changed since.
+const UNKNOWN: &str = "not known";
+
+/// Returns the hash that an object had in an earlier state of the catalogs, after its present hash
+/// has been computed; `None` where it is not known, because deparsing shows the present only.
+pub fn earlier_hash(then: &State, object: ObjectId) -> Option<String> {
+    let parts = parts(then, object, Freshness::Earlier)?;
+    let is_known = parts.iter().all(|part| part != UNKNOWN);
+    is_known.then(|| hash_of(&parts))
 }
 
 /// Whether the hash of one object differs between two states of the catalogs.
@@ -122,7 +142,7 @@ fn relation(state: &State, relation: u32, freshness: Freshness) -> Option<Vec<St
         return None;
     }
     columns(state, relation, &mut parts);
-    triggers(state, relation, &mut parts);
+    triggers(state, relation, freshness, &mut parts);
     restrictive(state, relation, freshness, &mut parts);
     views_behind(state, vec![relation], freshness, &mut parts);
     Some(parts)
@@ -307,7 +327,7 @@ fn columns(state: &State, relation: u32, parts: &mut Vec<String>) {
     parts.append(&mut found);
 }
 
-fn triggers(state: &State, relation: u32, parts: &mut Vec<String>) {
+fn triggers(state: &State, relation: u32, freshness: Freshness, parts: &mut Vec<String>) {
     let table = Table::open(oids::PG_TRIGGER);
     let (oid, on, internal) =
         (table.column("oid"), table.column("tgrelid"), table.column("tgisinternal"));
@@ -319,6 +339,9 @@ fn triggers(state: &State, relation: u32, parts: &mut Vec<String>) {
         }
     });
     let definition = |(trigger, enabled): (u32, char)| {
+        if freshness == Freshness::Earlier {
+            return UNKNOWN.to_owned();
+        }
         format!(
             "{enabled} {}",
             deparsed(|| call(pg_sys::pg_get_triggerdef, &[pg_sys::Datum::from(trigger)]))
@@ -487,14 +510,15 @@ fn cached(
     if freshness == Freshness::Stored {
         return stored;
     }
-    if freshness == Freshness::Cached {
+    if matches!(freshness, Freshness::Cached | Freshness::Earlier) {
         let known = DEPARSED.with_borrow(|deparsed| {
             deparsed
                 .get(&key)
                 .filter(|known| known.stored == stored)
                 .map(|known| known.text.clone())
         });
-        return known.unwrap_or_else(|| "not looked at".to_owned());
+        let other = if freshness == Freshness::Cached { "not looked at" } else { UNKNOWN };
+        return known.unwrap_or_else(|| other.to_owned());
     }
     let text = deparsed(deparse);
     DEPARSED.with_borrow_mut(|deparsed| {

@@ -335,8 +335,8 @@ pub fn definer(state: &State, routine: Oid) -> Option<Oid> {
     is_definer(state, routine).then(|| owner(state, routine)).flatten()
 }
 
-/// Whether the body of a routine is text, which only its execution interprets: neither parsed nor in
-/// C.
+/// Whether the body of a routine is text, which only its execution interprets: neither parsed nor
+/// in C.
 pub fn has_text(state: &State, routine: Oid) -> bool {
     let by = oids::PROC_BY_OID;
     of_row(state, by, routine, "prosqlbody", |row, c| row.is_null(c)) == Some(true)

@@ -31,6 +31,7 @@ use dragonfly_core::search_path::{ReasonCode, Verdict};
 use pgrx::pg_sys;
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// When changes are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,13 +126,15 @@ pub fn before_commit(is_prepared: bool) {
     if !Own::is_there(&now) {
         return reject_dropping_guard();
     }
-    let ended = ended::warnings(&changed, &now);
+    let found = OnceCell::new();
+    let own = || Rc::clone(found.get_or_init(|| Rc::new(Own::find(&now))));
+    let ended = ended::warnings(&changed, &now, &own);
     transaction::commits();
     if !transaction::is_relevant() && snapshots_of(&changed, &now, Moment::Commit, false).is_none()
     {
         return ended::raise(ended);
     }
-    let own = Own::find(&now);
+    let own = own();
     cache_hashes_of_exempt(&changed, &now, &own);
     lock::acquire_commit_lock(&own);
     let fresh = State::now();
@@ -192,8 +195,9 @@ fn cache_hashes_of_exempt(changed: &[Changed], now: &State, own: &Own) {
 pub fn as_if_committing() {
     let (changed, now) = (changes::all(), State::now());
     if !changed.is_empty() && Own::is_there(&now) {
-        let ended = ended::warnings(&changed, &now);
-        cache_hashes_of_exempt(&changed, &now, &Own::find(&now));
+        let own = Rc::new(Own::find(&now));
+        let ended = ended::warnings(&changed, &now, &|| Rc::clone(&own));
+        cache_hashes_of_exempt(&changed, &now, &own);
         run(&changed, Moment::Commit, &transaction::subject());
         ended::raise(ended);
     }

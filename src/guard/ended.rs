@@ -16,6 +16,7 @@ use dragonfly_core::finding::Finding;
 use dragonfly_core::sql::printable;
 use pgrx::PgSqlErrorCode;
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 /// A WARNING about an exemption that has ended.
 pub struct Warning {
@@ -24,14 +25,15 @@ pub struct Warning {
 }
 
 /// Returns a WARNING for each exemption that applied before the transaction and applies no longer.
+/// `own` finds the extension's own objects.
 /// Called before the commit lock is acquired, because the hashes of the objects may wait for locks.
-pub fn warnings(changed: &[Changed], now: &State) -> Vec<Warning> {
+pub fn warnings(changed: &[Changed], now: &State, own: &dyn Fn() -> Rc<Own>) -> Vec<Warning> {
     let then = transaction::before(now);
     // Most transactions only create objects, and do not need the tables of the extension.
     if !changed.iter().any(|one| existed(one, &then)) {
         return vec![];
     }
-    let own = Own::find(now);
+    let own = own();
     let current = Current::read(now, &own, Freshness::Fresh);
     if current.is_empty() {
         return vec![];
@@ -51,8 +53,25 @@ pub fn warnings(changed: &[Changed], now: &State) -> Vec<Warning> {
     let contract = contract::in_force(now, &own);
     let found = audit::findings_with_exempt_of(&rules, &contract, &own, &current, now);
     let differs = |object| catalog::hash_differs(&then, now, object);
-    let ended = ended(&current, &redefined, &found, &differs).into_values();
-    ended.filter_map(|ended| ended.warning()).collect()
+    let mut ended = ended(&current, &redefined, &found, &differs);
+    if !ended.is_empty() {
+        // This is rare, and the whole catalog as it was before tells what was still accepted.
+        let found = audit::findings_with_exempt_of(&rules, &contract, &own, &current, &then);
+        ended.retain(|_, ended| found.iter().any(|one| applied(ended.exemption, one, &then)));
+    }
+    ended.into_values().filter_map(|ended| ended.warning()).collect()
+}
+
+/// Whether an exemption applied to a finding of an earlier state of the catalogs, as far as that is
+/// known: an exemption that had ended before has been warned about when it ended.
+fn applied(exemption: &Exemption, finding: &Finding, then: &State) -> bool {
+    if !exemption.is_about(finding) {
+        return false;
+    }
+    match catalog::earlier_hash(then, finding.object.id) {
+        Some(hash) => exemption.status(finding, &|_| Some(hash.clone())) == Status::Active,
+        None => true,
+    }
 }
 
 /// Raises the warnings that this transaction has not raised yet.

@@ -759,13 +759,41 @@ fn guard_warns_once_in_the_transaction_that_ends_an_exemption() {
     // A policy is not part of the definition either, and the exemption has ended before.
     let policy = "CREATE POLICY other ON public.judgments TO service_role USING (true)";
     assert_eq!(warnings(policy), [""; 0]);
+    // The definition changes again, and what was accepted has become less.
+    let again = "ALTER TABLE public.judgments ADD COLUMN z int";
+    assert_eq!(warnings(again), [""; 0]);
     // The HINT renews it.
     let (_, renew) = found[1].split_once("run: ").unwrap();
     attempt(&mut client, renew).unwrap();
     attempt(&mut client, clean).unwrap();
+    assert_eq!(warnings("ALTER TABLE public.judgments DROP COLUMN z").len(), 2, "it applied again");
+    attempt(&mut client, renew).unwrap();
     // A rolled back change ends nothing.
     let rolled_back = "BEGIN; ALTER TABLE public.judgments ADD COLUMN z int; ROLLBACK";
     assert_eq!(warnings(rolled_back), [""; 0]);
+}
+
+#[test]
+fn exemption_that_ended_because_less_is_violated_ends_once() {
+    let cluster = Cluster::start();
+    let mut client = cluster.guarded_document("less");
+    attempt(
+        &mut client,
+        "SET dragonfly_guard.mode = off; GRANT TRUNCATE, UPDATE ON public.judgments TO anon; RESET \
+         dragonfly_guard.mode",
+    )
+    .unwrap();
+    let accept = "SELECT ops.exempt(fingerprint, 'Accepted') FROM ops.audit_security() WHERE \
+                  rule = 'direct_write' AND object = 'public.judgments'";
+    attempt(&mut client, accept).unwrap();
+    attempt(&mut client, "SELECT ops.assert_security()").unwrap();
+    // It accepted both privileges together.
+    attempt(&mut client, "REVOKE TRUNCATE ON public.judgments FROM anon").unwrap();
+    assert_eq!(attempt(&mut client, "SELECT ops.assert_security()").unwrap_err().code, "P0004");
+    let alter = "ALTER TABLE public.judgments ADD COLUMN x int";
+    let output = cluster.client_program("psql", &["-X", "-q", "-d", "less", "-c", alter]);
+    let output = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.contains("no longer applies"), "{output}");
 }
 
 #[test]

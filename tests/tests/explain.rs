@@ -1537,8 +1537,7 @@ fn body_that_is_text_is_checked_when_it_runs_and_verdict_names_what_the_role_lac
     .unwrap();
     let is_text = "is text, which is checked only when it runs.";
     let closed = "Role \"reader\" does not have SELECT on table app.closed, which it mentions.";
-    let kept =
-        "Role \"reader\" does not have a privilege on table private.kept, which it mentions.";
+    let kept = "Role \"reader\" does not have INSERT on table private.kept, which it mentions.";
     let limited = "Allowed. The rows are limited by policies:";
     for (object, call, expected) in [
         ("app.find()", "app.find()", format!("Allowed. The body {is_text} {closed}")),

@@ -16,7 +16,7 @@ struct Application {
     settings: &'static str,
 }
 
-const APPLICATIONS: [Application; 4] = [
+const APPLICATIONS: [Application; 5] = [
     Application {
         name: "supabase",
         schemas: "{app}",
@@ -41,7 +41,15 @@ const APPLICATIONS: [Application; 4] = [
         roles: &["visitor", "member"],
         settings: "SET LOCAL app.id = '1'",
     },
+    SERVICES,
 ];
+
+const SERVICES: Application = Application {
+    name: "services",
+    schemas: "{app,data,private}",
+    roles: &["app_rw", "app_ro", "svc_api", "svc_worker", "bi"],
+    settings: "SET LOCAL app.tenant = '1'",
+};
 
 /// What a statement does: the number of rows, or the SQLSTATE of its error.
 type Outcome = Result<u64, String>;
@@ -408,5 +416,78 @@ fn declared_access_works_after_the_plan_of_a_strict_contract() {
             FROM ops.audit_security(min_severity => 'warning') ORDER BY 1";
         let remaining = column(client, remaining);
         assert!(remaining.iter().all(|left| open.contains(left)), "{remaining:#?} {open:#?}");
+    }
+}
+
+#[test]
+fn services_keep_what_their_groups_have_under_a_strict_contract() {
+    let cluster = Cluster::start();
+    let client = &mut SERVICES.start(&cluster);
+    let before = SERVICES.attempts(client);
+    let infer = SERVICES.infer("strict");
+    let output = cluster
+        .client_program("psql", &["-Xq", "-d", SERVICES.name, "-c", &format!("SELECT {infer}")]);
+    let notices = String::from_utf8(output.stderr).unwrap();
+    for line in [
+        "3 undeclared roles were classified as workers",
+        "\"app_rw\" cannot log in; \"svc_api\" and \"svc_worker\" can, and inherit its privileges.",
+        "warning role_membership: 5 (\"app_rw\", \"bi\", \"svc_api\" and \"svc_worker\")",
+    ] {
+        assert!(notices.contains(line), "{line}: {notices}");
+    }
+    load(client, &infer);
+    attempt(client, "SELECT ops.apply_golden_sql(dry_run => false)").unwrap();
+    assert_eq!(SERVICES.attempts(client), before);
+    let members = "SELECT count(*)::text FROM pg_auth_members
+        WHERE roleid::regrole::text IN ('app_rw', 'app_ro')";
+    assert_eq!(column(client, members), ["4"], "no membership has ended");
+}
+
+/// Views that a client reads and writes to: as the caller, through another view, by default
+/// privileges, as the owner.
+const VIEWS: &str = "
+    CREATE ROLE web_user; CREATE ROLE web_login LOGIN NOINHERIT; GRANT web_user TO web_login;
+    CREATE SCHEMA app; CREATE SCHEMA data; GRANT USAGE ON SCHEMA app, data TO web_user;
+    CREATE TABLE data.m (id int, u text DEFAULT current_user);
+    ALTER TABLE data.m ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY p ON data.m TO web_user USING (u = current_user);
+    GRANT SELECT, INSERT, UPDATE, DELETE ON data.m TO web_user;
+    CREATE TABLE data.open (id int); GRANT SELECT ON data.open TO web_user;
+    CREATE VIEW app.invoker WITH (security_invoker) AS SELECT id FROM data.m;
+    CREATE VIEW app.owner AS SELECT id FROM data.m;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON app.invoker, app.owner TO web_user;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT ALL ON TABLES TO web_user;
+    CREATE VIEW app.nested WITH (security_invoker) AS SELECT id FROM app.invoker;
+    CREATE VIEW app.unrestricted WITH (security_invoker) AS SELECT id FROM data.open;
+    CREATE VIEW app.by_default AS SELECT id FROM data.m;
+    CREATE EXTENSION dragonfly_guard";
+
+#[test]
+fn client_keeps_select_on_a_view_under_a_strict_contract_and_loses_the_writes() {
+    let cluster = Cluster::start();
+    cluster.connect("postgres", SUPERUSER).batch_execute("CREATE DATABASE app").unwrap();
+    let mut client = cluster.connect("app", SUPERUSER);
+    client.batch_execute("SET client_min_messages = warning").unwrap();
+    client.batch_execute(VIEWS).unwrap();
+    load(&mut client, "ops.infer_contract('{app,data}')");
+    attempt(&mut client, "SELECT ops.apply_golden_sql(dry_run => false)").unwrap();
+    client.batch_execute("SET ROLE web_user").unwrap();
+    let outcome = |client: &mut Client, sql: &str| attempt(client, sql).err().map(|e| e.code);
+    for (view, is_readable) in [
+        ("app.invoker", true),
+        ("app.owner", true),
+        ("app.nested", true),
+        ("app.unrestricted", false),
+        ("app.by_default", false),
+    ] {
+        let read = outcome(&mut client, &format!("SELECT * FROM {view}"));
+        assert_eq!(read.is_none(), is_readable, "{view}: {read:?}");
+        for write in [
+            format!("INSERT INTO {view} VALUES (1)"),
+            format!("UPDATE {view} SET id = 1"),
+            format!("DELETE FROM {view}"),
+        ] {
+            assert_eq!(outcome(&mut client, &write).as_deref(), Some("42501"), "{write}");
+        }
     }
 }

@@ -233,13 +233,15 @@ fn minimal_path(cx: &Context<'_>) -> Vec<String> {
 }
 
 /// Returns which of these roles have members that can log in and inherit their privileges, with the
-/// names of those that are not among the roles themselves. What is revoked from the role, they lose
-/// as well.
+/// names of those that are neither owners nor among the roles themselves. What is revoked from the
+/// role, they lose as well.
 #[must_use]
 pub fn heirs(cx: &Context<'_>, roles: &BTreeSet<&str>) -> Vec<(String, Vec<String>)> {
+    let known = Roles::of(cx);
     let heirs_of = |role: &Role| -> Vec<String> {
-        let members = roles::members_that_log_in(cx, role).map(|member| member.name.clone());
-        members.filter(|name| !roles.contains(name.as_str())).collect()
+        let members = roles::members_that_log_in(cx, role).filter(|member| !known.is_owner(member));
+        let names = members.map(|member| member.name.clone());
+        names.filter(|name| !roles.contains(name.as_str())).collect()
     };
     let roles = roles.iter().filter_map(|name| cx.snapshot.role_named(name));
     roles

@@ -214,7 +214,7 @@ impl Objects<'_, '_> {
         client: &Role,
         privileges: Privileges,
     ) -> Privileges {
-        if !self.row_security_restricts(relation, client) {
+        if !row_security_restricts(relation, client) {
             return Privileges::NONE;
         }
         let commands = self.declared_commands(relation, client).into_iter();
@@ -224,10 +224,6 @@ impl Objects<'_, '_> {
             Mode::AsIs => Privileges::REFERENCES | Privileges::TRIGGER | Privileges::MAINTAIN,
         };
         privileges & (rows | others)
-    }
-
-    pub(super) fn row_security_restricts(&self, relation: &Relation, client: &Role) -> bool {
-        relation.row_security && !client.bypass_rls && !client.superuser
     }
 
     /// Returns the commands that are declared for a client, in the order of [`Command::ALL`].
@@ -482,6 +478,11 @@ impl Objects<'_, '_> {
         let assessment = self.cx.paths.config(&routine.config, routine.owner);
         assessment.verdict == Verdict::Safe || self.accept_empty && assessment.is_empty_path()
     }
+}
+
+/// Whether row security applies to a client on a table.
+pub(super) fn row_security_restricts(relation: &Relation, client: &Role) -> bool {
+    relation.row_security && !client.bypass_rls && !client.superuser
 }
 
 /// Whether PUBLIC may execute a routine with the privileges of the caller, and a statement can call

@@ -61,8 +61,8 @@ impl Reason {
             }
             Self::IsBecome => "A login role can become it with SET ROLE: requests become it.",
             Self::CannotLogIn => {
-                "Cannot log in, owns nothing, and no service or login role is a member of it: taken \
-                 for a role of requests."
+                "Cannot log in, owns nothing, and no service or login role is a member of it: \
+                 taken for a role of requests."
             }
         }
     }
@@ -128,8 +128,8 @@ impl<'a> Roles<'a> {
         Self { kinds, declared_for }
     }
 
-    /// Returns the undeclared roles whose kind a person should confirm: the workers, and the clients
-    /// that no login role becomes.
+    /// Returns the undeclared roles whose kind a person should confirm: the workers, and the
+    /// clients that no login role becomes.
     pub fn to_confirm(&self, cx: &Context<'_>) -> Vec<ToConfirm> {
         let reason = |of: &Classified<'_>| {
             Some(match of.reason? {
@@ -174,6 +174,11 @@ impl<'a> Roles<'a> {
     /// Returns the clients in order of name.
     pub fn clients(&self) -> impl Iterator<Item = &'a Role> + '_ {
         self.of_kind(|kind| kind == RoleKind::Client)
+    }
+
+    /// Whether a role is declared as an owner.
+    pub fn is_owner(&self, role: &Role) -> bool {
+        self.kinds.get(role.name.as_str()).is_some_and(|of| of.kind == RoleKind::Owner)
     }
 
     /// Whether a role is declared as a login role: only its grants are declared, and no policies,

@@ -1,6 +1,6 @@
 //! Which privileges of a client on a view strict inference declares.
 
-use super::objects::Objects;
+use super::objects::{Objects, row_security_restricts};
 use crate::catalog::{
     Command, Holder, Oid, PartKind, Privileges, Relation, RelationKind, Role, Use,
 };
@@ -76,7 +76,7 @@ impl Objects<'_, '_> {
     /// Whether row security restricts which rows of a table a client reads.
     fn restricts_reading(&self, table: &Relation, client: &Role) -> bool {
         table.kind.is_table()
-            && self.row_security_restricts(table, client)
+            && row_security_restricts(table, client)
             && self.declared_commands(table, client).contains(&Command::Select)
     }
 

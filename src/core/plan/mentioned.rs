@@ -1,5 +1,6 @@
-//! What the text of a body mentions that the role it runs as may not use. The server checks that only
-//! when the body runs, and the statement may not be reached: it is a note, and never a verdict.
+//! What the text of a body mentions that the role it runs as may not use. The server checks that
+//! only when the body runs, and the statement may not be reached: it is a note, and never a
+//! verdict.
 
 use super::uses::{Text, Verbs, of_routine, of_schema};
 use crate::catalog::{ObjectKind, Oid, PG_CATALOG, Privileges, Relation, Role, Routine};
@@ -86,10 +87,10 @@ impl<'c, 'a> Mentioned<'c, 'a> {
         let (source, path) = (Source::of(&text.source), self.path(routine));
         let is_meant = |name: &str, schema: Oid, is_call: bool| {
             let written = self.cx.snapshot.schema_name(schema);
-            mentions.qualified.contains_key(name) && source.contains(written, name)
+            mentions.qualified.contains_key(name) && source.contains(written, name, is_call)
                 || mentions.words.contains_key(name)
                     && !mentions.temporary.contains(name)
-                    && (is_call || source.is_after(name, &BEFORE_TABLES))
+                    && source.uses(name, is_call)
                     && self.found_in(&path, name, is_call) == Some(schema)
         };
         let (mut relations, mut routines) = (Vec::new(), Vec::new());
@@ -183,18 +184,27 @@ impl Source {
         Self { text: source.to_lowercase().replace('"', "") }
     }
 
-    /// Whether the text contains `schema.name`.
-    fn contains(&self, schema: &str, name: &str) -> bool {
+    /// Whether the text contains `schema.name`, as a call if it must be one.
+    fn contains(&self, schema: &str, name: &str, is_call: bool) -> bool {
         let wanted = format!("{}.{}", schema.to_lowercase(), name.to_lowercase());
-        self.places(&wanted).next().is_some()
+        self.places(&wanted).any(|at| !is_call || self.is_call(at + wanted.len()))
     }
 
-    /// Whether a name follows one of some words.
-    fn is_after(&self, name: &str, words: &[&str]) -> bool {
-        self.places(&name.to_lowercase()).any(|at| {
+    /// Whether the text has a name without a schema where that of a table is, or a call.
+    fn uses(&self, name: &str, is_call: bool) -> bool {
+        let name = name.to_lowercase();
+        self.places(&name).any(|at| {
             let before = self.text[..at].trim_end();
-            before.len() < at && words.iter().any(|word| ends_with_word(before, word))
+            let is_table = || {
+                before.len() < at && BEFORE_TABLES.iter().any(|word| ends_with_word(before, word))
+            };
+            if is_call { self.is_call(at + name.len()) } else { is_table() }
         })
+    }
+
+    /// Whether a parenthesis follows.
+    fn is_call(&self, at: usize) -> bool {
+        self.text[at..].trim_start().starts_with('(')
     }
 
     /// Returns the places of a name that is no part of a longer one.
@@ -306,8 +316,10 @@ mod tests {
         let names = |world: &mut World, language, source: &str| told(world, language, source).1;
         let claim = "SELECT nullif(current_setting('request.jwt.claim.sub', true), '')::uuid";
         assert!(!names(world, Language::Sql, claim));
-        let named_alike = "SELECT current_setting('app.queue_job') AS judgments";
-        assert!(!names(world, Language::Sql, named_alike));
+        for named_alike in ["'app.queue_job'", "'api.queue_job'", "queue_job"] {
+            let source = format!("SELECT current_setting({named_alike}) AS judgments");
+            assert!(!names(world, Language::Sql, &source), "{source}");
+        }
         assert!(names(world, Language::Sql, "SELECT 1 FROM public.judgments"));
         assert!(names(world, Language::Sql, "SELECT api.queue_job()"));
         assert!(names(world, Language::PlPgSql, "BEGIN EXECUTE q; END"));

@@ -37,10 +37,12 @@ pub(super) fn checks(cx: &Context<'_>, login: &Role) -> Vec<Check> {
     checks
 }
 
-/// The declared clients and workers that requests can become.
+/// The declared clients and workers that requests become.
 fn callers<'a>(cx: &Context<'a>, login: &Role) -> Vec<&'a Role> {
     let all = cx.clients.iter().chain(&cx.workers);
-    all.copied().filter(|role| cx.access.can_set_role(login.oid, role.oid)).collect()
+    let becomes =
+        |role: &&Role| role.oid != login.oid && cx.access.can_set_role(login.oid, role.oid);
+    all.copied().filter(becomes).collect()
 }
 
 /// Returns the statement that changes a setting where it is stored, without its end.

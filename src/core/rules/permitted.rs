@@ -143,9 +143,11 @@ impl<'s, 'a> Search<'s, 'a> {
             let Some(setting) = cx.snapshot.setting_of(login.oid, "pgrst.db_pre_request") else {
                 continue;
             };
+            // Requests become another role than the one that logs in.
+            let becomes =
+                |r: &&&Role| r.oid != login.oid && cx.access.can_set_role(login.oid, r.oid);
             for routine in called_before_requests(cx, &setting.value) {
-                for role in cx.subjects.iter().filter(|r| cx.access.can_set_role(login.oid, r.oid))
-                {
+                for role in cx.subjects.iter().filter(becomes) {
                     self.needs.add_execute(routine.oid, role.oid, Why::PreRequest);
                     self.routine(routine.oid, role.oid);
                 }

@@ -72,6 +72,11 @@ fn of_subject(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
             Some(power) if found.is_direct() || !found.options.is_empty() => {
                 found.draft(cx, GuardAction::Block, power).fix(found.revoke(cx))
             }
+            // A service with the role that holds its privileges.
+            None if found.is_direct() && is_worker(cx, member) && is_worker(cx, role) => {
+                let fix = Fix::Proposal(found.unless_intended(cx));
+                found.draft(cx, GuardAction::Warn, Power::Group).fix(fix)
+            }
             None if found.is_direct() => {
                 found.draft(cx, GuardAction::Warn, Power::Other).fix(found.revoke(cx))
             }
@@ -80,6 +85,10 @@ fn of_subject(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
         drafts.push(draft);
     }
     drafts
+}
+
+fn is_worker(cx: &Context<'_>, role: &Role) -> bool {
+    cx.contract.kind_of(&role.name) == Some(RoleKind::Worker)
 }
 
 /// Returns the memberships of a declared login role that are not its purpose, and the clients and
@@ -151,15 +160,8 @@ fn of_undeclared(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
             _ => continue,
         };
         let found = Found::new(cx, member, role);
-        let text = format!(
-            "If this is not intended:\n{}",
-            found.revoke(cx).sql().unwrap_or_else(|| format!(
-                "REVOKE {} FROM {};",
-                safe_ident(&found.step.name),
-                safe_ident(&member.name)
-            ))
-        );
-        drafts.push(found.draft(cx, GuardAction::Warn, power).fix(Fix::Proposal(text)));
+        let fix = Fix::Proposal(found.unless_intended(cx));
+        drafts.push(found.draft(cx, GuardAction::Warn, power).fix(fix));
     }
     drafts
 }
@@ -273,6 +275,18 @@ impl<'a> Found<'a> {
         format!("{}{admin}", power.clause())
     }
 
+    /// Returns the proposal to revoke the membership.
+    fn unless_intended(&self, cx: &Context<'_>) -> String {
+        let revoke = self.revoke(cx).sql().unwrap_or_else(|| {
+            format!(
+                "REVOKE {} FROM {};",
+                safe_ident(&self.step.name),
+                safe_ident(&self.member.name)
+            )
+        });
+        format!("If this is not intended:\n{revoke}")
+    }
+
     /// Returns the REVOKE of the membership at the beginning of the chain.
     fn revoke(&self, cx: &Context<'_>) -> Fix {
         Fix::or_proposal(end_membership(cx, self.member.oid, self.step.oid), || {
@@ -312,6 +326,8 @@ enum Power {
     Predefined,
     /// A login role has the privileges of the role without SET ROLE.
     Inherited,
+    /// A worker has the privileges of another one.
+    Group,
     /// Only the privileges of the role.
     Other,
 }
@@ -359,6 +375,7 @@ impl Power {
             Self::DatabaseOwner => "because it owns the database",
             Self::Predefined => "which is a predefined role with privileges that no ACL shows",
             Self::Inherited => "whose privileges it has without SET ROLE",
+            Self::Group => "which is another worker role",
             Self::Other => "whose privileges the contract does not declare for it",
         }
     }
@@ -378,7 +395,9 @@ impl Power {
             Self::DatabaseOwner => "for it owns the database",
             Self::Predefined => "a predefined role with powers that no grant shows",
             Self::Inherited => "whose privileges it inherits",
-            Self::Other => "and may do what that role may, which the contract does not declare",
+            Self::Group | Self::Other => {
+                "and may do what that role may, which the contract does not declare"
+            }
         }
     }
 }
@@ -407,6 +426,28 @@ mod tests {
               through role \"helpers\", which is a worker role. \
               => REVOKE helpers FROM anon;"
             ]
+        );
+    }
+
+    #[test]
+    fn membership_of_a_service_in_its_group_is_reported_and_revoked_by_no_plan() {
+        let mut world = World::conforming();
+        world.add_role("app_rw");
+        world.add_login("service");
+        world.declare("app_rw", RoleKind::Worker);
+        world.declare("service", RoleKind::Worker);
+        world.grant_role("app_rw", "service");
+        assert_eq!(
+            world.found(&RULE),
+            ["warning role app_rw service: Role \"service\" is a member of role \"app_rw\", \
+              which is another worker role."]
+        );
+        // A group with more power is none that a service needs.
+        world.role("app_rw").bypass_rls = true;
+        assert_eq!(
+            world.found(&RULE),
+            ["error role app_rw service: Role \"service\" is a member of role \"app_rw\", which \
+              bypasses row security. => REVOKE app_rw FROM service;"]
         );
     }
 
