@@ -31,7 +31,7 @@ pub use crate::pg::{VERSION, release};
 pub use bodies::{of as bodies_of, read_changed as changed_bodies};
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
-pub use dependencies::{Users, uses_of};
+pub use dependencies::{Users, domain_of_constraint, may_use_others, uses_of};
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard};
 pub use name::{description, name, qualified_name};
@@ -40,9 +40,9 @@ pub use object_hash::{
     products, relations_of_body,
 };
 pub use objects::{
-    columns, computed_columns, has_row_security, has_rules, is_populated, members,
+    columns, computed_columns, has_row_security, has_rules, is_populated, is_view, members,
     members_of_extensions, owner as relation_owner, relation_kind, relation_named, schema_named,
-    unique_key,
+    unique_key, views_over,
 };
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{

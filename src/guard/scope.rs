@@ -18,8 +18,8 @@ pub struct Scope {
     pub placed: Vec<Place>,
     /// Whether an object has changed of which only its dependencies are checked.
     has_dependents: bool,
-    /// Whether a changed object uses an object no longer.
-    pub loses_uses: bool,
+    /// Whether a changed object uses other objects than before, which its row does not show.
+    pub uses_differ: bool,
     /// The other kinds of changes.
     aspects: Aspects,
 }
@@ -40,6 +40,8 @@ impl Scope {
                 }
                 Changed::Extension(oid) => scope.extension(oid, then, now),
                 Changed::Object(..) => scope.has_dependents = true,
+                // The object itself is reported as well.
+                Changed::Parts => {}
                 Changed::Other(catalog, oid) => {
                     let place = catalog::place(now, catalog, oid);
                     scope
@@ -98,7 +100,7 @@ impl Scope {
             || !parts.after.relations.is_empty()
             || !parts.after.routines.is_empty()
             || !self.placed.is_empty();
-        if parts.differ() || self.loses_uses || may_depend && catalog::temporary::has_schema() {
+        if parts.differ() || self.uses_differ || may_depend && catalog::temporary::has_schema() {
             aspects.insert(Aspect::Objects);
         }
         if parts.extensions().into_iter().any(|extension| Own::is(extension, [now, then])) {

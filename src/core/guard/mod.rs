@@ -6,10 +6,12 @@ mod exposed;
 mod opened;
 mod regression;
 mod rejection;
+mod widened;
 
 pub use change::{Change, Regression};
 pub use completion::{Cause, CauseKind, Completion, causes};
 pub use exposed::{Exposed, exposed, is_excused};
 pub use opened::{Opened, Opening, opened};
 pub use regression::is_regression;
-pub use rejection::{RejectedAt, Rejection, merged};
+pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection, merged};
+pub use widened::{Shown, Widened, shown};
