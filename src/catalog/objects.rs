@@ -427,8 +427,8 @@ impl<'s> Contents<'s> {
     }
 }
 
-/// The maximum number of objects, or of relations whose columns or rules are read, that are looked up
-/// one by one; for more, one pass over the catalog is faster.
+/// The maximum number of objects, or of relations whose columns or rules are read, that are looked
+/// up one by one; for more, one pass over the catalog is faster.
 const MOST_LOOKUPS: usize = 300;
 
 /// Reads the ACLs of the columns from `pg_attribute`, and the names of all columns of the `named`

@@ -17,8 +17,8 @@ use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
-    Change, Completion, Opened, Opening, Regression, RejectedAt, Rejection, Shown, Widened,
-    exposed, is_excused, is_regression, opened, shown,
+    Change, Completion, Opened, Opening, Regression, RejectedAt, Rejection, Replaced, Shown,
+    Widened, exposed, is_excused, is_regression, opened, replaced, shown,
 };
 use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
@@ -310,6 +310,7 @@ fn check(input: Input<'_>) -> Violations {
     }
     found.extend(checked.regressions());
     found.extend(checked.opened_rows());
+    found.extend(checked.replaced_views());
     found.extend(checked.left_behind(&uses.lost));
     found.extend(checked.shown_by(&uses.widened));
     let completion = checked.completion(&found, moment);
@@ -417,6 +418,19 @@ impl Checked<'_, '_> {
         let mut opened = opened(old, new);
         opened.retain(|opened| !exempt.finding(new, &opened.finding(new)));
         opened.iter().map(found).collect()
+    }
+
+    /// Checks whether declared views have been replaced by other ones.
+    fn replaced_views(&self) -> Vec<Found> {
+        let Self { old, new, exempt, tag, .. } = *self;
+        let mut replaced = replaced(old, new);
+        replaced.retain(|replaced| !exempt.finding(new, &replaced.finding(new)));
+        let found = |replaced: &Replaced<'_>| {
+            let rejection = Rejection::of_replaced(new, replaced, tag);
+            // A later statement may still drop it and create it again.
+            Found { action: new.guard_action(rejection.rule), rejection, is_settled: false }
+        };
+        replaced.iter().map(found).collect()
     }
 
     /// Checks whether views show clients rows that the contract does not permit these to read.

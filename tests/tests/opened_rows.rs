@@ -320,7 +320,8 @@ fn declared_view_that_reads_another_table_is_rejected_or_warned_about() {
              CREATE VIEW app.inner_v AS SELECT id FROM app.items;
              CREATE VIEW app.v AS SELECT id FROM app.inner_v;
              CREATE VIEW app.invoker WITH (security_invoker) AS SELECT id FROM app.open;
-             GRANT SELECT ON app.v, app.invoker TO rows_app; RESET ROLE;
+             CREATE VIEW app.w AS SELECT id, id AS other FROM app.items;
+             GRANT SELECT ON app.v, app.w, app.invoker TO rows_app; RESET ROLE;
              CREATE EXTENSION dragonfly_guard",
         )
         .unwrap();
@@ -369,6 +370,12 @@ fn declared_view_that_reads_another_table_is_rejected_or_warned_about() {
         run(&mut client, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
         assert_eq!((warnings("app.unknown"), warnings("app.closed")), (0, 0), "{sql}");
     }
+    // Another view with the same name.
+    let other = "DROP VIEW app.w; CREATE VIEW app.w AS SELECT 1 AS nothing; GRANT SELECT ON app.w \
+                 TO rows_app";
+    let error = run(&mut client, other).unwrap_err();
+    assert!(error.starts_with("2BP01") && error.contains("replaces view app.w"), "{error}");
+    run(&mut client, &format!("{other}; ALTER VIEW app.w RENAME COLUMN nothing TO id")).unwrap();
     // The contract declares the table, but not that the client may read it.
     run(&mut client, "CREATE OR REPLACE VIEW app.v AS SELECT id FROM app.closed").unwrap();
     assert_eq!(warnings("app.closed"), 1);

@@ -6,6 +6,7 @@ mod exposed;
 mod opened;
 mod regression;
 mod rejection;
+mod replaced;
 mod widened;
 
 pub use change::{Change, Regression};
@@ -14,4 +15,5 @@ pub use exposed::{Exposed, exposed, is_excused};
 pub use opened::{Opened, Opening, opened};
 pub use regression::is_regression;
 pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection, merged};
+pub use replaced::{Replaced, replaced};
 pub use widened::{Shown, Widened, shown};

@@ -4,6 +4,7 @@ use super::change::Regression;
 use super::completion::{Cause, CauseKind, Completion};
 use super::exposed::Exposed;
 use super::opened::{Opened, Opening};
+use super::replaced::Replaced;
 use super::widened::Shown;
 use crate::catalog::{ObjectId, Routine};
 use crate::contract::RoleKind;
@@ -44,6 +45,9 @@ pub struct Rejection {
 
 /// How many routines a message names.
 const MOST_ROUTINES: usize = 3;
+
+/// How many columns a message names.
+const MOST_COLUMNS: usize = 6;
 
 /// How many calls that exempt an object a HINT has.
 const MOST_CALLS: usize = 40;
@@ -346,6 +350,39 @@ impl Rejection {
                  (security_invoker = true);",
                 safe_ident(cx.snapshot.schema_name(schema)),
                 safe_ident(name)
+            ),
+            regression: None,
+        }
+    }
+
+    /// Returns the rejection of a declared view that another one has replaced.
+    #[must_use]
+    pub fn of_replaced(cx: &Context<'_>, replaced: &Replaced<'_>, tag: &str) -> Self {
+        let rule = &required_object_missing::RULE;
+        let view = cx.snapshot.relation_sql(replaced.view);
+        let mut columns: Vec<String> = replaced.earlier.column_names.iter().cloned().collect();
+        if let Some(more) = columns.len().checked_sub(MOST_COLUMNS).filter(|more| *more > 0) {
+            columns.truncate(MOST_COLUMNS);
+            columns.push(format!("{more} others"));
+        }
+        let columns: Vec<String> = columns.iter().map(|name| printable(name).into()).collect();
+        let problem = format!(
+            "View {view}, which the contract declares, has none of the columns that it had before: \
+             {}.",
+            listed(&columns)
+        );
+        Self {
+            rule,
+            object: cx.snapshot.relation_identity(replaced.view),
+            key: problem.clone(),
+            verdict: None,
+            message: format!("{tag} replaces view {view} by another one"),
+            detail: format!("{problem} Clients that read them would get errors. {}", source(rule)),
+            problem,
+            hint: format!(
+                "Create the view with the columns that its clients read. If this is intended, \
+                 remove the view from the contract with ops.load_contract() first{}",
+                or_exempt(&replaced.finding(cx))
             ),
             regression: None,
         }
