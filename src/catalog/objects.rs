@@ -334,7 +334,12 @@ pub fn views_over(state: &State, view: Oid) -> HashSet<Oid> {
 
 /// Whether a relation is a view or a materialized view.
 pub fn is_view(state: &State, relation: Oid) -> bool {
-    let kind = relation_kind(state, relation);
+    let kind = if state.is_current() {
+        // SAFETY: a lookup in the system cache; 0 where there is no such relation.
+        RelationKind::from_relkind(unsafe { pg_sys::get_rel_relkind(relation.into()) as u8 })
+    } else {
+        relation_kind(state, relation)
+    };
     matches!(kind, Some(RelationKind::View | RelationKind::MaterializedView))
 }
 

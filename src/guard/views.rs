@@ -7,6 +7,7 @@ use crate::catalog;
 use crate::pg::heap::{State, interrupts};
 use dragonfly_core::catalog::{ObjectId, Oid, Snapshot};
 use dragonfly_core::guard::Widened;
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 
 /// Returns the changed views, and the views over them, that read relations which they did not read
@@ -23,24 +24,32 @@ pub fn widened(changed: &[Changed], [then, now]: [&State; 2]) -> Vec<Widened> {
         return vec![];
     }
     // The names that the changed relations had, which others may have now.
-    let earlier: HashMap<String, Oid> = relations()
-        .filter_map(|oid| Some((catalog::qualified_name(then, catalog::PG_CLASS, oid)?, oid)))
-        .collect();
+    let earlier = LazyCell::new(|| -> HashMap<String, Oid> {
+        let named = |oid| Some((catalog::qualified_name(then, catalog::PG_CLASS, oid)?, oid));
+        relations().filter_map(named).collect()
+    });
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     for view in views.into_iter().flat_map(|view| catalog::views_over(now, view)) {
         interrupts();
         if seen.insert(view) {
-            found.extend(one(view, &earlier, [then, now]));
+            let named = |name: &String| earlier.get(name).copied();
+            found.extend(one(view, named, [then, now]));
         }
     }
     found
 }
 
 /// Compares a view with the one that had its name before or, where no view had it, with itself.
-fn one(view: Oid, earlier: &HashMap<String, Oid>, [then, now]: [&State; 2]) -> Option<Widened> {
+fn one(
+    view: Oid,
+    earlier: impl Fn(&String) -> Option<Oid>,
+    [then, now]: [&State; 2],
+) -> Option<Widened> {
     let name = |state, oid| catalog::qualified_name(state, catalog::PG_CLASS, oid);
-    let before = earlier.get(&name(now, view)?).copied().unwrap_or(view);
+    let current = name(now, view)?;
+    let kept = name(then, view).is_some_and(|name| name == current).then_some(view);
+    let before = kept.or_else(|| earlier(&current)).unwrap_or(view);
     if !catalog::is_view(then, before) {
         return None;
     }
