@@ -247,6 +247,20 @@ impl InfoReader {
 const CATALOGS: [Oid; 5] =
     [oids::PG_POLICY, oids::PG_REWRITE, oids::PG_CONSTRAINT, oids::PG_ATTRDEF, oids::PG_TRIGGER];
 
+/// Whether a row of a catalog is a part of an object, or an object itself, that may use others: its
+/// body, its query or its conditions.
+pub fn may_use_others(catalog: Oid) -> bool {
+    CATALOGS.contains(&catalog)
+        || [oids::PG_PROC, oids::PG_CLASS, oids::PG_TYPE, oids::PG_OPERATOR, oids::PG_CAST]
+            .contains(&catalog)
+}
+
+/// Returns the domain that has a constraint; `None` for a constraint of a table.
+pub fn domain_of_constraint(state: &State, constraint: Oid) -> Option<Oid> {
+    of_row(state, oids::CONSTRAINT_BY_OID, constraint, "contypid", |row, domain| row.oid(domain))
+        .filter(|domain| *domain != 0)
+}
+
 /// The rows of the catalogs of parts: those that have been read, or those that are looked up.
 enum Infos {
     Read(HashMap<Oid, HashMap<Oid, Info>>),

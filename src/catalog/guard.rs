@@ -15,7 +15,7 @@ use dragonfly_core::catalog::{
 use dragonfly_core::rules::shared::guard_settings;
 use dragonfly_core::sql::safe_qualified;
 use pgrx::pg_sys;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 
 /// Settings that can disable the guard or its event triggers.
@@ -72,9 +72,11 @@ pub fn read(state: &State, own: &Own, snapshot: &mut Snapshot) {
         members.insert((class, object));
     });
     snapshot.guard = Guard { installed: true, schema: Some(own.schema), ..Guard::default() };
-    functions(state, &members, snapshot);
+    // A schema may have another name now.
+    let names: SchemaNames = snapshot.schemas.iter().map(|s| (s.oid, s.name.clone())).collect();
+    functions(state, &members, &names, snapshot);
     triggers(state, own, &members, snapshot);
-    relations(state, own, &members, snapshot);
+    relations(state, own, &members, &names, snapshot);
     own_settings(state, snapshot);
     snapshot.guard.skips_superusers = settings::has_supautils() && !settings::is_hardened();
 }
@@ -125,7 +127,19 @@ fn schema_name(schema: Oid) -> String {
     }
 }
 
-fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
+/// The names of the schemas in a state.
+type SchemaNames = HashMap<Oid, String>;
+
+fn name_in(names: &SchemaNames, schema: Oid) -> String {
+    names.get(&schema).cloned().unwrap_or_default()
+}
+
+fn functions(
+    state: &State,
+    members: &HashSet<(Oid, Oid)>,
+    names: &SchemaNames,
+    snapshot: &mut Snapshot,
+) {
     let table = Table::open(oids::PG_PROC);
     let column = |name| table.column(name);
     let (oid, name, schema, owner) =
@@ -146,7 +160,7 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
                 GuardBody::Parsed
             };
             snapshot.guard.functions.push(GuardFunction {
-                schema: schema_name(row.oid(schema)),
+                schema: name_in(names, row.oid(schema)),
                 name: row.name(name),
                 arguments: argument_types(&row.oids(arguments)),
                 owner: row.oid(owner),
@@ -168,7 +182,7 @@ fn functions(state: &State, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapsh
     let is_overload = |r: &&dragonfly_core::catalog::Routine| {
         is_called_in_ops(&r.name)
             && !members.contains(&(oids::PG_PROC, r.oid))
-            && schema_name(r.schema) == "ops"
+            && name_in(names, r.schema) == "ops"
     };
     let impostors = snapshot
         .routines
@@ -213,7 +227,13 @@ fn triggers(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &
 }
 
 /// Reads the extension's tables and views; other relations that are members are extra members.
-fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: &mut Snapshot) {
+fn relations(
+    state: &State,
+    own: &Own,
+    members: &HashSet<(Oid, Oid)>,
+    names: &SchemaNames,
+    snapshot: &mut Snapshot,
+) {
     let table = Table::open(oids::PG_CLASS);
     let column = |name| table.column(name);
     let (oid, name, schema, owner, acl, kind) = (
@@ -233,7 +253,7 @@ fn relations(state: &State, own: &Own, members: &HashSet<(Oid, Oid)>, snapshot: 
     for (_, object) in members.iter().filter(|(class, _)| *class == oids::PG_CLASS) {
         table.lookup(state, oids::PG_CLASS_OID_INDEX, &[(oid, *object)], |row| {
             let relation = GuardRelation {
-                schema: schema_name(row.oid(schema)),
+                schema: name_in(names, row.oid(schema)),
                 name: row.name(name),
                 owner: row.oid(owner),
                 acl: row.acl(acl),

@@ -33,7 +33,7 @@ pub use caller_typed::{candidates as caller_typed_candidates, row_type_of_anothe
 pub use code::ancestors;
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
-pub use dependencies::{Users, uses_of};
+pub use dependencies::{Users, domain_of_constraint, may_use_others, uses_of};
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard};
 pub use name::{description, identity, name, qualified_name};
@@ -42,9 +42,9 @@ pub use object_hash::{
     object_hash, products, relations_of_body,
 };
 pub use objects::{
-    columns, computed_columns, has_row_security, has_rules, is_populated, is_written, members,
-    members_of_extensions, owner as relation_owner, relation_kind, relation_named, schema_named,
-    unique_key,
+    columns, computed_columns, has_row_security, has_rules, is_populated, is_view, is_written,
+    members, members_of_extensions, owner as relation_owner, relation_kind, relation_named,
+    schema_named, unique_key, views_over,
 };
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{

@@ -2,7 +2,7 @@
 //! members, and default ACLs.
 
 use super::oids;
-use crate::pg::heap::{Column, Row, State, Table, of_row};
+use crate::pg::heap::{Column, Row, State, Table, interrupts, of_row};
 use crate::pg::text::to_server;
 use dragonfly_core::catalog::{
     ContentKind, DefaultAcl, ObjectId, Oid, OidMap, OidSet, PG_CATALOG, Relation, RelationKind,
@@ -307,6 +307,42 @@ pub fn relation_kind(state: &State, relation: Oid) -> Option<RelationKind> {
     .flatten()
 }
 
+/// Returns a view with the views that depend on it, directly or through others.
+pub fn views_over(state: &State, view: Oid) -> HashSet<Oid> {
+    let table = Table::open(oids::PG_DEPEND);
+    let (class, rule) = (table.column("classid"), table.column("objid"));
+    let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
+    let (mut seen, mut queue) = (HashSet::from([view]), vec![view]);
+    while let Some(relation) = queue.pop() {
+        interrupts();
+        let mut rules = Vec::new();
+        let keys = [(to_class, oids::PG_CLASS), (to_object, relation)];
+        table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+            if row.oid(class) == oids::PG_REWRITE {
+                rules.push(row.oid(rule));
+            }
+        });
+        let view_of = |rule| {
+            let by = oids::REWRITE_BY_OID;
+            of_row(state, by, rule, "ev_class", |row, view| row.oid(view))
+        };
+        let views = rules.into_iter().filter_map(view_of).filter(|view| is_view(state, *view));
+        queue.extend(views.filter(|view| seen.insert(*view)));
+    }
+    seen
+}
+
+/// Whether a relation is a view or a materialized view.
+pub fn is_view(state: &State, relation: Oid) -> bool {
+    let kind = if state.is_current() {
+        // SAFETY: a lookup in the system cache; 0 where there is no such relation.
+        RelationKind::from_relkind(unsafe { pg_sys::get_rel_relkind(relation.into()) as u8 })
+    } else {
+        relation_kind(state, relation)
+    };
+    matches!(kind, Some(RelationKind::View | RelationKind::MaterializedView))
+}
+
 /// Whether a materialized view is populated.
 pub fn is_populated(state: &State, relation: Oid) -> bool {
     of_row(state, oids::CLASS_BY_OID, relation, "relispopulated", |row, is| row.bool(is))
@@ -396,8 +432,8 @@ impl<'s> Contents<'s> {
     }
 }
 
-/// The maximum number of objects, or of relations whose columns or rules are read, that are looked up
-/// one by one; for more, one pass over the catalog is faster.
+/// The maximum number of objects, or of relations whose columns or rules are read, that are looked
+/// up one by one; for more, one pass over the catalog is faster.
 const MOST_LOOKUPS: usize = 300;
 
 /// Reads the ACLs of the columns from `pg_attribute`, and the names of all columns of the `named`

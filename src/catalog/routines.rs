@@ -191,13 +191,13 @@ impl<'a> PathsNaming<'a> {
         if row.is_null(config) {
             return false;
         }
-        let named = row.with_bytes(config, |stored| match self.known.get(stored) {
-            Some(named) => *named,
-            None => {
-                let named = self.read(row.texts(config));
-                self.known.insert(stored.to_vec(), named);
-                named
+        let named = row.with_bytes(config, |stored| {
+            if let Some(named) = self.known.get(stored) {
+                return *named;
             }
+            let named = self.read(row.texts(config));
+            self.known.insert(stored.to_vec(), named);
+            named
         });
         named.directly || named.by_user && self.users.contains(&row.oid(owner))
     }

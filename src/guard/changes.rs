@@ -30,6 +30,9 @@ pub enum Changed {
     Own,
     /// Another object that may depend on a temporary object: its catalog and its OID.
     Object(Oid, Oid),
+    /// A part of an object, such as a policy, a default or the body of a routine, has been dropped,
+    /// altered or replaced, so that the object may use another one no longer.
+    Parts,
     /// Rows of a catalog, written directly.
     Catalogs,
     /// At least one schema.

@@ -6,7 +6,7 @@ use super::inherited::{self, Attached};
 use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
-use super::{ended, enforce, reasons, transaction};
+use super::{ended, enforce, reasons, transaction, views};
 use crate::catalog::temporary::{self, Address, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
@@ -18,8 +18,8 @@ use dragonfly_core::catalog::{ObjectId, Oid, Relation, Routine, Snapshot};
 use dragonfly_core::contract::GuardAction;
 use dragonfly_core::finding::Finding;
 use dragonfly_core::guard::{
-    Change, Completion, Opened, Opening, Regression, RejectedAt, Rejection, exposed, is_excused,
-    is_regression, opened,
+    Change, Completion, Opened, Opening, Regression, RejectedAt, Rejection, Replaced, Shown,
+    Widened, exposed, is_excused, is_regression, opened, replaced, shown,
 };
 use dragonfly_core::plan::Completer;
 use dragonfly_core::rule::{Recheck, Rule};
@@ -59,25 +59,14 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
         return;
     }
     let committed = now.committed();
-    let lost = reasons::lost(changed, [&transaction::before(&now), &now], tag);
-    let attached = inherited::attached(changed, [&transaction::before(&now), &now]);
-    let is_more = !lost.is_empty() || !attached.is_empty();
-    let Some(states) = snapshots_of(changed, &now, moment, is_more) else {
+    let uses = Uses::of(changed, &now);
+    let Some(states) = snapshots_of(changed, &now, moment, &uses) else {
         transaction::statement_checked(false, committed, None);
         return;
     };
     // A session that holds the commit lock must not wait for other locks.
     let freshness = if moment == Moment::Commit { Freshness::Cached } else { Freshness::Fresh };
-    let input = Input {
-        states: &states,
-        now: &now,
-        changed,
-        lost: &lost,
-        attached: &attached,
-        moment,
-        tag,
-        freshness,
-    };
+    let input = Input { states: &states, now: &now, changed, uses: &uses, moment, tag, freshness };
     let Violations { found, completion } = check(input);
     let is_rejected = found.iter().any(|found| found.is_rejected_at(moment));
     let (at_once, later): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| {
@@ -97,18 +86,43 @@ pub fn run(changed: &[Changed], moment: Moment, tag: &str) {
     }
 }
 
+/// What changed objects use in another way than before. Their rows do not show it.
+struct Uses {
+    /// The objects that they use no longer.
+    lost: HashSet<ObjectId>,
+    /// The views that read more.
+    widened: Vec<Widened>,
+    /// The tables that have a new parent.
+    attached: Vec<Attached>,
+}
+
+impl Uses {
+    fn of(changed: &[Changed], now: &State) -> Self {
+        let states = [&transaction::before(now), now];
+        Self {
+            lost: reasons::lost(changed, states),
+            widened: views::widened(changed, states),
+            attached: inherited::attached(changed, states),
+        }
+    }
+
+    fn differ(&self) -> bool {
+        !(self.lost.is_empty() && self.widened.is_empty() && self.attached.is_empty())
+    }
+}
+
 /// Reads both states of what was changed; `None` where they do not differ in anything that the
-/// rules check, and there is nothing else to check: `is_more`.
+/// rules check, and all objects use the same ones.
 fn snapshots_of(
     changed: &[Changed],
     now: &State,
     moment: Moment,
-    is_more: bool,
+    uses: &Uses,
 ) -> Option<Snapshots> {
     let then = transaction::before(now);
     let checked = (moment == Moment::Statement).then(transaction::checked_base).flatten();
     let mut scope = Scope::of(changed, &then, now);
-    scope.is_more = is_more;
+    scope.uses_differ = uses.differ();
     snapshots::read(&scope, &then, now, checked.as_deref())
 }
 
@@ -130,9 +144,11 @@ pub fn before_commit(is_prepared: bool) {
     let own = || Rc::clone(found.get_or_init(|| Rc::new(Own::find(&now))));
     let ended = ended::warnings(&changed, &now, &own);
     transaction::commits();
-    if !transaction::is_relevant() && snapshots_of(&changed, &now, Moment::Commit, false).is_none()
-    {
-        return ended::raise(ended);
+    if !transaction::is_relevant() {
+        let uses = Uses::of(&changed, &now);
+        if snapshots_of(&changed, &now, Moment::Commit, &uses).is_none() {
+            return ended::raise(ended);
+        }
     }
     let own = own();
     cache_hashes_of_exempt(&changed, &now, &own);
@@ -279,10 +295,8 @@ struct Input<'a> {
     states: &'a Snapshots,
     now: &'a State,
     changed: &'a [Changed],
-    /// The objects that the changed ones use no longer.
-    lost: &'a HashSet<ObjectId>,
-    /// The tables that have a new parent.
-    attached: &'a [Attached],
+    /// What the changed objects use, compared with before.
+    uses: &'a Uses,
     moment: Moment,
     /// The tag of the command.
     tag: &'a str,
@@ -291,7 +305,7 @@ struct Input<'a> {
 }
 
 fn check(input: Input<'_>) -> Violations {
-    let Input { states, now, changed, lost, attached, moment, tag, freshness } = input;
+    let Input { states, now, changed, uses, moment, tag, freshness } = input;
     let Snapshots { before, after, contract, .. } = states;
     let (access_before, access_after) = (Access::new(before), Access::new(after));
     let checked = Checked {
@@ -314,8 +328,10 @@ fn check(input: Input<'_>) -> Violations {
     }
     found.extend(checked.regressions());
     found.extend(checked.opened_rows());
-    found.extend(checked.left_behind(lost));
-    found.extend(checked.inherited_rows(attached));
+    found.extend(checked.replaced_views());
+    found.extend(checked.left_behind(&uses.lost));
+    found.extend(checked.shown_by(&uses.widened));
+    found.extend(checked.inherited_rows(&uses.attached));
     let completion = checked.completion(&found, moment);
     Violations { found, completion }
 }
@@ -454,6 +470,38 @@ impl Checked<'_, '_> {
             .into_iter()
             .map(found)
             .collect()
+    }
+
+    /// Checks whether declared views have been replaced by other ones.
+    fn replaced_views(&self) -> Vec<Found> {
+        let Self { old, new, exempt, tag, .. } = *self;
+        let mut replaced = replaced(old, new);
+        replaced.retain(|replaced| !exempt.finding(new, &replaced.finding(new)));
+        let found = |replaced: &Replaced<'_>| {
+            let rejection = Rejection::of_replaced(new, replaced, tag);
+            // A later statement may still drop it and create it again.
+            Found { action: new.guard_action(rejection.rule), rejection, is_settled: false }
+        };
+        replaced.iter().map(found).collect()
+    }
+
+    /// Checks whether views show clients rows that the contract does not permit these to read.
+    fn shown_by(&self, widened: &[Widened]) -> Vec<Found> {
+        if widened.is_empty() {
+            return vec![];
+        }
+        let Self { exempt, tag, .. } = *self;
+        let snapshot = views::with_views(self.states, widened, exempt.now);
+        let access = Access::new(&snapshot);
+        let cx = &Context::new(&self.states.contract, &snapshot, &access, &interrupts);
+        let mut shown = shown(cx, widened);
+        shown.retain(|shown| !exempt.finding(cx, &shown.finding(cx)));
+        let found = |shown: &Shown<'_>| {
+            let rejection = Rejection::of_shown(cx, shown, tag);
+            let action = cx.guard_action(rejection.rule).min(shown.at_most());
+            Found { rejection, action, is_settled: shown.existed }
+        };
+        shown.iter().map(found).collect()
     }
 
     /// Returns the rules that are checked by comparing findings.

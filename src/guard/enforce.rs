@@ -6,7 +6,7 @@ use crate::log::{self, About, Event};
 use crate::pg::report::Report;
 use crate::settings::{self, Mode, mode};
 use dragonfly_core::contract::GuardAction;
-use dragonfly_core::guard::{Completion, RejectedAt, Rejection, merged};
+use dragonfly_core::guard::{Completion, RUN_ANYWAY, RejectedAt, Rejection, merged};
 use dragonfly_core::rule::{Rule, SqlState};
 use dragonfly_core::rules::guard_tampered;
 use dragonfly_core::sql::printable;
@@ -141,8 +141,7 @@ pub fn restoring(tag: &str) {
 ///
 /// `parameter` is the changed parameter, `None` for RESET ALL.
 pub fn disables_guard(statement: &str, parameter: Option<&str>) -> ! {
-    let hint = "To run the statement anyway, run SET dragonfly_guard.mode = off; first, as a \
-                superuser. The server log records it.";
+    let hint = RUN_ANYWAY;
     let (message, detail) = if let Some(parameter @ "session_replication_role") = parameter {
         // The event triggers of the guard fire always.
         (

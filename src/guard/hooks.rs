@@ -169,7 +169,16 @@ unsafe extern "C-unwind" fn object_changed(
         enforce::dropped_at_commit(&catalog::description(class, object));
     }
     let (catalog, oid) = (class.to_u32(), object.to_u32());
+    if catalog::may_use_others(catalog) {
+        changes::note(Changed::Parts);
+    }
     match catalog {
+        // The server reports no change of the domain.
+        catalog::PG_CONSTRAINT if is_dropped => {
+            if let Some(domain) = catalog::domain_of_constraint(&State::now(), oid) {
+                changes::note(Changed::Other(catalog::PG_TYPE, domain));
+            }
+        }
         // No cache callback reports a change of the column that owns a sequence.
         catalog::PG_CLASS if !is_dropped => changes::note(Changed::Relation(oid)),
         catalog::PG_TYPE | catalog::PG_OPERATOR if !is_dropped => {

@@ -26,6 +26,7 @@ mod scope;
 mod snapshots;
 mod transaction;
 mod utility;
+mod views;
 
 pub use commands::check_as_if_committing;
 pub use hooks::install;

@@ -13,11 +13,10 @@ use dragonfly_core::rule::{Recheck, Rule};
 use dragonfly_core::rules::Context;
 use std::collections::HashSet;
 
-/// Returns the objects that the changed ones have used before and use no longer. `tag` is the
-/// command tag: a command that only adds objects or privileges removes no use.
-pub fn lost(changed: &[Changed], [then, now]: [&State; 2], tag: &str) -> HashSet<ObjectId> {
-    let replaces = ["CREATE VIEW", "CREATE FUNCTION", "CREATE PROCEDURE", "CREATE RULE", "COMMIT"];
-    if !(tag.starts_with("DROP") || tag.starts_with("ALTER") || replaces.contains(&tag)) {
+/// Returns the objects that the changed ones have used before and use no longer. Only a part that
+/// has been dropped, altered or replaced can have removed a use: a GRANT removes none.
+pub fn lost(changed: &[Changed], [then, now]: [&State; 2]) -> HashSet<ObjectId> {
+    if !changed.contains(&Changed::Parts) {
         return HashSet::new();
     }
     let users: Vec<Users> = changed.iter().filter_map(users_in).collect();
@@ -80,7 +79,7 @@ fn with_inner(state: &State, objects: &HashSet<ObjectId>) -> Vec<ObjectId> {
 }
 
 /// Reads objects, with what needs them.
-fn around(state: &State, base: &Snapshot, objects: &[ObjectId]) -> Snapshot {
+pub(super) fn around(state: &State, base: &Snapshot, objects: &[ObjectId]) -> Snapshot {
     let (mut relations, mut routines): (Vec<Oid>, Vec<Oid>) = (vec![], vec![]);
     for object in objects {
         match object {

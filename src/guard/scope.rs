@@ -18,9 +18,9 @@ pub struct Scope {
     pub placed: Vec<Place>,
     /// Whether an object has changed of which only its dependencies are checked.
     has_dependents: bool,
-    /// Whether something is to be checked that the rows of the objects do not show: a changed
-    /// object uses an object no longer, or a table has a new parent.
-    pub is_more: bool,
+    /// Whether a changed object uses other objects than before, or has a new parent, which its row
+    /// does not show.
+    pub uses_differ: bool,
     /// The other kinds of changes.
     aspects: Aspects,
 }
@@ -45,6 +45,8 @@ impl Scope {
                 }
                 Changed::Extension(oid) => scope.extension(oid, then, now),
                 Changed::Object(..) => scope.has_dependents = true,
+                // The object itself is reported as well.
+                Changed::Parts => {}
                 Changed::Other(catalog, oid) => {
                     let [before, after] =
                         [then, now].map(|state| catalog::place(state, catalog, oid));
@@ -113,7 +115,7 @@ impl Scope {
             || !parts.after.relations.is_empty()
             || !parts.after.routines.is_empty()
             || !self.placed.is_empty();
-        if parts.differ() || self.is_more || may_depend && catalog::temporary::has_schema() {
+        if parts.differ() || self.uses_differ || may_depend && catalog::temporary::has_schema() {
             aspects.insert(Aspect::Objects);
         }
         if parts.extensions().into_iter().any(|extension| Own::is(extension, [now, then])) {

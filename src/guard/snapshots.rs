@@ -195,8 +195,8 @@ impl Reader<'_> {
         self.snapshots(before, after, Plan::Everything)
     }
 
-    /// Reads the changed objects and everything that depends on some schemas, and the routines whose
-    /// search_path contains one of `names`.
+    /// Reads the changed objects and everything that depends on some schemas, and the routines
+    /// whose search_path contains one of `names`.
     fn schemas(
         self,
         aspects: &plan::Aspects,

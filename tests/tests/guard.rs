@@ -1203,6 +1203,22 @@ fn objects_in_pg_catalog_of_an_owner_of_many_objects_count_for_a_new_routine() {
     client.batch_execute(create).unwrap();
 }
 
+#[test]
+fn statement_that_renames_the_schemas_of_the_extension_is_rejected() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, "renamed");
+    for schema in ["ops", "dragonfly_guard"] {
+        let rename = format!("ALTER SCHEMA {schema} RENAME TO another");
+        let rejected = attempt(&mut client, &rename).expect_err(&rename);
+        assert_eq!(rejected.code, "42939", "{rename}: {rejected:?}");
+        assert!(rejected.hint.contains("SET dragonfly_guard.mode = off;"), "{rejected:?}");
+    }
+    unguarded(&mut client, "ALTER SCHEMA ops RENAME TO another");
+    let found = "SELECT DISTINCT rule FROM another.audit_security(rules => '{guard_tampered}')";
+    assert_eq!(column(&mut client, found), ["guard_tampered"]);
+    client.batch_execute("ALTER SCHEMA another RENAME TO ops").unwrap();
+}
+
 /// A new schema that no search_path names changes no verdict, and is not looked for in all of them;
 /// one that a search_path names is noticed, whichever way it is named.
 #[test]

@@ -520,6 +520,23 @@ fn command_that_removes_the_reason_of_a_privilege_warns() {
              ALTER TABLE s.t ALTER o SET DEFAULT s.inner()",
             "ALTER TABLE s.t ALTER o SET DEFAULT 'x'",
         ),
+        (
+            "CREATE FUNCTION s.fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+             CREATE TRIGGER g BEFORE INSERT ON s.t FOR EACH ROW WHEN (NEW.o = s.danger())
+               EXECUTE FUNCTION s.fires()",
+            "CREATE OR REPLACE TRIGGER g BEFORE INSERT ON s.t FOR EACH ROW EXECUTE FUNCTION \
+             s.fires()",
+        ),
+        (
+            "CREATE DOMAIN s.checked AS text CONSTRAINT c CHECK (VALUE <> s.danger());
+             ALTER TABLE s.t ADD d s.checked",
+            "ALTER DOMAIN s.checked DROP CONSTRAINT c",
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION s.inner() RETURNS text LANGUAGE sql RETURN s.danger();
+             ALTER TABLE s.t ALTER o SET DEFAULT s.inner()",
+            "CREATE OR REPLACE FUNCTION s.inner() RETURNS text LANGUAGE sql RETURN 'x'::text",
+        ),
     ];
     let warnings = |cluster: &Cluster| {
         let warning = "leaves a privilege that nothing declared needs: \

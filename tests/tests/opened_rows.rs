@@ -350,3 +350,88 @@ fn declared_policy_that_becomes_never_true_is_rejected_and_reported() {
     .unwrap();
     assert_eq!(column(&mut client, FOUND), [""; 0]);
 }
+
+/// The contract declares no queries of views. What a new query reads is compared with the earlier
+/// one and with what the contract permits.
+#[test]
+fn declared_view_that_reads_another_table_is_rejected_or_warned_about() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect("postgres", SUPERUSER);
+    client
+        .batch_execute(
+            "CREATE ROLE rows_app; CREATE ROLE rows_login LOGIN NOINHERIT; CREATE ROLE rows_owner;
+             GRANT rows_app TO rows_login; CREATE SCHEMA app AUTHORIZATION rows_owner;
+             GRANT USAGE ON SCHEMA app TO rows_app; SET ROLE rows_owner;
+             CREATE TABLE app.items (id int); CREATE TABLE app.open (id int);
+             CREATE TABLE app.closed (id int); ALTER TABLE app.open ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY all_rows ON app.open FOR SELECT TO rows_app USING (id > 0);
+             GRANT SELECT ON app.open TO rows_app;
+             CREATE VIEW app.inner_v AS SELECT id FROM app.items;
+             CREATE VIEW app.v AS SELECT id FROM app.inner_v;
+             CREATE VIEW app.invoker WITH (security_invoker) AS SELECT id FROM app.open;
+             CREATE VIEW app.w AS SELECT id, id AS other FROM app.items;
+             GRANT SELECT ON app.v, app.w, app.invoker TO rows_app; RESET ROLE;
+             CREATE EXTENSION dragonfly_guard",
+        )
+        .unwrap();
+    client
+        .batch_execute(
+            "SELECT ops.load_contract(ops.infer_contract('{app}', mode => 'as_is'));
+             SET client_min_messages = error",
+        )
+        .unwrap();
+    run(&mut client, "CREATE TABLE app.unknown (id int)").unwrap();
+    let message = "shows rows of table app.unknown to role \"rows_app\"";
+    for sql in [
+        "CREATE OR REPLACE VIEW app.v AS SELECT id FROM app.unknown",
+        "CREATE OR REPLACE VIEW app.v AS SELECT id FROM app.inner_v WHERE id IN (TABLE \
+         app.unknown)",
+        "CREATE OR REPLACE VIEW app.inner_v AS SELECT id FROM app.unknown",
+        "CREATE VIEW app.other AS TABLE app.unknown; CREATE OR REPLACE VIEW app.inner_v AS SELECT \
+         id FROM app.other",
+        "DROP VIEW app.v; CREATE VIEW app.v AS SELECT id AS x FROM app.unknown; GRANT SELECT ON \
+         app.v TO rows_app",
+        "ALTER VIEW app.v RENAME TO old; REVOKE SELECT ON app.old FROM rows_app; CREATE VIEW app.v \
+         AS TABLE app.unknown; GRANT SELECT ON app.v TO rows_app",
+        "CREATE VIEW app.prepared AS TABLE app.unknown; DROP VIEW app.v; ALTER VIEW app.prepared \
+         RENAME TO v; GRANT SELECT ON app.v TO rows_app",
+        "SET LOCAL dragonfly_guard.check_at = commit; CREATE OR REPLACE VIEW app.v AS SELECT id \
+         FROM app.unknown",
+    ] {
+        let error = run(&mut client, sql).unwrap_err();
+        assert!(error.starts_with("42P17") && error.contains(message), "{sql}: {error}");
+    }
+    let warnings = |table: &str| {
+        let text = format!("shows rows of table {table} to role \"rows_app\"");
+        cluster.log().lines().filter(|l| l.contains("WARNING") && l.contains(&text)).count()
+    };
+    for sql in [
+        // The client may read the table itself, or the view shows only what its caller may read.
+        "CREATE OR REPLACE VIEW app.v AS SELECT id FROM app.open",
+        "CREATE OR REPLACE VIEW app.invoker WITH (security_invoker) AS SELECT id FROM app.unknown",
+        "CREATE OR REPLACE VIEW app.v WITH (security_invoker) AS SELECT id FROM app.unknown",
+        // Nothing new is read.
+        "CREATE OR REPLACE VIEW app.v AS SELECT 1 AS id",
+        "CREATE OR REPLACE VIEW app.v AS SELECT id FROM app.inner_v",
+        "ALTER TABLE app.items RENAME TO items_old; CREATE TABLE app.items (id int); CREATE OR \
+         REPLACE VIEW app.inner_v AS SELECT id FROM app.items",
+    ] {
+        run(&mut client, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!((warnings("app.unknown"), warnings("app.closed")), (0, 0), "{sql}");
+    }
+    // Another view with the same name.
+    let other = "DROP VIEW app.w; CREATE VIEW app.w AS SELECT 1 AS nothing; GRANT SELECT ON app.w \
+                 TO rows_app";
+    let error = run(&mut client, other).unwrap_err();
+    assert!(error.starts_with("2BP01") && error.contains("replaces view app.w"), "{error}");
+    run(&mut client, &format!("{other}; ALTER VIEW app.w RENAME COLUMN nothing TO id")).unwrap();
+    // The contract declares the table, but not that the client may read it.
+    run(&mut client, "CREATE OR REPLACE VIEW app.v AS SELECT id FROM app.closed").unwrap();
+    assert_eq!(warnings("app.closed"), 1);
+    client
+        .batch_execute(
+            "SELECT ops.exempt(rule => 'view_privileges', object => 'app.v', reason => 'reviewed')",
+        )
+        .unwrap();
+    run(&mut client, "CREATE OR REPLACE VIEW app.v AS SELECT id FROM app.unknown").unwrap();
+}

@@ -109,12 +109,14 @@ impl<'a> Change<'a> {
 
     /// Returns what the guard does about a draft that was not there before.
     fn reaction(&self, by_contract: GuardAction, draft: &Draft) -> Reaction {
+        let settled = self.is_settled(draft);
         Reaction {
             action: by_contract.min(self.at_most(draft)),
-            settled: self.is_settled(draft),
+            settled,
             is_missing: draft.measure.is_missing,
             can_be_completed: draft.measure.is_missing
-                || (!self.existed.contains_key(&draft.object.id)
+                || (!settled
+                    && !self.existed.contains_key(&draft.object.id)
                     && !matches!(draft.object.id, ObjectId::Policy(_))),
         }
     }

@@ -8,6 +8,8 @@ mod inherited;
 mod opened;
 mod regression;
 mod rejection;
+mod replaced;
+mod widened;
 
 pub use change::{Change, Regression};
 pub use completion::{Cause, CauseKind, Completion, causes};
@@ -15,4 +17,6 @@ pub use exposed::{Exposed, exposed, is_excused};
 pub use inherited::{Inherited, inherited};
 pub use opened::{Opened, Opening, opened};
 pub use regression::is_regression;
-pub use rejection::{RejectedAt, Rejection, merged};
+pub use rejection::{RUN_ANYWAY, RejectedAt, Rejection, merged};
+pub use replaced::{Replaced, replaced};
+pub use widened::{Shown, Widened, shown};

@@ -87,7 +87,7 @@ pub fn opened<'a>(before: &Context<'a>, after: &Context<'a>) -> Vec<Opened<'a>> 
 /// Returns the table that a table was before: the table that had its name, which may have been
 /// dropped or renamed since, or otherwise itself. The contract declares rows by the name of a
 /// table.
-fn earlier<'a>(
+pub(super) fn earlier<'a>(
     before: &Context<'a>,
     after: &Context<'a>,
     relation: &Relation,

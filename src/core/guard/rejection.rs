@@ -5,6 +5,8 @@ use super::completion::{Cause, CauseKind, Completion};
 use super::exposed::Exposed;
 use super::inherited::Inherited;
 use super::opened::{Opened, Opening};
+use super::replaced::Replaced;
+use super::widened::Shown;
 use crate::catalog::{ObjectId, Routine};
 use crate::contract::RoleKind;
 use crate::finding::Finding;
@@ -46,6 +48,9 @@ pub struct Rejection {
 
 /// How many routines a message names.
 const MOST_ROUTINES: usize = 3;
+
+/// How many columns a message names.
+const MOST_COLUMNS: usize = 6;
 
 /// How many calls that exempt an object a HINT has.
 const MOST_CALLS: usize = 40;
@@ -170,8 +175,11 @@ impl Rejection {
             verdict: None,
             problem: format!("{message}."),
             message,
-            detail: format!("{} {}", rule.why, source(rule)),
-            hint: format!("Omit SET {name}."),
+            detail: format!("{} {}", security_definer_settings::effect(name), source(rule)),
+            hint: format!(
+                "Omit SET {name}, or run: ALTER ROUTINE {} RESET {name};",
+                cx.snapshot.routine_sql(routine)
+            ),
             remedy: None,
             regression: None,
         }
@@ -287,7 +295,8 @@ impl Rejection {
                 ),
                 format!(
                     "Give the policy a condition. If this is intended, declare it in the contract \
-                     with ops.load_contract() first: \"all_rows\" of table {table}."
+                     with ops.load_contract() first: \"all_rows\" of table {table}{}",
+                    or_exempt(&opened.finding(cx))
                 ),
             ),
             Opening::NoLongerRestricted => (
@@ -342,6 +351,92 @@ impl Rejection {
             hint: "If this is not intended, run ALTER TABLE ... NO INHERIT or DETACH PARTITION in \
                    the same transaction."
                 .to_owned(),
+            remedy: None,
+            regression: None,
+        }
+    }
+
+    /// Returns the rejection of a declared view that shows clients rows of another relation than
+    /// before.
+    #[must_use]
+    pub fn of_shown(cx: &Context<'_>, shown: &Shown<'_>, tag: &str) -> Self {
+        let rule = &view_privileges::RULE;
+        let (view, table) =
+            (cx.snapshot.relation_sql(shown.view), cx.snapshot.relation_sql(shown.relation));
+        let names: Vec<String> =
+            shown.clients.iter().map(|role| format!("\"{}\"", printable(&role.name))).collect();
+        let noun = if names.len() == 1 { "role" } else { "roles" };
+        let clients = listed(&names);
+        let why = if shown.is_declared {
+            "which the contract does not permit"
+        } else {
+            "and the contract does not declare that table"
+        };
+        let problem = format!(
+            "View {view} did not read table {table} before: it now shows its rows to {noun} \
+             {clients}, {why}."
+        );
+        let declare = if shown.is_declared {
+            String::new()
+        } else {
+            format!(
+                "If this is intended, declare table {table} in the contract with \
+                 ops.load_contract() first{} ",
+                or_exempt(&shown.finding(cx))
+            )
+        };
+        let (schema, name) = (shown.view.schema, &shown.view.name);
+        Self {
+            rule,
+            object: cx.snapshot.relation_identity(shown.view),
+            key: problem.clone(),
+            verdict: None,
+            message: format!("{tag} shows rows of table {table} to {noun} {clients}"),
+            detail: format!(
+                "{problem} The view runs with the privileges of its owner. {}",
+                source(rule)
+            ),
+            problem,
+            hint: format!(
+                "{declare}To show only rows that the caller may read, run: ALTER VIEW {}.{} SET \
+                 (security_invoker = true);",
+                safe_ident(cx.snapshot.schema_name(schema)),
+                safe_ident(name)
+            ),
+            remedy: None,
+            regression: None,
+        }
+    }
+
+    /// Returns the rejection of a declared view that another one has replaced.
+    #[must_use]
+    pub fn of_replaced(cx: &Context<'_>, replaced: &Replaced<'_>, tag: &str) -> Self {
+        let rule = &required_object_missing::RULE;
+        let view = cx.snapshot.relation_sql(replaced.view);
+        let mut columns: Vec<String> = replaced.earlier.column_names.iter().cloned().collect();
+        if let Some(more) = columns.len().checked_sub(MOST_COLUMNS).filter(|more| *more > 0) {
+            columns.truncate(MOST_COLUMNS);
+            columns.push(format!("{more} others"));
+        }
+        let columns: Vec<String> = columns.iter().map(|name| printable(name).into()).collect();
+        let problem = format!(
+            "View {view}, which the contract declares, has none of the columns that it had before: \
+             {}.",
+            listed(&columns)
+        );
+        Self {
+            rule,
+            object: cx.snapshot.relation_identity(replaced.view),
+            key: problem.clone(),
+            verdict: None,
+            message: format!("{tag} replaces view {view} by another one"),
+            detail: format!("{problem} Clients that read them would get errors. {}", source(rule)),
+            problem,
+            hint: format!(
+                "Create the view with the columns that its clients read. If this is intended, \
+                 remove the view from the contract with ops.load_contract() first{}",
+                or_exempt(&replaced.finding(cx))
+            ),
             remedy: None,
             regression: None,
         }
@@ -446,7 +541,11 @@ fn merged_hint(
     let texts = blocked.iter().filter(|r| r.regression.is_none()).map(|r| r.hint.clone());
     texts.take(MOST_TEXTS).for_each(&mut add);
     blocked.iter().filter_map(|r| r.remedy.clone()).for_each(&mut add);
-    let regressions = || blocked.iter().filter_map(|r| r.regression.as_ref());
+    let all = || blocked.iter().filter_map(|r| r.regression.as_ref());
+    if all().any(is_about_guard) {
+        add(RUN_ANYWAY.to_owned());
+    }
+    let regressions = || all().filter(|r| !is_about_guard(r));
     let moved: Vec<&str> = completion.causes.iter().filter_map(new_name).collect();
     let is_moved = |r: &&Regression| {
         let explains = |c: &&Cause| c.findings.contains(&r.finding.fingerprint);
@@ -578,12 +677,25 @@ fn source(rule: &Rule) -> String {
     format!("Rule {}, contract section {}.", rule.id, rule.section)
 }
 
+/// Whether a regression is about the guard itself, which is neither declared nor exempted.
+fn is_about_guard(regression: &Regression) -> bool {
+    *regression.finding.rule == guard_tampered::RULE
+}
+
+/// The HINT about a statement that would disable the guard or change its objects.
+pub const RUN_ANYWAY: &str = "To run the statement anyway, run SET dragonfly_guard.mode = off; \
+                              first, as a superuser. The server log records it.";
+
+/// Returns the HINT of a warning, or of a log entry: the statement has been executed.
 fn regression_hint(regression: &Regression) -> String {
     let finding = &regression.finding;
+    if is_about_guard(regression) {
+        return RUN_ANYWAY.to_owned();
+    }
     if regression.can_be_completed {
         return finding.fix.sql().map_or_else(
             || finding.rule.fix.to_owned(),
-            |sql| format!("Run in the same transaction: {}", sql.replace('\n', " ")),
+            |sql| format!("Run: {}", sql.replace('\n', " ")),
         );
     }
     accept_hint(&[regression], true)
@@ -625,6 +737,12 @@ fn exempt_statement(regression: &Regression) -> Option<String> {
     if is_new_routine { None } else { exempt_call(finding) }
 }
 
+/// Returns the end of a sentence about declaring something: the call that exempts it, if there is
+/// one.
+fn or_exempt(finding: &Finding) -> String {
+    exempt_call(finding).map_or(".".to_owned(), |call| format!(", or exempt it: {call}"))
+}
+
 /// Returns the call that exempts the object of a finding from its rule, with a gap for the reason.
 /// `None` where the rule cannot be exempted by pattern, or the identity cannot be written as one.
 fn exempt_call(finding: &Finding) -> Option<String> {
@@ -648,6 +766,11 @@ fn exposed_hint(assessment: &Assessment) -> String {
                 Exploiter::Public => "PUBLIC".to_owned(),
                 Exploiter::Role(name) => format!("role \"{}\"", printable(name)),
             };
+            if schema == "pg_catalog" {
+                return format!(
+                    "Use another schema for {role}: every routine searches schema \"pg_catalog\"."
+                );
+            }
             format!(
                 "Use another schema for {role}, or remove schema \"{}\" from the search_path of \
                  these routines first.",
@@ -799,7 +922,7 @@ mod tests {
         let rejection = reject(&before, &after, &required_object_missing::RULE, "DROP VIEW");
         assert_eq!(
             rejection.hint,
-            "Run in the same transaction: CREATE VIEW ops.v_rls_coverage AS SELECT * FROM \
+            "Run: CREATE VIEW ops.v_rls_coverage AS SELECT * FROM \
              ops.rls_coverage();"
         );
         let mut after = World::conforming();

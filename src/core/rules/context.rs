@@ -173,8 +173,8 @@ impl<'a> Context<'a> {
 
     /// Whether what PUBLIC may do with an object counts although no client exists: the contract has
     /// no client, and PUBLIC stands for roles that it says nothing about. A contract whose clients
-    /// do not exist may be that of another database. EXECUTE on routines, which the server grants to
-    /// PUBLIC, does not count.
+    /// do not exist may be that of another database. EXECUTE on routines, which the server grants
+    /// to PUBLIC, does not count.
     pub(crate) fn counts_public_without_clients(&self, object: ObjectId) -> bool {
         matches!(object, ObjectId::Relation(_) | ObjectId::Named)
             && self.contract.roles_of(RoleKind::Client).next().is_none()

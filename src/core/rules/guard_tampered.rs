@@ -5,7 +5,7 @@ use super::shared::guard_settings::disables_guard;
 use super::shared::privileges::role_object;
 use crate::catalog::extension::{FUNCTIONS, SCHEMA, TRIGGERS};
 use crate::catalog::{
-    Acl, AclItem, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Object, ObjectId,
+    Acl, AclItem, Guard, GuardBody, GuardFunction, GuardRelation, GuardTrigger, Object, ObjectId,
     ObjectKind, Oid, PUBLIC, Privileges, RoleSetting,
 };
 use crate::contract::{GuardAction, Severity};
@@ -48,13 +48,21 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     if !cx.snapshot.guard.installed {
         return;
     }
+    let first = out.len();
     extension(cx, out);
+    functions(cx, out);
+    for schema in [OPS, SCHEMA] {
+        if let Some(now) = schema_instead_of(&cx.snapshot.guard, schema) {
+            let mut found = out.split_off(first);
+            renamed_schema(schema, now, &mut found);
+            out.append(&mut found);
+        }
+    }
     for (name, event) in TRIGGERS {
         let found = cx.snapshot.guard.triggers.iter().find(|t| t.name == name);
         trigger(cx, name, event, found, out);
     }
     superusers(cx, out);
-    functions(cx, out);
     impostors(cx, out);
     private_schema(cx, out);
     let mut views: Vec<_> = cx.snapshot.guard.views.iter().collect();
@@ -64,6 +72,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     server_settings(cx, out);
     parameter_acls(cx, out);
 }
+
+/// The schema of the extension's functions and views for users.
+const OPS: &str = "ops";
 
 /// An object of the extension, as findings name it.
 struct Own<'a> {
@@ -155,14 +166,51 @@ fn extension(cx: &Context<'_>, out: &mut Vec<Draft>) {
         out.push(extension.finding("owner", &owner.name, &problem, None));
     }
     let guard = &cx.snapshot.guard;
-    let missing = guard.missing_views.iter().map(|view| format!("(ops.{view}, which is missing)"));
-    for member in guard.extra_members.iter().cloned().chain(missing) {
+    for member in &guard.extra_members {
         let problem =
-            format!("has the member {}, which CREATE EXTENSION did not create", printable(&member));
-        let mut draft = extension.finding("member", &member, &problem, None);
-        draft.object.identity = member;
+            format!("has the member {}, which CREATE EXTENSION did not create", printable(member));
+        let mut draft = extension.finding("member", member, &problem, None);
+        draft.object.identity.clone_from(member);
         out.push(draft);
     }
+    for view in &guard.missing_views {
+        let own = Own { object_type: "view", identity: &format!("ops.{view}") };
+        out.push(own.finding("missing", "", MISSING, None));
+    }
+}
+
+/// The problem of an object that CREATE EXTENSION creates and that does not exist.
+const MISSING: &str = "is missing from the extension";
+
+/// Reports a schema of the extension that has another name. All of its objects are in it, so that
+/// nothing is reported about each of them.
+fn renamed_schema(schema: &str, now: &str, out: &mut Vec<Draft>) {
+    let own = Own { object_type: "schema", identity: schema };
+    let problem = format!("of extension {SCHEMA} has been renamed to \"{}\"", printable(now));
+    let repair = Repair::by(format!("ALTER SCHEMA {} RENAME TO {schema};", safe_ident(now)));
+    let named = format!("{}.", safe_ident(now));
+    let expected = format!("{schema}.");
+    out.retain(|draft| {
+        let identity = draft.object.identity.as_str();
+        let is_member = matches!(draft.object.object_type, "extension" | "function" | "view");
+        !(is_member && (identity.starts_with(&named) || identity.starts_with(&expected)))
+    });
+    out.push(own.finding("renamed", now, &problem, Some(repair)));
+}
+
+/// Returns the schema in which all functions of one of the extension's schemas are now; `None`
+/// where one of them is still in its own.
+fn schema_instead_of<'a>(guard: &'a Guard, schema: &str) -> Option<&'a str> {
+    let mut expected = FUNCTIONS.iter().filter(|(of, ..)| *of == schema);
+    let found = |name: &str, arguments: &str, is_in: &dyn Fn(&str) -> bool| {
+        let mut functions = guard.functions.iter();
+        functions.find(|f| f.name == name && f.arguments == arguments && is_in(&f.schema))
+    };
+    let (_, name, arguments, ..) = expected.next()?;
+    let now = found(name, arguments, &|other| other != schema)?.schema.as_str();
+    expected
+        .all(|(_, name, arguments, ..)| found(name, arguments, &|other| other == now).is_some())
+        .then_some(now)
 }
 
 /// An owner that is not a superuser.
@@ -282,7 +330,7 @@ fn functions(cx: &Context<'_>, out: &mut Vec<Draft>) {
         let Some(function) =
             found.iter().find(|f| f.schema == schema && f.name == name && f.arguments == arguments)
         else {
-            out.push(own.finding("missing", "", "is missing from the extension", None));
+            out.push(own.finding("missing", "", MISSING, None));
             continue;
         };
         if function.body != symbol.map_or(GuardBody::Parsed, |s| GuardBody::Symbol(s.to_owned())) {
@@ -697,7 +745,26 @@ mod tests {
         world.snapshot.guard.missing_views = vec!["v_guard_log".into()];
         let found = world.found(&RULE);
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[0].contains("member (ops.v_guard_log, which is missing)"), "{found:?}");
-        assert!(found[1].contains("has been replaced"), "{found:?}");
+        assert!(found[0].contains("has been replaced"), "{found:?}");
+        assert!(found[1].contains("View ops.v_guard_log is missing"), "{found:?}");
+    }
+
+    #[test]
+    fn renamed_schema_of_the_extension_is_one_finding() {
+        for schema in ["ops", "dragonfly_guard"] {
+            let mut world = World::conforming();
+            let guard = &mut world.snapshot.guard;
+            for function in guard.functions.iter_mut().filter(|f| f.schema == schema) {
+                function.schema = "Other".into();
+            }
+            guard.extra_members = vec!["\"Other\".contract()".into()];
+            let found = world.found(&RULE);
+            let expected = format!(
+                "error schema {schema}: Schema {schema} of extension dragonfly_guard has been \
+                 renamed to \"Other\". => ALTER SCHEMA \"Other\" RENAME TO {schema};"
+            );
+            assert!(found.contains(&expected), "{found:?}");
+            assert_eq!(found.len(), 1, "{found:?}");
+        }
     }
 }

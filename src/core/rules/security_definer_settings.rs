@@ -63,6 +63,24 @@ pub fn suspect(config: &[String]) -> impl Iterator<Item = (&'static str, &str)> 
     })
 }
 
+/// Returns what such a setting of a routine does, in a sentence.
+#[must_use]
+pub fn effect(name: &str) -> &'static str {
+    match name {
+        "session_replication_role" => {
+            "Ordinary triggers and foreign keys do not fire while the routine runs."
+        }
+        "row_security" => {
+            "In the routine, queries that a policy would filter raise errors, unless the owner \
+             bypasses row security."
+        }
+        "event_triggers" | "dragonfly_guard.mode" => {
+            "The security guard does not check what the routine does."
+        }
+        _ => "The routine acts as a role other than its owner.",
+    }
+}
+
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     for routine in cx.snapshot.routines.iter().filter(|r| r.security_definer) {
         cx.check_interrupts();
