@@ -314,6 +314,36 @@ fn helper_may_be_granted_before_its_policy_in_one_transaction_and_the_policy_be_
     );
 }
 
+/// From PostgreSQL 18 on, a CHECK can be NOT ENFORCED: nothing evaluates it.
+#[test]
+fn function_of_a_check_is_needed_only_while_the_check_is_enforced() {
+    let (_cluster, mut client) = application();
+    load_inferred(&mut client, "{}");
+    client.batch_execute("SELECT * FROM ops.apply_golden_sql(dry_run => false)").unwrap();
+    let version: i32 =
+        column(&mut client, "SELECT current_setting('server_version_num')")[0].parse().unwrap();
+    let granted = |end: &str| {
+        format!(
+            "BEGIN; CREATE FUNCTION fits(text) RETURNS boolean LANGUAGE sql IMMUTABLE
+                 AS 'SELECT true';
+             REVOKE EXECUTE ON FUNCTION fits FROM PUBLIC;
+             ALTER TABLE items ADD CONSTRAINT fits CHECK (fits(title)) {end};
+             GRANT EXECUTE ON FUNCTION fits TO app_user; COMMIT"
+        )
+    };
+    if version >= 180_000 {
+        assert!(rejection(&mut client, &granted("NOT ENFORCED")).is_some());
+        let insert = "INSERT INTO items (title) VALUES ('a')";
+        let unused =
+            granted("NOT ENFORCED").replace("GRANT EXECUTE ON FUNCTION fits TO app_user;", "");
+        assert_eq!(rejection(&mut client, &unused), None);
+        as_role(&mut client, "app_user", insert).unwrap();
+        client.batch_execute("DROP FUNCTION fits CASCADE").unwrap();
+    }
+    assert_eq!(rejection(&mut client, &granted("")), None);
+    client.batch_execute("SELECT ops.assert_security('warning')").unwrap();
+}
+
 #[test]
 fn execute_of_public_on_a_new_definer_is_a_warning_and_a_grant_to_public_is_rejected() {
     let (cluster, mut client) = application();
