@@ -146,7 +146,7 @@ impl<'a> Rows<'a> {
                 pg_sys::NodeTag::T_Const => constant(node.cast()),
                 pg_sys::NodeTag::T_BoolExpr => self.logical(node.cast()),
                 pg_sys::NodeTag::T_OpExpr => self.operator(node.cast()),
-                pg_sys::NodeTag::T_ScalarArrayOpExpr => self.list(node.cast()),
+                pg_sys::NodeTag::T_ScalarArrayOpExpr => list(node.cast()),
                 pg_sys::NodeTag::T_FuncExpr => self.call(node.cast()),
                 pg_sys::NodeTag::T_RelabelType => {
                     self.values((*node.cast::<pg_sys::RelabelType>()).arg.cast())
@@ -212,33 +212,13 @@ impl<'a> Rows<'a> {
             }
             let (a, b) = (self.values(a), self.values(b));
             a.map(|a| {
-                b.map(|b| match [a, b].contains(&Values::NULL) {
-                    true => Values::NULL,
-                    false => Values::of(holds((a == Values::TRUE).cmp(&(b == Values::TRUE)))),
+                b.map(|b| {
+                    if [a, b].contains(&Values::NULL) {
+                        Values::NULL
+                    } else {
+                        Values::of(holds((a == Values::TRUE).cmp(&(b == Values::TRUE))))
+                    }
                 })
-            })
-        }
-    }
-
-    /// Returns the values of `a = ANY (ARRAY[...])`, which IN is stored as, and of ALL.
-    ///
-    /// # Safety
-    /// `expression` is valid.
-    unsafe fn list(&self, expression: *mut pg_sys::ScalarArrayOpExpr) -> Values {
-        // SAFETY: as the caller promises; the elements of an array are expressions.
-        unsafe {
-            let arguments: Vec<_> = nodes((*expression).args).collect();
-            let [a, list] = arguments[..] else { return Values::ANY };
-            if a.is_null() || list.is_null() || (*list).type_ != pg_sys::NodeTag::T_ArrayExpr {
-                return Values::ANY;
-            }
-            let list = list.cast::<pg_sys::ArrayExpr>();
-            if (*list).multidims {
-                return Values::ANY;
-            }
-            let decides = Values::of((*expression).useOr);
-            nodes((*list).elements).fold(decides.not(), |all, element| {
-                all.joined(compared((*expression).opno, a, element), decides)
             })
         }
     }
@@ -284,16 +264,14 @@ impl<'a> Rows<'a> {
             (column("prosrc"), column("prosqlbody"), column("proisstrict"));
         let mut values = Values::ANY;
         table.lookup(self.state, oids::PG_PROC_OID_INDEX, &[(oid, function)], |row| {
-            values = match row.bytes(parsed).and_then(|body| CString::new(body).ok()) {
+            let body = row.bytes(parsed).and_then(|body| CString::new(body).ok());
+            values = if let Some(body) = body {
                 // SAFETY: the column contains the result of nodeToString.
-                Some(body) => unsafe {
-                    self.parsed_body(pg_sys::stringToNode(body.as_ptr()).cast())
-                },
-                None => {
-                    let text = row.text(text).unwrap_or_default();
-                    let language = language_of(self.state, row.oid(language));
-                    constant_body::value(&text, language).map_or(Values::ANY, Values::of_truth)
-                }
+                unsafe { self.parsed_body(pg_sys::stringToNode(body.as_ptr()).cast()) }
+            } else {
+                let text = row.text(text).unwrap_or_default();
+                let language = language_of(self.state, row.oid(language));
+                constant_body::value(&text, language).map_or(Values::ANY, Values::of_truth)
             };
             // It is not called where an argument is null.
             if row.bool(strict) && has_arguments {
@@ -479,6 +457,29 @@ unsafe fn constant(constant: *mut pg_sys::Const) -> Values {
             pg_sys::BOOLOID => Values::of((*constant).constvalue.value() & 0xff != 0),
             _ => Values::ANY,
         }
+    }
+}
+
+/// Returns the values of `a = ANY (ARRAY[...])`, which IN is stored as, and of ALL.
+///
+/// # Safety
+/// `expression` is valid.
+unsafe fn list(expression: *mut pg_sys::ScalarArrayOpExpr) -> Values {
+    // SAFETY: as the caller promises; the elements of an array are expressions.
+    unsafe {
+        let arguments: Vec<_> = nodes((*expression).args).collect();
+        let [a, list] = arguments[..] else { return Values::ANY };
+        if a.is_null() || list.is_null() || (*list).type_ != pg_sys::NodeTag::T_ArrayExpr {
+            return Values::ANY;
+        }
+        let list = list.cast::<pg_sys::ArrayExpr>();
+        if (*list).multidims {
+            return Values::ANY;
+        }
+        let decides = Values::of((*expression).useOr);
+        nodes((*list).elements).fold(decides.not(), |all, element| {
+            all.joined(compared((*expression).opno, a, element), decides)
+        })
     }
 }
 
