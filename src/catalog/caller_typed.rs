@@ -218,7 +218,7 @@ fn has_fixed_result(row: &Row<'_>, result: crate::pg::heap::Column) -> bool {
 }
 
 /// Returns the language of a body as far as its text can be read.
-fn language_of(state: &State, language: Oid) -> Language {
+pub fn language_of(state: &State, language: Oid) -> Language {
     let name =
         of_row(state, oids::LANGUAGE_BY_OID, language, "lanname", |row, name| row.name(name));
     match name.as_deref() {

@@ -3,17 +3,19 @@
 //! The analysis looks at the stored expression and executes nothing. It follows the logic with
 //! three values of SQL: of each part it knows the values that the part can have, and everything
 //! that it does not know can have any. A column or value that is compared with itself counts as
-//! not null.
+//! not null. Of functions, those in SQL and PL/pgSQL are known whose body is a constant.
 
 use super::caller::{is_built_in_operator, text_of};
+use super::caller_typed::language_of;
 use super::oids;
 use crate::pg::heap::{State, Table};
 use crate::pg::list::nodes;
-use dragonfly_core::catalog::Oid;
+use dragonfly_core::catalog::{FIRST_NORMAL, Oid};
+use dragonfly_core::sql::constant_body::{self, Truth};
 use pgrx::pg_sys;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// The values that a boolean expression can have, as a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,13 @@ impl Values {
 
     const fn of(value: bool) -> Self {
         if value { Self::TRUE } else { Self::FALSE }
+    }
+
+    const fn of_truth(value: Truth) -> Self {
+        match value {
+            Some(value) => Self::of(value),
+            None => Self::NULL,
+        }
     }
 
     const fn has(self, one: Self) -> bool {
@@ -84,12 +93,17 @@ pub struct Rows<'a> {
     relation: Oid,
     /// The columns that are never null, read when a condition asks for them.
     not_null: OnceCell<HashSet<i16>>,
+    /// How many calls of functions the current expression is in.
+    depth: Cell<usize>,
 }
+
+/// How deeply the bodies of functions are followed.
+const DEEPEST: usize = 5;
 
 impl<'a> Rows<'a> {
     /// Returns the rows of a relation in a state of the catalog.
     pub fn of(state: &'a State, relation: Oid) -> Self {
-        Self { state, relation, not_null: OnceCell::new() }
+        Self { state, relation, not_null: OnceCell::new(), depth: Cell::new(0) }
     }
 
     /// Whether the answers so far depend on the table, and not only on the expression.
@@ -131,7 +145,16 @@ impl<'a> Rows<'a> {
             match (*node).type_ {
                 pg_sys::NodeTag::T_Const => constant(node.cast()),
                 pg_sys::NodeTag::T_BoolExpr => self.logical(node.cast()),
-                pg_sys::NodeTag::T_OpExpr => operator(node.cast()),
+                pg_sys::NodeTag::T_OpExpr => self.operator(node.cast()),
+                pg_sys::NodeTag::T_ScalarArrayOpExpr => list(node.cast()),
+                pg_sys::NodeTag::T_FuncExpr => self.call(node.cast()),
+                pg_sys::NodeTag::T_RelabelType => {
+                    self.values((*node.cast::<pg_sys::RelabelType>()).arg.cast())
+                }
+                pg_sys::NodeTag::T_CoerceToDomain => {
+                    self.values((*node.cast::<pg_sys::CoerceToDomain>()).arg.cast())
+                }
+                pg_sys::NodeTag::T_CoerceViaIO => parsed(node.cast()),
                 pg_sys::NodeTag::T_DistinctExpr => match arguments(node.cast()) {
                     Some((a, b)) if are_same(a, b) => Values::FALSE,
                     _ => Values::ANY,
@@ -140,9 +163,7 @@ impl<'a> Rows<'a> {
                 pg_sys::NodeTag::T_BooleanTest => self.boolean_test(node.cast()),
                 pg_sys::NodeTag::T_CoalesceExpr => self.coalesce(node.cast()),
                 pg_sys::NodeTag::T_CaseExpr => self.case(node.cast()),
-                pg_sys::NodeTag::T_SubLink => {
-                    selected(node.cast()).map_or(Values::ANY, |value| self.values(value))
-                }
+                pg_sys::NodeTag::T_SubLink => self.subquery(node.cast()),
                 _ => Values::ANY,
             }
         }
@@ -163,12 +184,176 @@ impl<'a> Rows<'a> {
             };
             let tests: Vec<_> = parts().filter_map(|part| null_test_of(part)).collect();
             let are_opposite = |a: &pg_sys::NullTest, b: &pg_sys::NullTest| {
-                a.nulltesttype != b.nulltesttype && are_equal(a.arg.cast(), b.arg.cast())
+                a.nulltesttype != b.nulltesttype
+                    && are_equal(a.arg.cast(), b.arg.cast())
+                    && is_stable(a.arg.cast())
             };
-            if tests.iter().any(|a| tests.iter().any(|b| are_opposite(a, b))) {
+            if tests.iter().any(|a| tests.iter().any(|b| are_opposite(a, b)))
+                || parts().any(|a| parts().any(|b| are_negations(a, b)))
+            {
                 return decides;
             }
             parts().fold(decides.not(), |all, part| all.joined(self.values(part), decides))
+        }
+    }
+
+    /// Returns the values of an operator. A comparison of booleans is one of their values.
+    ///
+    /// # Safety
+    /// `expression` is valid.
+    unsafe fn operator(&self, expression: *mut pg_sys::OpExpr) -> Values {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let Some((a, b)) = arguments(expression) else { return Values::ANY };
+            let values = compared((*expression).opno, a, b);
+            let Some((_, holds)) = comparison((*expression).opno) else { return values };
+            if values != Values::ANY || pg_sys::exprType(a) != pg_sys::BOOLOID {
+                return values;
+            }
+            let (a, b) = (self.values(a), self.values(b));
+            a.map(|a| {
+                b.map(|b| {
+                    if [a, b].contains(&Values::NULL) {
+                        Values::NULL
+                    } else {
+                        Values::of(holds((a == Values::TRUE).cmp(&(b == Values::TRUE))))
+                    }
+                })
+            })
+        }
+    }
+
+    /// Returns the values of a call of a function.
+    ///
+    /// # Safety
+    /// `call` is valid.
+    unsafe fn call(&self, call: *mut pg_sys::FuncExpr) -> Values {
+        /// The cast from integer to boolean (pg_proc.dat, `bool(int4)`).
+        const BOOL_OF_INTEGER: u32 = 2557;
+        // SAFETY: as the caller promises.
+        unsafe {
+            let function = (*call).funcid.to_u32();
+            if function == BOOL_OF_INTEGER {
+                let of = nodes((*call).args).next().filter(|of| !of.is_null());
+                let number = of.and_then(|of| integer(of));
+                return number.map_or(Values::ANY, |number| Values::of(number != 0));
+            }
+            if function < FIRST_NORMAL
+                || (*call).funcretset
+                || (*call).funcresulttype != pg_sys::BOOLOID
+                || self.depth.get() >= DEEPEST
+            {
+                return Values::ANY;
+            }
+            self.depth.set(self.depth.get() + 1);
+            let values = self.body(function, !(*call).args.is_null());
+            self.depth.set(self.depth.get() - 1);
+            values
+        }
+    }
+
+    /// Returns the values that the body of a function can return.
+    ///
+    /// # Safety
+    /// The function may be missing; its parsed body is one that the server has stored.
+    unsafe fn body(&self, function: Oid, has_arguments: bool) -> Values {
+        let table = Table::open(oids::PG_PROC);
+        let column = |name| table.column(name);
+        let (oid, language) = (column("oid"), column("prolang"));
+        let (text, parsed, strict) =
+            (column("prosrc"), column("prosqlbody"), column("proisstrict"));
+        let mut values = Values::ANY;
+        table.lookup(self.state, oids::PG_PROC_OID_INDEX, &[(oid, function)], |row| {
+            let body = row.bytes(parsed).and_then(|body| CString::new(body).ok());
+            values = if let Some(body) = body {
+                // SAFETY: the column contains the result of nodeToString.
+                unsafe { self.parsed_body(pg_sys::stringToNode(body.as_ptr()).cast()) }
+            } else {
+                let text = row.text(text).unwrap_or_default();
+                let language = language_of(self.state, row.oid(language));
+                constant_body::value(&text, language).map_or(Values::ANY, Values::of_truth)
+            };
+            // It is not called where an argument is null.
+            if row.bool(strict) && has_arguments {
+                values = values.or(Values::NULL);
+            }
+        });
+        values
+    }
+
+    /// Returns the values of a parsed body: one query, or a list with one. (Its names are those of
+    /// its arguments, and no columns.)
+    ///
+    /// # Safety
+    /// `body` is the stored body of a routine.
+    unsafe fn parsed_body(&self, body: *mut pg_sys::Node) -> Values {
+        // SAFETY: each cast follows the node's tag; a list holds lists of queries.
+        unsafe {
+            match (*body).type_ {
+                pg_sys::NodeTag::T_List => match nodes(body.cast()).collect::<Vec<_>>()[..] {
+                    [one] if !one.is_null() => self.parsed_body(one),
+                    _ => Values::ANY,
+                },
+                pg_sys::NodeTag::T_Query => self.selected(body.cast()),
+                _ => Values::ANY,
+            }
+        }
+    }
+
+    /// Returns the values of a subquery: what one without FROM selects, and EXISTS of one.
+    ///
+    /// # Safety
+    /// `link` is a valid subquery expression.
+    unsafe fn subquery(&self, link: *mut pg_sys::SubLink) -> Values {
+        // SAFETY: the subquery of a stored expression is a query.
+        unsafe {
+            let query = (*link).subselect.cast::<pg_sys::Query>();
+            match (*link).subLinkType {
+                pg_sys::SubLinkType::EXPR_SUBLINK => self.selected(query),
+                pg_sys::SubLinkType::EXISTS_SUBLINK => match self.rows_of(query) {
+                    Some(rows) => rows.map(|row| Values::of(row == Values::TRUE)),
+                    None => Values::ANY.without(Values::NULL),
+                },
+                _ => Values::ANY,
+            }
+        }
+    }
+
+    /// Returns the values of the first column of a query without FROM.
+    ///
+    /// # Safety
+    /// `query` is a valid query.
+    unsafe fn selected(&self, query: *mut pg_sys::Query) -> Values {
+        // SAFETY: as the caller promises; the target list holds target entries.
+        unsafe {
+            let Some(rows) = self.rows_of(query) else { return Values::ANY };
+            let Some(first) = nodes((*query).targetList).next() else { return Values::ANY };
+            let value = self.values((*first.cast::<pg_sys::TargetEntry>()).expr.cast());
+            rows.map(|row| if row == Values::TRUE { value } else { Values::NULL })
+        }
+    }
+
+    /// Returns the values of the condition of a query without FROM, which returns one row where it
+    /// is true; `None` for other queries.
+    ///
+    /// # Safety
+    /// `query` is a valid query.
+    unsafe fn rows_of(&self, query: *mut pg_sys::Query) -> Option<Values> {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let is_plain = (*query).commandType == pg_sys::CmdType::CMD_SELECT
+                && !(*query).hasAggs
+                && !(*query).hasTargetSRFs
+                && (*query).groupClause.is_null()
+                && (*query).groupingSets.is_null()
+                && (*query).havingQual.is_null()
+                && (*query).limitCount.is_null()
+                && (*query).limitOffset.is_null()
+                && (*query).setOperations.is_null()
+                && !(*query).jointree.is_null()
+                && (*(*query).jointree).fromlist.is_null();
+            let condition = is_plain.then(|| (*(*query).jointree).quals)?;
+            Some(if condition.is_null() { Values::TRUE } else { self.values(condition) })
         }
     }
 
@@ -180,6 +365,14 @@ impl<'a> Rows<'a> {
             let argument: *mut pg_sys::Node = (*test).arg.cast();
             if argument.is_null() || (*test).argisrow {
                 return Values::ANY;
+            }
+            if pg_sys::exprType(argument) == pg_sys::BOOLOID
+                && (*argument).type_ != pg_sys::NodeTag::T_Var
+            {
+                let is_positive = (*test).nulltesttype == pg_sys::NullTestType::IS_NULL;
+                return self
+                    .values(argument)
+                    .map(|value| Values::of((value == Values::NULL) == is_positive));
             }
             let is_null = match (*argument).type_ {
                 pg_sys::NodeTag::T_Const => (*argument.cast::<pg_sys::Const>()).constisnull,
@@ -267,30 +460,43 @@ unsafe fn constant(constant: *mut pg_sys::Const) -> Values {
     }
 }
 
-/// Returns the values of a built-in comparison of a value with itself, or of constants.
+/// Returns the values of `a = ANY (ARRAY[...])`, which IN is stored as, and of ALL.
 ///
 /// # Safety
 /// `expression` is valid.
-unsafe fn operator(expression: *mut pg_sys::OpExpr) -> Values {
-    type Holds = fn(std::cmp::Ordering) -> bool;
-    const COMPARISONS: [(&CStr, Holds); 6] = [
-        (c"=", |order| order.is_eq()),
-        (c"<>", |order| order.is_ne()),
-        (c"<=", |order| order.is_le()),
-        (c">=", |order| order.is_ge()),
-        (c"<", |order| order.is_lt()),
-        (c">", |order| order.is_gt()),
-    ];
+unsafe fn list(expression: *mut pg_sys::ScalarArrayOpExpr) -> Values {
+    // SAFETY: as the caller promises; the elements of an array are expressions.
+    unsafe {
+        let arguments: Vec<_> = nodes((*expression).args).collect();
+        let [a, list] = arguments[..] else { return Values::ANY };
+        if a.is_null() || list.is_null() || (*list).type_ != pg_sys::NodeTag::T_ArrayExpr {
+            return Values::ANY;
+        }
+        let list = list.cast::<pg_sys::ArrayExpr>();
+        if (*list).multidims {
+            return Values::ANY;
+        }
+        let decides = Values::of((*expression).useOr);
+        nodes((*list).elements).fold(decides.not(), |all, element| {
+            all.joined(compared((*expression).opno, a, element), decides)
+        })
+    }
+}
+
+/// Returns the values of a built-in operator: a comparison of a value with itself or of constants.
+///
+/// # Safety
+/// Both operands are valid expression trees.
+unsafe fn compared(operator: pg_sys::Oid, a: *mut pg_sys::Node, b: *mut pg_sys::Node) -> Values {
     // SAFETY: as the caller promises.
     unsafe {
-        let is = |name| is_built_in_operator((*expression).opno, name);
-        let Some((a, b)) = arguments(expression) else { return Values::ANY };
-        if is(c"~~") && is_plain(a) && text_of(b).is_some_and(|pattern| pattern == "%") {
+        if is_built_in_operator(operator, c"~~")
+            && is_plain(a)
+            && text_of(b).is_some_and(|pattern| pattern == "%")
+        {
             return Values::TRUE;
         }
-        let Some((name, holds)) = COMPARISONS.into_iter().find(|(name, _)| is(name)) else {
-            return Values::ANY;
-        };
+        let Some((name, holds)) = comparison(operator) else { return Values::ANY };
         let is_null = |node: *mut pg_sys::Node| {
             (*node).type_ == pg_sys::NodeTag::T_Const && (*node.cast::<pg_sys::Const>()).constisnull
         };
@@ -308,6 +514,68 @@ unsafe fn operator(expression: *mut pg_sys::OpExpr) -> Values {
             name if name == c"<>" && are_different(a, b) => Values::TRUE,
             _ => Values::ANY,
         }
+    }
+}
+
+/// Whether a comparison holds for an order of its operands.
+type Holds = fn(std::cmp::Ordering) -> bool;
+
+/// Returns the name of a built-in comparison, and when it holds.
+fn comparison(operator: pg_sys::Oid) -> Option<(&'static CStr, Holds)> {
+    const COMPARISONS: [(&CStr, Holds); 6] = [
+        (c"=", |order| order.is_eq()),
+        (c"<>", |order| order.is_ne()),
+        (c"<=", |order| order.is_le()),
+        (c">=", |order| order.is_ge()),
+        (c"<", |order| order.is_lt()),
+        (c">", |order| order.is_gt()),
+    ];
+    COMPARISONS.into_iter().find(|(name, _)| is_built_in_operator(operator, name))
+}
+
+/// Returns the values of a boolean that is parsed from a constant text.
+///
+/// # Safety
+/// `conversion` is valid.
+unsafe fn parsed(conversion: *mut pg_sys::CoerceViaIO) -> Values {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let of: *mut pg_sys::Node = (*conversion).arg.cast();
+        if (*conversion).resulttype != pg_sys::BOOLOID || of.is_null() {
+            return Values::ANY;
+        }
+        let truth = text_of(of).and_then(|text| constant_body::truth_of(&text));
+        truth.map_or(Values::ANY, Values::of_truth)
+    }
+}
+
+/// Whether one of two expressions is the negation of the other: `NOT a`, or a built-in comparison
+/// with the operator that negates it. Where the operand is null, both are; that counts as not null.
+///
+/// # Safety
+/// Both are null or valid expression trees.
+unsafe fn are_negations(a: *mut pg_sys::Node, b: *mut pg_sys::Node) -> bool {
+    // SAFETY: each cast follows the node's tag.
+    unsafe {
+        if a.is_null() || b.is_null() {
+            return false;
+        }
+        let are_negations = match ((*a).type_, (*b).type_) {
+            (_, pg_sys::NodeTag::T_BoolExpr) => {
+                let b = b.cast::<pg_sys::BoolExpr>();
+                let of = nodes((*b).args).next();
+                (*b).boolop == pg_sys::BoolExprType::NOT_EXPR
+                    && of.is_some_and(|of| are_equal(a, of))
+            }
+            (pg_sys::NodeTag::T_OpExpr, pg_sys::NodeTag::T_OpExpr) => {
+                let (a, b) = (a.cast::<pg_sys::OpExpr>(), b.cast::<pg_sys::OpExpr>());
+                comparison((*a).opno).is_some()
+                    && pg_sys::get_negator((*a).opno) == (*b).opno
+                    && are_equal((*a).args.cast(), (*b).args.cast())
+            }
+            _ => false,
+        };
+        are_negations && is_stable(a)
     }
 }
 
@@ -405,6 +673,28 @@ unsafe fn is_plain(node: *mut pg_sys::Node) -> bool {
     }
 }
 
+/// Whether an expression returns the same value each time that it is evaluated for a row. One with
+/// a missing function does not count: the condition may be one of an earlier state, with a function
+/// that the transaction has dropped.
+///
+/// # Safety
+/// `node` is a valid expression tree.
+unsafe fn is_stable(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: as the caller promises; functions of the server exist.
+    unsafe {
+        let text = CStr::from_ptr(pg_sys::nodeToString(node.cast()).cast_const());
+        let text = text.to_string_lossy();
+        let numbers = |field| {
+            let fields = text.split(field).skip(1);
+            fields.filter_map(|rest| rest.split([' ', '}']).next()?.parse::<u32>().ok())
+        };
+        let exists = |function: pg_sys::Oid| !pg_sys::get_func_name(function).is_null();
+        numbers(":funcid ").all(|function| exists(function.into()))
+            && numbers(":opno ").all(|operator| exists(pg_sys::get_opcode(operator.into())))
+            && !pg_sys::contain_volatile_functions(node)
+    }
+}
+
 /// Returns the test for null that an expression is.
 ///
 /// # Safety
@@ -414,25 +704,7 @@ unsafe fn null_test_of<'a>(node: *mut pg_sys::Node) -> Option<&'a pg_sys::NullTe
     unsafe {
         let is_test = !node.is_null() && (*node).type_ == pg_sys::NodeTag::T_NullTest;
         let test = is_test.then(|| &*node.cast::<pg_sys::NullTest>());
-        // The tests of a row are not opposite, and a volatile function may return different values.
-        test.filter(|test| !test.argisrow && !pg_sys::contain_volatile_functions(test.arg.cast()))
-    }
-}
-
-/// Returns the expression that a subquery without FROM and WHERE selects; `None` for others.
-///
-/// # Safety
-/// `link` is a valid subquery expression.
-unsafe fn selected(link: *mut pg_sys::SubLink) -> Option<*mut pg_sys::Node> {
-    // SAFETY: the subquery of a stored expression is a query, whose list holds target entries.
-    unsafe {
-        let query = (*link).subselect.cast::<pg_sys::Query>();
-        let is_plain = (*link).subLinkType == pg_sys::SubLinkType::EXPR_SUBLINK
-            && (*query).commandType == pg_sys::CmdType::CMD_SELECT
-            && !(*query).jointree.is_null()
-            && (*(*query).jointree).fromlist.is_null()
-            && (*(*query).jointree).quals.is_null();
-        let first = nodes((*query).targetList).next().filter(|_| is_plain)?;
-        Some((*first.cast::<pg_sys::TargetEntry>()).expr.cast())
+        // The tests of a row are not opposite.
+        test.filter(|test| !test.argisrow)
     }
 }

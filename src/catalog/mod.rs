@@ -46,6 +46,7 @@ pub use objects::{
     members, members_of_extensions, owner as relation_owner, relation_kind, relation_named,
     schema_named, unique_key, views_over,
 };
+pub use policies::relations_with_call as relations_with_policy_that_calls;
 pub use roles::{owns_objects, stored_setting};
 pub use routines::{
     acl as routine_acl, argument_type_oids, argument_types, argument_types_of, bare_type_name,

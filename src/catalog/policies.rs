@@ -3,7 +3,7 @@
 use super::caller::is_never_true;
 use super::condition::Rows;
 use super::oids;
-use crate::pg::heap::{Column, Row, State, Table};
+use crate::pg::heap::{Column, Row, State, Table, of_row};
 use dragonfly_core::catalog::{Command, Oid, Policy, Snapshot, tells_of_memberships};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -65,6 +65,24 @@ pub fn read(state: &State, snapshot: &mut Snapshot) {
         }
     }
     snapshot.policies = policies;
+}
+
+/// Returns the relations with a policy whose condition calls a routine.
+pub fn relations_with_call(state: &State, routine: Oid) -> Vec<Oid> {
+    let table = Table::open(oids::PG_DEPEND);
+    let (class, object) = (table.column("classid"), table.column("objid"));
+    let (to_class, to_object) = (table.column("refclassid"), table.column("refobjid"));
+    let keys = [(to_class, oids::PG_PROC), (to_object, routine)];
+    let mut relations = Vec::new();
+    table.lookup(state, oids::PG_DEPEND_REFERENCE_INDEX, &keys, |row| {
+        if row.oid(class) == oids::PG_POLICY {
+            let policy = row.oid(object);
+            relations.extend(of_row(state, oids::POLICY_BY_OID, policy, "polrelid", |row, of| {
+                row.oid(of)
+            }));
+        }
+    });
+    relations
 }
 
 /// What a stored condition says.

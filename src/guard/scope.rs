@@ -37,7 +37,12 @@ impl Scope {
                     scope.relations.push(oid);
                     given.extend(catalog::row_type_of_another_owner(then, now, oid));
                 }
-                Changed::Routine(oid) | Changed::GrantToPublic(oid) => scope.routines.push(oid),
+                Changed::Routine(oid) => {
+                    scope.routines.push(oid);
+                    // A condition that calls it may be true for every row now.
+                    scope.relations.extend(catalog::relations_with_policy_that_calls(now, oid));
+                }
+                Changed::GrantToPublic(oid) => scope.routines.push(oid),
                 // Those of other sessions are the same in both states.
                 Changed::RoutineRow(oid) => {
                     let is_own = catalog::is_written(now, ObjectId::Routine(oid));

@@ -299,9 +299,9 @@ fn routine_that_opens_the_cursor_that_it_returns_is_safe() {
 /// Changes that make a routine exploitable without changing it, after what precedes them: each is
 /// rejected.
 const OPENING: [(&str, &str); 6] = [
-    ("", "ALTER TYPE app.e OWNER TO stranger"),
-    ("", "ALTER TYPE app.c OWNER TO stranger"),
-    ("", "ALTER TABLE app.holder OWNER TO stranger"),
+    ("", "ALTER TYPE app.e OWNER TO outsider"),
+    ("", "ALTER TYPE app.c OWNER TO outsider"),
+    ("", "ALTER TABLE app.holder OWNER TO outsider"),
     ("REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC", "GRANT CREATE ON SCHEMA ground TO anon"),
     ("REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC", "ALTER SCHEMA ground OWNER TO anon"),
     ("REVOKE USAGE ON SCHEMA app FROM anon", "GRANT USAGE ON SCHEMA app TO anon"),
@@ -313,7 +313,7 @@ fn guard_rejects_what_makes_an_unchanged_routine_exploitable() {
     let mut admin = world(&cluster);
     admin
         .batch_execute(
-            "SET dragonfly_guard.mode = off; CREATE SCHEMA ground; CREATE ROLE stranger;
+            "SET dragonfly_guard.mode = off; CREATE SCHEMA ground; CREATE ROLE outsider;
              SET ROLE app_owner;
              CREATE TYPE app.e AS ENUM ('a'); CREATE DOMAIN app.over_e AS app.e;
              CREATE TYPE app.c AS (a int); CREATE TABLE app.holder (a int);

@@ -98,6 +98,30 @@ fn policy_that_becomes_always_true_is_rejected() {
             "ALTER POLICY own ON app.t USING (ctid IS NOT NULL)",
             "ALTER TABLE app.t ALTER id SET NOT NULL; ALTER POLICY own ON app.t USING (id IS NOT \
              NULL)",
+            "ALTER POLICY own ON app.t USING (NULL IS NULL)",
+            "ALTER POLICY own ON app.t USING (id IN (id))",
+            "ALTER POLICY own ON app.t USING (id = ANY (ARRAY[3, id]))",
+            "ALTER POLICY own ON app.t USING (1 IN (3, 2, 1))",
+            "ALTER POLICY own ON app.t USING (1 <> ALL (ARRAY[2, 3]))",
+            "ALTER POLICY own ON app.t USING (1::bool)",
+            "ALTER POLICY own ON app.t USING ('yes'::text::bool)",
+            "ALTER POLICY own ON app.t USING ((1 = 1) = true)",
+            "ALTER POLICY own ON app.t USING ((id IS NULL) IS NOT NULL)",
+            "ALTER POLICY own ON app.t USING (EXISTS (SELECT 1))",
+            "ALTER POLICY own ON app.t USING (EXISTS (SELECT WHERE NOT false))",
+            "ALTER POLICY own ON app.t USING ((SELECT true WHERE 1 < 2))",
+            "ALTER POLICY own ON app.t USING (sealed OR NOT sealed)",
+            "ALTER POLICY own ON app.t USING (id > 1 OR id <= 1)",
+            "CREATE FUNCTION app.yes() RETURNS bool LANGUAGE sql AS 'select true'; ALTER POLICY \
+             own ON app.t USING (app.yes())",
+            "CREATE FUNCTION app.yes(int) RETURNS bool LANGUAGE sql AS 'select 1 = 1; -- yes'; \
+             ALTER POLICY own ON app.t USING (tenant = 'a' OR (SELECT app.yes(id)))",
+            "CREATE FUNCTION app.yes() RETURNS bool RETURN NOT false; ALTER POLICY own ON app.t \
+             USING (app.yes())",
+            "CREATE FUNCTION app.yes() RETURNS bool BEGIN ATOMIC SELECT true; END; ALTER POLICY \
+             own ON app.t USING (app.yes())",
+            "CREATE FUNCTION app.yes() RETURNS bool LANGUAGE plpgsql AS 'begin return true; end'; \
+             ALTER POLICY own ON app.t USING (app.yes())",
             "ALTER TABLE app.t RENAME TO old; CREATE TABLE app.t (LIKE app.old); ALTER TABLE app.t \
              ENABLE ROW LEVEL SECURITY; REVOKE ALL ON app.old FROM rows_app; GRANT SELECT, INSERT, \
              UPDATE, DELETE ON app.t TO rows_app; CREATE POLICY own ON app.t TO rows_app USING \
@@ -115,9 +139,27 @@ fn policy_that_becomes_always_true_is_rejected() {
             "CASE WHEN sealed THEN true END",
             "sealed IS NOT TRUE",
             "tenant LIKE '_%'",
+            "id IN (1, 2)",
+            "id = ALL (ARRAY[id, 1])",
+            "EXISTS (SELECT 1 FROM app.open)",
+            "EXISTS (SELECT 1 LIMIT 0)",
+            "sealed OR NOT (id = 1)",
+            "id > 1 OR id < 1",
             "tenant = 'b'",
         ] {
             run(&mut client, &format!("ALTER POLICY own ON app.t USING ({condition})")).unwrap();
+        }
+        for function in [
+            "f(text) RETURNS bool LANGUAGE sql AS 'select $1 = ''a'''",
+            "f(text) RETURNS bool LANGUAGE sql STRICT AS 'select true'",
+            "f(text) RETURNS bool LANGUAGE sql AS 'select true from app.open'",
+            "f(text) RETURNS bool LANGUAGE plpgsql AS 'begin return $1 = ''a''; end'",
+        ] {
+            let sql = format!(
+                "CREATE FUNCTION app.{function}; ALTER POLICY own ON app.t USING (app.f(tenant)); \
+                 ALTER POLICY own ON app.t USING (tenant = 'b'); DROP FUNCTION app.f"
+            );
+            run(&mut client, &sql).unwrap();
         }
         run(&mut client, "ALTER POLICY readable ON app.open USING (2 = 2)").unwrap();
         run(
@@ -151,6 +193,30 @@ fn exempt_policy_that_becomes_always_true_is_allowed() {
         let other = run(&mut client, "ALTER POLICY own ON app.t USING (true)").unwrap_err();
         assert!(other.starts_with("42P17"), "{database}: {other}");
     }
+}
+
+#[test]
+fn function_of_a_condition_that_becomes_constant_is_rejected() {
+    let cluster = Cluster::start();
+    let mut client = world(&cluster, INFERRED);
+    client.batch_execute("SET dragonfly_guard.mode = off").unwrap();
+    let create = |body: &str| {
+        format!("CREATE OR REPLACE FUNCTION app.f(t text) RETURNS bool LANGUAGE sql AS '{body}'")
+    };
+    let policy = "ALTER POLICY own ON app.t USING (app.f(tenant))";
+    run(&mut client, &format!("{}; {policy}", create("select length(t) = 2"))).unwrap();
+    client.batch_execute("RESET dragonfly_guard.mode").unwrap();
+    let error = run(&mut client, &create("select true")).unwrap_err();
+    assert!(error.starts_with("42P17"), "{error}");
+    run(&mut client, &create("select length(t) = 1")).unwrap();
+    // The earlier condition calls a function that is missing afterwards.
+    run(
+        &mut client,
+        "ALTER POLICY own ON app.t USING (app.f(tenant) IS NULL OR app.f(tenant) AND sealed)",
+    )
+    .unwrap();
+    let dropped = run(&mut client, "DROP FUNCTION app.f CASCADE").unwrap_err();
+    assert!(dropped.starts_with("42P17"), "{dropped}");
 }
 
 #[test]

@@ -22,8 +22,8 @@ pub static RULE: Rule = Rule {
     breaks_declared: false,
     section: "8",
     checks: "No default privileges grant a client role, a group of one or PUBLIC privileges on \
-             objects created later, beyond what the contract declares. Those of managed roles are the platform's, \
-             and only information.",
+             objects created later, beyond what the contract declares. Those of managed roles are \
+             the platform's, and only information.",
     why: "The next object that the role creates is open before it has been reviewed.",
     fix: "Run ALTER DEFAULT PRIVILEGES ... REVOKE, and grant privileges on each object.",
     exempt: "Default privileges that the platform sets for a role that creates no objects in \

@@ -3,7 +3,8 @@
 
 use super::context::Context;
 use super::shared::owners::{
-    consequences, has_strange_owner, is_unnamed, routine_has_strange_owner,
+    consequences, declared_objects_of, has_strange_database_owner, has_strange_owner, is_unnamed,
+    routine_has_strange_owner,
 };
 use super::shared::target::Target;
 use crate::catalog::{
@@ -30,8 +31,8 @@ pub static RULE: Rule = Rule {
     section: "2",
     checks: "The database, and schemas, relations and routines of the governed schemas, belong to \
              trusted owners, not to client or worker roles; those that the contract declares do \
-             not belong to a role that it does not name either. The owner of the database counts \
-             as named only where the contract names no owner.",
+             not belong to a role that it does not name either. Where the contract names an owner, \
+             the database with all that its owner owns is one finding.",
     why: "An owner can grant itself any privilege, disable row security and replace the body of \
           a routine. No grant and no policy restricts it.",
     fix: "Change the owner to the role that runs migrations. An object that carries code or row \
@@ -54,15 +55,17 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
         } else {
             schema.owner
         };
-        let Some(severity) = severity_of_container(cx, owner) else { continue };
+        let severity = if cx.is_subject(owner) {
+            Severity::Error
+        } else if is_unnamed(cx, owner) {
+            Severity::Warning
+        } else {
+            continue;
+        };
         let owned = Owned { keyword: "SCHEMA".to_owned(), owner, code: None };
         out.push(owned.draft(cx, &Target::of_schema(cx, schema), severity));
     }
-    let owner = cx.snapshot.database.owner;
-    if let Some(severity) = severity_of_container(cx, owner) {
-        let owned = Owned { keyword: "DATABASE".to_owned(), owner, code: None };
-        out.push(owned.draft(cx, &Target::of_database(cx), severity));
-    }
+    out.extend(of_database(cx));
     let is_wrong = |relation: &Relation| {
         cx.is_subject(relation.owner) && relation.owned_by.is_none()
             || has_strange_owner(cx, relation)
@@ -88,14 +91,24 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     }
 }
 
-/// Returns the severity of a finding about the owner of a schema or of the database; `None` where
-/// the owner is not wrong.
-fn severity_of_container(cx: &Context<'_>, owner: Oid) -> Option<Severity> {
-    if cx.is_subject(owner) {
-        Some(Severity::Error)
-    } else {
-        is_unnamed(cx, owner).then_some(Severity::Warning)
+/// Returns the finding about the owner of the database, which stands for the declared objects that
+/// it owns as well: the database can change its owner together with what is in it.
+fn of_database(cx: &Context<'_>) -> Option<Draft> {
+    let owner = cx.snapshot.database.owner;
+    let declared = declared_objects_of(cx, owner);
+    let severity = match (cx.is_subject(owner), has_strange_database_owner(cx)) {
+        (false, false) => return None,
+        (false, true) if declared == 0 => Severity::Warning,
+        _ => Severity::Error,
+    };
+    let owned = Owned { keyword: "DATABASE".to_owned(), owner, code: None };
+    let mut draft = owned.draft(cx, &Target::of_database(cx), severity);
+    if declared > 0 && !cx.is_subject(owner) {
+        let objects = if declared == 1 { "object" } else { "objects" };
+        draft.detail.truncate(draft.detail.len() - 1);
+        draft.detail += &format!("; it also owns {declared} declared {objects}.");
     }
+    Some(draft)
 }
 
 /// An object with the wrong owner.
@@ -164,7 +177,10 @@ impl Owned<'_> {
             }
             (None, None) => Fix::Proposal(sql),
             // Only a superuser or a member of both roles that may create databases can do it.
-            (None, Some(_)) if target.kind == ObjectKind::Database => Fix::Proposal(sql),
+            (None, Some(_)) if target.kind == ObjectKind::Database => Fix::Proposal(format!(
+                "Declare role {} with kind \"owner\" if it is one. Otherwise:\n{sql}",
+                safe_ident(&cx.snapshot.role_name(self.owner))
+            )),
             (None, Some(owner)) => {
                 let change = Change::ChangeOwner {
                     object: target.object.id,
@@ -414,21 +430,26 @@ mod tests {
     }
 
     #[test]
-    fn owner_of_the_database_is_excused_only_where_the_contract_names_no_owner() {
+    fn owner_of_the_database_that_is_not_named_is_one_finding() {
         let mut world = World::conforming();
         world.add_role("mallory");
         let (mallory, former) = (world.role("mallory").oid, world.snapshot.database.owner);
         world.snapshot.database.owner = mallory;
-        for relation in world.snapshot.relations.iter_mut().filter(|r| r.owner == former) {
-            relation.owner = mallory;
-        }
         let found = world.found(&RULE);
-        let concerned = |text: &str| found.iter().filter(|line| line.contains(text)).count();
-        assert_eq!(concerned("warning database"), 1, "{found:?}");
-        assert!(concerned("error table public.judgments mallory") == 1, "{found:?}");
+        assert!(found.len() == 1 && found[0].starts_with("warning database"), "{found:?}");
+        world.snapshot.relations.iter_mut().for_each(|r| r.owner = mallory);
+        world.snapshot.routines.iter_mut().for_each(|r| r.owner = mallory);
+        let found = world.found(&RULE);
+        assert!(found.len() == 1 && found[0].starts_with("error database"), "{found:?}");
+        assert!(found[0].contains("which the contract does not name; it also owns"), "{found:?}");
+        assert!(found[0].ends_with("declared objects."), "{found:?}");
         world.contract.roles.retain(|role| role.kind != RoleKind::Owner);
-        let found = world.found(&RULE);
-        assert!(!found.iter().any(|line| line.contains("mallory")), "{found:?}");
+        world.snapshot.schemas.iter_mut().for_each(|s| {
+            if s.owner == former {
+                s.owner = mallory;
+            }
+        });
+        assert_eq!(world.found(&RULE), [""; 0], "the contract names no owner");
     }
 
     /// Returns the proposal about an object, and its risk; panics where the fix is a statement.

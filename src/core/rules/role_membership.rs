@@ -27,7 +27,8 @@ pub static RULE: Rule = Rule {
     checks: "No client or worker role is a direct or indirect member of another role. A login \
              role is a member of clients and workers only, and does not inherit their privileges. \
              A role that the contract does not declare and that can log in is not a member of an \
-             owner or, unless it can become clients as a login role does, of a worker.",
+             owner, of a predefined role with which it can access all rows, files or programs, \
+             or, unless it can become clients as a login role does, of a worker.",
     why: "A member can use SET ROLE or inherits the privileges of the role, so every request \
           can do what that role can do. NOINHERIT does not prevent SET ROLE. PostgreSQL fires \
           no event trigger for GRANT of a role, so only hardened mode blocks it.",
@@ -146,8 +147,18 @@ fn undeclared_members<'a>(cx: &Context<'a>) -> Vec<&'a Role> {
     roles
 }
 
+/// The predefined roles that read or write all rows, or files of the server, or execute programs.
+const WITH_DATA: [&str; 5] = [
+    "pg_execute_server_program",
+    "pg_read_all_data",
+    "pg_read_server_files",
+    "pg_write_all_data",
+    "pg_write_server_files",
+];
+
 /// Returns the memberships by which an undeclared role can act as a role that the contract trusts:
-/// an owner, or a worker unless the role may be a login role. It is not known what they are for.
+/// an owner, or a worker unless the role may be a login role; and those in predefined roles with
+/// which it can access all rows. It is not known what they are for.
 fn of_undeclared(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
     let may_be_login = cx.contract.roles_of(RoleKind::Login).next().is_none()
         && requests::may_be_login(cx.access, member, &cx.declared_clients());
@@ -157,6 +168,7 @@ fn of_undeclared(cx: &Context<'_>, member: &Role) -> Vec<Draft> {
             Some(RoleKind::Owner) => Power::Owner,
             _ if cx.contract.trusted_roles.contains(&role.name) => Power::Owner,
             Some(RoleKind::Worker) if !may_be_login => Power::Worker,
+            _ if WITH_DATA.contains(&role.name.as_str()) => Power::Predefined,
             _ => continue,
         };
         let found = Found::new(cx, member, role);
@@ -555,6 +567,21 @@ mod tests {
         let world = world_with_login(Some(RoleKind::Worker));
         assert_eq!(world.findings(&RULE).len(), 3);
         assert_eq!(world.fixes(&RULE), [""; 0]);
+    }
+
+    #[test]
+    fn undeclared_role_that_can_read_all_rows_is_reported() {
+        let mut world = World::conforming();
+        world.add_login("backup");
+        for role in ["pg_read_all_data", "pg_monitor"] {
+            world.add_role(role);
+            world.grant_role(role, "backup");
+        }
+        let found = world.found(&RULE);
+        assert!(
+            found.len() == 1 && found[0].starts_with("warning role pg_read_all_data backup"),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl SearchPaths<'_> {
             TypeChoice::Any | TypeChoice::Result => callers.first(self, routine.owner)?,
             // The query of a cursor needs no type.
             TypeChoice::Cursor => (callers.first(self, routine.owner)?.0, true),
-            // Whoever calls the routine executes the casts of the owner of the type.
+            // Every caller of the routine executes the casts of the owner of the type.
             TypeChoice::Owned(owner) => {
                 (!self.trusts(owner, routine.owner)).then(|| (owner, can_create(self, owner)))?
             }
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn type_of_an_untrusted_role_is_chosen_by_its_owner_whoever_calls() {
+    fn type_of_an_untrusted_role_is_chosen_by_its_owner_for_every_caller() {
         let owned = |owner| {
             let mut world = world(Some("x::text"));
             world.caller_typed.get_mut(&100).unwrap()[0].choice = TypeChoice::Owned(owner);

@@ -155,7 +155,9 @@ pub(super) enum Token {
     Cast,
     /// A parameter: `$1`.
     Parameter(usize),
-    /// A number, or a placeholder of format().
+    /// A number.
+    Number(String),
+    /// A placeholder of format().
     Operand,
     /// A name with Unicode escapes.
     Escaped,
@@ -203,13 +205,16 @@ impl<'t> Around<'t> {
     fn is_operator(self, operator: &str, is_literal: bool) -> bool {
         let follows_operand = match self.token(-1) {
             Some(Token::Word { name, quoted }) => *quoted || !is_reserved(name),
-            Some(Token::Operand | Token::Parameter(_) | Token::Literal(_)) => true,
+            Some(Token::Number(_) | Token::Operand | Token::Parameter(_) | Token::Literal(_)) => {
+                true
+            }
             Some(Token::Punctuation(c)) => matches!(c, ')' | ']'),
             _ => false,
         };
         let precedes_operand = match self.token(1) {
             Some(
                 Token::Word { .. }
+                | Token::Number(_)
                 | Token::Operand
                 | Token::Parameter(_)
                 | Token::Literal(_)
@@ -303,7 +308,7 @@ impl Lexer<'_> {
             '0'..='9' => {
                 let end = text.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(text.len());
                 self.skip(end);
-                Some(Token::Operand)
+                Some(Token::Number(text[..end].to_owned()))
             }
             c if is_name_start(c) => Some(self.word()),
             c if is_operator_char(c) => Some(self.operator()),

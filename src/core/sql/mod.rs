@@ -3,6 +3,7 @@
 
 pub mod argument_use;
 pub mod body;
+pub mod constant_body;
 pub mod cursor_use;
 pub mod identifiers;
 mod keywords;

@@ -6,14 +6,33 @@ use crate::contract::RoleKind;
 use crate::rules::context::Context;
 
 /// Whether the contract neither names a role nor trusts it for another reason. An owner of this
-/// kind can change what the contract declares. The owner of the database is excused only where the
-/// contract names no owner: the database can change its owner together with what is in it.
+/// kind can change what the contract declares. The owner of the database does not count: what it
+/// owns is one finding, about the database.
 pub(crate) fn is_unnamed(cx: &Context<'_>, owner: Oid) -> bool {
-    let is_excused = || {
-        owner == cx.snapshot.database.owner
-            && cx.contract.roles_of(RoleKind::Owner).next().is_none()
-    };
-    !cx.is_subject(owner) && !cx.is_trusted_owner(owner) && !is_excused()
+    is_named_nowhere(cx, owner) && owner != cx.snapshot.database.owner
+}
+
+/// Whether the owner of the database is a role that the contract does not name, although it names
+/// an owner.
+pub(crate) fn has_strange_database_owner(cx: &Context<'_>) -> bool {
+    is_named_nowhere(cx, cx.snapshot.database.owner)
+        && cx.contract.roles_of(RoleKind::Owner).next().is_some()
+}
+
+fn is_named_nowhere(cx: &Context<'_>, owner: Oid) -> bool {
+    !cx.is_subject(owner) && !cx.is_trusted_owner(owner)
+}
+
+/// Returns how many of the declared relations and routines a role owns.
+pub(crate) fn declared_objects_of(cx: &Context<'_>, owner: Oid) -> usize {
+    let relations = cx.relations().filter(|(relation, schema)| {
+        relation.owner == owner && cx.contract.declares_relation(&schema.name, &relation.name)
+    });
+    let routines = cx.routines().filter(|(routine, schema)| {
+        routine.owner == owner
+            && cx.contract.functions_named(&schema.name, &routine.name).next().is_some()
+    });
+    relations.count() + routines.count()
 }
 
 /// Whether a declared relation belongs to a role that it does not name. A sequence of a column

@@ -644,10 +644,8 @@ impl Target<'_> {
         let Difference { role, privileges } = *difference;
         let name = cx.snapshot.role_name(role);
         let rest = format!("{privileges} on {}, which the contract declares.", self.name);
-        // A missing privilege can be an outage, but exposes nothing. For a routine, REVOKE from
-        // PUBLIC and GRANT to the declared roles are two statements.
-        let at_most =
-            if self.kind == ObjectKind::Routine { GuardAction::Audit } else { GuardAction::Warn };
+        // A missing privilege can be an outage, but exposes nothing.
+        let at_most = GuardAction::Warn;
         let mut evidence = json!({"problem": "missing", "privileges": privileges.words()});
         if !self.columns.is_empty() {
             evidence["columns"] = json!(self.columns);
