@@ -4,6 +4,7 @@ mod completion;
 pub mod effects;
 mod guarded;
 mod order;
+mod restated;
 mod rights;
 mod search;
 mod simulate;

@@ -122,6 +122,18 @@ impl<'a> Search<'a> {
         snapshot: &'a Snapshot,
         before: &'a [Finding],
     ) -> Self {
+        let mut search = Self::choose(planner, snapshot, before);
+        search.remove_ineffective();
+        search.remove_unnecessary();
+        search
+    }
+
+    /// Returns the result with statements that are not needed.
+    pub(super) fn choose(
+        planner: &'a Planner<'a>,
+        snapshot: &'a Snapshot,
+        before: &'a [Finding],
+    ) -> Self {
         let state = State { snapshot: snapshot.clone(), found: before.to_vec() };
         let has_fixes = |f: &Finding| planner.is_wanted(f) && !f.fix.statements().is_empty();
         let uses =
@@ -132,12 +144,9 @@ impl<'a> Search<'a> {
         loop {
             search.extend();
             if !search.reject() {
-                break;
+                return search;
             }
         }
-        search.remove_ineffective();
-        search.remove_unnecessary();
-        search
     }
 
     /// Chooses the fixes of all findings, and of the findings that the fixes add. Ends because each

@@ -460,6 +460,40 @@ fn privileges_that_the_body_does_not_use_are_revoked() {
 }
 
 #[test]
+fn fix_of_the_audit_says_what_the_plan_does() {
+    let (mut world, routine) = world_with_invoker();
+    let anon = world.role("anon").oid;
+    world.grant("public.plaintiff_contacts", anon, Privileges::SELECT | Privileges::REFERENCES);
+    world.grant("public.job_queue", anon, Privileges::SELECT);
+    let (contract, snapshot) = (world.contract.clone(), world.snapshot.clone().complete());
+    let audit = |snapshot: &Snapshot| findings(&contract, snapshot);
+    let before = audit(&snapshot);
+    let runner = snapshot.role_named("root").unwrap().oid;
+    let with = |source: &str| {
+        let code = Code { texts: [(routine, text(source))].into(), ..Code::default() };
+        let code = || code.clone();
+        let planner = Planner { code: &code, ..planner(&contract, &audit, runner) };
+        let restated = planner.restated(&snapshot, &before);
+        let fix = |f: &Finding| restated.get(&f.fingerprint).unwrap_or(&f.fix).sql().unwrap();
+        let fixes: Vec<String> = before.iter().map(fix).collect();
+        let plan = planner.plan(&snapshot, &before);
+        (fixes, statements(&plan).into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let (both, queue) = (
+        "REVOKE SELECT, REFERENCES ON TABLE public.plaintiff_contacts FROM anon;",
+        "REVOKE SELECT ON TABLE public.job_queue FROM anon;",
+    );
+    let (fixes, steps) = with("SELECT 1");
+    assert_eq!(fixes, [queue, both]);
+    assert_eq!(steps.len(), 2);
+    let (fixes, steps) = with("SELECT FROM plaintiff_contacts, job_queue");
+    let [part, of_queue, of_contacts] = &steps[..] else { panic!("{steps:#?}") };
+    assert_eq!(part, "REVOKE REFERENCES ON TABLE public.plaintiff_contacts FROM anon;");
+    assert!(of_contacts.starts_with("-- ") && of_queue.starts_with("-- "), "{steps:#?}");
+    assert_eq!(fixes, [of_queue.clone(), format!("{part}\n{of_contacts}")]);
+}
+
+#[test]
 fn revoke_of_what_a_trigger_or_a_called_body_may_use_is_a_proposal() {
     let (mut world, routine) = world_with_invoker();
     let roles = ["anon", "authenticated"].map(|role| world.role(role).oid);
