@@ -4,6 +4,8 @@
 //! needs ([`crate::rules::Needs`]); the text of the body tells which objects it mentions.
 //!
 //! What policies and bodies find out about memberships, as with `pg_has_role()`, is a use as well.
+//! So is what the owner of a relation needs for it, whether or not the contract declares the
+//! relation: to refresh a materialized view, to write rows or to maintain an index.
 
 use super::effects::{self, Effect};
 use crate::access::{Access, Follow};
@@ -46,12 +48,21 @@ pub struct Code {
 /// A role, an object, and the column for a privilege on a column only.
 type Key = (Oid, ObjectId, Option<String>);
 
-/// A privilege that a role has and that a body uses which runs as this role.
+/// What uses a privilege.
+#[derive(Debug, Clone, Copy)]
+enum User {
+    /// The body of this routine.
+    Body(Oid),
+    /// This relation, for which its owner needs the privilege.
+    Relation(Oid),
+}
+
+/// A privilege that a role has, and that something uses as this role.
 #[derive(Debug, Clone)]
 struct Use {
     privileges: Privileges,
-    /// The first body in which it was found.
-    body: Oid,
+    /// What was found first.
+    user: User,
     /// For a table whose row security does not apply to the role, whether it is enabled.
     all_rows: Option<bool>,
 }
@@ -100,8 +111,8 @@ impl Uses {
         search.uses
     }
 
-    /// Returns the privileges on an object that bodies use which run as a declared owner: SECURITY
-    /// DEFINER routines.
+    /// Returns the privileges on an object that are used as a declared owner: by the bodies of
+    /// SECURITY DEFINER routines, and for relations.
     pub(super) fn of_owners(&self, cx: &Context<'_>, object: ObjectId) -> Vec<(Oid, Privileges)> {
         let is_owner = |role: Oid| {
             let role = cx.snapshot.role(role);
@@ -124,7 +135,7 @@ impl Uses {
             let Some(held) = held_on(cx, role.oid, *object, column.as_deref()) else { continue };
             let missing = used.privileges & !held;
             if !missing.is_empty() {
-                lost.extend(effect(cx, role, (*object, column.as_deref()), missing, used.body));
+                lost.extend(effect(cx, role, (*object, column.as_deref()), missing, used.user));
             }
             lost.extend(hidden(cx, role, *object, used));
         }
@@ -151,7 +162,7 @@ fn unasked(cx: &Context<'_>, member: &Role, role: Oid, asker: Asker) -> Option<E
             let view = cx.snapshot.relation(view)?;
             format!("{} {}", view.kind.object_type(), cx.snapshot.relation_sql(view))
         }
-        Asker::Body(routine) => format!("the body of {}", described(cx, routine)),
+        Asker::Body(routine) => described(cx, User::Body(routine)),
     };
     let object = Context::role_object(&role.name);
     Some(Effect {
@@ -174,22 +185,32 @@ fn hidden(cx: &Context<'_>, role: &Role, object: ObjectId, used: &Use) -> Option
     (!commands.is_empty()).then(|| Effect {
         object: (object.object_type, object.identity),
         detail: format!(
-            "No declared policy on table {} would allow role \"{}\" to {}, which the body of {} \
-             may do as this role.",
+            "No declared policy on table {} would allow role \"{}\" to {}, which {} may do as this \
+             role.",
             cx.snapshot.relation_sql(relation),
             printable(&role.name),
             listed(&commands),
-            described(cx, used.body)
+            described(cx, used.user)
         ),
     })
 }
 
-/// Returns a routine in a sentence.
-fn described(cx: &Context<'_>, routine: Oid) -> String {
-    cx.snapshot.routine(routine).map_or_else(
-        || "a routine".to_owned(),
-        |r| format!("{} {}", r.object_type(), cx.snapshot.routine_message(r)),
-    )
+/// Returns what uses a privilege, in a sentence.
+fn described(cx: &Context<'_>, user: User) -> String {
+    let (snapshot, dependencies) = (cx.snapshot, &cx.snapshot.dependencies);
+    match user {
+        User::Body(oid) => {
+            let routine = snapshot.routine(oid).or_else(|| dependencies.routine(oid));
+            let name = |r: &Routine| format!("{} {}", r.object_type(), snapshot.routine_message(r));
+            format!("the body of {}", routine.map_or_else(|| "a routine".to_owned(), name))
+        }
+        User::Relation(oid) => {
+            let relation = snapshot.relation(oid).or_else(|| dependencies.relation(oid));
+            let name =
+                |r: &Relation| format!("{} {}", r.kind.object_type(), snapshot.relation_sql(r));
+            relation.map_or_else(|| "a relation".to_owned(), name)
+        }
+    }
 }
 
 /// Returns the effect that a role loses what a body uses.
@@ -198,7 +219,7 @@ fn effect(
     role: &Role,
     (object, column): (ObjectId, Option<&str>),
     missing: Privileges,
-    body: Oid,
+    user: User,
 ) -> Option<Effect> {
     let snapshot = cx.snapshot;
     let (object, name) = match object {
@@ -222,12 +243,11 @@ fn effect(
         Some(column) => format!("column \"{}\" of {name}", printable(column)),
         None => name,
     };
-    let body = described(cx, body);
+    let user = described(cx, user);
     Some(Effect {
         object: (object.object_type, object.identity),
         detail: format!(
-            "Role \"{}\" would lose {missing} on {name}, which the body of {body} may use as this \
-             role.",
+            "Role \"{}\" would lose {missing} on {name}, which {user} may use as this role.",
             printable(&role.name)
         ),
     })
@@ -332,6 +352,7 @@ impl<'s, 'a> Search<'s, 'a> {
     /// Finds the bodies that run because of what the contract declares.
     fn begin(&mut self) {
         let cx = self.cx;
+        self.owners();
         for (routine, role) in cx.needs().executions() {
             self.runs(routine, role);
         }
@@ -354,6 +375,25 @@ impl<'s, 'a> Search<'s, 'a> {
                     self.asks(role.oid, Asker::View(relation.oid));
                 }
             }
+        }
+    }
+
+    /// Adds what the owners of relations need for them. Clients own nothing by the contract.
+    fn owners(&mut self) {
+        let cx = self.cx;
+        let others = cx.snapshot.dependencies.relations();
+        for relation in cx.snapshot.relations.iter().chain(others) {
+            let (role, user) = (relation.owner, User::Relation(relation.oid));
+            let is_client = cx.clients.iter().any(|client| client.oid == role);
+            if is_client || relation.kind == RelationKind::Sequence || cx.access.is_superuser(role)
+            {
+                continue;
+            }
+            cx.check_interrupts();
+            let found = self.needs.of_owner(relation);
+            self.needed(&found, user);
+            self.reaches(relation.schema, role, user);
+            self.fires(relation.oid, role, Privileges::WRITES);
         }
     }
 
@@ -448,25 +488,26 @@ impl<'s, 'a> Search<'s, 'a> {
 
     /// Looks into the body of a routine that runs as a role.
     fn body(&mut self, routine: Oid, role: Oid) {
+        let user = User::Body(routine);
         let found = self.needs.of_call(routine, role);
-        self.needed(&found, routine);
+        self.needed(&found, user);
         let Some(text) = self.code.texts.get(&routine) else { return };
         let Some(body) = self.body_of(routine) else { return };
         for schema in self.schemas(routine, &body) {
-            self.reaches(schema, role, routine);
+            self.reaches(schema, role, user);
         }
         let (relations, routines) = self.named(&body);
         for relation in relations {
-            self.relation(relation, role, &body.verbs, routine);
+            self.relation(relation, role, &body.verbs, user);
         }
         for called in routines {
-            if self.reaches(called.schema, role, routine) {
-                self.call(called.oid, role, routine);
+            if self.reaches(called.schema, role, user) {
+                self.call(called.oid, role, user);
             }
         }
         // Whether the role has USAGE on the schema of the operator is not known here.
         for function in self.functions_of_operators(&body, text) {
-            self.call(function, role, routine);
+            self.call(function, role, user);
         }
     }
 
@@ -513,25 +554,25 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 
     /// Whether a role can name objects of a schema, which is a use of USAGE.
-    fn reaches(&mut self, schema: Oid, role: Oid, body: Oid) -> bool {
+    fn reaches(&mut self, schema: Oid, role: Oid, user: User) -> bool {
         let Some(found) = self.cx.snapshot.schema(schema) else { return false };
         let usage = of_schema(self.cx.access, role, found) & Privileges::USAGE;
-        self.add(role, (ObjectId::Schema(schema), None), usage, body);
+        self.add(role, (ObjectId::Schema(schema), None), usage, user);
         !usage.is_empty()
     }
 
-    /// Adds the call of a routine by a body.
-    fn call(&mut self, routine: Oid, role: Oid, body: Oid) {
+    /// Adds the call of a routine.
+    fn call(&mut self, routine: Oid, role: Oid, user: User) {
         let Some(found) = self.cx.snapshot.routine(routine) else { return };
         let execute = of_routine(self.cx.access, role, found) & Privileges::EXECUTE;
         if !execute.is_empty() {
-            self.add(role, (ObjectId::Routine(routine), None), execute, body);
+            self.add(role, (ObjectId::Routine(routine), None), execute, user);
             self.runs(routine, role);
         }
     }
 
     /// Adds the access to a relation by a body.
-    fn relation(&mut self, relation: &Relation, role: Oid, verbs: &Verbs, body: Oid) {
+    fn relation(&mut self, relation: &Relation, role: Oid, verbs: &Verbs, user: User) {
         let cx = self.cx;
         let possible = verbs.privileges(relation.kind);
         let whole = cx.access.relation_privileges(role, relation) & possible;
@@ -542,31 +583,31 @@ impl<'s, 'a> Search<'s, 'a> {
             let only = on_column & possible & !whole;
             used |= only;
             let column = Some(column.clone());
-            self.add(role, (ObjectId::Relation(relation.oid), column), only, body);
+            self.add(role, (ObjectId::Relation(relation.oid), column), only, user);
         }
-        if used.is_empty() || !self.reaches(relation.schema, role, body) {
+        if used.is_empty() || !self.reaches(relation.schema, role, user) {
             return;
         }
-        self.add(role, (ObjectId::Relation(relation.oid), None), whole, body);
+        self.add(role, (ObjectId::Relation(relation.oid), None), whole, user);
         self.fires(relation.oid, role, used);
         if relation.kind != RelationKind::Sequence {
             for command in Command::ALL.into_iter().filter(|c| used.contains(c.privilege())) {
                 let found = self.needs.of_command(relation, command, role);
-                self.needed(&found, body);
+                self.needed(&found, user);
             }
         }
     }
 
-    /// Adds what an access by a body needs.
-    fn needed(&mut self, needs: &Needs, body: Oid) {
+    /// Adds what an access needs.
+    fn needed(&mut self, needs: &Needs, user: User) {
         for (routine, role) in needs.executions() {
-            self.call(routine, role, body);
+            self.call(routine, role, user);
         }
         for (relation, role, need) in needs.accesses() {
             let object = ObjectId::Relation(relation);
             let held = held_on(self.cx, role, object, need.column.as_deref()).unwrap_or_default();
             let used = held & need.privileges;
-            self.add(role, (object, need.column.clone()), used, body);
+            self.add(role, (object, need.column.clone()), used, user);
         }
     }
 
@@ -583,7 +624,7 @@ impl<'s, 'a> Search<'s, 'a> {
         role: Oid,
         (object, column): (ObjectId, Option<String>),
         privileges: Privileges,
-        body: Oid,
+        user: User,
     ) {
         if privileges.is_empty() || self.cx.access.is_superuser(role) {
             return;
@@ -591,7 +632,7 @@ impl<'s, 'a> Search<'s, 'a> {
         let all_rows = self.all_rows(role, object);
         let of_role = self.uses.found.entry(role).or_default();
         let known = of_role.entry((role, object, column));
-        let used = known.or_insert(Use { privileges: Privileges::NONE, body, all_rows });
+        let used = known.or_insert(Use { privileges: Privileges::NONE, user, all_rows });
         used.privileges |= privileges;
     }
 }
