@@ -414,6 +414,9 @@ impl<'s, 'a> AccessNeeds<'s, 'a> {
             self.0.relation(relation, Command::Select, acting);
         }
         self.0.operators_of_columns(relation.oid, relation.owner);
+        self.0.parts(Holder::Relation(relation.oid), relation.oid, acting, |kind| {
+            *kind == PartKind::Statistics
+        });
         // REINDEX, ANALYZE and ALTER TABLE evaluate the same expressions as the owner.
         for command in [Command::Insert, Command::Update, Command::Delete] {
             self.0.write(relation.oid, command, acting);
@@ -622,6 +625,7 @@ impl<'a> Context<'a> {
             (PartKind::Generated, _) => format!("generated column {relation}.{name}"),
             (PartKind::Index, _) => format!("index {name} on {relation}"),
             (PartKind::PartitionKey, _) => format!("the partition key of {relation}"),
+            (PartKind::Statistics, _) => format!("statistics {name} on {relation}"),
             (PartKind::TriggerCondition(_), _) => format!("trigger {name} on {relation}"),
             (PartKind::Columns, _) => format!("the column types of {relation}"),
             (PartKind::Type, _) => format!("domain {name}"),
