@@ -27,22 +27,44 @@ impl Planner<'_> {
     #[must_use]
     pub fn restated(&self, snapshot: &Snapshot, before: &[Finding]) -> HashMap<String, Fix> {
         let search = Search::choose(self, snapshot, before);
-        if search.rejected.is_empty() {
+        let kept = kept(&search.chosen);
+        if search.rejected.is_empty() && kept.is_empty() {
             return HashMap::new();
         }
         let why: HashMap<String, &str> =
             search.rejected.iter().map(|r| (r.statement.to_string(), r.why.as_str())).collect();
         let wanted = before.iter().filter(|finding| self.is_wanted(finding));
         let restated = |finding: &Finding| {
-            Some((finding.fingerprint.clone(), Fix::Restated(Parts::of(finding, &why).sql()?)))
+            let kept = kept.get(finding.fingerprint.as_str()).map_or(&[][..], Vec::as_slice);
+            let sql = Parts::of(finding, kept, &why).sql()?;
+            Some((finding.fingerprint.clone(), Fix::Restated(sql)))
         };
         wanted.filter_map(restated).collect()
     }
 }
 
+/// Returns the grants that keep something, by the finding for which they were chosen.
+fn kept(chosen: &[Wanted]) -> HashMap<&str, Vec<&Statement>> {
+    let mut kept: HashMap<&str, Vec<&Statement>> = HashMap::new();
+    for wanted in chosen.iter().filter(|wanted| keeps(&wanted.statement)) {
+        for finding in &wanted.findings {
+            if !finding.fix.statements().contains(&wanted.statement) {
+                kept.entry(&finding.fingerprint).or_default().push(&wanted.statement);
+            }
+        }
+    }
+    kept
+}
+
+fn keeps(statement: &Statement) -> bool {
+    matches!(statement, Statement::Acl(acl) if acl.verb == Verb::Keep)
+}
+
 /// The statements of a fix.
 struct Parts<'a> {
     finding: &'a Finding,
+    /// Whether the plan adds statements.
+    is_longer: bool,
     /// Those that the plan can contain.
     steps: Vec<Statement>,
     /// Those that it only proposes.
@@ -52,9 +74,12 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Divides the fix of a finding by the rejected statements.
-    fn of(finding: &'a Finding, rejected: &HashMap<String, &'a str>) -> Self {
-        let mut all = Self { finding, steps: vec![], proposed: vec![], why: None };
+    /// Divides the fix of a finding by the rejected statements. `kept` are the grants that the
+    /// plan adds to it.
+    fn of(finding: &'a Finding, kept: &[&Statement], rejected: &HashMap<String, &'a str>) -> Self {
+        let steps: Vec<Statement> = kept.iter().copied().cloned().collect();
+        let mut all =
+            Self { finding, is_longer: !steps.is_empty(), steps, proposed: vec![], why: None };
         for statement in finding.fix.statements() {
             if !rejected.contains_key(&statement.to_string()) {
                 all.steps.push(statement.clone());
@@ -78,19 +103,19 @@ impl<'a> Parts<'a> {
         all
     }
 
-    /// Returns the fix; `None` where the plan proposes nothing of it.
+    /// Returns the fix; `None` where it is that of the finding.
     fn sql(self) -> Option<String> {
-        let Self { finding, steps, proposed, why } = self;
-        let why = why?;
+        let Self { finding, is_longer, steps, proposed, why } = self;
         // What keeps a privilege is of no use without the REVOKE.
-        let keeps = |s: &Statement| matches!(s, Statement::Acl(acl) if acl.verb == Verb::Keep);
-        if steps.iter().all(keeps) {
-            return Some(Step::proposal(finding, Some(why)).statement);
+        if why.is_some() && steps.iter().all(keeps) {
+            return Some(Step::proposal(finding, why).statement);
         }
-        let proposed = Finding { fix: Fix::Statements(merged(proposed)), ..finding.clone() };
         let mut lines: Vec<String> = merged(steps).iter().map(ToString::to_string).collect();
-        lines.push(Step::proposal(&proposed, Some(why)).statement);
-        Some(lines.join("\n"))
+        if why.is_some() {
+            let proposed = Finding { fix: Fix::Statements(merged(proposed)), ..finding.clone() };
+            lines.push(Step::proposal(&proposed, why).statement);
+        }
+        (is_longer || why.is_some()).then(|| lines.join("\n"))
     }
 }
 

@@ -5,8 +5,8 @@ use super::simulate::Simulation;
 use super::*;
 use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, Body, BodyName, DefaultAcl, Membership, NameKind, Named, Oid, PUBLIC, Privileges,
-    RelationKind, Snapshot,
+    Acl, AclItem, Body, BodyName, DefaultAcl, Dependencies, Holder, Membership, NameKind, Named,
+    Oid, PUBLIC, Part, PartKind, Privileges, Relation, RelationKind, Snapshot, Use,
 };
 use crate::contract::{Accept, Contract, GuardAction, RoleKind, Severity};
 use crate::finding::Finding;
@@ -580,6 +580,67 @@ fn owner_of_a_definer_keeps_what_its_body_uses_through_public() {
     let revoke = "REVOKE SELECT ON TABLE public.judgments FROM PUBLIC;";
     let at = |wanted: &str| statements(&plan).iter().position(|s| *s == wanted);
     assert!(at(keep).is_some() && at(keep) < at(revoke), "{:#?}", statements(&plan));
+}
+
+/// A materialized view, for which no role is declared to read it, and an index: their owner
+/// refreshes and maintains them through what PUBLIC has.
+#[test]
+fn owner_keeps_what_its_undeclared_relations_use_through_public() {
+    let mut world = World::conforming();
+    world.add_role("refresher");
+    let (owner, schema) = (world.role("refresher").oid, world.schema("public").oid);
+    world.grant_schema("public", owner, Privileges::USAGE);
+    let table = world.relation("public.judgments").oid;
+    let routine = world.routine("get_ceo_metrics");
+    (routine.acl, routine.security_definer) = (None, false);
+    let routine = routine.oid;
+    world.contract.functions.iter_mut().for_each(|f| f.security_definer = None);
+    world.grant("public.judgments", PUBLIC, Privileges::SELECT);
+    let relation = |oid, name: &str, kind| Relation {
+        oid,
+        name: name.into(),
+        schema,
+        owner,
+        kind,
+        acl: Some(vec![]),
+        ..Relation::default()
+    };
+    world.add_relation(relation(9_801, "summary", RelationKind::MaterializedView));
+    world.add_relation(relation(9_802, "cache", RelationKind::Table));
+    let part = |relation, kind, uses| Part {
+        holder: Holder::Relation(relation),
+        kind,
+        name: "part".into(),
+        uses,
+    };
+    let parts = vec![
+        part(9_801, PartKind::Query, vec![Use::Column(table, "id".into())]),
+        part(9_802, PartKind::Statistics, vec![Use::Routine(routine)]),
+    ];
+    world.snapshot.dependencies = Rc::new(Dependencies::new(parts, &[]));
+    let revokes = [
+        "REVOKE SELECT ON TABLE public.judgments FROM PUBLIC;",
+        "REVOKE EXECUTE ON ROUTINE api.get_ceo_metrics() FROM PUBLIC;",
+    ];
+    // An undeclared role: a person decides.
+    let undeclared = plan(&world);
+    let proposal = undeclared.steps.iter().find(|step| step.statement.ends_with(revokes[1]));
+    assert!(
+        proposal.is_some_and(|s| s.is_proposal() && s.statement.contains("table public.cache may")),
+        "{:#?}",
+        statements(&undeclared)
+    );
+    // A declared owner keeps it.
+    world.declare("refresher", RoleKind::Owner);
+    let declared = plan(&world);
+    let keeps = [
+        "GRANT SELECT (id) ON TABLE public.judgments TO refresher;",
+        "GRANT EXECUTE ON ROUTINE api.get_ceo_metrics() TO refresher;",
+    ];
+    for (keep, revoke) in keeps.iter().zip(revokes) {
+        let at = |wanted: &str| statements(&declared).iter().position(|s| *s == wanted);
+        assert!(at(keep).is_some() && at(keep) < at(revoke), "{:#?}", statements(&declared));
+    }
 }
 
 /// USAGE that the contract declares is not granted while it would make undeclared rows reachable.

@@ -35,6 +35,8 @@ pub struct Text {
 pub struct Code {
     /// The texts of routines whose names are looked up when they run.
     pub texts: HashMap<Oid, Text>,
+    /// The schemas and names of these routines: a snapshot does not list all of them.
+    pub names: HashMap<Oid, (Oid, String)>,
     /// The table and the function of each trigger.
     pub triggers: Vec<(Oid, Oid)>,
     /// The operators that users created: function and name.
@@ -67,6 +69,15 @@ struct Use {
     all_rows: Option<bool>,
 }
 
+/// The privileges on an object, or on columns of it, that are used as an owner.
+#[derive(Debug)]
+pub(super) struct OwnerUse {
+    pub role: Oid,
+    pub privileges: Privileges,
+    /// None for the object itself.
+    pub columns: Vec<String>,
+}
+
 /// What asks for the memberships of a role.
 #[derive(Debug, Clone, Copy)]
 enum Asker {
@@ -95,6 +106,8 @@ pub struct Uses {
     memberships: BTreeMap<Oid, Asked>,
     /// The routines whose bodies run because of what the contract declares.
     pub bodies: BTreeSet<Oid>,
+    /// The names of bodies of routines that the snapshot does not list.
+    names: HashMap<Oid, String>,
 }
 
 impl Uses {
@@ -113,16 +126,25 @@ impl Uses {
 
     /// Returns the privileges on an object that are used as a declared owner: by the bodies of
     /// SECURITY DEFINER routines, and for relations.
-    pub(super) fn of_owners(&self, cx: &Context<'_>, object: ObjectId) -> Vec<(Oid, Privileges)> {
+    pub(super) fn of_owners(&self, cx: &Context<'_>, object: ObjectId) -> Vec<OwnerUse> {
         let is_owner = |role: Oid| {
             let role = cx.snapshot.role(role);
             role.is_some_and(|r| cx.contract.kind_of(&r.name) == Some(RoleKind::Owner))
         };
         let owners = self.found.iter().filter(|(role, _)| is_owner(**role));
-        let of_role = |(role, uses): (&Oid, &HashMap<Key, Use>)| {
-            Some((*role, uses.get(&(*role, object, None))?.privileges))
-        };
-        owners.filter_map(of_role).collect()
+        let mut found: BTreeMap<(Oid, bool, Privileges), Vec<String>> = BTreeMap::new();
+        for ((role, _, column), used) in
+            owners.flat_map(|(_, uses)| uses).filter(|(key, _)| key.1 == object)
+        {
+            let columns = found.entry((*role, column.is_some(), used.privileges)).or_default();
+            columns.extend(column.clone());
+        }
+        let of_role =
+            |((role, _, privileges), mut columns): ((Oid, bool, Privileges), Vec<String>)| {
+                columns.sort();
+                OwnerUse { role, privileges, columns }
+            };
+        found.into_iter().map(of_role).collect()
     }
 
     /// Returns the privileges that bodies use and that their roles do not have in a catalog, and
@@ -135,122 +157,148 @@ impl Uses {
             let Some(held) = held_on(cx, role.oid, *object, column.as_deref()) else { continue };
             let missing = used.privileges & !held;
             if !missing.is_empty() {
-                lost.extend(effect(cx, role, (*object, column.as_deref()), missing, used.user));
+                lost.extend(self.effect(
+                    cx,
+                    role,
+                    (*object, column.as_deref()),
+                    (missing, used.user),
+                ));
             }
-            lost.extend(hidden(cx, role, *object, used));
+            lost.extend(self.hidden(cx, role, *object, used));
         }
         for (member, asked) in &self.memberships {
             let Some(member) = cx.snapshot.role(*member) else { continue };
             let still = cx.access.closure(member.oid, Follow::Members);
             let ended = asked.roles.iter().filter(|role| !still.contains(role));
-            lost.extend(ended.filter_map(|role| unasked(cx, member, *role, asked.asker)));
+            lost.extend(ended.filter_map(|role| self.unasked(cx, member, *role, asked.asker)));
         }
         lost.sort_by(|a, b| (&a.object, &a.detail).cmp(&(&b.object, &b.detail)));
         lost
     }
-}
 
-/// Returns the effect that a role is no longer a member of another role.
-fn unasked(cx: &Context<'_>, member: &Role, role: Oid, asker: Asker) -> Option<Effect> {
-    let role = cx.snapshot.role(role)?;
-    let asker = match asker {
-        Asker::PolicyOn(table) => {
-            let table = cx.snapshot.relation(table)?;
-            format!("a policy on table {}", cx.snapshot.relation_sql(table))
-        }
-        Asker::View(view) => {
-            let view = cx.snapshot.relation(view)?;
-            format!("{} {}", view.kind.object_type(), cx.snapshot.relation_sql(view))
-        }
-        Asker::Body(routine) => described(cx, User::Body(routine)),
-    };
-    let object = Context::role_object(&role.name);
-    Some(Effect {
-        object: (object.object_type, object.identity),
-        detail: format!(
-            "Role \"{}\" would no longer be a member of role \"{}\", which {asker} may find out \
-             and depend on.",
-            printable(&member.name),
-            printable(&role.name)
-        ),
-    })
-}
+    /// Returns the effect that a role is no longer a member of another role.
+    fn unasked(&self, cx: &Context<'_>, member: &Role, role: Oid, asker: Asker) -> Option<Effect> {
+        let role = cx.snapshot.role(role)?;
+        let asker = match asker {
+            Asker::PolicyOn(table) => {
+                let table = cx.snapshot.relation(table)?;
+                format!("a policy on table {}", cx.snapshot.relation_sql(table))
+            }
+            Asker::View(view) => {
+                let view = cx.snapshot.relation(view)?;
+                format!("{} {}", view.kind.object_type(), cx.snapshot.relation_sql(view))
+            }
+            Asker::Body(routine) => self.described(cx, User::Body(routine)),
+        };
+        let object = Context::role_object(&role.name);
+        Some(Effect {
+            object: (object.object_type, object.identity),
+            detail: format!(
+                "Role \"{}\" would no longer be a member of role \"{}\", which {asker} may find \
+                 out and depend on.",
+                printable(&member.name),
+                printable(&role.name)
+            ),
+        })
+    }
 
-/// Returns the effect that row security hides the rows of a table that a body uses.
-fn hidden(cx: &Context<'_>, role: &Role, object: ObjectId, used: &Use) -> Option<Effect> {
-    let (ObjectId::Relation(oid), Some(is_enabled)) = (object, used.all_rows) else { return None };
-    let relation = cx.snapshot.relation(oid)?;
-    let commands = effects::hidden_rows(cx, relation, role, is_enabled, used.privileges);
-    let object = cx.relation_object(relation);
-    (!commands.is_empty()).then(|| Effect {
-        object: (object.object_type, object.identity),
-        detail: format!(
-            "No declared policy on table {} would allow role \"{}\" to {}, which {} may do as this \
-             role.",
-            cx.snapshot.relation_sql(relation),
-            printable(&role.name),
-            listed(&commands),
-            described(cx, used.user)
-        ),
-    })
-}
+    /// Returns the effect that row security hides the rows of a table that a body uses.
+    fn hidden(
+        &self,
+        cx: &Context<'_>,
+        role: &Role,
+        object: ObjectId,
+        used: &Use,
+    ) -> Option<Effect> {
+        let (ObjectId::Relation(oid), Some(is_enabled)) = (object, used.all_rows) else {
+            return None;
+        };
+        let relation = cx.snapshot.relation(oid)?;
+        let commands = effects::hidden_rows(cx, relation, role, is_enabled, used.privileges);
+        let object = cx.relation_object(relation);
+        (!commands.is_empty()).then(|| Effect {
+            object: (object.object_type, object.identity),
+            detail: format!(
+                "No declared policy on table {} would allow role \"{}\" to {}, which {} may do as \
+                 this role.",
+                cx.snapshot.relation_sql(relation),
+                printable(&role.name),
+                listed(&commands),
+                self.described(cx, used.user)
+            ),
+        })
+    }
 
-/// Returns what uses a privilege, in a sentence.
-fn described(cx: &Context<'_>, user: User) -> String {
-    let (snapshot, dependencies) = (cx.snapshot, &cx.snapshot.dependencies);
-    match user {
-        User::Body(oid) => {
-            let routine = snapshot.routine(oid).or_else(|| dependencies.routine(oid));
-            let name = |r: &Routine| format!("{} {}", r.object_type(), snapshot.routine_message(r));
-            format!("the body of {}", routine.map_or_else(|| "a routine".to_owned(), name))
-        }
-        User::Relation(oid) => {
-            let relation = snapshot.relation(oid).or_else(|| dependencies.relation(oid));
-            let name =
-                |r: &Relation| format!("{} {}", r.kind.object_type(), snapshot.relation_sql(r));
-            relation.map_or_else(|| "a relation".to_owned(), name)
+    /// Returns what uses a privilege, in a sentence.
+    fn described(&self, cx: &Context<'_>, user: User) -> String {
+        let (snapshot, dependencies) = (cx.snapshot, &cx.snapshot.dependencies);
+        match user {
+            User::Body(oid) => {
+                let routine = snapshot.routine(oid).or_else(|| dependencies.routine(oid));
+                let name =
+                    |r: &Routine| format!("{} {}", r.object_type(), snapshot.routine_message(r));
+                format!(
+                    "the body of {}",
+                    routine
+                        .map(name)
+                        .or_else(|| self.names.get(&oid).cloned())
+                        .unwrap_or_else(|| "a routine".to_owned())
+                )
+            }
+            User::Relation(oid) => {
+                let relation = snapshot.relation(oid).or_else(|| dependencies.relation(oid));
+                let name =
+                    |r: &Relation| format!("{} {}", r.kind.object_type(), snapshot.relation_sql(r));
+                relation.map_or_else(|| "a relation".to_owned(), name)
+            }
         }
     }
-}
 
-/// Returns the effect that a role loses what a body uses.
-fn effect(
-    cx: &Context<'_>,
-    role: &Role,
-    (object, column): (ObjectId, Option<&str>),
-    missing: Privileges,
-    user: User,
-) -> Option<Effect> {
-    let snapshot = cx.snapshot;
-    let (object, name) = match object {
-        ObjectId::Relation(oid) => {
-            let relation = snapshot.relation(oid)?;
-            let kind = relation.kind.object_type();
-            (cx.relation_object(relation), format!("{kind} {}", snapshot.relation_sql(relation)))
-        }
-        ObjectId::Routine(oid) => {
-            let routine = snapshot.routine(oid)?;
-            let kind = routine.object_type();
-            (cx.routine_object(routine), format!("{kind} {}", snapshot.routine_message(routine)))
-        }
-        ObjectId::Schema(oid) => {
-            let name = &snapshot.schema(oid)?.name;
-            (Context::schema_object(name), format!("schema {}", safe_ident(name)))
-        }
-        _ => return None,
-    };
-    let name = match column {
-        Some(column) => format!("column \"{}\" of {name}", printable(column)),
-        None => name,
-    };
-    let user = described(cx, user);
-    Some(Effect {
-        object: (object.object_type, object.identity),
-        detail: format!(
-            "Role \"{}\" would lose {missing} on {name}, which {user} may use as this role.",
-            printable(&role.name)
-        ),
-    })
+    /// Returns the effect that a role loses what a body uses.
+    fn effect(
+        &self,
+        cx: &Context<'_>,
+        role: &Role,
+        (object, column): (ObjectId, Option<&str>),
+        (missing, user): (Privileges, User),
+    ) -> Option<Effect> {
+        let snapshot = cx.snapshot;
+        let (object, name) = match object {
+            ObjectId::Relation(oid) => {
+                let relation = snapshot.relation(oid)?;
+                let kind = relation.kind.object_type();
+                (
+                    cx.relation_object(relation),
+                    format!("{kind} {}", snapshot.relation_sql(relation)),
+                )
+            }
+            ObjectId::Routine(oid) => {
+                let routine = snapshot.routine(oid)?;
+                let kind = routine.object_type();
+                (
+                    cx.routine_object(routine),
+                    format!("{kind} {}", snapshot.routine_message(routine)),
+                )
+            }
+            ObjectId::Schema(oid) => {
+                let name = &snapshot.schema(oid)?.name;
+                (Context::schema_object(name), format!("schema {}", safe_ident(name)))
+            }
+            _ => return None,
+        };
+        let name = match column {
+            Some(column) => format!("column \"{}\" of {name}", printable(column)),
+            None => name,
+        };
+        let user = self.described(cx, user);
+        Some(Effect {
+            object: (object.object_type, object.identity),
+            detail: format!(
+                "Role \"{}\" would lose {missing} on {name}, which {user} may use as this role.",
+                printable(&role.name)
+            ),
+        })
+    }
 }
 
 /// Returns the privileges of a role on an object or a column; `None` where there is none.
@@ -493,6 +541,7 @@ impl<'s, 'a> Search<'s, 'a> {
         self.needed(&found, user);
         let Some(text) = self.code.texts.get(&routine) else { return };
         let Some(body) = self.body_of(routine) else { return };
+        self.name(routine);
         for schema in self.schemas(routine, &body) {
             self.reaches(schema, role, user);
         }
@@ -508,6 +557,18 @@ impl<'s, 'a> Search<'s, 'a> {
         // Whether the role has USAGE on the schema of the operator is not known here.
         for function in self.functions_of_operators(&body, text) {
             self.call(function, role, user);
+        }
+    }
+
+    /// Keeps the name of a routine that the snapshot does not list.
+    fn name(&mut self, routine: Oid) {
+        let (snapshot, code) = (self.cx.snapshot, self.code);
+        if snapshot.routine(routine).is_none()
+            && let Some((schema, name)) = code.names.get(&routine)
+        {
+            let schema = safe_ident(snapshot.schema_name(*schema));
+            let name = format!("function {schema}.{}", safe_ident(name));
+            self.uses.names.insert(routine, name);
         }
     }
 
