@@ -9,12 +9,14 @@ use dragonfly_core::access::Access;
 use dragonfly_core::catalog::Snapshot;
 use dragonfly_core::contract::{Contract, Severity};
 use dragonfly_core::finding::Finding;
+use dragonfly_core::plan::Planner;
 use dragonfly_core::report::shared_causes;
 use dragonfly_core::rule::{Area, Rule};
 use dragonfly_core::rules::{
     self, Context, RULES, default_privileges, object_ownership, schema_create,
     security_definer_search_path as search_path,
 };
+use pgrx::pg_sys;
 use std::collections::HashSet;
 
 /// The rules of which unsafe search_paths can be consequences.
@@ -52,7 +54,8 @@ pub fn with_findings<T>(work: impl FnOnce(&Context<'_>, &[Finding], &State) -> T
     let Installation { state, own, contract } = Installation::now();
     under(&contract, &state, &own, |cx| {
         let current = Current::read(&state, &own, Freshness::Fresh);
-        let found = visible(cx, &RULES, &current, false);
+        let mut found = visible(cx, &RULES, &current, false);
+        restate(cx, &mut found, (&state, &current));
         work(cx, &reported(cx, found, &current), &state)
     })
 }
@@ -77,9 +80,15 @@ pub fn reported_in(
 
 /// Returns the findings under a contract as the audit would report them. It need not be the
 /// contract in force.
-pub fn reported_under(contract: &Contract, state: &State, own: &Own) -> Vec<Finding> {
+pub fn reported_under(contract: &Contract, state: &State, own: &Own, fixes: Fixes) -> Vec<Finding> {
     let current = Current::read(state, own, Freshness::Fresh);
-    under(contract, state, own, |cx| reported(cx, visible(cx, &RULES, &current, false), &current))
+    under(contract, state, own, |cx| {
+        let mut found = visible(cx, &RULES, &current, false);
+        if fixes == Fixes::OfPlan {
+            restate(cx, &mut found, (state, &current));
+        }
+        reported(cx, found, &current)
+    })
 }
 
 /// Returns findings as the audit reports them: those that have one cause are one.
@@ -177,6 +186,15 @@ pub fn with_unexempt<T>(
     })
 }
 
+/// What the fixes of findings say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fixes {
+    /// What the rules say, where the fixes are not shown.
+    OfRules,
+    /// What the plan says: see [`Planner::restated`].
+    OfPlan,
+}
+
 /// The findings of an audit that are wanted.
 pub struct Filter {
     /// Findings of these rules.
@@ -250,20 +268,47 @@ impl Filter {
 
 /// Returns the findings that a filter includes, ordered by severity (the highest first), rule (in
 /// the order of the contract's sections) and object. Those that have one cause are one.
-pub fn findings(filter: &Filter) -> Vec<Finding> {
+pub fn findings(filter: &Filter, fixes: Fixes) -> Vec<Finding> {
     let Installation { state, own, contract } = Installation::now();
     under(&contract, &state, &own, |cx| {
         filter.check_schemas(cx.contract, cx.snapshot);
         let current = Current::read(&state, &own, Freshness::Fresh);
         let mut found = visible(cx, &filter.rules, &current, filter.exempted);
         found.retain(|finding| filter.wants(finding));
+        if fixes == Fixes::OfPlan {
+            restate(cx, &mut found, (&state, &current));
+        }
         reported(cx, found, &current)
     })
 }
 
+/// Replaces the fixes of which the plan only proposes something by what the plan says. It is the
+/// plan of a superuser, so that a fix does not depend on the caller.
+fn restate(cx: &Context<'_>, found: &mut [Finding], (state, current): (&State, &Current<'_>)) {
+    let planner = Planner {
+        contract: cx.contract,
+        audit: &|snapshot| visible_in(cx.contract, snapshot, current),
+        wants: &|_| true,
+        policy_sql: &|_| None,
+        code: &|| catalog::code(state),
+        runner: pg_sys::BOOTSTRAP_SUPERUSERID,
+        interrupts: &interrupts,
+    };
+    if !found.iter().any(|finding| planner.may_propose(finding)) {
+        return;
+    }
+    let all = visible(cx, &RULES, current, false);
+    let mut restated = planner.restated(cx.snapshot, &all);
+    for finding in found {
+        if let Some(fix) = restated.remove(&finding.fingerprint) {
+            finding.fix = fix;
+        }
+    }
+}
+
 /// Returns the findings of some rules under the contract in force, exempt ones omitted.
 pub fn findings_of(rules: &[&'static Rule]) -> Vec<Finding> {
-    findings(&Filter::new(rules.to_vec(), Severity::Info))
+    findings(&Filter::new(rules.to_vec(), Severity::Info), Fixes::OfRules)
 }
 
 fn all(cx: &Context<'_>, rules: &[&'static Rule]) -> Vec<Finding> {

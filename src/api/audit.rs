@@ -1,7 +1,7 @@
 //! The SQL functions of the audit: the findings as rows or as one error, and the list of rules.
 
 use super::argument;
-use crate::audit::{self, Filter, with_context};
+use crate::audit::{self, Filter, Fixes, with_context};
 use crate::catalog;
 use crate::pg::call::{Call, Value, sql_function};
 use crate::pg::report::{Report, unknown_argument};
@@ -64,7 +64,7 @@ pub fn lines<'f>(findings: impl ExactSizeIterator<Item = &'f Finding>, limit: us
 }
 
 fn rows(call: Call, filter: &Filter) -> pg_sys::Datum {
-    call.table(audit::findings(filter).into_iter().map(row))
+    call.table(audit::findings(filter, Fixes::OfPlan).into_iter().map(row))
 }
 
 sql_function!(
@@ -116,7 +116,7 @@ sql_function!(
 fn assert_security(call: Call) -> pg_sys::Datum {
     let min_severity = severity(&argument::text(call, 0, "min_severity"));
     reject_empty_contract();
-    let found = audit::findings(&Filter::new(RULES.to_vec(), min_severity));
+    let found = audit::findings(&Filter::new(RULES.to_vec(), min_severity), Fixes::OfRules);
     if !found.is_empty() {
         let (findings, them) =
             if found.len() == 1 { ("finding", "it") } else { ("findings", "them") };

@@ -4,7 +4,7 @@
 use super::argument;
 use super::audit::row;
 use super::permission;
-use crate::audit;
+use crate::audit::{self, Fixes};
 use crate::catalog::Own;
 use crate::pg::call::{Call, Value, json_datum, sql_function, texts};
 use crate::pg::heap::{State, interrupts};
@@ -191,7 +191,7 @@ fn put_into_force(
     let earlier = history.past.last().and_then(|p| p.contract.as_ref());
     history.add(document, note.as_deref());
     let found = |contract: &Contract| -> HashSet<String> {
-        audit::reported_under(contract, &history.state, &history.own)
+        audit::reported_under(contract, &history.state, &history.own, Fixes::OfPlan)
             .into_iter()
             .map(|f| f.fingerprint)
             .collect()
@@ -307,6 +307,6 @@ sql_function!(
 fn audit_contract(call: Call) -> pg_sys::Datum {
     let contract = valid(&argument::required(call.json_text(0), "contract"));
     let state = State::now();
-    let findings = audit::reported_under(&contract, &state, &Own::find(&state));
+    let findings = audit::reported_under(&contract, &state, &Own::find(&state), Fixes::OfRules);
     call.table(findings.into_iter().map(row))
 }

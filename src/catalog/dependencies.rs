@@ -39,6 +39,7 @@ impl Edge {
             | oids::PG_CONSTRAINT
             | oids::PG_ATTRDEF
             | oids::PG_PROC
+            | oids::PG_STATISTIC_EXT
             | oids::PG_TRIGGER => true,
             // An index, a partition key; a column of a type; a partition of a table.
             oids::PG_CLASS => match self.to.0 {
@@ -122,7 +123,8 @@ fn by_user(edges: &[Edge]) -> impl Iterator<Item = &[Edge]> {
 /// Whether a part, of which these are all rows, uses nothing but the relation that it belongs to:
 /// most policies, constraints and defaults.
 fn is_about_own_relation(edges: &[Edge]) -> bool {
-    let of_relation = [oids::PG_POLICY, oids::PG_CONSTRAINT, oids::PG_ATTRDEF];
+    let of_relation =
+        [oids::PG_POLICY, oids::PG_CONSTRAINT, oids::PG_ATTRDEF, oids::PG_STATISTIC_EXT];
     let relation = |edge: &Edge| (edge.to.0, edge.to.1);
     edges.iter().all(|edge| {
         of_relation.contains(&edge.from.0)
@@ -184,6 +186,7 @@ impl InfoReader {
                 (oids::CONSTRAINT_BY_OID, "conrelid", Some("conname"), Some("contype"))
             }
             oids::PG_ATTRDEF => (oids::ATTRDEF_BY_OID, "adrelid", None, Some("adnum")),
+            oids::PG_STATISTIC_EXT => (oids::STATISTICS_BY_OID, "stxrelid", Some("stxname"), None),
             _ => (oids::TRIGGER_BY_OID, "tgrelid", Some("tgname"), Some("tgtype")),
         };
         let table = Table::open(by.catalog);
@@ -244,8 +247,14 @@ impl InfoReader {
 }
 
 /// The catalogs of parts.
-const CATALOGS: [Oid; 5] =
-    [oids::PG_POLICY, oids::PG_REWRITE, oids::PG_CONSTRAINT, oids::PG_ATTRDEF, oids::PG_TRIGGER];
+const CATALOGS: [Oid; 6] = [
+    oids::PG_POLICY,
+    oids::PG_REWRITE,
+    oids::PG_CONSTRAINT,
+    oids::PG_ATTRDEF,
+    oids::PG_STATISTIC_EXT,
+    oids::PG_TRIGGER,
+];
 
 /// Whether a row of a catalog is a part of an object, or an object itself, that may use others: its
 /// body, its query or its conditions.
@@ -416,6 +425,7 @@ fn containers(state: &State, infos: &Infos, edge: Edge, object: (Oid, Oid)) -> V
         oids::PG_POLICY
         | oids::PG_REWRITE
         | oids::PG_ATTRDEF
+        | oids::PG_STATISTIC_EXT
         | oids::PG_TRIGGER
         | oids::PG_CONSTRAINT => {
             let info = infos.get(state, class, oid);
@@ -681,6 +691,7 @@ impl Assembler<'_> {
             oids::PG_REWRITE => self.rule(oid, edges, found),
             oids::PG_CONSTRAINT => self.constraint(oid, edges, found),
             oids::PG_ATTRDEF => self.default(oid, edges, found),
+            oids::PG_STATISTIC_EXT => self.statistics(oid, edges, found),
             oids::PG_TRIGGER => self.trigger(oid, edges, found),
             oids::PG_CLASS => self.relation(oid, edges, found),
             oids::PG_PROC => self.routine(oid, edges, found),
@@ -742,6 +753,13 @@ impl Assembler<'_> {
         let Some((name, is_generated)) = column else { return };
         let kind = if is_generated { PartKind::Generated } else { PartKind::Default };
         let holder = Holder::Relation(info.on);
+        found.parts.push((Part { holder, kind, name, uses }, holder));
+    }
+
+    fn statistics(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        let Some(info) = self.infos.get(self.state, oids::PG_STATISTIC_EXT, oid) else { return };
+        let uses = self.uses(edges, info.on, None);
+        let (holder, kind, name) = (Holder::Relation(info.on), PartKind::Statistics, info.name);
         found.parts.push((Part { holder, kind, name, uses }, holder));
     }
 

@@ -66,6 +66,7 @@ pub const PG_SHDEPEND: Oid = 1214;
 pub const PG_SHDEPEND_REFERENCE_INDEX: Oid = 1233;
 pub const PG_TABLESPACE: Oid = 1213;
 pub const PG_STATISTIC_EXT: Oid = 3381;
+pub const PG_STATISTIC_EXT_OID_INDEX: Oid = 3380;
 pub const PG_STATISTIC_EXT_RELID_INDEX: Oid = 3379;
 pub const PG_TRIGGER: Oid = 2620;
 pub const PG_TRIGGER_OID_INDEX: Oid = 2702;
@@ -88,4 +89,6 @@ pub const CONSTRAINT_BY_OID: ByOid =
 pub const OPERATOR_BY_OID: ByOid = ByOid { catalog: PG_OPERATOR, index: PG_OPERATOR_OID_INDEX };
 pub const POLICY_BY_OID: ByOid = ByOid { catalog: PG_POLICY, index: PG_POLICY_OID_INDEX };
 pub const REWRITE_BY_OID: ByOid = ByOid { catalog: PG_REWRITE, index: PG_REWRITE_OID_INDEX };
+pub const STATISTICS_BY_OID: ByOid =
+    ByOid { catalog: PG_STATISTIC_EXT, index: PG_STATISTIC_EXT_OID_INDEX };
 pub const TRIGGER_BY_OID: ByOid = ByOid { catalog: PG_TRIGGER, index: PG_TRIGGER_OID_INDEX };

@@ -15,9 +15,10 @@ pub fn code(state: &State) -> Code {
     let mut code = Code { triggers: triggers(state), ..Code::default() };
     let languages = bodies::languages(state);
     let table = Table::open(oids::PG_PROC);
-    let (oid, schema, language, text, parsed) = (
+    let (oid, schema, name, language, text, parsed) = (
         table.column("oid"),
         table.column("pronamespace"),
+        table.column("proname"),
         table.column("prolang"),
         table.column("prosrc"),
         table.column("prosqlbody"),
@@ -34,6 +35,7 @@ pub fn code(state: &State) -> Code {
             && let Some(source) = row.text(text)
         {
             code.texts.insert(row.oid(oid), Text { language: *language, source });
+            code.names.insert(row.oid(oid), (row.oid(schema), row.name(name)));
         }
     });
     let table = Table::open(oids::PG_OPERATOR);

@@ -163,7 +163,7 @@ impl Ended<'_> {
     fn warning(&self) -> Option<Warning> {
         let Self { exemption, findings, earlier } = self;
         let finding = findings.first()?;
-        let (object_type, object) = (finding.object.object_type, &finding.object.identity);
+        let (object_type, object) = (finding.object.type_in_message(), &finding.object.identity);
         let message = format!(
             "exemption {} of rule {} on {} no longer applies",
             exemption.id,

@@ -2,7 +2,7 @@
 //! which is checked.
 
 use dragonfly_tests::mutate::{PREPARATION, Random, mutation};
-use dragonfly_tests::{Cluster, ServerError, attempt, column};
+use dragonfly_tests::{Cluster, SUPERUSER, ServerError, attempt, column};
 use postgres::Client;
 
 // Without "by default", because after a REVOKE there is an ACL.
@@ -847,14 +847,24 @@ fn revoke_of_what_a_body_uses_is_a_proposal() {
                    WHERE statement LIKE '%REVOKE%public.norm%'";
     let grant = "GRANT EXECUTE ON ROUTINE public.norm(pg_catalog.text) TO service_role;";
     let revoke = "REVOKE EXECUTE ON ROUTINE public.norm(pg_catalog.text) FROM PUBLIC;";
-    assert_eq!(
-        column(&mut client, of_norm),
-        [format!(
-            "-- These statements have another effect:\n\
-             -- Role \"anon\" would lose EXECUTE on function public.norm(text), which the body of \
-             function api.clean(text) may use as this role.\n-- {grant}\n-- {revoke}"
-        )]
+    let proposal = format!(
+        "-- These statements have another effect:\n\
+         -- Role \"anon\" would lose EXECUTE on function public.norm(text), which the body of \
+         function api.clean(text) may use as this role.\n-- {grant}\n-- {revoke}"
     );
+    assert_eq!(column(&mut client, of_norm), [proposal.as_str()]);
+    // The audit says the same to every role.
+    let fix = "SELECT fix FROM ops.audit_security(rules => '{routine_executable_by_public}') WHERE \
+               object LIKE 'public.norm(%'";
+    for role in ["service_role", "postgres", SUPERUSER] {
+        client.batch_execute(&format!("SET ROLE {role}")).unwrap();
+        assert_eq!(column(&mut client, fix), [proposal.as_str()], "{role}");
+    }
+    let of_area = fix.replace(
+        "ops.audit_security(rules => '{routine_executable_by_public}')",
+        "ops.audit_functions()",
+    );
+    assert_eq!(column(&mut client, &of_area), [proposal.as_str()]);
     client.batch_execute("SELECT * FROM ops.apply_golden_sql(false)").unwrap();
     client.batch_execute("SET ROLE anon; SELECT api.clean('A'); RESET ROLE").unwrap();
     client
@@ -863,6 +873,7 @@ fn revoke_of_what_a_body_uses_is_a_proposal() {
         )
         .unwrap();
     assert_eq!(column(&mut client, of_norm), [revoke]);
+    assert_eq!(column(&mut client, fix), [format!("{grant}\n{revoke}")]);
 }
 
 /// A declared GRANT that would let a client call a function through its membership, which the

@@ -130,7 +130,12 @@ fn declares(contract: &Value, attempt: &Attempt) -> bool {
             || column.is_some_and(|column| names(columns, column))
             || names(&object["execute"], &attempt.role)
     };
-    ["tables", "views", "sequences", "functions"]
+    // A function and a view may have the same name.
+    let kinds: &[&str] = match attempt.privilege.as_str() {
+        "EXECUTE" => &["functions"],
+        _ => &["tables", "views", "sequences"],
+    };
+    kinds
         .iter()
         .flat_map(|kind| contract[kind].as_array().into_iter().flatten())
         .filter(|object| object["schema"] == schema && object["name"] == name)

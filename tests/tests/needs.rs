@@ -1,7 +1,7 @@
 //! What policies, views, constraints and defaults call and read belongs to the declared access:
 //! inference, audit, plan and guard leave it working.
 
-use dragonfly_tests::{Cluster, attempt, column};
+use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
 
 /// A small application. EXECUTE on all functions is that of PUBLIC, by default.
@@ -597,4 +597,70 @@ fn command_that_removes_the_reason_of_a_privilege_warns() {
     let result = all.iter().try_for_each(|sql| attempt(&mut client, sql));
     assert_eq!(result.unwrap_err().code, "0LP01");
     attempt(&mut client, "ROLLBACK").unwrap();
+}
+
+/// Objects of an owner that no role is declared to use, and the functions and the table of another
+/// owner that they need.
+const OBJECTS_OF_AN_OWNER: &str = "
+    CREATE ROLE makers; CREATE ROLE keeper; CREATE ROLE visitor;
+    CREATE ROLE entrance LOGIN NOINHERIT; GRANT visitor TO entrance;
+    CREATE SCHEMA s; GRANT USAGE, CREATE ON SCHEMA s TO makers, keeper;
+    GRANT USAGE ON SCHEMA s TO visitor;
+    SET ROLE makers;
+    CREATE TABLE s.base (x int); GRANT SELECT ON s.base TO PUBLIC;
+    CREATE FUNCTION s.inner_one(int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+      AS 'BEGIN RETURN $1; END';
+    CREATE FUNCTION s.one(int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+      AS 'BEGIN RETURN s.inner_one($1); END';
+    CREATE FUNCTION s.is_one(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE
+      AS 'BEGIN RETURN true; END';
+    CREATE FUNCTION s.of_index(int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+      AS 'BEGIN RETURN $1; END';
+    CREATE FUNCTION s.of_statistics(int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+      AS 'BEGIN RETURN $1; END';
+    CREATE FUNCTION s.of_trigger(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+    CREATE FUNCTION s.of_view(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+    RESET ROLE; SET ROLE keeper;
+    CREATE FUNCTION s.fill() RETURNS trigger LANGUAGE plpgsql
+      AS 'BEGIN NEW.t := s.of_trigger(NEW.x); RETURN NEW; END';
+    CREATE TABLE s.own (x int CHECK (s.is_one(x)), t int,
+      g int GENERATED ALWAYS AS (s.one(x)) STORED);
+    CREATE INDEX ON s.own (s.of_index(x));
+    CREATE STATISTICS s.of_own ON (s.of_statistics(x)), x FROM s.own;
+    CREATE TRIGGER fill BEFORE INSERT ON s.own FOR EACH ROW EXECUTE FUNCTION s.fill();
+    CREATE VIEW s.shown AS SELECT s.of_view(x) AS x FROM s.base;
+    CREATE MATERIALIZED VIEW s.stored AS SELECT x FROM s.base;
+    RESET ROLE; CREATE EXTENSION dragonfly_guard;";
+
+#[test]
+fn owner_can_use_its_undeclared_objects_after_the_plan() {
+    for mode in ["strict", "as_is"] {
+        let cluster = Cluster::start();
+        let mut client = cluster.connect("postgres", SUPERUSER);
+        client.batch_execute(OBJECTS_OF_AN_OWNER).unwrap();
+        let contract = format!(
+            "SELECT ops.load_contract(jsonb_set(ops.infer_contract('{{s}}', '{mode}'), \
+             '{{version}}', '\"1.0.1\"'))"
+        );
+        client.batch_execute(&contract).unwrap();
+        // The audit says that the grants belong to the REVOKE.
+        let fix = "SELECT fix FROM ops.audit_security() WHERE object = 's.of_statistics(integer)'";
+        let fix = column(&mut client, fix);
+        assert!(fix[0].contains("TO keeper") || fix[0].contains(", keeper"), "{mode}: {fix:?}");
+        client.batch_execute("SELECT FROM ops.apply_golden_sql(dry_run => false)").unwrap();
+        let revoked = "SELECT has_function_privilege('entrance', 's.inner_one(int)', 'EXECUTE')
+                       OR has_table_privilege('entrance', 's.base', 'SELECT')";
+        assert!(!client.query_one(revoked, &[]).unwrap().get::<_, bool>(0), "{mode}");
+        client
+            .batch_execute(
+                "SET ROLE keeper; INSERT INTO s.own VALUES (1); SELECT FROM s.shown;
+                 REFRESH MATERIALIZED VIEW s.stored",
+            )
+            .unwrap_or_else(|error| panic!("{mode}: {error:?}"));
+        for statement in ["ANALYZE s.own", "REINDEX TABLE s.own"] {
+            client
+                .batch_execute(statement)
+                .unwrap_or_else(|e| panic!("{mode}: {statement}: {e:?}"));
+        }
+    }
 }

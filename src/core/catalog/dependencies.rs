@@ -34,6 +34,8 @@ pub enum PartKind {
     Index,
     /// The partition key.
     PartitionKey,
+    /// The expressions of extended statistics, which ANALYZE evaluates as the owner of the table.
+    Statistics,
     /// The WHEN condition of a trigger for some commands.
     TriggerCondition(Vec<Command>),
     /// The types of the columns of a relation, as far as they use something.

@@ -31,3 +31,14 @@ pub struct Object {
     /// The identity that survives a rename. It is not part of a finding's fingerprint.
     pub id: ObjectId,
 }
+
+impl Object {
+    /// Returns the object type as a message names it.
+    #[must_use]
+    pub fn type_in_message(&self) -> &'static str {
+        match self.object_type {
+            "default acl" => "default privileges",
+            object_type => object_type,
+        }
+    }
+}

@@ -34,6 +34,9 @@ pub enum Fix {
         /// What can go wrong, as a clause.
         risk: String,
     },
+    /// SQL as the plan has it: the statements that it contains, and as a comment, with the reason,
+    /// those that it only proposes.
+    Restated(String),
     /// No fix is known.
     #[default]
     Unknown,
@@ -72,14 +75,16 @@ impl Fix {
             Self::OutsideTransaction(_)
             | Self::Proposal(_)
             | Self::Risky { .. }
+            | Self::Restated(_)
             | Self::Unknown => &[],
         }
     }
 
-    /// Returns complete SQL; `None` where a person has to decide.
+    /// Returns complete SQL, in which a comment contains what the plan only proposes; `None` where
+    /// a person has to decide.
     #[must_use]
     pub fn sql(&self) -> Option<String> {
-        if let Self::OutsideTransaction(sql) = self {
+        if let Self::OutsideTransaction(sql) | Self::Restated(sql) = self {
             return Some(sql.clone());
         }
         let statements = self.statements();
@@ -98,7 +103,10 @@ impl Fix {
                     }
                 }
             }
-            (Self::Proposal(all), Self::Proposal(more)) if *all != more => {
+            (Self::Proposal(all), Self::Proposal(more))
+            | (Self::Restated(all), Self::Restated(more))
+                if *all != more =>
+            {
                 *all += "\n";
                 *all += &more;
             }

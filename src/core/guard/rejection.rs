@@ -456,7 +456,7 @@ impl Rejection {
             message: format!(
                 "{tag} violates the security contract: {} on {} {}",
                 rule.id,
-                object.object_type,
+                object.type_in_message(),
                 printable(&object.identity)
             ),
             problem: finding.detail.clone(),

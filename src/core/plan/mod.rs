@@ -5,6 +5,7 @@ pub mod effects;
 mod guarded;
 mod mentioned;
 mod order;
+mod restated;
 mod rights;
 mod search;
 mod simulate;

@@ -7,12 +7,12 @@ use super::order::{Wanted, in_order, phase, sort};
 use super::rights::Rights;
 use super::simulate::Simulation;
 use super::undo::PolicySql;
-use super::uses::{Code, Uses};
+use super::uses::{Code, OwnerUse, Uses};
 use crate::access::Access;
-use crate::catalog::{Acl, ObjectId, ObjectKind, Oid, PUBLIC, Privileges, Snapshot};
+use crate::catalog::{Acl, ObjectId, ObjectKind, Oid, PUBLIC, Snapshot};
 use crate::contract::{Contract, GuardAction, Severity};
 use crate::finding::{About, Finding};
-use crate::fix::{AclStatement, Change, Grantee, Statement, Verb};
+use crate::fix::{AclStatement, Change, Grantee, Securable, Statement, Verb};
 use crate::rules::Context;
 use std::collections::{HashMap, HashSet};
 
@@ -122,6 +122,18 @@ impl<'a> Search<'a> {
         snapshot: &'a Snapshot,
         before: &'a [Finding],
     ) -> Self {
+        let mut search = Self::choose(planner, snapshot, before);
+        search.remove_ineffective();
+        search.remove_unnecessary();
+        search
+    }
+
+    /// Returns the result with statements that are not needed.
+    pub(super) fn choose(
+        planner: &'a Planner<'a>,
+        snapshot: &'a Snapshot,
+        before: &'a [Finding],
+    ) -> Self {
         let state = State { snapshot: snapshot.clone(), found: before.to_vec() };
         let has_fixes = |f: &Finding| planner.is_wanted(f) && !f.fix.statements().is_empty();
         let uses =
@@ -132,12 +144,9 @@ impl<'a> Search<'a> {
         loop {
             search.extend();
             if !search.reject() {
-                break;
+                return search;
             }
         }
-        search.remove_ineffective();
-        search.remove_unnecessary();
-        search
     }
 
     /// Chooses the fixes of all findings, and of the findings that the fixes add. Ends because each
@@ -191,8 +200,8 @@ impl<'a> Search<'a> {
         fresh
     }
 
-    /// Returns the grants that keep what the bodies of an owner use and have through PUBLIC only,
-    /// for a statement that revokes it from PUBLIC. The contract restricts an owner nowhere.
+    /// Returns the grants that keep what an owner uses and has through PUBLIC only, for a statement
+    /// that revokes it from PUBLIC. The contract restricts an owner nowhere.
     fn kept(&self, cx: &Context<'_>, statement: &Statement) -> Vec<Statement> {
         let Statement::Acl(revoke) = statement else { return vec![] };
         let is_from_public = revoke.grantees.iter().any(|grantee| grantee.oid == PUBLIC);
@@ -200,14 +209,15 @@ impl<'a> Search<'a> {
             return vec![];
         }
         let acl = acl_on(cx.snapshot, revoke.on.id).unwrap_or_default();
-        let grant = |(role, used): (Oid, Privileges)| {
-            let lost = used & revoke.privileges & !cx.access.granted(role, &acl);
+        let grant = |OwnerUse { role, privileges, columns }: OwnerUse| {
+            let lost = privileges & revoke.privileges & !cx.access.granted(role, &acl);
             let grantee = Grantee { oid: role, sql: cx.snapshot.grantee(role) };
+            let on = Securable { columns, ..revoke.on.clone() };
             (!lost.is_empty()).then(|| {
                 Statement::Acl(AclStatement {
                     verb: Verb::Keep,
                     privileges: lost,
-                    on: revoke.on.clone(),
+                    on,
                     grantees: vec![grantee],
                     cascade: false,
                     then: vec![],

@@ -59,7 +59,9 @@ impl Step {
     /// the statements of the fix are not in the plan.
     pub(super) fn proposal(finding: &Finding, why: Option<&str>) -> Self {
         let (text, risk) = match &finding.fix {
-            Fix::Proposal(text) | Fix::OutsideTransaction(text) => (text.clone(), None),
+            Fix::Proposal(text) | Fix::OutsideTransaction(text) | Fix::Restated(text) => {
+                (text.clone(), None)
+            }
             Fix::Risky { proposal, risk } => (proposal.clone(), Some(risk.as_str())),
             Fix::Statements(_) => {
                 let sql = finding.fix.sql().unwrap_or_default();

@@ -5,8 +5,8 @@ use super::simulate::Simulation;
 use super::*;
 use crate::access::Access;
 use crate::catalog::{
-    Acl, AclItem, Body, BodyName, DefaultAcl, Membership, NameKind, Named, Oid, PUBLIC, Privileges,
-    RelationKind, Snapshot,
+    Acl, AclItem, Body, BodyName, DefaultAcl, Dependencies, Holder, Membership, NameKind, Named,
+    Oid, PUBLIC, Part, PartKind, Privileges, Relation, RelationKind, Snapshot, Use,
 };
 use crate::contract::{Accept, Contract, GuardAction, RoleKind, Severity};
 use crate::finding::Finding;
@@ -460,6 +460,40 @@ fn privileges_that_the_body_does_not_use_are_revoked() {
 }
 
 #[test]
+fn fix_of_the_audit_says_what_the_plan_does() {
+    let (mut world, routine) = world_with_invoker();
+    let anon = world.role("anon").oid;
+    world.grant("public.plaintiff_contacts", anon, Privileges::SELECT | Privileges::REFERENCES);
+    world.grant("public.job_queue", anon, Privileges::SELECT);
+    let (contract, snapshot) = (world.contract.clone(), world.snapshot.clone().complete());
+    let audit = |snapshot: &Snapshot| findings(&contract, snapshot);
+    let before = audit(&snapshot);
+    let runner = snapshot.role_named("root").unwrap().oid;
+    let with = |source: &str| {
+        let code = Code { texts: [(routine, text(source))].into(), ..Code::default() };
+        let code = || code.clone();
+        let planner = Planner { code: &code, ..planner(&contract, &audit, runner) };
+        let restated = planner.restated(&snapshot, &before);
+        let fix = |f: &Finding| restated.get(&f.fingerprint).unwrap_or(&f.fix).sql().unwrap();
+        let fixes: Vec<String> = before.iter().map(fix).collect();
+        let plan = planner.plan(&snapshot, &before);
+        (fixes, statements(&plan).into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let (both, queue) = (
+        "REVOKE SELECT, REFERENCES ON TABLE public.plaintiff_contacts FROM anon;",
+        "REVOKE SELECT ON TABLE public.job_queue FROM anon;",
+    );
+    let (fixes, steps) = with("SELECT 1");
+    assert_eq!(fixes, [queue, both]);
+    assert_eq!(steps.len(), 2);
+    let (fixes, steps) = with("SELECT FROM plaintiff_contacts, job_queue");
+    let [part, of_queue, of_contacts] = &steps[..] else { panic!("{steps:#?}") };
+    assert_eq!(part, "REVOKE REFERENCES ON TABLE public.plaintiff_contacts FROM anon;");
+    assert!(of_contacts.starts_with("-- ") && of_queue.starts_with("-- "), "{steps:#?}");
+    assert_eq!(fixes, [of_queue.clone(), format!("{part}\n{of_contacts}")]);
+}
+
+#[test]
 fn revoke_of_what_a_trigger_or_a_called_body_may_use_is_a_proposal() {
     let (mut world, routine) = world_with_invoker();
     let roles = ["anon", "authenticated"].map(|role| world.role(role).oid);
@@ -546,6 +580,68 @@ fn owner_of_a_definer_keeps_what_its_body_uses_through_public() {
     let revoke = "REVOKE SELECT ON TABLE public.judgments FROM PUBLIC;";
     let at = |wanted: &str| statements(&plan).iter().position(|s| *s == wanted);
     assert!(at(keep).is_some() && at(keep) < at(revoke), "{:#?}", statements(&plan));
+}
+
+/// A materialized view, for which no role is declared to read it, and an index: their owner
+/// refreshes and maintains them through what PUBLIC has.
+#[test]
+fn owner_keeps_what_its_undeclared_relations_use_through_public() {
+    let mut world = World::conforming();
+    world.add_role("refresher");
+    let (owner, schema) = (world.role("refresher").oid, world.schema("public").oid);
+    world.grant_schema("public", owner, Privileges::USAGE);
+    let table = world.relation("public.judgments").oid;
+    let routine = world.routine("get_ceo_metrics");
+    (routine.acl, routine.security_definer) = (None, false);
+    let routine = routine.oid;
+    world.contract.functions.iter_mut().for_each(|f| f.security_definer = None);
+    world.grant("public.judgments", PUBLIC, Privileges::SELECT);
+    let relation = |oid, name: &str, kind| Relation {
+        oid,
+        name: name.into(),
+        schema,
+        owner,
+        kind,
+        acl: Some(vec![]),
+        ..Relation::default()
+    };
+    world.add_relation(relation(9_801, "summary", RelationKind::MaterializedView));
+    world.add_relation(relation(9_802, "cache", RelationKind::Table));
+    let part = |relation, kind, uses| Part {
+        holder: Holder::Relation(relation),
+        kind,
+        name: "part".into(),
+        uses,
+    };
+    let parts = vec![
+        part(9_801, PartKind::Query, vec![Use::Column(table, "id".into())]),
+        part(9_802, PartKind::Statistics, vec![Use::Routine(routine)]),
+    ];
+    world.snapshot.dependencies = Rc::new(Dependencies::new(parts, &[]));
+    let revokes = [
+        "REVOKE SELECT ON TABLE public.judgments FROM PUBLIC;",
+        "REVOKE EXECUTE ON ROUTINE api.get_ceo_metrics() FROM PUBLIC;",
+    ];
+    // An undeclared role: a person decides.
+    let undeclared = plan(&world);
+    let proposal = undeclared.steps.iter().find(|step| step.statement.ends_with(revokes[1]));
+    assert!(
+        proposal.is_some_and(|s| s.is_proposal() && s.statement.contains("table public.cache may")),
+        "{:#?}",
+        statements(&undeclared)
+    );
+    // A declared owner keeps it.
+    world.declare("refresher", RoleKind::Owner);
+    let declared = plan(&world);
+    let keeps = [
+        "GRANT SELECT (id) ON TABLE public.judgments TO refresher;",
+        "GRANT EXECUTE ON ROUTINE api.get_ceo_metrics() TO anon, authenticated, service_role, \
+         refresher;",
+    ];
+    for (keep, revoke) in keeps.iter().zip(revokes) {
+        let at = |wanted: &str| statements(&declared).iter().position(|s| *s == wanted);
+        assert!(at(keep).is_some() && at(keep) < at(revoke), "{:#?}", statements(&declared));
+    }
 }
 
 /// USAGE that the contract declares is not granted while it would make undeclared rows reachable.

@@ -4,6 +4,8 @@
 //! needs ([`crate::rules::Needs`]); the text of the body tells which objects it mentions.
 //!
 //! What policies and bodies find out about memberships, as with `pg_has_role()`, is a use as well.
+//! So is what the owner of a relation needs for it, whether or not the contract declares the
+//! relation: to refresh a materialized view, to write rows or to maintain an index.
 
 use super::effects::{self, Effect};
 use crate::access::{Access, Follow};
@@ -33,6 +35,8 @@ pub struct Text {
 pub struct Code {
     /// The texts of routines whose names are looked up when they run.
     pub texts: HashMap<Oid, Text>,
+    /// The schemas and names of these routines: a snapshot does not list all of them.
+    pub names: HashMap<Oid, (Oid, String)>,
     /// The table and the function of each trigger.
     pub triggers: Vec<(Oid, Oid)>,
     /// The operators that users created: function and name.
@@ -46,14 +50,32 @@ pub struct Code {
 /// A role, an object, and the column for a privilege on a column only.
 type Key = (Oid, ObjectId, Option<String>);
 
-/// A privilege that a role has and that a body uses which runs as this role.
+/// What uses a privilege.
+#[derive(Debug, Clone, Copy)]
+enum User {
+    /// The body of this routine.
+    Body(Oid),
+    /// This relation, for which its owner needs the privilege.
+    Relation(Oid),
+}
+
+/// A privilege that a role has, and that something uses as this role.
 #[derive(Debug, Clone)]
 struct Use {
     privileges: Privileges,
-    /// The first body in which it was found.
-    body: Oid,
+    /// What was found first.
+    user: User,
     /// For a table whose row security does not apply to the role, whether it is enabled.
     all_rows: Option<bool>,
+}
+
+/// The privileges on an object, or on columns of it, that are used as an owner.
+#[derive(Debug)]
+pub(super) struct OwnerUse {
+    pub role: Oid,
+    pub privileges: Privileges,
+    /// None for the object itself.
+    pub columns: Vec<String>,
 }
 
 /// What asks for the memberships of a role.
@@ -84,6 +106,8 @@ pub struct Uses {
     memberships: BTreeMap<Oid, Asked>,
     /// The routines whose bodies run because of what the contract declares.
     pub bodies: BTreeSet<Oid>,
+    /// The names of bodies of routines that the snapshot does not list.
+    names: HashMap<Oid, String>,
 }
 
 impl Uses {
@@ -100,18 +124,27 @@ impl Uses {
         search.uses
     }
 
-    /// Returns the privileges on an object that bodies use which run as a declared owner: SECURITY
-    /// DEFINER routines.
-    pub(super) fn of_owners(&self, cx: &Context<'_>, object: ObjectId) -> Vec<(Oid, Privileges)> {
+    /// Returns the privileges on an object that are used as a declared owner: by the bodies of
+    /// SECURITY DEFINER routines, and for relations.
+    pub(super) fn of_owners(&self, cx: &Context<'_>, object: ObjectId) -> Vec<OwnerUse> {
         let is_owner = |role: Oid| {
             let role = cx.snapshot.role(role);
             role.is_some_and(|r| cx.contract.kind_of(&r.name) == Some(RoleKind::Owner))
         };
         let owners = self.found.iter().filter(|(role, _)| is_owner(**role));
-        let of_role = |(role, uses): (&Oid, &HashMap<Key, Use>)| {
-            Some((*role, uses.get(&(*role, object, None))?.privileges))
-        };
-        owners.filter_map(of_role).collect()
+        let mut found: BTreeMap<(Oid, bool, Privileges), Vec<String>> = BTreeMap::new();
+        for ((role, _, column), used) in
+            owners.flat_map(|(_, uses)| uses).filter(|(key, _)| key.1 == object)
+        {
+            let columns = found.entry((*role, column.is_some(), used.privileges)).or_default();
+            columns.extend(column.clone());
+        }
+        let of_role =
+            |((role, _, privileges), mut columns): ((Oid, bool, Privileges), Vec<String>)| {
+                columns.sort();
+                OwnerUse { role, privileges, columns }
+            };
+        found.into_iter().map(of_role).collect()
     }
 
     /// Returns the privileges that bodies use and that their roles do not have in a catalog, and
@@ -124,113 +157,148 @@ impl Uses {
             let Some(held) = held_on(cx, role.oid, *object, column.as_deref()) else { continue };
             let missing = used.privileges & !held;
             if !missing.is_empty() {
-                lost.extend(effect(cx, role, (*object, column.as_deref()), missing, used.body));
+                lost.extend(self.effect(
+                    cx,
+                    role,
+                    (*object, column.as_deref()),
+                    (missing, used.user),
+                ));
             }
-            lost.extend(hidden(cx, role, *object, used));
+            lost.extend(self.hidden(cx, role, *object, used));
         }
         for (member, asked) in &self.memberships {
             let Some(member) = cx.snapshot.role(*member) else { continue };
             let still = cx.access.closure(member.oid, Follow::Members);
             let ended = asked.roles.iter().filter(|role| !still.contains(role));
-            lost.extend(ended.filter_map(|role| unasked(cx, member, *role, asked.asker)));
+            lost.extend(ended.filter_map(|role| self.unasked(cx, member, *role, asked.asker)));
         }
         lost.sort_by(|a, b| (&a.object, &a.detail).cmp(&(&b.object, &b.detail)));
         lost
     }
-}
 
-/// Returns the effect that a role is no longer a member of another role.
-fn unasked(cx: &Context<'_>, member: &Role, role: Oid, asker: Asker) -> Option<Effect> {
-    let role = cx.snapshot.role(role)?;
-    let asker = match asker {
-        Asker::PolicyOn(table) => {
-            let table = cx.snapshot.relation(table)?;
-            format!("a policy on table {}", cx.snapshot.relation_sql(table))
-        }
-        Asker::View(view) => {
-            let view = cx.snapshot.relation(view)?;
-            format!("{} {}", view.kind.object_type(), cx.snapshot.relation_sql(view))
-        }
-        Asker::Body(routine) => format!("the body of {}", described(cx, routine)),
-    };
-    let object = Context::role_object(&role.name);
-    Some(Effect {
-        object: (object.object_type, object.identity),
-        detail: format!(
-            "Role \"{}\" would no longer be a member of role \"{}\", which {asker} may find out \
-             and depend on.",
-            printable(&member.name),
-            printable(&role.name)
-        ),
-    })
-}
+    /// Returns the effect that a role is no longer a member of another role.
+    fn unasked(&self, cx: &Context<'_>, member: &Role, role: Oid, asker: Asker) -> Option<Effect> {
+        let role = cx.snapshot.role(role)?;
+        let asker = match asker {
+            Asker::PolicyOn(table) => {
+                let table = cx.snapshot.relation(table)?;
+                format!("a policy on table {}", cx.snapshot.relation_sql(table))
+            }
+            Asker::View(view) => {
+                let view = cx.snapshot.relation(view)?;
+                format!("{} {}", view.kind.object_type(), cx.snapshot.relation_sql(view))
+            }
+            Asker::Body(routine) => self.described(cx, User::Body(routine)),
+        };
+        let object = Context::role_object(&role.name);
+        Some(Effect {
+            object: (object.object_type, object.identity),
+            detail: format!(
+                "Role \"{}\" would no longer be a member of role \"{}\", which {asker} may find \
+                 out and depend on.",
+                printable(&member.name),
+                printable(&role.name)
+            ),
+        })
+    }
 
-/// Returns the effect that row security hides the rows of a table that a body uses.
-fn hidden(cx: &Context<'_>, role: &Role, object: ObjectId, used: &Use) -> Option<Effect> {
-    let (ObjectId::Relation(oid), Some(is_enabled)) = (object, used.all_rows) else { return None };
-    let relation = cx.snapshot.relation(oid)?;
-    let commands = effects::hidden_rows(cx, relation, role, is_enabled, used.privileges);
-    let object = cx.relation_object(relation);
-    (!commands.is_empty()).then(|| Effect {
-        object: (object.object_type, object.identity),
-        detail: format!(
-            "No declared policy on table {} would allow role \"{}\" to {}, which the body of {} \
-             may do as this role.",
-            cx.snapshot.relation_sql(relation),
-            printable(&role.name),
-            listed(&commands),
-            described(cx, used.body)
-        ),
-    })
-}
+    /// Returns the effect that row security hides the rows of a table that a body uses.
+    fn hidden(
+        &self,
+        cx: &Context<'_>,
+        role: &Role,
+        object: ObjectId,
+        used: &Use,
+    ) -> Option<Effect> {
+        let (ObjectId::Relation(oid), Some(is_enabled)) = (object, used.all_rows) else {
+            return None;
+        };
+        let relation = cx.snapshot.relation(oid)?;
+        let commands = effects::hidden_rows(cx, relation, role, is_enabled, used.privileges);
+        let object = cx.relation_object(relation);
+        (!commands.is_empty()).then(|| Effect {
+            object: (object.object_type, object.identity),
+            detail: format!(
+                "No declared policy on table {} would allow role \"{}\" to {}, which {} may do as \
+                 this role.",
+                cx.snapshot.relation_sql(relation),
+                printable(&role.name),
+                listed(&commands),
+                self.described(cx, used.user)
+            ),
+        })
+    }
 
-/// Returns a routine in a sentence.
-fn described(cx: &Context<'_>, routine: Oid) -> String {
-    cx.snapshot.routine(routine).map_or_else(
-        || "a routine".to_owned(),
-        |r| format!("{} {}", r.object_type(), cx.snapshot.routine_message(r)),
-    )
-}
+    /// Returns what uses a privilege, in a sentence.
+    fn described(&self, cx: &Context<'_>, user: User) -> String {
+        let (snapshot, dependencies) = (cx.snapshot, &cx.snapshot.dependencies);
+        match user {
+            User::Body(oid) => {
+                let routine = snapshot.routine(oid).or_else(|| dependencies.routine(oid));
+                let name =
+                    |r: &Routine| format!("{} {}", r.object_type(), snapshot.routine_message(r));
+                format!(
+                    "the body of {}",
+                    routine
+                        .map(name)
+                        .or_else(|| self.names.get(&oid).cloned())
+                        .unwrap_or_else(|| "a routine".to_owned())
+                )
+            }
+            User::Relation(oid) => {
+                let relation = snapshot.relation(oid).or_else(|| dependencies.relation(oid));
+                let name =
+                    |r: &Relation| format!("{} {}", r.kind.object_type(), snapshot.relation_sql(r));
+                relation.map_or_else(|| "a relation".to_owned(), name)
+            }
+        }
+    }
 
-/// Returns the effect that a role loses what a body uses.
-fn effect(
-    cx: &Context<'_>,
-    role: &Role,
-    (object, column): (ObjectId, Option<&str>),
-    missing: Privileges,
-    body: Oid,
-) -> Option<Effect> {
-    let snapshot = cx.snapshot;
-    let (object, name) = match object {
-        ObjectId::Relation(oid) => {
-            let relation = snapshot.relation(oid)?;
-            let kind = relation.kind.object_type();
-            (cx.relation_object(relation), format!("{kind} {}", snapshot.relation_sql(relation)))
-        }
-        ObjectId::Routine(oid) => {
-            let routine = snapshot.routine(oid)?;
-            let kind = routine.object_type();
-            (cx.routine_object(routine), format!("{kind} {}", snapshot.routine_message(routine)))
-        }
-        ObjectId::Schema(oid) => {
-            let name = &snapshot.schema(oid)?.name;
-            (Context::schema_object(name), format!("schema {}", safe_ident(name)))
-        }
-        _ => return None,
-    };
-    let name = match column {
-        Some(column) => format!("column \"{}\" of {name}", printable(column)),
-        None => name,
-    };
-    let body = described(cx, body);
-    Some(Effect {
-        object: (object.object_type, object.identity),
-        detail: format!(
-            "Role \"{}\" would lose {missing} on {name}, which the body of {body} may use as this \
-             role.",
-            printable(&role.name)
-        ),
-    })
+    /// Returns the effect that a role loses what a body uses.
+    fn effect(
+        &self,
+        cx: &Context<'_>,
+        role: &Role,
+        (object, column): (ObjectId, Option<&str>),
+        (missing, user): (Privileges, User),
+    ) -> Option<Effect> {
+        let snapshot = cx.snapshot;
+        let (object, name) = match object {
+            ObjectId::Relation(oid) => {
+                let relation = snapshot.relation(oid)?;
+                let kind = relation.kind.object_type();
+                (
+                    cx.relation_object(relation),
+                    format!("{kind} {}", snapshot.relation_sql(relation)),
+                )
+            }
+            ObjectId::Routine(oid) => {
+                let routine = snapshot.routine(oid)?;
+                let kind = routine.object_type();
+                (
+                    cx.routine_object(routine),
+                    format!("{kind} {}", snapshot.routine_message(routine)),
+                )
+            }
+            ObjectId::Schema(oid) => {
+                let name = &snapshot.schema(oid)?.name;
+                (Context::schema_object(name), format!("schema {}", safe_ident(name)))
+            }
+            _ => return None,
+        };
+        let name = match column {
+            Some(column) => format!("column \"{}\" of {name}", printable(column)),
+            None => name,
+        };
+        let user = self.described(cx, user);
+        Some(Effect {
+            object: (object.object_type, object.identity),
+            detail: format!(
+                "Role \"{}\" would lose {missing} on {name}, which {user} may use as this role.",
+                printable(&role.name)
+            ),
+        })
+    }
 }
 
 /// Returns the privileges of a role on an object or a column; `None` where there is none.
@@ -332,6 +400,7 @@ impl<'s, 'a> Search<'s, 'a> {
     /// Finds the bodies that run because of what the contract declares.
     fn begin(&mut self) {
         let cx = self.cx;
+        self.owners();
         for (routine, role) in cx.needs().executions() {
             self.runs(routine, role);
         }
@@ -354,6 +423,25 @@ impl<'s, 'a> Search<'s, 'a> {
                     self.asks(role.oid, Asker::View(relation.oid));
                 }
             }
+        }
+    }
+
+    /// Adds what the owners of relations need for them. Clients own nothing by the contract.
+    fn owners(&mut self) {
+        let cx = self.cx;
+        let others = cx.snapshot.dependencies.relations();
+        for relation in cx.snapshot.relations.iter().chain(others) {
+            let (role, user) = (relation.owner, User::Relation(relation.oid));
+            let is_client = cx.clients.iter().any(|client| client.oid == role);
+            if is_client || relation.kind == RelationKind::Sequence || cx.access.is_superuser(role)
+            {
+                continue;
+            }
+            cx.check_interrupts();
+            let found = self.needs.of_owner(relation);
+            self.needed(&found, user);
+            self.reaches(relation.schema, role, user);
+            self.fires(relation.oid, role, Privileges::WRITES);
         }
     }
 
@@ -448,25 +536,39 @@ impl<'s, 'a> Search<'s, 'a> {
 
     /// Looks into the body of a routine that runs as a role.
     fn body(&mut self, routine: Oid, role: Oid) {
+        let user = User::Body(routine);
         let found = self.needs.of_call(routine, role);
-        self.needed(&found, routine);
+        self.needed(&found, user);
         let Some(text) = self.code.texts.get(&routine) else { return };
         let Some(body) = self.body_of(routine) else { return };
+        self.name(routine);
         for schema in self.schemas(routine, &body) {
-            self.reaches(schema, role, routine);
+            self.reaches(schema, role, user);
         }
         let (relations, routines) = self.named(&body);
         for relation in relations {
-            self.relation(relation, role, &body.verbs, routine);
+            self.relation(relation, role, &body.verbs, user);
         }
         for called in routines {
-            if self.reaches(called.schema, role, routine) {
-                self.call(called.oid, role, routine);
+            if self.reaches(called.schema, role, user) {
+                self.call(called.oid, role, user);
             }
         }
         // Whether the role has USAGE on the schema of the operator is not known here.
         for function in self.functions_of_operators(&body, text) {
-            self.call(function, role, routine);
+            self.call(function, role, user);
+        }
+    }
+
+    /// Keeps the name of a routine that the snapshot does not list.
+    fn name(&mut self, routine: Oid) {
+        let (snapshot, code) = (self.cx.snapshot, self.code);
+        if snapshot.routine(routine).is_none()
+            && let Some((schema, name)) = code.names.get(&routine)
+        {
+            let schema = safe_ident(snapshot.schema_name(*schema));
+            let name = format!("function {schema}.{}", safe_ident(name));
+            self.uses.names.insert(routine, name);
         }
     }
 
@@ -513,25 +615,25 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 
     /// Whether a role can name objects of a schema, which is a use of USAGE.
-    fn reaches(&mut self, schema: Oid, role: Oid, body: Oid) -> bool {
+    fn reaches(&mut self, schema: Oid, role: Oid, user: User) -> bool {
         let Some(found) = self.cx.snapshot.schema(schema) else { return false };
         let usage = of_schema(self.cx.access, role, found) & Privileges::USAGE;
-        self.add(role, (ObjectId::Schema(schema), None), usage, body);
+        self.add(role, (ObjectId::Schema(schema), None), usage, user);
         !usage.is_empty()
     }
 
-    /// Adds the call of a routine by a body.
-    fn call(&mut self, routine: Oid, role: Oid, body: Oid) {
+    /// Adds the call of a routine.
+    fn call(&mut self, routine: Oid, role: Oid, user: User) {
         let Some(found) = self.cx.snapshot.routine(routine) else { return };
         let execute = of_routine(self.cx.access, role, found) & Privileges::EXECUTE;
         if !execute.is_empty() {
-            self.add(role, (ObjectId::Routine(routine), None), execute, body);
+            self.add(role, (ObjectId::Routine(routine), None), execute, user);
             self.runs(routine, role);
         }
     }
 
     /// Adds the access to a relation by a body.
-    fn relation(&mut self, relation: &Relation, role: Oid, verbs: &Verbs, body: Oid) {
+    fn relation(&mut self, relation: &Relation, role: Oid, verbs: &Verbs, user: User) {
         let cx = self.cx;
         let possible = verbs.privileges(relation.kind);
         let whole = cx.access.relation_privileges(role, relation) & possible;
@@ -542,31 +644,31 @@ impl<'s, 'a> Search<'s, 'a> {
             let only = on_column & possible & !whole;
             used |= only;
             let column = Some(column.clone());
-            self.add(role, (ObjectId::Relation(relation.oid), column), only, body);
+            self.add(role, (ObjectId::Relation(relation.oid), column), only, user);
         }
-        if used.is_empty() || !self.reaches(relation.schema, role, body) {
+        if used.is_empty() || !self.reaches(relation.schema, role, user) {
             return;
         }
-        self.add(role, (ObjectId::Relation(relation.oid), None), whole, body);
+        self.add(role, (ObjectId::Relation(relation.oid), None), whole, user);
         self.fires(relation.oid, role, used);
         if relation.kind != RelationKind::Sequence {
             for command in Command::ALL.into_iter().filter(|c| used.contains(c.privilege())) {
                 let found = self.needs.of_command(relation, command, role);
-                self.needed(&found, body);
+                self.needed(&found, user);
             }
         }
     }
 
-    /// Adds what an access by a body needs.
-    fn needed(&mut self, needs: &Needs, body: Oid) {
+    /// Adds what an access needs.
+    fn needed(&mut self, needs: &Needs, user: User) {
         for (routine, role) in needs.executions() {
-            self.call(routine, role, body);
+            self.call(routine, role, user);
         }
         for (relation, role, need) in needs.accesses() {
             let object = ObjectId::Relation(relation);
             let held = held_on(self.cx, role, object, need.column.as_deref()).unwrap_or_default();
             let used = held & need.privileges;
-            self.add(role, (object, need.column.clone()), used, body);
+            self.add(role, (object, need.column.clone()), used, user);
         }
     }
 
@@ -583,7 +685,7 @@ impl<'s, 'a> Search<'s, 'a> {
         role: Oid,
         (object, column): (ObjectId, Option<String>),
         privileges: Privileges,
-        body: Oid,
+        user: User,
     ) {
         if privileges.is_empty() || self.cx.access.is_superuser(role) {
             return;
@@ -591,7 +693,7 @@ impl<'s, 'a> Search<'s, 'a> {
         let all_rows = self.all_rows(role, object);
         let of_role = self.uses.found.entry(role).or_default();
         let known = of_role.entry((role, object, column));
-        let used = known.or_insert(Use { privileges: Privileges::NONE, body, all_rows });
+        let used = known.or_insert(Use { privileges: Privileges::NONE, user, all_rows });
         used.privileges |= privileges;
     }
 }

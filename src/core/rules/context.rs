@@ -344,16 +344,16 @@ impl<'a> Context<'a> {
         self.workers.iter().copied().filter(is_login).collect()
     }
 
-    /// Returns the declared owners that are not superusers and own a view or routine of a governed
-    /// schema.
+    /// Returns the declared owners that are not superusers and own a relation or routine of a
+    /// governed schema. The checks of foreign keys look up names as the owner of the table, too.
     pub(crate) fn owners_of_code(&self) -> Vec<Oid> {
         let owners = self.contract.roles_of(RoleKind::Owner);
         let owners = owners.filter_map(|name| self.snapshot.role_named(name));
         let owns_code = |role: &&Role| {
-            let owns_view = |r: &Relation| r.owner == role.oid && r.kind == RelationKind::View;
+            let owns = |r: &Relation| r.owner == role.oid && r.kind != RelationKind::Sequence;
             !role.superuser
                 && (self.snapshot.routines.iter().any(|r| r.owner == role.oid)
-                    || self.snapshot.relations.iter().any(owns_view))
+                    || self.snapshot.relations.iter().any(owns))
         };
         owners.filter(owns_code).map(|role| role.oid).collect()
     }

@@ -407,6 +407,25 @@ impl<'s, 'a> AccessNeeds<'s, 'a> {
         std::mem::take(&mut self.0.needs)
     }
 
+    /// Returns what the owner of a relation needs to use and maintain it: to write rows, and to
+    /// read or refresh a view; without what an earlier access needs.
+    pub fn of_owner(&mut self, relation: &Relation) -> Needs {
+        let acting = Acting::as_one(relation.owner);
+        let is_view = matches!(relation.kind, RelationKind::View | RelationKind::MaterializedView);
+        if is_view || relation.force_row_security {
+            self.0.relation(relation, Command::Select, acting);
+        }
+        self.0.operators_of_columns(relation.oid, relation.owner);
+        self.0.parts(Holder::Relation(relation.oid), relation.oid, acting, |kind| {
+            *kind == PartKind::Statistics
+        });
+        // REINDEX, ANALYZE and ALTER TABLE evaluate the same expressions as the owner.
+        for command in [Command::Insert, Command::Update, Command::Delete] {
+            self.0.write(relation.oid, command, acting);
+        }
+        std::mem::take(&mut self.0.needs)
+    }
+
     /// Returns what the parsed body and the defaults of a routine need when a role calls it,
     /// without what an earlier access needs.
     pub fn of_call(&mut self, routine: Oid, role: Oid) -> Needs {
@@ -608,6 +627,7 @@ impl<'a> Context<'a> {
             (PartKind::Generated, _) => format!("generated column {relation}.{name}"),
             (PartKind::Index, _) => format!("index {name} on {relation}"),
             (PartKind::PartitionKey, _) => format!("the partition key of {relation}"),
+            (PartKind::Statistics, _) => format!("statistics {name} on {relation}"),
             (PartKind::TriggerCondition(_), _) => format!("trigger {name} on {relation}"),
             (PartKind::Columns, _) => format!("the column types of {relation}"),
             (PartKind::Type, _) => format!("domain {name}"),
