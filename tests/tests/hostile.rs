@@ -338,7 +338,7 @@ fn tampering_is_reported_and_fixed() {
             "grants UPDATE (document) to role \"mallory\"",
         ),
         ("GRANT USAGE ON SCHEMA dragonfly_guard TO anon", "grants USAGE to role \"anon\""),
-        ("ALTER SCHEMA dragonfly_guard RENAME TO elsewhere", "under another name"),
+        ("ALTER SCHEMA dragonfly_guard RENAME TO elsewhere", "has been renamed to \"elsewhere\""),
         ("ALTER ROLE mallory SET session_replication_role = replica", "has the setting"),
         (
             "GRANT SET ON PARAMETER session_replication_role TO mallory WITH GRANT OPTION",

@@ -187,7 +187,8 @@ const MISSING: &str = "is missing from the extension";
 fn renamed_schema(schema: &str, now: &str, out: &mut Vec<Draft>) {
     let own = Own { object_type: "schema", identity: schema };
     let problem = format!("of extension {SCHEMA} has been renamed to \"{}\"", printable(now));
-    let repair = Repair::by(format!("ALTER SCHEMA {} RENAME TO {schema};", safe_ident(now)));
+    let sql = format!("ALTER SCHEMA {} RENAME TO {schema};", safe_ident(now));
+    let repair = Repair::once(sql, "invalid_schema_name");
     let named = format!("{}.", safe_ident(now));
     let expected = format!("{schema}.");
     out.retain(|draft| {
@@ -393,7 +394,8 @@ fn private_schema(cx: &Context<'_>, out: &mut Vec<Draft>) {
     };
     let name = safe_ident(&schema.name);
     let own = Own { object_type: "schema", identity: &name };
-    if schema.name != SCHEMA {
+    // Where its functions are in it, `renamed_schema` has reported it.
+    if schema.name != SCHEMA && schema_instead_of(&cx.snapshot.guard, SCHEMA).is_none() {
         let repair =
             Repair::once(format!("ALTER SCHEMA {name} RENAME TO {SCHEMA};"), "invalid_schema_name");
         out.push(own.finding(
