@@ -236,7 +236,8 @@ COMMENT ON FUNCTION ops.audit_security(pg_catalog.text[], pg_catalog.name[], pg_
   'Returns every difference between the database and its contract, most severe first. Arguments '
   'restrict the result: rules by id (ops.security_rules()), schemas by name, min_severity error, '
   'warning or info; NULL means all. include_exempted also returns findings that are exempted. '
-  'fix is SQL that runs as it stands; what ops.golden_sql() only proposes is a comment in it. It '
+  'fix is SQL that runs as it stands; what ops.golden_sql() only proposes is a comment in it (not '
+  'where the catalog has more than 4,000 relations and routines: there, ask ops.golden_sql()). It '
   'is NULL where a person has to decide. fingerprint is the same after dump and restore.';
 
 -- One function for each area, with the same columns.

@@ -282,8 +282,13 @@ pub fn findings(filter: &Filter, fixes: Fixes) -> Vec<Finding> {
     })
 }
 
+/// The largest number of relations and routines in a catalog for which an audit searches the plan.
+/// The search costs several audits, whatever the number of findings.
+const SEARCHED: usize = 4_000;
+
 /// Replaces the fixes of which the plan only proposes something by what the plan says. It is the
-/// plan of a superuser, so that a fix does not depend on the caller.
+/// plan of a superuser, so that a fix does not depend on the caller. In a larger catalog, the fixes
+/// are those of the rules.
 fn restate(cx: &Context<'_>, found: &mut [Finding], (state, current): (&State, &Current<'_>)) {
     let planner = Planner {
         contract: cx.contract,
@@ -294,7 +299,8 @@ fn restate(cx: &Context<'_>, found: &mut [Finding], (state, current): (&State, &
         runner: pg_sys::BOOTSTRAP_SUPERUSERID,
         interrupts: &interrupts,
     };
-    if !found.iter().any(|finding| planner.may_propose(finding)) {
+    let size = cx.snapshot.relations.len() + cx.snapshot.routines.len();
+    if size > SEARCHED || !found.iter().any(|finding| planner.may_propose(finding)) {
         return;
     }
     let all = visible(cx, &RULES, current, false);
