@@ -1,17 +1,27 @@
-# make demo      the main job, on a throwaway server
-# make test      every test
-# make install   a release build into the PostgreSQL of PG_CONFIG
-# make clean     what the other targets left in the build folder and the cache
+# make demo         the main job, on a throwaway server
+# make test         every test, with one round of each fault
+# make test-faults  ten rounds of each fault: killed processes, full disk, failover, ...
+# make test-all     both
+# make install      a release build into the PostgreSQL of PG_CONFIG
+# make clean        what the other targets left in the build folder and the cache
 
 PG_CONFIG ?= pg_config
 
-.PHONY: demo test install clean
+.PHONY: demo test test-faults test-all install clean
 
 demo:
 	@scripts/demo
 
 test:
 	@scripts/test
+
+test-faults:
+	@scripts/test-faults
+
+# One after the other, because both install the extension into the same private copy.
+test-all:
+	@scripts/test
+	@scripts/test-faults
 
 install:
 	@PG_CONFIG=$(PG_CONFIG) scripts/install

@@ -10,6 +10,7 @@ pub mod attempts;
 pub mod mutate;
 pub mod pages;
 pub mod projects;
+pub mod workload;
 
 use postgres::{Client, NoTls};
 use std::path::{Path, PathBuf};
@@ -152,12 +153,7 @@ impl Cluster {
     /// # Errors
     /// If the connection fails.
     pub fn try_connect(&self, database: &str, user: &str) -> Result<Client, postgres::Error> {
-        postgres::Config::new()
-            .host_path(&self.data)
-            .dbname(database)
-            .user(user)
-            .application_name("test")
-            .connect(NoTls)
+        connect_in(&self.data, database, user)
     }
 
     /// Connects to a database.
@@ -258,6 +254,19 @@ impl Drop for Cluster {
     }
 }
 
+/// Connects to a database of the server whose socket is in `folder`.
+///
+/// # Errors
+/// If the connection fails.
+pub fn connect_in(folder: &Path, database: &str, user: &str) -> Result<Client, postgres::Error> {
+    postgres::Config::new()
+        .host_path(folder)
+        .dbname(database)
+        .user(user)
+        .application_name("test")
+        .connect(NoTls)
+}
+
 /// Returns the folder of the project.
 #[must_use]
 pub fn project() -> &'static Path {
@@ -280,14 +289,19 @@ pub struct ServerError {
 /// The error of the server.
 pub fn attempt(client: &mut Client, sql: &str) -> Result<(), ServerError> {
     client.batch_execute(sql).map_err(|e| {
-        let e = e.as_db_error().unwrap_or_else(|| panic!("the connection is lost: {e}\n{sql}"));
-        ServerError {
+        e.as_db_error().unwrap_or_else(|| panic!("the connection is lost: {e}\n{sql}")).into()
+    })
+}
+
+impl From<&postgres::error::DbError> for ServerError {
+    fn from(e: &postgres::error::DbError) -> Self {
+        Self {
             code: e.code().code().to_owned(),
             message: e.message().to_owned(),
             detail: e.detail().unwrap_or_default().to_owned(),
             hint: e.hint().unwrap_or_default().to_owned(),
         }
-    })
+    }
 }
 
 /// Returns the rows of a query with one text column; NULL as the empty text.
