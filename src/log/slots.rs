@@ -102,7 +102,7 @@ pub enum Outcome {
 
 /// The slots.
 pub struct Slots {
-    slots: [Slot; CAPACITY],
+    all: [Slot; CAPACITY],
     last_number: u64,
     /// How many entries have been written.
     pub written: u64,
@@ -114,16 +114,16 @@ impl Slots {
     /// No entries.
     #[allow(clippy::large_stack_arrays, reason = "a constant that initializes shared memory")]
     pub const EMPTY: Self =
-        Self { slots: [Slot::FREE; CAPACITY], last_number: 0, written: 0, dropped: 0 };
+        Self { all: [Slot::FREE; CAPACITY], last_number: 0, written: 0, dropped: 0 };
 
     /// Returns the slot at an index.
     pub fn slot(&self, index: usize) -> &Slot {
-        &self.slots[index]
+        &self.all[index]
     }
 
     /// The slots with entries.
     pub fn used(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(|slot| slot.number != 0)
+        self.all.iter().filter(|slot| slot.number != 0)
     }
 
     /// The number of waiting entries.
@@ -141,41 +141,41 @@ impl Slots {
                 && slot.session == session
                 && is_same_event(slot.text(), text)
         };
-        if let Some(index) = self.slots.iter().position(is_equal) {
-            let slot = &mut self.slots[index];
+        if let Some(index) = self.all.iter().position(is_equal) {
+            let slot = &mut self.all[index];
             (slot.repeated, slot.last_at) = (slot.repeated.saturating_add(1), at);
             return index;
         }
-        let free = self.slots.iter().position(|slot| slot.number == 0);
+        let free = self.all.iter().position(|slot| slot.number == 0);
         let index = free.unwrap_or_else(|| self.least_needed());
-        self.dropped += self.slots[index].count();
+        self.dropped += self.all[index].count();
         self.last_number += 1;
-        self.slots[index] = Slot::new(self.last_number, session, at, text);
+        self.all[index] = Slot::new(self.last_number, session, at, text);
         index
     }
 
     /// Puts an entry back that waited when the server ended, and returns the index of its slot.
     pub fn restore(&mut self, slot: &Slot) -> Option<usize> {
-        let index = self.slots.iter().position(|slot| slot.number == 0)?;
+        let index = self.all.iter().position(|slot| slot.number == 0)?;
         self.last_number = self.last_number.max(slot.number);
-        self.slots[index] = Slot { is_taken: false, is_restored: true, ..*slot };
+        self.all[index] = Slot { is_taken: false, is_restored: true, ..*slot };
         Some(index)
     }
 
     /// The index of the entry to drop where no slot is free.
     fn least_needed(&self) -> usize {
         let of_session =
-            |slot: &Slot| self.slots.iter().filter(|other| other.session == slot.session).count();
+            |slot: &Slot| self.all.iter().filter(|other| other.session == slot.session).count();
         let order = |(_, slot): &(usize, &Slot)| {
             (slot.is_taken, std::cmp::Reverse(of_session(slot)), slot.number)
         };
-        self.slots.iter().enumerate().min_by_key(order).map_or(0, |(index, _)| index)
+        self.all.iter().enumerate().min_by_key(order).map_or(0, |(index, _)| index)
     }
 
     /// Returns the entries of a database that no writer has, oldest first, as taken by one.
     pub fn take(&mut self, database: u32) -> Vec<Taken> {
         let mut taken = Vec::new();
-        for slot in &mut self.slots {
+        for slot in &mut self.all {
             if slot.number != 0 && slot.session.database == database && !slot.is_taken {
                 slot.is_taken = true;
                 taken.push(Taken {
@@ -194,13 +194,13 @@ impl Slots {
 
     /// Records what became of a taken entry. Returns the index of the slot that is free now.
     pub fn settle(&mut self, entry: &Taken, outcome: Outcome) -> Option<usize> {
-        let index = self.slots.iter().position(|slot| slot.number == entry.number);
+        let index = self.all.iter().position(|slot| slot.number == entry.number);
         match (outcome, index) {
             (Outcome::Kept, Some(index)) => {
-                self.slots[index].is_taken = false;
+                self.all[index].is_taken = false;
                 return None;
             }
-            (Outcome::Kept, None) | (Outcome::Dropped, None) => {}
+            (Outcome::Kept | Outcome::Dropped, None) => {}
             (Outcome::Written, Some(_)) => self.written += entry.count(),
             // All slots were taken, and this one was needed: it was counted as dropped.
             (Outcome::Written, None) => {
@@ -210,14 +210,14 @@ impl Slots {
             (Outcome::Dropped, Some(_)) => self.dropped += entry.count(),
         }
         let index = index?;
-        self.slots[index] = Slot::FREE;
+        self.all[index] = Slot::FREE;
         Some(index)
     }
 
     /// Gives entries of a database back that its writer had taken. Returns whether there were any.
     pub fn give_back(&mut self, database: u32) -> bool {
         let mut any = false;
-        for slot in &mut self.slots {
+        for slot in &mut self.all {
             if slot.session.database == database && slot.is_taken {
                 (slot.is_taken, any) = (false, true);
             }

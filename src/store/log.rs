@@ -158,9 +158,8 @@ mod tests {
         rows.push(row(3, "eve", "ALTER ROLE"));
         rows.extend((4..100).map(|at| row(at, "eve", "GRANT")));
         let left = |count| {
-            let rows: Vec<Kept> =
-                rows.iter().map(|r| Kept { at: r.at, about: r.about.clone() }).collect();
-            let spare = spare(rows, count);
+            let copies = rows.iter().map(|r| Kept { at: r.at, about: r.about.clone() });
+            let spare = spare(copies.collect(), count);
             assert_eq!(spare.len(), count);
             let mut left: Vec<usize> = (0..rows.len()).filter(|i| !spare.contains(i)).collect();
             left.sort_unstable();

@@ -283,7 +283,7 @@ impl Guarded {
     /// If something is wrong.
     pub fn check(&self, cluster: &Cluster, fault: &str, refusals_are_rows: bool) {
         let mut client = reconnect(cluster);
-        self.check_objects(&mut client, fault);
+        Self::check_objects(&mut client, fault);
         self.check_contract(&mut client, fault);
         self.check_exemptions(&mut client, fault);
         check_guard(&mut client, fault);
@@ -295,7 +295,7 @@ impl Guarded {
         check_locks(&mut client, fault);
     }
 
-    fn check_objects(&self, client: &mut Client, fault: &str) {
+    fn check_objects(client: &mut Client, fault: &str) {
         let grants = "SELECT DISTINCT has_table_privilege('anon', oid, 'SELECT')::text
             FROM pg_class WHERE relnamespace = 'intake'::regnamespace AND relkind = 'r'";
         assert_eq!(column(client, grants).len(), 1, "{fault}: half a plan");

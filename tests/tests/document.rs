@@ -16,7 +16,7 @@ const ABOVE_INFO: &str = "SELECT concat_ws(' | ', rule, object_type, object, rol
     FROM ops.audit_security(min_severity => 'warning')";
 
 /// The violations of each rule that violations.sql creates.
-const VIOLATIONS: [&str; 31] = [
+const VIOLATIONS: [&str; 32] = [
     "role_missing | role | postgres | postgres",
     "role_attributes | role | anon | anon",
     "role_membership | role | helpers | authenticated",
