@@ -1,0 +1,172 @@
+//! A soak: many sessions work on a guarded database for a long time. `scripts/soak` runs it.
+
+use dragonfly_tests::workload::{DATABASE, Guarded, Work, Workers, children, counts, memory};
+use dragonfly_tests::{Cluster, SUPERUSER};
+use postgres::Client;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// What the sessions do, in the order in which they are started.
+const WORKS: [Work; 16] = [
+    Work::Ddl,
+    Work::Refusals,
+    Work::Exempt,
+    Work::Ddl,
+    Work::Reads,
+    Work::Roles,
+    Work::Audit,
+    Work::Ddl,
+    Work::Contract,
+    Work::Plan,
+    Work::Freeze,
+    Work::Refusals,
+    Work::Reads,
+    Work::Roles,
+    Work::Ddl,
+    Work::Reads,
+];
+
+/// How often memory is measured.
+const INTERVALS: u32 = 20;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// Returns the sum and the largest of the memory that the sessions of clients have of their own,
+/// in MB.
+fn sessions_memory(cluster: &Cluster) -> [u64; 2] {
+    let sizes = children(cluster.folder(), SUPERUSER);
+    let sizes: Vec<u64> = sizes.into_iter().map(|pid| memory(pid, "RssAnon:")).collect();
+    [sizes.iter().sum::<u64>() >> 10, sizes.into_iter().max().unwrap_or(0) >> 10]
+}
+
+/// The number of entries in the server log. Those of a session that does not preload the library are
+/// not counted: every session does.
+fn lines(cluster: &Cluster) -> usize {
+    let log = cluster.log();
+    log.lines().filter(|line| line.contains("LOG:  {\"dragonfly_guard\"")).count()
+}
+
+/// Returns the reports of deadlocks in the server log, each as its lines.
+fn deadlocks(log: &str) -> Vec<String> {
+    let mut reports = Vec::new();
+    let mut lines = log.lines().peekable();
+    while let Some(line) = lines.next() {
+        if !line.contains("ERROR:  deadlock detected") {
+            continue;
+        }
+        let mut report = line.to_owned();
+        // DETAIL, its indented lines, HINT, CONTEXT and STATEMENT.
+        while let Some(more) = lines.next_if(|line| {
+            line.starts_with('\t')
+                || ["DETAIL:", "HINT:", "CONTEXT:", "STATEMENT:"].iter().any(|l| line.contains(l))
+        }) {
+            report.push('\n');
+            report.push_str(more);
+        }
+        reports.push(report);
+    }
+    reports
+}
+
+/// Whether the guard takes part in a deadlock: a session waits while it commits or calls a function
+/// of the extension.
+fn involves_guard(report: &str) -> bool {
+    report.lines().any(|line| {
+        let statement = line.trim_start().split_once(": ").map_or(line, |(_, statement)| statement);
+        let statement = statement.trim_start().to_uppercase();
+        statement.starts_with("COMMIT") || statement.contains("OPS.")
+    }) || report.contains("dragonfly_guard")
+}
+
+/// Waits until no entry is waiting. Returns the counts.
+fn settled(client: &mut Client) -> [usize; 3] {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    loop {
+        let now = counts(client);
+        if now[1] == 0 || Instant::now() > deadline {
+            return now;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn report_of_deadlocks_is_read_and_told_apart() {
+    let log = "x [1] ERROR:  deadlock detected\nx [1] DETAIL:  Process 1 waits for ShareLock.\n\
+               \tProcess 1: COMMIT\n\tProcess 2: DROP TABLE a\nx [1] HINT:  See server log.\n\
+               x [1] STATEMENT:  COMMIT\nx [2] LOG:  other\nx [3] ERROR:  deadlock detected\n\
+               x [3] DETAIL:  Process 3 waits.\n\tProcess 3: DROP POLICY p ON a\n\
+               \tProcess 4: DROP POLICY q ON a";
+    let reports = deadlocks(log);
+    assert_eq!(reports.len(), 2);
+    assert!(involves_guard(&reports[0]) && !involves_guard(&reports[1]));
+}
+
+#[test]
+#[ignore = "takes as long as it is told to: run it with scripts/soak"]
+fn sessions_work_for_long_without_harm() {
+    let duration = Duration::from_secs(60 * number("SOAK_MINUTES", 30));
+    let clients = number("SOAK_CLIENTS", 16) as usize;
+    let cluster =
+        Cluster::start_with(&["shared_preload_libraries=dragonfly_guard", "max_connections=200"]);
+    let guarded = Guarded::create(&cluster);
+    let mut client = cluster.connect(DATABASE, SUPERUSER);
+    let (entries, account): (usize, usize) = (lines(&cluster), settled(&mut client).iter().sum());
+    let works: Vec<Work> = WORKS.into_iter().cycle().take(clients).collect();
+    let started = Instant::now();
+    let workers = Workers::start(&cluster, &guarded.seen, &works);
+    let mut sizes = Vec::new();
+    for interval in 1..=INTERVALS {
+        let until = started + duration * interval / INTERVALS;
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        let [sum, largest] = sessions_memory(&cluster);
+        sizes.push(sum);
+        println!(
+            "{:5} s: {} steps, {} refusals, sessions have {sum} MB, the largest {largest} MB, log \
+             {:?}",
+            started.elapsed().as_secs(),
+            guarded.seen.steps.load(Ordering::Relaxed),
+            guarded.seen.refused.lock().unwrap().len(),
+            counts(&mut client),
+        );
+    }
+    workers.finish();
+    let [written, waiting, dropped] = settled(&mut client);
+    let counted = written + waiting + dropped - account;
+    let logged = lines(&cluster) - entries;
+    println!("log: {logged} entries, {written} written, {waiting} waiting, {dropped} dropped");
+    let log = cluster.log();
+    let reports = deadlocks(&log);
+    let of_guard: Vec<_> = reports.iter().filter(|report| involves_guard(report)).collect();
+    println!("deadlocks: {}, with the guard {}", reports.len(), of_guard.len());
+    let mut errors = std::collections::BTreeMap::new();
+    for (work, error) in guarded.seen.errors.lock().unwrap().iter() {
+        *errors.entry(format!("{work:?}: {} {}", error.code, error.message)).or_insert(0) += 1;
+    }
+    errors.iter().take(20).for_each(|(error, count)| println!("{count} x {error}"));
+    println!(
+        "throughput: {:.0} steps a second",
+        guarded.seen.steps.load(Ordering::Relaxed) as f64 / duration.as_secs_f64()
+    );
+
+    assert!(of_guard.is_empty(), "{of_guard:#?}");
+    assert_eq!(counted, logged, "every entry is written, waiting or dropped");
+    // The caches of the sessions fill in the first half; then memory is level.
+    let half = sizes.len() / 2;
+    let [early, late] = [&sizes[half / 2..half], &sizes[half + half / 2..]]
+        .map(|sizes| sizes.iter().sum::<u64>() / sizes.len() as u64);
+    assert!(late <= early + early / 4 + 16, "memory grows from {early} to {late} MB: {sizes:?}");
+    let unexpected: Vec<_> = errors
+        .keys()
+        .filter(|error| {
+            // PostgreSQL's own, of sessions that change the same role or database.
+            !error.contains("40P01") && !error.contains("tuple concurrently updated")
+        })
+        .collect();
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
+    drop(client);
+    // Rows beyond 10,000 of a role are trimmed, so that the refusals were compared by number.
+    guarded.check(&cluster, "soak", false);
+}
