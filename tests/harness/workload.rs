@@ -70,7 +70,7 @@ pub enum Work {
     Plan,
     /// Loads a contract with the next version.
     Contract,
-    /// Exempts by pattern and by fingerprint, and withdraws exemptions.
+    /// Exempts by rule and object, and withdraws exemptions.
     Exempt,
     /// Freezes a schema.
     Freeze,
