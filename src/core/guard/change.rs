@@ -379,7 +379,8 @@ mod tests {
         let mut group = World::conforming();
         group.add_role("callers");
         group.grant_role("callers", "anon");
-        let [callers, anon] = ["callers", "anon"].map(|name| group.role(name).oid);
+        let [callers, anon, declared] =
+            ["callers", "anon", "service_role"].map(|name| group.role(name).oid);
         // The routine with EXECUTE for grantees; for PUBLIC by default where there are none.
         let world = |security_definer: bool, grantees: &[Oid]| {
             let mut world = group.clone();
@@ -390,8 +391,9 @@ mod tests {
                 privileges: Privileges::EXECUTE,
                 grantable: Privileges::NONE,
             };
-            let acl: Acl = grantees.iter().map(item).collect();
-            routine.acl = (!acl.is_empty()).then_some(acl);
+            // The contract declares EXECUTE for one role, which has it in any case.
+            let acl: Acl = grantees.iter().chain([&declared]).map(item).collect();
+            routine.acl = (!grantees.is_empty()).then_some(acl);
             routine.security_definer = security_definer;
             world
         };
