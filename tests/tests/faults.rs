@@ -1,5 +1,5 @@
-//! Faults: killed processes, exhausted resources, cancelled statements, failover, a replaced library.
-//! After each of them the database is consistent, and the guard refuses.
+//! Faults: killed processes, exhausted resources, cancelled statements, failover, a replaced
+//! library. After each of them the database is consistent, and the guard refuses.
 //!
 //! `scripts/test-faults` runs many rounds of each; `DRAGONFLY_FAULTS` is their number (1), and
 //! `DRAGONFLY_SEED` repeats a run, as far as its timing allows.

@@ -41,8 +41,7 @@ fn sessions_memory(cluster: &Cluster) -> [u64; 2] {
     [sizes.iter().sum::<u64>() >> 10, sizes.into_iter().max().unwrap_or(0) >> 10]
 }
 
-/// The number of entries in the server log. Those of a session that does not preload the library are
-/// not counted: every session does.
+/// Returns the number of entries in the server log.
 fn lines(cluster: &Cluster) -> usize {
     let log = cluster.log();
     log.lines().filter(|line| line.contains("LOG:  {\"dragonfly_guard\"")).count()
