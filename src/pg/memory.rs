@@ -2,8 +2,8 @@
 //! never the server. (Rust ends the process by a signal when an allocation fails, and the server
 //! restarts all sessions when a process ends by a signal.)
 //!
-//! - Loops check from time to time whether there is memory left ([`check`]) and raise an error while
-//!   there is still enough to report it.
+//! - Loops check from time to time whether there is memory left ([`check`]) and raise an error
+//!   while there is still enough to report it.
 //! - A reserve is given back to the system when an allocation of this library or of the server
 //!   fails, so that the error can be reported.
 //! - An allocation that fails nevertheless ends the session. It cannot raise an error: an allocator
@@ -123,7 +123,7 @@ fn end_session() -> ! {
     unreachable!("the session has ended")
 }
 
-/// Maps memory that nobody uses; null where there is none.
+/// Maps memory that is used for nothing else; null where there is none.
 fn map(length: usize) -> *mut c_void {
     // SAFETY: asks for new memory.
     let memory = unsafe {
@@ -137,7 +137,7 @@ fn map(length: usize) -> *mut c_void {
 /// Returns the reserve to the system. Returns whether there was one.
 fn release() -> bool {
     let reserve = RESERVED.swap(null_mut(), Relaxed);
-    // SAFETY: mapped with this length, and used by nobody.
+    // SAFETY: mapped with this length, and not used.
     !reserve.is_null() && unsafe { libc::munmap(reserve, RESERVE) } == 0
 }
 

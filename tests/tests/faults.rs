@@ -433,7 +433,7 @@ fn promoted_standby_and_rewound_primary_are_consistent() {
     let old = diverged.stop();
     let new = standby.stop();
     for folder in [&old, &new] {
-        // It belongs to whoever runs the test.
+        // It belongs to the user that runs the test.
         std::fs::remove_file(folder.join("server.log")).unwrap();
     }
     let [old_path, new_path] = [&old, &new].map(|path| path.to_str().unwrap().to_owned());
