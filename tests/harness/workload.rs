@@ -444,19 +444,26 @@ pub fn main_process(folder: &Path) -> i32 {
 #[must_use]
 pub fn children(folder: &Path, title: &str) -> Vec<i32> {
     let main = main_process(folder).to_string();
-    let output = Command::new("ps").args(["-o", "pid=,args=", "--ppid", &main]).output();
-    let output = output.expect("ps runs").stdout;
-    String::from_utf8_lossy(&output)
-        .lines()
-        .filter(|line| line.contains(title))
-        .filter_map(|line| line.split_whitespace().next()?.parse().ok())
-        .collect()
+    let processes = std::fs::read_dir("/proc").expect("a list of processes");
+    let number = |entry: std::io::Result<std::fs::DirEntry>| -> Option<i32> {
+        entry.ok()?.file_name().to_str()?.parse().ok()
+    };
+    let is_child = |pid: &i32| {
+        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        // The name of the program, in parentheses, may contain spaces; state and parent follow.
+        let stat = String::from_utf8_lossy(&read("stat")).into_owned();
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        parent == Some(&main) && String::from_utf8_lossy(&read("cmdline")).contains(title)
+    };
+    let mut found: Vec<i32> = processes.filter_map(number).filter(is_child).collect();
+    found.sort_unstable();
+    found
 }
 
 /// Sends a signal to a process of a server. It may have ended already.
-pub fn signal(pid: i32, signal: &str) {
-    let mut kill = as_postgres(Path::new("kill"));
-    let _ = kill.args([signal, &pid.to_string()]).stderr(std::process::Stdio::null()).status();
+pub fn signal(pid: i32, signal: i32) {
+    // SAFETY: sends a signal to another process.
+    unsafe { libc::kill(pid, signal) };
 }
 
 /// Kills the server's main process, waits until its other processes have noticed, and returns the
@@ -467,7 +474,7 @@ pub fn signal(pid: i32, signal: &str) {
 #[must_use]
 pub fn kill_server(cluster: Cluster) -> PathBuf {
     let others = children(cluster.folder(), "");
-    signal(main_process(cluster.folder()), "-9");
+    signal(main_process(cluster.folder()), libc::SIGKILL);
     let deadline = Instant::now() + PATIENCE;
     for pid in others {
         while Path::new(&format!("/proc/{pid}/cwd")).exists() {

@@ -94,7 +94,7 @@ fn exactly_the_violations_are_found() {
     let error = attempt(&mut client, "SELECT ops.assert_security()").unwrap_err();
     assert_eq!(
         (error.code.as_str(), error.message.as_str()),
-        ("P0004", "database does not conform to its security contract: 25 findings")
+        ("P0004", "database does not conform to its security contract: 26 findings")
     );
     assert!(
         error.detail.contains("error role_attributes: Role \"anon\" has attribute BYPASSRLS"),

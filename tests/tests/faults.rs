@@ -56,7 +56,7 @@ fn killed_backend_leaves_nothing_half_done() {
                         WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
                 );
                 if !pids.is_empty() {
-                    signal(random.pick(&pids).parse().unwrap(), "-9");
+                    signal(random.pick(&pids).parse().unwrap(), libc::SIGKILL);
                 }
             });
             let fault = format!("kill -9 of a backend, round {round}, {settings:?}");
@@ -74,10 +74,10 @@ fn killed_log_writer_and_launcher_come_back_and_lose_no_entry() {
     let guarded = Guarded::create(&cluster);
     for round in 0..rounds() {
         for (title, how) in [
-            ("log writer", "-9"),
-            ("log launcher", "-9"),
-            ("log writer", "-TERM"),
-            ("log launcher", "-TERM"),
+            ("log writer", libc::SIGKILL),
+            ("log launcher", libc::SIGKILL),
+            ("log writer", libc::SIGTERM),
+            ("log launcher", libc::SIGTERM),
         ] {
             inject(&cluster, &guarded, &mut random, |_| {
                 let deadline = Instant::now() + Duration::from_secs(20);
@@ -218,7 +218,7 @@ fn full_by_limit(cluster: &Cluster, guarded: &Guarded) {
         .args([format!("--pid={main}"), "--fsize=unlimited:".into()])
         .status();
     assert!(unlimited.unwrap().success());
-    children(cluster.folder(), "log writer").iter().for_each(|pid| signal(*pid, "-TERM"));
+    children(cluster.folder(), "log writer").iter().for_each(|pid| signal(*pid, libc::SIGTERM));
     guarded.check(cluster, "limited files", true);
     assert_errors(guarded, "limited files", &DISK_FULL);
 }

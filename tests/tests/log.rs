@@ -1,5 +1,6 @@
 //! The log: a line of JSON for every event, and rows that outlive the rejected transaction.
 
+use dragonfly_tests::workload::{children, signal};
 use dragonfly_tests::{Cluster, SUPERUSER, attempt, column};
 use postgres::Client;
 use std::time::{Duration, Instant};
@@ -476,8 +477,7 @@ fn entry_survives_every_way_in_which_the_server_ends() {
         expected.push(format!("public.f{number}()"));
         if mode == "crash" {
             let pid = column(&mut client, "SELECT pg_backend_pid()::text").remove(0);
-            let killed = std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
-            assert!(killed.success());
+            signal(pid.parse().unwrap(), libc::SIGKILL);
             let deadline = Instant::now() + Duration::from_mins(1);
             while !cluster.log().contains("all server processes terminated; reinitializing")
                 || cluster.try_connect("survives", SUPERUSER).is_err()
@@ -544,25 +544,13 @@ fn many_entries_of_one_role_delete_no_row_of_another() {
 #[test]
 fn launcher_comes_back_after_it_was_terminated() {
     let cluster = Cluster::start_with(&PRELOADED);
-    let children = || -> Vec<String> {
-        let main = std::fs::read_to_string(cluster.folder().join("postmaster.pid")).unwrap();
-        let main = main.lines().next().unwrap().to_owned();
-        let out = std::process::Command::new("ps")
-            .args(["-o", "pid=,args=", "--ppid", &main])
-            .output()
-            .unwrap();
-        String::from_utf8_lossy(&out.stdout)
-            .lines()
-            .filter(|line| line.contains("log launcher"))
-            .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
-            .collect()
-    };
-    let before = children();
+    let launchers = || children(cluster.folder(), "log launcher");
+    let before = launchers();
     assert_eq!(before.len(), 1);
-    assert!(std::process::Command::new("kill").arg(&before[0]).status().unwrap().success());
+    signal(before[0], libc::SIGTERM);
     let deadline = Instant::now() + Duration::from_secs(40);
     loop {
-        let now = children();
+        let now = launchers();
         if now.len() == 1 && now != before {
             break;
         }
