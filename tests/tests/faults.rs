@@ -283,7 +283,7 @@ fn cancelled_statements_leave_nothing() {
         let call = random.pick(&CALLS);
         let after = 1 + random.below(if i % 2 == 0 { 20 } else { 120 });
         let outcome = if i % 3 == 0 {
-            client.batch_execute(&format!("SET statement_timeout = {after}")).unwrap();
+            uncancelled(&mut client, &format!("SET statement_timeout = {after}"));
             let outcome = attempt(&mut client, call);
             uncancelled(&mut client, "SET statement_timeout = 0");
             outcome
