@@ -4,7 +4,6 @@
 use crate::{Cluster, SUPERUSER, ServerError, as_postgres, attempt, column, connect_in};
 use postgres::Client;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
