@@ -143,14 +143,14 @@ fn expired_exemption_resurfaces_finding() {
     let mut client = with_legacy(&cluster);
     client
         .batch_execute(
-            "SELECT ops.exempt(fingerprint, 'For a moment', now() + interval '300 milliseconds')
+            "SELECT ops.exempt(fingerprint, 'For a moment', now() + interval '3 seconds')
                FROM ops.audit_security() WHERE object = 'enforcement.legacy()' AND rule = \
                    'security_definer_search_path'",
         )
         .unwrap();
     assert_eq!(column(&mut client, FOUND), [""; 0]);
     // It also expires within a transaction that began before.
-    client.batch_execute("BEGIN; SELECT pg_sleep(0.5)").unwrap();
+    client.batch_execute("BEGIN; SELECT pg_sleep(3.2)").unwrap();
     let said = "SELECT detail FROM ops.audit_security(rules => '{security_definer_search_path}')";
     let detail = column(&mut client, said).remove(0);
     assert!(
