@@ -34,6 +34,8 @@ mod in_server;
 
 use pgrx::prelude::*;
 
+// The program that runs the tests is no server, and has none of its symbols.
+#[cfg(not(test))]
 #[global_allocator]
 static ALLOCATOR: pg::memory::Allocator = pg::memory::Allocator;
 

@@ -10,6 +10,10 @@ pub mod language;
 pub mod library;
 pub mod list;
 pub mod lock_timeout;
+#[cfg_attr(
+    test,
+    allow(dead_code, reason = "the program that runs the tests has another allocator")
+)]
 pub mod memory;
 pub mod probe;
 pub mod report;
