@@ -104,20 +104,17 @@ fn identity(reason: &Reason) -> (ReasonCode, Option<&str>, Option<&Exploiter>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Access;
     use crate::catalog::{PUBLIC, Privileges};
     use crate::rules::testing::World;
 
     fn names(before: &World, after: &World, changed: &[Oid]) -> Vec<String> {
-        let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
-        let (old_access, new_access) = (Access::new(&old), Access::new(&new));
-        let old = Context::new(&before.contract, &old, &old_access, &|| {});
-        let new = Context::new(&after.contract, &new, &new_access, &|| {});
         let changed = changed.iter().copied().collect();
-        exposed(&old, &new, &changed)
-            .iter()
-            .map(|e| new.snapshot.routine_message(e.routine))
-            .collect()
+        before.compared_with(after, |old, new| {
+            exposed(old, new, &changed)
+                .iter()
+                .map(|e| new.snapshot.routine_message(e.routine))
+                .collect()
+        })
     }
 
     #[test]

@@ -98,17 +98,12 @@ fn rows(cx: &Context<'_>, table: &Relation, client: &Role, command: Command) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Access;
     use crate::catalog::{Policy, Privileges};
     use crate::rules::testing::World;
 
     /// Returns what a client can access after `child` becomes one of `ancestor`.
     fn found(before: &World, after: &World, earlier: &[&str]) -> Vec<String> {
         let oid = |name: &str| after.clone().relation(name).oid;
-        let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
-        let (old_access, new_access) = (Access::new(&old), Access::new(&new));
-        let old = Context::new(&before.contract, &old, &old_access, &|| {});
-        let new = Context::new(&after.contract, &new, &new_access, &|| {});
         let earlier: Vec<u32> = earlier.iter().map(|name| oid(name)).collect();
         let later = [oid("public.plaintiffs")];
         let line = |found: &Inherited<'_>| {
@@ -117,7 +112,9 @@ mod tests {
             format!("{} {}", clients.join(","), words.join(","))
         };
         let child = oid("public.judgments");
-        inherited(&old, &new, child, [&earlier, &later]).iter().map(line).collect()
+        before.compared_with(after, |old, new| {
+            inherited(old, new, child, [&earlier, &later]).iter().map(line).collect()
+        })
     }
 
     /// A world in which `anon` can read the rows of plaintiffs by a policy, and none of judgments.

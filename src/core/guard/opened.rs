@@ -204,20 +204,15 @@ fn restricts(cx: &Context<'_>, policy: &Policy, client: &Role, command: Command)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Access;
     use crate::rules::testing::World;
 
     /// Returns what opens rows from `before` to `after`.
     fn found(before: &World, after: &World) -> Vec<String> {
-        let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
-        let (old_access, new_access) = (Access::new(&old), Access::new(&new));
-        let old = Context::new(&before.contract, &old, &old_access, &|| {});
-        let new = Context::new(&after.contract, &new, &new_access, &|| {});
         let line = |o: &Opened<'_>| {
             let words: Vec<&str> = o.commands.iter().map(|c| c.as_str()).collect();
             format!("{} {} {} {:?}", o.policy.name, o.client.name, words.join(","), o.how)
         };
-        opened(&old, &new).iter().map(line).collect()
+        before.compared_with(after, |old, new| opened(old, new).iter().map(line).collect())
     }
 
     /// A conforming world whose declared policy for SELECT of `authenticated` on judgments has a

@@ -53,15 +53,12 @@ impl Replaced<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Access;
     use crate::rules::testing::World;
 
     fn found(before: &World, after: &World) -> Vec<String> {
-        let (old, new) = (before.snapshot.clone().complete(), after.snapshot.clone().complete());
-        let (old_access, new_access) = (Access::new(&old), Access::new(&new));
-        let old = Context::new(&before.contract, &old, &old_access, &|| {});
-        let new = Context::new(&after.contract, &new, &new_access, &|| {});
-        replaced(&old, &new).iter().map(|one| new.snapshot.relation_identity(one.view)).collect()
+        before.compared_with(after, |old, new| {
+            replaced(old, new).iter().map(|one| new.snapshot.relation_identity(one.view)).collect()
+        })
     }
 
     /// Returns a world in which a declared view has an OID and columns.

@@ -287,6 +287,19 @@ impl World {
         found
     }
 
+    /// Calls `work` with this world as the state before a change, and the one after it.
+    pub fn compared_with<T>(
+        &self,
+        after: &Self,
+        work: impl FnOnce(&Context<'_>, &Context<'_>) -> T,
+    ) -> T {
+        let (old, new) = (self.snapshot.clone().complete(), after.snapshot.clone().complete());
+        let (old_access, new_access) = (Access::new(&old), Access::new(&new));
+        let old = Context::new(&self.contract, &old, &old_access, &|| {});
+        let new = Context::new(&after.contract, &new, &new_access, &|| {});
+        work(&old, &new)
+    }
+
     /// Returns the findings, one line each: `severity type identity role: detail => fix`.
     pub fn found(&self, rule: &'static Rule) -> Vec<String> {
         let line = |f: &Finding| {
