@@ -366,12 +366,7 @@ pub fn uses_of(state: &State, parts: &[Users]) -> HashSet<ObjectId> {
         interrupts();
         let users: HashSet<(Oid, Oid)> = match *part {
             Users::Itself(class, oid) => HashSet::from([(class, oid)]),
-            Users::Of(class, oid) => {
-                let edges = reader.to(state, (class, oid)).into_iter();
-                let is_part = |edge: &Edge| CATALOGS.contains(&edge.from.0);
-                let indexes = |edge: &Edge| edge.from.0 == oids::PG_CLASS && edge.from.2 == 0;
-                edges.filter(|e| is_part(e) || indexes(e)).map(|e| e.user()).collect()
-            }
+            Users::Of(class, oid) => parts_of(state, &reader, (class, oid)),
         };
         let own = match *part {
             Users::Of(_, oid) | Users::Itself(_, oid) => oid,
@@ -391,6 +386,55 @@ pub fn uses_of(state: &State, parts: &[Users]) -> HashSet<ObjectId> {
         _ => false,
     });
     found
+}
+
+/// The maximum number of parts and objects that [`executed_by`] follows.
+const MOST_FOLLOWED: usize = 500;
+
+/// Returns the routines that users created and that some parts execute, also by way of views,
+/// domains, operators and the parsed bodies of routines.
+pub fn executed_by(state: &State, parts: &[Users]) -> BTreeSet<Oid> {
+    let reader = Reader::open();
+    let mut waiting: Vec<(Oid, Oid)> = Vec::new();
+    for part in parts {
+        let (Users::Of(class, oid) | Users::Itself(class, oid)) = *part;
+        waiting.push((class, oid));
+        if let Users::Of(..) = part {
+            waiting.extend(parts_of(state, &reader, (class, oid)));
+        }
+    }
+    let mut seen: HashSet<(Oid, Oid)> = waiting.iter().copied().collect();
+    let mut found = BTreeSet::new();
+    while let Some(user) = waiting.pop() {
+        interrupts();
+        for edge in reader.from(state, user) {
+            let (class, oid) = (edge.to.0, edge.to.1);
+            let reads = user.0 == oids::PG_REWRITE;
+            if oid < pg_sys::FirstNormalObjectId || class == oids::PG_CLASS && !reads {
+                continue;
+            }
+            if class == oids::PG_PROC {
+                found.insert(oid);
+            }
+            if seen.len() < MOST_FOLLOWED && seen.insert((class, oid)) {
+                waiting.push((class, oid));
+                if matches!(class, oids::PG_CLASS | oids::PG_TYPE) {
+                    let parts = parts_of(state, &reader, (class, oid));
+                    waiting.extend(parts.into_iter().filter(|part| seen.insert(*part)));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Returns the rows of the catalogs of parts that depend on an object, and its indexes.
+fn parts_of(state: &State, reader: &Reader, object: (Oid, Oid)) -> HashSet<(Oid, Oid)> {
+    let is_part = |edge: &Edge| {
+        let is_index = edge.from.0 == oids::PG_CLASS && edge.from.2 == 0;
+        CATALOGS.contains(&edge.from.0) || is_index && object.0 == oids::PG_CLASS
+    };
+    reader.to(state, object).iter().filter(|edge| is_part(edge)).map(Edge::user).collect()
 }
 
 /// Returns the rows of `pg_depend` about the users of an object, about the tables of which it is a
@@ -502,6 +546,7 @@ impl Assembled {
             contained: HashMap::new(),
             checked: HashSet::new(),
             of_types: HashMap::new(),
+            untrusted: HashMap::new(),
             operators: HashMap::new(),
         };
         assembler.find_types(edges);
@@ -520,7 +565,6 @@ impl Assembled {
         let relation = |oid: &Oid| {
             snapshot.relation(*oid).is_some() || extra.known.contains(&ObjectId::Relation(*oid))
         };
-        let holders: HashSet<Holder> = self.parts.iter().map(|(_, anchor)| *anchor).collect();
         let mut missing = Missing::default();
         for (part, anchor) in &self.parts {
             let is_known = match anchor {
@@ -538,11 +582,8 @@ impl Assembled {
                             missing.relations.push(*oid);
                         }
                     }
-                    // Only a routine with parts leads further.
                     Use::Routine(oid) => {
-                        if holders.contains(&Holder::Routine(*oid))
-                            && snapshot.routine(*oid).is_none()
-                            && seen.insert(ObjectId::Routine(*oid))
+                        if snapshot.routine(*oid).is_none() && seen.insert(ObjectId::Routine(*oid))
                         {
                             missing.routines.push(*oid);
                         }
@@ -594,6 +635,8 @@ struct Assembler<'a> {
     checked: HashSet<Oid>,
     /// The functions of the operators and casts of a type.
     of_types: HashMap<Oid, BTreeSet<Oid>>,
+    /// Whether the owners of the functions of triggers may be untrusted.
+    untrusted: HashMap<Oid, bool>,
     /// The functions that an operator stands for.
     operators: HashMap<Oid, Vec<Oid>>,
 }
@@ -764,16 +807,38 @@ impl Assembler<'_> {
     }
 
     fn trigger(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
-        let info = self.infos.get(self.state, oids::PG_TRIGGER, oid);
-        let Some(info) = info.filter(|info| info.has_condition) else { return };
+        let Some(info) = self.infos.get(self.state, oids::PG_TRIGGER, oid) else { return };
+        let holder = Holder::Relation(info.on);
+        if self.may_be_untrusted(info.function) {
+            let (kind, name) = (PartKind::TriggerFunction, info.name.clone());
+            let uses = vec![Use::Routine(info.function)];
+            found.parts.push((Part { holder, kind, name, uses }, holder));
+        }
+        if !info.has_condition {
+            return;
+        }
         let commands = [(4, Command::Insert), (8, Command::Delete), (16, Command::Update)];
         let commands = commands.into_iter().filter(|(bit, _)| info.code & bit != 0);
         let kind = PartKind::TriggerCondition(commands.map(|(_, command)| command).collect());
         let mut uses = self.uses(edges, info.on, None);
         // EXECUTE on the function of a trigger is checked when it is created.
         uses.retain(|used| *used != Use::Routine(info.function));
-        let (holder, name) = (Holder::Relation(info.on), info.name);
+        let name = info.name;
         found.parts.push((Part { holder, kind, name, uses }, holder));
+    }
+
+    /// Whether the owner of the function of a trigger is no superuser.
+    fn may_be_untrusted(&mut self, function: Oid) -> bool {
+        if function < pg_sys::FirstNormalObjectId {
+            return false;
+        }
+        if let Some(known) = self.untrusted.get(&function) {
+            return *known;
+        }
+        let owner = self.oid_of(oids::PROC_BY_OID, function, "proowner").unwrap_or_default();
+        let is_superuser = self.snapshot.role(owner).is_some_and(|role| role.superuser);
+        self.untrusted.insert(function, !is_superuser);
+        !is_superuser
     }
 
     fn relation(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {

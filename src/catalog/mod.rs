@@ -33,7 +33,7 @@ pub use caller_typed::{candidates as caller_typed_candidates, row_type_of_anothe
 pub use code::ancestors;
 pub use content_owners::{Place, contents, place};
 pub use definition::policy as policy_definition;
-pub use dependencies::{Users, domain_of_constraint, may_use_others, uses_of};
+pub use dependencies::{Users, domain_of_constraint, executed_by, may_use_others, uses_of};
 pub use extension::Own;
 pub use guard::{disables_guard, impostor, in_own_script, read as guard};
 pub use name::{description, identity, name, qualified_name};

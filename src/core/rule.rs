@@ -88,6 +88,8 @@ pub enum Recheck {
     /// As [`Self::ChangedObjects`], but routine by routine and not by comparing findings: the guard
     /// compares the reasons for a verdict.
     Routines,
+    /// When an object uses another routine than before, or the owner of a routine has changed.
+    Uses,
     /// When an object has another name, schema or kind than before, or has been dropped.
     Names,
     /// When a schema has changed.

@@ -6,7 +6,7 @@ use super::inherited::{self, Attached};
 use super::plan::Plan;
 use super::scope::Scope;
 use super::snapshots::{self, Snapshots};
-use super::{ended, enforce, reasons, transaction, views};
+use super::{ended, enforce, reasons, transaction, untrusted, views};
 use crate::catalog::temporary::{self, Address, TemporaryDependency};
 use crate::catalog::{self, Freshness, Own};
 use crate::pg::heap::{State, interrupts};
@@ -94,6 +94,8 @@ struct Uses {
     widened: Vec<Widened>,
     /// The tables that have a new parent.
     attached: Vec<Attached>,
+    /// The routines of roles that may not be trusted.
+    untrusted: Vec<ObjectId>,
 }
 
 impl Uses {
@@ -103,11 +105,15 @@ impl Uses {
             lost: reasons::lost(changed, states),
             widened: views::widened(changed, states),
             attached: inherited::attached(changed, states),
+            untrusted: untrusted::executed(changed, now),
         }
     }
 
     fn differ(&self) -> bool {
-        !(self.lost.is_empty() && self.widened.is_empty() && self.attached.is_empty())
+        !(self.lost.is_empty()
+            && self.widened.is_empty()
+            && self.attached.is_empty()
+            && self.untrusted.is_empty())
     }
 }
 
@@ -332,6 +338,7 @@ fn check(input: Input<'_>) -> Violations {
     found.extend(checked.left_behind(&uses.lost));
     found.extend(checked.shown_by(&uses.widened));
     found.extend(checked.inherited_rows(&uses.attached));
+    found.extend(checked.untrusted_code(&uses.untrusted));
     let completion = checked.completion(&found, moment);
     Violations { found, completion }
 }
@@ -544,6 +551,13 @@ impl Checked<'_, '_> {
             .collect()
     }
 
+    /// Checks whether declared objects execute routines of roles that are not trusted.
+    fn untrusted_code(&self, routines: &[ObjectId]) -> Vec<Found> {
+        let (then, now) = (&transaction::before(self.exempt.now), self.exempt.now);
+        let worse = untrusted::regressions(self.states, routines, [then, now]);
+        self.found(self.new, worse)
+    }
+
     /// Returns the later state with what something declared needs of the objects with regressions;
     /// `None` where there are none.
     fn read_needs(&self, worse: &[Regression]) -> Option<Snapshot> {
@@ -702,7 +716,7 @@ fn is_protected(cx: &Context<'_>, (catalog, oid): (Oid, Oid)) -> bool {
 /// each routine.
 fn applies(rule: &Rule, states: &Snapshots, are_names_changed: bool) -> bool {
     match rule.recheck {
-        Recheck::Routines => false,
+        Recheck::Routines | Recheck::Uses => false,
         Recheck::Roles => states.plan == Plan::Everything,
         Recheck::Schemas => states.plan != Plan::Changed,
         Recheck::Names => states.plan != Plan::Changed || are_names_changed,

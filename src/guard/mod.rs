@@ -25,6 +25,7 @@ mod rejection;
 mod scope;
 mod snapshots;
 mod transaction;
+mod untrusted;
 mod utility;
 mod views;
 

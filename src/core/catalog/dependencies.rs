@@ -36,6 +36,8 @@ pub enum PartKind {
     PartitionKey,
     /// The expressions of extended statistics, which ANALYZE evaluates as the owner of the table.
     Statistics,
+    /// The function of a trigger. No privilege is needed to execute it.
+    TriggerFunction,
     /// The WHEN condition of a trigger for some commands.
     TriggerCondition(Vec<Command>),
     /// The types of the columns of a relation, as far as they use something.
@@ -135,6 +137,11 @@ impl Dependencies {
     #[must_use]
     pub fn part(&self, place: usize) -> &Part {
         &self.parts[place]
+    }
+
+    /// Returns all parts with their places.
+    pub fn parts(&self) -> impl Iterator<Item = (usize, &Part)> {
+        self.parts.iter().enumerate()
     }
 
     /// Returns the places of the parts of an object.

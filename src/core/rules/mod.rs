@@ -43,6 +43,7 @@ pub mod table_privileges;
 pub mod undeclared_role_privileges;
 pub mod undeclared_view_readable;
 pub mod ungoverned_schema_access;
+pub mod untrusted_code;
 pub mod view_privileges;
 
 pub use context::Context;
@@ -57,12 +58,13 @@ type Check = fn(&Context<'_>, &mut Vec<Draft>);
 
 /// Every rule with its check, in the order of the contract's sections: declared objects exist, then
 /// roles, schemas, objects, routines, rows, and at the end the guard itself.
-const REGISTRY: [(&Rule, Check); 30] = [
+const REGISTRY: [(&Rule, Check); 31] = [
     (&role_missing::RULE, role_missing::check),
     (&role_attributes::RULE, role_attributes::check),
     (&role_membership::RULE, role_membership::check),
     (&required_object_missing::RULE, required_object_missing::check),
     (&object_ownership::RULE, object_ownership::check),
+    (&untrusted_code::RULE, untrusted_code::check),
     (&schema_usage::RULE, schema_usage::check),
     (&schema_create::RULE, schema_create::check),
     (&table_privileges::RULE, table_privileges::check),

@@ -441,11 +441,11 @@ fn is_evaluated_for(cx: &Context<'_>, policy: &Policy, role: Oid) -> bool {
         && cx.snapshot.role(role).is_some_and(|r| !r.superuser && !r.bypass_rls)
 }
 
-fn find_relation<'a>(cx: &Context<'a>, oid: Oid) -> Option<&'a Relation> {
+pub(super) fn find_relation<'a>(cx: &Context<'a>, oid: Oid) -> Option<&'a Relation> {
     cx.snapshot.relation(oid).or_else(|| cx.snapshot.dependencies.relation(oid))
 }
 
-fn find_routine<'a>(cx: &Context<'a>, oid: Oid) -> Option<&'a Routine> {
+pub(super) fn find_routine<'a>(cx: &Context<'a>, oid: Oid) -> Option<&'a Routine> {
     cx.snapshot.routine(oid).or_else(|| cx.snapshot.dependencies.routine(oid))
 }
 
@@ -628,8 +628,10 @@ impl<'a> Context<'a> {
             (PartKind::Index, _) => format!("index {name} on {relation}"),
             (PartKind::PartitionKey, _) => format!("the partition key of {relation}"),
             (PartKind::Statistics, _) => format!("statistics {name} on {relation}"),
-            (PartKind::TriggerCondition(_), _) => format!("trigger {name} on {relation}"),
-            (PartKind::Columns, _) => format!("the column types of {relation}"),
+            (PartKind::TriggerFunction | PartKind::TriggerCondition(_), _) => {
+                format!("trigger {name} on {relation}")
+            }
+            (PartKind::Columns, _) => format!("a column type of {relation}"),
             (PartKind::Type, _) => format!("domain {name}"),
             (PartKind::Operators, _) => format!("an operator or a cast of type {name}"),
             (PartKind::Routine { .. }, Holder::Routine(oid)) => find_routine(self, oid)

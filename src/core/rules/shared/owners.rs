@@ -19,6 +19,11 @@ pub(crate) fn has_strange_database_owner(cx: &Context<'_>) -> bool {
         && cx.contract.roles_of(RoleKind::Owner).next().is_some()
 }
 
+/// Whether a role is a client or a worker, or one that [`is_unnamed`].
+pub(crate) fn is_untrusted(cx: &Context<'_>, owner: Oid) -> bool {
+    cx.is_subject(owner) || is_unnamed(cx, owner)
+}
+
 fn is_named_nowhere(cx: &Context<'_>, owner: Oid) -> bool {
     !cx.is_subject(owner) && !cx.is_trusted_owner(owner)
 }

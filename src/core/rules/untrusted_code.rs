@@ -1,0 +1,400 @@
+//! A declared object executes a routine of a role that is not trusted.
+
+use super::context::Context;
+use super::needs::Why;
+use super::permitted::{find_relation, find_routine};
+use super::shared::owners::is_untrusted;
+use super::shared::target::Target;
+use crate::catalog::{Dependencies, Holder, Object, Oid, PartKind, Relation, Routine, Use};
+use crate::contract::{GuardAction, RoleKind, Severity};
+use crate::finding::Draft;
+use crate::fix::Fix;
+use crate::rule::{Area, Example, Recheck, Rule, SqlState};
+use crate::sql::{capitalized, printable, safe_ident};
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
+
+/// The rule.
+pub static RULE: Rule = Rule {
+    id: "untrusted_code",
+    title: "A declared object executes a routine of a client, a worker or an undeclared role",
+    area: Area::Objects,
+    severity: Severity::Error,
+    guard: GuardAction::Block,
+    sqlstate: SqlState::InvalidObjectDefinition,
+    recheck: Recheck::Uses,
+    breaks_declared: false,
+    section: "2",
+    checks: "The routines that the triggers, policies, constraints, defaults, generated columns, \
+             indexes, rules, queries, domains and parsed bodies of declared objects execute belong \
+             to trusted owners, as far as the objects themselves do. Bodies that are text are not \
+             searched.",
+    why: "The owner of a routine can replace its body at any time. The body runs with the \
+          privileges of whoever uses the object, and in a policy it decides which rows are \
+          visible.",
+    fix: "Read the body. Then change the owner to the role that runs migrations, or drop what \
+          executes the routine.",
+    exempt: "A team that owns a routine of its own and is trusted with the table; declare its role \
+             in trusted_roles instead where it is trusted in general.",
+    exempt_by_pattern: true,
+    example: Example {
+        violating: "CREATE SCHEMA IF NOT EXISTS lab;\n\
+                    CREATE FUNCTION lab.stamp() RETURNS trigger LANGUAGE plpgsql\n\
+                    AS 'BEGIN RETURN NEW; END';\n\
+                    ALTER FUNCTION lab.stamp() OWNER TO service_role;\n\
+                    CREATE TRIGGER stamp BEFORE INSERT ON public.job_queue\n\
+                    FOR EACH ROW EXECUTE FUNCTION lab.stamp();",
+        correct: "CREATE SCHEMA IF NOT EXISTS lab;\n\
+                  CREATE FUNCTION lab.stamp() RETURNS trigger LANGUAGE plpgsql\n\
+                  AS 'BEGIN RETURN NEW; END';\n\
+                  CREATE TRIGGER stamp BEFORE INSERT ON public.job_queue\n\
+                  FOR EACH ROW EXECUTE FUNCTION lab.stamp();",
+    },
+    references: &["CWE-829", "CWE-282"],
+};
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
+    let untrusted = untrusted_routines(cx);
+    if untrusted.is_empty() {
+        return;
+    }
+    let users = Users::of(cx);
+    let mut drafts: Vec<Draft> = Vec::new();
+    for routine in untrusted {
+        drafts.extend(users.roots(routine.oid).iter().map(|root| root.draft(cx, routine)));
+    }
+    drafts.sort_by_cached_key(|draft| draft.object.identity.clone());
+    out.append(&mut drafts);
+}
+
+/// Returns the routines of roles that are not trusted, in order of OID.
+fn untrusted_routines<'a>(cx: &Context<'a>) -> Vec<&'a Routine> {
+    let snapshot = cx.snapshot;
+    if snapshot.dependencies.is_empty() {
+        return vec![];
+    }
+    let mut known: HashMap<Oid, bool> = HashMap::new();
+    let mut is_untrusted =
+        |owner: Oid| *known.entry(owner).or_insert_with(|| is_untrusted(cx, owner));
+    let all = snapshot.routines.iter().chain(snapshot.dependencies.routines());
+    let mut found: Vec<&Routine> = all.filter(|routine| is_untrusted(routine.owner)).collect();
+    found.sort_unstable_by_key(|routine| routine.oid);
+    found
+}
+
+/// A declared object that executes a routine, and what in it does, as part of a sentence.
+struct Root<'a> {
+    object: Declared<'a>,
+    by: String,
+}
+
+#[derive(Clone, Copy)]
+enum Declared<'a> {
+    Relation(&'a Relation),
+    Routine(&'a Routine),
+}
+
+impl Root<'_> {
+    fn draft(&self, cx: &Context<'_>, routine: &Routine) -> Draft {
+        let owner = cx.snapshot.role_name(routine.owner);
+        let called = Target::of_routine(cx, routine);
+        let problem = if cx.is_subject(routine.owner) {
+            "which is a client or worker role"
+        } else {
+            "which the contract does not name"
+        };
+        let detail = format!(
+            "{} executes {}, which is owned by role \"{}\", {problem}.",
+            capitalized(&self.by),
+            called.name,
+            printable(&owner)
+        );
+        let object = match self.object {
+            Declared::Relation(relation) => cx.relation_object(relation),
+            Declared::Routine(routine) => cx.routine_object(routine),
+        };
+        let managed_by = object.managed_by.clone().or_else(|| cx.managed_role(routine.owner));
+        let executed = called.object.identity.as_str();
+        Draft::new(Object { managed_by, ..object }, Severity::Error, detail)
+            .role(&owner)
+            .key(executed)
+            .evidence(json!({"owner": owner, "routine": executed, "executed_by": self.by}))
+            .fix(fix(cx, &called, &owner))
+    }
+}
+
+/// Returns the change of the owner, after the body has been read: it would be trusted as code of
+/// the new owner.
+fn fix(cx: &Context<'_>, called: &Target<'_>, owner: &str) -> Fix {
+    let mut owners = cx.contract.roles_of(RoleKind::Owner);
+    let new = owners.find_map(|role| cx.snapshot.role_named(role));
+    let new = new.map_or("...".into(), |role| safe_ident(&role.name));
+    Fix::Risky {
+        proposal: format!(
+            "Read its body first: role \"{}\" can have written it.\n\
+             ALTER ROUTINE {} OWNER TO {new};\n\
+             Or drop what executes it.",
+            printable(owner),
+            called.sql
+        ),
+        risk: format!("the body would be trusted as code of role {new}"),
+    }
+}
+
+/// An object that executes a routine, itself or by way of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Node {
+    Relation(Oid),
+    Routine(Oid),
+    Type(Oid),
+}
+
+/// What uses each object.
+struct Users<'c, 'a> {
+    cx: &'c Context<'a>,
+    /// The places of the parts that execute what an object executes.
+    parts: HashMap<Node, Vec<usize>>,
+    /// The tables of which a table is a partition or an inheritance child.
+    parents: HashMap<Oid, Vec<Oid>>,
+    /// The relation of each policy.
+    relation_of: HashMap<Oid, Oid>,
+}
+
+impl<'c, 'a> Users<'c, 'a> {
+    fn of(cx: &'c Context<'a>) -> Self {
+        let dependencies: &Dependencies = &cx.snapshot.dependencies;
+        let (mut parts, mut parents, mut relation_of) =
+            (HashMap::<Node, Vec<usize>>::new(), HashMap::<Oid, Vec<Oid>>::new(), HashMap::new());
+        for (place, part) in dependencies.parts() {
+            cx.check_interrupts();
+            for node in part.uses.iter().filter_map(|used| executed_by(used, &part.kind)) {
+                let places = parts.entry(node).or_default();
+                if places.last() != Some(&place) {
+                    places.push(place);
+                }
+            }
+        }
+        for relation in cx.snapshot.relations.iter().chain(dependencies.relations()) {
+            cx.check_interrupts();
+            let policies = cx.policies_of(relation).iter();
+            relation_of.extend(policies.map(|policy| (policy.oid, relation.oid)));
+            for child in dependencies.children_of(relation.oid) {
+                parents.entry(*child).or_default().push(relation.oid);
+            }
+        }
+        Self { cx, parts, parents, relation_of }
+    }
+
+    /// Returns the declared objects of trusted owners that execute a routine, each with the first
+    /// part that does. The search ends at such an object: what uses that executes the routine as
+    /// well, and needs no finding of its own.
+    fn roots(&self, routine: Oid) -> Vec<Root<'a>> {
+        let start = Node::Routine(routine);
+        let (mut roots, mut seen) = (Vec::new(), HashSet::from([start]));
+        let mut waiting = vec![(start, String::new())];
+        while let Some((node, by)) = waiting.pop() {
+            self.cx.check_interrupts();
+            for (user, by) in self.users(node, &by) {
+                if !seen.insert(user) {
+                    continue;
+                }
+                match self.declared(user) {
+                    Some(object) => roots.push(Root { object, by }),
+                    None => waiting.push((user, by)),
+                }
+            }
+        }
+        roots
+    }
+
+    /// Returns the objects that execute what an object executes, each with what in it does. `by` is
+    /// what does so in the object itself, which a table has in common with its partitions.
+    fn users(&self, node: Node, by: &str) -> Vec<(Node, String)> {
+        let dependencies = &self.cx.snapshot.dependencies;
+        let of_part = |place: &usize| {
+            let user = match dependencies.part(*place).holder {
+                Holder::Policy(oid) => Node::Relation(*self.relation_of.get(&oid)?),
+                Holder::Relation(oid) => Node::Relation(oid),
+                Holder::Routine(oid) => Node::Routine(oid),
+                Holder::Type(oid) => Node::Type(oid),
+            };
+            let on = if let Node::Relation(oid) = user { oid } else { 0 };
+            Some((user, self.cx.user(Why::Part { part: *place, on })))
+        };
+        let parts = self.parts.get(&node).into_iter().flatten().filter_map(of_part);
+        let parents = match node {
+            Node::Relation(oid) => self.parents.get(&oid).map_or(&[][..], Vec::as_slice),
+            Node::Routine(_) | Node::Type(_) => &[],
+        };
+        let parents = parents.iter().map(|parent| (Node::Relation(*parent), by.to_owned()));
+        parts.chain(parents).collect()
+    }
+
+    /// Returns the object if the contract declares it and its owner is trusted. Another owner has a
+    /// finding by `object_ownership`.
+    fn declared(&self, node: Node) -> Option<Declared<'a>> {
+        let (cx, contract) = (self.cx, self.cx.contract);
+        match node {
+            Node::Relation(oid) => {
+                let relation = find_relation(cx, oid)?;
+                let schema = cx.snapshot.schema_name(relation.schema);
+                let is_declared = contract.declares_relation(schema, &relation.name);
+                (is_declared && !is_untrusted(cx, relation.owner))
+                    .then_some(Declared::Relation(relation))
+            }
+            Node::Routine(oid) => {
+                let routine = find_routine(cx, oid)?;
+                let schema = cx.snapshot.schema_name(routine.schema);
+                let is_declared = contract.functions_named(schema, &routine.name).next().is_some();
+                (is_declared && !is_untrusted(cx, routine.owner))
+                    .then_some(Declared::Routine(routine))
+            }
+            Node::Type(_) => None,
+        }
+    }
+}
+
+/// Returns the object whose code a part executes by using it. Of a relation, only a query or a rule
+/// executes what the relation does: its policies, and its own query or rules.
+fn executed_by(used: &Use, kind: &PartKind) -> Option<Node> {
+    match used {
+        Use::Routine(oid) => Some(Node::Routine(*oid)),
+        Use::Type(oid) => Some(Node::Type(*oid)),
+        Use::Relation(oid) | Use::Column(oid, _) | Use::AnyColumn(oid, _) => {
+            matches!(kind, PartKind::Query | PartKind::Rule(_)).then_some(Node::Relation(*oid))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::World;
+    use super::RULE;
+    use crate::catalog::{Dependencies, Holder, Oid, Part, PartKind, Relation, Routine, Use};
+    use std::rc::Rc;
+
+    const STAMP: Oid = 9_001;
+
+    /// Returns a conforming catalog with function `lab.stamp()` of a role.
+    fn world(owner: &str) -> World {
+        let mut world = World::conforming();
+        world.add_role("mallory");
+        let owner = world.role(owner).oid;
+        let schema = world.schema("public").clone();
+        let lab = 9_000;
+        world.snapshot.schemas.push(crate::catalog::Schema {
+            oid: lab,
+            name: "lab".into(),
+            owner,
+            ..schema
+        });
+        let stamp =
+            Routine { oid: STAMP, name: "stamp".into(), schema: lab, owner, ..Routine::default() };
+        world.snapshot.routines.push(stamp);
+        world
+    }
+
+    fn part(holder: Holder, kind: PartKind, name: &str, uses: Vec<Use>) -> Part {
+        Part { holder, kind, name: name.into(), uses }
+    }
+
+    fn found(world: &mut World, parts: Vec<Part>, children: &[(Oid, Oid)]) -> Vec<String> {
+        world.snapshot.dependencies = Rc::new(Dependencies::new(parts, children));
+        world.found(&RULE)
+    }
+
+    fn trigger(table: Oid) -> Part {
+        let uses = vec![Use::Routine(STAMP)];
+        part(Holder::Relation(table), PartKind::TriggerFunction, "t", uses)
+    }
+
+    #[test]
+    fn trigger_of_a_declared_table_that_executes_a_function_of_an_undeclared_role_is_reported() {
+        let mut world = world("mallory");
+        let table = world.relation("public.plaintiffs").oid;
+        assert_eq!(
+            found(&mut world, vec![trigger(table)], &[]),
+            ["error table public.plaintiffs mallory: Trigger t on public.plaintiffs executes \
+              function lab.stamp(), which is owned by role \"mallory\", which the contract does \
+              not name."]
+        );
+    }
+
+    #[test]
+    fn function_of_a_trusted_owner_is_not_reported() {
+        let mut world = world("postgres");
+        let table = world.relation("public.plaintiffs").oid;
+        assert_eq!(found(&mut world, vec![trigger(table)], &[]), [""; 0]);
+    }
+
+    #[test]
+    fn function_of_a_worker_is_reported_for_policies_and_partitions() {
+        let mut world = world("service_role");
+        let parent = world.relation("public.plaintiffs").clone();
+        let mut policies = world.snapshot.policies.iter();
+        let policy = policies.find(|policy| policy.relation == parent.oid).unwrap().oid;
+        let child = Relation { oid: 9_002, name: "part".into(), ..parent.clone() };
+        world.snapshot.relations.push(child);
+        let parts =
+            vec![part(Holder::Policy(policy), PartKind::Policy, "p", vec![Use::Routine(STAMP)])];
+        let of_policy = found(&mut world, parts, &[]);
+        assert_eq!(of_policy.len(), 1, "{of_policy:?}");
+        assert!(of_policy[0].contains("Policy p on public.plaintiffs executes"), "{of_policy:?}");
+        let of_partition = found(&mut world, vec![trigger(9_002)], &[(parent.oid, 9_002)]);
+        assert_eq!(of_partition.len(), 1, "{of_partition:?}");
+        assert!(
+            of_partition[0].starts_with(
+                "error table public.plaintiffs service_role: Trigger t on public.part"
+            ),
+            "{of_partition:?}"
+        );
+    }
+
+    #[test]
+    fn function_behind_a_domain_a_body_and_a_view_is_found() {
+        let mut world = world("mallory");
+        let table = world.relation("public.plaintiffs").oid;
+        let declared = world.routine("get_ceo_metrics").oid;
+        let hidden = Relation {
+            oid: 9_003,
+            name: "hidden".into(),
+            ..world.relation("ops.v_batch_performance").clone()
+        };
+        world.snapshot.relations.push(hidden);
+        let view = world.relation("ops.v_batch_performance").oid;
+        let stamp = || vec![Use::Routine(STAMP)];
+        let parts = vec![
+            part(Holder::Relation(table), PartKind::Columns, "", vec![Use::Type(9_100)]),
+            part(Holder::Type(9_100), PartKind::Type, "d", stamp()),
+            part(
+                Holder::Routine(declared),
+                PartKind::Routine { has_defaults: false },
+                "f",
+                stamp(),
+            ),
+            part(Holder::Relation(9_003), PartKind::Query, "_RETURN", stamp()),
+            part(Holder::Relation(view), PartKind::Query, "_RETURN", vec![Use::Relation(9_003)]),
+        ];
+        let found = found(&mut world, parts, &[]);
+        let objects: Vec<&str> =
+            found.iter().filter_map(|finding| finding.split(" mallory:").next()).collect();
+        assert_eq!(
+            objects,
+            [
+                "error function api.get_ceo_metrics()",
+                "error view ops.v_batch_performance",
+                "error table public.plaintiffs"
+            ]
+        );
+    }
+
+    #[test]
+    fn object_of_the_same_untrusted_owner_is_left_to_object_ownership() {
+        let mut world = world("mallory");
+        let mallory = world.role("mallory").oid;
+        let table = world.relation("public.plaintiffs");
+        table.owner = mallory;
+        let table = table.oid;
+        assert_eq!(found(&mut world, vec![trigger(table)], &[]), [""; 0]);
+    }
+}
