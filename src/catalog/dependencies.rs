@@ -2,15 +2,17 @@
 //! constraints, defaults, indexes, triggers, and routines with a parsed body. All of it in one pass
 //! for the audit; for the guard, what leads to some objects, by index.
 
+use super::type_name::type_name;
 use super::{objects, oids, policies, routines};
 use crate::pg::heap::{ByOid, Column, Row, State, Table, interrupts, of_row};
 use crate::pg::text::from_server;
 use dragonfly_core::catalog::{
-    Command, Dependencies, Holder, ObjectId, Oid, Part, PartKind, Snapshot, Use,
+    Command, Dependencies, Holder, ObjectId, Oid, Part, PartKind, Snapshot, TypeOwner, Use,
 };
 use pgrx::pg_sys;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::CStr;
+use std::rc::Rc;
 
 /// The maximum number of objects that are visited for the objects of one statement.
 const MOST: usize = 20_000;
@@ -40,7 +42,8 @@ impl Edge {
             | oids::PG_ATTRDEF
             | oids::PG_PROC
             | oids::PG_STATISTIC_EXT
-            | oids::PG_TRIGGER => true,
+            | oids::PG_TRIGGER
+            | oids::PG_EVENT_TRIGGER => true,
             // An index, a partition key; a column of a type; a partition of a table.
             oids::PG_CLASS => match self.to.0 {
                 oids::PG_TYPE => true,
@@ -260,8 +263,15 @@ const CATALOGS: [Oid; 6] = [
 /// body, its query or its conditions.
 pub fn may_use_others(catalog: Oid) -> bool {
     CATALOGS.contains(&catalog)
-        || [oids::PG_PROC, oids::PG_CLASS, oids::PG_TYPE, oids::PG_OPERATOR, oids::PG_CAST]
-            .contains(&catalog)
+        || [
+            oids::PG_PROC,
+            oids::PG_CLASS,
+            oids::PG_TYPE,
+            oids::PG_OPERATOR,
+            oids::PG_CAST,
+            oids::PG_EVENT_TRIGGER,
+        ]
+        .contains(&catalog)
 }
 
 /// Returns the domain that has a constraint; `None` for a constraint of a table.
@@ -298,8 +308,8 @@ impl Infos {
     }
 }
 
-/// Reads the dependencies of everything that can be reached from the objects of a snapshot.
-pub fn all(state: &State, snapshot: &Snapshot) -> Dependencies {
+/// Adds to a snapshot the dependencies of everything that can be reached from its objects.
+pub fn add_all(state: &State, snapshot: &mut Snapshot) {
     let edges = Reader::open().all(state);
     let found = Assembled::of(state, snapshot, &edges, &Infos::of(state, &edges));
     let (mut extra, mut seen) = (Extra::default(), HashSet::new());
@@ -310,18 +320,19 @@ pub fn all(state: &State, snapshot: &Snapshot) -> Dependencies {
         }
         extra.read(state, &missing);
     }
-    found.complete(extra)
+    found.add_to(snapshot, extra);
 }
 
-/// Reads the dependencies that lead to some objects, also through other objects: the policies and
-/// views that use them, the views and policies that use their tables, and so on.
-pub fn leading_to(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> Dependencies {
+/// Adds to a snapshot the dependencies that lead to some objects, also through other objects: the
+/// policies and views that use them, the views and policies that use their tables, and so on.
+pub fn add_leading_to(state: &State, snapshot: &mut Snapshot, objects: &[ObjectId]) {
     let (reader, infos) = (Reader::open(), Infos::looked_up());
     let mut waiting: Vec<(Oid, Oid)> = objects
         .iter()
         .filter_map(|object| match object {
             ObjectId::Routine(oid) => Some((oids::PG_PROC, *oid)),
             ObjectId::Relation(oid) => Some((oids::PG_CLASS, *oid)),
+            ObjectId::Type(oid) => Some((oids::PG_TYPE, *oid)),
             _ => None,
         })
         .collect();
@@ -345,7 +356,7 @@ pub fn leading_to(state: &State, snapshot: &Snapshot, objects: &[ObjectId]) -> D
     let found = Assembled::of(state, snapshot, &list, &infos);
     let mut extra = Extra::default();
     extra.read(state, &found.anchors(snapshot));
-    found.complete(extra)
+    found.add_to(snapshot, extra);
 }
 
 /// The users of something: the parts of an object, such as the policies of a table, or an object
@@ -391,9 +402,10 @@ pub fn uses_of(state: &State, parts: &[Users]) -> HashSet<ObjectId> {
 /// The maximum number of parts and objects that [`executed_by`] follows.
 const MOST_FOLLOWED: usize = 500;
 
-/// Returns the routines that users created and that some parts execute, also by way of views,
-/// domains, operators and the parsed bodies of routines.
-pub fn executed_by(state: &State, parts: &[Users]) -> BTreeSet<Oid> {
+/// Returns the routines that users created and that some parts execute, and the types that users
+/// created and that they use; also by way of views, domains, operators and the parsed bodies of
+/// routines.
+pub fn executed_by(state: &State, parts: &[Users]) -> BTreeSet<ObjectId> {
     let reader = Reader::open();
     let mut waiting: Vec<(Oid, Oid)> = Vec::new();
     for part in parts {
@@ -413,9 +425,11 @@ pub fn executed_by(state: &State, parts: &[Users]) -> BTreeSet<Oid> {
             if oid < pg_sys::FirstNormalObjectId || class == oids::PG_CLASS && !reads {
                 continue;
             }
-            if class == oids::PG_PROC {
-                found.insert(oid);
-            }
+            match class {
+                oids::PG_PROC => found.insert(ObjectId::Routine(oid)),
+                oids::PG_TYPE => found.insert(ObjectId::Type(oid)),
+                _ => false,
+            };
             if seen.len() < MOST_FOLLOWED && seen.insert((class, oid)) {
                 waiting.push((class, oid));
                 if matches!(class, oids::PG_CLASS | oids::PG_TYPE) {
@@ -534,6 +548,7 @@ struct Assembled {
     /// Each part with its relation, routine or type.
     parts: Vec<(Part, Holder)>,
     children: Vec<(Oid, Oid)>,
+    types: BTreeMap<Oid, TypeOwner>,
 }
 
 impl Assembled {
@@ -545,12 +560,14 @@ impl Assembled {
             infos,
             contained: HashMap::new(),
             checked: HashSet::new(),
+            types: BTreeMap::new(),
             of_types: HashMap::new(),
             untrusted: HashMap::new(),
             operators: HashMap::new(),
         };
         assembler.find_types(edges);
-        let mut found = Self::default();
+        let types = std::mem::take(&mut assembler.types);
+        let mut found = Self { types, ..Self::default() };
         for edges in by_user(edges) {
             interrupts();
             assembler.part(edges, &mut found);
@@ -573,7 +590,7 @@ impl Assembled {
                     snapshot.routine(*oid).is_some()
                         || extra.known.contains(&ObjectId::Routine(*oid))
                 }
-                Holder::Type(_) | Holder::Policy(_) => true,
+                Holder::Type(_) | Holder::Policy(_) | Holder::EventTrigger(_) => true,
             };
             for used in part.uses.iter().filter(|_| is_known) {
                 match used {
@@ -592,6 +609,11 @@ impl Assembled {
                 }
             }
         }
+        for (_, child) in self.children.iter().filter(|(parent, _)| relation(parent)) {
+            if !relation(child) && seen.insert(ObjectId::Relation(*child)) {
+                missing.relations.push(*child);
+            }
+        }
         missing
     }
 
@@ -603,7 +625,7 @@ impl Assembled {
             match anchor {
                 Holder::Relation(oid) => relations.insert(*oid),
                 Holder::Routine(oid) => routines.insert(*oid),
-                Holder::Type(_) | Holder::Policy(_) => false,
+                Holder::Type(_) | Holder::Policy(_) | Holder::EventTrigger(_) => false,
             };
             relations.extend(part.uses.iter().filter_map(|used| match used {
                 Use::Relation(oid) | Use::Column(oid, _) | Use::AnyColumn(oid, _) => Some(*oid),
@@ -617,10 +639,15 @@ impl Assembled {
         }
     }
 
-    fn complete(self, extra: Extra) -> Dependencies {
+    fn add_to(self, snapshot: &mut Snapshot, extra: Extra) {
         let parts = self.parts.into_iter().map(|(part, _)| part).collect();
-        let Snapshot { relations, policies, routines, .. } = extra.read;
-        Dependencies::new(parts, &self.children).with(relations, policies, routines)
+        let Snapshot { relations, policies, routines, types, .. } = extra.read;
+        snapshot.types.extend(types);
+        snapshot.dependencies = Rc::new(
+            Dependencies::new(parts, &self.children)
+                .with(relations, policies, routines)
+                .with_types(self.types),
+        );
     }
 }
 
@@ -633,6 +660,8 @@ struct Assembler<'a> {
     contained: HashMap<Holder, Vec<Oid>>,
     /// The types with a constraint of a domain, or with operators, in them.
     checked: HashSet<Oid>,
+    /// The types that columns use and that do not belong to superusers.
+    types: BTreeMap<Oid, TypeOwner>,
     /// The functions of the operators and casts of a type.
     of_types: HashMap<Oid, BTreeSet<Oid>>,
     /// Whether the owners of the functions of triggers may be untrusted.
@@ -680,6 +709,8 @@ impl Assembler<'_> {
             let columns = self.contained.get(&Holder::Relation(relation)).cloned();
             columns.into_iter().flatten().for_each(|inner| self.contain(Holder::Type(of), inner));
         }
+        self.types = self.types_of_others();
+        self.checked.extend(self.types.keys());
         // From the domains upwards.
         let mut above: HashMap<Oid, Vec<Oid>> = HashMap::new();
         for (holder, types) in &self.contained {
@@ -692,6 +723,33 @@ impl Assembler<'_> {
             let outer = above.get(&inner).into_iter().flatten();
             waiting.extend(outer.filter(|outer| self.checked.insert(**outer)));
         }
+    }
+
+    /// Returns the types that users created and that columns use, also within other types.
+    fn used_types(&self) -> HashSet<Oid> {
+        let of_columns = self.contained.iter().filter(|(of, _)| matches!(of, Holder::Relation(_)));
+        let mut waiting: Vec<Oid> = of_columns.flat_map(|(_, types)| types).copied().collect();
+        let mut found = HashSet::new();
+        while let Some(one) = waiting.pop() {
+            interrupts();
+            if one >= pg_sys::FirstNormalObjectId && found.insert(one) {
+                waiting.extend(self.contained.get(&Holder::Type(one)).into_iter().flatten());
+            }
+        }
+        found
+    }
+
+    /// Returns the types that columns use and that do not belong to superusers. The type of an
+    /// array, or of the rows of a table, has the owner of the element or of the table.
+    fn types_of_others(&self) -> BTreeMap<Oid, TypeOwner> {
+        let is_superuser = |role: Oid| self.snapshot.role(role).is_some_and(|role| role.superuser);
+        let of = |oid: Oid| {
+            let place = super::place(self.state, oids::PG_TYPE, oid)?;
+            let name = || type_name(self.state, oid);
+            let owner = place.owner;
+            (!is_superuser(owner)).then(|| (oid, TypeOwner { name: name(), owner }))
+        };
+        self.used_types().into_iter().filter_map(of).collect()
     }
 
     /// Finds the types that an operator or a cast is about, of which these are all rows. What an
@@ -736,6 +794,7 @@ impl Assembler<'_> {
             oids::PG_ATTRDEF => self.default(oid, edges, found),
             oids::PG_STATISTIC_EXT => self.statistics(oid, edges, found),
             oids::PG_TRIGGER => self.trigger(oid, edges, found),
+            oids::PG_EVENT_TRIGGER => self.event_trigger(oid, edges, found),
             oids::PG_CLASS => self.relation(oid, edges, found),
             oids::PG_PROC => self.routine(oid, edges, found),
             oids::PG_TYPE => self.type_parts(oid, found),
@@ -825,6 +884,17 @@ impl Assembler<'_> {
         uses.retain(|used| *used != Use::Routine(info.function));
         let name = info.name;
         found.parts.push((Part { holder, kind, name, uses }, holder));
+    }
+
+    fn event_trigger(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
+        let calls = edges.iter().filter(|edge| edge.to.0 == oids::PG_PROC).map(|edge| edge.to.1);
+        let calls: Vec<Oid> = calls.filter(|function| self.may_be_untrusted(*function)).collect();
+        if !calls.is_empty() {
+            let name = self.name_of(oids::EVENT_TRIGGER_BY_OID, oid, "evtname");
+            let uses = calls.into_iter().map(Use::Routine).collect();
+            let holder = Holder::EventTrigger(oid);
+            found.parts.push((Part { holder, kind: PartKind::EventTrigger, name, uses }, holder));
+        }
     }
 
     /// Whether the owner of the function of a trigger is no superuser.

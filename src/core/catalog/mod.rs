@@ -16,7 +16,7 @@ mod server_object;
 pub use acl::{Acl, AclItem, ObjectKind, Privileges};
 pub use body::{Body, BodyName, NameKind, Named};
 pub use caller_typed::{CallerTyped, TypeChoice};
-pub use dependencies::{Dependencies, Holder, Part, PartKind, Use};
+pub use dependencies::{Dependencies, Holder, Part, PartKind, TypeOwner, Use};
 pub use object::{Object, ObjectId};
 pub use oids::{OidHasher, OidMap, OidSet};
 pub use server_object::ServerObject;

@@ -108,7 +108,7 @@ impl<'a> Rights<'a> {
             ObjectId::Routine(oid) => self.snapshot.routines.iter().find(|r| r.oid == oid)?.owner,
             ObjectId::Schema(oid) => self.snapshot.schemas.iter().find(|s| s.oid == oid)?.owner,
             ObjectId::Named => self.snapshot.database.owner,
-            ObjectId::Policy(_) | ObjectId::Role(_) => return None,
+            ObjectId::Policy(_) | ObjectId::Role(_) | ObjectId::Type(_) => return None,
         })
     }
 

@@ -265,7 +265,7 @@ impl Simulation {
                 }
                 !moved.is_empty()
             }
-            ObjectId::Policy(_) | ObjectId::Role(_) | ObjectId::Named => false,
+            ObjectId::Policy(_) | ObjectId::Role(_) | ObjectId::Type(_) | ObjectId::Named => false,
         }
     }
 
@@ -322,7 +322,7 @@ impl Simulation {
                 self.schema(oid).into_iter().for_each(|s| s.acl = Some(after.acl.clone()));
             }
             ObjectId::Named => self.snapshot.database.acl = Some(after.acl),
-            ObjectId::Policy(_) | ObjectId::Role(_) => {}
+            ObjectId::Policy(_) | ObjectId::Role(_) | ObjectId::Type(_) => {}
         }
         true
     }
@@ -348,7 +348,7 @@ impl Simulation {
                 ObjectKind::Database,
                 vec![],
             ),
-            ObjectId::Policy(_) | ObjectId::Role(_) => return None,
+            ObjectId::Policy(_) | ObjectId::Role(_) | ObjectId::Type(_) => return None,
         };
         Some(Acls { owner, acl: acl.clone().unwrap_or_else(|| kind.default_acl(owner)), columns })
     }

@@ -631,6 +631,7 @@ impl<'a> Context<'a> {
             (PartKind::TriggerFunction | PartKind::TriggerCondition(_), _) => {
                 format!("trigger {name} on {relation}")
             }
+            (PartKind::EventTrigger, _) => format!("event trigger {name}"),
             (PartKind::Columns, _) => format!("a column type of {relation}"),
             (PartKind::Type, _) => format!("domain {name}"),
             (PartKind::Operators, _) => format!("an operator or a cast of type {name}"),
