@@ -50,7 +50,9 @@ impl Edge {
                 oids::PG_CLASS => self.from.2 == 0 && self.to.2 == 0 && self.kind != b'i',
                 _ => calls,
             },
-            oids::PG_TYPE => matches!(self.to.0, oids::PG_TYPE | oids::PG_CLASS),
+            oids::PG_TYPE => {
+                matches!(self.to.0, oids::PG_TYPE | oids::PG_CLASS | oids::PG_PROC)
+            }
             oids::PG_OPERATOR | oids::PG_CAST => calls || self.to.0 == oids::PG_TYPE,
             _ => false,
         }
@@ -664,7 +666,7 @@ struct Assembler<'a> {
     types: BTreeMap<Oid, TypeOwner>,
     /// The functions of the operators and casts of a type.
     of_types: HashMap<Oid, BTreeSet<Oid>>,
-    /// Whether the owners of the functions of triggers may be untrusted.
+    /// Whether the owners of the functions of triggers and types may be untrusted.
     untrusted: HashMap<Oid, bool>,
     /// The functions that an operator stands for.
     operators: HashMap<Oid, Vec<Oid>>,
@@ -680,10 +682,14 @@ impl Assembler<'_> {
             match class {
                 oids::PG_TYPE => {
                     for edge in edges {
-                        if edge.to.0 == oids::PG_TYPE {
-                            self.contain(Holder::Type(oid), edge.to.1);
-                        } else {
-                            composites.push((oid, edge.to.1));
+                        match edge.to.0 {
+                            oids::PG_TYPE => self.contain(Holder::Type(oid), edge.to.1),
+                            oids::PG_CLASS => composites.push((oid, edge.to.1)),
+                            // A function of a range type, or of a base type.
+                            _ if self.may_be_untrusted(edge.to.1) => {
+                                self.checked.insert(oid);
+                            }
+                            _ => {}
                         }
                     }
                 }
@@ -797,7 +803,7 @@ impl Assembler<'_> {
             oids::PG_EVENT_TRIGGER => self.event_trigger(oid, edges, found),
             oids::PG_CLASS => self.relation(oid, edges, found),
             oids::PG_PROC => self.routine(oid, edges, found),
-            oids::PG_TYPE => self.type_parts(oid, found),
+            oids::PG_TYPE => self.type_parts(oid, edges, found),
             _ => {}
         }
     }
@@ -897,7 +903,8 @@ impl Assembler<'_> {
         }
     }
 
-    /// Whether the owner of the function of a trigger is no superuser.
+    /// Whether the owner of a function that is executed without a check of privileges is no
+    /// superuser.
     fn may_be_untrusted(&mut self, function: Oid) -> bool {
         if function < pg_sys::FirstNormalObjectId {
             return false;
@@ -963,8 +970,19 @@ impl Assembler<'_> {
         found.parts.push((Part { holder, kind, name, uses }, holder));
     }
 
-    fn type_parts(&mut self, oid: Oid, found: &mut Assembled) {
+    fn type_parts(&mut self, oid: Oid, edges: &[Edge], found: &mut Assembled) {
         let holder = Holder::Type(oid);
+        let mut functions: Vec<Oid> = Vec::new();
+        for edge in edges.iter().filter(|edge| edge.to.0 == oids::PG_PROC) {
+            if self.may_be_untrusted(edge.to.1) {
+                functions.push(edge.to.1);
+            }
+        }
+        if !functions.is_empty() {
+            let name = self.name_of(oids::TYPE_BY_OID, oid, "typname");
+            let uses = functions.into_iter().map(Use::Routine).collect();
+            found.parts.push((Part { holder, kind: PartKind::TypeFunctions, name, uses }, holder));
+        }
         let inner = self.contained.get(&holder).into_iter().flatten();
         let mut uses: Vec<Use> =
             inner.filter(|t| self.checked.contains(t)).map(|t| Use::Type(*t)).collect();

@@ -24,6 +24,7 @@ const VIOLATIONS: [&str; 32] = [
     // Its owner has another name than the role that the contract declares.
     "object_ownership | database | app | postgres_old",
     "object_ownership | table | ops.reaper_log | service_role",
+    "untrusted_code | table | public.plaintiffs | service_role",
     "schema_usage | schema | enforcement | authenticated",
     "schema_create | schema | intake | service_role",
     "table_privileges | table | ops.outbox | service_role",

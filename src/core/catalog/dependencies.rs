@@ -47,6 +47,9 @@ pub enum PartKind {
     Columns,
     /// The types that a type consists of, and the constraints of a domain.
     Type,
+    /// The functions that a range type or a base type consists of. No privilege is needed to
+    /// execute them.
+    TypeFunctions,
     /// The operators and casts of a type, which statements about its values use.
     Operators,
     /// The parsed body of a routine (BEGIN ATOMIC), the defaults of its arguments, and the types of

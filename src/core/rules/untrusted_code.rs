@@ -30,7 +30,8 @@ pub static RULE: Rule = Rule {
     section: "2",
     checks: "The routines that the triggers, policies, constraints, defaults, generated columns, \
              indexes, rules, queries, domains and parsed bodies of declared objects execute belong \
-             to trusted owners, as far as the objects themselves do; so do the functions of event \
+             to trusted owners, as far as the objects themselves do, or to roles that can act as \
+             the owners of the objects; so do the functions of event \
              triggers, the types of columns, and the partitions and inheritance children of \
              declared tables, whose owners can add triggers to them. Bodies that are text are not searched.",
     why: "The owner of a routine can replace its body at any time, and the owner of a partition can \
@@ -63,7 +64,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Draft>) {
     if !untrusted.is_empty() {
         let users = Users::of(cx);
         for code in untrusted {
-            drafts.extend(users.roots(code.node()).iter().map(|root| root.draft(cx, code)));
+            drafts.extend(users.roots(code).iter().map(|root| root.draft(cx, code)));
         }
     }
     drafts.sort_by_cached_key(|draft| draft.object.identity.clone());
@@ -82,7 +83,10 @@ fn children(cx: &Context<'_>) -> Vec<Draft> {
             cx.check_interrupts();
             for child in dependencies.children_of(parent).iter().filter(|oid| seen.insert(**oid)) {
                 match find_relation(cx, *child) {
-                    Some(child) if is_untrusted(cx, child.owner) => {
+                    Some(child)
+                        if is_untrusted(cx, child.owner)
+                            && !cx.access.can_act_as(child.owner, table.owner) =>
+                    {
                         drafts.push(of_child(cx, table, child));
                     }
                     _ => waiting.push(*child),
@@ -187,7 +191,7 @@ struct Root<'a> {
     by: String,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Declared<'a> {
     Relation(&'a Relation),
     Routine(&'a Routine),
@@ -270,7 +274,10 @@ fn fix_of_type(cx: &Context<'_>, of: &TypeOwner) -> Fix {
 /// An object that executes a routine, itself or by way of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Node {
-    Relation(Oid),
+    /// A relation whose policies or query execute it: when rows are read.
+    Read(Oid),
+    /// A relation of which something else executes it: when rows are written, mostly.
+    Written(Oid),
     Routine(Oid),
     Type(Oid),
     /// By the place of its part.
@@ -316,9 +323,10 @@ impl<'c, 'a> Users<'c, 'a> {
     /// Returns the declared objects of trusted owners that execute a routine or use a type, each with
     /// the first part that does. The search ends at such an object: what uses that executes the routine as
     /// well, and needs no finding of its own.
-    fn roots(&self, start: Node) -> Vec<Root<'a>> {
-        let (mut roots, mut seen) = (Vec::new(), HashSet::from([start]));
-        let mut waiting = vec![(start, String::new())];
+    fn roots(&self, code: Code<'_>) -> Vec<Root<'a>> {
+        let start = code.node();
+        let mut roots: Vec<Root<'_>> = Vec::new();
+        let (mut seen, mut waiting) = (HashSet::from([start]), vec![(start, String::new())]);
         while let Some((node, by)) = waiting.pop() {
             self.cx.check_interrupts();
             for (user, by) in self.users(node, &by) {
@@ -326,6 +334,9 @@ impl<'c, 'a> Users<'c, 'a> {
                     continue;
                 }
                 match self.declared(user) {
+                    Some(object)
+                        if self.is_as_powerful(code.owner(), object)
+                            || roots.iter().any(|root| root.object == object) => {}
                     Some(object) => roots.push(Root { object, by }),
                     None => waiting.push((user, by)),
                 }
@@ -339,23 +350,34 @@ impl<'c, 'a> Users<'c, 'a> {
     fn users(&self, node: Node, by: &str) -> Vec<(Node, String)> {
         let dependencies = &self.cx.snapshot.dependencies;
         let of_part = |place: &usize| {
-            let user = match dependencies.part(*place).holder {
-                Holder::Policy(oid) => Node::Relation(*self.relation_of.get(&oid)?),
-                Holder::Relation(oid) => Node::Relation(oid),
+            let part = dependencies.part(*place);
+            let user = match part.holder {
+                Holder::Policy(oid) => Node::Read(*self.relation_of.get(&oid)?),
+                Holder::Relation(oid) if part.kind == PartKind::Query => Node::Read(oid),
+                Holder::Relation(oid) => Node::Written(oid),
                 Holder::Routine(oid) => Node::Routine(oid),
                 Holder::Type(oid) => Node::Type(oid),
                 Holder::EventTrigger(_) => Node::EventTrigger(*place),
             };
-            let on = if let Node::Relation(oid) = user { oid } else { 0 };
+            let on = if let Node::Read(oid) | Node::Written(oid) = user { oid } else { 0 };
             Some((user, self.cx.user(Why::Part { part: *place, on })))
         };
         let parts = self.parts.get(&node).into_iter().flatten().filter_map(of_part);
         let parents = match node {
-            Node::Relation(oid) => self.parents.get(&oid).map_or(&[][..], Vec::as_slice),
-            Node::Routine(_) | Node::Type(_) | Node::EventTrigger(_) => &[],
+            Node::Written(oid) => self.parents.get(&oid).map_or(&[][..], Vec::as_slice),
+            Node::Read(_) | Node::Routine(_) | Node::Type(_) | Node::EventTrigger(_) => &[],
         };
-        let parents = parents.iter().map(|parent| (Node::Relation(*parent), by.to_owned()));
+        let parents = parents.iter().map(|parent| (Node::Written(*parent), by.to_owned()));
         parts.chain(parents).collect()
+    }
+
+    /// Whether a role can act as the owner of an object: its code gives it nothing there.
+    fn is_as_powerful(&self, role: Oid, object: Declared<'_>) -> bool {
+        match object {
+            Declared::Relation(relation) => self.cx.access.can_act_as(role, relation.owner),
+            Declared::Routine(routine) => self.cx.access.can_act_as(role, routine.owner),
+            Declared::EventTrigger(_) => false,
+        }
     }
 
     /// Returns the object if the contract declares it and its owner is trusted. Another owner has a
@@ -363,7 +385,7 @@ impl<'c, 'a> Users<'c, 'a> {
     fn declared(&self, node: Node) -> Option<Declared<'a>> {
         let (cx, contract) = (self.cx, self.cx.contract);
         match node {
-            Node::Relation(oid) => {
+            Node::Read(oid) | Node::Written(oid) => {
                 let relation = find_relation(cx, oid)?;
                 is_declared(cx, relation).then_some(Declared::Relation(relation))
             }
@@ -384,13 +406,13 @@ impl<'c, 'a> Users<'c, 'a> {
 }
 
 /// Returns the object whose code a part executes by using it. Of a relation, only a query or a rule
-/// executes what the relation does: its policies, and its own query or rules.
+/// executes what reading it does.
 fn executed_by(used: &Use, kind: &PartKind) -> Option<Node> {
     match used {
         Use::Routine(oid) => Some(Node::Routine(*oid)),
         Use::Type(oid) => Some(Node::Type(*oid)),
         Use::Relation(oid) | Use::Column(oid, _) | Use::AnyColumn(oid, _) => {
-            matches!(kind, PartKind::Query | PartKind::Rule(_)).then_some(Node::Relation(*oid))
+            matches!(kind, PartKind::Query | PartKind::Rule(_)).then_some(Node::Read(*oid))
         }
     }
 }
@@ -454,6 +476,25 @@ mod tests {
         let mut world = world("postgres");
         let table = world.relation("public.plaintiffs").oid;
         assert_eq!(found(&mut world, vec![trigger(table)], &[]), [""; 0]);
+    }
+
+    #[test]
+    fn function_of_a_role_that_can_act_as_the_owner_of_the_table_is_not_reported() {
+        let mut world = world("mallory");
+        world.grant_role("postgres", "mallory");
+        let table = world.relation("public.plaintiffs").oid;
+        assert_eq!(found(&mut world, vec![trigger(table)], &[]), [""; 0]);
+    }
+
+    #[test]
+    fn trigger_of_a_table_is_not_executed_by_a_view_that_reads_it() {
+        let mut world = world("mallory");
+        let view = world.relation("ops.v_batch_performance").clone();
+        let table = Relation { oid: 9_030, name: "jobs".into(), schema: 9_000, ..view.clone() };
+        world.snapshot.relations.push(table);
+        let reads = vec![Use::Relation(9_030)];
+        let query = part(Holder::Relation(view.oid), PartKind::Query, "_RETURN", reads);
+        assert_eq!(found(&mut world, vec![trigger(9_030), query], &[]), [""; 0]);
     }
 
     #[test]
