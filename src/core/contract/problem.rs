@@ -51,8 +51,8 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// The longest name that a path shows in full, in bytes. A document may have a name of megabytes, and
-/// a thousand errors below it.
+/// The longest name that a path shows in full, in bytes. A document may have a name of megabytes,
+/// and a thousand errors below it.
 const LONGEST_NAME: usize = 300;
 
 /// Returns the beginning of a name that is too long to be shown.

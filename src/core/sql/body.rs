@@ -419,7 +419,7 @@ impl Lexer<'_> {
             end = comment.min().unwrap_or(end).max(1);
         }
         // + and - at the end belong to the operand, unless the operator has one of these.
-        if !text[..end].contains(['~', '!', '@', '#', '%', '^', '&', '|', '`', '?']) {
+        if !text[..end].bytes().any(|byte| b"~!@#%^&|`?".contains(&byte)) {
             end = text[..end].trim_end_matches(['+', '-']).len().max(1);
         }
         let operator = match &text[..end] {

@@ -76,8 +76,8 @@ fn clean_statement(parts: &[Part<'_>], depth: usize, out: &mut String) {
         |part: &Part<'_>| matches!(part, Part::Literal("'", text, _) if mentions_secret(text));
     let has_secret = parts.iter().any(is_secret_word) || parts.iter().any(names_secret_in_literal);
     let sets = parts.iter().any(is_set);
-    // After `SET app.jwt_secret =` or `TO`, also a word or a number is the value. Any part of a name
-    // with dots can be the one that tells.
+    // After `SET app.jwt_secret =` or `TO`, also a word or a number is the value. Any part of a
+    // name with dots can be the one that tells.
     let (mut last_word_is_secret, mut is_value, mut follows_dot) = (false, false, false);
     // The body of a routine or a DO block.
     let is_do =
